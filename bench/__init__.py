@@ -3,5 +3,5 @@
     python -m bench            # everything, into docs/; about a quarter of an hour
     python -m bench --quick    # under a minute, into --output
 
-It needs root: like the live tests it builds network namespaces of its own, and leaves nothing behind.
+It needs root: like the live tests it builds its own network namespaces, and leaves nothing behind.
 """

@@ -23,20 +23,20 @@ _NAMES = [*(measure.name for measure in MEASURES), ISOLATED, GROWTH]
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="Under a minute, one round of short measures; needs --output.")
+@click.option("--quick", is_flag=True, help="Make one round of short measures, in under a minute; needs --output.")
 @click.option(
-    "--output", type=click.Path(path_type=Path, file_okay=False), help="Where the results go; docs by default."
+    "--output", type=click.Path(path_type=Path, file_okay=False), help="Folder for the results; default: docs."
 )
-@click.option("--only", multiple=True, type=click.Choice(_NAMES), help="Make this measure only; may be repeated.")
+@click.option("--only", multiple=True, type=click.Choice(_NAMES), help="Make only this measure; may be repeated.")
 @click.option(
     "--way",
     "ways",
     multiple=True,
     type=click.Choice([contender.name for contender in all_contenders()]),
-    help="Measure this way only.",
+    help="Measure only this contender; may be repeated.",
 )
-@click.option("--rounds", type=click.IntRange(1), help="How often everything is measured.")
-@click.option("--seconds", type=click.FloatRange(0.1), help="How long each measure takes.")
+@click.option("--rounds", type=click.IntRange(1), help="Rounds in which everything is measured.")
+@click.option("--seconds", type=click.FloatRange(0.1), help="Duration of each measure.")
 def main(
     quick: bool,
     output: Path | None,
@@ -45,7 +45,7 @@ def main(
     rounds: int | None,
     seconds: float | None,
 ) -> None:
-    """Compare natmirror with other ways to the backend; writes benchmark.json, benchmark.md and plots."""
+    """Compare natmirror with other contenders; write benchmark.json, benchmark.md and plots."""
     if quick and output is None:
         raise click.UsageError("--quick needs --output: docs/ is for full runs")
     base = QUICK if quick else FULL
@@ -61,7 +61,8 @@ def main(
     directory.mkdir(parents=True, exist_ok=True)
     try:
         with tempfile.TemporaryDirectory(prefix="natmirror-bench-") as place:
-            results = Suite(settings, compile_programs(Path(place)), tell=lambda line: click.echo(line, err=True)).run()
+            suite = Suite(settings, compile_programs(Path(place)), report=lambda line: click.echo(line, err=True))
+            results = suite.run()
     except HostError as error:
         sys.exit(f"bench: {error}")
     results.write(directory / "benchmark.json")

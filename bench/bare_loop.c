@@ -1,9 +1,10 @@
-/* The least that NAT on a queue can be: one service, one backend, no flows, no state. What a loop in C costs at least.
+/* The smallest possible NAT on an NFQUEUE: one service, one backend, no flows, no state. It shows the least that a loop
+ * in C costs.
  *
  *   bare_loop QUEUE SERVICE BACKEND
  *
- * It takes batches from the queue, writes the one address in the place of the other in both directions, and gives the
- * verdicts in one send. It believes everything that comes.
+ * It receives batches from the queue, replaces one address by the other in both directions, and sends a batch's
+ * verdicts at once. It checks nothing.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -94,9 +95,8 @@ static void rewrite(uint8_t *ip, size_t len, int is_partial, uint32_t service, u
     memcpy(tcp + 16, &checksum, 2);
 }
 
-/* One attribute of eight bytes at most, for flags the mask behind it as well: the kernel wants both at once. */
-static void configure(int fd, uint16_t queue, uint16_t type, const void *value, uint16_t len)
-{
+/* Send one attribute of at most eight bytes; for flags also their mask, because the kernel wants both in one message.
+*/ static void configure(int fd, uint16_t queue, uint16_t type, const void *value, uint16_t len) {
     struct {
         struct nlmsghdr header;
         struct nfgenmsg general;

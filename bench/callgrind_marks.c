@@ -1,5 +1,5 @@
-/* Where a program begins and ends to be counted by valgrind's callgrind; loaded into Python with ctypes. Outside of
- * callgrind these do nothing.
+/* Marks the part of a program that valgrind's callgrind counts; Python loads it with ctypes. Outside of callgrind these
+ * functions do nothing.
  */
 #include <valgrind/callgrind.h>
 
@@ -12,7 +12,7 @@ void count_begin(void)
     CALLGRIND_START_INSTRUMENTATION;
 }
 
-/* Writes what was executed since count_begin() into a file of callgrind's, with this name in it. */
+/* Have callgrind write the counts since count_begin() into a file, with this name in it. */
 void count_end(const char *name)
 {
     CALLGRIND_STOP_INSTRUMENTATION;

@@ -1,7 +1,6 @@
-"""The contenders: what is compared with natmirror between a client and the backend.
+"""The contenders: the programs and kernel functions that the benchmark compares on the path from client to backend.
 
-Each is started, says where clients connect, and is stopped. Samples and the option ``--way`` call a contender's name
-its way.
+The option ``--way`` and the key ``way`` of a sample hold a contender's name.
 """
 
 import resource
@@ -24,8 +23,8 @@ _STOP_TIMEOUT = 20.0
 _DRAIN_TIMEOUT = 10.0
 _DRAIN_POLL = 0.05
 MAX_FLOWS = 150_000
-_SPARE_FILES = 400  # descriptors for all but idle connections
-_NGINX_EVENNESS = 0.6  # of its workers' room: connections are not spread evenly over them
+_SPARE_FILES = 400  # descriptors for everything except idle connections
+_NGINX_EVENNESS = 0.6  # the usable part of its workers' limits: connections are not spread evenly over the workers
 _COMPLAINTS = ("error", "warning", "traceback", "exception", "alert", "emerg", "cannot")
 
 HAPROXY = """
@@ -66,35 +65,32 @@ services:
 
 
 class Contender:
-    """One of those compared.
-
-    ``name`` is for programs, ``title`` for people, ``target`` the address that clients connect to.
-    """
+    """A contender: its ``name`` for programs, its ``title`` for people, and the ``target`` that clients connect to."""
 
     name: str
     title: str
     target = SERVICE
 
     def start(self, network: Network) -> None:
-        """Be ready when this returns; HostError where that fails."""
+        """Start it, and wait until it is ready; HostError where that fails."""
 
     def stop(self) -> None:
-        """Leave nothing behind."""
+        """Stop it, and remove everything that start() has set up."""
 
     def check(self) -> None:
-        """HostError when it no longer runs."""
+        """Raise HostError if it no longer runs."""
 
     def max_flows(self) -> int:
-        """How many connections it can hold at once."""
+        """Return how many connections it can hold at once."""
         return MAX_FLOWS
 
     def complaints(self) -> list[str]:
-        """What its log says of trouble."""
+        """Return the lines of its log that report trouble."""
         return []
 
 
 class Forwarding(Contender):
-    """The kernel routes; clients know the backend's own address."""
+    """The kernel routes the packets; clients connect to the backend's own address."""
 
     name, title, target = "forward", "kernel forwarding, no NAT", BACKEND
 
@@ -109,12 +105,10 @@ class KernelDnat(Contender):
     )
 
     def start(self, network: Network) -> None:
-        """Put the rule in."""
         self._lab = network.lab
         self._lab.run("lb", ["iptables", "-t", "nat", "-A", *self._RULE])
 
     def stop(self) -> None:
-        """Take the rule away."""
         self._lab.run("lb", ["iptables", "-t", "nat", "-D", *self._RULE], check=False)
 
 
@@ -124,7 +118,7 @@ class ProgramContender(Contender):
     program: Program | None = None
 
     def _log(self) -> list[str]:
-        """What it has said, without the lab's directory, which is gone with the run."""
+        """Return the lines of its log, without the path of the lab's directory, which does not outlive the run."""
         return self.program.text.replace(f"{self.program.log.parent}/", "").splitlines() if self.program else []
 
     def _wait_listen(self, network: Network) -> None:
@@ -135,28 +129,25 @@ class ProgramContender(Contender):
             raise
 
     def stop(self) -> None:
-        """End the program."""
         if self.program is not None:
             self._ended(self.program.end(signal.SIGTERM, _STOP_TIMEOUT))
             self.program = None
 
     def _ended(self, code: int) -> None:
-        """It has ended, by our order or before it."""
+        """Clean up after the program has ended, with this exit code."""
 
     def check(self) -> None:
-        """HostError when it has ended."""
         if self.program is None or not self.program.running():
-            said = self._log()[-1:]
+            last_line = "".join(self._log()[-1:])
             code = self.program.popen.returncode if self.program else None
-            raise HostError(f"it has ended with {code}; its last word: {' '.join(said) or 'none'}")
+            raise HostError(f"the program has ended with exit code {code}; the last line of its log: {last_line!r}")
 
     def complaints(self) -> list[str]:
-        """The lines of its log that sound like trouble."""
         return [line for line in self._log() if any(word in line.lower() for word in _COMPLAINTS)]
 
 
-def _proxied() -> int:
-    """How many connections a proxy's process can hold: two descriptors each."""
+def _max_proxied() -> int:
+    """Return how many connections a proxy's process can hold: each takes two descriptors."""
     return min(MAX_FLOWS, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _SPARE_FILES) // 2)
 
 
@@ -166,15 +157,13 @@ class HAProxy(ProgramContender):
     name, title = "haproxy", "HAProxy, TCP mode"
 
     def max_flows(self) -> int:
-        """All of them are one process's."""
-        return _proxied()
+        return _max_proxied()
 
     def start(self, network: Network) -> None:
-        """Start it."""
         servers = "\n".join(f"  server s{number} {BACKEND}:{PORT + number}" for number in range(PORTS))
         config = network.lab.directory / "haproxy.cfg"
         config.write_text(
-            HAPROXY.format(flows=_proxied() + _SPARE_FILES // 4, service=SERVICE, port=PORT, servers=servers)
+            HAPROXY.format(flows=_max_proxied() + _SPARE_FILES // 4, service=SERVICE, port=PORT, servers=servers)
         )
         self.program = network.lab.start("lb", ["haproxy", "-db", "-f", str(config)])
         self._wait_listen(network)
@@ -186,17 +175,15 @@ class Nginx(ProgramContender):
     name, title = "nginx", "nginx stream"
 
     def max_flows(self) -> int:
-        """As many as its workers can hold, who do not share evenly."""
-        return int(_proxied() * len(CONTENDER_CORES) * _NGINX_EVENNESS)
+        return int(_max_proxied() * len(CONTENDER_CORES) * _NGINX_EVENNESS)
 
     def start(self, network: Network) -> None:
-        """Start it."""
         directory = network.lab.directory
         servers = " ".join(f"server {BACKEND}:{PORT + number};" for number in range(PORTS))
         config = directory / "nginx.conf"
         values = {
             "workers": len(CONTENDER_CORES),
-            "connections": 2 * _proxied() + _SPARE_FILES // 2,
+            "connections": 2 * _max_proxied() + _SPARE_FILES // 2,
             "service": SERVICE,
             "port": PORT,
             "servers": servers,
@@ -208,7 +195,7 @@ class Nginx(ProgramContender):
 
 
 class QueueContender(ProgramContender):
-    """A program that translates what rules lead to its queue."""
+    """A program that translates the packets of an NFQUEUE."""
 
     _QUEUE = ("-j", "NFQUEUE", "--queue-num", "1")
     _RULES = (
@@ -220,14 +207,12 @@ class QueueContender(ProgramContender):
         raise NotImplementedError
 
     def start(self, network: Network) -> None:
-        """Start the program, then lead packets to it."""
         self._lab = network.lab
         self.program = network.lab.start("lb", self._command(network), name=self.name)
         self.program.wait_for_text("ready")
         self._rules("-A")
 
     def stop(self) -> None:
-        """Take the rules away and end the program."""
         self._rules("-D", check=False)
         super().stop()
 
@@ -237,7 +222,7 @@ class QueueContender(ProgramContender):
 
 
 class Dpkt(QueueContender):
-    """The naive program: one callback for each packet, in Python."""
+    """The simplest program: a Python callback for each packet."""
 
     name, title = "dpkt", "netfilterqueue + dpkt"
 
@@ -247,7 +232,7 @@ class Dpkt(QueueContender):
 
 
 class BareLoop(QueueContender):
-    """The least that translating on a queue can cost: a loop in C without flows."""
+    """A loop in C without flows: the lowest cost of translation by NFQUEUE."""
 
     name, title = "bare-loop", "bare loop in C"
 
@@ -256,7 +241,7 @@ class BareLoop(QueueContender):
 
 
 class Natmirror(ProgramContender):
-    """natmirror with so many mirrors, each with the defaults; they answer, or ``only_read``."""
+    """natmirror with mirrors that have default settings. They answer as the backend does, or ``only_read``."""
 
     def __init__(self, mirrors: int, *, only_read: bool = False) -> None:
         self.mirrors = mirrors
@@ -266,7 +251,6 @@ class Natmirror(ProgramContender):
         self.title = f"natmirror, {words.get(mirrors, f'{mirrors} mirrors')}" + " that only reads" * only_read
 
     def start(self, network: Network) -> None:
-        """Write its rules, start it."""
         text = RULES.format(service=SERVICE, port=PORT, backend=BACKEND)
         places = (
             f"{{name: m{number}, address: {MIRRORS[number]}, port: {self._port}}}" for number in range(self.mirrors)
@@ -279,16 +263,16 @@ class Natmirror(ProgramContender):
         self.program, self._api = balancer.program, balancer.api
 
     def _ended(self, code: int) -> None:
-        """One that has crashed leaves rules that hold the next contender's packets back."""
+        """Remove the rules that a crashed natmirror leaves: they would drop the next contender's packets."""
         if code:
             self._lab.run("lb", [sys.executable, "-m", "natmirror", "cleanup"])
 
     def status(self) -> dict[str, Any]:
-        """What it says of itself."""
         return dict(ask("status", self._api))
 
     def settled(self) -> tuple[dict[str, Any], float]:
-        """Its state once its mirrors have got everything or time is over, and how many seconds that took."""
+        """Wait until its mirrors have acknowledged everything, or for _DRAIN_TIMEOUT; return its status then, and the
+        seconds waited."""
         start = time.monotonic()
         while True:
             status, waited = self.status(), time.monotonic() - start
@@ -298,7 +282,7 @@ class Natmirror(ProgramContender):
 
 
 def ledger(before: dict[str, Any], after: dict[str, Any], waited: float) -> Ledger:
-    """What mirrors got between two states."""
+    """Return what mirrors got between two states, summed over all mirrors."""
     total = Ledger(wait_seconds=round(waited, 3))
     for old, new in zip(before["mirrors"], after["mirrors"], strict=True):
         total.client_bytes += new["client_bytes"] - old["client_bytes"]
@@ -313,7 +297,7 @@ def ledger(before: dict[str, Any], after: dict[str, Any], waited: float) -> Ledg
 
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, float]:
-    """How natmirror's counters changed between two states: of its engine, its drops, and of its queues and sender."""
+    """Return the counters that changed between two states, and by how much: the engine's, drops, queues and outbox."""
     old, new = _flat(before), _flat(after)
     return {key: value - old.get(key, 0) for key, value in new.items() if value != old.get(key, 0)}
 
@@ -333,6 +317,6 @@ def _flat(status: dict[str, Any]) -> dict[str, float]:
 
 
 def all_contenders() -> list[Contender]:
-    """Those compared, in the order of the tables."""
+    """Return all contenders, in the order of the tables."""
     others = [Forwarding(), KernelDnat(), HAProxy(), Nginx(), Dpkt(), BareLoop()]
     return [*others, Natmirror(0), Natmirror(1), Natmirror(1, only_read=True), Natmirror(3)]

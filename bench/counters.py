@@ -1,4 +1,4 @@
-"""What the kernel counts: processor time, memory, packets."""
+"""Reads the kernel's counters: processor time, memory, packets."""
 
 import os
 import time
@@ -10,7 +10,7 @@ from natmirror.lab.process import pids_in
 from natmirror.lab.topology import Lab
 
 CLIENT_LINK = "sw0"
-"""The load-balancer host's link to the clients: what mirrors get does not pass it."""
+"""The load-balancer host's link to the clients; packets to mirrors do not pass it."""
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _HOSTS = ("net", "s1", "lb", "c1", "m")
@@ -19,25 +19,25 @@ _BUSY = (0, 1, 2, 5, 6)  # user, nice, system, irq, softirq: columns of /proc/st
 
 
 def machine_seconds() -> float:
-    """Processor seconds that the whole machine has been busy, for whomever, interrupts included."""
+    """Return the processor seconds that the whole machine has been busy, interrupts included."""
     columns = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
     return sum(int(columns[index]) for index in _BUSY) / _TICKS
 
 
 def program_seconds(lab: Lab, host: str) -> float:
-    """Processor seconds of the programs on a host, without what the kernel does in interrupts."""
+    """Return the processor seconds of the programs on a host, without the kernel's interrupts."""
     total = 0
     for pid in pids_in(lab.ns(host)):
         for task in Path(f"/proc/{pid}/task").glob("*/schedstat"):
             try:
                 total += int(task.read_text().split()[0])
             except (OSError, ValueError):
-                continue  # it has ended in between
+                continue  # it has just ended
     return total / 1e9
 
 
 def others_ticks(lab: Lab) -> dict[int, int]:
-    """Processor time of each program that is not this benchmark's, by process id."""
+    """Return the ticks of each program that does not belong to this benchmark, by process id."""
     hosts = [os.stat(f"/var/run/netns/{lab.ns(host)}").st_ino for host in _HOSTS]
     found = {}
     for entry in Path("/proc").glob("[0-9]*"):
@@ -46,14 +46,14 @@ def others_ticks(lab: Lab) -> dict[int, int]:
                 continue
             columns = (entry / "stat").read_text().rpartition(")")[2].split()
         except OSError:
-            continue  # it has ended in between
+            continue  # it has just ended
         if int(columns[6]) & _KERNEL_THREAD == 0:
             found[int(entry.name)] = int(columns[11]) + int(columns[12])  # utime, stime
     return found
 
 
 def resident_bytes(lab: Lab) -> int:
-    """Resident memory of the programs on the load-balancer host; the kernel's sockets are not in it."""
+    """Return the resident memory of the programs on the load-balancer host, without the kernel's sockets."""
     total = 0
     for pid in pids_in(lab.ns("lb")):
         try:
@@ -65,7 +65,7 @@ def resident_bytes(lab: Lab) -> int:
 
 
 def client_packets(lab: Lab) -> int:
-    """Packets that have passed between clients and the load-balancer host, both directions."""
+    """Return the number of packets between clients and the load-balancer host, in both directions."""
     for line in lab.run("lb", ["cat", "/proc/net/dev"]).splitlines():
         name, _, columns = line.partition(":")
         if name.strip() == CLIENT_LINK:
@@ -76,7 +76,7 @@ def client_packets(lab: Lab) -> int:
 
 @dataclass(slots=True)
 class Usage:
-    """What was used between two moments."""
+    """Processor time and packets: as counted until now, or between two moments."""
 
     seconds: float
     machine: float
@@ -87,12 +87,12 @@ class Usage:
 
     @classmethod
     def now(cls, lab: Lab) -> Self:
-        """The sums at this moment."""
+        """Return the counters at this moment."""
         program, mirrors = program_seconds(lab, "lb"), program_seconds(lab, "m")
         return cls(time.monotonic(), machine_seconds(), program, mirrors, others_ticks(lab), client_packets(lab))
 
     def since(self, before: "Usage") -> "Usage":
-        """The differences."""
+        """Return the differences to an earlier moment."""
         return Usage(
             self.seconds - before.seconds,
             self.machine - before.machine,
@@ -104,5 +104,5 @@ class Usage:
 
     @property
     def others_cores(self) -> float:
-        """How many cores other programs have taken; those that have ended meanwhile are not known."""
+        """The number of cores that other programs took; programs that have ended since are not counted."""
         return sum(self.others.values()) / _TICKS / self.seconds

@@ -1,4 +1,4 @@
-"""NAT as one first writes it: netfilterqueue gives each packet to Python, dpkt takes it apart and puts it together.
+"""The simplest NAT in Python: netfilterqueue gives it each packet, dpkt parses and builds it.
 
 python dpkt_nat.py SERVICE BACKEND PORT
 """
@@ -24,7 +24,7 @@ def main() -> None:
             ip.dst = backend
         elif ip.src == backend and ip.data.sport == port:
             ip.src = service
-        ip.sum = ip.data.sum = 0  # dpkt computes them anew
+        ip.sum = ip.data.sum = 0  # has dpkt compute both checksums
         packet.set_payload(bytes(ip))
         packet.accept()
 

@@ -1,8 +1,9 @@
-"""An engine alone, fed packets in one process: what each kind of packet costs. It needs neither root nor a network.
+"""Measures the cost of each kind of packet with one engine in one process. It needs neither root nor a network.
 
-This runs as a program under the interpreter of each side of a comparison, with that side's package, and prints a line
-of JSON. It is the same file for both sides, so it has to suit older and newer layouts of the package: where things live
-stands in ENGINE and the constants beside it, and how an answer is read in ``sends_of``. Packets are written here.
+It runs as a program under the interpreter of each side of a comparison, with that side's package, and prints a line of
+JSON. Both sides are measured by the same file, so it has to work with older and newer layouts of the package: ENGINE
+and the constants below it list where classes and functions are, and ``sends_of`` reads the engine's answers. It builds
+the packets itself.
 
     python engine_driver.py time             microseconds of the thread's CPU time per packet or connection
     python engine_driver.py count MARKS.so   packets of each kind, which callgrind counts (callgrind_marks.c)
@@ -18,15 +19,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-# Where things live and have lived, the newest layout first. A change that moves one adds its place here; a place goes
-# when its commits are no longer compared with.
+# The places of each class or function, the newest first. A change that moves one adds the new place here. An old place
+# is removed once its commits are no longer compared.
 ENGINE = ("natmirror.engine.engine.Engine", "natmirror.engine.Engine")
 HOOK = ("natmirror.actions.Hook", "natmirror.engine.Hook")
 CHECKSUM = ("natmirror.net.checksum.Checksum", "natmirror.net.packet.Checksum", "natmirror.packet.Checksum")
 PARSE_RULES = ("natmirror.rules.parse_rules", "natmirror.rulesfile.loads")
 
 KINDS = ("plain", "data", "reply", "ack")
-"""A client's data without a mirror and with one, its backend's reply, the mirror's acknowledgement of its copy."""
+"""A client's data without a mirror and with one, the backend's reply, the mirror's acknowledgement of the copy."""
 FLOWS = 64
 ROUNDS = 25
 OPENINGS = 50
@@ -59,28 +60,29 @@ _DECIDED_IN_C = ("packets_decided_in_c", "fast_packets")
 
 
 class Unfit(Exception):
-    """The package is not what this driver knows how to drive."""
+    """The package does not behave as this driver expects."""
 
 
 def find(places: Sequence[str]) -> Any:
-    """Return what lives at the first of these places that exists."""
+    """Return the object at the first of these places that exists."""
     for place in places:
         module, _, name = place.rpartition(".")
         try:
             return getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError):
             continue
-    raise Unfit(f"none of {', '.join(places)} exists: bench/engine_driver.py has to be told the new place")
+    raise Unfit(f"none of {', '.join(places)} exists: add the new place to bench/engine_driver.py")
 
 
 def sends_of(result: Any) -> list[bytes]:
-    """Return the packets that receive() has told to send: they follow the verdict in a list, or are its ``sends``."""
+    """Return the packets in the engine's answer: it is a list that begins with the verdict, or has them as
+    ``sends``."""
     sends = result.sends if hasattr(result, "sends") else [one for one in result if type(one).__name__ == "Send"]
     return [one.packet for one in sends]
 
 
 def ones_sum(data: bytes) -> int:
-    """Return the internet checksum's sum (RFC 1071)."""
+    """Return the ones' complement sum of 16-bit words (RFC 1071)."""
     data += bytes(len(data) % 2)
     total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
@@ -103,7 +105,7 @@ def packet(
 
 
 class Drive:
-    """One engine with a clock of its own; ``spent`` is the thread's CPU time in its calls."""
+    """One engine with a manual clock; ``spent`` is the thread's CPU time in its calls, in nanoseconds."""
 
     def __init__(self, *, fast: bool) -> None:
         self.engine = find(ENGINE)(find(PARSE_RULES)(RULES), key=bytes(16), fast=fast)
@@ -113,7 +115,7 @@ class Drive:
         self.spent = 0
 
     def receive(self, raw: bytes) -> Any:
-        """One packet, met where its sender says."""
+        """Give the engine a packet, at the hook that follows from its source."""
         is_reply = raw[12:16] in (BACKEND[0], PLAIN_BACKEND[0])
         hook = self._forward if is_reply else self._prerouting
         began = time.thread_time_ns()
@@ -122,14 +124,14 @@ class Drive:
         return result
 
     def handle_timer(self) -> None:
-        """What is due."""
+        """Have the engine do what is due."""
         began = time.thread_time_ns()
         self.engine.handle_timer(self.now)
         self.spent += time.thread_time_ns() - began
         self.engine.take_events()
 
     def receive_all(self, packets: list[bytes], *, from_backend: bool) -> int:
-        """Many packets of one hook; return the nanoseconds that they took."""
+        """Give the engine packets of one hook; return the nanoseconds that they took."""
         receive, hook = self.engine.receive, self._forward if from_backend else self._prerouting
         now, checksum = self.now, self._checksum
         began = time.thread_time_ns()
@@ -138,13 +140,13 @@ class Drive:
         return time.thread_time_ns() - began
 
     def packets_decided_in_c(self) -> int:
-        """How many packets the C gear has decided."""
+        """Return how many packets C has decided."""
         counters = self.engine.snapshot(self.now)["counters"]
         return int(counters[next(name for name in _DECIDED_IN_C if name in counters)])
 
 
 class Connection:
-    """One client's connection; the numbers follow from what went before."""
+    """One client's connection, established when made; it counts the sequence numbers of all ends."""
 
     def __init__(self, drive: Drive, client: Address, *, mirrored: bool) -> None:
         self._drive = drive
@@ -181,7 +183,7 @@ class Connection:
         return packet(MIRROR, self._client, ACK, self._mirror_seq, self._copied)
 
     def close(self) -> None:
-        """Close it, client first, and its leg."""
+        """Close the connection, client first, and its leg."""
         drive, client = self._drive, self._client
         drive.receive(packet(client, self._service, FIN | ACK, self._seq, self._reply_seq))
         drive.receive(packet(MIRROR, client, FIN | ACK, self._mirror_seq, self._copied + 1))
@@ -190,12 +192,12 @@ class Connection:
 
 
 def client(number: int) -> Address:
-    """Return the end of the n-th client."""
+    """Return the endpoint of the n-th client."""
     return bytes((10, 10, 0, 1 + number % 90)), 1025 + number
 
 
 class Blocks:
-    """Established connections whose packets come in blocks of one kind, each depends on those before."""
+    """Established connections whose packets come in blocks of one kind; each block follows on the ones before it."""
 
     def __init__(self, drive: Drive) -> None:
         self._drive = drive
@@ -203,17 +205,18 @@ class Blocks:
         self._mirrored = [Connection(drive, client(FLOWS + number), mirrored=True) for number in range(FLOWS)]
 
     def __iter__(self) -> Iterator[tuple[str, list[bytes]]]:
-        """One block of each kind."""
+        """Yield a block of each kind, with its name."""
         plain, mirrored = self._plain, self._mirrored
         self._drive.now += 0.001
         yield "plain", [one.data() for one in plain]
-        self._drive.receive_all([one.reply() for one in plain], from_backend=True)  # else their windows fill
+        self._drive.receive_all([one.reply() for one in plain], from_backend=True)  # else the windows fill up
         yield "data", [one.data() for one in mirrored]
         yield "reply", [one.reply() for one in mirrored]
         yield "ack", [one.ack() for one in mirrored]
 
     def measure(self, gauge: Callable[[str, Callable[[], int]], None]) -> None:
-        """Hand one block of each kind to ``gauge``: its name, and what feeds it and returns the nanoseconds."""
+        """Call ``gauge`` for a block of each kind, with its name and a function that feeds it to the engine and returns
+        the nanoseconds."""
         for kind, packets in self:
 
             def feed(packets: list[bytes] = packets, from_backend: bool = kind == "reply") -> int:
@@ -222,15 +225,15 @@ class Blocks:
             gauge(kind, feed)
 
     def check(self, *, fast: bool) -> None:
-        """Refuse to measure another thing than what is meant."""
+        """Raise Unfit unless each kind of packet takes the path that is to be measured."""
         before = self._drive.packets_decided_in_c()
         for kind, packets in self:
             copies = sum(len(sends_of(self._drive.receive(raw))) for raw in packets)
             if copies != (FLOWS if kind == "data" else 0):
-                raise Unfit(f"{FLOWS} packets of kind {kind} gave {copies} to send")
+                raise Unfit(f"{FLOWS} packets of kind {kind} made the engine send {copies} packets")
         decided, all_packets = self._drive.packets_decided_in_c() - before, (len(KINDS) + 1) * FLOWS
         if decided != (all_packets if fast else 0):
-            raise Unfit(f"of {all_packets} packets the C gear has decided {decided}")
+            raise Unfit(f"C has decided {decided} of {all_packets} packets")
 
 
 def time_packets(*, fast: bool) -> dict[str, float]:
@@ -261,7 +264,7 @@ def time_connections(*, fast: bool) -> float:
 
 
 def count_packets(marks: str) -> dict[str, float]:
-    """Let callgrind count a block of each kind; return how many packets each had."""
+    """Have callgrind count a block of each kind; return the number of packets of each block."""
     library = ctypes.CDLL(marks)
     blocks = Blocks(Drive(fast=True))
     blocks.check(fast=True)
@@ -276,7 +279,7 @@ def count_packets(marks: str) -> dict[str, float]:
 
 
 def main(arguments: list[str]) -> int:
-    """Print what was asked for."""
+    """Print the figures as JSON."""
     try:
         if arguments[0] == "count":
             found = count_packets(arguments[1])

@@ -1,4 +1,4 @@
-"""What is measured of a side: four gauges, each of which runs that side's programs and gives figures by name."""
+"""The four gauges of a comparison. Each runs programs of one side and returns figures by name."""
 
 import json
 import os
@@ -16,9 +16,9 @@ from bench.sides import ComparisonError, Side, run
 _HERE = Path(__file__).parent
 _TIMEOUT = 600.0
 
-_TOO_SHORT = ("parse",)  # 2 ns, and given in tenths of them
-_WAYS = ("natmirror-0", "natmirror-1")
-# Of the benchmark's measures: a speed, and what the whole machine's processors spend, with its unit.
+_TOO_SHORT = ("parse",)  # takes 2 ns, and is reported in tenths of ns
+_CONTENDERS = ("natmirror-0", "natmirror-1")
+# For each measure of the benchmark: a speed with its unit, and the whole machine's processor time with its unit.
 _LIVE = {
     "bulk": ("gbit_per_s", "Gbit/s", "cpu_s_per_gb", "s/GB"),
     "packets": ("packets_per_s", "packets/s", "cpu_s_per_mpacket", "s/Mpacket"),
@@ -28,32 +28,33 @@ _LIVE = {
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """A figure; a speed is the better the higher, everything else the lower."""
+    """A figure. Higher is better for a speed, lower for everything else."""
 
     name: str
     unit: str
     is_speed: bool = False
 
     def cost_ratio(self, base: float, new: float) -> float:
-        """Return how much the new side costs, as a multiple of the base."""
+        """Return the new side's cost as a multiple of the base's."""
         return base / new if self.is_speed else new / base
 
 
 class Gauge:
-    """One way to measure. Names of its measures begin with its own, and a dot."""
+    """One way to measure. The names of its measures begin with its own name and a dot."""
 
     name: str
     measures: list[Measure]
     is_exact = False
     needs_bench = False
-    """Whether a side's benchmark has to be set up."""
+    """Whether the packages that a side's benchmark needs have to be installed."""
 
     def obstacle(self) -> str | None:
-        """Why it cannot measure on this machine."""
+        """Return why this machine cannot be measured with it, or None."""
         return None
 
     def take(self, side: Side, wanted: Collection[str]) -> dict[str, float]:
-        """Measure once and return what it found, by name; ComparisonError where it fails."""
+        """Measure a side once; return figures by name, the ``wanted`` ones among them. ComparisonError where it
+        fails."""
         raise NotImplementedError
 
 
@@ -68,15 +69,15 @@ class EngineGauge(Gauge):
         ]
 
     def take(self, side: Side, wanted: Collection[str]) -> dict[str, float]:
-        """Each time in a new process: where its memory lies is chance, which must not decide a whole comparison."""
-        # -P: the driver's own directory has modules that are not this side's.
+        # A new process each time: the layout of its memory is chance, which must not decide a whole comparison.
+        # -P: the driver's own directory has modules that do not belong to this side.
         printed = run([side.python, "-P", str(_HERE / "engine_driver.py"), "time"], side.tree, timeout=_TIMEOUT)
         return {f"engine.{name}": value for name, value in json.loads(printed).items()}
 
 
 class InstructionsGauge(Gauge):
-    """Instructions of the C code per packet: valgrind's callgrind counts what the engine calls in C. Memory is cold or
-    warm, and others work or not: the count is the same each time."""
+    """Instructions of the C code per packet, counted by valgrind's callgrind. The count is the same each time, whatever
+    the caches hold and whatever else the machine does."""
 
     name = "instructions"
     is_exact = True
@@ -85,11 +86,9 @@ class InstructionsGauge(Gauge):
         self.measures = [Measure(f"instructions.{kind}", "instr") for kind in KINDS]
 
     def obstacle(self) -> str | None:
-        """It needs valgrind."""
         return None if shutil.which("valgrind") else "valgrind is missing: scripts/setup --bench installs it"
 
     def take(self, side: Side, wanted: Collection[str]) -> dict[str, float]:
-        """Count a block of packets of each kind."""
         with tempfile.TemporaryDirectory(dir=side.tree.parent) as place:
             marks, out = Path(place, "marks.so"), Path(place, "counts")
             source = str(_HERE / "callgrind_marks.c")
@@ -107,21 +106,21 @@ class InstructionsGauge(Gauge):
                 if kind in packets:
                     found[f"instructions.{kind}"] = instructions(text) / packets[kind]
         if not all(found.get(measure.name) for measure in self.measures):
-            raise ComparisonError("callgrind has seen no C code of natmirror's: is the extension stripped?")
+            raise ComparisonError("callgrind found no C functions of natmirror: is the extension stripped?")
         return found
 
 
 def dump_name(text: str) -> str:
-    """Return the name that a dump of callgrind's was asked for under."""
+    """Return the name in a dump of callgrind, as count_end() gave it."""
     _, _, rest = text.partition("desc: Trigger: Client Request: ")
     return rest.partition("\n")[0]
 
 
 def instructions(text: str) -> int:
-    """Return the instructions of natmirror's C functions in a dump of callgrind's, with all that they call.
+    """Return the instructions of natmirror's C functions and their callees in a dump of callgrind.
 
-    Calls from cffi's wrappers, ``_cffi_f_NAME``, to ``nm_*`` count, so that it does not matter what C names a packet's
-    function or how many of them Python calls. The format: valgrind's manual, "Callgrind Format Specification".
+    Every call from cffi's wrappers, ``_cffi_f_NAME``, to ``nm_*`` counts. So the names and the number of the functions
+    that Python calls do not matter. The format: valgrind's manual, "Callgrind Format Specification".
     """
     total, caller, callee = 0, "", ""
     lines = iter(text.splitlines())
@@ -138,7 +137,7 @@ def instructions(text: str) -> int:
 
 
 class CodeGauge(Gauge):
-    """The C code alone, by a side's own benchmark of it: nanoseconds, also where packets wait for memory."""
+    """The C code alone, by a side's own benchmark: nanoseconds, also for packets that wait for memory."""
 
     name = "code"
     needs_bench = True
@@ -147,7 +146,6 @@ class CodeGauge(Gauge):
         self.measures = [Measure(f"code.{name}", "ns") for name in TITLES if name not in _TOO_SHORT]
 
     def take(self, side: Side, wanted: Collection[str]) -> dict[str, float]:
-        """Run it."""
         results = _benchmark(side, "--seconds", "1", "--only", ISOLATED)
         return {f"code.{name}": value for name, value in results["isolated"].items()}
 
@@ -161,20 +159,18 @@ class LiveGauge(Gauge):
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self.measures = []
-        for contender in _WAYS:
+        for contender in _CONTENDERS:
             for measure, (_, unit, _, cost_unit) in _LIVE.items():
                 name = f"live.{contender}.{measure}"
                 self.measures += [Measure(name, unit, is_speed=True), Measure(f"{name}.cpu", cost_unit)]
 
     def obstacle(self) -> str | None:
-        """It makes network namespaces."""
         return None if os.geteuid() == 0 else "it needs root, for network namespaces"
 
     def take(self, side: Side, wanted: Collection[str]) -> dict[str, float]:
-        """Make those measures."""
         chosen = [
             (contender, measure)
-            for contender in _WAYS
+            for contender in _CONTENDERS
             for measure in _LIVE
             if _covers(wanted, f"live.{contender}.{measure}")
         ]
@@ -204,5 +200,5 @@ def _covers(wanted: Collection[str], name: str) -> bool:
 
 
 def all_gauges(seconds: float) -> list[Gauge]:
-    """Those that a comparison uses, the quick ones first."""
+    """Return all gauges, the quick ones first."""
     return [InstructionsGauge(), EngineGauge(), CodeGauge(), LiveGauge(seconds)]

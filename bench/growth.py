@@ -1,4 +1,4 @@
-"""How memory, idle processor time, latency and throughput grow with the number of idle flows."""
+"""Measures how memory, idle processor time, latency and throughput change with the number of idle flows."""
 
 import time
 from statistics import median
@@ -14,7 +14,7 @@ from natmirror.lab.process import Program, wait_for
 
 GROWTH = "growth"
 FEW = 10
-"""As many idle flows are few."""
+"""The number of idle flows that others are compared with."""
 
 _WARM_UP = 0.3
 _SETTLE = 1.0
@@ -24,17 +24,17 @@ _LEGS_TIMEOUT = 20.0
 def grow(
     contender: Contender, network: Network, steps: list[int], seconds: float, patience: float, samples: int
 ) -> list[Step]:
-    """Measure a contender that is not started yet with more and more idle flows; it stays up afterwards.
+    """Start a contender and measure it with more and more idle flows; it keeps running afterwards.
 
-    ``seconds`` is for each measure, ``patience`` how many seconds the opening of connections may take; packets are
-    measured ``samples`` times: one alone says more of the machine's mood than of the number of flows. After a step
-    whose connections could not be opened there is no further one.
+    Each measure takes ``seconds``; opening the connections may take up to ``patience`` seconds. Packets are measured
+    ``samples`` times, because a single sample varies with the machine more than with the number of flows. The first
+    step that fails is the last one.
     """
     done: list[Step] = []
     held: list[Program] = []
     with running_on(CONTENDER_CORES):
         contender.start(network)
-    _take("latency", contender, network, _WARM_UP)  # so that what a program takes once is not counted as a flow's
+    _take("latency", contender, network, _WARM_UP)  # memory that a program takes only once must not count for flows
     empty = resident_bytes(network.lab)
     open_flows = 0
     for flows in steps:
@@ -47,7 +47,7 @@ def grow(
             open_flows += opened
             step.values = {"open": open_flows, "opened_per_s": opened / took}
             if wanted < flows:
-                step.failure = f"{wanted:,} is as many as the limit of open files allows here"
+                step.failure = f"the limit of open files allows only {wanted:,} connections here"
             elif open_flows < flows:
                 step.failure = f"only {open_flows:,} could be opened within {patience:g} s"
             step.values |= _look(contender, network, open_flows, seconds, empty, samples)
@@ -64,9 +64,9 @@ def grow(
 def compare(
     contender: Contender, network: Network, few: Contender, its_network: Network, seconds: float, times: int
 ) -> float:
-    """Return what a contender with many idle flows passes, over what another of its kind passes with ``FEW``.
+    """Return the packets of a contender with many idle flows, over those of an equal one with ``FEW`` idle flows.
 
-    The median of ``times`` pairs of samples, in turn, for the machine's mood changes within a minute.
+    The ratio is the median of ``times`` pairs of samples in turn, because the machine's speed changes within a minute.
     """
     with running_on(CONTENDER_CORES):
         few.start(its_network)

@@ -1,4 +1,4 @@
-"""What a question of keepalived's costs: ``natmirror health`` beside a Python that does nothing, in turns (root).
+"""The cost of ``natmirror health``, which keepalived runs: measured in turn with a Python that does nothing (root).
 
 python -m bench.health [ROUNDS]
 """
@@ -18,14 +18,14 @@ _ROUNDS = 100
 
 
 def seconds(command: Sequence[str]) -> float:
-    """How long a command takes that succeeds."""
+    """Run a command, and return the seconds that it takes; CalledProcessError where it fails."""
     began_at = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - began_at
 
 
 def main() -> None:
-    """Ask a natmirror in the lab, and print both times."""
+    """Run the commands against a natmirror in the lab, and print their times."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else _ROUNDS
     with Lab() as lab:
         balancer = LoadBalancer(lab, _RULES)

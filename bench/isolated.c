@@ -1,9 +1,11 @@
-/* What the C code takes for a packet, without kernel, queue or Python: nanoseconds, the median of many passes.
+/* Measures the time that the C code takes for a packet, without kernel, queue or Python: nanoseconds, the median of
+many
+ * passes.
  *
  *   isolated
  *
- * Prints one line of JSON: a name for each measure, and its nanoseconds. The yardstick is one keyed hash, to compare
- * machines, or an hour with another, by ratios.
+ * Prints one line of JSON: a name for each measure, and its nanoseconds. The yardstick is one keyed hash; ratios to it
+ * can be compared between machines, and between times on one machine.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -31,8 +33,8 @@ typedef struct {
     nm_network network;
     uint16_t table[1];
     nm_gear *gear;
-    uint32_t flow_count, order[MANY]; /* flows in no order that memory would know */
-    uint32_t numbers[MANY];           /* where each client's stream has come to */
+    uint32_t flow_count, order[MANY]; /* flows in random order, so that no cache predicts the next one */
+    uint32_t numbers[MANY];           /* each client's next sequence number */
 } bench;
 
 static bench b;
@@ -56,7 +58,7 @@ static void client(uint32_t number, uint8_t *address, uint16_t *port)
     *port = (uint16_t)(1024 + (number >> 15));
 }
 
-/* A segment in `packet`; gives its length. Its checksum is wrong, and said to be right. */
+/* Write a segment into `packet`; return its length. Its checksum is wrong, but the measures declare it as right. */
 static size_t write_packet(const uint8_t *src, uint16_t sport, const uint8_t *dst, uint16_t dport, uint8_t flags,
                            uint32_t seq, uint32_t ack, size_t payload_len)
 {
@@ -150,7 +152,7 @@ static void look_up(uint32_t n)
 static size_t template_len;
 static int template_hook, template_checksum;
 
-/* The packet of the next flow in turn, by its client's address in the template. */
+/* Process a packet of the next flow in turn, with its client's address in the template. */
 static void process(uint32_t n)
 {
     uint8_t address[16];
@@ -164,7 +166,7 @@ static void process(uint32_t n)
         abort();
 }
 
-/* A SYN opens a flow, which goes again. */
+/* A SYN opens a flow, which is removed again. */
 static void open_one(uint32_t n)
 {
     uint8_t address[16] = {10, 12, (uint8_t)(n >> 8), (uint8_t)n};
@@ -230,10 +232,10 @@ static int compare(const void *one, const void *other)
     return (a > c) - (a < c);
 }
 
-static void tell(const char *name, void (*once)(uint32_t), uint32_t count)
+static void measure(const char *name, void (*once)(uint32_t), uint32_t count)
 {
     double each[PASSES];
-    static int told;
+    static int measured;
     for (uint32_t n = 0; n < count; n++)
         once(n);
     for (int pass = 0; pass < PASSES; pass++) {
@@ -243,17 +245,17 @@ static void tell(const char *name, void (*once)(uint32_t), uint32_t count)
         each[pass] = (double)(nanoseconds() - start) / count;
     }
     qsort(each, PASSES, sizeof *each, compare);
-    printf("%s\"%s\": %.1f", told++ ? ", " : "{", name, each[PASSES / 2]);
+    printf("%s\"%s\": %.1f", measured++ ? ", " : "{", name, each[PASSES / 2]);
 }
 
-static void tell_process(const char *name, int hook, int checksum, size_t len, uint32_t count)
+static void measure_process(const char *name, int hook, int checksum, size_t len, uint32_t count)
 {
     int is_orig = hook == PREROUTING;
     template_hook = hook;
     template_checksum = checksum;
     template_len = write_packet(is_orig ? SERVICE : BACKEND, PORT, is_orig ? SERVICE : BACKEND, PORT, TCP_ACK, 1, 1,
                                 len - 40);
-    tell(name, process, count);
+    measure(name, process, count);
 }
 
 int main(void)
@@ -261,22 +263,22 @@ int main(void)
     static const uint8_t client_address[16] = {10, 12};
     begin(FEW);
     write_packet(client_address, 1, SERVICE, PORT, TCP_ACK, 1, 1, SMALL - 40);
-    tell("hash", hash, MANY);
-    tell("parse", parse_it, MANY);
-    tell("lookup_10", look_up, MANY);
-    tell_process("request_10", PREROUTING, VALID, SMALL, MANY);
-    tell_process("reply_10", FORWARD, VALID, SMALL, MANY);
-    tell_process("full_sum_64k", PREROUTING, PARTIAL, LARGE, 1000);
+    measure("hash", hash, MANY);
+    measure("parse", parse_it, MANY);
+    measure("lookup_10", look_up, MANY);
+    measure_process("request_10", PREROUTING, VALID, SMALL, MANY);
+    measure_process("reply_10", FORWARD, VALID, SMALL, MANY);
+    measure_process("full_sum_64k", PREROUTING, PARTIAL, LARGE, 1000);
     write_packet(client_address, 1, SERVICE, PORT, TCP_SYN, 1, 0, 0);
-    tell("open", open_one, MANY);
+    measure("open", open_one, MANY);
     add_legs();
-    tell("mirrored_10", mirror_one, MANY);
+    measure("mirrored_10", mirror_one, MANY);
     end();
     begin(MANY);
-    tell("lookup_100k", look_up, MANY);
-    tell_process("request_100k", PREROUTING, VALID, SMALL, MANY);
+    measure("lookup_100k", look_up, MANY);
+    measure_process("request_100k", PREROUTING, VALID, SMALL, MANY);
     add_legs();
-    tell("mirrored_100k", mirror_one, MANY);
+    measure("mirrored_100k", mirror_one, MANY);
     end();
     puts("}");
     return 0;

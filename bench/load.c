@@ -1,5 +1,5 @@
 /* The load of the benchmark: one server, and one client for each measure. Single-threaded, epoll, no allocation per
- * message, so that what is measured is the way in the middle. A client prints one line of JSON.
+ * message, so that the path between them is measured and not the load. A client prints one line of JSON.
  *
  *   load serve       --port P [--ports N] [--workers N] [--silent]
  *   load bulk        --to A --port P --connections N --seconds S
@@ -8,8 +8,8 @@
  *   load latency     (the same), with --rate R
  *   load idle        --to A --port P --connections N --seconds S --from A --sources N
  *
- * The first byte that a client sends says what the server does with the connection: SINK reads and, at the end, tells
- * how many bytes there were; ECHO sends everything back. A mirror, which gets the same bytes, does the same.
+ * The first byte of a client says what the server does with the connection: with SINK it reads, and at the end sends
+ * the number of bytes; with ECHO it sends everything back. A mirror gets the same bytes and does the same.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -35,10 +35,10 @@ enum { MESSAGE_LEN = 32, BLOCK_LEN = 128 << 10, BATCH = 256, BACKLOG = 65535, MA
 enum { MAX_OPENING = 256, MAX_OUTSTANDING = 64, LISTENER = 1 };
 enum { SINK = 'S', ECHO = 'E' };
 
-static const double CONNECT_TIMEOUT = 10.0; /* seconds for the connections that a measure begins with */
-static const double END_TIMEOUT = 15.0;     /* seconds for the bytes that are under way when the time is over */
-static const double WARM_UP = 0.3;           /* seconds of latency's load that are not counted */
-static const double LAST_TIMEOUT = 2.0;     /* seconds for the replies that are */
+static const double CONNECT_TIMEOUT = 10.0; /* seconds for opening the connections of a measure */
+static const double END_TIMEOUT = 15.0;     /* seconds for the bytes that are in flight when the measure ends */
+static const double WARM_UP = 0.3;          /* seconds at the beginning of `latency` that are not counted */
+static const double LAST_TIMEOUT = 2.0;     /* seconds for the replies that are in flight when `latency` ends */
 
 typedef struct {
     const char *to, *from;
@@ -47,20 +47,20 @@ typedef struct {
     bool silent;
 } options;
 
-/* A connection of the client's. */
+/* A connection of a client. */
 typedef struct {
     int fd;
     bool connected;
     size_t received;                      /* bytes of the message that is arriving */
     double started_at;
-    double sent_at[MAX_OUTSTANDING];      /* a ring: when each request that has no reply yet was sent */
+    double sent_at[MAX_OUTSTANDING];      /* a ring: when each request without a reply was sent */
     unsigned first, outstanding;
 } connection;
 
-/* A connection of the server's, by descriptor. */
+/* A connection of the server, by descriptor. */
 typedef struct {
     uint64_t bytes;
-    char mode; /* 0: nothing has come, or LISTENER, SINK, ECHO */
+    char mode; /* LISTENER, SINK or ECHO; 0: no byte has come */
 } peer;
 
 static char block[BLOCK_LEN];
@@ -83,7 +83,7 @@ static double now(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-/* Wait for events until `until`; their number. */
+/* Wait for events until `until`; return their number. */
 static int wait_until(int poll, double until)
 {
     double left = until - now();
@@ -115,7 +115,7 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Samples of a time, in seconds. */
+/* Samples of a duration, in seconds. */
 typedef struct {
     double *values;
     size_t count, room;
@@ -132,7 +132,7 @@ static void add(samples *s, double value)
     s->values[s->count++] = value;
 }
 
-/* A quantile in microseconds, of sorted samples; 0 where there are none. */
+/* Return a quantile of sorted samples, in microseconds; 0 without samples. */
 static double quantile_us(const samples *s, double q)
 {
     return s->count ? 1e6 * s->values[(size_t)(q * (double)(s->count - 1))] : 0;
@@ -152,7 +152,7 @@ static void listen_on(int poll, peer *peers, int port)
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
     set(fd, SOL_SOCKET, SO_REUSEPORT, 1);
-    set(fd, IPPROTO_TCP, TCP_NODELAY, 1); /* what is accepted inherits it */
+    set(fd, IPPROTO_TCP, TCP_NODELAY, 1); /* accepted sockets inherit it */
     if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(fd, BACKLOG) < 0)
         die("port %d: %s", port, strerror(errno));
     peers[fd].mode = LISTENER;
@@ -183,7 +183,7 @@ static void serve_one(peer *p, int fd, bool silent)
         if (!p->mode)
             p->mode = silent ? SINK : block[0];
         p->bytes += (uint64_t)count;
-        /* A client that does not read its replies is not ours: it loses its connection. */
+        /* The load's clients always read their replies: close the connection of any other client. */
         if (p->mode == SINK || send(fd, block, (size_t)count, MSG_NOSIGNAL) == count)
             return;
     } else if (count == 0 && p->mode == SINK && !silent) {
@@ -192,7 +192,7 @@ static void serve_one(peer *p, int fd, bool silent)
     close(fd);
 }
 
-/* Each worker is a process, since it is processes that have a limit of open files. */
+/* Each worker is a process, because the limit of open files applies to a process. */
 static void serve(const options *o)
 {
     for (int i = 1; i < o->workers && fork() > 0; i++)
@@ -217,7 +217,7 @@ static void serve(const options *o)
 
 /* The clients */
 
-/* Begin to connect, from the n-th source address; -1 where that failed at once. */
+/* Begin to connect from the n-th source address; return -1 where that fails at once. */
 static int open_connection(const options *o, unsigned n)
 {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
@@ -227,7 +227,8 @@ static int open_connection(const options *o, unsigned n)
     if (o->from) {
         struct sockaddr_in source = {.sin_family = AF_INET};
         source.sin_addr.s_addr = htonl(ntohl(inet_addr(o->from)) + n % (unsigned)o->sources);
-        /* The port is chosen with the destination known: more than 64k connections for all sources together. */
+        /* Have the kernel choose the port at connect(), when it knows the destination: that allows more than 64k
+         * connections. */
         set(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
         if (bind(fd, (struct sockaddr *)&source, sizeof source) < 0)
             die("bind: %s", strerror(errno));
@@ -248,7 +249,7 @@ static bool failed(int fd)
     return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0 || error;
 }
 
-/* All connections of a measure, open; they are watched for `what`. */
+/* Open all connections of a measure, and watch them for the events `what`. */
 static connection *connect_all(const options *o, int poll, uint32_t what)
 {
     connection *all = calloc((size_t)o->connections, sizeof *all);
@@ -285,7 +286,7 @@ static void send_message(connection *c)
         die("sending a message: %s", strerror(errno));
 }
 
-/* How many whole replies have come. */
+/* Read; return how many complete replies have come. */
 static size_t take_replies(connection *c)
 {
     char replies[MESSAGE_LEN * MAX_OUTSTANDING];
@@ -300,12 +301,13 @@ static size_t take_replies(connection *c)
     return whole;
 }
 
-/* As much as goes, then the end, and the server's word for what has arrived: the time runs until then, so that no
- * buffer on the way counts as throughput. */
+/* Send as fast as possible, close, and read the server's count of bytes. The time runs until then, so that bytes in
+buffers
+ * on the path do not count as throughput. */
 static void bulk(const options *o)
 {
     int poll = epoll_create1(0), left = o->connections;
-    uint64_t sent = 0, arrived = 0, told;
+    uint64_t sent = 0, arrived = 0, reported;
     memset(block, SINK, sizeof block);
     connection *all = connect_all(o, poll, EPOLLOUT);
     double start = now(), until = start + o->seconds;
@@ -326,9 +328,9 @@ static void bulk(const options *o)
         int count = wait_until(poll, until + END_TIMEOUT);
         for (int i = 0; i < count; i++, left--) {
             int fd = all[events[i].data.u64].fd;
-            if (recv(fd, &told, sizeof told, 0) != sizeof told)
-                die("the server did not tell what has arrived");
-            arrived += told;
+            if (recv(fd, &reported, sizeof reported, 0) != sizeof reported)
+                die("the server did not report how many bytes arrived");
+            arrived += reported;
             close(fd);
         }
         if (left && now() > until + END_TIMEOUT)
@@ -339,7 +341,7 @@ static void bulk(const options *o)
     printf("{\"bytes\": %llu, \"seconds\": %.6f}\n", (unsigned long long)arrived, now() - start);
 }
 
-/* One message under way on each connection, always. */
+/* Keep one message in flight on each connection. */
 static void packets(const options *o)
 {
     int poll = epoll_create1(0);
@@ -360,7 +362,7 @@ static void packets(const options *o)
         }
     }
     double seconds = now() - start;
-    /* The last replies are taken, not counted: to close before that would be a reset. */
+    /* Read the last replies without counting them: closing before that would reset the connections. */
     for (int left = o->connections; left && now() < until + LAST_TIMEOUT;) {
         int count = wait_until(poll, until + LAST_TIMEOUT);
         for (int i = 0; i < count; i++)
@@ -369,7 +371,7 @@ static void packets(const options *o)
     printf("{\"round_trips\": %llu, \"seconds\": %.6f}\n", (unsigned long long)replies, seconds);
 }
 
-/* What became of a connection of `connections` at an event. */
+/* The result of an event for a connection of `connections`. */
 enum outcome { UNDER_WAY, ANSWERED, BROKEN };
 
 static enum outcome advance(connection *c, uint32_t event)
@@ -393,7 +395,7 @@ static enum outcome advance(connection *c, uint32_t event)
     return UNDER_WAY;
 }
 
-/* Take events until `until`; the connections that are over. */
+/* Handle events until `until`; return how many connections ended. */
 static int advance_all(connection *all, int poll, double until, samples *times, int *errors)
 {
     int over = 0, count = wait_until(poll, until);
@@ -413,7 +415,7 @@ static int advance_all(connection *all, int poll, double until, samples *times, 
     return over;
 }
 
-/* Connect, one request, one reply, close; as many at a time as there are connections. */
+/* Connect, send one request, read one reply, close; `connections` at a time. */
 static void connections(const options *o)
 {
     int poll = epoll_create1(0), errors = 0, open = 0;
@@ -448,8 +450,8 @@ static void connections(const options *o)
            in_time, errors, open, seconds, quantile_us(&times, 0.5), quantile_us(&times, 0.99));
 }
 
-/* Requests at a fixed rate, whether or not earlier ones have been answered. What the connections' beginning costs is
- * another measure's: those of the first moments are not counted. */
+/* Send requests at a fixed rate, whether or not earlier ones have been answered. The first requests are not counted,
+ * because another measure has the cost of opening connections. */
 static void latency(const options *o)
 {
     int poll = epoll_create1(0);
@@ -496,13 +498,13 @@ static void latency(const options *o)
            quantile_us(&times, 0.999), quantile_us(&times, 1), quantile_us(&lateness, 0.99));
 }
 
-/* Connections without data: open them, say how many there are, hold them until this program is ended. */
+/* Open connections that send no data, print their number, and keep them until this program is ended. */
 static void idle(const options *o)
 {
     int poll = epoll_create1(0), opening = 0, open = 0, errors = 0, lost = 0;
     unsigned begun = 0;
     double start = now(), until = start + o->seconds;
-    struct linger at_once = {1, 0}; /* at the end a RST each: 100,000 FINs would take their time */
+    struct linger at_once = {1, 0}; /* closes with a RST: 100,000 FINs would take long */
     bool *up = calloc(MAX_FILES, sizeof *up);
     if (!up)
         die("no memory");

@@ -1,4 +1,4 @@
-"""What it was measured on."""
+"""The machine: its description for the results, and its division among contenders and load."""
 
 import os
 import platform
@@ -23,14 +23,14 @@ _VERSIONS = {
 _LOOK = 0.5
 _CORES = sorted(os.sched_getaffinity(0))
 CONTENDER_CORES = set(_CORES[: max(1, len(_CORES) // 2)])
-"""For the programs of a contender."""
+"""The cores of a contender's programs."""
 LOAD_CORES = set(_CORES) - CONTENDER_CORES or CONTENDER_CORES
-"""For clients, servers and mirrors."""
+"""The cores of clients, servers and mirrors."""
 _TIMEOUT = 10.0
 
 
 def describe() -> dict[str, Any]:
-    """Processor, memory, kernel, versions, and how busy the machine is before anything is measured."""
+    """Return processor, memory, kernel and versions, and how many cores are busy before the benchmark begins."""
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "cpu": _first("/proc/cpuinfo", "model name"),
@@ -49,7 +49,7 @@ def describe() -> dict[str, Any]:
 
 @contextmanager
 def running_on(cores: set[int]) -> Iterator[None]:
-    """What is started meanwhile stays on these cores."""
+    """Pin all programs that are started in this context to these cores."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
     try:

@@ -1,4 +1,4 @@
-"""The measures of a contender: throughput, small packets, new connections, latency, and what they cost of the cores."""
+"""The measures of a contender: throughput, small packets, new connections, latency, and their processor time."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ Reader = Callable[[dict[str, float], Usage], dict[str, float]]
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """How one measure is made: what the load does, and what its figures and the usage come to."""
+    """One measure: ``load`` runs the load, ``read`` makes figures of its output and of the usage."""
 
     name: str
     title: str
@@ -95,7 +95,7 @@ MEASURES = [
 
 
 def take(measure: Measure, contender: Contender, network: Network, seconds: float, sample: Sample) -> None:
-    """Make one measure of a contender that runs, and write it into ``sample``; HostError where it fails."""
+    """Measure a running contender once, and write the figures into ``sample``; HostError where that fails."""
     contender.check()
     status = contender.status() if isinstance(contender, Natmirror) else None
     before = Usage.now(network.lab)

@@ -1,4 +1,4 @@
-"""The lab as the benchmark needs it: tuned hosts, servers that run all the time, and the load's clients."""
+"""The benchmark's network: a lab with tuned hosts, servers that run all the time, and the load's clients."""
 
 import json
 import resource
@@ -14,29 +14,29 @@ from natmirror.lab.topology import CONTROLLER_SIDE, CONTROLLERS, SWITCH_SIDE, La
 
 PORT = 6653
 PORTS = 4
-"""The backend listens on so many, for proxies: one address of theirs has 64k ports for each of the backend's."""
+"""The number of ports that the backend listens on. A proxy has only 64k ports of its own for each of them."""
 SILENT_PORT = 7000
 BACKEND = f"{CONTROLLER_SIDE}.{CONTROLLERS['c1']}"
 MIRRORS = [f"{CONTROLLER_SIDE}.{CONTROLLERS['m'] + index}" for index in range(3)]
-"""Addresses of one host: the three mirrors."""
+"""The addresses of the three mirrors, which are one host."""
 
 _FIRST_SOURCE = 120
-_SOURCES = 16  # client addresses: 100,000 connections need more than one, and closed ones hold their ports for a minute
+_SOURCES = 16  # client addresses: 100,000 connections need several, and closed ones keep their ports for a minute
 _SOURCE = f"{SWITCH_SIDE}.{_FIRST_SOURCE}"
-_END_MARGIN = 40.0  # seconds that a client may take beside its measure: more than its own limits together
+_END_MARGIN = 40.0  # seconds that a client may take besides its measure: more than its own limits together
 _TUNING = {
     "core/somaxconn": "65535",
     "ipv4/tcp_max_syn_backlog": "65535",
     "ipv4/ip_local_port_range": "1025 65535",
-    "ipv4/tcp_tw_reuse": "1",  # connections that a proxy or the client has closed leave their ports sooner
+    "ipv4/tcp_tw_reuse": "1",  # frees the ports of connections that a proxy or the client has closed sooner
 }
-_CONNTRACK_TUNING = {"netfilter/nf_conntrack_tcp_timeout_time_wait": "5"}  # closed connections do not fill the table
+_CONNTRACK_TUNING = {"netfilter/nf_conntrack_tcp_timeout_time_wait": "5"}  # so closed connections do not fill the table
 _WANTED_FILES = 400_000
-_SPARE_FILES = 2000  # of a process's limit, for all but idle connections, and because workers do not share evenly
+_SPARE_FILES = 2000  # of a process's limit, for files besides idle connections, and for an uneven share of a worker
 
 
 def raise_files_limit() -> int:
-    """Let this process and those it starts open as many files as the system allows; gives how many."""
+    """Let this process and its children open as many files as the system allows; return how many."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(hard, _WANTED_FILES), max(hard, _WANTED_FILES)))
@@ -46,15 +46,15 @@ def raise_files_limit() -> int:
 
 
 def _shares(count: int) -> list[int]:
-    """How many of so many connections each process may have for its limit of open files."""
+    """Divide connections among processes, by the limit of open files."""
     room = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _SPARE_FILES
     return [min(room, count - start) for start in range(0, count, room)]
 
 
 class Network:
-    """A lab with the backend's server and the mirrors' one; a context manager.
+    """A lab with a server on the backend and on the mirrors' host; a context manager.
 
-    Mirrors answer as the backend does, but on SILENT_PORT, where they only read. The servers hold up to ``flows``
+    Mirrors answer as the backend does, except on SILENT_PORT, where they only read. The servers hold up to ``flows``
     connections.
     """
 
@@ -78,7 +78,8 @@ class Network:
         self.lab.close()
 
     def measure(self, name: str, to: str, *, connections: int, seconds: float, **more: object) -> dict[str, float]:
-        """Run one of the load's clients on the switch to its end; gives what it printed. HostError where it fails."""
+        """Run one of the load's clients on the switch and return the figures that it prints; HostError where it
+        fails."""
         command = self._client(name, to, connections=connections, seconds=seconds, **more)
         try:
             return dict(json.loads(self.lab.run("s1", command, timeout=seconds + _END_MARGIN)))
@@ -88,18 +89,18 @@ class Network:
             raise HostError(str(error).partition(": ")[2] or str(error)) from None
 
     def hold(self, to: str, count: int, seconds: float) -> tuple[list[Program], int, float]:
-        """Open connections without data, for at most so many seconds; they live as long as the programs that are
-        given, with how many connections there are and how many seconds that took."""
+        """Open ``count`` connections that send no data, in at most ``seconds``. Return the programs that keep them
+        open, the number of open connections, and the seconds that opening them took."""
         start = time.monotonic()
         programs = [
             self.lab.start("s1", self._client("idle", to, connections=share, seconds=seconds), name="idle")
             for share in _shares(count)
         ]
 
-        def told() -> bool:
+        def are_open() -> bool:
             return all("\n" in program.text or not program.running() for program in programs)
 
-        wait_for(told, "the idle connections", seconds + _END_MARGIN)
+        wait_for(are_open, "the idle connections", seconds + _END_MARGIN)
         took = time.monotonic() - start
         for program in programs:
             if not program.running():
@@ -130,7 +131,7 @@ class Network:
             wait_listen(self.lab.ns(host), port)
 
     def _tune(self, host: str, values: dict[str, str]) -> None:
-        """Set values below /proc/sys/net; some are known only once a kernel module is loaded."""
+        """Set values below /proc/sys/net; some of them exist only once a kernel module is loaded."""
         for name, value in values.items():
             path = f"/proc/sys/net/{name}"
             self.lab.run(host, ["sh", "-c", f"test ! -e {path} || echo {value} > {path}"])

@@ -1,4 +1,4 @@
-"""The results as pictures."""
+"""The results of a benchmark as plots."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ matplotlib.use("Agg")
 
 _OURS, _OTHERS = "#c0392b", "#7f8c8d"
 _INCH = 4.2
-_SHORTEST_US = 10  # where the logarithmic scale of latencies begins
+_SHORTEST_US = 10  # the left end of the logarithmic scale of latencies
 _GROWTH = [
     Column("", "resident_bytes", "resident memory, MB", 1, 1e6),
     Column("", "idle_cpu_percent", "idle CPU, % of a core", 2),
@@ -24,7 +24,7 @@ _GROWTH = [
 
 
 def plot(results: Results, directory: Path) -> list[str]:
-    """Write the plots for which there are results; gives the names of the files."""
+    """Write the plots for which there are results; return the names of the files."""
     drawn: dict[str, Callable[[Results], Figure]] = {}
     if results.samples:
         drawn["benchmark.png"] = _bars
@@ -36,7 +36,7 @@ def plot(results: Results, directory: Path) -> list[str]:
 
 
 def _bars(results: Results) -> Figure:
-    """One panel for each figure, one bar for each contender; the thin line spans the rounds."""
+    """Draw a panel for each figure with a bar for each contender; the thin line spans the rounds."""
     columns = [column for column in FIGURES if column.measure in results.measures()]
     wide = min(3, len(columns))
     tall = -(-len(columns) // wide)
@@ -77,7 +77,7 @@ def _bar_panel(panel: Axes, results: Results, column: Column) -> None:
 
 
 def _lines(results: Results) -> Figure:
-    """One panel for each figure, one line for each contender, by the number of idle flows."""
+    """Draw a panel for each figure with a line for each contender, by the number of idle flows."""
     figure = Figure(figsize=(2 * _INCH + 2, 2 * 3), layout="constrained")
     panels = figure.subplots(2, 2)
     for panel, column in zip(panels.flat, _GROWTH, strict=True):

@@ -12,8 +12,8 @@ _NATMIRROR = Path(__file__).parents[1] / "natmirror"
 
 @dataclass(frozen=True, slots=True)
 class Programs:
-    """Where they are: the load's clients and servers, the bare loop that natmirror is compared with, and the measures
-    of natmirror's C code alone."""
+    """The paths of the programs: the load's clients and servers, the bare loop, and the measures of natmirror's C
+    code."""
 
     load: Path
     bare_loop: Path
@@ -21,7 +21,7 @@ class Programs:
 
 
 def compile_programs(directory: Path) -> Programs:
-    """Build them in ``directory``; HostError where gcc refuses."""
+    """Build the programs in ``directory``; HostError where gcc fails."""
     gear = [str(path) for path in (_NATMIRROR / "_fastpath.c", *sorted(_NATMIRROR.glob("fastpath/*.c")))]
     return Programs(
         _compile(directory, "load"),

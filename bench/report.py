@@ -1,4 +1,4 @@
-"""The results as a Markdown document."""
+"""The results of a benchmark as a Markdown document."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -18,12 +18,12 @@ REFERENCES = {
     "natmirror-0": "natmirror without mirrors",
 }
 _NOTHING = "-"
-_MIN_FLOWS = 1000  # below that a flow's memory drowns in the noise of a page
+_MIN_FLOWS = 1000  # with fewer flows, one page of memory is more than all of them take
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A figure of a measure in the tables; ``scale`` is what it is divided by."""
+    """A figure of a measure in the tables; the value is divided by ``scale``."""
 
     measure: str
     value: str
@@ -61,13 +61,14 @@ _GROWTH = [
 
 
 def report(results: Results, plots: Sequence[str]) -> str:
-    """The whole document; ``plots`` are names of files beside it."""
+    """Return the whole document; ``plots`` are names of files in its folder."""
     parts = ["# Benchmark", _intro(results), *(f"![{name.removesuffix('.png')}]({name})" for name in plots)]
     if results.samples:
         parts += ["## Figures", _HOW, _figures(results, FIGURES)]
-        for name, title in REFERENCES.items():
-            if name in results.ways:
-                parts += [f"## Ratios to {title}", _RATIO, _ratios(results, name)]
+        references = [name for name in REFERENCES if name in results.ways]
+        parts += ["## Ratios", _RATIO] if references else []
+        for name in references:
+            parts += [f"### To {REFERENCES[name]}", _ratios(results, name)]
         parts += ["## Processor time", _COST, _figures(results, COSTS)]
     parts += _mirrors(results)
     if results.growth:
@@ -81,49 +82,48 @@ def report(results: Results, plots: Sequence[str]) -> str:
     if results.isolated:
         parts += ["## natmirror's C code alone", _ALONE, _alone(results.isolated)]
     if failures := results.failures():
-        parts += ["## What failed", _listed(failures)]
+        parts += ["## Failures", _listed(failures)]
     if results.notes:
-        parts += ["## What the programs complained of", _listed(dict.fromkeys(f"`{note}`" for note in results.notes))]
+        parts += ["## Complaints in the programs' logs", _listed(dict.fromkeys(f"`{note}`" for note in results.notes))]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
 _RATIO = "The median of each round's ratio. Above 1 is better for throughput, below 1 for latency."
 _COST = """
-*Machine* is all processor time that the machine spent meanwhile, from /proc/stat: client, server, mirrors and kernel
-are in it, and whatever else ran. *Program* is that of the programs on the load-balancer host alone, *mirrors* that of
-the mirrors' servers, both without the kernel's interrupts. The mirrors' servers share their core with the clients and
-the backend: what they take there nobody else has, however little natmirror takes."""
+*Machine* is the processor time of the whole machine during a measure, from /proc/stat: clients, servers, mirrors, the
+kernel, and all other programs. *Program* is the time of the programs on the load-balancer host, *mirrors* that of the
+mirrors' servers; both exclude the kernel's interrupts. The mirrors' servers share a core with the clients and the
+backend, and slow them down by the time that they take."""
 _LEDGER = """
-What natmirror's own ledger says, over all rounds and all mirrors: what clients sent is what mirrors acknowledged, what
-is still pending, and what was lost, by reason. *Wait* is how long after a measure its mirrors needed at most."""
+natmirror's ledger, summed over all rounds and mirrors: the bytes that clients sent are acknowledged, pending, or lost
+for a reason. *Wait* is the longest time that the mirrors needed after a measure to get the rest."""
 _GROWN = """
 Idle flows are established connections that have not sent a byte. *Resident* is the memory of the programs on the
-load-balancer host, the kernel's sockets and conntrack entries not included; *bytes per flow* is its growth since there
-were none. *Idle CPU* is these programs' share of one core while nothing is sent. Latency and small packets are measured
-over further connections, as above, while the idle ones stay; small packets five times. The bare loop in C has no flows:
-what it loses with their number is what the sockets of clients and servers cost the machine."""
+load-balancer host, without the kernel's sockets and conntrack entries; *bytes per flow* is its growth since there
+were no flows. *Idle CPU* is the part of one core that these programs take while no connection sends. Latency and
+small packets are measured as above, over other connections, while the idle ones stay; small packets five times. The
+bare loop in C has no flows: its loss is what the sockets of clients and servers cost the machine."""
 _COMPARED = """
-{contender} with {flows} idle flows, and another one with {few} on the same machine at the same time, measured in turn:
-small packets {ratio:.2f} of the other's, the median of {pairs} pairs."""
+{contender} with {flows} idle flows and a second one with {few} ran on the same machine at the same time and were
+measured in turn: the first passed {ratio:.2f} times the small packets of the second, by the median of {pairs} pairs."""
 _ALONE = """
-Without kernel, queue or Python, on one core, medians of several passes. 100,000 flows do not fit into the caches: each
-packet of another flow waits for memory."""
+Without kernel, queue or Python, on one core; medians of several passes. 100,000 flows do not fit into the caches, so
+each packet of another flow waits for memory."""
 _INTRO = """
 Measured {date} on {cpu}, {cores} cores{virtual}, {memory_gib} GiB, Linux {kernel}. {versions}.
 
-Client, load-balancer host, backend and mirrors are network namespaces of this one machine and share its cores, joined
-by veth pairs and two bridges. All ways take the same path in the same run, in turn, {rounds} times {seconds:g} s each;
-the figures are medians. Programs of a way are pinned to core {way_cores}, clients, servers and mirrors to core
-{load_cores}; what the kernel forwards it does where the packet was sent, or given back. Mirrors answer as the backend
-does, but for the one that only reads.
-Other programs on the machine took {others}
-of a core meanwhile. The run took {took_seconds:.0f} s. All samples are in benchmark.json."""
+Client, load-balancer host, backend and mirrors are network namespaces of this machine. They share its cores, and veth
+pairs and two bridges connect them. All contenders were measured on the same path in the same run, in turn, {rounds}
+times {seconds:g} s each; the figures are medians. A contender's programs are pinned to core {way_cores}, clients,
+servers and mirrors to core {load_cores}; the kernel forwards a packet on the core where it was sent, or where its
+verdict was given. Mirrors answer as the backend does, except for the one that only reads. Other programs on the machine
+took {others} of a core during the measures. The run took {took_seconds:.0f} s. All samples are in benchmark.json."""
 _HOW = f"""
-*Bulk*: {BULK_CONNECTIONS} connections send as much as goes, until the server has told that all has arrived. *Small
-packets*: 32-byte messages, one at a time on each of {PACKETS_CONNECTIONS} connections, there and back; the packets that
-pass the load-balancer host's link to the clients. *Connections*: connect, 32 bytes there and back, close,
-{OPENING_CONNECTIONS} at a time. *Latency*: {LATENCY_RATE} requests of 32 bytes a second over {LATENCY_CONNECTIONS}
-connections, from a request's sending to its whole reply, once the connections have been used for a moment."""
+*Bulk*: {BULK_CONNECTIONS} connections send as fast as they can, until the server has reported that all bytes have
+arrived. *Small packets*: one 32-byte message at a time on each of {PACKETS_CONNECTIONS} connections, and its reply;
+counted are the packets on the load-balancer host's link to the clients. *Connections*: connect, 32 bytes in each
+direction, close; {OPENING_CONNECTIONS} at a time. *Latency*: {LATENCY_RATE} requests of 32 bytes a second over
+{LATENCY_CONNECTIONS} connections, from sending a request to its complete reply, after a short warm-up."""
 
 
 def _intro(results: Results) -> str:
@@ -136,7 +136,7 @@ def _intro(results: Results) -> str:
             "virtual": " of a virtual machine" if machine["virtual"] else "",
             "versions": ", ".join(f"{name} {version}" for name, version in machine["versions"].items()),
             **{key: ", ".join(map(str, settings[key])) for key in ("way_cores", "load_cores")},
-            "others": f"{median(others):.2f} (at most {others[-1]:.2f})" if others else "an unknown part",
+            "others": f"{median(others):.2f} (at most {others[-1]:.2f})" if others else "an unknown fraction",
         }
     )
 
@@ -168,7 +168,7 @@ def _alone(nanoseconds: dict[str, float]) -> str:
         [title, f"{nanoseconds[name]:,.0f}", f"{nanoseconds[name] / nanoseconds[YARDSTICK]:.1f}"]
         for name, title in TITLES.items()
     ]
-    return _table(["", "ns", "yardsticks"], rows)
+    return _table(["", "ns", "in yardsticks"], rows)
 
 
 def _mirrors(results: Results) -> list[str]:
@@ -198,8 +198,8 @@ def _mirrors(results: Results) -> list[str]:
             )
     if not rows:
         return []
-    head = ["", "measure", "sent, bytes", "acknowledged", "pending", "lost", "legs not closed but ended", "wait, s"]
-    return ["## What the mirrors got", _LEDGER, _table(head, rows)]
+    head = ["", "measure", "sent, bytes", "acknowledged", "pending", "lost", "legs that ended early", "wait, s"]
+    return ["## The mirrors' ledger", _LEDGER, _table(head, rows)]
 
 
 def _growth(results: Results) -> str:
@@ -210,11 +210,11 @@ def _growth(results: Results) -> str:
             values.pop("bytes_per_flow", None)
         figures = (_show(values.get(column.value), column) for column in _GROWTH)
         rows.append([results.ways[step.way], f"{step.flows:,}", *figures, _beside_few(results, step)])
-    return _table(["", "idle flows", *(column.title for column in _GROWTH), f"of those with {FEW}"], rows)
+    return _table(["", "idle flows", *(column.title for column in _GROWTH), f"ratio to {FEW} flows"], rows)
 
 
 def _compared(results: Results) -> list[str]:
-    """Those that were measured beside another one with few flows."""
+    """Return a sentence for each contender that was measured beside a second one with few flows."""
     return [
         _COMPARED.format(
             contender=results.ways[step.way],
@@ -235,7 +235,7 @@ def _beside_few(results: Results, step: Step) -> str:
 
 
 def _memory(results: Results) -> list[str]:
-    """A leg's memory is what a flow with a mirror takes beyond one without."""
+    """Return the memory of flows and legs: a leg takes what a flow with a mirror takes more than a flow without."""
     rows = []
     for flows in dict.fromkeys(step.flows for step in results.growth):
         plain, mirrored = results.step("natmirror-0", flows), results.step("natmirror-1", flows)

@@ -1,4 +1,4 @@
-"""What was measured, and what is made of it: medians over the rounds, and ratios of rounds."""
+"""The samples of a benchmark, their medians over the rounds, and ratios between contenders."""
 
 import json
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(slots=True)
 class Ledger:
-    """What the mirrors of one measure got of what clients sent, over all of them."""
+    """natmirror's ledger of one measure, summed over all mirrors."""
 
     client_bytes: int = 0
     acked_bytes: int = 0
@@ -19,7 +19,7 @@ class Ledger:
     legs_opened: int = 0
     legs_ended: dict[str, int] = field(default_factory=dict)
     wait_seconds: float = 0.0
-    """How long after the measure the mirrors needed for the rest."""
+    """Seconds that the mirrors needed after the measure to get the rest."""
 
 
 @dataclass(slots=True)
@@ -39,7 +39,7 @@ class Sample:
 
 @dataclass(slots=True)
 class Step:
-    """One contender with so many idle connections."""
+    """One contender with a number of idle flows."""
 
     way: str
     flows: int
@@ -49,25 +49,25 @@ class Step:
 
 @dataclass(slots=True)
 class Results:
-    """A whole run."""
+    """The results of a whole run."""
 
     machine: dict[str, Any]
     settings: dict[str, Any]
     ways: dict[str, str]
-    """Their names and titles, in the order of the tables."""
+    """The contenders' titles by name, in the order of the tables."""
     samples: list[Sample] = field(default_factory=list)
     growth: list[Step] = field(default_factory=list)
     isolated: dict[str, float] = field(default_factory=dict)
-    """Nanoseconds that natmirror's C code takes alone, by measure."""
+    """Nanoseconds of natmirror's C code, by measure."""
     notes: list[str] = field(default_factory=list)
-    """What the contenders' own logs complained of."""
+    """Complaints in the contenders' logs."""
 
     def measures(self) -> list[str]:
-        """The measures that were made, in their order."""
+        """Return the names of the measures that were made, in order."""
         return list(dict.fromkeys(sample.measure for sample in self.samples))
 
     def rounds(self, contender: str, measure: str, value: str) -> dict[int, float]:
-        """A value of each round in which the measure did not fail."""
+        """Return a value by round, for the rounds in which the measure did not fail."""
         return {
             sample.round: sample.values[value]
             for sample in self.samples
@@ -75,21 +75,21 @@ class Results:
         }
 
     def median(self, contender: str, measure: str, value: str) -> float | None:
-        """Over the rounds; None where the measure failed in all of them."""
+        """Return the median over the rounds; None where the measure failed in all of them."""
         return _median(self.rounds(contender, measure, value).values())
 
     def ratio(self, contender: str, other: str, measure: str, value: str) -> float | None:
-        """Return the ratio of one contender's value to another's: the median of each round's, since the machine's mood
-        changes less within a round than between two."""
+        """Return the ratio of one contender's value to another's: the median of the rounds' ratios, since the machine's
+        speed changes less within a round than between rounds."""
         ours, theirs = self.rounds(contender, measure, value), self.rounds(other, measure, value)
         return _median(ours[number] / theirs[number] for number in ours.keys() & theirs.keys() if theirs[number])
 
     def step(self, contender: str, flows: int) -> Step | None:
-        """A contender's step of growth."""
+        """Return a contender's step of growth with this number of idle flows, or None."""
         return next((step for step in self.growth if (step.way, step.flows) == (contender, flows)), None)
 
     def failures(self) -> list[str]:
-        """What did not work, how often, and why it did not for the first time."""
+        """Return a line for each measure that failed: how often, and the first reason."""
         lines = []
         for contender, title in self.ways.items():
             for measure in self.measures():
@@ -103,7 +103,7 @@ class Results:
         return lines
 
     def write(self, path: Path) -> None:
-        """All samples, and their medians, as JSON."""
+        """Write all samples and their medians as JSON."""
         medians = {
             contender: {
                 measure: {

@@ -1,7 +1,7 @@
-"""The two sides of a comparison: a commit or the work tree, each in a temporary tree with a build of its own.
+"""The two sides of a comparison: a commit or the work tree, each in a temporary tree with its own build.
 
-All that is made for a comparison lies in one temporary directory, what its programs put into theirs too, and is gone at
-its end, however that comes: ``TEMPORARY`` names it.
+All files of a comparison, and the temporary files of its programs, lie in one temporary directory, whose name begins
+with ``TEMPORARY``. It is removed however the comparison ends.
 """
 
 import os
@@ -19,29 +19,29 @@ TEMPORARY = "natmirror-compare-"
 REPOSITORY = Path(__file__).parents[1]
 _GIT_TIMEOUT = 60.0
 _BUILD_TIMEOUT = 1800.0
-_END_TIMEOUT = 60.0  # for a benchmark to take its network namespaces down
-_FOREIGN = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")  # would lead one side to another's package
+_END_TIMEOUT = 60.0  # for a benchmark to remove its network namespaces
+_FOREIGN = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")  # would make one side import another's package
 
 
 class ComparisonError(Exception):
-    """Why two commits cannot be compared, in a line."""
+    """Two commits cannot be compared; the message is one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One side; ``title`` is for people."""
+    """One side: its ``title`` for people, and the ``tree`` of its files."""
 
     title: str
     tree: Path
 
     @property
     def python(self) -> str:
-        """Its interpreter, which finds its package."""
+        """The interpreter of the side's own environment."""
         return str(self.tree / ".venv/bin/python")
 
 
 def resolve(name: str, repository: Path) -> str:
-    """Return the full id of a commit; ComparisonError where there is none of that name."""
+    """Return the full id of a commit; ComparisonError where no commit has that name."""
     found = _git(repository, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}", check=False)
     if found.returncode:
         raise ComparisonError(f"no commit is called {name!r}" + (f": {_last(found.stderr)}" if found.stderr else ""))
@@ -49,15 +49,15 @@ def resolve(name: str, repository: Path) -> str:
 
 
 def export(commit: str | None, tree: Path, repository: Path) -> Side:
-    """Write a commit's files, or for None those of the work tree as they are, into ``tree``; not what git ignores."""
+    """Write a commit's files, or for None the work tree's, into ``tree``, without files that git ignores."""
     tree.mkdir()
     if commit is None:
         title = _describe(resolve("HEAD", repository), repository)
         if _git(repository, "status", "--porcelain").stdout:
-            title += ", with what is not committed"
+            title += ", with uncommitted changes"
         for name in _git(repository, "ls-files", "-z", "--cached", "--others", "--exclude-standard").stdout.split("\0"):
             source = repository / name
-            if name and (source.is_file() or source.is_symlink()):  # a file that was deleted is still in the index
+            if name and (source.is_file() or source.is_symlink()):  # the index still has deleted files
                 (tree / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source, tree / name, follow_symlinks=False)
         return Side(title, tree)
@@ -69,9 +69,9 @@ def export(commit: str | None, tree: Path, repository: Path) -> Side:
 
 
 def build(side: Side, *, with_bench: bool) -> None:
-    """Give a side its environment and its extension, as its own script does it."""
+    """Make a side's environment and build its extension, with the side's own script."""
     if not (side.tree / "scripts/setup").exists():
-        raise ComparisonError(f"{side.title} has no scripts/setup to build it with")
+        raise ComparisonError(f"{side.title} cannot be built: it has no scripts/setup")
     words = ["sh", "scripts/setup", *(["--bench"] if with_bench else [])]
     try:
         run(words, side.tree, timeout=_BUILD_TIMEOUT)
@@ -81,7 +81,8 @@ def build(side: Side, *, with_bench: bool) -> None:
 
 @contextmanager
 def temporary_directory() -> Iterator[Path]:
-    """A directory that is gone afterwards, also after Ctrl-C, SIGTERM and SIGHUP, which become KeyboardInterrupt."""
+    """Yield a directory and remove it afterwards, also after Ctrl-C, SIGTERM and SIGHUP, which become
+    KeyboardInterrupt."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -93,7 +94,7 @@ def temporary_directory() -> Iterator[Path]:
         (directory / "tmp").mkdir()
         yield directory
     finally:
-        for number in caught:  # a second Ctrl-C would leave the rest behind
+        for number in caught:  # a second Ctrl-C would interrupt the removal
             signal.signal(number, signal.SIG_IGN)
         shutil.rmtree(directory)
         for number, handler in zip(caught, before, strict=True):
@@ -101,10 +102,10 @@ def temporary_directory() -> Iterator[Path]:
 
 
 def run(words: Sequence[str], tree: Path, *, timeout: float) -> str:
-    """Run a program in a side's tree and return what it prints; ComparisonError with its last line where it fails.
+    """Run a program in a side's tree and return its output; ComparisonError with its last line where it fails.
 
-    It gets a process group of its own, which is interrupted as by Ctrl-C and waited for when we are: a benchmark has to
-    take its network namespaces down.
+    The program has its own process group. If the comparison is interrupted, the group is interrupted and waited for,
+    because a benchmark has to remove its network namespaces.
     """
     environment = {key: value for key, value in os.environ.items() if key not in _FOREIGN}
     environment["TMPDIR"] = str(tree.parent / "tmp")
@@ -138,7 +139,7 @@ def _end(child: subprocess.Popen[str]) -> None:
             os.killpg(child.pid, signal.SIGINT)
             child.communicate(timeout=_END_TIMEOUT)
     finally:
-        with suppress(ProcessLookupError):  # what is left of its group
+        with suppress(ProcessLookupError):  # no process of its group is left
             os.killpg(child.pid, signal.SIGKILL)
 
 

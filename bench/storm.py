@@ -1,8 +1,8 @@
-"""``python -m bench.storm``: another connection's echoes while a switch sends what costs most to read (root).
+"""``python -m bench.storm``: the latency of one switch while another one sends the costliest messages (root).
 
-In the lab, all through one packet thread: one client says PORT_STATUS and tiny messages as fast as its backend takes
-them, another on the same host sends an ECHO_REQUEST each few milliseconds and times the answer. Prints the slowest,
-with and without the storm.
+In the lab, both switches are clients of the same packet thread. One sends PORT_STATUS and tiny messages as fast as its
+backend takes them. The other sends an ECHO_REQUEST every few milliseconds and measures the time of the reply. Prints
+the slowest reply, with and without the storm.
 """
 
 import socket
@@ -32,7 +32,7 @@ services:
 
 
 def _read(sock: socket.socket) -> tuple[int, int, bytes]:
-    """The next message: its type on the wire, transaction id, body."""
+    """Read the next message; return its type on the wire, its transaction id and its body."""
     head = sock.recv(HEADER_LEN, socket.MSG_WAITALL)
     if len(head) < HEADER_LEN:
         raise EOFError
@@ -41,7 +41,7 @@ def _read(sock: socket.socket) -> tuple[int, int, bytes]:
 
 
 def controller() -> None:
-    """A controller or master: asks for features and ports, and answers ECHOs."""
+    """Run a controller or master, which asks for features and ports and answers ECHOs."""
     with socket.create_server(("", _PORT)) as server:
         print("ready", flush=True)
         while True:
@@ -61,7 +61,7 @@ def _serve(sock: socket.socket) -> None:
 
 
 def _connected(number: int, ports: int) -> socket.socket:
-    """A switch's connection whose controller knows it."""
+    """Return the connection of a switch that has sent its features and ports."""
     sock = socket.create_connection((SERVICE, _PORT))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.sendall(hello(V13, 1))
@@ -78,7 +78,7 @@ def _connected(number: int, ports: int) -> socket.socket:
 
 
 def storm() -> None:
-    """The switch that says too much."""
+    """Run the switch that sends too much."""
     sock = _connected(1, _PORTS)
     status = build(V13, Type.PORT_STATUS, 0, pack("!B7x", 2) + pack("!I", 5) + bytes(60)) * 18
     tiny = build(V13, Type.ECHO_REQUEST, 0) * 8000
@@ -88,7 +88,7 @@ def storm() -> None:
 
 
 def echo() -> None:
-    """The other switch: prints its slowest answer and how many there were."""
+    """Run the other switch, and print its slowest reply and the number of replies."""
     sock = _connected(2, 10)
     slowest, count, end = 0.0, 0, time.monotonic() + _SECONDS
     sock.settimeout(60.0)
@@ -103,7 +103,7 @@ def echo() -> None:
 
 
 def main() -> None:
-    """Run all in the lab."""
+    """Run both switches in the lab, and print the figures."""
     script = [sys.executable, str(Path(__file__).resolve())]
     with Lab() as lab:
         rules = lab.directory / "rules.yaml"

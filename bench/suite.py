@@ -1,4 +1,4 @@
-"""A whole run: all contenders interleaved, round after round, then each one's growth. What fails is noted."""
+"""A whole run: all contenders in turn, round after round, then the growth of each. Failures are part of the results."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from bench.results import Results, Sample, Step
 from natmirror.errors import HostError
 
 GROWING = ("dnat", "haproxy", "nginx", "bare-loop", "natmirror-0", "natmirror-1")
-"""The contenders whose growth is measured: those with a state for each flow, and one without any."""
+"""The contenders whose growth is measured: those that keep state for each flow, and the bare loop, which keeps none."""
 
 _MAX_NOTES = 5  # of each contender
 _FAILURES = (HostError, OSError, ValueError, KeyError)
@@ -24,7 +24,7 @@ _FAILURES = (HostError, OSError, ValueError, KeyError)
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How much is measured; times are in seconds."""
+    """The settings of a run; times are in seconds."""
 
     rounds: int
     seconds: float
@@ -65,12 +65,12 @@ FULL = Settings(
 
 
 class Suite:
-    """One run; ``tell`` gets a line at each step."""
+    """One run; ``report`` gets a line at each step."""
 
-    def __init__(self, settings: Settings, programs: Programs, tell: Callable[[str], None]) -> None:
+    def __init__(self, settings: Settings, programs: Programs, report: Callable[[str], None]) -> None:
         self._settings = settings
         self._programs = programs
-        self._tell = tell
+        self._report = report
         self._contenders = [
             contender for contender in all_contenders() if not settings.ways or contender.name in settings.ways
         ]
@@ -79,8 +79,8 @@ class Suite:
         self.results = Results(describe(), {**asdict(settings), **pinning}, titles)
 
     def run(self) -> Results:
-        """Everything that is wanted. All that is started is pinned, so that contenders share the machine alike with the
-        load."""
+        """Measure everything that the settings ask for. All programs are pinned to cores, so that each contender shares
+        the machine with the load in the same way."""
         start = time.monotonic()
         with running_on(LOAD_CORES):
             self._run()
@@ -94,7 +94,7 @@ class Suite:
                 for number in range(self._settings.rounds):
                     self._round(number, measures, network)
         if self._wanted(ISOLATED):
-            self._tell("natmirror's C code alone")
+            self._report("natmirror's C code alone")
             self.results.isolated = measure(self._programs)
         if self._wanted(GROWTH):
             for contender in self._contenders:
@@ -105,7 +105,7 @@ class Suite:
         return not self._settings.only or name in self._settings.only
 
     def _round(self, number: int, measures: list[Measure], network: Network) -> None:
-        """All contenders once; each round begins with another one, so that none always comes after the same."""
+        """Measure each contender once. Each round begins with another one, so that none always follows the same one."""
         first = number % len(self._contenders)
         for contender in self._contenders[first:] + self._contenders[:first]:
             samples = [Sample(contender.name, measure.name, number) for measure in measures]
@@ -115,7 +115,7 @@ class Suite:
                     for measure, sample in zip(measures, samples, strict=True):
                         self._measure(measure, contender, network, sample)
             except _FAILURES as error:
-                self._tell(f"{contender.title}: {error}")
+                self._report(f"{contender.title}: {error}")
                 for sample in samples:
                     if not sample.values:
                         sample.failure = sample.failure or str(error)
@@ -131,7 +131,7 @@ class Suite:
             contender.stop()
 
     def _note(self, contender: Contender) -> None:
-        """Some of what a contender's log complains of."""
+        """Keep the first complaints of a contender's log."""
         known = [note for note in self.results.notes if note.startswith(f"{contender.title}: ")]
         room = max(0, _MAX_NOTES - len(known))
         self.results.notes += [f"{contender.title}: {line}" for line in contender.complaints()][:room]
@@ -141,10 +141,10 @@ class Suite:
             take(measure, contender, network, self._settings.seconds, sample)
         except _FAILURES as error:
             sample.failure = str(error)
-        self._tell(f"round {sample.round + 1}, {contender.title}, {measure.title}: {_shown(sample)}")
+        self._report(f"round {sample.round + 1}, {contender.title}, {measure.title}: {_shown(sample)}")
 
     def _growth(self, contender: Contender) -> None:
-        """In a network of its own, which takes the idle connections with it at its end."""
+        """Measure a contender's growth in a network of its own, whose end closes the idle connections."""
         settings = self._settings
         try:
             flows = settings.growth_steps[-1]
@@ -167,10 +167,10 @@ class Suite:
             steps = [Step(contender.name, settings.growth_steps[0], failure=str(error))]
         self.results.growth += steps
         for step in steps:
-            self._tell(f"{contender.title}, {step.flows:,} idle flows: {_shown(step)}")
+            self._report(f"{contender.title}, {step.flows:,} idle flows: {_shown(step)}")
 
     def _compare(self, contender: Natmirror, network: Network, step: Step) -> None:
-        """Beside another one with few flows, in a network of its own."""
+        """Compare the contender with a second one with few flows, in another network."""
         settings = self._settings
         few = Natmirror(contender.mirrors)
         with Network(self._programs, flows=step.flows) as its_network:

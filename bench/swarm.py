@@ -1,9 +1,9 @@
-"""A thousand OpenFlow switches beside each other, at a rate that their controller can bear, by several ways.
+"""A thousand OpenFlow switches at once, at a rate that their controller can sustain, with several load balancers.
 
     python -m bench.swarm [--switches N] [--rate PER_SECOND] [--rounds N] [--output DIR]
 
-The controller is os-ken with a learning switch, and so is the master. Of each contender: the latency of answers
-to PACKET_INs as the switches see it, and the processor time of the program on the load-balancer host. Writes swarm.json
+Controller and master are os-ken with a learning switch. For each contender it measures the latency of the replies to
+PACKET_INs, as the switches see it, and the processor time of the program on the load-balancer host. Writes swarm.json
 and swarm.md.
 """
 
@@ -27,7 +27,7 @@ from natmirror.lab.topology import CONTROLLER_SIDE, CONTROLLERS, SERVICE, SWITCH
 _BACKEND = f"{CONTROLLER_SIDE}.{CONTROLLERS['c1']}"
 _MASTER = f"{CONTROLLER_SIDE}.{CONTROLLERS['m']}"
 _FIRST_SOURCE, _SOURCES = 120, 16
-_MARGIN = 120.0  # seconds that a swarm may take beside its measure
+_MARGIN = 120.0  # seconds that a swarm may take besides its measure
 _TICKS = 100.0  # of /proc/PID/stat in a second
 
 RULES = f"""
@@ -51,7 +51,7 @@ listen service
   bind {SERVICE}:{PORT} backlog 5000
   server c1 {_BACKEND}:{PORT}
 """
-WAYS = {
+CONTENDERS = {
     "direct": "direct, no load balancer",
     "haproxy": "HAProxy, TCP mode",
     "nat": "natmirror, no mirror",
@@ -62,7 +62,7 @@ WAYS = {
 
 @dataclass(slots=True)
 class Sample:
-    """One contender in one round: what the swarm reported, and what the contender cost."""
+    """One contender in one round: the swarm's report, and the contender's processor time."""
 
     way: str
     swarm: dict[str, Any]
@@ -70,11 +70,11 @@ class Sample:
     program_s: float
     mirror: dict[str, Any] | None
     packet_ins: tuple[int, int]
-    """That backend and master have seen."""
+    """The number that the backend and the master have seen."""
 
 
 def measure(contender: str, switches: int, rate: int, seconds: float) -> Sample:
-    """Measure one contender, in a lab of its own; HostError where something in it fails."""
+    """Measure one contender in a new lab; HostError where a program of the lab fails."""
     with Lab() as lab:
         for number in range(_SOURCES):
             lab.address("s1", "eth0", f"{SWITCH_SIDE}.{_FIRST_SOURCE + number}")
@@ -87,16 +87,16 @@ def measure(contender: str, switches: int, rate: int, seconds: float) -> Sample:
         words += ["--from", f"{SWITCH_SIDE}.{_FIRST_SOURCE}", "--sources", str(_SOURCES)]
         before = _program_seconds(program)
         with running_on(LOAD_CORES):
-            said = lab.run("s1", [sys.executable, "-m", "natmirror.lab.swarm", *words], timeout=seconds + _MARGIN)
+            printed = lab.run("s1", [sys.executable, "-m", "natmirror.lab.swarm", *words], timeout=seconds + _MARGIN)
         cost = _program_seconds(program) - before
-        told = json.loads(said)
+        figures = json.loads(printed)
         mirror = None
         if balancer is not None:
             balancer.wait_until_acknowledged()
             mirror = next(iter(balancer.status()["mirrors"]), None)
             balancer.stop()
         counts = [program.program.text.count("packet-in ") for program in (backend, master)]
-        return Sample(contender, told, told["up_seconds"] + seconds, cost, mirror, (counts[0], counts[1]))
+        return Sample(contender, figures, figures["up_seconds"] + seconds, cost, mirror, (counts[0], counts[1]))
 
 
 def _start(lab: Lab, contender: str) -> tuple[Program | None, LoadBalancer | None]:
@@ -125,22 +125,22 @@ def _program_seconds(program: Program | None) -> float:
 
 
 def report(samples: list[Sample], machine: dict[str, Any], switches: int, rate: int) -> str:
-    """The table, as Markdown."""
+    """Return the results as a Markdown document."""
     direct = statistics.median([sample.swarm["p50_ms"] for sample in samples if sample.way == "direct"] or [0.0])
     lines = [
         "# A swarm of OpenFlow switches",
         "",
         f"Measured {machine['date']} on {machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}:"
-        f" {switches} synthetic switches, {rate} PACKET_INs a second in all; controller and master are os-ken with a"
-        f" learning switch. {len(samples) // len({sample.way for sample in samples})} rounds, in turn; medians, for the"
-        " worst the maximum. Programs of a way have one core, controllers and switches the other: with a master the"
-        " latter has two controllers to run.",
+        f" {switches} synthetic switches, {rate} PACKET_INs a second in total; controller and master are os-ken with a"
+        f" learning switch. {len(samples) // len({sample.way for sample in samples})} rounds, in turn. The figures are"
+        " medians; the worst latency is the maximum. A contender's programs have one core, controllers and switches"
+        " share the other; with a master, two controllers run there.",
         "",
-        "| | up, s | answered | p50, ms | added, ms | p99, ms | worst, ms | program, % of a core |"
+        "| | all connected, s | answered | p50, ms | added, ms | p99, ms | worst, ms | program, % of a core |"
         " connections lost | legs lost | PACKET_INs at backend and master |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    for contender, title in WAYS.items():
+    for contender, title in CONTENDERS.items():
         mine = [sample for sample in samples if sample.way == contender]
         if not mine:
             continue
@@ -170,21 +170,21 @@ def report(samples: list[Sample], machine: dict[str, Any], switches: int, rate: 
 
 @click.command()
 @click.option("--switches", default=1000, show_default=True)
-@click.option("--rate", default=700, show_default=True, help="PACKET_INs a second, of all switches.")
+@click.option("--rate", default=700, show_default=True, help="PACKET_INs a second, from all switches together.")
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--seconds", default=10.0, show_default=True)
-@click.option("--way", "ways", multiple=True, type=click.Choice(list(WAYS)), help="Measure this way only.")
+@click.option("--way", "ways", multiple=True, type=click.Choice(list(CONTENDERS)), help="Measure only this contender.")
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False), default=Path("docs"), show_default=True)
 def main(switches: int, rate: int, rounds: int, seconds: float, ways: tuple[str, ...], output: Path) -> None:
-    """Compare what a thousand OpenFlow switches see of several ways to their controller."""
+    """Compare contenders between a thousand OpenFlow switches and their controller."""
     raise_files_limit()
     machine = describe()
     samples: list[Sample] = []
     try:
         for number in range(rounds):
-            for contender in ways or WAYS:
+            for contender in ways or CONTENDERS:
                 samples.append(measure(contender, switches, rate, seconds))
-                click.echo(f"round {number + 1}, {WAYS[contender]}: {json.dumps(samples[-1].swarm)}", err=True)
+                click.echo(f"round {number + 1}, {CONTENDERS[contender]}: {json.dumps(samples[-1].swarm)}", err=True)
     except HostError as error:
         sys.exit(f"swarm: {error}")
     output.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,10 @@
-"""``python -m bench.worst``: the longest single call that peers have been found to cause in a packet thread's loop.
+"""``python -m bench.worst``: the longest single call that a peer is known to cause in a packet thread's loop.
 
 Each input plays a switch, backend, mirror or master against an engine, in both gears, and drives it as a worker does:
-what C leaves goes to decide(), what is due to handle_timer() with a worker's slice of time. It needs no root. Calls are
-measured in the thread's CPU time, and the figure is the least of three runs' longest calls: what else the machine does
-adds to it. ``--beside CHECKOUT`` runs the same inputs in another checkout, with its own environment, and prints its
-figures beside.
+punted packets go to decide(), due timers to handle_timer() with a worker's slice of time. It needs no root. Calls are
+measured in the thread's CPU time. The figure is the least of three runs' longest calls, because other load of the
+machine only adds to it. ``--beside CHECKOUT`` runs the same inputs in another checkout, with its own environment, and
+prints its figures too.
 """
 
 import argparse
@@ -24,7 +24,7 @@ _RUNS = 3
 
 
 def measure(names: list[str]) -> dict[str, list[float]]:
-    """For each input: the longest call with the C gear and without, in milliseconds."""
+    """Return for each input the longest call in milliseconds, with the C gear and without."""
     gc.disable()
     found: dict[str, list[float]] = {}
     for name in names:
@@ -41,21 +41,22 @@ def _longest(rules: str, play: Callable[[Loop], None], fast: bool) -> float:
 
 
 def _beside(checkout: Path, names: list[str]) -> dict[str, list[float]]:
-    """The same in another checkout: with these inputs, and its natmirror."""
+    """Return the same figures of another checkout's natmirror, with these inputs."""
     argv = [str(checkout / ".venv" / "bin" / "python"), "-m", "bench.worst", "--json", *names]
     environment = {**os.environ, "PYTHONPATH": str(checkout)}
-    with tempfile.TemporaryDirectory(prefix="natmirror-worst-") as alone:  # where bench is ours, and natmirror is not
-        (Path(alone) / "bench").symlink_to(Path(__file__).resolve().parent)
-        result = subprocess.run(argv, cwd=alone, env=environment, capture_output=True, text=True, check=True)
+    # A folder with this checkout's bench and the other checkout's natmirror.
+    with tempfile.TemporaryDirectory(prefix="natmirror-worst-") as folder:
+        (Path(folder) / "bench").symlink_to(Path(__file__).resolve().parent)
+        result = subprocess.run(argv, cwd=folder, env=environment, capture_output=True, text=True, check=True)
     return dict(json.loads(result.stdout))
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m bench.worst", description=__doc__.partition("\n")[0])
-    parser.add_argument("--beside", type=Path, metavar="CHECKOUT", help="a checkout whose figures are printed beside")
+    parser.add_argument("--beside", type=Path, metavar="CHECKOUT", help="print the figures of this checkout too")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
-    parser.add_argument("inputs", nargs="*", metavar="INPUT", help="inputs by name, or a part of it; default: all")
+    parser.add_argument("inputs", nargs="*", metavar="INPUT", help="an input's name or a part of it; default: all")
     arguments = parser.parse_args()
     names = [name for name in INPUTS if not arguments.inputs or any(part in name for part in arguments.inputs)]
     if arguments.json:

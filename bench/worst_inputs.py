@@ -1,4 +1,4 @@
-"""The worst inputs that were found: each plays a switch, backend, mirror or master against an engine."""
+"""The worst inputs that are known: each plays a switch, backend, mirror or master against an engine."""
 
 from collections.abc import Callable
 from struct import pack
@@ -18,7 +18,7 @@ services:
 _RAW, _MESSAGES = _RULES % "", _RULES % ", protocol: openflow, reconnect: next-message"
 
 
-def _begun(loop: Loop, version: int = V13) -> Connection:
+def _begin_session(loop: Loop, version: int = V13) -> Connection:
     one = Connection(loop, answers=False)
     one.greet(version)
     one.from_mirror(hello(version, 1) + build(version, Type.FEATURES_REQUEST, 9))
@@ -37,10 +37,10 @@ def _port(version: int, number: int) -> bytes:
 
 
 def port_status(loop: Loop, version: int, ports: int) -> None:
-    """A switch of many ports, a small packet of PORT_STATUS, and a master that asks for the ports."""
-    one = _begun(loop, version)
+    """A switch with many ports sends a small packet of PORT_STATUS, and a master asks for the ports."""
+    one = _begin_session(loop, version)
     described = [_port(version, number) for number in range(ports)]
-    one.tell(13, [b"".join(described[at : at + 1000]) for at in range(0, ports, 1000)], version)
+    one.ask_in_parts(13, [b"".join(described[at : at + 1000]) for at in range(0, ports, 1000)], version)
     loop.longest = 0.0
     status = build(version, Type.PORT_STATUS, 0, pack("!B7x", 2) + _port(version, 5))
     one.from_client(status * (1440 // len(status)))
@@ -48,36 +48,36 @@ def port_status(loop: Loop, version: int, ports: int) -> None:
         one.from_mirror(build(version, Type.MULTIPART_REQUEST, number, pack("!HH4x", 13, 0)))
 
 
-def tiny(loop: Loop, who: str, message: bytes) -> None:
-    """A packet full of the smallest messages."""
-    one = _begun(loop)
-    says: dict[str, Callable[[bytes], None]]
-    says = {"switch": one.from_client, "controller": one.from_backend, "master": one.from_mirror}
-    says[who](_packed(message))
+def tiny(loop: Loop, sender: str, message: bytes) -> None:
+    """A sender fills a packet with the smallest messages."""
+    one = _begin_session(loop)
+    senders: dict[str, Callable[[bytes], None]]
+    senders = {"switch": one.from_client, "controller": one.from_backend, "master": one.from_mirror}
+    senders[sender](_packed(message))
 
 
-def middle(loop: Loop) -> None:
-    """The same on a connection that is met in its middle."""
-    one = _begun(loop)
+def picked_up(loop: Loop) -> None:
+    """A switch fills a packet with the smallest messages, on a connection that is picked up."""
+    one = _begin_session(loop)
     one.client = (one.client[0], 40002)
     one.from_client(_packed(build(V13, Type.ECHO_REQUEST, 1)), letters="PA")
 
 
 def one_byte(loop: Loop) -> None:
-    """A message of 64 KiB in packets of one byte."""
-    one = _begun(loop)
+    """A switch sends a message of 20,000 bytes in packets of one byte."""
+    one = _begin_session(loop)
     for byte in build(V13, Type.EXPERIMENTER, 1, bytes(20_000)):
         one.from_client(bytes((byte,)))
 
 
 def elements(loop: Loop, message: bytes, version: int) -> None:
-    """One message of a master's of thousands of elements."""
-    one = _begun(loop, version)
+    """A master sends one message with thousands of elements."""
+    one = _begin_session(loop, version)
     one.from_mirror(message)
 
 
 def waiting(loop: Loop) -> None:
-    """Questions of a master's that wait until the switch has told who it is."""
+    """A master asks questions that wait until the switch has sent its features."""
     one = Connection(loop, answers=False)
     one.from_client(hello(V13, 1))
     one.from_backend(hello(V13, 1))
@@ -88,26 +88,26 @@ def waiting(loop: Loop) -> None:
 
 
 def long_answers(loop: Loop) -> None:
-    """A master asks 256 times for the longest answer that was ever seen."""
-    one = _begun(loop)
-    one.tell(12, [bytes(60_000)] * 20)
+    """A master asks 256 times for the longest answer that is known."""
+    one = _begin_session(loop)
+    one.ask_in_parts(12, [bytes(60_000)] * 20)
     loop.longest = 0.0
     one.from_mirror(build(V13, Type.MULTIPART_REQUEST, 3, pack("!HH4x", 12, 0)) * 256)
 
 
 def many_answers(loop: Loop) -> None:
-    """A long answer takes the place of thousands."""
-    one = _begun(loop)
+    """A long answer replaces thousands of small ones."""
+    one = _begin_session(loop)
     for number in range(12_000):
         question = build(V13, Type.MULTIPART_REQUEST, 3, pack("!HH4xI", 1, 0, number))
         one.from_backend(question)
         one.from_client(build(V13, Type.MULTIPART_REPLY, 3, pack("!HH4x", 1, 0)))
-    one.tell(12, [bytes(60_000)] * 34)
+    one.ask_in_parts(12, [bytes(60_000)] * 34)
 
 
 def many_parts(loop: Loop) -> None:
-    """An answer in tens of thousands of parts."""
-    one = _begun(loop)
+    """A switch sends an answer in tens of thousands of parts."""
+    one = _begin_session(loop)
     one.from_backend(build(V13, Type.MULTIPART_REQUEST, 3, pack("!HH4x", 1, 0)))
     part = build(V13, Type.MULTIPART_REPLY, 3, pack("!HH4x", 1, 1))
     for _ in range(10):
@@ -116,8 +116,8 @@ def many_parts(loop: Loop) -> None:
     one.from_mirror(build(V13, Type.MULTIPART_REQUEST, 4, pack("!HH4x", 1, 0)))
 
 
-def mend(loop: Loop, mss: int) -> None:
-    """A mirror with small segments and a wide window tells that half of what is under way is lost."""
+def lose_half(loop: Loop, mss: int) -> None:
+    """A mirror with small segments and a wide window reports that half of the bytes in flight are lost."""
     one = Connection(loop, mss=mss)
     one.widen(4 * MIB)
     one.write(12 * MIB)
@@ -129,8 +129,8 @@ def mend(loop: Loop, mss: int) -> None:
         one.from_mirror()
 
 
-def opens(loop: Loop, mss: int) -> None:
-    """A mirror's window opens over 15 MB."""
+def open_window(loop: Loop, mss: int) -> None:
+    """A mirror's window opens for 15 MB."""
     one = Connection(loop, mss=mss)
     one.widen(12 * MIB)
     one.from_mirror(window=0)
@@ -139,8 +139,8 @@ def opens(loop: Loop, mss: int) -> None:
     one.from_mirror(window=0xFFFF)
 
 
-def acknowledges(loop: Loop) -> None:
-    """A mirror acknowledges 12 MB at once; another that has 15 MB under way is reset."""
+def acknowledge(loop: Loop) -> None:
+    """A mirror acknowledges 12 MB at once; then it resets its leg, which holds 15 MB."""
     one = Connection(loop)
     one.widen(12 * MIB)
     one.write(12 * MIB)
@@ -152,7 +152,7 @@ def acknowledges(loop: Loop) -> None:
 
 
 def blocks(loop: Loop) -> None:
-    """A mirror tells of each second segment alone, four in a packet, then again and again."""
+    """A mirror reports every second segment as received, four in each packet, again and again."""
     one = Connection(loop, mss=48)
     one.widen(MIB)
     one.write(2 * MIB)
@@ -165,7 +165,7 @@ def blocks(loop: Loop) -> None:
 
 
 def bytes_apart(loop: Loop) -> None:
-    """A client's bytes out of order, one in each packet, then packets over all of them."""
+    """A client sends single bytes with gaps between them, then packets that overlap all of them."""
     one = Connection(loop)
     loop.longest = 0.0
     first = one.client_seq
@@ -176,7 +176,7 @@ def bytes_apart(loop: Loop) -> None:
 
 
 def gap(loop: Loop) -> None:
-    """What a gap held back, 15 MB, comes out when it is filled."""
+    """A gap is filled, which releases 15 MB."""
     one = Connection(loop)
     first = one.client_seq
     for at in range(1, 15 * MIB, 60_000):
@@ -186,7 +186,7 @@ def gap(loop: Loop) -> None:
 
 
 def mirrors_bytes(loop: Loop) -> None:
-    """A mirror's own bytes out of order."""
+    """A mirror sends its own bytes out of order."""
     one = Connection(loop)
     loop.longest = 0.0
     for number in range(3000):
@@ -194,7 +194,7 @@ def mirrors_bytes(loop: Loop) -> None:
 
 
 def many_timers(loop: Loop, seconds: float) -> None:
-    """Thousands of legs time out, and their flows expire, at one moment."""
+    """Thousands of legs time out at the same moment, or their flows expire."""
     for number in range(2000):
         Connection(loop, 20_000 + number).from_client(b"x" * 1000)
     loop.longest = 0.0
@@ -203,7 +203,7 @@ def many_timers(loop: Loop, seconds: float) -> None:
 
 
 def silent_masters(loop: Loop) -> None:
-    """Questions of many masters have waited long enough at one moment."""
+    """The questions of many masters time out at the same moment."""
     for number in range(500):
         one = Connection(loop, 20_000 + number, answers=False)
         one.greet()
@@ -215,8 +215,8 @@ def silent_masters(loop: Loop) -> None:
 
 
 def many_switches(loop: Loop) -> None:
-    """One connection says that it is another switch, again and again."""
-    one = _begun(loop)
+    """One connection claims again and again to be another switch."""
+    one = _begin_session(loop)
     for number in range(11_000):
         one.from_backend(build(V13, Type.FEATURES_REQUEST, 2))
         one.from_client(build(V13, Type.FEATURES_REPLY, 2, pack("!QIBB2xII", number, 0, 254, 0, 0, 0)))
@@ -238,22 +238,22 @@ INPUTS: dict[str, tuple[str, Callable[[Loop], None]]] = {
         _MESSAGES,
         lambda loop: tiny(loop, "master", build(V13, Type.BARRIER_REQUEST, 1)),
     ),
-    "tiny messages: picked up": (_MESSAGES, middle),
+    "tiny messages: picked up": (_MESSAGES, picked_up),
     "a message byte by byte": (_MESSAGES, one_byte),
     "a HELLO of 8,000 elements": (_MESSAGES, lambda loop: elements(loop, _HELLO, V13)),
     "a SET_ASYNC of 8,000 properties": (_MESSAGES, lambda loop: elements(loop, _ASYNC, V14)),
     "questions before the switch is known": (_MESSAGES, waiting),
     "a master's questions, 1.2 MB each": (_MESSAGES, long_answers),
-    "answers: thousands give way": (_MESSAGES, many_answers),
+    "answers: thousands are replaced": (_MESSAGES, many_answers),
     "answers: in thousands of parts": (_MESSAGES, many_parts),
     "one connection, thousands of switches": (_MESSAGES, many_switches),
     "500 masters' questions time out": (_MESSAGES, silent_masters),
-    "SACK: half is lost, MSS 48": (_RAW, lambda loop: mend(loop, 48)),
-    "SACK: half is lost, MSS 1460": (_RAW, lambda loop: mend(loop, 1460)),
+    "SACK: half is lost, MSS 48": (_RAW, lambda loop: lose_half(loop, 48)),
+    "SACK: half is lost, MSS 1460": (_RAW, lambda loop: lose_half(loop, 1460)),
     "SACK: each second segment": (_RAW, blocks),
-    "a window opens over 15 MB, MSS 48": (_RAW, lambda loop: opens(loop, 48)),
-    "a window opens over 15 MB, MSS 1460": (_RAW, lambda loop: opens(loop, 1460)),
-    "12 MB acknowledged; 15 MB given up": (_RAW, acknowledges),
+    "a window opens for 15 MB, MSS 48": (_RAW, lambda loop: open_window(loop, 48)),
+    "a window opens for 15 MB, MSS 1460": (_RAW, lambda loop: open_window(loop, 1460)),
+    "12 MB acknowledged; 15 MB reset": (_RAW, acknowledge),
     "bytes out of order, a client's": (_RAW, bytes_apart),
     "bytes out of order, a mirror's": (_RAW, mirrors_bytes),
     "15 MB behind a gap": (_RAW, gap),

@@ -1,4 +1,4 @@
-"""The peers of ``bench.worst``: an engine driven as a worker drives it, and a connection whose ends may do anything."""
+"""For ``bench.worst``: an engine driven as a worker drives it, and a connection whose ends may send anything."""
 
 import time
 from collections.abc import Callable
@@ -35,16 +35,16 @@ class Loop:
         self.engine = Engine(replace(parse_rules(rules), max_flows=20_000), key=bytes(16), fast=fast)
 
     def take(self, raw: bytes, hook: Hook) -> list[Segment]:
-        """A packet, and all that is due then; gives what was sent to the mirror."""
+        """Give the engine a packet and do everything that is due then; return the segments sent to the mirror."""
         out: list[Segment] = []
         gear = self.engine._gear
         decided = fastpath.PUNT
         if self._fast:
             packet = bytearray(raw)
             decided = self._timed(lambda: gear.process(packet, hook, Checksum.VALID, self.now))
-            out += _told(gear.take_sends())
+            out += _sent_to_mirror(gear.take_sends())
         if decided >= fastpath.PUNT:
-            out += _told(self._timed(lambda: self.engine.decide(raw, hook, self.now, Checksum.VALID)).sends)
+            out += _sent_to_mirror(self._timed(lambda: self.engine.decide(raw, hook, self.now, Checksum.VALID)).sends)
         return out + self.do_what_is_due()
 
     def do_what_is_due(self) -> list[Segment]:
@@ -54,12 +54,12 @@ class Loop:
             due = self.engine.next_timer()
             if due is None or due > self.now:
                 break
-            out += _told(self._timed(self._handle_timer))
+            out += _sent_to_mirror(self._timed(self._handle_timer))
         return out
 
     def _handle_timer(self) -> list[Any]:
         until = time.thread_time() + getattr(worker, "_TIMER_SLICE", 0)
-        of_bytes = getattr(worker, "_STUDY_SLICE", None)  # a checkout whose slices are bytes
+        of_bytes = getattr(worker, "_STUDY_SLICE", None)  # an older checkout measures slices in bytes
         slice_: Any = of_bytes or (lambda: time.thread_time() >= until)
         return list(self.engine.handle_timer(self.now, slice_))
 
@@ -70,20 +70,20 @@ class Loop:
         return found
 
 
-def _told(actions: list[Any]) -> list[Segment]:
+def _sent_to_mirror(actions: list[Any]) -> list[Segment]:
     sent = [parse(action.packet) for action in actions if isinstance(action, Send)]
     return [one for one in sent if isinstance(one, Segment) and one.dst == MIRROR[0]]
 
 
 class Connection:
-    """One client's, with its backend and mirror; the numbers follow from what went before."""
+    """One client's connection, with its backend and mirror; it counts the sequence numbers of all ends."""
 
     def __init__(self, loop: Loop, port: int = 40001, *, mss: int = 1460, answers: bool = True) -> None:
         self.loop = loop
         self.client: Endpoint = (bytes((10, 10, 0, 11)), port)
         self.client_seq, self.backend_seq, self.mirror_seq = 1001, 5001, 7001
-        self.una = self.sent_to = 1001  # as if the leg had the client's numbers
-        self.offset = 0  # how far those on the wire lie after them, as the leg's SYN tells
+        self.una = self.sent_to = 1001  # of the leg, shifted to the client's sequence numbers
+        self.offset = 0  # from these to the numbers on the wire, as the leg's SYN shows
         self.say(self.client, SERVICE, "S", 1000, 0, options=_WIDE)
         self.say(BACKEND, self.client, "SA", 5000, 1001, options=_WIDE)
         self.from_client(b"")
@@ -92,14 +92,14 @@ class Connection:
             self.answer(mss)
 
     def answer(self, mss: int = 1460) -> None:
-        """The mirror takes the leg's SYN."""
+        """Have the mirror accept the leg's SYN."""
         options = pack("!BBH", 2, 4, mss) + _WIDE + bytes((1, 1, 4, 2))
         self.say(MIRROR, self.client, "SA", 7000, 1001, options=options)
 
     def say(
         self, source: Endpoint, to: Endpoint, letters: str, at: int, ack: int, data: bytes = b"", **options: Any
     ) -> None:
-        """One end sends the other a segment with these flags and numbers."""
+        """Send a segment with these flags and numbers from one endpoint to another."""
         flags = sum(_FLAGS[letter] for letter in letters)
         ack = (ack + self.offset if source == MIRROR else ack) & 0xFFFF_FFFF
         numbers = {"seq": at & 0xFFFF_FFFF, "ack": ack, "window": 0xFFFF} | options
@@ -110,37 +110,37 @@ class Connection:
             self.sent_to = max(self.sent_to, (one.seq - self.offset & 0xFFFF_FFFF) + one.payload_len)
 
     def from_client(self, data: bytes, at: int | None = None, letters: str = "A") -> None:
-        """The client sends, in its turn or from a number on."""
+        """Send a client's bytes: the next ones, or those from the sequence number ``at`` on."""
         place = self.client_seq if at is None else at
         self.say(self.client, SERVICE, letters, place, self.backend_seq, data)
         if at is None:
             self.client_seq += len(data)
 
     def from_backend(self, data: bytes = b"", ack: int | None = None) -> None:
-        """The backend sends, and acknowledges what the client has sent."""
+        """Send a backend's bytes, with an acknowledgement of the client's."""
         self.say(BACKEND, self.client, "A", self.backend_seq, self.client_seq if ack is None else ack, data)
         self.backend_seq += len(data)
 
     def from_mirror(self, data: bytes = b"", at: int | None = None, **options: Any) -> None:
-        """The mirror sends, and acknowledges up to ``una``."""
+        """Send a mirror's bytes, with an acknowledgement up to ``una``."""
         self.say(MIRROR, self.client, "A", self.mirror_seq if at is None else at, self.una, data, **options)
         if at is None:
             self.mirror_seq += len(data)
 
     def sack(self, *edges: int) -> bytes:
-        """The option that tells of blocks at the mirror, by where each begins and ends."""
+        """Return a SACK option with blocks, each given by its begin and its end."""
         return bytes((1, 1, 5, 2 + 4 * len(edges))) + b"".join(
             pack("!I", edge + self.offset & 0xFFFF_FFFF) for edge in edges
         )
 
     def write(self, length: int) -> None:
-        """Bytes from the client, acknowledged by its backend."""
+        """Send bytes of the client that its backend acknowledges."""
         for at in range(0, length, 60_000):
             self.from_client(bytes(min(60_000, length - at)))
             self.from_backend()
 
     def widen(self, window: int) -> None:
-        """Let the leg's congestion window grow."""
+        """Have the leg's congestion window grow to ``window``."""
         row = next(iter(self.loop.engine._legs.living.values())).leg.row  # type: ignore[union-attr]
         while row.cwnd < window:
             self.write(2 * min(int(row.cwnd), 8 * MIB) - (self.client_seq - self.una))
@@ -150,7 +150,7 @@ class Connection:
                 self.from_mirror()
 
     def greet(self, version: int = V13) -> None:
-        """Both ends say HELLO, and the switch who it is."""
+        """Have both ends send HELLO, and the switch its features."""
         self.from_client(hello(version, 1))
         self.from_backend(hello(version, 1))
         self.answer()
@@ -158,8 +158,8 @@ class Connection:
         self.from_client(build(version, Type.FEATURES_REPLY, 2, pack("!QIBB2xII", 7, 0, 254, 0, 0, 0)))
         self.from_backend()
 
-    def tell(self, multipart: int, bodies: list[bytes], version: int = V13) -> None:
-        """The controller asks and the switch answers."""
+    def ask_in_parts(self, multipart: int, bodies: list[bytes], version: int = V13) -> None:
+        """Have the controller ask for a multipart of this type, and the switch answer with a part for each body."""
         self.from_backend(build(version, Type.MULTIPART_REQUEST, 3, pack("!HH4x", multipart, 0)))
         for place, body in enumerate(bodies):
             head = pack("!HH4x", multipart, place < len(bodies) - 1)

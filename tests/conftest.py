@@ -1,4 +1,4 @@
-"""What all tests share: hypothesis profiles, and the rule that tests in network namespaces need root."""
+"""Fixtures for all tests, hypothesis profiles, and the rule that tests in network namespaces need root."""
 
 import os
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ from natmirror.mirror import copy_states
 from natmirror.mirror.sessions import session_states
 from tests.helpers.nftables import Nft
 
-take_variables(os.environ)  # where the tests themselves are a service: no natmirror of theirs reports to its manager
+take_variables(os.environ)  # if a service runs the tests, their natmirrors must not notify its manager
 
-# fast is the same on each run and each machine; deep is for searching: pytest --hypothesis-profile=deep
+# fast gives the same examples on each run and machine; deep searches: pytest --hypothesis-profile=deep
 settings.register_profile("fast", max_examples=50, deadline=None, derandomize=True, database=None)
 settings.register_profile("deep", max_examples=10_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("fast")
@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class _Watched(dict[Any, Any]):
-    """A table of transitions that remembers what it was asked for and does not have."""
+    """A table of transitions that records the missing ones that it was asked for."""
 
     def __init__(self, table: dict[Any, Any]) -> None:
         super().__init__(table)
@@ -49,7 +49,7 @@ _TABLES = {
 
 @pytest.fixture(autouse=True)
 def _no_illegal_transition(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The guard would hide an illegal transition of a stream or session: it would only end its copies."""
+    """Fail a test with an illegal transition of a stream or session: the guard would hide it and end the copies."""
     for name, table in _TABLES.items():
         table.illegal.clear()
         monkeypatch.setattr(name, table)
@@ -59,13 +59,13 @@ def _no_illegal_transition(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(params=[True, False], ids=["fast", "slow"])
 def fast(request: pytest.FixtureRequest) -> bool:
-    """With the C gear, and without it."""
+    """Run a test with the C gear and without it."""
     return bool(request.param)
 
 
 @pytest.fixture
 def nft(monkeypatch: pytest.MonkeyPatch) -> Nft:
-    """What would be fed to nft, which is not run."""
+    """Record the scripts for nft, which is not run."""
     one = Nft()
     monkeypatch.setattr("natmirror.linux.nftables._run", one)
     monkeypatch.setattr("shutil.which", lambda name: name)

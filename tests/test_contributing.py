@@ -1,13 +1,15 @@
-"""CONTRIBUTING.md says which files to change to add something: they exist, and what there is has gone these steps."""
+"""The files and names in the steps of CONTRIBUTING.md exist, and all existing kinds follow these steps."""
 
 import ast
 import re
 from enum import StrEnum
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from natmirror.backends.probes import PROBES
+from natmirror.cli.commands import main as cli
 from natmirror.engine.counters import EngineCounter
 from natmirror.linux import iptables
 from natmirror.linux.iptables import CHAINS, Chain
@@ -15,6 +17,7 @@ from natmirror.openflow.answers import ANSWERED
 from natmirror.rules import kinds
 from natmirror.rules.keys import SECTIONS
 from natmirror.rules.tables import Section
+from natmirror.runtime.api_control import commands
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -22,7 +25,8 @@ SECTION = TEXT.partition("## To add something")[2].partition("\n## ")[0]
 QUOTED = re.findall(r"`([^`]+)`", SECTION)
 PLACES = [one for one in QUOTED if "/" in one]
 NAMES = {one for one in QUOTED if re.fullmatch(r"_?[A-Z][a-zA-Z]+(\.(?!md)\w+)?|_[a-z]\w+|[a-z]+_\w+", one)}
-THINGS = re.findall(r"^\*\*([^*]+)\*\*", SECTION, re.MULTILINE)
+SNAPSHOT = next(one.partition(":")[0] for one in PLACES if one.endswith(".snapshot"))
+KINDS = re.findall(r"^\*\*([^*]+)\*\*", SECTION, re.MULTILINE)
 
 
 def source(path: str) -> str:
@@ -30,7 +34,7 @@ def source(path: str) -> str:
 
 
 def defined(path: str) -> set[str]:
-    """The names that a module defines, those inside classes with the class's."""
+    """Return the names that a module defines; those inside a class have the class's name in front."""
     found: set[str] = set()
 
     def enter(body: list[ast.stmt], prefix: str) -> None:
@@ -51,26 +55,26 @@ def paragraph(title: str) -> str:
     return SECTION.partition(f"**{title}**")[2].partition("\n**")[0]
 
 
-def test_the_list_is_whole() -> None:
-    wanted = "scheduler", "key of the rules", "health check", "counter", "OpenFlow message", "mirror policy"
-    assert [one.partition(" ")[2] for one in THINGS] == [*wanted, "rule in the kernel"]
+def test_the_list_of_kinds_is_complete() -> None:
+    wanted = "scheduler", "key of the rules", "health check", "counter", "OpenFlow message", "mirror policy", "command"
+    assert [one.partition(" ")[2] for one in KINDS] == [*wanted, "rule in the kernel"]
 
 
-@pytest.mark.parametrize("title", THINGS)
-def test_there_is_a_list_of_steps(title: str) -> None:
+@pytest.mark.parametrize("title", KINDS)
+def test_each_kind_has_a_list_of_steps(title: str) -> None:
     assert "\n1. " in paragraph(title)
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_what_is_to_be_changed_exists(place: str) -> None:
+def test_the_places_to_change_exist(place: str) -> None:
     path, _, symbol = place.partition(":")
     assert (ROOT / path).exists()
     if symbol:
         assert symbol in defined(path)
 
 
-def test_names_without_a_file_stand_in_a_file_of_the_same_list() -> None:
-    for title in THINGS:
+def test_names_without_a_file_are_in_a_file_of_the_same_list() -> None:
+    for title in KINDS:
         quoted = re.findall(r"`([^`]+)`", paragraph(title))
         files = [ROOT / one.partition(":")[0] for one in quoted if "/" in one]
         texts = [file.read_text(encoding="utf-8") for file in files if file.is_file()]
@@ -80,35 +84,44 @@ def test_names_without_a_file_stand_in_a_file_of_the_same_list() -> None:
 
 
 @pytest.mark.parametrize("balance", kinds.Balance)
-def test_schedulers_have_gone_these_steps(balance: kinds.Balance) -> None:
+def test_schedulers_follow_the_steps(balance: kinds.Balance) -> None:
     assert f"case Balance.{balance.name}:" in source("natmirror/nat/service_tables.py")
-    assert balance in source("tests/engine/test_failover.py")
     assert f"`{balance}`" in source("docs/reference/rules.md")
 
 
 @pytest.mark.parametrize("kind", kinds.CheckKind)
-def test_health_checks_have_gone_these_steps(kind: kinds.CheckKind) -> None:
+def test_health_checks_follow_the_steps(kind: kinds.CheckKind) -> None:
     assert PROBES[kind].__name__ in defined("natmirror/backends/probes.py")
     assert f"`{kind}`" in source("docs/reference/rules.md")
     assert f"CheckKind.{kind.name}" in source("tests/backends/test_probes.py")
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.title)
-def test_keys_of_the_rules_have_gone_these_steps(section: Section) -> None:
+def test_keys_of_the_rules_follow_the_steps(section: Section) -> None:
     text, page = source("natmirror/rules/text.py"), source("docs/reference/rules.md")
     for key in section.keys:
-        assert f".{key.name.replace('-', '_')}" in text, "its words"
+        assert f".{key.name.replace('-', '_')}" in text, "no text"
         assert f"| `{key.name}` |" in page
 
 
 @pytest.mark.parametrize(
     "policy", [kinds.WhenBehind, kinds.MirrorProtocol, kinds.Reconnect, kinds.Unsolicited, kinds.Statistics]
 )
-def test_mirror_policies_have_gone_these_steps(policy: type[StrEnum]) -> None:
+def test_mirror_policies_follow_the_steps(policy: type[StrEnum]) -> None:
     packages = [path for path in (ROOT / "natmirror").rglob("*.py") if path.name not in ("kinds.py", "file.py")]
     used = " ".join(path.read_text(encoding="utf-8") for path in packages)
     assert re.search(rf"\b{policy.__name__}\.[A-Z_]+\b", used)
     assert all(f"`{word}`" in source("docs/reference/rules.md") for word in policy)
+
+
+COMMANDS = commands(Mock(), Mock(), backends=Mock(), member=Mock(), engines=(), reloader=Mock())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_follow_the_steps(command: str) -> None:
+    assert f"POST /v1/{command} " in source("natmirror/api/server.py")
+    assert command in cli.commands
+    assert f"## natmirror {command}\n" in source("docs/reference/commands.md")
 
 
 def test_a_masters_questions_have_handlers() -> None:
@@ -119,7 +132,7 @@ def test_each_chain_is_installed_and_removed() -> None:
     assert {one for one in vars(iptables).values() if isinstance(one, Chain)} == set(CHAINS)
 
 
-def test_counters_of_c_are_read_by_name() -> None:
+def test_counters_in_c_are_read_by_name() -> None:
     header, rows = source("natmirror/fastpath/gear.h"), source("natmirror/fastpath/rows.py")
     report = source("natmirror/engine/report.py")
     body = re.findall(r"typedef struct \{([^}]*)\} nm_counters;", header)

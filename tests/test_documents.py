@@ -1,4 +1,4 @@
-"""What the documents name exists: files, functions, types, constants."""
+"""The names in the documents exist: files, functions, types, constants."""
 
 import re
 from pathlib import Path
@@ -16,7 +16,7 @@ DOCUMENTS = [
 ]
 FOLDERS = ("natmirror", "tests", "bench", "docs", "scripts", "systemd", "rules", "pcaps")
 SOURCES = {".py", ".pyi", ".c", ".h", ".yaml", ".service", ""}
-OF_OTHERS = {
+FOREIGN = {
     *("IFLA_AF_SPEC", "accept_local", "fib_multipath_hash_policy"),  # Linux
     *("rules.yaml", "switches.json"),  # an operator's
 }
@@ -32,8 +32,8 @@ WORDS = set(re.findall(r"\w+", TEXT))
 
 
 def named(text: str) -> list[str]:
-    """Return the files and identifiers between backticks: what ends like a file of ours, has an underscore inside, or
-    is written in CamelCase."""
+    """Return the files and identifiers between backticks: words that end like a file name, have an underscore, or are
+    written in CamelCase."""
     found = []
     for quoted in re.findall(r"`([^`\n]+)`", text):
         for word in re.findall(r"[\w/]+\.(?:pyi|py|md|yaml|[ch])\b|\w+", quoted):
@@ -50,7 +50,7 @@ def test_names_are_found() -> None:
 
 
 PENDING = {"reference/state.md"}
-"""Pages that are still to come."""
+"""Pages that do not exist yet."""
 
 
 def anchor(heading: str) -> str:
@@ -59,7 +59,7 @@ def anchor(heading: str) -> str:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_links_lead_somewhere(document: str) -> None:
+def test_links_have_a_target(document: str) -> None:
     path = ROOT / document
     for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
         if "://" in target:
@@ -85,13 +85,13 @@ def test_each_limit_in_the_readme_names_its_test() -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_all_that_a_document_names_exists(document: str) -> None:
+def test_all_names_in_a_document_exist(document: str) -> None:
     names = named((ROOT / document).read_text(encoding="utf-8"))
     gone = {name for name in names if name not in (FILE_NAMES if "." in name else WORDS | FILE_NAMES)}
-    assert gone - OF_OTHERS == set()
+    assert gone - FOREIGN == set()
 
 
-def test_the_architecture_is_short_enough_to_be_read_whole() -> None:
+def test_the_architecture_is_short() -> None:
     lines = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 250
     assert [line for line in lines if len(line) > 120] == []

@@ -1,6 +1,6 @@
-"""Imports go downwards only, the core knows nothing of the machine, and no file outgrows its job.
+"""Imports only go down, the core does not depend on the machine, and no file is too long.
 
-A new package takes its place in tests/helpers/layers.py; inside a package modules import each other without a circle.
+A new package takes its place in tests/helpers/layers.py; inside a package there are no circular imports.
 """
 
 import ast
@@ -16,18 +16,18 @@ PACKAGE = ROOT / "natmirror"
 MAX_LEVELS = 10
 CORE = {"actions", "engine", "errors", "fastpath", "mirror", "nat", "net", "openflow", "reasons", "rules", "tcp"}
 FORBIDDEN_IN_CORE = {"asyncio", "os", "random", "select", "signal", "socket", "subprocess", "threading", "time"}
-KNOWN_TO_LINUX = {"_ffi", "actions", "errors", "net", "reasons", "rules"}
+IMPORTED_BY_LINUX = {"_ffi", "actions", "errors", "net", "rules"}
 USERS_OF_THE_EXTENSION = {"fastpath", "linux"}
 IMPORT_NOTHING = ("natmirror", "natmirror.cli", "natmirror.ha")
-"""What ``natmirror health`` passes through: it runs every second, so these faces import nothing when they are."""
+"""Packages that ``natmirror health`` imports: it runs every second, so their ``__init__`` imports nothing."""
 MAX_LINES = {".py": 400, ".c": 600, ".h": 600}
 ABOVE_THE_LIMIT: set[str] = set()
-"""Files that are still to be split."""
+"""Files that exceed the limit and have to be split."""
 GENERATED = {"_ffi.c"}
 
 
 def name_of(path: Path) -> str:
-    """Return the dotted name of the module in a file of the package."""
+    """Return the dotted name of a module of the package from its file."""
     parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -43,8 +43,8 @@ SOURCES = sorted(
 
 
 def imports(module: str, *, when_imported: bool = False) -> set[str]:
-    """Return the dotted names that a module imports, wherever in its text, or only as it is imported itself; of our
-    packages the very module."""
+    """Return the dotted names that a module imports, anywhere or only at the top level; of natmirror the modules
+    themselves, not their members."""
     tree = ast.parse(FILES[module].read_text(encoding="utf-8"))
     found: set[str] = set()
     for node in tree.body if when_imported else ast.walk(tree):
@@ -59,12 +59,12 @@ def imports(module: str, *, when_imported: bool = False) -> set[str]:
 
 
 def unit(module: str) -> str:
-    """Return the package of natmirror, or the module beside them, that a module belongs to."""
+    """Return the package of natmirror, or the top-level module, that a module belongs to."""
     return module.split(".")[1]
 
 
 def ours(module: str) -> set[str]:
-    """Return which units a module imports from, its own left out."""
+    """Return the units that a module imports from, except its own."""
     found = {unit(name) for name in imports(module) if name.startswith("natmirror.")}
     return found - {unit(module)}
 
@@ -73,21 +73,21 @@ def test_there_are_not_too_many_layers() -> None:
     assert len(LAYERS) <= MAX_LEVELS
 
 
-def test_layers_have_nothing_that_is_gone() -> None:
+def test_layers_name_only_existing_packages() -> None:
     assert {name for layer in LAYERS for name in layer} - {"_ffi"} - {unit(module) for module in MODULES} == set()
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_imports_go_downwards(module: str) -> None:
+def test_imports_only_go_down(module: str) -> None:
     upwards = {name for name in ours(module) if row(name) <= row(unit(module))}
     assert not upwards, f"{module} imports from its own row or one above: {sorted(upwards)}"
 
 
-def test_no_modules_import_each_other_in_a_circle() -> None:
+def test_there_are_no_circular_imports() -> None:
     done: set[str] = set()
 
     def visit(module: str, trail: tuple[str, ...]) -> None:
-        assert module not in trail, "a circle: " + " -> ".join((*trail[trail.index(module) :], module))
+        assert module not in trail, "a circular import: " + " -> ".join((*trail[trail.index(module) :], module))
         if module not in done:
             for name in sorted(imports(module) & FILES.keys() - {module}):
                 visit(name, (*trail, module))
@@ -98,22 +98,22 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if unit(name) in CORE])
-def test_core_has_no_clock_and_no_machine(module: str) -> None:
+def test_the_core_has_no_clock_and_no_io(module: str) -> None:
     assert ours(module) <= CORE | {"_ffi"}
     assert not {name.split(".")[0] for name in imports(module)} & FORBIDDEN_IN_CORE
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if unit(name) == "linux"])
-def test_linux_knows_nothing_of_flows(module: str) -> None:
-    assert ours(module) <= KNOWN_TO_LINUX
+def test_linux_does_not_depend_on_flows(module: str) -> None:
+    assert ours(module) <= IMPORTED_BY_LINUX
 
 
-def test_only_its_doors_import_the_extension() -> None:
+def test_only_its_users_import_the_extension() -> None:
     assert {unit(module) for module in MODULES if "natmirror._ffi" in imports(module)} <= USERS_OF_THE_EXTENSION
 
 
 @pytest.mark.parametrize("module", IMPORT_NOTHING)
-def test_faces_on_the_way_to_a_health_check_import_nothing(module: str) -> None:
+def test_packages_of_the_health_command_import_nothing(module: str) -> None:
     assert imports(module, when_imported=True) == set()
 
 
@@ -126,7 +126,7 @@ def test_no_file_is_too_long(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_test_module_is_imported(path: Path) -> None:
-    """What tests share is in tests/helpers, in a conftest.py or, of the live tests, beside them."""
+    """Shared code of tests is in tests/helpers, in a conftest.py or, for live tests, in tests/live."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -139,7 +139,7 @@ def test_no_test_module_is_imported(path: Path) -> None:
 
 
 @pytest.mark.parametrize("package", sorted(path.parent for path in PACKAGE.rglob("__init__.py")), ids=str)
-def test_each_package_says_what_lives_there(package: Path) -> None:
+def test_each_package_has_a_docstring_as_its_map(package: Path) -> None:
     text = ast.get_docstring(ast.parse((package / "__init__.py").read_text(encoding="utf-8")))
     assert text
     assert 3 <= len(text.splitlines()) <= 10

@@ -1,4 +1,4 @@
-"""What is shipped: the source archive has all that a build needs, and the build script reads our headers rightly."""
+"""Packaging: the source archive has all that a build needs, and the build script reads the headers correctly."""
 
 import re
 import runpy
@@ -29,7 +29,7 @@ BUILT = {"_ffi.c"}
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """Names in a source archive that was made from a copy of the checkout, the archive's own folder left out."""
+    """Return the names in a source archive of the checkout, without the archive's top folder."""
     target = tmp_path_factory.mktemp("sdist")
     copy = target / "checkout"
     shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__"))
@@ -45,7 +45,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         return {name.partition("/")[2] for name in sdist.getnames()}
 
 
-def test_source_archive_has_what_a_build_and_its_tests_need(archive: set[str]) -> None:
+def test_the_source_archive_has_all_files_for_a_build_and_its_tests(archive: set[str]) -> None:
     wanted = {
         str(path.relative_to(ROOT)) for pattern in SHIPPED for path in ROOT.glob(pattern) if path.name not in BUILT
     }
@@ -54,7 +54,7 @@ def test_source_archive_has_what_a_build_and_its_tests_need(archive: set[str]) -
     assert wanted - archive == set()
 
 
-def test_source_archive_has_nothing_that_was_built(archive: set[str]) -> None:
+def test_the_source_archive_has_no_built_files(archive: set[str]) -> None:
     assert "natmirror/_ffi.c" not in archive
     assert not [name for name in archive if name.endswith((".so", ".pyc", ".o"))]
 
@@ -103,7 +103,7 @@ def declarations() -> Callable[[str], str]:
     return function
 
 
-def test_declarations_keep_constants_and_drop_the_preprocessor(declarations: Callable[[str], str]) -> None:
+def test_declarations_keep_constants_and_drop_preprocessor_lines(declarations: Callable[[str], str]) -> None:
     header = """
 #ifndef GUARD_H
 #define GUARD_H

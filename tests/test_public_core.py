@@ -1,4 +1,4 @@
-"""What ``from natmirror import …`` gives."""
+"""The names that ``from natmirror import …`` offers."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ services:
 """
 
 
-def test_rules_an_engine_and_a_hook_are_all_that_a_packet_needs(tmp_path: Path) -> None:
+def test_a_packet_needs_only_rules_an_engine_and_a_hook(tmp_path: Path) -> None:
     file = tmp_path / "rules.yaml"
     file.write_text(RULES)
     engine = Engine(load_rules(file), key=bytes(16))
@@ -27,12 +27,12 @@ def test_rules_an_engine_and_a_hook_are_all_that_a_packet_needs(tmp_path: Path) 
     assert decision.sends == []
 
 
-def test_other_names_are_not_there() -> None:
+def test_other_names_do_not_exist() -> None:
     with pytest.raises(AttributeError, match="no attribute 'Leg'"):
         _ = natmirror.Leg
 
 
-def test_the_package_alone_imports_nothing_of_it() -> None:
+def test_importing_the_package_imports_none_of_its_modules() -> None:
     code = "import sys, natmirror; print(*sorted(name for name in sys.modules if name.startswith('natmirror')))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["natmirror"]

@@ -1,6 +1,6 @@
-"""Which backends take new connections, and how many of them: by their health, and by the operator's orders.
+"""Admission: each backend's share of the new connections, from its health and the operator's commands.
 
-No I/O, no clock: results of checks and orders come in with their times, changes are returned.
+No I/O, no clock: the caller passes results of checks and commands with their times, and the methods return changes.
 """
 
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from natmirror.backends.shown import AdmissionEntry, BackendState
 from natmirror.net.endpoint import Endpoint, endpoint_of, show
 from natmirror.rules import Backend, Rules, Service, WhenDown
 
-_REPEATS = (1.0, 5.0)  # seconds after which connections are reset again: a RST is not acknowledged, and may be lost
-_STEPS = 20  # in which the share of a backend that has returned grows
+_REPEATS = (1.0, 5.0)  # seconds after which connections are reset again: a RST may be lost, and is not acknowledged
+_STEPS = 20  # steps of a slow start
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A backend takes this share of what is its part of the new connections: 0 none, 1 all of it."""
+    """A backend gets this share of its usual part of the new connections: from 0, none, to 1, all of it."""
 
     service: str
     backend: str
@@ -24,12 +24,12 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """The connections that a backend still has are to be reset."""
+    """A backend's connections have to be reset."""
 
     service: str
     backend: str
     is_repeated: bool = False
-    """Only the RSTs of those that were reset are to be sent again."""
+    """Whether this only repeats the RSTs of connections that were reset before."""
 
 
 AdmissionChange = Share | Kill
@@ -37,25 +37,25 @@ AdmissionChange = Share | Kill
 
 @dataclass(slots=True)
 class _Member:
-    """One backend."""
+    """A backend and its state."""
 
     service: Service
     backend: Backend
     is_up: bool = True
     reason: str = ""
-    """Why it is down."""
+    """Why the backend is down; empty while it is up."""
     since: float = 0.0
-    """Since when it is up or down."""
+    """When it went up or down, in seconds."""
     is_draining: bool = False
     drain_until: float | None = None
-    """When a drained backend's last connections are reset; None: never."""
+    """When a drained backend's remaining connections are reset; None: never."""
     started_at: float | None = None
-    """When its slow start began; None: it is over."""
+    """When its slow start began; None where there is none."""
     share: float = 1.0
 
 
 class Admission:
-    """The backends of the rules. Methods that take ``now`` (seconds) return what has changed because of it."""
+    """The admission of the rules' backends. Methods that take ``now`` (seconds) return the changes."""
 
     def __init__(self, rules: Rules, now: float) -> None:
         self._members = {
@@ -64,13 +64,13 @@ class Admission:
             if service.pool is not None
             for backend in service.pool.backends
         }
-        self._leaving: dict[tuple[str, str], float] = {}
-        """Backends that were removed from the rules while draining, and when their connections are reset."""
+        self._removed: dict[tuple[str, str], float] = {}
+        """Backends that were removed from the rules while draining, with the time when their connections are reset."""
         self._repeats: list[tuple[float, Kill]] = []
 
     def reload(self, rules: Rules, now: float) -> list[AdmissionChange]:
-        """Go by these rules from now on: backends with the names of before are as healthy, and as drained, as they
-        were; new ones begin with a slow start. A drain's deadline holds for removed ones, too."""
+        """Use these rules from now on. Backends that keep name and endpoint keep their health and their drain; new ones
+        begin with a slow start. The deadline of a drain holds for removed backends, too."""
         before, self._members = self._members, {}
         for key, fresh in Admission(rules, now)._members.items():
             member = before.get(key, fresh)
@@ -82,21 +82,21 @@ class Admission:
             if member is fresh or not _slow_start(member):
                 self._begin_slow_start(member, now)
             self._members[key] = member
-        self._leaving |= {key: one.drain_until for key, one in before.items() if one.drain_until is not None}
-        self._leaving = {key: until for key, until in self._leaving.items() if key not in self._members}
+        self._removed |= {key: one.drain_until for key, one in before.items() if one.drain_until is not None}
+        self._removed = {key: until for key, until in self._removed.items() if key not in self._members}
         return [change for member in self._members.values() for change in self._set_share(member, now)]
 
     def set_health(
         self, service: str, backend: str, *, is_up: bool, reason: str, now: float, place: Endpoint | None = None
     ) -> list[AdmissionChange]:
-        """Enter that a backend has gone up or down.
+        """Set a backend up or down.
 
-        ValueError where there is no such backend, or it is not checked at this ``place`` any more: a result about the
-        one before it would hold until its own checks change theirs.
+        ValueError where there is no such backend, or its checks do not go to this ``place`` any more: the result is
+        about its predecessor, and would hold until a check of its own changes it.
         """
         member = self._member(service, backend)
         if place is not None and (place != endpoint_of(member.backend) or not _is_checked(member)):
-            raise ValueError(f"nobody checks {backend} of {service} at {show(place)} any more")
+            raise ValueError(f"backend {backend} of {service} is not checked at {show(place)} any more")
         if member.is_up == is_up:
             return []
         member.is_up, member.reason, member.since = is_up, "" if is_up else reason, now
@@ -106,7 +106,7 @@ class Admission:
         return self._update_share(member, now) + (self._kill(service, backend, now) if resets else [])
 
     def drain(self, service: str, backend: str, deadline: float | None, now: float) -> list[AdmissionChange]:
-        """Give a backend no new connections; after ``deadline`` seconds, reset those that are left.
+        """Give a backend no new connections, and reset the remaining ones after ``deadline`` seconds.
 
         ValueError where there is no such backend.
         """
@@ -123,8 +123,8 @@ class Admission:
             self._begin_slow_start(member, now)
         return self._update_share(member, now)
 
-    def dead(self) -> list[AdmissionChange]:
-        """Return the resets that the backends which are down now have already led to."""
+    def current_kills(self) -> list[AdmissionChange]:
+        """Return a Kill for each backend that is down now and whose connections are reset when it goes down."""
         return [
             Kill(service, backend)
             for (service, backend), member in self._members.items()
@@ -139,17 +139,17 @@ class Admission:
                 member.drain_until = None
                 changes += self._kill(service, backend, now)
             changes += self._update_share(member, now)
-        for key in [key for key, until in self._leaving.items() if now >= until]:
-            del self._leaving[key]
+        for key in [key for key, until in self._removed.items() if now >= until]:
+            del self._removed[key]
             changes += self._kill(*key, now)
         changes += [kill for at, kill in self._repeats if now >= at]
         self._repeats = [(at, kill) for at, kill in self._repeats if now < at]
         return changes
 
     def next_tick(self, now: float) -> float | None:
-        """Return when tick() is due, or None."""
+        """Return when tick() is due, in seconds, or None."""
         due = [member.drain_until for member in self._members.values() if member.drain_until is not None]
-        due += [*self._leaving.values(), *(at for at, _ in self._repeats)]
+        due += [*self._removed.values(), *(at for at, _ in self._repeats)]
         for member in self._members.values():
             if member.started_at is not None and self._takes_any(member):
                 due.append(now + _slow_start(member) / _STEPS)

@@ -1,6 +1,6 @@
-"""The monitor: a thread that checks the backends of pools with ``health``, and reports what changes.
+"""The monitor: a thread that checks the backends of pools with ``health``, and reports changes.
 
-It touches no packet, engine or queue. What a check costs the threads that pass packets is Python's lock for some
+It touches no packet, engine or queue. A check costs the packet threads only Python's interpreter lock, for a few
 hundred microseconds.
 """
 
@@ -26,34 +26,35 @@ _STOP_TIMEOUT = 0.9
 _MAX_FAILED_SYNS = 1024
 
 Changed = Callable[[str, Backend, bool, str], None]
-"""Is called with the service's name, the backend, whether it is up, and why."""
+"""A function of the service's name, the backend, whether it is up, and why."""
 
 
 @dataclass(slots=True, eq=False)
 class _Watched:
-    """A backend that is checked."""
+    """A backend with health checks."""
 
     service: str
     backend: Backend
     settings: Health
     health: BackendHealth
     seconds: float | None = None
-    """How long its last check took."""
+    """The duration of its last check."""
     unclear: str = ""
-    """Why a check has last said nothing about it: logged once."""
+    """Why the last unclear check said nothing about the backend: logged once."""
     is_hastened: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set where its next check may be due earlier than before."""
+    """Set when its next check may be due earlier than before."""
 
 
 class Monitor:
-    """The checks of all backends of pools with ``health``, from start() to stop().
+    """The health checks of all backends, from start() to stop().
 
-    ``changed`` is called in the monitor's thread; what it raises is logged. Until then all backends are up.
+    ``changed`` is called in the monitor's thread when a backend goes up or down; its exceptions are logged. At first
+    all backends are up.
     """
 
     def __init__(self, rules: Rules, changed: Changed) -> None:
         self._changed = changed
-        self._lock = threading.Lock()  # for what status() reads; packets' threads never wait for it
+        self._lock = threading.Lock()  # for status(); packet threads never wait for it
         self._failed_syns: deque[tuple[_Watched, float]] = deque(maxlen=_MAX_FAILED_SYNS)
         self._is_waking = False
         self._thread: threading.Thread | None = None
@@ -61,8 +62,8 @@ class Monitor:
         self._watched = _to_watch(rules, {})
 
     def start(self) -> None:
-        """Begin to check, where there is something to check and it has not begun; from one thread. HostError where the
-        host has no descriptor or thread left."""
+        """Start the thread, if there is something to check and it does not run yet; always from the same thread.
+        HostError where the host has no descriptor or thread left."""
         if not self._watched or self._thread is not None:
             return
         try:
@@ -75,31 +76,31 @@ class Monitor:
         self._thread = thread
 
     def reload(self, rules: Rules) -> None:
-        """Go by these rules from now on. Backends with the name and place of before are as healthy as they were. It is
-        for start() to begin, where there was nothing to check."""
+        """Use these rules from now on. Backends that keep name and endpoint keep their health. If there was nothing to
+        check before, the caller has to call start()."""
         with self._lock:
             self._watched = _to_watch(rules, self._watched)
         if self._thread is not None:
-            with suppress(RuntimeError):  # it is over
+            with suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self._match_tasks)
 
     def stop(self) -> None:
-        """End all checks and their programs, within a second; nothing is reported any more."""
+        """End all checks and their programs within a second, without further reports."""
         if self._thread is not None and self._thread.is_alive():
-            with suppress(RuntimeError):  # its loop has just closed
+            with suppress(RuntimeError):  # the loop has just been closed
                 self._loop.call_soon_threadsafe(self._checks.cancel)
             self._thread.join(_STOP_TIMEOUT)
 
     def status(self) -> list[HealthEntry]:
-        """Return what is known of each backend, in the order of the rules; from any thread."""
+        """Return each backend's health as values for JSON, in the order of the rules; from any thread."""
         with self._lock:
             now = time.monotonic()
             return [self._shown(watched, now) for watched in self._watched.values()]
 
     def syn_failed(self, service: str, backend: str) -> None:
-        """Note that a client's SYN was refused, or not answered; from any thread, without waiting.
+        """Note that a backend refused or did not answer a client's SYN; from any thread, without waiting.
 
-        Backends that are not checked are ignored.
+        Backends without checks are ignored.
         """
         watched = self._watched.get((service, backend))
         if watched is None or self._thread is None:
@@ -107,10 +108,10 @@ class Monitor:
         self._failed_syns.append((watched, time.monotonic()))
         if not self._is_waking:
             self._is_waking = True
-            with suppress(RuntimeError):  # it is over
+            with suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self._take_failed_syns)
 
-    # In the thread
+    # In the monitor's thread
 
     def _run(self) -> None:
         with suppress(asyncio.CancelledError):
@@ -127,7 +128,7 @@ class Monitor:
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     def _match_tasks(self) -> None:
-        """Begin and end tasks, so that each watched backend has one."""
+        """Start and cancel tasks, so that each watched backend has one."""
         wanted = set(self._watched.values())
         for watched in self._tasks.keys() - wanted:
             self._tasks.pop(watched).cancel()
@@ -144,7 +145,7 @@ class Monitor:
             try:
                 await self._check(watched)
             except Exception:
-                log.exception("health of %s: a check went wrong", watched.backend.name)
+                log.exception("health of %s/%s: internal error in a check", watched.service, watched.backend.name)
                 self._enter_outcome(watched, Outcome(None, "internal error"))
 
     async def _check(self, watched: _Watched) -> None:
@@ -158,9 +159,9 @@ class Monitor:
                 with suppress(OSError):  # a timeout too
                     until = min(began_at + watched.settings.timeout, watched.health.next_check())
                     async with asyncio.timeout_at(until):
-                        await probe.leave()
+                        await probe.close()
         finally:
-            probe.abandon()
+            probe.abort()
 
     def _enter_outcome(self, watched: _Watched, outcome: Outcome) -> None:
         now, health = time.monotonic(), watched.health
@@ -170,7 +171,7 @@ class Monitor:
                 if outcome.reason != watched.unclear:
                     watched.unclear = outcome.reason
                     log.warning(
-                        "health of %s/%s: %s, which counts for nothing; it stays %s",
+                        "health of %s/%s: %s; the check does not count, and the backend stays %s",
                         *(watched.service, watched.backend.name, outcome.reason, "up" if health.is_up else "down"),
                     )
                 return
@@ -191,7 +192,7 @@ class Monitor:
         try:
             self._changed(watched.service, watched.backend, health.is_up, health.reason)
         except Exception:
-            log.exception("health of %s: a change could not be reported", watched.backend.name)
+            log.exception("health of %s/%s: cannot report a change", watched.service, watched.backend.name)
 
     def _shown(self, watched: _Watched, now: float) -> HealthEntry:
         health = watched.health
@@ -211,7 +212,7 @@ class Monitor:
 
 
 def _to_watch(rules: Rules, before: dict[tuple[str, str], _Watched]) -> dict[tuple[str, str], _Watched]:
-    """Return the backends to be checked, by their names, with what is known of those that were."""
+    """Return the backends to check, by service and name; those that were checked before keep their health."""
     found: dict[tuple[str, str], _Watched] = {}
     now = time.monotonic()
     for service in rules.services:
@@ -223,7 +224,7 @@ def _to_watch(rules: Rules, before: dict[tuple[str, str], _Watched]) -> dict[tup
             old = before.get(key)
             if old is None or (old.backend.address, old.backend.port) != (backend.address, backend.port):
                 found[key] = _Watched(service.name, backend, settings, BackendHealth(settings, now, random.random))
-            elif old.settings == settings:  # weights and limits do not matter to a check
+            elif old.settings == settings:  # weights and limits do not concern a check
                 found[key] = old
             else:
                 old.health.change(settings, now)

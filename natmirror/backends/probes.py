@@ -1,7 +1,7 @@
-"""The probes: one check of one backend each, by its kernel, its program or a command.
+"""The probes: a probe is one check of one backend, which its kernel, its program or a command answers.
 
-A probe's connection is this host's own: it meets none of our hooks, unless the backend is a mirror too. Then
-the answers meet the rule for mirrors' packets, where packets of a backend pass.
+A probe's connection is this host's own: its packets are not queued to natmirror, unless the backend is a mirror too.
+Then the rule for mirrors' packets queues the answers, and natmirror passes them as a backend's.
 """
 
 import asyncio
@@ -20,44 +20,44 @@ from natmirror.openflow.handshake import Handshake, HelloRefused
 from natmirror.reasons import EndReason
 from natmirror.rules import Backend, CheckKind, Health
 
-_REAP_TIMEOUT = 0.05  # what was killed ends at once, unless it hangs in the kernel
-_MAX_LATE = 0.1  # a timeout that comes later than this was ours: this host is too busy to judge others
+_REAP_TIMEOUT = 0.05  # seconds; a killed process ends at once, unless it hangs in the kernel
+_MAX_LATE = 0.1  # seconds; a timeout that fires later than this shows that this host is too busy to judge others
 _PIECE_LEN = 1 << 16
-_MAX_FAREWELLS = 16  # pieces that are read after our FIN
+_MAX_LAST_PIECES = 16  # pieces that are read after our FIN
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
 _OUR_FAULTS = {
     *(errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM),
-    *(errno.EAGAIN, errno.EADDRNOTAVAIL),  # no process more, no port more
+    *(errno.EAGAIN, errno.EADDRNOTAVAIL),  # no more processes, no more ports
 }
-_WORDS = {
+_BROKEN_TEXTS = {
     EndReason.TLS: "it speaks TLS",
     EndReason.NOT_OPENFLOW: "it speaks no OpenFlow",
-    EndReason.BAD_VERSION: "it speaks no OpenFlow version that is known here",
+    EndReason.BAD_VERSION: "it speaks no OpenFlow version that natmirror supports",
     EndReason.BAD_LENGTH: "it speaks no OpenFlow",
 }
 
 
 class Outcome(NamedTuple):
-    """The outcome of a check; ``ok`` is None where it says nothing about the backend."""
+    """The outcome of a check; ``ok`` is None where the check says nothing about the backend."""
 
     ok: bool | None
     reason: str
 
 
 class Failed(Exception):
-    """The check has failed; its text says why."""
+    """The check has failed; the text says why."""
 
 
 class Unclear(Exception):
-    """The check could not be made; its text says why."""
+    """The check could not be made; the text says why."""
 
 
 class Probe:
-    """One check of one backend: outcome(), then leave(), and abandon() in any case."""
+    """One check of one backend: call outcome(), close() if it passed, and abort() in any case."""
 
     def __init__(self, backend: Backend, settings: Health) -> None:
         self.awaited = "answer"
-        """What is waited for."""
+        """What the probe waits for, for the reason of a timeout."""
         self._backend = backend
         self._settings = settings
         self._sock: socket.socket | None = None
@@ -70,13 +70,13 @@ class Probe:
                 return Outcome(True, await self._ask())
         except TimeoutError:
             if time.monotonic() - began_at > self._settings.timeout + _MAX_LATE:
-                return Outcome(None, "this host was too busy")
+                return Outcome(None, "this host was too busy to check it")
             return Outcome(False, f"no {self.awaited} within {self._settings.timeout * 1000:g} ms")
         except OSError as error:
             ours = error.errno in _OUR_FAULTS
             return Outcome(None if ours else False, os.strerror(error.errno).lower() if error.errno else str(error))
         except Broken as broken:
-            return Outcome(False, _WORDS[broken.reason])
+            return Outcome(False, _BROKEN_TEXTS[broken.reason])
         except HelloRefused:
             return Outcome(False, "it has refused our HELLO")
         except Failed as failed:
@@ -84,16 +84,16 @@ class Probe:
         except Unclear as unclear:
             return Outcome(None, str(unclear))
 
-    async def leave(self) -> None:
-        """Close the connection in order after a passed check, which may take a while; OSError where that fails."""
+    async def close(self) -> None:
+        """Close the connection with a FIN after a passed check, which may take a while; OSError where that fails."""
 
-    def abandon(self) -> None:
-        """Close and end everything, at once."""
+    def abort(self) -> None:
+        """Close and end everything at once."""
         if self._sock is not None:
             self._sock.close()
 
     async def _ask(self) -> str:
-        """Make the check, and return why it is passed; raise where it is not."""
+        """Make the check, and return why it passed; raise where it did not."""
         raise NotImplementedError
 
     def _open(self) -> socket.socket:
@@ -105,8 +105,11 @@ class Probe:
 
 
 class TcpProbe(Probe):
-    """The backend's kernel answers a SYN. It gets a RST in place of the third packet, so that the program never hears
-    of it: without TCP_QUICKACK the kernel would wait for some data to send it with."""
+    """The check that the backend's kernel answers a SYN.
+
+    It answers the SYN-ACK with a RST in place of the ACK, so that the backend's program never sees the connection:
+    without TCP_QUICKACK our kernel delays the ACK, to send it with data.
+    """
 
     async def _ask(self) -> str:
         sock = self._open()
@@ -114,11 +117,11 @@ class TcpProbe(Probe):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         await self._connect(sock)
         sock.close()
-        return "it takes connections"
+        return "it accepts connections"
 
 
 class OpenFlowProbe(Probe):
-    """The backend's program says HELLO and answers an ECHO_REQUEST."""
+    """The check that the backend's program sends a HELLO and answers an ECHO_REQUEST."""
 
     async def _ask(self) -> str:
         sock, handshake = self._open(), Handshake()
@@ -127,7 +130,7 @@ class OpenFlowProbe(Probe):
         try:
             await self._shake_hands(sock, handshake)
         except (EOFError, BrokenPipeError, ConnectionResetError):
-            raise Failed(f"it hung up before its {handshake.awaited}") from None
+            raise Failed(f"it closed the connection before its {handshake.awaited}") from None
         return "it answers an ECHO_REQUEST"
 
     async def _shake_hands(self, sock: socket.socket, handshake: Handshake) -> None:
@@ -140,22 +143,22 @@ class OpenFlowProbe(Probe):
                 raise EOFError
             answer = handshake.receive(data)
 
-    async def leave(self) -> None:
-        """Hang up and wait until the controller has too: a RST for what it still says would be an error to it."""
+    async def close(self) -> None:
+        """Send a FIN, and read until the controller has closed too: it would take a RST for an error."""
         if self._sock is None:
             return
         self._sock.shutdown(socket.SHUT_WR)
-        for _ in range(_MAX_FAREWELLS):
+        for _ in range(_MAX_LAST_PIECES):
             if not await asyncio.get_running_loop().sock_recv(self._sock, _PIECE_LEN):
                 return
 
 
 class ExecProbe(Probe):
-    """A command ends with 0. What it has started in its process group ends with it."""
+    """The check that a command ends with exit code 0. The processes of its group are killed with it."""
 
     def __init__(self, backend: Backend, settings: Health) -> None:
         super().__init__(backend, settings)
-        self.awaited = f"end of {settings.command[0]}"
+        self.awaited = f"exit of {settings.command[0]}"
         self._process: subprocess.Popen[bytes] | None = None
 
     async def _ask(self) -> str:
@@ -186,13 +189,13 @@ class ExecProbe(Probe):
             return "exit code 0"
         raise Failed(f"exit code {code}" if code is None or code > 0 else f"ended by signal {-code}")
 
-    def abandon(self) -> None:
-        """Kill it, and whatever it has started."""
+    def abort(self) -> None:
+        """Kill the command and the processes of its group."""
         if self._process is not None and self._process.returncode is None:
             self._end(self._process)
 
     def _end(self, process: subprocess.Popen[bytes]) -> int | None:
-        """Kill its process group and reap it. Until it is reaped, no other process can have its number."""
+        """Kill the process group and reap the command. Until it is reaped, no other process can get its id."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         with suppress(subprocess.TimeoutExpired):
@@ -201,7 +204,7 @@ class ExecProbe(Probe):
 
 
 async def _ended(pid: int) -> None:
-    """Wait for the end of a child, and leave it to be waited for."""
+    """Wait until a child process ends, without reaping it."""
     loop = asyncio.get_running_loop()
     fd, ended = os.pidfd_open(pid), asyncio.Event()
     try:

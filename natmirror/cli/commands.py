@@ -82,7 +82,7 @@ def main(
         return
     from natmirror.linux import nftables, preflight
     from natmirror.linux.iptables import Firewall, plan
-    from natmirror.runtime.logs import Logs, say
+    from natmirror.runtime.logs import Logs, print_line
     from natmirror.runtime.runner import Runner, thread_count
 
     if dry_run:
@@ -106,9 +106,9 @@ def main(
         code, summary, last_words = 1, "", "natmirror: internal error, see the log"
     logs.close()
     if summary:
-        say(summary)
+        print_line(summary)
     if code:
-        say(last_words, is_error=True)
+        print_line(last_words, is_error=True)
     if runner is not None and runner.hangs:
         os._exit(code)
     ctx.exit(code)

@@ -1,8 +1,8 @@
-"""The engine: packets and a clock value go in, decisions and packets to be sent come out.
+"""The engine: packets and a clock value go in, decisions and packets to send come out.
 
-It composes NAT and mirroring and does no I/O: the same engine runs live behind NFQUEUE, offline over a capture, and in
-tests. Two gears: the C gear repeats for a packet what was decided for its flow; everything that it punts is decided
-in Python, by forwarding.py. With the C gear off the decisions are the same.
+It puts NAT and mirroring together and does no I/O: the same engine runs live behind NFQUEUE, offline over a capture,
+and in tests. It has two gears. The C gear repeats for a packet what was decided for its flow, and punts all others to
+Python, where forwarding.py decides. With the C gear off the decisions are the same.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -40,7 +40,7 @@ from natmirror.tcp.initial_numbers import InitialNumbers, Numbers
 from natmirror.tcp.record_masks import masks
 
 _TCP = b"\x06"  # IPv4's protocol field
-_MAX_LEGS_DUE = 64  # in one call, so that packets need not wait for more
+_MAX_LEGS_DUE = 64  # in one call, so that packets do not wait longer
 _MAX_EXPIRED = 256  # the same for flows
 
 
@@ -49,12 +49,13 @@ def _never() -> bool:
 
 
 class Engine:
-    """NAT and mirroring by the rules.
+    """NAT and mirroring of one thread, by the rules.
 
-    ``key``, 16 secret random bytes, keys the flow table's hash and the legs' initial sequence numbers, which RFC 6528
-    gives where ``numbers`` does not. ``fast`` switches the C gear on. ``now`` is in seconds, of any clock that does not
-    go backwards. Of several engines each has its ``shard`` of the clients, and they share ``memory``, by default as
-    much as the rules say, and ``connection_counts``, which backends' limits go by. No packet makes a method raise.
+    ``key`` is 16 secret random bytes. It keys the flow table's hash and the legs' initial sequence numbers, which are
+    those of RFC 6528 unless ``numbers`` gives others. ``fast`` switches the C gear on. Each of several engines has its
+    ``shard`` of the clients. Engines share ``memory``, by default the rules' ``mirror-memory``, and
+    ``connection_counts``, by which backends' limits work. Everywhere ``now`` is in seconds, on a clock that does not go
+    backwards. No packet makes a method raise.
     """
 
     def __init__(
@@ -77,33 +78,34 @@ class Engine:
             *(rules, self._gear, memory), self._is_bound, shard.leg_ports, numbers or InitialNumbers(key)
         )
         self.faults = parts.faults
-        """What has failed in mirroring, and what is off because of it."""
+        """The faults in mirroring, and the work that is switched off because of them."""
         self._outgoing, self._timers, self._legs, self._ledger = parts.outgoing, parts.timers, parts.legs, parts.ledger
         self._sessions, self._leg_outcomes = parts.sessions, parts.outcomes
         self._mirroring = GuardedMirroring(parts, lambda flow: self._nat.has_object(flow))
         self._services = ServiceTable(rules, self._gear, connection_counts or ConnectionCounts())
-        self._nat = Nat(self._services, self._gear, self._mirroring.make_way, self._mirroring.flow_forgotten)
+        self._nat = Nat(self._services, self._gear, self._mirroring.end_between, self._mirroring.flow_forgotten)
         self._mirrors = MirrorEndpoints(rules)
         self.bindings = ReplicatedBindings(self._services, self._nat, self._mirroring)
-        """Bindings that other hosts have to know, and those that they have reported."""
+        """Bindings that are shared with other hosts."""
         self.replicated_legs = ReplicatedLegs(
             *(shard, self._services, self._nat, self._mirroring, counters, self.faults), masks(rules.ha)
         )
-        """Legs that pass from one host to another. read_sessions() returns what they send because of it."""
+        """Legs that another host may take over, or this host from it. read_sessions() returns the packets that they
+        send."""
         self._failover = Failover(self._nat, self._mirroring, self._outgoing, counters)
         self._icmp_errors = IcmpErrors(self._services, self._mirrors, self._nat, self._mirroring, counters)
         self.decide = Forwarding(
             *(self._services, self._nat, self._mirrors, self._mirroring, self._failover, self._icmp_errors),
             *(self.replicated_legs, self._outgoing, counters),
         ).decide
-        """Return what becomes of a packet that the C gear leaves to Python: see Forwarding."""
+        """Return the decision on a packet that the C gear has punted: see Forwarding.decide()."""
         self._report = EngineReport(
             *(shard.number, self._gear, self._services, self._nat, self._sessions),
             *(MirrorReport(parts), self.faults, counters),
         )
 
     def receive(self, packet: bytes, hook: Hook, now: float, checksum: Checksum = Checksum.UNVERIFIED) -> Decision:
-        """Decide one packet, given from its IP header on."""
+        """Return the decision on a packet, given from its IP header on."""
         if self._fast:
             buffer = bytearray(packet)
             decided = self._gear.process(buffer, hook, checksum, now)
@@ -118,17 +120,19 @@ class Engine:
         return decision
 
     def read_sessions(self, now: float, is_spent: Callable[[], bool] | None = None) -> list[Send]:
-        """Read what has come for OpenFlow sessions, and return what is to be sent because of it. Call it after the
-        verdicts of the packets that brought it, so that nothing there delays or costs a packet. It reads all, or stops
-        when ``is_spent``, which is called after each message, says that the time is over: while there is more,
-        next_own_timer() is due at once."""
-        self._mirroring.begin(now)
+        """Read the data that waits for OpenFlow sessions, and return the packets to send because of it.
+
+        Call it after the verdicts of the packets that brought the data, so that OpenFlow delays and loses no packet. It
+        calls ``is_spent`` after each message and stops once that returns True; then next_own_timer() is due at once.
+        """
+        self._mirroring.set_time(now)
         self._mirroring.read_sessions(now, is_spent)
         return self._outgoing.drain()
 
     def shard_of(self, packet: bytes, hook: Hook) -> int:
-        """Return the number of the engine that a packet is for: nearly always this one. Only errors about what this
-        host or a service has sent are not dealt out by the address of the client."""
+        """Return the number of the engine that has the packet's client. Another engine than this one has it only if the
+        packet is an ICMP error about a packet of a service or of this host: iptables cannot deal out such an error by
+        the client's address."""
         if self._shard.count == 1 or hook is not Hook.PREROUTING or packet[9:10] == _TCP:
             return self._shard.number
         try:
@@ -140,24 +144,28 @@ class Engine:
 
     @property
     def gear(self) -> GearRow:
-        """The C gear, for the loop that drives it: what it leaves to Python goes through decide()."""
+        """The C gear, for the loop that drives it and passes to decide() the packets that it punts."""
         return self._gear.handle
 
     def next_timer(self) -> float | None:
-        """Return when handle_timer() is due, on the clock of ``now``; None when nothing is."""
+        """Return when handle_timer() is due, on the clock of ``now``, or None."""
         due = min(self._gear.legs.next_due(), self._gear.flows.next_due())
         timer = self.next_own_timer()
         return (None if due == fastpath.NEVER else due) if timer is None else min(timer, due)
 
     def next_own_timer(self) -> float | None:
-        """Return the same for what the C gear does not know of: the loop in C that drives the gear times the rest."""
+        """Return when Python's own timers are due, or None. The loop in C, which drives the gear, knows the other
+        times."""
         return AT_ONCE if self._mirroring.has_more else self._timers.next()
 
     def handle_timer(self, now: float, is_spent: Callable[[], bool] | None = None) -> list[Send]:
-        """Do what is due: retransmissions, expiry, window updates to clients; and read_sessions().
-        Some of each in one call, until ``is_spent`` says that the time is over: while there is more, next_timer() does
-        not move."""
-        self._mirroring.begin(now)
+        """Do what is due (retransmit, expire flows, update clients' windows), then read_sessions(); return the packets
+        to send.
+
+        One call does a bounded part of each, and stops early once ``is_spent`` returns True. As long as something is
+        left, next_timer() stays due.
+        """
+        self._mirroring.set_time(now)
         is_spent = is_spent or _never
         for _ in range(_MAX_LEGS_DUE):
             if self._fast:
@@ -176,17 +184,17 @@ class Engine:
         return self.read_sessions(now, is_spent)
 
     def set_path_mtu(self, mirror: Endpoint, mtu: int) -> None:
-        """Set how many bytes a packet to a mirror may have by this host's routes: for legs to come."""
+        """Set the path MTU to a mirror, in bytes, as this host's routes give it, for new legs."""
         self._legs.set_path_mtu(mirror, mtu)
 
     def close(self) -> list[Send]:
-        """End all legs, so that no mirror waits for us."""
+        """End all legs; return the RSTs that tell the mirrors."""
         self._mirroring.close()
         return self._outgoing.drain()
 
     @property
     def directory(self) -> Directory:
-        """What is known of OpenFlow switches, to be kept over a restart."""
+        """The known OpenFlow switches, which outlive a restart."""
         return self._sessions.directory
 
     def take_events(self) -> list[LegEnded]:
@@ -194,98 +202,94 @@ class Engine:
         return self._leg_outcomes.take_ended()
 
     def take_failed_syns(self) -> list[tuple[str, str]]:
-        """Return service and backend of each client's SYN that was refused, or left unanswered, since the last call."""
+        """Return service and backend of each SYN that was refused or left unanswered since the last call."""
         failed = self._nat.failed_syns[:]
         self._nat.failed_syns.clear()
         return failed
 
     def take_orders(self) -> list[Order]:
-        """Return what masters whose orders are recorded would have done since the last call."""
+        """Return the orders since the last call, of masters whose orders are recorded."""
         return self._sessions.take_orders()
 
-    # Rules and backends that come and go
+    # Changes of rules and backends
 
     def reload(self, rules: Rules) -> None:
-        """Go by these rules from now on. Connections stay where they are, and legs with them: end_removed() ends those
-        of mirrors that the rules do not name any more, and expel(), which comes before, resets connections of clients
-        that they do not name."""
+        """Apply these rules. Connections and their legs stay where they are. Afterwards expel() resets connections of
+        removed clients, and then end_removed() ends legs of removed mirrors."""
         self._services.reload(rules)
         self._ledger.reload(rules.services)
         self._mirrors.reload(rules)
 
     def expel(self, switches: Iterable[IPv4Network], ids: Iterable[int], now: float) -> list[Send]:
-        """Reset those of the flows with these numbers whose clients are in none of these networks."""
+        """Reset those of the flows with these numbers whose clients are in none of the networks."""
         clients, flows = ClientNetworks(switches), self._nat.by_ids(ids)
         self._failover.expel([flow for flow in flows if not flow.is_direct and flow.client[0] not in clients], now)
         return self.read_sessions(now)
 
     def leg_ids(self) -> list[int]:
-        """Return the numbers of the legs, for end_removed() in slices."""
+        """Return the numbers of all legs, for end_removed() in slices."""
         return self._legs.ids()
 
     def end_removed(self, leg_ids: Iterable[int], now: float) -> list[Send]:
-        """End those of these legs whose mirrors the rules do not name any more."""
+        """End those of the legs with these numbers whose mirrors the rules no longer name."""
         self._mirroring.end_removed(leg_ids)
         return self.read_sessions(now)
 
     def prune(self) -> list[Kept]:
-        """Forget what the rules do not name any more: mirrors, and services and backends without connections; return
-        those that still have some."""
+        """Forget removed mirrors, and removed services and backends without connections; return the removed services
+        and backends that still have some."""
         self._mirrors.prune()
         return self._services.prune()
 
     @property
     def unlisted_backends(self) -> int:
-        """How many backends have become known only by connections that another host reported, ever: they are treated
-        like those that the rules do not name any more."""
+        """How many backends, since the start, were added for connections that another host reported. The rules do not
+        name them; they are treated like removed ones."""
         return self._services.unlisted_backends
 
     def set_share(self, service: str, backend: str, share: float) -> None:
-        """Set how much of its part of the new connections a backend takes from now on, from 0, none, to 1; ValueError
-        where there is none of that name."""
+        """Set a backend's share: how much of its usual fraction of the new connections it gets, from 0 to 1. Raise
+        ValueError if there is no such backend."""
         self._services.set_share(*self._services.backend_named(service, backend), share)
 
     def set_marks(self, marks: Mapping[tuple[Endpoint, Endpoint], int]) -> None:
-        """Set the marks by which the kernel translates packets of services and backends: the loop may leave that to it.
-        What receive() returns is translated."""
+        """Set the kernel's mark for each pair of a service and one of its backends: with a mark the loop may leave the
+        translation to the kernel. receive() always translates."""
         self._services.set_marks(marks)
 
     def kill(self, service: str, backend: str, ids: Iterable[int], now: float) -> list[Send]:
-        """Reset those of these flows that are a backend's; ValueError where there is none of that name."""
+        """Reset those of the flows with these numbers that are bound to a backend. Raise ValueError if there is no such
+        backend."""
         self._failover.kill(self._nat.of_backend(*self._services.backend_named(service, backend), ids), now)
         return self.read_sessions(now)
 
     def repeat_resets(self, service: str, backend: str, ids: Iterable[int], now: float) -> list[Send]:
-        """Send the RSTs of kill() once more, for those of these flows that are a backend's."""
+        """Send the RSTs of kill() again, for those of the flows with these numbers that are bound to the backend."""
         self._failover.repeat_resets(self._nat.of_backend(*self._services.backend_named(service, backend), ids))
         return self.read_sessions(now)
 
     def release_flows(self, ids: Iterable[int], now: float) -> list[Send]:
-        """End the legs of these flows: another host forwards their packets from now on. If they come here again, they
-        are picked up."""
+        """Release these flows to another host, which forwards their packets from now on: end their legs. A packet that
+        still arrives here has its connection picked up."""
         self._failover.release(ids, now)
         return self.read_sessions(now)
 
-    # What is reported, as plain values
+    # Reports, as plain values
 
     def snapshot(self, now: float) -> Snapshot:
-        """See EngineReport."""
         return self._report.snapshot(now)
 
     def flow_ids(self) -> list[int]:
-        """Return the numbers of the flows, for flows() in slices."""
+        """Return the numbers of all flows, for flows() in slices."""
         return self._nat.ids()
 
     def flows(self, now: float, ids: Iterable[int] | None = None) -> list[FlowEntry]:
-        """See EngineReport."""
         return self._report.flows(now, ids)
 
     def decisions(self, ids: Iterable[int]) -> list[SwitchDecisions]:
-        """See EngineReport."""
         return self._report.decisions(ids)
 
     def lingering(self, now: float) -> list[FlowEntry]:
-        """See EngineReport."""
         return self._report.lingering(now)
 
     def _is_bound(self, backend: Endpoint, client: Endpoint) -> bool:

@@ -1,8 +1,10 @@
-"""What becomes of connections whose backend has failed or that another host forwards, and of clients without a backend.
+"""Resets connections whose backend has failed, releases those that another host forwards, refuses clients if no backend
+is open.
 
-Theory. A RST is believed at exactly the number that its receiver expects next; at another one inside its window it is
-challenged, by an acknowledgement that tells that number (RFC 5961 §3.2). So a connection is reset at both ends at the
-highest numbers that were passed on to them, and whatever still comes is answered with a RST at what it acknowledges.
+Theory. A receiver accepts a RST only at exactly the number that it expects next. A RST elsewhere inside its window it
+challenges with an acknowledgement, which tells that number (RFC 5961 §3.2). So we reset a connection at both ends, at
+the highest numbers that were forwarded to each, and answer a later packet with a RST at the number that it
+acknowledges.
 """
 
 from collections.abc import Iterable
@@ -22,7 +24,7 @@ from natmirror.rules import Backend, Pool, Service, WhenNone
 
 
 class Failover:
-    """The engine's part that resets connections, and picks them up."""
+    """The part of an engine that resets, releases and picks up connections."""
 
     def __init__(self, nat: Nat, mirroring: GuardedMirroring, outgoing: Outgoing, counters: Counters) -> None:
         self._nat = nat
@@ -31,7 +33,7 @@ class Failover:
         self._counters = counters
 
     def kill(self, flows: Iterable[Flow], now: float) -> None:
-        """Reset those of these flows that are alive, at both ends; forget those of services without a pool."""
+        """Reset the living ones of these flows at both ends. Flows of services without a pool are only forgotten."""
         for flow in flows:
             if flow.service.pool is None:
                 self._nat.forget(flow)
@@ -46,7 +48,8 @@ class Failover:
             self._nat.touch(flow, now)
 
     def expel(self, flows: Iterable[Flow], now: float) -> None:
-        """Reset these flows, whose clients the rules name no more. Another host resets those that it forwards."""
+        """Reset these flows, whose clients the rules no longer name. Guests are forgotten: the host that forwards them
+        resets them."""
         for flow in flows:
             if is_guest(flow.row) or self._mirroring.is_standby(flow):
                 self._nat.forget(flow)
@@ -54,7 +57,7 @@ class Failover:
                 self.kill([flow], now)
 
     def repeat_resets(self, flows: Iterable[Flow]) -> None:
-        """Send the RSTs of killed flows once more: one may be lost, and none is acknowledged."""
+        """Send the RSTs of killed flows again: nothing acknowledges a RST, so a lost one goes unnoticed."""
         for flow in flows:
             if is_killed(flow.row) and flow.backend is not None:
                 self._reset_ends(flow, flow.backend)
@@ -62,46 +65,46 @@ class Failover:
     def _reset_ends(self, flow: Flow, backend: Backend) -> None:
         orig, reply = flow.row.orig, flow.row.reply
         if not is_end_known(orig) or not is_end_known(reply):
-            return  # what they expect is not known: they are reset when they send something
+            return  # the next number is not known: each end is reset when it sends a packet
         here, there = endpoint_of(flow.service), endpoint_of(backend)
         for ends, seq, ack in (((here, flow.client), reply.end, orig.end), ((flow.client, there), orig.end, reply.end)):
             self._outgoing.add([Send(synthesise(*ends, seq=seq, ack=ack, flags=RST | ACK, window=0))])
 
     def release(self, ids: Iterable[int], now: float) -> None:
-        """End the legs of these flows, whose packets another host forwards from now on. If they come here again, their
-        numbers are others, so they are picked up; bindings that cannot be derived stay."""
+        """Release these flows to another host, which forwards their packets from now on: end their legs. If their
+        packets come here again, their numbers have moved on, so the connections are picked up; pinned bindings stay."""
         for flow in self._nat.by_ids(ids):
             if flow.is_direct or is_killed(flow.row):
                 continue
             self._counters.count(EngineCounter.FLOWS_RELEASED)
-            self._mirroring.handed_over(flow)
+            self._mirroring.release_flow(flow)
             client, service, backend, state = flow.client, flow.service, flow.backend, flow.state
             self._nat.forget(flow)
             if state in (State.ESTABLISHED, State.CLOSING):
-                self._remember(self.pick_up(service, client, backend, now), now)
+                self._keep_pinned(self.pick_up(service, client, backend, now), now)
 
-    def _remember(self, flow: Flow | None, now: float) -> None:
-        """A binding that cannot be derived is no less certain than it was."""
+    def _keep_pinned(self, flow: Flow | None, now: float) -> None:
+        """Mark a pinned binding as established: it is as certain as it was before the release."""
         if flow is not None and is_pinned(flow.row):
-            flow.row.reply.packets = 1  # so it was established, and is not half open
+            flow.row.reply.packets = 1  # so the flow is not half open
             self._nat.touch(flow, now)
 
     def pick_up(self, service: Service, client: Endpoint, backend: Backend | None, now: float) -> Flow | None:
-        """Return a flow for a connection that is picked up here; None when the table is full."""
+        """Return a flow for a connection that is picked up, and mirror it; None if the table is full."""
         flow = self._nat.pick_up(service, client, backend, now)
         if flow is not None and service.mirrors:
             self._mirroring.picked_up(self._nat.keep_object(flow), None if backend is None else endpoint_of(backend))
         return flow
 
     def answer_killed(self, segment: Segment) -> Verdict:
-        """Drop a packet of a killed flow, and reset its sender: the RST before was lost, or is challenged."""
+        """Drop a packet of a killed flow, and reset its sender, which lost our first RST or challenges it."""
         if not segment.flags & RST:
             self._outgoing.add([Send(build_reset(segment))])
         self._counters.drop(DropReason.FLOW_RESET)
         return Drop(DropReason.FLOW_RESET)
 
     def refuse(self, syn: Segment, pool: Pool) -> Verdict:
-        """Drop a SYN that no backend is left to answer, and reset the client if the rules say so."""
+        """Drop a SYN for which no backend is open, and reset the client if the rules say so."""
         if pool.when_none is WhenNone.REFUSE:
             self._outgoing.add([Send(build_reset(syn))])
         self._counters.drop(DropReason.NO_BACKEND)

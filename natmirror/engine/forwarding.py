@@ -1,31 +1,31 @@
-"""What becomes of a packet that the C gear leaves to Python: find its flow, track it, rewrite it, hand it on.
+"""The decision on a packet that the C gear punts: find its flow, track it, rewrite it, hand it to mirroring.
 
 ========== ======================= ================================================================================
 hook       packet                  action
 ========== ======================= ================================================================================
-PREROUTING client to service       destination becomes the backend; its data also goes to the legs
-PREROUTING mirror to client        a leg's: consumed; of no leg: reset; a backend's too: passes to FORWARD
+PREROUTING client to service       destination becomes the backend; the legs get the data too
+PREROUTING mirror to client        to a leg: consumed; to no leg: reset, or passes if the mirror is a backend too
 FORWARD    backend to client       source becomes the service
-FORWARD,   service to client       a service without a pool: looked at, passes
+FORWARD,   service to client       of a service without a pool: tracked, passes
 OUTPUT
-any        ICMP error              a leg's: consumed; a NATed connection's: translated
+any        ICMP error              about a leg: consumed; about a NATed connection: translated
 ========== ======================= ================================================================================
 
-The way of a packet. The client 10.10.0.11:40001 sends 5 bytes, "hello", to the service 10.10.0.100:6653, whose backend
-10.20.0.11:6653 it has had since its SYN. Its data is copied to a mirror, 10.20.0.13:6653:
+A packet, step by step. The client 10.10.0.11:40001 sends 5 bytes, "hello", to the service 10.10.0.100:6653. Since its
+SYN the connection has been bound to the backend 10.20.0.11:6653. The mirror 10.20.0.13:6653 gets a copy of its data:
 
-1. **Find.** decide() parses the packet. It came at PREROUTING, a service is at its destination, and its source lies in
-   a client network: so it is the client's, and nat/flows finds the flow by the two endpoints. Without a flow the
-   connection is picked up here, with the backend that Maglev derives for the client.
-2. **Track.** tcp/tracker moves the flow's state by the segment's flags and numbers, and nat/flows sets its deadline.
-3. **Rewrite.** net/build puts 10.20.0.11:6653 in place of the destination and mends both checksums. That is the
-   verdict, Accept(packet): mirroring gets the packet only afterwards, and a fault there changes nothing of it.
-4. **Hand on.** Mirroring is given the segment, through a door that lets no exception out (mirror/guarded). It puts a
-   packet for 10.20.0.13 into Outgoing, and decide() returns Decision(verdict, [that packet]).
+1. **Find.** decide() parses the packet. It is a client's, because its hook is PREROUTING, its destination is a service
+and its source lies in a client network. nat/flows finds the flow by the two endpoints. If there is none, the connection
+is picked up here, with the client's derived backend. 2. **Track.** tcp/tracker updates the flow's state by the
+segment's flags and numbers, and nat/flows sets its deadline. 3. **Rewrite.** net/build replaces the destination by
+10.20.0.11:6653 and updates both checksums. The result is the verdict, Accept(packet). Mirroring gets the packet only
+afterwards, so a fault there does not change the verdict. 4. **Hand on.** Mirroring gets the segment through
+mirror/guarded, which lets no exception out. It adds a packet for 10.20.0.13 to Outgoing, and decide() returns
+Decision(verdict, [that packet]).
 
-The backend's reply takes the same four steps the other way: the flow is found by 10.20.0.11:6653 and the client, and
-the source becomes 10.10.0.100:6653. The mirror's acknowledgement belongs to no flow of production: it is found by its
-leg, handed to it, and consumed.
+The backend's reply takes the same four steps in the other direction: its flow is found by 10.20.0.11:6653 and the
+client, and its source becomes 10.10.0.100:6653. The mirror's acknowledgement belongs to no flow of production: its leg
+is found, gets it, and the packet is dropped.
 """
 
 from natmirror.actions import Accept, Decision, Drop, Hook, Send, Verdict
@@ -50,7 +50,7 @@ from natmirror.tcp import tracker
 
 
 class Forwarding:
-    """The part of an engine that each packet passes."""
+    """The part of an engine that decides on every packet that C punts."""
 
     def __init__(
         self,
@@ -75,8 +75,8 @@ class Forwarding:
         self._counters = counters
 
     def decide(self, packet: bytes, hook: Hook, now: float, checksum: Checksum) -> Decision:
-        """Return what becomes of a packet, given from its IP header on."""
-        self._mirroring.begin(now)
+        """Return the decision on a packet, given from its IP header on."""
+        self._mirroring.set_time(now)
         try:
             parsed = parse(packet, checksum)
         except Malformed as malformed:
@@ -98,8 +98,8 @@ class Forwarding:
     # From a client
 
     def _from_client(self, segment: Segment, service: Service, now: float) -> Verdict:
-        """A packet to a service from one of the client networks."""
-        # 1. Find the flow. A killed one is answered with a RST, until the client begins a new connection.
+        """Return the verdict on a packet from a client to a service."""
+        # 1. Find the flow. A RST answers packets of a killed one, until the client opens a new connection.
         is_syn = segment.flags & (SYN | ACK | RST) == SYN
         flow = self._nat.find_orig((segment.src, segment.sport), endpoint_of(service))
         if flow is not None and is_killed(flow.row):
@@ -108,7 +108,7 @@ class Forwarding:
                 return self._failover.answer_killed(segment)
             self._nat.forget(flow)
             flow = None
-        if not segment.checksum_ok():  # its receiver will drop it, so it changes nothing here
+        if not segment.checksum_ok():  # the backend will drop it, so it changes no state here
             self._counters.count(EngineCounter.BAD_CHECKSUM_PACKETS)
             return self._to_backend(segment, service, flow)
         if is_syn:
@@ -127,8 +127,7 @@ class Forwarding:
         # 3. Rewrite it.
         verdict = self._to_backend(segment, service, flow)
 
-        # 4. Hand on what mirrors are to get. A bare acknowledgement changes nothing there: in the C gear it does not
-        # either.
+        # 4. Hand the segment to mirroring. A bare acknowledgement has nothing for mirrors, in the C gear as here.
         if event is Event.HANDSHAKE and is_service_mirrored(flow.row):
             backend = endpoint_of(service if flow.backend is None else flow.backend)
             self._mirroring.open(self._nat.keep_object(flow), backend, now)
@@ -138,10 +137,11 @@ class Forwarding:
         return verdict
 
     def _from_client_syn(self, segment: Segment, service: Service, flow: Flow | None, now: float) -> Verdict:
-        """A SYN: of a new connection, repeated, or inside a living connection."""
-        # 1. Find what it belongs to; 2. track it, where that is a flow.
+        """Return the verdict on a SYN: of a new connection, repeated, or inside an established connection."""
+        # 1. Find the flow that it belongs to, if any, and 2. track it.
         if flow is not None and self._nat.await_new_syn(flow, segment, now):
-            # Not ours to believe: the backend will challenge it (RFC 5961 §4) or accept it, and then we follow.
+            # The backend decides: it challenges the SYN (RFC 5961 §4), or accepts it, and then _follow_new_syn()
+            # follows.
             flow.row.orig.packets += 1
             return self._to_backend(segment, service, flow)
         if flow is not None and flow.is_first_syn(segment) and flow.state in (State.SYN_SENT, State.SYN_RECEIVED):
@@ -160,7 +160,7 @@ class Forwarding:
         if flow is None:
             self._count_untracked(segment, service)
 
-        # 3. Rewrite it. 4. Mirrors get nothing before the handshake is complete.
+        # 3. Rewrite it. 4. Nothing to hand on: mirrors get nothing before the handshake is complete.
         return self._to_backend(segment, service, flow)
 
     def _pick_up_by_client(self, segment: Segment, service: Service, now: float) -> Flow | None:
@@ -169,12 +169,13 @@ class Forwarding:
         return self._pick_up(service, client, backend, now)
 
     def _count_untracked(self, segment: Segment, service: Service) -> None:
-        """What a client sends on a connection that has found no room in the flow table reaches no mirror."""
+        """Count a client's bytes that reach no mirror, because its connection has no flow."""
         if segment.payload_len and not segment.flags & RST:
             self._mirroring.untracked(service, segment.payload_len)
 
     def _to_backend(self, segment: Segment, service: Service, flow: Flow | None) -> Verdict:
-        """Return the packet with the flow's backend as its destination, without a flow with the derived one."""
+        """Return the packet with the flow's backend as its destination; without a flow, the client's derived
+        backend."""
         if service.pool is None:
             return Accept()
         backend = flow.backend if flow is not None else None
@@ -184,7 +185,7 @@ class Forwarding:
     # From a backend
 
     def _from_backend(self, segment: Segment, now: float) -> Verdict:
-        """A packet that may be a backend's, or a service's without a pool."""
+        """Return the verdict on a packet at FORWARD or OUTPUT: perhaps a backend's, or of a service without a pool."""
         # 1. Find the flow.
         source, client = (segment.src, segment.sport), (segment.dst, segment.dport)
         flow = self._nat.find_reply(source, client)
@@ -213,7 +214,7 @@ class Forwarding:
         # 3. Rewrite it.
         verdict = self._to_client(segment, flow.service)
 
-        # 4. Hand on what mirrors wait for. A mirror that is behind may narrow the client's window.
+        # 4. Hand it to mirroring. Mirrors may wait for it, and one that is behind may narrow the client's window.
         if event is Event.SYN_ACK and flow.service.throttles:
             self._mirroring.accepted(self._nat.keep_object(flow))
         if is_past_window(flow.row):
@@ -228,7 +229,8 @@ class Forwarding:
         return verdict
 
     def _follow_new_syn(self, flow: Flow, segment: Segment, now: float) -> Flow:
-        """If the backend accepts a new connection of the client's ports, the old one is over."""
+        """Return the flow of the new connection, if this is the backend's SYN-ACK to a SYN inside an established one;
+        else the flow as it is."""
         syn = flow.new_syn
         if syn is None or segment.flags & (SYN | ACK) != SYN | ACK or segment.ack != (syn.seq + 1) & 0xFFFF_FFFF:
             return flow
@@ -237,19 +239,20 @@ class Forwarding:
         return self._nat.reopen(flow, syn, now)
 
     def _unbound_reply(self, segment: Segment, source: Endpoint, client: Endpoint, now: float) -> Verdict:
-        """A packet to a client that no flow is found for: a backend's of an unknown connection, or anything."""
-        # 1. Find the service that it must seem to come from.
+        """Return the verdict on a packet to a client for which there is no flow: a backend's, or any other host's."""
+        # 1. Find the service whose address the client expects.
         services = self._services.services_of(source)
         if not services or client[0] not in self._services.clients:
             return Accept()
         is_syn_ack = segment.flags & (SYN | ACK) == SYN | ACK
         is_answer = is_syn_ack and not segment.flags & RST and len(services) == 1
         if is_answer and self._nat.is_crowded and not self._nat.find_orig(client, endpoint_of(services[0])):
-            # Most likely of a flow that had to go, and no other backend is to answer in its place.
+            # It most likely answers a SYN whose flow was evicted: translate it, or the client would repeat its SYN and
+            # might get another backend.
             self._counters.count(EngineCounter.PACKETS_WITHOUT_FLOW)
             return self._to_client(segment, services[0])
         if is_syn_ack:
-            # No SYN passed here on its way to this backend: the client called it itself.
+            # No SYN to this backend passed here: the client connected to the backend directly.
             self._counters.count(EngineCounter.DIRECT_CONNECTIONS)
             self._nat.open_direct(services[0], source, client, now)
             return Accept()
@@ -258,11 +261,11 @@ class Forwarding:
         service = services[0]
         bound = self._nat.find_orig(client, endpoint_of(service))
         if bound is not None and (not bound.is_picked_up or bound.row.reply.packets):
-            # An older connection of this client port; what it still sends is not the client's any more.
+            # The client's port has a connection with another backend now: this packet is left from an older one.
             return self._drop(DropReason.FORMER_BACKEND)
         flow = None
         if segment.payload_len and not segment.flags & RST and segment.checksum_ok():
-            # The backend itself is the best witness of where the connection belongs.
+            # The backend knows best whose connection this is.
             flow = self._pick_up(service, client, self._services.backend_at(service, source), now)
         else:
             self._counters.count(EngineCounter.PACKETS_WITHOUT_FLOW)
@@ -270,7 +273,7 @@ class Forwarding:
         # 2. Track it.
         if flow is not None:
             tracker.track(flow.row, segment, from_client=False, is_picked_up=True)
-            self._nat.touch(flow, now)  # its backend has spoken: so it is not half open any more
+            self._nat.touch(flow, now)  # its backend has replied, so it is no longer half open
 
         # 3. Rewrite it.
         verdict = self._to_client(segment, service)
@@ -281,7 +284,7 @@ class Forwarding:
         return verdict
 
     def _to_client(self, segment: Segment, service: Service, window: int | None = None) -> Verdict:
-        """Return the packet with the service as its source."""
+        """Return the packet with the service as its source, and with this window field if one is given."""
         if service.pool is None:
             return Accept()
         return Accept(rewrite(segment, source=endpoint_of(service), window=window))
@@ -289,7 +292,7 @@ class Forwarding:
     # From a mirror
 
     def _from_mirror(self, segment: Segment, now: float) -> Verdict:
-        """A packet of a mirror's to a client, or to an address of ours."""
+        """Return the verdict on a packet from a mirror to a client, or to an address of this host."""
         # 1. Find the leg.
         mirror, local = (segment.src, segment.sport), (segment.dst, segment.dport)
         if not self._mirroring.has_leg(mirror, local, otherwise=True):
@@ -297,7 +300,7 @@ class Forwarding:
         if not segment.checksum_ok():
             return self._drop(DropReason.MIRROR_BAD_CHECKSUM)
 
-        # 2. and 3.: the leg tracks its mirror itself, and nothing is rewritten that is consumed.
+        # 2. and 3. do not apply: the leg tracks its mirror, and a packet that is dropped needs no rewriting.
         verdict = Drop(DropReason.FOR_LEG)
 
         # 4. Hand it on to the leg.
@@ -306,7 +309,8 @@ class Forwarding:
         return verdict
 
     def _of_no_leg(self, segment: Segment, mirror: Endpoint) -> Verdict:
-        """Reset what a mirror sends to a leg that is gone, if this host passes the packets: else another one has it."""
+        """Return the verdict on a mirror's packet for which there is no leg. The active host answers with a RST; on a
+        standby the other host may have the leg."""
         is_production = self._services.services_of(mirror) or self._mirrors.at[mirror].direct
         if is_production or segment.dst in self._mirrors.sources:
             return Accept()
@@ -314,7 +318,7 @@ class Forwarding:
             self._outgoing.add([Send(build_reset(segment))])
         return self._drop(DropReason.MIRROR_WITHOUT_LEG)
 
-    # From all
+    # For all of them
 
     def _pick_up(self, service: Service, client: Endpoint, backend: Backend | None, now: float) -> Flow | None:
         flow = self._failover.pick_up(service, client, backend, now)

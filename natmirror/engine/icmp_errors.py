@@ -1,6 +1,7 @@
-"""ICMP errors on their way: whose they are, and what becomes of them.
+"""The verdict on ICMP errors, by the connection that an error is about.
 
-A leg's is heeded and consumed; one about a NATed connection is translated, inner header too; all others pass.
+An error about a leg goes to the leg and is dropped. An error about a NATed connection is translated, with its inner
+header. All others pass unchanged.
 """
 
 from natmirror.actions import Accept, Drop, Verdict
@@ -18,7 +19,7 @@ from natmirror.rules.shards import shard_of_error
 
 
 class IcmpErrors:
-    """The engine's part that ICMP errors pass."""
+    """The part of an engine that decides on ICMP errors."""
 
     def __init__(
         self,
@@ -35,7 +36,7 @@ class IcmpErrors:
         self._counters = counters
 
     def receive(self, datagram: Datagram, now: float, *, to_service: bool) -> Verdict:
-        """The verdict on a datagram that goes to a service, or else to a client."""
+        """Return the verdict on a datagram on its way to a service, or else to a client."""
         error = icmp.parse_error(datagram)
         if error is None:
             return Accept()
@@ -46,7 +47,8 @@ class IcmpErrors:
         return self._to_service(error) if to_service else self._to_client(error)
 
     def shard_of(self, datagram: Datagram, count: int) -> int | None:
-        """Which of ``count`` engines a datagram to a service or to this host is for; None where any of them will do."""
+        """Return which of ``count`` engines decides on a datagram to a service or to this host; None if any of them
+        may."""
         error = icmp.parse_error(datagram)
         if error is None:
             return None
@@ -54,7 +56,7 @@ class IcmpErrors:
         return shard_of_error(error, sources, count)
 
     def _to_service(self, error: IcmpError) -> Verdict:
-        """An error about what the service seemed to send, on its way to the backend that sent it."""
+        """Return the verdict on an error about a packet of the service: its backend gets it."""
         service = self._services.at(error.inner_src)
         if service is None or service.pool is None or error.inner_dst[0] not in self._services.clients:
             return Accept()
@@ -65,7 +67,7 @@ class IcmpErrors:
         return Accept(icmp.translate(error, outer_dst=there[0], inner_src=there))
 
     def _to_client(self, error: IcmpError) -> Verdict:
-        """An error about what the client sent."""
+        """Return the verdict on an error about a packet of the client."""
         client, there = error.inner_src, error.inner_dst
         if client[0] not in self._services.clients:
             return Accept()

@@ -1,10 +1,11 @@
-"""Bindings that another host could not derive: reported when they come and go, and accepted from other hosts.
+"""Pinned bindings, which another host cannot derive: their changes are reported to other hosts, and theirs are adopted.
 
-Theory. Maglev over the whole pool gives every host the same backend for a client. A binding that differs is *shared*
-while its connection is established: it was made under a drained or dead backend, before the pool changed, or by
-another scheduler. What comes from another host is a *guest*: it is there for the moment when its packets pass here, and
-until then it stays as long as the other host says so. Packets of a guest that change its state make it our own, and so
-does CLAIM_ALL. Both gears report the same, since rows in C log it when they change their state or go.
+Theory. Maglev over the whole pool derives the same backend for a client on every host. A binding that differs is
+pinned: another scheduler chose the backend, or the derived one was drained or dead, or the pool has changed since. It
+is shared with other hosts while its connection is established. A binding that another host has reported becomes a
+*guest*: a flow that waits for its packets to come here, and stays for as long as that host reports it. Packets that
+change its state make it a flow of our own, and so does CLAIM_ALL. Both gears report the same changes, because the rows
+in C log them.
 """
 
 from dataclasses import dataclass
@@ -19,45 +20,45 @@ from natmirror.nat.services import ServiceTable
 from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.rules import Service
 
-_YOUNG = 10.0  # seconds: longer than a report is ever on its way
+_MAX_REPORT_DELAY = 10.0  # seconds; every report arrives sooner
 
 
 class BindingEvent(IntEnum):
-    """What has become of a binding."""
+    """What has happened to a binding."""
 
     BOUND = fastpath.BOUND
-    """Report it: its connection is established, or goes on here now."""
+    """Its connection is established, or has come to this host: other hosts need it."""
     FORGOTTEN = fastpath.FORGOTTEN
-    """It is no longer known here, but its connection may live on elsewhere."""
+    """This host has forgotten it, but its connection may live on another host."""
     ENDED = fastpath.ENDED
-    """Its connection is over."""
+    """Its connection has ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class BindingChange:
-    """What has become of the binding of a service's client, and the backend of both."""
+    """A change of the binding of a service's client to a backend."""
 
-    what: BindingEvent
+    event: BindingEvent
     service: str
     client: Endpoint
     backend: Endpoint
 
 
 class ReplicatedBindings:
-    """Those of one engine. ``now`` as everywhere; it is greater than 0."""
+    """The pinned bindings of one engine. ``now`` is greater than 0."""
 
     def __init__(self, services: ServiceTable, nat: Nat, mirroring: GuardedMirroring) -> None:
         self._nat = nat
         self._mirroring = mirroring
         self._services = services
-        self._is_released = False  # another host passes our packets
+        self._is_released = False  # another host forwards this host's packets
 
     def log_changes(self, most: int) -> None:
-        """Keep up to ``most`` changes for take_changes() from now on."""
+        """Keep up to ``most`` changes for take_changes() from now on; more are counted as missed."""
         self._nat.table.log_changes(most)
 
     def take_changes(self) -> tuple[list[BindingChange], bool]:
-        """Return what has changed since the last call, in order, and whether there was no room for some."""
+        """Return the changes since the last call, in order, and whether some were missed."""
         rows, missed = self._nat.table.take_changes()
         return [self._change(*row) for row in rows], bool(missed)
 
@@ -66,16 +67,19 @@ class ReplicatedBindings:
         return BindingChange(BindingEvent(kind), service.name, client, endpoint_of(backend))
 
     def sweep(self, first: int, most: int, how: int, now: float) -> int | None:
-        """Go through some of the flows, from a number on, and return the next number, or None at the end: ANNOUNCE
-        reports again what is shared, CLAIM_SEEN makes guests our own whose packets pass here, CLAIM_ALL all guests, and
-        RELEASE makes our own flows guests of the host that is active now."""
+        """Go through up to ``most`` flows from number ``first`` on; return the number to go on with, or None at the
+        end.
+
+        ANNOUNCE reports the shared bindings again, CLAIM_SEEN claims guests whose packets pass here, CLAIM_ALL claims
+        all guests, and RELEASE makes this host's flows guests of the host that is active now.
+        """
         if how & (RELEASE | CLAIM_ALL):
             self._is_released = bool(how & RELEASE)
         return self._nat.table.sweep(first, most, how | (STANDBY if self._is_released else 0), now)
 
     def adopt(self, service: str, client: Endpoint, backend: Endpoint, now: float) -> bool:
-        """Take a binding that another host has reported. The latest report wins, except over a connection opened here
-        less than 10 s ago. Return False where it means nothing here, or there is no room."""
+        """Adopt a binding that another host has reported. The latest report wins, except over a connection opened here
+        less than 10 s ago. Return False if this host has no such service or client, or the table is full."""
         known = self._service(service, client)
         if known is None or client[0] not in self._services.clients:
             return False
@@ -85,20 +89,20 @@ class ReplicatedBindings:
         if flow is not None and flow.backend == there:
             self._nat.release(flow)
             return True
-        if flow is not None and not flow.is_picked_up and now - flow.row.created_at < _YOUNG:
+        if flow is not None and not flow.is_picked_up and now - flow.row.created_at < _MAX_REPORT_DELAY:
             return True
         if not self._services.is_removed(known) and self._services.derived_backend(known, client) == there:
             if flow is not None:
                 self._nat.forget(flow)
             return True
-        taken = self._nat.adopt(known, client, there, now, is_ours=False)
-        if taken is not None and known.mirrors:
-            self._mirroring.picked_up(self._nat.keep_object(taken), backend)
-        return taken is not None
+        adopted = self._nat.adopt(known, client, there, now, is_ours=False)
+        if adopted is not None and known.mirrors:
+            self._mirroring.picked_up(self._nat.keep_object(adopted), backend)
+        return adopted is not None
 
     def withdraw(self, service: str, client: Endpoint, now: float, *, ended: bool) -> None:
-        """Forget a guest that another host does not know any more, or whose connection has ``ended``. One that was only
-        forgotten there becomes our own if its packets pass here."""
+        """Forget a guest that the other host has withdrawn, because it forgot it or because its connection ``ended``. A
+        guest that it only forgot becomes a flow of our own if its packets pass here."""
         flow = self._find_guest(service, client)
         if flow is None:
             return
@@ -113,7 +117,8 @@ class ReplicatedBindings:
         return flow if flow is not None and is_guest(flow.row) else None
 
     def _service(self, name: str, client: Endpoint) -> Service | None:
-        """Return the service with the name; of several the one with a flow of the client: it may have been removed."""
+        """Return the service with the name. If there are several, prefer one, perhaps removed, with a flow of the
+        client."""
         named = self._services.services_named(name)
-        knowing = (service for service in named if self._nat.find_orig(client, endpoint_of(service)) is not None)
-        return next(knowing, named[0] if named else None)
+        with_flow = (service for service in named if self._nat.find_orig(client, endpoint_of(service)) is not None)
+        return next(with_flow, named[0] if named else None)

@@ -28,7 +28,7 @@ class HealthServer:
     """Serves ``path`` until close(); ``health`` returns the code and the reason. HostError where the socket cannot be
     made.
 
-    An existing socket is a leftover of a run that was killed: the API's socket beside it is already ours.
+    An existing socket is a leftover of a killed run, since this run already serves the API's socket beside it.
     """
 
     def __init__(self, path: Path, health: Callable[[], tuple[int, str]]) -> None:

@@ -40,8 +40,8 @@ class PairMember:
         self.readiness = Readiness(threads)
         self._pair = pair
         self._rounds = rounds
-        self._waits_until: float | None = None
-        self._differed = False
+        self._release_deadline: float | None = None
+        self._contradicted = False
         self._current_role = CurrentRole(_time_of_day)
 
     @property
@@ -75,15 +75,15 @@ class PairMember:
         A report of keepalived's may be lost, or keepalived may have ended and removed the addresses.
         """
         role = self._current_role.role
-        differs = shown is not None and (shown is HostRole.MASTER) != (role is HostRole.MASTER)
-        if shown is not None and differs and self._differed:
+        contradicts = shown is not None and (shown is HostRole.MASTER) != (role is HostRole.MASTER)
+        if shown is not None and contradicts and self._contradicted:
             log.warning(
                 "this host is %s now by its addresses, but keepalived has not reported it: check that keepalived runs,"
                 " and that its configuration calls natmirror role",
                 shown,
             )
             self._current_role.set_by_addresses(shown)
-        self._differed = differs
+        self._contradicted = contradicts
 
     def set_role(self, request: dict[str, Any]) -> None:
         """Obey keepalived's report ``{"role": …, "sequence": …}``. KeyError or ValueError where it is malformed, or the
@@ -101,12 +101,12 @@ class PairMember:
         self.readiness.not_ready = "natmirror is stopping"
         if self._pair is not None and self._current_role.role is HostRole.MASTER:
             log.info("stopping: waiting up to %g s for the other host to take over", _RELEASE_TIMEOUT)
-            self._waits_until = now + _RELEASE_TIMEOUT
+            self._release_deadline = now + _RELEASE_TIMEOUT
 
     def release_deadline(self, now: float) -> float | None:
         """Return when the wait for the other host ends at the latest, in monotonic seconds; None: nothing to wait
         for."""
-        until = self._waits_until
+        until = self._release_deadline
         return until if until is not None and now < until and self._current_role.role is HostRole.MASTER else None
 
     def show(self) -> PairEntry | None:

@@ -1,4 +1,4 @@
-"""The demo: real switches, three real controllers, natmirror between them, and the proof at the end."""
+"""The demo: real switches, three real controllers, natmirror between them, and a proof at the end."""
 
 import os
 import re
@@ -28,36 +28,36 @@ _CONNECT_TIMEOUT = 20.0
 
 
 def run(rules: Path, seconds: float, switches: int) -> int:
-    """Build the lab, show for ``seconds`` what natmirror does, print what was proved; 0 when all of it holds."""
+    """Build the lab, show natmirror's flows and legs for ``seconds``, and print the proof. Return the exit code: 0 if
+    every fact holds."""
     console = Console(highlight=False)
-    leave_at_sigterm()
+    interrupt_at_sigterm()
     try:
         with Lab(switches=switches) as lab:
             return _show(lab, rules, seconds, switches, console)
     except KeyboardInterrupt:
-        console.print("interrupted; the lab is taken down")
+        console.print("interrupted: the lab was removed")
         return 130
 
 
-def leave_at_sigterm() -> None:
-    """A SIGTERM ends the demo as Ctrl-C does: in this process, and not in the children that pyroute2 forks and ends
-    itself, which would take the lab down behind our back."""
+def interrupt_at_sigterm() -> None:
+    """Have a SIGTERM end the demo as Ctrl-C does, but only in this process: pyroute2 ends the children that it forks
+    with a SIGTERM, and these must not remove the lab."""
     owner = os.getpid()
 
-    def leave(number: int, frame: FrameType | None) -> None:
+    def interrupt(number: int, frame: FrameType | None) -> None:
         if os.getpid() != owner:
             os._exit(128 + number)
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGTERM, interrupt)
 
 
 def _show(lab: Lab, rules: Path, seconds: float, count: int, console: Console) -> int:
     names = ", ".join(f"s{number}" for number in range(1, count + 1))
     console.print(
-        f"{names}: {'switches that know' if count > 1 else 'a switch that knows'} one controller address,"
-        f" {SERVICE}:{PORT}; behind it the controllers c1 and c2, and the master, which gets a copy of"
-        " everything."
+        f"Switches: {names}. They know one controller address, {SERVICE}:{PORT}. natmirror forwards each connection to"
+        " one of the controllers c1 and c2, and copies the switches' bytes to the master."
     )
     programs: dict[str, Controller] = {host: OsKen(lab, host) for host in CONTROLLERS}
     balancer = LoadBalancer(lab, _inside(lab, rules))
@@ -66,13 +66,13 @@ def _show(lab: Lab, rules: Path, seconds: float, count: int, console: Console) -
     switches = [OpenVSwitch(lab, number) for number in range(1, count + 1)]
     for switch in switches:
         switch.connect(f"tcp:{SERVICE}:{PORT}")
-    wait_for(lambda: all(_serving(programs, switch) for switch in switches), "all sessions", _CONNECT_TIMEOUT)
+    wait_for(lambda: all(_serving(programs, switch) for switch in switches), "the switches' sessions", _CONNECT_TIMEOUT)
     _watch(balancer, switches, seconds, console)
     return _prove(balancer, programs, switches, console)
 
 
 def _inside(lab: Lab, rules: Path) -> Path:
-    """Return the same rules, but what they keep on disk is kept in the lab."""
+    """Return the rules with the file of known switches moved into the lab's directory."""
     text = rules.read_text()
     inside = re.sub(r"^known-switches:.*$", f"known-switches: {lab.directory}/switches.json", text, flags=re.MULTILINE)
     if inside == text:
@@ -83,12 +83,12 @@ def _inside(lab: Lab, rules: Path) -> Path:
 
 
 def _serving(programs: dict[str, Controller], switch: OpenVSwitch) -> list[str]:
-    """Return the controllers of the pool that know a switch."""
+    """Return the pool's controllers that have a session with a switch."""
     return [host for host, program in programs.items() if host != _MASTER and program.knows(switch.datapath_id)]
 
 
 def _watch(balancer: LoadBalancer, switches: list[OpenVSwitch], seconds: float, console: Console) -> None:
-    """Let the switches' hosts talk, and show the state, until the time is over."""
+    """Make traffic between the switches' hosts, and show the state, for ``seconds``."""
     until = time.monotonic() + seconds
     refresh = _REFRESH if console.is_terminal else _PLAIN_REFRESH
     with Live(console=console, auto_refresh=False, transient=False) as live:
@@ -104,10 +104,10 @@ def _watch(balancer: LoadBalancer, switches: list[OpenVSwitch], seconds: float, 
 
 
 def line(flows: list[dict[str, Any]]) -> str:
-    """Flows and legs, a line each."""
+    """Return a line for each leg of the flows."""
     shown = [
         f"{flow['client']} -> {flow['backend']} {flow['state']}, leg to {leg['mirror']} {leg['state']}:"
-        f" {leg['acked_bytes']} of {leg['client_bytes']} bytes acknowledged, lag {leg['lag_bytes']}"
+        f" {leg['acked_bytes']} of {leg['client_bytes']} bytes acknowledged, lag {leg['lag_bytes']} bytes"
         for flow in flows
         for leg in flow["legs"]
     ]
@@ -125,10 +125,13 @@ def _prove(
     facts += [
         (
             0 < mirror["client_bytes"] == mirror["acked_bytes"],
-            f"{mirror['client_bytes']} bytes were sent, and the master acknowledged {mirror['acked_bytes']} of them",
+            f"the switches sent {mirror['client_bytes']} bytes; the master acknowledged {mirror['acked_bytes']}",
         ),
-        (mirror["consumed_bytes"] > 0, f"{mirror['consumed_bytes']} bytes of the master's answers were consumed"),
-        (code == 0, "natmirror stopped cleanly, and took its iptables rules away"),
+        (
+            mirror["consumed_bytes"] > 0,
+            f"natmirror consumed the {mirror['consumed_bytes']} bytes that the master sent",
+        ),
+        (code == 0, "natmirror stopped cleanly and removed its iptables rules"),
     ]
     for holds, fact in facts:
         console.print(f"{'[green]yes[/]' if holds else '[red]NO [/]'} {fact}", soft_wrap=True)
@@ -139,22 +142,23 @@ def _prove(
 
 
 def _facts(programs: dict[str, Controller], switch: OpenVSwitch, connected: bool) -> list[tuple[bool, str]]:
-    """Return what is to hold for one switch."""
+    """Return the facts about one switch, each with whether it holds."""
     master, serving = programs[_MASTER], _serving(programs, switch)
     here = programs[serving[0]].packet_ins(switch.datapath_id) or [] if serving else []
-    with suppress(HostError):  # what it has acknowledged, it may not have printed yet
+    with suppress(HostError):  # the master may not have printed yet what it has acknowledged
         master.wait_for_packet_ins(switch.datapath_id, len(here))
     there = master.packet_ins(switch.datapath_id) or []
-    same = "the same" if here == there else "other"
+    controllers = " and ".join(serving) or "no controller"
+    same = "the same" if here == there else "not the same:"
     return [
-        (connected, f"{switch.host}'s own kernel says that it is connected to {SERVICE}:{PORT}"),
-        (len(serving) == 1, f"{switch.host} is served by {' and '.join(serving) or 'nobody'}"),
+        (connected, f"{switch.host} is connected to {SERVICE}:{PORT}, as its own kernel shows"),
+        (len(serving) == 1, f"{switch.host} has its session with {controllers}"),
         (
             master.knows(switch.datapath_id),
-            f"the master's own log knows {switch.host} as datapath {switch.datapath_id}",
+            f"the master logged a session with {switch.host}, datapath {switch.datapath_id}",
         ),
         (
             bool(here) and here == there,
-            f"{len(here)} PACKET_INs of {switch.host} at {' and '.join(serving)}, {same} {len(there)} at the master",
+            f"{controllers} got {len(here)} PACKET_INs from {switch.host}; the master got {same} {len(there)}",
         ),
     ]

@@ -1,4 +1,4 @@
-"""natmirror itself on the lab's load-balancer host, as a process of its own."""
+"""natmirror on the lab's load-balancer host, as a process of its own."""
 
 import signal
 import sys
@@ -12,8 +12,8 @@ from natmirror.lab.topology import Lab
 
 
 class LoadBalancer:
-    """A running natmirror on ``host``: started with ``rules``, ready when the constructor returns. ``through`` is what
-    starts it, a command that takes another."""
+    """A natmirror that runs on ``host`` with ``rules``, ready when the constructor returns. ``through`` is a command
+    that natmirror's own command is appended to."""
 
     def __init__(
         self,
@@ -37,21 +37,21 @@ class LoadBalancer:
         self.program.wait_for_text("ready: ")
 
     def status(self) -> dict[str, Any]:
-        """Return the state that natmirror reports now, with the flows; the last one, where it is gone."""
+        """Return the state that natmirror reports, with the flows; after its end, the last state before."""
         if self.program.running():
             self._last = {**ask("status", self.api), "flows": ask("flows", self.api)}
         return self._last
 
     def ended(self) -> list[dict[str, Any]]:
-        """Return the legs that ended last."""
+        """Return the latest legs that ended."""
         return list(ask("ended", self.api))
 
     def wait_for_status(self, condition: Callable[[dict[str, Any]], bool], what: str, timeout: float = 10.0) -> None:
-        """Wait until the state fulfils a condition."""
+        """Wait until ``condition`` holds for the state."""
         wait_for(lambda: condition(self.status()), what, timeout)
 
     def wait_until_acknowledged(self, timeout: float = 15.0) -> None:
-        """Wait until the mirrors have acknowledged all that clients have sent before this call."""
+        """Wait until the mirrors have acknowledged all bytes that clients sent before this call."""
         self.wait_for_status(
             lambda status: all(mirror["pending_bytes"] == 0 for mirror in status["mirrors"]),
             "the mirrors to acknowledge everything",
@@ -59,11 +59,11 @@ class LoadBalancer:
         )
 
     def stop(self) -> int:
-        """A clean stop; gives the exit code."""
+        """Stop it with a SIGTERM, and return the exit code."""
         if self.program.running():
             self.status()
         return self.program.end(signal.SIGTERM, 15.0)
 
     def kill(self) -> None:
-        """A stop that leaves it no time to do anything."""
+        """Kill it with a SIGKILL."""
         self.program.end(signal.SIGKILL)

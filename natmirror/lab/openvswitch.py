@@ -1,4 +1,4 @@
-"""A private Open vSwitch for each switch host, with the user-space datapath, and two hosts behind it that talk."""
+"""An Open vSwitch for each switch host, with the user-space datapath, and two hosts behind it that make traffic."""
 
 import os
 import shutil
@@ -36,7 +36,6 @@ class OpenVSwitch:
 
     @property
     def datapath_id(self) -> int:
-        """The switch's OpenFlow datapath id."""
         return self.number
 
     def connect(self, target: str) -> None:
@@ -44,33 +43,34 @@ class OpenVSwitch:
         self._vsctl("set-controller", "br0", target, "--", "set", "controller", "br0", "connection-mode=out-of-band")
 
     def peers(self) -> list[str]:
-        """Return where the switch's own kernel says its established connections lead, as ``address:port``."""
+        """Return the peers of the established connections, from the switch host's kernel, as ``address:port``."""
         lines = self._lab.run(self.host, ["ss", "-Htn", "state", "established"]).splitlines()
         return [line.split()[3] for line in lines]
 
     def ping(self, *, count: int = 1) -> bool:
-        """Let one host ping the other through the switch: its first packets make PACKET_INs."""
+        """Have one host ping the other through the switch: the first packets cause PACKET_INs. Return whether all
+        were answered."""
         there = f"{DATA_SIDE}.{self.number}2"
         command = ["ping", "-q", "-c", str(count), "-i", "0.2", "-W", "2", there]
         return " 0% packet loss" in self._lab.run(f"h{self.number}1", command, check=False)
 
     def forget_flows(self) -> None:
-        """Delete the flows that controllers have put in, but the one that sends them what matches nothing."""
+        """Delete the flows that controllers have added, except the table-miss flow."""
         self._ofctl("del-flows", "priority=1", options=["--strict"])
         for port in PORTS:
             self._ofctl("del-flows", f"in_port={port}")
 
     def flap(self, port: int) -> None:
-        """Take a port down and up again, by its configuration: the controller gets PORT_STATUS of both."""
+        """Take a port down and up again, by its configuration: the controller gets a PORT_STATUS for each."""
         for state in ("down", "up"):
             self._ofctl("mod-port", str(port), state)
 
     def freeze(self) -> None:
-        """Stop it where it stands: it keeps its connection, and says nothing more."""
+        """Stop the switch's process: it keeps its connection, and sends nothing."""
         self._vswitchd.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Continue the stopped process."""
         self._vswitchd.send_signal(signal.SIGCONT)
 
     def _add_hosts(self) -> None:

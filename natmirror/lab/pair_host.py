@@ -1,4 +1,4 @@
-"""A host of a pair in the lab: natmirror, and the real keepalived with the file that natmirror has written for it."""
+"""A host of a pair in the lab: natmirror, and a real keepalived with the configuration that natmirror writes for it."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ VIRTUAL_ADDRESSES = {SERVICE, f"{CONTROLLER_SIDE}.{VIRTUAL}"}
 
 
 class Keepalived:
-    """A running keepalived on a host; everything that it writes is in the lab's own directory."""
+    """A keepalived that runs on a host; all its files are in the lab's directory."""
 
     def __init__(self, lab: Lab, host: str, rules: Path | str, api: Path) -> None:
         if shutil.which("keepalived") is None:
@@ -24,7 +24,8 @@ class Keepalived:
         file = lab.directory / f"{host}-keepalived.conf"
         command = lab.directory / "natmirror"
         command.write_text(f'#!/bin/sh\nexec {sys.executable} -m natmirror "$@"\n')
-        command.chmod(0o755)  # root's own, wherever this checkout lies: keepalived runs nothing else as root
+        # keepalived runs as root only programs that root owns, and the checkout may be another user's
+        command.chmod(0o755)
         write = [str(command), "keepalived", "--rules", str(rules), "--script-user", "root", "--command", str(command)]
         lab.run(host, [*write, "--api", str(api), "--output", str(file)])
         lab.run(host, ["keepalived", "--config-test", f"--use-file={file}"])
@@ -35,21 +36,21 @@ class Keepalived:
         self.program: Program = lab.start(host, ["keepalived", *words], name="keepalived")
 
     def stop(self) -> int:
-        """A clean stop: it tells the other host that it ends."""
+        """Stop it with a SIGTERM, so that it informs the other host, and return the exit code."""
         return self.program.end()
 
     def kill(self) -> None:
-        """Both its processes at once: it tells nobody, and leaves the addresses where they are."""
+        """Kill both its processes at once: the other host is not informed, and the addresses stay."""
         with suppress(FileNotFoundError, ProcessLookupError, ValueError):
             parent, child = (int(file.read_text()) for file in self._pid_files)
-            os.kill(child, signal.SIGSTOP)  # or it would take the addresses away while its parent dies
+            os.kill(child, signal.SIGSTOP)  # else it would remove the addresses when its parent ends
             for process in (parent, child):
                 os.kill(process, signal.SIGKILL)
         self.program.popen.wait()
 
 
 class PairHost:
-    """One of a pair's two hosts, ``lb1`` or ``lb2``, with both programs running when the constructor returns."""
+    """One host of a pair, ``lb1`` or ``lb2``; both programs run when the constructor returns."""
 
     def __init__(self, lab: Lab, host: str, rules: Path | str) -> None:
         self.lab = lab
@@ -59,25 +60,24 @@ class PairHost:
         self.start()
 
     def start(self) -> None:
-        """Start both, natmirror first: keepalived takes no address before it is fit."""
+        """Start both programs, natmirror first: keepalived takes no address before natmirror is fit."""
         self.start_natmirror()
         self.keepalived = Keepalived(self.lab, self.host, self._rules, self.api)
 
     def start_natmirror(self) -> None:
-        """Start natmirror alone."""
         self.balancer = LoadBalancer(self.lab, self._rules, host=self.host, api=self.api, on_stop="keep")
 
     def stop_natmirror(self) -> None:
-        """A clean stop of natmirror alone; HostError where it is none."""
+        """Stop natmirror alone; HostError where its exit code is not 0."""
         if self.balancer.stop():
             raise HostError(f"{self.host}: natmirror did not stop cleanly: {self.balancer.program.text}")
 
     def has_addresses(self) -> bool:
-        """Return whether it has the virtual addresses."""
+        """Return whether this host has the virtual addresses."""
         return self.lab.addresses(self.host) >= VIRTUAL_ADDRESSES
 
     def wait_for_role(self, role: str, timeout: float = 20.0) -> None:
-        """Wait until keepalived has given its natmirror the role, and the addresses agree."""
+        """Wait until keepalived has reported the role to natmirror, and the host's addresses match it."""
 
         def has_come() -> bool:
             pair = self.balancer.status()["pair"]
@@ -90,28 +90,28 @@ class PairHost:
             raise HostError(f"{error}; keepalived said:\n{self.keepalived.program.text}") from None
 
     def pull(self, link: str) -> None:
-        """Pull one of its cables, ``sw0`` or ``pl0``."""
+        """Pull one of the host's cables, ``sw0`` or ``pl0``."""
         self.lab.pull(self.host, link)
 
     def plug(self, link: str) -> None:
-        """Put it back."""
+        """Plug a pulled cable in again."""
         self.lab.plug(self.host, link)
 
     def crash(self) -> None:
-        """The whole host dies: no cable, no program, no farewell."""
+        """Crash the host: pull its cables and kill its programs."""
         for link in ("sw0", "pl0"):
             self.pull(link)
         self.keepalived.kill()
         self.balancer.kill()
 
     def boot(self) -> None:
-        """What has crashed comes back: its programs first, then its cables."""
+        """Boot a crashed host: start its programs, then plug its cables in."""
         self.start()
         for link in ("sw0", "pl0"):
             self.plug(link)
 
     def stop(self) -> None:
-        """A clean stop of both, keepalived first, as a host that is shut down stops them."""
+        """Stop both programs, keepalived first, as a host does that is shut down."""
         if self.keepalived.stop():
             raise HostError(f"{self.host}: keepalived did not stop cleanly: {self.keepalived.program.text}")
         self.stop_natmirror()

@@ -1,4 +1,4 @@
-"""Programs inside a namespace: started, waited for, ended by their own id."""
+"""Programs in a namespace: started, waited for, and ended by process id."""
 
 import os
 import signal
@@ -20,12 +20,12 @@ def wait_for(condition: Callable[[], bool], what: str, timeout: float = 10.0) ->
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > deadline:
-            raise HostError(f"waited {timeout:g} s in vain: {what}")
+            raise HostError(f"waited {timeout:g} s for {what}")
         time.sleep(_POLL)
 
 
 class Program:
-    """A running program; its output goes to ``log``."""
+    """A program that runs in a namespace; its output goes to ``log``."""
 
     def __init__(self, namespace: str, argv: Sequence[str], log: Path, **options: Any) -> None:
         self.log = log
@@ -36,7 +36,7 @@ class Program:
                 stdout=self._file,
                 stderr=subprocess.STDOUT,
                 stdin=options.pop("stdin", subprocess.DEVNULL),
-                start_new_session=True,  # Ctrl-C is for us: we end what we started, in order
+                start_new_session=True,  # Ctrl-C goes to us alone: we end the programs in order
                 **options,
             )
         except FileNotFoundError:
@@ -44,37 +44,35 @@ class Program:
 
     @property
     def pid(self) -> int:
-        """The program's process id."""
         return self.popen.pid
 
     @property
     def text(self) -> str:
-        """What the program has printed so far."""
+        """The program's output so far."""
         return self.log.read_text(errors="replace")
 
     def running(self) -> bool:
-        """Return whether it still runs."""
         return self.popen.poll() is None
 
     def wait_for_text(self, text: str, timeout: float = 10.0) -> None:
-        """Wait until it has printed ``text``."""
+        """Wait until the program has printed ``text``; HostError where it ends before."""
 
         def printed() -> bool:
             if text in self.text:
                 return True
             if not self.running():
-                raise HostError(f"{self.log.name}: ended with {self.popen.returncode}:\n{self.text}")
+                raise HostError(f"{self.log.name}: ended with exit code {self.popen.returncode}:\n{self.text}")
             return False
 
         wait_for(printed, f"{text!r} in {self.log}", timeout)
 
     def send_signal(self, number: int) -> None:
-        """Send it a signal."""
+        """Send the program a signal, if it still runs."""
         if self.running():
             self.popen.send_signal(number)
 
     def end(self, number: int = signal.SIGTERM, timeout: float = _END_TIMEOUT) -> int:
-        """Tell it to end, kill it where it does not; gives its exit code."""
+        """Send a signal, kill the program if it does not end in ``timeout`` seconds, and return its exit code."""
         self.send_signal(number)
         try:
             self.popen.wait(timeout)
@@ -86,18 +84,19 @@ class Program:
 
 
 def run(namespace: str, argv: Sequence[str], *, timeout: float = 60.0, check: bool = True, **options: Any) -> str:
-    """Run a program to its end; gives what it printed. HostError where it fails."""
+    """Run a program to its end, and return its output. HostError where it fails."""
     command = ["ip", "netns", "exec", namespace, *argv]
     done: subprocess.CompletedProcess[str] = subprocess.run(
         command, capture_output=True, text=True, timeout=timeout, check=False, stdin=subprocess.DEVNULL, **options
     )
     if check and done.returncode:
-        raise HostError(f"{' '.join(argv)} ended with {done.returncode}: {(done.stderr or done.stdout).strip()}")
+        output = (done.stderr or done.stdout).strip()
+        raise HostError(f"{' '.join(argv)} ended with exit code {done.returncode}: {output}")
     return done.stdout
 
 
 def wait_listen(namespace: str, port: int, timeout: float = 10.0) -> None:
-    """Wait until somebody listens on a TCP port."""
+    """Wait until a program listens on a TCP port."""
     entry = f":{port:04X} "
 
     def listens() -> bool:
@@ -108,7 +107,7 @@ def wait_listen(namespace: str, port: int, timeout: float = 10.0) -> None:
 
 
 def pids_in(namespace: str) -> list[int]:
-    """Return the processes inside a namespace."""
+    """Return the ids of the processes in a namespace."""
     try:
         inode = os.stat(f"/var/run/netns/{namespace}").st_ino
     except FileNotFoundError:
@@ -124,7 +123,7 @@ def pids_in(namespace: str) -> list[int]:
 
 
 def kill_all_in(namespace: str) -> None:
-    """End the daemons that programs have left behind in a namespace of ours."""
+    """Kill all processes in a namespace of ours, such as daemons that programs have left."""
     for pid in pids_in(namespace):
         try:
             os.kill(pid, signal.SIGKILL)

@@ -1,10 +1,10 @@
-"""Makes the captures in pcaps/: real sessions on the lab's load-balancer host, their rules, and what a replay gives.
+"""Makes the captures in pcaps/: real sessions on the lab's load-balancer host, with their rules and replays.
 
-    python -m natmirror.lab.record DIRECTORY             record all of them, and replay each
-    python -m natmirror.lab.record DIRECTORY --expected  only replay what is there
+    python -m natmirror.lab.record DIRECTORY             record all captures, and replay each
+    python -m natmirror.lab.record DIRECTORY --expected  only replay the captures in DIRECTORY
 
-For each NAME: NAME.pcap, all links of the host at once; NAME.yaml, the rules; NAME.out.pcap and NAME.txt, what a replay
-writes and says, with the SHA-256 of each leg's stream.
+The files of each NAME: NAME.pcap, a capture of all links of the host; NAME.yaml, the rules; NAME.out.pcap, the output
+of a replay; NAME.txt, its report, with the SHA-256 of each leg's stream.
 """
 
 import argparse
@@ -30,7 +30,7 @@ _LONG_VALUE = " ".join(str(number) for number in range(5000))  # no two segments
 
 
 def _openflow(kind: type[programs.Controller]) -> Callable[[Lab, LoadBalancer], None]:
-    """A switch's session with a kind of controller."""
+    """Return a function that runs a switch's session with this kind of controller."""
 
     def session(lab: Lab, balancer: LoadBalancer) -> None:
         switch = OpenVSwitch(lab, 1)
@@ -38,7 +38,7 @@ def _openflow(kind: type[programs.Controller]) -> Callable[[Lab, LoadBalancer], 
             kind(lab, host)
         switch.connect(f"tcp:{SERVICE}:{programs.PORT}")
         balancer.wait_for_status(
-            lambda status: any(flow["backend_bytes"] > 100 for flow in status["flows"]), "a session"
+            lambda status: any(flow["backend_bytes"] > 100 for flow in status["flows"]), "the switch's session"
         )
         for _ in range(3):
             switch.ping()
@@ -49,7 +49,7 @@ def _openflow(kind: type[programs.Controller]) -> Callable[[Lab, LoadBalancer], 
 
 
 def _redis(commands: Sequence[Sequence[str]]) -> Callable[[Lab, LoadBalancer], None]:
-    """A few commands, a connection each."""
+    """Return a function that runs Redis commands, each on a connection of its own."""
 
     def session(lab: Lab, balancer: LoadBalancer) -> None:
         for host in ("c1", "m"):
@@ -65,13 +65,14 @@ def _redis(commands: Sequence[Sequence[str]]) -> Callable[[Lab, LoadBalancer], N
 
 
 def _lossy(session: Callable[[Lab, LoadBalancer], None]) -> Callable[[Lab, LoadBalancer], None]:
-    """The same over a bad path: every fifth full segment is lost before the host, so that later ones overtake it."""
+    """Return a function that runs a session over a lossy path: every fifth full segment is lost before it reaches the
+    load balancer, so that later ones overtake it."""
 
     def over_a_bad_path(lab: Lab, balancer: LoadBalancer) -> None:
         lab.run("s1", ["ip", "link", "set", "eth0", "gso_max_segs", "1"])  # a segment is a packet
         full = ["-p", "tcp", "--dport", str(_REDIS_PORT), "-m", "length", "--length", "1400:1500"]
         fifth = ["-m", "statistic", "--mode", "nth", "--every", "5", "--packet", "1"]
-        # A queue that nobody reads loses packets in silence; a DROP here is told to TCP, which would leave no hole.
+        # A queue without a reader loses packets silently. Of a DROP, the sender's TCP would learn at once.
         lab.run("s1", ["iptables", "-A", "OUTPUT", *full, *fifth, "-j", "NFQUEUE", "--queue-num", "0"])
         session(lab, balancer)
 
@@ -87,7 +88,7 @@ SESSIONS: dict[str, tuple[str, Callable[[Lab, LoadBalancer], None]]] = {
 
 
 def record(directory: Path) -> None:
-    """Make all captures anew."""
+    """Record all captures."""
     for name, (rules_name, session) in SESSIONS.items():
         shutil.copy(_RULES / rules_name, directory / f"{name}.yaml")
         with Lab() as lab:
@@ -100,14 +101,14 @@ def record(directory: Path) -> None:
 
 
 def expect(directory: Path) -> None:
-    """Write what a replay of each capture gives."""
+    """Replay each capture, and write its output and report."""
     for capture in sorted(directory.glob("*.pcap")):
         if not capture.name.endswith(".out.pcap"):
             capture.with_suffix(".txt").write_text(replayed(capture, capture.with_suffix(".out.pcap")))
 
 
 def replayed(capture: Path, output: Path, *, fast: bool = True) -> str:
-    """Replay a capture by its own rules; gives the report, with each leg's stream by length and digest."""
+    """Replay a capture with its rules, and return the report with length and digest of each leg's stream."""
     run = Replay(load_rules(capture.with_suffix(".yaml")), capture, fast=fast)
     with Writer(output) as writer:
         for step in run.steps():
@@ -121,10 +122,10 @@ def replayed(capture: Path, output: Path, *, fast: bool = True) -> str:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description="make the captures in pcaps/")
     parser.add_argument("directory", type=Path)
-    parser.add_argument("--expected", action="store_true", help="only write anew what replays give")
+    parser.add_argument("--expected", action="store_true", help="only replay the captures that are there")
     arguments = parser.parse_args()
     if not arguments.expected:
         record(arguments.directory)

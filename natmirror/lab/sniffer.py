@@ -1,4 +1,4 @@
-"""Captures all that passes a link, until SIGTERM.
+"""Captures all packets on a link, until SIGTERM.
 
 python -m natmirror.lab.sniffer LINK FILE
 """
@@ -17,12 +17,12 @@ from natmirror.lab.topology import Lab
 
 _SNAP_LEN = 262_144
 _TIMEOUT_MS = 50
-_QUIET = 0.2  # seconds without a packet after which all has been seen
-_LONGEST_END = 2.0  # seconds that an end waits for that: a program that is killed leaves half a packet behind
+_QUIET = 0.2  # seconds without a packet after which the capture is complete
+_LONGEST_END = 2.0  # seconds that the end waits for this; if the sniffer were killed, the last packet would be cut
 
 
 def start_sniffer(lab: Lab, host: str, link: str, file: Path) -> Program:
-    """Capture on a host's link, or on ``any``; returns when the capture runs."""
+    """Capture on a host's link, or on ``any``. Return once the capture runs."""
     command = [sys.executable, "-m", "natmirror.lab.sniffer", link, str(file)]
     sniffer = lab.start(host, command, name="sniffer")
     sniffer.wait_for_text("capturing")
@@ -30,7 +30,7 @@ def start_sniffer(lab: Lab, host: str, link: str, file: Path) -> Program:
 
 
 def main() -> None:
-    """Write a capture file; says "capturing" when it does."""
+    """Write a capture file; print "capturing" once the capture runs."""
     link, file = sys.argv[1:3]
     reader = pcapy.open_live(link, _SNAP_LEN, True, _TIMEOUT_MS)
     reader.setnonblock(1)

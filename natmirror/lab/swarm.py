@@ -1,12 +1,12 @@
-"""Many synthetic OpenFlow switches in one process, in the manner of cbench.
+"""Many synthetic OpenFlow switches in one process, like cbench.
 
     python -m natmirror.lab.swarm --to ADDRESS:PORT --switches 1000 --rate 2000 --seconds 10
 
-Each switch connects once, has its session as Open vSwitch does, and from then on sends its share of ``--rate``
-PACKET_INs per second on a steady clock, whether they are answered or not. ``--seconds`` begin when all switches are up,
-or when ``--up-timeout`` is over. Prints one line of JSON: its latencies are those of PACKET_INs sent in these seconds,
-its ``late_ms`` is how far the clock was behind at worst; the other counts are of the whole run. Ends with 0 if all
-switches came up and no connection was lost.
+Each switch connects once and completes its session as Open vSwitch does. From then on it sends its share of ``--rate``
+PACKET_INs per second at regular times, whether they are answered or not. The measured ``--seconds`` begin when all
+switches are up, or after ``--up-timeout``. The program prints one line of JSON: the latencies are those of PACKET_INs
+sent in these seconds, and ``late_ms`` is the largest delay of a PACKET_IN after its regular time; the other counts are
+of the whole run. The exit code is 0 if all switches came up and no connection was lost.
 """
 
 import argparse
@@ -28,8 +28,8 @@ from natmirror.errors import HostError
 from natmirror.lab.switch import VERSIONS, SessionError, Switch, Tally
 from natmirror.net.endpoint import parse_endpoint
 
-_MAX_BURST = 64  # PACKET_INs between two looks at what has come
-_LAST_TIMEOUT = 2.0  # seconds for the answers that are under way at the end
+_MAX_BURST = 64  # PACKET_INs that are sent before sockets are read again
+_LAST_TIMEOUT = 2.0  # seconds for the last answers at the end
 _LONGEST_WAIT = 0.1
 _RECEIVE_LEN = 65536
 _SPARE_FILES = 16
@@ -37,7 +37,7 @@ _IP_BIND_ADDRESS_NO_PORT = getattr(socket, "IP_BIND_ADDRESS_NO_PORT", 24)  # lin
 
 
 class _Connection:
-    """A switch and its socket, which is closed once the connection is lost."""
+    """A switch and its socket; the socket is closed when the connection is lost."""
 
     __slots__ = ("end", "heard", "switch", "waits_to_write")
 
@@ -64,14 +64,15 @@ class Swarm:
         self._opening: dict[int, socket.socket] = {}
         self._connections: list[_Connection] = []
         self._by_fd: dict[int, _Connection] = {}
-        self._timers: list[tuple[float, int]] = []  # when to look at which connection
+        self._timers: list[tuple[float, int]] = []  # when to call tick() of which connection
         self._slot = 0
         self._slots_from: float | None = None
         self._start = self._reported_at = time.monotonic()
-        self._reported = 0  # latencies that lines of progress have reported
+        self._reported = 0  # latencies in earlier lines of progress
 
     def run(self) -> bool:
-        """Run from the first connection to the last answer; return whether all came up and none was lost."""
+        """Run from the first connection to the last answer. Return whether all switches came up and no connection was
+        lost."""
         wanted, tally = self._arguments.switches, self._tally
         self._turn(self._arguments.up_timeout, lambda: tally.up + self._never_up == wanted)
         begin = time.monotonic()
@@ -86,7 +87,7 @@ class Swarm:
         return tally.up == wanted and not self._lost
 
     def stop(self, number: int, frame: FrameType | None) -> None:
-        """Handle a signal: end, and print the report."""
+        """Handle a signal: end the run, and print the report."""
         self._stopped = True
 
     def _turn(self, timeout: float, done: Callable[[], bool]) -> None:
@@ -100,7 +101,7 @@ class Swarm:
                 self._print_progress(now)
 
     def _open(self) -> None:
-        """Begin as many connections as may be without a word of the controller's at once."""
+        """Open connections, up to ``--opening`` that the controller has not yet sent a byte on."""
         while self._opened < self._arguments.switches and self._unheard < self._arguments.opening:
             end = socket.socket()
             end.setblocking(False)
@@ -125,7 +126,7 @@ class Swarm:
             self._poll.register(end, select.EPOLLIN | select.EPOLLOUT)
 
     def _begin(self, end: socket.socket) -> None:
-        """Begin the session of a connection that has been opened, or count it as lost."""
+        """Begin the session of an opened connection, or count the connection as lost."""
         if error := end.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             return self._lose(end, f"connecting: {os.strerror(error)}")
         number, now = len(self._connections), time.monotonic()
@@ -137,7 +138,7 @@ class Swarm:
         self._flush(connection)
 
     def _send(self, now: float) -> float:
-        """Send the PACKET_INs that are due, and return when the next one is."""
+        """Send the PACKET_INs that are due, and return when the next one is due."""
         if not self._rate or not (self._measuring if self._arguments.together else self._tally.up):
             return math.inf
         if self._slots_from is None:
@@ -156,7 +157,7 @@ class Swarm:
         return now
 
     def _tick(self, now: float) -> float:
-        """Let switches do what time demands; gives when the next one wants to."""
+        """Call tick() of the switches whose timers are due, and return when the next one is due."""
         while self._timers and self._timers[0][0] <= now:
             number = self._timers[0][1]
             connection = self._connections[number]
@@ -197,7 +198,7 @@ class Swarm:
         self._flush(connection)
 
     def _flush(self, connection: _Connection, *, writable: bool = False) -> None:
-        """Send what there is to send, unless the socket is known to have no room."""
+        """Send the switch's output, unless the socket is known to have no room."""
         end, out = connection.end, connection.switch.out
         if end.fileno() < 0 or (connection.waits_to_write and not writable):
             return
@@ -225,7 +226,7 @@ class Swarm:
         self._tally.errors[why] += 1
 
     def _print_progress(self, now: float) -> None:
-        """Print a line of progress, with the latencies since the one before."""
+        """Print a line of progress, with the latencies since the last one."""
         tally, lately = self._tally, sorted(self._tally.latencies[self._reported :])
         self._reported, self._reported_at = len(tally.latencies), now
         words = (
@@ -257,12 +258,12 @@ class Swarm:
 
 
 def _ms(ordered: Sequence[float], share: float) -> float | None:
-    """Return the latency that so large a share does not exceed, in ms."""
+    """Return a percentile of the ordered latencies, in ms; ``share`` is 0.5 for the median."""
     return round(1000 * ordered[math.ceil(share * len(ordered)) - 1], 3) if ordered else None
 
 
 def allow_files(switches: int) -> None:
-    """Let this process open as many sockets; HostError where the system does not allow it."""
+    """Raise the limit on open files for this many switches; HostError where the system does not allow it."""
     wanted = switches + _SPARE_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if resource.RLIM_INFINITY in (soft, hard) or soft >= wanted:
@@ -270,47 +271,49 @@ def allow_files(switches: int) -> None:
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, max(hard, wanted)))
     except (OSError, ValueError):
-        raise HostError(f"{switches} switches need {wanted} open files, and {hard} are allowed (ulimit -Hn)") from None
+        raise HostError(
+            f"{switches} switches need {wanted} open files, and the hard limit is {hard} (ulimit -Hn)"
+        ) from None
 
 
 def endpoint(text: str) -> tuple[str, int]:
-    """``ADDRESS:PORT``."""
+    """Parse ``ADDRESS:PORT``."""
     address, port = parse_endpoint(text)
     return str(IPv4Address(address)), port
 
 
 def positive(text: str) -> float:
-    """A finite number above 0."""
+    """Parse a finite number above 0."""
     if not 0 < float(text) < math.inf:
         raise ValueError
     return float(text)
 
 
 def count(text: str) -> int:
-    """1 or more."""
+    """Parse a whole number of at least 1."""
     if int(text) < 1:
         raise ValueError
     return int(text)
 
 
 def main() -> int:
-    """The command line."""
+    """Run the command line, and return the exit code."""
     parser = argparse.ArgumentParser(prog="swarm", description="many synthetic OpenFlow switches")
     parser.add_argument("--to", type=endpoint, required=True, metavar="ADDRESS:PORT")
     parser.add_argument("--switches", type=count, default=16)
-    parser.add_argument("--rate", type=positive, default=1000.0, help="PACKET_INs per second of all switches together")
+    parser.add_argument("--rate", type=positive, default=1000.0, help="PACKET_INs per second, of all switches together")
     parser.add_argument("--seconds", type=positive, default=10.0)
-    parser.add_argument("--version", choices=VERSIONS, default="1.3", help="of OpenFlow")
-    parser.add_argument("--from", type=IPv4Address, dest="source", help="the first of the addresses to connect from")
-    parser.add_argument("--sources", type=count, default=1, help="how many they are")
+    parser.add_argument("--version", choices=VERSIONS, default="1.3", help="version of OpenFlow")
+    parser.add_argument("--from", type=IPv4Address, dest="source", help="first source address of the switches")
+    parser.add_argument("--sources", type=count, default=1, help="number of consecutive source addresses")
     parser.add_argument("--first-dpid", type=count, default=1)
     parser.add_argument(
-        "--opening", type=count, default=32, help="how many may at once wait for the controller's first word"
+        "--opening", type=count, default=32, help="connections that may wait for the controller's first byte at once"
     )
     parser.add_argument("--up-timeout", type=positive, default=60.0, help="seconds for all switches to come up")
-    parser.add_argument("--idle", action="store_true", help="no PACKET_INs")
-    parser.add_argument("--together", action="store_true", help="PACKET_INs begin when all switches are up")
-    parser.add_argument("--progress", action="store_true", help="a line each second on stderr")
+    parser.add_argument("--idle", action="store_true", help="send no PACKET_INs")
+    parser.add_argument("--together", action="store_true", help="send PACKET_INs only once all switches are up")
+    parser.add_argument("--progress", action="store_true", help="print a line on stderr each second")
     arguments = parser.parse_args()
     try:
         allow_files(arguments.switches)

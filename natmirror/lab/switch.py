@@ -1,4 +1,4 @@
-"""A synthetic OpenFlow switch, 1.0 or 1.3: what it says and what it answers. No I/O, and time is an argument.
+"""A synthetic OpenFlow switch, version 1.0 or 1.3. No I/O, and time is an argument.
 
 The numbers are those of the OpenFlow Switch Specifications 1.0.0 and 1.3.5.
 """
@@ -12,7 +12,8 @@ from natmirror.net.checksum import ones_sum
 
 VERSIONS = {"1.0": 1, "1.3": 4}
 ECHO_INTERVAL = 5.0
-"""Seconds without a message after which a switch probes its controller: Open vSwitch's inactivity_probe."""
+"""Seconds without a message after which a switch probes its controller: the default of Open vSwitch's
+inactivity_probe."""
 
 _SETTLE_TIMEOUT = 0.25  # seconds after FEATURES in which a controller of 1.3 may ask for PORT_DESC
 _HEADER = struct.Struct("!BBHI")
@@ -25,7 +26,7 @@ _10GB_FD = 1 << 6
 _HELLO, _ERROR, _ECHO_REQUEST, _ECHO_REPLY, _EXPERIMENTER, _FEATURES_REQUEST, _FEATURES_REPLY = range(7)
 _GET_CONFIG_REQUEST, _GET_CONFIG_REPLY, _SET_CONFIG, _PACKET_IN, _, _, _PACKET_OUT, _FLOW_MOD = range(7, 15)
 _MULTIPART, _BARRIER, _ROLE = {1: 16, 4: 18}, {1: 18, 4: 20}, {1: None, 4: 24}
-# Those that ask for nothing, as long as they succeed: PORT_MOD; GROUP_MOD, PORT_MOD, TABLE_MOD, SET_ASYNC, METER_MOD.
+# Messages without an answer, unless they fail: PORT_MOD; GROUP_MOD, PORT_MOD, TABLE_MOD, SET_ASYNC, METER_MOD.
 _SILENT = {1: {_ECHO_REPLY, 15}, 4: {_ECHO_REPLY, 15, 16, 17, 28, 29}}
 _PORT_STATS, _PORT_DESC = 4, 13
 _HELLO_FAILED, _BAD_REQUEST = 0, 1
@@ -75,12 +76,12 @@ _STATISTICS = {
 
 
 class SessionError(Exception):
-    """The controller sent what ends the session; what is still to be sent is in the switch's ``out``."""
+    """The controller's message ends the session; the switch's last messages are in its ``out``."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """What all switches have counted together; ``latencies`` are in seconds, in the order of the answers."""
+    """The counters of all switches together; ``latencies`` are in seconds, in the order of the answers."""
 
     up: int = 0
     sent: int = 0
@@ -93,16 +94,16 @@ class Tally:
     counted_from: float = 0.0
 
     def count_from(self, now: float) -> None:
-        """Forget the latencies so far, and count no more of what has been sent before ``now``."""
+        """Forget the latencies so far, and ignore those of PACKET_INs sent before ``now``."""
         self.counted_from = now
         del self.latencies[:]
 
 
 class Switch:
-    """One switch: give it the controller's bytes, send what gathers in ``out``.
+    """One switch: the caller passes the controller's bytes to receive(), and sends the bytes in ``out``.
 
-    An answer to a PACKET_IN is a PACKET_OUT with its frame, a FLOW_MOD that matches its source address, or a PACKET_OUT
-    without a frame, which answers the oldest.
+    A PACKET_IN is answered by a PACKET_OUT with its frame, or by a FLOW_MOD that matches its source address. A
+    PACKET_OUT without a frame answers the oldest PACKET_IN.
     """
 
     __slots__ = (
@@ -131,19 +132,19 @@ class Switch:
         self._features_at: float | None = None
         self._heard_at = now
         self._probed_at: float | None = None
-        self._awaited: dict[bytes, float] = {}  # when the PACKET_IN with this source address was sent
-        self._neighbour: bytes | None = None  # whose frame the next one answers
+        self._awaited: dict[bytes, float] = {}  # by source address, when the PACKET_IN was sent
+        self._neighbour: bytes | None = None  # source address of the ARP frame that the next frame answers
         self._say(_HELLO, 1, _VERSION_BITMAP if version == 4 else b"")
 
     def receive(self, data: bytes, now: float) -> None:
-        """Take bytes of the controller's stream; SessionError where they end the session."""
+        """Take the controller's next bytes; SessionError where they end the session."""
         self._heard_at, self._probed_at = now, None
         data = self._rest + data if self._rest else data
         at, end = 0, len(data)
         while end - at >= _HEADER.size:
             version, kind, length, xid = _HEADER.unpack_from(data, at)
             if length < _HEADER.size:
-                raise SessionError(f"a message of {length} bytes")
+                raise SessionError(f"the controller sent a message of {length} bytes")
             if end - at < length:
                 break
             message = data[at : at + length]
@@ -151,11 +152,11 @@ class Switch:
             try:
                 self._take(version, kind, xid, message, now)
             except (struct.error, IndexError):
-                raise SessionError(f"a message of type {kind} that is too short") from None
+                raise SessionError(f"the controller sent a message of type {kind} that is too short") from None
         self._rest = data[at:]
 
     def tick(self, now: float) -> float:
-        """Do what time demands; gives when to call again."""
+        """Do what is due, and return when tick() is due next."""
         if not self.up and self._features_at is not None and now >= self._features_at + _SETTLE_TIMEOUT:
             self._come_up()
         silent_since = self._heard_at if self._probed_at is None else self._probed_at
@@ -166,8 +167,8 @@ class Switch:
         return silent_since + ECHO_INTERVAL if self.up else now + _SETTLE_TIMEOUT
 
     def packet_in(self, number: int, now: float) -> None:
-        """Send a PACKET_IN with the frame of this number, which is to be used once: by turns ARP from a new address and
-        UDP from another new one to that."""
+        """Send a PACKET_IN with the frame of this number; use each number once. The frames are ARP from a new address
+        and, in turn, UDP from another new address to that one."""
         source = (2 << 40 | number).to_bytes(_MAC_LEN, "big")
         if self._neighbour is None:
             port, self._neighbour = 1, source
@@ -197,7 +198,7 @@ class Switch:
         elif kind == _ECHO_REQUEST:
             self._say(_ECHO_REPLY, xid, message[8:])
         elif kind == _FEATURES_REQUEST:
-            self._tell_features(xid, now)
+            self._send_features(xid, now)
         elif kind == _GET_CONFIG_REQUEST:
             self._say(_GET_CONFIG_REPLY, xid, self._config)
         elif kind == _SET_CONFIG:
@@ -217,15 +218,16 @@ class Switch:
             self._refuse(xid, _BAD_EXPERIMENTER if kind == _EXPERIMENTER else _BAD_TYPE, message)
 
     def _agree(self, version: int, message: bytes) -> None:
-        """OpenFlow 1.3.5 §6.3.1: the bitmap decides where both have one, else the lower of both versions."""
+        """Check the controller's HELLO. OpenFlow 1.3.5 §6.3.1: the bitmap decides where both have one, else the lower
+        of both versions."""
         agreed = version >= self._version
         if self._version == 4 and len(message) >= 16 and message[8:10] == b"\0\1":
             agreed = bool(message[15] & 1 << self._version)
         if not agreed:
             self._say(_ERROR, 0, struct.pack("!HH", _HELLO_FAILED, 0))
-            raise SessionError(f"the controller does not speak version {self._version} of the protocol")
+            raise SessionError(f"the controller does not speak OpenFlow with version number {self._version}")
 
-    def _tell_features(self, xid: int, now: float) -> None:
+    def _send_features(self, xid: int, now: float) -> None:
         if self._version == 1:
             ports = b"".join(_port(1, number) for number in _PORTS)
             body = struct.pack("!QIB3xII", self._dpid, 0, 1, 0x07, 0xFFF) + ports
@@ -249,7 +251,7 @@ class Switch:
             self._come_up()
 
     def _port_stats(self, every: bytes, message: bytes) -> bytes:
-        """Those of the port that is asked for, or of all."""
+        """Return the statistics of the requested port, or of all ports."""
         (port,) = struct.unpack_from(*(("!H", message, 12) if self._version == 1 else ("!I", message, 16)))
         if port == _ANY_PORT[self._version]:
             return every
@@ -275,7 +277,7 @@ class Switch:
             self._answered(message[at + 4 : at + 4 + _MAC_LEN], now)
 
     def _answered(self, source: bytes, now: float) -> None:
-        """The first answer counts; other frames, such as those of link discovery, do not."""
+        """Count the first answer to a PACKET_IN; ignore other frames, such as those of link discovery."""
         if (sent_at := self._awaited.pop(source, None)) is not None:
             self._tally.answered += 1
             if sent_at >= self._tally.counted_from:

@@ -1,4 +1,4 @@
-"""The lab's network: switches on one side of a load-balancer host, controllers on the other.
+"""The lab's network: switches on one side of a load-balancer host, controllers on the other side.
 
 ::
 
@@ -7,11 +7,11 @@
         …           ├──── 10.10.0.1  lb  10.20.0.1 ────┤
                     │     10.10.0.100                  └── m  10.20.0.13  (the master)
 
-With ``pair`` there are two such hosts, ``lb1`` with .1 and ``lb2`` with .2. The controllers reach the switches by
-10.20.0.100 then, and keepalived decides which host has that and 10.10.0.100.
+With ``pair`` there are two such hosts, ``lb1`` with .1 and ``lb2`` with .2. Then the controllers' gateway is
+10.20.0.100, and keepalived decides which host has that address and 10.10.0.100.
 
-Each host is a network namespace; two bridges, in a namespace of their own, are the cables. Names carry the process id
-of the process that made them, so that leftovers of a killed run can be distinguished from what is in use.
+Each host is a network namespace; two bridges, in a namespace of their own, connect them. The names of namespaces
+contain the id of the process that made them, so that leftovers of a killed run differ from those in use.
 """
 
 import itertools
@@ -40,9 +40,9 @@ _serial = itertools.count(1)
 
 
 class Lab:
-    """The network and everything that runs in it; a context manager that leaves nothing behind.
+    """The network and all programs in it; a context manager that leaves nothing behind.
 
-    ``owned`` gives the service address to the load-balancer host; ``pair`` makes two of them. HostError without root.
+    ``owned`` gives the load-balancer host the service address; ``pair`` makes two hosts. HostError without root.
     """
 
     def __init__(self, *, switches: int = 1, owned: bool = True, pair: bool = False) -> None:
@@ -73,7 +73,7 @@ class Lab:
         self.close()
 
     def close(self) -> None:
-        """End all programs and take the namespaces away."""
+        """End all programs and remove the namespaces."""
         for program in reversed(self._programs):
             program.end()
         for namespace in self._namespaces:
@@ -94,17 +94,17 @@ class Lab:
         return program
 
     def run(self, host: str, argv: Sequence[str], **options: Any) -> str:
-        """Run a program on a host to its end; gives what it printed."""
+        """Run a program on a host to its end, and return its output."""
         return run(self.ns(host), argv, **options)
 
     def sysctl(self, host: str, **values: int | str) -> None:
-        """Set values below net/ipv4; dots in a name are written as double underscores."""
+        """Set values below net/ipv4; a double underscore in a name stands for a slash."""
         for name, value in values.items():
             path = "/proc/sys/net/ipv4/" + name.replace("__", "/")
             self.run(host, ["sh", "-c", f"echo {value} > {path}"])
 
     def add_host(self, host: str) -> str:
-        """Add an empty host."""
+        """Add a host without links, and return its namespace."""
         name = self.ns(host)
         netns.create(name)
         self._namespaces.append(name)
@@ -112,7 +112,7 @@ class Lab:
         return name
 
     def cable(self, one: str, one_link: str, other: str, other_link: str) -> None:
-        """Connect two hosts by a veth pair."""
+        """Connect two hosts with a veth pair."""
         with NetNS(self.ns(one)) as here:
             here.link("add", ifname=one_link, kind="veth", peer={"ifname": other_link, "net_ns_fd": self.ns(other)})
             _up(here, one_link)
@@ -124,20 +124,20 @@ class Lab:
         self._host(host, "pool", CONTROLLER_SIDE, last)
 
     def address(self, host: str, link: str, address: str) -> None:
-        """Give a host an address in a network of 24 bits."""
+        """Give a host's link an address with a prefix length of 24."""
         with NetNS(self.ns(host)) as here:
             here.addr("add", index=_index(here, link), address=address, prefixlen=24)
 
     def pull(self, host: str, link: str) -> None:
-        """Pull a host's cable: neither end has a carrier any more."""
+        """Pull a host's cable: both ends lose their carrier."""
         self._set_cable(host, link, "down")
 
     def plug(self, host: str, link: str) -> None:
-        """Put a pulled cable back."""
+        """Plug a pulled cable in again."""
         self._set_cable(host, link, "up")
 
     def addresses(self, host: str) -> set[str]:
-        """Return what addresses a host has now."""
+        """Return a host's current addresses."""
         with NetNS(self.ns(host)) as here:
             return {str(address.get_attr("IFA_ADDRESS")) for address in here.get_addr(family=AF_INET)}
 
@@ -178,7 +178,7 @@ class Lab:
 
 
 def sweep() -> None:
-    """Take away the namespaces of runs that were killed."""
+    """Remove the namespaces of runs that were killed."""
     for name in netns.listnetns():
         pid = name.removeprefix(PREFIX).split("-")[0]
         if name.startswith(PREFIX) and pid.isdigit() and not Path(f"/proc/{pid}").exists():
@@ -186,13 +186,13 @@ def sweep() -> None:
 
 
 def leftovers() -> list[str]:
-    """Return the namespaces that this process has made and not taken away."""
+    """Return the namespaces that this process has made and not removed."""
     return [name for name in netns.listnetns() if name.startswith(f"{PREFIX}{os.getpid()}-")]
 
 
 def _remove(namespace: str) -> None:
     kill_all_in(namespace)
-    with suppress(FileNotFoundError):  # another run has swept it away meanwhile
+    with suppress(FileNotFoundError):  # another run has removed it meanwhile
         netns.remove(namespace)
 
 

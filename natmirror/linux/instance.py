@@ -31,7 +31,7 @@ _PAUSE = 0.02
 _SILENT = "a process that does not answer"
 
 
-class Instance:
+class InstanceLock:
     """The lock of this run. HostError where another natmirror runs in this network namespace.
 
     If a process that is not natmirror holds the lock, natmirror starts without it. Then the queues exclude a second

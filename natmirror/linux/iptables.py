@@ -62,13 +62,13 @@ CHAINS = (GUARD, POST, FORWARD_ERRORS, FORWARD, OUT, OURS, PRE_ERRORS, PRE)
 """In the order of their installation: the guard is installed first and removed last. Packets meet later ones first."""
 
 
-def contents(rules: Rules, queues: int = 1) -> dict[Chain, list[str]]:
+def contents(rules: Rules, threads: int = 1) -> dict[Chain, list[str]]:
     """Return the rules of each chain for so many threads, without ``-A CHAIN``."""
     chains: dict[Chain, list[str]] = {chain: [] for chain in CHAINS}
     chains[OURS].append("-j CT --notrack")
     for network in rules.switches:
-        for shard in (Shard(number, queues) for number in range(queues)):
-            clients = shard.part_of(network)
+        for shard in (Shard(number, threads) for number in range(threads)):
+            clients = shard.clients_in(network)
             if clients is None:
                 continue
             for service in rules.services:
@@ -88,7 +88,7 @@ def contents(rules: Rules, queues: int = 1) -> dict[Chain, list[str]]:
             ]
         for mirror in service.mirrors:
             if mirror.source is not None:
-                chains[PRE] += _answers_to_us(mirror, mirror.source, queues)
+                chains[PRE] += _answers_to_us(mirror, mirror.source, threads)
                 chains[PRE_ERRORS] += _errors_to(mirror.source)
     # Fragments have no ports. The kernel reassembles them if a rule matches sockets, even if no packet reaches that
     # rule. Conntrack would reassemble them too, but also inspect each packet, and refuse some when its table is full.
@@ -116,10 +116,10 @@ def _service(chains: dict[Chain, list[str]], clients: str, service: Service, sha
     ]
 
 
-def _answers_to_us(mirror: Mirror, source: IPv4Address, queues: int) -> Iterator[str]:
+def _answers_to_us(mirror: Mirror, source: IPv4Address, threads: int) -> Iterator[str]:
     """Yield the rules for a mirror's answers to legs that have an address of this host. While natmirror does not run,
     the host's kernel may answer them: no other program has these connections."""
-    for shard in (Shard(number, queues) for number in range(queues)):
+    for shard in (Shard(number, threads) for number in range(threads)):
         ports = f"{shard.leg_ports[0]}:{shard.leg_ports[-1]}"
         yield (
             f"-s {mirror.address}/32 -d {source}/32 -p tcp --sport {mirror.port} --dport {ports}"
@@ -144,9 +144,9 @@ def queue_number(first: int, shard: Shard) -> int:
     return first + 2 * shard.number
 
 
-def plan(rules: Rules, queues: int) -> str:
+def plan(rules: Rules, threads: int) -> str:
     """Return the input of iptables-restore at a start on a host that has none of our rules."""
-    filled = contents(rules, queues)
+    filled = contents(rules, threads)
     return "\n".join(_refill(table, filled, []) for table in _tables()).rstrip()
 
 
@@ -157,10 +157,10 @@ class Firewall:
         self.backend = backend or _default_backend()
         self._filled: dict[Chain, list[str]] = {chain: [] for chain in CHAINS}
 
-    def install(self, rules: Rules, queues: int) -> None:
+    def install(self, rules: Rules, threads: int) -> None:
         """Install the rules for so many threads, in place of those that an earlier run has left. HostError where
         iptables refuses: then the host has the rules that it had before."""
-        filled = contents(rules, queues)
+        filled = contents(rules, threads)
         done: list[tuple[str, list[str]]] = []
         try:
             for table in _tables():
@@ -173,14 +173,14 @@ class Firewall:
             raise
         self._filled = filled
 
-    def extend(self, rules: Rules, queues: int) -> None:
+    def extend(self, rules: Rules, threads: int) -> None:
         """After install(), install a superset of the installed rules; leave tables without a change alone. HostError
         where iptables refuses: then nothing has changed."""
-        self._change(contents(rules, queues), _tables())
+        self._change(contents(rules, threads), _tables())
 
-    def reduce(self, rules: Rules, queues: int) -> None:
+    def reduce(self, rules: Rules, threads: int) -> None:
         """Like extend(), but with a subset of the installed rules: the guard is reduced last."""
-        self._change(contents(rules, queues), _tables()[::-1])
+        self._change(contents(rules, threads), _tables()[::-1])
 
     def _change(self, filled: dict[Chain, list[str]], tables: list[str]) -> None:
         changed = {chain.table for chain in CHAINS if filled[chain] != self._filled[chain]}

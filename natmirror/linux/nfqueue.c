@@ -355,7 +355,7 @@ int nq_give(nq *queue, uint32_t id, int accepts, const uint8_t *payload, size_t 
     return 1;
 }
 
-void nq_sweep(nq *queue, uint32_t id, int accepts, uint32_t request)
+void nq_probe(nq *queue, uint32_t id, int accepts, uint32_t request)
 {
     if (fits(queue, 0))
         put_head(queue, BATCH_MESSAGE, request, id, accepts ? NF_ACCEPT : NF_DROP, 0);

@@ -78,7 +78,7 @@ int nq_give(nq *queue, uint32_t id, int accepts, const uint8_t *payload, size_t 
 
 /* Have the kernel drop or accept those packets up to an id that it still holds, and answer (nq_acknowledged()): 0 where
  * there were some, ENOENT where there were none. The request is sent like a verdict, after those given earlier. */
-void nq_sweep(nq *queue, uint32_t id, int accepts, uint32_t request);
+void nq_probe(nq *queue, uint32_t id, int accepts, uint32_t request);
 
 /* Send all verdicts in order. Return 0 where the kernel refuses: then the verdicts that it has not taken are kept, and
  * nq_receive() returns no packets until a later nq_flush() has sent them. */

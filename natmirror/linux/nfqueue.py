@@ -202,7 +202,7 @@ class Queue:
         self._requests += 1
         self._probe_id = self._requests
         self._emptied = lib.nq_emptied(self.codec)
-        lib.nq_sweep(self.codec, last_decided, self._fail_open, self._probe_id)
+        lib.nq_probe(self.codec, last_decided, self._fail_open, self._probe_id)
         self.flush()
 
     def take_answer(self) -> int | None:

@@ -75,7 +75,7 @@ def find_problems(rules: Rules, host: HostState) -> Iterator[Finding]:
     if not host.forwarding:
         yield Finding(
             "error",
-            "this host does not forward packets between clients and backends (net.ipv4.ip_forward = 0)",
+            "this host does not forward packets (net.ipv4.ip_forward = 0)",
             "run: sysctl -w net.ipv4.ip_forward=1",
         )
     if host.forward_policy == "DROP":

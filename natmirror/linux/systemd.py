@@ -89,7 +89,7 @@ class Heartbeat:
         return stalled
 
 
-class Feeder:
+class WatchdogFeeder:
     """Feeds the watchdog in a thread of its own. It checks only the packet threads: a disk, a program or a reader of
     the log that hangs is no reason to end natmirror while packets pass.
 

@@ -43,7 +43,7 @@ _IP_MTU = 14  # linux/in.h
 _DISCARD_PORT = 9  # any port: connecting a datagram socket sends no packet
 
 
-class Tunnel:
+class TunDevice:
     """The TUN device; the loop writes to its descriptor. HostError where it cannot be created, as without
     CAP_NET_ADMIN."""
 

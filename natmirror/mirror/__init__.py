@@ -1,9 +1,9 @@
-"""Copies of what clients send, and the legs that bring them to mirrors.
+"""Copies of what clients send, and the legs that carry them to mirrors.
 
-The words: a mirrored flow has a stream (copies.py, its states in copy_states.py); the stream has a copy for each
-mirror, carried by a leg (legs.py), or a reason why there is none. What a method does to a leg it returns as an event,
-applied in leg_outcomes.py. ledger.py accounts for each byte, adoption.py goes on with another host's copies,
-backpressure.py holds clients back, sessions/ has the OpenFlow sessions with masters. Begin with mirroring.py; parts.py
-puts all together; guarded.py is production's only door, so that a mistake in here costs copies and no packet. Imports
+The nouns: a mirrored flow has a stream (copies.py, its states in copy_states.py). The stream has a copy for each
+mirror. A leg (legs.py) carries the copy, or the copy has a reason why it has none. A method that moves a leg returns
+the outcome, which leg_outcomes.py applies. ledger.py accounts for each byte, adoption.py continues another host's
+copies, backpressure.py throttles clients, sessions/ has the OpenFlow sessions with masters. Begin with mirroring.py;
+parts.py builds all of them. guarded.py is production's only door: a fault in here costs copies and no packet. Imports
 tcp, openflow, fastpath, rules, net and actions.
 """

@@ -1,12 +1,12 @@
-"""Going on with copies that another host has begun.
+"""Continuing copies that another host has begun.
 
-Theory. Another host's record says of a connection how far its client had come, and of each leg how far its mirror had.
-Until this host passes the connection's packets, the stream stands by: later records take the place of the first one.
-Then it becomes active: each mirror is asked how far it has come (tcp/resumption.py), and what it has
-from the first host beyond what has passed here need not come again. When all have answered, the client's stream goes on
-from the nearest of these positions.
+Theory. Another host's record of a connection has the position of its client and, for each leg, the position of its
+mirror. The stream stands by until this host passes the connection's packets; meanwhile later records replace the first
+one. Then the stream is activated: each leg asks its mirror for its position (tcp/resumption.py). A mirror may have
+bytes from the first host that have not passed here: its leg need not send these. When all mirrors have answered, the
+client's stream goes on from the lowest of their positions.
 
-The methods that move legs are generators: they yield each event before they go on, so that it is applied in between.
+The methods that move legs are generators: the caller applies each outcome that they yield before they go on.
 """
 
 from collections.abc import Iterator
@@ -25,11 +25,11 @@ from natmirror.tcp import tracker
 from natmirror.tcp.leg import Leg
 from natmirror.tcp.leg_record import FlowRecord, LegRecord
 
-_LATE = 1 << 16  # bytes by which a backend's packet that arrives late may understate the room
+_LATE = 1 << 16  # bytes by which the window known here may be too small, if a packet of the backend is late
 
 
 class Adoption:
-    """The part of all streams that other hosts have begun."""
+    """The streams of one engine that other hosts have begun."""
 
     def __init__(self, timers: Timers, legs: Legs, ledger: Ledger, streams: dict[MirroredFlow, MirroredStream]) -> None:
         self._timers = timers
@@ -37,10 +37,10 @@ class Adoption:
         self._ledger = ledger
         self._streams = streams
 
-    # Before this host passes the packets
+    # While another host passes the packets
 
     def begin(self, stream: MirroredStream, record: FlowRecord, backend: Endpoint | None, now: float) -> None:
-        """Give a stream that was just picked up the legs of another host's record. They stand by until activate()."""
+        """Give a stream that was just picked up the legs of another host's record, which stand by until activate()."""
         row, legs = stream.flow.row, _legs_by_place(record)
         for copy in stream.copies:
             leg = legs.get((copy.mirror.name, endpoint_of(copy.mirror)))
@@ -67,16 +67,17 @@ class Adoption:
         made.row.mirror_id = self._ledger.mirror_id(copy)
 
     def _stand_by(self, stream: MirroredStream, record: FlowRecord) -> None:
-        """The client's stream may go on from the first number that a mirror may lack. Its bytes count once it does."""
+        """Set where the client's stream goes on: at the lowest number that a mirror may lack. The bytes from there on
+        are counted when the stream is activated."""
         una = [leg.una for _, leg in stream.alive()]
         stream.reassembler.place(min(una, key=lambda number: seq.diff(number, record.client_nxt)))
         stream.standby_from = record.client_nxt
 
     def renew(self, flow: MirroredFlow, record: FlowRecord) -> bool:
-        """Take a later record of a connection that stands by; False where it has other legs now."""
+        """Update a standby connection from a later record. Return False where the record has other legs."""
         stream, legs = self._streams[flow], _legs_by_place(record)
-        pairs = [(leg, legs.pop((copy.mirror.name, leg.mirror), None)) for copy, leg in stream.alive()]
-        if legs or any(later is None or later.local_end != leg.local for leg, later in pairs):
+        pairs = [(leg, legs.pop((copy.mirror.name, leg.mirror_endpoint), None)) for copy, leg in stream.alive()]
+        if legs or any(later is None or later.local_end != leg.local_endpoint for leg, later in pairs):
             return False
         for leg, later in pairs:
             if leg.resumption is not None and later is not None:
@@ -86,14 +87,14 @@ class Adoption:
         return True
 
     def is_standby(self, flow: MirroredFlow) -> bool:
-        """Return whether another host still passes a connection, as far as is known, and has its legs."""
+        """Return whether a connection is standby: as far as this host knows, another one passes it and has its legs."""
         stream = self._streams.get(flow)
         return stream is not None and stream.state is StreamState.STANDBY
 
-    # From when it does
+    # Once this host passes them
 
     def activate(self, flow: MirroredFlow, now: float) -> None:
-        """Make a connection that stands by this host's from now on: its mirrors are asked how far they have come."""
+        """Activate a standby connection: this host passes it from now on, and asks its mirrors for their positions."""
         stream = self._streams.get(flow)
         if stream is None or stream.state is not StreamState.STANDBY:
             return
@@ -109,15 +110,15 @@ class Adoption:
                 leg.schedule()
 
     def note_activated(self, copy: StreamCopy, leg: Leg) -> None:
-        """A leg may have heard from its mirror, and so has the connection become this host's."""
+        """Activate the connection if its leg was activated by a segment of its mirror."""
         resumption = leg.resumption
         if copy.stream.state is StreamState.STANDBY and resumption is not None and not resumption.is_standby:
             self.activate(copy.stream.flow, resumption.activated_at)
 
     def leg_moved(self, copy: StreamCopy) -> Iterator[LegOutcome]:
-        """After a leg of another host's has moved: its mirror may have more than the client has sent through us."""
+        """Follow a move of an adopted leg: its mirror may have more bytes than the client has sent through us."""
         stream, leg, row = copy.stream, copy.leg, copy.stream.flow.row
-        if stream.state is StreamState.GONE or leg is None:
+        if stream.state is StreamState.FORGOTTEN or leg is None:
             return
         self.note_activated(copy, leg)
         if stream.state is StreamState.STANDBY:
@@ -133,14 +134,14 @@ class Adoption:
             self._timers.set((TimerKind.POSITIONS_KNOWN, stream.flow), AT_ONCE)
 
     def end_past_fin(self, stream: MirroredStream, fin: int) -> Iterator[LegOutcome]:
-        """Finish legs that another host has brought past number ``fin``, before which the client's stream ends."""
+        """Finish the legs that another host has carried past number ``fin``, where the client's stream ends."""
         for copy, leg in stream.alive():
             if leg.resumption is not None and seq.lt(fin, leg.end):
-                yield self._legs.settle(copy, leg, leg.finished_elsewhere(fin))
+                yield self._legs.collect(copy, leg, leg.note_foreign_fin(fin))
 
     def end_stale(self, stream: MirroredStream) -> Iterator[LegOutcome]:
-        """End legs that seem to have bytes for which the backend has offered no room: the client cannot have sent them.
-        So their record was of an older leg between the same ends, whose numbers lie near."""
+        """End the legs whose mirrors seem to have bytes beyond the backend's window: the client cannot have sent these.
+        The record of such a leg was of an older leg between the same endpoints, whose numbers lie near."""
         row = stream.flow.row
         room = max(seq.diff(row.reply.edge, row.reply.ack), 0)
         for copy, leg in stream.alive():
@@ -151,10 +152,10 @@ class Adoption:
                 if row.orig.end == leg.end:
                     row.orig.end = row.reply.ack
                     row.orig.bytes -= wrong
-                yield self._legs.settle(copy, leg, leg.abort(EndReason.NO_RECORD))
+                yield self._legs.collect(copy, leg, leg.abort(EndReason.NO_RECORD))
 
     def note_resumed(self, stream: MirroredStream) -> None:
-        """Count the legs whose mirrors have answered, and that have gone on."""
+        """Count the legs that have gone on since their mirrors answered."""
         for copy, leg in stream.alive():
             if not leg.awaits_answer and not copy.is_resumed:
                 copy.is_resumed = True
@@ -162,5 +163,5 @@ class Adoption:
 
 
 def _legs_by_place(record: FlowRecord) -> dict[tuple[str, Endpoint], LegRecord]:
-    """By the mirror's name and its end: one that has moved in the rules is another."""
+    """Return the record's legs by the mirror's name and endpoint: a mirror with another address is another mirror."""
     return {(leg.mirror, leg.mirror_end): leg for leg in record.legs}

@@ -1,5 +1,7 @@
-"""Holding clients back for mirrors that are slower than their backends: what becomes of each flow's throttle as its
-packets pass and its legs move."""
+"""Throttling clients whose mirrors are slower than their backends.
+
+A throttle limits the window that the client sees. It moves as the flow's packets pass and its legs move.
+"""
 
 from natmirror.actions import Send
 from natmirror.fastpath.flow_flags import throttle_client, unthrottle_client
@@ -25,8 +27,8 @@ class Backpressure:
         self._throttles: dict[MirroredFlow, ClientWindow] = {}
 
     def accepted(self, flow: MirroredFlow) -> None:
-        """The backend has accepted the connection: from here on the client is shown no more than throttling legs have
-        room for."""
+        """Begin to throttle a flow, if a mirror asks for it: its backend has accepted the connection, and from now on
+        the client sees no larger window than the legs to throttling mirrors have room for."""
         if flow.is_picked_up:
             return
         buffers = [mirror.buffer for mirror in flow.service.mirrors if mirror.throttles]
@@ -38,7 +40,7 @@ class Backpressure:
             throttle_client(flow.row)
 
     def throttled_window(self, flow: MirroredFlow, segment: Segment) -> int:
-        """Return the window field that the client is to see in a segment of its backend's."""
+        """Return the window field for the client, in a segment of its backend."""
         throttle = self._throttles.get(flow)
         if throttle is None:
             return segment.window
@@ -47,44 +49,45 @@ class Backpressure:
             self._mark_waiting(stream, throttle)
         return window
 
-    def hold(self, stream: MirroredStream) -> None:
-        """After a leg has moved: how far its client may send; if that is much further than it knows, tell it."""
+    def update(self, stream: MirroredStream) -> None:
+        """Follow a leg that has moved: set how far the client may send. If that is much further than the client knows,
+        schedule a window update."""
         flow = stream.flow
         throttle = self._throttles.get(flow)
         if throttle is None or len(stream.copies) < len(flow.service.copies):
-            return  # nothing to hold, or legs are still to be opened
+            return  # not throttled, or legs are still to be opened
         row = flow.row
         edges = [seq.add(leg.una, copy.mirror.buffer) for copy, leg in stream.alive() if copy.mirror.throttles]
         nearest = min(edges, key=lambda edge: seq.diff(edge, row.reply.ack)) if edges else row.reply.edge
         throttle.hold = seq.latest(throttle.hold, nearest)
         self._mark_waiting(stream, throttle)
-        due = throttle.is_update_due(row.orig.end, row.reply.edge) and not stream.is_over
-        # Not now: packets of the same batch may tell the client more.
+        due = throttle.is_update_due(row.orig.end, row.reply.edge) and not stream.has_ended
+        # Not now: later packets of the same batch may open the window further.
         self._timers.set((TimerKind.WINDOW_UPDATE, flow), AT_ONCE if due else None)
         if not edges and not due:
-            self.release(flow)
+            self.remove(flow)
 
     def _mark_waiting(self, stream: MirroredStream, throttle: ClientWindow) -> None:
-        """Tell the legs that hold the client back whether it waits for them now."""
+        """Set for each leg that throttles the client whether the client waits for it now."""
         row = stream.flow.row
-        waits = throttle.is_used_up(row.orig.end, row.reply.edge) and not stream.is_over
+        waits = throttle.is_used_up(row.orig.end, row.reply.edge) and not stream.has_ended
         for copy, leg in stream.alive():
             holds = copy.mirror.throttles and seq.le(seq.add(leg.una, copy.mirror.buffer), throttle.hold)
             if leg.client_waits != (waits and holds):
                 leg.client_waits = waits and holds
                 leg.schedule()
 
-    def tell_window(self, flow: MirroredFlow) -> None:
-        """The client may send further than it knows: tell it, unless a packet of its backend's has done so."""
+    def send_window_update(self, flow: MirroredFlow) -> None:
+        """Send the client a window update, unless a packet of its backend has opened its window meanwhile."""
         throttle = self._throttles[flow]
-        self._tell(flow, throttle)
+        self._send_window(flow, throttle)
         stream = self._streams.get(flow)
         if stream is not None:
             self._mark_waiting(stream, throttle)
         if stream is None or not any(copy.mirror.throttles for copy, _ in stream.alive()):
-            self.release(flow)
+            self.remove(flow)
 
-    def _tell(self, flow: MirroredFlow, throttle: ClientWindow) -> None:
+    def _send_window(self, flow: MirroredFlow, throttle: ClientWindow) -> None:
         reply = flow.row.reply
         if throttle.is_update_due(flow.row.orig.end, reply.edge):
             window = throttle.cut(reply.ack, seq.diff(reply.edge, reply.ack) >> reply.scale, reply.scale)
@@ -93,21 +96,21 @@ class Backpressure:
             update = synthesise(*ends, seq=reply.end, ack=reply.ack, flags=ACK, window=window, options=options)
             self._outgoing.add([Send(update)])
 
-    def let_go(self, flow: MirroredFlow) -> None:
-        """Hold the client back no more, whatever its legs say. One that waits gets an update at once: it would learn it
-        only by its own probes, which come minutes apart."""
+    def lift(self, flow: MirroredFlow) -> None:
+        """Stop throttling the flow, whatever its legs say, and send a waiting client a window update at once: its own
+        window probes come minutes apart."""
         throttle = self._throttles.get(flow)
         if throttle is None:
             return
         try:
             throttle.hold = seq.latest(throttle.hold, flow.row.reply.edge)
             if flow.row.state in (State.ESTABLISHED, State.CLOSING):
-                self._tell(flow, throttle)
+                self._send_window(flow, throttle)
         finally:
-            self.release(flow)
+            self.remove(flow)
 
-    def release(self, flow: MirroredFlow) -> None:
-        """No leg holds the client back any more."""
+    def remove(self, flow: MirroredFlow) -> None:
+        """Remove the flow's throttle: no leg throttles its client any more."""
         if self._throttles.pop(flow, None) is not None:
             self._timers.set((TimerKind.WINDOW_UPDATE, flow), None)
             unthrottle_client(flow.row)

@@ -14,7 +14,7 @@ from natmirror.tcp.reassembler import Reassembler
 
 
 class MirroredFlow(Protocol):
-    """What has to be known of a flow to mirror it."""
+    """The part of a flow that mirroring needs."""
 
     row: FlowRow
     client: Endpoint
@@ -23,38 +23,35 @@ class MirroredFlow(Protocol):
 
     @property
     def is_picked_up(self) -> bool:
-        """Whether the flow began in mid-connection."""
+        """Whether the flow was picked up: its SYN did not pass here."""
 
 
 @dataclass(slots=True, eq=False)
 class StreamCopy:
-    """One flow's copy for one mirror: a leg, or why there is none."""
+    """One flow's copy for one mirror: its leg, or the reason why it has none."""
 
     mirror: Mirror
     stream: "MirroredStream"
     leg: Leg | None = None
     why_absent: EndReason | None = None
     is_resumed: bool = False
-    """The leg was another host's, and has gone on here."""
+    """Whether the leg was adopted from another host and has gone on here."""
 
     @property
     def service_name(self) -> str:
-        """The service's name."""
         return self.stream.flow.service.name
 
     @property
-    def client_is_gone(self) -> bool:
-        """Whether the client's connection is over."""
-        return self.stream.is_over
+    def connection_has_ended(self) -> bool:
+        return self.stream.has_ended
 
     @property
-    def why_over(self) -> EndReason | None:
-        """Why no more bytes will arrive; None while a leg lives."""
+    def why_ended(self) -> EndReason | None:
+        """The reason why the mirror gets no more bytes; None while the leg lives."""
         return self.why_absent if self.leg is None else self.leg.ended
 
     @property
     def acked_bytes(self) -> int:
-        """Bytes that the mirror has acknowledged."""
         return 0 if self.leg is None else self.leg.acked_bytes
 
     @property
@@ -65,46 +62,45 @@ class StreamCopy:
 
 @dataclass(slots=True, eq=False)
 class MirroredStream:
-    """A flow's stream of bytes, and its copies."""
+    """The byte stream of a flow's client, and its copies."""
 
     flow: MirroredFlow
     reassembler: Reassembler
     copies: tuple[StreamCopy, ...] = ()
     replies: Reassembler | None = None
-    """Of what the backend sends, where masters have sessions."""
+    """The backend's stream, where masters have sessions."""
     state: StreamState = StreamState.COPYING
     has_rest: bool = False
-    """More bytes are in order than were written in one call: the rest is about to follow."""
+    """Whether more bytes are in order than one call has written: a timer writes the rest."""
     is_adopted: bool = False
-    """Another host has passed what lies before."""
-    is_handed_over: bool = False
-    """Another host passes it since."""
+    """Whether another host passed the beginning of the connection."""
+    is_released: bool = False
+    """Whether this host has released the connection to the other host."""
     standby_from: int = 0
-    """While it stands by: the number that the client had come to when its last record was made."""
+    """While the stream is standby: the client's next sequence number in the latest record."""
     final_bytes: int = 0
-    """What the client sent in all, once the stream is gone."""
+    """All bytes that the client sent, once the flow is forgotten."""
 
     def move(self, event: StreamEvent) -> None:
-        """Go to the state that follows; KeyError where none does."""
+        """Go to the next state; KeyError where the event is not possible."""
         self.state = TRANSITIONS[self.state, event]
 
     @property
-    def is_over(self) -> bool:
-        """Whether production's connection is over."""
-        return self.state >= StreamState.OVER_ASKING
+    def has_ended(self) -> bool:
+        """Whether production's connection has closed or was reset."""
+        return self.state >= StreamState.ENDED_ASKING
 
     @property
     def client_bytes(self) -> int:
-        """Bytes the client has sent on this connection."""
-        return self.final_bytes if self.state is StreamState.GONE else int(self.flow.row.orig.bytes)
+        return self.final_bytes if self.state is StreamState.FORGOTTEN else int(self.flow.row.orig.bytes)
 
     def alive(self) -> list[tuple[StreamCopy, Leg]]:
-        """The legs that have not ended."""
+        """Return the legs that have not ended, with their copies."""
         return [(copy, copy.leg) for copy in self.copies if copy.leg is not None and copy.leg.ended is None]
 
 
 def stop_reading(flow: MirroredFlow, stream: MirroredStream | None) -> None:
-    """Stop reading what a flow's ends send: no master has a session any more."""
+    """Stop reading what a flow's client and backend send: no master needs it any more."""
     row = flow.row
     remove_reader(row)
     if stream is None or stream.replies is None:

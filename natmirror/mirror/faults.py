@@ -1,9 +1,9 @@
-"""Faults of natmirror's own in mirroring: counted, and switched off where they come again and again.
+"""Faults, which are exceptions in mirroring: they are counted, and work that fails repeatedly is switched off.
 
-Theory. Production's verdict never depends on mirroring, so an exception there costs the copies and sessions of one
-connection. A fault that repeats would cost processor time for each packet, and may cost every copy: after three of one
-kind in a minute that kind of work is off, after ten of any kind all of mirroring is. Work that is off comes on again
-after ten minutes, or when the operator orders it.
+Theory. Production's verdict never depends on mirroring, so an exception in mirroring costs only the copies and sessions
+of one connection. A fault that repeats would cost processor time for each packet, and might cost every copy. After
+three faults of one kind of work within a minute, that kind is switched off; after ten of any kind, all of mirroring is.
+It is switched on again after ten minutes, or by the command ``resume-mirroring``.
 """
 
 from collections import Counter, deque
@@ -15,20 +15,20 @@ from typing import TypedDict
 from natmirror.reasons import EndReason
 
 WINDOW = 60.0
-"""Seconds in which faults are counted together."""
+"""Seconds within which faults count together."""
 MAX_OF_ONE_KIND = 3
 MAX_OF_ALL = 10
 OFF_TIME = 600.0
-"""Seconds until work that was switched off comes on again."""
+"""Seconds after which work is switched on again."""
 
-_MAX_KEPT = 10  # faults with their exceptions, until take_news()
+_MAX_KEPT = 10  # faults that are kept with their exceptions until take_news()
 
 
 class Work(StrEnum):
-    """A kind of work that can be off while production goes on."""
+    """A kind of work that can be switched off while production goes on."""
 
     COPY = "copies"
-    """Copies of clients' bytes to mirrors."""
+    """Copying clients' bytes to raw mirrors."""
     SESSION = "sessions"
     """OpenFlow sessions with masters."""
     THROTTLE = "throttling"
@@ -67,7 +67,7 @@ _COSTS = {
 
 @dataclass(slots=True)
 class Fault:
-    """One exception: at which work, on whose connection (None: unknown), and the exception with its traceback."""
+    """One exception: the work that raised it, the connection's client (None: unknown), and the exception itself."""
 
     work: Work
     client: str | None
@@ -80,7 +80,7 @@ class Fault:
 
 @dataclass(slots=True)
 class WorkChanged:
-    """Work that was switched off or on; ``work`` is None for all of mirroring."""
+    """Work was switched off or on; ``work`` is None for all of mirroring."""
 
     work: Work | None
     is_off: bool
@@ -88,27 +88,30 @@ class WorkChanged:
     def __str__(self) -> str:
         what = self.work or "mirroring"
         if not self.is_off:
-            return f"{what}: on again; connections whose copies have ended stay without"
-        return f"{what}: off after internal errors, on again in {OFF_TIME:g} s or by 'natmirror resume-mirroring'"
+            return f"{what}: switched on again; connections whose copies have ended get no new ones"
+        return (
+            f"{what}: switched off after repeated internal errors, for {OFF_TIME:g} s;"
+            " 'natmirror resume-mirroring' switches it on earlier"
+        )
 
 
 class Faults:
-    """The faults of one engine. ``now``, in the engine's seconds, is set by the engine before it works."""
+    """The faults of one engine. The engine sets ``now``, its time in seconds, before it calls mirroring."""
 
     def __init__(self) -> None:
         self.on_change: Callable[[], None] = lambda: None
-        """Called when work was switched off or on."""
+        """Called after work was switched off or on."""
         self.now = 0.0
         self.counts: Counter[Work] = Counter()
-        """How many there were, ever."""
+        """The faults of each kind of work since the start."""
         self.off: dict[Work, float] = {}
-        """The work that is off, and until when."""
+        """The work that is off, with the time when it is switched on again."""
         self._all_off = False
         self._recent: deque[tuple[float, Work]] = deque(maxlen=MAX_OF_ALL)
         self._news: list[Fault | WorkChanged] = []
 
     def note(self, work: Work, client: str | None, error: Exception) -> None:
-        """Count a fault, and switch its work off where it is one too many."""
+        """Count a fault, and switch its work off if there were too many."""
         self.counts[work] += 1
         self._recent.append((self.now, work))
         if work not in self.off and len(self._news) < _MAX_KEPT:
@@ -120,22 +123,22 @@ class Faults:
             self.switch_off(work)
 
     def switch_off(self, work: Work | None) -> None:
-        """Switch a kind of work off, or all (None)."""
+        """Switch a kind of work off; None: all of mirroring."""
         self._all_off |= work is None
         self.off |= dict.fromkeys(Work if work is None else (work,), self.now + OFF_TIME)
         self._news.append(WorkChanged(work, is_off=True))
         self.on_change()
 
     def next_on(self) -> float | None:
-        """When the next work comes on again by itself; None: nothing is off."""
+        """Return the time when the next work is switched on again; None where nothing is off."""
         return min(self.off.values(), default=None)
 
     def expire(self) -> None:
-        """Switch on what has been off for long enough."""
+        """Switch on the work whose time has come."""
         self._switch_on([work for work, until in self.off.items() if until <= self.now])
 
     def resume(self) -> None:
-        """Switch everything on."""
+        """Switch all work on."""
         self._switch_on(list(self.off))
 
     def _switch_on(self, works: list[Work]) -> None:
@@ -151,13 +154,14 @@ class Faults:
             self.on_change()
 
     def take_news(self) -> list[Fault | WorkChanged]:
-        """What has happened since the last call, in its order; of many faults, and of work that was off already, only
-        the first."""
+        """Return the faults and changes since the last call, in their order. Only the first faults are kept, and none
+        of work that was already off."""
         news, self._news = self._news, []
         return news
 
     def show(self, thread: int) -> FaultsEntry:
-        """Return the faults of the thread with this number, as values for JSON."""
+        """Return values for JSON: the faults by work, and the work that is off in this thread, with the seconds until
+        it is switched on again."""
         return {
             "internal_errors": dict(self.counts),
             "off": [

@@ -1,4 +1,4 @@
-"""The guard around what production tells mirroring: an exception there costs copies, never a packet."""
+"""The guard around production's calls of mirroring: an exception there costs copies, never a packet."""
 
 from collections.abc import Callable
 from typing import Protocol, TypeVar
@@ -11,23 +11,22 @@ from natmirror.reasons import EndReason
 _T = TypeVar("_T")
 
 
-class End(Protocol):
-    """Ends what a kind of work does for a flow, for a reason, whatever state a fault has left it in."""
+class EndWork(Protocol):
+    """A function that ends a kind of work for one flow, whatever state a fault has left it in."""
 
-    def __call__(self, work: Work, flow: MirroredFlow, reason: EndReason) -> None:
-        """End it."""
+    def __call__(self, work: Work, flow: MirroredFlow, reason: EndReason) -> None: ...
 
 
 class Guard:
-    """Runs one flow's work; ``end`` has to be set before."""
+    """Runs mirroring's work for flows; ``end`` has to be set before run() is called."""
 
     def __init__(self, faults: Faults) -> None:
-        self.end: End
+        self.end: EndWork
         self._faults = faults
 
     def run(self, work: Work, flow: MirroredFlow, do: Callable[..., _T], *arguments: object) -> _T | None:
-        """Return what ``do`` gives, or None where it raises or its work is off: then the flow's part in that work is
-        over."""
+        """Return what ``do`` returns. Where it raises, or its work is off, end that work for the flow and return
+        None."""
         if work in self._faults.off:
             self._end(work, flow, EndReason.MIRRORING_OFF)
             return None
@@ -38,12 +37,12 @@ class Guard:
             return None
 
     def failed(self, work: Work, flow: MirroredFlow, error: Exception) -> None:
-        """Count a fault, and end what it was at."""
+        """Count a fault, and end its work for the flow."""
         self._faults.note(work, show(flow.client), error)
         self._end(work, flow, EndReason.INTERNAL_ERROR)
 
     def _end(self, work: Work, flow: MirroredFlow, reason: EndReason) -> None:
         try:
             self.end(work, flow, reason)
-        except Exception as error:  # what ends may have a mistake too: it costs no packet either
+        except Exception as error:  # ending may fail too: this costs no packet either
             self._faults.note(work, show(flow.client), error)

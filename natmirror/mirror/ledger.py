@@ -1,8 +1,8 @@
-"""What became of the bytes: for each mirror, how much clients have sent, how much arrived, what was lost and why.
+"""The ledger: for each mirror, how many bytes clients sent, the mirror acknowledged, and were lost, by reason.
 
 For each mirror, at any moment: bytes that clients sent = bytes acknowledged + bytes pending + bytes lost, by reason.
-The reason is why a leg has ended, or why there never was one. A mirror with sessions of its own gets other bytes than
-clients have sent: there those of its messages count in their place.
+The reason is that of the leg's end, or the reason why there was no leg. A master has sessions of its own and gets other
+bytes than clients have sent: there the bytes of its sessions' messages count as sent.
 """
 
 from collections import Counter
@@ -19,28 +19,26 @@ from natmirror.rules import Mirror, Service
 from natmirror.tcp.leg import Leg
 
 
-class Account(Protocol):
-    """Whatever has an account of its own for one mirror."""
+class CopyOrSession(Protocol):
+    """The part of a copy or a session that the ledger needs: its mirror and its service."""
 
     @property
-    def mirror(self) -> Mirror:
-        """Whose account it is."""
+    def mirror(self) -> Mirror: ...
 
     @property
-    def service_name(self) -> str:
-        """The service's name."""
+    def service_name(self) -> str: ...
 
 
 @dataclass(slots=True)
 class Totals:
-    """One mirror's sums over the legs and flows that are over."""
+    """One mirror's sums over legs that have ended and flows that were forgotten."""
 
     endpoint: Endpoint
     opened: int = 0
     adopted: int = 0
-    """Legs of another host's."""
+    """Legs adopted from another host."""
     resumed: int = 0
-    """Those of them whose mirrors have answered, and that went on."""
+    """Adopted legs that went on after their mirrors had answered."""
     client_bytes: int = 0
     sent_bytes: int = 0
     acked_bytes: int = 0
@@ -48,41 +46,42 @@ class Totals:
     retransmits: int = 0
     timeouts: int = 0
     ended: Counter[EndReason] = field(default_factory=Counter)
-    """Legs by the reason of their end."""
+    """Legs that ended, by reason."""
     lost: Counter[EndReason] = field(default_factory=Counter)
-    """Bytes by the reason why they did not arrive."""
+    """Bytes that the mirror did not get, by reason."""
 
     def leg_ended(self, copy: StreamCopy, leg: Leg, reason: EndReason) -> None:
-        """A leg is over; if its flow is, then so is the account of its bytes."""
+        """Add a copy's leg that has ended; if its flow is forgotten, also the bytes that its mirror did not get."""
         self.count_leg(leg, reason)
-        if copy.stream.state is StreamState.GONE:
+        if copy.stream.state is StreamState.FORGOTTEN:
             self.lost[reason] += copy.missing_bytes
 
     def count_leg(self, leg: Leg, reason: EndReason) -> None:
-        """A leg is over, for a reason."""
+        """Add the sums of a leg that has ended."""
         self.ended[reason] += 1
         for name in LEG_SUMS:
             setattr(self, name, getattr(self, name) + getattr(leg, name))
 
     def flow_forgotten(self, copy: StreamCopy) -> None:
-        """A flow is over, and ``copy.stream.final_bytes`` known; its leg may live on for a while."""
+        """Add a copy whose flow is forgotten: its ``stream.final_bytes`` is set. Its leg may live on for a while."""
         self.client_bytes += copy.stream.client_bytes
-        if copy.why_over is not None:
-            self.lost[copy.why_over] += copy.missing_bytes
+        if copy.why_ended is not None:
+            self.lost[copy.why_ended] += copy.missing_bytes
 
 
 LEG_SUMS: tuple[LegSum, ...] = ("sent_bytes", "acked_bytes", "consumed_bytes", "retransmits", "timeouts")
-"""The fields that are summed over legs."""
+"""The numbers that are summed over legs; their names are the same here, in Leg and in C."""
 
 Fates = tuple[str, tuple[tuple[str, EndReason | None], ...]]
-"""Flows of one service whose copies have fared alike: for each mirror, why nothing more will arrive, or None."""
+"""A service, and for each of its mirrors the reason why it gets no more bytes, or None: flows with equal fates share an
+account."""
 
 
 class Ledger:
-    """The totals of all mirrors, and what living flows and legs add to them.
+    """The totals of all mirrors, and the sums over living flows and legs.
 
-    Those are added up in C, over flows by their ``account`` and over legs by their ``mirror_id``, so that asking does
-    not take long however many there are.
+    C adds up the living ones, flows by their ``account`` and legs by their ``mirror_id``: so show() is quick, however
+    many there are.
     """
 
     def __init__(self, services: tuple[Service, ...]) -> None:
@@ -90,67 +89,66 @@ class Ledger:
         self._numbers: dict[tuple[str, str], int] = {}
         self._accounts: dict[Fates | None, int] = {None: 0}
         self._acked_before: Counter[tuple[str, str, EndReason]] = Counter()
-        """Of living flows, what legs that have ended for a reason had delivered: service, mirror, reason."""
+        """Bytes that ended legs of living flows had delivered, by service, mirror and reason of the end."""
         self.reload(services)
 
     def reload(self, services: tuple[Service, ...]) -> None:
-        """Go by these services' mirrors from now on; what stands to the account of others is not forgotten."""
+        """Use the mirrors of these services from now on; keep the totals of removed ones."""
         self._mirrors = {(service.name, mirror.name): mirror for service in services for mirror in service.mirrors}
         for key, mirror in self._mirrors.items():
             self._totals.setdefault(key, Totals(endpoint_of(mirror))).endpoint = endpoint_of(mirror)
             self._numbers.setdefault(key, len(self._numbers))
 
-    def is_current(self, account: Account) -> bool:
-        """Return whether the rules name a mirror still, as the same host that gets the same bytes."""
-        mirror = self._mirrors.get(self._key(account))
-        return mirror is not None and _nature(mirror) == _nature(account.mirror)
+    def is_current(self, of: CopyOrSession) -> bool:
+        """Return whether the rules still have the mirror, with the same endpoint, source address and protocol."""
+        mirror = self._mirrors.get(self._key(of))
+        return mirror is not None and _identity(mirror) == _identity(of.mirror)
 
     def has_sessions(self, service: str, mirror: str) -> bool:
-        """Return whether the rules name this mirror as one that speaks OpenFlow."""
+        """Return whether the rules have this mirror with ``protocol: openflow``."""
         named = self._mirrors.get((service, mirror))
         return named is not None and named.speaks_openflow
 
-    def totals_of(self, account: Account) -> Totals:
-        """Return the totals of a mirror."""
-        return self._totals[self._key(account)]
+    def totals_of(self, of: CopyOrSession) -> Totals:
+        return self._totals[self._key(of)]
 
-    def mirror_id(self, account: Account) -> int:
-        """Return the number of a mirror, which its legs' rows in C have."""
-        return self._numbers[self._key(account)]
+    def mirror_id(self, of: CopyOrSession) -> int:
+        """Return the number by which the legs' rows in C name the mirror."""
+        return self._numbers[self._key(of)]
 
-    def session_ended(self, account: Account, leg: Leg, reason: EndReason) -> None:
-        """A leg is over that did not carry its client's bytes, but ``row.client_bytes`` of its own."""
-        totals = self.totals_of(account)
+    def session_ended(self, of: CopyOrSession, leg: Leg, reason: EndReason) -> None:
+        """Add a session's leg that has ended. It carried ``row.client_bytes`` of its own, not its client's bytes."""
+        totals = self.totals_of(of)
         totals.count_leg(leg, reason)
         totals.client_bytes += leg.row.client_bytes
         totals.lost[reason] += leg.row.client_bytes - leg.acked_bytes
 
     def account_number(self, stream: MirroredStream) -> int:
-        """Return the number of the account that a living flow belongs to now, which its row in C has."""
-        account = (stream.flow.service.name, tuple((copy.mirror.name, copy.why_over) for copy in stream.copies))
+        """Return the number of a living flow's account, for its row in C."""
+        account = (stream.flow.service.name, tuple((copy.mirror.name, copy.why_ended) for copy in stream.copies))
         return self._accounts.setdefault(account, len(self._accounts))
 
     def leg_ended(self, copy: StreamCopy, leg: Leg, reason: EndReason) -> None:
-        """A leg is over."""
+        """Add a copy's leg that has ended."""
         self.totals_of(copy).leg_ended(copy, leg, reason)
-        if copy.stream.state is not StreamState.GONE:
+        if copy.stream.state is not StreamState.FORGOTTEN:
             self._acked_before[*self._key(copy), reason] += leg.acked_bytes
 
     def flow_forgotten(self, copy: StreamCopy) -> None:
-        """A flow is over, see Totals."""
+        """Add a copy whose flow is forgotten, see Totals."""
         self.totals_of(copy).flow_forgotten(copy)
         if copy.leg is not None and copy.leg.ended is not None:
             self._acked_before[*self._key(copy), copy.leg.ended] -= copy.acked_bytes
 
     def untracked(self, service: Service, count: int) -> None:
-        """Bytes that a client has sent on a connection for which there is no flow."""
+        """Count bytes that a client sent on a connection for which the flow table had no room: all are lost."""
         for mirror in service.copies:
             totals = self._totals[service.name, mirror.name]
             totals.client_bytes += count
             totals.lost[EndReason.FLOW_TABLE_FULL] += count
 
     def show(self, gear: Gear, now: float) -> list[MirrorEntry]:
-        """Return each mirror's account; a mirror that the rules do not name any more is shown while it has legs."""
+        """Return each mirror's sums as values for JSON; removed mirrors are included while they have legs."""
         shown = {key: self._shown(*key, totals) for key, totals in self._totals.items()}
         self._add_flows(shown, gear.client_bytes(len(self._accounts)))
         sessions = {key for key, mirror in self._mirrors.items() if mirror.speaks_openflow}
@@ -167,7 +165,7 @@ class Ledger:
         return [entry for key, entry in shown.items() if key in self._mirrors or entry["legs"]]
 
     def _add_flows(self, shown: dict[tuple[str, str], MirrorEntry], client_bytes: list[int]) -> None:
-        """Add what clients have sent on living flows, and what of it no leg will deliver."""
+        """Add the bytes that clients sent on living flows, and those of them that their mirrors will not get."""
         for account, count in zip(self._accounts, client_bytes, strict=True):
             if account is None:
                 continue
@@ -182,8 +180,8 @@ class Ledger:
             lost[reason] = lost.get(reason, 0) - count
 
     @staticmethod
-    def _key(account: Account) -> tuple[str, str]:
-        return account.service_name, account.mirror.name
+    def _key(of: CopyOrSession) -> tuple[str, str]:
+        return of.service_name, of.mirror.name
 
     @staticmethod
     def _shown(service: str, name: str, totals: Totals) -> MirrorEntry:
@@ -211,6 +209,6 @@ class Ledger:
         }
 
 
-def _nature(mirror: Mirror) -> tuple[object, ...]:
-    """What of a mirror cannot change while it has legs."""
+def _identity(mirror: Mirror) -> tuple[object, ...]:
+    """Return the properties of a mirror that cannot change while it has legs."""
     return endpoint_of(mirror), mirror.source, mirror.protocol

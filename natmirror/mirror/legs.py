@@ -1,4 +1,4 @@
-"""All legs of an engine, of copies and of sessions: opened, found, and given what mirrors and the network send."""
+"""All legs of an engine, those of copies and those of sessions: opens and finds them, and passes them what arrives."""
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -20,41 +20,40 @@ from natmirror.tcp.leg import Leg
 from natmirror.tcp.leg_record import LegRecord
 from natmirror.tcp.path_mtu import HEADERS_LEN, MTU
 
-_NARROW_TIMEOUT = 600.0  # seconds; then a wider way is tried again (RFC 1191 §6.3)
+_NARROW_TIMEOUT = 600.0  # seconds; then larger packets are tried again (RFC 1191 §6.3)
 
 
 class LegOwner(Protocol):
-    """What a leg belongs to."""
+    """The owner of a leg: a copy or a session."""
 
     @property
-    def mirror(self) -> Mirror:
-        """Where the leg leads."""
+    def mirror(self) -> Mirror: ...
 
     @property
     def leg(self) -> Leg | None:
-        """The leg: what make() has given."""
+        """The leg that make() or adopt() returned."""
 
     @property
-    def client_is_gone(self) -> bool:
-        """Whether the client's connection is over: then the leg gives way to the next one of the same port."""
+    def connection_has_ended(self) -> bool:
+        """Whether the client's connection has ended: then a leg of the port's next connection replaces this one."""
 
 
 @dataclass(slots=True)
 class LegOutcome:
-    """What has happened to a leg: it has moved, and may have ended. LegOutcomes.apply() is to be given it."""
+    """The outcome of a call to a leg, for LegOutcomes.apply(): the leg has moved, and may have ended."""
 
     owner: LegOwner
     leg: Leg
     end_reason: EndReason | None
-    """Why the leg has ended, where its owner has still to be told; else None."""
+    """The reason of the leg's end, if its owner is not informed of it yet; else None."""
 
 
 class Legs:
-    """The legs; what they send goes to ``outgoing``.
+    """The legs of an engine; their packets go to ``outgoing``.
 
-    ``in_use`` says whether production has a connection between a mirror and a client: no leg may stand in its place.
-    ``ports`` are for legs with an address of ours. ``numbers`` gives the legs their initial numbers. ``now`` is set by
-    the engine before it works.
+    ``in_use`` says whether production has a connection between a mirror and a client: no leg may use these endpoints.
+    ``ports`` are for legs with an address of ours. ``numbers`` gives the legs their initial sequence numbers. The
+    engine sets ``now`` before it calls.
     """
 
     def __init__(
@@ -73,38 +72,40 @@ class Legs:
         self._numbers = numbers
         self._next_port = 0
         self._path_mtus: dict[Endpoint, int] = {}  # by this host's routes
-        self._narrow_paths: dict[Endpoint, tuple[int, float]] = {}  # what routers said, and until when it counts
+        self._narrow_paths: dict[
+            Endpoint, tuple[int, float]
+        ] = {}  # as routers reported, with the time until which it holds
         self.living: dict[int, LegOwner] = {}
-        """What each leg belongs to, by the leg's number in the table, until its owner has been told of its end."""
+        """The owner of each leg, by the leg's number in the table, until the owner is informed of the leg's end."""
 
     def owners(self) -> list[tuple[LegOwner, Leg]]:
-        """Return the living legs, and what each belongs to."""
+        """Return the living legs with their owners."""
         return [(owner, owner.leg) for owner in self.living.values() if owner.leg is not None]
 
     def ids(self) -> list[int]:
-        """Return the numbers of the living legs; a number is used again when its leg is gone."""
+        """Return the numbers of the living legs; the number of a removed leg is used again."""
         return list(self.living)
 
     def owner(self, leg_id: int) -> LegOwner | None:
-        """Return what the leg with this number belongs to; None where there is none any more."""
+        """Return the owner of the leg with this number; None where the leg has ended."""
         return self.living.get(leg_id)
 
     def owner_between(self, mirror: Endpoint, local: Endpoint) -> LegOwner | None:
-        """Return what the leg between the two belongs to; None where there is none."""
+        """Return the owner of the leg between the two endpoints, or None."""
         row = self._table.find(mirror, local)
         return None if row is None else self.living.get(row.id)
 
     def link(self, flow_row: FlowRow, legs: Iterable[Leg]) -> None:
-        """Tell the C gear which legs a flow has."""
+        """Set in C which legs a flow has."""
         self._table.link(flow_row, [leg.row for leg in legs])
 
     # Opening
 
     def left_over(self, mirror: Mirror, client: Endpoint) -> tuple[LegOwner, Leg] | None:
-        """Return the leg that a connection which is over has left where a new one of the same client's port would have
-        its own; it has to end before make()."""
+        """Return the leg of an ended connection that still has the endpoints which a new connection of the client's
+        port needs; it has to end before make()."""
         older = None if mirror.source is not None else self._find(endpoint_of(mirror), client)
-        return older if older is not None and older[0].client_is_gone else None
+        return older if older is not None and older[0].connection_has_ended else None
 
     def make(
         self,
@@ -115,8 +116,8 @@ class Legs:
         *,
         listener: Callable[[bytes], None] | None = None,
     ) -> Leg | EndReason:
-        """A leg in a client's name whose stream begins after the number ``iss``, which the mirror does not get to see,
-        for open(); or why there is none. For ``listener`` see Leg."""
+        """Return a leg in the client's name, for open(), or the reason why there is none. Its stream begins after the
+        number ``iss``, which the mirror does not see. For ``listener`` see Leg."""
         mirror = endpoint_of(owner.mirror)
         local = self._local_endpoint(owner.mirror, mirror, client)
         if local is None:
@@ -129,7 +130,7 @@ class Legs:
         return self._begin(owner, mirror, local, partial(make, path_mtu=path_mtu))
 
     def adopt(self, owner: LegOwner, record: LegRecord, client: Endpoint, now: float) -> Leg | EndReason:
-        """A leg of another host's in a client's name, for activate(); or why there is none."""
+        """Return a standby leg from another host's record, for activate(), or the reason why there is none."""
         mirror, local, source = endpoint_of(owner.mirror), record.local_end, owner.mirror.source
         is_ours = local == client if source is None else local[0] == source.packed and local[1] in self._ports
         if not is_ours:
@@ -140,7 +141,8 @@ class Legs:
         return self._begin(owner, mirror, local, make)
 
     def _begin(self, owner: LegOwner, mirror: Endpoint, local: Endpoint, make: Callable[[], Leg]) -> Leg | EndReason:
-        """A leg that ``make`` gives lives from now on; where it fails, the row that it has left goes."""
+        """Return the leg that ``make`` returns, which lives from now on. Where ``make`` fails, remove the row that it
+        left."""
         try:
             leg = make()
         except Exception as error:
@@ -152,8 +154,8 @@ class Legs:
         return leg
 
     def _local_endpoint(self, settings: Mirror, mirror: Endpoint, client: Endpoint) -> Endpoint | None:
-        """Where a leg comes from: the client itself, or an address of ours with the next port that is free; None where
-        none is."""
+        """Return the leg's own endpoint: the client's, or an address of ours with the next free port; None where no
+        port is free."""
         if settings.source is None:
             return client
         for _ in self._ports:
@@ -163,91 +165,91 @@ class Legs:
                 return local
         return None
 
-    # What happens to them
+    # What arrives for them
 
     def has(self, mirror: Endpoint, local: Endpoint) -> bool:
-        """Return whether a leg stands between the two."""
+        """Return whether there is a leg between the two endpoints."""
         return self._table.find(mirror, local) is not None
 
-    def make_way(self, mirror: Endpoint, local: Endpoint) -> LegOutcome | None:
-        """Production is about to have a connection between these two: a leg in its place says nothing any more."""
+    def end_between(self, mirror: Endpoint, local: Endpoint) -> LegOutcome | None:
+        """End a leg between these endpoints without a packet: production is about to have a connection there."""
         found = self._find(mirror, local)
-        return None if found is None else self.settle(*found, found[1].abandon(EndReason.PORT_REUSED))
+        return None if found is None else self.collect(*found, found[1].abandon(EndReason.PORT_REUSED))
 
     def receive(self, segment: Segment, now: float) -> LegOutcome | None:
-        """Take a segment of a mirror's whose checksum is right, for a leg that stands."""
+        """Pass a mirror's segment to its leg; the checksum is right."""
         found = self._find((segment.src, segment.sport), (segment.dst, segment.dport))
-        return None if found is None else self.settle(*found, found[1].receive(segment, now))
+        return None if found is None else self.collect(*found, found[1].receive(segment, now))
 
     def icmp_error(self, error: IcmpError, now: float) -> LegOutcome | None:
-        """Take an error about a segment of a leg that stands."""
+        """Pass an ICMP error to the leg whose segment it is about."""
         found = self._find(error.inner_dst, error.inner_src)
         if found is None:
             return None
         owner, leg = found
         if not error.is_fragmentation_needed:
-            return self.settle(owner, leg, leg.unreachable(error.inner_seq))
+            return self.collect(owner, leg, leg.unreachable(error.inner_seq))
         before = leg.segment_len
-        packets = leg.path_mtu(error.mtu, error.inner_seq, now)
+        packets = leg.set_path_mtu(error.mtu, error.inner_seq, now)
         if leg.segment_len < before:
-            self._narrow_paths[leg.mirror] = (leg.segment_len + HEADERS_LEN, now + _NARROW_TIMEOUT)
-        return self.settle(owner, leg, packets)
+            self._narrow_paths[leg.mirror_endpoint] = (leg.segment_len + HEADERS_LEN, now + _NARROW_TIMEOUT)
+        return self.collect(owner, leg, packets)
 
     def set_path_mtu(self, mirror: Endpoint, mtu: int) -> None:
-        """This host's routes say that the way to a mirror takes packets of at most ``mtu`` bytes."""
+        """Set the MTU of this host's route to a mirror, in bytes."""
         self._path_mtus[mirror] = mtu
 
     def _path_mtu(self, mirror: Endpoint, now: float) -> int:
-        """What is known of the way to a mirror."""
+        """Return the path MTU to a mirror, as far as it is known, in bytes."""
         mtu = self._path_mtus.get(mirror, MTU)
         narrow, until = self._narrow_paths.get(mirror, (MTU, 0.0))
         return min(mtu, narrow) if now < until else mtu
 
     def handle_timer(self, leg_id: int, now: float) -> LegOutcome | None:
-        """Do what is due at the leg with this number."""
-        found = self._living_at(self._table.row(leg_id))
-        return None if found is None else self.settle(*found, found[1].handle_timer(now))
+        """Handle the timer of the leg with this number."""
+        found = self._leg_of_row(self._table.row(leg_id))
+        return None if found is None else self.collect(*found, found[1].handle_timer(now))
 
     def abandon(self, leg_id: int, reason: EndReason) -> LegOutcome | None:
-        """End the leg with this number without a word to its mirror."""
-        found = self._living_at(self._table.row(leg_id))
-        return None if found is None else self.settle(*found, found[1].abandon(reason))
+        """End the leg with this number without a packet to its mirror."""
+        found = self._leg_of_row(self._table.row(leg_id))
+        return None if found is None else self.collect(*found, found[1].abandon(reason))
 
     def abort(self, leg_id: int, reason: EndReason) -> LegOutcome | None:
         """End the leg with this number with a RST."""
-        found = self._living_at(self._table.row(leg_id))
-        return None if found is None else self.settle(*found, found[1].abort(reason))
+        found = self._leg_of_row(self._table.row(leg_id))
+        return None if found is None else self.collect(*found, found[1].abort(reason))
 
     def cut(self, owner: LegOwner, leg: Leg, reason: EndReason) -> LegOutcome | None:
-        """End a leg whatever state a fault of ours has left it in, with a RST where that can still be made; never
+        """End a leg in whatever state a fault has left it, with a RST where that is still possible; never
         raises."""
         outcome = None
         with suppress(Exception):
-            outcome = self.settle(owner, leg, leg.abort(reason))
+            outcome = self.collect(owner, leg, leg.abort(reason))
         if leg.ended is None:
             leg.cut(reason)
-        return LegOutcome(owner, leg, reason) if outcome is None and self._is_untold(owner, leg) else outcome
+        return LegOutcome(owner, leg, reason) if outcome is None and self._is_unreported(owner, leg) else outcome
 
-    def settle(self, owner: LegOwner, leg: Leg, packets: list[bytes]) -> LegOutcome:
-        """Keep what a leg that has moved sends, and set its timer again."""
+    def collect(self, owner: LegOwner, leg: Leg, packets: list[bytes]) -> LegOutcome:
+        """Put the packets of a leg that has moved into ``outgoing``, set its timer, and return the outcome."""
         if packets:
             self._outgoing.add([Send(packet, leg.segment_len) for packet in packets])
         leg.schedule()
-        return LegOutcome(owner, leg, None if leg.ended is None or not self._is_untold(owner, leg) else leg.ended)
+        return LegOutcome(owner, leg, None if leg.ended is None or not self._is_unreported(owner, leg) else leg.ended)
 
-    def _is_untold(self, owner: LegOwner, leg: Leg) -> bool:
+    def _is_unreported(self, owner: LegOwner, leg: Leg) -> bool:
         return self.living.get(leg.row.id) is owner and owner.leg is leg
 
-    def number_used(self, leg: Leg) -> None:
-        """Remember how far the numbers of a leg that has ended went: the next between the same ends begins above."""
-        self._numbers.note_last(leg.local, leg.mirror, leg.last_on_the_wire, self.now)
+    def note_last_number(self, leg: Leg) -> None:
+        """Note the last number of a leg that has ended: the next one between the same endpoints begins above it."""
+        self._numbers.note_last(leg.local_endpoint, leg.mirror_endpoint, leg.last_on_the_wire, self.now)
 
     def _find(self, mirror: Endpoint, local: Endpoint) -> tuple[LegOwner, Leg] | None:
-        return self._living_at(self._table.find(mirror, local))
+        return self._leg_of_row(self._table.find(mirror, local))
 
-    def _living_at(self, row: LegRow | None) -> tuple[LegOwner, Leg] | None:
-        """The leg of a row. A row that belongs to no leg, because something of ours has failed in between, is removed
-        here: its ports are needed."""
+    def _leg_of_row(self, row: LegRow | None) -> tuple[LegOwner, Leg] | None:
+        """Return the leg of a row, with its owner. A fault may have left a row without a leg: remove it,
+        because its ports are needed."""
         if row is None:
             return None
         owner = self.living.get(row.id)

@@ -1,4 +1,4 @@
-"""Between production and the legs: each mirrored flow's byte stream, given to a leg for each of its mirrors."""
+"""The step between production and the legs: it gives each mirrored flow's byte stream to a leg for each mirror."""
 
 from collections.abc import Callable, Iterable
 
@@ -41,7 +41,7 @@ from natmirror.tcp.tracker import is_taken
 
 
 class Mirroring:
-    """The streams of all flows with mirrors, and the legs that carry them."""
+    """The streams of an engine's mirrored flows."""
 
     def __init__(
         self,
@@ -59,9 +59,10 @@ class Mirroring:
         *,
         shares_state: bool,
     ) -> None:
-        """``shares_state``: other hosts share records of their legs; connections picked up here may have such legs."""
+        """``shares_state``: hosts share records of legs, so that a connection picked up here may have legs from another
+        host."""
         self.budget = memory
-        """What waits for its turn takes from here."""
+        """The limit on the memory of bytes that wait to be copied."""
         self._why_absent_from_picked_up = EndReason.NO_RECORD if shares_state else EndReason.PICKED_UP
         self._guard = guard
         self._timers = timers
@@ -74,13 +75,13 @@ class Mirroring:
         self._read_queue = read_queue
         self._replies = Replies(timers, read_queue)
         self.streams = streams
-        """Each mirrored flow's, from its handshake on."""
+        """The stream of each mirrored flow, from its handshake on."""
 
     # What production does
 
     def open(self, flow: MirroredFlow, backend: Endpoint, now: float) -> None:
-        """Begin the stream of a flow whose handshake is complete: call each mirror, except one that is the connection's
-        own backend or does not want this client."""
+        """Begin the stream of a flow whose handshake is complete: open a leg to each mirror, except to one that is the
+        connection's own backend or whose rules exclude this client."""
         if flow.is_picked_up or not flow.service.mirrors:
             return
         first = seq.add(flow.row.iss, 1)
@@ -103,13 +104,13 @@ class Mirroring:
             stream.replies = Reassembler(flow.row, "reply", flow.row.orig.ack, max_waiting, self.budget)
             add_reader(flow.row)
         flow.row.account = self._ledger.account_number(stream)
-        self._guard.run(Work.THROTTLE, flow, self._backpressure.hold, stream)
+        self._guard.run(Work.THROTTLE, flow, self._backpressure.update, stream)
         if flow.syn_data:
-            taken = seq.diff(flow.row.reply.ack, first)  # a backend may have left a SYN's data alone (RFC 7413 §4.2.2)
+            taken = seq.diff(flow.row.reply.ack, first)  # a backend may ignore a SYN's data (RFC 7413 §4.2.2)
             self._feed(stream, first, flow.syn_data[: max(taken, 0)], now)
 
     def picked_up(self, flow: MirroredFlow, backend: Endpoint | None) -> MirroredStream:
-        """Begin the stream of a flow that was picked up. A session can begin there; copies cannot."""
+        """Begin the stream of a flow that was picked up. Sessions can begin in mid-stream; copies cannot."""
         max_waiting = max(mirror.buffer for mirror in flow.service.mirrors)
         stream = MirroredStream(flow, Reassembler(flow.row, "orig", None, max_waiting, self.budget))
         stream.copies = tuple(
@@ -123,7 +124,7 @@ class Mirroring:
         return stream
 
     def _is_wanted_by_masters(self, flow: MirroredFlow, backend: Endpoint | None) -> bool:
-        """Return whether some master wants a session for a new connection; a fault there costs no copy."""
+        """Return whether a master gets a session for a new connection; a fault there costs no copy."""
         try:
             return self._sessions.opened(flow, backend)
         except Exception as error:
@@ -131,11 +132,11 @@ class Mirroring:
             return False
 
     def untracked(self, service: Service, count: int) -> None:
-        """The flow table was full when a client sent ``count`` bytes: they count as lost."""
+        """Count ``count`` bytes as lost: a client sent them while the flow table was full."""
         self._ledger.untracked(service, count)
 
     def feed(self, flow: MirroredFlow, segment: Segment, now: float) -> None:
-        """Take a segment of the client's whose checksum is right, and that the tracker has seen."""
+        """Copy a segment of the client. Its checksum is right, and the tracker has processed it."""
         stream = self.streams.get(flow)
         if (
             stream is None
@@ -148,26 +149,26 @@ class Mirroring:
         self._feed(stream, segment.seq, segment.payload, now)
 
     def feed_replies(self, flow: MirroredFlow, segment: Segment) -> None:
-        """Take such a segment of the backend's, where a master has a session."""
+        """Take a segment of the backend, for masters that have a session; as for feed()."""
         stream = self.streams.get(flow)
         if stream is not None and stream.replies is not None and not segment.flags & (SYN | RST):
             self._replies.feed(stream, segment)
 
     def end_removed(self, leg_ids: Iterable[int]) -> None:
-        """End those of the legs with these numbers whose mirrors the rules name no longer."""
+        """Of the legs with these numbers, end those whose mirrors are no longer in the rules."""
         for owner in map(self._legs.owner, leg_ids):
             if isinstance(owner, MasterSession):
                 self._sessions.end_if_removed(owner)
             elif isinstance(owner, StreamCopy) and owner.leg is not None and not self._ledger.is_current(owner):
-                self._outcomes.apply(self._legs.settle(owner, owner.leg, owner.leg.abort(EndReason.MIRROR_REMOVED)))
+                self._outcomes.apply(self._legs.collect(owner, owner.leg, owner.leg.abort(EndReason.MIRROR_REMOVED)))
 
     def window_moved(self, flow: MirroredFlow, now: float) -> None:
-        """Write what waited for the backend's window, after a segment of the backend's."""
+        """Copy the bytes that waited for the backend's window, after a segment of the backend."""
         if (stream := self.streams.get(flow)) is not None:
             self._feed(stream, stream.reassembler.next, b"", now)
 
     def write_rest(self, flow: MirroredFlow, now: float) -> None:
-        """Write the next of what was in order, and too much for one call."""
+        """Copy the next bytes of a stream that had more in order than one call writes."""
         stream = self.streams.get(flow)
         if stream is None:
             return
@@ -175,7 +176,7 @@ class Mirroring:
         self._replies.read_rest(stream)
 
     def _feed(self, stream: MirroredStream, at: int, payload: bytes, now: float) -> None:
-        """Take the client's bytes from number ``at`` on: what is in order goes to the legs."""
+        """Take the client's bytes from number ``at`` on, and give the legs those that are in order."""
         row, reassembler = stream.flow.row, stream.reassembler
         is_read = has_reader(row)
         if stream.state in HAS_END or not (stream.alive() or is_read):
@@ -191,7 +192,7 @@ class Mirroring:
         if stream.flow.is_picked_up:  # the width of its window is unknown
             edge = seq.latest(edge, seq.add(at, len(payload)))
         data = reassembler.push(at, payload, edge)
-        set_orig_waiting(row, past_window=reassembler.blocked, has_gap=reassembler.waiting_bytes > 0)
+        set_orig_waiting(row, past_window=reassembler.is_blocked, has_gap=reassembler.waiting_bytes > 0)
         had_rest = stream.has_rest
         self._write(stream, data, edge, now)
         if fin_seq is not None and stream.is_adopted:
@@ -207,14 +208,14 @@ class Mirroring:
             self._each_leg(stream, lambda leg: leg.finish(now))
             if is_read:
                 self._read_queue.add(ReadEvent.FINISHED, row.id)
-        if had_rest and stream.is_over and not stream.has_rest:
+        if had_rest and stream.has_ended and not stream.has_rest:
             self._end_deferred(stream, now)
             if stream.replies is not None:
                 self._read_queue.add(ReadEvent.RESET if row.state == State.RESET else ReadEvent.FINISHED, row.id)
 
     def _write(self, stream: MirroredStream, data: bytes, edge: int, now: float) -> None:
-        """Write the client's next bytes in order to its legs, and to the sessions' queue. Where more follow at once, a
-        leg has room for all of them, or for nothing."""
+        """Write the client's next bytes in order to its legs and to the sessions' queue. If more are in order already,
+        a leg needs room for all of them: else it gets none."""
         rest = stream.reassembler.ready_len(edge)
         wanted = 0 if stream.has_rest else len(data) + rest if rest else None
         stream.has_rest = rest > 0
@@ -228,24 +229,25 @@ class Mirroring:
             self._read_queue.add(ReadEvent.ORIG, stream.flow.row.id, data)
 
     def _handle_gap(self, stream: MirroredStream, acked: int, edge: int, now: float) -> bool:
-        """The backend has bytes before number ``acked`` that never passed here, or found no room, so the client will
-        not send them again. Return whether a mirror is asked first if it has them from another host."""
+        """Handle a gap before number ``acked``: the backend has these bytes, but they did not pass here or found no
+        room, and the client will not send them again. Return whether mirrors are first asked if they have them from
+        another host."""
         reassembler = stream.reassembler
         lacking = [(copy, leg) for copy, leg in stream.alive() if seq.lt(leg.end, acked)]
         resumed = [(copy, leg, leg.resumption) for copy, leg in lacking if leg.resumption is not None]
         asked = [(copy, leg) for copy, leg, resumption in resumed if resumption.ask_again(now)]
         for copy, leg in asked:
-            self._outcomes.apply(self._legs.settle(copy, leg, []))
+            self._outcomes.apply(self._legs.collect(copy, leg, []))
         if asked:
             stream.move(StreamEvent.ASKED)
             return True
         for copy, leg in lacking:
-            self._outcomes.apply(self._legs.settle(copy, leg, leg.abort(reassembler.left_out or leg.hole_reason)))
+            self._outcomes.apply(self._legs.collect(copy, leg, leg.abort(reassembler.left_out or leg.hole_reason)))
         self._skip(stream, acked, edge, now)
         return False
 
     def _skip(self, stream: MirroredStream, to: int, edge: int, now: float) -> None:
-        """Go on at a number: the client's bytes before it are not waited for any more."""
+        """Go on at the number ``to``, without the client's bytes before it."""
         row = stream.flow.row
         is_read = has_reader(row)
         if is_read:
@@ -257,13 +259,13 @@ class Mirroring:
     # Another host's connections
 
     def adopt(self, flow: MirroredFlow, record: FlowRecord, now: float) -> None:
-        """Begin the stream of another host's connection: its legs stand by for Adoption.activate()."""
+        """Begin the stream of another host's connection: its legs stand by until Adoption.activate()."""
         tracker.begin_adopted(flow.row, record.iss, record.client_nxt, record.client_una, record.backend_scale)
         backend = None if record.backend is None else parse_endpoint(record.backend)
         self._adoption.begin(self.picked_up(flow, backend), record, backend, now)
 
     def positions_known(self, flow: MirroredFlow, now: float) -> None:
-        """Go on with the client's stream where its mirrors are, if all have answered."""
+        """Go on with the client's stream at its mirrors' positions, if all mirrors have answered."""
         stream, row = self.streams.get(flow), flow.row
         if stream is None:
             return
@@ -277,55 +279,56 @@ class Mirroring:
             self._skip(stream, seq.add(at, ahead), seq.latest(row.reply.ack, row.orig.end), now)
         self._feed(stream, stream.reassembler.next, b"", now)
         self._adoption.note_resumed(stream)
-        if stream.is_over and stream.state not in IS_ASKING and not stream.has_rest:
+        if stream.has_ended and stream.state not in IS_ASKING and not stream.has_rest:
             self._end_deferred(stream, now)
 
     def _end_deferred(self, stream: MirroredStream, now: float) -> None:
-        """End the legs of a connection that was over while they had to wait for that."""
+        """End the legs of a connection that ended while its stream still waited for bytes or answers."""
         if stream.flow.row.state == State.RESET:
             self._each_leg(stream, lambda leg: leg.reset(now))
         elif stream.state not in HAS_END:
             self._each_leg(stream, lambda leg: leg.abort(leg.hole_reason))
 
     def flow_reset(self, flow: MirroredFlow, now: float) -> None:
-        """Production's connection was reset: so are its legs."""
+        """Reset the legs of a connection that was reset."""
         self.window_moved(flow, now)
-        self._flow_over(flow, now, lambda leg: leg.reset(now))
+        self._end_flow(flow, now, lambda leg: leg.reset(now))
         if (stream := self.streams.get(flow)) is not None and stream.replies is not None and not stream.has_rest:
             self._read_queue.add(ReadEvent.RESET, flow.row.id)
 
     def flow_closed(self, flow: MirroredFlow, now: float) -> None:
-        """Production's connection has closed in order: the backend has everything, so a copy that lacks something has a
-        hole."""
+        """Close the legs of a connection that has closed. Its backend has all bytes, so a copy without some of them has
+        a hole."""
         self.window_moved(flow, now)
         stream = self.streams.get(flow)
         complete = stream is not None and stream.state in HAS_END
-        self._flow_over(flow, now, lambda leg: leg.finish(now) if complete else leg.abort(EndReason.HOLE))
+        self._end_flow(flow, now, lambda leg: leg.finish(now) if complete else leg.abort(EndReason.HOLE))
         if stream is not None and stream.replies is not None and not stream.has_rest:
             self._read_queue.add(ReadEvent.FINISHED, flow.row.id)
 
     def forget(self, flow: MirroredFlow) -> None:
-        """End the stream of a flow that stays in the table, and begins again there."""
+        """End the stream of a flow that stays in the table and whose connection begins again."""
         self._forget(flow, continues=True)
         self._legs.link(flow.row, [])
         clear_mirroring(flow.row)
 
-    def handed_over(self, flow: MirroredFlow) -> None:
-        """Another host passes the connection from now on: end its legs, which get nothing of the rest."""
+    def release_flow(self, flow: MirroredFlow) -> None:
+        """End the legs of a connection that another host passes from now on: the rest does not pass here."""
         if (stream := self.streams.get(flow)) is not None:
             self._each_leg(stream, lambda leg: leg.abort(EndReason.RELEASED))
 
     def flow_forgotten(self, flow: MirroredFlow) -> None:
-        """End the stream of a flow that leaves the table. Legs live on that have the stream's end; others are reset."""
+        """End the stream of a flow that leaves the table. Legs that have got the stream's end live on; others are
+        reset."""
         self._forget(flow, continues=False)
 
     def _forget(self, flow: MirroredFlow, *, continues: bool) -> None:
-        self._backpressure.release(flow)
+        self._backpressure.remove(flow)
         stream = self.streams.get(flow)
         if stream is None:
             return
         self._each_leg(stream, lambda leg: leg.abandon(EndReason.RESUME_TIMEOUT) if leg.awaits_answer else [])
-        if not stream.is_over or stream.has_rest:
+        if not stream.has_ended or stream.has_rest:
             self._each_leg(stream, lambda leg: leg.abort(EndReason.FLOW_EXPIRED))
         self._timers.set((TimerKind.POSITIONS_KNOWN, flow), None)
         self._timers.set((TimerKind.WRITE_REST, flow), None)
@@ -337,10 +340,10 @@ class Mirroring:
         stream.move(StreamEvent.FORGOTTEN)
         for _, leg in stream.alive():
             leg.row.flow_id, leg.row.client_bytes = NO_FLOW, stream.final_bytes
-        del self.streams[flow]  # not before: legs that cannot be found would outlive the numbers of their flow
+        del self.streams[flow]  # not earlier: legs that cannot be found would outlive their flow's number
         for copy in stream.copies:
             self._ledger.flow_forgotten(copy)
-        stream.copies = ()  # no circle is left for a collector of garbage
+        stream.copies = ()  # breaks a reference cycle, which only the garbage collector would free
 
     def _open_leg(self, copy: StreamCopy, iss: int, now: float) -> None:
         stream, client = copy.stream, copy.stream.flow.client
@@ -354,17 +357,17 @@ class Mirroring:
         made.row.flow_id = stream.flow.row.id
         made.row.mirror_id = self._ledger.mirror_id(copy)
         self._legs.link(stream.flow.row, [leg for _, leg in stream.alive()])
-        self._outcomes.apply(self._legs.settle(copy, made, made.open(now)))
+        self._outcomes.apply(self._legs.collect(copy, made, made.open(now)))
 
-    def _flow_over(self, flow: MirroredFlow, now: float, do: Callable[[Leg], list[bytes]]) -> None:
+    def _end_flow(self, flow: MirroredFlow, now: float, do: Callable[[Leg], list[bytes]]) -> None:
         stream = self.streams.get(flow)
-        if stream is None or stream.is_over:
+        if stream is None or stream.has_ended:
             return
-        stream.move(StreamEvent.OVER)
+        stream.move(StreamEvent.ENDED)
 
         def end(leg: Leg) -> list[bytes]:
             leg.client_gone(now)
-            # Else when the mirrors have answered, or have got the rest
+            # While mirrors are asked or a rest is to be written, _end_deferred() ends the leg later.
             return [] if stream.state in IS_ASKING or stream.has_rest else do(leg)
 
         self._each_leg(stream, end)
@@ -373,7 +376,7 @@ class Mirroring:
 
     def _each_leg(self, stream: MirroredStream, do: Callable[[Leg], list[bytes]]) -> None:
         for copy, leg in stream.alive():
-            self._outcomes.apply(self._legs.settle(copy, leg, do(leg)))
+            self._outcomes.apply(self._legs.collect(copy, leg, do(leg)))
 
     def _apply_all(self, outcomes: Iterable[LegOutcome]) -> None:
         for outcome in outcomes:
@@ -381,5 +384,5 @@ class Mirroring:
 
 
 def _missing_part(leg: Leg, data: bytes, start: int) -> bytes:
-    """Of the client's bytes from number ``start`` on, those that a mirror does not have from another host."""
+    """Return the client's bytes from number ``start`` on, without those that the mirror has from another host."""
     return data if leg.resumption is None else leg.resumption.missing_part(data, start)

@@ -1,4 +1,4 @@
-"""The one place where what an engine is to send is gathered during a call: the engine drains it once, at its end."""
+"""The packets that an engine's call produces: the engine drains them once, at the end of the call."""
 
 from collections.abc import Iterable
 
@@ -8,18 +8,18 @@ from natmirror.actions import Send
 class Outgoing:
     """Packets to be sent, in the order in which they were made.
 
-    They are gathered and not returned. A leg sends eight calls below the engine: lists would be made and joined in each
-    of these for every packet, and what legs have sent before a fault of ours would be lost with it on its way up.
+    They are gathered here and not returned. A leg sends eight calls below the engine: returning them would make and
+    join lists in each call for every packet, and an exception on the way up would lose the packets sent before it.
     """
 
     def __init__(self) -> None:
         self._sends: list[Send] = []
 
     def add(self, sends: Iterable[Send]) -> None:
-        """Put packets behind those that are here."""
+        """Append packets."""
         self._sends += sends
 
     def drain(self) -> list[Send]:
-        """Return what was gathered since the last call."""
+        """Return the packets added since the last call."""
         sends, self._sends = self._sends, []
         return sends

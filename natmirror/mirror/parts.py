@@ -1,7 +1,7 @@
-"""All parts of mirroring in one engine, made in the order in which they need each other.
+"""The parts of mirroring in one engine, built in the order of their dependencies.
 
-Below stand the legs and the accounts; above them what goes on with another host's copies and what calls masters; then
-LegOutcomes, which tells those of legs' ends; on top the sessions and the streams, which move legs and apply the events.
+The legs and the ledger come first; then throttles, adoption and the open sessions; then LegOutcomes, which informs all
+of these of legs' moves and ends; last the sessions and the streams, which move legs and apply the outcomes.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from natmirror.mirror.leg_outcomes import LegOutcomes
 from natmirror.mirror.legs import Legs
 from natmirror.mirror.mirroring import Mirroring
 from natmirror.mirror.outgoing import Outgoing
-from natmirror.mirror.sessions.calls import Calls
+from natmirror.mirror.sessions.open_sessions import OpenSessions
 from natmirror.mirror.sessions.read_queue import ReadQueue
 from natmirror.mirror.sessions.sessions import MasterSessions
 from natmirror.mirror.sessions.totals import SessionTotals
@@ -28,7 +28,7 @@ from natmirror.tcp.initial_numbers import Numbers
 
 
 class MirrorParts:
-    """What GuardedMirroring, Teardown and MirrorReport work with."""
+    """The parts that GuardedMirroring, Teardown and MirrorReport work with."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class MirrorParts:
         self.gear = gear
         self.memory = memory
         self.streams: dict[MirroredFlow, MirroredStream] = {}
-        """Each mirrored flow's, from its handshake on."""
+        """The stream of each mirrored flow, from its handshake on."""
         self.faults = Faults()
         self.guard = Guard(self.faults)
         self.timers = Timers()
@@ -53,10 +53,11 @@ class MirrorParts:
         read_queue, totals = ReadQueue(gear), SessionTotals()
         self.backpressure = Backpressure(self.timers, self.outgoing, self.streams)
         self.adoption = Adoption(self.timers, self.legs, self.ledger, self.streams)
-        calls = Calls(read_queue, self.timers, self.legs, self.ledger, totals, self.streams)
-        self.outcomes = LegOutcomes(self.legs, self.ledger, self.guard, self.backpressure, self.adoption, calls)
+        open_sessions = OpenSessions(read_queue, self.timers, self.legs, self.ledger, totals, self.streams)
+        self.outcomes = LegOutcomes(self.legs, self.ledger, self.guard, self.backpressure, self.adoption, open_sessions)
         self.sessions = MasterSessions(
-            *(read_queue, memory, self.timers, self.legs, self.ledger), *(self.outcomes, calls, totals, self.faults)
+            *(read_queue, memory, self.timers, self.legs, self.ledger),
+            *(self.outcomes, open_sessions, totals, self.faults),
         )
         self.mirroring = Mirroring(
             *(memory, self.timers, self.legs, self.ledger, self.backpressure, self.adoption),

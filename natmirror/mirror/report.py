@@ -36,7 +36,7 @@ class MirrorReport:
         """Return the legs that have outlived their flow, each below a flow whose state is ``gone``."""
         found = []
         for owner, leg in self._legs.owners():
-            if isinstance(owner, StreamCopy) and owner.stream.state is StreamState.GONE:
+            if isinstance(owner, StreamCopy) and owner.stream.state is StreamState.FORGOTTEN:
                 found.append(gone_flow(owner.service_name, owner.stream.flow.client, shown_copy(owner, leg, now)))
             elif isinstance(owner, MasterSession) and owner.connection.is_forgotten:
                 found.append(gone_flow(owner.service_name, owner.connection.client, shown_session(owner, now)))

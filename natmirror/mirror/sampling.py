@@ -1,4 +1,4 @@
-"""Which clients a mirror wants: a pure function of its rules and the client's address."""
+"""The choice of the clients that a mirror gets: a pure function of its rules and the client's address."""
 
 from functools import lru_cache
 
@@ -8,15 +8,15 @@ from natmirror.reasons import EndReason
 from natmirror.rules import Mirror
 
 _KEY = b"natmirror:sample"
-"""Published, so that every host, and every start, samples the same clients."""
+"""A published constant, so that every host samples the same clients, also after a restart."""
 
 _networks = lru_cache(maxsize=256)(ClientNetworks)
 
 
 def why_not_mirrored(mirror: Mirror, client: bytes) -> EndReason | None:
-    """Why the mirror does not want a client, by its address; None where it does.
+    """Return the reason why the mirror does not get a client's connections; None where it does.
 
-    All connections of a client are sampled or none is, and a larger sample contains the smaller ones.
+    Either all connections of a client are sampled or none is, and a larger sample contains the smaller ones.
     """
     if mirror.only and client not in _networks(mirror.only):
         return EndReason.NOT_SELECTED

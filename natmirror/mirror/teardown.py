@@ -1,8 +1,8 @@
-"""Ends a flow's copies and sessions whatever state a fault of ours has left them in.
+"""Ending a flow's copies and sessions in whatever state a fault has left them.
 
-Theory. After an exception nothing that Python knows of a flow is certain but its row in C, and that goes first: without
-flags and legs C does nothing for mirrors any more. All that follows is tried step by step, and a step that fails too
-costs that step alone.
+Theory. After an exception only the flow's row in C is certain, none of Python's objects. So the row comes first:
+without its flags and legs, C does nothing for mirrors any more. Each later step is tried on its own: if it fails, the
+others are still done.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,10 @@ from natmirror.tcp.reassembler import Reassembler
 
 
 class Teardown:
-    """``is_known`` says whether a flow is still in the table: the row of one that is not may be another's."""
+    """Ends the mirroring work of flows.
+
+    ``is_known`` says whether a flow is still in the table: the row of a removed one may be another flow's.
+    """
 
     def __init__(self, parts: MirrorParts, is_known: Callable[[MirroredFlow], bool]) -> None:
         self._memory = parts.memory
@@ -33,18 +36,18 @@ class Teardown:
         self._is_known = is_known
 
     def end(self, work: Work, flow: MirroredFlow, reason: EndReason) -> None:
-        """End what a kind of work does for a flow. Sessions read the stream that copies carry: they end with them."""
+        """End a kind of work for a flow. Sessions read the same stream as copies: they end with these."""
         if not self._is_known(flow):
             return
         if work is Work.THROTTLE:
-            self._release(flow)
+            self._unthrottle(flow)
         elif work is Work.SESSION:
             self._sessions.end_flow(flow, reason)
-        elif not self._is_over(flow) and not (work is Work.TAKEOVER and self._is_settled(flow)):
+        elif not self._has_nothing_left(flow) and not (work is Work.TAKEOVER and self._is_settled(flow)):
             self._end_all(flow, reason)
 
     def end_leg(self, owner: LegOwner, reason: EndReason) -> None:
-        """End everything that the flow of a leg has; of a flow that is gone, the leg alone."""
+        """End all copies and sessions of a leg's flow; if the flow is forgotten, the leg alone."""
         if isinstance(owner, MasterSession):
             self._sessions.fail(owner.connection, reason)
         elif isinstance(owner, StreamCopy) and self._is_known(owner.stream.flow):
@@ -53,7 +56,7 @@ class Teardown:
             self._outcomes.cut(owner, owner.leg, reason)
 
     def drop(self, flow: MirroredFlow) -> None:
-        """After end(): the flow is about to leave the table."""
+        """Remove an ended flow's stream, before the flow leaves the table."""
         stream = self._streams.pop(flow, None)
         if stream is None:
             return
@@ -66,34 +69,35 @@ class Teardown:
         with suppress(Exception):
             self._sessions.forgotten(flow, continues=False)
 
-    def _is_over(self, flow: MirroredFlow) -> bool:
-        """Whether nothing of the flow's is left to be ended."""
+    def _has_nothing_left(self, flow: MirroredFlow) -> bool:
+        """Return whether the flow has no copy, leg or throttle that could be ended."""
         stream = self._streams.get(flow)
         if stream is None or len(stream.copies) < len(flow.service.copies) or concerns_mirroring(flow.row):
             return False
         return all(copy.leg is None or copy.leg.ended is not None for copy in stream.copies)
 
     def _is_settled(self, flow: MirroredFlow) -> bool:
-        """Whether no leg of the flow's still depends on another host's record."""
+        """Return whether no leg of the flow depends on another host's record any more."""
         stream = self._streams.get(flow)
         return stream is not None and stream.state is not StreamState.STANDBY and stream.state not in IS_ASKING
 
     def _end_all(self, flow: MirroredFlow, reason: EndReason) -> None:
         self._legs.link(flow.row, [])
         clear_mirroring(flow.row)
-        self._release(flow)
+        self._unthrottle(flow)
         if flow.service.mirrors:
             with suppress(Exception):
                 self._end_copies(flow, reason)
         self._sessions.end_flow(flow, reason)
 
-    def _release(self, flow: MirroredFlow) -> None:
+    def _unthrottle(self, flow: MirroredFlow) -> None:
         with suppress(Exception):
-            self._backpressure.let_go(flow)
+            self._backpressure.lift(flow)
         unthrottle_client(flow.row)
 
     def _end_copies(self, flow: MirroredFlow, reason: EndReason) -> None:
-        """The stream stays: what the client sends from now on counts as lost for this reason."""
+        """End the flow's copies. Keep its stream: bytes that the client sends from now on count as lost for this
+        reason."""
         stream = self._streams.get(flow)
         if stream is None:
             stream = MirroredStream(flow, Reassembler(flow.row, "orig", None, 0, self._memory))

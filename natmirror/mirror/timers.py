@@ -1,4 +1,4 @@
-"""Deadlines by key, in a heap: setting, moving and cancelling cost no scan."""
+"""Deadlines by key, in a heap: setting, moving and cancelling one needs no search."""
 
 import heapq
 from collections.abc import Iterator
@@ -7,36 +7,36 @@ from typing import Any
 
 
 class TimerKind(IntEnum):
-    """What a deadline is for. Each kind says what the second part of its key is."""
+    """The purpose of a deadline. Each docstring names the second part of the key first."""
 
     WINDOW_UPDATE = 1
-    """A flow: its client may send further than it knows."""
+    """A flow: its client gets a window update."""
     WRITE_REST = 2
-    """A flow: more of its bytes are in order than were written in one call."""
+    """A flow: more of its bytes are in order than one call has written."""
     POSITIONS_KNOWN = 3
-    """A flow: all its mirrors have answered how far they have come."""
-    SETTLE_SESSION = 4
-    """A master's session: a question of the master's has waited long enough."""
+    """A flow: all its mirrors have reported their positions."""
+    QUESTION_TIMEOUT = 4
+    """A session: an open question of the master has waited for ANSWER_TIMEOUT."""
     END_DISABLED = 5
-    """A kind of work that was switched off: more flows are to be ended for it."""
+    """A kind of work that was switched off: it is ended for the next flows."""
     SWITCH_ON = 6
-    """None: the time when work that was switched off comes on again."""
+    """None: work that was switched off is switched on again."""
 
 
 Key = tuple[TimerKind, Any]
-"""A kind, and which one of it (hashable)."""
+"""A kind, and the object that the deadline is for (hashable)."""
 
 AT_ONCE = 0.0
-"""Due on any clock."""
+"""A deadline that is due at once on any clock."""
 
 
 class Timers:
-    """At most one absolute deadline (seconds) for each key."""
+    """At most one deadline for each key, as an absolute time in seconds."""
 
     def __init__(self) -> None:
         self._due: dict[Key, float] = {}
         self._heap: list[tuple[float, int, Key]] = []
-        self._count = 0  # makes entries of one time come in the order of their setting
+        self._count = 0  # entries of equal time are due in the order in which they were set
 
     def set(self, key: Key, when: float | None) -> None:
         """Move the key's deadline to ``when``; None cancels it."""
@@ -50,14 +50,14 @@ class Timers:
                 self._rebuild()
 
     def next(self) -> float | None:
-        """The earliest deadline, or None."""
+        """Return the earliest deadline, or None."""
         while self._heap and self._due.get(self._heap[0][2]) != self._heap[0][0]:
-            heapq.heappop(self._heap)  # an entry whose key has moved on
+            heapq.heappop(self._heap)  # its key has another deadline now
         return self._heap[0][0] if self._heap else None
 
     def due(self, now: float) -> Iterator[Key]:
-        """Take out, one by one and earliest first, the keys whose deadline has come; keys set meanwhile are seen
-        too."""
+        """Remove and yield the keys whose deadlines have come, the earliest first; also those that are set
+        meanwhile."""
         while (when := self.next()) is not None and when <= now:
             key = heapq.heappop(self._heap)[2]
             del self._due[key]

@@ -1,8 +1,8 @@
-"""What a master's questions are answered with: what the switch said in production when it was asked the same.
+"""The answers to a master's questions: those that the switch gave in production when its controller asked the same.
 
-A question whose answer may be under way in production stays open for PATIENCE; BARRIERs wait behind it. What was never
-asked in production, or would change the switch, is refused; roles, the asynchronous configuration and bundles are
-granted on paper.
+A question whose answer may be under way in production stays open for ANSWER_TIMEOUT; BARRIERs wait behind it. Requests
+that production never made, or that would change the switch, are refused. Roles, the asynchronous configuration and
+bundles are granted, but only in the session's own state.
 """
 
 from collections import Counter, OrderedDict
@@ -36,12 +36,12 @@ from natmirror.openflow.send_queue import SendQueue
 from natmirror.openflow.shown import RequestOutcome
 
 ECHO_LIMIT = 12.0
-"""Seconds since the switch was heard after which the master's ECHO is left unanswered: Open vSwitch gives up a silent
-controller after twice its probe interval, 10 s."""
-PATIENCE = 2.0
-"""Seconds that a question is kept open where the switch's answer to it may be under way in production."""
-_MAX_OPEN = 16  # questions that are kept open
-_MAX_BEGUN = 16  # questions of a master's of which more parts are to come; the oldest are forgotten first
+"""Seconds without a message of the switch after which the master's ECHO gets no answer: Open vSwitch drops a silent
+controller after twice its probe interval of 5 s."""
+ANSWER_TIMEOUT = 2.0
+"""Seconds that a question stays open while the switch's answer may be under way in production."""
+_MAX_OPEN = 16  # open questions
+_MAX_BEGUN = 16  # questions of a master with more parts to come; the oldest are forgotten first
 _DEFAULT_CONFIG = Struct("!HH").pack(0, 128)  # OFPC_FRAG_NORMAL, OFP_DEFAULT_MISS_SEND_LEN
 _NX_ROLE_REQUEST, _NX_ROLE_REPLY = 10, 11
 _NX_TLV_TABLE_REQUEST = 25
@@ -50,8 +50,8 @@ _BUNDLE_REQUESTS = (0, 2, 4, 6)  # OPEN, CLOSE, COMMIT, DISCARD
 
 
 class Answers:
-    """One master's questions. Answers go into ``queue``; what the master asks for of its role and configuration is
-    entered in ``async_config``."""
+    """The answers to one master. They go into ``queue``; the role and configuration that the master sets go into
+    ``async_config``."""
 
     def __init__(
         self,
@@ -60,25 +60,25 @@ class Answers:
         async_config: AsyncConfig,
         queue: SendQueue,
         *,
-        tells_statistics: bool,
+        answers_statistics: bool,
     ) -> None:
         self.counts: Counter[RequestOutcome] = Counter()
-        """The master's requests, by what became of them."""
+        """The master's requests, by outcome."""
         self.oldest_answer_seconds = 0.0
-        """The age of the oldest statistics that the master was given."""
+        """The age of the oldest statistics that the master got."""
         self._version = version
         self._observer = observer
         self._async_config = async_config
         self._queue = queue
-        self._tells_statistics = tells_statistics
+        self._answers_statistics = answers_statistics
         self._config: bytes | None = None
         self._open: list[tuple[Message, Key | None, float]] = []
-        """Questions that cannot be answered yet, and BARRIERs, which have no key, behind them; until when they wait."""
+        """Questions that cannot be answered yet, and BARRIERs (without a key) behind them, each with its deadline."""
         self._begun: OrderedDict[tuple[int, int], None] = OrderedDict()
 
     @property
     def held(self) -> int:
-        """Bytes held of open questions."""
+        """Bytes of open questions."""
         return sum(len(one.raw) for one, *_ in self._open)
 
     def settle(self, now: float) -> None:
@@ -95,22 +95,22 @@ class Answers:
 
     @property
     def has_features(self) -> bool:
-        """Whether the switch's features are known."""
         return self._answer_to(FEATURES) is not None
 
     def _answer_to(self, key: Key) -> Answer | Ports | None:
         return None if self._observer.datapath is None else self._observer.datapath.answers.get(key)
 
-    def next_settling(self) -> float | None:
-        """Return when the question that has been open longest will not wait any more; None where none is open."""
+    def next_deadline(self) -> float | None:
+        """Return the deadline of the oldest open question; None where none is open."""
         return self._open[0][2] if self._open else None
 
     def _may_come(self, key: Key, now: float) -> bool:
-        """Controllers ask the same questions at about the same time: when they meet a switch."""
-        return now - self._observer.known_at <= PATIENCE or self._observer.awaits(key)
+        """Return whether production may still get the answer: the controller has asked, or its session has just begun.
+        Controllers ask the same questions at about the same time, when a switch connects."""
+        return now - self._observer.known_at <= ANSWER_TIMEOUT or self._observer.awaits(key)
 
     def answer(self, message: Message, now: float) -> None:
-        """Answer a question, now or once the switch has answered it in production; refuse what no master may ask."""
+        """Answer a question, now or once the switch has answered it in production; refuse what a master may not ask."""
         handler = _HANDLERS.get(message.kind) if message.kind is not None else None
         if handler is None:
             self.refuse(message, Refusal.BAD_TYPE)
@@ -134,9 +134,9 @@ class Answers:
             self._reply(message, Type.ECHO_REPLY, message.body)
 
     def _barrier(self, message: Message, now: float) -> None:
-        """It is answered when all that came before it has been."""
+        """Answer when all earlier questions are answered."""
         if self._open and len(self._open) < _MAX_OPEN:
-            self._open.append((message, None, now + PATIENCE))
+            self._open.append((message, None, now + ANSWER_TIMEOUT))
         else:
             self._reply(message, Type.BARRIER_REPLY)
 
@@ -159,19 +159,19 @@ class Answers:
             kind, flags, body = multipart_of(message)
         except ValueError:
             return self.refuse(message, Refusal.BAD_LEN)
-        place = (message.xid, kind)
-        is_continuation = place in self._begun
-        self._begun.pop(place, None)
+        question_id = (message.xid, kind)
+        is_continuation = question_id in self._begun
+        self._begun.pop(question_id, None)
         if flags & MORE:
-            self._begun[place] = None
+            self._begun[question_id] = None
             if len(self._begun) > _MAX_BEGUN:
                 self._begun.popitem(last=False)
             return None
         if kind == Multipart.TABLE_FEATURES and (body or is_continuation):
             return self.refuse(message, Refusal.EPERM)  # it would change the tables
         if is_continuation:
-            return self.refuse(message, Refusal.BAD_MULTIPART)  # nothing else is so long
-        if kind in STATISTICS and not self._tells_statistics:
+            return self.refuse(message, Refusal.BAD_MULTIPART)  # no other request has several parts
+        if kind in STATISTICS and not self._answers_statistics:
             return self.refuse(message, Refusal.EPERM)
         return self._answer_or_wait(message, multipart_key(self._version, kind, body), now)
 
@@ -179,14 +179,14 @@ class Answers:
         self._answer_or_wait(message, (Type.QUEUE_GET_CONFIG_REPLY, NO_MULTIPART, message.body), now)
 
     def _answer_or_wait(self, message: Message, key: Key, now: float) -> None:
-        """Answer, or let the question wait: only this one and BARRIERs wait, not what comes behind it."""
+        """Answer, or let the question wait. Later questions do not wait for it, but BARRIERs do."""
         if self._answer_to(key) is None and len(self._open) < _MAX_OPEN and self._may_come(key, now):
-            self._open.append((message, key, now + PATIENCE))
+            self._open.append((message, key, now + ANSWER_TIMEOUT))
         else:
             self._answer_with(message, key, now)
 
     def _answer_with(self, message: Message, key: Key, now: float) -> None:
-        """Answer with what the switch said in production when it was asked the same; refuse where it was not."""
+        """Answer as the switch did when its controller asked the same; refuse if it did not ask."""
         answer = self._answer_to(key)
         if answer is None:
             self.refuse(message, Refusal.BAD_TYPE if key[1] == NO_MULTIPART else Refusal.BAD_MULTIPART)
@@ -225,8 +225,8 @@ class Answers:
             self.refuse(message, Refusal.BAD_LEN)
 
     def _bundle(self, message: Message, now: float) -> None:
-        """Opened, closed, committed and discarded on paper (1.4.1 §7.3.9): each request's number plus one is its
-        answer's."""
+        """Grant to open, close, commit or discard a bundle, without any effect (1.4.1 §7.3.9): an answer's type is its
+        request's plus one."""
         if len(message.body) < 8:
             return self.refuse(message, Refusal.BAD_LEN)
         bundle, kind, flags = Struct("!IHH").unpack_from(message.body)
@@ -235,8 +235,8 @@ class Answers:
         return self._reply(message, Type.BUNDLE_CONTROL, Struct("!IHH").pack(bundle, kind + 1, flags))
 
     def _experimenter(self, message: Message, now: float) -> None:
-        """Of Open vSwitch's extensions only roles, as 1.0 has none, and mapped options have answers. Of others nothing
-        is known."""
+        """Answer role requests, which are an extension in 1.0. Refuse TLV table requests, and other experimenters; the
+        rest of Open vSwitch's extensions ask for no answer."""
         if len(message.body) < 8:
             return self.refuse(message, Refusal.BAD_LEN)
         experimenter, subtype = Struct("!II").unpack_from(message.body)
@@ -259,8 +259,8 @@ def _parts(version: int, xid: int, kind: int, bodies: tuple[bytes, ...]) -> Iter
     """Yield a multipart answer in as many messages as it came in."""
     padding = bytes(MULTIPART_HEADER_LEN.get(version, 8) - 4)
     last = len(bodies) - 1
-    for place, body in enumerate(bodies):
-        head = Struct("!HH").pack(kind, MORE if place < last else 0) + padding
+    for index, body in enumerate(bodies):
+        head = Struct("!HH").pack(kind, MORE if index < last else 0) + padding
         yield build(version, Type.MULTIPART_REPLY, xid, head + body)
 
 
@@ -279,4 +279,4 @@ _HANDLERS = {
     Type.EXPERIMENTER: Answers._experimenter,
 }
 ANSWERED = frozenset(_HANDLERS)
-"""The types of what a master may ask."""
+"""The types of messages that a master may send for an answer."""

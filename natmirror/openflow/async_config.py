@@ -1,6 +1,7 @@
-"""Which of a switch's messages a master wants: by its role and its asynchronous configuration (1.3.5 §6.3.5, §7.3.10).
+"""A master's role and asynchronous configuration: they select which of the switch's messages it gets (1.3.5 §6.3.5,
+§7.3.10).
 
-By default it wants all that the switch sends in production.
+By default it gets all asynchronous messages that the switch sends in production.
 """
 
 from enum import IntEnum
@@ -26,17 +27,17 @@ _MASKS = {
     Type.TABLE_STATUS: 4,
     Type.REQUESTFORWARD: 5,
 }
-"""The place of each type's two masks in 1.4's property types (1.4.1 §7.3.10): 2n for slaves, 2n + 1 for others."""
+"""The number n of each type: 1.4's property types (1.4.1 §7.3.10) are 2n for slaves and 2n + 1 for others."""
 _V13_MASKS = (Type.PACKET_IN, Type.PORT_STATUS, Type.FLOW_REMOVED)
 _ALL = 0xFFFF_FFFF
 _MAX_PROPERTIES = 64  # of an asynchronous configuration; 1.5 defines 12, and one for experimenters
 _REASON_AT = {Type.PACKET_IN: 6, Type.PORT_STATUS: 0, Type.FLOW_REMOVED: 10, Type.ROLE_STATUS: 4, Type.TABLE_STATUS: 0}
-"""Where the reason lies in a body; in 1.5 a FLOW_REMOVED's is elsewhere."""
+"""The reason's offset in a message's body; in 1.5 that of a FLOW_REMOVED differs."""
 _V15_FLOW_REMOVED_REASON_AT = 1
 
 
 class AsyncConfig:
-    """One master's role and configuration."""
+    """The role and the asynchronous configuration of one master."""
 
     def __init__(self) -> None:
         self.role = Role.EQUAL
@@ -45,7 +46,7 @@ class AsyncConfig:
         self._for_others: dict[Type | None, int] = {**dict.fromkeys(_MASKS, _ALL)}
 
     def wants(self, message: Message) -> bool:
-        """Return whether a message that the switch sends by itself is to be passed."""
+        """Return whether the master gets an asynchronous message of the switch."""
         mask = (self._for_slave if self.role is Role.SLAVE else self._for_others).get(message.kind)
         if mask is None:
             return message.kind is not Type.EXPERIMENTER or self.role is not Role.SLAVE
@@ -55,7 +56,7 @@ class AsyncConfig:
         return reason is None or bool(mask >> reason & 1)
 
     def request_role(self, role: int, generation_id: int) -> bool:
-        """Give the master a role; return False where its generation is stale (1.3.5 §6.3.5).
+        """Set the master's role; return False where its generation is stale (1.3.5 §6.3.5).
 
         ValueError where there is no such role.
         """
@@ -70,23 +71,23 @@ class AsyncConfig:
         return True
 
     def set_async(self, version: int, body: bytes) -> None:
-        """Enter the body of a SET_ASYNC; ValueError where it is none."""
+        """Set the configuration from the body of a SET_ASYNC; ValueError where that is malformed."""
         if version == V13:
             if len(body) < 24:
-                raise ValueError("an asynchronous configuration that is too short")
+                raise ValueError("the asynchronous configuration is too short")
             numbers = Struct("!6I").unpack_from(body)
-            for place, kind in enumerate(_V13_MASKS):
-                self._for_others[kind], self._for_slave[kind] = numbers[2 * place : 2 * place + 2]
+            for index, kind in enumerate(_V13_MASKS):
+                self._for_others[kind], self._for_slave[kind] = numbers[2 * index : 2 * index + 2]
             return
-        kinds = {place: kind for kind, place in _MASKS.items()}
+        kinds = {index: kind for kind, index in _MASKS.items()}
         named: list[tuple[bool, Type | None, int]] = []
         at = 0
         while at + 8 <= len(body):
             if len(named) >= _MAX_PROPERTIES:
-                raise ValueError("more properties than there are")
+                raise ValueError("the asynchronous configuration has too many properties")
             prop, length, mask = Struct("!HHI").unpack_from(body, at)
             if length < 8:
-                raise ValueError("a property that is too short")
+                raise ValueError("a property is too short")
             named.append((bool(prop & 1), kinds.get(prop >> 1), mask))
             at += (length + 7) & ~7
         for is_other, about, mask in named:
@@ -99,8 +100,8 @@ class AsyncConfig:
             pairs = [(self._for_others[kind], self._for_slave[kind]) for kind in _V13_MASKS]
             return b"".join(Struct("!II").pack(*pair) for pair in pairs)
         return b"".join(
-            Struct("!HHI").pack(2 * place + is_other, 8, masks[kind])
-            for kind, place in _MASKS.items()
+            Struct("!HHI").pack(2 * index + is_other, 8, masks[kind])
+            for kind, index in _MASKS.items()
             for is_other, masks in enumerate((self._for_slave, self._for_others))
         )
 
@@ -117,6 +118,6 @@ def _reason_of(message: Message) -> int | None:
 
 
 def _distance(one: int, other: int) -> int:
-    """Return how far a generation id lies after another (1.3.5 §6.3.5: as signed 64-bit numbers)."""
+    """Return by how much a generation id is greater than another (1.3.5 §6.3.5: as signed 64-bit numbers)."""
     difference = (one - other) & (1 << 64) - 1
     return difference - (1 << 64) if difference >> 63 else difference

@@ -1,8 +1,8 @@
-"""What is known of a switch: learned from what it has said in production, and used to answer a master.
+"""A switch as production has shown it: its answers to its controller, which also answer a master.
 
-Answers are kept by what was asked: the reply's type, for multiparts their own type, and the request's body. Each keeps
-the time when it was given. Ports follow PORT_STATUS: with the first one they are kept by their numbers, and put
-together again where they are asked for, so that none costs more than itself.
+An answer is kept by its key: the reply's type, the multipart type, and the request's body; with the time when it was
+given. Ports follow PORT_STATUS: from the first one on they are kept by number, and joined when a master asks for them,
+so that a PORT_STATUS costs no more than its own port.
 """
 
 from collections import OrderedDict
@@ -13,7 +13,7 @@ from natmirror.openflow.messages import STATISTICS, V13, V15, Multipart, Type
 from natmirror.openflow.ports import port_bodies
 
 Key = tuple[Type, int, bytes]
-"""What was asked: the type of the answer, the multipart type or -1, the body of the request."""
+"""The key of an answer: its type, the multipart type or -1, the body of the request."""
 NO_MULTIPART = -1
 
 FEATURES: Key = (Type.FEATURES_REPLY, NO_MULTIPART, b"")
@@ -21,21 +21,21 @@ CONFIG: Key = (Type.GET_CONFIG_REPLY, NO_MULTIPART, b"")
 PORTS: Key = (Type.MULTIPART_REPLY, Multipart.PORT_DESC, b"")
 ANY_PORT = 0xFFFF_FFFF  # OFPP_ANY
 ANY_PORTS: Key = (*PORTS[:2], ANY_PORT.to_bytes(4, "big") + bytes(4))
-"""All ports in 1.5."""
+"""The key for all ports in 1.5."""
 
 MAX_SAVED_LEN = 64 << 10
-"""Bytes of an answer that is worth a place in a file."""
-_MAX_SAVED_ANSWERS_LEN = 256 << 10  # bytes of a switch's answers in a file, or for another host
-_ANSWER_COST = 300  # bytes that Python's own bookkeeping takes for an answer
+"""Bytes of the longest answer that is saved in a file."""
+_MAX_SAVED_ANSWERS_LEN = 256 << 10  # bytes of a switch's answers in a file or a record
+_ANSWER_COST = 300  # bytes that Python needs for an answer besides its body
 PORT_COST = 150
-"""The same for a port."""
+"""Bytes that Python needs for a port besides its description."""
 
 
 def multipart_key(version: int, multipart: int, body: bytes) -> Key:
-    """Return what a multipart request asks for.
+    """Return the key of the answer to a multipart request.
 
-    Where that is ports, all questions for the same ones have one key: 1.5 has a number there and padding, or OFPP_ANY
-    (1.5.1 §7.3.5.7); others have nothing.
+    Requests for the same ports have one key: in 1.5 the body is a port number or OFPP_ANY, and padding (1.5.1
+    §7.3.5.7); in earlier versions it is empty.
     """
     if multipart == Multipart.PORT_DESC and version >= V13:
         if version < V15:
@@ -45,34 +45,34 @@ def multipart_key(version: int, multipart: int, body: bytes) -> Key:
 
 
 def v15_port_key(number: int) -> Key:
-    """Return what a question for one port has for a key in 1.5."""
+    """Return the key of the answer to a request for one port in 1.5."""
     return (*PORTS[:2], number.to_bytes(4, "big") + bytes(4))
 
 
 @dataclass(slots=True)
 class Answer:
-    """The bodies of a whole answer, without multipart headers, and when it was given, in seconds."""
+    """The bodies of a whole answer, without multipart headers, and the time when it was given, in seconds."""
 
     bodies: tuple[bytes, ...]
     at: float
 
     @property
     def used(self) -> int:
-        """Bytes that it takes."""
+        """Bytes of memory."""
         return sum(map(len, self.bodies)) + _ANSWER_COST
 
 
 @dataclass(slots=True)
 class Ports:
-    """The same for an answer with ports, since a PORT_STATUS has changed one of them."""
+    """An answer with ports, after a PORT_STATUS has changed one of them."""
 
     head: bytes
-    """What lies before them: 1.0 has them behind a switch's features."""
+    """The bytes before the ports: in 1.0 these follow the switch's features."""
     ports: dict[int, bytes]
-    """By their numbers."""
+    """The ports' descriptions by number."""
     at: float
     length: int = 0
-    """Bytes of all ports."""
+    """Bytes of all descriptions."""
 
     @property
     def bodies(self) -> tuple[bytes, ...]:
@@ -83,12 +83,12 @@ class Ports:
 
     @property
     def used(self) -> int:
-        """Bytes that it takes."""
+        """Bytes of memory."""
         return len(self.head) + self.length + PORT_COST * len(self.ports) + _ANSWER_COST
 
 
 def cost_of(key: Key, answer: Answer | Ports) -> int:
-    """Return what question and answer take, in bytes."""
+    """Return the memory of a key and its answer, in bytes."""
     return len(key[2]) + answer.used
 
 
@@ -100,19 +100,19 @@ class Datapath:
     auxiliary_id: int
     version: int
     answers: "OrderedDict[Key, Answer | Ports]" = field(default_factory=OrderedDict)
-    """The latest last."""
+    """The answers by key, the latest last."""
     used: int = 0
-    """Bytes that the answers take."""
+    """Bytes of memory of the answers."""
 
     @property
     def identity(self) -> tuple[int, int]:
-        """Which one it is: datapath id and auxiliary id."""
+        """Datapath id and auxiliary id."""
         return self.datapath_id, self.auxiliary_id
 
     def plain(self, now: float) -> dict[str, Any]:
-        """Return all of it as values for JSON, with the answers' ages in seconds.
+        """Return the switch as values for JSON, with the answers' ages in seconds.
 
-        Statistics and the largest answers are left out; the oldest, too, where the rest is too much.
+        Statistics and the longest answers are left out; so are the oldest, if all together are too long.
         """
         saved: list[list[Any]] = []
         length = 0

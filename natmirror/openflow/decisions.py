@@ -1,6 +1,6 @@
-"""What a backend did and what a master would have done, side by side for one switch: to be compared.
+"""The decisions of backend and master for one switch, side by side, so that the operator can compare them.
 
-Each decision is a message that would change the switch, with its time and the PACKET_IN that it most likely answers.
+Each decision is an order, with its time and the PACKET_IN that it most likely answers.
 """
 
 from collections import Counter, deque
@@ -14,8 +14,8 @@ from natmirror.openflow.shown import DecisionEntry, FlowModFields, PacketOutFiel
 
 _MAX_KEPT_LEN = 2048  # bytes of a message; the rest of an order is cut off
 _KEPT = 32  # decisions of each side
-_CAUSES = 64  # PACKET_INs that may be answered yet
-_RECENT = 1.0  # seconds after a PACKET_IN in which an order without any other sign counts as an answer to it
+_CAUSES = 64  # PACKET_INs to which an order may still refer
+_RECENT = 1.0  # seconds after a PACKET_IN in which an order that names no packet counts as an answer to it
 _NO_BUFFER = 0xFFFF_FFFF
 
 _V10_FLOW_MOD = Struct("!40sQHHHHIHH")
@@ -26,7 +26,7 @@ _COMMANDS = ("add", "modify", "modify-strict", "delete", "delete-strict")
 
 
 class By(StrEnum):
-    """Whose decision it is."""
+    """The side that decided."""
 
     BACKEND = "backend"
     MASTER = "master"
@@ -34,7 +34,7 @@ class By(StrEnum):
 
 @dataclass(slots=True)
 class Cause:
-    """A PACKET_IN that the switch has sent."""
+    """A PACKET_IN that may cause decisions."""
 
     at: float
     message: Message
@@ -43,7 +43,7 @@ class Cause:
 
 @dataclass(slots=True)
 class SwitchDecision:
-    """An order, when it was given, in seconds, and what it most likely answers."""
+    """An order, the time when it was sent, in seconds, and the PACKET_IN that it most likely answers."""
 
     at: float
     by: By
@@ -51,7 +51,7 @@ class SwitchDecision:
     cause: Cause | None
 
     def plain(self) -> DecisionEntry:
-        """Return it as values for JSON, the message's fields among them."""
+        """Return values for JSON, with the message's fields."""
         return {
             "at": self.at,
             "by": str(self.by),
@@ -63,7 +63,7 @@ class SwitchDecision:
 
 
 class Decisions:
-    """Both sides of one switch: the latest decisions, and how many there were by type."""
+    """The latest decisions of both sides for one switch, and the number of decisions by type."""
 
     def __init__(self) -> None:
         self.counts: dict[By, Counter[str]] = {by: Counter() for by in By}
@@ -71,14 +71,14 @@ class Decisions:
         self._causes: deque[Cause] = deque(maxlen=_CAUSES)
 
     def saw(self, packet_in: Message, now: float) -> None:
-        """Note that the switch has asked what to do with a packet."""
+        """Keep a PACKET_IN that later decisions may answer."""
         if len(packet_in.raw) > _MAX_KEPT_LEN:
             return
         buffer_id = int.from_bytes(packet_in.raw[HEADER_LEN : HEADER_LEN + 4], "big")
         self._causes.append(Cause(now, packet_in, buffer_id))
 
     def decided(self, by: By, message: Message, now: float) -> None:
-        """Note an order of one of the two."""
+        """Keep an order of one side."""
         self.counts[by][message.name] += 1
         cause = self._cause_of(message, now)
         if len(message.raw) > _MAX_KEPT_LEN:
@@ -106,7 +106,7 @@ class Decisions:
 
 
 def _about(message: Message) -> tuple[int, bytes]:
-    """Return the buffer or the frame that an order is about."""
+    """Return the buffer id or the frame that an order refers to."""
     body = message.body
     if message.kind is Type.PACKET_OUT and (parts := _parts_of(message.version, body)) is not None:
         return parts[0], parts[3]
@@ -117,7 +117,7 @@ def _about(message: Message) -> tuple[int, bytes]:
 
 
 def frame_in(packet_in: Message) -> bytes:
-    """Return the frame that a PACKET_IN carries; empty where there is none (1.0.0 §5.4.1, 1.3.5 §7.4.1)."""
+    """Return the frame of a PACKET_IN, or no bytes (1.0.0 §5.4.1, 1.3.5 §7.4.1)."""
     body = packet_in.body
     if packet_in.version == V10:
         return body[10:]
@@ -129,7 +129,7 @@ def frame_in(packet_in: Message) -> bytes:
 
 def fields_of(message: Message) -> FlowModFields | PacketOutFields | None:
     """Return the fields of a FLOW_MOD or PACKET_OUT by name, bytes in hexadecimal (1.0.0 §5.3.3, §5.3.6, 1.3.5
-    §7.3.4.1, §7.3.7); None of other messages, and where it is too short."""
+    §7.3.4.1, §7.3.7). None for other messages, and for those that are too short."""
     if message.kind is Type.FLOW_MOD:
         return _flow_mod(message)
     if message.kind is Type.PACKET_OUT:
@@ -180,7 +180,7 @@ def _packet_out(message: Message) -> PacketOutFields | None:
 
 
 def _parts_of(version: int, body: bytes) -> tuple[int, int | None, bytes, bytes] | None:
-    """Return what a PACKET_OUT consists of: buffer, port, actions, frame; None where it is too short."""
+    """Return buffer id, port, actions and frame of a PACKET_OUT; None where it is too short."""
     head = _PACKET_OUT.get(version, _V13_PACKET_OUT)
     if len(body) < head.size:
         return None

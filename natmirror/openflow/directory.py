@@ -1,7 +1,7 @@
-"""The switches that are known, and which one each living connection belongs to.
+"""The known switches, and the switch of each living connection.
 
-All that a switch can make long has a bound. What lies beyond is not kept, and counted: a master that asks for it is
-refused, as if the switch had never been asked.
+Everything whose size a switch decides has a bound. Data beyond the bound is not kept, and counted: a master that asks
+for it is refused, as if the switch had never been asked.
 """
 
 from collections import Counter
@@ -27,44 +27,42 @@ from natmirror.openflow.messages import HEADER_LEN, V10, V15, VERSIONS, Message,
 from natmirror.openflow.ports import MAX_PORTS, V10_FEATURES_LEN, V10_MAX_PORTS, port_len, port_number, split_ports
 from natmirror.reasons import NotKeptReason
 
-_MAX_DATAPATHS = 10_000  # beyond them, those without a connection are forgotten, the longest unseen first
-_MAX_LEN = 4 << 20  # bytes of one switch's answers: the largest that was seen are table features, of 1.2 MB
+_MAX_DATAPATHS = 10_000  # beyond these, switches without a connection are forgotten, the longest unseen first
+_MAX_LEN = 4 << 20  # bytes of one switch's answers: the largest seen so far are table features, of 1.2 MB
 _MAX_ANSWERS = 512
-"""Answers of one switch, the latest: controllers ask some dozen things again and again."""
+"""Answers that are kept of one switch: controllers repeat a few dozen requests."""
 _MAX_PORTS_LEN = 1 << 20  # bytes of the ports of one switch
-_CLAIM_TIMEOUT = 600.0  # seconds
-_MAX_ANSWER_LEN = 0xFFFF - HEADER_LEN - 8  # bytes of a body, behind a multipart message's headers
-_SHARE = 4  # this part of the memory is for what is known of switches
+_CLAIM_TIMEOUT = 600.0  # seconds until a restored connection without a packet is removed
+_MAX_ANSWER_LEN = 0xFFFF - HEADER_LEN - 8  # bytes of a body, after a multipart message's headers
+_SHARE = 4  # answers may take 1/4 of the budget
 _DELETED = 1  # OFPPR_DELETE
 
 
-class MemoryAccount(Protocol):
-    """An account of bytes, see fastpath.Memory."""
+class MemoryBudget(Protocol):
+    """The limit on memory, in bytes, as fastpath.Memory keeps it."""
 
     @property
-    def limit(self) -> int:
-        """Bytes that may be taken."""
+    def limit(self) -> int: ...
 
     @property
-    def used(self) -> int:
-        """Bytes taken."""
+    def used(self) -> int: ...
 
     def take(self, count: int) -> bool:
-        """Take ``count`` bytes, if they are there."""
+        """Take ``count`` bytes; return False where fewer are left."""
 
     def give(self, count: int) -> None:
-        """Give ``count`` bytes back."""
+        """Return ``count`` bytes to the budget."""
 
 
 class Directory:
-    """The switches that are known. What is kept of them is accounted in ``memory``."""
+    """The switches that one engine knows. Their answers count against the budget ``memory``."""
 
-    def __init__(self, memory: MemoryAccount) -> None:
+    def __init__(self, memory: MemoryBudget) -> None:
         self.not_kept: Counter[NotKeptReason] = Counter()
         """Answers of switches that were not kept, by reason."""
         self._memory = memory
         self._used = 0
-        self._unclaimed: dict[str, float] = {}  # connections that were restored and not seen yet, and since when
+        self._unclaimed: dict[str, float] = {}  # connections that were restored and not seen yet, with the time
         self._datapaths: dict[tuple[int, int], Datapath] = {}
         self._behind: dict[str, tuple[int, int]] = {}  # by a living connection's name
 
@@ -73,7 +71,7 @@ class Directory:
         return self._datapaths.get((datapath_id, auxiliary_id))
 
     def enter(self, datapath_id: int, auxiliary_id: int, version: int) -> Datapath:
-        """Return the switch with these ids, new or known. What it sent in another version of OpenFlow is forgotten."""
+        """Return the switch with these ids, known or new. Answers in another version of OpenFlow are forgotten."""
         ids = datapath_id, auxiliary_id
         known = self._datapaths.pop(ids, None)
         if known is not None and known.version == version:
@@ -83,13 +81,13 @@ class Directory:
             self.forget(known)
         if len(self._datapaths) >= _MAX_DATAPATHS:
             connected = set(self._behind.values())
-            unconnected = (datapath for place, datapath in self._datapaths.items() if place not in connected)
+            unconnected = (datapath for key, datapath in self._datapaths.items() if key not in connected)
             self.forget(next(unconnected, next(iter(self._datapaths.values()))))
         self._datapaths[ids] = Datapath(datapath_id, auxiliary_id, version)
         return self._datapaths[ids]
 
     def forget(self, datapath: Datapath) -> None:
-        """Forget a switch, and give its memory back."""
+        """Forget a switch and free its memory."""
         self._give(datapath.used)
         datapath.answers.clear()
         datapath.used = 0
@@ -97,16 +95,15 @@ class Directory:
             del self._datapaths[datapath.datapath_id, datapath.auxiliary_id]
 
     def count_not_kept(self, reason: NotKeptReason) -> None:
-        """Count an answer that is not kept."""
         self.not_kept[reason] += 1
 
     def learn(self, datapath: Datapath, key: Key, bodies: tuple[bytes, ...], now: float) -> None:
-        """Keep a whole answer of a switch's, if there is memory for it; older ones give way."""
+        """Keep a whole answer of a switch, if there is memory for it; drop older ones for it."""
         self._drop(datapath, key)
         answer = Answer(bodies, now)
         cost = cost_of(key, answer)
         if self.find(datapath.datapath_id, datapath.auxiliary_id) is not datapath:
-            return  # it was forgotten, and its memory given back
+            return  # the switch was forgotten
         if cost > _MAX_LEN:
             self.count_not_kept(NotKeptReason.TOO_LONG)
             return
@@ -121,14 +118,14 @@ class Directory:
             self.count_not_kept(NotKeptReason.NO_MEMORY)
 
     def _make_room(self, datapath: Datapath, cost: int, key: Key | None = None) -> None:
-        """Drop older answers for ``cost`` bytes, but not the one with this key."""
+        """Drop older answers until ``cost`` bytes more fit, but not the answer with this key."""
         while datapath.used + cost > _MAX_LEN and (oldest := self._oldest(datapath)) != key:
             self.count_not_kept(NotKeptReason.TOO_MANY_ANSWERS)
             self._drop(datapath, oldest)
 
     @staticmethod
     def _oldest(datapath: Datapath) -> Key:
-        """Return the key to drop first. What the switch is goes last."""
+        """Return the key of the answer to drop first. Features, configuration and ports come last."""
         return next(
             (key for key in datapath.answers if key not in (FEATURES, CONFIG, PORTS, ANY_PORTS)),
             next(iter(datapath.answers)),
@@ -141,7 +138,8 @@ class Directory:
             self._give(cost_of(key, answer))
 
     def _take(self, cost: int) -> bool:
-        """Take memory within a share: legs need most of it, and short answers are worth more than long ones."""
+        """Take memory within a share of the budget: legs need most of it, and short answers are worth more than long
+        ones."""
         share = self._memory.limit // (_SHARE if cost <= MAX_SAVED_LEN else 2 * _SHARE)
         if self._used + cost > share or not self._memory.take(cost):
             return False
@@ -153,7 +151,7 @@ class Directory:
         self._memory.give(cost)
 
     def port_changed(self, datapath: Datapath, status: Message, now: float) -> None:
-        """Change the kept ports as a PORT_STATUS says."""
+        """Apply a PORT_STATUS to the ports that are kept."""
         described = status.raw[HEADER_LEN + 8 :]
         if (length := port_len(datapath.version, described, 0)) is None:
             return
@@ -170,7 +168,7 @@ class Directory:
             self._change(datapath, key, ports, number, new, now)
 
     def _by_number(self, datapath: Datapath, key: Key) -> Ports | None:
-        """Return an answer with ports, taken apart; None where they are too many: it is not kept any more then."""
+        """Return an answer's ports by number; None where they are too many: then the answer is dropped."""
         answer = datapath.answers[key]
         if isinstance(answer, Ports):
             return answer
@@ -205,7 +203,7 @@ class Directory:
         length = ports.length - len(old or b"") + len(new or b"")
         if ports.head and count > V10_MAX_PORTS:
             self.count_not_kept(NotKeptReason.TOO_MANY_PORTS)
-            return  # the message that the switch itself would send has no room for it either
+            return  # the switch's own message would have no room for it either
         more = length - ports.length + PORT_COST * (count - len(ports.ports))
         self._make_room(datapath, more, key)
         if count > MAX_PORTS or length > _MAX_PORTS_LEN or datapath.used + more > _MAX_LEN:
@@ -225,57 +223,59 @@ class Directory:
         else:
             ports.ports.pop(number, None)
 
-    def stands_behind(self, client: str, datapath: Datapath) -> None:
-        """Enter which switch a living connection belongs to."""
+    def set_switch(self, client: str, datapath: Datapath) -> None:
+        """Set the switch of a living connection."""
         self._behind[client] = datapath.identity
         self._unclaimed.pop(client, None)
 
-    def leave(self, client: str) -> None:
-        """Remove a connection that is over."""
+    def remove(self, client: str) -> None:
+        """Remove a connection that has ended."""
         self._behind.pop(client, None)
         self._unclaimed.pop(client, None)
 
-    def lend(self, now: float) -> None:
-        """Note that another host takes all connections over: what is known holds until that host reports otherwise."""
+    def release(self, now: float) -> None:
+        """Note that another host passes all connections from now on: keep their switches until that host reports
+        others."""
         for client in self._behind:
             self._unclaimed.setdefault(client, now)
 
-    def behind(self, client: str) -> Datapath | None:
-        """Return the switch of a connection, where it is known from before."""
+    def switch_of(self, client: str) -> Datapath | None:
+        """Return the switch of a connection, or None."""
         ids = self._behind.get(client)
         return None if ids is None else self._datapaths.get(ids)
 
     def clients(self, now: float) -> list[str]:
-        """Return the names of living connections whose switch is known.
+        """Return the names of the living connections whose switches are known.
 
-        One that was restored, and has not been seen within ten minutes, is removed.
+        A restored connection without a packet within ten minutes is removed.
         """
         for client in [one for one, at in self._unclaimed.items() if now - at > _CLAIM_TIMEOUT]:
-            self.leave(client)
+            self.remove(client)
         return list(self._behind)
 
-    def living(self) -> list[str]:
-        """Return the same without those that were restored and have not been seen yet."""
+    def seen(self) -> list[str]:
+        """Return the same without restored connections of which no packet has been seen yet."""
         return [client for client in self._behind if client not in self._unclaimed]
 
-    def take_in(self, entry: dict[str, Any], now: float) -> None:
-        """Restore the switch of another host's connection, unless it is known here by its own packets."""
+    def adopt(self, entry: dict[str, Any], now: float) -> None:
+        """Restore the switch of another host's connection, unless this host has seen packets of it."""
         client = str(entry["client"])
         if client not in self._behind or client in self._unclaimed:
             self.restore(entry, now)
 
     def withdraw(self, client: str) -> None:
-        """Remove a connection that the other host does not have any more."""
+        """Remove a connection that the other host has removed, unless this host has seen packets of it."""
         if client in self._unclaimed:
-            self.leave(client)
+            self.remove(client)
 
     def plain(self, client: str, now: float) -> dict[str, Any] | None:
-        """Return what is known of a connection's switch as values for JSON, or None."""
-        datapath = self.behind(client)
+        """Return a connection's switch as values for JSON, or None."""
+        datapath = self.switch_of(client)
         return None if datapath is None else {"client": client, **datapath.plain(now)}
 
     def restore(self, entry: dict[str, Any], now: float) -> None:
-        """Enter what plain() once returned; KeyError, TypeError or ValueError where it did not."""
+        """Restore a connection's switch from an entry that plain() returned; KeyError, TypeError or ValueError where
+        the entry is malformed."""
         answers = []
         try:
             ids = (int(entry["datapath_id"]), int(entry["auxiliary_id"]))
@@ -288,7 +288,7 @@ class Directory:
             raise ValueError(str(error)) from None
         is_possible = all(bodies and max(map(len, bodies)) <= _MAX_ANSWER_LEN for _, bodies, _ in answers)
         if entry["version"] not in VERSIONS or not is_possible:
-            raise ValueError("a switch that cannot be")
+            raise ValueError("the version or an answer of the switch is impossible")
         datapath = self.enter(*ids, int(entry["version"]))
         client = str(entry["client"])
         self._behind[client], self._unclaimed[client] = datapath.identity, now

@@ -1,4 +1,4 @@
-"""Messages out of a byte stream that comes in pieces of any size."""
+"""Cutting a byte stream, which comes in pieces of any size, into OpenFlow messages."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,14 +7,14 @@ from natmirror.openflow.messages import HEADER, HEADER_LEN, TYPES, VERSIONS, Typ
 from natmirror.reasons import EndReason
 
 _TLS_HANDSHAKE, _TLS_MAJOR = 0x16, 0x03  # RFC 8446 §5.1
-_HELLO_VERSIONS = range(1, 32)  # what a bitmap has room for
+_HELLO_VERSIONS = range(1, 32)  # those that a bitmap has room for
 _ENOUGH = 256
-"""Messages in a row that show where one begins, whatever follows them: no piece is looked through further."""
-_NOTHING: Any = b""  # what most framers hold back
+"""Messages in a row that prove where a message begins: the rest of the piece is not checked."""
+_NOTHING: Any = b""  # shared, since most framers have no incomplete message
 
 
 class Broken(Exception):
-    """The stream cannot be followed any further; ``reason`` says why."""
+    """The stream cannot be followed any further, for ``reason``."""
 
     def __init__(self, reason: EndReason) -> None:
         super().__init__(reason)
@@ -22,35 +22,34 @@ class Broken(Exception):
 
 
 class Framer:
-    """One direction of a connection. It holds back less than one message, so never 64 KiB."""
+    """The framer of one direction of a connection. It holds less than one message, so never 64 KiB."""
 
-    def __init__(self, *, in_middle: bool = False) -> None:
-        """``in_middle``: the stream was picked up, and has to show where a message begins."""
+    def __init__(self, *, is_picked_up: bool = False) -> None:
+        """``is_picked_up``: the stream begins in mid-connection, and the framer has to find where a message begins."""
         self.version: int | None = None
-        """What both ends have agreed on: from then on no other is a message's."""
-        self.in_middle = in_middle
+        """The version that both ends have agreed on: a message in another one is an error."""
+        self.seeks_start = is_picked_up
         self.skipped_bytes = 0
-        """Bytes before the first message that was recognised."""
+        """Bytes before the first recognised message."""
         self._rest: bytearray = _NOTHING
-        self._is_first = not in_middle
+        self._is_first = not is_picked_up
 
     @property
     def held(self) -> int:
-        """Bytes held back for the rest of their message."""
+        """Bytes of an incomplete message."""
         return len(self._rest)
 
     def push(self, piece: bytes) -> Iterator[bytes]:
-        """Give the messages that are whole now, one by one: each is looked for when it is asked for. All have to be
-        taken before the next piece comes.
+        """Yield the messages that are complete now. The caller has to take all of them before it pushes the next piece.
 
-        Where the stream was met in its middle, a piece counts that consists of whole messages: those who send it flush
-        at their ends. Broken where this is no OpenFlow, or cannot be, once what is whole before has come out.
+        While the framer seeks the start of a message, it begins at the first piece that consists of whole messages:
+        senders flush at the end of a message. Broken where the bytes are not OpenFlow, after the messages before them.
         """
-        if self.in_middle:
+        if self.seeks_start:
             if not self._is_whole(piece):
                 self.skipped_bytes += len(piece)
                 return
-            self.in_middle = False
+            self.seeks_start = False
         data: bytes | bytearray = piece
         if self._rest:
             self._rest += piece
@@ -66,7 +65,7 @@ class Framer:
                 at += length
                 yield bytes(data[at - length : at])
         except Broken:
-            self._rest = bytearray(data[at : at + HEADER_LEN])  # it is as broken the next time
+            self._rest = bytearray(data[at : at + HEADER_LEN])  # the next call raises Broken again
             raise
         if data is piece:
             self._rest = bytearray(data[at:]) if at < len(data) else _NOTHING
@@ -75,14 +74,14 @@ class Framer:
         if self._is_first and self._rest[:1] and not at:
             self._check_first(self._rest)
 
-    def lose_place(self) -> None:
-        """Note that bytes are missing from here on: the next message has to be found again."""
+    def note_gap(self) -> None:
+        """Note that bytes are missing here: seek the start of the next message."""
         self._rest = _NOTHING
-        self.in_middle = True
+        self.seeks_start = True
         self._is_first = False
 
     def _check(self, data: bytes | bytearray, at: int) -> None:
-        """Look closer at the header at ``at``."""
+        """Check the header at ``at``, which is the first one or unusual."""
         version, number, length, _ = HEADER.unpack_from(data, at)
         if self._is_first:
             self._check_first(data)
@@ -95,7 +94,7 @@ class Framer:
             raise Broken(EndReason.BAD_VERSION)
 
     def _check_first(self, data: bytes | bytearray) -> None:
-        """Each end begins with a HELLO (1.3.5 §6.3.1); or with a ClientHello where TLS is spoken."""
+        """Check the first bytes: each end begins with a HELLO (1.3.5 §6.3.1), or with a ClientHello over TLS."""
         if data[0] == _TLS_HANDSHAKE and data[1:2] in (b"", bytes((_TLS_MAJOR,))):
             if len(data) > 1:
                 raise Broken(EndReason.TLS)
@@ -103,7 +102,7 @@ class Framer:
             raise Broken(EndReason.NOT_OPENFLOW)
 
     def _is_whole(self, piece: bytes) -> bool:
-        """Return whether it may be whole messages. A HELLO does not count: it may be of another version."""
+        """Return whether the piece may consist of whole messages, none of them a HELLO, whose version may differ."""
         at, count, versions = 0, 0, {self.version} if self.version else set(VERSIONS)
         while len(piece) - at >= HEADER_LEN and count < _ENOUGH:
             version, number, length, _ = HEADER.unpack_from(piece, at)

@@ -1,7 +1,7 @@
-"""The least that a switch can send to a controller to learn that it is alive: HELLO, and an ECHO_REQUEST.
+"""The shortest exchange that shows that a controller is alive: HELLO and ECHO_REQUEST.
 
-No features are sent, so the controller knows no switch of ours. That the controller's kernel takes connections is not
-enough: only the program itself answers an ECHO.
+It sends no features, so the controller does not learn of a switch. A connection that the controller's kernel accepts is
+not enough: only the program itself answers an ECHO.
 """
 
 from struct import Struct
@@ -20,35 +20,36 @@ class HelloRefused(Exception):
 
 
 class Handshake:
-    """One connection's handshake: the controller's bytes go into receive(), what it returns is to be sent."""
+    """The handshake of one connection: the caller passes the controller's bytes to receive(), and sends what it
+    returns."""
 
     def __init__(self) -> None:
         self.version: int | None = None
         """The version that both HELLOs agree on."""
         self.is_answered = False
-        """Whether the ECHO has come back."""
+        """Whether the ECHO_REPLY has come."""
         self._framer = Framer()
         self._received_len = 0
         self._hello = build(V15, Type.HELLO, _HELLO_XID, _BITMAP.pack(1, 8, sum(1 << version for version in VERSIONS)))
 
     @property
     def awaited(self) -> str:
-        """The message that is awaited from the controller."""
+        """The name of the message that is awaited from the controller."""
         return "HELLO" if self.version is None else "ECHO_REPLY"
 
     def begin(self) -> bytes:
-        """Return what to send first."""
+        """Return the first bytes to send."""
         return self._hello
 
     def receive(self, data: bytes) -> bytes:
-        """Return what to send back; Broken where the controller speaks no OpenFlow version that is known here."""
+        """Return the bytes to send next; Broken where the controller speaks no OpenFlow version known here."""
         self._received_len += len(data)
         if self._received_len > _MAX_LEN:
             raise Broken(EndReason.BAD_LENGTH)
         return b"".join(self._answer(parse(raw)) for raw in self._framer.push(data))
 
     def _answer(self, message: Message) -> bytes:
-        if message.kind == Type.ERROR:  # where it knows none of our versions, its xid is any
+        if message.kind == Type.ERROR:  # its xid may be any, if the controller knows none of our versions
             raise HelloRefused
         if self.version is None:
             return self._agree(message)

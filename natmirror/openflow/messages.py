@@ -1,7 +1,7 @@
-"""OpenFlow on the wire: the header that all messages share, their types, and the few messages that we make ourselves.
+"""OpenFlow on the wire: the common header, the message types, and the few messages that natmirror builds.
 
-Numbers are those of the OpenFlow Switch Specifications: 1.0.0 §5, 1.3.5 §7, 1.4.1 §7, 1.5.1 §7. Types go by the numbers
-of 1.3 and later; 1.0 has others from PACKET_OUT on.
+Numbers are those of the OpenFlow Switch Specifications: 1.0.0 §5, 1.3.5 §7, 1.4.1 §7, 1.5.1 §7. ``Type`` has the
+numbers of 1.3 and later; 1.0 has others from PACKET_OUT on.
 """
 
 from dataclasses import dataclass
@@ -10,16 +10,16 @@ from struct import Struct
 
 V10, V13, V14, V15 = 1, 4, 5, 6
 VERSIONS = {V10: "1.0", V13: "1.3", V14: "1.4", V15: "1.5"}
-"""The versions that are spoken here, by their number on the wire."""
+"""The supported versions, by their number on the wire."""
 
 HEADER = Struct("!BBHI")
 HEADER_LEN = HEADER.size
 MULTIPART_HEADER_LEN = {V10: 4}
-"""Of a multipart message's body: type and flags; 8 where nothing else is said, with padding."""
+"""Bytes of type and flags before a multipart message's body, by version; 8 in all others, with padding."""
 
 
 class Type(IntEnum):
-    """What a message is."""
+    """The type of a message."""
 
     HELLO = 0
     ERROR = 1
@@ -72,7 +72,7 @@ _V10_FROM_PACKET_OUT = (
 )
 _V10_TYPES = (*(Type(number) for number in range(Type.PACKET_OUT)), *_V10_FROM_PACKET_OUT)
 _LAST = {V13: Type.METER_MOD, V14: Type.BUNDLE_ADD_MESSAGE, V15: Type.CONTROLLER_STATUS}
-_QUEUE_CONFIG = {Type.QUEUE_GET_CONFIG_REQUEST, Type.QUEUE_GET_CONFIG_REPLY}  # gone since 1.4
+_QUEUE_CONFIG = {Type.QUEUE_GET_CONFIG_REQUEST, Type.QUEUE_GET_CONFIG_REPLY}  # removed in 1.4
 
 
 def _types(version: int) -> tuple[Type | None, ...]:
@@ -83,8 +83,8 @@ def _types(version: int) -> tuple[Type | None, ...]:
 
 
 TYPES = {version: _types(version) for version in VERSIONS}
-"""By version: the type of each number on the wire, None where the version has none."""
-_STRANGE_TYPES = (Type.HELLO, Type.ERROR)
+"""By version, the type of each number on the wire; None where the version has no such type."""
+_TYPES_OF_ANY_VERSION = (Type.HELLO, Type.ERROR)
 _NAMES: dict[Type | None, str] = {**{kind: kind.name.lower() for kind in Type}, None: "unknown"}
 _NUMBERS = {
     version: {kind: number for number, kind in enumerate(types) if kind is not None} for version, types in TYPES.items()
@@ -92,7 +92,7 @@ _NUMBERS = {
 
 
 class Multipart(IntEnum):
-    """What a multipart message is about; those of 1.0 have the same numbers up to QUEUE."""
+    """The type of a multipart message; in 1.0 the numbers are the same up to QUEUE."""
 
     DESC = 0
     FLOW = 1
@@ -124,10 +124,10 @@ STATISTICS = frozenset(
         Multipart.FLOW_STATS,
     )
 )
-"""Those whose answers are old as soon as they are given."""
+"""Multipart types whose answers are outdated at once."""
 
 MORE = 1
-"""A multipart message's flag: another one follows (OFPMPF_REPLY_MORE, OFPMPF_REQ_MORE)."""
+"""The flag of a multipart message that another one follows (OFPMPF_REPLY_MORE, OFPMPF_REQ_MORE)."""
 
 
 class Refusal(IntEnum):
@@ -142,64 +142,64 @@ class Refusal(IntEnum):
 
 
 NICIRA = 0x2320
-"""The experimenter whose extensions Open vSwitch has."""
+"""The experimenter id of Open vSwitch's extensions."""
 
 BAD_REQUEST = 1
 ROLE_REQUEST_FAILED, ROLE_STALE, ROLE_BAD = 11, 0, 2
 BUNDLE_FAILED, BUNDLE_BAD_TYPE = 17, 6
-_MAX_ELEMENTS = 16  # of a HELLO that are looked at; one is defined (1.3.5 §7.5.1)
+_MAX_ELEMENTS = 16  # elements of a HELLO that are read; one is defined (1.3.5 §7.5.1)
 _ERROR_DATA_LEN = 64  # "at least 64 bytes of the failed request" (1.3.5 §7.5.4)
 
 
 @dataclass(slots=True)
 class Message:
-    """One message. ``kind`` is None for a type that its version does not know."""
+    """One message. ``kind`` is None for a type that its version does not define."""
 
     version: int
     kind: Type | None
     xid: int
     raw: bytes
-    """All of it, as it came."""
+    """The whole message, as received."""
 
     @property
     def body(self) -> bytes:
-        """What follows the header."""
+        """The bytes after the header."""
         return self.raw[HEADER_LEN:]
 
     @property
     def name(self) -> str:
-        """The type's name, for people."""
+        """The type's name in lower case."""
         return _NAMES[self.kind]
 
 
 def parse(raw: bytes) -> Message:
-    """Read a whole message; of a version that is not spoken here only HELLO and ERROR have a kind."""
+    """Parse a whole message. In an unsupported version only HELLO and ERROR have a kind."""
     version, number, _, xid = HEADER.unpack_from(raw)
-    types = TYPES.get(version, _STRANGE_TYPES)
+    types = TYPES.get(version, _TYPES_OF_ANY_VERSION)
     return Message(version, types[number] if number < len(types) else None, xid, raw)
 
 
 def build(version: int, kind: Type, xid: int, body: bytes = b"") -> bytes:
-    """Build a message as it is on the wire; ValueError where it is too long."""
+    """Return a message as bytes; ValueError where it is too long."""
     length = HEADER_LEN + len(body)
     if length > 0xFFFF:
-        raise ValueError(f"a message of {length} bytes does not fit")
+        raise ValueError(f"a message has at most 65,535 bytes, this one {length}")
     return HEADER.pack(version, _NUMBERS[version][kind], length, xid) + body
 
 
 def hello(version: int, xid: int) -> bytes:
-    """Return a HELLO that offers one version only: from 1.3 on in a bitmap too (1.3.5 §7.5.1)."""
+    """Return a HELLO that offers one version only, from 1.3 on also in a bitmap (1.3.5 §7.5.1)."""
     bitmap = Struct("!HHI").pack(1, 8, 1 << version) if version >= V13 else b""
     return build(version, Type.HELLO, xid, bitmap)
 
 
 def offered(message: Message) -> set[int]:
-    """Return the versions that a HELLO offers: its bitmap's, or all up to its own (1.3.5 §6.3.1)."""
+    """Return the versions that a HELLO offers: those in its bitmap, or all up to its own (1.3.5 §6.3.1)."""
     return _in_bitmap(message) or set(range(1, message.version + 1))
 
 
 def _in_bitmap(message: Message) -> set[int]:
-    """Return the versions in a HELLO's bitmap; none where it has no bitmap, or one that makes no sense."""
+    """Return the versions in a HELLO's bitmap; an empty set where it has none, or a malformed one."""
     body, at = message.body, 0
     for _ in range(_MAX_ELEMENTS):
         if at + 4 > len(body):
@@ -225,16 +225,16 @@ def negotiated(one: Message, other: Message) -> int | None:
 
 
 def error(request: Message, kind: int, code: int) -> bytes:
-    """Build the refusal of a request, with the beginning of that."""
+    """Return the ERROR that refuses a request; it has the beginning of the request."""
     body = Struct("!HH").pack(kind, code) + request.raw[:_ERROR_DATA_LEN]
     return build(request.version, Type.ERROR, request.xid, body)
 
 
 def multipart_of(message: Message) -> tuple[int, int, bytes]:
-    """Return a multipart message's own type, flags and body; ValueError where it is too short."""
+    """Return the multipart type, flags and body of a message; ValueError where it is too short."""
     header_len = MULTIPART_HEADER_LEN.get(message.version, 8)
     if len(message.body) < header_len:
-        raise ValueError("a multipart message without its header")
+        raise ValueError("the multipart message is too short for its header")
     kind, flags = Struct("!HH").unpack_from(message.body)
     return kind, flags, message.body[header_len:]
 
@@ -242,8 +242,8 @@ def multipart_of(message: Message) -> tuple[int, int, bytes]:
 def datapath_of(version: int, features: bytes) -> tuple[int, int]:
     """Return the datapath id and the auxiliary id in the body of a FEATURES_REPLY; ValueError where it is too short.
 
-    1.0 has no auxiliary connections, and padding in that place.
+    1.0 has no auxiliary connections; it has padding there.
     """
     if len(features) < 24:
-        raise ValueError("a FEATURES_REPLY that is too short")
+        raise ValueError("the FEATURES_REPLY is too short")
     return int.from_bytes(features[0:8], "big"), 0 if version == V10 else features[13]

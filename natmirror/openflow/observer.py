@@ -1,7 +1,7 @@
-"""Follow what a switch and its controller send each other in production. Their packets are not touched.
+"""Observing a production connection: what a switch and its controller send each other. Their packets do not change.
 
-An Observer tells messages that the switch sends by itself from answers to its controller, enters the answers in the
-directory for masters that ask the same, and knows when the switch was heard last.
+An Observer distinguishes the switch's asynchronous messages from answers to its controller. It enters the answers into
+the directory, for masters that ask the same, and knows when the switch last sent something.
 """
 
 from collections import Counter, OrderedDict, deque
@@ -28,21 +28,21 @@ from natmirror.openflow.messages import (
 )
 from natmirror.reasons import EndReason, NotKeptReason
 
-_MAX_SKIPPED_LEN = 16 << 20  # bytes of a picked-up connection in which no message was recognised
+_MAX_SKIPPED_LEN = 16 << 20  # bytes of a picked up connection without a recognised message
 _TLS_RECORDS = (b"\x16\x03", b"\x17\x03")  # RFC 8446 §5.1: handshake, application data
 _MAX_PENDING = 1024  # questions without an answer; the oldest are forgotten first
-_MAX_QUESTION_LEN = 1024  # bytes of a question's body, beyond which its answer is not kept
-_MAX_PARTS_LEN = 2 << 20  # bytes of answers in parts that are not complete
+_MAX_QUESTION_LEN = 1024  # bytes of a question's body: the answer to a longer one is not kept
+_MAX_PARTS_LEN = 2 << 20  # bytes of incomplete answers in parts
 _MAX_PARTS = 1024
-"""Messages that an answer may come in. Open vSwitch tells the features of its 254 tables in one message each."""
-_PART_COST = 50  # bytes that Python's own bookkeeping takes for a part
+"""Messages of one answer. Open vSwitch sends the features of its 254 tables in one message each."""
+_PART_COST = 50  # bytes that Python needs for a part besides its body
 
-_Place = tuple[int, Type, int]
-"""What an answer shares with its question: transaction id, the answer's type, the multipart type."""
+_QuestionId = tuple[int, Type, int]
+"""The fields by which an answer belongs to its question: transaction id, the answer's type, the multipart type."""
 
 _KEPT = frozenset((Type.FEATURES_REPLY, Type.GET_CONFIG_REPLY, Type.QUEUE_GET_CONFIG_REPLY))
-"""Answers of one message that are worth keeping."""
-_UNASKED = frozenset(
+"""Answers of one message that are kept."""
+_ASYNCHRONOUS = frozenset(
     (
         Type.PACKET_IN,
         Type.FLOW_REMOVED,
@@ -54,24 +54,24 @@ _UNASKED = frozenset(
         Type.ECHO_REQUEST,
     )
 )
-"""What a switch sends by itself (§6.1.2 of 1.3.5, 1.4.1 and 1.5.1); and its own ECHO_REQUEST, as a sign of life."""
-_NICIRA_UNASKED = {Struct("!II").pack(NICIRA, subtype) for subtype in (14, 17, 30)}
+"""Asynchronous messages (§6.1.2 of 1.3.5, 1.4.1 and 1.5.1), and the switch's ECHO_REQUEST, as a sign of life."""
+_NICIRA_ASYNCHRONOUS = {Struct("!II").pack(NICIRA, subtype) for subtype in (14, 17, 30)}
 """NXT_FLOW_REMOVED, NXT_PACKET_IN and NXT_PACKET_IN2."""
 
 
 class MessageClass(Enum):
-    """Why a switch has sent a message."""
+    """The occasion on which a switch sends a message."""
 
-    UNASKED = auto()
-    """By itself."""
+    ASYNCHRONOUS = auto()
+    """The switch sends it on its own."""
     ANSWER = auto()
-    """The controller has asked for it."""
-    OPENING = auto()
-    """It is a HELLO, or says that HELLO has failed."""
+    """It answers the controller's question."""
+    HANDSHAKE = auto()
+    """It is a HELLO."""
 
 
 def key_of(message: Message) -> Key | None:
-    """Return what a request asks for; None where its answers are not kept. ValueError where it is too short."""
+    """Return the key of a request's answer; None where answers are not kept. ValueError where it is too short."""
     match message.kind:
         case Type.FEATURES_REQUEST:
             return FEATURES
@@ -87,50 +87,52 @@ def key_of(message: Message) -> Key | None:
 
 @dataclass(slots=True, eq=False)
 class _Question:
-    """A question of the controller's, with the parts of the answer that have come. Without a key it is not kept."""
+    """A question of the controller, with the parts of the answer so far. Without a key the answer is not kept."""
 
     key: Key | None
     asked: Key | None
-    """The key that it had at first."""
+    """The key at first, which counts in ``_awaited``."""
     parts: list[bytes] = field(default_factory=list)
     held: int = 0
 
 
 class Observer:
-    """One production connection of a switch. Both ``from_`` methods raise Broken where it cannot be followed.
+    """The observer of one production connection of a switch. Both ``from_`` methods raise Broken where the connection
+    cannot be followed.
 
-    ``in_middle``: it is picked up, so that its streams may begin within a message.
+    ``is_picked_up``: the connection was picked up, so that its streams may begin within a message.
     """
 
-    def __init__(self, directory: Directory, *, in_middle: bool = False) -> None:
+    def __init__(self, directory: Directory, *, is_picked_up: bool = False) -> None:
         self.version: int | None = None
-        """The version that both HELLOs agree on, or that is spoken where those were not seen."""
+        """The version that both HELLOs agree on; without HELLOs, that of the first message."""
         self.datapath: Datapath | None = None
         """The switch, once it has sent its features."""
         self.heard_at = float("-inf")
-        """When the switch sent something last, in seconds."""
+        """When the switch last sent something, in seconds."""
         self.known_at = float("-inf")
-        """When it sent its features on this connection for the first time."""
+        """When it first sent its features on this connection, in seconds."""
         self.questions = 0
-        """The controller's questions that have not been answered."""
+        """The number of the controller's open questions."""
         self._directory = directory
-        self._switch = Framer(in_middle=in_middle)
-        self._controller = Framer(in_middle=in_middle)
+        self._switch = Framer(is_picked_up=is_picked_up)
+        self._controller = Framer(is_picked_up=is_picked_up)
         self._hellos: dict[Framer, Message] = {}
-        self._pending: OrderedDict[_Place, deque[_Question]] = OrderedDict()  # those alike are answered in their order
+        # Questions with the same id are answered in their order
+        self._pending: OrderedDict[_QuestionId, deque[_Question]] = OrderedDict()
         self._awaited: Counter[Key | None] = Counter()
         self._parts_held = 0
-        self._begun: _Place | None = None  # the controller's question of which more parts are to come
+        self._begun: _QuestionId | None = None  # the controller's question with more parts to come
         self._experiments: OrderedDict[int, None] = OrderedDict()
 
     @property
     def held(self) -> int:
-        """Bytes held for what is not complete: messages, questions and answers."""
+        """Bytes of incomplete messages, open questions and incomplete answers."""
         asked = sum(len(one.key[2]) for alike in self._pending.values() for one in alike if one.key is not None)
         return self._switch.held + self._controller.held + self._parts_held + asked
 
     def from_controller(self, piece: bytes) -> Iterator[Message]:
-        """Take the controller's next bytes, and yield its messages that are whole now."""
+        """Take the controller's next bytes, and yield the messages that are complete now."""
         for raw in self._controller.push(piece):
             message = parse(raw)
             if message.version != self.version:
@@ -144,11 +146,11 @@ class Observer:
             yield message
 
     def from_switch(self, piece: bytes, now: float) -> Iterator[tuple[MessageClass, Message]]:
-        """Take the switch's next bytes, and yield its messages that are whole now, classified."""
+        """Take the switch's next bytes, and yield the messages that are complete now, with their classes."""
         self.heard_at = now
-        if self._switch.in_middle and self._switch.skipped_bytes > _MAX_SKIPPED_LEN:
+        if self._switch.seeks_start and self._switch.skipped_bytes > _MAX_SKIPPED_LEN:
             raise Broken(EndReason.NO_MESSAGE_FOUND)
-        if self._switch.in_middle and piece[:2] in _TLS_RECORDS:
+        if self._switch.seeks_start and piece[:2] in _TLS_RECORDS:
             raise Broken(EndReason.TLS)
         for raw in self._switch.push(piece):
             message = parse(raw)
@@ -156,30 +158,30 @@ class Observer:
                 self._learn_version(self._switch, message)
             yield self._classify(message, now), message
 
-    def lose_place(self, *, of_switch: bool) -> None:
-        """Note that bytes of one end are missing from here on: answers cannot be matched with questions any more."""
-        (self._switch if of_switch else self._controller).lose_place()
+    def note_gap(self, *, of_switch: bool) -> None:
+        """Note that bytes of one end are missing here: forget the open questions, whose answers may be among them."""
+        (self._switch if of_switch else self._controller).note_gap()
         self._pending.clear()
         self._awaited.clear()
         self._begun = None
         self.questions = self._parts_held = 0
 
     def awaits(self, key: Key) -> bool:
-        """Return whether the controller has asked for this, and the switch has not answered yet."""
+        """Return whether the controller has asked for this and the switch has not answered yet."""
         return self._awaited[key] > 0
 
     def restore(self, datapath: Datapath) -> None:
-        """Set which switch a picked-up connection belongs to, as known from before."""
+        """Set the switch of a picked up connection, as the directory knows it."""
         self.datapath = datapath
 
     def _learn_version(self, framer: Framer, message: Message) -> None:
-        """Find out the version: by both HELLOs, or by the first message of a connection that was picked up.
+        """Set the version, from both HELLOs or from the first message of a picked up connection.
 
         Broken where it changes later.
         """
         if self.version is not None:
             if message.kind is not Type.HELLO and message.kind is not Type.ERROR:
-                raise Broken(EndReason.BAD_VERSION)  # in one piece with the HELLO
+                raise Broken(EndReason.BAD_VERSION)  # it came in one piece with the HELLO
             return
         if message.kind is Type.HELLO:
             self._hellos.setdefault(framer, message)
@@ -198,12 +200,12 @@ class Observer:
 
     def _classify(self, message: Message, now: float) -> MessageClass:
         kind = message.kind
-        if kind in _UNASKED:
+        if kind in _ASYNCHRONOUS:
             if kind is Type.PORT_STATUS and self.datapath is not None:
                 self._directory.port_changed(self.datapath, message, now)
-            return MessageClass.UNASKED
+            return MessageClass.ASYNCHRONOUS
         if kind is Type.HELLO:
-            return MessageClass.OPENING
+            return MessageClass.HANDSHAKE
         if kind is Type.EXPERIMENTER:
             return self._classify_experiment(message)
         if kind is Type.MULTIPART_REPLY:
@@ -215,9 +217,9 @@ class Observer:
         return MessageClass.ANSWER
 
     def _classify_experiment(self, message: Message) -> MessageClass:
-        """Classify an EXPERIMENTER. Nicira's PACKET_INs come unasked, with ids that controllers use, too."""
-        if message.raw[HEADER_LEN : HEADER_LEN + 8] in _NICIRA_UNASKED or message.xid not in self._experiments:
-            return MessageClass.UNASKED
+        """Classify an EXPERIMENTER. Nicira's PACKET_INs are asynchronous, with ids that controllers use as well."""
+        if message.raw[HEADER_LEN : HEADER_LEN + 8] in _NICIRA_ASYNCHRONOUS or message.xid not in self._experiments:
+            return MessageClass.ASYNCHRONOUS
         del self._experiments[message.xid]
         return MessageClass.ANSWER
 
@@ -231,26 +233,26 @@ class Observer:
             return
         if key is None:
             return
-        place = (message.xid, *key[:2])
-        is_continuation, self._begun = place == self._begun, place if is_continued else None
+        question_id = (message.xid, *key[:2])
+        is_continuation, self._begun = question_id == self._begun, question_id if is_continued else None
         if is_continued:
             return
         is_kept = not is_continuation and len(key[2]) <= _MAX_QUESTION_LEN and key[1] != Multipart.FLOW_MONITOR
         kept = key if is_kept else None
         question = _Question(kept, kept)
-        self._pending.setdefault(place, deque()).append(question)
+        self._pending.setdefault(question_id, deque()).append(question)
         self._awaited[question.asked] += 1
         self.questions += 1
         if self.questions > _MAX_PENDING:
             self._directory.count_not_kept(NotKeptReason.TOO_MANY_QUESTIONS)
             self._close(next(iter(self._pending)))
 
-    def _close(self, place: _Place) -> _Question:
-        """Remove the oldest pending question in a place, and return it."""
-        alike = self._pending[place]
+    def _close(self, question_id: _QuestionId) -> _Question:
+        """Remove and return the oldest pending question with this id."""
+        alike = self._pending[question_id]
         question = alike.popleft()
         if not alike:
-            del self._pending[place]
+            del self._pending[question_id]
         self._awaited[question.asked] -= 1
         if not self._awaited[question.asked]:
             del self._awaited[question.asked]
@@ -259,17 +261,17 @@ class Observer:
         return question
 
     def _take_part(self, message: Message, now: float) -> None:
-        """Take a part of a multipart answer, which is known once its last part is here."""
+        """Take a part of a multipart answer, which is complete with its last part."""
         try:
             multipart, flags, body = multipart_of(message)
         except ValueError:
             return
         self._take_answer((message.xid, Type.MULTIPART_REPLY, multipart), body, now, is_last=not flags & MORE)
 
-    def _take_answer(self, place: _Place, body: bytes, now: float, *, is_last: bool) -> None:
-        if place not in self._pending:
+    def _take_answer(self, question_id: _QuestionId, body: bytes, now: float, *, is_last: bool) -> None:
+        if question_id not in self._pending:
             return
-        question = self._pending[place][0]
+        question = self._pending[question_id][0]
         cost = len(body) + _PART_COST
         if question.key is not None and (self._parts_held + cost > _MAX_PARTS_LEN or len(question.parts) >= _MAX_PARTS):
             self._directory.count_not_kept(NotKeptReason.TOO_LONG)
@@ -280,12 +282,12 @@ class Observer:
             question.held += cost
             self._parts_held += cost
         if is_last:
-            self._close(place)
+            self._close(question_id)
             if question.key is not None:
                 self._learn(question.key, tuple(question.parts), now)
 
     def _take_error(self, message: Message) -> None:
-        """Close the question that an ERROR refuses: it has the beginning of that (1.3.5 §7.5.4)."""
+        """Close the question that an ERROR refuses: the ERROR has the beginning of the question (1.3.5 §7.5.4)."""
         data = message.body[4:]
         if len(data) < HEADER_LEN or data[0] not in VERSIONS:
             return
@@ -293,8 +295,8 @@ class Observer:
             key = key_of(parse(data))
         except ValueError:
             return
-        if key is not None and (place := (message.xid, *key[:2])) in self._pending:
-            self._close(place)
+        if key is not None and (question_id := (message.xid, *key[:2])) in self._pending:
+            self._close(question_id)
 
     def _learn(self, key: Key, bodies: tuple[bytes, ...], now: float) -> None:
         if key == FEATURES and self.version is not None:

@@ -1,4 +1,4 @@
-"""Descriptions of a switch's ports, as each version of OpenFlow lays them out."""
+"""The descriptions of a switch's ports, in the layout of each version of OpenFlow."""
 
 from collections.abc import Iterable
 from struct import Struct
@@ -6,17 +6,17 @@ from struct import Struct
 from natmirror.openflow.messages import HEADER_LEN, V10, V14
 
 MAX_PORTS = 4096
-"""Of one switch, where they follow PORT_STATUS. Chassis switches have about a thousand, and 1.0 has room for 1,364."""
+"""Ports of one switch that are kept up to date. Chassis switches have about 1,000, and 1.0 has room for 1,364."""
 V10_FEATURES_LEN = 24  # bytes of a FEATURES_REPLY's body before its ports
 _V10_PORT_LEN, _V13_PORT_LEN = 48, 64
 _MIN_V14_PORT_LEN = 40  # 1.4.1 §7.2.1: before its properties
 _V14_PORT_LEN = Struct("!4xH")
 V10_MAX_PORTS = (0xFFFF - HEADER_LEN - V10_FEATURES_LEN) // _V10_PORT_LEN
-_MAX_BODY_LEN = 60_000  # of the 64 KiB of a message
+_MAX_BODY_LEN = 60_000  # bytes; a message has at most 65,535
 
 
 def port_bodies(ports: Iterable[bytes]) -> Iterable[bytes]:
-    """Put descriptions of ports together into bodies of messages."""
+    """Join descriptions of ports to bodies of messages."""
     body = b""
     for port in ports:
         if body and len(body) + len(port) > _MAX_BODY_LEN:
@@ -32,14 +32,13 @@ def port_number(version: int, port: bytes) -> int:
 
 
 def split_ports(version: int, ports: bytes) -> dict[int, bytes]:
-    """Return descriptions of ports that lie one behind the other, by their numbers; ValueError where they are more than
-    MAX_PORTS."""
+    """Return consecutive descriptions of ports by number; ValueError for more than MAX_PORTS."""
     found: dict[int, bytes] = {}
     at = count = 0
     while (length := port_len(version, ports, at)) is not None:
         count += 1
         if count > MAX_PORTS:
-            raise ValueError("more ports than are followed")
+            raise ValueError(f"more than {MAX_PORTS} ports")
         port = ports[at : at + length]
         found[port_number(version, port)] = port
         at += length
@@ -47,7 +46,7 @@ def split_ports(version: int, ports: bytes) -> dict[int, bytes]:
 
 
 def port_len(version: int, ports: bytes, at: int) -> int | None:
-    """Return the length of the description that begins at a place, None where it is not whole (1.0.0 §5.2.1, 1.3.5
+    """Return the length of the description that begins at ``at``; None where it is incomplete (1.0.0 §5.2.1, 1.3.5
     §7.2.1, 1.4.1 §7.2.1)."""
     if version >= V14:
         is_there = at + _MIN_V14_PORT_LEN <= len(ports)

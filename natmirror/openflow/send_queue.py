@@ -1,21 +1,20 @@
-"""What is to be sent to one master: whole messages, of which long answers are put together only as they are taken."""
+"""The messages that wait to be sent to one master. Long answers are built only when they are taken."""
 
 from collections import deque
 from collections.abc import Iterator
 
 
 class SendQueue:
-    """Messages in their order, and how many bytes they are."""
+    """Messages in their order, and their length in bytes."""
 
     def __init__(self) -> None:
         self.unsent_len = 0
         """Bytes that wait for take()."""
         self.answers_len = 0
-        """Bytes of answers among what was put here since the queue was empty last."""
+        """Bytes of the answers that were added since the queue was last empty."""
         self._messages: deque[bytes | Iterator[bytes]] = deque()
 
     def put(self, message: bytes) -> None:
-        """Add a message."""
         self._messages.append(message)
         self.unsent_len += len(message)
 
@@ -26,7 +25,7 @@ class SendQueue:
         self.answers_len += length
 
     def take(self, most: int | None = None) -> bytes:
-        """Remove and return whole messages: as many as have about ``most`` bytes, all by default."""
+        """Remove and return whole messages, of about ``most`` bytes together; by default all."""
         taken: list[bytes] = []
         length = 0
         while self._messages and (most is None or length < most):

@@ -1,11 +1,12 @@
-"""An OpenFlow session with one master, in which natmirror plays the switch by what it sees in production.
+"""An OpenFlow session with one master: natmirror plays the switch, from what it observes in production.
 
-The master gets what the switch sends by itself, and answers with its own transaction ids to whatever it asks
-(answers.py); what it orders is counted, and changes nothing: no message of a master's reaches the switch. Bytes of the
-master's go in, bytes for it come out of take(); messages are whole.
+The master gets the switch's asynchronous messages, and answers to its questions with its own transaction ids
+(answers.py). Its orders are counted, and change nothing: no message of a master reaches the switch. from_master() takes
+the master's bytes, and take() returns whole messages for the master.
 
-A session passes two events, in this order: the switch tells production who it is (until then a master's questions
-wait, but ECHOs), and the master hears it from us, upon its FEATURES_REQUEST (until then the switch's messages wait).
+Two events happen in a session, in this order. The switch sends its features in production: until then the master's
+questions wait, except ECHOs. The master gets these features in answer to its FEATURES_REQUEST: until then the switch's
+messages wait.
 """
 
 from collections import Counter, deque
@@ -33,8 +34,8 @@ from natmirror.reasons import EndReason, WithheldReason
 
 _MAX_EARLY_LEN = 128 << 10  # bytes of the switch's messages that wait until the master knows the switch
 _MAX_WAITING_LEN = 256 << 10  # bytes of questions that wait until the switch's features are known
-_MESSAGE_COST = 250  # bytes that Python's own bookkeeping takes for a message
-_MAX_ANSWERS_LEN = 16 << 20  # bytes of answers that have not been sent; the largest answers that were seen have 1.2 MB
+_MESSAGE_COST = 250  # bytes that Python needs for a message besides its bytes
+_MAX_ANSWERS_LEN = 16 << 20  # bytes of unsent answers; the largest answers seen so far have 1.2 MB
 
 ORDERS = frozenset(
     (
@@ -52,36 +53,36 @@ ORDERS = frozenset(
         Type.EXPERIMENTER,
     )
 )
-"""What would change the switch."""
+"""The messages that would change the switch."""
 _CHANGES = ORDERS - ANSWERED
 _UNANSWERED = _CHANGES | {Type.HELLO, Type.ERROR, Type.ECHO_REPLY}
 
 
 @dataclass(frozen=True, slots=True)
 class SessionPolicy:
-    """Which of a switch's messages a master gets."""
+    """The choice of the switch's messages that a master gets."""
 
     passes_unsolicited: bool = False
-    """Answers that only production has asked for, too."""
-    tells_statistics: bool = True
-    """Statistics as they were seen last; else they are refused."""
+    """Whether it gets answers to production's questions, too."""
+    answers_statistics: bool = True
+    """Whether it gets statistics, as last seen; else its requests are refused."""
 
 
 class SwitchSession:
     """The switch's end of one session with a master.
 
-    ``observer`` follows the production connection whose switch is played. Its version is known: both HELLOs were seen,
-    or the connection was picked up and its switch is known from before. ValueError where it is not.
+    ``observer`` follows the production connection of the switch that natmirror plays. Its version has to be known:
+    from both HELLOs, or because the switch of a picked up connection is known. ValueError where it is not.
     """
 
     def __init__(self, observer: Observer, policy: SessionPolicy) -> None:
         if observer.version is None:
-            raise ValueError("a session before the version is known")
+            raise ValueError("a session needs a connection whose version is known")
         self.version = observer.version
         self.passed: Counter[str] = Counter()
-        """Messages of the switch that the master got, by type."""
+        """The switch's messages that the master got, by type."""
         self.withheld: Counter[str] = Counter()
-        """Those that it did not get, by type and reason."""
+        """The switch's messages that the master did not get, by type and reason."""
         self.ordered: Counter[str] = Counter()
         """The master's orders, by type."""
         self.has_sent_features = False
@@ -98,10 +99,10 @@ class SwitchSession:
         self._queue = SendQueue()
         self._queue.put(self._hello.raw)
         self._answers = Answers(
-            self.version, observer, self._async_config, self._queue, tells_statistics=policy.tells_statistics
+            self.version, observer, self._async_config, self._queue, answers_statistics=policy.answers_statistics
         )
         self.asked = self._answers.counts
-        """The master's questions, by what became of them."""
+        """The master's questions, by outcome."""
         self._framer.version = self.version
 
     @property
@@ -110,21 +111,20 @@ class SwitchSession:
         return self._queue.unsent_len
 
     def take(self, most: int | None = None) -> bytes:
-        """Return what is to be sent to the master since the last call: whole messages, as many as have about ``most``
-        bytes, all by default."""
+        """Remove and return the next messages for the master, of about ``most`` bytes together; by default all."""
         return self._queue.take(most)
 
     def settle(self, now: float) -> None:
         """Answer the open questions whose answers have come, and refuse those whose answers will not come."""
         self._answers.settle(now)
 
-    def next_settling(self) -> float | None:
-        """Return when the question that has been open longest will not wait any more; None where none is open."""
-        return self._answers.next_settling()
+    def next_deadline(self) -> float | None:
+        """Return the deadline of the oldest open question; None where none is open."""
+        return self._answers.next_deadline()
 
     @property
     def held(self) -> int:
-        """Bytes held of messages that cannot be passed or answered yet."""
+        """Bytes of messages that cannot be passed or answered yet."""
         return self._framer.held + self._early_len + self._waiting_len + self._answers.held
 
     @property
@@ -133,7 +133,6 @@ class SwitchSession:
         return self._observer.datapath
 
     def counters(self) -> SessionCounters:
-        """Return all that is counted."""
         return {
             "messages_passed": dict(self.passed),
             "messages_withheld": dict(self.withheld),
@@ -155,8 +154,8 @@ class SwitchSession:
     # The switch
 
     def from_switch(self, message_class: MessageClass, message: Message, *, has_room: bool) -> None:
-        """Take a message of the switch's. Without ``has_room``, the master is far behind: PACKET_INs are left out."""
-        if message_class is MessageClass.OPENING or message.kind is None or message.version != self.version:
+        """Take a message of the switch. Without ``has_room`` the master is far behind: it gets no PACKET_INs."""
+        if message_class is MessageClass.HANDSHAKE or message.kind is None or message.version != self.version:
             return
         if message_class is MessageClass.ANSWER and not self._policy.passes_unsolicited:
             return
@@ -170,7 +169,7 @@ class SwitchSession:
             self._wait(message)
 
     def _wait(self, message: Message) -> None:
-        """Keep a message until the master knows whose it is; the oldest give way."""
+        """Keep a message until the master has the switch's features; drop the oldest for it."""
         self._early.append(message)
         self._early_len += len(message.raw) + _MESSAGE_COST
         while self._early_len > _MAX_EARLY_LEN:
@@ -183,7 +182,7 @@ class SwitchSession:
         self.passed[message.name] += 1
 
     def switch_known(self, now: float) -> Iterator[None]:
-        """Answer what has waited for the switch's features, which are known now: a question in each step."""
+        """Answer the questions that waited for the switch's features, one in each step."""
         while self._waiting:
             message = self._waiting.popleft()
             self._waiting_len -= len(message.raw) + _MESSAGE_COST
@@ -196,9 +195,9 @@ class SwitchSession:
     # The master
 
     def from_master(self, piece: bytes, now: float) -> Iterator[Message]:
-        """Take the next bytes of the master's, and yield its messages, each answered as it is yielded.
+        """Take the master's next bytes, and yield its messages; each is answered before it is yielded.
 
-        Broken where they are no OpenFlow, or ask for more than can be held.
+        Broken where the bytes are not OpenFlow, or ask for more than can be buffered.
         """
         self.settle(now)
         for raw in self._framer.push(piece):
@@ -207,7 +206,7 @@ class SwitchSession:
             yield message
 
     def _hear(self, message: Message, now: float) -> None:
-        """Count a message of the master's, and answer it or let it wait."""
+        """Count a message of the master, and answer it or let it wait."""
         kind = message.kind
         if kind in ORDERS:
             self.ordered[message.name] += 1
@@ -220,7 +219,7 @@ class SwitchSession:
         if kind is Type.ECHO_REQUEST:
             self._answers.answer(message, now)
         elif self._waiting or (kind is Type.FEATURES_REQUEST and self.datapath is None):
-            self._waiting.append(message)  # in order: nothing is answered before the features
+            self._waiting.append(message)  # no question is answered before the features, to keep the order
             self._waiting_len += len(message.raw) + _MESSAGE_COST
         else:
             self._answer(message, now)
@@ -233,7 +232,7 @@ class SwitchSession:
             self._features_sent()
 
     def _features_sent(self) -> None:
-        """Pass what has waited until the master knows the switch."""
+        """Pass the messages that waited for the master to get the switch's features."""
         self.has_sent_features = True
         for early in self._early:
             self._pass(early)

@@ -1,6 +1,6 @@
-"""Capture files: IPv4 packets with their times out of one, raw IP packets into another.
+"""Capture files: reading IPv4 packets with their times, and writing raw IP packets.
 
-pcapy-ng (libpcap) reads, pcap and pcapng alike; dpkt writes, since pcapy-ng cannot make the header of a packet of ours.
+pcapy-ng (libpcap) reads pcap and pcapng files. dpkt writes, because pcapy-ng cannot make the header of a new packet.
 """
 
 from collections.abc import Iterator
@@ -24,16 +24,17 @@ _VLAN_TYPES = frozenset({0x8100, 0x88A8})
 _ETHERNET_LEN, _SLL_LEN, _SLL2_LEN, _VLAN_LEN = 14, 16, 20, 4
 _IPV4_HEADER_LEN = 20
 _SNAP_LEN = 262_144
-_MAX_TIME = 0xFFFF_FFFF - 3600  # a pcap's seconds have 32 bits; an hour is left for what comes after the last packet
+# A pcap's seconds have 32 bits; an hour is left for packets that the engine sends after the last one
+_MAX_TIME = 0xFFFF_FFFF - 3600
 _MICROSECONDS = 1_000_000
 
 
 @dataclass(slots=True)
 class Captured:
-    """One packet of a capture: ``packet`` from its IP header on, None where it is not IPv4 or was cut short."""
+    """One packet of a capture. ``packet`` begins with its IP header; None where it is not IPv4 or was cut short."""
 
     at: float
-    """Seconds, of whatever clock the capture was made by."""
+    """The time in the capture, in seconds."""
     packet: bytes | None
     cut_short: bool
 
@@ -41,7 +42,7 @@ class Captured:
 def read(path: Path) -> Iterator[Captured]:
     """Return the packets of a capture in their order.
 
-    CaptureError: at once for a file that is none, while reading where it breaks off.
+    CaptureError: at once for a file that is no capture, and while reading where the capture breaks off.
     """
     try:
         reader = pcapy.open_offline(str(path))
@@ -73,7 +74,7 @@ def _packets(path: Path, reader: Any, link: int) -> Iterator[Captured]:
 
 
 def ipv4_of(link: int, frame: bytes) -> bytes | None:
-    """Return the IPv4 packet inside a frame of a link type, or None."""
+    """Return the IPv4 packet in a frame of this link type, or None."""
     if link in (_RAW, _IPV4):
         return _unpadded(frame) if frame[:1] and frame[0] >> 4 == 4 else None
     type_at, at = {
@@ -114,15 +115,15 @@ class Writer:
         self.close()
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write the buffered packets and close the file."""
         try:
             self._file.close()
         except OSError as failure:
             raise self._failed(failure) from None
 
     def write(self, at: float, packet: bytes) -> None:
-        """Add a packet, at seconds since 1970."""
-        # Whole microseconds before dpkt splits off the seconds: it would write 0.9999997 s as 1,000,000 microseconds.
+        """Write a packet; ``at`` is in seconds since 1970."""
+        # Round to whole microseconds first: dpkt splits off the seconds, and would write 0.9999997 s as 1,000,000 µs.
         rounded = Fraction(round(at * _MICROSECONDS), _MICROSECONDS)
         try:
             self._writer.writepkt(packet, rounded)

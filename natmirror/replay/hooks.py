@@ -1,4 +1,4 @@
-"""Which hook of netfilter a captured packet would have met, by its addresses; or why it is left out."""
+"""Finding the netfilter hook of a captured packet from its addresses, or the reason to skip the packet."""
 
 import hashlib
 from collections import OrderedDict
@@ -11,21 +11,24 @@ from natmirror.net.packet import Datagram, Malformed, Segment, parse
 from natmirror.net.prefixes import ClientNetworks
 from natmirror.rules import Rules
 
-_REWRITTEN, _STRANGE, _OF_A_MIRROR, _OTHER_SIDE = "already rewritten", "none of ours", "of a mirror", "seen before"
+_REWRITTEN = "already rewritten"
+_UNRELATED = "unrelated"
+_FROM_MIRROR = "from a mirror"
+_SEEN = "already seen"
 
 _TTL_AT, _HEADER_CHECKSUM_AT = 8, 10
 _FORWARDING_TIME = 1.0
-"""Seconds that a packet takes at most from one side of the host to the other."""
+"""The most seconds between the captures of a packet on both sides of the host."""
 
 
 class HookFinder:
-    """Finds the hook that each packet would have met, by its addresses.
+    """Finds the hook at which each packet would have been queued, from its addresses.
 
-    A capture of both sides of the host shows most packets twice. One that was rewritten is recognised by its addresses;
-    one that passed unchanged by its hop count, all that forwarding changes (RFC 1812 §5.3.1).
+    A capture of both sides of the host has most packets twice. A rewritten packet is recognised by its addresses, an
+    unchanged one by its TTL: forwarding changes nothing else (RFC 1812 §5.3.1).
 
-    ``has_leg`` answers whether a leg stands, or stood, between a mirror and a client: only that tells a mirror's
-    packets from production's where the mirror is a backend too. ``from_mirrors``: the mirrors' own packets count.
+    ``has_leg`` says whether there is, or was, a leg between a mirror and a client: where the mirror is a backend too,
+    only this distinguishes its packets from production's. ``from_mirrors``: the mirrors' own packets are replayed.
     """
 
     def __init__(self, rules: Rules, *, from_mirrors: bool, has_leg: Callable[[Endpoint, Endpoint], bool]) -> None:
@@ -41,13 +44,13 @@ class HookFinder:
         self._recent = _RecentPackets()
 
     def hook(self, packet: bytes, now: float) -> Hook | str:
-        """Return the hook, or why the packet is left out."""
+        """Return the packet's hook, or the reason to skip it."""
         try:
             parsed = parse(packet)
         except Malformed as malformed:
             return malformed.reason
         hook = self._of_segment(parsed) if isinstance(parsed, Segment) else self._of_datagram(parsed)
-        return _OTHER_SIDE if isinstance(hook, Hook) and self._recent.knows(parsed.raw, now) else hook
+        return _SEEN if isinstance(hook, Hook) and self._recent.knows(parsed.raw, now) else hook
 
     def _of_segment(self, segment: Segment) -> Hook | str:
         source, destination = (segment.src, segment.sport), (segment.dst, segment.dport)
@@ -56,44 +59,44 @@ class HookFinder:
         if segment.src in self._clients and (destination in self._backends or destination in self._mirrors):
             return _REWRITTEN
         if segment.dst not in self._clients:
-            return _STRANGE
+            return _UNRELATED
         if source in self._mirrors and (source not in self._backends or self._has_leg(source, destination)):
-            return Hook.PREROUTING if self._from_mirrors else _OF_A_MIRROR
+            return Hook.PREROUTING if self._from_mirrors else _FROM_MIRROR
         if source in self._backends:
             return Hook.FORWARD
         if source in self._pooled:
             return _REWRITTEN if self._pooled[source] else Hook.OUTPUT
-        return _STRANGE
+        return _UNRELATED
 
     def _of_datagram(self, datagram: Datagram) -> Hook | str:
         error = parse_error(datagram)
         if error is None:
-            return _STRANGE
+            return _UNRELATED
         if datagram.dst in self._clients:
             return self._of_error_to_client(error)
         if datagram.dst in self._addresses:
             return Hook.PREROUTING
-        return _REWRITTEN if error.inner_src in self._backends and error.inner_dst[0] in self._clients else _STRANGE
+        return _REWRITTEN if error.inner_src in self._backends and error.inner_dst[0] in self._clients else _UNRELATED
 
     def _of_error_to_client(self, error: IcmpError) -> Hook | str:
         there = error.inner_dst
         if self._pooled.get(there):
             return _REWRITTEN
-        of_a_mirror = there in self._mirrors and (there not in self._backends or self._has_leg(there, error.inner_src))
-        return _OF_A_MIRROR if of_a_mirror and not self._from_mirrors else Hook.FORWARD
+        from_mirror = there in self._mirrors and (there not in self._backends or self._has_leg(there, error.inner_src))
+        return _FROM_MIRROR if from_mirror and not self._from_mirrors else Hook.FORWARD
 
 
 class _RecentPackets:
-    """Packets of the last second, to recognise one that has been forwarded meanwhile.
+    """The packets of the last second, to recognise them once they are forwarded.
 
-    A repetition by its sender has the same hop count as the first, and is not taken for it.
+    A retransmission has the same TTL as the first packet, so it is not taken for the forwarded one.
     """
 
     def __init__(self) -> None:
         self._seen: OrderedDict[bytes, tuple[int, float]] = OrderedDict()
 
     def knows(self, packet: bytes, now: float) -> bool:
-        """Return whether the packet has been seen one hop earlier; else remember it."""
+        """Return whether the packet was seen with a TTL one higher; else remember it."""
         while self._seen and now - next(iter(self._seen.values()))[1] > _FORWARDING_TIME:
             self._seen.popitem(last=False)
         ttl = packet[_TTL_AT]

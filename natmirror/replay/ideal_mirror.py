@@ -1,6 +1,6 @@
-"""An ideal mirror for replays: it accepts every leg, acknowledges every segment, closes when the leg does.
+"""An ideal mirror for replays: it accepts every leg, acknowledges every segment, and closes when the leg does.
 
-Theory: a receiver on a path without loss, whose window is always open (RFC 9293 §3.10.7.4 with nothing to go wrong).
+Theory: a receiver on a path without loss, whose window is always open (RFC 9293 §3.10.7.4 without its error cases).
 """
 
 from typing import Protocol
@@ -11,7 +11,7 @@ from natmirror.net.endpoint import Endpoint
 from natmirror.net.packet import ACK, FIN, OPT_MSS, OPT_NOP, OPT_WINDOW_SCALE, RST, SYN, Segment
 
 DELAY = 0.001
-"""Seconds until the answer to a packet is there."""
+"""Seconds between a packet and the arrival of its answer."""
 
 _ISS = 1_000_000
 _WINDOW = 0xFFFF
@@ -19,21 +19,21 @@ _OPTIONS = bytes((OPT_MSS, 4, 1460 >> 8, 1460 & 0xFF, OPT_NOP, OPT_WINDOW_SCALE,
 
 
 class Model(Protocol):
-    """Answers for the mirrors of a replay."""
+    """A model of the mirrors in a replay."""
 
     def answer(self, segment: Segment) -> list[bytes]:
-        """Return what the mirror answers to a leg's segment."""
+        """Return the mirror's answers to a segment of a leg."""
 
 
 class IdealMirror:
     """All the mirrors of a replay at once."""
 
     def __init__(self) -> None:
-        self._next: dict[tuple[Endpoint, Endpoint], int] = {}  # per leg: the number that is expected next
+        self._next: dict[tuple[Endpoint, Endpoint], int] = {}  # by leg: the next expected sequence number
         self._closed: set[tuple[Endpoint, Endpoint]] = set()
 
     def answer(self, segment: Segment) -> list[bytes]:
-        """Return what the mirror answers to a leg's segment."""
+        """Return the mirror's answers to a segment of a leg."""
         leg = ((segment.src, segment.sport), (segment.dst, segment.dport))
         if segment.flags & SYN:
             self._next[leg] = seq.add(segment.seq, 1)

@@ -1,4 +1,4 @@
-"""The engine over a capture: its times are the clock, what the engine would send is written to another capture."""
+"""Replaying a capture through the engine: the capture's times are the clock, and a second capture gets the output."""
 
 import heapq
 from collections import Counter
@@ -20,14 +20,14 @@ from natmirror.replay.streams import LegStreams
 from natmirror.rules import Rules
 from natmirror.tcp.initial_numbers import InitialNumbers
 
-_KEY = bytes(16)  # the flow table's hash is not to make two runs differ
+_KEY = bytes(16)  # a constant key for hashes, so that two runs do not differ
 _AFTERMATH = 60.0
-"""Seconds after the last packet in which legs may come to their end."""
+"""Seconds after the last packet in which legs may still end."""
 
 
 @dataclass(slots=True)
 class Step:
-    """One action of the engine's: when, because of what (``capture``, ``mirror``, ``timer``), about which packet."""
+    """One action of the engine, with its time, its cause (``capture``, ``mirror``, ``timer``) and its packet."""
 
     at: float
     cause: str
@@ -37,39 +37,40 @@ class Step:
 
 @dataclass(slots=True)
 class Report:
-    """What became of a capture's packets, and of its legs."""
+    """The outcome of a replay: its packets and its legs."""
 
     packets: int = 0
-    left_out: Counter[str] = field(default_factory=Counter)
-    """Packets that were not given to the engine, by reason."""
+    skipped: Counter[str] = field(default_factory=Counter)
+    """Packets that the engine did not get, by reason."""
     accepted: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     sent: int = 0
     set_back: int = 0
-    """Packets that bear an earlier time than the one before them; the engine's clock stood still for them."""
+    """Packets with an earlier time than the packet before them; the engine's clock stood still for them."""
     legs: list[str] = field(default_factory=list)
-    """A line for each leg that has ended."""
+    """A line for each leg that ended."""
 
     def __str__(self) -> str:
         def listed(counter: Counter[str]) -> str:
-            return ", ".join(f"{name} {count}" for name, count in sorted(counter.items())) or "none"
+            reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(counter.items()))
+            return f"{counter.total()} ({reasons})" if reasons else "none"
 
-        set_back = [f"{self.set_back} packets with a time before the last one's"] if self.set_back else []
+        set_back = [f"{self.set_back} packets have an earlier time than the packet before"] if self.set_back else []
         return "\n".join(
             [
-                f"{self.packets} packets read; left out: {listed(self.left_out)}",
+                f"packets read: {self.packets}, skipped: {listed(self.skipped)}",
                 *set_back,
-                f"{self.accepted} passed; dropped: {listed(self.dropped)}; {self.sent} synthesised",
+                f"passed: {self.accepted}, dropped: {listed(self.dropped)}, sent by natmirror: {self.sent}",
                 *self.legs,
             ]
         )
 
 
 class Replay:
-    """One run over one capture. ``mirror`` says who answers for the mirrors: ``model``, which is an ideal one unless
-    another is given, or ``capture``.
+    """The replay of one capture.
 
-    CaptureError for a file that is no capture.
+    ``mirror`` says what answers for the mirrors: ``model``, an ideal mirror by default, or ``capture``, the captured
+    mirrors. CaptureError for a file that is no capture.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class Replay:
     ) -> None:
         self.report = Report()
         self.streams: dict[str, bytes] = {}
-        """What each leg's mirror has acknowledged, by ``mirror-address-port``, at the end."""
+        """At the end, the bytes that each leg's mirror has acknowledged, by ``mirror-address-port``."""
         self._packets = read(capture)
         numbers = captured_numbers(rules, capture, InitialNumbers(_KEY)) if mirror == "capture" else None
         self._engine = Engine(rules, key=_KEY, fast=fast, numbers=numbers)
@@ -89,7 +90,7 @@ class Replay:
         self._now = 0.0
 
     def steps(self) -> Iterator[Step]:
-        """Yield all actions in their order; then, where the capture breaks off, raise CaptureError."""
+        """Yield all actions in their order. Where the capture breaks off, raise CaptureError at the end."""
         broken: CaptureError | None = None
         latest = 0.0
         while True:
@@ -102,15 +103,15 @@ class Replay:
                 break
             self.report.packets += 1
             if captured.packet is None:
-                self.report.left_out["cut short" if captured.cut_short else "not IPv4"] += 1
+                self.report.skipped["cut short" if captured.cut_short else "not IPv4"] += 1
                 continue
-            # A clock that was set back while the capture ran does not run back for the engine.
+            # The engine's time never decreases, even if the clock was set back during the capture.
             self.report.set_back += captured.at < latest
             latest = captured.at
             yield from self._catch_up(max(captured.at, self._now))
             hook = self._hooks.hook(captured.packet, self._now)
             if isinstance(hook, str):
-                self.report.left_out[hook] += 1
+                self.report.skipped[hook] += 1
                 continue
             yield from self._receive(captured.packet, hook, "capture")
         yield from self._catch_up(self._now + _AFTERMATH)
@@ -162,10 +163,11 @@ class Replay:
 
 
 def replay(rules: Rules, capture: Path, output: Path, *, mirror: str = "model", streams: Path | None = None) -> Report:
-    """Replay ``capture`` by ``rules`` into ``output``, and each leg's byte stream into a file in ``streams``.
+    """Replay ``capture`` with ``rules`` into ``output``, and write each leg's byte stream to a file in ``streams``.
 
-    CaptureError where a file cannot be read or written; what came before a break in the capture is written all the
-    same, and reported in the error's note. Nothing is written over before the capture is known to be one.
+    CaptureError where a file cannot be read or written. If the capture breaks off, the packets before that are still
+    replayed and written, and the error's note has the report. No file is overwritten before ``capture`` is known to be
+    a capture.
     """
     run = Replay(rules, capture, mirror=mirror)
     if output.exists() and output.samefile(capture):
@@ -185,7 +187,7 @@ def replay(rules: Rules, capture: Path, output: Path, *, mirror: str = "model", 
 
 
 def checksum_of(packet: bytes) -> Checksum:
-    """Return whether a captured packet's TCP checksum had been left to the capturing host's hardware."""
+    """Return whether the capturing host had left a packet's TCP checksum to its hardware."""
     try:
         segment = parse(packet)
     except Malformed:
@@ -198,7 +200,7 @@ def checksum_of(packet: bytes) -> Checksum:
 
 
 def leaving(step: Step) -> list[bytes]:
-    """Return the packets that leave the host by an action."""
+    """Return the packets that leave the host because of a step."""
     if isinstance(step.action, Send):
         return finish(step.action.packet, step.action.segment_len)
     if isinstance(step.action, Accept):

@@ -1,4 +1,4 @@
-"""The byte streams of a replay's legs, as far as their mirrors have acknowledged them."""
+"""The byte streams of a replay's legs, up to their mirrors' last acknowledgements."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from natmirror.rules import Rules
 
 
 class LegStreams:
-    """The byte stream of each leg: what was sent, cut off at what was acknowledged."""
+    """The byte stream of each leg: the bytes that were sent, up to the last acknowledged one."""
 
     def __init__(self, rules: Rules) -> None:
         self._names = {endpoint_of(mirror): mirror.name for service in rules.services for mirror in service.mirrors}
@@ -18,11 +18,11 @@ class LegStreams:
         self._latest: dict[tuple[Endpoint, Endpoint], _Leg] = {}
 
     def has(self, mirror: Endpoint, client: Endpoint) -> bool:
-        """Return whether there has been a leg between the two."""
+        """Return whether there is or was a leg between the two endpoints."""
         return (client, mirror) in self._latest
 
     def sent(self, segment: Segment) -> None:
-        """Enter a segment of a leg."""
+        """Add a segment of a leg."""
         key = ((segment.src, segment.sport), (segment.dst, segment.dport))
         leg = self._latest.get(key)
         if segment.flags & SYN and (leg is None or leg.first_seq != seq.add(segment.seq, 1)):
@@ -33,7 +33,7 @@ class LegStreams:
             leg.stream[at : at + segment.payload_len] = segment.payload
 
     def acknowledge(self, packet: bytes) -> None:
-        """Enter a packet that may be a mirror's acknowledgement."""
+        """Add a packet that may be a mirror's acknowledgement."""
         try:
             segment = parse(packet)
         except Malformed:
@@ -45,7 +45,7 @@ class LegStreams:
             leg.acknowledged = max(leg.acknowledged, seq.diff(segment.ack, leg.first_seq))
 
     def streams(self) -> dict[str, bytes]:
-        """Return each leg's acknowledged bytes by a name for a file."""
+        """Return each leg's acknowledged bytes, by a name for a file."""
         named: dict[str, bytes] = {}
         count: Counter[str] = Counter()
         for leg in self._all:

@@ -32,22 +32,22 @@ class BindingRecords:
 
     def report(self, changes: Iterable[BindingChange]) -> None:
         """Write a packet thread's changes of bindings; called in that thread."""
-        self._writer.write([Op(_OPS[one.what], _key(one.service, one.client), show(one.backend)) for one in changes])
+        self._writer.write([Op(_OPS[one.event], _key(one.service, one.client), show(one.backend)) for one in changes])
 
     async def adopt(self, records: Mapping[str, str]) -> int:
         """Adopt other hosts' records; return how many were refused because they are invalid here or a table is full."""
         refused = 0
-        for thread, some in self._by_thread(records):
-            found = [one for key in some if (one := _binding(key, records[key])) is not None]
+        for thread, chunk in self._by_thread(records):
+            found = [one for key in chunk if (one := _binding(key, records[key])) is not None]
             refused += (
-                len(some) - len(found) + int(await ask(thread, partial(thread.replication.adopt_bindings, found)))
+                len(chunk) - len(found) + int(await ask(thread, partial(thread.replication.adopt_bindings, found)))
             )
         return refused
 
     async def withdraw(self, gone: Mapping[str, bool]) -> None:
         """Forget other hosts' bindings with these keys; the value says whether the connection has ended."""
-        for thread, some in self._by_thread(gone):
-            found = [(*one, gone[key]) for key in some if (one := _service_and_client(key)) is not None]
+        for thread, chunk in self._by_thread(gone):
+            found = [(*one, gone[key]) for key in chunk if (one := _service_and_client(key)) is not None]
             await ask(thread, partial(thread.replication.withdraw_bindings, found))
 
     async def write_all(self) -> None:
@@ -85,7 +85,7 @@ class BindingRecords:
         for key in keys:
             parts[_shard(key, len(parts))].append(key)
         return (
-            (thread, some) for thread, part in zip(self._threads, parts, strict=True) for some in slices(part, _SLICE)
+            (thread, chunk) for thread, part in zip(self._threads, parts, strict=True) for chunk in slices(part, _SLICE)
         )
 
 

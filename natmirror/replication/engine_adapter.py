@@ -92,9 +92,9 @@ class EngineAdapter:
 
     # Switches
 
-    def living_switches(self) -> list[str]:
+    def seen_switches(self) -> list[str]:
         """Return the connections whose switch this run has learned about itself, not from another host or run."""
-        return self._engine.directory.living()
+        return self._engine.directory.seen()
 
     def show_switches(self, clients: Sequence[str]) -> list[dict[str, Any]]:
         """Return what is known of the switches of these connections, as plain values."""
@@ -107,7 +107,7 @@ class EngineAdapter:
         refused = 0
         for entry in entries:
             try:
-                self._engine.directory.take_in(entry, time.monotonic())
+                self._engine.directory.adopt(entry, time.monotonic())
             except (KeyError, TypeError, ValueError):
                 refused += 1
         return refused

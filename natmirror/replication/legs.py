@@ -50,8 +50,8 @@ class LegRecords:
             except (TypeError, ValueError, RecursionError):
                 refused += 1
         for thread, part in zip(self._threads, parts, strict=True):
-            for some in slices(part, _ADOPTED_AT_ONCE):
-                refused += int(await ask(thread, partial(thread.replication.adopt_legs, some)))
+            for chunk in slices(part, _ADOPTED_AT_ONCE):
+                refused += int(await ask(thread, partial(thread.replication.adopt_legs, chunk)))
         return refused
 
     async def withdraw(self, gone: Mapping[str, bool]) -> None:
@@ -59,8 +59,8 @@ class LegRecords:
         for key in gone:
             self._adopted.pop(key, None)
         for thread, part in zip(self._threads, self._by_thread(gone), strict=True):
-            for some in slices(part, _SLICE):
-                ends = [(service, client) for service, _, client in (key.rpartition("/") for key in some)]
+            for chunk in slices(part, _SLICE):
+                ends = [(service, client) for service, _, client in (key.rpartition("/") for key in chunk)]
                 await ask(thread, partial(thread.replication.withdraw_legs, ends))
 
     async def write_all(self) -> None:
@@ -79,9 +79,9 @@ class LegRecords:
     async def _scan(self, *, everything: bool) -> None:
         for thread in self._threads:
             ids = await ask(thread, thread.replication.mirrored_ids)
-            for some in slices(ids, _SLICE):
+            for chunk in slices(ids, _SLICE):
                 await self._writer.wait_for_room()
-                records = await ask(thread, partial(thread.replication.leg_records, some, everything=everything))
+                records = await ask(thread, partial(thread.replication.leg_records, chunk, everything=everything))
                 self._writer.write([Op(PUT, f"{_KIND} {_key(record)}", json.dumps(record)) for record in records])
             gone = await ask(thread, thread.replication.take_gone_legs)
             self._writer.write([Op(GONE, f"{_KIND} {service}/{client}") for service, client in gone])
@@ -92,9 +92,9 @@ class LegRecords:
         for thread in self._threads:
             await ask(thread, thread.replication.activate_legs)
         adopted, self._adopted = self._adopted, {}
-        for some in slices(adopted.items(), _SLICE):  # write_all() removes records of legs that have ended
+        for chunk in slices(adopted.items(), _SLICE):  # write_all() removes records of legs that have ended
             await self._writer.wait_for_room()
-            self._writer.write([Op(PUT, f"{_KIND} {key}", text) for key, text in some])
+            self._writer.write([Op(PUT, f"{_KIND} {key}", text) for key, text in chunk])
 
     async def write_last_changes(self) -> None:
         """Write the legs that have changed since they were last written."""

@@ -67,13 +67,13 @@ async def ask(thread: PacketThread, question: Callable[[], Any]) -> Any:
     return await asyncio.wrap_future(thread.request(question))
 
 
-def slices(things: Iterable[_T], length: int) -> Iterable[list[_T]]:
-    """Yield the things in lists of at most ``length``."""
-    some: list[_T] = []
-    for thing in things:
-        some.append(thing)
-        if len(some) == length:
-            yield some
-            some = []
-    if some:
-        yield some
+def slices(items: Iterable[_T], length: int) -> Iterable[list[_T]]:
+    """Yield the items in lists of at most ``length``."""
+    chunk: list[_T] = []
+    for item in items:
+        chunk.append(item)
+        if len(chunk) == length:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk

@@ -28,9 +28,8 @@ class SwitchRecords:
         self._threads = threads
         self._writer = writer
         self._is_active = False
-        self._written: dict[
-            str, tuple[float, int]
-        ] = {}  # by client: when it was first written, and a hash of the entry
+        # By client: when its switch was first written, and a hash of the latest entry.
+        self._written: dict[str, tuple[float, int]] = {}
         self._next_scan_at = 0.0
         self._next_full_scan_at = 0.0
 
@@ -44,15 +43,15 @@ class SwitchRecords:
             except (TypeError, ValueError, RecursionError):
                 refused += 1
         for thread, part in zip(self._threads, entries, strict=True):
-            for some in slices(part, _SLICE):
-                refused += int(await ask(thread, partial(thread.replication.adopt_switches, some)))
+            for chunk in slices(part, _SLICE):
+                refused += int(await ask(thread, partial(thread.replication.adopt_switches, chunk)))
         return refused
 
     async def withdraw(self, gone: Mapping[str, bool]) -> None:
         """Forget other hosts' switches with these keys."""
         for thread in self._threads:
-            for some in slices(gone, _SLICE):
-                await ask(thread, partial(thread.replication.withdraw_switches, some))
+            for chunk in slices(gone, _SLICE):
+                await ask(thread, partial(thread.replication.withdraw_switches, chunk))
 
     async def write_all(self) -> None:
         """Have the next write_changes() write all switches again."""
@@ -68,16 +67,16 @@ class SwitchRecords:
         is_full = now >= self._next_full_scan_at
         if is_full:
             self._next_full_scan_at = now + _FULL_SCAN_INTERVAL
-        living: set[str] = set()
+        seen: set[str] = set()
         for thread in self._threads:
-            clients = await ask(thread, thread.replication.living_switches)
-            living.update(clients)
+            clients = await ask(thread, thread.replication.seen_switches)
+            seen.update(clients)
             scanned = clients if is_full else [client for client in clients if self._is_new(client, now)]
-            for some in slices(scanned, _SLICE):
+            for chunk in slices(scanned, _SLICE):
                 self._writer.write(
-                    self._changed(await ask(thread, partial(thread.replication.show_switches, some)), now)
+                    self._changed(await ask(thread, partial(thread.replication.show_switches, chunk)), now)
                 )
-        gone = [client for client in self._written if client not in living]
+        gone = [client for client in self._written if client not in seen]
         self._writer.write([Op(GONE, f"{_KIND} {client}") for client in gone])
         for client in gone:
             del self._written[client]

@@ -351,17 +351,17 @@ class Synchroniser:
             self._changed_at = self._clock()
 
     async def _adopt(self, records: Mapping[str, str]) -> None:
-        for kind, some in self._by_kind(records):
-            self._rejected += await kind.adopt(some)
+        for kind, its_items in self._by_kind(records):
+            self._rejected += await kind.adopt(its_items)
 
     async def _withdraw(self, gone: Mapping[str, bool]) -> None:
-        for kind, some in self._by_kind(gone):
-            await kind.withdraw(some)
+        for kind, its_items in self._by_kind(gone):
+            await kind.withdraw(its_items)
 
     def _by_kind(self, items: Mapping[str, Any]) -> Iterable[tuple[RecordKind, dict[str, Any]]]:
         """Yield each kind with its items, their keys without the kind's name; leave out unknown kinds."""
         for kind in self._kinds:
             prefix = kind.name + " "
-            some = {key.removeprefix(prefix): item for key, item in items.items() if key.startswith(prefix)}
-            if some:
-                yield kind, some
+            its_items = {key.removeprefix(prefix): item for key, item in items.items() if key.startswith(prefix)}
+            if its_items:
+                yield kind, its_items

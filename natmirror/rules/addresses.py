@@ -73,11 +73,11 @@ class InterfaceAddress(ValueType[IPv4Interface]):
         text = value.scalar(expected)
         address, slash, length = text.partition("/")
         if not slash or not length.isdecimal():
-            raise value.error(expected)
+            raise value.unexpected(expected)
         try:
             return IPv4Interface((address, int(length)))
         except (AddressValueError, ValueError):
-            raise value.error(expected) from None
+            raise value.unexpected(expected) from None
 
     def schema(self) -> Schema:
         return {"type": "string", "pattern": rf"^{_ADDRESS_PATTERN}/\d{{1,2}}$"}
@@ -98,14 +98,14 @@ class RedisUrl(ValueType[str]):
             url = urlsplit(text)
             address, port = IPv4Address(url.hostname or ""), url.port
         except ValueError:
-            raise value.error(expected, "another form") from None
+            raise value.unexpected(expected, "another form") from None
         database = url.path.removeprefix("/")
         if url.scheme != "redis" or port == 0 or url.query or url.fragment or any(map(str.isspace, text)):
-            raise value.error(expected, "another form")
+            raise value.unexpected(expected, "another form")
         if database and not (database.isascii() and database.isdecimal() and int(database) <= _MAX_DATABASE):
-            raise value.error(expected, f"the database {database[:40]}")
+            raise value.unexpected(expected, f"the database {database[:40]}")
         if address.is_unspecified or address.is_multicast:
-            raise value.error(expected, f"the address {address}")
+            raise value.unexpected(expected, f"the address {address}")
         return text
 
     def schema(self) -> Schema:

@@ -56,7 +56,7 @@ def _refuse_overlaps(value: Value, networks: Sequence[IPv4Network]) -> None:
     for place, (one, network) in enumerate(zip(value.list("networks"), networks, strict=True)):
         for other in networks[:place]:
             if network.overlaps(other):
-                raise one.error("networks that do not overlap", f"{network} and {other}")
+                raise one.unexpected("networks that do not overlap", f"{network} and {other}")
 
 
 class _Context:
@@ -71,14 +71,14 @@ class _Context:
         """Refuse a backend's or mirror's address that a client or the service has."""
         for network in self.switches:
             if address in network:
-                raise value.error(f"an address outside the switches' network {network}")
+                raise value.unexpected(f"an address outside the switches' network {network}")
         if address == self.address:
-            raise value.error("another address than the service's")
+            raise value.unexpected("another address than the service's")
 
 
 def _service(fields: Fields, switches: tuple[IPv4Network, ...]) -> Service:
     if not fields.is_given("pool") and not fields.is_given("mirrors"):
-        raise fields.value.complain("expected a pool or mirrors or both, found neither")
+        raise fields.value.error("expected a pool or mirrors or both, found neither")
     context = _Context(fields, switches)
     pool = fields["pool"] and _pool(fields["pool"], context)
     mirrors: list[Mirror] = []
@@ -86,9 +86,11 @@ def _service(fields: Fields, switches: tuple[IPv4Network, ...]) -> Service:
         mirror = _mirror(one, context)
         _refuse_duplicate(one.value, mirror, mirrors)
         if mirror.record is not None and mirror.record in (other.record for other in mirrors):
-            raise one.value.complain(f"expected a file of its own to record, found {mirror.record} again")
+            raise one.value.error(f"expected a unique file to record, found {mirror.record} again")
         if mirror.throttles and pool is None:
-            raise one.value.complain("expected a pool where a mirror throttles: without one no packet is changed")
+            raise one.value.error(
+                "expected a pool with when-behind: throttle, found none: without a pool natmirror changes no packet"
+            )
         mirrors.append(mirror)
     return Service(**fields.arguments(pool=pool, mirrors=tuple(mirrors)))
 
@@ -96,11 +98,11 @@ def _service(fields: Fields, switches: tuple[IPv4Network, ...]) -> Service:
 def _pool(fields: Fields, context: _Context) -> Pool:
     balance = fields["balance"]
     if balance is not Balance.MAGLEV and fields.is_given("hash"):
-        raise fields.place("hash").complain(f"expected no hash with balance {balance}, found one")
+        raise fields.place("hash").error(f"expected no hash with balance {balance}, found one")
     members: list[Backend] = []
     for one in (*fields["backends"], *([fields["sorry"]] if fields["sorry"] else [])):
         if balance is Balance.PRIORITY and one.is_given("weight"):
-            raise one.place("weight").complain("expected no weight with balance priority, found one")
+            raise one.place("weight").error("expected no weight with balance priority, found one")
         context.refuse_address(one.place("address"), one["address"])
         backend = Backend(**one.arguments(port=one["port"] or context.port))
         _refuse_duplicate(one.value, backend, members)
@@ -113,17 +115,15 @@ def _pool(fields: Fields, context: _Context) -> Pool:
 def _health(fields: Fields) -> Health:
     health = Health(**fields.arguments())
     if health.check is not CheckKind.EXEC and fields.is_given("command"):
-        raise fields.place("command").complain(f"expected no command with check: {health.check}, found one")
+        raise fields.place("command").error(f"expected no command with check: {health.check}, found one")
     if health.check is CheckKind.EXEC and not fields.is_given("command"):
-        raise fields.value.complain("expected a command with check: exec, found none")
+        raise fields.value.error("expected a command with check: exec, found none")
     if health.command and (not health.command[0] or any("\0" in word for word in health.command)):
-        raise fields.place("command").complain(
-            "expected a program and its arguments, found an empty name or a NUL byte"
-        )
+        raise fields.place("command").error("expected a program and its arguments, found an empty name or a NUL byte")
     if health.timeout > health.interval:
         place = fields.place("timeout") if fields.is_given("timeout") else fields.value
         longest, found = show_duration(health.interval), show_duration(health.timeout)
-        raise place.complain(f"expected a timeout of at most the interval, {longest}, found {found}")
+        raise place.error(f"expected a timeout of at most the interval, {longest}, found {found}")
     return health
 
 
@@ -134,22 +134,22 @@ def _mirror(fields: Fields, context: _Context) -> Mirror:
     if fields.is_given("only"):
         for value, network in zip(fields.place("only").list("networks"), fields["only"], strict=True):
             if not any(network.subnet_of(clients) for clients in context.switches):
-                raise value.error("a network inside one of the switches' networks")
+                raise value.unexpected("a network inside one of the switches' networks")
     mirror = Mirror(**fields.arguments(port=fields["port"] or context.port))
     if fields.is_given("throttle-limit") and not mirror.throttles:
-        raise fields.place("throttle-limit").complain(
+        raise fields.place("throttle-limit").error(
             "expected no throttle-limit without when-behind: throttle, found one"
         )
     for key in _ONLY_OPENFLOW:
         if fields.is_given(key) and not mirror.speaks_openflow:
-            raise fields.place(key).complain(f"expected no {key} without protocol: openflow, found one")
+            raise fields.place(key).error(f"expected no {key} without protocol: openflow, found one")
     if mirror.throttles and mirror.speaks_openflow:
-        raise fields.place("when-behind").complain(
+        raise fields.place("when-behind").error(
             "expected when-behind: drop with protocol: openflow, found throttle: a session leaves out whole messages"
             " instead"
         )
     if mirror.direct and mirror.source is not None:
-        raise fields.place("direct").complain(
+        raise fields.place("direct").error(
             "expected no direct with a source of this host, found one: the mirror's packets to clients pass anyway"
         )
     return mirror
@@ -160,10 +160,10 @@ def _refuse_duplicate(
 ) -> None:
     for other in others:
         if other.name == new.name:
-            raise value.complain(f"expected a name of its own, found {new.name} again")
+            raise value.error(f"expected a unique name, found {new.name} again")
         if (other.address, other.port) == (new.address, new.port):
             found = f"{new.address}:{new.port} of {other.name}"
-            raise value.complain(f"expected an address and port of its own, found {found} again")
+            raise value.error(f"expected a unique address and port, found {found} again")
 
 
 def _refuse_masters_in_pools(found: Sequence[Fields], services: Sequence[Service]) -> None:
@@ -180,6 +180,6 @@ def _refuse_masters_in_pools(found: Sequence[Fields], services: Sequence[Service
             pool = pools.get((mirror.address, mirror.port))
             if mirror.speaks_openflow and pool is not None:
                 here = f"{mirror.address}:{mirror.port}"
-                raise one.value.complain(
+                raise one.value.error(
                     f"expected a mirror with protocol: openflow outside all pools, found {here} of {pool}"
                 )

@@ -23,29 +23,29 @@ SERVICE = Section(
     "service",
     "An address and port that clients know. It has a pool, mirrors or both.",
     (
-        Key("name", NAME, "Name of the service in commands, logs and counters; unique.", "openflow"),
+        Key("name", NAME, "Name of the service in commands, logs and counters; unique.", example="openflow"),
         Key(
             "address",
             Address(),
             "Address that clients connect to. Give this host the address on the switches' side.",
-            "10.10.0.100",
+            example="10.10.0.100",
         ),
-        Key("port", PORT, "TCP port that clients connect to.", "6653"),
+        Key("port", PORT, "TCP port that clients connect to.", example="6653"),
         Key(
             "pool",
             POOL,
             "The backends. Without a pool another program serves the address, and natmirror only mirrors.",
-            "{backends: [{name: c1, address: 10.20.0.11}]}",
-            None,
-            "only mirrored",
+            example="{backends: [{name: c1, address: 10.20.0.11}]}",
+            default=None,
+            absent="only mirrored",
         ),
         Key(
             "mirrors",
             ListOf(MIRROR, "mirrors"),
             "The mirrors.",
-            "[{name: master, address: 10.20.0.13}]",
-            (),
-            "none",
+            example="[{name: master, address: 10.20.0.13}]",
+            default=(),
+            absent="none",
         ),
     ),
 )
@@ -58,57 +58,57 @@ TOP = Section(
             "switches",
             ListOf(Network(), "networks"),
             "The networks whose hosts are clients. They may not overlap; backends and mirrors may not lie in them.",
-            "[10.10.0.0/24]",
+            example="[10.10.0.0/24]",
         ),
         Key(
             "services",
             ListOf(SERVICE, "services"),
             "The services.",
-            "[{name: openflow, address: 10.10.0.100, port: 6653, mirrors: [{name: master, address: 10.20.0.13}]}]",
+            example="[{name: web, address: 10.10.0.100, port: 80, mirrors: [{name: m1, address: 10.20.0.13}]}]",
         ),
         Key(
             "mirror-memory",
             Size(1 << 20, 1 << 40),
             "Memory that all legs and OpenFlow sessions together may hold for mirrors; a leg that needs more is"
             " dropped. A quarter of it at most holds the known state of switches.",
-            "1GiB",
-            256 << 20,
+            example="1GiB",
+            default=256 << 20,
         ),
         Key(
             "max-flows",
             Integer(1024, MAX_CONNECTIONS, "connections"),
             "Connections that natmirror can track at once, divided equally among the threads. At most a quarter may be"
             " half open. When the table is full, closed connections make room first, then the oldest half open ones.",
-            "65536",
-            1 << 18,
+            example="65536",
+            default=1 << 18,
         ),
         Key(
             "threads",
             Threads(MAX_THREADS),
             "Number of packet threads, each with its own queues. Clients are divided among the threads by the low bits"
             " of their addresses. auto: the number of cores, rounded down to one of these numbers.",
-            "4",
-            None,
+            example="4",
+            default=None,
         ),
         Key(
             "known-switches",
             FilePath(),
             "File that keeps the known state of OpenFlow switches across a restart, so that their masters get sessions"
             " again at once.",
-            "/var/lib/natmirror/switches.json",
-            None,
-            "not kept",
+            example="/var/lib/natmirror/switches.json",
+            default=None,
+            absent="not kept",
         ),
         Key(
             "ha",
             HA,
             "The pair of hosts that this host belongs to.",
-            "{hosts: [{name: lb1, switch-side: 10.10.0.1, pool-side: 10.20.0.1, priority: 110},"
+            example="{hosts: [{name: lb1, switch-side: 10.10.0.1, pool-side: 10.20.0.1, priority: 110},"
             " {name: lb2, switch-side: 10.10.0.2, pool-side: 10.20.0.2, priority: 100}],"
             " switch-side: {interface: sw0, addresses: [10.10.0.100/24], vrrp-id: 51},"
             " pool-side: {interface: pl0, addresses: [10.20.0.100/24], vrrp-id: 52}}",
-            None,
-            "no pair",
+            default=None,
+            absent="no pair",
         ),
     ),
 )

@@ -20,15 +20,22 @@ HOST = Section(
     "host",
     "One of the two hosts of a pair, and the addresses that it has at all times.",
     (
-        Key("name", NAME, "Name of the host; the two differ.", "lb1"),
-        Key("switch-side", Address(), "The host's own address on the switches' side; not a virtual one.", "10.10.0.1"),
-        Key("pool-side", Address(), "The host's own address on the pool's side; not a virtual one.", "10.20.0.1"),
+        Key("name", NAME, "Name of the host; the two differ.", example="lb1"),
+        Key(
+            "switch-side",
+            Address(),
+            "The host's own address on the switches' side; not a virtual one.",
+            example="10.10.0.1",
+        ),
+        Key(
+            "pool-side", Address(), "The host's own address on the pool's side; not a virtual one.", example="10.20.0.1"
+        ),
         Key(
             "priority",
             _PRIORITY,
             "VRRP priority: of two hosts that start at once, the one with the higher priority becomes active. The two"
             " differ.",
-            "110",
+            example="110",
         ),
     ),
 )
@@ -37,15 +44,15 @@ SIDE = Section(
     "side",
     "One side of a pair: the virtual addresses that the active host has there.",
     (
-        Key("interface", _INTERFACE, "Name of the network interface, the same on both hosts.", "sw0"),
+        Key("interface", _INTERFACE, "Name of the network interface, the same on both hosts.", example="sw0"),
         Key(
             "addresses",
             ListOf(InterfaceAddress(), "addresses such as 10.10.0.100/24"),
             "The virtual addresses with their prefix lengths. A service with a pool whose address is in one of these"
             " networks must have one of these addresses.",
-            "[10.10.0.100/24]",
+            example="[10.10.0.100/24]",
         ),
-        Key("vrrp-id", _VRRP_ID, "VRRP id of the side, unique in its network; the two sides differ.", "51"),
+        Key("vrrp-id", _VRRP_ID, "VRRP id of the side, unique in its network; the two sides differ.", example="51"),
     ),
 )
 
@@ -58,45 +65,45 @@ HA = Section(
             "hosts",
             ListOf(HOST, "two hosts", length=2),
             "The two hosts.",
-            "[{name: lb1, switch-side: 10.10.0.1, pool-side: 10.20.0.1, priority: 110},"
+            example="[{name: lb1, switch-side: 10.10.0.1, pool-side: 10.20.0.1, priority: 110},"
             " {name: lb2, switch-side: 10.10.0.2, pool-side: 10.20.0.2, priority: 100}]",
         ),
         Key(
             "switch-side",
             SIDE,
             "The virtual addresses on the switches' side, the addresses of the services among them.",
-            "{interface: sw0, addresses: [10.10.0.100/24], vrrp-id: 51}",
+            example="{interface: sw0, addresses: [10.10.0.100/24], vrrp-id: 51}",
         ),
         Key(
             "pool-side",
             SIDE,
             "The virtual addresses on the pool's side; backends and mirrors route to the clients through one of them.",
-            "{interface: pl0, addresses: [10.20.0.100/24], vrrp-id: 52}",
+            example="{interface: pl0, addresses: [10.20.0.100/24], vrrp-id: 52}",
         ),
         Key(
             "advert-interval",
             _ADVERT_INTERVAL,
             "Time between two VRRP advertisements of the active host. The standby host takes over when three are"
             " missing.",
-            "1s",
-            0.2,
+            example="1s",
+            default=0.2,
         ),
         Key(
             "state",
             RedisUrl(),
             "Redis database, at an IPv4 address, in which the two hosts share what cannot be derived from the"
             " rules: pinned bindings and legs.",
-            "redis://10.20.0.30:6379/0",
-            None,
-            "not shared",
+            example="redis://10.20.0.30:6379/0",
+            default=None,
+            absent="not shared",
         ),
         Key(
             "key",
             _KEY,
             "Secret of both hosts that masks the sequence numbers in the database. Never shown.",
-            "correct horse battery staple",
-            None,
-            "derived from state and the VRRP ids",
+            example="correct horse battery staple",
+            default=None,
+            absent="derived from state and the VRRP ids",
         ),
     ),
 )

@@ -13,9 +13,9 @@ def build_pair(fields: Fields, services: Sequence[Service]) -> Pair:
     """Build the pair that serves these services; RulesError where its keys exclude each other."""
     switch_side, pool_side = _side(fields["switch-side"]), _side(fields["pool-side"])
     if switch_side.vrrp_id == pool_side.vrrp_id:
-        raise fields.place("pool-side").complain(f"expected a vrrp-id of its own, found {pool_side.vrrp_id} again")
+        raise fields.place("pool-side").error(f"expected a unique vrrp-id, found {pool_side.vrrp_id} again")
     if shared := set(_bare(switch_side)) & set(_bare(pool_side)):
-        raise fields.place("pool-side").complain(f"expected addresses of its own, found {min(shared)} again")
+        raise fields.place("pool-side").error(f"expected unique addresses, found {min(shared)} again")
     _refuse_service_outside(fields.place("switch-side"), switch_side, services)
     hosts = _hosts(fields["hosts"], {*_bare(switch_side), *_bare(pool_side)})
     _refuse_sources_of_one_host(fields.value, hosts, services)
@@ -49,16 +49,16 @@ def _hosts(found: Sequence[Fields], virtual: set[IPv4Address]) -> tuple[Host, ..
     for fields in found:
         for side in ("switch-side", "pool-side"):
             if fields[side] in virtual:
-                raise fields.place(side).error("the host's own address, not a virtual one")
+                raise fields.place(side).unexpected("the host's own address, not a virtual one")
         host = Host(**fields.arguments())
         for other in hosts:
             if host.name == other.name:
-                raise fields.value.complain(f"expected a name of its own, found {host.name} again")
+                raise fields.value.error(f"expected a unique name, found {host.name} again")
             if host.priority == other.priority:
-                raise fields.value.complain(f"expected a priority of its own, found {host.priority} again")
+                raise fields.value.error(f"expected a unique priority, found {host.priority} again")
         taken = {address for other in hosts for address in (other.switch_side, other.pool_side)}
         if again := {host.switch_side, host.pool_side} & taken:
-            raise fields.value.complain(f"expected addresses of its own, found {min(again)} again")
+            raise fields.value.error(f"expected unique addresses, found {min(again)} again")
         hosts.append(host)
     return tuple(hosts)
 
@@ -68,7 +68,7 @@ def _side(fields: Fields) -> Side:
     addresses = _bare(side)
     for place, value in enumerate(fields.place("addresses").list("addresses")):
         if addresses[place] in addresses[:place]:
-            raise value.complain(f"expected each address once, found {addresses[place]} twice")
+            raise value.error(f"expected each address once, found {addresses[place]} twice")
     return side
 
 
@@ -78,7 +78,7 @@ def _refuse_service_outside(value: Value, side: Side, services: Sequence[Service
     for service in services:
         is_in_network = any(service.address in address.network for address in side.addresses)
         if service.pool is not None and is_in_network and service.address not in _bare(side):
-            raise value.complain(
+            raise value.error(
                 f"expected the address of service {service.name}, {service.address}, among the virtual ones,"
                 f" found {', '.join(map(str, _bare(side)))}"
             )
@@ -91,7 +91,7 @@ def _refuse_sources_of_one_host(value: Value, hosts: Sequence[Host], services: S
     for service in services:
         for mirror in service.mirrors:
             if mirror.source in owners:
-                raise value.complain(
+                raise value.error(
                     f"expected a virtual address as source of mirror {mirror.name} of service {service.name},"
                     f" found {mirror.source}, which only {owners[mirror.source].name} has"
                 )

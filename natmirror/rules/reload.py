@@ -1,4 +1,4 @@
-"""New rules while connections run: what may change, and which rules cover old and new together."""
+"""Changes of the rules while natmirror runs: the changes that are possible, and rules that cover old and new ones."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -7,7 +7,7 @@ from natmirror.errors import RulesError
 from natmirror.rules.model import Backend, Mirror, Pool, Rules, Service
 
 Kept = tuple[Service, Backend | None]
-"""Something that the rules do not name any more, but that still has connections: a service, or one's backend."""
+"""A service, or a backend of it, that the rules no longer name but that still has connections."""
 
 _FIXED_WHILE_RUNNING = ("threads", "max_flows", "known_switches", "ha")
 
@@ -17,22 +17,25 @@ def refuse_what_cannot_change(old: Rules, new: Rules) -> None:
     for field in _FIXED_WHILE_RUNNING:
         if getattr(old, field) != getattr(new, field):
             raise _refused(new, field.replace("_", "-"))
-    pools = {(service.address, service.port): service.pool is not None for service in old.services}
+    has_pool = {(service.address, service.port): service.pool is not None for service in old.services}
     for place, service in enumerate(new.services):
-        if pools.get((service.address, service.port), service.pool is not None) != (service.pool is not None):
+        if has_pool.get((service.address, service.port), service.pool is not None) != (service.pool is not None):
             raise _refused(new, f"services[{place}].pool")
-    if all(pools.values()):
+    if all(has_pool.values()):
         for place, service in enumerate(new.services):
             if service.pool is None:
-                raise _refused(new, f"services[{place}]", "a first service without a pool cannot come")
+                raise _refused(new, f"services[{place}]", "a first service without a pool cannot be added")
 
 
-def _refused(rules: Rules, key: str, what: str = "it cannot change") -> RulesError:
-    return RulesError(f"{rules.path}: {key}: {what} while natmirror runs, it needs a restart")
+def _refused(rules: Rules, key: str, what: str = "cannot change") -> RulesError:
+    return RulesError(f"{rules.path}: {key}: {what} while natmirror runs; restart natmirror to apply the new rules")
 
 
 def merged(rules: Rules, others: Iterable[Rules | Kept]) -> Rules:
-    """Return the rules with what they lack of others: a host with connections of all of them needs these packets."""
+    """Return the rules, and add the clients, services, backends and mirrors that only the others have.
+
+    A host that still has connections of all of them needs the packets of all.
+    """
     switches = dict.fromkeys(rules.switches)
     services = {(service.address, service.port): service for service in rules.services}
     for other in others:
@@ -45,7 +48,7 @@ def merged(rules: Rules, others: Iterable[Rules | Kept]) -> Rules:
 
 
 def _only(service: Service, backend: Backend | None) -> Service:
-    """Return a service with nothing but this backend."""
+    """Return the service without mirrors, and with no backend but this one."""
     pool = service.pool and replace(service.pool, backends=() if backend is None else (backend,), sorry=None)
     return replace(service, pool=pool, mirrors=())
 

@@ -106,7 +106,7 @@ class Size(ValueType[int]):
         match = _SIZE.fullmatch(value.scalar(expected))
         size = int(match[1]) << UNITS.get(match[2], 0) if match else -1
         if not self.low <= size <= self.high:
-            raise value.error(expected)
+            raise value.unexpected(expected)
         return size
 
     def schema(self) -> Schema:
@@ -144,7 +144,7 @@ class Duration(ValueType[float]):
         seconds = float(match[1]) * SECONDS[match[2]] if match else -1.0
         remainder = abs(round(seconds / self.step) * self.step - seconds) if self.step else 0.0
         if not self.low <= seconds <= self.high or remainder > _EXACT:
-            raise value.error(expected)
+            raise value.unexpected(expected)
         return seconds
 
     def schema(self) -> Schema:
@@ -170,7 +170,7 @@ class Percentage(ValueType[float]):
         expected = "a percentage from 0% to 100%"
         match = _PERCENTAGE.fullmatch(value.scalar(expected))
         if not match or float(match[1]) > 100:
-            raise value.error(expected)
+            raise value.unexpected(expected)
         return float(match[1]) / 100
 
     def schema(self) -> Schema:
@@ -239,7 +239,7 @@ class Threads(ValueType[int | None]):
         if word == "auto":
             return None
         if not word.isdecimal() or int(word) not in self._numbers:
-            raise value.error(expected)
+            raise value.unexpected(expected)
         return int(word)
 
     def schema(self) -> Schema:
@@ -265,7 +265,7 @@ class Text(ValueType[str]):
         expected = f"{self.article} {self.description}"
         text = value.scalar(expected)
         if not self.pattern.fullmatch(text):
-            raise value.error(expected)
+            raise value.unexpected(expected)
         return text
 
     def schema(self) -> Schema:
@@ -302,7 +302,7 @@ class Secret(ValueType[str]):
         expected = f"a secret text of {self.bounds}"
         text = value.scalar(expected)
         if not self.shortest <= len(text) <= self.longest:
-            raise value.error(expected, f"one of {len(text)}")
+            raise value.unexpected(expected, f"one of {len(text)}")
         return text
 
     def schema(self) -> Schema:
@@ -337,7 +337,7 @@ class FilePath(ValueType[Path]):
         expected = "an absolute path of a file"
         path = Path(value.scalar(expected))
         if not path.is_absolute():
-            raise value.error(expected)
+            raise value.unexpected(expected)
         return path
 
     def schema(self) -> Schema:

@@ -1,7 +1,8 @@
-"""Which thread has a packet: clients are dealt out by the low bits of their addresses, which iptables can match.
+"""The division of the clients among the packet threads.
 
-Both directions of a connection carry the client's address, and so do its legs' packets, or else a port that was dealt
-out likewise. So each thread has its own flows and legs, and shares none with another.
+A client's shard follows from the low bits of its address, which iptables can match. Both directions of a connection
+carry the client's address. So do the packets of its legs; a leg that has an address of this host has a port in the
+shard's range instead. So each thread has flows and legs of its own, and shares none with another.
 """
 
 from dataclasses import dataclass
@@ -21,12 +22,12 @@ class Shard:
 
     @property
     def leg_ports(self) -> range:
-        """Where its legs with an address of ours come from."""
+        """The source ports of the shard's legs that come from an address of this host."""
         length = len(LEG_PORTS) // self.count
         return LEG_PORTS[self.number * length : (self.number + 1) * length]
 
-    def part_of(self, network: IPv4Network) -> str | None:
-        """Return its clients in a network, as iptables writes an address and a mask; None where there are none."""
+    def clients_in(self, network: IPv4Network) -> str | None:
+        """Return the shard's clients in a network as an address and a mask for iptables, or None if there are none."""
         if self.count == 1:
             return str(network)
         mask = int(network.netmask) | (self.count - 1)
@@ -43,8 +44,11 @@ ALL = Shard()
 
 
 def shard_of_error(error: IcmpError, sources: set[bytes], count: int) -> int:
-    """Whose it is to heed an ICMP error that was met on its way to this host or a service: that of the client to whom
-    the service had sent something, or of the leg that had come from one of ``sources``, addresses of ours."""
+    """Return the number of the shard whose packet an ICMP error is about.
+
+    The error was sent to a service or to this host. It is about a packet from the service to a client, or about a leg's
+    packet, which came from one of ``sources``, addresses of this host.
+    """
     if error.inner_src[0] in sources:
         port = error.inner_src[1]
         return next((number for number in range(count) if port in Shard(number, count).leg_ports), 0)
@@ -52,7 +56,8 @@ def shard_of_error(error: IcmpError, sources: set[bytes], count: int) -> int:
 
 
 def shard_of_client(client: str, count: int) -> int:
-    """Which of ``count`` shards has a client, given as ``service/address:port``; ValueError where it is none."""
+    """Return the number of a client's shard. The client is given as ``service/address:port``; ValueError for other
+    text."""
     address, _ = parse_endpoint(client.rpartition("/")[2])
     return address[-1] & (count - 1)
 

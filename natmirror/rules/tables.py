@@ -1,6 +1,6 @@
 """Tables of keys: a Section lists the keys of one mapping in a rules file, and reads such a mapping by this list."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, TypeVar
 
@@ -26,11 +26,11 @@ class Key:
     type: ValueType[Any]
     sentence: str
     """The meaning, in plain sentences for the operator."""
-    example: str
+    example: str = field(kw_only=True)
     """A value as a rules file writes it."""
-    default: Any = REQUIRED
+    default: Any = field(default=REQUIRED, kw_only=True)
     """The value where the key is left out."""
-    absent: str = ""
+    absent: str = field(default="", kw_only=True)
     """The default in words, where no value of the type stands for it."""
 
     @property
@@ -116,7 +116,7 @@ class ListOf(ValueType[tuple[T, ...]]):
     def read(self, value: Value) -> tuple[T, ...]:
         values = value.list(self.what)
         if self.length is not None and len(values) != self.length:
-            raise value.complain(f"expected {self.what}, found {len(values)}")
+            raise value.error(f"expected {self.what}, found {len(values)}")
         return tuple(self.item.read(one) for one in values)
 
     def schema(self) -> Schema:

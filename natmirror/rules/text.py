@@ -1,14 +1,16 @@
-"""The rules as text, with all defaults filled in."""
+"""The rules as text with all defaults, which ``--check`` prints, and the differences that a reload prints."""
 
 import shlex
 
+from natmirror.rules.keys import TOP
 from natmirror.rules.kinds import Balance
-from natmirror.rules.model import Health, Mirror, Pair, Pool, Rules, Service, Side
+from natmirror.rules.mirror_keys import MIRROR
+from natmirror.rules.model import Health, Mirror, Pair, Rules, Service, Side
 from natmirror.rules.units import show_duration, show_size
 
 
 def describe(rules: Rules) -> str:
-    """Return the rules as they were understood, with all defaults filled in."""
+    """Return the rules with all defaults, then the warnings."""
     lines = _describe_top(rules)
     for service in rules.services:
         lines += [f"service {service.name} {service.address}:{service.port}"]
@@ -20,7 +22,7 @@ def describe(rules: Rules) -> str:
 
 
 def differences(old: Rules, new: Rules) -> list[str]:
-    """Return the lines of describe() that are gone from the old rules (-) and that are new (+)."""
+    """Return the lines of describe() that differ, after ``-`` where only the old rules have them, else after ``+``."""
     sections = [
         {"": _describe_top(rules)}
         | {f"{one.name} {one.address}:{one.port}": _describe_service(one) for one in rules.services}
@@ -42,19 +44,19 @@ def _describe_top(rules: Rules) -> list[str]:
         "switches: " + ", ".join(map(str, rules.switches)),
         f"mirror-memory: {show_size(rules.mirror_memory)}",
         f"max-flows: {rules.max_flows}",
-        f"threads: {rules.threads or 'auto'}",
-        f"known-switches: {rules.known_switches or 'not kept over a restart'}",
+        f"threads: {TOP['threads'].type.show(rules.threads)}",
+        f"known-switches: {rules.known_switches or TOP['known-switches'].absent}",
     ]
 
 
 def _describe_service(service: Service) -> list[str]:
     mirrors = [f"mirror  {_describe_mirror(mirror)}" for mirror in service.mirrors]
     if (pool := service.pool) is None:
-        return ["no pool: whatever listens there stays in charge, connections are only mirrored", *mirrors]
-    over = f" over the client's {pool.hash}" if pool.balance is Balance.MAGLEV else ""
-    # Lines are compared without regard to their order, which says everything here.
+        return ["no pool: natmirror only mirrors; another program serves this address", *mirrors]
+    hashed = f" hash {pool.hash}" if pool.balance is Balance.MAGLEV else ""
+    # differences() compares lines regardless of their order, so the order of the backends stands in a line of its own.
     order = ": " + ", ".join(backend.name for backend in pool.backends) if pool.balance is Balance.PRIORITY else ""
-    lines = [f"balance {pool.balance}{over}{order}"]
+    lines = [f"balance {pool.balance}{hashed}{order}"]
     lines += [
         f"backend {backend.name} {backend.address}:{backend.port} weight {backend.weight}"
         + (f" max-connections {backend.max_connections}" if backend.max_connections else "")
@@ -62,31 +64,28 @@ def _describe_service(service: Service) -> list[str]:
     ]
     if sorry := pool.sorry:
         lines.append(f"sorry   {sorry.name} {sorry.address}:{sorry.port}")
-    lines.append(f"when-none {pool.when_none} when-down {pool.when_down}" + _slow_start(pool))
+    slow_start = f" slow-start {show_duration(pool.slow_start)}" if pool.slow_start else ""
+    lines.append(f"when-none {pool.when_none} when-down {pool.when_down}{slow_start}")
     lines.append(f"health  {_describe_health(pool.health)}")
     return lines + mirrors
-
-
-def _slow_start(pool: Pool) -> str:
-    return f" slow-start {show_duration(pool.slow_start)}" if pool.slow_start else ""
 
 
 def _describe_health(health: Health | None) -> str:
     if health is None:
         return "not checked"
-    words = f"{health.check} interval {show_duration(health.interval)} timeout {show_duration(health.timeout)}"
+    settings = f"{health.check} interval {show_duration(health.interval)} timeout {show_duration(health.timeout)}"
     command = f" command {shlex.join(health.command)}" if health.command else ""
-    return f"{words} rise {health.rise} fall {health.fall}{command}"
+    return f"{settings} rise {health.rise} fall {health.fall}{command}"
 
 
 def _describe_mirror(mirror: Mirror) -> str:
-    words = [
+    settings = [
         f"{mirror.name} {mirror.address}:{mirror.port} buffer {show_size(mirror.buffer)}",
         f"when-behind {mirror.when_behind}",
         f"throttle-limit {show_duration(mirror.throttle_limit)}" if mirror.throttles else "",
-        f"sample {mirror.sample:.6%}".rstrip("0%").rstrip(".") + "%",
+        f"sample {MIRROR['sample'].type.show(mirror.sample)}",
         "only " + ",".join(map(str, mirror.only)) if mirror.only else "",
-        f"source {mirror.source or 'client'}",
+        f"source {MIRROR['source'].type.show(mirror.source)}",
         f"linger {show_duration(mirror.linger)}",
         f"connect-timeout {show_duration(mirror.connect_timeout)}",
         f"stall-timeout {show_duration(mirror.stall_timeout)}",
@@ -98,7 +97,7 @@ def _describe_mirror(mirror: Mirror) -> str:
         else "",
         f"record {mirror.record}" if mirror.record else "",
     ]
-    return " ".join(word for word in words if word)
+    return " ".join(setting for setting in settings if setting)
 
 
 def _describe_pair(pair: Pair) -> list[str]:

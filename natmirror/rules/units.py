@@ -1,12 +1,13 @@
-"""Sizes and durations as the rules write them."""
+"""Sizes and durations as a rules file writes them."""
 
 UNITS = {"KiB": 10, "MiB": 20, "GiB": 30}
-"""Sizes, as powers of two."""
+"""The units of sizes, as powers of two."""
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+"""The units of durations, in seconds."""
 
 
 def show_duration(seconds: float) -> str:
-    """Show a duration in the largest unit that it fills."""
+    """Return a duration in the largest unit that it is at least one of."""
     for unit, length in reversed(SECONDS.items()):
         if seconds >= length:
             return f"{seconds / length:g}{unit}"
@@ -14,7 +15,7 @@ def show_duration(seconds: float) -> str:
 
 
 def show_size(size: int) -> str:
-    """Show a size in the largest unit that it is a multiple of."""
+    """Return a size in the largest unit that it is a multiple of."""
     for unit, shift in reversed(UNITS.items()):
         if size % (1 << shift) == 0:
             return f"{size >> shift}{unit}"

@@ -1,7 +1,7 @@
-"""Strict reading of a YAML 1.2 file: every value knows its line and its key path, and says what is wrong with it.
+"""Strict reading of a YAML 1.2 file. Each value knows its line and the path of its key, for error messages.
 
-The file's node tree is read as it stands, so that nothing is converted on the way: ``on`` is a word, ``010`` is
-ten, a key that occurs twice is an error.
+The values are read from YAML's tree of nodes, before any conversion: ``on`` is a word, ``010`` is ten, and a key that
+occurs twice is an error.
 """
 
 import re
@@ -20,13 +20,13 @@ Kind = TypeVar("Kind", bound=StrEnum)
 
 MAX_FILE_LEN = 1 << 20
 _SHOWN_LEN = 40
-_QUOTED_TEXT = re.compile(r"(?<=alias|nchor|andle) '.*'", re.DOTALL)  # of the file: it may be a secret
+_QUOTED_TEXT = re.compile(r"(?<=alias|nchor|andle) '.*'", re.DOTALL)  # quotes the file: it may be a secret
 
 _TAG = "tag:yaml.org,2002:"
 
 
 class Value:
-    """One value of the file; each method reads it as a type or raises RulesError."""
+    """One value of the file. Each method reads it as one type, and raises RulesError where it is of another."""
 
     def __init__(self, node: Node, file: str, path: str, line: int | None = None) -> None:
         self._node = node
@@ -34,12 +34,12 @@ class Value:
         self._path = path
         self._line = node.start_mark.line + 1 if line is None else line
 
-    def error(self, expected: str, found: str | None = None) -> RulesError:
-        """Return the error to raise where the value is not what was expected."""
-        return self.complain(f"expected {expected}, found {found or self._shown()}")
+    def unexpected(self, expected: str, found: str | None = None) -> RulesError:
+        """Return an error that says what was expected and what was found."""
+        return self.error(f"expected {expected}, found {found or self._shown()}")
 
-    def complain(self, message: str) -> RulesError:
-        """Return the error to raise with these words."""
+    def error(self, message: str) -> RulesError:
+        """Return an error with this message, after the value's place in the file."""
         where = f"{self._path}: " if self._path else ""
         return RulesError(f"{self._file}:{self._line}: {where}{message}")
 
@@ -49,9 +49,9 @@ class Value:
         try:
             number = int(self._scalar("int", expected).replace("_", ""), 0)
         except ValueError:
-            raise self.error(expected) from None
+            raise self.unexpected(expected) from None
         if not low <= number <= high:
-            raise self.error(expected)
+            raise self.unexpected(expected)
         return number
 
     def boolean(self) -> bool:
@@ -59,17 +59,17 @@ class Value:
         return self._scalar("bool", "true or false").lower() == "true"
 
     def choice(self, kinds: type[Kind]) -> Kind:
-        """Return one of some kinds, by its word in the file."""
+        """Read one word of an enumeration."""
         expected = " or ".join(kinds)
         word = self._scalar("str", expected)
         if word not in list(kinds):
-            raise self.error(expected)
+            raise self.unexpected(expected)
         return kinds(word)
 
     def scalar(self, expected: str) -> str:
-        """Any scalar as it is written."""
+        """Return the text of a scalar; ``expected`` is for the error where the value is a list or a mapping."""
         if not isinstance(self._node, ScalarNode):
-            raise self.error(expected)
+            raise self.unexpected(expected)
         return str(self._node.value)
 
     def address(self) -> IPv4Address:
@@ -77,7 +77,7 @@ class Value:
         try:
             return IPv4Address(self.scalar("an IPv4 address"))
         except AddressValueError:
-            raise self.error("an IPv4 address") from None
+            raise self.unexpected("an IPv4 address") from None
 
     def network(self) -> IPv4Network:
         """Read an IPv4 network."""
@@ -86,18 +86,20 @@ class Value:
             return IPv4Network(self.scalar(expected))
         except ValueError as error:
             hint = f" ({error})" if "host bits" in str(error) else ""
-            raise self.error(expected, self._shown() + hint) from None
+            raise self.unexpected(expected, self._shown() + hint) from None
 
     def list(self, of: str) -> "list[Value]":
-        """Read a list that is not empty; ``of`` says what it lists."""
+        """Return the values of a list that is not empty; ``of`` says in an error what it lists."""
         if not isinstance(self._node, SequenceNode) or not self._node.value:
-            raise self.error(f"a list of {of}", None if not isinstance(self._node, SequenceNode) else "an empty list")
+            raise self.unexpected(
+                f"a list of {of}", None if not isinstance(self._node, SequenceNode) else "an empty list"
+            )
         return [Value(node, self._file, f"{self._path}[{index}]") for index, node in enumerate(self._node.value)]
 
     def mapping(self, *known: str) -> "Mapping":
-        """Read a mapping with no keys but the ``known`` ones, each at most once."""
+        """Read a mapping that has only ``known`` keys, each at most once."""
         if not isinstance(self._node, MappingNode):
-            raise self.error("a mapping with " + ", ".join(known))
+            raise self.unexpected("a mapping with " + ", ".join(known))
         values: dict[str, Value] = {}
         for key_node, node in self._node.value:
             key = str(key_node.value) if isinstance(key_node, ScalarNode) else "?"
@@ -106,17 +108,17 @@ class Value:
             if key not in known:
                 close = get_close_matches(key, known, 1)
                 hint = f" (did you mean {close[0]}?)" if close else ""
-                raise at_key.complain(f"expected one of the keys {', '.join(known)}, found {key}{hint}")
+                raise at_key.error(f"expected one of the keys {', '.join(known)}, found {key}{hint}")
             if key in values:
-                raise at_key.complain(f"expected each key once, found {key} twice")
-            # A value that was left out seems to YAML to stand where the next thing does.
+                raise at_key.error(f"expected each key once, found {key} twice")
+            # YAML places a value that was left out where the next token is.
             line = key_node.start_mark.line + 1 if not node.value else None
             values[key] = Value(node, self._file, path, line)
         return Mapping(self, values)
 
     def _scalar(self, kind: str, expected: str) -> str:
         if not isinstance(self._node, ScalarNode) or self._node.tag != _TAG + kind:
-            raise self.error(expected)
+            raise self.unexpected(expected)
         return str(self._node.value)
 
     def _shown(self) -> str:
@@ -131,16 +133,16 @@ class Value:
 
 
 class Mapping:
-    """A mapping's values by their keys."""
+    """The values of a mapping by key."""
 
     def __init__(self, value: Value, values: dict[str, Value]) -> None:
         self.value = value
         self._values = values
 
     def __getitem__(self, key: str) -> Value:
-        """Return the value of a key that has to be there."""
+        """Return the value of a key; RulesError where the file does not have the key."""
         if key not in self._values:
-            raise self.value.complain(f"expected the key {key}, found {self._keys()}")
+            raise self.value.error(f"expected the key {key}, found {self._keys()}")
         return self._values[key]
 
     def __contains__(self, key: str) -> bool:
@@ -151,7 +153,7 @@ class Mapping:
 
 
 def parse(text: str, file: str) -> Value:
-    """Read the one document of a YAML text; ``file`` is the name that errors give it."""
+    """Return the one document of a YAML text; ``file`` names it in errors."""
     try:
         node = YAML(typ="rt").compose(text)
     except MarkedYAMLError as error:

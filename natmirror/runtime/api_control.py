@@ -1,6 +1,6 @@
-"""What the API offers of a run: the resources that it shows, and the orders that it obeys.
+"""The functions behind the API: for the resources that it shows, and the commands that it obeys.
 
-The API's threads call all of this. What belongs to another thread is passed to it, and waited for.
+The API's threads call them. They pass work that belongs to another thread to it, and wait for the result.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,11 +22,11 @@ _ANSWER_TIMEOUT = 5.0
 _RELOAD_TIMEOUT = 60.0
 
 Request = dict[str, Any]
-Order = Callable[[Request], EmptyAnswer | ReloadAnswer]
+Command = Callable[[Request], EmptyAnswer | ReloadAnswer]
 
 
 def resources(status: RunStatus, events: WorkerEvents) -> dict[str, Callable[[], Any]]:
-    """Return the functions that give each resource."""
+    """Return the function behind each resource."""
     return {
         "status": status.status,
         "flows": status.flows,
@@ -35,7 +35,7 @@ def resources(status: RunStatus, events: WorkerEvents) -> dict[str, Callable[[],
     }
 
 
-def orders(
+def commands(
     mailbox: Mailbox,
     maintenance: ChoreThread,
     *,
@@ -43,16 +43,16 @@ def orders(
     member: PairMember,
     engines: Sequence[EngineProxy],
     reloader: Reloader,
-) -> dict[str, Order]:
-    """Return the functions that obey each order; they raise ValueError where that cannot be. ``mailbox`` is the main
-    thread's, ``maintenance`` the thread that reloads."""
+) -> dict[str, Command]:
+    """Return the function that obeys each command; it raises ValueError where the command is refused. ``mailbox`` is
+    the main thread's, ``maintenance`` the thread that reloads."""
 
-    def in_main_thread(obey: Callable[[Request], None]) -> Order:
-        def order(request: Request) -> EmptyAnswer:
+    def in_main_thread(obey: Callable[[Request], None]) -> Command:
+        def command(request: Request) -> EmptyAnswer:
             _refusing(lambda: mailbox.request(partial(obey, request)).result(_ANSWER_TIMEOUT))
             return {}
 
-        return order
+        return command
 
     def reload(request: Request) -> ReloadAnswer:
         return {"changes": _refusing(lambda: maintenance.ask(reloader.reload, _RELOAD_TIMEOUT))}
@@ -71,7 +71,7 @@ def orders(
 
 
 def _refusing(do: Callable[[], Any]) -> Any:
-    """Return what a function returns; ValueError, which the API answers with, for natmirror's own errors."""
+    """Call a function and return its result; turn natmirror's own errors into ValueError, which the API answers."""
     try:
         return do()
     except NatmirrorError as error:

@@ -1,6 +1,6 @@
-"""Where new connections go: health checks, orders and time decide which backends take how many of them.
+"""The backends' shares of new connections, which follow health checks, the operator's commands and slow starts.
 
-Admission decides; this passes the changes on to the workers' engines, and logs them.
+Admission computes the changes; BackendControl passes them on to the workers' engines, and logs them.
 """
 
 import logging
@@ -24,8 +24,8 @@ log = logging.getLogger("natmirror")
 
 
 class BackendControl:
-    """All backends. It belongs to the main thread, which reads ``mailbox``, but for syn_failed(), states() and
-    health(). ``is_active`` says whether this host passes the packets."""
+    """The state of all backends. It belongs to the main thread, which reads ``mailbox``, except for syn_failed(),
+    states() and health(). ``is_active``: this host passes the packets."""
 
     def __init__(self, rules: Rules, mailbox: Mailbox, *, is_active: bool) -> None:
         self._admission = Admission(rules, time.monotonic())
@@ -36,49 +36,49 @@ class BackendControl:
         self.starting_checks = Chore("start of the health checks", NEVER, self._monitor.start, NEVER)
 
     def attach(self, engines: Sequence[EngineProxy]) -> None:
-        """Pass changes on to these engines, from the first change on."""
+        """Pass all changes on to these engines; call it before the first change."""
         self._engines = engines
 
     def start(self) -> None:
-        """Begin with the health checks. HostError where the host has no descriptor or thread left."""
+        """Start the health checks. HostError where no descriptor or thread is left."""
         self._monitor.start()
 
     def stop(self) -> None:
-        """End the health checks."""
+        """Stop the health checks."""
         self._monitor.stop()
 
     def tick(self, now: float) -> float | None:
-        """Do what is due; return when something is next, None where nothing is."""
+        """Apply the changes that are due; return when the next one is, or None."""
         self._apply(self._admission.tick(now))
         return self._admission.next_tick(now)
 
     def reload(self, rules: Rules) -> None:
-        """Go by other rules, which the engines go by already."""
+        """Apply other rules, which the engines have applied already."""
         shares = {key: shown["share"] for key, shown in self._admission.show(0.0).items()}
         self._apply(self._admission.reload(rules, time.monotonic()), shares)
         self._monitor.reload(rules)
         self.starting_checks.due_at = 0.0
 
     def set_active(self, is_active: bool) -> None:
-        """Take whether this host passes the packets: a standby's health checks must not cost the active host's
-        connections."""
+        """Set whether this host passes the packets. A standby resets no connections: its health checks must not cost
+        those of the active host."""
         self._is_active = is_active
         if is_active:
-            self._apply(self._admission.dead())
+            self._apply(self._admission.current_kills())
 
     def drain(self, request: Mapping[str, Any]) -> None:
-        """Obey ``{"service": …, "backend": …, "deadline": seconds or null}``; KeyError, TypeError or ValueError where
-        it is something else."""
+        """Obey ``{"service": …, "backend": …, "deadline": seconds or null}``. KeyError, TypeError or ValueError where
+        the request is malformed."""
         deadline = request.get("deadline")
         until = None if deadline is None else float(deadline)
         self._apply(self._admission.drain(str(request["service"]), str(request["backend"]), until, time.monotonic()))
 
     def undrain(self, request: Mapping[str, Any]) -> None:
-        """Obey ``{"service": …, "backend": …}``, likewise."""
+        """Obey ``{"service": …, "backend": …}``. KeyError or ValueError where the request is malformed."""
         self._apply(self._admission.undrain(str(request["service"]), str(request["backend"]), time.monotonic()))
 
     def syn_failed(self, service: str, backend: str) -> None:
-        """Have a backend checked soon, since a client's SYN to it has failed; from any thread, without waiting."""
+        """Check a backend soon, because a client's SYN to it has failed; from any thread, without waiting."""
         self._monitor.syn_failed(service, backend)
 
     def states(self) -> dict[tuple[str, str], AdmissionEntry]:
@@ -90,13 +90,13 @@ class BackendControl:
         return self._monitor.status()
 
     def _on_health(self, service: str, backend: Backend, is_up: bool, reason: str) -> None:
-        """Called in the monitor's thread."""
+        """Pass a change of health on to the main thread; called in the monitor's thread."""
         set_health = partial(self._set_health, service, backend.name, endpoint_of(backend))
         self._mailbox.post(partial(set_health, is_up=is_up, reason=reason, at=time.monotonic()))
 
     def _set_health(self, service: str, backend: str, place: Endpoint, *, is_up: bool, reason: str, at: float) -> None:
-        """Note that a backend is up or down since a time."""
-        with suppress(ValueError):  # the rules do not name it any more: a reload has come in between
+        """Apply a change of health that was found at a time."""
+        with suppress(ValueError):  # a reload has just removed the backend
             changes = self._admission.set_health(service, backend, is_up=is_up, reason=reason, now=at, place=place)
             why = "" if is_up else f": {reason}"
             log.warning("%s/%s is %s%s", service, backend, "up" if is_up else "down", why)

@@ -1,7 +1,7 @@
-"""Periodic work, guarded: a chore that fails is reported once and tried again.
+"""Chores: periodic work, which is tried again if it fails, after one log line.
 
-Work that may block on the host (a disk, a child process, another program's lock) is done by a ``ChoreThread``, so that
-it delays neither packets nor the main thread.
+A ``ChoreThread`` does work that may block on the host (a disk, a child process, another program's lock), so that it
+delays neither packets nor the main thread.
 """
 
 import logging
@@ -21,12 +21,14 @@ log = logging.getLogger("natmirror")
 NEVER = 1 << 30
 """Seconds: longer than any run."""
 
-_MAX_SHARE = 20  # a chore rests at least this many times as long as it took
-_RETRY_INTERVAL = 5.0  # after a failure of what is done only once
-_LIFE_INTERVAL = 0.2  # whether a thread that was asked something still lives
-_HUNG_AFTER = 10.0  # seconds; then a chore counts as hung
-_REST = 0.1  # after a fault that would be met again at once
-_EXPECTED = (NatmirrorError, OSError, MemoryError)  # the host's faults; a traceback says nothing about these
+_MIN_PAUSE_FACTOR = 20  # the pause after a chore is at least this many times as long as the chore took
+# Seconds
+_RETRY_INTERVAL = 5.0  # until a chore that is done only once is tried again after a failure
+_LIFE_INTERVAL = 0.2  # between two checks that the thread that was asked still runs
+_HUNG_AFTER = 10.0  # until a chore counts as hung
+_REST = 0.1  # after an error that would come again at once
+
+_EXPECTED = (NatmirrorError, OSError, MemoryError)  # errors of the host, for which a traceback says nothing
 
 
 class ChoreFailure(TypedDict):
@@ -49,7 +51,7 @@ class Failure:
 
 
 class Chore:
-    """Something to do every ``interval`` seconds; with ``at_end`` once more when its thread stops."""
+    """Work to do every ``interval`` seconds; with ``at_end`` once more when its thread stops."""
 
     def __init__(
         self, name: str, interval: float, do: Callable[[], None], due_at: float = 0.0, *, at_end: bool = False
@@ -62,17 +64,17 @@ class Chore:
         self._do = do
 
     def run_if_due(self, clock: Callable[[], float]) -> None:
-        """Do it when its time has come; what takes long is done less often, so that packets keep nearly all of it."""
+        """Run if due. A chore that takes long runs less often, so that packets keep nearly all of the processor."""
         now = clock()
         if now < self.due_at:
             return
         self.due_at = now + self._interval
         if self.run(clock):
             done_at = clock()
-            self.due_at = max(self.due_at, done_at + _MAX_SHARE * (done_at - now))
+            self.due_at = max(self.due_at, done_at + _MIN_PAUSE_FACTOR * (done_at - now))
 
     def run(self, clock: Callable[[], float]) -> bool:
-        """Do it now; return whether it has worked."""
+        """Run now; return whether that succeeded."""
         try:
             self._do()
         except Exception as error:
@@ -95,9 +97,9 @@ class Chore:
 
 
 class ChoreThread:
-    """A thread that does chores, and what other threads ask of it, one after another.
+    """A thread that does chores and other threads' requests, one after another.
 
-    It may block on the host: report_hung() logs that, and a stop waits for it for a bounded time only.
+    It may block on the host: report_hung() logs that, and a stop waits only a bounded time for it.
     """
 
     def __init__(self, name: str, chores: Sequence[Chore], clock: Callable[[], float] = time.monotonic) -> None:
@@ -113,19 +115,19 @@ class ChoreThread:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
-        """Begin. HostError where the host has no thread left."""
+        """Start the thread. HostError where the host refuses another thread."""
         try:
             self._thread.start()
         except RuntimeError as error:
             raise HostError(f"cannot start the thread {self.name}: {error}") from None
 
     def post(self, do: Callable[[], None]) -> None:
-        """Have the thread do something soon."""
+        """Have the thread call a function soon."""
         self._mailbox.post(partial(self._track, "a request", do))
 
     def ask(self, question: Callable[[], Any], timeout: float) -> Any:
-        """Have the thread answer a question, and return the answer. TimeoutError where it does not in time, or has
-        ended: a question that it has not begun with is then dropped."""
+        """Have the thread call a function; return its result. TimeoutError where there is none in time, or the thread
+        has ended: if it has not begun the call, it never does."""
         answer: Future[Any] = Future()
         self.post(partial(settle, answer, question))
         until = time.monotonic() + timeout
@@ -137,27 +139,29 @@ class ChoreThread:
         return answer.result()
 
     def end(self) -> None:
-        """Have the thread do what is due at the end, and end."""
+        """Have the thread run its ``at_end`` chores, and end."""
         self._is_stopping = True
         self._woken.set()
 
     def wait(self, until: float) -> str | None:
-        """After end(), wait for the end until a time; return what it hangs in where that does not come."""
+        """After end(), wait until a time for the thread's end; return the name of the chore in which it hangs, or
+        None."""
         if self._thread.ident is not None:
             self._thread.join(max(0.0, until - self._clock()))
         under_way = self._under_way
         return None if not self._thread.is_alive() else under_way[0] if under_way else self.name
 
     def now(self) -> float:
-        """Return the time that the chores go by."""
+        """Return the time on the chores' clock, in seconds."""
         return self._clock()
 
     def report_hung(self) -> None:
-        """Log once that a chore hangs, and once that it has returned."""
+        """Log once that a chore hangs, and once that it has returned; from any thread."""
         hung = self._hung()
         if hung is not None and self._hung_since != hung[1]:
             log.error(
-                "%s: has not returned after %g s; the thread %s does nothing else until it does",
+                "%s: has not returned after %g s, and the thread %s does nothing else until it does; check the disk or"
+                " the program that it waits for",
                 *(hung[0], _HUNG_AFTER, self.name),
             )
         if hung is None and self._hung_since is not None:
@@ -181,8 +185,8 @@ class ChoreThread:
         while not self._is_stopping:
             try:
                 self._do_what_is_due()
-            except Exception:  # no memory, for one
-                log.exception("%s: internal error; going on", self.name)
+            except Exception:  # e.g. no memory
+                log.exception("internal error in the thread %s; going on", self.name)
                 time.sleep(_REST)
         for chore in self._chores:
             if chore.at_end:

@@ -1,6 +1,6 @@
-"""A worker's engine for other threads: what they ask of it is done in the worker's thread, between packets.
+"""A worker's engine for other threads: the worker's thread does what they ask, between packets.
 
-What takes long is cut into slices, so that packets pass between them.
+Long work is cut into slices, and packets pass between the slices.
 """
 
 import time
@@ -31,17 +31,17 @@ class EngineThread(Protocol):
         """Have the thread call a function soon."""
 
     def ask(self, question: Callable[[], Any], timeout: float | None) -> Any:
-        """Have the thread call a function, and return its answer; TimeoutError where that takes too long."""
+        """Have the thread call a function; return its result. TimeoutError where that takes too long."""
 
     def send(self, sends: list[Send]) -> None:
-        """Send synthesised packets, in the thread itself."""
+        """Send synthesised packets; called in the thread itself."""
 
 
 class EngineProxy:
-    """The engine of ``thread``, which goes by ``rules``. Any thread but that one may call its methods.
+    """The engine of ``thread``, for all other threads.
 
-    Methods that return something wait for it, and raise TimeoutError where the thread does not answer soon. Of those
-    that return nothing only reload() and set_marks() wait: for as long as it takes.
+    Methods that return something wait for the thread, and raise TimeoutError where it does not answer soon. Of the
+    methods that return nothing, only reload() and set_marks() wait: for as long as it takes.
     """
 
     def __init__(self, engine: Engine, replication: EngineAdapter, thread: EngineThread, rules: Rules) -> None:
@@ -77,7 +77,7 @@ class EngineProxy:
     # Known switches
 
     def known_switches(self) -> list[dict[str, Any]]:
-        """Return what is known of switches."""
+        """Return the known switches, as plain values for restore_switch()."""
         clients = self._ask(lambda: self._engine.directory.clients(time.monotonic()))
         known: list[dict[str, Any]] = []
         for start in range(0, len(clients), _SWITCHES_SLICE):
@@ -89,17 +89,17 @@ class EngineProxy:
         return [self._engine.directory.plain(client, now) for client in clients]
 
     def restore_switch(self, entry: dict[str, Any]) -> None:
-        """Restore what known_switches() returned in a run before, while the thread has not started. KeyError, TypeError
-        or ValueError where it did not return that."""
+        """Restore a switch that known_switches() returned in an earlier run, before the thread starts. KeyError,
+        TypeError or ValueError where the entry is malformed."""
         self._engine.directory.restore(entry, time.monotonic())
 
     # Rules
 
     def reload(self, rules: Rules) -> None:
-        """Go by these rules from now on.
+        """Apply other rules.
 
-        1. Flows of switches that are no longer served end. 2. The engine takes the rules. 3. Bindings that could be
-        derived until now, or can be from now on, are reported to the other host. 4. Legs to removed mirrors end.
+        1. Flows of switches that are no longer served end. 2. The engine applies the rules. 3. Bindings that were
+        derived and are pinned now, or the reverse, are reported to the other host. 4. Legs to removed mirrors end.
         """
         flow_ids = self._wait_for(self._engine.flow_ids) if set(self._rules.switches) - set(rules.switches) else []
         self._wait_for_slices(flow_ids, lambda ids: self._engine.expel(rules.switches, ids, time.monotonic()))
@@ -112,23 +112,22 @@ class EngineProxy:
         self._wait_for_slices(leg_ids, lambda ids: self._engine.end_removed(ids, time.monotonic()))
 
     def prune(self) -> list[Kept]:
-        """Forget services and backends that the rules do not name any more and that have no connections; return those
-        that have some."""
+        """Forget removed services and backends that have no connections; return those that still have some."""
         return list(self._wait_for(self._replication.prune))
 
     @property
     def unlisted_backends(self) -> int:
-        """See Engine: prune() returns those among them that have connections."""
+        """Return how many backends, since the start, were added for connections that another host reported."""
         return self._engine.unlisted_backends
 
     def set_marks(self, marks: Mapping[ServiceBackend, int]) -> None:
-        """Let the kernel translate these from now on, see Engine."""
+        """Have the kernel translate packets between these services and backends, by these marks."""
         self._wait_for(partial(self._engine.set_marks, marks))
 
     # Backends, mirrors and the host's role
 
     def set_share(self, change: Share) -> None:
-        """Give a backend more or less of the new connections."""
+        """Set a backend's share of new connections."""
         self._thread.post(lambda: self._engine.set_share(change.service, change.backend, change.share))
 
     def kill(self, change: Kill) -> None:
@@ -137,26 +136,26 @@ class EngineProxy:
 
     def _kill_now(self, change: Kill, ids: list[int]) -> list[Send]:
         kill = self._engine.repeat_resets if change.is_repeated else self._engine.kill
-        with suppress(ValueError):  # the rules do not name it any more: a reload has come in between
+        with suppress(ValueError):  # a reload has just removed the backend
             return kill(change.service, change.backend, ids, time.monotonic())
         return []
 
-    def stand_down(self) -> None:
-        """End the legs, since another host passes the packets from now on, see Engine."""
-        self._thread.post(lambda: self._in_slices(self._engine.flow_ids(), self._stand_down_now))
+    def release(self) -> None:
+        """End the legs: another host passes the packets from now on, and no state is shared with it."""
+        self._thread.post(lambda: self._in_slices(self._engine.flow_ids(), self._release_now))
 
-    def _stand_down_now(self, ids: list[int]) -> list[Send]:
+    def _release_now(self, ids: list[int]) -> list[Send]:
         return self._engine.release_flows(ids, time.monotonic())
 
     def set_path_mtu(self, mirror: tuple[bytes, int], mtu: int) -> None:
-        """Take the MTU of the host's route to a mirror, see Engine."""
+        """Set the MTU of the host's route to a mirror, in bytes."""
         self._thread.post(lambda: self._engine.set_path_mtu(mirror, mtu))
 
     def resume_mirroring(self) -> None:
-        """Switch on what was switched off after internal errors."""
+        """Switch on again the parts of mirroring that are off after internal errors."""
         self._thread.post(self._engine.faults.resume)
 
-    # How the thread is asked
+    # Requests to the thread
 
     def _ask(self, question: Callable[[], Any]) -> Any:
         return self._thread.ask(question, _ANSWER_TIMEOUT)
@@ -165,16 +164,16 @@ class EngineProxy:
         return self._thread.ask(question, None)
 
     def _wait_for_slices(self, ids: list[int], do: Callable[[list[int]], list[Send]]) -> None:
-        """Have the thread do something slice by slice; return when all is done."""
-        for some in _slices(ids):
-            self._wait_for(partial(self._send, do, some))
+        """Have the thread do something slice by slice; return when all slices are done."""
+        for chunk in _slices(ids):
+            self._wait_for(partial(self._send, do, chunk))
 
     def _in_slices(self, ids: list[int], do: Callable[[list[int]], list[Send]]) -> None:
-        """In the thread: do something slice by slice, between packets."""
-        some, others = ids[:_FLOWS_SLICE], ids[_FLOWS_SLICE:]
-        if others:  # first: a fault costs one slice
+        """Do something slice by slice, between packets; called in the thread itself."""
+        chunk, others = ids[:_FLOWS_SLICE], ids[_FLOWS_SLICE:]
+        if others:  # before this slice: an exception costs no other slice
             self._thread.post(lambda: self._in_slices(others, do))
-        self._send(do, some)
+        self._send(do, chunk)
 
     def _send(self, do: Callable[[list[int]], list[Send]], ids: list[int]) -> None:
         self._thread.send(do(ids))

@@ -1,7 +1,7 @@
-"""What is checked and mended on the host while packets pass, in a thread: iptables, nftables, routes, addresses.
+"""The thread that checks and repairs the host's state while packets pass: iptables, nftables, routes, addresses.
 
-All of it may wait: for a program that has to be started, for another one's lock, for the kernel. So neither packets,
-nor the main thread with its signals, roles and health, nor the service manager's watchdog depend on it.
+Each check may wait: for a program to start, for another program's lock, for the kernel. So neither packets, nor the
+main thread with its signals, roles and health, nor the service manager's watchdog depend on this thread.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,17 +16,18 @@ from natmirror.runtime.kernel_rules import CHECK_INTERVAL, KernelRules
 from natmirror.runtime.mailbox import Mailbox
 from natmirror.runtime.worker import Worker
 
-_GRACE = 1.0  # seconds, for packets of services that the rules do not name any more
+# Seconds
+_GRACE = 1.0  # for the last packets of removed services
 _PATHS_INTERVAL = 10.0
 _BYPASS_INTERVAL = 1.0
 _STATUS_INTERVAL = 10.0
 
 
 class HostMaintenance:
-    """The chores of ``thread``; ``kernel_rules`` belongs to that thread once it runs.
+    """The chores of ``thread``. ``kernel_rules`` belongs to that thread as soon as it runs.
 
-    ``mailbox`` is the main thread's, which ``member`` belongs to. ``send_status`` sends a line to the service manager,
-    where there is one.
+    ``mailbox`` is the main thread's, to which ``member`` belongs. ``send_status`` sends a line to the service manager;
+    None: there is none.
     """
 
     def __init__(
@@ -61,15 +62,15 @@ class HostMaintenance:
         self.thread = ChoreThread("host-maintenance", chores)
 
     def reload(self, rules: Rules, *, others_may_lag: bool) -> None:
-        """In the thread: the engines go by these rules now. With ``others_may_lag`` another host may still pass packets
-        of services that they do not name."""
+        """Maintain the host for other rules, which the engines have applied; called in the thread. ``others_may_lag``:
+        another host may still pass packets of removed services."""
         self._rules = rules
         self._path_mtus.due_at = 0.0
         if self.kernel_rules.set_configured(rules):
             self.removal.due_at = self.thread.now() + (CHECK_INTERVAL if others_may_lag else _GRACE)
 
     def read_path_mtus(self) -> None:
-        """Read how large packets to each mirror may be, as far as the kernel knows: legs need not find it out."""
+        """Read the MTU of the kernel's route to each mirror, so that legs need not discover it."""
         for service in self._rules.services:
             for mirror in service.mirrors:
                 if mtu := path_mtu(mirror.address.packed):

@@ -1,7 +1,7 @@
-"""What the kernel does for us: iptables leads packets here, nftables translates them.
+"""The rules in the kernel: iptables rules queue packets to natmirror, an nftables table translates them.
 
-The installed rules are ahead of the engines' rules when services are added, and behind them as long as removed ones
-have connections left: from rules before these, or reported by another host.
+When services are added, their kernel rules are installed before the engines know them. When services are removed, their
+kernel rules stay as long as connections are left: of this host, or reported by another one.
 """
 
 import logging
@@ -19,12 +19,12 @@ from natmirror.runtime.engine_proxy import EngineProxy
 log = logging.getLogger("natmirror")
 
 CHECK_INTERVAL = 5.0
-"""Seconds between two looks at what may have been taken away, or may go."""
+"""Seconds between two checks that the kernel's rules are in place, or can be removed."""
 
 
 class KernelRules:
-    """The rules that are installed on this host. It belongs to one thread at a time, which may have to wait for the
-    host.
+    """The kernel rules that are installed on this host. It belongs to one thread at a time, which may have to wait for
+    the host.
 
     Without nftables the workers translate every packet themselves.
     """
@@ -32,22 +32,24 @@ class KernelRules:
     def __init__(self, rules: Rules, firewall: Firewall, engines: Sequence[EngineProxy]) -> None:
         self.firewall = firewall
         self.rules = rules
-        """The installed rules: also of services and backends that the configured rules do not name any more, or yet."""
-        self.why_not_translated: str | None = "it has not been tried"
-        """Why the kernel does not translate; None: it does."""
+        """The rules that are installed. They also name removed services and backends, and those that are being
+        added."""
+        self.why_not_translated: str | None = "not tried yet"
+        """Why the kernel does not translate packets; None: it does."""
         self._configured = rules
         self._before_extend = rules
-        self._has_unused = False  # since set_configured(), for remove_unused()
+        self._has_unused = False  # set_configured() was called since remove_unused()
         self._engines = engines
-        self._unlisted_backends = 0  # of the engines, as far as they are installed
+        self._unlisted_backends = 0  # of all engines, at the last remove_unused()
         self._translation = Translation()
         self._sent_marks: Mapping[ServiceBackend, int] = {}
 
     def install(self) -> None:
-        """Install everything, in place of what an earlier run has left. HostError where iptables refuses: then nothing
-        is installed."""
+        """Install all rules, in place of those that an earlier run has left. HostError where iptables refuses: then no
+        rules are installed."""
         self.rules = self._with_connections()
-        self._install_translation()  # before packets wait in a queue: these know their next hook by its number
+        # First the table: the kernel remembers a queued packet's next hook by its number.
+        self._install_translation()
         try:
             self.firewall.install(self.rules, len(self._engines))
         except HostError:
@@ -56,25 +58,25 @@ class KernelRules:
             raise
 
     def remove(self, *, keep_rules: bool) -> None:
-        """Remove everything, or all but the iptables rules. HostError where some of it stays: it says what, and how to
-        remove it."""
+        """Remove all rules, or all but the iptables rules. HostError where some of them stay: it says which, and how to
+        remove them."""
         left: list[str] = []
         if not keep_rules:
             try:
                 self.firewall.remove()
             except HostError as error:
-                left.append(f"iptables: {error}; they hold the services' packets back")
+                left.append(f"iptables: {error}; without natmirror they drop the services' packets")
         try:
             nftables.remove()
         except HostError as error:
-            if self.why_not_translated is None:  # else it has been logged, and there is hardly a table
+            if self.why_not_translated is None:  # else the log says why, and there is probably no table
                 left.append(f"nftables: {error}; its table natmirror stays")
         if left:
             raise HostError(f"{'; '.join(left)}; remove what is left with: natmirror cleanup")
 
     def extend(self, rules: Rules) -> None:
-        """Install what is new in these rules, before any client can reach it. HostError where iptables refuses: then
-        nothing has changed."""
+        """Install the rules of new services and backends, before any client can reach them. HostError where iptables
+        refuses: then nothing has changed."""
         both = merged(rules, [self.rules])
         self.firewall.extend(both, len(self._engines))
         self._before_extend, self.rules = self.rules, both
@@ -87,15 +89,15 @@ class KernelRules:
         self._translate()
 
     def set_configured(self, rules: Rules) -> bool:
-        """Note that the engines go by these rules: remove_unused() may remove what they do not name. Return whether it
-        has to be scheduled: else it is already, and many changes in a row must not put it off for ever."""
+        """Note that the engines have applied these rules: remove_unused() may remove all others. Return whether to
+        schedule it: it may be scheduled already, and many reloads in a row must not postpone it for ever."""
         self._configured = rules
         waited, self._has_unused = self._has_unused, True
         return not waited
 
     def remove_unused(self) -> None:
-        """Remove what the rules do not name, as far as it has no connections. HostError where iptables refuses: to be
-        tried again."""
+        """Remove the rules of removed services and backends that have no connections. HostError where iptables refuses:
+        call it again later."""
         self._has_unused = False
         unlisted_backends = sum(engine.unlisted_backends for engine in self._engines)
         if self.rules == self._configured and self._unlisted_backends == unlisted_backends:
@@ -106,11 +108,11 @@ class KernelRules:
         self._translate()
 
     def check(self) -> bool:
-        """Install the iptables rules again where they were removed; return whether packets come to us. HostError where
-        they cannot be read: then nothing new is known."""
+        """Install the iptables rules again if they were removed; return whether they are in place. HostError where they
+        cannot be read."""
         if self.firewall.is_in_place():
             return True
-        log.warning("the iptables rules were removed by another program: installing them again")
+        log.warning("another program has removed our iptables rules: installing them again")
         try:
             self.firewall.install(self.rules, len(self._engines))
         except HostError as error:
@@ -119,17 +121,17 @@ class KernelRules:
         return True
 
     def check_translation(self) -> None:
-        """Install the table again where it was removed, or could not be installed. HostError where nft fails."""
+        """Install the nftables table again if it was removed, or could not be installed. HostError where nft fails."""
         if self.why_not_translated is None and self._translation.is_in_place():
             return
         if self.why_not_translated is None:
-            log.warning("the table of nftables was removed by another program: installing it again")
+            log.warning("another program has removed our nftables table: installing it again")
         self._install_translation()
 
     def _with_connections(self) -> Rules:
         return merged(self._configured, [kept for engine in self._engines for kept in engine.prune()])
 
-    # Translation: no engine gives a mark before the table knows it, nor after
+    # Translation: engines give a mark only while the table knows it
 
     def _install_translation(self) -> None:
         try:
@@ -138,7 +140,7 @@ class KernelRules:
             self._fall_back(str(error))
         else:
             if self.why_not_translated is not None:
-                log.info("nftables: the kernel translates")
+                log.info("nftables: the kernel translates large packets")
             self.why_not_translated = None
             self._send_marks(self._translation.marks(self.rules))
 
@@ -155,14 +157,17 @@ class KernelRules:
     def _fall_back(self, why: str) -> None:
         self._send_marks({})
         if why != self.why_not_translated:
-            log.warning("nftables: %s; meanwhile natmirror translates each packet itself, which costs throughput", why)
+            log.warning(
+                "nftables: %s; natmirror translates each packet itself, which costs throughput; trying again in %g s",
+                *(why, CHECK_INTERVAL),
+            )
         self.why_not_translated = why
         with suppress(HostError):
             nftables.remove()
 
     def _send_marks(self, marks: Mapping[ServiceBackend, int]) -> None:
         if marks == self._sent_marks:
-            return  # a worker that stands still must not keep us from installing rules again
+            return  # do not depend on a worker that does not run
         for engine in self._engines:
             engine.set_marks(marks)
         self._sent_marks = marks

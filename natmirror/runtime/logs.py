@@ -1,8 +1,8 @@
 """The log of a live run: records wait in a bounded queue for a thread that writes them to stderr.
 
 A thread that logs never blocks. While stderr is not read, the queue fills up, and further records are counted and
-dropped. So are records of one kind (a level and a message before its arguments) that come too often. The log
-says how many were suppressed as soon as it can.
+dropped. So are messages of one kind (a level and a format string) that come too often. As soon as it can, the log says
+how many were suppressed.
 """
 
 import logging
@@ -20,17 +20,17 @@ from natmirror.errors import HostError
 
 log = logging.getLogger("natmirror")
 
-Kind = tuple[int, str]
-"""A level, and a message before its arguments."""
+MessageKind = tuple[int, str]
+"""A level and a format string."""
 
 MAX_QUEUED = 1000
 MAX_OF_A_KIND = 20
-"""Records of a kind in ``WINDOW`` seconds; far more than a person reads."""
+"""Messages of one kind in ``WINDOW`` seconds; far more than a person reads."""
 WINDOW = 10.0
 
 _MAX_KINDS = 1000
-_OTHERS: Kind = (logging.INFO, "records of other kinds")
-_LOOK_INTERVAL = 1.0
+_OTHERS: MessageKind = (logging.INFO, "messages of other kinds")
+_CHECK_INTERVAL = 1.0  # seconds between two checks for suppressed messages
 _FLUSH_TIMEOUT = 1.5
 _MAX_KIND_LEN = 80
 _FORMAT = "%(asctime)s %(levelname)s %(message)s"
@@ -56,13 +56,13 @@ class LogEntry(TypedDict):
 
 
 class Limiter:
-    """How many records of each kind are written. Time is an argument, in seconds of any steady clock."""
+    """Limits the messages of each kind. Time is an argument, in seconds of any steady clock."""
 
     def __init__(self) -> None:
-        self._windows: dict[Kind, _Window] = {}
+        self._windows: dict[MessageKind, _Window] = {}
 
-    def admits(self, kind: Kind, now: float) -> bool:
-        """Return whether one more of a kind may be written; otherwise it is counted."""
+    def admits(self, kind: MessageKind, now: float) -> bool:
+        """Return whether one more message of a kind may be written; if not, count it."""
         window = self._window(kind, now)
         if window.admitted >= MAX_OF_A_KIND:
             window.suppressed += 1
@@ -70,18 +70,18 @@ class Limiter:
         window.admitted += 1
         return True
 
-    def suppress(self, kind: Kind, now: float) -> None:
-        """Count a record that could not be written."""
+    def suppress(self, kind: MessageKind, now: float) -> None:
+        """Count a message that could not be written."""
         self._window(kind, now).suppressed += 1
 
-    def take_suppressed(self, now: float) -> list[tuple[Kind, int]]:
-        """Return how many of each kind were suppressed in windows that are over; each is returned once."""
+    def take_suppressed(self, now: float) -> list[tuple[MessageKind, int]]:
+        """Return how many messages of each kind were suppressed in windows that are over; return each once."""
         over = [(kind, window) for kind, window in self._windows.items() if now - window.began_at >= WINDOW]
         for kind, _ in over:
             del self._windows[kind]
         return [(kind, window.suppressed) for kind, window in over if window.suppressed]
 
-    def _window(self, kind: Kind, now: float) -> _Window:
+    def _window(self, kind: MessageKind, now: float) -> _Window:
         window = self._windows.get(kind)
         if window is None:
             kind = kind if len(self._windows) < _MAX_KINDS else _OTHERS
@@ -92,14 +92,14 @@ class Limiter:
 
 
 class Logs(logging.Handler):
-    """Takes records from any thread without waiting, between start() and close(). ``write`` takes a text, and may wait
-    as long as it has to."""
+    """The log handler: any thread may log without waiting, between start() and close(). ``write`` writes a text, and
+    may block."""
 
     def __init__(self, write: Callable[[str], None] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self.setFormatter(logging.Formatter(_FORMAT))
         self.is_limited = False
-        """Whether kinds are limited: from the moment on that packets pass. A start says all that it has to say."""
+        """Whether the messages of each kind are limited: only while packets pass, so that a start logs all it has."""
         self._write = write or _to_stderr
         self._clock = clock
         self._records: SimpleQueue[logging.LogRecord | None] = SimpleQueue()
@@ -110,27 +110,28 @@ class Logs(logging.Handler):
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
 
     def start(self) -> None:
-        """Become the log of this process, before it opens what it keeps open. HostError where the host has no thread
-        left."""
-        _keep_standard_numbers()
+        """Become the log of this process. Call it before any other file is opened. HostError where the host refuses
+        another thread."""
+        _reserve_standard_descriptors()
         try:
             self._thread.start()
         except RuntimeError as error:
             raise HostError(f"cannot start the thread log: {error}") from None
         logging.basicConfig(level=logging.INFO, handlers=[self])
-        # What would be printed by the thread that it happens in, which a stderr that is not read would stop.
+        # By default the failing thread itself prints these, and would block on a stderr that is not read.
         threading.excepthook = _log_end_of_thread
         sys.unraisablehook = _log_unraisable
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Queue a record. Never wait, never raise: the thread that logs may be one that passes packets."""
+        """Queue a record. Never wait, never raise: the caller may be a packet thread."""
         try:
             self._queue(record)
-        except Exception:  # no memory, for one
+        except Exception:  # e.g. no memory
             self._dropped += 1
 
     def _queue(self, record: logging.LogRecord) -> None:
-        """Arguments become text here, as they are now; a traceback later, since that reads files."""
+        """Queue a record. Format its arguments here, before they change; format a traceback later, since that reads
+        files."""
         now = self._clock()
         kind = (record.levelno, str(record.msg))
         if self.is_limited and not self._limiter.admits(kind, now):
@@ -155,15 +156,16 @@ class Logs(logging.Handler):
         }
 
     def close(self) -> None:
-        """Write what waits, for a bounded time; then leave it."""
+        """Write the queued records, for a bounded time."""
         if self._thread.is_alive() and not self._is_closed:
-            self._is_closed = True  # Python closes all handlers once more when it ends
+            self._is_closed = True  # Python closes all handlers again when it ends
             self._records.put(None)
             self._drained.wait(_FLUSH_TIMEOUT)
         super().close()
 
     def write_one(self, timeout: float) -> bool:
-        """Write the next record, waiting for it for some seconds, and what was suppressed; return whether to go on."""
+        """Write the next record, after waiting ``timeout`` seconds for it, and the numbers of suppressed messages.
+        Return whether to go on."""
         try:
             record = self._records.get(timeout=timeout)
             if record is None:
@@ -190,30 +192,31 @@ class Logs(logging.Handler):
         goes_on = True
         while goes_on:
             try:
-                goes_on = self.write_one(_LOOK_INTERVAL)
-            except Exception:  # no memory, or a traceback that cannot be formatted: the next record may fit
+                goes_on = self.write_one(_CHECK_INTERVAL)
+            except Exception:  # no memory, or a traceback that cannot be formatted: the next record may work
                 self._dropped += 1
         self._drained.set()
 
 
-def say(text: str, *, is_error: bool = False, timeout: float = _FLUSH_TIMEOUT) -> None:
-    """Print a line; give up after some seconds where the other end does not read."""
+def print_line(text: str, *, is_error: bool = False, timeout: float = _FLUSH_TIMEOUT) -> None:
+    """Print a line; give up after ``timeout`` seconds where the reader does not read."""
     number = _STDERR if is_error else _STDOUT
     thread = threading.Thread(target=_write_to, args=(number, f"{text}\n"), daemon=True)
     try:
         thread.start()
-    except RuntimeError:  # no thread is left: it is lost rather than waited for
+    except RuntimeError:  # no thread is left: lose the line rather than block
         return
     thread.join(timeout)
 
 
-def _keep_standard_numbers() -> None:
-    """Where one of the standard streams is closed, nothing else is to get its number: the log would go there."""
+def _reserve_standard_descriptors() -> None:
+    """Open /dev/null for each closed standard stream. Otherwise another file would get its number, and the log would go
+    there."""
     for number in (_STDIN, _STDOUT, _STDERR):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # it gets the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
 
 
 def _to_stderr(text: str) -> None:
@@ -221,22 +224,22 @@ def _to_stderr(text: str) -> None:
 
 
 def _write_to(number: int, text: str) -> None:
-    """Past Python's own buffer, whose lock the end of the process would wait for."""
+    """Write without Python's own buffer: the end of the process would wait for the buffer's lock."""
     data = text.encode(errors="backslashreplace")
     while data:
         try:
             data = data[os.write(number, data) :]
-        except BlockingIOError:  # another process that has it, too, does not want to wait
+        except BlockingIOError:  # another process that shares the stream has made it non-blocking
             ready = select.poll()
             ready.register(number, select.POLLOUT)
             ready.poll()
         except OSError:
-            return  # it is closed, or its disk is full
+            return  # the stream is closed, or its disk is full
 
 
 def _log_end_of_thread(end: threading.ExceptHookArgs) -> None:
     name = "?" if end.thread is None else end.thread.name
-    log.error("internal error: thread %s has ended", name, exc_info=end.exc_value)
+    log.error("internal error: the thread %s has ended; restart natmirror", name, exc_info=end.exc_value)
 
 
 def _log_unraisable(fault: Any) -> None:

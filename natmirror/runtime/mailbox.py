@@ -1,7 +1,7 @@
-"""How one thread has another one do something: a queue of functions, and what wakes the thread that is to call them.
+"""Requests from one thread to another: a queue of functions that the other thread calls, and a way to wake it.
 
-Each thread that takes requests owns one Mailbox: the main thread, the workers, and the threads that do chores. A thread
-that waits on descriptors is woken through a Waker.
+Each thread that takes requests owns a Mailbox: the main thread, the workers, and the chore threads. A thread that waits
+on descriptors is woken through a Waker.
 """
 
 import logging
@@ -18,9 +18,11 @@ log = logging.getLogger("natmirror")
 
 
 class Mailbox:
-    """Functions that the owner is to call. Any thread may post() and request(); the owner calls them in read().
+    """A queue of functions for the owner to call. Any thread may post() and request(); the owner calls the functions in
+    read().
 
-    ``wake`` wakes the owner and never waits. ``on_error`` gets what a function raises: it costs no other function.
+    ``wake`` wakes the owner and never waits. ``on_error`` gets a posted function's exception, which affects no other
+    function.
     """
 
     def __init__(self, wake: Callable[[], None], on_error: Callable[[Exception], None] | None = None) -> None:
@@ -34,17 +36,17 @@ class Mailbox:
         self._wake()
 
     def request(self, question: Callable[[], Any]) -> "Future[Any]":
-        """Have the owner call a function soon; return the future of what it returns or raises."""
+        """Have the owner call a function soon; return the future of its result or exception."""
         answer: Future[Any] = Future()
         self.post(partial(settle, answer, question))
         return answer
 
     def read(self) -> None:
-        """Call the functions that were posted until now."""
+        """Call the functions that have been posted so far."""
         for _ in range(self._functions.qsize()):
             try:
                 do = self._functions.get_nowait()
-            except Empty:  # after the owner's end any thread that requests something reads
+            except Empty:  # after the owner's end, several threads may read at once
                 return
             try:
                 do()
@@ -56,46 +58,46 @@ class Mailbox:
 
 
 class Waker:
-    """Wakes a thread that waits until ``fd`` can be read. wake() has no effect before open() and after close()."""
+    """Wakes a thread that waits until ``fd`` is readable. wake() has no effect before open() and after close()."""
 
     def __init__(self) -> None:
         self._ends: tuple[socket.socket, socket.socket] | None = None
 
     def open(self) -> None:
-        """Take the descriptors; OSError where the host has none left."""
+        """Open the descriptors. OSError where none are left."""
         self._ends = socket.socketpair()
         for end in self._ends:
             end.setblocking(False)
 
     def close(self) -> None:
-        """Give the descriptors back."""
+        """Close the descriptors."""
         ends, self._ends = self._ends, None
         for end in ends or ():
             end.close()
 
     @property
     def fd(self) -> int:
-        """Return the descriptor to wait on; after wake() it can be read until drain()."""
+        """Return the descriptor to wait on; after wake() it is readable until drain()."""
         return self._opened()[0].fileno()
 
     @property
     def signal_fd(self) -> int:
-        """Return the descriptor for signal.set_wakeup_fd(): a signal wakes the thread, too."""
+        """Return the descriptor for signal.set_wakeup_fd(), so that a signal wakes the thread too."""
         return self._opened()[1].fileno()
 
     def wake(self) -> None:
         """Wake the thread; from any thread, without waiting."""
         ends = self._ends
         if ends is not None:
-            with suppress(OSError):  # full: it is about to wake; closed: it has ended; no memory: it wakes soon anyway
+            with suppress(OSError):  # full: it will wake; closed: it has ended; no memory: it wakes soon anyway
                 ends[1].send(b"?")
 
     def drain(self) -> None:
-        """Forget the wake() calls until now; call it where ``fd`` can be read."""
+        """Forget all wake() calls so far; call it when ``fd`` is readable."""
         self._opened()[0].recv(4096)
 
     def wait(self, timeout: float) -> None:
-        """Wait until wake() is called, or so many seconds are over."""
+        """Wait for wake(), at most so many seconds."""
         if select.select([self.fd], [], [], max(0.0, timeout))[0]:
             self.drain()
 
@@ -105,12 +107,12 @@ class Waker:
 
 
 def settle(answer: "Future[Any]", question: Callable[[], Any]) -> None:
-    """Answer a question, unless it was answered already or its answer was cancelled."""
+    """Call a function and settle its future, unless that is settled or cancelled already."""
     if answer.done() or not answer.set_running_or_notify_cancel():
         return
     try:
         answer.set_result(question())
-    except Exception as error:  # it costs the answer, not the thread
+    except Exception as error:  # fails the request, not the thread
         answer.set_exception(error)
 
 

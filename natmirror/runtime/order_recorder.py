@@ -1,7 +1,7 @@
-"""What masters would have sent, in pcap files: each master's messages as packets from it to its switch.
+"""Recordings of masters' orders: pcap files with each order as packets from the master to its switch.
 
-No packet of these was ever on a wire. Ports and addresses are the connection's, and numbers count a session's orders:
-programs that read captures find the messages.
+These packets were never on a wire. They have the addresses and ports of the connection, and sequence numbers that count
+the bytes of the session's orders, so that programs for captures can read the messages.
 """
 
 import time
@@ -17,13 +17,13 @@ from natmirror.net.packet import ACK, PSH
 from natmirror.replay.capture import Writer
 from natmirror.rules import Rules
 
-_MAX_WAITING = 100_000  # orders; then the oldest are left out
+_MAX_WAITING = 100_000  # orders; beyond that the oldest are dropped
 _WINDOW = 0xFFFF
 
 
 class OrderRecorder:
-    """The files of all mirrors that are recorded, from the first reload() on. Any thread may add(), one does the rest,
-    which may wait for the disk."""
+    """The recordings of all masters whose orders are recorded, from the first reload() on. Any thread may add(); a
+    single thread calls the other methods, which may wait for the disk."""
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[float, Order]] = deque(maxlen=_MAX_WAITING)
@@ -32,8 +32,8 @@ class OrderRecorder:
         self._writers: dict[tuple[str, str], Writer] = {}
 
     def reload(self, rules: Rules) -> None:
-        """Go by these rules from now on; files that they have in common with those of before go on. CaptureError where
-        a new one cannot be made: then nothing has changed."""
+        """Record by these rules from now on; go on with the files that the rules still name. CaptureError where a new
+        file cannot be created: then nothing has changed."""
         sessions = {(one.name, mirror.name): mirror for one in rules.services for mirror in one.sessions}
         paths = {key: mirror.record for key, mirror in sessions.items() if mirror.record is not None}
         with ExitStack() as undone:
@@ -54,16 +54,16 @@ class OrderRecorder:
             self._close(path)
 
     def _close(self, path: Path) -> None:
-        with suppress(CaptureError):  # that the file could not be written has been logged
+        with suppress(CaptureError):  # the log already says that the file cannot be written
             self._files.pop(path).close()
 
     def add(self, orders: list[Order]) -> None:
-        """Add what masters would have sent just now."""
+        """Add orders that masters have just given."""
         now = time.time()
         self._waiting.extend((now, order) for order in orders)
 
     def write(self) -> None:
-        """Write all that waits; CaptureError where that fails, and no more is written of that master."""
+        """Write all waiting orders. CaptureError where a file fails; that master's orders are not recorded any more."""
         while self._waiting:
             at, order = self._waiting.popleft()
             names = (order.service, order.mirror)

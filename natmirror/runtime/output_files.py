@@ -1,7 +1,7 @@
-"""The files that a run writes while packets pass: what masters would have sent, and what is known of switches.
+"""The files that a run writes while packets pass: recordings of masters' orders, and the known switches.
 
-Each kind is written in a thread of its own. A disk that does not answer costs what would have been written, and delays
-neither packets nor the main thread.
+Each kind is written by a thread of its own. A disk that does not answer delays neither packets nor the main thread, but
+what should have been written may be lost.
 """
 
 import logging
@@ -20,13 +20,14 @@ from natmirror.runtime.order_recorder import OrderRecorder
 
 log = logging.getLogger("natmirror")
 
+# Seconds
 _SAVE_INTERVAL = 10.0
 _RECORD_INTERVAL = 1.0
 _RELOAD_TIMEOUT = 5.0
 
 
 class OrderFiles:
-    """The recordings of what masters would have sent, which ``thread`` writes."""
+    """The recordings of masters' orders, which ``thread`` writes."""
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
@@ -38,22 +39,22 @@ class OrderFiles:
         self.thread = ChoreThread("record", chores)
 
     def open(self) -> None:
-        """Make the files, before the thread starts. CaptureError where one cannot be made."""
+        """Create the files, before the thread starts. CaptureError where one cannot be created."""
         self._recorder.reload(self._rules)
 
     def add(self, orders: list[Order]) -> None:
-        """Record what masters would have sent just now; from any thread."""
+        """Record orders that masters have just given; from any thread."""
         self._recorder.add(orders)
 
     def reload(self, rules: Rules) -> None:
-        """Go by other rules, from any thread. CaptureError where a new file cannot be made, or not soon: then nothing
-        has changed."""
+        """Record by other rules; from any thread. CaptureError where a new file cannot be created, or not soon: then
+        nothing has changed."""
         try:
             self.thread.ask(lambda: self._recorder.reload(rules), _RELOAD_TIMEOUT)
         except TimeoutError:
             before = self._rules
-            self.thread.post(lambda: self._recorder.reload(before))  # it may have begun
-            raise CaptureError(f"the disk with the records has not answered for {_RELOAD_TIMEOUT:g} s") from None
+            self.thread.post(lambda: self._recorder.reload(before))  # undo the reload if it has begun
+            raise CaptureError(f"the disk with the recordings has not answered for {_RELOAD_TIMEOUT:g} s") from None
         self._rules = rules
 
     # In the thread
@@ -62,7 +63,7 @@ class OrderFiles:
         try:
             self._recorder.write()
         except CaptureError as error:
-            log.error("record: %s; nothing more is recorded there", error)
+            log.error("record: %s; no more orders of that master are recorded until natmirror is restarted", error)
 
     def _finish(self) -> None:
         self._write()
@@ -70,7 +71,7 @@ class OrderFiles:
 
 
 class KnownSwitches:
-    """The file with what the engines know of switches: restored from at a start, then written by ``thread``."""
+    """The file of known switches: a start restores them from it, then ``thread`` writes it."""
 
     def __init__(self, path: Path, engines: Sequence[EngineProxy]) -> None:
         self._path = path
@@ -80,8 +81,8 @@ class KnownSwitches:
         self.thread = ChoreThread("known-switches", [chore])
 
     def restore(self) -> None:
-        """Give the engines what a run before this one has known, before their threads start. A fault costs no more than
-        that."""
+        """Restore the switches of an earlier run in the engines, before their threads start. Log what cannot be
+        restored."""
         try:
             entries = switch_file.load(self._path)
         except HostError as error:
@@ -91,7 +92,7 @@ class KnownSwitches:
             try:
                 self._engines[shard_of_client(str(entry["client"]), len(self._engines))].restore_switch(entry)
             except (KeyError, TypeError, ValueError) as error:
-                log.warning("known-switches: %s: an entry that cannot be understood: %r", self._path, error)
+                log.warning("known-switches: %s: ignoring a malformed entry: %r", self._path, error)
 
     def _save(self) -> None:
         switch_file.save(self._path, [entry for engine in self._engines for entry in engine.known_switches()])

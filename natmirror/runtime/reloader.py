@@ -1,8 +1,8 @@
 """Reload the rules while packets pass: on SIGHUP, or for ``natmirror reload``.
 
 On SIGHUP the signal handler notes the signal and wakes the main thread, which passes reload_for_signal() to the thread
-of HostMaintenance; an order to the API goes there directly. That thread may wait for files, iptables and nft. The order
-of what happens then stands in _reload().
+of HostMaintenance; the API passes the command to that thread directly. The thread may wait for files, iptables and nft.
+_reload() has the steps.
 """
 
 import gc
@@ -28,8 +28,9 @@ from natmirror.runtime.shared_state import SharedState
 
 log = logging.getLogger("natmirror")
 
+# Seconds
 _COLLECT_DELAY = 1.0
-_STOP_CHECK_INTERVAL = 0.5  # between two looks whether natmirror stops, while the main thread has not answered
+_STOP_CHECK_INTERVAL = 0.5  # between two checks whether natmirror is stopping, while the main thread has not answered
 
 
 class Reloader:
@@ -48,7 +49,7 @@ class Reloader:
         shared: SharedState | None,
     ) -> None:
         self.collection = Chore("garbage collection after a reload", NEVER, _collect, NEVER)
-        """For the main thread."""
+        """A chore for the main thread."""
         self._rules = rules
         self._maintenance = maintenance
         self._order_files = order_files
@@ -60,15 +61,15 @@ class Reloader:
         self._is_stopping = False
 
     def reload(self) -> list[str]:
-        """Go by what the rules file says now; return what has changed. NatmirrorError where that cannot be: then
-        nothing has. To be called in the thread of HostMaintenance."""
+        """Read and apply the rules file; return the changes. NatmirrorError where it cannot be applied: then nothing
+        has changed. Call it in the thread of HostMaintenance."""
         began_at = time.monotonic()
         gc.disable()
         self.collection.due_at = min(self.collection.due_at, began_at + _COLLECT_DELAY)
         try:
             changes = self._reload()
         except NatmirrorError as error:
-            log.error("the rules stay as they were: %s", error)
+            log.error("the rules stay as they were: %s; correct that and reload again", error)
             raise
         for change in changes:
             log.info("rules: %s", change)
@@ -76,18 +77,18 @@ class Reloader:
         return changes
 
     def reload_for_signal(self) -> None:
-        """Reload for a signal, which gets no answer."""
-        with suppress(NatmirrorError):  # it has been logged
+        """Reload because of a signal; log an error."""
+        with suppress(NatmirrorError):  # reload() has logged it
             self.reload()
 
     def stop(self) -> None:
-        """Have a reload that waits for the main thread give up, since that thread stops."""
+        """Make a reload that waits for the main thread give up, because that thread is stopping."""
         self._is_stopping = True
 
     def _reload(self) -> list[str]:
         kernel_rules = self._maintenance.kernel_rules
-        # 1. Read the rules file. Refuse it where something has changed that cannot change while packets pass, also of
-        #    services that the rules name no more but that have connections left.
+        # 1. Read the rules file. Refuse it if it changes something that cannot change while packets pass, even in a
+        #    removed service that has connections left.
         rules = load_rules(self._rules.path)
         refuse_what_cannot_change(kernel_rules.rules, rules)
         changes = differences(self._rules, rules)
@@ -96,19 +97,19 @@ class Reloader:
         # 2. Install the iptables rules and the nftables elements of new services, before any client can reach them.
         #    Those of removed services stay.
         kernel_rules.extend(rules)
-        # 3. Make the files of new recordings. Where that fails, undo step 2: nothing has changed.
+        # 3. Create the files of new recordings. If that fails, undo step 2: nothing has changed.
         try:
             self._order_files.reload(rules)
         except CaptureError:
             kernel_rules.undo_extend()
             raise
-        # 4. In the main thread: the engines, and then all that follows them, go by the new rules.
+        # 4. In the main thread: the engines apply the new rules, then the parts that follow the engines.
         self._run_in_main_thread(rules)
         self._rules = rules
-        # 5. Look for the MTUs of routes to new mirrors; soon, remove the kernel rules of removed services that have no
-        #    connections left. Where state is shared, another host may still pass packets of the old rules: wait longer.
+        # 5. Read the MTUs of routes to new mirrors. Soon, remove the kernel rules of removed services that have no
+        #    connections left; later where state is shared: another host may still pass packets by the old rules.
         self._maintenance.reload(rules, others_may_lag=self._shared is not None)
-        # 6. Report what on this host keeps the new rules from working. They apply already: an error is only logged.
+        # 6. Log the problems of this host with the new rules. They apply already, so an error is only logged.
         try:
             preflight.log_findings(rules, kernel_rules.firewall)
         except HostError as error:
@@ -116,15 +117,15 @@ class Reloader:
         return changes
 
     def _apply(self, rules: Rules) -> None:
-        """Step 4, in the main thread."""
-        # 4a. Each engine in turn, between packets: EngineProxy.reload() has the order.
+        """Do step 4, in the main thread."""
+        # 4a. The engines, one after another, between packets: EngineProxy.reload() has the steps.
         for engine in self._engines:
             engine.reload(rules)
-        # 4b. The bound of what all mirrors' buffers hold.
+        # 4b. The budget: the limit on the memory of all mirrors' buffers.
         self._memory.limit = rules.mirror_memory
         # 4c. The backends' shares of new connections, and the health checks.
         self._backends.reload(rules)
-        # 4d. The shared state is read and written again: backends that are gone here are known by it.
+        # 4d. Read and write the shared state again: its records tell of removed backends that have connections left.
         if self._shared is not None:
             self._shared.refresh()
 
@@ -137,7 +138,7 @@ class Reloader:
 
 
 def _collect() -> None:
-    """Collect the reference cycles that YAML parsing leaves, while they are in generation 0: generation 2 is disabled.
-    The caller of the reload has its answer by then."""
+    """Collect the reference cycles that YAML parsing leaves, while they are in generation 0, because generation 2 is
+    disabled. By then the caller of the reload has its answer."""
     gc.enable()
     gc.collect(0)

@@ -1,4 +1,4 @@
-"""What follows from this host's role in a pair: which host passes the packets, and whose the legs are."""
+"""The consequences of a change of this host's role: which host has the legs, and which resets connections."""
 
 import time
 from collections.abc import Sequence
@@ -29,25 +29,25 @@ class RoleChanges:
         self._shared = shared
         self._is_active = is_active
         self.leg_removal = Chore("end of the legs on a backup", NEVER, self._end_legs, NEVER)
-        """Due where the other host takes the packets, and legs are not shared with it."""
+        """A chore for the main thread; due if the other host gets the packets, and no state is shared with it."""
 
     def follow(self) -> None:
-        """Apply the role now and whenever it changes."""
+        """Apply the role now and at each change."""
         self._member.on_role(self._on_role)
 
     def _on_role(self, role: HostRole) -> None:
         was_active, self._is_active = self._is_active, role is HostRole.MASTER
-        # 1. Legs. Where they are shared the other host goes on with them. Else they end here, but not at once: a role
-        #    that comes back within RELEASE_DELAY costs no leg.
+        # 1. Legs. Where state is shared, the other host activates them. Otherwise they end here, after RELEASE_DELAY:
+        #    if the role comes back by then, no leg ends.
         if self._shared is not None:
             self._shared.set_active(self._is_active)
         elif self._is_active:
             self.leg_removal.due_at = NEVER
         elif was_active:
             self.leg_removal.due_at = time.monotonic() + RELEASE_DELAY
-        # 2. Connections of dead backends are reset by the active host alone.
+        # 2. Only the active host resets the connections of dead backends.
         self._backends.set_active(self._is_active)
 
     def _end_legs(self) -> None:
         for engine in self._engines:
-            engine.stand_down()
+            engine.release()

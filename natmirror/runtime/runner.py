@@ -1,7 +1,7 @@
-"""The live run: how it starts, what the main thread does while packets pass, and how it stops. No protocol logic.
+"""The live run: its start, the main thread's work while packets pass, and its stop. No protocol logic.
 
-Begin with Runner.run(): it has the order of all that happens. Packets pass in the workers' threads; what may wait for
-the host is done by threads of chores.
+Begin with Runner.run(), which calls all steps in order. Packets pass in the workers' threads; chore threads do work
+that may wait for the host.
 """
 
 import faulthandler
@@ -19,10 +19,10 @@ from natmirror.engine.engine import Engine
 from natmirror.errors import HostError
 from natmirror.fastpath import ConnectionCounts, Memory
 from natmirror.ha.member import PairMember
-from natmirror.linux.instance import Instance
+from natmirror.linux.instance import InstanceLock
 from natmirror.linux.iptables import Firewall
-from natmirror.linux.systemd import Feeder, Heartbeat, Notifier
-from natmirror.linux.tun import Tunnel
+from natmirror.linux.systemd import Heartbeat, Notifier, WatchdogFeeder
+from natmirror.linux.tun import TunDevice
 from natmirror.rules import MAX_THREADS, Rules
 from natmirror.rules.shards import Shard
 from natmirror.runtime import api_control
@@ -43,13 +43,14 @@ from natmirror.runtime.worker_events import WorkerEvents
 
 log = logging.getLogger("natmirror")
 
+# Seconds
 _HUNG_CHECK_INTERVAL = 1.0
 _LOCK_INTERVAL = 10.0
-_REST = 0.1  # after a fault that would be met again at once
+_REST = 0.1  # after an error that would come again at once
 _STOP_TIMEOUT = 3.0  # for a disk that hangs
-_MAINTENANCE_STOP_TIMEOUT = 5.0  # more, for a program that waits for another one's lock
-_MAX_PULSE_INTERVAL = 1.0  # a thread that stands still is known by it
-_SWITCH_INTERVAL = 0.0005  # seconds: a thread with packets does not wait longer for another one's Python
+_MAINTENANCE_STOP_TIMEOUT = 5.0  # in addition, for a program that waits for another program's lock
+_MAX_PULSE_INTERVAL = 1.0  # in which an idle packet thread completes a round
+_SWITCH_INTERVAL = 0.0005  # for which a packet thread waits at most for another thread's Python code
 
 
 def thread_count(rules: Rules) -> int:
@@ -74,7 +75,7 @@ class Runner:
         self._waker = Waker()
         self._mailbox = Mailbox(self._waker.wake)
         self._has_stopped_threads = False
-        self._left_behind: list[str] = []  # what a stop could not give back
+        self._left_behind: list[str] = []  # what a stop could not remove or write
         is_active = rules.ha is None
         is_shared = rules.ha is not None and rules.ha.state is not None
         self._shared = SharedState(rules) if is_shared else None
@@ -107,7 +108,7 @@ class Runner:
         self._roles = RoleChanges(self.member, self._backends, engines, self._shared, is_active=is_active)
         self._feeder = None
         if beat_interval is not None:
-            self._feeder = Feeder(Heartbeat(notifier.beat, count), self._rounds, beat_interval)
+            self._feeder = WatchdogFeeder(Heartbeat(notifier.beat, count), self._rounds, beat_interval)
         self._kernel_rules = KernelRules(rules, firewall, engines)
         self._maintenance = HostMaintenance(
             rules,
@@ -139,7 +140,7 @@ class Runner:
             log=logs.status,
             failing_chores=self._failing_chores,
         )
-        self._orders = api_control.orders(
+        self._commands = api_control.commands(
             *(self._mailbox, self._maintenance.thread),
             backends=self._backends,
             member=self.member,
@@ -150,15 +151,15 @@ class Runner:
         self.member.readiness.host_failure = self._first_failing_chore
 
     def run(self) -> str:
-        """Start, pass packets until a signal to stop, and stop; return a summary in a few lines.
+        """Start, pass packets until a signal to stop, and stop; return a summary of a few lines.
 
-        HostError where the machine refuses; whatever was taken until then is given back. Also where something could
-        not be given back: it says what, and what to do.
+        HostError where the host refuses a step of the start; then all earlier steps are undone. HostError also where a
+        stop leaves something behind: it says what, and what to do.
         """
         with ExitStack() as held:
             self._start(held)
             while not self._signals.stops:
-                self._do_turn(NEVER)
+                self._run_once(NEVER)
             summary = self._stop()
         if self._left_behind:
             error = HostError("; ".join(self._left_behind))
@@ -167,49 +168,51 @@ class Runner:
         return summary
 
     def _start(self, held: ExitStack) -> None:
-        """Start; ``held`` gives back what was taken, the last first, also where a step fails."""
-        # 1. The interpreter. Flows and legs leave no reference cycles: looking through 100,000 of them would hold
-        #    packets up. The service manager's watchdog ends us by SIGABRT: then each thread logs where it stood.
+        """Start. ``held`` gets the functions that undo each step, in reverse order, also if a later step fails."""
+        # 1. The interpreter. Disable generation 2 of garbage collection: flows and legs leave no reference cycles, and
+        #    traversing 100,000 of them would delay packets. The service manager's watchdog ends natmirror by SIGABRT:
+        #    faulthandler then prints each thread's stack.
         sys.setswitchinterval(_SWITCH_INTERVAL)
         gc.set_threshold(*gc.get_threshold()[:2], NEVER)
         if self._notifier.watchdog_interval is not None:
             faulthandler.enable()
         # 2. The lock of this network namespace: at most one natmirror runs in it.
-        instance = Instance()
+        instance = InstanceLock()
         held.callback(instance.close)
         self._chores.append(Chore("connections to the lock", _LOCK_INTERVAL, instance.close_connections))
-        # 3. Signals, from here on.
+        # 3. Signals.
         self._waker.open()
         held.callback(self._waker.close)
         self._signals.catch(held, self._waker)
-        # 4. The TUN device that synthesised packets leave by, then the queues. No packet comes to them yet.
-        tunnel = Tunnel()
-        held.callback(tunnel.close)
+        # 4. The TUN device for synthesised packets, then the queues. No packets are queued yet.
+        tun = TunDevice()
+        held.callback(tun.close)
         for worker in self._workers:
-            worker.open(held, tunnel.fd)
+            worker.open(held, tun.fd)
         held.callback(self._stop_workers)
-        # 5. What the engines need to know before packets come: recordings, path MTUs, known switches.
+        # 5. What the engines need before packets come: recordings, path MTUs, known switches.
         self._order_files.open()
         self._maintenance.read_path_mtus()
         if self._known_switches is not None:
             self._known_switches.restore()
         # 6. The API.
-        held.callback(Server(self._api_path, api_control.resources(self._status, self._events), self._orders).close)
-        # 7. The shared state: read what the other host of the pair knows, and share what is known here from now on.
+        held.callback(Server(self._api_path, api_control.resources(self._status, self._events), self._commands).close)
+        # 7. The shared state: read the other host's records, and share this host's from now on.
         if self._shared is not None:
             held.callback(self._shared.close)
             self._shared.open(self._workers)
             self.member.readiness.why_incomplete = self._shared.why_incomplete
-        # 8. This host's role in the pair, and the health socket that keepalived asks.
+        # 8. This host's role in the pair, and the health socket for keepalived.
         if self.member.is_in_pair:
             self._roles.follow()
         self.member.open(held, self._api_path)
-        # 9. The kernel's rules: from here on packets wait in the queues.
+        # 9. The kernel's rules: from now on packets wait in the queues.
         self._kernel_rules.install()
         self.member.readiness.rules_are_in_place = True
         held.callback(self._remove_kernel_rules)
         held.callback(self._stop_chore_threads)
-        # 10. The threads: chores, the service manager's watchdog, then the workers, which pass packets; health checks.
+        # 10. Start the chore threads, the service manager's watchdog, the workers, which pass packets, and the health
+        #     checks.
         for thread in self._chore_threads:
             thread.start()
         if self._feeder is not None:
@@ -219,7 +222,7 @@ class Runner:
             worker.start(self._workers)
         self._backends.start()
         held.callback(self._backends.stop)
-        # 11. Ready: say so to the log, to the service manager, and to keepalived.
+        # 11. Ready: tell the log, the service manager, and keepalived.
         queues = ", ".join(number for worker in self._workers for number in worker.queue_counters())
         log.info(
             "ready: rules %s, iptables %s, queues %s, pid %d",
@@ -231,53 +234,54 @@ class Runner:
         self._logs.is_limited = True
         self.member.readiness.not_ready = None
 
-    def _do_turn(self, until: float) -> None:
-        """Do once what the main thread has to do, then wait for more, at most ``until`` then."""
+    def _run_once(self, until: float) -> None:
+        """Do the main thread's work once, then wait until there is more, at most until ``until``."""
         # 1. Chores that are due.
         for chore in self._chores:
             chore.run_if_due(time.monotonic)
-        # 2. Requests from other threads: orders of the API, health checks, step 4 of a reload.
+        # 2. Requests from other threads: commands from the API, health checks, step 4 of a reload.
         self._mailbox.read()
-        # 3. SIGHUP: a reload begins in the thread of HostMaintenance; reloader.py has its order.
+        # 3. SIGHUP: start a reload in the thread of HostMaintenance; reloader.py has its steps.
         if self._signals.take_reload():
             self._maintenance.thread.post(self._reloader.reload_for_signal)
         # 4. Workers that have failed.
         self._note_ended_workers()
-        # 5. Backends whose time has come, then wait.
+        # 5. Changes of backends' shares that are due, then wait.
         try:
             due = self._backends.tick(time.monotonic()) or NEVER
             due = min(until, due, *(chore.due_at for chore in self._chores))
             self._waker.wait(due - time.monotonic())
-        except Exception:  # no memory, for one
-            log.exception("internal error; going on")
+        except Exception:  # e.g. no memory
+            log.exception("internal error in the main thread; going on")
             time.sleep(_REST)
 
     def _stop(self) -> str:
-        """Stop; return the summary. What is still held then goes the way that _start() took, backwards."""
-        # 1. Say so to the service manager.
+        """Stop; return the summary. After this, ``held`` undoes the steps of _start() in reverse order."""
+        # 1. Tell the service manager.
         self._notifier.stopping()
-        # 2. Have the other host of a pair take the addresses. Packets pass here until it has them.
+        # 2. Release the role to the other host of a pair. Packets pass here until it has taken over the addresses.
         self.member.begin_release(time.monotonic())
         while (until := self.member.release_deadline(time.monotonic())) is not None and self._signals.stops == 1:
-            self._do_turn(until)
-        # 3. Legs that are not shared end once the last packets have come here; shared ones are left to the other host.
+            self._run_once(until)
+        # 3. Legs that are not shared end after the last packets have come here; shared ones are released to the other
+        #    host.
         while (until := self._roles.leg_removal.due_at) < NEVER and self._signals.stops == 1:
-            self._do_turn(until)
+            self._run_once(until)
         if self._shared is not None:
             self._shared.wait_until_role_applied()
-        # 4. The watchdog's beats, then the workers: their legs end, and no packet passes any more.
+        # 4. Stop the watchdog's beats, then the workers: their legs end, and no packet passes any more.
         if self._feeder is not None:
             self._feeder.stop()
         self._stop_workers()
-        # 5. The threads of chores, which write their files for the last time.
+        # 5. Stop the chore threads, which write their files for the last time.
         self._stop_chore_threads()
-        # 6. A worker that had failed has failed the run.
+        # 6. If a worker has failed, so has the run.
         self._raise_first_failure()
         return summarize(self._status.sums(), self._status.machine())
 
     @property
     def hangs(self) -> bool:
-        """Whether a thread still waits for the host after run(): Python's own way to end would wait for it too."""
+        """Return whether a thread still waits for the host after run(): Python's own exit would wait for it too."""
         return any(thread.wait(0.0) is not None for thread in self._chore_threads)
 
     # Workers
@@ -289,13 +293,13 @@ class Runner:
         return next((problem for worker in self._workers if (problem := worker.queue_problem())), None)
 
     def _note_ended_workers(self) -> None:
-        """Note workers that have failed for good. One takes no other with it; the last one ends the run."""
+        """Note workers that have failed for good. The others go on; the failure of the last one ends the run."""
         ended = self.member.readiness.ended
         for number, worker in enumerate(self._workers):
             if worker.failure is not None and number not in ended:
                 ended[number] = f"{type(worker.failure).__name__}: {worker.failure}"
                 log.critical(
-                    "thread %d has ended, and packets of its clients are held back until natmirror is restarted: %s",
+                    "packet thread %d has ended: no packet of its clients passes until natmirror is restarted: %s",
                     *(number, ended[number]),
                     exc_info=worker.failure,
                 )
@@ -314,7 +318,7 @@ class Runner:
     # Chores
 
     def _stop_chore_threads(self) -> None:
-        """Have them finish, for a bounded time: what hangs is reported, and left."""
+        """Have the chore threads finish, for a bounded time; report a chore that hangs, and go on without it."""
         if self._has_stopped_threads:
             return
         self._has_stopped_threads = True
@@ -324,14 +328,14 @@ class Runner:
             thread.end()
         for thread in self._chore_threads[1:]:
             if (what := thread.wait(until)) is not None:
-                self._report_left(f"{what}: not written, since the disk does not answer")
+                self._report_left(f"{what}: not written, because the disk does not answer")
         self._maintenance.thread.wait(until + _MAINTENANCE_STOP_TIMEOUT)
 
     def _remove_kernel_rules(self) -> None:
         try:
             if (what := self._maintenance.thread.wait(0.0)) is not None:
                 raise HostError(
-                    f"{what}: it hangs, so chains NATMIRROR-* and the table natmirror may stay;"
+                    f"{what} hangs, so the iptables chains NATMIRROR-* and the nftables table natmirror may stay;"
                     " remove what is left with: natmirror cleanup"
                 )
             self._kernel_rules.remove(keep_rules=self._keep_rules)
@@ -339,7 +343,7 @@ class Runner:
             self._report_left(str(error))
             return
         if self._keep_rules:
-            log.info("stopped; the iptables rules stay and hold the services' packets back until the next start")
+            log.info("stopped; the iptables rules stay, and drop the services' packets until the next start")
         else:
             log.info("stopped; the iptables rules are removed")
 

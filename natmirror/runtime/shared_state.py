@@ -1,4 +1,4 @@
-"""The state that this host of a pair shares with the other one, where the rules say where that is kept."""
+"""The state that this host of a pair shares with the other host, if the rules name a store (``ha.state``)."""
 
 import os
 import time
@@ -35,31 +35,33 @@ OFF: SharedStateEntry = {
 """What is shown where nothing is shared."""
 
 _FIRST_TIMEOUT = 5.0
-"""Seconds that a start waits for the shared state: packets come later then, but go where they went."""
+"""Seconds for which a start waits for the shared state: packets pass later then, but to the backends that they had."""
 _ROLE_TIMEOUT = 2.0
 _POLL = 0.01
 
 
 class SharedState:
-    """Bindings, switches and legs in a store, from open() to close(); ``rules.ha.state`` says where."""
+    """Bindings, switches and legs in a store, from open() to close(). ``rules.ha.state`` is the store's URL."""
 
     def __init__(self, rules: Rules) -> None:
         assert rules.ha is not None and rules.ha.state is not None, "the caller checks that state is shared"
         self._where = rules.ha.state_shown
-        # A run has a name of its own: what the one before has left is read like another host's.
+        # Each run has a name of its own: it reads the records of an earlier run like those of another host.
         store = RedisStore(rules.ha.state, str(rules.ha.switch_side.vrrp_id), os.urandom(8).hex())
         self._synchroniser = Synchroniser(store)
         self._bindings: BindingRecords | None = None
 
     def report_bindings(self, changes: list[BindingChange], missed: bool) -> None:
-        """Share what has become of a worker's bindings, ``missed``: and of others; called in the worker's thread."""
+        """Share changes of a worker's bindings; called in the worker's thread. ``missed``: further changes were
+        lost."""
         assert self._bindings is not None, "workers run after open()"
         self._bindings.report(changes)
         if missed:
             self._synchroniser.note_missed()
 
     def open(self, workers: Sequence[Worker]) -> None:
-        """Begin, before the workers do; return when they know what was shared until now, or it cannot be had soon."""
+        """Start the exchange, before the workers start; return when they have the shared state, at the latest after
+        5 s."""
         self._bindings = BindingRecords(workers, self._synchroniser)
         self._synchroniser.start(
             [self._bindings, SwitchRecords(workers, self._synchroniser), LegRecords(workers, self._synchroniser)]
@@ -70,20 +72,20 @@ class SharedState:
                 worker.do_requests()
 
     def set_active(self, is_active: bool) -> None:
-        """Take whether this host is the active one of the pair."""
+        """Set whether this host is the active one of the pair."""
         self._synchroniser.set_active(is_active)
 
     def wait_until_role_applied(self) -> None:
-        """Wait until legs are left to the other host, where set_active() has said so."""
+        """Wait until the role that set_active() has set is applied, and so legs are released; at most 2 s."""
         self._synchroniser.wait_until_role_applied(_ROLE_TIMEOUT)
 
     def why_incomplete(self) -> str | None:
-        """Return why this host could not yet go on with the other one's connections; None: it could, or that cannot be
-        known."""
+        """Return why this host cannot take over the other host's connections yet; None: it can, or the store does not
+        answer."""
         return self._synchroniser.why_incomplete()
 
     def refresh(self) -> None:
-        """Have everything read and written again, since the rules have changed."""
+        """Read and write all records again, because the rules have changed."""
         self._synchroniser.refresh()
 
     def show(self) -> SharedStateEntry:
@@ -91,5 +93,5 @@ class SharedState:
         return {"store": self._where, **self._synchroniser.status()}
 
     def close(self) -> None:
-        """Write what is still to be written, and end."""
+        """Write the queued records, and end."""
         self._synchroniser.stop()

@@ -10,15 +10,15 @@ _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Signals:
-    """What signals have asked for."""
+    """The signals that the process has received."""
 
     def __init__(self) -> None:
         self.stops = 0
-        """How many signals to stop have come: the second one ends the wait for another host."""
+        """How many signals to stop have come; the second one ends the wait for the other host of a pair."""
         self._is_reload_wanted = False
 
     def catch(self, held: ExitStack, waker: Waker) -> None:
-        """Note signals from now on; each wakes the main thread through ``waker``, as long as ``held`` lasts."""
+        """Note signals from now on. Until ``held`` is closed, each one wakes the main thread through ``waker``."""
         signal.set_wakeup_fd(waker.signal_fd)
         held.callback(signal.set_wakeup_fd, -1)
         for number in (*_STOP_SIGNALS, signal.SIGHUP):

@@ -1,4 +1,4 @@
-"""What is known of switches, in a file, so that a restart does not forget whose connections it finds."""
+"""The file of known switches: after a restart natmirror knows the switches of the connections that it picks up."""
 
 import json
 import os
@@ -12,7 +12,7 @@ _FORMAT = 1
 
 
 def load(path: Path) -> list[dict[str, Any]]:
-    """The switches in a file, none where there is no file; HostError where it cannot be read or understood."""
+    """Return the switches in a file, none where there is no file. HostError where it cannot be read or is malformed."""
     try:
         found = json.loads(path.read_text(encoding="ascii"))
     except FileNotFoundError:
@@ -20,12 +20,12 @@ def load(path: Path) -> list[dict[str, Any]]:
     except (OSError, ValueError, RecursionError) as error:
         raise HostError(f"{path}: {error}") from None
     if not isinstance(found, dict) or found.get("format") != _FORMAT or not isinstance(found.get("switches"), list):
-        raise HostError(f"{path}: expected what natmirror has written, in format {_FORMAT}")
+        raise HostError(f"{path}: expected a file of known switches in natmirror's format {_FORMAT}")
     return list(found["switches"])
 
 
 def save(path: Path, switches: list[dict[str, Any]]) -> None:
-    """Write the switches, all or none of them; HostError where that fails."""
+    """Write the switches, all or none of them. HostError where that fails."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

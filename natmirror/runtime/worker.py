@@ -1,8 +1,8 @@
-"""One of the threads that pass packets: its queues, its loop in C, and the packets that the loop leaves to Python.
+"""A packet thread: its queues, its loop in C, and the packets that C punts to Python.
 
-A packet of another worker's client goes to that worker, which decides on it, and comes back with a verdict: only the
-worker that received a packet can send its verdict. No thread touches another's engine; what other threads want of this
-one's goes through ``engine``, an EngineProxy.
+If a packet belongs to another worker's client, that worker decides it and returns the verdict, because only the worker
+that received a packet can send its verdict. No thread touches another's engine; other threads' requests to this one's
+engine go through ``engine``, an EngineProxy.
 """
 
 import logging
@@ -37,41 +37,40 @@ from natmirror.runtime.mailbox import Mailbox, Waker, settle
 log = logging.getLogger("natmirror")
 
 _ANSWER_TIMEOUT = 5.0
-_LIFE_INTERVAL = 0.2  # seconds between two looks whether a thread that was asked something still runs
+_LIFE_INTERVAL = 0.2  # seconds between two checks that the thread that was asked still runs
 _TIMER_SLICE = 0.001
-"""Seconds that timers, and reading what OpenFlow connections say, take between two batches of packets."""
+"""Seconds for timers, and for reading OpenFlow messages, between two batches of packets."""
 _MAX_ERRORS = 10
-_ERROR_WINDOW = 10.0  # seconds: a thread that fails so often in that time fails for good
+_ERROR_WINDOW = 10.0  # seconds in which _MAX_ERRORS internal errors end the thread
 _INTERNAL_ERROR = Drop(DropReason.INTERNAL_ERROR)
 _STALE = Drop(DropReason.QUEUED_BEFORE_START)
 _MAX_STALE_BATCHES = 256  # as much as a queue holds
 
 
 class WorkerListener(Protocol):
-    """What a worker reports. Each method is called in the worker's own thread, so none of them may wait."""
+    """The receiver of a worker's reports. The worker calls each method in its own thread, so none of them may wait."""
 
     def on_ended(self, events: list[LegEnded]) -> None:
         """Legs have ended."""
 
     def on_orders(self, orders: list[Order]) -> None:
-        """Masters would have sent these messages."""
+        """Masters have given these orders."""
 
     def on_failed_syns(self, failed: list[tuple[str, str]]) -> None:
-        """Backends have refused or not answered a client's SYN: service and backend of each."""
+        """Backends have refused a client's SYN, or not answered it: service and backend of each."""
 
     def on_bindings(self, changes: list[BindingChange], missed: bool) -> None:
-        """Bindings that cannot be derived have changed; ``missed``: so have others, which could not be kept."""
+        """Pinned bindings have changed; ``missed``: further changes were lost."""
 
     def on_end(self) -> None:
-        """The thread has ended; ``failure`` of the worker says why, where that was not wanted."""
+        """The thread has ended; if it has failed, the worker's ``failure`` says why."""
 
 
 class Worker:
-    """A thread for the clients of ``shard``, whose state is in ``engine``.
+    """The packet thread for the clients of ``shard``, whose state is in ``engine``.
 
-    With ``is_replicated`` its bindings and legs are shared with another host, which goes on with them if this
-    one fails.
-    ``rounds`` grows at least every ``pulse_interval`` seconds, unless the thread is wedged.
+    With ``is_replicated`` its bindings and legs are shared with another host, which can take them over.
+    ``rounds`` grows at least every ``pulse_interval`` seconds, unless the thread hangs.
     """
 
     def __init__(
@@ -87,21 +86,21 @@ class Worker:
         self.internal_errors = 0
         self.rounds = 0
         self.failure: BaseException | None = None
-        """What has ended the thread; None: it runs, or was stopped."""
+        """The exception that has ended the thread; None: it runs, or was stopped."""
         self._errors_at: deque[float] = deque(maxlen=_MAX_ERRORS)
         self._peers: Sequence[Worker] = ()
         self._shard = shard
         self._engine = engine
         self._listener = listener
-        # Where a leg goes on elsewhere after we were killed, pieces that waited here are a hole: none is sent again.
+        # Where another host may take over, no segment waits: after a crash here, no host could send it again.
         self._gathers = not is_replicated
         self._has_watched_services = any(service.pool is None for service in rules.services)
         self.replication = EngineAdapter(engine, self._send_at_once, listener.on_bindings if is_replicated else None)
-        """What is replicated of the engine's state: to be used in the thread itself."""
+        """The engine's replicated state; only the thread itself uses it."""
         self.engine = EngineProxy(engine, self.replication, self, rules)
         """The engine, for other threads."""
         self._waker = Waker()
-        self._mailbox = Mailbox(self._waker.wake, partial(self._note_error, "doing what another thread has asked"))
+        self._mailbox = Mailbox(self._waker.wake, partial(self._note_error, "doing another thread's request"))
         self._stopping = False
         self._queues: list[BoundQueue] = []
         self._bypass: Bypass | None = None
@@ -114,8 +113,8 @@ class Worker:
     # Start and stop, from the main thread
 
     def open(self, held: ExitStack, out_fd: int) -> None:
-        """Bind the queues; ``held`` gives them back, ``out_fd`` takes synthesised packets. HostError where the machine
-        refuses."""
+        """Bind the queues. ``held`` gets the functions that close them; synthesised packets are written to ``out_fd``.
+        HostError where the host refuses."""
         self._waker.open()
         held.callback(self._waker.close)
         self._bind(held, NAT_QUEUE, watched=False)
@@ -129,9 +128,9 @@ class Worker:
         self._monitor = QueueMonitor(self._loop, self._bypass, time.monotonic())
 
     def start(self, workers: Sequence["Worker"]) -> None:
-        """Begin to pass packets; ``workers`` are all of them in the order of their shards, this one among them.
+        """Begin to pass packets. ``workers`` are all workers in the order of their shards, including this one.
 
-        Packets that wait already are dropped: rules of before may have dealt them out to other workers, and their
+        Packets that wait already are dropped: earlier iptables rules may have queued them for other workers. Their
         senders send them again.
         """
         self._peers = workers
@@ -140,7 +139,7 @@ class Worker:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the legs, then the thread; return when that is done."""
+        """End the legs, then the thread; return when it has ended."""
         if self._thread.is_alive():
             self.post(self._stop)
             self._thread.join()
@@ -152,54 +151,56 @@ class Worker:
         self._mailbox.post(do)
 
     def request(self, question: Callable[[], Any]) -> "Future[Any]":
-        """Have the thread call a function soon; return the future of its answer."""
+        """Have the thread call a function soon; return the future of its result."""
         answer = self._mailbox.request(question)
-        if self.failure is not None:  # it may have read its mail for the last time
+        if self.failure is not None:  # the thread may have read its mailbox for the last time
             self._thread.join()
             self._mailbox.read()
         return answer
 
     def ask(self, question: Callable[[], Any], timeout: float | None = _ANSWER_TIMEOUT) -> Any:
-        """Have the thread call a function, and return its answer. TimeoutError where that takes too long. Where the
-        thread does not run, the caller calls it."""
+        """Have the thread call a function; return its result. TimeoutError where that takes too long. If the thread
+        does not run, call the function here."""
         if not self._thread.is_alive():
             return question()
         answer = self._mailbox.request(question)
-        while timeout is None and not wait([answer], _LIFE_INTERVAL).done and self._thread.is_alive():
-            pass
+        until = time.monotonic() + (NEVER if timeout is None else timeout)
+        # The thread may be about to end, and have read its mailbox for the last time.
+        while not answer.done() and self._thread.is_alive() and (left := until - time.monotonic()) > 0:
+            wait([answer], min(left, _LIFE_INTERVAL))
         if not self._thread.is_alive():
             settle(answer, question)
-        return answer.result(timeout)
+        return answer.result(0)
 
     def do_requests(self) -> None:
-        """Do what was requested, in the thread that is going to call start()."""
+        """Do the pending requests; called before start(), by the thread that is going to call that."""
         self._mailbox.read()
 
     def mend_bypass(self) -> None:
-        """Restart the process that lets watched packets pass, if it has ended. HostError where the host refuses."""
+        """Restart the bypass process, if it has ended. HostError where the host refuses."""
         if self._bypass is not None:
             self._bypass.mend()
 
     def queue_counters(self) -> dict[str, dict[QueueCounter, int]]:
-        """Return what each queue has counted, by its number."""
+        """Return the counters of each queue, by its number."""
         return {
             str(bound.queue.number): {**bound.queue.counters, **bound.queue.kernel_drops()} for bound in self._queues
         }
 
     def queue_problem(self) -> str | None:
-        """Return what is wrong with one of the queues, None where they work."""
+        """Return what is wrong with a queue, or None."""
         return None if self._monitor is None else self._monitor.problem
 
     def sent_counters(self) -> dict[OutboxCounter, int]:
-        """Return what became of synthesised packets."""
+        """Return the counters of synthesised packets."""
         return self._loop.counters
 
-    # In the thread: what goes round
+    # In the thread: its rounds
 
     def _run(self) -> None:
         try:
             self._pass_packets()
-            self._loop.send(self._engine.close())  # no mirror is to wait for us
+            self._loop.send(self._engine.close())  # end the legs, so that no mirror waits for us
             self._loop.flush()
             self._report_events()
             self.replication.report_bindings(NEVER)
@@ -214,16 +215,16 @@ class Worker:
     def _pass_packets(self) -> None:
         while not self._stopping:
             try:
-                self._turn()
+                self._run_once()
             except Exception as error:
                 self._note_error("passing packets", error)
-                if self._loop.has_punted:  # else it would come back first, again and again
+                if self._loop.has_punted:  # otherwise the same packet would be punted again and again
                     self._try("dropping a packet", self._loop.decide, Decision(_INTERNAL_ERROR, []))
                 self._errors_at.append(time.monotonic())
                 if len(self._errors_at) == _MAX_ERRORS and self._errors_at[-1] - self._errors_at[0] < _ERROR_WINDOW:
                     raise
 
-    def _turn(self) -> None:
+    def _run_once(self) -> None:
         event = self._loop.run(self._until())
         if event is LoopEvent.PUNT:
             self._decide_punted()
@@ -233,7 +234,7 @@ class Worker:
         self._do_what_is_due()
 
     def _until(self) -> float:
-        """Return when Python has something to do, whatever comes."""
+        """Return when Python has something to do, even if no packet comes."""
         timer = self._engine.next_own_timer()
         check_at = NEVER if self._monitor is None else self._monitor.next_at
         due = min(self._pulse_at, self.replication.next_report_at, check_at)
@@ -245,7 +246,7 @@ class Worker:
         now = time.monotonic()
         if self._bypass is not None and now >= self._beat_at:
             self._beat_at = now + BEAT_INTERVAL
-            self._try("telling the bypass of services without a pool", self._bypass.beat)
+            self._try("sending the bypass a beat", self._bypass.beat)
         if now >= self._pulse_at:
             self._pulse_at = now + self._pulse_interval
         self._try("handling timers", self._handle_timer, now)
@@ -271,7 +272,7 @@ class Worker:
             self._listener.on_failed_syns(failed)
         for news in self._engine.faults.take_news():
             error = news.error if isinstance(news, Fault) else None
-            log.error("thread %d: %s", self._shard.number, news, exc_info=error)
+            log.error("packet thread %d: %s", self._shard.number, news, exc_info=error)
 
     def _try(self, what: str, do: Callable[..., object], *arguments: object) -> None:
         try:
@@ -280,14 +281,14 @@ class Worker:
             self._note_error(what, error)
 
     def _note_error(self, what: str, error: Exception) -> None:
-        """Count an internal error, and log its traceback: it costs what it came up with, not the thread."""
+        """Count an internal error, and log its traceback. It ends the current piece of work, not the thread."""
         self.internal_errors += 1
         log.error("internal error while %s: the thread goes on", what, exc_info=error)
 
-    # In the thread: packets that the loop leaves to Python
+    # In the thread: packets that C punts to Python
 
     def _decide_punted(self) -> None:
-        """Decide on the packet that the loop leaves to Python, or have the worker do it that has its client."""
+        """Decide the punted packet, or have the worker decide it that has its client."""
         punted = self._loop.punted()
         packet = punted.packet
         owner = self._owner_of(packet)
@@ -298,7 +299,7 @@ class Worker:
         self._peers[owner].post(partial(self._peers[owner].decide_for_peer, self, bound, packet))
 
     def _owner_of(self, packet: Packet) -> int:
-        """Return the number of the worker that decides on a packet."""
+        """Return the number of the worker that has a packet's client."""
         try:
             return self._engine.shard_of(packet.payload, Hook(packet.hook))
         except Exception as error:
@@ -306,7 +307,7 @@ class Worker:
             return self._shard.number
 
     def decide_for_peer(self, peer: "Worker", bound: BoundQueue, packet: Packet) -> None:
-        """Decide on a packet from a peer's queue; only the peer can send the verdict."""
+        """Decide a packet from a peer's queue; only the peer can send the verdict."""
         decision = self._decide(packet, time.monotonic())
         peer.post(partial(peer.set_verdict, bound, packet, decision.verdict))
         self._send_at_once(decision.sends)
@@ -320,12 +321,12 @@ class Worker:
         try:
             return self._engine.decide(packet.payload, Hook(packet.hook), now, Checksum(packet.checksum))
         except Exception as error:
-            # A fault in NAT itself: it may cost this packet, which its sender repeats, but not the host's traffic.
+            # An error in NAT itself costs this packet, which its sender sends again, but not the host's traffic.
             self._note_error(f"deciding a packet of {len(packet.payload)} bytes at hook {packet.hook}", error)
             return Decision(_INTERNAL_ERROR, [])
 
     def send(self, sends: list[Send]) -> None:
-        """Send synthesised packets, in the thread itself: they leave with the next batch's verdicts."""
+        """Send synthesised packets after the next batch's verdicts; called in the thread itself."""
         self._loop.send(sends)
 
     def _send_at_once(self, sends: list[Send]) -> None:
@@ -337,7 +338,7 @@ class Worker:
     def _bind(self, held: ExitStack, first: int, *, watched: bool) -> Queue:
         queue = Queue(queue_number(first, self._shard), fail_open=watched)
         index = len(self._queues)
-        held.callback(lambda: self._queues[index].queue.close())  # by then it may be another one, see QueueMonitor
+        held.callback(lambda: self._queues[index].queue.close())  # QueueMonitor may have replaced it by then
         self._queues.append(BoundQueue(queue, watched))
         return queue
 

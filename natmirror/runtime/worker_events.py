@@ -1,4 +1,4 @@
-"""What becomes of the workers' reports: where each kind of them goes."""
+"""The workers' reports, passed on to the parts of the run that need them."""
 
 import logging
 import time
@@ -19,7 +19,7 @@ _MAX_ENDED_LEGS = 200
 
 
 class WorkerEvents:
-    """The WorkerListener of all workers: its methods are called in their threads. ``wake`` wakes the main thread."""
+    """The WorkerListener of all workers, which call its methods in their threads. ``wake`` wakes the main thread."""
 
     def __init__(
         self, backends: BackendControl, order_files: OrderFiles, shared: SharedState | None, wake: Callable[[], None]
@@ -31,31 +31,31 @@ class WorkerEvents:
         self._ended_legs: deque[tuple[float, LegEnded]] = deque(maxlen=_MAX_ENDED_LEGS)
 
     def on_ended(self, events: list[LegEnded]) -> None:
-        """Log legs that have ended, and keep the last ones for the API."""
+        """Log legs that have ended, and keep the latest ones for the API."""
         for event in events:
-            log.info("leg ended: %s", event)  # made text only where the log does not leave it out
+            log.info("leg ended: %s", event)  # the log formats it only if it does not suppress it
             self._ended_legs.append((time.time(), event))
 
     def on_orders(self, orders: list[Order]) -> None:
-        """Record what masters would have sent."""
+        """Record masters' orders."""
         self._order_files.add(orders)
 
     def on_failed_syns(self, failed: list[tuple[str, str]]) -> None:
-        """Have backends checked that have failed a client's SYN."""
+        """Check backends soon that have failed a client's SYN: service and backend of each."""
         for service, backend in failed:
             self._backends.syn_failed(service, backend)
 
     def on_bindings(self, changes: list[BindingChange], missed: bool) -> None:
-        """Share what has become of bindings."""
+        """Share changes of pinned bindings with the other host."""
         if self._shared is not None:
             self._shared.report_bindings(changes, missed)
 
     def on_end(self) -> None:
-        """Have the main thread look which worker has ended."""
+        """Have the main thread check which worker has ended."""
         self._wake()
 
     def ended_legs(self) -> list[EndedLeg]:
-        """Return the legs that ended last, as values for JSON; from any thread."""
+        """Return the legs that have ended lately, as plain values; from any thread."""
         return [
             {
                 "ended_at": datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds"),

@@ -1,7 +1,7 @@
-"""The congestion window of a leg: slow start and congestion avoidance (RFC 5681), recovery by NewReno (RFC 6582) or,
-where the mirror sends selective acknowledgements, by these (RFC 6675).
+"""The congestion window of a leg: slow start and congestion avoidance (RFC 5681), and recovery by selective
+acknowledgements if the mirror sends them (RFC 6675), or else by NewReno (RFC 6582).
 
-Its numbers lie in the leg's row, where the C gear keeps the same rules for a leg that loses nothing.
+Its numbers lie in the leg's row. The C gear applies the same rules to them while the leg loses nothing.
 """
 
 from natmirror.fastpath import INITIAL_SEGMENTS, MAX_CWND, SLOW_START_SEGMENTS, LegRow
@@ -13,7 +13,7 @@ _LIMITED_TRANSMIT_ACKS = 2  # RFC 3042 §2
 
 
 class Congestion:
-    """How much may be in flight: ``window``, in bytes. Its methods take what has happened, and return when to
+    """The congestion window of one leg, in bytes. The sender reports what has happened, and learns when to
     retransmit."""
 
     __slots__ = ("_recover", "_timeout_recover", "row")
@@ -21,36 +21,36 @@ class Congestion:
     def __init__(self, row: LegRow) -> None:
         self.row = row
         row.ssthresh = MAX_CWND
-        self._recover: int | None = None  # while recovering: the highest number sent when the loss was seen
-        self._timeout_recover: int | None = None  # duplicates up to here follow a timeout, not another loss
+        self._recover: int | None = None  # during recovery: the highest number sent when the loss was noticed
+        self._timeout_recover: int | None = None  # duplicates up to this number follow a timeout and show no new loss
 
     def start(self) -> None:
-        """Begin with the initial window: the connection is established, or nothing is known of its path any more."""
+        """Begin with the initial window, when the connection is established or its path is no longer known."""
         self.row.duplicates = 0
         self._recover = self._timeout_recover = None
         self.row.cwnd = INITIAL_SEGMENTS * self.row.mss
 
     @property
     def window(self) -> int:
-        """Bytes that may be in the network."""
+        """How many bytes may be in the network."""
         row = self.row
         if uses_sack(row) or self._recover is not None:
             return row.cwnd
         return row.cwnd + min(row.duplicates, _LIMITED_TRANSMIT_ACKS) * row.mss
 
     @property
-    def recovering(self) -> bool:
-        """Whether losses are being mended since duplicate acknowledgements told of them."""
+    def is_recovering(self) -> bool:
+        """Whether lost bytes, which duplicate acknowledgements have shown, are being sent again."""
         return self._recover is not None
 
     @property
     def is_steady(self) -> bool:
-        """Whether nothing was lost lately."""
+        """Whether no loss is being recovered or suspected."""
         return self._recover is None and self._timeout_recover is None and not self.row.duplicates
 
     def new_ack(self, acked: int, ack: int, flight: int) -> bool:
-        """Take an acknowledgement of ``acked`` new bytes, up to number ``ack``, of ``flight`` in flight; return whether
-        to retransmit the first segment after them."""
+        """Take an acknowledgement of ``acked`` new bytes, up to number ``ack``, when ``flight`` bytes were in flight.
+        Return whether to retransmit the first segment after them."""
         row = self.row
         row.duplicates = 0
         if self._recover is not None:
@@ -61,7 +61,7 @@ class Congestion:
                 return False
             if uses_sack(row):
                 return False
-            # RFC 6582 §3.2, step 3: a partial acknowledgement; the window is deflated by what arrived
+            # RFC 6582 §3.2, step 3: a partial acknowledgement deflates the window by the bytes that arrived.
             row.cwnd = max(row.cwnd - acked + (row.mss if acked >= row.mss else 0), row.mss)
             return True
         if self._timeout_recover is not None and not seq.lt(ack, self._timeout_recover):
@@ -71,7 +71,7 @@ class Congestion:
 
     def duplicate_ack(self, in_flight: int, highest: int, *, lost: bool = False) -> bool:
         """Take a duplicate acknowledgement; return whether to retransmit the first segment. ``highest`` is one past the
-        last number sent; ``lost`` is what the scoreboard says of the first segment."""
+        last number sent; ``lost``: the scoreboard counts the first segment as lost."""
         row = self.row
         if self._recover is not None:
             if not uses_sack(row):
@@ -86,8 +86,8 @@ class Congestion:
         return True
 
     def timeout(self, in_flight: int, highest: int) -> None:
-        """Begin again with one segment: the retransmission timer has expired (RFC 5681 §3.1, equation 4; RFC 6582
-        §4)."""
+        """Start again with one segment, because the retransmission timer has expired (RFC 5681 §3.1, equation 4; RFC
+        6582 §4)."""
         row = self.row
         if self._timeout_recover is None:
             row.ssthresh = max(in_flight // 2, 2 * row.mss)
@@ -97,18 +97,17 @@ class Congestion:
         self._timeout_recover = highest
 
     def idle(self) -> None:
-        """Fall back to the initial window: nothing was sent for longer than a retransmission timeout (RFC 5681
-        §4.1)."""
+        """Fall back to the initial window after a pause longer than the retransmission timeout (RFC 5681 §4.1)."""
         self.row.cwnd = min(self.row.cwnd, INITIAL_SEGMENTS * self.row.mss)
 
     def _grow(self, acked: int, flight: int) -> None:
         row = self.row
         if row.cwnd < row.ssthresh:
-            if 2 * flight >= row.cwnd:  # only what is used may grow (RFC 7661 §4.1; the bound is Linux's)
+            if 2 * flight >= row.cwnd:  # only a window that is used may grow (RFC 7661 §4.1; the bound is Linux's)
                 row.cwnd += min(acked, SLOW_START_SEGMENTS * row.mss)  # RFC 5681 §3.1, equation 2
         elif flight + row.mss >= row.cwnd:
             row.cwnd_acked += acked
             if row.cwnd_acked >= row.cwnd:
                 row.cwnd_acked -= row.cwnd
-                row.cwnd += row.mss  # a segment for each window acknowledged
+                row.cwnd += row.mss  # one segment for each acknowledged window
         row.cwnd = min(row.cwnd, MAX_CWND)

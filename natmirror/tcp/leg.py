@@ -1,12 +1,12 @@
-"""A leg: the TCP connection that we hold with a mirror in the client's name, built from synthesised packets.
+"""A leg: our TCP connection to a mirror in the client's name, made of synthesised packets.
 
-Theory. The leg is the active side of an ordinary TCP connection (RFC 9293) whose application is the client's byte
-stream and which throws away what it receives. Inside, a leg of the client's own bytes has the client's sequence
-numbers, so that both streams are compared as they are. On the wire its numbers are shifted by an offset
-(initial_numbers.py): a mirror must not learn where production's connection stands, or it could reset it. Here is what a
-segment means in each state of leg_states.py; the two halves, sender.py and receiver.py, keep the numbers.
+Theory. A leg is the active side of a TCP connection (RFC 9293). It sends the client's byte stream and discards what it
+receives. Inside, a leg of raw bytes has the client's own sequence numbers, so that the two streams compare directly. On
+the wire its numbers are shifted by an offset (initial_numbers.py): a mirror that knew the numbers of production's
+connection could reset it. This file says what a segment does in each state of leg_states.py; the two halves, sender.py
+and receiver.py, keep the numbers.
 
-The leg does no I/O and knows no clock: segments and times go in, packets come out.
+A leg does no I/O and reads no clock: segments and times go in, packets come out.
 """
 
 from collections.abc import Callable, Iterable
@@ -28,17 +28,17 @@ from natmirror.tcp.path_mtu import MTU, limit_mss, path_mss
 from natmirror.tcp.resumption import FirstAnswer, Resumption
 from natmirror.tcp.sender import Piece
 
-_DEFAULT_MSS = 536  # RFC 9293 §3.7.1, where the peer names none
+_DEFAULT_MSS = 536  # RFC 9293 §3.7.1, for a peer that offers none
 
 
 class Leg(LegNumbers):
     """One connection to one mirror.
 
-    ``local`` is where it comes from: the client's endpoint, or one of ours. Every method that takes ``now`` (seconds)
-    gives the packets to send, which may hold more data than ``segment_len`` bytes: they are cut on their way.
-    ``ended`` is None while the leg lives, then the reason of its end; an ended leg takes and gives nothing any more.
+    ``local`` is our end: the client's endpoint, or one of this host. Methods that take ``now`` (seconds) return the
+    packets to send. A packet may hold more than ``segment_len`` bytes of data: the kernel cuts it into segments.
+    ``ended`` is None while the leg lives, then the reason of its end; an ended leg ignores all calls.
 
-    Its numbers lie in ``row``, in the table of legs, until it has ended.
+    Its numbers lie in ``row``, which is in the table of legs until the leg ends.
     """
 
     __slots__ = ("_listener", "_path_mtu", "_table")
@@ -54,10 +54,11 @@ class Leg(LegNumbers):
         path_mtu: int = MTU,
         listener: Callable[[bytes], None] | None = None,
     ) -> None:
-        """``iss`` is the client's own. On the wire to the mirror each number lies ``offset`` after the leg's own; the
-        path takes packets of at most ``path_mtu`` bytes, as far as is known.
+        """``iss`` is the client's initial sequence number. On the wire each number is ``offset`` higher. ``path_mtu``
+        is the path's MTU in bytes, as far as known.
 
-        ``listener`` is given what the mirror sends, in order, and nothing at its end; without one it is thrown away.
+        ``listener`` gets the mirror's data in order, and empty data at its end. Without a listener the data is
+        discarded.
         """
         super().__init__(table, local, settings, iss, offset)
         self.row.max_buffer = settings.buffer + (2 * slack_of(settings.buffer) if settings.throttles else 0)
@@ -69,17 +70,16 @@ class Leg(LegNumbers):
 
     @classmethod
     def from_record(cls, table: LegTable, settings: Mirror, record: LegRecord, *, path_mtu: int = MTU) -> Self:
-        """Return another host's leg. It does nothing before ``resumption.activate()``."""
+        """Return a leg from another host's record. It sends nothing before ``resumption.activate()``."""
         iss = seq.add(record.snd_una, -1)
         leg = cls(table, record.local_end, settings, iss=iss, offset=record.offset, path_mtu=path_mtu)
         leg.state = LegState.RESUMING
         leg.resumption = Resumption(leg.sender, record, path_mtu)
         return leg
 
-    # What the client does
+    # The client's side
 
     def open(self, now: float) -> list[bytes]:
-        """Send the SYN."""
         row = self.row
         row.progress_at = row.heard_at = now
         row.snd_nxt = row.snd_max = seq.add(row.snd_una, 1)
@@ -87,10 +87,11 @@ class Leg(LegNumbers):
         return [leg_packets.syn(self)]
 
     def write(self, data: bytes, now: float, *, wanted: int | None = None) -> list[bytes]:
-        """Take the next bytes of the client's stream; a full buffer ends the leg.
+        """Take the next bytes of the client's stream. A full buffer ends the leg, unless the mirror has acknowledged
+        everything so far: then it is not behind, however many bytes come at once.
 
-        A mirror that has everything so far is not behind, however much comes at once. ``wanted``: bytes that room is
-        needed for, where what comes at once is written in pieces: all of them with the first piece, 0 with others.
+        ``wanted`` is for a caller that writes in several pieces what came at once: the number of all those bytes with
+        the first piece, and 0 with the others. The buffer needs room for so many.
         """
         if self.ended is not None or not data:
             return []
@@ -105,49 +106,49 @@ class Leg(LegNumbers):
         return self._output(now)
 
     def finish(self, now: float) -> list[bytes]:
-        """Send a FIN after the last byte: the client has closed its side."""
+        """Send a FIN after the last byte, because the client has closed its side."""
         self.sender.reclaim()
-        self.sender.finishing = not self.is_resetting
+        self.sender.is_finishing = not self.is_resetting
         return self._output(now) if self.ended is None else []
 
     def reset(self, now: float) -> list[bytes]:
-        """Send a RST once the last byte is acknowledged: the connection was reset, and the mirror gets what the backend
-        got."""
+        """Send a RST once the last byte is acknowledged, because the connection was reset: first the mirror gets all
+        that the backend got."""
         self.sender.reclaim()
         self.is_resetting = True
-        self.sender.finishing = False
+        self.sender.is_finishing = False
         return self._output(now) if self.ended is None else []
 
-    def finished_elsewhere(self, fin: int) -> list[bytes]:
-        """Close without a FIN of ours: the client's stream ends before number ``fin``, and the mirror has acknowledged
-        more, so another host has sent it the FIN."""
+    def note_foreign_fin(self, fin: int) -> list[bytes]:
+        """Close without a FIN of ours, because the other host has sent one: the mirror has acknowledged ``fin``, the
+        number of the client's FIN."""
         self.row.acked_bytes -= seq.diff(self.end, fin)
         if self.end != seq.add(fin, 1):
             return self.abort(EndReason.NO_RECORD)
-        self.sender.finished_elsewhere()
+        self.sender.note_foreign_fin()
         self._step(LegEvent.FIN_SENT)
         self._step(LegEvent.FIN_ACKED)
         return []
 
     def client_gone(self, now: float) -> None:
-        """Bound the leg's life from now on: production's connection is over."""
+        """Bound the leg's life from now on, because production's connection has ended."""
         if self.client_gone_at is None:
             self.client_gone_at = now
 
-    # What the network says
+    # ICMP errors
 
     def unreachable(self, about: int) -> list[bytes]:
-        """A router or host says that the segment with number ``about`` on the wire cannot be delivered.
+        """Take an ICMP error: the segment with number ``about`` on the wire cannot be delivered.
 
-        Heeded while connecting only (RFC 5927 §5.2: a soft error for a connection that stands).
+        It ends the leg only during the handshake; for an established connection it is a soft error (RFC 5927 §5.2).
         """
         if self.state is LegState.SYN_SENT and self.inward(about) == self.row.snd_una:
             return self.abort(EndReason.UNREACHABLE)
         return []
 
-    def path_mtu(self, mtu: int, about: int, now: float) -> list[bytes]:
-        """A router's fragmentation-needed for the segment with number ``about`` on the wire (RFC 1191, checks of RFC
-        5927 §7)."""
+    def set_path_mtu(self, mtu: int, about: int, now: float) -> list[bytes]:
+        """Take the MTU in a router's fragmentation-needed error about the segment with number ``about`` on the wire
+        (RFC 1191, with the checks of RFC 5927 §7)."""
         if self.ended is not None:
             return []
         self.sender.reclaim()
@@ -161,21 +162,21 @@ class Leg(LegNumbers):
         return None if due == NEVER else due
 
     def schedule(self) -> None:
-        """Tell the table when the leg is due, and whether the C gear may move it until then: where nothing but data and
-        acknowledgements is to come. To be called after each move."""
+        """Set when the leg is due in the table, and whether the C gear may handle it until then: it may if only data
+        and acknowledgements are expected. Call this after each change."""
         if self.ended is not None:
             return
         row = self.row
-        set_steady(row, self._is_at_rest() and self.receiver.is_steady and self.sender.is_steady)
+        set_steady(row, self._suits_c_gear() and self.receiver.is_steady and self.sender.is_steady)
         self._table.set_due(row, leg_deadlines.next_due(self))
 
-    def _is_at_rest(self) -> bool:
+    def _suits_c_gear(self) -> bool:
         if self.state is not LegState.ESTABLISHED or self.client_gone_at is not None or self.settings.throttles:
             return False
         return self.resumption is None or (self.resumption.is_in_step and not self.resumption.awaits_answer)
 
     def handle_timer(self, now: float) -> list[bytes]:
-        """Do what is due: go on sending, retransmit, probe a closed window, ask for an answer, or give up."""
+        """Do what is due: send, retransmit, probe a window or the mirror's position, or end the leg."""
         if self.ended is not None:
             return []
         out = self._handle_due(now)
@@ -196,13 +197,13 @@ class Leg(LegNumbers):
                 return self._output(now)
             return [leg_packets.ack(self)] if now >= row.ack_at else []
         if self.state is LegState.SYN_SENT:
-            return self._resend_syn(now)
+            return self._retransmit_syn(now)
         return leg_packets.data(self, sender.time_out(now))
 
     # Receiving
 
     def receive(self, segment: Segment, now: float) -> list[bytes]:
-        """Take a segment of the mirror's with a right checksum (RFC 9293 §3.10.7)."""
+        """Take a segment of the mirror whose checksum is right (RFC 9293 §3.10.7)."""
         if self.ended is not None:
             return []
         segment = self.inner(segment)
@@ -219,16 +220,16 @@ class Leg(LegNumbers):
         return self._receive_synchronized(segment, now)
 
     def _receive_syn_sent(self, segment: Segment, now: float) -> list[bytes]:
-        """RFC 9293 §3.10.7.3."""
+        """Take a segment in SYN_SENT (RFC 9293 §3.10.7.3)."""
         acceptable = bool(segment.flags & ACK) and segment.ack == self.row.snd_max
         if segment.flags & RST:
             if acceptable:
                 self._step(LegEvent.RST, EndReason.REFUSED)
             return []
         if segment.flags & ACK and not acceptable:
-            # An older connection of these ports still stands at the mirror. The RST clears it, and the SYN follows at
+            # The mirror still has an older connection with these endpoints. The RST clears it, and the SYN follows at
             # once (RFC 9293 §3.5.1, half-open connection discovery).
-            return [leg_packets.packet(self, segment.ack, RST, ack=0), *self._call_again(now)]
+            return [leg_packets.packet(self, segment.ack, RST, ack=0), *self._repeat_syn(now)]
         if not segment.flags & SYN or not acceptable:
             return []
         self.row.scale = segment.window_scale() or 0
@@ -240,7 +241,7 @@ class Leg(LegNumbers):
         return self._output(now) or [leg_packets.ack(self)]
 
     def _receive_resuming(self, resumption: Resumption, segment: Segment, now: float) -> list[bytes]:
-        """Not of RFC 9293: the answer to a probe, see resumption.py."""
+        """Take the answer to a probe. RFC 9293 has no such state: see resumption.py."""
         if segment.flags & RST:
             return self._receive_reset(segment, now)
         answer = resumption.take_answer(segment, now)
@@ -252,7 +253,7 @@ class Leg(LegNumbers):
         return self._receive_synchronized(segment, now)
 
     def _receive_synchronized(self, segment: Segment, now: float) -> list[bytes]:
-        """RFC 9293 §3.10.7.4, in its order of checks."""
+        """Take a segment in any later state, with the checks of RFC 9293 §3.10.7.4 in their order."""
         if segment.flags & RST:
             return self._receive_reset(segment, now)
         if segment.flags & SYN:
@@ -277,7 +278,7 @@ class Leg(LegNumbers):
 
     def _take_ack(self, segment: Segment, now: float) -> list[bytes]:
         sender, row = self.sender, self.row
-        was_acked = sender.fin_acked
+        was_acked = sender.is_fin_acked
         pieces = sender.take_ack(
             segment.ack,
             segment.window << row.scale,
@@ -286,27 +287,28 @@ class Leg(LegNumbers):
             now=now,
         )
         out = self._sent(pieces)
-        if sender.fin_acked and not was_acked:
+        if sender.is_fin_acked and not was_acked:
             self._step(LegEvent.FIN_ACKED)
         return out
 
     def _take_data(self, segment: Segment, now: float) -> list[bytes]:
-        """The mirror's data and FIN: counted, for the listener where there is one, and acknowledged."""
+        """Count and acknowledge the mirror's data and FIN; a listener gets the data."""
         receiver, row = self.receiver, self.row
         row.heard_at = now
-        was_finished = receiver.finished
-        in_turn = segment.seq == row.rcv_nxt and receiver.is_steady
+        was_finished = receiver.is_finished
+        is_in_order = segment.seq == row.rcv_nxt and receiver.is_steady
         fresh = receiver.take(segment, keeps_order=self._listener is not None)
         if self._listener is not None and fresh:
             self._listener(fresh)
-        if receiver.finished and not was_finished:
+        if receiver.is_finished and not was_finished:
             self._step(LegEvent.FIN_RECEIVED)
             if self._listener is not None:
                 self._listener(b"")
-        # What fills a gap, or makes one, is acknowledged at once (RFC 5681 §4.2), and so is each second segment in its
-        # turn; a first one with the next packet or after a moment (RFC 9293 §3.8.6.3).
-        row = self.row  # it may have ended
-        may_wait = in_turn and receiver.is_steady and segment.payload_len <= row.mss
+        # A segment that fills a gap or leaves one is acknowledged at once (RFC 5681 §4.2), and so is every second
+        # segment in order. The acknowledgement of others goes with our next packet, or after LEG_ACK_DELAY (RFC 9293
+        # §3.8.6.3).
+        row = self.row  # another one if the leg has ended
+        may_wait = is_in_order and receiver.is_steady and segment.payload_len <= row.mss
         if not may_wait or row.ack_at != NEVER:
             return [leg_packets.ack(self)]
         row.ack_at = now + LEG_ACK_DELAY
@@ -315,30 +317,30 @@ class Leg(LegNumbers):
     # Sending
 
     def _output(self, now: float) -> list[bytes]:
-        """Send what may be sent, once the mirror has answered."""
+        """Send what the windows allow, unless the mirror has yet to answer."""
         if self.state is LegState.SYN_SENT or self.state is LegState.RESUMING:
             return []
         return self._sent(self.sender.output(now))
 
     def _sent(self, pieces: Iterable[Piece]) -> list[bytes]:
-        """The packets of what the sender gave, and what follows from it: the FIN's state, or the RST that ends the
-        leg when the client was reset."""
+        """Return the packets of the sender's pieces. If a FIN is among them, the state changes; if the client was reset
+        and every byte is acknowledged, a RST ends the leg."""
         out = leg_packets.data(self, pieces)
-        if self.sender.fin_sent:
+        if self.sender.is_fin_sent:
             self._step(LegEvent.FIN_SENT)
         if self.is_resetting and not self.row.buffered and self.ended is None:
             out += self.abort(EndReason.CLIENT_RESET)
         return out
 
-    def _resend_syn(self, now: float) -> list[bytes]:
-        """RFC 6298 §5.4-5.6."""
+    def _retransmit_syn(self, now: float) -> list[bytes]:
+        """Send the SYN again, because the retransmission timer has expired (RFC 6298 §5.4-5.6)."""
         retransmit_timer.back_off(self.row, now)
         self.row.timeouts += 1
         self.row.retransmits += 1
         return [leg_packets.syn(self)]
 
-    def _call_again(self, now: float) -> list[bytes]:
-        """The SYN once more, without waiting for the timer; not often, whatever the mirror sends."""
+    def _repeat_syn(self, now: float) -> list[bytes]:
+        """Send the SYN again without waiting for the timer, at most once in CHALLENGE_INTERVAL."""
         if now - self.challenged_at < leg_packets.CHALLENGE_INTERVAL:
             return []
         self.challenged_at = now
@@ -350,8 +352,8 @@ class Leg(LegNumbers):
     # Ending
 
     def abort(self, reason: EndReason) -> list[bytes]:
-        """End the leg at once with a RST (RFC 9293 §3.10.5), unless leg_states.ENDS has the reason as ABANDON."""
-        is_standby = self.resumption is not None and self.resumption.is_standby  # then another host has the leg
+        """End the leg at once with a RST (RFC 9293 §3.10.5), or without one if leg_states.ENDS says so."""
+        is_standby = self.resumption is not None and self.resumption.is_standby  # then the other host has the leg
         if is_standby or ENDS.get(reason) is LegEvent.ABANDON:
             return self.abandon(reason)
         if self.ended is not None:
@@ -361,13 +363,13 @@ class Leg(LegNumbers):
         return [leg_packets.reset(self, state)]
 
     def abandon(self, reason: EndReason) -> list[bytes]:
-        """End the leg at once without a packet: its ends belong to another connection, or another host has it."""
+        """End the leg at once without a packet: its endpoints are needed, or the other host has the leg."""
         if self.ended is None:
             self._step(LegEvent.ABANDON, reason)
         return []
 
     def _step(self, event: LegEvent, reason: EndReason = EndReason.CLOSED) -> None:
-        """Move the state as leg_states.TRANSITIONS says; nothing else moves it, but cut() where this has failed."""
+        """Change the state as leg_states.TRANSITIONS says. Only cut(), after a fault, changes it too."""
         following = TRANSITIONS.get((self.state, event))
         if following is LegState.CLOSED:
             self._end(reason)
@@ -380,6 +382,6 @@ class Leg(LegNumbers):
         self.sender.retire(self.row)
 
     def cut(self, reason: EndReason) -> None:
-        """Take the leg out of the table, whatever else is wrong with it."""
+        """Remove the leg from the table, even if a fault has left its parts inconsistent."""
         self.state, self.ended = LegState.CLOSED, reason
         self.row = self.sender.row = self.receiver.row = self._table.retire(self.row)

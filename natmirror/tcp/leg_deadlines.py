@@ -1,9 +1,9 @@
-"""When a leg is given up if nothing happens, and why: the timeouts of leg_states.ENDS.
+"""The deadline of a leg, and why it ends then: the timeouts of leg_states.ENDS.
 
-Theory. One of these bounds a leg at a time, the first that holds: how long its client is held back, how long the mirror
-takes to answer the SYN, how long bytes wait without progress, how long nothing happens. Once production's connection is
-over, ``linger`` bounds it besides, from the last progress on. While another host's leg waits for its mirror's answer,
-that wait bounds it instead.
+Theory. One timeout bounds a leg at a time, the first that applies: how long its client is throttled, how long the
+mirror takes to answer the SYN, how long bytes wait without progress, how long the leg is idle. Once production's
+connection has ended, ``linger`` bounds the leg too, counted from the last progress. While a leg from another host waits
+for its mirror's first answer, the limit on that wait takes their place.
 """
 
 from natmirror.fastpath import NEVER
@@ -11,19 +11,19 @@ from natmirror.reasons import EndReason
 from natmirror.tcp.leg_numbers import LegNumbers
 from natmirror.tcp.leg_states import LegState
 
-_LINGERS = 12  # a leg whose client is gone lives this many times its linger, however it progresses
+_LINGERS = 12  # a leg whose client has gone ends after so many times its linger, whatever its progress
 
 
 def deadline(leg: LegNumbers) -> tuple[float, EndReason]:
-    """Return when the leg is given up, NEVER where nothing bounds it, and the reason of that end."""
+    """Return when the leg ends, NEVER if no timeout applies, and the reason of that end."""
     settings, row = leg.settings, leg.row
     if leg.client_waits and row.buffered:
         bound = (max(row.progress_at, row.written_at) + settings.throttle_limit, EndReason.THROTTLE_LIMIT)
     elif leg.state is LegState.SYN_SENT:
         bound = (row.progress_at + settings.connect_timeout, EndReason.CONNECT_TIMEOUT)
-    elif leg.sender.outstanding:
-        # Deviation: a window that stays closed counts as well, answered probes or not (RFC 9293 §3.8.6.1 would
-        # have us wait for ever): what waits for it costs memory that other legs may want.
+    elif leg.sender.has_outstanding:
+        # Deviation: a window that stays closed counts as well, even if the mirror answers probes (RFC 9293 §3.8.6.1
+        # lets a sender wait for ever), because the bytes that wait take memory that other legs need.
         bound = (row.progress_at + settings.stall_timeout, EndReason.STALLED)
     elif settings.idle_timeout is not None:
         bound = (row.heard_at + settings.idle_timeout, EndReason.IDLE_TIMEOUT)
@@ -41,13 +41,13 @@ def deadline(leg: LegNumbers) -> tuple[float, EndReason]:
 
 
 def next_due(leg: LegNumbers) -> float:
-    """Return when the leg has something to do, NEVER where nothing is due: its deadline, or one of its timers."""
+    """Return when the leg's deadline or one of its timers is due, or NEVER."""
     row = leg.row
     due = min(row.rto_at, row.ack_at, row.more_at, leg.sender.probe_at, deadline(leg)[0])
     return due if leg.resumption is None else min(due, leg.resumption.probe_at)
 
 
 def _has_everything(leg: LegNumbers) -> bool:
-    """Whether the stream has ended, and the mirror has acknowledged all its bytes."""
-    ending = leg.sender.finishing or leg.is_resetting
+    """Return whether the stream has ended and the mirror has acknowledged all its bytes."""
+    ending = leg.sender.is_finishing or leg.is_resetting
     return ending and not leg.row.buffered and leg.state is not LegState.SYN_SENT

@@ -1,10 +1,10 @@
-"""What another host has to know to go on with a connection's legs where this one stops: a record, as plain values.
+"""The record of a connection and its legs, with which another host goes on with them: plain values.
 
-Theory. Inside, a leg of raw bytes has the client's own sequence numbers, so nearly everything about it can be learned
-again: how far the client has come from its next segment, how far the mirror has from its answer to a probe. What is
-said only once stands here: both window scales, the segment size, whether selective acknowledgements are spoken, and by
-how much the numbers on the wire to the mirror are shifted. The positions are as old as the record, and so they are
-bounds: the host that goes on takes none of them for the present. All sequence numbers are masked (record_masks.py).
+Theory. Inside, a leg of raw bytes has the client's own sequence numbers, so another host can learn nearly everything
+again: the client's position from its next segment, the mirror's from its answer to a probe. A record holds what a
+connection says only once: both window scales, the segment size, the use of selective acknowledgements, and the offset
+of the numbers on the wire to the mirror. Its positions are those of the moment when it was made; the host that goes on
+takes them as bounds, never as the present positions. All sequence numbers are masked (record_masks.py).
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -16,8 +16,8 @@ from natmirror.net.endpoint import Endpoint, parse_endpoint, show
 from natmirror.tcp.record_masks import NONCE_LEN, Masks
 
 FORMAT = 2
-"""The version of the records. One of another format is not understood: hosts of different versions go on without each
-other's legs."""
+"""The version of the records. A host refuses records of another format, so hosts of different versions do not take over
+each other's legs."""
 
 _MAX_NUMBER = 0xFFFF_FFFF
 
@@ -29,53 +29,51 @@ class LegRecord:
     mirror: str
     """The mirror's name in the rules."""
     address: str
-    """The mirror's end, as in ``10.20.0.13:6653``."""
+    """The mirror's endpoint, e.g. ``10.20.0.13:6653``."""
     local: str
-    """Our end: the client's, or an address of ours."""
+    """Our endpoint: the client's, or one of this host."""
     scale: int
-    """Shift of the mirror's windows."""
+    """The shift of the windows that the mirror offers."""
     our_scale: int
-    """Shift of the windows that it is offered."""
+    """The shift of the windows that we offer to it."""
     mss: int
-    """The most data that a segment to the mirror takes, in bytes."""
+    """The most data in a segment to the mirror, in bytes."""
     sack: bool
-    """Whether both ends speak of selective acknowledgements."""
+    """Whether both ends have offered selective acknowledgements."""
     rcv_nxt: int
-    """The number that is expected of the mirror next."""
+    """The next number expected from the mirror."""
     snd_una: int
     """The first number that the mirror has not acknowledged."""
     offset: int
-    """How far the numbers on the wire to the mirror lie after the client's."""
+    """By how much the numbers on the wire to the mirror are higher than the client's."""
 
     @property
     def mirror_end(self) -> Endpoint:
-        """The mirror's end."""
         return parse_endpoint(self.address)
 
     @property
     def local_end(self) -> Endpoint:
-        """Our end."""
         return parse_endpoint(self.local)
 
 
 @dataclass(frozen=True, slots=True)
 class FlowRecord:
-    """A client's connection whose bytes are copied."""
+    """A client's mirrored connection."""
 
     service: str
     """The service's name in the rules."""
     client: str
-    """The client's end, as in ``10.10.0.11:40001``."""
+    """The client's endpoint, e.g. ``10.10.0.11:40001``."""
     backend: str | None
-    """The backend's end; None for a service without a pool."""
+    """The backend's endpoint; None for a service without a pool."""
     iss: int
-    """The client's initial sequence number: another one is another connection."""
+    """The client's initial sequence number, which tells this connection from others with the same endpoints."""
     client_nxt: int
     """One past the highest number that the client has sent."""
     client_una: int
-    """The first number that the backend has not acknowledged: the client sends nothing before it again."""
+    """The first number that the backend has not acknowledged: the client sends no byte before it again."""
     backend_scale: int
-    """Shift of the windows that the client is offered."""
+    """The shift of the windows that the backend offers."""
     legs: tuple[LegRecord, ...]
 
     @property
@@ -85,22 +83,21 @@ class FlowRecord:
 
     @property
     def client_end(self) -> Endpoint:
-        """The client's end."""
         return parse_endpoint(self.client)
 
     def plain(self, masks: Masks) -> dict[str, Any]:
-        """Return the record as values that JSON can hold; parse() reads them again, under the same pair key."""
+        """Return the record as plain values for JSON, with masks on; parse() reads them with the same pair key."""
         nonce = _nonce_of(self, masks)
         values = asdict(_masked(self, nonce, masks))
         return {"format": FORMAT, "nonce": nonce.hex(), **values, "legs": list(values["legs"])}
 
 
 def parse(record: Any, masks: Masks) -> FlowRecord:
-    """Return the record of plain values; ValueError says what is wrong with them."""
+    """Return the record in plain values, with masks off. Raise ValueError if they are wrong."""
     if not isinstance(record, dict):
-        raise ValueError(f"a record is a mapping, not {record!r:.40}")
+        raise ValueError(f"expected a record as a mapping, found {record!r:.40}")
     if record.get("format") != FORMAT:
-        raise ValueError(f"a record of format {record.get('format')!r:.40}, not {FORMAT}")
+        raise ValueError(f"format: expected {FORMAT}, found {record.get('format')!r:.40}")
     legs = record.get("legs")
     if not isinstance(legs, list) or not legs or not all(isinstance(leg, dict) for leg in legs):
         raise ValueError(f"legs: expected a list of mappings, found {legs!r:.40}")
@@ -118,18 +115,18 @@ def parse(record: Any, masks: Masks) -> FlowRecord:
     )
     one = _masked(masked, nonce, masks)
     if _nonce_of(one, masks) != nonce:
-        raise ValueError("nonce: the record is not as it was written, or the other host has another ha.key")
+        raise ValueError("nonce: the record was altered, or the hosts' ha.key differ")
     if any(seq.lt(one.client_nxt, number) for number in (one.client_una, *(leg.snd_una for leg in one.legs))):
-        raise ValueError("client_nxt: it lies before what has been acknowledged")
+        raise ValueError("client_nxt: expected no number below the acknowledged ones")
     return one
 
 
 def _nonce_of(record: FlowRecord, masks: Masks) -> bytes:
-    return masks.nonce(repr(record).encode())  # another order or name of a field is another FORMAT
+    return masks.nonce(repr(record).encode())  # so a change of the fields' order or names needs a new FORMAT
 
 
 def _masked(record: FlowRecord, nonce: bytes, masks: Masks) -> FlowRecord:
-    """A record with masks on all its sequence numbers, or without them where it had them."""
+    """Return a record with the masks of a nonce put on all its sequence numbers, or taken off if they were on."""
     mask = masks.of(nonce)
     return replace(
         record,
@@ -173,7 +170,7 @@ def _nonce(record: dict[str, Any]) -> bytes:
 def _text(record: dict[str, Any], name: str) -> str:
     value = record.get(name)
     if not isinstance(value, str):
-        raise ValueError(f"{name}: expected a text, found {value!r:.40}")
+        raise ValueError(f"{name}: expected text, found {value!r:.40}")
     return value
 
 

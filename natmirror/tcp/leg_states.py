@@ -1,7 +1,7 @@
-"""The states of a leg, what moves it from one to another, and why it ends: the whole machine is in the tables below.
+"""The states of a leg, the events that change them, and the reasons of its end. The tables below are the whole machine.
 
-Theory. A leg is the active side of a connection (RFC 9293 §3.3.2): it calls, sends a stream, and closes after the last
-byte; or the mirror closes first and still gets the rest. A leg of another host's enters at RESUMING instead.
+Theory. A leg is the active side of a connection (RFC 9293 §3.3.2): it connects, sends a stream, and closes after the
+last byte; or the mirror closes first and still gets the rest. A leg from another host begins at RESUMING instead.
 
     SYN_SENT ---SYN_ACK---> ESTABLISHED <---ANSWERED--- RESUMING
                              |       |
@@ -17,13 +17,13 @@ byte; or the mirror closes first and still gets the rest. A leg of another host'
          v              v                v
        CLOSED         CLOSED           CLOSED           RST, ABORT and ABANDON: from every state to CLOSED
 
-A RST of the mirror's moves the state only where it is believed. In SYN_SENT that is one which acknowledges the SYN: the
-mirror has refused, and any other is ignored (RFC 9293 §3.10.7.3, second check). In all other states it is one with
-exactly the next number that is expected; another one inside the window is answered with a challenge ACK, one outside of
-it is ignored (RFC 5961 §3.2). A leg that is CLOSED is in no table any more: no segment reaches it.
+A RST of the mirror changes the state only if it is accepted. In SYN_SENT the leg accepts a RST that acknowledges the
+SYN, by which the mirror refuses, and ignores all others (RFC 9293 §3.10.7.3, second check). In all other states it
+accepts a RST at exactly the next expected number, answers one elsewhere in the window with a challenge ACK, and ignores
+one outside the window (RFC 5961 §3.2). A CLOSED leg is in no table, so no segment reaches it.
 
-Whatever else ends a leg (a full buffer, a timeout, a mirror that has left the rules) ends it in any state, by ABORT or
-by ABANDON: ENDS says by which. Leg._step() is the only place that moves the state.
+All other reasons (a full buffer, a timeout, a mirror that was removed from the rules) end a leg in any state, by ABORT
+or by ABANDON, as ENDS says. Leg._step() is the only place that changes the state.
 """
 
 from enum import IntEnum
@@ -32,7 +32,7 @@ from natmirror.reasons import EndReason
 
 
 class LegState(IntEnum):
-    """The states of RFC 9293 §3.3.2 that an active opener passes; CLOSED is the end."""
+    """The states of RFC 9293 §3.3.2 that an active opener passes through; CLOSED is the end."""
 
     SYN_SENT = 0
     ESTABLISHED = 1
@@ -43,28 +43,28 @@ class LegState(IntEnum):
     LAST_ACK = 6
     CLOSED = 7
     RESUMING = 8
-    """Not of RFC 9293: another host's leg, whose mirror has not said yet how far it has come."""
+    """A leg from another host, whose mirror has not told yet how far it has got. RFC 9293 has no such state."""
 
 
 class LegEvent(IntEnum):
-    """What moves a leg from state to state."""
+    """An event that may change a leg's state."""
 
     SYN_ACK = 0
-    """The mirror's SYN has come, and acknowledges ours."""
+    """The mirror's SYN has arrived, and acknowledges ours."""
     FIN_SENT = 1
     """Our FIN was sent for the first time."""
     FIN_ACKED = 2
     """The mirror has acknowledged our FIN."""
     FIN_RECEIVED = 3
-    """The mirror's FIN has come, and all before it."""
+    """The mirror's FIN and all data before it have arrived."""
     RST = 4
-    """A RST of the mirror's that is believed, see above."""
+    """A RST of the mirror has been accepted, see above."""
     ANSWERED = 5
-    """The mirror has answered a probe with how far it has come (resumption.py)."""
+    """The mirror's answer to a probe has told how far it has got (resumption.py)."""
     ABORT = 6
-    """We end the leg, and send a RST (RFC 9293 §3.10.5)."""
+    """We end the leg with a RST (RFC 9293 §3.10.5)."""
     ABANDON = 7
-    """We end the leg, and send nothing."""
+    """We end the leg without a packet."""
 
 
 TRANSITIONS: dict[tuple[LegState, LegEvent], LegState] = {
@@ -93,10 +93,10 @@ TRANSITIONS: dict[tuple[LegState, LegEvent], LegState] = {
         for event in (LegEvent.ABORT, LegEvent.ABANDON)
     },
 }
-# Deviation: no TIME-WAIT. A FIN that the mirror repeats finds no leg and is answered with a RST, which its receiver,
-# done with both directions, takes for the last acknowledgement; the client's next connection from this port has no
-# wait.
-# Deviation: no simultaneous open (§3.5, figure 7). A mirror does not call.
+# Deviation: no TIME-WAIT. If the mirror repeats its FIN, there is no leg, and a RST answers it. The mirror has finished
+# both directions, so the RST serves as the last acknowledgement. The client's next connection from this port does not
+# have to wait.
+# Deviation: no simultaneous open (§3.5, figure 7), because a mirror does not connect to us.
 
 
 ENDS: dict[EndReason, LegEvent] = {

@@ -1,18 +1,18 @@
-"""How much data a segment of a leg may take, by its path and by its mirror (RFC 9293 §3.7.1, RFC 1191)."""
+"""The segment size of a leg, as its path and its mirror allow (RFC 9293 §3.7.1, RFC 1191)."""
 
-MTU, HEADERS_LEN = 1500, 40  # Ethernet's; IPv4 and TCP without options
+MTU, HEADERS_LEN = 1500, 40  # bytes: Ethernet's MTU; IPv4 and TCP headers without options
 MSS = MTU - HEADERS_LEN
-"""What a mirror is offered, and the most that it is sent in one segment."""
+"""The segment size that we offer to a mirror, and the most data that we send in one segment, in bytes."""
 
-_MIN_MSS = 48  # the smallest a peer may make us use: IPv4's minimum MTU of 68 (RFC 791) less TCP's largest header
-_MIN_PATH_MTU = 552  # Linux's ip_forward_min_pmtu: smaller ones are not believed
+_MIN_MSS = 48  # no mirror can make us use less; the default of Linux's tcp_min_snd_mss
+_MIN_PATH_MTU = 552  # a router's smaller value is not believed; the default of Linux's route/min_pmtu
 
 
 def path_mss(mtu: int) -> int:
-    """Return the most data in a segment on a path whose packets have at most ``mtu`` bytes."""
+    """Return the most data in a segment on a path with this MTU, in bytes."""
     return max(mtu, _MIN_PATH_MTU) - HEADERS_LEN
 
 
 def limit_mss(offered: int, mtu: int) -> int:
-    """Return the most data in a segment to a mirror that takes ``offered`` bytes, on a path of ``mtu``."""
+    """Return the most data in a segment to a mirror that offers ``offered`` bytes, on a path with this MTU."""
     return max(min(offered, MSS, path_mss(mtu)), _MIN_MSS)

@@ -1,5 +1,4 @@
-"""The client's byte stream out of its packets: in order and exactly once, whatever order and repetition they came
-in."""
+"""Puts a stream's bytes in order, each exactly once, however its packets are reordered or repeated."""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
@@ -9,22 +8,22 @@ from natmirror.fastpath import FlowRow, Memory
 from natmirror.net import seq
 from natmirror.reasons import EndReason
 
-_PIECE_COST = 128  # bytes that Python's own bookkeeping takes for a piece that waits
+_PIECE_COST = 128  # bytes that Python's own bookkeeping takes for a waiting piece
 _MAX_PIECE_LEN = 64 << 10
-"""Bytes up to which pieces that touch are merged, so that a byte more costs no copy of all that waits."""
+"""Adjacent pieces are merged up to this size in bytes, so that one byte more does not copy all the waiting bytes."""
 _MAX_OUT_LEN = 256 << 10
-"""Bytes after which no further piece is given in one call: a gap that is filled may let a whole window out."""
+"""One call returns no further piece after so many bytes: filling a gap may release a whole window."""
 MAX_RUNS = 256
-"""Pieces that wait with a gap between any two. Each gap is a loss of its own within one window."""
-_NONE: Any = ()  # in place of two empty lists a flow: most never have anything that waits
+"""How many runs of waiting bytes there may be, with gaps between them. Each gap is a separate loss in one window."""
+_NONE: Any = ()  # instead of two empty lists for each flow: bytes never wait in most
 
 
 class Reassembler:
-    """Puts segments of one direction back in order (RFC 9293 §3.10.7.4, as a receiver would).
+    """Puts one direction's segments back in order, as a receiver would (RFC 9293 §3.10.7.4).
 
-    Only bytes that production's receiver takes come out: those before ``limit``, the right edge of its window. A byte
-    past it, as a probe of a closed window carries, waits until the window has moved. Where much comes out at once, some
-    of it does: while ready_len() is not 0, push() without data gives the next of it.
+    It returns only bytes that production's receiver accepts: those before ``limit``, the right edge of its window. A
+    byte past it, such as a probe of a closed window carries, waits until the window has moved. One call returns a
+    bounded number of bytes: while ready_len() is not 0, push() without data returns more.
     """
 
     __slots__ = (
@@ -33,28 +32,27 @@ class Reassembler:
     )
 
     def __init__(self, row: FlowRow, side: str, next_seq: int | None, max_waiting: int, memory: Memory) -> None:
-        """Of a flow's row, and a side of it (``orig``, ``reply``), whose ``next`` the C gear moves as well while
-        nothing waits. Where ``next_seq`` is not known yet, place() comes first."""
+        """``side`` is the half of the flow's row, ``orig`` or ``reply``. The C gear moves its ``next`` too while no
+        bytes wait. If ``next_seq`` is None, call place() first."""
         self._row = row
         self._side = side
         getattr(row, side).next = next_seq or 0
         self.waiting_bytes = 0
         self.left_out: EndReason | None = None
-        """Why something that had come ahead of its turn was left out since the last hole, if something was."""
+        """Why an out-of-order segment was left out since the last hole, or None."""
         self._max_waiting = max_waiting
         self._memory = memory
-        self._given = -1 if next_seq is None else 0  # bytes of the stream before ``next``
-        self._starts: list[int] = _NONE  # the pieces' places in the stream, in order
-        self._pieces: list[bytearray] = _NONE  # none overlap
-        self._runs = 0  # how many there are of pieces that touch
+        self._given = -1 if next_seq is None else 0  # bytes of the stream before ``next``; -1 if its start is not known
+        self._starts: list[int] = _NONE  # the offset of each piece in the stream, in order
+        self._pieces: list[bytearray] = _NONE  # they do not overlap
+        self._runs = 0  # a run: adjacent pieces without a gap between them
 
     def push(self, at: int, data: bytes, limit: int) -> bytes:
-        """Take ``data`` whose first byte is number ``at``; return the bytes that are in order now.
+        """Take ``data`` whose first byte has number ``at``; return the bytes that are in order now.
 
-        What overlaps bytes taken before is cut: the first copy counts, as with most receivers. A segment that begins
-        past ``limit`` is left out: its receiver refuses it. One ahead of its turn that finds ``max_waiting`` bytes
-        waiting already, no memory, or MAX_RUNS gaps before it, is left out too: the client sends it again, or the
-        caller finds a hole.
+        Of overlapping bytes the first copy counts, as with most receivers. A segment that begins past ``limit`` is left
+        out, because its receiver refuses it. An out-of-order segment is also left out if ``max_waiting`` bytes wait
+        already, memory is full, or there are MAX_RUNS gaps: the client sends it again, or the caller finds a hole.
         """
         ahead = seq.diff(at, self.next)
         out = b""
@@ -71,16 +69,17 @@ class Reassembler:
 
     @property
     def next(self) -> int:
-        """The sequence number of the first byte not yet given out."""
-        return int(getattr(self._row, self._side).next)
+        """The sequence number of the first byte not yet returned."""
+        number: int = getattr(self._row, self._side).next
+        return number
 
     @property
-    def blocked(self) -> bool:
-        """Whether the next byte is here, and waits for ``limit`` alone."""
+    def is_blocked(self) -> bool:
+        """Whether the next byte is here and waits only for ``limit``."""
         return bool(self._starts) and self._starts[0] <= self._given
 
     def ready_len(self, limit: int) -> int:
-        """Return how many bytes are in order and have not been given out yet."""
+        """Return how many bytes are in order and not yet returned."""
         ready = 0
         room = seq.diff(limit, self.next)
         for start, data in zip(self._starts, self._pieces, strict=True):
@@ -91,34 +90,34 @@ class Reassembler:
 
     @property
     def is_placed(self) -> bool:
-        """Whether it is known where the stream begins."""
+        """Whether the stream's start is known."""
         return self._given >= 0
 
     def place(self, at: int) -> None:
-        """Begin the stream with number ``at``."""
+        """Set the stream's start to number ``at``."""
         self._given = 0
         getattr(self._row, self._side).next = at
 
     def restart(self, at: int, limit: int) -> bytes:
-        """Go on with number ``at``, whatever is missing before it; return the bytes that are in order now."""
+        """Skip to number ``at``, past missing bytes; return the bytes that are in order now."""
         self._advance(seq.diff(at, self.next))
         self.left_out = None
         return self._take(limit)
 
     def clear(self) -> None:
-        """Free all that waits: no reader is left."""
+        """Free all waiting bytes: the stream has no reader any more."""
         self._memory.give(self.waiting_bytes + _PIECE_COST * len(self._pieces))
         self._starts = self._pieces = _NONE
         self._runs = self.waiting_bytes = 0
 
     def _store(self, at: int, data: bytes) -> None:
-        """Keep those of the bytes that are not kept already."""
+        """Keep those of the bytes that do not wait already."""
         start = self._given + seq.diff(at, self.next)
         end = start + len(data)
-        first, last = self._touching(start, end)
-        fresh = list(self._fresh(start, end, data, first, last))
-        count = sum(len(piece) for _, piece in fresh)
-        if not fresh or self.waiting_bytes + count > self._max_waiting:
+        first, last = self._adjacent(start, end)
+        new = list(self._new_parts(start, end, data, first, last))
+        count = sum(len(piece) for _, piece in new)
+        if not new or self.waiting_bytes + count > self._max_waiting:
             return
         runs = self._runs + 1 - self._runs_in(first, last)
         if runs > MAX_RUNS:
@@ -127,30 +126,30 @@ class Reassembler:
                 return
             self._drop_last_run()
             runs = self._runs + 1
-        if not self._memory.take(count + _PIECE_COST * len(fresh)):
+        if not self._memory.take(count + _PIECE_COST * len(new)):
             self.left_out = EndReason.MEMORY_FULL
             return
-        pieces = [*zip(self._starts[first:last], self._pieces[first:last], strict=True), *fresh]
+        pieces = [*zip(self._starts[first:last], self._pieces[first:last], strict=True), *new]
         pieces.sort(key=lambda piece: piece[0])
         merged = _merged(pieces)
         self._memory.give(_PIECE_COST * (len(pieces) - len(merged)))
         if not self._starts:
             self._starts, self._pieces = [], []
-        self._starts[first:last] = [place for place, _ in merged]
+        self._starts[first:last] = [offset for offset, _ in merged]
         self._pieces[first:last] = [piece for _, piece in merged]
         self._runs = runs
         self.waiting_bytes += count
 
-    def _touching(self, start: int, end: int) -> tuple[int, int]:
-        """Return the pieces that overlap or touch a part of the stream: the place of the first, one past that of the
-        last."""
+    def _adjacent(self, start: int, end: int) -> tuple[int, int]:
+        """Return the pieces that overlap or adjoin a part of the stream: the index of the first, and one past that of
+        the last."""
         first = bisect_left(self._starts, start)
         if first and self._starts[first - 1] + len(self._pieces[first - 1]) >= start:
             first -= 1
         return first, bisect_left(self._starts, end + 1)
 
-    def _fresh(self, start: int, end: int, data: bytes, first: int, last: int) -> Iterator[tuple[int, bytearray]]:
-        """Give the parts of ``data`` that are not kept yet, each with its place in the stream."""
+    def _new_parts(self, start: int, end: int, data: bytes, first: int, last: int) -> Iterator[tuple[int, bytearray]]:
+        """Yield the parts of ``data`` that do not wait already, each with its offset in the stream."""
         at = start
         for index in range(first, last):
             after = self._starts[index]
@@ -161,7 +160,7 @@ class Reassembler:
             yield at, bytearray(data[at - start :])
 
     def _runs_in(self, first: int, last: int) -> int:
-        """Return to how many runs some pieces that follow on each other belong."""
+        """Return the number of runs among consecutive pieces."""
         gaps = sum(self._has_gap_before(index) for index in range(first + 1, last))
         return 1 + gaps if first < last else 0
 
@@ -169,7 +168,7 @@ class Reassembler:
         return self._starts[index] > self._starts[index - 1] + len(self._pieces[index - 1])
 
     def _drop_last_run(self) -> None:
-        """Let go the run that is furthest ahead."""
+        """Forget the last run of the stream."""
         index = len(self._starts) - 1
         while index and not self._has_gap_before(index):
             index -= 1
@@ -177,7 +176,7 @@ class Reassembler:
         self._runs -= 1
 
     def _forget(self, first: int, last: int) -> None:
-        """Let go pieces that follow on each other."""
+        """Forget consecutive pieces."""
         if first == last:
             return
         freed = sum(map(len, self._pieces[first:last]))
@@ -200,8 +199,8 @@ class Reassembler:
             if skip + len(chunk) < len(data):
                 break
             done += 1
-        goes_on = done < len(self._starts) and done > 0 and not self._has_gap_before(done)
-        self._runs -= self._runs_in(0, done) - goes_on
+        is_continued = done < len(self._starts) and done > 0 and not self._has_gap_before(done)
+        self._runs -= self._runs_in(0, done) - is_continued
         self._forget(0, done)
         return bytes(out)
 
@@ -211,12 +210,12 @@ class Reassembler:
 
 
 def _merged(pieces: Iterable[tuple[int, bytearray]]) -> list[tuple[int, bytearray]]:
-    """Return pieces that are in order and do not overlap with small ones that touch joined."""
+    """Return the pieces, which are in order and do not overlap, with small adjacent ones merged."""
     merged: list[tuple[int, bytearray]] = []
     for start, piece in pieces:
         if merged:
-            place, before = merged[-1]
-            if place + len(before) == start and len(before) + len(piece) <= _MAX_PIECE_LEN:
+            offset, before = merged[-1]
+            if offset + len(before) == start and len(before) + len(piece) <= _MAX_PIECE_LEN:
                 before += piece
                 continue
         merged.append((start, piece))

@@ -1,6 +1,6 @@
-"""The receiving half of a leg: what the mirror sends is acknowledged, counted and thrown away (RFC 9293 §3.10.7.4).
+"""The receiving half of a leg: it acknowledges, counts and discards the mirror's data (RFC 9293 §3.10.7.4).
 
-Only numbers are kept of it: what came ahead of its turn needs not come again.
+Of out-of-order data it keeps only the sequence numbers, so that the mirror need not send the data again.
 """
 
 from natmirror.fastpath import LEG_WINDOW, LegRow
@@ -9,35 +9,35 @@ from natmirror.net.packet import FIN, OPT_NOP, OPT_SACK, RST, SYN, Segment
 from natmirror.net.ranges import Ranges
 
 SCALE = 7
-"""The shift of the window that a leg offers (LEG_WINDOW): wide, and never closed, for all that is received is consumed
-at once."""
+"""The shift of the window that a leg offers, LEG_WINDOW. The window is wide and never closes, because received data is
+discarded at once."""
 
-_MAX_BLOCKS = 4  # what fits into a header without other options (RFC 2018 §3)
+_MAX_BLOCKS = 4  # so many fit into a header without other options (RFC 2018 §3)
 
 
 class Receiver:
-    """How far the mirror's own stream has come: ``row.rcv_nxt`` and ``row.consumed_bytes`` of the leg's row."""
+    """The position in the mirror's own stream: ``rcv_nxt`` and ``consumed_bytes`` in the leg's row."""
 
     __slots__ = ("_ahead", "_fin", "_latest", "row")
 
     def __init__(self, row: LegRow) -> None:
         self.row = row
         self._ahead = Ranges()
-        self._latest = 0  # within the range that came last, which is reported first (RFC 2018 §4)
+        self._latest = 0  # a number in the range that arrived last, which is reported first (RFC 2018 §4)
         self._fin: int | None = None
 
     def start(self, irs: int) -> None:
-        """Begin with the mirror's initial number."""
+        """Begin with the mirror's initial sequence number."""
         self.row.rcv_nxt = seq.add(irs, 1)
 
     @property
     def is_steady(self) -> bool:
-        """Whether nothing waits, and the mirror's stream has not ended."""
+        """Whether there is no out-of-order data, and the mirror has sent no FIN."""
         return not self._ahead and self._fin is None
 
     @property
-    def finished(self) -> bool:
-        """Whether the mirror's FIN and all before it have come."""
+    def is_finished(self) -> bool:
+        """Whether the mirror's FIN and all data before it have arrived."""
         return self._fin is not None and self.row.rcv_nxt == seq.add(self._fin, 1)
 
     def is_in_window(self, segment: Segment) -> bool:
@@ -48,12 +48,12 @@ class Receiver:
         return 0 <= first < window or (segment.seq_len > 0 and 0 <= last < window)
 
     def take(self, segment: Segment, *, keeps_order: bool = False) -> bytes:
-        """Take the data and FIN of an acceptable segment, in its turn or ahead of it.
+        """Take the data and FIN of an acceptable segment, in order or not.
 
-        With ``keeps_order`` the bytes themselves count: return those that are new, and leave out what comes ahead of
-        its turn, which the mirror has to send again.
+        With ``keeps_order`` the bytes themselves matter: return the new ones, and ignore an out-of-order segment, which
+        the mirror has to send again.
         """
-        if self.finished or segment.flags & (SYN | RST):
+        if self.is_finished or segment.flags & (SYN | RST):
             return b""
         if keeps_order and seq.lt(self.row.rcv_nxt, segment.seq):
             return b""
@@ -67,14 +67,14 @@ class Receiver:
         self.row.consumed_bytes += seq.diff(at, self.row.rcv_nxt)
         self.row.rcv_nxt = at
         self._ahead.cut(at)
-        is_fresh = keeps_order and seq.lt(start, at)
-        fresh = segment.payload[seq.diff(start, segment.seq) :] if is_fresh else b""
+        has_new = keeps_order and seq.lt(start, at)
+        new = segment.payload[seq.diff(start, segment.seq) :] if has_new else b""
         if self._fin == self.row.rcv_nxt:
             self.row.rcv_nxt = seq.add(self.row.rcv_nxt, 1)
-        return fresh
+        return new
 
     def sack_option(self) -> bytes:
-        """Return the option that reports what came ahead of its turn; empty where nothing has (RFC 2018 §3, §4)."""
+        """Return the SACK option, which reports out-of-order data; empty if there is none (RFC 2018 §3, §4)."""
         blocks = [one for one in self._ahead if seq.le(one[0], self._latest) and seq.lt(self._latest, one[1])]
         blocks += [one for one in self._ahead if one not in blocks]
         blocks = blocks[:_MAX_BLOCKS]

@@ -1,9 +1,9 @@
-"""How a record for another host carries sequence numbers: masked, with a key that both hosts have.
+"""Masks the sequence numbers in records for another host, with a key that both hosts have.
 
-Records lie in a store. A reader of it could reset production's connections by their numbers, and legs by theirs; so
-each number stands there masked by a keyed hash of the record's nonce. The nonce is a keyed hash itself, of the whole
-record (as in RFC 5297): no other record has the same, and a host that takes the masks off sees whether the record is as
-it was written, and under the same key.
+Records lie in a store. A reader of the store could use their numbers to reset production's connections and legs. So
+each number is masked by a keyed hash of the record's nonce. The nonce is itself a keyed hash of the whole record (as in
+RFC 5297). So no two records share a nonce, and a host that takes the masks off can check that the record was not
+altered and that its key is the same.
 """
 
 import hashlib
@@ -19,25 +19,25 @@ NONCE_LEN = 8
 
 @dataclass(frozen=True, slots=True)
 class Masks:
-    """Nonces and masks under the key of a pair, 16 bytes."""
+    """Nonces and masks with the key of a pair, 16 bytes."""
 
     pair_key: bytes = field(repr=False)
 
     def nonce(self, record: bytes) -> bytes:
-        """Return the nonce of a record, given as it is without masks."""
+        """Return the nonce of a record, which is given without masks."""
         return siphash(self.pair_key, b"nonce" + record).to_bytes(NONCE_LEN, "big")
 
     def of(self, nonce: bytes) -> Iterator[int]:
-        """Give masks of 32 bits for a record's numbers, one after the other."""
-        for place in count():
-            yield siphash(self.pair_key, b"masks" + nonce + place.to_bytes(2, "big")) & 0xFFFF_FFFF
+        """Yield the 32-bit masks of a record's numbers, in their order."""
+        for index in count():
+            yield siphash(self.pair_key, b"masks" + nonce + index.to_bytes(2, "big")) & 0xFFFF_FFFF
 
 
 def masks(pair: Pair | None) -> Masks:
-    """Return the masks of a pair's host: by ``ha.key``, or without one by what the hosts share anyway, the URL of the
-    store and the VRRP ids."""
+    """Return a pair's masks, by ``ha.key``. Without that key they depend on other rules that both hosts share: the URL
+    of the store and the VRRP ids."""
     secret: tuple[object, ...] = ()
     if pair is not None:
-        anyway = (pair.state, pair.switch_side.vrrp_id, pair.pool_side.vrrp_id)
-        secret = anyway if pair.key is None else (pair.key,)
+        shared = (pair.state, pair.switch_side.vrrp_id, pair.pool_side.vrrp_id)
+        secret = shared if pair.key is None else (pair.key,)
     return Masks(hashlib.blake2b(repr(secret).encode(), digest_size=16, person=b"natmirror pair").digest())

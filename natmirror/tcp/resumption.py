@@ -1,18 +1,19 @@
-"""What is different about a leg that another host has begun, and that goes on here.
+"""Goes on with a leg that another host has begun.
 
-Theory. What was sent to the mirror, and what of it has arrived, only the mirror knows now. A right acknowledgement is
-met with silence, but one whose number lies below the window is answered with an acknowledgement of what is expected
-instead (RFC 9293 §3.10.7.4): such a probe is sent until something comes. The answer's acknowledgement is where the leg
-goes on; its own number is where the mirror's stream does, whatever of that never came here: it is thrown away anyhow.
+Theory. Only the mirror knows how much of what the first host sent has arrived. A TCP does not answer a correct
+acknowledgement, but it answers a segment whose number lies below its window with the number that it expects (RFC 9293
+§3.10.7.4). We send such a probe until an answer comes. The answer's acknowledgement number is where the leg goes on.
+Its sequence number is where the mirror's own stream goes on; bytes of that stream that never came here do not matter,
+because a leg discards them.
 
-Meanwhile the client's bytes are kept that come. Other copies that the first host has sent may still be under way, or
-lie at the mirror behind a gap; so an acknowledgement past all that was sent here is believed for a while: those bytes
-need not be sent any more. And where bytes are missing that the client will not send again, the mirror is asked once
-more, a second later, before that ends the leg.
+Meanwhile the client's new bytes are buffered. Copies that the first host sent may still be in the network, or lie at
+the mirror behind a gap. So for a while an acknowledgement of more than was sent here is accepted, and those bytes are
+not sent again. If bytes are missing that the client will not send again, the mirror is asked once more, a second later,
+before that ends the leg.
 
-The way of such a leg: on standby (the other host has it, renew() takes later records), active (probes are sent,
-RESUMING), answered (an ordinary leg, but for acknowledgements of the other host's bytes). leg.py asks this object at
-those places only where it differs from a leg of our own.
+Such a leg is first on standby: the other host has it, and renew() takes later records. Then it is active: it sends
+probes, in state RESUMING. After the answer it is an ordinary leg, except for acknowledgements of the other host's
+bytes. leg.py calls this object only where that makes a difference.
 """
 
 from enum import Enum, auto
@@ -27,25 +28,25 @@ from natmirror.tcp.path_mtu import limit_mss
 from natmirror.tcp.receiver import SCALE
 from natmirror.tcp.sender import Piece, Sender
 
-_PROBE_INTERVAL = 1.0  # RFC 6298 §2.1, and more than the half second in which Linux answers one probe only
-_MAX_BEHIND = LEG_WINDOW << SCALE  # how far behind the record an older segment of the mirror's may be
-_MAX_AHEAD = 1 << 30  # and how far ahead of it a leg
-_SETTLING = 60.0  # seconds after which no TCP sends a byte again (RFC 6298 §2.5)
+_PROBE_INTERVAL = 1.0  # RFC 6298 §2.1; Linux answers only one probe in half a second
+_MAX_BEHIND = LEG_WINDOW << SCALE  # how far below the record an old segment of the mirror may lie
+_MAX_AHEAD = 1 << 30  # and how far above it the leg may have got
+_SETTLING = 60.0  # seconds, after which no TCP sends a byte again (RFC 6298 §2.5)
 
 
 class FirstAnswer(Enum):
-    """What the first segments of a mirror's say to a leg that is RESUMING."""
+    """What a segment of the mirror tells a leg that is RESUMING."""
 
     TAKEN = auto()
-    """It has said how far it has come: the leg goes on there."""
+    """It tells how far the mirror has got: the leg goes on there."""
     IGNORED = auto()
-    """Older than the record, or no acknowledgement."""
+    """It is older than the record, or no acknowledgement."""
     CONTRADICTED = auto()
-    """It has said more than once that the record is not of this connection."""
+    """It shows, not for the first time, that the record is of another connection."""
 
 
 class Resumption:
-    """A leg from another host's record, which knows neither what went before nor what the mirror has of that."""
+    """The part of a leg that only a leg from another host's record has."""
 
     __slots__ = (
         *("_asked_again", "_interval", "_path_mtu", "_probes", "_sender", "asking_since", "awaits_answer"),
@@ -53,17 +54,17 @@ class Resumption:
     )
 
     def __init__(self, sender: Sender, record: LegRecord, path_mtu: int) -> None:
-        """``sender`` is the leg's, whose row gets the record's numbers; ``path_mtu`` as for any leg."""
+        """The row of ``sender``, the leg's, gets the record's numbers; ``path_mtu`` is that of any leg."""
         self.is_in_step = False
-        """Whether the client's stream, as far as it was written, ends where the leg does."""
+        """Whether the leg ends at the last of the client's bytes that passed here; False while the mirror has more."""
         self.awaits_answer = True
-        """Whether the mirror has still to say how far it has come."""
+        """Whether the mirror has yet to tell how far it has got."""
         self.activated_at = NEVER
-        """When it became this host's."""
+        """When the leg became active here."""
         self.asking_since = NEVER
-        """When the mirror was asked first, of the times that it was asked in a row."""
+        """When the present round of probes began."""
         self.probe_at = NEVER
-        """When the next probe is due."""
+        """When the next probe is due, or NEVER."""
         self._sender = sender
         self._path_mtu = path_mtu
         self._asked_again = False
@@ -73,18 +74,18 @@ class Resumption:
 
     @property
     def is_standby(self) -> bool:
-        """Whether another host still has the leg, as far as is known."""
+        """Whether the other host still has the leg."""
         return self.activated_at == NEVER
 
     @property
     def hole_reason(self) -> EndReason:
-        """Why the leg ends where bytes are missing."""
+        """The end reason for missing bytes."""
         return EndReason.HOLE if self.is_in_step else EndReason.TAKEOVER_HOLE
 
-    # What the engine says
+    # Called by mirroring
 
     def renew(self, record: LegRecord) -> None:
-        """Take the numbers of a record, the first one or, on standby, a later one."""
+        """Take the numbers of a record: the first one, or a later one on standby."""
         row = self._sender.row
         self.recorded_una = record.snd_una
         row.buffer_seq = row.snd_una = row.snd_nxt = row.snd_max = record.snd_una
@@ -95,20 +96,21 @@ class Resumption:
         set_sack(row, record.sack)
 
     def activate(self, now: float) -> None:
-        """Make the leg this host's from now on: its mirror is to be asked."""
+        """Make the leg active: its first probe is due."""
         if self.is_standby:
             row = self._sender.row
             self.activated_at = self.asking_since = self.probe_at = now
             row.progress_at = row.heard_at = now
 
     def missing_part(self, data: bytes, start: int) -> bytes:
-        """Return those of the client's bytes from number ``start`` on that the mirror does not have from elsewhere."""
+        """Return the part of the client's bytes, which begin at number ``start``, that the mirror does not have yet."""
         skip = max(seq.diff(self._sender.end, start), 0)
         self.is_in_step = skip <= len(data)
         return data[skip:]
 
     def ask_again(self, now: float) -> bool:
-        """Ask the mirror for bytes that are missing here and will not come any more; False where it was asked."""
+        """Probe the mirror again, because bytes are missing here that will not come any more. Return False if that was
+        done before."""
         if self._asked_again:
             return False
         self._asked_again = self.awaits_answer = True
@@ -118,23 +120,23 @@ class Resumption:
         self.probe_at = now + self._interval
         return True
 
-    # What the leg asks
+    # Called by the leg
 
     def probe(self, now: float) -> Piece:
-        """Give the probe that is due, and set the time of the next."""
+        """Return the probe that is due, and set the time of the next one."""
         self._probes += 1
         self.probe_at = now + self._interval
         self._interval = min(2 * self._interval, RTO_MAX)
         return seq.add(self._sender.row.snd_una, -1), ACK, b""
 
     def take_answer(self, segment: Segment, now: float) -> FirstAnswer:
-        """Go on where an answer to a probe says; ``segment`` is no RST."""
+        """Take the answer to a probe, and go on where it says; ``segment`` is no RST."""
         row = self._sender.row
         if segment.flags & (ACK | SYN) != ACK:
             return FirstAnswer.IGNORED
         ahead, acked = seq.diff(segment.seq, row.rcv_nxt), seq.diff(segment.ack, row.snd_una)
         if acked < 0 or not -_MAX_BEHIND <= ahead <= _MAX_AHEAD or acked > _MAX_AHEAD:
-            # Older than the record, or another connection. A mirror that says so a second time means it.
+            # Older than the record, or of another connection. After a second probe it is no old segment.
             return FirstAnswer.CONTRADICTED if self._probes > 1 else FirstAnswer.IGNORED
         if ahead < 0 and not segment.seq_len:
             return FirstAnswer.IGNORED  # older than the record
@@ -146,8 +148,8 @@ class Resumption:
         return FirstAnswer.TAKEN
 
     def take_ack(self, ack: int, now: float, *, is_open: bool) -> None:
-        """Take an acknowledgement in the window, before the sender does: it may be of bytes that another host has sent,
-        while the leg ``is_open``, with the client there and no FIN sent."""
+        """Take an acknowledgement inside the window, before the sender does. While the leg ``is_open``, which means
+        that the client has not gone and no FIN was sent, it may be of bytes that the other host has sent."""
         if is_open and now < self.activated_at + _SETTLING and seq.lt(self._sender.row.snd_max, ack):
             self._skip(ack, now)
         if self._probes and seq.le(self._sender.row.snd_una, ack):

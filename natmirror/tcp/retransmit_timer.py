@@ -1,8 +1,8 @@
-"""The retransmission timer of a leg (RFC 6298), with one round-trip sample under way at a time and Karn's rule.
+"""The retransmission timer of a leg (RFC 6298). It takes one round-trip sample at a time, and applies Karn's rule.
 
-Theory. A retransmission is due at ``row.rto_at``, in absolute seconds, NEVER while nothing is outstanding; ``row.rto``
-is the interval. Each time that data is sent for the first time and no sample is under way, one begins; it is dropped
-when anything is sent again. The numbers lie in the leg's row, where the C gear keeps the same rules.
+Theory. A retransmission is due at ``row.rto_at``, in absolute seconds, or NEVER while nothing is outstanding;
+``row.rto`` is the interval in seconds. A sample begins when new data is sent and none is under way, and is dropped when
+anything is sent again. The numbers lie in the leg's row, to which the C gear applies the same rules.
 """
 
 from natmirror.fastpath import NEVER, RTO_GRANULARITY, RTO_INITIAL, RTO_MAX, RTO_MIN, LegRow
@@ -11,7 +11,7 @@ from natmirror.net import seq
 
 
 def reset(row: LegRow) -> None:
-    """Begin with the initial interval: nothing was measured yet (§2.1)."""
+    """Set the initial interval, because nothing has been measured yet (§2.1)."""
     row.rto = RTO_INITIAL
 
 
@@ -21,7 +21,7 @@ def smoothed(row: LegRow) -> float | None:
 
 
 def start(row: LegRow, now: float, end: int) -> None:
-    """Start the timer, if it is not running, and a sample: new data up to number ``end`` is sent (§5.1)."""
+    """Start the timer and a sample, unless they are running: new data up to number ``end`` is sent (§5.1)."""
     if not is_sampling(row):
         set_sampling(row, True)
         row.sample_end, row.sample_at = end, now
@@ -30,7 +30,7 @@ def start(row: LegRow, now: float, end: int) -> None:
 
 
 def restart(row: LegRow, now: float) -> None:
-    """Start the timer again: something was acknowledged, or sent again, and more is outstanding (§5.3)."""
+    """Restart the timer: data was acknowledged or sent again, and more is outstanding (§5.3)."""
     row.rto_at = now + row.rto
 
 
@@ -40,9 +40,9 @@ def stop(row: LegRow) -> None:
 
 
 def acknowledged(row: LegRow, ack: int, now: float) -> None:
-    """Take the sample that an acknowledgement of new data up to ``ack`` ends (§2.2, §2.3), and undo back-off.
+    """Finish the sample, if new data up to ``ack`` acknowledges it (§2.2, §2.3), and undo the back-off.
 
-    Deviation from §5.7, which waits for a sample first: on a lossy path one may be minutes away.
+    Deviation from §5.7, which undoes it only after a new sample: on a lossy path that may take minutes.
     """
     if is_sampling(row) and seq.le(row.sample_end, ack):
         round_trip = now - row.sample_at
@@ -59,12 +59,12 @@ def acknowledged(row: LegRow, ack: int, now: float) -> None:
 
 
 def forget_sample(row: LegRow) -> None:
-    """Drop the sample: its data is sent again, and an acknowledgement would be ambiguous (Karn; §3)."""
+    """Drop the sample: data is sent again, which makes an acknowledgement ambiguous (Karn; §3)."""
     set_sampling(row, False)
 
 
 def back_off(row: LegRow, now: float) -> None:
-    """Double the interval: the timer has expired (§5.5)."""
+    """Double the interval, because the timer has expired (§5.5)."""
     set_sampling(row, False)
     row.rto = min(row.rto * 2, RTO_MAX)
     row.rto_at = now + row.rto

@@ -1,9 +1,10 @@
-"""The sending half of a leg: the client's bytes that the mirror has not acknowledged, and when to send which of them.
+"""The sending half of a leg: it holds the client's bytes that the mirror has not acknowledged, and decides when to send
+them.
 
-Theory. ``snd_una`` <= ``snd_nxt`` <= ``snd_max``: the first number not acknowledged, the next to be sent, and one past
-the highest ever sent. After a timeout ``snd_nxt`` falls back to ``snd_una`` and all counts as lost; what the mirror has
-reported in selective acknowledgements is left out when that is sent again. The bytes from ``buffer_seq`` on are held.
-All these numbers lie in the leg's row, and while ``is_steady`` the C gear moves them by the same rules.
+Theory. ``snd_una`` <= ``snd_nxt`` <= ``snd_max``: the first unacknowledged number, the next one to send, and one past
+the highest that was ever sent. After a timeout ``snd_nxt`` falls back to ``snd_una``, and all bytes from there count as
+lost, except those that the mirror has reported in selective acknowledgements. The bytes from ``buffer_seq`` on are
+buffered. All these numbers lie in the leg's row, and the C gear moves them by the same rules while ``is_steady``.
 """
 
 from collections.abc import Iterable
@@ -17,18 +18,18 @@ from natmirror.tcp.congestion import Congestion
 from natmirror.tcp.sack import Scoreboard
 
 Piece = tuple[int, int, bytes]
-"""What is to be sent as one packet: sequence number, flags, data. More data than a segment takes is cut later."""
+"""A packet to send: sequence number, flags, data. The kernel cuts more data than fits into one segment."""
 
 _MAX_DATA_LEN = MAX_PACKET_LEN - 40
-_MAX_RESENT = 32  # packets that one call sends again at most: each costs Python as much as a large one does
+_MAX_RESENT = 32  # packets that one call sends again; each costs Python as much time as a large one
 
 
 class Sender:
-    """One stream to a mirror. Methods that take ``now`` (seconds) return what to send."""
+    """One stream to a mirror. Methods that take ``now`` (seconds) return the packets to send."""
 
     __slots__ = (
         *("_congestion", "_probe_interval", "_scoreboard", "_table"),
-        *("finishing", "probe_at", "row"),
+        *("is_finishing", "probe_at", "row"),
     )
 
     def __init__(self, table: LegTable, row: LegRow, iss: int) -> None:
@@ -37,8 +38,8 @@ class Sender:
         row.buffer_seq = seq.add(iss, 1)
         retransmit_timer.reset(row)
         self.probe_at = NEVER
-        self.finishing = False
-        """The stream is complete: a FIN follows the last byte."""
+        self.is_finishing = False
+        """Whether the stream is complete: a FIN follows the last byte."""
         self._table = table
         self._congestion = Congestion(row)
         self._scoreboard = Scoreboard(iss)
@@ -48,35 +49,35 @@ class Sender:
 
     @property
     def in_flight(self) -> int:
-        """Sequence numbers that are sent and not acknowledged."""
+        """How many sequence numbers were sent and not acknowledged."""
         return seq.diff(self.row.snd_nxt, self.row.snd_una)
 
     @property
-    def outstanding(self) -> bool:
-        """Whether the mirror still has something to acknowledge."""
+    def has_outstanding(self) -> bool:
+        """Whether the mirror has bytes or a FIN left to acknowledge."""
         return bool(self.row.buffered) or self.row.snd_una != self.row.snd_max
 
     @property
     def is_steady(self) -> bool:
-        """Whether nothing is lost, probed or ending."""
+        """Whether no loss, window probe or FIN is pending."""
         row = self.row
-        at_rest = self.probe_at == NEVER and not self.finishing and not self._scoreboard
-        return at_rest and self._congestion.is_steady and row.window > 0 and row.snd_nxt == row.snd_max
+        is_idle = self.probe_at == NEVER and not self.is_finishing and not self._scoreboard
+        return is_idle and self._congestion.is_steady and row.window > 0 and row.snd_nxt == row.snd_max
 
     @property
-    def fin_sent(self) -> bool:
+    def is_fin_sent(self) -> bool:
         """Whether a FIN was ever sent."""
         return seq.lt(self.end, self.row.snd_max)
 
     @property
-    def fin_acked(self) -> bool:
-        """Whether everything is acknowledged, the FIN included."""
-        return self.fin_sent and self.row.snd_una == self.row.snd_max
+    def is_fin_acked(self) -> bool:
+        """Whether the mirror has acknowledged everything, including the FIN."""
+        return self.is_fin_sent and self.row.snd_una == self.row.snd_max
 
     @property
     def acceptable_seq(self) -> int:
-        """The number for a segment without data: the next one, or where that lies past a window that has shrunk, the
-        window's edge, or the mirror would refuse it (as Linux does)."""
+        """The sequence number of a segment without data, as in Linux: the next one, or the window's edge if the window
+        has shrunk below it, because the mirror would refuse a segment outside its window."""
         edge = seq.add(self.row.snd_una, self.row.window)
         return self.row.snd_max if seq.le(self.row.snd_max, edge) else edge
 
@@ -86,24 +87,23 @@ class Sender:
         return seq.add(self.row.buffer_seq, self.row.buffered)
 
     def age(self, now: float) -> float:
-        """Return for how many seconds the oldest byte not acknowledged has been here, or at most an eighth more; 0
-        where there is none."""
+        """Return the age of the oldest unacknowledged byte, in seconds, or up to an eighth more; 0 if there is none."""
         return now - self.row.mark_at[0] if self.row.mark_count else 0.0
 
     def write(self, data: bytes, now: float) -> bool:
-        """Take the next bytes of the stream; return False where there is no memory for them."""
-        if not self.outstanding:
+        """Take the next bytes of the stream; return False if there is no memory for them."""
+        if not self.has_outstanding:
             self.row.progress_at = now
         return self._table.append(self.row, data, now)
 
     def reclaim(self) -> None:
-        """Take the leg back from the C gear, in whose hands nothing was lost."""
+        """Take the leg back from the C gear, which handles a leg only while it loses nothing."""
         if is_steady(self.row):
             set_steady(self.row, False)
-            self._scoreboard.nothing_resent(self.row.snd_una)
+            self._scoreboard.forget_resent(self.row.snd_una)
 
     def retire(self, row: LegRow) -> None:
-        """Stop all timers, at the leg's end; ``row`` is a copy of the row that it had in the table."""
+        """Stop all timers, because the leg has ended; ``row`` is a copy of its row in the table."""
         self.row = self._congestion.row = row
         retransmit_timer.stop(self.row)
         self.probe_at = NEVER
@@ -111,7 +111,7 @@ class Sender:
     # The mirror's side
 
     def start(self, ack: int, window: int, mss: int, *, sack: bool, now: float) -> None:
-        """Begin to send: the SYN is acknowledged. ``window`` as it stands in the SYN-ACK."""
+        """Begin to send: the SYN is acknowledged. ``window`` is the window field of the SYN-ACK, in bytes."""
         row = self.row
         row.snd_una = ack
         row.window = row.max_window = window
@@ -123,37 +123,37 @@ class Sender:
         row.progress_at = row.sent_at = now
 
     def is_acceptable(self, ack: int) -> bool:
-        """Return whether an acknowledgement number can be the mirror's (RFC 5961 §5.2)."""
+        """Return whether an acknowledgement number is plausible (RFC 5961 §5.2)."""
         return seq.le(ack, self.row.snd_max) and seq.diff(self.row.snd_una, ack) <= self.row.max_window
 
     def take_ack(
         self, ack: int, window: int, blocks: Iterable[tuple[int, int]], *, bare: bool, now: float
     ) -> list[Piece]:
-        """Take an acceptable acknowledgement; ``bare`` where it came without data or FIN."""
+        """Take an acceptable acknowledgement; ``bare``: its segment has no data and no FIN."""
         row = self.row
         acked = seq.diff(ack, row.snd_una)
         if acked < 0:
-            return []  # an old duplicate; its window is old as well
+            return []  # an old duplicate, and so is its window
         flight = self.in_flight
         if acked:
             self._advance(ack, now)
-        speaks_sack = uses_sack(row)
-        news = self._scoreboard.take(blocks if speaks_sack else (), row.snd_una, row.snd_max, row.mss)
+        has_sack = uses_sack(row)
+        is_new = self._scoreboard.take(blocks if has_sack else (), row.snd_una, row.snd_max, row.mss)
         if acked:
             resend = self._congestion.new_ack(acked, ack, flight)
         else:
-            duplicate = news if speaks_sack else bare and flight > 0 and window == row.window  # RFC 6675 §2; 5681 §2
+            duplicate = is_new if has_sack else bare and flight > 0 and window == row.window  # RFC 6675 §2; 5681 §2
             lost = self._scoreboard.is_lost(row.snd_una)
             resend = duplicate and self._congestion.duplicate_ack(flight, row.snd_max, lost=lost)
         row.window = window
         row.max_window = max(row.max_window, window)
         if window:
             self.probe_at = NEVER
-        out = [self._resend_first(now)] if resend and self.outstanding else []
+        out = [self._resend_first(now)] if resend and self.has_outstanding else []
         return out + self.output(now)
 
     def skip(self, ack: int, now: float) -> None:
-        """Go on with number ``ack``, with nothing in flight: the mirror has everything before it, from another host."""
+        """Skip to number ``ack``, with nothing in flight: the mirror has everything before it from the other host."""
         row = self.row
         row.acked_bytes += seq.diff(ack, row.snd_una)
         self._table.drop(row, min(seq.diff(ack, row.buffer_seq), row.buffered), ack)
@@ -162,17 +162,17 @@ class Sender:
         retransmit_timer.forget_sample(row)
         retransmit_timer.stop(row)
         self._scoreboard.forget()
-        self._scoreboard.nothing_resent(ack)
+        self._scoreboard.forget_resent(ack)
         self._congestion.start()
 
-    def finished_elsewhere(self) -> None:
-        """Count the last number that the mirror has acknowledged as the FIN, which another host has sent it."""
+    def note_foreign_fin(self) -> None:
+        """Count the last acknowledged number as the FIN, which the other host has sent."""
         self.row.buffer_seq = seq.add(self.row.snd_una, -1)
-        self.finishing = True
+        self.is_finishing = True
 
     def shrink(self, mss: int, about: int) -> bool:
-        """Send segments of at most ``mss`` bytes from now on, as a router says of the one with number ``about``; return
-        whether that is less than before, and all has to be sent again."""
+        """Reduce the segment size to ``mss`` bytes, because a router could not forward the segment with number
+        ``about``. Return whether it has changed, so that all bytes in flight have to be sent again."""
         in_flight = seq.le(self.row.snd_una, about) and seq.lt(about, self.row.snd_max)
         if not in_flight or mss >= self.row.mss:
             return False
@@ -183,15 +183,15 @@ class Sender:
     # Sending
 
     def output(self, now: float) -> list[Piece]:
-        """Return what the mirror's window and the congestion window allow (RFC 9293 §3.8.6.2, without Nagle: the
-        client's own pauses are kept), lost bytes first, then what ends the stream. Where that is too much for one call,
-        the rest is due from ``row.more_at`` on."""
+        """Send what the mirror's window and the congestion window allow (RFC 9293 §3.8.6.2): lost bytes first, then new
+        ones, then the FIN. Nagle's algorithm is not used, so that the client's pauses are kept. If one call cannot send
+        all of it, the rest is due at ``row.more_at``."""
         row = self.row
         row.more_at = NEVER
         if row.buffered and not self.in_flight and now - row.sent_at > row.rto:
             self._congestion.idle()
         pipe = self._scoreboard.pipe(row.snd_una, row.snd_nxt)
-        out = self._resend_lost(pipe, now) if self._congestion.recovering else []
+        out = self._resend_lost(pipe, now) if self._congestion.is_recovering else []
         if row.more_at != NEVER:
             return out
         pipe += sum(len(data) for _, _, data in out)
@@ -215,13 +215,13 @@ class Sender:
             size = min(size, allowed, row.mss if again else _MAX_DATA_LEN, left if gap is None else gap)
             if size < left and size != gap:
                 if size < row.mss and self.in_flight > 0:
-                    break  # RFC 9293 §3.8.6.2.1: no silly windows
+                    break  # RFC 9293 §3.8.6.2.1 avoids silly windows
                 if size > row.mss:
                     size -= size % row.mss
             out.append(self._next(size, now))
             pipe += size
             allowed -= size
-        if not out and self._congestion.recovering:
+        if not out and self._congestion.is_recovering:
             out += self._resend_lost(pipe, now, likely=True)
         if left <= 0:
             out += self._output_fin(end, now)
@@ -231,41 +231,41 @@ class Sender:
         return out
 
     def time_out(self, now: float) -> list[Piece]:
-        """Count all that is in flight as lost: the retransmission timer has expired (RFC 6298 §5.4-5.7)."""
+        """Count all bytes in flight as lost, because the retransmission timer has expired (RFC 6298 §5.4-5.7)."""
         retransmit_timer.back_off(self.row, now)
         self.row.timeouts += 1
         self._congestion.timeout(self.in_flight, self.row.snd_max)
         self._scoreboard.forget()
         self._fall_back()
         out = self.output(now)
-        if not out and self.outstanding:
-            out.append(self._resend_first(now))  # into a window that has closed over it
+        if not out and self.has_outstanding:
+            out.append(self._resend_first(now))  # the window has closed meanwhile
         return out
 
     def probe(self, now: float) -> Piece:
-        """Return a probe of the window, with a number below it, which any TCP answers (RFC 9293 §3.8.6.1; as Linux
-        probes)."""
+        """Return a window probe. As in Linux its number lies below the window, which makes any TCP answer (RFC 9293
+        §3.8.6.1)."""
         self._probe_interval = min(self._probe_interval * 2, RTO_MAX)
         self.probe_at = now + self._probe_interval
         return seq.add(self.row.snd_una, -1), ACK, b""
 
     def _resend_lost(self, pipe: int, now: float, *, likely: bool = False) -> list[Piece]:
-        """Send again what the scoreboard says is lost, or ``likely`` is, as far as the congestion window allows (RFC
-        6675 §5, step C)."""
+        """Send again what the scoreboard counts as lost, or as ``likely`` lost, as far as the congestion window allows
+        (RFC 6675 §5, step C)."""
         out: list[Piece] = []
         while pipe + self.row.mss <= self._congestion.window:
             hole = self._scoreboard.next_hole(self.row.snd_una, self.row.mss, likely=likely)
             if hole is None:
                 break
             if len(out) >= _MAX_RESENT:
-                self.row.more_at = NEVER if likely else now  # what only may be lost is left to the next acknowledgement
+                self.row.more_at = NEVER if likely else now  # likely losses wait for the next acknowledgement
                 break
             out.append(self._resend(*hole, now))
             pipe += hole[1]
         return out
 
     def _next(self, size: int, now: float) -> Piece:
-        """Send the next ``size`` bytes, for the first time or again."""
+        """Send the next ``size`` bytes, which may have been sent before."""
         row = self.row
         at = row.snd_nxt
         row.snd_nxt = seq.add(at, size)
@@ -308,13 +308,13 @@ class Sender:
         return at, ACK | push, self._table.copy(self.row, offset, size)
 
     def _output_fin(self, end: int, now: float) -> list[Piece]:
-        """Send the FIN, if the stream has ended and all data is out."""
+        """Send the FIN, if the stream has ended and all data was sent."""
         row = self.row
-        if not self.finishing or row.snd_nxt != end:
+        if not self.is_finishing or row.snd_nxt != end:
             return []
-        if self.fin_sent:
+        if self.is_fin_sent:
             self._note_resent(now)
-        elif not self.outstanding:
+        elif not self.has_outstanding:
             row.progress_at = now
         row.snd_nxt = seq.add(end, 1)
         row.snd_max = seq.latest(row.snd_max, row.snd_nxt)
@@ -325,11 +325,11 @@ class Sender:
     # Numbers
 
     def _advance(self, ack: int, now: float) -> None:
-        """Take note that everything before ``ack`` is acknowledged (RFC 9293 §3.10.7.4, fifth check)."""
+        """Note that everything before ``ack`` is acknowledged (RFC 9293 §3.10.7.4, fifth check)."""
         row = self.row
         row.snd_una = ack
         if seq.lt(row.snd_nxt, ack):
-            row.snd_nxt = ack  # the mirror held more than we had fallen back to
+            row.snd_nxt = ack  # the mirror had more than we thought after a timeout
         data = min(seq.diff(ack, row.buffer_seq), row.buffered)
         self._table.drop(row, data, ack)
         row.acked_bytes += data
@@ -341,6 +341,6 @@ class Sender:
             retransmit_timer.stop(row)
 
     def _fall_back(self) -> None:
-        """Send everything from the first unacknowledged byte on again, as the windows allow."""
+        """Begin again with the first unacknowledged byte."""
         self.row.snd_nxt = self.row.snd_una
-        self._scoreboard.nothing_resent(self.row.snd_una)
+        self._scoreboard.forget_resent(self.row.snd_una)

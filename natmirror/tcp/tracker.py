@@ -1,23 +1,23 @@
-"""A passive tracker of a production connection: what its two ends have told each other, without taking part.
+"""A passive tracker of a production connection: it follows what the two ends send, and takes no part.
 
-Theory. Each direction is a half-stream with three numbers: ``end``, how far the sender has sent; ``ack`` and ``edge``,
-how far it has acknowledged the other and how far it lets the other send (RFC 9293 §3.3.1: SND.NXT, RCV.NXT,
-RCV.NXT+RCV.WND). A packet moves the numbers of the half that sent it, and is believed only where they can be true:
-data has to begin inside the window that the other side offered, an acknowledgement may not run ahead of what was sent.
-``update()`` serves both directions with swapped arguments. The numbers live in the flow's C struct, where the C gear
-keeps the same rules.
+Theory. Each direction is a half-stream with three numbers: ``end``, up to which the sender has sent; ``ack``, up to
+which it has acknowledged the other end's data; and ``edge``, up to which it lets the other end send (RFC 9293 §3.3.1:
+SND.NXT, RCV.NXT, RCV.NXT+RCV.WND). A packet moves the numbers of the half that sent it, but only if they are plausible:
+data has to begin inside the window that the other end offered, and an acknowledgement may not be ahead of what was
+sent. ``update()`` serves both directions, with swapped arguments. The numbers lie in the flow's C struct, to which the
+C gear applies the same rules.
 
-The states are the connection's, not an endpoint's: both ends' view folded into one.
+The states are the connection's, not an endpoint's: they combine the views of both ends.
 
     SYN_SENT --SYN_ACK--> SYN_RECEIVED --HANDSHAKE--> ESTABLISHED --FIN--> CLOSING --LAST_ACK--> TIME_WAIT
         |                      |                           |                  |
         +---------RST----------+------------RST------------+-------RST--------+--> RESET
 
-A RST counts where its receiver takes it: in SYN_SENT the backend's that acknowledges the SYN, later either end's with
-exactly the next number (RFC 5961 §3.2). In TIME_WAIT and RESET it changes nothing. A flow that was picked up, met in
-mid-connection, begins at ESTABLISHED with no number known. ``_move()`` is the only place that moves the state, as the
-table in flow_states.c says, which serves both gears. There are the timeouts too: so long after its last packet a flow
-expires, by its state.
+A RST counts if its receiver accepts it: in SYN_SENT the backend's RST that acknowledges the SYN, later either end's RST
+at exactly the next number (RFC 5961 §3.2). In TIME_WAIT and RESET it changes nothing. A flow that is picked up begins
+at ESTABLISHED, and no number of it is known. ``_move()`` is the only place that changes the state, as the table in
+flow_states.c says, which serves both gears. That file has the timeouts too: a flow expires so many seconds after its
+last packet, by its state.
 """
 
 from natmirror.fastpath import MAX_SYN_DATA, MAX_WINDOW_SCALE, NO_WINDOW_SCALE, FlowRow, HalfRow
@@ -28,7 +28,7 @@ from natmirror.net.packet import ACK, FIN, RST, SYN, Segment
 
 
 def begin(row: FlowRow, syn: Segment) -> None:
-    """Set the numbers of a new flow from the client's SYN; data inside it counts when the backend acknowledges it."""
+    """Set the numbers of a new flow from the client's SYN. Data in the SYN counts once the backend acknowledges it."""
     row.state = State.SYN_SENT
     row.iss = syn.seq
     scale = syn.window_scale()
@@ -40,17 +40,17 @@ def begin(row: FlowRow, syn: Segment) -> None:
 
 
 def begin_picked_up(row: FlowRow) -> None:
-    """Set up a flow that was picked up in mid-connection: nothing is known, so everything is believed."""
+    """Set up a flow that is picked up: no number is known, so the first packets are taken as they are."""
     row.state = State.ESTABLISHED
     for half in (row.orig, row.reply):
         half.bytes = half.packets = half.end = half.ack = half.edge = half.next = half.flags = 0
-        half.scale = MAX_WINDOW_SCALE  # no window is taken for smaller than it is
+        half.scale = MAX_WINDOW_SCALE  # the largest scale, so that no window is taken for smaller than it is
 
 
 def begin_adopted(row: FlowRow, iss: int, nxt: int, una: int, scale: int) -> None:
-    """Set the numbers that another host has known of a flow, after begin_picked_up(): its client has sent all before
-    number ``nxt``, and its backend acknowledged all before ``una``, if not more of each. The backend's windows are
-    shifted by ``scale``."""
+    """Set a flow's numbers from another host's record, after begin_picked_up(). The client has sent at least all bytes
+    before ``nxt``, and the backend has acknowledged at least all before ``una``. The backend's windows are shifted by
+    ``scale``."""
     row.iss = iss
     row.orig.end, row.orig.bytes = nxt, 0
     row.orig.flags = HALF_SEQ | HALF_INFERRED
@@ -59,7 +59,7 @@ def begin_adopted(row: FlowRow, iss: int, nxt: int, una: int, scale: int) -> Non
 
 
 def infer_sent(sender: HalfRow, end: int) -> None:
-    """Take note that all before ``end`` was sent, which never passed here: a mirror has acknowledged it."""
+    """Note that all bytes before ``end`` were sent, though they did not pass here: a mirror has acknowledged them."""
     advance = seq.diff(end, sender.end)
     if advance > 0:
         sender.end = end
@@ -68,7 +68,7 @@ def infer_sent(sender: HalfRow, end: int) -> None:
 
 
 def update(sender: HalfRow, receiver: HalfRow, segment: Segment, *, is_picked_up: bool) -> None:
-    """Move the numbers of the half-stream that sent ``segment``, where they can be true (RFC 9293 §3.10.7.4)."""
+    """Move the numbers of the half-stream that sent ``segment``, if they are plausible (RFC 9293 §3.10.7.4)."""
     sender.packets += 1
     if not is_taken(receiver, segment, is_picked_up=is_picked_up):
         return
@@ -94,16 +94,16 @@ def update(sender: HalfRow, receiver: HalfRow, segment: Segment, *, is_picked_up
 
 
 def is_taken(receiver: HalfRow, segment: Segment, *, is_picked_up: bool) -> bool:
-    """Return whether the receiving end will look at the segment's data: it acknowledges, and nothing that was never
-    sent (RFC 9293 §3.10.7.4, fifth check)."""
+    """Return whether the receiving end accepts the segment's data: the segment has an acknowledgement, and not of a
+    byte that was never sent (RFC 9293 §3.10.7.4, fifth check)."""
     if not segment.flags & ACK:
         return False
     return is_picked_up or not receiver.flags & HALF_SEQ or seq.le(segment.ack, receiver.end)
 
 
 def track(row: FlowRow, segment: Segment, *, from_client: bool, is_picked_up: bool) -> Event | None:
-    """Take a segment with a right checksum into the flow's numbers and state; return the event that moved the state, or
-    None."""
+    """Update the flow's numbers and state by a segment whose checksum is right; return the event that changed the
+    state, or None."""
     sender, receiver = (row.orig, row.reply) if from_client else (row.reply, row.orig)
     state = State(row.state)
     if segment.flags & RST:
@@ -112,18 +112,18 @@ def track(row: FlowRow, segment: Segment, *, from_client: bool, is_picked_up: bo
     if segment.flags & SYN and not from_client and state is State.SYN_SENT:
         return _take_syn_ack(row, segment)
     if segment.flags & SYN or state is State.SYN_SENT:
-        # A repetition, or an attempt that its receiver will challenge (RFC 5961 §4); and before the SYN-ACK there is
-        # nothing to say (RFC 9293 §3.10.7.3).
+        # The SYN is a repetition, or its receiver will challenge it (RFC 5961 §4). Before the SYN-ACK no other segment
+        # means anything (RFC 9293 §3.10.7.3).
         sender.packets += 1
         return None
     known_end = sender.end if sender.flags & HALF_SEQ else None
     update(sender, receiver, segment, is_picked_up=is_picked_up)
     if segment.flags & FIN and not sender.flags & HALF_FIN and seq.add(segment.seq, segment.seq_len) == sender.end:
         was_known = known_end == sender.end
-        if not was_known or sender.flags & HALF_INFERRED:  # where a byte was seen, no FIN can be
+        if not was_known or sender.flags & HALF_INFERRED:  # a number at which a byte was seen is no FIN
             sender.flags |= HALF_FIN
         if was_known and sender.flags & HALF_FIN and sender.bytes:
-            sender.bytes -= 1  # an acknowledgement from beyond the FIN came first, and it counted as a byte
+            sender.bytes -= 1  # the FIN's acknowledgement came first, so the FIN was counted as a byte
     event = None
     if state is State.SYN_RECEIVED and from_client and _acknowledges_syn(sender, receiver):
         event, state = _move(row, state, Event.HANDSHAKE), State.ESTABLISHED
@@ -136,7 +136,7 @@ def track(row: FlowRow, segment: Segment, *, from_client: bool, is_picked_up: bo
 
 
 def _move(row: FlowRow, state: State, event: Event) -> Event | None:
-    """Move the flow's state as TRANSITIONS says; return the event, or None where it means nothing in this state."""
+    """Change the flow's state as TRANSITIONS says; return the event, or None if it has no meaning in this state."""
     following = TRANSITIONS.get((state, event))
     if following is None:
         return None
@@ -145,8 +145,7 @@ def _move(row: FlowRow, state: State, event: Event) -> Event | None:
 
 
 def _take_syn_ack(row: FlowRow, segment: Segment) -> Event | None:
-    """Take the backend's answer to the SYN: the window scales hold from here on, and what it acknowledges of a SYN's
-    data counts."""
+    """Take the backend's SYN-ACK: it settles the window scales, and how much of the SYN's data counts as sent."""
     syn_data_len = seq.diff(segment.ack, row.orig.end)
     if not segment.flags & ACK or not 0 <= syn_data_len <= MAX_SYN_DATA:
         row.reply.packets += 1
@@ -163,14 +162,15 @@ def _take_syn_ack(row: FlowRow, segment: Segment) -> Event | None:
 
 
 def _acknowledges_syn(client: HalfRow, backend: HalfRow) -> bool:
-    """Whether the client has acknowledged the backend's SYN: data that follows it may be under way (RFC 7413 §4.2)."""
+    """Return whether the client has acknowledged the backend's SYN, perhaps not the data that followed it at once (RFC
+    7413 §4.2)."""
     first = seq.add(backend.end, -(backend.bytes + bool(backend.flags & HALF_FIN)))
     return bool(client.flags & HALF_ACK) and seq.le(first, client.ack)
 
 
 def _is_exact_reset(sender: HalfRow, receiver: HalfRow, segment: Segment, state: State, is_picked_up: bool) -> bool:
-    """Whether its receiver takes this RST: exactly the next number expected (RFC 5961 §3.2), which for us is what the
-    receiver has acknowledged or, with data still under way, the end of what was sent."""
+    """Return whether the RST's receiver accepts it: at exactly the next expected number (RFC 5961 §3.2). For a tracker
+    that is the number that the receiver has acknowledged or, if data is still under way, the end of the sent data."""
     if state is State.SYN_SENT:
         return bool(segment.flags & ACK) and 0 <= seq.diff(segment.ack, receiver.end) <= MAX_SYN_DATA
     if is_picked_up and not receiver.flags & HALF_ACK:

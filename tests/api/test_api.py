@@ -19,7 +19,7 @@ from natmirror.cli.commands import main
 from natmirror.errors import HostError
 from natmirror.lab.process import wait_for
 from natmirror.runtime.shared_state import OFF
-from tests.helpers.session import Session, engine
+from tests.helpers.client_connection import ClientConnection, engine
 from tests.helpers.support import CLIENT
 
 QUEUE = {"packets_received": 7, "packets_dropped_queue_full": 0}
@@ -70,9 +70,9 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def served(path: Path) -> Iterator[Session]:
+def served(path: Path) -> Iterator[ClientConnection]:
     """A session with one leg, served on ``path``."""
-    session = Session(engine())
+    session = ClientConnection(engine())
     session.connect()
     session.connect_mirror()
     session.from_client("PA", b"x" * 20_000)
@@ -103,7 +103,7 @@ def get(path: Path, resource: str, method: str = "GET") -> httpx.Response:
         return client.request(method, f"http://natmirror{resource}")
 
 
-def test_the_state_is_told_as_json(served: Session, path: Path) -> None:
+def test_the_state_is_told_as_json(served: ClientConnection, path: Path) -> None:
     assert ask("status", path)["mirrors"] == served.engine.snapshot(served.now)["mirrors"]
     assert ask("flows", path) == served.engine.flows(served.now)
     assert path.stat().st_mode & 0o777 == 0o660
@@ -249,8 +249,8 @@ def test_the_status_screen_of_a_pair_says_what_a_move_would_cost(path: Path, sha
     assert "pinned flows: 4, whose backend cannot be derived from the rules\n" in screen
 
 
-def test_the_legs_screen_has_a_row_for_each_leg(served: Session, path: Path) -> None:
-    other = Session(served.engine, client=(CLIENT[0], 2))
+def test_the_legs_screen_has_a_row_for_each_leg(served: ClientConnection, path: Path) -> None:
+    other = ClientConnection(served.engine, client=(CLIENT[0], 2))
     other.connect()
     lines = [line for line in run("legs", "--api", path).output.splitlines() if "10.10.0.11" in line]
     assert len(lines) == 2

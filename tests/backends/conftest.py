@@ -1,4 +1,4 @@
-"""Fixtures of the tests of checks."""
+"""Fixtures for the tests of health checks."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -23,8 +23,8 @@ def controllers() -> Iterator[Callable[[Talk | None], Controller]]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_left() -> Iterator[None]:
-    """Each test gives back its descriptors and its children."""
+def no_leftovers() -> Iterator[None]:
+    """Check that each test closes its descriptors and reaps its children."""
     before = set(os.listdir("/proc/self/fd"))
     yield
     wait_for(lambda: set(os.listdir("/proc/self/fd")) <= before, "all descriptors to be closed")

@@ -1,4 +1,4 @@
-"""Which backends take new connections: health, drains, slow starts, by a manual clock."""
+"""The backends' shares of new connections: health, drains and slow starts, with a manual clock."""
 
 import pytest
 
@@ -30,7 +30,7 @@ def test_a_backend_that_goes_down_is_closed_and_its_connections_are_reset() -> N
     assert (state(one), one.show(8.0)["openflow", "c1"]["reason"]) == ("up", "")
 
 
-def test_with_keep_they_stay() -> None:
+def test_with_when_down_keep_the_connections_stay() -> None:
     one = pool(when_down="keep")
     assert one.set_health("openflow", "c1", is_up=False, reason="x", now=5.0) == [Share("openflow", "c1", 0.0)]
 
@@ -47,7 +47,7 @@ def test_a_drained_backend_keeps_its_connections_until_the_deadline() -> None:
     assert one.undrain("openflow", "c1", 80.0) == []
 
 
-def test_the_deadline_of_a_drain_holds_when_its_backend_is_taken_out_of_the_rules() -> None:
+def test_the_deadline_of_a_drain_holds_when_its_backend_is_removed_from_the_rules() -> None:
     without = parse_rules(RULES.replace("        - {name: c1, address: 10.20.0.11}\n", ""))
     one = pool()
     one.drain("openflow", "c1", 60.0, 10.0)
@@ -62,10 +62,10 @@ def test_the_deadline_of_a_drain_holds_when_its_backend_is_taken_out_of_the_rule
     again.drain("openflow", "c1", 60.0, 10.0)
     again.reload(without, 20.0)
     again.reload(parse_rules(RULES), 30.0)
-    assert again.tick(70.0) == [], "it has come back, and is not drained"
+    assert again.tick(70.0) == [], "it is in the rules again, and not drained"
 
 
-def test_without_a_deadline_a_drain_lasts() -> None:
+def test_a_drain_without_a_deadline_never_ends() -> None:
     one = pool()
     one.drain("openflow", "c1", None, 10.0)
     assert one.next_tick(10.0) is None
@@ -80,7 +80,7 @@ def test_a_drained_backend_that_comes_up_again_stays_drained() -> None:
     assert one.undrain("openflow", "c1", 4.0) == [Share("openflow", "c1", 1.0)]
 
 
-def test_a_backend_that_returns_begins_slowly_where_the_rules_say_so() -> None:
+def test_a_backend_that_comes_up_begins_with_a_slow_start() -> None:
     one = pool(slow_start="10s")
     one.set_health("openflow", "c1", is_up=False, reason="x", now=95.0)
     assert [one.tick(now) for now in (96.0, 100.0)] == [[AGAIN], [AGAIN]]
@@ -96,12 +96,12 @@ def test_a_backend_that_returns_begins_slowly_where_the_rules_say_so() -> None:
     assert state(one) == "up"
 
 
-def test_a_backend_of_another_name_is_told_so() -> None:
+def test_an_unknown_backend_is_an_error() -> None:
     with pytest.raises(ValueError, match="no backend c9 in openflow"):
         pool().drain("openflow", "c9", None, 0.0)
 
 
-def test_after_a_reload_backends_are_as_healthy_and_as_drained_as_they_were() -> None:
+def test_a_reload_keeps_the_health_and_the_drain_of_backends() -> None:
     text = RULES.replace("    pool:\n", "    pool:\n      health: {check: tcp}\n")
     one = Admission(parse_rules(text), 0.0)
     one.set_health("openflow", "c1", is_up=False, reason="refused", now=1.0)
@@ -110,38 +110,38 @@ def test_after_a_reload_backends_are_as_healthy_and_as_drained_as_they_were() ->
         text
         + "  - {name: other, address: 10.10.0.100, port: 7000, pool: {backends: [{name: c1, address: 10.20.0.11}]}}\n"
     )
-    told = one.reload(parse_rules(more), 3.0)
-    assert told == [Share("openflow", "c1", 0.0), Share("openflow", "c2", 0.0), Share("other", "c1", 1.0)]
+    changes = one.reload(parse_rules(more), 3.0)
+    assert changes == [Share("openflow", "c1", 0.0), Share("openflow", "c2", 0.0), Share("other", "c1", 1.0)]
     assert (state(one, "c1"), state(one, "c2")) == ("down", "draining")
     assert one.tick(62.0) == [Kill("openflow", "c2"), AGAIN, AGAIN]
     one.reload(parse_rules(text.replace("10.20.0.11", "10.20.0.19")), 70.0)
-    assert state(one, "c1") == "up", "at another place it is another"
+    assert state(one, "c1") == "up", "with another address it is another backend"
     with pytest.raises(ValueError, match="no backend c1 in other"):
         one.drain("other", "c1", None, 71.0)
 
 
-def test_a_word_about_the_backend_that_had_the_name_before_is_not_believed() -> None:
+def test_a_result_about_an_earlier_backend_of_the_name_is_refused() -> None:
     text = RULES.replace("    pool:\n", "    pool:\n      health: {check: tcp}\n")
     one = Admission(parse_rules(text), 0.0)
     one.reload(parse_rules(text.replace("10.20.0.11", "10.20.0.19")), 1.0)
-    with pytest.raises(ValueError, match=r"nobody checks c1 of openflow at 10\.20\.0\.11:6653 any more"):
+    with pytest.raises(ValueError, match=r"backend c1 of openflow is not checked at 10\.20\.0\.11:6653 any more"):
         one.set_health("openflow", "c1", is_up=False, reason="refused", now=2.0, place=at("10.20.0.11", 6653))
     assert state(one) == "up"
     one.set_health("openflow", "c1", is_up=False, reason="refused", now=2.0, place=at("10.20.0.19", 6653))
     assert state(one) == "down"
     one.reload(parse_rules(RULES), 3.0)
-    with pytest.raises(ValueError, match="nobody checks"):
+    with pytest.raises(ValueError, match="is not checked"):
         one.set_health("openflow", "c1", is_up=False, reason="refused", now=4.0, place=at("10.20.0.11", 6653))
 
 
-def test_a_backend_that_nobody_checks_any_more_is_up() -> None:
+def test_a_backend_without_checks_after_a_reload_is_up() -> None:
     text = RULES.replace("    pool:\n", "    pool:\n      health: {check: tcp}\n")
     one = Admission(parse_rules(text), 0.0)
     one.set_health("openflow", "c1", is_up=False, reason="refused", now=1.0)
     assert Share("openflow", "c1", 1.0) in one.reload(parse_rules(RULES), 2.0)
 
 
-def test_a_backend_that_has_come_begins_slowly_and_a_slow_start_may_go() -> None:
+def test_a_new_backend_begins_with_a_slow_start_which_a_reload_may_end() -> None:
     slow = RULES.replace("    pool:\n", "    pool:\n      slow-start: 10s\n")
     one = Admission(parse_rules(slow.replace("        - {name: c2, address: 10.20.0.12}\n", "")), 0.0)
     assert one.reload(parse_rules(slow), 5.0) == [Share("openflow", "c1", 1.0), Share("openflow", "c2", 0.05)]

@@ -1,4 +1,4 @@
-"""One backend's state machine: by a clock and a chance that the test holds in its hands."""
+"""The state machine of one backend's health, with the test's own clock and random numbers."""
 
 import pytest
 from hypothesis import given
@@ -14,8 +14,8 @@ def fresh(*, rise: int = 2, fall: int = 3, chance: float = 0.0, now: float = 100
     return BackendHealth(Health(CheckKind.TCP, rise=rise, fall=fall), now, lambda: chance)
 
 
-def tell(health: BackendHealth, event: str, now: float) -> bool:
-    """Whether the event has changed the state."""
+def enter(health: BackendHealth, event: str, now: float) -> bool:
+    """Enter an event, and return whether it has changed the state."""
     if event == UNCLEAR:
         health.unclear(now)
         return False
@@ -31,7 +31,7 @@ def test_a_backend_is_assumed_to_be_up() -> None:
     assert (health.checks, health.failures, health.failed_syns) == (0, 0, 0)
 
 
-def test_it_falls_and_rises() -> None:
+def test_a_backend_falls_and_rises() -> None:
     health = fresh()
     assert [health.result(False, "connection refused", 101.0 + at) for at in range(3)] == [False, False, True]
     assert (health.is_up, health.since_at, health.reason) == (False, 103.0, "connection refused")
@@ -40,47 +40,47 @@ def test_it_falls_and_rises() -> None:
     assert (health.checks, health.failures) == (5, 3)
 
 
-def test_what_speaks_for_the_state_begins_the_count_anew() -> None:
+def test_a_result_that_confirms_the_state_resets_the_count() -> None:
     health = fresh()
-    assert not any(tell(health, event, 101.0) for event in [FAILED, FAILED, PASSED] * 5)
+    assert not any(enter(health, event, 101.0) for event in [FAILED, FAILED, PASSED] * 5)
     assert health.reason == ASSUMED
     for _ in range(3):
-        tell(health, FAILED, 102.0)
-    assert not any(tell(health, event, 103.0) for event in [PASSED, FAILED] * 5)
+        enter(health, FAILED, 102.0)
+    assert not any(enter(health, event, 103.0) for event in [PASSED, FAILED] * 5)
     assert not health.is_up
 
 
-def test_syns_of_clients_count_but_the_last_word_is_a_checks() -> None:
+def test_failed_syns_count_but_only_a_check_takes_a_backend_down() -> None:
     health = fresh()
     for now in (100.1, 100.2, 100.3, 100.4):
-        tell(health, SYN, now)
+        enter(health, SYN, now)
     assert health.is_up
-    assert tell(health, FAILED, 100.5), "they count for all checks but one"
+    assert enter(health, FAILED, 100.5), "failed SYNs replace all checks but one"
     assert (health.checks, health.failures, health.failed_syns, health.reason) == (1, 1, 4, FAILED)
     again = fresh()
-    assert not any(tell(again, event, 101.0) for event in [SYN, SYN, PASSED, FAILED, FAILED, SYN])
-    assert tell(again, FAILED, 102.0)
+    assert not any(enter(again, event, 101.0) for event in [SYN, SYN, PASSED, FAILED, FAILED, SYN])
+    assert enter(again, FAILED, 102.0)
 
 
-def test_syns_of_clients_hasten_the_next_check_but_not_without_end() -> None:
+def test_failed_syns_bring_the_next_check_forward_to_a_minimum_pause() -> None:
     health = fresh(chance=0.5)
     assert health.next_check() == 100.5
-    tell(health, SYN, 100.1)
+    enter(health, SYN, 100.1)
     assert health.next_check() == 100.1
-    tell(health, PASSED, 100.2)
-    tell(health, SYN, 100.25)
+    enter(health, PASSED, 100.2)
+    enter(health, SYN, 100.25)
     assert health.next_check() == pytest.approx(100.3)
     for _ in range(3):
-        tell(health, FAILED, 100.3)
+        enter(health, FAILED, 100.3)
     due = health.next_check()
-    tell(health, SYN, 100.4)
-    assert health.next_check() == due, "who is down is checked in time to come up"
+    enter(health, SYN, 100.4)
+    assert health.next_check() == due, "failed SYNs do not bring the checks of a down backend forward"
 
 
-def test_what_is_unclear_counts_for_nothing() -> None:
+def test_an_unclear_check_does_not_count() -> None:
     health = fresh(fall=2)
-    assert not any(tell(health, event, 101.0) for event in [FAILED, UNCLEAR, UNCLEAR])
-    assert tell(health, FAILED, 102.0)
+    assert not any(enter(health, event, 101.0) for event in [FAILED, UNCLEAR, UNCLEAR])
+    assert enter(health, FAILED, 102.0)
     assert (health.checks, health.failures, health.inconclusive_checks) == (2, 2, 2)
 
 
@@ -88,13 +88,13 @@ def test_first_checks_are_spread_over_an_interval() -> None:
     assert [fresh(chance=chance).next_check() for chance in (0.0, 0.25, 0.5)] == [100.0, 100.25, 100.5]
 
 
-def test_checks_are_early_by_a_tenth_at_most_and_never_made_up_for() -> None:
-    assert [tell(on_time := fresh(), PASSED, 100.2), on_time.next_check()] == [False, 101.0]
+def test_checks_are_early_by_a_tenth_at_most_and_missed_ones_are_not_made_up_for() -> None:
+    assert [enter(on_time := fresh(), PASSED, 100.2), on_time.next_check()] == [False, 101.0]
     early = fresh(chance=0.5)
     due = early.next_check()
-    tell(early, PASSED, 100.6)
+    enter(early, PASSED, 100.6)
     assert early.next_check() == pytest.approx(due + 0.95)
-    tell(early, UNCLEAR, 500.0)
+    enter(early, UNCLEAR, 500.0)
     assert early.next_check() == 500.0
 
 
@@ -102,10 +102,10 @@ events = st.lists(st.sampled_from([PASSED, FAILED, UNCLEAR]), max_size=60)
 
 
 @given(events, st.integers(1, 5), st.integers(1, 5))
-def test_it_is_the_last_results_in_a_row_that_decide(told: list[str], rise: int, fall: int) -> None:
+def test_only_the_last_results_in_a_row_decide(sequence: list[str], rise: int, fall: int) -> None:
     health, is_up, results = fresh(rise=rise, fall=fall), True, []
-    for now, event in enumerate(told, 101):
-        has_changed = tell(health, event, now)
+    for now, event in enumerate(sequence, 101):
+        has_changed = enter(health, event, now)
         if event != UNCLEAR:
             results.append(event == PASSED)
         enough = fall if is_up else rise
@@ -118,7 +118,7 @@ def test_it_is_the_last_results_in_a_row_that_decide(told: list[str], rise: int,
 
 
 @given(st.lists(st.tuples(st.floats(0, 0.999), st.floats(0, 5)), min_size=1, max_size=30))
-def test_a_check_is_due_within_an_interval_after_the_last_was_and_not_before_that_has_ended(
+def test_a_check_is_due_within_an_interval_and_not_before_the_last_one_has_ended(
     rounds: list[tuple[float, float]],
 ) -> None:
     chances = iter([0.0, *(chance for chance, _ in rounds)])

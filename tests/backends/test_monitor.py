@@ -1,4 +1,4 @@
-"""The thread of checks over sockets of the test's own: what it reports, and when."""
+"""The monitor's thread with the test's own sockets: what it reports, and when."""
 
 import os
 import signal
@@ -32,10 +32,10 @@ FAST = "interval: 100ms, timeout: 100ms"
 
 
 class Watch:
-    """A monitor that runs, and what it tells."""
+    """A running monitor, and its reports."""
 
     def __init__(self, rules: Rules) -> None:
-        self.told: list[tuple[str, str, bool, str]] = []
+        self.reports: list[tuple[str, str, bool, str]] = []
         self.threads: set[str] = set()
         self.monitor = Monitor(rules, self._changed)
 
@@ -50,30 +50,30 @@ class Watch:
         assert "health" not in {thread.name for thread in threading.enumerate()}
 
     def wait_for(self, count: int) -> None:
-        wait_for(lambda: len(self.told) >= count, f"{count} changes", 5.0)
+        wait_for(lambda: len(self.reports) >= count, f"{count} changes", 5.0)
 
     def states(self) -> dict[str, str]:
         return {entry["backend"]: entry["state"] for entry in self.monitor.status()}
 
     def _changed(self, service: str, backend: Backend, is_up: bool, reason: str) -> None:
-        self.told.append((service, backend.name, is_up, reason))
+        self.reports.append((service, backend.name, is_up, reason))
         self.threads.add(threading.current_thread().name)
         raise RuntimeError("the receiver of a report may fail")
 
 
-def test_a_monitor_tells_who_goes_down_and_comes_back(controllers: Callable[[Talk | None], Controller]) -> None:
+def test_a_monitor_reports_backends_that_go_down_and_come_up(controllers: Callable[[Talk | None], Controller]) -> None:
     well, gone = controllers(speaks(V13)), controllers(None)
     gone.close()
     with Watch(rules(f"{{check: openflow, {FAST}}}", c1=well.port, c2=gone.port)) as watch:
         assert watch.states() == {"c1": "up", "c2": "up"}
         watch.wait_for(1)
-        assert watch.told == [("of", "c2", False, "connection refused")]
+        assert watch.reports == [("of", "c2", False, "connection refused")]
         assert watch.states() == {"c1": "up", "c2": "down"}
         listener = socket.create_server((HOST, gone.port))
         thread = threading.Thread(target=lambda: [speaks(V10)(listener.accept()[0]) for _ in range(2)], daemon=True)
         thread.start()
         watch.wait_for(2)
-        assert watch.told[1] == ("of", "c2", True, "it answers an ECHO_REQUEST")
+        assert watch.reports[1] == ("of", "c2", True, "it answers an ECHO_REQUEST")
         c1, c2 = watch.monitor.status()
         assert (c1["service"], c1["backend"], c1["check"], c1["state"]) == ("of", "c1", "openflow", "up")
         assert (c1["failed_checks"], c1["failed_syns"], c1["inconclusive_checks"]) == (0, 0, 0)
@@ -85,49 +85,51 @@ def test_a_monitor_tells_who_goes_down_and_comes_back(controllers: Callable[[Tal
         thread.join(5)
         listener.close()
     assert watch.threads == {"health"}
-    told = list(watch.told)
+    reports = list(watch.reports)
     watch.monitor.syn_failed("of", "c1")
-    assert watch.told == told
+    assert watch.reports == reports
 
 
-def test_failed_syns_of_clients_have_a_backend_checked_at_once() -> None:
+def test_failed_syns_cause_a_check_at_once() -> None:
     with Watch(rules("{check: tcp, interval: 1h, timeout: 1s}", c1=1, c2=2)) as watch:
         for _ in range(10):
-            watch.monitor.syn_failed("other", "c1")  # it is not checked
-            watch.monitor.syn_failed("nobody", "c1")
+            watch.monitor.syn_failed("other", "c1")  # it has no checks
+            watch.monitor.syn_failed("unknown", "c1")
         for _ in range(2):
             watch.monitor.syn_failed("of", "c2")
         watch.wait_for(1)
-        assert watch.told == [("of", "c2", False, "connection refused")]
+        assert watch.reports == [("of", "c2", False, "connection refused")]
         c1, c2 = watch.monitor.status()
         assert (c1["failed_syns"], c1["checks"], c2["failed_syns"]) == (0, 0, 2)
-        assert c2["checks"] in (1, 2), "two where the first sign was heeded before the second came"
+        assert c2["checks"] in (1, 2), "two if the first SYN caused a check before the second came"
 
 
-def test_failed_syns_take_nobody_down_who_passes_his_checks(controllers: Callable[[Talk | None], Controller]) -> None:
+def test_failed_syns_do_not_take_a_backend_down_that_passes_its_checks(
+    controllers: Callable[[Talk | None], Controller],
+) -> None:
     well = controllers(speaks(V13))
     with Watch(rules("{check: tcp, interval: 1h, timeout: 1s}", c1=well.port)) as watch:
         for _ in range(5):
             watch.monitor.syn_failed("of", "c1")
         wait_for(lambda: watch.monitor.status()[0]["checks"] > 0, "the check", 5.0)
-        assert (watch.states(), watch.told) == ({"c1": "up"}, [])
+        assert (watch.states(), watch.reports) == ({"c1": "up"}, [])
 
 
-def test_signs_may_come_from_many_threads() -> None:
+def test_failed_syns_may_be_reported_from_many_threads() -> None:
     with Watch(rules("{check: tcp, interval: 1h, timeout: 1s, fall: 100}", c1=1)) as watch:
 
-        def tell() -> None:
+        def report() -> None:
             for _ in range(100):
                 watch.monitor.syn_failed("of", "c1")
 
-        threads = [threading.Thread(target=tell) for _ in range(4)]
+        threads = [threading.Thread(target=report) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         wait_for(lambda: watch.monitor.status()[0]["failed_syns"] == 400, "all of them")
         watch.wait_for(1)
-        assert [is_up for _, _, is_up, _ in watch.told] == [False]
+        assert [is_up for _, _, is_up, _ in watch.reports] == [False]
 
 
 def test_a_stop_kills_a_command_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,14 +145,13 @@ def test_a_stop_kills_a_command_that_runs(tmp_path: Path, monkeypatch: pytest.Mo
         os.kill(int(file.read_text()), signal.SIGTERM)
 
 
-def test_a_command_that_is_missing_here_takes_nobody_down(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_missing_command_takes_no_backend_down(caplog: pytest.LogCaptureFixture) -> None:
     with Watch(rules(f"{{check: exec, command: [/nowhere/check], {FAST}}}", c1=1)) as watch:
         wait_for(lambda: watch.monitor.status()[0]["inconclusive_checks"] >= 4, "checks", 5.0)
-        assert (watch.states(), watch.told) == ({"c1": "up"}, [])
-    told = (
-        "health of of/c1: cannot run /nowhere/check: no such file or directory, which counts for nothing; it stays up"
-    )
-    assert caplog.messages.count(told) == 1
+        assert (watch.states(), watch.reports) == ({"c1": "up"}, [])
+    reason = "cannot run /nowhere/check: no such file or directory"
+    warning = f"health of of/c1: {reason}; the check does not count, and the backend stays up"
+    assert caplog.messages.count(warning) == 1
 
 
 def test_without_health_there_is_no_thread() -> None:
@@ -161,7 +162,9 @@ def test_without_health_there_is_no_thread() -> None:
         watch.monitor.syn_failed("a", "c1")
 
 
-def test_a_fault_of_ours_takes_nobody_down(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_internal_error_takes_no_backend_down(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     async def broken(_: object) -> str:
         raise ZeroDivisionError
 
@@ -169,10 +172,10 @@ def test_a_fault_of_ours_takes_nobody_down(monkeypatch: pytest.MonkeyPatch, capl
     with Watch(rules(f"{{check: tcp, {FAST}}}", c1=1)) as watch:
         wait_for(lambda: watch.monitor.status()[0]["inconclusive_checks"] >= 4, "checks")
         assert watch.states() == {"c1": "up"}
-    assert "a check went wrong" in caplog.text
+    assert "internal error in a check" in caplog.text
 
 
-def test_after_a_reload_what_is_named_is_checked_and_is_as_healthy_as_it_was(
+def test_after_a_reload_the_named_backends_are_checked_and_keep_their_health(
     controllers: Callable[[Talk | None], Controller],
 ) -> None:
     gone, well = controllers(None), controllers(speaks(V13))
@@ -181,13 +184,13 @@ def test_after_a_reload_what_is_named_is_checked_and_is_as_healthy_as_it_was(
         watch.wait_for(1)
         watch.monitor.reload(rules("{check: tcp, interval: 100ms, timeout: 50ms}", c1=gone.port, c2=well.port))
         assert watch.states() == {"c1": "down", "c2": "up"}
-        wait_for(lambda: watch.monitor.status()[1]["checks"] > 2, "checks of who has come", 5.0)
+        wait_for(lambda: watch.monitor.status()[1]["checks"] > 2, "checks of the new backend", 5.0)
         watch.monitor.reload(rules(f"{{check: tcp, {FAST}}}", c2=well.port))
         assert watch.states() == {"c2": "up"}
-        assert [told[:3] for told in watch.told] == [("of", "c1", False)]
+        assert [one[:3] for one in watch.reports] == [("of", "c1", False)]
 
 
-def test_reloads_that_are_nothing_to_a_check_do_not_keep_it_from_its_verdict(
+def test_reloads_that_do_not_concern_a_check_do_not_delay_its_result(
     controllers: Callable[[Talk | None], Controller],
 ) -> None:
     gone = controllers(None)
@@ -195,20 +198,20 @@ def test_reloads_that_are_nothing_to_a_check_do_not_keep_it_from_its_verdict(
     first = rules("{check: tcp, interval: 100ms, timeout: 100ms, fall: 4}", c1=gone.port)
     with Watch(first) as watch:
         for weight in range(2, 6):
-            wait_for(lambda: bool(watch.told) or watch.monitor.status()[0]["checks"] >= weight - 1, "a check", 5.0)  # noqa: B023
-            watch.monitor.reload(weighing(first, weight))
+            wait_for(lambda: bool(watch.reports) or watch.monitor.status()[0]["checks"] >= weight - 1, "a check", 5.0)  # noqa: B023
+            watch.monitor.reload(with_weight(first, weight))
         watch.wait_for(1)
         assert watch.monitor.status()[0]["checks"] == 4
 
 
-def weighing(rules: Rules, weight: int) -> Rules:
+def with_weight(rules: Rules, weight: int) -> Rules:
     service, *others = rules.services
     assert service.pool is not None
     backends = tuple(replace(backend, weight=weight) for backend in service.pool.backends)
     return replace(rules, services=(replace(service, pool=replace(service.pool, backends=backends)), *others))
 
 
-def test_checks_begin_with_the_rules_that_want_some(controllers: Callable[[Talk | None], Controller]) -> None:
+def test_checks_begin_with_the_first_rules_that_have_some(controllers: Callable[[Talk | None], Controller]) -> None:
     pool = f"{{backends: [{{name: c1, address: {HOST}}}]}}"
     text = f"switches: [10.10.0.0/24]\nservices:\n  - {{name: of, address: 10.10.0.100, port: 1, pool: {pool}}}"
     with Watch(parse_rules(text)) as watch:

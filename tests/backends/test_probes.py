@@ -1,4 +1,4 @@
-"""Checks against sockets of the test's own: what each makes of controllers that live, hang, refuse and babble."""
+"""Checks of the test's own sockets: controllers that answer, hang, refuse, or send endlessly."""
 
 import asyncio
 import errno
@@ -23,7 +23,7 @@ from tests.helpers.controllers import HOST, Controller, Talk, hang_until_closed,
 
 
 def check(backend: Backend, kind: CheckKind, *command: str, timeout: float = 0.3) -> Outcome:
-    """One check from its beginning to its end."""
+    """Make one check and close it."""
     settings = Health(kind, timeout=timeout, command=command)
 
     async def run() -> Outcome:
@@ -33,10 +33,10 @@ def check(backend: Backend, kind: CheckKind, *command: str, timeout: float = 0.3
             if outcome.ok:
                 with suppress(OSError):
                     async with asyncio.timeout(5):
-                        await probe.leave()
+                        await probe.close()
             return outcome
         finally:
-            probe.abandon()
+            probe.abort()
 
     return asyncio.run(run())
 
@@ -44,26 +44,26 @@ def check(backend: Backend, kind: CheckKind, *command: str, timeout: float = 0.3
 # tcp
 
 
-def test_tcp_a_program_that_listens_is_well_and_never_hears_of_it(
+def test_tcp_passes_for_a_listening_program_which_never_sees_the_connection(
     controllers: Callable[[Talk | None], Controller],
 ) -> None:
     controller = controllers(hang_until_closed)
     for _ in range(3):
-        assert check(controller.backend(), CheckKind.TCP) == (True, "it takes connections")
+        assert check(controller.backend(), CheckKind.TCP) == (True, "it accepts connections")
     with socket.create_connection((HOST, controller.port)):
         wait_for(lambda: controller.accepted > 0, "the test's own connection")
     assert controller.accepted == 1
 
 
 @pytest.mark.parametrize("kind", [CheckKind.TCP, CheckKind.OPENFLOW])
-def test_a_port_where_nobody_listens_refuses(controllers: Callable[[Talk | None], Controller], kind: CheckKind) -> None:
+def test_a_port_without_a_listener_fails(controllers: Callable[[Talk | None], Controller], kind: CheckKind) -> None:
     controller = controllers(None)
     controller.close()
     assert check(controller.backend(), kind) == (False, "connection refused")
 
 
 @pytest.mark.parametrize("kind", [CheckKind.TCP, CheckKind.OPENFLOW])
-def test_a_full_queue_does_not_answer(kind: CheckKind) -> None:
+def test_a_full_accept_queue_fails(kind: CheckKind) -> None:
     with socket.create_server((HOST, 0), backlog=0) as listener:
         waiting = [socket.create_connection(listener.getsockname())]
         backend = Backend("c1", IPv4Address(HOST), listener.getsockname()[1])
@@ -76,7 +76,7 @@ def test_a_full_queue_does_not_answer(kind: CheckKind) -> None:
 
 
 @pytest.mark.parametrize("version", [V10, V13, V14, V15])
-def test_openflow_a_controller_that_answers_is_well_and_knows_no_switch(
+def test_openflow_passes_for_a_controller_that_answers_and_learns_of_no_switch(
     controllers: Callable[[Talk | None], Controller], version: int
 ) -> None:
     said: list[messages.Message] = []
@@ -86,7 +86,7 @@ def test_openflow_a_controller_that_answers_is_well_and_knows_no_switch(
     kinds = [message.kind for message in said]
     assert kinds in (
         [Type.HELLO, Type.ECHO_REQUEST, Type.ECHO_REPLY, None],
-        [Type.HELLO, Type.ECHO_REQUEST, None],  # its own question came after our answer
+        [Type.HELLO, Type.ECHO_REQUEST, None],  # the reply came after our FIN
     )
     assert {message.version for message in said[1:]} == {version}
     assert [message.body for message in said if message.kind == Type.ECHO_REPLY] in ([], [b"are you there"])
@@ -98,13 +98,13 @@ def test_openflow_a_hello_may_come_in_pieces(controllers: Callable[[Talk | None]
         hello = messages.hello(V13, 77)
         for piece in (hello[:5], hello[5:9], hello[9:]):
             sock.sendall(piece)
-            time.sleep(0.01)  # so that they are not read as one
+            time.sleep(0.01)  # so that they are not read in one piece
 
     assert check(controllers(speaks(V13, greeting=greeting)).backend(), CheckKind.OPENFLOW).ok
 
 
-def says(data: bytes) -> Talk:
-    """A peer that says that, and listens."""
+def sends(data: bytes) -> Talk:
+    """Return a peer that sends ``data`` and reads on."""
 
     def talk(sock: socket.socket) -> None:
         sock.sendall(data)
@@ -114,35 +114,35 @@ def says(data: bytes) -> Talk:
 
 
 HELLO = messages.hello(V13, 77)
-OTHER = "it speaks no OpenFlow version that is known here"
+OTHER = "it speaks no OpenFlow version that natmirror supports"
 
 
 @pytest.mark.parametrize(
     ("talk", "reason"),
     [
         (hang_until_closed, "no HELLO within 300 ms"),
-        (says(HELLO), "no ECHO_REPLY within 300 ms"),
-        (says(HELLO[:7]), "no HELLO within 300 ms"),
-        (says(HELLO + messages.build(V13, Type.ERROR, 5, b"\0\0\0\0no")), "it has refused our HELLO"),
-        (lambda sock: None, "it hung up before its HELLO"),
-        (lambda sock: sock.recv(4096) and None, "it hung up before its HELLO"),
-        (lambda sock: sock.recv(4096) and sock.sendall(HELLO), "it hung up before its ECHO_REPLY"),
-        (says(b"220 mail.example.org ESMTP\r\n"), "it speaks no OpenFlow"),
-        (says(b"\x15\x03\x03\0\x02\x02\x46"), "it speaks no OpenFlow"),
-        (says(b"\x16\x03\x03\0\x02\x02\x46"), "it speaks TLS"),
-        (says(HELLO + b"\x04\x07\0\x03\0\0\0\0" + HELLO), "it speaks no OpenFlow"),
-        (says(messages.build(V13, Type.ECHO_REPLY, 2)), "it speaks no OpenFlow"),
-        (says(HELLO + messages.build(V13, Type.ECHO_REPLY, 3)), "no ECHO_REPLY within 300 ms"),
-        (says(b"\x03\0\0\x10\0\0\0\0\0\x01\0\x08\0\0\0\x08"), OTHER),
+        (sends(HELLO), "no ECHO_REPLY within 300 ms"),
+        (sends(HELLO[:7]), "no HELLO within 300 ms"),
+        (sends(HELLO + messages.build(V13, Type.ERROR, 5, b"\0\0\0\0no")), "it has refused our HELLO"),
+        (lambda sock: None, "it closed the connection before its HELLO"),
+        (lambda sock: sock.recv(4096) and None, "it closed the connection before its HELLO"),
+        (lambda sock: sock.recv(4096) and sock.sendall(HELLO), "it closed the connection before its ECHO_REPLY"),
+        (sends(b"220 mail.example.org ESMTP\r\n"), "it speaks no OpenFlow"),
+        (sends(b"\x15\x03\x03\0\x02\x02\x46"), "it speaks no OpenFlow"),
+        (sends(b"\x16\x03\x03\0\x02\x02\x46"), "it speaks TLS"),
+        (sends(HELLO + b"\x04\x07\0\x03\0\0\0\0" + HELLO), "it speaks no OpenFlow"),
+        (sends(messages.build(V13, Type.ECHO_REPLY, 2)), "it speaks no OpenFlow"),
+        (sends(HELLO + messages.build(V13, Type.ECHO_REPLY, 3)), "no ECHO_REPLY within 300 ms"),
+        (sends(b"\x03\0\0\x10\0\0\0\0\0\x01\0\x08\0\0\0\x08"), OTHER),
     ],
 )
-def test_openflow_whoever_does_not_answer_is_not_well(
+def test_openflow_fails_without_the_right_answer(
     controllers: Callable[[Talk | None], Controller], talk: Talk, reason: str
 ) -> None:
     assert check(controllers(talk).backend(), CheckKind.OPENFLOW) == (False, reason)
 
 
-def test_openflow_a_kernel_that_takes_connections_is_not_enough(
+def test_openflow_fails_if_only_the_kernel_accepts_connections(
     controllers: Callable[[Talk | None], Controller],
 ) -> None:
     wedged = controllers(None)
@@ -150,15 +150,18 @@ def test_openflow_a_kernel_that_takes_connections_is_not_enough(
     assert check(wedged.backend(), CheckKind.OPENFLOW) == (False, "no HELLO within 300 ms")
 
 
-def test_openflow_who_babbles_without_end_is_not_listened_to(
+def test_openflow_fails_for_a_controller_that_sends_endlessly(
     controllers: Callable[[Talk | None], Controller],
 ) -> None:
-    def babble(sock: socket.socket) -> None:
+    def send_endlessly(sock: socket.socket) -> None:
         sock.sendall(messages.hello(V13, 1))
         while True:
             sock.sendall(messages.build(V13, Type.FEATURES_REQUEST, 2) * 1000)
 
-    assert check(controllers(babble).backend(), CheckKind.OPENFLOW, timeout=5.0) == (False, "it speaks no OpenFlow")
+    assert check(controllers(send_endlessly).backend(), CheckKind.OPENFLOW, timeout=5.0) == (
+        False,
+        "it speaks no OpenFlow",
+    )
 
 
 # exec
@@ -170,13 +173,13 @@ def shell(script: str, **options: Any) -> Outcome:
     return check(NOWHERE, CheckKind.EXEC, "/bin/sh", "-c", script, **options)
 
 
-def test_exec_the_exit_code_tells() -> None:
+def test_exec_passes_with_exit_code_0_only() -> None:
     assert shell("exit 0") == (True, "exit code 0")
     assert shell("exit 1") == (False, "exit code 1")
     assert shell("kill -9 $$") == (False, "ended by signal 9")
 
 
-def test_exec_a_command_is_told_whom_it_checks_and_nothing_of_ours() -> None:
+def test_exec_a_command_gets_its_backend_and_no_descriptors_of_ours() -> None:
     about = 'test "$NATMIRROR_BACKEND $NATMIRROR_ADDRESS $NATMIRROR_PORT" = "c7 192.0.2.7 6653" && test -n "$PATH"'
     assert shell(about).ok
     with socket.socket() as ours:
@@ -185,14 +188,14 @@ def test_exec_a_command_is_told_whom_it_checks_and_nothing_of_ours() -> None:
     assert shell("test $(readlink /proc/self/fd/0 /proc/self/fd/2 | sort -u) = /dev/null", timeout=2.0).ok
 
 
-def test_exec_who_hangs_is_killed() -> None:
+def test_exec_a_command_that_hangs_is_killed() -> None:
     began_at = time.monotonic()
-    assert shell("sleep 60", timeout=0.2) == (False, "no end of /bin/sh within 200 ms")
+    assert shell("sleep 60", timeout=0.2) == (False, "no exit of /bin/sh within 200 ms")
     assert time.monotonic() - began_at < 2
 
 
 @pytest.mark.parametrize(("after", "ok"), [("wait", False), ("exit 0", True)])
-def test_exec_the_children_of_a_command_end_with_it(tmp_path: Path, after: str, ok: bool) -> None:
+def test_exec_the_children_of_a_command_are_killed_with_it(tmp_path: Path, after: str, ok: bool) -> None:
     file = tmp_path / "pid"
     assert shell(f"sleep 60 & echo $! > {file}; {after}").ok is ok
     child = Path(f"/proc/{int(file.read_text())}/stat")
@@ -200,16 +203,16 @@ def test_exec_the_children_of_a_command_end_with_it(tmp_path: Path, after: str, 
 
 
 @pytest.mark.parametrize(
-    ("command", "said"), [("/nowhere/check", "no such file or directory"), ("/etc/passwd", "permission denied")]
+    ("command", "reason"), [("/nowhere/check", "no such file or directory"), ("/etc/passwd", "permission denied")]
 )
-def test_exec_a_command_that_cannot_be_run_says_so(command: str, said: str) -> None:
-    assert check(NOWHERE, CheckKind.EXEC, command) == (None, f"cannot run {command}: {said}")
+def test_exec_a_command_that_cannot_be_run_is_unclear(command: str, reason: str) -> None:
+    assert check(NOWHERE, CheckKind.EXEC, command) == (None, f"cannot run {command}: {reason}")
 
 
-# Ourselves
+# Problems of this host
 
 
-def test_want_of_descriptors_is_no_fault_of_a_backend(
+def test_a_lack_of_descriptors_is_unclear(
     controllers: Callable[[Talk | None], Controller], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def none_left(*_: object) -> None:
@@ -226,7 +229,7 @@ def test_want_of_descriptors_is_no_fault_of_a_backend(
     assert shell("exit 0") == (None, "resource temporarily unavailable")
 
 
-def test_who_is_late_himself_judges_nobody(controllers: Callable[[Talk | None], Controller]) -> None:
+def test_a_late_timeout_is_unclear(controllers: Callable[[Talk | None], Controller]) -> None:
     settings = Health(CheckKind.OPENFLOW, timeout=0.1)
 
     async def run() -> Outcome:
@@ -234,16 +237,16 @@ def test_who_is_late_himself_judges_nobody(controllers: Callable[[Talk | None], 
         try:
             asked = asyncio.ensure_future(probe.outcome())
             await asyncio.sleep(0.01)
-            time.sleep(0.5)  # the whole thread is held up
+            time.sleep(0.5)  # blocks the whole thread
             return await asked
         finally:
-            probe.abandon()
+            probe.abort()
 
-    assert asyncio.run(run()) == (None, "this host was too busy")
+    assert asyncio.run(run()) == (None, "this host was too busy to check it")
 
 
-def test_checks_leave_no_circles_behind(controllers: Callable[[Talk | None], Controller]) -> None:
-    """Old garbage is not looked for in a running natmirror."""
+def test_checks_leave_no_reference_cycles(controllers: Callable[[Talk | None], Controller]) -> None:
+    """A running natmirror does not collect garbage of the oldest generation."""
     silent, closed, well = controllers(None), controllers(None), controllers(speaks(V13))
     closed.close()
 
@@ -251,8 +254,8 @@ def test_checks_leave_no_circles_behind(controllers: Callable[[Talk | None], Con
         probe = PROBES[kind](backend, Health(kind, timeout=0.05, command=command))
         outcome = await probe.outcome()
         if outcome.ok:
-            await probe.leave()
-        probe.abandon()
+            await probe.close()
+        probe.abort()
 
     async def run() -> int:
         for turn in range(3):

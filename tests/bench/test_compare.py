@@ -1,4 +1,4 @@
-"""The command that compares two commits: its statistic and verdicts, its pairs, and that it leaves nothing behind."""
+"""The comparison of two commits: statistic, verdicts, pairs, the whole command, and that it leaves nothing behind."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from bench.sides import REPOSITORY, TEMPORARY, ComparisonError, Side, export
 from bench.verdicts import BAND, FIRST_VERDICT, Interval, Verdict, interval_of_median, is_decided, judge, judge_counts
 
 DEADLINE = 60.0
-FIRST_SLOWER = 11  # as few have an interval of EARLY_LEVEL
+FIRST_SLOWER = 11  # the fewest pairs with an interval of EARLY_LEVEL
 ENGINE = [one.name.removeprefix("engine.") for one in EngineGauge().measures]
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is missing")
 needs_valgrind = pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is missing")
@@ -67,11 +67,11 @@ def test_an_outlier_moves_nothing() -> None:
     [
         (0.99, 1.01, Verdict.EQUAL),
         (1 / BAND, BAND, Verdict.EQUAL),
-        (1.001, 1.029, Verdict.EQUAL),  # it costs more, but by less than counts
+        (1.001, 1.029, Verdict.EQUAL),  # it costs more, but within the band
         (1.031, 1.2, Verdict.SLOWER),
         (0.8, 0.97, Verdict.FASTER),
         (0.98, 1.04, Verdict.UNDECIDED),
-        (1.01, 1.05, Verdict.UNDECIDED),  # it costs more, by too much or not
+        (1.01, 1.05, Verdict.UNDECIDED),  # it costs more, perhaps by more than 3 %
         (0.95, 0.99, Verdict.UNDECIDED),
         (0.9, 1.1, Verdict.UNDECIDED),
     ],
@@ -113,7 +113,7 @@ def test_counts_are_compared_within_a_percent(base: float, new: float, verdict: 
 
 
 def final_verdict(chance: random.Random, truth: float, scatter: float) -> Verdict:
-    """Make pairs as a comparison does."""
+    """Return the verdict of a comparison whose ratios scatter around a true one."""
     ratios: list[float] = []
     while len(ratios) < 60 and not is_decided(ratios):
         ratios.append(truth * chance.lognormvariate(0, scatter))
@@ -128,14 +128,14 @@ def test_equal_sides_are_not_called_slower(scatter: float) -> None:
     assert verdicts.count(Verdict.FASTER) < 10
 
 
-def test_a_tenth_more_is_called_slower() -> None:
+def test_a_cost_higher_by_a_tenth_is_called_slower() -> None:
     chance = random.Random(1)
     verdicts = [final_verdict(chance, 1.1, 0.05) for _ in range(1000)]
     assert verdicts.count(Verdict.SLOWER) > 990
     assert verdicts.count(Verdict.EQUAL) == 0
 
 
-def test_of_a_speed_less_is_slower() -> None:
+def test_a_lower_speed_is_slower() -> None:
     assert Measure("speed", "1/s", is_speed=True).cost_ratio(110, 100) == pytest.approx(1.1)
     assert Measure("cost", "us").cost_ratio(100, 110) == pytest.approx(1.1)
 
@@ -143,8 +143,8 @@ def test_of_a_speed_less_is_slower() -> None:
 # Pairs
 
 
-class Made(Gauge):
-    """A gauge whose figures are made up."""
+class GivenFigures(Gauge):
+    """A gauge with given figures."""
 
     name = "made"
 
@@ -171,7 +171,7 @@ def compared(gauge: Gauge, pairs: int = 60) -> Comparison:
 
 
 def test_order_alternates_and_decided_measures_end_the_pairs() -> None:
-    gauge = Made({"a": [100.0]}, {"a": [120.0]})
+    gauge = GivenFigures({"a": [100.0]}, {"a": [120.0]})
     comparison = compared(gauge)
     assert gauge.calls[:6] == ["base", "new", "new", "base", "base", "new"]
     assert len(gauge.calls) == 2 * FIRST_SLOWER
@@ -181,7 +181,7 @@ def test_order_alternates_and_decided_measures_end_the_pairs() -> None:
 
 
 def test_a_decided_measure_drops_out_and_others_go_on() -> None:
-    comparison = compared(Made({"a": [100.0], "b": [100.0]}, {"a": [100.0], "b": [80.0, 125.0]}), 30)
+    comparison = compared(GivenFigures({"a": [100.0], "b": [100.0]}, {"a": [100.0], "b": [80.0, 125.0]}), 30)
     assert comparison.rows["made.a"].verdict is Verdict.EQUAL
     assert len(comparison.rows["made.a"].base) == FIRST_VERDICT
     assert comparison.rows["made.b"].verdict is Verdict.UNDECIDED
@@ -190,7 +190,7 @@ def test_a_decided_measure_drops_out_and_others_go_on() -> None:
 
 
 def test_exact_measures_are_taken_once() -> None:
-    gauge = Made({"a": [1000.0]}, {"a": [1020.0]}, is_exact=True)
+    gauge = GivenFigures({"a": [1000.0]}, {"a": [1020.0]}, is_exact=True)
     comparison = compared(gauge)
     assert gauge.calls == ["base", "new"]
     assert comparison.status() == 1
@@ -198,13 +198,13 @@ def test_exact_measures_are_taken_once() -> None:
 
 
 def test_a_pair_that_fails_is_left_out() -> None:
-    comparison = compared(Made({"a": [100.0]}, {"a": [100.0]}, fails=2))
+    comparison = compared(GivenFigures({"a": [100.0]}, {"a": [100.0]}, fails=2))
     assert len(comparison.rows["made.a"].base) == FIRST_VERDICT
     assert comparison.status() == 0
 
 
 def test_a_gauge_that_keeps_failing_is_given_up() -> None:
-    comparison = compared(Made({"a": [100.0]}, {"a": [100.0]}, fails=100))
+    comparison = compared(GivenFigures({"a": [100.0]}, {"a": [100.0]}, fails=100))
     assert comparison.given_up == ["made: it broke"]
     assert comparison.rows["made.a"].verdict is Verdict.UNDECIDED
     assert comparison.status() == 2
@@ -212,9 +212,9 @@ def test_a_gauge_that_keeps_failing_is_given_up() -> None:
 
 
 def test_a_measure_of_one_side_alone_is_given_up() -> None:
-    comparison = compared(Made({"a": [100.0], "b": [100.0]}, {"a": [100.0]}))
+    comparison = compared(GivenFigures({"a": [100.0], "b": [100.0]}, {"a": [100.0]}))
     assert comparison.rows["made.a"].verdict is Verdict.EQUAL
-    assert comparison.given_up == ["made.b: one side does not know it"]
+    assert comparison.given_up == ["made.b: one side does not have this measure"]
     assert comparison.status() == 2
 
 
@@ -235,11 +235,11 @@ def test_unknown_measures_are_refused() -> None:
 
 def test_what_cannot_be_measured_is_left_out_unless_it_was_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    told: list[str] = []
-    assert "live" not in [gauge.name for gauge in choose(all_gauges(1.0), [], told.append)]
-    assert "live is left out: it needs root, for network namespaces" in told
+    reported: list[str] = []
+    assert "live" not in [gauge.name for gauge in choose(all_gauges(1.0), [], reported.append)]
+    assert "live is left out: it needs root, for network namespaces" in reported
     with pytest.raises(ComparisonError, match="live: it needs root"):
-        choose(all_gauges(1.0), ["live"], told.append)
+        choose(all_gauges(1.0), ["live"], reported.append)
 
 
 def test_instructions_are_those_that_python_calls_in_c() -> None:
@@ -273,7 +273,7 @@ calls=2 70
     assert instructions(text) == 620
 
 
-def test_driver_finds_its_way_in_this_package() -> None:
+def test_the_driver_works_with_this_package() -> None:
     driver = str(REPOSITORY / "bench/engine_driver.py")
     done = subprocess.run([sys.executable, "-P", driver, "time"], capture_output=True, text=True, timeout=DEADLINE)
     assert done.returncode == 0, done.stderr
@@ -283,7 +283,7 @@ def test_driver_finds_its_way_in_this_package() -> None:
 
 
 class Here(Side):
-    """A side whose interpreter is the one that runs the tests."""
+    """A side with the interpreter that runs the tests."""
 
     @property
     def python(self) -> str:
@@ -314,7 +314,7 @@ def test_live_figures_are_read_from_the_benchmark(monkeypatch: pytest.MonkeyPatc
     assert found == {"live.natmirror-1.packets": 5e5, "live.natmirror-1.packets.cpu": 3.0}
 
 
-# The whole command, over a made-up repository whose interpreter says what it was told to
+# The whole command, with a repository whose interpreter prints given figures
 
 SETUP = """#!/bin/sh
 mkdir -p .venv/bin
@@ -354,7 +354,7 @@ def repository(tmp_path: Path) -> Path:
 
 
 def start(repository: Path, *words: str, **environment: str) -> "subprocess.Popen[str]":
-    """The command, whose temporary files go into a directory of its own."""
+    """Start the command with its own directory for temporary files."""
     place = repository.parent / "temporary"
     place.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "bench.compare", "--repository", str(repository), "--only", "engine", *words]
@@ -395,7 +395,7 @@ def test_work_tree_is_compared_as_it_is(repository: Path) -> None:
     code, printed, complaints = finish(start(repository, "--base", "HEAD"), repository)
     assert code == 0, complaints
     assert "faster: engine.python.plain" in printed
-    assert "with what is not committed" in complaints
+    assert "with uncommitted changes" in complaints
 
 
 @needs_git
@@ -459,7 +459,7 @@ def test_interrupted_it_leaves_nothing_behind(repository: Path, number: signal.S
 
 
 def sleeping_in(place: Path) -> list[str]:
-    """Programs whose directory is there, or was."""
+    """Return the programs whose working directory is, or was, below a folder."""
     found = []
     for entry in Path("/proc").glob("[0-9]*/cwd"):
         try:

@@ -1,4 +1,4 @@
-"""The command line: what it prints, what it exits with, no traceback."""
+"""The command line: its output and its exit codes, and no traceback."""
 
 import subprocess
 from pathlib import Path
@@ -42,12 +42,12 @@ def test_bad_rules_are_one_line_and_exit_code_2(tmp_path: Path, words: list[str]
     assert result.output == f"natmirror: {bad}:13: services[0].port: expected 1..65535, found 70000\n"
 
 
-def test_rules_that_are_not_there() -> None:
+def test_a_missing_rules_file_is_one_line_and_exit_code_2() -> None:
     result = run("--rules", "/nowhere.yaml")
     assert (result.exit_code, result.output) == (2, "natmirror: /nowhere.yaml: No such file or directory\n")
 
 
-def test_no_rules_at_all() -> None:
+def test_neither_rules_nor_a_command_is_a_usage_error() -> None:
     result = run()
     assert result.exit_code == 2
     assert "--rules FILE" in result.output
@@ -71,14 +71,14 @@ def test_a_broken_capture_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
     assert result.output.count("\n") == 1
 
 
-def test_of_a_capture_that_breaks_off_what_was_read_is_reported(tmp_path: Path) -> None:
+def test_a_truncated_capture_is_reported_up_to_its_end(tmp_path: Path) -> None:
     capture = RULES.parent.parent / "pcaps" / "redis.pcap"
     broken = tmp_path / "broken.pcap"
     broken.write_bytes(capture.read_bytes()[:-10])
     result = run("replay", "--rules", capture.with_suffix(".yaml"), broken, "-o", tmp_path / "out.pcap")
     assert result.exit_code == 1
     lines = result.output.splitlines()
-    assert " packets read; " in lines[0]
+    assert lines[0].startswith("packets read: ")
     assert lines[-1].startswith(f"natmirror: {broken}: truncated dump file")
 
 

@@ -20,20 +20,20 @@ from natmirror.openflow import messages
 from natmirror.openflow.messages import Type, build
 from natmirror.openflow.ports import split_ports
 from natmirror.tcp.reassembler import MAX_RUNS
+from tests.helpers.client_connection import IRS, ISS, MIRROR_ISS, ClientConnection, engine
 from tests.helpers.openflow_sessions import AGAIN, introduced, packet_in, request, session_of
 from tests.helpers.relative import RelativeEngine
-from tests.helpers.session import IRS, ISS, MIRROR_ISS, Session, engine
 from tests.helpers.support import MASTER, RULES, SERVICE, assert_adds_up, packet, segment
 
 WIDE = bytes((1, 3, 3, 14))
-RESENT = 33  # packets that one call sends again at most, and the one that three acknowledgements ask for
+RESENT = 33  # packets: the most that one call sends again, and the one after three duplicate acknowledgements
 
 
 # Reading
 
 
 def said() -> list[tuple[str, bytes]]:
-    """Everything that a switch, its controller and its master may say, and much of it in one piece."""
+    """Return data of a switch, its controller and its master, of every kind, often many messages at once."""
     question = request(Type.MULTIPART_REQUEST, 3, pack("!HH4x", 12, 0))
     answer = build(messages.V13, Type.MULTIPART_REPLY, 3, pack("!HH4x", 12, 0) + bytes(50_000))
     status = build(messages.V13, Type.PORT_STATUS, 0, pack("!B7x", 2) + pack("!I", 5) + bytes(60))
@@ -50,39 +50,40 @@ def said() -> list[tuple[str, bytes]]:
 
 
 def heard(one: RelativeEngine, stops: Callable[[], Callable[[], bool]] | None) -> dict[str, Any]:
-    """What a master is told of all that, and what is counted; read in slices that end when ``stops`` says."""
-    session, master = introduced(one)
+    """Return what a master gets of that data, and the counters. Reading stops after each step for which ``stops``
+    asks."""
+    connection, master = introduced(one)
     for who, data in said():
         if who == "master":
             assert master.iss is not None
             ack = master.iss + 1 + len(master.stream)
-            ends, number, hook = (MASTER, session.client), MIRROR_ISS + 1 + master.said, Hook.PREROUTING
+            ends, number, hook = (MASTER, connection.client), MIRROR_ISS + 1 + master.said, Hook.PREROUTING
             master.said += len(data)
         elif who == "controller":
-            assert session.backend is not None
-            ends, number, hook = (session.backend, session.client), IRS + 1 + session.answered, Hook.FORWARD
-            ack = ISS + 1 + session.sent
-            session.answered += len(data)
+            assert connection.backend is not None
+            ends, number, hook = (connection.backend, connection.client), IRS + 1 + connection.answered, Hook.FORWARD
+            ack = ISS + 1 + connection.sent
+            connection.answered += len(data)
         else:
-            ends, number, hook = (session.client, SERVICE), ISS + 1 + session.sent, Hook.PREROUTING
-            ack = IRS + 1 + session.answered
-            session.sent += len(data)
+            ends, number, hook = (connection.client, SERVICE), ISS + 1 + connection.sent, Hook.PREROUTING
+            ack = IRS + 1 + connection.answered
+            connection.sent += len(data)
         letters = "FA" if who == "switch end" else "PA"
         raw = packet(*ends, letters, number, ack, data)
-        out = one.decide(one.on_the_wire(raw), hook, session.now, Checksum.VALID).sends
-        session.to_mirror += [segment(send.packet) for send in out if isinstance(send, Send)]
-    while one.next_own_timer() is not None and one.next_own_timer() <= session.now:  # type: ignore[operator]
-        out = one.read_sessions(session.now, None if stops is None else stops())
-        session.to_mirror += [segment(send.packet) for send in out if isinstance(send, Send)]
+        out = one.decide(one.on_the_wire(raw), hook, connection.now, Checksum.VALID).sends
+        connection.to_mirror += [segment(send.packet) for send in out if isinstance(send, Send)]
+    while one.next_own_timer() is not None and one.next_own_timer() <= connection.now:  # type: ignore[operator]
+        out = one.read_sessions(connection.now, None if stops is None else stops())
+        connection.to_mirror += [segment(send.packet) for send in out if isinstance(send, Send)]
     master.take()
-    [flow] = one.flows(session.now)
+    [flow] = one.flows(connection.now)
     [leg] = flow["legs"]
-    assert_adds_up(one.snapshot(session.now))
+    assert_adds_up(one.snapshot(connection.now))
     return {
         "stream": bytes(master.stream),
         "session": leg["session"],
         "decisions": one.decisions(one.flow_ids()),
-        "errors": one.snapshot(session.now)["faults"],
+        "errors": one.snapshot(connection.now)["faults"],
     }
 
 
@@ -91,7 +92,7 @@ def test_it_does_not_matter_where_reading_stops(fast: bool) -> None:
     whole = heard(engine(AGAIN, fast=fast), None)
     assert whole["errors"] == {"internal_errors": {}, "off": []}
     assert Counter(one["type"] for one in whole["decisions"][0]["backend"]["latest"]) == {"flow_mod": 30}
-    assert len(whole["stream"]) > 22 * 50_000, "long answers are among it"
+    assert len(whole["stream"]) > 22 * 50_000, "it contains the long answers"
     for steps in (1, 2, 3, 7, 50):
 
         def stops(steps: int = steps) -> Callable[[], bool]:
@@ -101,36 +102,36 @@ def test_it_does_not_matter_where_reading_stops(fast: bool) -> None:
         assert heard(engine(AGAIN, fast=fast), stops) == whole
 
 
-def test_one_step_reads_one_message_and_is_done_whatever_the_time() -> None:
+def test_each_call_reads_at_least_one_message() -> None:
     one = engine(AGAIN)
-    session, master = introduced(one)
-    before = session_of(one, session.now)["messages_passed"].get("packet_in", 0)
-    number, ack = seq.add(ISS, 1 + session.sent), seq.add(IRS, 1 + session.answered)
-    raw = packet(session.client, SERVICE, "PA", number, ack, packet_in(1) * 100)
-    one.decide(raw, Hook.PREROUTING, session.now, Checksum.VALID)
+    connection, master = introduced(one)
+    before = session_of(one, connection.now)["messages_passed"].get("packet_in", 0)
+    number, ack = seq.add(ISS, 1 + connection.sent), seq.add(IRS, 1 + connection.answered)
+    raw = packet(connection.client, SERVICE, "PA", number, ack, packet_in(1) * 100)
+    one.decide(raw, Hook.PREROUTING, connection.now, Checksum.VALID)
     for passed in range(1, 5):
-        one.read_sessions(session.now, lambda: True)
-        assert session_of(one, session.now)["messages_passed"]["packet_in"] == before + passed
+        one.read_sessions(connection.now, lambda: True)
+        assert session_of(one, connection.now)["messages_passed"]["packet_in"] == before + passed
     assert master.stream
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_what_a_session_has_to_say_while_it_speaks_counts_too(fast: bool) -> None:
+def test_messages_that_a_session_adds_while_it_sends_are_counted(fast: bool) -> None:
     one = engine(AGAIN, fast=fast)
-    session, master = introduced(one)
+    connection, master = introduced(one)
     question = request(Type.MULTIPART_REQUEST, 3, pack("!HH4x", 12, 0))
-    session.from_backend("PA", question)
-    session.from_client("PA", build(messages.V13, Type.MULTIPART_REPLY, 3, pack("!HH4x", 12, 0) + bytes(50_000)))
+    connection.from_backend("PA", question)
+    connection.from_client("PA", build(messages.V13, Type.MULTIPART_REPLY, 3, pack("!HH4x", 12, 0) + bytes(50_000)))
     master.take()
     assert master.iss is not None
     ack, number = master.iss + 1 + len(master.stream), MIRROR_ISS + 1 + master.said
     unknown = request(Type.MULTIPART_REQUEST, 9, pack("!HH4x", 13, 0))
-    raw = packet(MASTER, session.client, "PA", number, ack, unknown + question * 20)
-    one.decide(one.on_the_wire(raw), Hook.PREROUTING, session.now, Checksum.VALID)
+    raw = packet(MASTER, connection.client, "PA", number, ack, unknown + question * 20)
+    one.decide(one.on_the_wire(raw), Hook.PREROUTING, connection.now, Checksum.VALID)
     [(_, leg)] = one._legs.owners()
     while leg.lag_bytes < 100_000:
-        one.read_sessions(session.now, lambda: True)
-    one.handle_timer(session.now + 3.0)  # by then the unknown is refused
+        one.read_sessions(connection.now, lambda: True)
+    one.handle_timer(connection.now + 3.0)  # by then the unknown request is refused
     assert leg.lag_bytes > 20 * 50_000
     assert leg.row.client_bytes == leg.acked_bytes + leg.lag_bytes
 
@@ -145,13 +146,13 @@ def test_a_port_status_does_not_look_at_other_ports(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(directory_module, "split_ports", counted)
     one = engine(AGAIN)
-    session, master = introduced(one)
+    connection, master = introduced(one)
     ports = b"".join(pack("!I", number) + bytes(60) for number in range(1000))
-    session.from_backend("PA", request(Type.MULTIPART_REQUEST, 3, pack("!HH4x", 13, 0)))
-    session.from_client("PA", build(messages.V13, Type.MULTIPART_REPLY, 3, pack("!HH4x", 13, 0) + ports[:-64]))
+    connection.from_backend("PA", request(Type.MULTIPART_REQUEST, 3, pack("!HH4x", 13, 0)))
+    connection.from_client("PA", build(messages.V13, Type.MULTIPART_REPLY, 3, pack("!HH4x", 13, 0) + ports[:-64]))
     status = build(messages.V13, Type.PORT_STATUS, 0, pack("!B7x", 0) + ports[-64:])
-    session.from_client("PA", status * 200)
-    assert split == [len(ports) - 64], "once, however many there are"
+    connection.from_client("PA", status * 200)
+    assert split == [len(ports) - 64], "once, however many messages there are"
     master.take()
     master.say(request(Type.MULTIPART_REQUEST, 9, pack("!HH4x", 13, 0)))
     answers = [body[8:] for kind, xid, body in master.messages() if (kind, xid) == (Type.MULTIPART_REPLY, 9)]
@@ -162,23 +163,25 @@ def test_a_port_status_does_not_look_at_other_ports(monkeypatch: pytest.MonkeyPa
 
 
 class Mirror:
-    """A mirror that holds back its acknowledgements, and may lose segments."""
+    """A mirror that delays its acknowledgements, and may lose segments."""
 
     def __init__(self, one: Engine, mss: int) -> None:
-        self.session = Session(one)
-        self.session.connect()
+        self.connection = ClientConnection(one)
+        self.connection.connect()
         self.options = pack("!BBH", 2, 4, mss) + WIDE + bytes((1, 1, 4, 2))
         self.held: dict[int, int] = {}
         self.una = 0
         self.sent = 0
         self._say("SA", -1, options=self.options)
-        self.session.to_mirror.clear()
+        self.connection.to_mirror.clear()
 
     def _say(self, letters: str, number: int = 0, *, window: int = 0xFFFF, options: bytes = b"") -> list[Segment]:
-        """Send; gives the packets that one call answers it with."""
+        """Send a segment; return the packets by which one call answers it."""
         ack = seq.add(ISS, 1 + self.una)
-        raw = packet(MASTER, self.session.client, letters, MIRROR_ISS + 1 + number, ack, window=window, options=options)
-        decision = self.session.engine.receive(raw, Hook.PREROUTING, self.session.now, Checksum.VALID)
+        raw = packet(
+            MASTER, self.connection.client, letters, MIRROR_ISS + 1 + number, ack, window=window, options=options
+        )
+        decision = self.connection.engine.receive(raw, Hook.PREROUTING, self.connection.now, Checksum.VALID)
         return self._segments(decision.sends)
 
     @staticmethod
@@ -186,23 +189,23 @@ class Mirror:
         return [segment(send.packet) for send in sends if isinstance(send, Send)]
 
     def timer(self) -> list[Segment]:
-        """One call of handle_timer(), when it is due."""
-        due = self.session.engine.next_timer()
+        """Call handle_timer() when it is due; return its packets."""
+        due = self.connection.engine.next_timer()
         assert due is not None
-        self.session.now = max(self.session.now, due)
-        return self._segments(self.session.engine.handle_timer(self.session.now, lambda: True))
+        self.connection.now = max(self.connection.now, due)
+        return self._segments(self.connection.engine.handle_timer(self.connection.now, lambda: True))
 
     def write(self, length: int) -> list[Segment]:
-        """The client sends, in packets of 60,000 bytes, and the backend acknowledges them."""
-        self.session.to_mirror.clear()
+        """Have the client send packets of 60,000 bytes, which the backend acknowledges; return the leg's packets."""
+        self.connection.to_mirror.clear()
         for at in range(0, length, 60_000):
-            self.session.from_client("PA", bytes(min(60_000, length - at)))
-            self.session.from_backend("A")
-        out, self.session.to_mirror = self.session.to_mirror, []
+            self.connection.from_client("PA", bytes(min(60_000, length - at)))
+            self.connection.from_backend("A")
+        out, self.connection.to_mirror = self.connection.to_mirror, []
         return out
 
     def take(self, segments: list[Segment], *, loses: Callable[[int], bool] = lambda at: False) -> None:
-        """Hold what has come, but what is lost."""
+        """Hold the data of these segments, except those that are lost."""
         for one in segments:
             for part in finish(one.raw, 48):
                 got = segment(part)
@@ -214,7 +217,7 @@ class Mirror:
             self.una += self.held.pop(self.una)
 
     def acknowledge(self, *, sack: bool = False, window: int = 0xFFFF) -> list[Segment]:
-        """Tell what is held."""
+        """Acknowledge the data that is held; return the leg's packets."""
         edges: list[list[int]] = []
         for at in sorted(self.held) if sack else ():
             if at < self.una:
@@ -229,20 +232,20 @@ class Mirror:
 
 
 def grown(mirror: Mirror, cwnd: int) -> None:
-    """Let the congestion window grow."""
-    [row] = [owner.leg.row for owner in mirror.session.engine._legs.living.values() if owner.leg is not None]
+    """Make the congestion window grow to ``cwnd`` bytes."""
+    [row] = [owner.leg.row for owner in mirror.connection.engine._legs.living.values() if owner.leg is not None]
     while row.cwnd < cwnd:
         mirror.write(2 * int(row.cwnd))
-        while (due := mirror.session.engine.next_timer()) is not None and due <= mirror.session.now:
+        while (due := mirror.connection.engine.next_timer()) is not None and due <= mirror.connection.now:
             mirror.timer()
-        while mirror.una < mirror.session.sent:
-            mirror.una = min(mirror.una + 2 * int(row.mss), mirror.session.sent)
+        while mirror.una < mirror.connection.sent:
+            mirror.una = min(mirror.una + 2 * int(row.mss), mirror.connection.sent)
             mirror.acknowledge()
 
 
 @pytest.mark.parametrize("mss", [48, 1460])
-def test_a_window_that_opens_wide_is_used_in_several_calls_alike_in_both_gears(mss: int) -> None:
-    told = []
+def test_a_window_that_opens_wide_is_filled_in_several_calls_alike_in_both_gears(mss: int) -> None:
+    by_gear = []
     for fast in (True, False):
         mirror = Mirror(engine(RULES, fast=fast), mss)
         grown(mirror, 1 << 20)
@@ -250,14 +253,14 @@ def test_a_window_that_opens_wide_is_used_in_several_calls_alike_in_both_gears(m
         assert mirror.write(900_000) == []
         out = mirror.acknowledge()
         calls = [out]
-        while mirror.session.engine.next_timer() == mirror.session.now:
+        while mirror.connection.engine.next_timer() == mirror.connection.now:
             calls.append(mirror.timer())
-        told.append([[(one.seq, one.payload) for one in call] for call in calls])
+        by_gear.append([[(one.seq, one.payload) for one in call] for call in calls])
         lengths = [sum(one.payload_len for one in call) for call in calls]
-        assert max(lengths) <= LEG_MAX_SEGMENTS * mss * (1 + fast), "a call of handle_timer() may be one of each gear's"
+        assert max(lengths) <= LEG_MAX_SEGMENTS * mss * (1 + fast), "one call of handle_timer() may send for each gear"
         assert len(calls) > 900_000 // (2 * LEG_MAX_SEGMENTS * mss)
         assert sum(lengths) == 900_000
-    assert [one for call in told[0] for one in call] == [one for call in told[1] for one in call]
+    assert [one for call in by_gear[0] for one in call] == [one for call in by_gear[1] for one in call]
 
 
 @pytest.mark.parametrize("fast", [True, False])
@@ -265,7 +268,7 @@ def test_a_mirror_of_tiny_segments_that_loses_half_of_a_large_flight_gets_all_of
     mirror = Mirror(engine(RULES, fast=fast), 48)
     grown(mirror, 200_000)
     segments = mirror.write(180_000)
-    while (due := mirror.session.engine.next_timer()) is not None and due <= mirror.session.now:
+    while (due := mirror.connection.engine.next_timer()) is not None and due <= mirror.connection.now:
         segments += mirror.timer()
     middle = mirror.una + 90_000
     mirror.take(segments, loses=lambda at: at < middle)
@@ -273,112 +276,112 @@ def test_a_mirror_of_tiny_segments_that_loses_half_of_a_large_flight_gets_all_of
     calls = 0
     segments = mirror.acknowledge(sack=True)
     most = 0
-    while mirror.una < mirror.session.sent:
+    while mirror.una < mirror.connection.sent:
         calls += 1
         assert calls < 20_000
         most = max(most, len(segments))
         mirror.take(segments)
-        due = mirror.session.engine.next_timer()
-        is_due = due is not None and due <= mirror.session.now
+        due = mirror.connection.engine.next_timer()
+        is_due = due is not None and due <= mirror.connection.now
         segments = mirror.timer() if is_due or not segments else mirror.acknowledge(sack=True)
     assert 20 <= most <= RESENT
-    [mirrored] = mirror.session.engine.snapshot(mirror.session.now)["mirrors"]
-    assert mirrored["acked_bytes"] == mirror.session.sent
-    assert mirrored["timeouts"] == 0, "it went on without waiting for a timer"
+    [mirrored] = mirror.connection.engine.snapshot(mirror.connection.now)["mirrors"]
+    assert mirrored["acked_bytes"] == mirror.connection.sent
+    assert mirrored["timeouts"] == 0, "the leg went on without its timer"
 
 
 # A client's bytes out of order
 
 
-def wide(one: Engine) -> tuple[Session, Callable[[int, bytes], list[Segment]]]:
-    """A connection with wide windows whose mirror takes all at once, and how its client sends from a place on."""
-    session = Session(one)
-    session.connect()
-    session.connect_mirror()
-    client = (session.client, SERVICE)
-    session.sent = 0
-    session.to_mirror.clear()
+def wide(one: Engine) -> tuple[ClientConnection, Callable[[int, bytes], list[Segment]]]:
+    """Return a connection with wide windows, and a function by which its client sends from an offset on."""
+    connection = ClientConnection(one)
+    connection.connect()
+    connection.connect_mirror()
+    client = (connection.client, SERVICE)
+    connection.sent = 0
+    connection.to_mirror.clear()
 
     def send(at: int, data: bytes, letters: str = "A") -> list[Segment]:
-        session.take(packet(*client, letters, ISS + 1 + at, IRS + 1, data), Hook.PREROUTING)
-        out, session.to_mirror = session.to_mirror, []
+        connection.take(packet(*client, letters, ISS + 1 + at, IRS + 1, data), Hook.PREROUTING)
+        out, connection.to_mirror = connection.to_mirror, []
         return out
 
-    return session, send
+    return connection, send
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_a_hole_behind_too_many_gaps_ends_the_leg_by_that_name(fast: bool) -> None:
-    session, send = wide(engine(RULES, fast=fast))
+def test_a_hole_behind_too_many_gaps_ends_the_leg_with_that_reason(fast: bool) -> None:
+    connection, send = wide(engine(RULES, fast=fast))
     for number in range(MAX_RUNS + 1):
         send(2 + 2 * number, b"x")
-    assert session.engine.snapshot(session.now)["mirror_memory"]["used_bytes"] <= MAX_RUNS * 200
-    session.sent = 3 + 2 * MAX_RUNS  # the backend has it all, and says so
-    session.from_backend("A")
-    send(session.sent, b"y")
-    [event] = session.engine.take_events()
+    assert connection.engine.snapshot(connection.now)["mirror_memory"]["used_bytes"] <= MAX_RUNS * 200
+    connection.sent = 3 + 2 * MAX_RUNS  # the backend has everything, and acknowledges it
+    connection.from_backend("A")
+    send(connection.sent, b"y")
+    [event] = connection.engine.take_events()
     assert event.reason == "too-many-gaps"
-    assert_adds_up(session.engine.snapshot(session.now))
+    assert_adds_up(connection.engine.snapshot(connection.now))
 
 
 @pytest.mark.parametrize("fast", [True, False])
 @pytest.mark.parametrize("end", ["none", "fin", "rst"])
-def test_what_a_filled_gap_lets_out_comes_in_several_calls_and_before_the_end(fast: bool, end: str) -> None:
+def test_bytes_behind_a_filled_gap_come_in_several_calls_and_before_the_end(fast: bool, end: str) -> None:
     one = engine(RULES, fast=fast)
-    session = Session(one)
-    session.passed(packet(session.client, SERVICE, "S", ISS, options=WIDE), Hook.PREROUTING)
-    session.backend = (bytes((10, 20, 0, 11)), 6653)
-    found = one._nat.find_orig(session.client, SERVICE)
+    connection = ClientConnection(one)
+    connection.passed(packet(connection.client, SERVICE, "S", ISS, options=WIDE), Hook.PREROUTING)
+    connection.backend = (bytes((10, 20, 0, 11)), 6653)
+    found = one._nat.find_orig(connection.client, SERVICE)
     assert found is not None
     assert found.backend is not None
-    session.backend = (found.backend.address.packed, found.backend.port)
-    session.passed(packet(session.backend, session.client, "SA", IRS, ISS + 1, options=WIDE), Hook.FORWARD)
-    session.from_client("A")
-    session.from_backend("A")
-    raw = packet(MASTER, session.client, "SA", MIRROR_ISS, seq.add(ISS, 1), options=pack("!BBH", 2, 4, 1460) + WIDE)
-    session.take(raw, Hook.PREROUTING)
+    connection.backend = (found.backend.address.packed, found.backend.port)
+    connection.passed(packet(connection.backend, connection.client, "SA", IRS, ISS + 1, options=WIDE), Hook.FORWARD)
+    connection.from_client("A")
+    connection.from_backend("A")
+    raw = packet(MASTER, connection.client, "SA", MIRROR_ISS, seq.add(ISS, 1), options=pack("!BBH", 2, 4, 1460) + WIDE)
+    connection.take(raw, Hook.PREROUTING)
     data = bytes(range(256)) * 16384
     for at in range(1, len(data), 50_000):
-        session.take(
-            packet(session.client, SERVICE, "A", ISS + 1 + at, IRS + 1, data[at : at + 50_000]), Hook.PREROUTING
+        connection.take(
+            packet(connection.client, SERVICE, "A", ISS + 1 + at, IRS + 1, data[at : at + 50_000]), Hook.PREROUTING
         )
-    session.to_mirror.clear()
-    session.take(packet(session.client, SERVICE, "A", ISS + 1, IRS + 1, data[:1]), Hook.PREROUTING)
+    connection.to_mirror.clear()
+    connection.take(packet(connection.client, SERVICE, "A", ISS + 1, IRS + 1, data[:1]), Hook.PREROUTING)
     [stream] = one._mirroring.streams.values()
     given = seq.diff(stream.reassembler.next, seq.add(ISS, 1))
     assert 0 < given < len(data) // 2
-    session.sent = len(data)
+    connection.sent = len(data)
     if end == "rst":
-        session.from_client("R")
+        connection.from_client("R")
     elif end == "fin":
-        session.from_client("FA")
-        session.from_backend("FA")
-        session.from_client("A")
+        connection.from_client("FA")
+        connection.from_backend("FA")
+        connection.from_client("A")
     assert stream.has_rest
     received = bytearray()
     flags = 0
     calls = 0
     while calls < 3000:
         calls += 1
-        for got in session.to_mirror:
+        for got in connection.to_mirror:
             at = seq.diff(got.seq, seq.add(ISS, 1))
             if got.payload_len and at == len(received):
                 received += got.payload
             flags |= got.flags & (FIN | RST | SYN)
-        session.to_mirror.clear()
+        connection.to_mirror.clear()
         due = one.next_timer()
-        if due is not None and due <= session.now:
-            session.to_mirror += [
+        if due is not None and due <= connection.now:
+            connection.to_mirror += [
                 segment(raw)
-                for send in one.handle_timer(session.now, lambda: True)
+                for send in one.handle_timer(connection.now, lambda: True)
                 if isinstance(send, Send)
                 for raw in finish(send.packet, send.segment_len)
             ]
         elif len(received) < len(data) or (end != "none" and not flags):
-            session.from_mirror("A", 1, 1 + len(received) + bool(flags))
+            connection.from_mirror("A", 1, 1 + len(received) + bool(flags))
         else:
             break
     assert bytes(received) == data
     assert flags == {"none": 0, "fin": FIN, "rst": RST}[end]
     assert not stream.has_rest
-    assert_adds_up(one.snapshot(session.now))
+    assert_adds_up(one.snapshot(connection.now))

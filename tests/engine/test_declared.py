@@ -10,9 +10,9 @@ from natmirror.mirror.shown import FlowEntry
 from natmirror.openflow.messages import Type
 from natmirror.replay.replay import Replay
 from natmirror.rules import load_rules
+from tests.helpers.client_connection import ClientConnection, engine
 from tests.helpers.declared import assert_declared
 from tests.helpers.openflow_sessions import AGAIN, TLS, introduced, packet_in, request
-from tests.helpers.session import Session, engine
 from tests.helpers.support import CLIENT
 
 CAPTURES = sorted((Path(__file__).parents[2] / "pcaps").glob("*.yaml"))
@@ -41,7 +41,7 @@ def test_what_sessions_make_an_engine_show_is_declared(fast: bool) -> None:
     session.from_client("PA", packet_in(1) + packet_in(2))
     master.say(request(Type.FLOW_MOD, 9, bytes(40)), request(Type.PACKET_OUT, 10, bytes(16)))
     session.from_backend("PA", request(Type.FLOW_MOD, 11, bytes(40)) + request(Type.PACKET_OUT, 12, bytes(16)))
-    encrypted = Session(one, client=(CLIENT[0], 40_002))
+    encrypted = ClientConnection(one, client=(CLIENT[0], 40_002))
     encrypted.connect()
     encrypted.from_client("PA", TLS)
     assert_shown_is_declared(one, session.now)

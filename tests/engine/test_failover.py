@@ -9,10 +9,10 @@ from natmirror.fastpath import ConnectionCounts
 from natmirror.net import seq
 from natmirror.net.build import finish
 from natmirror.reasons import DropReason
-from natmirror.rules import parse_rules
+from natmirror.rules import Balance, parse_rules
 from natmirror.rules.shards import Shard
-from tests.helpers.session import IRS, ISS, Session, engine
-from tests.helpers.support import C1, C2, CLIENT, RULES, SERVICE, assert_adds_up, packet, segment, told
+from tests.helpers.client_connection import IRS, ISS, ClientConnection, engine
+from tests.helpers.support import C1, C2, CLIENT, RULES, SERVICE, assert_adds_up, packet, segment, summary
 
 PLAIN = RULES[: RULES.index("    mirrors:")]
 CLIENTS = [(bytes((10, 10, 0, last)), 40_000) for last in range(20, 60)]
@@ -28,7 +28,7 @@ def shards(count: int) -> list[Shard]:
 
 
 def chosen(one: Engine, client: tuple[bytes, int]) -> bytes | None:
-    """Where a client's SYN goes, as the last byte of an address; None where it goes nowhere."""
+    """Return the address of the backend that a client's SYN goes to, or None."""
     verdict = one.receive(packet(client, SERVICE, "S", ISS), Hook.PREROUTING, 1000.0).verdict
     if isinstance(verdict, Drop):
         assert verdict == Drop(DropReason.NO_BACKEND)
@@ -39,7 +39,7 @@ def chosen(one: Engine, client: tuple[bytes, int]) -> bytes | None:
 
 
 @pytest.mark.parametrize("fast", [True, False])
-@pytest.mark.parametrize("balance", ["maglev", "round-robin", "least-connections", "priority"])
+@pytest.mark.parametrize("balance", Balance)
 def test_a_closed_backend_gets_no_new_connections(balance: str, fast: bool) -> None:
     one = engine(with_pool(balance=balance), fast=fast)
     one.set_share("openflow", "c1", 0.0)
@@ -55,7 +55,7 @@ def test_a_closed_backend_gets_no_new_connections(balance: str, fast: bool) -> N
     assert back == ({C1[0]} if balance == "priority" else {C1[0], C2[0]})
 
 
-@pytest.mark.parametrize("balance", ["maglev", "round-robin", "least-connections", "priority"])
+@pytest.mark.parametrize("balance", Balance)
 def test_with_the_c_gear_off_the_choices_are_the_same(balance: str) -> None:
     engines = [engine(with_pool(balance=balance), fast=fast) for fast in (True, False)]
     for step, (address, _) in enumerate(CLIENTS * 3):
@@ -69,18 +69,18 @@ def test_with_the_c_gear_off_the_choices_are_the_same(balance: str) -> None:
         assert fast == slow
 
 
-def test_a_connection_that_stands_stays_where_it_is() -> None:
+def test_an_established_connection_keeps_its_backend() -> None:
     one = engine(PLAIN)
-    session = Session(one)
-    session.connect()
-    assert session.backend is not None
-    name = "c1" if session.backend == C1 else "c2"
+    connection = ClientConnection(one)
+    connection.connect()
+    assert connection.backend is not None
+    name = "c1" if connection.backend == C1 else "c2"
     one.set_share("openflow", name, 0.0)
-    assert session.from_client("PA", b"x").dst == session.backend_address
-    assert session.from_backend("PA", b"y").src == SERVICE[0]
+    assert connection.from_client("PA", b"x").dst == connection.backend_address
+    assert connection.from_backend("PA", b"y").src == SERVICE[0]
 
 
-def test_a_closed_backends_clients_alone_move_with_maglev() -> None:
+def test_with_maglev_only_a_closed_backends_clients_move() -> None:
     one = engine(PLAIN)
     before = {client: chosen(one, client) for client in CLIENTS}
     one.set_share("openflow", "c1", 0.0)
@@ -91,7 +91,7 @@ def test_a_closed_backends_clients_alone_move_with_maglev() -> None:
     assert before == after
 
 
-def test_least_connections_counts_what_stands_by_weight() -> None:
+def test_least_connections_counts_established_connections_by_weight() -> None:
     text = with_pool(balance="least-connections").replace("10.20.0.12}", "10.20.0.12, weight: 3}")
     one = engine(text)
     counts = [chosen(one, client) for client in CLIENTS]
@@ -124,14 +124,14 @@ def test_a_limit_is_one_for_all_threads(fast: bool) -> None:
     assert counts(40_000) == [3, 5, len(CLIENTS) - 8]
     for one in parts:
         one.reload(parse_rules(text.replace("max-connections: 3", "max-connections: 4")))
-    assert counts(41_000) == [1, 0, len(CLIENTS) - 1], "a reload forgets nobody"
+    assert counts(41_000) == [1, 0, len(CLIENTS) - 1], "a reload forgets no connection"
     for one in parts:
         while (due := one.next_timer()) is not None:
             one.handle_timer(due)
     assert counts(42_000) == [4, 5, len(CLIENTS) - 9]
 
 
-def test_least_connections_are_those_of_all_threads() -> None:
+def test_least_connections_counts_those_of_all_threads() -> None:
     text, counts = with_pool(balance="least-connections"), ConnectionCounts()
     parts = [Engine(parse_rules(text), key=bytes(16), shard=one, connection_counts=counts) for one in shards(2)]
     first = [chosen(parts[0], (bytes((10, 10, 0, 2)), port)) for port in (1, 2, 3)]
@@ -139,18 +139,18 @@ def test_least_connections_are_those_of_all_threads() -> None:
     assert chosen(parts[1], (bytes((10, 10, 0, 3)), 1)) == C2[0]
 
 
-def test_a_sorry_backend_is_called_when_nobody_is_left() -> None:
+def test_the_sorry_backend_serves_when_no_other_is_left() -> None:
     one = engine(with_pool(sorry="{name: sorry, address: 10.20.0.19}"))
     for name in ("c1", "c2"):
         one.set_share("openflow", name, 0.0)
-    session = Session(one)
-    session.connect()
-    assert session.backend_address == bytes((10, 20, 0, 19))
-    assert session.from_backend("PA", b"sorry").src == SERVICE[0]
-    assert [backend["flows"] for backend in one.snapshot(session.now)["backends"]] == [0, 0, 1]
+    connection = ClientConnection(one)
+    connection.connect()
+    assert connection.backend_address == bytes((10, 20, 0, 19))
+    assert connection.from_backend("PA", b"sorry").src == SERVICE[0]
+    assert [backend["flows"] for backend in one.snapshot(connection.now)["backends"]] == [0, 0, 1]
 
 
-def test_without_anybody_a_client_is_refused_where_the_rules_say_so() -> None:
+def test_without_a_backend_a_client_is_refused_if_the_rules_say_so() -> None:
     one = engine(with_pool(when_none="refuse"))
     for name in ("c1", "c2"):
         one.set_share("openflow", name, 0.0)
@@ -161,12 +161,12 @@ def test_without_anybody_a_client_is_refused_where_the_rules_say_so() -> None:
 
 
 def resets(sends: list[Send]) -> list[tuple[tuple[bytes, int], tuple[bytes, int], int, int]]:
-    """The RSTs among what is sent: from where, to where, sequence number, acknowledgement."""
+    """Return the RSTs, which are all packets: source, destination, sequence number, acknowledgement."""
     found = []
     for send in sends:
         [raw] = finish(send.packet, send.segment_len)
         one = segment(raw)
-        assert "R" in told(raw)[0]
+        assert "R" in summary(raw)[0]
         found.append(((one.src, one.sport), (one.dst, one.dport), one.seq, one.ack))
     return found
 
@@ -175,50 +175,50 @@ def resets(sends: list[Send]) -> list[tuple[tuple[bytes, int], tuple[bytes, int]
 @pytest.mark.parametrize("rules", [PLAIN, RULES])
 def test_a_dead_backends_connections_are_reset_at_both_ends(rules: str, fast: bool) -> None:
     one = engine(rules, fast=fast)
-    session = Session(one)
-    session.connect()
+    connection = ClientConnection(one)
+    connection.connect()
     if rules is RULES:
-        session.connect_mirror()
-    session.from_client("PA", b"hello")
-    session.from_backend("PA", b"welcome")
-    session.to_mirror.clear()
-    assert session.backend is not None
-    name = "c1" if session.backend == C1 else "c2"
+        connection.connect_mirror()
+    connection.from_client("PA", b"hello")
+    connection.from_backend("PA", b"welcome")
+    connection.to_mirror.clear()
+    assert connection.backend is not None
+    name = "c1" if connection.backend == C1 else "c2"
     other = "c2" if name == "c1" else "c1"
-    assert one.kill("openflow", other, one.flow_ids(), session.now) == []
-    killed = one.kill("openflow", name, one.flow_ids(), session.now)
+    assert one.kill("openflow", other, one.flow_ids(), connection.now) == []
+    killed = one.kill("openflow", name, one.flow_ids(), connection.now)
     to_client, to_backend = seq.add(IRS, 8), seq.add(ISS, 6)
     assert resets(killed)[:2] == [
         (SERVICE, CLIENT, to_client, to_backend),
-        (CLIENT, session.backend, to_backend, to_client),
+        (CLIENT, connection.backend, to_backend, to_client),
     ]
-    assert one.kill("openflow", name, one.flow_ids(), session.now) == []
-    living = Session(one, client=(CLIENT[0], 40_002))
+    assert one.kill("openflow", name, one.flow_ids(), connection.now) == []
+    living = ClientConnection(one, client=(CLIENT[0], 40_002))
     living.connect()
-    assert living.backend == session.backend
-    assert resets(one.repeat_resets("openflow", name, one.flow_ids(), session.now)) == resets(killed)[:2]
-    assert living.from_client("PA", b"on").dst == living.backend_address, "it was not killed"
+    assert living.backend == connection.backend
+    assert resets(one.repeat_resets("openflow", name, one.flow_ids(), connection.now)) == resets(killed)[:2]
+    assert living.from_client("PA", b"on").dst == living.backend_address, "this one was not killed"
     living.from_client("R")
     raw = packet(CLIENT, SERVICE, "PA", to_backend, to_client - 3, b"more")
-    decision = one.receive(raw, Hook.PREROUTING, session.now + 1)
+    decision = one.receive(raw, Hook.PREROUTING, connection.now + 1)
     assert decision.verdict == Drop(DropReason.FLOW_RESET)
     assert resets(decision.sends) == [(SERVICE, CLIENT, to_client - 3, 0)]
-    raw = packet(session.backend, CLIENT, "PA", to_client, to_backend, b"more")
-    decision = one.receive(raw, Hook.FORWARD, session.now + 1)
+    raw = packet(connection.backend, CLIENT, "PA", to_client, to_backend, b"more")
+    decision = one.receive(raw, Hook.FORWARD, connection.now + 1)
     assert decision.verdict == Drop(DropReason.FLOW_RESET)
-    assert resets(decision.sends) == [(CLIENT, session.backend, to_backend, 0)]
-    decision = one.receive(packet(CLIENT, SERVICE, "R", to_backend), Hook.PREROUTING, session.now + 1)
+    assert resets(decision.sends) == [(CLIENT, connection.backend, to_backend, 0)]
+    decision = one.receive(packet(CLIENT, SERVICE, "R", to_backend), Hook.PREROUTING, connection.now + 1)
     assert decision == Decision(Drop(DropReason.FLOW_RESET), [])
-    assert_adds_up(one.snapshot(session.now))
+    assert_adds_up(one.snapshot(connection.now))
     one.set_share("openflow", name, 0.0)
-    verdict = one.receive(packet(CLIENT, SERVICE, "S", 77), Hook.PREROUTING, session.now + 2).verdict
+    verdict = one.receive(packet(CLIENT, SERVICE, "S", 77), Hook.PREROUTING, connection.now + 2).verdict
     assert isinstance(verdict, Accept)
     assert verdict.packet is not None
     assert segment(verdict.packet).dst == (C2 if name == "c1" else C1)[0]
     assert len(one.flow_ids()) == 2
 
 
-def test_a_backend_of_another_name_is_told_so() -> None:
+def test_an_unknown_backend_name_is_an_error() -> None:
     one = engine(PLAIN)
     with pytest.raises(ValueError, match="no backend c9 in openflow"):
         one.set_share("openflow", "c9", 0.0)
@@ -228,7 +228,7 @@ def test_a_backend_of_another_name_is_told_so() -> None:
 
 @pytest.mark.parametrize("fast", [True, False])
 @pytest.mark.parametrize("balance", ["maglev", "round-robin", "least-connections"])
-def test_a_backend_that_has_returned_begins_with_a_part_of_its_part(balance: str, fast: bool) -> None:
+def test_a_backend_that_returns_begins_with_a_small_share(balance: str, fast: bool) -> None:
     one = engine(with_pool(balance=balance, **({"hash": "address-port"} if balance == "maglev" else {})), fast=fast)
     counts = []
     for step, share in enumerate((0.1, 0.5, 1.0)):
@@ -239,7 +239,7 @@ def test_a_backend_that_has_returned_begins_with_a_part_of_its_part(balance: str
         after = [backend["flows"] for backend in one.snapshot(1000.0)["backends"]]
         counts.append(after[0] - before[0])
     if balance == "least-connections":
-        assert 40 <= counts[0] <= 50  # a tenth of c2's
+        assert 40 <= counts[0] <= 50  # a tenth of c2's connections
     else:
         assert 20 <= counts[0] < counts[1] - 30 < counts[2] - 60 <= 240
 
@@ -247,68 +247,68 @@ def test_a_backend_that_has_returned_begins_with_a_part_of_its_part(balance: str
 # Another host
 
 
-def elsewhere(session: Session, count: int) -> None:
-    """Both ends go on for so many bytes each, through another host."""
-    session.sent += count
-    session.answered += count
+def elsewhere(connection: ClientConnection, count: int) -> None:
+    """Let both ends send so many bytes each through another host."""
+    connection.sent += count
+    connection.answered += count
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_a_connection_that_another_host_passed_meanwhile_is_met_in_its_middle(fast: bool) -> None:
+def test_a_connection_that_another_host_forwarded_meanwhile_is_picked_up(fast: bool) -> None:
     one = engine(RULES, fast=fast)
-    session = Session(one)
-    session.connect()
-    session.connect_mirror()
-    session.from_client("PA", b"before")
-    session.mirrored()
-    session.to_mirror += [
+    connection = ClientConnection(one)
+    connection.connect()
+    connection.connect_mirror()
+    connection.from_client("PA", b"before")
+    connection.mirrored()
+    connection.to_mirror += [
         segment(send.packet) for send in one.release_flows(one.flow_ids(), 1000.0) if isinstance(send, Send)
     ]
-    assert [letters for letters, *_ in session.mirrored()] == ["RA"]
-    elsewhere(session, 5000)
-    assert session.from_client("PA", b"after").dst == session.backend_address
-    assert session.from_backend("PA", b"answer").dst == CLIENT[0]
+    assert [letters for letters, *_ in connection.mirrored()] == ["RA"]
+    elsewhere(connection, 5000)
+    assert connection.from_client("PA", b"after").dst == connection.backend_address
+    assert connection.from_backend("PA", b"answer").dst == CLIENT[0]
     snapshot = one.snapshot(1000.0)
     [mirror] = snapshot["mirrors"]
     assert (mirror["legs"], mirror["legs_ended"]) == (0, {"released": 1})
     assert (mirror["client_bytes"], mirror["lost_bytes"]) == (11, {"released": 6, "picked-up": 5})
     assert_adds_up(snapshot)
-    session.from_client("FA")
-    session.from_backend("FA")
-    session.from_client("A")
-    assert [flow["state"] for flow in one.flows(1000.0)] == ["time-wait"], "its end is seen"
+    connection.from_client("FA")
+    connection.from_backend("FA")
+    connection.from_client("A")
+    assert [flow["state"] for flow in one.flows(1000.0)] == ["time-wait"], "its close is tracked"
 
 
 @pytest.mark.parametrize("mirrors", [True, False])
-def test_a_binding_that_nobody_could_derive_outlives_the_other_host_s_turn(mirrors: bool) -> None:
+def test_a_pinned_binding_outlives_a_release_to_the_other_host(mirrors: bool) -> None:
     one = engine((RULES if mirrors else PLAIN).replace("    pool:\n", "    pool:\n      balance: round-robin\n"))
-    sessions = [Session(one, client=client) for client in CLIENTS]
-    for session in sessions:
-        session.connect()
+    connections = [ClientConnection(one, client=client) for client in CLIENTS]
+    for connection in connections:
+        connection.connect()
     one.release_flows(one.flow_ids(), 1000.0)
-    for session in sessions:
-        elsewhere(session, 3000)
-        assert session.from_client("PA", b"x").dst == session.backend_address
+    for connection in connections:
+        elsewhere(connection, 3000)
+        assert connection.from_client("PA", b"x").dst == connection.backend_address
     counters = one.snapshot(1000.0)["counters"]
     assert counters[EngineCounter.FLOWS_RELEASED] == len(CLIENTS)
     assert "flows_picked_up" not in counters
 
 
-def test_what_another_host_has_now_is_believed_of_backends_that_speak_first() -> None:
-    """A connection of the same ports that began there belongs where its backend says."""
+def test_a_backend_that_sends_first_shows_where_a_released_connection_belongs() -> None:
+    """A connection with the same endpoints that began at the other host is bound to the backend that sends."""
     one = engine(PLAIN)
-    session = Session(one)
-    session.connect()
+    connection = ClientConnection(one)
+    connection.connect()
     one.release_flows(one.flow_ids(), 1000.0)
-    elsewhere(session, 3000)
-    session.backend = C2 if session.backend == C1 else C1
-    session.from_backend("PA", b"x")
-    assert session.from_client("PA", b"y").dst == session.backend_address
+    elsewhere(connection, 3000)
+    connection.backend = C2 if connection.backend == C1 else C1
+    connection.from_backend("PA", b"x")
+    assert connection.from_client("PA", b"y").dst == connection.backend_address
 
 
-def test_half_open_and_finished_flows_are_nobody_s_when_another_host_passes_them() -> None:
+def test_half_open_and_closed_flows_are_forgotten_at_a_release() -> None:
     one = engine(RULES)
-    session = Session(one)
-    session.syn()
+    connection = ClientConnection(one)
+    connection.syn()
     one.release_flows(one.flow_ids(), 1000.0)
     assert one.flow_ids() == []

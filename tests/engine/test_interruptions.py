@@ -10,30 +10,30 @@ from natmirror.net import seq
 from natmirror.openflow import messages
 from natmirror.openflow.messages import Type, build
 from natmirror.rules import parse_rules
+from tests.helpers.client_connection import IRS, ISS, ClientConnection, engine
 from tests.helpers.openflow_sessions import AGAIN, FEATURES, OF, introduced, packet_in, request
-from tests.helpers.session import IRS, ISS, Session, engine
-from tests.helpers.support import C1, CLIENT, MASTER, RULES, SERVICE, assert_adds_up, packet, segment, told
+from tests.helpers.support import C1, CLIENT, MASTER, RULES, SERVICE, assert_adds_up, packet, segment, summary
 
 THROTTLED = RULES.replace("10.20.0.13}", "10.20.0.13, when-behind: throttle, buffer: 64KiB}")
 WIDEST = 0xFFFF
 HALF = 40_000  # bytes: more than half of what a leg may buffer
 
 
-def copied(rules: str, *, fast: bool) -> Session:
+def copied(rules: str, *, fast: bool) -> ClientConnection:
     """A connection whose leg is established."""
-    session = Session(engine(rules, fast=fast))
-    session.connect()
-    session.connect_mirror()
-    return session
+    connection = ClientConnection(engine(rules, fast=fast))
+    connection.connect()
+    connection.connect_mirror()
+    return connection
 
 
-def shown_window(session: Session) -> int:
+def shown_window(connection: ClientConnection) -> int:
     """The window that the client sees when its backend offers the widest one."""
-    return session.from_backend("A").window
+    return connection.from_backend("A").window
 
 
 def reasons(one: Engine) -> list[str]:
-    """Why legs have ended since the last call."""
+    """Return the end reasons of legs since the last call."""
     return [event.reason for event in one.take_events()]
 
 
@@ -46,36 +46,36 @@ def reload(one: Engine, text: str) -> list[str]:
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_a_client_is_throttled_until_a_restart_and_not_after_it(fast: bool) -> None:
-    session = copied(THROTTLED, fast=fast)
-    session.from_client("PA", bytes(HALF))
-    assert shown_window(session) < WIDEST
-    session.engine = engine(THROTTLED, fast=fast)  # the new run
-    session.from_client("PA", bytes(HALF))
-    session.from_client("PA", bytes(HALF))
-    assert shown_window(session) == WIDEST
-    assert_adds_up(session.engine.snapshot(session.now))
+    connection = copied(THROTTLED, fast=fast)
+    connection.from_client("PA", bytes(HALF))
+    assert shown_window(connection) < WIDEST
+    connection.engine = engine(THROTTLED, fast=fast)  # the new run
+    connection.from_client("PA", bytes(HALF))
+    connection.from_client("PA", bytes(HALF))
+    assert shown_window(connection) == WIDEST
+    assert_adds_up(connection.engine.snapshot(connection.now))
 
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_an_adopted_copy_goes_on_without_throttling_its_client(fast: bool) -> None:
-    session = copied(THROTTLED, fast=fast)
-    session.from_client("PA", b"hello")
-    session.from_backend("A")
-    session.from_mirror("A", 1, 1 + session.sent)
-    legs, other = session.engine.replicated_legs, engine(THROTTLED, fast=fast)
+    connection = copied(THROTTLED, fast=fast)
+    connection.from_client("PA", b"hello")
+    connection.from_backend("A")
+    connection.from_mirror("A", 1, 1 + connection.sent)
+    legs, other = connection.engine.replicated_legs, engine(THROTTLED, fast=fast)
     for record in legs.records(legs.ids(), everything=True):
-        other.replicated_legs.adopt(record, session.now)
-    session.engine = other
-    other.handle_timer(session.now)
-    session.from_mirror("A", 1, 1 + session.sent)
-    session.from_client("PA", bytes(HALF))
-    assert shown_window(session) == WIDEST
+        other.replicated_legs.adopt(record, connection.now)
+    connection.engine = other
+    other.handle_timer(connection.now)
+    connection.from_mirror("A", 1, 1 + connection.sent)
+    connection.from_client("PA", bytes(HALF))
+    assert shown_window(connection) == WIDEST
     assert reasons(other) == []
     for _ in range(4):  # a throttling mirror's buffer has some slack
-        session.from_client("PA", bytes(HALF))
-        assert shown_window(session) == WIDEST
+        connection.from_client("PA", bytes(HALF))
+        assert shown_window(connection) == WIDEST
     assert reasons(other) == ["buffer-full"]
-    assert_adds_up(other.snapshot(session.now))
+    assert_adds_up(other.snapshot(connection.now))
 
 
 @pytest.mark.parametrize(
@@ -90,50 +90,50 @@ def test_an_adopted_copy_goes_on_without_throttling_its_client(fast: bool) -> No
 )
 @pytest.mark.parametrize("fast", [True, False])
 def test_a_reload_that_makes_a_mirror_another_one_resets_its_legs(change: tuple[str, str], fast: bool) -> None:
-    session = copied(RULES, fast=fast)
-    assert len(reload(session.engine, RULES.replace(*change))) == 1
-    assert session.from_client("PA", b"on").dst == session.backend_address
-    assert_adds_up(session.engine.snapshot(session.now))
+    connection = copied(RULES, fast=fast)
+    assert len(reload(connection.engine, RULES.replace(*change))) == 1
+    assert connection.from_client("PA", b"on").dst == connection.backend_address
+    assert_adds_up(connection.engine.snapshot(connection.now))
 
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_a_mirror_that_was_not_told_of_a_crash_is_reset_when_it_sends_something(fast: bool) -> None:
-    session = copied(RULES, fast=fast)
-    session.engine = engine(fast=fast)  # the new run
-    session.mirrored()
-    session.from_mirror("A", 1, 1)
-    [reset] = session.to_mirror
-    assert (told(reset.raw)[0], reset.seq) == ("R", seq.add(ISS, 1))
+    connection = copied(RULES, fast=fast)
+    connection.engine = engine(fast=fast)  # the new run
+    connection.mirrored()
+    connection.from_mirror("A", 1, 1)
+    [reset] = connection.to_mirror
+    assert (summary(reset.raw)[0], reset.seq) == ("R", seq.add(ISS, 1))
 
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_a_client_that_calls_a_backend_itself_gets_answers_in_the_services_name_after_a_restart(fast: bool) -> None:
-    session = Session(engine(fast=fast))
-    session.backend = C1
-    out = session.from_backend("PA", b"data")
-    assert (out.src, out.dst) == (session.service[0], CLIENT[0])
+    connection = ClientConnection(engine(fast=fast))
+    connection.backend = C1
+    out = connection.from_backend("PA", b"data")
+    assert (out.src, out.dst) == (connection.service[0], CLIENT[0])
 
 
 def test_a_session_begins_again_after_a_restart_once_the_switch_is_known() -> None:
-    session, _ = introduced(engine(AGAIN))
-    session.engine = engine(AGAIN)  # the new run, without a file of known switches
-    session.to_mirror.clear()
-    session.from_client("PA", packet_in(1))
-    assert session.mirrored() == []
-    session.from_backend("PA", request(Type.FEATURES_REQUEST, 6))
-    session.from_client("PA", build(messages.V13, Type.FEATURES_REPLY, 6, FEATURES))
-    session.from_client("PA", packet_in(2))
-    assert [letters for letters, *_ in session.mirrored()] == ["S"]
+    connection, _ = introduced(engine(AGAIN))
+    connection.engine = engine(AGAIN)  # the new run, without a file of known switches
+    connection.to_mirror.clear()
+    connection.from_client("PA", packet_in(1))
+    assert connection.mirrored() == []
+    connection.from_backend("PA", request(Type.FEATURES_REQUEST, 6))
+    connection.from_client("PA", build(messages.V13, Type.FEATURES_REPLY, 6, FEATURES))
+    connection.from_client("PA", packet_in(2))
+    assert [letters for letters, *_ in connection.mirrored()] == ["S"]
 
 
 def test_without_reconnect_no_session_begins_again_after_a_restart() -> None:
-    session, _ = introduced(engine(OF))
-    session.engine = engine(OF)
-    session.to_mirror.clear()
-    session.from_backend("PA", request(Type.FEATURES_REQUEST, 6))
-    session.from_client("PA", build(messages.V13, Type.FEATURES_REPLY, 6, FEATURES))
-    session.from_client("PA", packet_in(1))
-    assert session.mirrored() == []
+    connection, _ = introduced(engine(OF))
+    connection.engine = engine(OF)
+    connection.to_mirror.clear()
+    connection.from_backend("PA", request(Type.FEATURES_REQUEST, 6))
+    connection.from_client("PA", build(messages.V13, Type.FEATURES_REPLY, 6, FEATURES))
+    connection.from_client("PA", packet_in(1))
+    assert connection.mirrored() == []
 
 
 @pytest.mark.parametrize("fast", [True, False])

@@ -18,7 +18,7 @@ CAPTURES = sorted(path for path in (Path(__file__).parents[2] / "pcaps").glob("*
 
 
 def answered(to: Segment, flags: int, number: int, *, ack: int, window: int = 0xFFFF, payload: bytes = b"") -> bytes:
-    """A segment of the mirror's to a leg."""
+    """Return a segment of the mirror to a leg."""
     ends = (to.dst, to.dport), (to.src, to.sport)
     return build(*ends, seq=number, ack=ack & 0xFFFF_FFFF, flags=flags, window=window, payload=payload)
 
@@ -41,14 +41,14 @@ class Absent:
 
 
 class Frozen(IdealMirror):
-    """It accepts, and then says nothing any more."""
+    """It accepts, and then falls silent."""
 
     def answer(self, segment: Segment) -> list[bytes]:
         return super().answer(segment) if segment.flags & SYN else []
 
 
 class Closed(IdealMirror):
-    """Its window stays closed for ever."""
+    """It never opens its window."""
 
     def answer(self, segment: Segment) -> list[bytes]:
         if segment.flags & SYN:
@@ -57,7 +57,7 @@ class Closed(IdealMirror):
 
 
 class Garbage:
-    """Random flags, numbers and data, from its port and to ours."""
+    """It sends random flags, numbers and data to the leg's port."""
 
     def __init__(self) -> None:
         self._random = random.Random(1)
@@ -70,7 +70,7 @@ class Garbage:
 
 
 class Shouting(IdealMirror):
-    """Answers ten times as much as it is asked."""
+    """It sends ten times as much as it gets."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class Shouting(IdealMirror):
 
 
 def production(capture: Path, model: object | None, *, mirrored: bool = True) -> list[Action]:
-    """What production's packets of a capture get, and whatever else goes to anybody but a mirror."""
+    """Return the verdicts on production's packets in a capture, and all packets to other hosts than a mirror."""
     rules = load_rules(capture.with_suffix(".yaml"))
     mirrors = {mirror.address.packed for service in rules.services for mirror in service.mirrors}
     if not mirrored:

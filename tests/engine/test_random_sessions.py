@@ -1,4 +1,4 @@
-"""Clients, backends and mirrors that do anything, many at once: nothing raises, both gears do the same, the sums hold,
+"""Many clients, backends and mirrors that send anything: nothing raises, both gears do the same, the ledgers add up,
 and nothing is left at the end."""
 
 import random
@@ -25,8 +25,8 @@ from natmirror.net.packet import (
     SYN,
     Segment,
 )
+from tests.helpers.client_connection import engine
 from tests.helpers.declared import assert_declared
-from tests.helpers.session import engine
 from tests.helpers.support import assert_adds_up, at, packet, segment
 
 RULES = """
@@ -68,7 +68,7 @@ MIRROR_OPTIONS = bytes((OPT_MSS, 4, 5, 180, OPT_NOP, OPT_NOP, OPT_SACK_PERMITTED
 
 
 class Connection:
-    """What the two ends of one of the clients' ports believe."""
+    """The connection of one client port, as its two ends see it."""
 
     def __init__(self, source: random.Random) -> None:
         self.source = source
@@ -78,14 +78,14 @@ class Connection:
         self.begin(source.getrandbits(32))
 
     def begin(self, iss: int) -> None:
-        """A new connection of the same port."""
+        """Begin a new connection of the same port."""
         self.iss, self.irs = iss, self.source.getrandbits(32)
         self.sent = self.answered = 0
         self.finished = False
 
 
 class Chaos:
-    """Two engines, one without its C gear, and all who talk to them."""
+    """Two engines, one of them with its C gear off, and the peers that send to both."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -96,14 +96,14 @@ class Chaos:
         self.reasons: Counter[str] = Counter()
 
     def receive(self, raw: bytes, hook: Hook) -> Verdict:
-        """A packet to both engines, with the same result; its verdict."""
+        """Give both engines a packet, and assert that they do the same; return the verdict."""
         one, other = (engine.receive(raw, hook, self.now, Checksum.VALID) for engine in self.engines)
         assert one == other
         self._keep(one.sends)
         return one.verdict
 
     def handle_timer(self) -> None:
-        """The same to both engines."""
+        """Call handle_timer() of both engines, and assert that they do the same."""
         one, other = (engine.handle_timer(self.now) for engine in self.engines)
         assert one == other
         self._keep(one)
@@ -114,7 +114,7 @@ class Chaos:
                 self.unanswered += [segment(one) for one in finish(send.packet, send.segment_len)]
 
     def step(self) -> None:
-        """One more thing happens."""
+        """Do one random thing."""
         self.now += self.random.choice([0.0, 0.0, 0.001, 0.05, 0.3, 2.0, self.random.choice([0.0] * 19 + [70.0])])
         client, service = self.random.choice(list(self.connections))
         connection = self.connections[client, service]
@@ -125,15 +125,15 @@ class Chaos:
         act(client, service, connection)
 
     def near(self) -> int:
-        """Where a packet lies beside its turn: mostly nowhere else."""
+        """Return a packet's distance from the expected number: mostly 0."""
         return self.random.choice([0] * 10 + [1, -1, 1000, -1000, 70_000, self.random.getrandbits(32)])
 
     def data(self) -> bytes:
-        """A payload, or none."""
+        """Return a random payload, often none."""
         return self.random.randbytes(self.random.choice([0, 0, 1, 100, 1460, 30_000]))
 
     def options(self) -> bytes:
-        """What a segment carries besides."""
+        """Return the options of a segment: timestamps, or none."""
         return self.random.choice([b"", TIMESTAMPS])
 
     def syn(self, client: Endpoint, service: Endpoint, connection: Connection) -> None:
@@ -200,7 +200,7 @@ class Chaos:
         self.handle_timer()
 
     def check(self) -> None:
-        """Whatever is true at any moment."""
+        """Assert what holds at any moment."""
         one, other = (engine.snapshot(self.now) for engine in self.engines)
         for snapshot in (one, other):
             assert_adds_up(snapshot)
@@ -223,7 +223,7 @@ class Chaos:
             assert mirror["lag_seconds"] == max((leg["lag_seconds"] for leg in living), default=0.0)
 
     def end(self) -> None:
-        """Time passes until nothing moves any more."""
+        """Let time pass until no timer is left, and assert that nothing remains."""
         while (due := self.engines[0].next_timer()) is not None:
             self.now = max(self.now, due)
             self.handle_timer()
@@ -236,7 +236,7 @@ class Chaos:
 
 
 def play(seed: int) -> Chaos:
-    """One random session from its beginning to its end."""
+    """Run one random case from its beginning to its end."""
     chaos = Chaos(seed)
     for number in range(STEPS):
         chaos.step()
@@ -247,11 +247,11 @@ def play(seed: int) -> Chaos:
 
 
 @given(st.integers(0, 1 << 32))
-def test_whatever_they_do_the_sums_hold_and_nothing_is_left(seed: int) -> None:
+def test_whatever_the_ends_do_the_ledger_adds_up_and_nothing_is_left(seed: int) -> None:
     play(seed)
 
 
-def test_each_reason_for_a_loss_is_told_by_its_name() -> None:
+def test_each_reason_for_a_loss_occurs() -> None:
     reasons: Counter[str] = Counter()
     for seed in range(20):
         reasons += play(seed).reasons

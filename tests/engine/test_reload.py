@@ -1,8 +1,7 @@
-"""Other rules while connections run: what stays, what goes, what is told."""
+"""A reload while connections run: which connections and legs stay, and which end."""
 
 from collections.abc import Callable
 from functools import partial
-from ipaddress import IPv4Network
 from typing import Any
 
 import pytest
@@ -11,13 +10,10 @@ from hypothesis import strategies as st
 
 from natmirror.actions import Accept, Decision, Drop, Hook, Send
 from natmirror.engine.engine import Engine
-from natmirror.errors import RulesError
 from natmirror.reasons import DropReason
 from natmirror.rules import parse_rules
-from natmirror.rules.reload import merged, refuse_what_cannot_change
-from natmirror.rules.text import differences
-from tests.helpers.session import ISS, MIRROR_ISS, Session, engine
-from tests.helpers.support import C1, C2, CLIENT, MASTER, RULES, SERVICE, assert_adds_up, at, packet, segment, told
+from tests.helpers.client_connection import ISS, MIRROR_ISS, ClientConnection, engine
+from tests.helpers.support import C1, C2, CLIENT, MASTER, RULES, SERVICE, assert_adds_up, at, packet, segment, summary
 
 PLAIN = RULES[: RULES.index("    mirrors:")]
 WITHOUT_C1 = RULES.replace("        - {name: c1, address: 10.20.0.11}\n", "")
@@ -32,8 +28,8 @@ OTHER = """
 ELSEWHERE = "switches: [10.10.0.0/24]\nservices:" + OTHER
 
 
-def go_over(one: Engine, text: str, now: float = 1000.0) -> list[Send]:
-    """All that a thread does at a reload."""
+def change_rules(one: Engine, text: str, now: float = 1000.0) -> list[Send]:
+    """Apply rules as a thread does at a reload; return the packets that it sends."""
     rules = parse_rules(text)
     sends = one.expel(rules.switches, one.flow_ids(), now)
     one.reload(rules)
@@ -42,35 +38,35 @@ def go_over(one: Engine, text: str, now: float = 1000.0) -> list[Send]:
     return sends
 
 
-def without_its_backend(session: Session) -> str:
-    return WITHOUT_C1 if session.backend == C1 else WITHOUT_C2
+def without_its_backend(connection: ClientConnection) -> str:
+    return WITHOUT_C1 if connection.backend == C1 else WITHOUT_C2
 
 
 def shown(one: Engine) -> dict[str, tuple[int, bool]]:
     return {row["name"]: (row["flows"], row["removed"]) for row in one.snapshot(1000.0)["backends"]}
 
 
-def names_of(session: Session) -> tuple[str, str]:
-    return ("c1", "c2") if session.backend == C1 else ("c2", "c1")
+def names_of(connection: ClientConnection) -> tuple[str, str]:
+    return ("c1", "c2") if connection.backend == C1 else ("c2", "c1")
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_a_connection_stays_with_a_backend_that_the_rules_do_not_name_any_more(fast: bool) -> None:
+def test_a_connection_stays_with_a_removed_backend(fast: bool) -> None:
     one = engine(fast=fast)
-    session = Session(one)
-    session.connect()
-    session.connect_mirror()
-    mine, another = names_of(session)
-    go_over(one, without_its_backend(session))
+    connection = ClientConnection(one)
+    connection.connect()
+    connection.connect_mirror()
+    mine, another = names_of(connection)
+    change_rules(one, without_its_backend(connection))
     assert shown(one) == {another: (0, False), mine: (1, True)}
-    session.mirrored()
-    assert session.from_client("PA", b"on").dst == session.backend_address
-    assert [data for *_, data in session.mirrored()] == [b"on"]
-    assert session.from_backend("PA", b"and on").src == SERVICE[0]
-    later = Session(one, client=(CLIENT[0], 40_002))
+    connection.mirrored()
+    assert connection.from_client("PA", b"on").dst == connection.backend_address
+    assert [data for *_, data in connection.mirrored()] == [b"on"]
+    assert connection.from_backend("PA", b"and on").src == SERVICE[0]
+    later = ClientConnection(one, client=(CLIENT[0], 40_002))
     later.connect()
-    assert later.backend == (C2 if session.backend == C1 else C1)
-    session.from_client("R")
+    assert later.backend == (C2 if connection.backend == C1 else C1)
+    connection.from_client("R")
     end = one.next_timer()
     while end is not None and mine in shown(one):
         one.handle_timer(end)
@@ -80,33 +76,33 @@ def test_a_connection_stays_with_a_backend_that_the_rules_do_not_name_any_more(f
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_a_backend_that_comes_back_into_the_rules_is_the_one_it_was(fast: bool) -> None:
+def test_a_backend_that_comes_back_into_the_rules_has_its_old_number(fast: bool) -> None:
     one = engine(fast=fast)
-    session = Session(one)
-    session.connect()
-    go_over(one, without_its_backend(session))
-    go_over(one, RULES)
-    assert shown(one) == {"c1": (int(session.backend == C1), False), "c2": (int(session.backend == C2), False)}
-    again = Session(one, client=(CLIENT[0], 40_002))
+    connection = ClientConnection(one)
+    connection.connect()
+    change_rules(one, without_its_backend(connection))
+    change_rules(one, RULES)
+    assert shown(one) == {"c1": (int(connection.backend == C1), False), "c2": (int(connection.backend == C2), False)}
+    again = ClientConnection(one, client=(CLIENT[0], 40_002))
     again.connect()
-    assert again.backend == session.backend, "by the client's address"
+    assert again.backend == connection.backend, "Maglev hashes the client's address"
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_a_service_that_is_gone_keeps_its_connections_and_refuses_others(fast: bool) -> None:
+def test_a_removed_service_keeps_its_connections_and_refuses_new_ones(fast: bool) -> None:
     one = engine(fast=fast)
-    session = Session(one)
-    session.connect()
-    session.connect_mirror()
-    sent = go_over(one, ELSEWHERE)
-    assert [told(action.packet)[0] for action in sent if isinstance(action, Send)] == ["RA"], "the mirror goes with it"
-    assert session.from_client("PA", b"on").dst == session.backend_address
-    assert session.from_backend("PA", b"and on").src == SERVICE[0]
+    connection = ClientConnection(one)
+    connection.connect()
+    connection.connect_mirror()
+    sent = change_rules(one, ELSEWHERE)
+    assert [summary(action.packet)[0] for action in sent if isinstance(action, Send)] == ["RA"], "its leg is reset"
+    assert connection.from_client("PA", b"on").dst == connection.backend_address
+    assert connection.from_backend("PA", b"and on").src == SERVICE[0]
     decision = one.receive(packet((CLIENT[0], 40_002), SERVICE, "S", ISS), Hook.PREROUTING, 1000.0)
     assert decision.verdict == Drop(DropReason.NO_BACKEND)
     [reset] = decision.sends
-    assert told(reset.packet)[0] == "RA"
-    session.from_client("R")
+    assert summary(reset.packet)[0] == "RA"
+    connection.from_client("R")
     while (due := one.next_timer()) is not None:
         one.handle_timer(due)
     assert one.prune() == []
@@ -115,156 +111,158 @@ def test_a_service_that_is_gone_keeps_its_connections_and_refuses_others(fast: b
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_a_mirror_that_is_gone_gets_nothing_more_and_the_ledger_tells_why(fast: bool) -> None:
+def test_a_removed_mirror_gets_nothing_more_and_the_ledger_tells_why(fast: bool) -> None:
     one = engine(fast=fast)
-    session = Session(one)
-    session.connect()
-    session.connect_mirror()
-    session.from_client("PA", b"seen")
-    session.mirrored()
-    sent = go_over(one, PLAIN)
-    assert [told(action.packet)[0] for action in sent if isinstance(action, Send)] == ["RA"]
+    connection = ClientConnection(one)
+    connection.connect()
+    connection.connect_mirror()
+    connection.from_client("PA", b"seen")
+    connection.mirrored()
+    sent = change_rules(one, PLAIN)
+    assert [summary(action.packet)[0] for action in sent if isinstance(action, Send)] == ["RA"]
     assert [event.reason for event in one.take_events()] == ["mirror-removed"]
     assert one.snapshot(1000.0)["mirrors"] == []
-    session.from_client("PA", b"unseen")
-    assert session.mirrored() == []
-    go_over(one, RULES)
+    connection.from_client("PA", b"unseen")
+    assert connection.mirrored() == []
+    change_rules(one, RULES)
     mirror = one.snapshot(1000.0)["mirrors"][0]
     assert (mirror["client_bytes"], mirror["lost_bytes"]) == (10, {"mirror-removed": 10})
     assert_adds_up(one.snapshot(1000.0))
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_what_a_mirror_that_is_gone_still_sends_is_not_for_the_client(fast: bool) -> None:
+def test_packets_of_a_removed_mirror_do_not_reach_the_client(fast: bool) -> None:
     one = engine(fast=fast)
-    session = Session(one)
-    session.connect()
-    session.connect_mirror()
+    connection = ClientConnection(one)
+    connection.connect()
+    connection.connect_mirror()
     one.reload(parse_rules(PLAIN))
     one.end_removed(one.leg_ids(), 1000.0)
-    assert session.from_mirror("PA", 1, 1, b"late") == Drop(DropReason.MIRROR_WITHOUT_LEG)
+    assert connection.from_mirror("PA", 1, 1, b"late") == Drop(DropReason.MIRROR_WITHOUT_LEG)
     one.prune()
-    assert session.from_mirror("PA", 1, 1, b"later") == Accept(), "nobody's affair of ours"
+    assert connection.from_mirror("PA", 1, 1, b"later") == Accept(), "the packet is not natmirror's"
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_a_mirror_at_another_place_is_another_and_settings_alone_change_nothing(fast: bool) -> None:
+def test_a_mirror_with_another_endpoint_is_another_and_settings_alone_change_nothing(fast: bool) -> None:
     one = engine(fast=fast)
-    session = Session(one)
-    session.connect()
-    session.connect_mirror()
-    assert go_over(one, RULES.replace("10.20.0.13}", "10.20.0.13, linger: 1s, buffer: 64KiB}")) == []
-    session.from_client("PA", b"on")
-    go_over(one, RULES.replace("10.20.0.13", "10.20.0.14"))
+    connection = ClientConnection(one)
+    connection.connect()
+    connection.connect_mirror()
+    assert change_rules(one, RULES.replace("10.20.0.13}", "10.20.0.13, linger: 1s, buffer: 64KiB}")) == []
+    connection.from_client("PA", b"on")
+    change_rules(one, RULES.replace("10.20.0.13", "10.20.0.14"))
     assert [event.reason for event in one.take_events()] == ["mirror-removed"]
     assert_adds_up(one.snapshot(1000.0))
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2])
 @pytest.mark.parametrize("change", [(PLAIN, RULES), (RULES, PLAIN)])
-def test_a_handshake_that_is_under_way_is_the_same_with_both_gears(change: tuple[str, str], steps: int) -> None:
+def test_a_reload_during_a_handshake_is_the_same_with_both_gears(change: tuple[str, str], steps: int) -> None:
     outcomes = []
     for fast in (True, False):
         one = engine(change[0], fast=fast)
-        session = Session(one)
-        said: list[Callable[[], object]] = [session.syn, session.syn_ack, partial(session.from_client, "A")]
+        connection = ClientConnection(one)
+        said: list[Callable[[], object]] = [connection.syn, connection.syn_ack, partial(connection.from_client, "A")]
         for step in range(3):
             if step == steps:
-                go_over(one, change[1])
+                change_rules(one, change[1])
             said[step]()
-        session.from_client("PA", b"x")
-        outcomes.append((session.mirrored(), one.snapshot(1000.0)["flows"]))
+        connection.from_client("PA", b"x")
+        outcomes.append((connection.mirrored(), one.snapshot(1000.0)["flows"]))
     assert outcomes[0] == outcomes[1]
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_a_mirror_that_has_come_gets_connections_that_come_after_it(fast: bool) -> None:
+def test_a_new_mirror_gets_later_connections(fast: bool) -> None:
     one = engine(PLAIN, fast=fast)
-    before = Session(one)
+    before = ClientConnection(one)
     before.connect()
-    go_over(one, RULES)
+    change_rules(one, RULES)
     before.from_client("PA", b"x")
     assert before.mirrored() == []
-    after = Session(one, client=(CLIENT[0], 40_002))
+    after = ClientConnection(one, client=(CLIENT[0], 40_002))
     after.connect()
     assert [letters for letters, *_ in after.mirrored()] == ["S"]
     assert_adds_up(one.snapshot(1000.0))
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_clients_that_the_rules_do_not_name_any_more_are_reset(fast: bool) -> None:
+def test_connections_of_removed_clients_are_reset(fast: bool) -> None:
     one = engine(fast=fast)
-    session = Session(one)
-    session.connect()
-    session.from_client("PA", b"x")
-    session.from_backend("PA", b"y")
-    sent = go_over(one, RULES.replace("10.10.0.0/24", "10.10.1.0/24"))
+    connection = ClientConnection(one)
+    connection.connect()
+    connection.from_client("PA", b"x")
+    connection.from_backend("PA", b"y")
+    sent = change_rules(one, RULES.replace("10.10.0.0/24", "10.10.1.0/24"))
     ends = [segment(action.packet) for action in sent if isinstance(action, Send)]
-    resets = {(end.src, end.dst) for end in ends if told(end.raw)[0] == "RA"}
-    assert {(SERVICE[0], CLIENT[0]), (CLIENT[0], session.backend_address)} <= resets
+    resets = {(end.src, end.dst) for end in ends if summary(end.raw)[0] == "RA"}
+    assert {(SERVICE[0], CLIENT[0]), (CLIENT[0], connection.backend_address)} <= resets
 
 
 def test_a_drained_backend_stays_so_and_a_new_one_is_open() -> None:
     one = engine(PLAIN)
     one.set_share("openflow", "c1", 0.0)
-    go_over(one, PLAIN.replace("10.20.0.12}", "10.20.0.12, weight: 3}"))
+    change_rules(one, PLAIN.replace("10.20.0.12}", "10.20.0.12, weight: 3}"))
     clients = [(bytes((10, 10, 0, last)), 40_000) for last in range(20, 60)]
     for client in clients:
-        session = Session(one, client=client)
-        session.syn()
-        assert session.backend == C2
-    go_over(one, PLAIN + "        - {name: c3, address: 10.20.0.14}\n")
+        connection = ClientConnection(one, client=client)
+        connection.syn()
+        assert connection.backend == C2
+    change_rules(one, PLAIN + "        - {name: c3, address: 10.20.0.14}\n")
     found = set()
     for address, _ in clients:
-        session = Session(one, client=(address, 41_000))
-        session.syn()
-        found.add(session.backend)
+        connection = ClientConnection(one, client=(address, 41_000))
+        connection.syn()
+        found.add(connection.backend)
     assert found == {C2, at("10.20.0.14", 6653)}
 
 
-def test_a_share_that_is_told_again_costs_the_packets_nothing() -> None:
+def test_setting_the_same_share_again_computes_no_table() -> None:
     one = engine(PLAIN)
     one.set_share("openflow", "c1", 0.5)
     for backend, share in (("c1", 0.5), ("c2", 1.0)):
         before = one.gear.plan.services[0].table
         one.set_share("openflow", backend, share)
-        assert one.gear.plan.services[0].table == before, "tables are made where something has changed"
+        assert one.gear.plan.services[0].table == before, "no table is computed again"
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_round_robin_goes_on_with_whom_there_is(fast: bool) -> None:
+def test_round_robin_goes_on_with_the_remaining_backends(fast: bool) -> None:
     text = PLAIN.replace("    pool:\n", "    pool:\n      balance: round-robin\n")
     one = engine(text, fast=fast)
-    Session(one, client=(CLIENT[0], 40_001)).syn()
-    go_over(one, text + "        - {name: c3, address: 10.20.0.14}\n")
+    ClientConnection(one, client=(CLIENT[0], 40_001)).syn()
+    change_rules(one, text + "        - {name: c3, address: 10.20.0.14}\n")
     found = []
     for port in range(40_002, 40_008):
-        session = Session(one, client=(CLIENT[0], port))
-        session.syn()
-        found.append(session.backend)
+        connection = ClientConnection(one, client=(CLIENT[0], port))
+        connection.syn()
+        found.append(connection.backend)
     assert found == [C1, C2, at("10.20.0.14", 6653)] * 2
 
 
-def test_numbers_are_given_anew() -> None:
+def test_numbers_are_used_again() -> None:
     one = engine()
     for number in range(300):
-        go_over(one, RULES + OTHER.replace("7000", str(7000 + number)).replace("other", f"other-{number}"))
+        change_rules(one, RULES + OTHER.replace("7000", str(7000 + number)).replace("other", f"other-{number}"))
     assert one.gear.plan.service_count <= 4
     assert one.gear.plan.backend_count <= 8
 
 
-def test_two_services_change_places() -> None:
+def test_two_services_swap_their_endpoints() -> None:
     one = engine(RULES + OTHER)
-    session = Session(one)
-    session.connect()
+    connection = ClientConnection(one)
+    connection.connect()
     top, mine = RULES.split("services:\n")
-    go_over(one, f"{top}services:{OTHER}{mine}")
-    assert session.from_client("PA", b"on").dst == session.backend_address
+    change_rules(one, f"{top}services:{OTHER}{mine}")
+    assert connection.from_client("PA", b"on").dst == connection.backend_address
     assert [row["service"] for row in one.snapshot(1000.0)["backends"]] == ["other", "openflow", "openflow"]
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 7)), max_size=25))
-def test_any_sequence_of_reloads_is_the_same_with_both_gears_and_moves_nobody(steps: list[tuple[int, int]]) -> None:
+def test_any_sequence_of_reloads_is_the_same_with_both_gears_and_moves_no_connection(
+    steps: list[tuple[int, int]],
+) -> None:
     variants = [
         RULES,
         PLAIN,
@@ -274,116 +272,30 @@ def test_any_sequence_of_reloads_is_the_same_with_both_gears_and_moves_nobody(st
         PLAIN.replace("pool:\n", "pool:\n      hash: address-port\n"),
     ]
     engines = [engine(fast=fast) for fast in (True, False)]
-    sessions: list[dict[int, Session]] = [{}, {}]
+    connections: list[dict[int, ClientConnection]] = [{}, {}]
     for variant, number in steps:
         seen = []
-        for one, mine in zip(engines, sessions, strict=True):
-            go_over(one, variants[variant])
+        for one, mine in zip(engines, connections, strict=True):
+            change_rules(one, variants[variant])
             if number not in mine:
-                mine[number] = Session(one, client=(bytes((10, 10, 0, 30 + number)), 40_000 + number))
+                mine[number] = ClientConnection(one, client=(bytes((10, 10, 0, 30 + number)), 40_000 + number))
                 mine[number].connect()
-            session = mine[number]
-            assert session.from_client("PA", b"x").dst == session.backend_address
-            assert session.from_backend("PA", b"y").src == SERVICE[0]
-            seen.append((session.backend, session.mirrored(), one.snapshot(1000.0)["mirrors"]))
+            connection = mine[number]
+            assert connection.from_client("PA", b"x").dst == connection.backend_address
+            assert connection.from_backend("PA", b"y").src == SERVICE[0]
+            seen.append((connection.backend, connection.mirrored(), one.snapshot(1000.0)["mirrors"]))
             assert_adds_up(one.snapshot(1000.0))
         assert seen[0] == seen[1]
 
 
-# What may change, and what both rules come to
-
-
-@pytest.mark.parametrize(
-    ("text", "error"),
-    [
-        (f"threads: 2\n{RULES}", "rules.yaml: threads: it cannot change while natmirror runs, it needs a restart"),
-        (f"max-flows: 2000\n{RULES}", "rules.yaml: max-flows: it cannot change"),
-        (f"known-switches: /var/lib/x\n{RULES}", "rules.yaml: known-switches: it cannot change"),
-        (
-            RULES[: RULES.index("    pool:")] + "    mirrors: [{name: m, address: 10.20.0.13}]\n",
-            "rules.yaml: services[0].pool: it cannot change",
-        ),
-        (
-            f"{RULES}  - {{name: w, address: 10.10.0.9, port: 80, mirrors: [{{name: m, address: 10.20.0.14}}]}}\n",
-            "rules.yaml: services[1]: a first service without a pool cannot come while natmirror runs",
-        ),
-    ],
-)
-def test_what_cannot_change_is_refused(text: str, error: str) -> None:
-    with pytest.raises(RulesError, match=f"^{error.replace('[', '.').replace(']', '.')}"):
-        refuse_what_cannot_change(parse_rules(RULES), parse_rules(text, "rules.yaml"))
-
-
-def test_a_service_that_has_connections_left_comes_back_with_a_pool_or_not_at_all() -> None:
-    watched = "  - {name: w, address: 10.10.0.9, port: 80, mirrors: [{name: m, address: 10.20.0.14}]}\n"
-    old = parse_rules(RULES + watched + OTHER)
-    bare = OTHER.replace(
-        "pool: {backends: [{name: c1, address: 10.20.0.11}]}", "mirrors: [{name: n, address: 10.20.0.14}]"
-    )
-    rest = parse_rules(RULES + watched)
-    refuse_what_cannot_change(old, rest)
-    with pytest.raises(RulesError, match=r"services\[2\]\.pool: it cannot change"):
-        refuse_what_cannot_change(merged(rest, [(old.services[2], None)]), parse_rules(RULES + watched + bare))
-
-
-def test_what_may_change_is_not_refused() -> None:
-    refuse_what_cannot_change(parse_rules(RULES), parse_rules(f"mirror-memory: 1MiB\n{RULES}{OTHER}"))
-    refuse_what_cannot_change(parse_rules(RULES), parse_rules(ELSEWHERE))
-
-
-def test_both_rules_together_have_the_packets_of_each() -> None:
-    old, new = parse_rules(RULES + OTHER), parse_rules(WITHOUT_C1.replace("10.10.0.0/24", "10.10.0.0/24, 10.11.0.0/24"))
-    both = merged(new, [old])
-    assert both.switches == (IPv4Network("10.10.0.0/24"), IPv4Network("10.11.0.0/24"))
-    assert [service.name for service in both.services] == ["openflow", "other"]
-    pool = both.services[0].pool
-    assert pool is not None
-    assert {backend.name for backend in pool.backends} == {"c1", "c2"}
-    assert merged(new, []) == new
-
-
-def test_what_has_connections_left_is_added_alone() -> None:
-    old, new = parse_rules(RULES + OTHER), parse_rules(WITHOUT_C1)
-    pool, gone = old.services[0].pool, old.services[1]
-    assert pool is not None
-    both = merged(new, [(old.services[0], pool.backends[0]), (gone, None)])
-    assert [len(service.pool.backends) for service in both.services if service.pool] == [2, 0]
-    assert [service.mirrors for service in both.services] == [new.services[0].mirrors, ()]
-
-
-def test_differences_are_told_line_by_line() -> None:
-    changed = WITHOUT_C1.replace("10.20.0.12}", "10.20.0.12, weight: 2}") + OTHER
-    assert differences(parse_rules(RULES), parse_rules(changed)) == [
-        "- openflow: backend c1 10.20.0.11:6653 weight 1",
-        "- openflow: backend c2 10.20.0.12:6653 weight 1",
-        "+ openflow: backend c2 10.20.0.12:6653 weight 2",
-        "+ service other 10.10.0.100:7000",
-        "+ other: balance maglev over the client's address",
-        "+ other: backend c1 10.20.0.11:7000 weight 1",
-        "+ other: when-none drop when-down reset",
-        "+ other: health  not checked",
-    ]
-    assert differences(parse_rules(RULES), parse_rules(RULES)) == []
-
-
-def test_another_order_is_a_difference_where_it_says_who_comes_first() -> None:
-    head, c1, c2 = (part for part in PLAIN.replace("pool:\n", "pool:\n      balance: priority\n").split("        - "))
-    assert differences(
-        parse_rules("        - ".join((head, c1, c2))), parse_rules("        - ".join((head, c2, c1)))
-    ) == [
-        "- openflow: balance priority: c1, c2",
-        "+ openflow: balance priority: c2, c1",
-    ]
-
-
-def test_the_mirrors_number_is_its_own_over_reloads() -> None:
+def test_a_mirror_keeps_its_number_over_reloads() -> None:
     one = engine()
-    session = Session(one)
-    session.connect()
-    session.connect_mirror()
-    session.from_client("PA", b"12345")
+    connection = ClientConnection(one)
+    connection.connect()
+    connection.connect_mirror()
+    connection.from_client("PA", b"12345")
     two = RULES.replace("      - {name: master", "      - {name: first, address: 10.20.0.15}\n      - {name: master")
-    go_over(one, two)
+    change_rules(one, two)
     sums = {mirror["name"]: mirror["client_bytes"] for mirror in one.snapshot(1000.0)["mirrors"]}
     assert sums == {"master": 5, "first": 0}
     raw = packet(MASTER, CLIENT, "A", MIRROR_ISS + 1, (ISS + 6) & 0xFFFF_FFFF)
@@ -394,19 +306,19 @@ def test_the_mirrors_number_is_its_own_over_reloads() -> None:
 # Another host's legs
 
 
-def two_legs() -> tuple[Session, Callable[[], dict[str, Any]]]:
-    """A connection with legs to two mirrors on another host, and what that tells of it now."""
+def two_legs() -> tuple[ClientConnection, Callable[[], dict[str, Any]]]:
+    """Return a connection with two legs on another host, and a function that returns its record there."""
     one = engine(TWO)
-    session = Session(one)
-    session.connect()
-    session.connect_mirror()
-    session.take(packet(at("10.20.0.14", 6653), CLIENT, "SA", MIRROR_ISS, ISS + 1), Hook.PREROUTING)
+    connection = ClientConnection(one)
+    connection.connect()
+    connection.connect_mirror()
+    connection.take(packet(at("10.20.0.14", 6653), CLIENT, "SA", MIRROR_ISS, ISS + 1), Hook.PREROUTING)
 
     def record() -> dict[str, Any]:
         [found] = one.replicated_legs.records(one.replicated_legs.ids(), everything=True)
         return found
 
-    return session, record
+    return connection, record
 
 
 def legs(one: Engine) -> list[str]:
@@ -414,17 +326,17 @@ def legs(one: Engine) -> list[str]:
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_what_another_host_tells_of_legs_goes_by_the_rules_of_now(fast: bool) -> None:
-    session, record = two_legs()
+def test_another_hosts_records_of_legs_are_judged_by_the_present_rules(fast: bool) -> None:
+    connection, record = two_legs()
     one = engine(fast=fast)
     one.replicated_legs.release()
     one.replicated_legs.adopt(record(), 1000.0)
-    assert legs(one) == ["master"], "the rules do not know the spare one yet"
-    go_over(one, TWO)
-    session.from_client("PA", b"on")
+    assert legs(one) == ["master"], "the rules do not name the spare one yet"
+    change_rules(one, TWO)
+    connection.from_client("PA", b"on")
     one.replicated_legs.adopt(record(), 1000.0)
     assert legs(one) == ["master", "spare"]
-    go_over(one, RULES)
+    change_rules(one, RULES)
     one.replicated_legs.adopt(record(), 1000.0)
     assert legs(one) == ["master"]
     one.replicated_legs.take_over(1001.0)
@@ -433,7 +345,7 @@ def test_what_another_host_tells_of_legs_goes_by_the_rules_of_now(fast: bool) ->
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_legs_of_a_service_that_has_no_mirrors_here_any_more_are_refused_and_leave_nothing(fast: bool) -> None:
+def test_records_of_a_service_without_mirrors_are_refused_and_leave_nothing(fast: bool) -> None:
     _, record = two_legs()
     one = engine(PLAIN, fast=fast)
     one.replicated_legs.release()
@@ -444,14 +356,14 @@ def test_legs_of_a_service_that_has_no_mirrors_here_any_more_are_refused_and_lea
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_a_standby_leaves_clients_that_are_none_any_more_to_the_other_host(fast: bool) -> None:
+def test_a_standby_forgets_removed_clients_without_a_reset(fast: bool) -> None:
     _, record = two_legs()
     one = engine(TWO, fast=fast)
     one.replicated_legs.release()
     one.replicated_legs.adopt(record(), 1000.0)
     one.bindings.adopt("openflow", (CLIENT[0], 7), C1, 1000.0)
     one.bindings.adopt("openflow", (CLIENT[0], 7), C2, 1000.0)
-    assert go_over(one, TWO.replace("10.10.0.0/24", "10.10.1.0/24")) == []
+    assert change_rules(one, TWO.replace("10.10.0.0/24", "10.10.1.0/24")) == []
     assert one.flows(1000.0) == []
-    assert one.handle_timer(1001.0) == [], "no word to the mirrors, which the other host's legs would hear"
+    assert one.handle_timer(1001.0) == [], "no packet to the mirrors: it would reach the other host's legs"
     assert_adds_up(one.snapshot(1000.0))

@@ -1,4 +1,4 @@
-"""What other hosts hear of bindings, and tell of them, when the rules change on one host or on both."""
+"""Bindings that are shared with other hosts, when the rules change on one host or on both."""
 
 from random import Random
 
@@ -12,8 +12,8 @@ from natmirror.nat.services import MAX_UNLISTED
 from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.replication.engine_adapter import EngineAdapter
 from natmirror.rules import parse_rules
-from tests.helpers.bindings import CLIENTS, UNMIRRORED, close, derived, other, strange_session
-from tests.helpers.session import Session, engine
+from tests.helpers.bindings import CLIENTS, UNMIRRORED, close, derived, other, pinned_connection
+from tests.helpers.client_connection import ClientConnection, engine
 from tests.helpers.support import C1, C2, CLIENT, SERVICE, at, packet
 
 WITHOUT = {
@@ -37,36 +37,36 @@ def fast(request: pytest.FixtureRequest) -> bool:
 
 
 class Host:
-    """An engine that tells changes as a thread does, and goes over to other rules as one does."""
+    """An engine that reports changes and applies rules as a thread does."""
 
     def __init__(self, text: str = UNMIRRORED, *, fast: bool = True, max_flows: int = 100_000) -> None:
         self.engine = engine(text, fast=fast, max_flows=max_flows)
-        self.told: list[BindingChange] = []
-        self.adapter = EngineAdapter(self.engine, lambda _: None, lambda changes, _: self.told.extend(changes))
+        self.reported: list[BindingChange] = []
+        self.adapter = EngineAdapter(self.engine, lambda _: None, lambda changes, _: self.reported.extend(changes))
 
     def sweep(self, how: int) -> None:
         first: int | None = 0
         while first is not None:
             first = self.adapter.sweep_bindings(first, how)
 
-    def news(self) -> list[tuple[BindingEvent, str, Endpoint, Endpoint]]:
+    def take_changes(self) -> list[tuple[BindingEvent, str, Endpoint, Endpoint]]:
         self.sweep(0)
-        told, self.told[:] = self.told[:], []
-        return [(one.what, one.service, one.client, one.backend) for one in told]
+        reported, self.reported[:] = self.reported[:], []
+        return [(one.event, one.service, one.client, one.backend) for one in reported]
 
-    def go_over(self, text: str) -> list[tuple[BindingEvent, str, Endpoint, Endpoint]]:
+    def change_rules(self, text: str) -> list[tuple[BindingEvent, str, Endpoint, Endpoint]]:
         self.adapter.reload(parse_rules(text))
-        return self.news()
+        return self.take_changes()
 
-    def hears(self, news: list[tuple[BindingEvent, str, Endpoint, Endpoint]]) -> int:
-        """Gives how many it has refused."""
+    def adopt(self, changes: list[tuple[BindingEvent, str, Endpoint, Endpoint]]) -> int:
+        """Adopt reported bindings; return how many were refused."""
         gone = [
             (service, client, what is BindingEvent.ENDED)
-            for what, service, client, _ in news
+            for what, service, client, _ in changes
             if what is not BindingEvent.BOUND
         ]
         self.adapter.withdraw_bindings(gone)
-        return self.adapter.adopt_bindings([(*ends,) for what, *ends in news if what is BindingEvent.BOUND])  # type: ignore[misc]
+        return self.adapter.adopt_bindings([(*ends,) for what, *ends in changes if what is BindingEvent.BOUND])  # type: ignore[misc]
 
     def guests(self) -> dict[str, str | None]:
         return {flow["client"]: flow["backend"] for flow in self.engine.flows(1000.0) if flow["guest"]}
@@ -75,196 +75,199 @@ class Host:
         return [row["address"] for row in self.engine.snapshot(1000.0)["backends"] if row["removed"]]
 
 
-def connected(host: Host, client: Endpoint = CLIENT, service: Endpoint = SERVICE) -> Session:
-    session = Session(host.engine, client=client, service=service)
-    session.connect()
-    return session
+def connected(host: Host, client: Endpoint = CLIENT, service: Endpoint = SERVICE) -> ClientConnection:
+    connection = ClientConnection(host.engine, client=client, service=service)
+    connection.connect()
+    return connection
 
 
-def test_what_can_be_derived_no_more_is_told_and_what_can_be_again_is_withdrawn(fast: bool) -> None:
+def test_a_reload_reports_bindings_that_become_pinned_and_withdraws_those_that_become_derived(fast: bool) -> None:
     host = Host(fast=fast)
-    sessions = [connected(host, client) for client in CLIENTS]
-    assert host.news() == []
-    of_c1 = {("openflow", one.client, C1) for one in sessions if one.backend == C1}
-    gone = host.go_over(WITHOUT[C1])
+    connections = [connected(host, client) for client in CLIENTS]
+    assert host.take_changes() == []
+    of_c1 = {("openflow", one.client, C1) for one in connections if one.backend == C1}
+    gone = host.change_rules(WITHOUT[C1])
     assert {one[0] for one in gone} == {BindingEvent.BOUND}
     assert {one[1:] for one in gone} == of_c1
     assert host.engine.snapshot(1000.0)["pinned_flows"] == len(of_c1) > 0
-    back = host.go_over(UNMIRRORED)
+    back = host.change_rules(UNMIRRORED)
     assert {one[0] for one in back} == {BindingEvent.FORGOTTEN}
     assert {one[1:] for one in back} == of_c1
     assert host.engine.snapshot(1000.0)["pinned_flows"] == 0
-    for session in sessions:
-        close(session)
-    assert host.news() == []
+    for connection in connections:
+        close(connection)
+    assert host.take_changes() == []
 
 
-def test_the_connections_of_a_removed_service_are_told_until_it_is_back(fast: bool) -> None:
+def test_the_connections_of_a_removed_service_are_shared_until_it_is_back(fast: bool) -> None:
     host = Host(UNMIRRORED + OTHER, fast=fast)
-    session = connected(host)
-    assert host.go_over(ELSEWHERE) == [(BindingEvent.BOUND, "openflow", CLIENT, session.backend)]
-    assert host.go_over(UNMIRRORED + OTHER) == [(BindingEvent.FORGOTTEN, "openflow", CLIENT, session.backend)]
+    connection = connected(host)
+    assert host.change_rules(ELSEWHERE) == [(BindingEvent.BOUND, "openflow", CLIENT, connection.backend)]
+    assert host.change_rules(UNMIRRORED + OTHER) == [(BindingEvent.FORGOTTEN, "openflow", CLIENT, connection.backend)]
 
 
-def test_a_service_under_another_name_is_told_of_by_that(fast: bool) -> None:
+def test_a_renamed_service_is_reported_by_its_new_name(fast: bool) -> None:
     host = Host(fast=fast)
-    session = strange_session(host.engine)
-    assert [one[:2] for one in host.news()] == [(BindingEvent.BOUND, "openflow")]
-    session.from_client("RA")
-    assert [one[:2] for one in host.go_over(RENAMED)] == [(BindingEvent.ENDED, "openflow")], (
-        "it was told by the old name"
+    connection = pinned_connection(host.engine)
+    assert [one[:2] for one in host.take_changes()] == [(BindingEvent.BOUND, "openflow")]
+    connection.from_client("RA")
+    assert [one[:2] for one in host.change_rules(RENAMED)] == [(BindingEvent.ENDED, "openflow")], (
+        "the binding was reported by its old name"
     )
-    again = Session(host.engine, client=(CLIENT[0], 7))
+    again = ClientConnection(host.engine, client=(CLIENT[0], 7))
     again.connect()
-    assert [one[:2] for one in host.news()] == [(BindingEvent.BOUND, "renamed")]
+    assert [one[:2] for one in host.take_changes()] == [(BindingEvent.BOUND, "renamed")]
 
 
-def test_a_change_is_told_before_its_numbers_are_given_anew(fast: bool) -> None:
+def test_a_change_is_reported_before_its_numbers_are_used_again(fast: bool) -> None:
     host = Host(fast=fast)
-    session = strange_session(host.engine)
-    assert len(host.news()) == 1
-    session.from_client("RA")
+    connection = pinned_connection(host.engine)
+    assert len(host.take_changes()) == 1
+    connection.from_client("RA")
     while (due := host.engine.next_timer()) is not None:
         host.engine.handle_timer(due)
     for number in range(3):
         host.adapter.reload(parse_rules(ELSEWHERE.replace("7000", str(7000 + number)).replace("c9", f"c{number}")))
-    assert host.engine.gear.plan.services[0].port >= 7000, "the number is another service's"
-    assert host.news() == [(BindingEvent.ENDED, "openflow", CLIENT, session.backend)]
+    assert host.engine.gear.plan.services[0].port >= 7000, "another service has the number"
+    assert host.take_changes() == [(BindingEvent.ENDED, "openflow", CLIENT, connection.backend)]
 
 
 @pytest.mark.parametrize("first", ["active", "standby"])
 def test_connections_of_a_backend_that_both_hosts_have_removed_go_on_with_it(first: str, fast: bool) -> None:
     active, standby = Host(fast=fast), Host(fast=fast)
     standby.sweep(RELEASE)
-    session = connected(active)
-    assert session.backend is not None
-    text = WITHOUT[session.backend]
+    connection = connected(active)
+    assert connection.backend is not None
+    text = WITHOUT[connection.backend]
     if first == "standby":
-        assert standby.go_over(text) == []
-    news = active.go_over(text)
+        assert standby.change_rules(text) == []
+    changes = active.change_rules(text)
     if first == "active":
-        assert standby.hears(news) == 0, "it can derive it itself, until now"
-        assert standby.go_over(text) == []
-    assert standby.hears(news) == 0
+        assert standby.adopt(changes) == 0, "the binding is still derived here"
+        assert standby.change_rules(text) == []
+    assert standby.adopt(changes) == 0
     assert len(standby.guests()) == 1
     assert len(standby.removed()) == 1
     kept = standby.adapter.prune()
     assert [(service.name, backend and endpoint_of(backend)) for service, backend in kept] == [
-        ("openflow", session.backend)
-    ], "whose packets have to come here"
+        ("openflow", connection.backend)
+    ], "now its packets come here"
     standby.sweep(CLAIM_ALL)
-    session.engine = standby.engine
-    assert session.from_client("PA", b"on").dst == session.backend_address
-    assert session.from_backend("PA", b"and on").src == SERVICE[0]
+    connection.engine = standby.engine
+    assert connection.from_client("PA", b"on").dst == connection.backend_address
+    assert connection.from_backend("PA", b"and on").src == SERVICE[0]
     later = connected(standby, client=(CLIENT[0], 40_002))
-    assert later.backend == other(session.backend)
-    session.from_client("RA")
+    assert later.backend == other(connection.backend)
+    connection.from_client("RA")
     while (due := standby.engine.next_timer()) is not None:
         standby.engine.handle_timer(due)
     assert standby.adapter.prune() == []
     assert standby.removed() == []
 
 
-def test_a_backend_that_comes_to_the_other_host_first_is_the_one_of_the_rules_later(fast: bool) -> None:
+def test_a_backend_that_another_host_reports_first_is_that_of_the_rules_later(fast: bool) -> None:
     host = Host(fast=fast)
-    assert host.hears([(BindingEvent.BOUND, "openflow", CLIENT, C3)]) == 0
+    assert host.adopt([(BindingEvent.BOUND, "openflow", CLIENT, C3)]) == 0
     assert host.guests() == {"10.10.0.11:40001": "10.20.0.14:6653"}
-    host.go_over(UNMIRRORED + "        - {name: c3, address: 10.20.0.14}\n")
+    host.change_rules(UNMIRRORED + "        - {name: c3, address: 10.20.0.14}\n")
     assert host.removed() == []
     rows = {row["name"]: row["flows"] for row in host.engine.snapshot(1000.0)["backends"]}
     assert rows == {"c1": 0, "c2": 0, "c3": 1}
 
 
-def test_a_guest_of_a_removed_backend_stays_until_the_other_host_says_so(fast: bool) -> None:
+def test_a_guest_of_a_removed_backend_stays_until_the_other_host_withdraws_it(fast: bool) -> None:
     host = Host(fast=fast)
-    assert host.hears([(BindingEvent.BOUND, "openflow", CLIENT, other(derived()))]) == 0
-    assert host.go_over(WITHOUT[other(derived())]) == []
+    assert host.adopt([(BindingEvent.BOUND, "openflow", CLIENT, other(derived()))]) == 0
+    assert host.change_rules(WITHOUT[other(derived())]) == []
     assert len(host.guests()) == len(host.removed()) == 1
     host.adapter.prune()
     assert len(host.guests()) == 1
-    host.hears([(BindingEvent.ENDED, "openflow", CLIENT, other(derived()))])
+    host.adopt([(BindingEvent.ENDED, "openflow", CLIENT, other(derived()))])
     host.adapter.prune()
     assert host.guests() == {}
     assert host.removed() == []
 
 
-def test_guests_of_a_service_stay_there_where_one_at_another_place_has_its_name_now(fast: bool) -> None:
+def test_guests_stay_with_their_service_after_its_name_went_to_another(fast: bool) -> None:
     text = UNMIRRORED.replace("10.20.0.11}", "10.20.0.11, port: 6653}").replace(
         "10.20.0.12}", "10.20.0.12, port: 6653}"
     )
     host = Host(text, fast=fast)
     bound = (BindingEvent.BOUND, "openflow", CLIENT, other(derived()))
-    assert host.hears([bound]) == 0
-    assert host.go_over(text.replace("    port: 6653", "    port: 6654")) == []
-    assert host.hears([bound]) == 0, "as it is told when all is told anew"
-    session = Session(host.engine)
-    session.sent, session.answered = 1000, 2000
-    assert session.from_client("PA", b"on").dst == other(derived())[0]
-    host.hears([(BindingEvent.ENDED, "openflow", CLIENT, other(derived()))])
+    assert host.adopt([bound]) == 0
+    assert host.change_rules(text.replace("    port: 6653", "    port: 6654")) == []
+    assert host.adopt([bound]) == 0, "as if all bindings were reported again"
+    connection = ClientConnection(host.engine)
+    connection.sent, connection.answered = 1000, 2000
+    assert connection.from_client("PA", b"on").dst == other(derived())[0]
+    host.adopt([(BindingEvent.ENDED, "openflow", CLIENT, other(derived()))])
     assert host.engine.flows(1000.0) == []
     assert host.adapter.prune() == []
 
 
-def test_a_standby_does_not_tell_what_it_alone_knows_when_the_rules_change(fast: bool) -> None:
+def test_a_standby_does_not_report_what_only_it_knows_when_the_rules_change(fast: bool) -> None:
     host = Host(fast=fast)
     old, alive = connected(host), connected(host, client=(CLIENT[0], 40_002))
     assert old.backend is not None
     host.sweep(RELEASE)
-    assert host.go_over(WITHOUT[old.backend]) == []
+    assert host.change_rules(WITHOUT[old.backend]) == []
     host.sweep(ANNOUNCE)
-    assert host.news() == [], "the active host tells, if they are still there"
+    assert host.take_changes() == [], "the active host reports those that still exist"
     bound = (BindingEvent.BOUND, "openflow", alive.client, old.backend)
-    assert host.hears([bound]) == 0
+    assert host.adopt([bound]) == 0
     assert list(host.guests()) == ["10.10.0.11:40002"]
     host.sweep(CLAIM_ALL)
-    assert host.news() == [bound]
+    assert host.take_changes() == [bound]
 
 
-def test_what_a_standby_alone_knows_moves_no_connection_that_came_later(fast: bool) -> None:
+def test_what_only_a_standby_knows_moves_no_later_connection(fast: bool) -> None:
     host = Host(fast=fast)
-    session = connected(host)
-    assert session.backend is not None
+    connection = connected(host)
+    assert connection.backend is not None
     host.sweep(RELEASE)
-    host.go_over(WITHOUT[session.backend])
+    host.change_rules(WITHOUT[connection.backend])
     host.sweep(CLAIM_ALL)
-    session.sent, session.answered = 1 << 20, 1 << 21  # the same port, but another connection that began elsewhere
-    assert session.from_client("PA", b"later").dst == other(session.backend)[0]
+    connection.sent, connection.answered = (
+        1 << 20,
+        1 << 21,
+    )  # the same port, but another connection, which began elsewhere
+    assert connection.from_client("PA", b"later").dst == other(connection.backend)[0]
 
 
 @pytest.mark.parametrize("place", [at("10.20.0.99", 0), SERVICE], ids=["port", "service"])
-def test_what_can_be_nobodys_backend_is_refused(place: Endpoint) -> None:
+def test_an_endpoint_that_cannot_be_a_backend_is_refused(place: Endpoint) -> None:
     host = Host()
-    assert host.hears([(BindingEvent.BOUND, "openflow", CLIENT, place)]) == 1
+    assert host.adopt([(BindingEvent.BOUND, "openflow", CLIENT, place)]) == 1
     assert host.removed() == []
 
 
-def test_only_so_many_backends_are_known_from_other_hosts_alone() -> None:
+def test_unlisted_backends_are_limited() -> None:
     host = Host()
-    news = [
+    changes = [
         (BindingEvent.BOUND, "openflow", client, at(f"10.21.0.{number}", 1))
         for number, client in enumerate(CLIENTS * 3)
     ]
-    assert host.hears(news) == len(news) - MAX_UNLISTED
+    assert host.adopt(changes) == len(changes) - MAX_UNLISTED
     assert len(host.removed()) <= MAX_UNLISTED
 
 
 # Any order of events
 
 
-class Both:
-    """Two hosts that share their bindings; the first of ``hosts`` is the active one."""
+class TwoHosts:
+    """Two hosts that share their bindings; the first in ``hosts`` is active."""
 
     def __init__(self, *, fast: bool) -> None:
         self.hosts = [Host(fast=fast), Host(fast=fast)]
         self.texts = [UNMIRRORED, UNMIRRORED]
         self.records: dict[tuple[str, Endpoint], tuple[Host, Endpoint]] = {}
-        self.sessions: dict[Endpoint, Session] = {}
+        self.connections: dict[Endpoint, ClientConnection] = {}
         self.hosts[1].sweep(RELEASE)
 
     def deliver(self) -> None:
-        """What each has to tell, through the store, as redis_store.py has it."""
+        """Pass the hosts' reports through the store, by the rules of redis_store.py."""
         for host, peer in (self.hosts, self.hosts[::-1]):
-            for what, service, client, backend in host.news():
+            for what, service, client, backend in host.take_changes():
                 owner, value = self.records.get((service, client), (None, None))
                 if what is BindingEvent.BOUND:
                     self.records[service, client] = host, backend
@@ -272,54 +275,54 @@ class Both:
                     del self.records[service, client]
                 else:
                     continue
-                peer.hears([(what, service, client, backend)])
+                peer.adopt([(what, service, client, backend)])
 
     def synchronise(self) -> None:
-        """What sharing.py does after a reload and at a change of role."""
+        """Synchronise as synchroniser.py does after a reload and at a change of role."""
         for host in self.hosts:
             others = [
                 (BindingEvent.BOUND, *key, value) for key, (owner, value) in self.records.items() if owner is not host
             ]
-            assert host.hears(others) == 0
+            assert host.adopt(others) == 0
             own = [key for key, (owner, _) in self.records.items() if owner is host]
-            host.told.clear()
+            host.reported.clear()
             host.sweep(ANNOUNCE)
-            put = {(one.service, one.client) for one in host.told if one.what is BindingEvent.BOUND}
+            put = {(one.service, one.client) for one in host.reported if one.event is BindingEvent.BOUND}
             self.deliver()
             for key in set(own) - put if host is self.hosts[0] else ():
                 del self.records[key]
                 self.hosts[1].adapter.withdraw_bindings([(*key, False)])
 
-    def go_over(self, place: int, text: str) -> None:
-        self.texts[place] = text
-        self.hosts[place].adapter.reload(parse_rules(text))
+    def change_rules(self, index: int, text: str) -> None:
+        self.texts[index] = text
+        self.hosts[index].adapter.reload(parse_rules(text))
         self.deliver()
         self.synchronise()
-        self.hosts[place].adapter.prune()
+        self.hosts[index].adapter.prune()
 
     def open(self, client: Endpoint, *, iss: int) -> None:
-        if client in self.sessions:
+        if client in self.connections:
             self.end(client)
-        self.sessions[client] = Session(self.hosts[0].engine, client=client, iss=iss)
-        self.sessions[client].connect()
+        self.connections[client] = ClientConnection(self.hosts[0].engine, client=client, iss=iss)
+        self.connections[client].connect()
         self.deliver()
 
     def end(self, client: Endpoint) -> None:
-        if (session := self.sessions.pop(client, None)) is not None:
-            session.from_client("RA")
-            self.wait(session.now + TIMEOUTS[State.RESET])
+        if (connection := self.connections.pop(client, None)) is not None:
+            connection.from_client("RA")
+            self.wait(connection.now + TIMEOUTS[State.RESET])
 
     def move(self) -> None:
-        """The other host becomes the active one."""
-        self.go_over(1, self.texts[0])
+        """Make the other host active."""
+        self.change_rules(1, self.texts[0])
         self.hosts.reverse()
         self.hosts[1].sweep(RELEASE)
         self.hosts[0].sweep(CLAIM_ALL)
         self.deliver()
         self.synchronise()
-        for session in self.sessions.values():
-            session.engine = self.hosts[0].engine
-        self.all_go_on()
+        for connection in self.connections.values():
+            connection.engine = self.hosts[0].engine
+        self.assert_all_go_on()
 
     def wait(self, now: float) -> None:
         for host in self.hosts:
@@ -327,10 +330,10 @@ class Both:
                 host.engine.handle_timer(now)
         self.deliver()
 
-    def all_go_on(self) -> None:
-        for session in self.sessions.values():
-            assert session.from_client("PA", b"x").dst == session.backend_address
-            assert session.from_backend("PA", b"y").src == SERVICE[0]
+    def assert_all_go_on(self) -> None:
+        for connection in self.connections.values():
+            assert connection.from_client("PA", b"x").dst == connection.backend_address
+            assert connection.from_backend("PA", b"y").src == SERVICE[0]
 
 
 POOLS = [
@@ -344,51 +347,53 @@ POOLS = [
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_no_connection_moves_whatever_rules_come_to_which_host_first(seed: int, fast: bool) -> None:
+def test_no_connection_moves_in_whatever_order_the_hosts_reload(seed: int, fast: bool) -> None:
     random = Random(seed)
-    both = Both(fast=fast)
+    pair = TwoHosts(fast=fast)
     for number in range(40):
         what = random.choice(["open", "open", "open", "end", "active", "standby", "move"])
         if what == "open":
-            both.open(random.choice(CLIENTS[:12]), iss=1000 * number)
-        elif what == "end" and both.sessions:
-            both.end(random.choice(list(both.sessions)))
+            pair.open(random.choice(CLIENTS[:12]), iss=1000 * number)
+        elif what == "end" and pair.connections:
+            pair.end(random.choice(list(pair.connections)))
         elif what == "move":
-            both.move()
+            pair.move()
         elif what != "end":
-            both.go_over(what == "standby", random.choice(POOLS))
-        both.all_go_on()
+            pair.change_rules(what == "standby", random.choice(POOLS))
+        pair.assert_all_go_on()
     for client in CLIENTS:
-        both.end(client)
+        pair.end(client)
     for later in (1e6, 2e6):
-        both.move()
-        both.wait(later)
-    assert both.records == {}
-    assert [host.engine.flows(1e9) for host in both.hosts] == [[], []]
+        pair.move()
+        pair.wait(later)
+    assert pair.records == {}
+    assert [host.engine.flows(1e9) for host in pair.hosts] == [[], []]
 
 
-def test_a_flood_to_a_service_that_was_removed_is_not_told_and_leaves_room_for_others(fast: bool) -> None:
+def test_a_flood_to_a_removed_service_is_not_reported_and_leaves_room_for_others(fast: bool) -> None:
     host = Host(fast=fast, max_flows=20)
     connected(host)
-    assert [what for what, *_ in host.go_over(ELSEWHERE)] == [BindingEvent.BOUND], "its service's rules are gone"
+    assert [what for what, *_ in host.change_rules(ELSEWHERE)] == [BindingEvent.BOUND], "its service was removed"
     for client in CLIENTS:
-        flood = Session(host.engine, client=client)
+        flood = ClientConnection(host.engine, client=client)
         flood.passed(packet(client, SERVICE, "PA", 5, 6, b"data"), Hook.PREROUTING)
-    assert host.news() == []
+    assert host.take_changes() == []
     connected(host, service=at("10.10.0.100", 7000))
     shown = host.engine.snapshot(1000.0)
     assert (shown["flows"], shown["pinned_flows"]) == (20, 1)
     assert [flow["service"] for flow in host.engine.flows(1000.0)].count("other") == 1
 
 
-def test_a_flood_is_not_told_when_other_rules_would_send_it_elsewhere(fast: bool) -> None:
+def test_a_flood_is_not_reported_when_other_rules_would_send_it_elsewhere(fast: bool) -> None:
     host = Host(fast=fast, max_flows=20)
     [gone, *_] = [client for client in CLIENTS if derived(client) == C1]
     connected(host, gone)
     for client in CLIENTS:
         if client != gone:
-            Session(host.engine, client=client).passed(packet(client, SERVICE, "PA", 5, 6, b"data"), Hook.PREROUTING)
-    assert [client for *_, client, _ in host.go_over(WITHOUT[C1])] == [gone]
+            ClientConnection(host.engine, client=client).passed(
+                packet(client, SERVICE, "PA", 5, 6, b"data"), Hook.PREROUTING
+            )
+    assert [client for *_, client, _ in host.change_rules(WITHOUT[C1])] == [gone]
     for client in CLIENTS:
         connected(host, client=(client[0], 7))
-    assert gone in [change[2] for change in host.go_over(UNMIRRORED)], "its connection is there still"
+    assert gone in [change[2] for change in host.change_rules(UNMIRRORED)], "its connection still exists"

@@ -1,4 +1,4 @@
-"""The one thing that a mirror is for, in bad weather: its stream is the client's."""
+"""In any weather of a simulated network the mirror's stream is the client's."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from tests.helpers.weather import FINE, STREAM, mirror_weathers, weathers
 REASONS = ("linger-timeout", "stalled", "connect-timeout", "port-reused", "mirror-reset", "throttle-limit")
 
 
-def test_in_fine_weather_everything_arrives_at_once() -> None:
+def test_without_losses_everything_arrives_at_once() -> None:
     world = World(1, STREAM, answer=b"y" * 5000, client_side=FINE, backend_side=FINE, mirror_side=FINE)
     world.run()
     assert bytes(world.backend.received) == bytes(world.mirror.received) == STREAM
@@ -27,7 +27,7 @@ def test_in_fine_weather_everything_arrives_at_once() -> None:
         snapshot["counters"][EngineCounter.PACKETS_DECIDED_IN_C]
         > snapshot["counters"][EngineCounter.MIRROR_PACKETS]
         > 80
-    ), "C had a hand in it"
+    ), "C decided on most packets"
     assert world.engine.next_timer() is None
 
 
@@ -44,7 +44,7 @@ def test_loss_in_front_of_the_mirror_costs_no_byte(loss: float) -> None:
 
 @pytest.mark.parametrize("sack", [False, True])
 @pytest.mark.parametrize("fast", [False, True])
-def test_a_client_that_is_held_back_for_a_slow_mirror_loses_nothing(sack: bool, fast: bool) -> None:
+def test_a_client_that_is_throttled_for_a_slow_mirror_loses_nothing(sack: bool, fast: bool) -> None:
     slow = Weather(rate=100_000.0, delay=0.01)
     stream = STREAM * 20
     world = World(

@@ -1,5 +1,5 @@
-"""Two hosts, one network, and the one taking over from the other at any moment: what the mirror gets is the client's
-stream, whole or cut short, and never anything else."""
+"""Two hosts, of which one takes over from the other at any moment: the mirror gets the client's stream, complete or cut
+short, and never another byte."""
 
 import json
 from collections import Counter
@@ -26,23 +26,23 @@ TAKEOVER_REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """When a host takes over, counted in packets that have passed the first one, and how that one ends."""
+    """When a host takes over, counted in packets that passed the first one, and how the first one ends."""
 
     at: int
     stale: int = 0
-    """The records are so many packets old."""
+    """The age of the records, in packets."""
     outage: float = 0.0
-    """Seconds in which nobody passes packets."""
+    """For how many seconds no host forwards packets."""
     linger: float | None = None
-    """Seconds for which the first host knows nothing of it; None: it is dead."""
+    """After how many seconds the first host notices; None if it is dead."""
     overlap: float = 0.0
-    """Seconds in which the first one, if it lingers, still gets some of the packets."""
+    """For how many seconds the first host, if it has not noticed, still gets some of the packets."""
     prepared: bool = True
-    """Whether the second one adopts before it takes over."""
+    """Whether the second host adopts the records before it takes over."""
 
 
 class Pair(World):
-    """A world whose engine is replaced, once or several times."""
+    """A World whose engine is replaced, once or several times."""
 
     def __init__(self, seed: int, stream: bytes, moments: list[Moment], *, fast: bool = True, **options: Any) -> None:
         super().__init__(seed, stream, fast=fast, **options)
@@ -59,7 +59,7 @@ class Pair(World):
 
     @property
     def engines(self) -> list[Engine]:
-        """Those that run."""
+        """The engines that run."""
         return [self.engine, *self._living]
 
     def _through_engine(self, packet: bytes, hook: Hook) -> None:
@@ -83,8 +83,8 @@ class Pair(World):
             self._change(moment)
 
     def _told(self) -> list[dict[str, Any]]:
-        told = self.engine.replicated_legs.records(self.engine.replicated_legs.ids(), everything=True)
-        return list(json.loads(json.dumps(told))) or self._records
+        reported = self.engine.replicated_legs.records(self.engine.replicated_legs.ids(), everything=True)
+        return list(json.loads(json.dumps(reported))) or self._records
 
     def _change(self, moment: Moment) -> None:
         first = self.engine
@@ -115,7 +115,7 @@ class Pair(World):
 
 
 def check(world: Pair, stream: bytes) -> None:
-    """What holds whatever happens."""
+    """Assert what holds whatever happens."""
     assert bytes(world.backend.received) == stream or not world.client.done
     delivered = bytes(world.mirror.received)
     assert stream.startswith(delivered), "never a byte that the client did not send, nor out of order"
@@ -129,7 +129,7 @@ def check(world: Pair, stream: bytes) -> None:
     for one in [*world.old, world.engine]:
         snapshot = one.snapshot(world.now)
         assert_adds_up(snapshot)
-        assert "closed" not in snapshot["mirrors"][0]["lost_bytes"], "the mirror has said that it has everything"
+        assert "closed" not in snapshot["mirrors"][0]["lost_bytes"], "the mirror has acknowledged everything"
     last = world.engine.snapshot(world.now)
     assert (last["flows"], last["mirrors"][0]["legs"], last["mirror_memory"]["used_bytes"]) == (0, 0, 0)
 
@@ -138,7 +138,7 @@ PEACE = {"client_side": FINE, "backend_side": FINE, "mirror_side": FINE}
 
 
 def run(seed: int, stream: bytes, moments: list[Moment], **options: Any) -> Pair:
-    """A whole run, checked."""
+    """Run a case, and check it."""
     world = Pair(seed, stream, moments, **{**PEACE, **options})
     world.run()
     check(world, stream)
@@ -146,9 +146,9 @@ def run(seed: int, stream: bytes, moments: list[Moment], **options: Any) -> Pair
 
 
 @pytest.mark.parametrize("outage", [0.0, 0.7])
-def test_in_fine_weather_a_leg_goes_on_at_a_host_that_knows_where_it_was(fast: bool, outage: float) -> None:
+def test_without_losses_a_leg_goes_on_at_a_host_that_has_its_record(fast: bool, outage: float) -> None:
     world = Pair(1, STREAM, [Moment(at=120, outage=outage)], fast=fast, **PEACE)
-    world.backend.room = 5000  # so the client never has more under way than the mirror takes at once
+    world.backend.room = 5000  # so that the client never has more in flight than the mirror takes at once
     world.run()
     check(world, STREAM)
     assert bytes(world.mirror.received) == STREAM

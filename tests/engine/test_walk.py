@@ -1,4 +1,4 @@
-"""The walks of packets are those that ARCHITECTURE.md lists."""
+"""Packets take the walks that ARCHITECTURE.md lists."""
 
 import re
 import socket
@@ -20,17 +20,17 @@ from natmirror.net import seq
 from natmirror.rules import parse_rules
 from natmirror.rules.shards import ALL
 from natmirror.runtime.worker import Worker
+from tests.helpers.client_connection import IRS, ISS, MIRROR_ISS, ClientConnection, engine
 from tests.helpers.layers import row
 from tests.helpers.loop import Stage, new_loop
 from tests.helpers.nfqueue import NUMBER, Bound, queued
 from tests.helpers.relative import RelativeEngine
-from tests.helpers.session import IRS, ISS, MIRROR_ISS, Session, engine
 from tests.helpers.support import CLIENT, MASTER, RULES, SERVICE, packet
 
 PACKAGE = Path(natmirror.__file__).parent
 DOCUMENT = (PACKAGE.parent / "ARCHITECTURE.md").read_text(encoding="utf-8")
 KINDS = ("A client's data", "A reply", "A mirror's acknowledgement")
-FIRST = 2  # the offset of what the tests send, behind the SYN and one byte
+FIRST = 2  # the offset of the tests' data, after the SYN and one byte
 
 
 def walks() -> list[tuple[str, list[str]]]:
@@ -54,14 +54,14 @@ def test_a_walk_has_at_most_six_stations_and_all_exist(kind: str, stations: list
         assert re.search(defined, text, flags=re.MULTILINE), station
 
 
-def test_the_document_lists_the_walks_of_both_gears() -> None:
+def test_the_document_lists_the_walks_through_both_gears() -> None:
     assert [kind for kind, _ in IN_C] == [kind for kind, _ in IN_PYTHON] == list(KINDS)
     assert all(station.split(":")[0].endswith(".c") for _, stations in IN_C for station in stations)
     assert all(station.split(":")[0].endswith(".py") for _, stations in IN_PYTHON for station in stations)
 
 
 class Listener:
-    """Hears what a worker reports, and does nothing."""
+    """A WorkerListener that ignores all reports."""
 
     def on_ended(self, ended: list[LegEnded]) -> None: ...
     def on_orders(self, orders: list[Order]) -> None: ...
@@ -71,7 +71,7 @@ class Listener:
 
 
 class Walk:
-    """The functions of natmirror that one turn of a worker enters, each with the one that has called it."""
+    """The functions of natmirror that one round of a worker calls, each with its caller."""
 
     def __init__(self) -> None:
         self.entered: list[str] = []
@@ -100,7 +100,7 @@ class Walk:
 
 @pytest.fixture
 def loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loop]:
-    """A loop whose own gear knows no flow: so it leaves each packet to Python."""
+    """A loop whose gear has no flow, so that it punts each packet."""
     Bound.kernels = []
     monkeypatch.setattr(nfqueue, "NetfilterQueue", Bound)
     monkeypatch.setattr(Queue, "_configure", lambda *arguments: None)
@@ -115,43 +115,43 @@ def loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loop]:
 
 
 @pytest.fixture
-def session() -> Session:
-    """A mirrored connection in the Python gear, with its leg, on the worker's clock."""
-    session = Session(engine(RULES, fast=False))
-    session.now = time.monotonic()
-    session.connect()
-    session.connect_mirror()
-    session.from_client("PA", b"x")
-    return session
+def connection() -> ClientConnection:
+    """Return a mirrored connection with its leg in the Python gear, on the worker's clock."""
+    connection = ClientConnection(engine(RULES, fast=False))
+    connection.now = time.monotonic()
+    connection.connect()
+    connection.connect_mirror()
+    connection.from_client("PA", b"x")
+    return connection
 
 
-def of_kind(session: Session, kind: str) -> tuple[bytes, Hook]:
-    """Return a packet of the kind, and its hook."""
-    assert isinstance(session.engine, RelativeEngine)
-    assert session.backend is not None
+def of_kind(connection: ClientConnection, kind: str) -> tuple[bytes, Hook]:
+    """Return a packet of a kind, and its hook."""
+    assert isinstance(connection.engine, RelativeEngine)
+    assert connection.backend is not None
     at, ack = seq.add(ISS, FIRST), seq.add(IRS, 1)
     if kind == "A client's data":
         return packet(CLIENT, SERVICE, "PA", at, ack, b"hello"), Hook.PREROUTING
     if kind == "A reply":
-        return packet(session.backend, CLIENT, "PA", ack, at, b"welcome"), Hook.FORWARD
+        return packet(connection.backend, CLIENT, "PA", ack, at, b"welcome"), Hook.FORWARD
     raw = packet(MASTER, CLIENT, "A", seq.add(MIRROR_ISS, 1), at)
-    return session.engine.on_the_wire(raw), Hook.PREROUTING
+    return connection.engine.on_the_wire(raw), Hook.PREROUTING
 
 
 @pytest.mark.parametrize(("kind", "stations"), IN_PYTHON)
 def test_a_packet_walks_through_python_as_the_document_says(
-    kind: str, stations: list[str], session: Session, loop: Loop
+    kind: str, stations: list[str], connection: ClientConnection, loop: Loop
 ) -> None:
-    worker = Worker(parse_rules(RULES), ALL, session.engine, Listener())
+    worker = Worker(parse_rules(RULES), ALL, connection.engine, Listener())
     worker._loop = loop
     [kernel] = Bound.kernels
     assert isinstance(kernel, socket.socket)
-    raw, hook = of_kind(session, kind)
+    raw, hook = of_kind(connection, kind)
     kernel.send(queued(1, raw, hook=hook))
     walk = Walk()
     sys.setprofile(walk.profile)
     try:
-        worker._turn()
+        worker._run_once()
     finally:
         sys.setprofile(None)
     at_stations = [name for name in dict.fromkeys(walk.entered) if name in stations]

@@ -15,7 +15,7 @@ from natmirror.nat.failed_attempts import AVOID_TIMEOUT
 from natmirror.net.checksum import Checksum
 from natmirror.net.endpoint import Endpoint
 from natmirror.net.packet import parse
-from tests.helpers.session import Session, engine
+from tests.helpers.client_connection import ClientConnection, engine
 from tests.helpers.support import C1, RULES, SERVICE, at, packet
 
 MANY = """
@@ -57,7 +57,7 @@ def test_c_chooses_as_python_does(balance: str) -> None:
     for fast in (True, False):
         one = many(balance, fast=fast)
         services = [at("10.10.0.100", port) for port in (6653, 80)]
-        sessions = [Session(one, client=client, service=service) for client in CLIENTS for service in services]
+        sessions = [ClientConnection(one, client=client, service=service) for client in CLIENTS for service in services]
         for session in sessions:
             session.syn()
         chosen.append([session.backend for session in sessions])
@@ -69,7 +69,7 @@ def test_c_chooses_as_python_does(balance: str) -> None:
 
 def test_a_connection_without_mirrors_is_never_punted() -> None:
     one = engine(UNMIRRORED)
-    session = Session(one)
+    session = ClientConnection(one)
     session.connect()
     session.from_client("PA", b"request")
     session.from_backend("PA", b"reply")
@@ -87,7 +87,7 @@ def test_a_connection_without_mirrors_is_never_punted() -> None:
 def test_the_next_connection_of_a_port_replaces_the_closed_one(fast: bool) -> None:
     one = engine(UNMIRRORED, fast=fast)
     for iss in (1, 1 << 20, 1 << 30):
-        session = Session(one, iss=iss)
+        session = ClientConnection(one, iss=iss)
         session.connect()
         session.from_client("FA")
         session.from_backend("FA")
@@ -121,7 +121,7 @@ def test_a_syn_with_a_wrong_checksum_opens_nothing(fast: bool) -> None:
     assert one.flows(1.0) == []
 
 
-def refused(one: Engine, session: Session) -> None:
+def refused(one: Engine, session: ClientConnection) -> None:
     """The backend of a session refuses."""
     session.syn()
     assert session.backend
@@ -130,16 +130,16 @@ def refused(one: Engine, session: Session) -> None:
 
 def test_a_refused_clients_syns_are_punted_until_a_backend_serves_it(fast: bool) -> None:
     one = engine(UNMIRRORED, fast=fast)
-    first = Session(one, client=at("10.10.0.11", 1025))
+    first = ClientConnection(one, client=at("10.10.0.11", 1025))
     refused(one, first)
-    second = Session(one, client=at("10.10.0.11", 1026))
+    second = ClientConnection(one, client=at("10.10.0.11", 1026))
     second.syn()
     assert second.backend != first.backend
     one.handle_timer(second.now + SYN_ANSWER_TIMEOUT)
-    third = Session(one, client=at("10.10.0.11", 1027))
+    third = ClientConnection(one, client=at("10.10.0.11", 1027))
     third.connect()
     assert third.backend == first.backend, "both have failed: begin again"
-    fourth = Session(one, client=at("10.10.0.11", 1028))
+    fourth = ClientConnection(one, client=at("10.10.0.11", 1028))
     before = in_python(one)
     fourth.connect()
     assert in_python(one) == before
@@ -147,16 +147,16 @@ def test_a_refused_clients_syns_are_punted_until_a_backend_serves_it(fast: bool)
 
 def test_a_silent_backend_is_avoided_by_the_clients_next_port_too(fast: bool) -> None:
     one = engine(UNMIRRORED, fast=fast)
-    first = Session(one, client=at("10.10.0.11", 1025))
+    first = ClientConnection(one, client=at("10.10.0.11", 1025))
     first.syn()
     due = one.next_timer()
     assert due == first.now + SYN_ANSWER_TIMEOUT
     one.handle_timer(due)
-    second = Session(one, client=at("10.10.0.11", 1026))
+    second = ClientConnection(one, client=at("10.10.0.11", 1026))
     second.now = due
     second.syn()
     assert second.backend != first.backend
-    later = Session(one, client=at("10.10.0.11", 1027))
+    later = ClientConnection(one, client=at("10.10.0.11", 1027))
     later.now = due + AVOID_TIMEOUT
     one.handle_timer(later.now)
     later.syn()
@@ -165,18 +165,18 @@ def test_a_silent_backend_is_avoided_by_the_clients_next_port_too(fast: bool) ->
 
 def test_half_open_flows_are_evicted_and_connections_stay(fast: bool) -> None:
     one = engine(UNMIRRORED, fast=fast, max_flows=40)
-    kept = [Session(one, client=at("10.10.0.9", 1025 + number)) for number in range(20)]
+    kept = [ClientConnection(one, client=at("10.10.0.9", 1025 + number)) for number in range(20)]
     for session in kept:
         session.connect()
     for number in range(1000):
-        Session(one, client=at(f"10.10.0.{10 + number % 100}", 2000 + number)).syn()
+        ClientConnection(one, client=at(f"10.10.0.{10 + number % 100}", 2000 + number)).syn()
     snapshot = one.snapshot(1000.0)
     assert snapshot["flows"] == 20 + 11
     assert snapshot["counters"][EngineCounter.FLOWS_EVICTED] == 1000 - 11
     assert snapshot["counters"][EngineCounter.FLOWS_UNTRACKED] == 0
     for session in kept:
         assert session.from_client("PA", b"still here").dst == session.backend_address
-    late = Session(one, client=at("10.10.0.10", 7))
+    late = ClientConnection(one, client=at("10.10.0.10", 7))
     late.connect()
     assert one.snapshot(1000.0)["flows"] == 20 + 11
 
@@ -184,7 +184,7 @@ def test_half_open_flows_are_evicted_and_connections_stay(fast: bool) -> None:
 def test_a_flood_opens_no_leg(fast: bool) -> None:
     one = engine(fast=fast, max_flows=40)
     for number in range(200):
-        session = Session(one, client=at(f"10.10.0.{10 + number % 100}", 2000 + number))
+        session = ClientConnection(one, client=at(f"10.10.0.{10 + number % 100}", 2000 + number))
         session.syn()
         session.syn_ack()
         assert session.to_mirror == []
@@ -195,8 +195,8 @@ def test_a_flood_opens_no_leg(fast: bool) -> None:
 def test_with_a_table_full_of_connections_a_syn_is_refused_a_flow(fast: bool) -> None:
     one = engine(UNMIRRORED, fast=fast, max_flows=3)
     for number in range(3):
-        Session(one, client=at("10.10.0.9", 1025 + number)).connect()
-    out = Session(one, client=at("10.10.0.9", 7)).syn()
+        ClientConnection(one, client=at("10.10.0.9", 1025 + number)).connect()
+    out = ClientConnection(one, client=at("10.10.0.9", 7)).syn()
     assert parse(out.raw)
     counters = one.snapshot(1000.0)["counters"]
     assert (counters[EngineCounter.FLOWS_UNTRACKED], counters[EngineCounter.FLOWS_EVICTED]) == (1, 0)
@@ -222,7 +222,7 @@ def rows(one: Engine) -> int:
 def test_answers_to_evicted_syns_take_no_room(fast: bool) -> None:
     """They come late, or repeatedly, and look like answers to clients that connect to a backend directly."""
     one = engine(UNMIRRORED, fast=fast, max_flows=40)
-    flood = [Session(one, client=at(f"10.10.0.{10 + number % 100}", 2000 + number)) for number in range(200)]
+    flood = [ClientConnection(one, client=at(f"10.10.0.{10 + number % 100}", 2000 + number)) for number in range(200)]
     for session in flood:
         session.syn()
     for session in flood[:-20]:
@@ -236,12 +236,12 @@ def test_answers_to_evicted_syns_take_no_room(fast: bool) -> None:
 
 def test_an_answer_is_not_taken_for_another_backends_answer(fast: bool) -> None:
     one = engine(UNMIRRORED.replace("pool:", "pool:\n      balance: round-robin"), fast=fast, max_flows=40)
-    client = Session(one)
+    client = ClientConnection(one)
     client.syn()
     first = client.backend
     assert first
     for number in range(12):
-        Session(one, client=at("10.10.0.77", 2000 + number)).syn()
+        ClientConnection(one, client=at("10.10.0.77", 2000 + number)).syn()
     client.syn()
     assert client.backend != first
     assert one.receive(syn_ack(first, client.client, client.iss), Hook.FORWARD, 1000.0) == Decision(Accept(), [])
@@ -264,10 +264,10 @@ def test_a_direct_connection_is_half_open_until_its_backend_goes_on(fast: bool) 
 
 def test_closed_connections_are_evicted_first(fast: bool) -> None:
     one = engine(UNMIRRORED, fast=fast, max_flows=20)
-    kept = Session(one, client=at("10.10.0.8", 7))
+    kept = ClientConnection(one, client=at("10.10.0.8", 7))
     kept.connect()
     for number in range(100):
-        session = Session(one, client=at("10.10.0.9", 2000 + number))
+        session = ClientConnection(one, client=at("10.10.0.9", 2000 + number))
         session.connect()
         if number % 2:
             session.from_client("RA")
@@ -284,13 +284,13 @@ def test_data_without_a_connection_takes_no_room_for_long(fast: bool) -> None:
     """Data without a connection makes a picked up flow; unless its backend answers, it is evicted first."""
     one = engine(UNMIRRORED, fast=fast, max_flows=20)
     real = at("10.10.0.8", 7)
-    out = Session(one).passed(packet(real, SERVICE, "PA", 1, 1, b"real"), Hook.PREROUTING)
+    out = ClientConnection(one).passed(packet(real, SERVICE, "PA", 1, 1, b"real"), Hook.PREROUTING)
     backend = (out.dst, out.dport)
-    Session(one).passed(packet(backend, real, "PA", 1, 5, b"answer"), Hook.FORWARD)
+    ClientConnection(one).passed(packet(backend, real, "PA", 1, 5, b"answer"), Hook.FORWARD)
     for number in range(100):
         client = at("10.10.0.9", 2000 + number)
         one.receive(packet(client, SERVICE, "PA", 1, 1, b"made up"), Hook.PREROUTING, 1.0, Checksum.VALID)
-    late = Session(one, client=at("10.10.0.10", 7))
+    late = ClientConnection(one, client=at("10.10.0.10", 7))
     late.connect()
     assert one.snapshot(1.0)["counters"][EngineCounter.FLOWS_UNTRACKED] == 0
     assert [flow["client"] for flow in one.flows(1.0) if flow["backend_bytes"]] == ["10.10.0.8:7"]
@@ -299,7 +299,7 @@ def test_data_without_a_connection_takes_no_room_for_long(fast: bool) -> None:
 def test_neither_a_repeated_syn_nor_a_reset_in_the_handshake_is_punted() -> None:
     one = engine()
     for number in range(50):
-        session = Session(one, client=at("10.10.0.9", 2000 + number))
+        session = ClientConnection(one, client=at("10.10.0.9", 2000 + number))
         session.syn()
         session.syn()
         session.syn_ack()

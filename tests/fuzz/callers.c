@@ -62,7 +62,7 @@ static uint16_t choose(world *w, nm_service *service, const nm_segment *syn)
 
 static int is_own(const world *w, const nm_flow *row) { return row && index_of(w, row) >= 0; }
 
-/* What else has one of the two tuples gives way; 0 where it is the world's. */
+/* Remove another flow that has one of the two tuples; return 0 if it is one of the world's own. */
 static int discard_twins(world *w, const uint8_t *client, uint16_t client_port, const uint8_t *here, uint16_t here_port,
                          const uint8_t *there, uint16_t there_port)
 {
@@ -113,7 +113,7 @@ static void open_for(world *w, nm_service *service, const nm_segment *syn)
     nm_flow_touch(w->gear->flows, row, w->now, 1);
 }
 
-/* A connection that is picked up in mid-connection. */
+/* Pick up a connection. */
 static void pick_up(world *w, nm_service *service, uint16_t backend_id, const nm_segment *seg, int is_orig)
 {
     const uint8_t *client = is_orig ? seg->ip + 12 : seg->ip + 16;
@@ -128,7 +128,7 @@ static void pick_up(world *w, nm_service *service, uint16_t backend_id, const nm
     nm_flow_touch(w->gear->flows, row, w->now, event != NM_NO_EVENT || !is_orig);
 }
 
-/* The backend of a client that is picked up in mid-connection: the rules', whatever the tables are now. */
+/* Return the backend for a picked up client: the one that the rules alone give. */
 static uint16_t usual_backend(const world *w, int service, const uint8_t *client, uint16_t client_port)
 {
     uint16_t first = 0;
@@ -218,14 +218,14 @@ static void take_unbound(world *w, const nm_segment *seg)
         pick_up(w, service, backend_id, seg, 0);
 }
 
-/* Whether a SYN begins a connection of its own, whatever there is of its ports. */
+/* Whether a SYN begins a new connection, whatever flow has its ports. */
 static int is_new(world *w, nm_flow *row, const nm_segment *syn)
 {
     if (!row)
         return 1;
     if (row->state == NM_STATE_ESTABLISHED || row->state == NM_STATE_CLOSING) {
         row->flags |= row->iss != syn->seq ? NM_FLOW_PYTHON_STATE : 0;
-        return 0; /* the backend is to judge it */
+        return 0; /* the backend decides */
     }
     if (row->state >= NM_STATE_TIME_WAIT || row->iss != syn->seq)
         return 1;

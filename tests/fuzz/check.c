@@ -1,4 +1,4 @@
-/* What has to hold after each step; check.h says what each function is for. */
+/* The invariants after each step; check.h says what each function is for. */
 #include "check.h"
 
 #include <math.h>
@@ -81,7 +81,7 @@ static mirror_leg *leg_of(world *w, const uint8_t *packet)
     return NULL;
 }
 
-/* Data in its turn, the client's own, within both windows. */
+/* The data is in order, is the client's own, and lies within both windows. */
 static void check_data(mirror_leg *leg, const uint8_t *packet, uint32_t seq, uint32_t len, int all_there)
 {
     const nm_leg *row = leg->row;
@@ -154,7 +154,7 @@ void check_held(const world *w, const mirror_leg *leg)
     free(held);
 }
 
-/* What the kernel makes of a mark is what we do where there is none. */
+/* The kernel's translation by a mark equals our own without one. */
 static void check_mark(const world *w, const nm_flow *flow)
 {
     uint32_t mark = w->gear->translation.mark;
@@ -183,7 +183,7 @@ void check_rewritten(const world *w, const uint8_t *before, const uint8_t *now, 
     }
     check_mark(w, flow);
     must(!memcmp(now + at, fresh.address, 4) && u16_at(now + header_len + port_at) == fresh.port);
-    /* One's complement sums stay what they were, right or wrong; what was left to hardware is right afterwards. */
+    /* One's complement sums stay right or wrong as they were; a sum left to hardware is right afterwards. */
     must(ip_sum(now, header_len) == ip_sum(before, header_len));
     must(tcp_sum_of(now, len, header_len) == (checksum == PARTIAL ? RIGHT : tcp_sum_of(before, len, header_len)));
     static uint8_t expected[MAX_LEN];

@@ -1,4 +1,4 @@
-/* What has to hold of flows; check.h says what each function is for. */
+/* The invariants of flows; check.h says what each function is for. */
 #include <math.h>
 #include <string.h>
 
@@ -7,9 +7,9 @@
 #include "must.h"
 #include "sharing.h"
 
-static const double TIMEOUTS[NM_STATES + 1] = {30, 60, 7440, 240, 10, 10, 0.8}; /* typed again, for a second opinion */
+static const double TIMEOUTS[NM_STATES + 1] = {30, 60, 7440, 240, 10, 10, 0.8}; /* a second copy, to check the first */
 
-/* What one packet can make of a state; that a SYN is refused is Python's. */
+/* The states that one packet can lead to; Python decides a RST to a SYN. */
 static const uint8_t NEXT[NM_STATES][NM_STATES] = {
     [NM_STATE_SYN_SENT] = {[NM_STATE_SYN_SENT] = 1, [NM_STATE_SYN_RECEIVED] = 1},
     [NM_STATE_SYN_RECEIVED] =
@@ -36,7 +36,7 @@ static void check_row(world *w, const nm_flow *row)
     must(!(row->flags & NM_FLOW_CLOSED) == (row->state < NM_STATE_TIME_WAIT));
     if (!(row->flags & NM_FLOW_HALF_OPEN))
         must(!is_half_open(row) || row->sharing & NM_GUEST);
-    else if (!is_half_open(row)) /* it leaves when it is met */
+    else if (!is_half_open(row)) /* it leaves the list at the next look */
         must(row->flags & NM_FLOW_PICKED_UP && row->reply.packets && row->state < NM_STATE_TIME_WAIT);
     must(row->service_id < SERVICES && (row->backend_id < BACKENDS || row->backend_id == NM_NO_BACKEND));
     must(nm_flow_find_orig(flows, 4, row->client, row->client_port, row->service, row->service_port) == row);
@@ -123,7 +123,7 @@ void check_same_flows(const world *w, const snapshot *before, int reason)
     check_same(before, &now);
 }
 
-/* The same connection, whatever its numbers are now. */
+/* Whether both rows are the same connection, whatever their numbers. */
 static int is_same(const nm_flow *now, const nm_flow *before)
 {
     return now->family == before->family && !memcmp(now->client, before->client, 16) &&
@@ -161,7 +161,7 @@ static int is_client(const uint8_t *address)
     return address[0] == 10 && !address[2] && (address[1] == 10 || (address[1] == 11 && address[3] < 16));
 }
 
-/* A SYN and nothing else, which the backend will not find broken. */
+/* Whether the packet is a plain SYN that the backend will accept. */
 static int is_syn(const uint8_t *packet, size_t len, int checksum)
 {
     size_t header_len = packet[0] % 16 * 4u;
@@ -184,7 +184,7 @@ static void check_opened(world *w, const snapshot *before, const nm_flow *flow, 
     check_pick(w, flow, before);
 }
 
-/* A flow that was there before, and is; what the packet is not of has not changed. */
+/* Check a flow that existed before and still does: if the packet does not belong to it, it is unchanged. */
 static void check_moved(world *w, const nm_flow *now, const nm_flow *was, const uint8_t *packet, int is_orig)
 {
     const uint8_t *tcp = packet + packet[0] % 16 * 4u;
@@ -196,7 +196,7 @@ static void check_moved(world *w, const nm_flow *now, const nm_flow *was, const 
     }
     must(is_same(now, was) && NEXT[was->state][now->state]);
     must((now->flags | NM_FLOW_HALF_OPEN | NM_FLOW_CLOSED) == (was->flags | NM_FLOW_HALF_OPEN | NM_FLOW_CLOSED));
-    if (is_orig && tcp[13] & SYN) { /* its own once more */
+    if (is_orig && tcp[13] & SYN) { /* its own SYN, repeated */
         must(now->seen_at == w->now && now->due.due_at == flow_deadline(now));
         mended.orig.packets--;
         mended.seen_at = was->seen_at;
@@ -206,7 +206,7 @@ static void check_moved(world *w, const nm_flow *now, const nm_flow *was, const 
         must(now->sharing == was->sharing);
         return;
     }
-    must(!(was->flags & NM_FLOW_DIRECT) && !(now->sharing & NM_GUEST)); /* who moves here is our own */
+    must(!(was->flags & NM_FLOW_DIRECT) && !(now->sharing & NM_GUEST)); /* a flow whose packets change its state here is our own */
     int is_lasting = now->state == NM_STATE_ESTABLISHED || now->state == NM_STATE_CLOSING;
     must(!(now->sharing & NM_ANNOUNCED) == !(now->sharing & NM_PINNED && is_lasting && !is_half_open(now)));
     if (now->state == NM_STATE_SYN_RECEIVED)
@@ -217,7 +217,7 @@ static void check_moved(world *w, const nm_flow *now, const nm_flow *was, const 
         must(was->state == NM_STATE_SYN_RECEIVED && now->state == NM_STATE_RESET && !(was->flags & NM_FLOW_PYTHON_STATE));
 }
 
-/* What is rewritten without a flow changes none. */
+/* Check that a packet translated without a flow changes no flow. */
 static void check_unbound(const world *w, const snapshot *before)
 {
     snapshot now;
@@ -268,7 +268,7 @@ void check_moved_flows(world *w, const snapshot *before, const uint8_t *packet, 
         must(w->plan.services[i].next_entry == before->services[i].next_entry);
 }
 
-/* Whether there is a flow of a packet's client and its port that may not give way, or that may. */
+/* Whether a flow with the packet's client and port exists that may not be replaced, or that may. */
 static int is_taken(const world *w, const uint8_t *packet, uint16_t port, int may_give_way)
 {
     for (uint32_t id = 0; id < MAX_FLOWS; id++) {
@@ -336,7 +336,7 @@ static int is_stray_answer(const world *w, const snapshot *before, const uint8_t
            victim_of(before, 1) != NONE;
 }
 
-/* Whether it is not Python that decides a packet of a flow's opening or its end. */
+/* Whether C decides a packet that opens or ends a flow. */
 static int is_gears(const world *w, const nm_flow *flow, const uint8_t *packet, size_t len, int is_orig, int checksum)
 {
     size_t header_len = packet[0] % 16 * 4u;

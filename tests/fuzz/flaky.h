@@ -5,9 +5,9 @@
 
 #include <stddef.h>
 
-/* After so many more allocations, so many fail. */
+/* Let this number of allocations succeed, then that number fail. */
 void flaky_plan(unsigned skip, unsigned fail);
-/* How many have failed so far. */
+/* Return the number of failed allocations so far. */
 unsigned long flaky_failed(void);
 
 void *flaky_malloc(size_t size);

@@ -1,5 +1,5 @@
-/* A pool's lookup table, for sizes and weights as Python gives them, or nearly: each slot has a backend, each backend its
- * share. */
+/* A pool's lookup table, for sizes and weights as Python gives them, or nearly: each slot has a backend, each
+ * backend its share. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,7 +18,7 @@ static uint32_t take_weight(input *in)
     return kind % 4 ? kind % 4 == 1 ? MAX_WEIGHT - fine : 1u + fine : 1;
 }
 
-/* What a backend has after some whole rounds, of which the largest has one in each. */
+/* Return a backend's slots after some whole rounds; the largest weight gets one in each. */
 static uint32_t after_rounds(uint32_t rounds, uint32_t weight, uint32_t largest)
 {
     return (uint32_t)((uint64_t)rounds * weight / largest);
@@ -45,8 +45,8 @@ static void check_parts(const uint16_t *table, uint32_t size, const nm_maglev_ba
     }
 }
 
-/* A place without share has no slot, one with a whole share has kept its own, and a slot that has moved is a place's that
- * stays. */
+/* A place without share has no slot, one with a whole share has kept its own, and a slot that has moved is a place's
+ * that stays. */
 static void check_share(input *in, const uint16_t *whole, uint32_t size, uint32_t count)
 {
     uint32_t *limits = calloc(2 * count, sizeof *limits);

@@ -1,4 +1,4 @@
-/* Arbitrary datagrams through the codec of netfilter queues: what it finds has to lie inside of what it was given.
+/* Arbitrary datagrams through the codec of netfilter queues: what it finds must lie inside its input.
  *
  * Then every packet that it found gets a verdict, so that the writing half is driven to its limits too. The kernel
  * refuses as the input says; what it takes has to be every verdict, whole and in order.
@@ -18,11 +18,11 @@
 #define WITHOUT_PAYLOAD 40 /* bytes at most */
 
 static nq *queue;
-/* The ids of verdicts that were given and have not arrived, as the kernel reads them. */
+/* The ids of verdicts that were given and that the kernel has not received. */
 static uint32_t expected[MAX_EXPECTED];
 static uint32_t given, arrived;
 static uint8_t refusals; /* a bit for each of the next calls */
-static size_t longest;   /* message that the kernel takes */
+static size_t longest;   /* the longest message that the kernel takes */
 
 ssize_t flaky_sendmsg(int fd, const struct msghdr *message, int flags);
 

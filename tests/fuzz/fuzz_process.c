@@ -1,4 +1,4 @@
-/* The C gear under packets and events that the fuzzer chooses.
+/* The C gear with packets and events of the fuzzer's choice.
  *
  * The input is a row of steps: packets of clients, backends and mirrors near the numbers that would be right, raw
  * bytes, time, timers, legs and flows that come and go, memory that runs out, and callers whose flows the gear opens
@@ -36,8 +36,8 @@ enum {
     STEPS
 };
 
-/* how, the byte that packets begin with after the step and its flow or leg */
-#define HOW_CHECKSUM 3 /* 0 to 2: as nm_process() gets it; 3: unverified, and wrong */
+/* how: the byte at which packets begin, after the step and its flow or leg */
+#define HOW_CHECKSUM 3 /* 0 to 2: the value for nm_process(); 3: unverified, and wrong */
 #define HOW_OPTIONS 4
 #define HOW_NO_ACK 8
 #define HOW_PUSH 16
@@ -45,20 +45,20 @@ enum {
 #define HOW_ODD_SEQ 64
 #define HOW_ODD_ACK 128
 
-/* how a raw packet is made one of ours */
+/* how: makes a raw packet one of ours */
 #define RAW_SIDE 3 /* 1 to 3: a client's, a backend's, a mirror's */
 #define RAW_RELATIVE 4
 #define RAW_MENDED 8
-#define RAW_CALLERS 16 /* of a caller's flow instead of the world's own */
+#define RAW_CALLERS 16 /* the packet belongs to a caller's flow instead of the world's own */
 
-#define SWEEP_HOW 31    /* as nm_gear_sweep() takes it */
-#define SWEEP_WHOLE 32  /* slice after slice, from the first to the last */
+#define SWEEP_HOW 31    /* the value for nm_gear_sweep() */
+#define SWEEP_WHOLE 32  /* all slices, from the first to the last */
 
-#define SAME_WINDOW 1 /* a mirror's window that stands for the one before */
+#define SAME_WINDOW 1 /* stands for the mirror's last window */
 
 static uint8_t packet[MAX_LEN], pattern[2 * MAX_LEN];
 
-/* Bytes that tell by themselves where in the stream they belong. */
+/* Return bytes that identify their own position in the stream. */
 static const uint8_t *bytes_at(uint32_t seq)
 {
     if (!pattern[1])
@@ -67,7 +67,7 @@ static const uint8_t *bytes_at(uint32_t seq)
     return pattern + seq % MAX_LEN;
 }
 
-/* Lengths where something changes: nothing, a segment, a chunk, the largest packet. */
+/* Lengths at the limits: nothing, a segment, a chunk, the largest packet. */
 static uint32_t take_len(input *in, uint32_t mss)
 {
     uint8_t kind = take8(in), fine = take8(in);
@@ -91,14 +91,14 @@ static uint32_t take_len(input *in, uint32_t mss)
     }
 }
 
-/* One packet, and what Python does if it is left to it. */
+/* Process one packet, and do Python's part if it is punted. */
 static void receive(world *w, size_t len, int hook, int checksum)
 {
     if (process(w, packet, len, hook, checksum) >= NM_PUNT)
         take_punted(w, packet, len, hook, checksum);
 }
 
-/* What all packets have in common: fills in flags and checksum, and sends it. */
+/* Fill in flags and checksum, and send the packet. */
 static void send_packet(world *w, input *in, headers *of, uint8_t how, uint8_t odd_flags, int hook)
 {
     int checksum = how & HOW_CHECKSUM;
@@ -117,7 +117,7 @@ static void send_packet(world *w, input *in, headers *of, uint8_t how, uint8_t o
     receive(w, len, hook, checksum);
 }
 
-/* Whether a leg or a reader takes what the client sends: then it comes in order. */
+/* Whether a leg or a reader takes the client's data: then it comes in order. */
 static int is_taken(const nm_flow *row) { return row->flags & (NM_FLOW_FEEDS_LEGS | NM_FLOW_HAS_READER); }
 
 static void from_client(world *w, input *in)
@@ -167,7 +167,7 @@ static void from_mirror(world *w, input *in)
     send_packet(w, in, &of, how, odd, PREROUTING);
 }
 
-/* A packet as it was captured, made one of ours in as many respects as the input says. */
+/* Send a captured packet, made one of ours in as many respects as the input says. */
 static void raw(world *w, input *in)
 {
     static const int HOOKS[] = {PREROUTING, FORWARD, OUTPUT, 1};
@@ -206,20 +206,20 @@ static void raw(world *w, input *in)
     receive(w, len, hook, checksum);
 }
 
-/* A caller's SYN, or with other flags something else without a flow. */
+/* Send a caller's SYN, or with other flags another packet without a flow. */
 static void call(world *w, input *in)
 {
     uint8_t which = take8(in), how = take8(in), odd = take8(in);
     headers of = {.src = caller_end(which), .dst = service_end(&w->plan, which >> 4 & 3), .flags = SYN};
     if (which & 128)
-        of.dst.port += 2; /* no service's */
+        of.dst.port += 2; /* no service's port */
     of.seq = w->first + (how & HOW_ODD_SEQ ? take8(in) : 0);
     if (how & HOW_ODD_ACK)
         of.payload_len = take_len(in, w->mss);
     send_packet(w, in, &of, how | HOW_NO_ACK, odd, PREROUTING);
 }
 
-/* The next packet in a flow of a caller's: the client's, or the backend's, which is a SYN-ACK where it is its turn. */
+/* Send the next packet in a caller's flow: the client's, or the backend's, which begins with a SYN-ACK. */
 static void within_callers_flow(world *w, input *in, int is_orig)
 {
     const nm_flow *row = callers_flow(w, take8(in));
@@ -242,7 +242,7 @@ static void within_callers_flow(world *w, input *in, int is_orig)
     send_packet(w, in, &of, how, odd, is_orig ? PREROUTING : FORWARD);
 }
 
-/* What Python does to a caller's flow or its client without a packet. */
+/* Do what Python does to a caller's flow or its client without a packet. */
 static void set_caller(world *w, input *in)
 {
     uint8_t which = take8(in), how = take8(in);
@@ -259,13 +259,13 @@ static void set_caller(world *w, input *in)
         check_victim(w, how >> 5 & 1);
 }
 
-/* A backend's SYN-ACK, or with other flags something else, to a caller that may have no flow with it. */
+/* Send a backend's SYN-ACK, or with other flags another packet, to a caller that may have no flow with it. */
 static void stray(world *w, input *in)
 {
     uint8_t which = take8(in), whose = take8(in), how = take8(in), odd = take8(in);
     headers of = {.src = backend_end(&w->plan, whose % BACKENDS), .dst = caller_end(which), .flags = SYN};
     if (whose & 128)
-        of.src.port++; /* no backend's */
+        of.src.port++; /* no backend's port */
     of.seq = ~w->first;
     of.ack = w->first + 1 + (how & HOW_ODD_SEQ ? take8(in) : 0);
     if (how & HOW_ODD_ACK)
@@ -273,7 +273,7 @@ static void stray(world *w, input *in)
     send_packet(w, in, &of, how, odd, whose & 64 ? OUTPUT : FORWARD);
 }
 
-/* Some slices of a sweep, one after the other or anywhere. */
+/* Sweep some slices, consecutive or anywhere. */
 static void sweep_flows(world *w, input *in)
 {
     uint8_t how = take8(in), first = take8(in), max = take8(in) % (MAX_FLOWS + 2);
@@ -285,7 +285,7 @@ static void sweep_flows(world *w, input *in)
         next = sweep(w, next, max + 1u, how & SWEEP_HOW);
 }
 
-/* What another host tells of a flow, or we to it. */
+/* Take another host's report of a flow, or report one to it. */
 static void share(world *w, input *in)
 {
     uint8_t what = take8(in), which = take8(in), how = take8(in);
@@ -352,9 +352,9 @@ static void set_leg(world *w, input *in)
         nm_leg_set_due(w->gear->legs, leg->row, w->now + amount / 8.0);
     if (how & 4 && leg->row->mss > 48u + amount)
         leg->row->mss = 48u + amount;
-    if (how & 8) /* as losses leave it */
+    if (how & 8) /* as after losses */
         leg->row->ssthresh = 2 * leg->row->mss;
-    if (how & 16) /* as a long time without any does */
+    if (how & 16) /* as after a long time without losses */
         leg->row->cwnd = (amount + 1u) << 12;
     check_world(w);
 }

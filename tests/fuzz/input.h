@@ -1,4 +1,4 @@
-/* The fuzzer's bytes, taken one after the other; where none are left they are zero. */
+/* The fuzzer's input, read byte by byte; after its end all bytes are zero. */
 #ifndef FUZZ_INPUT_H
 #define FUZZ_INPUT_H
 

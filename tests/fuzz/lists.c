@@ -21,10 +21,10 @@ void mend_links(nm_flow *now, const nm_flow *was)
     now->next_orig = was->next_orig;
     now->next_reply = was->next_reply;
     now->due = was->due;
-    now->flags |= was->flags & NM_FLOW_HALF_OPEN; /* its backend may have spoken before */
+    now->flags |= was->flags & NM_FLOW_HALF_OPEN; /* its backend may have answered before */
 }
 
-/* All rows with a flag, in the order of their list. */
+/* Return all rows with a flag, in the order of their list. */
 static id_list list_of(const snapshot *of, uint16_t flag)
 {
     id_list list = {.count = 0};
@@ -48,7 +48,7 @@ static id_list list_of(const snapshot *of, uint16_t flag)
     return list;
 }
 
-/* How many of those that are oldest are not half_open any more, because their backends have spoken. */
+/* Count the oldest rows of the list that are no longer half open, because their backends have answered. */
 static uint32_t count_spoken(const snapshot *of, const id_list *half_open)
 {
     uint32_t count = 0;
@@ -106,7 +106,7 @@ void check_victim(world *w, int for_half_open)
     check_flows(w);
 }
 
-/* Who was in a list and is has kept its place; who is new is at its end. */
+/* Check that old members of a list have kept their order and new ones are at its end. */
 static void check_list(world *w, const snapshot *now, int which)
 {
     id_list *was = &w->lists[which], is = list_of(now, which == CLOSED_LIST ? NM_FLOW_CLOSED : NM_FLOW_HALF_OPEN);

@@ -1,4 +1,4 @@
-/* The lists of flows that are half_open or over, and who is to go for another: a second opinion, by the rows alone. */
+/* Check the lists of half open and of closed flows, and the choice of a victim, from the rows alone. */
 #ifndef FUZZ_LISTS_H
 #define FUZZ_LISTS_H
 
@@ -6,15 +6,16 @@
 
 #define NONE 0xffffffffu
 
-/* What depends on other flows too is made what it was. */
+/* Restore the fields that depend on other flows, too. */
 void mend_links(nm_flow *now, const nm_flow *was);
 int is_half_open(const nm_flow *row);
 uint32_t count_rows(const snapshot *of);
-/* The number of the row that has to go so that another has room; NONE where none has to, or none may. */
+/* Return the number of the row to evict for another; NONE if none has to be evicted, or none may. */
 uint32_t victim_of(const snapshot *of, int for_half_open);
-/* Both lists are whole: who was there before and is has kept its place, who is new is at the end. */
+/* Check that both lists are whole: old members have kept their order, new ones are at the end. */
 void check_lists(world *w, const snapshot *now);
-/* Everything is what it was, but that those whose backends have spoken may have left the half_open list's front. */
+/* Check that nothing changed, except that flows whose backends have answered may have left the half open list's
+ * front. */
 void check_same(const snapshot *before, snapshot *now);
 
 #endif

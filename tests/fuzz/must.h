@@ -1,4 +1,4 @@
-/* What has to be true; where it is not, the fuzzer is to keep the input. assert() would vanish with NDEBUG. */
+/* An assertion that makes the fuzzer keep the input. assert() would vanish with NDEBUG. */
 #ifndef FUZZ_MUST_H
 #define FUZZ_MUST_H
 

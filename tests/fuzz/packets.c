@@ -24,7 +24,7 @@ void set_u32(uint8_t *at, uint32_t value)
     set_u16(at + 2, (uint16_t)(value % 65536));
 }
 
-/* RFC 1071, word by word; what goes in before other data has an even length. */
+/* RFC 1071, word by word; data that is followed by more has an even length. */
 static uint32_t add(uint32_t before, const uint8_t *data, size_t len)
 {
     uint64_t sum = before;

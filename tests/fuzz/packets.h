@@ -16,7 +16,7 @@
 #define PSH 0x08
 #define ACK 0x10
 
-#define PREROUTING 0 /* the hook of what comes in */
+#define PREROUTING 0 /* the hook of received packets */
 #define FORWARD 2
 #define OUTPUT 3
 
@@ -45,18 +45,19 @@ uint32_t u32_at(const uint8_t *at);
 void set_u16(uint8_t *at, uint16_t value);
 void set_u32(uint8_t *at, uint32_t value);
 
-/* The folded one's complement sums, the checksum's field included: 0xffff where it is right. */
+/* Return the folded one's complement sum, the checksum field included: 0xffff if it is right. */
 uint16_t ip_sum(const uint8_t *packet, size_t header_len);
 uint16_t tcp_sum_of(const uint8_t *packet, size_t len, size_t header_len);
 uint16_t pseudo_sum_of(const uint8_t *packet, size_t len, size_t header_len);
 
-/* A whole packet at out, which has MAX_LEN bytes; its length. With PARTIAL the TCP checksum is left to hardware. */
+/* Write a packet to out, which has MAX_LEN bytes, and return its length. PARTIAL leaves the TCP checksum to
+ * hardware. */
 size_t build(uint8_t *out, const headers *of, int checksum);
 
-/* Both lengths and checksums become right, as far as the packet is long enough to have them. */
+/* Correct both lengths and checksums, as far as the packet is long enough to have them. */
 void mend(uint8_t *packet, size_t len, int checksum);
 
-/* Where the payload of a TCP packet with right lengths begins; 0 where it is none. */
+/* Return the offset of the payload of a TCP packet with right lengths; 0 if it is none. */
 size_t payload_at(const uint8_t *packet, size_t len);
 
 #endif

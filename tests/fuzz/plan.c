@@ -7,7 +7,7 @@
 
 #define PORT 6653
 #define CALLERS_PORT 50000
-#define FLOWS_PORT 40000 /* of the world's own flows */
+#define FLOWS_PORT 40000 /* the port of the world's own flows */
 
 static const struct {
     uint8_t address[4];
@@ -19,7 +19,7 @@ static const struct {
     [UNPOOLED] = {{10, 10, 0, 101}, PORT, NM_FLOW_WATCHED, 0, 0, 0, 0},
     [MIRRORED] = {{10, 10, 0, 102}, PORT, NM_FLOW_SERVICE_MIRRORED, 0, 1, FIRST_OF_MIRRORED, 2},
 };
-/* Some are in two pools, in each are some that are in no other; 13 is where mirrors are too. */
+/* Some backends are in two pools, and each pool has some of its own; 13 is also an address of mirrors. */
 static const uint8_t LAST_OF_BACKEND[BACKENDS] = {11, 12, 14, 12, 13, 15, 11, 16};
 
 static void fill(uint16_t *table, int service, uint32_t len, uint32_t by)

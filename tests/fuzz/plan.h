@@ -1,4 +1,4 @@
-/* The plan that the target's gear has: services of each kind, with pools that overlap. */
+/* The plan of the target's gear: services of each kind, with overlapping pools. */
 #ifndef FUZZ_PLAN_H
 #define FUZZ_PLAN_H
 
@@ -16,24 +16,24 @@ typedef struct {
     nm_network networks[NETWORKS];
     uint16_t tables[SERVICES][MAX_TABLE_LEN];
     uint16_t derived[SERVICES][MAX_TABLE_LEN];
-    uint32_t total_flows[BACKENDS]; /* that of some counts for other gears too, whose flows are OTHERS */
+    uint32_t total_flows[BACKENDS]; /* some counts include other gears' flows, OTHERS */
 } plan_rows;
 
-#define MARK 0x6e6d0000u /* of the first backend; some have none */
-#define OTHERS 0xfffffffdu /* as if one more of theirs had gone than came: the sum wraps, and is right */
+#define MARK 0x6e6d0000u /* the mark of the first backend; some backends have none */
+#define OTHERS 0xfffffffdu /* as if the others had removed more flows than added: the sum wraps, and is right */
 
-/* Fills the rows, and a gear's plan with them. */
+/* Fill the rows, and a gear's plan with them. */
 void plan_begin(plan_rows *rows, nm_plan *plan, int may_throttle, int needs_python);
 
-/* A service's tables become others: how says which, and the one that derives may be none. */
+/* Change a service's tables; how says to which. The derived table may become empty. */
 void plan_change(plan_rows *rows, int service, uint8_t how);
 int has_pool(int service);
-/* The place that the rules alone give a client, by what the tables have now. */
+/* Return the place that the rules alone give a client, by the present tables. */
 uint16_t derive(const plan_rows *rows, int service, const uint8_t *client, uint16_t client_port);
 
 endpoint service_end(const plan_rows *rows, int service);
 endpoint backend_end(const plan_rows *rows, int backend);
-/* A client that the plan has or, with some bits, has not: one of a few. */
+/* Return one of a few clients, which the plan has or, with some bits, has not. */
 endpoint caller_end(uint8_t which);
 
 #endif

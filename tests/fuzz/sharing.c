@@ -43,7 +43,7 @@ static const nm_flow *row_of(const snapshot *now, const nm_change *change)
     return NULL;
 }
 
-/* The last announcement of a client's flow that was not withdrawn, or NULL. */
+/* Return the last announcement of a client's flow that was not withdrawn, or NULL. */
 static nm_change *announced_of(world *w, const nm_change *change)
 {
     for (uint32_t i = 0; i < w->announced_count; i++) {
@@ -83,7 +83,7 @@ static void take_change(world *w, const snapshot *now, const nm_change *change)
     withdraw(w, announced);
 }
 
-/* The flows with NM_ANNOUNCED are those that were announced. */
+/* Check that NM_ANNOUNCED flows are those that were announced. */
 static void check_announced(world *w, const snapshot *now)
 {
     uint32_t shared = 0;
@@ -96,7 +96,7 @@ static void check_announced(world *w, const snapshot *now)
         nm_change one = {.client_port = row->client_port, .service_id = row->service_id, .backend_id = row->backend_id};
         memcpy(one.client, row->client, 16);
         if (row->sharing & NM_GUEST)
-            withdraw(w, announced_of(w, &one)); /* its own host announces it now */
+            withdraw(w, announced_of(w, &one)); /* the host that passes it announces it now */
         if (!(row->sharing & NM_ANNOUNCED))
             continue;
         shared++;
@@ -252,7 +252,7 @@ void release_flow(world *w, nm_flow *row)
 {
     if (row->state != NM_STATE_ESTABLISHED || row->flags & NM_FLOW_DIRECT)
         return;
-    int was_guest = row->sharing & NM_GUEST; /* and stays so, if the rules would give it the same backend by now */
+    int was_guest = row->sharing & NM_GUEST; /* and stays so, even if the rules give it the same backend by now */
     nm_flow_release(w->gear->flows, row);
     must(!(row->sharing & NM_GUEST) == !(was_guest || row->sharing & NM_PINNED));
     must(!(row->sharing & NM_PINNED) || (row->sharing & NM_GUEST && row->seen_at == 0));

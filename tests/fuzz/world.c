@@ -16,7 +16,7 @@
 #define MAX_SSTHRESH (1u << 30)
 #define INITIAL_SEGMENTS 10
 #define CLIENT_PORT 40000
-#define CROWD 1100 /* more than a block of legs, and than buckets for them */
+#define CROWD 1100 /* more than a block of legs, and more than the buckets for them */
 #define CROWDED 0xc0
 #define PORT 6653
 #define SPREAD 2654435761u /* an odd number: each leg has an offset of its own, over all 32 bits */
@@ -52,7 +52,7 @@ static void put_address(uint8_t *to, const endpoint *from)
 
 /* Flows */
 
-/* Python keeps state for it, so that only the world ends it. */
+/* Python keeps state for the flow, so that only the world removes it. */
 void open_flow(world *w, int index)
 {
     client_flow *flow = &w->flows[index];
@@ -75,7 +75,7 @@ void open_flow(world *w, int index)
     row->created_at = w->now;
     int is_picked_up = OF_FLOW[index].flags & NM_FLOW_PICKED_UP;
     flow->replied = row->reply.next = ~flow->first;
-    row->reply.packets = is_picked_up ? 1 : 0; /* its backend has spoken: it is not for others to end */
+    row->reply.packets = is_picked_up ? 1 : 0; /* its backend has answered: other steps must not end it */
     nm_flow_touch(w->gear->flows, row, w->now, 1);
     row->orig.scale = row->reply.scale = is_picked_up ? MAX_SCALE : w->scale;
     if (is_picked_up)
@@ -291,7 +291,7 @@ static void remember(client_flow *flow, const uint8_t *data, size_t len)
     flow->len += len;
 }
 
-/* A packet's payload, and nothing else, is to be read. */
+/* Check that the read buffer has a packet's payload, and nothing else. */
 static void check_read(const nm_out *read, uint8_t kind, uint32_t owner, const uint8_t *payload, size_t len)
 {
     const nm_send *one = read->sends;
@@ -299,7 +299,8 @@ static void check_read(const nm_out *read, uint8_t kind, uint32_t owner, const u
     must(!memcmp(read->bytes + one->at, payload, len));
 }
 
-/* What was not punted may have given the legs and readers its payload: all of it, where its flow's stream has moved. */
+/* Check that a packet that was not punted has given its whole payload to legs and readers, if its flow's stream
+ * moved. */
 static void take_note(world *w, const uint8_t *packet, size_t len)
 {
     int is_read = 0;
@@ -345,7 +346,7 @@ void take_snapshot(const world *w, snapshot *of)
     memcpy(&of->counters, &w->gear->counters, sizeof of->counters);
 }
 
-/* "Neither packet nor numbers were touched", but for room that was reserved. */
+/* Check that neither packet nor numbers were changed, except for reserved room. */
 static void check_untouched(world *w, const snapshot *before, nm_leg *legs, int reason)
 {
     must(w->gear->out.count == 0 && w->gear->read.count == 0);
@@ -378,7 +379,7 @@ int process(world *w, const uint8_t *bytes, size_t len, int hook, int checksum)
         if (hook == PREROUTING && payload_at(bytes, len))
             check_not_opened(w, &before, bytes, len, checksum);
     } else {
-        must(payload_at(bytes, len)); /* no other is a whole TCP segment */
+        must(payload_at(bytes, len)); /* else it is no whole TCP segment */
         take_note(w, bytes, len);
         check_moved_flows(w, &before, bytes, len, hook, checksum);
     }
@@ -427,7 +428,7 @@ void take_due(world *w)
         nm_leg *row = nm_legs_take_due(w->gear->legs, w->now);
         if (!row)
             break;
-        if (!needs_python) { /* what it had to send was too much for one call */
+        if (!needs_python) { /* it had more to send than one call allows */
             must(row->flags & NM_LEG_STEADY && row->more_at <= w->now);
             nm_leg_set_due(w->gear->legs, row, nm_leg_deadline(row));
             taken--;

@@ -1,7 +1,8 @@
-/* A gear with flows and legs in their steady state, and what their clients have sent: what the target plays with.
+/* The world of the target: a gear with flows and legs in their steady state, and the bytes that their clients have
+ * sent.
  *
- * Beside these there are flows of callers, which come and go; the world knows no more of them than their rows.
- * Python's part is played here too, as far as C notices it: legs open and close, take what was punted, are due.
+ * Beside these there are flows of callers, which come and go; the world knows no more of them than their rows. Python's
+ * part is played here too, as far as C notices it: legs open and close, take what was punted, are due.
  */
 #ifndef FUZZ_WORLD_H
 #define FUZZ_WORLD_H
@@ -20,9 +21,9 @@ enum { LEGS_OF_FLOWS = 4, LEGS = 12 }; /* the others have no flow, only deadline
 typedef struct {
     nm_flow *row;
     endpoint client, service, backend;
-    uint32_t first;  /* number of the first byte of the stream */
-    uint32_t replied; /* its backend's next as it was before */
-    uint8_t *stream; /* what went to the legs, or was to be read */
+    uint32_t first;  /* sequence number of the first byte of the stream */
+    uint32_t replied; /* its backend's next number before the step */
+    uint8_t *stream; /* the data given to the legs or to readers */
     size_t len, capacity;
 } client_flow;
 
@@ -30,12 +31,12 @@ typedef struct {
     nm_leg *row; /* NULL: closed */
     client_flow *flow;
     endpoint mirror, local;
-    uint32_t first; /* where it came in */
+    uint32_t first; /* the number at which it joined the stream */
     uint32_t sent;  /* one past the last number that it has sent */
     uint32_t heard; /* its rcv_nxt after the step before */
 } mirror_leg;
 
-/* What nm_process() may change of flows, at some time. */
+/* A snapshot of what nm_process() may change of flows. */
 typedef struct {
     nm_flow rows[MAX_FLOWS]; /* family 0: free */
     nm_service services[SERVICES];
@@ -43,7 +44,7 @@ typedef struct {
     nm_counters counters;
 } snapshot;
 
-/* The backend that a client was given by its hash. */
+/* The backend that the hash has given a client. */
 typedef struct {
     endpoint client;
     uint16_t backend_id;
@@ -66,14 +67,14 @@ typedef struct {
     uint64_t connections[BACKENDS]; /* after the step before */
     pick picks[SERVICES][PICKS];
     id_list lists[LISTS]; /* after the step before */
-    uint32_t removed;     /* since then, one bit for each number of a row: it may be another's now */
+    uint32_t removed;     /* a bit for each row removed since then: its number may be reused */
     client_flow flows[FLOWS];
     mirror_leg legs[LEGS];
     nm_changes changes;
-    nm_change announced[MAX_FLOWS]; /* that other hosts have from us */
+    nm_change announced[MAX_FLOWS]; /* the changes that other hosts have from us */
     uint32_t announced_count;
-    uint32_t stale; /* like removed: whether its backend can be derived was decided by other tables than now */
-    uint32_t unannounced; /* likewise: it may have to be announced, and was not */
+    uint32_t stale; /* a bit for each row that was pinned or not by other tables than the present ones */
+    uint32_t unannounced; /* a bit for each row that may have to be announced and was not */
     uint8_t is_logging, knows_announced, is_announcing, is_ending;
     uint32_t crowd; /* legs that only make the table large */
     uint32_t checks;
@@ -85,9 +86,9 @@ typedef struct {
 
 static inline int32_t after(uint32_t a, uint32_t b) { return (int32_t)(a - b); }
 
-/* All flows and legs open; how they are made stands in the input's first bytes. */
+/* Open all flows and legs as the input's first bytes say. */
 void world_begin(world *w, input *in);
-/* Everything closes, and nothing may be left. */
+/* Close everything, and check that nothing is left. */
 void world_end(world *w, int orderly);
 
 void open_flow(world *w, int index);
@@ -98,12 +99,12 @@ int index_of(const world *w, const nm_flow *row); /* -1 for a caller's */
 void open_leg(world *w, int index);
 void close_leg(world *w, int index);
 
-/* One packet, in a buffer of exactly its length, through nm_process(): with all checks. */
+/* Pass one packet through nm_process(), in a buffer of exactly its length, with all checks. */
 int process(world *w, const uint8_t *bytes, size_t len, int hook, int checksum);
 
-/* Python's Leg.write() to all legs of a flow, after a punt; nothing happens where one has no room. */
+/* Do Python's Leg.write() for all legs of a flow, after a punt; do nothing if one of them has no room. */
 void write_to_legs(world *w, client_flow *flow, const uint8_t *data, uint32_t len);
-/* Python's handle_timer(): what is due by now backs off, or is given up and opened again. */
+/* Do Python's handle_timer(): legs that are due back off, or are ended and opened again. */
 void take_due(world *w);
 
 void take_snapshot(const world *w, snapshot *of);

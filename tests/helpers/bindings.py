@@ -1,10 +1,10 @@
-"""Connections whose backend Maglev would not give."""
+"""Connections with pinned bindings: Maglev would derive another backend."""
 
 from functools import cache
 
 from natmirror.engine.engine import Engine
 from natmirror.net.endpoint import Endpoint
-from tests.helpers.session import Session, engine
+from tests.helpers.client_connection import ClientConnection, engine
 from tests.helpers.support import C1, C2, CLIENT, RULES, at
 
 UNMIRRORED = RULES[: RULES.index("    mirrors:")]
@@ -17,22 +17,22 @@ def other(backend: Endpoint) -> Endpoint:
 
 @cache
 def derived(client: Endpoint = CLIENT) -> Endpoint:
-    session = Session(engine(UNMIRRORED), client=client)
-    session.syn()
-    assert session.backend
-    return session.backend
+    connection = ClientConnection(engine(UNMIRRORED), client=client)
+    connection.syn()
+    assert connection.backend
+    return connection.backend
 
 
-def close(session: Session) -> None:
-    session.from_client("FA")
-    session.from_backend("FA")
-    session.from_client("A")
+def close(connection: ClientConnection) -> None:
+    connection.from_client("FA")
+    connection.from_backend("FA")
+    connection.from_client("A")
 
 
-def strange_session(one: Engine) -> Session:
-    """A connection that is established with the backend that Maglev would not give."""
-    session = Session(one)
-    one.set_share("openflow", "c1" if derived(session.client) == C1 else "c2", 0.0)
-    session.connect()
-    assert session.backend == other(derived(session.client))
-    return session
+def pinned_connection(one: Engine) -> ClientConnection:
+    """Return an established connection with another backend than the derived one."""
+    connection = ClientConnection(one)
+    one.set_share("openflow", "c1" if derived(connection.client) == C1 else "c2", 0.0)
+    connection.connect()
+    assert connection.backend == other(derived(connection.client))
+    return connection

@@ -1,11 +1,11 @@
-"""Captures that tests write, of one connection's packets."""
+"""Captures of one connection, written by tests."""
 
 from pathlib import Path
 
 from natmirror.net import seq
 from natmirror.net.endpoint import Endpoint
 from natmirror.replay.capture import Writer
-from tests.helpers.session import IRS, ISS
+from tests.helpers.client_connection import IRS, ISS
 from tests.helpers.support import C1, CLIENT, RULES, SERVICE, packet
 
 ONE_BACKEND = RULES.replace("        - {name: c2, address: 10.20.0.12}\n", "")
@@ -19,7 +19,7 @@ def write(path: Path, packets: list[bytes], *, step: float = 0.01) -> Path:
 
 
 def session(*, data: bytes = b"hello", client: Endpoint = CLIENT) -> list[bytes]:
-    """A connection as the host's two sides see it, the rewritten packets too."""
+    """Return a connection's packets on both sides of the host, before and after they are rewritten."""
     end = len(data) + 2
     return [
         packet(client, SERVICE, "S", ISS),

@@ -1,8 +1,8 @@
-"""A clock that the test moves."""
+"""A clock for tests."""
 
 
 class Clock:
-    """A manual one."""
+    """A clock that only the test moves."""
 
     def __init__(self) -> None:
         self.now = 1000.0

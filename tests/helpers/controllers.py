@@ -1,4 +1,4 @@
-"""Controllers of the tests' own, which live, hang or say what they like."""
+"""Controllers that answer, hang or send what a test wants."""
 
 import socket
 import threading
@@ -16,7 +16,7 @@ Talk = Callable[[socket.socket], None]
 
 
 class Controller:
-    """Listens, and has ``talk`` see to one connection after another."""
+    """A listener that calls ``talk`` with each connection in its order; without one it accepts none."""
 
     def __init__(self, talk: Talk | None) -> None:
         self.accepted = 0
@@ -56,7 +56,8 @@ def hang_until_closed(sock: socket.socket) -> None:
 
 
 def speaks(version: int, *, said: list[messages.Message] | None = None, greeting: Talk | None = None) -> Talk:
-    """A controller of one version: HELLO, FEATURES_REQUEST and an ECHO_REQUEST of its own, then answers."""
+    """Return the ``talk`` of a controller of one version: it sends HELLO, FEATURES_REQUEST and ECHO_REQUEST, and
+    answers."""
 
     def talk(sock: socket.socket) -> None:
         (greeting or (lambda sock: sock.sendall(messages.hello(version, 77))))(sock)
@@ -73,6 +74,6 @@ def speaks(version: int, *, said: list[messages.Message] | None = None, greeting
                 elif message.kind == Type.ECHO_REQUEST:
                     sock.sendall(messages.build(version, Type.ECHO_REPLY, message.xid, message.body))
         if said is not None:
-            said.append(messages.Message(version, None, 0, b""))  # it hung up, and not with a RST
+            said.append(messages.Message(version, None, 0, b""))  # the peer closed the connection, and did not reset it
 
     return talk

@@ -1,4 +1,4 @@
-"""A store without Redis, for tests of what hosts share: all hosts of a test have one World."""
+"""A store without Redis, for tests of shared state: all hosts of a test have one World."""
 
 import asyncio
 import threading
@@ -13,7 +13,7 @@ from natmirror.replication.store import ENDED, GONE, PUT, Op, Record, StoreError
 
 @dataclass(slots=True)
 class World:
-    """What Redis would hold, and who listens."""
+    """The records that Redis would hold, and the stores that get changes."""
 
     records: dict[str, tuple[str, str]] = field(default_factory=dict)  # host and value
     stores: list["FakeStore"] = field(default_factory=list)
@@ -28,7 +28,7 @@ class World:
 
 
 class FakeStore:
-    """A Store."""
+    """A Store in memory."""
 
     def __init__(self, world: World, host: str) -> None:
         self._world = world
@@ -88,7 +88,7 @@ class FakeStore:
 
 
 class Things:
-    """A RecordKind whose things are a dictionary."""
+    """A RecordKind whose records are in a dictionary."""
 
     name = "thing"
 

@@ -1,4 +1,4 @@
-"""A leg and the other end of its wire, for packet scripts: this segment at this time, exactly these packets back."""
+"""A leg and its peer, for packet scripts: at this time this segment, and exactly these packets in return."""
 
 from ipaddress import IPv4Address
 from typing import Any
@@ -11,12 +11,12 @@ from natmirror.rules import Mirror
 from natmirror.tcp.leg import Leg
 from natmirror.tcp.leg_record import LegRecord
 from natmirror.tcp.leg_states import LegState
-from tests.helpers.support import CLIENT, MASTER, packet, segment, told
+from tests.helpers.support import CLIENT, MASTER, packet, segment, summary
 
 ISS = 0xFFFF_FF00
 IRS = 0xFFFF_FFF0
 OFFSET = 0x9E37_79B9
-"""Of the leg's numbers on the wire; the tests have them as they are inside."""
+"""The offset of the leg's numbers on the wire. Tests use the numbers inside the leg."""
 FIRST = seq.add(ISS, 1)
 THEIRS = seq.add(IRS, 1)
 MSS = 100
@@ -26,10 +26,10 @@ SACK_OPTIONS = OPTIONS + bytes((OPT_NOP, OPT_NOP, OPT_SACK_PERMITTED, 2))
 
 
 class Wire:
-    """A leg and the other end of its wire, with a manual clock."""
+    """A leg and its peer, with a manual clock."""
 
     def __init__(self, *, memory: int = 1 << 30, record: LegRecord | None = None, **settings: Any) -> None:
-        """With ``record`` a leg of another host's."""
+        """``record`` makes it a leg from another host."""
         self.now = 100.0
         self.memory = Memory(memory)
         self.settings = Mirror("master", IPv4Address(MASTER[0]), MASTER[1], **settings)
@@ -40,12 +40,12 @@ class Wire:
             self.leg = Leg.from_record(self.gear.legs, self.settings, record)
 
     def on_the_wire(self, packets: list[bytes]) -> list[tuple[str, int, int, bytes]]:
-        """What is sent, with the leg's numbers as they are inside."""
-        shown = [told(one) for raw in packets for one in finish(raw, self.leg.segment_len)]
+        """Return the packets as the peer gets them, but with the numbers inside the leg."""
+        shown = [summary(one) for raw in packets for one in finish(raw, self.leg.segment_len)]
         return [(letters, seq.add(at, -OFFSET), ack, data) for letters, at, ack, data in shown]
 
     def connect(self, *, window: int = 0xFFFF, options: bytes = OPTIONS) -> list[tuple[str, int, int, bytes]]:
-        assert [told(raw)[:2] for raw in self.leg.open(self.now)] == [("S", seq.add(ISS, OFFSET))]
+        assert [summary(raw)[:2] for raw in self.leg.open(self.now)] == [("S", seq.add(ISS, OFFSET))]
         return self.send("SA", IRS, FIRST, window=window, options=options)
 
     def send(
@@ -79,5 +79,5 @@ class Wire:
 
 
 def numbers(out: list[tuple[str, int, int, bytes]]) -> list[tuple[int, int]]:
-    """Where each segment begins in the stream, and its length."""
+    """Return each segment's offset in the stream, and its length."""
     return [(seq.diff(at, FIRST), len(data)) for _, at, _, data in out]

@@ -7,7 +7,7 @@ from natmirror.engine.replicated_bindings import BindingChange
 
 
 class Listener:
-    """A WorkerListener that keeps nothing but whether the worker has ended."""
+    """A WorkerListener that only notes whether the worker has ended."""
 
     def __init__(self) -> None:
         self.ended = Event()

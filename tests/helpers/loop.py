@@ -1,4 +1,4 @@
-"""The packet loop over a socket that plays the kernel's part."""
+"""The packet loop, with a socket in place of the kernel."""
 
 import os
 import socket
@@ -20,7 +20,8 @@ FAR = 1e9
 
 
 class Stage:
-    """A loop with one queue, whose socket's other end is ours, and a pipe for its way out."""
+    """A loop with one queue. The test has the other ends of the queue's socket and of the socket for outgoing
+    packets."""
 
     def __init__(self) -> None:
         self.gear = Gear(4, Memory(1 << 20), bytes(16))
@@ -50,19 +51,19 @@ class Stage:
             end.close()
 
     def queue(self, number: int, payload: bytes, *, mark: int = 0) -> None:
-        """The kernel queues a packet."""
+        """Queue a packet, as the kernel does."""
         self.kernel.send(queued(number, payload, hook=PREROUTING, mark=mark))
 
     def run(self, until: float = FAR) -> LoopEvent:
         return LoopEvent(lib.nl_run(self.loop, until))
 
     def drop(self) -> None:
-        """Python decides the punted packet."""
+        """Drop the punted packet, as Python does."""
         lib.nq_drop(self.codec, self.loop.punted.id)
         lib.nl_decided(self.loop)
 
     def verdicts(self) -> list[tuple[int, int]]:
-        """The packets that were decided since the last call, in order: number and verdict."""
+        """Return the verdicts since the last call, in order: packet number and verdict."""
         found: list[tuple[int, int]] = []
         while True:
             try:

@@ -1,4 +1,4 @@
-"""Netlink messages of the kernel's form, and the kernel's end of a queue."""
+"""Netlink messages as the kernel sends them, and the kernel's end of a queue."""
 
 import socket
 import struct
@@ -32,7 +32,7 @@ def queued(
 
 
 class Codec:
-    """The codec on one end of a socket pair: the test is the kernel."""
+    """The codec at one end of a socket pair; the test is the kernel at the other end."""
 
     def __init__(self) -> None:
         self.kernel, self.ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -64,7 +64,7 @@ FILLER = bytes(1000)
 
 
 def fill(end: socket.socket) -> None:
-    """Leave no room for another message on the way to the kernel."""
+    """Fill the socket, so that no further message to the kernel fits."""
     end.setblocking(False)
     try:
         while True:
@@ -74,7 +74,7 @@ def fill(end: socket.socket) -> None:
 
 
 def messages(kernel: socket.socket) -> list[tuple[int, int, int, bytes]]:
-    """All that arrived: kind, packet, verdict and payload of each message."""
+    """Return kind, packet id, verdict and payload of each message that has arrived."""
     kernel.setblocking(False)
     found: list[tuple[int, int, int, bytes]] = []
     while True:
@@ -91,7 +91,7 @@ def messages(kernel: socket.socket) -> list[tuple[int, int, int, bytes]]:
 
 
 class Bound:
-    """In place of a bound queue: the ends of a socket pair."""
+    """A socket pair in place of a bound queue."""
 
     kernels: list[socket.socket]
 
@@ -107,6 +107,6 @@ class Bound:
 
 
 def answer(kernel: socket.socket, error: int) -> None:
-    """The kernel answers the last question that it finds."""
+    """Answer the next request, as the kernel does."""
     request = kernel.recv(1 << 20)
     kernel.send(message(ERROR, struct.pack("=i", -error) + request[:16]))

@@ -1,10 +1,10 @@
-"""nft, as far as it takes what it is fed."""
+"""A stand-in for nft, which keeps the commands that it gets."""
 
 from natmirror.errors import HostError
 
 
 class Nft:
-    """Takes all that it is fed; ``refuses`` to go on."""
+    """Keeps each command and its input in ``fed``; raises HostError while ``refuses``."""
 
     def __init__(self) -> None:
         self.fed: list[str] = []

@@ -1,4 +1,4 @@
-"""OpenFlow messages for tests: a controller's are built by os-ken, a switch's are understood by it."""
+"""OpenFlow messages for tests: os-ken builds a controller's messages, and parses those for a controller."""
 
 from collections.abc import Iterable
 from itertools import pairwise
@@ -28,7 +28,7 @@ class Kit:
         self.parser, self.ofproto = self.desc.ofproto_parser, self.desc.ofproto
 
     def make(self, name: str, xid: int, **fields: Any) -> bytes:
-        """A message on the wire, by the name of its class."""
+        """Return a message as bytes, by the name of its class."""
         message = getattr(self.parser, name)(self.desc, **fields)
         message.set_xid(xid)
         message.serialize()
@@ -39,14 +39,14 @@ KITS = {version: Kit(version) for version in ALL}
 
 
 def understood(raw: bytes) -> Any:
-    """What os-ken makes of one message."""
+    """Return a message as os-ken parses it."""
     version, kind, length, xid = HEADER.unpack_from(raw)
     assert length == len(raw)
     return ofproto_parser.msg(KITS[version].desc, version, kind, length, xid, raw)
 
 
 def split(stream: bytes) -> list[bytes]:
-    """The messages of a stream that has whole ones only."""
+    """Return the messages of a stream, all of which are complete."""
     found = []
     while stream:
         length = HEADER.unpack_from(stream)[2]
@@ -57,21 +57,21 @@ def split(stream: bytes) -> list[bytes]:
 
 
 def names(stream: bytes) -> list[tuple[str, int]]:
-    """Type and xid of a stream's messages, in os-ken's words."""
+    """Return type, as os-ken names it, and xid of each message in a stream."""
     return [(type(one).__name__, one.xid) for one in map(understood, split(stream))]
 
 
 def cut(stream: bytes, places: Iterable[int]) -> list[bytes]:
-    """A stream in pieces, cut at ``places``."""
+    """Return a stream in pieces, cut at ``places``."""
     edges = sorted({0, len(stream), *(place % (len(stream) + 1) for place in places)})
     return [stream[one:other] for one, other in pairwise(edges)]
 
 
-# What a switch says
+# A switch's messages
 
 
 def port(version: int, number: int, name: str = "") -> bytes:
-    """A port's description."""
+    """Return a port's description."""
     mac, label = bytes((2, 0, 0, 0, 0, number & 0xFF)), (name or f"eth{number}").encode()
     if version == V10:
         return pack("!H6s16s6I", number, mac, label, 0, 0, 0, 0, 0, 0)
@@ -82,18 +82,18 @@ def port(version: int, number: int, name: str = "") -> bytes:
 
 
 def features(version: int, xid: int, *, datapath_id: int = DPID, auxiliary_id: int = 0, ports: bytes = b"") -> bytes:
-    """A FEATURES_REPLY; ports are in it in 1.0 only."""
+    """Return a FEATURES_REPLY; only in OpenFlow 1.0 it has ports."""
     head = pack("!QIBB2xII", datapath_id, 256, 254, auxiliary_id, 0xC7, 0)
     return build(version, Type.FEATURES_REPLY, xid, head + ports)
 
 
 def multipart(version: int, xid: int, kind: int, body: bytes, *, more: bool = False) -> bytes:
-    """A MULTIPART_REPLY."""
+    """Return a MULTIPART_REPLY."""
     return build(version, Type.MULTIPART_REPLY, xid, pack("!HH", kind, more) + bytes(0 if version == V10 else 4) + body)
 
 
 def packet_in(version: int, xid: int = 0, frame: bytes = b"frame", *, reason: int = 0) -> bytes:
-    """A PACKET_IN from port 1."""
+    """Return a PACKET_IN from port 1."""
     if version == V10:
         return build(version, Type.PACKET_IN, xid, pack("!IHHBx", 0xFFFFFFFF, len(frame), 1, reason) + frame)
     match = pack("!HHII4x", 1, 12, 0x8000_0004, 1)
@@ -102,12 +102,12 @@ def packet_in(version: int, xid: int = 0, frame: bytes = b"frame", *, reason: in
 
 
 def port_status(version: int, reason: int, described: bytes) -> bytes:
-    """A PORT_STATUS."""
+    """Return a PORT_STATUS."""
     return build(version, Type.PORT_STATUS, 0, pack("!B7x", reason) + described)
 
 
 def flow_removed(version: int, *, reason: int = 0) -> bytes:
-    """A FLOW_REMOVED of a flow without a match."""
+    """Return the FLOW_REMOVED of a flow without a match."""
     match = pack("!HH4x", 1, 4)
     if version == V10:
         body = bytes(40) + pack("!QHBxIIH2xQQ", 0, 1, reason, 0, 0, 0, 0, 0)
@@ -122,7 +122,7 @@ def flow_removed(version: int, *, reason: int = 0) -> bytes:
 
 
 def begun(version: int, *, limit: int = 1 << 26) -> tuple[Observer, Directory]:
-    """A connection of a switch's whose ends have greeted each other."""
+    """Return a switch's connection after both HELLOs."""
     directory = Directory(Memory(limit))
     production = Observer(directory)
     list(production.from_switch(hello(version, 1), 0.0))
@@ -132,14 +132,14 @@ def begun(version: int, *, limit: int = 1 << 26) -> tuple[Observer, Directory]:
 
 
 def exchange(production: Observer, question: bytes, *answers: bytes, now: float = 0.0) -> None:
-    """The controller asks and the switch answers."""
+    """Send the controller's question and the switch's answers."""
     list(production.from_controller(question))
     for answer in answers:
         list(production.from_switch(answer, now))
 
 
 def introduced(version: int, *, ports: bytes = b"") -> tuple[Observer, Directory]:
-    """A connection whose switch has told its features long ago."""
+    """Return a connection whose switch sent its features long ago."""
     production, directory = begun(version)
     answer = features(version, 3, ports=ports)
     exchange(production, KITS[version].make("OFPFeaturesRequest", 3), answer, now=-100.0)
@@ -149,7 +149,7 @@ def introduced(version: int, *, ports: bytes = b"") -> tuple[Observer, Directory
 
 
 def session(production: Observer, *, greeted: bool = True, policy: SessionPolicy | None = None) -> SwitchSession:
-    """A session with a master; ``greeted``: with the HELLOs over and the switch introduced."""
+    """Return a session with a master; ``greeted``: after both HELLOs and the features reply."""
     made = SwitchSession(production, policy or SessionPolicy())
     if greeted:
         version = made.version
@@ -159,7 +159,7 @@ def session(production: Observer, *, greeted: bool = True, policy: SessionPolicy
 
 
 def hear(made: SwitchSession, production: Observer, piece: bytes, now: float = 0.0) -> bytes:
-    """What a master is told of what the switch says next."""
+    """Return the messages to a master after the switch has sent ``piece``."""
     for said, message in production.from_switch(piece, now):
         made.from_switch(said, message, has_room=True)
     made.settle(now)
@@ -167,26 +167,26 @@ def hear(made: SwitchSession, production: Observer, piece: bytes, now: float = 0
 
 
 def ask(made: SwitchSession, *questions: bytes, now: float = 0.0) -> bytes:
-    """What a master is answered."""
+    """Return the answers to a master's questions."""
     for question in questions:
         list(made.from_master(question, now))
     return made.take()
 
 
 def begin(version: int) -> tuple[SwitchSession, Observer]:
-    """A master that has been introduced to the switch."""
+    """Return a session whose master has the switch's features, and its observer."""
     production, _ = introduced(version)
     return session(production), production
 
 
 def refusals(stream: bytes) -> list[tuple[int, int, int]]:
-    """Transaction id, type and code of errors; all are errors."""
+    """Return transaction id, type and code of a stream's messages, all of which are errors."""
     found = [understood(raw) for raw in split(stream)]
     assert all(raw[1] == 1 for raw in split(stream)), names(stream)
     return [(one.xid, one.type, one.code) for one in found]
 
 
 def request(version: int, xid: int, kind: int, body: bytes = b"", *, flags: int = 0) -> bytes:
-    """A MULTIPART_REQUEST."""
+    """Return a MULTIPART_REQUEST."""
     head = pack("!HH", kind, flags) + bytes(0 if version == V10 else 4)
     return build(version, Type.MULTIPART_REQUEST, xid, head + body)

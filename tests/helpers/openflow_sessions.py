@@ -11,8 +11,8 @@ from natmirror.openflow.framer import Framer
 from natmirror.openflow.messages import Type, build, parse
 from natmirror.openflow.shown import SessionEntry
 from natmirror.reasons import DropReason
-from tests.helpers.session import Session
-from tests.helpers.support import MASTER, RULES, packet, told
+from tests.helpers.client_connection import ClientConnection
+from tests.helpers.support import MASTER, RULES, packet, summary
 
 OF = RULES.replace("10.20.0.13}", "10.20.0.13, protocol: openflow}")
 AGAIN = RULES.replace("10.20.0.13}", "10.20.0.13, protocol: openflow, reconnect: next-message}")
@@ -42,22 +42,22 @@ def session_of(one: Engine, now: float) -> SessionEntry:
 
 
 class Master:
-    """The master's end of a session's leg, an ideal receiver."""
+    """The master's end of a session's leg: it acknowledges everything at once."""
 
-    def __init__(self, session: Session) -> None:
-        self.session = session
-        self.port = session.client
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+        self.port = connection.client
         self.iss: int | None = None
         self.said = 0
         self.stream = bytearray()
         self.ended = ""
 
     def take(self) -> None:
-        """Read what the leg has sent, accept it, acknowledge it."""
-        while legs := self.session.to_mirror:
-            segments, self.session.to_mirror = list(legs), []
+        """Take the leg's packets, accept its SYN, and acknowledge its data."""
+        while legs := self.connection.to_mirror:
+            segments, self.connection.to_mirror = list(legs), []
             for one in segments:
-                letters, number, _, data = told(one.raw)
+                letters, number, _, data = summary(one.raw)
                 if one.flags & SYN:
                     self.iss, self.stream, self.said, self.ended = number, bytearray(), 0, ""
                     self._send("SA", options=bytes((2, 4, 5, 180)), at=-1)
@@ -89,32 +89,32 @@ class Master:
         ack = self.iss + 1 + len(self.stream) + ("F" in self.ended)
         number = MASTER_ISS + 1 + self.said + at
         raw = packet(MASTER, self.port, letters, number, ack, data, options=options)
-        assert self.session.take(raw, Hook.PREROUTING) == Drop(DropReason.FOR_LEG)
+        assert self.connection.take(raw, Hook.PREROUTING) == Drop(DropReason.FOR_LEG)
 
     def messages(self) -> list[tuple[Type | None, int, bytes]]:
-        """All that it has been told: type, transaction id, body."""
+        """Return type, transaction id and body of each message that it got."""
         return [(one.kind, one.xid, one.body) for one in map(parse, Framer().push(bytes(self.stream)))]
 
 
-def began(one: Engine, **options: Any) -> tuple[Session, Master]:
-    """A connection whose ends have said HELLO, and whose master has accepted the leg."""
-    session = Session(one, **options)
-    session.connect()
-    session.from_client("PA", hello())
-    session.from_backend("PA", hello())
-    master = Master(session)
+def began(one: Engine, **options: Any) -> tuple[ClientConnection, Master]:
+    """Return a connection after both HELLOs, and its master, which has accepted the leg."""
+    connection = ClientConnection(one, **options)
+    connection.connect()
+    connection.from_client("PA", hello())
+    connection.from_backend("PA", hello())
+    master = Master(connection)
     master.take()
-    return session, master
+    return connection, master
 
 
-def introduced(one: Engine, **options: Any) -> tuple[Session, Master]:
-    """The same, with everybody knowing the switch."""
-    session, master = began(one, **options)
-    session.from_backend("PA", request(Type.FEATURES_REQUEST, 5))
-    session.from_client("PA", build(messages.V13, Type.FEATURES_REPLY, 5, FEATURES))
+def introduced(one: Engine, **options: Any) -> tuple[ClientConnection, Master]:
+    """Return a connection and its master, which both have the switch's features."""
+    connection, master = began(one, **options)
+    connection.from_backend("PA", request(Type.FEATURES_REQUEST, 5))
+    connection.from_client("PA", build(messages.V13, Type.FEATURES_REPLY, 5, FEATURES))
     master.take()
     master.say(hello(), request(Type.FEATURES_REQUEST, 77))
-    return session, master
+    return connection, master
 
 
 def recorded(path: Path) -> str:

@@ -1,8 +1,8 @@
-"""An engine whose legs are seen in the client's numbers, so that a test can say what a mirror gets of the stream.
+"""An engine that shows its legs in the client's numbers, so that a test can compare a leg's stream with the client's.
 
-On the wire each leg has numbers of its own (tests/mirror/test_own_numbers.py holds that). Here they are taken relative
-to the leg's SYN: what the engine sends to a mirror is shifted back by the leg's offset, and what the mirror
-acknowledges is shifted forth before the engine gets it. The engine itself is the real one.
+On the wire each leg has numbers of its own (tests/mirror/test_own_numbers.py tests that). Here the engine's packets to
+a mirror are shifted back by the leg's offset, and the mirror's acknowledgements are shifted forward before the engine
+gets them. The engine itself is the real one.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ _Leg = tuple[Endpoint, Endpoint]  # local end, mirror
 
 
 class RelativeEngine(Engine):
-    """The engine, with its mirrors' side in the client's numbers."""
+    """An Engine whose packets from and to mirrors have the client's numbers."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -62,7 +62,7 @@ class RelativeEngine(Engine):
         return out
 
     def on_the_wire(self, packet: bytes) -> bytes:
-        """A packet of a mirror's, or about a leg, as the engine is to get it."""
+        """Return a mirror's packet, or an ICMP error about a leg, with the numbers on the wire."""
         try:
             one = parse(packet)
         except Malformed:
@@ -91,12 +91,13 @@ def _from_us(one: Any) -> _Leg:
 
 
 def _shifted(packet: bytes, at: int, by: int, *, sum_at: int | None = None) -> bytes:
-    """A packet whose 32-bit number at ``at`` is shifted; what is synthesised has no sum over it yet."""
+    """Return a packet with its 32-bit number at ``at`` shifted, and the checksum at ``sum_at`` updated; a synthesised
+    packet has no checksum yet."""
     buffer = bytearray(packet)
     old = packet[at : at + 4]
     buffer[at : at + 4] = seq.add(int.from_bytes(old, "big"), by).to_bytes(4, "big")
     if sum_at is not None:
-        if at % 2:  # sums are over words
+        if at % 2:  # checksums are over 16-bit words
             old, at = packet[at - 1 : at + 5], at - 1
         update_checksum_at(buffer, sum_at, old, bytes(buffer[at : at + len(old)]))
     return bytes(buffer)
@@ -107,7 +108,7 @@ def _shifted_error(packet: bytes, icmp_at: int, at: int, by: int) -> bytes:
 
 
 def _block_numbers(one: Segment) -> list[int]:
-    """Where the numbers of the selective acknowledgements stand."""
+    """Return the offsets of the numbers in the selective acknowledgements."""
     at = one.ip_len + 20
     while at + 1 < one.data_at:
         if one.raw[at] == OPT_NOP:

@@ -1,6 +1,6 @@
 """A client, a backend and a mirror around the engine in virtual time, on paths that lose, repeat, delay and reorder.
 
-Everything is drawn from one seed, so that a case that fails fails again.
+One seed determines everything, so that a failure can be repeated.
 """
 
 import heapq
@@ -37,7 +37,7 @@ _FIRST_TIMEOUT, _LAST_TIMEOUT = 0.3, 2.0
 _KEY = bytes(16)
 _ROUTER = bytes((10, 20, 0, 254))
 _OURS = bytes((10, 20, 0, 1))
-"""This host's own address, where legs may come from."""
+"""This host's own address, which legs may have as their source."""
 QUEUE = 30_000
 _TOO_LONG = 7 * 86_400.0  # seconds
 ONE_BACKEND = RULES.replace("        - {name: c2, address: 10.20.0.12}\n", "")
@@ -45,23 +45,23 @@ ONE_BACKEND = RULES.replace("        - {name: c2, address: 10.20.0.12}\n", "")
 
 @dataclass(frozen=True, slots=True)
 class Weather:
-    """What a path does to packets: probabilities, and seconds."""
+    """What a path does to packets: probabilities, and times in seconds."""
 
     loss: float = 0.0
     repetition: float = 0.0
     delay: float = 0.001
     jitter: float = 0.0
     rate: float | None = None
-    """Bytes a second; what comes faster waits, up to ``QUEUE`` bytes, and is lost beyond that."""
+    """In bytes a second. Faster packets wait, up to ``QUEUE`` bytes; beyond that they are lost."""
     mtu: int = 1500
-    """A router on the way drops larger packets, and tells their sender."""
+    """In bytes. A router drops larger packets and sends their sender an ICMP error."""
 
 
 class Peer:
     """A plain TCP endpoint: go-back-N with a fixed timer, a window of ``room`` bytes, and selective acknowledgements
-    where both ends offer them.
+    if both ends offer them.
 
-    ``to_send`` is its whole stream; it closes after the last byte, and as a passive end once the other has closed.
+    ``to_send`` is its whole stream. It closes after the last byte; the passive end closes only after the other has.
     """
 
     def __init__(
@@ -100,18 +100,18 @@ class Peer:
 
     @property
     def done(self) -> bool:
-        """Whether all of its own stream is acknowledged, FIN included."""
+        """Whether its whole stream is acknowledged, including the FIN."""
         return self._una == seq.add(self._iss, len(self._stream) + 2)
 
     def open(self) -> None:
-        """Call the other side."""
+        """Send a SYN to the other end."""
         self._opened = True
         self._max = seq.add(self._iss, 1)
         self._emit(self._iss, SYN)
         self._arm()
 
     def receive(self, one: Segment) -> None:
-        """A segment of the other side's."""
+        """Take a segment of the other end."""
         if self.reset:
             return
         if one.flags & RST:
@@ -167,7 +167,7 @@ class Peer:
         return True
 
     def _push(self) -> bool:
-        """Send what the window allows; whether anything went out."""
+        """Send what the window allows; return whether that was anything."""
         established = self._una != self._iss
         if not established:
             return False
@@ -245,17 +245,16 @@ class Peer:
 
 
 class DrawnNumbers:
-    """Initial numbers of legs, beside the wrap as often as elsewhere."""
+    """Initial numbers of legs, often near the wrap."""
 
     def __init__(self, source: random.Random) -> None:
         self._source = source
 
     def first(self, local: Endpoint, mirror: Endpoint, now: float) -> int:
-        """A new leg's."""
         return self._source.choice([0, 0xFFFF_FF00, 0x7FFF_FF00, self._source.getrandbits(32)])
 
     def note_last(self, local: Endpoint, mirror: Endpoint, last: int, now: float) -> None:
-        """Nothing is used twice."""
+        """Do nothing: no two legs have the same ends."""
 
 
 class World:
@@ -279,7 +278,7 @@ class World:
         settings: str = "",
         fast: bool = True,
     ) -> None:
-        """``settings`` are the mirror's in the rules, such as ``, when-behind: throttle``."""
+        """``settings`` is text for the mirror's rules, such as ``, when-behind: throttle``."""
         self.now = 0.0
         self.random = random.Random(seed)
         self.rules = parse_rules(ONE_BACKEND.replace("10.20.0.13}", f"10.20.0.13{settings}}}"))
@@ -302,13 +301,13 @@ class World:
         self.weather = {id(self.client): client_side, id(self.backend): backend_side, id(self.mirror): mirror_side}
         self.events: list[LegEnded] = []
         self.actions: list[tuple[float, list[Action]]] = []
-        """All that the engine has said, and when."""
-        self._free_at: dict[int, float] = {}  # when each path has sent what waits for it
+        """The engine's verdicts and packets, with their times."""
+        self._free_at: dict[int, float] = {}  # when each path will have sent all that waits for it
         self._coming: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
 
     def run(self) -> None:
-        """Until nothing moves any more."""
+        """Run until nothing is left to happen."""
         self.client.open()
         while self.now < _TOO_LONG:
             timers = [when for one in self.engines if (when := one.next_timer()) is not None]
@@ -326,20 +325,20 @@ class World:
                 self.events += one.take_events()
                 if self._count % 64 == 0:
                     assert_adds_up(one.snapshot(self.now))
-        raise AssertionError("something moves for ever")
+        raise AssertionError("the simulation does not end")
 
     @property
     def engines(self) -> list[Engine]:
-        """Those that run."""
+        """The engines that run."""
         return [self.engine]
 
     def later(self, delay: float, do: Callable[[], None]) -> None:
-        """Do something when ``delay`` seconds have passed."""
+        """Call ``do`` after ``delay`` seconds."""
         self._count += 1
         heapq.heappush(self._coming, (self.now + delay, self._count, do))
 
     def carry(self, sender: Peer, packet: bytes) -> None:
-        """A peer's packet on its way to the engine."""
+        """Send a peer's packet to the engine."""
         hook = Hook.FORWARD if sender is self.backend else Hook.PREROUTING
         self._travel(sender, lambda: self._through_engine(packet, hook), 0)
 
@@ -349,7 +348,7 @@ class World:
         self.actions.append((self.now, [verdict, *decision.sends]))
         if isinstance(verdict, Accept) and packet[9] == PROTO_TCP:
             if packet[16:20] == _OURS:
-                self._deliver(build_reset(segment(packet)))  # of our own kernel, which knows no such connection
+                self._deliver(build_reset(segment(packet)))  # from our own kernel, which has no such connection
             else:
                 self._deliver(verdict.packet or packet)
         self._send(decision.sends)
@@ -371,7 +370,7 @@ class World:
             self._travel(peer, lambda: peer.receive(one), len(packet))
 
     def _tell_too_big(self, packet: bytes, mtu: int) -> None:
-        """A router's fragmentation-needed to the sender of a packet, by way of the engine's host."""
+        """Send a router's fragmentation-needed error to the sender of a packet, through the engine's host."""
         error = dpkt.icmp.ICMP(type=3, code=4, data=dpkt.icmp.ICMP.Unreach(mtu=mtu, data=packet[:28]))
         outer = dpkt.ip.IP(src=_ROUTER, dst=packet[12:16], p=dpkt.ip.IP_PROTO_ICMP, data=error)
         self._through_engine(bytes(outer), Hook.FORWARD)

@@ -1,6 +1,6 @@
 """SipHash-2-4 (Aumasson, Bernstein: "SipHash: a fast short-input PRF", INDOCRYPT 2012).
 
-The slow, obvious way, for the tests of the one in C.
+A slow and obvious version, for tests of the one in C.
 """
 
 _MASK = 0xFFFF_FFFF_FFFF_FFFF
@@ -11,7 +11,7 @@ def _rotate(value: int, bits: int) -> int:
 
 
 def siphash(key: bytes, data: bytes) -> int:
-    """The 64-bit hash of ``data`` under a key of 16 bytes."""
+    """Return the 64-bit hash of ``data`` with a key of 16 bytes."""
     k0, k1 = int.from_bytes(key[:8], "little"), int.from_bytes(key[8:16], "little")
     v0, v1 = k0 ^ 0x736F6D6570736575, k1 ^ 0x646F72616E646F6D
     v2, v3 = k0 ^ 0x6C7967656E657261, k1 ^ 0x7465646279746573

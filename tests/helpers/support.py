@@ -1,4 +1,4 @@
-"""Short ways to write packets and rules in tests."""
+"""Rules, endpoints and packets for tests."""
 
 from collections.abc import Mapping
 from ipaddress import IPv4Address
@@ -28,7 +28,7 @@ services:
 
 
 def at(address: str, port: int) -> Endpoint:
-    """An endpoint from text."""
+    """Return an endpoint, with its address given as text."""
     return IPv4Address(address).packed, port
 
 
@@ -40,7 +40,7 @@ MASTER = at("10.20.0.13", 6653)
 
 
 def flags(text: str) -> int:
-    """TCP flags from letters, as tcpdump writes them."""
+    """Return TCP flags from letters, e.g. ``SA`` for SYN and ACK."""
     return sum(_FLAGS[letter] for letter in text)
 
 
@@ -55,7 +55,7 @@ def packet(
     window: int = 0xFFFF,
     options: bytes = b"",
 ) -> bytes:
-    """A TCP packet: ``packet(CLIENT, SERVICE, "PA", 1001, 5001, b"hello")``."""
+    """Return a TCP packet: ``packet(CLIENT, SERVICE, "PA", 1001, 5001, b"hello")``."""
     return build(
         source,
         destination,
@@ -69,21 +69,21 @@ def packet(
 
 
 def segment(raw: bytes) -> Segment:
-    """The TCP segment in a packet that is known to be right."""
+    """Return the TCP segment in a packet, which has to be well-formed."""
     parsed = parse(raw)
     assert isinstance(parsed, Segment)
     return parsed
 
 
-def told(raw: bytes) -> tuple[str, int, int, bytes]:
-    """A synthesised packet in short: flags, sequence number, acknowledgement, data."""
+def summary(raw: bytes) -> tuple[str, int, int, bytes]:
+    """Return a packet's flags, sequence number, acknowledgement and data."""
     parsed = segment(raw)
     letters = "".join(letter for letter in "SFRPA" if parsed.flags & _FLAGS[letter])
     return letters, parsed.seq, parsed.ack, parsed.payload
 
 
 def assert_adds_up(snapshot: Mapping[str, Any]) -> None:
-    """Of what clients sent, each byte is acknowledged, pending or lost for a reason, for each mirror."""
+    """Assert that for each mirror every byte of the clients is acknowledged, pending, or lost for a reason."""
     for mirror in snapshot["mirrors"]:
         lost = sum(mirror["lost_bytes"].values())
         assert mirror["client_bytes"] == mirror["acked_bytes"] + mirror["pending_bytes"] + lost, mirror
@@ -91,7 +91,7 @@ def assert_adds_up(snapshot: Mapping[str, Any]) -> None:
 
 
 def icmp_error(source: str, destination: str, inner: bytes, *, code: int = 4, mtu: int = 1000) -> bytes:
-    """An unreachable error as a router sends it: the inner header and eight bytes."""
+    """Return an unreachable error as a router sends it, with the inner header and eight bytes."""
     body = dpkt.icmp.ICMP(type=3, code=code, data=dpkt.icmp.ICMP.Unreach(mtu=mtu, data=inner[:28]))
     ip = dpkt.ip.IP(
         src=IPv4Address(source).packed, dst=IPv4Address(destination).packed, p=1, ttl=64, data=body, len=20 + len(body)

@@ -1,4 +1,4 @@
-"""What a simulated network does to packets, and strategies that draw it."""
+"""Strategies for the weather of a simulated network."""
 
 from dataclasses import replace
 

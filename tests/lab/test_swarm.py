@@ -1,4 +1,4 @@
-"""A synthetic switch's messages: what it says, what it answers, what counts as an answer to its PACKET_INs."""
+"""A synthetic switch: its messages, its answers, and the answers to its PACKET_INs."""
 
 import resource
 import struct
@@ -24,8 +24,8 @@ def message(version: int, kind: int, body: bytes = b"", xid: int = 7) -> bytes:
     return struct.pack("!BBHI", version, kind, 8 + len(body), xid) + body
 
 
-def said(switch: Switch) -> list[tuple[int, int, bytes]]:
-    """What the switch has said since the last call: type, xid and body of each message."""
+def sent_by(switch: Switch) -> list[tuple[int, int, bytes]]:
+    """Return type, xid and body of the messages that the switch has sent since the last call."""
     found, stream = [], bytes(switch.out)
     switch.out.clear()
     while stream:
@@ -36,22 +36,24 @@ def said(switch: Switch) -> list[tuple[int, int, bytes]]:
 
 
 def begun(version: int) -> tuple[Switch, Tally]:
-    """A switch that has exchanged HELLOs."""
+    """Return a switch that has exchanged HELLOs."""
     tally = Tally()
     switch = Switch(version, DPID, tally, 0.0)
     switch.receive(message(version, HELLO), 0.0)
-    said(switch)
+    sent_by(switch)
     return switch, tally
 
 
 def asked(switch: Switch, version: int, kind: int, body: bytes = b"") -> list[tuple[int, int, bytes]]:
     switch.receive(message(version, kind, body), 0.0)
-    return said(switch)
+    return sent_by(switch)
 
 
 def frames(switch: Switch, version: int) -> list[bytes]:
-    """The frames of the PACKET_INs that the switch has said."""
-    return [body[10 if version == OF10 else 34 :] for kind, xid, body in said(switch) if (kind, xid) == (PACKET_IN, 0)]
+    """Return the frames of the PACKET_INs that the switch has sent."""
+    return [
+        body[10 if version == OF10 else 34 :] for kind, xid, body in sent_by(switch) if (kind, xid) == (PACKET_IN, 0)
+    ]
 
 
 def packet_out(version: int, frame: bytes) -> bytes:
@@ -60,13 +62,13 @@ def packet_out(version: int, frame: bytes) -> bytes:
     return message(version, PACKET_OUT, head + action + frame)
 
 
-def test_says_hello_with_a_bitmap_in_13_alone() -> None:
-    assert said(Switch(OF10, DPID, Tally(), 0.0)) == [(HELLO, 1, b"")]
-    assert said(Switch(OF13, DPID, Tally(), 0.0)) == [(HELLO, 1, bytes.fromhex("00010008 00000010"))]
+def test_only_a_hello_of_1_3_has_a_bitmap() -> None:
+    assert sent_by(Switch(OF10, DPID, Tally(), 0.0)) == [(HELLO, 1, b"")]
+    assert sent_by(Switch(OF13, DPID, Tally(), 0.0)) == [(HELLO, 1, bytes.fromhex("00010008 00000010"))]
 
 
 @both
-def test_tells_features_and_comes_up(version: int) -> None:
+def test_a_switch_sends_features_and_comes_up(version: int) -> None:
     switch, tally = begun(version)
     [(kind, xid, body)] = asked(switch, version, FEATURES)
     assert (kind, xid) == (6, 7)
@@ -81,7 +83,7 @@ def test_tells_features_and_comes_up(version: int) -> None:
     assert (tally.up, switch.up) == (1, True)
 
 
-def test_comes_up_where_nobody_asks_for_ports() -> None:
+def test_a_switch_comes_up_without_a_question_for_ports() -> None:
     switch, _ = begun(OF13)
     asked(switch, OF13, FEATURES)
     again = switch.tick(0.1)
@@ -103,17 +105,19 @@ def test_comes_up_where_nobody_asks_for_ports() -> None:
         (4, {OF10: struct.pack("!H6x", 9), OF13: struct.pack("!I4x", 9)}, {OF10: 0, OF13: 0}),
     ],
 )
-def test_answers_statistics(version: int, kind: int, body: dict[int, bytes] | bytes, lengths: dict[int, int]) -> None:
+def test_a_switch_answers_statistics(
+    version: int, kind: int, body: dict[int, bytes] | bytes, lengths: dict[int, int]
+) -> None:
     switch, _ = begun(version)
     head = struct.pack("!HH" if version == OF10 else "!HH4x", kind, 0)
     wanted = body if isinstance(body, bytes) else body[version]
-    [(answer, xid, told)] = asked(switch, version, MULTIPART[version], head + wanted)
-    assert (answer, xid, told[: len(head)]) == (MULTIPART[version] + 1, 7, head)
-    assert len(told) - len(head) == lengths[version]
+    [(answer, xid, reply)] = asked(switch, version, MULTIPART[version], head + wanted)
+    assert (answer, xid, reply[: len(head)]) == (MULTIPART[version] + 1, 7, head)
+    assert len(reply) - len(head) == lengths[version]
 
 
 @both
-def test_answers_what_a_controller_asks_and_is_silent_where_it_should(version: int) -> None:
+def test_a_switch_answers_questions_and_is_silent_otherwise(version: int) -> None:
     switch, tally = begun(version)
     assert asked(switch, version, ECHO_REQUEST, b"abc") == [(ECHO_REPLY, 7, b"abc")]
     assert asked(switch, version, BARRIER[version]) == [(BARRIER[version] + 1, 7, b"")]
@@ -125,7 +129,7 @@ def test_answers_what_a_controller_asks_and_is_silent_where_it_should(version: i
     assert tally.errors == {"the controller sent OFPT_ERROR 1/6": 1}
 
 
-def test_takes_a_role() -> None:
+def test_a_switch_accepts_a_role() -> None:
     switch, _ = begun(OF13)
     ask, master = struct.pack("!I4xQ", 0, 0), struct.pack("!I4xQ", 2, 5)
     assert asked(switch, OF13, 24, ask) == [(25, 7, struct.pack("!I4xQ", 1, 0))]
@@ -135,7 +139,7 @@ def test_takes_a_role() -> None:
 
 @both
 @pytest.mark.parametrize(("kind", "code"), [(99, 1), (EXPERIMENTER, 3), ("multipart", 2), ("version", 0)])
-def test_refuses_what_it_does_not_know(version: int, kind: int | str, code: int) -> None:
+def test_a_switch_refuses_unknown_messages(version: int, kind: int | str, code: int) -> None:
     switch, _ = begun(version)
     request = message(version, kind, bytes(100)) if isinstance(kind, int) else b""
     if kind == "multipart":
@@ -143,30 +147,34 @@ def test_refuses_what_it_does_not_know(version: int, kind: int | str, code: int)
     elif kind == "version":
         request = message(6, BARRIER[version])
     switch.receive(request, 0.0)
-    assert said(switch) == [(ERROR, 7, struct.pack("!HH", 1, code) + request[:64])]
+    assert sent_by(switch) == [(ERROR, 7, struct.pack("!HH", 1, code) + request[:64])]
 
 
 @pytest.mark.parametrize(
     ("version", "hello", "agreed"),
     [
         (OF10, message(OF13, HELLO), True),
-        (OF10, message(OF13, HELLO, bytes.fromhex("00010008 00000010")), True),  # ours had no bitmap: the lower one
+        (
+            OF10,
+            message(OF13, HELLO, bytes.fromhex("00010008 00000010")),
+            True,
+        ),  # the switch sent no bitmap: the lower version counts
         (OF13, message(OF10, HELLO), False),
         (OF13, message(6, HELLO), True),
         (OF13, message(6, HELLO, bytes.fromhex("00010008 00000050")), True),
         (OF13, message(6, HELLO, bytes.fromhex("00010008 00000040")), False),
     ],
 )
-def test_agrees_on_its_version_or_ends(version: int, hello: bytes, agreed: bool) -> None:
+def test_a_switch_agrees_on_its_version_or_ends_the_session(version: int, hello: bytes, agreed: bool) -> None:
     switch = Switch(version, DPID, Tally(), 0.0)
-    said(switch)
+    sent_by(switch)
     if agreed:
         switch.receive(hello, 0.0)
-        assert said(switch) == []
+        assert sent_by(switch) == []
     else:
         with pytest.raises(SessionError):
             switch.receive(hello, 0.0)
-        assert said(switch) == [(ERROR, 0, bytes(4))]
+        assert sent_by(switch) == [(ERROR, 0, bytes(4))]
 
 
 @both
@@ -182,7 +190,7 @@ def test_a_stream_in_any_pieces_is_the_same(version: int) -> None:
 
 @both
 @pytest.mark.parametrize("length", [0, 7])
-def test_a_length_that_cannot_be_ends_the_session(version: int, length: int) -> None:
+def test_an_impossible_length_ends_the_session(version: int, length: int) -> None:
     switch, _ = begun(version)
     with pytest.raises(SessionError):
         switch.receive(struct.pack("!BBHI", version, ECHO_REQUEST, length, 0), 0.0)
@@ -190,7 +198,7 @@ def test_a_length_that_cannot_be_ends_the_session(version: int, length: int) -> 
 
 @both
 @pytest.mark.parametrize("kind", range(30))
-def test_a_message_that_is_cut_short_is_no_crash(version: int, kind: int) -> None:
+def test_a_message_that_is_cut_short_raises_no_other_error(version: int, kind: int) -> None:
     for length in range(20):
         switch, _ = begun(version)
         switch.packet_in(0, 0.0)
@@ -200,23 +208,23 @@ def test_a_message_that_is_cut_short_is_no_crash(version: int, kind: int) -> Non
             continue
 
 
-def test_probes_after_silence_and_counts_probes_without_an_answer() -> None:
+def test_a_switch_probes_after_silence_and_counts_unanswered_probes() -> None:
     switch, tally = begun(OF10)
     asked(switch, OF10, FEATURES)
     assert switch.tick(1.0) == ECHO_INTERVAL
-    assert said(switch) == []
+    assert sent_by(switch) == []
     assert switch.tick(ECHO_INTERVAL) == 2 * ECHO_INTERVAL
-    assert said(switch) == [(ECHO_REQUEST, 0, b"")]
+    assert sent_by(switch) == [(ECHO_REQUEST, 0, b"")]
     switch.receive(message(OF10, ECHO_REPLY), 6.0)
     assert switch.tick(10.0) == 11.0
     switch.tick(11.0)
     assert tally.unanswered_echoes == 0
     switch.tick(16.0)
-    assert (said(switch), tally.unanswered_echoes) == ([(ECHO_REQUEST, 0, b"")] * 2, 1)
+    assert (sent_by(switch), tally.unanswered_echoes) == ([(ECHO_REQUEST, 0, b"")] * 2, 1)
 
 
 @both
-def test_frames_are_right_and_no_two_are_equal(version: int) -> None:
+def test_frames_are_valid_and_differ(version: int) -> None:
     switch, tally = begun(version)
     for number in range(100):
         switch.packet_in(number, 0.0)
@@ -235,13 +243,14 @@ def test_frames_are_right_and_no_two_are_equal(version: int) -> None:
 
 
 @both
-def test_a_packet_out_is_known_by_its_frame(version: int) -> None:
+def test_a_packet_out_is_matched_by_its_frame(version: int) -> None:
     switch, tally = begun(version)
     for number in range(3):
         switch.packet_in(number, float(number))
     first, second, third = frames(switch, version)
     switch.receive(packet_out(version, third) + packet_out(version, first), 10.0)
-    switch.receive(packet_out(version, first) + packet_out(version, b"\xff" * 60), 11.0)  # once more, and not ours
+    # A repeated and an unknown frame
+    switch.receive(packet_out(version, first) + packet_out(version, b"\xff" * 60), 11.0)
     assert (tally.answered, list(tally.latencies)) == (2, [8.0, 10.0])
     switch.receive(packet_out(version, b""), 12.0)
     assert (tally.answered, tally.latencies[-1], tally.packet_outs) == (3, 11.0, 5)
@@ -249,7 +258,7 @@ def test_a_packet_out_is_known_by_its_frame(version: int) -> None:
 
 
 @both
-def test_a_flow_mod_answers_by_the_source_that_it_matches(version: int) -> None:
+def test_a_flow_mod_is_matched_by_its_source_address(version: int) -> None:
     switch, tally = begun(version)
     switch.packet_in(0, 0.0)
     switch.packet_in(1, 1.0)
@@ -279,5 +288,5 @@ def test_too_many_switches_for_the_limit_of_open_files(monkeypatch: pytest.Monke
     monkeypatch.setattr(resource, "getrlimit", lambda which: (256, 1024))
     monkeypatch.setattr(resource, "setrlimit", refuse)
     allow_files(100)
-    with pytest.raises(HostError, match=r"1100 switches need 1116 open files, and 1024 are allowed"):
+    with pytest.raises(HostError, match=r"1100 switches need 1116 open files, and the hard limit is 1024"):
         allow_files(1100)

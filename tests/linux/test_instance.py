@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from natmirror.cli.commands import main
 from natmirror.errors import HostError
 from natmirror.linux import instance
-from natmirror.linux.instance import Instance, running
+from natmirror.linux.instance import InstanceLock, running
 
 QUEUES = " 6653 {port} 0 2 65535 0 0 7 1\n 6655 4294960000 0 2 65535 0 0 7 1\n"
 
@@ -50,7 +50,7 @@ def other(address: str) -> Iterator["subprocess.Popen[str]"]:
 
 def test_no_natmirror_runs_before_the_lock_is_taken_and_after_it_is_released() -> None:
     assert running() is None
-    one = Instance()
+    one = InstanceLock()
     assert running() == f"pid {os.getpid()}"
     one.close()
     assert running() is None
@@ -58,7 +58,7 @@ def test_no_natmirror_runs_before_the_lock_is_taken_and_after_it_is_released() -
 
 def test_a_second_start_is_refused_with_the_first_ones_process_id(other: "subprocess.Popen[str]") -> None:
     with pytest.raises(HostError, match=f"natmirror is already running in this network namespace, pid {other.pid}$"):
-        Instance()
+        InstanceLock()
 
 
 def test_a_stopped_holder_is_found_and_a_killed_one_is_not(other: "subprocess.Popen[str]") -> None:
@@ -76,11 +76,11 @@ def test_a_holder_with_a_full_backlog_is_known_by_its_queue(other: "subprocess.P
     (tmp_path / "queues").write_text(QUEUES.format(port=other.pid))
     assert running() == f"pid {other.pid}"
     with pytest.raises(HostError, match=f"already running in this network namespace, pid {other.pid}$"):
-        Instance()
+        InstanceLock()
 
 
 def test_closing_connections_makes_room_in_the_backlog() -> None:
-    one = Instance()
+    one = InstanceLock()
     for _ in range(3):
         for _ in range(500):
             assert running() == f"pid {os.getpid()}"
@@ -92,7 +92,7 @@ def test_a_holder_that_is_not_natmirror_does_not_prevent_a_start(
     other: "subprocess.Popen[str]", monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(instance, "_is_natmirror", lambda pid, uid: False)
-    Instance().close()
+    InstanceLock().close()
     assert f"pid {other.pid} holds the lock @natmirror but is not natmirror" in caplog.text
     assert running() is None
 
@@ -108,11 +108,11 @@ def test_a_holder_that_does_not_answer_does_not_prevent_a_start(
         if listens:
             other.listen(0)
             client.connect(address)
-        Instance().close()
+        InstanceLock().close()
         assert "a process that does not answer holds the lock @natmirror but is not natmirror" in caplog.text
         (tmp_path / "queues").write_text(QUEUES.format(port=os.getpid()))
         with pytest.raises(HostError, match=f"already running in this network namespace, pid {os.getpid()}$"):
-            Instance()
+            InstanceLock()
 
 
 def test_a_start_waits_for_a_holder_that_is_about_to_listen(address: str) -> None:
@@ -121,7 +121,7 @@ def test_a_start_waits_for_a_holder_that_is_about_to_listen(address: str) -> Non
         late = threading.Timer(0.2, other.listen)
         late.start()
         with pytest.raises(HostError, match=f"already running in this network namespace, pid {os.getpid()}$"):
-            Instance()
+            InstanceLock()
         late.join()
 
 
@@ -130,7 +130,7 @@ def test_a_start_takes_the_lock_of_a_holder_that_is_about_to_end(address: str) -
     other.bind(address)
     late = threading.Timer(0.2, other.close)
     late.start()
-    one = Instance()
+    one = InstanceLock()
     assert running() == f"pid {os.getpid()}"
     one.close()
     late.join()

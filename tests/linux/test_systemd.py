@@ -16,7 +16,7 @@ from natmirror.engine.engine import Engine
 from natmirror.fastpath import NEVER, Memory
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.loop import LoopEvent
-from natmirror.linux.systemd import Feeder, Heartbeat, Notifier, take_variables
+from natmirror.linux.systemd import Heartbeat, Notifier, WatchdogFeeder, take_variables
 from natmirror.rules import parse_rules
 from natmirror.rules.shards import ALL
 from natmirror.runtime import worker as worker_module
@@ -192,7 +192,7 @@ def test_a_beat_does_not_wait_for_a_manager_that_does_not_read(manager: ManagerS
 
 def test_beats_do_not_depend_on_files_programs_or_the_main_thread(manager: ManagerSocket) -> None:
     rounds = itertools.count()
-    feeder = Feeder(Heartbeat(Notifier({"NOTIFY_SOCKET": manager.name}).beat, 1), lambda: [next(rounds)], 0.01)
+    feeder = WatchdogFeeder(Heartbeat(Notifier({"NOTIFY_SOCKET": manager.name}).beat, 1), lambda: [next(rounds)], 0.01)
     feeder.start()
     manager.socket.settimeout(5.0)
     assert [manager.socket.recv(4096) for _ in range(5)] == [b"WATCHDOG=1"] * 5
@@ -207,7 +207,7 @@ def test_a_check_that_fails_does_not_end_the_beats(manager: ManagerSocket, caplo
             raise MemoryError
         return [count]
 
-    feeder = Feeder(Heartbeat(Notifier({"NOTIFY_SOCKET": manager.name}).beat, 1), rounds, 0.01)
+    feeder = WatchdogFeeder(Heartbeat(Notifier({"NOTIFY_SOCKET": manager.name}).beat, 1), rounds, 0.01)
     feeder.start()
     manager.socket.settimeout(5.0)
     assert [manager.socket.recv(4096) for _ in range(3)] == [b"WATCHDOG=1"] * 3

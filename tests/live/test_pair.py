@@ -16,7 +16,7 @@ from tests.live.pair import CONNECTIONS, EVENTS, RULES, SWITCHES, Pair, running
 
 pytestmark = pytest.mark.live
 
-NOBODY = 65_534
+UNPRIVILEGED = 65_534
 
 
 @pytest.fixture
@@ -55,20 +55,20 @@ def test_every_connection_moves_to_the_other_host_and_back(pair: Pair, event: st
     come_back(lb1)
     lb1.wait_for_role("backup")
     shown = lb2.balancer.status()["pair"]
-    assert (shown["role"], shown["since"]) == ("master", served_since), "whoever comes back takes nothing from it"
+    assert (shown["role"], shown["since"]) == ("master", served_since), "a host that comes back takes no role"
     pair.move(f"{event}, back again", lambda: go(lb2), to="lb1")
     sent = pair.end()
     if event.endswith("cable pulled"):
         pair.assert_ledgers_share(sent)
 
 
-def as_nobody(words: list[str]) -> int:
+def as_unprivileged(words: list[str]) -> int:
     """Return the exit code of ``natmirror`` with these arguments, run by a user without rights."""
     child = os.fork()
     if child == 0:
         os.setgroups([])
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
+        os.setgid(UNPRIVILEGED)
+        os.setuid(UNPRIVILEGED)
         os._exit(keepalived_hooks.main(words[0], words[1:]))
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
@@ -82,6 +82,6 @@ def test_a_user_without_access_to_the_api_may_ask_for_health() -> None:
         held.callback(Server(api, {}, {"role": lambda words: {}}).close)
         member.open(held, api)
         member.readiness.not_ready, member.readiness.rules_are_in_place = None, True
-        assert as_nobody(["health", "--api", str(api)]) == exit_codes.FIT
-        assert as_nobody(["role", "--api", str(api), "master"]) == exit_codes.NOT_RUNNING
+        assert as_unprivileged(["health", "--api", str(api)]) == exit_codes.FIT
+        assert as_unprivileged(["role", "--api", str(api), "master"]) == exit_codes.NOT_RUNNING
         assert keepalived_hooks.main("role", ["--api", str(api), "master"]) == 0

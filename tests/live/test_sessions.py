@@ -150,15 +150,15 @@ def test_production_is_exactly_translated_and_in_order_beside_a_session(fresh: S
     balancer.wait_until_acknowledged()
     for sniffer, _ in sniffers.values():
         sniffer.end()
-    outside = told(sniffers["sw0"][1], SERVICE)
-    inside = told(sniffers["pl0"][1], "10.20.0.11")
+    outside = summary(sniffers["sw0"][1], SERVICE)
+    inside = summary(sniffers["pl0"][1], "10.20.0.11")
     for there, here in zip(outside, inside, strict=True):
         seen = min(len(there), len(here))  # the captures do not end at the same moment
         assert seen >= 40
         assert there[:seen] == here[:seen]
 
 
-def told(capture: Path, address: str) -> tuple[list[Any], list[Any]]:
+def summary(capture: Path, address: str) -> tuple[list[Any], list[Any]]:
     """Return the packets to an address and those from it."""
     end = socket.inet_aton(address)
     found: tuple[list[Any], list[Any]] = ([], [])

@@ -94,7 +94,7 @@ def test_without_nft_natmirror_translates_by_itself(scene: Scene, tmp_path: Path
     assert marked(balancer)[0] == 0
     why = balancer.status()["machine"]["kernel_translation_off_because"]
     assert why == "nft is missing: install the package nftables"
-    assert f"nftables: {why}; meanwhile natmirror translates each packet itself" in balancer.program.text
+    assert f"nftables: {why}; natmirror translates each packet itself" in balancer.program.text
 
 
 def test_a_foreign_mark_stays_on_its_packet(scene: Scene) -> None:
@@ -131,7 +131,7 @@ def test_after_the_table_is_flushed_no_client_sees_a_backend_and_connections_go_
     balancer.wait_for_status(lambda status: len(status["flows"]) == 20, "all connections")
     before = marked(balancer)[0]
     scene.lab.run("lb", ["nft", "delete", *TABLE.split()])
-    balancer.program.wait_for_text("the table of nftables was removed", 15.0)
+    balancer.program.wait_for_text("another program has removed our nftables table", 15.0)
     balancer.wait_for_status(lambda _: marked(balancer)[0] > before + 1000, "the kernel to translate again", 30.0)
     until.touch()
     scene.finish(client)

@@ -1,4 +1,4 @@
-"""The table of a stream's states: what each event leads to, and what cannot happen."""
+"""The table of a stream's states: the state after each event, and impossible events."""
 
 from unittest.mock import Mock
 
@@ -16,20 +16,20 @@ def after(*events: StreamEvent) -> StreamState:
     return stream.state
 
 
-def test_a_stream_is_copied_finished_over_and_gone() -> None:
+def test_a_stream_is_copied_finished_ended_and_forgotten() -> None:
     assert after() is StreamState.COPYING
     assert after(StreamEvent.FIN) is StreamState.FINISHED
-    assert after(StreamEvent.FIN, StreamEvent.OVER) is StreamState.OVER_FINISHED
-    assert after(StreamEvent.FIN, StreamEvent.OVER, StreamEvent.FORGOTTEN) is StreamState.GONE
-    assert after(StreamEvent.OVER) is StreamState.OVER_UNFINISHED
+    assert after(StreamEvent.FIN, StreamEvent.ENDED) is StreamState.ENDED_FINISHED
+    assert after(StreamEvent.FIN, StreamEvent.ENDED, StreamEvent.FORGOTTEN) is StreamState.FORGOTTEN
+    assert after(StreamEvent.ENDED) is StreamState.ENDED_UNFINISHED
 
 
-def test_another_hosts_stream_stands_by_and_asks_before_it_is_copied() -> None:
+def test_an_adopted_stream_is_standby_and_asks_before_it_is_copied() -> None:
     adopted = (StreamEvent.ADOPTED, StreamEvent.ACTIVATED)
     assert after(StreamEvent.ADOPTED) is StreamState.STANDBY
     assert after(*adopted) is StreamState.ASKING
     assert after(*adopted, StreamEvent.ANSWERED) is StreamState.COPYING
-    assert after(*adopted, StreamEvent.OVER, StreamEvent.ANSWERED) is StreamState.OVER_UNFINISHED
+    assert after(*adopted, StreamEvent.ENDED, StreamEvent.ANSWERED) is StreamState.ENDED_UNFINISHED
     assert after(*adopted, StreamEvent.ANSWERED, StreamEvent.ASKED) is StreamState.ASKING
 
 
@@ -38,7 +38,7 @@ def test_another_hosts_stream_stands_by_and_asks_before_it_is_copied() -> None:
     [
         (StreamEvent.FIN, StreamEvent.FIN),
         (StreamEvent.FIN, StreamEvent.ASKED),
-        (StreamEvent.OVER, StreamEvent.OVER),
+        (StreamEvent.ENDED, StreamEvent.ENDED),
         (StreamEvent.ACTIVATED,),
         (StreamEvent.ADOPTED, StreamEvent.FIN),
         (StreamEvent.FORGOTTEN, StreamEvent.FORGOTTEN),
@@ -50,17 +50,17 @@ def test_an_illegal_transition_raises(monkeypatch: pytest.MonkeyPatch, events: t
         after(*events)
 
 
-def test_nothing_leads_out_of_gone_and_everything_leads_there() -> None:
-    assert not [state for state, _ in TRANSITIONS if state is StreamState.GONE]
+def test_every_state_leads_to_forgotten_and_no_event_leaves_it() -> None:
+    assert not [state for state, _ in TRANSITIONS if state is StreamState.FORGOTTEN]
     assert {state for state, event in TRANSITIONS if event is StreamEvent.FORGOTTEN} == set(StreamState) - {
-        StreamState.GONE
+        StreamState.FORGOTTEN
     }
 
 
-def test_a_connection_that_is_over_stays_so() -> None:
+def test_an_ended_connection_stays_ended() -> None:
     for (state, _), following in TRANSITIONS.items():
-        if state >= StreamState.OVER_ASKING:
-            assert following >= StreamState.OVER_ASKING
+        if state >= StreamState.ENDED_ASKING:
+            assert following >= StreamState.ENDED_ASKING
 
 
 def test_no_state_asks_and_is_finished() -> None:

@@ -1,4 +1,4 @@
-"""What faults in mirroring cost: their connection's copies; where they repeat, a kind of work or all, for a while."""
+"""The cost of faults in mirroring: one connection's copies; of repeated ones, a kind of work or all for a while."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from natmirror.mirror.mirroring import Mirroring
 from natmirror.nat.flows import Nat
 from natmirror.reasons import EndReason
 from natmirror.tcp.reassembler import Reassembler
-from tests.helpers.session import Session, engine
+from tests.helpers.client_connection import ClientConnection, engine
 from tests.helpers.support import RULES, assert_adds_up, at
 
 THROTTLED = RULES.replace("10.20.0.13}", "10.20.0.13, when-behind: throttle, buffer: 64KiB}")
@@ -20,7 +20,7 @@ OF = RULES.replace("10.20.0.13}", "10.20.0.13, protocol: openflow}")
 def faulty(faults: Faults, work: Work, *times: float) -> None:
     for when in times:
         faults.now = when
-        faults.note(work, None, ValueError("a mistake"))
+        faults.note(work, None, ValueError("an error"))
 
 
 def test_three_of_one_kind_within_a_minute_switch_that_kind_off() -> None:
@@ -53,7 +53,7 @@ def test_ten_of_any_kind_switch_mirroring_off() -> None:
     assert MAX_OF_ALL == 10
 
 
-def test_what_is_off_comes_on_again_after_a_while_or_by_an_order() -> None:
+def test_work_is_switched_on_again_after_a_while_or_by_a_command() -> None:
     faults = Faults()
     faulty(faults, Work.COPY, *[0.0] * MAX_OF_ONE_KIND)
     faulty(faults, Work.SESSION, *[5.0] * MAX_OF_ONE_KIND)
@@ -68,7 +68,7 @@ def test_what_is_off_comes_on_again_after_a_while_or_by_an_order() -> None:
     assert faults.next_on() is None
 
 
-def test_of_many_faults_only_the_first_are_kept_with_their_exceptions() -> None:
+def test_only_the_first_of_many_faults_are_kept_with_their_exceptions() -> None:
     faults = Faults()
     faulty(faults, Work.COPY, *[0.0] * 10_000)
     news = faults.take_news()
@@ -86,31 +86,31 @@ def one(fast: bool) -> Engine:
     return engine(fast=fast)
 
 
-def mistake(*_: object, **__: object) -> None:
+def fail(*_: object, **__: object) -> None:
     raise ZeroDivisionError
 
 
-def connected(one: Engine, number: int) -> Session:
-    session = Session(one, client=at("10.10.0.11", 50_000 + number))
+def connected(one: Engine, number: int) -> ClientConnection:
+    session = ClientConnection(one, client=at("10.10.0.11", 50_000 + number))
     session.connect()
     session.connect_mirror()
     return session
 
 
-def leg_of(one: Engine, session: Session) -> str:
-    """The state or the end of the session's only leg."""
+def leg_of(one: Engine, session: ClientConnection) -> str:
+    """Return the state of the session's only leg."""
     for flow in one.flows(session.now):
         if flow["client"] == f"10.10.0.11:{session.client[1]}":
             return str(flow["legs"][0]["state"]) if flow["legs"] else "none"
     return "gone"
 
 
-def test_a_fault_ends_the_copies_of_its_connection_alone(one: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_ends_only_the_copies_of_its_own_connection(one: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = connected(one, 1), connected(one, 2)
     first.from_client("PA", b"before")
     with monkeypatch.context() as patch:
-        patch.setattr(Reassembler, "push", mistake)
-        first.from_client("PA", b"ahead", at=100)  # out of its turn: Python's, in both gears
+        patch.setattr(Reassembler, "push", fail)
+        first.from_client("PA", b"ahead", at=100)  # out of order, so that Python handles it in both gears
     assert [(event.client, event.reason) for event in one.take_events()] == [
         ("10.10.0.11:50001", EndReason.INTERNAL_ERROR)
     ]
@@ -121,20 +121,20 @@ def test_a_fault_ends_the_copies_of_its_connection_alone(one: Engine, monkeypatc
     assert_adds_up(one.snapshot(first.now))
 
 
-def test_copies_that_fail_again_and_again_are_switched_off_and_come_on_again(
+def test_copies_that_fail_repeatedly_are_switched_off_and_on_again(
     one: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     living = connected(one, 0)
     with monkeypatch.context() as patch:
-        patch.setattr(Mirroring, "open", mistake)
+        patch.setattr(Mirroring, "open", fail)
         for number in range(1, 1 + MAX_OF_ONE_KIND):
-            Session(one, client=at("10.10.0.11", 50_000 + number)).connect()
+            ClientConnection(one, client=at("10.10.0.11", 50_000 + number)).connect()
     off = one.snapshot(living.now)["faults"]["off"]
     assert [(entry["thread"], entry["work"]) for entry in off] == [(0, "copies")]
     one.handle_timer(living.now)
     assert [event.reason for event in one.take_events()] == [EndReason.MIRRORING_OFF]
 
-    later = Session(one, client=at("10.10.0.11", 50_100))
+    later = ClientConnection(one, client=at("10.10.0.11", 50_100))
     later.connect()
     later.from_client("PA", b"not copied")
     assert later.mirrored() == []
@@ -145,22 +145,22 @@ def test_copies_that_fail_again_and_again_are_switched_off_and_come_on_again(
     living.now += OFF_TIME
     one.handle_timer(living.now)
     assert one.snapshot(living.now)["faults"]["off"] == []
-    again = Session(one, client=at("10.10.0.11", 50_200))
+    again = ClientConnection(one, client=at("10.10.0.11", 50_200))
     again.now = living.now
     again.connect()
     assert [flags for flags, *_ in again.mirrored()] == ["S"]
 
 
-def test_an_order_switches_mirroring_on_again(one: Engine) -> None:
+def test_a_command_switches_mirroring_on_again(one: Engine) -> None:
     faulty(one.faults, Work.COPY, *[1000.0] * MAX_OF_ALL)
     assert len(one.snapshot(1000.0)["faults"]["off"]) == len(Work)
     one.faults.resume()
-    session = Session(one)
+    session = ClientConnection(one)
     session.connect()
     assert [flags for flags, *_ in session.mirrored()] == ["S"]
 
 
-def test_ending_what_was_switched_off_takes_a_slice_at_a_time(one: Engine) -> None:
+def test_work_that_was_switched_off_ends_in_slices(one: Engine) -> None:
     sessions = [connected(one, number) for number in range(100)]
     faulty(one.faults, Work.COPY, *[sessions[0].now] * MAX_OF_ONE_KIND)
     ended = []
@@ -172,19 +172,19 @@ def test_ending_what_was_switched_off_takes_a_slice_at_a_time(one: Engine) -> No
     assert one.snapshot(sessions[0].now)["mirrors"][0]["legs"] == 0
 
 
-def test_a_throttle_that_fails_leaves_the_backends_own_window(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_throttle_leaves_the_backends_own_window(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     one = engine(THROTTLED, fast=fast)
     session = connected(one, 1)
-    monkeypatch.setattr(Backpressure, "throttled_window", mistake)
+    monkeypatch.setattr(Backpressure, "throttled_window", fail)
     assert session.from_backend("A").window == 0xFFFF
     assert session.from_backend("A").window == 0xFFFF
     assert leg_of(one, session) == "established"
 
 
-def test_sessions_that_are_off_are_not_begun(fast: bool) -> None:
+def test_no_session_begins_while_sessions_are_off(fast: bool) -> None:
     one = engine(OF, fast=fast)
     faulty(one.faults, Work.SESSION, *[1000.0] * MAX_OF_ONE_KIND)
-    session = Session(one)
+    session = ClientConnection(one)
     session.connect()
     session.from_client("PA", bytes((4, 0, 0, 8, 0, 0, 0, 1)))
     assert session.mirrored() == []
@@ -193,23 +193,23 @@ def test_sessions_that_are_off_are_not_begun(fast: bool) -> None:
     assert sessions["not_opened"] == {EndReason.MIRRORING_OFF: 1}
 
 
-def test_reading_that_fails_as_a_whole_switches_sessions_off_and_does_not_spin(
+def test_a_failing_read_queue_switches_sessions_off_and_does_not_spin(
     fast: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = engine(OF, fast=fast)
-    session = Session(one)
+    session = ClientConnection(one)
     session.connect()
-    monkeypatch.setattr("natmirror.mirror.sessions.read_queue.ReadQueue.take", mistake)
+    monkeypatch.setattr("natmirror.mirror.sessions.read_queue.ReadQueue.take", fail)
     session.from_client("PA", bytes((4, 0, 0, 8, 0, 0, 0, 1)))
     assert Work.SESSION in one.faults.off
     one.handle_timer(session.now)
     assert (one.next_own_timer() or 0.0) > session.now
 
 
-def test_a_flow_that_cannot_be_forgotten_does_not_keep_timers_due(one: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flow_that_cannot_be_forgotten_keeps_no_timer_due(one: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     session = connected(one, 1)
     with monkeypatch.context() as patch:
-        patch.setattr(Nat, "forget", mistake)
+        patch.setattr(Nat, "forget", fail)
         later = session.now + 1e6
         with pytest.raises(ZeroDivisionError):
             one.handle_timer(later)
@@ -219,26 +219,24 @@ def test_a_flow_that_cannot_be_forgotten_does_not_keep_timers_due(one: Engine, m
     assert one.flow_ids() == []
 
 
-def test_reading_that_fails_as_a_whole_leaves_nothing_of_connections_that_are_gone(
-    fast: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failing_read_queue_leaves_nothing_of_ended_connections(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     one = engine(OF, fast=fast)
-    session = Session(one)
+    session = ClientConnection(one)
     session.connect()
     session.from_client("PA", bytes((4, 0, 0, 8, 0, 0, 0, 1)))
     [flow_id] = one.flow_ids()
     assert one._sessions.masters_of(flow_id)
-    monkeypatch.setattr("natmirror.mirror.sessions.read_queue.ReadQueue.take", mistake)
+    monkeypatch.setattr("natmirror.mirror.sessions.read_queue.ReadQueue.take", fail)
     session.from_client("R")
     later = session.now + 1e5
     for _ in range(10):
         one.handle_timer(later)
     assert one.flow_ids() == []
-    assert not one._sessions.masters_of(flow_id), "they would be shown with the next flow of that number"
+    assert not one._sessions.masters_of(flow_id), "they would be reported with the next flow of that number"
     assert one._sessions.sums() == {}
 
 
-def test_the_status_says_what_is_off(one: Engine) -> None:
+def test_the_status_reports_work_that_is_off(one: Engine) -> None:
     faulty(one.faults, Work.COPY, *[1000.0] * MAX_OF_ONE_KIND)
     machine = {
         "queues": {},
@@ -252,12 +250,14 @@ def test_the_status_says_what_is_off(one: Engine) -> None:
     assert "OFF after internal errors: copies in thread 0: on again in 600 s, or by 'natmirror resume" in text
 
 
-def test_faults_on_a_host_without_packets_have_their_own_times(one: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_faults_on_a_host_without_packets_are_dated_by_their_own_calls(
+    one: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     session = connected(one, 1)
     record = one.replicated_legs.records(one.replicated_legs.ids())[0]
     standby = engine(fast=one._fast)
     standby.replicated_legs.release()
-    monkeypatch.setattr(Mirroring, "adopt", mistake)
+    monkeypatch.setattr(Mirroring, "adopt", fail)
     for number in range(MAX_OF_ONE_KIND):
         assert not standby.faults.off
         standby.replicated_legs.adopt(record, session.now + number * WINDOW / 2)
@@ -268,7 +268,7 @@ def test_faults_on_a_host_without_packets_have_their_own_times(one: Engine, monk
 
 def test_production_passes_while_all_of_mirroring_is_off(one: Engine) -> None:
     faulty(one.faults, Work.COPY, *[1000.0] * MAX_OF_ALL)
-    session = Session(one)
+    session = ClientConnection(one)
     session.connect()
     session.from_client("PA", b"question")
     session.from_backend("PA", b"answer")

@@ -1,7 +1,7 @@
-"""Whatever raises in mirroring, production's packets get the verdicts that they would have got anyway.
+"""An exception in mirroring does not change a verdict on production's packets.
 
-The calls are found by themselves: a run of the scenario is watched for the functions of mirroring that it enters, and
-each of them is made to raise in a run of its own, once or always.
+The test finds the functions by itself: it observes which functions of mirroring the scenario enters, and makes each of
+them raise in a run of its own, once or always.
 """
 
 import heapq
@@ -31,7 +31,7 @@ from natmirror.net.packet import ACK, RST, SYN, Segment
 from natmirror.openflow.messages import V13, Type, build, hello
 from natmirror.replay.ideal_mirror import IdealMirror
 from natmirror.rules import parse_rules
-from tests.helpers.session import IRS, ISS, KEY
+from tests.helpers.client_connection import IRS, ISS, KEY
 from tests.helpers.support import C1, CLIENT, SERVICE, assert_adds_up, at, icmp_error, packet, segment
 
 PRODUCTION = (
@@ -42,7 +42,7 @@ PRODUCTION = (
     "natmirror.tcp.tracker.",
     *(f"natmirror.mirror.{name}." for name in ("faults", "guard", "guarded", "outgoing", "teardown", "timers")),
 )
-"""Production's modules, the door, and the tests' mirror; all others that are entered are mirroring's."""
+"""The modules of production, the guarded door, and the model of the mirrors; all others belong to mirroring."""
 
 RULES = """
 switches: [10.10.0.0/24]
@@ -69,7 +69,7 @@ SAID = HELLO + FEATURES_REQUEST + build(V13, Type.ECHO_REQUEST, 3) + ORDERS[4]
 
 
 class Mirrors(IdealMirror):
-    """The raw mirrors acknowledge; the master greets, asks, and orders something."""
+    """Raw mirrors that acknowledge, and a master that sends HELLO, questions and an order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class Mirrors(IdealMirror):
 
 
 class Scene:
-    """Connections of two clients through an engine, with mirrors that answer, on a manual clock."""
+    """Clients' connections through an engine, with mirrors that answer, on a manual clock."""
 
     def __init__(self, *, fast: bool) -> None:
         self.engine: Engine = Engine(parse_rules(RULES), key=KEY, fast=fast)
@@ -122,7 +122,8 @@ class Scene:
         self._take(decision.sends)
 
     def ask(self, question: Callable[[], Any], otherwise: Any = None) -> Any:
-        """What another thread asks of the engine: there an exception is the answer."""
+        """Return the answer to another thread's question; ``otherwise`` where the engine raises, as that thread would
+        see."""
         try:
             return question()
         except Injected:
@@ -144,7 +145,7 @@ class Scene:
             else:
                 self._take(self.engine.handle_timer(self.now))
         else:
-            pytest.fail("timers that are due for ever")
+            pytest.fail("timers stay due")
         self.now = until
 
     def _take(self, sends: list[Send]) -> None:
@@ -156,7 +157,7 @@ class Scene:
 
 
 def play(scene: Scene) -> None:
-    """Two connections: the first with everything that can happen to a stream, the second reuses its ports."""
+    """Play connections in which everything happens to a stream; the third reuses the ports of the first."""
     for client, iss in ((CLIENT, ISS), (at("10.10.0.12", 40001), 5), (CLIENT, 77)):
         connection(scene, client, iss)
     handover = scene.engine.replicated_legs
@@ -169,7 +170,7 @@ def play(scene: Scene) -> None:
     connection(scene, at("10.10.0.13", 40001), 9)
     scene.ask(lambda: scene.engine.snapshot(scene.now))
     scene.ask(lambda: scene.engine.flows(scene.now))
-    scene.wait(700.0)  # flows and legs expire, and what was switched off comes on again
+    scene.wait(700.0)  # flows and legs expire, and work is switched on again
     connection(scene, at("10.10.0.14", 40001), 11)
     scene.ask(scene.engine.take_events)
     scene._take(scene.engine.close())
@@ -205,7 +206,7 @@ def connection(scene: Scene, client: Endpoint, iss: int) -> None:
     scene.wait(0.01)
     for number, message in enumerate(PACKET_INS):
         down("A")
-        if number == 2:  # the next one comes first, and once more after it
+        if number == 2:  # the next one comes first, and is repeated after it
             up("PA", PACKET_INS[3], ahead=len(message))
             scene.wait(0.01)
         up("PA", message)
@@ -217,7 +218,7 @@ def connection(scene: Scene, client: Endpoint, iss: int) -> None:
     down("A")
     scene.wait(0.5)
     if iss == 77:
-        return  # it lives on
+        return  # it stays open
     up("FA")
     down("FA")
     up("A")
@@ -225,7 +226,7 @@ def connection(scene: Scene, client: Endpoint, iss: int) -> None:
 
 
 def seen(verdicts: list[Verdict]) -> list[object]:
-    """What production gets, but the window: a throttle that has failed shows the backend's own."""
+    """Return production's verdicts without the window: after a failed throttle it is the backend's own."""
     shown: list[object] = []
     for verdict in verdicts:
         if isinstance(verdict, Accept) and verdict.packet is not None and verdict.packet[9] == 6:
@@ -237,11 +238,11 @@ def seen(verdicts: list[Verdict]) -> list[object]:
     return shown
 
 
-# Finding what may raise
+# Finding the functions that may raise
 
 
 def entered() -> list[str]:
-    """The functions of mirroring that the scenario enters, as module:name."""
+    """Return the functions of mirroring that the scenario enters, as module:name."""
     found: dict[str, None] = {}
 
     def watch(frame: FrameType, event: str, argument: object) -> None:
@@ -271,20 +272,20 @@ def owner(name: str) -> tuple[Any, str]:
 
 
 def can_raise(name: str) -> bool:
-    """Whether a function can be replaced by name."""
+    """Return whether a function can be replaced by name."""
     thing, last = owner(name)
     raw = inspect.getattr_static(thing, last, None)
     return isinstance(raw, property | staticmethod) or inspect.isfunction(raw)
 
 
 class Injected(Exception):
-    """Somebody has made a mistake."""
+    """The exception that a function is made to raise."""
 
 
 @contextmanager
 def raising(name: str, *, always: bool, late: bool = False) -> Iterator[list[int]]:
-    """Have a function raise, the first time or always, or ``late``: after it has done all; what it gives says how often
-    it did."""
+    """Make a function raise, the first time or always, or ``late``: after its work is done. Yield a list with an entry
+    for each time that it raised."""
     thing, last = owner(name)
     raw = inspect.getattr_static(thing, last)
     raised: list[int] = []
@@ -295,7 +296,7 @@ def raising(name: str, *, always: bool, late: bool = False) -> Iterator[list[int
             raised.append(1)
             if late:
                 done = whole(*arguments, **named)
-                list(islice(done, 1000) if inspect.isgenerator(done) else ())  # one may go on for ever
+                list(islice(done, 1000) if inspect.isgenerator(done) else ())  # a generator may never end
             raise Injected(name)
         return whole(*arguments, **named)
 
@@ -308,7 +309,7 @@ def raising(name: str, *, always: bool, late: bool = False) -> Iterator[list[int
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(thing, last, replaced)
-        if inspect.ismodule(thing):  # others have imported it by name
+        if inspect.ismodule(thing):  # other modules have imported it by name
             for module in [one for known, one in sys.modules.items() if known.startswith("natmirror.")]:
                 if getattr(module, last, None) is raw:
                     patch.setattr(module, last, replaced)
@@ -316,8 +317,8 @@ def raising(name: str, *, always: bool, late: bool = False) -> Iterator[list[int
 
 
 ENTERED = entered()
-KEPT_IN_TABLES = {f"natmirror.openflow.answers:Answers.{name}" for name in ("_echo", "_features")}
-"""Whoever calls these does not look for them by name."""
+CALLED_FROM_TABLES = {f"natmirror.openflow.answers:Answers.{name}" for name in ("_echo", "_features")}
+"""Functions that are called from a table, where the replacement has no effect."""
 UNDISTURBED: dict[bool, list[object]] = {}
 
 
@@ -334,7 +335,7 @@ def test_the_scenario_reaches_all_of_mirroring() -> None:
     assert modules >= {
         *("mirror.backpressure", "mirror.ledger", "mirror.legs", "mirror.mirroring"),
         *("mirror.adoption", "mirror.copies", "mirror.leg_outcomes", "mirror.report"),
-        *(f"mirror.sessions.{name}" for name in ("calls", "relay", "replies", "sessions", "totals")),
+        *(f"mirror.sessions.{name}" for name in ("open_sessions", "relay", "replies", "sessions", "totals")),
         *("openflow.observer", "openflow.answers", "openflow.session", "tcp.leg", "tcp.reassembler", "tcp.resumption"),
     }
     assert len(ENTERED) > 200
@@ -348,9 +349,9 @@ def test_a_fault_in_mirroring_costs_no_packet(name: str, always: bool, fast: boo
     with raising(name, always=always) as raised:
         play(scene)
     assert seen(scene.verdicts) == expected
-    assert raised or fast or name in KEPT_IN_TABLES  # the C gear does without some
+    assert raised or fast or name in CALLED_FROM_TABLES  # the C gear does not call all of them
     if not always:
-        assert_no_mirror_has_other_bytes(scene)
+        assert_mirrors_have_no_other_bytes(scene)
 
 
 ENDING = (
@@ -369,7 +370,7 @@ FAILING = ("mirroring:Mirroring.feed", "mirroring:Mirroring.open", "mirroring:Mi
 @pytest.mark.parametrize(
     "name", [*FAILING, "legs:Legs.receive", "legs:Legs.handle_timer", "backpressure:Backpressure.accepted"]
 )
-def test_a_fault_in_ending_what_has_failed_costs_no_packet_either(name: str, ending: str, fast: bool) -> None:
+def test_a_fault_while_failed_work_is_ended_costs_no_packet_either(name: str, ending: str, fast: bool) -> None:
     expected = undisturbed(fast=fast)
     scene = Scene(fast=fast)
     with raising(f"natmirror.mirror.{name}", always=True), raising(f"natmirror.mirror.{ending}", always=True):
@@ -377,8 +378,8 @@ def test_a_fault_in_ending_what_has_failed_costs_no_packet_either(name: str, end
     assert seen(scene.verdicts) == expected
 
 
-def assert_no_mirror_has_other_bytes(scene: Scene) -> None:
-    """What a raw mirror was sent is the beginning of a stream of that client's, without a gap."""
+def assert_mirrors_have_no_other_bytes(scene: Scene) -> None:
+    """Check that each raw mirror got the beginning of one of its client's streams, without a gap."""
     for (client, mirror), pieces in scene.mirrors.data.items():
         if mirror == MASTER:
             continue
@@ -390,23 +391,23 @@ def assert_no_mirror_has_other_bytes(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("name", ENTERED)
-def test_a_call_that_fails_after_its_work_is_done_leaves_every_leg_a_row_and_an_owner(name: str) -> None:
+def test_after_a_call_that_fails_at_its_end_every_leg_has_a_row_and_an_owner(name: str) -> None:
     scene = Scene(fast=True)
     with raising(name, always=False, late=True):
         play(scene)
     assert seen(scene.verdicts) == undisturbed(fast=True)
     scene.wait(1.0)
-    assert_every_leg_is_somebodys(scene.engine)
+    assert_every_leg_has_a_row_and_an_owner(scene.engine)
 
     scene = Scene(fast=False)
     with raising(name, always=False, late=True):
         connection(scene, CLIENT, ISS)
     connection(scene, CLIENT, 77)
-    assert_every_leg_is_somebodys(scene.engine)
+    assert_every_leg_has_a_row_and_an_owner(scene.engine)
 
 
-def assert_every_leg_is_somebodys(one: Engine) -> None:
-    """Python's legs, their rows in C, the flows that C gives them bytes of, and the sessions agree."""
+def assert_every_leg_has_a_row_and_an_owner(one: Engine) -> None:
+    """Check that Python's legs, their rows in C, the flows that C links them to, and the sessions agree."""
     legs, rows, flows = one._legs.living, one._gear.legs, one._gear.flows
     assert len(rows) == len(legs)
     linked: dict[int, set[int]] = {}
@@ -414,7 +415,7 @@ def assert_every_leg_is_somebodys(one: Engine) -> None:
         found, number = linked.setdefault(flow_id, set()), int(flows.row(flow_id).first_leg)  # type: ignore[union-attr]
         while number != NO_LEG:
             row = rows.row(number)
-            assert row is not None, "a row that is gone gets bytes"
+            assert row is not None, "a removed row gets bytes"
             assert number not in found
             found.add(number)
             number = int(row.next_of_flow)
@@ -425,7 +426,7 @@ def assert_every_leg_is_somebodys(one: Engine) -> None:
     for flow, stream in one._mirroring.streams.items():
         assert one._nat.has_object(flow)
         assert {leg.row.id for _, leg in stream.alive()} == linked[flow.row.id]
-    for master, session in one._sessions._calls.by_number.values():
+    for master, session in one._sessions._open_sessions.by_number.values():
         assert master.lives
         assert master.session is session
 
@@ -438,7 +439,7 @@ BOOKKEEPING = (
 
 
 @pytest.mark.parametrize("name", [name for name in ENTERED if not name.startswith(BOOKKEEPING)])
-def test_after_a_fault_the_books_add_up_and_new_connections_are_copied(name: str) -> None:
+def test_after_a_fault_the_ledger_adds_up_and_new_connections_are_copied(name: str) -> None:
     scene = Scene(fast=False)
     with raising(name, always=False):
         connection(scene, CLIENT, ISS)

@@ -1,4 +1,4 @@
-"""A leg's numbers on the wire are its own: what a mirror is shown tells it nothing of production's."""
+"""A leg has its own sequence numbers on the wire: a mirror learns nothing about production's numbers."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,36 +15,36 @@ from natmirror.reasons import EndReason
 from natmirror.rules import parse_rules
 from natmirror.tcp.initial_numbers import InitialNumbers
 from natmirror.tcp.leg import Leg
-from tests.helpers.session import IRS, ISS, KEY, MIRROR_ISS, Session
-from tests.helpers.support import CLIENT, MASTER, RULES, at, icmp_error, packet, segment, told
+from tests.helpers.client_connection import IRS, ISS, KEY, MIRROR_ISS, ClientConnection
+from tests.helpers.support import CLIENT, MASTER, RULES, at, icmp_error, packet, segment, summary
 
 THEIRS = seq.add(MIRROR_ISS, 1)
 MSS = bytes((OPT_MSS, 4, 5, 180))
 SESSIONS = RULES.replace("10.20.0.13}", "10.20.0.13, protocol: openflow}")
 
 
-def started(fast: bool, rules: str = RULES) -> Session:
-    return Session(Engine(parse_rules(rules), key=KEY, fast=fast))
+def started(fast: bool, rules: str = RULES) -> ClientConnection:
+    return ClientConnection(Engine(parse_rules(rules), key=KEY, fast=fast))
 
 
 def sent(actions: Sequence[Action]) -> list[Segment]:
     return [segment(one) for send in actions if isinstance(send, Send) for one in finish(send.packet, send.segment_len)]
 
 
-def wire(session: Session) -> list[tuple[str, int, int, bytes]]:
-    """What was sent to the mirror since the last call, as it is on the wire."""
+def wire(session: ClientConnection) -> list[tuple[str, int, int, bytes]]:
+    """Return the packets to the mirror since the last call, with the numbers on the wire."""
     return session.mirrored()
 
 
 def from_mirror(
-    session: Session, letters: str, at_number: int, ack: int, data: bytes = b"", *, options: bytes = b""
+    session: ClientConnection, letters: str, at_number: int, ack: int, data: bytes = b"", *, options: bytes = b""
 ) -> None:
     raw = packet(MASTER, session.client, letters, at_number, ack, data, options=options)
     session.take(raw, Hook.PREROUTING)
 
 
-def opened(session: Session) -> int:
-    """The number of the leg's first byte on the wire, once it stands."""
+def opened(session: ClientConnection) -> int:
+    """Open the leg, and return the number of its first byte on the wire."""
     session.connect()
     [(letters, iss, _, _)] = wire(session)
     assert letters == "S"
@@ -59,14 +59,14 @@ def test_each_leg_has_the_number_of_rfc_6528(fast: bool) -> None:
     expected = InitialNumbers(KEY).first(CLIENT, MASTER, session.now)
     assert first == seq.add(expected, 1)
     assert abs(seq.diff(first, ISS)) > 1 << 20
-    other = Session(session.engine, client=at("10.10.0.11", 40002))
+    other = ClientConnection(session.engine, client=at("10.10.0.11", 40002))
     other.connect()
     [(_, iss, _, _)] = wire(other)
     assert iss == InitialNumbers(KEY).first(other.client, MASTER, other.now)
-    assert abs(seq.diff(seq.add(iss, -first), 0)) > 1 << 20, "although both clients have the same"
+    assert abs(seq.diff(seq.add(iss, -first), 0)) > 1 << 20, "although both clients have the same number"
 
 
-def test_data_acknowledgements_and_the_end_go_by_them(fast: bool) -> None:
+def test_data_acknowledgements_and_the_fin_use_the_legs_numbers(fast: bool) -> None:
     session = started(fast)
     first = opened(session)
     for count in range(3):
@@ -77,7 +77,7 @@ def test_data_acknowledgements_and_the_end_go_by_them(fast: bool) -> None:
     assert session.engine.flows(session.now)[0]["legs"][0]["acked_bytes"] == 15
     from_mirror(session, "PA", THEIRS, seq.add(first, 15), b"answer")
     [ack] = sent(session.engine.handle_timer(session.now + 0.05))
-    assert told(ack.raw) == ("A", seq.add(first, 15), seq.add(THEIRS, 6), b"")
+    assert summary(ack.raw) == ("A", seq.add(first, 15), seq.add(THEIRS, 6), b"")
     session.from_client("FA")
     assert wire(session) == [("FA", seq.add(first, 15), seq.add(THEIRS, 6), b"")]
     from_mirror(session, "FA", seq.add(THEIRS, 6), seq.add(first, 16))
@@ -85,7 +85,7 @@ def test_data_acknowledgements_and_the_end_go_by_them(fast: bool) -> None:
     assert [event.reason for event in session.engine.take_events()] == ["closed"]
 
 
-def test_an_acknowledgement_in_the_clients_numbers_is_none_of_the_legs(fast: bool) -> None:
+def test_an_acknowledgement_in_the_clients_numbers_is_refused(fast: bool) -> None:
     session = started(fast)
     first = opened(session)
     session.from_client("PA", b"hello")
@@ -95,7 +95,7 @@ def test_an_acknowledgement_in_the_clients_numbers_is_none_of_the_legs(fast: boo
     assert session.engine.flows(session.now)[0]["legs"][0]["acked_bytes"] == 0
 
 
-def test_selective_acknowledgements_are_read_in_them(fast: bool) -> None:
+def test_selective_acknowledgements_use_the_legs_numbers(fast: bool) -> None:
     session = started(fast)
     session.connect()
     [(_, iss, _, _)] = wire(session)
@@ -108,7 +108,7 @@ def test_selective_acknowledgements_are_read_in_them(fast: bool) -> None:
     assert wire(session) == [("A", first, THEIRS, b"x" * 100)]
 
 
-def test_errors_of_routers_are_read_in_them(fast: bool) -> None:
+def test_icmp_errors_are_matched_by_the_legs_numbers(fast: bool) -> None:
     session = started(fast)
     first = opened(session)
     session.from_client("PA", b"x" * 1400)
@@ -117,7 +117,7 @@ def test_errors_of_routers_are_read_in_them(fast: bool) -> None:
     error = icmp_error("10.20.0.254", "10.10.0.11", data)
     session.take(error, Hook.FORWARD)
     assert [(number, len(piece)) for _, number, _, piece in wire(session)] == [(first, 960), (seq.add(first, 960), 440)]
-    other = Session(session.engine, client=at("10.10.0.11", 40002))
+    other = ClientConnection(session.engine, client=at("10.10.0.11", 40002))
     other.connect()
     [syn] = other.to_mirror
     of_the_clients = packet(other.client, MASTER, "S", ISS)
@@ -127,7 +127,7 @@ def test_errors_of_routers_are_read_in_them(fast: bool) -> None:
     assert [event.reason for event in session.engine.take_events()] == ["unreachable"]
 
 
-def test_a_refusal_has_to_name_the_number_on_the_wire(fast: bool) -> None:
+def test_a_refusal_has_to_acknowledge_the_number_on_the_wire(fast: bool) -> None:
     session = started(fast)
     session.connect()
     [(_, iss, _, _)] = wire(session)
@@ -138,7 +138,7 @@ def test_a_refusal_has_to_name_the_number_on_the_wire(fast: bool) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["raw", "openflow"])
-def test_a_leftover_connection_at_the_mirror_is_cleared_and_called_within_two_round_trips(
+def test_a_leg_opens_within_two_round_trips_although_the_mirror_has_an_old_connection(
     fast: bool, protocol: str
 ) -> None:
     session = started(fast, SESSIONS if protocol == "openflow" else RULES)
@@ -157,10 +157,10 @@ def test_a_leftover_connection_at_the_mirror_is_cleared_and_called_within_two_ro
 
 
 @pytest.mark.parametrize("closes_first", ["client", "mirror"])
-def test_a_port_that_is_used_again_calls_with_a_higher_number(fast: bool, closes_first: str) -> None:
+def test_a_reused_port_begins_with_a_higher_number(fast: bool, closes_first: str) -> None:
     session = started(fast)
     first = opened(session)
-    for _ in range(40):  # faster than the clock
+    for _ in range(40):  # faster than the clock of RFC 6528
         session.from_client("PA", b"x" * 1400)
         session.from_backend("A")
         from_mirror(session, "A", THEIRS, seq.add(first, session.sent))
@@ -175,17 +175,17 @@ def test_a_port_that_is_used_again_calls_with_a_higher_number(fast: bool, closes
         from_mirror(session, "FA", THEIRS, seq.add(first, session.sent))
     assert [event.reason for event in session.engine.take_events()] == ["closed"]
     wire(session)
-    again = Session(session.engine, iss=seq.add(ISS, -1000))
+    again = ClientConnection(session.engine, iss=seq.add(ISS, -1000))
     again.connect()
     [(letters, iss, _, _)] = wire(again)
     assert letters == "S"
     assert 0 < seq.diff(iss, seq.add(first, session.sent)) <= 1 << 20
 
 
-def test_so_does_one_whose_leg_has_stood_for_hours(fast: bool) -> None:
+def test_a_reused_port_begins_with_a_higher_number_after_a_leg_of_hours(fast: bool) -> None:
     session = started(fast)
     first = opened(session)
-    other = Session(session.engine, client=at("10.10.0.11", 40002))
+    other = ClientConnection(session.engine, client=at("10.10.0.11", 40002))
     other.now = session.now + 10.0
     other.connect()
     for _ in range(4):
@@ -200,14 +200,14 @@ def test_so_does_one_whose_leg_has_stood_for_hours(fast: bool) -> None:
     from_mirror(session, "A", seq.add(THEIRS, 1), seq.add(first, session.sent))
     assert "closed" in [event.reason for event in session.engine.take_events()]
     wire(session)
-    again = Session(session.engine, iss=seq.add(ISS, 1 << 20))
+    again = ClientConnection(session.engine, iss=seq.add(ISS, 1 << 20))
     again.now = session.now + 1.0
     again.connect()
     [(_, iss, _, _)] = wire(again)
-    assert seq.diff(iss, seq.add(first, session.sent)) > 0, "the mirror, in TIME-WAIT, takes no lower one"
+    assert seq.diff(iss, seq.add(first, session.sent)) > 0, "the mirror, in TIME-WAIT, accepts no lower number"
 
 
-def test_so_does_one_after_a_leg_that_a_fault_of_ours_has_ended(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reused_port_begins_with_a_higher_number_after_a_fault(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     session = started(fast)
     first = opened(session)
     for _ in range(40):
@@ -220,17 +220,17 @@ def test_so_does_one_after_a_leg_that_a_fault_of_ours_has_ended(fast: bool, monk
         session.engine._leg_outcomes.cut(owner, leg, EndReason.INTERNAL_ERROR)
     session.from_client("R")
     wire(session)
-    again = Session(session.engine, iss=seq.add(ISS, 1 << 20))
+    again = ClientConnection(session.engine, iss=seq.add(ISS, 1 << 20))
     again.connect()
     [(_, iss, _, _)] = wire(again)
     assert 0 < seq.diff(iss, seq.add(first, session.sent)) <= 1 << 20
 
 
-def test_nothing_that_a_mirror_is_shown_depends_on_the_clients_number(fast: bool) -> None:
-    """The same session by two clients that differ in their numbers alone: the mirror sees no difference."""
+def test_no_packet_to_a_mirror_depends_on_the_clients_numbers(fast: bool) -> None:
+    """Two clients whose sessions differ only in their numbers: the mirror sees no difference."""
     seen = []
     for iss in (ISS, 0x1234_5678):
-        session = Session(Engine(parse_rules(RULES), key=KEY, fast=fast), iss=iss)
+        session = ClientConnection(Engine(parse_rules(RULES), key=KEY, fast=fast), iss=iss)
         first = opened(session)
         session.from_client("PA", b"hello")
         from_mirror(session, "A", THEIRS, first)
@@ -240,12 +240,12 @@ def test_nothing_that_a_mirror_is_shown_depends_on_the_clients_number(fast: bool
         assert due is not None
         later = sent(session.engine.handle_timer(due + 1.0))
         session.from_client("RA")
-        seen.append([*(told(one.raw) for one in (*later, *session.to_mirror)), first])
+        seen.append([*(summary(one.raw) for one in (*later, *session.to_mirror)), first])
     assert seen[0] == seen[1]
 
 
-def test_what_a_mirror_knows_of_its_leg_makes_no_reset_that_production_believes(fast: bool) -> None:
-    """Each name that it can use, the numbers of its leg, and those around them: no packet moves the flow's state."""
+def test_a_mirror_cannot_forge_packets_for_production_from_its_legs_numbers(fast: bool) -> None:
+    """Packets with any endpoints and numbers that the mirror can know do not change the flow's state."""
     session = started(fast)
     first = opened(session)
     session.from_client("PA", b"hello")
@@ -255,7 +255,7 @@ def test_what_a_mirror_knows_of_its_leg_makes_no_reset_that_production_believes(
         for at_number in (first, seq.add(first, 5), THEIRS, seq.add(first, 6)):
             for names in ((CLIENT, session.service, Hook.PREROUTING), (session.backend, CLIENT, Hook.FORWARD)):
                 if letters == "S" and names[0] == CLIENT:
-                    continue  # an attempt to connect anew: challenged by the backend
+                    continue  # a new connection, which the backend challenges
                 raw = packet(names[0], names[1], letters, at_number, THEIRS, data)
                 session.take(raw, names[2])
     session.mirrored()
@@ -268,12 +268,12 @@ def test_what_a_mirror_knows_of_its_leg_makes_no_reset_that_production_believes(
 def test_the_numbers_of_two_engines_with_different_keys_differ() -> None:
     firsts = set()
     for key in (KEY, bytes(16)):
-        session = Session(Engine(replace(parse_rules(RULES), max_flows=10), key=key))
+        session = ClientConnection(Engine(replace(parse_rules(RULES), max_flows=10), key=key))
         firsts.add(opened(session))
     assert len(firsts) == 2
 
 
-def test_legs_with_an_address_of_ours_have_them_too(fast: bool) -> None:
+def test_legs_with_an_address_of_ours_have_their_own_numbers_too(fast: bool) -> None:
     session = started(fast, RULES.replace("10.20.0.13}", "10.20.0.13, source: 10.20.0.1}"))
     session.connect()
     [syn] = session.to_mirror

@@ -1,4 +1,4 @@
-"""Which clients a mirror wants."""
+"""The choice of the clients that a mirror gets."""
 
 from ipaddress import IPv4Address, IPv4Network
 
@@ -24,7 +24,7 @@ def test_a_sample_has_about_its_share_of_the_clients(share: float) -> None:
     assert abs(len(sampled(share)) / len(CLIENTS) - share) < 0.04
 
 
-def test_all_and_none() -> None:
+def test_a_share_of_1_samples_all_clients_and_of_0_none() -> None:
     assert sampled(1.0) == set(CLIENTS)
     assert sampled(0.0) == set()
     assert why_not_mirrored(mirror(sample=0.0), CLIENTS[0]) == EndReason.NOT_SAMPLED
@@ -34,13 +34,13 @@ def test_a_larger_sample_contains_the_smaller_one() -> None:
     assert sampled(0.1) < sampled(0.5) < sampled(0.9)
 
 
-def test_the_hash_is_a_published_one() -> None:
-    """Known answers: every host and every release samples the same clients."""
+def test_the_hash_never_changes() -> None:
+    """Every host and every release samples the same clients."""
     chosen = [client[3] for client in CLIENTS[:40] if why_not_mirrored(mirror(sample=0.25), client) is None]
     assert chosen == [4, 8, 9, 12, 18, 19, 20, 22, 25, 27, 29, 30, 33, 40]
 
 
-def test_only_some_networks() -> None:
+def test_a_mirror_may_get_only_some_networks() -> None:
     some = mirror(only=(IPv4Network("10.10.3.0/24"), IPv4Network("10.10.5.7/32")))
     wanted = {client for client in CLIENTS if why_not_mirrored(some, client) is None}
     assert wanted == {client for client in CLIENTS if client[2] == 3} | {bytes((10, 10, 5, 7))}

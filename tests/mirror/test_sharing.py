@@ -1,4 +1,4 @@
-"""What a leg may not take: bytes that production refuses, and addresses and ports that production uses itself."""
+"""Bytes that must not enter a leg, since production refuses them, and endpoints that production itself uses."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from natmirror.actions import Accept, Hook
 from natmirror.net import seq
 from natmirror.net.checksum import Checksum
 from natmirror.rules import parse_rules
-from tests.helpers.session import IRS, ISS, Session, engine
+from tests.helpers.client_connection import IRS, ISS, ClientConnection, engine
 from tests.helpers.support import C1, CLIENT, MASTER, RULES, SERVICE, assert_adds_up, at, packet
 
 POOLED_MASTER = RULES.replace("      backends:\n", "      balance: round-robin\n      backends:\n").replace(
@@ -33,21 +33,21 @@ THEIRS = seq.add(IRS, 1)
 
 
 @pytest.fixture(params=[True, False], ids=["fast", "slow"])
-def session(request: pytest.FixtureRequest) -> Iterator[Session]:
-    session = Session(engine(fast=bool(request.param)))
+def session(request: pytest.FixtureRequest) -> Iterator[ClientConnection]:
+    session = ClientConnection(engine(fast=bool(request.param)))
     yield session
     assert_adds_up(session.engine.snapshot(session.now))
 
 
-def connected(session: Session) -> Session:
+def connected(session: ClientConnection) -> ClientConnection:
     session.connect()
     session.connect_mirror()
     session.mirrored()
     return session
 
 
-def stray(session: Session, letters: str, at_byte: int, data: bytes, *, ack: int = THEIRS) -> None:
-    """A packet of the client's that its backend will not take."""
+def refused_segment(session: ClientConnection, letters: str, at_byte: int, data: bytes, *, ack: int = THEIRS) -> None:
+    """Send a packet of the client that its backend will refuse."""
     session.passed(packet(CLIENT, SERVICE, letters, seq.add(NEXT, at_byte), ack, data), Hook.PREROUTING)
 
 
@@ -55,33 +55,33 @@ def stray(session: Session, letters: str, at_byte: int, data: bytes, *, ack: int
 
 
 @pytest.mark.parametrize("letters", ["RA", "SA", "P", ""], ids=["reset", "syn-ack", "push-alone", "bare"])
-def test_data_in_a_segment_that_no_receiver_looks_at_enters_no_leg(session: Session, letters: str) -> None:
+def test_data_in_a_segment_that_receivers_ignore_enters_no_leg(session: ClientConnection, letters: str) -> None:
     connected(session)
-    stray(session, letters, 1, b"EVIL")
+    refused_segment(session, letters, 1, b"EVIL")
     assert session.mirrored() == []
     session.from_client("PA", b"good")
     assert [data for *_, data in session.mirrored()] == [b"good"]
 
 
-def test_nor_does_data_that_acknowledges_what_was_never_sent(session: Session) -> None:
+def test_data_with_an_acknowledgement_of_unsent_bytes_enters_no_leg(session: ClientConnection) -> None:
     connected(session)
-    stray(session, "PA", 0, b"EVIL", ack=seq.add(THEIRS, 1))
+    refused_segment(session, "PA", 0, b"EVIL", ack=seq.add(THEIRS, 1))
     assert session.mirrored() == []
 
 
-def test_nothing_follows_a_fin(session: Session) -> None:
+def test_no_data_after_a_fin_enters_a_leg(session: ClientConnection) -> None:
     connected(session)
     session.from_client("PA", b"last")
     session.from_client("FA")
     session.mirrored()
-    stray(session, "PA", 4, b"EVIL")
-    stray(session, "PA", 2, b"stEVIL")
+    refused_segment(session, "PA", 4, b"EVIL")
+    refused_segment(session, "PA", 2, b"stEVIL")
     assert session.mirrored() == []
     [mirror] = session.engine.snapshot(session.now)["mirrors"]
     assert mirror["client_bytes"] == 4
 
 
-def test_data_with_a_syn_that_the_backend_leaves_alone_is_not_the_clients_yet(session: Session) -> None:
+def test_data_in_a_syn_that_the_backend_ignores_enters_no_leg(session: ClientConnection) -> None:
     out = session.passed(packet(CLIENT, SERVICE, "S", ISS, data=b"early"), Hook.PREROUTING)
     session.backend = (out.dst, out.dport)
     session.syn_ack()
@@ -92,7 +92,7 @@ def test_data_with_a_syn_that_the_backend_leaves_alone_is_not_the_clients_yet(se
     assert [data for *_, data in session.mirrored() if data] == [b"early and late"]
 
 
-def test_a_backend_that_answers_a_syns_data_before_the_handshake_is_complete_has_its_leg(session: Session) -> None:
+def test_data_in_a_syn_that_the_backend_answers_enters_the_leg(session: ClientConnection) -> None:
     out = session.passed(packet(CLIENT, SERVICE, "S", ISS, data=b"early"), Hook.PREROUTING)
     session.backend = (out.dst, out.dport)
     session.passed(packet(session.backend, CLIENT, "SA", IRS, seq.add(NEXT, 5)), Hook.FORWARD)
@@ -105,7 +105,7 @@ def test_a_backend_that_answers_a_syns_data_before_the_handshake_is_complete_has
     assert flow["state"] == "closing", "its FIN came with the answer"
 
 
-def test_a_byte_past_the_window_that_the_backend_takes_after_all_goes_to_the_leg(session: Session) -> None:
+def test_a_byte_past_the_window_that_the_backend_acknowledges_enters_the_leg(session: ClientConnection) -> None:
     connected(session)
     session.from_client("PA", b"x" * 0x8000)
     session.from_client("PA", b"x" * 0x7FFF)
@@ -120,9 +120,7 @@ def test_a_byte_past_the_window_that_the_backend_takes_after_all_goes_to_the_leg
 
 
 @pytest.mark.parametrize("from_client", [True, False])
-def test_a_fin_that_comes_again_to_a_flow_met_in_its_middle_is_no_byte_less(
-    session: Session, from_client: bool
-) -> None:
+def test_a_repeated_fin_of_a_picked_up_flow_passes(session: ClientConnection, from_client: bool) -> None:
     client, backend = (CLIENT, SERVICE), (C1, CLIENT)
     ends, hook = (client, Hook.PREROUTING) if from_client else (backend, Hook.FORWARD)
     other, other_hook = (backend, Hook.FORWARD) if from_client else (client, Hook.PREROUTING)
@@ -135,21 +133,21 @@ def test_a_fin_that_comes_again_to_a_flow_met_in_its_middle_is_no_byte_less(
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_a_lingering_leg_makes_way_for_productions_own_connection_to_the_same_host(fast: bool) -> None:
-    old = Session(engine(POOLED_MASTER, fast=fast))
+def test_a_lingering_leg_ends_for_productions_connection_to_the_same_host(fast: bool) -> None:
+    old = ClientConnection(engine(POOLED_MASTER, fast=fast))
     connected(old)
     assert old.backend == C1
     old.from_client("PA", b"never acknowledged")
     old.from_client("FA")
     old.from_backend("FA")
     old.from_client("A")
-    new = Session(old.engine, iss=seq.add(ISS, 100_000))
+    new = ClientConnection(old.engine, iss=seq.add(ISS, 100_000))
     new.syn()
     assert new.backend == MASTER
     assert [event.reason for event in new.engine.take_events()] == ["port-reused"]
-    assert new.mirrored() == [], "not a word of the leg's into production's connection"
+    assert new.mirrored() == [], "the leg sends nothing into production's connection"
     syn_ack = packet(MASTER, CLIENT, "SA", IRS, seq.add(new.iss, 1))
-    assert new.take(syn_ack, Hook.PREROUTING) == Accept(), "it goes on to its own hook"
+    assert new.take(syn_ack, Hook.PREROUTING) == Accept(), "it passes to the FORWARD hook"
     new.syn_ack()
     new.from_client("A")
     [mirror] = new.engine.snapshot(new.now)["mirrors"]
@@ -159,8 +157,8 @@ def test_a_lingering_leg_makes_way_for_productions_own_connection_to_the_same_ho
 @pytest.mark.parametrize("fast", [True, False])
 @pytest.mark.parametrize("leg_first", [True, False])
 def test_a_host_that_is_mirror_of_one_service_and_backend_of_another(fast: bool, leg_first: bool) -> None:
-    mirrored = Session(engine(TWO_SERVICES, fast=fast))
-    other = Session(mirrored.engine, service=OTHER_SERVICE, iss=5000)
+    mirrored = ClientConnection(engine(TWO_SERVICES, fast=fast))
+    other = ClientConnection(mirrored.engine, service=OTHER_SERVICE, iss=5000)
     for one in (mirrored, other) if leg_first else (other, mirrored):
         one.connect()
     letters = [told[0] for told in mirrored.mirrored()]
@@ -173,6 +171,6 @@ def test_a_host_that_is_mirror_of_one_service_and_backend_of_another(fast: bool,
     assert mirror["lost_bytes"] == {"port-reused" if leg_first else "port-in-use": 4}
 
 
-def test_such_rules_are_told_of() -> None:
+def test_rules_with_such_a_host_give_a_warning() -> None:
     [warning] = parse_rules(TWO_SERVICES).warnings
     assert "mirror 10.20.0.13:6653 of a is a backend of b" in warning

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from natmirror.mirror.timers import TimerKind, Timers
 
 
-def test_deadlines_come_in_the_order_of_their_times() -> None:
+def test_keys_are_due_in_the_order_of_their_deadlines() -> None:
     timers = Timers()
     for key, when in (("b", 2.0), ("a", 1.0), ("c", 3.0)):
         timers.set((TimerKind.WRITE_REST, key), when)
@@ -15,7 +15,7 @@ def test_deadlines_come_in_the_order_of_their_times() -> None:
     assert timers.next() == 3.0
 
 
-def test_a_deadline_moves_and_is_cancelled() -> None:
+def test_a_deadline_can_be_moved_and_cancelled() -> None:
     timers = Timers()
     timers.set((TimerKind.WRITE_REST, "a"), 1.0)
     timers.set((TimerKind.WRITE_REST, "a"), 5.0)
@@ -37,7 +37,7 @@ def test_a_key_that_is_set_while_others_are_due_is_seen() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.one_of(st.none(), st.integers(0, 50))), max_size=300))
-def test_timers_do_as_a_dictionary_does(steps: list[tuple[int, int | None]]) -> None:
+def test_timers_behave_like_a_dictionary(steps: list[tuple[int, int | None]]) -> None:
     timers, model = Timers(), dict[int, int]()
     for key, when in steps:
         timers.set((TimerKind.WRITE_REST, key), when)

@@ -1,4 +1,4 @@
-"""Balancing: the same answer everywhere, fair shares, and what a change of the pool moves."""
+"""Schedulers: the same answer on every host, fair shares, and the clients that a changed pool moves."""
 
 from collections import Counter
 from collections.abc import Collection
@@ -30,8 +30,8 @@ def pick(scheduler: Scheduler, client: Endpoint, avoid: Collection[Backend] = ()
     return chosen
 
 
-def test_maglevs_answers_are_published_ones() -> None:
-    """Another program, or a later version, that answers otherwise would move switches between hosts."""
+def test_maglev_gives_the_published_answers() -> None:
+    """A program or version with other answers would send switches to other backends."""
     maglev = Maglev(pool(1, 1, 1))
     assert [pick(maglev, client).name for client in CLIENTS[:12]] == GOLDEN
 
@@ -50,7 +50,7 @@ def test_maglev_gives_each_backend_its_share(weights: tuple[int, ...]) -> None:
         assert counted[f"c{number}"] / len(CLIENTS) == pytest.approx(weight / sum(weights), abs=0.04)
 
 
-def test_a_backend_that_leaves_moves_hardly_anybody_else() -> None:
+def test_a_backend_that_leaves_moves_hardly_any_other_client() -> None:
     before, after = Maglev(pool(1, 1, 1, 1, 1)), Maglev(pool(1, 1, 1, 1))
     stayed = [client for client in CLIENTS if pick(before, client).name != "c5"]
     moved = sum(pick(before, client).name != pick(after, client).name for client in stayed)
@@ -60,7 +60,7 @@ def test_a_backend_that_leaves_moves_hardly_anybody_else() -> None:
 @pytest.mark.parametrize(("count", "leaving"), [(10, 1), (100, 1), (1000, 1), (1000, 10)])
 def test_the_disruption_of_a_changed_pool(count: int, leaving: int) -> None:
     """Eisenbud et al. §5.3 measure the same with 1,000 backends (figure 12): entries that change though their backend
-    stays. Backends that only go down give their entries away, and move nobody else's."""
+    stays. Backends that only go down give their entries away, and change no others."""
     everybody, fewer = Maglev(pool(*[1] * count)), Maglev(pool(*[1] * (count - leaving)))
     stays = [entry for entry in zip(everybody.table, fewer.table, strict=True) if entry[0] < count - leaving]
     moved = sum(before != after for before, after in stays) / len(stays)
@@ -80,11 +80,11 @@ def test_the_disruption_of_a_changed_pool(count: int, leaving: int) -> None:
 
 
 @pytest.mark.parametrize("parts", [(0, 1, 1), (1, 0.05, 0), (0.5, 0.5, 0.5), (0, 0, 0.3), (0, 0, 0)])
-def test_an_entry_of_who_takes_less_is_that_of_the_next_who_stays(parts: tuple[float, ...]) -> None:
+def test_an_entry_that_a_backend_gives_up_goes_to_the_next_that_keeps_its_own(parts: tuple[float, ...]) -> None:
     three = pool(1, 2, 3)
     maglev = Maglev(three)
     maglev.set_shares(dict(zip(three.backends, parts, strict=True)))
-    # The slow way, as other hosts may have been told it: an even spread of the slots, by Knuth's multiplicative hash.
+    # A slow version of the published rule: an even spread of the slots, by Knuth's multiplicative hash.
     stays = [slot * 40503 % 65536 < round(parts[place] * 65536) for slot, place in enumerate(maglev.full_table)]
     expected, following = [], None
     for place, is_kept in zip(reversed(maglev.full_table * 2), reversed(stays * 2), strict=True):
@@ -93,13 +93,13 @@ def test_an_entry_of_who_takes_less_is_that_of_the_next_who_stays(parts: tuple[f
     assert maglev.table.tolist() == (expected[TABLE_SIZE:][::-1] if any(parts) else [])
 
 
-def test_by_default_a_clients_connections_go_together_and_on_request_apart() -> None:
+def test_a_clients_connections_go_to_one_backend_unless_ports_are_hashed() -> None:
     ports = [(CLIENTS[0][0], port) for port in range(1000, 1100)]
     assert len(shares(Maglev(pool(1, 1, 1)), ports)) == 1
     assert len(shares(Maglev(pool(1, 1, 1, hash=HashInput.ADDRESS_PORT)), ports)) == 3
 
 
-def test_maglev_avoids_what_it_is_told_to_unless_that_is_all() -> None:
+def test_maglev_avoids_backends_unless_all_are_to_be_avoided() -> None:
     three = pool(1, 1, 1)
     maglev = Maglev(three)
     for client in CLIENTS[:50]:
@@ -110,12 +110,12 @@ def test_maglev_avoids_what_it_is_told_to_unless_that_is_all() -> None:
         assert pick(maglev, client, three.backends) == first
 
 
-def test_round_robin_takes_turns_by_weight_without_bunching() -> None:
+def test_round_robin_spreads_turns_by_weight() -> None:
     turns = RoundRobin(pool(3, 1))
     assert [pick(turns, CLIENTS[0]).name for _ in range(8)] == ["c1", "c1", "c2", "c1", "c1", "c1", "c2", "c1"]
 
 
-def test_round_robin_passes_over_what_is_to_be_avoided() -> None:
+def test_round_robin_skips_backends_that_are_to_be_avoided() -> None:
     three = pool(1, 1, 1)
     turns = RoundRobin(three)
     assert {pick(turns, CLIENTS[0], three.backends[:2]).name for _ in range(5)} == {"c3"}
@@ -126,17 +126,17 @@ def test_the_table_size_is_prime() -> None:
     assert all(TABLE_SIZE % divisor for divisor in range(2, 257))
 
 
-def test_round_robins_turns_follow_from_a_table_however_uneven_the_weights() -> None:
+def test_round_robin_follows_its_table_however_uneven_the_weights() -> None:
     turns = RoundRobin(pool(1000, 10, 990))
-    assert len(turns.table) == 200, "weights without their common divisor"
+    assert len(turns.table) == 200, "weights divided by their common divisor"
     assert Counter(turns.table) == {0: 100, 1: 1, 2: 99}
 
 
-# Attempts
+# Failed attempts
 
 
 class Suspects(Counter[tuple[int, bytes]]):
-    """Who is told of suspects."""
+    """Counts the suspects that FailedAttempts reports."""
 
     def note(self, service_id: int, client: bytes, by: int) -> None:
         self[service_id, client] += by
@@ -160,7 +160,7 @@ def test_a_backend_that_failed_is_avoided_until_it_answers() -> None:
     assert suspects[WHO] == 0
 
 
-def test_a_failure_does_not_count_for_ever() -> None:
+def test_a_failure_expires() -> None:
     one, other = pool(1, 1).backends
     suspects = Suspects()
     attempts = FailedAttempts(suspects.note)
@@ -168,7 +168,7 @@ def test_a_failure_does_not_count_for_ever() -> None:
     attempts.add(WHO, other, 5.0)
     assert attempts.to_avoid(WHO, 0.1 + AVOID_TIMEOUT) == [other]
     assert attempts.to_avoid((7, b""), 5.0 + AVOID_TIMEOUT) == []
-    assert suspects[WHO] == 0, "whoever asks, what is old is forgotten"
+    assert suspects[WHO] == 0, "a request about any client forgets old failures"
 
 
 def test_spoofed_clients_do_not_make_memory_grow() -> None:

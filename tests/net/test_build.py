@@ -1,4 +1,4 @@
-"""Packets are rewritten and built with right checksums."""
+"""Rewritten and built packets have right checksums."""
 
 import dpkt
 from hypothesis import given
@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from natmirror.net.build import build_reset, rewrite, synthesise
 from natmirror.net.checksum import Checksum, ones_sum, pseudo_header_sum
 from natmirror.net.packet import ACK, PROTO_TCP, Segment, parse
-from tests.helpers.support import C1, CLIENT, SERVICE, packet, segment, told
+from tests.helpers.support import C1, CLIENT, SERVICE, packet, segment, summary
 
 
 def recomputed(raw: bytes) -> bytes:
-    """The packet with the checksums that dpkt gives it."""
+    """Return the packet with the checksums that dpkt computes."""
     ip = dpkt.ip.IP(raw)
     ip.sum = ip.data.sum = 0
     return bytes(ip)
@@ -50,14 +50,14 @@ def test_a_wrong_checksum_stays_wrong(data: bytes, off: int) -> None:
     assert segment(rewrite(before, destination=C1)).checksum_ok() == before.checksum_ok()
 
 
-def test_resets_answer_as_the_rfc_says() -> None:
-    assert told(build_reset(segment(packet(CLIENT, C1, "A", 5, 9)))) == ("R", 9, 0, b"")
-    assert told(build_reset(segment(packet(CLIENT, C1, "S", 0xFFFF_FFFF)))) == ("RA", 0, 0, b"")
-    assert told(build_reset(segment(packet(CLIENT, C1, "F", 5, 0, b"ab")))) == ("RA", 0, 8, b"")
+def test_resets_have_the_numbers_of_the_rfc() -> None:
+    assert summary(build_reset(segment(packet(CLIENT, C1, "A", 5, 9)))) == ("R", 9, 0, b"")
+    assert summary(build_reset(segment(packet(CLIENT, C1, "S", 0xFFFF_FFFF)))) == ("RA", 0, 0, b"")
+    assert summary(build_reset(segment(packet(CLIENT, C1, "F", 5, 0, b"ab")))) == ("RA", 0, 8, b"")
 
 
 @given(st.binary(min_size=8, max_size=8), st.binary(max_size=60), st.integers(0, 10))
-def test_sums_of_synthesised_packets_are_those_of_the_slow_way(addresses: bytes, data: bytes, words: int) -> None:
+def test_checksums_of_synthesised_packets_equal_slowly_computed_ones(addresses: bytes, data: bytes, words: int) -> None:
     ends = (addresses[:4], 1), (addresses[4:], 2)
     numbers = {"seq": 3, "ack": 4, "flags": ACK, "window": 5, "options": bytes(4 * words), "payload": data}
     packet = synthesise(*ends, **numbers)  # type: ignore[arg-type]

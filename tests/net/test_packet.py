@@ -1,4 +1,4 @@
-"""Packets are parsed with all lengths checked."""
+"""The parser checks all lengths of a packet."""
 
 import pytest
 from hypothesis import given
@@ -43,7 +43,7 @@ def test_every_truncation_is_malformed(cut: int) -> None:
         (32, 0xF0, "bad-tcp-offset"),
     ],
 )
-def test_contradictions_are_told(index: int, value: int, reason: str) -> None:
+def test_contradicting_lengths_are_malformed(index: int, value: int, reason: str) -> None:
     raw = bytearray(RAW)
     raw[index] = value
     with pytest.raises(Malformed, match=reason):
@@ -80,14 +80,14 @@ def test_options(options: bytes, mss: int | None, scale: int | None) -> None:
 
 
 @given(st.binary(max_size=40))
-def test_no_options_make_the_parser_stumble(options: bytes) -> None:
+def test_no_options_make_the_parser_raise(options: bytes) -> None:
     segment(packet(CLIENT, SERVICE, "S", 1, options=options + bytes(-len(options) % 4))).options()
 
 
-def test_an_option_of_another_length_counts_for_nothing() -> None:
+def test_an_option_of_a_wrong_length_is_ignored() -> None:
     assert segment(packet(CLIENT, SERVICE, "S", 1, options=bytes((OPT_MSS, 2, 1, 1)))).mss() is None
 
 
-def test_a_segment_is_a_value() -> None:
+def test_equal_segments_compare_equal() -> None:
     assert segment(RAW) == segment(RAW)
     assert isinstance(parse(RAW), Segment)

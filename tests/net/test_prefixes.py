@@ -1,4 +1,4 @@
-"""Whether an address lies in the clients' networks."""
+"""Membership of an address in the client networks."""
 
 from ipaddress import IPv4Address, IPv4Network
 
@@ -15,7 +15,7 @@ def networks(draw: st.DrawFn) -> IPv4Network:
 
 
 @given(st.lists(networks(), max_size=4), st.data())
-def test_it_is_what_ipaddress_says(some: list[IPv4Network], data: st.DataObject) -> None:
+def test_membership_equals_that_of_ipaddress(some: list[IPv4Network], data: st.DataObject) -> None:
     near = [int(one.network_address) + off for one in some for off in (-1, 0, one.num_addresses - 1, one.num_addresses)]
     edges = [number for number in near if 0 <= number <= 0xFFFF_FFFF]
     number = data.draw(st.one_of(st.integers(0, 0xFFFF_FFFF), st.sampled_from(edges or [0])))

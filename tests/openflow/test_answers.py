@@ -1,4 +1,4 @@
-"""What a master's questions are answered with, and what is refused."""
+"""The answers to a master's questions, and refusals."""
 
 from struct import pack
 
@@ -39,7 +39,7 @@ everywhere = pytest.mark.parametrize("version", ALL)
 
 
 @everywhere
-def test_answers_have_the_master_s_transaction_ids(version: int) -> None:
+def test_answers_have_the_masters_transaction_ids(version: int) -> None:
     made, production = begin(version)
     kit = KITS[version]
     desc, ports = b"who it is".ljust(1056, b"\0"), port(version, 1) + port(version, 2)
@@ -64,9 +64,9 @@ def test_answers_have_the_master_s_transaction_ids(version: int) -> None:
         exchange(production, asked, multipart(version, 4, 13, ports))
         questions.append(asked[:4] + pack("!I", 106) + asked[8:])
         expected.append(("OFPPortDescStatsReply", 106))
-    told = ask(made, *questions)
-    assert names(told) == expected
-    answers = [understood(raw) for raw in split(told)]
+    replies = ask(made, *questions)
+    assert names(replies) == expected
+    answers = [understood(raw) for raw in split(replies)]
     assert answers[0].datapath_id == DPID
     assert (answers[1].flags, answers[1].miss_send_len) == (1, 80)
     assert (answers[4].data) == b"are you there"
@@ -76,10 +76,10 @@ def test_answers_have_the_master_s_transaction_ids(version: int) -> None:
 
 
 @everywhere
-def test_what_nobody_knows_is_refused_and_holds_nothing_up(version: int) -> None:
+def test_unknown_questions_are_refused_and_delay_no_others(version: int) -> None:
     made, _ = begin(version)
     kit = KITS[version]
-    told = ask(
+    replies = ask(
         made,
         kit.make("OFPTableStatsRequest", 11, flags=0),
         request(version, 12, 0xFFFF, pack("!II", 1, 2)),
@@ -89,7 +89,7 @@ def test_what_nobody_knows_is_refused_and_holds_nothing_up(version: int) -> None
         HEADER.pack(version, 99, 8, 16),
         kit.make("OFPBarrierRequest", 17),
     )
-    *errors, barrier = split(told)
+    *errors, barrier = split(replies)
     assert refusals(b"".join(errors)) == [
         (11, 1, BAD_MULTIPART),
         (12, 1, BAD_MULTIPART),
@@ -102,31 +102,31 @@ def test_what_nobody_knows_is_refused_and_holds_nothing_up(version: int) -> None
 
 
 @everywhere
-def test_what_only_switches_say_is_refused(version: int) -> None:
+def test_messages_that_only_switches_send_are_refused(version: int) -> None:
     made, _ = begin(version)
     quiet = {Type.HELLO, Type.ERROR, Type.ECHO_REPLY}
     for kind in TYPES[version]:
         if kind is not None and (kind.name.endswith(("_REPLY", "STATUS")) or kind in (Type.PACKET_IN, Type.ERROR)):
-            told = ask(made, build(version, kind, 50 + kind, bytes(20)))
-            assert told == b"" if kind in quiet else refusals(told) == [(50 + kind, 1, BAD_TYPE)], kind
+            replies = ask(made, build(version, kind, 50 + kind, bytes(20)))
+            assert replies == b"" if kind in quiet else refusals(replies) == [(50 + kind, 1, BAD_TYPE)], kind
 
 
 @pytest.mark.parametrize(("silence", "is_answered"), [(0.0, True), (ECHO_LIMIT, True), (ECHO_LIMIT + 0.1, False)])
-def test_an_echo_is_answered_while_the_switch_is_heard(silence: float, is_answered: bool) -> None:
+def test_an_echo_is_answered_while_the_switch_sends(silence: float, is_answered: bool) -> None:
     production, _ = introduced(V13)
     made = session(production)
     list(production.from_switch(packet_in(V13)[:5], 100.0))
-    told = ask(made, KITS[V13].make("OFPEchoRequest", 5, data=b"x"), now=100.0 + silence)
-    assert told == (build(V13, Type.ECHO_REPLY, 5, b"x") if is_answered else b"")
+    replies = ask(made, KITS[V13].make("OFPEchoRequest", 5, data=b"x"), now=100.0 + silence)
+    assert replies == (build(V13, Type.ECHO_REPLY, 5, b"x") if is_answered else b"")
     assert made.asked[RequestOutcome.UNANSWERED] == (not is_answered)
 
 
 @everywhere
-def test_features_wait_for_production_and_so_does_all_behind_them(version: int) -> None:
+def test_features_and_later_questions_wait_for_production(version: int) -> None:
     production, _ = begun(version)
     made, kit = session(production, greeted=False), KITS[version]
     made.take()
-    told = ask(
+    replies = ask(
         made,
         kit.make("OFPHello", 1),
         kit.make("OFPFeaturesRequest", 2),
@@ -134,24 +134,24 @@ def test_features_wait_for_production_and_so_does_all_behind_them(version: int) 
         kit.make("OFPEchoRequest", 4, data=b""),
         kit.make("OFPFeaturesRequest", 5),
     )
-    assert names(told) == [("OFPEchoReply", 4)]
+    assert names(replies) == [("OFPEchoReply", 4)]
     assert hear(made, production, packet_in(version)) == b""
     exchange(production, kit.make("OFPFeaturesRequest", 77), features(version, 77))
     list(made.switch_known(0.0))
-    told = made.take()
-    assert names(told)[0] == ("OFPSwitchFeatures", 2)
-    assert sorted(names(told)[1:]) == [("OFPBarrierReply", 3), ("OFPPacketIn", 0), ("OFPSwitchFeatures", 5)]
+    replies = made.take()
+    assert names(replies)[0] == ("OFPSwitchFeatures", 2)
+    assert sorted(names(replies)[1:]) == [("OFPBarrierReply", 3), ("OFPPacketIn", 0), ("OFPSwitchFeatures", 5)]
     list(made.switch_known(0.0))
     assert made.take() == b""
 
 
-def test_features_that_could_not_be_kept_are_refused_and_hold_nothing_up() -> None:
+def test_features_that_were_not_kept_are_refused_and_delay_no_others() -> None:
     production, _ = begun(V13, limit=10)
     exchange(production, KITS[V13].make("OFPFeaturesRequest", 3), features(V13, 3))
     made = session(production, greeted=False)
     made.take()
-    told = ask(made, hello(V13, 1), KITS[V13].make("OFPFeaturesRequest", 7), KITS[V13].make("OFPBarrierRequest", 8))
-    first, second = split(told)
+    replies = ask(made, hello(V13, 1), KITS[V13].make("OFPFeaturesRequest", 7), KITS[V13].make("OFPBarrierRequest", 8))
+    first, second = split(replies)
     assert refusals(first) == [(7, 1, BAD_TYPE)]
     assert names(second) == [("OFPBarrierReply", 8)]
     assert not made.has_sent_features
@@ -160,7 +160,7 @@ def test_features_that_could_not_be_kept_are_refused_and_hold_nothing_up() -> No
 
 @everywhere
 @pytest.mark.parametrize("asks_first", [True, False])
-def test_what_production_is_about_to_learn_is_waited_for(version: int, asks_first: bool) -> None:
+def test_a_question_waits_for_the_answer_that_production_is_about_to_get(version: int, asks_first: bool) -> None:
     production, _ = begun(version)
     kit = KITS[version]
     exchange(production, kit.make("OFPFeaturesRequest", 3), features(version, 3), now=0.0)
@@ -174,11 +174,11 @@ def test_what_production_is_about_to_learn_is_waited_for(version: int, asks_firs
     ]
     if asks_first:
         list(production.from_controller(questions[0]))
-    assert names(ask(made, *questions, now=1.0)) == [("OFPGetConfigReply", 7)]  # it is held up by nothing
+    assert names(ask(made, *questions, now=1.0)) == [("OFPGetConfigReply", 7)]  # it waits for no other question
     if not asks_first:
         list(production.from_controller(questions[0]))
-    told = hear(made, production, multipart(version, 5, 0, bytes(1056)), 1.5)
-    assert names(told) == [("OFPDescStatsReply", 5), ("OFPBarrierReply", 6)]
+    replies = hear(made, production, multipart(version, 5, 0, bytes(1056)), 1.5)
+    assert names(replies) == [("OFPDescStatsReply", 5), ("OFPBarrierReply", 6)]
     assert hear(made, production, packet_in(version), 1.9) == packet_in(version)
     heard, refused, barrier = split(hear(made, production, packet_in(version), 3.1))
     assert refusals(refused) == [(8, 1, BAD_MULTIPART)]
@@ -186,46 +186,46 @@ def test_what_production_is_about_to_learn_is_waited_for(version: int, asks_firs
 
 
 @everywhere
-def test_what_production_has_asked_and_is_refused_is_refused(version: int) -> None:
+def test_a_question_that_the_switch_refused_in_production_is_refused(version: int) -> None:
     made, production = begin(version)
     kit = KITS[version]
     question = kit.make("OFPDescStatsRequest", 5, flags=0)
     list(production.from_controller(question))
     other = kit.make("OFPTableStatsRequest", 6, flags=0)
     assert refusals(ask(made, question, other)) == [(6, 1, BAD_MULTIPART)]
-    told = hear(made, production, build(version, Type.ERROR, 5, pack("!HH", 1, 2) + question))
-    assert refusals(told) == [(5, 1, BAD_MULTIPART)]
+    replies = hear(made, production, build(version, Type.ERROR, 5, pack("!HH", 1, 2) + question))
+    assert refusals(replies) == [(5, 1, BAD_MULTIPART)]
     list(production.from_controller(question))
     assert ask(made, question) == b""
     assert refusals(ask(made, now=2.0) + ask(made, b"", now=2.1)) == [(5, 1, BAD_MULTIPART)]
 
 
-def test_questions_that_are_waited_for_are_few() -> None:
+def test_the_number_of_open_questions_is_bounded() -> None:
     production, _ = begun(V13)
     exchange(production, KITS[V13].make("OFPFeaturesRequest", 3), features(V13, 3))
     made = session(production)
-    told = ask(made, *(request(V13, xid, Multipart.FLOW, bytes(1000)) for xid in range(1000)))
-    assert len(refusals(told)) == 1000 - 16
+    replies = ask(made, *(request(V13, xid, Multipart.FLOW, bytes(1000)) for xid in range(1000)))
+    assert len(refusals(replies)) == 1000 - 16
     assert made.held < 20_000
     assert len(refusals(ask(made, b"", now=9.0))) == 16
     assert made.held == 0
 
 
 @everywhere
-def test_answers_in_parts_are_told_in_parts(version: int) -> None:
+def test_answers_in_parts_are_sent_in_parts(version: int) -> None:
     made, production = begin(version)
     kind, bodies = Multipart.TABLE, [bytes((place,)) * 60_000 for place in range(20)]
     parts = [multipart(version, 4, kind, body, more=place < 19) for place, body in enumerate(bodies)]
     exchange(production, request(version, 4, kind), *parts, now=3.0)
-    told = split(ask(made, request(version, 200, kind), now=10.0))
-    assert told == [raw[:4] + pack("!I", 200) + raw[8:] for raw in parts]
+    replies = split(ask(made, request(version, 200, kind), now=10.0))
+    assert replies == [raw[:4] + pack("!I", 200) + raw[8:] for raw in parts]
     assert made.asked == {"answered": 2}
     assert made.shown()["oldest_statistics_seconds"] == 7.0
 
 
 def test_statistics_may_be_refused() -> None:
     production, _ = introduced(V13)
-    made = session(production, policy=SessionPolicy(tells_statistics=False))
+    made = session(production, policy=SessionPolicy(answers_statistics=False))
     for kind in (Multipart.PORT_STATS, Multipart.DESC):
         exchange(production, request(V13, 4, kind), multipart(V13, 4, kind, bytes(1056)))
     first, second = split(ask(made, request(V13, 5, Multipart.PORT_STATS), request(V13, 6, Multipart.DESC)))
@@ -234,7 +234,7 @@ def test_statistics_may_be_refused() -> None:
 
 
 @since_13
-def test_table_features_are_told_and_not_set(version: int) -> None:
+def test_table_features_are_answered_but_not_set(version: int) -> None:
     made, production = begin(version)
     exchange(production, request(version, 4, 12), multipart(version, 4, 12, b""))
     first, second = split(ask(made, request(version, 5, 12, bytes(64)), request(version, 6, 12)))
@@ -256,7 +256,7 @@ def test_a_question_in_parts_has_one_answer(version: int) -> None:
 
 
 @since_13
-def test_ports_are_told_as_they_are_now(version: int) -> None:
+def test_ports_are_sent_in_their_current_state(version: int) -> None:
     made, production = begin(version)
     asked = KITS[version].make("OFPPortDescStatsRequest", 4, flags=0)
     exchange(production, asked, multipart(version, 4, 13, port(version, 1)))
@@ -265,7 +265,7 @@ def test_ports_are_told_as_they_are_now(version: int) -> None:
     assert [one.port_no for one in understood(answer).body] == [2]
 
 
-def test_1_0_s_ports_are_told_with_its_features() -> None:
+def test_ports_of_1_0_are_sent_with_its_features() -> None:
     production, _ = introduced(V10, ports=port(V10, 1))
     made = session(production)
     hear(made, production, port_status(V10, 0, port(V10, 2)))
@@ -274,7 +274,7 @@ def test_1_0_s_ports_are_told_with_its_features() -> None:
 
 
 @pytest.mark.parametrize("version", [V10, V13])
-def test_queues_are_told_by_port(version: int) -> None:
+def test_queues_are_sent_by_port(version: int) -> None:
     made, production = begin(version)
     asked = KITS[version].make("OFPQueueGetConfigRequest", 4, port=1)
     body = asked[8:].ljust(8, b"\0")
@@ -289,19 +289,19 @@ def test_queues_are_told_by_port(version: int) -> None:
 
 
 @everywhere
-def test_get_config_tells_what_the_master_has_set(version: int) -> None:
+def test_get_config_returns_the_masters_own_configuration(version: int) -> None:
     made, _ = begin(version)
     kit = KITS[version]
 
-    def told() -> tuple[int, int]:
+    def config() -> tuple[int, int]:
         answer = understood(ask(made, kit.make("OFPGetConfigRequest", 5)))
         return answer.flags, answer.miss_send_len
 
-    assert told() == (0, 128)
+    assert config() == (0, 128)
     assert ask(made, kit.make("OFPSetConfig", 6, flags=1, miss_send_len=0xFFFF)) == b""
-    assert told() == (1, 0xFFFF)
+    assert config() == (1, 0xFFFF)
     assert refusals(ask(made, build(version, Type.SET_CONFIG, 7, b"\0\2"))) == [(7, 1, BAD_LEN)]
-    assert told() == (1, 0xFFFF)
+    assert config() == (1, 0xFFFF)
 
 
 def role_request(version: int, xid: int, role: int, generation_id: int) -> bytes:
@@ -310,10 +310,10 @@ def role_request(version: int, xid: int, role: int, generation_id: int) -> bytes
 
 
 @since_13
-def test_roles_are_granted_on_paper(version: int) -> None:
+def test_roles_are_granted_without_effect(version: int) -> None:
     made, _ = begin(version)
     none = (1 << 64) - 1
-    for xid, (role, generation_id), told in (
+    for xid, (role, generation_id), replies in (
         (1, (0, 0), (1, none)),
         (2, (2, 5), (2, 5)),
         (3, (0, 1), (2, 5)),
@@ -321,7 +321,7 @@ def test_roles_are_granted_on_paper(version: int) -> None:
         (5, (1, 0), (1, 6)),
     ):
         answer = understood(ask(made, role_request(version, xid, role, generation_id)))
-        assert (answer.xid, answer.role, answer.generation_id) == (xid, *told)
+        assert (answer.xid, answer.role, answer.generation_id) == (xid, *replies)
     assert refusals(ask(made, role_request(version, 6, 2, 5))) == [(6, 11, 0)]
     assert refusals(ask(made, build(version, Type.ROLE_REQUEST, 7, pack("!I4xQ", 9, 9)))) == [(7, 11, 2)]
     assert refusals(ask(made, build(version, Type.ROLE_REQUEST, 8, pack("!I", 2)))) == [(8, 1, BAD_LEN)]
@@ -329,15 +329,15 @@ def test_roles_are_granted_on_paper(version: int) -> None:
 
 
 @pytest.mark.parametrize("version", [V10, V13])
-def test_nicira_s_roles(version: int) -> None:
+def test_niciras_roles(version: int) -> None:
     made, _ = begin(version)
     for xid, role, name in ((1, 1, "master"), (2, 2, "slave"), (3, 0, "equal")):
-        told = ask(made, build(version, Type.EXPERIMENTER, xid, pack("!III", NICIRA, 10, role)))
-        assert told == build(version, Type.EXPERIMENTER, xid, pack("!III", NICIRA, 11, role))
+        replies = ask(made, build(version, Type.EXPERIMENTER, xid, pack("!III", NICIRA, 10, role)))
+        assert replies == build(version, Type.EXPERIMENTER, xid, pack("!III", NICIRA, 11, role))
         assert made.shown()["role"] == name
     assert refusals(ask(made, build(version, Type.EXPERIMENTER, 4, pack("!II", NICIRA, 10)))) == [(4, 1, BAD_LEN)]
     assert refusals(ask(made, build(version, Type.EXPERIMENTER, 5, pack("!III", NICIRA, 10, 7)))) == [(5, 1, EPERM)]
-    assert ask(made, build(version, Type.EXPERIMENTER, 6, pack("!III", NICIRA, 16, 1))) == b""  # has no answer
+    assert ask(made, build(version, Type.EXPERIMENTER, 6, pack("!III", NICIRA, 16, 1))) == b""  # it asks for no answer
     assert refusals(ask(made, build(version, Type.EXPERIMENTER, 7, pack("!II", NICIRA, 25)))) == [
         (7, 1, BAD_EXPERIMENTER)
     ]
@@ -362,7 +362,7 @@ def test_async_configuration(version: int) -> None:
 
 
 @pytest.mark.parametrize("version", [V14, V15])
-def test_bundles_are_opened_and_committed_on_paper(version: int) -> None:
+def test_bundles_are_opened_and_committed_without_effect(version: int) -> None:
     made, _ = begin(version)
     kit = KITS[version]
     for kind in (0, 2, 4, 6):

@@ -1,4 +1,4 @@
-"""Which messages a master wants, by role and SET_ASYNC, as os-ken writes them."""
+"""The messages that a master wants, by its role and its SET_ASYNC, as os-ken writes them."""
 
 from struct import pack
 from typing import Any
@@ -14,7 +14,7 @@ from tests.helpers.openflow import ALL, KITS, flow_removed, packet_in, port, por
 MAX = (1 << 64) - 1
 
 
-def wished(version: int, role: Role = Role.EQUAL) -> AsyncConfig:
+def configured(version: int, role: Role = Role.EQUAL) -> AsyncConfig:
     config = AsyncConfig()
     config.role = role
     return config
@@ -35,7 +35,7 @@ def wanted(config: AsyncConfig, version: int, reason: int = 0) -> set[str]:
 
 
 def set_async(version: int, **masks: tuple[int, int]) -> bytes:
-    """A SET_ASYNC's body: for each type the masks for others and for slaves."""
+    """Return the body of a SET_ASYNC, from the masks of each type for others and for slaves."""
     kit = KITS[version]
     if version == V13:
         names = ("packet_in_mask", "port_status_mask", "flow_removed_mask")
@@ -52,14 +52,14 @@ def set_async(version: int, **masks: tuple[int, int]) -> bytes:
 
 @pytest.mark.parametrize("version", ALL)
 @pytest.mark.parametrize("reason", [0, 2, 40, 255])
-def test_a_master_wants_all_and_a_slave_port_status_only(version: int, reason: int) -> None:
-    assert wanted(wished(version), version, reason) == set(messages(version))
-    assert wanted(wished(version, Role.MASTER), version, reason) == set(messages(version))
-    assert wanted(wished(version, Role.SLAVE), version, reason) == {"port-status"}
+def test_by_default_a_master_wants_all_and_a_slave_only_port_status(version: int, reason: int) -> None:
+    assert wanted(configured(version), version, reason) == set(messages(version))
+    assert wanted(configured(version, Role.MASTER), version, reason) == set(messages(version))
+    assert wanted(configured(version, Role.SLAVE), version, reason) == {"port-status"}
 
 
 def test_set_async_of_1_3() -> None:
-    config = wished(V13)
+    config = configured(V13)
     config.set_async(
         V13, set_async(V13, packet_in_mask=(0b10, 0b01), port_status_mask=(0, 0b111), flow_removed_mask=(0b01, 0))
     )
@@ -73,8 +73,8 @@ def test_set_async_of_1_3() -> None:
 
 
 @pytest.mark.parametrize("version", [V14, V15])
-def test_set_async_changes_what_it_names(version: int) -> None:
-    config = wished(version)
+def test_set_async_changes_only_the_types_that_it_names(version: int) -> None:
+    config = configured(version)
     config.set_async(version, set_async(version, PACKET_IN=(0b10, 0b01), FLOW_REMOVED=(0b01, 0)))
     assert wanted(config, version, 0) == {"port-status", "flow-removed", "experimenter"}
     assert wanted(config, version, 1) == {"port-status", "packet-in", "experimenter"}
@@ -85,8 +85,8 @@ def test_set_async_changes_what_it_names(version: int) -> None:
 
 
 @pytest.mark.parametrize("version", [V13, V14, V15])
-def test_get_async_tells_what_set_async_said(version: int) -> None:
-    config = wished(version)
+def test_get_async_returns_what_set_async_has_set(version: int) -> None:
+    config = configured(version)
     names = ("packet_in_mask", "port_status_mask", "flow_removed_mask")
     if version == V13:
         body = set_async(V13, **{name: (place, 7 - place) for place, name in enumerate(names)})
@@ -108,16 +108,16 @@ def test_get_async_tells_what_set_async_said(version: int) -> None:
     ("version", "body"),
     [(V13, bytes(23)), (V13, b""), (V14, pack("!HHI", 0, 7, 0)), (V15, pack("!HHIHHI", 1, 8, 0, 3, 4, 0))],
 )
-def test_a_set_async_that_makes_no_sense_changes_nothing(version: int, body: bytes) -> None:
-    config = wished(version)
+def test_a_malformed_set_async_changes_nothing(version: int, body: bytes) -> None:
+    config = configured(version)
     before = config.get_async(version)
     with pytest.raises(ValueError, match="too short"):
         config.set_async(version, body)
     assert config.get_async(version) == before
 
 
-def test_messages_too_short_for_a_reason_go_by_their_type() -> None:
-    config = wished(V13)
+def test_messages_too_short_for_a_reason_are_selected_by_type() -> None:
+    config = configured(V13)
     short = parse(build(V13, Type.PACKET_IN, 0, bytes(6)))
     assert config.wants(short)
     config.role = Role.SLAVE
@@ -130,19 +130,19 @@ def test_messages_too_short_for_a_reason_go_by_their_type() -> None:
         ([(Role.MASTER, 5), (Role.SLAVE, 5), (Role.MASTER, 6)], [True, True, True]),
         ([(Role.MASTER, 5), (Role.SLAVE, 4)], [True, False]),
         ([(Role.MASTER, 5), (Role.EQUAL, 4), (Role.NOCHANGE, 3), (Role.MASTER, 4)], [True, True, True, False]),
-        ([(Role.MASTER, MAX), (Role.MASTER, 0)], [True, True]),  # around the corner
+        ([(Role.MASTER, MAX), (Role.MASTER, 0)], [True, True]),  # wraps around
         ([(Role.MASTER, 0), (Role.MASTER, MAX)], [True, False]),
         ([(Role.MASTER, 0), (Role.MASTER, 1 << 63)], [True, False]),
         ([(Role.MASTER, 0), (Role.MASTER, (1 << 63) - 1)], [True, True]),
     ],
 )
 def test_generation_ids(asked: list[tuple[int, int]], granted: list[bool]) -> None:
-    config = wished(V13)
+    config = configured(V13)
     assert [config.request_role(*one) for one in asked] == granted
 
 
-def test_a_role_stays_where_another_is_not_granted() -> None:
-    config = wished(V13)
+def test_the_role_stays_when_another_is_refused() -> None:
+    config = configured(V13)
     config.request_role(Role.SLAVE, 5)
     assert not config.request_role(Role.MASTER, 4)
     assert (config.role, config.generation_id) == (Role.SLAVE, 5)
@@ -153,7 +153,7 @@ def test_a_role_stays_where_another_is_not_granted() -> None:
 
 
 @given(st.sampled_from(ALL), st.sampled_from(list(Type)), st.binary(max_size=40), st.binary(max_size=80))
-def test_any_bytes(version: int, kind: Type, body: bytes, properties: bytes) -> None:
+def test_any_bytes_raise_only_expected_errors(version: int, kind: Type, body: bytes, properties: bytes) -> None:
     config = AsyncConfig()
     if version != V10:
         try:

@@ -1,4 +1,4 @@
-"""Orders side by side, with their fields as os-ken wrote them, and the PACKET_INs that they answer."""
+"""Decisions side by side, with their fields as os-ken wrote them, and the PACKET_INs that they answer."""
 
 from typing import Any, cast
 
@@ -100,7 +100,7 @@ def test_an_order_answers_the_packet_in_with_its_frame_or_buffer(version: int) -
     assert fields["command"] == "add"
 
 
-def test_the_latest_are_kept() -> None:
+def test_only_the_latest_decisions_are_kept() -> None:
     decisions = Decisions()
     for place in range(1000):
         decisions.saw(parse(packet_in(V13)), float(place))
@@ -113,7 +113,7 @@ def test_the_latest_are_kept() -> None:
 
 @pytest.mark.parametrize("length", [*range(0, 80)])
 @everywhere
-def test_what_is_cut_off_has_what_is_there(version: int, length: int) -> None:
+def test_a_cut_message_keeps_the_fields_that_are_there(version: int, length: int) -> None:
     for raw in (flow_mod(version), packet_out(version), packet_in(version)):
         message = parse(raw[: 8 + length])
         fields_of(message)
@@ -129,7 +129,7 @@ kinds = st.sampled_from([Type.FLOW_MOD, Type.PACKET_OUT, Type.PACKET_IN, Type.BA
 
 
 @given(st.sampled_from(ALL), kinds, st.binary(max_size=120))
-def test_any_bytes(version: int, kind: Type, body: bytes) -> None:
+def test_any_bytes_raise_no_error(version: int, kind: Type, body: bytes) -> None:
     message: Message = parse(build(version, kind, 1, body))
     fields_of(message)
     frame_in(message)

@@ -1,4 +1,4 @@
-"""What is known of switches: kept within bounds, followed by PORT_STATUS, remembered over a restart."""
+"""The known switches: their bounds, their ports after PORT_STATUS, and their restoration after a restart."""
 
 import json
 from itertools import starmap
@@ -17,7 +17,7 @@ from natmirror.openflow.datapath import (
     cost_of,
     multipart_key,
 )
-from natmirror.openflow.directory import Directory, MemoryAccount
+from natmirror.openflow.directory import Directory, MemoryBudget
 from natmirror.openflow.messages import V10, V13, V14, V15, Multipart, Type, build, parse
 from natmirror.openflow.ports import MAX_PORTS, split_ports
 from natmirror.reasons import NotKeptReason
@@ -30,14 +30,14 @@ DESC = (Type.MULTIPART_REPLY, 0, b"")
 
 
 def key_of_ports(version: int) -> Key:
-    """Who asks for all ports: 1.5 has a number in the question."""
+    """Return the key for all ports; in 1.5 the request has a port number."""
     if version == V10:
         return FEATURES
     return PORTS if version < V15 else (*PORTS[:2], ANY_PORT.to_bytes(4, "big") + bytes(4))
 
 
 def known(version: int, *numbers: int) -> tuple[Directory, Datapath]:
-    """A directory with one switch that has ports."""
+    """Return a directory with one switch that has ports."""
     directory = Directory(Memory(1 << 30))
     datapath = directory.enter(DPID, 0, version)
     ports = b"".join(port(version, number) for number in numbers)
@@ -53,7 +53,7 @@ def change(directory: Directory, datapath: Datapath, reason: int, described: byt
 
 
 def ports_of(datapath: Datapath) -> dict[int, str]:
-    """Names of ports by their numbers, in os-ken's words."""
+    """Return the names of ports by number, as os-ken parses them."""
     version, answer = datapath.version, datapath.answers[key_of_ports(datapath.version)]
     found: dict[int, str] = {}
     for body in answer.bodies:
@@ -65,14 +65,14 @@ def ports_of(datapath: Datapath) -> dict[int, str]:
     return found
 
 
-def adds_up(directory: Directory, memory: MemoryAccount) -> bool:
+def adds_up(directory: Directory, memory: MemoryBudget) -> bool:
     datapaths = directory._datapaths.values()
     assert all(one.used == sum(starmap(cost_of, one.answers.items())) for one in datapaths)
     return memory.used == sum(one.used for one in datapaths)
 
 
 @pytest.mark.parametrize("version", ALL)
-def test_ports_are_what_their_status_says(version: int) -> None:
+def test_ports_follow_port_status(version: int) -> None:
     directory, datapath = known(version, 1, 2)
     change(directory, datapath, ADD, port(version, 3))
     change(directory, datapath, MODIFY, port(version, 1, "new"))
@@ -94,7 +94,7 @@ def test_a_switch_may_lose_all_ports_and_get_others(version: int) -> None:
     assert ports_of(datapath) == {5: "eth5"}
 
 
-def test_a_port_that_was_asked_for_alone_changes_too() -> None:
+def test_the_answer_for_a_single_port_changes_too() -> None:
     directory, datapath = known(V15, 1, 2)
     alone: Key = (*PORTS[:2], (2).to_bytes(4, "big") + bytes(4))
     directory.learn(datapath, alone, (port(V15, 2),), 1.0)
@@ -123,7 +123,7 @@ def test_a_status_that_is_too_short_changes_nothing(version: int, body_len: int)
 
 
 @pytest.mark.parametrize("version", ALL)
-def test_bytes_behind_a_port_are_no_part_of_it(version: int) -> None:
+def test_bytes_after_a_port_are_ignored(version: int) -> None:
     directory, datapath = known(version, 1, 2)
     change(directory, datapath, MODIFY, port(version, 1, "new") + b"more of it")
     assert ports_of(datapath) == {1: "new", 2: "eth2"}
@@ -160,7 +160,7 @@ def test_ports_of_a_wrong_length_end_the_list(version: int) -> None:
         assert split_ports(version, whole[:4] + b"\x00\x07" + whole[6:]) == {}
 
 
-def test_the_oldest_answers_give_way_and_who_the_switch_is_stays() -> None:
+def test_the_oldest_answers_are_dropped_but_not_the_features() -> None:
     directory, datapath = known(V13, 1)
     memory = directory._memory
     directory.learn(datapath, CONFIG, (bytes(4),), 1.0)
@@ -178,7 +178,7 @@ def test_the_oldest_answers_give_way_and_who_the_switch_is_stays() -> None:
 
 
 @pytest.mark.parametrize("version", ALL)
-def test_ports_that_change_do_not_go_for_the_sake_of_older_answers(version: int) -> None:
+def test_changed_ports_are_kept_before_older_answers(version: int) -> None:
     directory, datapath = known(version, *range(1, 49))
     directory.learn(datapath, FLOWS, (bytes(60_000),), 1.0)
     directory.learn(datapath, DESC, (bytes(LIMIT - datapath.used - 350),), 1.0)
@@ -193,14 +193,14 @@ def test_ports_that_change_do_not_go_for_the_sake_of_older_answers(version: int)
     assert adds_up(directory, directory._memory)
 
 
-def test_questions_take_memory_too() -> None:
+def test_keys_count_as_memory_too() -> None:
     directory, datapath = known(V13)
     for number in range(1000):
         directory.learn(datapath, (*FLOWS[:2], number.to_bytes(10_000, "big")), (b"",), 1.0)
     assert len(datapath.answers) * 10_000 <= LIMIT
 
 
-def test_without_memory_nothing_is_learned() -> None:
+def test_no_answer_is_kept_without_memory() -> None:
     memory = Memory(1000)
     directory = Directory(memory)
     datapath = directory.enter(DPID, 0, V13)
@@ -210,22 +210,22 @@ def test_without_memory_nothing_is_learned() -> None:
     assert memory.used == 0
 
 
-def test_a_switch_in_another_version_is_another() -> None:
+def test_a_switch_in_another_version_loses_its_answers() -> None:
     directory, old = known(V10, 1)
     new = directory.enter(DPID, 0, V13)
     assert directory.enter(DPID, 0, V13) is new is directory.find(DPID, 0)
     assert not old.answers
-    directory.learn(old, FLOWS, (b"late",), 2.0)  # from a connection that is not over yet
+    directory.learn(old, FLOWS, (b"late",), 2.0)  # from a connection that has not ended yet
     change(directory, old, ADD, port(V10, 2))
     assert not old.answers
     assert directory._memory.used == 0
 
 
-def test_switches_without_end_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_switches_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MAX_DATAPATHS", 100)
     directory = Directory(Memory(1 << 30))
     lives = directory.enter(1, 0, V13)
-    directory.stands_behind("a", lives)
+    directory.set_switch("a", lives)
     for datapath_id in range(2, 300):
         datapath = directory.enter(datapath_id, 0, V13)
         directory.learn(datapath, FEATURES, (bytes(24),), 1.0)
@@ -236,31 +236,31 @@ def test_switches_without_end_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> N
     assert adds_up(directory, directory._memory)
 
 
-def test_a_connection_tells_its_switch_until_it_is_over() -> None:
+def test_a_connection_has_its_switch_until_it_ends() -> None:
     directory, datapath = known(V13)
-    directory.stands_behind("10.10.0.11:40001", datapath)
-    assert directory.behind("10.10.0.11:40001") is datapath
-    directory.leave("10.10.0.11:40001")
-    directory.leave("10.10.0.11:40001")
-    assert directory.behind("10.10.0.11:40001") is None
+    directory.set_switch("10.10.0.11:40001", datapath)
+    assert directory.switch_of("10.10.0.11:40001") is datapath
+    directory.remove("10.10.0.11:40001")
+    directory.remove("10.10.0.11:40001")
+    assert directory.switch_of("10.10.0.11:40001") is None
 
 
 @pytest.mark.parametrize("version", ALL)
-def test_what_is_known_survives_as_json(version: int) -> None:
-    """But the largest answers, and statistics; and times, on another clock."""
+def test_a_switch_is_restored_from_json(version: int) -> None:
+    """Without the longest answers and statistics, and with times of another clock."""
     directory, datapath = known(version, 1, 2)
     directory.learn(datapath, DESC, (b"one", b"two"), 3.0)
-    directory.enter(77, 0, version)  # behind no connection
-    directory.stands_behind("client", datapath)
+    directory.enter(77, 0, version)  # without a connection
+    directory.set_switch("client", datapath)
     answers = dict(datapath.answers)
     directory.learn(datapath, (Type.MULTIPART_REPLY, 12, b""), (bytes(40_000), bytes(40_000)), 3.0)
     directory.learn(datapath, FLOWS, (b"soon", b"old"), 3.0)
     assert directory.clients(3.0) == ["client"]
     assert directory.plain("other", 3.0) is None
-    told = json.loads(json.dumps(directory.plain("client", 5.0)))
+    entry = json.loads(json.dumps(directory.plain("client", 5.0)))
     fresh = Directory(Memory(1 << 30))
-    fresh.restore(told, 105.0)
-    restored = fresh.behind("client")
+    fresh.restore(entry, 105.0)
+    restored = fresh.switch_of("client")
     assert restored is not None
     assert restored.version == version
     assert {key: answer.bodies for key, answer in restored.answers.items()} == {
@@ -287,14 +287,14 @@ SWITCH = {"client": "c", "datapath_id": 1, "auxiliary_id": 0, "version": 4, "ans
         {**SWITCH, "answers": [[6, -1, "", None, ["00"]]]},
     ],
 )
-def test_what_cannot_be_restored_is_an_error_of_its_kind(wrong: dict[str, object]) -> None:
+def test_a_malformed_entry_raises_an_expected_error(wrong: dict[str, object]) -> None:
     with pytest.raises((KeyError, TypeError, ValueError)):
         Directory(Memory(1 << 30)).restore(wrong, 1.0)
 
 
 @pytest.mark.parametrize("version", [V13, V14, V15])
-def test_more_ports_than_are_followed_are_not_told_any_more(version: int) -> None:
-    """Until one of them changes the switch's own answer is told, as it was given."""
+def test_too_many_ports_are_dropped_with_their_first_change(version: int) -> None:
+    """Until then the answer is kept as the switch gave it."""
     directory, datapath = known(version, *range(1, MAX_PORTS + 2))
     key = key_of_ports(version)
     assert key in datapath.answers
@@ -304,7 +304,7 @@ def test_more_ports_than_are_followed_are_not_told_any_more(version: int) -> Non
     assert adds_up(directory, directory._memory)
 
 
-def test_a_port_too_many_ends_what_is_known_of_them() -> None:
+def test_one_port_too_many_drops_all_ports() -> None:
     directory, datapath = known(V13, *range(1, MAX_PORTS + 1))
     change(directory, datapath, MODIFY, port(V13, 1, "new"))
     assert len(ports_of(datapath)) == MAX_PORTS
@@ -318,14 +318,14 @@ def test_a_port_too_many_ends_what_is_known_of_them() -> None:
 
 
 @pytest.mark.parametrize("version", ALL)
-def test_what_ports_take_adds_up(version: int) -> None:
+def test_the_memory_of_ports_adds_up(version: int) -> None:
     directory, datapath = known(version, 1, 2)
     for reason, number in [(ADD, 3), (MODIFY, 1), (DELETE, 2), (DELETE, 2), (ADD, 2), (DELETE, 9)]:
         change(directory, datapath, reason, port(version, number, f"p{number}"))
         assert adds_up(directory, directory._memory)
 
 
-def test_ports_that_find_no_memory_are_not_told_any_more() -> None:
+def test_ports_without_memory_are_dropped() -> None:
     directory, datapath = known(V13, 1)
     change(directory, datapath, MODIFY, port(V13, 1))
     directory._memory.take(directory._memory.limit - directory._memory.used)
@@ -334,7 +334,7 @@ def test_ports_that_find_no_memory_are_not_told_any_more() -> None:
     assert directory.not_kept == {"no-memory": 1}
 
 
-def test_answers_are_bounded_in_number() -> None:
+def test_the_number_of_answers_is_bounded() -> None:
     directory, datapath = known(V13, 1)
     for number in range(2000):
         directory.learn(datapath, (*FLOWS[:2], number.to_bytes(4, "big")), (b"",), 1.0)
@@ -344,18 +344,18 @@ def test_answers_are_bounded_in_number() -> None:
     assert adds_up(directory, directory._memory)
 
 
-def test_what_is_told_of_a_switch_is_bounded() -> None:
+def test_the_json_of_a_switch_is_bounded() -> None:
     directory, datapath = known(V13, 1)
-    directory.stands_behind("c", datapath)
+    directory.set_switch("c", datapath)
     for number in range(30):
         directory.learn(datapath, (Type.MULTIPART_REPLY, 12, bytes((number,))), (bytes(50_000),), 1.0)
-    told = directory.plain("c", 2.0)
-    assert told is not None
-    assert len(json.dumps(told)) < 600_000
+    entry = directory.plain("c", 2.0)
+    assert entry is not None
+    assert len(json.dumps(entry)) < 600_000
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff" * 4, b"\xff" * 4 + b"pads"])
-def test_questions_for_all_ports_are_one(body: bytes) -> None:
+def test_all_requests_for_all_ports_have_one_key(body: bytes) -> None:
     assert multipart_key(V15, 13, body) == key_of_ports(V15)
     assert multipart_key(V13, 13, body) == PORTS
     assert multipart_key(V15, 13, b"\0\0\0\7pads") == (*PORTS[:2], b"\0\0\0\7" + bytes(4))

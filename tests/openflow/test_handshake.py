@@ -1,4 +1,4 @@
-"""What a check says to a controller: the same however its answers are cut, and no more than HELLO and ECHO."""
+"""A check's handshake with a controller: it sends only HELLO and ECHO, in whatever pieces the answers arrive."""
 
 from contextlib import suppress
 
@@ -15,7 +15,7 @@ XID = 0x1234
 
 
 def kinds(raw: bytes) -> list[tuple[int, Type | None, int, bytes]]:
-    """Version, type, xid and body of each message."""
+    """Return version, type, xid and body of each message."""
     out = []
     while raw:
         length = int.from_bytes(raw[2:4], "big")
@@ -26,7 +26,7 @@ def kinds(raw: bytes) -> list[tuple[int, Type | None, int, bytes]]:
 
 
 def controller(version: int, echo_xid: int) -> bytes:
-    """All that a controller says."""
+    """Return all messages of a controller."""
     return (
         messages.hello(version, XID)
         + messages.build(version, Type.FEATURES_REQUEST, XID + 1)
@@ -42,29 +42,31 @@ def test_the_hello_offers_all_versions() -> None:
 
 @pytest.mark.parametrize("version", [V10, V13, V14, V15])
 @given(data=st.data())
-def test_a_greeting_is_the_same_in_any_pieces(version: int, data: st.DataObject) -> None:
-    greeting, said, sent, at = Handshake(), controller(version, 2), b"", 0
-    while at < len(said):
-        size = data.draw(st.integers(1, len(said) - at))
-        assert not greeting.is_answered
-        sent += greeting.receive(said[at : at + size])
+def test_a_handshake_is_the_same_in_any_pieces(version: int, data: st.DataObject) -> None:
+    handshake, received, sent, at = Handshake(), controller(version, 2), b"", 0
+    while at < len(received):
+        size = data.draw(st.integers(1, len(received) - at))
+        assert not handshake.is_answered
+        sent += handshake.receive(received[at : at + size])
         at += size
-    assert greeting.is_answered
-    assert greeting.version == version
+    assert handshake.is_answered
+    assert handshake.version == version
     assert kinds(sent) == [(version, Type.ECHO_REQUEST, 2, b""), (version, Type.ECHO_REPLY, XID + 2, b"ping")]
 
 
-def test_another_echo_is_not_taken_for_ours() -> None:
-    greeting = Handshake()
-    assert greeting.awaited == "HELLO"
-    greeting.receive(controller(V13, 3))
-    assert (greeting.is_answered, greeting.awaited) == (False, "ECHO_REPLY")
+def test_an_echo_with_another_xid_is_not_taken_for_ours() -> None:
+    handshake = Handshake()
+    assert handshake.awaited == "HELLO"
+    handshake.receive(controller(V13, 3))
+    assert (handshake.is_answered, handshake.awaited) == (False, "ECHO_REPLY")
 
 
 @given(st.lists(st.binary(max_size=60), max_size=5), st.booleans())
-def test_whatever_it_is_told_it_says_no_more_than_hello_and_echo(pieces: list[bytes], begins_well: bool) -> None:
-    greeting, sent = Handshake(), b""
+def test_a_handshake_sends_only_hello_and_echo_whatever_the_controller_sends(
+    pieces: list[bytes], begins_with_hello: bool
+) -> None:
+    handshake, sent = Handshake(), b""
     with suppress(Broken):
-        for piece in [messages.hello(V13, XID)] * begins_well + pieces:
-            sent += greeting.receive(piece)
+        for piece in [messages.hello(V13, XID)] * begins_with_hello + pieces:
+            sent += handshake.receive(piece)
     assert {kind for _, kind, _, _ in kinds(sent)} <= {Type.ECHO_REQUEST, Type.ECHO_REPLY}

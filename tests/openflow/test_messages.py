@@ -1,4 +1,4 @@
-"""Numbers, HELLOs and our own messages, with os-ken for a judge."""
+"""Numbers, HELLOs and natmirror's own messages, checked with os-ken."""
 
 from itertools import product
 from struct import pack
@@ -47,7 +47,7 @@ def test_multiparts_have_the_numbers_of_the_specification(version: int) -> None:
 
 
 @pytest.mark.parametrize("version", ALL)
-def test_a_hello_offers_its_version_alone(version: int) -> None:
+def test_a_hello_offers_only_its_version(version: int) -> None:
     assert names(hello(version, 9)) == [("OFPHello", 9)]
     if version != V10:
         assert understood(hello(version, 9)).elements[0].versions == [version]
@@ -62,8 +62,8 @@ def test_a_hello_offers_its_version_alone(version: int) -> None:
         (V13, bitmap(1, 4), {1, 4}),
         (V13, bitmap(0, 4), {4}),  # there is no version 0
         (V15, bitmap(4, words=3), {4}),
-        (V13, pack("!HH", 7, 6) + bytes(4) + bitmap(4), {4}),  # behind an element that nobody knows, padded
-        # what cannot be a bitmap tells nothing
+        (V13, pack("!HH", 7, 6) + bytes(4) + bitmap(4), {4}),  # after an unknown element with padding
+        # malformed bitmaps are ignored
         (V13, bitmap(), {1, 2, 3, 4}),
         (V13, pack("!HH", 1, 4), {1, 2, 3, 4}),
         (V13, pack("!HH", 1, 6) + bytes(8), {1, 2, 3, 4}),
@@ -74,7 +74,7 @@ def test_a_hello_offers_its_version_alone(version: int) -> None:
         (V13, b"\x00", {1, 2, 3, 4}),
     ],
 )
-def test_what_a_hello_offers(version: int, body: bytes, offers: set[int]) -> None:
+def test_the_versions_that_a_hello_offers(version: int, body: bytes, offers: set[int]) -> None:
     assert messages.offered(greeting(version, body)) == offers
 
 
@@ -89,19 +89,19 @@ def test_what_a_hello_offers(version: int, body: bytes, offers: set[int]) -> Non
         (greeting(V13, bitmap(4)), greeting(V10), None),
         (greeting(V13), greeting(V14), V13),
         (greeting(9), greeting(V13), V13),
-        (greeting(3), greeting(V13), 3),  # agreed on, and not spoken here
+        (greeting(3), greeting(V13), 3),  # agreed on, but not supported here
         (greeting(V13, pack("!HH", 1, 4)), greeting(V13, bitmap(4)), V13),
     ],
 )
-def test_what_two_hellos_come_to(one: Message, other: Message, version: int | None) -> None:
+def test_the_version_that_two_hellos_agree_on(one: Message, other: Message, version: int | None) -> None:
     assert messages.negotiated(one, other) == messages.negotiated(other, one) == version
 
 
 @pytest.mark.parametrize(("version", "kind"), list(product(ALL, range(40))))
 def test_an_error_has_the_beginning_of_its_request(version: int, kind: int) -> None:
     request = parse(HEADER.pack(version, kind, 108, 0xABCD) + bytes(range(100)))
-    told = understood(messages.error(request, messages.BAD_REQUEST, messages.Refusal.EPERM))
-    assert (told.xid, told.type, told.code, told.data) == (0xABCD, 1, 5, request.raw[:64])
+    refusal = understood(messages.error(request, messages.BAD_REQUEST, messages.Refusal.EPERM))
+    assert (refusal.xid, refusal.type, refusal.code, refusal.data) == (0xABCD, 1, 5, request.raw[:64])
 
 
 @pytest.mark.parametrize("version", ALL)
@@ -112,24 +112,24 @@ def test_refusals_have_the_numbers_of_the_specification(version: int) -> None:
     names = {"BAD_MULTIPART": f"BAD_{multipart}", "BAD_EXPERIMENTER": f"BAD_{experimenter}"}
     for code in messages.Refusal:
         if version == V10 and code is messages.Refusal.IS_SLAVE:
-            continue  # it knows no roles
+            continue  # 1.0 has no roles
         assert getattr(ofproto, "OFPBRC_" + names.get(code.name, code.name)) == code
 
 
-def test_a_message_that_does_not_fit_cannot_be_built() -> None:
+def test_a_message_that_is_too_long_cannot_be_built() -> None:
     assert len(build(V13, Type.ECHO_REPLY, 1, bytes(0xFFFF - 8))) == 0xFFFF
-    with pytest.raises(ValueError, match="does not fit"):
+    with pytest.raises(ValueError, match="at most 65,535 bytes"):
         build(V13, Type.ECHO_REPLY, 1, bytes(0xFFFF - 7))
 
 
-def test_of_a_strange_version_hello_and_error_are_known() -> None:
+def test_hello_and_error_are_known_in_unsupported_versions() -> None:
     kinds = [parse(HEADER.pack(9, kind, 8, 0)).kind for kind in range(4)]
     assert kinds == [Type.HELLO, Type.ERROR, None, None]
     assert parse(HEADER.pack(V13, 200, 8, 0)).name == "unknown"
 
 
 @pytest.mark.parametrize("version", ALL)
-def test_what_a_multipart_request_is_about(version: int) -> None:
+def test_type_flags_and_body_of_a_multipart_request(version: int) -> None:
     raw = KITS[version].make("OFPPortStatsRequest", 5, flags=0, port_no=3)
     kind, flags, body = messages.multipart_of(parse(raw))
     assert (kind, flags, int.from_bytes(body[: 2 if version == V10 else 4], "big")) == (Multipart.PORT_STATS, 0, 3)

@@ -1,4 +1,4 @@
-"""What is learned from a switch and its controller: who asked what, which answer is whose, what comes by itself."""
+"""Observing a switch and its controller: questions, their answers, and asynchronous messages."""
 
 from struct import pack
 
@@ -42,18 +42,18 @@ def request(version: int, xid: int, kind: int, body: bytes = b"", *, flags: int 
     return build(version, Type.MULTIPART_REQUEST, xid, head + body)
 
 
-def said(production: Observer, raw: bytes) -> MessageClass:
+def sent_by_switch(production: Observer, raw: bytes) -> MessageClass:
     ((what, message),) = production.from_switch(raw, 1.0)
     assert message.raw == raw
     return what
 
 
-# Greetings
+# HELLOs
 
 
 @pytest.mark.parametrize("version", ALL)
 @pytest.mark.parametrize("switch_first", [True, False])
-def test_the_version_is_what_both_hellos_come_to(version: int, switch_first: bool) -> None:
+def test_the_version_is_the_one_that_both_hellos_agree_on(version: int, switch_first: bool) -> None:
     production, _ = begun(version)
     production = Observer(production._directory)
     if switch_first:
@@ -66,7 +66,7 @@ def test_the_version_is_what_both_hellos_come_to(version: int, switch_first: boo
     assert production.version == version
 
 
-def test_two_hellos_of_one_end_come_to_nothing() -> None:
+def test_two_hellos_of_one_end_do_not_agree_on_a_version() -> None:
     production = Observer(begun(V13)[1])
     list(production.from_switch(hello(V13, 1) + hello(V13, 2), 0.0))
     assert production.version is None
@@ -74,14 +74,14 @@ def test_two_hellos_of_one_end_come_to_nothing() -> None:
     assert production.version == V13
 
 
-def test_versions_that_do_not_meet_break_the_connection() -> None:
+def test_hellos_without_a_common_version_break_the_connection() -> None:
     production = Observer(begun(V13)[1])
     list(production.from_switch(hello(V13, 1), 0.0))
     with pytest.raises(Broken, match="bad-version"):
         list(production.from_controller(build(V10, Type.HELLO, 1)))
 
 
-def test_a_version_that_is_not_spoken_here_breaks_the_connection() -> None:
+def test_an_unsupported_version_breaks_the_connection() -> None:
     production = Observer(begun(V13)[1])
     list(production.from_switch(b"\x03\x00\x00\x08\x00\x00\x00\x01", 0.0))
     with pytest.raises(Broken, match="bad-version"):
@@ -98,7 +98,7 @@ def test_messages_in_another_version_break_the_connection(in_one_piece: bool) ->
             list(production.from_switch(piece, 0.0))
 
 
-def test_a_controller_may_ask_before_the_switch_has_greeted() -> None:
+def test_a_controller_may_ask_before_the_switchs_hello() -> None:
     production = Observer(begun(V13)[1])
     list(production.from_controller(hello(V13, 1) + KITS[V13].make("OFPFeaturesRequest", 2)))
     list(production.from_switch(hello(V13, 1) + features(V13, 2), 0.0))
@@ -106,32 +106,32 @@ def test_a_controller_may_ask_before_the_switch_has_greeted() -> None:
     assert production.datapath.datapath_id == DPID
 
 
-# In the middle
+# Picked up connections
 
 
 @pytest.mark.parametrize("version", ALL)
-def test_a_connection_met_in_its_middle_shows_its_version(version: int) -> None:
-    production = Observer(begun(version)[1], in_middle=True)
+def test_a_picked_up_connection_shows_its_version(version: int) -> None:
+    production = Observer(begun(version)[1], is_picked_up=True)
     assert list(production.from_switch(packet_in(version)[9:], 0.0)) == []
     exchange(production, KITS[version].make("OFPFeaturesRequest", 3), features(version, 3))
     assert production.version == version
     assert production.datapath is not None
 
 
-def test_what_is_known_of_another_version_is_worth_nothing() -> None:
+def test_a_switch_known_in_another_version_is_not_used() -> None:
     first, directory = introduced(V10)
     assert first.datapath is not None
-    production = Observer(directory, in_middle=True)
+    production = Observer(directory, is_picked_up=True)
     production.restore(first.datapath)
     list(production.from_switch(packet_in(V13), 0.0))
     assert (production.version, production.datapath) == (V13, None)
 
 
-def test_questions_are_forgotten_where_bytes_are_missing() -> None:
+def test_questions_are_forgotten_when_bytes_are_missing() -> None:
     for of_switch in (True, False):
         production, _ = introduced(V13)
         list(production.from_controller(request(V13, 0, Multipart.GROUP, b"one")))
-        production.lose_place(of_switch=of_switch)
+        production.note_gap(of_switch=of_switch)
         list(production.from_switch(multipart(V13, 0, Multipart.GROUP, b"?"), 0.0))
         assert known(production, Multipart.GROUP, b"one") is None
 
@@ -140,7 +140,7 @@ def test_questions_are_forgotten_where_bytes_are_missing() -> None:
 
 
 @pytest.mark.parametrize("version", ALL)
-def test_features_tell_who_the_switch_is(version: int) -> None:
+def test_features_identify_the_switch(version: int) -> None:
     ports = port(V10, 1) if version == V10 else b""
     production, directory = introduced(version, ports=ports)
     assert production.datapath is directory.find(DPID, 0)
@@ -165,13 +165,13 @@ def test_1_0_has_padding_where_others_have_an_auxiliary_id() -> None:
     assert production.datapath is directory.find(DPID, 0)
 
 
-def test_features_that_are_too_short_tell_nothing() -> None:
+def test_features_that_are_too_short_are_ignored() -> None:
     production, _ = begun(V13)
     exchange(production, KITS[V13].make("OFPFeaturesRequest", 3), build(V13, Type.FEATURES_REPLY, 3, bytes(23)))
     assert production.datapath is None
 
 
-def test_bytes_behind_a_question_without_a_body_do_not_make_it_another() -> None:
+def test_bytes_after_a_request_without_a_body_do_not_change_its_key() -> None:
     production, _ = begun(V13)
     exchange(production, build(V13, Type.FEATURES_REQUEST, 3, b"junk"), features(V13, 3))
     exchange(
@@ -182,7 +182,7 @@ def test_bytes_behind_a_question_without_a_body_do_not_make_it_another() -> None
 
 
 @pytest.mark.parametrize("version", ALL)
-def test_answers_are_kept_by_what_was_asked(version: int) -> None:
+def test_answers_are_kept_by_their_questions(version: int) -> None:
     production, _ = introduced(version)
     kit = KITS[version]
     for xid, number in ((7, 1), (8, 2)):
@@ -194,11 +194,11 @@ def test_answers_are_kept_by_what_was_asked(version: int) -> None:
 
 
 @pytest.mark.parametrize("version", ALL)
-def test_an_answer_in_parts_is_known_when_it_is_whole(version: int) -> None:
+def test_an_answer_in_parts_is_kept_when_it_is_complete(version: int) -> None:
     production, _ = introduced(version)
     list(production.from_controller(KITS[version].make("OFPDescStatsRequest", 5, flags=0)))
     list(production.from_controller(KITS[version].make("OFPTableStatsRequest", 5, flags=0)))
-    # two answers with one transaction id, their parts between each other
+    # two answers with one transaction id, their parts interleaved
     list(production.from_switch(multipart(version, 5, Multipart.DESC, b"a", more=True), 0.0))
     list(production.from_switch(multipart(version, 5, Multipart.TABLE, b"1", more=True), 0.0))
     list(production.from_switch(multipart(version, 5, Multipart.DESC, b"b", more=True), 0.0))
@@ -247,8 +247,11 @@ def test_an_error_is_the_answer_to_its_question(version: int) -> None:
     list(production.from_controller(refused + answered))
     for about in (refused, KITS[version].make("OFPBarrierRequest", 0), b"", refused[:7], refused[:9]):
         if about is not refused:
-            assert said(production, build(version, Type.ERROR, 0, pack("!HH", 9, 0) + about)) is MessageClass.ANSWER
-    assert said(production, build(version, Type.ERROR, 0, pack("!HH", 9, 0) + refused)) is MessageClass.ANSWER
+            assert (
+                sent_by_switch(production, build(version, Type.ERROR, 0, pack("!HH", 9, 0) + about))
+                is MessageClass.ANSWER
+            )
+    assert sent_by_switch(production, build(version, Type.ERROR, 0, pack("!HH", 9, 0) + refused)) is MessageClass.ANSWER
     list(production.from_switch(multipart(version, 0, Multipart.QUEUE, b"2"), 0.0))
     assert bodies(production, Multipart.QUEUE, b"one") is None
     assert bodies(production, Multipart.QUEUE, b"two") == (b"2",)
@@ -264,14 +267,14 @@ def test_a_question_in_parts_is_one_question() -> None:
     assert all(known(production, 12, body) is None for body in (b"a", b"b", b"c", b"abc"))
 
 
-def test_an_answer_is_the_newest() -> None:
+def test_the_newest_answer_is_kept() -> None:
     production, _ = introduced(V13)
     for now in (1.0, 2.0):
         exchange(production, request(V13, 5, 0), multipart(V13, 5, 0, b"at %d" % now), now=now)
     assert known(production, Multipart.DESC) == Answer((b"at 2",), 2.0)
 
 
-def test_what_nobody_asked_for_is_not_kept() -> None:
+def test_an_answer_without_a_question_is_not_kept() -> None:
     production, _ = introduced(V13)
     list(production.from_switch(multipart(V13, 5, 0, b"stray", more=True) + multipart(V13, 5, 0, b"stray"), 0.0))
     assert known(production, Multipart.DESC) is None
@@ -279,14 +282,14 @@ def test_what_nobody_asked_for_is_not_kept() -> None:
 
 
 @pytest.mark.parametrize("version", [V14, V15])
-def test_what_a_monitor_tells_is_no_answer_to_keep(version: int) -> None:
+def test_answers_to_flow_monitors_are_not_kept(version: int) -> None:
     production, _ = introduced(version)
     exchange(production, request(version, 5, 16, b"all"), multipart(version, 5, 16, b"flows"))
     assert known(production, Multipart.FLOW_MONITOR, b"all") is None
 
 
 @pytest.mark.parametrize("version", ALL)
-def test_multiparts_without_their_header_are_passed_over(version: int) -> None:
+def test_multiparts_without_their_header_are_ignored(version: int) -> None:
     production, _ = introduced(version)
     exchange(
         production, build(version, Type.MULTIPART_REQUEST, 5, b"\x00"), build(version, Type.MULTIPART_REPLY, 5, b"\x00")
@@ -294,49 +297,53 @@ def test_multiparts_without_their_header_are_passed_over(version: int) -> None:
     assert production.held == 0
 
 
-# What comes by itself
+# Asynchronous messages
 
 
 @pytest.mark.parametrize("version", ALL)
-def test_what_a_switch_says_by_itself(version: int) -> None:
+def test_asynchronous_messages_of_a_switch(version: int) -> None:
     production, _ = introduced(version)
     for raw in (packet_in(version), port_status(version, 0, port(version, 1)), flow_removed(version)):
-        assert said(production, raw) is MessageClass.UNASKED
-    assert said(production, KITS[version].make("OFPEchoRequest", 0, data=b"")) is MessageClass.UNASKED
+        assert sent_by_switch(production, raw) is MessageClass.ASYNCHRONOUS
+    assert sent_by_switch(production, KITS[version].make("OFPEchoRequest", 0, data=b"")) is MessageClass.ASYNCHRONOUS
     for kind in (Type.ECHO_REPLY, Type.BARRIER_REPLY, Type.MULTIPART_REPLY, Type.ERROR):
-        assert said(production, build(version, kind, 0, bytes(8))) is MessageClass.ANSWER
-    assert said(production, build(version, Type.HELLO, 0)) is MessageClass.OPENING
-    assert said(production, pack("!BBHI", version, 200, 8, 0)) is MessageClass.ANSWER
+        assert sent_by_switch(production, build(version, kind, 0, bytes(8))) is MessageClass.ANSWER
+    assert sent_by_switch(production, build(version, Type.HELLO, 0)) is MessageClass.HANDSHAKE
+    assert sent_by_switch(production, pack("!BBHI", version, 200, 8, 0)) is MessageClass.ANSWER
 
 
 @pytest.mark.parametrize("version", ALL)
-def test_of_experiments_an_answer_is_what_was_asked_for(version: int) -> None:
+def test_an_experimenter_message_is_an_answer_only_to_a_question(version: int) -> None:
     production, _ = introduced(version)
     list(production.from_controller(build(version, Type.EXPERIMENTER, 9, pack("!III", NICIRA, 10, 1))))
     reply = build(version, Type.EXPERIMENTER, 9, pack("!III", NICIRA, 11, 1))
-    assert said(production, reply) is MessageClass.ANSWER
-    assert said(production, build(version, Type.EXPERIMENTER, 0, pack("!II", 0xABCDEF, 1))) is MessageClass.UNASKED
+    assert sent_by_switch(production, reply) is MessageClass.ANSWER
+    assert (
+        sent_by_switch(production, build(version, Type.EXPERIMENTER, 0, pack("!II", 0xABCDEF, 1)))
+        is MessageClass.ASYNCHRONOUS
+    )
 
 
 @pytest.mark.parametrize("subtype", [14, 17, 30])
-def test_niciras_own_messages_come_by_themselves_whatever_the_transaction_ids(subtype: int) -> None:
+def test_niciras_messages_are_asynchronous_with_any_transaction_id(subtype: int) -> None:
     production, _ = introduced(V10)
-    for format_ in (16, 12):  # neither has an answer
+    for format_ in (16, 12):  # neither is answered
         list(production.from_controller(build(V10, Type.EXPERIMENTER, 0, pack("!III", NICIRA, format_, 1))))
     for _ in range(3):
         assert (
-            said(production, build(V10, Type.EXPERIMENTER, 0, pack("!II8x", NICIRA, subtype))) is MessageClass.UNASKED
+            sent_by_switch(production, build(V10, Type.EXPERIMENTER, 0, pack("!II8x", NICIRA, subtype)))
+            is MessageClass.ASYNCHRONOUS
         )
 
 
-def test_the_switch_is_heard_with_any_byte() -> None:
+def test_any_byte_of_the_switch_counts_as_a_sign_of_life() -> None:
     production, _ = begun(V13)
     list(production.from_switch(packet_in(V13)[:3], 5.0))
     assert production.heard_at == 5.0
 
 
 @pytest.mark.parametrize("version", [V13, V14])
-def test_ports_follow_their_status(version: int) -> None:
+def test_known_ports_follow_port_status(version: int) -> None:
     production, _ = introduced(version)
     exchange(
         production,
@@ -354,7 +361,7 @@ def test_ports_follow_their_status(version: int) -> None:
 # Bounds
 
 
-def test_questions_without_answers_are_not_kept_for_ever() -> None:
+def test_the_number_of_open_questions_is_bounded() -> None:
     production, _ = introduced(V13)
     for xid in range(3000):
         list(production.from_controller(request(V13, xid, Multipart.FLOW, bytes(60_000))))
@@ -364,7 +371,7 @@ def test_questions_without_answers_are_not_kept_for_ever() -> None:
     assert production.questions <= 1024
 
 
-def test_parts_that_never_end_are_not_kept_for_ever() -> None:
+def test_incomplete_answers_are_bounded() -> None:
     production, _ = introduced(V13)
     for xid in range(500):
         list(production.from_controller(request(V13, xid, Multipart.FLOW)))

@@ -1,4 +1,5 @@
-"""Whatever a switch, its controller and a master say: bounds hold, cuttings do not matter, questions have answers."""
+"""Properties for any bytes of a switch, its controller and a master: bounds hold, the pieces do not matter, and
+questions get answers."""
 
 from collections import Counter
 from itertools import groupby
@@ -41,16 +42,16 @@ xids = st.sampled_from([0, 1, 0xFFFF_FFFF])
 
 
 @st.composite
-def strange(draw: st.DrawFn, version: int, *, xid: st.SearchStrategy[int] = xids) -> bytes:
-    """A message whose header is right, and nothing else has to be."""
+def arbitrary_message(draw: st.DrawFn, version: int, *, xid: st.SearchStrategy[int] = xids) -> bytes:
+    """Draw a message with a valid header and any body."""
     kind = draw(st.integers(0, 40))
     body = draw(st.one_of(st.binary(max_size=40), st.binary(max_size=40).map(lambda end: pack("!HH", 13, 1) + end)))
     return HEADER.pack(version, kind, 8 + len(body), draw(xid)) + body
 
 
 @st.composite
-def said_by_switch(draw: st.DrawFn, version: int) -> bytes:
-    """A message of a switch's that os-ken understands."""
+def message_of_switch(draw: st.DrawFn, version: int) -> bytes:
+    """Draw a message of a switch that os-ken can parse."""
     xid, number = draw(xids), draw(st.integers(1, 3))
     described = port(version, number)
     return draw(
@@ -62,7 +63,7 @@ def said_by_switch(draw: st.DrawFn, version: int) -> bytes:
                 features(version, xid, ports=described if version == V10 else b""),
                 multipart(version, xid, Multipart.TABLE, b"", more=draw(st.booleans())),
                 multipart(version, xid, Multipart.PORT_DESC, described, more=draw(st.booleans())),
-                build(version, Type.ERROR, xid, pack("!HH", 1, 1) + asked_by_controller(version, xid)[1]),
+                build(version, Type.ERROR, xid, pack("!HH", 1, 1) + questions_of_controller(version, xid)[1]),
                 build(version, Type.GET_CONFIG_REPLY, xid, bytes(4)),
                 build(version, Type.BARRIER_REPLY, xid),
                 KITS[version].make("OFPEchoRequest", xid, data=b""),
@@ -71,8 +72,8 @@ def said_by_switch(draw: st.DrawFn, version: int) -> bytes:
     )
 
 
-def asked_by_controller(version: int, xid: int) -> list[bytes]:
-    """Questions that os-ken writes."""
+def questions_of_controller(version: int, xid: int) -> list[bytes]:
+    """Return questions as os-ken writes them."""
     kit = KITS[version]
     names = ["OFPFeaturesRequest", "OFPGetConfigRequest", "OFPBarrierRequest"]
     multiparts = ["OFPTableStatsRequest", "OFPDescStatsRequest"]
@@ -82,27 +83,29 @@ def asked_by_controller(version: int, xid: int) -> list[bytes]:
 
 
 def run(production: Observer, steps: list[tuple[bool, bytes]], where: list[int]) -> tuple[list[object], str | None]:
-    """What production's two ends say, each step cut; all that is told of it, and why it broke."""
-    told: list[object] = []
+    """Feed the bytes of both ends in pieces; return all yielded messages, and the reason why the connection broke."""
+    yielded: list[object] = []
     try:
         for of_switch, stream in steps:
             for piece in cut(stream, where):
                 if of_switch:
-                    told += production.from_switch(piece, 1.0)
+                    yielded += production.from_switch(piece, 1.0)
                 else:
-                    told += production.from_controller(piece)
+                    yielded += production.from_controller(piece)
                 assert production.held <= MAX_HELD
                 assert production.questions <= 1024
     except Broken as broken:
-        return told, broken.reason
-    return told, None
+        return yielded, broken.reason
+    return yielded, None
 
 
 @st.composite
 def conversations(draw: st.DrawFn, version: int) -> list[tuple[bool, bytes]]:
-    """What two ends say in turn, each time some messages."""
-    switch = st.one_of(strange(version), said_by_switch(version))
-    controller = st.one_of(strange(version), xids.flatmap(lambda x: st.sampled_from(asked_by_controller(version, x))))
+    """Draw the messages that the two ends send in turn."""
+    switch = st.one_of(arbitrary_message(version), message_of_switch(version))
+    controller = st.one_of(
+        arbitrary_message(version), xids.flatmap(lambda x: st.sampled_from(questions_of_controller(version, x)))
+    )
     turns = []
     for of_switch in draw(st.lists(st.booleans(), max_size=6)):
         turns.append((of_switch, b"".join(draw(st.lists(switch if of_switch else controller, max_size=5)))))
@@ -110,22 +113,24 @@ def conversations(draw: st.DrawFn, version: int) -> list[tuple[bool, bytes]]:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.binary(max_size=100)), max_size=6), places, st.booleans(), st.booleans())
-def test_any_bytes_of_production(
-    steps: list[tuple[bool, bytes]], where: list[int], in_middle: bool, is_begun: bool
+def test_any_bytes_of_production_keep_the_bounds(
+    steps: list[tuple[bool, bytes]], where: list[int], is_picked_up: bool, is_begun: bool
 ) -> None:
-    production = begun(ALL[1])[0] if is_begun else Observer(Directory(Memory(1 << 20)), in_middle=in_middle)
+    production = begun(ALL[1])[0] if is_begun else Observer(Directory(Memory(1 << 20)), is_picked_up=is_picked_up)
     run(production, steps, where)
 
 
 @given(versions.flatmap(lambda version: st.tuples(st.just(version), conversations(version))), places, st.booleans())
-def test_production_in_any_cutting(case: tuple[int, list[tuple[bool, bytes]]], where: list[int], is_lost: bool) -> None:
+def test_production_in_any_pieces_is_the_same(
+    case: tuple[int, list[tuple[bool, bytes]]], where: list[int], is_lost: bool
+) -> None:
     version, steps = case
     outcomes = []
     for cuts in ([], where):
         production, directory = begun(version)
         found = run(production, steps, cuts)
         if is_lost:
-            production.lose_place(of_switch=True)
+            production.note_gap(of_switch=True)
             assert (production.questions, production.held) == (0, production._controller.held)
             found[0].extend(run(production, steps, [])[0])
         outcomes.append((found, [one.plain(0.0) for one in directory._datapaths.values()]))
@@ -138,7 +143,7 @@ def test_production_in_any_cutting(case: tuple[int, list[tuple[bool, bytes]]], w
 
 
 def made_for(version: int, *, knows: bool) -> tuple[SwitchSession, Observer]:
-    """A session, with a switch of which all is known or nothing."""
+    """Return a session whose switch is known with all its answers, or not at all."""
     production, _ = introduced(version, ports=port(V10, 1) if version == V10 else b"") if knows else begun(version)
     if knows:
         kit = KITS[version]
@@ -151,8 +156,8 @@ def made_for(version: int, *, knows: bool) -> tuple[SwitchSession, Observer]:
     return SwitchSession(production, SessionPolicy()), production
 
 
-def talk(made: SwitchSession, pieces: list[bytes]) -> tuple[bytes, list[bytes], str | None]:
-    """What a master is told for what it says, its messages, and why it broke."""
+def answers_to(made: SwitchSession, pieces: list[bytes]) -> tuple[bytes, list[bytes], str | None]:
+    """Feed a master's bytes; return the session's bytes, the master's messages, and why the session broke."""
     out, messages = made.take(), []
     try:
         for piece in pieces:
@@ -165,16 +170,18 @@ def talk(made: SwitchSession, pieces: list[bytes]) -> tuple[bytes, list[bytes], 
 
 
 @given(versions, st.binary(max_size=200), places, st.booleans(), st.booleans())
-def test_any_bytes_of_a_master(version: int, stream: bytes, where: list[int], knows: bool, is_greeted: bool) -> None:
+def test_any_bytes_of_a_master_keep_the_bounds(
+    version: int, stream: bytes, where: list[int], knows: bool, is_greeted: bool
+) -> None:
     whole = hello(version, 1) * is_greeted + stream
-    outcomes = [talk(made_for(version, knows=knows)[0], cut(whole, cuts)) for cuts in ([], where)]
+    outcomes = [answers_to(made_for(version, knows=knows)[0], cut(whole, cuts)) for cuts in ([], where)]
     out = outcomes[0][0]
     assert out == outcomes[1][0]
     assert [understood(raw).version for raw in split(out)] == [version] * len(split(out))
 
 
 def is_asking(raw: bytes) -> bool:
-    """Whether a master's message has to be answered, as far as its type tells."""
+    """Return whether a master's message has to be answered, by its type."""
     kind = parse(raw).kind
     return kind is None or kind.name.endswith("_REQUEST") or kind is Type.BUNDLE_CONTROL
 
@@ -188,7 +195,10 @@ def test_each_question_has_one_answer_in_order(
         raw[:4] + pack("!I", xid) + raw[8:]
         for xid, raw in enumerate(
             data.draw(
-                st.lists(st.one_of(strange(version), st.sampled_from(asked_by_controller(version, 0))), max_size=12)
+                st.lists(
+                    st.one_of(arbitrary_message(version), st.sampled_from(questions_of_controller(version, 0))),
+                    max_size=12,
+                )
             ),
             100,
         )
@@ -199,7 +209,7 @@ def test_each_question_has_one_answer_in_order(
     outcomes = []
     for cuts in ([], where):
         made, production = made_for(version, knows=knows)
-        out, messages, reason = talk(made, cut(stream, cuts))
+        out, messages, reason = answers_to(made, cut(stream, cuts))
         assert (reason, b"".join(messages)) == (None, stream)
         if not knows:
             question = KITS[version].make("OFPFeaturesRequest", 1)
@@ -213,16 +223,16 @@ def test_each_question_has_one_answer_in_order(
     greeting, *answers = split(outcomes[0])
     assert greeting == hello(version, 1)
     assert all(understood(raw).version == version for raw in answers)
-    told = [HEADER.unpack_from(raw)[3] for raw in answers if parse(raw).kind is not Type.ECHO_REPLY]
-    told = [xid for xid, _ in groupby(told)]  # an answer may have parts
-    assert len(told) == len(set(told))
-    for place, xid in enumerate(told):
+    answered = [HEADER.unpack_from(raw)[3] for raw in answers if parse(raw).kind is not Type.ECHO_REPLY]
+    answered = [xid for xid, _ in groupby(answered)]  # an answer may have parts
+    assert len(answered) == len(set(answered))
+    for place, xid in enumerate(answered):
         if not is_fresh or parse(asked_by[xid]).kind is Type.BARRIER_REQUEST:
-            assert all(later > xid for later in told[place + 1 :])
-    all_told = {HEADER.unpack_from(raw)[3] for raw in answers}
+            assert all(later > xid for later in answered[place + 1 :])
+    all_answered = {HEADER.unpack_from(raw)[3] for raw in answers}
     must = {parse(raw).xid for raw in asked if is_asking(raw) and not _has_more(raw)}
     may = {parse(raw).xid for raw in asked if parse(raw).kind not in NO_ANSWER}
-    assert must <= all_told <= may
+    assert must <= all_answered <= may
     parts = Counter(HEADER.unpack_from(raw)[3] for raw in answers if parse(raw).kind is not Type.MULTIPART_REPLY)
     assert not parts or max(parts.values()) == 1
 
@@ -233,22 +243,22 @@ def _has_more(raw: bytes) -> bool:
 
 
 @given(
-    versions.flatmap(lambda version: st.tuples(st.just(version), st.lists(said_by_switch(version), max_size=12))),
+    versions.flatmap(lambda version: st.tuples(st.just(version), st.lists(message_of_switch(version), max_size=12))),
     places,
     st.integers(0, 12),
     st.booleans(),
 )
-def test_what_a_master_hears_is_what_the_switch_says_by_itself(
+def test_a_master_gets_the_switchs_asynchronous_messages(
     case: tuple[int, list[bytes]], where: list[int], introduced_after: int, is_behind: bool
 ) -> None:
-    version, said = case
+    version, sent = case
     outcomes = []
     for cuts in ([], where):
         production, _ = introduced(version)
         made = session(production, greeted=False)
         made.take()
         list(made.from_master(hello(version, 1), 0.0))
-        for place, some in enumerate((said[:introduced_after], said[introduced_after:])):
+        for place, some in enumerate((sent[:introduced_after], sent[introduced_after:])):
             if place:
                 list(made.from_master(build(version, Type.FEATURES_REQUEST, 9), 0.0))
             for piece in cut(b"".join(some), cuts):
@@ -257,13 +267,13 @@ def test_what_a_master_hears_is_what_the_switch_says_by_itself(
         outcomes.append(made.take())
         assert made.held == 0
     assert outcomes[0] == outcomes[1]
-    answer, *heard = split(outcomes[0])
+    answer, *received = split(outcomes[0])
     assert HEADER.unpack_from(answer)[3] == 9
-    unasked = {Type.PACKET_IN, Type.PORT_STATUS, Type.FLOW_REMOVED, Type.ECHO_REQUEST}
+    asynchronous = {Type.PACKET_IN, Type.PORT_STATUS, Type.FLOW_REMOVED, Type.ECHO_REQUEST}
     if is_behind:
-        unasked.discard(Type.PACKET_IN)
-    assert heard == [raw for raw in said if parse(raw).kind in unasked]
-    assert all(understood(raw).version == version for raw in heard)
+        asynchronous.discard(Type.PACKET_IN)
+    assert received == [raw for raw in sent if parse(raw).kind in asynchronous]
+    assert all(understood(raw).version == version for raw in received)
 
 
 @pytest.mark.parametrize("version", ALL)

@@ -1,4 +1,4 @@
-"""A master's session: what it gets unasked, the answers to its questions, and what becomes of its orders."""
+"""A master's session: asynchronous messages, answers to its questions, and its orders."""
 
 from struct import pack
 
@@ -38,11 +38,11 @@ since_13 = pytest.mark.parametrize("version", [V13, V14, V15])
 everywhere = pytest.mark.parametrize("version", ALL)
 
 
-# Greetings
+# HELLOs
 
 
 @everywhere
-def test_a_master_is_greeted_at_once_in_the_version_that_was_agreed_on(version: int) -> None:
+def test_a_session_begins_with_a_hello_in_productions_version(version: int) -> None:
     made = session(begun(version)[0], greeted=False)
     assert made.take() == hello(version, 1)
     assert made.take() == b""
@@ -57,7 +57,7 @@ def test_no_session_before_the_version_is_known() -> None:
     ("version", "greeting", "is_spoken"),
     [
         (V13, KITS[V13].make("OFPHello", 1), True),
-        (V13, build(V15, Type.HELLO, 1), True),  # it comes down to 1.3
+        (V13, build(V15, Type.HELLO, 1), True),  # both agree on 1.3
         (V13, build(V10, Type.HELLO, 1), False),
         (V13, hello(V15, 1), False),
         (V10, build(V13, Type.HELLO, 1), True),
@@ -66,7 +66,7 @@ def test_no_session_before_the_version_is_known() -> None:
         (V13, b"\x02\x00\x00\x08" + bytes(4), False),
     ],
 )
-def test_a_master_that_does_not_speak_the_version_is_broken(version: int, greeting: bytes, is_spoken: bool) -> None:
+def test_a_master_without_productions_version_is_refused(version: int, greeting: bytes, is_spoken: bool) -> None:
     made = session(begun(version)[0], greeted=False)
     if is_spoken:
         list(made.from_master(greeting, 0.0))
@@ -85,40 +85,40 @@ def test_a_master_that_does_not_speak_the_version_is_broken(version: int, greeti
         (build(V13, Type.HELLO, 1) + KITS[V10].make("OFPFeaturesRequest", 1), "bad-version"),
     ],
 )
-def test_a_master_that_speaks_something_else_is_broken(piece: bytes, reason: str) -> None:
+def test_a_master_that_does_not_speak_openflow_is_refused(piece: bytes, reason: str) -> None:
     made = session(introduced(V13)[0], greeted=False)
     with pytest.raises(Broken, match=reason):
         list(made.from_master(piece, 0.0))
         list(made.from_master(b"", 0.0))
 
 
-# What the switch says
+# The switch's messages
 
 
 @everywhere
-def test_what_the_switch_says_comes_as_it_is(version: int) -> None:
+def test_the_switchs_messages_are_passed_unchanged(version: int) -> None:
     made, production = begin(version)
-    said = [packet_in(version, 9), port_status(version, 0, port(version, 1)), flow_removed(version)]
-    said += [KITS[version].make("OFPEchoRequest", 5, data=b"x")]
-    assert hear(made, production, b"".join(said)) == b"".join(said)
+    messages = [packet_in(version, 9), port_status(version, 0, port(version, 1)), flow_removed(version)]
+    messages += [KITS[version].make("OFPEchoRequest", 5, data=b"x")]
+    assert hear(made, production, b"".join(messages)) == b"".join(messages)
     assert made.passed == {"packet_in": 1, "port_status": 1, "flow_removed": 1, "echo_request": 1}
 
 
 @everywhere
-def test_before_the_master_knows_the_switch_messages_wait(version: int) -> None:
+def test_messages_wait_until_the_master_has_the_features(version: int) -> None:
     production, _ = introduced(version)
     made = session(production, greeted=False)
     made.take()
     early = [packet_in(version, 1), port_status(version, 0, port(version, 1)), packet_in(version, 2)]
     assert hear(made, production, b"".join(early)) == b""
-    told = ask(made, hello(version, 1), KITS[version].make("OFPFeaturesRequest", 7))
-    assert split(told)[1:] == early
-    assert names(told)[0] == ("OFPSwitchFeatures", 7)
+    replies = ask(made, hello(version, 1), KITS[version].make("OFPFeaturesRequest", 7))
+    assert split(replies)[1:] == early
+    assert names(replies)[0] == ("OFPSwitchFeatures", 7)
     assert hear(made, production, packet_in(version, 3)) == packet_in(version, 3)
 
 
 @everywhere
-def test_answers_to_production_are_production_s(version: int) -> None:
+def test_answers_to_productions_questions_are_not_passed(version: int) -> None:
     made, production = begin(version)
     kit = KITS[version]
     list(production.from_controller(kit.make("OFPDescStatsRequest", 4, flags=0)))
@@ -133,27 +133,27 @@ def test_answers_to_production_are_production_s(version: int) -> None:
         HEADER.pack(version, 99, 8, 10),
     ]
     assert hear(made, production, b"".join(answers)) == b""
-    polite = session(production, policy=SessionPolicy(passes_unsolicited=True))
-    assert hear(polite, production, b"".join(answers)) == b"".join(answers[:6])
+    unsolicited = session(production, policy=SessionPolicy(passes_unsolicited=True))
+    assert hear(unsolicited, production, b"".join(answers)) == b"".join(answers[:6])
 
 
-def test_a_switch_s_error_in_another_version_is_not_passed_on() -> None:
+def test_a_switchs_error_in_another_version_is_not_passed_on() -> None:
     production, _ = introduced(V13)
     made = session(production, policy=SessionPolicy(passes_unsolicited=True))
     assert hear(made, production, build(V10, Type.ERROR, 7, pack("!HH", 0, 0))) == b""
 
 
-def test_a_master_that_is_behind_gets_no_packet_ins() -> None:
+def test_a_master_that_is_far_behind_gets_no_packet_ins() -> None:
     made, production = begin(V13)
     for raw in (packet_in(V13), flow_removed(V13)):
-        for said, message in production.from_switch(raw, 0.0):
-            made.from_switch(said, message, has_room=False)
+        for what, message in production.from_switch(raw, 0.0):
+            made.from_switch(what, message, has_room=False)
     assert made.take() == flow_removed(V13)
     assert made.withheld == {"packet_in:master-behind": 1}
 
 
 @since_13
-def test_a_slave_gets_what_slaves_get(version: int) -> None:
+def test_a_slave_gets_only_port_status(version: int) -> None:
     made, production = begin(version)
     status = port_status(version, 0, port(version, 1))
     ask(made, build(version, Type.ROLE_REQUEST, 5, pack("!I4xQ", 3, 1)))
@@ -196,7 +196,7 @@ def test_orders_are_consumed_and_counted(version: int) -> None:
 # Bounds
 
 
-def test_a_master_that_asks_for_everything_at_once_is_broken() -> None:
+def test_a_master_that_asks_for_too_much_at_once_is_refused() -> None:
     made, production = begin(V13)
     parts = [multipart(V13, 4, 12, bytes(60_000), more=place < 19) for place in range(20)]
     exchange(production, request(V13, 4, 12), *parts)
@@ -206,7 +206,7 @@ def test_a_master_that_asks_for_everything_at_once_is_broken() -> None:
     list(made.from_master(request(V13, 5, 12) * 3, 0.0))
 
 
-def test_a_master_that_waits_for_everything_at_once_is_refused_the_rest() -> None:
+def test_questions_beyond_the_limit_are_refused_when_the_switch_becomes_known() -> None:
     production, directory = begun(V13)
     known = directory.enter(DPID, 0, V13)  # from an earlier connection
     directory.learn(known, (Type.MULTIPART_REPLY, Multipart.TABLE_FEATURES, b""), (bytes(60_000),) * 20, 0.0)
@@ -214,12 +214,12 @@ def test_a_master_that_waits_for_everything_at_once_is_refused_the_rest() -> Non
     ask(made, hello(V13, 1), KITS[V13].make("OFPFeaturesRequest", 2), request(V13, 5, 12) * 900)
     exchange(production, KITS[V13].make("OFPFeaturesRequest", 3), features(V13, 3))
     list(made.switch_known(0.0))
-    told = made.take()
-    assert len(told) < 20 << 20
+    replies = made.take()
+    assert len(replies) < 20 << 20
     assert made.asked[RequestOutcome.ANSWERED] + made.asked[RequestOutcome.REFUSED] == 901
 
 
-def test_what_waits_for_the_switch_is_bounded() -> None:
+def test_questions_that_wait_for_the_switch_are_bounded() -> None:
     production, _ = begun(V13)
     made = session(production, greeted=False)
     ask(made, hello(V13, 1), KITS[V13].make("OFPFeaturesRequest", 2))
@@ -234,20 +234,20 @@ def test_what_waits_for_the_switch_is_bounded() -> None:
 
 
 @pytest.mark.parametrize("body_len", [0, 1000, 60_000])
-def test_what_comes_before_the_introduction_is_bounded(body_len: int) -> None:
+def test_messages_that_wait_for_the_features_are_bounded(body_len: int) -> None:
     production, _ = introduced(V13)
     made = session(production, greeted=False)
     message = Message(V13, Type.PACKET_IN, 0, build(V13, Type.PACKET_IN, 0, bytes(body_len)))
     for _ in range(8000):
-        made.from_switch(MessageClass.UNASKED, message, has_room=True)
+        made.from_switch(MessageClass.ASYNCHRONOUS, message, has_room=True)
     assert made.held <= 1 << 20
     made.take()
-    told = ask(made, hello(V13, 1), KITS[V13].make("OFPFeaturesRequest", 2))
-    assert len(split(told)) - 1 + made.withheld["packet_in:before-features"] == 8000
+    replies = ask(made, hello(V13, 1), KITS[V13].make("OFPFeaturesRequest", 2))
+    assert len(split(replies)) - 1 + made.withheld["packet_in:before-features"] == 8000
     assert made.held == 0
 
 
-def test_what_is_shown() -> None:
+def test_the_state_of_a_session() -> None:
     made, _ = begin(V13)
     shown = made.shown()
     assert shown["version"] == VERSIONS[V13]
@@ -260,7 +260,7 @@ def test_what_is_shown() -> None:
 @everywhere
 def test_a_slaves_orders_are_refused(version: int) -> None:
     if version == V10:
-        return  # it knows no roles
+        return  # 1.0 has no roles
     made, _ = begin(version)
     kit = KITS[version]
     ask(made, kit.make("OFPRoleRequest", 3, role=3, generation_id=1))

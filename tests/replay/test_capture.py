@@ -30,7 +30,7 @@ def test_link_layers(link: int, frame: bytes) -> None:
         assert ipv4_of(link, frame[:cut]) is None
 
 
-def test_other_link_types_are_told(tmp_path: Path) -> None:
+def test_other_link_types_are_an_error(tmp_path: Path) -> None:
     path = tmp_path / "in.pcap"
     with path.open("wb") as file:
         dpkt.pcap.Writer(file, linktype=105).writepkt(b"802.11", 1.0)

@@ -1,4 +1,4 @@
-"""The initial numbers that legs had in a capture."""
+"""The initial sequence numbers of legs in a capture."""
 
 from pathlib import Path
 
@@ -12,13 +12,13 @@ from natmirror.replay.replay import Replay
 from natmirror.rules import parse_rules
 from natmirror.tcp.initial_numbers import InitialNumbers
 from tests.helpers.captures import ONE_BACKEND, write
-from tests.helpers.session import IRS, ISS
+from tests.helpers.client_connection import IRS, ISS
 from tests.helpers.support import C1, CLIENT, MASTER, SERVICE, packet
 
 
 def mirrored(iss: int, *, shows_syn: bool = True, begun: int = 0) -> list[bytes]:
-    """A connection as the host's two sides see it, and its leg whose number on the wire is ``iss``; the client's own
-    number is ``begun`` bytes further than usual."""
+    """Return a connection's packets as the host receives them, with those of its leg, which begins with the number
+    ``iss`` on the wire; the client's own number is ``begun`` higher than usual."""
     first, last = seq.add(ISS, begun + 1), seq.add(iss, 1)
     syn = [packet(CLIENT, MASTER, "S", iss)] if shows_syn else []
     return [
@@ -26,7 +26,7 @@ def mirrored(iss: int, *, shows_syn: bool = True, begun: int = 0) -> list[bytes]
         packet(C1, CLIENT, "SA", IRS, first),
         packet(CLIENT, SERVICE, "A", first, seq.add(IRS, 1)),
         *syn,
-        *syn,  # sent again
+        *syn,  # a retransmission
         packet(MASTER, CLIENT, "SA", IRS, last),
         packet(CLIENT, SERVICE, "PA", first, seq.add(IRS, 1), b"hello"),
         packet(MASTER, CLIENT, "A", seq.add(IRS, 1), seq.add(last, 5)),
@@ -41,7 +41,7 @@ def mirrored(iss: int, *, shows_syn: bool = True, begun: int = 0) -> list[bytes]
 @pytest.mark.parametrize("shows_syn", [True, False])
 @pytest.mark.parametrize("iss", [ISS, 0x1234_5678, 0xFFFF_FFFF])
 def test_a_leg_has_the_number_that_the_capture_gives_it(tmp_path: Path, iss: int, shows_syn: bool, fast: bool) -> None:
-    """An older capture has the client's own number there."""
+    """ISS is the client's own number, as in older captures."""
     capture = write(tmp_path / "in.pcap", mirrored(iss, shows_syn=shows_syn))
     run = Replay(parse_rules(ONE_BACKEND), capture, mirror="capture", fast=fast)
     sent = [step.action.packet for step in run.steps() if isinstance(step.action, Send)]
@@ -50,7 +50,7 @@ def test_a_leg_has_the_number_that_the_capture_gives_it(tmp_path: Path, iss: int
     assert run.report.legs == ["leg ended: 10.10.0.11:40001 -> openflow => master: closed, 5 of 5 bytes acknowledged"]
 
 
-def test_each_leg_between_the_same_ends_has_its_own(tmp_path: Path) -> None:
+def test_each_leg_between_the_same_endpoints_has_its_own_number(tmp_path: Path) -> None:
     numbers = [0x1234_5678, 0x9234_5678]
     packets = [raw for count, iss in enumerate(numbers) for raw in mirrored(iss, begun=70_000 * count)]
     run = Replay(parse_rules(ONE_BACKEND), write(tmp_path / "in.pcap", packets, step=0.1), mirror="capture")
@@ -59,7 +59,7 @@ def test_each_leg_between_the_same_ends_has_its_own(tmp_path: Path) -> None:
     assert list(run.streams.values()) == [b"hello"] * 2
 
 
-def test_a_leg_that_the_capture_does_not_have_gets_a_number_all_the_same(tmp_path: Path) -> None:
+def test_a_leg_that_is_not_in_the_capture_gets_another_number(tmp_path: Path) -> None:
     packets = [raw for raw in mirrored(ISS) if MASTER[0] not in (raw[12:16], raw[16:20])]
     run = Replay(parse_rules(ONE_BACKEND), write(tmp_path / "in.pcap", packets), mirror="capture")
     sent = [step.action.packet for step in run.steps() if isinstance(step.action, Send)]
@@ -68,8 +68,8 @@ def test_a_leg_that_the_capture_does_not_have_gets_a_number_all_the_same(tmp_pat
     }
 
 
-def test_a_leg_that_the_capture_does_not_have_leaves_the_next_one_its_number(tmp_path: Path) -> None:
-    """As where the mirror was taken into the rules in between."""
+def test_a_leg_that_is_not_in_the_capture_does_not_take_the_number_of_the_next_one(tmp_path: Path) -> None:
+    """As if the mirror had been added to the rules in between."""
     without = [raw for raw in mirrored(ISS) if MASTER[0] not in (raw[12:16], raw[16:20])]
     with Writer(tmp_path / "in.pcap") as writer:
         for begun, packets in ((100.0, without), (500.0, mirrored(0x1234_5678, begun=70_000))):
@@ -82,7 +82,7 @@ def test_a_leg_that_the_capture_does_not_have_leaves_the_next_one_its_number(tmp
     assert list(run.streams.values()) == [b"", b"hello"]
 
 
-def test_where_the_capture_breaks_off_the_numbers_before_are_known(tmp_path: Path) -> None:
+def test_numbers_before_the_break_of_a_capture_are_used(tmp_path: Path) -> None:
     capture = write(tmp_path / "in.pcap", mirrored(0x1234_5678))
     whole = capture.read_bytes()
     capture.write_bytes(whole[:-3])

@@ -1,4 +1,4 @@
-"""Which hook a captured packet would have met: packets that show twice, errors, mirrors that are backends."""
+"""The hooks of captured packets: packets that are captured twice, ICMP errors, mirrors that are backends."""
 
 from pathlib import Path
 
@@ -12,18 +12,18 @@ from natmirror.net.packet import PROTO_ICMP
 from natmirror.replay.replay import Replay, replay
 from natmirror.rules import Rules, parse_rules
 from tests.helpers.captures import ONE_BACKEND, session, write
-from tests.helpers.session import IRS, ISS
+from tests.helpers.client_connection import IRS, ISS
 from tests.helpers.support import C1, C2, CLIENT, MASTER, RULES, SERVICE, at, packet
 
 
 def forwarded(raw: bytes) -> bytes:
-    """A packet as it leaves a router: one hop fewer."""
+    """Return a packet as a router forwards it, with a TTL one lower."""
     header = raw[:8] + bytes([raw[8] - 1]) + raw[9:10] + b"\0\0" + raw[12:20]
     return header[:10] + (~ones_sum(header) & 0xFFFF).to_bytes(2, "big") + header[12:] + raw[20:]
 
 
 def unreachable(source: Endpoint, destination: Endpoint, inner: bytes) -> bytes:
-    """An ICMP error (host unreachable) about ``inner``."""
+    """Return an ICMP error (host unreachable) about ``inner``."""
     body = b"\x03\x01" + bytes(6) + inner[:28]
     body = body[:2] + (~ones_sum(body) & 0xFFFF).to_bytes(2, "big") + body[4:]
     header = bytes([0x45, 0, 0, 20 + len(body), 0, 0, 0, 0, 64, PROTO_ICMP, 0, 0]) + source[0] + destination[0]
@@ -38,7 +38,7 @@ services:
 """
 
 
-def test_a_packet_that_passed_unchanged_counts_once_and_a_repetition_again(tmp_path: Path) -> None:
+def test_a_packet_that_passed_unchanged_counts_once_and_a_retransmission_again(tmp_path: Path) -> None:
     syn = packet(CLIENT, WEB, "S", ISS)
     sent = [
         syn,
@@ -48,10 +48,10 @@ def test_a_packet_that_passed_unchanged_counts_once_and_a_repetition_again(tmp_p
     ]
     capture = write(tmp_path / "in.pcap", [side for raw in sent for side in (raw, forwarded(raw))])
     report = replay(parse_rules(WITHOUT_POOL), capture, tmp_path / "out.pcap")
-    assert (report.accepted, dict(report.left_out)) == (4, {"seen before": 4})
+    assert (report.accepted, dict(report.skipped)) == (4, {"already seen": 4})
 
 
-def test_icmp_errors_count_once_and_those_of_a_captured_leg_do_not_meet_the_models(tmp_path: Path) -> None:
+def test_icmp_errors_count_once_and_those_about_a_captured_leg_do_not_reach_the_models_leg(tmp_path: Path) -> None:
     errors = [
         unreachable(C1, CLIENT, packet(CLIENT, C1, "A", 1)),
         unreachable(SERVICE, CLIENT, packet(CLIENT, SERVICE, "A", 1)),
@@ -61,14 +61,14 @@ def test_icmp_errors_count_once_and_those_of_a_captured_leg_do_not_meet_the_mode
     ]
     capture = write(tmp_path / "in.pcap", [*session()[:6], *errors])
     report = replay(parse_rules(ONE_BACKEND), capture, tmp_path / "out.pcap")
-    assert dict(report.left_out) == {"already rewritten": 4, "of a mirror": 1}
+    assert dict(report.skipped) == {"already rewritten": 4, "from a mirror": 1}
     report = replay(parse_rules(ONE_BACKEND), capture, tmp_path / "out.pcap", mirror="capture")
-    assert dict(report.left_out) == {"already rewritten": 4}
-    assert dict(report.dropped) == {"consumed": 1}
+    assert dict(report.skipped) == {"already rewritten": 4}
+    assert dict(report.dropped) == {"for-leg": 1}
 
 
 @pytest.mark.parametrize("mirror", ["model", "capture"])
-def test_a_mirror_that_is_a_backend_too_is_told_from_production(tmp_path: Path, mirror: str) -> None:
+def test_packets_of_a_mirror_that_is_also_a_backend_are_distinguished(tmp_path: Path, mirror: str) -> None:
     rules = parse_rules(RULES.replace("{name: master, address: 10.20.0.13}", "{name: master, address: 10.20.0.12}"))
     client = next(
         client
@@ -88,7 +88,7 @@ def test_a_mirror_that_is_a_backend_too_is_told_from_production(tmp_path: Path, 
 
 
 def first_hop(rules: Rules, client: Endpoint, directory: Path) -> bytes:
-    """The address of the backend that a client is given."""
+    """Return the address of a client's backend."""
     [step] = list(Replay(rules, write(directory / "syn.pcap", [packet(client, SERVICE, "S", ISS)])).steps())
     assert isinstance(step.action, Accept) and step.action.packet is not None
     return step.action.packet[16:20]

@@ -1,4 +1,4 @@
-"""Replays: of the lab's captures, of captures made here, of broken ones."""
+"""Replays of the lab's captures, of captures made here, and of broken ones."""
 
 import random
 import tempfile
@@ -27,13 +27,13 @@ CAPTURES = sorted(path for path in PCAPS.glob("*.pcap") if not path.name.endswit
 
 
 def actions(capture: Path, *, fast: bool) -> list[tuple[float, Action]]:
-    """All actions."""
+    """Return all actions with their times."""
     rules = load_rules(capture.with_suffix(".yaml"))
     return [(step.at, step.action) for step in Replay(rules, capture, fast=fast).steps()]
 
 
 def production(capture: Path, protocol: MirrorProtocol | None, *, fast: bool = True) -> list[tuple[float, Action]]:
-    """The verdicts about captured packets, with mirrors that speak a protocol, or without any."""
+    """Return the verdicts on captured packets, with mirrors of a protocol, or without mirrors."""
     rules = load_rules(capture.with_suffix(".yaml"))
     services = [
         replace(
@@ -50,13 +50,13 @@ def production(capture: Path, protocol: MirrorProtocol | None, *, fast: bool = T
     return [(step.at, step.action) for step in steps if step.cause == "capture" and isinstance(step.action, Accept)]
 
 
-def test_there_are_captures() -> None:
+def test_the_captures_are_there() -> None:
     assert {path.stem for path in CAPTURES} >= {"openflow-osken", "openflow-testcontroller", "redis", "redis-loss"}
 
 
 @pytest.mark.parametrize("fast", [True, False], ids=["fast", "slow"])
 @pytest.mark.parametrize("capture", CAPTURES, ids=lambda path: path.stem)
-def test_a_capture_gives_what_is_expected(capture: Path, fast: bool, tmp_path: Path) -> None:
+def test_a_capture_gives_the_expected_output(capture: Path, fast: bool, tmp_path: Path) -> None:
     output = tmp_path / "out.pcap"
     assert replayed(capture, output, fast=fast) == capture.with_suffix(".txt").read_text()
     assert output.read_bytes() == capture.with_suffix(".out.pcap").read_bytes()
@@ -89,7 +89,7 @@ def test_sessions_are_the_same_with_the_c_gear_off(capture: Path) -> None:
 
 
 @pytest.mark.parametrize("capture", CAPTURES, ids=lambda path: path.stem)
-def test_the_mirrors_own_packets_acknowledge_what_the_model_does(capture: Path, tmp_path: Path) -> None:
+def test_the_captured_mirrors_acknowledge_the_same_as_the_model(capture: Path, tmp_path: Path) -> None:
     rules = load_rules(capture.with_suffix(".yaml"))
     for mirror in ("model", "capture"):
         replay(rules, capture, tmp_path / "out.pcap", mirror=mirror, streams=tmp_path / mirror)
@@ -99,11 +99,11 @@ def test_the_mirrors_own_packets_acknowledge_what_the_model_does(capture: Path, 
     assert captured.keys() == streams.keys()
     for name, stream in streams.items():
         assert stream.startswith(captured[name])
-        assert len(captured[name]) > 0.9 * len(stream), "but for what was under way at the end"
+        assert len(captured[name]) > 0.9 * len(stream), "all but the bytes in flight at the end"
 
 
 def sent_by_clients(capture: Path) -> dict[int, list[tuple[int, bytes]]]:
-    """What clients sent to the service, by client port, in the order of arrival: where in the stream, and the data."""
+    """Return the clients' data to the service by client port, in order of arrival, with its offset in the stream."""
     service = load_rules(capture.with_suffix(".yaml")).services[0]
     first: dict[int, int] = {}
     found: dict[int, list[tuple[int, bytes]]] = {}
@@ -121,7 +121,7 @@ def sent_by_clients(capture: Path) -> dict[int, list[tuple[int, bytes]]]:
 
 @pytest.mark.parametrize("mirror", ["model", "capture"])
 @pytest.mark.parametrize("capture", CAPTURES, ids=lambda path: path.stem)
-def test_each_leg_gets_what_the_capture_shows_that_the_client_sent(capture: Path, mirror: str) -> None:
+def test_each_leg_gets_the_bytes_that_the_client_sent_in_the_capture(capture: Path, mirror: str) -> None:
     run = Replay(load_rules(capture.with_suffix(".yaml")), capture, mirror=mirror)
     assert list(run.steps())
     expected: dict[str, bytes] = {}
@@ -134,16 +134,16 @@ def test_each_leg_gets_what_the_capture_shows_that_the_client_sent(capture: Path
     assert run.streams == expected
 
 
-def test_the_capture_with_losses_has_some() -> None:
+def test_the_capture_with_losses_has_losses() -> None:
     [pieces] = sent_by_clients(PCAPS / "redis-loss.pcap").values()
     assert [begin for begin, _ in pieces] != sorted(begin for begin, _ in pieces)
 
 
-def test_each_packet_counts_once_and_strangers_are_left_out(tmp_path: Path) -> None:
-    stranger = packet(at("192.0.2.1", 1), at("192.0.2.2", 2), "A", 1)
-    capture = write(tmp_path / "in.pcap", [*session(), stranger, packet(MASTER, CLIENT, "A", 1, 2)])
+def test_each_packet_counts_once_and_unrelated_ones_are_skipped(tmp_path: Path) -> None:
+    unrelated = packet(at("192.0.2.1", 1), at("192.0.2.2", 2), "A", 1)
+    capture = write(tmp_path / "in.pcap", [*session(), unrelated, packet(MASTER, CLIENT, "A", 1, 2)])
     report = replay(parse_rules(ONE_BACKEND), capture, tmp_path / "out.pcap", streams=tmp_path / "streams")
-    assert dict(report.left_out) == {"already rewritten": 2, "none of ours": 1, "of a mirror": 1}
+    assert dict(report.skipped) == {"already rewritten": 2, "unrelated": 1, "from a mirror": 1}
     assert (report.packets, report.accepted) == (11, 7)
     assert report.legs == ["leg ended: 10.10.0.11:40001 -> openflow => master: closed, 5 of 5 bytes acknowledged"]
     [stream] = (tmp_path / "streams").iterdir()
@@ -157,16 +157,16 @@ def test_two_runs_give_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
-def test_a_clock_set_back_in_mid_capture_hurts_nothing(tmp_path: Path) -> None:
+def test_a_clock_that_is_set_back_during_the_capture_does_no_harm(tmp_path: Path) -> None:
     capture = write(tmp_path / "in.pcap", session(), step=-0.5)
     report = replay(parse_rules(ONE_BACKEND), capture, tmp_path / "out.pcap")
     assert len(report.legs) == 1
     assert report.set_back == 8
-    assert "8 packets with a time before" in str(report)
+    assert "8 packets have an earlier time" in str(report)
 
 
 @pytest.mark.parametrize("cut", [0, 3, 23, 24, 30, 60, 200, 400])
-def test_a_capture_that_breaks_off_is_told_and_what_came_before_is_kept(tmp_path: Path, cut: int) -> None:
+def test_a_capture_that_breaks_off_is_an_error_and_its_packets_are_replayed(tmp_path: Path, cut: int) -> None:
     whole = write(tmp_path / "whole.pcap", session()).read_bytes()
     capture = tmp_path / "in.pcap"
     capture.write_bytes(whole[:cut])
@@ -185,12 +185,12 @@ def test_a_capture_that_breaks_off_is_told_and_what_came_before_is_kept(tmp_path
 
 
 @pytest.mark.parametrize("name", ["missing.pcap", "."])
-def test_what_is_no_file_is_told(tmp_path: Path, name: str) -> None:
+def test_a_missing_file_or_a_directory_is_an_error(tmp_path: Path, name: str) -> None:
     with pytest.raises(CaptureError):
         replay(parse_rules(RULES), tmp_path / name, tmp_path / "out.pcap")
 
 
-def test_an_output_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_an_output_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     capture = write(tmp_path / "in.pcap", session())
     with pytest.raises(CaptureError, match="No such file"):
         replay(parse_rules(RULES), capture, tmp_path / "nowhere" / "out.pcap")
@@ -210,10 +210,10 @@ def test_packets_cut_short_are_counted(tmp_path: Path) -> None:
     [captured] = read(path)
     assert captured.cut_short
     report = replay(parse_rules(RULES), path, tmp_path / "out.pcap")
-    assert dict(report.left_out) == {"cut short": 1}
+    assert dict(report.skipped) == {"cut short": 1}
 
 
-def test_streams_of_ports_with_a_common_beginning_keep_their_names(tmp_path: Path) -> None:
+def test_streams_of_ports_with_a_common_prefix_keep_their_names(tmp_path: Path) -> None:
     clients = [at("10.10.0.11", 40011), at("10.10.0.11", 4001)]
     capture = write(tmp_path / "in.pcap", [raw for client in clients for raw in session(client=client)])
     replay(parse_rules(ONE_BACKEND), capture, tmp_path / "out.pcap", streams=tmp_path / "streams")
@@ -221,7 +221,7 @@ def test_streams_of_ports_with_a_common_beginning_keep_their_names(tmp_path: Pat
     assert names == ["master-10.10.0.11-4001.bin", "master-10.10.0.11-40011.bin"]
 
 
-def test_the_capture_itself_is_never_written_over(tmp_path: Path) -> None:
+def test_the_capture_itself_is_never_overwritten(tmp_path: Path) -> None:
     capture = write(tmp_path / "in.pcap", session())
     before = capture.read_bytes()
     (tmp_path / "link.pcap").symlink_to(capture)
@@ -231,13 +231,13 @@ def test_the_capture_itself_is_never_written_over(tmp_path: Path) -> None:
     assert capture.read_bytes() == before
 
 
-def test_a_full_disk_is_told(tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error(tmp_path: Path) -> None:
     capture = write(tmp_path / "in.pcap", session())
     with pytest.raises(CaptureError, match="No space left"):
         replay(parse_rules(RULES), capture, Path("/dev/full"))
 
 
-def test_times_that_no_pcap_can_hold_are_told(tmp_path: Path) -> None:
+def test_times_that_no_pcap_can_hold_are_an_error(tmp_path: Path) -> None:
     capture = write(tmp_path / "in.pcap", session())
     raw = bytearray(capture.read_bytes())
     raw[24:28] = b"\xff" * 4
@@ -247,7 +247,7 @@ def test_times_that_no_pcap_can_hold_are_told(tmp_path: Path) -> None:
 
 
 def outcome(rules: Rules, capture: Path, mirror: str, *, fast: bool) -> tuple[list[tuple[float, str, Action]], str]:
-    """All that a replay does, and how it ends."""
+    """Return a replay's steps, and its error or no text."""
     done = []
     try:
         for step in Replay(rules, capture, mirror=mirror, fast=fast).steps():

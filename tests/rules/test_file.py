@@ -1,4 +1,4 @@
-"""Rules files: what they mean, and what is said of the bad ones."""
+"""Rules files: the rules that they give, and the errors of bad ones."""
 
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from natmirror.errors import RulesError
-from natmirror.rules import CheckKind, Health, load_rules, parse_rules
+from natmirror.rules import Balance, CheckKind, Health, load_rules, parse_rules
 from natmirror.rules.text import describe
 
 DIRECTORY = Path(__file__).parents[2] / "rules"
@@ -28,7 +28,7 @@ services:
 """
 
 
-def test_the_form_of_the_rules_and_their_defaults() -> None:
+def test_a_file_gives_the_rules_with_their_defaults() -> None:
     rules = parse_rules(GOOD)
     assert rules.switches == (IPv4Network("10.10.0.0/24"),)
     [service] = rules.services
@@ -42,14 +42,14 @@ def test_the_form_of_the_rules_and_their_defaults() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(DIRECTORY.glob("*.yaml")), ids=lambda path: path.name)
-def test_the_examples_load_and_are_described(path: Path) -> None:
+def test_the_files_of_the_repository_load_and_are_described(path: Path) -> None:
     rules = load_rules(path)
     assert rules.services
     for service in rules.services:
         assert f"{service.address}:{service.port}" in describe(rules)
 
 
-# Each is GOOD with one thing changed, and the line that has to be said.
+# Each is GOOD with one change, and the error that it gives.
 MISTAKES = [
     ("port: 6653", "port: 70000", "5: services[0].port: expected 1..65535, found 70000"),
     ("port: 6653", "port: 0", "5: services[0].port: expected 1..65535, found 0"),
@@ -99,7 +99,7 @@ MISTAKES = [
     (
         "balance: maglev",
         "balance: magic",
-        "7: services[0].pool.balance: expected maglev or round-robin or least-connections or priority, found magic",
+        f"7: services[0].pool.balance: expected {' or '.join(Balance)}, found magic",
     ),
     (
         "balance: maglev",
@@ -114,7 +114,7 @@ MISTAKES = [
     (
         "balance: maglev",
         "balance: maglev\n      sorry: {name: c1, address: 10.20.0.19}",
-        "8: services[0].pool.sorry: expected a name of its own, found c1 again",
+        "8: services[0].pool.sorry: expected a unique name, found c1 again",
     ),
     (
         "weight: 3",
@@ -127,11 +127,11 @@ MISTAKES = [
         "9: services[0].pool.backends[0].weight: expected no weight with balance priority, found one",
     ),
     ("weight: 3", "weight: 0", "9: services[0].pool.backends[0].weight: expected 1..1000, found 0"),
-    ("name: c2", "name: c1", "10: services[0].pool.backends[1]: expected a name of its own, found c1 again"),
+    ("name: c2", "name: c1", "10: services[0].pool.backends[1]: expected a unique name, found c1 again"),
     (
         "10.20.0.12}",
         "10.20.0.11, port: 6633}",
-        "10: services[0].pool.backends[1]: expected an address and port of its own, found 10.20.0.11:6633 of c1 again",
+        "10: services[0].pool.backends[1]: expected a unique address and port, found 10.20.0.11:6633 of c1 again",
     ),
     (
         "10.20.0.13}",
@@ -167,8 +167,8 @@ MISTAKES = [
         "12: services[0].mirrors[0].buffer: expected a size from 64KiB to 1GiB, such as 16MiB, found 1KiB",
     ),
     *(
-        ("10.20.0.13}", f"10.20.0.13, {key}: {found}}}", f"12: services[0].mirrors[0].{key}: expected {said}")
-        for key, found, said in [
+        ("10.20.0.13}", f"10.20.0.13, {key}: {found}}}", f"12: services[0].mirrors[0].{key}: expected {message}")
+        for key, found, message in [
             ("when-behind", "wait", "drop or throttle, found wait"),
             ("protocol", "of", "raw or openflow, found of"),
             ("reconnect", "next-message", "no reconnect without protocol: openflow, found one"),
@@ -187,8 +187,8 @@ MISTAKES = [
         ]
     ),
     *(
-        ("balance: maglev", f"balance: maglev\n      health: {found}", f"8: services[0].pool.health{said}")
-        for found, said in [
+        ("balance: maglev", f"balance: maglev\n      health: {found}", f"8: services[0].pool.health{message}")
+        for found, message in [
             ("tcp", ": expected a mapping with check, interval, timeout, rise, fall, command, found tcp"),
             ("{}", ": expected the key check, found none"),
             ("{interval: 1s}", ": expected the key check, found only interval"),
@@ -262,15 +262,17 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("old", "new", "said"), MISTAKES, ids=[said.split(" ", 1)[1][:50] for *_, said in MISTAKES])
-def test_a_mistake_is_one_line_with_its_place(old: str, new: str, said: str) -> None:
+@pytest.mark.parametrize(
+    ("old", "new", "message"), MISTAKES, ids=[message.split(" ", 1)[1][:50] for *_, message in MISTAKES]
+)
+def test_a_mistake_is_one_line_with_its_place(old: str, new: str, message: str) -> None:
     assert old in GOOD
     with pytest.raises(RulesError) as error:
         parse_rules(GOOD.replace(old, new, 1), "lb.yaml")
-    assert str(error.value) == f"lb.yaml:{said}"
+    assert str(error.value) == f"lb.yaml:{message}"
 
 
-def test_everything_that_can_be_said_of_a_mirror() -> None:
+def test_all_keys_of_a_raw_mirror() -> None:
     settings = (
         "when-behind: throttle, throttle-limit: 500ms, sample: 12.5%, only: [10.10.0.0/25], source: 10.20.0.1,"
         " linger: 1m, connect-timeout: 3s, stall-timeout: 10s, idle-timeout: 2h, buffer: 1MiB"
@@ -287,7 +289,7 @@ def test_everything_that_can_be_said_of_a_mirror() -> None:
     ) in describe(rules)
 
 
-def test_everything_that_can_be_said_of_a_session() -> None:
+def test_all_keys_of_a_master() -> None:
     settings = "protocol: openflow, reconnect: next-message, unsolicited: pass, statistics: refuse"
     text = GOOD.replace("10.20.0.13}", f"10.20.0.13, {settings}}}") + "known-switches: /var/lib/natmirror/known.json\n"
     rules = parse_rules(text)
@@ -300,7 +302,7 @@ def test_everything_that_can_be_said_of_a_session() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "health", "shown"),
+    ("text", "health", "shown"),
     [
         ("{check: tcp}", Health(CheckKind.TCP), "tcp interval 1s timeout 500ms rise 2 fall 3"),
         (
@@ -315,14 +317,14 @@ def test_everything_that_can_be_said_of_a_session() -> None:
         ),
     ],
 )
-def test_everything_that_can_be_said_of_health(said: str, health: Health, shown: str) -> None:
-    rules = parse_rules(GOOD.replace("balance: maglev", f"balance: maglev\n      health: {said}"))
+def test_all_keys_of_health(text: str, health: Health, shown: str) -> None:
+    rules = parse_rules(GOOD.replace("balance: maglev", f"balance: maglev\n      health: {text}"))
     assert rules.services[0].pool is not None
     assert rules.services[0].pool.health == health
     assert f"\n  health  {shown}\n" in describe(rules)
 
 
-def test_backends_are_not_checked_by_themselves() -> None:
+def test_backends_are_not_checked_by_default() -> None:
     rules = parse_rules(GOOD)
     assert rules.services[0].pool is not None
     assert rules.services[0].pool.health is None
@@ -337,13 +339,15 @@ def test_a_sample_is_shown_as_it_was_written(sample: str, shown: str) -> None:
     assert f" sample {shown} " in text
 
 
-def test_only_a_service_with_a_pool_can_hold_its_clients_back() -> None:
+def test_only_a_service_with_a_pool_can_throttle_its_clients() -> None:
     text = "switches: [10.10.0.0/24]\nservices:\n  - name: a\n    address: 10.10.0.100\n    port: 1\n    mirrors:\n"
-    with pytest.raises(RulesError, match=r"7: services\[0\]\.mirrors\[0\]: expected a pool where a mirror throttles"):
+    with pytest.raises(
+        RulesError, match=r"7: services\[0\]\.mirrors\[0\]: expected a pool with when-behind: throttle, found none"
+    ):
         parse_rules(text + "      - {name: m, address: 10.20.0.13, when-behind: throttle}")
 
 
-def test_an_empty_pool_and_a_service_without_anything_are_refused() -> None:
+def test_an_empty_pool_and_a_service_without_pool_and_mirrors_are_refused() -> None:
     head = "switches: [10.10.0.0/24]\nservices:\n  - {name: a, address: 10.10.0.100, port: 1"
     with pytest.raises(
         RulesError, match=r"3: services\[0\]\.pool\.backends: expected a list of backends, found an empty"
@@ -356,27 +360,27 @@ def test_an_empty_pool_and_a_service_without_anything_are_refused() -> None:
 
 
 def second(name: str, port: int, backend: str, mirror: str) -> str:
-    """GOOD with a second service."""
+    """Return GOOD with a second service."""
     return GOOD + (
         f"  - {{name: {name}, address: 10.10.0.100, port: {port}, pool: {{backends: [{{name: c1, address: {backend},"
         f" port: 6633}}]}}, mirrors: [{{name: m, address: {mirror}, port: 6653}}]}}\n"
     )
 
 
-def test_services_are_distinct() -> None:
-    with pytest.raises(RulesError, match=r"13: services\[1\]: expected a name of its own, found openflow again"):
+def test_services_differ_in_name_and_endpoint() -> None:
+    with pytest.raises(RulesError, match=r"13: services\[1\]: expected a unique name, found openflow again"):
         parse_rules(second("openflow", 1, "10.20.0.21", "10.20.0.23"))
     with pytest.raises(RulesError, match=r"13: services\[1\]: .*10\.10\.0\.100:6653 of openflow again"):
         parse_rules(second("other", 6653, "10.20.0.21", "10.20.0.23"))
 
 
-def test_ambiguous_tuples_are_told() -> None:
+def test_an_endpoint_in_two_services_gives_a_warning() -> None:
     warnings = parse_rules(second("other", 1, "10.20.0.11", "10.20.0.13")).warnings
     assert [warning.split(":6")[0] for warning in warnings] == ["backend 10.20.0.11", "mirror 10.20.0.13"]
 
 
 @pytest.mark.parametrize(
-    ("raw", "said"),
+    ("raw", "message"),
     [
         (b"", "1: expected rules, found an empty file"),
         (b"# nothing\n", "1: expected rules, found an empty file"),
@@ -391,16 +395,16 @@ def test_ambiguous_tuples_are_told() -> None:
         (b"a: *nowhere\n", "1: expected YAML, found: "),
     ],
 )
-def test_what_is_no_rules_file_is_told(tmp_path: Path, raw: bytes, said: str) -> None:
+def test_a_file_without_rules_is_refused(tmp_path: Path, raw: bytes, message: str) -> None:
     path = tmp_path / "lb.yaml"
     path.write_bytes(raw)
     with pytest.raises(RulesError) as error:
         load_rules(path)
-    assert str(error.value).startswith(f"{path}:{said}")
+    assert str(error.value).startswith(f"{path}:{message}")
     assert "\n" not in str(error.value)
 
 
-def test_files_that_cannot_be_read_are_told(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "missing.yaml"):
         with pytest.raises(RulesError, match=str(path)):
             load_rules(path)
@@ -411,17 +415,14 @@ def test_files_that_cannot_be_read_are_told(tmp_path: Path) -> None:
 
 
 @given(st.text())
-def test_no_text_gives_anything_but_rules_or_an_error_of_one_line(text: str) -> None:
+def test_each_text_gives_rules_or_an_error_of_one_line(text: str) -> None:
     with pytest.raises(RulesError) as error:
         parse_rules(text)
     assert "\n" not in str(error.value)
 
 
-lines = GOOD.splitlines()
-
-
 @given(st.data())
-def test_no_damage_gives_anything_but_rules_or_an_error_of_one_line(data: st.DataObject) -> None:
+def test_each_damaged_file_gives_rules_or_an_error_of_one_line(data: st.DataObject) -> None:
     text = list(GOOD)
     for at in data.draw(st.lists(st.integers(0, len(text) - 1), min_size=1, max_size=5)):
         text[at] = data.draw(st.sampled_from("[]{}:,-&*!|>#%@`'\"\t\n 0a\x00\u20ac"))

@@ -1,4 +1,4 @@
-"""The kinds that a rules file may choose between are listed once, and each has what acts on it."""
+"""The words that a rules key may choose between are listed once, and each has code that acts on it."""
 
 import ast
 import inspect
@@ -10,7 +10,7 @@ import pytest
 from natmirror.backends.probes import PROBES
 from natmirror.errors import RulesError
 from natmirror.rules import Balance, CheckKind, kinds, parse_rules
-from tests.helpers.session import engine
+from tests.helpers.client_connection import engine
 from tests.helpers.support import RULES
 
 PACKAGE = Path(kinds.__file__).parent.parent
@@ -19,7 +19,7 @@ WORDS = {word.value for kind in KINDS for word in kind}
 
 
 def compared_words(path: Path) -> set[str]:
-    """The strings that a module compares something with."""
+    """Return the strings that a module compares something with."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Compare):
@@ -33,13 +33,13 @@ def compared_words(path: Path) -> set[str]:
 
 
 ACT_ON_RULES = ("rules", "backends", "nat", "mirror", "engine", "replication", "runtime", "replay")
-"""Packages; elsewhere the same words may mean something else: a command line's, say."""
+"""Packages. Elsewhere the same words may mean something else, such as options of the command line."""
 SOURCES = [path for name in ACT_ON_RULES for path in sorted((PACKAGE / name).rglob("*.py"))]
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_no_module_compares_with_a_kinds_word(path: Path) -> None:
-    assert compared_words(path) & WORDS == set(), "use the kind itself, from rules/kinds.py"
+def test_no_module_compares_with_a_word_of_a_kind(path: Path) -> None:
+    assert compared_words(path) & WORDS == set(), "compare with the member of the enumeration in rules/kinds.py"
 
 
 def test_each_kind_of_check_has_its_probe() -> None:
@@ -60,7 +60,7 @@ def test_each_balance_has_a_scheduler(balance: Balance) -> None:
         ("when-down", kinds.WhenDown),
     ],
 )
-def test_a_pools_kinds_are_those_that_the_file_takes(key: str, kind: type[StrEnum]) -> None:
+def test_a_pool_takes_each_word_of_its_kinds(key: str, kind: type[StrEnum]) -> None:
     for word in kind:
         pool = parse_rules(RULES.replace("    pool:\n", f"    pool:\n      {key}: {word}\n")).services[0].pool
         assert getattr(pool, key.replace("-", "_")) is word
@@ -78,7 +78,7 @@ def test_a_pools_kinds_are_those_that_the_file_takes(key: str, kind: type[StrEnu
         ("statistics", kinds.Statistics),
     ],
 )
-def test_a_mirrors_kinds_are_those_that_the_file_takes(key: str, kind: type[StrEnum]) -> None:
+def test_a_mirror_takes_each_word_of_its_kinds(key: str, kind: type[StrEnum]) -> None:
     more = "" if kind in (kinds.WhenBehind, kinds.MirrorProtocol) else ", protocol: openflow"
     for word in kind:
         text = RULES.replace("10.20.0.13}", f"10.20.0.13, {key}: {word}{more}}}")

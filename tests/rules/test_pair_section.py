@@ -1,4 +1,4 @@
-"""The pair in a rules file: what it means, and what is said of a bad one."""
+"""The section ha of a rules file: the pair that it gives, and the errors of a bad one."""
 
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
@@ -38,7 +38,7 @@ def test_a_pair_and_its_defaults() -> None:
     assert (pair.advert_interval, pair.state) == (0.2, None)
 
 
-def test_a_host_alone_has_none() -> None:
+def test_a_host_alone_has_no_pair() -> None:
     assert parse_rules(GOOD[: GOOD.index("ha:")]).ha is None
 
 
@@ -57,7 +57,7 @@ def test_the_example_is_a_pair() -> None:
         "redis://:a:b%2Fc@10.20.0.30:6379/0",
     ],
 )
-def test_state_is_kept_as_it_stands(url: str) -> None:
+def test_state_is_kept_as_it_is_written(url: str) -> None:
     pair = parse_rules(with_state(url)).ha
     assert pair is not None
     assert pair.state == url
@@ -82,13 +82,13 @@ def test_the_key_is_kept_and_never_shown() -> None:
     assert rules.warnings == ()
 
 
-def test_a_key_without_a_store_has_no_effect_and_that_is_said() -> None:
+def test_a_key_without_state_gives_a_warning() -> None:
     warnings = parse_rules(f"{GOOD}  key: correct horse battery\n").warnings
     assert warnings == ("ha.key is set without ha.state: it has no effect, because the hosts share nothing",)
 
 
 @pytest.mark.parametrize("value", ["hunter2hunter2!", "''", "[hunter2hunter2hunter2]", "{hunter2: x}", "x" * 1025])
-def test_other_keys_are_refused_and_not_shown(value: str) -> None:
+def test_a_bad_key_is_refused_and_not_shown(value: str) -> None:
     with pytest.raises(RulesError) as error:
         parse_rules(f"{with_state('redis://10.20.0.30')}  key: {value}\n")
     assert str(error.value).startswith("<rules>:11: ha.key: expected a secret text of 16 to 1024 characters, found ")
@@ -98,7 +98,7 @@ def test_other_keys_are_refused_and_not_shown(value: str) -> None:
 @pytest.mark.parametrize(
     "value", ["*hunter2hunter2", "!hunter2!hunter2", "'hunter2", "[hunter2", "hunter2: x", "@hunter2"]
 )
-def test_so_are_those_that_mean_something_else_to_yaml(value: str) -> None:
+def test_a_key_with_yaml_syntax_is_refused_and_not_shown(value: str) -> None:
     with pytest.raises(RulesError, match=r"^<rules>:1[12]: expected YAML, found: ") as error:
         parse_rules(f"{with_state('redis://10.20.0.30')}  key: {value}\n")
     assert "hunter" not in str(error.value)
@@ -106,7 +106,7 @@ def test_so_are_those_that_mean_something_else_to_yaml(value: str) -> None:
 
 def test_the_key_cannot_change_while_natmirror_runs() -> None:
     old, new = (parse_rules(f"{with_state('redis://10.20.0.30')}  key: the secret of number {one}\n") for one in (1, 2))
-    with pytest.raises(RulesError, match="ha: it cannot change") as error:
+    with pytest.raises(RulesError, match="ha: cannot change") as error:
         refuse_what_cannot_change(old, new)
     assert "secret" not in str(error.value)
 
@@ -125,15 +125,15 @@ def test_both_hosts_derive_the_same_masks_and_others_do_not() -> None:
     assert keys == [masks(parse_rules(text).ha).pair_key for text in texts]
     assert masks(None).pair_key not in keys
     moved = f"{with_state('redis://10.20.0.31')}  key: correct horse battery\n"
-    assert masks(parse_rules(moved).ha).pair_key == keys[3], "the key alone counts where there is one"
+    assert masks(parse_rules(moved).ha).pair_key == keys[3], "with a key, the masks depend on it alone"
 
 
-# Each is GOOD with one thing changed, and the line that has to be said.
+# Each is GOOD with one change, and the beginning of the error that it gives.
 MISTAKES = [
     ("priority: 110", "priority: 255", "6: ha.hosts[0].priority: expected 1..254, found 255"),
-    ("priority: 100", "priority: 110", "7: ha.hosts[1]: expected a priority of its own, found 110 again"),
-    ("name: lb2", "name: lb1", "7: ha.hosts[1]: expected a name of its own, found lb1 again"),
-    ("10.10.0.2,", "10.20.0.1,", "7: ha.hosts[1]: expected addresses of its own, found 10.20.0.1 again"),
+    ("priority: 100", "priority: 110", "7: ha.hosts[1]: expected a unique priority, found 110 again"),
+    ("name: lb2", "name: lb1", "7: ha.hosts[1]: expected a unique name, found lb1 again"),
+    ("10.10.0.2,", "10.20.0.1,", "7: ha.hosts[1]: expected unique addresses, found 10.20.0.1 again"),
     (
         "pool-side: 10.20.0.2",
         "pool-side: 10.20.0.100",
@@ -145,7 +145,7 @@ MISTAKES = [
         "",
         "6: ha.hosts: expected two hosts, found 1",
     ),
-    ("vrrp-id: 52", "vrrp-id: 51", "9: ha.pool-side: expected a vrrp-id of its own, found 51 again"),
+    ("vrrp-id: 52", "vrrp-id: 51", "9: ha.pool-side: expected a unique vrrp-id, found 51 again"),
     ("vrrp-id: 52", "vrrp-id: 256", "9: ha.pool-side.vrrp-id: expected 1..255, found 256"),
     ("interface: sw0", "interface: sw/0", "8: ha.switch-side.interface: expected the name of a network interface"),
     (
@@ -167,7 +167,7 @@ MISTAKES = [
     (
         "addresses: [10.20.0.100/24]",
         "addresses: [10.10.0.100/24]",
-        "9: ha.pool-side: expected addresses of its own, found 10.10.0.100 again",
+        "9: ha.pool-side: expected unique addresses, found 10.10.0.100 again",
     ),
     (
         "addresses: [10.10.0.100/24]",
@@ -179,22 +179,22 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("good", "bad", "said"), MISTAKES, ids=[said for _, _, said in MISTAKES])
-def test_mistakes_are_told_with_line_and_key(good: str, bad: str, said: str) -> None:
+@pytest.mark.parametrize(("good", "bad", "message"), MISTAKES, ids=[message for _, _, message in MISTAKES])
+def test_a_mistake_is_one_line_with_its_place(good: str, bad: str, message: str) -> None:
     assert good in GOOD
     with pytest.raises(RulesError) as error:
         parse_rules(GOOD.replace(good, bad, 1), "pair.yaml")
-    assert str(error.value).startswith(f"pair.yaml:{said}")
+    assert str(error.value).startswith(f"pair.yaml:{message}")
 
 
 @pytest.mark.parametrize("interval", ["5ms", "15ms", "41s", "soon"])
-def test_an_interval_is_one_that_vrrp_can_tell(interval: str) -> None:
-    with pytest.raises(RulesError, match=r"^<rules>:10: ha\.advert-interval: expected (an interval|a duration) from"):
+def test_an_interval_that_vrrp_cannot_carry_is_refused(interval: str) -> None:
+    with pytest.raises(RulesError, match=r"^<rules>:10: ha\.advert-interval: expected a duration from 10ms to 40.95s"):
         parse_rules(f"{GOOD}  advert-interval: {interval}\n")
 
 
 @pytest.mark.parametrize("interval", [0.01, 0.05, 1.0, 40.95])
-def test_steps_of_ten_milliseconds_are_taken(interval: float) -> None:
+def test_an_interval_in_steps_of_ten_milliseconds_is_read(interval: float) -> None:
     pair = parse_rules(f"{GOOD}  advert-interval: {round(1000 * interval)}ms\n").ha
     assert pair is not None
     assert pair.advert_interval == pytest.approx(interval)
@@ -217,7 +217,7 @@ def test_steps_of_ten_milliseconds_are_taken(interval: float) -> None:
         "[redis]",
     ],
 )
-def test_other_urls_are_refused_and_no_password_is_shown(url: str) -> None:
+def test_a_bad_url_is_refused_and_its_password_is_not_shown(url: str) -> None:
     secret = url.replace("redis://", "redis://:secret@", 1)
     with pytest.raises(RulesError) as error:
         parse_rules(with_state(secret))
@@ -225,7 +225,7 @@ def test_other_urls_are_refused_and_no_password_is_shown(url: str) -> None:
     assert "secret" not in str(error.value)
 
 
-def test_what_nobody_can_derive_is_told() -> None:
+def test_bindings_that_cannot_be_derived_give_a_warning_without_state() -> None:
     without_maglev = GOOD.replace("pool: {", "pool: {balance: round-robin, ")
     [warning] = parse_rules(without_maglev).warnings
     assert warning.startswith("service openflow has balance: round-robin without ha.state")
@@ -235,7 +235,7 @@ def test_what_nobody_can_derive_is_told() -> None:
     assert parse_rules(limited).warnings[0].startswith("service openflow has max-connections without ha.state")
 
 
-def test_legs_come_from_no_address_that_only_one_host_has() -> None:
+def test_a_source_of_legs_that_only_one_host_has_is_refused() -> None:
     mirror = (
         "pool: {backends: [{name: c1, address: 10.20.0.11}]}, mirrors: [{name: m, address: 10.20.0.13, source: %s}]"
     )

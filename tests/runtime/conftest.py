@@ -1,4 +1,4 @@
-"""Fixtures of the running program's tests."""
+"""Fixtures for the tests of the running program."""
 
 import pytest
 

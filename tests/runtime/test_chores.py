@@ -1,4 +1,4 @@
-"""What is done again and again, while it fails, hangs, and works again."""
+"""Chores: they fail, hang, and work again."""
 
 import errno
 import os
@@ -15,16 +15,16 @@ from tests.helpers.clock import Clock
 
 
 class Work:
-    """Fails with what ``faults`` has."""
+    """Raises ``errors``, one at each call, then succeeds; None: this call succeeds."""
 
-    def __init__(self, *faults: Exception | None) -> None:
-        self.faults = list(faults)
+    def __init__(self, *errors: Exception | None) -> None:
+        self.errors = list(errors)
         self.count = 0
 
     def __call__(self) -> None:
         self.count += 1
-        if self.faults and (fault := self.faults.pop(0)) is not None:
-            raise fault
+        if self.errors and (error := self.errors.pop(0)) is not None:
+            raise error
 
 
 def no_files() -> OSError:
@@ -32,7 +32,7 @@ def no_files() -> OSError:
 
 
 @pytest.mark.parametrize(
-    "fault",
+    "error",
     [
         no_files(),
         BlockingIOError(errno.EAGAIN, "no process"),
@@ -41,8 +41,8 @@ def no_files() -> OSError:
         KeyError(7),
     ],
 )
-def test_no_fault_gets_out_and_it_is_tried_again(clock: Clock, fault: Exception) -> None:
-    work = Work(fault)
+def test_a_chore_that_raises_is_tried_again(clock: Clock, error: Exception) -> None:
+    work = Work(error)
     chore = Chore("rules", 5.0, work)
     chore.run_if_due(clock)
     clock.now += 4.9
@@ -53,7 +53,7 @@ def test_no_fault_gets_out_and_it_is_tried_again(clock: Clock, fault: Exception)
     assert (work.count, chore.failure) == (2, None)
 
 
-def test_a_fault_is_told_once_and_again_when_it_changes_or_has_been_gone(
+def test_an_error_is_logged_once_and_again_when_it_changes_or_comes_back(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -68,7 +68,7 @@ def test_a_fault_is_told_once_and_again_when_it_changes_or_has_been_gone(
     assert told == [[many], [], ["rules: locked; trying again in 5 s"], ["rules: works again"], [many]]
 
 
-def test_only_a_fault_of_ours_has_a_traceback(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_only_an_internal_error_is_logged_with_a_traceback(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     Chore("rules", 5.0, Work(no_files())).run_if_due(clock)
     assert "Traceback" not in caplog.text
     Chore("rules", 5.0, Work(KeyError(7))).run_if_due(clock)
@@ -76,7 +76,7 @@ def test_only_a_fault_of_ours_has_a_traceback(clock: Clock, caplog: pytest.LogCa
     assert "Traceback" in caplog.text
 
 
-def test_what_fails_is_shown_since_it_began_to(clock: Clock) -> None:
+def test_a_failing_chore_is_shown_with_the_seconds_since_it_first_failed(clock: Clock) -> None:
     chores = [Chore("fine", 5.0, Work()), Chore("rules", 5.0, Work(no_files(), HostError("locked")))]
     for _ in range(2):
         for chore in chores:
@@ -85,7 +85,7 @@ def test_what_fails_is_shown_since_it_began_to(clock: Clock) -> None:
     assert failures(chores, clock.now) == [{"name": "rules", "error": "locked", "failing_seconds": 10.0}]
 
 
-def test_what_is_done_once_is_tried_until_it_has_worked(clock: Clock) -> None:
+def test_a_chore_that_is_done_once_is_tried_until_it_succeeds(clock: Clock) -> None:
     work = Work(no_files(), no_files())
     chore = Chore("legs", NEVER, work, clock.now)
     for _ in range(10):
@@ -94,7 +94,7 @@ def test_what_is_done_once_is_tried_until_it_has_worked(clock: Clock) -> None:
     assert (work.count, chore.due_at > 1e9) == (3, True)
 
 
-def test_what_takes_long_rests_long(clock: Clock) -> None:
+def test_a_chore_that_takes_long_pauses_long(clock: Clock) -> None:
     def work() -> None:
         clock.now += 2.0
 
@@ -103,7 +103,7 @@ def test_what_takes_long_rests_long(clock: Clock) -> None:
     assert chore.due_at == 1000.0 + 2.0 + 40.0
 
 
-def test_a_letter_that_fails_costs_no_other(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_request_that_raises_does_not_affect_the_next_one(caplog: pytest.LogCaptureFixture) -> None:
     thread, work = ChoreThread("one", []), Work(KeyError(7))
     for _ in range(2):
         thread.post(work)
@@ -113,7 +113,7 @@ def test_a_letter_that_fails_costs_no_other(caplog: pytest.LogCaptureFixture) ->
 
 
 class Disk:
-    """Work that waits until it is let go."""
+    """Work that blocks until ``thaw`` is set."""
 
     def __init__(self) -> None:
         self.begun = threading.Event()
@@ -133,7 +133,7 @@ def disk() -> Iterator[Disk]:
     one.thaw.set()
 
 
-def test_what_hangs_is_told_once_and_nothing_is_begun_beside_it(
+def test_a_chore_that_hangs_is_logged_once_and_no_other_begins_meanwhile(
     clock: Clock, disk: Disk, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -148,14 +148,14 @@ def test_what_hangs_is_told_once_and_nothing_is_begun_beside_it(
     assert thread.failures() == [{"name": "known-switches", "error": "hangs", "failing_seconds": 18.0}]
     assert disk.count == 1
     thread.end()
-    assert thread.wait(clock.now) == "known-switches", "it is not waited for"
+    assert thread.wait(clock.now) == "known-switches", "the wait is over although it hangs"
     disk.thaw.set()
     assert thread.wait(clock.now + 5.0) is None
     thread.report_hung()
     assert "files: has returned" in caplog.text
 
 
-def test_at_its_end_a_chore_thread_does_what_it_has_to_and_no_more(clock: Clock) -> None:
+def test_at_its_end_a_chore_thread_runs_only_the_chores_for_the_end(clock: Clock) -> None:
     last, other = Work(no_files()), Work()
     chores = [Chore("save", NEVER, last, NEVER, at_end=True), Chore("look", NEVER, other, NEVER)]
     thread = ChoreThread("files", chores, clock)
@@ -165,7 +165,7 @@ def test_at_its_end_a_chore_thread_does_what_it_has_to_and_no_more(clock: Clock)
     assert (last.count, other.count) == (1, 0)
 
 
-def test_a_chore_thread_answers_or_the_question_is_void(clock: Clock, disk: Disk) -> None:
+def test_a_question_that_is_not_answered_in_time_is_never_answered(clock: Clock, disk: Disk) -> None:
     thread = ChoreThread("files", [], clock)
     thread.start()
     assert thread.ask(lambda: 7, 5.0) == 7
@@ -183,8 +183,8 @@ def test_a_chore_thread_answers_or_the_question_is_void(clock: Clock, disk: Disk
     assert thread.wait(clock.now + 5.0) is None
 
 
-def test_a_chore_thread_that_has_ended_keeps_nobody_waiting(clock: Clock) -> None:
-    """A stop is not to wait for who asks for a reload just then."""
+def test_a_question_to_a_chore_thread_that_has_ended_times_out_at_once(clock: Clock) -> None:
+    """A stop must not wait for a client that asks for a reload at that moment."""
     thread = ChoreThread("files", [], clock)
     thread.start()
     thread.end()
@@ -195,7 +195,7 @@ def test_a_chore_thread_that_has_ended_keeps_nobody_waiting(clock: Clock) -> Non
     assert time.monotonic() - began_at < 5.0
 
 
-def test_no_thread_left_is_an_error_that_a_start_can_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_thread_is_a_host_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
@@ -204,7 +204,7 @@ def test_no_thread_left_is_an_error_that_a_start_can_tell(monkeypatch: pytest.Mo
         ChoreThread("files", []).start()
 
 
-def test_many_words_to_a_chore_thread_that_hangs_cost_nothing_but_their_place(clock: Clock, disk: Disk) -> None:
+def test_requests_to_a_chore_thread_that_hangs_are_done_later(clock: Clock, disk: Disk) -> None:
     thread = ChoreThread("files", [], clock)
     thread.start()
     thread.post(disk)

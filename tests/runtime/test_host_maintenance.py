@@ -1,4 +1,4 @@
-"""The maintenance of a host that refuses whatever is asked of it: no thread runs here."""
+"""The maintenance of a host that refuses every call; the test runs no thread."""
 
 import errno
 import os
@@ -21,7 +21,7 @@ WATCHED = "  - {name: w, address: 10.10.0.9, port: 80, mirrors: [{name: n, addre
 
 
 class Worker:
-    """Has a process that has ended, and cannot be started again."""
+    """A worker whose bypass process has ended, and cannot be started again."""
 
     unlisted_backends = 1
 
@@ -52,7 +52,7 @@ def maintenance(monkeypatch: pytest.MonkeyPatch) -> HostMaintenance:
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.EAGAIN, errno.ENOMEM])
-def test_a_host_that_refuses_everything_ends_nothing_and_everything_is_tried_again(
+def test_every_chore_that_the_host_refuses_is_tried_again_and_logged_once(
     maintenance: HostMaintenance, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
 ) -> None:
     def refuse(*arguments: Any, **options: Any) -> None:
@@ -76,6 +76,6 @@ def test_a_host_that_refuses_everything_ends_nothing_and_everything_is_tried_aga
         "bypass of services without a pool",
     }
     assert all(os.strerror(number) in error for error in failing.values())
-    assert maintenance._member.readiness.rules_are_in_place, "nothing has been seen"
+    assert maintenance._member.readiness.rules_are_in_place, "a failed check proves nothing"
     assert len(caplog.records) == len(failing), "one report each"
     assert "Traceback" not in caplog.text

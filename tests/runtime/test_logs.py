@@ -1,4 +1,4 @@
-"""A log that no thread waits for, with a reader or without one."""
+"""The log, for which no thread waits, with a reader and without one."""
 
 import logging
 import os
@@ -13,11 +13,11 @@ import pytest
 from natmirror.runtime.logs import MAX_OF_A_KIND, MAX_QUEUED, WINDOW, Limiter, Logs
 from tests.helpers.clock import Clock
 
-KIND = (logging.ERROR, "thread %d stands still")
+KIND = (logging.ERROR, "thread %d has not run")
 
 
 class Out:
-    """What is written."""
+    """A writer that keeps the text."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -26,7 +26,7 @@ class Out:
         self.text += text
 
     def lines(self) -> list[str]:
-        """The messages, without time and level."""
+        """Return the messages, without time and level."""
         return [line.split(" ", 3)[3] if line[:1].isdigit() else line for line in self.text.splitlines()]
 
 
@@ -53,7 +53,7 @@ def drain(logs: Logs) -> None:
     logs.write_one(0.0)
 
 
-def test_so_many_of_a_kind_in_so_many_seconds_and_the_rest_is_counted() -> None:
+def test_a_window_admits_a_number_of_messages_of_one_kind_and_counts_the_others() -> None:
     limiter = Limiter()
     admitted = [limiter.admits(KIND, 1000.0 + second / 100) for second in range(MAX_OF_A_KIND + 7)]
     assert admitted == [True] * MAX_OF_A_KIND + [False] * 7
@@ -64,12 +64,12 @@ def test_so_many_of_a_kind_in_so_many_seconds_and_the_rest_is_counted() -> None:
     assert limiter.admits(KIND, 1000.0 + WINDOW)
 
 
-def test_a_kind_that_is_rare_is_never_left_out() -> None:
+def test_a_rare_kind_is_never_suppressed() -> None:
     limiter = Limiter()
     assert all(limiter.admits(KIND, 1000.0 + second) for second in range(100))
 
 
-def test_kinds_without_end_take_no_memory_without_end() -> None:
+def test_an_unbounded_number_of_kinds_takes_bounded_memory() -> None:
     limiter = Limiter()
     for number in range(5000):
         limiter.suppress((logging.INFO, str(number)), 1000.0)
@@ -77,7 +77,9 @@ def test_kinds_without_end_take_no_memory_without_end() -> None:
     assert len(limiter._windows) == 0
 
 
-def test_records_are_written_in_their_order_as_they_were(logs: Logs, log: logging.Logger, out: Out) -> None:
+def test_records_are_written_in_order_with_their_arguments_of_that_moment(
+    logs: Logs, log: logging.Logger, out: Out
+) -> None:
     legs = [1]
     log.info("legs %s", legs)
     legs.append(2)
@@ -95,18 +97,18 @@ def test_records_are_written_in_their_order_as_they_were(logs: Logs, log: loggin
 
 
 class Unprintable:
-    """Fails whatever is asked of it."""
+    """An object that cannot be formatted."""
 
     def __repr__(self) -> str:
         raise MemoryError
 
 
-def test_what_cannot_be_made_text_raises_nothing(logs: Logs, log: logging.Logger) -> None:
+def test_an_argument_that_cannot_be_formatted_raises_no_error(logs: Logs, log: logging.Logger) -> None:
     log.info("leg %s", Unprintable())
     assert logs.status() == {"records_queued": 0, "records_dropped": 1, "records_suppressed": 0}
 
 
-def test_a_reader_that_does_not_read_costs_records_and_they_are_counted(
+def test_records_beyond_a_full_queue_are_dropped_and_counted(
     logs: Logs, log: logging.Logger, out: Out, clock: Clock
 ) -> None:
     for number in range(MAX_QUEUED + 500):
@@ -118,9 +120,7 @@ def test_a_reader_that_does_not_read_costs_records_and_they_are_counted(
     assert len(out.lines()) == MAX_QUEUED + 1
 
 
-def test_while_packets_pass_a_kind_is_limited_and_a_start_says_all(
-    logs: Logs, log: logging.Logger, out: Out, clock: Clock
-) -> None:
+def test_kinds_are_limited_only_while_packets_pass(logs: Logs, log: logging.Logger, out: Out, clock: Clock) -> None:
     for number in range(30):
         log.warning("preflight: %d", number)
     logs.is_limited = True
@@ -134,7 +134,7 @@ def test_while_packets_pass_a_kind_is_limited_and_a_start_says_all(
     assert out.lines()[-1] == "123 similar messages suppressed: leg %d"
 
 
-def test_a_writer_that_hangs_keeps_nobody(clock: Clock) -> None:
+def test_a_writer_that_hangs_blocks_neither_logging_nor_the_stop(clock: Clock) -> None:
     thaw, begun = threading.Event(), threading.Event()
 
     def hang(text: str) -> None:
@@ -155,13 +155,13 @@ def test_a_writer_that_hangs_keeps_nobody(clock: Clock) -> None:
 
 PROGRAM = """
 import logging, sys, threading
-from natmirror.runtime.logs import Logs, say
+from natmirror.runtime.logs import Logs, print_line
 logs = Logs()
 logs.start()
 {body}
 logs.close()
-say("the summary")
-say("the last words", is_error=True)
+print_line("the summary")
+print_line("the last words", is_error=True)
 """
 
 
@@ -170,7 +170,7 @@ def python(body: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, timeout=20.0, check=True)
 
 
-def test_a_process_says_all_and_in_order_before_it_ends() -> None:
+def test_a_process_writes_all_records_in_order_before_it_ends() -> None:
     done = python("for number in range(100): logging.getLogger('natmirror').error('number %d', number)")
     lines = done.stderr.splitlines()
     assert [line.rpartition(" ")[2] for line in lines[:-1]] == [str(number) for number in range(100)]
@@ -178,13 +178,13 @@ def test_a_process_says_all_and_in_order_before_it_ends() -> None:
     assert done.stdout == "the summary\n"
 
 
-def test_the_fault_that_ends_a_thread_is_logged() -> None:
+def test_the_exception_that_ends_a_thread_is_logged() -> None:
     done = python("thread = threading.Thread(target=lambda: 1 / 0, name='api'); thread.start(); thread.join()")
-    assert "ERROR internal error: thread api has ended" in done.stderr
+    assert "ERROR internal error: the thread api has ended" in done.stderr
     assert "ZeroDivisionError" in done.stderr
 
 
-def test_a_process_whose_output_nobody_reads_ends_all_the_same() -> None:
+def test_a_process_ends_even_if_no_program_reads_its_output() -> None:
     read, write = os.pipe()
     os.set_blocking(write, False)
     with pytest.raises(BlockingIOError):
@@ -198,18 +198,18 @@ def test_a_process_whose_output_nobody_reads_ends_all_the_same() -> None:
     os.close(write)
 
 
-def test_a_stream_that_is_closed_leaves_its_number_to_nobody() -> None:
+def test_no_other_file_gets_the_number_of_a_closed_standard_stream() -> None:
     body = """
 import socket
 one, other = socket.socketpair()
-logging.getLogger("natmirror").error("for nobody")
+logging.getLogger("natmirror").error("without a reader")
 """
     program = PROGRAM.format(body=body) + "sys.exit(min(one.fileno(), other.fileno()) < 3)"
     done = subprocess.run(["sh", "-c", f"exec {sys.executable} -c '{program}' <&- >&- 2>&-"], timeout=20.0, check=False)
     assert done.returncode == 0
 
 
-def test_a_reader_that_is_slow_gets_all_of_what_does_not_wait_for_it() -> None:
+def test_a_slow_reader_gets_all_records() -> None:
     read, write = os.pipe()
     os.set_blocking(write, False)
     body = "for number in range(900): logging.getLogger('natmirror').error('number %d ' + 200 * 'x', number)"

@@ -1,4 +1,4 @@
-"""How one thread has another one do something."""
+"""Requests from one thread to another."""
 
 import threading
 import time
@@ -34,13 +34,13 @@ def test_a_request_wakes_the_owner(mailbox: Mailbox, waker: Waker) -> None:
     thread.join()
 
 
-def test_a_waker_that_is_not_heard_never_blocks(waker: Waker) -> None:
+def test_a_waker_never_blocks_even_if_its_thread_does_not_wait(waker: Waker) -> None:
     for _ in range(100_000):
         waker.wake()
     waker.wait(0.0)
 
 
-def test_a_waker_that_is_closed_or_not_open_yet_wakes_no_one() -> None:
+def test_a_waker_does_nothing_before_open_and_after_close() -> None:
     waker = Waker()
     waker.wake()
     waker.open()
@@ -48,7 +48,7 @@ def test_a_waker_that_is_closed_or_not_open_yet_wakes_no_one() -> None:
     waker.wake()
 
 
-def test_what_a_request_raises_goes_where_the_owner_wants_it(waker: Waker) -> None:
+def test_the_exception_of_a_posted_function_goes_to_on_error(waker: Waker) -> None:
     errors: list[Exception] = []
     done: list[int] = []
     mailbox = Mailbox(waker.wake, errors.append)
@@ -59,7 +59,7 @@ def test_what_a_request_raises_goes_where_the_owner_wants_it(waker: Waker) -> No
     assert [type(error) for error in errors] == [ZeroDivisionError]
 
 
-def test_a_request_gets_what_it_gives_or_raises_and_a_letter_that_fails_is_logged(
+def test_a_request_returns_the_result_or_exception_and_that_of_a_posted_function_is_logged(
     mailbox: Mailbox, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail() -> None:
@@ -73,7 +73,7 @@ def test_a_request_gets_what_it_gives_or_raises_and_a_letter_that_fails_is_logge
     assert caplog.text.count("internal error: a request from another thread failed") == 1
 
 
-def test_a_request_that_nobody_waits_for_any_more_is_not_done(mailbox: Mailbox) -> None:
+def test_a_cancelled_request_is_not_done(mailbox: Mailbox) -> None:
     done: list[int] = []
     assert mailbox.request(lambda: done.append(7)).cancel()
     mailbox.read()

@@ -1,4 +1,4 @@
-"""What masters would have done, in a capture."""
+"""Recordings of masters' orders."""
 
 from contextlib import closing
 from dataclasses import replace
@@ -14,8 +14,8 @@ from natmirror.openflow.messages import Type
 from natmirror.replay.capture import read
 from natmirror.rules import Rules, parse_rules
 from natmirror.runtime.order_recorder import OrderRecorder
+from tests.helpers.client_connection import engine
 from tests.helpers.openflow_sessions import introduced, recorded, request
-from tests.helpers.session import engine
 from tests.helpers.support import CLIENT, MASTER, RULES
 
 
@@ -29,7 +29,7 @@ def recorder(rules: Rules) -> OrderRecorder:
     return one
 
 
-def test_orders_stand_in_the_capture_as_a_stream(tmp_path: Path) -> None:
+def test_orders_are_recorded_as_a_stream_of_packets(tmp_path: Path) -> None:
     path = tmp_path / "orders.pcap"
     one = engine(recorded(path))
     _, master = introduced(one)
@@ -52,12 +52,14 @@ def test_orders_stand_in_the_capture_as_a_stream(tmp_path: Path) -> None:
     assert stream == b"".join(sent) + bytes(0xFFFF)
 
 
-def test_a_file_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_created_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(CaptureError, match=r"nothing/orders\.pcap"):
         recorder(rules(tmp_path / "nothing" / "orders.pcap"))
 
 
-def test_a_file_that_is_full_costs_no_more_than_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_a_write_error_no_more_orders_of_that_master_are_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "orders.pcap"
     one = engine(recorded(path))
     _, master = introduced(one)
@@ -76,7 +78,7 @@ def test_a_file_that_is_full_costs_no_more_than_the_rest(tmp_path: Path, monkeyp
         written.write()
 
 
-def test_files_come_and_go_with_the_rules(tmp_path: Path) -> None:
+def test_files_are_opened_and_closed_with_the_rules(tmp_path: Path) -> None:
     first, second = tmp_path / "first.pcap", tmp_path / "second.pcap"
     one = engine(recorded(first))
     _, master = introduced(one)
@@ -89,7 +91,7 @@ def test_files_come_and_go_with_the_rules(tmp_path: Path) -> None:
         written.add(orders)
         written.write()
         written.reload(rules(second))
-        assert len(list(read(first))) == 2, "what was begun has gone on, and is whole now"
+        assert len(list(read(first))) == 2, "the file went on over a reload, and is complete"
         with pytest.raises(CaptureError, match="nothing"):
             written.reload(rules(tmp_path / "nothing" / "third.pcap"))
         written.add(orders)

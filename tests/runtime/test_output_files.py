@@ -1,4 +1,4 @@
-"""Files on a disk that does not answer: nothing but them waits for it."""
+"""Files on a disk that does not answer: only their own threads wait for it."""
 
 import threading
 import time
@@ -25,7 +25,7 @@ def thaw() -> Iterator[threading.Event]:
     event.set()
 
 
-def test_a_frozen_disk_under_known_switches_is_named_at_the_end(
+def test_a_stop_names_the_chore_that_hangs_on_a_frozen_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, thaw: threading.Event
 ) -> None:
     saved: list[Any] = []
@@ -45,24 +45,24 @@ def test_a_frozen_disk_under_known_switches_is_named_at_the_end(
     assert saved == [[{"client": "10.10.0.11"}]]
 
 
-def test_a_reload_gives_up_on_a_disk_that_does_not_answer_and_goes_by_the_old_rules(
+def test_a_reload_fails_on_a_disk_that_does_not_answer_and_the_old_rules_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, thaw: threading.Event
 ) -> None:
     rules = parse_rules(RULES)
     files = OrderFiles(rules)
     files.open()
     files.thread.start()
-    heard: list[Rules] = []
+    applied: list[Rules] = []
 
     def reload(self: OrderRecorder, rules: Rules) -> None:
         assert thaw.wait(10.0)
-        heard.append(rules)
+        applied.append(rules)
 
     monkeypatch.setattr(OrderRecorder, "reload", reload)
     monkeypatch.setattr("natmirror.runtime.output_files._RELOAD_TIMEOUT", 0.1)
     others = parse_rules(recorded(tmp_path / "orders.pcap"))
-    with pytest.raises(CaptureError, match="the disk with the records has not answered"):
+    with pytest.raises(CaptureError, match="the disk with the recordings has not answered"):
         files.reload(others)
     thaw.set()
-    assert files.thread.ask(lambda: heard[-1], 5.0) is rules
+    assert files.thread.ask(lambda: applied[-1], 5.0) is rules
     files.thread.end()

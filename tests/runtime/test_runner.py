@@ -1,4 +1,4 @@
-"""What the main thread makes of requests, and of a machine that refuses something: no worker runs here."""
+"""The main thread's work: requests, reloads, workers that fail; the test runs no worker."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +22,7 @@ CHECKED = RULES.replace("    pool:\n", "    pool:\n      health: {check: tcp}\n"
 
 
 class Machine(Firewall):
-    """Takes all rules; ``refuses`` to tell what there is."""
+    """A firewall that takes all rules; with ``refuses`` it cannot be read."""
 
     def __init__(self) -> None:
         super().__init__("nft")
@@ -73,7 +73,7 @@ def states(runner: Runner) -> dict[str, str]:
     return {name: shown["state"] for (_, name), shown in runner._backends.states().items()}
 
 
-def test_a_check_of_before_a_reload_says_nothing_about_who_has_the_name_now(
+def test_a_check_before_a_reload_does_not_affect_the_new_backend_of_that_name(
     runner: Runner, change: Callable[[str, str], list[str]]
 ) -> None:
     pool = runner._reloader._rules.services[0].pool
@@ -84,7 +84,7 @@ def test_a_check_of_before_a_reload_says_nothing_about_who_has_the_name_now(
     assert states(runner) == {"c1": "up", "c2": "up"}
 
 
-def test_rules_that_have_changed_are_not_said_to_be_as_they_were(
+def test_a_preflight_error_after_a_reload_does_not_undo_it(
     runner: Runner,
     machine: Machine,
     change: Callable[[str, str], list[str]],
@@ -96,7 +96,7 @@ def test_rules_that_have_changed_are_not_said_to_be_as_they_were(
     assert "preflight: the lock is taken" in caplog.text
 
 
-def test_a_service_with_connections_left_does_not_come_back_without_its_pool(
+def test_a_removed_service_with_connections_cannot_come_back_without_its_pool(
     runner: Runner, change: Callable[[str, str], list[str]]
 ) -> None:
     mirrors = "mirrors: [{name: n, address: 10.20.0.14}]"
@@ -109,11 +109,11 @@ def test_a_service_with_connections_left_does_not_come_back_without_its_pool(
     pooled = reloader._rules.services[1]
     reloader._rules = replace(reloader._rules, services=reloader._rules.services[:1])
     runner._kernel_rules.rules = merged(reloader._rules, [(pooled, None)])
-    with pytest.raises(RulesError, match=r"services\[1\]\.pool: it cannot change"):
+    with pytest.raises(RulesError, match=r"services\[1\]\.pool: cannot change"):
         change(CHECKED[CHECKED.index("    pool:") : CHECKED.index("    mirrors:")], "")
 
 
-def test_a_reload_logs_what_has_changed_alone(
+def test_a_reload_logs_only_what_has_changed(
     change: Callable[[str, str], list[str]], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -125,7 +125,7 @@ def test_a_reload_logs_what_has_changed_alone(
     assert caplog.text.count("of its share") == 1
 
 
-def test_what_is_gone_stays_in_place_for_a_moment_and_many_reloads_do_not_make_it_longer(runner: Runner) -> None:
+def test_many_reloads_in_a_row_do_not_postpone_the_removal_of_unused_kernel_rules(runner: Runner) -> None:
     dues = []
     for limit in (1, 2):
         text = CHECKED.replace("    pool:\n", f"    pool:\n      slow-start: {limit}s\n")
@@ -137,7 +137,7 @@ def test_what_is_gone_stays_in_place_for_a_moment_and_many_reloads_do_not_make_i
     assert runner._kernel_rules.set_configured(runner._reloader._rules)
 
 
-# Threads that end, and mirroring that comes on again
+# Threads that end, and mirroring that is switched on again
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def several(tmp_path: Path) -> Runner:
     return Runner(rules, Machine(), Notifier({}), Logs(), keep_rules=True, api_path=tmp_path / "api.sock")
 
 
-def test_a_thread_that_ends_takes_no_other_with_it_and_health_says_so(several: Runner) -> None:
+def test_a_thread_that_ends_does_not_end_others_and_health_reports_it(several: Runner) -> None:
     several._workers[1].failure = HostError("its queue is gone")
     several._note_ended_workers()
     several.member.readiness.not_ready = None
@@ -155,18 +155,18 @@ def test_a_thread_that_ends_takes_no_other_with_it_and_health_says_so(several: R
     assert several.member.readiness.ended == {1: "HostError: its queue is gone"}
 
 
-def test_the_last_thread_that_ends_ends_the_run(several: Runner) -> None:
+def test_the_end_of_the_last_thread_ends_the_run(several: Runner) -> None:
     for worker in several._workers:
         worker.failure = HostError("its queue is gone")
     with pytest.raises(HostError, match="its queue is gone"):
         several._note_ended_workers()
 
 
-def test_an_order_switches_mirroring_on_in_all_threads(several: Runner) -> None:
+def test_a_command_switches_mirroring_on_in_all_threads(several: Runner) -> None:
     for worker in several._workers:
         worker._engine.faults.switch_off(None)
-    resume = ThreadPoolExecutor(1).submit(several._orders["resume-mirroring"], {})
-    wait_for(lambda: len(several._mailbox) == 1, "the order")
+    resume = ThreadPoolExecutor(1).submit(several._commands["resume-mirroring"], {})
+    wait_for(lambda: len(several._mailbox) == 1, "the command")
     several._mailbox.read()
     assert resume.result(10.0) == {}
     for worker in several._workers:

@@ -1,4 +1,4 @@
-"""The file that keeps what is known of switches."""
+"""The file of known switches."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from natmirror.runtime import switch_file
 SWITCHES = [{"client": "10.10.0.11:40001", "datapath_id": 7, "auxiliary_id": 0, "version": 4, "answers": []}]
 
 
-def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+def test_switches_are_read_as_they_were_written(tmp_path: Path) -> None:
     file = tmp_path / "run" / "known.json"
     assert switch_file.load(file) == []
     switch_file.save(file, SWITCHES)
@@ -23,14 +23,14 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "{}", '{"format": 2, "switches": []}', '{"format": 1, "switches": {}}', "ä"]
 )
-def test_another_file_is_told_so(tmp_path: Path, text: str) -> None:
+def test_a_malformed_file_is_an_error(tmp_path: Path, text: str) -> None:
     file = tmp_path / "known.json"
     file.write_text(text)
     with pytest.raises(HostError, match=r"known\.json: "):
         switch_file.load(file)
 
 
-def test_a_place_where_nothing_can_be_written_is_told(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(HostError, match=r"known\.json: "):
         switch_file.save(tmp_path / "file" / "known.json", SWITCHES)

@@ -1,4 +1,4 @@
-"""A worker, with a loop that is none."""
+"""A worker, with a loop that has no queues."""
 
 import os
 import select
@@ -33,7 +33,7 @@ from tests.helpers.support import RULES
 
 
 class Loop:
-    """Waits for mail; then raises ``then``."""
+    """Waits until the worker is woken; raises ``then`` if there is one."""
 
     def __init__(self, wake_fd: int, then: Exception | None = None) -> None:
         self.wake_fd = wake_fd
@@ -74,7 +74,7 @@ def worker(listener: Listener) -> Iterator[Worker]:
 
 
 class PuntingLoop(Loop):
-    """Begins with a packet for Python."""
+    """Punts a packet first."""
 
     def __init__(self, wake_fd: int, packet: Packet) -> None:
         super().__init__(wake_fd)
@@ -93,7 +93,7 @@ def begin(worker: Worker, then: Exception | None = None) -> None:
     worker.start([worker])
 
 
-def test_what_is_asked_is_answered_by_the_thread_and_after_it_by_whoever_asks(worker: Worker) -> None:
+def test_the_thread_answers_requests_and_after_its_end_the_caller_does(worker: Worker) -> None:
     begin(worker)
     assert worker.engine.snapshot()["flows"] == 0
     assert worker.engine.flows() == []
@@ -104,18 +104,18 @@ def test_what_is_asked_is_answered_by_the_thread_and_after_it_by_whoever_asks(wo
     assert worker.failure is None
 
 
-def test_a_failure_ends_the_thread_and_is_kept(worker: Worker, listener: Listener) -> None:
+def test_repeated_errors_end_the_thread_and_the_last_one_is_kept(worker: Worker, listener: Listener) -> None:
     begin(worker, HostError("a queue fails"))
     assert listener.ended.wait(10.0)
     worker.stop()
     assert isinstance(worker.failure, HostError)
 
 
-def test_mail_for_one_that_is_over_does_no_harm(worker: Worker) -> None:
+def test_a_request_to_a_thread_that_has_ended_does_no_harm(worker: Worker) -> None:
     begin(worker)
     worker.stop()
     worker._waker.close()
-    worker.post(lambda: pytest.fail("nobody is there"))
+    worker.post(lambda: pytest.fail("the thread has ended"))
 
 
 @pytest.mark.parametrize(("cores", "count"), [(1, 1), (2, 2), (3, 2), (7, 4), (64, 16), (100, 16)])
@@ -128,7 +128,7 @@ def test_there_are_as_many_threads_as_cores_rounded_down(
     assert thread_count(replace(rules, threads=8)) == 8
 
 
-def test_one_who_waits_for_a_thread_that_fails_does_not_wait_for_ever(worker: Worker, listener: Listener) -> None:
+def test_a_caller_does_not_wait_for_ever_for_a_thread_that_fails(worker: Worker, listener: Listener) -> None:
     def fail() -> None:
         asked.wait(10)
         raise SystemExit("not to be survived")
@@ -136,8 +136,8 @@ def test_one_who_waits_for_a_thread_that_fails_does_not_wait_for_ever(worker: Wo
     asked = Event()
     begin(worker)
     worker.post(fail)
-    with ThreadPoolExecutor(1) as somebody:
-        answer = somebody.submit(worker.engine.prune)
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(worker.engine.prune)
         wait_for(lambda: len(worker._mailbox) == 1, "the question")
         asked.set()
         assert answer.result(10) == []
@@ -145,7 +145,7 @@ def test_one_who_waits_for_a_thread_that_fails_does_not_wait_for_ever(worker: Wo
     assert isinstance(worker.failure, SystemExit)
 
 
-def test_mail_that_raises_costs_neither_the_thread_nor_other_mail(
+def test_a_request_that_raises_affects_neither_the_thread_nor_other_requests(
     worker: Worker, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail() -> None:
@@ -163,7 +163,7 @@ def test_mail_that_raises_costs_neither_the_thread_nor_other_mail(
 
 
 @pytest.mark.parametrize("failing", ["replication.report_bindings", "_report_events", "_engine.handle_timer"])
-def test_a_chore_of_the_thread_that_raises_costs_no_other(
+def test_work_of_a_round_that_raises_does_not_prevent_other_work(
     worker: Worker, failing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
@@ -181,7 +181,7 @@ def test_a_chore_of_the_thread_that_raises_costs_no_other(
     assert worker.failure is None
 
 
-def test_the_loop_may_fail_now_and_then(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_occasional_errors_do_not_end_the_thread(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(0, 10_000, 2))
     monkeypatch.setattr("natmirror.runtime.worker.time", SimpleNamespace(monotonic=lambda: float(next(clock))))
     begin(worker, HostError("now and then"))
@@ -192,7 +192,7 @@ def test_the_loop_may_fail_now_and_then(worker: Worker, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("failing", ["_engine.shard_of", "_engine.decide", "_loop.punted"])
-def test_a_packet_that_nobody_can_decide_gets_a_verdict_and_costs_no_thread(
+def test_a_packet_whose_decision_raises_is_dropped_and_the_thread_goes_on(
     worker: Worker, failing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
@@ -209,7 +209,7 @@ def test_a_packet_that_nobody_can_decide_gets_a_verdict_and_costs_no_thread(
     assert worker.internal_errors == 1
 
 
-def test_a_packet_of_a_hook_that_no_rule_of_ours_has_costs_no_thread(worker: Worker) -> None:
+def test_a_packet_from_an_unknown_hook_is_dropped_and_the_thread_goes_on(worker: Worker) -> None:
     loop = PuntingLoop(worker._waker.fd, Packet(1, 1, bytes(20), Checksum.VALID, False))
     worker._loop = loop  # type: ignore[assignment]
     worker.start([worker])
@@ -218,7 +218,7 @@ def test_a_packet_of_a_hook_that_no_rule_of_ours_has_costs_no_thread(worker: Wor
     assert worker.failure is None
 
 
-def test_a_thread_that_has_failed_answers_all_the_same(worker: Worker, listener: Listener) -> None:
+def test_requests_to_a_thread_that_has_failed_are_answered(worker: Worker, listener: Listener) -> None:
     begin(worker, HostError("a queue fails"))
     assert listener.ended.wait(10.0)
     assert worker.ask(lambda: 1) == 1
@@ -226,7 +226,29 @@ def test_a_thread_that_has_failed_answers_all_the_same(worker: Worker, listener:
     assert worker.request(lambda: 3).result(10.0) == 3
 
 
-def test_a_question_that_was_answered_meanwhile_is_not_answered_twice(
+def test_a_request_to_a_thread_that_is_about_to_end_is_answered(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end() -> None:  # the thread has read its mailbox for the last time
+        ended.set()
+        assert may_end.wait(10.0)
+
+    def is_alive() -> bool:
+        answer = was_alive()
+        if len(worker._mailbox):
+            may_end.set()
+        return answer
+
+    ended, may_end = Event(), Event()
+    was_alive = worker._thread.is_alive
+    monkeypatch.setattr(worker._listener, "on_end", end)
+    monkeypatch.setattr(worker._thread, "is_alive", is_alive)
+    begin(worker, HostError("a queue fails"))
+    assert ended.wait(10.0)
+    assert worker.ask(lambda: 1) == 1
+
+
+def test_a_request_that_is_answered_already_is_not_answered_again(
     worker: Worker, listener: Listener, caplog: pytest.LogCaptureFixture
 ) -> None:
     begin(worker, HostError("a queue fails"))
@@ -240,19 +262,21 @@ def test_a_question_that_was_answered_meanwhile_is_not_answered_twice(
     assert not caplog.records
 
 
-def test_bindings_that_cannot_be_told_are_told_anew(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_an_error_in_a_report_all_bindings_are_reported_again(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail() -> None:
         raise ZeroDivisionError
 
-    told: list[tuple[list[BindingChange], bool]] = []
-    adapter = EngineAdapter(worker._engine, lambda actions: None, lambda *change: told.append(change))
+    reports: list[tuple[list[BindingChange], bool]] = []
+    adapter = EngineAdapter(worker._engine, lambda actions: None, lambda *report: reports.append(report))
     monkeypatch.setattr(worker._engine.bindings, "take_changes", fail)
     with pytest.raises(ZeroDivisionError):
         adapter.report_bindings(1e9)
-    assert told == [([], True)]
+    assert reports == [([], True)]
 
 
-def test_a_slice_that_fails_does_not_end_what_is_done_bit_by_bit(worker: Worker) -> None:
+def test_a_slice_that_raises_does_not_prevent_the_next_slices(worker: Worker) -> None:
     def do(ids: list[int]) -> list[Send]:
         seen.append(len(ids))
         raise ZeroDivisionError
@@ -264,7 +288,7 @@ def test_a_slice_that_fails_does_not_end_what_is_done_bit_by_bit(worker: Worker)
     worker.stop()
 
 
-def test_what_failed_in_mirroring_is_logged_with_its_traceback(
+def test_an_internal_error_in_mirroring_is_logged_with_its_traceback(
     worker: Worker, caplog: pytest.LogCaptureFixture
 ) -> None:
     try:

@@ -1,4 +1,4 @@
-"""The leg that packet scripts are about."""
+"""The leg of the packet scripts."""
 
 from collections.abc import Iterator
 

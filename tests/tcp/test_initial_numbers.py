@@ -1,4 +1,4 @@
-"""Initial sequence numbers of legs: RFC 6528, and always above what was used between the same ends."""
+"""Initial sequence numbers of legs: RFC 6528, and above all earlier numbers between the same ends."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,15 +37,15 @@ def test_the_number_is_a_clock_of_four_microseconds_and_a_keyed_hash_of_the_ends
     assert len({first, *others}) == 6
 
 
-def test_a_leg_that_was_faster_than_the_clock_is_left_behind() -> None:
+def test_a_new_leg_begins_above_one_that_was_faster_than_the_clock() -> None:
     numbers = InitialNumbers(KEY)
     first = numbers.first(CLIENT, MASTER, 10.0)
     last = seq.add(first, 5_000_000)
     numbers.note_last(CLIENT, MASTER, last, 10.1)
     assert numbers.first(CLIENT, MASTER, 10.1) == seq.add(last, STEP)
-    assert numbers.first(CLIENT, MASTER, 10.1) == seq.add(last, STEP), "asking changes nothing"
+    assert numbers.first(CLIENT, MASTER, 10.1) == seq.add(last, STEP), "first() changes nothing"
     assert numbers.first(OTHER, MASTER, 10.1) == InitialNumbers(KEY).first(OTHER, MASTER, 10.1)
-    assert numbers.first(CLIENT, MASTER, 31.0) == seq.add(first, 21 * 250_000), "the clock is past it"
+    assert numbers.first(CLIENT, MASTER, 31.0) == seq.add(first, 21 * 250_000), "the clock has passed it"
 
 
 @given(
@@ -54,8 +54,8 @@ def test_a_leg_that_was_faster_than_the_clock_is_left_behind() -> None:
     ),
     st.integers(0, 1 << 14),
 )
-def test_each_number_lies_above_all_that_went_before(lives: list[tuple[float, int]], begun: int) -> None:
-    """Whatever the clock and the legs do; the hash spreads them over the wrap too."""
+def test_each_number_lies_above_all_earlier_ones(lives: list[tuple[float, int]], begun: int) -> None:
+    """Whatever the clock and the legs do, also across the wrap."""
     numbers, now, last = InitialNumbers(KEY), float(begun), None
     for pause, length in lives:
         now += pause
@@ -65,7 +65,7 @@ def test_each_number_lies_above_all_that_went_before(lives: list[tuple[float, in
         numbers.note_last(CLIENT, MASTER, last, now)
 
 
-def test_what_is_remembered_is_bounded_and_the_oldest_goes_first() -> None:
+def test_remembered_numbers_are_bounded_and_the_oldest_is_forgotten_first() -> None:
     numbers = InitialNumbers(KEY)
     ends = [at(f"10.10.{number >> 8 & 255}.{number & 255}", 1000 + (number >> 16)) for number in range(65_537)]
     for local in ends:
@@ -74,10 +74,10 @@ def test_what_is_remembered_is_bounded_and_the_oldest_goes_first() -> None:
     fresh = [InitialNumbers(KEY).first(local, MASTER, 5.0) for local in (ends[0], ends[1], ends[-1])]
     assert [seq.diff(*pair) for pair in zip(first, fresh, strict=True)] == [0, (1 << 24) + STEP, (1 << 24) + STEP]
     numbers.note_last(ends[1], MASTER, fresh[1], 5.0)
-    assert numbers.first(ends[1], MASTER, 5.0) != fresh[1], "what was used last counts"
+    assert numbers.first(ends[1], MASTER, 5.0) != fresh[1], "the last number counts"
 
 
-def test_nothing_is_remembered_where_the_clock_is_past_it() -> None:
+def test_a_number_that_the_clock_has_passed_is_not_remembered() -> None:
     numbers = InitialNumbers(KEY)
     last = seq.add(numbers.first(CLIENT, MASTER, 10.0), 1000)
     numbers.note_last(CLIENT, MASTER, last, 11.0)
@@ -85,8 +85,9 @@ def test_nothing_is_remembered_where_the_clock_is_past_it() -> None:
 
 
 @given(st.integers(1, 20_000), st.integers(0, 20_000), st.integers(0, 1 << 31))
-def test_however_long_a_leg_has_stood_the_next_lies_above_it(stood: int, other_at: int, length: int) -> None:
-    """The clock runs through half of all numbers in 2.4 hours, and has no later look at it than the leg's end."""
+def test_however_long_a_leg_has_lived_the_next_one_begins_above_it(stood: int, other_at: int, length: int) -> None:
+    """The clock runs through half of all numbers in 2.4 hours; it is compared with a leg's number only at the leg's
+    end."""
     numbers = InitialNumbers(KEY)
     last = seq.add(numbers.first(CLIENT, MASTER, 0.0), length)
     numbers.first(OTHER, MASTER, float(min(other_at, stood)))

@@ -1,4 +1,4 @@
-"""Why a leg ends, as packet scripts: full buffers, timeouts, and what its owner says."""
+"""Ends of a leg, as packet scripts: full buffers, timeouts, and its owner's decisions."""
 
 from natmirror.net import seq
 from natmirror.reasons import EndReason
@@ -14,7 +14,7 @@ def test_a_full_buffer_ends_the_leg_with_a_reset() -> None:
     assert wire.leg.ended == "buffer-full"
 
 
-def test_a_mirror_that_has_everything_is_not_behind_however_much_comes_at_once() -> None:
+def test_a_mirror_that_has_acknowledged_everything_is_not_behind_however_much_comes_at_once() -> None:
     wire = Wire(buffer=1 << 16)
     wire.connect()
     assert wire.write(b"x" * (1 << 17)) != []
@@ -23,7 +23,7 @@ def test_a_mirror_that_has_everything_is_not_behind_however_much_comes_at_once()
     assert wire.leg.ended == "buffer-full"
 
 
-def test_a_leg_that_finds_no_memory_is_ended() -> None:
+def test_a_leg_that_gets_no_memory_is_ended() -> None:
     wire = Wire(memory=4096)
     wire.connect(window=0)
     assert wire.write(b"x" * 4096) == []
@@ -31,7 +31,7 @@ def test_a_leg_that_finds_no_memory_is_ended() -> None:
     assert (wire.leg.ended, wire.memory.used) == ("memory-full", 0)
 
 
-def test_a_leg_that_is_abandoned_says_nothing(wire: Wire) -> None:
+def test_an_abandoned_leg_sends_nothing(wire: Wire) -> None:
     wire.connect()
     wire.write(b"x" * 100)
     assert wire.leg.abandon(EndReason.PORT_REUSED) == []
@@ -48,7 +48,7 @@ def test_a_window_that_stays_closed_is_probed_for_a_while(wire: Wire) -> None:
     assert (wire.leg.ended, wire.now - begun) == ("stalled", STALL)
 
 
-def test_probes_without_any_answer_end_the_leg(wire: Wire) -> None:
+def test_unanswered_probes_end_the_leg(wire: Wire) -> None:
     wire.connect(window=0)
     wire.write(b"hello")
     begun = wire.now
@@ -66,14 +66,14 @@ def test_a_mirror_that_falls_silent_ends_the_leg(wire: Wire) -> None:
     wire.write(b"x")
     begun = wire.now
     wire.timer()
-    assert wire.leg.ended is None, "the silence before counts for nothing"
+    assert wire.leg.ended is None, "earlier silence does not count"
     while wire.leg.ended is None:
         wire.timer()
     assert wire.leg.ended == "stalled"
     assert STALL <= wire.now - begun <= STALL + 61
 
 
-def test_after_the_client_the_leg_lives_as_long_as_it_progresses(wire: Wire) -> None:
+def test_after_the_client_has_gone_the_leg_lives_as_long_as_it_progresses(wire: Wire) -> None:
     wire.connect()
     wire.write(b"x" * 5000)
     wire.leg.client_gone(wire.now)
@@ -97,7 +97,7 @@ def test_a_mirror_that_keeps_its_side_open_after_all_was_delivered_counts_as_clo
     assert wire.leg.ended == "closed"
 
 
-def test_an_idle_leg_is_ended_where_the_rules_say_so() -> None:
+def test_an_idle_leg_is_ended_if_the_rules_say_so() -> None:
     wire = Wire(idle_timeout=60.0)
     wire.connect()
     wire.write(b"x")
@@ -109,12 +109,12 @@ def test_an_idle_leg_is_ended_where_the_rules_say_so() -> None:
     assert (wire.leg.ended, wire.now - begun) == ("idle-timeout", 60.0)
 
 
-def test_without_such_a_rule_an_idle_leg_has_no_timer(wire: Wire) -> None:
+def test_without_an_idle_timeout_an_idle_leg_has_no_timer(wire: Wire) -> None:
     wire.connect()
     assert wire.leg.next_timer() is None
 
 
-def test_a_client_is_not_held_back_for_longer_than_the_limit() -> None:
+def test_a_client_is_not_throttled_for_longer_than_the_limit() -> None:
     wire = Wire(when_behind=WhenBehind.THROTTLE, buffer=1 << 16)
     wire.connect(window=0)
     wire.write(b"x" * (1 << 14))
@@ -128,7 +128,7 @@ def test_a_client_is_not_held_back_for_longer_than_the_limit() -> None:
     assert (wire.leg.ended, wire.now - begun) == ("throttle-limit", 2.0)
 
 
-def test_nor_for_a_mirror_that_does_not_answer_at_all() -> None:
+def test_a_client_is_not_throttled_longer_for_a_mirror_that_does_not_answer() -> None:
     wire = Wire(when_behind=WhenBehind.THROTTLE, buffer=1 << 16)
     wire.leg.open(wire.now)
     wire.now += 5
@@ -140,7 +140,7 @@ def test_nor_for_a_mirror_that_does_not_answer_at_all() -> None:
     assert (wire.leg.ended, wire.now - begun) == ("throttle-limit", 2.0)
 
 
-def test_its_age_is_that_of_the_oldest_byte(wire: Wire) -> None:
+def test_the_lag_is_the_age_of_the_oldest_byte(wire: Wire) -> None:
     wire.connect()
     wire.write(b"x" * 10)
     wire.now += 3

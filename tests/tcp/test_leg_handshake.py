@@ -1,4 +1,4 @@
-"""Calling a mirror, as packet scripts: the SYN and its answer, and what both ends agree on."""
+"""A leg's handshake, as packet scripts: the SYN, its answer, and the negotiated options."""
 
 import pytest
 
@@ -23,7 +23,7 @@ def test_the_syn_offers_a_segment_size_and_a_scale_and_no_timestamps() -> None:
     assert (syn.dst, syn.dport) == MASTER
 
 
-def test_a_lost_syn_is_sent_again_with_back_off_and_given_up(wire: Wire) -> None:
+def test_a_lost_syn_is_sent_again_with_back_off_until_the_timeout(wire: Wire) -> None:
     wire.leg.open(wire.now)
     begun = wire.now
     times = []
@@ -41,7 +41,7 @@ def test_refused(wire: Wire) -> None:
     assert wire.leg.ended == "refused"
 
 
-def test_a_reset_with_a_foreign_number_does_not_refuse(wire: Wire) -> None:
+def test_a_reset_with_another_number_does_not_refuse(wire: Wire) -> None:
     wire.leg.open(wire.now)
     assert wire.send("RA", 0, seq.add(FIRST, 5)) == []
     assert wire.leg.ended is None
@@ -53,7 +53,7 @@ def test_an_old_connection_at_the_mirror_is_cleared_by_a_reset(wire: Wire) -> No
     assert wire.send("SA", IRS, FIRST) == [("A", FIRST, THEIRS, b"")]
 
 
-def test_the_syn_follows_such_a_reset_at_once_but_not_as_often_as_a_mirror_wants(wire: Wire) -> None:
+def test_the_syn_follows_such_a_reset_at_once_but_not_more_often_than_allowed(wire: Wire) -> None:
     wire.leg.open(wire.now)
     syns = 0
     for _ in range(1000):
@@ -66,7 +66,7 @@ def test_the_syn_follows_such_a_reset_at_once_but_not_as_often_as_a_mirror_wants
     assert wire.leg.retransmits == syns
     wire.now = 131.0
     assert wire.timer() == [("R", FIRST, 0, b"")]
-    assert wire.leg.ended == "connect-timeout", "none of it puts off the end"
+    assert wire.leg.ended == "connect-timeout", "nothing postpones the end"
 
 
 def test_a_syn_that_was_sent_again_measures_no_round_trip(wire: Wire) -> None:
@@ -78,7 +78,7 @@ def test_a_syn_that_was_sent_again_measures_no_round_trip(wire: Wire) -> None:
     assert wire.leg.rtt_seconds is None
 
 
-def test_what_the_client_sends_meanwhile_follows_the_handshake(wire: Wire) -> None:
+def test_bytes_that_the_client_sends_meanwhile_follow_the_handshake(wire: Wire) -> None:
     wire.leg.open(wire.now)
     assert wire.write(b"hello") == []
     out = wire.send("SA", IRS, FIRST, options=OPTIONS)
@@ -96,7 +96,7 @@ def test_without_the_option_segments_have_the_default_size(wire: Wire) -> None:
     assert len(wire.write(b"x" * 3000)[0][3]) == 536
 
 
-def test_scaling_is_off_when_the_mirror_does_not_offer_it(wire: Wire) -> None:
+def test_scaling_is_off_if_the_mirror_does_not_offer_it(wire: Wire) -> None:
     wire.connect(window=1000, options=bytes((OPT_MSS, 4, 0, MSS)))
     wire.write(b"x" * 100)
     wire.ack(100, window=100)
@@ -118,7 +118,7 @@ def test_a_syn_ack_that_comes_again_is_acknowledged_again(wire: Wire) -> None:
     assert wire.state() is LegState.ESTABLISHED
 
 
-def test_unreachable_ends_only_an_attempt() -> None:
+def test_an_unreachable_error_ends_a_leg_only_in_its_handshake() -> None:
     wire = Wire()
     wire.leg.open(wire.now)
     wire.leg.unreachable(seq.add(ISS, OFFSET + 77))

@@ -1,4 +1,4 @@
-"""What a leg says to what its mirror sends, as packet scripts: acknowledgements, challenges, the mirror's FIN."""
+"""A leg's answers to its mirror, as packet scripts: acknowledgements, challenges, the mirror's FIN."""
 
 from natmirror.net import seq
 from natmirror.tcp.leg_states import LegState
@@ -6,7 +6,7 @@ from tests.helpers.leg_wire import FIRST, OFFSET, SACK_OPTIONS, THEIRS, Wire
 from tests.helpers.support import CLIENT, MASTER, packet, segment
 
 
-def test_what_the_mirror_sends_is_acknowledged_and_consumed(wire: Wire) -> None:
+def test_the_mirrors_data_is_acknowledged_and_discarded(wire: Wire) -> None:
     wire.connect()
     assert wire.send("PA", THEIRS, FIRST, b"answer") == []
     assert wire.timer() == [("A", FIRST, seq.add(THEIRS, 6), b"")]
@@ -17,15 +17,15 @@ def test_what_the_mirror_sends_is_acknowledged_and_consumed(wire: Wire) -> None:
     assert wire.leg.consumed_bytes == 7
 
 
-def test_each_second_segment_of_the_mirrors_is_acknowledged_at_once(wire: Wire) -> None:
+def test_every_second_segment_of_the_mirror_is_acknowledged_at_once(wire: Wire) -> None:
     wire.connect()
-    told = [wire.send("PA", seq.add(THEIRS, number), FIRST, b"x") for number in range(4)]
-    assert told == [[], [("A", FIRST, seq.add(THEIRS, 2), b"")], [], [("A", FIRST, seq.add(THEIRS, 4), b"")]]
+    reported = [wire.send("PA", seq.add(THEIRS, number), FIRST, b"x") for number in range(4)]
+    assert reported == [[], [("A", FIRST, seq.add(THEIRS, 2), b"")], [], [("A", FIRST, seq.add(THEIRS, 4), b"")]]
     many = bytes(2 * 1460)
     assert wire.send("PA", seq.add(THEIRS, 4), FIRST, many) == [("A", FIRST, seq.add(THEIRS, 2924), b"")]
 
 
-def test_an_acknowledgement_that_is_owed_goes_with_data(wire: Wire) -> None:
+def test_a_delayed_acknowledgement_goes_with_data(wire: Wire) -> None:
     wire.connect()
     wire.send("PA", THEIRS, FIRST, b"answer")
     assert wire.write(b"next") == [("PA", FIRST, seq.add(THEIRS, 6), b"next")]
@@ -33,14 +33,14 @@ def test_an_acknowledgement_that_is_owed_goes_with_data(wire: Wire) -> None:
     assert wire.leg.next_timer() is None
 
 
-def test_what_fills_a_gap_is_acknowledged_at_once(wire: Wire) -> None:
+def test_a_segment_that_fills_a_gap_is_acknowledged_at_once(wire: Wire) -> None:
     wire.connect()
     wire.send("PA", seq.add(THEIRS, 2), FIRST, b"c")
     assert wire.send("PA", THEIRS, FIRST, b"a")[0][:3] == ("A", FIRST, seq.add(THEIRS, 1))
     assert wire.send("PA", seq.add(THEIRS, 1), FIRST, b"b") == [("A", FIRST, seq.add(THEIRS, 3), b"")]
 
 
-def test_an_answer_ahead_of_its_turn_is_asked_for_again(wire: Wire) -> None:
+def test_an_out_of_order_answer_is_requested_again(wire: Wire) -> None:
     wire.connect()
     assert wire.send("PA", seq.add(THEIRS, 10), FIRST, b"later") == [("A", FIRST, THEIRS, b"")]
     assert wire.leg.consumed_bytes == 0
@@ -51,7 +51,7 @@ def test_keep_alives_are_answered(wire: Wire) -> None:
     assert wire.send("A", seq.add(THEIRS, -1), FIRST) == [("A", FIRST, THEIRS, b"")]
 
 
-def test_what_came_ahead_is_told_and_counted_once_its_turn_has_come(wire: Wire) -> None:
+def test_out_of_order_data_is_reported_and_counted_once_in_order(wire: Wire) -> None:
     wire.connect(options=SACK_OPTIONS)
     raw = packet(MASTER, CLIENT, "A", seq.add(THEIRS, 5), seq.add(FIRST, OFFSET), b"later")
     [ack] = [segment(out) for out in wire.leg.receive(segment(raw), wire.now)]
@@ -60,7 +60,7 @@ def test_what_came_ahead_is_told_and_counted_once_its_turn_has_come(wire: Wire) 
     assert wire.leg.consumed_bytes == 10
 
 
-def test_data_without_an_acknowledgement_is_nobodys(wire: Wire) -> None:
+def test_data_without_an_acknowledgement_is_ignored(wire: Wire) -> None:
     wire.connect()
     assert wire.send("", THEIRS, 0, b"data") == []
     assert wire.leg.consumed_bytes == 0
@@ -76,13 +76,13 @@ def test_challenges_are_limited_and_data_is_acknowledged_all_the_same(wire: Wire
     assert [letters for letters, *_ in wire.send("A", seq.add(THEIRS, -1), FIRST)] == ["A"]
 
 
-def test_a_fin_with_data_takes_both(wire: Wire) -> None:
+def test_a_fin_with_data_counts_with_its_data(wire: Wire) -> None:
     wire.connect()
     assert wire.send("FPA", THEIRS, FIRST, b"bye") == [("A", FIRST, seq.add(THEIRS, 4), b"")]
     assert (wire.state(), wire.leg.consumed_bytes) == (LegState.CLOSE_WAIT, 3)
 
 
-def test_a_fin_ahead_of_its_turn_waits(wire: Wire) -> None:
+def test_an_out_of_order_fin_waits(wire: Wire) -> None:
     wire.connect()
     assert wire.send("FA", seq.add(THEIRS, 3), FIRST) == [("A", FIRST, THEIRS, b"")]
     assert wire.state() is LegState.ESTABLISHED

@@ -1,11 +1,11 @@
-"""What a leg sends, as packet scripts: windows, probes, retransmissions, selective acknowledgements, the path's MTU."""
+"""A leg's sending, as packet scripts: windows, probes, retransmissions, selective acknowledgements, the path MTU."""
 
 import pytest
 
 from natmirror.net import seq
 from natmirror.net.packet import OPT_MSS
 from tests.helpers.leg_wire import FIRST, MSS, OFFSET, SACK_OPTIONS, THEIRS, Wire, numbers
-from tests.helpers.support import told
+from tests.helpers.support import summary
 
 
 def test_data_is_cut_to_the_mirrors_segment_size(wire: Wire) -> None:
@@ -19,7 +19,7 @@ def test_data_is_cut_to_the_mirrors_segment_size(wire: Wire) -> None:
     assert [letters for letters, *_ in out] == ["A", "A", "PA"]
 
 
-def test_acknowledged_data_is_let_go(wire: Wire) -> None:
+def test_acknowledged_data_is_freed(wire: Wire) -> None:
     wire.connect()
     wire.write(b"x" * 250)
     assert wire.ack(250) == []
@@ -28,7 +28,7 @@ def test_acknowledged_data_is_let_go(wire: Wire) -> None:
 
 def test_the_mirrors_window_and_scale_are_honoured(wire: Wire) -> None:
     wire.connect(window=250)
-    assert sum(len(data) for *_, data in wire.write(b"x" * 1000)) == 200, "two whole segments: no silly window"
+    assert sum(len(data) for *_, data in wire.write(b"x" * 1000)) == 200, "two full segments: no silly window"
     out = wire.ack(200, window=50)  # 50 << 2
     assert sum(len(data) for *_, data in out) == 200
 
@@ -73,11 +73,11 @@ def test_after_a_timeout_all_in_flight_is_sent_again_as_the_window_opens(wire: W
 def test_the_third_duplicate_acknowledgement_brings_the_first_segment_again(wire: Wire) -> None:
     wire.connect()
     wire.write(b"x" * 1000)
-    wire.ack(0)  # brings a wider window, and so is no duplicate
+    wire.ack(0)  # its window is wider, so it is no duplicate
     assert wire.ack(0) == []
     assert wire.ack(0) == []
     assert wire.ack(0) == [("A", FIRST, THEIRS, b"x" * 100)]
-    assert wire.ack(0) == [], "once for each loss"
+    assert wire.ack(0) == [], "one retransmission for each loss"
 
 
 def test_a_partial_acknowledgement_brings_the_next_hole(wire: Wire) -> None:
@@ -98,7 +98,7 @@ def test_a_retransmission_never_goes_past_what_was_sent(wire: Wire) -> None:
     assert out == [("A", FIRST, THEIRS, b"x" * 40)]
 
 
-def test_an_acknowledgement_of_what_was_never_sent_is_challenged(wire: Wire) -> None:
+def test_an_acknowledgement_of_unsent_bytes_is_challenged(wire: Wire) -> None:
     wire.connect()
     assert wire.ack(5) == [("A", FIRST, THEIRS, b"")]
     assert wire.leg.acked_bytes == 0
@@ -112,10 +112,10 @@ def test_an_old_acknowledgement_changes_nothing(wire: Wire) -> None:
     assert wire.write(b"y") == [("PA", seq.add(FIRST, 200), THEIRS, b"y")]
 
 
-def test_a_smaller_path_makes_smaller_segments(wire: Wire) -> None:
+def test_a_smaller_path_mtu_makes_smaller_segments(wire: Wire) -> None:
     wire.connect(options=bytes((OPT_MSS, 4, 5, 180)))
     wire.write(b"x" * 2000)
-    out = wire.on_the_wire(wire.leg.path_mtu(1000, seq.add(FIRST, OFFSET), wire.now))
+    out = wire.on_the_wire(wire.leg.set_path_mtu(1000, seq.add(FIRST, OFFSET), wire.now))
     assert [(at, len(data)) for _, at, _, data in out] == [
         (FIRST, 960),
         (seq.add(FIRST, 960), 960),
@@ -123,19 +123,19 @@ def test_a_smaller_path_makes_smaller_segments(wire: Wire) -> None:
     ]
 
 
-def test_a_path_mtu_about_nothing_in_flight_or_absurdly_small_is_not_believed(wire: Wire) -> None:
+def test_a_path_mtu_is_ignored_if_it_is_too_small_or_about_nothing_in_flight(wire: Wire) -> None:
     wire.connect(options=bytes((OPT_MSS, 4, 5, 180)))
     wire.write(b"x" * 2000)
-    assert wire.leg.path_mtu(1000, seq.add(FIRST, OFFSET + 5000), wire.now) == []
-    assert len(told(wire.leg.path_mtu(68, seq.add(FIRST, OFFSET), wire.now)[0])[3]) == 512
+    assert wire.leg.set_path_mtu(1000, seq.add(FIRST, OFFSET + 5000), wire.now) == []
+    assert len(summary(wire.leg.set_path_mtu(68, seq.add(FIRST, OFFSET), wire.now)[0])[3]) == 512
 
 
-def test_what_the_mirror_holds_is_not_sent_again(wire: Wire) -> None:
+def test_bytes_that_the_mirror_holds_are_not_sent_again(wire: Wire) -> None:
     wire.connect(options=SACK_OPTIONS)
     wire.write(b"x" * 1000)
     assert wire.sack(0, (100, 200)) == []
     assert wire.sack(0, (100, 300)) == []
-    assert numbers(wire.sack(0, (100, 400))) == [(0, 100)], "the third"
+    assert numbers(wire.sack(0, (100, 400))) == [(0, 100)], "at the third duplicate"
     assert numbers(wire.sack(0, (100, 400), (500, 900))) == [(400, 100)], "the second hole, before any timer"
     assert wire.sack(400, (500, 900)) == []
     assert wire.sack(900) == []
@@ -149,7 +149,7 @@ def test_holes_with_enough_above_them_need_no_third_acknowledgement(wire: Wire) 
     assert numbers(wire.sack(0, (100, 900)))[0] == (0, 100)
 
 
-def test_after_a_timeout_what_the_mirror_tells_anew_is_left_out(wire: Wire) -> None:
+def test_after_a_timeout_bytes_that_the_mirror_reports_again_are_not_sent_again(wire: Wire) -> None:
     wire.connect(options=SACK_OPTIONS)
     wire.write(b"x" * 600)
     wire.sack(0, (100, 200))
@@ -158,18 +158,18 @@ def test_after_a_timeout_what_the_mirror_tells_anew_is_left_out(wire: Wire) -> N
     assert numbers(out) == [(100, 100), (500, 100)]
 
 
-def test_selective_acknowledgements_that_were_not_agreed_on_are_not_heeded(wire: Wire) -> None:
+def test_selective_acknowledgements_that_were_not_negotiated_are_ignored(wire: Wire) -> None:
     wire.connect()
     wire.write(b"x" * 1000)
     wire.ack(0)
     assert [wire.sack(0, (100, 900)) for _ in range(2)] == [[], []]
     assert numbers(wire.sack(0, (100, 900))) == [(0, 100)]
-    assert numbers(wire.ack(100)) == [(100, 100)], "as without: a partial acknowledgement"
+    assert numbers(wire.ack(100)) == [(100, 100)], "a partial acknowledgement, as without SACK"
 
 
-def test_limited_transmit_keeps_the_acknowledgements_coming(wire: Wire) -> None:
+def test_limited_transmit_sends_new_data_on_duplicate_acknowledgements(wire: Wire) -> None:
     wire.connect(window=0xFFFF)
-    wire.write(b"x" * 3000)  # ten segments are out, the initial window
+    wire.write(b"x" * 3000)  # ten segments are in flight, the initial window
     wire.ack(0)
     assert numbers(wire.ack(0)) == [(1000, 100)], "RFC 3042"
     assert numbers(wire.ack(0)) == [(1100, 100)]
@@ -201,7 +201,7 @@ def test_progress_undoes_back_off(wire: Wire) -> None:
     assert due - wire.now <= 1.0
 
 
-def test_a_hole_with_little_above_it_is_mended_before_the_timer(wire: Wire) -> None:
+def test_a_hole_with_little_above_it_is_filled_before_the_timer(wire: Wire) -> None:
     wire.connect(options=SACK_OPTIONS)
     wire.write(b"x" * 1000)
     for end in range(200, 701, 100):
@@ -209,7 +209,7 @@ def test_a_hole_with_little_above_it_is_mended_before_the_timer(wire: Wire) -> N
     assert [at for _, at, _, _ in wire.sack(700, (800, 1000))] == [seq.add(FIRST, 700)]
 
 
-def test_after_a_pause_the_path_is_tried_anew(wire: Wire) -> None:
+def test_after_a_pause_the_congestion_window_starts_again(wire: Wire) -> None:
     wire.connect()
     wire.write(b"x" * 40_000)
     while wire.leg.lag_bytes:

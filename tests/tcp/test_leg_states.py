@@ -6,11 +6,11 @@ from natmirror.net import seq
 from natmirror.reasons import EndReason
 from natmirror.tcp.leg_states import ENDS, TRANSITIONS, LegEvent, LegState
 from tests.helpers.leg_wire import FIRST, THEIRS, Wire
-from tests.helpers.support import told
+from tests.helpers.support import summary
 
 
 def in_state(wire: Wire, state: LegState) -> None:
-    """Bring a leg there, with nothing of ours unacknowledged but a FIN."""
+    """Bring a leg to a state, with nothing unacknowledged but perhaps its FIN."""
     if state is LegState.SYN_SENT:
         wire.leg.open(wire.now)
         return
@@ -37,7 +37,7 @@ def test_the_fin_follows_the_last_byte_and_both_sides_close(wire: Wire) -> None:
     assert wire.leg.ended == "closed"
 
 
-def test_half_close_then_more_answers(wire: Wire) -> None:
+def test_after_a_half_close_answers_go_on(wire: Wire) -> None:
     wire.connect()
     wire.leg.finish(wire.now)
     wire.ack(1)
@@ -52,7 +52,7 @@ def test_the_mirror_closes_first_and_still_gets_everything(wire: Wire) -> None:
     assert wire.state() is LegState.CLOSE_WAIT
     assert wire.write(b"still") == [("PA", FIRST, seq.add(THEIRS, 1), b"still")]
     wire.send("A", seq.add(THEIRS, 1), seq.add(FIRST, 5))
-    assert [told(raw)[0] for raw in wire.leg.finish(wire.now)] == ["FA"]
+    assert [summary(raw)[0] for raw in wire.leg.finish(wire.now)] == ["FA"]
     assert wire.state() is LegState.LAST_ACK
     wire.send("A", seq.add(THEIRS, 1), seq.add(FIRST, 6))
     assert wire.leg.ended == "closed"
@@ -115,7 +115,7 @@ def test_a_reset_counts_in_every_state_with_the_next_number_only(state: LegState
     wire = Wire()
     in_state(wire, state)
     following = THEIRS if state in (LegState.ESTABLISHED, LegState.FIN_WAIT_1, LegState.FIN_WAIT_2) else THEIRS + 1
-    assert [letters for letters, *_ in wire.send("R", seq.add(following, 1), 0)] == ["A"], "a challenge"
+    assert [letters for letters, *_ in wire.send("R", seq.add(following, 1), 0)] == ["A"], "a challenge ACK"
     assert wire.send("R", seq.add(following, -1), 0) == []
     assert wire.send("R", seq.add(following, 1 << 24), 0) == []
     assert wire.state() is state
@@ -132,11 +132,13 @@ def test_a_syn_is_challenged_in_every_state(state: LegState) -> None:
 
 
 @pytest.mark.parametrize("state", [LegState.SYN_SENT, *SYNCHRONIZED])
-def test_an_end_from_outside_leaves_nothing_in_any_state(state: LegState) -> None:
+def test_an_abort_or_abandon_leaves_nothing_in_any_state(state: LegState) -> None:
     wire = Wire()
     in_state(wire, state)
     wire.leg.write(b"x" * 1000, wire.now)
-    assert [told(raw)[0] for raw in wire.leg.abort(EndReason.STOPPED)] == ["R" if state is LegState.SYN_SENT else "RA"]
+    assert [summary(raw)[0] for raw in wire.leg.abort(EndReason.STOPPED)] == [
+        "R" if state is LegState.SYN_SENT else "RA"
+    ]
     assert (wire.leg.next_timer(), wire.leg.lag_bytes, wire.memory.used) == (None, 0, 0)
     assert wire.leg.abort(EndReason.HOLE) == wire.leg.handle_timer(wire.now + 1e6) == []
     assert wire.leg.ended == "natmirror-stopped"
@@ -145,27 +147,27 @@ def test_an_end_from_outside_leaves_nothing_in_any_state(state: LegState) -> Non
 # The tables
 
 
-def test_every_living_state_can_be_left_by_a_reset_an_abort_and_by_abandoning() -> None:
+def test_every_living_state_ends_by_a_reset_an_abort_or_abandoning() -> None:
     ends = (LegEvent.RST, LegEvent.ABORT, LegEvent.ABANDON)
     for state in LegState:
         following = {TRANSITIONS.get((state, event)) for event in ends}
         assert following == ({None} if state is LegState.CLOSED else {LegState.CLOSED})
 
 
-def test_every_state_is_reached_and_nothing_leaves_the_last() -> None:
+def test_every_state_is_reachable_and_the_last_is_final() -> None:
     begun = {LegState.SYN_SENT, LegState.RESUMING}
     assert set(TRANSITIONS.values()) | begun == set(LegState)
     assert LegState.CLOSED not in {state for state, _ in TRANSITIONS}
 
 
-def test_an_end_that_no_segment_brings_is_an_abort_or_says_nothing() -> None:
+def test_every_other_end_is_an_abort_or_an_abandonment() -> None:
     assert set(ENDS.values()) == {LegEvent.ABORT, LegEvent.ABANDON}
 
 
 @pytest.mark.parametrize("reason", ENDS)
-def test_a_leg_says_a_reset_for_each_reason_but_those_that_the_table_has_as_abandoned(reason: EndReason) -> None:
+def test_a_leg_sends_a_reset_for_each_reason_except_abandonments(reason: EndReason) -> None:
     wire = Wire()
     wire.connect()
-    said = [told(raw)[0] for raw in wire.leg.abort(reason)]
+    said = [summary(raw)[0] for raw in wire.leg.abort(reason)]
     assert said == (["RA"] if ENDS[reason] is LegEvent.ABORT else [])
     assert (wire.leg.ended, wire.state()) == (reason, LegState.CLOSED)

@@ -1,4 +1,4 @@
-"""The client's stream out of its packets."""
+"""The reassembler: a stream's bytes in order, from packets in any order."""
 
 from types import SimpleNamespace
 
@@ -25,7 +25,7 @@ def test_in_order_bytes_come_out_at_once() -> None:
     assert stream.next == seq.add(START, 6)
 
 
-def test_a_repetition_gives_nothing_and_a_longer_one_its_new_part() -> None:
+def test_a_repetition_returns_nothing_and_a_longer_one_its_new_part() -> None:
     stream = reassembler(START, 1000, Memory(10_000))
     stream.push(START, b"abc", FAR)
     assert stream.push(START, b"abc", FAR) == b""
@@ -47,55 +47,55 @@ def test_a_byte_past_the_window_waits_until_the_window_moves() -> None:
     assert stream.push(seq.add(START, 4), b"ef", FAR) == b"def"
 
 
-def test_what_begins_past_the_window_is_left_out() -> None:
+def test_a_segment_that_begins_past_the_window_is_left_out() -> None:
     stream = reassembler(START, 1000, Memory(10_000))
     assert stream.push(seq.add(START, 10), b"x", seq.add(START, 9)) == b""
     assert stream.waiting_bytes == 0
 
 
-def test_waiting_bytes_are_bounded_but_what_is_in_order_always_enters() -> None:
+def test_waiting_bytes_are_bounded_but_bytes_in_order_always_enter() -> None:
     stream = reassembler(START, 10, Memory(10_000))
     assert stream.push(seq.add(START, 4), b"x" * 10, FAR) == b""
     assert stream.push(seq.add(START, 14), b"y", FAR) == b""
     assert stream.push(START, b"abcd", FAR) == b"abcd" + b"x" * 10
 
 
-def test_repetitions_take_no_room() -> None:
+def test_repetitions_take_no_memory() -> None:
     memory = Memory(1000)
     stream = reassembler(START, 10, memory)
     for _ in range(5):
         assert stream.push(seq.add(START, 1), b"bcde", FAR) == b""
         assert stream.push(seq.add(START, 3), b"defg", FAR) == b""
     assert stream.waiting_bytes == 6
-    assert memory.used > 6, "what keeping a piece costs counts as well"
+    assert memory.used > 6, "the cost of keeping a piece counts too"
     assert stream.push(START, b"a", FAR) == b"abcdefg"
     assert memory.used == 0
 
 
-def test_a_piece_that_finds_no_memory_is_left_out_and_that_is_known() -> None:
+def test_a_piece_that_gets_no_memory_is_left_out_with_that_reason() -> None:
     stream = reassembler(START, 1000, Memory(100))
     assert stream.push(seq.add(START, 1), b"bc", FAR) == b""
     assert stream.left_out == "memory-full"
     assert stream.push(START, b"a", FAR) == b"a"
 
 
-def test_thousands_of_pieces_behind_one_hole_come_out_in_one_go() -> None:
+def test_thousands_of_pieces_behind_one_hole_come_out_at_once() -> None:
     memory = Memory(1 << 24)
     stream = reassembler(START, 1 << 20, memory)
     for at in range(1, 50_000):
         stream.push(seq.add(START, at), b"x", seq.add(START, 1 << 20))
     assert stream.push(START, b"x", seq.add(START, 1 << 20)) == b"x" * 50_000
-    assert (memory.used, stream.waiting_bytes, stream.blocked) == (0, 0, False)
+    assert (memory.used, stream.waiting_bytes, stream.is_blocked) == (0, 0, False)
 
 
-def test_the_next_byte_past_the_limit_is_blocked_and_nothing_else_is() -> None:
+def test_only_a_next_byte_past_the_limit_is_blocked() -> None:
     stream = reassembler(START, 1000, Memory(1000))
     stream.push(seq.add(START, 5), b"later", seq.add(START, 8))
-    assert not stream.blocked
+    assert not stream.is_blocked
     assert stream.push(START, b"01234", seq.add(START, 8)) == b"01234lat"
-    assert stream.blocked
+    assert stream.is_blocked
     assert stream.push(stream.next, b"", seq.add(START, 10)) == b"er"
-    assert not stream.blocked
+    assert not stream.is_blocked
 
 
 @given(st.binary(min_size=1, max_size=400), st.data())
@@ -106,7 +106,7 @@ def test_any_order_repetition_and_overlap_give_the_same_stream(stream_bytes: byt
     whole = [(at, at + 7) for at in range(0, size, 7)]
     order = data.draw(st.permutations(pieces + whole))
     memory = Memory(1 << 20)
-    stream = reassembler(START, size, memory)  # nothing waits twice
+    stream = reassembler(START, size, memory)  # no byte waits twice
     out = b"".join(stream.push(seq.add(START, a), stream_bytes[a:b], FAR) for a, b in order)
     assert out == stream_bytes
     assert (stream.waiting_bytes, memory.used) == (0, 0)
@@ -120,7 +120,7 @@ def test_byte_by_byte_over_the_wrap(size: int) -> None:
     assert out == data[:size]
 
 
-def test_of_too_many_gaps_the_furthest_give_way_and_that_is_known() -> None:
+def test_of_too_many_runs_the_last_are_forgotten_with_that_reason() -> None:
     memory = Memory(1 << 20)
     stream = reassembler(START, 1 << 20, memory)
     for number in range(MAX_RUNS + 10):
@@ -128,15 +128,15 @@ def test_of_too_many_gaps_the_furthest_give_way_and_that_is_known() -> None:
     assert stream.left_out == "too-many-gaps"
     assert stream.waiting_bytes == MAX_RUNS
     used = memory.used
-    stream.push(seq.add(START, 1), b"y", FAR)  # touches one, and takes no place of its own
+    stream.push(seq.add(START, 1), b"y", FAR)  # adjoins a run, and so is no new one
     assert (memory.used, stream.waiting_bytes) == (used + 1, MAX_RUNS + 1)
     out = stream.push(START, b"y" * (2 + 2 * MAX_RUNS), FAR)
     assert len(out) == 2 + 2 * MAX_RUNS
-    assert stream.waiting_bytes == 0, "what came first filled its place, and the rest was left out"
+    assert stream.waiting_bytes == 0, "the pieces that arrived first are in, and the rest was left out"
     assert memory.used == 0
 
 
-def test_a_piece_before_all_others_takes_the_place_of_the_furthest() -> None:
+def test_a_piece_before_all_others_replaces_the_last_run() -> None:
     stream = reassembler(START, 1 << 20, Memory(1 << 20))
     for number in range(MAX_RUNS):
         stream.push(seq.add(START, 10 + 2 * number), b"x", FAR)
@@ -145,7 +145,7 @@ def test_a_piece_before_all_others_takes_the_place_of_the_furthest() -> None:
     assert stream.waiting_bytes == MAX_RUNS - 1
 
 
-def test_places_that_were_given_up_for_a_piece_without_memory_are_free() -> None:
+def test_a_run_that_was_forgotten_for_a_piece_without_memory_frees_its_place() -> None:
     memory = Memory(1 << 20)
     stream = reassembler(START, 1 << 20, memory)
     for number in range(MAX_RUNS):
@@ -154,7 +154,7 @@ def test_places_that_were_given_up_for_a_piece_without_memory_are_free() -> None
         pass
     for _ in range(2 * MAX_RUNS):
         stream.push(seq.add(START, 1), b"z" * 1900, FAR)
-        while memory.take(1):  # others want what has been given back
+        while memory.take(1):  # other users take the freed memory
             pass
     assert stream.push(START, b"y", FAR)[:1] == b"y"
     memory.give(memory.used - stream.waiting_bytes)
@@ -163,7 +163,7 @@ def test_places_that_were_given_up_for_a_piece_without_memory_are_free() -> None
     assert stream.waiting_bytes == MAX_RUNS
 
 
-def test_what_waits_of_a_window_takes_little_more_than_the_window() -> None:
+def test_waiting_bytes_take_little_more_memory_than_the_window() -> None:
     memory = Memory(1 << 24)
     stream = reassembler(START, 1 << 20, memory)
     edge = seq.add(START, 65_535)
@@ -174,7 +174,7 @@ def test_what_waits_of_a_window_takes_little_more_than_the_window() -> None:
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_much_that_waits_comes_out_in_several_calls(order: int) -> None:
+def test_many_waiting_bytes_come_out_in_several_calls(order: int) -> None:
     stream = reassembler(START, 1 << 22, Memory(1 << 24))
     data = bytes(range(256)) * 8000
     for at in range(1, len(data), 10_000)[::order]:
@@ -188,7 +188,7 @@ def test_much_that_waits_comes_out_in_several_calls(order: int) -> None:
     assert len(out) > 5
 
 
-def test_what_comes_while_more_is_to_be_given_keeps_its_place() -> None:
+def test_bytes_that_arrive_between_these_calls_keep_their_order() -> None:
     stream = reassembler(START, 1 << 22, Memory(1 << 24))
     limit = seq.add(START, 1 << 22)
     for at in range(1, 1 << 20, 50_000):

@@ -1,4 +1,4 @@
-"""A leg of another host's, as packet scripts: standby, probes, the mirror's answer, and what is missing."""
+"""A leg from another host, as packet scripts: standby, probes, the mirror's answer, and missing bytes."""
 
 from dataclasses import replace
 
@@ -45,14 +45,14 @@ def activated() -> Wire:
     return wire
 
 
-def test_on_standby_it_has_no_timer_and_says_nothing_even_at_its_end(resumed: Wire) -> None:
+def test_on_standby_a_leg_has_no_timer_and_sends_nothing_even_at_its_end(resumed: Wire) -> None:
     assert (resumed.state(), resumption_of(resumed).is_standby) == (LegState.RESUMING, True)
     assert resumed.leg.next_timer() is None
     assert resumed.leg.abort(EndReason.MIRROR_REMOVED) == []
     assert resumed.leg.ended == "mirror-removed"
 
 
-def test_it_probes_with_back_off_until_the_mirror_answers() -> None:
+def test_an_active_leg_probes_with_back_off_until_the_mirror_answers() -> None:
     wire = activated()
     times = []
     for _ in range(4):
@@ -64,27 +64,27 @@ def test_it_probes_with_back_off_until_the_mirror_answers() -> None:
     assert (wire.state(), wire.leg.awaits_answer, wire.leg.next_timer()) == (LegState.ESTABLISHED, False, None)
 
 
-def test_a_mirror_that_never_answers_ends_it_without_a_reset() -> None:
+def test_a_mirror_that_never_answers_ends_the_leg_without_a_reset() -> None:
     wire = activated()
     while wire.leg.ended is None:
         out = wire.timer()
     assert (wire.leg.ended, wire.now - 100.0, out) == ("resume-timeout", CONNECT, [])
 
 
-def test_a_packet_of_its_mirrors_activates_it(resumed: Wire) -> None:
+def test_a_packet_of_its_mirror_activates_the_leg(resumed: Wire) -> None:
     resumed.ack(0)
     assert (resumed.state(), resumption_of(resumed).activated_at) == (LegState.ESTABLISHED, resumed.now)
 
 
 def test_a_reset_counts_with_the_next_number_only(resumed: Wire) -> None:
-    assert [letters for letters, *_ in resumed.send("R", seq.add(THEIRS, 1), 0)] == ["A"], "a challenge"
+    assert [letters for letters, *_ in resumed.send("R", seq.add(THEIRS, 1), 0)] == ["A"], "a challenge ACK"
     assert resumed.send("R", seq.add(THEIRS, -1), 0) == []
     assert resumed.state() is LegState.RESUMING
     assert resumed.send("R", THEIRS, 0) == []
     assert resumed.leg.ended == "mirror-reset"
 
 
-def test_it_goes_on_where_the_mirror_says_and_sends_only_what_is_missing_there() -> None:
+def test_the_leg_goes_on_from_the_answer_and_sends_only_the_missing_bytes() -> None:
     wire = activated()
     data = b"x" * 50 + b"y" * 50
     assert wire.write(resumption_of(wire).missing_part(data, FIRST)) == [], "no byte before the answer"
@@ -101,23 +101,23 @@ def test_bytes_that_the_mirror_has_already_are_not_written() -> None:
     wire.ack(80)
     resumption = resumption_of(wire)
     assert resumption.missing_part(b"x" * 50, FIRST) == b""
-    assert not resumption.is_in_step, "the mirror is further than the client's stream"
+    assert not resumption.is_in_step, "the mirror has bytes that have not passed here"
     assert resumption.missing_part(b"y" * 50, seq.add(FIRST, 50)) == b"y" * 20
     assert resumption.is_in_step
 
 
-def test_what_another_host_has_sent_is_believed_for_a_while() -> None:
+def test_acknowledgements_of_the_other_hosts_bytes_are_accepted_for_a_while() -> None:
     wire = activated()
     wire.ack(0)
     wire.now += 59
     wire.ack(30)
     assert wire.leg.una == seq.add(FIRST, 30)
     wire.now += 1
-    assert [letters for letters, *_ in wire.ack(60)] == ["A"], "a challenge"
+    assert [letters for letters, *_ in wire.ack(60)] == ["A"], "a challenge ACK"
     assert wire.leg.una == seq.add(FIRST, 30)
 
 
-def test_an_answer_that_contradicts_the_record_twice_ends_it() -> None:
+def test_an_answer_that_contradicts_the_record_twice_ends_the_leg() -> None:
     wire = activated()
     for _ in range(2):
         wire.timer()
@@ -126,7 +126,7 @@ def test_an_answer_that_contradicts_the_record_twice_ends_it() -> None:
     assert wire.leg.ended == "no-record"
 
 
-def test_a_hole_is_asked_about_once_and_a_second_later() -> None:
+def test_a_hole_makes_the_leg_probe_once_more_a_second_later() -> None:
     wire = activated()
     wire.ack(0)
     resumption = resumption_of(wire)
@@ -139,19 +139,19 @@ def test_a_hole_is_asked_about_once_and_a_second_later() -> None:
     assert not wire.leg.awaits_answer
     assert wire.leg.hole_reason == "takeover-hole"
     resumption.missing_part(b"", FIRST)
-    assert wire.leg.hole_reason == "hole", "the stream and the leg are in step"
+    assert wire.leg.hole_reason == "hole", "the leg has all bytes that passed here"
 
 
-def test_a_later_record_counts_while_another_host_has_it(resumed: Wire) -> None:
-    assert resumed.leg.speaks_sack is False
+def test_a_later_record_counts_while_the_leg_is_on_standby(resumed: Wire) -> None:
+    assert resumed.leg.uses_sack is False
     resumption_of(resumed).renew(replace(RECORD, snd_una=FIRST + 9, sack=True))
-    assert (resumed.leg.una, resumed.leg.speaks_sack) == (FIRST + 9, True)
+    assert (resumed.leg.una, resumed.leg.uses_sack) == (FIRST + 9, True)
 
 
 def test_a_fin_that_another_host_has_sent_is_not_sent_again() -> None:
     wire = activated()
     wire.ack(11)
-    assert wire.on_the_wire(wire.leg.finished_elsewhere(seq.add(FIRST, 10))) == []
+    assert wire.on_the_wire(wire.leg.note_foreign_fin(seq.add(FIRST, 10))) == []
     assert (wire.state(), wire.leg.acked_bytes) == (LegState.FIN_WAIT_2, 10)
     assert [letters for letters, *_ in wire.send("FA", THEIRS, seq.add(FIRST, 11))] == ["A"]
     assert wire.leg.ended == "closed"

@@ -1,4 +1,4 @@
-"""Ranges, the scoreboard of what a mirror holds, and the receiver that tells what we hold."""
+"""Ranges, the scoreboard of a mirror's selective acknowledgements, and the receiver's own."""
 
 from itertools import pairwise
 from types import SimpleNamespace
@@ -38,7 +38,7 @@ def test_ranges_are_a_set_of_numbers(pieces: list[tuple[int, int]], floor: int) 
     shown = [(seq.diff(start, UNA), seq.diff(end, UNA)) for start, end in ranges]
     assert {number for start, end in shown for number in range(start, end)} == held
     assert shown == sorted(shown)
-    assert all(left[1] < right[0] for left, right in pairwise(shown)), "merged where they touch"
+    assert all(left[1] < right[0] for left, right in pairwise(shown)), "adjacent ranges are merged"
     free, _ = ranges.gap(UNA)
     assert seq.diff(free, UNA) == next(number for number in range(100) if number not in held)
 
@@ -48,7 +48,7 @@ def test_ranges_are_bounded() -> None:
     assert sum(ranges.add(at(2 * number), at(2 * number + 1)) for number in range(1000)) == 256
 
 
-def test_what_comes_before_all_ranges_has_a_place_however_many_there_are() -> None:
+def test_a_range_before_all_others_finds_room_however_many_there_are() -> None:
     ranges = Ranges()
     for number in range(256):
         ranges.add(at(1000 + 2 * number), at(1001 + 2 * number))
@@ -63,15 +63,15 @@ def board(*ranges: tuple[int, int], highest: int = 1000) -> Scoreboard:
     return scoreboard
 
 
-def test_without_blocks_everything_is_under_way() -> None:
+def test_without_blocks_all_sent_bytes_are_in_the_network() -> None:
     assert board().pipe(UNA, at(500)) == 500
     assert board().next_hole(UNA, MSS) is None
     assert not board().is_lost(UNA)
 
 
-def test_what_is_held_is_not_under_way_and_what_is_lost_is_not_either() -> None:
+def test_held_and_lost_bytes_are_not_in_the_network() -> None:
     scoreboard = board((100, 300))
-    assert not scoreboard.is_lost(UNA), "two segments above it are not yet enough"
+    assert not scoreboard.is_lost(UNA), "two segments above it are not enough"
     assert scoreboard.pipe(UNA, at(500)) == 300
     assert scoreboard.take(blocks((300, 350)), UNA, at(1000), MSS)
     assert scoreboard.is_lost(UNA)
@@ -99,11 +99,11 @@ def test_holes_are_sent_again_in_order_a_segment_each() -> None:
 
 
 @pytest.mark.parametrize("one", [(-50, 10), (0, 50), (900, 1001), (50, 20)])
-def test_blocks_outside_of_what_is_unacknowledged_are_not_believed(one: tuple[int, int]) -> None:
+def test_blocks_outside_the_unacknowledged_range_are_ignored(one: tuple[int, int]) -> None:
     assert not Scoreboard(UNA).take(blocks(one), UNA, at(1000), MSS)
 
 
-def test_after_a_timeout_nothing_is_relied_on() -> None:
+def test_after_a_timeout_all_blocks_are_forgotten() -> None:
     scoreboard = board((100, 600))
     scoreboard.forget()
     assert scoreboard.pipe(UNA, at(600)) == 600
@@ -121,7 +121,7 @@ def received(receiver: Receiver, letters: str, offset: int, data: bytes = b"") -
 
 
 def test_a_first_gap_of_several_segments_is_filled_however_many_follow() -> None:
-    """Else a mirror would send its first segment again for ever."""
+    """Otherwise a mirror would send its first segment again for ever."""
     receiver = listening()
     for number in range(300):
         received(receiver, "A", 200 + 40 * number, b"x" * 20)
@@ -135,7 +135,7 @@ def test_a_first_gap_of_several_segments_is_filled_however_many_follow() -> None
     assert receiver.is_steady
 
 
-def test_what_came_ahead_of_its_turn_is_told_the_latest_first_and_not_asked_for_again() -> None:
+def test_out_of_order_data_is_reported_latest_first_and_not_requested_again() -> None:
     receiver = listening()
     for offset in (10, 30, 50, 70, 90):
         received(receiver, "A", offset, b"x" * 5)
@@ -149,21 +149,21 @@ def test_what_came_ahead_of_its_turn_is_told_the_latest_first_and_not_asked_for_
     assert (receiver.row.rcv_nxt, receiver.row.consumed_bytes, receiver.sack_option()) == (at(115), 115, b"")
 
 
-def test_a_fin_ahead_of_its_turn_waits_for_what_comes_before() -> None:
+def test_an_out_of_order_fin_waits_for_the_data_before_it() -> None:
     receiver = listening()
     received(receiver, "FA", 5, b"x" * 5)
-    assert not receiver.finished
+    assert not receiver.is_finished
     received(receiver, "A", 0, b"x" * 5)
-    assert receiver.finished
+    assert receiver.is_finished
     assert (receiver.row.rcv_nxt, receiver.row.consumed_bytes) == (at(11), 10)
     received(receiver, "A", 11, b"more")
     assert receiver.row.rcv_nxt == at(11), "nothing follows a FIN"
 
 
 @given(st.permutations(range(12)), st.integers(0, 11))
-def test_any_order_of_the_mirrors_segments_ends_the_same(order: list[int], again: int) -> None:
+def test_any_order_of_the_mirrors_segments_has_the_same_result(order: list[int], again: int) -> None:
     receiver = listening()
     for number in (*order[:6], again, *order):
         received(receiver, "FA" if number == 11 else "A", number * 20, b"x" * 20)
-    assert receiver.finished
+    assert receiver.is_finished
     assert (receiver.row.consumed_bytes, receiver.row.rcv_nxt) == (240, at(241))

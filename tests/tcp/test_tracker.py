@@ -1,4 +1,4 @@
-"""The passive tracker: what its two ends have told each other, and what it does not believe."""
+"""The passive tracker: the numbers of both ends, and implausible packets."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +23,7 @@ def blank() -> Any:
 
 
 class Connection:
-    """A tracked connection; ``sent`` and ``answered`` count what each side has sent."""
+    """A tracked connection; ``sent`` and ``answered`` count the bytes of client and backend."""
 
     def __init__(self, *, client_options: bytes = SCALE_7, backend_options: bytes = SCALE_7) -> None:
         self.row = blank()
@@ -88,7 +88,7 @@ def test_retransmissions_count_once() -> None:
     assert connection.row.orig.packets == 5
 
 
-def test_the_window_is_scaled_only_when_both_offer_it() -> None:
+def test_the_window_is_scaled_only_if_both_ends_offer_it() -> None:
     both = Connection().connect()
     both.backend("A", 0, 0, window=100)
     assert seq.diff(both.row.reply.edge, ISS) == 1 + (100 << 7)
@@ -104,7 +104,7 @@ def test_the_window_of_a_syn_ack_is_never_scaled() -> None:
     assert seq.diff(connection.row.reply.edge, ISS) == 101
 
 
-def test_what_cannot_be_true_is_not_believed() -> None:
+def test_implausible_numbers_are_ignored() -> None:
     connection = Connection().connect()
     connection.client("PA", 50_000, 0, b"far beyond the window")
     connection.client("A", 0, 50_000)
@@ -123,11 +123,11 @@ def test_a_refusal_acknowledges_the_syn() -> None:
 @pytest.mark.parametrize(("at", "taken"), [(50, True), (0, True), (51, False), (49, False), (-10, False)])
 def test_a_reset_of_the_client_counts_with_an_exact_number_only(at: int, taken: bool) -> None:
     connection = Connection().connect()
-    connection.client("PA", 0, 0, b"x" * 50)  # not acknowledged yet
+    connection.client("PA", 0, 0, b"x" * 50)  # still unacknowledged
     assert (connection.client("R", at, 0) is Event.RST) == taken
 
 
-def test_a_syn_ack_of_another_attempt_is_not_ours() -> None:
+def test_a_syn_ack_for_another_syn_is_ignored() -> None:
     connection = Connection()
     assert connection.backend("SA", -1, -100) is None
     assert connection.state() is State.SYN_SENT
@@ -140,7 +140,7 @@ def test_a_blind_acknowledgement_completes_no_handshake() -> None:
     assert connection.state() is State.SYN_RECEIVED
 
 
-def test_data_in_the_syn_counts_when_the_backend_takes_it() -> None:
+def test_data_in_the_syn_counts_once_the_backend_acknowledges_it() -> None:
     for taken in (0, 5):
         row = blank()
         tracker.begin(row, segment(packet(CLIENT, SERVICE, "S", ISS, data=b"hello")))
@@ -149,7 +149,7 @@ def test_data_in_the_syn_counts_when_the_backend_takes_it() -> None:
         assert (row.orig.bytes, row.orig.end) == (taken, seq.add(ISS, 1 + taken))
 
 
-def test_a_connection_met_in_its_middle_is_believed() -> None:
+def test_the_first_numbers_of_a_picked_up_connection_are_accepted() -> None:
     row = blank()
     tracker.begin_picked_up(row)
     raw = packet(CLIENT, SERVICE, "PA", 5, 6, b"data")

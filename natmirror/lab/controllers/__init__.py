@@ -1,4 +1,5 @@
-"""Controllers for demo, tests and captures: on os-ken, and our own of a few lines.
+"""Controllers for the demo, tests and captures.
 
-programs.py starts them; each of the others is a program.
+programs.py starts them. learning_switch.py, inquirer.py, pinger.py (all on osken.py) and strict_hub.py are programs;
+report_lines.py has the lines that they print.
 """

@@ -1,13 +1,13 @@
-"""A learning switch for the lab that also asks its switch everything at once, and tells which answers came.
+"""A learning switch for the lab that also asks its switch everything at once, and reports the answers.
 
     python -m natmirror.lab.controllers.inquirer VERSION PORT WAIT [ECHO_INTERVAL MAX_UNREPLIED]
 
-Right after a session is complete all questions leave in one go. Lines, besides those of report_lines.py: ``answer KIND
-XID_OK SECONDS`` for each answer, where KIND is ``DESC`` for the reply to that question, ``DESC:error/TYPE/CODE`` for an
-error, and XID_OK (yes, no) tells whether it bears the xid of a question that was open; ``unanswered KIND`` for what is
-still open after WAIT seconds; ``inquired DPID ANSWERED ASKED`` when nothing more is to come. With the last two
-arguments it sends an echo request every ECHO_INTERVAL seconds, and hangs up when more than MAX_UNREPLIED of them are
-not answered.
+As soon as a session is complete, it sends all questions in one piece. It prints these lines besides those of
+report_lines.py: ``answer KIND XID_OK SECONDS`` for each answer, where KIND is ``DESC`` for the reply to that question
+and ``DESC:error/TYPE/CODE`` for an error, and XID_OK (yes, no) says whether the answer has the xid of an open question;
+``unanswered KIND`` for each question that is still open after WAIT seconds; ``inquired DPID ANSWERED ASKED`` at the
+end. With the last two arguments it sends an ECHO_REQUEST every ECHO_INTERVAL seconds, and closes the connection when
+more than MAX_UNREPLIED of them are unanswered.
 """
 
 # ruff: noqa: I001 - osken comes first, as it patches for os-ken
@@ -41,7 +41,7 @@ _REPLIES = {
     "OFPMeterFeaturesStatsReply": "METER_FEATURES",
     "OFPTableFeaturesStatsReply": "TABLE_FEATURES",
     "OFPRoleReply": "ROLE",
-    "OFPVendor": "ROLE",  # Nicira's in 1.0, the only one of these that is asked for
+    "OFPVendor": "ROLE",  # Nicira's in 1.0, the only experimenter message that is requested
     "OFPGetAsyncReply": "GET_ASYNC",
     "OFPQueueGetConfigReply": "QUEUE_GET_CONFIG",
 }
@@ -52,7 +52,7 @@ _MORE = 1  # OFPSF_REPLY_MORE and OFPMPF_REPLY_MORE
 
 @dataclass(slots=True)
 class _Questions:
-    """What one switch has been asked: the open ones by xid."""
+    """The questions to one switch; the open ones by xid."""
 
     asked: int
     asked_at: float
@@ -61,7 +61,7 @@ class _Questions:
 
 
 class Inquirer(LearningSwitch):
-    """Asks for everything that the version knows."""
+    """A learning switch that sends every request of its OpenFlow version."""
 
     wait = 5.0
 
@@ -70,7 +70,7 @@ class Inquirer(LearningSwitch):
         self._questions: dict[Any, _Questions] = {}
 
     def complete(self, datapath: Any) -> None:
-        """Ask, in one piece."""
+        """Send all questions in one piece."""
         questions = _questions(datapath)
         for question in questions.values():
             datapath.set_xid(question)
@@ -78,29 +78,29 @@ class Inquirer(LearningSwitch):
         xids = {question.xid: kind for kind, question in questions.items()}
         self._questions[datapath] = _Questions(len(xids), time.monotonic(), xids)
         datapath.send(b"".join(bytes(question.buf) for question in questions.values()))
-        hub.spawn(self._give_up, datapath)
+        hub.spawn(self._report_at_deadline, datapath)
 
     @set_ev_cls(_EVENTS, MAIN_DISPATCHER)  # type: ignore[untyped-decorator]
     def on_answer(self, event: Any) -> None:
-        """Tell of an answer; one in several parts is an answer when the last has come."""
+        """Report an answer; one in several parts with its last part."""
         message = event.msg
         questions = self._questions.get(message.datapath)
         if questions is None or getattr(message, "flags", 0) == _MORE:
             return
         name = type(message).__name__
         if name == "OFPEchoReply" and message.data != _ECHO_DATA:
-            return  # os-ken's own ping
+            return  # the answer to os-ken's own ECHO_REQUEST
         kind = questions.open.pop(message.xid, None)
         what = _REPLIES.get(name) or f"{kind or 'UNKNOWN'}:error/{message.type}/{getattr(message, 'code', 0)}"
         if kind is not None and name != "OFPErrorMsg" and what != kind:
-            what = f"{kind}:{what}"  # an answer to another question
+            what = f"{kind}:{what}"  # the answer is of another kind
         seconds = time.monotonic() - questions.asked_at
         report_lines.print_line(f"answer {what} {'no' if kind is None else 'yes'} {seconds:.3f}")
         questions.answered += kind is not None
         if kind is not None and not questions.open:
             self._report(message.datapath)
 
-    def _give_up(self, datapath: Any) -> None:
+    def _report_at_deadline(self, datapath: Any) -> None:
         hub.sleep(self.wait)
         if self._questions[datapath].open:
             self._report(datapath)
@@ -123,12 +123,12 @@ def _questions(datapath: Any) -> dict[str, Any]:
     }
     match = parser.OFPMatch()
     if ofp.OFP_VERSION == _OPENFLOW_1_0:
-        all_tables, nobody = 0xFF, ofp.OFPP_NONE
+        all_tables, no_port = 0xFF, ofp.OFPP_NONE
         return {
             **common,
-            "FLOW": parser.OFPFlowStatsRequest(datapath, 0, match, all_tables, nobody),
-            "AGGREGATE": parser.OFPAggregateStatsRequest(datapath, 0, match, all_tables, nobody),
-            "PORT": parser.OFPPortStatsRequest(datapath, 0, nobody),
+            "FLOW": parser.OFPFlowStatsRequest(datapath, 0, match, all_tables, no_port),
+            "AGGREGATE": parser.OFPAggregateStatsRequest(datapath, 0, match, all_tables, no_port),
+            "PORT": parser.OFPPortStatsRequest(datapath, 0, no_port),
             "QUEUE": parser.OFPQueueStatsRequest(datapath, 0, ofp.OFPP_ALL, ofp.OFPQ_ALL),
             "ROLE": parser.NXTRoleRequest(datapath, _NX_ROLE_OTHER),
             "QUEUE_GET_CONFIG": parser.OFPQueueGetConfigRequest(datapath, 1),
@@ -153,7 +153,7 @@ def _questions(datapath: Any) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Serve until killed."""
+    """Serve until the process is killed."""
     version, port, wait, *echo = sys.argv[1:]
     Inquirer.OFP_VERSIONS = (osken.VERSIONS[version],)
     Inquirer.wait = float(wait)

@@ -1,9 +1,9 @@
-"""A learning switch for the lab that speaks first: it pings its switches all the time, and tells of each answer.
+"""A learning switch for the lab that speaks first: it sends ECHO_REQUESTs at an interval, and reports the answers.
 
     python -m natmirror.lab.controllers.pinger VERSION PORT INTERVAL
 
-A line besides those of report_lines.py for each answer: ``pong DPID NUMBER SECONDS``. Pings are numbered from 1 in each
-session, and the seconds are the host's monotonic clock.
+Besides the lines of report_lines.py it prints a line for each answer: ``pong DPID NUMBER SECONDS``. The requests are
+numbered from 1 in each session, and SECONDS is the time of the host's monotonic clock.
 """
 
 # ruff: noqa: I001 - osken comes first, as it patches for os-ken
@@ -20,19 +20,19 @@ from os_ken.lib import hub
 
 
 class Pinger(LearningSwitch):
-    """Sends a ping every ``interval`` seconds, whatever has become of those before."""
+    """A learning switch that sends an ECHO_REQUEST every ``interval`` seconds, whether they are answered or not."""
 
     interval = 0.1
 
     def complete(self, datapath: Any) -> None:
-        """Begin to ping."""
+        """Begin to send ECHO_REQUESTs."""
         hub.spawn(self._ping, datapath)
 
     @set_ev_cls(ofp_event.EventOFPEchoReply, MAIN_DISPATCHER)  # type: ignore[untyped-decorator]
     def on_pong(self, event: Any) -> None:
-        """Tell of an answer."""
+        """Report an answer."""
         message = event.msg
-        if message.data.isdigit():  # else os-ken's own
+        if message.data.isdigit():  # else it answers os-ken's own ECHO_REQUEST
             report_lines.print_line("pong", message.datapath.id, int(message.data), f"{time.monotonic():.4f}")
 
     def _ping(self, datapath: Any) -> None:
@@ -44,7 +44,7 @@ class Pinger(LearningSwitch):
 
 
 def main() -> None:
-    """Serve until killed."""
+    """Serve until the process is killed."""
     version, port, interval = sys.argv[1:]
     Pinger.OFP_VERSIONS = (osken.VERSIONS[version],)
     Pinger.interval = float(interval)

@@ -1,4 +1,4 @@
-"""Real controllers for the lab, all started and asked in one way: backends or masters, for OpenFlow 1.0 and 1.3."""
+"""Real controllers for the lab, with one interface: backends or masters, for OpenFlow 1.0 and 1.3."""
 
 import importlib.util
 import os
@@ -15,12 +15,12 @@ from natmirror.lab.process import Program, wait_for, wait_listen
 from natmirror.lab.topology import Lab
 
 PORT = 6653
-_MAX_DATAPATHS = 16  # that FAUCET's configuration has
+_MAX_DATAPATHS = 16  # datapaths in FAUCET's configuration
 _PROMETHEUS_PORT = 9302
 
 
 class Controller:
-    """A running controller on a lab host, listening when the constructor returns."""
+    """A controller that runs on a lab host; it listens when the constructor returns."""
 
     VERSIONS: ClassVar[tuple[str, ...]] = ("1.0", "1.3")
     REQUIRES: ClassVar[str] = ""
@@ -37,42 +37,43 @@ class Controller:
         wait_listen(lab.ns(host), PORT)
 
     def knows(self, datapath: int) -> bool:
-        """Return whether it has got the switch's features."""
+        """Return whether the controller has got the switch's features."""
         raise NotImplementedError
 
     def ports(self, datapath: int) -> tuple[int, ...] | None:
-        """Return the ports that it knows of a switch, sorted; none until its session is whole; None if unreported."""
+        """Return the switch's ports, sorted; an empty tuple until its session is complete; None where the controller
+        does not report them."""
         raise NotImplementedError
 
     def packet_in_count(self, datapath: int) -> int:
-        """Return how many PACKET_INs of a switch it has seen."""
+        """Return the number of PACKET_INs that the controller got from a switch."""
         raise NotImplementedError
 
     def packet_ins(self, datapath: int) -> list[str] | None:
-        """Return port, length and digest of each PACKET_IN in order; None where it does not report them."""
+        """Return port, length and digest of each PACKET_IN, in order; None where they are not reported."""
         return None
 
     def gone(self, datapath: int) -> int | None:
-        """Return how many sessions of a switch have ended; None where it does not report that."""
+        """Return the number of a switch's sessions that have ended; None where that is not reported."""
         return None
 
     def wait_until_known(self, datapath: int, timeout: float = 10.0) -> None:
-        """Wait until it has got the switch's features, and its ports where it reports them."""
+        """Wait until the controller has the switch's features, and its ports if it reports them."""
         self._wait(lambda: self.knows(datapath) and self.ports(datapath) != (), f"datapath {datapath}", timeout)
 
     def wait_for_packet_ins(self, datapath: int, count: int, timeout: float = 10.0) -> None:
-        """Wait until it has seen so many."""
+        """Wait until the controller has got ``count`` PACKET_INs."""
         self._wait(lambda: self.packet_in_count(datapath) >= count, f"{count} PACKET_INs", timeout)
 
     def end(self) -> int:
-        """Stop it; gives its exit code."""
+        """Stop the controller, and return its exit code."""
         return self.program.end()
 
     def _wait(self, condition: Callable[[], bool], what: str, timeout: float) -> None:
         try:
             wait_for(condition, f"{self.host} to know {what}", timeout)
         except HostError as error:
-            raise HostError(f"{error}; it said:\n{self.program.text}") from None
+            raise HostError(f"{error}; its output:\n{self.program.text}") from None
 
     def _installed(self) -> bool:
         return importlib.util.find_spec(self.REQUIRES) is not None
@@ -82,7 +83,7 @@ class Controller:
 
 
 class _ReportingController(Controller):
-    """An application of ours, which reports what it sees in the lines of report_lines.py."""
+    """One of the lab's own controllers, which report their events in the lines of report_lines.py."""
 
     _MODULE: ClassVar[str]
 
@@ -102,7 +103,7 @@ class _ReportingController(Controller):
         return len(list(report_lines.reported(self.program.text, "gone", datapath)))
 
     def unanswered(self) -> list[str]:
-        """Return the questions that it has given up, by kind."""
+        """Return the kinds of the questions that got no answer."""
         return re.findall(r"^unanswered (\S+)$", self.program.text, re.MULTILINE)
 
     def _start(self) -> Program:
@@ -121,16 +122,16 @@ class _ReportingController(Controller):
 
 
 class OsKen(_ReportingController):
-    """os-ken with the learning switch."""
+    """os-ken with learning_switch.py."""
 
     REQUIRES = "os_ken"
     _MODULE = "learning_switch"
 
 
 class Inquirer(_ReportingController):
-    """os-ken with a learning switch that asks its switch everything and waits ``wait`` seconds for the answers.
+    """os-ken with inquirer.py, which asks its switch everything and waits ``wait`` seconds for the answers.
 
-    With ``echo`` it pings: every so many seconds, and hangs up when more than so many pings are not answered.
+    ``echo``: seconds between ECHO_REQUESTs, and the number of unanswered ones above which it closes the connection.
     """
 
     REQUIRES = "os_ken"
@@ -143,12 +144,12 @@ class Inquirer(_ReportingController):
         super().__init__(lab, host, version)
 
     def answers(self) -> dict[str, tuple[bool, float]]:
-        """By kind: whether the xid was the question's, and the seconds that it took."""
+        """Return for each kind whether the xid was the question's, and the seconds that the answer took."""
         found = re.findall(r"^answer (\S+) (yes|no) (\S+)$", self.program.text, re.MULTILINE)
         return {kind: (matches == "yes", float(seconds)) for kind, matches, seconds in found}
 
     def wait_until_inquired(self, datapath: int, timeout: float = 10.0) -> tuple[int, int]:
-        """Wait until all is answered or given up; gives how many were answered, of how many."""
+        """Wait until all questions are answered or timed out. Return how many were answered, and how many asked."""
         self._wait(lambda: bool(self._inquired(datapath)), f"all of datapath {datapath}", timeout)
         answered, asked = self._inquired(datapath)[-1].split()
         return int(answered), int(asked)
@@ -161,14 +162,14 @@ class Inquirer(_ReportingController):
 
 
 class Pinger(_ReportingController):
-    """os-ken with a learning switch that pings its switches every 100 ms, so that it speaks first."""
+    """os-ken with pinger.py, which sends an ECHO_REQUEST every 100 ms, so that it speaks first."""
 
     REQUIRES = "os_ken"
     _MODULE = "pinger"
     INTERVAL = 0.1
 
     def pongs(self, datapath: int) -> list[tuple[int, float]]:
-        """Return the answers: which ping, and when by the monotonic clock."""
+        """Return the number of each answered request, and the answer's time on the monotonic clock."""
         words = (line.split() for line in report_lines.reported(self.program.text, "pong", datapath))
         return [(int(number), float(at)) for number, at in words]
 
@@ -177,23 +178,23 @@ class Pinger(_ReportingController):
 
 
 class StrictHub(_ReportingController):
-    """twink with a hub that asks one thing after another and takes answers by their xid only."""
+    """twink with strict_hub.py, which asks one question after another and matches answers by xid only."""
 
     REQUIRES = "twink"
     _MODULE = "strict_hub"
 
 
 class OvsTestController(Controller):
-    """Open vSwitch's own test controller, with its messages in its log; it asks for no ports."""
+    """Open vSwitch's test controller, which logs its messages; it does not ask for ports."""
 
     REQUIRES = "ovs-testcontroller"
 
     def knows(self, datapath: int) -> bool:
-        """Return whether it has logged the switch's FEATURES_REPLY."""
+        """Return whether the log has the switch's FEATURES_REPLY."""
         return bool(self._peers(datapath))
 
     def ports(self, datapath: int) -> tuple[int, ...] | None:
-        """Those in the FEATURES_REPLY of OpenFlow 1.0; in 1.3 there are none, and it does not ask."""
+        """Return the ports in a FEATURES_REPLY of OpenFlow 1.0; None in 1.3, which has none there."""
         if self.version != "1.0":
             return None
         [_, *rest] = re.split(rf"OFPT_FEATURES_REPLY .*dpid:{datapath:016x}", self.program.text) or [""]
@@ -202,12 +203,12 @@ class OvsTestController(Controller):
         return tuple(sorted(0xFFFE if name == "LOCAL" else int(name) for name in names))
 
     def packet_in_count(self, datapath: int) -> int:
-        """Those in its log."""
+        """Return the number of PACKET_INs in the log."""
         text = self.program.text
         return sum(text.count(f"|{peer}: received: OFPT_PACKET_IN") for peer in self._peers(datapath))
 
     def _peers(self, datapath: int) -> set[str]:
-        """Return the connections, as its log names them, on which the switch has sent its features."""
+        """Return the connections, by their names in the log, on which the switch has sent its features."""
         pattern = rf"\|([^|\s]+): received: OFPT_FEATURES_REPLY .*dpid:{datapath:016x}"
         return set(re.findall(pattern, self.program.text))
 
@@ -227,22 +228,22 @@ class OvsTestController(Controller):
 
 
 class Faucet(Controller):
-    """FAUCET, on an OpenFlow library of its own: a VLAN for all ports, programmed before any packet comes."""
+    """FAUCET, with an OpenFlow library of its own: it programs one VLAN for all ports before any packet arrives."""
 
     VERSIONS = ("1.3",)
     REQUIRES = "faucet"
 
     def knows(self, datapath: int) -> bool:
-        """Return whether it has programmed the switch."""
+        """Return whether FAUCET has programmed the switch."""
         return f" {_faucet_name(datapath)} Cold start configuring DP\n" in self.program.text
 
     def ports(self, datapath: int) -> tuple[int, ...]:
-        """Those of its configuration that it found up."""
+        """Return the configured ports that FAUCET has found up."""
         pattern = rf" {re.escape(_faucet_name(datapath))} Port (\d+) \(\S+\) up\b"
         return tuple(sorted({int(port) for port in re.findall(pattern, self.program.text)}))
 
     def packet_in_count(self, datapath: int) -> int:
-        """Those that its metrics count."""
+        """Return the number of PACKET_INs in FAUCET's metrics."""
         url = f"http://127.0.0.1:{_PROMETHEUS_PORT}/metrics"
         ask = f"import urllib.request; print(urllib.request.urlopen({url!r}).read().decode())"
         metrics = self._lab.run(self.host, [sys.executable, "-c", ask])

@@ -1,7 +1,8 @@
-"""The lines in which the lab's own controller applications report what they see, written and read.
+"""Writing and reading the lines in which the lab's own controllers report their events.
 
-``switch DPID`` when a switch has sent its features, ``ports DPID 1,2,4294967294`` when its session is complete,
-``packet-in DPID IN_PORT LENGTH DIGEST`` for each PACKET_IN, ``port-status DPID PORT REASON``, ``gone DPID`` at the end.
+The lines: ``switch DPID`` when a switch has sent its features, ``ports DPID 1,2,4294967294`` when its session is
+complete, ``packet-in DPID IN_PORT LENGTH DIGEST`` for each PACKET_IN, ``port-status DPID PORT REASON`` for each
+PORT_STATUS, ``gone DPID`` when the session has ended.
 """
 
 import hashlib
@@ -12,13 +13,13 @@ _DIGEST_LEN = 12  # hexadecimal digits
 
 
 def print_line(*words: object) -> None:
-    """Print a line, in one piece: several threads may print at once."""
+    """Print a line in one piece, since several threads may print at once."""
     sys.stdout.write(" ".join(map(str, words)) + "\n")
     sys.stdout.flush()
 
 
 def print_ports(datapath: int, ports: Iterable[int]) -> None:
-    """Print the ports that are known of a switch."""
+    """Print a switch's ports."""
     print_line("ports", datapath, ",".join(map(str, sorted(ports))))
 
 
@@ -28,7 +29,7 @@ def print_packet_in(datapath: int, in_port: int, frame: bytes) -> None:
 
 
 def reported(text: str, kind: str, datapath: int) -> Iterator[str]:
-    """Yield what the lines of a kind say about a switch; a line that is not complete yet is left out."""
+    """Yield the values in the complete lines of this kind about a switch."""
     start = f"{kind} {datapath}"
     for line in text.splitlines(keepends=True):
         if line.endswith("\n") and (line.startswith(f"{start} ") or line == f"{start}\n"):
@@ -36,6 +37,6 @@ def reported(text: str, kind: str, datapath: int) -> Iterator[str]:
 
 
 def reported_ports(text: str, datapath: int) -> tuple[int, ...]:
-    """Return the ports reported last, sorted; none where the session is not complete."""
+    """Return the ports reported last, sorted; an empty tuple where no session is complete."""
     *_, last = ["", *reported(text, "ports", datapath)]
     return tuple(int(port) for port in last.split(",") if port)

@@ -1,10 +1,10 @@
-"""An OpenFlow controller on twink for the lab: a hub that believes an answer by its xid alone.
+"""An OpenFlow controller on twink for the lab: a hub that matches answers to questions by their xids only.
 
     python -m natmirror.lab.controllers.strict_hub VERSION PORT
 
-It asks one thing after another (FEATURES, the ports, GET_CONFIG, BARRIER) and waits for each answer; a reply that bears
-another xid is none, and a second BARRIER_REPLY is an error that it does not survive. Lines: those of report_lines.py,
-with ``ports`` when everything has been answered, and ``unanswered KIND`` before it hangs up for want of an answer.
+It asks one question after another (FEATURES, the ports, GET_CONFIG, BARRIER) and waits for each answer. It ignores a
+reply with another xid, and a second BARRIER_REPLY ends it. It prints the lines of report_lines.py, with ``ports`` when
+all questions have been answered, and ``unanswered KIND`` before it closes a connection without an answer.
 """
 
 import errno
@@ -30,17 +30,17 @@ _OUTPUT, _APPLY_ACTIONS = 0, 4
 
 
 class Hub(base.PortMonitorChannel, base.SyncChannel, base.AutoEchoChannel):  # type: ignore[misc]
-    """One switch: what comes in by a port goes out by all others."""
+    """One switch: a frame from one port goes out of all others."""
 
     def recv(self) -> Any:
-        """The next message, still in the switch's order."""
+        """Return the next message, in the switch's order; report a PACKET_IN."""
         message = super().recv()
         if message and message[1] == _PACKET_IN and self.datapath is not None:
             report_lines.print_packet_in(self.datapath, *_packet_in(message))
         return message
 
     def handle(self, message: bytes, channel: Any) -> None:
-        """twink calls this for each message, in a thread of its own."""
+        """Handle a message; twink calls this in a thread of its own."""
         kind = message[1]
         if kind == _HELLO:
             self._begin()
@@ -48,7 +48,7 @@ class Hub(base.PortMonitorChannel, base.SyncChannel, base.AutoEchoChannel):  # t
             self.send(_flood(self.version, *_packet_in(message)))
 
     def close(self) -> None:
-        """The switch has gone, or is left."""
+        """Report the end of the session, and close it."""
         if self.datapath is not None and not self.closed:
             report_lines.print_line("gone", self.datapath)
         super().close()
@@ -74,7 +74,7 @@ class Hub(base.PortMonitorChannel, base.SyncChannel, base.AutoEchoChannel):  # t
 
 
 def _packet_in(message: bytes) -> tuple[int, bytes]:
-    """Port and frame of a PACKET_IN; of the fields in a match, Open vSwitch puts the port first."""
+    """Return port and frame of a PACKET_IN; Open vSwitch puts the port first in a match."""
     if message[0] == _OPENFLOW_1_0:
         return struct.unpack_from("!H", message, 14)[0], message[18:]
     match_len, in_port = struct.unpack_from("!2xH4xI", message, 24)
@@ -105,7 +105,7 @@ def _message(version: int, kind: int, body: bytes) -> bytes:
 
 
 def main() -> None:
-    """Serve until killed."""
+    """Serve until the process is killed."""
     version, port = sys.argv[1:3]
     server = base.StreamServer(("0.0.0.0", int(port)))
     server.channel_cls = type("Switch", (Hub,), {"accept_versions": [_VERSIONS[version]]})

@@ -1,7 +1,7 @@
-"""OpenFlow sessions of mirrors' own: each master talks with a switch that natmirror plays.
+"""OpenFlow sessions with masters: natmirror plays the switch to each master.
 
-The words: a connection that is read along has for each master a session (master_session.py, its states in
-session_states.py). Begin with sessions.py, which takes what both ends and the masters say from read_queue.py, step by
-step; relay.py gives it to the sessions, calls.py calls masters and keeps their orders, replies.py puts the backend's
-bytes in order, totals.py counts. Imports openflow and mirror.
+The nouns: natmirror observes a production connection, and has a session with each master for it (master_session.py, its
+states in session_states.py). Begin with sessions.py, which takes the bytes of both ends and of the masters from
+read_queue.py, message by message. relay.py passes them to the sessions, open_sessions.py opens legs to masters and
+keeps their orders, replies.py puts the backend's bytes in order, totals.py counts. Imports openflow and mirror.
 """

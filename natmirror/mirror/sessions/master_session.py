@@ -1,4 +1,4 @@
-"""One connection that is read along, and its session with each master."""
+"""An observed connection, and its session with each master."""
 
 from dataclasses import dataclass, field
 
@@ -16,72 +16,70 @@ from natmirror.tcp.leg import Leg
 
 @dataclass(slots=True, eq=False)
 class MasterSession:
-    """One connection's session with one master: with its leg, or why there is none."""
+    """One connection's session with one master: its leg, or the reason why it has none."""
 
     mirror: Mirror
     connection: "Connection"
     number: int = 0
-    """Of the session at hand."""
+    """The number of the current session, by which the read queue names it."""
     session: SwitchSession | None = None
     leg: Leg | None = None
     state: SessionState = SessionState.WAITING
     why_absent: EndReason | None = None
-    """Why there will be no session any more, once the one at hand is over."""
+    """The reason why no further session will follow; None while one may."""
     key: tuple[str, str, int, int] | None = None
-    """Whose session it is: service, master, datapath id and auxiliary id."""
+    """Service, master, datapath id and auxiliary id, while this is the switch's session with the master."""
     tried_at: float = float("-inf")
     pause: float = 0.0
     ordered_bytes: int = 0
-    """Of its orders, as far as they are recorded."""
+    """Bytes of the master's orders that were recorded."""
     messages_missed: int = 0
-    """Messages of the switch's that came while there was no session."""
+    """Messages of the switch that arrived while there was no session."""
 
     @property
     def service_name(self) -> str:
-        """The service's name."""
         return self.connection.service_name
 
     @property
-    def client_is_gone(self) -> bool:
-        """Whether the client's connection is over."""
-        return self.connection.is_over
+    def connection_has_ended(self) -> bool:
+        return self.connection.has_ended
 
     def move(self, event: SessionEvent) -> None:
-        """Go to the state that follows; KeyError where none does."""
+        """Go to the next state; KeyError where the event is not possible."""
         self.state = TRANSITIONS[self.state, event]
 
     def give_up(self, reason: EndReason) -> None:
-        """No session will follow the one at hand, or the next one that is still waited for."""
+        """Note that no further session will follow, for a reason."""
         self.why_absent = reason
         self.move(SessionEvent.GIVEN_UP)
 
     @property
     def lives(self) -> bool:
-        """Whether it has a leg that has not ended."""
+        """Whether the session has a leg that has not ended."""
         return self.state in HAS_LEG
 
 
 @dataclass(slots=True, eq=False)
 class Connection:
-    """A client's connection that is read along for masters."""
+    """A client's connection that natmirror observes for masters."""
 
     flow: MirroredFlow
     client: Endpoint
     service_name: str
     is_picked_up: bool
-    """Its flow began in mid-connection."""
+    """Whether the flow was picked up: its SYN did not pass here."""
     observer: Observer
     masters: tuple[MasterSession, ...] = ()
     decisions: Decisions = field(default_factory=Decisions)
-    is_over: bool = False
+    has_ended: bool = False
     is_forgotten: bool = False
-    """The flow has left its table: its row may be another's."""
+    """Whether the flow has left its table: its row may be another flow's."""
     continues: bool = False
-    """It begins again here: the switch behind it is the same."""
+    """Whether the connection begins again here, with the same switch."""
     datapath: Datapath | None = None
-    """As far as the masters have been told."""
+    """The switch that the masters were last given."""
 
     @property
     def name(self) -> str:
-        """How the directory calls it."""
+        """The connection's name in the directory."""
         return f"{self.service_name}/{show(self.client)}"

@@ -1,7 +1,8 @@
-"""What is to be read of connections and masters, in its order, until there is time for it.
+"""The queue of bytes that switches, controllers and masters have sent and that are still to be read.
 
-C puts there what both ends of a connection send, and what masters say; Python puts between that what C does not see. It
-is read after the verdicts of the packets that brought it, and held for no longer than memory allows.
+C adds the bytes that both ends of a connection and the masters send; Python adds in between the events that C does not
+see. The queue is read after the verdicts on the packets that carried the bytes. Its memory is bounded: bytes beyond the
+limit are not read.
 """
 
 from collections import Counter, deque
@@ -9,33 +10,33 @@ from enum import IntEnum
 
 from natmirror.fastpath import READ_MIRROR, READ_ORIG, READ_REPLY, Gear
 
-_MAX_LEN = 16 << 20  # bytes that wait, by all that they cost; what comes then is not read
-_RESERVE = 4 << 20  # bytes besides, for streams of which little waits, since others may take long to read
+_MAX_LEN = 16 << 20  # bytes that wait, with Python's bookkeeping; later ones are lost
+_RESERVE = 4 << 20  # bytes in addition, for streams with little in the queue, since others may take long to read
 _LITTLE = 64 << 10
 _ENTRY_COST = 200  # bytes that Python's own bookkeeping takes for an entry
 
 
 class ReadEvent(IntEnum):
-    """What an entry is; ``of`` is the number of a flow, for the last three of a session."""
+    """The kind of an entry; its ``of`` is the number of a session for MASTER, MASTER_LOST and ENDED, else of a flow."""
 
     ORIG = READ_ORIG
-    """The next of what a switch has sent."""
+    """The next bytes of a switch."""
     REPLY = READ_REPLY
-    """The next of what its controller has sent."""
+    """The next bytes of its controller."""
     MASTER = READ_MIRROR
-    """The next of what a master has sent; nothing: it has closed its side."""
+    """The next bytes of a master; none: it has closed its side."""
     OPENED = 3
     FINISHED = 4
-    """The client has closed its side, and everything before has been read."""
+    """The client has closed its side; all bytes before that have been read."""
     RESET = 5
     FORGOTTEN = 6
     """The flow has left the table."""
     ORIG_LOST = 7
-    """Bytes of the switch's are missing here that its controller has."""
+    """The controller has bytes of the switch that are missing here."""
     REPLY_LOST = 8
     MASTER_LOST = 9
     ENDED = 10
-    """The session's leg is over."""
+    """The session's leg has ended."""
 
 
 _LOST = {
@@ -46,23 +47,23 @@ _LOST = {
 
 
 class ReadQueue:
-    """All that waits to be read in one engine."""
+    """The read queue of one engine."""
 
     def __init__(self, gear: Gear) -> None:
         self._gear = gear
         self._waiting: deque[tuple[ReadEvent, int, bytes]] = deque()
         self._waiting_len = 0
-        self._waiting_of: Counter[tuple[ReadEvent, int]] = Counter()  # the same by stream, without what entries cost
-        self._lost: set[tuple[ReadEvent, int]] = set()  # streams of which nothing has come since some of it was lost
+        self._waiting_of: Counter[tuple[ReadEvent, int]] = Counter()  # by stream, without Python's bookkeeping
+        self._lost: set[tuple[ReadEvent, int]] = set()  # streams without a new entry since bytes of theirs were lost
 
     def add(self, kind: ReadEvent, of: int, data: bytes = b"") -> None:
-        """Put an entry behind all others."""
+        """Append an entry."""
         if not self._gear.add_read(kind, of, data):
             self._fetch()
             self._append(kind, of, data)
 
     def take(self) -> tuple[ReadEvent, int, bytes]:
-        """Take out the first entry, where something waits."""
+        """Remove and return the first entry; there has to be one."""
         self._fetch()
         kind, of, data = self._waiting.popleft()
         self._lost.discard((kind, of))
@@ -74,7 +75,7 @@ class ReadQueue:
         return kind, of, data
 
     def clear(self) -> None:
-        """Forget all that waits."""
+        """Remove all entries."""
         self._gear.take_read()
         self._waiting.clear()
         self._lost.clear()
@@ -83,11 +84,10 @@ class ReadQueue:
 
     @property
     def has_more(self) -> bool:
-        """Whether something waits."""
         return bool(self._waiting) or self._gear.has_read
 
     def _fetch(self) -> None:
-        """What the gear holds is taken over: its room is for the next batch."""
+        """Move the entries that the C gear holds here: its buffer is for the next batch."""
         for kind, of, data in self._gear.take_read():
             self._append(ReadEvent(kind), of, data)
 
@@ -103,6 +103,6 @@ class ReadQueue:
                 return
             self._lost.add((kind, of))
         elif kind in _LOST:
-            self._lost.discard((_LOST[kind], of))  # what is lost after this has to be told once more
+            self._lost.discard((_LOST[kind], of))  # a later loss is reported again
         self._waiting.append((kind, of, data))
         self._waiting_len += len(data) + _ENTRY_COST

@@ -1,6 +1,6 @@
-"""The backend's side of connections with sessions: its bytes go, in order, to the queue of what is to be read.
+"""The backend's stream of connections with sessions: it puts the bytes in order and adds them to the read queue.
 
-A reply that never passed here is reported as lost once the client has acknowledged it.
+Bytes that did not pass here are reported as lost once the client has acknowledged them.
 """
 
 from natmirror.fastpath.flow_flags import has_reader, is_ack_known, set_reply_gap
@@ -13,14 +13,14 @@ from natmirror.tcp.tracker import is_taken
 
 
 class Replies:
-    """Reads what backends send."""
+    """Puts the backends' bytes in order for the read queue."""
 
     def __init__(self, timers: Timers, read_queue: ReadQueue) -> None:
         self._timers = timers
         self._read_queue = read_queue
 
     def feed(self, stream: MirroredStream, segment: Segment) -> None:
-        """Take a segment of the backend's with a right checksum, which is no SYN and no RST."""
+        """Take a segment of the backend: its checksum is right, and it is no SYN and no RST."""
         flow, row, replies = stream.flow, stream.flow.row, stream.replies
         if replies is None or not has_reader(row) or not is_taken(row.orig, segment, is_picked_up=flow.is_picked_up):
             return
@@ -32,7 +32,7 @@ class Replies:
         self._read(stream, replies.push(segment.seq, segment.payload, edge), edge)
 
     def read_rest(self, stream: MirroredStream) -> None:
-        """Read the next of what was in order, and too much for one call."""
+        """Read the next bytes of a stream that had more in order than one call reads."""
         row, replies = stream.flow.row, stream.replies
         if replies is not None and has_reader(row):
             edge = seq.latest(row.orig.edge, row.orig.ack)

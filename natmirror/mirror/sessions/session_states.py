@@ -1,48 +1,48 @@
-"""The states of one connection's session with one master, and what moves it from one to the next.
+"""The states of one connection's session with one master, and the events that move it from one to the next.
 
-Theory. A master that the rules name is called when its switch has said enough (WAITING). While its leg lives the two
-talk (OPEN), until one side has closed (CLOSING: nothing more is said, the leg delivers what it holds). When the leg has
-ended, the master may be called again. That ends for good for a reason (``why_absent``): at once where there is no leg
-(OVER), else when the leg at hand has ended (LAST and LAST_CLOSING are OPEN and CLOSING with that end in sight).
+Theory. A session opens its leg when enough is known of its switch (WAITING). It exchanges messages while the leg lives
+(OPEN), until one side closes (CLOSING: no more messages, the leg delivers what it holds). When the leg has ended, the
+session may open the next one. Once there is a reason against a further session (``why_absent``), it ends: at once where
+it has no leg (ENDED), else when its leg ends. LAST and LAST_CLOSING are OPEN and CLOSING with such a reason.
 """
 
 from enum import IntEnum
 
 
 class SessionState(IntEnum):
-    """What a session does now."""
+    """The state of a session."""
 
     WAITING = 0
-    """It has no leg, and may be called."""
+    """It has no leg, and may open one."""
     OPEN = 1
-    """Something may be said to the master."""
+    """It has a leg, and may send messages to the master."""
     CLOSING = 2
-    """The leg has the end: nothing more is said."""
+    """The leg has got the stream's end: no more messages follow."""
     LAST = 3
-    """It is open, and none will follow."""
+    """OPEN, and no session will follow."""
     LAST_CLOSING = 4
-    """It is closing, and none will follow."""
-    OVER = 5
-    """Nothing will come of it any more."""
+    """CLOSING, and no session will follow."""
+    ENDED = 5
+    """It has no leg, and will open none."""
 
 
 class SessionEvent(IntEnum):
-    """What moves a session from state to state."""
+    """An event that moves a session from state to state."""
 
-    CALLED = 0
-    """The master is being called: there is a leg."""
+    LEG_OPENED = 0
+    """The session has opened a leg to its master."""
     CLOSED = 1
-    """The leg gets the end."""
+    """The leg gets the stream's end."""
     GIVEN_UP = 2
-    """There is a reason why none will follow."""
+    """There is a reason against a further session."""
     LEG_ENDED = 3
     FAILED = 4
-    """A fault of ours has ended it, whatever state that has left it in."""
+    """A fault has ended the session, in whatever state."""
 
 
 TRANSITIONS: dict[tuple[SessionState, SessionEvent], SessionState] = {
-    (SessionState.WAITING, SessionEvent.CALLED): SessionState.OPEN,
-    (SessionState.WAITING, SessionEvent.GIVEN_UP): SessionState.OVER,
+    (SessionState.WAITING, SessionEvent.LEG_OPENED): SessionState.OPEN,
+    (SessionState.WAITING, SessionEvent.GIVEN_UP): SessionState.ENDED,
     (SessionState.OPEN, SessionEvent.CLOSED): SessionState.CLOSING,
     (SessionState.OPEN, SessionEvent.GIVEN_UP): SessionState.LAST,
     (SessionState.OPEN, SessionEvent.LEG_ENDED): SessionState.WAITING,
@@ -51,13 +51,14 @@ TRANSITIONS: dict[tuple[SessionState, SessionEvent], SessionState] = {
     (SessionState.CLOSING, SessionEvent.LEG_ENDED): SessionState.WAITING,
     (SessionState.LAST, SessionEvent.CLOSED): SessionState.LAST_CLOSING,
     (SessionState.LAST, SessionEvent.GIVEN_UP): SessionState.LAST,  # a second reason
-    (SessionState.LAST, SessionEvent.LEG_ENDED): SessionState.OVER,
+    (SessionState.LAST, SessionEvent.LEG_ENDED): SessionState.ENDED,
     (SessionState.LAST_CLOSING, SessionEvent.CLOSED): SessionState.LAST_CLOSING,
     (SessionState.LAST_CLOSING, SessionEvent.GIVEN_UP): SessionState.LAST_CLOSING,
-    (SessionState.LAST_CLOSING, SessionEvent.LEG_ENDED): SessionState.OVER,
-    (SessionState.OVER, SessionEvent.GIVEN_UP): SessionState.OVER,
-    (SessionState.OVER, SessionEvent.LEG_ENDED): SessionState.OVER,  # a fault came between a leg and CALLED
-    **{(state, SessionEvent.FAILED): SessionState.OVER for state in SessionState},
+    (SessionState.LAST_CLOSING, SessionEvent.LEG_ENDED): SessionState.ENDED,
+    (SessionState.ENDED, SessionEvent.GIVEN_UP): SessionState.ENDED,
+    # A fault came between the leg and LEG_OPENED
+    (SessionState.ENDED, SessionEvent.LEG_ENDED): SessionState.ENDED,
+    **{(state, SessionEvent.FAILED): SessionState.ENDED for state in SessionState},
 }
 
 HAS_LEG = frozenset((SessionState.OPEN, SessionState.CLOSING, SessionState.LAST, SessionState.LAST_CLOSING))

@@ -1,4 +1,4 @@
-"""What waits to be read, and what there is no room for."""
+"""The read queue, and its losses when it is full."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +22,7 @@ def taken(waiting: ReadQueue) -> list[tuple[ReadEvent, bytes]]:
     return [(kind, data[:1]) for kind, _, data in iter(lambda: waiting.take() if waiting.has_more else None, None)]
 
 
-def test_what_is_lost_is_told_once_until_more_of_its_stream_comes(waiting: ReadQueue) -> None:
+def test_a_loss_is_reported_once_until_more_of_its_stream_is_queued(waiting: ReadQueue) -> None:
     for letter in (b"a", b"b", b"c", b"d"):
         waiting.add(ReadEvent.ORIG, 1, 700 * letter)
     waiting.add(ReadEvent.ORIG, 2, 700 * b"e")
@@ -34,8 +34,8 @@ def test_what_is_lost_is_told_once_until_more_of_its_stream_comes(waiting: ReadQ
     ]
 
 
-def test_each_place_where_something_is_lost_is_told(waiting: ReadQueue) -> None:
-    """Else what lies on both sides of it would be taken for one message."""
+def test_each_gap_of_a_stream_is_reported(waiting: ReadQueue) -> None:
+    """Else the bytes on both sides of a gap would be taken for one message."""
     for letter in (b"a", b"b", b"c"):
         waiting.add(ReadEvent.ORIG, 1, 700 * letter)
     assert waiting.take()[2][:1] == b"a"
@@ -43,11 +43,11 @@ def test_each_place_where_something_is_lost_is_told(waiting: ReadQueue) -> None:
         waiting.add(ReadEvent.ORIG, 1, 700 * letter)
     assert waiting.take()[2][:1] == b"b"
     waiting.add(ReadEvent.ORIG, 1, 400 * b"f")
-    told = [(ReadEvent.ORIG_LOST, b""), (ReadEvent.ORIG, b"d"), (ReadEvent.ORIG_LOST, b""), (ReadEvent.ORIG, b"f")]
-    assert taken(waiting) == told
+    expected = [(ReadEvent.ORIG_LOST, b""), (ReadEvent.ORIG, b"d"), (ReadEvent.ORIG_LOST, b""), (ReadEvent.ORIG, b"f")]
+    assert taken(waiting) == expected
 
 
-def test_a_stream_that_takes_long_to_read_leaves_others_a_place(waiting: ReadQueue) -> None:
+def test_a_stream_that_takes_long_to_read_leaves_room_for_others(waiting: ReadQueue) -> None:
     for _ in range(10):
         waiting.add(ReadEvent.ORIG, 1, 400 * b"a")
     waiting.add(ReadEvent.ORIG, 2, 50 * b"b")

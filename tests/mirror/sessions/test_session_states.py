@@ -1,4 +1,4 @@
-"""The table of a session's states: what each event leads to, and what cannot happen."""
+"""The table of a session's states: the state after each event, and impossible events."""
 
 from unittest.mock import Mock
 
@@ -9,7 +9,7 @@ from natmirror.mirror.sessions.master_session import MasterSession
 from natmirror.mirror.sessions.session_states import HAS_LEG, IS_OPEN, TRANSITIONS, SessionEvent, SessionState
 from natmirror.reasons import EndReason
 
-CALLED, CLOSED, LEG_ENDED = SessionEvent.CALLED, SessionEvent.CLOSED, SessionEvent.LEG_ENDED
+LEG_OPENED, CLOSED, LEG_ENDED = SessionEvent.LEG_OPENED, SessionEvent.CLOSED, SessionEvent.LEG_ENDED
 
 
 def after(*events: SessionEvent) -> SessionState:
@@ -19,30 +19,32 @@ def after(*events: SessionEvent) -> SessionState:
     return master.state
 
 
-def test_a_master_is_called_again_when_its_leg_has_ended() -> None:
+def test_a_session_opens_another_leg_when_its_leg_has_ended() -> None:
     assert after() is SessionState.WAITING
-    assert after(CALLED) is SessionState.OPEN
-    assert after(CALLED, CLOSED) is SessionState.CLOSING
-    assert after(CALLED, LEG_ENDED) is SessionState.WAITING
-    assert after(CALLED, CLOSED, LEG_ENDED, CALLED) is SessionState.OPEN
+    assert after(LEG_OPENED) is SessionState.OPEN
+    assert after(LEG_OPENED, CLOSED) is SessionState.CLOSING
+    assert after(LEG_OPENED, LEG_ENDED) is SessionState.WAITING
+    assert after(LEG_OPENED, CLOSED, LEG_ENDED, LEG_OPENED) is SessionState.OPEN
 
 
-def test_none_follows_a_session_that_was_given_up() -> None:
+def test_no_leg_follows_after_a_session_was_given_up() -> None:
     master = MasterSession(Mock(), Mock())
-    master.move(CALLED)
+    master.move(LEG_OPENED)
     master.give_up(EndReason.NEWER_CONNECTION)
     assert (master.state, master.why_absent, master.lives) == (SessionState.LAST, "newer-connection", True)
     master.move(CLOSED)
     assert master.state is SessionState.LAST_CLOSING
     master.move(LEG_ENDED)
-    assert (master.state, master.lives) == (SessionState.OVER, False)
+    assert (master.state, master.lives) == (SessionState.ENDED, False)
 
 
-def test_one_that_has_no_leg_is_over_at_once() -> None:
-    assert after(SessionEvent.GIVEN_UP) is SessionState.OVER
+def test_a_session_without_a_leg_ends_at_once() -> None:
+    assert after(SessionEvent.GIVEN_UP) is SessionState.ENDED
 
 
-@pytest.mark.parametrize("events", [(CLOSED,), (LEG_ENDED,), (CALLED, CALLED), (SessionEvent.GIVEN_UP, CALLED)])
+@pytest.mark.parametrize(
+    "events", [(CLOSED,), (LEG_ENDED,), (LEG_OPENED, LEG_OPENED), (SessionEvent.GIVEN_UP, LEG_OPENED)]
+)
 def test_an_illegal_transition_raises(monkeypatch: pytest.MonkeyPatch, events: tuple[SessionEvent, ...]) -> None:
     monkeypatch.setattr(master_session, "TRANSITIONS", TRANSITIONS)
     with pytest.raises(KeyError):
@@ -50,13 +52,13 @@ def test_an_illegal_transition_raises(monkeypatch: pytest.MonkeyPatch, events: t
 
 
 def test_a_fault_ends_a_session_in_every_state() -> None:
-    assert {TRANSITIONS[state, SessionEvent.FAILED] for state in SessionState} == {SessionState.OVER}
+    assert {TRANSITIONS[state, SessionEvent.FAILED] for state in SessionState} == {SessionState.ENDED}
 
 
-def test_a_leg_begins_with_a_call_and_ends_with_its_end() -> None:
+def test_a_session_has_a_leg_from_leg_opened_to_leg_ended() -> None:
     assert IS_OPEN <= HAS_LEG
     for (state, event), following in TRANSITIONS.items():
-        if event is CALLED:
+        if event is LEG_OPENED:
             assert following in HAS_LEG
         elif event is LEG_ENDED:
             assert following not in HAS_LEG

@@ -1,4 +1,4 @@
-"""OpenFlow sessions through the whole engine: what masters are sent, and that production is as without them."""
+"""OpenFlow sessions through the whole engine: the messages to masters, and production's unchanged verdicts."""
 
 import gc
 from typing import Any
@@ -10,6 +10,7 @@ from natmirror.net.checksum import Checksum
 from natmirror.net.packet import SYN
 from natmirror.openflow import messages
 from natmirror.openflow.messages import Type, build
+from tests.helpers.client_connection import ClientConnection, engine
 from tests.helpers.openflow_sessions import (
     AGAIN,
     FEATURES,
@@ -22,18 +23,17 @@ from tests.helpers.openflow_sessions import (
     packet_in,
     request,
 )
-from tests.helpers.session import Session, engine
-from tests.helpers.support import CLIENT, MASTER, RULES, SERVICE, assert_adds_up, packet, told
+from tests.helpers.support import CLIENT, MASTER, RULES, SERVICE, assert_adds_up, packet, summary
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_a_master_is_told_what_a_switch_would_tell_it(fast: bool) -> None:
+def test_a_master_gets_the_messages_that_a_switch_would_send_it(fast: bool) -> None:
     one = engine(OF, fast=fast)
     session, master = began(one)
     assert master.messages() == [(Type.HELLO, 1, hello()[8:])]
     session.from_client("PA", packet_in(1))
     master.take()
-    assert len(master.messages()) == 1, "it does not know yet whose packet this is"
+    assert len(master.messages()) == 1, "it does not have the switch's features yet"
     session.from_backend("PA", request(Type.FEATURES_REQUEST, 5))
     session.from_client("PA", build(messages.V13, Type.FEATURES_REPLY, 5, FEATURES) + packet_in(2)[:9])
     master.take()
@@ -60,8 +60,8 @@ def test_a_master_is_told_what_a_switch_would_tell_it(fast: bool) -> None:
     assert_adds_up(one.snapshot(session.now))
 
 
-def test_nothing_is_opened_before_both_hellos() -> None:
-    session = Session(engine(OF))
+def test_no_leg_opens_before_both_hellos() -> None:
+    session = ClientConnection(engine(OF))
     session.connect()
     session.from_client("PA", hello())
     assert session.mirrored() == []
@@ -70,7 +70,7 @@ def test_nothing_is_opened_before_both_hellos() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "reason"),
+    ("data", "reason"),
     [
         (TLS, "tls"),
         (b"GET / HTTP/1.1\r\n\r\n", "not-openflow"),
@@ -78,13 +78,13 @@ def test_nothing_is_opened_before_both_hellos() -> None:
         (bytes((2, 0, 0, 8, 0, 0, 0, 1)), "bad-version"),
     ],
 )
-def test_what_is_no_openflow_passes_and_is_told(said: bytes, reason: str) -> None:
+def test_a_connection_that_is_not_openflow_passes_and_is_reported(data: bytes, reason: str) -> None:
     one = engine(OF)
-    session = Session(one)
+    session = ClientConnection(one)
     session.connect()
-    assert session.from_client("PA", said).payload == said
-    assert session.from_backend("PA", said).payload == said
-    assert session.from_client("PA", said).payload == said
+    assert session.from_client("PA", data).payload == data
+    assert session.from_backend("PA", data).payload == data
+    assert session.from_client("PA", data).payload == data
     [leg] = one.flows(session.now)[0]["legs"]
     assert (leg["state"], leg["reason"]) == ("none", reason)
     [mirror] = one.snapshot(session.now)["mirrors"]
@@ -93,7 +93,7 @@ def test_what_is_no_openflow_passes_and_is_told(said: bytes, reason: str) -> Non
     assert session.mirrored() == []
 
 
-def test_nonsense_in_the_middle_ends_the_session_and_not_the_connection() -> None:
+def test_malformed_messages_end_the_session_but_not_the_connection() -> None:
     one = engine(OF)
     session, master = introduced(one)
     assert session.from_client("PA", bytes(16)).payload == bytes(16)
@@ -121,7 +121,7 @@ def test_a_closed_connection_closes_the_session() -> None:
     assert_adds_up(one.snapshot(session.now))
 
 
-def test_a_master_that_closes_is_called_again_at_the_next_message() -> None:
+def test_a_session_begins_again_at_the_next_message_after_its_master_has_closed() -> None:
     one = engine(AGAIN)
     session, master = introduced(one)
     before = len(master.stream)
@@ -129,7 +129,7 @@ def test_a_master_that_closes_is_called_again_at_the_next_message() -> None:
     assert "F" in master.ended
     session.now += 2.0
     session.from_client("PA", packet_in(1))
-    assert [letters for letters, *_ in map(lambda sent: told(sent.raw), session.to_mirror)] == ["S"]
+    assert [letters for letters, *_ in map(lambda sent: summary(sent.raw), session.to_mirror)] == ["S"]
     master.take()
     master.say(hello(), request(Type.FEATURES_REQUEST, 90))
     assert master.messages()[1:] == [(Type.FEATURES_REPLY, 90, FEATURES), (Type.PACKET_IN, 0, packet_in(1)[8:])]
@@ -139,26 +139,26 @@ def test_a_master_that_closes_is_called_again_at_the_next_message() -> None:
     assert_adds_up(one.snapshot(session.now))
 
 
-def test_a_master_that_is_not_there_is_called_less_and_less_often() -> None:
+def test_attempts_to_reach_an_absent_master_become_rarer() -> None:
     one = engine(AGAIN)
     session, master = introduced(one)
     master.close()
-    calls = []
+    syns = []
     for _ in range(600):
         session.now += 0.1
         one.handle_timer(session.now)
         session.from_client("PA", packet_in(1))
         for sent in session.to_mirror:
             if sent.flags & SYN:
-                calls.append(session.now)
+                syns.append(session.now)
                 session.take(packet(MASTER, session.client, "RA", 0, sent.seq + 1), Hook.PREROUTING)
         session.to_mirror.clear()
-    assert 6 <= len(calls) <= 11
-    assert calls[-1] - calls[-2] >= 8.0
+    assert 6 <= len(syns) <= 11
+    assert syns[-1] - syns[-2] >= 8.0
     assert_adds_up(one.snapshot(session.now))
 
 
-def test_a_new_connection_of_a_switch_takes_the_place_of_its_older_one() -> None:
+def test_a_new_connection_of_a_switch_supersedes_its_older_one() -> None:
     one = engine(OF)
     older_session, older = introduced(one)
     younger_session, younger = introduced(one, client=(older_session.client[0], 40002))
@@ -166,11 +166,11 @@ def test_a_new_connection_of_a_switch_takes_the_place_of_its_older_one() -> None
     [mirror] = one.snapshot(younger_session.now)["mirrors"]
     assert (mirror["legs_ended"], mirror["legs"]) == ({"newer-connection": 1}, 1)
     assert_adds_up(one.snapshot(younger_session.now))
-    assert older.session is older_session
+    assert older.connection is older_session
 
 
 def test_missing_bytes_end_the_session() -> None:
-    """The backend has acknowledged what never passed here; at the next message a session begins again."""
+    """The backend has acknowledged bytes that did not pass here. A session begins again at the next message."""
     one = engine(AGAIN)
     session, master = introduced(one)
     session.sent += 30
@@ -188,7 +188,7 @@ def test_missing_bytes_end_the_session() -> None:
     assert_adds_up(one.snapshot(session.now))
 
 
-def test_a_connection_met_in_its_middle_has_a_session_where_the_switch_is_known() -> None:
+def test_a_picked_up_connection_has_a_session_if_its_switch_is_known() -> None:
     before = engine(AGAIN)
     session, _ = introduced(before)
     directory = before.directory
@@ -211,7 +211,7 @@ def test_a_connection_met_in_its_middle_has_a_session_where_the_switch_is_known(
     assert_adds_up(after.snapshot(session.now))
 
 
-def test_a_master_far_behind_gets_no_packets_until_it_has_caught_up() -> None:
+def test_a_master_that_is_far_behind_gets_no_packet_ins() -> None:
     one = engine(OF.replace("protocol: openflow", "protocol: openflow, buffer: 64KiB"))
     session, _ = introduced(one)
     session.to_mirror.clear()
@@ -226,13 +226,13 @@ def test_a_master_far_behind_gets_no_packets_until_it_has_caught_up() -> None:
 
 
 @pytest.mark.parametrize("text", [RULES, OF])
-def test_production_is_the_same_with_and_without_a_session(text: str) -> None:
-    """What the other tests compare step by step, here the whole: verdicts are those of an engine without mirrors."""
+def test_verdicts_are_the_same_with_and_without_a_session(text: str) -> None:
+    """The verdicts on a whole session are those of an engine without mirrors."""
     plain = engine(RULES[: RULES.index("    mirrors:")])
     mirrored = engine(text)
     raws: list[tuple[bytes, Hook]] = []
 
-    class Recording(Session):
+    class Recording(ClientConnection):
         def take(self, raw: bytes, hook: Hook, checksum: Any = 1) -> Any:
             raws.append((raw, hook))
             return super().take(raw, hook)
@@ -256,7 +256,7 @@ def test_production_is_the_same_with_and_without_a_session(text: str) -> None:
 
 
 def test_sessions_leave_nothing_behind() -> None:
-    """No circle either: a natmirror with many connections cannot afford a collector of garbage."""
+    """Not even reference cycles: a natmirror with many connections cannot afford garbage collection."""
     one = engine(AGAIN)
     gc.collect()
     gc.disable()
@@ -282,8 +282,8 @@ def test_sessions_leave_nothing_behind() -> None:
     assert_adds_up(one.snapshot(10_000.0))
 
 
-def test_what_waits_to_be_read_is_bounded() -> None:
-    """A connection of which more comes than is read loses its session, and nothing else."""
+def test_the_read_queue_is_bounded() -> None:
+    """A connection whose bytes arrive faster than they are read loses its session, and nothing else."""
     one = engine(OF)
     session, master = introduced(one)
     for number in range(3000):

@@ -1,4 +1,4 @@
-"""OpenFlow sessions where something strange happens: faults of ours, ends from both sides, switches that are others."""
+"""OpenFlow sessions in unusual cases: faults, ends from both sides, wrong switches, limits on memory."""
 
 import io
 import itertools
@@ -17,6 +17,7 @@ from natmirror.net.packet import SYN
 from natmirror.openflow import messages
 from natmirror.openflow import session as of_session
 from natmirror.openflow.messages import Type, build
+from tests.helpers.client_connection import IRS, ClientConnection, engine
 from tests.helpers.openflow_sessions import (
     AGAIN,
     FEATURES,
@@ -31,8 +32,7 @@ from tests.helpers.openflow_sessions import (
     request,
     session_of,
 )
-from tests.helpers.session import IRS, Session, engine
-from tests.helpers.support import CLIENT, MASTER, RULES, at, packet, told
+from tests.helpers.support import CLIENT, MASTER, RULES, at, packet, summary
 
 V13 = messages.V13
 
@@ -57,11 +57,11 @@ def states(one: Engine, now: float) -> dict[tuple[str, str], str]:
     }
 
 
-# Data behind a leg's own FIN
+# Data after a leg's own FIN
 
 
 @pytest.mark.parametrize("who", ["switch", "master"])
-def test_nothing_is_sent_behind_a_fin(who: str) -> None:
+def test_no_data_is_sent_after_a_fin(who: str) -> None:
     one = engine(AGAIN)
     session, master = introduced(one)
     if who == "switch":
@@ -72,10 +72,10 @@ def test_nothing_is_sent_behind_a_fin(who: str) -> None:
         master._send("FA")
         session.to_mirror.clear()
         session.from_client("PA", packet_in(1))
-    assert not [data for _, _, _, data in map(lambda sent: told(sent.raw), session.to_mirror) if data]
+    assert not [data for _, _, _, data in map(lambda sent: summary(sent.raw), session.to_mirror) if data]
 
 
-def test_a_fins_number_is_no_delivered_byte() -> None:
+def test_a_fin_does_not_count_as_an_acknowledged_byte() -> None:
     one = engine(AGAIN)
     session, master = introduced(one)
     assert master.iss is not None
@@ -88,17 +88,17 @@ def test_a_fins_number_is_no_delivered_byte() -> None:
     assert one.snapshot(session.now)["mirrors"][0]["acked_bytes"] == len(master.stream)
 
 
-# A fault of ours costs one session
+# A fault costs one session
 
 
-@pytest.mark.parametrize("where", ["take", "next_settling"])
-def test_a_fault_in_what_is_flushed_costs_a_session(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+@pytest.mark.parametrize("where", ["take", "next_deadline"])
+def test_a_fault_in_a_flush_costs_one_session(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     session, _ = introduced(engine(OF))
     monkeypatch.setattr(of_session.SwitchSession, where, _fail)
     session.from_client("PA", packet_in(1))
 
 
-def test_a_fault_at_a_timer_costs_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_in_a_timer_costs_one_session(monkeypatch: pytest.MonkeyPatch) -> None:
     one = engine(OF)
     _, master = introduced(one)
     master.say(build(V13, Type.MULTIPART_REQUEST, 9, bytes(8)))
@@ -109,14 +109,14 @@ def test_a_fault_at_a_timer_costs_a_session(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def _fail(*_: Any, **__: Any) -> None:
-    raise RuntimeError("a fault of ours")
+    raise RuntimeError("a fault")
 
 
 # Memory
 
 
-def _mute(one: Engine, number: int) -> Session:
-    """A connection whose master says HELLO and nothing else."""
+def _with_mute_master(one: Engine, number: int) -> ClientConnection:
+    """Return a connection whose master sends only a HELLO."""
     session, master = began(one, client=(CLIENT[0], 41000 + number))
     session.from_backend("PA", request(Type.FEATURES_REQUEST, 5))
     session.from_client("PA", features(number))
@@ -125,11 +125,11 @@ def _mute(one: Engine, number: int) -> Session:
     return session
 
 
-def test_what_waits_for_mute_masters_is_of_the_memory_for_mirrors() -> None:
+def test_messages_that_wait_for_mute_masters_are_bounded() -> None:
     one = engine("mirror-memory: 16MiB\n" + OF)
     tracemalloc.start()
     for number in range(40):
-        session = _mute(one, number)
+        session = _with_mute_master(one, number)
         for count in range(120):
             session.from_client("PA", packet_in(count, 9000))
             session.from_backend("A")
@@ -139,21 +139,21 @@ def test_what_waits_for_mute_masters_is_of_the_memory_for_mirrors() -> None:
     assert used < 20 << 20
 
 
-def test_decisions_are_of_the_memory_for_mirrors() -> None:
+def test_decisions_are_bounded() -> None:
     one = engine("mirror-memory: 16MiB\n" + OF)
     tracemalloc.start()
     for number in range(40):
-        session = _mute(one, number)
+        session = _with_mute_master(one, number)
         for count in range(70):
             session.from_client("PA", packet_in(count, 9000))
             session.from_backend("PA", request(Type.FLOW_MOD, count, bytes(9000)))
-        session.from_client("PA", bytes(16))  # its session is over, and what was decided stays
+        session.from_client("PA", bytes(16))  # ends its session; the decisions stay
     used, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert used < 20 << 20
 
 
-def test_a_connection_without_sessions_holds_nothing_back() -> None:
+def test_a_connection_without_sessions_buffers_nothing() -> None:
     one = engine(OF)
     session, _ = introduced(one)
     assert session.backend is not None
@@ -162,14 +162,14 @@ def test_a_connection_without_sessions_holds_nothing_back() -> None:
     ahead = IRS + 1 + session.answered + 50
     raw = packet(session.backend, session.client, "PA", ahead, session.iss + 1 + session.sent, b"y" * 20000)
     session.take(raw, Hook.FORWARD)
-    session.from_client("PA", bytes(16), at=session.sent)  # no OpenFlow: nobody reads any more
+    session.from_client("PA", bytes(16), at=session.sent)  # not OpenFlow: the connection is not read any more
     assert one.snapshot(session.now)["mirror_memory"]["used_bytes"] <= before + 100
 
 
-def test_connections_whose_master_was_not_there_leave_nothing() -> None:
+def test_connections_with_an_absent_master_leave_nothing_behind() -> None:
     one = engine(AGAIN)
     for number in range(50):
-        session = Session(one, client=(CLIENT[0], 42000 + number))
+        session = ClientConnection(one, client=(CLIENT[0], 42000 + number))
         session.connect()
         session.from_client("PA", hello())
         session.from_backend("PA", hello())
@@ -184,7 +184,7 @@ def test_connections_whose_master_was_not_there_leave_nothing() -> None:
     while (due := one.next_timer()) is not None:
         one.handle_timer(due)
     assert not one.flow_ids()
-    assert len(one._sessions._calls._of_switches) == 0
+    assert len(one._sessions._open_sessions._of_switches) == 0
 
 
 # One session for each datapath and master
@@ -200,7 +200,7 @@ def test_an_older_connection_does_not_supersede_a_younger_one() -> None:
     assert states(one, older.now)["10.10.0.11:40002", "master"] == "established"
 
 
-def test_a_client_that_a_master_does_not_want_supersedes_nothing() -> None:
+def test_a_client_that_a_master_does_not_get_supersedes_no_session() -> None:
     text = RULES.replace(
         "10.20.0.13}",
         "10.20.0.13, protocol: openflow, only: [10.10.0.12/32]}\n"
@@ -208,7 +208,7 @@ def test_a_client_that_a_master_does_not_want_supersedes_nothing() -> None:
     )
     one = engine(text)
     wanted, _ = introduced(one, client=at("10.10.0.12", 40001))
-    other = Session(one, client=at("10.10.0.13", 40001))
+    other = ClientConnection(one, client=at("10.10.0.13", 40001))
     other.connect()
     other.from_client("PA", hello())
     other.from_backend("PA", hello() + request(Type.FEATURES_REQUEST, 5))
@@ -216,7 +216,7 @@ def test_a_client_that_a_master_does_not_want_supersedes_nothing() -> None:
     assert states(one, wanted.now)["10.10.0.12:40001", "master"] == "established"
 
 
-def test_a_superseded_connection_is_not_read_any_more() -> None:
+def test_a_superseded_connection_is_no_longer_read() -> None:
     one = engine(OF)
     introduced(one)
     introduced(one, client=(CLIENT[0], 40002))
@@ -224,11 +224,11 @@ def test_a_superseded_connection_is_not_read_any_more() -> None:
     assert read == {40001: False, 40002: True}
 
 
-# What is known of switches
+# Known switches
 
 
-def _picked_up(one: Engine, datapath: int) -> tuple[Session, Master]:
-    """A connection that this engine meets in its middle, of a switch whose place in the file names another."""
+def _picked_up(one: Engine, datapath: int) -> tuple[ClientConnection, Master]:
+    """Return a connection that this engine picks up, restored with the datapath id of another switch."""
     before = engine(AGAIN)
     session, _ = introduced(before)
     for entry in known_of(before, session.now):
@@ -242,26 +242,26 @@ def _picked_up(one: Engine, datapath: int) -> tuple[Session, Master]:
     return session, master
 
 
-def test_a_master_that_was_told_a_wrong_switch_is_hung_up() -> None:
+def test_a_session_with_the_wrong_switch_is_closed() -> None:
     one = engine(AGAIN)
     session, master = _picked_up(one, 99)
     session.from_backend("PA", request(Type.FEATURES_REQUEST, 5))
     session.from_client("PA", features(7))
     master.take()
-    assert master.ended, "it believes that this is 99 and would go on so"
+    assert master.ended, "it would go on taking the switch for 99"
 
 
-def test_a_new_connection_makes_what_was_known_of_its_port_old() -> None:
+def test_a_new_connection_replaces_the_known_switch_of_its_port() -> None:
     before = engine(AGAIN)
     session, _ = introduced(before)
     one = engine(AGAIN)
     for entry in known_of(before, session.now):
         one.directory.restore(entry, session.now)
-    Session(one).connect()
+    ClientConnection(one).connect()
     assert one.directory.clients(1e9) == []
 
 
-def test_connections_that_never_come_back_are_forgotten() -> None:
+def test_restored_connections_without_packets_are_forgotten() -> None:
     before = engine(AGAIN)
     session, _ = introduced(before)
     [entry] = known_of(before, session.now)
@@ -274,7 +274,7 @@ def test_connections_that_never_come_back_are_forgotten() -> None:
 
 
 @pytest.mark.parametrize("damage", [{"datapath_id": float("inf")}, {"answers": [[6, -1, "", 10**400, ["00"]]]}])
-def test_a_damaged_entry_is_one_of_the_errors_that_are_expected(damage: dict[str, Any]) -> None:
+def test_a_damaged_entry_raises_an_expected_error(damage: dict[str, Any]) -> None:
     before = engine(AGAIN)
     session, _ = introduced(before)
     [entry] = known_of(before, session.now)
@@ -282,7 +282,7 @@ def test_a_damaged_entry_is_one_of_the_errors_that_are_expected(damage: dict[str
         engine(AGAIN).directory.restore({**entry, **damage}, 1000.0)
 
 
-def test_an_answer_too_long_for_a_message_is_not_believed() -> None:
+def test_an_answer_too_long_for_a_message_is_refused() -> None:
     before = engine(AGAIN)
     session, _ = introduced(before)
     [entry] = known_of(before, session.now)
@@ -290,11 +290,11 @@ def test_an_answer_too_long_for_a_message_is_not_believed() -> None:
         engine(AGAIN).directory.restore({**entry, "answers": [[6, -1, "", 0, ["00" * 65530]]]}, 1000.0)
 
 
-# Calling masters again
+# Opening sessions again
 
 
-def test_a_switch_that_only_answers_brings_a_master_back() -> None:
-    """A backend that polls keeps Open vSwitch from ever sending an ECHO_REQUEST of its own."""
+def test_a_switch_that_only_answers_reopens_the_session() -> None:
+    """Open vSwitch never sends an ECHO_REQUEST of its own if its backend polls it."""
     one = engine(AGAIN)
     session, master = introduced(one)
     master.close()
@@ -306,7 +306,7 @@ def test_a_switch_that_only_answers_brings_a_master_back() -> None:
     assert any(sent.flags & SYN for sent in session.to_mirror)
 
 
-def test_a_master_that_hangs_up_each_time_is_not_called_at_each_message() -> None:
+def test_a_master_that_always_closes_does_not_get_a_leg_for_each_message() -> None:
     one = engine(AGAIN)
     session, master = introduced(one)
     master.close()
@@ -320,12 +320,12 @@ def test_a_master_that_hangs_up_each_time_is_not_called_at_each_message() -> Non
     assert one.snapshot(session.now)["mirrors"][0]["legs_opened"] < 10
 
 
-# What is told
+# Reports
 
 
-def test_the_status_screen_says_why_there_is_no_session() -> None:
+def test_the_status_screen_has_the_reason_why_there_is_no_session() -> None:
     one = engine(OF)
-    session = Session(one)
+    session = ClientConnection(one)
     session.connect()
     session.from_client("PA", TLS)
     machine = {
@@ -352,15 +352,15 @@ def test_the_status_screen_says_why_there_is_no_session() -> None:
     assert "tls" in screen.getvalue()
 
 
-def test_a_connection_met_in_its_middle_does_not_wait_for_hellos() -> None:
+def test_a_picked_up_connection_does_not_wait_for_hellos() -> None:
     one = engine(AGAIN)
-    session = Session(one)
+    session = ClientConnection(one)
     session.sent = session.answered = 500
     session.from_client("PA", bytes.fromhex("1703030010") + bytes(16))
     assert states(one, session.now)["10.10.0.11:40001", "master"] != "none: waits-for-hellos"
 
 
-def test_what_waits_is_read_in_slices() -> None:
+def test_the_queue_is_read_in_slices() -> None:
     one = engine(OF)
     session, master = introduced(one)
     piece = request(Type.ECHO_REQUEST, 7) * 1000

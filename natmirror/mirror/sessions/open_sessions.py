@@ -1,8 +1,8 @@
-"""Calling masters: which session may open a leg and when, whose place it takes, and what its orders are.
+"""The open sessions: when a session may open a leg to its master, which older one it replaces, and its orders.
 
-Theory. A master is called once the protocol's version is known, of a picked up connection once the switch is. A master
-that cannot be reached, or ends the session, is called again after a pause that doubles with each attempt, when the
-switch says something next. Of one switch's connections only the youngest has a session with a master.
+Theory. A session opens its leg once the OpenFlow version is known; that of a picked up connection once the switch is
+known. If the master cannot be reached, or ends the session, the next leg is opened after a pause that doubles with each
+attempt, when the switch sends its next message. Only the youngest connection of a switch has a session with a master.
 """
 
 from natmirror.actions import LegEnded, Order
@@ -23,12 +23,12 @@ from natmirror.reasons import EndReason
 from natmirror.rules import Reconnect, Statistics, Unsolicited
 from natmirror.tcp.leg import Leg
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 8.0  # seconds between attempts to call a master again
-_ISS = 0  # inside; a session's numbers have nothing to do with the client's
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 8.0  # seconds between attempts to open a leg to a master
+_ISS = 0  # the leg's own; a session's sequence numbers are unrelated to the client's
 
 
-class Calls:
-    """The sessions at hand, and their masters' orders. ``now`` is set by MasterSessions before it works."""
+class OpenSessions:
+    """The open sessions of an engine, and their masters' orders. MasterSessions sets ``now`` before it calls."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Calls:
     ) -> None:
         self.now = float("-inf")
         self.by_number: dict[int, tuple[MasterSession, SwitchSession]] = {}
-        """The sessions at hand, until all that their masters have said has been read."""
+        """The open sessions, and ended ones until all bytes of their masters have been read."""
         self._read_queue = read_queue
         self._timers = timers
         self._legs = legs
@@ -54,28 +54,28 @@ class Calls:
 
     # Beginning
 
-    def is_due(self, master: MasterSession) -> bool:
-        """Return whether a master may be called: not too early, and not just after it was tried."""
+    def may_open(self, master: MasterSession) -> bool:
+        """Return whether a session may open a leg to its master: enough is known, and the pause is over."""
         connection = master.connection
         is_known = connection.observer.version is not None
         if connection.is_picked_up and connection.observer.datapath is None:
-            is_known = False  # it is unknown which switch this is
-        if connection.is_over or not is_known or self.now - master.tried_at < master.pause:
+            is_known = False  # the switch is unknown
+        if connection.has_ended or not is_known or self.now - master.tried_at < master.pause:
             return False
-        # Else a younger connection of the switch has taken its place
+        # Else a session of a younger connection of the switch has replaced this one
         return master.key is None or self._of_switches.get(master.key) is master
 
-    def call(self, master: MasterSession) -> LegOutcome | None:
-        """Open a leg and begin a session; None where there is no leg, for a reason that is counted."""
+    def open(self, master: MasterSession) -> LegOutcome | None:
+        """Open a leg and begin a session; None where there is no leg: then the reason is counted."""
         now = self.now
         connection = master.connection
         number = self._next_number = (self._next_number + 1) & 0xFFFF_FFFF
 
         policy = SessionPolicy(
             passes_unsolicited=master.mirror.unsolicited is Unsolicited.PASS,
-            tells_statistics=master.mirror.statistics is Statistics.LAST_SEEN,
+            answers_statistics=master.mirror.statistics is Statistics.LAST_SEEN,
         )
-        session = SwitchSession(connection.observer, policy)  # before the leg, which has no use without it
+        session = SwitchSession(connection.observer, policy)  # before the leg, which is useless without it
 
         def listener(data: bytes) -> None:
             self._read_queue.add(ReadEvent.MASTER, number, data)
@@ -87,29 +87,29 @@ class Calls:
                 master.give_up(made)
             return None
         master.leg, master.session, master.number = made, session, number
-        master.move(SessionEvent.CALLED)
+        master.move(SessionEvent.LEG_OPENED)
         made.row.source, made.row.reader, made.row.flow_id = SOURCE_MESSAGES, number, NO_FLOW
         made.row.mirror_id = self._ledger.mirror_id(master)
         self._ledger.totals_of(master).opened += 1
         self.by_number[number] = (master, session)
-        return self._legs.settle(master, made, made.open(now))
+        return self._legs.collect(master, made, made.open(now))
 
     def note_attempt(self, master: MasterSession) -> None:
-        """A master is about to be called: the next attempt has to wait for longer."""
+        """Note an attempt to open a leg: the pause before the next one doubles."""
         master.tried_at = self.now
         master.pause = min(max(_FIRST_PAUSE, 2 * master.pause), _LONGEST_PAUSE)
 
-    def take_place(self, master: MasterSession, datapath: Datapath) -> MasterSession | None:
-        """The session of a switch's youngest connection takes the place of an older one, which is returned."""
+    def claim_switch(self, master: MasterSession, datapath: Datapath) -> MasterSession | None:
+        """Make this the switch's session with the master, and return the older one that it replaces, or None."""
         key = (master.service_name, master.mirror.name, *datapath.identity)
         older = self._of_switches.get(key)
-        self.give_up_place(master)
+        self.unclaim_switch(master)
         self._of_switches[key] = master
         master.key = key
         return None if older is master else older
 
-    def give_up_place(self, master: MasterSession) -> None:
-        """The session is no switch's any more."""
+    def unclaim_switch(self, master: MasterSession) -> None:
+        """Note that this is not a switch's session with the master any more."""
         if master.key is not None and self._of_switches.get(master.key) is master:
             del self._of_switches[master.key]
         master.key = None
@@ -117,43 +117,44 @@ class Calls:
     # Ending
 
     def leg_ended(self, master: MasterSession, leg: Leg, reason: EndReason) -> LegEnded:
-        """A session's leg is over."""
-        self._timers.set((TimerKind.SETTLE_SESSION, master), None)
-        self._read_queue.add(ReadEvent.ENDED, master.number)  # first: whatever fails below, the session is let go
+        """End a session whose leg has ended."""
+        self._timers.set((TimerKind.QUESTION_TIMEOUT, master), None)
+        # First, so that the session is removed even if a step below fails
+        self._read_queue.add(ReadEvent.ENDED, master.number)
         master.move(SessionEvent.LEG_ENDED)
         self._ledger.session_ended(master, leg, reason)
         if self.now - master.tried_at >= _LONGEST_PAUSE:
             master.pause = 0.0
-        is_last = master.mirror.reconnect is Reconnect.NEVER or master.connection.is_over
+        is_last = master.mirror.reconnect is Reconnect.NEVER or master.connection.has_ended
         if is_last and master.state is SessionState.WAITING:
             master.give_up(reason)
-            self.stop_reading_if_over(master.connection)
+            self.stop_reading_if_ended(master.connection)
         count, acked = int(leg.row.client_bytes), leg.acked_bytes
         client = show(master.connection.client)
         return LegEnded(client, master.service_name, master.mirror.name, reason, count, acked)
 
     def retire(self, number: int) -> Connection:
-        """A session is over, and all that its master has said has been read. Return its connection."""
+        """Remove an ended session, after all bytes of its master have been read, and return its connection."""
         master, session = self.by_number.pop(number)
         self._totals.add(master, session)
         if master.session is session:
             master.session = None
         return master.connection
 
-    def stop_reading_if_over(self, connection: Connection) -> None:
-        """Stop reading a connection with which no master has a session any more."""
-        if not connection.is_forgotten and all(master.state is SessionState.OVER for master in connection.masters):
+    def stop_reading_if_ended(self, connection: Connection) -> None:
+        """Stop reading a connection for which no master can have a session any more."""
+        if not connection.is_forgotten and all(master.state is SessionState.ENDED for master in connection.masters):
             stop_reading(connection.flow, self._streams.get(connection.flow))
 
     # Orders
 
     def record(self, master: MasterSession, message: Message) -> None:
-        """Keep an order of a master's for take_orders()."""
+        """Keep a master's order for take_orders()."""
         names = (master.service_name, master.mirror.name)
         self._orders.append(Order(*names, master.connection.client, master.ordered_bytes, message.raw))
         master.ordered_bytes += len(message.raw)
 
     def take_orders(self) -> list[Order]:
-        """Return what masters that are recorded have ordered since the last call."""
+        """Return the orders that recorded masters have sent since the last call."""
         orders, self._orders = self._orders, []
         return orders
