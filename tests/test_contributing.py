@@ -25,7 +25,6 @@ SECTION = TEXT.partition("## To add something")[2].partition("\n## ")[0]
 QUOTED = re.findall(r"`([^`]+)`", SECTION)
 PLACES = [one for one in QUOTED if "/" in one]
 NAMES = {one for one in QUOTED if re.fullmatch(r"_?[A-Z][a-zA-Z]+(\.(?!md)\w+)?|_[a-z]\w+|[a-z]+_\w+", one)}
-SNAPSHOT = next(one.partition(":")[0] for one in PLACES if one.endswith(".snapshot"))
 KINDS = re.findall(r"^\*\*([^*]+)\*\*", SECTION, re.MULTILINE)
 
 
