@@ -20,8 +20,9 @@ unit: ## the tests that need no root
 	@scripts/setup
 	@$(BIN)/pytest -m "not live"
 
-check: ## linters, types, and a C build in which a warning is an error
+check: ## linters, types, plain English, and a C build in which a warning is an error
 	@scripts/setup
+	scripts/words
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict

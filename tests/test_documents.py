@@ -87,8 +87,8 @@ def test_each_limit_in_the_readme_names_its_test() -> None:
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_all_names_in_a_document_exist(document: str) -> None:
     names = named((ROOT / document).read_text(encoding="utf-8"))
-    gone = {name for name in names if name not in (FILE_NAMES if "." in name else WORDS | FILE_NAMES)}
-    assert gone - FOREIGN == set()
+    missing = {name for name in names if name not in (FILE_NAMES if "." in name else WORDS | FILE_NAMES)}
+    assert missing - FOREIGN == set()
 
 
 def test_the_architecture_is_short() -> None:

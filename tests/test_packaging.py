@@ -108,7 +108,7 @@ def test_declarations_keep_constants_and_drop_preprocessor_lines(declarations: C
 #ifndef GUARD_H
 #define GUARD_H
 #include <stdint.h>
-#define LIMIT (1 << 4) /* told over
+#define LIMIT (1 << 4) /* over
                           two lines */
 #define PAUSE 0.5
 int32_t answer(void); // not this

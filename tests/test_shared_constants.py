@@ -24,9 +24,9 @@ def number_constants(path: Path) -> Iterator[tuple[str, int | float, str]]:
     for node, following in zip(body, [*body[1:], None], strict=True):
         if not isinstance(node, ast.Assign) or node.end_lineno is None:
             continue
-        beside = [line for line in lines[node.lineno - 2 : node.end_lineno] if "#" in line]
+        comments = [line for line in lines[node.lineno - 2 : node.end_lineno] if "#" in line]
         if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
-            beside.append(str(following.value.value))
+            comments.append(str(following.value.value))
         pairs = [(target, node.value) for target in node.targets]
         for target, value in pairs:
             names = target.elts if isinstance(target, ast.Tuple) else [target]
@@ -37,7 +37,7 @@ def number_constants(path: Path) -> Iterator[tuple[str, int | float, str]]:
                 except ValueError:
                     continue
                 if isinstance(name, ast.Name) and isinstance(found, int | float):
-                    yield name.id, found, "\n".join(beside)
+                    yield name.id, found, "\n".join(comments)
 
 
 def without_prefixes(name: str) -> set[str]:
@@ -63,7 +63,7 @@ def test_no_number_of_the_library_is_defined_again(path: Path) -> None:
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_no_number_refers_to_a_c_file(path: Path) -> None:
     referring = {
-        name for name, _, beside in number_constants(path) if OUR_C_FILES & set(re.findall(r"\w+\.[ch]\b", beside))
+        name for name, _, comments in number_constants(path) if OUR_C_FILES & set(re.findall(r"\w+\.[ch]\b", comments))
     }
     assert not referring
 

@@ -52,13 +52,13 @@ class BackendHealth:
         """Take the result of a check, and return whether it has changed the state."""
         self.checks += 1
         self.failures += not ok
-        self._plan(now)
+        self._schedule(now)
         return self._count(ok, reason, now)
 
     def unclear(self, now: float) -> None:
         """Count a check that says nothing about the backend."""
         self.inconclusive_checks += 1
-        self._plan(now)
+        self._schedule(now)
 
     def syn_failed(self, now: float) -> None:
         """Count a client's SYN that the backend refused or left unanswered."""
@@ -67,7 +67,7 @@ class BackendHealth:
         if self.is_up:
             self._check_at = min(self._check_at, max(now, self._checked_at + _MIN_PAUSE))
 
-    def _plan(self, now: float) -> None:
+    def _schedule(self, now: float) -> None:
         """Set when the next check is due. Missed checks are not made up for."""
         self._checked_at = now
         early = self._settings.interval * _JITTER * self._random()

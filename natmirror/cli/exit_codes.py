@@ -11,7 +11,7 @@ RUN = {
     " internal error.",
     2: "The command line or the rules file is wrong.",
 }
-ASK = {0: "The running natmirror has answered.", 1: "No natmirror answers on SOCKET."} | _USAGE
+ASK = {0: "The running natmirror has answered.", 1: "No natmirror answers on SOCKET, or it is too busy."} | _USAGE
 COMMAND = {
     0: "The running natmirror has carried out the command.",
     1: "No natmirror answers on SOCKET, or it has refused the command.",

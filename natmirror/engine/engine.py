@@ -173,12 +173,12 @@ class Engine:
             leg_id = self._gear.legs.take_due(now)
             if leg_id is None:
                 break
-            self._mirroring.leg_due(leg_id, now)
+            self._mirroring.handle_leg_timer(leg_id, now)
             if is_spent():
                 break
         self._nat.expire(now, _MAX_EXPIRED, is_spent)
         for what, of in self._timers.due(now):
-            self._mirroring.timer(what, of, now)
+            self._mirroring.handle_timer(what, of, now)
             if is_spent():
                 break
         return self.read_sessions(now, is_spent)

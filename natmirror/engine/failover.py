@@ -48,8 +48,8 @@ class Failover:
             self._nat.touch(flow, now)
 
     def expel(self, flows: Iterable[Flow], now: float) -> None:
-        """Reset these flows, whose clients the rules no longer name. Guests are forgotten: the host that forwards them
-        resets them."""
+        """Reset these flows, whose clients the rules no longer name. Guests and standby flows are forgotten: the
+        host that forwards them resets them."""
         for flow in flows:
             if is_guest(flow.row) or self._mirroring.is_standby(flow):
                 self._nat.forget(flow)

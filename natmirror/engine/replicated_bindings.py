@@ -24,7 +24,7 @@ _MAX_REPORT_DELAY = 10.0  # seconds; every report arrives sooner
 
 
 class BindingEvent(IntEnum):
-    """What has happened to a binding."""
+    """The kind of a change of a binding."""
 
     BOUND = fastpath.BOUND
     """Its connection is established, or has come to this host: other hosts need it."""
@@ -79,7 +79,7 @@ class ReplicatedBindings:
 
     def adopt(self, service: str, client: Endpoint, backend: Endpoint, now: float) -> bool:
         """Adopt a binding that another host has reported. The latest report wins, except over a connection opened here
-        less than 10 s ago. Return False if this host has no such service or client, or the table is full."""
+        less than 10 s ago. Return False if the binding does not fit the rules, or the table is full."""
         known = self._service(service, client)
         if known is None or client[0] not in self._services.clients:
             return False

@@ -170,7 +170,7 @@ class ReplicatedLegs:
             self._nat.forget(flow)
 
     def release(self) -> None:
-        """Release all legs to another host, which forwards the packets from now on: they end as ``handed-over`` and
+        """Release all legs to another host, which forwards the packets from now on: they end as ``released`` and
         send nothing. From now on adopted legs stand by, and a mirror's packet without a leg gets no RST."""
         if self.is_active:
             self.is_active = False

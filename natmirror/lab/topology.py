@@ -57,7 +57,7 @@ class Lab:
 
     def __enter__(self) -> Self:
         try:
-            sweep()
+            remove_leftovers()
             self._build()
         except PermissionError:
             self.close()
@@ -177,7 +177,7 @@ class Lab:
         self.address(host, link, address)
 
 
-def sweep() -> None:
+def remove_leftovers() -> None:
     """Remove the namespaces of runs that were killed."""
     for name in netns.listnetns():
         pid = name.removeprefix(PREFIX).split("-")[0]

@@ -76,10 +76,10 @@ class Adoption:
     def renew(self, flow: MirroredFlow, record: FlowRecord) -> bool:
         """Update a standby connection from a later record. Return False where the record has other legs."""
         stream, legs = self._streams[flow], _legs_by_place(record)
-        pairs = [(leg, legs.pop((copy.mirror.name, leg.mirror_endpoint), None)) for copy, leg in stream.alive()]
-        if legs or any(later is None or later.local_end != leg.local_endpoint for leg, later in pairs):
+        matches = [(leg, legs.pop((copy.mirror.name, leg.mirror_endpoint), None)) for copy, leg in stream.alive()]
+        if legs or any(later is None or later.local_end != leg.local_endpoint for leg, later in matches):
             return False
-        for leg, later in pairs:
+        for leg, later in matches:
             if leg.resumption is not None and later is not None:
                 leg.resumption.renew(later)
         tracker.begin_adopted(flow.row, record.iss, record.client_nxt, record.client_una, record.backend_scale)

@@ -32,9 +32,9 @@ class Work(StrEnum):
     SESSION = "sessions"
     """OpenFlow sessions with masters."""
     THROTTLE = "throttling"
-    """Throttling of clients for mirrors that are behind."""
+    """Throttling clients for mirrors that are behind."""
     TAKEOVER = "takeovers"
-    """Copies that go on here from the other host's records."""
+    """Continuing copies here from the other host's records."""
 
 
 class OffEntry(TypedDict):
@@ -61,7 +61,7 @@ _COSTS = {
     Work.COPY: f"its copies and sessions end as {EndReason.INTERNAL_ERROR}",
     Work.SESSION: f"its sessions end as {EndReason.INTERNAL_ERROR}",
     Work.THROTTLE: "it is no longer throttled for its mirrors",
-    Work.TAKEOVER: "its copies do not go on here",
+    Work.TAKEOVER: "its copies are not continued on this host",
 }
 
 
@@ -160,8 +160,7 @@ class Faults:
         return news
 
     def show(self, thread: int) -> FaultsEntry:
-        """Return values for JSON: the faults by work, and the work that is off in this thread, with the seconds until
-        it is switched on again."""
+        """Return the faults of the thread with this number, as values for JSON."""
         return {
             "internal_errors": dict(self.counts),
             "off": [

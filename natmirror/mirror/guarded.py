@@ -144,7 +144,7 @@ class GuardedMirroring:
         find = partial(self._legs.owner_between, error.inner_dst, error.inner_src)
         self._with_leg(find, self._legs.icmp_error, error, now)
 
-    def leg_due(self, leg_id: int, now: float) -> None:
+    def handle_leg_timer(self, leg_id: int, now: float) -> None:
         """Handle the timer of a leg whose deadline has come."""
         self._with_leg(partial(self._legs.owner, leg_id), self._legs.handle_timer, leg_id, now)
 
@@ -209,7 +209,7 @@ class GuardedMirroring:
             self._faults.note(Work.SESSION, None, error)
             return False
 
-    def timer(self, kind: TimerKind, of: Any, now: float) -> None:
+    def handle_timer(self, kind: TimerKind, of: Any, now: float) -> None:
         """Handle a timer that is not a leg's; TimerKind says what ``of`` is."""
         if kind is TimerKind.WRITE_REST:
             self._guard.run(Work.COPY, of, self._mirroring.write_rest, of, now)

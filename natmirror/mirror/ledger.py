@@ -70,7 +70,7 @@ class Totals:
 
 
 LEG_SUMS: tuple[LegSum, ...] = ("sent_bytes", "acked_bytes", "consumed_bytes", "retransmits", "timeouts")
-"""The numbers that are summed over legs; their names are the same here, in Leg and in C."""
+"""The fields that are summed over legs."""
 
 Fates = tuple[str, tuple[tuple[str, EndReason | None], ...]]
 """A service, and for each of its mirrors the reason why it gets no more bytes, or None: flows with equal fates share an
@@ -148,7 +148,7 @@ class Ledger:
             totals.lost[EndReason.FLOW_TABLE_FULL] += count
 
     def show(self, gear: Gear, now: float) -> list[MirrorEntry]:
-        """Return each mirror's sums as values for JSON; removed mirrors are included while they have legs."""
+        """Return each mirror's account; a mirror that the rules do not name any more is shown while it has legs."""
         shown = {key: self._shown(*key, totals) for key, totals in self._totals.items()}
         self._add_flows(shown, gear.client_bytes(len(self._accounts)))
         sessions = {key for key, mirror in self._mirrors.items() if mirror.speaks_openflow}
@@ -165,7 +165,7 @@ class Ledger:
         return [entry for key, entry in shown.items() if key in self._mirrors or entry["legs"]]
 
     def _add_flows(self, shown: dict[tuple[str, str], MirrorEntry], client_bytes: list[int]) -> None:
-        """Add the bytes that clients sent on living flows, and those of them that their mirrors will not get."""
+        """Add what clients have sent on living flows, and what of it no leg will deliver."""
         for account, count in zip(self._accounts, client_bytes, strict=True):
             if account is None:
                 continue

@@ -57,7 +57,7 @@ class MirrorReport:
 
 
 def gone_flow(service: str, client: Endpoint, leg: LegEntry) -> FlowEntry:
-    """Return a flow that is gone, with the leg that has outlived it."""
+    """Return a flow in state ``gone``, with the leg that has outlived it."""
     return {
         "service": service,
         "client": show(client),

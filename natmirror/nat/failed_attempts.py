@@ -6,7 +6,7 @@ from collections.abc import Callable
 from natmirror.rules import Backend
 
 AVOID_TIMEOUT = 30.0
-"""For so many seconds a client's SYNs avoid a backend that refused one, or left one unanswered."""
+"""How many seconds a client's SYNs avoid a backend that refused one, or left one unanswered."""
 
 MAX_CLIENTS = 8192
 """A bound against spoofed SYNs. Beyond it the client whose last failure is the oldest is forgotten."""

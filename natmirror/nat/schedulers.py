@@ -85,7 +85,7 @@ class Maglev:
 
 
 class RoundRobinPosition(Protocol):
-    """Where a round-robin stands in its table."""
+    """A round-robin's position in its table."""
 
     next_entry: int
     """The index of the entry that is next in turn."""

@@ -55,7 +55,7 @@ class ServiceTable:
         self._at: dict[Endpoint, ServiceEntry] = {}
         self._services_of: dict[Endpoint, list[Service]] = {}
         self.clients = ClientNetworks(())
-        """The networks that clients come from."""
+        """The client networks."""
         self.unlisted_backends = 0
         """How many backends, since the start, were added for connections that another host reported."""
         self.suspect = self._plan.suspect

@@ -5,7 +5,7 @@ from enum import IntEnum
 
 
 class Checksum(IntEnum):
-    """What the kernel says of a packet's transport checksum."""
+    """The kernel's statement on a packet's transport checksum."""
 
     UNVERIFIED = 0
     """Nothing: verify it before relying on the packet."""

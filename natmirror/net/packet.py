@@ -53,7 +53,7 @@ class Segment:
     data_at: int
     """The payload's offset in ``raw``, in bytes."""
     checksum: Checksum = Checksum.UNVERIFIED
-    """What the kernel says of the TCP checksum."""
+    """The kernel's statement on the TCP checksum."""
 
     def with_ack(self, ack: int) -> "Segment":
         """Return the segment with another acknowledgement number; ``raw`` stays as it arrived."""

@@ -63,7 +63,7 @@ class Answers:
         answers_statistics: bool,
     ) -> None:
         self.counts: Counter[RequestOutcome] = Counter()
-        """The master's requests, by outcome."""
+        """The master's requests, by what became of them."""
         self.oldest_answer_seconds = 0.0
         """The age of the oldest statistics that the master got."""
         self._version = version

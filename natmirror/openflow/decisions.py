@@ -129,7 +129,7 @@ def frame_in(packet_in: Message) -> bytes:
 
 def fields_of(message: Message) -> FlowModFields | PacketOutFields | None:
     """Return the fields of a FLOW_MOD or PACKET_OUT by name, bytes in hexadecimal (1.0.0 §5.3.3, §5.3.6, 1.3.5
-    §7.3.4.1, §7.3.7). None for other messages, and for those that are too short."""
+    §7.3.4.1, §7.3.7). Return None for other messages, and for those that are too short."""
     if message.kind is Type.FLOW_MOD:
         return _flow_mod(message)
     if message.kind is Type.PACKET_OUT:

@@ -34,7 +34,7 @@ _MAX_ANSWERS = 512
 _MAX_PORTS_LEN = 1 << 20  # bytes of the ports of one switch
 _CLAIM_TIMEOUT = 600.0  # seconds until a restored connection without a packet is removed
 _MAX_ANSWER_LEN = 0xFFFF - HEADER_LEN - 8  # bytes of a body, after a multipart message's headers
-_SHARE = 4  # answers may take 1/4 of the budget
+_BUDGET_FRACTION = 4  # answers may take 1/4 of the budget
 _DELETED = 1  # OFPPR_DELETE
 
 
@@ -138,10 +138,10 @@ class Directory:
             self._give(cost_of(key, answer))
 
     def _take(self, cost: int) -> bool:
-        """Take memory within a share of the budget: legs need most of it, and short answers are worth more than long
+        """Take memory within a fraction of the budget: legs need most of it, and short answers are worth more than long
         ones."""
-        share = self._memory.limit // (_SHARE if cost <= MAX_SAVED_LEN else 2 * _SHARE)
-        if self._used + cost > share or not self._memory.take(cost):
+        most = self._memory.limit // (_BUDGET_FRACTION if cost <= MAX_SAVED_LEN else 2 * _BUDGET_FRACTION)
+        if self._used + cost > most or not self._memory.take(cost):
             return False
         self._used += cost
         return True

@@ -133,6 +133,7 @@ class SwitchSession:
         return self._observer.datapath
 
     def counters(self) -> SessionCounters:
+        """Return all that is counted."""
         return {
             "messages_passed": dict(self.passed),
             "messages_withheld": dict(self.withheld),

@@ -17,8 +17,8 @@ PAGES: dict[str, Callable[[], str]] = {
 
 
 def write(folder: Path) -> None:
-    """Write all pages to a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write all pages to a folder, whose parent exists."""
+    folder.mkdir(exist_ok=True)
     for name, page in PAGES.items():
         (folder / name).write_text(page(), encoding="utf-8")
 

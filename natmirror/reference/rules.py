@@ -10,10 +10,12 @@ from natmirror.rules.scalars import Choice, ValueType
 from natmirror.rules.tables import Key, ListOf, Section
 
 _INTRODUCTION = """
-A rules file is a YAML 1.2 file. Keys that are not listed here are errors. Editors can check the file as you type, by
-[rules.schema.json](rules.schema.json). `natmirror --rules FILE --check` checks it completely, and prints it with all
-defaults. For a mistake it prints one line with the file, the line, the key and the value that was expected, and exits
-with code 2.
+A rules file is a YAML 1.2 file. Keys that are not listed here are errors. `natmirror --rules FILE --check` checks a
+file and prints it with all defaults. For a mistake it prints one line with the file, the line, the key and the value
+that was expected, and exits with code 2.
+
+Editors that use the YAML language server complete and check a file as you type if it has a comment with the path of
+[rules.schema.json](rules.schema.json): `# yaml-language-server: $schema=PATH`.
 
 A size is a number of bytes, or a number with a unit (`16MiB`). A duration is a number with a unit (`500ms`, `1.5s`).
 """

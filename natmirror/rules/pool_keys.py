@@ -9,7 +9,7 @@ from natmirror.rules.tables import Key, ListOf, Section
 
 MAX_CONNECTIONS: Final = 1 << 24
 _IN_A_ROW = Integer(1, 100, "checks in a row")
-_MIN_CHECK_INTERVAL = 0.1  # seconds; a host that checks more often would lose packets over it
+_MIN_CHECK_INTERVAL = 0.1  # seconds; more frequent checks would take CPU time that packets need
 
 
 HEALTH = Section(

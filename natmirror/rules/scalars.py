@@ -25,21 +25,21 @@ _EXACT = 1e-9  # seconds
 
 
 class ValueType(ABC, Generic[T]):
-    """A type of values."""
+    """A type of values in a rules file."""
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """The type in one or two words."""
+        """The name of the type, for the reference."""
 
     @property
     def unit(self) -> str:
-        """The units that a value is written in, or what a number counts; empty for other types."""
+        """The units of a value, or the things that it counts; empty for other types."""
         return ""
 
     @property
     def bounds(self) -> str:
-        """The range of values, in words; empty where the name says it all."""
+        """The range of the values; empty where the name says it all."""
         return ""
 
     @abstractmethod
@@ -48,7 +48,7 @@ class ValueType(ABC, Generic[T]):
 
     @abstractmethod
     def schema(self) -> Schema:
-        """Return JSON Schema for the values. It takes each value that read() takes, and may take others."""
+        """Return JSON Schema for the values: it takes each value that read() takes, and may take others."""
 
     def show(self, found: T) -> str:
         """Return a value as a rules file writes it."""
@@ -57,7 +57,7 @@ class ValueType(ABC, Generic[T]):
 
 @dataclass(frozen=True)
 class Integer(ValueType[int]):
-    """A whole number from ``low`` to ``high``; ``counted`` names what it counts."""
+    """A whole number from ``low`` to ``high``; ``counted`` names the things that it counts."""
 
     low: int
     high: int
@@ -269,8 +269,8 @@ class Text(ValueType[str]):
         return text
 
     def schema(self) -> Schema:
-        # YAML takes a text of digits alone for a number; read() takes it as it is written.
-        return {"anyOf": [{"type": "string", "pattern": _whole(self.pattern)}, {"type": "number", "minimum": 0}]}
+        # YAML reads 12 as a number and true as a boolean; read() takes both as they are written.
+        return {"anyOf": [{"type": "string", "pattern": _whole(self.pattern)}, {"type": ["number", "boolean"]}]}
 
 
 NAME = Text(

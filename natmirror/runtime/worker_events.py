@@ -55,7 +55,7 @@ class WorkerEvents:
         self._wake()
 
     def ended_legs(self) -> list[EndedLeg]:
-        """Return the legs that have ended lately, as plain values; from any thread."""
+        """Return the legs that have ended lately, as values for JSON; from any thread."""
         return [
             {
                 "ended_at": datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds"),

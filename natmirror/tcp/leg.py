@@ -120,8 +120,8 @@ class Leg(LegNumbers):
         return self._output(now) if self.ended is None else []
 
     def note_foreign_fin(self, fin: int) -> list[bytes]:
-        """Close without a FIN of ours, because the other host has sent one: the mirror has acknowledged ``fin``, the
-        number of the client's FIN."""
+        """Close without a FIN of ours: the mirror has acknowledged the client's FIN, number ``fin``, which the other
+        host has sent. If it has acknowledged even more, the record is wrong, and the leg ends."""
         self.row.acked_bytes -= seq.diff(self.end, fin)
         if self.end != seq.add(fin, 1):
             return self.abort(EndReason.NO_RECORD)

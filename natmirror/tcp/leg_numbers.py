@@ -44,7 +44,7 @@ class LegNumbers:
         self.client_waits = False
         """Whether the client waits for the window that we have cut because of this leg."""
         self.client_gone_at: float | None = None
-        """When production's connection ended; None before that."""
+        """The time when production's connection ended; None before that."""
         self.is_resetting = False
         """Whether the client's connection was reset: a RST follows the last byte."""
         self.challenged_at = _LONG_AGO

@@ -5,7 +5,7 @@ MSS = MTU - HEADERS_LEN
 """The segment size that we offer to a mirror, and the most data that we send in one segment, in bytes."""
 
 _MIN_MSS = 48  # no mirror can make us use less; the default of Linux's tcp_min_snd_mss
-_MIN_PATH_MTU = 552  # a router's smaller value is not believed; the default of Linux's route/min_pmtu
+_MIN_PATH_MTU = 552  # a router's smaller value counts as this one; the default of Linux's route/min_pmtu
 
 
 def path_mss(mtu: int) -> int:

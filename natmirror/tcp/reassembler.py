@@ -10,9 +10,9 @@ from natmirror.reasons import EndReason
 
 _PIECE_COST = 128  # bytes that Python's own bookkeeping takes for a waiting piece
 _MAX_PIECE_LEN = 64 << 10
-"""Adjacent pieces are merged up to this size in bytes, so that one byte more does not copy all the waiting bytes."""
+"""The size in bytes up to which adjacent pieces are merged. Without it one more byte would copy all waiting bytes."""
 _MAX_OUT_LEN = 256 << 10
-"""One call returns no further piece after so many bytes: filling a gap may release a whole window."""
+"""How many bytes one call returns before it stops: filling a gap may release a whole window."""
 MAX_RUNS = 256
 """How many runs of waiting bytes there may be, with gaps between them. Each gap is a separate loss in one window."""
 _NONE: Any = ()  # instead of two empty lists for each flow: bytes never wait in most
@@ -39,7 +39,7 @@ class Reassembler:
         getattr(row, side).next = next_seq or 0
         self.waiting_bytes = 0
         self.left_out: EndReason | None = None
-        """Why an out-of-order segment was left out since the last hole, or None."""
+        """The reason why an out-of-order segment was left out since the last hole, or None."""
         self._max_waiting = max_waiting
         self._memory = memory
         self._given = -1 if next_seq is None else 0  # bytes of the stream before ``next``; -1 if its start is not known

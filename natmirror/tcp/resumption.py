@@ -35,7 +35,7 @@ _SETTLING = 60.0  # seconds, after which no TCP sends a byte again (RFC 6298 §2
 
 
 class FirstAnswer(Enum):
-    """What a segment of the mirror tells a leg that is RESUMING."""
+    """The meaning of a mirror's segment for a leg that is RESUMING."""
 
     TAKEN = auto()
     """It tells how far the mirror has got: the leg goes on there."""
@@ -60,11 +60,11 @@ class Resumption:
         self.awaits_answer = True
         """Whether the mirror has yet to tell how far it has got."""
         self.activated_at = NEVER
-        """When the leg became active here."""
+        """The time when the leg became active here; NEVER on standby."""
         self.asking_since = NEVER
-        """When the present round of probes began."""
+        """The time when the present round of probes began."""
         self.probe_at = NEVER
-        """When the next probe is due, or NEVER."""
+        """The time when the next probe is due, or NEVER."""
         self._sender = sender
         self._path_mtu = path_mtu
         self._asked_again = False
@@ -109,7 +109,7 @@ class Resumption:
         return data[skip:]
 
     def ask_again(self, now: float) -> bool:
-        """Probe the mirror again, because bytes are missing here that will not come any more. Return False if that was
+        """Probe the mirror again, because the client will not send missing bytes again. Return False if that was
         done before."""
         if self._asked_again:
             return False

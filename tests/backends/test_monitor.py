@@ -62,14 +62,14 @@ class Watch:
 
 
 def test_a_monitor_reports_backends_that_go_down_and_come_up(controllers: Callable[[Talk | None], Controller]) -> None:
-    well, gone = controllers(speaks(V13)), controllers(None)
-    gone.close()
-    with Watch(rules(f"{{check: openflow, {FAST}}}", c1=well.port, c2=gone.port)) as watch:
+    well, closed = controllers(speaks(V13)), controllers(None)
+    closed.close()
+    with Watch(rules(f"{{check: openflow, {FAST}}}", c1=well.port, c2=closed.port)) as watch:
         assert watch.states() == {"c1": "up", "c2": "up"}
         watch.wait_for(1)
         assert watch.reports == [("of", "c2", False, "connection refused")]
         assert watch.states() == {"c1": "up", "c2": "down"}
-        listener = socket.create_server((HOST, gone.port))
+        listener = socket.create_server((HOST, closed.port))
         thread = threading.Thread(target=lambda: [speaks(V10)(listener.accept()[0]) for _ in range(2)], daemon=True)
         thread.start()
         watch.wait_for(2)
@@ -178,11 +178,11 @@ def test_an_internal_error_takes_no_backend_down(
 def test_after_a_reload_the_named_backends_are_checked_and_keep_their_health(
     controllers: Callable[[Talk | None], Controller],
 ) -> None:
-    gone, well = controllers(None), controllers(speaks(V13))
-    gone.close()
-    with Watch(rules(f"{{check: tcp, {FAST}}}", c1=gone.port)) as watch:
+    closed, well = controllers(None), controllers(speaks(V13))
+    closed.close()
+    with Watch(rules(f"{{check: tcp, {FAST}}}", c1=closed.port)) as watch:
         watch.wait_for(1)
-        watch.monitor.reload(rules("{check: tcp, interval: 100ms, timeout: 50ms}", c1=gone.port, c2=well.port))
+        watch.monitor.reload(rules("{check: tcp, interval: 100ms, timeout: 50ms}", c1=closed.port, c2=well.port))
         assert watch.states() == {"c1": "down", "c2": "up"}
         wait_for(lambda: watch.monitor.status()[1]["checks"] > 2, "checks of the new backend", 5.0)
         watch.monitor.reload(rules(f"{{check: tcp, {FAST}}}", c2=well.port))
@@ -193,9 +193,9 @@ def test_after_a_reload_the_named_backends_are_checked_and_keep_their_health(
 def test_reloads_that_do_not_concern_a_check_do_not_delay_its_result(
     controllers: Callable[[Talk | None], Controller],
 ) -> None:
-    gone = controllers(None)
-    gone.close()
-    first = rules("{check: tcp, interval: 100ms, timeout: 100ms, fall: 4}", c1=gone.port)
+    closed = controllers(None)
+    closed.close()
+    first = rules("{check: tcp, interval: 100ms, timeout: 100ms, fall: 4}", c1=closed.port)
     with Watch(first) as watch:
         for weight in range(2, 6):
             wait_for(lambda: bool(watch.reports) or watch.monitor.status()[0]["checks"] >= weight - 1, "a check", 5.0)  # noqa: B023

@@ -79,17 +79,17 @@ def test_a_full_accept_queue_fails(kind: CheckKind) -> None:
 def test_openflow_passes_for_a_controller_that_answers_and_learns_of_no_switch(
     controllers: Callable[[Talk | None], Controller], version: int
 ) -> None:
-    said: list[messages.Message] = []
-    controller = controllers(speaks(version, said=said))
+    received: list[messages.Message] = []
+    controller = controllers(speaks(version, said=received))
     assert check(controller.backend(), CheckKind.OPENFLOW) == (True, "it answers an ECHO_REQUEST")
-    wait_for(lambda: said[-1].kind is None, "the end of the connection")
-    kinds = [message.kind for message in said]
+    wait_for(lambda: received[-1].kind is None, "the end of the connection")
+    kinds = [message.kind for message in received]
     assert kinds in (
         [Type.HELLO, Type.ECHO_REQUEST, Type.ECHO_REPLY, None],
         [Type.HELLO, Type.ECHO_REQUEST, None],  # the reply came after our FIN
     )
-    assert {message.version for message in said[1:]} == {version}
-    assert [message.body for message in said if message.kind == Type.ECHO_REPLY] in ([], [b"are you there"])
+    assert {message.version for message in received[1:]} == {version}
+    assert [message.body for message in received if message.kind == Type.ECHO_REPLY] in ([], [b"are you there"])
 
 
 def test_openflow_a_hello_may_come_in_pieces(controllers: Callable[[Talk | None], Controller]) -> None:

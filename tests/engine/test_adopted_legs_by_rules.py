@@ -20,9 +20,9 @@ from tests.helpers.leg_records import (
     due,
     end_reasons,
     established,
-    heard,
     mirror_of,
     sealed,
+    sent_to_mirror,
 )
 from tests.helpers.support import CLIENT, MASTER, RULES, SERVICE, assert_adds_up, at, packet
 
@@ -45,7 +45,7 @@ def test_two_mirrors_may_have_different_positions(fast: bool) -> None:
     assert_adds_up(snapshot)
     assert [mirror["client_bytes"] for mirror in snapshot["mirrors"]] == [9, 9]
     connection.from_client("PA", b"!", at=13)
-    assert sorted(heard(connection)) == [("PA", 14, 4, b"!")] * 2
+    assert sorted(sent_to_mirror(connection)) == [("PA", 14, 4, b"!")] * 2
 
 
 def test_a_mirror_that_does_not_answer_delays_the_other_and_costs_it_no_byte(fast: bool) -> None:
@@ -134,7 +134,7 @@ def test_a_connection_that_was_picked_up_before_its_record_came_goes_on_with_it(
     assert due(connection) == []
     connection.backend = at(f"10.20.0.{last}", 6653)
     connection.from_client("PA", b"def")
-    assert heard(connection) == [("PA", 14, 4, b"def")]
+    assert sent_to_mirror(connection) == [("PA", 14, 4, b"def")]
     mirror = mirror_of(connection)
     assert (mirror["lost_bytes"], mirror["pending_bytes"]) == ({"picked-up": 3}, 3)
     assert len(one.flow_ids()) == 1

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.helpers.client_connection import ClientConnection
-from tests.helpers.leg_records import adopted_connection, answer, due, end_reasons, heard, mirror_of
+from tests.helpers.leg_records import adopted_connection, answer, due, end_reasons, mirror_of, sent_to_mirror
 from tests.helpers.support import RULES, assert_adds_up
 
 
@@ -31,9 +31,9 @@ def test_a_fin_that_the_first_host_has_sent_is_not_sent_again(fast: bool, is_fir
         due(connection)
         connection.from_client("FA")
     mirror = mirror_of(connection)
-    assert (mirror["client_bytes"], mirror["acked_bytes"], heard(connection)) == (6, 6, [])
+    assert (mirror["client_bytes"], mirror["acked_bytes"], sent_to_mirror(connection)) == (6, 6, [])
     connection.from_mirror("FA", 4, 12)
-    assert heard(connection) == [("A", 12, 5, b"")]
+    assert sent_to_mirror(connection) == [("A", 12, 5, b"")]
     assert end_reasons(connection) == ["closed"]
 
 
@@ -42,7 +42,7 @@ def test_an_acknowledgement_past_the_clients_fin_is_a_mismatch(fast: bool) -> No
     due(connection)
     connection.from_client("FA")
     answer(connection, 20)
-    assert heard(connection) == [("RA", 20, 4, b"")]
+    assert sent_to_mirror(connection) == [("RA", 20, 4, b"")]
     assert end_reasons(connection) == ["no-record"]
     assert mirror_of(connection)["acked_bytes"] == 6
 
@@ -52,11 +52,11 @@ def test_a_reset_that_comes_before_the_answer_follows_the_last_byte(fast: bool) 
     connection.from_client("PA", b"abc")
     due(connection)
     connection.from_client("RA")
-    assert heard(connection) == []
+    assert sent_to_mirror(connection) == []
     answer(connection, 11)
     assert due(connection) == [("PA", 11, 4, b"abc")]
     connection.from_mirror("A", 4, 14)
-    assert heard(connection) == [("RA", 14, 4, b"")]
+    assert sent_to_mirror(connection) == [("RA", 14, 4, b"")]
     assert end_reasons(connection) == ["client-reset"]
 
 

@@ -32,7 +32,7 @@ RESENT = 33  # packets: the most that one call sends again, and the one after th
 # Reading
 
 
-def said() -> list[tuple[str, bytes]]:
+def script() -> list[tuple[str, bytes]]:
     """Return data of a switch, its controller and its master, of every kind, often many messages at once."""
     question = request(Type.MULTIPART_REQUEST, 3, pack("!HH4x", 12, 0))
     answer = build(messages.V13, Type.MULTIPART_REPLY, 3, pack("!HH4x", 12, 0) + bytes(50_000))
@@ -49,11 +49,11 @@ def said() -> list[tuple[str, bytes]]:
     ]
 
 
-def heard(one: RelativeEngine, stops: Callable[[], Callable[[], bool]] | None) -> dict[str, Any]:
+def outcome(one: RelativeEngine, stops: Callable[[], Callable[[], bool]] | None) -> dict[str, Any]:
     """Return what a master gets of that data, and the counters. Reading stops after each step for which ``stops``
     asks."""
     connection, master = introduced(one)
-    for who, data in said():
+    for who, data in script():
         if who == "master":
             assert master.iss is not None
             ack = master.iss + 1 + len(master.stream)
@@ -89,7 +89,7 @@ def heard(one: RelativeEngine, stops: Callable[[], Callable[[], bool]] | None) -
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_it_does_not_matter_where_reading_stops(fast: bool) -> None:
-    whole = heard(engine(AGAIN, fast=fast), None)
+    whole = outcome(engine(AGAIN, fast=fast), None)
     assert whole["errors"] == {"internal_errors": {}, "off": []}
     assert Counter(one["type"] for one in whole["decisions"][0]["backend"]["latest"]) == {"flow_mod": 30}
     assert len(whole["stream"]) > 22 * 50_000, "it contains the long answers"
@@ -99,7 +99,7 @@ def test_it_does_not_matter_where_reading_stops(fast: bool) -> None:
             done = count(1)
             return lambda: next(done) >= steps
 
-        assert heard(engine(AGAIN, fast=fast), stops) == whole
+        assert outcome(engine(AGAIN, fast=fast), stops) == whole
 
 
 def test_each_call_reads_at_least_one_message() -> None:
@@ -231,15 +231,15 @@ class Mirror:
         return self._say("A", window=window, options=option)
 
 
-def grown(mirror: Mirror, cwnd: int) -> None:
+def grow_window(mirror: Mirror, cwnd: int) -> None:
     """Make the congestion window grow to ``cwnd`` bytes."""
     [row] = [owner.leg.row for owner in mirror.connection.engine._legs.living.values() if owner.leg is not None]
     while row.cwnd < cwnd:
-        mirror.write(2 * int(row.cwnd))
+        mirror.write(2 * row.cwnd)
         while (due := mirror.connection.engine.next_timer()) is not None and due <= mirror.connection.now:
             mirror.timer()
         while mirror.una < mirror.connection.sent:
-            mirror.una = min(mirror.una + 2 * int(row.mss), mirror.connection.sent)
+            mirror.una = min(mirror.una + 2 * row.mss, mirror.connection.sent)
             mirror.acknowledge()
 
 
@@ -248,7 +248,7 @@ def test_a_window_that_opens_wide_is_filled_in_several_calls_alike_in_both_gears
     by_gear = []
     for fast in (True, False):
         mirror = Mirror(engine(RULES, fast=fast), mss)
-        grown(mirror, 1 << 20)
+        grow_window(mirror, 1 << 20)
         mirror.take(mirror.acknowledge(window=0))
         assert mirror.write(900_000) == []
         out = mirror.acknowledge()
@@ -266,7 +266,7 @@ def test_a_window_that_opens_wide_is_filled_in_several_calls_alike_in_both_gears
 @pytest.mark.parametrize("fast", [True, False])
 def test_a_mirror_of_tiny_segments_that_loses_half_of_a_large_flight_gets_all_of_it(fast: bool) -> None:
     mirror = Mirror(engine(RULES, fast=fast), 48)
-    grown(mirror, 200_000)
+    grow_window(mirror, 200_000)
     segments = mirror.write(180_000)
     while (due := mirror.connection.engine.next_timer()) is not None and due <= mirror.connection.now:
         segments += mirror.timer()
@@ -293,7 +293,7 @@ def test_a_mirror_of_tiny_segments_that_loses_half_of_a_large_flight_gets_all_of
 # A client's bytes out of order
 
 
-def wide(one: Engine) -> tuple[ClientConnection, Callable[[int, bytes], list[Segment]]]:
+def wide_connection(one: Engine) -> tuple[ClientConnection, Callable[[int, bytes], list[Segment]]]:
     """Return a connection with wide windows, and a function by which its client sends from an offset on."""
     connection = ClientConnection(one)
     connection.connect()
@@ -312,7 +312,7 @@ def wide(one: Engine) -> tuple[ClientConnection, Callable[[int, bytes], list[Seg
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_a_hole_behind_too_many_gaps_ends_the_leg_with_that_reason(fast: bool) -> None:
-    connection, send = wide(engine(RULES, fast=fast))
+    connection, send = wide_connection(engine(RULES, fast=fast))
     for number in range(MAX_RUNS + 1):
         send(2 + 2 * number, b"x")
     assert connection.engine.snapshot(connection.now)["mirror_memory"]["used_bytes"] <= MAX_RUNS * 200

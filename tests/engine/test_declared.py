@@ -26,7 +26,7 @@ def assert_shown_is_declared(one: Engine, now: float) -> None:
 
 @pytest.mark.parametrize("fast", [False, True])
 @pytest.mark.parametrize("rules", CAPTURES, ids=lambda path: path.stem)
-def test_what_a_capture_makes_an_engine_show_is_declared(rules: Path, fast: bool) -> None:
+def test_an_engine_shows_only_declared_fields_after_a_capture(rules: Path, fast: bool) -> None:
     run = Replay(load_rules(rules), rules.with_suffix(".pcap"), fast=fast)
     for number, step in enumerate(run.steps()):
         if number % 50 == 0:
@@ -35,17 +35,17 @@ def test_what_a_capture_makes_an_engine_show_is_declared(rules: Path, fast: bool
 
 
 @pytest.mark.parametrize("fast", [False, True])
-def test_what_sessions_make_an_engine_show_is_declared(fast: bool) -> None:
+def test_an_engine_shows_only_declared_fields_of_sessions(fast: bool) -> None:
     one = engine(AGAIN, fast=fast)
-    session, master = introduced(one)
-    session.from_client("PA", packet_in(1) + packet_in(2))
+    connection, master = introduced(one)
+    connection.from_client("PA", packet_in(1) + packet_in(2))
     master.say(request(Type.FLOW_MOD, 9, bytes(40)), request(Type.PACKET_OUT, 10, bytes(16)))
-    session.from_backend("PA", request(Type.FLOW_MOD, 11, bytes(40)) + request(Type.PACKET_OUT, 12, bytes(16)))
+    connection.from_backend("PA", request(Type.FLOW_MOD, 11, bytes(40)) + request(Type.PACKET_OUT, 12, bytes(16)))
     encrypted = ClientConnection(one, client=(CLIENT[0], 40_002))
     encrypted.connect()
     encrypted.from_client("PA", TLS)
-    assert_shown_is_declared(one, session.now)
+    assert_shown_is_declared(one, connection.now)
     [decisions] = [found for found in one.decisions(one.flow_ids()) if found["master"]["latest"]]
     assert [one["type"] for one in decisions["master"]["latest"]] == ["flow_mod", "packet_out"]
-    session.from_client("R")
-    assert_shown_is_declared(one, session.now)
+    connection.from_client("R")
+    assert_shown_is_declared(one, connection.now)

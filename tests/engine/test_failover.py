@@ -27,7 +27,7 @@ def shards(count: int) -> list[Shard]:
     return [Shard(number, count) for number in range(count)]
 
 
-def chosen(one: Engine, client: tuple[bytes, int]) -> bytes | None:
+def backend_of_syn(one: Engine, client: tuple[bytes, int]) -> bytes | None:
     """Return the address of the backend that a client's SYN goes to, or None."""
     verdict = one.receive(packet(client, SERVICE, "S", ISS), Hook.PREROUTING, 1000.0).verdict
     if isinstance(verdict, Drop):
@@ -43,15 +43,15 @@ def chosen(one: Engine, client: tuple[bytes, int]) -> bytes | None:
 def test_a_closed_backend_gets_no_new_connections(balance: str, fast: bool) -> None:
     one = engine(with_pool(balance=balance), fast=fast)
     one.set_share("openflow", "c1", 0.0)
-    assert {chosen(one, client) for client in CLIENTS} == {C2[0]}
+    assert {backend_of_syn(one, client) for client in CLIENTS} == {C2[0]}
     one.set_share("openflow", "c1", 1.0)
     one.set_share("openflow", "c2", 0.0)
-    assert {chosen(one, (address, 41_000)) for address, _ in CLIENTS} == {C1[0]}
+    assert {backend_of_syn(one, (address, 41_000)) for address, _ in CLIENTS} == {C1[0]}
     one.set_share("openflow", "c1", 0.0)
-    assert {chosen(one, (address, 42_000)) for address, _ in CLIENTS} == {None}
+    assert {backend_of_syn(one, (address, 42_000)) for address, _ in CLIENTS} == {None}
     one.set_share("openflow", "c1", 1.0)
     one.set_share("openflow", "c2", 1.0)
-    back = {chosen(one, (address, 43_000)) for address, _ in CLIENTS}
+    back = {backend_of_syn(one, (address, 43_000)) for address, _ in CLIENTS}
     assert back == ({C1[0]} if balance == "priority" else {C1[0], C2[0]})
 
 
@@ -65,7 +65,7 @@ def test_with_the_c_gear_off_the_choices_are_the_same(balance: str) -> None:
         if step == 60:
             for one in engines:
                 one.set_share("openflow", "c2", 1.0)
-        fast, slow = (chosen(one, (address, 40_000 + step)) for one in engines)
+        fast, slow = (backend_of_syn(one, (address, 40_000 + step)) for one in engines)
         assert fast == slow
 
 
@@ -82,11 +82,11 @@ def test_an_established_connection_keeps_its_backend() -> None:
 
 def test_with_maglev_only_a_closed_backends_clients_move() -> None:
     one = engine(PLAIN)
-    before = {client: chosen(one, client) for client in CLIENTS}
+    before = {client: backend_of_syn(one, client) for client in CLIENTS}
     one.set_share("openflow", "c1", 0.0)
-    closed = {client: chosen(one, (client[0], 41_000)) for client in CLIENTS}
+    closed = {client: backend_of_syn(one, (client[0], 41_000)) for client in CLIENTS}
     one.set_share("openflow", "c1", 1.0)
-    after = {client: chosen(one, (client[0], 42_000)) for client in CLIENTS}
+    after = {client: backend_of_syn(one, (client[0], 42_000)) for client in CLIENTS}
     assert all(closed[client] == C2[0] for client in CLIENTS)
     assert before == after
 
@@ -94,7 +94,7 @@ def test_with_maglev_only_a_closed_backends_clients_move() -> None:
 def test_least_connections_counts_established_connections_by_weight() -> None:
     text = with_pool(balance="least-connections").replace("10.20.0.12}", "10.20.0.12, weight: 3}")
     one = engine(text)
-    counts = [chosen(one, client) for client in CLIENTS]
+    counts = [backend_of_syn(one, client) for client in CLIENTS]
     assert counts.count(C1[0]) == len(CLIENTS) // 4
 
 
@@ -103,7 +103,7 @@ def test_a_full_backend_gets_no_more_and_others_do() -> None:
         "10.20.0.12}", "10.20.0.12, max-connections: 5}"
     )
     one = engine(text)
-    counts = [chosen(one, client) for client in CLIENTS]
+    counts = [backend_of_syn(one, client) for client in CLIENTS]
     assert (counts.count(C1[0]), counts.count(C2[0]), counts.count(None)) == (3, 5, len(CLIENTS) - 8)
 
 
@@ -118,7 +118,7 @@ def test_a_limit_is_one_for_all_threads(fast: bool) -> None:
     ]
 
     def counts(port: int) -> list[int]:
-        found = [chosen(parts[address[3] % 4], (address, port)) for address, _ in CLIENTS]
+        found = [backend_of_syn(parts[address[3] % 4], (address, port)) for address, _ in CLIENTS]
         return [found.count(who) for who in (C1[0], C2[0], None)]
 
     assert counts(40_000) == [3, 5, len(CLIENTS) - 8]
@@ -134,9 +134,9 @@ def test_a_limit_is_one_for_all_threads(fast: bool) -> None:
 def test_least_connections_counts_those_of_all_threads() -> None:
     text, counts = with_pool(balance="least-connections"), ConnectionCounts()
     parts = [Engine(parse_rules(text), key=bytes(16), shard=one, connection_counts=counts) for one in shards(2)]
-    first = [chosen(parts[0], (bytes((10, 10, 0, 2)), port)) for port in (1, 2, 3)]
+    first = [backend_of_syn(parts[0], (bytes((10, 10, 0, 2)), port)) for port in (1, 2, 3)]
     assert first == [C1[0], C2[0], C1[0]]
-    assert chosen(parts[1], (bytes((10, 10, 0, 3)), 1)) == C2[0]
+    assert backend_of_syn(parts[1], (bytes((10, 10, 0, 3)), 1)) == C2[0]
 
 
 def test_the_sorry_backend_serves_when_no_other_is_left() -> None:
@@ -235,7 +235,7 @@ def test_a_backend_that_returns_begins_with_a_small_share(balance: str, fast: bo
         one.set_share("openflow", "c1", share)
         before = [backend["flows"] for backend in one.snapshot(1000.0)["backends"]]
         for port in range(500):
-            chosen(one, ((bytes((10, 10, 0, 30))), 20_000 + 500 * step + port))
+            backend_of_syn(one, ((bytes((10, 10, 0, 30))), 20_000 + 500 * step + port))
         after = [backend["flows"] for backend in one.snapshot(1000.0)["backends"]]
         counts.append(after[0] - before[0])
     if balance == "least-connections":
@@ -247,7 +247,7 @@ def test_a_backend_that_returns_begins_with_a_small_share(balance: str, fast: bo
 # Another host
 
 
-def elsewhere(connection: ClientConnection, count: int) -> None:
+def send_elsewhere(connection: ClientConnection, count: int) -> None:
     """Let both ends send so many bytes each through another host."""
     connection.sent += count
     connection.answered += count
@@ -265,7 +265,7 @@ def test_a_connection_that_another_host_forwarded_meanwhile_is_picked_up(fast: b
         segment(send.packet) for send in one.release_flows(one.flow_ids(), 1000.0) if isinstance(send, Send)
     ]
     assert [letters for letters, *_ in connection.mirrored()] == ["RA"]
-    elsewhere(connection, 5000)
+    send_elsewhere(connection, 5000)
     assert connection.from_client("PA", b"after").dst == connection.backend_address
     assert connection.from_backend("PA", b"answer").dst == CLIENT[0]
     snapshot = one.snapshot(1000.0)
@@ -287,7 +287,7 @@ def test_a_pinned_binding_outlives_a_release_to_the_other_host(mirrors: bool) ->
         connection.connect()
     one.release_flows(one.flow_ids(), 1000.0)
     for connection in connections:
-        elsewhere(connection, 3000)
+        send_elsewhere(connection, 3000)
         assert connection.from_client("PA", b"x").dst == connection.backend_address
     counters = one.snapshot(1000.0)["counters"]
     assert counters[EngineCounter.FLOWS_RELEASED] == len(CLIENTS)
@@ -300,7 +300,7 @@ def test_a_backend_that_sends_first_shows_where_a_released_connection_belongs() 
     connection = ClientConnection(one)
     connection.connect()
     one.release_flows(one.flow_ids(), 1000.0)
-    elsewhere(connection, 3000)
+    send_elsewhere(connection, 3000)
     connection.backend = C2 if connection.backend == C1 else C1
     connection.from_backend("PA", b"x")
     assert connection.from_client("PA", b"y").dst == connection.backend_address

@@ -19,7 +19,7 @@ WIDEST = 0xFFFF
 HALF = 40_000  # bytes: more than half of what a leg may buffer
 
 
-def copied(rules: str, *, fast: bool) -> ClientConnection:
+def mirrored_connection(rules: str, *, fast: bool) -> ClientConnection:
     """A connection whose leg is established."""
     connection = ClientConnection(engine(rules, fast=fast))
     connection.connect()
@@ -46,7 +46,7 @@ def reload(one: Engine, text: str) -> list[str]:
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_a_client_is_throttled_until_a_restart_and_not_after_it(fast: bool) -> None:
-    connection = copied(THROTTLED, fast=fast)
+    connection = mirrored_connection(THROTTLED, fast=fast)
     connection.from_client("PA", bytes(HALF))
     assert shown_window(connection) < WIDEST
     connection.engine = engine(THROTTLED, fast=fast)  # the new run
@@ -58,7 +58,7 @@ def test_a_client_is_throttled_until_a_restart_and_not_after_it(fast: bool) -> N
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_an_adopted_copy_goes_on_without_throttling_its_client(fast: bool) -> None:
-    connection = copied(THROTTLED, fast=fast)
+    connection = mirrored_connection(THROTTLED, fast=fast)
     connection.from_client("PA", b"hello")
     connection.from_backend("A")
     connection.from_mirror("A", 1, 1 + connection.sent)
@@ -90,15 +90,15 @@ def test_an_adopted_copy_goes_on_without_throttling_its_client(fast: bool) -> No
 )
 @pytest.mark.parametrize("fast", [True, False])
 def test_a_reload_that_makes_a_mirror_another_one_resets_its_legs(change: tuple[str, str], fast: bool) -> None:
-    connection = copied(RULES, fast=fast)
+    connection = mirrored_connection(RULES, fast=fast)
     assert len(reload(connection.engine, RULES.replace(*change))) == 1
     assert connection.from_client("PA", b"on").dst == connection.backend_address
     assert_adds_up(connection.engine.snapshot(connection.now))
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_a_mirror_that_was_not_told_of_a_crash_is_reset_when_it_sends_something(fast: bool) -> None:
-    connection = copied(RULES, fast=fast)
+def test_a_mirror_that_did_not_notice_a_crash_is_reset_when_it_sends(fast: bool) -> None:
+    connection = mirrored_connection(RULES, fast=fast)
     connection.engine = engine(fast=fast)  # the new run
     connection.mirrored()
     connection.from_mirror("A", 1, 1)
@@ -107,7 +107,7 @@ def test_a_mirror_that_was_not_told_of_a_crash_is_reset_when_it_sends_something(
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_a_client_that_calls_a_backend_itself_gets_answers_in_the_services_name_after_a_restart(fast: bool) -> None:
+def test_after_a_restart_a_direct_client_gets_answers_from_the_services_address(fast: bool) -> None:
     connection = ClientConnection(engine(fast=fast))
     connection.backend = C1
     out = connection.from_backend("PA", b"data")

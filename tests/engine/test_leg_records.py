@@ -128,7 +128,7 @@ def test_the_record_of_a_new_connection_with_the_same_endpoints_replaces_the_old
     ],
 )
 def test_a_malformed_record_is_refused_and_changes_nothing(change: dict[str, Any], words: str) -> None:
-    refused({**sealed(RECORD), **change}, words)
+    assert_refused({**sealed(RECORD), **change}, words)
 
 
 @pytest.mark.parametrize(
@@ -145,10 +145,10 @@ def test_a_malformed_record_is_refused_and_changes_nothing(change: dict[str, Any
 def test_a_record_that_does_not_fit_the_rules_is_refused_and_changes_nothing(
     change: dict[str, Any], words: str
 ) -> None:
-    refused(sealed({**RECORD, **change}), words)
+    assert_refused(sealed({**RECORD, **change}), words)
 
 
-def refused(record: dict[str, Any], words: str) -> None:
+def assert_refused(record: dict[str, Any], words: str) -> None:
     one = engine()
     before = one.snapshot(NOW)
     with pytest.raises(ValueError, match=words):

@@ -33,7 +33,7 @@ def host(key: bytes, rules: str = SHARED, *, fast: bool = True) -> Engine:
     return Engine(parse_rules(rules), key=key, fast=fast)
 
 
-def opened_at(connection: ClientConnection) -> int:
+def establish_leg(connection: ClientConnection) -> int:
     """Establish the leg; return the number of its first byte on the wire."""
     connection.connect()
     connection.engine.read_sessions(connection.now)
@@ -44,7 +44,7 @@ def opened_at(connection: ClientConnection) -> int:
     return seq.add(iss, 1)
 
 
-def moved(connection: ClientConnection, then: Engine, reported: list[dict[str, Any]]) -> None:
+def move(connection: ClientConnection, then: Engine, reported: list[dict[str, Any]]) -> None:
     """Move the connection to another host, which adopts these records."""
     then.replicated_legs.release()
     for record in reported:
@@ -59,7 +59,7 @@ def from_mirror(connection: ClientConnection, at_number: int, ack: int, data: by
     connection.take(packet(MASTER, connection.client, "A", at_number, ack, data), Hook.PREROUTING)
 
 
-def timers(connection: ClientConnection) -> list[tuple[str, int, int, bytes]]:
+def due_packets(connection: ClientConnection) -> list[tuple[str, int, int, bytes]]:
     """Return the packets that are due, by the numbers on the wire."""
     sends = connection.engine.handle_timer(connection.now)
     return [summary(one) for send in sends if isinstance(send, Send) for one in finish(send.packet, send.segment_len)]
@@ -69,14 +69,14 @@ def timers(connection: ClientConnection) -> list[tuple[str, int, int, bytes]]:
 def test_the_other_host_goes_on_with_the_numbers_on_the_wire(fast: bool, key: str) -> None:
     one, other = (host(secret, SHARED + key, fast=fast) for secret in (KEY, bytes(16)))
     connection = ClientConnection(one)
-    first = opened_at(connection)
+    first = establish_leg(connection)
     connection.from_client("PA", b"hello")
     connection.from_backend("A")
     from_mirror(connection, seq.add(MIRROR_ISS, 1), seq.add(first, 5))
-    moved(connection, other, records(one))
-    assert timers(connection) == [("A", seq.add(first, 4), seq.add(MIRROR_ISS, 1), b"")]
+    move(connection, other, records(one))
+    assert due_packets(connection) == [("A", seq.add(first, 4), seq.add(MIRROR_ISS, 1), b"")]
     from_mirror(connection, seq.add(MIRROR_ISS, 1), seq.add(first, 5))
-    assert timers(connection) == []
+    assert due_packets(connection) == []
     connection.mirrored()
     for count in range(4):
         connection.from_client("PA", b"again")
@@ -88,7 +88,7 @@ def test_the_other_host_goes_on_with_the_numbers_on_the_wire(fast: bool, key: st
 
 def test_a_record_holds_no_unmasked_number() -> None:
     connection = ClientConnection(host(KEY))
-    first = opened_at(connection)
+    first = establish_leg(connection)
     connection.from_client("PA", b"hello")
     connection.from_backend("A")
     from_mirror(connection, seq.add(MIRROR_ISS, 1), first, b"answer")
@@ -103,17 +103,17 @@ def test_a_record_holds_no_unmasked_number() -> None:
 
 def test_only_the_same_record_has_the_same_nonce() -> None:
     connection = ClientConnection(host(KEY))
-    opened_at(connection)
+    establish_leg(connection)
     reported = [records(connection.engine, everything=True)[0] for _ in range(2)]
     assert reported[0] == reported[1]
     connection.from_client("PA", b"hello")
     reported += records(connection.engine, everything=True)
     connection.from_client("R")
     later = ClientConnection(connection.engine, iss=77)
-    opened_at(later)
+    establish_leg(later)
     reported += records(connection.engine, everything=True)
     other = ClientConnection(connection.engine, client=at("10.10.0.12", 40001))
-    opened_at(other)
+    establish_leg(other)
     reported += records(connection.engine)
     assert len({record["nonce"] for record in reported}) == 4
     assert len({record["iss"] for record in reported}) == 4
@@ -125,12 +125,12 @@ def test_a_host_with_another_key_ends_the_legs_for_no_record_and_sends_the_mirro
         one = host(KEY, SHARED + "  key: the secret of one\n", fast=fast)
         other = host(KEY, SHARED + f"  key: the other's secret {number}\n", fast=fast)
         connection = ClientConnection(one)
-        first = opened_at(connection)
+        first = establish_leg(connection)
         then = records(one)
         with pytest.raises(ValueError, match=r"ha\.key differ"):
             other.replicated_legs.adopt(then[0], connection.now)
-        moved(connection, other, [])
-        assert timers(connection) == []
+        move(connection, other, [])
+        assert due_packets(connection) == []
         assert connection.from_client("PA", b"hello").dst == connection.backend_address
         from_mirror(connection, seq.add(MIRROR_ISS, 1), first)
         assert connection.mirrored() == [("R", first, 0, b"")], "the mirror gets a RST"
@@ -140,8 +140,8 @@ def test_a_host_with_another_key_ends_the_legs_for_no_record_and_sends_the_mirro
 def test_a_leg_younger_than_all_records_ends_for_no_record(fast: bool) -> None:
     one, other = host(KEY, fast=fast), host(bytes(16), fast=fast)
     connection = ClientConnection(one)
-    first = opened_at(connection)
-    moved(connection, other, [])
+    first = establish_leg(connection)
+    move(connection, other, [])
     connection.from_client("PA", b"hello")
     connection.from_backend("A")
     from_mirror(connection, seq.add(MIRROR_ISS, 1), first)
@@ -154,20 +154,20 @@ def test_a_leg_younger_than_all_records_ends_for_no_record(fast: bool) -> None:
 def test_a_leg_whose_record_is_of_an_older_leg_ends_for_no_record(fast: bool, iss: int) -> None:
     one, other = host(KEY, fast=fast), host(bytes(16), fast=fast)
     connection = ClientConnection(one)
-    opened_at(connection)
+    establish_leg(connection)
     connection.from_client("PA", b"older")
     [record] = records(one)
     connection.from_client("R")
     later = ClientConnection(one, iss=iss & 0xFFFF_FFFF)
     later.now += 20.0
-    first = opened_at(later)
+    first = establish_leg(later)
     later.from_client("PA", b"hello")
     later.from_backend("PA", b"answer")
     assert [data for *_, data in later.mirrored()] == [b"hello"]
-    moved(later, other, [record])
+    move(later, other, [record])
     copied = b""
     for _ in range(40):
-        probes = timers(later)
+        probes = due_packets(later)
         later.from_client("PA", b"more!")
         later.from_backend("A")
         sends = [*probes, *later.mirrored()]

@@ -10,10 +10,10 @@ from tests.helpers.leg_records import (
     due,
     end_reasons,
     established,
-    heard,
     mirror_of,
     records,
     sealed,
+    sent_to_mirror,
     unsealed,
 )
 from tests.helpers.support import assert_adds_up
@@ -28,7 +28,7 @@ def test_released_legs_end_without_a_packet(fast: bool) -> None:
     assert end_reasons(connection) == ["released"]
     assert due(connection, 300.0) == []
     connection.from_client("PA", b"def")
-    assert heard(connection) == []
+    assert sent_to_mirror(connection) == []
     assert mirror_of(connection)["lost_bytes"] == {"released": 6}
 
 
@@ -43,7 +43,7 @@ def test_a_connection_that_comes_back_without_a_record_is_picked_up(fast: bool) 
     backend = connection.backend_address
     assert connection.from_client("PA", b"after").dst == backend
     connection.from_backend("PA", b"answer")
-    assert heard(connection) == []
+    assert sent_to_mirror(connection) == []
     snapshot = one.snapshot(connection.now)
     assert snapshot["mirrors"][0]["lost_bytes"] == {"released": 3, "picked-up": 5}
     assert_adds_up(snapshot)
@@ -73,7 +73,7 @@ def test_a_leg_moves_to_the_other_host_and_back(fast: bool) -> None:
         due(connection)
         at_byte = 1 + connection.sent
         connection.from_client("PA", text)
-        assert heard(connection) == [("PA", at_byte, 1, text)]
+        assert sent_to_mirror(connection) == [("PA", at_byte, 1, text)]
         connection.from_mirror("A", 1, 1 + connection.sent)
         connection.from_backend("A")
         assert mirror_of(connection)["lost_bytes"] == {}

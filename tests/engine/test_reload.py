@@ -42,7 +42,7 @@ def without_its_backend(connection: ClientConnection) -> str:
     return WITHOUT_C1 if connection.backend == C1 else WITHOUT_C2
 
 
-def shown(one: Engine) -> dict[str, tuple[int, bool]]:
+def shown_backends(one: Engine) -> dict[str, tuple[int, bool]]:
     return {row["name"]: (row["flows"], row["removed"]) for row in one.snapshot(1000.0)["backends"]}
 
 
@@ -58,7 +58,7 @@ def test_a_connection_stays_with_a_removed_backend(fast: bool) -> None:
     connection.connect_mirror()
     mine, another = names_of(connection)
     change_rules(one, without_its_backend(connection))
-    assert shown(one) == {another: (0, False), mine: (1, True)}
+    assert shown_backends(one) == {another: (0, False), mine: (1, True)}
     connection.mirrored()
     assert connection.from_client("PA", b"on").dst == connection.backend_address
     assert [data for *_, data in connection.mirrored()] == [b"on"]
@@ -68,11 +68,11 @@ def test_a_connection_stays_with_a_removed_backend(fast: bool) -> None:
     assert later.backend == (C2 if connection.backend == C1 else C1)
     connection.from_client("R")
     end = one.next_timer()
-    while end is not None and mine in shown(one):
+    while end is not None and mine in shown_backends(one):
         one.handle_timer(end)
         one.prune()
         end = one.next_timer()
-    assert mine not in shown(one)
+    assert mine not in shown_backends(one)
 
 
 @pytest.mark.parametrize("fast", [True, False])
@@ -82,7 +82,10 @@ def test_a_backend_that_comes_back_into_the_rules_has_its_old_number(fast: bool)
     connection.connect()
     change_rules(one, without_its_backend(connection))
     change_rules(one, RULES)
-    assert shown(one) == {"c1": (int(connection.backend == C1), False), "c2": (int(connection.backend == C2), False)}
+    assert shown_backends(one) == {
+        "c1": (int(connection.backend == C1), False),
+        "c2": (int(connection.backend == C2), False),
+    }
     again = ClientConnection(one, client=(CLIENT[0], 40_002))
     again.connect()
     assert again.backend == connection.backend, "Maglev hashes the client's address"

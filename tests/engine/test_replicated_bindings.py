@@ -24,7 +24,9 @@ def fast(request: pytest.FixtureRequest) -> bool:
     return bool(request.param)
 
 
-def telling(balance: str = "maglev", *, fast: bool = True, most: int = ENOUGH, mirrored: bool = False) -> Engine:
+def reporting_engine(
+    balance: str = "maglev", *, fast: bool = True, most: int = ENOUGH, mirrored: bool = False
+) -> Engine:
     text = (RULES if mirrored else UNMIRRORED).replace("    pool:\n", f"    pool:\n      balance: {balance}\n")
     one = engine(text, fast=fast)
     one.bindings.log_changes(most)
@@ -37,7 +39,7 @@ def changes(one: Engine) -> list[BindingChange]:
     return found
 
 
-def whole_sweep(one: Engine, how: int, now: float) -> None:
+def sweep_all(one: Engine, how: int, now: float) -> None:
     first: int | None = 0
     while first is not None:
         first = one.bindings.sweep(first, 7, how, now)
@@ -47,7 +49,7 @@ def whole_sweep(one: Engine, how: int, now: float) -> None:
 def test_only_pinned_bindings_are_reported_when_they_are_established_and_when_they_end(
     balance: str, fast: bool
 ) -> None:
-    one = telling(balance, fast=fast)
+    one = reporting_engine(balance, fast=fast)
     connections = [ClientConnection(one, client=client) for client in CLIENTS]
     for connection in connections:
         connection.syn()
@@ -60,19 +62,19 @@ def test_only_pinned_bindings_are_reported_when_they_are_established_and_when_th
             else [("openflow", connection.client, connection.backend)]
         )
         assert [(got.service, got.client, got.backend) for got in changes(one)] == expected
-    strange = [connection for connection in connections if connection.backend != derived(connection.client)]
-    assert len(strange) == one.snapshot(1000.0)["pinned_flows"]
-    assert bool(strange) == (balance != "maglev")
+    pinned = [connection for connection in connections if connection.backend != derived(connection.client)]
+    assert len(pinned) == one.snapshot(1000.0)["pinned_flows"]
+    assert bool(pinned) == (balance != "maglev")
     for connection in connections:
         close(connection)
     assert {(got.event, got.client) for got in changes(one)} == {
-        (BindingEvent.ENDED, connection.client) for connection in strange
+        (BindingEvent.ENDED, connection.client) for connection in pinned
     }
     assert one.snapshot(1000.0)["pinned_flows"] == 0
 
 
 def test_bindings_that_a_drain_has_moved_are_reported_and_others_are_not(fast: bool) -> None:
-    one = telling(fast=fast)
+    one = reporting_engine(fast=fast)
     before = [ClientConnection(one, client=client) for client in CLIENTS]
     for connection in before:
         connection.connect()
@@ -87,7 +89,7 @@ def test_bindings_that_a_drain_has_moved_are_reported_and_others_are_not(fast: b
 
 @pytest.mark.parametrize("by", ["client", "backend"])
 def test_a_reset_connection_is_reported_as_ended(by: str, fast: bool) -> None:
-    one = telling(fast=fast)
+    one = reporting_engine(fast=fast)
     connection = pinned_connection(one)
     changes(one)
     if by == "client":
@@ -99,7 +101,7 @@ def test_a_reset_connection_is_reported_as_ended(by: str, fast: bool) -> None:
 
 
 def test_an_expired_connection_is_reported_as_forgotten(fast: bool) -> None:
-    one = telling(fast=fast)
+    one = reporting_engine(fast=fast)
     connection = pinned_connection(one)
     changes(one)
     one.handle_timer(connection.now + TIMEOUTS[State.ESTABLISHED])
@@ -107,7 +109,7 @@ def test_an_expired_connection_is_reported_as_forgotten(fast: bool) -> None:
 
 
 def test_a_new_connection_with_the_same_endpoints_ends_the_old_one(fast: bool) -> None:
-    one = telling(fast=fast)
+    one = reporting_engine(fast=fast)
     pinned_connection(one)
     changes(one)
     again = ClientConnection(one, iss=77)
@@ -119,7 +121,7 @@ def test_a_new_connection_with_the_same_endpoints_ends_the_old_one(fast: bool) -
 
 
 def test_a_killed_connection_is_reported_as_ended(fast: bool) -> None:
-    one = telling(fast=fast)
+    one = reporting_engine(fast=fast)
     connection = pinned_connection(one)
     changes(one)
     name = "c2" if connection.backend == C2 else "c1"
@@ -128,7 +130,7 @@ def test_a_killed_connection_is_reported_as_ended(fast: bool) -> None:
 
 
 def test_more_changes_than_fit_are_missed_and_a_sweep_reports_all(fast: bool) -> None:
-    one = telling("round-robin", fast=fast, most=5)
+    one = reporting_engine("round-robin", fast=fast, most=5)
     connections = [ClientConnection(one, client=client) for client in CLIENTS]
     for connection in connections:
         connection.connect()
@@ -147,7 +149,7 @@ def test_more_changes_than_fit_are_missed_and_a_sweep_reports_all(fast: bool) ->
 def test_both_gears_report_the_same() -> None:
     reported = []
     for fast in (True, False):
-        one = telling("round-robin", fast=fast)
+        one = reporting_engine("round-robin", fast=fast)
         for client in CLIENTS:
             connection = ClientConnection(one, client=client)
             connection.connect()
@@ -165,13 +167,13 @@ def test_both_gears_report_the_same() -> None:
 @pytest.fixture
 def host(fast: bool) -> Iterator[Engine]:
     """A host that has adopted a binding of another host."""
-    one = telling(fast=fast)
+    one = reporting_engine(fast=fast)
     assert one.bindings.adopt("openflow", CLIENT, other(derived()), 1000.0)
     yield one
     assert_adds_up(one.snapshot(1000.0))
 
 
-def goes_on(one: Engine) -> ClientConnection:
+def guest_connection(one: Engine) -> ClientConnection:
     """Return the connection of the guest, as it goes on here."""
     connection = ClientConnection(one)
     connection.backend, connection.sent, connection.answered = other(derived()), 1000, 2000
@@ -179,7 +181,7 @@ def goes_on(one: Engine) -> ClientConnection:
 
 
 def test_a_guests_packets_go_to_its_backend(host: Engine) -> None:
-    connection = goes_on(host)
+    connection = guest_connection(host)
     assert (connection.from_client("PA", b"more").dst, connection.from_client("A").dst) == (
         connection.backend_address,
     ) * 2
@@ -193,7 +195,7 @@ def test_a_guest_does_not_expire_and_is_not_reported(host: Engine) -> None:
     host.handle_timer(1e9)
     assert len(host.flows(1e9)) == 1
     assert host.flows(1e9)[0]["idle_seconds"] is None
-    whole_sweep(host, ANNOUNCE | CLAIM_SEEN, 2000.0)
+    sweep_all(host, ANNOUNCE | CLAIM_SEEN, 2000.0)
     assert changes(host) == []
     assert host.snapshot(2000.0)["pinned_flows"] == 0
 
@@ -204,7 +206,7 @@ def test_a_guest_is_forgotten_when_the_other_host_withdraws_it(host: Engine) -> 
 
 
 def test_a_claimed_guest_is_our_own(host: Engine) -> None:
-    whole_sweep(host, CLAIM_ALL, 2000.0)
+    sweep_all(host, CLAIM_ALL, 2000.0)
     assert changes(host) == [BindingChange(BindingEvent.BOUND, "openflow", CLIENT, other(derived()))]
     assert host.snapshot(2000.0)["pinned_flows"] == 1
     host.bindings.withdraw("openflow", CLIENT, 2000.0, ended=True)
@@ -214,15 +216,15 @@ def test_a_claimed_guest_is_our_own(host: Engine) -> None:
 
 
 def test_a_guest_whose_packets_pass_here_is_claimed_by_a_sweep(host: Engine) -> None:
-    goes_on(host).from_client("PA", b"more")
-    whole_sweep(host, 0, 2000.0)
+    guest_connection(host).from_client("PA", b"more")
+    sweep_all(host, 0, 2000.0)
     assert changes(host) == []
-    whole_sweep(host, CLAIM_SEEN, 2000.0)
+    sweep_all(host, CLAIM_SEEN, 2000.0)
     assert [change.event for change in changes(host)] == [BindingEvent.BOUND]
 
 
 def test_a_guest_that_ends_here_is_reported_as_ended(host: Engine) -> None:
-    connection = goes_on(host)
+    connection = guest_connection(host)
     connection.from_client("PA", b"more")
     connection.from_backend("A")
     close(connection)
@@ -230,11 +232,11 @@ def test_a_guest_that_ends_here_is_reported_as_ended(host: Engine) -> None:
 
 
 def test_a_guest_in_use_that_the_other_host_forgets_is_our_own_unless_it_has_ended(host: Engine) -> None:
-    goes_on(host).from_client("PA", b"more")
+    guest_connection(host).from_client("PA", b"more")
     host.bindings.withdraw("openflow", CLIENT, 1000.0, ended=False)
     assert [change.event for change in changes(host)] == [BindingEvent.BOUND]
     host.bindings.adopt("openflow", CLIENT, other(derived()), 1000.0)
-    goes_on(host).from_client("PA", b"more")
+    guest_connection(host).from_client("PA", b"more")
     host.bindings.withdraw("openflow", CLIENT, 1000.0, ended=True)
     assert host.flows(1000.0) == []
 
@@ -251,7 +253,7 @@ def test_the_latest_report_of_a_binding_wins(host: Engine) -> None:
 
 
 def test_a_connection_that_was_just_opened_here_wins_over_a_report(fast: bool) -> None:
-    one = telling(fast=fast)
+    one = reporting_engine(fast=fast)
     connection = ClientConnection(one)
     connection.connect()
     assert one.bindings.adopt("openflow", CLIENT, other(derived()), connection.now + 9)
@@ -261,20 +263,20 @@ def test_a_connection_that_was_just_opened_here_wins_over_a_report(fast: bool) -
 
 
 def test_a_host_that_is_no_longer_active_releases_all_its_flows(fast: bool) -> None:
-    one = telling(fast=fast)
-    strange = pinned_connection(one)
+    one = reporting_engine(fast=fast)
+    pinned = pinned_connection(one)
     ordinary = ClientConnection(one, client=(CLIENT[0], 7))
     one.set_share("openflow", "c1", 1.0)
     one.set_share("openflow", "c2", 1.0)
     ordinary.connect()
     changes(one)
-    whole_sweep(one, RELEASE, 1000.0)
+    sweep_all(one, RELEASE, 1000.0)
     assert changes(one) == []
     assert {flow["client"]: flow["guest"] for flow in one.flows(1000.0)} == {
         "10.10.0.11:40001": True,
         "10.10.0.11:7": False,
     }
-    for connection in (strange, ordinary):  # both go on with their backends, however many bytes passed elsewhere
+    for connection in (pinned, ordinary):  # both go on with their backends, however many bytes passed elsewhere
         connection.sent, connection.answered = 1 << 20, 1 << 21
         assert connection.from_client("PA", b"later").dst == connection.backend_address
         connection.from_backend("PA", b"answer")
@@ -289,7 +291,7 @@ def test_a_host_that_is_no_longer_active_releases_all_its_flows(fast: bool) -> N
     ids=["service", "client", "backend"],
 )
 def test_reports_that_do_not_fit_the_rules_are_refused(service: str, client: Endpoint, backend: Endpoint) -> None:
-    one = telling()
+    one = reporting_engine()
     assert not one.bindings.adopt(service, client, backend, 1000.0)
     one.bindings.withdraw(service, client, 1000.0, ended=True)
     assert one.flows(1000.0) == []
@@ -306,9 +308,9 @@ def test_guests_evict_no_connection_and_a_full_table_refuses_them() -> None:
 
 
 def test_a_guest_of_a_mirrored_service_counts_bytes_that_no_mirror_gets(fast: bool) -> None:
-    one = telling(fast=fast, mirrored=True)
+    one = reporting_engine(fast=fast, mirrored=True)
     one.bindings.adopt("openflow", CLIENT, other(derived()), 1000.0)
-    connection = goes_on(one)
+    connection = guest_connection(one)
     connection.from_client("PA", b"more")
     connection.from_backend("PA", b"reply")
     connection.from_client("PA", b"and more")

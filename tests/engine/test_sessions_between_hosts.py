@@ -4,7 +4,7 @@ import pytest
 
 from natmirror.openflow.messages import Type
 from tests.helpers.client_connection import engine
-from tests.helpers.leg_records import NOW, SPARE, adopted_connection, answer, due, heard
+from tests.helpers.leg_records import NOW, SPARE, adopted_connection, answer, due, sent_to_mirror
 from tests.helpers.openflow_sessions import AGAIN, hello, introduced, packet_in, request
 from tests.helpers.support import MASTER, summary
 
@@ -34,7 +34,7 @@ def test_a_session_beside_an_adopted_leg_is_opened_again_at_the_next_message(fas
     connection.from_client("PA", packet_in(1))
     sent = {(one.dst, summary(one.raw)[0]) for one in connection.to_mirror}
     assert sent == {(MASTER[0], "PA"), (SPARE[0], "S")}
-    assert heard(connection)[0][3] == packet_in(1)
+    assert sent_to_mirror(connection)[0][3] == packet_in(1)
 
 
 @pytest.mark.parametrize("elsewhere", [0, 5000])

@@ -14,7 +14,7 @@ from tests.helpers.leg_records import NOW, RECORD, answer, due, end_reasons, est
 from tests.helpers.support import assert_adds_up, at
 
 
-def waiting(**change: Any) -> Engine:
+def standby(**change: Any) -> Engine:
     """Return a standby host that has adopted a record."""
     one = engine()
     one.replicated_legs.release()
@@ -23,7 +23,7 @@ def waiting(**change: Any) -> Engine:
 
 
 def test_a_standby_sends_nothing_and_counts_nothing() -> None:
-    one = waiting()
+    one = standby()
     assert one.handle_timer(NOW + 60) == []
     snapshot = one.snapshot(NOW)
     assert_adds_up(snapshot)
@@ -36,13 +36,13 @@ def test_a_standby_sends_nothing_and_counts_nothing() -> None:
 
 
 def test_a_standby_that_stops_leaves_the_other_hosts_legs_alone() -> None:
-    one = waiting()
+    one = standby()
     assert one.close() == []
     assert_adds_up(one.snapshot(NOW))
 
 
 def test_taking_over_asks_the_mirrors() -> None:
-    one = waiting()
+    one = standby()
     one.replicated_legs.take_over(NOW)
     connection = ClientConnection(one)
     assert due(connection) == [("A", 4, 4, b"")]
@@ -69,7 +69,7 @@ def test_a_packet_of_the_connection_activates_it(fast: bool, who: str) -> None:
 
 
 def test_a_later_record_replaces_the_one_before() -> None:
-    one = waiting()
+    one = standby()
     leg = {**RECORD["legs"][0], "snd_una": seq.add(ISS, 31), "rcv_nxt": seq.add(MIRROR_ISS, 9)}  # type: ignore[index]
     one.replicated_legs.adopt(
         sealed({**RECORD, "client_nxt": seq.add(ISS, 41), "client_una": seq.add(ISS, 31), "legs": [leg]}), NOW
@@ -101,7 +101,7 @@ def test_bytes_that_passed_before_a_later_record_count_once(fast: bool) -> None:
 
 
 def test_a_record_of_a_newer_connection_replaces_the_one_before() -> None:
-    one = waiting(iss=5)
+    one = standby(iss=5)
     one.replicated_legs.adopt(sealed({**RECORD, "iss": 6}), NOW)
     one.replicated_legs.adopt(sealed({**RECORD, "iss": 6, "backend": "10.20.0.12:6653"}), NOW)
     assert [flow["backend"] for flow in one.flows(NOW)] == ["c2"]

@@ -203,7 +203,7 @@ def test_bytes_that_are_lost_after_days_of_keep_alives_are_sent_again_in_time(co
     assert segment(again.packet).payload == b"x" * 100
 
 
-def call(engine: Engine, number: int) -> ClientConnection:
+def connect_client(engine: Engine, number: int) -> ClientConnection:
     """Return the connection of one of many clients, with its leg established."""
     client = at(f"10.10.0.{1 + number % 200}", 20_000 + number // 200)
     connection = ClientConnection(engine, client=client)
@@ -216,7 +216,7 @@ def call(engine: Engine, number: int) -> ClientConnection:
 def test_ten_thousand_legs_at_once(fast: bool) -> None:
     count = 10_000
     shared = engine(fast=fast)
-    connections = [call(shared, number) for number in range(count)]
+    connections = [connect_client(shared, number) for number in range(count)]
     for connection in connections:
         connection.from_client("PA", b"hello")
     [mirror] = shared.snapshot(1000.0)["mirrors"]
@@ -239,7 +239,7 @@ def test_ten_thousand_legs_at_once(fast: bool) -> None:
 
 def test_more_connections_than_the_table_holds_are_served_and_counted_as_not_mirrored(fast: bool) -> None:
     full = engine(RULES.replace("        - {name: c2, address: 10.20.0.12}\n", ""), fast=fast, max_flows=2)
-    connections = [call(full, number) for number in range(2)]
+    connections = [connect_client(full, number) for number in range(2)]
     third = ClientConnection(full, client=at("10.10.0.77", 7))
     third.syn()
     assert third.from_client("PA", b"refused").dst == third.backend_address
@@ -314,7 +314,7 @@ def test_flows_and_legs_leave_no_reference_cycles() -> None:
     gc.disable()
     try:
         for number in range(50):
-            connection = call(shared, number)
+            connection = connect_client(shared, number)
             connection.from_client("PA", b"x")
             connection.from_mirror("A", 1, 2)
             connection.from_client("RA" if number % 2 else "FA")

@@ -76,13 +76,13 @@ class Pair(World):
             return
         moment = self._moments[0]
         if self._passed == moment.at - moment.stale:
-            self._records = self._told()
+            self._records = self._read_records()
         if self._passed == moment.at:
             self._moments = self._moments[1:]
             self._passed = 0
             self._change(moment)
 
-    def _told(self) -> list[dict[str, Any]]:
+    def _read_records(self) -> list[dict[str, Any]]:
         reported = self.engine.replicated_legs.records(self.engine.replicated_legs.ids(), everything=True)
         return list(json.loads(json.dumps(reported))) or self._records
 
@@ -95,12 +95,12 @@ class Pair(World):
         if moment.linger is not None:
             self._living.append(first)
             self._overlaps_until = self.now + moment.outage + moment.overlap
-            self.later(moment.linger, lambda: self._leave(first))
+            self.later(moment.linger, lambda: self._release(first))
         if moment.prepared:
             self._adopt(second)
         self.later(moment.outage, lambda: self._take_over(second))
 
-    def _leave(self, first: Engine) -> None:
+    def _release(self, first: Engine) -> None:
         first.replicated_legs.release()
         self.events += first.take_events()
         self._living.remove(first)

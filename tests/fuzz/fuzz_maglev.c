@@ -15,7 +15,7 @@ static const uint32_t SIZES[] = {2, 3, 5, 13, 101, 251, 1009, 65537};
 static uint32_t take_weight(input *in)
 {
     uint8_t kind = take8(in), fine = take8(in);
-    return kind % 4 ? kind % 4 == 1 ? MAX_WEIGHT - fine : 1u + fine : 1;
+    return kind % 4 ? kind % 4 == 1 ? (uint32_t)(MAX_WEIGHT - fine) : 1u + fine : 1;
 }
 
 /* Return a backend's slots after some whole rounds; the largest weight gets one in each. */

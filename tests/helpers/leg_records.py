@@ -94,10 +94,10 @@ def due(connection: ClientConnection, after: float = 0.0) -> list[tuple[str, int
     for send in connection.engine.handle_timer(connection.now):
         assert isinstance(send, Send)
         connection.to_mirror += [segment(one) for one in finish(send.packet, send.segment_len)]
-    return heard(connection)
+    return sent_to_mirror(connection)
 
 
-def heard(connection: ClientConnection) -> list[tuple[str, int, int, bytes]]:
+def sent_to_mirror(connection: ClientConnection) -> list[tuple[str, int, int, bytes]]:
     """Return the packets to the mirror since the last call; numbers count from the initial ones."""
     return [
         (flags, seq.diff(at, ISS), seq.diff(ack, MIRROR_ISS), data) for flags, at, ack, data in connection.mirrored()

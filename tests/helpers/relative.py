@@ -30,11 +30,11 @@ class RelativeEngine(Engine):
         def acknowledgements(now: float) -> list[Send]:
             self._gear.take_sends = gear  # type: ignore[method-assign]  # drain() is to shift them
             sends = acknowledge(now)
-            self._gear.take_sends = lambda: self._back(gear())  # type: ignore[method-assign]
+            self._gear.take_sends = lambda: self._in_client_numbers(gear())  # type: ignore[method-assign]
             return sends
 
-        self._outgoing.drain = lambda: self._back(drain())  # type: ignore[method-assign]
-        self._gear.take_sends = lambda: self._back(gear())  # type: ignore[method-assign]
+        self._outgoing.drain = lambda: self._in_client_numbers(drain())  # type: ignore[method-assign]
+        self._gear.take_sends = lambda: self._in_client_numbers(gear())  # type: ignore[method-assign]
         self._gear.acknowledge = acknowledgements  # type: ignore[method-assign]
 
     def receive(self, packet: bytes, hook: Hook, now: float, checksum: Checksum = Checksum.UNVERIFIED) -> Decision:
@@ -44,10 +44,10 @@ class RelativeEngine(Engine):
         local, mirror = leg
         row = self._gear.legs.find(mirror, local)
         if row is not None:
-            self._offsets[leg] = int(row.seq_offset)
+            self._offsets[leg] = row.seq_offset
         return self._offsets.get(leg, 0)
 
-    def _back(self, sends: Sequence[Send]) -> list[Send]:
+    def _in_client_numbers(self, sends: Sequence[Send]) -> list[Send]:
         parsed = [(send, parse(send.packet)) for send in sends]
         opened = [(at, _from_us(one)) for at, (_, one) in enumerate(parsed) if _is_syn(one)]
         out = []

@@ -365,11 +365,11 @@ class World:
         peer = {CLIENT[0]: self.client, MASTER[0]: self.mirror}.get(one.dst, self.backend)
         weather = self.weather[id(peer)]
         if len(packet) > weather.mtu:
-            self.later(weather.delay, lambda: self._tell_too_big(packet, weather.mtu))
+            self.later(weather.delay, lambda: self._report_too_big(packet, weather.mtu))
         else:
             self._travel(peer, lambda: peer.receive(one), len(packet))
 
-    def _tell_too_big(self, packet: bytes, mtu: int) -> None:
+    def _report_too_big(self, packet: bytes, mtu: int) -> None:
         """Send a router's fragmentation-needed error to the sender of a packet, through the engine's host."""
         error = dpkt.icmp.ICMP(type=3, code=4, data=dpkt.icmp.ICMP.Unreach(mtu=mtu, data=packet[:28]))
         outer = dpkt.ip.IP(src=_ROUTER, dst=packet[12:16], p=dpkt.ip.IP_PROTO_ICMP, data=error)

@@ -104,7 +104,7 @@ class Pair:
         traffic = self.traffic
         assert [switch.peers() for switch in traffic.switches] == traffic.peers, "each session is still the same one"
         assert all(
-            controller.gone(switch.datapath_id) == 0
+            controller.ended_sessions(switch.datapath_id) == 0
             for controller in traffic.controllers
             for switch in traffic.switches
         )

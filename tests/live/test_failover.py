@@ -70,7 +70,7 @@ def fail_over(scene: Scene, count: int, end: str, when_down: str) -> list[float]
         return not left
 
     wait_for(served, "all switches to be served by c2", 60.0)
-    assert all(c2.gone(datapath) == 0 for datapath in others), "c2's own were disturbed"
+    assert all(c2.ended_sessions(datapath) == 0 for datapath in others), "c2's own were disturbed"
     states = {backend["name"]: backend["state"] for backend in balancer.status()["backends"]}
     assert states == {"c1": "down", "c2": "up"}
     if end == "freeze":

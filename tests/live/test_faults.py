@@ -69,6 +69,6 @@ def test_a_command_switches_mirroring_on_again(scene: Scene) -> None:
     shown: Any = scene.lab.run(
         "lb", [sys.executable, "-m", "natmirror", "resume-mirroring", "--api", str(balancer.api)]
     )
-    assert "on again" in shown
+    assert "mirrored again" in shown
     balancer.wait_for_status(lambda status: not status["faults"]["off"], "mirroring to be on")
     assert "on again; connections" in balancer.program.text

@@ -83,7 +83,7 @@ def test_an_inquirer_hangs_up_on_a_switch_that_does_not_answer_its_pings(fresh_l
     inquirer = Inquirer(fresh_lab, HOST, version, echo=(0.5, 3))
     switch = connected(fresh_lab, inquirer)
     switch.freeze()
-    wait_for(lambda: bool(inquirer.gone(DATAPATH)), "the end of the session")
+    wait_for(lambda: bool(inquirer.ended_sessions(DATAPATH)), "the end of the session")
     switch.thaw()
 
 

@@ -34,7 +34,7 @@ def test_the_active_host_dies(pair: Pair) -> None:
     pair.move("killed, cables down", pair.members["lb1"].crash, to="lb2")
     master, traffic = pair.traffic.master, pair.traffic
     wait_for(
-        lambda: all(master.gone(switch.datapath_id) == 1 for switch in traffic.switches),
+        lambda: all(master.ended_sessions(switch.datapath_id) == 1 for switch in traffic.switches),
         "the master to hear that the dead host's legs are over",
     )
     status = lb2.balancer.status()

@@ -113,7 +113,7 @@ def test_a_master_has_a_complete_session(fresh: Scene, kind: type[Controller], v
     assert bool(not_wanted) == (kind is Faucet)
     assert kind is Faucet or session["messages_passed"]["port_status"] >= 2
     assert not balancer.status()["faults"]["internal_errors"]
-    assert master.gone(DATAPATH) in (None, 0)
+    assert master.ended_sessions(DATAPATH) in (None, 0)
 
 
 def test_a_question_that_no_backend_asked_is_refused_and_delays_no_other(fresh: Scene) -> None:
@@ -201,7 +201,7 @@ def test_a_master_that_restarts_gets_a_session_again(fresh: Scene, version: str)
     talk(switch)
     backend.wait_for_packet_ins(DATAPATH, before + 5)
     again.wait_for_packet_ins(DATAPATH, seen + 5)
-    assert backend.gone(DATAPATH) == 0, "production has noticed nothing"
+    assert backend.ended_sessions(DATAPATH) == 0, "production has noticed nothing"
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
@@ -228,7 +228,7 @@ def test_after_a_restart_of_natmirror_the_master_gets_a_session_again(fresh: Sce
     talk(switch)
     backend.wait_for_packet_ins(DATAPATH, before + 5)
     master.wait_for_packet_ins(DATAPATH, seen + 5)
-    assert backend.gone(DATAPATH) == 0, "production has noticed nothing"
+    assert backend.ended_sessions(DATAPATH) == 0, "production has noticed nothing"
 
 
 def test_a_strict_controller_may_be_the_backend_too(fresh: Scene) -> None:
@@ -284,7 +284,7 @@ def test_sessions_stand_after_a_minute_of_silence_and_one_of_traffic(fresh: Scen
         state = f"{leg['state']}, knows the switch: {master.knows(DATAPATH)}, its ports: {ports}"
         print(f"{version} {protocol} {name}: {state}, {master.packet_in_count(DATAPATH)} of {count} PACKET_INs")
         if protocol == "openflow":
-            assert (leg["state"], master.gone(DATAPATH) or 0) == ("established", 0)
+            assert (leg["state"], master.ended_sessions(DATAPATH) or 0) == ("established", 0)
             assert ports == expected_ports(type(master), version)
             not_wanted = leg["session"]["messages_withheld"].get("packet_in:not-wanted", 0)
             assert master.packet_in_count(DATAPATH) + not_wanted == count > 0

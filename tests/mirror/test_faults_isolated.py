@@ -65,7 +65,7 @@ FEATURES_REQUEST, FEATURES_REPLY = build(V13, Type.FEATURES_REQUEST, 9), build(V
 PACKET_INS = [build(V13, Type.PACKET_IN, number, bytes(24) + bytes([number]) * 200) for number in range(6)]
 ORDERS = [build(V13, Type.FLOW_MOD, number, bytes(48)) for number in range(6)]
 BULK = build(V13, Type.ECHO_REQUEST, 9, bytes(30_000))
-SAID = HELLO + FEATURES_REQUEST + build(V13, Type.ECHO_REQUEST, 3) + ORDERS[4]
+MASTER_BYTES = HELLO + FEATURES_REQUEST + build(V13, Type.ECHO_REQUEST, 3) + ORDERS[4]
 
 
 class Mirrors(IdealMirror):
@@ -98,7 +98,7 @@ class Mirrors(IdealMirror):
                 ack=seq.add(segment.seq, segment.payload_len),
                 flags=ACK,
                 window=0xFFFF,
-                payload=SAID,
+                payload=MASTER_BYTES,
             )
             answers.append(here)
         return answers

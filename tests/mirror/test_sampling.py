@@ -15,16 +15,16 @@ def mirror(**settings: object) -> Mirror:
     return Mirror("m", IPv4Address("10.20.0.13"), 6653, **settings)  # type: ignore[arg-type]
 
 
-def sampled(share: float) -> set[bytes]:
-    return {client for client in CLIENTS if why_not_mirrored(mirror(sample=share), client) is None}
+def sampled(fraction: float) -> set[bytes]:
+    return {client for client in CLIENTS if why_not_mirrored(mirror(sample=fraction), client) is None}
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_a_sample_has_about_its_share_of_the_clients(share: float) -> None:
-    assert abs(len(sampled(share)) / len(CLIENTS) - share) < 0.04
+@pytest.mark.parametrize("fraction", [0.1, 0.5, 0.9])
+def test_a_sample_has_about_its_share_of_the_clients(fraction: float) -> None:
+    assert abs(len(sampled(fraction)) / len(CLIENTS) - fraction) < 0.04
 
 
-def test_a_share_of_1_samples_all_clients_and_of_0_none() -> None:
+def test_a_sample_of_1_samples_all_clients_and_of_0_none() -> None:
     assert sampled(1.0) == set(CLIENTS)
     assert sampled(0.0) == set()
     assert why_not_mirrored(mirror(sample=0.0), CLIENTS[0]) == EndReason.NOT_SAMPLED

@@ -161,7 +161,7 @@ def test_a_host_that_is_mirror_of_one_service_and_backend_of_another(fast: bool,
     other = ClientConnection(mirrored.engine, service=OTHER_SERVICE, iss=5000)
     for one in (mirrored, other) if leg_first else (other, mirrored):
         one.connect()
-    letters = [told[0] for told in mirrored.mirrored()]
+    letters = [sent[0] for sent in mirrored.mirrored()]
     assert letters == (["S"] if leg_first else [])
     answer = packet(MASTER, CLIENT, "PA", seq.add(IRS, 1), 5001, b"hello")
     assert mirrored.take(answer, Hook.PREROUTING, Checksum.VALID) == Accept()

@@ -59,8 +59,8 @@ def test_a_backend_that_leaves_moves_hardly_any_other_client() -> None:
 
 @pytest.mark.parametrize(("count", "leaving"), [(10, 1), (100, 1), (1000, 1), (1000, 10)])
 def test_the_disruption_of_a_changed_pool(count: int, leaving: int) -> None:
-    """Eisenbud et al. §5.3 measure the same with 1,000 backends (figure 12): entries that change though their backend
-    stays. Backends that only go down give their entries away, and change no others."""
+    """Eisenbud et al. (§5.3, figure 12) measure with 1,000 backends how many entries change though their backend stays.
+    Backends that only go down give their entries away, and change no others."""
     everybody, fewer = Maglev(pool(*[1] * count)), Maglev(pool(*[1] * (count - leaving)))
     stays = [entry for entry in zip(everybody.table, fewer.table, strict=True) if entry[0] < count - leaving]
     moved = sum(before != after for before, after in stays) / len(stays)

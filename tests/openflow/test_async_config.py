@@ -93,11 +93,11 @@ def test_get_async_returns_what_set_async_has_set(version: int) -> None:
     else:
         body = set_async(version, PACKET_IN=(5, 6), REQUESTFORWARD=(0, 3))
     config.set_async(version, body)
-    told = understood(build(version, Type.GET_ASYNC_REPLY, 1, config.get_async(version)))
+    reply = understood(build(version, Type.GET_ASYNC_REPLY, 1, config.get_async(version)))
     if version == V13:
-        assert [list(getattr(told, name)) for name in names] == [[0, 7], [1, 6], [2, 5]]
+        assert [list(getattr(reply, name)) for name in names] == [[0, 7], [1, 6], [2, 5]]
     else:
-        masks = {one.type: one.mask for one in told.properties}
+        masks = {one.type: one.mask for one in reply.properties}
         ofproto = KITS[version].ofproto
         assert masks[ofproto.OFPACPT_PACKET_IN_MASTER], masks[ofproto.OFPACPT_PACKET_IN_SLAVE] == (5, 6)
         assert masks[ofproto.OFPACPT_REQUESTFORWARD_MASTER] == 0

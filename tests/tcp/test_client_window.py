@@ -101,7 +101,7 @@ def acknowledge(connection: ClientConnection, count: int) -> None:
         connection.from_mirror("A", 1, 1 + done)
 
 
-def mistake(*_: object, **__: object) -> None:
+def fail(*_: object, **__: object) -> None:
     raise ZeroDivisionError
 
 
@@ -177,7 +177,7 @@ def test_a_throttled_client_gets_a_window_update_when_a_fault_ends_throttling(
         monkeypatch.setattr(
             "natmirror."
             + ("mirror.backpressure.Backpressure.update" if work is Work.THROTTLE else "tcp.leg.Leg.receive"),
-            mistake,
+            fail,
         )
         sends = connection.engine.receive(acknowledgement(connection), Hook.PREROUTING, connection.now).sends
     else:

@@ -53,7 +53,7 @@ class Controller:
         """Return port, length and digest of each PACKET_IN, in order; None where they are not reported."""
         return None
 
-    def gone(self, datapath: int) -> int | None:
+    def ended_sessions(self, datapath: int) -> int | None:
         """Return the number of a switch's sessions that have ended; None where that is not reported."""
         return None
 
@@ -71,7 +71,7 @@ class Controller:
 
     def _wait(self, condition: Callable[[], bool], what: str, timeout: float) -> None:
         try:
-            wait_for(condition, f"{self.host} to know {what}", timeout)
+            wait_for(condition, f"{what} at {self.host}", timeout)
         except HostError as error:
             raise HostError(f"{error}; its output:\n{self.program.text}") from None
 
@@ -99,7 +99,7 @@ class _ReportingController(Controller):
     def packet_ins(self, datapath: int) -> list[str]:
         return list(report_lines.reported(self.program.text, "packet-in", datapath))
 
-    def gone(self, datapath: int) -> int:
+    def ended_sessions(self, datapath: int) -> int:
         return len(list(report_lines.reported(self.program.text, "gone", datapath)))
 
     def unanswered(self) -> list[str]:
@@ -150,7 +150,7 @@ class Inquirer(_ReportingController):
 
     def wait_until_inquired(self, datapath: int, timeout: float = 10.0) -> tuple[int, int]:
         """Wait until all questions are answered or timed out. Return how many were answered, and how many asked."""
-        self._wait(lambda: bool(self._inquired(datapath)), f"all of datapath {datapath}", timeout)
+        self._wait(lambda: bool(self._inquired(datapath)), f"all answers of datapath {datapath}", timeout)
         answered, asked = self._inquired(datapath)[-1].split()
         return int(answered), int(asked)
 
@@ -238,7 +238,7 @@ class Faucet(Controller):
         return f" {_faucet_name(datapath)} Cold start configuring DP\n" in self.program.text
 
     def ports(self, datapath: int) -> tuple[int, ...]:
-        """Return the configured ports that FAUCET has found up."""
+        """Return the configured ports that FAUCET reports as up."""
         pattern = rf" {re.escape(_faucet_name(datapath))} Port (\d+) \(\S+\) up\b"
         return tuple(sorted({int(port) for port in re.findall(pattern, self.program.text)}))
 

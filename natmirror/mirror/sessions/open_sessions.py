@@ -148,7 +148,7 @@ class OpenSessions:
 
     # Orders
 
-    def record(self, master: MasterSession, message: Message) -> None:
+    def keep_order(self, master: MasterSession, message: Message) -> None:
         """Keep a master's order for take_orders()."""
         names = (master.service_name, master.mirror.name)
         self._orders.append(Order(*names, master.connection.client, master.ordered_bytes, message.raw))

@@ -23,7 +23,7 @@ from natmirror.openflow.observer import MessageClass
 from natmirror.openflow.session import ORDERS, SwitchSession
 from natmirror.reasons import EndReason
 
-_ROOM_SHARE = 2  # a master with unacknowledged bytes of 1/2 of its buffer gets no PACKET_INs
+_MAX_LAG_FRACTION = 2  # a master that lags by 1/2 of its buffer gets no PACKET_INs
 _PIECE_LEN = 128 << 10  # bytes that a leg is given in one step
 _MASTERS_FAULTS = {
     EndReason.TLS: EndReason.MIRROR_TLS,
@@ -222,7 +222,7 @@ class Relay:
                 if message.kind in ORDERS:
                     master.connection.decisions.decided(By.MASTER, message, now)
                     if master.mirror.record is not None:
-                        self._open_sessions.record(master, message)
+                        self._open_sessions.keep_order(master, message)
                 yield
         except Broken as broken:
             yield from self.flush(master)
@@ -257,4 +257,4 @@ class Relay:
 
 def _has_room(master: MasterSession) -> bool:
     """Return whether the master keeps up well enough to get PACKET_INs."""
-    return master.leg is not None and master.leg.lag_bytes < master.mirror.buffer // _ROOM_SHARE
+    return master.leg is not None and master.leg.lag_bytes < master.mirror.buffer // _MAX_LAG_FRACTION

@@ -261,5 +261,5 @@ class MasterSessions:
         return () if connection is None else connection.masters
 
     def sums(self) -> dict[tuple[str, str], MirrorSessions]:
-        """Return the counters of all sessions with each master, by service and name."""
+        """Return what all sessions with each master have counted, by service and master."""
         return self._totals.sums(self._open_sessions.by_number.values())

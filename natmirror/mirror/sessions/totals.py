@@ -1,4 +1,4 @@
-"""What all sessions with each master have counted: those that have ended, and those at hand."""
+"""The counters of all sessions with each master, those that have ended and those that are open."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
