@@ -119,7 +119,8 @@ LegSum = Literal["sent_bytes", "acked_bytes", "consumed_bytes", "retransmits", "
 
 
 class MirrorEntry(TypedDict):
-    """A mirror's account: client_bytes = acked_bytes + pending_bytes + the sum of lost_bytes, at any moment."""
+    """A mirror's account. At any moment ``client_bytes`` = ``acked_bytes`` + ``pending_bytes`` + the sum of
+    ``lost_bytes``."""
 
     service: str
     """The service's name in the rules."""
