@@ -1,4 +1,4 @@
-"""What queues and the outbox count: each counter is declared here, with the sentence that the reference shows.
+"""The counters of queues and of the outbox, each with the sentence that the reference shows.
 
 The fields of ``nq_counters`` and ``nl_counters`` in C bear the same names.
 """
@@ -9,7 +9,7 @@ from natmirror._ffi import ffi
 
 
 class QueueCounter(StrEnum):
-    """What was counted for one NFQUEUE since the start."""
+    """The counters of one NFQUEUE since the start."""
 
     PACKETS_RECEIVED = "packets_received"
     """Packets that the kernel gave to natmirror."""
@@ -24,11 +24,11 @@ class QueueCounter(StrEnum):
     PACKETS_DROPPED_BUFFER_FULL = "packets_dropped_buffer_full"
     """Packets that the kernel dropped because natmirror's receive buffer was full."""
     MESSAGES_MALFORMED = "messages_malformed"
-    """Messages of the kernel that contradict themselves."""
+    """Messages from the kernel that are inconsistent or cut."""
     RECEIVE_BUFFER_OVERRUNS = "receive_buffer_overruns"
     """Times that the kernel reported a full receive buffer."""
     VERDICTS_LATE = "verdicts_late"
-    """Verdicts whose packet was gone when they came to the kernel: no fault."""
+    """Verdicts that the kernel refused because it no longer held the packet; this is harmless."""
     VERDICTS_REFUSED = "verdicts_refused"
     """Verdicts that the kernel refused for another reason."""
     VERDICT_SENDS_REFUSED = "verdict_sends_refused"
@@ -36,18 +36,18 @@ class QueueCounter(StrEnum):
     VERDICTS_NOT_SENT = "verdicts_not_sent"
     """Verdicts that never reached the kernel."""
     CHECKS_WITH_LOST_VERDICTS = "checks_with_lost_verdicts"
-    """Checks of the queue in which the kernel still held packets that natmirror had decided on."""
+    """Checks of the queue in which the kernel still held packets that natmirror had decided."""
     REBINDS = "rebinds"
     """Times that natmirror bound the queue again."""
 
 
 class OutboxCounter(StrEnum):
-    """What was counted for the packets that natmirror sends itself, through the TUN device."""
+    """The counters of packets that natmirror sends itself, through the TUN device."""
 
     PACKETS_SENT = "packets_sent"
     """Packets that were written."""
     PACKETS_JOINED = "packets_joined"
-    """Small packets that left as a part of another one; ``packets_sent`` does not count them."""
+    """Small packets that were written as part of another one; ``packets_sent`` does not count them."""
     PACKETS_REFUSED = "packets_refused"
     """Packets that the kernel refused: their legs send them again."""
 

@@ -160,5 +160,5 @@ class Loop:
 
     @property
     def counters(self) -> dict[OutboxCounter, int]:
-        """Return what became of synthesised packets, by name."""
+        """Return the counters of synthesised packets, by name."""
         return {name: int(getattr(self._loop.outbox.counters, name)) for name in IN_OUTBOX_OF_C}

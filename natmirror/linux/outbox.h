@@ -14,12 +14,12 @@
 
 typedef struct {
     uint64_t packets_sent;    /* packets synthesised and written */
-    uint64_t packets_joined;  /* packets written as part of another one, which packets_sent does not count */
+    uint64_t packets_joined;  /* packets written as part of another one, and not counted in packets_sent */
     uint64_t packets_refused; /* packets that the kernel refused: their legs send them again */
 } nl_counters;
 
 typedef struct {
-    int fd;         /* takes a virtio-net header and a packet with each write */
+    int fd;             /* takes a virtio-net header and a packet with each write */
     double gather_time; /* seconds after a write during which small segments wait; 0: they never wait */
     double written_at;  /* when packets were last written */
     double due_at;      /* when the waiting packets are to be written; infinity: none wait */

@@ -45,23 +45,23 @@ _AT_ONCE = 5_000  # ops in one write
 
 
 class SyncState(StrEnum):
-    """How much of the store's records this host has."""
+    """How far this host has read the shared records."""
 
     OFF = "off"
-    """The rules have no ``ha.state``: nothing is shared."""
+    """The rules have no ``ha.state``: no state is shared."""
     CONNECTING = "connecting"
     """The store does not answer, or has not answered yet."""
     SYNCING = "syncing"
-    """This host is reading everything."""
+    """This host is reading all records."""
     COMPLETE = "complete"
-    """This host has read everything, and hears of each change."""
+    """This host has read all records, and receives each change."""
 
 
 class SyncEntry(TypedDict):
-    """What this host shares with the other host of the pair."""
+    """The exchange of state with the other host of the pair."""
 
     state: SyncState
-    """How far this host has read the shared state."""
+    """How far this host has read the shared records."""
     records: int
     """Records of the other host that this one holds."""
     records_rejected: int
@@ -70,11 +70,11 @@ class SyncEntry(TypedDict):
     waiting_writes: int
     """Changes of this host that wait to be written."""
     lag_seconds: float
-    """For how long the oldest of them has waited, in seconds."""
+    """Seconds for which the oldest of them has waited."""
     last_change_seconds: float | None
-    """How long ago a record was last written or read, in seconds; null: never."""
+    """Seconds since a record was last written or read; null: never."""
     outages: int
-    """Times that the store stopped answering after everything had been read."""
+    """Times that the store stopped answering after all records had been read."""
     error: str | None
     """Why the store does not answer; null while it does."""
 

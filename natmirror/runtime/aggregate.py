@@ -1,4 +1,4 @@
-"""Adds up what several engines show: they share their clients and their memory."""
+"""The sums of the snapshots of several engines, which share the clients and the memory."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def aggregate(snapshots: Sequence[Snapshot]) -> Snapshot:
-    """Return the sums of what Engine.snapshot() returns."""
+    """Return the sums of the engines' snapshots."""
     return {
         "counters": _sum(one["counters"] for one in snapshots),
         "drops": _sum(one["drops"] for one in snapshots),

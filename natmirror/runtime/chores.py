@@ -32,14 +32,14 @@ _EXPECTED = (NatmirrorError, OSError, MemoryError)  # errors of the host, for wh
 
 
 class ChoreFailure(TypedDict):
-    """A chore, which is periodic work in the background, that fails or hangs."""
+    """A chore (periodic work in the background) that fails or hangs."""
 
     name: str
     """The chore's name."""
     error: str
-    """What went wrong the last time; ``hangs`` where it has not returned for 10 s."""
+    """The latest error, or ``hangs`` where the chore has not returned for 10 s."""
     failing_seconds: float
-    """For how long it has failed, in seconds."""
+    """Seconds since it first failed, or since it began to hang."""
 
 
 @dataclass(slots=True)

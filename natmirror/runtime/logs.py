@@ -45,14 +45,15 @@ class _Window:
 
 
 class LogEntry(TypedDict):
-    """The records of the log."""
+    """The counters of the log's records."""
 
     records_queued: int
     """Records that wait to be written to stderr."""
     records_dropped: int
-    """Records that were dropped, because stderr was not read and 1,000 waited already."""
+    """Records that were dropped because stderr was not read and 1,000 records waited already."""
     records_suppressed: int
-    """Records that were left out, because more than 20 alike came in 10 s: the log says how many of which."""
+    """Records that were suppressed because more than 20 of the same kind came in 10 s; the log says how many of
+    each."""
 
 
 class Limiter:

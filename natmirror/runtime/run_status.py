@@ -1,4 +1,4 @@
-"""Shows a run as values for JSON: the sums of all threads, the host's counters, and what fails."""
+"""The state of a run as values for JSON: the sums of all threads, the counters of queues, and failures."""
 
 import os
 import time
@@ -23,8 +23,8 @@ from natmirror.runtime.worker import Worker
 
 
 class RunStatus:
-    """A run as values for JSON: for the API's threads and the main thread. ``log`` returns the log's counters,
-    ``failing_chores`` the chores that fail."""
+    """The state of a run as values for JSON, for the API's threads and the main thread. ``log`` returns the log's
+    counters, ``failing_chores`` the chores that fail."""
 
     def __init__(
         self,
@@ -73,14 +73,14 @@ class RunStatus:
         }
 
     def sums(self) -> RunSums:
-        """Return what all threads have counted, and each backend's state."""
+        """Return the sums of all threads, and each backend's state."""
         whole = aggregate([worker.engine.snapshot() for worker in self._workers])
         states = self._backends.states()
         backends = [_backend(counts, states.get((counts["service"], counts["name"]))) for counts in whole["backends"]]
         return {**whole, "backends": backends}
 
     def machine(self) -> MachineEntry:
-        """Return what natmirror uses of this host."""
+        """Return the counters of the queues and the TUN device, and the internal errors."""
         tunnel: Counter[OutboxCounter] = Counter()
         for worker in self._workers:
             tunnel.update(worker.sent_counters())
@@ -96,8 +96,7 @@ class RunStatus:
 
 
 def _backend(counts: BackendCounts, admission: AdmissionEntry | None) -> BackendEntry:
-    """Return a backend with its state. Admission knows those that a service's pool names: no removed ones, and no sorry
-    server."""
+    """Return a backend with its state. ``admission`` is None for removed backends and for the sorry server."""
     if admission is None or counts["removed"]:
         state = BackendState.REMOVED if counts["removed"] else BackendState.SORRY
         admission = {"state": state, "healthy": None, "reason": "", "state_seconds": None, "share": None}

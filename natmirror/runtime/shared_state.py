@@ -15,7 +15,7 @@ from natmirror.runtime.worker import Worker
 
 
 class SharedStateEntry(SyncEntry):
-    """What this host shares with the other host of the pair, and where."""
+    """The exchange of state with the other host of the pair, and its store."""
 
     store: str | None
     """Where the hosts share their state, without a password; null where nothing is shared."""
@@ -32,7 +32,7 @@ OFF: SharedStateEntry = {
     "outages": 0,
     "error": None,
 }
-"""What is shown where nothing is shared."""
+"""The entry that is shown where no state is shared."""
 
 _FIRST_TIMEOUT = 5.0
 """Seconds for which a start waits for the shared state: packets pass later then, but to the backends that they had."""

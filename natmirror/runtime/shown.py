@@ -28,26 +28,27 @@ class BackendEntry(AdmissionEntry):
 
 
 class RunSums(Sums):
-    """What all threads have counted."""
+    """The sums of all threads."""
 
     backends: list[BackendEntry]
     """Each backend, in the order of the rules."""
 
 
 class MachineEntry(TypedDict):
-    """What natmirror uses of this host."""
+    """The queues, the TUN device and the threads of this run."""
 
     queues: dict[str, dict[QueueCounter, int]]
-    """What was counted for each NFQUEUE, by the queue's number."""
+    """The counters of each NFQUEUE, by the queue's number."""
     tunnel: dict[OutboxCounter, int]
-    """What was counted for the packets that natmirror sends itself, through the TUN device."""
+    """The counters of packets that natmirror sends itself, through the TUN device."""
     kernel_translation_off_because: str | None
-    """Why the kernel does not translate addresses, so that natmirror does it itself, which costs throughput; null: the
+    """Why the kernel does not translate large packets; then natmirror does it itself, which costs throughput. null: the
     kernel does."""
     internal_errors: int
     """Internal errors outside mirroring: each cost at most a packet or a request."""
     ended_threads: dict[str, str]
-    """The threads that have ended for good, by number, and why: natmirror is about to stop."""
+    """The packet threads that have ended for good, by number, and why. No packet of their clients passes until
+    natmirror is restarted."""
 
 
 class StatusAnswer(RunSums):
@@ -62,13 +63,13 @@ class StatusAnswer(RunSums):
     uptime_seconds: float
     """How long natmirror has run, in seconds."""
     machine: MachineEntry
-    """What it uses of this host."""
+    """The queues, the TUN device and the threads of this run."""
     health: list[HealthEntry]
-    """What the health checks know of each backend that is checked, in the order of the rules."""
+    """The health of each backend that is checked, in the order of the rules."""
     pair: PairEntry | None
     """The pair that this host belongs to; null for a host alone."""
     shared_state: SharedStateEntry
-    """What it shares with the other host of the pair."""
+    """The exchange of state with the other host of the pair."""
     log: LogEntry
     """The records of the log."""
     failing_chores: list[ChoreFailure]
@@ -91,7 +92,7 @@ class EndedLeg(TypedDict):
     client_bytes: int
     """Bytes that it had to carry."""
     acked_bytes: int
-    """Those of them that the mirror acknowledged."""
+    """Those that the mirror has acknowledged."""
 
 
 class EmptyAnswer(TypedDict):
@@ -99,14 +100,14 @@ class EmptyAnswer(TypedDict):
 
 
 class ErrorAnswer(TypedDict):
-    """The answer where a request cannot be done."""
+    """The answer to a request that is refused."""
 
     error: str
-    """What was wrong."""
+    """The reason."""
 
 
 class ReloadAnswer(TypedDict):
-    """What a reload has changed."""
+    """The changes of a reload."""
 
     changes: list[str]
     """A line for each change of the rules; empty where nothing has changed."""
