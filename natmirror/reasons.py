@@ -158,7 +158,7 @@ class WithheldReason(StrEnum):
     NOT_WANTED = "not-wanted"
     """The master's role or its asynchronous configuration excludes the message."""
     MASTER_BEHIND = "master-behind"
-    """More than half of the mirror's ``buffer`` was in use. Only PACKET_INs are withheld for this reason."""
+    """At least half of the master's ``buffer`` was full. Only PACKET_INs are withheld for this reason."""
     BEFORE_FEATURES = "before-features"
     """The switch sent too many messages before the master asked for its features. The oldest are withheld."""
 

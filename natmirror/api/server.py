@@ -1,19 +1,19 @@
-"""The state of a running natmirror as JSON over HTTP on a Unix socket.
+"""Serves the state and the commands of a running natmirror, as JSON over HTTP on a Unix socket.
 
-========================== ==============================================================================
-GET /v1/status             counters, drops by reason, backends, mirrors with their ledgers, queues
+========================== ===========================================================================================
+GET /v1/status             counters, dropped packets by reason, backends, mirrors with their accounts, queues
 GET /v1/flows              the flows, each with its legs
-GET /v1/ended              the legs that ended last: when, why, how many of the client's bytes its mirror had
-GET /v1/decisions          for each OpenFlow switch: the latest orders of its backend, and those of masters
-POST /v1/drain             ``{"service": …, "backend": …, "deadline": seconds or null}``: no new connections for it
-POST /v1/undrain           ``{"service": …, "backend": …}``: a drained backend gets new connections again
-POST /v1/reload            ``{}``: read the rules file again; returns the changes, or the error in it
-POST /v1/resume-mirroring  ``{}``: switch mirroring on again after internal errors
-POST /v1/role              ``{"role": "master", "backup" or "fault"}``: the role that keepalived has given this host
-========================== ==============================================================================
+GET /v1/ended              the latest legs that have ended: when, why, and how many bytes each mirror got
+GET /v1/decisions          what backend and masters have decided for each OpenFlow switch
+POST /v1/drain             ``{"service": …, "backend": …, "deadline": seconds or null}``: drain a backend
+POST /v1/undrain           ``{"service": …, "backend": …}``: give a drained backend new connections again
+POST /v1/reload            ``{}``: read the rules file again and apply it; the answer lists the changes
+POST /v1/resume-mirroring  ``{}``: switch on what was switched off after internal errors
+POST /v1/role              ``{"role": "master", "backup" or "fault"}``: keepalived's report of this host's role
+========================== ===========================================================================================
 
-The server runs in threads of its own and never touches an engine: it asks the engine's own thread, which answers
-between two batches of packets.
+natmirror/runtime/shown.py declares the fields of the answers. The server runs in threads of its own and never touches
+an engine: it asks the engine's thread, which answers between two batches of packets.
 """
 
 import json
@@ -40,10 +40,12 @@ log = logging.getLogger("natmirror")
 
 
 class Server:
-    """Answers on ``path`` until close(). The functions of ``resources`` return an answer, or raise TimeoutError. The
-    functions of ``commands`` get the request's arguments, and raise ValueError if they refuse.
+    """The HTTP server on the Unix socket ``path``, until close().
 
-    HostError if the socket cannot be made, or if another natmirror answers there.
+    ``resources`` return the answers to GET, or raise TimeoutError. ``commands`` take the arguments of POST and return
+    the answer; they raise ValueError, TypeError or KeyError for arguments that they refuse.
+
+    Raise HostError where the socket cannot be made, or another natmirror answers on it.
     """
 
     def __init__(
@@ -78,7 +80,7 @@ class Server:
         """Stop answering, and remove the socket."""
         self._closing.set()
         self._server.task_dispatcher.shutdown()
-        self._server.trigger.pull_trigger(self._server.close)  # called in the server's loop, which ends then
+        self._server.trigger.pull_trigger(self._server.close)  # in the loop, once it has no request left
         self._thread.join(_TIMEOUT)
         self._path.unlink(missing_ok=True)
 
@@ -86,13 +88,12 @@ class Server:
         while not self._closing.is_set():
             try:
                 self._server.run()
-            except Exception:  # e.g. no memory
-                log.exception("API: internal error; the server continues")
+            except Exception:  # e.g. the host has no memory left
+                log.exception("API: internal error; the API goes on")
                 self._closing.wait(_REST)
 
     def _accept_or_rest(self) -> Any:
-        """Accept a connection. On an error, such as a lack of descriptors, pause: the loop would try the same
-        connection again at once."""
+        """Accept a connection; pause after a failure, since without a free descriptor the loop retries at once."""
         try:
             return self._accept()
         except OSError:
@@ -113,31 +114,30 @@ class Server:
         if request.path.startswith(PREFIX) and name in self._commands:
             return self._run_command(name, request)
         if not request.path.startswith(PREFIX) or name not in self._resources:
-            known = ", ".join(PREFIX + one for one in (*self._resources, *self._commands))
-            raise NotFound(f"no such resource; there are: {known}")
+            raise NotFound("there are " + ", ".join(PREFIX + name for name in (*self._resources, *self._commands)))
         if request.method != "GET":
-            raise MethodNotAllowed(["GET"], "this resource can only be read: use GET")
+            raise MethodNotAllowed(["GET"], "the state can only be read, with GET")
         try:
             return self._resources[name]()
         except TimeoutError:
-            raise ServiceUnavailable("natmirror is too busy to answer: try again") from None
+            raise ServiceUnavailable("it is too busy to answer: try again") from None
 
     def _run_command(self, name: str, request: Request) -> Any:
         if request.method != "POST":
-            raise MethodNotAllowed(["POST"], "this is a command: use POST")
+            raise MethodNotAllowed(["POST"], "this is a command: send it with POST")
         arguments = request.get_json(silent=True)
         if not isinstance(arguments, dict):
-            raise BadRequest("expected a JSON object")
+            raise BadRequest("expected a JSON object with the arguments")
         try:
             return self._commands[name](arguments)
         except (KeyError, TypeError, ValueError) as error:
-            raise BadRequest(f"missing key {error}" if isinstance(error, KeyError) else str(error)) from None
+            raise BadRequest(f"expected the argument {error}" if isinstance(error, KeyError) else str(error)) from None
         except TimeoutError:
-            raise ServiceUnavailable("natmirror is too busy to answer: try again") from None
+            raise ServiceUnavailable("it is too busy to answer: try again") from None
 
 
 def _remove_dead(path: Path) -> None:
-    """Remove the socket that a killed run has left behind."""
+    """Remove the socket of a natmirror that was killed."""
     if not path.is_socket():
         return
     with socket.socket(socket.AF_UNIX) as probe:
@@ -146,4 +146,4 @@ def _remove_dead(path: Path) -> None:
         except ConnectionRefusedError:
             path.unlink()
             return
-    raise HostError(f"another natmirror serves its state on {path}; choose another socket with --api")
+    raise HostError(f"another natmirror serves its state on {path}; choose another path for this one with --api")

@@ -57,7 +57,6 @@ class HealthEntry(TypedDict):
     inconclusive_checks: int
     """Checks that this host could not make: they do not change the state."""
     failed_syns: int
-    """SYNs of clients that the backend refused or did not answer. Each counts as a failed check and triggers the next
-    check at once."""
+    """SYNs of clients that the backend refused or did not answer. Each brings the next check forward."""
     last_check_seconds: float | None
     """How long the last check took, in seconds; null before the first."""

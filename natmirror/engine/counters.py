@@ -7,10 +7,13 @@ from natmirror.reasons import DropReason
 
 
 class EngineCounter(StrEnum):
-    """A counter of an engine. A field of ``nm_counters`` in C has the same name."""
+    """What the engines of all threads have counted since natmirror started.
+
+    The fields of ``nm_counters`` in C have the same names.
+    """
 
     FLOWS_OPENED = "flows_opened"
-    """Connections whose SYN was passed to a backend."""
+    """Connections whose SYN passed this host."""
     FLOWS_PICKED_UP = "flows_picked_up"
     """Connections that were picked up: their SYN did not pass this host."""
     FLOWS_UNTRACKED = "flows_untracked"
@@ -32,7 +35,7 @@ class EngineCounter(StrEnum):
     PACKETS_DECIDED_IN_C = "packets_decided_in_c"
     """Packets that the C code decided without Python."""
     BAD_CHECKSUM_PACKETS = "bad_checksum_packets"
-    """Packets of flows with a wrong TCP checksum. They pass, but natmirror does not track or mirror them."""
+    """Packets to or from a service with a wrong TCP checksum. They pass, and change no state of natmirror."""
     PACKETS_WITHOUT_FLOW = "packets_without_flow"
     """Packets to or from a service that belong to no flow and begin none."""
     MIRROR_PACKETS = "mirror_packets"

@@ -9,7 +9,7 @@ from natmirror._ffi import ffi
 
 
 class QueueCounter(StrEnum):
-    """A counter of one NFQUEUE."""
+    """The counters of one NFQUEUE since the start."""
 
     PACKETS_RECEIVED = "packets_received"
     """Packets that the kernel gave to natmirror."""
@@ -24,11 +24,11 @@ class QueueCounter(StrEnum):
     PACKETS_DROPPED_BUFFER_FULL = "packets_dropped_buffer_full"
     """Packets that the kernel dropped because natmirror's receive buffer was full."""
     MESSAGES_MALFORMED = "messages_malformed"
-    """Malformed messages from the kernel."""
+    """Messages from the kernel that are inconsistent or cut."""
     RECEIVE_BUFFER_OVERRUNS = "receive_buffer_overruns"
     """Times that the kernel reported a full receive buffer."""
     VERDICTS_LATE = "verdicts_late"
-    """Verdicts for packets that were no longer in the queue. This is no fault."""
+    """Verdicts that the kernel refused because it no longer held the packet; this is harmless."""
     VERDICTS_REFUSED = "verdicts_refused"
     """Verdicts that the kernel refused for another reason."""
     VERDICT_SENDS_REFUSED = "verdict_sends_refused"
@@ -42,7 +42,7 @@ class QueueCounter(StrEnum):
 
 
 class OutboxCounter(StrEnum):
-    """A counter of the packets that natmirror sends itself, through the TUN device."""
+    """The counters of packets that natmirror sends itself, through the TUN device."""
 
     PACKETS_SENT = "packets_sent"
     """Packets written to the TUN device."""

@@ -26,13 +26,13 @@ typedef struct {
 
 typedef struct {
     uint64_t packets_received;
-    uint64_t packets_translated_by_kernel; /* accepted with a mark, which leaves the translation to the kernel */
-    uint64_t packets_truncated;            /* dropped, because the kernel passed only a part of them */
-    uint64_t packets_oversized;            /* dropped, because they are too long for a verdict */
-    uint64_t messages_malformed;           /* malformed messages from the kernel */
+    uint64_t packets_translated_by_kernel; /* accepted with a mark, by which the kernel translates them */
+    uint64_t packets_truncated;            /* of which the kernel sent only a part */
+    uint64_t packets_oversized;            /* dropped because they are too large for a verdict */
+    uint64_t messages_malformed;           /* messages from the kernel that are inconsistent or cut */
     uint64_t receive_buffer_overruns;      /* times our receive buffer was full */
-    uint64_t verdicts_late;                /* the packet was no longer in the queue */
-    uint64_t verdicts_refused;             /* any other refusal of a verdict */
+    uint64_t verdicts_late;                /* refused because the kernel no longer held the packet */
+    uint64_t verdicts_refused;             /* refused for another reason */
     uint64_t verdict_sends_refused;        /* times the kernel refused verdicts, which were kept and sent again */
     uint64_t verdicts_not_sent;            /* verdicts that could not be sent to the kernel */
 } nq_counters;

@@ -20,7 +20,7 @@ typedef struct {
 } nl_counters;
 
 typedef struct {
-    int fd;         /* takes a virtio-net header and a packet with each write */
+    int fd;             /* takes a virtio-net header and a packet with each write */
     double gather_time; /* seconds after a write during which small segments wait; 0: they never wait */
     double written_at;  /* when packets were last written */
     double due_at;      /* when the waiting packets are to be written; infinity: none wait */

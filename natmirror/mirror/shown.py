@@ -27,7 +27,7 @@ class LegPhase(StrEnum):
     LAST_ACK = "last-ack"
     """Both have closed, the mirror first; the mirror has not acknowledged the FIN yet."""
     RESUMING = "resuming"
-    """The leg was adopted from the other host; its mirror has not answered yet which bytes it has."""
+    """The leg was adopted from the other host; its mirror has not reported its position yet."""
     ENDED = "ended"
     """The leg has ended, for the reason in ``reason``."""
     NONE = "none"

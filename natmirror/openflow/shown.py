@@ -114,7 +114,7 @@ class DecisionEntry(TypedDict):
 
 
 class SideEntry(TypedDict):
-    """The orders of one side for a switch."""
+    """The decisions of one side for a switch: its orders."""
 
     counts: dict[str, int]
     """The number of orders, by message type."""

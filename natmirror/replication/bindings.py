@@ -35,14 +35,14 @@ class BindingRecords:
         self._writer.write([Op(_OPS[one.event], _key(one.service, one.client), show(one.backend)) for one in changes])
 
     async def adopt(self, records: Mapping[str, str]) -> int:
-        """Adopt other hosts' records; return the number of refused ones: invalid here, or without room in a table."""
-        refused = 0
+        """Adopt other hosts' records; return how many were rejected as invalid here, or for want of room."""
+        rejected = 0
         for thread, chunk in self._by_thread(records):
             found = [one for key in chunk if (one := _binding(key, records[key])) is not None]
-            refused += (
+            rejected += (
                 len(chunk) - len(found) + int(await ask(thread, partial(thread.replication.adopt_bindings, found)))
             )
-        return refused
+        return rejected
 
     async def withdraw(self, gone: Mapping[str, bool]) -> None:
         """Forget other hosts' bindings with these keys; the value says whether the connection has ended."""

@@ -80,7 +80,7 @@ class EngineAdapter:
             self.report_bindings(self.next_report_at)
 
     def adopt_bindings(self, bindings: Sequence[tuple[str, Endpoint, Endpoint]]) -> int:
-        """Adopt another host's bindings (service, client, backend); return the number of refused ones."""
+        """Adopt another host's bindings (service, client, backend); return how many were rejected."""
         now = time.monotonic()
         return sum(not self._engine.bindings.adopt(*binding, now) for binding in bindings)
 
@@ -103,14 +103,14 @@ class EngineAdapter:
         return [entry for entry in shown if entry is not None]
 
     def adopt_switches(self, entries: Sequence[dict[str, Any]]) -> int:
-        """Adopt another host's switches; return the number of invalid ones, which are refused."""
-        refused = 0
+        """Adopt another host's switches; return how many were rejected as invalid."""
+        rejected = 0
         for entry in entries:
             try:
                 self._engine.directory.adopt(entry, time.monotonic())
             except (KeyError, TypeError, ValueError):
-                refused += 1
-        return refused
+                rejected += 1
+        return rejected
 
     def withdraw_switches(self, clients: Sequence[str]) -> None:
         """Forget switches whose connections the other host no longer has."""
@@ -132,23 +132,23 @@ class EngineAdapter:
         return self._engine.replicated_legs.take_withdrawn()
 
     def adopt_legs(self, records: Sequence[dict[str, Any]]) -> int:
-        """Adopt another host's legs, which stand by until activate_legs(); return the number of refused records."""
-        refused = 0
+        """Adopt another host's legs, which stand by until activate_legs(); return how many records were rejected."""
+        rejected = 0
         for record in records:
             try:
                 self._engine.replicated_legs.adopt(record, time.monotonic())
             except ValueError:
-                refused += 1
-            except Exception as error:  # an internal error costs only this record
-                refused += 1
+                rejected += 1
+            except Exception as error:  # an internal error costs this record, and no other
+                rejected += 1
                 self._engine.faults.note(Work.TAKEOVER, None, error)
         self._send(self._engine.read_sessions(time.monotonic(), lambda: True))
-        return refused
+        return rejected
 
     def withdraw_legs(self, gone: Sequence[tuple[str, str]]) -> None:
         """Forget another host's legs: service and client of each record."""
         for service, client in gone:
-            with suppress(ValueError):  # adopt_legs() has refused this record
+            with suppress(ValueError):  # adopt_legs() has rejected this record
                 self._engine.replicated_legs.withdraw(service, client)
 
     def activate_legs(self) -> None:

@@ -38,21 +38,21 @@ class LegRecords:
         self._next_scan_at = 0.0
 
     async def adopt(self, records: Mapping[str, str]) -> int:
-        """Adopt other hosts' legs, unless this host is active; return the number of refused records."""
+        """Adopt other hosts' legs, unless this host is active; return how many records were rejected."""
         if self._is_active:
             return 0
         self._adopted |= records
         parts: list[list[dict[str, Any]]] = [[] for _ in self._threads]
-        refused = 0
+        rejected = 0
         for key, text in records.items():
             try:
                 parts[shard_of_client(key, len(parts))].append(dict(json.loads(text)))
             except (TypeError, ValueError, RecursionError):
-                refused += 1
+                rejected += 1
         for thread, part in zip(self._threads, parts, strict=True):
             for chunk in slices(part, _ADOPTED_AT_ONCE):
-                refused += int(await ask(thread, partial(thread.replication.adopt_legs, chunk)))
-        return refused
+                rejected += int(await ask(thread, partial(thread.replication.adopt_legs, chunk)))
+        return rejected
 
     async def withdraw(self, gone: Mapping[str, bool]) -> None:
         """Forget other hosts' legs with these keys."""
@@ -109,7 +109,7 @@ class LegRecords:
     def _by_thread(self, keys: Iterable[str]) -> list[list[str]]:
         parts: list[list[str]] = [[] for _ in self._threads]
         for key in keys:
-            with suppress(ValueError):  # adopt() has refused this record
+            with suppress(ValueError):  # adopt() has rejected this record
                 parts[shard_of_client(key, len(parts))].append(key)
         return parts
 

@@ -31,7 +31,7 @@ class RecordKind(Protocol):
     """The first word of its records' keys in the store; a blank follows it."""
 
     async def adopt(self, records: Mapping[str, str]) -> int:
-        """Adopt other hosts' records; return the number of refused ones: invalid here, or without room in a table."""
+        """Adopt other hosts' records; return how many were rejected as invalid here, or for want of room."""
 
     async def withdraw(self, gone: Mapping[str, bool]) -> None:
         """Forget other hosts' records with these keys; the value says whether the connection has ended."""

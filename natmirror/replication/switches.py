@@ -34,18 +34,18 @@ class SwitchRecords:
         self._next_full_scan_at = 0.0
 
     async def adopt(self, records: Mapping[str, str]) -> int:
-        """Adopt other hosts' switches; return the number of invalid records, which are refused."""
+        """Adopt other hosts' switches; return how many records were rejected as invalid."""
         entries: list[list[dict[str, Any]]] = [[] for _ in self._threads]
-        refused = 0
+        rejected = 0
         for client, text in records.items():
             try:
                 entries[shard_of_client(client, len(entries))].append({**json.loads(text), "client": client})
             except (TypeError, ValueError, RecursionError):
-                refused += 1
+                rejected += 1
         for thread, part in zip(self._threads, entries, strict=True):
             for chunk in slices(part, _SLICE):
-                refused += int(await ask(thread, partial(thread.replication.adopt_switches, chunk)))
-        return refused
+                rejected += int(await ask(thread, partial(thread.replication.adopt_switches, chunk)))
+        return rejected
 
     async def withdraw(self, gone: Mapping[str, bool]) -> None:
         """Forget other hosts' switches with these keys."""

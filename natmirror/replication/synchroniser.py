@@ -47,7 +47,7 @@ class SyncState(StrEnum):
     """Whether this host has read all records from the store."""
 
     OFF = "off"
-    """The rules have no ``ha.state``: nothing is shared."""
+    """The rules have no ``ha.state``: no state is shared."""
     CONNECTING = "connecting"
     """The store does not answer, or has not answered yet."""
     SYNCING = "syncing"

@@ -39,7 +39,7 @@ class ChoreFailure(TypedDict):
     error: str
     """The last error; ``hangs`` if the chore has not returned for 10 s."""
     failing_seconds: float
-    """For how long it has failed, in seconds."""
+    """Seconds since it first failed, or since it began to hang."""
 
 
 @dataclass(slots=True)

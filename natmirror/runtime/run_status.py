@@ -1,4 +1,4 @@
-"""Shows a run as values for JSON: the sums of all threads, the host's counters, and what fails."""
+"""The state of a run as values for JSON: the sums of all threads, the counters of queues, and failures."""
 
 import os
 import time
@@ -23,8 +23,8 @@ from natmirror.runtime.worker import Worker
 
 
 class RunStatus:
-    """A run as values for JSON: for the API's threads and the main thread. ``log`` returns the log's counters,
-    ``failing_chores`` the chores that fail."""
+    """The state of a run as values for JSON, for the API's threads and the main thread. ``log`` returns the log's
+    counters, ``failing_chores`` the chores that fail."""
 
     def __init__(
         self,
