@@ -89,7 +89,7 @@ class Server:
             try:
                 self._server.run()
             except Exception:  # e.g. the host has no memory left
-                log.exception("API: internal error; the API goes on")
+                log.exception("API: internal error; the API continues")
                 self._closing.wait(_REST)
 
     def _accept_or_rest(self) -> Any:

@@ -57,7 +57,7 @@ class Probe:
 
     def __init__(self, backend: Backend, settings: Health) -> None:
         self.awaited = "answer"
-        """What the probe waits for, for the reason of a timeout."""
+        """The answer for which the probe waits; a timeout's reason names it."""
         self._backend = backend
         self._settings = settings
         self._sock: socket.socket | None = None

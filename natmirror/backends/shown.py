@@ -5,7 +5,7 @@ from typing import TypedDict
 
 
 class BackendState(StrEnum):
-    """Whether a backend takes connections."""
+    """Whether a backend gets new connections."""
 
     UP = "up"
     """It gets new connections: the health checks pass, or there are none."""
@@ -29,7 +29,7 @@ class AdmissionEntry(TypedDict):
     reason: str
     """Why it is down; empty while it is not."""
     state_seconds: float | None
-    """For how long ``healthy`` has had its value, in seconds; null for a sorry server and a removed backend."""
+    """Seconds for which ``healthy`` has had its value; null for a sorry server and a removed backend."""
     share: float | None
     """The fraction of its normal part of new connections that it gets: 0 for none, between 0 and 1 during slow start,
     then 1; null for a sorry server and a removed backend."""
@@ -47,7 +47,7 @@ class HealthEntry(TypedDict):
     state: BackendState
     """``up`` or ``down``."""
     state_seconds: float
-    """For how long it has been up or down, in seconds."""
+    """Seconds for which it has been up or down."""
     reason: str
     """The result of the last check that passed or failed."""
     checks: int

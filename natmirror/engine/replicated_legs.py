@@ -63,7 +63,7 @@ class ReplicatedLegs:
     # Reporting
 
     def ids(self) -> list[int]:
-        """Return the numbers of the flows with living legs, for records() in slices. The records of
+        """Return the numbers of the flows with open legs, for records() in slices. The records of
         flows without any become invalid."""
         mirrored = dict.fromkeys(flow for flow, stream in self._mirroring.streams.items() if stream.alive())
         for key in [key for key, (flow, _) in self._reported.items() if flow not in mirrored]:

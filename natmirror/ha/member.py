@@ -78,7 +78,7 @@ class PairMember:
         contradicts = shown is not None and (shown is HostRole.MASTER) != (role is HostRole.MASTER)
         if shown is not None and contradicts and self._contradicted:
             log.warning(
-                "this host is %s now by its addresses, but keepalived has not reported it: check that keepalived runs,"
+                "by its addresses this host is %s now, but keepalived has not reported it: check that keepalived runs,"
                 " and that its configuration calls natmirror role",
                 shown,
             )

@@ -16,7 +16,8 @@ class QueueCounter(StrEnum):
     PACKETS_TRANSLATED_BY_KERNEL = "packets_translated_by_kernel"
     """Packets that natmirror marked, so that nftables translates them."""
     PACKETS_TRUNCATED = "packets_truncated"
-    """Packets that were dropped because the kernel passed only a part of them to natmirror."""
+    """Packets of which the kernel passed only a part to natmirror. A NAT queue drops them, a watch queue accepts
+    them."""
     PACKETS_OVERSIZED = "packets_oversized"
     """Packets that were dropped because they are too long to return in a verdict after a rewrite."""
     PACKETS_DROPPED_QUEUE_FULL = "packets_dropped_queue_full"

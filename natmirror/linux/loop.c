@@ -21,8 +21,8 @@
 #define SMALL_LEN 1024         /* bytes up to which copying a packet costs less than translating it in the kernel */
 #define SPIN_TIME 0.0001       /* seconds of busy polling for the answer to a request: waking up takes as long */
 #define NO_SPIN_TIME 0.05      /* seconds without busy polling after the thread was preempted */
-#define MAX_SPIN_CREDIT 8      /* after so many busy polls in a row without an answer, the loop busy-polls ... */
-#define TRY_SPIN_EVERY 64      /* ... only once in so many requests */
+#define MAX_SPIN_CREDIT 8      /* busy polls in a row without an answer, after which the loop busy-polls ... */
+#define TRY_SPIN_EVERY 64      /* ... only for one request of this many */
 /* Seconds between two attempts to send verdicts that the kernel refused for want of memory; doubled each time. */
 #define FIRST_PAUSE 0.001
 #define LONGEST_PAUSE 0.02

@@ -18,7 +18,8 @@
 
 /* One datagram: a packet of at most 64 KiB and its attributes. */
 #define DATAGRAM_MAX (68 * 1024)
-/* Verdicts are sent when so many bytes have gathered: the kernel refuses a message larger than the socket's buffer. */
+/* Verdicts are sent when this number of bytes has gathered: the kernel refuses a message larger than the socket's
+ * buffer. */
 #define VERDICTS_MAX (512 * 1024)
 #define VERDICT_MAX (68 * 1024)
 #define SMALL_VERDICT 64 /* reserved bytes of verdicts[] for a verdict whose payload is not copied; it takes up to 40 */

@@ -22,7 +22,7 @@ class QueueHealth:
 
     def __init__(self, number: int, now: float) -> None:
         self.problem: str | None = None
-        """What is wrong with the queue; None: it works."""
+        """The problem of the queue; None if it works."""
         self._number = number
         self._checked_at = now
         self._answered_at = now

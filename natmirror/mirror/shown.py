@@ -35,7 +35,7 @@ class LegPhase(StrEnum):
 
 
 PHASES: dict[LegState, LegPhase] = {state: LegPhase[state.name] for state in LegState if state is not LegState.CLOSED}
-"""How the states of living legs are shown."""
+"""The states of open legs as the API shows them."""
 
 
 class SessionWait(StrEnum):

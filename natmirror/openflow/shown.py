@@ -68,7 +68,7 @@ class FlowModFields(TypedDict):
     cookie: int
     """The number by which the controller recognises the entry."""
     cookie_mask: int
-    """Which bits of the cookie a modification or deletion compares; 0 in OpenFlow 1.0."""
+    """The bits of the cookie that a modification or deletion compares; 0 in OpenFlow 1.0."""
     idle_timeout: int
     """Seconds without a packet after which the entry expires; 0 for never."""
     hard_timeout: int

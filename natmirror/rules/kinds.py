@@ -65,7 +65,7 @@ class WhenBehind(StrEnum):
     DROP = "drop"
     """The leg is dropped and counted; the client and the backend notice nothing."""
     THROTTLE = "throttle"
-    """The client is throttled by its window before the buffer is full, so that a slow mirror gets everything.
+    """The client is throttled by its window before the buffer is full, so that a slow mirror gets all bytes.
     Connections that were picked up are not throttled. Python decides on each packet of the service, which is slower.
     Requires a pool and protocol: raw."""
 

@@ -1,4 +1,4 @@
-"""The running program: its threads, its chores, the commands that it obeys and the status that it shows.
+"""The running program: its threads, its chores, its commands and its status.
 
 Begin with runner.py, which has the steps of a start, of one round of the main thread and of a stop, and with
 reloader.py, which has the steps of a reload. worker.py is a packet thread; engine_proxy.py gives other threads access

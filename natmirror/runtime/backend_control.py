@@ -115,7 +115,7 @@ class BackendControl:
                 log.info("resetting the connections of %s/%s", change.service, change.backend)
             elif known.get((change.service, change.backend)) != change.share:
                 log.info(
-                    "%s/%s takes %.0f %% of its share of new connections",
+                    "%s/%s gets %.0f %% of its share of new connections",
                     change.service,
                     change.backend,
                     100 * change.share,

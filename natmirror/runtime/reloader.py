@@ -87,7 +87,7 @@ class Reloader:
 
     def _reload(self) -> list[str]:
         kernel_rules = self._maintenance.kernel_rules
-        # 1. Read the rules file. Refuse it if it changes something that cannot change while packets pass, even in a
+        # 1. Read the rules file. Refuse it if it changes a value that cannot change while packets pass, even in a
         #    removed service that has connections left.
         rules = load_rules(self._rules.path)
         refuse_what_cannot_change(kernel_rules.rules, rules)

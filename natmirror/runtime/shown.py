@@ -42,7 +42,8 @@ class MachineEntry(TypedDict):
     tunnel: dict[OutboxCounter, int]
     """The counters of the packets that natmirror sends itself, through the TUN device."""
     kernel_translation_off_because: str | None
-    """Why natmirror translates addresses itself, which costs throughput; null while the kernel does."""
+    """Why natmirror translates all packets itself, which costs throughput; null while the kernel translates large
+    ones."""
     internal_errors: int
     """Internal errors outside mirroring. Each cost at most one packet or one request; the log has the tracebacks."""
     ended_threads: dict[str, str]

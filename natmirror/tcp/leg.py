@@ -88,7 +88,7 @@ class Leg(LegNumbers):
 
     def write(self, data: bytes, now: float, *, wanted: int | None = None) -> list[bytes]:
         """Take the next bytes of the client's stream. A full buffer ends the leg, unless the mirror has acknowledged
-        everything so far: then it is not behind, however many bytes come at once.
+        all bytes so far: then it is not behind, however many bytes come at once.
 
         ``wanted`` is for a caller that splits bytes which came at once into several pieces: the number of all these
         bytes with the first piece, and 0 with the others. The buffer needs room for all of them.

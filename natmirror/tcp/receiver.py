@@ -12,7 +12,7 @@ SCALE = 7
 """The shift of the window that a leg offers, LEG_WINDOW. The window is wide and never closes, because received data is
 discarded at once."""
 
-_MAX_BLOCKS = 4  # so many fit into a header without other options (RFC 2018 §3)
+_MAX_BLOCKS = 4  # the number that fits into a header without other options (RFC 2018 §3)
 
 
 class Receiver:

@@ -16,8 +16,8 @@ The states are the connection's, not an endpoint's: they combine the views of bo
 A RST counts if its receiver accepts it: in SYN_SENT the backend's RST that acknowledges the SYN, later either end's RST
 at exactly the next number (RFC 5961 §3.2). In TIME_WAIT and RESET it changes nothing. A flow that is picked up begins
 at ESTABLISHED, and no number of it is known. ``_move()`` is the only place that changes the state, as the table in
-flow_states.c says, which serves both gears. That file has the timeouts too: a flow expires so many seconds after its
-last packet, by its state.
+flow_states.c says, which serves both gears. That file has the timeouts too: a flow's state gives the number of seconds
+from its last packet to its expiry.
 """
 
 from natmirror.fastpath import MAX_SYN_DATA, MAX_WINDOW_SCALE, NO_WINDOW_SCALE, FlowRow, HalfRow

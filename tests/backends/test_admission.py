@@ -124,7 +124,7 @@ def test_a_result_about_an_earlier_backend_of_the_name_is_refused() -> None:
     text = RULES.replace("    pool:\n", "    pool:\n      health: {check: tcp}\n")
     one = Admission(parse_rules(text), 0.0)
     one.reload(parse_rules(text.replace("10.20.0.11", "10.20.0.19")), 1.0)
-    with pytest.raises(ValueError, match=r"backend c1 of openflow is not checked at 10\.20\.0\.11:6653 any more"):
+    with pytest.raises(ValueError, match=r"backend c1 of openflow is no longer checked at 10\.20\.0\.11:6653"):
         one.set_health("openflow", "c1", is_up=False, reason="refused", now=2.0, place=at("10.20.0.11", 6653))
     assert state(one) == "up"
     one.set_health("openflow", "c1", is_up=False, reason="refused", now=2.0, place=at("10.20.0.19", 6653))

@@ -427,7 +427,7 @@ def assert_every_leg_has_a_row_and_an_owner(one: Engine) -> None:
         assert one._nat.has_object(flow)
         assert {leg.row.id for _, leg in stream.alive()} == linked[flow.row.id]
     for master, session in one._sessions._open_sessions.by_number.values():
-        assert master.lives
+        assert master.has_leg
         assert master.session is session
 
 

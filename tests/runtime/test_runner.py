@@ -121,7 +121,7 @@ def test_a_reload_logs_only_what_has_changed(
     assert "backend c2 10.20.0.12:6653 weight 2" in caplog.text
     assert "of its share" not in caplog.text
     change("      - {name: c2", "      - {name: c3, address: 10.20.0.14}\n        - {name: c2")
-    assert "openflow/c3 takes 100 % of its share" in caplog.text
+    assert "openflow/c3 gets 100 % of its share" in caplog.text
     assert caplog.text.count("of its share") == 1
 
 

@@ -54,8 +54,8 @@ class MasterSession:
         self.move(SessionEvent.GIVEN_UP)
 
     @property
-    def lives(self) -> bool:
-        """Whether the session has a leg that has not ended."""
+    def has_leg(self) -> bool:
+        """Whether the session has an open leg."""
         return self.state in HAS_LEG
 
 

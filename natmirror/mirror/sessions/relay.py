@@ -105,7 +105,7 @@ class Relay:
             for master in connection.masters:
                 if master.why_absent is not None:
                     continue
-                if not master.lives and what is not MessageClass.HANDSHAKE:
+                if not master.has_leg and what is not MessageClass.HANDSHAKE:
                     self._open(master)
                 if master.state in IS_OPEN and master.session is not None:
                     master.session.from_switch(what, message, has_room=_has_room(master))
@@ -180,7 +180,7 @@ class Relay:
         for master in connection.masters:
             if master.why_absent is None:
                 master.give_up(reason)
-                if not master.lives:
+                if not master.has_leg:
                     self._totals.count_not_opened(master, reason)
         yield from self._end_all(connection, reason)
         self._open_sessions.stop_reading_if_ended(connection)
@@ -213,7 +213,7 @@ class Relay:
             return
         if not data:
             yield from self.flush(master)
-            if master.lives:
+            if master.has_leg:
                 master.move(SessionEvent.CLOSED)
             self._outcomes.apply(self._legs.collect(master, leg, leg.finish(self._open_sessions.now)))
             return

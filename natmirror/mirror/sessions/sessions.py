@@ -183,7 +183,7 @@ class MasterSessions:
         # The entries that would have removed ended connections are lost; their flows' numbers will be used again.
         self._connections = {of: one for of, one in self._connections.items() if not one.is_forgotten}
         self._open_sessions.by_number = {
-            of: found for of, found in self._open_sessions.by_number.items() if found[0].lives
+            of: found for of, found in self._open_sessions.by_number.items() if found[0].has_leg
         }
 
     def _connection_of(self, kind: ReadEvent, of: int) -> Connection | None:
@@ -236,7 +236,7 @@ class MasterSessions:
 
     def _break_cycle(self, connection: Connection) -> None:
         """Break the reference cycle of an ended connection, which only the garbage collector would free."""
-        if connection.is_forgotten and not any(master.lives for master in connection.masters):
+        if connection.is_forgotten and not any(master.has_leg for master in connection.masters):
             for master in connection.masters:
                 self._open_sessions.unclaim_switch(master)
             connection.masters = ()

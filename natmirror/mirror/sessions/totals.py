@@ -33,10 +33,10 @@ class SessionTotals:
         """Add a session that has ended."""
         self._past[_key(master)] = _added(self._past.get(_key(master), no_sessions()), session.counters())
 
-    def sums(self, living: Iterable[tuple[MasterSession, SwitchSession]]) -> dict[Key, MirrorSessions]:
-        """Return the counters of all sessions of each master, ``living`` ones included."""
+    def sums(self, open_ones: Iterable[tuple[MasterSession, SwitchSession]]) -> dict[Key, MirrorSessions]:
+        """Return the counters of all sessions of each master, including those that are open."""
         found = deepcopy(self._past)  # the result must not change while another thread writes it as JSON
-        for master, session in living:
+        for master, session in open_ones:
             found[_key(master)] = _added(found.get(_key(master), no_sessions()), session.counters())
         return found
 

@@ -31,11 +31,11 @@ def test_no_leg_follows_after_a_session_was_given_up() -> None:
     master = MasterSession(Mock(), Mock())
     master.move(LEG_OPENED)
     master.give_up(EndReason.NEWER_CONNECTION)
-    assert (master.state, master.why_absent, master.lives) == (SessionState.LAST, "newer-connection", True)
+    assert (master.state, master.why_absent, master.has_leg) == (SessionState.LAST, "newer-connection", True)
     master.move(CLOSED)
     assert master.state is SessionState.LAST_CLOSING
     master.move(LEG_ENDED)
-    assert (master.state, master.lives) == (SessionState.ENDED, False)
+    assert (master.state, master.has_leg) == (SessionState.ENDED, False)
 
 
 def test_a_session_without_a_leg_ends_at_once() -> None:
