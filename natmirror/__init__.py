@@ -3,7 +3,7 @@
 The core does no I/O: an Engine decides on packets at a Hook, by the rules that load_rules() reads.
 """
 
-TYPE_CHECKING = False  # type checkers take it for True; importing it from typing would take time
+TYPE_CHECKING = False  # type checkers assume True; importing it from typing would take time
 if TYPE_CHECKING:
     from natmirror.actions import Hook
     from natmirror.engine.engine import Engine

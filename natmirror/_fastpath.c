@@ -73,8 +73,8 @@ static int has_takers(const nm_flow *flow, int is_orig)
     return flow->flags & (is_orig ? NM_FLOW_FEEDS_LEGS | NM_FLOW_HAS_READER : NM_FLOW_HAS_READER);
 }
 
-/* Return 0 if the flow's legs and readers can take a segment's data: then legs have room for it, and readers have
- * got it. Return the reason to punt otherwise. */
+/* Return 0 if the flow's legs and readers can take a segment's data; then memory is reserved in the legs, and the
+ * readers already have the data. Return the reason to punt otherwise. */
 static int punt_reason(nm_gear *gear, const nm_flow *flow, const nm_segment *seg, int is_orig)
 {
     const nm_half *sender = is_orig ? &flow->orig : &flow->reply, *receiver = is_orig ? &flow->reply : &flow->orig;
@@ -148,7 +148,7 @@ static int decide_mirror_packet(nm_gear *gear, nm_leg *leg, const nm_segment *se
     return NM_CONSUMED;
 }
 
-/* Whether Python has to decide a packet that opens or ends a flow. */
+/* Return whether Python has to decide a packet that opens or ends a flow. */
 static int needs_python(nm_gear *gear, const nm_flow *flow, const nm_segment *seg, int is_orig, double now)
 {
     const nm_service *service = &gear->plan.services[flow->service_id];
@@ -189,7 +189,7 @@ static int decide_stray_syn_ack(nm_gear *gear, const nm_segment *seg)
     if (!service || (seg->flags & (TCP_SYN | TCP_ACK | TCP_RST)) != (TCP_SYN | TCP_ACK) ||
         !nm_plan_is_client(&gear->plan, 4, destination_of(seg)) || !nm_flows_victim(gear->flows, 1) ||
         nm_flow_find_orig(gear->flows, 4, destination_of(seg), seg->dport, service->address, service->port))
-        return NM_PUNT_OPENING_OR_CLOSING; /* the last condition: the client has connected again since, and another backend answers */
+        return NM_PUNT_OPENING_OR_CLOSING; /* last condition: the client has connected again since, to another backend */
     gear->counters.packets_decided_in_c++;
     gear->counters.packets_without_flow++;
     return translate_to(gear, seg, 0, service->address, service->port, 0);

@@ -1,4 +1,4 @@
-/* Decide a packet in C: repeat what Python has decided for its flow and its legs.
+/* Decide a packet in C, or punt it to Python.
  *
  * No I/O, no clock, no policy. This header serves #include and cffi's cdef() alike.
  */
@@ -16,7 +16,7 @@
  * the change. */
 int nm_decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int checksum, double now);
 
-/* Rewrite the last packet decided by gear.translation. */
+/* Rewrite the packet that was decided last, as gear.translation says. */
 void nm_translate(const nm_gear *gear, uint8_t *packet, size_t len, int checksum);
 
 /* Decide, and translate if needed. */

@@ -16,7 +16,7 @@ class Hook(IntEnum):
 
 @dataclass(slots=True)
 class Accept:
-    """Let the packet pass, as ``packet`` if it was rewritten; None leaves it unchanged."""
+    """Let the packet pass: as ``packet`` if it was rewritten, unchanged if ``packet`` is None."""
 
     packet: bytes | None = None
 
@@ -30,8 +30,8 @@ class Drop:
 
 @dataclass(slots=True)
 class Send:
-    """Send a packet that build.synthesise() made: the kernel completes its TCP checksum and cuts it into segments of at
-    most ``segment_len`` bytes of data (0: sends it whole)."""
+    """Send a packet that build.synthesise() made. The kernel completes its TCP checksum and cuts it into segments of at
+    most ``segment_len`` bytes of data; with 0 it sends the packet whole."""
 
     packet: bytes
     segment_len: int = 0

@@ -1,4 +1,4 @@
-"""The JSON of backends and their health checks, field by field: the reference takes its sentences from here."""
+"""The JSON of backends and their health checks, field by field. The reference shows these sentences."""
 
 from enum import StrEnum
 from typing import TypedDict
@@ -8,30 +8,30 @@ class BackendState(StrEnum):
     """Whether a backend takes connections."""
 
     UP = "up"
-    """It takes new connections: the health checks pass, or there are none."""
+    """It gets new connections: the health checks pass, or there are none."""
     DOWN = "down"
-    """It takes no new connections: the health checks fail."""
+    """It gets no new connections: the health checks fail."""
     DRAINING = "draining"
-    """The operator has drained it: it takes no new connections, and keeps those that it has."""
+    """The operator has drained it: it gets no new connections, and keeps those that it has."""
     REMOVED = "removed"
-    """It is not in the rules any more, and has connections left."""
+    """The rules no longer name it, but it still has connections."""
     SORRY = "sorry"
-    """It is the pool's sorry server: it takes connections while no other backend does, and is not checked."""
+    """It is the pool's sorry server: it gets connections while no other backend is available, and is not checked."""
 
 
 class AdmissionEntry(TypedDict):
-    """Whether a backend takes new connections, and how many."""
+    """Whether a backend gets new connections, and how many."""
 
     state: BackendState
-    """Whether it takes connections."""
+    """Whether it gets new connections, and why."""
     healthy: bool | None
-    """Whether the health checks pass, or there are none; null for a sorry server and a removed backend."""
+    """True while the health checks pass, or if there are none; null for a sorry server and a removed backend."""
     reason: str
     """Why it is down; empty while it is not."""
     state_seconds: float | None
-    """For how long it has been healthy or not, in seconds; null for a sorry server and a removed backend."""
+    """For how long ``healthy`` has had its value, in seconds; null for a sorry server and a removed backend."""
     share: float | None
-    """Its share of the new connections that its weight gives it: 0 while it takes none, below 1 during the slow start,
+    """The fraction of its normal part of new connections that it gets: 0 for none, between 0 and 1 during slow start,
     then 1; null for a sorry server and a removed backend."""
 
 
@@ -49,14 +49,15 @@ class HealthEntry(TypedDict):
     state_seconds: float
     """For how long it has been up or down, in seconds."""
     reason: str
-    """The result of the last check that counted."""
+    """The result of the last check that passed or failed."""
     checks: int
     """Checks that passed or failed."""
     failed_checks: int
-    """Those of them that failed."""
+    """Checks that failed."""
     inconclusive_checks: int
-    """Checks that said nothing about the backend, since this host could not make them: they do not count."""
+    """Checks that this host could not make: they do not change the state."""
     failed_syns: int
-    """SYNs of clients that the backend refused or did not answer: each brings the next check forward."""
+    """SYNs of clients that the backend refused or did not answer. Each counts as a failed check and triggers the next
+    check at once."""
     last_check_seconds: float | None
     """How long the last check took, in seconds; null before the first."""

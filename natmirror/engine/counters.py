@@ -1,4 +1,4 @@
-"""What an engine counts: each counter is declared here, with the sentence that the reference shows."""
+"""The counters of an engine, each with the sentence that the reference shows."""
 
 from collections import Counter
 from enum import StrEnum
@@ -7,47 +7,44 @@ from natmirror.reasons import DropReason
 
 
 class EngineCounter(StrEnum):
-    """What the engines of all threads have counted since natmirror started.
-
-    The fields of ``nm_counters`` in C have the same names.
-    """
+    """A counter of an engine. A field of ``nm_counters`` in C has the same name."""
 
     FLOWS_OPENED = "flows_opened"
     """Connections whose SYN passed this host."""
     FLOWS_PICKED_UP = "flows_picked_up"
     """Connections that were picked up: their SYN did not pass this host."""
     FLOWS_UNTRACKED = "flows_untracked"
-    """Connections for which the flow table had no room: their packets pass to the derived backend, and nothing is
-    mirrored."""
+    """Connections for which the flow table had no room. Their packets pass to the backend that the rules give, and are
+    not mirrored."""
     FLOWS_EVICTED = "flows_evicted"
-    """Closed or half open flows that were removed from the full flow table to make room for new ones."""
+    """Closed or half open flows that were evicted from the flow table to make room for new ones."""
     FLOWS_RESET = "flows_reset"
-    """Flows that natmirror reset at both ends: their backend failed or was drained past its deadline, or their client
-    left the rules."""
+    """Flows that natmirror reset at both ends, because their backend failed or was drained past its deadline, or
+    because the rules no longer have their client."""
     FLOWS_RELEASED = "flows_released"
     """Flows that this host released to the other host of the pair."""
     DIRECT_CONNECTIONS = "direct_connections"
-    """Connections that clients opened to a backend's own address: they pass unchanged."""
+    """Connections that clients opened to a backend's own address. They pass unchanged."""
     SYNS_REFUSED = "syns_refused"
     """SYNs that a backend answered with a RST."""
     SYNS_UNANSWERED = "syns_unanswered"
-    """SYNs that a client repeated because its backend had not answered: the client gets another backend."""
+    """SYNs that a client repeated because the backend had not answered. The repeated SYN may go to another backend."""
     PACKETS_DECIDED_IN_C = "packets_decided_in_c"
-    """Packets that the C gear decided alone, without Python."""
+    """Packets that the C code decided without Python."""
     BAD_CHECKSUM_PACKETS = "bad_checksum_packets"
-    """Packets to or from a service with a wrong TCP checksum: they pass, and change no state of natmirror."""
+    """Packets of flows with a wrong TCP checksum. They pass, but natmirror does not track or mirror them."""
     PACKETS_WITHOUT_FLOW = "packets_without_flow"
-    """Packets to or from a service for which there is no flow, and that begin none."""
+    """Packets to or from a service that belong to no flow and begin none."""
     MIRROR_PACKETS = "mirror_packets"
-    """Packets of mirrors that went to their legs."""
+    """Packets from mirrors that went to their legs."""
     ICMP_ERRORS_FOR_LEGS = "icmp_errors_for_legs"
     """ICMP errors about packets of legs."""
     ICMP_ERRORS_TRANSLATED = "icmp_errors_translated"
-    """ICMP errors about packets of flows, translated on their way to the client or backend."""
+    """ICMP errors about packets of flows, translated and passed to the client or backend."""
 
 
 class Counters:
-    """What happened in one engine, by name, and the packets that it dropped, by reason."""
+    """The counters of one engine by name, and the packets that it dropped by reason."""
 
     def __init__(self) -> None:
         self.counters: Counter[EngineCounter] = Counter()

@@ -1,8 +1,8 @@
 """The engine: packets and a clock value go in, decisions and packets to send come out.
 
 It puts NAT and mirroring together and does no I/O: the same engine runs live behind NFQUEUE, offline over a capture,
-and in tests. It has two gears. The C gear repeats for a packet what was decided for its flow, and punts all others to
-Python, where forwarding.py decides. With the C gear off the decisions are the same.
+and in tests. It has two gears. The C gear decides on most packets, and punts the others to Python, where forwarding.py
+decides. With the C gear off the decisions are the same.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -40,7 +40,7 @@ from natmirror.tcp.initial_numbers import InitialNumbers, Numbers
 from natmirror.tcp.record_masks import masks
 
 _TCP = b"\x06"  # IPv4's protocol field
-_MAX_LEGS_DUE = 64  # in one call, so that packets do not wait longer
+_MAX_LEGS_DUE = 64  # legs handled in one call, so that packets do not wait longer
 _MAX_EXPIRED = 256  # the same for flows
 
 
@@ -130,9 +130,9 @@ class Engine:
         return self._outgoing.drain()
 
     def shard_of(self, packet: bytes, hook: Hook) -> int:
-        """Return the number of the engine that has the packet's client. Another engine than this one has it only if the
-        packet is an ICMP error about a packet of a service or of this host: iptables cannot deal out such an error by
-        the client's address."""
+        """Return the number of the engine that has the packet's client. That is another engine than this one only if
+        the packet is an ICMP error about a packet of a service or of this host: iptables cannot choose the queue of
+        such an error by the client's address."""
         if self._shard.count == 1 or hook is not Hook.PREROUTING or packet[9:10] == _TCP:
             return self._shard.number
         try:
@@ -148,14 +148,14 @@ class Engine:
         return self._gear.handle
 
     def next_timer(self) -> float | None:
-        """Return when handle_timer() is due, on the clock of ``now``, or None."""
+        """Return the time at which handle_timer() is due, on the clock of ``now``, or None."""
         due = min(self._gear.legs.next_due(), self._gear.flows.next_due())
         timer = self.next_own_timer()
         return (None if due == fastpath.NEVER else due) if timer is None else min(timer, due)
 
     def next_own_timer(self) -> float | None:
-        """Return when Python's own timers are due, or None. The loop in C, which drives the gear, knows the other
-        times."""
+        """Return the time at which Python's own timers are due, or None. The loop in C, which drives the gear, knows
+        the other times."""
         return AT_ONCE if self._mirroring.has_more else self._timers.next()
 
     def handle_timer(self, now: float, is_spent: Callable[[], bool] | None = None) -> list[Send]:
@@ -188,7 +188,7 @@ class Engine:
         self._legs.set_path_mtu(mirror, mtu)
 
     def close(self) -> list[Send]:
-        """End all legs; return the RSTs that tell the mirrors."""
+        """End all legs; return the RSTs for the mirrors."""
         self._mirroring.close()
         return self._outgoing.drain()
 
@@ -221,7 +221,7 @@ class Engine:
         self._mirrors.reload(rules)
 
     def expel(self, switches: Iterable[IPv4Network], ids: Iterable[int], now: float) -> list[Send]:
-        """Reset those of the flows with these numbers whose clients are in none of the networks."""
+        """Reset each flow, of those with these numbers, whose client is in none of the networks."""
         clients, flows = ClientNetworks(switches), self._nat.by_ids(ids)
         self._failover.expel([flow for flow in flows if not flow.is_direct and flow.client[0] not in clients], now)
         return self.read_sessions(now)
@@ -231,7 +231,7 @@ class Engine:
         return self._legs.ids()
 
     def end_removed(self, leg_ids: Iterable[int], now: float) -> list[Send]:
-        """End those of the legs with these numbers whose mirrors the rules no longer name."""
+        """End each leg, of those with these numbers, whose mirror the rules no longer name."""
         self._mirroring.end_removed(leg_ids)
         return self.read_sessions(now)
 
@@ -243,13 +243,13 @@ class Engine:
 
     @property
     def unlisted_backends(self) -> int:
-        """How many backends, since the start, were added for connections that another host reported. The rules do not
-        name them; they are treated like removed ones."""
+        """The number of backends that were added, since the start, for connections that another host reported. The
+        rules do not name them; they are treated like removed ones."""
         return self._services.unlisted_backends
 
     def set_share(self, service: str, backend: str, share: float) -> None:
-        """Set a backend's share: how much of its usual fraction of the new connections it gets, from 0 to 1. Raise
-        ValueError if there is no such backend."""
+        """Set a backend's share: the fraction, 0 to 1, of its normal part of new connections. Raise ValueError if there
+        is no such backend."""
         self._services.set_share(*self._services.backend_named(service, backend), share)
 
     def set_marks(self, marks: Mapping[tuple[Endpoint, Endpoint], int]) -> None:
@@ -258,13 +258,13 @@ class Engine:
         self._services.set_marks(marks)
 
     def kill(self, service: str, backend: str, ids: Iterable[int], now: float) -> list[Send]:
-        """Reset those of the flows with these numbers that are bound to a backend. Raise ValueError if there is no such
-        backend."""
+        """Reset each flow, of those with these numbers, that is bound to a backend. Raise ValueError if there is no
+        such backend."""
         self._failover.kill(self._nat.of_backend(*self._services.backend_named(service, backend), ids), now)
         return self.read_sessions(now)
 
     def repeat_resets(self, service: str, backend: str, ids: Iterable[int], now: float) -> list[Send]:
-        """Send the RSTs of kill() again, for those of the flows with these numbers that are bound to the backend."""
+        """Send the RSTs of kill() again, for each flow, of those with these numbers, that is bound to the backend."""
         self._failover.repeat_resets(self._nat.of_backend(*self._services.backend_named(service, backend), ids))
         return self.read_sessions(now)
 

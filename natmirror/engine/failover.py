@@ -1,10 +1,10 @@
 """Resets connections whose backend has failed, releases those that another host forwards, refuses clients if no backend
 is open.
 
-Theory. A receiver accepts a RST only at exactly the number that it expects next. A RST elsewhere inside its window it
-challenges with an acknowledgement, which tells that number (RFC 5961 §3.2). So we reset a connection at both ends, at
-the highest numbers that were forwarded to each, and answer a later packet with a RST at the number that it
-acknowledges.
+Theory. A receiver accepts a RST only at exactly the number that it expects next. It challenges a RST elsewhere inside
+its window with an acknowledgement that carries the expected number (RFC 5961 §3.2). So natmirror resets a connection
+at both ends, at the highest numbers that were forwarded to each, and answers a later packet with a RST at the number
+that the packet acknowledges.
 """
 
 from collections.abc import Iterable
@@ -33,7 +33,7 @@ class Failover:
         self._counters = counters
 
     def kill(self, flows: Iterable[Flow], now: float) -> None:
-        """Reset the living ones of these flows at both ends. Flows of services without a pool are only forgotten."""
+        """Reset these flows at both ends, if they are open. Flows of services without a pool are only forgotten."""
         for flow in flows:
             if flow.service.pool is None:
                 self._nat.forget(flow)
@@ -97,7 +97,7 @@ class Failover:
         return flow
 
     def answer_killed(self, segment: Segment) -> Verdict:
-        """Drop a packet of a killed flow, and reset its sender, which lost our first RST or challenges it."""
+        """Drop a packet of a killed flow, and reset its sender, which did not get our first RST or challenges it."""
         if not segment.flags & RST:
             self._outgoing.add([Send(build_reset(segment))])
         self._counters.drop(DropReason.FLOW_RESET)

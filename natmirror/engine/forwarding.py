@@ -127,7 +127,7 @@ class Forwarding:
         # 3. Rewrite it.
         verdict = self._to_backend(segment, service, flow)
 
-        # 4. Hand the segment to mirroring. A bare acknowledgement has nothing for mirrors, in the C gear as here.
+        # 4. Hand the segment to mirroring, unless it is a bare acknowledgement. The C gear does the same.
         if event is Event.HANDSHAKE and is_service_mirrored(flow.row):
             backend = endpoint_of(service if flow.backend is None else flow.backend)
             self._mirroring.open(self._nat.keep_object(flow), backend, now)
@@ -261,11 +261,11 @@ class Forwarding:
         service = services[0]
         bound = self._nat.find_orig(client, endpoint_of(service))
         if bound is not None and (not bound.is_picked_up or bound.row.reply.packets):
-            # The client's port has a connection with another backend now: this packet is left from an older one.
+            # The client's port now has a connection with another backend: this packet belongs to an older connection.
             return self._drop(DropReason.FORMER_BACKEND)
         flow = None
         if segment.payload_len and not segment.flags & RST and segment.checksum_ok():
-            # The backend knows best whose connection this is.
+            # Assume that the sender is the backend of this connection.
             flow = self._pick_up(service, client, self._services.backend_at(service, source), now)
         else:
             self._counters.count(EngineCounter.PACKETS_WITHOUT_FLOW)

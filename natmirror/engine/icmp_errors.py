@@ -47,8 +47,8 @@ class IcmpErrors:
         return self._to_service(error) if to_service else self._to_client(error)
 
     def shard_of(self, datagram: Datagram, count: int) -> int | None:
-        """Return which of ``count`` engines decides on a datagram to a service or to this host; None if any of them
-        may."""
+        """Return the number of the engine, of ``count``, that decides on a datagram to a service or to this host; None
+        if any engine may."""
         error = icmp.parse_error(datagram)
         if error is None:
             return None

@@ -5,7 +5,7 @@ from natmirror.rules import Mirror, Rules
 
 
 class MirrorEndpoints:
-    """The mirrors by endpoint. Mirrors that a reload removes stay until prune(): packets of theirs may still arrive,
+    """The mirrors by endpoint. Mirrors that a reload removes stay until prune(), because their packets may still arrive
     and must not reach clients."""
 
     def __init__(self, rules: Rules) -> None:

@@ -1,4 +1,4 @@
-"""Pinned bindings, which another host cannot derive: their changes are reported to other hosts, and theirs are adopted.
+"""Reports changes of pinned bindings, which another host cannot derive, and adopts the bindings that it reports.
 
 Theory. Maglev over the whole pool derives the same backend for a client on every host. A binding that differs is
 pinned: another scheduler chose the backend, or the derived one was drained or dead, or the pool has changed since. It
@@ -27,9 +27,9 @@ class BindingEvent(IntEnum):
     """The kind of a change of a binding."""
 
     BOUND = fastpath.BOUND
-    """Its connection is established, or has come to this host: other hosts need it."""
+    """Its connection is established, or has moved to this host: other hosts need the binding."""
     FORGOTTEN = fastpath.FORGOTTEN
-    """This host has forgotten it, but its connection may live on another host."""
+    """This host has forgotten it, but its connection may continue on another host."""
     ENDED = fastpath.ENDED
     """Its connection has ended."""
 
@@ -67,7 +67,7 @@ class ReplicatedBindings:
         return BindingChange(BindingEvent(kind), service.name, client, endpoint_of(backend))
 
     def sweep(self, first: int, most: int, how: int, now: float) -> int | None:
-        """Go through up to ``most`` flows from number ``first`` on; return the number to go on with, or None at the
+        """Go through up to ``most`` flows from number ``first`` on; return the number to continue with, or None at the
         end.
 
         ANNOUNCE reports the shared bindings again, CLAIM_SEEN claims guests whose packets pass here, CLAIM_ALL claims

@@ -1,10 +1,10 @@
 """Legs of a pair: records of this host's legs, and legs that are adopted from the other host's records.
 
-Theory. The active host reports records of its legs (leg_record.py) again and again. The standby adopts them, and goes
-on with the latest ones when it takes over. Then it picks up the client's stream, and each mirror tells how far it has
-got (resumption.py). A leg ends if its mirror lacks bytes that neither host holds any more.
+Theory. The active host reports records of its legs (leg_record.py) again and again. The standby host adopts them. When
+it takes over it continues the legs of the latest records: it picks up the client's stream, and asks each mirror which
+bytes it has (resumption.py). A leg ends if its mirror lacks bytes that neither host still holds.
 
-The ledger of the host that takes over counts a connection's bytes from the first one that, by the record, a mirror has
+The host that takes over counts a connection's bytes in its ledger from the first byte that, by the record, a mirror has
 not acknowledged. The bytes before it are in the other host's ledger.
 """
 
@@ -117,12 +117,12 @@ class ReplicatedLegs:
     # Adopting
 
     def adopt(self, record: dict[str, Any], now: float) -> None:
-        """Adopt a connection and its legs from another host's record, in place of what this host knows of them, unless
-        it has living legs of the connection. Only the engine that has the client may (shards.shard_of_client()).
+        """Adopt a connection and its legs from another host's record. They replace what this host knows of them, unless
+        it has open legs of the connection. Call the engine that has the client (shards.shard_of_client()).
 
         The flow is bound to the record's backend; its legs are ``resuming``. On a standby host the legs stand by until
-        take_over(), or until a packet of theirs arrives, and a later record of the connection replaces an earlier one.
-        On an active host they go on at once: Engine.handle_timer() is due, and asks their mirrors.
+        take_over(), or until one of their packets arrives, and a later record of the connection replaces an earlier
+        one. On an active host they continue at once: Engine.handle_timer() is due, and asks their mirrors.
 
         Raise ValueError, and change nothing, if the record is malformed, does not fit the rules, or is about an older
         connection than the one that this host knows.
@@ -185,7 +185,7 @@ class ReplicatedLegs:
         for flow in self._nat.by_ids(released):
             try:
                 self._pick_up_again(flow, now)
-            except Exception as error:  # the other connections still have to go on
+            except Exception as error:  # the other connections still have to continue
                 self._faults.note(Work.TAKEOVER, show(flow.client), error)
         for known in list(self._mirroring.streams):
             self._mirroring.activate(known, now)
@@ -202,11 +202,11 @@ class ReplicatedLegs:
     def _backend(self, service: Service, endpoint: Endpoint) -> Backend:
         backend = self._services.reported_backend(service, endpoint)
         if backend is None:
-            raise ValueError(f"backend: service {service.name} can have none at {show(endpoint)}")
+            raise ValueError(f"backend: service {service.name} cannot have one at {show(endpoint)}")
         return backend
 
     def _keep_known(self, flow: Flow, one: FlowRecord, now: float) -> bool:
-        """Return whether to keep this host's own flow of a record's connection. One that stands by takes the record's
+        """Return whether to keep this host's own flow of a record's connection. A standby flow gets the record's
         numbers."""
         backend = None if flow.backend is None else show(endpoint_of(flow.backend))
         stream = self._mirroring.streams.get(flow)
@@ -221,7 +221,7 @@ class ReplicatedLegs:
         elif flow.row.reply.packets and backend != one.backend:
             raise ValueError(f"{one.client} is served by {backend}, not {one.backend}")
         elif stream is not None and stream.alive():
-            return True  # our living legs have newer numbers
+            return True  # our open legs have newer numbers
         return False
 
 

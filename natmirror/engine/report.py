@@ -24,7 +24,7 @@ _COUNTED_IN_C = (
     EngineCounter.FLOWS_OPENED,
     EngineCounter.FLOWS_EVICTED,
 )
-"""The counters that C counts, too."""
+"""The counters that C increments too."""
 
 
 class EngineReport:
@@ -51,7 +51,7 @@ class EngineReport:
         self._counters = counters
 
     def snapshot(self, now: float) -> Snapshot:
-        """Return what the engine has counted."""
+        """Return the engine's counters."""
         counters = {name: self._counters.counters[name] for name in EngineCounter}
         counters[EngineCounter.FLOWS_EVICTED] += self._nat.evicted
         for name in _COUNTED_IN_C:
@@ -70,13 +70,13 @@ class EngineReport:
         }
 
     def flows(self, now: float, ids: Iterable[int] | None = None) -> list[FlowEntry]:
-        """Return the flows with these numbers, or all, each with its legs; those that are gone are left out."""
+        """Return the flows with these numbers, or all, each with its legs. Leave out numbers without a flow."""
         flows = self._nat.by_ids(self._nat.ids() if ids is None else ids)
         return [self._flow(flow, now) for flow in flows if not flow.is_direct]
 
     def decisions(self, ids: Iterable[int]) -> list[SwitchDecisions]:
-        """Return what backend and masters have decided for the switches behind the flows with these numbers, with times
-        on the clock of ``now``."""
+        """Return the orders of backend and masters for the switches behind the flows with these numbers, with times on
+        the clock of ``now``."""
         found: list[SwitchDecisions] = []
         for flow in self._nat.by_ids(ids):
             decisions = self._sessions.decisions_of(flow.row.id)

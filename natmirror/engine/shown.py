@@ -1,4 +1,4 @@
-"""The JSON of an engine's sums and decisions, field by field: the reference takes its sentences from here."""
+"""The JSON of an engine's counters and decisions, field by field. The reference shows these sentences."""
 
 from typing import TypedDict
 
@@ -12,43 +12,43 @@ from natmirror.reasons import DropReason, NotKeptReason
 
 
 class Sums(TypedDict):
-    """What engines have counted, without the backends."""
+    """The counters of engines, without those of backends."""
 
     counters: dict[EngineCounter, int]
-    """What has been counted since the start, by name."""
+    """The engine's counters, by name."""
     drops: dict[DropReason, int]
-    """Packets that were dropped, by reason."""
+    """Packets that natmirror dropped, by reason."""
     packets_decided_in_python: dict[PuntReason, int]
-    """Packets that the C gear left to Python, by reason."""
+    """Packets that the C code left to Python, by reason."""
     flows: int
-    """Flows that are known now; clients' direct connections to backends are not counted."""
+    """Flows in the flow table now, without clients' direct connections to backends."""
     pinned_flows: int
-    """Those of them whose backend cannot be derived from the rules: only this binding says it."""
+    """Pinned flows now: the rules alone would give another backend, so the binding has to be stored and shared."""
     mirrors: list[MirrorEntry]
-    """Each mirror's account, in the order of the rules."""
+    """Each mirror, in the order of the rules."""
     mirror_memory: MirrorMemory
-    """The budget that all mirrors share."""
+    """The memory budget that all mirrors share."""
     faults: FaultsEntry
-    """Internal errors in mirroring, and what is switched off because of them."""
+    """Internal errors in mirroring, and the work that is switched off because of them."""
     answers_not_kept: dict[NotKeptReason, int]
-    """Answers of OpenFlow switches that were not kept for masters, by reason."""
+    """Answers of OpenFlow switches that natmirror did not keep for masters, by reason."""
 
 
 class Snapshot(Sums):
-    """What one engine, or all engines together, have counted."""
+    """The counters of one engine, or of all engines together."""
 
     backends: list[BackendCounts]
     """Each backend with its connections, in the order of the rules."""
 
 
 class SwitchDecisions(TypedDict):
-    """What the backend and the masters have decided for the switch behind one connection."""
+    """A switch's connection, with the orders of its backend and those of its masters."""
 
     client: str
     """The switch's address and port."""
     service: str
     """The service's name in the rules."""
     backend: SideEntry
-    """What the backend has ordered."""
+    """The backend's orders, which the switch has got."""
     master: SideEntry
-    """What the masters would have ordered."""
+    """The masters' orders, which the switch has not got."""

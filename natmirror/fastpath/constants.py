@@ -3,8 +3,8 @@
 from natmirror._ffi import lib
 
 ACCEPT, MODIFIED, CONSUMED, PUNT = lib.NM_ACCEPT, lib.NM_MODIFIED, lib.NM_CONSUMED, lib.NM_PUNT
-"""The decisions of nm_process(): pass the packet unchanged; pass it as rewritten in place; drop it, because a mirror
-has sent it to a leg; from PUNT on: a reason why Python has to decide."""
+"""The decisions of nm_process(): pass the packet unchanged; pass it rewritten in place; drop it, because it was a
+mirror's packet for a leg. Numbers from PUNT on are the reasons why Python has to decide."""
 
 BOUND, FORGOTTEN, ENDED = lib.NM_CHANGE_BOUND, lib.NM_CHANGE_FORGOTTEN, lib.NM_CHANGE_ENDED
 """The kinds of changes that FlowTable.take_changes() returns: a pinned flow is established; this host has forgotten it,
@@ -17,9 +17,9 @@ ANNOUNCE, CLAIM_SEEN, CLAIM_ALL, RELEASE, STANDBY = (
     lib.NM_SWEEP_RELEASE,
     lib.NM_SWEEP_STANDBY,
 )
-"""What FlowTable.sweep() does: report all pinned flows again; make guests our own whose packets pass here; make all
-guests our own; release our flows to the host that passes their packets from now on; expect that host to report
-flows."""
+"""The options of FlowTable.sweep(): report all pinned flows again; make the guests whose packets pass here our own;
+make all guests our own; release our flows to the host that passes their packets from now on; leave it to that host to
+report pinned flows."""
 
 READ_ORIG, READ_REPLY, READ_MIRROR = lib.NM_READ_ORIG, lib.NM_READ_REPLY, lib.NM_READ_MIRROR
 """The kinds of data that C hands to readers: a client's, its backend's, and the answers of a leg's mirror."""
@@ -43,7 +43,7 @@ IPV4 = 4
 """The ``family`` of every row."""
 
 CLIENT_KEY = bytes(lib.nm_client_key)
-"""The key of the hash that spreads clients over backends; equal on all hosts, so that all choose alike."""
+"""The key of the hash that spreads clients over backends; the same on all hosts, so that they choose alike."""
 
 SYN_ANSWER_TIMEOUT = lib.NM_SYN_ANSWER_TIMEOUT
 """Seconds after which a SYN counts as unanswered."""

@@ -65,7 +65,7 @@ void nm_gear_remove(nm_gear *gear, nm_flow *flow)
     nm_flow_remove(gear->flows, flow);
 }
 
-/* Whether this host knows no more of a flow it has released than the rules say, or said at that time. */
+/* Return whether a released flow can be forgotten: this host knows no more of it than the rules give. */
 static int is_forgettable(const nm_flow *flow)
 {
     return flow->state == NM_STATE_ESTABLISHED && !flow->sharing &&

@@ -20,15 +20,15 @@ void nm_gear_remove(nm_gear *gear, nm_flow *flow);
  * NULL, with nothing changed, if Python has to decide. */
 nm_flow *nm_flow_open(nm_gear *gear, nm_flow *closed, const struct nm_segment *syn, int checksum, double now);
 
-/* Whether the flow is closed and C may remove it for another. */
+/* Return whether the flow is closed and C may remove it for another. */
 int nm_flow_is_closed(const nm_flow *flow);
 
-/* What nm_gear_sweep() does, besides checking again whether each flow is pinned. */
+/* The options of nm_gear_sweep(), which always checks again whether each flow is pinned. */
 #define NM_SWEEP_ANNOUNCE 1   /* log NM_CHANGE_BOUND again for each flow with NM_ANNOUNCED */
 #define NM_SWEEP_CLAIM_SEEN 2 /* make guests our own that have had packets here */
 #define NM_SWEEP_CLAIM_ALL 4  /* make all guests our own */
 #define NM_SWEEP_RELEASE 8    /* release all flows: another host passes our packets from now on */
-#define NM_SWEEP_STANDBY 16   /* another host passes our packets already, and announces the flows that have become pinned */
+#define NM_SWEEP_STANDBY 16   /* this host is standby: the other one announces the flows that have become pinned */
 
 /* Sweep at most max flows, from number first on. Return the number to continue with, or NM_NO_FLOW after the last. */
 uint32_t nm_gear_sweep(nm_gear *gear, uint32_t first, uint32_t max, int how, double now);

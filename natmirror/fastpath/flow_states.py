@@ -17,7 +17,7 @@ class State(IntEnum):
 
 
 class FlowState(StrEnum):
-    """The state of a client's connection, as it is shown."""
+    """The state of a client's connection, as the API shows it."""
 
     SYN_SENT = "syn-sent"
     """The client has sent its SYN."""
@@ -26,17 +26,17 @@ class FlowState(StrEnum):
     ESTABLISHED = "established"
     """The client has acknowledged the SYN-ACK, or the flow was picked up."""
     CLOSING = "closing"
-    """One end has sent a FIN."""
+    """One end has sent a FIN, or both have and one of these is not acknowledged yet."""
     TIME_WAIT = "time-wait"
     """Both ends have sent a FIN, and each has acknowledged the other's."""
     RESET = "reset"
     """One end, or natmirror, has reset the connection."""
     GONE = "gone"
-    """The flow has left the flow table; a leg of it still delivers what it holds."""
+    """The flow has left the flow table, but one of its legs still delivers buffered bytes."""
 
 
 SHOWN_STATES = {state: FlowState[state.name] for state in State}
-"""How the states are shown."""
+"""The states as the API shows them."""
 
 
 class Event(IntEnum):

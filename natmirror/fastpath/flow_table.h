@@ -33,8 +33,8 @@
 #define NM_FLOW_KILLED 16384         /* its backend failed and both ends were reset: punt all further packets */
 
 /* nm_flow.sharing: what another host needs to know of the flow */
-#define NM_PINNED 1    /* its backend: the rules alone give another one */
-#define NM_ANNOUNCED 2 /* the flow is pinned, neither half open nor closed, and a change says so */
+#define NM_PINNED 1    /* the rules alone give another backend */
+#define NM_ANNOUNCED 2 /* the flow is pinned, neither half open nor closed, and NM_CHANGE_BOUND was logged */
 #define NM_GUEST 4     /* another host passes it, and none of its packets has changed its state here */
 
 /* nm_change.kind */
@@ -151,7 +151,7 @@ void nm_flow_release(nm_flows *flows, nm_flow *flow);
 /* Return the flow that expires first, if it has expired by now; it stays due. Flows that have had packets meanwhile get
  * their new deadline, a bounded number of them in one call: NULL may mean that more are due. */
 nm_flow *nm_flows_due(nm_flows *flows, double now);
-/* Whether only Python may remove the flow, because it keeps state for it or the flow's SYN is unanswered. */
+/* Return whether only Python may remove the flow, because it keeps state for it or the flow's SYN is unanswered. */
 int nm_flow_needs_python(const nm_flow *flow);
 
 /* Return the flow to evict for a new one: in a full table the oldest closed flow, or else the oldest half open one;

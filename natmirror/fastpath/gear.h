@@ -18,13 +18,13 @@
 #define NM_CONSUMED 2 /* a mirror has sent it to a leg: it is dropped */
 /* From here on: punted to Python, for this reason; neither the packet nor any number was changed. */
 #define NM_PUNT 3
-#define NM_PUNT_NOT_TCP 3            /* no whole TCP segment: ICMP, fragments, padding, other protocols */
+#define NM_PUNT_NOT_TCP 3            /* not exactly one TCP segment: ICMP, fragments, padding, other protocols */
 #define NM_PUNT_OPENING_OR_CLOSING 4 /* SYN, FIN or RST, or another packet of a flow that is opening or closing */
-#define NM_PUNT_NO_FLOW 5            /* of no flow and no leg */
-#define NM_PUNT_SPECIAL_FLOW 6       /* its flow is another hook's, a client's direct connection, or was reset by us */
+#define NM_PUNT_NO_FLOW 5            /* a packet of no flow and no leg */
+#define NM_PUNT_SPECIAL_FLOW 6       /* its flow passes at another hook, is a direct connection, or was killed */
 #define NM_PUNT_THROTTLED 7          /* its client is throttled for a mirror */
 #define NM_PUNT_OUT_OF_ORDER 8       /* data that a leg or a reader wants, out of order or past the window */
-#define NM_PUNT_LEG_REPAIR 9         /* a leg has a loss to repair, or no room */
+#define NM_PUNT_LEG_REPAIR 9         /* a leg has no room, or is not in its steady state (NM_LEG_STEADY) */
 #define NM_PUNT_REASONS 10
 
 /* nm_send.kind in nm_gear.read; Python uses further kinds. */

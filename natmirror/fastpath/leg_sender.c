@@ -15,7 +15,7 @@
 
 static uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
-/* Write one packet: build.synthesise() in Python. */
+/* Write one packet. Python's counterpart: build.synthesise(). */
 static void emit(nm_leg *leg, uint32_t at, uint8_t flags, uint32_t data_len, nm_out *out)
 {
     uint32_t len = HEADERS_LEN + data_len;
@@ -55,7 +55,7 @@ void nm_start_timer(nm_leg *leg, uint32_t end, double now)
         leg->rto_at = now + leg->rto;
 }
 
-/* Sender.output() in Python, with no loss to repair and the stream still open. */
+/* The counterpart of Sender.output() in Python, for a leg without a loss to repair and with an open stream. */
 void nm_leg_output(nm_leg *leg, double now, nm_out *out)
 {
     uint32_t end = leg->buffer_seq + leg->buffered, allowed = NM_LEG_MAX_SEGMENTS * leg->mss;
@@ -93,7 +93,7 @@ void nm_leg_output(nm_leg *leg, double now, nm_out *out)
     }
 }
 
-/* retransmit_timer.acknowledged() in Python. */
+/* The counterpart of retransmit_timer.acknowledged() in Python. */
 static void take_sample(nm_leg *leg, uint32_t ack, double now)
 {
     if (leg->flags & NM_LEG_SAMPLING && diff(ack, leg->sample_end) >= 0) {
@@ -116,7 +116,7 @@ static void take_sample(nm_leg *leg, uint32_t ack, double now)
     leg->rto = fmin(fmax(leg->rto, NM_RTO_MIN), NM_RTO_MAX);
 }
 
-/* Congestion.new_ack() in Python, with no loss to repair. */
+/* The counterpart of Congestion.new_ack() in Python, for a leg without a loss to repair. */
 static void widen_window(nm_leg *leg, uint32_t acked, uint32_t flight)
 {
     leg->duplicates = 0;
@@ -173,7 +173,7 @@ double nm_leg_deadline(const nm_leg *leg)
     return fmin(fmin(leg->ack_at, leg->more_at), nm_leg_python_deadline(leg));
 }
 
-/* Leg.next_timer() in Python, while the client is connected and the mirror's window is open. */
+/* The counterpart of Leg.next_timer() in Python, while the client is connected and the mirror's window is open. */
 double nm_leg_python_deadline(const nm_leg *leg)
 {
     if (leg->buffered || leg->snd_una != leg->snd_max)

@@ -48,7 +48,7 @@ static inline void put32(uint8_t *at, uint32_t value)
     put16(at + 2, (uint16_t)value);
 }
 
-/* How far a lies after b: negative where it lies before it (RFC 9293 3.4). */
+/* Return the distance from b to a; negative if a lies before b (RFC 9293 3.4). */
 static inline int32_t diff(uint32_t a, uint32_t b) { return (int32_t)(a - b); }
 
 static inline uint16_t fold(uint64_t sum)
@@ -150,7 +150,7 @@ static inline uint16_t tcp_sum(const uint8_t *ip, const uint8_t *tcp, size_t tcp
     return fold(sum_words(ip + IP_SOURCE_AT, 8) + PROTO_TCP + tcp_len + sum_words(tcp, tcp_len));
 }
 
-/* Whether the segment is known to be damaged. */
+/* Return whether the segment is known to be damaged. */
 static inline int has_bad_sum(const nm_segment *seg, int checksum)
 {
     return checksum == NM_CHECKSUM_UNVERIFIED && tcp_sum(seg->ip, seg->tcp, seg->tcp_len) != 0xffff;

@@ -58,9 +58,9 @@ typedef struct {
     uint16_t suspects[NM_SUSPECTS];
 } nm_plan;
 
-extern const uint8_t nm_client_key[16]; /* of the client's hash; equal on all hosts, so that all choose alike */
+extern const uint8_t nm_client_key[16]; /* of the client's hash; the same on all hosts, so that they choose alike */
 
-/* Whether an address lies in one of the clients' networks. */
+/* Return whether an address lies in one of the clients' networks. */
 int nm_plan_is_client(const nm_plan *plan, uint8_t family, const uint8_t *address);
 
 /* Return the service at dst; NULL if there is none, or the client is in no network. */

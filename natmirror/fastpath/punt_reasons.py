@@ -1,4 +1,4 @@
-"""Why the C gear punts a packet: leaves it to Python. gear.h has the numbers, under the same names."""
+"""The reasons for which the C gear punts a packet, i.e. leaves it to Python. gear.h has their numbers."""
 
 from enum import StrEnum
 
@@ -8,22 +8,23 @@ _PREFIX = "NM_PUNT_"
 
 
 class PuntReason(StrEnum):
-    """Why a packet was decided in Python."""
+    """Why the C code left a packet to Python."""
 
     NOT_TCP = "not-tcp"
-    """It is no whole TCP segment: ICMP, a fragment, a packet with padding, or another protocol."""
+    """The packet is not exactly one TCP segment: it is ICMP, a fragment, padded, or of another protocol."""
     OPENING_OR_CLOSING = "opening-or-closing"
-    """It is a SYN, FIN or RST, or belongs to a flow that is opening or closing."""
+    """The packet is a SYN, FIN or RST, or its flow is opening or closing."""
     NO_FLOW = "no-flow"
-    """It belongs to no flow and no leg."""
+    """The packet belongs to no flow and to no leg."""
     SPECIAL_FLOW = "special-flow"
-    """Its flow was reset by natmirror, is a client's direct connection to a backend, or is seen at another hook."""
+    """natmirror has reset the packet's flow, or the flow is a client's direct connection to a backend, or the flow
+    normally passes at another netfilter hook."""
     THROTTLED = "throttled"
-    """Its client is throttled for a mirror."""
+    """The packet's client is throttled for a mirror."""
     OUT_OF_ORDER = "out-of-order"
-    """It has data for a mirror, out of order or past the receiver's window."""
+    """The packet has data for a mirror or session, and is out of order or past the receiver's window."""
     LEG_REPAIR = "leg-repair"
-    """One of its legs has a loss to repair, or no room."""
+    """A leg that the packet concerns has no room, or is not in its steady state: it opens, closes or repairs a loss."""
 
 
 PUNTS = {
@@ -31,4 +32,4 @@ PUNTS = {
     for name in dir(lib)
     if name.startswith(_PREFIX) and name != "NM_PUNT_REASONS"
 }
-"""The reasons by what nm_process() answers. A number of gear.h without a name here stops the import."""
+"""The reasons by the number that nm_process() returns. A number of gear.h without a name here stops the import."""

@@ -4,8 +4,8 @@ from natmirror._ffi import lib
 
 
 def siphash(key: bytes, data: bytes) -> int:
-    """Return the 64-bit SipHash-2-4 of ``data`` under a key of 16 bytes, the published hash behind the balancing tables
-    (Aumasson, Bernstein: "SipHash: a fast short-input PRF", INDOCRYPT 2012)."""
+    """Return the 64-bit SipHash-2-4 of ``data`` under a key of 16 bytes (Aumasson, Bernstein: "SipHash: a fast
+    short-input PRF", INDOCRYPT 2012). The balancing tables use it."""
     return lib.nm_siphash(key, data, len(data))
 
 

@@ -151,7 +151,7 @@ class LegTable:
         return left
 
     def row(self, number: int) -> LegRow | None:
-        """Return the row with this number, which was a leg's at some time, or None if the number is free."""
+        """Return the row with this number, or None if it is free. The number must have been in use at some time."""
         row = lib.nm_leg_by_id(self._legs, number)
         return row if row.family else None
 

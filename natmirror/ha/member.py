@@ -27,7 +27,7 @@ class PairEntry(RoleEntry):
     hosts: list[str]
     """The names of both hosts in the rules."""
     store: str | None
-    """Where the hosts share their state, without a password; null: nowhere (``ha.state``)."""
+    """The URL of the store, without a password; null if the rules have no ``ha.state``."""
 
 
 class PairMember:

@@ -10,23 +10,23 @@ its flows and legs."""
 
 
 class HostRole(StrEnum):
-    """The role of a host in a pair, named as VRRP names it."""
+    """The role of a host in a pair, in VRRP's words."""
 
     MASTER = "master"
     """The active host: it has the virtual addresses, and so gets the packets."""
     BACKUP = "backup"
-    """A standby host, which can take over."""
+    """The standby host, which can take over."""
     FAULT = "fault"
-    """A host that cannot take over: keepalived has found a fault, or has ended."""
+    """A host that cannot take over: keepalived has found a fault, or has stopped."""
 
 
 class RoleSource(StrEnum):
     """How this host knows its role."""
 
     KEEPALIVED = "keepalived"
-    """keepalived has reported it."""
+    """keepalived has reported the role."""
     ADDRESSES = "addresses"
-    """The host's addresses show it: keepalived has not reported it."""
+    """natmirror infers the role from the host's addresses, because keepalived has not reported it."""
 
 
 class RoleEntry(TypedDict):
@@ -35,9 +35,9 @@ class RoleEntry(TypedDict):
     role: HostRole
     """The host's role."""
     since: str
-    """When it took the role, in UTC (ISO 8601)."""
+    """The time since which it has had the role, in UTC (ISO 8601)."""
     source: RoleSource
-    """How natmirror knows it."""
+    """The source from which natmirror knows the role."""
 
 
 class CurrentRole:

@@ -9,47 +9,47 @@ from natmirror._ffi import ffi
 
 
 class QueueCounter(StrEnum):
-    """The counters of one NFQUEUE since the start."""
+    """A counter of one NFQUEUE."""
 
     PACKETS_RECEIVED = "packets_received"
     """Packets that the kernel gave to natmirror."""
     PACKETS_TRANSLATED_BY_KERNEL = "packets_translated_by_kernel"
     """Packets that natmirror marked, so that nftables translates them."""
     PACKETS_TRUNCATED = "packets_truncated"
-    """Packets of which the kernel gave only a part: they are dropped."""
+    """Packets that were dropped because the kernel passed only a part of them to natmirror."""
     PACKETS_OVERSIZED = "packets_oversized"
-    """Rewritten packets that no verdict can carry: they are dropped."""
+    """Packets that were dropped because they are too long to return in a verdict after a rewrite."""
     PACKETS_DROPPED_QUEUE_FULL = "packets_dropped_queue_full"
     """Packets that the kernel dropped because the queue was full."""
     PACKETS_DROPPED_BUFFER_FULL = "packets_dropped_buffer_full"
     """Packets that the kernel dropped because natmirror's receive buffer was full."""
     MESSAGES_MALFORMED = "messages_malformed"
-    """Messages from the kernel that are inconsistent or cut."""
+    """Malformed messages from the kernel."""
     RECEIVE_BUFFER_OVERRUNS = "receive_buffer_overruns"
     """Times that the kernel reported a full receive buffer."""
     VERDICTS_LATE = "verdicts_late"
-    """Verdicts that the kernel refused because it no longer held the packet; this is harmless."""
+    """Verdicts for packets that were no longer in the queue. This is no fault."""
     VERDICTS_REFUSED = "verdicts_refused"
     """Verdicts that the kernel refused for another reason."""
     VERDICT_SENDS_REFUSED = "verdict_sends_refused"
-    """Times that the kernel had no memory for verdicts: they were kept and sent again."""
+    """Times that the kernel had no memory for verdicts. natmirror kept them and sent them again."""
     VERDICTS_NOT_SENT = "verdicts_not_sent"
-    """Verdicts that never reached the kernel."""
+    """Verdicts that natmirror could not send to the kernel."""
     CHECKS_WITH_LOST_VERDICTS = "checks_with_lost_verdicts"
-    """Checks of the queue in which the kernel still held packets that natmirror had decided."""
+    """Checks of the queue that found packets in the kernel whose verdicts natmirror had already sent."""
     REBINDS = "rebinds"
     """Times that natmirror bound the queue again."""
 
 
 class OutboxCounter(StrEnum):
-    """The counters of packets that natmirror sends itself, through the TUN device."""
+    """A counter of the packets that natmirror sends itself, through the TUN device."""
 
     PACKETS_SENT = "packets_sent"
-    """Packets that were written."""
+    """Packets written to the TUN device."""
     PACKETS_JOINED = "packets_joined"
-    """Small packets that were written as part of another one; ``packets_sent`` does not count them."""
+    """Small packets that were joined to the packet before them; ``packets_sent`` does not count them."""
     PACKETS_REFUSED = "packets_refused"
-    """Packets that the kernel refused: their legs send them again."""
+    """Packets that the kernel refused. A leg retransmits its own."""
 
 
 IN_QUEUES_OF_C = [QueueCounter(name) for name, _ in ffi.typeof("nq_counters").fields]

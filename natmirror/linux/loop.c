@@ -69,7 +69,7 @@ static int failure(nl_loop *loop)
     return 0;
 }
 
-/* Return when refused verdicts are due to be sent again; infinity where there are none. */
+/* Return the time at which refused verdicts are to be sent again; infinity if there are none. */
 static double next_retry(const nl_loop *loop)
 {
     double next = INFINITY;
@@ -137,7 +137,7 @@ static int take_batch(nl_loop *loop, int waits)
     return 0;
 }
 
-/* Return until when busy polling for the answer to the last request pays; 0: it does not. */
+/* Return the time until which busy polling for the answer to the last request pays off; 0 if it does not. */
 static double spin_until(nl_loop *loop, double now)
 {
     double until = loop->request_at + SPIN_TIME;
@@ -146,8 +146,7 @@ static double spin_until(nl_loop *loop, double now)
     return loop->spin_credit || ++loop->spins_skipped % TRY_SPIN_EVERY == 0 ? until : 0;
 }
 
-/* Receive a batch that is there or comes before a time, without sleeping. Only a batch that had to be waited for gives
- * credit. */
+/* Receive a batch by busy polling until a time. Only a batch for which the loop had to wait earns credit. */
 static int spin(nl_loop *loop, double until)
 {
     int count = take_batch(loop, 0);
@@ -175,8 +174,8 @@ int nl_timer(void)
     return fd < 0 ? -errno : fd;
 }
 
-/* Make the timer expire at a time or earlier. If it already does, leave it alone: setting it costs more than a packet,
- * above all in a virtual machine, and deadlines move with each packet. */
+/* Make the timer expire at a time or earlier. If it already does, leave it alone: setting the timer costs more than a
+ * packet, above all in a virtual machine, and each packet moves deadlines. */
 static void arm(nl_loop *loop, double until)
 {
     if (loop->armed_at <= until)

@@ -14,7 +14,7 @@
 
 /* Why nl_run() has returned. */
 #define NL_PUNT 1  /* Python decides the packet loop.punted, then calls nl_decided() */
-#define NL_TIMER 2 /* the time has come, or nm_gear.read has data for readers: its packets' verdicts have left */
+#define NL_TIMER 2 /* the clock shows `until`, or nm_gear.read has data for readers; all verdicts have been sent */
 #define NL_WAKE 3  /* another thread has made wake_fd readable */
 
 #define NL_MAX_QUEUES 2
@@ -22,7 +22,7 @@
 typedef struct {
     nm_gear *gear;
     nq *queues[NL_MAX_QUEUES];
-    uint8_t watched[NL_MAX_QUEUES]; /* the queue's packets pass unchanged, whatever is decided */
+    uint8_t watched[NL_MAX_QUEUES]; /* the queue is a watch queue: its packets always pass unchanged */
     uint32_t queue_count;
     double retry_at[NL_MAX_QUEUES]; /* when refused verdicts are sent again */
     double pauses[NL_MAX_QUEUES];   /* seconds before the last such attempt; 0: the kernel has taken all verdicts */
@@ -36,7 +36,7 @@ typedef struct {
     int has_received;     /* receive() was called since NL_TIMER was last returned */
     double polled_at;     /* when the loop last polled wake_fd and the timer */
     double request_at;    /* when a client's packet was last passed to a backend */
-    uint8_t spin_credit;  /* set by an answer that comes while the loop busy-polls; 0: there were none lately */
+    uint8_t spin_credit;  /* set by an answer that comes while the loop busy-polls; 0: none came lately */
     uint32_t spins_skipped; /* requests without busy polling, for want of credit */
     int64_t preemptions;  /* of the thread, counted at the last poll */
     double no_spin_until; /* no busy polling before this time, because the thread was preempted */
@@ -52,7 +52,7 @@ typedef struct {
  * received packet has its verdict. */
 int nl_run(nl_loop *loop, double until);
 
-/* Go on behind the punted packet: Python has given its verdict, or defers it. */
+/* Continue with the packet after the punted one: Python has given its verdict, or defers it. */
 void nl_decided(nl_loop *loop);
 
 /* Write the packets that the gear has synthesised, now. */

@@ -88,8 +88,8 @@ int nq_has_room(const nq *queue)
     return queue->used <= VERDICTS_MAX && queue->part_count + PARTS_OF_VERDICT + RESERVED_PARTS <= MAX_PARTS;
 }
 
-/* Note the kernel's answer to one of our messages: it answers a verdict only if that failed, a numbered request
- * always. */
+/* Note the kernel's answer to one of our messages. It answers a verdict only if the verdict failed, and a numbered
+ * request always. */
 static void take_answer(nq *queue, const uint8_t *message, size_t len)
 {
     int32_t error;
@@ -302,7 +302,7 @@ static void flush_if_full(nq *queue)
         nq_flush(queue);
 }
 
-/* Write a verdict. A payload that `stays` lies where it is until it is sent; any other is copied. */
+/* Write a verdict. The payload is copied, unless it `stays` in its place until it is sent. */
 static void put_verdict(nq *queue, uint32_t id, uint32_t verdict, const uint8_t *payload, size_t len, int stays)
 {
     if (len > 0xffff - NLA_HDRLEN) {

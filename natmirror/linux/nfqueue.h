@@ -26,15 +26,15 @@ typedef struct {
 
 typedef struct {
     uint64_t packets_received;
-    uint64_t packets_translated_by_kernel; /* accepted with a mark, by which the kernel translates them */
-    uint64_t packets_truncated;            /* of which the kernel sent only a part */
-    uint64_t packets_oversized;            /* dropped because they are too large for a verdict */
-    uint64_t messages_malformed;           /* messages from the kernel that are inconsistent or cut */
+    uint64_t packets_translated_by_kernel; /* accepted with a mark, which leaves the translation to the kernel */
+    uint64_t packets_truncated;            /* dropped, because the kernel passed only a part of them */
+    uint64_t packets_oversized;            /* dropped, because they are too long for a verdict */
+    uint64_t messages_malformed;           /* malformed messages from the kernel */
     uint64_t receive_buffer_overruns;      /* times our receive buffer was full */
-    uint64_t verdicts_late;                /* refused because the kernel no longer held the packet */
-    uint64_t verdicts_refused;             /* refused for another reason */
+    uint64_t verdicts_late;                /* the packet was no longer in the queue */
+    uint64_t verdicts_refused;             /* any other refusal of a verdict */
     uint64_t verdict_sends_refused;        /* times the kernel refused verdicts, which were kept and sent again */
-    uint64_t verdicts_not_sent;            /* verdicts that never reached the kernel */
+    uint64_t verdicts_not_sent;            /* verdicts that could not be sent to the kernel */
 } nq_counters;
 
 typedef struct nq nq;
@@ -59,7 +59,7 @@ int nq_answer(const nq *queue);
 /* Return the id of the packet received last; the kernel numbers the packets that it queues. */
 uint32_t nq_last_id(const nq *queue);
 
-/* Return how often nq_receive() has read everything that the kernel had sent. */
+/* Return the number of times that nq_receive() has read everything that the kernel had sent. */
 uint32_t nq_emptied(const nq *queue);
 
 /* Give a verdict. The next nq_flush() sends it, or an earlier one when many bytes have gathered. A payload of length
@@ -76,18 +76,18 @@ int nq_has_room(const nq *queue);
 /* Give a verdict if there is room; return 0 where there is none. */
 int nq_give(nq *queue, uint32_t id, int accepts, const uint8_t *payload, size_t len);
 
-/* Have the kernel drop or accept those packets up to an id that it still holds, and answer (nq_acknowledged()): 0 where
- * there were some, ENOENT where there were none. The request is sent like a verdict, after those given earlier. */
+/* Ask the kernel to drop or accept the packets up to an id that it still holds. Its answer (nq_acknowledged()) is 0 if
+ * there were some, ENOENT if there were none. The request is sent like a verdict, after those given earlier. */
 void nq_probe(nq *queue, uint32_t id, int accepts, uint32_t request);
 
 /* Send all verdicts in order. Return 0 where the kernel refuses: then the verdicts that it has not taken are kept, and
  * nq_receive() returns no packets until a later nq_flush() has sent them. */
 int nq_flush(nq *queue);
 int nq_is_refused(const nq *queue);
-/* Return how many messages wait to be sent. */
+/* Return the number of messages that wait to be sent. */
 uint32_t nq_waiting(const nq *queue);
-/* Return the errno with which the kernel refuses verdicts, or 0 where it only lacks memory. After an errno the queue
- * must be bound again. */
+/* Return the errno with which the kernel refuses verdicts, or 0 if it only lacks memory. After an errno the queue must
+ * be bound again. */
 int nq_failure(const nq *queue);
 
 #endif

@@ -7,8 +7,8 @@
 
 #include "fastpath/packet.h"
 
-#define MAX_USED 65536  /* at most so many bytes wait */
-#define MAX_WAITING 512 /* at most so many packets wait, and are grouped at once */
+#define MAX_USED 65536  /* limit on the bytes that wait */
+#define MAX_WAITING 512 /* limit on the packets that wait, and that are grouped at once */
 #define MAX_PARTS 64    /* parts of one write */
 #define HEADERS_LEN (IP_MIN + TCP_MIN)
 #define NONE MAX_WAITING

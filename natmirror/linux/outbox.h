@@ -1,5 +1,6 @@
-/* The writer of synthesised packets: it writes them at once while there are few, and joins them when there are many. It
- * does I/O, but reads no clock and knows nothing of flows or legs. This header serves both #include and cffi's cdef().
+/* The writer of synthesised packets: it writes packets at once while they are few, and joins small ones while they are
+ * many. It does I/O, but reads no clock and knows nothing of flows or legs. This header serves both #include and cffi's
+ * cdef().
  *
  * A small segment that comes soon after the last write waits for the next of the same stream, and adjacent ones are
  * written as one packet, as GRO joins received packets. A segment of a few bytes costs the kernel and the mirror as
@@ -15,7 +16,7 @@
 typedef struct {
     uint64_t packets_sent;    /* packets synthesised and written */
     uint64_t packets_joined;  /* packets written as part of another one, and not counted in packets_sent */
-    uint64_t packets_refused; /* packets that the kernel refused: their legs send them again */
+    uint64_t packets_refused; /* packets that the kernel refused; a leg retransmits its own */
 } nl_counters;
 
 typedef struct {
@@ -23,7 +24,7 @@ typedef struct {
     double gather_time; /* seconds after a write during which small segments wait; 0: they never wait */
     double written_at;  /* when packets were last written */
     double due_at;      /* when the waiting packets are to be written; infinity: none wait */
-    uint32_t examined;  /* how many of the waiting packets are known to be small segments */
+    uint32_t examined;  /* number of waiting packets that are known to be small segments */
     nl_counters counters;
 } nl_outbox;
 

@@ -25,7 +25,7 @@ _MAX_KEPT = 10  # faults that are kept with their exceptions until take_news()
 
 
 class Work(StrEnum):
-    """A kind of work that can be switched off while production goes on."""
+    """A kind of mirroring work. natmirror switches a kind off when its internal errors repeat."""
 
     COPY = "copies"
     """Copying clients' bytes to raw mirrors."""
@@ -34,7 +34,7 @@ class Work(StrEnum):
     THROTTLE = "throttling"
     """Throttling clients for mirrors that are behind."""
     TAKEOVER = "takeovers"
-    """Continuing copies here from the other host's records."""
+    """Continuing the copies of the other host, from its records."""
 
 
 class OffEntry(TypedDict):
@@ -45,14 +45,14 @@ class OffEntry(TypedDict):
     work: Work
     """The kind of work."""
     on_again_seconds: float
-    """In how many seconds it comes on again by itself."""
+    """Seconds until natmirror switches it on again."""
 
 
 class FaultsEntry(TypedDict):
-    """Internal errors in mirroring, which cost production nothing."""
+    """Internal errors in mirroring. Connections between clients and backends are not affected."""
 
     internal_errors: dict[Work, int]
-    """Internal errors by kind of work: the log has their tracebacks."""
+    """Internal errors, by kind of work. The log has the tracebacks."""
     off: list[OffEntry]
     """The work that is switched off."""
 

@@ -1,4 +1,4 @@
-"""The JSON of flows, legs and mirrors, field by field: the reference takes its sentences from here."""
+"""The JSON of flows, legs and mirrors, field by field. The reference shows these sentences."""
 
 from enum import StrEnum
 from typing import Literal, TypedDict
@@ -15,21 +15,21 @@ class LegPhase(StrEnum):
     SYN_SENT = "syn-sent"
     """The mirror has not answered the SYN yet."""
     ESTABLISHED = "established"
-    """The connection stands."""
+    """The connection is open."""
     FIN_WAIT_1 = "fin-wait-1"
     """The client has closed; the mirror has not acknowledged the FIN yet."""
     FIN_WAIT_2 = "fin-wait-2"
     """The client has closed; the mirror has not closed its side yet."""
     CLOSE_WAIT = "close-wait"
-    """The mirror has closed its side, and still gets the client's bytes."""
+    """The mirror has closed its side, but still gets the client's bytes."""
     CLOSING = "closing"
     """Both have closed; the mirror has not acknowledged the FIN yet."""
     LAST_ACK = "last-ack"
     """Both have closed, the mirror first; the mirror has not acknowledged the FIN yet."""
     RESUMING = "resuming"
-    """The leg was adopted from the other host: its mirror has not reported its position yet."""
+    """The leg was adopted from the other host; its mirror has not answered yet which bytes it has."""
     ENDED = "ended"
-    """It has ended, for the reason in ``reason``."""
+    """The leg has ended, for the reason in ``reason``."""
     NONE = "none"
     """The session has no leg, for the reason in ``reason``."""
 
@@ -42,44 +42,45 @@ class SessionWait(StrEnum):
     """Why an OpenFlow session has no leg yet."""
 
     HELLOS = "waits-for-hellos"
-    """Switch and backend have not both sent their HELLO yet."""
+    """The switch or the backend has not sent its HELLO yet."""
     FEATURES = "waits-for-features"
     """The flow was picked up, and the switch has not sent its datapath id yet."""
 
 
 class LegEntry(TypedDict):
-    """A leg, or an OpenFlow session without one. The byte counts of a session's leg are those of its messages."""
+    """A leg, or an OpenFlow session without a leg. For a session's leg, client bytes are the bytes of the session's
+    messages to the master."""
 
     mirror: str
     """The mirror's name in the rules."""
     state: LegPhase
     """The leg's state."""
     reason: EndReason | SessionWait | None
-    """Why the leg has ended, or why the session has none; null while the leg lives."""
+    """Why the leg has ended, or why the session has no leg; null while the leg is open."""
     client_bytes: int
-    """Bytes that the leg has to carry: the client's so far."""
+    """Bytes that the client has sent and the leg has to carry."""
     sent_bytes: int
     """Bytes sent to the mirror, retransmissions not counted."""
     acked_bytes: int
     """Bytes that the mirror has acknowledged."""
     in_flight_bytes: int
-    """Bytes sent and not acknowledged."""
+    """Bytes sent to the mirror and not yet acknowledged."""
     lag_bytes: int
-    """Bytes that the client has sent and the mirror has not acknowledged."""
+    """Bytes that the client has sent and the mirror has not acknowledged yet."""
     lag_seconds: float
-    """For how long the oldest of them has waited, in seconds."""
+    """How long the oldest of these bytes has waited, in seconds."""
     consumed_bytes: int
-    """Bytes that the mirror has sent: natmirror discards them, or a session reads them."""
+    """Bytes that the mirror has sent. A session reads them; otherwise natmirror discards them."""
     retransmits: int
     """Segments sent again."""
     timeouts: int
     """Retransmission timeouts."""
     rtt_seconds: float | None
-    """The smoothed round trip time to the mirror, in seconds; null until it was measured."""
+    """The smoothed round trip time to the mirror, in seconds; null before the first measurement."""
     session: SessionEntry | None
-    """The OpenFlow session that the leg carries; null on a leg with the client's bytes, and without a leg."""
+    """The OpenFlow session that the leg carries; null for a leg to a raw mirror, and without a leg."""
     messages_missed: int
-    """Messages that the switch sent while the master had no session; 0 on a leg with the client's bytes."""
+    """Messages that the switch sent while the master had no session; 0 for a leg to a raw mirror."""
 
 
 class FlowEntry(TypedDict):
@@ -90,19 +91,19 @@ class FlowEntry(TypedDict):
     client: str
     """The client's address and port."""
     backend: str | None
-    """The backend's name in the rules; null for a service without a pool, and for a gone flow."""
+    """The backend's name in the rules; null for a service without a pool, and if ``state`` is ``gone``."""
     state: FlowState
     """The connection's state."""
     idle_seconds: float | None
-    """For how long no packet has passed, in seconds; null where none has passed this host, and for a gone flow."""
+    """Seconds since the last packet; null if none has passed this host, and if ``state`` is ``gone``."""
     guest: bool
-    """Whether the other host of the pair passes the connection, as far as this one knows."""
+    """Whether the connection's packets pass the other host of the pair, as far as this host knows."""
     mirrored: bool
     """Whether the flow has legs or sessions."""
     client_bytes: int
     """Bytes that the client has sent."""
     backend_bytes: int | None
-    """Bytes that the backend has sent; null for a gone flow."""
+    """Bytes that the backend has sent; null if ``state`` is ``gone``."""
     legs: list[LegEntry]
     """The flow's legs, and its OpenFlow sessions."""
 
@@ -111,7 +112,7 @@ class MirrorSessions(SessionCounters):
     """The counters of all OpenFlow sessions with a mirror."""
 
     not_opened: dict[EndReason, int]
-    """Attempts to open a session that failed, and connections that got none, by reason."""
+    """Attempts to open a session that failed, and connections that got no session, by reason."""
 
 
 LegSum = Literal["sent_bytes", "acked_bytes", "consumed_bytes", "retransmits", "timeouts"]
@@ -119,8 +120,7 @@ LegSum = Literal["sent_bytes", "acked_bytes", "consumed_bytes", "retransmits", "
 
 
 class MirrorEntry(TypedDict):
-    """A mirror's account. At any moment ``client_bytes`` = ``acked_bytes`` + ``pending_bytes`` + the sum of
-    ``lost_bytes``."""
+    """A mirror. At any moment, ``client_bytes`` = ``acked_bytes`` + ``pending_bytes`` + the sum of ``lost_bytes``."""
 
     service: str
     """The service's name in the rules."""
@@ -129,45 +129,46 @@ class MirrorEntry(TypedDict):
     address: str
     """The mirror's address and port."""
     legs: int
-    """Legs that live now."""
+    """Legs that are open now."""
     legs_opened: int
     """Legs that this host has opened."""
     legs_adopted: int
-    """Legs of the other host that this host has activated."""
+    """Legs of the other host that this host has adopted and activated."""
     legs_resumed: int
-    """Those of the adopted legs whose mirrors have answered, and that went on."""
+    """Adopted legs that have continued, because their mirrors have answered."""
     legs_ended: dict[EndReason, int]
     """Legs that have ended, by reason."""
     client_bytes: int
-    """Bytes that clients have sent for this mirror; with ``protocol: openflow`` those of the sessions' messages."""
+    """Bytes that clients have sent and this mirror has to get; with ``protocol: openflow``, the bytes of the sessions'
+    messages to the master."""
     sent_bytes: int
     """Bytes sent to the mirror, retransmissions not counted."""
     acked_bytes: int
     """Bytes that the mirror has acknowledged."""
     pending_bytes: int
-    """Bytes that the mirror may still acknowledge: sent or buffered."""
+    """Bytes that the mirror has not acknowledged and that are not lost: sent or buffered."""
     in_flight_bytes: int
-    """Those of the pending bytes that were sent."""
+    """Pending bytes that have been sent."""
     lost_bytes: dict[EndReason, int]
     """Bytes that the mirror did not get, by reason."""
     consumed_bytes: int
-    """Bytes that the mirror has sent: natmirror discards them, or a session reads them."""
+    """Bytes that the mirror has sent. Sessions read them; otherwise natmirror discards them."""
     retransmits: int
     """Segments sent again."""
     timeouts: int
     """Retransmission timeouts."""
     lag_seconds: float
-    """For how long the oldest pending byte has waited, in seconds."""
+    """How long the oldest pending byte has waited, in seconds."""
     rtt_seconds: float
-    """The longest smoothed round trip time of a living leg, in seconds; 0 without one."""
+    """The longest smoothed round trip time of an open leg, in seconds; 0 if none is open."""
     sessions: MirrorSessions | None
-    """What the OpenFlow sessions have counted; null for a mirror with ``protocol: raw``."""
+    """The counters of the OpenFlow sessions; null for a mirror with ``protocol: raw``."""
 
 
 class MirrorMemory(TypedDict):
-    """The budget that all mirrors share, and what is known of switches."""
+    """The memory budget that all mirrors and the known state of switches share."""
 
     used_bytes: int
-    """Bytes that are buffered for mirrors or kept of switches now."""
+    """Bytes that are in use: buffered for mirrors, or known state of switches."""
     limit_bytes: int
-    """Bytes that may be: ``mirror-memory`` in the rules."""
+    """Bytes that the budget allows (``mirror-memory`` in the rules)."""

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from natmirror.rules import Backend
 
 AVOID_TIMEOUT = 30.0
-"""How many seconds a client's SYNs avoid a backend that refused one, or left one unanswered."""
+"""Seconds for which a client's SYNs avoid a backend that refused one, or left one unanswered."""
 
 MAX_CLIENTS = 8192
-"""A bound against spoofed SYNs. Beyond it the client whose last failure is the oldest is forgotten."""
+"""Limit on clients, because of spoofed SYNs. Beyond it the client whose last failure is the oldest is forgotten."""
 
 Client = tuple[int, bytes]
 """A service's number and the client's address."""
@@ -44,7 +44,7 @@ class FailedAttempts:
             self.forget(client)
 
     def forget(self, client: Client) -> None:
-        """Forget all failures of a client's: it has tried every backend."""
+        """Forget all failures of a client: it has tried every backend."""
         if self._clients.pop(client, None) is not None:
             self._suspect(*client, -1)
 

@@ -1,8 +1,9 @@
 """Flows: the backend that a client's connection is bound to, and the service that a backend's reply belongs to.
 
 Wherever possible the binding is derived: a pure function of the rules and the client (Maglev for requests, the
-backend's endpoint for replies), so that a connection goes on where it is picked up. A flow stores its binding because
-other schedulers, and backends that did not answer, change the function's result while the connection lives.
+backend's endpoint for replies), so that a connection continues on a host that picks it up. A flow stores its binding
+nevertheless, because another scheduler may have chosen the backend, and the pool may change while the connection is
+open.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -32,7 +33,8 @@ _MAX_FAILED_SYNS = 64  # that wait for Engine.take_failed_syns()
 
 @dataclass(slots=True, eq=False)
 class Flow:
-    """A client's connection: its numbers in ``row``, which is the C gear's struct, and what only Python knows of it."""
+    """A client's connection: its numbers in ``row``, which is the C gear's struct, and the state that only Python
+    has."""
 
     row: FlowRow
     client: Endpoint
@@ -67,11 +69,12 @@ class Flow:
 class Nat:
     """The flows of one engine.
 
-    A flow is a row in C. Python keeps an object of it only where it has more to remember: for a service with mirrors,
-    data in the SYN, or a SYN inside an established connection. For all others an object is made when one is asked for.
+    A flow is a row in C. Python keeps an object for it only where it has more to remember: for a service with mirrors,
+    data in the SYN, or a SYN inside an established connection. For other flows a method makes an object when it needs
+    one.
 
-    ``before_open`` is called with a backend and a client before a flow between them is added, ``before_forget`` with a
-    flow whose object is kept before its row is removed.
+    Nat calls ``before_open`` with a backend and a client before it adds a flow between them, and ``before_forget`` with
+    a flow that has a kept object before it removes the flow's row.
     """
 
     def __init__(
@@ -89,22 +92,22 @@ class Nat:
         self.failed_syns: list[tuple[str, str]] = []
         """Service and backend of each SYN that was refused or left unanswered; Engine.take_failed_syns() empties it."""
         self.evicted = 0
-        """How many flows were removed to make room for others: closed ones, or half open ones."""
+        """The number of flows, closed or half open, that were evicted."""
         self._services = services
         self._attempts = FailedAttempts(services.suspect)
 
     def of_backend(self, service: Service, backend: Backend, ids: Iterable[int]) -> list[Flow]:
-        """Return those of the flows with these numbers that are bound to a backend."""
+        """Return each flow, of those with these numbers, that is bound to a backend."""
         number = self._services.backend_number(service, endpoint_of(backend))
         rows = (self.table.row(flow_id) for flow_id in ids)
         return [self._view(row) for row in rows if row is not None and row.backend_id == number]
 
     def ids(self) -> list[int]:
-        """Return the numbers of all flows. The number of a flow that was removed is used again."""
+        """Return the numbers of all flows. The number of a removed flow may be reused."""
         return self.table.ids()
 
     def by_ids(self, ids: Iterable[int]) -> Iterator[Flow]:
-        """Yield those of the flows with these numbers that still exist."""
+        """Yield the flows with these numbers; skip those that no longer exist."""
         return (self._view(row) for number in ids if (row := self.table.row(number)) is not None)
 
     # Finding
@@ -124,7 +127,7 @@ class Nat:
         """Return the flow of a row: the object that is kept, or else a new one."""
         if has_python_state(row):
             flow = self._objects[row.id]
-            if row.state <= State.SYN_RECEIVED:  # afterwards it keeps the rules of its handshake
+            if row.state <= State.SYN_RECEIVED:  # afterwards the flow keeps the service of its handshake
                 flow.service = self._services.service(row.service_id)
             return flow
         client = (bytes(row.client[0:4]), row.client_port)
@@ -173,7 +176,7 @@ class Nat:
     def adopt(
         self, service: Service, client: Endpoint, backend: Backend | None, now: float, *, is_ours: bool
     ) -> Flow | None:
-        """Return a flow for another host's connection, in place of one with the same endpoints; None if the table is
+        """Return a flow for another host's connection, which replaces one with the same endpoints; None if the table is
         full. ``is_ours``: its packets pass here from now on."""
         flow = self._insert(client, service, backend, for_half_open=False, is_end=is_ours)
         if flow is not None:
@@ -181,8 +184,8 @@ class Nat:
         return flow
 
     def adopt_existing(self, flow: Flow, now: float, *, is_ours: bool) -> None:
-        """Restart a flow that this host knows already: another host's record of it is newer. ``is_ours``: its packets
-        pass here from now on."""
+        """Restart a flow that this host already has, because another host's record of it is newer. ``is_ours``: its
+        packets pass here from now on."""
         tracker.begin_picked_up(flow.row)
         flow.row.reply.packets = 1  # its backend has replied at the other host: it is bound, and not half open
         set_picked_up(flow.row)
@@ -225,7 +228,7 @@ class Nat:
         return new
 
     def await_new_syn(self, flow: Flow, syn: Segment, now: float) -> bool:
-        """Return whether to forward a SYN inside an established connection to its backend: yes, until the backend has
+        """Return whether to forward a SYN inside an established connection to its backend: True, until the backend has
         left it unanswered for too long."""
         if flow.state not in (State.ESTABLISHED, State.CLOSING):
             return False

@@ -18,7 +18,7 @@ from natmirror.rules import Backend, HashInput, Pool
 TABLE_SIZE = 65537
 """The paper's smaller size: prime, and more than a hundred times the number of backends (§5.3)."""
 
-_STEPS = 10  # by which a share changes a round-robin's table: one turn for each tenth
+_STEPS = 10  # a round-robin's table has one turn for each tenth of a share
 
 _KEY_OFFSET = b"natmirror offset"
 _KEY_SKIP = b"natmirror skip  "
@@ -29,24 +29,24 @@ Shares = Mapping[Backend, float]
 
 
 class Scheduler(Protocol):
-    """Chooses the backend of a new connection among the open ones: those with a share above 0. The C gear chooses from
-    the same table, by the rules in plan.c."""
+    """Chooses the backend of a new connection among the open backends, i.e. those with a share above 0. The C gear
+    chooses from the same table, by the rules in plan.c."""
 
     table: "array[int]"
     """Indexes into the pool's backends, which are in the order of the rules."""
 
     def set_shares(self, shares: Shares) -> None:
-        """Set each backend's share: how much of its usual fraction of the new connections it gets from now on."""
+        """Set each backend's share: the fraction, 0 to 1, of its normal part of new connections."""
 
     def pick(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend | None:
-        """Return the backend for a client: one of ``avoid`` only if every open one is among them; None if none is
-        open."""
+        """Return the backend for a client, or None if none is open. Choose one of ``avoid`` only if every open backend
+        is among them."""
 
 
 class Maglev:
     """Consistent hashing of the client's address, or of its address and port, by a lookup table.
 
-    A closed backend's entries go to the backends in the entries after them, and come back to it when it opens: the
+    An entry of a closed backend goes to the backend of the next entry, and comes back when the closed one opens. The
     clients of other backends stay where they are.
     """
 
@@ -62,7 +62,7 @@ class Maglev:
         return self._full_table
 
     def set_shares(self, shares: Shares) -> None:
-        """Set each backend's share: how much of its usual fraction of the new connections it gets from now on."""
+        """Set each backend's share: the fraction, 0 to 1, of its normal part of new connections."""
         parts = [shares.get(backend, 0.0) for backend in self._backends]
         self.table = self._full_table if min(parts) == 1.0 else fastpath.share_maglev(self._full_table, parts)
 
@@ -102,7 +102,7 @@ class RoundRobin:
         self._position: RoundRobinPosition = position or SimpleNamespace(next_entry=0)
 
     def set_shares(self, shares: Shares) -> None:
-        """Set each backend's share: how much of its usual fraction of the new connections it gets from now on."""
+        """Set each backend's share: the fraction, 0 to 1, of its normal part of new connections."""
         weights = {}
         for index, backend in enumerate(self._backends):
             if (share := shares.get(backend, 0.0)) > 0:
@@ -143,10 +143,10 @@ class Priority:
 
 
 class LeastConnections:
-    """The backend with the fewest connections for its weight; backends that are even get connections in turn."""
+    """The backend with the fewest connections for its weight; among equal ones, the connections go round-robin."""
 
     def __init__(self, pool: Pool, connections_of: Callable[[Backend], int]) -> None:
-        """``connections_of`` returns how many connections a backend has now."""
+        """``connections_of`` returns the number of a backend's connections now."""
         self._backends = pool.backends
         self._connections_of = connections_of
         self._next_entry = 0
@@ -154,13 +154,13 @@ class LeastConnections:
         self.table = array("H", range(len(pool.backends)))
 
     def set_shares(self, shares: Shares) -> None:
-        """Set the share by which each backend's weight counts from now on."""
+        """Set each backend's share; its weight is multiplied by it."""
         self._shares = shares
         self.table = array("H", (index for index, backend in enumerate(self._backends) if shares.get(backend)))
         self._next_entry = 0
 
     def pick(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend | None:
-        """Return the backend with the fewest connections for its weight, if possible none of ``avoid``."""
+        """Return the backend with the fewest connections for its weight, and if possible none of ``avoid``."""
         start = self._next_entry
         order = [self._backends[index] for index in (*self.table[start:], *self.table[:start])]
         candidates = [backend for backend in order if backend not in avoid] or order
@@ -183,15 +183,15 @@ def _one_round(weights: Mapping[int, int]) -> "array[int]":
 
 
 def client_hash(client: Endpoint, *, with_port: bool) -> int:
-    """Return the published hash of a client: SipHash-2-4, with a fixed key, of its address bytes and, ``with_port``, of
-    its port in network order."""
+    """Return the hash of a client, the same on all hosts: SipHash-2-4, with a fixed key, of its address bytes and,
+    ``with_port``, of its port in network order."""
     address, port = client
     return fastpath.siphash(fastpath.CLIENT_KEY, address + port.to_bytes(2, "big") if with_port else address)
 
 
 def _lookup_table(backends: Sequence[Backend]) -> "array[int]":
-    """Return Maglev's table of indexes into ``backends``. The names give each backend its preferences, by their hashes,
-    and the order in which backends take entries."""
+    """Return Maglev's table of indexes into ``backends``. The hashes of a backend's name give its preferences, and the
+    names give the order in which backends take entries."""
     return fastpath.fill_maglev(
         TABLE_SIZE,
         [

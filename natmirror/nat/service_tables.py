@@ -20,7 +20,7 @@ class PoolMember:
     number: int
     backend: Backend
     connection_count: Array[int]
-    """A single number, which all threads share: how many connections the backend has now."""
+    """The number of the backend's connections now, as an array of one that all threads share."""
     share: float = 1.0
     is_removed: bool = False
 
@@ -41,7 +41,7 @@ class ServiceEntry:
         return self.members[endpoint_of(backend)]
 
     def connections_of(self, backend: Backend) -> int:
-        """Return how many connections a backend has now, in all threads."""
+        """Return the number of a backend's connections now, in all threads."""
         return self.member_of(backend).connection_count[0]
 
     def shares(self, pool: Pool) -> dict[Backend, float]:
@@ -50,7 +50,7 @@ class ServiceEntry:
 
 
 class _PlanPosition:
-    """A service's position in its round-robin table, in the plan, where the C gear moves it too."""
+    """A service's position in its round-robin table. It lies in the plan, where the C gear moves it too."""
 
     def __init__(self, plan: Plan, number: int) -> None:
         self._plan = plan
@@ -71,8 +71,7 @@ class ServiceTables:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self.marks: Mapping[tuple[Endpoint, Endpoint], int] = {}
-        """The kernel's mark for each pair of a service and one of its backends: a marked packet is translated by the
-        kernel."""
+        """The mark for each pair of a service and one of its backends. The kernel translates a marked packet."""
 
     def put_service(self, entry: ServiceEntry) -> None:
         """Write a service and the tables of its pool."""
@@ -134,6 +133,7 @@ def _numbered(entry: ServiceEntry, pool: Pool, table: "array[int]") -> "array[in
 
 
 def _needs_python(pool: Pool, scheduler: Scheduler) -> bool:
-    """Return whether only Python can choose: by the backends' connections, or from an empty table."""
+    """Return whether only Python can choose a backend: the choice depends on the backends' connections, or the table is
+    empty."""
     has_limits = any(backend.max_connections for backend in pool.backends)
     return pool.balance is Balance.LEAST_CONNECTIONS or has_limits or not scheduler.table

@@ -1,6 +1,6 @@
 """The services and backends of an engine, each with a number, and how new connections are spread over them.
 
-The table holds the services of the rules, and removed services that still have connections: these get no new ones. Each
+The table holds the services of the rules, and removed services that still have connections and get no new ones. Each
 flow's row holds the numbers of its service and its backend. A number is used again once no flow has it. A service is
 identified by its endpoint, and a backend by its endpoint within the service: a reload that changes anything else about
 them leaves their connections where they are.
@@ -20,8 +20,8 @@ from natmirror.rules import Backend, Pool, Rules, Service, WhenNone
 from natmirror.rules.reload import Kept
 
 MAX_UNLISTED = 64
-"""How many backends a service may have that its rules do not name and another host has reported: wrong records must not
-fill the tables."""
+"""Limit on a service's backends that only another host's records name, not the rules: wrong records must not fill the
+tables."""
 
 
 class BackendCounts(TypedDict):
@@ -34,11 +34,11 @@ class BackendCounts(TypedDict):
     address: str
     """The backend's address and port."""
     flows: int
-    """Connections that it has now."""
+    """Its connections now."""
     connections: int
-    """Connections that it has accepted since the start."""
+    """Connections that it has accepted since natmirror started."""
     removed: bool
-    """Whether the rules do not name it any more."""
+    """Whether the rules no longer name it."""
 
 
 class ServiceTable:
@@ -57,7 +57,7 @@ class ServiceTable:
         self.clients = ClientNetworks(())
         """The client networks."""
         self.unlisted_backends = 0
-        """How many backends, since the start, were added for connections that another host reported."""
+        """The number of backends that were added, since the start, for connections that another host reported."""
         self.suspect = self._plan.suspect
         """Plan.suspect()."""
         self.reload(rules)
@@ -137,7 +137,7 @@ class ServiceTable:
     # Choosing
 
     def derived_backend(self, service: Service, client: Endpoint) -> Backend:
-        """Return the derived backend of a client, which Maglev gives over the whole pool, whatever the pool's
+        """Return the derived backend of a client: Maglev's choice over the whole pool, whatever the pool's
         scheduler."""
         maglev = self._entry(service).maglev
         assert maglev is not None, "a service with a pool"
@@ -156,7 +156,7 @@ class ServiceTable:
         return scheduler
 
     def set_share(self, service: Service, backend: Backend, share: float) -> None:
-        """Set a backend's share: how much of its usual fraction of the new connections it gets, from 0 to 1."""
+        """Set a backend's share: the fraction, 0 to 1, of its normal part of new connections."""
         entry = self._entry(service)
         if entry.member_of(backend).share == share:
             return  # a reload sets all shares again, and computing a table delays packets by some milliseconds
@@ -167,7 +167,7 @@ class ServiceTable:
         self._tables.put_table(entry, pool, scheduler)
 
     def set_marks(self, marks: Mapping[tuple[Endpoint, Endpoint], int]) -> None:
-        """Set the kernel's mark for each pair of a service and one of its backends. Without one we rewrite the
+        """Set the mark for each pair of a service and one of its backends. Without a mark, natmirror rewrites the
         packets."""
         self._tables.marks = marks
         for entry, member in self._all():

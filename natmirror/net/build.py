@@ -36,8 +36,8 @@ def rewrite(
 ) -> bytes:
     """Return the packet with another source, destination or window field, and its checksums updated.
 
-    A checksum that was left to hardware is computed in full, because the kernel takes that of a rewritten packet for
-    complete.
+    A checksum that was left to hardware is computed in full, because the kernel assumes that a rewritten packet's
+    checksum is complete.
     """
     buffer = bytearray(segment.raw)
     tcp = segment.ip_len
@@ -115,8 +115,8 @@ def synthesise(
 
 
 def finish(packet: bytes, segment_len: int) -> list[bytes]:
-    """Return the packets that the kernel makes of one of synthesise()'s: each with a complete checksum and at most
-    ``segment_len`` bytes of data (0: all of it). PSH and FIN stay with the last."""
+    """Return the packets that the kernel makes of a packet from synthesise(). Each has a complete checksum and at most
+    ``segment_len`` bytes of data (0: all of the data). PSH and FIN stay with the last one."""
     whole = parse(packet)
     assert isinstance(whole, Segment)
     data = whole.payload

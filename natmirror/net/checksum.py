@@ -5,7 +5,7 @@ from enum import IntEnum
 
 
 class Checksum(IntEnum):
-    """The kernel's statement on a packet's transport checksum."""
+    """What the kernel knows of a packet's transport checksum."""
 
     UNVERIFIED = 0
     """Nothing: verify it before relying on the packet."""

@@ -5,7 +5,7 @@ from ipaddress import IPv4Address
 from typing import Protocol
 
 Endpoint = tuple[bytes, int]
-"""An address and a TCP port. The address is raw bytes, whose length tells the family."""
+"""An address and a TCP port. The address is raw bytes; their number gives the address family."""
 
 
 class Addressed(Protocol):
@@ -26,8 +26,8 @@ def endpoint_of(host: Addressed) -> Endpoint:
 
 @lru_cache(maxsize=4096)
 def _endpoint(address: int, bits: int, port: int) -> Endpoint:
-    """Return the same object for the same endpoint, because every leg keeps one. The cache's key is numbers: Python
-    computes the hash of an IPv4Address, which takes longer."""
+    """Return the same object for the same endpoint, because every leg keeps one. The cache's key consists of numbers,
+    because hashing an IPv4Address takes longer."""
     return address.to_bytes(bits // 8, "big"), port
 
 

@@ -15,7 +15,7 @@ FRAGMENTATION_NEEDED = 4
 """The code of UNREACHABLE that carries a router's MTU (RFC 1191 §4)."""
 
 _HEADER_LEN = 8
-_INNER_TCP_LEN = 8  # of the inner segment every error carries this much: ports and sequence number (RFC 792)
+_INNER_TCP_LEN = 8  # bytes of the inner segment that every error carries: ports and sequence number (RFC 792)
 
 
 @dataclass(slots=True)

@@ -1,6 +1,6 @@
 """IPv4 packets with TCP or ICMP inside. parse() checks all lengths once; reading a field cannot fail afterwards.
 
-Addresses are raw bytes, whose length tells the family.
+Addresses are raw bytes; their number gives the address family.
 """
 
 import struct
@@ -53,7 +53,7 @@ class Segment:
     data_at: int
     """The payload's offset in ``raw``, in bytes."""
     checksum: Checksum = Checksum.UNVERIFIED
-    """The kernel's statement on the TCP checksum."""
+    """What the kernel knows of the TCP checksum."""
 
     def with_ack(self, ack: int) -> "Segment":
         """Return the segment with another acknowledgement number; ``raw`` stays as it arrived."""
@@ -128,7 +128,7 @@ class Datagram:
 
 
 def parse(packet: bytes, checksum: Checksum = Checksum.UNVERIFIED) -> Segment | Datagram:
-    """Check all lengths of an IPv4 packet and return its fields; ``checksum`` is what the kernel says of the TCP
+    """Check all lengths of an IPv4 packet and return its fields. ``checksum`` is what the kernel knows of the TCP
     checksum.
 
     Raise Malformed, with the reason, if a length is wrong. Bytes past the packet's own total length, which pad short

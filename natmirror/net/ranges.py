@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from natmirror.net import seq
 
 _MAX_RANGES = 256
-"""Of more ranges the last are forgotten, and the sender repeats their data (RFC 2018 §8 allows that). A range before
-all others always finds room, or the first gap would never be filled."""
+"""Limit on ranges. Beyond it the last ones are forgotten, and the sender repeats their data (RFC 2018 §8 allows that).
+A range before all others always finds room, or the first gap would never be filled."""
 
 
 class Ranges:

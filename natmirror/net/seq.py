@@ -10,7 +10,7 @@ def add(seq: int, length: int) -> int:
 
 
 def diff(a: int, b: int) -> int:
-    """Return how far ``a`` lies after ``b``, from -2**31 to 2**31-1; negative if it lies before ``b``."""
+    """Return the distance from ``b`` to ``a``, from -2**31 to 2**31-1; negative if ``a`` lies before ``b``."""
     return ((a - b + _HALF) & MASK) - _HALF
 
 

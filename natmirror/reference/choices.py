@@ -5,6 +5,8 @@ import inspect
 from enum import StrEnum
 from textwrap import dedent
 
+from natmirror.reference import markdown
+
 
 def sentences(kind: type[StrEnum]) -> dict[str, str]:
     """Return the sentence of each member, by its value; ValueError where one has none."""
@@ -21,4 +23,4 @@ def sentences(kind: type[StrEnum]) -> dict[str, str]:
 
 def _text(node: ast.stmt) -> str:
     is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-    return " ".join(str(node.value.value).split()) if is_text else ""  # type: ignore[attr-defined]
+    return markdown.text(str(node.value.value)) if is_text else ""  # type: ignore[attr-defined]

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from textwrap import dedent
 from typing import Any, get_type_hints
 
+from natmirror.reference import markdown
+
 
 @dataclass(frozen=True, slots=True)
 class Field:
@@ -28,7 +30,7 @@ def fields(kind: type) -> list[Field]:
 
 def summary(kind: type) -> str:
     """Return what a TypedDict or an enumeration is: the first paragraph of its docstring."""
-    return " ".join((inspect.getdoc(kind) or "").partition("\n\n")[0].split())
+    return markdown.text((inspect.getdoc(kind) or "").partition("\n\n")[0])
 
 
 def _sentences(kind: type) -> dict[str, str]:
@@ -47,4 +49,4 @@ def _sentences(kind: type) -> dict[str, str]:
 
 def _text(node: ast.stmt) -> str:
     is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-    return " ".join(str(node.value.value).split()) if is_text else ""  # type: ignore[attr-defined]
+    return markdown.text(str(node.value.value)) if is_text else ""  # type: ignore[attr-defined]

@@ -22,6 +22,11 @@ def code(text: str, language: str = "") -> str:
     return f"```{language}\n{text.rstrip()}\n```"
 
 
+def text(docstring: str) -> str:
+    """Return a docstring's sentence on one line, its code between single back-ticks."""
+    return " ".join(docstring.replace("``", "`").split())
+
+
 def literal(text: object) -> str:
     """Return a word of code inside a sentence."""
     return f"`{text}`"

@@ -1,6 +1,6 @@
 """The page of the state: each field of the API's JSON, each counter, reason and state that a running natmirror shows.
 
-The answers are TypedDicts, declared where they are built; the words in them are enumerations. walk() finds all of both.
+The API's answers are TypedDicts, and the words in them are enumerations. objects() and enums() find all of them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -63,8 +63,8 @@ _TITLES = {kind: title for title, kind in WORDS.items()}
 _PRIMITIVES = {str: "text", int: "integer", float: "number", bool: "true or false"}
 _INTRODUCTION = f"""
 A running natmirror serves its state as JSON over HTTP on a Unix socket: `curl --unix-socket /run/natmirror/api.sock
-http://natmirror{PREFIX}status`. The commands `natmirror status` and `natmirror legs` show the same, with `--json` as
-it is here. All is counted since natmirror started.
+http://natmirror{PREFIX}status`. The commands `natmirror status` and `natmirror legs` show the same state as tables,
+and with `--json` as the JSON that is described here. All counters begin at 0 when natmirror starts.
 """
 
 
@@ -79,8 +79,8 @@ def page() -> str:
 
 
 def objects(of: Any) -> Iterator[tuple[str, type]]:
-    """Yield the objects inside an answer's type, each once, with the path that leads to it: an empty one to the
-    answer itself, or to each item of a list."""
+    """Yield each object inside an answer's type once, with the path that leads to it. The path is empty for the answer
+    itself, or for the items of an answer that is a list."""
     seen: set[type] = set()
 
     def walk(path: str, kind: Any) -> Iterator[tuple[str, type]]:
@@ -113,7 +113,7 @@ def _answer(title: str, answer: Any) -> Iterator[str]:
         if list(places.values()).count(path) > 1:
             heading += f" ({kind.__name__})"
         rows = [_row(field, places, title) for field in fields(kind)]
-        each = "A list. Each item: " if not path and get_origin(answer) is list else ""
+        each = "The answer is a list. Each item: " if not path and get_origin(answer) is list else ""
         table = markdown.table(("field", "type", "meaning"), rows) if rows else ""
         yield "\n\n".join(block for block in (heading, each + summary(kind), table) if block)
 

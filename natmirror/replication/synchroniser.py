@@ -45,7 +45,7 @@ _AT_ONCE = 5_000  # ops in one write
 
 
 class SyncState(StrEnum):
-    """How far this host has read the shared records."""
+    """Whether this host has read all records from the store."""
 
     OFF = "off"
     """The rules have no ``ha.state``: no state is shared."""
@@ -54,25 +54,25 @@ class SyncState(StrEnum):
     SYNCING = "syncing"
     """This host is reading all records."""
     COMPLETE = "complete"
-    """This host has read all records, and receives each change."""
+    """This host has read all records, and the store reports each change to it."""
 
 
 class SyncEntry(TypedDict):
-    """The exchange of state with the other host of the pair."""
+    """The state that this host shares with the other host of the pair."""
 
     state: SyncState
-    """How far this host has read the shared records."""
+    """Whether this host has read all records from the store."""
     records: int
     """Records of the other host that this one holds."""
     records_rejected: int
-    """Records of the other host that this one cannot use: its rules do not have their service, backend or mirror, or
-    the format is another version's."""
+    """Records of the other host that this one cannot use, because its rules lack their service, backend or mirror, or
+    because another version of natmirror wrote them."""
     waiting_writes: int
-    """Changes of this host that wait to be written."""
+    """Changes of this host that are not yet written to the store."""
     lag_seconds: float
-    """Seconds for which the oldest of them has waited."""
+    """The age of the oldest change that is not yet written, in seconds."""
     last_change_seconds: float | None
-    """Seconds since a record was last written or read; null: never."""
+    """The time since a record was last written or read, in seconds; null if none was."""
     outages: int
     """Times that the store stopped answering after all records had been read."""
     error: str | None

@@ -32,12 +32,12 @@ _EXPECTED = (NatmirrorError, OSError, MemoryError)  # errors of the host, for wh
 
 
 class ChoreFailure(TypedDict):
-    """A chore (periodic work in the background) that fails or hangs."""
+    """A chore (periodic background work) that fails or hangs."""
 
     name: str
     """The chore's name."""
     error: str
-    """The latest error, or ``hangs`` where the chore has not returned for 10 s."""
+    """The last error; ``hangs`` if the chore has not returned for 10 s."""
     failing_seconds: float
     """Seconds since it first failed, or since it began to hang."""
 

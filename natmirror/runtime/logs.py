@@ -45,15 +45,15 @@ class _Window:
 
 
 class LogEntry(TypedDict):
-    """The counters of the log's records."""
+    """Log messages that have not been written."""
 
     records_queued: int
-    """Records that wait to be written to stderr."""
+    """Messages that wait to be written to stderr."""
     records_dropped: int
-    """Records that were dropped because stderr was not read and 1,000 records waited already."""
+    """Messages that were dropped because 1,000 others waited: the reader of stderr is too slow."""
     records_suppressed: int
-    """Records that were suppressed because more than 20 of the same kind came in 10 s; the log says how many of
-    each."""
+    """Messages that were suppressed because 20 of the same kind had been written within 10 s. The log says how many of
+    each kind were."""
 
 
 class Limiter:

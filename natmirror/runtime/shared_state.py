@@ -18,7 +18,7 @@ class SharedStateEntry(SyncEntry):
     """The exchange of state with the other host of the pair, and its store."""
 
     store: str | None
-    """Where the hosts share their state, without a password; null where nothing is shared."""
+    """The URL of the store, without a password; null if the rules have no ``ha.state``."""
 
 
 OFF: SharedStateEntry = {
@@ -32,10 +32,11 @@ OFF: SharedStateEntry = {
     "outages": 0,
     "error": None,
 }
-"""The entry that is shown where no state is shared."""
+"""The entry of a host that shares nothing."""
 
 _FIRST_TIMEOUT = 5.0
-"""Seconds for which a start waits for the shared state: packets pass later then, but to the backends that they had."""
+"""Seconds that a start waits for the shared state. Packets pass only after that, but go to the backends of their
+flows."""
 _ROLE_TIMEOUT = 2.0
 _POLL = 0.01
 

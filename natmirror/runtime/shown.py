@@ -1,4 +1,4 @@
-"""The JSON of a run's answers, field by field: the reference takes its sentences from here."""
+"""The JSON of the API's answers, field by field. The reference shows these sentences."""
 
 from typing import TypedDict
 
@@ -22,30 +22,29 @@ class BackendEntry(AdmissionEntry):
     address: str
     """The backend's address and port."""
     flows: int
-    """Connections that it has now."""
+    """Its connections now."""
     connections: int
-    """Connections that it has accepted since the start."""
+    """Connections that it has accepted since natmirror started."""
 
 
 class RunSums(Sums):
-    """The sums of all threads."""
+    """The counters of all threads together."""
 
     backends: list[BackendEntry]
     """Each backend, in the order of the rules."""
 
 
 class MachineEntry(TypedDict):
-    """The queues, the TUN device and the threads of this run."""
+    """The queues, the TUN device and the threads of natmirror on this host."""
 
     queues: dict[str, dict[QueueCounter, int]]
     """The counters of each NFQUEUE, by the queue's number."""
     tunnel: dict[OutboxCounter, int]
-    """The counters of packets that natmirror sends itself, through the TUN device."""
+    """The counters of the packets that natmirror sends itself, through the TUN device."""
     kernel_translation_off_because: str | None
-    """Why the kernel does not translate large packets; then natmirror does it itself, which costs throughput. null: the
-    kernel does."""
+    """Why natmirror translates addresses itself, which costs throughput; null while the kernel does."""
     internal_errors: int
-    """Internal errors outside mirroring: each cost at most a packet or a request."""
+    """Internal errors outside mirroring. Each cost at most one packet or one request; the log has the tracebacks."""
     ended_threads: dict[str, str]
     """The packet threads that have ended for good, by number, and why. No packet of their clients passes until
     natmirror is restarted."""
@@ -63,21 +62,21 @@ class StatusAnswer(RunSums):
     uptime_seconds: float
     """How long natmirror has run, in seconds."""
     machine: MachineEntry
-    """The queues, the TUN device and the threads of this run."""
+    """The queues, the TUN device and the threads of natmirror on this run."""
     health: list[HealthEntry]
-    """The health of each backend that is checked, in the order of the rules."""
+    """The health checks of each backend that is checked, in the order of the rules."""
     pair: PairEntry | None
     """The pair that this host belongs to; null for a host alone."""
     shared_state: SharedStateEntry
-    """The exchange of state with the other host of the pair."""
+    """The state that this host shares with the other host of the pair."""
     log: LogEntry
-    """The records of the log."""
+    """Log messages that have not been written."""
     failing_chores: list[ChoreFailure]
-    """The chores that fail now: natmirror tries each again."""
+    """Chores that fail now. natmirror tries each again."""
 
 
 class EndedLeg(TypedDict):
-    """A leg that has ended; the latest 200 are kept."""
+    """One of the latest 200 legs that have ended, or of the copies and sessions that never had a leg."""
 
     ended_at: str
     """When it ended, in UTC (ISO 8601)."""
@@ -90,24 +89,24 @@ class EndedLeg(TypedDict):
     reason: EndReason
     """Why it ended."""
     client_bytes: int
-    """Bytes that it had to carry."""
+    """Bytes that the leg had to carry to the mirror."""
     acked_bytes: int
-    """Those that the mirror has acknowledged."""
+    """Bytes that the mirror acknowledged."""
 
 
 class EmptyAnswer(TypedDict):
-    """An empty object: natmirror has done it."""
+    """An empty object: natmirror has carried out the command."""
 
 
 class ErrorAnswer(TypedDict):
-    """The answer to a request that is refused."""
+    """The answer to a request that failed."""
 
     error: str
-    """The reason."""
+    """Why it failed."""
 
 
 class ReloadAnswer(TypedDict):
-    """The changes of a reload."""
+    """The changes that a reload has made."""
 
     changes: list[str]
-    """A line for each change of the rules; empty where nothing has changed."""
+    """A line for each change of the rules; empty if nothing has changed."""

@@ -17,7 +17,7 @@ _SEGMENT_LEN = 0x2400  # a jumbo frame's; a sender waits if it has room for less
 
 
 def slack_of(buffer: int) -> int:
-    """Return by how many bytes the window that a client sees may exceed a leg's ``buffer``."""
+    """Return the number of bytes by which the window that a client sees may exceed a leg's ``buffer``."""
     return max(_MIN_SLACK, buffer // _SLACK_SHARE)
 
 
@@ -60,10 +60,10 @@ class ClientWindow:
         return self._has_shown and seq.lt(self.shown, edge) and seq.diff(self.shown, end) < _SEGMENT_LEN
 
     def is_update_due(self, end: int, edge: int) -> bool:
-        """Return whether there is so much more room than the client has seen that a window update is due (RFC 9293
-        §3.8.6.2.2).
+        """Return whether the room exceeds the window that the client has seen by so much that a window update is due
+        (RFC 9293 §3.8.6.2.2).
 
-        A client that waits gets the whole window of its backend at once, however small: no more will follow.
+        An update is also due if the whole window of the backend fits, however small it is: no larger one will follow.
         """
         reachable = self.hold if seq.lt(self.hold, edge) else edge
         room = seq.diff(reachable, self.shown)

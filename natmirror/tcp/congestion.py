@@ -13,8 +13,7 @@ _LIMITED_TRANSMIT_ACKS = 2  # RFC 3042 §2
 
 
 class Congestion:
-    """The congestion window of one leg, in bytes. The sender reports what has happened, and learns when to
-    retransmit."""
+    """The congestion window of one leg, in bytes. The sender reports events, and gets told when to retransmit."""
 
     __slots__ = ("_recover", "_timeout_recover", "row")
 
@@ -32,7 +31,7 @@ class Congestion:
 
     @property
     def window(self) -> int:
-        """How many bytes may be in the network."""
+        """The number of bytes that may be in the network."""
         row = self.row
         if uses_sack(row) or self._recover is not None:
             return row.cwnd

@@ -17,11 +17,11 @@ from natmirror.net.endpoint import Endpoint
 _TICKS_PER_SECOND = 250_000  # RFC 6528 §3: M is the 4 microsecond timer
 _MAX_REMEMBERED = 65_536  # pairs of endpoints; some 200 bytes each
 _MAX_LEAD = 1 << 30
-"""A leg's last number is forgotten if the clock is past it by less than this, in ticks: more than an hour. By twice as
-much the clock would count as before the number, not after it."""
+"""A leg's last number is forgotten if the clock is past it by less than this, in ticks (more than an hour). A clock
+that is past it by twice as much would count as before it, because numbers wrap."""
 _STEP = 1 << 20
-"""How far above a remembered number the next leg begins: further than any segment of the earlier leg that may still be
-in the network reaches."""
+"""The distance from a remembered number to the beginning of the next leg. No segment of the earlier leg that may still
+be in the network reaches further."""
 
 
 class Numbers(Protocol):
@@ -52,7 +52,7 @@ class InitialNumbers:
         ends = ends_of(local, mirror)
         self._last.pop(ends, None)
         if 0 < seq.diff(self._clock_number(ends, now), last) < _MAX_LEAD:
-            return  # the clock is past it, and will be for as long as a mirror may remember the leg
+            return  # the clock is past it, and stays past it for as long as a mirror may remember the leg
         self._last[ends] = last
         if len(self._last) > _MAX_REMEMBERED:
             del self._last[next(iter(self._last))]

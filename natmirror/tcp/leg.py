@@ -36,7 +36,7 @@ class Leg(LegNumbers):
 
     ``local`` is our end: the client's endpoint, or one of this host. Methods that take ``now`` (seconds) return the
     packets to send. A packet may hold more than ``segment_len`` bytes of data: the kernel cuts it into segments.
-    ``ended`` is None while the leg lives, then the reason of its end; an ended leg ignores all calls.
+    ``ended`` is None until the leg ends, then the reason of its end; an ended leg ignores all calls.
 
     Its numbers lie in ``row``, which is in the table of legs until the leg ends.
     """
@@ -90,8 +90,8 @@ class Leg(LegNumbers):
         """Take the next bytes of the client's stream. A full buffer ends the leg, unless the mirror has acknowledged
         everything so far: then it is not behind, however many bytes come at once.
 
-        ``wanted`` is for a caller that writes in several pieces what came at once: the number of all those bytes with
-        the first piece, and 0 with the others. The buffer needs room for so many.
+        ``wanted`` is for a caller that splits bytes which came at once into several pieces: the number of all these
+        bytes with the first piece, and 0 with the others. The buffer needs room for all of them.
         """
         if self.ended is not None or not data:
             return []
@@ -112,8 +112,8 @@ class Leg(LegNumbers):
         return self._output(now) if self.ended is None else []
 
     def reset(self, now: float) -> list[bytes]:
-        """Send a RST once the last byte is acknowledged, because the connection was reset: first the mirror gets all
-        that the backend got."""
+        """Send a RST once the last byte is acknowledged, because the client's connection was reset: first the mirror
+        gets all bytes that the backend got."""
         self.sender.reclaim()
         self.is_resetting = True
         self.sender.is_finishing = False
@@ -131,7 +131,7 @@ class Leg(LegNumbers):
         return []
 
     def client_gone(self, now: float) -> None:
-        """Bound the leg's life from now on, because production's connection has ended."""
+        """Limit the leg's life from now on, because the client's connection has ended."""
         if self.client_gone_at is None:
             self.client_gone_at = now
 
@@ -157,13 +157,13 @@ class Leg(LegNumbers):
     # Time
 
     def next_timer(self) -> float | None:
-        """Return when handle_timer() is due, or None."""
+        """Return the time at which handle_timer() is due, or None."""
         due = NEVER if self.ended is not None else leg_deadlines.next_due(self)
         return None if due == NEVER else due
 
     def schedule(self) -> None:
-        """Set when the leg is due in the table, and whether the C gear may handle it until then: it may if only data
-        and acknowledgements are expected. Call this after each change."""
+        """Set the leg's deadline in the table, and whether the C gear may handle the leg until then: it may if only
+        data and acknowledgements are expected. Call this after each change."""
         if self.ended is not None:
             return
         row = self.row
@@ -369,7 +369,7 @@ class Leg(LegNumbers):
         return []
 
     def _step(self, event: LegEvent, reason: EndReason = EndReason.CLOSED) -> None:
-        """Change the state as leg_states.TRANSITIONS says. Only cut(), after a fault, changes it too."""
+        """Change the state as leg_states.TRANSITIONS says. No other method changes it, except cut() after a fault."""
         following = TRANSITIONS.get((self.state, event))
         if following is LegState.CLOSED:
             self._end(reason)

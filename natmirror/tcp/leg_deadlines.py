@@ -1,9 +1,9 @@
-"""The deadline of a leg, and why it ends then: the timeouts of leg_states.ENDS.
+"""The deadline of a leg, and the reason of its end then: the timeouts of leg_states.ENDS.
 
-Theory. One timeout bounds a leg at a time, the first that applies: how long its client is throttled, how long the
-mirror takes to answer the SYN, how long bytes wait without progress, how long the leg is idle. Once production's
-connection has ended, ``linger`` bounds the leg too, counted from the last progress. While a leg from another host waits
-for its mirror's first answer, the limit on that wait takes their place.
+Theory. One timeout at a time limits a leg, the first that applies: on the time for which its client is throttled, on
+the mirror's answer to the SYN, on the wait of bytes without progress, on idle time. Once the client's connection has
+ended, ``linger`` limits the leg too, counted from the last progress. While a leg from another host waits for its
+mirror's first answer, the limit on that wait replaces the others.
 """
 
 from natmirror.fastpath import NEVER
@@ -11,11 +11,11 @@ from natmirror.reasons import EndReason
 from natmirror.tcp.leg_numbers import LegNumbers
 from natmirror.tcp.leg_states import LegState
 
-_LINGERS = 12  # a leg whose client has gone ends after so many times its linger, whatever its progress
+_LINGERS = 12  # a leg whose client has gone ends after this multiple of its linger, whatever its progress
 
 
 def deadline(leg: LegNumbers) -> tuple[float, EndReason]:
-    """Return when the leg ends, NEVER if no timeout applies, and the reason of that end."""
+    """Return the time at which the leg ends, or NEVER if no timeout applies, and the reason of that end."""
     settings, row = leg.settings, leg.row
     if leg.client_waits and row.buffered:
         bound = (max(row.progress_at, row.written_at) + settings.throttle_limit, EndReason.THROTTLE_LIMIT)
@@ -28,7 +28,7 @@ def deadline(leg: LegNumbers) -> tuple[float, EndReason]:
     elif settings.idle_timeout is not None:
         bound = (row.heard_at + settings.idle_timeout, EndReason.IDLE_TIMEOUT)
     else:
-        bound = (NEVER, EndReason.IDLE_TIMEOUT)  # it never comes
+        bound = (NEVER, EndReason.IDLE_TIMEOUT)
     gone_at = leg.client_gone_at
     if gone_at is not None:
         progress = max(gone_at, row.progress_at)
@@ -41,7 +41,7 @@ def deadline(leg: LegNumbers) -> tuple[float, EndReason]:
 
 
 def next_due(leg: LegNumbers) -> float:
-    """Return when the leg's deadline or one of its timers is due, or NEVER."""
+    """Return the time at which the leg's deadline or one of its timers is due, or NEVER."""
     row = leg.row
     due = min(row.rto_at, row.ack_at, row.more_at, leg.sender.probe_at, deadline(leg)[0])
     return due if leg.resumption is None else min(due, leg.resumption.probe_at)

@@ -1,4 +1,4 @@
-"""The parts of a leg, and its numbers, which others read."""
+"""The parts of a leg, and the numbers that other modules read."""
 
 from natmirror.fastpath import NEVER, LegTable
 from natmirror.fastpath.leg_flags import uses_sack
@@ -34,7 +34,7 @@ class LegNumbers:
         self.settings = settings
         self.state = LegState.SYN_SENT
         self.ended: EndReason | None = None
-        """The reason of its end; None while it lives."""
+        """The reason of its end; None before."""
         self.row = table.insert(self.mirror_endpoint, local)
         self.row.seq_offset = offset
         self.sender = Sender(table, self.row, iss)
@@ -42,7 +42,7 @@ class LegNumbers:
         self.resumption: Resumption | None = None
         """The state of a leg from another host; None for a leg of our own."""
         self.client_waits = False
-        """Whether the client waits for the window that we have cut because of this leg."""
+        """Whether the client waits for room in the window that natmirror has narrowed because of this leg."""
         self.client_gone_at: float | None = None
         """The time when production's connection ended; None before that."""
         self.is_resetting = False
@@ -96,14 +96,14 @@ class LegNumbers:
 
     @property
     def is_open(self) -> bool:
-        """Whether the client's stream may go on."""
+        """Whether the client's stream may continue."""
         return self.state in (LegState.ESTABLISHED, LegState.CLOSE_WAIT) and self.client_gone_at is None
 
     # For a leg from another host
 
     @property
     def awaits_answer(self) -> bool:
-        """Whether the mirror has yet to tell how far it has got."""
+        """Whether the mirror has yet to answer which bytes it has."""
         return self.resumption is not None and self.resumption.awaits_answer
 
     @property
@@ -120,7 +120,7 @@ class LegNumbers:
 
     @property
     def in_flight_bytes(self) -> int:
-        """How many sequence numbers were sent and not acknowledged."""
+        """The number of sequence numbers that were sent and not acknowledged."""
         return self.sender.in_flight if self.ended is None else 0
 
     @property
@@ -140,12 +140,12 @@ class LegNumbers:
 
     @property
     def retransmits(self) -> int:
-        """How many segments were sent again."""
+        """The number of segments that were sent again."""
         return self.row.retransmits
 
     @property
     def timeouts(self) -> int:
-        """How often the retransmission timer expired."""
+        """The number of times that the retransmission timer expired."""
         return self.row.timeouts
 
     @property

@@ -55,7 +55,7 @@ def packet(
 ) -> bytes:
     """Return a packet with the leg's sequence number ``at``. Without ``ack`` it acknowledges all data that arrived."""
     if ack is None:
-        ack, leg.row.ack_at = leg.row.rcv_nxt, NEVER  # which serves as the delayed acknowledgement
+        ack, leg.row.ack_at = leg.row.rcv_nxt, NEVER  # this packet serves as the delayed acknowledgement
     return synthesise(
         leg.local_endpoint,
         leg.mirror_endpoint,

@@ -1,10 +1,11 @@
-"""The record of a connection and its legs, with which another host goes on with them: plain values.
+"""The record of a connection and its legs, from which another host continues them: plain values.
 
 Theory. Inside, a leg of raw bytes has the client's own sequence numbers, so another host can learn nearly everything
-again: the client's position from its next segment, the mirror's from its answer to a probe. A record holds what a
-connection says only once: both window scales, the segment size, the use of selective acknowledgements, and the offset
-of the numbers on the wire to the mirror. Its positions are those of the moment when it was made; the host that goes on
-takes them as bounds, never as the present positions. All sequence numbers are masked (record_masks.py).
+again: the client's position from its next segment, the mirror's from its answer to a probe. A record holds the values
+that appear only once in a connection: both window scales, the segment size, the use of selective acknowledgements, and
+the offset of the numbers on the wire to the mirror. Its positions are those of the moment when it was made; the host
+that continues the leg uses them as bounds, never as the present positions. All sequence numbers are masked
+(record_masks.py).
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -45,7 +46,7 @@ class LegRecord:
     snd_una: int
     """The first number that the mirror has not acknowledged."""
     offset: int
-    """By how much the numbers on the wire to the mirror are higher than the client's."""
+    """The difference of the numbers on the wire to the mirror from the client's."""
 
     @property
     def mirror_end(self) -> Endpoint:

@@ -43,7 +43,7 @@ class LegState(IntEnum):
     LAST_ACK = 6
     CLOSED = 7
     RESUMING = 8
-    """A leg from another host, whose mirror has not told yet how far it has got. RFC 9293 has no such state."""
+    """A leg from another host whose mirror has not answered yet which bytes it has. RFC 9293 has no such state."""
 
 
 class LegEvent(IntEnum):
@@ -60,7 +60,7 @@ class LegEvent(IntEnum):
     RST = 4
     """A RST of the mirror has been accepted, see above."""
     ANSWERED = 5
-    """The mirror's answer to a probe has told how far it has got (resumption.py)."""
+    """The mirror has answered a probe, so its position is known (resumption.py)."""
     ABORT = 6
     """We end the leg with a RST (RFC 9293 §3.10.5)."""
     ABANDON = 7
@@ -102,20 +102,20 @@ TRANSITIONS: dict[tuple[LegState, LegEvent], LegState] = {
 ENDS: dict[EndReason, LegEvent] = {
     EndReason.BUFFER_FULL: LegEvent.ABORT,  # Leg.write()
     EndReason.MEMORY_FULL: LegEvent.ABORT,  # Leg.write()
-    EndReason.CLIENT_RESET: LegEvent.ABORT,  # once the mirror has acknowledged all that came before the RST
+    EndReason.CLIENT_RESET: LegEvent.ABORT,  # once the mirror has acknowledged all bytes before the RST
     EndReason.UNREACHABLE: LegEvent.ABANDON,  # in SYN_SENT only (RFC 5927 §5.2)
-    # Timeouts, each a setting of the mirror's that leg_deadlines.py counts
+    # Timeouts, each a setting of the mirror; see leg_deadlines.py
     EndReason.CONNECT_TIMEOUT: LegEvent.ABORT,
     EndReason.STALLED: LegEvent.ABORT,
     EndReason.IDLE_TIMEOUT: LegEvent.ABORT,
     EndReason.THROTTLE_LIMIT: LegEvent.ABORT,
     EndReason.LINGER_TIMEOUT: LegEvent.ABORT,
-    EndReason.CLOSED: LegEvent.ABORT,  # after ``linger``: the mirror has everything, and keeps its own side open
+    EndReason.CLOSED: LegEvent.ABORT,  # after ``linger``: the mirror has all bytes, and keeps its own side open
     # Missing bytes or answers: all but the first only where another host has begun the leg
     EndReason.HOLE: LegEvent.ABORT,
     EndReason.TAKEOVER_HOLE: LegEvent.ABORT,
     EndReason.RESUME_TIMEOUT: LegEvent.ABANDON,  # the mirror answers no probe, and would hear no RST
     EndReason.NO_RECORD: LegEvent.ABORT,
 }
-"""Whether a leg ends with a RST, by the reason, where no segment of its mirror ends it. The leg's owner has
-more reasons: it calls Leg.abort() or Leg.abandon()."""
+"""Whether a leg ends with a RST, by the reason, if no segment of its mirror ends it. The leg's owner has more reasons:
+it calls Leg.abort() or Leg.abandon()."""

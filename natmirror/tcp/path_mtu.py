@@ -1,4 +1,4 @@
-"""The segment size of a leg, as its path and its mirror allow (RFC 9293 §3.7.1, RFC 1191)."""
+"""The segment size of a leg, which its path and its mirror limit (RFC 9293 §3.7.1, RFC 1191)."""
 
 MTU, HEADERS_LEN = 1500, 40  # bytes: Ethernet's MTU; IPv4 and TCP headers without options
 MSS = MTU - HEADERS_LEN

@@ -12,10 +12,10 @@ _PIECE_COST = 128  # bytes that Python's own bookkeeping takes for a waiting pie
 _MAX_PIECE_LEN = 64 << 10
 """The size in bytes up to which adjacent pieces are merged. Without it one more byte would copy all waiting bytes."""
 _MAX_OUT_LEN = 256 << 10
-"""How many bytes one call returns before it stops: filling a gap may release a whole window."""
+"""Limit on the bytes that one call returns: filling a gap may release a whole window."""
 MAX_RUNS = 256
-"""How many runs of waiting bytes there may be, with gaps between them. Each gap is a separate loss in one window."""
-_NONE: Any = ()  # instead of two empty lists for each flow: bytes never wait in most
+"""Limit on runs of waiting bytes, with gaps between them. Each gap is a separate loss in one window."""
+_NONE: Any = ()  # instead of two empty lists for each flow, because in most flows no bytes ever wait
 
 
 class Reassembler:
@@ -50,7 +50,7 @@ class Reassembler:
     def push(self, at: int, data: bytes, limit: int) -> bytes:
         """Take ``data`` whose first byte has number ``at``; return the bytes that are in order now.
 
-        Of overlapping bytes the first copy counts, as with most receivers. A segment that begins past ``limit`` is left
+        If bytes overlap, the first copy counts, as with most receivers. A segment that begins past ``limit`` is left
         out, because its receiver refuses it. An out-of-order segment is also left out if ``max_waiting`` bytes wait
         already, memory is full, or there are MAX_RUNS gaps: the client sends it again, or the caller finds a hole.
         """
@@ -111,7 +111,7 @@ class Reassembler:
         self._runs = self.waiting_bytes = 0
 
     def _store(self, at: int, data: bytes) -> None:
-        """Keep those of the bytes that do not wait already."""
+        """Keep the bytes that do not wait already."""
         start = self._given + seq.diff(at, self.next)
         end = start + len(data)
         first, last = self._adjacent(start, end)

@@ -1,6 +1,6 @@
 """The receiving half of a leg: it acknowledges, counts and discards the mirror's data (RFC 9293 §3.10.7.4).
 
-Of out-of-order data it keeps only the sequence numbers, so that the mirror need not send the data again.
+It keeps only the sequence numbers of out-of-order data, so that the mirror need not send that data again.
 """
 
 from natmirror.fastpath import LEG_WINDOW, LegRow

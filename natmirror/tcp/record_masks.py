@@ -2,8 +2,8 @@
 
 Records lie in a store. A reader of the store could use their numbers to reset production's connections and legs. So
 each number is masked by a keyed hash of the record's nonce. The nonce is itself a keyed hash of the whole record (as in
-RFC 5297). So no two records share a nonce, and a host that takes the masks off can check that the record was not
-altered and that its key is the same.
+RFC 5297). So no two different records share a nonce, and a host that takes the masks off can check that the record was
+not altered and that its key is the same.
 """
 
 import hashlib

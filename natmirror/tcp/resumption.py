@@ -1,9 +1,9 @@
-"""Goes on with a leg that another host has begun.
+"""Continues a leg that another host has begun.
 
-Theory. Only the mirror knows how much of what the first host sent has arrived. A TCP does not answer a correct
+Theory. Only the mirror knows how many of the first host's bytes have arrived. A TCP does not answer a correct
 acknowledgement, but it answers a segment whose number lies below its window with the number that it expects (RFC 9293
-§3.10.7.4). We send such a probe until an answer comes. The answer's acknowledgement number is where the leg goes on.
-Its sequence number is where the mirror's own stream goes on; bytes of that stream that never came here do not matter,
+§3.10.7.4). natmirror sends such a probe until an answer comes. The leg continues at the answer's acknowledgement
+number, and the mirror's own stream at its sequence number; bytes of that stream that never came here do not matter,
 because a leg discards them.
 
 Meanwhile the client's new bytes are buffered. Copies that the first host sent may still be in the network, or lie at
@@ -13,7 +13,7 @@ before that ends the leg.
 
 Such a leg is first on standby: the other host has it, and renew() takes later records. Then it is active: it sends
 probes, in state RESUMING. After the answer it is an ordinary leg, except for acknowledgements of the other host's
-bytes. leg.py calls this object only where that makes a difference.
+bytes. leg.py calls this object only where such a leg differs from others.
 """
 
 from enum import Enum, auto
@@ -29,8 +29,8 @@ from natmirror.tcp.receiver import SCALE
 from natmirror.tcp.sender import Piece, Sender
 
 _PROBE_INTERVAL = 1.0  # RFC 6298 §2.1; Linux answers only one probe in half a second
-_MAX_BEHIND = LEG_WINDOW << SCALE  # how far below the record an old segment of the mirror may lie
-_MAX_AHEAD = 1 << 30  # and how far above it the leg may have got
+_MAX_BEHIND = LEG_WINDOW << SCALE  # the distance by which an old segment of the mirror may lie below the record
+_MAX_AHEAD = 1 << 30  # the distance by which the leg may have advanced since the record
 _SETTLING = 60.0  # seconds, after which no TCP sends a byte again (RFC 6298 §2.5)
 
 
@@ -38,11 +38,11 @@ class FirstAnswer(Enum):
     """The meaning of a mirror's segment for a leg that is RESUMING."""
 
     TAKEN = auto()
-    """It tells how far the mirror has got: the leg goes on there."""
+    """It shows the mirror's position, at which the leg continues."""
     IGNORED = auto()
     """It is older than the record, or no acknowledgement."""
     CONTRADICTED = auto()
-    """It shows, not for the first time, that the record is of another connection."""
+    """It shows, for the second time, that the record is of another connection."""
 
 
 class Resumption:
@@ -58,7 +58,7 @@ class Resumption:
         self.is_in_step = False
         """Whether the leg ends at the last of the client's bytes that passed here; False while the mirror has more."""
         self.awaits_answer = True
-        """Whether the mirror has yet to tell how far it has got."""
+        """Whether the mirror has yet to answer which bytes it has."""
         self.activated_at = NEVER
         """The time when the leg became active here; NEVER on standby."""
         self.asking_since = NEVER
@@ -130,13 +130,13 @@ class Resumption:
         return seq.add(self._sender.row.snd_una, -1), ACK, b""
 
     def take_answer(self, segment: Segment, now: float) -> FirstAnswer:
-        """Take the answer to a probe, and go on where it says; ``segment`` is no RST."""
+        """Take the answer to a probe, and continue at its numbers; ``segment`` is no RST."""
         row = self._sender.row
         if segment.flags & (ACK | SYN) != ACK:
             return FirstAnswer.IGNORED
         ahead, acked = seq.diff(segment.seq, row.rcv_nxt), seq.diff(segment.ack, row.snd_una)
         if acked < 0 or not -_MAX_BEHIND <= ahead <= _MAX_AHEAD or acked > _MAX_AHEAD:
-            # Older than the record, or of another connection. After a second probe it is no old segment.
+            # It is older than the record, or of another connection. After a second probe it cannot be an old segment.
             return FirstAnswer.CONTRADICTED if self._probes > 1 else FirstAnswer.IGNORED
         if ahead < 0 and not segment.seq_len:
             return FirstAnswer.IGNORED  # older than the record
@@ -148,8 +148,8 @@ class Resumption:
         return FirstAnswer.TAKEN
 
     def take_ack(self, ack: int, now: float, *, is_open: bool) -> None:
-        """Take an acknowledgement inside the window, before the sender does. While the leg ``is_open``, which means
-        that the client has not gone and no FIN was sent, it may be of bytes that the other host has sent."""
+        """Take an acknowledgement inside the window, before the sender does. While the leg ``is_open``, i.e. the client
+        has not gone and no FIN was sent, it may acknowledge bytes that the other host has sent."""
         if is_open and now < self.activated_at + _SETTLING and seq.lt(self._sender.row.snd_max, ack):
             self._skip(ack, now)
         if self._probes and seq.le(self._sender.row.snd_una, ack):

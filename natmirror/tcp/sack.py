@@ -9,9 +9,10 @@ _DUPLICATES = 3  # DupThresh
 
 
 class Scoreboard:
-    """The ranges above ``snd_una`` that the mirror holds, and how far the holes between them were sent again.
+    """The ranges above ``snd_una`` that the mirror holds, and the number up to which the holes between them were sent
+    again.
 
-    Without selective acknowledgements it stays empty, and counts all that was sent as in flight.
+    Without selective acknowledgements it stays empty, and counts all unacknowledged bytes as in flight.
     """
 
     __slots__ = ("_held", "_lost_below", "_resent_to")
@@ -42,7 +43,7 @@ class Scoreboard:
         self._lost_below = None
 
     def forget_resent(self, una: int) -> None:
-        """Count all holes from ``una`` on as not sent again yet."""
+        """Note that no hole from ``una`` on has been sent again yet."""
         self._resent_to = una
 
     def note_resent(self, end: int) -> None:
@@ -54,7 +55,7 @@ class Scoreboard:
         return self._lost_below is not None and seq.lt(at, self._lost_below)
 
     def pipe(self, una: int, nxt: int) -> int:
-        """Return the estimate of how many bytes from ``una`` to ``nxt`` are in the network (RFC 6675 §4, SetPipe)."""
+        """Return the estimated number of bytes, from ``una`` to ``nxt``, in the network (RFC 6675 §4, SetPipe)."""
         total = 0
         at = una
         for start, end in (*self._held, (nxt, nxt)):
@@ -84,7 +85,7 @@ class Scoreboard:
         return at, None if end is None else seq.diff(end, at)
 
     def _in_network(self, start: int, end: int) -> int:
-        """Return how many bytes of a hole are in the network: those not lost, and those lost and sent again."""
+        """Return the number of a hole's bytes in the network: those not lost, and those lost and sent again."""
         if self._lost_below is None or seq.le(self._lost_below, start):
             return seq.diff(end, start)
         return max(0, min(seq.diff(self._resent_to, start), seq.diff(end, start)))

@@ -1,5 +1,5 @@
-"""The sending half of a leg: it holds the client's bytes that the mirror has not acknowledged, and decides when to send
-them.
+"""The sending half of a leg: it buffers the client's bytes that the mirror has not acknowledged, and decides when to
+send them.
 
 Theory. ``snd_una`` <= ``snd_nxt`` <= ``snd_max``: the first unacknowledged number, the next one to send, and one past
 the highest that was ever sent. After a timeout ``snd_nxt`` falls back to ``snd_una``, and all bytes from there count as
@@ -18,7 +18,7 @@ from natmirror.tcp.congestion import Congestion
 from natmirror.tcp.sack import Scoreboard
 
 Piece = tuple[int, int, bytes]
-"""A packet to send: sequence number, flags, data. The kernel cuts more data than fits into one segment."""
+"""A packet to send: sequence number, flags, data. The kernel cuts data that does not fit into one segment."""
 
 _MAX_DATA_LEN = MAX_PACKET_LEN - 40
 _MAX_RESENT = 32  # packets that one call sends again; each costs Python as much time as a large one
@@ -49,7 +49,7 @@ class Sender:
 
     @property
     def in_flight(self) -> int:
-        """How many sequence numbers were sent and not acknowledged."""
+        """The number of sequence numbers that were sent and not acknowledged."""
         return seq.diff(self.row.snd_nxt, self.row.snd_una)
 
     @property
@@ -329,7 +329,7 @@ class Sender:
         row = self.row
         row.snd_una = ack
         if seq.lt(row.snd_nxt, ack):
-            row.snd_nxt = ack  # the mirror had more than we thought after a timeout
+            row.snd_nxt = ack  # after a timeout: the mirror had more bytes than assumed
         data = min(seq.diff(ack, row.buffer_seq), row.buffered)
         self._table.drop(row, data, ack)
         row.acked_bytes += data

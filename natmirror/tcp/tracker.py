@@ -44,7 +44,7 @@ def begin_picked_up(row: FlowRow) -> None:
     row.state = State.ESTABLISHED
     for half in (row.orig, row.reply):
         half.bytes = half.packets = half.end = half.ack = half.edge = half.next = half.flags = 0
-        half.scale = MAX_WINDOW_SCALE  # the largest scale, so that no window is taken for smaller than it is
+        half.scale = MAX_WINDOW_SCALE  # the largest scale, so that no window seems smaller than it is
 
 
 def begin_adopted(row: FlowRow, iss: int, nxt: int, una: int, scale: int) -> None:
