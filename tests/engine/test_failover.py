@@ -291,7 +291,7 @@ def test_a_pinned_binding_outlives_a_release_to_the_other_host(mirrors: bool) ->
         assert connection.from_client("PA", b"x").dst == connection.backend_address
     counters = one.snapshot(1000.0)["counters"]
     assert counters[EngineCounter.FLOWS_RELEASED] == len(CLIENTS)
-    assert "flows_picked_up" not in counters
+    assert counters[EngineCounter.FLOWS_PICKED_UP] == 0
 
 
 def test_a_backend_that_sends_first_shows_where_a_released_connection_belongs() -> None:
