@@ -157,9 +157,9 @@ class WithheldReason(StrEnum):
     NOT_WANTED = "not-wanted"
     """The master's role or its asynchronous configuration excludes the message."""
     MASTER_BEHIND = "master-behind"
-    """The master had not taken half of its ``buffer``: PACKET_INs are left out first."""
+    """At least half of the master's ``buffer`` was full: meanwhile it gets no PACKET_INs."""
     BEFORE_FEATURES = "before-features"
-    """Too many messages came before the master asked for the switch's features."""
+    """Too many messages came before the master asked for the switch's features: it did not get the oldest."""
 
 
 class NotKeptReason(StrEnum):

@@ -1,7 +1,7 @@
-"""The state and the orders of a running natmirror, as JSON over HTTP on a Unix socket.
+"""The state and the commands of a running natmirror, as JSON over HTTP on a Unix socket.
 
-Begin with server.py, which answers in the running program; client.py asks it, report.py makes text and tables of the
-answers. Imports errors alone.
+Begin with server.py, which answers in the running natmirror. client.py asks it, and report.py turns the answers into
+text and tables. Imports only errors.
 """
 
 PREFIX = "/v1/"

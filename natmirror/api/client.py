@@ -1,4 +1,4 @@
-"""Ask a running natmirror for its state, or have it do something: the other side of server.py."""
+"""Asks a running natmirror for its state, and sends it commands: the counterpart of server.py."""
 
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,20 @@ _TIMEOUT = 5.0
 
 
 def ask(resource: str, path: Path) -> Any:
-    """Return a running natmirror's ``resource``; HostError where none answers."""
+    """Return a resource of the natmirror that serves the socket ``path``; HostError where none answers."""
     return _call("GET", resource, path)
 
 
-def order(name: str, arguments: dict[str, Any], path: Path, timeout: float = _TIMEOUT) -> Any:
-    """Have a running natmirror do something within some seconds; HostError where none answers, or it refuses."""
+def send_command(name: str, arguments: dict[str, Any], path: Path, timeout: float = _TIMEOUT) -> Any:
+    """Send a command to a running natmirror and return its answer. HostError where none answers within ``timeout``
+    seconds, or it refuses the command."""
     return _call("POST", name, path, timeout, json=arguments)
 
 
 def _call(method: str, resource: str, path: Path, timeout: float = _TIMEOUT, **more: Any) -> Any:
-    transport = httpx.HTTPTransport(uds=str(path), verify=False)  # a socket has no certificates: do not load any
+    transport = httpx.HTTPTransport(
+        uds=str(path), verify=False
+    )  # a Unix socket needs no certificates, which take long to load
     try:
         with httpx.Client(transport=transport, timeout=_TIMEOUT + timeout) as client:
             response = client.request(method, f"http://natmirror{PREFIX}{resource}", **more)

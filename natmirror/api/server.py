@@ -1,19 +1,19 @@
-"""The state of a running natmirror as JSON over HTTP on a Unix socket.
+"""Serves the state and the commands of a running natmirror, as JSON over HTTP on a Unix socket.
 
-========================== ==============================================================================
-GET /v1/status             counters, drops by reason, backends, mirrors with their ledgers, queues
+========================== ===========================================================================================
+GET /v1/status             counters, dropped packets by reason, backends, mirrors with their accounts, queues
 GET /v1/flows              the flows, each with its legs
-GET /v1/ended              the legs that ended last: when, why, how much of its client's bytes each had
-GET /v1/decisions          for each OpenFlow switch: what its backend has ordered last, and what masters would have
-POST /v1/drain             ``{"service": …, "backend": …, "deadline": seconds or null}``: no new connections for it
-POST /v1/undrain           ``{"service": …, "backend": …}``: a drained backend takes connections again
-POST /v1/reload            ``{}``: go by what the rules file says now; returns the changes, or what is wrong with it
+GET /v1/ended              the latest legs that have ended: when, why, and how many bytes each mirror got
+GET /v1/decisions          what backend and masters have decided for each OpenFlow switch
+POST /v1/drain             ``{"service": …, "backend": …, "deadline": seconds or null}``: drain a backend
+POST /v1/undrain           ``{"service": …, "backend": …}``: give a drained backend new connections again
+POST /v1/reload            ``{}``: read the rules file again and apply it; the answer lists the changes
 POST /v1/resume-mirroring  ``{}``: switch on what was switched off after internal errors
-POST /v1/role              ``{"role": "master", "backup" or "fault"}``: the role that keepalived has given this host
-========================== ==============================================================================
+POST /v1/role              ``{"role": "master", "backup" or "fault"}``: keepalived's report of this host's role
+========================== ===========================================================================================
 
-The server runs in threads of its own and never touches an engine: it asks the engine's own thread, which answers
-between two batches of packets.
+natmirror/runtime/shown.py declares the fields of the answers. The server runs in threads of its own and never touches
+an engine: it asks the engine's thread, which answers between two batches of packets.
 """
 
 import json
@@ -40,21 +40,23 @@ log = logging.getLogger("natmirror")
 
 
 class Server:
-    """Answers on ``path`` until close(). ``resources`` return what to answer, or raise TimeoutError; ``orders`` take
-    the arguments, and raise ValueError where they cannot be obeyed.
+    """The HTTP server on the Unix socket ``path``, until close().
 
-    HostError where the socket cannot be made, or another natmirror answers there.
+    ``resources`` return the answers to GET, or raise TimeoutError. ``commands`` take the arguments of POST and return
+    the answer; they raise ValueError, TypeError or KeyError for arguments that they refuse.
+
+    Raise HostError where the socket cannot be made, or another natmirror answers on it.
     """
 
     def __init__(
         self,
         path: Path,
         resources: Mapping[str, Callable[[], Any]],
-        orders: Mapping[str, Callable[[dict[str, Any]], Any]] | None = None,
+        commands: Mapping[str, Callable[[dict[str, Any]], Any]] | None = None,
     ) -> None:
         self._path = path
         self._resources = resources
-        self._orders = orders or {}
+        self._commands = commands or {}
         logging.getLogger("waitress").setLevel(logging.ERROR)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,10 +77,10 @@ class Server:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop answering, and take the socket away."""
+        """Stop answering, and remove the socket."""
         self._closing.set()
         self._server.task_dispatcher.shutdown()
-        self._server.trigger.pull_trigger(self._server.close)  # in the loop, which has nothing left then
+        self._server.trigger.pull_trigger(self._server.close)  # in the loop, once it has no request left
         self._thread.join(_TIMEOUT)
         self._path.unlink(missing_ok=True)
 
@@ -86,12 +88,12 @@ class Server:
         while not self._closing.is_set():
             try:
                 self._server.run()
-            except Exception:  # for one, the host has no memory left
-                log.exception("API: internal error; it goes on")
+            except Exception:  # e.g. the host has no memory left
+                log.exception("API: internal error; the API goes on")
                 self._closing.wait(_REST)
 
     def _accept_or_rest(self) -> Any:
-        """Accept, or rest: where no descriptor is left, the loop would look at the same connection again and again."""
+        """Accept a connection; pause after a failure, since without a free descriptor the loop retries at once."""
         try:
             return self._accept()
         except OSError:
@@ -109,33 +111,33 @@ class Server:
 
     def _resource(self, request: Request) -> Any:
         name = request.path.removeprefix(PREFIX)
-        if request.path.startswith(PREFIX) and name in self._orders:
-            return self._run_order(name, request)
+        if request.path.startswith(PREFIX) and name in self._commands:
+            return self._run_command(name, request)
         if not request.path.startswith(PREFIX) or name not in self._resources:
-            raise NotFound("there are " + " and ".join(PREFIX + resource for resource in self._resources))
+            raise NotFound("there are " + ", ".join(PREFIX + name for name in (*self._resources, *self._commands)))
         if request.method != "GET":
-            raise MethodNotAllowed(["GET"], "the state can only be read")
+            raise MethodNotAllowed(["GET"], "the state can only be read, with GET")
         try:
             return self._resources[name]()
         except TimeoutError:
-            raise ServiceUnavailable("it is too busy to answer") from None
+            raise ServiceUnavailable("it is too busy to answer: try again") from None
 
-    def _run_order(self, name: str, request: Request) -> Any:
+    def _run_command(self, name: str, request: Request) -> Any:
         if request.method != "POST":
-            raise MethodNotAllowed(["POST"], "this is an order: it has to be posted")
+            raise MethodNotAllowed(["POST"], "this is a command: send it with POST")
         arguments = request.get_json(silent=True)
         if not isinstance(arguments, dict):
-            raise BadRequest("expected a JSON object")
+            raise BadRequest("expected a JSON object with the arguments")
         try:
-            return self._orders[name](arguments)
+            return self._commands[name](arguments)
         except (KeyError, TypeError, ValueError) as error:
-            raise BadRequest(f"expected {error} too" if isinstance(error, KeyError) else str(error)) from None
+            raise BadRequest(f"expected the argument {error}" if isinstance(error, KeyError) else str(error)) from None
         except TimeoutError:
-            raise ServiceUnavailable("it is too busy to answer") from None
+            raise ServiceUnavailable("it is too busy to answer: try again") from None
 
 
 def _remove_dead(path: Path) -> None:
-    """Take away the socket that a killed run has left behind."""
+    """Remove the socket of a natmirror that was killed."""
     if not path.is_socket():
         return
     with socket.socket(socket.AF_UNIX) as probe:
@@ -144,4 +146,4 @@ def _remove_dead(path: Path) -> None:
         except ConnectionRefusedError:
             path.unlink()
             return
-    raise HostError(f"another natmirror serves its state on {path}; give this one another place with --api")
+    raise HostError(f"another natmirror serves its state on {path}; choose another path for this one with --api")

@@ -55,7 +55,7 @@ class BackendHealth:
         self._schedule(now)
         return self._count(ok, reason, now)
 
-    def unclear(self, now: float) -> None:
+    def inconclusive(self, now: float) -> None:
         """Count a check that says nothing about the backend."""
         self.inconclusive_checks += 1
         self._schedule(now)

@@ -39,8 +39,8 @@ class _Watched:
     health: BackendHealth
     seconds: float | None = None
     """The duration of its last check."""
-    unclear: str = ""
-    """Why the last unclear check said nothing about the backend: logged once."""
+    inconclusive: str = ""
+    """Why the last inconclusive check said nothing about the backend: logged once."""
     is_hastened: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when its next check may be due earlier than before."""
 
@@ -167,9 +167,9 @@ class Monitor:
         now, health = time.monotonic(), watched.health
         with self._lock:
             if outcome.ok is None:
-                health.unclear(now)
-                if outcome.reason != watched.unclear:
-                    watched.unclear = outcome.reason
+                health.inconclusive(now)
+                if outcome.reason != watched.inconclusive:
+                    watched.inconclusive = outcome.reason
                     log.warning(
                         "health of %s/%s: %s; the check does not count, and the backend stays %s",
                         *(watched.service, watched.backend.name, outcome.reason, "up" if health.is_up else "down"),

@@ -48,7 +48,7 @@ class Failed(Exception):
     """The check has failed; the text says why."""
 
 
-class Unclear(Exception):
+class Inconclusive(Exception):
     """The check could not be made; the text says why."""
 
 
@@ -81,8 +81,8 @@ class Probe:
             return Outcome(False, "it has refused our HELLO")
         except Failed as failed:
             return Outcome(False, str(failed))
-        except Unclear as unclear:
-            return Outcome(None, str(unclear))
+        except Inconclusive as inconclusive:
+            return Outcome(None, str(inconclusive))
 
     async def close(self) -> None:
         """Close the connection with a FIN after a passed check, which may take a while; OSError where that fails."""
@@ -182,7 +182,7 @@ class ExecProbe(Probe):
             if isinstance(error, OSError) and error.errno in _OUR_FAULTS:
                 raise
             words = (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
-            raise Unclear(f"cannot run {command[0]}: {words}") from None
+            raise Inconclusive(f"cannot run {command[0]}: {words}") from None
         await _ended(self._process.pid)
         code = self._end(self._process)
         if code == 0:

@@ -14,7 +14,7 @@ class BackendState(StrEnum):
     DRAINING = "draining"
     """The operator has drained it: it takes no new connections, and keeps those that it has."""
     REMOVED = "removed"
-    """The rules do not name it any more; it has connections left."""
+    """It is not in the rules any more, and has connections left."""
     SORRY = "sorry"
     """It is the pool's sorry server: it takes connections while no other backend does, and is not checked."""
 
@@ -36,7 +36,7 @@ class AdmissionEntry(TypedDict):
 
 
 class HealthEntry(TypedDict):
-    """What the health checks know of a backend."""
+    """The health checks of a backend, and their result."""
 
     service: str
     """The service's name in the rules."""
@@ -49,14 +49,14 @@ class HealthEntry(TypedDict):
     state_seconds: float
     """For how long it has been up or down, in seconds."""
     reason: str
-    """What the last check that counted has found."""
+    """The result of the last check that counted."""
     checks: int
     """Checks that passed or failed."""
     failed_checks: int
     """Those of them that failed."""
     inconclusive_checks: int
-    """Checks that said nothing about the backend, since this host could not make them: they count for nothing."""
+    """Checks that said nothing about the backend, since this host could not make them: they do not count."""
     failed_syns: int
-    """SYNs of clients that the backend refused or did not answer: each hastens the next check."""
+    """SYNs of clients that the backend refused or did not answer: each brings the next check forward."""
     last_check_seconds: float | None
     """How long the last check took, in seconds; null before the first."""

@@ -92,12 +92,12 @@ def undrain(backend: str, api_path: Path) -> None:
 
 
 def _command_backend(name: str, backend: str, api_path: Path, **more: Any) -> None:
-    from natmirror.api.client import order
+    from natmirror.api.client import send_command
 
     service, slash, member = backend.partition("/")
     if not slash:
         raise click.UsageError(f"expected SERVICE/BACKEND, found {backend}")
-    order(name, {"service": service, "backend": member, **more}, api_path)
+    send_command(name, {"service": service, "backend": member, **more}, api_path)
 
 
 @click.command(context_settings=_PASSED_ON, epilog=epilog(exit_codes.HEALTH))
@@ -133,9 +133,9 @@ def reload(api_path: Path) -> None:
     Lines that begin with - are gone, lines that begin with + are new. Connections and legs stay wherever the new rules
     allow. Wrong rules change nothing. SIGHUP does the same, and logs the changes.
     """
-    from natmirror.api.client import order
+    from natmirror.api.client import send_command
 
-    changes = order("reload", {}, api_path, timeout=_RELOAD_TIMEOUT)["changes"]
+    changes = send_command("reload", {}, api_path, timeout=_RELOAD_TIMEOUT)["changes"]
     click.echo("\n".join(changes) if changes else "no changes")
 
 
@@ -147,7 +147,7 @@ def resume_mirroring(api_path: Path) -> None:
     natmirror switches mirroring off when its internal errors repeat, and resumes it by itself after ten minutes. This
     command resumes it now, for new connections.
     """
-    from natmirror.api.client import order
+    from natmirror.api.client import send_command
 
-    order("resume-mirroring", {}, api_path)
+    send_command("resume-mirroring", {}, api_path)
     click.echo("new connections are mirrored again")

@@ -7,17 +7,20 @@ from natmirror.reasons import DropReason
 
 
 class EngineCounter(StrEnum):
-    """What an engine has counted since its start, by name. The fields of ``nm_counters`` in C bear the same names."""
+    """What the engines of all threads have counted since natmirror started.
+
+    The fields of ``nm_counters`` in C have the same names.
+    """
 
     FLOWS_OPENED = "flows_opened"
-    """Connections whose SYN was passed to a backend."""
+    """Connections whose SYN passed this host."""
     FLOWS_PICKED_UP = "flows_picked_up"
     """Connections that were picked up: their SYN did not pass this host."""
     FLOWS_UNTRACKED = "flows_untracked"
     """Connections for which the flow table had no room: their packets pass to the derived backend, and nothing is
     mirrored."""
     FLOWS_EVICTED = "flows_evicted"
-    """Closed or half-open flows that had to make room for new ones in the flow table."""
+    """Closed or half open flows that were removed from the full flow table to make room for new ones."""
     FLOWS_RESET = "flows_reset"
     """Flows that natmirror reset at both ends: their backend failed or was drained past its deadline, or their client
     left the rules."""
@@ -32,7 +35,7 @@ class EngineCounter(StrEnum):
     PACKETS_DECIDED_IN_C = "packets_decided_in_c"
     """Packets that the C gear decided alone, without Python."""
     BAD_CHECKSUM_PACKETS = "bad_checksum_packets"
-    """Packets of flows with a wrong TCP checksum: they pass, and change nothing that natmirror knows of the flow."""
+    """Packets to or from a service with a wrong TCP checksum: they pass, and change no state of natmirror."""
     PACKETS_WITHOUT_FLOW = "packets_without_flow"
     """Packets to or from a service for which there is no flow, and that begin none."""
     MIRROR_PACKETS = "mirror_packets"

@@ -105,7 +105,7 @@ class Ledger:
         return mirror is not None and _identity(mirror) == _identity(of.mirror)
 
     def has_sessions(self, service: str, mirror: str) -> bool:
-        """Return whether the rules name this mirror as one that speaks OpenFlow."""
+        """Return whether the rules have this mirror with ``protocol: openflow``."""
         named = self._mirrors.get((service, mirror))
         return named is not None and named.speaks_openflow
 

@@ -72,9 +72,8 @@ class Legs:
         self._numbers = numbers
         self._next_port = 0
         self._path_mtus: dict[Endpoint, int] = {}  # by this host's routes
-        self._narrow_paths: dict[
-            Endpoint, tuple[int, float]
-        ] = {}  # as routers reported, with the time until which it holds
+        # The path MTUs that routers reported, each with the time until which it holds
+        self._narrow_paths: dict[Endpoint, tuple[int, float]] = {}
         self.living: dict[int, LegOwner] = {}
         """The owner of each leg, by the leg's number in the table, until the owner is informed of the leg's end."""
 

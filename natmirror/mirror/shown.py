@@ -27,7 +27,7 @@ class LegPhase(StrEnum):
     LAST_ACK = "last-ack"
     """Both have closed, the mirror first; the mirror has not acknowledged the FIN yet."""
     RESUMING = "resuming"
-    """The leg was adopted from the other host: its mirror has not said yet how far it has come."""
+    """The leg was adopted from the other host: its mirror has not reported its position yet."""
     ENDED = "ended"
     """It has ended, for the reason in ``reason``."""
     NONE = "none"
@@ -44,7 +44,7 @@ class SessionWait(StrEnum):
     HELLOS = "waits-for-hellos"
     """Switch and backend have not both sent their HELLO yet."""
     FEATURES = "waits-for-features"
-    """The flow was picked up, and the switch has not told its datapath id yet."""
+    """The flow was picked up, and the switch has not sent its datapath id yet."""
 
 
 class LegEntry(TypedDict):
@@ -108,7 +108,7 @@ class FlowEntry(TypedDict):
 
 
 class MirrorSessions(SessionCounters):
-    """What all OpenFlow sessions with a mirror have counted."""
+    """The counters of all OpenFlow sessions with a mirror."""
 
     not_opened: dict[EndReason, int]
     """Attempts to open a session that failed, and connections that got none, by reason."""
@@ -119,7 +119,8 @@ LegSum = Literal["sent_bytes", "acked_bytes", "consumed_bytes", "retransmits", "
 
 
 class MirrorEntry(TypedDict):
-    """A mirror's account: client_bytes = acked_bytes + pending_bytes + the sum of lost_bytes, at any moment."""
+    """A mirror's account. At any moment ``client_bytes`` = ``acked_bytes`` + ``pending_bytes`` + the sum of
+    ``lost_bytes``."""
 
     service: str
     """The service's name in the rules."""

@@ -95,7 +95,6 @@ class Directory:
             del self._datapaths[datapath.datapath_id, datapath.auxiliary_id]
 
     def count_not_kept(self, reason: NotKeptReason) -> None:
-        """Count an answer that is not kept."""
         self.not_kept[reason] += 1
 
     def learn(self, datapath: Datapath, key: Key, bodies: tuple[bytes, ...], now: float) -> None:

@@ -5,10 +5,10 @@ from typing import TypedDict
 
 
 class RequestOutcome(StrEnum):
-    """What became of a master's request."""
+    """The outcome of a master's request."""
 
     ANSWERED = "answered"
-    """It got what the switch last told the backend, or what natmirror knows."""
+    """It got the answer that the switch last gave to the backend, or one of natmirror's own."""
     REFUSED = "refused"
     """It got an ERROR: the backend has never asked this, or it would change the switch."""
     UNANSWERED = "unanswered"
@@ -16,14 +16,14 @@ class RequestOutcome(StrEnum):
 
 
 class SessionCounters(TypedDict):
-    """What an OpenFlow session with a master has counted."""
+    """The counters of an OpenFlow session with a master."""
 
     messages_passed: dict[str, int]
     """The switch's messages that the master got, by type."""
     messages_withheld: dict[str, int]
     """The switch's messages that the master did not get, by type and reason, as ``packet_in:not-wanted``."""
     requests: dict[RequestOutcome, int]
-    """The master's requests, by what became of them."""
+    """The master's requests, by outcome."""
     orders: dict[str, int]
     """The master's messages that would have changed the switch, by type: none of them reached it."""
 
@@ -34,7 +34,7 @@ class SessionEntry(SessionCounters):
     version: str
     """The OpenFlow version that switch and backend speak, as ``1.3``."""
     datapath_id: int | None
-    """The switch's datapath id; null until the switch has told it."""
+    """The switch's datapath id; null until the switch has sent it."""
     role: str
     """The master's role: ``equal``, ``master`` or ``slave``."""
     features_sent: bool
@@ -114,7 +114,7 @@ class DecisionEntry(TypedDict):
 
 
 class SideEntry(TypedDict):
-    """What one side has decided for a switch."""
+    """The decisions of one side for a switch."""
 
     counts: dict[str, int]
     """Its messages that change the switch, by type."""

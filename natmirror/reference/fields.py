@@ -18,7 +18,7 @@ class Field:
 
 
 def fields(kind: type) -> list[Field]:
-    """Return the fields of a TypedDict, inherited ones first; ValueError where one has no sentence."""
+    """Return the fields of a TypedDict, inherited ones last; ValueError where one has no sentence."""
     types = get_type_hints(kind)
     found = [Field(name, types[name], sentence) for name, sentence in _sentences(kind).items()]
     if missing := [one.name for one in found if not one.sentence]:
@@ -27,8 +27,8 @@ def fields(kind: type) -> list[Field]:
 
 
 def summary(kind: type) -> str:
-    """Return what a TypedDict is, from its docstring."""
-    return " ".join((inspect.getdoc(kind) or "").split())
+    """Return what a TypedDict or an enumeration is: the first paragraph of its docstring."""
+    return " ".join((inspect.getdoc(kind) or "").partition("\n\n")[0].split())
 
 
 def _sentences(kind: type) -> dict[str, str]:
@@ -36,12 +36,12 @@ def _sentences(kind: type) -> dict[str, str]:
     [definition] = ast.parse(dedent(inspect.getsource(kind))).body
     assert isinstance(definition, ast.ClassDef)
     found: dict[str, str] = {}
-    for base in definition.bases:
-        if isinstance(base, ast.Name) and base.id != "TypedDict":
-            found |= _sentences(getattr(sys.modules[kind.__module__], base.id))
     for node, following in zip(definition.body, [*definition.body[1:], ast.Pass()], strict=True):
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             found[node.target.id] = _text(following)
+    for base in definition.bases:
+        if isinstance(base, ast.Name) and base.id != "TypedDict":
+            found = {**found, **_sentences(getattr(sys.modules[kind.__module__], base.id)), **found}
     return found
 
 

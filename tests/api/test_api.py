@@ -179,7 +179,7 @@ def test_orders_are_obeyed_or_refused(path: Path) -> None:
         assert get(path, "/v1/drain", "POST").status_code == 400
         with httpx.Client(transport=httpx.HTTPTransport(uds=str(path))) as client:
             response = client.post("http://natmirror/v1/drain", json={"service": "openflow"})
-        assert (response.status_code, response.json()) == (400, {"error": "expected 'backend' too"})
+        assert (response.status_code, response.json()) == (400, {"error": "expected the argument 'backend'"})
     finally:
         server.close()
 

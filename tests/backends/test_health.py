@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from natmirror.backends.health import ASSUMED, BackendHealth
 from natmirror.rules import CheckKind, Health
 
-PASSED, FAILED, SYN, UNCLEAR = "passed", "failed", "syn", "unclear"
+PASSED, FAILED, SYN, INCONCLUSIVE = "passed", "failed", "syn", "inconclusive"
 
 
 def fresh(*, rise: int = 2, fall: int = 3, chance: float = 0.0, now: float = 100.0) -> BackendHealth:
@@ -16,8 +16,8 @@ def fresh(*, rise: int = 2, fall: int = 3, chance: float = 0.0, now: float = 100
 
 def enter(health: BackendHealth, event: str, now: float) -> bool:
     """Enter an event, and return whether it has changed the state."""
-    if event == UNCLEAR:
-        health.unclear(now)
+    if event == INCONCLUSIVE:
+        health.inconclusive(now)
         return False
     if event == SYN:
         health.syn_failed(now)
@@ -77,9 +77,9 @@ def test_failed_syns_bring_the_next_check_forward_to_a_minimum_pause() -> None:
     assert health.next_check() == due, "failed SYNs do not bring the checks of a down backend forward"
 
 
-def test_an_unclear_check_does_not_count() -> None:
+def test_an_inconclusive_check_does_not_count() -> None:
     health = fresh(fall=2)
-    assert not any(enter(health, event, 101.0) for event in [FAILED, UNCLEAR, UNCLEAR])
+    assert not any(enter(health, event, 101.0) for event in [FAILED, INCONCLUSIVE, INCONCLUSIVE])
     assert enter(health, FAILED, 102.0)
     assert (health.checks, health.failures, health.inconclusive_checks) == (2, 2, 2)
 
@@ -94,11 +94,11 @@ def test_checks_are_early_by_a_tenth_at_most_and_missed_ones_are_not_made_up_for
     due = early.next_check()
     enter(early, PASSED, 100.6)
     assert early.next_check() == pytest.approx(due + 0.95)
-    enter(early, UNCLEAR, 500.0)
+    enter(early, INCONCLUSIVE, 500.0)
     assert early.next_check() == 500.0
 
 
-events = st.lists(st.sampled_from([PASSED, FAILED, UNCLEAR]), max_size=60)
+events = st.lists(st.sampled_from([PASSED, FAILED, INCONCLUSIVE]), max_size=60)
 
 
 @given(events, st.integers(1, 5), st.integers(1, 5))
@@ -106,10 +106,10 @@ def test_only_the_last_results_in_a_row_decide(sequence: list[str], rise: int, f
     health, is_up, results = fresh(rise=rise, fall=fall), True, []
     for now, event in enumerate(sequence, 101):
         has_changed = enter(health, event, now)
-        if event != UNCLEAR:
+        if event != INCONCLUSIVE:
             results.append(event == PASSED)
         enough = fall if is_up else rise
-        should_change = event != UNCLEAR and results[-enough:] == [not is_up] * enough
+        should_change = event != INCONCLUSIVE and results[-enough:] == [not is_up] * enough
         assert has_changed == should_change
         if has_changed:
             is_up = not is_up

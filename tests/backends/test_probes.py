@@ -205,14 +205,14 @@ def test_exec_the_children_of_a_command_are_killed_with_it(tmp_path: Path, after
 @pytest.mark.parametrize(
     ("command", "reason"), [("/nowhere/check", "no such file or directory"), ("/etc/passwd", "permission denied")]
 )
-def test_exec_a_command_that_cannot_be_run_is_unclear(command: str, reason: str) -> None:
+def test_exec_a_command_that_cannot_be_run_is_inconclusive(command: str, reason: str) -> None:
     assert check(NOWHERE, CheckKind.EXEC, command) == (None, f"cannot run {command}: {reason}")
 
 
 # Problems of this host
 
 
-def test_a_lack_of_descriptors_is_unclear(
+def test_a_lack_of_descriptors_is_inconclusive(
     controllers: Callable[[Talk | None], Controller], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def none_left(*_: object) -> None:
@@ -229,7 +229,7 @@ def test_a_lack_of_descriptors_is_unclear(
     assert shell("exit 0") == (None, "resource temporarily unavailable")
 
 
-def test_a_late_timeout_is_unclear(controllers: Callable[[Talk | None], Controller]) -> None:
+def test_a_late_timeout_is_inconclusive(controllers: Callable[[Talk | None], Controller]) -> None:
     settings = Health(CheckKind.OPENFLOW, timeout=0.1)
 
     async def run() -> Outcome:

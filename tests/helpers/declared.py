@@ -2,10 +2,14 @@
 
 from collections.abc import Iterator
 from enum import StrEnum
+from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from natmirror.api import PREFIX
+from natmirror.api.client import ask
 from natmirror.reasons import WithheldReason
+from natmirror.reference.state import ANSWERS
 
 NUMBERS = {float: (int, float), int: (int,), str: (str,), bool: (bool,), type(None): (type(None),)}
 
@@ -13,6 +17,14 @@ NUMBERS = {float: (int, float), int: (int,), str: (str,), bool: (bool,), type(No
 def assert_declared(kind: Any, value: Any) -> None:
     """Fail where a value, as JSON has it, is not of a type: for one, where it has a key that is not declared."""
     assert list(differences(kind, value, "")) == []
+
+
+def assert_answers_are_declared(api: Path) -> None:
+    """Fail where a running natmirror shows something that is not declared."""
+    for request, kind in ANSWERS.items():
+        method, _, resource = request.partition(f" {PREFIX}")
+        if method == "GET":
+            assert list(differences(kind, ask(resource, api), resource)) == []
 
 
 def differences(kind: Any, value: Any, path: str) -> Iterator[str]:

@@ -3,6 +3,7 @@ client."""
 
 import pytest
 
+from tests.helpers.declared import assert_answers_are_declared
 from tests.live.scene import MASTER, RULES, Scene, assert_all_well, tcp_packets
 
 pytestmark = pytest.mark.live
@@ -27,6 +28,7 @@ def test_two_hundred_connections_and_an_upload_arrive_whole_at_backend_and_maste
     balancer.wait_for_status(lambda status: status["flows"] == [], "the flows to be forgotten", 20.0)
     [mirror] = balancer.status()["mirrors"]
     assert mirror["legs_ended"] == {"closed": 201}
+    assert_answers_are_declared(balancer.api)
     sniffer.end()
     packets = tcp_packets(capture)
     assert len(packets) > 4000

@@ -12,6 +12,7 @@ from natmirror.api.server import Server
 from natmirror.ha import exit_codes, keepalived_hooks
 from natmirror.ha.member import PairMember
 from natmirror.lab.process import wait_for
+from tests.helpers.declared import assert_answers_are_declared
 from tests.live.pair import CONNECTIONS, EVENTS, RULES, SWITCHES, Pair, running
 
 pytestmark = pytest.mark.live
@@ -42,6 +43,7 @@ def test_the_active_host_dies(pair: Pair) -> None:
     for mirror in status["mirrors"]:
         assert mirror["client_bytes"] > 0, "it is known what the mirrors miss"
         assert set(mirror["lost_bytes"]) == {"picked-up"}, "and why"
+    assert_answers_are_declared(lb2.balancer.api)
     pair.end()
 
 

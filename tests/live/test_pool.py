@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from natmirror.api.client import order
+from natmirror.api.client import send_command
 from tests.live.scene import Scene, assert_all_well
 
 pytestmark = pytest.mark.live
@@ -25,7 +25,7 @@ def test_a_drained_backend_keeps_its_connections_and_gets_no_new_ones(scene: Sce
     balancer.wait_for_status(lambda status: status["flows"] and len(status["flows"]) == CONNECTIONS, "all connections")
     before = flows(balancer.status())
     assert min(before.values()) > 0
-    order("drain", {"service": "openflow", "backend": "c1"}, balancer.api)
+    send_command("drain", {"service": "openflow", "backend": "c1"}, balancer.api)
     balancer.wait_for_status(lambda status: state(status, "c1") == "draining", "the drain")
     later = assert_all_well(scene.run_client(connections=20, requests=5, seed=7), 20)
     now = flows(balancer.status())
@@ -35,7 +35,7 @@ def test_a_drained_backend_keeps_its_connections_and_gets_no_new_ones(scene: Sce
     sent = assert_all_well(records, CONNECTIONS)
     assert scene.at_backends() == sent | later
     balancer.wait_for_status(lambda status: flows(status)["c1"] == 0, "c1 to be empty", 30.0)
-    order("undrain", {"service": "openflow", "backend": "c1"}, balancer.api)
+    send_command("undrain", {"service": "openflow", "backend": "c1"}, balancer.api)
     balancer.wait_for_status(lambda status: state(status, "c1") == "up", "c1 to take connections again")
 
 
@@ -56,7 +56,7 @@ def test_the_sorry_server_answers_with_the_services_address(scene: Scene) -> Non
             "      backends: [{name: c1, address: 10.20.0.11}]\n"
         )
     )
-    order("drain", {"service": "openflow", "backend": "c1"}, balancer.api)
+    send_command("drain", {"service": "openflow", "backend": "c1"}, balancer.api)
     balancer.wait_for_status(lambda status: state(status, "c1") == "draining", "the drain")
     sent = assert_all_well(scene.run_client(connections=5, requests=5), 5)
     assert scene.recorders["c2"].by_port() == sent

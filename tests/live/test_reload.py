@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from natmirror.api.client import order
+from natmirror.api.client import send_command
 from natmirror.errors import HostError
 from natmirror.lab.loadbalancer import LoadBalancer
 from natmirror.lab.process import wait_for
@@ -83,7 +83,7 @@ def test_reloads_under_load_cost_no_connection(scene: Scene, times: int) -> None
                 coming.append(scene.client(connections=20, requests=10, seed=number))
             rules.write_text(text(number))
             before = time.monotonic()
-            assert order("reload", {}, balancer.api)["changes"]
+            assert send_command("reload", {}, balancer.api)["changes"]
             took.append(time.monotonic() - before)
             memory = memory or (number > 50) * resident(balancer)
             time.sleep(max(0.0, began_at + 0.11 * (number - 1) - time.monotonic()))  # the load's pace, no event
@@ -118,7 +118,7 @@ def test_removed_backends_and_services_keep_their_connections(scene: Scene) -> N
     client, records = scene.client(connections=20, until=until, started=started, size=200)
     balancer.wait_for_status(lambda status: len(status["flows"]) == 20, "all connections")
     rules.write_text(text(1).replace("        - {name: c2, address: 10.20.0.12}\n", ""))
-    assert order("reload", {}, balancer.api)["changes"] == ["- openflow: backend c2 10.20.0.12:6653 weight 1"]
+    assert send_command("reload", {}, balancer.api)["changes"] == ["- openflow: backend c2 10.20.0.12:6653 weight 1"]
     balancer.program.wait_for_text("- openflow: backend c2")
     states = {backend["name"]: (backend["state"], bool(backend["flows"])) for backend in balancer.status()["backends"]}
     assert states["c2"] == ("removed", True)
@@ -141,10 +141,10 @@ def test_wrong_rules_change_nothing_and_the_signal_does_the_same_as_the_command(
     before = scene.traces()["rules"]
     rules.write_text(text(1).replace("10.20.0.12", "10.20.0.300"))
     with pytest.raises(HostError, match=r"rules\.yaml:10: services\[0\]\.pool\.backends\[1\]\.address: expected"):
-        order("reload", {}, balancer.api)
+        send_command("reload", {}, balancer.api)
     rules.write_text(f"max-flows: 2000\n{text(1)}")
     with pytest.raises(HostError, match="max-flows: cannot change while natmirror runs; restart natmirror"):
-        order("reload", {}, balancer.api)
+        send_command("reload", {}, balancer.api)
     balancer.program.send_signal(signal.SIGHUP)
     wait_for(lambda: balancer.program.text.count("the rules stay as they were") == 3, "the signal's reload")
     assert scene.traces()["rules"] == before
@@ -164,11 +164,11 @@ def test_a_mirror_is_removed_and_comes_back(scene: Scene) -> None:
     client, records = scene.client(connections=20, until=until, started=started, size=200)
     balancer.wait_for_status(lambda status: len(status["flows"]) == 20, "all connections")
     rules.write_text(text(1).replace("    mirrors: [{name: master, address: 10.20.0.13}]\n", ""))
-    order("reload", {}, balancer.api)
+    send_command("reload", {}, balancer.api)
     wait_for(lambda: [leg["reason"] for leg in balancer.ended()] == ["mirror-removed"] * 20, "the legs to end")
     assert balancer.status()["mirrors"] == []
     rules.write_text(text(1))
-    order("reload", {}, balancer.api)
+    send_command("reload", {}, balancer.api)
     later = assert_all_well(scene.run_client(connections=10, requests=5, seed=7), 10)
     balancer.wait_until_acknowledged()
     assert later.items() <= scene.at_master().items()

@@ -22,6 +22,7 @@ from natmirror.lab.loadbalancer import LoadBalancer
 from natmirror.lab.openvswitch import PORTS, OpenVSwitch
 from natmirror.lab.process import wait_for
 from natmirror.lab.topology import SERVICE, Lab
+from tests.helpers.declared import assert_answers_are_declared
 from tests.live.scene import Scene, tcp_packets
 
 pytestmark = pytest.mark.live
@@ -113,6 +114,7 @@ def test_a_master_has_a_complete_session(fresh: Scene, kind: type[Controller], v
     assert bool(not_wanted) == (kind is Faucet)
     assert kind is Faucet or session["messages_passed"]["port_status"] >= 2
     assert not balancer.status()["faults"]["internal_errors"]
+    assert_answers_are_declared(balancer.api)
     assert master.ended_sessions(DATAPATH) in (None, 0)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from natmirror.api.client import order
+from natmirror.api.client import send_command
 from natmirror.lab.pair_host import PairHost
 from natmirror.lab.process import Program, wait_for
 from natmirror.lab.topology import SERVICE, Lab, leftovers
@@ -167,7 +167,7 @@ def change_the_pool(pair: Pair) -> int:
     """Open connections before and after a change of the pool; return the number of pinned ones."""
     pair.call(1)
     assert pair.pinned_flows() == 0
-    order("drain", {"service": "openflow", "backend": "c1"}, pair.members["lb1"].api)
+    send_command("drain", {"service": "openflow", "backend": "c1"}, pair.members["lb1"].api)
     pair.call(2)
     return pair.pinned_flows()
 
@@ -222,7 +222,7 @@ def test_rules_changed_on_both_hosts_cost_only_pinned_connections(pair: Pair) ->
     after = before.replace("{name: c2, address: 10.20.0.12}", "{name: c2, address: 10.20.0.12, weight: 3}")
     file.write_text(after)
     for host in ("lb1", "lb2"):  # the active one first
-        order("reload", {}, pair.members[host].api)
+        send_command("reload", {}, pair.members[host].api)
     pair.call(2)
     pinned, expected = pair.pinned_flows(), pair.pinned_ports(after)
     assert 0 < pinned == len(expected) < EACH
@@ -257,11 +257,11 @@ def test_a_backend_that_both_hosts_have_removed_keeps_its_connections_through_a_
         return "10.20.0.11" in pair.scene.lab.run("lb2", ["iptables-save", "-t", "mangle"])
 
     for host in ("lb2", "lb1") if how == "lb2 first" else ("lb1",):
-        order("reload", {}, pair.members[host].api)
+        send_command("reload", {}, pair.members[host].api)
     pinned = pair.pinned_flows()
     assert 0 < pinned < EACH
     if how == "lb1 first":
-        order("reload", {}, pair.members["lb2"].api)
+        send_command("reload", {}, pair.members["lb2"].api)
         assert has_room()
     if how == "lb2 restarts":
         pair.members["lb2"].stop_natmirror()

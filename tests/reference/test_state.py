@@ -59,10 +59,10 @@ def test_the_page_has_an_anchor_for_each_link() -> None:
     assert set(re.findall(r"\]\(#([^)]*)\)", text)) <= anchors
 
 
-def test_fields_are_inherited_ones_first() -> None:
+def test_inherited_fields_come_last() -> None:
     assert [(one.name, one.sentence) for one in fields(Derived)] == [
-        ("first", "One."),
         ("second", "Two, in two lines."),
+        ("first", "One."),
     ]
     assert {one.name: one.type for one in fields(Derived)} == get_type_hints(Derived)
 

@@ -64,7 +64,7 @@ def test_icmp_errors_count_once_and_those_about_a_captured_leg_do_not_reach_the_
     assert dict(report.skipped) == {"already rewritten": 4, "from a mirror": 1}
     report = replay(parse_rules(ONE_BACKEND), capture, tmp_path / "out.pcap", mirror="capture")
     assert dict(report.skipped) == {"already rewritten": 4}
-    assert dict(report.dropped) == {"consumed": 1}
+    assert dict(report.dropped) == {"for-leg": 1}
 
 
 @pytest.mark.parametrize("mirror", ["model", "capture"])
