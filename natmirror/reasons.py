@@ -160,8 +160,7 @@ class WithheldReason(StrEnum):
     MASTER_BEHIND = "master-behind"
     """More than half of the mirror's ``buffer`` was in use. Only PACKET_INs are withheld for this reason."""
     BEFORE_FEATURES = "before-features"
-    """The switch sent too many messages before the master asked for its features: it did not get the oldest. The
-    oldest are withheld."""
+    """The switch sent too many messages before the master asked for its features. The oldest are withheld."""
 
 
 class NotKeptReason(StrEnum):
