@@ -84,8 +84,17 @@ def test_names_without_a_file_are_in_a_file_of_the_same_list() -> None:
 
 @pytest.mark.parametrize("balance", kinds.Balance)
 def test_schedulers_follow_the_steps(balance: kinds.Balance) -> None:
-    assert f"case Balance.{balance.name}:" in source("natmirror/nat/service_tables.py")
-    assert f"`{balance}`" in source("docs/reference/rules.md")
+    makes_it = f"case Balance.{balance.name}:" in source("natmirror/nat/service_tables.py")
+    assert makes_it, "ServiceTables.new_scheduler makes none"
+    assert f"`{balance}`" in source("docs/reference/rules.md"), "run make reference"
+    assert f"| `{balance}`" in source("docs/rules.md"), "the table of balance in docs/rules.md has no line for it"
+
+
+@pytest.mark.parametrize("counter", EngineCounter)
+def test_counters_are_counted(counter: EngineCounter) -> None:
+    engine = (path for path in (ROOT / "natmirror/engine").glob("*.py") if path.name != "counters.py")
+    users = [path.name for path in engine if f"EngineCounter.{counter.name}" in path.read_text(encoding="utf-8")]
+    assert users, f"nothing in natmirror/engine counts {counter}"
 
 
 @pytest.mark.parametrize("kind", kinds.CheckKind)

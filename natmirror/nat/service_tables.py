@@ -6,6 +6,7 @@ services.py keeps the entries that are written here.
 from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import assert_never
 
 from natmirror.fastpath import Array, Plan, PlannedService
 from natmirror.nat.schedulers import LeastConnections, Maglev, Priority, RoundRobin, Scheduler
@@ -124,6 +125,8 @@ class ServiceTables:
                 return LeastConnections(pool, entry.connections_of)
             case Balance.PRIORITY:
                 return Priority(pool)
+            case _:
+                assert_never(pool.balance)
 
 
 def _numbered(entry: ServiceEntry, pool: Pool, table: "array[int]") -> "array[int]":

@@ -147,8 +147,8 @@ class Pair:
         for host, member in self.members.items():
             for mirror in member.balancer.status()["mirrors"]:
                 print(
-                    f"{host}, legs of {mirror['service']}: {mirror['opened']} opened, {mirror['legs']} left, ended"
-                    f" {mirror['ended']}; {mirror['acked_bytes']} of {mirror['client_bytes']} bytes arrived, lost"
+                    f"{host}, legs of {mirror['service']}: {mirror['legs_opened']} opened, {mirror['legs']} left, ended"
+                    f" {mirror['legs_ended']}; {mirror['acked_bytes']} of {mirror['client_bytes']} bytes arrived, lost"
                     f" {mirror['lost_bytes']}"
                 )
 

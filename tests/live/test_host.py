@@ -73,7 +73,7 @@ def test_no_descriptor_left_costs_production_nothing(scene: Scene, iptables: str
         assert code == 0, told
         assert "Too many open files" in told
     balancer.program.wait_for_text("iptables rules: works again")
-    balancer.wait_for_status(lambda status: not status["chores"], "all chores to work again", 15.0)
+    balancer.wait_for_status(lambda status: not status["failing_chores"], "all chores to work again", 15.0)
     assert health(scene, balancer) == (0, "fit\n")
     wait_for(lambda: len(list(descriptors.iterdir())) <= before, "all descriptors to be given back")
     assert_all_well(scene.run_client(connections=5, requests=5, seed=8), 5)
@@ -165,7 +165,7 @@ def test_a_frozen_disk_blocks_neither_the_watchdog_nor_a_stop(scene: Scene, mana
     wait_for(frozen.with_name(f"{frozen.name}.hit").exists, "the disk to be written to", 15.0)
     assert manager.longest_wait(3 * WATCHDOG_SECONDS) < WATCHDOG_SECONDS
     balancer.program.wait_for_text("known-switches: has not returned after 10 s", 15.0)
-    assert [chore["name"] for chore in balancer.status()["chores"]] == ["known-switches"]
+    assert [chore["name"] for chore in balancer.status()["failing_chores"]] == ["known-switches"]
     assert_all_well(scene.run_client(connections=5, requests=5, seed=7), 5)
     until.touch()
     scene.finish(client)

@@ -124,7 +124,8 @@ def test_legs_go_on_and_sessions_begin_again(pair: Pair, event: str) -> None:
     sent = {line["port"]: (line["bytes"], line["sha256"]) for line in pair.traffic.records.lines()}
     whole = sum(at_master.by_port().get(port) == stream for port, stream in sent.items())
     print(
-        f"{event}, there and back again: {last['resumed']} of {CONNECTIONS} raw legs went on,"
-        f" {CONNECTIONS - last['resumed']} ended; {fresh['opened']} sessions began again; {whole} streams are whole"
+        f"{event}, there and back again: {last['legs_resumed']} of {CONNECTIONS} raw legs went on,"
+        f" {CONNECTIONS - last['legs_resumed']} ended; {fresh['legs_opened']} sessions began again;"
+        f" {whole} streams are whole"
     )
     assert (last["legs_adopted"], last["legs_resumed"], whole) == (CONNECTIONS, CONNECTIONS, CONNECTIONS)

@@ -176,7 +176,7 @@ def change_the_pool(pair: Pair) -> int:
 def test_without_shared_state_a_move_costs_exactly_the_pinned_connections(pair: Pair) -> None:
     pinned = change_the_pool(pair)
     assert 0 < pinned < EACH
-    assert pair.status("lb1")["shared_state"] == {"state": "off"}
+    assert pair.status("lb1")["shared_state"]["state"] == "off"
     expected = pair.pinned_ports()
     assert len(expected) == pinned
     pair.wait_for_quiet()
@@ -298,7 +298,8 @@ def test_legs_go_on_through_the_other_host(pair: Pair, event: str) -> None:
     whole = [port for port, record in sent.items() if at_master.get(port) == record]
     status = pair.status("lb2")
     print(
-        f"{event}: {mirror['resumed']} of {2 * EACH} legs went on, {mirror['opened']} began again; {len(whole)} streams"
+        f"{event}: {mirror['legs_resumed']} of {2 * EACH} legs went on, {mirror['legs_opened']} began again;"
+        f" {len(whole)} streams"
         f" were whole at the master; lb2 counts {_bytes(status['mirrors'][0])}"
     )
     assert_adds_up(status)
@@ -327,7 +328,10 @@ def test_legs_go_on_when_the_only_remaining_host_restarts(pair: Pair) -> None:
     lb1.balancer.wait_until_acknowledged()
     status = pair.status("lb1")
     [mirror] = status["mirrors"]
-    print(f"restarted, alone: {mirror['resumed']} of {2 * EACH} legs went on, ended {mirror['ended']}; {took:.2f} s")
+    print(
+        f"restarted, alone: {mirror['legs_resumed']} of {2 * EACH} legs went on,"
+        f" ended {mirror['legs_ended']}; {took:.2f} s"
+    )
     assert_adds_up(status)
     assert (mirror["legs_resumed"], mirror["legs_ended"]) == (2 * EACH, {})
     assert pair.finish() == []
