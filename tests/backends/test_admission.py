@@ -130,7 +130,7 @@ def test_a_result_about_an_earlier_backend_of_the_name_is_refused() -> None:
     one.set_health("openflow", "c1", is_up=False, reason="refused", now=2.0, place=at("10.20.0.19", 6653))
     assert state(one) == "down"
     one.reload(parse_rules(RULES), 3.0)
-    with pytest.raises(ValueError, match="is not checked"):
+    with pytest.raises(ValueError, match="is no longer checked"):
         one.set_health("openflow", "c1", is_up=False, reason="refused", now=4.0, place=at("10.20.0.11", 6653))
 
 
