@@ -112,7 +112,7 @@ def _shared_state(shared: Mapping[str, Any]) -> str:
     if shared["waiting_writes"]:
         parts.append(f"{shared['waiting_writes']} own changes not written for {shared['lag_seconds']:.1f} s")
     if shared["records_rejected"]:
-        parts.append(f"{shared['records_rejected']} rejected: this host's rules or version differ")
+        parts.append(f"{shared['records_rejected']} rejected: the hosts' rules, ha.key or versions differ")
     if shared["outages"]:
         parts.append(f"outages {shared['outages']}")
     if shared["error"]:

@@ -65,7 +65,7 @@ class SyncEntry(TypedDict):
     """Records of the other host that this one holds."""
     records_rejected: int
     """Records of the other host that this one cannot use, because its rules lack their service, backend or mirror, or
-    because another version of natmirror wrote them."""
+    because the ``ha.key`` or the versions of the two hosts differ."""
     waiting_writes: int
     """Changes of this host that are not yet written to the store."""
     lag_seconds: float
