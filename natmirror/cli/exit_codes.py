@@ -24,8 +24,8 @@ HEALTH = {
     FIT: "natmirror is fit to be the active host.",
     NOT_RUNNING: "natmirror is not running.",
     NOT_READY: "natmirror is starting or stopping, or has not yet read the shared state.",
-    STUCK: "natmirror does not answer within 0.8 s, a packet thread stands still or has ended, or the kernel refuses"
-    " the verdicts of a queue, has lost some or does not confirm them.",
+    STUCK: "natmirror does not answer within 0.8 s, a packet thread has not run for 3 s or has ended, or the kernel"
+    " refuses the verdicts of a queue, has lost some or does not confirm them.",
     RULES_MISSING: "natmirror's iptables rules are gone and cannot be installed again.",
     MISUSED: "The command line is wrong.",
 }
