@@ -233,7 +233,8 @@ SHARED = {
                 "error": None,
                 "records_rejected": 1,
             },
-            "redis://h complete, 7 records of the other host, 1 rejected: the hosts' rules, ha.key or versions differ\n",
+            "redis://h complete, 7 records of the other host,"
+            " 1 rejected: the hosts' rules, ha.key or versions differ\n",
         ),
     ],
 )
