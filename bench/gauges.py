@@ -70,7 +70,7 @@ class EngineGauge(Gauge):
 
     def take(self, side: Side, wanted: Collection[str]) -> dict[str, float]:
         # A new process each time: the layout of its memory is chance, which must not decide a whole comparison.
-        # -P: the driver's own directory has modules that do not belong to this side.
+        # -P keeps the driver's own directory off sys.path: its modules belong to the new tree, not to the one measured.
         printed = run([side.python, "-P", str(_HERE / "engine_driver.py"), "time"], side.tree, timeout=_TIMEOUT)
         return {f"engine.{name}": value for name, value in json.loads(printed).items()}
 

@@ -13,8 +13,8 @@ from bench.fleet import Connection, Event
 from natmirror.nat.schedulers import TABLE_SIZE, client_hash
 
 _SIGMA = 1.5  # of the logarithm of short connections' lengths: one in a hundred is 30 times the median
-_OUTAGES = 12  # of hosts, one after the other, each a sixtieth of the time
-_FAILURES = 6  # of backends, likewise; as many backends are drained, for twice as long
+_OUTAGES = 12  # host outages, one after the other; each lasts a sixtieth of the run
+_FAILURES = 6  # backend outages, likewise; and as many drains, each twice as long
 _NEWCOMER = ((0.3, "add"), (0.8, "remove"))  # a backend that is in the rules for half of the time
 
 

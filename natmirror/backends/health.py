@@ -13,7 +13,9 @@ from natmirror.rules import Health
 
 ASSUMED = "assumed up until the checks say otherwise"
 _MIN_PAUSE = 0.1  # seconds between a check and the next one that failed SYNs bring forward
-_JITTER = 0.1  # checks are early by up to this fraction of the interval, never late: fall * interval + timeout holds
+# A check may start early by this fraction of the interval, never late: so a dead backend is down within fall * interval
+# + timeout.
+_JITTER = 0.1
 
 
 class BackendHealth:

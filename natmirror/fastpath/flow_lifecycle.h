@@ -30,7 +30,8 @@ int nm_flow_is_closed(const nm_flow *flow);
 #define NM_SWEEP_RELEASE 8    /* release all flows: another host passes our packets from now on */
 #define NM_SWEEP_STANDBY 16   /* this host is standby: the other one announces the flows that have become pinned */
 
-/* Sweep at most max flows, from number first on. Return the number to continue with, or NM_NO_FLOW after the last. */
+/* Sweep up to max flows, beginning with number first. Return the number to continue with, or NM_NO_FLOW after the
+ * last. */
 uint32_t nm_gear_sweep(nm_gear *gear, uint32_t first, uint32_t max, int how, double now);
 
 /* Remove expired flows, a bounded number of them. Return the first that only Python may remove, or NULL. */

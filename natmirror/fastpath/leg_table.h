@@ -132,7 +132,7 @@ double nm_legs_not_before(const nm_legs *legs);
 nm_leg *nm_legs_due(nm_legs *legs, double now);
 nm_leg *nm_legs_take_due(nm_legs *legs, double now);
 
-/* Add up the legs of each of the count mirrors. */
+/* Sum up the legs of each mirror; count is the number of mirrors. */
 void nm_legs_add_up(nm_legs *legs, nm_flows *flows, nm_leg_sums *sums, uint32_t count);
 
 /* Take bytes from the budget, or give them back, in any thread. Return 0 if the limit does not allow it. */

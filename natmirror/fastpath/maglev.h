@@ -21,9 +21,9 @@ void nm_maglev_fill(uint16_t *table, uint32_t size, nm_maglev_backend *backends,
 
 #define NM_MAGLEV_WHOLE (1 << 16)
 
-/* Derive from the table `whole` one in which each place keeps only limits[place] of its slots, in units of
- * NM_MAGLEV_WHOLE: a slot that a place loses goes to the place of the next slot that is kept, and no other slot
- * moves. Return 0, and leave the table unfilled, if no slot is kept. */
+/* Derive a table from `whole`. A place (a backend's index) keeps limits[place] of its slots, in units of
+ * NM_MAGLEV_WHOLE. Each slot that it loses goes to the place of the next kept slot; no other slot changes. Return 0,
+ * and leave the table unfilled, if no slot is kept. */
 int nm_maglev_share(uint16_t *table, const uint16_t *whole, uint32_t size, const uint32_t *limits);
 
 #endif

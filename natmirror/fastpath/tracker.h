@@ -1,5 +1,5 @@
-/* Track the numbers and the state of production's connections. The Python counterpart is natmirror/tcp/tracker.py;
- * tests compare the two. For C files only. */
+/* Track the sequence numbers and the state of production's connections. The Python counterpart is
+ * natmirror/tcp/tracker.py; tests compare the two. For C files only. */
 #ifndef NATMIRROR_FASTPATH_TRACKER_H
 #define NATMIRROR_FASTPATH_TRACKER_H
 

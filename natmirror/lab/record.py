@@ -72,7 +72,7 @@ def _lossy(session: Callable[[Lab, LoadBalancer], None]) -> Callable[[Lab, LoadB
         lab.run("s1", ["ip", "link", "set", "eth0", "gso_max_segs", "1"])  # a segment is a packet
         full = ["-p", "tcp", "--dport", str(_REDIS_PORT), "-m", "length", "--length", "1400:1500"]
         fifth = ["-m", "statistic", "--mode", "nth", "--every", "5", "--packet", "1"]
-        # A queue without a reader loses packets silently. With a DROP rule the sender's TCP would notice at once.
+        # Not DROP: the sender's TCP would notice that at once. A queue without a reader loses packets silently.
         lab.run("s1", ["iptables", "-A", "OUTPUT", *full, *fifth, "-j", "NFQUEUE", "--queue-num", "0"])
         session(lab, balancer)
 

@@ -44,7 +44,7 @@ struct nq {
     uint8_t is_refused;  /* the kernel has refused the waiting verdicts */
     int failure;         /* the errno of a refusal other than for lack of memory; or 0 */
     uint32_t waiting;    /* messages that wait to be sent */
-    size_t verdicts_len; /* bytes of these messages, with payloads that are not in verdicts[] */
+    size_t verdicts_len; /* bytes of these messages, including payloads that are stored elsewhere */
     size_t used;         /* bytes of verdicts[] */
     int first;           /* index of the first of parts[] that has not been sent */
     int part_count;

@@ -40,7 +40,7 @@ class Adoption:
     # While another host passes the packets
 
     def begin(self, stream: MirroredStream, record: FlowRecord, backend: Endpoint | None, now: float) -> None:
-        """Give a stream that was just picked up the legs of another host's record, which stand by until activate()."""
+        """Give a picked up stream the legs of another host's record. The legs stand by until activate()."""
         row, legs = stream.flow.row, _legs_by_place(record)
         for copy in stream.copies:
             leg = legs.get((copy.mirror.name, endpoint_of(copy.mirror)))

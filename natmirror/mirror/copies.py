@@ -71,7 +71,7 @@ class MirroredStream:
     """The backend's stream, where masters have sessions."""
     state: StreamState = StreamState.COPYING
     has_rest: bool = False
-    """Whether more bytes are in order than one call has written: a timer writes the rest."""
+    """Whether bytes that are in order still wait to be written to the legs; a timer writes them."""
     is_adopted: bool = False
     """Whether another host passed the beginning of the connection."""
     is_released: bool = False

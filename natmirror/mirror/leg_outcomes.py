@@ -101,7 +101,8 @@ class LegOutcomes:
         if stream.state is not StreamState.FORGOTTEN:
             self._legs.link(flow.row, [one for _, one in stream.alive()])  # first: the leg's row in C was removed
         self._adoption.note_activated(copy, leg)
-        if stream.state is not StreamState.STANDBY:  # a standby leg belonged to another host all the time
+        # Another host carried a standby leg's traffic, so it does not count here.
+        if stream.state is not StreamState.STANDBY:
             self._ledger.leg_ended(copy, leg, reason)
             count, acked = stream.client_bytes, leg.acked_bytes
             event = LegEnded(show(flow.client), flow.service.name, copy.mirror.name, reason, count, acked)

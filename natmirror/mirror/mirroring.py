@@ -367,7 +367,7 @@ class Mirroring:
 
         def end(leg: Leg) -> list[bytes]:
             leg.client_gone(now)
-            # While mirrors are asked or a rest is to be written, _end_deferred() ends the leg later.
+            # If mirrors have not answered, or bytes are still to be written, _end_deferred() ends the leg later.
             return [] if stream.state in IS_ASKING or stream.has_rest else do(leg)
 
         self._each_leg(stream, end)

@@ -49,7 +49,7 @@ class Flow:
 
     @property
     def is_picked_up(self) -> bool:
-        """Whether the flow began in mid-connection: its SYN did not pass here."""
+        """Whether the flow was picked up: its SYN did not pass here."""
         return is_picked_up(self.row)
 
     @property

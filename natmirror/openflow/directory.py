@@ -64,7 +64,7 @@ class Directory:
         self._used = 0
         self._unclaimed: dict[str, float] = {}  # connections that were restored and not seen yet, with the time
         self._datapaths: dict[tuple[int, int], Datapath] = {}
-        self._behind: dict[str, tuple[int, int]] = {}  # by an open connection's name
+        self._behind: dict[str, tuple[int, int]] = {}  # by the name of an open connection
 
     def find(self, datapath_id: int, auxiliary_id: int) -> Datapath | None:
         """Return the switch with these ids, or None."""

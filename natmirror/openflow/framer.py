@@ -25,7 +25,7 @@ class Framer:
     """The framer of one direction of a connection. It holds less than one message, so never 64 KiB."""
 
     def __init__(self, *, is_picked_up: bool = False) -> None:
-        """``is_picked_up``: the stream begins in mid-connection, and the framer has to find where a message begins."""
+        """``is_picked_up``: the connection was picked up, and the framer has to find where a message begins."""
         self.version: int | None = None
         """The version that both ends have agreed on: a message in another one is an error."""
         self.seeks_start = is_picked_up

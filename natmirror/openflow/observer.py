@@ -32,7 +32,7 @@ _MAX_SKIPPED_LEN = 16 << 20  # bytes of a picked up connection without a recogni
 _TLS_RECORDS = (b"\x16\x03", b"\x17\x03")  # RFC 8446 §5.1: handshake, application data
 _MAX_PENDING = 1024  # questions without an answer; the oldest are forgotten first
 _MAX_QUESTION_LEN = 1024  # bytes of a question's body: the answer to a longer one is not kept
-_MAX_PARTS_LEN = 2 << 20  # bytes of incomplete answers in parts
+_MAX_PARTS_LEN = 2 << 20  # bytes of multipart answers that are still incomplete
 _MAX_PARTS = 1024
 """Messages of one answer. Open vSwitch sends the features of its 254 tables in one message each."""
 _PART_COST = 50  # bytes that Python needs for a part besides its body

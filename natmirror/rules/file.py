@@ -169,17 +169,17 @@ def _refuse_duplicate(
 def _refuse_masters_in_pools(found: Sequence[Fields], services: Sequence[Service]) -> None:
     """Refuse a master that is a backend too: a controller that gets two connections from one switch takes the second
     one for an error, and closes one of them."""
-    pools = {
-        (backend.address, backend.port): service.name
+    backends = {
+        (backend.address, backend.port): f"{service.name}/{backend.name}"
         for service in services
         if service.pool
         for backend in service.pool.backends
     }
     for fields, service in zip(found, services, strict=True):
         for one, mirror in zip(fields["mirrors"], service.mirrors, strict=True):
-            pool = pools.get((mirror.address, mirror.port))
-            if mirror.speaks_openflow and pool is not None:
+            backend = backends.get((mirror.address, mirror.port))
+            if mirror.speaks_openflow and backend is not None:
                 here = f"{mirror.address}:{mirror.port}"
                 raise one.value.error(
-                    f"expected a mirror with protocol: openflow outside all pools, found {here} of {pool}"
+                    f"expected a mirror with protocol: openflow that is not a backend, found {here} of {backend}"
                 )

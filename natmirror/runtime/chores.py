@@ -24,7 +24,7 @@ NEVER = 1 << 30
 _MIN_PAUSE_FACTOR = 20  # the pause after a chore is at least this many times as long as the chore took
 # Seconds
 _RETRY_INTERVAL = 5.0  # until a chore that is done only once is tried again after a failure
-_LIFE_INTERVAL = 0.2  # between two checks that the asked thread still runs
+_LIFE_INTERVAL = 0.2  # between two checks that the thread asked is still running
 _HUNG_AFTER = 10.0  # until a chore counts as hung
 _REST = 0.1  # after an error that would come again at once
 

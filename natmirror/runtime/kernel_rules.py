@@ -48,7 +48,8 @@ class KernelRules:
         """Install all rules; they replace those that an earlier run has left. HostError where iptables refuses: then no
         rules are installed."""
         self.rules = self._with_connections()
-        # First the table: the kernel remembers a queued packet's next hook by its number.
+        # Install the nftables table before packets wait in a queue: the kernel remembers a queued packet's next hook by
+        # its index, which a new table would shift.
         self._install_translation()
         try:
             self.firewall.install(self.rules, len(self._engines))

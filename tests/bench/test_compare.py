@@ -314,7 +314,7 @@ def test_live_figures_are_read_from_the_benchmark(monkeypatch: pytest.MonkeyPatc
     assert found == {"live.natmirror-1.packets": 5e5, "live.natmirror-1.packets.cpu": 3.0}
 
 
-# The whole command, with a repository whose interpreter prints given figures
+# The whole command, with a repository whose fake .venv/bin/python prints figures.json
 
 SETUP = """#!/bin/sh
 mkdir -p .venv/bin

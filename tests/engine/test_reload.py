@@ -109,8 +109,8 @@ def test_a_removed_service_keeps_its_connections_and_refuses_new_ones(fast: bool
     while (due := one.next_timer()) is not None:
         one.handle_timer(due)
     assert one.prune() == []
-    nobodys = one.receive(packet(CLIENT, SERVICE, "S", 5), Hook.PREROUTING, 2000.0)
-    assert nobodys == Decision(Accept(), [])
+    decision = one.receive(packet(CLIENT, SERVICE, "S", 5), Hook.PREROUTING, 2000.0)
+    assert decision == Decision(Accept(), [])
 
 
 @pytest.mark.parametrize("fast", [True, False])

@@ -36,7 +36,7 @@ static void check_row(world *w, const nm_flow *row)
     must(!(row->flags & NM_FLOW_CLOSED) == (row->state < NM_STATE_TIME_WAIT));
     if (!(row->flags & NM_FLOW_HALF_OPEN))
         must(!is_half_open(row) || row->sharing & NM_GUEST);
-    else if (!is_half_open(row)) /* it leaves the list at the next look */
+    else if (!is_half_open(row)) /* the next search for a victim removes it from the list */
         must(row->flags & NM_FLOW_PICKED_UP && row->reply.packets && row->state < NM_STATE_TIME_WAIT);
     must(row->service_id < SERVICES && (row->backend_id < BACKENDS || row->backend_id == NM_NO_BACKEND));
     must(nm_flow_find_orig(flows, 4, row->client, row->client_port, row->service, row->service_port) == row);
@@ -244,8 +244,9 @@ void check_moved_flows(world *w, const snapshot *before, const uint8_t *packet, 
         const nm_flow *now = nm_flow_by_id(w->gear->flows, id), *was = &before->rows[id];
         if (was->family && (!now || now == fresh)) {
             int is_victim = id == victim;
-            int is_twin = fresh && was->client_port == fresh->client_port && !memcmp(was->client, fresh->client, 16);
-            must(!(was->flags & NM_FLOW_PYTHON_STATE) && (is_victim || (is_twin && was->state >= NM_STATE_TIME_WAIT)));
+            int is_same = fresh && was->client_port == fresh->client_port && !memcmp(was->client, fresh->client, 16);
+            must(!(was->flags & NM_FLOW_PYTHON_STATE));
+            must(is_victim || (is_same && was->state >= NM_STATE_TIME_WAIT));
             removed++;
             w->removed |= 1u << id;
             evicted += (uint64_t)is_victim;

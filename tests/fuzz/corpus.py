@@ -126,7 +126,7 @@ def stray(which: int, whose: int, how: int = _HOW_VALID, flags: int = SYN | ACK)
     return bytes((_STRAY, which, whose, how | _HOW_FLAGS, flags))
 
 
-def met(which: int) -> bytes:
+def without_syn(which: int) -> bytes:
     """A caller's data without a SYN before it."""
     return bytes((_CALL, which, _HOW_VALID | _HOW_FLAGS | _HOW_ACK, ACK | PSH)) + _length(100)
 
@@ -179,12 +179,16 @@ def room() -> dict[str, bytes]:
     others += b"".join(stray(2, whose, flags=flags) for whose in _BACKENDS for flags in (SYN, SYN | ACK | RST))
     seeds = {"strays": strays + asked + flood + strays + minute + flood + strays}
     seeds["strays-others"] = flood + others + minute + others
-    loose = b"".join(map(met, range(_MAX_CALLERS)))
+    picked_up = b"".join(map(without_syn, range(_MAX_CALLERS)))
     heard = b"".join(said(_TO_CALLER, one, length=10) for one in range(_MAX_CALLERS))
-    seeds["met"] = loose + asked + flood + heard + asked + call(16) + asked + strays + flood + minute
-    seeds["met-heard"] = loose + heard[: len(heard) // 2] + asked + fill + asked + heard + strays + asked + flood
-    seeds["met-few"] = b"".join(map(met, range(_MAX_HALF_OPEN))) + said(_TO_CALLER, 0, length=10) + asked
-    seeds["met-reset"] = b"".join(met(one) + said(_FROM_CALLER, 0, RST) for one in range(_MAX_CALLERS)) + asked + flood
+    seeds["picked-up"] = picked_up + asked + flood + heard + asked + call(16) + asked + strays + flood + minute
+    seeds["picked-up-heard"] = (
+        picked_up + heard[: len(heard) // 2] + asked + fill + asked + heard + strays + asked + flood
+    )
+    seeds["picked-up-few"] = b"".join(map(without_syn, range(_MAX_HALF_OPEN))) + said(_TO_CALLER, 0, length=10) + asked
+    seeds["picked-up-reset"] = (
+        b"".join(without_syn(one) + said(_FROM_CALLER, 0, RST) for one in range(_MAX_CALLERS)) + asked + flood
+    )
     direct = b"".join(stray(one, 0) + said(_TO_CALLER, 0) for one in range(3))
     seeds["direct"] = direct + flood + b"".join(said(_TO_CALLER, one, length=10) for one in range(8)) + minute * 3
     seeds["over"] = fill + closed(0) + closed(1) + asked + flood + b"".join(map(closed, range(3, 9))) + asked + flood
@@ -230,7 +234,9 @@ def shared() -> dict[str, bytes]:
     for how in hows:
         seeds[f"sweep-{how}"] = fill_of() + turned + sweep(how) + talk + sweep(how) + sweep(0) + _MINUTE
         seeds[f"guests-{how}"] = others + talk + sweep(how) + turned + sweep(how) + closed(0) + sweep(_CLAIM_ALL) + talk
-        seeds[f"met-{how}"] = pinned + b"".join(map(met, range(6))) + sweep(how) + talk + sweep(how) + flood_of()
+        seeds[f"met-{how}"] = (
+            pinned + b"".join(map(without_syn, range(6))) + sweep(how) + talk + sweep(how) + flood_of()
+        )
     for what in (_TELL_CHANGES, _LEND_ONE, _TELL_ONE, _END_ONE, _WITHDRAW, _TOUCH):
         each = b"".join(
             bytes((_SHARE, what | own, one, how)) for own in (0, _OWN) for one in range(3) for how in (2, 1)

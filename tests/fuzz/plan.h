@@ -28,7 +28,7 @@ void plan_begin(plan_rows *rows, nm_plan *plan, int may_throttle, int needs_pyth
 /* Change a service's tables; how says to which. The derived table may become empty. */
 void plan_change(plan_rows *rows, int service, uint8_t how);
 int has_pool(int service);
-/* Return the place that the rules alone give a client, by the present tables. */
+/* Return the number of the backend that the present tables derive for a client. */
 uint16_t derive(const plan_rows *rows, int service, const uint8_t *client, uint16_t client_port);
 
 endpoint service_end(const plan_rows *rows, int service);

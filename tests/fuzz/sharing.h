@@ -1,5 +1,5 @@
-/* The log of changes for other hosts, and the flows that are theirs: a second opinion on nm_flow.sharing, by the
- * rows and the plan. */
+/* Flows that are shared with other hosts: change them as Python does, and check nm_flow.sharing and the log of changes
+ * for other hosts against the rows and the plan. */
 #ifndef FUZZ_SHARING_H
 #define FUZZ_SHARING_H
 

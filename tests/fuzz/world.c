@@ -19,7 +19,7 @@
 #define CROWD 1100 /* more than a block of legs, and more than the buckets for them */
 #define CROWDED 0xc0
 #define PORT 6653
-#define SPREAD 2654435761u /* an odd number: each leg has an offset of its own, over all 32 bits */
+#define SPREAD 2654435761u /* odd, so its multiples differ modulo 2^32: each leg gets its own offset */
 
 static const uint8_t CLIENT_ADDRESS[4] = {10, 10, 0, 11}, MIRROR_ADDRESS[4] = {10, 20, 0, 13};
 static const uint8_t KEY[16] = {1, 2, 3};
@@ -31,10 +31,10 @@ static const struct {
     [ONE_LEG] = {MIRRORED, FIRST_OF_MIRRORED, NM_FLOW_FEEDS_LEGS},
     [TWO_LEGS] = {MIRRORED, FIRST_OF_MIRRORED, NM_FLOW_FEEDS_LEGS | NM_FLOW_HAS_READER},
     [WATCHED] = {UNPOOLED, NM_NO_BACKEND, NM_FLOW_SERVICE_MIRRORED | NM_FLOW_FEEDS_LEGS},
-    [LOOSE] = {MAGLEV, FIRST_OF_MAGLEV, NM_FLOW_PICKED_UP},
+    [PICKED_UP] = {MAGLEV, FIRST_OF_MAGLEV, NM_FLOW_PICKED_UP},
     [DIRECT] = {MAGLEV, FIRST_OF_MAGLEV, NM_FLOW_DIRECT},
     [READ] = {MIRRORED, FIRST_OF_MIRRORED, NM_FLOW_HAS_READER},
-    [LOOSE_READ] = {MIRRORED, FIRST_OF_MIRRORED, NM_FLOW_HAS_READER | NM_FLOW_PICKED_UP},
+    [PICKED_UP_READ] = {MIRRORED, FIRST_OF_MIRRORED, NM_FLOW_HAS_READER | NM_FLOW_PICKED_UP},
 };
 
 static endpoint at(const uint8_t *address, uint16_t port)

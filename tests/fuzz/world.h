@@ -14,7 +14,7 @@
 #include "packets.h"
 #include "plan.h"
 
-enum { PLAIN, ONE_LEG, TWO_LEGS, WATCHED, LOOSE, DIRECT, READ, LOOSE_READ, FLOWS };
+enum { PLAIN, ONE_LEG, TWO_LEGS, WATCHED, PICKED_UP, DIRECT, READ, PICKED_UP_READ, FLOWS };
 enum { MAX_FLOWS = FLOWS + 10, MAX_HALF_OPEN = MAX_FLOWS / 4 + 1 };
 enum { LEGS_OF_FLOWS = 4, LEGS = 12 }; /* the others have no flow, only deadlines */
 

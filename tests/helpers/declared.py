@@ -15,7 +15,7 @@ NUMBERS = {float: (int, float), int: (int,), str: (str,), bool: (bool,), type(No
 
 
 def assert_declared(kind: Any, value: Any) -> None:
-    """Fail where a value, as JSON has it, is not of a type: for one, where it has a key that is not declared."""
+    """Fail where a value, as JSON has it, is not of a type: for example, where it has a key that is not declared."""
     assert list(differences(kind, value, "")) == []
 
 

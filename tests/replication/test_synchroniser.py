@@ -109,7 +109,7 @@ def test_a_host_that_is_no_longer_active_reads_all_records_again(pair: tuple[Hos
 def test_a_host_that_is_active_again_at_once_releases_nothing(
     pair: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All packets have passed here meanwhile."""
+    """This host has passed all packets in between, so its flows are current."""
     monkeypatch.setattr(module, "RELEASE_DELAY", 60.0)
     one, other = pair
     one.things.put(a="1")

@@ -136,8 +136,8 @@ MISTAKES = [
     (
         "10.20.0.13}",
         "10.20.0.12, protocol: openflow}",
-        "12: services[0].mirrors[0]: expected a mirror with protocol: openflow outside all pools, found"
-        " 10.20.0.12:6653 of openflow",
+        "12: services[0].mirrors[0]: expected a mirror with protocol: openflow that is not a backend, found"
+        " 10.20.0.12:6653 of openflow/c2",
     ),
     (
         "10.20.0.13}",

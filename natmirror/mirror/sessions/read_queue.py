@@ -10,10 +10,10 @@ from enum import IntEnum
 
 from natmirror.fastpath import READ_MIRROR, READ_ORIG, READ_REPLY, Gear
 
-_MAX_LEN = 16 << 20  # bytes that wait, with Python's bookkeeping; later ones are lost
+_MAX_LEN = 16 << 20  # bytes that wait, including Python's overhead; later ones are lost
 _RESERVE = 4 << 20  # bytes in addition, for streams with few bytes in the queue: reading the others may take long
 _LITTLE = 64 << 10
-_ENTRY_COST = 200  # bytes that Python's own bookkeeping takes for an entry
+_ENTRY_COST = 200  # bytes of Python's overhead for an entry
 
 
 class ReadEvent(IntEnum):
@@ -53,10 +53,8 @@ class ReadQueue:
         self._gear = gear
         self._waiting: deque[tuple[ReadEvent, int, bytes]] = deque()
         self._waiting_len = 0
-        self._waiting_of: Counter[tuple[ReadEvent, int]] = Counter()  # by stream, without Python's bookkeeping
-        self._lost: set[tuple[ReadEvent, int]] = (
-            set()
-        )  # streams without a new entry since some of their bytes were lost
+        self._waiting_of: Counter[tuple[ReadEvent, int]] = Counter()  # by stream, without Python's overhead
+        self._lost: set[tuple[ReadEvent, int]] = set()  # streams that have lost bytes and got no entry since
 
     def add(self, kind: ReadEvent, of: int, data: bytes = b"") -> None:
         """Append an entry."""

@@ -47,7 +47,7 @@ def no_sessions() -> MirrorSessions:
 
 
 def add_sessions(one: MirrorSessions | None, other: MirrorSessions | None) -> MirrorSessions | None:
-    """Return the sums of both; None if both are None."""
+    """Return the sums of both. If one is None, return the other."""
     if one is None or other is None:
         return one or other
     return _added(one, other, other["not_opened"])
