@@ -234,7 +234,7 @@ def shared() -> dict[str, bytes]:
     for how in hows:
         seeds[f"sweep-{how}"] = fill_of() + turned + sweep(how) + talk + sweep(how) + sweep(0) + _MINUTE
         seeds[f"guests-{how}"] = others + talk + sweep(how) + turned + sweep(how) + closed(0) + sweep(_CLAIM_ALL) + talk
-        seeds[f"met-{how}"] = (
+        seeds[f"picked-up-{how}"] = (
             pinned + b"".join(map(without_syn, range(6))) + sweep(how) + talk + sweep(how) + flood_of()
         )
     for what in (_TELL_CHANGES, _LEND_ONE, _TELL_ONE, _END_ONE, _WITHDRAW, _TOUCH):

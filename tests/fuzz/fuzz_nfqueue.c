@@ -93,10 +93,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     nq_packet *packets = malloc((size_t)max * sizeof *packets);
     must(datagram && packets);
     memcpy(datagram, data + 1, len);
-    uint64_t before = nq_queue_counters(queue)->packets;
+    uint64_t before = nq_queue_counters(queue)->packets_received;
     int count = nq_parse(queue, datagram, len, packets, max);
     must(count >= 0 && count <= max);
-    must(nq_queue_counters(queue)->packets == before + (uint64_t)count);
+    must(nq_queue_counters(queue)->packets_received == before + (uint64_t)count);
     refusals = size > 1 ? data[size - 1] : 0;
     longest = WITHOUT_PAYLOAD + (size_t)data[0] * 64;
     for (int i = 0; i < count; i++) {
