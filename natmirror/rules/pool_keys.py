@@ -14,8 +14,8 @@ _MIN_CHECK_INTERVAL = 0.1  # seconds; more frequent checks would take CPU time t
 
 HEALTH = Section(
     "health",
-    "How the backends of a pool are checked. A client's SYN that a backend refuses or leaves unanswered counts as a"
-    " failed check and triggers the next one at once.",
+    "How the backends of a pool are checked. A client's SYN that a backend refuses or leaves unanswered counts"
+    " towards `fall` and brings the next check forward, but only a check takes the backend down.",
     (
         Key("check", Choice(CheckKind), "The kind of check.", example="openflow"),
         Key(
