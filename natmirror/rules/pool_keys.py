@@ -135,11 +135,11 @@ POOL = Section(
         Key(
             "slow-start",
             Duration(),
-            "Time in which the share of a backend that comes up, is undrained or is new in the rules grows to its full"
-            " fraction of the new connections.",
+            "After a backend has come up, was undrained or was added to the rules, its part of new connections grows"
+            " to normal within this time.",
             example="10s",
             default=0.0,
-            absent="full share at once",
+            absent="its normal part at once",
         ),
         Key(
             "health",

@@ -13,7 +13,7 @@ _LIMITED_TRANSMIT_ACKS = 2  # RFC 3042 §2
 
 
 class Congestion:
-    """The congestion window of one leg, in bytes. The sender reports events, and gets told when to retransmit."""
+    """The congestion window of one leg, in bytes. The sender reports events; the answers say when to retransmit."""
 
     __slots__ = ("_recover", "_timeout_recover", "row")
 
