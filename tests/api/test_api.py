@@ -220,8 +220,7 @@ SHARED = {
     [
         (
             dict(OFF),
-            "none (the rules have no ha.state): a takeover by the other host ends all legs, and resets pinned flows"
-            " whose backend does not send first\n",
+            "none (the rules have no ha.state): a takeover ends all legs, and may reset pinned flows\n",
         ),
         (
             SHARED,
