@@ -74,7 +74,7 @@ fuzz: ## the C code under libFuzzer and sanitizers for two minutes, then the tes
 releases: ## make demo and make test in fresh roots of Debian 12 and 13, made by debootstrap (root, an hour)
 	@status=0; for release in bookworm trixie; do scripts/try-release $$release || status=1; done; exit $$status
 
-pcaps: ## record the captures in pcaps/ anew, and what their replays give (root)
+pcaps: ## record the captures in pcaps/ again, and what their replays give (root)
 	@scripts/setup --need-root
 	$(BIN)/python -m natmirror.lab.record pcaps
 

@@ -50,7 +50,7 @@ def grow(
                 step.failure = f"the limit of open files allows only {wanted:,} connections here"
             elif open_flows < flows:
                 step.failure = f"only {open_flows:,} could be opened within {patience:g} s"
-            step.values |= _look(contender, network, open_flows, seconds, empty, samples)
+            step.values |= _measure_step(contender, network, open_flows, seconds, empty, samples)
             lost = [program.text.splitlines()[-1] for program in held if '"lost"' in program.text]
             if lost:
                 step.failure = f"idle connections were lost: {', '.join(lost)}"
@@ -83,7 +83,7 @@ def compare(
     return median(ratios)
 
 
-def _look(
+def _measure_step(
     contender: Contender, network: Network, flows: int, seconds: float, empty: int, samples: int
 ) -> dict[str, float]:
     if isinstance(contender, Natmirror) and contender.mirrors:

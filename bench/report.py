@@ -209,12 +209,12 @@ def _growth(results: Results) -> str:
         if step.flows < _MIN_FLOWS:
             values.pop("bytes_per_flow", None)
         figures = (_show(values.get(column.value), column) for column in _GROWTH)
-        rows.append([results.ways[step.way], f"{step.flows:,}", *figures, _beside_few(results, step)])
+        rows.append([results.ways[step.way], f"{step.flows:,}", *figures, _ratio_to_few(results, step)])
     return _table(["", "idle flows", *(column.title for column in _GROWTH), f"ratio to {FEW} flows"], rows)
 
 
 def _compared(results: Results) -> list[str]:
-    """Return a sentence for each contender that was measured beside a second one with few flows."""
+    """Return a sentence for each contender that was measured together with a second one with few flows."""
     return [
         _COMPARED.format(
             contender=results.ways[step.way],
@@ -228,7 +228,7 @@ def _compared(results: Results) -> list[str]:
     ]
 
 
-def _beside_few(results: Results, step: Step) -> str:
+def _ratio_to_few(results: Results, step: Step) -> str:
     few = results.step(step.way, FEW)
     packets, of = step.values.get("packets_per_s"), few.values.get("packets_per_s") if few else None
     return f"{packets / of:.2f}" if packets and of else _NOTHING

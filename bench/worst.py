@@ -3,7 +3,7 @@
 Each input plays a switch, backend, mirror or master against an engine, in both gears, and drives it as a worker does:
 punted packets go to decide(), due timers to handle_timer() with a worker's slice of time. It needs no root. Calls are
 measured in the thread's CPU time. The figure is the least of three runs' longest calls, because other load of the
-machine only adds to it. ``--beside CHECKOUT`` runs the same inputs in another checkout, with its own environment, and
+machine only adds to it. ``--other CHECKOUT`` runs the same inputs in another checkout, with its own environment, and
 prints its figures too.
 """
 
@@ -40,7 +40,7 @@ def _longest(rules: str, play: Callable[[Loop], None], fast: bool) -> float:
     return loop.longest * 1000
 
 
-def _beside(checkout: Path, names: list[str]) -> dict[str, list[float]]:
+def _measure_other(checkout: Path, names: list[str]) -> dict[str, list[float]]:
     """Return the same figures of another checkout's natmirror, with these inputs."""
     argv = [str(checkout / ".venv" / "bin" / "python"), "-m", "bench.worst", "--json", *names]
     environment = {**os.environ, "PYTHONPATH": str(checkout)}
@@ -54,7 +54,7 @@ def _beside(checkout: Path, names: list[str]) -> dict[str, list[float]]:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m bench.worst", description=__doc__.partition("\n")[0])
-    parser.add_argument("--beside", type=Path, metavar="CHECKOUT", help="print the figures of this checkout too")
+    parser.add_argument("--other", type=Path, metavar="CHECKOUT", help="print the figures of this checkout too")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("inputs", nargs="*", metavar="INPUT", help="an input's name or a part of it; default: all")
     arguments = parser.parse_args()
@@ -62,11 +62,11 @@ def main() -> None:
     if arguments.json:
         json.dump(measure(names), sys.stdout)
         return
-    others = "" if arguments.beside is None else f"{'beside: C':>13}{'Python':>9}"
+    others = "" if arguments.other is None else f"{'other: C':>13}{'Python':>9}"
     print(f"{'longest call in ms':42}{'with C':>9}{'Python':>9}{others}")
     for name in names:
         figures = measure([name])[name]
-        figures += [] if arguments.beside is None else _beside(arguments.beside, [name])[name]
+        figures += [] if arguments.other is None else _measure_other(arguments.other, [name])[name]
         widths = [9, 9, 13, 9]
         print(
             f"{name:42}" + "".join(f"{one:{width}.2f}" for one, width in zip(figures, widths, strict=False)), flush=True

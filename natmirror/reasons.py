@@ -103,7 +103,8 @@ class EndReason(StrEnum):
 
     # The operator, the rules, and natmirror itself
     MIRROR_REMOVED = "mirror-removed"
-    """A reload removed the mirror from the rules, or changed its address, ``source`` or ``protocol``."""
+    """A reload removed or renamed the mirror or its service, or changed the mirror's address, port, ``source`` or
+    ``protocol``."""
     MIRRORING_OFF = "mirroring-off"
     """natmirror has switched this kind of work off after internal errors; ``natmirror resume-mirroring`` switches it on
     again."""

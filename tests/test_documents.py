@@ -49,10 +49,6 @@ def test_names_are_found() -> None:
     )
 
 
-PENDING = {"reference/state.md"}
-"""Pages that do not exist yet."""
-
-
 def anchor(heading: str) -> str:
     """Return the anchor that GitHub gives to a heading."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")

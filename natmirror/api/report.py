@@ -107,7 +107,7 @@ def _pair(status: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _shared_state(shared: Mapping[str, Any]) -> str:
     if shared["store"] is None:
-        return "none (the rules have no ha.state): a takeover by the other host ends all legs and pinned flows"
+        return "none (the rules have no ha.state): a takeover ends all legs, and may reset pinned flows"
     parts = [f"{shared['store']} {shared['state']}", f"{shared['records']} records of the other host"]
     if shared["waiting_writes"]:
         parts.append(f"{shared['waiting_writes']} own changes not written for {shared['lag_seconds']:.1f} s")

@@ -35,7 +35,7 @@ from natmirror.errors import HostError
 _MODE = "660"
 _THREADS = 2
 _TIMEOUT = 5.0
-_REST = 0.1
+_PAUSE = 0.1
 
 log = logging.getLogger("natmirror")
 
@@ -61,7 +61,7 @@ class Server:
         logging.getLogger("waitress").setLevel(logging.ERROR)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _remove_dead(path)
+            _remove_stale_socket(path)
             self._server = create_server(
                 self._answer,
                 unix_socket=str(path),
@@ -72,7 +72,7 @@ class Server:
         except OSError as error:
             raise HostError(f"cannot serve the state on {path}: {error.strerror or error}") from None
         self._accept = self._server.accept
-        self._server.accept = self._accept_or_rest
+        self._server.accept = self._accept_or_pause
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="api", daemon=True)
         self._thread.start()
@@ -91,14 +91,14 @@ class Server:
                 self._server.run()
             except Exception:  # e.g. the host has no memory left
                 log.exception("API: internal error; the API continues")
-                self._closing.wait(_REST)
+                self._closing.wait(_PAUSE)
 
-    def _accept_or_rest(self) -> Any:
+    def _accept_or_pause(self) -> Any:
         """Accept a connection; pause after a failure, since without a free descriptor the loop retries at once."""
         try:
             return self._accept()
         except OSError:
-            self._closing.wait(_REST)
+            self._closing.wait(_PAUSE)
             raise
 
     def _answer(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -137,7 +137,7 @@ class Server:
             raise ServiceUnavailable("it is too busy to answer: try again") from None
 
 
-def _remove_dead(path: Path) -> None:
+def _remove_stale_socket(path: Path) -> None:
     """Remove the socket of a natmirror that was killed."""
     if not path.is_socket():
         return

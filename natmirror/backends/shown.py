@@ -49,7 +49,8 @@ class HealthEntry(TypedDict):
     state_seconds: float
     """Seconds for which it has been up or down."""
     reason: str
-    """The result of the last check that passed or failed."""
+    """Why the backend went up or down: the result of the check that changed its state. Before the first change:
+    ``assumed up until the checks say otherwise``."""
     checks: int
     """Checks that passed or failed."""
     failed_checks: int
@@ -57,6 +58,7 @@ class HealthEntry(TypedDict):
     inconclusive_checks: int
     """Checks that this host could not make: they do not change the state."""
     failed_syns: int
-    """SYNs of clients that the backend refused or did not answer. Each brings the next check forward."""
+    """SYNs of clients that the backend refused or did not answer. While the backend is up, each counts towards ``fall``
+    and brings the next check forward, but only a check takes the backend down. ``failed_checks`` leaves them out."""
     last_check_seconds: float | None
     """How long the last check took, in seconds; null before the first."""

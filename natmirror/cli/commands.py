@@ -37,7 +37,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, invoke_without_command=True, epilog=epilog(exit_codes.RUN))
 @click.version_option(__version__, help="Print the version and exit.")
 @click.option("--rules", "rules_file", type=FILE, metavar="FILE", help="Run with the rules in FILE.")
-@click.option("--check", is_flag=True, help="Check the rules, print them with all defaults, and exit.")
+@click.option("--check", is_flag=True, help="Check the rules, print them with their defaults, and exit.")
 @click.option("--dry-run", is_flag=True, help="Print the nftables and iptables rules that a start installs, and exit.")
 @click.option(
     "--on-stop",
@@ -45,7 +45,7 @@ class _Commands(click.Group):
     default="remove",
     show_default=True,
     help="Remove the iptables rules when natmirror stops, or keep them. Kept rules drop the packets of services with a"
-    " pool until the next start; TCP sends them again, so the connections survive a restart.",
+    " pool until the next start; TCP sends them again, so derived connections survive a restart.",
 )
 @api_option
 @click.option(

@@ -296,7 +296,7 @@ class Forwarding:
         # 1. Find the leg.
         mirror, local = (segment.src, segment.sport), (segment.dst, segment.dport)
         if not self._mirroring.has_leg(mirror, local, otherwise=True):
-            return self._of_no_leg(segment, mirror)
+            return self._without_leg(segment, mirror)
         if not segment.checksum_ok():
             return self._drop(DropReason.MIRROR_BAD_CHECKSUM)
 
@@ -308,7 +308,7 @@ class Forwarding:
         self._mirroring.from_mirror(segment, now)
         return verdict
 
-    def _of_no_leg(self, segment: Segment, mirror: Endpoint) -> Verdict:
+    def _without_leg(self, segment: Segment, mirror: Endpoint) -> Verdict:
         """Return the verdict on a mirror's packet for which there is no leg. The active host answers with a RST; on a
         standby the other host may have the leg."""
         is_production = self._services.services_of(mirror) or self._mirrors.at[mirror].direct

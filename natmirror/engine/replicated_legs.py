@@ -142,7 +142,7 @@ class ReplicatedLegs:
             if leg.our_scale != SCALE:
                 raise ValueError(f"our_scale: expected {SCALE}, found {leg.our_scale}")
         flow = self._nat.find_orig(one.client_end, endpoint_of(service))
-        if flow is not None and self._keep_known(flow, one, now):
+        if flow is not None and self._keeps_own_flow(flow, one, now):
             return
         backend = None if one.backend is None else self._backend(service, parse_endpoint(one.backend))
         if flow is not None and (flow.backend != backend or is_killed(flow.row)):
@@ -205,7 +205,7 @@ class ReplicatedLegs:
             raise ValueError(f"backend: service {service.name} cannot have one at {show(endpoint)}")
         return backend
 
-    def _keep_known(self, flow: Flow, one: FlowRecord, now: float) -> bool:
+    def _keeps_own_flow(self, flow: Flow, one: FlowRecord, now: float) -> bool:
         """Return whether to keep this host's own flow of a record's connection. A standby flow gets the record's
         numbers."""
         backend = None if flow.backend is None else show(endpoint_of(flow.backend))

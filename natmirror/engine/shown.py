@@ -19,7 +19,7 @@ class Sums(TypedDict):
     drops: dict[DropReason, int]
     """Packets that natmirror dropped, by reason."""
     packets_decided_in_python: dict[PuntReason, int]
-    """Packets that the C code left to Python, by reason."""
+    """Packets that Python decided, by the reason why C did not."""
     flows: int
     """Flows in the flow table now, without clients' direct connections to backends."""
     pinned_flows: int

@@ -134,7 +134,7 @@ class Switch:
         self._probed_at: float | None = None
         self._awaited: dict[bytes, float] = {}  # the time when the PACKET_IN was sent, by source address
         self._neighbour: bytes | None = None  # source address of the ARP frame that the next frame answers
-        self._say(_HELLO, 1, _VERSION_BITMAP if version == 4 else b"")
+        self._send_message(_HELLO, 1, _VERSION_BITMAP if version == 4 else b"")
 
     def receive(self, data: bytes, now: float) -> None:
         """Take the controller's next bytes; SessionError where they end the session."""
@@ -163,7 +163,7 @@ class Switch:
         if now >= silent_since + ECHO_INTERVAL:
             self._tally.unanswered_echoes += self._probed_at is not None
             self._probed_at = silent_since = now
-            self._say(_ECHO_REQUEST, 0)
+            self._send_message(_ECHO_REQUEST, 0)
         return silent_since + ECHO_INTERVAL if self.up else now + _SETTLE_TIMEOUT
 
     def packet_in(self, number: int, now: float) -> None:
@@ -182,7 +182,7 @@ class Switch:
             head = struct.pack("!IHHBx", _NO_BUFFER, len(frame), port, 0)
         else:
             head = struct.pack("!IHBBQHHII4x2x", _NO_BUFFER, len(frame), 0, 0, 0, 1, 12, _MATCH_IN_PORT, port)
-        self._say(_PACKET_IN, 0, head + frame)
+        self._send_message(_PACKET_IN, 0, head + frame)
         self._awaited[source] = now
         self._tally.sent += 1
 
@@ -196,21 +196,21 @@ class Switch:
         elif kind == _FLOW_MOD:
             self._flow_mod(message, now)
         elif kind == _ECHO_REQUEST:
-            self._say(_ECHO_REPLY, xid, message[8:])
+            self._send_message(_ECHO_REPLY, xid, message[8:])
         elif kind == _FEATURES_REQUEST:
             self._send_features(xid, now)
         elif kind == _GET_CONFIG_REQUEST:
-            self._say(_GET_CONFIG_REPLY, xid, self._config)
+            self._send_message(_GET_CONFIG_REPLY, xid, self._config)
         elif kind == _SET_CONFIG:
             self._config = message[8:12]
         elif kind == _MULTIPART[version]:
             self._multipart(xid, message)
         elif kind == _BARRIER[version]:
-            self._say(kind + 1, xid)
+            self._send_message(kind + 1, xid)
         elif kind == _ROLE[version]:
             role, generation = struct.unpack_from("!I4xQ", message, 8)
             self._role = role or self._role  # 0 only asks
-            self._say(kind + 1, xid, struct.pack("!I4xQ", self._role, generation))
+            self._send_message(kind + 1, xid, struct.pack("!I4xQ", self._role, generation))
         elif kind == _ERROR:
             category, code = struct.unpack_from("!HH", message, 8)
             self._tally.errors[f"the controller sent OFPT_ERROR {category}/{code}"] += 1
@@ -224,7 +224,7 @@ class Switch:
         if self._version == 4 and len(message) >= 16 and message[8:10] == b"\0\1":
             agreed = bool(message[15] & 1 << self._version)
         if not agreed:
-            self._say(_ERROR, 0, struct.pack("!HH", _HELLO_FAILED, 0))
+            self._send_message(_ERROR, 0, struct.pack("!HH", _HELLO_FAILED, 0))
             raise SessionError(f"the controller does not speak OpenFlow with version number {self._version}")
 
     def _send_features(self, xid: int, now: float) -> None:
@@ -233,7 +233,7 @@ class Switch:
             body = struct.pack("!QIB3xII", self._dpid, 0, 1, 0x07, 0xFFF) + ports
         else:
             body = struct.pack("!QIBB2xI4x", self._dpid, 0, 254, 0, 0x07)
-        self._say(_FEATURES_REPLY, xid, body)
+        self._send_message(_FEATURES_REPLY, xid, body)
         self._features_at = now
         if self._version == 1:
             self._come_up()
@@ -246,7 +246,7 @@ class Switch:
         if kind == _PORT_STATS:
             body = self._port_stats(body, message)
         head = struct.pack("!HH" if self._version == 1 else "!HH4x", kind, 0)
-        self._say(_MULTIPART[self._version] + 1, xid, head + body)
+        self._send_message(_MULTIPART[self._version] + 1, xid, head + body)
         if kind == _PORT_DESC:
             self._come_up()
 
@@ -289,7 +289,7 @@ class Switch:
 
     def _refuse(self, xid: int, code: int, message: bytes) -> None:
         if message[1] != _ERROR:
-            self._say(_ERROR, xid, struct.pack("!HH", _BAD_REQUEST, code) + message[:_ERROR_DATA_LEN])
+            self._send_message(_ERROR, xid, struct.pack("!HH", _BAD_REQUEST, code) + message[:_ERROR_DATA_LEN])
 
-    def _say(self, kind: int, xid: int, body: bytes = b"") -> None:
+    def _send_message(self, kind: int, xid: int, body: bytes = b"") -> None:
         self.out += _HEADER.pack(self._version, kind, _HEADER.size + len(body), xid) + body

@@ -21,9 +21,10 @@ class QueueCounter(StrEnum):
     PACKETS_OVERSIZED = "packets_oversized"
     """Packets that were dropped because they are too long to return in a verdict after a rewrite."""
     PACKETS_DROPPED_QUEUE_FULL = "packets_dropped_queue_full"
-    """Packets that the kernel dropped because the queue was full."""
+    """Packets that the kernel dropped because the queue was full. Absent if natmirror does not run as root."""
     PACKETS_DROPPED_BUFFER_FULL = "packets_dropped_buffer_full"
-    """Packets that the kernel dropped because natmirror's receive buffer was full."""
+    """Packets that the kernel dropped because natmirror's receive buffer was full. Absent if natmirror does not run
+    as root."""
     MESSAGES_MALFORMED = "messages_malformed"
     """Messages from the kernel that are inconsistent or cut."""
     RECEIVE_BUFFER_OVERRUNS = "receive_buffer_overruns"

@@ -1,4 +1,4 @@
-"""Copies of what clients send, and the legs that carry them to mirrors.
+"""Copies of the bytes that clients send, and the legs that carry them to mirrors.
 
 The nouns: a mirrored flow has a stream (copies.py, its states in copy_states.py). The stream has a copy for each
 mirror. A leg (legs.py) carries the copy, or the copy has a reason why it has no leg. A method that moves a leg returns

@@ -203,10 +203,10 @@ class SwitchSession:
         self.settle(now)
         for raw in self._framer.push(piece):
             message = parse(raw)
-            self._hear(message, now)
+            self._take_message(message, now)
             yield message
 
-    def _hear(self, message: Message, now: float) -> None:
+    def _take_message(self, message: Message, now: float) -> None:
         """Count a message of the master, and answer it or let it wait."""
         kind = message.kind
         if kind in ORDERS:

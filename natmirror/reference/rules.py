@@ -11,7 +11,7 @@ from natmirror.rules.tables import Key, ListOf, Section
 
 _INTRODUCTION = """
 A rules file is a YAML 1.2 file. Keys that are not listed here are errors. `natmirror --rules FILE --check` checks a
-file and prints it with all defaults. For a mistake it prints one line with the file, the line, the key and the value
+file and prints it with its defaults. For a mistake it prints one line with the file, the line, the key and the value
 that was expected, and exits with code 2.
 
 Editors that use the YAML language server complete and check a file as you type if it has a comment with the path of

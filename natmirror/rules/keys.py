@@ -52,7 +52,7 @@ SERVICE = Section(
 
 TOP = Section(
     "rules",
-    "The clients, the services, and what holds for all of them.",
+    "The clients, the services, and the settings for all of them.",
     (
         Key(
             "switches",

@@ -7,7 +7,7 @@ from natmirror.rules.tables import Key, ListOf, Section
 
 MIRROR = Section(
     "mirror",
-    "A host that gets a copy of what clients send to the service.",
+    "A host that gets a copy of the bytes that clients send to the service.",
     (
         Key("name", NAME, "Name of the mirror in logs and counters; unique in the service.", example="master"),
         Key(

@@ -76,7 +76,7 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class Mirror:
-    """A host that gets a copy of what clients send."""
+    """A host that gets a copy of the bytes that clients send."""
 
     name: str
     address: IPv4Address

@@ -91,8 +91,8 @@ HA = Section(
         Key(
             "state",
             RedisUrl(),
-            "Redis database, at an IPv4 address, in which the two hosts share what cannot be derived from the"
-            " rules: pinned bindings and legs.",
+            "Redis database, at an IPv4 address, in which the two hosts share the state that the rules alone do not"
+            " give: pinned bindings, legs and known switches.",
             example="redis://10.20.0.30:6379/0",
             default=None,
             absent="not shared",

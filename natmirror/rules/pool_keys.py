@@ -14,8 +14,8 @@ _MIN_CHECK_INTERVAL = 0.1  # seconds; more frequent checks would take CPU time t
 
 HEALTH = Section(
     "health",
-    "How the backends of a pool are checked. A client's SYN that a backend refuses or leaves unanswered counts as a"
-    " failed check and triggers the next one at once.",
+    "How the backends of a pool are checked. A client's SYN that a backend refuses or leaves unanswered counts"
+    " towards `fall` and brings the next check forward, but only a check takes the backend down.",
     (
         Key("check", Choice(CheckKind), "The kind of check.", example="openflow"),
         Key(
@@ -135,11 +135,11 @@ POOL = Section(
         Key(
             "slow-start",
             Duration(),
-            "Time in which the share of a backend that comes up, is undrained or is new in the rules grows to its full"
-            " fraction of the new connections.",
+            "After a backend has come up, was undrained or was added to the rules, its part of new connections grows"
+            " to normal within this time.",
             example="10s",
             default=0.0,
-            absent="full share at once",
+            absent="its normal part at once",
         ),
         Key(
             "health",

@@ -174,7 +174,7 @@ class Percentage(ValueType[float]):
         return float(match[1]) / 100
 
     def schema(self) -> Schema:
-        return {"type": "string", "pattern": _whole(_PERCENTAGE)}
+        return {"type": "string", "pattern": r"^(\d{1,2}(\.\d{1,6})?|0\d{2}(\.\d{1,6})?|100(\.0{1,6})?) ?%$"}
 
     def show(self, found: float) -> str:
         return f"{found:.6%}".rstrip("0%").rstrip(".") + "%"
@@ -243,7 +243,7 @@ class Threads(ValueType[int | None]):
         return int(word)
 
     def schema(self) -> Schema:
-        return {"enum": ["auto", *self._numbers]}
+        return {"enum": ["auto", *self._numbers, *map(str, self._numbers)]}
 
     def show(self, found: int | None) -> str:
         return "auto" if found is None else str(found)

@@ -68,7 +68,7 @@ class FlowRecord:
     backend: str | None
     """The backend's endpoint; None for a service without a pool."""
     iss: int
-    """The client's initial sequence number, which tells this connection from others with the same endpoints."""
+    """The client's initial sequence number, which distinguishes this connection from others with the same endpoints."""
     client_nxt: int
     """One past the highest number that the client has sent."""
     client_una: int

@@ -218,7 +218,10 @@ SHARED = {
 @pytest.mark.parametrize(
     ("shared", "line"),
     [
-        (dict(OFF), "none (the rules have no ha.state): a takeover by the other host ends all legs and pinned flows\n"),
+        (
+            dict(OFF),
+            "none (the rules have no ha.state): a takeover ends all legs, and may reset pinned flows\n",
+        ),
         (
             SHARED,
             "redis://h connecting, 7 records of the other host, 3 own changes not written for 1.2 s, outages 2,",

@@ -248,10 +248,10 @@ def test_the_table_behaves_as_two_dictionaries(steps: list[tuple[bool, int, int,
         held = next((row for row in rows.values() if row[1:3] == (client, service)), None)
         if adding:
             row = table.insert(client, service_port, 4 * service_port + backend)
-            conflicts = any(
+            is_taken = any(
                 other[1:3] == (client, service) or (other[1], other[3]) == (client, there) for other in rows.values()
             )
-            assert (row is None) == (conflicts or len(rows) == size)
+            assert (row is None) == (is_taken or len(rows) == size)
             if row is not None:
                 rows[row.id] = (row, client, service, there)
         elif held is not None:

@@ -63,7 +63,7 @@ static uint16_t choose(world *w, nm_service *service, const nm_segment *syn)
 static int is_own(const world *w, const nm_flow *row) { return row && index_of(w, row) >= 0; }
 
 /* Remove the flows that have one of the two tuples; return 0, and remove none, if one is the world's own. */
-static int discard_conflicting(world *w, const uint8_t *client, uint16_t client_port, const uint8_t *here,
+static int discard_same_tuples(world *w, const uint8_t *client, uint16_t client_port, const uint8_t *here,
                                uint16_t here_port, const uint8_t *there, uint16_t there_port)
 {
     nm_flow *by_orig = nm_flow_find_orig(w->gear->flows, 4, client, client_port, here, here_port);
@@ -83,7 +83,7 @@ static nm_flow *insert(world *w, const uint8_t *client, uint16_t client_port, nm
 {
     nm_flows *flows = w->gear->flows;
     const nm_backend *backend = backend_id == NM_NO_BACKEND ? NULL : &w->plan.backends[backend_id];
-    if (!discard_conflicting(w, client, client_port, service->address, service->port,
+    if (!discard_same_tuples(w, client, client_port, service->address, service->port,
                              backend ? backend->address : service->address, backend ? backend->port : service->port))
         return NULL;
     check_victim(w, for_half_open);
@@ -183,7 +183,7 @@ void withdraw(world *w, nm_flow *row, int has_ended)
 static void open_direct(world *w, uint16_t service_id, uint16_t backend_id, const nm_segment *seg)
 {
     const uint8_t *backend = seg->ip + 12, *client = seg->ip + 16;
-    if (!discard_conflicting(w, client, seg->dport, backend, seg->sport, backend, seg->sport))
+    if (!discard_same_tuples(w, client, seg->dport, backend, seg->sport, backend, seg->sport))
         return;
     nm_flow *row = nm_gear_insert(w->gear, 4, client, seg->dport, service_id, backend_id, 1);
     if (!row)

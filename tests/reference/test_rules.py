@@ -64,6 +64,27 @@ BAD = {
     "a word for a boolean": ("10.20.0.13}", "10.20.0.13, direct: sometimes}"),
     "a relative path": ("switches:", "known-switches: switches.json\nswitches:"),
     "a mapping that is a word": ("[{name: c1, address: 10.20.0.11}]", "[c1]"),
+    "a percentage above 100": ("10.20.0.13}", "10.20.0.13, sample: 101%}"),
+    "hash without maglev": ("    pool:\n", "    pool:\n      balance: round-robin\n      hash: address\n"),
+    "weight with priority": (
+        "    pool:\n      backends: [{name: c1,",
+        "    pool:\n      balance: priority\n      backends: [{name: c1, weight: 2,",
+    ),
+    "an exec check without a command": ("    pool:\n", "    pool:\n      health: {check: exec}\n"),
+    "a command without an exec check": ("    pool:\n", "    pool:\n      health: {check: tcp, command: [/bin/true]}\n"),
+    "a throttle limit without throttling": ("10.20.0.13}", "10.20.0.13, throttle-limit: 1s}"),
+    "a session's key for a raw mirror": ("10.20.0.13}", "10.20.0.13, reconnect: never}"),
+    "throttling for a session": ("10.20.0.13}", "10.20.0.13, protocol: openflow, when-behind: throttle}"),
+    "direct with a source": ("10.20.0.13}", "10.20.0.13, direct: true, source: 10.20.0.1}"),
+    "throttling without a pool": (
+        "    pool:\n      backends: [{name: c1, address: 10.20.0.11}]\n    mirrors: [{",
+        "    mirrors: [{when-behind: throttle, ",
+    ),
+    "neither a pool nor mirrors": (
+        "    pool:\n      backends: [{name: c1, address: 10.20.0.11}]\n"
+        "    mirrors: [{name: master, address: 10.20.0.13}]\n",
+        "",
+    ),
 }
 
 
