@@ -27,8 +27,8 @@ _HOW_VALID, _HOW_PARTIAL, _HOW_OPTIONS, _HOW_PUSH, _HOW_FLAGS, _HOW_SEQ, _HOW_AC
 _RELATIVE, _MENDED, _CALLERS = 4, 8, 16
 _OTHER_HOOK, _OTHER_PORT = 64, 128
 _SUSPECTED, _TRUSTED, _KNOWN, _REMOVED, _VICTIM, _FOR_HALF_OPEN = 3, 1, 4, 8, 16, 32
-_TELL, _CLAIM_SEEN, _CLAIM_ALL, _LEND, _QUIET, _WHOLE = 1, 2, 4, 8, 16, 32
-_ADOPT, _TELL_CHANGES, _LEND_ONE, _TELL_ONE, _END_ONE, _WITHDRAW, _TOUCH, _OWN = 0, 1, 2, 3, 4, 5, 6, 128
+_ANNOUNCE, _CLAIM_SEEN, _CLAIM_ALL, _RELEASE, _STANDBY, _WHOLE = 1, 2, 4, 8, 16, 32
+_ADOPT, _LOG_CHANGES, _RELEASE_ONE, _ANNOUNCE_ONE, _END_ONE, _WITHDRAW, _TOUCH, _OWN = 0, 1, 2, 3, 4, 5, 6, 128
 _FLOWS_WITH_LEGS = (1, 2, 3)
 _LEG_OF_FLOW = {1: 0, 2: 1, 3: 3}
 _SERVICES, _CALLERS_OF_SERVICE, _BACKENDS = range(0, 64, 16), range(12), range(8)
@@ -229,7 +229,16 @@ def shared() -> dict[str, bytes]:
     talk = b"".join(said(step, one, length=9) for step in (_FROM_CALLER, _TO_CALLER) for one in range(4))
     turned = b"".join(bytes((_CHANGE_PLAN, service, how)) for service in (0, 1, 3) for how in (5, 12, 128 + 9))
     pinned = bytes((_CHANGE_PLAN, 0, 0, _CHANGE_PLAN, 1, 0))
-    hows = (0, _TELL, _CLAIM_SEEN, _CLAIM_ALL, _LEND, _QUIET, _LEND | _QUIET, _TELL | _CLAIM_ALL | _LEND)
+    hows = (
+        0,
+        _ANNOUNCE,
+        _CLAIM_SEEN,
+        _CLAIM_ALL,
+        _RELEASE,
+        _STANDBY,
+        _RELEASE | _STANDBY,
+        _ANNOUNCE | _CLAIM_ALL | _RELEASE,
+    )
     seeds = {}
     for how in hows:
         seeds[f"sweep-{how}"] = fill_of() + turned + sweep(how) + talk + sweep(how) + sweep(0) + _MINUTE
@@ -237,12 +246,12 @@ def shared() -> dict[str, bytes]:
         seeds[f"picked-up-{how}"] = (
             pinned + b"".join(map(without_syn, range(6))) + sweep(how) + talk + sweep(how) + flood_of()
         )
-    for what in (_TELL_CHANGES, _LEND_ONE, _TELL_ONE, _END_ONE, _WITHDRAW, _TOUCH):
+    for what in (_LOG_CHANGES, _RELEASE_ONE, _ANNOUNCE_ONE, _END_ONE, _WITHDRAW, _TOUCH):
         each = b"".join(
             bytes((_SHARE, what | own, one, how)) for own in (0, _OWN) for one in range(3) for how in (2, 1)
         )
-        seeds[f"share-{what}"] = call(16) + opened(0) + others + each + talk + each + turned + sweep(_TELL) + each
-    few = b"".join(bytes((_SHARE, _TELL_CHANGES, 0, most)) + fill_of() + sweep(_TELL) for most in (0, 2, 255, 18))
+        seeds[f"share-{what}"] = call(16) + opened(0) + others + each + talk + each + turned + sweep(_ANNOUNCE) + each
+    few = b"".join(bytes((_SHARE, _LOG_CHANGES, 0, most)) + fill_of() + sweep(_ANNOUNCE) for most in (0, 2, 255, 18))
     return seeds | {"changes-few": few, "none-open": bytes((_CHANGE_PLAN, 0, 128, _CHANGE_PLAN, 3, 128)) + flood_of()}
 
 

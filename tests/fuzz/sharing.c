@@ -186,11 +186,11 @@ static void check_swept(world *w, const nm_flow *was, const nm_flow *now, int ho
     }
     int is_claimed = was->sharing & NM_GUEST &&
                      (how & NM_SWEEP_CLAIM_ALL || (how & NM_SWEEP_CLAIM_SEEN && was->seen_at > 0));
-    int is_handed_over = how & NM_SWEEP_RELEASE && was->state == NM_STATE_ESTABLISHED;
-    int loses_numbers = is_handed_over && !(was->flags & NM_FLOW_PYTHON_STATE);
-    int is_guest = (is_handed_over && pinned) || (was->sharing & NM_GUEST && !is_claimed);
+    int is_released = how & NM_SWEEP_RELEASE && was->state == NM_STATE_ESTABLISHED;
+    int loses_numbers = is_released && !(was->flags & NM_FLOW_PYTHON_STATE);
+    int is_guest = (is_released && pinned) || (was->sharing & NM_GUEST && !is_claimed);
     must(now->family && !(now->sharing & NM_PINNED) == !pinned && !(now->sharing & NM_GUEST) == !is_guest);
-    must(now->seen_at == (is_handed_over && pinned ? 0 : is_claimed ? w->now : was->seen_at));
+    must(now->seen_at == (is_released && pinned ? 0 : is_claimed ? w->now : was->seen_at));
     if (is_claimed && !is_guest)
         must(now->due.due_at == flow_deadline(now));
     if (loses_numbers)
