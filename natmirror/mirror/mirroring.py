@@ -200,8 +200,8 @@ class Mirroring:
         if stream.state in IS_ASKING or stream.has_rest:
             return
         acked = fin_seq if fin_seq is not None and row.reply.ack == row.orig.end else row.reply.ack
-        is_told = is_ack_known(row.reply) or stream.is_adopted
-        if is_told and seq.lt(reassembler.next, acked) and self._handle_gap(stream, acked, edge, now):
+        knows_ack = is_ack_known(row.reply) or stream.is_adopted
+        if knows_ack and seq.lt(reassembler.next, acked) and self._handle_gap(stream, acked, edge, now):
             return
         if fin_seq is not None and seq.le(fin_seq, reassembler.next):
             stream.move(StreamEvent.FIN)
