@@ -48,6 +48,9 @@ def _never() -> bool:
     return False
 
 
+_FOR_LEG = Drop(DropReason.FOR_LEG)
+
+
 class Engine:
     """NAT and mirroring of one thread, by the rules.
 
@@ -114,7 +117,7 @@ class Engine:
             if decided == fastpath.ACCEPT:
                 return Decision(Accept(), [*self._gear.take_sends(), *self.read_sessions(now)])
             if decided == fastpath.CONSUMED:
-                return Decision(Drop(DropReason.FOR_LEG), [*self._gear.take_sends(), *self.read_sessions(now)])
+                return Decision(_FOR_LEG, [*self._gear.take_sends(), *self.read_sessions(now)])
         decision = self.decide(packet, hook, now, checksum)
         decision.sends += self.read_sessions(now)
         return decision

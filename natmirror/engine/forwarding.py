@@ -48,6 +48,8 @@ from natmirror.reasons import DropReason
 from natmirror.rules import Backend, Service
 from natmirror.tcp import tracker
 
+_FOR_LEG = Drop(DropReason.FOR_LEG)
+
 
 class Forwarding:
     """The part of an engine that decides on every packet that C punts."""
@@ -301,7 +303,7 @@ class Forwarding:
             return self._drop(DropReason.MIRROR_BAD_CHECKSUM)
 
         # 2. and 3. do not apply: the leg tracks its mirror, and a packet that is dropped needs no rewriting.
-        verdict = Drop(DropReason.FOR_LEG)
+        verdict = _FOR_LEG
 
         # 4. Hand it on to the leg.
         self._counters.count(EngineCounter.MIRROR_PACKETS)
