@@ -23,7 +23,7 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.
 @api_option
 @_json_option
 def status(api_path: Path, as_json: bool) -> None:
-    """Show backends, mirrors with their losses, and drops by reason."""
+    """Show backends, mirrors, losses and drops by reason."""
     from natmirror.api.client import ask
     from natmirror.api.report import status_screen
 
