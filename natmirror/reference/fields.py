@@ -1,13 +1,11 @@
 """The fields of a TypedDict, each with its type and with the sentence that stands as a docstring below it."""
 
 import ast
-import inspect
 import sys
 from dataclasses import dataclass
-from textwrap import dedent
 from typing import Any, get_type_hints
 
-from natmirror.reference import markdown
+from natmirror.reference import docstrings
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,25 +26,10 @@ def fields(kind: type) -> list[Field]:
     return found
 
 
-def summary(kind: type) -> str:
-    """Return the first paragraph of the docstring of a TypedDict or an enumeration, as Markdown on one line."""
-    return markdown.text((inspect.getdoc(kind) or "").partition("\n\n")[0])
-
-
 def _sentences(kind: type) -> dict[str, str]:
-    """Return the sentence below each field. A TypedDict has no bases when it runs, so its source is read."""
-    [definition] = ast.parse(dedent(inspect.getsource(kind))).body
-    assert isinstance(definition, ast.ClassDef)
-    found: dict[str, str] = {}
-    for node, following in zip(definition.body, [*definition.body[1:], ast.Pass()], strict=True):
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            found[node.target.id] = _text(following)
-    for base in definition.bases:
+    """Return the sentence below each field. A TypedDict has no bases when it runs, so its source names them."""
+    found = docstrings.sentences(kind)
+    for base in docstrings.definition(kind).bases:
         if isinstance(base, ast.Name) and base.id != "TypedDict":
             found = {**found, **_sentences(getattr(sys.modules[kind.__module__], base.id)), **found}
     return found
-
-
-def _text(node: ast.stmt) -> str:
-    is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-    return markdown.text(str(node.value.value)) if is_text else ""  # type: ignore[attr-defined]

@@ -32,5 +32,10 @@ def literal(text: object) -> str:
     return f"`{text}`"
 
 
+def anchor(title: str) -> str:
+    """Return the anchor that GitHub makes of a title."""
+    return "".join(char for char in title.lower().replace(" ", "-") if char.isalnum() or char in "-_")
+
+
 def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"

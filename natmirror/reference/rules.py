@@ -4,7 +4,7 @@ from typing import Any
 
 from natmirror.reference import markdown
 from natmirror.reference.choices import sentences
-from natmirror.reference.markdown import literal
+from natmirror.reference.markdown import anchor, literal
 from natmirror.rules.keys import SECTIONS, TOP
 from natmirror.rules.scalars import Choice, ValueType
 from natmirror.rules.tables import Key, ListOf, Section
@@ -67,7 +67,7 @@ def _row(key: Key) -> tuple[str, ...]:
 def _type(key: Key) -> str:
     inner, is_list = _inner(key.type)
     if isinstance(inner, Section):
-        return f"list of [mappings](#{_anchor(inner)})" if is_list else f"[mapping](#{_anchor(inner)})"
+        return f"list of [mappings](#{anchor(_title(inner))})" if is_list else f"[mapping](#{anchor(_title(inner))})"
     if isinstance(inner, Choice):
         return "one of " + ", ".join(literal(word) for word in inner.kind)
     unit = f" ({key.type.unit})" if key.type.unit else ""
@@ -79,8 +79,3 @@ def _default(key: Key) -> str:
     if key.is_required:
         return "required"
     return key.absent or literal(key.default_text)
-
-
-def _anchor(section: Section) -> str:
-    """Return the anchor that GitHub makes of a section's title."""
-    return "".join(char for char in _title(section).lower().replace(" ", "-") if char.isalnum() or char in "-_")

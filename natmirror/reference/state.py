@@ -22,8 +22,9 @@ from natmirror.openflow.shown import RequestOutcome
 from natmirror.reasons import DropReason, EndReason, NotKeptReason, WithheldReason
 from natmirror.reference import markdown
 from natmirror.reference.choices import sentences
-from natmirror.reference.fields import Field, fields, summary
-from natmirror.reference.markdown import literal
+from natmirror.reference.docstrings import summary
+from natmirror.reference.fields import Field, fields
+from natmirror.reference.markdown import anchor, literal
 from natmirror.replication.synchroniser import SyncState
 from natmirror.runtime.shown import EmptyAnswer, EndedLeg, ErrorAnswer, ReloadAnswer, StatusAnswer
 
@@ -132,7 +133,7 @@ def _type(of: Any, places: Mapping[type, str], title: str) -> str:
         return _PRIMITIVES[of]
     if of in places:
         variant = f" ({of.__name__})" if list(places.values()).count(places[of]) > 1 else ""
-        return f"[object](#{_anchor(f'{places[of]} of {_method(title)}{variant}')})"
+        return f"[object](#{anchor(f'{places[of]} of {_method(title)}{variant}')})"
     if of in _TITLES:
         return f"one of the {_linked(of)}"
     if origin in (Union, UnionType):
@@ -147,12 +148,7 @@ def _type(of: Any, places: Mapping[type, str], title: str) -> str:
 
 def _linked(kind: type[StrEnum]) -> str:
     title = _TITLES[kind]
-    return f"[{title[0].lower() + title[1:]}](#{_anchor(title)})"
-
-
-def _anchor(title: str) -> str:
-    """Return the anchor that GitHub makes of a title."""
-    return "".join(char for char in title.lower().replace(" ", "-") if char.isalnum() or char in "-_")
+    return f"[{title[0].lower() + title[1:]}](#{anchor(title)})"
 
 
 def _words(title: str, kind: type[StrEnum]) -> str:
