@@ -28,6 +28,10 @@ class Drop:
     reason: DropReason
 
 
+FOR_LEG = Drop(DropReason.FOR_LEG)
+"""The verdict on a packet that a leg has taken; made once, because it is frequent."""
+
+
 @dataclass(slots=True)
 class Send:
     """Send a packet that build.synthesise() made. The kernel completes its TCP checksum and cuts it into segments of at

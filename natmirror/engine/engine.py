@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv4Network
 
 from natmirror import fastpath
-from natmirror.actions import Accept, Decision, Drop, Hook, LegEnded, Order, Send
+from natmirror.actions import FOR_LEG, Accept, Decision, Hook, LegEnded, Order, Send
 from natmirror.engine.counters import Counters
 from natmirror.engine.failover import Failover
 from natmirror.engine.forwarding import Forwarding
@@ -32,7 +32,6 @@ from natmirror.net.endpoint import Endpoint
 from natmirror.net.packet import Datagram, Malformed, parse
 from natmirror.net.prefixes import ClientNetworks
 from natmirror.openflow.directory import Directory
-from natmirror.reasons import DropReason
 from natmirror.rules import Rules
 from natmirror.rules.reload import Kept
 from natmirror.rules.shards import ALL, Shard
@@ -46,9 +45,6 @@ _MAX_EXPIRED = 256  # the same for flows
 
 def _never() -> bool:
     return False
-
-
-_FOR_LEG = Drop(DropReason.FOR_LEG)
 
 
 class Engine:
@@ -117,7 +113,7 @@ class Engine:
             if decided == fastpath.ACCEPT:
                 return Decision(Accept(), [*self._gear.take_sends(), *self.read_sessions(now)])
             if decided == fastpath.CONSUMED:
-                return Decision(_FOR_LEG, [*self._gear.take_sends(), *self.read_sessions(now)])
+                return Decision(FOR_LEG, [*self._gear.take_sends(), *self.read_sessions(now)])
         decision = self.decide(packet, hook, now, checksum)
         decision.sends += self.read_sessions(now)
         return decision

@@ -28,7 +28,7 @@ client, and its source becomes 10.10.0.100:6653. The mirror's acknowledgement be
 is found, gets it, and the packet is dropped.
 """
 
-from natmirror.actions import Accept, Decision, Drop, Hook, Send, Verdict
+from natmirror.actions import FOR_LEG, Accept, Decision, Drop, Hook, Send, Verdict
 from natmirror.engine.counters import Counters, EngineCounter
 from natmirror.engine.failover import Failover
 from natmirror.engine.icmp_errors import IcmpErrors
@@ -47,8 +47,6 @@ from natmirror.net.packet import ACK, RST, SYN, Datagram, Malformed, Segment, pa
 from natmirror.reasons import DropReason
 from natmirror.rules import Backend, Service
 from natmirror.tcp import tracker
-
-_FOR_LEG = Drop(DropReason.FOR_LEG)
 
 
 class Forwarding:
@@ -303,7 +301,7 @@ class Forwarding:
             return self._drop(DropReason.MIRROR_BAD_CHECKSUM)
 
         # 2. and 3. do not apply: the leg tracks its mirror, and a packet that is dropped needs no rewriting.
-        verdict = _FOR_LEG
+        verdict = FOR_LEG
 
         # 4. Hand it on to the leg.
         self._counters.count(EngineCounter.MIRROR_PACKETS)

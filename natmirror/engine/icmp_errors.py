@@ -4,7 +4,7 @@ An error about a leg goes to the leg and is dropped. An error about a NATed conn
 header. All others pass unchanged.
 """
 
-from natmirror.actions import Accept, Drop, Verdict
+from natmirror.actions import FOR_LEG, Accept, Drop, Verdict
 from natmirror.engine.counters import Counters, EngineCounter
 from natmirror.engine.mirror_endpoints import MirrorEndpoints
 from natmirror.mirror.guarded import GuardedMirroring
@@ -43,7 +43,7 @@ class IcmpErrors:
         if self._mirroring.has_leg(error.inner_dst, error.inner_src, otherwise=False):
             self._counters.count(EngineCounter.ICMP_ERRORS_FOR_LEGS)
             self._mirroring.icmp_error(error, now)
-            return Drop(DropReason.FOR_LEG)
+            return FOR_LEG
         return self._to_service(error) if to_service else self._to_client(error)
 
     def shard_of(self, datagram: Datagram, count: int) -> int | None:
