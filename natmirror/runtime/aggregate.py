@@ -1,31 +1,28 @@
 """Adds up the snapshots of several engines, which share the clients and the memory budget."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Sequence
 
 from natmirror.engine.shown import Snapshot
-from natmirror.mirror.sessions.totals import add_sessions
+from natmirror.mirror.sessions.totals import add_counts, add_sessions
 from natmirror.mirror.shown import MirrorEntry
 from natmirror.nat.services import BackendCounts
-
-T = TypeVar("T")
 
 
 def aggregate(snapshots: Sequence[Snapshot]) -> Snapshot:
     """Return the sums of snapshots from Engine.snapshot()."""
     return {
-        "counters": _sum(one["counters"] for one in snapshots),
-        "drops": _sum(one["drops"] for one in snapshots),
-        "packets_decided_in_python": _sum(one["packets_decided_in_python"] for one in snapshots),
+        "counters": add_counts(one["counters"] for one in snapshots),
+        "drops": add_counts(one["drops"] for one in snapshots),
+        "packets_decided_in_python": add_counts(one["packets_decided_in_python"] for one in snapshots),
         "flows": sum(one["flows"] for one in snapshots),
         "pinned_flows": sum(one["pinned_flows"] for one in snapshots),
         "mirrors": _mirrors(row for one in snapshots for row in one["mirrors"]),
         "mirror_memory": snapshots[0]["mirror_memory"],
         "faults": {
-            "internal_errors": _sum(one["faults"]["internal_errors"] for one in snapshots),
+            "internal_errors": add_counts(one["faults"]["internal_errors"] for one in snapshots),
             "off": [entry for one in snapshots for entry in one["faults"]["off"]],
         },
-        "answers_not_kept": _sum(one["answers_not_kept"] for one in snapshots),
+        "answers_not_kept": add_counts(one["answers_not_kept"] for one in snapshots),
         "backends": _backends(row for one in snapshots for row in one["backends"]),
     }
 
@@ -60,13 +57,13 @@ def _mirror(one: MirrorEntry, other: MirrorEntry) -> MirrorEntry:
         "legs_opened": one["legs_opened"] + other["legs_opened"],
         "legs_adopted": one["legs_adopted"] + other["legs_adopted"],
         "legs_resumed": one["legs_resumed"] + other["legs_resumed"],
-        "legs_ended": _sum((one["legs_ended"], other["legs_ended"])),
+        "legs_ended": add_counts((one["legs_ended"], other["legs_ended"])),
         "client_bytes": one["client_bytes"] + other["client_bytes"],
         "sent_bytes": one["sent_bytes"] + other["sent_bytes"],
         "acked_bytes": one["acked_bytes"] + other["acked_bytes"],
         "pending_bytes": one["pending_bytes"] + other["pending_bytes"],
         "in_flight_bytes": one["in_flight_bytes"] + other["in_flight_bytes"],
-        "lost_bytes": _sum((one["lost_bytes"], other["lost_bytes"])),
+        "lost_bytes": add_counts((one["lost_bytes"], other["lost_bytes"])),
         "consumed_bytes": one["consumed_bytes"] + other["consumed_bytes"],
         "retransmits": one["retransmits"] + other["retransmits"],
         "timeouts": one["timeouts"] + other["timeouts"],
@@ -74,11 +71,3 @@ def _mirror(one: MirrorEntry, other: MirrorEntry) -> MirrorEntry:
         "rtt_seconds": max(one["rtt_seconds"], other["rtt_seconds"]),
         "sessions": add_sessions(one["sessions"], other["sessions"]),
     }
-
-
-def _sum(counts: Iterable[Mapping[T, int]]) -> dict[T, int]:
-    found: dict[T, int] = {}
-    for one in counts:
-        for name, count in one.items():
-            found[name] = found.get(name, 0) + count
-    return found

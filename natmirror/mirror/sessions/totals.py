@@ -1,6 +1,5 @@
 """The counters of all sessions with each master, those that have ended and those that are open."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from types import MappingProxyType
@@ -61,13 +60,18 @@ def _added(
     sums: MirrorSessions, more: SessionCounters, not_opened: Mapping[EndReason, int] = MappingProxyType({})
 ) -> MirrorSessions:
     return {
-        "messages_passed": _sum(sums["messages_passed"], more["messages_passed"]),
-        "messages_withheld": _sum(sums["messages_withheld"], more["messages_withheld"]),
-        "requests": _sum(sums["requests"], more["requests"]),
-        "orders": _sum(sums["orders"], more["orders"]),
-        "not_opened": _sum(sums["not_opened"], not_opened),
+        "messages_passed": add_counts((sums["messages_passed"], more["messages_passed"])),
+        "messages_withheld": add_counts((sums["messages_withheld"], more["messages_withheld"])),
+        "requests": add_counts((sums["requests"], more["requests"])),
+        "orders": add_counts((sums["orders"], more["orders"])),
+        "not_opened": add_counts((sums["not_opened"], not_opened)),
     }
 
 
-def _sum(one: Mapping[T, int], other: Mapping[T, int]) -> dict[T, int]:
-    return dict(Counter(one) + Counter(other))
+def add_counts(counts: Iterable[Mapping[T, int]]) -> dict[T, int]:
+    """Return the sums of counters by name. A name that has only zeros stays."""
+    found: dict[T, int] = {}
+    for one in counts:
+        for name, count in one.items():
+            found[name] = found.get(name, 0) + count
+    return found
