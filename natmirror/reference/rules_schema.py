@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from natmirror.reference.choices import sentences
 from natmirror.rules import Balance, CheckKind, MirrorProtocol, WhenBehind
 from natmirror.rules.keys import SECTIONS, TOP
+from natmirror.rules.mirror_keys import ONLY_OPENFLOW
 from natmirror.rules.scalars import Choice
 from natmirror.rules.tables import Key, Section
 
@@ -48,7 +49,7 @@ _CONDITIONS: dict[str, list[dict[str, Any]]] = {
     "mirror": [
         {"if": _has("throttle-limit"), "then": _THROTTLES},
         {"if": _THROTTLES, "then": {"not": _OPENFLOW}},
-        *({"if": _has(key), "then": _OPENFLOW} for key in ("reconnect", "unsolicited", "statistics", "record")),
+        *({"if": _has(key), "then": _OPENFLOW} for key in ONLY_OPENFLOW),
         {
             "if": {"properties": {"direct": {"const": True}}, "required": ["direct"]},
             "then": {"properties": {"source": {"const": "client"}}},

@@ -8,15 +8,13 @@ from pathlib import Path
 from natmirror.errors import RulesError
 from natmirror.rules.keys import TOP
 from natmirror.rules.kinds import Balance, CheckKind
+from natmirror.rules.mirror_keys import ONLY_OPENFLOW
 from natmirror.rules.model import Backend, Health, Mirror, Pool, Rules, Service
 from natmirror.rules.pair_section import build_pair, pair_warnings
 from natmirror.rules.tables import Fields
 from natmirror.rules.units import show_duration
 from natmirror.rules.warnings import service_warnings
 from natmirror.rules.yaml_reader import MAX_FILE_LEN, Value, parse
-
-_ONLY_OPENFLOW = ("reconnect", "unsolicited", "statistics", "record")
-"""Keys that only a mirror with OpenFlow sessions may have."""
 
 
 def load_rules(path: str | Path) -> Rules:
@@ -140,7 +138,7 @@ def _mirror(fields: Fields, context: _Context) -> Mirror:
         raise fields.place("throttle-limit").error(
             "expected no throttle-limit without when-behind: throttle, found one"
         )
-    for key in _ONLY_OPENFLOW:
+    for key in ONLY_OPENFLOW:
         if fields.is_given(key) and not mirror.speaks_openflow:
             raise fields.place(key).error(f"expected no {key} without protocol: openflow, found one")
     if mirror.throttles and mirror.speaks_openflow:

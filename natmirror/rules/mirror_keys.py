@@ -138,3 +138,6 @@ MIRROR = Section(
         ),
     ),
 )
+
+ONLY_OPENFLOW = ("reconnect", "unsolicited", "statistics", "record")
+"""Keys that only a mirror with OpenFlow sessions may have."""
