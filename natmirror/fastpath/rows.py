@@ -78,7 +78,7 @@ class FlowRow(Protocol):
 
 
 class RingRow(Protocol):
-    """``nm_ring``: the bytes that a leg buffers; for C only."""
+    """``nm_ring``: a queue of bytes; for C only."""
 
     chunks: Array[Array[int]]
     capacity: int
@@ -269,11 +269,16 @@ class LegTableRow(Protocol):
     """``nm_legs``: the table of legs, opaque to Python."""
 
 
+class ChunksRow(Protocol):
+    """``nm_chunks``: the memory of rings, opaque to Python."""
+
+
 class GearRow(Protocol):
     """``nm_gear``: the tables, the plan, and the buffers that Python empties."""
 
     flows: FlowTableRow
     legs: LegTableRow
+    chunks: ChunksRow
     plan: PlanRow
     out: OutRow
     read: OutRow

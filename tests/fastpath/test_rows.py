@@ -36,7 +36,7 @@ VIEWS = {
     "nm_service": rows.ServiceRow,
     "nm_translation": rows.TranslationRow,
 }
-OPAQUE = {"nm_flows": rows.FlowTableRow, "nm_legs": rows.LegTableRow}
+OPAQUE = {"nm_flows": rows.FlowTableRow, "nm_legs": rows.LegTableRow, "nm_chunks": rows.ChunksRow}
 NOT_PYTHONS = {"nm_heap"}  # opaque to Python
 
 
