@@ -103,7 +103,8 @@ def update(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool)
             sender.end = end
             sender.bytes += advance - (segment.flags & FIN)
             sender.flags = sender.flags & ~HALF_INFERRED if segment.seq_len else sender.flags | HALF_INFERRED
-    window = segment.window << (0 if segment.flags & SYN else sender.scale)
+    # The scale may be NO_WINDOW_SCALE, so large that nothing is left
+    window = segment.window << (0 if segment.flags & SYN else sender.scale) & 0xFFFF_FFFF
     edge = seq.add(segment.ack, window)
     if is_service_mirrored(row):
         sender.max_window = max(sender.max_window, window)
