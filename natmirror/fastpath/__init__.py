@@ -43,6 +43,7 @@ from natmirror.fastpath.constants import (
     SYN_ANSWER_TIMEOUT,
 )
 from natmirror.fastpath.gear import Gear
+from natmirror.fastpath.held_bytes import MAX_RELEASE_LEN, HeldBytes, client_bytes
 from natmirror.fastpath.maglev import fill_maglev, share_maglev
 from natmirror.fastpath.memory import ConnectionCounts, Memory
 from natmirror.fastpath.plan import Plan, PlannedService
@@ -65,6 +66,7 @@ __all__ = [
     "LEG_MAX_SEGMENTS",
     "LEG_WINDOW",
     "MAX_CWND",
+    "MAX_RELEASE_LEN",
     "MAX_SYN_DATA",
     "MAX_WINDOW_SCALE",
     "MODIFIED",
@@ -92,11 +94,13 @@ __all__ = [
     "Gear",
     "GearRow",
     "HalfRow",
+    "HeldBytes",
     "LegRow",
     "LegTable",
     "Memory",
     "Plan",
     "PlannedService",
+    "client_bytes",
     "fill_maglev",
     "share_maglev",
     "siphash",

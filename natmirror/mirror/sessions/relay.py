@@ -33,6 +33,8 @@ _MASTERS_FAULTS = {
     EndReason.MIRROR_ASKS_TOO_MUCH: EndReason.MIRROR_ASKS_TOO_MUCH,
 }
 """Why a session ends, by the error in the master's stream."""
+_WHY_MISSING = {ReadEvent.ORIG_LOST: EndReason.HOLE, ReadEvent.ORIG_AMBIGUOUS: EndReason.AMBIGUOUS}
+"""Why a session ends, by the entry that stands for missing bytes of its switch."""
 
 
 class Relay:
@@ -66,10 +68,11 @@ class Relay:
             yield from self._from_switch(connection, connection.observer.from_switch(data, now), now)
         elif kind is ReadEvent.REPLY:
             yield from self._from_controller(connection, connection.observer.from_controller(data), now)
-        elif kind in (ReadEvent.ORIG_LOST, ReadEvent.REPLY_LOST):
-            connection.observer.note_gap(of_switch=kind is ReadEvent.ORIG_LOST)
-            if kind is ReadEvent.ORIG_LOST:
-                yield from self._end_all(connection, EndReason.HOLE)
+        elif kind is ReadEvent.REPLY_LOST:
+            connection.observer.note_gap(of_switch=False)
+        elif kind in _WHY_MISSING:
+            connection.observer.note_gap(of_switch=True)
+            yield from self._end_all(connection, _WHY_MISSING[kind])
         elif kind in (ReadEvent.FINISHED, ReadEvent.RESET, ReadEvent.FORGOTTEN) and not connection.has_ended:
             yield from self._production_ended(connection, kind)
 
