@@ -34,7 +34,15 @@ from natmirror.engine.failover import Failover
 from natmirror.engine.icmp_errors import IcmpErrors
 from natmirror.engine.mirror_endpoints import MirrorEndpoints
 from natmirror.engine.replicated_legs import ReplicatedLegs
-from natmirror.fastpath.flow_flags import has_reader, is_killed, is_past_window, is_service_mirrored, is_throttled
+from natmirror.fastpath.flow_flags import (
+    has_reader,
+    is_finished,
+    is_killed,
+    is_past_window,
+    is_service_mirrored,
+    is_throttled,
+    is_watched,
+)
 from natmirror.fastpath.flow_states import Event, State
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.mirror.outgoing import Outgoing
@@ -131,7 +139,9 @@ class Forwarding:
         if event is Event.HANDSHAKE and is_service_mirrored(flow.row):
             backend = endpoint_of(service if flow.backend is None else flow.backend)
             self._mirroring.open(self._nat.keep_object(flow), backend, now)
-        if segment.seq_len:
+        if flow.state is State.SYN_SENT and is_watched(flow.row) and segment.payload_len and flow.service.mirrors:
+            self._mirroring.unanswered(self._nat.keep_object(flow), segment.payload_len)
+        elif segment.seq_len:
             self._mirroring.feed(flow, segment, now)
         self._hand_on_end(flow, event, now, from_client=True)
         return verdict
@@ -217,7 +227,7 @@ class Forwarding:
         # 4. Hand it to mirroring. Mirrors may wait for it, and one that is behind may narrow the client's window.
         if event is Event.SYN_ACK and flow.service.throttles:
             self._mirroring.accepted(self._nat.keep_object(flow))
-        if is_past_window(flow.row) or flow.row.held_len:
+        if is_past_window(flow.row) or flow.row.held_len or is_finished(flow.row.orig):
             self._mirroring.acknowledged(flow, now)
         if has_reader(flow.row) and segment.seq_len:
             self._mirroring.feed_replies(flow, segment)

@@ -96,6 +96,9 @@ class GuardedMirroring:
             self._guard.failed(Work.COPY, flow, error)
             self._try(Work.COPY, self._teardown.drop, flow)
 
+    def unanswered(self, flow: MirroredFlow, count: int) -> None:
+        self._guard.run(Work.COPY, flow, self._mirroring.unanswered, flow, count)
+
     def untracked(self, service: Service, count: int) -> None:
         self._try(Work.COPY, self._mirroring.untracked, service, count)
 

@@ -145,12 +145,12 @@ class Ledger:
         if copy.leg is not None and copy.leg.ended is not None:
             self._acked_before[*self._key(copy), copy.leg.ended] -= copy.acked_bytes
 
-    def untracked(self, service: Service, count: int) -> None:
-        """Count bytes that a client sent on a connection for which the flow table had no room: all are lost."""
+    def not_copied(self, service: Service, count: int, reason: EndReason) -> None:
+        """Count bytes that a client sent on a connection which has no copies: all are lost."""
         for mirror in service.copies:
             totals = self._totals[service.name, mirror.name]
             totals.client_bytes += count
-            totals.lost[EndReason.FLOW_TABLE_FULL] += count
+            totals.lost[reason] += count
 
     def show(self, gear: Gear, now: float) -> list[MirrorEntry]:
         """Return the sums of each mirror. A mirror that the rules no longer name is included while it has legs."""

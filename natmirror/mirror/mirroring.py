@@ -83,6 +83,8 @@ class Mirroring:
         connection's own backend or whose rules exclude this client."""
         if flow.is_picked_up or not flow.service.mirrors:
             return
+        if flow in self.streams:  # of unanswered()
+            self._forget(flow, continues=True)
         first = seq.add(flow.row.iss, 1)
         stream = self._begin(flow, first)
         for mirror in flow.service.copies:
@@ -139,7 +141,19 @@ class Mirroring:
 
     def untracked(self, service: Service, count: int) -> None:
         """Count ``count`` bytes as lost: a client sent them while the flow table was full."""
-        self._ledger.untracked(service, count)
+        self._ledger.not_copied(service, count, EndReason.FLOW_TABLE_FULL)
+
+    def unanswered(self, flow: MirroredFlow, count: int) -> None:
+        """Count ``count`` bytes as lost: their client has its backend's SYN-ACK, but this host has not seen it."""
+        reason = EndReason.NO_ACKNOWLEDGEMENTS
+        if flow not in self.streams:
+            stream = self._begin(flow, None)
+            stream.copies = tuple(StreamCopy(mirror, stream, why_absent=reason) for mirror in flow.service.copies)
+            flow.row.account = self._ledger.account_number(stream)
+            self._sessions.refuse(flow, reason)
+            for mirror in flow.service.mirrors:
+                self._outcomes.note_refused(flow, mirror, reason, count)
+        self._ledger.not_copied(flow.service, count, reason)
 
     def feed(self, flow: MirroredFlow, segment: Segment, now: float) -> None:
         """Copy a segment of the client. Its checksum is right, and the tracker has processed it."""

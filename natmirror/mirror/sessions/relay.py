@@ -184,7 +184,7 @@ class Relay:
             if master.why_absent is None:
                 master.give_up(reason)
                 if not master.has_leg:
-                    self._totals.count_not_opened(master, reason)
+                    self._totals.count_not_opened(master.service_name, master.mirror.name, reason)
         yield from self._end_all(connection, reason)
         self._open_sessions.stop_reading_if_ended(connection)
 
