@@ -12,7 +12,7 @@ from tests.helpers.hostile.peers import Peers
 from tests.helpers.hostile.setting import BACKENDS, MIRRORS, SERVICES
 
 _MAX_CHANGES = 4  # of bindings that are kept: few, so that some are missed
-_SLICE = 3
+_SLICE, _ALL = 3, 1 << 20  # flows
 
 
 class Commands:
@@ -46,13 +46,14 @@ class Commands:
     # The operator
 
     def reload(self, peers: Peers) -> None:
-        """Reload with other rules, with all steps or only the first."""
+        """Reload with other rules, with all steps or some."""
         host, rules = peers.host, peers.random.choice(self._variants)
-        whole, host.rules = peers.random.random() < 0.7, rules
+        if peers.random.random() < 0.7:
+            host.send(lambda engine: engine.expel(rules.switches, engine.flow_ids(), host.now))
         host.both(lambda engine: engine.bindings.take_changes())
         host.both(lambda engine: engine.reload(rules))
-        if whole:
-            host.send(lambda engine: engine.expel(rules.switches, engine.flow_ids(), host.now))
+        if peers.random.random() < 0.7:
+            host.both(lambda engine: engine.bindings.sweep(0, _ALL, 0, host.now))
             host.send(lambda engine: engine.end_removed(engine.leg_ids(), host.now))
             host.both(lambda engine: engine.bindings.take_changes())
             host.both(lambda engine: engine.prune())
@@ -94,16 +95,16 @@ class Commands:
         host.send(lambda engine: engine.release_flows(engine.flow_ids(), host.now))
 
     def change_role(self, peers: Peers) -> None:
-        """Become standby or active."""
-        host = peers.host
-        chance = peers.random.random()
+        """Become standby or active, or release all legs and take them over again by their records."""
+        host, chance = peers.host, peers.random.random()
+        if chance < 0.3:
+            self.read_records(peers)
         if chance < 0.7:
-            if chance < 0.3:
-                self.read_records(peers)
             host.both(lambda engine: engine.replicated_legs.release())
-            for record in self._legs if chance < 0.4 else ():
-                host.command(lambda engine, record=record: engine.replicated_legs.adopt(record, host.now))
-        if chance > 0.5 or chance < 0.3:
+        if chance < 0.4:
+            for record in self._legs:
+                self._adopt(peers, record)
+        if not 0.3 < chance < 0.5:
             host.both(lambda engine: engine.replicated_legs.take_over(host.now))
         host.pass_time(0.0)
         peers.answer_legs()
@@ -132,9 +133,12 @@ class Commands:
         """Adopt or renew a record of the host itself, as it was, altered, or sealed again after a change."""
         if not self._legs:
             return
-        host, record = peers.host, self._record(peers)
-        host.command(lambda engine: engine.replicated_legs.adopt(record, host.now))
-        host.pass_time(0.0)
+        self._adopt(peers, self._record(peers))
+        peers.host.pass_time(0.0)
+
+    @staticmethod
+    def _adopt(peers: Peers, record: dict[str, Any]) -> None:
+        peers.host.command(lambda engine: engine.replicated_legs.adopt(record, peers.host.now))
 
     def _record(self, peers: Peers) -> dict[str, Any]:
         draw = peers.random

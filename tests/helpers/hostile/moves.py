@@ -71,9 +71,7 @@ def _lie(peers: Peers, source: Endpoint, to: Endpoint, hook: Hook, client_port: 
     draw, payloads = peers.random, peers.payloads
     numbers = peers.number_of(source, client_port), peers.number_of(to, client_port)
     data = payloads.data(version=draw.choice(ALL) if openflow and draw.random() < 0.5 else None)
-    raw = packet(
-        *(source, to, payloads.flags(), *numbers, data), window=payloads.window(), options=payloads.options()
-    )
+    raw = packet(*(source, to, payloads.flags(), *numbers, data), window=payloads.window(), options=payloads.options())
     if draw.random() < 0.05:
         raw = raw[:36] + draw.randbytes(2) + raw[38:]  # another sum
     peers.host.receive(raw, hook, Checksum.UNVERIFIED if draw.random() < 0.3 else Checksum.VALID)
@@ -101,7 +99,7 @@ def lie_as_mirror(peers: Peers) -> None:
 
 
 def lie_as_router(peers: Peers) -> None:
-    """Send an ICMP error about a packet that somebody may have sent."""
+    """Send an ICMP error about a packet that a leg, a client or a backend may have sent."""
     draw = peers.random
     if peers.sent_by_legs and draw.random() < 0.5:
         inner = draw.choice(peers.sent_by_legs).raw

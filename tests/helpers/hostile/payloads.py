@@ -98,6 +98,7 @@ class Payloads:
         """Return one sensible OpenFlow message, of a switch or of a controller."""
         draw = self._random
         number, xid, more = draw.randrange(4), draw.choice((1, 2, 3, 0xFFFF_FFFF)), draw.random() < 0.3
+        ids = {"datapath_id": draw.choice((1, 2)), "auxiliary_id": draw.choice((0, 0, 1))}
         described = port(version, number)
         kind = draw.choice(tuple(Multipart))
         asked = request(version, xid, kind, draw.randbytes(draw.choice((0, 0, 8))), flags=more)
@@ -106,7 +107,7 @@ class Payloads:
             (
                 hello(version, xid),
                 build(version, Type.FEATURES_REQUEST, xid),
-                features(version, xid, datapath_id=draw.choice((1, 2)), auxiliary_id=draw.choice((0, 0, 1)), ports=ports),
+                features(version, xid, **ids, ports=ports),
                 asked,
                 multipart(version, xid, kind, described * draw.randrange(3), more=more),
                 multipart(version, xid, kind, bytes(draw.choice((1056, 12_000))), more=more),

@@ -187,5 +187,3 @@ class Peers:
         window = draw.choice((0, 500, *(65_535,) * 8))
         self.pass_packet(packet(*ends, letters, end.next, end.expected, data, window=window), Hook.PREROUTING)
         end.next = seq.add(end.next, len(data) + letters.count("F"))
-
-

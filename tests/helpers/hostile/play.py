@@ -5,7 +5,7 @@ from random import Random
 
 from natmirror.fastpath import CLAIM_ALL
 from tests.helpers.hostile.commands import Commands
-from tests.helpers.hostile.invariants import check, check_end, check_step
+from tests.helpers.hostile.invariants import check, check_declared, check_end, check_step
 from tests.helpers.hostile.moves import PACKETS, Move, behave
 from tests.helpers.hostile.peers import Peers
 from tests.helpers.hostile.setting import ALONE, OF_PAIR
@@ -57,6 +57,7 @@ def _end(peers: Peers) -> None:
     """Let all connections end: claim those of other hosts, and wait until no timer is left."""
     host = peers.host
     check(host)
+    check_declared(host)
     if peers.random.random() < 0.3:
         host.send(lambda engine: engine.close())
         check(host)

@@ -50,7 +50,10 @@ ha:
   hosts:
     - {name: lb1, switch-side: 10.10.0.2, pool-side: 10.20.0.2, priority: 200}
     - {name: lb2, switch-side: 10.10.0.3, pool-side: 10.20.0.3, priority: 100}
-  switch-side: {interface: eth0, addresses: [10.10.0.100/24, 10.10.0.101/24, 10.10.0.102/24, 10.10.0.103/24], vrrp-id: 10}
+  switch-side:
+    interface: eth0
+    addresses: [10.10.0.100/24, 10.10.0.101/24, 10.10.0.102/24, 10.10.0.103/24]
+    vrrp-id: 10
   pool-side: {interface: eth1, addresses: [10.20.0.100/24], vrrp-id: 20}
   state: redis://10.20.0.9:6379/0
 """
