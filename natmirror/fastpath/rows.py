@@ -43,6 +43,9 @@ class HalfRow(Protocol):
     ack: int
     edge: int
     next: int
+    max_window: int
+    stamp: int
+    echo: int
     scale: int
     flags: int
 
@@ -239,6 +242,16 @@ class OutRow(Protocol):
     capacity: int
     count: int
     max_count: int
+
+
+class OptionsRow(Protocol):
+    """``nm_options``: what C reads of a segment's TCP options."""
+
+    tsval: int
+    tsecr: int
+    mptcp: int
+    has_timestamps: int
+    window_scale: int
 
 
 class TranslationRow(Protocol):
