@@ -43,6 +43,9 @@ class HalfRow(Protocol):
     ack: int
     edge: int
     next: int
+    max_window: int
+    stamp: int
+    echo: int
     scale: int
     flags: int
 
