@@ -19,6 +19,7 @@ from natmirror.fastpath.rows import (
     LegSums,
     LegTableRow,
     MaglevRow,
+    OptionsRow,
     OutRow,
     PlanRow,
 )
@@ -100,6 +101,9 @@ class _Lib:
     NM_HALF_ACK: int
     NM_HALF_FIN: int
     NM_HALF_INFERRED: int
+    NM_HALF_STAMP: int
+    NM_HALF_ECHO: int
+    NM_HALF_REVOKED: int
     NM_HALF_SEQ: int
     NM_INITIAL_SEGMENTS: int
     NM_LEG_ACK_DELAY: float
@@ -112,6 +116,7 @@ class _Lib:
     NM_MAGLEV_WHOLE: int
     NM_MAX_CWND: int
     NM_MAX_SYN_DATA: int
+    NM_MPTCP_NO_SUBTYPE: int
     NM_MAX_WINDOW_SCALE: int
     NM_MODIFIED: int
     NM_NO_BACKEND: int
@@ -190,6 +195,7 @@ class _Lib:
     def nm_maglev_fill(self, table: Array[int], size: int, backends: Array[MaglevRow], count: int, /) -> None: ...
     def nm_maglev_share(self, table: Array[int], whole: Array[int], size: int, limits: Sequence[int], /) -> int: ...
     def nm_plan_suspect(self, plan: PlanRow, service: int, family: int, client: Buffer, /) -> Array[int]: ...
+    def nm_read_options(self, at: Buffer, len: int, found: OptionsRow, /) -> None: ...
     def nm_gear_new(self, max_flows: int, budget: Budget, key: Buffer, /) -> GearRow: ...
     def nm_gear_free(self, gear: GearRow, /) -> None: ...
     def nm_gear_insert(

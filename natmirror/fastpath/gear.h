@@ -55,6 +55,7 @@ typedef struct {
 typedef struct {
     nm_flows *flows;
     nm_legs *legs;
+    nm_chunks *chunks; /* the memory of legs' buffers and of held bytes */
     nm_plan plan;
     nm_out out;  /* packets synthesised since nm_out_clear() */
     nm_out read; /* data of NM_FLOW_HAS_READER flows since nm_out_clear(), between it entries that Python has added */

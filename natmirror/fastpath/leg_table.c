@@ -1,6 +1,6 @@
 /* The leg table; leg_table.h says what each function is for.
  *
- * Legs are allocated in blocks, so that pointers to them stay valid; freed chunks are kept in a list for reuse.
+ * Legs are allocated in blocks, so that pointers to them stay valid.
  */
 #include "fastpath/leg_table.h"
 
@@ -13,17 +13,10 @@
 
 #define BLOCK_LEN 256
 #define MIN_BUCKETS 1024
-#define MIN_CAPACITY 4
-#define MAX_SPARE_CHUNKS 1024 /* 4 MiB are kept for the next legs; the rest goes back to the system */
-#define MARK_INTERVAL 0.01    /* seconds: the resolution of the bytes' age */
-
-typedef union chunk {
-    union chunk *next;
-    uint8_t bytes[NM_CHUNK_LEN];
-} chunk;
+#define MARK_INTERVAL 0.01 /* seconds: the resolution of the bytes' age */
 
 struct nm_legs {
-    nm_budget *budget;
+    nm_chunks *chunks;
     nm_leg **blocks;
     uint32_t block_count;
     uint32_t *free; /* a stack of leg numbers */
@@ -32,31 +25,17 @@ struct nm_legs {
     uint32_t *buckets;
     uint32_t bucket_count;
     nm_heap heap;
-    chunk *spare;
-    uint32_t spare_count;
     uint8_t key[16];
 };
 
-/* The budget */
-
-int nm_budget_take(nm_budget *budget, int64_t count)
-{
-    if (__atomic_add_fetch(&budget->used, count, __ATOMIC_RELAXED) <= budget->limit)
-        return 1;
-    nm_budget_give(budget, count);
-    return 0;
-}
-
-void nm_budget_give(nm_budget *budget, int64_t count) { __atomic_sub_fetch(&budget->used, count, __ATOMIC_RELAXED); }
-
 /* The table */
 
-nm_legs *nm_legs_new(nm_budget *budget, const uint8_t *key)
+nm_legs *nm_legs_new(nm_chunks *chunks, const uint8_t *key)
 {
     nm_legs *legs = calloc(1, sizeof *legs);
     if (!legs)
         return NULL;
-    legs->budget = budget;
+    legs->chunks = chunks;
     legs->bucket_count = MIN_BUCKETS;
     legs->buckets = malloc(MIN_BUCKETS * sizeof *legs->buckets);
     if (!legs->buckets) {
@@ -74,16 +53,10 @@ void nm_legs_free(nm_legs *legs)
         return;
     for (uint32_t i = 0; i < legs->block_count * BLOCK_LEN; i++) {
         nm_leg *leg = nm_leg_by_id(legs, i);
-        nm_leg_clear(legs, leg);
-        free(leg->ring.chunks);
+        nm_ring_free(legs->chunks, &leg->ring, leg->buffered);
     }
     for (uint32_t i = 0; i < legs->block_count; i++)
         free(legs->blocks[i]);
-    while (legs->spare) {
-        chunk *next = legs->spare->next;
-        free(legs->spare);
-        legs->spare = next;
-    }
     free(legs->blocks);
     free(legs->free);
     free(legs->heap.places);
@@ -181,7 +154,7 @@ nm_leg *nm_leg_insert(nm_legs *legs, uint8_t family, const uint8_t *mirror, uint
     leg->mirror_port = mirror_port;
     leg->local_port = local_port;
     leg->next_of_flow = NM_NO_LEG;
-    leg->rto_at = leg->ack_at = leg->more_at = leg->stall_timeout = leg->idle_timeout = INFINITY;
+    leg->rto_at = leg->ack_at = leg->more_at = leg->stall_timeout = leg->idle_timeout = leg->widen_at = INFINITY;
     leg->due = (nm_due){.due_at = INFINITY, .queued_at = INFINITY, .id = id};
     uint32_t *head = bucket(legs, leg);
     leg->next_in_bucket = *head;
@@ -211,77 +184,9 @@ nm_leg *nm_legs_take_due(nm_legs *legs, double now)
 
 /* Bytes */
 
-static uint32_t room(const nm_leg *leg) { return leg->ring.count * NM_CHUNK_LEN - leg->ring.offset - leg->buffered; }
-
-static uint8_t **chunk_at(const nm_leg *leg, uint32_t index)
-{
-    return &leg->ring.chunks[(leg->ring.head + index) & (leg->ring.capacity - 1)];
-}
-
-/* Make room for count pointers to chunks in all. */
-static int widen(nm_ring *ring, uint32_t count)
-{
-    uint32_t capacity = ring->capacity ? ring->capacity : MIN_CAPACITY;
-    if (count <= ring->capacity)
-        return 1;
-    while (capacity < count)
-        capacity *= 2;
-    uint8_t **fresh = malloc(capacity * sizeof *fresh);
-    if (!fresh)
-        return 0;
-    for (uint32_t i = 0; i < ring->count; i++)
-        fresh[i] = ring->chunks[(ring->head + i) & (ring->capacity - 1)];
-    free(ring->chunks);
-    ring->chunks = fresh;
-    ring->capacity = capacity;
-    ring->head = 0;
-    return 1;
-}
-
-static void give_chunk(nm_legs *legs, uint8_t *bytes)
-{
-    chunk *one = (chunk *)(void *)bytes;
-    nm_budget_give(legs->budget, NM_CHUNK_LEN);
-    if (legs->spare_count >= MAX_SPARE_CHUNKS) {
-        free(one);
-        return;
-    }
-    one->next = legs->spare;
-    legs->spare = one;
-    legs->spare_count++;
-}
-
-static uint8_t *take_chunk(nm_legs *legs)
-{
-    chunk *one = legs->spare;
-    if (!nm_budget_take(legs->budget, NM_CHUNK_LEN))
-        return NULL;
-    if (one) {
-        legs->spare = one->next;
-        legs->spare_count--;
-    } else if (!(one = malloc(sizeof *one))) {
-        nm_budget_give(legs->budget, NM_CHUNK_LEN);
-        return NULL;
-    }
-    return one->bytes;
-}
-
 int nm_leg_reserve(nm_legs *legs, nm_leg *leg, uint32_t len)
 {
-    uint32_t free_len = room(leg);
-    uint32_t wanted = len > free_len ? (len - free_len + NM_CHUNK_LEN - 1) / NM_CHUNK_LEN : 0;
-    if (!widen(&leg->ring, leg->ring.count + wanted))
-        return 0;
-    for (uint32_t had = leg->ring.count; wanted; wanted--) {
-        uint8_t *bytes = take_chunk(legs);
-        if (!bytes) {
-            while (leg->ring.count > had)
-                give_chunk(legs, *chunk_at(leg, --leg->ring.count));
-            return 0;
-        }
-        *chunk_at(leg, leg->ring.count++) = bytes;
-    }
-    return 1;
+    return nm_ring_reserve(legs->chunks, &leg->ring, leg->buffered, len);
 }
 
 /* Halve the number of marks: each covers the bytes of two, with the older one's time. */
@@ -296,15 +201,8 @@ static void merge_marks(nm_leg *leg)
 
 void nm_leg_append(nm_leg *leg, const uint8_t *data, uint32_t len, double now)
 {
-    for (uint32_t done = 0; done < len;) {
-        uint32_t at = leg->ring.offset + leg->buffered;
-        uint32_t fits = NM_CHUNK_LEN - at % NM_CHUNK_LEN;
-        if (fits > len - done)
-            fits = len - done;
-        memcpy(*chunk_at(leg, at / NM_CHUNK_LEN) + at % NM_CHUNK_LEN, data + done, fits);
-        leg->buffered += fits;
-        done += fits;
-    }
+    nm_ring_append(&leg->ring, leg->buffered, data, len);
+    leg->buffered += len;
     if (!leg->mark_count || now - leg->mark_at[leg->mark_count - 1] >= MARK_INTERVAL) {
         if (leg->mark_count == NM_MARKS)
             merge_marks(leg);
@@ -315,19 +213,9 @@ void nm_leg_append(nm_leg *leg, const uint8_t *data, uint32_t len, double now)
 
 void nm_leg_drop(nm_legs *legs, nm_leg *leg, uint32_t count, uint32_t ack)
 {
-    leg->ring.offset += count;
+    nm_ring_drop(legs->chunks, &leg->ring, leg->buffered, count);
     leg->buffered -= count;
     leg->buffer_seq += count;
-    while (leg->ring.count && (leg->ring.offset >= NM_CHUNK_LEN || !leg->buffered)) {
-        give_chunk(legs, *chunk_at(leg, 0));
-        leg->ring.head = (leg->ring.head + 1) & (leg->ring.capacity - 1);
-        leg->ring.count--;
-        leg->ring.offset = leg->ring.offset > NM_CHUNK_LEN ? leg->ring.offset - NM_CHUNK_LEN : 0;
-    }
-    if (!leg->ring.count && leg->ring.capacity > MIN_CAPACITY) {
-        free(leg->ring.chunks); /* an idle leg stays small */
-        memset(&leg->ring, 0, sizeof leg->ring);
-    }
     uint32_t gone = 0;
     while (gone < leg->mark_count && (int32_t)(leg->mark_end[gone] - ack) <= 0)
         gone++;
@@ -343,16 +231,7 @@ void nm_leg_clear(nm_legs *legs, nm_leg *leg)
 
 void nm_leg_copy(const nm_leg *leg, uint32_t offset, uint8_t *to, uint32_t len)
 {
-    while (len) {
-        uint32_t at = leg->ring.offset + offset;
-        uint32_t fits = NM_CHUNK_LEN - at % NM_CHUNK_LEN;
-        if (fits > len)
-            fits = len;
-        memcpy(to, *chunk_at(leg, at / NM_CHUNK_LEN) + at % NM_CHUNK_LEN, fits);
-        to += fits;
-        offset += fits;
-        len -= fits;
-    }
+    nm_ring_copy(&leg->ring, offset, to, len);
 }
 
 void nm_leg_remove(nm_legs *legs, nm_leg *leg)
@@ -363,8 +242,7 @@ void nm_leg_remove(nm_legs *legs, nm_leg *leg)
     *link = leg->next_in_bucket;
     nm_heap_remove(&legs->heap, &leg->due);
     nm_leg_clear(legs, leg);
-    free(leg->ring.chunks);
-    memset(&leg->ring, 0, sizeof leg->ring);
+    nm_ring_free(legs->chunks, &leg->ring, 0);
     leg->family = 0; /* a free row's mark */
     legs->free[legs->free_count++] = leg->id;
     legs->count--;

@@ -10,11 +10,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "fastpath/byte_ring.h"
 #include "fastpath/flow_table.h"
 #include "fastpath/heap.h"
 
-#define NM_CHUNK_LEN 4096 /* bytes: legs take memory in chunks of this size */
-#define NM_MARKS 8        /* marks of a leg, by which it knows the age of its bytes */
+#define NM_MARKS 8 /* marks of a leg, by which it knows the age of its bytes */
 
 /* nm_leg.flags */
 #define NM_LEG_STEADY 1   /* established, no loss to repair: C takes data and acknowledgements */
@@ -25,19 +25,6 @@
 /* nm_leg.source */
 #define NM_SOURCE_RAW 0      /* the client's own bytes, with its own sequence numbers */
 #define NM_SOURCE_MESSAGES 1 /* messages that Python composes; the mirror's answers go into nm_gear.read */
-
-/* The limit on the memory that the legs of all threads hold together. */
-typedef struct {
-    int64_t used; /* bytes; updated atomically */
-    int64_t limit;
-} nm_budget;
-
-/* A queue of bytes in chunks. */
-typedef struct {
-    uint8_t **chunks; /* a ring of pointers */
-    uint32_t capacity, head, count;
-    uint32_t offset; /* bytes of the first chunk that were dropped */
-} nm_ring;
 
 typedef struct {
     uint8_t mirror[16];
@@ -55,7 +42,7 @@ typedef struct {
     uint32_t buffer_seq; /* number of the first buffered byte */
     uint32_t buffered;   /* bytes */
     uint32_t max_buffer;
-    uint32_t mss;
+    uint32_t mss, full_mss; /* natmirror/tcp/path_mtu.py */
 
     uint32_t cwnd, ssthresh, cwnd_acked, duplicates; /* natmirror/tcp/congestion.py */
     uint32_t sample_end;
@@ -63,6 +50,7 @@ typedef struct {
     double rto_at;                       /* when the retransmission timer expires; infinity: it is off */
     double progress_at, sent_at, heard_at, written_at;
     double stall_timeout, idle_timeout; /* infinity: none */
+    double widen_at; /* when mss becomes full_mss; infinity: it is */
 
     uint32_t rcv_nxt;
     double ack_at;  /* when the delayed acknowledgement is due; infinity: none is */
@@ -98,8 +86,8 @@ typedef struct {
 
 typedef struct nm_legs nm_legs;
 
-/* Return a table whose buffers count against budget and whose hash is keyed with key[16]; NULL without memory. */
-nm_legs *nm_legs_new(nm_budget *budget, const uint8_t *key);
+/* Return a table whose buffers take chunks from these and whose hash is keyed with key[16]; NULL without memory. */
+nm_legs *nm_legs_new(nm_chunks *chunks, const uint8_t *key);
 void nm_legs_free(nm_legs *legs);
 uint32_t nm_legs_count(const nm_legs *legs);
 
@@ -135,9 +123,5 @@ nm_leg *nm_legs_take_due(nm_legs *legs, double now);
 
 /* Sum up the legs of each mirror; count is the number of mirrors. */
 void nm_legs_add_up(nm_legs *legs, nm_flows *flows, nm_leg_sums *sums, uint32_t count);
-
-/* Take bytes from the budget, or give them back, in any thread. Return 0 if the limit does not allow it. */
-int nm_budget_take(nm_budget *budget, int64_t count);
-void nm_budget_give(nm_budget *budget, int64_t count);
 
 #endif

@@ -43,6 +43,9 @@ class HalfRow(Protocol):
     ack: int
     edge: int
     next: int
+    max_window: int
+    stamp: int
+    echo: int
     scale: int
     flags: int
 
@@ -78,7 +81,7 @@ class FlowRow(Protocol):
 
 
 class RingRow(Protocol):
-    """``nm_ring``: the bytes that a leg buffers; for C only."""
+    """``nm_ring``: a queue of bytes; for C only."""
 
     chunks: Array[Array[int]]
     capacity: int
@@ -108,6 +111,7 @@ class LegRow(Protocol):
     buffered: int
     max_buffer: int
     mss: int
+    full_mss: int
     cwnd: int
     ssthresh: int
     cwnd_acked: int
@@ -124,6 +128,7 @@ class LegRow(Protocol):
     written_at: float
     stall_timeout: float
     idle_timeout: float
+    widen_at: float
     rcv_nxt: int
     ack_at: float
     more_at: float
@@ -240,6 +245,16 @@ class OutRow(Protocol):
     max_count: int
 
 
+class OptionsRow(Protocol):
+    """``nm_options``: what C reads of a segment's TCP options."""
+
+    tsval: int
+    tsecr: int
+    mptcp: int
+    has_timestamps: int
+    window_scale: int
+
+
 class TranslationRow(Protocol):
     """``nm_translation``: how to rewrite the last packet decided; for C only."""
 
@@ -270,11 +285,16 @@ class LegTableRow(Protocol):
     """``nm_legs``: the table of legs, opaque to Python."""
 
 
+class ChunksRow(Protocol):
+    """``nm_chunks``: the memory of rings, opaque to Python."""
+
+
 class GearRow(Protocol):
     """``nm_gear``: the tables, the plan, and the buffers that Python empties."""
 
     flows: FlowTableRow
     legs: LegTableRow
+    chunks: ChunksRow
     plan: PlanRow
     out: OutRow
     read: OutRow

@@ -29,6 +29,7 @@ VIEWS = {
     "nm_leg_sums": rows.LegSums,
     "nm_maglev_backend": rows.MaglevRow,
     "nm_network": rows.NetworkRow,
+    "nm_options": rows.OptionsRow,
     "nm_out": rows.OutRow,
     "nm_plan": rows.PlanRow,
     "nm_ring": rows.RingRow,
@@ -36,7 +37,7 @@ VIEWS = {
     "nm_service": rows.ServiceRow,
     "nm_translation": rows.TranslationRow,
 }
-OPAQUE = {"nm_flows": rows.FlowTableRow, "nm_legs": rows.LegTableRow}
+OPAQUE = {"nm_flows": rows.FlowTableRow, "nm_legs": rows.LegTableRow, "nm_chunks": rows.ChunksRow}
 NOT_PYTHONS = {"nm_heap"}  # opaque to Python
 
 
