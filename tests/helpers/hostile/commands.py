@@ -126,7 +126,7 @@ class Commands:
     @staticmethod
     def _plain_switches(peers: Peers, engine: Engine) -> list[Any]:
         now, directory = peers.host.now, engine.directory
-        known = [directory.plain(client, now) for client in [*directory.clients(now), *directory.seen()]]
+        known = [directory.plain(client, now) for client in [*directory.connections(now), *directory.seen()]]
         return [one for one in known if one is not None]
 
     def adopt_record(self, peers: Peers) -> None:
