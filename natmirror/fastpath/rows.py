@@ -115,6 +115,7 @@ class LegRow(Protocol):
     buffered: int
     max_buffer: int
     mss: int
+    full_mss: int
     cwnd: int
     ssthresh: int
     cwnd_acked: int
@@ -131,6 +132,7 @@ class LegRow(Protocol):
     written_at: float
     stall_timeout: float
     idle_timeout: float
+    widen_at: float
     rcv_nxt: int
     ack_at: float
     more_at: float
@@ -158,6 +160,7 @@ class LegSums(Protocol):
 
     legs: int
     client_bytes: int
+    session_bytes: int
     held_bytes: int
     sent_bytes: int
     acked_bytes: int

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from natmirror.fastpath import NO_FLOW, FlowRow, HeldBytes, Memory
-from natmirror.fastpath.flow_flags import add_reader, clear_mirroring, set_holds, start_feeding_legs
+from natmirror.fastpath.flow_flags import add_reader, clear_mirroring, holds, set_holds, start_feeding_legs
 from natmirror.mirror.adoption import Adoption
 from natmirror.mirror.backpressure import Backpressure
 from natmirror.mirror.copies import MirroredFlow, MirroredStream, StreamCopy
@@ -211,7 +211,7 @@ class Mirroring:
         stream = self.streams.get(flow)
         if stream is None:
             return
-        if by_client and flow.row.held_len and not stream.has_ended:
+        if by_client and holds(flow.row) and flow.row.held_len and not stream.has_ended:
             stream.awaits_last = True
             self._timers.set((TimerKind.LAST_ACKNOWLEDGEMENTS, flow), now + _LAST_ACKNOWLEDGEMENTS)
         self._end_flow(flow, now, lambda leg: leg.reset(now))
