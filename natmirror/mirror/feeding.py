@@ -72,7 +72,9 @@ class Feeding:
             self.each_leg(stream, lambda leg: leg.finish(now))
             if has_reader(row):
                 self._read_queue.add(ReadEvent.FINISHED, row.id)
-        if stream.has_ended and (had_rest or stream.awaits_last) and not stream.has_rest and not row.held_len:
+        if stream.awaits_last and not row.held_len:
+            stream.awaits_last, had_rest = False, True
+        if stream.has_ended and had_rest and not stream.ends_later:
             self.end_late(stream, now)
 
     def _acked(self, stream: MirroredStream, fin_seq: int | None) -> int | None:
@@ -219,9 +221,8 @@ class Feeding:
         """End the legs of a connection that ended while its stream still waited for bytes, acknowledgements or
         answers."""
         row = stream.flow.row
-        if stream.awaits_last:
-            stream.awaits_last = False
-            self._timers.set((TimerKind.LAST_ACKNOWLEDGEMENTS, stream.flow), None)
+        stream.awaits_last = False
+        self._timers.set((TimerKind.LAST_ACKNOWLEDGEMENTS, stream.flow), None)
         if row.state == State.RESET:
             self.each_leg(stream, lambda leg: leg.reset(now))
         elif stream.state not in HAS_END:
