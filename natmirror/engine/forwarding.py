@@ -82,7 +82,7 @@ class Forwarding:
         except Malformed as malformed:
             return Decision(self._drop(malformed.reason), [])
         if isinstance(parsed, Datagram):
-            verdict = self._icmp_errors.receive(parsed, now, to_service=hook is Hook.PREROUTING)
+            verdict = self._icmp_errors.receive(parsed, to_service=hook is Hook.PREROUTING)
         elif hook is not Hook.PREROUTING:
             verdict = self._from_backend(parsed, now)
         elif (service := self._services.at((parsed.dst, parsed.dport))) and parsed.src in self._services.clients:
@@ -121,7 +121,7 @@ class Forwarding:
             return self._to_backend(segment, service, None)
 
         # 2. Track it.
-        event = tracker.track(flow.row, segment, from_client=True, is_picked_up=flow.is_picked_up)
+        event = tracker.track(flow.row, segment, from_client=True)
         self._nat.touch(flow, now, moved=event is not None)
 
         # 3. Rewrite it.
@@ -146,7 +146,7 @@ class Forwarding:
             return self._to_backend(segment, service, flow)
         if flow is not None and flow.is_first_syn(segment) and flow.state in (State.SYN_SENT, State.SYN_RECEIVED):
             if not self._nat.is_unanswered(flow, now):
-                tracker.track(flow.row, segment, from_client=True, is_picked_up=False)
+                tracker.track(flow.row, segment, from_client=True)
                 self._nat.touch(flow, now)
                 return self._to_backend(segment, service, flow)
             self._counters.count(EngineCounter.SYNS_UNANSWERED)
@@ -203,7 +203,7 @@ class Forwarding:
 
         # 2. Track it.
         was_unanswered = flow.state is State.SYN_SENT
-        event = tracker.track(flow.row, segment, from_client=False, is_picked_up=flow.is_picked_up)
+        event = tracker.track(flow.row, segment, from_client=False)
         self._nat.touch(flow, now, moved=event is not None)
         if event is Event.SYN_ACK:
             self._nat.note_accepted(flow)
@@ -272,7 +272,7 @@ class Forwarding:
 
         # 2. Track it.
         if flow is not None:
-            tracker.track(flow.row, segment, from_client=False, is_picked_up=True)
+            tracker.track(flow.row, segment, from_client=False)
             self._nat.touch(flow, now)  # its backend has replied, so it is no longer half open
 
         # 3. Rewrite it.

@@ -43,6 +43,9 @@ class HalfRow(Protocol):
     ack: int
     edge: int
     next: int
+    max_window: int
+    stamp: int
+    echo: int
     scale: int
     flags: int
 
@@ -108,6 +111,7 @@ class LegRow(Protocol):
     buffered: int
     max_buffer: int
     mss: int
+    full_mss: int
     cwnd: int
     ssthresh: int
     cwnd_acked: int
@@ -124,6 +128,7 @@ class LegRow(Protocol):
     written_at: float
     stall_timeout: float
     idle_timeout: float
+    widen_at: float
     rcv_nxt: int
     ack_at: float
     more_at: float

@@ -192,7 +192,7 @@ def test_a_picked_up_connection_has_a_session_if_its_switch_is_known() -> None:
     before = engine(AGAIN)
     session, _ = introduced(before)
     directory = before.directory
-    [known] = [directory.plain(client, session.now) for client in directory.clients(session.now)]
+    [known] = [directory.plain(client, session.now) for client in directory.connections(session.now)]
     assert known is not None
     after = engine(AGAIN)
     after.directory.restore(known, session.now)
@@ -275,7 +275,7 @@ def test_sessions_leave_nothing_behind() -> None:
         while (due := one.next_timer()) is not None:
             one.handle_timer(due)
         assert (len(one.flow_ids()), one.snapshot(10_000.0)["mirrors"][0]["legs"]) == (0, 0)
-        assert one.directory.clients(1e9) == []
+        assert one.directory.connections(1e9) == []
         assert gc.collect() == 0
     finally:
         gc.enable()
