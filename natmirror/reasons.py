@@ -129,6 +129,9 @@ class EndReason(StrEnum):
     # OpenFlow sessions
     NEWER_CONNECTION = "newer-connection"
     """The switch has opened a newer connection, whose session replaces this one."""
+    DATAPATH_IN_USE = "datapath-in-use"
+    """Another client has a connection with the same datapath id, and its session with the master. A session follows
+    when that connection has ended."""
     ANOTHER_SWITCH = "another-switch"
     """The connection belongs to another switch than natmirror had assumed."""
     TLS = "tls"
