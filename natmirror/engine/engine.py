@@ -187,7 +187,7 @@ class Engine:
 
     def set_path_mtu(self, mirror: Endpoint, mtu: int) -> None:
         """Set the path MTU to a mirror, in bytes, as this host's routes give it, for new legs."""
-        self._legs.set_path_mtu(mirror, mtu)
+        self._legs.paths.set_mtu(mirror, mtu)
 
     def close(self) -> list[Send]:
         """End all legs; return the RSTs for the mirrors."""

@@ -82,7 +82,7 @@ class Forwarding:
         except Malformed as malformed:
             return Decision(self._drop(malformed.reason), [])
         if isinstance(parsed, Datagram):
-            verdict = self._icmp_errors.receive(parsed, now, to_service=hook is Hook.PREROUTING)
+            verdict = self._icmp_errors.receive(parsed, to_service=hook is Hook.PREROUTING)
         elif hook is not Hook.PREROUTING:
             verdict = self._from_backend(parsed, now)
         elif (service := self._services.at((parsed.dst, parsed.dport))) and parsed.src in self._services.clients:

@@ -42,7 +42,7 @@ typedef struct {
     uint32_t buffer_seq; /* number of the first buffered byte */
     uint32_t buffered;   /* bytes */
     uint32_t max_buffer;
-    uint32_t mss;
+    uint32_t mss, full_mss; /* natmirror/tcp/path_mtu.py */
 
     uint32_t cwnd, ssthresh, cwnd_acked, duplicates; /* natmirror/tcp/congestion.py */
     uint32_t sample_end;
@@ -50,6 +50,7 @@ typedef struct {
     double rto_at;                       /* when the retransmission timer expires; infinity: it is off */
     double progress_at, sent_at, heard_at, written_at;
     double stall_timeout, idle_timeout; /* infinity: none */
+    double widen_at; /* when mss becomes full_mss; infinity: it is */
 
     uint32_t rcv_nxt;
     double ack_at;  /* when the delayed acknowledgement is due; infinity: none is */

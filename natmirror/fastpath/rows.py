@@ -111,6 +111,7 @@ class LegRow(Protocol):
     buffered: int
     max_buffer: int
     mss: int
+    full_mss: int
     cwnd: int
     ssthresh: int
     cwnd_acked: int
@@ -127,6 +128,7 @@ class LegRow(Protocol):
     written_at: float
     stall_timeout: float
     idle_timeout: float
+    widen_at: float
     rcv_nxt: int
     ack_at: float
     more_at: float

@@ -44,6 +44,10 @@ class MasterSession:
         return self.connection.service_name
 
     @property
+    def client(self) -> Endpoint:
+        return self.connection.client
+
+    @property
     def connection_has_ended(self) -> bool:
         return self.connection.has_ended
 
