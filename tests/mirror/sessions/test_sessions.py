@@ -10,6 +10,7 @@ from natmirror.net.checksum import Checksum
 from natmirror.net.packet import SYN
 from natmirror.openflow import messages
 from natmirror.openflow.messages import Type, build
+from natmirror.rules import parse_rules
 from tests.helpers.client_connection import ClientConnection, engine
 from tests.helpers.openflow_sessions import (
     AGAIN,
@@ -24,6 +25,14 @@ from tests.helpers.openflow_sessions import (
     request,
 )
 from tests.helpers.support import CLIENT, MASTER, RULES, SERVICE, assert_adds_up, packet, summary
+
+
+@pytest.mark.parametrize(("before", "after"), [(OF, RULES), (RULES, OF)])
+def test_the_ledger_adds_up_while_a_mirror_that_changed_its_protocol_still_has_a_leg(before: str, after: str) -> None:
+    one = engine(before)
+    began(one)[0].from_client("PA", packet_in(1))
+    one.reload(parse_rules(after))
+    assert_adds_up(one.snapshot(1000.0))
 
 
 @pytest.mark.parametrize("fast", [True, False])
