@@ -213,8 +213,8 @@ class Engine:
     # Changes of rules and backends
 
     def reload(self, rules: Rules) -> None:
-        """Apply these rules. Connections and their legs stay where they are. Afterwards expel() resets connections of
-        removed clients, and then end_removed() ends legs of removed mirrors."""
+        """Apply these rules. Connections and their legs stay where they are. Before it, expel() resets connections of
+        removed clients; after it, end_removed() ends legs of removed mirrors."""
         self._services.reload(rules)
         self._ledger.reload(rules.services)
         self._mirrors.reload(rules)

@@ -156,6 +156,7 @@ class LegSums(Protocol):
 
     legs: int
     client_bytes: int
+    session_bytes: int
     sent_bytes: int
     acked_bytes: int
     consumed_bytes: int

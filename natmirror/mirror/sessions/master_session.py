@@ -85,5 +85,10 @@ class Connection:
 
     @property
     def name(self) -> str:
-        """The connection's name in the directory."""
-        return f"{self.service_name}/{show(self.client)}"
+        """The connection's name in the directory: ``openflow/10.10.0.11:40001``."""
+        return connection_name(self.service_name, self.client)
+
+
+def connection_name(service_name: str, client: Endpoint) -> str:
+    """Return a connection's name in the directory."""
+    return f"{service_name}/{show(client)}"

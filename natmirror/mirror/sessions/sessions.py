@@ -18,7 +18,7 @@ from natmirror.mirror.ledger import Ledger
 from natmirror.mirror.leg_outcomes import LegOutcomes
 from natmirror.mirror.legs import Legs
 from natmirror.mirror.sampling import why_not_mirrored
-from natmirror.mirror.sessions.master_session import Connection, MasterSession
+from natmirror.mirror.sessions.master_session import Connection, MasterSession, connection_name
 from natmirror.mirror.sessions.open_sessions import OpenSessions
 from natmirror.mirror.sessions.read_queue import ReadEvent, ReadQueue
 from natmirror.mirror.sessions.relay import Relay
@@ -75,7 +75,8 @@ class MasterSessions:
         reasons = [(mirror, self._why_not(mirror, flow, backend)) for mirror in flow.service.sessions]
         if not reasons:
             return False
-        observer = Observer(self.directory, is_picked_up=flow.is_picked_up)
+        name = connection_name(flow.service.name, flow.client)
+        observer = Observer(self.directory, name, is_picked_up=flow.is_picked_up)
         connection = Connection(flow, flow.client, flow.service.name, flow.is_picked_up, observer)
         connection.masters = tuple(MasterSession(mirror, connection) for mirror, _ in reasons)
         for master, (_, why_not) in zip(connection.masters, reasons, strict=True):
