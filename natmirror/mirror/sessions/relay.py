@@ -166,7 +166,7 @@ class Relay:
         if master.leg is not None and master.leg.ended is None:
             self._outcomes.end(master, master.leg, EndReason.DATAPATH_IN_USE)
         elif not was_refused:
-            self._totals.count_not_opened(master, EndReason.DATAPATH_IN_USE)
+            self._totals.count_not_opened(master.service_name, master.mirror.name, EndReason.DATAPATH_IN_USE)
 
     # Opening sessions
 
