@@ -40,7 +40,11 @@ class Feeding:
     def feed(self, stream: MirroredStream, at: int, payload: bytes, now: float) -> None:
         """Take the client's bytes from number ``at`` on; give the legs and sessions those that may be released."""
         row, reassembler = stream.flow.row, stream.reassembler
-        if stream.state in HAS_END or not (stream.alive() or has_reader(row)):
+        if not (stream.alive() or has_reader(row)):
+            return
+        if take_revoked(row.orig):
+            self._give_up(stream, EndReason.AMBIGUOUS)
+        if stream.state in HAS_END:
             return
         if stream.is_adopted:
             self._adoption.activate(stream.flow, now)
@@ -53,7 +57,7 @@ class Feeding:
         if stream.flow.is_picked_up:  # the width of its window is unknown
             edge = seq.latest(edge, seq.add(at, len(payload)))
         data = reassembler.push(at, payload, edge)
-        if take_revoked(row.orig) or reassembler.is_ambiguous:
+        if reassembler.is_ambiguous:
             self._give_up(stream, EndReason.AMBIGUOUS)
             return
         set_orig_waiting(row, past_window=reassembler.is_blocked, has_gap=reassembler.waiting_bytes > 0)
@@ -156,7 +160,7 @@ class Feeding:
     # Bytes that the legs cannot get
 
     def _give_up(self, stream: MirroredStream, reason: EndReason) -> None:
-        """End all legs, and inform the sessions: nobody knows the client's next bytes, or there is no room for
+        """End all legs, and inform the sessions: the client's next bytes are unknown, or there is no room for
         them."""
         row, reassembler = stream.flow.row, stream.reassembler
         self.each_leg(stream, lambda leg: leg.abort(reason))

@@ -226,8 +226,9 @@ def test_a_fin_is_released_with_its_acknowledgement(fast: bool) -> None:
     assert ["F" in letters for letters, *_ in one.mirrored()] == [True]
 
 
-def test_a_byte_with_the_number_of_a_fin_ends_the_copy(fast: bool) -> None:
-    one = Connection(fast=fast).open()
+@pytest.mark.parametrize("release", Release)
+def test_a_byte_with_the_number_of_a_fin_ends_the_copy(fast: bool, release: Release) -> None:
+    one = Connection(fast=fast, release=release).open()
     one.says(0, b"bye", "FPA")
     one.says(3, b"not yet")
     assert one.ended == [EndReason.AMBIGUOUS]
