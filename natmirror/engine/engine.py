@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv4Network
 
 from natmirror import fastpath
-from natmirror.actions import FOR_LEG, Accept, Decision, Hook, LegEnded, Order, Send
+from natmirror.actions import FOR_LEG, Accept, Decision, Drop, Hook, LegEnded, Order, Send
 from natmirror.engine.counters import Counters
 from natmirror.engine.failover import Failover
 from natmirror.engine.forwarding import Forwarding
@@ -86,7 +86,7 @@ class Engine:
         self._mirroring = GuardedMirroring(parts, lambda flow: self._nat.has_object(flow))
         self._services = ServiceTable(rules, self._gear, connection_counts or ConnectionCounts())
         self._nat = Nat(self._services, self._gear, self._mirroring.end_between, self._mirroring.flow_forgotten)
-        self._mirrors = MirrorEndpoints(rules)
+        self._mirrors = MirrorEndpoints(rules, self._services.put_mirrors)
         self.bindings = ReplicatedBindings(self._services, self._nat, self._mirroring)
         """Bindings that are shared with other hosts."""
         self.replicated_legs = ReplicatedLegs(
@@ -117,6 +117,8 @@ class Engine:
                 return Decision(Accept(), [*self._gear.take_sends(), *self.read_sessions(now)])
             if decided == fastpath.CONSUMED:
                 return Decision(FOR_LEG, [*self._gear.take_sends(), *self.read_sessions(now)])
+            if (reason := fastpath.DROPS.get(decided)) is not None:
+                return Decision(Drop(reason), self.read_sessions(now))
         decision = self.decide(packet, hook, now, checksum)
         decision.sends += self.read_sessions(now)
         return decision
