@@ -21,15 +21,17 @@
 
 /* Translation */
 
+/* `strips`: MP_CAPABLE is stripped from SYNs; the kernel, which a mark would make translate the packet, does not. */
 static int translate_to(nm_gear *gear, const nm_segment *seg, int is_destination, const uint8_t *address, uint16_t port,
-                        uint32_t mark)
+                        uint32_t mark, int strips)
 {
     nm_translation *to = &gear->translation;
     to->is_destination = (uint8_t)is_destination;
     memcpy(to->address, address, sizeof to->address);
     to->port = port;
     to->tcp_at = (uint16_t)(seg->tcp - seg->ip);
-    to->mark = mark;
+    to->strips_mptcp = seg->flags & TCP_SYN && strips && options_of(seg).mptcp & NM_MPTCP_CAPABLE;
+    to->mark = to->strips_mptcp ? 0 : mark;
     return NM_MODIFIED;
 }
 
@@ -39,8 +41,18 @@ static int pass_on(nm_gear *gear, const nm_flow *flow, const nm_segment *seg, in
     if (flow->flags & NM_FLOW_WATCHED)
         return NM_ACCEPT;
     uint32_t mark = flow->backend_id < gear->plan.backend_count ? gear->plan.backends[flow->backend_id].mark : 0;
-    return is_orig ? translate_to(gear, seg, 1, flow->backend, flow->backend_port, mark)
-                   : translate_to(gear, seg, 0, flow->service, flow->service_port, mark);
+    int strips = !!(flow->flags & NM_FLOW_STRIPS_MPTCP);
+    return is_orig ? translate_to(gear, seg, 1, flow->backend, flow->backend_port, mark, strips)
+                   : translate_to(gear, seg, 0, flow->service, flow->service_port, mark, strips);
+}
+
+static void strip_mp_capable(uint8_t *tcp)
+{
+    uint8_t *options = tcp + TCP_MIN, old[NM_MAX_OPTIONS_LEN];
+    size_t len = (size_t)(tcp[TCP_OFFSET_AT] >> 4) * 4 - TCP_MIN;
+    memcpy(old, options, len);
+    nm_strip_mp_capable(options, len);
+    update_checksum(tcp + TCP_CHECKSUM_AT, old, options, len);
 }
 
 /* Compute a partial checksum in full: the kernel does not complete the checksum of a rewritten packet. */
@@ -51,6 +63,8 @@ void nm_translate(const nm_gear *gear, uint8_t *packet, size_t len, int checksum
     uint8_t *address = packet + (to->is_destination ? IP_DESTINATION_AT : IP_SOURCE_AT);
     uint8_t *port = tcp + (to->is_destination ? TCP_DESTINATION_AT : TCP_SOURCE_AT);
     uint8_t old[6], fresh[6];
+    if (to->strips_mptcp)
+        strip_mp_capable(tcp);
     memcpy(old, address, 4);
     memcpy(old + 4, port, 2);
     memcpy(fresh, to->address, 4);
@@ -64,6 +78,15 @@ void nm_translate(const nm_gear *gear, uint8_t *packet, size_t len, int checksum
     }
     put16(tcp + TCP_CHECKSUM_AT, 0);
     put16(tcp + TCP_CHECKSUM_AT, (uint16_t)~tcp_sum(packet, tcp, len - to->tcp_at));
+}
+
+/* MPTCP: a flow that is part of an MPTCP connection carries only a part of its client's stream (RFC 8684 2) */
+
+/* Return whether a segment shows that a flow with legs or readers is not plain TCP: Python ends these. */
+static int shows_mptcp(const nm_flow *flow, const nm_segment *seg)
+{
+    return flow->flags & (NM_FLOW_FEEDS_LEGS | NM_FLOW_HAS_READER) && seg->payload_len && seg->options_len &&
+           !are_timestamps_alone(seg->tcp + TCP_MIN, seg->options_len) && options_of(seg).mptcp;
 }
 
 /* Data for legs and readers: for data in order, the counterpart of Mirroring.feed() and Leg.write() in Python */
@@ -192,7 +215,7 @@ static int decide_stray_syn_ack(nm_gear *gear, const nm_segment *seg)
         return NM_PUNT_OPENING_OR_CLOSING; /* last condition: the client has connected again since, to another backend */
     gear->counters.packets_decided_in_c++;
     gear->counters.packets_without_flow++;
-    return translate_to(gear, seg, 0, service->address, service->port, 0);
+    return translate_to(gear, seg, 0, service->address, service->port, 0, !!(service->flags & NM_FLOW_STRIPS_MPTCP));
 }
 
 static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int checksum, double now)
@@ -241,6 +264,8 @@ static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int chec
     /* 5. A packet of an established flow. */
     int is_bad = has_bad_sum(&seg, checksum);
     int is_taken = !is_bad && nm_is_taken(flow, &seg, is_orig);
+    if (is_taken && shows_mptcp(flow, &seg))
+        return NM_PUNT_MPTCP;
     int is_fed = is_taken && seg.payload_len && has_takers(flow, is_orig);
     int reason = is_fed ? punt_reason(gear, flow, &seg, is_orig) : 0;
     if (reason)
