@@ -36,10 +36,12 @@ from natmirror.engine.mirror_endpoints import MirrorEndpoints
 from natmirror.engine.replicated_legs import ReplicatedLegs
 from natmirror.fastpath.flow_flags import (
     has_reader,
+    is_finished,
     is_killed,
     is_past_window,
     is_service_mirrored,
     is_throttled,
+    is_watched,
     strips_mptcp,
 )
 from natmirror.fastpath.flow_states import Event, State
@@ -150,9 +152,11 @@ class Forwarding:
         if event is Event.HANDSHAKE and is_service_mirrored(flow.row):
             backend = endpoint_of(service if flow.backend is None else flow.backend)
             self._mirroring.open(self._nat.keep_object(flow), backend, now)
-        if segment.seq_len:
+        if flow.state is State.SYN_SENT and is_watched(flow.row) and segment.payload_len and flow.service.mirrors:
+            self._mirroring.unanswered(self._nat.keep_object(flow), segment.payload_len)
+        elif segment.seq_len:
             self._mirroring.feed(flow, segment, now)
-        self._hand_on_end(flow, event, now)
+        self._hand_on_end(flow, event, now, from_client=True)
         return verdict
 
     def _from_client_syn(self, segment: Segment, service: Service, flow: Flow | None, now: float) -> Verdict:
@@ -238,11 +242,11 @@ class Forwarding:
         self._hand_on_mptcp(flow, segment, from_client=False)
         if event is Event.SYN_ACK and flow.service.throttles:
             self._mirroring.accepted(self._nat.keep_object(flow))
-        if is_past_window(flow.row):
-            self._mirroring.window_moved(flow, now)
+        if is_past_window(flow.row) or flow.row.held_len or is_finished(flow.row.orig):
+            self._mirroring.acknowledged(flow, now)
         if has_reader(flow.row) and segment.seq_len:
             self._mirroring.feed_replies(flow, segment)
-        self._hand_on_end(flow, event, now)
+        self._hand_on_end(flow, event, now, from_client=False)
         if is_throttled(flow.row):
             window = self._mirroring.throttled_window(flow, segment)
             if window != segment.window:
@@ -360,9 +364,9 @@ class Forwarding:
         ):
             self._mirroring.showed_mptcp(flow, segment, from_client=from_client)
 
-    def _hand_on_end(self, flow: Flow, event: Event | None, now: float) -> None:
+    def _hand_on_end(self, flow: Flow, event: Event | None, now: float, *, from_client: bool) -> None:
         if event is Event.RST:
-            self._mirroring.flow_reset(flow, now)
+            self._mirroring.flow_reset(flow, now, by_client=from_client)
         elif event is Event.LAST_ACK:
             self._mirroring.flow_closed(flow, now)
 
