@@ -174,7 +174,8 @@ static int decide_control_packet(nm_gear *gear, nm_flow *flow, const nm_segment 
     if (needs_python(gear, flow, seg, is_orig, now) || has_bad_sum(seg, checksum))
         return NM_PUNT_OPENING_OR_CLOSING;
     int event = nm_track(flow, seg, is_orig, flow->flags & NM_FLOW_PICKED_UP);
-    nm_flow_touch(gear->flows, flow, now, event != NM_NO_EVENT || (seg->flags & TCP_SYN && is_orig));
+    if (event != NM_NO_EVENT || !(seg->flags & TCP_RST)) /* a RST that its receiver ignores refreshes nothing */
+        nm_flow_touch(gear->flows, flow, now, event != NM_NO_EVENT || (seg->flags & TCP_SYN && is_orig));
     if (event == NM_EVENT_SYN_ACK && flow->backend_id != NM_NO_BACKEND)
         gear->plan.backends[flow->backend_id].connections++;
     gear->counters.packets_decided_in_c++;
@@ -183,11 +184,11 @@ static int decide_control_packet(nm_gear *gear, nm_flow *flow, const nm_segment 
 
 /* Decide a backend's SYN-ACK without a flow. Usually the client has connected to the backend directly, and Python
  * decides; but while half open flows are evicted, the SYN-ACK most likely answers one of those. */
-static int decide_stray_syn_ack(nm_gear *gear, const nm_segment *seg)
+static int decide_stray_syn_ack(nm_gear *gear, const nm_segment *seg, double now)
 {
     const nm_service *service = nm_plan_service_of(&gear->plan, source_of(seg), seg->sport);
     if (!service || (seg->flags & (TCP_SYN | TCP_ACK | TCP_RST)) != (TCP_SYN | TCP_ACK) ||
-        !nm_plan_is_client(&gear->plan, 4, destination_of(seg)) || !nm_flows_victim(gear->flows, 1) ||
+        !nm_plan_is_client(&gear->plan, 4, destination_of(seg)) || !nm_flows_victim(gear->flows, 1, now) ||
         nm_flow_find_orig(gear->flows, 4, destination_of(seg), seg->dport, service->address, service->port))
         return NM_PUNT_OPENING_OR_CLOSING; /* last condition: the client has connected again since, to another backend */
     gear->counters.packets_decided_in_c++;
@@ -219,7 +220,7 @@ static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int chec
     if (!flow) {
         nm_leg *leg = is_orig ? nm_leg_find(gear->legs, 4, src, seg.sport, dst, seg.dport) : NULL;
         if (is_control)
-            return hook == NF_INET_FORWARD ? decide_stray_syn_ack(gear, &seg) : NM_PUNT_OPENING_OR_CLOSING;
+            return hook == NF_INET_FORWARD ? decide_stray_syn_ack(gear, &seg, now) : NM_PUNT_OPENING_OR_CLOSING;
         return leg ? decide_mirror_packet(gear, leg, &seg, checksum, now) : NM_PUNT_NO_FLOW;
     }
     if (!is_orig && hook != NF_INET_FORWARD && !(hook == NF_INET_LOCAL_OUT && flow->flags & NM_FLOW_WATCHED))

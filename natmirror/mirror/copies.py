@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from natmirror.fastpath import FlowRow
-from natmirror.fastpath.flow_flags import clear_orig_waiting, remove_reader
+from natmirror.fastpath.flow_flags import clear_orig_waiting, has_reader, remove_reader
 from natmirror.mirror.copy_states import TRANSITIONS, StreamEvent, StreamState
 from natmirror.net.endpoint import Endpoint
 from natmirror.reasons import EndReason
@@ -93,6 +93,12 @@ class MirroredStream:
     @property
     def client_bytes(self) -> int:
         return self.final_bytes if self.state is StreamState.FORGOTTEN else int(self.flow.row.orig.bytes)
+
+    @property
+    def needs_flow(self) -> bool:
+        """Whether a mirror gets the client's bytes from this host, or may get them again: if the flow is forgotten,
+        that ends for good."""
+        return self.state is not StreamState.STANDBY and (bool(self.alive()) or has_reader(self.flow.row))
 
     def alive(self) -> list[tuple[StreamCopy, Leg]]:
         """Return the legs that have not ended, with their copies."""

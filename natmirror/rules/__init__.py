@@ -35,6 +35,7 @@ from natmirror.rules.model import (
     Rules,
     Service,
     Side,
+    Timeouts,
 )
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "Service",
     "Side",
     "Statistics",
+    "Timeouts",
     "Unsolicited",
     "WhenBehind",
     "WhenDown",
