@@ -202,7 +202,7 @@ class Rules:
     """Rules that are allowed but hardly intended, one sentence each."""
     mirror_memory: int = TOP["mirror-memory"].default
     max_flows: int = TOP["max-flows"].default
-    timeouts: Timeouts = Timeouts()
+    timeouts: Timeouts = field(default_factory=Timeouts)
     threads: int | None = TOP["threads"].default
     """The number of packet threads, a power of two; None: by the number of cores."""
     known_switches: Path | None = TOP["known-switches"].default

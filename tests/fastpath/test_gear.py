@@ -113,7 +113,7 @@ def reference(
     there = SERVICE if row.flags & WATCHED else C1
     is_orig = hook == PREROUTING
     if (source, destination) != ((CLIENT, SERVICE) if is_orig else (there, CLIENT)):
-        return PUNT, raw
+        return ACCEPT, raw  # no client's
     if hook == OUTPUT and not row.flags & WATCHED:
         return PUNT, raw
     if row.state != State.ESTABLISHED or parsed.flags & (SYN | FIN | RST):
@@ -129,8 +129,7 @@ def reference(
         row.reply.packets += 1
         return ACCEPT, raw
     if parsed.checksum_ok():
-        sender, receiver = (row.orig, row.reply) if is_orig else (row.reply, row.orig)
-        tracker.update(sender, receiver, parsed, is_picked_up=bool(row.flags & PICKED_UP))
+        tracker.update(row, parsed, from_client=is_orig, is_taken=tracker.is_taken(row, parsed, from_client=is_orig))
         row.seen_at = now
     if row.flags & WATCHED:
         return ACCEPT, raw
@@ -148,7 +147,7 @@ def reference_of_control(
         return PUNT, raw
     if (syn and (is_orig or row.state != State.SYN_SENT)) or (reset and row.state == State.SYN_SENT):
         return PUNT, raw
-    event = tracker.track(row, parsed, from_client=is_orig, is_picked_up=bool(row.flags & PICKED_UP))
+    event = tracker.track(row, parsed, from_client=is_orig)
     flows.touch(row, now, moved=event is not None or bool(syn and is_orig))
     if row.flags & WATCHED:
         return ACCEPT, raw
