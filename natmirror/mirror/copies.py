@@ -98,10 +98,9 @@ class MirroredStream:
     def client_bytes(self) -> int:
         return self.final_bytes if self.state is StreamState.FORGOTTEN else int(self.flow.row.orig.bytes)
 
-    @property
     def needs_flow(self) -> bool:
-        """Whether a mirror gets the client's bytes from this host, or may get them again: if the flow is forgotten,
-        that ends for good."""
+        """Return whether a mirror gets the client's bytes from this host, or may get them again: if the flow is
+        forgotten, that ends for good."""
         return self.state is not StreamState.STANDBY and (bool(self.alive()) or has_reader(self.flow.row))
 
     def alive(self) -> list[tuple[StreamCopy, Leg]]:
