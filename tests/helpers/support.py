@@ -1,7 +1,7 @@
 """Rules, endpoints and packets for tests."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -11,7 +11,7 @@ from natmirror.fastpath.flow_states import timeouts_by_state
 from natmirror.net.build import build
 from natmirror.net.endpoint import Endpoint
 from natmirror.net.packet import ACK, FIN, PSH, RST, SYN, Segment, parse
-from natmirror.rules import Timeouts
+from natmirror.rules import Release, Rules, Timeouts
 
 TIMEOUTS = timeouts_by_state(**asdict(Timeouts()))
 """Seconds from a flow's last packet to its expiry, by its state, where the rules say nothing."""
@@ -43,6 +43,13 @@ SERVICE = at("10.10.0.100", 6653)
 C1 = at("10.20.0.11", 6653)
 C2 = at("10.20.0.12", 6653)
 MASTER = at("10.20.0.13", 6653)
+
+
+def at_once(rules: Rules) -> Rules:
+    """Return the rules with ``release: seen`` for all services: mirrors get each byte as it passes, so that a test
+    which sends packets one by one needs none with the backend's acknowledgement."""
+    services = tuple(replace(service, release=Release.SEEN) for service in rules.services)
+    return replace(rules, services=services)
 
 
 def flags(text: str) -> int:

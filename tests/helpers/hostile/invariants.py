@@ -21,7 +21,7 @@ from tests.helpers.support import TIMEOUTS, assert_adds_up
 
 _CHUNK_LEN = 4096  # bytes: legs take memory in chunks of this size
 _MAX_CWND = 1 << 30
-_LISTED = 512 | 2048 | 32768  # the flags of half open, closed and idle flows, which are in lists
+_LISTED = 512 | 2048 | 0x40000  # the flags of half open, closed and idle flows, which are in lists
 _NONE = 0xFFFF_FFFF  # the end of these lists
 
 
