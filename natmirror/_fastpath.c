@@ -231,7 +231,8 @@ static int decide_control_packet(nm_gear *gear, nm_flow *flow, const nm_segment 
     if (needs_python(gear, flow, seg, is_orig, now) || has_bad_sum(seg, checksum))
         return NM_PUNT_OPENING_OR_CLOSING;
     int event = nm_track(flow, seg, is_orig);
-    nm_flow_touch(gear->flows, flow, now, event != NM_NO_EVENT || (seg->flags & TCP_SYN && is_orig));
+    if (event != NM_NO_EVENT || !(seg->flags & TCP_RST)) /* a RST that its receiver ignores refreshes nothing */
+        nm_flow_touch(gear->flows, flow, now, event != NM_NO_EVENT || (seg->flags & TCP_SYN && is_orig));
     if (event == NM_EVENT_SYN_ACK && flow->backend_id != NM_NO_BACKEND)
         gear->plan.backends[flow->backend_id].connections++;
     gear->counters.packets_decided_in_c++;

@@ -207,10 +207,9 @@ static int acknowledges_syn(const nm_half *client, const nm_half *backend)
     return client->flags & NM_HALF_ACK && diff(first, client->ack) <= 0;
 }
 
-static int both_finished(const nm_flow *flow)
+static int both_acknowledged(const nm_flow *flow)
 {
-    return flow->orig.flags & flow->reply.flags & NM_HALF_FIN && flow->orig.ack == flow->reply.end &&
-           flow->reply.ack == flow->orig.end;
+    return flow->orig.ack == flow->reply.end && flow->reply.ack == flow->orig.end;
 }
 
 int nm_track(nm_flow *flow, const nm_segment *seg, int from_client)
@@ -233,11 +232,12 @@ int nm_track(nm_flow *flow, const nm_segment *seg, int from_client)
         take_fin(sender, receiver, seg, knew && known_end == sender->end);
     if (flow->state == NM_STATE_SYN_RECEIVED && from_client && acknowledges_syn(sender, receiver))
         event = step(flow, NM_EVENT_HANDSHAKE);
+    int has_both = sender->flags & receiver->flags & NM_HALF_FIN;
     if (flow->state == NM_STATE_ESTABLISHED && (sender->flags | receiver->flags) & NM_HALF_FIN) {
-        int closing = step(flow, NM_EVENT_FIN);
+        int closing = step(flow, has_both ? NM_EVENT_BOTH_FINS : NM_EVENT_FIN);
         return event == NM_EVENT_HANDSHAKE ? event : closing;
     }
-    if (flow->state == NM_STATE_CLOSING && both_finished(flow))
-        return step(flow, NM_EVENT_LAST_ACK);
+    if (has_both && flow->state >= NM_STATE_HALF_CLOSED)
+        return step(flow, both_acknowledged(flow) ? NM_EVENT_LAST_ACK : NM_EVENT_BOTH_FINS);
     return event;
 }

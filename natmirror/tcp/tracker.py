@@ -9,15 +9,18 @@ C gear applies the same rules.
 
 The states are the connection's, not an endpoint's: they combine the views of both ends.
 
-    SYN_SENT --SYN_ACK--> SYN_RECEIVED --HANDSHAKE--> ESTABLISHED --FIN--> CLOSING --LAST_ACK--> TIME_WAIT
-        |                      |                           |                  |
-        +---------RST----------+------------RST------------+-------RST--------+--> RESET
+    SYN_SENT --SYN_ACK--> SYN_RECEIVED --HANDSHAKE--> ESTABLISHED --FIN--> HALF_CLOSED --BOTH_FINS--> CLOSING
+        |                      |                           |                    |                        |
+        |                      |                           |                    +--------LAST_ACK--------+--> TIME_WAIT
+        +---------RST----------+------------RST------------+---------RST--------+----------RST-----------+--> RESET
 
 A RST counts if its receiver accepts it: in SYN_SENT the backend's RST that acknowledges the SYN, later either end's RST
 at exactly the next number (RFC 5961 §3.2). In TIME_WAIT and RESET it changes nothing. A flow that is picked up begins
 at ESTABLISHED, and no number of it is known. ``_move()`` is the only place that changes the state, as the table in
-flow_states.c says, which serves both gears. That file has the timeouts too: a flow's state gives the number of seconds
-from its last packet to its expiry.
+flow_states.c says, which serves both gears. If both FINs count at once, ESTABLISHED becomes CLOSING.
+
+A half closed connection lives as long as an established one: the end that has not sent a FIN may send for hours (RFC
+9293 §3.6.1; RFC 6146 §3.5.2.2, from which RFC 7857 §2 takes its states).
 """
 
 from natmirror.fastpath import MAX_SYN_DATA, MAX_WINDOW_SCALE, NO_WINDOW_SCALE, FlowRow, HalfRow
@@ -36,7 +39,7 @@ from natmirror.fastpath.flow_flags import (
     set_mptcp,
     strips_mptcp,
 )
-from natmirror.fastpath.flow_states import TRANSITIONS, Event, State
+from natmirror.fastpath.flow_states import IS_OPEN, TRANSITIONS, Event, State
 from natmirror.net import seq
 from natmirror.net.packet import ACK, FIN, MPTCP_CAPABLE, RST, SYN, Segment
 
@@ -201,6 +204,19 @@ def _revoke_fin(sender: HalfRow, receiver: HalfRow, segment: Segment) -> None:
         sender.bytes += 1
 
 
+def may_be_alive(row: FlowRow) -> bool:
+    """Return whether a connection that has been silent for hours may be alive: each end has acknowledged all that the
+    other has sent. Then neither has to send anything, for any time (RFC 9293 §3.8.4). An end that lacks an
+    acknowledgement sends again, or gives the connection up within minutes (RFC 9293 §3.8.3)."""
+    if row.state not in IS_OPEN or (is_picked_up(row) and not row.reply.packets):
+        return False
+    return not _is_unacknowledged(row.orig, row.reply) and not _is_unacknowledged(row.reply, row.orig)
+
+
+def _is_unacknowledged(sender: HalfRow, receiver: HalfRow) -> bool:
+    return bool(sender.flags & HALF_SEQ and receiver.flags & HALF_ACK) and seq.lt(receiver.ack, sender.end)
+
+
 def track(row: FlowRow, segment: Segment, *, from_client: bool) -> Event | None:
     """Update the flow's numbers and state by a segment whose checksum is right; return the event that changed the
     state, or None."""
@@ -223,11 +239,12 @@ def track(row: FlowRow, segment: Segment, *, from_client: bool) -> Event | None:
     event = None
     if state is State.SYN_RECEIVED and from_client and _acknowledges_syn(sender, receiver):
         event, state = _move(row, state, Event.HANDSHAKE), State.ESTABLISHED
+    has_both = sender.flags & receiver.flags & HALF_FIN
     if state is State.ESTABLISHED and (sender.flags | receiver.flags) & HALF_FIN:
-        closing = _move(row, state, Event.FIN)
+        closing = _move(row, state, Event.BOTH_FINS if has_both else Event.FIN)
         return event if event is Event.HANDSHAKE else closing
-    if state is State.CLOSING and _both_finished(row):
-        return _move(row, state, Event.LAST_ACK)
+    if has_both and state >= State.HALF_CLOSED:
+        return _move(row, state, Event.LAST_ACK if _both_acknowledged(row) else Event.BOTH_FINS)
     return event
 
 
@@ -302,7 +319,5 @@ def _is_exact_reset(row: FlowRow, sender: HalfRow, receiver: HalfRow, segment: S
     return segment.seq == sender.end or (bool(receiver.flags & HALF_ACK) and segment.seq == receiver.ack)
 
 
-def _both_finished(row: FlowRow) -> bool:
-    return bool(
-        row.orig.flags & row.reply.flags & HALF_FIN and row.orig.ack == row.reply.end and row.reply.ack == row.orig.end
-    )
+def _both_acknowledged(row: FlowRow) -> bool:
+    return row.orig.ack == row.reply.end and row.reply.ack == row.orig.end
