@@ -78,6 +78,10 @@ class FlowRow(Protocol):
     next_reply: int
     older: int
     newer: int
+    held: "RingRow"
+    held_len: int
+    max_held: int
+    proven: int
 
 
 class RingRow(Protocol):
@@ -157,6 +161,7 @@ class LegSums(Protocol):
     legs: int
     client_bytes: int
     session_bytes: int
+    held_bytes: int
     sent_bytes: int
     acked_bytes: int
     consumed_bytes: int
@@ -212,15 +217,24 @@ class NetworkRow(Protocol):
     mask: int
 
 
+class MirrorRow(Protocol):
+    """``nm_mirror``: a mirror whose packets reach no client."""
+
+    address: Array[int]
+    port: int
+
+
 class PlanRow(Protocol):
-    """``nm_plan``: services, backends and networks of clients."""
+    """``nm_plan``: services, backends, mirrors and networks of clients."""
 
     services: Array[ServiceRow]
     backends: Array[BackendRow]
     networks: Array[NetworkRow]
+    mirrors: Array[MirrorRow]
     service_count: int
     backend_count: int
     network_count: int
+    mirror_count: int
     suspects: Array[int]
 
 
@@ -274,6 +288,8 @@ class CountersRow(Protocol):
     packets_without_flow: int
     flows_opened: int
     flows_evicted: int
+    direct_connections: int
+    drops: Array[int]
     punts: Array[int]
 
 

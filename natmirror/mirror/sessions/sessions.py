@@ -87,6 +87,11 @@ class MasterSessions:
         self._of_flows[flow] = connection
         return any(why_not is None for _, why_not in reasons)
 
+    def refuse(self, flow: MirroredFlow, reason: EndReason) -> None:
+        """Count that no master gets a session for a connection."""
+        for mirror in flow.service.sessions:
+            self._totals.count_not_opened(flow.service.name, mirror.name, reason)
+
     def forgotten(self, flow: MirroredFlow, *, continues: bool) -> None:
         """Note that the flow leaves the table, or (``continues``) begins again in it."""
         if (connection := self._of_flows.pop(flow, None)) is not None:
@@ -182,6 +187,9 @@ class MasterSessions:
         self._relay.unflushed.clear()
         self._steps = None
         # The entries that would have removed ended connections are lost; their flows' numbers will be used again.
+        for connection in self._connections.values():
+            if connection.is_forgotten:
+                self._unclaim(connection)
         self._connections = {of: one for of, one in self._connections.items() if not one.is_forgotten}
         self._open_sessions.by_number = {
             of: found for of, found in self._open_sessions.by_number.items() if found[0].has_leg
@@ -223,7 +231,7 @@ class MasterSessions:
             connection.observer.restore(datapath)
         for master in connection.masters:
             if master.why_absent is not None:
-                self._totals.count_not_opened(master, master.why_absent)
+                self._totals.count_not_opened(connection.service_name, master.mirror.name, master.why_absent)
 
     def handle_timer(self, master: MasterSession, now: float) -> None:
         """Answer or refuse a question that has waited for ANSWER_TIMEOUT; read() sends the answer."""
@@ -238,9 +246,12 @@ class MasterSessions:
     def _break_cycle(self, connection: Connection) -> None:
         """Break the reference cycle of an ended connection, which only the garbage collector would free."""
         if connection.is_forgotten and not any(master.has_leg for master in connection.masters):
-            for master in connection.masters:
-                self._open_sessions.unclaim_switch(master)
+            self._unclaim(connection)
             connection.masters = ()
+
+    def _unclaim(self, connection: Connection) -> None:
+        for master in connection.masters:
+            self._open_sessions.unclaim_switch(master)
 
     def end_if_removed(self, master: MasterSession) -> None:
         """End a session whose master the rules no longer have."""
