@@ -100,7 +100,8 @@ static int punt_reason(nm_gear *gear, const nm_flow *flow, const nm_segment *seg
         id = leg->next_of_flow;
     }
     if (flow->flags & NM_FLOW_HAS_READER &&
-        !nm_read_add(&gear->read, is_orig ? NM_READ_ORIG : NM_READ_REPLY, flow->id, payload_of(seg), seg->payload_len))
+        !nm_read_add(&gear->read, is_orig ? NM_READ_ORIG : NM_READ_REPLY, flow->id, flow->holder, payload_of(seg),
+                     seg->payload_len))
         return NM_PUNT_OUT_OF_ORDER;
     return 0;
 }
@@ -135,7 +136,7 @@ static int decide_mirror_packet(nm_gear *gear, nm_leg *leg, const nm_segment *se
     if (has_bad_sum(seg, checksum))
         return NM_PUNT_LEG_REPAIR;
     if (seg->payload_len && leg->source == NM_SOURCE_MESSAGES &&
-        !nm_read_add(&gear->read, NM_READ_MIRROR, leg->reader, payload_of(seg), seg->payload_len))
+        !nm_read_add(&gear->read, NM_READ_MIRROR, leg->reader, leg->ring.holder, payload_of(seg), seg->payload_len))
         return NM_PUNT_LEG_REPAIR;
     gear->counters.packets_decided_in_c++;
     gear->counters.mirror_packets++;

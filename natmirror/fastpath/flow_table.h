@@ -77,6 +77,7 @@ typedef struct {
     uint16_t flags;        /* NM_FLOW_* */
     uint16_t service_id;   /* index of nm_plan.services */
     uint16_t backend_id;   /* of nm_plan.backends; NM_NO_BACKEND where there is no pool, and for NM_FLOW_DIRECT */
+    uint16_t holder;       /* the client's number in nm_gear.holders, once its stream is mirrored */
     uint32_t account;      /* the ledger's account that its client's bytes count in; 0: none */
     uint32_t iss;          /* the client's initial sequence number, where its SYN was seen */
     nm_due due;            /* when it expires, unless a packet passes before */

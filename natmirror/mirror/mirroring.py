@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from natmirror.fastpath import NO_FLOW, Memory
+from natmirror.fastpath import NO_FLOW, ClientMemory
 from natmirror.fastpath.flow_flags import (
     add_reader,
     clear_mirroring,
@@ -45,7 +45,7 @@ class Mirroring:
 
     def __init__(
         self,
-        memory: Memory,
+        memory: ClientMemory,
         timers: Timers,
         legs: Legs,
         ledger: Ledger,
@@ -61,8 +61,7 @@ class Mirroring:
     ) -> None:
         """``shares_state``: hosts share records of legs, so that a connection picked up here may have legs from another
         host."""
-        self.budget = memory
-        """The limit on the memory of bytes that wait to be copied."""
+        self._memory = memory
         self._why_absent_from_picked_up = EndReason.NO_RECORD if shares_state else EndReason.PICKED_UP
         self._guard = guard
         self._timers = timers
@@ -85,8 +84,9 @@ class Mirroring:
         if flow.is_picked_up or not flow.service.mirrors:
             return
         first = seq.add(flow.row.iss, 1)
+        flow.row.holder = self._memory.holder_of(flow.client[0])
         max_waiting = max(mirror.buffer for mirror in flow.service.mirrors)
-        stream = MirroredStream(flow, Reassembler(flow.row, "orig", first, max_waiting, self.budget))
+        stream = MirroredStream(flow, Reassembler(flow.row, "orig", first, max_waiting, self._memory))
         self.streams[flow] = stream
         for mirror in flow.service.copies:
             copy = StreamCopy(mirror, stream)
@@ -101,7 +101,7 @@ class Mirroring:
         if stream.alive():
             start_feeding_legs(flow.row)
         if self._is_wanted_by_masters(flow, backend):
-            stream.replies = Reassembler(flow.row, "reply", flow.row.orig.ack, max_waiting, self.budget)
+            stream.replies = Reassembler(flow.row, "reply", flow.row.orig.ack, max_waiting, self._memory)
             add_reader(flow.row)
         flow.row.account = self._ledger.account_number(stream)
         self._guard.run(Work.THROTTLE, flow, self._backpressure.update, stream)
@@ -111,14 +111,15 @@ class Mirroring:
 
     def picked_up(self, flow: MirroredFlow, backend: Endpoint | None) -> MirroredStream:
         """Begin the stream of a flow that was picked up. Sessions can begin in mid-stream; copies cannot."""
+        flow.row.holder = self._memory.holder_of(flow.client[0])
         max_waiting = max(mirror.buffer for mirror in flow.service.mirrors)
-        stream = MirroredStream(flow, Reassembler(flow.row, "orig", None, max_waiting, self.budget))
+        stream = MirroredStream(flow, Reassembler(flow.row, "orig", None, max_waiting, self._memory))
         stream.copies = tuple(
             StreamCopy(mirror, stream, why_absent=self._why_absent_from_picked_up) for mirror in flow.service.copies
         )
         self.streams[flow] = stream
         if self._is_wanted_by_masters(flow, backend):
-            stream.replies = Reassembler(flow.row, "reply", None, max_waiting, self.budget)
+            stream.replies = Reassembler(flow.row, "reply", None, max_waiting, self._memory)
             add_reader(flow.row, is_late=True)
         flow.row.account = self._ledger.account_number(stream)
         return stream

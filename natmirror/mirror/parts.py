@@ -48,7 +48,7 @@ class MirrorParts:
         self.guard = Guard(self.faults)
         self.timers = Timers()
         self.outgoing = Outgoing()
-        self.legs = Legs(gear.legs, self.outgoing, in_use, ports, numbers)
+        self.legs = Legs(gear.legs, gear.memory, self.outgoing, in_use, ports, numbers)
         self.ledger = Ledger(rules.services)
         read_queue, totals = ReadQueue(gear), SessionTotals()
         self.backpressure = Backpressure(self.timers, self.outgoing, self.streams)
@@ -60,7 +60,7 @@ class MirrorParts:
             *(self.outcomes, open_sessions, totals, self.faults),
         )
         self.mirroring = Mirroring(
-            *(memory, self.timers, self.legs, self.ledger, self.backpressure, self.adoption),
+            *(gear.memory, self.timers, self.legs, self.ledger, self.backpressure, self.adoption),
             *(self.outcomes, self.sessions, read_queue, self.guard, self.streams),
             shares_state=rules.ha is not None and rules.ha.state is not None,
         )

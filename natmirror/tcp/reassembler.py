@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from natmirror.fastpath import FlowRow, Memory
+from natmirror.fastpath import ClientMemory, FlowRow
 from natmirror.net import seq
 from natmirror.reasons import EndReason
 
@@ -31,7 +31,7 @@ class Reassembler:
         *("left_out", "waiting_bytes"),
     )
 
-    def __init__(self, row: FlowRow, side: str, next_seq: int | None, max_waiting: int, memory: Memory) -> None:
+    def __init__(self, row: FlowRow, side: str, next_seq: int | None, max_waiting: int, memory: ClientMemory) -> None:
         """``side`` is the half of the flow's row, ``orig`` or ``reply``. The C gear moves its ``next`` too while no
         bytes wait. If ``next_seq`` is None, call place() first."""
         self._row = row
@@ -106,9 +106,18 @@ class Reassembler:
 
     def clear(self) -> None:
         """Free all waiting bytes: the stream has no reader any more."""
-        self._memory.give(self.waiting_bytes + _PIECE_COST * len(self._pieces))
+        if self._pieces:
+            self._give(self.waiting_bytes + _PIECE_COST * len(self._pieces))
         self._starts = self._pieces = _NONE
         self._runs = self.waiting_bytes = 0
+
+    def give_up(self) -> None:
+        """Free all waiting bytes: a living leg needs the memory."""
+        self.clear()
+        self.left_out = EndReason.MEMORY_FULL
+
+    def _give(self, count: int) -> None:
+        self._memory.give_waiting(self, self._row.holder, count)
 
     def _store(self, at: int, data: bytes) -> None:
         """Keep the bytes that do not wait already."""
@@ -126,13 +135,13 @@ class Reassembler:
                 return
             self._drop_last_run()
             runs = self._runs + 1
-        if not self._memory.take(count + _PIECE_COST * len(new)):
+        if not self._memory.take_waiting(self, self._row.holder, count + _PIECE_COST * len(new)):
             self.left_out = EndReason.MEMORY_FULL
             return
         pieces = [*zip(self._starts[first:last], self._pieces[first:last], strict=True), *new]
         pieces.sort(key=lambda piece: piece[0])
         merged = _merged(pieces)
-        self._memory.give(_PIECE_COST * (len(pieces) - len(merged)))
+        self._give(_PIECE_COST * (len(pieces) - len(merged)))
         if not self._starts:
             self._starts, self._pieces = [], []
         self._starts[first:last] = [offset for offset, _ in merged]
@@ -180,7 +189,7 @@ class Reassembler:
         if first == last:
             return
         freed = sum(map(len, self._pieces[first:last]))
-        self._memory.give(freed + _PIECE_COST * (last - first))
+        self._give(freed + _PIECE_COST * (last - first))
         self.waiting_bytes -= freed
         del self._starts[first:last], self._pieces[first:last]
         if not self._starts:
