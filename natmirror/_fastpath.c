@@ -127,7 +127,7 @@ static void feed_legs(nm_gear *gear, nm_flow *flow, const nm_segment *seg, int i
 static int decide_mirror_packet(nm_gear *gear, nm_leg *leg, const nm_segment *seg, int checksum, double now)
 {
     uint32_t window = (uint32_t)seg->window << leg->scale, ack = seg->ack - leg->seq_offset;
-    if (!(leg->flags & NM_LEG_STEADY) || (seg->flags & ~TCP_PSH) != TCP_ACK || seg->has_options ||
+    if (!(leg->flags & NM_LEG_STEADY) || (seg->flags & ~TCP_PSH) != TCP_ACK || seg->options_len ||
         seg->seq != leg->rcv_nxt || !window || diff(ack, leg->snd_una) < 0 || diff(ack, leg->snd_max) > 0)
         return NM_PUNT_LEG_REPAIR;
     if (ack == leg->snd_una && !(leg->flags & NM_LEG_SACK) && !seg->payload_len && window == leg->window &&

@@ -20,6 +20,7 @@ from natmirror.fastpath.rows import (
     LegSums,
     LegTableRow,
     MaglevRow,
+    OptionsRow,
     OutRow,
     PlanRow,
 )
@@ -115,6 +116,7 @@ class _Lib:
     NM_MAGLEV_WHOLE: int
     NM_MAX_CWND: int
     NM_MAX_SYN_DATA: int
+    NM_MPTCP_NO_SUBTYPE: int
     NM_MAX_WINDOW_SCALE: int
     NM_MODIFIED: int
     NM_NO_BACKEND: int
@@ -198,6 +200,7 @@ class _Lib:
     def nm_maglev_fill(self, table: Array[int], size: int, backends: Array[MaglevRow], count: int, /) -> None: ...
     def nm_maglev_share(self, table: Array[int], whole: Array[int], size: int, limits: Sequence[int], /) -> int: ...
     def nm_plan_suspect(self, plan: PlanRow, service: int, family: int, client: Buffer, /) -> Array[int]: ...
+    def nm_read_options(self, at: Buffer, len: int, found: OptionsRow, /) -> None: ...
     def nm_gear_new(self, max_flows: int, budget: Budget, key: Buffer, /) -> GearRow: ...
     def nm_gear_free(self, gear: GearRow, /) -> None: ...
     def nm_gear_insert(

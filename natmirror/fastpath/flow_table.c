@@ -194,10 +194,10 @@ static void leave(nm_flows *flows, nm_flow *flow)
     *(flow->older == NONE ? &list->oldest : &flows->rows[flow->older].newer) = flow->newer;
     *(flow->newer == NONE ? &list->newest : &flows->rows[flow->newer].older) = flow->older;
     list->count--;
-    flow->flags &= (uint16_t)~(NM_FLOW_HALF_OPEN | NM_FLOW_CLOSED);
+    flow->flags &= (uint32_t)~(NM_FLOW_HALF_OPEN | NM_FLOW_CLOSED);
 }
 
-static void join(nm_flows *flows, nm_flow *flow, uint16_t flag)
+static void join(nm_flows *flows, nm_flow *flow, uint32_t flag)
 {
     if (flow->flags & flag)
         return;

@@ -74,7 +74,7 @@ typedef struct {
     uint8_t family;        /* 4 or 6 */
     uint8_t state;         /* NM_STATE_* */
     uint8_t sharing;       /* NM_PINNED | NM_ANNOUNCED | NM_GUEST */
-    uint16_t flags;        /* NM_FLOW_* */
+    uint32_t flags;        /* NM_FLOW_* */
     uint16_t service_id;   /* index of nm_plan.services */
     uint16_t backend_id;   /* of nm_plan.backends; NM_NO_BACKEND where there is no pool, and for NM_FLOW_DIRECT */
     uint16_t holder;       /* the client's number in nm_gear.holders, once its stream is mirrored */

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "fastpath/checksum_states.h"
+#include "fastpath/options.h"
 
 #define IP_MIN 20
 #define TCP_MIN 20
@@ -109,7 +110,7 @@ typedef struct nm_segment {
     uint16_t sport;
     uint16_t dport;
     uint8_t flags;
-    uint8_t has_options;
+    uint8_t options_len;
 } nm_segment;
 
 static inline const uint8_t *payload_of(const nm_segment *seg) { return seg->tcp + seg->tcp_len - seg->payload_len; }
@@ -117,6 +118,20 @@ static inline const uint8_t *payload_of(const nm_segment *seg) { return seg->tcp
 static inline const uint8_t *source_of(const nm_segment *seg) { return seg->ip + IP_SOURCE_AT; }
 
 static inline const uint8_t *destination_of(const nm_segment *seg) { return seg->ip + IP_DESTINATION_AT; }
+
+/* Return whether the options are timestamps alone, as RFC 7323's appendix A lays them out: most segments have these or
+ * none. */
+static inline int are_timestamps_alone(const uint8_t *options, size_t len)
+{
+    return len == 12 && get32(options) == 0x0101080a;
+}
+
+static inline nm_options options_of(const nm_segment *seg)
+{
+    nm_options found;
+    nm_read_options(seg->tcp + TCP_MIN, seg->options_len, &found);
+    return found;
+}
 
 /* Return 0 if the packet is a fragment, padded, of another protocol, or if its lengths contradict each other. */
 static inline int parse(uint8_t *packet, size_t len, nm_segment *seg)
@@ -140,7 +155,7 @@ static inline int parse(uint8_t *packet, size_t len, nm_segment *seg)
     seg->ack = get32(seg->tcp + 8);
     seg->flags = seg->tcp[13];
     seg->window = get16(seg->tcp + 14);
-    seg->has_options = data_at != TCP_MIN;
+    seg->options_len = (uint8_t)(data_at - TCP_MIN);
     return 1;
 }
 

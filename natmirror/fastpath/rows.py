@@ -250,6 +250,16 @@ class OutRow(Protocol):
     max_count: int
 
 
+class OptionsRow(Protocol):
+    """``nm_options``: what C reads of a segment's TCP options."""
+
+    tsval: int
+    tsecr: int
+    mptcp: int
+    has_timestamps: int
+    window_scale: int
+
+
 class TranslationRow(Protocol):
     """``nm_translation``: how to rewrite the last packet decided; for C only."""
 

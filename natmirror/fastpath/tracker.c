@@ -3,10 +3,6 @@
 
 #include "fastpath/tcp_constants.h"
 
-#define OPT_END 0
-#define OPT_NOP 1
-#define OPT_WINDOW_SCALE 3
-
 void nm_track_half(nm_half *sender, const nm_half *receiver, const nm_segment *seg, int picked_up)
 {
     uint32_t fin = seg->flags & TCP_FIN;
@@ -43,30 +39,11 @@ void nm_track_half(nm_half *sender, const nm_half *receiver, const nm_segment *s
         sender->edge = edge;
 }
 
-/* Return the shift of the window scale option, or NM_NO_WINDOW_SCALE: Segment.window_scale() in Python. */
-static uint8_t window_scale(const nm_segment *seg)
-{
-    const uint8_t *at = seg->tcp + TCP_MIN, *end = payload_of(seg);
-    uint8_t scale = NM_NO_WINDOW_SCALE;
-    while (at < end && *at != OPT_END) {
-        if (*at == OPT_NOP) {
-            at++;
-            continue;
-        }
-        if (at + 1 >= end || at[1] < 2 || at[1] > end - at)
-            break;
-        if (*at == OPT_WINDOW_SCALE)
-            scale = at[1] != 3 ? NM_NO_WINDOW_SCALE : at[2] > NM_MAX_WINDOW_SCALE ? NM_MAX_WINDOW_SCALE : at[2];
-        at += at[1];
-    }
-    return scale;
-}
-
 void nm_track_syn(nm_flow *flow, const nm_segment *syn)
 {
     flow->state = NM_STATE_SYN_SENT;
     flow->iss = syn->seq;
-    flow->orig.scale = window_scale(syn);
+    flow->orig.scale = options_of(syn).window_scale;
     flow->reply.scale = NM_NO_WINDOW_SCALE;
     flow->orig.packets = 1;
     flow->orig.end = syn->seq + 1;
@@ -92,7 +69,7 @@ static int take_syn_ack(nm_flow *flow, const nm_segment *seg)
     }
     flow->orig.end = seg->ack;
     flow->orig.bytes = (uint32_t)syn_data_len;
-    uint8_t scale = window_scale(seg);
+    uint8_t scale = options_of(seg).window_scale;
     if (scale == NM_NO_WINDOW_SCALE || flow->orig.scale == NM_NO_WINDOW_SCALE)
         flow->orig.scale = flow->reply.scale = 0;
     else

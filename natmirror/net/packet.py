@@ -4,6 +4,7 @@ Addresses are raw bytes; their number gives the address family.
 """
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from natmirror.net.checksum import Checksum, transport_checksum_ok
@@ -14,6 +15,10 @@ FIN, SYN, RST, PSH, ACK = 0x01, 0x02, 0x04, 0x08, 0x10
 PROTO_ICMP, PROTO_TCP = 1, 6
 
 OPT_END, OPT_NOP, OPT_MSS, OPT_WINDOW_SCALE, OPT_SACK_PERMITTED, OPT_SACK, OPT_TIMESTAMPS = 0, 1, 2, 3, 4, 5, 8
+OPT_MPTCP = 30
+
+MPTCP_NO_SUBTYPE = 0x10000
+"""In Segment.mptcp(): an MPTCP option that is too short for its subtype."""
 
 MAX_PACKET_LEN = 0xFFFF
 
@@ -25,6 +30,7 @@ _MORE_FRAGMENTS_OR_OFFSET = 0x3FFF
 IP_HEADER = struct.Struct("!BBHHHBBH4s4s")
 TCP_HEADER = struct.Struct("!HHIIBBHHH")
 _SACK_BLOCK = struct.Struct("!II")
+_TIMESTAMPS = struct.Struct("!II")
 
 
 class Malformed(Exception):
@@ -81,8 +87,12 @@ class Segment:
         return len(self.raw) - self.data_at + (self.flags >> 1 & 1) + (self.flags & 1)
 
     def options(self) -> dict[int, bytes]:
-        """Return the TCP options by kind, up to the first malformed one (RFC 9293 §3.1)."""
-        found: dict[int, bytes] = {}
+        """Return the TCP options by kind, up to the first malformed one (RFC 9293 §3.1). If a kind comes twice, the
+        last option counts."""
+        return dict(self.each_option())
+
+    def each_option(self) -> Iterator[tuple[int, bytes]]:
+        """Yield kind and value of each TCP option, up to the first malformed one."""
         at, end = self.ip_len + TCP_HEADER_LEN, self.data_at
         while at < end and self.raw[at] != OPT_END:
             if self.raw[at] == OPT_NOP:
@@ -90,9 +100,8 @@ class Segment:
                 continue
             if at + 1 >= end or not 2 <= self.raw[at + 1] <= end - at:
                 break
-            found[self.raw[at]] = self.raw[at + 2 : at + self.raw[at + 1]]
+            yield self.raw[at], self.raw[at + 2 : at + self.raw[at + 1]]
             at += self.raw[at + 1]
-        return found
 
     def mss(self) -> int | None:
         """Return the offered maximum segment size in bytes; None if the option is absent or malformed."""
@@ -103,6 +112,20 @@ class Segment:
         """Return the offered window scale, at most 14 (RFC 7323 §2.3); None if the option is absent or malformed."""
         option = self.options().get(OPT_WINDOW_SCALE, b"")
         return min(option[0], 14) if len(option) == 1 else None
+
+    def timestamps(self) -> tuple[int, int] | None:
+        """Return TSval and TSecr (RFC 7323 §3.2); None if the option is absent or malformed."""
+        option = self.options().get(OPT_TIMESTAMPS, b"")
+        return _TIMESTAMPS.unpack(option) if len(option) == _TIMESTAMPS.size else None
+
+    def mptcp(self) -> int:
+        """Return the subtypes of all MPTCP options (RFC 8684 §3), as the sum of 1 << subtype; 0 if there is none."""
+        subtypes = 0
+        if self.data_at > self.ip_len + TCP_HEADER_LEN:
+            for kind, value in self.each_option():
+                if kind == OPT_MPTCP:
+                    subtypes |= 1 << (value[0] >> 4) if value else MPTCP_NO_SUBTYPE
+        return subtypes
 
     def sack_permitted(self) -> bool:
         """Return whether the sender offers selective acknowledgements (RFC 2018 §2)."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from natmirror._ffi import lib
 from natmirror.actions import Hook
 from natmirror.net.checksum import Checksum
+from natmirror.net.packet import MPTCP_NO_SUBTYPE
 
 PACKAGE = Path(__file__).parent.parent.parent / "natmirror"
 FILES = sorted(path for path in PACKAGE.rglob("*.[ch]") if path.name != "_ffi.c")
@@ -36,4 +37,5 @@ def test_the_constants_of_net_equal_the_librarys() -> None:
         lib.NM_CHECKSUM_VALID,
         lib.NM_CHECKSUM_PARTIAL,
     ]
+    assert lib.NM_MPTCP_NO_SUBTYPE == MPTCP_NO_SUBTYPE
     assert (Hook.PREROUTING, Hook.FORWARD, Hook.OUTPUT) == (0, 2, 3), "the kernel's NF_INET_*"

@@ -30,6 +30,7 @@ VIEWS = {
     "nm_leg_sums": rows.LegSums,
     "nm_maglev_backend": rows.MaglevRow,
     "nm_network": rows.NetworkRow,
+    "nm_options": rows.OptionsRow,
     "nm_out": rows.OutRow,
     "nm_plan": rows.PlanRow,
     "nm_ring": rows.RingRow,

@@ -329,12 +329,12 @@ static void change_tables(world *w, input *in)
 
 static void set_flow(world *w, input *in)
 {
-    static const uint16_t CHANGING =
+    static const uint32_t CHANGING =
         NM_FLOW_THROTTLED | NM_FLOW_PAST_WINDOW | NM_FLOW_ORIG_GAP | NM_FLOW_REPLY_GAP | NM_FLOW_KILLED;
     nm_flow *row = w->flows[take8(in) % FLOWS].row;
     uint8_t flags = take8(in), state = take8(in);
-    uint16_t chosen = (uint16_t)(flags | (flags & 1 ? NM_FLOW_REPLY_GAP : 0) | ((flags & 14) == 14 ? NM_FLOW_KILLED : 0));
-    row->flags = (uint16_t)((row->flags & ~CHANGING) | (chosen & CHANGING));
+    uint32_t chosen = flags | (flags & 1 ? NM_FLOW_REPLY_GAP : 0) | ((flags & 14) == 14 ? NM_FLOW_KILLED : 0);
+    row->flags = (row->flags & ~CHANGING) | (chosen & CHANGING);
     row->state = state % 8 >= NM_STATES ? NM_STATE_ESTABLISHED : state % 8;
     nm_flow_touch(w->gear->flows, row, row->seen_at, 1);
     check_world(w);

@@ -25,7 +25,7 @@ void mend_links(nm_flow *now, const nm_flow *was)
 }
 
 /* Return all rows with a flag, in the order of their list. */
-static id_list list_of(const snapshot *of, uint16_t flag)
+static id_list list_of(const snapshot *of, uint32_t flag)
 {
     id_list list = {.count = 0};
     uint32_t count = 0, at = NONE;

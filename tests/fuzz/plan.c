@@ -11,7 +11,8 @@
 
 static const struct {
     uint8_t address[4];
-    uint16_t port, flags;
+    uint16_t port;
+    uint32_t flags;
     uint8_t round_robin, hash_port, first, count;
 } OF_SERVICE[SERVICES] = {
     [MAGLEV] = {{10, 10, 0, 100}, PORT, 0, 0, 0, FIRST_OF_MAGLEV, 3},

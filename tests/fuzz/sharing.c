@@ -197,9 +197,9 @@ static void check_swept(world *w, const nm_flow *was, const nm_flow *now, int ho
         must(now->flags & NM_FLOW_PICKED_UP && !now->orig.flags && !now->reply.flags);
     nm_flow mended = *now;
     mend_links(&mended, was);
-    mended.flags = (uint16_t)((mended.flags & ~NM_FLOW_HALF_OPEN) | (was->flags & NM_FLOW_HALF_OPEN));
+    mended.flags = (mended.flags & ~NM_FLOW_HALF_OPEN) | (was->flags & NM_FLOW_HALF_OPEN);
     if (loses_numbers) {
-        mended.flags = (uint16_t)((mended.flags & ~NM_FLOW_PICKED_UP) | (was->flags & NM_FLOW_PICKED_UP));
+        mended.flags = (mended.flags & ~NM_FLOW_PICKED_UP) | (was->flags & NM_FLOW_PICKED_UP);
         mended.orig.flags = was->orig.flags;
         mended.reply.flags = was->reply.flags;
     }

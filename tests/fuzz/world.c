@@ -25,7 +25,8 @@ static const uint8_t CLIENT_ADDRESS[4] = {10, 10, 0, 11}, MIRROR_ADDRESS[4] = {1
 static const uint8_t KEY[16] = {1, 2, 3};
 static const int FLOW_OF_LEG[LEGS_OF_FLOWS] = {ONE_LEG, TWO_LEGS, TWO_LEGS, WATCHED};
 static const struct {
-    uint16_t service_id, backend_id, flags;
+    uint16_t service_id, backend_id;
+    uint32_t flags;
 } OF_FLOW[FLOWS] = {
     [PLAIN] = {MAGLEV, FIRST_OF_MAGLEV, 0},
     [ONE_LEG] = {MIRRORED, FIRST_OF_MIRRORED, NM_FLOW_FEEDS_LEGS},

@@ -1,0 +1,29 @@
+/* The TCP options that natmirror reads. The Python counterpart is Segment in natmirror/net/packet.py; a test compares
+ * the two.
+ *
+ * No I/O, no clock, no policy. This header serves #include and cffi's cdef() alike.
+ */
+#ifndef NATMIRROR_FASTPATH_OPTIONS_H
+#define NATMIRROR_FASTPATH_OPTIONS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "fastpath/tcp_constants.h"
+
+/* nm_options.mptcp: other bits are 1 << subtype */
+#define NM_MPTCP_NO_SUBTYPE 0x10000 /* an MPTCP option that is too short for its subtype */
+
+typedef struct {
+    uint32_t tsval;         /* of the timestamps option (RFC 7323 3.2), if has_timestamps */
+    uint32_t tsecr;
+    uint32_t mptcp;         /* the subtypes of all MPTCP options (RFC 8684 3); 0: there is none */
+    uint8_t has_timestamps;
+    uint8_t window_scale;   /* at most NM_MAX_WINDOW_SCALE, or NM_NO_WINDOW_SCALE */
+} nm_options;
+
+/* Read the options of a segment: the len bytes, at most 40, after its TCP header's fixed part. Stop at the first
+ * malformed one. If a kind comes twice, its last option counts. */
+void nm_read_options(const uint8_t *at, size_t len, nm_options *found);
+
+#endif
