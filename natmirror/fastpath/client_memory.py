@@ -27,7 +27,8 @@ class ClientMemory:
     def __init__(self, gear: GearRow, memory: Memory) -> None:
         self._gear = gear  # keeps the holders alive
         self._holders: HoldersRow = ffi.addressof(gear, "holders")
-        self._memory = memory
+        self.budget = memory
+        """The limit for all clients together."""
         self._waiting: dict[int, dict[Waiter, int]] = {}  # by holder: each waiter with its bytes, the newest last
         self._waiting_bytes: dict[int, int] = {}  # by holder
         self._large: set[int] = set()  # the holders of which most waits
@@ -47,7 +48,7 @@ class ClientMemory:
     @property
     def client_limit(self) -> int:
         """Bytes that one client may hold."""
-        return self._memory.limit // CLIENT_SHARE
+        return self.budget.limit // CLIENT_SHARE
 
     @property
     def most_used(self) -> int:
@@ -75,7 +76,7 @@ class ClientMemory:
 
     def _note_waiting(self, holder: int, more: int) -> None:
         self._waiting_bytes[holder] = total = self._waiting_bytes.get(holder, 0) + more
-        if total * _LARGE_FRACTION >= self._memory.limit:
+        if total * _LARGE_FRACTION >= self.budget.limit:
             self._large.add(holder)
         else:
             self._large.discard(holder)
@@ -88,7 +89,7 @@ class ClientMemory:
         holds its whole part, and otherwise of the client of which most waits. Return whether it can take them now."""
         for _ in range(_MAX_GIVEN_UP):
             own_part_is_full = self._holders.used[holder] + count > self.client_limit and holder
-            if not own_part_is_full and self._memory.used + count <= self._memory.limit:
+            if not own_part_is_full and self.budget.used + count <= self.budget.limit:
                 return True
             victim = holder if own_part_is_full else self._victim()
             if victim not in self._waiting:

@@ -227,7 +227,7 @@ class Mirroring:
         start = seq.add(stream.reassembler.next, -len(data))
         self._each_leg(stream, lambda leg: leg.write(_missing_part(leg, data, start), now, wanted=wanted))
         if has_reader(stream.flow.row):
-            self._read_queue.add(ReadEvent.ORIG, stream.flow.row.id, data)
+            self._read_queue.add(ReadEvent.ORIG, stream.flow.row.id, data, stream.flow.row.holder)
 
     def _handle_gap(self, stream: MirroredStream, acked: int, edge: int, now: float) -> bool:
         """Handle a gap before number ``acked``: the backend has these bytes, but they did not pass here or found no

@@ -56,7 +56,7 @@ class MirrorParts:
         open_sessions = OpenSessions(read_queue, self.timers, self.legs, self.ledger, totals, self.streams)
         self.outcomes = LegOutcomes(self.legs, self.ledger, self.guard, self.backpressure, self.adoption, open_sessions)
         self.sessions = MasterSessions(
-            *(read_queue, memory, self.timers, self.legs, self.ledger),
+            *(read_queue, gear.memory, self.timers, self.legs, self.ledger),
             *(self.outcomes, open_sessions, totals, self.faults),
         )
         self.mirroring = Mirroring(
