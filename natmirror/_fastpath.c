@@ -174,7 +174,7 @@ static int decide_control_packet(nm_gear *gear, nm_flow *flow, const nm_segment 
 {
     if (needs_python(gear, flow, seg, is_orig, now) || has_bad_sum(seg, checksum))
         return NM_PUNT_OPENING_OR_CLOSING;
-    int event = nm_track(flow, seg, is_orig, flow->flags & NM_FLOW_PICKED_UP);
+    int event = nm_track(flow, seg, is_orig);
     nm_flow_touch(gear->flows, flow, now, event != NM_NO_EVENT || (seg->flags & TCP_SYN && is_orig));
     if (event == NM_EVENT_SYN_ACK && flow->backend_id != NM_NO_BACKEND)
         gear->plan.backends[flow->backend_id].connections++;
@@ -241,19 +241,19 @@ static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int chec
     }
     /* 5. A packet of an established flow. */
     int is_bad = has_bad_sum(&seg, checksum);
-    int is_taken = has_takers(flow, is_orig) && seg.payload_len && !is_bad;
-    int reason = is_taken ? punt_reason(gear, flow, &seg, is_orig) : 0;
+    int is_taken = !is_bad && nm_is_taken(flow, &seg, is_orig);
+    int is_fed = is_taken && seg.payload_len && has_takers(flow, is_orig);
+    int reason = is_fed ? punt_reason(gear, flow, &seg, is_orig) : 0;
     if (reason)
         return reason;
     gear->counters.packets_decided_in_c++;
     if (is_bad) {
         gear->counters.bad_checksum_packets++;
     } else {
-        nm_track_half(is_orig ? &flow->orig : &flow->reply, is_orig ? &flow->reply : &flow->orig, &seg,
-                      flow->flags & NM_FLOW_PICKED_UP);
+        nm_track_half(flow, &seg, is_orig, is_taken);
         flow->seen_at = now;
     }
-    if (is_taken)
+    if (is_fed)
         feed_legs(gear, flow, &seg, is_orig, now);
     return pass_on(gear, flow, &seg, is_orig);
 }

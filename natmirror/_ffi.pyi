@@ -104,6 +104,9 @@ class _Lib:
     NM_HALF_ACK: int
     NM_HALF_FIN: int
     NM_HALF_INFERRED: int
+    NM_HALF_STAMP: int
+    NM_HALF_ECHO: int
+    NM_HALF_REVOKED: int
     NM_HALF_SEQ: int
     NM_INITIAL_SEGMENTS: int
     NM_LEG_ACK_DELAY: float

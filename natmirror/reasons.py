@@ -175,5 +175,8 @@ class NotKeptReason(StrEnum):
     """The switch has more ports than the limit for one switch."""
     TOO_MANY_QUESTIONS = "too-many-questions"
     """The backend had too many open questions. natmirror stopped waiting for the answer to the oldest."""
+    TOO_MANY_SWITCHES = "too-many-switches"
+    """More switches were known than the limit allows, of one client's address or of all. A switch of that client, or of
+    the client with the most, was forgotten."""
     NO_MEMORY = "no-memory"
     """The quarter of ``mirror-memory`` for the known state of switches was used up."""

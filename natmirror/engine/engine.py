@@ -184,7 +184,7 @@ class Engine:
 
     def set_path_mtu(self, mirror: Endpoint, mtu: int) -> None:
         """Set the path MTU to a mirror, in bytes, as this host's routes give it, for new legs."""
-        self._legs.set_path_mtu(mirror, mtu)
+        self._legs.paths.set_mtu(mirror, mtu)
 
     def close(self) -> list[Send]:
         """End all legs; return the RSTs for the mirrors."""
@@ -213,8 +213,8 @@ class Engine:
     # Changes of rules and backends
 
     def reload(self, rules: Rules) -> None:
-        """Apply these rules. Connections and their legs stay where they are. Afterwards expel() resets connections of
-        removed clients, and then end_removed() ends legs of removed mirrors."""
+        """Apply these rules. Connections and their legs stay where they are. Before it, expel() resets connections of
+        removed clients; after it, end_removed() ends legs of removed mirrors."""
         self._services.reload(rules)
         self._ledger.reload(rules.services)
         self._mirrors.reload(rules)

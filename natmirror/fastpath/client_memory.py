@@ -46,6 +46,16 @@ class ClientMemory:
         lib.nm_holder_give(self._holders, holder, count)
 
     @property
+    def limit(self) -> int:
+        """Bytes that all clients together may hold."""
+        return self.budget.limit
+
+    @property
+    def used(self) -> int:
+        """Bytes that they hold, in all threads."""
+        return self.budget.used
+
+    @property
     def client_limit(self) -> int:
         """Bytes that one client may hold."""
         return self.budget.limit // CLIENT_SHARE

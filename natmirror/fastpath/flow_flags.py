@@ -24,8 +24,10 @@ HALF_SEQ, HALF_ACK, HALF_FIN, HALF_INFERRED = (
     lib.NM_HALF_FIN,
     lib.NM_HALF_INFERRED,
 )
+HALF_STAMP, HALF_ECHO, HALF_REVOKED = lib.NM_HALF_STAMP, lib.NM_HALF_ECHO, lib.NM_HALF_REVOKED
 """Bits of ``HalfRow.flags``, for the tracker: ``end`` is known; ``ack`` and ``edge`` are known; a FIN was sent; the
-byte before ``end`` was not seen, only inferred from an acknowledgement's sequence number."""
+byte before ``end`` was not seen, only inferred from an acknowledgement's sequence number; ``stamp`` is known; ``echo``
+is known; a FIN was sent, and later a byte with its number."""
 
 _PINNED, _GUEST = lib.NM_PINNED, lib.NM_GUEST
 _CLEAR_ORIG_WAITING = ~(PAST_WINDOW | ORIG_GAP)
@@ -50,6 +52,11 @@ def is_picked_up(row: FlowRow) -> bool:
 def set_picked_up(row: FlowRow) -> None:
     """Note that the flow's SYN did not pass here."""
     row.flags |= PICKED_UP
+
+
+def is_watched(row: FlowRow) -> bool:
+    """Return whether the flow's service has no pool: its packets are read, never rewritten."""
+    return row.flags & WATCHED != 0
 
 
 def is_killed(row: FlowRow) -> bool:

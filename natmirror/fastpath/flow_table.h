@@ -46,6 +46,9 @@
 #define NM_HALF_SEQ 1      /* end is known */
 #define NM_HALF_ACK 2      /* ack and edge are known */
 #define NM_HALF_FIN 4      /* a FIN was sent; it lies at end - 1 */
+#define NM_HALF_STAMP 16   /* stamp is known */
+#define NM_HALF_ECHO 32    /* echo is known */
+#define NM_HALF_REVOKED 64 /* a FIN was sent, and later a byte with its number */
 #define NM_HALF_INFERRED 8 /* the byte before end was not seen: an acknowledgement's sequence number implies it */
 
 /* One direction of a connection, as observed from its packets. */
@@ -55,8 +58,12 @@ typedef struct {
     uint32_t end;     /* one past the highest sequence number sent (SYN and FIN count) */
     uint32_t ack;     /* highest acknowledgement number sent */
     uint32_t edge;    /* highest right edge of the receive window offered */
-    uint32_t next;    /* the first number that legs and readers have not got, where there are any */
-    uint8_t scale;    /* shift of the windows offered (RFC 7323 2.2) */
+    uint32_t next;    /* where legs or readers get the data: the first number that has not passed here in order */
+    /* Only where the service has mirrors: */
+    uint32_t max_window; /* the largest window offered, in bytes */
+    uint32_t stamp;      /* the latest TSval sent (RFC 7323 3.2) */
+    uint32_t echo;       /* the latest TSecr sent: the other end's TS.Recent has come at least so far */
+    uint8_t scale;       /* shift of the windows offered (RFC 7323 2.2) */
     uint8_t flags;    /* NM_HALF_* */
 } nm_half;
 

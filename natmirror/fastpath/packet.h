@@ -17,7 +17,8 @@
 #define PROTO_TCP 6
 #define FRAGMENT 0x3fff /* more fragments, or an offset */
 
-/* Offsets of the fields that are translated: in the IP header, in the TCP header. */
+/* Offsets of fields: in the IP header, in the TCP header. */
+#define IP_TTL_AT 8
 #define IP_CHECKSUM_AT 10
 #define IP_SOURCE_AT 12
 #define IP_DESTINATION_AT 16

@@ -43,6 +43,9 @@ class HalfRow(Protocol):
     ack: int
     edge: int
     next: int
+    max_window: int
+    stamp: int
+    echo: int
     scale: int
     flags: int
 
@@ -110,6 +113,7 @@ class LegRow(Protocol):
     buffered: int
     max_buffer: int
     mss: int
+    full_mss: int
     cwnd: int
     ssthresh: int
     cwnd_acked: int
@@ -126,6 +130,7 @@ class LegRow(Protocol):
     written_at: float
     stall_timeout: float
     idle_timeout: float
+    widen_at: float
     rcv_nxt: int
     ack_at: float
     more_at: float
@@ -153,6 +158,7 @@ class LegSums(Protocol):
 
     legs: int
     client_bytes: int
+    session_bytes: int
     sent_bytes: int
     acked_bytes: int
     consumed_bytes: int

@@ -3,19 +3,82 @@
 
 #include "fastpath/tcp_constants.h"
 
-void nm_track_half(nm_half *sender, const nm_half *receiver, const nm_segment *seg, int picked_up)
+#define PAWS_TOLERANCE 1 /* as in Linux: by so much a TSval may lie below TS.Recent */
+
+/* Return whether this host drops the packet of a flow whose packets it routes: its TTL ends here. */
+static int expires_here(const nm_flow *flow, const nm_segment *seg, int from_client)
 {
+    return from_client && seg->ip[IP_TTL_AT] <= 1 && !(flow->flags & NM_FLOW_WATCHED);
+}
+
+/* Return whether the receiver surely refuses the segment of a mirrored flow: _is_refused() in Python. */
+static int is_refused(const nm_flow *flow, const nm_segment *seg, int from_client)
+{
+    const nm_half *sender = from_client ? &flow->orig : &flow->reply, *receiver = from_client ? &flow->reply : &flow->orig;
+    if (sender->flags & NM_HALF_ACK && diff(seg->ack, sender->ack) < 0 && sender->ack - seg->ack > sender->max_window)
+        return 1;
+    if (!(receiver->flags & NM_HALF_ECHO) || !seg->options_len)
+        return 0;
+    nm_options options = options_of(seg);
+    return options.has_timestamps && diff(receiver->echo, options.tsval) > PAWS_TOLERANCE;
+}
+
+int nm_is_taken(const nm_flow *flow, const nm_segment *seg, int from_client)
+{
+    const nm_half *receiver = from_client ? &flow->reply : &flow->orig;
+    if (!(seg->flags & TCP_ACK) || expires_here(flow, seg, from_client))
+        return 0;
+    if (flow->flags & NM_FLOW_SERVICE_MIRRORED && is_refused(flow, seg, from_client))
+        return 0;
+    if (flow->flags & NM_FLOW_PICKED_UP)
+        return 1;
+    if (receiver->flags & NM_HALF_SEQ && diff(seg->ack, receiver->end) > 0)
+        return 0;
+    return !(receiver->flags & NM_HALF_ACK) || diff(seg->seq, receiver->edge) <= 0;
+}
+
+/* Note the timestamps of a segment that is taken, as far as they are plausible. */
+static void note_timestamps(nm_half *sender, const nm_half *receiver, const nm_segment *seg)
+{
+    nm_options options = options_of(seg);
+    if (!options.has_timestamps)
+        return;
+    if (!(sender->flags & NM_HALF_STAMP) || diff(options.tsval, sender->stamp) > 0)
+        sender->stamp = options.tsval;
+    sender->flags |= NM_HALF_STAMP;
+    if (!(receiver->flags & NM_HALF_STAMP) || diff(options.tsecr, receiver->stamp) > 0)
+        return;
+    if (!(sender->flags & NM_HALF_ECHO) || diff(options.tsecr, sender->echo) > 0)
+        sender->echo = options.tsecr;
+    sender->flags |= NM_HALF_ECHO;
+}
+
+/* Forget a FIN that the receiver has not acknowledged, if a byte has its number. */
+static void revoke_fin(nm_half *sender, const nm_half *receiver, const nm_segment *seg)
+{
+    uint32_t fin = sender->end - 1;
+    if (!(sender->flags & NM_HALF_FIN) || diff(receiver->ack, fin) > 0 || diff(seg->seq, fin) > 0 ||
+        diff(seg->seq + seg->payload_len, fin) <= 0)
+        return;
+    sender->flags &= (uint8_t)~NM_HALF_FIN;
+    sender->flags |= NM_HALF_REVOKED;
+    sender->bytes++;
+}
+
+void nm_track_half(nm_flow *flow, const nm_segment *seg, int from_client, int is_taken)
+{
+    nm_half *sender = from_client ? &flow->orig : &flow->reply, *receiver = from_client ? &flow->reply : &flow->orig;
     uint32_t fin = seg->flags & TCP_FIN;
     uint32_t end = seg->seq + seg->payload_len + fin + (seg->flags & TCP_SYN ? 1 : 0);
     sender->packets++;
-    if (!(seg->flags & TCP_ACK) ||
-        !(picked_up || !(receiver->flags & NM_HALF_SEQ) || diff(seg->ack, receiver->end) <= 0))
+    if (!is_taken)
         return;
     if (!(sender->flags & NM_HALF_SEQ)) {
         sender->end = end;
         sender->bytes += seg->payload_len;
         sender->flags |= NM_HALF_SEQ;
-    } else if (picked_up || !(receiver->flags & NM_HALF_ACK) || diff(seg->seq, receiver->edge) <= 0) {
+    } else {
+        revoke_fin(sender, receiver, seg);
         int32_t advance = diff(end, sender->end);
         if (advance > 0 && !(sender->flags & NM_HALF_FIN)) {
             sender->end = end;
@@ -26,7 +89,13 @@ void nm_track_half(nm_half *sender, const nm_half *receiver, const nm_segment *s
     }
     uint8_t scale = seg->flags & TCP_SYN ? 0 : sender->scale;
     /* The scale may be NM_NO_WINDOW_SCALE, which is no shift. */
-    uint32_t edge = seg->ack + (scale < 32 ? (uint32_t)seg->window << scale : 0);
+    uint32_t window = scale < 32 ? (uint32_t)seg->window << scale : 0, edge = seg->ack + window;
+    if (flow->flags & NM_FLOW_SERVICE_MIRRORED) {
+        if (sender->max_window < window)
+            sender->max_window = window;
+        if (seg->options_len)
+            note_timestamps(sender, receiver, seg);
+    }
     if (!(sender->flags & NM_HALF_ACK)) {
         sender->ack = seg->ack;
         sender->edge = edge;
@@ -43,11 +112,16 @@ void nm_track_syn(nm_flow *flow, const nm_segment *syn)
 {
     flow->state = NM_STATE_SYN_SENT;
     flow->iss = syn->seq;
-    flow->orig.scale = options_of(syn).window_scale;
+    nm_options options = options_of(syn);
+    flow->orig.scale = options.window_scale;
     flow->reply.scale = NM_NO_WINDOW_SCALE;
     flow->orig.packets = 1;
     flow->orig.end = syn->seq + 1;
     flow->orig.flags = NM_HALF_SEQ;
+    if (options.has_timestamps && flow->flags & NM_FLOW_SERVICE_MIRRORED) {
+        flow->orig.stamp = options.tsval;
+        flow->orig.flags |= NM_HALF_STAMP;
+    }
 }
 
 /* Move the flow to its next state. Return the event, or NM_NO_EVENT if it means nothing in this state. */
@@ -74,7 +148,7 @@ static int take_syn_ack(nm_flow *flow, const nm_segment *seg)
         flow->orig.scale = flow->reply.scale = 0;
     else
         flow->reply.scale = scale;
-    nm_track_half(&flow->reply, &flow->orig, seg, 0);
+    nm_track_half(flow, seg, 0, 1);
     return step(flow, NM_EVENT_SYN_ACK);
 }
 
@@ -89,10 +163,17 @@ static int is_exact_reset(const nm_half *sender, const nm_half *receiver, const 
     return seg->seq == sender->end || (receiver->flags & NM_HALF_ACK && seg->seq == receiver->ack);
 }
 
-static int take_reset(nm_flow *flow, const nm_segment *seg, nm_half *sender, const nm_half *receiver, int picked_up)
+static int take_reset(nm_flow *flow, const nm_segment *seg, int from_client)
 {
+    nm_half *sender = from_client ? &flow->orig : &flow->reply, *receiver = from_client ? &flow->reply : &flow->orig;
     sender->packets++;
-    return is_exact_reset(sender, receiver, seg, flow->state, picked_up) ? step(flow, NM_EVENT_RST) : NM_NO_EVENT;
+    if (expires_here(flow, seg, from_client) ||
+        !is_exact_reset(sender, receiver, seg, flow->state, flow->flags & NM_FLOW_PICKED_UP))
+        return NM_NO_EVENT;
+    if (seg->flags & TCP_ACK && sender->flags & NM_HALF_ACK && receiver->flags & NM_HALF_SEQ &&
+        diff(seg->ack, sender->ack) > 0 && diff(seg->ack, receiver->end) <= 0)
+        sender->ack = seg->ack; /* no later segment of the sender acknowledges what it has got */
+    return step(flow, NM_EVENT_RST);
 }
 
 /* Note a FIN exactly at the end of what its half has sent; was_sent: an earlier segment had reached that number. */
@@ -119,11 +200,11 @@ static int both_finished(const nm_flow *flow)
            flow->reply.ack == flow->orig.end;
 }
 
-int nm_track(nm_flow *flow, const nm_segment *seg, int from_client, int picked_up)
+int nm_track(nm_flow *flow, const nm_segment *seg, int from_client)
 {
     nm_half *sender = from_client ? &flow->orig : &flow->reply, *receiver = from_client ? &flow->reply : &flow->orig;
     if (seg->flags & TCP_RST)
-        return take_reset(flow, seg, sender, receiver, picked_up);
+        return take_reset(flow, seg, from_client);
     if (seg->flags & TCP_SYN && !from_client && flow->state == NM_STATE_SYN_SENT)
         return take_syn_ack(flow, seg);
     if (seg->flags & TCP_SYN || flow->state == NM_STATE_SYN_SENT) {
@@ -133,8 +214,10 @@ int nm_track(nm_flow *flow, const nm_segment *seg, int from_client, int picked_u
     int knew = sender->flags & NM_HALF_SEQ;
     uint32_t known_end = sender->end;
     int event = NM_NO_EVENT;
-    nm_track_half(sender, receiver, seg, picked_up);
-    take_fin(sender, seg, knew && known_end == sender->end);
+    int is_taken = nm_is_taken(flow, seg, from_client);
+    nm_track_half(flow, seg, from_client, is_taken);
+    if (is_taken)
+        take_fin(sender, seg, knew && known_end == sender->end);
     if (flow->state == NM_STATE_SYN_RECEIVED && from_client && acknowledges_syn(sender, receiver))
         event = step(flow, NM_EVENT_HANDSHAKE);
     if (flow->state == NM_STATE_ESTABLISHED && (sender->flags | receiver->flags) & NM_HALF_FIN) {

@@ -9,11 +9,13 @@
 /* Set the numbers of a new flow from the client's SYN: tracker.begin() in Python. */
 void nm_track_syn(nm_flow *flow, const nm_segment *syn);
 
-/* Update the numbers of the half that sent a segment, if the segment is plausible: tracker.update(). */
-void nm_track_half(nm_half *sender, const nm_half *receiver, const nm_segment *seg, int picked_up);
+/* Return whether the receiving end takes a segment that is no SYN and no RST: tracker.is_taken(). */
+int nm_is_taken(const nm_flow *flow, const nm_segment *seg, int from_client);
+/* Count a segment that is no RST, and move the numbers of the half that sent it if it is taken: tracker.update(). */
+void nm_track_half(nm_flow *flow, const nm_segment *seg, int from_client, int is_taken);
 
 /* Update the flow's numbers and state for one segment with a correct checksum: tracker.track(). Return the event that
  * changed the state, or NM_NO_EVENT. */
-int nm_track(nm_flow *flow, const nm_segment *seg, int from_client, int picked_up);
+int nm_track(nm_flow *flow, const nm_segment *seg, int from_client);
 
 #endif

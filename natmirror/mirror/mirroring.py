@@ -139,11 +139,7 @@ class Mirroring:
     def feed(self, flow: MirroredFlow, segment: Segment, now: float) -> None:
         """Copy a segment of the client. Its checksum is right, and the tracker has processed it."""
         stream = self.streams.get(flow)
-        if (
-            stream is None
-            or segment.flags & (SYN | RST)
-            or not is_taken(flow.row.reply, segment, is_picked_up=flow.is_picked_up)
-        ):
+        if stream is None or segment.flags & (SYN | RST) or not is_taken(flow.row, segment, from_client=True):
             return
         if not stream.reassembler.is_placed:
             stream.reassembler.place(segment.seq)

@@ -25,6 +25,8 @@ MAX_PACKET_LEN = 0xFFFF
 IP_HEADER_LEN, TCP_HEADER_LEN = 20, 20
 """In bytes, without options."""
 
+_TTL_AT = 8  # in the IP header
+
 _MORE_FRAGMENTS_OR_OFFSET = 0x3FFF
 
 IP_HEADER = struct.Struct("!BBHHHBBH4s4s")
@@ -72,6 +74,10 @@ class Segment:
         if self.checksum is not Checksum.UNVERIFIED:
             return True
         return transport_checksum_ok(self.raw, self.src, self.dst, PROTO_TCP, self.ip_len)
+
+    @property
+    def ttl(self) -> int:
+        return self.raw[_TTL_AT]
 
     @property
     def payload(self) -> bytes:

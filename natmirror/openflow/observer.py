@@ -107,10 +107,11 @@ class Observer:
     """The observer of one production connection of a switch. Both ``from_`` methods raise Broken if the rest of the
     connection cannot be read.
 
-    ``is_picked_up``: the connection was picked up, so that its streams may begin within a message.
+    ``connection`` is its name in the directory. ``is_picked_up``: the connection was picked up, so that its streams may
+    begin within a message.
     """
 
-    def __init__(self, directory: Directory, *, is_picked_up: bool = False) -> None:
+    def __init__(self, directory: Directory, connection: str, *, is_picked_up: bool = False) -> None:
         self.version: int | None = None
         """The version that both HELLOs agree on; without HELLOs, that of the first message."""
         self.datapath: Datapath | None = None
@@ -122,6 +123,7 @@ class Observer:
         self.questions = 0
         """The number of the controller's open questions."""
         self._directory = directory
+        self._connection = connection
         self._switch = Framer(is_picked_up=is_picked_up)
         self._controller = Framer(is_picked_up=is_picked_up)
         self._hellos: dict[Framer, Message] = {}
@@ -337,9 +339,10 @@ class Observer:
         if key == FEATURES and self.version is not None:
             is_first = self.datapath is None
             try:
-                self.datapath = self._directory.enter(*datapath_of(self.version, bodies[0]), self.version)
+                ids = datapath_of(self.version, bodies[0])
             except ValueError:
                 return
+            self.datapath = self._directory.enter(self._connection, *ids, self.version)
             if is_first:
                 self.known_at = now
         if self.datapath is not None:

@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Iterator
 
-
 _COST = 100  # bytes that Python needs for a message besides its bytes
 
 

@@ -145,7 +145,7 @@ class SwitchSession:
         """Return the session's state and counters as values for JSON."""
         return {
             "version": VERSIONS[self.version],
-            "datapath_id": None if self.datapath is None else self.datapath.datapath_id,
+            "datapath_id": None if self.datapath is None else self.datapath.identity.datapath_id,
             "role": self._async_config.role.name.lower(),
             "features_sent": self.has_sent_features,
             "oldest_statistics_seconds": round(self._answers.oldest_answer_seconds, 3),

@@ -28,9 +28,7 @@ class LegNumbers:
         *("mirror_endpoint", "receiver", "resumption", "row", "sender", "settings", "state"),
     )
 
-    def __init__(
-        self, table: LegTable, local: Endpoint, settings: Mirror, iss: int, offset: int, holder: int
-    ) -> None:
+    def __init__(self, table: LegTable, local: Endpoint, settings: Mirror, iss: int, offset: int, holder: int) -> None:
         self.local_endpoint = local
         self.mirror_endpoint = endpoint_of(settings)
         self.settings = settings

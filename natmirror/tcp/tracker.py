@@ -2,9 +2,9 @@
 
 Theory. Each direction is a half-stream with three numbers: ``end``, up to which the sender has sent; ``ack``, up to
 which it has acknowledged the other end's data; and ``edge``, up to which it lets the other end send (RFC 9293 §3.3.1:
-SND.NXT, RCV.NXT, RCV.NXT+RCV.WND). A packet moves the numbers of the half that sent it, but only if they are plausible:
-data has to begin inside the window that the other end offered, and an acknowledgement may not be ahead of what was
-sent. ``update()`` serves both directions, with swapped arguments. The numbers lie in the flow's C struct, to which the
+SND.NXT, RCV.NXT, RCV.NXT+RCV.WND). A packet moves the numbers of the half that sent it, but only if its receiver takes
+it: ``is_taken()`` has the checks that a receiver makes. They err on the side of taking, because a byte that is refused
+here but acknowledged there would be missing. The numbers lie in the flow's C struct, to which the
 C gear applies the same rules.
 
 The states are the connection's, not an endpoint's: they combine the views of both ends.
@@ -21,10 +21,23 @@ from its last packet to its expiry.
 """
 
 from natmirror.fastpath import MAX_SYN_DATA, MAX_WINDOW_SCALE, NO_WINDOW_SCALE, FlowRow, HalfRow
-from natmirror.fastpath.flow_flags import HALF_ACK, HALF_FIN, HALF_INFERRED, HALF_SEQ
+from natmirror.fastpath.flow_flags import (
+    HALF_ACK,
+    HALF_ECHO,
+    HALF_FIN,
+    HALF_INFERRED,
+    HALF_REVOKED,
+    HALF_SEQ,
+    HALF_STAMP,
+    is_picked_up,
+    is_service_mirrored,
+    is_watched,
+)
 from natmirror.fastpath.flow_states import TRANSITIONS, Event, State
 from natmirror.net import seq
 from natmirror.net.packet import ACK, FIN, RST, SYN, Segment
+
+_PAWS_TOLERANCE = 1  # as in Linux: by so much a TSval may lie below TS.Recent
 
 
 def begin(row: FlowRow, syn: Segment) -> None:
@@ -37,6 +50,9 @@ def begin(row: FlowRow, syn: Segment) -> None:
     row.orig.packets = 1
     row.orig.end = seq.add(syn.seq, 1)
     row.orig.flags = HALF_SEQ
+    if is_service_mirrored(row) and (stamps := syn.timestamps()) is not None:
+        row.orig.stamp = stamps[0]
+        row.orig.flags |= HALF_STAMP
 
 
 def begin_picked_up(row: FlowRow) -> None:
@@ -44,6 +60,7 @@ def begin_picked_up(row: FlowRow) -> None:
     row.state = State.ESTABLISHED
     for half in (row.orig, row.reply):
         half.bytes = half.packets = half.end = half.ack = half.edge = half.next = half.flags = 0
+        half.max_window = half.stamp = half.echo = 0
         half.scale = MAX_WINDOW_SCALE  # the largest scale, so that no window seems smaller than it is
 
 
@@ -67,24 +84,31 @@ def infer_sent(sender: HalfRow, end: int) -> None:
         sender.flags |= HALF_INFERRED
 
 
-def update(sender: HalfRow, receiver: HalfRow, segment: Segment, *, is_picked_up: bool) -> None:
-    """Move the numbers of the half-stream that sent ``segment``, if they are plausible (RFC 9293 §3.10.7.4)."""
+def update(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool) -> None:
+    """Count a segment that is no RST. If its receiver takes it, move the numbers of the half that sent it (RFC 9293
+    §3.10.7.4)."""
+    sender, receiver = halves(row, from_client=from_client)
     sender.packets += 1
-    if not is_taken(receiver, segment, is_picked_up=is_picked_up):
+    if not is_taken:
         return
     end = seq.add(segment.seq, segment.seq_len)
     if not sender.flags & HALF_SEQ:
         sender.end = end
         sender.bytes += segment.payload_len
         sender.flags |= HALF_SEQ
-    elif is_picked_up or not receiver.flags & HALF_ACK or seq.le(segment.seq, receiver.edge):
+    else:
+        _revoke_fin(sender, receiver, segment)
         advance = seq.diff(end, sender.end)
         if advance > 0 and not sender.flags & HALF_FIN:  # nothing follows a FIN
             sender.end = end
             sender.bytes += advance - (segment.flags & FIN)
             sender.flags = sender.flags & ~HALF_INFERRED if segment.seq_len else sender.flags | HALF_INFERRED
-    shift = 0 if segment.flags & SYN else sender.scale
-    edge = seq.add(segment.ack, segment.window << shift)
+    # The scale may be NO_WINDOW_SCALE, so large that nothing is left
+    window = segment.window << (0 if segment.flags & SYN else sender.scale) & 0xFFFF_FFFF
+    edge = seq.add(segment.ack, window)
+    if is_service_mirrored(row):
+        sender.max_window = max(sender.max_window, window)
+        _note_timestamps(sender, receiver, segment)
     if not sender.flags & HALF_ACK:
         sender.ack, sender.edge = segment.ack, edge
         sender.flags |= HALF_ACK
@@ -93,22 +117,78 @@ def update(sender: HalfRow, receiver: HalfRow, segment: Segment, *, is_picked_up
         sender.edge = seq.latest(sender.edge, edge)
 
 
-def is_taken(receiver: HalfRow, segment: Segment, *, is_picked_up: bool) -> bool:
-    """Return whether the receiving end accepts the segment's data: the segment has an acknowledgement, and not of a
-    byte that was never sent (RFC 9293 §3.10.7.4, fifth check)."""
-    if not segment.flags & ACK:
+def halves(row: FlowRow, *, from_client: bool) -> tuple[HalfRow, HalfRow]:
+    """Return the half of the end that sends a packet, and that of its receiver."""
+    return (row.orig, row.reply) if from_client else (row.reply, row.orig)
+
+
+def is_taken(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
+    """Return whether the receiving end takes a segment that is no SYN and no RST.
+
+    It refuses a segment without an acknowledgement, or with one of a byte that was never sent (RFC 9293 §3.10.7.4,
+    fifth check), or that begins past its window. Where the service has mirrors, so that the bytes matter,
+    _is_refused() has more checks. What this function refuses is no version of a byte, and moves no number.
+    """
+    receiver = halves(row, from_client=from_client)[1]
+    if not segment.flags & ACK or _expires_here(row, segment, from_client=from_client):
         return False
-    return is_picked_up or not receiver.flags & HALF_SEQ or seq.le(segment.ack, receiver.end)
+    if is_service_mirrored(row) and _is_refused(row, segment, from_client=from_client):
+        return False
+    if is_picked_up(row):
+        return True
+    if receiver.flags & HALF_SEQ and seq.lt(receiver.end, segment.ack):
+        return False
+    return not receiver.flags & HALF_ACK or seq.le(segment.seq, receiver.edge)
 
 
-def track(row: FlowRow, segment: Segment, *, from_client: bool, is_picked_up: bool) -> Event | None:
+def _expires_here(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
+    """Return whether this host drops the packet of a flow whose packets it routes: its TTL ends here."""
+    return from_client and segment.ttl <= 1 and not is_watched(row)
+
+
+def _is_refused(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
+    """Return whether the receiver surely refuses the segment: its acknowledgement lies further back than the largest
+    window that its sender has offered (RFC 5961 §5.2), or its timestamp lies below one that the receiver has echoed
+    (PAWS, RFC 7323 §5.3). TS.Recent itself is unknown here, but it never lies below an echoed timestamp."""
+    sender, receiver = halves(row, from_client=from_client)
+    if sender.flags & HALF_ACK and seq.diff(segment.ack, sender.ack) < -sender.max_window:
+        return True
+    if not receiver.flags & HALF_ECHO:
+        return False
+    stamps = segment.timestamps()
+    return stamps is not None and seq.diff(receiver.echo, stamps[0]) > _PAWS_TOLERANCE
+
+
+def _note_timestamps(sender: HalfRow, receiver: HalfRow, segment: Segment) -> None:
+    """Note the timestamps of a segment that is taken, as far as they are plausible."""
+    stamps = segment.timestamps()
+    if stamps is None:
+        return
+    value, echo = stamps
+    sender.stamp = seq.latest(sender.stamp, value) if sender.flags & HALF_STAMP else value
+    sender.flags |= HALF_STAMP
+    if receiver.flags & HALF_STAMP and seq.le(echo, receiver.stamp):
+        sender.echo = seq.latest(sender.echo, echo) if sender.flags & HALF_ECHO else echo
+        sender.flags |= HALF_ECHO
+
+
+def _revoke_fin(sender: HalfRow, receiver: HalfRow, segment: Segment) -> None:
+    """Forget a FIN that the receiver has not acknowledged, if a byte has its number: one of the two was never taken."""
+    fin = seq.add(sender.end, -1)
+    is_acked = seq.lt(fin, receiver.ack)
+    has_byte = seq.le(segment.seq, fin) and seq.lt(fin, seq.add(segment.seq, segment.payload_len))
+    if sender.flags & HALF_FIN and has_byte and not is_acked:
+        sender.flags = sender.flags & ~HALF_FIN | HALF_REVOKED
+        sender.bytes += 1
+
+
+def track(row: FlowRow, segment: Segment, *, from_client: bool) -> Event | None:
     """Update the flow's numbers and state by a segment whose checksum is right; return the event that changed the
     state, or None."""
-    sender, receiver = (row.orig, row.reply) if from_client else (row.reply, row.orig)
+    sender, receiver = halves(row, from_client=from_client)
     state = State(row.state)
     if segment.flags & RST:
-        sender.packets += 1
-        return _move(row, state, Event.RST) if _is_exact_reset(sender, receiver, segment, state, is_picked_up) else None
+        return _take_reset(row, segment, state, from_client=from_client)
     if segment.flags & SYN and not from_client and state is State.SYN_SENT:
         return _take_syn_ack(row, segment)
     if segment.flags & SYN or state is State.SYN_SENT:
@@ -117,8 +197,14 @@ def track(row: FlowRow, segment: Segment, *, from_client: bool, is_picked_up: bo
         sender.packets += 1
         return None
     known_end = sender.end if sender.flags & HALF_SEQ else None
-    update(sender, receiver, segment, is_picked_up=is_picked_up)
-    if segment.flags & FIN and not sender.flags & HALF_FIN and seq.add(segment.seq, segment.seq_len) == sender.end:
+    taken = is_taken(row, segment, from_client=from_client)
+    update(row, segment, from_client=from_client, is_taken=taken)
+    if (
+        taken
+        and segment.flags & FIN
+        and not sender.flags & HALF_FIN
+        and seq.add(segment.seq, segment.seq_len) == sender.end
+    ):
         was_known = known_end == sender.end
         if not was_known or sender.flags & HALF_INFERRED:  # a number at which a byte was seen is no FIN
             sender.flags |= HALF_FIN
@@ -157,7 +243,7 @@ def _take_syn_ack(row: FlowRow, segment: Segment) -> Event | None:
         row.orig.scale = row.reply.scale = 0  # RFC 7323 §2.2: both ends offer it, or neither uses it
     else:
         row.reply.scale = scale
-    update(row.reply, row.orig, segment, is_picked_up=False)
+    update(row, segment, from_client=False, is_taken=True)
     return _move(row, State.SYN_SENT, Event.SYN_ACK)
 
 
@@ -168,12 +254,23 @@ def _acknowledges_syn(client: HalfRow, backend: HalfRow) -> bool:
     return bool(client.flags & HALF_ACK) and seq.le(first, client.ack)
 
 
-def _is_exact_reset(sender: HalfRow, receiver: HalfRow, segment: Segment, state: State, is_picked_up: bool) -> bool:
+def _take_reset(row: FlowRow, segment: Segment, state: State, *, from_client: bool) -> Event | None:
+    sender, receiver = halves(row, from_client=from_client)
+    sender.packets += 1
+    if _expires_here(row, segment, from_client=from_client) or not _is_exact_reset(row, sender, receiver, segment):
+        return None
+    has_numbers = sender.flags & HALF_ACK and receiver.flags & HALF_SEQ
+    if segment.flags & ACK and has_numbers and seq.le(segment.ack, receiver.end):
+        sender.ack = seq.latest(sender.ack, segment.ack)  # no later segment acknowledges what the sender has got
+    return _move(row, state, Event.RST)
+
+
+def _is_exact_reset(row: FlowRow, sender: HalfRow, receiver: HalfRow, segment: Segment) -> bool:
     """Return whether the RST's receiver accepts it: at exactly the next expected number (RFC 5961 §3.2). For a tracker
     that is the number that the receiver has acknowledged or, if data is still under way, the end of the sent data."""
-    if state is State.SYN_SENT:
+    if row.state == State.SYN_SENT:
         return bool(segment.flags & ACK) and 0 <= seq.diff(segment.ack, receiver.end) <= MAX_SYN_DATA
-    if is_picked_up and not receiver.flags & HALF_ACK:
+    if is_picked_up(row) and not receiver.flags & HALF_ACK:
         return True
     return segment.seq == sender.end or (bool(receiver.flags & HALF_ACK) and segment.seq == receiver.ack)
 

@@ -130,8 +130,7 @@ def reference(
         row.reply.packets += 1
         return ACCEPT, raw
     if parsed.checksum_ok():
-        sender, receiver = (row.orig, row.reply) if is_orig else (row.reply, row.orig)
-        tracker.update(sender, receiver, parsed, is_picked_up=bool(row.flags & PICKED_UP))
+        tracker.update(row, parsed, from_client=is_orig, is_taken=tracker.is_taken(row, parsed, from_client=is_orig))
         row.seen_at = now
     if row.flags & WATCHED:
         return ACCEPT, raw
@@ -149,7 +148,7 @@ def reference_of_control(
         return PUNT, raw
     if (syn and (is_orig or row.state != State.SYN_SENT)) or (reset and row.state == State.SYN_SENT):
         return PUNT, raw
-    event = tracker.track(row, parsed, from_client=is_orig, is_picked_up=bool(row.flags & PICKED_UP))
+    event = tracker.track(row, parsed, from_client=is_orig)
     flows.touch(row, now, moved=event is not None or bool(syn and is_orig))
     if row.flags & WATCHED:
         return ACCEPT, raw

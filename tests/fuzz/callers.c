@@ -124,7 +124,7 @@ static void pick_up(world *w, nm_service *service, uint16_t backend_id, const nm
     row->orig.scale = row->reply.scale = PICKED_UP_SCALE;
     row->flags |= NM_FLOW_PICKED_UP | (row->flags & NM_FLOW_SERVICE_MIRRORED ? NM_FLOW_PYTHON_STATE : 0);
     nm_flow_touch(w->gear->flows, row, w->now, 1);
-    int event = nm_track(row, seg, is_orig, 1);
+    int event = nm_track(row, seg, is_orig);
     nm_flow_touch(w->gear->flows, row, w->now, event != NM_NO_EVENT || !is_orig);
 }
 
@@ -237,7 +237,7 @@ static int is_new(world *w, nm_flow *row, const nm_segment *syn)
 
 static void move(world *w, nm_flow *row, const nm_segment *seg, int is_orig)
 {
-    int event = nm_track(row, seg, is_orig, row->flags & NM_FLOW_PICKED_UP);
+    int event = nm_track(row, seg, is_orig);
     int may_throttle = w->plan.services[row->service_id].may_throttle;
     nm_flow_touch(w->gear->flows, row, w->now, event != NM_NO_EVENT || (is_orig && seg->flags & TCP_SYN));
     if (row->flags & NM_FLOW_SERVICE_MIRRORED &&

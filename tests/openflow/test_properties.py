@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from natmirror.fastpath import Memory
 from natmirror.openflow.directory import Directory
 from natmirror.openflow.framer import Broken
 from natmirror.openflow.messages import TYPES, V10, V14, Multipart, Type, build, hello, parse
@@ -17,9 +16,11 @@ from natmirror.openflow.observer import Observer
 from natmirror.openflow.session import SessionPolicy, SwitchSession
 from tests.helpers.openflow import (
     ALL,
+    CONNECTION,
     HEADER,
     KITS,
     begun,
+    client_memory,
     cut,
     exchange,
     features,
@@ -116,7 +117,11 @@ def conversations(draw: st.DrawFn, version: int) -> list[tuple[bool, bytes]]:
 def test_any_bytes_of_production_keep_the_bounds(
     steps: list[tuple[bool, bytes]], where: list[int], is_picked_up: bool, is_begun: bool
 ) -> None:
-    production = begun(ALL[1])[0] if is_begun else Observer(Directory(Memory(1 << 20)), is_picked_up=is_picked_up)
+    production = (
+        begun(ALL[1])[0]
+        if is_begun
+        else Observer(Directory(client_memory(1 << 24)), CONNECTION, is_picked_up=is_picked_up)
+    )
     run(production, steps, where)
 
 

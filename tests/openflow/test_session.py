@@ -11,6 +11,7 @@ from natmirror.openflow.session import SessionPolicy, SwitchSession
 from natmirror.openflow.shown import RequestOutcome
 from tests.helpers.openflow import (
     ALL,
+    CONNECTION,
     DPID,
     HEADER,
     KITS,
@@ -50,7 +51,7 @@ def test_a_session_begins_with_a_hello_in_productions_version(version: int) -> N
 
 def test_no_session_before_the_version_is_known() -> None:
     with pytest.raises(ValueError, match="version"):
-        SwitchSession(Observer(begun(V13)[1]), SessionPolicy())
+        SwitchSession(Observer(begun(V13)[1], CONNECTION), SessionPolicy())
 
 
 @pytest.mark.parametrize(
@@ -208,7 +209,7 @@ def test_a_master_that_asks_for_too_much_at_once_is_refused() -> None:
 
 def test_questions_beyond_the_limit_are_refused_when_the_switch_becomes_known() -> None:
     production, directory = begun(V13)
-    known = directory.enter(DPID, 0, V13)  # from an earlier connection
+    known = directory.enter(CONNECTION, DPID, 0, V13)  # from an earlier connection
     directory.learn(known, (Type.MULTIPART_REPLY, Multipart.TABLE_FEATURES, b""), (bytes(60_000),) * 20, 0.0)
     made = session(production, greeted=False)
     ask(made, hello(V13, 1), KITS[V13].make("OFPFeaturesRequest", 2), request(V13, 5, 12) * 900)

@@ -17,6 +17,7 @@ from natmirror.tcp.leg import Leg
 _CONNECTION_COST = 8000  # bytes that Python needs for an observed connection and its events in the read queue
 _SESSION_COST = 8000  # for its session with one master, besides the leg
 
+
 @dataclass(slots=True, eq=False)
 class MasterSession:
     """One connection's session with one master: its leg, or the reason why it has none."""
@@ -42,6 +43,10 @@ class MasterSession:
     @property
     def service_name(self) -> str:
         return self.connection.service_name
+
+    @property
+    def client(self) -> Endpoint:
+        return self.connection.client
 
     @property
     def connection_has_ended(self) -> bool:
@@ -91,8 +96,8 @@ class Connection:
 
     @property
     def name(self) -> str:
-        """The connection's name in the directory."""
-        return f"{self.service_name}/{show(self.client)}"
+        """The connection's name in the directory: ``openflow/10.10.0.11:40001``."""
+        return connection_name(self.service_name, self.client)
 
     @property
     def is_read(self) -> bool:
@@ -142,3 +147,8 @@ class Connection:
         self._counts(0)
         self.memory.give(self.holder, self.fixed)
         self.fixed = 0
+
+
+def connection_name(service_name: str, client: Endpoint) -> str:
+    """Return a connection's name in the directory."""
+    return f"{service_name}/{show(client)}"

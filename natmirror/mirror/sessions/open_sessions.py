@@ -102,7 +102,7 @@ class OpenSessions:
 
     def claim_switch(self, master: MasterSession, datapath: Datapath) -> MasterSession | None:
         """Make this the switch's session with the master, and return the older one that it replaces, or None."""
-        key = (master.service_name, master.mirror.name, *datapath.identity)
+        key = (master.service_name, master.mirror.name, *datapath.identity[1:])
         older = self._of_switches.get(key)
         self.unclaim_switch(master)
         self._of_switches[key] = master

@@ -22,7 +22,7 @@ class Replies:
     def feed(self, stream: MirroredStream, segment: Segment) -> None:
         """Take a segment of the backend: its checksum is right, and it is no SYN and no RST."""
         flow, row, replies = stream.flow, stream.flow.row, stream.replies
-        if replies is None or not has_reader(row) or not is_taken(row.orig, segment, is_picked_up=flow.is_picked_up):
+        if replies is None or not has_reader(row) or not is_taken(row, segment, from_client=False):
             return
         if not replies.is_placed:
             replies.place(segment.seq)

@@ -18,7 +18,7 @@ from natmirror.mirror.ledger import Ledger
 from natmirror.mirror.leg_outcomes import LegOutcomes
 from natmirror.mirror.legs import Legs
 from natmirror.mirror.sampling import why_not_mirrored
-from natmirror.mirror.sessions.master_session import Connection, MasterSession
+from natmirror.mirror.sessions.master_session import Connection, MasterSession, connection_name
 from natmirror.mirror.sessions.open_sessions import OpenSessions
 from natmirror.mirror.sessions.read_queue import ReadEvent, ReadQueue
 from natmirror.mirror.sessions.relay import Relay
@@ -60,7 +60,7 @@ class MasterSessions:
         self._open_sessions = open_sessions
         self._totals = totals
         self._memory = memory
-        self.directory = Directory(memory.budget)
+        self.directory = Directory(memory)
         self._relay = Relay(timers, legs, ledger, outcomes, open_sessions, totals, self.directory)
         self._opened: deque[Connection] = deque()
         self._of_flows: dict[MirroredFlow, Connection] = {}
@@ -76,9 +76,11 @@ class MasterSessions:
         reasons = [(mirror, self._why_not(mirror, flow, backend)) for mirror in flow.service.sessions]
         if not reasons:
             return False
-        observer = Observer(self.directory, is_picked_up=flow.is_picked_up)
-        client, holder = flow.client, flow.row.holder
-        connection = Connection(flow, client, flow.service.name, flow.is_picked_up, observer, self._memory, holder)
+        name, holder = connection_name(flow.service.name, flow.client), flow.row.holder
+        observer = Observer(self.directory, name, is_picked_up=flow.is_picked_up)
+        connection = Connection(
+            *(flow, flow.client, flow.service.name, flow.is_picked_up, observer), self._memory, holder
+        )
         connection.masters = tuple(MasterSession(mirror, connection) for mirror, _ in reasons)
         if not connection.begin_counting():
             self._refuse(connection, EndReason.MEMORY_FULL)
