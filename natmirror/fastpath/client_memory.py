@@ -94,6 +94,10 @@ class ClientMemory:
             self._waiting.pop(holder, None)
             del self._waiting_bytes[holder]
 
+    def take_urgently(self, holder: int, count: int) -> bool:
+        """Take ``count`` bytes for a living leg or session, for which what waits is given up."""
+        return self.take(holder, count) or (self.make_room(holder, count) and self.take(holder, count))
+
     def make_room(self, holder: int, count: int) -> bool:
         """Give up what waits until a living leg of the client can take ``count`` bytes: what waits of this client if it
         holds its whole part, and otherwise of the client of which most waits. Return whether it can take them now."""

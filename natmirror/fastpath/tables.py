@@ -11,7 +11,7 @@ from natmirror.net.endpoint import Endpoint
 
 _IDS_AT_ONCE = 4096
 _LEG_LEN = ffi.sizeof("nm_leg")
-LEG_COST = _LEG_LEN + 2000
+LEG_COST = _LEG_LEN + 1200
 """Bytes of a leg besides its buffer: its row, and Python's objects."""
 
 

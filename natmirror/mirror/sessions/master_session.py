@@ -16,7 +16,7 @@ from natmirror.rules import Mirror
 from natmirror.tcp.leg import Leg
 
 _CONNECTION_COST = 8000  # bytes that Python needs for an observed connection and its events in the read queue
-_SESSION_COST = 8000  # for its session with one master, besides the leg
+_SESSION_COST = 9000  # for its session with one master, besides the leg
 
 
 @dataclass(slots=True, eq=False)
@@ -133,11 +133,11 @@ class Connection:
         return self.fixed > 0
 
     def count(self) -> bool:
-        """Take or give back memory for what the connection holds now. If the client may not hold more, give up what
-        waits; return False if it holds too much all the same."""
+        """Take or give back memory for what the connection holds now. If the client may not hold more, what waits is
+        given up; return False if that is not enough."""
         if not self.fixed or self._counts(self.held):
             return True
-        self.give_up()
+        self.memory.make_room(self.holder, self.held - self.counted)
         return self._counts(self.held)
 
     def _counts(self, held: int) -> bool:

@@ -101,7 +101,7 @@ class ReadQueue:
     def _append(self, kind: ReadEvent, of: int, data: bytes, holder: int) -> None:
         if data:
             limit = _MAX_LEN + (_RESERVE if self._waiting_of[kind, of] + len(data) <= _LITTLE else 0)
-            if self._waiting_len + len(data) > limit or not self._memory.take(holder, len(data) + _ENTRY_COST):
+            if self._waiting_len + len(data) > limit or not self._memory.take_urgently(holder, len(data) + _ENTRY_COST):
                 kind, data = _LOST[kind], b""
             else:
                 self._waiting_of[kind, of] += len(data)
