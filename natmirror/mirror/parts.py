@@ -6,7 +6,7 @@ of them when a leg moves or ends; last the sessions and the streams, which move 
 
 from collections.abc import Callable
 
-from natmirror.fastpath import Gear, Memory
+from natmirror.fastpath import Gear
 from natmirror.mirror.adoption import Adoption
 from natmirror.mirror.backpressure import Backpressure
 from natmirror.mirror.copies import MirroredFlow, MirroredStream
@@ -35,7 +35,6 @@ class MirrorParts:
         self,
         rules: Rules,
         gear: Gear,
-        memory: Memory,
         in_use: Callable[[Endpoint, Endpoint], bool],
         ports: range,
         numbers: Numbers,
@@ -43,7 +42,6 @@ class MirrorParts:
     ) -> None:
         """For ``in_use``, ``ports`` and ``numbers`` see Legs."""
         self.gear = gear
-        self.memory = memory
         self.streams: dict[MirroredFlow, MirroredStream] = {}
         """The stream of each mirrored flow, from its handshake on."""
         self.faults = Faults()

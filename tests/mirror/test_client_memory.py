@@ -11,6 +11,7 @@ from natmirror.engine.engine import Engine
 from natmirror.net.endpoint import Endpoint
 from natmirror.openflow import messages
 from natmirror.openflow.messages import Type, build
+from natmirror.reasons import EndReason, NotKeptReason
 from tests.helpers.client_connection import ClientConnection, engine
 from tests.helpers.openflow_sessions import AGAIN, OF, Master, began, hello, packet_in, request
 from tests.helpers.support import RULES, assert_adds_up, at
@@ -154,7 +155,7 @@ def test_connections_whose_answers_never_end_hold_no_more_than_their_clients_par
     tracemalloc.stop()
     print(f"{held} bytes held, {used(one)} counted")
     assert held < 2 << 20
-    assert one.snapshot(1000.0)["answers_not_kept"]["no-memory"] > 0
+    assert one.snapshot(1000.0)["answers_not_kept"][NotKeptReason.NO_MEMORY] > 0
     other, master = began(one, client=at("10.10.0.11", 40_000))
     other.from_backend("PA", request(Type.FEATURES_REQUEST, 5))
     assert master.stream
@@ -186,7 +187,7 @@ def test_picked_up_flows_of_one_client_get_sessions_within_its_part(fast: bool) 
     assert held < 1 << 20
     [mirror] = one.snapshot(1000.0)["mirrors"]
     assert mirror["sessions"] is not None
-    assert mirror["sessions"]["not_opened"]["memory-full"] > 150
+    assert mirror["sessions"]["not_opened"][EndReason.MEMORY_FULL] > 150
 
 
 @GEARS
