@@ -10,10 +10,11 @@ and the JSON Schema from them. Rules that involve several keys are code, in file
 from typing import Final
 
 from natmirror.rules.addresses import Address, Network
+from natmirror.rules.kinds import Release
 from natmirror.rules.mirror_keys import MIRROR
 from natmirror.rules.pair_keys import HA, HOST, SIDE
 from natmirror.rules.pool_keys import BACKEND, HEALTH, MAX_CONNECTIONS, POOL, SORRY
-from natmirror.rules.scalars import NAME, PORT, FilePath, Integer, Size, Threads
+from natmirror.rules.scalars import NAME, PORT, Choice, FilePath, Integer, Size, Threads
 from natmirror.rules.tables import Key, ListOf, Section
 
 MAX_THREADS: Final = 16
@@ -49,6 +50,15 @@ SERVICE = Section(
             default=(),
             absent="none",
         ),
+        Key(
+            "release",
+            Choice(Release),
+            "When mirrors get a client's byte. A backend that does not answer may delay its acknowledgement, by 40 ms"
+            " on Linux and 200 ms elsewhere; seen saves the mirrors this delay. Connections keep the value of their"
+            " handshake.",
+            example="seen",
+            default=Release.ACKNOWLEDGED,
+        ),
     ),
 )
 
@@ -74,8 +84,8 @@ TOP = Section(
             "Memory that all copies and OpenFlow sessions together may hold for mirrors. One client address may hold a"
             " sixteenth of it: raise it where many connections come from one address, such as a proxy's. What waits,"
             " such as bytes behind a gap or incomplete answers, is given up first; then the leg that needs more is"
-            " dropped. A quarter of it at most holds the known state of switches. The unit's MemoryMax= has to allow for"
-            " it.",
+            " dropped. A quarter of it at most holds the known state of switches. MemoryMax= of the systemd unit has to"
+            " allow for it.",
             example="4GiB",
             default=1 << 30,
         ),

@@ -15,7 +15,7 @@ FAR = seq.add(START, 1 << 20)
 
 
 def reassembler(next_seq: int, max_waiting: int, memory: Memory) -> Reassembler:
-    row = SimpleNamespace(orig=SimpleNamespace(), holder=NO_HOLDER)
+    row = SimpleNamespace(orig=SimpleNamespace(), held=SimpleNamespace(holder=NO_HOLDER))
     return Reassembler(row, "orig", next_seq, max_waiting, Gear(1, memory, bytes(16)).memory)
 
 

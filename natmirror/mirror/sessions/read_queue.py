@@ -37,9 +37,11 @@ class ReadEvent(IntEnum):
     MASTER_LOST = 9
     ENDED = 10
     """The session's leg has ended."""
+    ORIG_AMBIGUOUS = 11
+    """The switch has sent two versions of a byte, and it is unknown which one its controller has."""
 
 
-READ = frozenset((ReadEvent.ORIG, ReadEvent.REPLY, ReadEvent.ORIG_LOST, ReadEvent.REPLY_LOST))
+READ = frozenset((ReadEvent.ORIG, ReadEvent.REPLY, ReadEvent.ORIG_LOST, ReadEvent.REPLY_LOST, ReadEvent.ORIG_AMBIGUOUS))
 """The events that an observer follows."""
 _LOST = {
     ReadEvent.ORIG: ReadEvent.ORIG_LOST,

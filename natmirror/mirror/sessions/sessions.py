@@ -76,14 +76,16 @@ class MasterSessions:
         reasons = [(mirror, self._why_not(mirror, flow, backend)) for mirror in flow.service.sessions]
         if not reasons:
             return False
-        name, holder = connection_name(flow.service.name, flow.client), flow.row.holder
+        name, holder = connection_name(flow.service.name, flow.client), flow.row.held.holder
         observer = Observer(self.directory, name, is_picked_up=flow.is_picked_up)
         connection = Connection(
             *(flow, flow.client, flow.service.name, flow.is_picked_up, observer), self._memory, holder
         )
         connection.masters = tuple(MasterSession(mirror, connection) for mirror, _ in reasons)
         if not connection.begin_counting():
-            self._refuse(connection, EndReason.MEMORY_FULL)
+            connection.masters = ()  # breaks a reference cycle
+            self.directory.remove(name)  # an earlier connection was of the same name
+            self.refuse(flow, EndReason.MEMORY_FULL)
             return False
         for master, (_, why_not) in zip(connection.masters, reasons, strict=True):
             if why_not is not None:
@@ -93,12 +95,10 @@ class MasterSessions:
         self._of_flows[flow] = connection
         return any(why_not is None for _, why_not in reasons)
 
-    def _refuse(self, connection: Connection, reason: EndReason) -> None:
-        """Count the sessions of a connection that is not observed."""
-        self.directory.remove(connection.name)  # an earlier connection was of the same name
-        for master in connection.masters:
-            self._totals.count_not_opened(master, reason)
-        connection.masters = ()  # breaks a reference cycle
+    def refuse(self, flow: MirroredFlow, reason: EndReason) -> None:
+        """Count that no master gets a session for a connection."""
+        for mirror in flow.service.sessions:
+            self._totals.count_not_opened(flow.service.name, mirror.name, reason)
 
     def forgotten(self, flow: MirroredFlow, *, continues: bool) -> None:
         """Note that the flow leaves the table, or (``continues``) begins again in it."""
@@ -255,7 +255,7 @@ class MasterSessions:
             connection.observer.restore(datapath)
         for master in connection.masters:
             if master.why_absent is not None:
-                self._totals.count_not_opened(master, master.why_absent)
+                self._totals.count_not_opened(connection.service_name, master.mirror.name, master.why_absent)
 
     def handle_timer(self, master: MasterSession, now: float) -> None:
         """Answer or refuse a question that has waited for ANSWER_TIMEOUT; read() sends the answer."""
