@@ -7,6 +7,7 @@ from struct import pack
 
 import pytest
 
+from natmirror._ffi import ffi
 from natmirror.engine.engine import Engine
 from natmirror.net.endpoint import Endpoint
 from natmirror.openflow import messages
@@ -191,6 +192,26 @@ def test_picked_up_flows_of_one_client_get_sessions_within_its_part(fast: bool) 
     [mirror] = one.snapshot(1000.0)["mirrors"]
     assert mirror["sessions"] is not None
     assert mirror["sessions"]["not_opened"][EndReason.MEMORY_FULL] > 150
+
+
+def test_a_mirrored_flow_and_its_leg_take_what_the_documents_say() -> None:
+    """The constants of docs/running.md; the unit's MemoryMax= follows from them."""
+    one = engine(LARGE + RULES)
+    without_leg = engine(LARGE + RULES.replace("10.20.0.13}", "10.20.0.13, only: [10.10.0.128/25]}"))
+    taken = []
+    for engine_ in (without_leg, one):
+        tracemalloc.start()
+        for port in range(300):
+            connection = ClientConnection(engine_, client=at("10.10.0.11", 20_000 + port))
+            connection.connect()
+        taken.append(tracemalloc.get_traced_memory()[0] / 300)
+        tracemalloc.stop()
+    flow, with_leg = taken
+    print(f"{flow:.0f} bytes of Python for a mirrored flow, {with_leg - flow:.0f} for its leg")
+    indexes_and_row = ffi.sizeof("nm_flow") + 24
+    assert flow + indexes_and_row < 1536
+    counted = used(one) / 300
+    assert 0.9 * (with_leg - flow + ffi.sizeof("nm_leg")) < counted
 
 
 @GEARS
