@@ -287,6 +287,7 @@ class TranslationRow(Protocol):
     port: int
     tcp_at: int
     is_destination: int
+    strips_mptcp: int
 
 
 class CountersRow(Protocol):
