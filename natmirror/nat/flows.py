@@ -46,6 +46,8 @@ class Flow:
     new_syn: Segment | None = None
     """A SYN inside an established connection, to which the backend has not responded yet."""
     new_syn_at: float = 0.0
+    new_syn_replies: int = 0
+    """The number of the backend's packets up to ``new_syn_at``; a later one shows that the old connection lives."""
 
     @property
     def is_picked_up(self) -> bool:
@@ -230,15 +232,15 @@ class Nat:
         return new
 
     def await_new_syn(self, flow: Flow, syn: Segment, now: float) -> bool:
-        """Return whether to forward a SYN inside an established connection to its backend: True, until the backend has
-        left it unanswered for too long."""
-        if flow.state not in IS_OPEN:
+        """Return whether to forward a SYN inside a connection that its backend has accepted to this backend: True,
+        until the backend has sent nothing for too long."""
+        if flow.state is not State.SYN_RECEIVED and flow.state not in IS_OPEN:
             return False
         if flow.is_first_syn(syn):
-            return True
-        if flow.new_syn is None or flow.new_syn.seq != syn.seq:
+            return flow.state is not State.SYN_RECEIVED
+        if flow.new_syn is None or flow.new_syn.seq != syn.seq or flow.new_syn_replies != flow.row.reply.packets:
             self.keep_object(flow)
-            flow.new_syn, flow.new_syn_at = syn, now
+            flow.new_syn, flow.new_syn_at, flow.new_syn_replies = syn, now, flow.row.reply.packets
         return now - flow.new_syn_at < SYN_ANSWER_TIMEOUT
 
     def is_unanswered(self, flow: Flow, now: float) -> bool:

@@ -43,6 +43,7 @@ from natmirror.fastpath.flow_states import IS_OPEN, TRANSITIONS, Event, State
 from natmirror.net import seq
 from natmirror.net.packet import ACK, FIN, MPTCP_CAPABLE, RST, SYN, Segment
 
+_MAX_WINDOW = 0xFFFF  # before it is scaled
 _PAWS_TOLERANCE = 1  # as in Linux: by so much a TSval may lie below TS.Recent
 
 
@@ -110,7 +111,8 @@ def update(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool)
     else:
         _revoke_fin(sender, receiver, segment)
         advance = seq.diff(end, sender.end)
-        if advance > 0 and not sender.flags & HALF_FIN:  # nothing follows a FIN
+        is_in_window = is_picked_up(row) or not receiver.flags & HALF_ACK or seq.le(segment.seq, receiver.edge)
+        if advance > 0 and is_in_window and not sender.flags & HALF_FIN:  # nothing follows a FIN
             sender.end = end
             sender.bytes += advance - (segment.flags & FIN)
             sender.flags = sender.flags & ~HALF_INFERRED if segment.seq_len else sender.flags | HALF_INFERRED
@@ -137,10 +139,11 @@ def is_taken(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
     """Return whether the receiving end takes a segment that is no SYN and no RST.
 
     It refuses a segment without an acknowledgement, or with one of a byte that was never sent (RFC 9293 §3.10.7.4,
-    fifth check), or that begins past its window. Where the service has mirrors, so that the bytes matter,
-    _is_refused() has more checks. What this function refuses is no version of a byte, and moves no number.
+    fifth check), or that begins past its window. Acknowledgements under way may open the window further than is known
+    here, but not further than the largest window past what was sent. Where the service has mirrors, so that the bytes
+    matter, _is_refused() has more checks. What this function refuses is no version of a byte, and moves no number.
     """
-    receiver = halves(row, from_client=from_client)[1]
+    sender, receiver = halves(row, from_client=from_client)
     if not segment.flags & ACK or _expires_here(row, segment, from_client=from_client):
         return False
     if is_service_mirrored(row) and _is_refused(row, segment, from_client=from_client):
@@ -149,7 +152,8 @@ def is_taken(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
         return True
     if receiver.flags & HALF_SEQ and seq.lt(receiver.end, segment.ack):
         return False
-    return not receiver.flags & HALF_ACK or seq.le(segment.seq, receiver.edge)
+    scale = receiver.scale if receiver.scale <= MAX_WINDOW_SCALE else 0
+    return not receiver.flags & HALF_ACK or seq.diff(segment.seq, sender.end) <= _MAX_WINDOW << scale
 
 
 def takes_data(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
@@ -230,17 +234,8 @@ def track(row: FlowRow, segment: Segment, *, from_client: bool) -> Event | None:
     known_end = sender.end if sender.flags & HALF_SEQ else None
     taken = is_taken(row, segment, from_client=from_client)
     update(row, segment, from_client=from_client, is_taken=taken)
-    if (
-        taken
-        and segment.flags & FIN
-        and not sender.flags & HALF_FIN
-        and seq.add(segment.seq, segment.seq_len) == sender.end
-    ):
-        was_known = known_end == sender.end
-        if not was_known or sender.flags & HALF_INFERRED:  # a number at which a byte was seen is no FIN
-            sender.flags |= HALF_FIN
-        if was_known and sender.flags & HALF_FIN and sender.bytes:
-            sender.bytes -= 1  # the FIN's acknowledgement came first, so the FIN was counted as a byte
+    if taken and segment.flags & FIN:
+        _take_fin(sender, receiver, segment, was_known=known_end == sender.end)
     event = None
     if state is State.SYN_RECEIVED and from_client and _acknowledges_syn(sender, receiver):
         event, state = _move(row, state, Event.HANDSHAKE), State.ESTABLISHED
@@ -251,6 +246,21 @@ def track(row: FlowRow, segment: Segment, *, from_client: bool) -> Event | None:
     if has_both and state >= State.HALF_CLOSED:
         return _move(row, state, Event.LAST_ACK if _both_acknowledged(row) else Event.BOTH_FINS)
     return event
+
+
+def _take_fin(sender: HalfRow, receiver: HalfRow, segment: Segment, *, was_known: bool) -> None:
+    """Note a FIN. ``was_known``: an earlier segment had reached the end of what was sent. If a byte was seen at the
+    number of a FIN that is not acknowledged, one of the two was never taken."""
+    fin = seq.add(segment.seq, segment.payload_len)
+    ahead = seq.diff(sender.end, seq.add(fin, 1))
+    if ahead == 0 and sender.flags & HALF_FIN:
+        return
+    if ahead == 0 and (not was_known or sender.flags & HALF_INFERRED):
+        sender.flags |= HALF_FIN
+        if was_known and sender.bytes:
+            sender.bytes -= 1  # the FIN's acknowledgement came first, so the FIN was counted as a byte
+    elif ahead >= 0 and not (receiver.flags & HALF_ACK and seq.lt(fin, receiver.ack)):
+        sender.flags |= HALF_REVOKED
 
 
 def _move(row: FlowRow, state: State, event: Event) -> Event | None:
