@@ -1,5 +1,6 @@
 """Connections that are silent for hours, or half closed: their copies live as long as they do."""
 
+import struct
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from natmirror.engine.counters import EngineCounter
 from natmirror.engine.engine import Engine
 from natmirror.fastpath.flow_states import State
 from natmirror.net import seq
+from natmirror.net.packet import OPT_NOP, OPT_TIMESTAMPS
 from natmirror.reasons import EndReason
 from natmirror.rules import Timeouts, parse_rules
 from tests.helpers.client_connection import IRS, ClientConnection, engine
@@ -65,6 +67,30 @@ def test_a_copy_lives_through_a_day_of_silence(connection: ClientConnection) -> 
     connection.from_client("A")
     assert [letters for letters, *_ in connection.mirrored()] == ["FA"]
     assert_adds_up(connection.engine.snapshot(connection.now))
+
+
+def stamps(value: int, echo: int) -> bytes:
+    """Return the timestamps option."""
+    return bytes((OPT_NOP, OPT_NOP, OPT_TIMESTAMPS, 10)) + struct.pack("!II", value & 0xFFFF_FFFF, echo)
+
+
+@pytest.mark.parametrize("days", [1, 30])
+def test_timestamps_that_have_wrapped_in_a_long_silence_are_taken(fast: bool, days: int) -> None:
+    connection = ClientConnection(engine(fast=fast))
+    syn = packet(CLIENT, SERVICE, "S", connection.iss, options=stamps(1, 0))
+    out = connection.passed(syn, Hook.PREROUTING)
+    connection.backend = (out.dst, out.dport)
+    first, theirs = seq.add(connection.iss, 1), seq.add(IRS, 1)
+    answer = packet(connection.backend, CLIENT, "SA", IRS, first, options=stamps(1, 1))
+    connection.passed(answer, Hook.FORWARD)
+    connection.passed(packet(CLIENT, SERVICE, "A", first, theirs, options=stamps(2, 1)), Hook.PREROUTING)
+    connection.connect_mirror()
+    connection.mirrored()
+    connection.passed(packet(connection.backend, CLIENT, "A", theirs, first, options=stamps(2, 2)), Hook.FORWARD)
+    wait(connection, days * DAY)
+    late = stamps(2 + days * 86_400_000, 2)  # a clock of milliseconds
+    connection.passed(packet(CLIENT, SERVICE, "PA", first, theirs, b"late", options=late), Hook.PREROUTING)
+    assert [data for *_, data in connection.mirrored()] == [b"late"]
 
 
 def test_a_silent_connection_without_mirrors_expires(fast: bool) -> None:
