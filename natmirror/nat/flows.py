@@ -234,7 +234,7 @@ class Nat:
     def await_new_syn(self, flow: Flow, syn: Segment, now: float) -> bool:
         """Return whether to forward a SYN inside a connection that its backend has accepted to this backend: True,
         until the backend has sent nothing for too long."""
-        if flow.state is not State.SYN_RECEIVED and flow.state not in IS_OPEN:
+        if flow.state not in {State.SYN_RECEIVED, *IS_OPEN}:
             return False
         if flow.is_first_syn(syn):
             return flow.state is not State.SYN_RECEIVED
