@@ -144,6 +144,8 @@ void open_leg(world *w, int index)
     leg->row = row;
     leg->first = leg->sent = leg->flow ? leg->flow->row->orig.next : w->first;
     row->snd_una = row->snd_nxt = row->snd_max = row->buffer_seq = leg->first;
+    if (index % 2)
+        row->ring.holder = nm_holder_of(&w->gear->holders, 4, local);
     row->seq_offset = (leg->first + (uint32_t)index + 1) * SPREAD;
     row->rcv_nxt = leg->heard = ~leg->first;
     row->flags = NM_LEG_STEADY | w->leg_flags;
