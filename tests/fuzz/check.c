@@ -68,6 +68,8 @@ void check_world(world *w)
         next = fmin(next, w->legs[i].row->due.due_at);
         count++;
     }
+    for (int i = 0; i < FLOWS; i++)
+        chunks += w->flows[i].row ? w->flows[i].row->held.count : 0;
     must(w->budget.used == chunks * NM_CHUNK_LEN && w->budget.used <= w->budget.limit);
     must(client == NM_NO_HOLDER || (w->gear->holders.used[client] == of_client &&
                                     of_client <= w->budget.limit / NM_CLIENT_SHARE));

@@ -240,6 +240,7 @@ void world_begin(world *w, input *in)
     }
     if (!w->gear)
         must(w->gear = nm_gear_new(MAX_FLOWS, &w->budget, KEY));
+    nm_flows_set_timeouts(w->gear->flows, TIMEOUTS);
     plan_begin(&w->plan, &w->gear->plan, scale >= 128, how >= 128);
     log_changes(w, MAX_FLOWS, 1);
     for (int i = 0; i < FLOWS; i++)
@@ -258,7 +259,6 @@ void world_end(world *w, int orderly)
         for (int i = 0; i < LEGS; i++)
             close_leg(w, i);
         disperse(w);
-        must(w->budget.used == 0);
         must(nm_legs_count(w->gear->legs) == 0);
         must(nm_legs_next_due(w->gear->legs) == INFINITY);
         for (int i = 0; i < FLOWS; i++)
@@ -266,8 +266,9 @@ void world_end(world *w, int orderly)
         nm_flow *row;
         while ((row = callers_flow(w, 0)))
             remove_flow(w, row);
+        must(w->budget.used == 0);
         must(nm_flow_count(w->gear->flows) == 0 && nm_flows_next_due(w->gear->flows) == INFINITY);
-        must(!nm_flows_victim(w->gear->flows, 1) && !nm_gear_expire(w->gear, INFINITY));
+        must(!nm_flows_victim(w->gear->flows, 1, w->now) && !nm_gear_expire(w->gear, INFINITY));
         must(!nm_legs_take_due(w->gear->legs, INFINITY));
         for (int i = 0; i < SERVICES; i++)
             must(w->plan.services[i].flows == 0);
@@ -347,6 +348,7 @@ void take_snapshot(const world *w, snapshot *of)
     memcpy(of->services, w->plan.services, sizeof of->services);
     memcpy(of->backends, w->plan.backends, sizeof of->backends);
     memcpy(&of->counters, &w->gear->counters, sizeof of->counters);
+    of->now = w->now;
 }
 
 /* Check that neither packet nor numbers were changed, except for reserved room. */
