@@ -83,7 +83,7 @@ static int punt_reason(nm_gear *gear, const nm_flow *flow, const nm_segment *seg
     if (flow->flags & (is_orig ? NM_FLOW_ORIG_GAP : NM_FLOW_REPLY_GAP) || !(seg->flags & TCP_ACK) ||
         seg->seq != sender->next || diff(end, receiver->ack) < 0)
         return NM_PUNT_OUT_OF_ORDER;
-    if (!(flow->flags & NM_FLOW_PICKED_UP) && (diff(seg->ack, receiver->end) > 0 || diff(limit, end) < 0))
+    if (nm_flow_knows_window(flow) && (diff(seg->ack, receiver->end) > 0 || diff(limit, end) < 0))
         return NM_PUNT_OUT_OF_ORDER;
     uint32_t first_leg = is_orig ? flow->first_leg : NM_NO_LEG;
     for (uint32_t id = first_leg; id != NM_NO_LEG;) {
@@ -195,6 +195,12 @@ static int decide_stray_syn_ack(nm_gear *gear, const nm_segment *seg)
     return translate_to(gear, seg, 0, service->address, service->port, 0);
 }
 
+/* Return whether only a backend says that it has this connection: flow_flags.is_claim() in Python. */
+static int is_claim(const nm_flow *flow)
+{
+    return (flow->flags & (NM_FLOW_LOOSE | NM_FLOW_VOUCHED)) == NM_FLOW_LOOSE && !(flow->orig.flags & NM_HALF_SEQ);
+}
+
 static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int checksum, double now)
 {
     nm_segment seg;
@@ -222,6 +228,8 @@ static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int chec
             return hook == NF_INET_FORWARD ? decide_stray_syn_ack(gear, &seg) : NM_PUNT_OPENING_OR_CLOSING;
         return leg ? decide_mirror_packet(gear, leg, &seg, checksum, now) : NM_PUNT_NO_FLOW;
     }
+    if (is_orig && is_claim(flow))
+        return NM_PUNT_SPECIAL_FLOW;
     if (!is_orig && hook != NF_INET_FORWARD && !(hook == NF_INET_LOCAL_OUT && flow->flags & NM_FLOW_WATCHED))
         return NM_PUNT_SPECIAL_FLOW;
     /* 3. A packet of a flow that is being opened or closed. */
@@ -250,7 +258,10 @@ static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int chec
         gear->counters.bad_checksum_packets++;
     } else {
         nm_track_half(flow, &seg, is_orig, is_taken);
-        flow->seen_at = now;
+        if (flow->flags & NM_FLOW_HALF_OPEN)
+            nm_flow_touch(gear->flows, flow, now, 0); /* it may have been confirmed */
+        else
+            flow->seen_at = now;
     }
     if (is_fed)
         feed_legs(gear, flow, &seg, is_orig, now);

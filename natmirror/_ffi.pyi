@@ -84,7 +84,12 @@ class _Lib:
     NM_EVENT_LAST_ACK: int
     NM_EVENT_RST: int
     NM_EVENT_SYN_ACK: int
+    NM_AGREEMENT_BITS: int
+    NM_CONTINUATION: int
     NM_FLOW_KILLED: int
+    NM_FLOW_LOOSE: int
+    NM_FLOW_RECORDED: int
+    NM_FLOW_VOUCHED: int
     NM_FLOW_DIRECT: int
     NM_FLOW_FEEDS_LEGS: int
     NM_FLOW_HAS_READER: int
@@ -146,6 +151,7 @@ class _Lib:
     NM_SWEEP_RELEASE: int
     NM_SWEEP_STANDBY: int
     NM_SYN_ANSWER_TIMEOUT: float
+    NM_UNCONFIRMED_TIMEOUT: int
     NM_PINNED: int
     NQ_BATCH: int
     nm_transitions: Array[Array[int]]

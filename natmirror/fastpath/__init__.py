@@ -8,12 +8,14 @@ I/O, no clock, no policy. Imports net and actions.
 
 from natmirror.fastpath.constants import (
     ACCEPT,
+    AGREEMENT_BITS,
     ANNOUNCE,
     BOUND,
     CLAIM_ALL,
     CLAIM_SEEN,
     CLIENT_KEY,
     CONSUMED,
+    CONTINUATION,
     ENDED,
     FORGOTTEN,
     INITIAL_SEGMENTS,
@@ -41,6 +43,7 @@ from natmirror.fastpath.constants import (
     SOURCE_MESSAGES,
     STANDBY,
     SYN_ANSWER_TIMEOUT,
+    UNCONFIRMED_TIMEOUT,
 )
 from natmirror.fastpath.gear import Gear
 from natmirror.fastpath.maglev import fill_maglev, share_maglev
@@ -52,12 +55,14 @@ from natmirror.fastpath.tables import FlowTable, LegTable
 
 __all__ = [
     "ACCEPT",
+    "AGREEMENT_BITS",
     "ANNOUNCE",
     "BOUND",
     "CLAIM_ALL",
     "CLAIM_SEEN",
     "CLIENT_KEY",
     "CONSUMED",
+    "CONTINUATION",
     "ENDED",
     "FORGOTTEN",
     "INITIAL_SEGMENTS",
@@ -85,6 +90,7 @@ __all__ = [
     "SOURCE_MESSAGES",
     "STANDBY",
     "SYN_ANSWER_TIMEOUT",
+    "UNCONFIRMED_TIMEOUT",
     "Array",
     "ConnectionCounts",
     "FlowRow",

@@ -16,6 +16,9 @@ PYTHON_STATE = lib.NM_FLOW_PYTHON_STATE
 UNANSWERED = lib.NM_FLOW_UNANSWERED
 HAS_READER = lib.NM_FLOW_HAS_READER
 KILLED = lib.NM_FLOW_KILLED
+LOOSE = lib.NM_FLOW_LOOSE
+VOUCHED = lib.NM_FLOW_VOUCHED
+RECORDED = lib.NM_FLOW_RECORDED
 """Bits of ``FlowRow.flags``."""
 
 HALF_SEQ, HALF_ACK, HALF_FIN, HALF_INFERRED = (
@@ -50,8 +53,49 @@ def is_picked_up(row: FlowRow) -> bool:
 
 
 def set_picked_up(row: FlowRow) -> None:
-    """Note that the flow's SYN did not pass here."""
-    row.flags |= PICKED_UP
+    """Note that the flow's SYN did not pass here, and that its two ends have not agreed on their numbers here."""
+    row.flags = row.flags & ~(VOUCHED | RECORDED) | PICKED_UP | LOOSE
+
+
+def is_loose(row: FlowRow) -> bool:
+    """Return whether the flow was picked up, and its two ends have not agreed on their numbers here."""
+    return row.flags & LOOSE != 0
+
+
+def make_strict(row: FlowRow) -> None:
+    """Note that the flow's two ends have agreed on their numbers."""
+    row.flags &= ~LOOSE
+
+
+def vouch_for(row: FlowRow) -> None:
+    """Note that the flow's binding is certain, though its ends may not have agreed here: it was established before, or
+    another host has reported it."""
+    row.flags |= VOUCHED
+
+
+def is_unconfirmed(row: FlowRow) -> bool:
+    """Return whether the flow is loose, and nothing else makes its binding certain."""
+    return row.flags & (LOOSE | VOUCHED) == LOOSE
+
+
+def is_claim(row: FlowRow) -> bool:
+    """Return whether the flow is unconfirmed, and only a backend has been heard."""
+    return is_unconfirmed(row) and not row.orig.flags & HALF_SEQ
+
+
+def set_recorded(row: FlowRow) -> None:
+    """Note that the flow's first numbers, and its backend's window scale, are from another host's record."""
+    row.flags |= RECORDED
+
+
+def is_recorded(row: FlowRow) -> bool:
+    """Return whether the flow's first numbers, and its backend's window scale, are from another host's record."""
+    return row.flags & RECORDED != 0
+
+
+def knows_window(row: FlowRow) -> bool:
+    """Return whether the window that the backend offers is known: its scale is, and the backend has been heard."""
+    return not row.flags & PICKED_UP or row.flags & (RECORDED | LOOSE) == RECORDED
 
 
 def is_watched(row: FlowRow) -> bool:

@@ -9,6 +9,7 @@ from natmirror.fastpath.flow_flags import (
     has_reader,
     is_ack_known,
     is_finished,
+    knows_window,
     set_orig_waiting,
     start_feeding_legs,
 )
@@ -185,7 +186,7 @@ class Mirroring:
         if fin_seq is not None:
             payload = payload[: max(seq.diff(fin_seq, at), 0)]  # nothing follows a FIN
         edge = seq.latest(row.reply.edge, row.reply.ack)
-        if stream.flow.is_picked_up:  # the width of its window is unknown
+        if not knows_window(row):
             edge = seq.latest(edge, seq.add(at, len(payload)))
         data = reassembler.push(at, payload, edge)
         set_orig_waiting(row, past_window=reassembler.is_blocked, has_gap=reassembler.waiting_bytes > 0)
@@ -256,7 +257,7 @@ class Mirroring:
 
     def adopt(self, flow: MirroredFlow, record: FlowRecord, now: float) -> None:
         """Begin the stream of another host's connection: its legs stand by until Adoption.activate()."""
-        tracker.begin_adopted(flow.row, record.iss, record.client_nxt, record.client_una, record.backend_scale)
+        tracker.begin_adopted(flow.row, record)
         backend = None if record.backend is None else parse_endpoint(record.backend)
         self._adoption.begin(self.picked_up(flow, backend), record, backend, now)
 
