@@ -235,6 +235,8 @@ def _picked_up(one: Engine, datapath: int) -> tuple[ClientConnection, Master]:
         one.directory.restore({**entry, "datapath_id": datapath}, session.now)
     session.engine = one
     session.to_mirror.clear()
+    session.from_client("PA", packet_in(0))
+    session.from_backend("A")
     session.from_client("PA", packet_in(1))
     master = Master(session)
     master.take()
@@ -356,6 +358,8 @@ def test_a_picked_up_connection_does_not_wait_for_hellos() -> None:
     one = engine(AGAIN)
     session = ClientConnection(one)
     session.sent = session.answered = 500
+    session.from_client("A")
+    session.from_backend("PA", bytes(8))
     session.from_client("PA", bytes.fromhex("1703030010") + bytes(16))
     assert states(one, session.now)["10.10.0.11:40001", "master"] != "none: waits-for-hellos"
 
