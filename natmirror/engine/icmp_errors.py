@@ -35,14 +35,14 @@ class IcmpErrors:
         self._mirroring = mirroring
         self._counters = counters
 
-    def receive(self, datagram: Datagram, now: float, *, to_service: bool) -> Verdict:
+    def receive(self, datagram: Datagram, *, to_service: bool) -> Verdict:
         """Return the verdict on a datagram on its way to a service, or else to a client."""
         error = icmp.parse_error(datagram)
         if error is None:
             return Accept()
         if self._mirroring.has_leg(error.inner_dst, error.inner_src, otherwise=False):
             self._counters.count(EngineCounter.ICMP_ERRORS_FOR_LEGS)
-            self._mirroring.icmp_error(error, now)
+            self._mirroring.icmp_error(error)
             return FOR_LEG
         return self._to_service(error) if to_service else self._to_client(error)
 

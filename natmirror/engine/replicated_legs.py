@@ -236,7 +236,7 @@ def _lasting(stream: MirroredStream) -> list[tuple[str, Leg]]:
 
 def _numbers(flow: Flow, legs: list[tuple[str, Leg]]) -> tuple[int, ...]:
     """Return the numbers by which a later record of the connection differs."""
-    numbers = [number for _, leg in legs for number in (leg.row.id, leg.row.snd_una, leg.row.rcv_nxt, leg.row.mss)]
+    numbers = [number for _, leg in legs for number in (leg.row.id, leg.row.snd_una, leg.row.rcv_nxt)]
     return (flow.row.orig.end, flow.row.reply.ack, *numbers)
 
 
@@ -262,7 +262,7 @@ def _leg_record(mirror: str, leg: Leg) -> LegRecord:
         local=show(leg.local_endpoint),
         scale=row.scale,
         our_scale=SCALE,
-        mss=row.mss,
+        mss=row.full_mss,
         sack=leg.uses_sack,
         rcv_nxt=row.rcv_nxt,
         snd_una=row.snd_una,

@@ -45,6 +45,7 @@ from natmirror.fastpath.constants import (
     SYN_ANSWER_TIMEOUT,
     UNCONFIRMED_TIMEOUT,
 )
+from natmirror.fastpath.drop_reasons import DROPS
 from natmirror.fastpath.gear import Gear
 from natmirror.fastpath.maglev import fill_maglev, share_maglev
 from natmirror.fastpath.memory import ConnectionCounts, Memory
@@ -63,6 +64,7 @@ __all__ = [
     "CLIENT_KEY",
     "CONSUMED",
     "CONTINUATION",
+    "DROPS",
     "ENDED",
     "FORGOTTEN",
     "INITIAL_SEGMENTS",

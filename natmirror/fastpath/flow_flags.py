@@ -74,8 +74,8 @@ def vouch_for(row: FlowRow) -> None:
 
 
 def is_unconfirmed(row: FlowRow) -> bool:
-    """Return whether the flow is loose, and nothing else makes its binding certain."""
-    return row.flags & (LOOSE | VOUCHED) == LOOSE
+    """Return whether the flow is loose, nothing else makes its binding certain, and it is not closed."""
+    return row.flags & (LOOSE | VOUCHED) == LOOSE and row.state < lib.NM_STATE_TIME_WAIT
 
 
 def is_claim(row: FlowRow) -> bool:

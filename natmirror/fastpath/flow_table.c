@@ -211,14 +211,14 @@ static void join(nm_flows *flows, nm_flow *flow, uint32_t flag)
     list->count++;
 }
 
-static int is_unconfirmed(const nm_flow *flow)
+int nm_flow_is_unconfirmed(const nm_flow *flow)
 {
     return (flow->flags & (NM_FLOW_LOOSE | NM_FLOW_VOUCHED)) == NM_FLOW_LOOSE && flow->state < NM_STATE_TIME_WAIT;
 }
 
 int nm_flow_is_half_open(const nm_flow *flow)
 {
-    return flow->state <= NM_STATE_SYN_RECEIVED || is_unconfirmed(flow);
+    return flow->state <= NM_STATE_SYN_RECEIVED || nm_flow_is_unconfirmed(flow);
 }
 
 static void log_change(nm_flows *flows, const nm_flow *flow, uint8_t kind)
@@ -364,7 +364,7 @@ static double deadline(const nm_flow *flow)
 {
     if (flow->state == NM_STATE_SYN_SENT && !(flow->flags & NM_FLOW_UNANSWERED))
         return nm_flow_answer_due(flow);
-    return flow->seen_at + (is_unconfirmed(flow) ? NM_UNCONFIRMED_TIMEOUT : nm_state_timeouts[flow->state]);
+    return flow->seen_at + (nm_flow_is_unconfirmed(flow) ? NM_UNCONFIRMED_TIMEOUT : nm_state_timeouts[flow->state]);
 }
 
 void nm_flow_touch(nm_flows *flows, nm_flow *flow, double now, int moved)

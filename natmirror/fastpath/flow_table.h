@@ -161,8 +161,9 @@ void nm_flow_release(nm_flows *flows, nm_flow *flow);
 /* Return the flow that expires first, if it has expired by now; it stays due. Flows that have had packets meanwhile get
  * their new deadline, a bounded number of them in one call: NULL may mean that more are due. */
 nm_flow *nm_flows_due(nm_flows *flows, double now);
-/* Return whether the flow is half open: its handshake is not complete, or it is unconfirmed, which is loose and not
- * vouched for. */
+/* Return whether the flow is unconfirmed: it is loose, nothing else makes its binding certain, and it is not closed. */
+int nm_flow_is_unconfirmed(const nm_flow *flow);
+/* Return whether the flow is half open: its handshake is not complete, or it is unconfirmed. */
 int nm_flow_is_half_open(const nm_flow *flow);
 /* Return whether only Python may remove the flow, because it keeps state for it or the flow's SYN is unanswered. */
 int nm_flow_needs_python(const nm_flow *flow);

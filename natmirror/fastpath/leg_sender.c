@@ -176,9 +176,10 @@ double nm_leg_deadline(const nm_leg *leg)
 /* The counterpart of Leg.next_timer() in Python, while the client is connected and the mirror's window is open. */
 double nm_leg_python_deadline(const nm_leg *leg)
 {
+    double due = fmin(leg->rto_at, leg->widen_at);
     if (leg->buffered || leg->snd_una != leg->snd_max)
-        return fmin(leg->rto_at, leg->progress_at + leg->stall_timeout);
-    return fmin(leg->rto_at, leg->heard_at + leg->idle_timeout);
+        return fmin(due, leg->progress_at + leg->stall_timeout);
+    return fmin(due, leg->heard_at + leg->idle_timeout);
 }
 
 int nm_legs_acknowledge(nm_legs *legs, nm_out *out, double now)

@@ -154,7 +154,7 @@ nm_leg *nm_leg_insert(nm_legs *legs, uint8_t family, const uint8_t *mirror, uint
     leg->mirror_port = mirror_port;
     leg->local_port = local_port;
     leg->next_of_flow = NM_NO_LEG;
-    leg->rto_at = leg->ack_at = leg->more_at = leg->stall_timeout = leg->idle_timeout = INFINITY;
+    leg->rto_at = leg->ack_at = leg->more_at = leg->stall_timeout = leg->idle_timeout = leg->widen_at = INFINITY;
     leg->due = (nm_due){.due_at = INFINITY, .queued_at = INFINITY, .id = id};
     uint32_t *head = bucket(legs, leg);
     leg->next_in_bucket = *head;
@@ -260,6 +260,7 @@ void nm_legs_add_up(nm_legs *legs, nm_flows *flows, nm_leg_sums *sums, uint32_t 
         const nm_flow *flow = nm_flow_by_id(flows, leg->flow_id);
         sum->legs++;
         sum->client_bytes += flow ? flow->orig.bytes : leg->client_bytes;
+        sum->session_bytes += leg->source == NM_SOURCE_MESSAGES ? leg->client_bytes : 0;
         sum->sent_bytes += leg->sent_bytes;
         sum->acked_bytes += leg->acked_bytes;
         sum->consumed_bytes += leg->consumed_bytes;

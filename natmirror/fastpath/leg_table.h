@@ -42,7 +42,7 @@ typedef struct {
     uint32_t buffer_seq; /* number of the first buffered byte */
     uint32_t buffered;   /* bytes */
     uint32_t max_buffer;
-    uint32_t mss;
+    uint32_t mss, full_mss; /* natmirror/tcp/path_mtu.py */
 
     uint32_t cwnd, ssthresh, cwnd_acked, duplicates; /* natmirror/tcp/congestion.py */
     uint32_t sample_end;
@@ -50,6 +50,7 @@ typedef struct {
     double rto_at;                       /* when the retransmission timer expires; infinity: it is off */
     double progress_at, sent_at, heard_at, written_at;
     double stall_timeout, idle_timeout; /* infinity: none */
+    double widen_at; /* when mss becomes full_mss; infinity: it is */
 
     uint32_t rcv_nxt;
     double ack_at;  /* when the delayed acknowledgement is due; infinity: none is */
@@ -75,7 +76,8 @@ typedef struct {
 /* Sums over the open legs of one mirror. */
 typedef struct {
     uint64_t legs;
-    uint64_t client_bytes; /* sent by their clients */
+    uint64_t client_bytes;  /* sent by their clients; of sessions: of their messages */
+    uint64_t session_bytes; /* the part of them that is of sessions' messages */
     uint64_t sent_bytes, acked_bytes, consumed_bytes, retransmits, timeouts;
     uint64_t in_flight_bytes;
     double oldest_at; /* when the oldest unacknowledged byte was buffered; infinity: there is none */

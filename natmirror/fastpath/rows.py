@@ -111,6 +111,7 @@ class LegRow(Protocol):
     buffered: int
     max_buffer: int
     mss: int
+    full_mss: int
     cwnd: int
     ssthresh: int
     cwnd_acked: int
@@ -127,6 +128,7 @@ class LegRow(Protocol):
     written_at: float
     stall_timeout: float
     idle_timeout: float
+    widen_at: float
     rcv_nxt: int
     ack_at: float
     more_at: float
@@ -154,6 +156,7 @@ class LegSums(Protocol):
 
     legs: int
     client_bytes: int
+    session_bytes: int
     sent_bytes: int
     acked_bytes: int
     consumed_bytes: int
@@ -209,15 +212,24 @@ class NetworkRow(Protocol):
     mask: int
 
 
+class MirrorRow(Protocol):
+    """``nm_mirror``: a mirror whose packets reach no client."""
+
+    address: Array[int]
+    port: int
+
+
 class PlanRow(Protocol):
-    """``nm_plan``: services, backends and networks of clients."""
+    """``nm_plan``: services, backends, mirrors and networks of clients."""
 
     services: Array[ServiceRow]
     backends: Array[BackendRow]
     networks: Array[NetworkRow]
+    mirrors: Array[MirrorRow]
     service_count: int
     backend_count: int
     network_count: int
+    mirror_count: int
     suspects: Array[int]
 
 
@@ -271,6 +283,8 @@ class CountersRow(Protocol):
     packets_without_flow: int
     flows_opened: int
     flows_evicted: int
+    direct_connections: int
+    drops: Array[int]
     punts: Array[int]
 
 

@@ -42,6 +42,10 @@ class StreamCopy:
         return self.stream.flow.service.name
 
     @property
+    def client(self) -> Endpoint:
+        return self.stream.flow.client
+
+    @property
     def connection_has_ended(self) -> bool:
         return self.stream.has_ended
 

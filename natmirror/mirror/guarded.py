@@ -140,9 +140,9 @@ class GuardedMirroring:
         ends = (segment.src, segment.sport), (segment.dst, segment.dport)
         self._with_leg(partial(self._legs.owner_between, *ends), self._legs.receive, segment, now)
 
-    def icmp_error(self, error: IcmpError, now: float) -> None:
+    def icmp_error(self, error: IcmpError) -> None:
         find = partial(self._legs.owner_between, error.inner_dst, error.inner_src)
-        self._with_leg(find, self._legs.icmp_error, error, now)
+        self._with_leg(find, self._legs.icmp_error, error)
 
     def handle_leg_timer(self, leg_id: int, now: float) -> None:
         """Handle the timer of a leg whose deadline has come."""

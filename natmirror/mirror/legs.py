@@ -8,6 +8,7 @@ from typing import Protocol
 
 from natmirror.actions import Send
 from natmirror.fastpath import FlowRow, LegRow, LegTable
+from natmirror.mirror.narrow_paths import Paths
 from natmirror.mirror.outgoing import Outgoing
 from natmirror.net import seq
 from natmirror.net.endpoint import Endpoint, endpoint_of
@@ -18,9 +19,7 @@ from natmirror.rules import Mirror
 from natmirror.tcp.initial_numbers import Numbers
 from natmirror.tcp.leg import Leg
 from natmirror.tcp.leg_record import LegRecord
-from natmirror.tcp.path_mtu import HEADERS_LEN, MTU
-
-_NARROW_TIMEOUT = 600.0  # seconds; then larger packets are tried again (RFC 1191 §6.3)
+from natmirror.tcp.path_mtu import HEADERS_LEN
 
 
 class LegOwner(Protocol):
@@ -28,6 +27,9 @@ class LegOwner(Protocol):
 
     @property
     def mirror(self) -> Mirror: ...
+
+    @property
+    def client(self) -> Endpoint: ...
 
     @property
     def leg(self) -> Leg | None:
@@ -71,9 +73,8 @@ class Legs:
         self._ports = ports
         self._numbers = numbers
         self._next_port = 0
-        self._path_mtus: dict[Endpoint, int] = {}  # by this host's routes
-        # The path MTUs that routers reported, each with the time until which it holds
-        self._narrow_paths: dict[Endpoint, tuple[int, float]] = {}
+        self.paths = Paths()
+        """What is known of the paths to the mirrors."""
         self.living: dict[int, LegOwner] = {}
         """The owner of each leg, by the leg's number in the table, until the owner is informed of the leg's end."""
 
@@ -124,9 +125,9 @@ class Legs:
         if self.has(mirror, local) or self._in_use(mirror, local):
             return EndReason.PORT_IN_USE
         offset = seq.add(self._numbers.first(local, mirror, now), -iss)
-        path_mtu = self._path_mtu(mirror, now)
+        path = self.paths.path_to(mirror, now)
         make = partial(Leg, self._table, local, owner.mirror, iss=iss, offset=offset, listener=listener)
-        return self._begin(owner, mirror, local, partial(make, path_mtu=path_mtu))
+        return self._begin(owner, mirror, local, partial(make, path=path))
 
     def adopt(self, owner: LegOwner, record: LegRecord, client: Endpoint, now: float) -> Leg | EndReason:
         """Return a standby leg from another host's record, for activate(), or the reason why there is none."""
@@ -136,7 +137,7 @@ class Legs:
             return EndReason.OTHER_ADDRESS
         if self.has(mirror, local) or self._in_use(mirror, local):
             return EndReason.PORT_IN_USE
-        make = partial(Leg.from_record, self._table, owner.mirror, record, path_mtu=self._path_mtu(mirror, now))
+        make = partial(Leg.from_record, self._table, owner.mirror, record, path=self.paths.path_to(mirror, now))
         return self._begin(owner, mirror, local, make)
 
     def _begin(self, owner: LegOwner, mirror: Endpoint, local: Endpoint, make: Callable[[], Leg]) -> Leg | EndReason:
@@ -180,34 +181,28 @@ class Legs:
         found = self._find((segment.src, segment.sport), (segment.dst, segment.dport))
         return None if found is None else self.collect(*found, found[1].receive(segment, now))
 
-    def icmp_error(self, error: IcmpError, now: float) -> LegOutcome | None:
+    def icmp_error(self, error: IcmpError) -> LegOutcome | None:
         """Pass an ICMP error to the leg whose segment it is about."""
         found = self._find(error.inner_dst, error.inner_src)
         if found is None:
             return None
         owner, leg = found
-        if not error.is_fragmentation_needed:
-            return self.collect(owner, leg, leg.unreachable(error.inner_seq))
-        before = leg.segment_len
-        packets = leg.set_path_mtu(error.mtu, error.inner_seq, now)
-        if leg.segment_len < before:
-            self._narrow_paths[leg.mirror_endpoint] = (leg.segment_len + HEADERS_LEN, now + _NARROW_TIMEOUT)
-        return self.collect(owner, leg, packets)
-
-    def set_path_mtu(self, mirror: Endpoint, mtu: int) -> None:
-        """Set the MTU of this host's route to a mirror, in bytes."""
-        self._path_mtus[mirror] = mtu
-
-    def _path_mtu(self, mirror: Endpoint, now: float) -> int:
-        """Return the path MTU to a mirror, as far as it is known, in bytes."""
-        mtu = self._path_mtus.get(mirror, MTU)
-        narrow, until = self._narrow_paths.get(mirror, (MTU, 0.0))
-        return min(mtu, narrow) if now < until else mtu
+        if error.is_fragmentation_needed:
+            leg.note_path_mtu(error.mtu, error.inner_seq)
+            return None
+        return self.collect(owner, leg, leg.unreachable(error.inner_seq))
 
     def handle_timer(self, leg_id: int, now: float) -> LegOutcome | None:
         """Handle the timer of the leg with this number."""
         found = self._leg_of_row(self._table.row(leg_id))
-        return None if found is None else self.collect(*found, found[1].handle_timer(now))
+        if found is None:
+            return None
+        owner, leg = found
+        before = leg.segment_len
+        packets = leg.handle_timer(now)
+        if leg.segment_len < before:
+            self.paths.note_narrowed(leg.mirror_endpoint, owner.client[0], leg.segment_len + HEADERS_LEN, now)
+        return self.collect(owner, leg, packets)
 
     def abandon(self, leg_id: int, reason: EndReason) -> LegOutcome | None:
         """End the leg with this number without a packet to its mirror."""

@@ -41,7 +41,8 @@ class IcmpError:
 
 
 def parse_error(datagram: Datagram) -> IcmpError | None:
-    """Return the ICMP error in ``datagram``; None if it is no error, is damaged, or is not about TCP over IPv4."""
+    """Return the ICMP error in ``datagram``; None if it is no error, is damaged, is not about TCP over IPv4, or
+    is addressed to another host than the sender of the packet that it quotes, as no true error is (RFC 1122 §3.2.2)."""
     raw, at = datagram.raw, datagram.ip_len
     inner = at + _HEADER_LEN
     if datagram.proto != PROTO_ICMP or len(raw) < inner + 20 or raw[at] not in ERRORS or ones_sum(raw[at:]) != 0xFFFF:
@@ -55,6 +56,8 @@ def parse_error(datagram: Datagram) -> IcmpError | None:
         return None
     sport, dport, number = struct.unpack_from("!HHI", raw, tcp)
     src, dst = raw[inner + 12 : inner + 16], raw[inner + 16 : inner + 20]
+    if src != raw[16:20]:
+        return None
     mtu = raw[at + 6] << 8 | raw[at + 7]
     return IcmpError(datagram, raw[at], raw[at + 1], mtu, (src, sport), (dst, dport), number, inner, inner_ip_len)
 

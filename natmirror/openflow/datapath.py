@@ -7,7 +7,7 @@ that a PORT_STATUS costs no more than its own port.
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from natmirror.openflow.messages import STATISTICS, V13, V15, Multipart, Type
 from natmirror.openflow.ports import port_bodies
@@ -92,22 +92,33 @@ def cost_of(key: Key, answer: Answer | Ports) -> int:
     return len(key[2]) + answer.used
 
 
+class SwitchId(NamedTuple):
+    """A switch, or an auxiliary connection of one. A client chooses the ids that it sends, so clients of different
+    services or addresses are different switches."""
+
+    client: str
+    """The service and the client's address: ``openflow/10.10.0.11``."""
+    datapath_id: int
+    auxiliary_id: int
+
+    @property
+    def address(self) -> str:
+        """The client's address."""
+        return self.client.rpartition("/")[2]
+
+
 @dataclass(slots=True, eq=False)
 class Datapath:
     """One switch, or one auxiliary connection of it."""
 
-    datapath_id: int
-    auxiliary_id: int
+    identity: SwitchId
     version: int
+    connection: str | None = None
+    """The switch's latest connection, while that is open: ``openflow/10.10.0.11:40001``."""
     answers: "OrderedDict[Key, Answer | Ports]" = field(default_factory=OrderedDict)
     """The answers by key, the latest last."""
     used: int = 0
     """Bytes of memory of the answers."""
-
-    @property
-    def identity(self) -> tuple[int, int]:
-        """Datapath id and auxiliary id."""
-        return self.datapath_id, self.auxiliary_id
 
     def plain(self, now: float) -> dict[str, Any]:
         """Return the switch as values for JSON, with the answers' ages in seconds.
@@ -126,8 +137,9 @@ class Datapath:
             bodies = [one.hex() for one in answer.bodies]
             saved.append([int(kind), multipart, body.hex(), round(now - answer.at, 3), bodies])
         return {
-            "datapath_id": self.datapath_id,
-            "auxiliary_id": self.auxiliary_id,
+            "client": self.connection,
+            "datapath_id": self.identity.datapath_id,
+            "auxiliary_id": self.identity.auxiliary_id,
             "version": self.version,
             "answers": saved[::-1],
         }

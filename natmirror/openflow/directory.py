@@ -19,6 +19,7 @@ from natmirror.openflow.datapath import (
     Datapath,
     Key,
     Ports,
+    SwitchId,
     cost_of,
     multipart_key,
     v15_port_key,
@@ -27,7 +28,9 @@ from natmirror.openflow.messages import HEADER_LEN, V10, V15, VERSIONS, Message,
 from natmirror.openflow.ports import MAX_PORTS, V10_FEATURES_LEN, V10_MAX_PORTS, port_len, port_number, split_ports
 from natmirror.reasons import NotKeptReason
 
-_MAX_DATAPATHS = 10_000  # beyond this, switches without a connection are forgotten, the longest unseen first
+_MAX_DATAPATHS = 16_384
+_MAX_OF_CLIENT = _MAX_DATAPATHS // 16
+"""Switches with one client address: a host may have many, such as an emulated network."""
 _MAX_LEN = 4 << 20  # bytes of one switch's answers: the largest seen so far are table features, of 1.2 MB
 _MAX_ANSWERS = 512
 """Limit on the answers of one switch: controllers repeat a few dozen requests."""
@@ -63,36 +66,59 @@ class Directory:
         self._memory = memory
         self._used = 0
         self._unclaimed: dict[str, float] = {}  # connections that were restored and not seen yet, with the time
-        self._datapaths: dict[tuple[int, int], Datapath] = {}
-        self._behind: dict[str, tuple[int, int]] = {}  # by the name of an open connection
+        self._behind: dict[str, Datapath] = {}  # by the name of an open connection
+        self._datapaths: dict[SwitchId, Datapath] = {}
+        # By the client's address; the last seen last
+        self._of_clients: dict[str, dict[SwitchId, Datapath]] = {}
 
-    def find(self, datapath_id: int, auxiliary_id: int) -> Datapath | None:
-        """Return the switch with these ids, or None."""
-        return self._datapaths.get((datapath_id, auxiliary_id))
+    def find(self, identity: SwitchId) -> Datapath | None:
+        """Return a switch, or None."""
+        return self._datapaths.get(identity)
 
-    def enter(self, datapath_id: int, auxiliary_id: int, version: int) -> Datapath:
-        """Return the switch with these ids, known or new. Answers in another version of OpenFlow are forgotten."""
-        ids = datapath_id, auxiliary_id
-        known = self._datapaths.pop(ids, None)
-        if known is not None and known.version == version:
-            self._datapaths[ids] = known  # the last seen last
-            return known
-        if known is not None:
+    def enter(self, connection: str, datapath_id: int, auxiliary_id: int, version: int) -> Datapath:
+        """Return the switch that has a connection, known or new. Answers in another version of OpenFlow are forgotten.
+
+        If there are too many switches, forget one of this client, or of the client with the most.
+        """
+        identity = SwitchId(_client_of(connection), datapath_id, auxiliary_id)
+        known = self.find(identity)
+        if known is not None and known.version != version:
             self.forget(known)
-        if len(self._datapaths) >= _MAX_DATAPATHS:
-            connected = set(self._behind.values())
-            unconnected = (datapath for key, datapath in self._datapaths.items() if key not in connected)
-            self.forget(next(unconnected, next(iter(self._datapaths.values()))))
-        self._datapaths[ids] = Datapath(datapath_id, auxiliary_id, version)
-        return self._datapaths[ids]
+            known = None
+        if known is None:
+            self._make_room_for(identity)
+            known = self._datapaths[identity] = Datapath(identity, version)
+        alike = self._of_clients.setdefault(identity.address, {})
+        alike.pop(identity, None)
+        alike[identity] = known  # the last seen last
+        return known
+
+    def _make_room_for(self, identity: SwitchId) -> None:
+        """Forget a switch if there are too many. A switch without a connection goes first, the longest unseen."""
+        alike = self._of_clients.get(identity.address, {})
+        if len(alike) < _MAX_OF_CLIENT:
+            if len(self._datapaths) < _MAX_DATAPATHS:
+                return
+            alike = max(self._of_clients.values(), key=len)
+        unconnected = (datapath for datapath in alike.values() if datapath.connection is None)
+        self.count_not_kept(NotKeptReason.TOO_MANY_SWITCHES)
+        self.forget(next(unconnected, next(iter(alike.values()))))
 
     def forget(self, datapath: Datapath) -> None:
         """Forget a switch and free its memory."""
         self._give(datapath.used)
         datapath.answers.clear()
         datapath.used = 0
-        if self.find(datapath.datapath_id, datapath.auxiliary_id) is datapath:
-            del self._datapaths[datapath.datapath_id, datapath.auxiliary_id]
+        identity = datapath.identity
+        if self.find(identity) is not datapath:
+            return
+        if datapath.connection is not None:
+            self.remove(datapath.connection)
+        del self._datapaths[identity]
+        alike = self._of_clients[identity.address]
+        del alike[identity]
+        if not alike:
+            del self._of_clients[identity.address]
 
     def count_not_kept(self, reason: NotKeptReason) -> None:
         self.not_kept[reason] += 1
@@ -102,7 +128,7 @@ class Directory:
         self._drop(datapath, key)
         answer = Answer(bodies, now)
         cost = cost_of(key, answer)
-        if self.find(datapath.datapath_id, datapath.auxiliary_id) is not datapath:
+        if self.find(datapath.identity) is not datapath:
             return  # the switch was forgotten
         if cost > _MAX_LEN:
             self.count_not_kept(NotKeptReason.TOO_LONG)
@@ -223,55 +249,64 @@ class Directory:
         else:
             ports.ports.pop(number, None)
 
-    def set_switch(self, client: str, datapath: Datapath) -> None:
-        """Set the switch of an open connection."""
-        self._behind[client] = datapath.identity
-        self._unclaimed.pop(client, None)
+    def set_switch(self, connection: str, datapath: Datapath) -> None:
+        """Set the switch of an open connection, which becomes the switch's latest one."""
+        self.remove(connection)
+        if datapath.connection is not None:
+            self.remove(datapath.connection)
+        if self.find(datapath.identity) is datapath:
+            self._behind[connection], datapath.connection = datapath, connection
 
-    def remove(self, client: str) -> None:
+    def remove(self, connection: str) -> None:
         """Remove a connection that has ended."""
-        self._behind.pop(client, None)
-        self._unclaimed.pop(client, None)
+        datapath = self._behind.pop(connection, None)
+        if datapath is not None:
+            datapath.connection = None
+        self._unclaimed.pop(connection, None)
 
     def release(self, now: float) -> None:
         """Note that another host passes all connections from now on: keep their switches until that host reports
         others."""
-        for client in self._behind:
-            self._unclaimed.setdefault(client, now)
+        for connection in self._behind:
+            self._unclaimed.setdefault(connection, now)
 
-    def switch_of(self, client: str) -> Datapath | None:
+    def switch_of(self, connection: str) -> Datapath | None:
         """Return the switch of a connection, or None."""
-        ids = self._behind.get(client)
-        return None if ids is None else self._datapaths.get(ids)
+        return self._behind.get(connection)
 
-    def clients(self, now: float) -> list[str]:
-        """Return the names of the open connections whose switches are known.
+    def connections(self, now: float) -> list[str]:
+        """Return the latest connection of each switch that has one.
 
         A restored connection without a packet within ten minutes is removed.
         """
-        for client in [one for one, at in self._unclaimed.items() if now - at > _CLAIM_TIMEOUT]:
-            self.remove(client)
+        for connection in [one for one, at in self._unclaimed.items() if now - at > _CLAIM_TIMEOUT]:
+            self.remove(connection)
         return list(self._behind)
 
     def seen(self) -> list[str]:
-        """Return the names of these connections, except restored ones without a packet so far."""
-        return [client for client in self._behind if client not in self._unclaimed]
+        """Return these connections, except restored ones without a packet so far."""
+        return [connection for connection in self._behind if self._is_seen(connection)]
+
+    def _is_seen(self, connection: str | None) -> bool:
+        return connection in self._behind and connection not in self._unclaimed
 
     def adopt(self, entry: dict[str, Any], now: float) -> None:
-        """Restore the switch of another host's connection, unless this host has seen packets of it."""
-        client = str(entry["client"])
-        if client not in self._behind or client in self._unclaimed:
+        """Restore the switch of another host's connection, unless this host has seen packets of the connection or of
+        another one of the switch; KeyError, TypeError or ValueError where the entry is malformed."""
+        connection = str(entry["client"])
+        known = self.find(SwitchId(_client_of(connection), entry["datapath_id"], entry["auxiliary_id"]))
+        if not self._is_seen(connection) and (known is None or not self._is_seen(known.connection)):
             self.restore(entry, now)
 
-    def withdraw(self, client: str) -> None:
+    def withdraw(self, connection: str) -> None:
         """Remove a connection that the other host has removed, unless this host has seen packets of it."""
-        if client in self._unclaimed:
-            self.remove(client)
+        if connection in self._unclaimed:
+            self.remove(connection)
 
-    def plain(self, client: str, now: float) -> dict[str, Any] | None:
+    def plain(self, connection: str, now: float) -> dict[str, Any] | None:
         """Return a connection's switch as values for JSON, or None."""
-        datapath = self.switch_of(client)
-        return None if datapath is None else {"client": client, **datapath.plain(now)}
+        datapath = self.switch_of(connection)
+        return None if datapath is None else datapath.plain(now)
 
     def restore(self, entry: dict[str, Any], now: float) -> None:
         """Restore a connection's switch from an entry that plain() returned; KeyError, TypeError or ValueError where
@@ -289,8 +324,14 @@ class Directory:
         is_possible = all(bodies and max(map(len, bodies)) <= _MAX_ANSWER_LEN for _, bodies, _ in answers)
         if entry["version"] not in VERSIONS or not is_possible:
             raise ValueError("the version or an answer of the switch is impossible")
-        datapath = self.enter(*ids, int(entry["version"]))
-        client = str(entry["client"])
-        self._behind[client], self._unclaimed[client] = datapath.identity, now
+        connection = str(entry["client"])
+        datapath = self.enter(connection, *ids, int(entry["version"]))
+        self.set_switch(connection, datapath)
+        self._unclaimed[connection] = now
         for key, known, at in answers:
             self.learn(datapath, key, known, at)
+
+
+def _client_of(connection: str) -> str:
+    """Return the service and the address of a connection's client."""
+    return connection.rpartition(":")[0]

@@ -100,10 +100,11 @@ class Observer:
     """The observer of one production connection of a switch. Both ``from_`` methods raise Broken if the rest of the
     connection cannot be read.
 
-    ``is_picked_up``: the connection was picked up, so that its streams may begin within a message.
+    ``connection`` is its name in the directory. ``is_picked_up``: the connection was picked up, so that its streams may
+    begin within a message.
     """
 
-    def __init__(self, directory: Directory, *, is_picked_up: bool = False) -> None:
+    def __init__(self, directory: Directory, connection: str, *, is_picked_up: bool = False) -> None:
         self.version: int | None = None
         """The version that both HELLOs agree on; without HELLOs, that of the first message."""
         self.datapath: Datapath | None = None
@@ -115,6 +116,7 @@ class Observer:
         self.questions = 0
         """The number of the controller's open questions."""
         self._directory = directory
+        self._connection = connection
         self._switch = Framer(is_picked_up=is_picked_up)
         self._controller = Framer(is_picked_up=is_picked_up)
         self._hellos: dict[Framer, Message] = {}
@@ -213,7 +215,7 @@ class Observer:
         elif kind is Type.ERROR:
             self._take_error(message)
         elif kind in _KEPT:
-            self._take_answer((message.xid, kind, NO_MULTIPART), message.body, now, is_last=True)
+            self._take_answer(self._question_of(message.xid, kind), message.body, now, is_last=True)
         return MessageClass.ANSWER
 
     def _classify_experiment(self, message: Message) -> MessageClass:
@@ -247,6 +249,17 @@ class Observer:
             self._directory.count_not_kept(NotKeptReason.TOO_MANY_QUESTIONS)
             self._close(next(iter(self._pending)))
 
+    def _question_of(self, xid: int, kind: Type) -> _QuestionId:
+        """Return the question that an answer of one message belongs to.
+
+        Features belong to the only open question for them, whatever their transaction id: CPqD's ofsoftswitch13 sends
+        another one on its first connection.
+        """
+        question_id = (xid, kind, NO_MULTIPART)
+        if kind is Type.FEATURES_REPLY and question_id not in self._pending and self._awaited[FEATURES] == 1:
+            return next(one for one in self._pending if one[1] is kind)
+        return question_id
+
     def _close(self, question_id: _QuestionId) -> _Question:
         """Remove and return the oldest pending question with this id."""
         alike = self._pending[question_id]
@@ -270,6 +283,7 @@ class Observer:
 
     def _take_answer(self, question_id: _QuestionId, body: bytes, now: float, *, is_last: bool) -> None:
         if question_id not in self._pending:
+            self._directory.count_not_kept(NotKeptReason.NOT_ASKED)
             return
         question = self._pending[question_id][0]
         cost = len(body) + _PART_COST
@@ -302,9 +316,10 @@ class Observer:
         if key == FEATURES and self.version is not None:
             is_first = self.datapath is None
             try:
-                self.datapath = self._directory.enter(*datapath_of(self.version, bodies[0]), self.version)
+                ids = datapath_of(self.version, bodies[0])
             except ValueError:
                 return
+            self.datapath = self._directory.enter(self._connection, *ids, self.version)
             if is_first:
                 self.known_at = now
         if self.datapath is not None:

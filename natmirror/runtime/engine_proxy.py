@@ -78,7 +78,7 @@ class EngineProxy:
 
     def known_switches(self) -> list[dict[str, Any]]:
         """Return the known switches, as plain values for restore_switch()."""
-        clients = self._ask(lambda: self._engine.directory.clients(time.monotonic()))
+        clients = self._ask(lambda: self._engine.directory.connections(time.monotonic()))
         known: list[dict[str, Any]] = []
         for start in range(0, len(clients), _SWITCHES_SLICE):
             known += self._ask(partial(self._switches_now, clients[start : start + _SWITCHES_SLICE]))

@@ -24,10 +24,11 @@ from natmirror.tcp.client_window import slack_of
 from natmirror.tcp.leg_numbers import LegNumbers
 from natmirror.tcp.leg_record import LegRecord
 from natmirror.tcp.leg_states import ENDS, TRANSITIONS, LegEvent, LegState
-from natmirror.tcp.path_mtu import MTU, limit_mss, path_mss
+from natmirror.tcp.path_mtu import Path, set_segment_size, widen
 from natmirror.tcp.resumption import FirstAnswer, Resumption
 from natmirror.tcp.sender import Piece
 
+_UNKNOWN_PATH = Path()
 _DEFAULT_MSS = 536  # RFC 9293 §3.7.1, for a peer that offers none
 
 
@@ -41,7 +42,7 @@ class Leg(LegNumbers):
     Its numbers lie in ``row``, which is in the table of legs until the leg ends.
     """
 
-    __slots__ = ("_listener", "_path_mtu", "_table")
+    __slots__ = ("_listener", "_path", "_table")
 
     def __init__(
         self,
@@ -51,11 +52,11 @@ class Leg(LegNumbers):
         *,
         iss: int,
         offset: int,
-        path_mtu: int = MTU,
+        path: Path = _UNKNOWN_PATH,
         listener: Callable[[bytes], None] | None = None,
     ) -> None:
-        """``iss`` is the client's initial sequence number. On the wire each number is ``offset`` higher. ``path_mtu``
-        is the path's MTU in bytes, as far as known.
+        """``iss`` is the client's initial sequence number. On the wire each number is ``offset`` higher. ``path`` is
+        the path to the mirror.
 
         ``listener`` gets the mirror's data in order, and empty data at its end. Without a listener the data is
         discarded.
@@ -65,16 +66,16 @@ class Leg(LegNumbers):
         self.row.stall_timeout = settings.stall_timeout
         self.row.idle_timeout = NEVER if settings.idle_timeout is None else settings.idle_timeout
         self._table = table
-        self._path_mtu = path_mtu
+        self._path = path
         self._listener = listener
 
     @classmethod
-    def from_record(cls, table: LegTable, settings: Mirror, record: LegRecord, *, path_mtu: int = MTU) -> Self:
+    def from_record(cls, table: LegTable, settings: Mirror, record: LegRecord, *, path: Path = _UNKNOWN_PATH) -> Self:
         """Return a leg from another host's record. It sends nothing before ``resumption.activate()``."""
         iss = seq.add(record.snd_una, -1)
-        leg = cls(table, record.local_end, settings, iss=iss, offset=record.offset, path_mtu=path_mtu)
+        leg = cls(table, record.local_end, settings, iss=iss, offset=record.offset, path=path)
         leg.state = LegState.RESUMING
-        leg.resumption = Resumption(leg.sender, record, path_mtu)
+        leg.resumption = Resumption(leg.sender, record, path)
         return leg
 
     # The client's side
@@ -146,13 +147,11 @@ class Leg(LegNumbers):
             return self.abort(EndReason.UNREACHABLE)
         return []
 
-    def set_path_mtu(self, mtu: int, about: int, now: float) -> list[bytes]:
-        """Take the MTU in a router's fragmentation-needed error about the segment with number ``about`` on the wire
-        (RFC 1191, with the checks of RFC 5927 §7)."""
-        if self.ended is not None:
-            return []
-        self.sender.reclaim()
-        return self._output(now) if self.sender.shrink(path_mss(mtu), self.inward(about)) else []
+    def note_path_mtu(self, mtu: int, about: int) -> None:
+        """Take a router's report that the segment with number ``about`` on the wire exceeds the path's MTU, in bytes:
+        path_mtu.py says when it narrows the leg."""
+        if self.ended is None:
+            self.sender.note_path_mtu(mtu, self.inward(about))
 
     # Time
 
@@ -192,6 +191,8 @@ class Leg(LegNumbers):
             return self.abort(reason)
         if now >= sender.probe_at:
             return leg_packets.data(self, [sender.probe(now)])
+        if now >= row.widen_at:
+            widen(row)
         if now < row.rto_at:
             if now >= row.more_at:
                 return self._output(now)
@@ -234,9 +235,9 @@ class Leg(LegNumbers):
             return []
         self.row.scale = segment.window_scale() or 0
         self.receiver.start(segment.seq)
-        mss = limit_mss(segment.mss() or _DEFAULT_MSS, self._path_mtu)
+        set_segment_size(self.row, segment.mss() or _DEFAULT_MSS, self._path)
         # The window is never scaled on a SYN (RFC 7323 §2.2)
-        self.sender.start(segment.ack, segment.window, mss, sack=segment.sack_permitted(), now=now)
+        self.sender.start(segment.ack, segment.window, sack=segment.sack_permitted(), now=now)
         self._step(LegEvent.SYN_ACK)
         return self._output(now) or [leg_packets.ack(self)]
 

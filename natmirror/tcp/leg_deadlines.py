@@ -43,7 +43,7 @@ def deadline(leg: LegNumbers) -> tuple[float, EndReason]:
 def next_due(leg: LegNumbers) -> float:
     """Return the time at which the leg's deadline or one of its timers is due, or NEVER."""
     row = leg.row
-    due = min(row.rto_at, row.ack_at, row.more_at, leg.sender.probe_at, deadline(leg)[0])
+    due = min(row.rto_at, row.ack_at, row.more_at, row.widen_at, leg.sender.probe_at, deadline(leg)[0])
     return due if leg.resumption is None else min(due, leg.resumption.probe_at)
 
 

@@ -39,7 +39,7 @@ class LegRecord:
     our_scale: int
     """The shift of the windows that we offer to it."""
     mss: int
-    """The most data in a segment to the mirror, in bytes."""
+    """The most data in a segment to the mirror, in bytes, whatever routers have reported."""
     sack: bool
     """Whether both ends have offered selective acknowledgements."""
     rcv_nxt: int

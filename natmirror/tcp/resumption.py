@@ -24,7 +24,7 @@ from natmirror.net import seq
 from natmirror.net.packet import ACK, SYN, Segment
 from natmirror.reasons import EndReason
 from natmirror.tcp.leg_record import LegRecord
-from natmirror.tcp.path_mtu import limit_mss
+from natmirror.tcp.path_mtu import Path, set_segment_size
 from natmirror.tcp.receiver import SCALE
 from natmirror.tcp.sender import Piece, Sender
 
@@ -49,12 +49,12 @@ class Resumption:
     """The part of a leg that only a leg from another host's record has."""
 
     __slots__ = (
-        *("_asked_again", "_interval", "_path_mtu", "_probes", "_sender", "asking_since", "awaits_answer"),
+        *("_asked_again", "_interval", "_path", "_probes", "_sender", "asking_since", "awaits_answer"),
         *("is_in_step", "probe_at", "recorded_una", "activated_at"),
     )
 
-    def __init__(self, sender: Sender, record: LegRecord, path_mtu: int) -> None:
-        """The row of ``sender``, the leg's, gets the record's numbers; ``path_mtu`` is that of any leg."""
+    def __init__(self, sender: Sender, record: LegRecord, path: Path) -> None:
+        """The row of ``sender``, the leg's, gets the record's numbers; ``path`` is that of any leg."""
         self.is_in_step = False
         """Whether the leg ends at the last of the client's bytes that passed here; False while the mirror has more."""
         self.awaits_answer = True
@@ -66,7 +66,7 @@ class Resumption:
         self.probe_at = NEVER
         """The time when the next probe is due, or NEVER."""
         self._sender = sender
-        self._path_mtu = path_mtu
+        self._path = path
         self._asked_again = False
         self._probes = 0
         self._interval = _PROBE_INTERVAL
@@ -92,7 +92,7 @@ class Resumption:
         row.seq_offset = record.offset
         row.rcv_nxt = record.rcv_nxt
         row.scale = record.scale
-        row.mss = limit_mss(record.mss, self._path_mtu)
+        set_segment_size(row, record.mss, self._path)
         set_sack(row, record.sack)
 
     def activate(self, now: float) -> None:

@@ -15,6 +15,7 @@ from natmirror.net import seq
 from natmirror.net.packet import ACK, FIN, MAX_PACKET_LEN, PSH
 from natmirror.tcp import retransmit_timer
 from natmirror.tcp.congestion import Congestion
+from natmirror.tcp.path_mtu import narrow, path_mss
 from natmirror.tcp.sack import Scoreboard
 
 Piece = tuple[int, int, bytes]
@@ -28,7 +29,7 @@ class Sender:
     """One stream to a mirror. Methods that take ``now`` (seconds) return the packets to send."""
 
     __slots__ = (
-        *("_congestion", "_probe_interval", "_scoreboard", "_table"),
+        *("_congestion", "_probe_interval", "_report", "_scoreboard", "_table"),
         *("is_finishing", "probe_at", "row"),
     )
 
@@ -44,6 +45,7 @@ class Sender:
         self._congestion = Congestion(row)
         self._scoreboard = Scoreboard(iss)
         self._probe_interval = 0.0
+        self._report: tuple[int, int] | None = None  # a router's: the number that it quotes, the segment size in bytes
 
     # The stream
 
@@ -110,12 +112,11 @@ class Sender:
 
     # The mirror's side
 
-    def start(self, ack: int, window: int, mss: int, *, sack: bool, now: float) -> None:
+    def start(self, ack: int, window: int, *, sack: bool, now: float) -> None:
         """Begin to send: the SYN is acknowledged. ``window`` is the window field of the SYN-ACK, in bytes."""
         row = self.row
         row.snd_una = ack
         row.window = row.max_window = window
-        row.mss = mss
         set_sack(row, sack)
         self._congestion.start()
         retransmit_timer.acknowledged(row, ack, now)
@@ -170,15 +171,17 @@ class Sender:
         self.row.buffer_seq = seq.add(self.row.snd_una, -1)
         self.is_finishing = True
 
-    def shrink(self, mss: int, about: int) -> bool:
-        """Reduce the segment size to ``mss`` bytes, because a router could not forward the segment with number
-        ``about``. Return whether it has changed, so that all bytes in flight have to be sent again."""
-        in_flight = seq.le(self.row.snd_una, about) and seq.lt(about, self.row.snd_max)
-        if not in_flight or mss >= self.row.mss:
-            return False
-        self.row.mss = mss
-        self._fall_back()
-        return True
+    def note_path_mtu(self, mtu: int, number: int) -> None:
+        """Note a router's report that the segment with this number exceeds the path's MTU, in bytes. Of several
+        reports, keep the one about the first segment, because the timer's expiry confirms no other."""
+        size = path_mss(mtu)
+        if not self._is_in_flight(number) or size >= self.row.mss:
+            return
+        if self._report is None or not self._is_in_flight(self._report[0]) or seq.le(number, self._report[0]):
+            self._report = number, size
+
+    def _is_in_flight(self, number: int) -> bool:
+        return seq.le(self.row.snd_una, number) and seq.lt(number, self.row.snd_max)
 
     # Sending
 
@@ -231,7 +234,11 @@ class Sender:
         return out
 
     def time_out(self, now: float) -> list[Piece]:
-        """Count all bytes in flight as lost, because the retransmission timer has expired (RFC 6298 §5.4-5.7)."""
+        """Count all bytes in flight as lost, because the retransmission timer has expired (RFC 6298 §5.4-5.7). If the
+        first of them is the segment that a router reported, narrow the leg (path_mtu.py)."""
+        if self._report is not None and self._report[0] == self.row.snd_una:
+            narrow(self.row, self._report[1], now)
+            self._report = None
         retransmit_timer.back_off(self.row, now)
         self.row.timeouts += 1
         self._congestion.timeout(self.in_flight, self.row.snd_max)

@@ -48,15 +48,18 @@ def test_an_icmp_error_about_a_reply_reaches_the_backend(connection: ClientConne
 
 @pytest.mark.parametrize("hook", [Hook.FORWARD, Hook.OUTPUT])
 def test_an_icmp_error_about_a_leg_is_taken_by_the_leg_and_dropped(connection: ClientConnection, hook: Hook) -> None:
+    connection.connect()
+    [syn] = connection.to_mirror
+    assert connection.take(icmp_error("10.20.0.1", "10.10.0.11", syn.raw, code=1), hook) == Drop(DropReason.FOR_LEG)
+    assert [event.reason for event in connection.engine.take_events()] == ["unreachable"]
+
+
+def test_an_icmp_error_passes_unless_it_is_addressed_to_the_sender_of_the_packet(connection: ClientConnection) -> None:
     connection.establish()
-    connection.from_client("PA", b"x" * 1400)
-    connection.from_client("PA", b"x" * 1400)
-    sent = connection.to_mirror[0]
-    connection.to_mirror.clear()
-    raw = icmp_error("10.20.0.1", "10.10.0.11", sent.raw, mtu=700)
-    assert connection.take(raw, hook) == Drop(DropReason.FOR_LEG)
-    assert connection.to_mirror[0].seq == sent.seq
-    assert max(len(one.raw) for one in connection.to_mirror) <= 700
+    request = connection.from_client("PA", b"x" * 1200)
+    reply = connection.from_backend("PA", b"x" * 1200)
+    for inner in (request.raw, reply.raw, connection.to_mirror[0].raw):
+        assert connection.take(icmp_error("10.10.0.12", "10.10.0.13", inner), Hook.FORWARD) == Accept()
 
 
 def test_icmp_errors_about_other_things_pass(connection: ClientConnection) -> None:

@@ -24,7 +24,7 @@ services:
 def test_a_session_beside_an_adopted_leg_is_opened_again_at_the_next_message(fast: bool) -> None:
     before = engine(AGAIN)
     introduced(before)
-    [known] = [before.directory.plain(client, NOW) for client in before.directory.clients(NOW)]
+    [known] = [before.directory.plain(client, NOW) for client in before.directory.connections(NOW)]
     assert known is not None
     connection = adopted_connection(fast=fast, rules=BOTH)
     connection.engine.directory.restore(known, NOW)
@@ -57,13 +57,13 @@ def test_the_session_of_a_connection_that_comes_back_is_opened_again_with_the_kn
     assert len(one.directory.seen()) == 1
     connection.from_client("FA")
     connection.from_backend("FA")
-    assert one.directory.clients(connection.now) == [], "the switch has left"
+    assert one.directory.connections(connection.now) == [], "the switch has left"
 
 
 def test_a_switch_that_another_host_withdraws_is_forgotten(fast: bool) -> None:
     one = engine(AGAIN, fast=fast)
     introduced(one)
     one.replicated_legs.release()
-    [client] = one.directory.clients(NOW)
+    [client] = one.directory.connections(NOW)
     one.directory.withdraw(client)
-    assert one.directory.clients(NOW) == []
+    assert one.directory.connections(NOW) == []

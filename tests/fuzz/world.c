@@ -154,7 +154,7 @@ void open_leg(world *w, int index)
     row->scale = w->scale;
     row->window = row->max_window = w->window;
     row->max_buffer = w->max_buffer;
-    row->mss = w->mss;
+    row->mss = row->full_mss = w->mss;
     row->cwnd = INITIAL_SEGMENTS * row->mss;
     row->ssthresh = MAX_SSTHRESH;
     row->rto = 1.0;

@@ -9,6 +9,7 @@ from os_ken.ofproto import ofproto_parser
 from os_ken.ofproto.ofproto_protocol import ProtocolDesc
 
 from natmirror.fastpath import Memory
+from natmirror.openflow.datapath import SwitchId
 from natmirror.openflow.directory import Directory
 from natmirror.openflow.messages import V10, V13, V14, V15, Type, build, hello
 from natmirror.openflow.observer import Observer
@@ -17,6 +18,7 @@ from natmirror.openflow.session import SessionPolicy, SwitchSession
 ALL = (V10, V13, V14, V15)
 DPID = 0x00AB_CDEF_0123_4567
 ANY_PORT = 0xFFFF_FFFF
+CONNECTION = "openflow/10.10.0.11:40001"
 HEADER = Struct("!BBHI")
 
 
@@ -65,6 +67,11 @@ def cut(stream: bytes, places: Iterable[int]) -> list[bytes]:
     """Return a stream in pieces, cut at ``places``."""
     edges = sorted({0, len(stream), *(place % (len(stream) + 1) for place in places)})
     return [stream[one:other] for one, other in pairwise(edges)]
+
+
+def switch_id(datapath_id: int = DPID, auxiliary_id: int = 0) -> SwitchId:
+    """Return the identity of a switch of CONNECTION's client."""
+    return SwitchId(CONNECTION.rpartition(":")[0], datapath_id, auxiliary_id)
 
 
 # A switch's messages
@@ -124,7 +131,7 @@ def flow_removed(version: int, *, reason: int = 0) -> bytes:
 def begun(version: int, *, limit: int = 1 << 26) -> tuple[Observer, Directory]:
     """Return a switch's connection after both HELLOs."""
     directory = Directory(Memory(limit))
-    production = Observer(directory)
+    production = Observer(directory, CONNECTION)
     list(production.from_switch(hello(version, 1), 0.0))
     list(production.from_controller(hello(version, 2)))
     assert production.version == version

@@ -5,6 +5,7 @@ from typing import Any
 
 from natmirror.actions import Drop, Hook
 from natmirror.engine.engine import Engine
+from natmirror.net.endpoint import Endpoint
 from natmirror.net.packet import FIN, RST, SYN
 from natmirror.openflow import messages
 from natmirror.openflow.framer import Framer
@@ -44,8 +45,9 @@ def session_of(one: Engine, now: float) -> SessionEntry:
 class Master:
     """The master's end of a session's leg: it acknowledges everything at once."""
 
-    def __init__(self, connection: ClientConnection) -> None:
+    def __init__(self, connection: ClientConnection, endpoint: Endpoint = MASTER) -> None:
         self.connection = connection
+        self.endpoint = endpoint
         self.port = connection.client
         self.iss: int | None = None
         self.said = 0
@@ -88,7 +90,7 @@ class Master:
         assert self.iss is not None
         ack = self.iss + 1 + len(self.stream) + ("F" in self.ended)
         number = MASTER_ISS + 1 + self.said + at
-        raw = packet(MASTER, self.port, letters, number, ack, data, options=options)
+        raw = packet(self.endpoint, self.port, letters, number, ack, data, options=options)
         assert self.connection.take(raw, Hook.PREROUTING) == Drop(DropReason.FOR_LEG)
 
     def messages(self) -> list[tuple[Type | None, int, bytes]]:
@@ -96,22 +98,22 @@ class Master:
         return [(one.kind, one.xid, one.body) for one in map(parse, Framer().push(bytes(self.stream)))]
 
 
-def began(one: Engine, **options: Any) -> tuple[ClientConnection, Master]:
-    """Return a connection after both HELLOs, and its master, which has accepted the leg."""
+def began(one: Engine, *, at: Endpoint = MASTER, **options: Any) -> tuple[ClientConnection, Master]:
+    """Return a connection after both HELLOs, and its master ``at`` an endpoint, which has accepted the leg."""
     connection = ClientConnection(one, **options)
     connection.connect()
     connection.from_client("PA", hello())
     connection.from_backend("PA", hello())
-    master = Master(connection)
+    master = Master(connection, at)
     master.take()
     return connection, master
 
 
-def introduced(one: Engine, **options: Any) -> tuple[ClientConnection, Master]:
+def introduced(one: Engine, *, features: bytes = FEATURES, **options: Any) -> tuple[ClientConnection, Master]:
     """Return a connection and its master, which both have the switch's features."""
     connection, master = began(one, **options)
     connection.from_backend("PA", request(Type.FEATURES_REQUEST, 5))
-    connection.from_client("PA", build(messages.V13, Type.FEATURES_REPLY, 5, FEATURES))
+    connection.from_client("PA", build(messages.V13, Type.FEATURES_REPLY, 5, features))
     master.take()
     master.say(hello(), request(Type.FEATURES_REQUEST, 77))
     return connection, master

@@ -21,7 +21,18 @@ from natmirror.openflow.directory import Directory, MemoryBudget
 from natmirror.openflow.messages import V10, V13, V14, V15, Multipart, Type, build, parse
 from natmirror.openflow.ports import MAX_PORTS, split_ports
 from natmirror.reasons import NotKeptReason
-from tests.helpers.openflow import ALL, ANY_PORT, DPID, features, multipart, port, port_status, understood
+from tests.helpers.openflow import (
+    ALL,
+    ANY_PORT,
+    CONNECTION,
+    DPID,
+    features,
+    multipart,
+    port,
+    port_status,
+    switch_id,
+    understood,
+)
 
 ADD, DELETE, MODIFY = 0, 1, 2
 LIMIT = 4 << 20
@@ -39,7 +50,7 @@ def key_of_ports(version: int) -> Key:
 def known(version: int, *numbers: int) -> tuple[Directory, Datapath]:
     """Return a directory with one switch that has ports."""
     directory = Directory(Memory(1 << 30))
-    datapath = directory.enter(DPID, 0, version)
+    datapath = directory.enter(CONNECTION, DPID, 0, version)
     ports = b"".join(port(version, number) for number in numbers)
     head = features(version, 1)[8:]
     directory.learn(datapath, FEATURES, (head + ports,) if version == V10 else (head,), 1.0)
@@ -67,6 +78,7 @@ def ports_of(datapath: Datapath) -> dict[int, str]:
 
 def adds_up(directory: Directory, memory: MemoryBudget) -> bool:
     datapaths = directory._datapaths.values()
+    assert len(datapaths) == sum(map(len, directory._of_clients.values()))
     assert all(one.used == sum(starmap(cost_of, one.answers.items())) for one in datapaths)
     return memory.used == sum(one.used for one in datapaths)
 
@@ -203,7 +215,7 @@ def test_keys_count_as_memory_too() -> None:
 def test_no_answer_is_kept_without_memory() -> None:
     memory = Memory(1000)
     directory = Directory(memory)
-    datapath = directory.enter(DPID, 0, V13)
+    datapath = directory.enter(CONNECTION, DPID, 0, V13)
     directory.learn(datapath, FLOWS, (bytes(100),), 1.0)
     directory.learn(datapath, FLOWS, (bytes(2000),), 2.0)
     assert FLOWS not in datapath.answers
@@ -212,8 +224,8 @@ def test_no_answer_is_kept_without_memory() -> None:
 
 def test_a_switch_in_another_version_loses_its_answers() -> None:
     directory, old = known(V10, 1)
-    new = directory.enter(DPID, 0, V13)
-    assert directory.enter(DPID, 0, V13) is new is directory.find(DPID, 0)
+    new = directory.enter(CONNECTION, DPID, 0, V13)
+    assert directory.enter(CONNECTION, DPID, 0, V13) is new is directory.find(switch_id())
     assert not old.answers
     directory.learn(old, FLOWS, (b"late",), 2.0)  # from a connection that has not ended yet
     change(directory, old, ADD, port(V10, 2))
@@ -221,28 +233,96 @@ def test_a_switch_in_another_version_loses_its_answers() -> None:
     assert directory._memory.used == 0
 
 
-def test_the_number_of_switches_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MAX_DATAPATHS", 100)
+def connection(client: int, port: int = 40001) -> str:
+    return f"openflow/10.10.0.{client}:{port}"
+
+
+def entered(directory: Directory, client: int, datapath_id: int) -> Datapath:
+    """Return a client's switch that has sent its features."""
+    datapath = directory.enter(connection(client), datapath_id, 0, V13)
+    directory.learn(datapath, FEATURES, (bytes(24),), 1.0)
+    return datapath
+
+
+def is_known(directory: Directory, datapath: Datapath) -> bool:
+    return directory.find(datapath.identity) is datapath
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> Directory:
+    """Return a directory for 16 switches, of which 4 may be one client's."""
+    monkeypatch.setattr(module, "_MAX_DATAPATHS", 16)
+    monkeypatch.setattr(module, "_MAX_OF_CLIENT", 4)
+    return Directory(Memory(1 << 30))
+
+
+def test_one_client_displaces_only_its_own_switches(small: Directory) -> None:
+    others = [entered(small, client, 7) for client in (1, 2)]
+    lives = entered(small, 9, 1)
+    small.set_switch(connection(9), lives)
+    later = [entered(small, 9, number) for number in range(2, 300)]
+    assert [is_known(small, one) for one in (*others, lives, *later[-4:])] == [*[True] * 3, False, *[True] * 3]
+    assert small.not_kept == {NotKeptReason.TOO_MANY_SWITCHES: 295}
+    assert adds_up(small, small._memory)
+
+
+def test_the_client_with_the_most_switches_gives_way(small: Directory) -> None:
+    many = [entered(small, client, number) for client in (1, 2, 3, 4) for number in range(4)]
+    few = [entered(small, client, 7) for client in range(10, 16)]
+    assert all(is_known(small, one) for one in few)
+    of_clients = [sum(is_known(small, one) for one in many[at : at + 4]) for at in (0, 4, 8, 12)]
+    assert sum(of_clients) == 10
+    assert min(of_clients) >= 2
+    assert adds_up(small, small._memory)
+
+
+def test_a_forgotten_switch_has_no_connection(small: Directory) -> None:
+    for number in range(8):
+        small.set_switch(connection(1, 40000 + number), entered(small, 1, number))
+    assert small.connections(1.0) == [connection(1, port) for port in range(40004, 40008)]
+    assert small.switch_of(connection(1, 40000)) is None
+
+
+def test_a_switch_is_kept_once_however_many_connections_it_opens() -> None:
     directory = Directory(Memory(1 << 30))
-    lives = directory.enter(1, 0, V13)
-    directory.set_switch("a", lives)
-    for datapath_id in range(2, 300):
-        datapath = directory.enter(datapath_id, 0, V13)
+    for port_number in range(1000, 2000):
+        datapath = directory.enter(connection(1, port_number), DPID, 0, V13)
         directory.learn(datapath, FEATURES, (bytes(24),), 1.0)
-    assert len(directory._datapaths) == 100
-    assert directory.find(1, 0) is lives
-    assert directory.find(299, 0) is datapath
-    assert directory.find(2, 0) is None
-    assert adds_up(directory, directory._memory)
+        directory.set_switch(connection(1, port_number), datapath)
+    assert directory.connections(1.0) == directory.seen() == [connection(1, 1999)]
+    directory.remove(connection(1, 1000))
+    assert directory.connections(1.0) == [connection(1, 1999)], "an older connection has ended"
+
+
+def test_the_same_ids_of_other_clients_are_other_switches() -> None:
+    directory = Directory(Memory(1 << 30))
+    names = ["a/10.10.0.11:40001", "a/10.10.0.12:40001", "b/10.10.0.11:40002"]
+    found = [directory.enter(name, DPID, 0, V13) for name in names]
+    for number, datapath in enumerate(found):
+        directory.learn(datapath, DESC, (bytes((number,)),), 1.0)
+    assert [one.answers[DESC].bodies for one in found] == [(b"\0",), (b"\1",), (b"\2",)]
+
+
+def test_another_hosts_record_does_not_replace_what_this_host_sees() -> None:
+    """The switch has reconnected since the other host wrote its record."""
+    directory, datapath = known(V13, 1)
+    directory.set_switch(connection(11, 40002), datapath)
+    record = {**SWITCH, "client": CONNECTION, "datapath_id": DPID}
+    directory.adopt(record, 2.0)
+    assert directory.seen() == directory.connections(2.0) == [connection(11, 40002)]
+    directory.release(3.0)
+    directory.adopt(record, 3.0)
+    assert directory.connections(3.0) == [CONNECTION]
+    assert directory.seen() == []
 
 
 def test_a_connection_has_its_switch_until_it_ends() -> None:
     directory, datapath = known(V13)
-    directory.set_switch("10.10.0.11:40001", datapath)
-    assert directory.switch_of("10.10.0.11:40001") is datapath
-    directory.remove("10.10.0.11:40001")
-    directory.remove("10.10.0.11:40001")
-    assert directory.switch_of("10.10.0.11:40001") is None
+    directory.set_switch(CONNECTION, datapath)
+    assert directory.switch_of(CONNECTION) is datapath
+    directory.remove(CONNECTION)
+    directory.remove(CONNECTION)
+    assert directory.switch_of(CONNECTION) is None
 
 
 @pytest.mark.parametrize("version", ALL)
@@ -250,24 +330,24 @@ def test_a_switch_is_restored_from_json(version: int) -> None:
     """Without the longest answers and statistics, and with times of another clock."""
     directory, datapath = known(version, 1, 2)
     directory.learn(datapath, DESC, (b"one", b"two"), 3.0)
-    directory.enter(77, 0, version)  # without a connection
-    directory.set_switch("client", datapath)
+    directory.enter(CONNECTION, 77, 0, version)  # without a connection
+    directory.set_switch(CONNECTION, datapath)
     answers = dict(datapath.answers)
     directory.learn(datapath, (Type.MULTIPART_REPLY, 12, b""), (bytes(40_000), bytes(40_000)), 3.0)
     directory.learn(datapath, FLOWS, (b"soon", b"old"), 3.0)
-    assert directory.clients(3.0) == ["client"]
+    assert directory.connections(3.0) == [CONNECTION]
     assert directory.plain("other", 3.0) is None
-    entry = json.loads(json.dumps(directory.plain("client", 5.0)))
+    entry = json.loads(json.dumps(directory.plain(CONNECTION, 5.0)))
     fresh = Directory(Memory(1 << 30))
     fresh.restore(entry, 105.0)
-    restored = fresh.switch_of("client")
+    restored = fresh.switch_of(CONNECTION)
     assert restored is not None
     assert restored.version == version
     assert {key: answer.bodies for key, answer in restored.answers.items()} == {
         key: answer.bodies for key, answer in answers.items()
     }
     assert restored.answers[DESC].at == 103.0
-    assert fresh.find(77, 0) is None
+    assert fresh.find(switch_id(77)) is None
 
 
 SWITCH = {"client": "c", "datapath_id": 1, "auxiliary_id": 0, "version": 4, "answers": []}
@@ -346,10 +426,10 @@ def test_the_number_of_answers_is_bounded() -> None:
 
 def test_the_json_of_a_switch_is_bounded() -> None:
     directory, datapath = known(V13, 1)
-    directory.set_switch("c", datapath)
+    directory.set_switch(CONNECTION, datapath)
     for number in range(30):
         directory.learn(datapath, (Type.MULTIPART_REPLY, 12, bytes((number,))), (bytes(50_000),), 1.0)
-    entry = directory.plain("c", 2.0)
+    entry = directory.plain(CONNECTION, 2.0)
     assert entry is not None
     assert len(json.dumps(entry)) < 600_000
 

@@ -10,6 +10,7 @@ from natmirror.openflow.messages import V10, V13, V14, V15, Multipart, Type, bui
 from natmirror.openflow.observer import MessageClass, Observer
 from tests.helpers.openflow import (
     ALL,
+    CONNECTION,
     DPID,
     KITS,
     begun,
@@ -21,6 +22,7 @@ from tests.helpers.openflow import (
     packet_in,
     port,
     port_status,
+    switch_id,
 )
 
 NICIRA = 0x2320
@@ -55,7 +57,7 @@ def sent_by_switch(production: Observer, raw: bytes) -> MessageClass:
 @pytest.mark.parametrize("switch_first", [True, False])
 def test_the_version_is_the_one_that_both_hellos_agree_on(version: int, switch_first: bool) -> None:
     production, _ = begun(version)
-    production = Observer(production._directory)
+    production = Observer(production._directory, CONNECTION)
     if switch_first:
         list(production.from_switch(hello(version, 1), 0.0))
         assert production.version is None
@@ -67,7 +69,7 @@ def test_the_version_is_the_one_that_both_hellos_agree_on(version: int, switch_f
 
 
 def test_two_hellos_of_one_end_do_not_agree_on_a_version() -> None:
-    production = Observer(begun(V13)[1])
+    production = Observer(begun(V13)[1], CONNECTION)
     list(production.from_switch(hello(V13, 1) + hello(V13, 2), 0.0))
     assert production.version is None
     list(production.from_controller(hello(V13, 1)))
@@ -75,14 +77,14 @@ def test_two_hellos_of_one_end_do_not_agree_on_a_version() -> None:
 
 
 def test_hellos_without_a_common_version_break_the_connection() -> None:
-    production = Observer(begun(V13)[1])
+    production = Observer(begun(V13)[1], CONNECTION)
     list(production.from_switch(hello(V13, 1), 0.0))
     with pytest.raises(Broken, match="bad-version"):
         list(production.from_controller(build(V10, Type.HELLO, 1)))
 
 
 def test_an_unsupported_version_breaks_the_connection() -> None:
-    production = Observer(begun(V13)[1])
+    production = Observer(begun(V13)[1], CONNECTION)
     list(production.from_switch(b"\x03\x00\x00\x08\x00\x00\x00\x01", 0.0))
     with pytest.raises(Broken, match="bad-version"):
         list(production.from_controller(b"\x03\x00\x00\x08\x00\x00\x00\x01"))
@@ -90,7 +92,7 @@ def test_an_unsupported_version_breaks_the_connection() -> None:
 
 @pytest.mark.parametrize("in_one_piece", [True, False])
 def test_messages_in_another_version_break_the_connection(in_one_piece: bool) -> None:
-    production = Observer(begun(V13)[1])
+    production = Observer(begun(V13)[1], CONNECTION)
     list(production.from_controller(hello(V13, 1)))
     pieces = [hello(V13, 1), packet_in(V10)]
     with pytest.raises(Broken, match="bad-version"):
@@ -99,11 +101,11 @@ def test_messages_in_another_version_break_the_connection(in_one_piece: bool) ->
 
 
 def test_a_controller_may_ask_before_the_switchs_hello() -> None:
-    production = Observer(begun(V13)[1])
+    production = Observer(begun(V13)[1], CONNECTION)
     list(production.from_controller(hello(V13, 1) + KITS[V13].make("OFPFeaturesRequest", 2)))
     list(production.from_switch(hello(V13, 1) + features(V13, 2), 0.0))
     assert production.datapath is not None
-    assert production.datapath.datapath_id == DPID
+    assert production.datapath.identity.datapath_id == DPID
 
 
 # Picked up connections
@@ -111,7 +113,7 @@ def test_a_controller_may_ask_before_the_switchs_hello() -> None:
 
 @pytest.mark.parametrize("version", ALL)
 def test_a_picked_up_connection_shows_its_version(version: int) -> None:
-    production = Observer(begun(version)[1], is_picked_up=True)
+    production = Observer(begun(version)[1], CONNECTION, is_picked_up=True)
     assert list(production.from_switch(packet_in(version)[9:], 0.0)) == []
     exchange(production, KITS[version].make("OFPFeaturesRequest", 3), features(version, 3))
     assert production.version == version
@@ -121,7 +123,7 @@ def test_a_picked_up_connection_shows_its_version(version: int) -> None:
 def test_a_switch_known_in_another_version_is_not_used() -> None:
     first, directory = introduced(V10)
     assert first.datapath is not None
-    production = Observer(directory, is_picked_up=True)
+    production = Observer(directory, CONNECTION, is_picked_up=True)
     production.restore(first.datapath)
     list(production.from_switch(packet_in(V13), 0.0))
     assert (production.version, production.datapath) == (V13, None)
@@ -143,7 +145,7 @@ def test_questions_are_forgotten_when_bytes_are_missing() -> None:
 def test_features_identify_the_switch(version: int) -> None:
     ports = port(V10, 1) if version == V10 else b""
     production, directory = introduced(version, ports=ports)
-    assert production.datapath is directory.find(DPID, 0)
+    assert production.datapath is directory.find(switch_id())
     assert production.datapath is not None
     assert production.datapath.answers[FEATURES].bodies == (features(version, 3, ports=ports)[8:],)
 
@@ -151,18 +153,18 @@ def test_features_identify_the_switch(version: int) -> None:
 @since_13
 def test_an_auxiliary_connection_is_a_switch_of_its_own(version: int) -> None:
     main, directory = introduced(version)
-    auxiliary = Observer(directory)
+    auxiliary = Observer(directory, "openflow/10.10.0.11:40002")
     list(auxiliary.from_switch(hello(version, 1), 0.0))
     list(auxiliary.from_controller(hello(version, 1)))
     exchange(auxiliary, KITS[version].make("OFPFeaturesRequest", 3), features(version, 3, auxiliary_id=1))
-    assert auxiliary.datapath is directory.find(DPID, 1)
-    assert main.datapath is directory.find(DPID, 0)
+    assert auxiliary.datapath is directory.find(switch_id(auxiliary_id=1))
+    assert main.datapath is directory.find(switch_id())
 
 
 def test_1_0_has_padding_where_others_have_an_auxiliary_id() -> None:
     production, directory = begun(V10)
     exchange(production, KITS[V10].make("OFPFeaturesRequest", 3), features(V10, 3, auxiliary_id=0xCC))
-    assert production.datapath is directory.find(DPID, 0)
+    assert production.datapath is directory.find(switch_id())
 
 
 def test_features_that_are_too_short_are_ignored() -> None:
@@ -279,6 +281,36 @@ def test_an_answer_without_a_question_is_not_kept() -> None:
     list(production.from_switch(multipart(V13, 5, 0, b"stray", more=True) + multipart(V13, 5, 0, b"stray"), 0.0))
     assert known(production, Multipart.DESC) is None
     assert production.held == 0
+    assert production._directory.not_kept == {"not-asked": 2}
+
+
+@pytest.mark.parametrize("version", ALL)
+def test_features_with_another_transaction_id_answer_the_only_question_for_them(version: int) -> None:
+    """ofsoftswitch13 sent such a reply on a first connection."""
+    production, directory = begun(version)
+    list(production.from_controller(request(version, 4, 0)))
+    exchange(production, KITS[version].make("OFPFeaturesRequest", 3), features(version, 0xDEADBEEF))
+    assert production.datapath is directory.find(switch_id())
+    assert production.datapath is not None
+    assert production.questions == 1, "the other question is still open"
+    assert directory.not_kept == {}
+
+
+def test_features_with_another_transaction_id_do_not_answer_one_of_two_questions() -> None:
+    production, directory = begun(V13)
+    list(production.from_controller(KITS[V13].make("OFPFeaturesRequest", 3)))
+    exchange(production, KITS[V13].make("OFPFeaturesRequest", 4), features(V13, 5))
+    assert production.datapath is None
+    assert directory.not_kept == {"not-asked": 1}
+    list(production.from_switch(features(V13, 4), 0.0))
+    assert production.datapath is directory.find(switch_id())
+
+
+def test_features_that_the_controller_did_not_ask_for_are_not_kept() -> None:
+    production, directory = begun(V13)
+    list(production.from_switch(features(V13, 5), 0.0))
+    assert production.datapath is None
+    assert directory.not_kept == {"not-asked": 1}
 
 
 @pytest.mark.parametrize("version", [V14, V15])

@@ -17,6 +17,7 @@ from natmirror.openflow.observer import Observer
 from natmirror.openflow.session import SessionPolicy, SwitchSession
 from tests.helpers.openflow import (
     ALL,
+    CONNECTION,
     HEADER,
     KITS,
     begun,
@@ -116,7 +117,9 @@ def conversations(draw: st.DrawFn, version: int) -> list[tuple[bool, bytes]]:
 def test_any_bytes_of_production_keep_the_bounds(
     steps: list[tuple[bool, bytes]], where: list[int], is_picked_up: bool, is_begun: bool
 ) -> None:
-    production = begun(ALL[1])[0] if is_begun else Observer(Directory(Memory(1 << 20)), is_picked_up=is_picked_up)
+    production = (
+        begun(ALL[1])[0] if is_begun else Observer(Directory(Memory(1 << 20)), CONNECTION, is_picked_up=is_picked_up)
+    )
     run(production, steps, where)
 
 

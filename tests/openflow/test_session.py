@@ -11,6 +11,7 @@ from natmirror.openflow.session import SessionPolicy, SwitchSession
 from natmirror.openflow.shown import RequestOutcome
 from tests.helpers.openflow import (
     ALL,
+    CONNECTION,
     DPID,
     HEADER,
     KITS,
@@ -50,7 +51,7 @@ def test_a_session_begins_with_a_hello_in_productions_version(version: int) -> N
 
 def test_no_session_before_the_version_is_known() -> None:
     with pytest.raises(ValueError, match="version"):
-        SwitchSession(Observer(begun(V13)[1]), SessionPolicy())
+        SwitchSession(Observer(begun(V13)[1], CONNECTION), SessionPolicy())
 
 
 @pytest.mark.parametrize(
@@ -111,10 +112,24 @@ def test_messages_wait_until_the_master_has_the_features(version: int) -> None:
     made.take()
     early = [packet_in(version, 1), port_status(version, 0, port(version, 1)), packet_in(version, 2)]
     assert hear(made, production, b"".join(early)) == b""
+    assert made.withheld == {"packet_in:before-features": 2, "port_status:before-features": 1}
     replies = ask(made, hello(version, 1), KITS[version].make("OFPFeaturesRequest", 7))
     assert split(replies)[1:] == early
     assert names(replies)[0] == ("OFPSwitchFeatures", 7)
+    assert made.withheld == {}
     assert hear(made, production, packet_in(version, 3)) == packet_in(version, 3)
+
+
+def test_messages_of_a_switch_without_features_are_counted_as_withheld() -> None:
+    production, _ = begun(V13)
+    made = session(production, greeted=False)
+    ask(made, hello(V13, 1), KITS[V13].make("OFPFeaturesRequest", 2))
+    assert hear(made, production, packet_in(V13) * 5) == b""
+    assert made.counters()["messages_withheld"] == {"packet_in:switch-unknown": 5}
+    exchange(production, KITS[V13].make("OFPFeaturesRequest", 3), features(V13, 9))
+    list(made.switch_known(0.0))
+    assert [name for name, _ in names(made.take())] == ["OFPSwitchFeatures", *["OFPPacketIn"] * 5]
+    assert made.counters()["messages_withheld"] == {}
 
 
 @everywhere
@@ -208,7 +223,7 @@ def test_a_master_that_asks_for_too_much_at_once_is_refused() -> None:
 
 def test_questions_beyond_the_limit_are_refused_when_the_switch_becomes_known() -> None:
     production, directory = begun(V13)
-    known = directory.enter(DPID, 0, V13)  # from an earlier connection
+    known = directory.enter(CONNECTION, DPID, 0, V13)  # from an earlier connection
     directory.learn(known, (Type.MULTIPART_REPLY, Multipart.TABLE_FEATURES, b""), (bytes(60_000),) * 20, 0.0)
     made = session(production, greeted=False)
     ask(made, hello(V13, 1), KITS[V13].make("OFPFeaturesRequest", 2), request(V13, 5, 12) * 900)

@@ -5,7 +5,6 @@ import pytest
 from natmirror.net import seq
 from natmirror.net.packet import OPT_MSS
 from tests.helpers.leg_wire import FIRST, MSS, OFFSET, SACK_OPTIONS, THEIRS, Wire, numbers
-from tests.helpers.support import summary
 
 
 def test_data_is_cut_to_the_mirrors_segment_size(wire: Wire) -> None:
@@ -115,19 +114,17 @@ def test_an_old_acknowledgement_changes_nothing(wire: Wire) -> None:
 def test_a_smaller_path_mtu_makes_smaller_segments(wire: Wire) -> None:
     wire.connect(options=bytes((OPT_MSS, 4, 5, 180)))
     wire.write(b"x" * 2000)
-    out = wire.on_the_wire(wire.leg.set_path_mtu(1000, seq.add(FIRST, OFFSET), wire.now))
-    assert [(at, len(data)) for _, at, _, data in out] == [
-        (FIRST, 960),
-        (seq.add(FIRST, 960), 960),
-        (seq.add(FIRST, 1920), 80),
-    ]
+    wire.leg.note_path_mtu(1000, seq.add(FIRST, OFFSET))
+    assert numbers(wire.timer()) == [(0, 960)]
+    assert numbers(wire.ack(960)) == [(960, 960), (1920, 80)]
 
 
-def test_a_path_mtu_is_ignored_if_it_is_too_small_or_about_nothing_in_flight(wire: Wire) -> None:
+def test_of_several_reports_the_one_about_the_first_segment_counts(wire: Wire) -> None:
     wire.connect(options=bytes((OPT_MSS, 4, 5, 180)))
-    wire.write(b"x" * 2000)
-    assert wire.leg.set_path_mtu(1000, seq.add(FIRST, OFFSET + 5000), wire.now) == []
-    assert len(summary(wire.leg.set_path_mtu(68, seq.add(FIRST, OFFSET), wire.now)[0])[3]) == 512
+    wire.write(b"x" * 5000)
+    for mtu, number in ((700, 1460), (1000, 0), (600, 2920), (1400, 5000)):
+        wire.leg.note_path_mtu(mtu, seq.add(FIRST, OFFSET + number))
+    assert numbers(wire.timer()) == [(0, 960)]
 
 
 def test_bytes_that_the_mirror_holds_are_not_sent_again(wire: Wire) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from natmirror.mirror.copies import MirroredFlow
 from natmirror.mirror.sessions.session_states import HAS_LEG, TRANSITIONS, SessionEvent, SessionState
 from natmirror.net.endpoint import Endpoint, show
+from natmirror.openflow.answers import ECHO_LIMIT
 from natmirror.openflow.datapath import Datapath
 from natmirror.openflow.decisions import Decisions
 from natmirror.openflow.observer import Observer
@@ -28,7 +29,9 @@ class MasterSession:
     why_absent: EndReason | None = None
     """The reason why no further session will follow; None while one may."""
     key: tuple[str, str, int, int] | None = None
-    """Service, master, datapath id and auxiliary id, while this is the switch's session with the master."""
+    """Service, master, datapath id and auxiliary id, while this is the switch's session with the master (claims.py)."""
+    is_refused: bool = False
+    """Whether the switch is another client's at the moment."""
     tried_at: float = float("-inf")
     pause: float = 0.0
     ordered_bytes: int = 0
@@ -39,6 +42,10 @@ class MasterSession:
     @property
     def service_name(self) -> str:
         return self.connection.service_name
+
+    @property
+    def client(self) -> Endpoint:
+        return self.connection.client
 
     @property
     def connection_has_ended(self) -> bool:
@@ -52,6 +59,14 @@ class MasterSession:
         """Note that no further session will follow, for a reason."""
         self.why_absent = reason
         self.move(SessionEvent.GIVEN_UP)
+
+    def is_alive(self, now: float) -> bool:
+        """Return whether messages of the switch may still come: its connection is open, and the switch has not left an
+        ECHO of its controller unanswered for long. Any thread may ask."""
+        connection = self.connection
+        is_mute = connection.echo_asked_at is not None and now - connection.echo_asked_at >= ECHO_LIMIT
+        is_gone = connection.has_ended or connection.is_forgotten or is_mute
+        return self.state is not SessionState.ENDED and not is_gone
 
     @property
     def has_leg(self) -> bool:
@@ -76,10 +91,17 @@ class Connection:
     """Whether the flow has left its table: its row may be another flow's."""
     continues: bool = False
     """Whether the connection begins again here, with the same switch."""
+    echo_asked_at: float | None = None
+    """The time of the controller's first ECHO_REQUEST since the switch last sent something; None if there is none."""
     datapath: Datapath | None = None
     """The switch with which the masters' sessions were last opened."""
 
     @property
     def name(self) -> str:
-        """The connection's name in the directory."""
-        return f"{self.service_name}/{show(self.client)}"
+        """The connection's name in the directory: ``openflow/10.10.0.11:40001``."""
+        return connection_name(self.service_name, self.client)
+
+
+def connection_name(service_name: str, client: Endpoint) -> str:
+    """Return a connection's name in the directory."""
+    return f"{service_name}/{show(client)}"

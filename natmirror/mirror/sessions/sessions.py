@@ -18,7 +18,7 @@ from natmirror.mirror.ledger import Ledger
 from natmirror.mirror.leg_outcomes import LegOutcomes
 from natmirror.mirror.legs import Legs
 from natmirror.mirror.sampling import why_not_mirrored
-from natmirror.mirror.sessions.master_session import Connection, MasterSession
+from natmirror.mirror.sessions.master_session import Connection, MasterSession, connection_name
 from natmirror.mirror.sessions.open_sessions import OpenSessions
 from natmirror.mirror.sessions.read_queue import ReadEvent, ReadQueue
 from natmirror.mirror.sessions.relay import Relay
@@ -75,7 +75,8 @@ class MasterSessions:
         reasons = [(mirror, self._why_not(mirror, flow, backend)) for mirror in flow.service.sessions]
         if not reasons:
             return False
-        observer = Observer(self.directory, is_picked_up=flow.is_picked_up)
+        name = connection_name(flow.service.name, flow.client)
+        observer = Observer(self.directory, name, is_picked_up=flow.is_picked_up)
         connection = Connection(flow, flow.client, flow.service.name, flow.is_picked_up, observer)
         connection.masters = tuple(MasterSession(mirror, connection) for mirror, _ in reasons)
         for master, (_, why_not) in zip(connection.masters, reasons, strict=True):
@@ -181,6 +182,9 @@ class MasterSessions:
         self._relay.unflushed.clear()
         self._steps = None
         # The entries that would have removed ended connections are lost; their flows' numbers will be used again.
+        for connection in self._connections.values():
+            if connection.is_forgotten:
+                self._unclaim(connection)
         self._connections = {of: one for of, one in self._connections.items() if not one.is_forgotten}
         self._open_sessions.by_number = {
             of: found for of, found in self._open_sessions.by_number.items() if found[0].has_leg
@@ -237,9 +241,12 @@ class MasterSessions:
     def _break_cycle(self, connection: Connection) -> None:
         """Break the reference cycle of an ended connection, which only the garbage collector would free."""
         if connection.is_forgotten and not any(master.has_leg for master in connection.masters):
-            for master in connection.masters:
-                self._open_sessions.unclaim_switch(master)
+            self._unclaim(connection)
             connection.masters = ()
+
+    def _unclaim(self, connection: Connection) -> None:
+        for master in connection.masters:
+            self._open_sessions.unclaim_switch(master)
 
     def end_if_removed(self, master: MasterSession) -> None:
         """End a session whose master the rules no longer have."""

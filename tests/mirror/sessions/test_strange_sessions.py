@@ -46,7 +46,9 @@ def stats(xid: int, number: int) -> bytes:
 
 
 def known_of(one: Engine, now: float) -> list[dict[str, Any]]:
-    return [entry for client in one.directory.clients(now) if (entry := one.directory.plain(client, now)) is not None]
+    return [
+        entry for client in one.directory.connections(now) if (entry := one.directory.plain(client, now)) is not None
+    ]
 
 
 def states(one: Engine, now: float) -> dict[tuple[str, str], str]:
@@ -184,7 +186,7 @@ def test_connections_with_an_absent_master_leave_nothing_behind() -> None:
     while (due := one.next_timer()) is not None:
         one.handle_timer(due)
     assert not one.flow_ids()
-    assert len(one._sessions._open_sessions._of_switches) == 0
+    assert len(one._sessions._open_sessions._claims._of_switches) == 0
 
 
 # One session for each datapath and master
@@ -260,7 +262,7 @@ def test_a_new_connection_replaces_the_known_switch_of_its_port() -> None:
     for entry in known_of(before, session.now):
         one.directory.restore(entry, session.now)
     ClientConnection(one).connect()
-    assert one.directory.clients(1e9) == []
+    assert one.directory.connections(1e9) == []
 
 
 def test_restored_connections_without_packets_are_forgotten() -> None:
@@ -272,7 +274,7 @@ def test_restored_connections_without_packets_are_forgotten() -> None:
         one.directory.restore({**entry, "client": f"10.10.0.11:{port}"}, 1000.0)
     for day in range(1, 30):
         one.handle_timer(1000.0 + 86400 * day)
-    assert one.directory.clients(1e9) == []
+    assert one.directory.connections(1e9) == []
 
 
 @pytest.mark.parametrize("damage", [{"datapath_id": float("inf")}, {"answers": [[6, -1, "", 10**400, ["00"]]]}])
