@@ -146,8 +146,8 @@ static int decide_control_packet(nm_gear *gear, nm_flow *flow, const nm_segment 
     return pass_on(gear, flow, seg, is_orig);
 }
 
-/* Return whether only a backend says that it has this connection: flow_flags.is_claim() in Python. */
-static int is_claim(const nm_flow *flow)
+/* Return whether only a backend says that it has this connection: flow_flags.has_silent_client() in Python. */
+static int has_silent_client(const nm_flow *flow)
 {
     return nm_flow_is_unconfirmed(flow) && !(flow->orig.flags & NM_HALF_SEQ);
 }
@@ -180,7 +180,7 @@ static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int chec
         return is_orig ? nm_decide_without_flow(gear, &seg, checksum)
                        : nm_decide_unbound_reply(gear, &seg, checksum, now);
     }
-    if (flow->flags & NM_FLOW_KILLED || (flow->flags & NM_FLOW_LOOSE && is_orig && is_claim(flow)))
+    if (flow->flags & NM_FLOW_KILLED || (flow->flags & NM_FLOW_LOOSE && is_orig && has_silent_client(flow)))
         return NM_PUNT_SPECIAL_FLOW;
     if (!is_orig && hook != NF_INET_FORWARD && !(hook == NF_INET_LOCAL_OUT && flow->flags & NM_FLOW_WATCHED))
         return NM_PUNT_SPECIAL_FLOW;

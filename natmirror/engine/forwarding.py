@@ -36,7 +36,7 @@ from natmirror.engine.mirror_endpoints import MirrorEndpoints
 from natmirror.engine.replicated_legs import ReplicatedLegs
 from natmirror.fastpath.flow_flags import (
     has_reader,
-    is_claim,
+    has_silent_client,
     is_killed,
     is_past_window,
     is_service_mirrored,
@@ -134,7 +134,7 @@ class Forwarding:
             return self._from_client_syn(segment, service, flow, now)
         if flow is None and segment.payload_len and not segment.flags & (SYN | RST):
             flow = self._pick_up_by_client(segment, service, now)
-        elif flow is not None and self._is_claim_of_another(flow, segment):
+        elif flow is not None and self._is_for_another_backend(flow, segment):
             flow = None
         if flow is None:
             self._counters.count(EngineCounter.PACKETS_WITHOUT_FLOW)
@@ -160,7 +160,7 @@ class Forwarding:
     def _from_client_syn(self, segment: Segment, service: Service, flow: Flow | None, now: float) -> Verdict:
         """Return the verdict on a SYN: of a new connection, repeated, or inside an established connection."""
         # 1. Find the flow that it belongs to, if any, and 2. track it.
-        if flow is not None and not is_claim(flow.row) and self._nat.await_new_syn(flow, segment, now):
+        if flow is not None and not has_silent_client(flow.row) and self._nat.await_new_syn(flow, segment, now):
             # The backend decides: it challenges the SYN (RFC 5961 §4), or accepts it, and then _follow_new_syn()
             # follows.
             flow.row.orig.packets += 1
@@ -184,11 +184,11 @@ class Forwarding:
         # 3. Rewrite it. 4. Nothing to hand on: mirrors get nothing before the handshake is complete.
         return self._to_backend(segment, service, flow)
 
-    def _is_claim_of_another(self, flow: Flow, segment: Segment) -> bool:
+    def _is_for_another_backend(self, flow: Flow, segment: Segment) -> bool:
         """Return whether only a backend says that it has this connection, and a client's packet does not confirm it:
-        the packet goes to the client's derived backend. The claim stays, because an attacker may have sent the
+        the packet goes to the client's derived backend. The flow stays, because an attacker may have sent the
         packet."""
-        if flow.backend is None or not is_claim(flow.row) or tracker.agrees(flow.row.reply, segment):
+        if flow.backend is None or not has_silent_client(flow.row) or tracker.agrees(flow.row.reply, segment):
             return False
         return flow.backend != self._services.derived_backend(flow.service, flow.client)
 

@@ -78,7 +78,7 @@ def is_unconfirmed(row: FlowRow) -> bool:
     return row.flags & (LOOSE | VOUCHED) == LOOSE and row.state < lib.NM_STATE_TIME_WAIT
 
 
-def is_claim(row: FlowRow) -> bool:
+def has_silent_client(row: FlowRow) -> bool:
     """Return whether the flow is unconfirmed, and only a backend has been heard."""
     return is_unconfirmed(row) and not row.orig.flags & HALF_SEQ
 

@@ -360,8 +360,6 @@ def test_a_picked_up_connection_does_not_wait_for_hellos() -> None:
     one = engine(AGAIN)
     session = ClientConnection(one)
     session.sent = session.answered = 500
-    session.from_client("A")
-    session.from_backend("PA", bytes(8))
     session.from_client("PA", bytes.fromhex("1703030010") + bytes(16))
     assert states(one, session.now)["10.10.0.11:40001", "master"] != "none: waits-for-hellos"
 
