@@ -18,7 +18,7 @@ HAS_READER = lib.NM_FLOW_HAS_READER
 KILLED = lib.NM_FLOW_KILLED
 LOOSE = lib.NM_FLOW_LOOSE
 VOUCHED = lib.NM_FLOW_VOUCHED
-RECORDED = lib.NM_FLOW_RECORDED
+HOLDS = lib.NM_FLOW_HOLDS
 """Bits of ``FlowRow.flags``."""
 
 HALF_SEQ, HALF_ACK, HALF_FIN, HALF_INFERRED = (
@@ -27,10 +27,11 @@ HALF_SEQ, HALF_ACK, HALF_FIN, HALF_INFERRED = (
     lib.NM_HALF_FIN,
     lib.NM_HALF_INFERRED,
 )
-HALF_STAMP, HALF_ECHO, HALF_REVOKED = lib.NM_HALF_STAMP, lib.NM_HALF_ECHO, lib.NM_HALF_REVOKED
+HALF_STAMP, HALF_ECHO = lib.NM_HALF_STAMP, lib.NM_HALF_ECHO
+HALF_REVOKED, HALF_RECORDED = lib.NM_HALF_REVOKED, lib.NM_HALF_RECORDED
 """Bits of ``HalfRow.flags``, for the tracker: ``end`` is known; ``ack`` and ``edge`` are known; a FIN was sent; the
 byte before ``end`` was not seen, only inferred from an acknowledgement's sequence number; ``stamp`` is known; ``echo``
-is known; a FIN was sent, and later a byte with its number."""
+is known; a FIN was sent, and later a byte with its number; ``ack`` and ``edge`` are another host's."""
 
 _PINNED, _GUEST = lib.NM_PINNED, lib.NM_GUEST
 _CLEAR_ORIG_WAITING = ~(PAST_WINDOW | ORIG_GAP)
@@ -54,7 +55,7 @@ def is_picked_up(row: FlowRow) -> bool:
 
 def set_picked_up(row: FlowRow) -> None:
     """Note that the flow's SYN did not pass here, and that its two ends have not agreed on their numbers here."""
-    row.flags = row.flags & ~(VOUCHED | RECORDED) | PICKED_UP | LOOSE
+    row.flags = row.flags & ~VOUCHED | PICKED_UP | LOOSE
 
 
 def is_loose(row: FlowRow) -> bool:
@@ -83,19 +84,14 @@ def has_silent_client(row: FlowRow) -> bool:
     return is_unconfirmed(row) and not row.orig.flags & HALF_SEQ
 
 
-def set_recorded(row: FlowRow) -> None:
-    """Note that the flow's first numbers, and its backend's window scale, are from another host's record."""
-    row.flags |= RECORDED
-
-
 def is_recorded(row: FlowRow) -> bool:
     """Return whether the flow's first numbers, and its backend's window scale, are from another host's record."""
-    return row.flags & RECORDED != 0
+    return row.reply.flags & HALF_RECORDED != 0
 
 
 def knows_window(row: FlowRow) -> bool:
     """Return whether the window that the backend offers is known: its scale is, and the backend has been heard."""
-    return not row.flags & PICKED_UP or row.flags & (RECORDED | LOOSE) == RECORDED
+    return not row.flags & PICKED_UP or (is_recorded(row) and not is_loose(row))
 
 
 def is_watched(row: FlowRow) -> bool:
@@ -159,6 +155,16 @@ def start_feeding_legs(row: FlowRow) -> None:
 def stop_feeding_legs(row: FlowRow) -> None:
     """Make C give the client's data to no leg any more."""
     row.flags &= ~FEEDS_LEGS
+
+
+def holds(row: FlowRow) -> bool:
+    """Return whether legs and sessions get only bytes that the backend has acknowledged."""
+    return row.flags & HOLDS != 0
+
+
+def set_holds(row: FlowRow) -> None:
+    """Make the client's bytes wait for the backend's acknowledgement."""
+    row.flags |= HOLDS
 
 
 def has_reader(row: FlowRow) -> bool:
@@ -231,6 +237,13 @@ def unthrottle_client(row: FlowRow) -> None:
 def is_end_known(half: HalfRow) -> bool:
     """Return whether ``end`` is known."""
     return half.flags & HALF_SEQ != 0
+
+
+def take_revoked(half: HalfRow) -> bool:
+    """Return whether the half has sent a byte with the number of an earlier FIN, since the last call."""
+    was_revoked = half.flags & HALF_REVOKED != 0
+    half.flags &= ~HALF_REVOKED
+    return was_revoked
 
 
 def is_ack_known(half: HalfRow) -> bool:

@@ -72,8 +72,8 @@ static void note_timestamps(nm_half *sender, const nm_half *receiver, const nm_s
 static void revoke_fin(nm_half *sender, const nm_half *receiver, const nm_segment *seg)
 {
     uint32_t fin = sender->end - 1;
-    if (!(sender->flags & NM_HALF_FIN) || diff(receiver->ack, fin) > 0 || diff(seg->seq, fin) > 0 ||
-        diff(seg->seq + seg->payload_len, fin) <= 0)
+    if (!(sender->flags & NM_HALF_FIN) || diff(fin, receiver->ack) < 0 || diff(seg->seq, fin) > 0 ||
+        diff(fin, seg->seq + seg->payload_len) >= 0)
         return;
     sender->flags &= (uint8_t)~NM_HALF_FIN;
     sender->flags |= NM_HALF_REVOKED;
@@ -98,10 +98,13 @@ static int settle(nm_flow *flow, const nm_segment *seg, int from_client, int is_
         flow->flags &= (uint32_t)~NM_FLOW_LOOSE;
         infer_sent(receiver, seg->ack);
     }
-    if (from_client && flow->flags & NM_FLOW_RECORDED)
+    if (flow->reply.flags & NM_HALF_RECORDED && (from_client || !is_taken)) {
+        if (!from_client && seg->flags & TCP_ACK)
+            sender->end = seg->seq + seg->payload_len + (seg->flags & TCP_FIN);
         return is_taken;
+    }
     if (!(sender->flags & NM_HALF_ACK) || distance(seg->seq, sender->end) > NM_CONTINUATION) {
-        sender->flags = 0;
+        sender->flags &= NM_HALF_RECORDED;
         sender->max_window = 0;
     }
     return seg->flags & TCP_ACK ? 1 : 0;
@@ -203,7 +206,7 @@ static int is_exact_reset(const nm_flow *flow, const nm_segment *seg, int from_c
         return seg->flags & TCP_ACK && past >= 0 && past <= NM_MAX_SYN_DATA;
     }
     if (flow->flags & NM_FLOW_LOOSE)
-        return flow->flags & NM_FLOW_RECORDED && seg->seq == (from_client ? flow->orig.end : flow->orig.ack);
+        return flow->reply.flags & NM_HALF_RECORDED && seg->seq == (from_client ? flow->orig.end : flow->orig.ack);
     return (sender->flags & NM_HALF_SEQ && seg->seq == sender->end) ||
            (receiver->flags & NM_HALF_ACK && seg->seq == receiver->ack);
 }

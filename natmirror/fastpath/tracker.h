@@ -12,7 +12,8 @@ void nm_track_syn(nm_flow *flow, const nm_segment *syn);
 /* Return whether the ends' windows are known: flow_flags.knows_window(). */
 static inline int nm_flow_knows_window(const nm_flow *flow)
 {
-    return !(flow->flags & NM_FLOW_PICKED_UP) || (flow->flags & (NM_FLOW_RECORDED | NM_FLOW_LOOSE)) == NM_FLOW_RECORDED;
+    return !(flow->flags & NM_FLOW_PICKED_UP) ||
+           (flow->reply.flags & NM_HALF_RECORDED && !(flow->flags & NM_FLOW_LOOSE));
 }
 
 /* Return whether the receiving end takes a segment that is no SYN and no RST: tracker.is_taken(). */

@@ -16,6 +16,7 @@ from natmirror.rules.kinds import (
     HashInput,
     MirrorProtocol,
     Reconnect,
+    Release,
     Statistics,
     Unsolicited,
     WhenBehind,
@@ -94,6 +95,7 @@ class Mirror:
     stall_timeout: float = MIRROR["stall-timeout"].default
     idle_timeout: float | None = MIRROR["idle-timeout"].default
     direct: bool = MIRROR["direct"].default
+    asymmetric: bool = MIRROR["asymmetric"].default
     protocol: MirrorProtocol = MIRROR["protocol"].default
     reconnect: Reconnect = MIRROR["reconnect"].default
     unsolicited: Unsolicited = MIRROR["unsolicited"].default
@@ -120,6 +122,7 @@ class Service:
     port: int
     pool: Pool | None = SERVICE["pool"].default
     mirrors: tuple[Mirror, ...] = SERVICE["mirrors"].default
+    release: Release = SERVICE["release"].default
 
     # Read for each packet, so they are computed once.
     copies: tuple[Mirror, ...] = field(init=False, repr=False, compare=False)

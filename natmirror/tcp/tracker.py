@@ -42,6 +42,7 @@ from natmirror.fastpath.flow_flags import (
     HALF_ECHO,
     HALF_FIN,
     HALF_INFERRED,
+    HALF_RECORDED,
     HALF_REVOKED,
     HALF_SEQ,
     HALF_STAMP,
@@ -52,7 +53,6 @@ from natmirror.fastpath.flow_flags import (
     knows_window,
     make_strict,
     set_picked_up,
-    set_recorded,
 )
 from natmirror.fastpath.flow_states import TRANSITIONS, Event, State
 from natmirror.net import seq
@@ -92,14 +92,19 @@ def begin_adopted(row: FlowRow, record: FlowRecord) -> None:
     row.iss = record.iss
     row.orig.end, row.orig.bytes, row.orig.ack = record.client_nxt, 0, record.backend_nxt
     row.orig.flags = HALF_SEQ | HALF_INFERRED
-    row.reply.end, row.reply.ack, row.reply.edge = record.backend_nxt, record.client_una, record.client_una
-    row.reply.flags = HALF_SEQ
+    row.reply.end = record.backend_nxt
+    row.reply.ack = row.reply.edge = row.proven = record.client_una
+    row.reply.flags = HALF_SEQ | HALF_RECORDED
     row.reply.scale = record.backend_scale
-    set_recorded(row)
 
 
-def infer_sent(sender: HalfRow, end: int) -> None:
+def infer_sent(row: FlowRow, end: int) -> None:
     """Note that all bytes before ``end`` were sent, though they did not pass here: a mirror has acknowledged them."""
+    row.proven = seq.latest(row.proven, end)
+    _infer(row.orig, end)
+
+
+def _infer(sender: HalfRow, end: int) -> None:
     advance = seq.diff(end, sender.end)
     if advance > 0:
         sender.end = end
@@ -143,15 +148,21 @@ def update(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool)
 
 def _settle(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool) -> bool:
     """Make a loose flow strict if the segment is taken, so that it agrees, and the other end was heard too. Return
-    whether the segment moves its sender's numbers. They are forgotten first if the segment does not continue them."""
+    whether the segment moves its sender's numbers. They are forgotten first if the segment does not continue them.
+
+    The numbers of a record are certain, so that only a segment that agrees with them moves them. But an old record may
+    be too far behind: then the client's segments may agree with what the backend sends now.
+    """
     sender, receiver = halves(row, from_client=from_client)
     if is_taken and receiver.flags & HALF_ACK:
         make_strict(row)
-        infer_sent(receiver, segment.ack)
-    if from_client and is_recorded(row):  # a record's numbers are certain, and the ledger counts from them
+        _infer(receiver, segment.ack)
+    if is_recorded(row) and (from_client or not is_taken):
+        if not from_client and segment.flags & ACK:
+            sender.end = seq.add(segment.seq, segment.seq_len)
         return is_taken
     if not sender.flags & HALF_ACK or abs(seq.diff(segment.seq, sender.end)) > CONTINUATION:
-        sender.flags = sender.max_window = 0
+        sender.flags, sender.max_window = sender.flags & HALF_RECORDED, 0
     return bool(segment.flags & ACK)
 
 
