@@ -296,12 +296,12 @@ static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int chec
     gear->counters.packets_decided_in_c++;
     if (is_bad) {
         gear->counters.bad_checksum_packets++;
+    } else if (flow->flags & NM_FLOW_LOOSE) { /* it may become strict, with a FIN that was seen before */
+        int event = nm_track(flow, &seg, is_orig);
+        nm_flow_touch(gear->flows, flow, now, event != NM_NO_EVENT);
     } else {
         nm_track_half(flow, &seg, is_orig, is_taken);
-        if (flow->flags & NM_FLOW_HALF_OPEN)
-            nm_flow_touch(gear->flows, flow, now, 0); /* it may have been confirmed */
-        else
-            flow->seen_at = now;
+        flow->seen_at = now;
     }
     if (acked)
         release(gear, flow, acked, now);

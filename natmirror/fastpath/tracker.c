@@ -80,10 +80,11 @@ static void revoke_fin(nm_half *sender, const nm_half *receiver, const nm_segmen
     sender->bytes++;
 }
 
+/* Note that all bytes before an acknowledgement were sent, though the last ones may not have passed here yet. */
 static void infer_sent(nm_half *sender, uint32_t end)
 {
     int32_t advance = diff(end, sender->end);
-    if (advance <= 0)
+    if (advance <= 0 || advance > NM_CONTINUATION)
         return;
     sender->end = end;
     sender->bytes += (uint32_t)advance;

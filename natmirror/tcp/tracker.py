@@ -156,7 +156,8 @@ def _settle(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool
     sender, receiver = halves(row, from_client=from_client)
     if is_taken and receiver.flags & HALF_ACK:
         make_strict(row)
-        _infer(receiver, segment.ack)
+        if seq.diff(segment.ack, receiver.end) <= CONTINUATION:
+            _infer(receiver, segment.ack)  # its last bytes may not have passed here yet
     if is_recorded(row) and (from_client or not is_taken):
         if not from_client and segment.flags & ACK:
             sender.end = seq.add(segment.seq, segment.seq_len)

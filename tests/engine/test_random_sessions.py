@@ -253,7 +253,7 @@ def test_whatever_the_ends_do_the_ledger_adds_up_and_nothing_is_left(seed: int) 
 
 def test_each_reason_for_a_loss_occurs() -> None:
     reasons: Counter[str] = Counter()
-    for seed in range(20):
+    for seed in range(40):
         reasons += play(seed).reasons
     assert reasons.keys() >= {
         "not-sampled",

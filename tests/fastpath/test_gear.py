@@ -148,7 +148,10 @@ def reference(
         row.seen_at = now
         row.reply.packets += 1
         return ACCEPT, raw
-    if parsed.checksum_ok():
+    if parsed.checksum_ok() and row.flags & LOOSE:
+        event = tracker.track(row, parsed, from_client=is_orig)
+        flows.touch(row, now, moved=event is not None)
+    elif parsed.checksum_ok():
         tracker.update(row, parsed, from_client=is_orig, is_taken=tracker.is_taken(row, parsed, from_client=is_orig))
         row.seen_at = now
     if row.flags & WATCHED:
