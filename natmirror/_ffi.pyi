@@ -90,6 +90,7 @@ class _Lib:
     NM_FLOW_LOOSE: int
     NM_FLOW_VOUCHED: int
     NM_FLOW_HOLDS: int
+    NM_FLOW_MPTCP: int
     NM_FLOW_DIRECT: int
     NM_FLOW_FEEDS_LEGS: int
     NM_FLOW_HAS_READER: int
@@ -100,6 +101,7 @@ class _Lib:
     NM_FLOW_PYTHON_STATE: int
     NM_FLOW_REPLY_GAP: int
     NM_FLOW_SERVICE_MIRRORED: int
+    NM_FLOW_STRIPS_MPTCP: int
     NM_FLOW_UNANSWERED: int
     NM_FLOW_WATCHED: int
     NM_GUEST: int

@@ -31,6 +31,7 @@ from natmirror.fastpath.flow_flags import (
     ORIG_GAP,
     PICKED_UP,
     SERVICE_MIRRORED,
+    STRIPS_MPTCP,
     THROTTLED,
     VOUCHED,
     WATCHED,
@@ -55,6 +56,13 @@ PICKED_UP_FLAGS = (
     PICKED_UP | LOOSE,
     PICKED_UP | LOOSE | WATCHED,
     PICKED_UP | LOOSE | VOUCHED,
+)
+
+OPTIONS = st.sampled_from(
+    [
+        *(b"", bytes(4), bytes(40), b"\1\3\3\7", b"\1\3\3\17", b"\3\4\1\1"),
+        *(b"\x1e\4\1\1", b"\1\x1e\4\1\1\1\1\1", b"\x1e\4\x10\0\x1e\4\1\1", b"\1\1\x1e\2"),  # MPTCP
+    ]
 )
 
 numbers = st.one_of(
@@ -174,14 +182,18 @@ def reference_of_control(
     flows.touch(row, now, moved=event is not None or bool(syn and is_orig))
     if row.flags & WATCHED:
         return ACCEPT, raw
-    return MODIFIED, rewrite(parsed, source=None if is_orig else SERVICE, destination=C1 if is_orig else None)
+    source, destination = (None, C1) if is_orig else (SERVICE, None)
+    strips = bool(syn and row.flags & STRIPS_MPTCP)
+    return MODIFIED, rewrite(parsed, source=source, destination=destination, strips_mptcp=strips)
 
 
 @given(st.data())
 def test_c_does_the_same_as_the_reference(data: st.DataObject) -> None:
     copied = FEEDS_LEGS | ORIG_GAP
     flags = data.draw(
-        st.sampled_from([0, 0, SERVICE_MIRRORED | copied, WATCHED, WATCHED | copied, DIRECT, *PICKED_UP_FLAGS])
+        st.sampled_from(
+            [0, STRIPS_MPTCP, SERVICE_MIRRORED | copied, WATCHED, WATCHED | copied, DIRECT, *PICKED_UP_FLAGS]
+        )
     )
     state = data.draw(st.sampled_from([2, 2, 2, 2, 0, 1, 3, 4, 5]))
     orig, reply = data.draw(halves), data.draw(halves)
@@ -207,7 +219,7 @@ def test_c_does_the_same_as_the_reference(data: st.DataObject) -> None:
                 seq.add(ack, data.draw(st.integers(-3, 3))),
                 data.draw(st.binary(min_size=size, max_size=size)),
                 window=data.draw(st.integers(0, 0xFFFF)),
-                options=data.draw(st.sampled_from([b"", bytes(4), bytes(40), b"\1\3\3\7", b"\1\3\3\17", b"\3\4\1\1"])),
+                options=data.draw(OPTIONS),
             )
         )
         if data.draw(st.booleans()):
