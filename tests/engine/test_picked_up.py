@@ -200,7 +200,7 @@ def test_a_confirmed_connection_is_not_reopened_by_a_blind_syn(moved: ClientConn
     assert moved.from_client("PA", b"on").dst == PINNED[0]
 
 
-# Nobody answers
+# No answer
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def expire(one: Engine, now: float) -> None:
 def test_a_client_that_is_answered_late_is_picked_up_again(connection: ClientConnection) -> None:
     connection.backend = DERIVED
     for _ in range(3):
-        assert connection.from_client("PA", b"anybody?").dst == DERIVED[0]
+        assert connection.from_client("PA", b"hello?").dst == DERIVED[0]
         connection.now += UNCONFIRMED_TIMEOUT
         expire(connection.engine, connection.now)
         assert states(connection) == []
