@@ -3,6 +3,7 @@
 
 #include "fastpath/tcp_constants.h"
 
+#define MAX_WINDOW 0xffff /* before it is scaled */
 #define PAWS_TOLERANCE 1 /* as in Linux: by so much a TSval may lie below TS.Recent */
 
 /* Return whether this host drops the packet of a flow whose packets it routes: its TTL ends here. */
@@ -38,7 +39,7 @@ static int agrees(const nm_half *receiver, const nm_segment *seg)
 
 int nm_is_taken(const nm_flow *flow, const nm_segment *seg, int from_client)
 {
-    const nm_half *receiver = from_client ? &flow->reply : &flow->orig;
+    const nm_half *sender = from_client ? &flow->orig : &flow->reply, *receiver = from_client ? &flow->reply : &flow->orig;
     if (!(seg->flags & TCP_ACK) || expires_here(flow, seg, from_client))
         return 0;
     if (flow->flags & NM_FLOW_LOOSE)
@@ -49,7 +50,8 @@ int nm_is_taken(const nm_flow *flow, const nm_segment *seg, int from_client)
         return agrees(receiver, seg);
     if (receiver->flags & NM_HALF_SEQ && diff(seg->ack, receiver->end) > 0)
         return 0;
-    return !(receiver->flags & NM_HALF_ACK) || diff(seg->seq, receiver->edge) <= 0;
+    int scale = receiver->scale <= NM_MAX_WINDOW_SCALE ? receiver->scale : 0;
+    return !(receiver->flags & NM_HALF_ACK) || diff(seg->seq, sender->end) <= MAX_WINDOW << scale;
 }
 
 /* Note the timestamps of a segment that is taken, as far as they are plausible. */
@@ -126,7 +128,9 @@ int nm_track_half(nm_flow *flow, const nm_segment *seg, int from_client, int is_
     } else {
         revoke_fin(sender, receiver, seg);
         int32_t advance = diff(end, sender->end);
-        if (advance > 0 && !(sender->flags & NM_HALF_FIN)) {
+        int is_in_window = !nm_flow_knows_window(flow) || !(receiver->flags & NM_HALF_ACK) ||
+                           diff(seg->seq, receiver->edge) <= 0;
+        if (advance > 0 && is_in_window && !(sender->flags & NM_HALF_FIN)) {
             sender->end = end;
             sender->bytes += (uint32_t)advance - fin;
             int is_seen = end != seg->seq;
@@ -229,16 +233,20 @@ static int take_reset(nm_flow *flow, const nm_segment *seg, int from_client)
     return step(flow, NM_EVENT_RST);
 }
 
-/* Note a FIN exactly at the end of what its half has sent; was_sent: an earlier segment had reached that number. */
-static void take_fin(nm_half *sender, const nm_segment *seg, int was_sent)
+/* Note a FIN: _take_fin() in Python. was_known: an earlier segment had reached the end of what was sent. */
+static void take_fin(nm_half *sender, const nm_half *receiver, const nm_segment *seg, int was_known)
 {
-    if (!(seg->flags & TCP_FIN) || sender->flags & NM_HALF_FIN || seg->seq + seg->payload_len + 1 != sender->end)
+    uint32_t fin = seg->seq + seg->payload_len;
+    int32_t ahead = diff(sender->end, fin + 1);
+    if (!(seg->flags & TCP_FIN) || (!ahead && sender->flags & NM_HALF_FIN))
         return;
-    if (was_sent && !(sender->flags & NM_HALF_INFERRED))
-        return; /* a byte was seen at that number, so a FIN cannot be there */
-    sender->flags |= NM_HALF_FIN;
-    if (was_sent && sender->bytes)
-        sender->bytes--;
+    if (!ahead && (!was_known || sender->flags & NM_HALF_INFERRED)) {
+        sender->flags |= NM_HALF_FIN;
+        if (was_known && sender->bytes)
+            sender->bytes--;
+    } else if (ahead >= 0 && !(receiver->flags & NM_HALF_ACK && diff(receiver->ack, fin) > 0)) {
+        sender->flags |= NM_HALF_REVOKED; /* a byte was seen at that number */
+    }
 }
 
 static int acknowledges_syn(const nm_half *client, const nm_half *backend)
@@ -247,10 +255,9 @@ static int acknowledges_syn(const nm_half *client, const nm_half *backend)
     return client->flags & NM_HALF_ACK && diff(first, client->ack) <= 0;
 }
 
-static int both_finished(const nm_flow *flow)
+static int both_acknowledged(const nm_flow *flow)
 {
-    return flow->orig.flags & flow->reply.flags & NM_HALF_FIN && flow->orig.ack == flow->reply.end &&
-           flow->reply.ack == flow->orig.end;
+    return flow->orig.ack == flow->reply.end && flow->reply.ack == flow->orig.end;
 }
 
 int nm_track(nm_flow *flow, const nm_segment *seg, int from_client)
@@ -269,16 +276,17 @@ int nm_track(nm_flow *flow, const nm_segment *seg, int from_client)
     int event = NM_NO_EVENT;
     int is_taken = nm_is_taken(flow, seg, from_client);
     if (nm_track_half(flow, seg, from_client, is_taken))
-        take_fin(sender, seg, knew && known_end == sender->end);
+        take_fin(sender, receiver, seg, knew && known_end == sender->end);
     if (flow->flags & NM_FLOW_LOOSE && !is_taken)
         return NM_NO_EVENT;
     if (flow->state == NM_STATE_SYN_RECEIVED && from_client && acknowledges_syn(sender, receiver))
         event = step(flow, NM_EVENT_HANDSHAKE);
+    int has_both = sender->flags & receiver->flags & NM_HALF_FIN;
     if (flow->state == NM_STATE_ESTABLISHED && (sender->flags | receiver->flags) & NM_HALF_FIN) {
-        int closing = step(flow, NM_EVENT_FIN);
+        int closing = step(flow, has_both ? NM_EVENT_BOTH_FINS : NM_EVENT_FIN);
         return event == NM_EVENT_HANDSHAKE ? event : closing;
     }
-    if (flow->state == NM_STATE_CLOSING && both_finished(flow))
-        return step(flow, NM_EVENT_LAST_ACK);
+    if (has_both && flow->state >= NM_STATE_HALF_CLOSED)
+        return step(flow, both_acknowledged(flow) ? NM_EVENT_LAST_ACK : NM_EVENT_BOTH_FINS);
     return event;
 }

@@ -7,13 +7,13 @@ import pytest
 from natmirror.actions import Accept, Drop, Hook
 from natmirror.engine.engine import Engine
 from natmirror.fastpath import UNCONFIRMED_TIMEOUT
-from natmirror.fastpath.flow_states import TIMEOUTS, State
+from natmirror.fastpath.flow_states import State
 from natmirror.net import seq
 from natmirror.net.endpoint import Endpoint
 from natmirror.reasons import DropReason
 from tests.helpers.client_connection import IRS, ISS, ClientConnection, engine
 from tests.helpers.leg_records import adopted_connection, answer, due, end_reasons, mirror_of, sent_to_mirror
-from tests.helpers.support import C1, C2, CLIENT, RULES, SERVICE, assert_adds_up, at, packet
+from tests.helpers.support import C1, C2, CLIENT, RULES, SERVICE, TIMEOUTS, assert_adds_up, at, packet
 
 BLIND = 1000
 
