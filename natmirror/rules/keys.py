@@ -19,6 +19,8 @@ from natmirror.rules.tables import Key, ListOf, Section
 from natmirror.rules.units import SECONDS
 
 MAX_THREADS: Final = 16
+CLIENT_SHARE: Final = 16
+"""One client may hold 1/16 of ``mirror-memory``."""
 
 
 TIMEOUTS = Section(
@@ -116,10 +118,13 @@ TOP = Section(
         Key(
             "mirror-memory",
             Size(1 << 20, 1 << 40),
-            "Memory that all legs and OpenFlow sessions together may hold for mirrors; a leg that needs more is"
-            " dropped. A quarter of it at most holds the known state of switches.",
-            example="1GiB",
-            default=256 << 20,
+            "Memory that all copies and OpenFlow sessions together may hold for mirrors. One client address may hold a"
+            " sixteenth of it: raise it where many connections come from one address, such as a proxy's. What waits,"
+            " such as bytes behind a gap or incomplete answers, is given up first; then the leg that needs more is"
+            " dropped. A quarter of it at most holds the known state of switches. MemoryMax= of the systemd unit has to"
+            " allow for it.",
+            example="4GiB",
+            default=1 << 30,
         ),
         Key(
             "max-flows",

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from natmirror.errors import RulesError
+from natmirror.fastpath import constants
 from natmirror.rules import Balance, CheckKind, Health, Timeouts, load_rules, parse_rules
+from natmirror.rules.keys import CLIENT_SHARE
 from natmirror.rules.text import describe
 
 DIRECTORY = Path(__file__).parents[2] / "rules"
@@ -401,6 +403,13 @@ def test_services_differ_in_name_and_endpoint() -> None:
 def test_an_endpoint_in_two_services_gives_a_warning() -> None:
     warnings = parse_rules(second("other", 1, "10.20.0.11", "10.20.0.13")).warnings
     assert [warning.split(":6")[0] for warning in warnings] == ["backend 10.20.0.11", "mirror 10.20.0.13"]
+
+
+def test_buffers_that_one_client_may_not_fill_give_a_warning() -> None:
+    assert parse_rules(GOOD).warnings == ()
+    [warning] = parse_rules("mirror-memory: 128MiB\n" + GOOD).warnings
+    assert "may buffer 16MiB for its mirrors, but one client may hold 8MiB" in warning
+    assert CLIENT_SHARE == constants.CLIENT_SHARE
 
 
 @pytest.mark.parametrize(
