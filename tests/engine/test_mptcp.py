@@ -355,13 +355,16 @@ def test_data_with_an_option_ends_a_session(fast: bool, is_client: bool) -> None
     assert session_reasons(connection) == ["mptcp"]
 
 
-@pytest.mark.parametrize("is_client", [True, False], ids=["client", "backend"])
-def test_a_picked_up_connection_gets_no_session(fast: bool, is_client: bool) -> None:
+def test_a_picked_up_connection_gets_no_session(fast: bool) -> None:
     rules = OF.replace("protocol: openflow", "protocol: openflow, reconnect: next-message")
     connection = ClientConnection(engine(rules, fast=fast))
-    ends, hook = ((CLIENT, SERVICE), Hook.PREROUTING) if is_client else ((C1, CLIENT), Hook.FORWARD)
-    for number in (5, 5 + len(packet_in(1))):
-        connection.passed(packet(*ends, "PA", number, 9, packet_in(1), options=DATA_SEQUENCE), hook)
+    said = packet_in(1)
+    for number in (5, 5 + len(said)):
+        raw = packet(CLIENT, SERVICE, "PA", number, 9, said, options=DATA_SEQUENCE)
+        out = connection.passed(raw, Hook.PREROUTING)
+        connection.passed(
+            packet((out.dst, out.dport), CLIENT, "PA", 9, number + len(said), options=DATA_SEQUENCE), Hook.FORWARD
+        )
     assert connection.to_mirror == []
     assert session_reasons(connection) == ["mptcp"]
 
