@@ -28,8 +28,17 @@ static int pass_on(nm_gear *gear, const nm_flow *flow, const nm_segment *seg, in
     if (flow->flags & NM_FLOW_WATCHED)
         return NM_ACCEPT;
     uint32_t mark = flow->backend_id < gear->plan.backend_count ? gear->plan.backends[flow->backend_id].mark : 0;
-    return is_orig ? nm_translate_to(gear, seg, 1, flow->backend, flow->backend_port, mark)
-                   : nm_translate_to(gear, seg, 0, flow->service, flow->service_port, mark);
+    return is_orig ? nm_translate_to(gear, seg, 1, flow->backend, flow->backend_port, mark, flow->flags)
+                   : nm_translate_to(gear, seg, 0, flow->service, flow->service_port, mark, flow->flags);
+}
+
+/* MPTCP: a flow that is part of an MPTCP connection carries only a part of its client's stream (RFC 8684 2) */
+
+/* Return whether a segment shows that a flow with legs or readers is not plain TCP: Python ends these. */
+static int shows_mptcp(const nm_flow *flow, const nm_segment *seg)
+{
+    return flow->flags & (NM_FLOW_FEEDS_LEGS | NM_FLOW_HAS_READER) && seg->payload_len && seg->options_len &&
+           !are_timestamps_alone(seg->tcp + TCP_MIN, seg->options_len) && options_of(seg).mptcp;
 }
 
 /* Data for legs and readers: for data in order, the counterpart of Mirroring.feed() and Leg.write() in Python */
@@ -79,8 +88,8 @@ static int punt_reason(nm_gear *gear, nm_flow *flow, const nm_segment *seg, int 
     uint32_t end = seg->seq + seg->payload_len;
     uint32_t limit = diff(receiver->edge, receiver->ack) >= 0 ? receiver->edge : receiver->ack;
     if (flow->flags & (is_orig ? NM_FLOW_ORIG_GAP : NM_FLOW_REPLY_GAP) || seg->seq != sender->next ||
-        (receiver->flags & NM_HALF_ACK && diff(receiver->ack, is_orig ? sender->next : end) > 0) ||
-        (!(flow->flags & NM_FLOW_PICKED_UP) && diff(limit, end) < 0))
+        seg->flags & TCP_URG || (receiver->flags & NM_HALF_ACK && diff(receiver->ack, is_orig ? sender->next : end) > 0) ||
+        (!(flow->flags & (is_orig ? NM_FLOW_PICKED_UP | NM_FLOW_HOLDS : NM_FLOW_PICKED_UP)) && diff(limit, end) < 0))
         return NM_PUNT_OUT_OF_ORDER;
     if (!is_orig)
         return 0;
@@ -222,7 +231,8 @@ static int decide_control_packet(nm_gear *gear, nm_flow *flow, const nm_segment 
     if (needs_python(gear, flow, seg, is_orig, now) || has_bad_sum(seg, checksum))
         return NM_PUNT_OPENING_OR_CLOSING;
     int event = nm_track(flow, seg, is_orig);
-    nm_flow_touch(gear->flows, flow, now, event != NM_NO_EVENT || (seg->flags & TCP_SYN && is_orig));
+    if (event != NM_NO_EVENT || !(seg->flags & TCP_RST)) /* a RST that its receiver ignores refreshes nothing */
+        nm_flow_touch(gear->flows, flow, now, event != NM_NO_EVENT || (seg->flags & TCP_SYN && is_orig));
     if (event == NM_EVENT_SYN_ACK && flow->backend_id != NM_NO_BACKEND)
         gear->plan.backends[flow->backend_id].connections++;
     gear->counters.packets_decided_in_c++;
@@ -278,6 +288,8 @@ static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int chec
     /* 5. A packet of an established flow. */
     int is_bad = has_bad_sum(&seg, checksum);
     int is_taken = !is_bad && nm_is_taken(flow, &seg, is_orig);
+    if (is_taken && shows_mptcp(flow, &seg))
+        return NM_PUNT_MPTCP;
     int is_fed = is_taken && seg.payload_len && has_takers(flow, is_orig);
     uint32_t acked = !is_orig && is_taken && flow->held_len ? acked_len(flow, &seg) : 0;
     int reason = is_fed ? punt_reason(gear, flow, &seg, is_orig) : 0;

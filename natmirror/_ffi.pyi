@@ -80,12 +80,14 @@ class _Lib:
     NM_CHECKSUM_VALID: int
     NM_CONSUMED: int
     NM_EVENT_FIN: int
+    NM_EVENT_BOTH_FINS: int
     NM_EVENT_HANDSHAKE: int
     NM_EVENT_LAST_ACK: int
     NM_EVENT_RST: int
     NM_EVENT_SYN_ACK: int
     NM_FLOW_KILLED: int
     NM_FLOW_HOLDS: int
+    NM_FLOW_MPTCP: int
     NM_FLOW_DIRECT: int
     NM_FLOW_FEEDS_LEGS: int
     NM_FLOW_HAS_READER: int
@@ -96,6 +98,7 @@ class _Lib:
     NM_FLOW_PYTHON_STATE: int
     NM_FLOW_REPLY_GAP: int
     NM_FLOW_SERVICE_MIRRORED: int
+    NM_FLOW_STRIPS_MPTCP: int
     NM_FLOW_UNANSWERED: int
     NM_FLOW_WATCHED: int
     NM_GUEST: int
@@ -137,6 +140,7 @@ class _Lib:
     NM_RTO_MIN: float
     NM_SLOW_START_SEGMENTS: int
     NM_SOURCE_MESSAGES: int
+    NM_STATE_HALF_CLOSED: int
     NM_STATE_CLOSING: int
     NM_STATE_ESTABLISHED: int
     NM_STATE_RESET: int
@@ -153,7 +157,6 @@ class _Lib:
     NQ_BATCH: int
     nm_transitions: Array[Array[int]]
     nm_client_key: Array[int]
-    nm_state_timeouts: Array[float]
     def nm_siphash(self, key: Buffer, data: Buffer, len: int, /) -> int: ...
     def nm_flow_find_orig(
         self, flows: FlowTableRow, family: int, client: Buffer, client_port: int, service: Buffer, service_port: int, /
@@ -162,12 +165,14 @@ class _Lib:
         self, flows: FlowTableRow, family: int, backend: Buffer, backend_port: int, client: Buffer, client_port: int, /
     ) -> FlowRow: ...
     def nm_flow_touch(self, flows: FlowTableRow, flow: FlowRow, now: float, moved: int, /) -> None: ...
+    def nm_flow_keep(self, flows: FlowTableRow, flow: FlowRow, now: float, /) -> None: ...
+    def nm_flows_set_timeouts(self, flows: FlowTableRow, timeouts: Sequence[float], /) -> None: ...
     def nm_flows_next_due(self, flows: FlowTableRow, /) -> float: ...
     def nm_flows_log_changes(self, flows: FlowTableRow, changes: ChangesRow, /) -> None: ...
     def nm_flows_announced(self, flows: FlowTableRow, /) -> int: ...
     def nm_flow_end(self, flows: FlowTableRow, flow: FlowRow, /) -> None: ...
     def nm_flow_release(self, flows: FlowTableRow, flow: FlowRow, /) -> None: ...
-    def nm_flows_victim(self, flows: FlowTableRow, for_half_open: int, /) -> FlowRow: ...
+    def nm_flows_victim(self, flows: FlowTableRow, for_half_open: int, now: float, /) -> FlowRow: ...
     def nm_flow_by_id(self, flows: FlowTableRow, id: int, /) -> FlowRow: ...
     def nm_flow_ids(self, flows: FlowTableRow, first: int, ids: Array[int], max: int, /) -> int: ...
     def nm_flows_add_up(self, flows: FlowTableRow, client_bytes: Array[int], count: int, /) -> None: ...

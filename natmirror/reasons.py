@@ -84,11 +84,18 @@ class EndReason(StrEnum):
     """Bytes that the backend acknowledged never passed this host, and the client will not send them again."""
     AMBIGUOUS = "ambiguous"
     """The client sent two versions of a byte before the backend acknowledged it, so it is unknown which one the backend
-    has."""
+    has; or urgent data, of which receivers leave a byte out of the stream."""
     NO_ACKNOWLEDGEMENTS = "no-acknowledgements"
     """The backend's packets do not pass this host, so it is unknown which bytes the backend has."""
+    NOT_FOLLOWED = "not-followed"
+    """Data of a connection that natmirror takes for not open yet or for reset, because both ends disagree with what
+    passed here."""
     TOO_MANY_GAPS = "too-many-gaps"
     """So many of the client's segments were missing at the same time that natmirror could not keep all later ones."""
+
+    MPTCP = "mptcp"
+    """The client's connection is a part of a Multipath TCP connection (RFC 8684), so that it carries only some of the
+    client's bytes."""
 
     # No leg was opened
     PICKED_UP = "picked-up"

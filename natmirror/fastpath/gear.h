@@ -28,7 +28,8 @@
 #define NM_PUNT_THROTTLED 9          /* its client is throttled for a mirror */
 #define NM_PUNT_OUT_OF_ORDER 10       /* data that a leg or a reader wants, out of order or past the window */
 #define NM_PUNT_LEG_REPAIR 11         /* a leg has no room, or is not in its steady state (NM_LEG_STEADY) */
-#define NM_PUNT_REASONS 12
+#define NM_PUNT_MPTCP 12              /* data of a flow with legs or readers, with an MPTCP option */
+#define NM_PUNT_REASONS 13
 
 /* nm_send.kind in nm_gear.read; Python uses further kinds. */
 #define NM_READ_ORIG 0   /* the next bytes of a client */
@@ -42,7 +43,7 @@ typedef struct {
     uint64_t mirror_packets;       /* of these: for legs */
     uint64_t packets_without_flow; /* of these: without a flow, translated by the plan alone */
     uint64_t flows_opened;
-    uint64_t flows_evicted; /* closed or half open flows removed to make room for new ones */
+    uint64_t flows_evicted; /* closed, half open or idle flows removed to make room for new ones */
     uint64_t direct_connections;
     uint64_t drops[NM_PUNT]; /* by NM_DROP_* */
     uint64_t punts[NM_PUNT_REASONS];
@@ -55,6 +56,7 @@ typedef struct {
     uint16_t port;
     uint16_t tcp_at;        /* where the packet's TCP header begins */
     uint8_t is_destination;
+    uint8_t strips_mptcp;   /* overwrite MP_CAPABLE, too; the mark is 0 then, because the kernel would not */
 } nm_translation;
 
 typedef struct {

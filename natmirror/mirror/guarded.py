@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, TypeVar
 
+from natmirror.fastpath.flow_flags import set_mptcp
 from natmirror.mirror.copies import MirroredFlow, StreamCopy
 from natmirror.mirror.faults import Work
 from natmirror.mirror.legs import LegOutcome, LegOwner
@@ -22,6 +23,7 @@ from natmirror.net.packet import Segment
 from natmirror.reasons import EndReason
 from natmirror.rules import Service
 from natmirror.tcp.leg_record import FlowRecord
+from natmirror.tcp.tracker import takes_data
 
 _T = TypeVar("_T")
 
@@ -61,6 +63,13 @@ class GuardedMirroring:
     def picked_up(self, flow: MirroredFlow, backend: Endpoint | None) -> None:
         self._guard.run(Work.COPY, flow, self._mirroring.picked_up, flow, backend)
 
+    def showed_mptcp(self, flow: MirroredFlow, segment: Segment, *, from_client: bool) -> None:
+        """End the flow's copies and sessions, and open none, if the receiver takes data that has an MPTCP option."""
+        if takes_data(flow.row, segment, from_client=from_client):
+            set_mptcp(flow.row)
+            if flow in self.streams:
+                self._guard.run(Work.COPY, flow, self._teardown.end, Work.COPY, flow, EndReason.MPTCP)
+
     def feed(self, flow: MirroredFlow, segment: Segment, now: float) -> None:
         self._guard.run(Work.COPY, flow, self._mirroring.feed, flow, segment, now)
 
@@ -87,6 +96,11 @@ class GuardedMirroring:
 
     def release_flow(self, flow: MirroredFlow) -> None:
         self._guard.run(Work.COPY, flow, self._mirroring.release_flow, flow)
+
+    def is_copied(self, flow: MirroredFlow) -> bool:
+        """Return whether the end of the flow would end a copy or a session for good."""
+        stream = self.streams.get(flow)
+        return stream is not None and bool(self._guard.run(Work.COPY, flow, stream.needs_flow))
 
     def flow_forgotten(self, flow: MirroredFlow) -> None:
         """End the flow's stream. Mirroring keeps nothing of the flow, even where this fails."""

@@ -3,7 +3,14 @@
 from collections.abc import Callable, Iterable
 
 from natmirror.fastpath import NO_FLOW, FlowRow, HeldBytes, Memory
-from natmirror.fastpath.flow_flags import add_reader, clear_mirroring, holds, set_holds, start_feeding_legs
+from natmirror.fastpath.flow_flags import (
+    add_reader,
+    clear_mirroring,
+    holds,
+    is_service_mirrored,
+    set_holds,
+    start_feeding_legs,
+)
 from natmirror.mirror.adoption import Adoption
 from natmirror.mirror.backpressure import Backpressure
 from natmirror.mirror.copies import MirroredFlow, MirroredStream, StreamCopy
@@ -14,7 +21,7 @@ from natmirror.mirror.guard import Guard
 from natmirror.mirror.ledger import Ledger
 from natmirror.mirror.leg_outcomes import LegOutcomes
 from natmirror.mirror.legs import Legs
-from natmirror.mirror.sampling import why_not_mirrored
+from natmirror.mirror.sampling import why_flow_not_mirrored
 from natmirror.mirror.sessions.master_session import MasterSession
 from natmirror.mirror.sessions.read_queue import ReadEvent, ReadQueue
 from natmirror.mirror.sessions.replies import Replies
@@ -22,7 +29,7 @@ from natmirror.mirror.sessions.sessions import MasterSessions
 from natmirror.mirror.timers import TimerKind, Timers
 from natmirror.net import seq
 from natmirror.net.endpoint import Endpoint, endpoint_of, parse_endpoint
-from natmirror.net.packet import RST, SYN, Segment
+from natmirror.net.packet import RST, SYN, URG, Segment
 from natmirror.reasons import EndReason
 from natmirror.rules import Release, Service
 from natmirror.tcp import tracker
@@ -91,9 +98,7 @@ class Mirroring:
             copy = StreamCopy(mirror, stream)
             stream.copies = (*stream.copies, copy)
             copy.why_absent = (
-                EndReason.MIRROR_IS_BACKEND
-                if endpoint_of(mirror) == backend
-                else why_not_mirrored(mirror, flow.client[0])
+                EndReason.MIRROR_IS_BACKEND if endpoint_of(mirror) == backend else why_flow_not_mirrored(mirror, flow)
             )
             if copy.why_absent is None:
                 self._open_leg(copy, flow.row.iss, now)
@@ -158,7 +163,14 @@ class Mirroring:
     def feed(self, flow: MirroredFlow, segment: Segment, now: float) -> None:
         """Copy a segment of the client. Its checksum is right, and the tracker has processed it."""
         stream = self.streams.get(flow)
-        if stream is None or segment.flags & (SYN | RST) or not is_taken(flow.row, segment, from_client=True):
+        if segment.flags & (SYN | RST) or not is_taken(flow.row, segment, from_client=True):
+            return
+        if stream is None:
+            if is_service_mirrored(flow.row):
+                self._ledger.not_copied(flow.service, segment.payload_len, EndReason.NOT_FOLLOWED)
+            return
+        if segment.flags & URG:
+            self._feeding.give_up(stream, EndReason.AMBIGUOUS)
             return
         if not stream.reassembler.is_placed:
             stream.reassembler.place(segment.seq)

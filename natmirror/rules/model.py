@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
-from natmirror.rules.keys import SERVICE, TOP
+from natmirror.rules.keys import SERVICE, TIMEOUTS, TOP
 from natmirror.rules.kinds import (
     Balance,
     CheckKind,
     HashInput,
     MirrorProtocol,
+    Mptcp,
     Reconnect,
     Release,
     Statistics,
@@ -66,6 +67,7 @@ class Pool:
     sorry: Backend | None = POOL["sorry"].default
     when_none: WhenNone = POOL["when-none"].default
     when_down: WhenDown = POOL["when-down"].default
+    mptcp: Mptcp = POOL["mptcp"].default
     slow_start: float = POOL["slow-start"].default
     health: Health | None = POOL["health"].default
 
@@ -131,10 +133,13 @@ class Service:
     """The masters: each has OpenFlow sessions."""
     throttles: bool = field(init=False, repr=False, compare=False)
     """Whether clients are throttled for one of the mirrors."""
+    strips_mptcp: bool = field(init=False, repr=False, compare=False)
+    """Whether MP_CAPABLE is stripped from SYN and SYN-ACK."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "copies", tuple(mirror for mirror in self.mirrors if not mirror.speaks_openflow))
         object.__setattr__(self, "sessions", tuple(mirror for mirror in self.mirrors if mirror.speaks_openflow))
+        object.__setattr__(self, "strips_mptcp", self.pool is not None and self.pool.mptcp is Mptcp.STRIP)
         object.__setattr__(self, "throttles", any(mirror.throttles for mirror in self.mirrors))
 
 
@@ -185,6 +190,16 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long a connection may be silent, by its state."""
+
+    opening: float = TIMEOUTS["opening"].default
+    established: float = TIMEOUTS["established"].default
+    closing: float = TIMEOUTS["closing"].default
+    closed: float = TIMEOUTS["closed"].default
+
+
+@dataclass(frozen=True, slots=True)
 class Rules:
     """A whole rules file, read from ``path``."""
 
@@ -195,6 +210,7 @@ class Rules:
     """Rules that are allowed but hardly intended, one sentence each."""
     mirror_memory: int = TOP["mirror-memory"].default
     max_flows: int = TOP["max-flows"].default
+    timeouts: Timeouts = field(default_factory=Timeouts)
     threads: int | None = TOP["threads"].default
     """The number of packet threads, a power of two; None: by the number of cores."""
     known_switches: Path | None = TOP["known-switches"].default
