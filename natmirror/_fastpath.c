@@ -18,20 +18,8 @@
 #include "fastpath/leg_sender.h"
 #include "fastpath/packet.h"
 #include "fastpath/tracker.h"
-
-/* Translation */
-
-static int translate_to(nm_gear *gear, const nm_segment *seg, int is_destination, const uint8_t *address, uint16_t port,
-                        uint32_t mark)
-{
-    nm_translation *to = &gear->translation;
-    to->is_destination = (uint8_t)is_destination;
-    memcpy(to->address, address, sizeof to->address);
-    to->port = port;
-    to->tcp_at = (uint16_t)(seg->tcp - seg->ip);
-    to->mark = mark;
-    return NM_MODIFIED;
-}
+#include "fastpath/translation.h"
+#include "fastpath/without_flow.h"
 
 /* Pass on a flow's packet: a client's to the backend, a backend's with the service as its source. */
 static int pass_on(nm_gear *gear, const nm_flow *flow, const nm_segment *seg, int is_orig)
@@ -39,31 +27,8 @@ static int pass_on(nm_gear *gear, const nm_flow *flow, const nm_segment *seg, in
     if (flow->flags & NM_FLOW_WATCHED)
         return NM_ACCEPT;
     uint32_t mark = flow->backend_id < gear->plan.backend_count ? gear->plan.backends[flow->backend_id].mark : 0;
-    return is_orig ? translate_to(gear, seg, 1, flow->backend, flow->backend_port, mark)
-                   : translate_to(gear, seg, 0, flow->service, flow->service_port, mark);
-}
-
-/* Compute a partial checksum in full: the kernel does not complete the checksum of a rewritten packet. */
-void nm_translate(const nm_gear *gear, uint8_t *packet, size_t len, int checksum)
-{
-    const nm_translation *to = &gear->translation;
-    uint8_t *tcp = packet + to->tcp_at;
-    uint8_t *address = packet + (to->is_destination ? IP_DESTINATION_AT : IP_SOURCE_AT);
-    uint8_t *port = tcp + (to->is_destination ? TCP_DESTINATION_AT : TCP_SOURCE_AT);
-    uint8_t old[6], fresh[6];
-    memcpy(old, address, 4);
-    memcpy(old + 4, port, 2);
-    memcpy(fresh, to->address, 4);
-    put16(fresh + 4, to->port);
-    memcpy(address, fresh, 4);
-    memcpy(port, fresh + 4, 2);
-    update_checksum(packet + IP_CHECKSUM_AT, old, fresh, 4);
-    if (checksum != NM_CHECKSUM_PARTIAL) {
-        update_checksum(tcp + TCP_CHECKSUM_AT, old, fresh, 6);
-        return;
-    }
-    put16(tcp + TCP_CHECKSUM_AT, 0);
-    put16(tcp + TCP_CHECKSUM_AT, (uint16_t)~tcp_sum(packet, tcp, len - to->tcp_at));
+    return is_orig ? nm_translate_to(gear, seg, 1, flow->backend, flow->backend_port, mark)
+                   : nm_translate_to(gear, seg, 0, flow->service, flow->service_port, mark);
 }
 
 /* Data for legs and readers: for data in order, the counterpart of Mirroring.feed() and Leg.write() in Python */
@@ -181,20 +146,6 @@ static int decide_control_packet(nm_gear *gear, nm_flow *flow, const nm_segment 
     return pass_on(gear, flow, seg, is_orig);
 }
 
-/* Decide a backend's SYN-ACK without a flow. Usually the client has connected to the backend directly, and Python
- * decides; but while half open flows are evicted, the SYN-ACK most likely answers one of those. */
-static int decide_stray_syn_ack(nm_gear *gear, const nm_segment *seg)
-{
-    const nm_service *service = nm_plan_service_of(&gear->plan, source_of(seg), seg->sport);
-    if (!service || (seg->flags & (TCP_SYN | TCP_ACK | TCP_RST)) != (TCP_SYN | TCP_ACK) ||
-        !nm_plan_is_client(&gear->plan, 4, destination_of(seg)) || !nm_flows_victim(gear->flows, 1) ||
-        nm_flow_find_orig(gear->flows, 4, destination_of(seg), seg->dport, service->address, service->port))
-        return NM_PUNT_OPENING_OR_CLOSING; /* last condition: the client has connected again since, to another backend */
-    gear->counters.packets_decided_in_c++;
-    gear->counters.packets_without_flow++;
-    return translate_to(gear, seg, 0, service->address, service->port, 0);
-}
-
 static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int checksum, double now)
 {
     nm_segment seg;
@@ -207,21 +158,24 @@ static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int chec
                             : nm_flow_find_reply(gear->flows, 4, src, seg.sport, dst, seg.dport);
     /* 1. A client's SYN that opens a flow. */
     if (is_orig && seg.flags & TCP_SYN && (!flow || nm_flow_is_closed(flow))) {
-        flow = nm_flow_open(gear, flow, &seg, checksum, now);
-        if (!flow)
+        nm_flow *opened = nm_flow_open(gear, flow, &seg, checksum, now);
+        if (opened) {
+            gear->counters.packets_decided_in_c++;
+            return pass_on(gear, opened, &seg, 1);
+        }
+        if (flow)
             return NM_PUNT_OPENING_OR_CLOSING;
-        gear->counters.packets_decided_in_c++;
-        return pass_on(gear, flow, &seg, 1);
     }
-    if (flow && flow->flags & NM_FLOW_KILLED)
-        return NM_PUNT_SPECIAL_FLOW;
-    /* 2. A packet without a flow: a mirror's, or the answer to a SYN whose flow was evicted. */
+    /* 2. A packet without a flow: a mirror's, or one of no connection that is known here. */
     if (!flow) {
         nm_leg *leg = is_orig ? nm_leg_find(gear->legs, 4, src, seg.sport, dst, seg.dport) : NULL;
-        if (is_control)
-            return hook == NF_INET_FORWARD ? decide_stray_syn_ack(gear, &seg) : NM_PUNT_OPENING_OR_CLOSING;
-        return leg ? decide_mirror_packet(gear, leg, &seg, checksum, now) : NM_PUNT_NO_FLOW;
+        if (leg)
+            return is_control ? NM_PUNT_OPENING_OR_CLOSING : decide_mirror_packet(gear, leg, &seg, checksum, now);
+        return is_orig ? nm_decide_without_flow(gear, &seg, checksum)
+                       : nm_decide_unbound_reply(gear, &seg, checksum, now);
     }
+    if (flow->flags & NM_FLOW_KILLED)
+        return NM_PUNT_SPECIAL_FLOW;
     if (!is_orig && hook != NF_INET_FORWARD && !(hook == NF_INET_LOCAL_OUT && flow->flags & NM_FLOW_WATCHED))
         return NM_PUNT_SPECIAL_FLOW;
     /* 3. A packet of a flow that is being opened or closed. */

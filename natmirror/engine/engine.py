@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv4Network
 
 from natmirror import fastpath
-from natmirror.actions import FOR_LEG, Accept, Decision, Hook, LegEnded, Order, Send
+from natmirror.actions import FOR_LEG, Accept, Decision, Drop, Hook, LegEnded, Order, Send
 from natmirror.engine.counters import Counters
 from natmirror.engine.failover import Failover
 from natmirror.engine.forwarding import Forwarding
@@ -23,6 +23,7 @@ from natmirror.fastpath import ConnectionCounts, GearRow, Memory
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.mirror.parts import MirrorParts
 from natmirror.mirror.report import MirrorReport
+from natmirror.mirror.sessions.claims import SwitchClaims
 from natmirror.mirror.shown import FlowEntry
 from natmirror.mirror.timers import AT_ONCE
 from natmirror.nat.flows import Nat
@@ -52,9 +53,9 @@ class Engine:
 
     ``key`` is 16 secret random bytes. It keys the flow table's hash and the legs' initial sequence numbers, which are
     those of RFC 6528 unless ``numbers`` gives others. ``fast`` switches the C gear on. Each of several engines has its
-    ``shard`` of the clients. Engines share ``memory``, by default the rules' ``mirror-memory``, and
-    ``connection_counts``, by which backends' limits work. Everywhere ``now`` is in seconds, on a clock that does not go
-    backwards. No packet makes a method raise.
+    ``shard`` of the clients. Engines share ``memory``, by default the rules' ``mirror-memory``; ``connection_counts``,
+    by which backends' limits work; and ``switch_claims``, by which a switch has one session with each master.
+    Everywhere ``now`` is in seconds, on a clock that does not go backwards. No packet makes a method raise.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Engine:
         shard: Shard = ALL,
         memory: Memory | None = None,
         connection_counts: ConnectionCounts | None = None,
+        switch_claims: SwitchClaims | None = None,
         numbers: Numbers | None = None,
     ) -> None:
         self._fast = fast
@@ -74,7 +76,8 @@ class Engine:
         memory = memory or Memory(rules.mirror_memory)
         self._gear = fastpath.Gear(max(1, rules.max_flows // shard.count), memory, key)
         parts = MirrorParts(
-            *(rules, self._gear, memory), self._is_bound, shard.leg_ports, numbers or InitialNumbers(key)
+            *(rules, self._gear, memory, self._is_bound, shard.leg_ports),
+            *(numbers or InitialNumbers(key), switch_claims or SwitchClaims()),
         )
         self.faults = parts.faults
         """The faults in mirroring, and the work that is switched off because of them."""
@@ -83,7 +86,7 @@ class Engine:
         self._mirroring = GuardedMirroring(parts, lambda flow: self._nat.has_object(flow))
         self._services = ServiceTable(rules, self._gear, connection_counts or ConnectionCounts())
         self._nat = Nat(self._services, self._gear, self._mirroring.end_between, self._mirroring.flow_forgotten)
-        self._mirrors = MirrorEndpoints(rules)
+        self._mirrors = MirrorEndpoints(rules, self._services.put_mirrors)
         self.bindings = ReplicatedBindings(self._services, self._nat, self._mirroring)
         """Bindings that are shared with other hosts."""
         self.replicated_legs = ReplicatedLegs(
@@ -114,6 +117,8 @@ class Engine:
                 return Decision(Accept(), [*self._gear.take_sends(), *self.read_sessions(now)])
             if decided == fastpath.CONSUMED:
                 return Decision(FOR_LEG, [*self._gear.take_sends(), *self.read_sessions(now)])
+            if (reason := fastpath.DROPS.get(decided)) is not None:
+                return Decision(Drop(reason), self.read_sessions(now))
         decision = self.decide(packet, hook, now, checksum)
         decision.sends += self.read_sessions(now)
         return decision

@@ -23,6 +23,7 @@ _COUNTED_IN_C = (
     EngineCounter.PACKETS_WITHOUT_FLOW,
     EngineCounter.FLOWS_OPENED,
     EngineCounter.FLOWS_EVICTED,
+    EngineCounter.DIRECT_CONNECTIONS,
 )
 """The counters that C increments too."""
 
@@ -58,7 +59,7 @@ class EngineReport:
             counters[name] += getattr(self._gear.counters, name)
         return {
             "counters": counters,
-            "drops": dict(sorted(self._counters.drops.items())),
+            "drops": dict(sorted((self._counters.drops + self._gear.drops()).items())),
             "packets_decided_in_python": {reason: count for reason, count in self._gear.punts().items() if count},
             "flows": self._services.flow_count(),
             "pinned_flows": self._nat.table.announced(),

@@ -42,6 +42,7 @@ from natmirror.fastpath.constants import (
     STANDBY,
     SYN_ANSWER_TIMEOUT,
 )
+from natmirror.fastpath.drop_reasons import DROPS
 from natmirror.fastpath.gear import Gear
 from natmirror.fastpath.maglev import fill_maglev, share_maglev
 from natmirror.fastpath.memory import ConnectionCounts, Memory
@@ -58,6 +59,7 @@ __all__ = [
     "CLAIM_SEEN",
     "CLIENT_KEY",
     "CONSUMED",
+    "DROPS",
     "ENDED",
     "FORGOTTEN",
     "INITIAL_SEGMENTS",

@@ -153,3 +153,18 @@ nm_flow *nm_flow_open(nm_gear *gear, nm_flow *closed, const nm_segment *syn, int
     gear->counters.flows_opened++;
     return flow;
 }
+
+int nm_flow_open_direct(nm_gear *gear, const nm_backend *backend, const nm_segment *syn_ack, double now)
+{
+    const uint8_t *client = destination_of(syn_ack);
+    if (nm_leg_find(gear->legs, 4, backend->address, backend->port, client, syn_ack->dport) ||
+        nm_flow_find_orig(gear->flows, 4, client, syn_ack->dport, backend->address, backend->port))
+        return 0; /* its end has consequences in Python */
+    uint16_t backend_id = (uint16_t)(backend - gear->plan.backends);
+    nm_flow *flow = nm_gear_insert(gear, 4, client, syn_ack->dport, backend->service_id, backend_id, 1);
+    if (flow) {
+        flow->state = NM_STATE_SYN_RECEIVED;
+        nm_flow_touch(gear->flows, flow, now, 1);
+    }
+    return 1;
+}

@@ -20,6 +20,10 @@ void nm_gear_remove(nm_gear *gear, nm_flow *flow);
  * NULL, with nothing changed, if Python has to decide. */
 nm_flow *nm_flow_open(nm_gear *gear, nm_flow *closed, const struct nm_segment *syn, int checksum, double now);
 
+/* Open a flow for a client's direct connection to the backend that has sent this SYN-ACK, if the table has room.
+ * Return 0, with nothing changed, if Python has to decide. */
+int nm_flow_open_direct(nm_gear *gear, const nm_backend *backend, const struct nm_segment *syn_ack, double now);
+
 /* Return whether the flow is closed and C may remove it for another. */
 int nm_flow_is_closed(const nm_flow *flow);
 

@@ -16,16 +16,19 @@
 #define NM_ACCEPT 0   /* the packet passes unchanged */
 #define NM_MODIFIED 1 /* it passes translated */
 #define NM_CONSUMED 2 /* a mirror has sent it to a leg: it is dropped */
+/* From here on: dropped, for this reason (natmirror/reasons.py). */
+#define NM_DROP_AMBIGUOUS_REPLY 3
+#define NM_DROP_FORMER_BACKEND 4
 /* From here on: punted to Python, for this reason; neither the packet nor any number was changed. */
-#define NM_PUNT 3
-#define NM_PUNT_NOT_TCP 3            /* not exactly one TCP segment: ICMP, fragments, padding, other protocols */
-#define NM_PUNT_OPENING_OR_CLOSING 4 /* SYN, FIN or RST, or another packet of a flow that is opening or closing */
-#define NM_PUNT_NO_FLOW 5            /* a packet of no flow and no leg */
-#define NM_PUNT_SPECIAL_FLOW 6       /* its flow passes at another hook, is a direct connection, or was killed */
-#define NM_PUNT_THROTTLED 7          /* its client is throttled for a mirror */
-#define NM_PUNT_OUT_OF_ORDER 8       /* data that a leg or a reader wants, out of order or past the window */
-#define NM_PUNT_LEG_REPAIR 9         /* a leg has no room, or is not in its steady state (NM_LEG_STEADY) */
-#define NM_PUNT_REASONS 10
+#define NM_PUNT 5
+#define NM_PUNT_NOT_TCP 5            /* not exactly one TCP segment: ICMP, fragments, padding, other protocols */
+#define NM_PUNT_OPENING_OR_CLOSING 6 /* SYN, FIN or RST, or another packet of a flow that is opening or closing */
+#define NM_PUNT_NO_FLOW 7            /* a packet of no flow and no leg: data, or a mirror's */
+#define NM_PUNT_SPECIAL_FLOW 8       /* its flow passes at another hook, is a direct connection, or was killed */
+#define NM_PUNT_THROTTLED 9          /* its client is throttled for a mirror */
+#define NM_PUNT_OUT_OF_ORDER 10       /* data that a leg or a reader wants, out of order or past the window */
+#define NM_PUNT_LEG_REPAIR 11         /* a leg has no room, or is not in its steady state (NM_LEG_STEADY) */
+#define NM_PUNT_REASONS 12
 
 /* nm_send.kind in nm_gear.read; Python uses further kinds. */
 #define NM_READ_ORIG 0   /* the next bytes of a client */
@@ -40,6 +43,8 @@ typedef struct {
     uint64_t packets_without_flow; /* of these: without a flow, translated by the plan alone */
     uint64_t flows_opened;
     uint64_t flows_evicted; /* closed or half open flows removed to make room for new ones */
+    uint64_t direct_connections;
+    uint64_t drops[NM_PUNT]; /* by NM_DROP_* */
     uint64_t punts[NM_PUNT_REASONS];
 } nm_counters;
 

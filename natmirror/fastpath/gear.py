@@ -1,13 +1,16 @@
 """The C gear: the tables of flows and legs, the plan, and the decision about a packet."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from natmirror._ffi import ffi, lib
 from natmirror.actions import Send
+from natmirror.fastpath.drop_reasons import DROPS
 from natmirror.fastpath.memory import Memory
 from natmirror.fastpath.punt_reasons import PUNTS, PuntReason
 from natmirror.fastpath.rows import CountersRow, GearRow, LegSums
 from natmirror.fastpath.tables import FlowTable, LegTable
+from natmirror.reasons import DropReason
 
 
 class Gear:
@@ -31,12 +34,17 @@ class Gear:
     def counters(self) -> CountersRow:
         return self.handle.counters
 
+    def drops(self) -> Counter[DropReason]:
+        """Return the packets that C has dropped, by reason, without the reasons that have none."""
+        return +Counter({reason: self.handle.counters.drops[number] for number, reason in DROPS.items()})
+
     def punts(self) -> dict[PuntReason, int]:
         """Return the number of packets that C has punted, by reason."""
         return {reason: self.handle.counters.punts[number] for number, reason in PUNTS.items()}
 
     def process(self, packet: bytearray, hook: int, checksum: int, now: float) -> int:
-        """Decide one packet: return ACCEPT, MODIFIED (rewritten in place), CONSUMED, or a reason from PUNT on.
+        """Decide one packet: return ACCEPT, MODIFIED (rewritten in place), CONSUMED, a number of DROPS, or one from
+        PUNT on.
 
         A punted packet is unchanged. take_sends() returns the packets that legs send because of this one.
         """

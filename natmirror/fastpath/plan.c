@@ -29,18 +29,27 @@ nm_service *nm_plan_service(nm_plan *plan, uint8_t family, const uint8_t *client
     return NULL;
 }
 
-nm_service *nm_plan_service_of(nm_plan *plan, const uint8_t *backend, uint16_t backend_port)
+uint32_t nm_plan_backends_at(const nm_plan *plan, const uint8_t *address, uint16_t port, const nm_backend **backend)
 {
-    nm_service *found = NULL;
+    uint32_t count = 0;
     for (uint32_t i = 0; i < plan->backend_count; i++) {
         const nm_backend *one = &plan->backends[i];
-        if (one->port != backend_port || memcmp(one->address, backend, address_len(plan->services[one->service_id].family)))
+        if (one->port != port || memcmp(one->address, address, address_len(plan->services[one->service_id].family)))
             continue;
-        if (found)
-            return NULL;
-        found = &plan->services[one->service_id];
+        *backend = one;
+        count++;
     }
-    return found;
+    return count;
+}
+
+int nm_plan_is_mirror(const nm_plan *plan, const uint8_t *address, uint16_t port)
+{
+    for (uint32_t i = 0; i < plan->mirror_count; i++) {
+        const nm_mirror *mirror = &plan->mirrors[i];
+        if (mirror->port == port && !memcmp(mirror->address, address, sizeof mirror->address))
+            return 1;
+    }
+    return 0;
 }
 
 static uint64_t client_hash(const nm_service *service, const uint8_t *client, uint16_t client_port)

@@ -45,14 +45,22 @@ typedef struct {
     uint32_t mask;
 } nm_network;
 
+/* A mirror whose packets reach no client: IPv4. */
+typedef struct {
+    uint8_t address[4];
+    uint16_t port;
+} nm_mirror;
+
 /* The caller owns all arrays. */
 typedef struct {
     nm_service *services;
     nm_backend *backends;
     nm_network *networks;
+    nm_mirror *mirrors;
     uint32_t service_count;
     uint32_t backend_count;
     uint32_t network_count;
+    uint32_t mirror_count;
     /* By a hash of service and client: the number of clients that have lately failed to connect. Python chooses for
      * them. */
     uint16_t suspects[NM_SUSPECTS];
@@ -72,8 +80,12 @@ uint16_t nm_plan_pick(const nm_service *service, const uint8_t *client, uint16_t
 /* Return the index of the backend that the rules alone give a client; NM_NO_BACKEND if the service has no pool. */
 uint16_t nm_plan_derive(const nm_service *service, const uint8_t *client, uint16_t client_port);
 
-/* Return the one service whose pool has the backend; NULL if there is none, or more than one. */
-nm_service *nm_plan_service_of(nm_plan *plan, const uint8_t *backend, uint16_t backend_port);
+/* Return the number of pools that have a backend with this address and port; *backend becomes one of them, if there is
+ * any. */
+uint32_t nm_plan_backends_at(const nm_plan *plan, const uint8_t *address, uint16_t port, const nm_backend **backend);
+
+/* Return whether one of the plan's mirrors has this address and port. */
+int nm_plan_is_mirror(const nm_plan *plan, const uint8_t *address, uint16_t port);
 
 /* Return the entry of suspects[] for a client of a service. */
 uint16_t *nm_plan_suspect(nm_plan *plan, uint16_t service, uint8_t family, const uint8_t *client);

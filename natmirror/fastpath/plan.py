@@ -53,6 +53,7 @@ class Plan:
         self._tables: dict[int, Array[int]] = {}
         self._derived: dict[int, Array[int]] = {}
         self.put_networks([])
+        self.put_mirrors([])
         self._show()
 
     def _show(self) -> None:
@@ -64,6 +65,11 @@ class Plan:
         """Set the networks of clients: address and mask of each."""
         self._networks = ffi.new("nm_network[]", list(networks) or 1)
         self._gear.plan.networks, self._gear.plan.network_count = self._networks, len(networks)
+
+    def put_mirrors(self, mirrors: Sequence[Endpoint]) -> None:
+        """Set the mirrors whose packets reach no client."""
+        self._mirrors = ffi.new("nm_mirror[]", [(list(address), port) for address, port in mirrors] or 1)
+        self._gear.plan.mirrors, self._gear.plan.mirror_count = self._mirrors, len(mirrors)
 
     def put_service(self, number: int, service: PlannedService) -> None:
         """Put a service under this number, in place of its former state; keep its count of flows and its next entry."""

@@ -212,15 +212,24 @@ class NetworkRow(Protocol):
     mask: int
 
 
+class MirrorRow(Protocol):
+    """``nm_mirror``: a mirror whose packets reach no client."""
+
+    address: Array[int]
+    port: int
+
+
 class PlanRow(Protocol):
-    """``nm_plan``: services, backends and networks of clients."""
+    """``nm_plan``: services, backends, mirrors and networks of clients."""
 
     services: Array[ServiceRow]
     backends: Array[BackendRow]
     networks: Array[NetworkRow]
+    mirrors: Array[MirrorRow]
     service_count: int
     backend_count: int
     network_count: int
+    mirror_count: int
     suspects: Array[int]
 
 
@@ -274,6 +283,8 @@ class CountersRow(Protocol):
     packets_without_flow: int
     flows_opened: int
     flows_evicted: int
+    direct_connections: int
+    drops: Array[int]
     punts: Array[int]
 
 

@@ -15,6 +15,7 @@
 #include "_fastpath.h"
 #include "fastpath/flow_lifecycle.h"
 #include "fastpath/leg_sender.h"
+#include "fastpath/translation.h"
 
 #define MAX_WAIT 3600000       /* milliseconds of one poll() */
 #define POLL_INTERVAL 0.002    /* seconds between two polls of wake_fd and the timer while packets keep coming */
@@ -110,7 +111,7 @@ static int decide(nl_loop *loop, nq_packet *packet)
     int watched = loop->watched[loop->current];
     if (decided == NM_MODIFIED && packet->hook == NF_INET_PRE_ROUTING)
         loop->request_at = loop->now;
-    if (decided == NM_CONSUMED && !watched)
+    if (decided >= NM_CONSUMED && !watched)
         nq_drop(queue, packet->id);
     else if (decided == NM_MODIFIED && !watched)
         translate(loop, queue, packet, bytes);

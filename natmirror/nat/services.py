@@ -60,6 +60,8 @@ class ServiceTable:
         """The number of backends that were added, since the start, for connections that another host reported."""
         self.suspect = self._plan.suspect
         """Plan.suspect()."""
+        self.put_mirrors = self._plan.put_mirrors
+        """Plan.put_mirrors()."""
         self.reload(rules)
 
     # Finding

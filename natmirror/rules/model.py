@@ -94,6 +94,7 @@ class Mirror:
     stall_timeout: float = MIRROR["stall-timeout"].default
     idle_timeout: float | None = MIRROR["idle-timeout"].default
     direct: bool = MIRROR["direct"].default
+    asymmetric: bool = MIRROR["asymmetric"].default
     protocol: MirrorProtocol = MIRROR["protocol"].default
     reconnect: Reconnect = MIRROR["reconnect"].default
     unsolicited: Unsolicited = MIRROR["unsolicited"].default

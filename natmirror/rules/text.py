@@ -91,6 +91,7 @@ def _describe_mirror(mirror: Mirror) -> str:
         f"stall-timeout {show_duration(mirror.stall_timeout)}",
         "" if mirror.idle_timeout is None else f"idle-timeout {show_duration(mirror.idle_timeout)}",
         "direct" if mirror.direct else "",
+        "asymmetric" if mirror.asymmetric else "",
         f"protocol {mirror.protocol}",
         f"reconnect {mirror.reconnect} unsolicited {mirror.unsolicited} statistics {mirror.statistics}"
         if mirror.speaks_openflow

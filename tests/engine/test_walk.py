@@ -100,7 +100,7 @@ class Walk:
 
 @pytest.fixture
 def loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loop]:
-    """A loop whose gear has no flow, so that it punts each packet."""
+    """A loop with a gear of its own, whose queue is a socket."""
     Bound.kernels = []
     monkeypatch.setattr(nfqueue, "NetfilterQueue", Bound)
     monkeypatch.setattr(Queue, "_configure", lambda *arguments: None)
@@ -147,7 +147,7 @@ def test_a_packet_walks_through_python_as_the_document_says(
     [kernel] = Bound.kernels
     assert isinstance(kernel, socket.socket)
     raw, hook = of_kind(connection, kind)
-    kernel.send(queued(1, raw, hook=hook))
+    kernel.send(queued(1, raw + b"\0", hook=hook))  # C punts a packet with padding
     walk = Walk()
     sys.setprofile(walk.profile)
     try:

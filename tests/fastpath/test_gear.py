@@ -113,7 +113,7 @@ def reference(
     there = SERVICE if row.flags & WATCHED else C1
     is_orig = hook == PREROUTING
     if (source, destination) != ((CLIENT, SERVICE) if is_orig else (there, CLIENT)):
-        return PUNT, raw
+        return ACCEPT, raw  # no client's
     if hook == OUTPUT and not row.flags & WATCHED:
         return PUNT, raw
     if row.state != State.ESTABLISHED or parsed.flags & (SYN | FIN | RST):

@@ -28,6 +28,7 @@ VIEWS = {
     "nm_leg": rows.LegRow,
     "nm_leg_sums": rows.LegSums,
     "nm_maglev_backend": rows.MaglevRow,
+    "nm_mirror": rows.MirrorRow,
     "nm_network": rows.NetworkRow,
     "nm_options": rows.OptionsRow,
     "nm_out": rows.OutRow,

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "check_without_flow.h"
 #include "must.h"
 
 #define RIGHT 0xffff
@@ -177,8 +178,12 @@ void check_rewritten(const world *w, const uint8_t *before, const uint8_t *now, 
         must(!(flow->flags & (NM_FLOW_WATCHED | NM_FLOW_DIRECT)));
         memcpy(fresh.address, hook == PREROUTING ? flow->backend : flow->service, 4);
         fresh.port = hook == PREROUTING ? flow->backend_port : flow->service_port;
+    } else if (hook == PREROUTING) {
+        int service = service_at(w, before);
+        must(service >= 0);
+        fresh = backend_end(&w->plan, derive(&w->plan, service, before + 12, u16_at(before + header_len)));
     } else {
-        must(hook == FORWARD && service_of(w, before) >= 0);
+        must(service_of(w, before) >= 0);
         fresh = service_end(&w->plan, service_of(w, before));
     }
     check_mark(w, flow);

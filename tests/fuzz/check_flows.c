@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "check.h"
+#include "check_without_flow.h"
 #include "lists.h"
 #include "must.h"
 #include "sharing.h"
@@ -92,7 +93,7 @@ void check_flows(world *w)
         must(nm_flow_by_id(w->gear->flows, w->flows[i].row->id) == w->flows[i].row);
 }
 
-static int is_of(const nm_flow *row, const uint8_t *packet, int is_orig)
+int has_ends_of(const nm_flow *row, const uint8_t *packet, int is_orig)
 {
     size_t header_len = packet[0] % 16 * 4u;
     const uint8_t *src = is_orig ? row->client : row->backend, *dst = is_orig ? row->service : row->client;
@@ -107,7 +108,7 @@ const nm_flow *flow_of(const world *w, const uint8_t *packet, int is_orig)
     const nm_flow *found = NULL;
     for (uint32_t id = 0; id < MAX_FLOWS; id++) {
         const nm_flow *row = nm_flow_by_id(w->gear->flows, id);
-        if (!row || !is_of(row, packet, is_orig))
+        if (!row || !has_ends_of(row, packet, is_orig))
             continue;
         must(!found);
         found = row;
@@ -155,8 +156,7 @@ static void check_pick(world *w, const nm_flow *flow, const snapshot *before)
     }
 }
 
-/* The plan's networks: 10.10.0.0/24 and 10.11.0.0/28. */
-static int is_client(const uint8_t *address)
+int is_client(const uint8_t *address)
 {
     return address[0] == 10 && !address[2] && (address[1] == 10 || (address[1] == 11 && address[3] < 16));
 }
@@ -190,7 +190,7 @@ static void check_moved(world *w, const nm_flow *now, const nm_flow *was, const 
     const uint8_t *tcp = packet + packet[0] % 16 * 4u;
     nm_flow mended = *now;
     mend_links(&mended, was);
-    if (!is_of(was, packet, is_orig)) {
+    if (!has_ends_of(was, packet, is_orig)) {
         must(!memcmp(&mended, was, sizeof mended));
         return;
     }
@@ -217,16 +217,6 @@ static void check_moved(world *w, const nm_flow *now, const nm_flow *was, const 
         must(was->state == NM_STATE_SYN_RECEIVED && now->state == NM_STATE_RESET && !(was->flags & NM_FLOW_PYTHON_STATE));
 }
 
-/* Check that a packet translated without a flow changes no flow. */
-static void check_unbound(const world *w, const snapshot *before)
-{
-    snapshot now;
-    take_snapshot(w, &now);
-    now.counters.packets_decided_in_c--;
-    now.counters.packets_without_flow--;
-    check_same(before, &now);
-}
-
 void check_moved_flows(world *w, const snapshot *before, const uint8_t *packet, size_t len, int hook, int checksum)
 {
     const nm_counters *counters = &w->gear->counters;
@@ -235,8 +225,8 @@ void check_moved_flows(world *w, const snapshot *before, const uint8_t *packet, 
     uint64_t answered[BACKENDS] = {0};
     must(counters->packets_decided_in_c == before->counters.packets_decided_in_c + 1);
     must(opened <= 1 && !opened == !fresh);
-    if (counters->packets_without_flow != before->counters.packets_without_flow) {
-        check_unbound(w, before);
+    if (!opened && is_without_flow(w, before, packet, hook)) {
+        check_without_flow(w, before, packet, hook);
         return;
     }
     uint32_t victim = fresh ? victim_of(before, 1) : NONE;
@@ -307,36 +297,6 @@ void check_not_opened(const world *w, const snapshot *before, const uint8_t *pac
     }
 }
 
-int service_of(const world *w, const uint8_t *packet)
-{
-    int found = -1;
-    for (int i = 0; i < BACKENDS; i++) {
-        endpoint end = backend_end(&w->plan, i);
-        int service = w->plan.backends[i].service_id;
-        if (memcmp(packet + 12, end.address, 4) || u16_at(packet + packet[0] % 16 * 4u) != end.port)
-            continue;
-        if (found >= 0 && found != service)
-            return -1;
-        found = service;
-    }
-    return found;
-}
-
-static int is_stray_answer(const world *w, const snapshot *before, const uint8_t *packet)
-{
-    const uint8_t *tcp = packet + packet[0] % 16 * 4u;
-    int service = service_of(w, packet);
-    for (uint32_t id = 0; id < MAX_FLOWS && service >= 0; id++) {
-        const nm_flow *row = &before->rows[id];
-        endpoint end = service_end(&w->plan, service);
-        if (row->family && row->client_port == u16_at(tcp + 2) && !memcmp(row->client, packet + 16, 4) &&
-            row->service_port == end.port && !memcmp(row->service, end.address, 4))
-            return 0; /* another backend's */
-    }
-    return (tcp[13] & (SYN | ACK | RST)) == (SYN | ACK) && is_client(packet + 16) && service >= 0 &&
-           victim_of(before, 1) != NONE;
-}
-
 /* Whether C decides a packet that opens or ends a flow. */
 static int is_gears(const world *w, const nm_flow *flow, const uint8_t *packet, size_t len, int is_orig, int checksum)
 {
@@ -366,14 +326,10 @@ void check_whose(const world *w, const snapshot *before, const uint8_t *packet, 
     int is_orig = hook == PREROUTING;
     const nm_flow *flow = NULL;
     for (uint32_t id = 0; id < MAX_FLOWS && !flow; id++)
-        if (is_of(&before->rows[id], packet, is_orig))
+        if (has_ends_of(&before->rows[id], packet, is_orig))
             flow = &before->rows[id];
-    if (!is_orig && !flow) {
-        int is_unbound = w->gear->counters.packets_without_flow != before->counters.packets_without_flow;
-        must(is_unbound == (hook == FORWARD && is_stray_answer(w, before, packet)) && is_unbound == !is_punted);
-        return;
-    }
-    must(w->gear->counters.packets_without_flow == before->counters.packets_without_flow);
+    if (w->gear->counters.flows_opened == before->counters.flows_opened && is_without_flow(w, before, packet, hook))
+        must(is_punted || !needs_python_without_flow(w, before, packet, len, hook, checksum));
     int is_opening = is_orig && flags & SYN &&
                      (!flow || (flow->state >= NM_STATE_TIME_WAIT && !(flow->flags & NM_FLOW_PYTHON_STATE)));
     if (!flow || is_opening)

@@ -61,12 +61,16 @@ void plan_begin(plan_rows *rows, nm_plan *plan, int may_throttle, int needs_pyth
     }
     rows->networks[0] = (nm_network){10u << 24 | 10 << 16, 0xffffff00};
     rows->networks[1] = (nm_network){10u << 24 | 11 << 16, 0xfffffff0};
+    rows->mirrors[0] = (nm_mirror){{10, 20, 0, 13}, PORT}; /* a backend too */
+    rows->mirrors[1] = (nm_mirror){{10, 20, 0, 17}, PORT};
     plan->services = rows->services;
     plan->backends = rows->backends;
     plan->networks = rows->networks;
+    plan->mirrors = rows->mirrors;
     plan->service_count = SERVICES;
     plan->backend_count = BACKENDS;
     plan->network_count = NETWORKS;
+    plan->mirror_count = MIRRORS;
 }
 
 int has_pool(int service) { return OF_SERVICE[service].count != 0; }

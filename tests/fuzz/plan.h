@@ -8,12 +8,13 @@
 
 enum { MAGLEV, ROUND_ROBIN, UNPOOLED, MIRRORED, SERVICES };
 enum { FIRST_OF_MAGLEV = 0, FIRST_OF_ROUND_ROBIN = 3, FIRST_OF_MIRRORED = 6, BACKENDS = 8 };
-enum { MAX_TABLE_LEN = 7, NETWORKS = 2 };
+enum { MAX_TABLE_LEN = 7, NETWORKS = 2, MIRRORS = 2 };
 
 typedef struct {
     nm_service services[SERVICES];
     nm_backend backends[BACKENDS];
     nm_network networks[NETWORKS];
+    nm_mirror mirrors[MIRRORS];
     uint16_t tables[SERVICES][MAX_TABLE_LEN];
     uint16_t derived[SERVICES][MAX_TABLE_LEN];
     uint32_t total_flows[BACKENDS]; /* some counts include other gears' flows, OTHERS */

@@ -64,7 +64,7 @@ def check_end(host: Host) -> None:
         assert not engine._mirroring._backpressure._throttles
         sessions = engine._sessions
         assert not sessions._of_flows and not sessions._connections and not sessions._opened
-        assert not sessions._open_sessions.by_number and not sessions._open_sessions._of_switches
+        assert not sessions._open_sessions.by_number and not sessions._open_sessions._claims._of_switches
         for mirror in engine.snapshot(host.now)["mirrors"]:
             assert mirror["legs"] == mirror["pending_bytes"] == 0
         directory = sessions.directory

@@ -11,7 +11,7 @@ from natmirror.net.packet import SYN
 from natmirror.openflow import messages
 from natmirror.openflow.messages import Type, build
 from natmirror.rules import parse_rules
-from tests.helpers.client_connection import ClientConnection, engine
+from tests.helpers.client_connection import IRS, ClientConnection, engine
 from tests.helpers.openflow_sessions import (
     AGAIN,
     FEATURES,
@@ -297,13 +297,14 @@ def test_the_read_queue_is_bounded() -> None:
     session, master = introduced(one)
     for number in range(3000):
         message = packet_in(number, 9000)
-        raw = packet(session.client, SERVICE, "PA", session.iss + 1 + session.sent, 0, message)
+        ack = IRS + 1 + session.answered
+        raw = packet(session.client, SERVICE, "PA", session.iss + 1 + session.sent, ack, message)
         decision = one.decide(raw, Hook.PREROUTING, session.now, Checksum.VALID)
         assert isinstance(decision.verdict, Accept)
         session.sent += len(message)
         assert session.backend is not None
-        ack = packet(session.backend, session.client, "A", 0x1000_0000, session.iss + 1 + session.sent)
-        one.decide(ack, Hook.FORWARD, session.now, Checksum.VALID)
+        reply = packet(session.backend, session.client, "A", ack, session.iss + 1 + session.sent)
+        one.decide(reply, Hook.FORWARD, session.now, Checksum.VALID)
         if number == 1000:
             assert one.snapshot(session.now)["mirrors"][0]["legs_ended"] == {}
     one.read_sessions(session.now)

@@ -1,0 +1,39 @@
+/* The translation of packets; translation.h says what each function is for. */
+#include "fastpath/translation.h"
+
+#include <string.h>
+
+int nm_translate_to(nm_gear *gear, const nm_segment *seg, int is_destination, const uint8_t *address, uint16_t port,
+                    uint32_t mark)
+{
+    nm_translation *to = &gear->translation;
+    to->is_destination = (uint8_t)is_destination;
+    memcpy(to->address, address, sizeof to->address);
+    to->port = port;
+    to->tcp_at = (uint16_t)(seg->tcp - seg->ip);
+    to->mark = mark;
+    return NM_MODIFIED;
+}
+
+/* Compute a partial checksum in full: the kernel does not complete the checksum of a rewritten packet. */
+void nm_translate(const nm_gear *gear, uint8_t *packet, size_t len, int checksum)
+{
+    const nm_translation *to = &gear->translation;
+    uint8_t *tcp = packet + to->tcp_at;
+    uint8_t *address = packet + (to->is_destination ? IP_DESTINATION_AT : IP_SOURCE_AT);
+    uint8_t *port = tcp + (to->is_destination ? TCP_DESTINATION_AT : TCP_SOURCE_AT);
+    uint8_t old[6], fresh[6];
+    memcpy(old, address, 4);
+    memcpy(old + 4, port, 2);
+    memcpy(fresh, to->address, 4);
+    put16(fresh + 4, to->port);
+    memcpy(address, fresh, 4);
+    memcpy(port, fresh + 4, 2);
+    update_checksum(packet + IP_CHECKSUM_AT, old, fresh, 4);
+    if (checksum != NM_CHECKSUM_PARTIAL) {
+        update_checksum(tcp + TCP_CHECKSUM_AT, old, fresh, 6);
+        return;
+    }
+    put16(tcp + TCP_CHECKSUM_AT, 0);
+    put16(tcp + TCP_CHECKSUM_AT, (uint16_t)~tcp_sum(packet, tcp, len - to->tcp_at));
+}

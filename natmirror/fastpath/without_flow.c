@@ -1,0 +1,101 @@
+/* Packets of no flow and no leg; without_flow.h says what each function is for. */
+#include "fastpath/without_flow.h"
+
+#include "fastpath/flow_lifecycle.h"
+#include "fastpath/translation.h"
+
+static int accept(nm_gear *gear)
+{
+    gear->counters.packets_decided_in_c++;
+    return NM_ACCEPT;
+}
+
+static int drop(nm_gear *gear, int reason)
+{
+    gear->counters.packets_decided_in_c++;
+    gear->counters.drops[reason]++;
+    return reason;
+}
+
+/* Pass a client's packet to the backend that the rules alone give the client, and count it. */
+static int pass_to_derived(nm_gear *gear, const nm_service *service, const nm_segment *seg, uint64_t *counter)
+{
+    uint16_t backend_id = NM_NO_BACKEND;
+    if (!(service->flags & NM_FLOW_WATCHED)) {
+        backend_id = nm_plan_derive(service, source_of(seg), seg->sport);
+        if (backend_id == NM_NO_BACKEND)
+            return NM_PUNT_NO_FLOW; /* the service was removed: only Python has its former table */
+    }
+    (*counter)++;
+    gear->counters.packets_decided_in_c++;
+    if (backend_id == NM_NO_BACKEND)
+        return NM_ACCEPT;
+    const nm_backend *backend = &gear->plan.backends[backend_id];
+    return nm_translate_to(gear, seg, 1, backend->address, backend->port, 0);
+}
+
+static int decide_to_service(nm_gear *gear, const nm_service *service, const nm_segment *seg, int checksum)
+{
+    if (has_bad_sum(seg, checksum)) /* the backend will drop it */
+        return pass_to_derived(gear, service, seg, &gear->counters.bad_checksum_packets);
+    if ((seg->flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN)
+        return NM_PUNT_OPENING_OR_CLOSING; /* nm_flow_open() has left it to Python */
+    if (seg->payload_len && !(seg->flags & TCP_RST))
+        return NM_PUNT_NO_FLOW; /* its connection is picked up, or its bytes are counted as lost */
+    return pass_to_derived(gear, service, seg, &gear->counters.packets_without_flow);
+}
+
+int nm_decide_without_flow(nm_gear *gear, const nm_segment *seg, int checksum)
+{
+    const nm_service *service = nm_plan_service(&gear->plan, 4, source_of(seg), destination_of(seg), seg->dport);
+    if (service)
+        return decide_to_service(gear, service, seg, checksum);
+    const nm_backend *backend;
+    if (nm_plan_is_mirror(&gear->plan, source_of(seg), seg->sport) &&
+        !nm_plan_backends_at(&gear->plan, source_of(seg), seg->sport, &backend))
+        return NM_PUNT_NO_FLOW; /* a mirror that is no backend: natmirror answers with a RST */
+    return accept(gear);
+}
+
+static int pass_to_client(nm_gear *gear, const nm_service *service, const nm_segment *seg)
+{
+    gear->counters.packets_decided_in_c++;
+    gear->counters.packets_without_flow++;
+    return nm_translate_to(gear, seg, 0, service->address, service->port, 0);
+}
+
+/* Decide a backend's SYN-ACK. Usually the client has connected to the backend directly; but while half open flows are
+ * evicted, the SYN-ACK most likely answers one of those. */
+static int decide_syn_ack(nm_gear *gear, const nm_backend *backend, const nm_segment *seg, double now)
+{
+    const uint8_t *client = destination_of(seg);
+    const nm_service *service = &gear->plan.services[backend->service_id];
+    if (!(seg->flags & TCP_RST) && nm_flows_victim(gear->flows, 1) &&
+        !nm_flow_find_orig(gear->flows, 4, client, seg->dport, service->address, service->port))
+        return pass_to_client(gear, service, seg); /* else the client has connected again since, to another backend */
+    if (!nm_flow_open_direct(gear, backend, seg, now))
+        return NM_PUNT_OPENING_OR_CLOSING;
+    gear->counters.direct_connections++;
+    return accept(gear);
+}
+
+int nm_decide_unbound_reply(nm_gear *gear, const nm_segment *seg, int checksum, double now)
+{
+    const uint8_t *client = destination_of(seg);
+    const nm_backend *backend;
+    uint32_t count = nm_plan_backends_at(&gear->plan, source_of(seg), seg->sport, &backend);
+    if (!count || !nm_plan_is_client(&gear->plan, 4, client))
+        return accept(gear);
+    int is_syn_ack = (seg->flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK);
+    if (count > 1) /* of a direct connection, Python knows to which of the services it counts */
+        return is_syn_ack ? NM_PUNT_OPENING_OR_CLOSING : drop(gear, NM_DROP_AMBIGUOUS_REPLY);
+    if (is_syn_ack)
+        return decide_syn_ack(gear, backend, seg, now);
+    const nm_service *service = &gear->plan.services[backend->service_id];
+    const nm_flow *bound = nm_flow_find_orig(gear->flows, 4, client, seg->dport, service->address, service->port);
+    if (bound && (!(bound->flags & NM_FLOW_PICKED_UP) || bound->reply.packets))
+        return drop(gear, NM_DROP_FORMER_BACKEND); /* the client's port has a connection with another backend now */
+    if (seg->payload_len && !(seg->flags & TCP_RST) && !has_bad_sum(seg, checksum))
+        return NM_PUNT_NO_FLOW; /* its connection is picked up */
+    return pass_to_client(gear, service, seg);
+}

@@ -1,0 +1,19 @@
+/* Decide packets of no flow and no leg: most of them belong to no connection at all. The Python counterpart is
+ * natmirror/engine/forwarding.py; tests compare the two. For C files only.
+ *
+ * Return the decision as nm_decide() does. Punted is only a packet that may begin a flow (a SYN that C cannot decide,
+ * data), and one to which natmirror answers with a RST.
+ */
+#ifndef NATMIRROR_FASTPATH_WITHOUT_FLOW_H
+#define NATMIRROR_FASTPATH_WITHOUT_FLOW_H
+
+#include "fastpath/gear.h"
+#include "fastpath/packet.h"
+
+/* Decide a packet at PREROUTING: a client's to a service, a mirror's, or any other host's. */
+int nm_decide_without_flow(nm_gear *gear, const nm_segment *seg, int checksum);
+
+/* Decide a packet at FORWARD or OUTPUT: a backend's to a client, or any other host's. */
+int nm_decide_unbound_reply(nm_gear *gear, const nm_segment *seg, int checksum, double now);
+
+#endif
