@@ -44,8 +44,11 @@ class Flow:
     syn_data: bytes = b""
     """The data in the client's SYN."""
     new_syn: Segment | None = None
-    """A SYN inside an established connection, to which the backend has not responded yet."""
+    """A SYN inside an open connection, which the backend has not accepted yet."""
     new_syn_at: float = 0.0
+    """When it came, or was repeated after a packet of the backend."""
+    new_syn_replies: int = 0
+    """How many packets of the backend had come by then."""
 
     @property
     def is_picked_up(self) -> bool:
@@ -228,15 +231,20 @@ class Nat:
         return new
 
     def await_new_syn(self, flow: Flow, syn: Segment, now: float) -> bool:
-        """Return whether to forward a SYN inside an established connection to its backend: True, until the backend has
-        left it unanswered for too long."""
-        if flow.state not in (State.ESTABLISHED, State.CLOSING):
+        """Return whether to forward a SYN inside an open connection to its backend: True, until the backend has been
+        silent for too long. The SYN may be forged, and a backend that only challenges it keeps the connection."""
+        is_opening = flow.state in (State.SYN_SENT, State.SYN_RECEIVED)
+        if flow.state >= State.TIME_WAIT:
             return False
         if flow.is_first_syn(syn):
-            return True
-        if flow.new_syn is None or flow.new_syn.seq != syn.seq:
+            return not is_opening
+        if flow.state is State.SYN_SENT and now - flow.row.created_at >= SYN_ANSWER_TIMEOUT:
+            return False
+        replies = flow.row.reply.packets
+        is_known = flow.new_syn is not None and flow.new_syn.seq == syn.seq
+        if not is_known or flow.new_syn_replies != replies:
             self.keep_object(flow)
-            flow.new_syn, flow.new_syn_at = syn, now
+            flow.new_syn, flow.new_syn_at, flow.new_syn_replies = syn, now, replies
         return now - flow.new_syn_at < SYN_ANSWER_TIMEOUT
 
     def is_unanswered(self, flow: Flow, now: float) -> bool:

@@ -18,7 +18,8 @@ FINE = Weather(delay=0.005)
 
 
 def check(world: LyingWorld) -> None:
-    """Assert that the mirror has only bytes that the backend has taken, and that the books say why others are missing."""
+    """Assert that the mirror has only bytes that the backend has taken, and that the ledger says why others are
+    missing."""
     world.check()
     snapshot = world.engine.snapshot(world.now)
     assert_adds_up(snapshot)

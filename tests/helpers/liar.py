@@ -19,6 +19,7 @@ LIE = b"\xee"
 _BACKEND: Endpoint = (bytes((10, 20, 0, 11)), 6653)
 _MAX_LIE = 1500  # bytes
 _FAR = 100_000
+_REPEATED = 0x1234_5678  # a number that an attacker off the path guesses again and again
 _MD5_OPTION = bytes((19, 18)) + bytes(16) + b"\1\1"
 
 
@@ -48,8 +49,7 @@ class LyingWorld(World):
     ) -> None:
         """``hops``: the routers between this host and the backend. ``blind``: how many packets the attacker off the
         path sends. ``weather`` is that of the client's side and the backend's."""
-        sides = {"client_side": weather, "backend_side": weather, "mirror_side": Weather()}
-        super().__init__(seed, stream, **sides, **options)
+        super().__init__(*(seed, stream), client_side=weather, backend_side=weather, mirror_side=Weather(), **options)
         draw = self.random
         answer, mss, scale = options.get("answer", b""), options.get("mss", 1000), options.get("scale")
         ends = {"mss": mss, "scale": scale, "first_stamp": draw.choice((1, 0xFFFF_FF00, 0x7FFF_FF00))}
@@ -82,9 +82,9 @@ class LyingWorld(World):
             self._guess()
 
     def _deliver(self, packet: bytes) -> None:
-        if packet[12:16] == CLIENT[0] and packet[16:20] == self.backend._here[0]:
-            if packet[8] <= 1 + self._hops:
-                return  # its time to live ends at this host, or at a router behind it
+        is_to_backend = packet[12:16] == CLIENT[0] and packet[16:20] == _BACKEND[0]
+        if is_to_backend and packet[8] <= 1 + self._hops:
+            return  # its time to live ends at this host, or at a router behind it
         super()._deliver(packet)
         self.check()
 
@@ -136,7 +136,11 @@ class LyingWorld(World):
     def _guess(self) -> None:
         """Send a packet with the right endpoints and any numbers, in the client's name or the backend's."""
         draw = self.random
-        numbers = {"seq": draw.getrandbits(32), "ack": draw.getrandbits(32), "window": draw.choice((0, 100, 0xFFFF))}
+        numbers = {
+            "seq": draw.choice((draw.getrandbits(32), _REPEATED)),
+            "ack": draw.getrandbits(32),
+            "window": draw.choice((0, 100, 0xFFFF)),
+        }
         flags = draw.choice((ACK | PSH, ACK | PSH, ACK, RST, RST | ACK, FIN | ACK, SYN, SYN | ACK))
         payload = LIE * draw.choice((0, 1, 100, 1400)) if flags & PSH else b""
         stamps = draw.choice((b"", stamps_option(draw.getrandbits(32), draw.getrandbits(32))))
@@ -217,8 +221,8 @@ REFUSED: dict[str, Lie] = {
     "far beyond the window": lambda world, honest: world.packet(honest, at=seq.add(honest.seq, 1 << 30)),
     "overlap after the acknowledgement": _overlap_behind,
 }
-"""The lies that every receiver refuses, and that this host knows to be refused: each kind's name, and the packet that it
-sends beside an honest one."""
+"""The lies that every receiver refuses, as this host knows: each kind's name, and the packet that it sends beside an
+honest one."""
 
 LIES: dict[str, Lie] = {
     **REFUSED,
