@@ -77,7 +77,8 @@ class LyingWorld(World):
         lies = [self._lie(segment(packet))] if self._kinds and self.random.random() < self._part else []
         for one in [packet, *lies] if self.random.random() < 0.5 else [*lies, packet]:
             super().carry(sender, one)
-        for _ in range(min(self.blind_left, 40)):
+        is_open = sender._una != sender._iss
+        for _ in range(min(self.blind_left, 40) if is_open else 0):
             self.blind_left -= 1
             self._guess()
 

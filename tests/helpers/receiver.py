@@ -1,8 +1,8 @@
 """A client with timestamps, and a backend that takes exactly what a real TCP receiver takes.
 
-The backend's checks are those of Linux: the sum, a signature for which there is no key, PAWS (RFC 7323 §5.3), the window
-(RFC 9293 §3.10.7.4), RST and SYN (RFC 5961 §3 and §4), the acknowledgement (RFC 5961 §5). Receivers differ in the bytes
-that they keep where segments overlap: see Overlap.
+The backend's checks are those of Linux: the sum, a signature for which there is no key, PAWS (RFC 7323 §5.3), the
+window (RFC 9293 §3.10.7.4), RST and SYN (RFC 5961 §3 and §4), the acknowledgement (RFC 5961 §5). Receivers differ in
+the bytes that they keep where segments overlap: see Overlap.
 """
 
 from enum import StrEnum
