@@ -17,7 +17,7 @@ from tests.helpers.support import CLIENT, SERVICE, segment
 LIE = b"\xee"
 """A byte that no honest stream has."""
 _BACKEND: Endpoint = (bytes((10, 20, 0, 11)), 6653)
-_MAX_LIE = 1500  # bytes
+_MAX_LIE = 1400  # bytes
 _FAR = 100_000
 _REPEATED = 0x1234_5678  # a number that an attacker off the path guesses again and again
 _MD5_OPTION = bytes((19, 18)) + bytes(16) + b"\1\1"
@@ -74,8 +74,10 @@ class LyingWorld(World):
         if sender is not self.client:
             super().carry(sender, packet)
             return
-        lies = [self._lie(segment(packet))] if self._kinds and self.random.random() < self._part else []
-        for one in [packet, *lies] if self.random.random() < 0.5 else [*lies, packet]:
+        honest = segment(packet)
+        is_lying = self._kinds and not honest.flags & SYN and self.random.random() < self._part
+        packets = [packet, self._lie(honest)] if is_lying else [packet]
+        for one in packets if self.random.random() < 0.5 else reversed(packets):
             super().carry(sender, one)
         is_open = sender._una != sender._iss
         for _ in range(min(self.blind_left, 40) if is_open else 0):
@@ -172,7 +174,7 @@ def _old_ack(world: LyingWorld, honest: Segment) -> bytes:
 
 
 def _overlap_behind(world: LyingWorld, honest: Segment) -> bytes:
-    size = world.random.choice((1, 100, 1500))
+    size = world.random.choice((1, 100, _MAX_LIE))
     return world.packet(honest, at=seq.add(world.client._una, -size), size=size)
 
 

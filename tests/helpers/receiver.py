@@ -142,14 +142,21 @@ class Receiver(Stamped):
             return
         if self._rcv_nxt is None:
             if one.flags & (SYN | ACK | RST) == SYN:
-                super().receive(one)
-                self._note_acked()
+                self._open(one)
             return
         reason = self._why_refused(one)
         if reason is None:
             self._take(one)
         elif not one.flags & RST:
             self._acknowledge()
+
+    def _open(self, syn: Segment) -> None:
+        """Answer the client's SYN; take no data from it, which only TCP Fast Open does (RFC 7413)."""
+        stamps = syn.timestamps()
+        self.uses_stamps = stamps is not None
+        self._ts_recent = None if stamps is None else stamps[0]
+        self._take_syn(syn)
+        self._note_acked()
 
     def _why_refused(self, one: Segment) -> str | None:
         """Return why the segment is refused, or None."""
