@@ -34,7 +34,15 @@ from natmirror.engine.failover import Failover
 from natmirror.engine.icmp_errors import IcmpErrors
 from natmirror.engine.mirror_endpoints import MirrorEndpoints
 from natmirror.engine.replicated_legs import ReplicatedLegs
-from natmirror.fastpath.flow_flags import has_reader, is_killed, is_past_window, is_service_mirrored, is_throttled
+from natmirror.fastpath.flow_flags import (
+    has_reader,
+    is_finished,
+    is_killed,
+    is_past_window,
+    is_service_mirrored,
+    is_throttled,
+    is_watched,
+)
 from natmirror.fastpath.flow_states import Event, State
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.mirror.outgoing import Outgoing
@@ -142,9 +150,11 @@ class Forwarding:
         if event is Event.HANDSHAKE and is_service_mirrored(flow.row):
             backend = endpoint_of(service if flow.backend is None else flow.backend)
             self._mirroring.open(self._nat.keep_object(flow), backend, now)
-        if segment.seq_len:
+        if flow.state is State.SYN_SENT and is_watched(flow.row) and segment.payload_len and flow.service.mirrors:
+            self._mirroring.unanswered(self._nat.keep_object(flow), segment.payload_len)
+        elif segment.seq_len:
             self._mirroring.feed(flow, segment, now)
-        self._hand_on_end(flow, event, now)
+        self._hand_on_end(flow, event, now, from_client=True)
         return verdict
 
     def _from_client_syn(self, segment: Segment, service: Service, flow: Flow | None, now: float) -> Verdict:
@@ -228,11 +238,11 @@ class Forwarding:
         # 4. Hand it to mirroring. Mirrors may wait for it, and one that is behind may narrow the client's window.
         if event is Event.SYN_ACK and flow.service.throttles:
             self._mirroring.accepted(self._nat.keep_object(flow))
-        if is_past_window(flow.row):
-            self._mirroring.window_moved(flow, now)
+        if is_past_window(flow.row) or flow.row.held_len or is_finished(flow.row.orig):
+            self._mirroring.acknowledged(flow, now)
         if has_reader(flow.row) and segment.seq_len:
             self._mirroring.feed_replies(flow, segment)
-        self._hand_on_end(flow, event, now)
+        self._hand_on_end(flow, event, now, from_client=False)
         if is_throttled(flow.row):
             window = self._mirroring.throttled_window(flow, segment)
             if window != segment.window:
@@ -336,9 +346,9 @@ class Forwarding:
         self._counters.count(EngineCounter.FLOWS_PICKED_UP if flow else EngineCounter.FLOWS_UNTRACKED)
         return flow
 
-    def _hand_on_end(self, flow: Flow, event: Event | None, now: float) -> None:
+    def _hand_on_end(self, flow: Flow, event: Event | None, now: float, *, from_client: bool) -> None:
         if event is Event.RST:
-            self._mirroring.flow_reset(flow, now)
+            self._mirroring.flow_reset(flow, now, by_client=from_client)
         elif event is Event.LAST_ACK:
             self._mirroring.flow_closed(flow, now)
 

@@ -78,6 +78,10 @@ class FlowRow(Protocol):
     next_reply: int
     older: int
     newer: int
+    held: "RingRow"
+    held_len: int
+    max_held: int
+    proven: int
 
 
 class RingRow(Protocol):
@@ -157,6 +161,7 @@ class LegSums(Protocol):
     legs: int
     client_bytes: int
     session_bytes: int
+    held_bytes: int
     sent_bytes: int
     acked_bytes: int
     consumed_bytes: int

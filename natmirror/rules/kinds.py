@@ -29,6 +29,15 @@ class HashInput(StrEnum):
     """The address and port: connections of one switch may have different backends."""
 
 
+class Release(StrEnum):
+    """When mirrors get a client's byte."""
+
+    ACKNOWLEDGED = "acknowledged"
+    """Once the backend has acknowledged it: a mirror gets exactly the bytes that the backend has."""
+    SEEN = "seen"
+    """As soon as it passes in order. A mirror may get bytes that the backend never takes."""
+
+
 class CheckKind(StrEnum):
     """How a backend is checked."""
 

@@ -16,6 +16,7 @@ from natmirror.rules.kinds import (
     HashInput,
     MirrorProtocol,
     Reconnect,
+    Release,
     Statistics,
     Unsolicited,
     WhenBehind,
@@ -121,6 +122,7 @@ class Service:
     port: int
     pool: Pool | None = SERVICE["pool"].default
     mirrors: tuple[Mirror, ...] = SERVICE["mirrors"].default
+    release: Release = SERVICE["release"].default
 
     # Read for each packet, so they are computed once.
     copies: tuple[Mirror, ...] = field(init=False, repr=False, compare=False)

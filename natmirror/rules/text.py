@@ -51,8 +51,9 @@ def _describe_top(rules: Rules) -> list[str]:
 
 def _describe_service(service: Service) -> list[str]:
     mirrors = [f"mirror  {_describe_mirror(mirror)}" for mirror in service.mirrors]
+    release = [f"release {service.release}"] if service.mirrors else []
     if (pool := service.pool) is None:
-        return ["no pool: natmirror only mirrors; another program serves this address", *mirrors]
+        return ["no pool: natmirror only mirrors; another program serves this address", *release, *mirrors]
     hashed = f" hash {pool.hash}" if pool.balance is Balance.MAGLEV else ""
     # differences() compares lines regardless of their order, so the order of the backends stands in a line of its own.
     order = ": " + ", ".join(backend.name for backend in pool.backends) if pool.balance is Balance.PRIORITY else ""
@@ -67,7 +68,7 @@ def _describe_service(service: Service) -> list[str]:
     slow_start = f" slow-start {show_duration(pool.slow_start)}" if pool.slow_start else ""
     lines.append(f"when-none {pool.when_none} when-down {pool.when_down}{slow_start}")
     lines.append(f"health  {_describe_health(pool.health)}")
-    return lines + mirrors
+    return lines + release + mirrors
 
 
 def _describe_health(health: Health | None) -> str:

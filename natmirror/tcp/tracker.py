@@ -26,6 +26,7 @@ from natmirror.fastpath.flow_flags import (
     HALF_ECHO,
     HALF_FIN,
     HALF_INFERRED,
+    HALF_RECORDED,
     HALF_REVOKED,
     HALF_SEQ,
     HALF_STAMP,
@@ -71,12 +72,15 @@ def begin_adopted(row: FlowRow, iss: int, nxt: int, una: int, scale: int) -> Non
     row.iss = iss
     row.orig.end, row.orig.bytes = nxt, 0
     row.orig.flags = HALF_SEQ | HALF_INFERRED
-    row.reply.ack = row.reply.edge = una
+    row.reply.ack = row.reply.edge = row.proven = una
+    row.reply.flags = HALF_RECORDED
     row.reply.scale = scale
 
 
-def infer_sent(sender: HalfRow, end: int) -> None:
+def infer_sent(row: FlowRow, end: int) -> None:
     """Note that all bytes before ``end`` were sent, though they did not pass here: a mirror has acknowledged them."""
+    sender = row.orig
+    row.proven = seq.latest(row.proven, end)
     advance = seq.diff(end, sender.end)
     if advance > 0:
         sender.end = end
