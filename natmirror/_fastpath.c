@@ -28,8 +28,17 @@ static int pass_on(nm_gear *gear, const nm_flow *flow, const nm_segment *seg, in
     if (flow->flags & NM_FLOW_WATCHED)
         return NM_ACCEPT;
     uint32_t mark = flow->backend_id < gear->plan.backend_count ? gear->plan.backends[flow->backend_id].mark : 0;
-    return is_orig ? nm_translate_to(gear, seg, 1, flow->backend, flow->backend_port, mark)
-                   : nm_translate_to(gear, seg, 0, flow->service, flow->service_port, mark);
+    return is_orig ? nm_translate_to(gear, seg, 1, flow->backend, flow->backend_port, mark, flow->flags)
+                   : nm_translate_to(gear, seg, 0, flow->service, flow->service_port, mark, flow->flags);
+}
+
+/* MPTCP: a flow that is part of an MPTCP connection carries only a part of its client's stream (RFC 8684 2) */
+
+/* Return whether a segment shows that a flow with legs or readers is not plain TCP: Python ends these. */
+static int shows_mptcp(const nm_flow *flow, const nm_segment *seg)
+{
+    return flow->flags & (NM_FLOW_FEEDS_LEGS | NM_FLOW_HAS_READER) && seg->payload_len && seg->options_len &&
+           !are_timestamps_alone(seg->tcp + TCP_MIN, seg->options_len) && options_of(seg).mptcp;
 }
 
 /* Data for legs and readers: for data in order, the counterpart of Mirroring.feed() and Leg.write() in Python */
@@ -278,6 +287,8 @@ static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int chec
     /* 5. A packet of an established flow. */
     int is_bad = has_bad_sum(&seg, checksum);
     int is_taken = !is_bad && nm_is_taken(flow, &seg, is_orig);
+    if (is_taken && shows_mptcp(flow, &seg))
+        return NM_PUNT_MPTCP;
     int is_fed = is_taken && seg.payload_len && has_takers(flow, is_orig);
     uint32_t acked = !is_orig && is_taken && flow->held_len ? acked_len(flow, &seg) : 0;
     int reason = is_fed ? punt_reason(gear, flow, &seg, is_orig) : 0;

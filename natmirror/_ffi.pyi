@@ -86,6 +86,7 @@ class _Lib:
     NM_EVENT_SYN_ACK: int
     NM_FLOW_KILLED: int
     NM_FLOW_HOLDS: int
+    NM_FLOW_MPTCP: int
     NM_FLOW_DIRECT: int
     NM_FLOW_FEEDS_LEGS: int
     NM_FLOW_HAS_READER: int
@@ -96,6 +97,7 @@ class _Lib:
     NM_FLOW_PYTHON_STATE: int
     NM_FLOW_REPLY_GAP: int
     NM_FLOW_SERVICE_MIRRORED: int
+    NM_FLOW_STRIPS_MPTCP: int
     NM_FLOW_UNANSWERED: int
     NM_FLOW_WATCHED: int
     NM_GUEST: int

@@ -90,6 +90,10 @@ class EndReason(StrEnum):
     TOO_MANY_GAPS = "too-many-gaps"
     """So many of the client's segments were missing at the same time that natmirror could not keep all later ones."""
 
+    MPTCP = "mptcp"
+    """The client's connection is a part of a Multipath TCP connection (RFC 8684), so that it carries only some of the
+    client's bytes."""
+
     # No leg was opened
     PICKED_UP = "picked-up"
     """The flow was picked up: its SYN did not pass this host, so the copy would have no beginning."""

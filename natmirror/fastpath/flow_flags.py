@@ -17,6 +17,8 @@ UNANSWERED = lib.NM_FLOW_UNANSWERED
 HAS_READER = lib.NM_FLOW_HAS_READER
 KILLED = lib.NM_FLOW_KILLED
 HOLDS = lib.NM_FLOW_HOLDS
+STRIPS_MPTCP = lib.NM_FLOW_STRIPS_MPTCP
+MPTCP = lib.NM_FLOW_MPTCP
 """Bits of ``FlowRow.flags``."""
 
 HALF_SEQ, HALF_ACK, HALF_FIN, HALF_INFERRED = (
@@ -99,6 +101,22 @@ def is_guest(row: FlowRow) -> bool:
 def is_pinned(row: FlowRow) -> bool:
     """Return whether the rules alone do not give the flow's backend."""
     return row.sharing & _PINNED != 0
+
+
+def strips_mptcp(row: FlowRow) -> bool:
+    """Return whether natmirror strips MP_CAPABLE from the flow's SYNs, so that it becomes a plain TCP connection."""
+    return row.flags & STRIPS_MPTCP != 0
+
+
+def is_mptcp(row: FlowRow) -> bool:
+    """Return whether the flow's SYNs have shown that it belongs to an MPTCP connection, whose other flows carry the
+    rest of its client's bytes."""
+    return row.flags & MPTCP != 0
+
+
+def set_mptcp(row: FlowRow) -> None:
+    """Note that the flow belongs to an MPTCP connection."""
+    row.flags |= MPTCP
 
 
 # Its copies

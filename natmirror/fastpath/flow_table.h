@@ -33,6 +33,8 @@
 #define NM_FLOW_REPLY_GAP 8192       /* backend data waits for earlier data: punt the backend's data */
 #define NM_FLOW_KILLED 16384         /* its backend failed and both ends were reset: punt all further packets */
 #define NM_FLOW_HOLDS 32768          /* legs and readers get only bytes that the backend has acknowledged */
+#define NM_FLOW_STRIPS_MPTCP 0x10000 /* MP_CAPABLE is stripped from SYN and SYN-ACK */
+#define NM_FLOW_MPTCP 0x20000        /* SYN or SYN-ACK have shown that it belongs to an MPTCP connection: never copied */
 
 /* nm_flow.sharing: what another host needs to know of the flow */
 #define NM_PINNED 1    /* the rules alone give another backend */

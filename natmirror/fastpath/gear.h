@@ -28,7 +28,8 @@
 #define NM_PUNT_THROTTLED 9          /* its client is throttled for a mirror */
 #define NM_PUNT_OUT_OF_ORDER 10       /* data that a leg or a reader wants, out of order or past the window */
 #define NM_PUNT_LEG_REPAIR 11         /* a leg has no room, or is not in its steady state (NM_LEG_STEADY) */
-#define NM_PUNT_REASONS 12
+#define NM_PUNT_MPTCP 12              /* data of a flow with legs or readers, with an MPTCP option */
+#define NM_PUNT_REASONS 13
 
 /* nm_send.kind in nm_gear.read; Python uses further kinds. */
 #define NM_READ_ORIG 0   /* the next bytes of a client */
@@ -55,6 +56,7 @@ typedef struct {
     uint16_t port;
     uint16_t tcp_at;        /* where the packet's TCP header begins */
     uint8_t is_destination;
+    uint8_t strips_mptcp;   /* overwrite MP_CAPABLE, too; the mark is 0 then, because the kernel would not */
 } nm_translation;
 
 typedef struct {

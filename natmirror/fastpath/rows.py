@@ -277,6 +277,7 @@ class TranslationRow(Protocol):
     port: int
     tcp_at: int
     is_destination: int
+    strips_mptcp: int
 
 
 class CountersRow(Protocol):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, TypeVar
 
+from natmirror.fastpath.flow_flags import set_mptcp
 from natmirror.mirror.copies import MirroredFlow, StreamCopy
 from natmirror.mirror.faults import Work
 from natmirror.mirror.legs import LegOutcome, LegOwner
@@ -22,6 +23,7 @@ from natmirror.net.packet import Segment
 from natmirror.reasons import EndReason
 from natmirror.rules import Service
 from natmirror.tcp.leg_record import FlowRecord
+from natmirror.tcp.tracker import takes_data
 
 _T = TypeVar("_T")
 
@@ -60,6 +62,13 @@ class GuardedMirroring:
 
     def picked_up(self, flow: MirroredFlow, backend: Endpoint | None) -> None:
         self._guard.run(Work.COPY, flow, self._mirroring.picked_up, flow, backend)
+
+    def showed_mptcp(self, flow: MirroredFlow, segment: Segment, *, from_client: bool) -> None:
+        """End the flow's copies and sessions, and open none, if the receiver takes data that has an MPTCP option."""
+        if takes_data(flow.row, segment, from_client=from_client):
+            set_mptcp(flow.row)
+            if flow in self.streams:
+                self._guard.run(Work.COPY, flow, self._teardown.end, Work.COPY, flow, EndReason.MPTCP)
 
     def feed(self, flow: MirroredFlow, segment: Segment, now: float) -> None:
         self._guard.run(Work.COPY, flow, self._mirroring.feed, flow, segment, now)

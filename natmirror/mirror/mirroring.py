@@ -14,7 +14,7 @@ from natmirror.mirror.guard import Guard
 from natmirror.mirror.ledger import Ledger
 from natmirror.mirror.leg_outcomes import LegOutcomes
 from natmirror.mirror.legs import Legs
-from natmirror.mirror.sampling import why_not_mirrored
+from natmirror.mirror.sampling import why_flow_not_mirrored
 from natmirror.mirror.sessions.master_session import MasterSession
 from natmirror.mirror.sessions.read_queue import ReadEvent, ReadQueue
 from natmirror.mirror.sessions.replies import Replies
@@ -91,9 +91,7 @@ class Mirroring:
             copy = StreamCopy(mirror, stream)
             stream.copies = (*stream.copies, copy)
             copy.why_absent = (
-                EndReason.MIRROR_IS_BACKEND
-                if endpoint_of(mirror) == backend
-                else why_not_mirrored(mirror, flow.client[0])
+                EndReason.MIRROR_IS_BACKEND if endpoint_of(mirror) == backend else why_flow_not_mirrored(mirror, flow)
             )
             if copy.why_absent is None:
                 self._open_leg(copy, flow.row.iss, now)

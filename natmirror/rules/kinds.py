@@ -68,6 +68,15 @@ class WhenDown(StrEnum):
     """The connections stay."""
 
 
+class Mptcp(StrEnum):
+    """What happens to the MP_CAPABLE option (Multipath TCP, RFC 8684) in SYN and SYN-ACK."""
+
+    STRIP = "strip"
+    """It is overwritten by NOPs, so that client and backend use plain TCP, which can be copied."""
+    PASS = "pass"
+    """It passes. Connections for which client and backend then use Multipath TCP are not copied."""
+
+
 class WhenBehind(StrEnum):
     """What happens when a mirror's buffer is full."""
 

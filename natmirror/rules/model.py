@@ -15,6 +15,7 @@ from natmirror.rules.kinds import (
     CheckKind,
     HashInput,
     MirrorProtocol,
+    Mptcp,
     Reconnect,
     Release,
     Statistics,
@@ -66,6 +67,7 @@ class Pool:
     sorry: Backend | None = POOL["sorry"].default
     when_none: WhenNone = POOL["when-none"].default
     when_down: WhenDown = POOL["when-down"].default
+    mptcp: Mptcp = POOL["mptcp"].default
     slow_start: float = POOL["slow-start"].default
     health: Health | None = POOL["health"].default
 
@@ -131,10 +133,13 @@ class Service:
     """The masters: each has OpenFlow sessions."""
     throttles: bool = field(init=False, repr=False, compare=False)
     """Whether clients are throttled for one of the mirrors."""
+    strips_mptcp: bool = field(init=False, repr=False, compare=False)
+    """Whether MP_CAPABLE is stripped from SYN and SYN-ACK."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "copies", tuple(mirror for mirror in self.mirrors if not mirror.speaks_openflow))
         object.__setattr__(self, "sessions", tuple(mirror for mirror in self.mirrors if mirror.speaks_openflow))
+        object.__setattr__(self, "strips_mptcp", self.pool is not None and self.pool.mptcp is Mptcp.STRIP)
         object.__setattr__(self, "throttles", any(mirror.throttles for mirror in self.mirrors))
 
 

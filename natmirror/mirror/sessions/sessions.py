@@ -17,7 +17,7 @@ from natmirror.mirror.faults import Faults, Work
 from natmirror.mirror.ledger import Ledger
 from natmirror.mirror.leg_outcomes import LegOutcomes
 from natmirror.mirror.legs import Legs
-from natmirror.mirror.sampling import why_not_mirrored
+from natmirror.mirror.sampling import why_flow_not_mirrored
 from natmirror.mirror.sessions.master_session import Connection, MasterSession, connection_name
 from natmirror.mirror.sessions.open_sessions import OpenSessions
 from natmirror.mirror.sessions.read_queue import ReadEvent, ReadQueue
@@ -109,7 +109,7 @@ class MasterSessions:
             return EndReason.MIRROR_IS_BACKEND
         if flow.is_picked_up and mirror.reconnect is Reconnect.NEVER:
             return EndReason.PICKED_UP
-        return why_not_mirrored(mirror, flow.client[0])
+        return why_flow_not_mirrored(mirror, flow)
 
     # Reading
 
