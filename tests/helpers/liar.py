@@ -170,7 +170,7 @@ def _bad_sum(raw: bytes) -> bytes:
 
 
 def _old_ack(world: LyingWorld, honest: Segment) -> bytes:
-    return world.packet(honest, ack=seq.add(honest.ack, -world.random.choice((1 << 31, 1 << 30, _FAR))))
+    return world.packet(honest, ack=seq.add(honest.ack, -world.random.choice((1 << 31, 1 << 30, 3 * _FAR))))
 
 
 def _overlap_behind(world: LyingWorld, honest: Segment) -> bytes:

@@ -135,7 +135,7 @@ class Receiver(Stamped):
         self._acked = 0  # the next number, as it was in the last acknowledgement
         self._unacked_segments = 0
         self._ack_timer = 0
-        self._fin: int | None = None
+        self._fins: set[int] = set()  # the numbers of FINs that wait for earlier data, or have come
 
     def receive(self, one: Segment) -> None:
         if self.reset or not one.checksum_ok():
@@ -219,8 +219,8 @@ class Receiver(Stamped):
         """Take the segment's data and FIN; return whether they are in order and nothing waits."""
         assert self._rcv_nxt is not None
         payload, at = one.payload, seq.diff(one.seq, self._rcv_nxt)
-        if one.flags & FIN and self._fin is None:
-            self._fin = seq.add(one.seq, len(payload))
+        if one.flags & FIN:
+            self._fins.add(seq.add(one.seq, len(payload)))
         if self.closed_by_peer or at + len(payload) < 0 or (payload and at >= seq.diff(self._edge, self._rcv_nxt)):
             return False
         if not self._exceeds_window:
@@ -233,7 +233,7 @@ class Receiver(Stamped):
             new = self._queue.take(offset, payload[-at:])
             self.received += new
             self._rcv_nxt = seq.add(self._rcv_nxt, len(new))
-        if self._fin == self._rcv_nxt:
+        if self._rcv_nxt in self._fins:
             self._rcv_nxt = seq.add(self._rcv_nxt, 1)
             self.closed_by_peer = True
         return at <= 0 and not self._queue._pieces and not one.flags & FIN
