@@ -20,7 +20,7 @@ from natmirror.fastpath.flow_flags import (
     set_python_state,
     set_unanswered,
 )
-from natmirror.fastpath.flow_states import State
+from natmirror.fastpath.flow_states import IS_OPEN, State
 from natmirror.nat.failed_attempts import FailedAttempts
 from natmirror.nat.services import ServiceTable
 from natmirror.net.endpoint import Endpoint, endpoint_of
@@ -46,9 +46,8 @@ class Flow:
     new_syn: Segment | None = None
     """A SYN inside an open connection, which the backend has not accepted yet."""
     new_syn_at: float = 0.0
-    """When it came, or was repeated after a packet of the backend."""
     new_syn_replies: int = 0
-    """How many packets of the backend had come by then."""
+    """The number of the backend's packets up to ``new_syn_at``; a later one shows that the old connection lives."""
 
     @property
     def is_picked_up(self) -> bool:
@@ -77,7 +76,8 @@ class Nat:
     one.
 
     Nat calls ``before_open`` with a backend and a client before it adds a flow between them, and ``before_forget`` with
-    a flow that has a kept object before it removes the flow's row.
+    a flow that has a kept object before it removes the flow's row. It keeps a silent flow that ``is_copied`` says has
+    copies, as long as there is room: they could not be made again.
     """
 
     def __init__(
@@ -86,7 +86,9 @@ class Nat:
         gear: Gear,
         before_open: Callable[[Endpoint, Endpoint], None],
         before_forget: Callable[[Flow], None],
+        is_copied: Callable[[Flow], bool],
     ) -> None:
+        self._is_copied = is_copied
         self._before_open = before_open
         self._before_forget = before_forget
         self.table: FlowTable = gear.flows
@@ -95,7 +97,7 @@ class Nat:
         self.failed_syns: list[tuple[str, str]] = []
         """Service and backend of each SYN that was refused or left unanswered; Engine.take_failed_syns() empties it."""
         self.evicted = 0
-        """The number of flows, closed or half open, that were evicted."""
+        """The number of flows, closed, half open or idle, that were evicted."""
         self._services = services
         self._attempts = FailedAttempts(services.suspect)
 
@@ -156,7 +158,7 @@ class Nat:
 
     def pick_up(self, service: Service, client: Endpoint, backend: Backend | None, now: float) -> Flow | None:
         """Return a flow for a connection that is picked up; None if the table is full."""
-        flow = self._insert(client, service, backend, for_half_open=False)
+        flow = self._insert(client, service, backend, now, for_half_open=False)
         if flow is not None:
             tracker.begin_picked_up(flow.row)
             set_picked_up(flow.row)
@@ -181,7 +183,7 @@ class Nat:
     ) -> Flow | None:
         """Return a flow for another host's connection, which replaces one with the same endpoints; None if the table is
         full. ``is_ours``: its packets pass here from now on."""
-        flow = self._insert(client, service, backend, for_half_open=False, is_end=is_ours)
+        flow = self._insert(client, service, backend, now, for_half_open=False, is_end=is_ours)
         if flow is not None:
             self.adopt_existing(flow, now, is_ours=is_ours)
         return flow
@@ -218,10 +220,9 @@ class Nat:
         flow.row.reply.packets += 1
         self.touch(flow, now, moved=is_established)
 
-    @property
-    def is_crowded(self) -> bool:
-        """Whether the next new flow evicts another one."""
-        return self.table.victim(for_half_open=True) is not None
+    def is_crowded(self, now: float) -> bool:
+        """Return whether the next new flow evicts another one."""
+        return self.table.victim(now, for_half_open=True) is not None
 
     def reopen(self, flow: Flow, syn: Segment, now: float) -> Flow:
         """Return a new flow in place of an old one with the same endpoints: the backend has accepted a new
@@ -231,20 +232,17 @@ class Nat:
         return new
 
     def await_new_syn(self, flow: Flow, syn: Segment, now: float) -> bool:
-        """Return whether to forward a SYN inside an open connection to its backend: True, until the backend has been
-        silent for too long. The SYN may be forged, and a backend that only challenges it keeps the connection."""
-        is_opening = flow.state in (State.SYN_SENT, State.SYN_RECEIVED)
-        if flow.state >= State.TIME_WAIT:
+        """Return whether to forward a SYN inside an open connection to its backend: True, until the backend has sent
+        nothing for too long. The SYN may be forged: a backend that only challenges it keeps the connection."""
+        if flow.state not in {State.SYN_SENT, State.SYN_RECEIVED, *IS_OPEN}:
             return False
         if flow.is_first_syn(syn):
-            return not is_opening
+            return flow.state in IS_OPEN
         if flow.state is State.SYN_SENT and now - flow.row.created_at >= SYN_ANSWER_TIMEOUT:
             return False
-        replies = flow.row.reply.packets
-        is_known = flow.new_syn is not None and flow.new_syn.seq == syn.seq
-        if not is_known or flow.new_syn_replies != replies:
+        if flow.new_syn is None or flow.new_syn.seq != syn.seq or flow.new_syn_replies != flow.row.reply.packets:
             self.keep_object(flow)
-            flow.new_syn, flow.new_syn_at, flow.new_syn_replies = syn, now, replies
+            flow.new_syn, flow.new_syn_at, flow.new_syn_replies = syn, now, flow.row.reply.packets
         return now - flow.new_syn_at < SYN_ANSWER_TIMEOUT
 
     def is_unanswered(self, flow: Flow, now: float) -> bool:
@@ -287,7 +285,7 @@ class Nat:
     def _begin(
         self, client: Endpoint, service: Service, backend: Backend | None, syn: Segment, now: float
     ) -> Flow | None:
-        flow = self._insert(client, service, backend, for_half_open=True)
+        flow = self._insert(client, service, backend, now, for_half_open=True)
         if flow is not None:
             tracker.begin(flow.row, syn)
             flow.row.created_at = now
@@ -301,6 +299,7 @@ class Nat:
         client: Endpoint,
         service: Service,
         backend: Backend | None,
+        now: float,
         *,
         for_half_open: bool,
         is_end: bool = True,
@@ -309,7 +308,7 @@ class Nat:
         there = here if backend is None else endpoint_of(backend)
         self._before_open(there, client)
         self._forget_conflicting(client, here, there, is_end=is_end)
-        victim = self.table.victim(for_half_open=for_half_open)
+        victim = self.table.victim(now, for_half_open=for_half_open)
         if victim is not None:
             self.forget(self._view(victim))
             self.evicted += 1
@@ -336,7 +335,8 @@ class Nat:
         self.table.touch(flow.row, now, moved=moved)
 
     def expire(self, now: float, at_most: int, is_spent: Callable[[], bool]) -> None:
-        """Forget up to ``at_most`` flows that have expired. Stop early once ``is_spent`` returns True."""
+        """Forget up to ``at_most`` flows that have expired, or keep them for their copies. Stop early once ``is_spent``
+        returns True."""
         for _ in range(at_most):
             row = self.table.due(now)
             if row is None:
@@ -353,7 +353,10 @@ class Nat:
     def _expire(self, row: FlowRow, now: float) -> None:
         flow = self._view(row)
         if flow.state is not State.SYN_SENT:
-            self.forget(flow)
+            if has_python_state(row) and self._is_copied(flow) and tracker.may_be_alive(row):
+                self.table.keep(row, now)
+            else:
+                self.forget(flow)
         elif is_unanswered(row):
             self._note_failure(flow, now)
             self.forget(flow)
