@@ -178,6 +178,10 @@ def _overlap_behind(world: LyingWorld, honest: Segment) -> bytes:
     return world.packet(honest, at=seq.add(world.client._una, -size), size=size)
 
 
+def _off(world: LyingWorld, honest: Segment, sign: int) -> int:
+    return seq.add(honest.ack, sign * world.random.choice((1, 1000, 5000, honest.window, 2 * honest.window)))
+
+
 def _near_the_edge(world: LyingWorld, honest: Segment) -> bytes:
     edge = seq.add(world.backend._edge, world.random.choice((-500, -1, 0, 1, 1000)))
     return world.packet(honest, at=edge)
@@ -230,6 +234,8 @@ honest one."""
 LIES: dict[str, Lie] = {
     **REFUSED,
     "overlap before the acknowledgement": lambda world, honest: world.packet(honest),
+    "acknowledgement that lags": lambda world, honest: world.packet(honest, ack=_off(world, honest, -1)),
+    "acknowledgement that runs ahead": lambda world, honest: world.packet(honest, ack=_off(world, honest, 1)),
     "timestamp that may be old": _old_stamp(2, 20, 100),
     "expires behind this host": _expires(2, 3),
     "near the window's edge": _near_the_edge,
