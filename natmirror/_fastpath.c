@@ -124,13 +124,14 @@ static int give_readers(nm_gear *gear, const nm_flow *flow, const nm_segment *se
     uint32_t used = read->used, count = read->count;
     int holds = flow->flags & NM_FLOW_HOLDS, given = 1;
     if (acked && holds) {
-        uint8_t *to = nm_read_reserve(read, NM_READ_ORIG, flow->id, acked);
+        uint8_t *to = nm_read_reserve(read, NM_READ_ORIG, flow->id, flow->held.holder, acked);
         given = to != NULL;
         if (given)
             nm_held_copy(flow, 0, to, acked);
     }
     if (given && is_fed && !(is_orig && holds))
-        given = nm_read_add(read, is_orig ? NM_READ_ORIG : NM_READ_REPLY, flow->id, payload_of(seg), seg->payload_len);
+        given = nm_read_add(read, is_orig ? NM_READ_ORIG : NM_READ_REPLY, flow->id, flow->held.holder, payload_of(seg),
+                            seg->payload_len);
     if (!given) {
         read->used = used;
         read->count = count;
@@ -192,7 +193,7 @@ static int decide_mirror_packet(nm_gear *gear, nm_leg *leg, const nm_segment *se
     if (has_bad_sum(seg, checksum))
         return NM_PUNT_LEG_REPAIR;
     if (seg->payload_len && leg->source == NM_SOURCE_MESSAGES &&
-        !nm_read_add(&gear->read, NM_READ_MIRROR, leg->reader, payload_of(seg), seg->payload_len))
+        !nm_read_add(&gear->read, NM_READ_MIRROR, leg->reader, leg->ring.holder, payload_of(seg), seg->payload_len))
         return NM_PUNT_LEG_REPAIR;
     gear->counters.packets_decided_in_c++;
     gear->counters.mirror_packets++;

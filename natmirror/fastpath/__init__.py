@@ -1,11 +1,12 @@
 """The C gear and its Python interface: flow table, leg table, tracker, leg sender, plan, Maglev tables.
 
 Begin with gear.py: it owns the tables of flows and legs (tables.py) and calls ``_fastpath.c``, one folder up, which
-decides packets. plan.py hands services and backends to C. rows.py gives C's structs their Python types, flow_flags.py
-and leg_flags.py name their bits, constants.py and flow_states.py read C's constants and tables from the library. No
-I/O, no clock, no policy. Imports net and actions.
+decides packets. plan.py hands services and backends to C. client_memory.py counts memory by client. rows.py gives C's
+structs their Python types, flow_flags.py and leg_flags.py name their bits, constants.py and flow_states.py read C's
+constants and tables from the library. No I/O, no clock, no policy. Imports net and actions.
 """
 
+from natmirror.fastpath.client_memory import ClientMemory
 from natmirror.fastpath.constants import (
     ACCEPT,
     ANNOUNCE,
@@ -27,6 +28,7 @@ from natmirror.fastpath.constants import (
     NEVER,
     NO_BACKEND,
     NO_FLOW,
+    NO_HOLDER,
     NO_WINDOW_SCALE,
     PUNT,
     READ_MIRROR,
@@ -75,6 +77,7 @@ __all__ = [
     "NEVER",
     "NO_BACKEND",
     "NO_FLOW",
+    "NO_HOLDER",
     "NO_WINDOW_SCALE",
     "PUNT",
     "READ_MIRROR",
@@ -90,6 +93,7 @@ __all__ = [
     "STANDBY",
     "SYN_ANSWER_TIMEOUT",
     "Array",
+    "ClientMemory",
     "ConnectionCounts",
     "FlowRow",
     "FlowTable",

@@ -36,6 +36,12 @@ NO_BACKEND = lib.NM_NO_BACKEND
 NO_FLOW = lib.NM_NO_FLOW
 """The ``flow_id`` of a leg whose flow is gone."""
 
+CHUNK_LEN = lib.NM_CHUNK_LEN
+"""Bytes of the pieces in which legs take memory."""
+
+NO_HOLDER, CLIENT_SHARE = lib.NM_NO_HOLDER, lib.NM_CLIENT_SHARE
+"""The ``holder`` of memory that is no client's; one client may hold 1/CLIENT_SHARE of the budget."""
+
 NO_LEG = lib.NM_NO_LEG
 """The end of a flow's list of legs."""
 

@@ -164,7 +164,7 @@ class Feeding:
             return
         self.each_leg(stream, lambda leg: leg.write(_missing_part(leg, data, start), now, wanted=wanted))
         if has_reader(stream.flow.row):
-            self._read_queue.add(ReadEvent.ORIG, stream.flow.row.id, data)
+            self._read_queue.add(ReadEvent.ORIG, stream.flow.row.id, data, stream.flow.row.held.holder)
 
     # Bytes that the legs cannot get
 

@@ -354,6 +354,8 @@ class Nat:
         flow = self._view(row)
         if flow.state is not State.SYN_SENT:
             if has_python_state(row) and self._is_copied(flow) and tracker.may_be_alive(row):
+                if now - row.seen_at > tracker.MAX_STAMP_AGE:
+                    tracker.forget_timestamps(row)
                 self.table.keep(row, now)
             else:
                 self.forget(flow)

@@ -44,6 +44,8 @@ from natmirror.net import seq
 from natmirror.net.packet import ACK, FIN, MPTCP_CAPABLE, RST, SYN, Segment
 
 _MAX_WINDOW = 0xFFFF  # before it is scaled
+MAX_STAMP_AGE = 24 * 86_400.0
+"""Seconds of silence after which a timestamp may have wrapped, so that PAWS takes any (RFC 7323 §5.5)."""
 _PAWS_TOLERANCE = 1  # as in Linux: by so much a TSval may lie below TS.Recent
 
 
@@ -227,6 +229,12 @@ def may_be_alive(row: FlowRow) -> bool:
     if row.state not in IS_OPEN or (is_picked_up(row) and not row.reply.packets):
         return False
     return not _is_unacknowledged(row.orig, row.reply) and not _is_unacknowledged(row.reply, row.orig)
+
+
+def forget_timestamps(row: FlowRow) -> None:
+    """Take any timestamps from now on: the connection has been silent for MAX_STAMP_AGE."""
+    for half in (row.orig, row.reply):
+        half.flags &= ~(HALF_STAMP | HALF_ECHO)
 
 
 def _is_unacknowledged(sender: HalfRow, receiver: HalfRow) -> bool:

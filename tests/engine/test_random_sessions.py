@@ -118,7 +118,8 @@ class Chaos:
 
     def step(self) -> None:
         """Do one random thing."""
-        self.now += self.random.choice([0.0, 0.0, 0.001, 0.05, 0.3, 2.0, self.random.choice([0.0] * 19 + [70.0])])
+        pause = self.random.choice([0.0] * 38 + [70.0, 8000.0])
+        self.now += self.random.choice([0.0, 0.0, 0.001, 0.05, 0.3, 2.0, pause])
         client, service = self.random.choice(list(self.connections))
         connection = self.connections[client, service]
         act = self.random.choices(

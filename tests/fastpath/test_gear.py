@@ -34,6 +34,7 @@ from natmirror.fastpath.flow_flags import (
     WATCHED,
 )
 from natmirror.fastpath.flow_states import State
+from natmirror.fastpath.tables import LEG_COST
 from natmirror.net import seq
 from natmirror.net.build import rewrite
 from natmirror.net.checksum import Checksum
@@ -343,21 +344,21 @@ def test_a_leg_with_an_empty_buffer_takes_no_memory() -> None:
     data = bytes(range(256)) * 512
     assert one.legs.append(row, data, 1.0)
     assert one.legs.copy(row, 5000, 9000) == data[5000:14_000]
-    assert memory.used == len(data)
+    assert memory.used == LEG_COST + len(data)
     one.legs.drop(row, 100_000, row.buffer_seq + 100_000)
     assert one.legs.copy(row, 0, 100) == data[100_000:100_100]
     one.legs.drop(row, len(data) - 100_000, row.buffer_seq)
-    assert (memory.used, row.ring.capacity) == (0, 0)
+    assert (memory.used, row.ring.capacity) == (LEG_COST, 0)
     assert one.legs.append(row, b"again", 2.0)
     assert one.legs.copy(row, 0, 5) == b"again"
 
 
 def test_no_memory_beyond_the_limit_is_given() -> None:
-    memory = Memory(8192)
+    memory = Memory(LEG_COST + 8192)
     one = gear(memory=memory)
     row = one.legs.insert(C1, CLIENT)
     assert not one.legs.append(row, bytes(8193), 1.0)
-    assert memory.used == 0
+    assert memory.used == LEG_COST
     assert one.legs.append(row, bytes(8192), 1.0)
     one.legs.retire(row)
     assert memory.used == 0

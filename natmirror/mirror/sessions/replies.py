@@ -43,12 +43,12 @@ class Replies:
         if replies is None:
             return
         if data:
-            self._read_queue.add(ReadEvent.REPLY, row.id, data)
+            self._read_queue.add(ReadEvent.REPLY, row.id, data, row.held.holder)
         rest = replies.ready_len(edge)
         if not rest and is_ack_known(row.orig) and seq.lt(replies.next, row.orig.ack):
             self._read_queue.add(ReadEvent.REPLY_LOST, row.id)
             if data := replies.restart(row.orig.ack, edge):
-                self._read_queue.add(ReadEvent.REPLY, row.id, data)
+                self._read_queue.add(ReadEvent.REPLY, row.id, data, row.held.holder)
             rest = replies.ready_len(edge)
         if rest:
             self._timers.set((TimerKind.WRITE_REST, stream.flow), AT_ONCE)

@@ -293,7 +293,7 @@ def test_sessions_leave_nothing_behind() -> None:
 
 def test_the_read_queue_is_bounded() -> None:
     """A connection whose bytes arrive faster than they are read loses its session, and nothing else."""
-    one = engine(OF)
+    one = engine("mirror-memory: 1GiB\n" + OF)
     session, master = introduced(one)
     for number in range(3000):
         message = packet_in(number, 9000)
