@@ -156,6 +156,8 @@ def update(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool)
     else:
         sender.ack = seq.latest(sender.ack, segment.ack)
         sender.edge = seq.latest(sender.edge, edge)
+    if is_service_mirrored(row) and receiver.flags & HALF_SEQ and seq.lt(receiver.end, sender.ack):
+        sender.ack = receiver.end  # the receiver's bytes from there on are under way to this host
     return True
 
 
@@ -216,10 +218,19 @@ def is_taken(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
         return False
     if not knows_window(row):
         return agrees(receiver, segment)
-    if receiver.flags & HALF_SEQ and seq.lt(receiver.end, segment.ack):
+    if receiver.flags & HALF_SEQ and seq.lt(_sent_end(row, from_client=from_client), segment.ack):
         return False
     scale = receiver.scale if receiver.scale <= MAX_WINDOW_SCALE else 0
     return not is_mirrored or not receiver.flags & HALF_ACK or seq.diff(segment.seq, sender.end) <= _MAX_WINDOW << scale
+
+
+def _sent_end(row: FlowRow, *, from_client: bool) -> int:
+    """Return the number up to which the receiver may have sent. The backend's bytes may be under way to this host,
+    though no further than the client's window: whether its client's bytes are versions must not depend on that."""
+    sender, receiver = halves(row, from_client=from_client)
+    if from_client and is_service_mirrored(row) and sender.flags & HALF_ACK:
+        return seq.latest(receiver.end, sender.edge)
+    return int(receiver.end)
 
 
 def takes_data(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
@@ -237,11 +248,15 @@ def _expires_here(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
 def _is_refused(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
     """Return whether the receiver surely refuses the segment: its acknowledgement lies further back than the largest
     window that its sender has offered (RFC 5961 §5.2), or its timestamp lies below one that the receiver has echoed
-    (PAWS, RFC 7323 §5.3). TS.Recent itself is unknown here, but it never lies below an echoed timestamp."""
+    (PAWS, RFC 7323 §5.3).
+
+    The acknowledgements that passed here may be lost on their way: the last one that the receiver has got lies at most
+    a window below. TS.Recent never lies below an echoed timestamp; Linux takes 0 for none.
+    """
     sender, receiver = halves(row, from_client=from_client)
-    if sender.flags & HALF_ACK and seq.diff(segment.ack, sender.ack) < -sender.max_window:
+    if sender.flags & HALF_ACK and seq.diff(segment.ack, sender.ack) < -2 * sender.max_window:
         return True
-    if not receiver.flags & HALF_ECHO:
+    if not receiver.flags & HALF_ECHO or not receiver.echo:
         return False
     stamps = segment.timestamps()
     return stamps is not None and seq.diff(receiver.echo, stamps[0]) > _PAWS_TOLERANCE
@@ -261,11 +276,12 @@ def _note_timestamps(sender: HalfRow, receiver: HalfRow, segment: Segment) -> No
 
 
 def _revoke_fin(sender: HalfRow, receiver: HalfRow, segment: Segment) -> None:
-    """Forget a FIN that the receiver has not acknowledged, if a byte has its number: one of the two was never taken."""
+    """Forget a FIN that the receiver has not acknowledged, if a byte has its number or a later one: one of the two is
+    never taken."""
     fin = seq.add(sender.end, -1)
     is_acked = seq.lt(fin, receiver.ack)
-    has_byte = seq.le(segment.seq, fin) and seq.lt(fin, seq.add(segment.seq, segment.payload_len))
-    if sender.flags & HALF_FIN and has_byte and not is_acked:
+    is_passed = bool(segment.payload_len) and seq.lt(fin, seq.add(segment.seq, segment.payload_len))
+    if sender.flags & HALF_FIN and is_passed and not is_acked:
         sender.flags = sender.flags & ~HALF_FIN | HALF_REVOKED
         sender.bytes += 1
 
