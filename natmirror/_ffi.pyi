@@ -22,6 +22,8 @@ from natmirror.fastpath.rows import (
     OptionsRow,
     OutRow,
     PlanRow,
+    RefusalsRow,
+    TurnsRow,
 )
 
 _T = TypeVar("_T")
@@ -147,6 +149,10 @@ class _Lib:
     NM_SWEEP_STANDBY: int
     NM_SYN_ANSWER_TIMEOUT: float
     NM_PINNED: int
+    NM_TURNS_BURST: float
+    NM_TURNS_RATE: float
+    NM_TURN_OF_DATA: int
+    NM_TURN_OF_OTHERS: int
     NQ_BATCH: int
     nm_transitions: Array[Array[int]]
     nm_client_key: Array[int]
@@ -197,6 +203,7 @@ class _Lib:
     def nm_plan_suspect(self, plan: PlanRow, service: int, family: int, client: Buffer, /) -> Array[int]: ...
     def nm_read_options(self, at: Buffer, len: int, found: OptionsRow, /) -> None: ...
     def nm_gear_new(self, max_flows: int, budget: Budget, key: Buffer, /) -> GearRow: ...
+    def nm_turns_take_refusals(self, turns: TurnsRow, /) -> RefusalsRow: ...
     def nm_gear_free(self, gear: GearRow, /) -> None: ...
     def nm_gear_insert(
         self,

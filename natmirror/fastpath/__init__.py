@@ -43,7 +43,7 @@ from natmirror.fastpath.constants import (
     SYN_ANSWER_TIMEOUT,
 )
 from natmirror.fastpath.drop_reasons import DROPS
-from natmirror.fastpath.gear import Gear
+from natmirror.fastpath.gear import Gear, Refusals
 from natmirror.fastpath.maglev import fill_maglev, share_maglev
 from natmirror.fastpath.memory import ConnectionCounts, Memory
 from natmirror.fastpath.plan import Plan, PlannedService
@@ -99,6 +99,7 @@ __all__ = [
     "Memory",
     "Plan",
     "PlannedService",
+    "Refusals",
     "fill_maglev",
     "share_maglev",
     "siphash",

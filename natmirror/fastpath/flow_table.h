@@ -85,6 +85,7 @@ typedef struct {
     uint16_t service_id;   /* index of nm_plan.services */
     uint16_t backend_id;   /* of nm_plan.backends; NM_NO_BACKEND where there is no pool, and for NM_FLOW_DIRECT */
     uint32_t account;      /* the ledger's account that its client's bytes count in; 0: none */
+    uint32_t shown;        /* NM_FLOW_THROTTLED: the right edge of the window that the client has seen */
     uint32_t iss;          /* the client's initial sequence number, where its SYN was seen */
     nm_due due;            /* when it expires, unless a packet passes before */
     uint32_t id;           /* index in the table; free again after nm_flow_remove() */

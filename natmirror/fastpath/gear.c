@@ -11,7 +11,8 @@ nm_gear *nm_gear_new(uint32_t max_flows, nm_budget *budget, const uint8_t *key)
     gear->flows = nm_flows_new(max_flows, key);
     gear->chunks = nm_chunks_new(budget);
     gear->legs = gear->chunks ? nm_legs_new(gear->chunks, key) : NULL;
-    if (!gear->flows || !gear->legs) {
+    gear->turns = nm_turns_new(key);
+    if (!gear->flows || !gear->legs || !gear->turns) {
         nm_gear_free(gear);
         return NULL;
     }
@@ -24,6 +25,7 @@ void nm_gear_free(nm_gear *gear)
         return;
     nm_flows_free(gear->flows);
     nm_legs_free(gear->legs);
+    nm_turns_free(gear->turns);
     nm_chunks_free(gear->chunks);
     free(gear->out.bytes);
     free(gear->out.sends);

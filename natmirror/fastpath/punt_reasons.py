@@ -25,6 +25,8 @@ class PuntReason(StrEnum):
     """The packet has data for a mirror or session, and is out of order or past the receiver's window."""
     LEG_REPAIR = "leg-repair"
     """A leg that the packet concerns has no room, or is not in its steady state: it opens, closes or repairs a loss."""
+    RESET = "reset"
+    """The packet is a RST that ends a flow with mirrors."""
 
 
 PUNTS = {

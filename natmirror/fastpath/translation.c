@@ -10,6 +10,7 @@ int nm_translate_to(nm_gear *gear, const nm_segment *seg, int is_destination, co
     to->is_destination = (uint8_t)is_destination;
     memcpy(to->address, address, sizeof to->address);
     to->port = port;
+    to->window = -1;
     to->tcp_at = (uint16_t)(seg->tcp - seg->ip);
     to->mark = mark;
     return NM_MODIFIED;
@@ -30,6 +31,12 @@ void nm_translate(const nm_gear *gear, uint8_t *packet, size_t len, int checksum
     memcpy(address, fresh, 4);
     memcpy(port, fresh + 4, 2);
     update_checksum(packet + IP_CHECKSUM_AT, old, fresh, 4);
+    if (to->window >= 0) {
+        uint8_t *window = tcp + TCP_WINDOW_AT, was[2];
+        memcpy(was, window, 2);
+        put16(window, (uint16_t)to->window);
+        update_checksum(tcp + TCP_CHECKSUM_AT, was, window, 2);
+    }
     if (checksum != NM_CHECKSUM_PARTIAL) {
         update_checksum(tcp + TCP_CHECKSUM_AT, old, fresh, 6);
         return;

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from natmirror._ffi import lib
+from natmirror._ffi import ffi, lib
 from natmirror.fastpath import (
     ACCEPT,
     MODIFIED,
@@ -24,7 +24,7 @@ from natmirror.fastpath import (
     PlannedService,
 )
 from natmirror.fastpath.flow_flags import DIRECT, FEEDS_LEGS, ORIG_GAP, PICKED_UP, SERVICE_MIRRORED, THROTTLED, WATCHED
-from natmirror.fastpath.flow_states import State
+from natmirror.fastpath.flow_states import Event, State
 from natmirror.net import seq
 from natmirror.net.build import rewrite
 from natmirror.net.checksum import Checksum
@@ -141,17 +141,32 @@ def reference_of_control(
 ) -> tuple[int, bytes]:
     """Return the same for packets that open or close flows."""
     syn, reset = parsed.flags & SYN, parsed.flags & RST
-    if row.flags & DIRECT or not parsed.checksum_ok():
+    if row.flags & DIRECT:
         return PUNT, raw
-    if row.flags & SERVICE_MIRRORED and not syn and not (reset and row.state == State.SYN_RECEIVED):
-        return PUNT, raw
-    if (syn and (is_orig or row.state != State.SYN_SENT)) or (reset and row.state == State.SYN_SENT):
-        return PUNT, raw
-    event = tracker.track(row, parsed, from_client=is_orig)
-    flows.touch(row, now, moved=event is not None or bool(syn and is_orig))
+    if parsed.checksum_ok():
+        if (syn and (is_orig or row.state != State.SYN_SENT)) or (reset and row.state == State.SYN_SENT):
+            return PUNT, raw
+        if row.flags & SERVICE_MIRRORED and not syn and needs_mirroring(row, parsed, is_orig=is_orig):
+            return PUNT, raw
+        event = tracker.track(row, parsed, from_client=is_orig)
+        flows.touch(row, now, moved=event is not None or bool(syn and is_orig))
     if row.flags & WATCHED:
         return ACCEPT, raw
     return MODIFIED, rewrite(parsed, source=None if is_orig else SERVICE, destination=C1 if is_orig else None)
+
+
+def needs_mirroring(row: FlowRow, parsed: Segment, *, is_orig: bool) -> bool:
+    """Return whether a packet changes the state of a flow with mirrors, or brings its legs something."""
+    trial = ffi.new("nm_flow *")
+    ffi.memmove(trial, row, ffi.sizeof("nm_flow"))
+    event = tracker.track(trial, parsed, from_client=is_orig)
+    if event is not None:
+        return not (event is Event.RST and row.state == State.SYN_RECEIVED)
+    if parsed.flags & RST or not tracker.is_taken(row, parsed, from_client=is_orig):
+        return False
+    if is_orig:
+        return parsed.seq_len > 0
+    return not row.reply.flags & lib.NM_HALF_ACK or seq.lt(row.reply.ack, parsed.ack)
 
 
 @given(st.data())
