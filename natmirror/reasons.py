@@ -132,6 +132,9 @@ class EndReason(StrEnum):
     # OpenFlow sessions
     NEWER_CONNECTION = "newer-connection"
     """The switch has opened a newer connection, whose session replaces this one."""
+    DATAPATH_IN_USE = "datapath-in-use"
+    """Another client has a connection with the same datapath id, and its session with the master. A session follows
+    when that connection has ended."""
     ANOTHER_SWITCH = "another-switch"
     """The connection belongs to another switch than natmirror had assumed."""
     TLS = "tls"
@@ -163,13 +166,20 @@ class WithheldReason(StrEnum):
     """The master's role or its asynchronous configuration excludes the message."""
     MASTER_BEHIND = "master-behind"
     """At least half of the master's ``buffer`` was full. Only PACKET_INs are withheld for this reason."""
+    SWITCH_UNKNOWN = "switch-unknown"
+    """The switch has not sent its features in this connection, as far as natmirror can tell. The message waits for
+    that, and for the master's question; then the master gets it. If too many wait, the oldest are dropped."""
     BEFORE_FEATURES = "before-features"
-    """The switch sent too many messages before the master asked for its features. The oldest are withheld."""
+    """The master has not asked for the switch's features. The message waits for that; then the master gets it. If too
+    many wait, the oldest are dropped."""
 
 
 class NotKeptReason(StrEnum):
     """Why a switch's answer was not kept for masters. A master that asks the same question is refused."""
 
+    NOT_ASKED = "not-asked"
+    """The answer's transaction id is that of no open question of the backend: the switch sent another one, or the
+    question did not pass here."""
     TOO_LONG = "too-long"
     """The answer exceeds the limit on the answers of one switch."""
     TOO_MANY_ANSWERS = "too-many-answers"

@@ -23,6 +23,7 @@ from natmirror.fastpath import ConnectionCounts, GearRow, Memory, Refusals
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.mirror.parts import MirrorParts
 from natmirror.mirror.report import MirrorReport
+from natmirror.mirror.sessions.claims import SwitchClaims
 from natmirror.mirror.shown import FlowEntry
 from natmirror.mirror.timers import AT_ONCE
 from natmirror.nat.flows import Nat
@@ -52,9 +53,9 @@ class Engine:
 
     ``key`` is 16 secret random bytes. It keys the flow table's hash and the legs' initial sequence numbers, which are
     those of RFC 6528 unless ``numbers`` gives others. ``fast`` switches the C gear on. Each of several engines has its
-    ``shard`` of the clients. Engines share ``memory``, by default the rules' ``mirror-memory``, and
-    ``connection_counts``, by which backends' limits work. Everywhere ``now`` is in seconds, on a clock that does not go
-    backwards. No packet makes a method raise.
+    ``shard`` of the clients. Engines share ``memory``, by default the rules' ``mirror-memory``; ``connection_counts``,
+    by which backends' limits work; and ``switch_claims``, by which a switch has one session with each master.
+    Everywhere ``now`` is in seconds, on a clock that does not go backwards. No packet makes a method raise.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Engine:
         shard: Shard = ALL,
         memory: Memory | None = None,
         connection_counts: ConnectionCounts | None = None,
+        switch_claims: SwitchClaims | None = None,
         numbers: Numbers | None = None,
     ) -> None:
         self._fast = fast
@@ -74,7 +76,8 @@ class Engine:
         memory = memory or Memory(rules.mirror_memory)
         self._gear = fastpath.Gear(max(1, rules.max_flows // shard.count), memory, key)
         parts = MirrorParts(
-            *(rules, self._gear, memory), self._is_bound, shard.leg_ports, numbers or InitialNumbers(key)
+            *(rules, self._gear, memory, self._is_bound, shard.leg_ports),
+            *(numbers or InitialNumbers(key), switch_claims or SwitchClaims()),
         )
         self.faults = parts.faults
         """The faults in mirroring, and the work that is switched off because of them."""
@@ -219,8 +222,8 @@ class Engine:
     # Changes of rules and backends
 
     def reload(self, rules: Rules) -> None:
-        """Apply these rules. Connections and their legs stay where they are. Afterwards expel() resets connections of
-        removed clients, and then end_removed() ends legs of removed mirrors."""
+        """Apply these rules. Connections and their legs stay where they are. Before it, expel() resets connections of
+        removed clients; after it, end_removed() ends legs of removed mirrors."""
         self._services.reload(rules)
         self._ledger.reload(rules.services)
         self._mirrors.reload(rules)

@@ -85,15 +85,26 @@ class Forwarding:
             verdict = self._icmp_errors.receive(parsed, to_service=hook is Hook.PREROUTING)
         elif hook is not Hook.PREROUTING:
             verdict = self._from_backend(parsed, now)
-        elif (service := self._services.at((parsed.dst, parsed.dport))) and parsed.src in self._services.clients:
+        elif (service := self._services.at((parsed.dst, parsed.dport))) and self._is_from_client(parsed, service):
             verdict = self._from_client(parsed, service, now)
-        elif (parsed.src, parsed.sport) in self._mirrors.at and (
-            parsed.dst in self._mirrors.sources or parsed.dst in self._services.clients
-        ):
+        elif (parsed.src, parsed.sport) in self._mirrors.at and self._is_to_leg(parsed):
             verdict = self._from_mirror(parsed, now)
         else:
             verdict = Accept()
         return Decision(verdict, self._outgoing.drain())
+
+    def _is_from_client(self, segment: Segment, service: Service) -> bool:
+        """Return whether a packet to a service is a client's. A client that the rules no longer name is one until its
+        flows have been reset."""
+        client = (segment.src, segment.sport)
+        return segment.src in self._services.clients or self._nat.find_orig(client, endpoint_of(service)) is not None
+
+    def _is_to_leg(self, segment: Segment) -> bool:
+        """Return whether a mirror's packet is for a leg, or has the addresses of one."""
+        if segment.dst in self._mirrors.sources or segment.dst in self._services.clients:
+            return True
+        mirror, local = (segment.src, segment.sport), (segment.dst, segment.dport)
+        return self._mirroring.has_leg(mirror, local, otherwise=False)
 
     # From a client
 
@@ -153,7 +164,7 @@ class Forwarding:
         backend = self._nat.choose(service, (segment.src, segment.sport), now)
         if backend is None and service.pool is not None:
             return self._failover.refuse(segment, service.pool)
-        if self._services.is_removed(service):
+        if self._services.is_removed(service) or segment.src not in self._services.clients:
             return Accept()
         flow = self._nat.open(service, backend, segment, now)
         self._counters.count(EngineCounter.FLOWS_OPENED if flow else EngineCounter.FLOWS_UNTRACKED)

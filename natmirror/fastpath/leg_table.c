@@ -260,6 +260,7 @@ void nm_legs_add_up(nm_legs *legs, nm_flows *flows, nm_leg_sums *sums, uint32_t 
         const nm_flow *flow = nm_flow_by_id(flows, leg->flow_id);
         sum->legs++;
         sum->client_bytes += flow ? flow->orig.bytes : leg->client_bytes;
+        sum->session_bytes += leg->source == NM_SOURCE_MESSAGES ? leg->client_bytes : 0;
         sum->sent_bytes += leg->sent_bytes;
         sum->acked_bytes += leg->acked_bytes;
         sum->consumed_bytes += leg->consumed_bytes;

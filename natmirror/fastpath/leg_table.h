@@ -76,7 +76,8 @@ typedef struct {
 /* Sums over the open legs of one mirror. */
 typedef struct {
     uint64_t legs;
-    uint64_t client_bytes; /* sent by their clients */
+    uint64_t client_bytes;  /* sent by their clients; of sessions: of their messages */
+    uint64_t session_bytes; /* the part of them that is of sessions' messages */
     uint64_t sent_bytes, acked_bytes, consumed_bytes, retransmits, timeouts;
     uint64_t in_flight_bytes;
     double oldest_at; /* when the oldest unacknowledged byte was buffered; infinity: there is none */

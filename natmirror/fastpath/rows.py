@@ -157,6 +157,7 @@ class LegSums(Protocol):
 
     legs: int
     client_bytes: int
+    session_bytes: int
     sent_bytes: int
     acked_bytes: int
     consumed_bytes: int

@@ -151,10 +151,9 @@ class Ledger:
         """Return the sums of each mirror. A mirror that the rules no longer name is included while it has legs."""
         shown = {key: self._shown(*key, totals) for key, totals in self._totals.items()}
         self._add_flows(shown, gear.client_bytes(len(self._accounts)))
-        sessions = {key for key, mirror in self._mirrors.items() if mirror.speaks_openflow}
-        for (key, entry), sums in zip(shown.items(), gear.leg_sums(len(shown)), strict=True):
+        for entry, sums in zip(shown.values(), gear.leg_sums(len(shown)), strict=True):
             entry["legs"] = sums.legs
-            entry["client_bytes"] += sums.client_bytes if key in sessions else 0
+            entry["client_bytes"] += sums.session_bytes  # a copy's bytes are in its flow's account
             entry["pending_bytes"] = sums.client_bytes - sums.acked_bytes
             entry["in_flight_bytes"] = sums.in_flight_bytes
             entry["lag_seconds"] = round(max(now - sums.oldest_at, 0.0), 3)

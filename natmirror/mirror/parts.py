@@ -17,6 +17,7 @@ from natmirror.mirror.leg_outcomes import LegOutcomes
 from natmirror.mirror.legs import Legs
 from natmirror.mirror.mirroring import Mirroring
 from natmirror.mirror.outgoing import Outgoing
+from natmirror.mirror.sessions.claims import SwitchClaims
 from natmirror.mirror.sessions.open_sessions import OpenSessions
 from natmirror.mirror.sessions.read_queue import ReadQueue
 from natmirror.mirror.sessions.sessions import MasterSessions
@@ -38,6 +39,7 @@ class MirrorParts:
         in_use: Callable[[Endpoint, Endpoint], bool],
         ports: range,
         numbers: Numbers,
+        claims: SwitchClaims,
     ) -> None:
         """For ``in_use``, ``ports`` and ``numbers`` see Legs."""
         self.gear = gear
@@ -53,7 +55,7 @@ class MirrorParts:
         read_queue, totals = ReadQueue(gear), SessionTotals()
         self.backpressure = Backpressure(self.timers, self.outgoing, self.streams)
         self.adoption = Adoption(self.timers, self.legs, self.ledger, self.streams)
-        open_sessions = OpenSessions(read_queue, self.timers, self.legs, self.ledger, totals, self.streams)
+        open_sessions = OpenSessions(*(read_queue, self.timers, self.legs, self.ledger, totals, claims, self.streams))
         self.outcomes = LegOutcomes(self.legs, self.ledger, self.guard, self.backpressure, self.adoption, open_sessions)
         self.sessions = MasterSessions(
             *(read_queue, memory, self.timers, self.legs, self.ledger),

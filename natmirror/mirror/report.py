@@ -8,6 +8,7 @@ from natmirror.mirror.sessions.master_session import MasterSession
 from natmirror.mirror.sessions.totals import no_sessions
 from natmirror.mirror.shown import PHASES, FlowEntry, LegEntry, LegPhase, MirrorEntry, MirrorMemory, SessionWait
 from natmirror.net.endpoint import Endpoint, show
+from natmirror.reasons import EndReason
 from natmirror.rules import Mirror
 from natmirror.tcp.leg import Leg
 from natmirror.tcp.leg_states import LegState
@@ -82,7 +83,9 @@ def shown_session(master: MasterSession, now: float) -> LegEntry:
     """Return a session with its leg, or without one."""
     leg, session = master.leg, master.session
     if leg is None:
-        wait = SessionWait.FEATURES if master.connection.is_picked_up else SessionWait.HELLOS
+        wait: EndReason | SessionWait = SessionWait.FEATURES if master.connection.is_picked_up else SessionWait.HELLOS
+        if master.is_refused:
+            wait = EndReason.DATAPATH_IN_USE
         return {
             "mirror": master.mirror.name,
             "state": LegPhase.NONE,

@@ -215,7 +215,7 @@ class Observer:
         elif kind is Type.ERROR:
             self._take_error(message)
         elif kind in _KEPT:
-            self._take_answer((message.xid, kind, NO_MULTIPART), message.body, now, is_last=True)
+            self._take_answer(self._question_of(message.xid, kind), message.body, now, is_last=True)
         return MessageClass.ANSWER
 
     def _classify_experiment(self, message: Message) -> MessageClass:
@@ -249,6 +249,17 @@ class Observer:
             self._directory.count_not_kept(NotKeptReason.TOO_MANY_QUESTIONS)
             self._close(next(iter(self._pending)))
 
+    def _question_of(self, xid: int, kind: Type) -> _QuestionId:
+        """Return the question that an answer of one message belongs to.
+
+        Features belong to the only open question for them, whatever their transaction id: CPqD's ofsoftswitch13 sends
+        another one on its first connection.
+        """
+        question_id = (xid, kind, NO_MULTIPART)
+        if kind is Type.FEATURES_REPLY and question_id not in self._pending and self._awaited[FEATURES] == 1:
+            return next(one for one in self._pending if one[1] is kind)
+        return question_id
+
     def _close(self, question_id: _QuestionId) -> _Question:
         """Remove and return the oldest pending question with this id."""
         alike = self._pending[question_id]
@@ -272,6 +283,7 @@ class Observer:
 
     def _take_answer(self, question_id: _QuestionId, body: bytes, now: float, *, is_last: bool) -> None:
         if question_id not in self._pending:
+            self._directory.count_not_kept(NotKeptReason.NOT_ASKED)
             return
         question = self._pending[question_id][0]
         cost = len(body) + _PART_COST

@@ -35,6 +35,7 @@ from natmirror.reasons import EndReason, WithheldReason
 _MAX_EARLY_LEN = 128 << 10  # bytes of the switch's messages that wait until the master knows the switch
 _MAX_WAITING_LEN = 256 << 10  # bytes of questions that wait until the switch's features are known
 _MESSAGE_COST = 250  # bytes that Python needs for a message besides its bytes
+_EARLY_COST = _MESSAGE_COST + 60  # the same with the reason why it is withheld
 _MAX_ANSWERS_LEN = 16 << 20  # bytes of unsent answers; the largest answers seen so far have 1.2 MB
 
 ORDERS = frozenset(
@@ -91,7 +92,7 @@ class SwitchSession:
         self._policy = policy
         self._framer = Framer()
         self._async_config = AsyncConfig()
-        self._early: deque[Message] = deque()
+        self._early: deque[tuple[Message, WithheldReason]] = deque()
         self._early_len = 0
         self._waiting: deque[Message] = deque()
         self._waiting_len = 0
@@ -170,13 +171,14 @@ class SwitchSession:
             self._wait(message)
 
     def _wait(self, message: Message) -> None:
-        """Keep a message until the master has the switch's features; drop the oldest for it."""
-        self._early.append(message)
-        self._early_len += len(message.raw) + _MESSAGE_COST
+        """Withhold a message until the master has the switch's features; drop the oldest for it."""
+        reason = WithheldReason.SWITCH_UNKNOWN if self.datapath is None else WithheldReason.BEFORE_FEATURES
+        self.withheld[f"{message.name}:{reason}"] += 1
+        self._early.append((message, reason))
+        self._early_len += len(message.raw) + _EARLY_COST
         while self._early_len > _MAX_EARLY_LEN:
-            message = self._early.popleft()
-            self._early_len -= len(message.raw) + _MESSAGE_COST
-            self.withheld[f"{message.name}:{WithheldReason.BEFORE_FEATURES}"] += 1
+            message, _ = self._early.popleft()
+            self._early_len -= len(message.raw) + _EARLY_COST
 
     def _pass(self, message: Message) -> None:
         self._queue.put(message.raw)
@@ -235,7 +237,9 @@ class SwitchSession:
     def _features_sent(self) -> None:
         """Pass the messages that waited for the master to get the switch's features."""
         self.has_sent_features = True
-        for early in self._early:
+        for early, reason in self._early:
             self._pass(early)
+            self.withheld[f"{early.name}:{reason}"] -= 1
+        self.withheld = +self.withheld  # without zeros
         self._early.clear()
         self._early_len = 0

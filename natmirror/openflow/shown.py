@@ -21,7 +21,8 @@ class SessionCounters(TypedDict):
     messages_passed: dict[str, int]
     """The switch's messages that the master got, by type."""
     messages_withheld: dict[str, int]
-    """The switch's messages that the master did not get, by type and reason; for example ``packet_in:not-wanted``."""
+    """The switch's messages that the master did not get, by type and reason; for example ``packet_in:not-wanted``.
+    Those that wait count too, until the master gets them."""
     requests: dict[RequestOutcome, int]
     """The master's requests, by outcome."""
     orders: dict[str, int]

@@ -23,6 +23,7 @@ from natmirror.linux.instance import InstanceLock
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.systemd import Heartbeat, Notifier, WatchdogFeeder
 from natmirror.linux.tun import TunDevice
+from natmirror.mirror.sessions.claims import SwitchClaims
 from natmirror.rules import MAX_THREADS, Rules
 from natmirror.rules.shards import Shard
 from natmirror.runtime import api_control
@@ -82,19 +83,15 @@ class Runner:
         self._backends = BackendControl(rules, self._mailbox, is_active=is_active)
         self._order_files = OrderFiles(rules)
         self._events = WorkerEvents(self._backends, self._order_files, self._shared, self._waker.wake)
-        key, memory, counts, count = (
-            os.urandom(16),
-            Memory(rules.mirror_memory),
-            ConnectionCounts(),
-            thread_count(rules),
-        )
+        memory, count = Memory(rules.mirror_memory), thread_count(rules)
+        key, counts, claims = os.urandom(16), ConnectionCounts(), SwitchClaims()
         beat_interval = notifier.watchdog_interval
         pulse_interval = _MAX_PULSE_INTERVAL if beat_interval is None else min(_MAX_PULSE_INTERVAL, beat_interval / 2)
         self._workers = [
             Worker(
                 rules,
                 shard,
-                Engine(rules, key=key, shard=shard, memory=memory, connection_counts=counts),
+                Engine(rules, key=key, shard=shard, memory=memory, connection_counts=counts, switch_claims=claims),
                 self._events,
                 is_replicated=is_shared,
                 pulse_interval=pulse_interval,

@@ -203,6 +203,21 @@ def test_connections_of_removed_clients_are_reset(fast: bool) -> None:
     assert {(SERVICE[0], CLIENT[0]), (CLIENT[0], connection.backend_address)} <= resets
 
 
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_removed_clients_connection_is_handled_until_it_is_reset(fast: bool) -> None:
+    connection = ClientConnection(engine(fast=fast))
+    connection.establish()
+    elsewhere = parse_rules(RULES.replace("10.10.0.0/24", "10.10.1.0/24"))
+    connection.engine.reload(elsewhere)
+    assert connection.from_client("PA", b"x").dst == connection.backend_address
+    assert connection.from_mirror("A", 1, 2) == Drop(DropReason.FOR_LEG)
+    connection.engine.expel(elsewhere.switches, connection.engine.flow_ids(), connection.now)
+    late = packet(CLIENT, SERVICE, "A", ISS + 2, 1)
+    assert connection.take(late, Hook.PREROUTING) == Drop(DropReason.FLOW_RESET)
+    again = connection.take(packet(CLIENT, SERVICE, "S", ISS + 9), Hook.PREROUTING)
+    assert again == Accept(), "a new connection is not translated"
+
+
 def test_a_drained_backend_stays_so_and_a_new_one_is_open() -> None:
     one = engine(PLAIN)
     one.set_share("openflow", "c1", 0.0)

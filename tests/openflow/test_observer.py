@@ -281,6 +281,36 @@ def test_an_answer_without_a_question_is_not_kept() -> None:
     list(production.from_switch(multipart(V13, 5, 0, b"stray", more=True) + multipart(V13, 5, 0, b"stray"), 0.0))
     assert known(production, Multipart.DESC) is None
     assert production.held == 0
+    assert production._directory.not_kept == {"not-asked": 2}
+
+
+@pytest.mark.parametrize("version", ALL)
+def test_features_with_another_transaction_id_answer_the_only_question_for_them(version: int) -> None:
+    """ofsoftswitch13 sent such a reply on a first connection."""
+    production, directory = begun(version)
+    list(production.from_controller(request(version, 4, 0)))
+    exchange(production, KITS[version].make("OFPFeaturesRequest", 3), features(version, 0xDEADBEEF))
+    assert production.datapath is directory.find(switch_id())
+    assert production.datapath is not None
+    assert production.questions == 1, "the other question is still open"
+    assert directory.not_kept == {}
+
+
+def test_features_with_another_transaction_id_do_not_answer_one_of_two_questions() -> None:
+    production, directory = begun(V13)
+    list(production.from_controller(KITS[V13].make("OFPFeaturesRequest", 3)))
+    exchange(production, KITS[V13].make("OFPFeaturesRequest", 4), features(V13, 5))
+    assert production.datapath is None
+    assert directory.not_kept == {"not-asked": 1}
+    list(production.from_switch(features(V13, 4), 0.0))
+    assert production.datapath is directory.find(switch_id())
+
+
+def test_features_that_the_controller_did_not_ask_for_are_not_kept() -> None:
+    production, directory = begun(V13)
+    list(production.from_switch(features(V13, 5), 0.0))
+    assert production.datapath is None
+    assert directory.not_kept == {"not-asked": 1}
 
 
 @pytest.mark.parametrize("version", [V14, V15])

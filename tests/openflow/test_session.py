@@ -112,10 +112,24 @@ def test_messages_wait_until_the_master_has_the_features(version: int) -> None:
     made.take()
     early = [packet_in(version, 1), port_status(version, 0, port(version, 1)), packet_in(version, 2)]
     assert hear(made, production, b"".join(early)) == b""
+    assert made.withheld == {"packet_in:before-features": 2, "port_status:before-features": 1}
     replies = ask(made, hello(version, 1), KITS[version].make("OFPFeaturesRequest", 7))
     assert split(replies)[1:] == early
     assert names(replies)[0] == ("OFPSwitchFeatures", 7)
+    assert made.withheld == {}
     assert hear(made, production, packet_in(version, 3)) == packet_in(version, 3)
+
+
+def test_messages_of_a_switch_without_features_are_counted_as_withheld() -> None:
+    production, _ = begun(V13)
+    made = session(production, greeted=False)
+    ask(made, hello(V13, 1), KITS[V13].make("OFPFeaturesRequest", 2))
+    assert hear(made, production, packet_in(V13) * 5) == b""
+    assert made.counters()["messages_withheld"] == {"packet_in:switch-unknown": 5}
+    exchange(production, KITS[V13].make("OFPFeaturesRequest", 3), features(V13, 9))
+    list(made.switch_known(0.0))
+    assert [name for name, _ in names(made.take())] == ["OFPSwitchFeatures", *["OFPPacketIn"] * 5]
+    assert made.counters()["messages_withheld"] == {}
 
 
 @everywhere

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from natmirror.mirror.copies import MirroredFlow
 from natmirror.mirror.sessions.session_states import HAS_LEG, TRANSITIONS, SessionEvent, SessionState
 from natmirror.net.endpoint import Endpoint, show
+from natmirror.openflow.answers import ECHO_LIMIT
 from natmirror.openflow.datapath import Datapath
 from natmirror.openflow.decisions import Decisions
 from natmirror.openflow.observer import Observer
@@ -28,7 +29,9 @@ class MasterSession:
     why_absent: EndReason | None = None
     """The reason why no further session will follow; None while one may."""
     key: tuple[str, str, int, int] | None = None
-    """Service, master, datapath id and auxiliary id, while this is the switch's session with the master."""
+    """Service, master, datapath id and auxiliary id, while this is the switch's session with the master (claims.py)."""
+    is_refused: bool = False
+    """Whether the switch is another client's at the moment."""
     tried_at: float = float("-inf")
     pause: float = 0.0
     ordered_bytes: int = 0
@@ -57,6 +60,14 @@ class MasterSession:
         self.why_absent = reason
         self.move(SessionEvent.GIVEN_UP)
 
+    def is_alive(self, now: float) -> bool:
+        """Return whether messages of the switch may still come: its connection is open, and the switch has not left an
+        ECHO of its controller unanswered for long. Any thread may ask."""
+        connection = self.connection
+        is_mute = connection.echo_asked_at is not None and now - connection.echo_asked_at >= ECHO_LIMIT
+        is_gone = connection.has_ended or connection.is_forgotten or is_mute
+        return self.state is not SessionState.ENDED and not is_gone
+
     @property
     def has_leg(self) -> bool:
         """Whether the session has an open leg."""
@@ -80,6 +91,8 @@ class Connection:
     """Whether the flow has left its table: its row may be another flow's."""
     continues: bool = False
     """Whether the connection begins again here, with the same switch."""
+    echo_asked_at: float | None = None
+    """The time of the controller's first ECHO_REQUEST since the switch last sent something; None if there is none."""
     datapath: Datapath | None = None
     """The switch with which the masters' sessions were last opened."""
 

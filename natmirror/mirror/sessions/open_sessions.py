@@ -2,7 +2,7 @@
 
 Theory. A session opens its leg once the OpenFlow version is known; that of a picked up connection once the switch is
 known. If the master cannot be reached, or ends the session, the next leg is opened after a pause that doubles with each
-attempt, when the switch sends its next message. Only the youngest connection of a switch has a session with a master.
+attempt, when the switch sends its next message. Only one connection of a switch has a session with a master: claims.py.
 """
 
 from natmirror.actions import LegEnded, Order
@@ -10,6 +10,7 @@ from natmirror.fastpath import NO_FLOW, SOURCE_MESSAGES
 from natmirror.mirror.copies import MirroredFlow, MirroredStream, stop_reading
 from natmirror.mirror.ledger import Ledger
 from natmirror.mirror.legs import LegOutcome, Legs
+from natmirror.mirror.sessions.claims import SwitchClaims
 from natmirror.mirror.sessions.master_session import Connection, MasterSession
 from natmirror.mirror.sessions.read_queue import ReadEvent, ReadQueue
 from natmirror.mirror.sessions.session_states import SessionEvent, SessionState
@@ -37,6 +38,7 @@ class OpenSessions:
         legs: Legs,
         ledger: Ledger,
         totals: SessionTotals,
+        claims: SwitchClaims,
         streams: dict[MirroredFlow, MirroredStream],
     ) -> None:
         self.now = float("-inf")
@@ -47,9 +49,9 @@ class OpenSessions:
         self._legs = legs
         self._ledger = ledger
         self._totals = totals
+        self._claims = claims
         self._streams = streams
         self._next_number = 0
-        self._of_switches: dict[tuple[str, str, int, int], MasterSession] = {}  # by service, master and datapath
         self._orders: list[Order] = []
 
     # Beginning
@@ -62,8 +64,7 @@ class OpenSessions:
             is_known = False  # the switch is unknown
         if connection.has_ended or not is_known or self.now - master.tried_at < master.pause:
             return False
-        # Otherwise a session of a younger connection of the switch has replaced this one
-        return master.key is None or self._of_switches.get(master.key) is master
+        return connection.observer.datapath is None or self._claims.has(master)
 
     def open(self, master: MasterSession) -> LegOutcome | None:
         """Open a leg and begin a session. Return None if there is no leg, after counting the reason."""
@@ -99,20 +100,19 @@ class OpenSessions:
         master.tried_at = self.now
         master.pause = min(max(_FIRST_PAUSE, 2 * master.pause), _LONGEST_PAUSE)
 
+    def has_switch(self, master: MasterSession) -> bool:
+        """Return whether the connection's switch is this session's, so that no other has one with the master."""
+        return self._claims.has(master)
+
     def claim_switch(self, master: MasterSession, datapath: Datapath) -> MasterSession | None:
-        """Make this the switch's session with the master, and return the older one that it replaces, or None."""
+        """Make the switch this session's if it may be. Return the client's older session that this one replaces, or
+        None."""
         key = (master.service_name, master.mirror.name, *datapath.identity[1:])
-        older = self._of_switches.get(key)
-        self.unclaim_switch(master)
-        self._of_switches[key] = master
-        master.key = key
-        return None if older is master else older
+        return self._claims.claim(master, key, self.now)
 
     def unclaim_switch(self, master: MasterSession) -> None:
         """Note that this is no longer a switch's session with the master."""
-        if master.key is not None and self._of_switches.get(master.key) is master:
-            del self._of_switches[master.key]
-        master.key = None
+        self._claims.give_up(master)
 
     # Ending
 
@@ -125,7 +125,8 @@ class OpenSessions:
         self._ledger.session_ended(master, leg, reason)
         if self.now - master.tried_at >= _LONGEST_PAUSE:
             master.pause = 0.0
-        is_last = master.mirror.reconnect is Reconnect.NEVER or master.connection.has_ended
+        is_over = master.mirror.reconnect is Reconnect.NEVER and not master.is_refused
+        is_last = is_over or master.connection.has_ended
         if is_last and master.state is SessionState.WAITING:
             master.give_up(reason)
             self.stop_reading_if_ended(master.connection)

@@ -63,6 +63,7 @@ class Relay:
     def from_production(self, connection: Connection, kind: ReadEvent, data: bytes, now: float) -> Iterator[None]:
         """Process an entry of the read queue that is about a flow."""
         if kind is ReadEvent.ORIG:
+            connection.echo_asked_at = None
             yield from self._from_switch(connection, connection.observer.from_switch(data, now), now)
         elif kind is ReadEvent.REPLY:
             yield from self._from_controller(connection, connection.observer.from_controller(data), now)
@@ -105,6 +106,8 @@ class Relay:
             for master in connection.masters:
                 if master.why_absent is not None:
                     continue
+                if connection.datapath is not None and not self._open_sessions.has_switch(master):
+                    self._claim(master, connection.datapath)
                 if not master.has_leg and what is not MessageClass.HANDSHAKE:
                     self._open(master)
                 if master.state in IS_OPEN and master.session is not None:
@@ -121,13 +124,16 @@ class Relay:
 
     def _from_controller(self, connection: Connection, messages: Iterable[Message], now: float) -> Iterator[None]:
         for message in messages:
+            if message.kind is Type.ECHO_REQUEST and connection.echo_asked_at is None:
+                connection.echo_asked_at = now
             if message.kind in ORDERS:
                 connection.decisions.decided(By.BACKEND, message, now)
             yield
+        yield from self._switch_known(connection, now)
         self._open_all(connection)
 
     def _switch_known(self, connection: Connection, now: float) -> Iterator[None]:
-        """If the switch has become known, replace the sessions that its other connections have with these masters."""
+        """If the switch has become known, claim it for the connection's sessions."""
         datapath = connection.observer.datapath
         if datapath is None or connection.datapath is datapath:
             return
@@ -138,19 +144,26 @@ class Relay:
             yield from self._end_all(connection, EndReason.ANOTHER_SWITCH)
         for master in connection.masters:
             if master.why_absent is None:
-                self._supersede(master, datapath)
+                self._claim(master, datapath)
             if master.state in IS_OPEN and master.session is not None:
                 yield from master.session.switch_known(now)
                 self.unflushed[master] = None
 
-    def _supersede(self, master: MasterSession, datapath: Datapath) -> None:
+    def _claim(self, master: MasterSession, datapath: Datapath) -> None:
+        """Claim the switch for a session: end the client's older session, or this one if the switch is another's."""
         older = self._open_sessions.claim_switch(master, datapath)
-        if older is None:
+        was_refused, master.is_refused = master.is_refused, not self._open_sessions.has_switch(master)
+        if older is not None:
+            older.give_up(EndReason.NEWER_CONNECTION)
+            if older.leg is not None and older.leg.ended is None:
+                self._outcomes.end(older, older.leg, EndReason.NEWER_CONNECTION)
+            self._open_sessions.stop_reading_if_ended(older.connection)
+        if not master.is_refused:
             return
-        older.give_up(EndReason.NEWER_CONNECTION)
-        if older.leg is not None and older.leg.ended is None:
-            self._outcomes.end(older, older.leg, EndReason.NEWER_CONNECTION)
-        self._open_sessions.stop_reading_if_ended(older.connection)
+        if master.leg is not None and master.leg.ended is None:
+            self._outcomes.end(master, master.leg, EndReason.DATAPATH_IN_USE)
+        elif not was_refused:
+            self._totals.count_not_opened(master, EndReason.DATAPATH_IN_USE)
 
     # Opening sessions
 

@@ -182,6 +182,9 @@ class MasterSessions:
         self._relay.unflushed.clear()
         self._steps = None
         # The entries that would have removed ended connections are lost; their flows' numbers will be used again.
+        for connection in self._connections.values():
+            if connection.is_forgotten:
+                self._unclaim(connection)
         self._connections = {of: one for of, one in self._connections.items() if not one.is_forgotten}
         self._open_sessions.by_number = {
             of: found for of, found in self._open_sessions.by_number.items() if found[0].has_leg
@@ -238,9 +241,12 @@ class MasterSessions:
     def _break_cycle(self, connection: Connection) -> None:
         """Break the reference cycle of an ended connection, which only the garbage collector would free."""
         if connection.is_forgotten and not any(master.has_leg for master in connection.masters):
-            for master in connection.masters:
-                self._open_sessions.unclaim_switch(master)
+            self._unclaim(connection)
             connection.masters = ()
+
+    def _unclaim(self, connection: Connection) -> None:
+        for master in connection.masters:
+            self._open_sessions.unclaim_switch(master)
 
     def end_if_removed(self, master: MasterSession) -> None:
         """End a session whose master the rules no longer have."""

@@ -10,7 +10,8 @@ from natmirror.net.checksum import Checksum
 from natmirror.net.packet import SYN
 from natmirror.openflow import messages
 from natmirror.openflow.messages import Type, build
-from tests.helpers.client_connection import ClientConnection, engine
+from natmirror.rules import parse_rules
+from tests.helpers.client_connection import IRS, ClientConnection, engine
 from tests.helpers.openflow_sessions import (
     AGAIN,
     FEATURES,
@@ -24,6 +25,14 @@ from tests.helpers.openflow_sessions import (
     request,
 )
 from tests.helpers.support import CLIENT, MASTER, RULES, SERVICE, assert_adds_up, packet, summary
+
+
+@pytest.mark.parametrize(("before", "after"), [(OF, RULES), (RULES, OF)])
+def test_the_ledger_adds_up_while_a_mirror_that_changed_its_protocol_still_has_a_leg(before: str, after: str) -> None:
+    one = engine(before)
+    began(one)[0].from_client("PA", packet_in(1))
+    one.reload(parse_rules(after))
+    assert_adds_up(one.snapshot(1000.0))
 
 
 @pytest.mark.parametrize("fast", [True, False])
@@ -288,13 +297,14 @@ def test_the_read_queue_is_bounded() -> None:
     session, master = introduced(one)
     for number in range(3000):
         message = packet_in(number, 9000)
-        raw = packet(session.client, SERVICE, "PA", session.iss + 1 + session.sent, 0, message)
+        ack = IRS + 1 + session.answered
+        raw = packet(session.client, SERVICE, "PA", session.iss + 1 + session.sent, ack, message)
         decision = one.decide(raw, Hook.PREROUTING, session.now, Checksum.VALID)
         assert isinstance(decision.verdict, Accept)
         session.sent += len(message)
         assert session.backend is not None
-        ack = packet(session.backend, session.client, "A", 0x1000_0000, session.iss + 1 + session.sent)
-        one.decide(ack, Hook.FORWARD, session.now, Checksum.VALID)
+        reply = packet(session.backend, session.client, "A", ack, session.iss + 1 + session.sent)
+        one.decide(reply, Hook.FORWARD, session.now, Checksum.VALID)
         if number == 1000:
             assert one.snapshot(session.now)["mirrors"][0]["legs_ended"] == {}
     one.read_sessions(session.now)

@@ -186,7 +186,7 @@ def test_connections_with_an_absent_master_leave_nothing_behind() -> None:
     while (due := one.next_timer()) is not None:
         one.handle_timer(due)
     assert not one.flow_ids()
-    assert len(one._sessions._open_sessions._of_switches) == 0
+    assert len(one._sessions._open_sessions._claims._of_switches) == 0
 
 
 # One session for each datapath and master

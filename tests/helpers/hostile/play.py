@@ -1,0 +1,73 @@
+"""A run: hostile peers around one host, from its first packet until nothing is left."""
+
+from dataclasses import replace
+from random import Random
+
+from natmirror.fastpath import CLAIM_ALL
+from tests.helpers.hostile.commands import Commands
+from tests.helpers.hostile.invariants import check, check_declared, check_end, check_step
+from tests.helpers.hostile.moves import PACKETS, Move, behave
+from tests.helpers.hostile.peers import Peers
+from tests.helpers.hostile.setting import ALONE, OF_PAIR
+
+_STEPS = 120
+_CHECK_INTERVAL = 20  # steps
+_MAX_TIMERS = 10_000
+
+
+def play(seed: int, steps: int = _STEPS) -> Peers:
+    """Play a run; if it fails, the error says how to repeat it."""
+    step, name = 0, ""
+    try:
+        random = Random(seed)
+        variants = random.choice((ALONE, OF_PAIR))
+        memory = random.choice((1 << 20, 1 << 20, 200_000))
+        rules = replace(variants[0], max_flows=random.choice((4, 1000)))
+        peers = Peers(random, rules, memory=memory, max_clients=random.choice((2, 6)))
+        commands = Commands(variants)
+        peers.host.both(commands.log_bindings)
+        kinds = [behave, *PACKETS, *commands.moves]
+        weights = _weights(random, commands)
+        for step in range(steps):
+            move: Move = random.choices(kinds, weights)[0]
+            name = move.__name__
+            move(peers)
+            check_step(peers.host)
+            if step % _CHECK_INTERVAL == 0:
+                check(peers.host)
+        name = "the end"
+        _end(peers)
+    except Exception as error:
+        error.add_note(f"to repeat it: play({seed}) of tests/helpers/hostile; it failed at step {step}, {name}")
+        raise
+    return peers
+
+
+def _weights(random: Random, commands: Commands) -> list[float]:
+    """Return the weights of all kinds of moves: some runs are nearly good ones, others wild."""
+    good, wild, commanded = random.choice((20, 50, 100)), random.choice((0.2, 1.0)), random.choice((0.0, 0.1, 0.5))
+    return [
+        good,
+        *(wild * weight for weight in PACKETS.values()),
+        *(commanded * weight for weight in commands.moves.values()),
+    ]
+
+
+def _end(peers: Peers) -> None:
+    """Let all connections end: claim those of other hosts, and wait until no timer is left."""
+    host = peers.host
+    check(host)
+    check_declared(host)
+    if peers.random.random() < 0.3:
+        host.send(lambda engine: engine.close())
+        check(host)
+    host.both(lambda engine: engine.replicated_legs.take_over(host.now))
+    host.both(lambda engine: engine.bindings.sweep(0, 1 << 20, CLAIM_ALL, host.now))
+    host.both(lambda engine: engine.bindings.take_changes())
+    for _ in range(_MAX_TIMERS):
+        due = host.next_timer()
+        if due is None:
+            break
+        host.pass_time(max(due - host.now, 0.0))
+        check_step(host)
+    check_end(host)
