@@ -24,6 +24,10 @@ two."""
 
 _ICMP_ERRORS = (3, 11, 12)  # destination unreachable, time exceeded, parameter problem (RFC 792)
 _WAIT_SECONDS = "5"
+_BURST_SHARE = 5
+"""A fifth of a second's packets may come at once: as much as a client sends after a wait for acknowledgements."""
+_EXPIRE_MS = 1000
+"""When the kernel forgets a client that is silent: its burst is full again by then."""
 _LEGACY_TABLES = Path("/proc/net/ip_tables_names")
 _BACKENDS = ("nft", "legacy")
 
@@ -73,7 +77,7 @@ def contents(rules: Rules, threads: int = 1) -> dict[Chain, list[str]]:
             if clients is None:
                 continue
             for service in rules.services:
-                _service(chains, clients, service, shard)
+                _service(chains, clients, service, shard, rules.limit_per_client)
             for errors in _icmp_errors(shard):
                 chains[FORWARD_ERRORS].append(f"-d {clients} {errors}")
                 chains[OUT].append(f"-d {clients} {errors}")
@@ -97,8 +101,11 @@ def contents(rules: Rules, threads: int = 1) -> dict[Chain, list[str]]:
     return {chain: list(dict.fromkeys(lines)) for chain, lines in chains.items()}
 
 
-def _service(chains: dict[Chain, list[str]], clients: str, service: Service, shard: Shard) -> None:
+def _service(chains: dict[Chain, list[str]], clients: str, service: Service, shard: Shard, limit: int | None) -> None:
     requests = f"-s {clients} -d {service.address}/32 -p tcp --dport {service.port}"
+    if limit is not None:
+        # A service without a pool works without natmirror: what exceeds the limit passes unseen.
+        chains[PRE].append(f"{requests} {above(limit)} -j {'RETURN' if service.pool is None else 'DROP'}")
     if service.pool is None:
         chains[PRE].append(f"{requests} {_queue(WATCH_QUEUE, shard, bypass=True)}")
         replies = f"-s {service.address}/32 -d {clients} -p tcp --sport {service.port}"
@@ -115,6 +122,15 @@ def _service(chains: dict[Chain, list[str]], clients: str, service: Service, sha
         for mirror in service.mirrors
         if mirror.source is None
     ]
+
+
+def above(limit: int) -> str:
+    """Return the match for packets of a client that exceed so many a second, over all rules with this limit. The name
+    has the limit, because the kernel keeps the limit with which a name was first used."""
+    return (
+        f"-m hashlimit --hashlimit-above {limit}/sec --hashlimit-burst {limit // _BURST_SHARE} --hashlimit-mode srcip"
+        f" --hashlimit-name nm-{limit} --hashlimit-htable-expire {_EXPIRE_MS}"
+    )
 
 
 def _answers_to_us(mirror: Mirror, source: IPv4Address, threads: int) -> Iterator[str]:
@@ -227,6 +243,17 @@ class Firewall:
         saved = self._saved("filter")
         policies = [line.split()[1] for line in saved if line.startswith(":FORWARD ")]
         return (policies[0] if policies else "ACCEPT"), any(line.startswith("-A FORWARD ") for line in saved)
+
+    def can_limit(self, limit: int) -> bool:
+        """Return whether iptables and the kernel have the match of a limit per client."""
+        try:
+            _run(
+                [f"iptables-{self.backend}-restore", "-w", _WAIT_SECONDS, "--noflush", "--test"],
+                f"*{PRE.table}\n-A {PRE.parent} {above(limit)} -j DROP\nCOMMIT\n",
+            )
+        except HostError:
+            return False
+        return True
 
     def _saved(self, table: str) -> list[str]:
         return _run([f"iptables-{self.backend}-save", "-t", table]).splitlines()

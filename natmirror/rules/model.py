@@ -194,5 +194,7 @@ class Rules:
     max_flows: int = TOP["max-flows"].default
     threads: int | None = TOP["threads"].default
     """The number of packet threads, a power of two; None: by the number of cores."""
+    limit_per_client: int | None = TOP["limit-per-client"].default
+    """Packets a second that the kernel takes from one client; None: no limit."""
     known_switches: Path | None = TOP["known-switches"].default
     ha: Pair | None = TOP["ha"].default

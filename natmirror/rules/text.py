@@ -45,6 +45,7 @@ def _describe_top(rules: Rules) -> list[str]:
         f"mirror-memory: {show_size(rules.mirror_memory)}",
         f"max-flows: {rules.max_flows}",
         f"threads: {TOP['threads'].type.show(rules.threads)}",
+        f"limit-per-client: {rules.limit_per_client or TOP['limit-per-client'].absent}",
         f"known-switches: {rules.known_switches or TOP['known-switches'].absent}",
     ]
 

@@ -147,6 +147,11 @@ MISTAKES = [
     ),
     (
         "switches:",
+        "limit-per-client: 50\nswitches:",
+        "1: limit-per-client: expected 100..1000000, found 50",
+    ),
+    (
+        "switches:",
         "known-switches: switches.json\nswitches:",
         "1: known-switches: expected an absolute path of a file, found switches.json",
     ),
@@ -250,13 +255,15 @@ MISTAKES = [
     (
         "services:",
         "services: {}\nother:",
-        "3: other: expected one of the keys switches, services, mirror-memory, max-flows, threads, known-switches, ha,"
+        "3: other: expected one of the keys switches, services, mirror-memory, max-flows, threads, limit-per-client,"
+        " known-switches, ha,"
         " found other",
     ),
     (
         "services:",
         "queues: cores\nservices:",
-        "2: queues: expected one of the keys switches, services, mirror-memory, max-flows, threads, known-switches, ha,"
+        "2: queues: expected one of the keys switches, services, mirror-memory, max-flows, threads, limit-per-client,"
+        " known-switches, ha,"
         " found queues",
     ),
 ]
@@ -386,7 +393,8 @@ def test_an_endpoint_in_two_services_gives_a_warning() -> None:
         (b"# nothing\n", "1: expected rules, found an empty file"),
         (
             b"- a\n",
-            "1: expected a mapping with switches, services, mirror-memory, max-flows, threads, known-switches, ha,"
+            "1: expected a mapping with switches, services, mirror-memory, max-flows, threads, limit-per-client,"
+            " known-switches, ha,"
             " found a list",
         ),
         (b"a: [1\n", "2: expected YAML, found: "),
