@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "fastpath/flow_lifecycle.h"
+#include "fastpath/held_bytes.h"
 #include "fastpath/leg_sender.h"
 #include "fastpath/packet.h"
 #include "fastpath/tracker.h"
@@ -27,8 +28,17 @@ static int pass_on(nm_gear *gear, const nm_flow *flow, const nm_segment *seg, in
     if (flow->flags & NM_FLOW_WATCHED)
         return NM_ACCEPT;
     uint32_t mark = flow->backend_id < gear->plan.backend_count ? gear->plan.backends[flow->backend_id].mark : 0;
-    return is_orig ? nm_translate_to(gear, seg, 1, flow->backend, flow->backend_port, mark)
-                   : nm_translate_to(gear, seg, 0, flow->service, flow->service_port, mark);
+    return is_orig ? nm_translate_to(gear, seg, 1, flow->backend, flow->backend_port, mark, flow->flags)
+                   : nm_translate_to(gear, seg, 0, flow->service, flow->service_port, mark, flow->flags);
+}
+
+/* MPTCP: a flow that is part of an MPTCP connection carries only a part of its client's stream (RFC 8684 2) */
+
+/* Return whether a segment shows that a flow with legs or readers is not plain TCP: Python ends these. */
+static int shows_mptcp(const nm_flow *flow, const nm_segment *seg)
+{
+    return flow->flags & (NM_FLOW_FEEDS_LEGS | NM_FLOW_HAS_READER) && seg->payload_len && seg->options_len &&
+           !are_timestamps_alone(seg->tcp + TCP_MIN, seg->options_len) && options_of(seg).mptcp;
 }
 
 /* Data for legs and readers: for data in order, the counterpart of Mirroring.feed() and Leg.write() in Python */
@@ -38,51 +48,133 @@ static int has_takers(const nm_flow *flow, int is_orig)
     return flow->flags & (is_orig ? NM_FLOW_FEEDS_LEGS | NM_FLOW_HAS_READER : NM_FLOW_HAS_READER);
 }
 
-/* Return 0 if the flow's legs and readers can take a segment's data; then memory is reserved in the legs, and the
- * readers already have the data. Return the reason to punt otherwise. */
-static int punt_reason(nm_gear *gear, const nm_flow *flow, const nm_segment *seg, int is_orig)
+/* Return 0 if all legs of the flow can take len bytes now; then memory is reserved in them. Return the reason to punt
+ * otherwise. */
+static int reserve_in_legs(nm_gear *gear, const nm_flow *flow, uint32_t len)
+{
+    for (uint32_t id = flow->first_leg; id != NM_NO_LEG;) {
+        const nm_leg *leg = nm_leg_by_id(gear->legs, id);
+        if (!(leg->flags & NM_LEG_STEADY) || (leg->buffered && (uint64_t)leg->buffered + len > leg->max_buffer))
+            return NM_PUNT_LEG_REPAIR;
+        id = leg->next_of_flow;
+    }
+    for (uint32_t id = flow->first_leg; id != NM_NO_LEG;) {
+        nm_leg *leg = nm_leg_by_id(gear->legs, id);
+        if (!nm_leg_reserve(gear->legs, leg, len))
+            return NM_PUNT_LEG_REPAIR;
+        id = leg->next_of_flow;
+    }
+    return 0;
+}
+
+/* Return whether the buffers of all legs have room for len bytes, beside those that are held already. */
+static int has_room(nm_gear *gear, const nm_flow *flow, uint32_t len)
+{
+    for (uint32_t id = flow->first_leg; id != NM_NO_LEG;) {
+        const nm_leg *leg = nm_leg_by_id(gear->legs, id);
+        uint64_t waiting = (uint64_t)leg->buffered + flow->held_len;
+        if (waiting && waiting + len > leg->max_buffer)
+            return 0;
+        id = leg->next_of_flow;
+    }
+    return 1;
+}
+
+/* Return 0 if the flow's legs and readers can take a segment's data; then memory is reserved for it. Return the reason
+ * to punt otherwise. */
+static int punt_reason(nm_gear *gear, nm_flow *flow, const nm_segment *seg, int is_orig)
 {
     const nm_half *sender = is_orig ? &flow->orig : &flow->reply, *receiver = is_orig ? &flow->reply : &flow->orig;
     uint32_t end = seg->seq + seg->payload_len;
     uint32_t limit = diff(receiver->edge, receiver->ack) >= 0 ? receiver->edge : receiver->ack;
-    if (flow->flags & (is_orig ? NM_FLOW_ORIG_GAP : NM_FLOW_REPLY_GAP) || !(seg->flags & TCP_ACK) ||
-        seg->seq != sender->next || diff(end, receiver->ack) < 0)
+    if (flow->flags & (is_orig ? NM_FLOW_ORIG_GAP : NM_FLOW_REPLY_GAP) || seg->seq != sender->next ||
+        (receiver->flags & NM_HALF_ACK && diff(receiver->ack, is_orig ? sender->next : end) > 0) ||
+        (!(flow->flags & NM_FLOW_PICKED_UP) && diff(limit, end) < 0))
         return NM_PUNT_OUT_OF_ORDER;
-    if (!(flow->flags & NM_FLOW_PICKED_UP) && (diff(seg->ack, receiver->end) > 0 || diff(limit, end) < 0))
-        return NM_PUNT_OUT_OF_ORDER;
-    uint32_t first_leg = is_orig ? flow->first_leg : NM_NO_LEG;
-    for (uint32_t id = first_leg; id != NM_NO_LEG;) {
-        const nm_leg *leg = nm_leg_by_id(gear->legs, id);
-        if (!(leg->flags & NM_LEG_STEADY) ||
-            (leg->buffered && (uint64_t)leg->buffered + seg->payload_len > leg->max_buffer))
-            return NM_PUNT_LEG_REPAIR;
-        id = leg->next_of_flow;
-    }
-    for (uint32_t id = first_leg; id != NM_NO_LEG;) {
-        nm_leg *leg = nm_leg_by_id(gear->legs, id);
-        if (!nm_leg_reserve(gear->legs, leg, seg->payload_len))
-            return NM_PUNT_LEG_REPAIR;
-        id = leg->next_of_flow;
-    }
-    if (flow->flags & NM_FLOW_HAS_READER &&
-        !nm_read_add(&gear->read, is_orig ? NM_READ_ORIG : NM_READ_REPLY, flow->id, payload_of(seg), seg->payload_len))
-        return NM_PUNT_OUT_OF_ORDER;
-    return 0;
+    if (!is_orig)
+        return 0;
+    if (flow->flags & NM_FLOW_HOLDS ? !has_room(gear, flow, seg->payload_len) : reserve_in_legs(gear, flow, seg->payload_len))
+        return NM_PUNT_LEG_REPAIR;
+    return nm_held_reserve(gear, flow, seg->payload_len) ? 0 : NM_PUNT_LEG_REPAIR;
 }
 
-static void feed_legs(nm_gear *gear, nm_flow *flow, const nm_segment *seg, int is_orig, double now)
+/* Return how many held bytes a backend's segment frees: it acknowledges them, or an earlier one did. It may acknowledge
+ * more than there are. */
+static uint32_t acked_len(const nm_flow *flow, const nm_segment *seg)
+{
+    uint32_t ack = flow->reply.flags & NM_HALF_ACK && diff(flow->reply.ack, seg->ack) > 0 ? flow->reply.ack : seg->ack;
+    int32_t len = diff(ack, flow->orig.next - flow->held_len);
+    return len > 0 ? (uint32_t)len : 0;
+}
+
+/* Return 0 if the flow's legs can take the first len held bytes; then memory is reserved for them. Return the reason to
+ * punt otherwise: perhaps bytes are acknowledged that did not pass here, or so many that Python slices them. */
+static int release_reason(nm_gear *gear, nm_flow *flow, uint32_t len)
+{
+    if (len > flow->held_len || len > NM_MAX_RELEASE_LEN)
+        return NM_PUNT_OUT_OF_ORDER;
+    return flow->flags & NM_FLOW_HOLDS ? reserve_in_legs(gear, flow, len) : 0;
+}
+
+/* Give the readers `acked` held bytes, and the data of a segment that need not wait for an acknowledgement. Return 0,
+ * with nothing given, without memory. */
+static int give_readers(nm_gear *gear, const nm_flow *flow, const nm_segment *seg, int is_orig, int is_fed, uint32_t acked)
+{
+    nm_out *read = &gear->read;
+    uint32_t used = read->used, count = read->count;
+    int holds = flow->flags & NM_FLOW_HOLDS, given = 1;
+    if (acked && holds) {
+        uint8_t *to = nm_read_reserve(read, NM_READ_ORIG, flow->id, acked);
+        given = to != NULL;
+        if (given)
+            nm_held_copy(flow, 0, to, acked);
+    }
+    if (given && is_fed && !(is_orig && holds))
+        given = nm_read_add(read, is_orig ? NM_READ_ORIG : NM_READ_REPLY, flow->id, payload_of(seg), seg->payload_len);
+    if (!given) {
+        read->used = used;
+        read->count = count;
+    }
+    return given;
+}
+
+/* Give a leg the next bytes, which have reserved room in it: those at data, or held ones. */
+static void give_leg(nm_gear *gear, nm_leg *leg, const nm_flow *flow, const uint8_t *data, uint32_t len, double now)
+{
+    if (!leg->buffered && leg->snd_una == leg->snd_max)
+        leg->progress_at = now;
+    if (data)
+        nm_leg_append(leg, data, len, now);
+    else
+        nm_leg_append_held(leg, &flow->held, len, now);
+    leg->heard_at = leg->written_at = now;
+    nm_leg_output(leg, now, &gear->out);
+    nm_leg_set_due(gear->legs, leg, nm_leg_deadline(leg));
+}
+
+/* Take a segment's data, after punt_reason(). */
+static void feed(nm_gear *gear, nm_flow *flow, const nm_segment *seg, int is_orig, double now)
 {
     (is_orig ? &flow->orig : &flow->reply)->next = seg->seq + seg->payload_len;
-    for (uint32_t id = is_orig ? flow->first_leg : NM_NO_LEG; id != NM_NO_LEG;) {
+    if (!is_orig)
+        return;
+    nm_held_append(flow, payload_of(seg), seg->payload_len);
+    for (uint32_t id = flow->flags & NM_FLOW_HOLDS ? NM_NO_LEG : flow->first_leg; id != NM_NO_LEG;) {
         nm_leg *leg = nm_leg_by_id(gear->legs, id);
-        if (!leg->buffered && leg->snd_una == leg->snd_max)
-            leg->progress_at = now;
-        nm_leg_append(leg, payload_of(seg), seg->payload_len, now);
-        leg->heard_at = leg->written_at = now;
-        nm_leg_output(leg, now, &gear->out);
-        nm_leg_set_due(gear->legs, leg, nm_leg_deadline(leg));
+        give_leg(gear, leg, flow, payload_of(seg), seg->payload_len, now);
         id = leg->next_of_flow;
     }
+}
+
+/* Free the first len held bytes, after release_reason(): the backend has acknowledged them. */
+static void release(nm_gear *gear, nm_flow *flow, uint32_t len, double now)
+{
+    for (uint32_t id = flow->flags & NM_FLOW_HOLDS ? flow->first_leg : NM_NO_LEG; id != NM_NO_LEG;) {
+        nm_leg *leg = nm_leg_by_id(gear->legs, id);
+        give_leg(gear, leg, flow, NULL, len, now);
+        id = leg->next_of_flow;
+    }
+    nm_held_drop(gear, flow, len);
 }
 
 /* Packets */
@@ -128,7 +220,9 @@ static int needs_mirroring(const nm_flow *flow, const nm_segment *seg, int is_or
     int is_data = seg->payload_len || seg->flags & TCP_FIN;
     if (is_orig)
         return is_data ? NM_PUNT_OPENING_OR_CLOSING : 0;
-    int is_new_ack = !(flow->reply.flags & NM_HALF_ACK) || diff(seg->ack, flow->reply.ack) > 0; /* may release data */
+    if (shows_mptcp(flow, seg) || (flow->held_len && acked_len(flow, seg)))
+        return NM_PUNT_OPENING_OR_CLOSING;
+    int is_new_ack = !(flow->reply.flags & NM_HALF_ACK) || diff(seg->ack, flow->reply.ack) > 0;
     return is_new_ack || (is_data && flow->flags & NM_FLOW_HAS_READER) ? NM_PUNT_OPENING_OR_CLOSING : 0;
 }
 
@@ -228,13 +322,22 @@ static int decide(nm_gear *gear, nm_flow *flow, nm_leg *leg, const nm_segment *s
     /* 5. A packet of an established flow. */
     int is_bad = has_bad_sum(seg, checksum);
     int is_taken = !is_bad && nm_is_taken(flow, seg, is_orig);
+    if (is_taken && shows_mptcp(flow, seg))
+        return NM_PUNT_MPTCP;
     int is_fed = is_taken && seg->payload_len && has_takers(flow, is_orig);
+    uint32_t acked = !is_orig && is_taken && flow->held_len ? acked_len(flow, seg) : 0;
     int reason = is_fed ? punt_reason(gear, flow, seg, is_orig) : 0;
+    if (!reason && acked)
+        reason = release_reason(gear, flow, acked);
+    if (!reason && flow->flags & NM_FLOW_HAS_READER && !give_readers(gear, flow, seg, is_orig, is_fed, acked))
+        reason = NM_PUNT_OUT_OF_ORDER;
     if (reason)
         return reason;
     int decided = pass_established(gear, flow, seg, is_orig, is_bad, is_taken, now);
+    if (acked)
+        release(gear, flow, acked, now);
     if (is_fed)
-        feed_legs(gear, flow, seg, is_orig, now);
+        feed(gear, flow, seg, is_orig, now);
     return decided;
 }
 
@@ -302,7 +405,8 @@ int nm_decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int checksum
         leg = is_orig && !flow ? nm_leg_find(gear->legs, 4, src, seg.sport, dst, seg.dport) : NULL;
         decided = decide(gear, flow, leg, &seg, hook, checksum, now);
     }
-    if (decided >= NM_PUNT && decided != NM_PUNT_RESET && !take_turn(gear, packet, len, flow, leg, decided, now))
+    int is_limited = decided >= NM_PUNT && decided != NM_PUNT_RESET && decided != NM_PUNT_MPTCP; /* these come once */
+    if (is_limited && !take_turn(gear, packet, len, flow, leg, decided, now))
         decided = decide_over_limit(gear, flow, &seg, is_orig, checksum, now, decided);
     if (decided >= NM_PUNT)
         gear->counters.punts[decided]++;

@@ -87,6 +87,8 @@ class _Lib:
     NM_EVENT_RST: int
     NM_EVENT_SYN_ACK: int
     NM_FLOW_KILLED: int
+    NM_FLOW_HOLDS: int
+    NM_FLOW_MPTCP: int
     NM_FLOW_DIRECT: int
     NM_FLOW_FEEDS_LEGS: int
     NM_FLOW_HAS_READER: int
@@ -97,6 +99,7 @@ class _Lib:
     NM_FLOW_PYTHON_STATE: int
     NM_FLOW_REPLY_GAP: int
     NM_FLOW_SERVICE_MIRRORED: int
+    NM_FLOW_STRIPS_MPTCP: int
     NM_FLOW_UNANSWERED: int
     NM_FLOW_WATCHED: int
     NM_GUEST: int
@@ -106,10 +109,12 @@ class _Lib:
     NM_HALF_STAMP: int
     NM_HALF_ECHO: int
     NM_HALF_REVOKED: int
+    NM_HALF_RECORDED: int
     NM_HALF_SEQ: int
     NM_INITIAL_SEGMENTS: int
     NM_LEG_ACK_DELAY: float
     NM_LEG_MAX_SEGMENTS: int
+    NM_MAX_RELEASE_LEN: int
     NM_LEG_MEASURED: int
     NM_LEG_SACK: int
     NM_LEG_SAMPLING: int
@@ -202,6 +207,12 @@ class _Lib:
     def nm_maglev_share(self, table: Array[int], whole: Array[int], size: int, limits: Sequence[int], /) -> int: ...
     def nm_plan_suspect(self, plan: PlanRow, service: int, family: int, client: Buffer, /) -> Array[int]: ...
     def nm_read_options(self, at: Buffer, len: int, found: OptionsRow, /) -> None: ...
+    def nm_held_reserve(self, gear: GearRow, flow: FlowRow, len: int, /) -> int: ...
+    def nm_held_append(self, flow: FlowRow, data: Buffer, len: int, /) -> None: ...
+    def nm_held_copy(self, flow: FlowRow, offset: int, to: object, len: int, /) -> None: ...
+    def nm_held_drop(self, gear: GearRow, flow: FlowRow, count: int, /) -> None: ...
+    def nm_held_clear(self, gear: GearRow, flow: FlowRow, /) -> None: ...
+    def nm_flow_client_bytes(self, flow: FlowRow, /) -> int: ...
     def nm_gear_new(self, max_flows: int, budget: Budget, key: Buffer, /) -> GearRow: ...
     def nm_turns_take_refusals(self, turns: TurnsRow, /) -> RefusalsRow: ...
     def nm_gear_free(self, gear: GearRow, /) -> None: ...

@@ -85,8 +85,17 @@ class EndReason(StrEnum):
     """A new connection uses the same client port and address."""
     HOLE = "hole"
     """Bytes that the backend acknowledged never passed this host, and the client will not send them again."""
+    AMBIGUOUS = "ambiguous"
+    """The client sent two versions of a byte before the backend acknowledged it, so it is unknown which one the backend
+    has."""
+    NO_ACKNOWLEDGEMENTS = "no-acknowledgements"
+    """The backend's packets do not pass this host, so it is unknown which bytes the backend has."""
     TOO_MANY_GAPS = "too-many-gaps"
     """So many of the client's segments were missing at the same time that natmirror could not keep all later ones."""
+
+    MPTCP = "mptcp"
+    """The client's connection is a part of a Multipath TCP connection (RFC 8684), so that it carries only some of the
+    client's bytes."""
 
     # No leg was opened
     PICKED_UP = "picked-up"

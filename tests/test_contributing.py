@@ -11,8 +11,8 @@ import pytest
 from natmirror.backends.probes import PROBES
 from natmirror.cli.commands import main as cli
 from natmirror.engine.counters import EngineCounter
-from natmirror.linux import iptables
-from natmirror.linux.iptables import CHAINS, Chain
+from natmirror.linux import iptables_rules
+from natmirror.linux.iptables_rules import CHAINS, Chain
 from natmirror.openflow.answers import ANSWERED
 from natmirror.rules import kinds
 from natmirror.rules.keys import SECTIONS
@@ -137,7 +137,7 @@ def test_a_masters_questions_have_handlers() -> None:
 
 
 def test_each_chain_is_installed_and_removed() -> None:
-    assert {one for one in vars(iptables).values() if isinstance(one, Chain)} == set(CHAINS)
+    assert {one for one in vars(iptables_rules).values() if isinstance(one, Chain)} == set(CHAINS)
 
 
 def test_counters_in_c_are_read_by_name() -> None:

@@ -101,6 +101,7 @@ WHAT_IS_LEFT_OUT = {
     "known-switches:": "",
     "pool:": SERVICE,
     "mirrors:": SERVICE + POOL,
+    "release:": SERVICE + POOL,
 }
 """What examples lack, by their first key."""
 

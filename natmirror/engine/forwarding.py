@@ -34,7 +34,16 @@ from natmirror.engine.failover import Failover
 from natmirror.engine.icmp_errors import IcmpErrors
 from natmirror.engine.mirror_endpoints import MirrorEndpoints
 from natmirror.engine.replicated_legs import ReplicatedLegs
-from natmirror.fastpath.flow_flags import has_reader, is_killed, is_past_window, is_service_mirrored, is_throttled
+from natmirror.fastpath.flow_flags import (
+    has_reader,
+    is_finished,
+    is_killed,
+    is_past_window,
+    is_service_mirrored,
+    is_throttled,
+    is_watched,
+    strips_mptcp,
+)
 from natmirror.fastpath.flow_states import Event, State
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.mirror.outgoing import Outgoing
@@ -139,12 +148,15 @@ class Forwarding:
         verdict = self._to_backend(segment, service, flow)
 
         # 4. Hand the segment to mirroring, unless it is a bare acknowledgement. The C gear does the same.
+        self._hand_on_mptcp(flow, segment, from_client=True)
         if event is Event.HANDSHAKE and is_service_mirrored(flow.row):
             backend = endpoint_of(service if flow.backend is None else flow.backend)
             self._mirroring.open(self._nat.keep_object(flow), backend, now)
-        if segment.seq_len:
+        if flow.state is State.SYN_SENT and is_watched(flow.row) and segment.payload_len and flow.service.mirrors:
+            self._mirroring.unanswered(self._nat.keep_object(flow), segment.payload_len)
+        elif segment.seq_len:
             self._mirroring.feed(flow, segment, now)
-        self._hand_on_end(flow, event, now)
+        self._hand_on_end(flow, event, now, from_client=True)
         return verdict
 
     def _from_client_syn(self, segment: Segment, service: Service, flow: Flow | None, now: float) -> Verdict:
@@ -191,7 +203,8 @@ class Forwarding:
             return Accept()
         backend = flow.backend if flow is not None else None
         backend = backend or self._services.derived_backend(service, (segment.src, segment.sport))
-        return Accept(rewrite(segment, destination=endpoint_of(backend)))
+        strips = _strips_mptcp(segment, service, flow)
+        return Accept(rewrite(segment, destination=endpoint_of(backend), strips_mptcp=strips))
 
     # From a backend
 
@@ -209,7 +222,7 @@ class Forwarding:
             return Accept()
         if not segment.checksum_ok():
             self._counters.count(EngineCounter.BAD_CHECKSUM_PACKETS)
-            return self._to_client(segment, flow.service)
+            return self._to_client(segment, flow.service, flow)
         flow = self._follow_new_syn(flow, segment, now)
 
         # 2. Track it.
@@ -223,20 +236,21 @@ class Forwarding:
             self._counters.count(EngineCounter.SYNS_REFUSED)
 
         # 3. Rewrite it.
-        verdict = self._to_client(segment, flow.service)
+        verdict = self._to_client(segment, flow.service, flow)
 
         # 4. Hand it to mirroring. Mirrors may wait for it, and one that is behind may narrow the client's window.
+        self._hand_on_mptcp(flow, segment, from_client=False)
         if event is Event.SYN_ACK and flow.service.throttles:
             self._mirroring.accepted(self._nat.keep_object(flow))
-        if is_past_window(flow.row):
-            self._mirroring.window_moved(flow, now)
+        if is_past_window(flow.row) or flow.row.held_len or is_finished(flow.row.orig):
+            self._mirroring.acknowledged(flow, now)
         if has_reader(flow.row) and segment.seq_len:
             self._mirroring.feed_replies(flow, segment)
-        self._hand_on_end(flow, event, now)
+        self._hand_on_end(flow, event, now, from_client=False)
         if is_throttled(flow.row):
             window = self._mirroring.throttled_window(flow, segment)
             if window != segment.window:
-                verdict = self._to_client(segment, flow.service, window)
+                verdict = self._to_client(segment, flow.service, flow, window)
         return verdict
 
     def _follow_new_syn(self, flow: Flow, segment: Segment, now: float) -> Flow:
@@ -261,7 +275,7 @@ class Forwarding:
             # It most likely answers a SYN whose flow was evicted: translate it, or the client would repeat its SYN and
             # might get another backend.
             self._counters.count(EngineCounter.PACKETS_WITHOUT_FLOW)
-            return self._to_client(segment, services[0])
+            return self._to_client(segment, services[0], None)
         if is_syn_ack:
             # No SYN to this backend passed here: the client connected to the backend directly.
             self._counters.count(EngineCounter.DIRECT_CONNECTIONS)
@@ -287,18 +301,21 @@ class Forwarding:
             self._nat.touch(flow, now)  # its backend has replied, so it is no longer half open
 
         # 3. Rewrite it.
-        verdict = self._to_client(segment, service)
+        verdict = self._to_client(segment, service, flow)
 
         # 4. Hand it on.
-        if flow is not None and has_reader(flow.row):
-            self._mirroring.feed_replies(flow, segment)
+        if flow is not None:
+            self._hand_on_mptcp(flow, segment, from_client=False)
+            if has_reader(flow.row):
+                self._mirroring.feed_replies(flow, segment)
         return verdict
 
-    def _to_client(self, segment: Segment, service: Service, window: int | None = None) -> Verdict:
+    def _to_client(self, segment: Segment, service: Service, flow: Flow | None, window: int | None = None) -> Verdict:
         """Return the packet with the service as its source, and with this window field if one is given."""
         if service.pool is None:
             return Accept()
-        return Accept(rewrite(segment, source=endpoint_of(service), window=window))
+        strips = _strips_mptcp(segment, service, flow)
+        return Accept(rewrite(segment, source=endpoint_of(service), window=window, strips_mptcp=strips))
 
     # From a mirror
 
@@ -336,12 +353,29 @@ class Forwarding:
         self._counters.count(EngineCounter.FLOWS_PICKED_UP if flow else EngineCounter.FLOWS_UNTRACKED)
         return flow
 
-    def _hand_on_end(self, flow: Flow, event: Event | None, now: float) -> None:
+    def _hand_on_mptcp(self, flow: Flow, segment: Segment, *, from_client: bool) -> None:
+        """Hand on that a flow belongs to an MPTCP connection, if its data shows that. In such a connection the first
+        data of each direction has an option (RFC 8684 §3.7)."""
+        if (
+            is_service_mirrored(flow.row)
+            and segment.payload_len
+            and not segment.flags & (SYN | RST)
+            and segment.mptcp()
+        ):
+            self._mirroring.showed_mptcp(flow, segment, from_client=from_client)
+
+    def _hand_on_end(self, flow: Flow, event: Event | None, now: float, *, from_client: bool) -> None:
         if event is Event.RST:
-            self._mirroring.flow_reset(flow, now)
+            self._mirroring.flow_reset(flow, now, by_client=from_client)
         elif event is Event.LAST_ACK:
             self._mirroring.flow_closed(flow, now)
 
     def _drop(self, reason: DropReason) -> Drop:
         self._counters.drop(reason)
         return Drop(reason)
+
+
+def _strips_mptcp(segment: Segment, service: Service, flow: Flow | None) -> bool:
+    """Return whether the segment leaves without MP_CAPABLE, so that client and backend use plain TCP. A flow keeps what
+    the rules said when it began."""
+    return bool(segment.flags & SYN) and (service.strips_mptcp if flow is None else strips_mptcp(flow.row))

@@ -44,6 +44,7 @@ from natmirror.fastpath.constants import (
 )
 from natmirror.fastpath.drop_reasons import DROPS
 from natmirror.fastpath.gear import Gear, Refusals
+from natmirror.fastpath.held_bytes import MAX_RELEASE_LEN, HeldBytes, client_bytes
 from natmirror.fastpath.maglev import fill_maglev, share_maglev
 from natmirror.fastpath.memory import ConnectionCounts, Memory
 from natmirror.fastpath.plan import Plan, PlannedService
@@ -67,6 +68,7 @@ __all__ = [
     "LEG_MAX_SEGMENTS",
     "LEG_WINDOW",
     "MAX_CWND",
+    "MAX_RELEASE_LEN",
     "MAX_SYN_DATA",
     "MAX_WINDOW_SCALE",
     "MODIFIED",
@@ -94,12 +96,14 @@ __all__ = [
     "Gear",
     "GearRow",
     "HalfRow",
+    "HeldBytes",
     "LegRow",
     "LegTable",
     "Memory",
     "Plan",
     "PlannedService",
     "Refusals",
+    "client_bytes",
     "fill_maglev",
     "share_maglev",
     "siphash",

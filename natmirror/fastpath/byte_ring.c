@@ -155,16 +155,22 @@ void nm_ring_drop(nm_chunks *chunks, nm_ring *ring, uint32_t filled, uint32_t co
     }
 }
 
+const uint8_t *nm_ring_piece(const nm_ring *ring, uint32_t offset, uint32_t *len)
+{
+    uint32_t at = ring->offset + offset, fits = NM_CHUNK_LEN - at % NM_CHUNK_LEN;
+    if (*len > fits)
+        *len = fits;
+    return *chunk_at(ring, at / NM_CHUNK_LEN) + at % NM_CHUNK_LEN;
+}
+
 void nm_ring_copy(const nm_ring *ring, uint32_t offset, uint8_t *to, uint32_t len)
 {
-    for (uint32_t at = ring->offset + offset; len;) {
-        uint32_t fits = NM_CHUNK_LEN - at % NM_CHUNK_LEN;
-        if (fits > len)
-            fits = len;
-        memcpy(to, *chunk_at(ring, at / NM_CHUNK_LEN) + at % NM_CHUNK_LEN, fits);
-        to += fits;
-        at += fits;
-        len -= fits;
+    while (len) {
+        uint32_t count = len;
+        memcpy(to, nm_ring_piece(ring, offset, &count), count);
+        to += count;
+        offset += count;
+        len -= count;
     }
 }
 

@@ -38,6 +38,8 @@ int nm_ring_reserve(nm_chunks *chunks, nm_ring *ring, uint32_t filled, uint32_t 
 void nm_ring_append(nm_ring *ring, uint32_t filled, const uint8_t *data, uint32_t len);
 /* Drop the first count bytes. */
 void nm_ring_drop(nm_chunks *chunks, nm_ring *ring, uint32_t filled, uint32_t count);
+/* Return the bytes from offset on that lie in one piece, at most *len; set *len to their number. */
+const uint8_t *nm_ring_piece(const nm_ring *ring, uint32_t offset, uint32_t *len);
 /* Copy bytes, from offset on. */
 void nm_ring_copy(const nm_ring *ring, uint32_t offset, uint8_t *to, uint32_t len);
 /* Drop all bytes, and free the ring's own memory. */

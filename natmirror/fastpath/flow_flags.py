@@ -16,6 +16,9 @@ PYTHON_STATE = lib.NM_FLOW_PYTHON_STATE
 UNANSWERED = lib.NM_FLOW_UNANSWERED
 HAS_READER = lib.NM_FLOW_HAS_READER
 KILLED = lib.NM_FLOW_KILLED
+HOLDS = lib.NM_FLOW_HOLDS
+STRIPS_MPTCP = lib.NM_FLOW_STRIPS_MPTCP
+MPTCP = lib.NM_FLOW_MPTCP
 """Bits of ``FlowRow.flags``."""
 
 HALF_SEQ, HALF_ACK, HALF_FIN, HALF_INFERRED = (
@@ -24,10 +27,11 @@ HALF_SEQ, HALF_ACK, HALF_FIN, HALF_INFERRED = (
     lib.NM_HALF_FIN,
     lib.NM_HALF_INFERRED,
 )
-HALF_STAMP, HALF_ECHO, HALF_REVOKED = lib.NM_HALF_STAMP, lib.NM_HALF_ECHO, lib.NM_HALF_REVOKED
+HALF_STAMP, HALF_ECHO = lib.NM_HALF_STAMP, lib.NM_HALF_ECHO
+HALF_REVOKED, HALF_RECORDED = lib.NM_HALF_REVOKED, lib.NM_HALF_RECORDED
 """Bits of ``HalfRow.flags``, for the tracker: ``end`` is known; ``ack`` and ``edge`` are known; a FIN was sent; the
 byte before ``end`` was not seen, only inferred from an acknowledgement's sequence number; ``stamp`` is known; ``echo``
-is known; a FIN was sent, and later a byte with its number."""
+is known; a FIN was sent, and later a byte with its number; ``ack`` and ``edge`` are another host's."""
 
 _PINNED, _GUEST = lib.NM_PINNED, lib.NM_GUEST
 _CLEAR_ORIG_WAITING = ~(PAST_WINDOW | ORIG_GAP)
@@ -99,6 +103,22 @@ def is_pinned(row: FlowRow) -> bool:
     return row.sharing & _PINNED != 0
 
 
+def strips_mptcp(row: FlowRow) -> bool:
+    """Return whether natmirror strips MP_CAPABLE from the flow's SYNs, so that it becomes a plain TCP connection."""
+    return row.flags & STRIPS_MPTCP != 0
+
+
+def is_mptcp(row: FlowRow) -> bool:
+    """Return whether the flow's SYNs have shown that it belongs to an MPTCP connection, whose other flows carry the
+    rest of its client's bytes."""
+    return row.flags & MPTCP != 0
+
+
+def set_mptcp(row: FlowRow) -> None:
+    """Note that the flow belongs to an MPTCP connection."""
+    row.flags |= MPTCP
+
+
 # Its copies
 
 
@@ -115,6 +135,16 @@ def start_feeding_legs(row: FlowRow) -> None:
 def stop_feeding_legs(row: FlowRow) -> None:
     """Make C give the client's data to no leg any more."""
     row.flags &= ~FEEDS_LEGS
+
+
+def holds(row: FlowRow) -> bool:
+    """Return whether legs and sessions get only bytes that the backend has acknowledged."""
+    return row.flags & HOLDS != 0
+
+
+def set_holds(row: FlowRow) -> None:
+    """Make the client's bytes wait for the backend's acknowledgement."""
+    row.flags |= HOLDS
 
 
 def has_reader(row: FlowRow) -> bool:
@@ -187,6 +217,13 @@ def unthrottle_client(row: FlowRow) -> None:
 def is_end_known(half: HalfRow) -> bool:
     """Return whether ``end`` is known."""
     return half.flags & HALF_SEQ != 0
+
+
+def take_revoked(half: HalfRow) -> bool:
+    """Return whether the half has sent a byte with the number of an earlier FIN, since the last call."""
+    was_revoked = half.flags & HALF_REVOKED != 0
+    half.flags &= ~HALF_REVOKED
+    return was_revoked
 
 
 def is_ack_known(half: HalfRow) -> bool:

@@ -1,6 +1,7 @@
 /* Open, remove and expire flows; flow_lifecycle.h says what each function is for. */
 #include "fastpath/flow_lifecycle.h"
 
+#include "fastpath/held_bytes.h"
 #include "fastpath/packet.h"
 #include "fastpath/tracker.h"
 
@@ -62,6 +63,7 @@ void nm_gear_remove(nm_gear *gear, nm_flow *flow)
         if (flow->backend_id != NM_NO_BACKEND)
             count_flow(&gear->plan.backends[flow->backend_id], (uint32_t)-1);
     }
+    nm_held_clear(gear, flow);
     nm_flow_remove(gear->flows, flow);
 }
 

@@ -345,12 +345,28 @@ uint32_t nm_flow_ids(const nm_flows *flows, uint32_t first, uint32_t *ids, uint3
     return count;
 }
 
+uint64_t nm_flow_client_bytes(const nm_flow *flow)
+{
+    if (!(flow->flags & NM_FLOW_HOLDS))
+        return flow->orig.bytes;
+    int is_known = flow->reply.flags & NM_HALF_ACK, is_recorded = flow->reply.flags & NM_HALF_RECORDED;
+    if (!is_known && !is_recorded)
+        return 0;
+    uint32_t acked = is_recorded && (!is_known || diff(flow->proven, flow->reply.ack) > 0) ? flow->proven : flow->reply.ack;
+    int32_t unacked = diff(flow->orig.end, acked);
+    if (unacked > 0 && flow->orig.flags & NM_HALF_FIN)
+        unacked--;
+    if (unacked <= 0)
+        return flow->orig.bytes;
+    return flow->orig.bytes > (uint32_t)unacked ? flow->orig.bytes - (uint32_t)unacked : 0;
+}
+
 void nm_flows_add_up(const nm_flows *flows, uint64_t *client_bytes, uint32_t count)
 {
     for (uint32_t id = 0; id < flows->used_count; id++) {
         const nm_flow *flow = &flows->rows[id];
         if (flow->family && flow->account < count)
-            client_bytes[flow->account] += flow->orig.bytes;
+            client_bytes[flow->account] += nm_flow_client_bytes(flow);
     }
 }
 

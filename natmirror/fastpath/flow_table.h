@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "fastpath/byte_ring.h"
 #include "fastpath/flow_states.h"
 #include "fastpath/heap.h"
 
@@ -31,6 +32,9 @@
 #define NM_FLOW_HAS_READER 4096      /* the data of both ends goes into nm_gear.read too */
 #define NM_FLOW_REPLY_GAP 8192       /* backend data waits for earlier data: punt the backend's data */
 #define NM_FLOW_KILLED 16384         /* its backend failed and both ends were reset: punt all further packets */
+#define NM_FLOW_HOLDS 32768          /* legs and readers get only bytes that the backend has acknowledged */
+#define NM_FLOW_STRIPS_MPTCP 0x10000 /* MP_CAPABLE is stripped from SYN and SYN-ACK */
+#define NM_FLOW_MPTCP 0x20000        /* SYN or SYN-ACK have shown that it belongs to an MPTCP connection: never copied */
 
 /* nm_flow.sharing: what another host needs to know of the flow */
 #define NM_PINNED 1    /* the rules alone give another backend */
@@ -48,6 +52,7 @@
 #define NM_HALF_FIN 4      /* a FIN was sent; it lies at end - 1 */
 #define NM_HALF_STAMP 16   /* stamp is known */
 #define NM_HALF_ECHO 32    /* echo is known */
+#define NM_HALF_RECORDED 128 /* ack and edge are another host's: the true ones may be higher */
 #define NM_HALF_REVOKED 64 /* a FIN was sent, and later a byte with its number */
 #define NM_HALF_INFERRED 8 /* the byte before end was not seen: an acknowledgement's sequence number implies it */
 
@@ -93,6 +98,10 @@ typedef struct {
     uint32_t next_orig;    /* next row in its chain of the index by client */
     uint32_t next_reply;   /* next row in its chain of the index by backend */
     uint32_t older, newer; /* neighbours in the list of half open or of closed flows */
+    nm_ring held;          /* held_bytes.h */
+    uint32_t held_len;     /* bytes; they end at orig.next */
+    uint32_t max_held;     /* bytes; the first ones may be more */
+    uint32_t proven;       /* of a flow from another host: its mirrors have the bytes before, so its backend has them */
 } nm_flow;
 
 /* A change of a pinned flow, for the other hosts. */
@@ -172,7 +181,10 @@ nm_flow *nm_flows_victim(nm_flows *flows, int for_half_open);
 nm_flow *nm_flow_by_id(nm_flows *flows, uint32_t id);
 uint32_t nm_flow_ids(const nm_flows *flows, uint32_t first, uint32_t *ids, uint32_t max);
 
-/* Add to client_bytes[account] what the clients of each account's flows have sent; there are count accounts. */
+/* Return how many bytes of the client count for its copies: with NM_FLOW_HOLDS those that the backend has acknowledged,
+ * else all that the client has sent. */
+uint64_t nm_flow_client_bytes(const nm_flow *flow);
+/* Add to client_bytes[account] the nm_flow_client_bytes() of each account's flows; there are count accounts. */
 void nm_flows_add_up(const nm_flows *flows, uint64_t *client_bytes, uint32_t count);
 
 uint32_t nm_flow_count(const nm_flows *flows);

@@ -3,6 +3,8 @@
 
 #include <stdlib.h>
 
+#include "fastpath/held_bytes.h"
+
 nm_gear *nm_gear_new(uint32_t max_flows, nm_budget *budget, const uint8_t *key)
 {
     nm_gear *gear = calloc(1, sizeof *gear);
@@ -23,6 +25,8 @@ void nm_gear_free(nm_gear *gear)
 {
     if (!gear)
         return;
+    for (uint32_t id = 0; gear->flows && nm_flow_ids(gear->flows, id, &id, 1); id++)
+        nm_held_clear(gear, nm_flow_by_id(gear->flows, id));
     nm_flows_free(gear->flows);
     nm_legs_free(gear->legs);
     nm_turns_free(gear->turns);

@@ -30,8 +30,9 @@
 #define NM_PUNT_THROTTLED 10          /* its client is throttled for a mirror */
 #define NM_PUNT_OUT_OF_ORDER 11       /* data that a leg or a reader wants, out of order or past the window */
 #define NM_PUNT_LEG_REPAIR 12         /* a leg has no room, or is not in its steady state (NM_LEG_STEADY) */
-#define NM_PUNT_RESET 13              /* a RST that ends a flow with mirrors: it needs no turn, as it comes once */
-#define NM_PUNT_REASONS 14
+#define NM_PUNT_RESET 13              /* a RST that ends a flow with mirrors: it comes once */
+#define NM_PUNT_MPTCP 14              /* data of a flow with legs or readers, with an MPTCP option */
+#define NM_PUNT_REASONS 15
 
 /* nm_send.kind in nm_gear.read; Python uses further kinds. */
 #define NM_READ_ORIG 0   /* the next bytes of a client */
@@ -60,6 +61,7 @@ typedef struct {
     int32_t window;         /* replaces the packet's window field; negative: it stays */
     uint16_t tcp_at;        /* where the packet's TCP header begins */
     uint8_t is_destination;
+    uint8_t strips_mptcp;   /* overwrite MP_CAPABLE, too; the mark is 0 then, because the kernel would not */
 } nm_translation;
 
 typedef struct {

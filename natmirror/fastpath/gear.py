@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from natmirror._ffi import ffi, lib
 from natmirror.actions import Send
 from natmirror.fastpath.drop_reasons import DROPS
+from natmirror.fastpath.held_bytes import HeldBytes
 from natmirror.fastpath.memory import Memory
 from natmirror.fastpath.punt_reasons import PUNTS, PuntReason
-from natmirror.fastpath.rows import CountersRow, GearRow, LegSums
+from natmirror.fastpath.rows import CountersRow, FlowRow, GearRow, LegSums
 from natmirror.fastpath.tables import FlowTable, LegTable
 from natmirror.reasons import DropReason
 
@@ -86,8 +87,12 @@ class Gear:
         lib.nm_legs_add_up(self.handle.legs, self.handle.flows, sums, mirrors)
         return list(sums)
 
+    def hold(self, row: FlowRow, most: int) -> HeldBytes:
+        """Return the held bytes of a flow, which may be ``most``."""
+        return HeldBytes(self.handle, row, most)
+
     def client_bytes(self, accounts: int) -> list[int]:
-        """Return the bytes that clients have sent on the present flows of each account, by its number."""
+        """Return client_bytes() of all present flows of each account, by its number."""
         found = ffi.new("uint64_t[]", accounts)
         lib.nm_flows_add_up(self.handle.flows, found, accounts)
         return list(found)

@@ -199,16 +199,33 @@ static void merge_marks(nm_leg *leg)
     leg->mark_count = NM_MARKS / 2;
 }
 
-void nm_leg_append(nm_leg *leg, const uint8_t *data, uint32_t len, double now)
+/* Note that bytes were buffered. */
+static void mark(nm_leg *leg, double now)
 {
-    nm_ring_append(&leg->ring, leg->buffered, data, len);
-    leg->buffered += len;
     if (!leg->mark_count || now - leg->mark_at[leg->mark_count - 1] >= MARK_INTERVAL) {
         if (leg->mark_count == NM_MARKS)
             merge_marks(leg);
         leg->mark_at[leg->mark_count++] = now;
     }
     leg->mark_end[leg->mark_count - 1] = leg->buffer_seq + leg->buffered;
+}
+
+void nm_leg_append(nm_leg *leg, const uint8_t *data, uint32_t len, double now)
+{
+    nm_ring_append(&leg->ring, leg->buffered, data, len);
+    leg->buffered += len;
+    mark(leg, now);
+}
+
+void nm_leg_append_held(nm_leg *leg, const nm_ring *held, uint32_t len, double now)
+{
+    for (uint32_t done = 0, count; done < len; done += count) {
+        count = len - done;
+        const uint8_t *piece = nm_ring_piece(held, done, &count);
+        nm_ring_append(&leg->ring, leg->buffered, piece, count);
+        leg->buffered += count;
+    }
+    mark(leg, now);
 }
 
 void nm_leg_drop(nm_legs *legs, nm_leg *leg, uint32_t count, uint32_t ack)
@@ -259,7 +276,8 @@ void nm_legs_add_up(nm_legs *legs, nm_flows *flows, nm_leg_sums *sums, uint32_t 
         nm_leg_sums *sum = &sums[leg->mirror_id];
         const nm_flow *flow = nm_flow_by_id(flows, leg->flow_id);
         sum->legs++;
-        sum->client_bytes += flow ? flow->orig.bytes : leg->client_bytes;
+        sum->client_bytes += flow ? nm_flow_client_bytes(flow) : leg->client_bytes;
+        sum->held_bytes += flow && flow->flags & NM_FLOW_HOLDS ? flow->held_len : 0;
         sum->session_bytes += leg->source == NM_SOURCE_MESSAGES ? leg->client_bytes : 0;
         sum->sent_bytes += leg->sent_bytes;
         sum->acked_bytes += leg->acked_bytes;

@@ -76,8 +76,9 @@ typedef struct {
 /* Sums over the open legs of one mirror. */
 typedef struct {
     uint64_t legs;
-    uint64_t client_bytes;  /* sent by their clients; of sessions: of their messages */
+    uint64_t client_bytes;  /* nm_flow_client_bytes() of their flows; of sessions: of their messages */
     uint64_t session_bytes; /* the part of them that is of sessions' messages */
+    uint64_t held_bytes;    /* of their clients, not acknowledged by the backends yet */
     uint64_t sent_bytes, acked_bytes, consumed_bytes, retransmits, timeouts;
     uint64_t in_flight_bytes;
     double oldest_at; /* when the oldest unacknowledged byte was buffered; infinity: there is none */
@@ -104,6 +105,8 @@ void nm_leg_remove(nm_legs *legs, nm_leg *leg);
 int nm_leg_reserve(nm_legs *legs, nm_leg *leg, uint32_t len);
 /* Append bytes to the reserved room. */
 void nm_leg_append(nm_leg *leg, const uint8_t *data, uint32_t len, double now);
+/* Append the first len bytes of a ring to the reserved room. */
+void nm_leg_append_held(nm_leg *leg, const nm_ring *held, uint32_t len, double now);
 /* Drop the first count bytes; the mirror has acknowledged up to number ack. */
 void nm_leg_drop(nm_legs *legs, nm_leg *leg, uint32_t count, uint32_t ack);
 /* Drop all bytes. */

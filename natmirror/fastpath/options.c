@@ -12,7 +12,21 @@
 #define OPT_WINDOW_SCALE_LEN 3
 #define OPT_TIMESTAMPS_LEN 10
 
-/* Take one whole option of len bytes. */
+/* Return the length of the option at `at`, a NOP included; 0 at the end of the options, and if it is malformed. */
+static size_t option_len(const uint8_t *at, const uint8_t *end)
+{
+    if (at >= end || *at == OPT_END)
+        return 0;
+    if (*at == OPT_NOP)
+        return 1;
+    return at + 1 >= end || at[1] < 2 || at[1] > end - at ? 0 : at[1];
+}
+
+static uint32_t mptcp_subtype(const uint8_t *at, size_t len)
+{
+    return len > 2 ? 1u << (at[2] >> 4) : NM_MPTCP_NO_SUBTYPE;
+}
+
 static void take_option(const uint8_t *at, size_t len, nm_options *found)
 {
     switch (at[0]) {
@@ -27,7 +41,7 @@ static void take_option(const uint8_t *at, size_t len, nm_options *found)
         found->tsecr = found->has_timestamps ? get32(at + 6) : 0;
         break;
     case OPT_MPTCP:
-        found->mptcp |= len > 2 ? 1u << (at[2] >> 4) : NM_MPTCP_NO_SUBTYPE;
+        found->mptcp |= mptcp_subtype(at, len);
     }
 }
 
@@ -38,14 +52,15 @@ void nm_read_options(const uint8_t *at, size_t len, nm_options *found)
         take_option(at + 2, OPT_TIMESTAMPS_LEN, found);
         return;
     }
-    for (const uint8_t *end = at + len; at < end && *at != OPT_END;) {
-        if (*at == OPT_NOP) {
-            at++;
-            continue;
-        }
-        if (at + 1 >= end || at[1] < 2 || at[1] > end - at)
-            break;
-        take_option(at, at[1], found);
-        at += at[1];
-    }
+    const uint8_t *end = at + len;
+    for (size_t one; (one = option_len(at, end)); at += one)
+        take_option(at, one, found);
+}
+
+void nm_strip_mp_capable(uint8_t *at, size_t len)
+{
+    const uint8_t *end = at + len;
+    for (size_t one; (one = option_len(at, end)); at += one)
+        if (*at == OPT_MPTCP && mptcp_subtype(at, one) == NM_MPTCP_CAPABLE)
+            memset(at, OPT_NOP, one);
 }

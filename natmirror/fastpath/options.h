@@ -11,7 +11,10 @@
 
 #include "fastpath/tcp_constants.h"
 
+#define NM_MAX_OPTIONS_LEN 40
+
 /* nm_options.mptcp: other bits are 1 << subtype */
+#define NM_MPTCP_CAPABLE 1          /* MP_CAPABLE, subtype 0 */
 #define NM_MPTCP_NO_SUBTYPE 0x10000 /* an MPTCP option that is too short for its subtype */
 
 typedef struct {
@@ -22,8 +25,11 @@ typedef struct {
     uint8_t window_scale;   /* at most NM_MAX_WINDOW_SCALE, or NM_NO_WINDOW_SCALE */
 } nm_options;
 
-/* Read the options of a segment: the len bytes, at most 40, after its TCP header's fixed part. Stop at the first
- * malformed one. If a kind comes twice, its last option counts. */
+/* Read the options of a segment: the len bytes after its TCP header's fixed part. Stop at the first malformed one. If a
+ * kind comes twice, its last option counts. */
 void nm_read_options(const uint8_t *at, size_t len, nm_options *found);
+
+/* Overwrite each MP_CAPABLE option among the len bytes of options by NOPs. */
+void nm_strip_mp_capable(uint8_t *at, size_t len);
 
 #endif

@@ -29,6 +29,9 @@ uint8_t *nm_out_reserve(nm_out *out, uint32_t len, uint32_t segment_len);
 /* Append a packet; return 0 without memory. */
 int nm_out_add(nm_out *out, const uint8_t *packet, uint32_t len, uint16_t segment_len);
 
+/* Make room for len bytes of data. Return the place to write them to; NULL without memory. */
+uint8_t *nm_read_reserve(nm_out *read, uint8_t kind, uint32_t owner, uint32_t len);
+
 /* Append data; return 0 without memory. */
 int nm_read_add(nm_out *read, uint8_t kind, uint32_t owner, const uint8_t *data, uint32_t len);
 

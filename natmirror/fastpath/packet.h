@@ -24,6 +24,7 @@
 #define IP_DESTINATION_AT 16
 #define TCP_SOURCE_AT 0
 #define TCP_DESTINATION_AT 2
+#define TCP_OFFSET_AT 12
 #define TCP_WINDOW_AT 14
 #define TCP_CHECKSUM_AT 16
 
@@ -147,7 +148,7 @@ static inline int parse(uint8_t *packet, size_t len, nm_segment *seg)
     seg->ip = packet;
     seg->tcp = packet + ip_len;
     seg->tcp_len = len - ip_len;
-    size_t data_at = (size_t)(seg->tcp[12] >> 4) * 4;
+    size_t data_at = (size_t)(seg->tcp[TCP_OFFSET_AT] >> 4) * 4;
     if (data_at < TCP_MIN || data_at > seg->tcp_len)
         return 0;
     seg->payload_len = (uint32_t)(seg->tcp_len - data_at);

@@ -30,7 +30,7 @@ typedef struct {
     uint8_t round_robin;      /* choose the table's entries in turn, else by the client's hash */
     uint8_t may_throttle;     /* its mirrors may throttle clients */
     uint8_t needs_python;     /* Python chooses the backend of each new connection, or refuses it */
-    uint32_t flags;           /* for its flows: NM_FLOW_WATCHED, NM_FLOW_SERVICE_MIRRORED */
+    uint32_t flags;           /* for its flows: NM_FLOW_WATCHED, NM_FLOW_SERVICE_MIRRORED, NM_FLOW_STRIPS_MPTCP */
     uint32_t flows;           /* its flows now, without direct connections */
     uint32_t next_entry;      /* round_robin: the table's next entry */
     uint32_t table_len;       /* 0 for a service without a pool */

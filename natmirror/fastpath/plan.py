@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from natmirror._ffi import ffi, lib
 from natmirror.fastpath.constants import IPV4
-from natmirror.fastpath.flow_flags import SERVICE_MIRRORED, WATCHED
+from natmirror.fastpath.flow_flags import SERVICE_MIRRORED, STRIPS_MPTCP, WATCHED
 from natmirror.fastpath.rows import Array, BackendRow, GearRow, ServiceRow
 from natmirror.net.endpoint import Endpoint
 
@@ -28,6 +28,8 @@ class PlannedService:
     """It has no pool: its packets are read, never rewritten."""
     is_mirrored: bool = False
     """It has mirrors: Python decides the handshakes and ends of its flows."""
+    strips_mptcp: bool = False
+    """MP_CAPABLE is stripped from its clients' SYNs and its backends' SYN-ACKs."""
     round_robin: bool = False
     """Take the table's entries in turn, else the one that the client's hash gives."""
     with_port: bool = False
@@ -79,7 +81,11 @@ class Plan:
         address, row.port = service.endpoint
         row.address[0 : len(address)] = address
         row.family, row.hash_port = IPV4, service.with_port
-        row.flags = (WATCHED if service.is_watched else 0) | (SERVICE_MIRRORED if service.is_mirrored else 0)
+        row.flags = (
+            (WATCHED if service.is_watched else 0)
+            | (SERVICE_MIRRORED if service.is_mirrored else 0)
+            | (STRIPS_MPTCP if service.strips_mptcp else 0)
+        )
         row.round_robin, row.may_throttle = service.round_robin, service.may_throttle
         derived = self._derived[number] = _numbers(service.derived)
         row.derived, row.derived_len = derived, len(derived)

@@ -23,6 +23,8 @@ class PuntReason(StrEnum):
     """The packet's client is throttled for a mirror."""
     OUT_OF_ORDER = "out-of-order"
     """The packet has data for a mirror or session, and is out of order or past the receiver's window."""
+    MPTCP = "mptcp"
+    """The packet has data of a flow that is copied, and an MPTCP option."""
     LEG_REPAIR = "leg-repair"
     """A leg that the packet concerns has no room, or is not in its steady state: it opens, closes or repairs a loss."""
     RESET = "reset"

@@ -79,6 +79,10 @@ class FlowRow(Protocol):
     next_reply: int
     older: int
     newer: int
+    held: "RingRow"
+    held_len: int
+    max_held: int
+    proven: int
 
 
 class RingRow(Protocol):
@@ -158,6 +162,7 @@ class LegSums(Protocol):
     legs: int
     client_bytes: int
     session_bytes: int
+    held_bytes: int
     sent_bytes: int
     acked_bytes: int
     consumed_bytes: int
@@ -274,6 +279,7 @@ class TranslationRow(Protocol):
     window: int
     tcp_at: int
     is_destination: int
+    strips_mptcp: int
 
 
 class CountersRow(Protocol):

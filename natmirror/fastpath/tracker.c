@@ -110,14 +110,17 @@ void nm_track_half(nm_flow *flow, const nm_segment *seg, int from_client, int is
 
 void nm_track_syn(nm_flow *flow, const nm_segment *syn)
 {
+    nm_options options = options_of(syn);
     flow->state = NM_STATE_SYN_SENT;
     flow->iss = syn->seq;
-    nm_options options = options_of(syn);
     flow->orig.scale = options.window_scale;
     flow->reply.scale = NM_NO_WINDOW_SCALE;
     flow->orig.packets = 1;
     flow->orig.end = syn->seq + 1;
     flow->orig.flags = NM_HALF_SEQ;
+    /* RFC 8684 3.1: MP_CAPABLE in the SYN is an offer, which the SYN-ACK accepts or not. */
+    if (options.mptcp & ~NM_MPTCP_CAPABLE)
+        flow->flags |= NM_FLOW_MPTCP;
     if (options.has_timestamps && flow->flags & NM_FLOW_SERVICE_MIRRORED) {
         flow->orig.stamp = options.tsval;
         flow->orig.flags |= NM_HALF_STAMP;
@@ -143,11 +146,13 @@ static int take_syn_ack(nm_flow *flow, const nm_segment *seg)
     }
     flow->orig.end = seg->ack;
     flow->orig.bytes = (uint32_t)syn_data_len;
-    uint8_t scale = options_of(seg).window_scale;
-    if (scale == NM_NO_WINDOW_SCALE || flow->orig.scale == NM_NO_WINDOW_SCALE)
+    nm_options options = options_of(seg);
+    if (options.window_scale == NM_NO_WINDOW_SCALE || flow->orig.scale == NM_NO_WINDOW_SCALE)
         flow->orig.scale = flow->reply.scale = 0;
     else
-        flow->reply.scale = scale;
+        flow->reply.scale = options.window_scale;
+    if (options.mptcp & ~(flow->flags & NM_FLOW_STRIPS_MPTCP ? NM_MPTCP_CAPABLE : 0u))
+        flow->flags |= NM_FLOW_MPTCP;
     nm_track_half(flow, seg, 0, 1);
     return step(flow, NM_EVENT_SYN_ACK);
 }

@@ -31,7 +31,7 @@ static int pass_to_derived(nm_gear *gear, const nm_service *service, const nm_se
     if (backend_id == NM_NO_BACKEND)
         return NM_ACCEPT;
     const nm_backend *backend = &gear->plan.backends[backend_id];
-    return nm_translate_to(gear, seg, 1, backend->address, backend->port, 0);
+    return nm_translate_to(gear, seg, 1, backend->address, backend->port, 0, service->flags);
 }
 
 static int decide_to_service(nm_gear *gear, const nm_service *service, const nm_segment *seg, int checksum)
@@ -61,7 +61,7 @@ static int pass_to_client(nm_gear *gear, const nm_service *service, const nm_seg
 {
     gear->counters.packets_decided_in_c++;
     gear->counters.packets_without_flow++;
-    return nm_translate_to(gear, seg, 0, service->address, service->port, 0);
+    return nm_translate_to(gear, seg, 0, service->address, service->port, 0, service->flags);
 }
 
 /* Decide a backend's SYN-ACK. Usually the client has connected to the backend directly; but while half open flows are

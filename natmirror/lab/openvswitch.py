@@ -17,13 +17,17 @@ PORTS = (1, 2)
 
 
 class OpenVSwitch:
-    """Open vSwitch on the lab's switch ``s<number>``, with a bridge br0 and hosts ``h<number>1`` and ``h<number>2``."""
+    """Open vSwitch on the lab's switch ``s<number>``, with a bridge br0 and hosts ``h<number>1`` and ``h<number>2``.
 
-    def __init__(self, lab: Lab, number: int, *, protocols: str = "OpenFlow13") -> None:
+    Its datapath id is ``number``, unless another one is given.
+    """
+
+    def __init__(self, lab: Lab, number: int, *, protocols: str = "OpenFlow13", datapath_id: int | None = None) -> None:
         if not _SCHEMA.exists() or shutil.which("ovs-vswitchd") is None:
             raise HostError("Open vSwitch is missing: install the package openvswitch-switch")
         self._lab = lab
         self.number = number
+        self.datapath_id = number if datapath_id is None else datapath_id
         self.host = f"s{number}"
         self.directory = lab.directory / f"ovs-{self.host}"
         self.directory.mkdir()
@@ -34,13 +38,13 @@ class OpenVSwitch:
         self._add_hosts()
         self._start()
 
-    @property
-    def datapath_id(self) -> int:
-        return self.number
-
     def connect(self, target: str) -> None:
         """Set the controller, such as ``tcp:10.10.0.100:6653``."""
         self._vsctl("set-controller", "br0", target, "--", "set", "controller", "br0", "connection-mode=out-of-band")
+
+    def disconnect(self) -> None:
+        """Remove the controller, so that the connection to it closes."""
+        self._vsctl("del-controller", "br0")
 
     def peers(self) -> list[str]:
         """Return the peers of the established connections, from the switch host's kernel, as ``address:port``."""
@@ -106,7 +110,7 @@ class OpenVSwitch:
         )
         bridge = [
             *("add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev", f"protocols={self._protocols}"),
-            *("fail_mode=secure", f"other-config:datapath-id={self.number:016x}"),
+            *("fail_mode=secure", f"other-config:datapath-id={self.datapath_id:016x}"),
         ]
         for port in PORTS:
             bridge += ["--", "add-port", "br0", f"p{port}", "--", "set", "interface", f"p{port}"]

@@ -13,8 +13,16 @@ TIMEOUT = 15.0
 _REAP_TIMEOUT = 1.0
 
 
-def run(command: Sequence[str], text: str | None = None, *, package: str, timeout: float = TIMEOUT) -> str:
-    """Run a command with ``text`` as its standard input; return its standard output.
+def run(
+    command: Sequence[str],
+    text: str | None = None,
+    *,
+    package: str,
+    timeout: float = TIMEOUT,
+    with_warnings: bool = False,
+) -> str:
+    """Run a command with ``text`` as its standard input; return its standard output, and ``with_warnings`` its standard
+    error after that.
 
     HostError where the command cannot be started, fails, or does not end within ``timeout`` seconds; then it is killed.
     ``package`` is the Debian package that contains the program, for the error message.
@@ -46,7 +54,7 @@ def run(command: Sequence[str], text: str | None = None, *, package: str, timeou
     if process.returncode:
         lines = errors.strip().splitlines() or [f"exit code {process.returncode}"]
         raise HostError(f"{called} failed: {lines[0]}")
-    return output
+    return output + errors if with_warnings else output
 
 
 def _end(process: "subprocess.Popen[str]") -> None:

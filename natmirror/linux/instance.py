@@ -15,7 +15,7 @@ from errno import EADDRINUSE
 from pathlib import Path
 
 from natmirror.errors import HostError
-from natmirror.linux.iptables import NAT_QUEUE
+from natmirror.linux.iptables_rules import NAT_QUEUE
 
 log = logging.getLogger("natmirror")
 

@@ -1,164 +1,26 @@
-"""Our iptables rules: chains of our own, each reached by one jump at the top of a built-in chain.
+"""Our iptables rules on this host: chains of our own, each reached by one jump at the top of a built-in chain.
 
-One iptables-restore, which is atomic, refills each table: packets meet the old rules or the new ones, never none. The
-content of the chains is a pure function of the rules; only ``Firewall`` and ``cleanup`` run programs.
+One iptables-restore, which is atomic, refills each table: packets meet the old rules or the new ones, never none.
+iptables_rules.py says what the chains contain.
 """
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from ipaddress import IPv4Address
 from pathlib import Path
 
 from natmirror.errors import HostError
 from natmirror.linux import commands
-from natmirror.linux.nftables import MARKS, MARKS_MASK
-from natmirror.linux.tun import NAME as TUN_NAME
-from natmirror.rules import Mirror, Rules, Service
-from natmirror.rules.shards import ALL, Shard
+from natmirror.linux.iptables_rules import CHAINS, FROM_ITS_ROUTE, PRE, Chain, above, contents
+from natmirror.rules import Rules
 
-NAT_QUEUE = 6653
-"""The first thread's queue for NAT and legs; it fails closed. Each further thread's has a number higher by two."""
-WATCH_QUEUE = 6654
-"""The first thread's queue for services without a pool; it fails open. Each further thread's has a number higher by
-two."""
-
-_ICMP_ERRORS = (3, 11, 12)  # destination unreachable, time exceeded, parameter problem (RFC 792)
 _WAIT_SECONDS = "5"
-_BURST_SHARE = 5
-"""A fifth of a second's packets may come at once: as much as a client sends after a wait for acknowledgements."""
-_EXPIRE_MS = 1000
-"""When the kernel forgets a client that is silent: its burst is full again by then."""
+_NOT_SUPPORTED = "not supported"  # iptables: "Warning: Extension rpfilter revision 0 not supported, missing kernel …"
+_FORGED = re.compile(
+    r"\[(?P<packets>\d+):\d+\] -A NATMIRROR-PRE -s (?P<address>[\d.]+)/32 .*--sport (?P<port>\d+) .*-j DROP$"
+)
 _LEGACY_TABLES = Path("/proc/net/ip_tables_names")
 _BACKENDS = ("nft", "legacy")
-
-
-@dataclass(frozen=True, slots=True)
-class Chain:
-    """One of our chains. The built-in chain ``parent`` jumps to it for packets that ``match``.
-
-    The match keeps other packets from the chain's rules. Testing all rules without a hit costs a packet about as much
-    as all of natmirror's work.
-    """
-
-    table: str
-    name: str
-    parent: str
-    match: str = ""
-
-    @property
-    def jump(self) -> str:
-        """Return the jump as a rule, without -A or -D."""
-        return " ".join(filter(None, (self.parent, self.match, "-j", self.name)))
-
-
-OURS = Chain("raw", "NATMIRROR-OURS", "PREROUTING", f"-i {TUN_NAME}+")
-"""Synthesised packets come in through our own device, and belong to no connection that conntrack knows."""
-PRE = Chain("raw", "NATMIRROR-PRE", "PREROUTING", f"! -i {TUN_NAME}+ -p tcp")
-PRE_ERRORS = Chain("raw", "NATMIRROR-PRE-ICMP", "PREROUTING", "-p icmp")
-FORWARD = Chain("mangle", "NATMIRROR-FWD", "FORWARD", "-p tcp")
-FORWARD_ERRORS = Chain("mangle", "NATMIRROR-FWD-ICMP", "FORWARD", "-p icmp")
-OUT = Chain("mangle", "NATMIRROR-OUT", "OUTPUT")
-POST = Chain("mangle", "NATMIRROR-POST", "POSTROUTING", f"-m mark --mark {MARKS:#x}/{MARKS_MASK:#x}")
-"""Packets that still have our mark: the nftables table should have translated them."""
-GUARD = Chain("filter", "NATMIRROR-GUARD", "INPUT")
-
-CHAINS = (GUARD, POST, FORWARD_ERRORS, FORWARD, OUT, OURS, PRE_ERRORS, PRE)
-"""The chains in the order of their installation: the guard is installed first and removed last. Packets reach a chain
-that was installed later before an earlier one."""
-
-
-def contents(rules: Rules, threads: int = 1) -> dict[Chain, list[str]]:
-    """Return the rules of each chain for this number of threads, without ``-A CHAIN``."""
-    chains: dict[Chain, list[str]] = {chain: [] for chain in CHAINS}
-    chains[OURS].append("-j CT --notrack")
-    for network in rules.switches:
-        for shard in (Shard(number, threads) for number in range(threads)):
-            clients = shard.clients_in(network)
-            if clients is None:
-                continue
-            for service in rules.services:
-                _service(chains, clients, service, shard, rules.limit_per_client)
-            for errors in _icmp_errors(shard):
-                chains[FORWARD_ERRORS].append(f"-d {clients} {errors}")
-                chains[OUT].append(f"-d {clients} {errors}")
-    if any(service.pool for service in rules.services):
-        # The table that should have translated the packet is gone: drop it rather than show a backend's address.
-        chains[POST].append("-j DROP")
-    for service in rules.services:
-        if service.pool is not None:
-            chains[PRE_ERRORS] += _errors_to(service.address)
-            chains[GUARD] += [
-                f"-s {network} -d {service.address}/32 -p tcp --dport {service.port} -j DROP"
-                for network in rules.switches
-            ]
-        for mirror in service.mirrors:
-            if mirror.source is not None:
-                chains[PRE] += _answers_to_us(mirror, mirror.source, threads)
-                chains[PRE_ERRORS] += _errors_to(mirror.source)
-    # Fragments have no ports. The kernel reassembles them if a rule matches sockets, even if no packet reaches that
-    # rule. Conntrack would reassemble them too, but also inspect each packet, and refuse some when its table is full.
-    chains[GUARD].append(f"-i {TUN_NAME}+ -m socket -j RETURN")
-    return {chain: list(dict.fromkeys(lines)) for chain, lines in chains.items()}
-
-
-def _service(chains: dict[Chain, list[str]], clients: str, service: Service, shard: Shard, limit: int | None) -> None:
-    requests = f"-s {clients} -d {service.address}/32 -p tcp --dport {service.port}"
-    if limit is not None:
-        # A service without a pool works without natmirror: what exceeds the limit passes unseen.
-        chains[PRE].append(f"{requests} {above(limit)} -j {'RETURN' if service.pool is None else 'DROP'}")
-    if service.pool is None:
-        chains[PRE].append(f"{requests} {_queue(WATCH_QUEUE, shard, bypass=True)}")
-        replies = f"-s {service.address}/32 -d {clients} -p tcp --sport {service.port}"
-        for chain in (FORWARD, OUT):
-            chains[chain].append(f"{replies} {_queue(WATCH_QUEUE, shard, bypass=True)}")
-    else:
-        chains[PRE].append(f"{requests} {_queue(NAT_QUEUE, shard)}")
-        chains[FORWARD] += [
-            f"-s {backend.address}/32 -d {clients} -p tcp --sport {backend.port} {_queue(NAT_QUEUE, shard)}"
-            for backend in service.pool.members
-        ]
-    chains[PRE] += [
-        f"-s {mirror.address}/32 -d {clients} -p tcp --sport {mirror.port} {_queue(NAT_QUEUE, shard)}"
-        for mirror in service.mirrors
-        if mirror.source is None
-    ]
-
-
-def above(limit: int) -> str:
-    """Return the match for packets of a client that exceed so many a second, over all rules with this limit. The name
-    has the limit, because the kernel keeps the limit with which a name was first used."""
-    return (
-        f"-m hashlimit --hashlimit-above {limit}/sec --hashlimit-burst {limit // _BURST_SHARE} --hashlimit-mode srcip"
-        f" --hashlimit-name nm-{limit} --hashlimit-htable-expire {_EXPIRE_MS}"
-    )
-
-
-def _answers_to_us(mirror: Mirror, source: IPv4Address, threads: int) -> Iterator[str]:
-    """Yield the rules for a mirror's answers to legs that have an address of this host. While natmirror does not run,
-    the host's kernel may answer them: no other program has these connections."""
-    for shard in (Shard(number, threads) for number in range(threads)):
-        ports = f"{shard.leg_ports[0]}:{shard.leg_ports[-1]}"
-        yield (
-            f"-s {mirror.address}/32 -d {source}/32 -p tcp --sport {mirror.port} --dport {ports}"
-            f" {_queue(NAT_QUEUE, shard, bypass=True)}"
-        )
-
-
-def _errors_to(address: IPv4Address) -> list[str]:
-    return [f"-d {address}/32 {errors}" for errors in _icmp_errors(ALL)]
-
-
-def _icmp_errors(shard: Shard) -> list[str]:
-    return [f"-p icmp --icmp-type {kind} {_queue(NAT_QUEUE, shard, bypass=True)}" for kind in _ICMP_ERRORS]
-
-
-def _queue(first: int, shard: Shard, *, bypass: bool = False) -> str:
-    return f"-j NFQUEUE --queue-num {queue_number(first, shard)}" + (" --queue-bypass" if bypass else "")
-
-
-def queue_number(first: int, shard: Shard) -> int:
-    """Return the number of a thread's queue; ``first`` is NAT_QUEUE or WATCH_QUEUE."""
-    return first + 2 * shard.number
 
 
 def plan(rules: Rules, threads: int) -> str:
@@ -172,12 +34,15 @@ class Firewall:
 
     def __init__(self, backend: str | None = None) -> None:
         self.backend = backend or _default_backend()
+        self.checks_paths = True
+        """Whether the installed rules tell a mirror's packets from forged ones by the interface."""
         self._filled: dict[Chain, list[str]] = {chain: [] for chain in CHAINS}
 
     def install(self, rules: Rules, threads: int) -> None:
         """Install the rules for this number of threads; they replace those that an earlier run has left. HostError
         where iptables refuses: then the host has the rules that it had before."""
-        filled = contents(rules, threads)
+        self.checks_paths = self.can_check_paths()
+        filled = contents(rules, threads, checks_paths=self.checks_paths)
         done: list[tuple[str, list[str]]] = []
         try:
             for table in _tables():
@@ -193,11 +58,11 @@ class Firewall:
     def extend(self, rules: Rules, threads: int) -> None:
         """After install(), install a superset of the installed rules; leave tables without a change alone. HostError
         where iptables refuses: then nothing has changed."""
-        self._change(contents(rules, threads), _tables())
+        self._change(contents(rules, threads, checks_paths=self.checks_paths), _tables())
 
     def reduce(self, rules: Rules, threads: int) -> None:
         """Like extend(), but with a subset of the installed rules: the guard is reduced last."""
-        self._change(contents(rules, threads), _tables()[::-1])
+        self._change(contents(rules, threads, checks_paths=self.checks_paths), _tables()[::-1])
 
     def _change(self, filled: dict[Chain, list[str]], tables: list[str]) -> None:
         changed = {chain.table for chain in CHAINS if filled[chain] != self._filled[chain]}
@@ -246,17 +111,35 @@ class Firewall:
 
     def can_limit(self, limit: int) -> bool:
         """Return whether iptables and the kernel have the match of a limit per client."""
+        return self._supports(f"{above(limit)} -j DROP")
+
+    def can_check_paths(self) -> bool:
+        """Return whether iptables and the kernel have the match of FROM_ITS_ROUTE."""
+        return self._supports(FROM_ITS_ROUTE)
+
+    def _supports(self, rule: str) -> bool:
+        text = f"*{PRE.table}\n:{PRE.name} - [0:0]\n-A {PRE.name} {rule}\nCOMMIT\n"
         try:
-            _run(
-                [f"iptables-{self.backend}-restore", "-w", _WAIT_SECONDS, "--noflush", "--test"],
-                f"*{PRE.table}\n-A {PRE.parent} {above(limit)} -j DROP\nCOMMIT\n",
-            )
+            return _NOT_SUPPORTED not in self._test(text)
         except HostError:
             return False
-        return True
 
-    def _saved(self, table: str) -> list[str]:
-        return _run([f"iptables-{self.backend}-save", "-t", table]).splitlines()
+    def forged_packets(self) -> Counter[str]:
+        """Return the number of packets in each mirror's name that the installed rules have dropped since this table was
+        last changed, by the mirror's endpoint. HostError where they cannot be read."""
+        found: Counter[str] = Counter()
+        for line in self._saved(PRE.table, "-c"):
+            if match := _FORGED.match(line):
+                found[f"{match['address']}:{match['port']}"] += int(match["packets"])
+        return found
+
+    def _saved(self, table: str, *options: str) -> list[str]:
+        return _run([f"iptables-{self.backend}-save", "-t", table, *options]).splitlines()
+
+    def _test(self, text: str) -> str:
+        """Return iptables' warnings about an input of iptables-restore; change nothing."""
+        command = [f"iptables-{self.backend}-restore", "--test", "--noflush"]
+        return commands.run(command, text, package="iptables", with_warnings=True)
 
     def _restore(self, text: str) -> None:
         _run([f"iptables-{self.backend}-restore", "-w", _WAIT_SECONDS, "--noflush"], text)

@@ -55,6 +55,8 @@ class HostState:
     """net.netfilter.nf_conntrack_tcp_* by the rest of the name; empty where conntrack is not loaded."""
     can_limit: bool = True
     """Whether iptables and the kernel have what limit-per-client needs, if the rules have that key."""
+    can_check_paths: bool = True
+    """Whether iptables can tell by the interface whether a packet is a mirror's."""
     forward_policy: str = "ACCEPT"
     forward_has_rules: bool = False
 
@@ -106,6 +108,14 @@ def find_problems(rules: Rules, host: HostState) -> Iterator[Finding]:
                     " address of this host",
                     f"run: ip address add {mirror.source}/32 dev INTERFACE",
                 )
+    mirrors = [mirror for service in rules.services for mirror in service.mirrors]
+    if not host.can_check_paths and not all(mirror.asymmetric for mirror in mirrors):
+        yield Finding(
+            "warning",
+            "iptables or the kernel lacks the match rpfilter: natmirror takes packets in a mirror's name from each"
+            " interface, also those that a client has forged",
+            "run: modprobe ipt_rpfilter, and restart natmirror",
+        )
     if rules.ha is not None:
         yield from _pair(rules.ha, host)
     yield from _reverse_path(host)
@@ -214,6 +224,7 @@ def read_host(rules: Rules, firewall: Firewall) -> HostState:
             host.conntrack[name] = _read(file)
     if rules.limit_per_client is not None:
         host.can_limit = firewall.can_limit(rules.limit_per_client)
+    host.can_check_paths = firewall.can_check_paths()
     host.forward_policy, host.forward_has_rules = firewall.forward_policy()
     try:
         require_descriptors()

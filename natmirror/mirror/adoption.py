@@ -124,7 +124,7 @@ class Adoption:
         if stream.state is StreamState.STANDBY:
             return
         if not is_finished(row.orig):
-            tracker.infer_sent(row.orig, leg.end)
+            tracker.infer_sent(row, leg.end)
         else:
             yield from self.end_past_fin(stream, seq.add(row.orig.end, -1))
         living = [leg for _, leg in stream.alive()]
@@ -149,6 +149,7 @@ class Adoption:
             if leg.resumption is not None and not leg.awaits_answer and ahead > room + _LATE:
                 wrong = min(ahead, leg.row.acked_bytes, row.orig.bytes)
                 leg.row.acked_bytes -= wrong
+                row.proven = row.reply.ack
                 if row.orig.end == leg.end:
                     row.orig.end = row.reply.ack
                     row.orig.bytes -= wrong

@@ -8,7 +8,7 @@ from natmirror.fastpath.flow_flags import throttle_client, unthrottle_client
 from natmirror.fastpath.flow_states import State
 from natmirror.mirror.copies import MirroredFlow, MirroredStream
 from natmirror.mirror.outgoing import Outgoing
-from natmirror.mirror.sampling import why_not_mirrored
+from natmirror.mirror.sampling import why_flow_not_mirrored
 from natmirror.mirror.timers import AT_ONCE, TimerKind, Timers
 from natmirror.net import seq
 from natmirror.net.build import synthesise
@@ -33,7 +33,7 @@ class Backpressure:
             return
         buffers = [mirror.buffer for mirror in flow.service.mirrors if mirror.throttles]
         if buffers and any(
-            not why_not_mirrored(mirror, flow.client[0]) for mirror in flow.service.mirrors if mirror.throttles
+            not why_flow_not_mirrored(mirror, flow) for mirror in flow.service.mirrors if mirror.throttles
         ):
             first = seq.add(flow.row.iss, 1)
             self._throttles[flow] = ClientWindow(seq.add(first, min(buffers)), min(buffers))

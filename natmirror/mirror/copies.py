@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from natmirror.fastpath import FlowRow
+from natmirror.fastpath import FlowRow, client_bytes
 from natmirror.fastpath.flow_flags import clear_orig_waiting, remove_reader
 from natmirror.mirror.copy_states import TRANSITIONS, StreamEvent, StreamState
 from natmirror.net.endpoint import Endpoint
@@ -60,7 +60,7 @@ class StreamCopy:
 
     @property
     def missing_bytes(self) -> int:
-        """Bytes that the client has sent and the mirror has not acknowledged."""
+        """Bytes of the client that count and that the mirror has not acknowledged."""
         return self.stream.client_bytes - self.acked_bytes
 
 
@@ -76,6 +76,8 @@ class MirroredStream:
     state: StreamState = StreamState.COPYING
     has_rest: bool = False
     """Whether bytes that are in order still wait to be written to the legs; a timer writes them."""
+    awaits_last: bool = False
+    """Whether the client has reset the connection, and acknowledgements of its last bytes may still come."""
     is_adopted: bool = False
     """Whether another host passed the beginning of the connection."""
     is_released: bool = False
@@ -83,7 +85,7 @@ class MirroredStream:
     standby_from: int = 0
     """While the stream is standby: the client's next sequence number in the latest record."""
     final_bytes: int = 0
-    """All bytes that the client sent, once the flow is forgotten."""
+    """All bytes of the client that count, once the flow is forgotten."""
 
     def move(self, event: StreamEvent) -> None:
         """Change to the next state; KeyError where the event is not possible."""
@@ -95,8 +97,15 @@ class MirroredStream:
         return self.state >= StreamState.ENDED_ASKING
 
     @property
+    def ends_later(self) -> bool:
+        """Whether the legs of an ended connection stay open until more bytes are written to them."""
+        return self.has_rest or self.awaits_last
+
+    @property
     def client_bytes(self) -> int:
-        return self.final_bytes if self.state is StreamState.FORGOTTEN else int(self.flow.row.orig.bytes)
+        """The client's bytes that count for the copies: those that the backend has acknowledged, or all that were sent
+        where copies do not wait for that."""
+        return self.final_bytes if self.state is StreamState.FORGOTTEN else client_bytes(self.flow.row)
 
     def alive(self) -> list[tuple[StreamCopy, Leg]]:
         """Return the legs that have not ended, with their copies."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, TypeVar
 
+from natmirror.fastpath.flow_flags import set_mptcp
 from natmirror.mirror.copies import MirroredFlow, StreamCopy
 from natmirror.mirror.faults import Work
 from natmirror.mirror.legs import LegOutcome, LegOwner
@@ -22,6 +23,7 @@ from natmirror.net.packet import Segment
 from natmirror.reasons import EndReason
 from natmirror.rules import Service
 from natmirror.tcp.leg_record import FlowRecord
+from natmirror.tcp.tracker import takes_data
 
 _T = TypeVar("_T")
 
@@ -61,14 +63,21 @@ class GuardedMirroring:
     def picked_up(self, flow: MirroredFlow, backend: Endpoint | None) -> None:
         self._guard.run(Work.COPY, flow, self._mirroring.picked_up, flow, backend)
 
+    def showed_mptcp(self, flow: MirroredFlow, segment: Segment, *, from_client: bool) -> None:
+        """End the flow's copies and sessions, and open none, if the receiver takes data that has an MPTCP option."""
+        if takes_data(flow.row, segment, from_client=from_client):
+            set_mptcp(flow.row)
+            if flow in self.streams:
+                self._guard.run(Work.COPY, flow, self._teardown.end, Work.COPY, flow, EndReason.MPTCP)
+
     def feed(self, flow: MirroredFlow, segment: Segment, now: float) -> None:
         self._guard.run(Work.COPY, flow, self._mirroring.feed, flow, segment, now)
 
     def feed_replies(self, flow: MirroredFlow, segment: Segment) -> None:
         self._guard.run(Work.SESSION, flow, self._mirroring.feed_replies, flow, segment)
 
-    def window_moved(self, flow: MirroredFlow, now: float) -> None:
-        self._guard.run(Work.COPY, flow, self._mirroring.window_moved, flow, now)
+    def acknowledged(self, flow: MirroredFlow, now: float) -> None:
+        self._guard.run(Work.COPY, flow, self._mirroring.acknowledged, flow, now)
 
     def accepted(self, flow: MirroredFlow) -> None:
         self._guard.run(Work.THROTTLE, flow, self._backpressure.accepted, flow)
@@ -78,8 +87,9 @@ class GuardedMirroring:
         window = self._guard.run(Work.THROTTLE, flow, self._backpressure.throttled_window, flow, segment)
         return segment.window if window is None else max(0, min(window, segment.window))
 
-    def flow_reset(self, flow: MirroredFlow, now: float) -> None:
-        self._guard.run(Work.COPY, flow, self._mirroring.flow_reset, flow, now)
+    def flow_reset(self, flow: MirroredFlow, now: float, *, by_client: bool = False) -> None:
+        reset = partial(self._mirroring.flow_reset, by_client=by_client)
+        self._guard.run(Work.COPY, flow, reset, flow, now)
 
     def flow_closed(self, flow: MirroredFlow, now: float) -> None:
         self._guard.run(Work.COPY, flow, self._mirroring.flow_closed, flow, now)
@@ -94,6 +104,9 @@ class GuardedMirroring:
         except Exception as error:
             self._guard.failed(Work.COPY, flow, error)
             self._try(Work.COPY, self._teardown.drop, flow)
+
+    def unanswered(self, flow: MirroredFlow, count: int) -> None:
+        self._guard.run(Work.COPY, flow, self._mirroring.unanswered, flow, count)
 
     def untracked(self, service: Service, count: int) -> None:
         self._try(Work.COPY, self._mirroring.untracked, service, count)
@@ -213,6 +226,8 @@ class GuardedMirroring:
         """Handle a timer that is not a leg's; TimerKind says what ``of`` is."""
         if kind is TimerKind.WRITE_REST:
             self._guard.run(Work.COPY, of, self._mirroring.write_rest, of, now)
+        elif kind is TimerKind.LAST_ACKNOWLEDGEMENTS:
+            self._guard.run(Work.COPY, of, self._mirroring.no_more_acknowledgements, of, now)
         elif kind is TimerKind.WINDOW_UPDATE:
             self._guard.run(Work.THROTTLE, of, self._backpressure.send_window_update, of)
         elif kind is TimerKind.POSITIONS_KNOWN:

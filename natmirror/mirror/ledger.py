@@ -1,6 +1,8 @@
 """The ledger: for each mirror, the bytes that clients sent, that the mirror acknowledged, and that were lost.
 
-For each mirror, at any moment: bytes that clients sent = bytes acknowledged + bytes pending + bytes lost, by reason.
+For each mirror, at any moment: client bytes = bytes acknowledged + bytes pending + bytes lost, by reason. Client bytes
+are those that the backends have acknowledged or, with ``release: seen``, all that clients have sent. Outside this sum
+stand the bytes that wait for a backend's acknowledgement, and those whose connection ended without it.
 The reason is that of the leg's end, or the reason why there was no leg. A master gets sessions of its own instead of
 clients' bytes: for it the bytes of its sessions' messages count as sent.
 """
@@ -49,6 +51,8 @@ class Totals:
     """Legs that ended, by reason."""
     lost: Counter[EndReason] = field(default_factory=Counter)
     """Bytes that the mirror did not get, by reason."""
+    never_acked_bytes: int = 0
+    """Bytes that clients sent and backends never acknowledged."""
 
     def leg_ended(self, copy: StreamCopy, leg: Leg, reason: EndReason) -> None:
         """Add a copy's leg that has ended; if its flow is forgotten, also the bytes that its mirror did not get."""
@@ -65,6 +69,7 @@ class Totals:
     def flow_forgotten(self, copy: StreamCopy) -> None:
         """Add a copy whose flow is forgotten: its ``stream.final_bytes`` is set. Its leg may stay open for a while."""
         self.client_bytes += copy.stream.client_bytes
+        self.never_acked_bytes += copy.stream.flow.row.orig.bytes - copy.stream.client_bytes
         if copy.why_ended is not None:
             self.lost[copy.why_ended] += copy.missing_bytes
 
@@ -140,12 +145,12 @@ class Ledger:
         if copy.leg is not None and copy.leg.ended is not None:
             self._acked_before[*self._key(copy), copy.leg.ended] -= copy.acked_bytes
 
-    def untracked(self, service: Service, count: int) -> None:
-        """Count bytes that a client sent on a connection for which the flow table had no room: all are lost."""
+    def not_copied(self, service: Service, count: int, reason: EndReason) -> None:
+        """Count bytes that a client sent on a connection which has no copies: all are lost."""
         for mirror in service.copies:
             totals = self._totals[service.name, mirror.name]
             totals.client_bytes += count
-            totals.lost[EndReason.FLOW_TABLE_FULL] += count
+            totals.lost[reason] += count
 
     def show(self, gear: Gear, now: float) -> list[MirrorEntry]:
         """Return the sums of each mirror. A mirror that the rules no longer name is included while it has legs."""
@@ -154,6 +159,7 @@ class Ledger:
         for entry, sums in zip(shown.values(), gear.leg_sums(len(shown)), strict=True):
             entry["legs"] = sums.legs
             entry["client_bytes"] += sums.session_bytes  # a copy's bytes are in its flow's account
+            entry["held_bytes"] = sums.held_bytes
             entry["pending_bytes"] = sums.client_bytes - sums.acked_bytes
             entry["in_flight_bytes"] = sums.in_flight_bytes
             entry["lag_seconds"] = round(max(now - sums.oldest_at, 0.0), 3)
@@ -196,6 +202,8 @@ class Ledger:
             "client_bytes": totals.client_bytes,
             "sent_bytes": totals.sent_bytes,
             "acked_bytes": totals.acked_bytes,
+            "held_bytes": 0,
+            "never_acked_bytes": totals.never_acked_bytes,
             "pending_bytes": 0,
             "in_flight_bytes": 0,
             "lost_bytes": dict(totals.lost),

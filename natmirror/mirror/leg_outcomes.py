@@ -14,7 +14,7 @@ from natmirror.actions import LegEnded
 from natmirror.fastpath.flow_flags import clear_orig_waiting, has_reader, stop_feeding_legs
 from natmirror.mirror.adoption import Adoption
 from natmirror.mirror.backpressure import Backpressure
-from natmirror.mirror.copies import StreamCopy
+from natmirror.mirror.copies import MirroredFlow, StreamCopy
 from natmirror.mirror.copy_states import StreamState
 from natmirror.mirror.faults import Work
 from natmirror.mirror.guard import Guard
@@ -89,6 +89,10 @@ class LegOutcomes:
         if outcome is not None:
             with suppress(Exception):
                 self.apply(outcome)
+
+    def note_refused(self, flow: MirroredFlow, mirror: Mirror, reason: EndReason, count: int) -> None:
+        """Report that a mirror gets nothing of a connection, whose client has sent ``count`` bytes so far."""
+        self._ended_copies.append(LegEnded(show(flow.client), flow.service.name, mirror.name, reason, count, 0))
 
     def take_ended(self) -> list[LegEnded]:
         """Return the legs that ended since the last call."""

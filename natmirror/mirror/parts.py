@@ -62,7 +62,7 @@ class MirrorParts:
             *(self.outcomes, open_sessions, totals, self.faults),
         )
         self.mirroring = Mirroring(
-            *(memory, self.timers, self.legs, self.ledger, self.backpressure, self.adoption),
+            *(memory, gear.hold, self.timers, self.legs, self.ledger, self.backpressure, self.adoption),
             *(self.outcomes, self.sessions, read_queue, self.guard, self.streams),
             shares_state=rules.ha is not None and rules.ha.state is not None,
         )

@@ -1,8 +1,10 @@
-"""The choice of the clients that a mirror gets: a pure function of its rules and the client's address."""
+"""The choice of the flows that a mirror gets: by its rules and the client's address, and by whether a flow is whole."""
 
 from functools import lru_cache
 
 from natmirror.fastpath import siphash
+from natmirror.fastpath.flow_flags import is_mptcp
+from natmirror.mirror.copies import MirroredFlow
 from natmirror.net.prefixes import ClientNetworks
 from natmirror.reasons import EndReason
 from natmirror.rules import Mirror
@@ -23,3 +25,8 @@ def why_not_mirrored(mirror: Mirror, client: bytes) -> EndReason | None:
     if siphash(_KEY, client) >= mirror.sample * (1 << 64):
         return EndReason.NOT_SAMPLED
     return None
+
+
+def why_flow_not_mirrored(mirror: Mirror, flow: MirroredFlow) -> EndReason | None:
+    """Return the reason why the mirror does not get a flow whose SYNs have passed here, or None if it gets the flow."""
+    return EndReason.MPTCP if is_mptcp(flow.row) else why_not_mirrored(mirror, flow.client[0])

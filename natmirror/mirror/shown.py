@@ -139,8 +139,12 @@ class MirrorEntry(TypedDict):
     legs_ended: dict[EndReason, int]
     """Legs that have ended, by reason."""
     client_bytes: int
-    """Bytes that clients have sent and this mirror has to get; with ``protocol: openflow``, the bytes of the sessions'
-    messages to the master."""
+    """Bytes of clients that this mirror has to get: those that backends have acknowledged or, with ``release: seen``,
+    all that passed; with ``protocol: openflow``, the bytes of the sessions' messages to the master."""
+    held_bytes: int
+    """Bytes of clients that wait for their backends' acknowledgement; no part of ``client_bytes``."""
+    never_acked_bytes: int
+    """Bytes of clients whose connections ended before a backend acknowledged them; no part of ``client_bytes``."""
     sent_bytes: int
     """Bytes sent to the mirror, retransmissions not counted."""
     acked_bytes: int

@@ -7,6 +7,7 @@ without its flags and legs, C does nothing more for mirrors. If a later step fai
 from collections.abc import Callable
 from contextlib import suppress
 
+from natmirror.fastpath import client_bytes
 from natmirror.fastpath.flow_flags import clear_mirroring, concerns_mirroring, unthrottle_client
 from natmirror.mirror.copies import MirroredFlow, MirroredStream, StreamCopy
 from natmirror.mirror.copy_states import IS_ASKING, StreamEvent, StreamState
@@ -59,7 +60,7 @@ class Teardown:
         stream = self._streams.pop(flow, None)
         if stream is None:
             return
-        stream.final_bytes = int(flow.row.orig.bytes)
+        stream.final_bytes = client_bytes(flow.row)
         stream.move(StreamEvent.FORGOTTEN)
         for copy in stream.copies:
             with suppress(Exception):
@@ -108,7 +109,7 @@ class Teardown:
                 self._outcomes.cut(copy, copy.leg, reason)
         missing = flow.service.copies[len(stream.copies) :]
         stream.copies += tuple(StreamCopy(mirror, stream, why_absent=reason) for mirror in missing)
-        stream.has_rest = False
+        stream.has_rest = stream.awaits_last = False
         if stream.state in IS_ASKING:
             stream.move(StreamEvent.ANSWERED)
         for half in filter(None, (stream.reassembler, stream.replies)):

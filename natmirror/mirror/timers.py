@@ -21,6 +21,8 @@ class TimerKind(IntEnum):
     """A kind of work that was switched off: it is ended for the next flows."""
     SWITCH_ON = 6
     """None: work that was switched off is switched on again."""
+    LAST_ACKNOWLEDGEMENTS = 7
+    """A flow: its client has reset it, and no acknowledgement of its bytes is under way any more."""
 
 
 Key = tuple[TimerKind, Any]

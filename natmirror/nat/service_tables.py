@@ -93,6 +93,7 @@ class ServiceTables:
                 table,
                 derived,
                 is_mirrored=bool(service.mirrors),
+                strips_mptcp=service.strips_mptcp,
                 round_robin=pool.balance is Balance.ROUND_ROBIN,
                 with_port=pool.hash is HashInput.ADDRESS_PORT,
                 may_throttle=service.throttles,

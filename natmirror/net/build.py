@@ -12,6 +12,8 @@ from natmirror.net.packet import (
     FIN,
     IP_HEADER,
     IP_HEADER_LEN,
+    MPTCP_CAPABLE,
+    OPT_NOP,
     PROTO_TCP,
     PSH,
     RST,
@@ -33,8 +35,10 @@ def rewrite(
     source: Endpoint | None = None,
     destination: Endpoint | None = None,
     window: int | None = None,
+    strips_mptcp: bool = False,
 ) -> bytes:
-    """Return the packet with another source, destination or window field, and its checksums updated.
+    """Return the packet with another source, destination or window field, and its checksums updated. ``strips_mptcp``:
+    overwrite MP_CAPABLE by NOPs.
 
     A checksum that was left to hardware is computed in full, because the kernel assumes that a rewritten packet's
     checksum is complete.
@@ -42,6 +46,13 @@ def rewrite(
     buffer = bytearray(segment.raw)
     tcp = segment.ip_len
     is_partial = segment.checksum is Checksum.PARTIAL
+    if strips_mptcp:
+        for subtype, at, length in segment.mptcp_options():
+            if subtype == MPTCP_CAPABLE:
+                buffer[at : at + length] = bytes([OPT_NOP]) * length
+        if not is_partial:
+            options = slice(tcp + TCP_HEADER_LEN, segment.data_at)
+            update_checksum_at(buffer, tcp + 16, segment.raw[options], bytes(buffer[options]))
     for new, address_at, port_at in ((source, 12, tcp), (destination, 16, tcp + 2)):
         if new is None:
             continue

@@ -17,8 +17,8 @@ PROTO_ICMP, PROTO_TCP = 1, 6
 OPT_END, OPT_NOP, OPT_MSS, OPT_WINDOW_SCALE, OPT_SACK_PERMITTED, OPT_SACK, OPT_TIMESTAMPS = 0, 1, 2, 3, 4, 5, 8
 OPT_MPTCP = 30
 
-MPTCP_NO_SUBTYPE = 0x10000
-"""In Segment.mptcp(): an MPTCP option that is too short for its subtype."""
+MPTCP_CAPABLE, MPTCP_NO_SUBTYPE = 1, 0x10000
+"""In Segment.mptcp(): MP_CAPABLE, which is subtype 0, and an option that is too short for its subtype."""
 
 MAX_PACKET_LEN = 0xFFFF
 
@@ -95,10 +95,10 @@ class Segment:
     def options(self) -> dict[int, bytes]:
         """Return the TCP options by kind, up to the first malformed one (RFC 9293 §3.1). If a kind comes twice, the
         last option counts."""
-        return dict(self.each_option())
+        return {self.raw[at]: self.raw[at + 2 : at + length] for at, length in self._each_option()}
 
-    def each_option(self) -> Iterator[tuple[int, bytes]]:
-        """Yield kind and value of each TCP option, up to the first malformed one."""
+    def _each_option(self) -> Iterator[tuple[int, int]]:
+        """Yield each TCP option's offset in ``raw`` and its length, without NOPs, up to the first malformed one."""
         at, end = self.ip_len + TCP_HEADER_LEN, self.data_at
         while at < end and self.raw[at] != OPT_END:
             if self.raw[at] == OPT_NOP:
@@ -106,7 +106,7 @@ class Segment:
                 continue
             if at + 1 >= end or not 2 <= self.raw[at + 1] <= end - at:
                 break
-            yield self.raw[at], self.raw[at + 2 : at + self.raw[at + 1]]
+            yield at, self.raw[at + 1]
             at += self.raw[at + 1]
 
     def mss(self) -> int | None:
@@ -127,11 +127,16 @@ class Segment:
     def mptcp(self) -> int:
         """Return the subtypes of all MPTCP options (RFC 8684 §3), as the sum of 1 << subtype; 0 if there is none."""
         subtypes = 0
-        if self.data_at > self.ip_len + TCP_HEADER_LEN:
-            for kind, value in self.each_option():
-                if kind == OPT_MPTCP:
-                    subtypes |= 1 << (value[0] >> 4) if value else MPTCP_NO_SUBTYPE
+        for subtype, _, _ in self.mptcp_options():
+            subtypes |= subtype
         return subtypes
+
+    def mptcp_options(self) -> Iterator[tuple[int, int, int]]:
+        """Yield each MPTCP option: 1 << subtype, or MPTCP_NO_SUBTYPE; offset in ``raw``; and length."""
+        if self.data_at > self.ip_len + TCP_HEADER_LEN:
+            for at, length in self._each_option():
+                if self.raw[at] == OPT_MPTCP:
+                    yield 1 << (self.raw[at + 2] >> 4) if length > 2 else MPTCP_NO_SUBTYPE, at, length
 
     def sack_permitted(self) -> bool:
         """Return whether the sender offers selective acknowledgements (RFC 2018 §2)."""

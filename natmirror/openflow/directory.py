@@ -35,7 +35,7 @@ _MAX_LEN = 4 << 20  # bytes of one switch's answers: the largest seen so far are
 _MAX_ANSWERS = 512
 """Limit on the answers of one switch: controllers repeat a few dozen requests."""
 _MAX_PORTS_LEN = 1 << 20  # bytes of the ports of one switch
-_CLAIM_TIMEOUT = 600.0  # seconds until a restored connection without a packet is removed
+_UNSEEN_TIMEOUT = 600.0  # seconds until a restored connection without a packet is removed
 _MAX_ANSWER_LEN = 0xFFFF - HEADER_LEN - 8  # bytes of a body, after a multipart message's headers
 _BUDGET_FRACTION = 4  # answers may take 1/4 of the budget
 _DELETED = 1  # OFPPR_DELETE
@@ -65,7 +65,7 @@ class Directory:
         """Answers of switches that were not kept, by reason."""
         self._memory = memory
         self._used = 0
-        self._unclaimed: dict[str, float] = {}  # connections that were restored and not seen yet, with the time
+        self._unseen: dict[str, float] = {}  # connections that were restored and not seen yet, with the time
         self._behind: dict[str, Datapath] = {}  # by the name of an open connection
         self._datapaths: dict[SwitchId, Datapath] = {}
         # By the client's address; the last seen last
@@ -262,13 +262,13 @@ class Directory:
         datapath = self._behind.pop(connection, None)
         if datapath is not None:
             datapath.connection = None
-        self._unclaimed.pop(connection, None)
+        self._unseen.pop(connection, None)
 
     def release(self, now: float) -> None:
         """Note that another host passes all connections from now on: keep their switches until that host reports
         others."""
         for connection in self._behind:
-            self._unclaimed.setdefault(connection, now)
+            self._unseen.setdefault(connection, now)
 
     def switch_of(self, connection: str) -> Datapath | None:
         """Return the switch of a connection, or None."""
@@ -279,7 +279,7 @@ class Directory:
 
         A restored connection without a packet within ten minutes is removed.
         """
-        for connection in [one for one, at in self._unclaimed.items() if now - at > _CLAIM_TIMEOUT]:
+        for connection in [one for one, at in self._unseen.items() if now - at > _UNSEEN_TIMEOUT]:
             self.remove(connection)
         return list(self._behind)
 
@@ -288,7 +288,7 @@ class Directory:
         return [connection for connection in self._behind if self._is_seen(connection)]
 
     def _is_seen(self, connection: str | None) -> bool:
-        return connection in self._behind and connection not in self._unclaimed
+        return connection in self._behind and connection not in self._unseen
 
     def adopt(self, entry: dict[str, Any], now: float) -> None:
         """Restore the switch of another host's connection, unless this host has seen packets of the connection or of
@@ -300,7 +300,7 @@ class Directory:
 
     def withdraw(self, connection: str) -> None:
         """Remove a connection that the other host has removed, unless this host has seen packets of it."""
-        if connection in self._unclaimed:
+        if connection in self._unseen:
             self.remove(connection)
 
     def plain(self, connection: str, now: float) -> dict[str, Any] | None:
@@ -327,7 +327,7 @@ class Directory:
         connection = str(entry["client"])
         datapath = self.enter(connection, *ids, int(entry["version"]))
         self.set_switch(connection, datapath)
-        self._unclaimed[connection] = now
+        self._unseen[connection] = now
         for key, known, at in answers:
             self.learn(datapath, key, known, at)
 

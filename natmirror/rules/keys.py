@@ -10,10 +10,11 @@ and the JSON Schema from them. Rules that involve several keys are code, in file
 from typing import Final
 
 from natmirror.rules.addresses import Address, Network
+from natmirror.rules.kinds import Release
 from natmirror.rules.mirror_keys import MIRROR
 from natmirror.rules.pair_keys import HA, HOST, SIDE
 from natmirror.rules.pool_keys import BACKEND, HEALTH, MAX_CONNECTIONS, POOL, SORRY
-from natmirror.rules.scalars import NAME, PORT, FilePath, Integer, Size, Threads
+from natmirror.rules.scalars import NAME, PORT, Choice, FilePath, Integer, Size, Threads
 from natmirror.rules.tables import Key, ListOf, Section
 
 MAX_THREADS: Final = 16
@@ -46,6 +47,15 @@ SERVICE = Section(
             example="[{name: master, address: 10.20.0.13}]",
             default=(),
             absent="none",
+        ),
+        Key(
+            "release",
+            Choice(Release),
+            "When mirrors get a client's byte. A backend that does not answer may delay its acknowledgement, by 40 ms"
+            " on Linux and 200 ms elsewhere; seen saves the mirrors this delay. Connections keep the value of their"
+            " handshake.",
+            example="seen",
+            default=Release.ACKNOWLEDGED,
         ),
     ),
 )

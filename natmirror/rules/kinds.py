@@ -29,6 +29,15 @@ class HashInput(StrEnum):
     """The address and port: connections of one switch may have different backends."""
 
 
+class Release(StrEnum):
+    """When mirrors get a client's byte."""
+
+    ACKNOWLEDGED = "acknowledged"
+    """Once the backend has acknowledged it: a mirror gets exactly the bytes that the backend has."""
+    SEEN = "seen"
+    """As soon as it passes in order. A mirror may get bytes that the backend never takes."""
+
+
 class CheckKind(StrEnum):
     """How a backend is checked."""
 
@@ -57,6 +66,15 @@ class WhenDown(StrEnum):
     """The connections are reset at both ends at once, so that the clients connect to another backend."""
     KEEP = "keep"
     """The connections stay."""
+
+
+class Mptcp(StrEnum):
+    """What happens to the MP_CAPABLE option (Multipath TCP, RFC 8684) in SYN and SYN-ACK."""
+
+    STRIP = "strip"
+    """It is overwritten by NOPs, so that client and backend use plain TCP, which can be copied."""
+    PASS = "pass"
+    """It passes. Connections for which client and backend then use Multipath TCP are not copied."""
 
 
 class WhenBehind(StrEnum):

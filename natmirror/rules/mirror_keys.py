@@ -103,6 +103,14 @@ MIRROR = Section(
             default=False,
         ),
         Key(
+            "asymmetric",
+            Boolean(),
+            "Whether the mirror's packets may arrive on another interface than the one that the route to the mirror"
+            " leads to. By default such packets are dropped and counted, because any host could have forged them.",
+            example="true",
+            default=False,
+        ),
+        Key(
             "protocol", Choice(MirrorProtocol), "What the mirror gets.", example="openflow", default=MirrorProtocol.RAW
         ),
         Key(

@@ -15,7 +15,9 @@ from natmirror.rules.kinds import (
     CheckKind,
     HashInput,
     MirrorProtocol,
+    Mptcp,
     Reconnect,
+    Release,
     Statistics,
     Unsolicited,
     WhenBehind,
@@ -65,6 +67,7 @@ class Pool:
     sorry: Backend | None = POOL["sorry"].default
     when_none: WhenNone = POOL["when-none"].default
     when_down: WhenDown = POOL["when-down"].default
+    mptcp: Mptcp = POOL["mptcp"].default
     slow_start: float = POOL["slow-start"].default
     health: Health | None = POOL["health"].default
 
@@ -94,6 +97,7 @@ class Mirror:
     stall_timeout: float = MIRROR["stall-timeout"].default
     idle_timeout: float | None = MIRROR["idle-timeout"].default
     direct: bool = MIRROR["direct"].default
+    asymmetric: bool = MIRROR["asymmetric"].default
     protocol: MirrorProtocol = MIRROR["protocol"].default
     reconnect: Reconnect = MIRROR["reconnect"].default
     unsolicited: Unsolicited = MIRROR["unsolicited"].default
@@ -120,6 +124,7 @@ class Service:
     port: int
     pool: Pool | None = SERVICE["pool"].default
     mirrors: tuple[Mirror, ...] = SERVICE["mirrors"].default
+    release: Release = SERVICE["release"].default
 
     # Read for each packet, so they are computed once.
     copies: tuple[Mirror, ...] = field(init=False, repr=False, compare=False)
@@ -128,10 +133,13 @@ class Service:
     """The masters: each has OpenFlow sessions."""
     throttles: bool = field(init=False, repr=False, compare=False)
     """Whether clients are throttled for one of the mirrors."""
+    strips_mptcp: bool = field(init=False, repr=False, compare=False)
+    """Whether MP_CAPABLE is stripped from SYN and SYN-ACK."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "copies", tuple(mirror for mirror in self.mirrors if not mirror.speaks_openflow))
         object.__setattr__(self, "sessions", tuple(mirror for mirror in self.mirrors if mirror.speaks_openflow))
+        object.__setattr__(self, "strips_mptcp", self.pool is not None and self.pool.mptcp is Mptcp.STRIP)
         object.__setattr__(self, "throttles", any(mirror.throttles for mirror in self.mirrors))
 
 

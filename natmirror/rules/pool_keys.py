@@ -3,7 +3,7 @@
 from typing import Final
 
 from natmirror.rules.addresses import Address
-from natmirror.rules.kinds import Balance, CheckKind, HashInput, WhenDown, WhenNone
+from natmirror.rules.kinds import Balance, CheckKind, HashInput, Mptcp, WhenDown, WhenNone
 from natmirror.rules.scalars import NAME, PORT, Choice, Duration, Integer, Word
 from natmirror.rules.tables import Key, ListOf, Section
 
@@ -131,6 +131,13 @@ POOL = Section(
             "What happens to the connections of a backend that goes down.",
             example="keep",
             default=WhenDown.RESET,
+        ),
+        Key(
+            "mptcp",
+            Choice(Mptcp),
+            "What happens when a client offers Multipath TCP. A change applies to new connections.",
+            example="pass",
+            default=Mptcp.STRIP,
         ),
         Key(
             "slow-start",

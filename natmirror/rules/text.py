@@ -52,8 +52,9 @@ def _describe_top(rules: Rules) -> list[str]:
 
 def _describe_service(service: Service) -> list[str]:
     mirrors = [f"mirror  {_describe_mirror(mirror)}" for mirror in service.mirrors]
+    release = [f"release {service.release}"] if service.mirrors else []
     if (pool := service.pool) is None:
-        return ["no pool: natmirror only mirrors; another program serves this address", *mirrors]
+        return ["no pool: natmirror only mirrors; another program serves this address", *release, *mirrors]
     hashed = f" hash {pool.hash}" if pool.balance is Balance.MAGLEV else ""
     # differences() compares lines regardless of their order, so the order of the backends stands in a line of its own.
     order = ": " + ", ".join(backend.name for backend in pool.backends) if pool.balance is Balance.PRIORITY else ""
@@ -66,9 +67,9 @@ def _describe_service(service: Service) -> list[str]:
     if sorry := pool.sorry:
         lines.append(f"sorry   {sorry.name} {sorry.address}:{sorry.port}")
     slow_start = f" slow-start {show_duration(pool.slow_start)}" if pool.slow_start else ""
-    lines.append(f"when-none {pool.when_none} when-down {pool.when_down}{slow_start}")
+    lines.append(f"when-none {pool.when_none} when-down {pool.when_down} mptcp {pool.mptcp}{slow_start}")
     lines.append(f"health  {_describe_health(pool.health)}")
-    return lines + mirrors
+    return lines + release + mirrors
 
 
 def _describe_health(health: Health | None) -> str:
@@ -92,6 +93,7 @@ def _describe_mirror(mirror: Mirror) -> str:
         f"stall-timeout {show_duration(mirror.stall_timeout)}",
         "" if mirror.idle_timeout is None else f"idle-timeout {show_duration(mirror.idle_timeout)}",
         "direct" if mirror.direct else "",
+        "asymmetric" if mirror.asymmetric else "",
         f"protocol {mirror.protocol}",
         f"reconnect {mirror.reconnect} unsolicited {mirror.unsolicited} statistics {mirror.statistics}"
         if mirror.speaks_openflow

@@ -60,6 +60,8 @@ def _mirror(one: MirrorEntry, other: MirrorEntry) -> MirrorEntry:
         "legs_resumed": one["legs_resumed"] + other["legs_resumed"],
         "legs_ended": add_counts((one["legs_ended"], other["legs_ended"])),
         "client_bytes": one["client_bytes"] + other["client_bytes"],
+        "held_bytes": one["held_bytes"] + other["held_bytes"],
+        "never_acked_bytes": one["never_acked_bytes"] + other["never_acked_bytes"],
         "sent_bytes": one["sent_bytes"] + other["sent_bytes"],
         "acked_bytes": one["acked_bytes"] + other["acked_bytes"],
         "pending_bytes": one["pending_bytes"] + other["pending_bytes"],

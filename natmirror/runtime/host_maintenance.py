@@ -19,6 +19,7 @@ from natmirror.runtime.worker import Worker
 # Seconds
 _GRACE = 1.0  # for the last packets of removed services
 _PATHS_INTERVAL = 10.0
+_FORGED_INTERVAL = 10.0
 _BYPASS_INTERVAL = 1.0
 _STATUS_INTERVAL = 10.0
 
@@ -51,6 +52,7 @@ class HostMaintenance:
             self.removal,
             Chore("iptables rules", CHECK_INTERVAL, self._check_rules, now + CHECK_INTERVAL),
             Chore("nftables table", CHECK_INTERVAL, kernel_rules.check_translation, now + CHECK_INTERVAL),
+            Chore("packets in mirrors' names", _FORGED_INTERVAL, kernel_rules.count_forged, now + _FORGED_INTERVAL),
             self._path_mtus,
         ]
         if rules.ha is not None:

@@ -5,6 +5,7 @@ kernel rules stay as long as connections are left: of this host, or reported by 
 """
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
@@ -36,6 +37,9 @@ class KernelRules:
         added."""
         self.why_not_translated: str | None = "not tried yet"
         """Why the kernel does not translate packets; None: it does."""
+        self.forged_packets: Counter[str] = Counter()
+        """The dropped packets in mirrors' names, by the mirror's endpoint, as of the last count_forged()."""
+        self._dropped_before: Counter[str] = Counter()
         self._configured = rules
         self._before_extend = rules
         self._has_unused = False  # set_configured() was called since remove_unused()
@@ -120,6 +124,22 @@ class KernelRules:
             log.error("iptables: %s; trying again in %g s", error, CHECK_INTERVAL)
             return False
         return True
+
+    def count_forged(self) -> None:
+        """Count the packets in mirrors' names that the rules have dropped; log the first ones of each mirror. HostError
+        where they cannot be read."""
+        dropped = self.firewall.forged_packets()
+        for mirror, count in dropped.items():
+            before = self._dropped_before[mirror]
+            fresh = count - before if count >= before else count  # a change of the rules has reset the kernel's count
+            if fresh and not self.forged_packets[mirror]:
+                log.warning(
+                    "dropped %d packets in the name of mirror %s: they did not come in on the interface that the route"
+                    " to it leads to, so they may be forged; if its routes are asymmetric, set asymmetric: true",
+                    *(fresh, mirror),
+                )
+            self.forged_packets[mirror] += fresh
+        self._dropped_before = dropped
 
     def check_translation(self) -> None:
         """Install the nftables table again if it was removed, or could not be installed. HostError where nft fails."""

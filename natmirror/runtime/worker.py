@@ -22,7 +22,7 @@ from natmirror.engine.replicated_bindings import BindingChange
 from natmirror.fastpath import NEVER
 from natmirror.linux.bypass import BEAT_INTERVAL, Bypass
 from natmirror.linux.counters import OutboxCounter, QueueCounter
-from natmirror.linux.iptables import NAT_QUEUE, WATCH_QUEUE, queue_number
+from natmirror.linux.iptables_rules import NAT_QUEUE, WATCH_QUEUE, queue_number
 from natmirror.linux.loop import BoundQueue, Loop, LoopEvent
 from natmirror.linux.nfqueue import Packet, Queue
 from natmirror.linux.queue_monitor import QueueMonitor

@@ -4,15 +4,13 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from natmirror.fastpath import FlowRow, Memory
+from natmirror.fastpath import MAX_RELEASE_LEN, FlowRow, HeldBytes, Memory
 from natmirror.net import seq
 from natmirror.reasons import EndReason
 
 _PIECE_COST = 128  # bytes that Python's own bookkeeping takes for a waiting piece
 _MAX_PIECE_LEN = 64 << 10
 """The size in bytes up to which adjacent pieces are merged. Without it one more byte would copy all waiting bytes."""
-_MAX_OUT_LEN = 256 << 10
-"""Limit on the bytes that one call returns: filling a gap may release a whole window."""
 MAX_RUNS = 256
 """Limit on runs of waiting bytes, with gaps between them. Each gap is a separate loss in one window."""
 _NONE: Any = ()  # instead of two empty lists for each flow, because in most flows no bytes ever wait
@@ -24,16 +22,30 @@ class Reassembler:
     It returns only bytes that production's receiver accepts: those before ``limit``, the right edge of its window. A
     byte past it, such as a probe of a closed window carries, waits until the window has moved. One call returns a
     bounded number of bytes: while ready_len() is not 0, push() without data returns more.
+
+    ``held`` has the latest of the returned bytes, as far as their receiver has not acknowledged them; clear() drops
+    them. With them, a second version of a byte is noticed: which one the receiver takes is unknown here.
     """
 
     __slots__ = (
         *("_given", "_max_waiting", "_memory", "_pieces", "_row", "_runs", "_side", "_starts"),
-        *("left_out", "waiting_bytes"),
+        *("held", "is_ambiguous", "left_out", "waiting_bytes"),
     )
 
-    def __init__(self, row: FlowRow, side: str, next_seq: int | None, max_waiting: int, memory: Memory) -> None:
+    def __init__(
+        self,
+        row: FlowRow,
+        side: str,
+        next_seq: int | None,
+        max_waiting: int,
+        memory: Memory,
+        held: HeldBytes | None = None,
+    ) -> None:
         """``side`` is the half of the flow's row, ``orig`` or ``reply``. The C gear moves its ``next`` too while no
         bytes wait. If ``next_seq`` is None, call place() first."""
+        self.held = held
+        self.is_ambiguous = False
+        """Whether two versions of a byte were seen; only with ``held``."""
         self._row = row
         self._side = side
         getattr(row, side).next = next_seq or 0
@@ -50,12 +62,16 @@ class Reassembler:
     def push(self, at: int, data: bytes, limit: int) -> bytes:
         """Take ``data`` whose first byte has number ``at``; return the bytes that are in order now.
 
-        If bytes overlap, the first copy counts, as with most receivers. A segment that begins past ``limit`` is left
-        out, because its receiver refuses it. An out-of-order segment is also left out if ``max_waiting`` bytes wait
-        already, memory is full, or there are MAX_RUNS gaps: the client sends it again, or the caller finds a hole.
+        If bytes overlap, the first version counts; if they differ and ``held`` is there, ``is_ambiguous`` is set and
+        nothing returned. A segment that begins past ``limit`` is left out, because its receiver refuses it. An
+        out-of-order segment is also left out if ``max_waiting`` bytes wait already, memory is full, or there are
+        MAX_RUNS gaps: the client sends it again, or the caller finds a hole.
         """
         ahead = seq.diff(at, self.next)
         out = b""
+        if data and self.held is not None and seq.le(at, limit) and self._contradicts(self.held, ahead, data):
+            self.is_ambiguous = True
+            return b""
         if data and seq.le(at, limit) and ahead + len(data) > 0:
             if ahead > 0 or self.ready_len(limit):
                 self._store(at, data)
@@ -105,7 +121,9 @@ class Reassembler:
         return self._take(limit)
 
     def clear(self) -> None:
-        """Free all waiting bytes: the stream has no reader any more."""
+        """Free all waiting and held bytes: the stream has no reader any more."""
+        if self.held is not None:
+            self.held.clear()
         self._memory.give(self.waiting_bytes + _PIECE_COST * len(self._pieces))
         self._starts = self._pieces = _NONE
         self._runs = self.waiting_bytes = 0
@@ -139,6 +157,23 @@ class Reassembler:
         self._pieces[first:last] = [piece for _, piece in merged]
         self._runs = runs
         self.waiting_bytes += count
+
+    def _contradicts(self, held: HeldBytes, ahead: int, data: bytes) -> bool:
+        """Return whether data, which begins ``ahead`` bytes past ``next``, differs from another version of a byte."""
+        behind = len(held) + ahead  # where the data begins, from the first held byte on
+        skip = max(-behind, 0)
+        count = min(len(data) - skip, len(held) - max(behind, 0))
+        if count > 0 and held.copy(max(behind, 0), count) != data[skip : skip + count]:
+            return True
+        if not self._pieces:
+            return False
+        start, end = self._given + ahead, self._given + ahead + len(data)
+        for index in range(*self._adjacent(start, end)):
+            piece_at, piece = self._starts[index], self._pieces[index]
+            first, last = max(start, piece_at), min(end, piece_at + len(piece))
+            if first < last and piece[first - piece_at : last - piece_at] != data[first - start : last - start]:
+                return True
+        return False
 
     def _adjacent(self, start: int, end: int) -> tuple[int, int]:
         """Return the pieces that overlap or adjoin a part of the stream: the index of the first, and one past that of
@@ -191,7 +226,7 @@ class Reassembler:
         done = 0
         for start, data in zip(self._starts, self._pieces, strict=True):
             skip = min(self._given - start, len(data))
-            if skip < 0 or len(out) >= _MAX_OUT_LEN:
+            if skip < 0 or len(out) >= MAX_RELEASE_LEN:
                 break
             chunk = data[skip : skip + max(seq.diff(limit, self.next), 0)]
             out += chunk

@@ -26,16 +26,19 @@ from natmirror.fastpath.flow_flags import (
     HALF_ECHO,
     HALF_FIN,
     HALF_INFERRED,
+    HALF_RECORDED,
     HALF_REVOKED,
     HALF_SEQ,
     HALF_STAMP,
     is_picked_up,
     is_service_mirrored,
     is_watched,
+    set_mptcp,
+    strips_mptcp,
 )
 from natmirror.fastpath.flow_states import TRANSITIONS, Event, State
 from natmirror.net import seq
-from natmirror.net.packet import ACK, FIN, RST, SYN, Segment
+from natmirror.net.packet import ACK, FIN, MPTCP_CAPABLE, RST, SYN, Segment
 
 _PAWS_TOLERANCE = 1  # as in Linux: by so much a TSval may lie below TS.Recent
 
@@ -50,6 +53,8 @@ def begin(row: FlowRow, syn: Segment) -> None:
     row.orig.packets = 1
     row.orig.end = seq.add(syn.seq, 1)
     row.orig.flags = HALF_SEQ
+    if syn.mptcp() & ~MPTCP_CAPABLE:  # RFC 8684 §3.1: MP_CAPABLE is only an offer, which the SYN-ACK accepts or not
+        set_mptcp(row)
     if is_service_mirrored(row) and (stamps := syn.timestamps()) is not None:
         row.orig.stamp = stamps[0]
         row.orig.flags |= HALF_STAMP
@@ -71,12 +76,15 @@ def begin_adopted(row: FlowRow, iss: int, nxt: int, una: int, scale: int) -> Non
     row.iss = iss
     row.orig.end, row.orig.bytes = nxt, 0
     row.orig.flags = HALF_SEQ | HALF_INFERRED
-    row.reply.ack = row.reply.edge = una
+    row.reply.ack = row.reply.edge = row.proven = una
+    row.reply.flags = HALF_RECORDED
     row.reply.scale = scale
 
 
-def infer_sent(sender: HalfRow, end: int) -> None:
+def infer_sent(row: FlowRow, end: int) -> None:
     """Note that all bytes before ``end`` were sent, though they did not pass here: a mirror has acknowledged them."""
+    sender = row.orig
+    row.proven = seq.latest(row.proven, end)
     advance = seq.diff(end, sender.end)
     if advance > 0:
         sender.end = end
@@ -139,6 +147,13 @@ def is_taken(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
     if receiver.flags & HALF_SEQ and seq.lt(receiver.end, segment.ack):
         return False
     return not receiver.flags & HALF_ACK or seq.le(segment.seq, receiver.edge)
+
+
+def takes_data(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
+    """Return whether the receiving end takes a segment's data, and has not acknowledged all of it before."""
+    receiver = halves(row, from_client=from_client)[1]
+    is_new = not receiver.flags & HALF_ACK or seq.lt(receiver.ack, seq.add(segment.seq, segment.payload_len))
+    return is_new and is_taken(row, segment, from_client=from_client)
 
 
 def _expires_here(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
@@ -243,6 +258,8 @@ def _take_syn_ack(row: FlowRow, segment: Segment) -> Event | None:
         row.orig.scale = row.reply.scale = 0  # RFC 7323 §2.2: both ends offer it, or neither uses it
     else:
         row.reply.scale = scale
+    if segment.mptcp() & ~(MPTCP_CAPABLE if strips_mptcp(row) else 0):
+        set_mptcp(row)
     update(row, segment, from_client=False, is_taken=True)
     return _move(row, State.SYN_SENT, Event.SYN_ACK)
 

@@ -12,7 +12,7 @@ from natmirror.reasons import DropReason
 from natmirror.rules import parse_rules
 from tests.helpers.client_connection import ISS, KEY, MIRROR_ISS, ClientConnection
 from tests.helpers.leg_records import adopted_connection, answer, due, end_reasons, mirror_of, records
-from tests.helpers.support import MASTER, RULES, at, packet, summary
+from tests.helpers.support import MASTER, RULES, at, at_once, packet, summary
 
 SHARED = (
     RULES
@@ -30,7 +30,7 @@ ha:
 
 def host(key: bytes, rules: str = SHARED, *, fast: bool = True) -> Engine:
     """Return a host of the pair, which shows its legs by the numbers on the wire."""
-    return Engine(parse_rules(rules), key=key, fast=fast)
+    return Engine(at_once(parse_rules(rules)), key=key, fast=fast)
 
 
 def establish_leg(connection: ClientConnection) -> int:

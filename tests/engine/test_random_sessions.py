@@ -17,6 +17,7 @@ from natmirror.net.checksum import Checksum
 from natmirror.net.endpoint import Endpoint
 from natmirror.net.packet import (
     ACK,
+    OPT_MPTCP,
     OPT_MSS,
     OPT_NOP,
     OPT_SACK_PERMITTED,
@@ -64,6 +65,7 @@ MAX_FLOWS = 8
 STEPS = 250
 SCALED = bytes((OPT_NOP, OPT_WINDOW_SCALE, 3, 7))
 TIMESTAMPS = bytes((OPT_NOP, OPT_NOP, OPT_TIMESTAMPS, 10)) + b"\0\0\0\7\0\0\0\5"
+MP_CAPABLE, MP_JOIN = bytes((OPT_MPTCP, 4, 0x01, 0x01)), bytes((OPT_MPTCP, 12, 0x10, 1)) + bytes(8)
 MIRROR_OPTIONS = bytes((OPT_MSS, 4, 5, 180, OPT_NOP, OPT_NOP, OPT_SACK_PERMITTED, 2))
 
 
@@ -133,8 +135,8 @@ class Chaos:
         return self.random.randbytes(self.random.choice([0, 0, 1, 100, 1460, 30_000]))
 
     def options(self) -> bytes:
-        """Return the options of a segment: timestamps, or none."""
-        return self.random.choice([b"", TIMESTAMPS])
+        """Return the options of a segment: timestamps or none, rarely one of MPTCP."""
+        return self.random.choice([b"", TIMESTAMPS] * 40 + [MP_CAPABLE, MP_JOIN])
 
     def syn(self, client: Endpoint, service: Endpoint, connection: Connection) -> None:
         if self.random.random() < 0.6:
@@ -262,4 +264,5 @@ def test_each_reason_for_a_loss_occurs() -> None:
         "picked-up",
         "flow-table-full",
         "hole",
+        "mptcp",
     }

@@ -23,7 +23,16 @@ from natmirror.fastpath import (
     Plan,
     PlannedService,
 )
-from natmirror.fastpath.flow_flags import DIRECT, FEEDS_LEGS, ORIG_GAP, PICKED_UP, SERVICE_MIRRORED, THROTTLED, WATCHED
+from natmirror.fastpath.flow_flags import (
+    DIRECT,
+    FEEDS_LEGS,
+    ORIG_GAP,
+    PICKED_UP,
+    SERVICE_MIRRORED,
+    STRIPS_MPTCP,
+    THROTTLED,
+    WATCHED,
+)
 from natmirror.fastpath.flow_states import Event, State
 from natmirror.net import seq
 from natmirror.net.build import rewrite
@@ -38,6 +47,13 @@ KEY = bytes(range(16))
 PREROUTING, FORWARD, OUTPUT = 0, 2, 3
 HALF_FIELDS = ("bytes", "packets", "end", "ack", "edge", "scale", "flags")
 ELSEWHERE = at("192.0.2.9", 9)
+
+OPTIONS = st.sampled_from(
+    [
+        *(b"", bytes(4), bytes(40), b"\1\3\3\7", b"\1\3\3\17", b"\3\4\1\1"),
+        *(b"\x1e\4\1\1", b"\1\x1e\4\1\1\1\1\1", b"\x1e\4\x10\0\x1e\4\1\1", b"\1\1\x1e\2"),  # MPTCP
+    ]
+)
 
 numbers = st.one_of(
     st.integers(0, 0xFFFF_FFFF), st.integers(0xFFFF_FF00, 0xFFFF_FFFF), st.integers(0, 0x100), st.just(0x8000_0000)
@@ -152,7 +168,9 @@ def reference_of_control(
         flows.touch(row, now, moved=event is not None or bool(syn and is_orig))
     if row.flags & WATCHED:
         return ACCEPT, raw
-    return MODIFIED, rewrite(parsed, source=None if is_orig else SERVICE, destination=C1 if is_orig else None)
+    source, destination = (None, C1) if is_orig else (SERVICE, None)
+    strips = bool(syn and row.flags & STRIPS_MPTCP)
+    return MODIFIED, rewrite(parsed, source=source, destination=destination, strips_mptcp=strips)
 
 
 def needs_mirroring(row: FlowRow, parsed: Segment, *, is_orig: bool) -> bool:
@@ -172,7 +190,9 @@ def needs_mirroring(row: FlowRow, parsed: Segment, *, is_orig: bool) -> bool:
 @given(st.data())
 def test_c_does_the_same_as_the_reference(data: st.DataObject) -> None:
     copied = FEEDS_LEGS | ORIG_GAP
-    flags = data.draw(st.sampled_from([0, 0, SERVICE_MIRRORED | copied, PICKED_UP, WATCHED, WATCHED | copied, DIRECT]))
+    flags = data.draw(
+        st.sampled_from([0, STRIPS_MPTCP, SERVICE_MIRRORED | copied, PICKED_UP, WATCHED, WATCHED | copied, DIRECT])
+    )
     state = data.draw(st.sampled_from([2, 2, 2, 2, 0, 1, 3, 4, 5]))
     orig, reply = data.draw(halves), data.draw(halves)
     gears = [gear(), gear()]
@@ -197,7 +217,7 @@ def test_c_does_the_same_as_the_reference(data: st.DataObject) -> None:
                 seq.add(ack, data.draw(st.integers(-3, 3))),
                 data.draw(st.binary(min_size=size, max_size=size)),
                 window=data.draw(st.integers(0, 0xFFFF)),
-                options=data.draw(st.sampled_from([b"", bytes(4), bytes(40), b"\1\3\3\7", b"\1\3\3\17", b"\3\4\1\1"])),
+                options=data.draw(OPTIONS),
             )
         )
         if data.draw(st.booleans()):

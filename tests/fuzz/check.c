@@ -156,10 +156,10 @@ void check_held(const world *w, const mirror_leg *leg)
 }
 
 /* The kernel's translation by a mark equals our own without one. */
-static void check_mark(const world *w, const nm_flow *flow)
+static void check_mark(const world *w, const nm_flow *flow, int is_stripped)
 {
     uint32_t mark = w->gear->translation.mark;
-    if (!flow) {
+    if (!flow || is_stripped) {
         must(!mark);
         return;
     }
@@ -174,25 +174,32 @@ void check_rewritten(const world *w, const uint8_t *before, const uint8_t *now, 
     size_t header_len = before[0] % 16 * 4u, at = hook == PREROUTING ? 16 : 12, port_at = hook == PREROUTING ? 2 : 0;
     const nm_flow *flow = flow_of(w, before, hook == PREROUTING);
     endpoint fresh;
+    uint32_t flags;
     if (flow) {
+        flags = flow->flags;
         must(!(flow->flags & (NM_FLOW_WATCHED | NM_FLOW_DIRECT)));
         memcpy(fresh.address, hook == PREROUTING ? flow->backend : flow->service, 4);
         fresh.port = hook == PREROUTING ? flow->backend_port : flow->service_port;
     } else if (hook == PREROUTING) {
         int service = service_at(w, before);
         must(service >= 0);
+        flags = w->plan.services[service].flags;
         fresh = backend_end(&w->plan, derive(&w->plan, service, before + 12, u16_at(before + header_len)));
     } else {
         must(service_of(w, before) >= 0);
+        flags = w->plan.services[service_of(w, before)].flags;
         fresh = service_end(&w->plan, service_of(w, before));
     }
-    check_mark(w, flow);
+    static uint8_t expected[MAX_LEN];
+    memcpy(expected, before, len);
+    int strips = before[header_len + 13] & SYN && flags & NM_FLOW_STRIPS_MPTCP && mptcp_subtypes(before) & MP_CAPABLE;
+    check_mark(w, flow, strips);
+    if (strips)
+        strip_mp_capable(expected);
     must(!memcmp(now + at, fresh.address, 4) && u16_at(now + header_len + port_at) == fresh.port);
     /* One's complement sums stay right or wrong as they were; a sum left to hardware is right afterwards. */
     must(ip_sum(now, header_len) == ip_sum(before, header_len));
     must(tcp_sum_of(now, len, header_len) == (checksum == PARTIAL ? RIGHT : tcp_sum_of(before, len, header_len)));
-    static uint8_t expected[MAX_LEN];
-    memcpy(expected, before, len);
     memcpy(expected + 10, now + 10, 2);
     memcpy(expected + at, now + at, 4);
     memcpy(expected + header_len + port_at, now + header_len + port_at, 2);

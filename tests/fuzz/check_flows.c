@@ -181,7 +181,8 @@ static void check_opened(world *w, const snapshot *before, const nm_flow *flow, 
     must(!nm_leg_find(w->gear->legs, 4, flow->backend, flow->backend_port, client, flow->client_port));
     must(flow->state == NM_STATE_SYN_SENT && flow->iss == u32_at(tcp + 4) && flow->orig.end == flow->iss + 1);
     must(flow->created_at == w->now && flow->seen_at == w->now && flow->first_leg == NM_NO_LEG);
-    must(flow->flags == (before->services[flow->service_id].flags | NM_FLOW_HALF_OPEN) && flow->newer == NONE);
+    uint32_t shown = mptcp_subtypes(packet) & ~MP_CAPABLE ? NM_FLOW_MPTCP : 0;
+    must(flow->flags == (before->services[flow->service_id].flags | NM_FLOW_HALF_OPEN | shown) && flow->newer == NONE);
     must(!(flow->sharing & (NM_ANNOUNCED | NM_GUEST)));
     check_pick(w, flow, before);
 }
@@ -198,7 +199,10 @@ static void check_moved(world *w, const nm_flow *now, const nm_flow *was, const 
         return;
     }
     must(is_same(now, was) && NEXT[was->state][now->state]);
-    must((now->flags | NM_FLOW_HALF_OPEN | NM_FLOW_CLOSED) == (was->flags | NM_FLOW_HALF_OPEN | NM_FLOW_CLOSED));
+    uint32_t shown = was->state == NM_STATE_SYN_SENT && now->state == NM_STATE_SYN_RECEIVED ? mptcp_subtypes(packet) : 0;
+    shown &= was->flags & NM_FLOW_STRIPS_MPTCP ? ~MP_CAPABLE : ~0u;
+    uint32_t may_change = NM_FLOW_HALF_OPEN | NM_FLOW_CLOSED;
+    must((now->flags | may_change) == (was->flags | may_change | (shown ? NM_FLOW_MPTCP : 0)));
     if (is_orig && tcp[13] & SYN) { /* its own SYN, repeated */
         must(now->seen_at == w->now && now->due.due_at == flow_deadline(now));
         mended.orig.packets--;

@@ -13,7 +13,20 @@ from pathlib import Path
 from natmirror.net.build import build
 from natmirror.net.checksum import Checksum
 from natmirror.net.endpoint import endpoint_of
-from natmirror.net.packet import ACK, FIN, OPT_MSS, OPT_NOP, OPT_WINDOW_SCALE, PSH, RST, SYN, Malformed, Segment, parse
+from natmirror.net.packet import (
+    ACK,
+    FIN,
+    OPT_MPTCP,
+    OPT_MSS,
+    OPT_NOP,
+    OPT_WINDOW_SCALE,
+    PSH,
+    RST,
+    SYN,
+    Malformed,
+    Segment,
+    parse,
+)
 from natmirror.replay.capture import read
 from natmirror.rules import Rules, load_rules
 
@@ -116,9 +129,10 @@ def raw_calls(packets: list[tuple[int, Segment]], service: int) -> Iterator[byte
             yield struct.pack("<BBBBH", _RAW, 0, how, _HOOKS[role], len(segment.raw)) + segment.raw
 
 
-def call(which: int, seq: int = 0) -> bytes:
-    """A caller's SYN."""
-    return bytes((_CALL, which, _HOW_VALID | _HOW_SEQ, 0, seq))
+def call(which: int, seq: int = 0, options: bytes = b"") -> bytes:
+    """A caller's SYN, with options whose length is a multiple of four."""
+    how = _HOW_VALID | _HOW_SEQ | (_HOW_OPTIONS if options else 0)
+    return bytes((_CALL, which, how, 0, seq)) + (bytes((len(options) // 4,)) + options if options else b"")
 
 
 def stray(which: int, whose: int, how: int = _HOW_VALID, flags: int = SYN | ACK) -> bytes:
@@ -308,6 +322,10 @@ def rare() -> dict[str, bytes]:
     options = [bytes((OPT_NOP,) * (4 - len(tail)) + tail) for tail in tails]
     options += [bytes((OPT_NOP, OPT_WINDOW_SCALE, 3, 15)), bytes((OPT_NOP,) * 40)]
     seeds = {f"process/options-{number}": _ROOMY + call(0) + syn_ack(0, one) for number, one in enumerate(options)}
+    capable, join = bytes((OPT_MPTCP, 4, 1, 1)), bytes((OPT_MPTCP, 12, 0x10)) + bytes(9)
+    for number, one in enumerate((capable, capable + join, join + capable, bytes((OPT_NOP, OPT_NOP, OPT_MPTCP, 2)))):
+        for which in range(0, 64, 16):  # a caller of each service
+            seeds[f"process/mptcp-{number}-{which}"] = _ROOMY + call(which, options=one) + syn_ack(which, one)
     whole = build(_CLIENT_END, _SERVICE_END, seq=0xFFFF_F000, ack=0xFFF, flags=ACK, window=1, payload=b"four")
     broken = [whole[:end] for end in range(len(whole))] + [whole + b"\0"]
     for at, value in ((0, 0x44), (0, 0x46), (0, 0x4F), (0, 0x65), (3, 43), (3, 45), (6, 0x20), (32, 0x40), (32, 0xF0)):

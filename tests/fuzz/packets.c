@@ -104,3 +104,34 @@ size_t payload_at(const uint8_t *packet, size_t len)
     size_t data_at = header_len + packet[header_len + 12] / 16 * 4u;
     return data_at < header_len + TCP_LEN || data_at > len ? 0 : data_at;
 }
+
+/* Return the length of a TCP option, a NOP included; 0 at the end of the options, and if it is malformed. */
+static int option_len(const uint8_t *at, const uint8_t *end)
+{
+    int len = at >= end || !*at ? 0 : *at == 1 ? 1 : at + 1 < end && at[1] > 1 ? at[1] : 0;
+    return len > end - at ? 0 : len;
+}
+
+static uint32_t mptcp_subtype(const uint8_t *at, int len)
+{
+    return *at != 30 ? 0 : len > 2 ? 1u << at[2] / 16 : 1u << 16;
+}
+
+uint32_t mptcp_subtypes(const uint8_t *packet)
+{
+    const uint8_t *tcp = packet + packet[0] % 16 * 4u, *end = tcp + tcp[12] / 16 * 4;
+    uint32_t subtypes = 0;
+    int len;
+    for (const uint8_t *at = tcp + TCP_LEN; (len = option_len(at, end)); at += len)
+        subtypes |= mptcp_subtype(at, len);
+    return subtypes;
+}
+
+void strip_mp_capable(uint8_t *packet)
+{
+    uint8_t *tcp = packet + packet[0] % 16 * 4u, *end = tcp + tcp[12] / 16 * 4;
+    int len;
+    for (uint8_t *at = tcp + TCP_LEN; (len = option_len(at, end)); at += len)
+        if (mptcp_subtype(at, len) == MP_CAPABLE)
+            memset(at, 1, (size_t)len);
+}

@@ -16,6 +16,8 @@
 #define PSH 0x08
 #define ACK 0x10
 
+#define MP_CAPABLE 1u /* of mptcp_subtypes() */
+
 #define PREROUTING 0 /* the hook of received packets */
 #define FORWARD 2
 #define OUTPUT 3
@@ -59,5 +61,10 @@ void mend(uint8_t *packet, size_t len, int checksum);
 
 /* Return the offset of the payload of a TCP packet with right lengths; 0 if it is none. */
 size_t payload_at(const uint8_t *packet, size_t len);
+
+/* Return the subtypes of a whole TCP packet's MPTCP options, each as 1 << subtype. */
+uint32_t mptcp_subtypes(const uint8_t *packet);
+/* Overwrite a whole TCP packet's MP_CAPABLE options by NOPs. */
+void strip_mp_capable(uint8_t *packet);
 
 #endif

@@ -16,9 +16,9 @@ static const struct {
     uint8_t round_robin, hash_port, first, count;
 } OF_SERVICE[SERVICES] = {
     [MAGLEV] = {{10, 10, 0, 100}, PORT, 0, 0, 0, FIRST_OF_MAGLEV, 3},
-    [ROUND_ROBIN] = {{10, 10, 0, 100}, PORT + 1, 0, 1, 0, FIRST_OF_ROUND_ROBIN, 3},
+    [ROUND_ROBIN] = {{10, 10, 0, 100}, PORT + 1, NM_FLOW_STRIPS_MPTCP, 1, 0, FIRST_OF_ROUND_ROBIN, 3},
     [UNPOOLED] = {{10, 10, 0, 101}, PORT, NM_FLOW_WATCHED, 0, 0, 0, 0},
-    [MIRRORED] = {{10, 10, 0, 102}, PORT, NM_FLOW_SERVICE_MIRRORED, 0, 1, FIRST_OF_MIRRORED, 2},
+    [MIRRORED] = {{10, 10, 0, 102}, PORT, NM_FLOW_SERVICE_MIRRORED | NM_FLOW_STRIPS_MPTCP, 0, 1, FIRST_OF_MIRRORED, 2},
 };
 /* Some backends are in two pools, and each pool has some of its own; 13 is also an address of mirrors. */
 static const uint8_t LAST_OF_BACKEND[BACKENDS] = {11, 12, 14, 12, 13, 15, 11, 16};

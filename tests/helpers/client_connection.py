@@ -10,10 +10,10 @@ from natmirror.net.checksum import Checksum
 from natmirror.net.endpoint import Endpoint
 from natmirror.net.packet import OPT_MSS, Segment
 from natmirror.reasons import DropReason
-from natmirror.rules import parse_rules
+from natmirror.rules import Release, parse_rules
 from natmirror.rules.shards import ALL, Shard
 from tests.helpers.relative import RelativeEngine
-from tests.helpers.support import CLIENT, MASTER, RULES, SERVICE, packet, segment, summary
+from tests.helpers.support import CLIENT, MASTER, RULES, SERVICE, at_once, packet, segment, summary
 
 ISS = 0xFFFF_FF00
 IRS = 0x0FFF_FFF0
@@ -21,9 +21,19 @@ MIRROR_ISS = 0x7FFF_FFF0
 KEY = bytes(range(16))
 
 
-def engine(rules: str = RULES, *, fast: bool = True, max_flows: int = 100_000, shard: Shard = ALL) -> RelativeEngine:
+def engine(
+    rules: str = RULES,
+    *,
+    fast: bool = True,
+    max_flows: int = 100_000,
+    shard: Shard = ALL,
+    release: Release = Release.SEEN,
+) -> RelativeEngine:
     """Return an engine with these rules, which shows its legs in the client's numbers."""
-    return RelativeEngine(replace(parse_rules(rules), max_flows=max_flows), key=KEY, fast=fast, shard=shard)
+    parsed = replace(parse_rules(rules), max_flows=max_flows)
+    if release is Release.SEEN:
+        parsed = at_once(parsed)
+    return RelativeEngine(parsed, key=KEY, fast=fast, shard=shard)
 
 
 class ClientConnection:

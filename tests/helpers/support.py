@@ -1,6 +1,7 @@
 """Rules, endpoints and packets for tests."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -9,6 +10,7 @@ import dpkt
 from natmirror.net.build import build
 from natmirror.net.endpoint import Endpoint
 from natmirror.net.packet import ACK, FIN, PSH, RST, SYN, Segment, parse
+from natmirror.rules import Release, Rules
 
 _FLAGS = {"S": SYN, "A": ACK, "F": FIN, "R": RST, "P": PSH}
 
@@ -37,6 +39,13 @@ SERVICE = at("10.10.0.100", 6653)
 C1 = at("10.20.0.11", 6653)
 C2 = at("10.20.0.12", 6653)
 MASTER = at("10.20.0.13", 6653)
+
+
+def at_once(rules: Rules) -> Rules:
+    """Return the rules with ``release: seen`` for all services: mirrors get each byte as it passes, so that a test
+    which sends packets one by one needs none with the backend's acknowledgement."""
+    services = tuple(replace(service, release=Release.SEEN) for service in rules.services)
+    return replace(rules, services=services)
 
 
 def flags(text: str) -> int:

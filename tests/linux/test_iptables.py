@@ -3,7 +3,8 @@
 import pytest
 
 from natmirror.errors import HostError
-from natmirror.linux.iptables import (
+from natmirror.linux.iptables import Firewall, plan
+from natmirror.linux.iptables_rules import (
     CHAINS,
     FORWARD,
     FORWARD_ERRORS,
@@ -14,9 +15,7 @@ from natmirror.linux.iptables import (
     PRE,
     PRE_ERRORS,
     WATCH_QUEUE,
-    Firewall,
     contents,
-    plan,
 )
 from natmirror.rules import parse_rules
 from tests.helpers.support import RULES
@@ -31,7 +30,9 @@ services:
 def test_packets_of_clients_and_mirrors_are_queued_before_routing_and_fail_closed() -> None:
     chain = contents(parse_rules(RULES))[PRE]
     assert f"-s 10.10.0.0/24 -d 10.10.0.100/32 -p tcp --dport 6653 -j NFQUEUE --queue-num {NAT_QUEUE}" in chain
-    assert f"-s 10.20.0.13/32 -d 10.10.0.0/24 -p tcp --sport 6653 -j NFQUEUE --queue-num {NAT_QUEUE}" in chain
+    from_mirror = "-s 10.20.0.13/32 -d 10.10.0.0/24 -p tcp --sport 6653"
+    assert f"{from_mirror} -m rpfilter -j NFQUEUE --queue-num {NAT_QUEUE}" in chain
+    assert chain[-1] == f"{from_mirror} -j DROP", "forged: it came in where no route to the mirror leads"
     assert [rule for rule in chain if "tcp" in rule and "bypass" in rule] == []
 
 
@@ -40,6 +41,19 @@ def test_replies_are_queued_when_they_are_forwarded() -> None:
         f"-s {address}/32 -d 10.10.0.0/24 -p tcp --sport 6653 -j NFQUEUE --queue-num {NAT_QUEUE}"
         for address in ("10.20.0.11", "10.20.0.12")
     ]
+
+
+@pytest.mark.parametrize("source", ["", ", source: 10.20.0.1"])
+def test_a_mirror_with_asymmetric_routes_is_not_checked(source: str) -> None:
+    chain = contents(parse_rules(RULES.replace("10.20.0.13}", f"10.20.0.13, asymmetric: true{source}}}")))[PRE]
+    assert not any("rpfilter" in rule or "DROP" in rule for rule in chain)
+
+
+@pytest.mark.parametrize("mirror", ["address: 10.20.0.12", "address: 10.20.0.13, direct: true"])
+def test_packets_that_may_be_of_production_are_not_dropped(mirror: str) -> None:
+    chain = contents(parse_rules(RULES.replace("address: 10.20.0.13", mirror)))[PRE]
+    assert len([rule for rule in chain if "rpfilter" in rule]) == 1
+    assert not any("DROP" in rule for rule in chain)
 
 
 def test_fragments_are_reassembled_without_conntrack() -> None:
@@ -84,9 +98,10 @@ def test_icmp_errors_are_queued_in_each_direction() -> None:
 def test_legs_from_an_address_of_the_host_are_distinguished_by_their_ports() -> None:
     chains = contents(parse_rules(RULES.replace("10.20.0.13}", "10.20.0.13, source: 10.20.0.1}")))
     answers = [rule for rule in chains[PRE] if "-s 10.20.0.13/32" in rule]
+    from_mirror = "-s 10.20.0.13/32 -d 10.20.0.1/32 -p tcp --sport 6653"
     assert answers == [
-        "-s 10.20.0.13/32 -d 10.20.0.1/32 -p tcp --sport 6653 --dport 10240:32767"
-        f" -j NFQUEUE --queue-num {NAT_QUEUE} --queue-bypass"
+        f"{from_mirror} -m rpfilter --dport 10240:32767 -j NFQUEUE --queue-num {NAT_QUEUE} --queue-bypass",
+        f"{from_mirror} --dport 10240:32767 -j DROP",
     ]
     types = [rule for rule in chains[PRE_ERRORS] if "-d 10.20.0.1/32" in rule]
     assert len(types) == 3
@@ -98,7 +113,7 @@ def test_each_thread_has_a_part_of_the_clients() -> None:
         part = f"10.10.0.{shard}/255.255.255.1"
         queued = f"-j NFQUEUE --queue-num {queue}"
         assert f"-s {part} -d 10.10.0.100/32 -p tcp --dport 6653 {queued}" in chains[PRE]
-        assert f"-s 10.20.0.13/32 -d {part} -p tcp --sport 6653 {queued}" in chains[PRE]
+        assert f"-s 10.20.0.13/32 -d {part} -p tcp --sport 6653 -m rpfilter {queued}" in chains[PRE]
         assert f"-s 10.20.0.11/32 -d {part} -p tcp --sport 6653 {queued}" in chains[FORWARD]
         assert f"-d {part} -p icmp --icmp-type 3 {queued} --queue-bypass" in chains[OUT]
     assert chains[GUARD] == contents(parse_rules(RULES))[GUARD]
@@ -107,7 +122,7 @@ def test_each_thread_has_a_part_of_the_clients() -> None:
 
 def test_each_thread_has_ports_of_its_own_for_legs_from_an_address_of_the_host() -> None:
     chains = contents(parse_rules(RULES.replace("10.20.0.13}", "10.20.0.13, source: 10.20.0.1}")), 4)
-    answers = [rule.split("--dport ")[1].split() for rule in chains[PRE] if "-s 10.20.0.13/32" in rule]
+    answers = [rule.split("--dport ")[1].split() for rule in chains[PRE] if "-m rpfilter" in rule]
     assert [(words[0], words[4]) for words in answers] == [
         ("10240:15871", "6653"),
         ("15872:21503", "6655"),
@@ -138,9 +153,14 @@ class Recorded(Firewall):
         super().__init__("nft")
         self.restored: list[str] = []
         self.refused = "nothing"
+        self.warnings = ""
+        self.saved: list[str] = []
 
-    def _saved(self, table: str) -> list[str]:
-        return []
+    def _saved(self, table: str, *options: str) -> list[str]:
+        return self.saved
+
+    def _test(self, text: str) -> str:
+        return self.warnings
 
     def _restore(self, text: str) -> None:
         if self.refused in text:
@@ -204,3 +224,28 @@ def test_a_limit_per_client_comes_before_the_queue() -> None:
 def test_what_exceeds_the_limit_of_a_service_without_a_pool_passes_unseen() -> None:
     chain = contents(parse_rules(f"limit-per-client: 5000\n{WATCHED}"))[PRE]
     assert [rule.split(" -j ")[1].split()[0] for rule in chain if "--dport 80" in rule] == ["RETURN", "NFQUEUE"] * 2
+
+
+@pytest.mark.parametrize("is_missing", [False, True])
+def test_without_the_match_for_paths_packets_of_mirrors_are_taken_from_each_interface(is_missing: bool) -> None:
+    firewall = Recorded()
+    firewall.warnings = "Warning: Extension rpfilter revision 0 not supported, missing kernel module?" * is_missing
+    firewall.install(parse_rules(RULES), 1)
+    firewall.extend(parse_rules(OTHER), 1)
+    assert firewall.checks_paths is not is_missing
+    raw = [text for text in firewall.restored if "*raw" in text]
+    assert [("rpfilter" in text, "--sport 6653 -j DROP" in text) for text in raw] == [
+        (not is_missing, not is_missing)
+    ] * 2
+
+
+def test_dropped_packets_are_counted_for_each_mirror() -> None:
+    firewall = Recorded()
+    firewall.saved = [
+        "[9:500] -A NATMIRROR-PRE -s 10.20.0.13/32 -d 10.10.0.0/24 -p tcp -m tcp --sport 6653 -m rpfilter -j NFQUEUE",
+        "[3:180] -A NATMIRROR-PRE -s 10.20.0.13/32 -d 10.10.0.0/24 -p tcp -m tcp --sport 6653 -j DROP",
+        "[2:120] -A NATMIRROR-PRE -s 10.20.0.13/32 -d 10.11.0.0/24 -p tcp -m tcp --sport 6653 -j DROP",
+        "[1:60] -A NATMIRROR-PRE -s 10.20.0.14/32 -d 10.20.0.1/32 -p tcp -m tcp --sport 7 --dport 10240:32767 -j DROP",
+        "[7:420] -A NATMIRROR-GUARD -s 10.10.0.0/24 -d 10.10.0.100/32 -p tcp -m tcp --dport 6653 -j DROP",
+    ]
+    assert firewall.forged_packets() == {"10.20.0.13:6653": 5, "10.20.0.14:7": 1}

@@ -36,6 +36,15 @@ def test_ip_forwarding_is_off() -> None:
     assert "sysctl -w net.ipv4.ip_forward=1" in text
 
 
+def test_the_match_for_the_paths_of_mirrors_is_missing() -> None:
+    host = good()
+    host.can_check_paths = False
+    [(level, text)] = findings(host)
+    assert level == "warning"
+    assert "modprobe ipt_rpfilter" in text
+    assert findings(host, RULES.replace("10.20.0.13}", "10.20.0.13, asymmetric: true}")) == []
+
+
 def test_the_service_address_is_not_an_address_of_the_host() -> None:
     host = good()
     host.addresses.remove(IPv4Address("10.10.0.100"))

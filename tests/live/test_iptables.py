@@ -10,7 +10,9 @@ from natmirror.errors import HostError
 from natmirror.lab.process import run, wait_for
 from natmirror.lab.topology import Lab
 from natmirror.linux import iptables as module
-from natmirror.linux.iptables import CHAINS, GUARD, Firewall, cleanup
+from natmirror.linux import iptables_rules
+from natmirror.linux.iptables import Firewall, cleanup
+from natmirror.linux.iptables_rules import CHAINS, FORWARD, GUARD, PRE, Chain
 from natmirror.rules import parse_rules
 from tests.helpers.support import RULES as TEXT
 from tests.live.scene import RULES, Scene
@@ -77,9 +79,9 @@ def test_leftovers_with_other_rules_and_doubled_jumps_are_replaced(inside: str, 
     fresh = saved(iptables)
     program = f"iptables-{iptables}"
     module._run([program, "-t", "raw", "-A", "NATMIRROR-PRE", "-s", "192.0.2.9", "-j", "DROP"])
-    module._run([program, "-t", "raw", "-A", "PREROUTING", *module.PRE.jump.split()[1:]])
+    module._run([program, "-t", "raw", "-A", "PREROUTING", *PRE.jump.split()[1:]])
     module._run([program, "-t", "raw", "-A", "PREROUTING", "-j", "NATMIRROR-PRE"])  # an older version's
-    module._run([program, "-t", "mangle", "-D", *module.FORWARD.jump.split()])
+    module._run([program, "-t", "mangle", "-D", *FORWARD.jump.split()])
     assert not firewall.is_in_place()
     firewall.install(parse_rules(TEXT), 2)
     assert saved(iptables) == fresh
@@ -88,17 +90,17 @@ def test_leftovers_with_other_rules_and_doubled_jumps_are_replaced(inside: str, 
 
 def test_when_one_table_fails_none_is_changed(inside: str, iptables: str, monkeypatch: pytest.MonkeyPatch) -> None:
     firewall = Firewall(iptables)
-    real = module._service
+    real = iptables_rules._service
     for earlier in (False, True):
         if earlier:
             firewall.install(parse_rules(TEXT), 2)
         before = [line for line in saved(iptables) if "NATMIRROR" in line]
 
-        def broken(chains: dict[module.Chain, list[str]], *rest: object) -> None:
+        def broken(chains: dict[Chain, list[str]], *rest: object) -> None:
             real(chains, *rest)  # type: ignore[arg-type]
-            chains[module.PRE].append("-j NO-SUCH-TARGET")
+            chains[PRE].append("-j NO-SUCH-TARGET")
 
-        monkeypatch.setattr(module, "_service", broken)
+        monkeypatch.setattr(iptables_rules, "_service", broken)
         with pytest.raises(HostError, match="restore"):
             firewall.install(parse_rules(TEXT), 2)
         monkeypatch.undo()

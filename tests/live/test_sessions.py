@@ -3,6 +3,7 @@
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -242,6 +243,34 @@ def test_a_strict_controller_may_be_the_backend_too(fresh: Scene) -> None:
     master.wait_until_known(DATAPATH)
     talk(switch)
     compare(backend, master)
+
+
+def test_a_second_switch_with_the_same_datapath_id_waits() -> None:
+    """Its address belongs to another thread if there are several."""
+    with Lab(switches=2) as lab, closing(Scene(lab)) as scene:
+        OsKen(lab, "c1")
+        master = OsKen(lab, "m")
+        balancer = scene.balance(rules(scene))
+        first = connected(scene, "1.3")
+        master.wait_until_known(DATAPATH)
+        second = OpenVSwitch(lab, 2, datapath_id=DATAPATH)
+        second.connect(f"tcp:{SERVICE}:{PORT}")
+        wait_for(lambda: sorted(_reasons(balancer)) == ["None", "datapath-in-use"], "the second switch to wait")
+        seen = master.packet_in_count(DATAPATH)
+        talk(first)
+        master.wait_for_packet_ins(DATAPATH, seen + 5)
+        assert master.program.text.count(f"ports {DATAPATH} ") == 1
+        assert master.ended_sessions(DATAPATH) == 0
+        first.disconnect()
+        wait_for(
+            lambda: second.ping() and master.program.text.count(f"ports {DATAPATH} ") == 2,
+            "the second switch's session",
+            20.0,
+        )
+
+
+def _reasons(balancer: LoadBalancer) -> list[str]:
+    return [str(leg["reason"]) for flow in balancer.status()["flows"] for leg in flow["legs"]]
 
 
 SILENCE = TRAFFIC = 60.0

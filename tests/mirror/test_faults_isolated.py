@@ -32,7 +32,7 @@ from natmirror.openflow.messages import V13, Type, build, hello
 from natmirror.replay.ideal_mirror import IdealMirror
 from natmirror.rules import parse_rules
 from tests.helpers.client_connection import IRS, ISS, KEY
-from tests.helpers.support import C1, CLIENT, SERVICE, assert_adds_up, at, icmp_error, packet, segment
+from tests.helpers.support import C1, CLIENT, SERVICE, assert_adds_up, at, at_once, icmp_error, packet, segment
 
 PRODUCTION = (
     *("natmirror.actions.", "natmirror.fastpath.", "natmirror.nat.", "natmirror.replay.", "natmirror.rules."),
@@ -108,7 +108,7 @@ class Scene:
     """Clients' connections through an engine, with mirrors that answer, on a manual clock."""
 
     def __init__(self, *, fast: bool) -> None:
-        self.engine: Engine = Engine(parse_rules(RULES), key=KEY, fast=fast)
+        self.engine: Engine = Engine(at_once(parse_rules(RULES)), key=KEY, fast=fast)
         self.now = 1000.0
         self.mirrors = Mirrors()
         self.verdicts: list[Verdict] = []

@@ -16,7 +16,7 @@ from natmirror.rules import parse_rules
 from natmirror.tcp.initial_numbers import InitialNumbers
 from natmirror.tcp.leg import Leg
 from tests.helpers.client_connection import IRS, ISS, KEY, MIRROR_ISS, ClientConnection
-from tests.helpers.support import CLIENT, MASTER, RULES, at, icmp_error, packet, segment, summary
+from tests.helpers.support import CLIENT, MASTER, RULES, at, at_once, icmp_error, packet, segment, summary
 
 THEIRS = seq.add(MIRROR_ISS, 1)
 MSS = bytes((OPT_MSS, 4, 5, 180))
@@ -24,7 +24,7 @@ SESSIONS = RULES.replace("10.20.0.13}", "10.20.0.13, protocol: openflow}")
 
 
 def started(fast: bool, rules: str = RULES) -> ClientConnection:
-    return ClientConnection(Engine(parse_rules(rules), key=KEY, fast=fast))
+    return ClientConnection(Engine(at_once(parse_rules(rules)), key=KEY, fast=fast))
 
 
 def sent(actions: Sequence[Action]) -> list[Segment]:
@@ -232,7 +232,7 @@ def test_no_packet_to_a_mirror_depends_on_the_clients_numbers(fast: bool) -> Non
     """Two clients whose sessions differ only in their numbers: the mirror sees no difference."""
     seen = []
     for iss in (ISS, 0x1234_5678):
-        session = ClientConnection(Engine(parse_rules(RULES), key=KEY, fast=fast), iss=iss)
+        session = ClientConnection(Engine(at_once(parse_rules(RULES)), key=KEY, fast=fast), iss=iss)
         first = opened(session)
         session.from_client("PA", b"hello")
         from_mirror(session, "A", THEIRS, first)
@@ -270,7 +270,7 @@ def test_a_mirror_cannot_forge_packets_for_production_from_its_legs_numbers(fast
 def test_the_numbers_of_two_engines_with_different_keys_differ() -> None:
     firsts = set()
     for key in (KEY, bytes(16)):
-        session = ClientConnection(Engine(replace(parse_rules(RULES), max_flows=10), key=key))
+        session = ClientConnection(Engine(replace(at_once(parse_rules(RULES)), max_flows=10), key=key))
         firsts.add(opened(session))
     assert len(firsts) == 2
 

@@ -73,6 +73,7 @@ def test_no_data_after_a_fin_enters_a_leg(session: ClientConnection) -> None:
     connected(session)
     session.from_client("PA", b"last")
     session.from_client("FA")
+    session.from_backend("A")
     session.mirrored()
     refused_segment(session, "PA", 4, b"EVIL")
     refused_segment(session, "PA", 2, b"stEVIL")

@@ -80,7 +80,8 @@ def test_packets_of_a_mirror_that_is_also_a_backend_are_distinguished(tmp_path: 
         packet(C2, client, "A", seq.add(IRS, 1), seq.add(ISS, 6)),
     ]
     whole = session(client=client)
-    capture = write(tmp_path / "in.pcap", [*whole[:5], leg[0], whole[5], leg[1]], step=0.0001)
+    released = packet(C1, client, "A", seq.add(IRS, 1), seq.add(ISS, 6))
+    capture = write(tmp_path / "in.pcap", [*whole[:5], leg[0], whole[5], released, leg[1]], step=0.0001)
     run = Replay(rules, capture, mirror=mirror)
     passed = [step.packet for step in run.steps() if step.cause == "capture" and isinstance(step.action, Accept)]
     assert not set(leg) & set(passed)

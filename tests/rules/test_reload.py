@@ -88,7 +88,7 @@ def test_differences_are_listed_line_by_line() -> None:
         "+ service other 10.10.0.100:7000",
         "+ other: balance maglev hash address",
         "+ other: backend c1 10.20.0.11:7000 weight 1",
-        "+ other: when-none drop when-down reset",
+        "+ other: when-none drop when-down reset mptcp strip",
         "+ other: health  not checked",
     ]
     assert differences(parse_rules(RULES), parse_rules(RULES)) == []

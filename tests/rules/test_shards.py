@@ -14,7 +14,7 @@ from natmirror.rules.shards import Shard
 from natmirror.runtime.aggregate import aggregate
 from tests.helpers.client_connection import KEY, ClientConnection, engine
 from tests.helpers.relative import RelativeEngine
-from tests.helpers.support import C1, RULES, SERVICE, assert_adds_up, at, icmp_error, packet
+from tests.helpers.support import C1, RULES, SERVICE, assert_adds_up, at, at_once, icmp_error, packet
 
 OWN_SOURCE = RULES.replace("address: 10.20.0.13}", "address: 10.20.0.13, source: 10.20.0.1}")
 
@@ -91,7 +91,7 @@ def test_all_other_packets_belong_to_the_engine_that_has_them(raw: bytes) -> Non
 
 def test_several_engines_count_together_what_one_counts() -> None:
     whole, memory = engine(), Memory(256 << 20)
-    parts = [RelativeEngine(parse_rules(RULES), key=KEY, shard=shard, memory=memory) for shard in shards(4)]
+    parts = [RelativeEngine(at_once(parse_rules(RULES)), key=KEY, shard=shard, memory=memory) for shard in shards(4)]
     for address in range(1, 30):
         client = at(f"10.10.0.{address}", 40_000)
         for one in (whole, parts[address % 4]):

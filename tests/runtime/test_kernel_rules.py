@@ -1,5 +1,6 @@
 """The rules in the kernel, on a host that may refuse; the test runs no thread."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,6 +33,7 @@ class Machine:
         self.refuses = False
         self.kept: list[Kept] = []
         self.unlisted_backends = 0
+        self.forged: Counter[str] = Counter()
 
     def set_marks(self, marks: Mapping[ServiceBackend, int]) -> None:
         self.marks = marks
@@ -42,6 +44,9 @@ class Machine:
 
     def is_in_place(self) -> bool:
         return True
+
+    def forged_packets(self) -> Counter[str]:
+        return self.forged
 
     def install(self, rules: Rules, queues: int) -> None:
         self._take("install")
@@ -218,3 +223,16 @@ def test_if_iptables_refuses_a_stop_the_table_is_removed_all_the_same(
     with pytest.raises(HostError, match="the lock is taken"):
         kernel_rules.remove(keep_rules=False)
     assert nft.fed[-1] == "delete table ip natmirror\n"
+
+
+def test_forged_packets_are_added_up_over_changes_of_the_rules_and_logged_once_for_each_mirror(
+    kernel_rules: KernelRules, machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    for counts in ({}, {"m": 3}, {"m": 5}, {"m": 0, "n": 0}, {"m": 4, "n": 1}):
+        machine.forged = Counter(counts)
+        kernel_rules.count_forged()
+    assert kernel_rules.forged_packets == {"m": 9, "n": 1}
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == [
+        "dropped 3 packets in the name of mirror m",
+        "dropped 1 packets in the name of mirror n",
+    ]

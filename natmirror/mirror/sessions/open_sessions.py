@@ -83,7 +83,7 @@ class OpenSessions:
 
         made = self._legs.make(master, connection.client, _ISS, now, listener=listener)
         if isinstance(made, EndReason):
-            self._totals.count_not_opened(master, made)
+            self._totals.count_not_opened(master.service_name, master.mirror.name, made)
             if master.mirror.reconnect is Reconnect.NEVER:
                 master.give_up(made)
             return None

@@ -37,6 +37,8 @@ class ReadEvent(IntEnum):
     MASTER_LOST = 9
     ENDED = 10
     """The session's leg has ended."""
+    ORIG_AMBIGUOUS = 11
+    """The switch has sent two versions of a byte, and it is unknown which one its controller has."""
 
 
 _LOST = {

@@ -33,6 +33,8 @@ _MASTERS_FAULTS = {
     EndReason.MIRROR_ASKS_TOO_MUCH: EndReason.MIRROR_ASKS_TOO_MUCH,
 }
 """Why a session ends, by the error in the master's stream."""
+_WHY_MISSING = {ReadEvent.ORIG_LOST: EndReason.HOLE, ReadEvent.ORIG_AMBIGUOUS: EndReason.AMBIGUOUS}
+"""Why a session ends, by the entry that stands for missing bytes of its switch."""
 
 
 class Relay:
@@ -67,10 +69,11 @@ class Relay:
             yield from self._from_switch(connection, connection.observer.from_switch(data, now), now)
         elif kind is ReadEvent.REPLY:
             yield from self._from_controller(connection, connection.observer.from_controller(data), now)
-        elif kind in (ReadEvent.ORIG_LOST, ReadEvent.REPLY_LOST):
-            connection.observer.note_gap(of_switch=kind is ReadEvent.ORIG_LOST)
-            if kind is ReadEvent.ORIG_LOST:
-                yield from self._end_all(connection, EndReason.HOLE)
+        elif kind is ReadEvent.REPLY_LOST:
+            connection.observer.note_gap(of_switch=False)
+        elif kind in _WHY_MISSING:
+            connection.observer.note_gap(of_switch=True)
+            yield from self._end_all(connection, _WHY_MISSING[kind])
         elif kind in (ReadEvent.FINISHED, ReadEvent.RESET, ReadEvent.FORGOTTEN) and not connection.has_ended:
             yield from self._production_ended(connection, kind)
 
@@ -163,7 +166,7 @@ class Relay:
         if master.leg is not None and master.leg.ended is None:
             self._outcomes.end(master, master.leg, EndReason.DATAPATH_IN_USE)
         elif not was_refused:
-            self._totals.count_not_opened(master, EndReason.DATAPATH_IN_USE)
+            self._totals.count_not_opened(master.service_name, master.mirror.name, EndReason.DATAPATH_IN_USE)
 
     # Opening sessions
 
@@ -194,7 +197,7 @@ class Relay:
             if master.why_absent is None:
                 master.give_up(reason)
                 if not master.has_leg:
-                    self._totals.count_not_opened(master, reason)
+                    self._totals.count_not_opened(master.service_name, master.mirror.name, reason)
         yield from self._end_all(connection, reason)
         self._open_sessions.stop_reading_if_ended(connection)
 

@@ -17,7 +17,7 @@ from natmirror.mirror.faults import Faults, Work
 from natmirror.mirror.ledger import Ledger
 from natmirror.mirror.leg_outcomes import LegOutcomes
 from natmirror.mirror.legs import Legs
-from natmirror.mirror.sampling import why_not_mirrored
+from natmirror.mirror.sampling import why_flow_not_mirrored
 from natmirror.mirror.sessions.master_session import Connection, MasterSession, connection_name
 from natmirror.mirror.sessions.open_sessions import OpenSessions
 from natmirror.mirror.sessions.read_queue import ReadEvent, ReadQueue
@@ -87,6 +87,11 @@ class MasterSessions:
         self._of_flows[flow] = connection
         return any(why_not is None for _, why_not in reasons)
 
+    def refuse(self, flow: MirroredFlow, reason: EndReason) -> None:
+        """Count that no master gets a session for a connection."""
+        for mirror in flow.service.sessions:
+            self._totals.count_not_opened(flow.service.name, mirror.name, reason)
+
     def forgotten(self, flow: MirroredFlow, *, continues: bool) -> None:
         """Note that the flow leaves the table, or (``continues``) begins again in it."""
         if (connection := self._of_flows.pop(flow, None)) is not None:
@@ -104,7 +109,7 @@ class MasterSessions:
             return EndReason.MIRROR_IS_BACKEND
         if flow.is_picked_up and mirror.reconnect is Reconnect.NEVER:
             return EndReason.PICKED_UP
-        return why_not_mirrored(mirror, flow.client[0])
+        return why_flow_not_mirrored(mirror, flow)
 
     # Reading
 
@@ -226,7 +231,7 @@ class MasterSessions:
             connection.observer.restore(datapath)
         for master in connection.masters:
             if master.why_absent is not None:
-                self._totals.count_not_opened(master, master.why_absent)
+                self._totals.count_not_opened(connection.service_name, master.mirror.name, master.why_absent)
 
     def handle_timer(self, master: MasterSession, now: float) -> None:
         """Answer or refuse a question that has waited for ANSWER_TIMEOUT; read() sends the answer."""

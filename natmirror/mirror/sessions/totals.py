@@ -23,9 +23,9 @@ class SessionTotals:
     def __init__(self) -> None:
         self._past: dict[Key, MirrorSessions] = {}
 
-    def count_not_opened(self, master: MasterSession, reason: EndReason) -> None:
+    def count_not_opened(self, service: str, mirror: str, reason: EndReason) -> None:
         """Count a session that could not be opened."""
-        counts = self._past.setdefault(_key(master), no_sessions())["not_opened"]
+        counts = self._past.setdefault((service, mirror), no_sessions())["not_opened"]
         counts[reason] = counts.get(reason, 0) + 1
 
     def add(self, master: MasterSession, session: SwitchSession) -> None:

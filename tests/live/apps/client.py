@@ -1,7 +1,7 @@
 """A client with many connections that checks every answer and writes down what it sent.
 
     python -m tests.live.apps.client ADDRESS PORT FILE [--connections N] [--requests N] [--size N] [--until FILE]
-        [--sources ADDRESS,...] [--pause SECONDS] [--progress FILE]
+        [--sources ADDRESS,...] [--pause SECONDS] [--progress FILE] [--mptcp]
 
 Connections come from the sources in turn; each source has ports of its own. With ``--until`` each connection sends a
 request every 50 ms until that file exists. ``--progress`` is a file that always has the monotonic time at which the
@@ -15,12 +15,11 @@ import asyncio
 import hashlib
 import json
 import random
-import socket
 import time
 from errno import EADDRINUSE
 from pathlib import Path
 
-from tests.live.apps.wire import ANSWER_LEN, LENGTH, answer_to
+from tests.live.apps.wire import ANSWER_LEN, LENGTH, answer_to, new_socket
 
 _NOTABLE_WAIT = 0.12
 _PROGRESS_INTERVAL = 0.02
@@ -35,7 +34,7 @@ async def connect(arguments: argparse.Namespace, number: int) -> tuple[asyncio.S
     sources = arguments.sources.split(",")
     place = number % len(sources)
     ports = _PORTS[place * len(_PORTS) // len(sources) : (place + 1) * len(_PORTS) // len(sources)]
-    end = socket.socket()
+    end = new_socket(mptcp=arguments.mptcp)
     end.setblocking(False)
     while True:
         try:
@@ -122,6 +121,7 @@ async def main() -> None:
     parser.add_argument("--started", type=Path)
     parser.add_argument("--pause", type=float, default=0.05)
     parser.add_argument("--progress", type=Path)
+    parser.add_argument("--mptcp", action="store_true")
     arguments = parser.parse_args()
     waits = Waits(arguments.connections)
     telling = asyncio.create_task(waits.tell(arguments.progress)) if arguments.progress else None

@@ -1,6 +1,6 @@
 """A server that answers requests and writes down, for each connection, what it received.
 
-    python -m tests.live.apps.recorder PORT FILE [--answers N] [--rate BYTES]
+    python -m tests.live.apps.recorder PORT FILE [--answers N] [--rate BYTES] [--mptcp]
 
 With ``--rate`` each connection is read no faster than that, in bytes a second. A line of JSON for each connection that
 has ended: the client's address and port, bytes, their SHA-256, how it ended, and after how many seconds.
@@ -10,10 +10,11 @@ import argparse
 import asyncio
 import hashlib
 import json
+import socket
 import time
 from typing import TextIO
 
-from tests.live.apps.wire import LENGTH, answer_to, read_request
+from tests.live.apps.wire import LENGTH, answer_to, new_socket, read_request
 
 
 class Recorder:
@@ -54,9 +55,13 @@ async def main() -> None:
     parser.add_argument("file", type=argparse.FileType("w"))
     parser.add_argument("--answers", type=int, default=1)
     parser.add_argument("--rate", type=float)
+    parser.add_argument("--mptcp", action="store_true")
     arguments = parser.parse_args()
     recorder = Recorder(arguments.file, arguments.answers, arguments.rate)
-    server = await asyncio.start_server(recorder.serve, "0.0.0.0", arguments.port, backlog=1024)
+    listener = new_socket(mptcp=arguments.mptcp)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("0.0.0.0", arguments.port))
+    server = await asyncio.start_server(recorder.serve, sock=listener, backlog=1024)
     await server.serve_forever()
 
 

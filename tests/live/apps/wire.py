@@ -2,11 +2,19 @@
 
 import asyncio
 import hashlib
+import socket
 import struct
 
 LENGTH = struct.Struct("!I")
 _SLOW_READ_LEN = 1 << 16
+_IPPROTO_MPTCP = 262  # Python 3.11 has no name for it
 ANSWER_LEN = hashlib.sha256().digest_size
+
+
+def new_socket(*, mptcp: bool) -> socket.socket:
+    """Return a socket of TCP, or of Multipath TCP. asyncio takes both for TCP's: it knows no other protocol."""
+    made = socket.socket(proto=_IPPROTO_MPTCP if mptcp else 0)
+    return socket.socket(made.family, made.type, 0, made.detach())
 
 
 def answer_to(body: bytes) -> bytes:

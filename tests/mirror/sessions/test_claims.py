@@ -178,6 +178,22 @@ def test_a_claim_in_another_thread_does_not_end_a_living_session() -> None:
     assert begins_again(claimant, claimants_master)
 
 
+def test_a_known_switch_serves_only_its_service(fast: bool) -> None:
+    """The same client address and port has a connection to another service when natmirror starts."""
+    before = engine(TENANTS)
+    connection, _ = introduced(before)
+    entry = before.directory.plain("tenant-a/10.10.0.11:40001", connection.now)
+    assert entry is not None
+    one = engine(TENANTS.replace("protocol: openflow", "protocol: openflow, reconnect: next-message"), fast=fast)
+    one.directory.restore(entry, connection.now)
+    other = ClientConnection(one, service=at("10.10.0.101", 6653))
+    other.sent, other.answered = 5000, 5000
+    other.from_client("PA", packet_in(1))
+    assert other.to_mirror == []
+    [flow] = one.flows(other.now)
+    assert flow["legs"][0]["reason"] == "waits-for-features"
+
+
 def test_a_picked_up_connection_waits_if_its_switch_is_anothers(fast: bool) -> None:
     before = engine(AGAIN)
     connection, _ = claimed(before)

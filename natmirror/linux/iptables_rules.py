@@ -1,0 +1,182 @@
+"""The content of our iptables chains, as a pure function of the rules."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from natmirror.linux.nftables import MARKS, MARKS_MASK
+from natmirror.linux.tun import NAME as TUN_NAME
+from natmirror.rules import LEG_PORTS, Mirror, Rules, Service
+from natmirror.rules.shards import ALL, Shard
+
+NAT_QUEUE = 6653
+"""The first thread's queue for NAT and legs; it fails closed. Each further thread's has a number higher by two."""
+WATCH_QUEUE = 6654
+"""The first thread's queue for services without a pool; it fails open. Each further thread's has a number higher by
+two."""
+
+FROM_ITS_ROUTE = "-m rpfilter"
+"""Matches packets that come in on an interface by which the route to their source leads, of several equal routes any
+(ip-rpfilter in iptables-extensions(8)). Without --loose, which tests only that there is a route; without
+--accept-local, because a local mirror's packets come in on the loopback interface, which always matches."""
+
+_BURST_SHARE = 5
+"""A fifth of a second's packets may come at once: as much as a client sends after a wait for acknowledgements."""
+_EXPIRE_MS = 1000
+"""When the kernel forgets a client that is silent: its burst is full again by then."""
+_ICMP_ERRORS = (3, 11, 12)  # destination unreachable, time exceeded, parameter problem (RFC 792)
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """One of our chains. The built-in chain ``parent`` jumps to it for packets that ``match``.
+
+    The match keeps other packets from the chain's rules. Testing all rules without a hit costs a packet about as much
+    as all of natmirror's work.
+    """
+
+    table: str
+    name: str
+    parent: str
+    match: str = ""
+
+    @property
+    def jump(self) -> str:
+        """Return the jump as a rule, without -A or -D."""
+        return " ".join(filter(None, (self.parent, self.match, "-j", self.name)))
+
+
+OURS = Chain("raw", "NATMIRROR-OURS", "PREROUTING", f"-i {TUN_NAME}+")
+"""Synthesised packets come in through our own device, and belong to no connection that conntrack knows."""
+PRE = Chain("raw", "NATMIRROR-PRE", "PREROUTING", f"! -i {TUN_NAME}+ -p tcp")
+PRE_ERRORS = Chain("raw", "NATMIRROR-PRE-ICMP", "PREROUTING", "-p icmp")
+FORWARD = Chain("mangle", "NATMIRROR-FWD", "FORWARD", "-p tcp")
+FORWARD_ERRORS = Chain("mangle", "NATMIRROR-FWD-ICMP", "FORWARD", "-p icmp")
+OUT = Chain("mangle", "NATMIRROR-OUT", "OUTPUT")
+POST = Chain("mangle", "NATMIRROR-POST", "POSTROUTING", f"-m mark --mark {MARKS:#x}/{MARKS_MASK:#x}")
+"""Packets that still have our mark: the nftables table should have translated them."""
+GUARD = Chain("filter", "NATMIRROR-GUARD", "INPUT")
+
+CHAINS = (GUARD, POST, FORWARD_ERRORS, FORWARD, OUT, OURS, PRE_ERRORS, PRE)
+"""The chains in the order of their installation: the guard is installed first and removed last. Packets reach a chain
+that was installed later before an earlier one."""
+
+
+def contents(rules: Rules, threads: int = 1, *, checks_paths: bool = True) -> dict[Chain, list[str]]:
+    """Return the rules of each chain for this number of threads, without ``-A CHAIN``. With ``checks_paths``, a packet
+    is a mirror's only if it comes in where the route to the mirror leads."""
+    chains: dict[Chain, list[str]] = {chain: [] for chain in CHAINS}
+    chains[OURS].append("-j CT --notrack")
+    for network in rules.switches:
+        for shard in (Shard(number, threads) for number in range(threads)):
+            clients = shard.clients_in(network)
+            if clients is None:
+                continue
+            for service in rules.services:
+                if rules.limit_per_client is not None:
+                    # A service without a pool works without natmirror: what exceeds the limit passes unseen.
+                    target = "RETURN" if service.pool is None else "DROP"
+                    chains[PRE].append(f"{_requests(clients, service)} {above(rules.limit_per_client)} -j {target}")
+                _service(chains, clients, service, shard, checks_paths)
+            for errors in _icmp_errors(shard):
+                chains[FORWARD_ERRORS].append(f"-d {clients} {errors}")
+                chains[OUT].append(f"-d {clients} {errors}")
+    if any(service.pool for service in rules.services):
+        # The table that should have translated the packet is gone: drop it rather than show a backend's address.
+        chains[POST].append("-j DROP")
+    for service in rules.services:
+        if service.pool is not None:
+            chains[PRE_ERRORS] += _errors_to(service.address)
+            chains[GUARD] += [
+                f"-s {network} -d {service.address}/32 -p tcp --dport {service.port} -j DROP"
+                for network in rules.switches
+            ]
+        for mirror in service.mirrors:
+            if mirror.source is not None:
+                chains[PRE] += _answers_to_us(mirror, mirror.source, threads, checks_paths)
+                chains[PRE_ERRORS] += _errors_to(mirror.source)
+    if checks_paths:
+        chains[PRE] += _forged(rules)
+    # Fragments have no ports. The kernel reassembles them if a rule matches sockets, even if no packet reaches that
+    # rule. Conntrack would reassemble them too, but also inspect each packet, and refuse some when its table is full.
+    chains[GUARD].append(f"-i {TUN_NAME}+ -m socket -j RETURN")
+    return {chain: list(dict.fromkeys(lines)) for chain, lines in chains.items()}
+
+
+def _service(chains: dict[Chain, list[str]], clients: str, service: Service, shard: Shard, checks_paths: bool) -> None:
+    requests = _requests(clients, service)
+    if service.pool is None:
+        chains[PRE].append(f"{requests} {_queue(WATCH_QUEUE, shard, bypass=True)}")
+        replies = f"-s {service.address}/32 -d {clients} -p tcp --sport {service.port}"
+        for chain in (FORWARD, OUT):
+            chains[chain].append(f"{replies} {_queue(WATCH_QUEUE, shard, bypass=True)}")
+    else:
+        chains[PRE].append(f"{requests} {_queue(NAT_QUEUE, shard)}")
+        chains[FORWARD] += [
+            f"-s {backend.address}/32 -d {clients} -p tcp --sport {backend.port} {_queue(NAT_QUEUE, shard)}"
+            for backend in service.pool.members
+        ]
+    chains[PRE] += [
+        f"{_from(mirror, clients, checks_paths)} {_queue(NAT_QUEUE, shard)}"
+        for mirror in service.mirrors
+        if mirror.source is None
+    ]
+
+
+def _requests(clients: str, service: Service) -> str:
+    return f"-s {clients} -d {service.address}/32 -p tcp --dport {service.port}"
+
+
+def above(limit: int) -> str:
+    """Return the match for a client's packets that exceed ``limit`` a second, over all rules with this limit. The name
+    has the limit, because the kernel keeps the limit with which a name was first used."""
+    return (
+        f"-m hashlimit --hashlimit-above {limit}/sec --hashlimit-burst {limit // _BURST_SHARE} --hashlimit-mode srcip"
+        f" --hashlimit-name nm-{limit} --hashlimit-htable-expire {_EXPIRE_MS}"
+    )
+
+
+def _from(mirror: Mirror, destination: str, checks_paths: bool) -> str:
+    check = f" {FROM_ITS_ROUTE}" if checks_paths and not mirror.asymmetric else ""
+    return f"-s {mirror.address}/32 -d {destination} -p tcp --sport {mirror.port}{check}"
+
+
+def _forged(rules: Rules) -> Iterator[str]:
+    """Yield the rules that drop packets in a mirror's name that no rule before has queued: no other program needs them,
+    and a client would answer them with a RST. But packets of backends and of ``direct`` mirrors pass on."""
+    passing = {(one.address, one.port) for service in rules.services if service.pool for one in service.pool.members}
+    mirrors = [mirror for service in rules.services for mirror in service.mirrors]
+    passing |= {(mirror.address, mirror.port) for mirror in mirrors if mirror.direct}
+    for mirror in mirrors:
+        if mirror.asymmetric or (mirror.address, mirror.port) in passing:
+            continue
+        if mirror.source is None:
+            yield from (f"{_from(mirror, str(network), False)} -j DROP" for network in rules.switches)
+        else:
+            yield f"{_from(mirror, f'{mirror.source}/32', False)} --dport {LEG_PORTS[0]}:{LEG_PORTS[-1]} -j DROP"
+
+
+def _answers_to_us(mirror: Mirror, source: IPv4Address, threads: int, checks_paths: bool) -> Iterator[str]:
+    """Yield the rules for a mirror's answers to legs that have an address of this host. While natmirror does not run,
+    the host's kernel may answer them: no other program has these connections."""
+    for shard in (Shard(number, threads) for number in range(threads)):
+        ports = f"{shard.leg_ports[0]}:{shard.leg_ports[-1]}"
+        from_mirror = _from(mirror, f"{source}/32", checks_paths)
+        yield f"{from_mirror} --dport {ports} {_queue(NAT_QUEUE, shard, bypass=True)}"
+
+
+def _errors_to(address: IPv4Address) -> list[str]:
+    return [f"-d {address}/32 {errors}" for errors in _icmp_errors(ALL)]
+
+
+def _icmp_errors(shard: Shard) -> list[str]:
+    return [f"-p icmp --icmp-type {kind} {_queue(NAT_QUEUE, shard, bypass=True)}" for kind in _ICMP_ERRORS]
+
+
+def _queue(first: int, shard: Shard, *, bypass: bool = False) -> str:
+    return f"-j NFQUEUE --queue-num {queue_number(first, shard)}" + (" --queue-bypass" if bypass else "")
+
+
+def queue_number(first: int, shard: Shard) -> int:
+    """Return the number of a thread's queue; ``first`` is NAT_QUEUE or WATCH_QUEUE."""
+    return first + 2 * shard.number

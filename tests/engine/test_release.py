@@ -1,0 +1,311 @@
+"""Bytes are released to mirrors when the backend acknowledges them; what a receiver refuses never reaches a mirror."""
+
+import random
+from struct import pack
+
+import pytest
+
+from natmirror.actions import Hook
+from natmirror.net import seq
+from natmirror.net.build import finish
+from natmirror.net.checksum import Checksum
+from natmirror.net.packet import OPT_NOP, OPT_TIMESTAMPS, OPT_WINDOW_SCALE
+from natmirror.reasons import EndReason
+from natmirror.rules import Release
+from tests.helpers.client_connection import IRS, ISS, ClientConnection, engine
+from tests.helpers.support import CLIENT, RULES, SERVICE, assert_adds_up, packet, segment
+
+WATCHED = RULES[: RULES.index("    pool:")] + RULES[RULES.index("    mirrors:") :]
+SMALL = RULES.replace("10.20.0.13}", "10.20.0.13, buffer: 64KiB}")
+SCALED = bytes((OPT_NOP, OPT_WINDOW_SCALE, 3, 4))
+
+
+def stamps(value: int, echo: int) -> bytes:
+    """Return the timestamps option."""
+    return bytes((OPT_NOP, OPT_NOP, OPT_TIMESTAMPS, 10)) + pack("!II", value, echo)
+
+
+class Connection(ClientConnection):
+    """A connection with one mirror, which acknowledges what it gets. Numbers count from the streams' first bytes."""
+
+    def __init__(self, rules: str = RULES, *, fast: bool, release: Release = Release.ACKNOWLEDGED) -> None:
+        super().__init__(engine(rules, fast=fast, release=release))
+        self.got = b""
+
+    def open(self, options: bytes = b"", answer: bytes = b"") -> "Connection":
+        """Complete the handshakes of client and leg, with these options of client and backend."""
+        out = self.passed(packet(CLIENT, SERVICE, "S", ISS, options=options), Hook.PREROUTING)
+        self.backend = (out.dst, out.dport)
+        raw = packet(self.backend, CLIENT, "SA", IRS, seq.add(ISS, 1), options=answer)
+        self.passed(raw, Hook.FORWARD)
+        self.from_client("A")
+        self.acks(0)
+        self.connect_mirror()
+        self.mirrored()
+        return self
+
+    def says(
+        self, at: int, data: bytes, letters: str = "PA", *, ack: int = 0, options: bytes = b"", ttl: int = 64
+    ) -> None:
+        numbers = seq.add(ISS, 1 + at), seq.add(IRS, 1 + ack)
+        raw = bytearray(packet(CLIENT, SERVICE, letters, *numbers, data, options=options))
+        raw[8] = ttl
+        self.take(bytes(raw), Hook.PREROUTING)
+        self.answer()
+
+    def acks(self, ack: int, *, at: int = 0, data: bytes = b"", letters: str = "A", options: bytes = b"") -> None:
+        """Send a segment of the backend, which acknowledges ``ack`` bytes."""
+        assert self.backend is not None
+        numbers = seq.add(IRS, 1 + at), seq.add(ISS, 1 + ack)
+        self.take(packet(self.backend, CLIENT, letters, *numbers, data, options=options), Hook.FORWARD)
+        self.answer()
+
+    def answer(self) -> None:
+        """Let the mirror take what has come, and acknowledge it."""
+        fresh = b""
+        for letters, at, _, data in self.mirrored():
+            begin = seq.diff(at, seq.add(ISS, 1)) - len(self.got)
+            if "R" not in letters and begin <= 0:
+                self.got += data[-begin:]
+                fresh += data[-begin:]
+        if fresh:
+            self.from_mirror("A", 1, 1 + len(self.got))
+
+    @property
+    def ended(self) -> list[EndReason]:
+        return [event.reason for event in self.engine.take_events()]
+
+    @property
+    def ledger(self) -> dict[str, object]:
+        snapshot = self.engine.snapshot(self.now)
+        assert_adds_up(snapshot)
+        [mirror] = snapshot["mirrors"]
+        return dict(mirror)
+
+
+def test_a_mirror_gets_bytes_once_the_backend_has_acknowledged_them(fast: bool) -> None:
+    one = Connection(fast=fast).open()
+    one.says(0, b"hello")
+    assert (one.got, one.ledger["client_bytes"], one.ledger["held_bytes"]) == (b"", 0, 5)
+    one.acks(5)
+    assert (one.got, one.ledger["client_bytes"], one.ledger["held_bytes"]) == (b"hello", 5, 0)
+    assert one.engine.snapshot(one.now)["mirror_memory"]["used_bytes"] == 0
+
+
+def test_a_packet_is_released_in_part(fast: bool) -> None:
+    one = Connection(fast=fast).open()
+    one.says(0, b"0123456789")
+    one.acks(4)
+    assert one.got == b"0123"
+    one.acks(10, data=b"reply")
+    assert one.got == b"0123456789"
+
+
+def test_what_one_acknowledgement_releases_leaves_together(fast: bool) -> None:
+    one = Connection(fast=fast).open()
+    for number in range(10):
+        one.says(100 * number, bytes([number]) * 100)
+    assert one.backend is not None
+    one.take(packet(one.backend, CLIENT, "A", seq.add(IRS, 1), seq.add(ISS, 1001)), Hook.FORWARD)
+    assert [len(data) for _, _, _, data in one.mirrored()] == [1000]
+
+
+def test_an_acknowledgement_of_more_than_was_seen_releases_nothing(fast: bool) -> None:
+    one = Connection(fast=fast).open()
+    one.says(0, b"hello")
+    one.acks(6)
+    one.acks(100_000)
+    assert (one.got, one.ended) == (b"", [])
+    one.acks(5)
+    assert one.got == b"hello"
+
+
+def test_the_client_cannot_acknowledge_its_own_bytes(fast: bool) -> None:
+    one = Connection(fast=fast).open()
+    one.says(0, b"hello")
+    one.take(packet(SERVICE, CLIENT, "A", seq.add(IRS, 1), seq.add(ISS, 6)), Hook.PREROUTING)
+    one.says(5, b"", "A")
+    assert one.got == b""
+
+
+@pytest.mark.parametrize("release", Release)
+def test_an_identical_retransmission_costs_nothing(fast: bool, release: Release) -> None:
+    one = Connection(fast=fast, release=release).open()
+    one.says(0, b"hello")
+    one.says(0, b"hello world")
+    one.says(3, b"lo wor")
+    one.acks(11)
+    assert (one.got, one.ended) == (b"hello world", [])
+
+
+@pytest.mark.parametrize("release", Release)
+@pytest.mark.parametrize(("at", "data"), [(0, b"LIE"), (2, b"LIE world"), (4, b"o, WORLD")])
+def test_two_versions_of_a_byte_end_the_copy_before_the_acknowledgement(
+    fast: bool, release: Release, at: int, data: bytes
+) -> None:
+    one = Connection(fast=fast, release=release).open()
+    one.says(0, b"hello, world")
+    one.says(at, data)
+    assert one.ended == [EndReason.AMBIGUOUS]
+    one.acks(12)
+    assert one.ledger["lost_bytes"] == {} if release is Release.SEEN else {EndReason.AMBIGUOUS: 12}
+    assert one.engine.snapshot(one.now)["mirror_memory"]["used_bytes"] == 0
+
+
+@pytest.mark.parametrize("release", Release)
+def test_two_versions_of_a_byte_out_of_order_end_the_copy(fast: bool, release: Release) -> None:
+    one = Connection(fast=fast, release=release).open()
+    one.says(5, b"later")
+    one.says(7, b"LIE")
+    assert one.ended == [EndReason.AMBIGUOUS]
+
+
+@pytest.mark.parametrize("release", Release)
+def test_another_version_after_the_acknowledgement_is_none(fast: bool, release: Release) -> None:
+    one = Connection(fast=fast, release=release).open()
+    one.says(0, b"hello")
+    one.acks(5)
+    one.says(0, b"LIES!")
+    one.says(2, b"LIE!!")
+    one.acks(5)
+    assert (one.got[:5], one.ended) == (b"hello", [])
+
+
+@pytest.mark.parametrize("release", Release)
+def test_what_a_receiver_refuses_is_no_version_of_a_byte(fast: bool, release: Release) -> None:
+    one = Connection(fast=fast, release=release).open(stamps(1000, 0) + SCALED, stamps(5000, 1000) + SCALED)
+    one.says(0, b"first", ack=0, options=stamps(1001, 5000))
+    one.acks(5, options=stamps(5001, 1001), data=b"x" * 200, letters="PA")
+    one.says(5, b"LIE", ack=-(0xFFFF << 4) - 201, options=stamps(1002, 5001))  # RFC 5961 §5
+    one.says(5, b"LIE", ack=201, options=stamps(1002, 5001))  # of a byte that was never sent
+    one.says(5, b"LIE", ack=200, options=stamps(999, 5001))  # PAWS
+    one.says(5, b"LIE", ack=200, options=stamps(1002, 5001), ttl=1)
+    one.says(5 + (0xFFFF << 4) + 1, b"LIE", ack=200, options=stamps(1002, 5001))
+    one.says(5, b"LIE", "P", ack=200, options=stamps(1002, 5001))
+    one.says(5, b"TRUTH", ack=200, options=stamps(1002, 5001))
+    one.acks(10, at=200, options=stamps(5002, 1002))
+    assert (one.got, one.ended) == (b"firstTRUTH", [])
+
+
+def test_a_bad_sum_is_no_version_of_a_byte(fast: bool) -> None:
+    one = Connection(fast=fast).open()
+    raw = bytearray(packet(CLIENT, SERVICE, "PA", seq.add(ISS, 1), seq.add(IRS, 1), b"LIE"))
+    raw[-1] ^= 1
+    one.take(bytes(raw), Hook.PREROUTING, Checksum.UNVERIFIED)
+    one.says(0, b"TRUTH")
+    one.acks(5)
+    assert (one.got, one.ended) == (b"TRUTH", [])
+
+
+def test_a_thousand_blind_injections_end_no_copy(fast: bool) -> None:
+    dice = random.Random(19)
+    one = Connection(fast=fast).open()
+    one.says(0, b"before ")
+    for _ in range(1000):
+        raw = packet(
+            CLIENT,
+            SERVICE,
+            dice.choice(("PA", "FA", "R", "RA", "A")),
+            dice.getrandbits(32),
+            dice.getrandbits(32),
+            b"LIE",
+        )
+        one.take(raw, Hook.PREROUTING)
+    one.says(7, b"and after")
+    one.acks(16)
+    assert (one.got, one.ended) == (b"before and after", [])
+
+
+def test_a_fin_is_released_with_its_acknowledgement(fast: bool) -> None:
+    one = Connection(fast=fast).open()
+    one.says(0, b"bye", "FPA")
+    one.acks(3)
+    assert (one.got, one.mirrored()) == (b"bye", [])
+    assert one.backend is not None
+    one.take(packet(one.backend, CLIENT, "A", seq.add(IRS, 1), seq.add(ISS, 5)), Hook.FORWARD)
+    assert ["F" in letters for letters, *_ in one.mirrored()] == [True]
+
+
+@pytest.mark.parametrize("release", Release)
+def test_a_byte_with_the_number_of_a_fin_ends_the_copy(fast: bool, release: Release) -> None:
+    one = Connection(fast=fast, release=release).open()
+    one.says(0, b"bye", "FPA")
+    one.says(3, b"not yet")
+    assert one.ended == [EndReason.AMBIGUOUS]
+    one.acks(10)
+    assert one.ledger["client_bytes"] == 10
+
+
+def test_the_last_bytes_before_a_reset_wait_for_their_acknowledgement(fast: bool) -> None:
+    one = Connection(fast=fast).open()
+    one.says(0, b"last words")
+    one.says(10, b"", "R")
+    assert (one.got, one.ended) == (b"", [])
+    one.acks(10)
+    assert (one.got, one.ended) == (b"last words", [EndReason.CLIENT_RESET])
+
+
+def test_bytes_that_were_never_acknowledged_are_told_at_the_end(fast: bool) -> None:
+    one = Connection(fast=fast).open()
+    one.says(0, b"taken")
+    one.acks(5)
+    one.says(5, b"not taken")
+    one.says(14, b"", "R")
+    one.now += 2.0
+    one.engine.handle_timer(one.now)
+    assert one.ended == [EndReason.CLIENT_RESET]
+    one.now += 20.0
+    one.engine.handle_timer(one.now)
+    ledger = one.ledger
+    assert (ledger["client_bytes"], ledger["acked_bytes"], ledger["never_acked_bytes"]) == (5, 5, 9)
+
+
+def test_a_backends_reset_acknowledges_what_it_has(fast: bool) -> None:
+    one = Connection(fast=fast).open()
+    one.says(0, b"0123456789")
+    one.acks(6, letters="RA")
+    assert (one.got, one.ended) == (b"012345", [EndReason.CLIENT_RESET])
+
+
+def test_bytes_that_are_acknowledged_but_were_never_seen_are_a_hole(fast: bool) -> None:
+    one = Connection(fast=fast).open()
+    one.says(0, b"seen")
+    one.says(8, b"later")
+    one.acks(13)
+    assert (one.got, one.ended) == (b"seen", [EndReason.HOLE])
+
+
+def test_held_bytes_count_towards_the_buffer(fast: bool) -> None:
+    one = Connection(SMALL, fast=fast).open(SCALED, SCALED)
+    for number in range(50):
+        one.says(1400 * number, bytes(1400))
+    assert one.ended == [EndReason.BUFFER_FULL]
+
+
+def test_a_large_window_is_released_in_slices(fast: bool) -> None:
+    rules = RULES.replace("10.20.0.13}", "10.20.0.13, buffer: 4MiB}")
+    one = Connection(rules, fast=fast).open(SCALED, SCALED)
+    sent = random.Random(1).randbytes(900_000)
+    for at in range(0, len(sent), 60_000):
+        one.says(at, sent[at : at + 60_000])
+    one.acks(len(sent))
+    for _ in range(500):
+        due = one.engine.next_timer()
+        if due is None or one.got == sent:
+            break
+        one.now = max(one.now, due)
+        for send in one.engine.handle_timer(one.now):
+            one.to_mirror += [segment(raw) for raw in finish(send.packet, send.segment_len)]
+        one.answer()
+    assert one.got == sent
+
+
+def test_a_service_whose_replies_pass_elsewhere_is_told_at_once(fast: bool) -> None:
+    one = Connection(WATCHED, fast=fast)
+    one.take(packet(CLIENT, SERVICE, "S", ISS), Hook.PREROUTING)
+    one.says(0, b"", "A")
+    one.says(0, b"hello")
+    assert one.ended == [EndReason.NO_ACKNOWLEDGEMENTS]
+    one.says(5, b"again")
+    assert one.ended == []
+    assert one.ledger["lost_bytes"] == {EndReason.NO_ACKNOWLEDGEMENTS: 10}
