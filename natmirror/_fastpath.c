@@ -213,17 +213,15 @@ static int needs_mirroring(const nm_flow *flow, const nm_segment *seg, int is_or
     int event = nm_track(&after, seg, is_orig);
     if (event == NM_EVENT_RST)
         return flow->state == NM_STATE_SYN_RECEIVED && !(flow->flags & NM_FLOW_PYTHON_STATE) ? 0 : NM_PUNT_RESET;
-    if (event != NM_NO_EVENT || (!is_orig && flow->flags & (NM_FLOW_THROTTLED | NM_FLOW_PAST_WINDOW)))
+    int is_data = (seg->payload_len || seg->flags & TCP_FIN) && !(seg->flags & TCP_RST);
+    if (event != NM_NO_EVENT || (is_data && (flow->state < NM_STATE_ESTABLISHED || shows_mptcp(flow, seg))))
         return NM_PUNT_OPENING_OR_CLOSING;
-    if (seg->flags & TCP_RST || !nm_is_taken(flow, seg, is_orig))
-        return 0;
-    int is_data = seg->payload_len || seg->flags & TCP_FIN;
     if (is_orig)
-        return is_data ? NM_PUNT_OPENING_OR_CLOSING : 0;
-    if (shows_mptcp(flow, seg) || (flow->held_len && acked_len(flow, seg)))
-        return NM_PUNT_OPENING_OR_CLOSING;
-    int is_new_ack = !(flow->reply.flags & NM_HALF_ACK) || diff(seg->ack, flow->reply.ack) > 0;
-    return is_new_ack || (is_data && flow->flags & NM_FLOW_HAS_READER) ? NM_PUNT_OPENING_OR_CLOSING : 0;
+        return is_data && nm_is_taken(flow, seg, 1) ? NM_PUNT_OPENING_OR_CLOSING : 0;
+    return flow->flags & (NM_FLOW_THROTTLED | NM_FLOW_PAST_WINDOW) || flow->held_len || flow->orig.flags & NM_HALF_FIN ||
+                   (is_data && flow->flags & NM_FLOW_HAS_READER)
+               ? NM_PUNT_OPENING_OR_CLOSING
+               : 0;
 }
 
 /* Return the reason for which Python has to decide a packet that opens or ends a flow, or 0. */
@@ -377,15 +375,26 @@ static int pass_over_limit(nm_gear *gear, nm_flow *flow, const nm_segment *seg, 
     return decided;
 }
 
+/* Return whether a packet changes nothing but numbers of its flow. */
+static int is_plain(const nm_flow *flow, const nm_segment *seg, int is_orig, int reason)
+{
+    if (reason == NM_PUNT_THROTTLED || reason == NM_PUNT_OUT_OF_ORDER || reason == NM_PUNT_LEG_REPAIR)
+        return 1;
+    nm_flow after = *flow;
+    return reason == NM_PUNT_OPENING_OR_CLOSING && !(flow->flags & NM_FLOW_DIRECT) &&
+           flow->state >= NM_STATE_ESTABLISHED && !(seg->flags & (TCP_SYN | TCP_FIN | TCP_RST)) &&
+           nm_track(&after, seg, is_orig) == NM_NO_EVENT;
+}
+
 /* Decide a packet that was to be punted for this reason, but whose peer has no turn left. What its sender will send
- * again is dropped. Data of established flows and of flows that would be picked up passes, because a mirror costs
+ * again is dropped. Data of flows passes, and data of connections that would be picked up, because a mirror costs
  * production no packet: a copy that lacks it ends with a hole. */
 static int decide_over_limit(nm_gear *gear, nm_flow *flow, const nm_segment *seg, int is_orig, int checksum, double now,
                              int reason)
 {
     gear->counters.over_limit[reason]++;
     int decided = reason;
-    if (flow && (reason == NM_PUNT_THROTTLED || reason == NM_PUNT_OUT_OF_ORDER || reason == NM_PUNT_LEG_REPAIR))
+    if (flow && is_plain(flow, seg, is_orig, reason))
         decided = pass_over_limit(gear, flow, seg, is_orig, checksum, now);
     else if (reason == NM_PUNT_NO_FLOW)
         decided = nm_pass_without_flow(gear, seg, is_orig);

@@ -180,11 +180,12 @@ def needs_mirroring(row: FlowRow, parsed: Segment, *, is_orig: bool) -> bool:
     event = tracker.track(trial, parsed, from_client=is_orig)
     if event is not None:
         return not (event is Event.RST and row.state == State.SYN_RECEIVED)
-    if parsed.flags & RST or not tracker.is_taken(row, parsed, from_client=is_orig):
-        return False
+    is_data = parsed.seq_len > 0 and not parsed.flags & RST
+    if is_data and row.state < State.ESTABLISHED:
+        return True
     if is_orig:
-        return parsed.seq_len > 0
-    return not row.reply.flags & lib.NM_HALF_ACK or seq.lt(row.reply.ack, parsed.ack)
+        return is_data and tracker.is_taken(row, parsed, from_client=True)
+    return bool(row.held_len or row.orig.flags & lib.NM_HALF_FIN)
 
 
 @given(st.data())
@@ -266,6 +267,16 @@ def test_bytes_that_are_no_packet_are_punted_unchanged(raw: bytes, hook: int, ch
 
 def test_an_empty_buffer_is_punted() -> None:
     assert gear().process(bytearray(), PREROUTING, 0, 1.0) >= PUNT
+
+
+def test_a_freed_number_of_the_plan_matches_no_packet() -> None:
+    one = gear()
+    plan = planned(one)
+    plan.clear_backend(0)
+    plan.clear_service(0)
+    backend, service = plan.backends[0], plan.services[0]
+    assert (backend.port, bytes(backend.address[0:4])) == (0, bytes(4))
+    assert (service.port, service.family, service.derived_len) == (0, 0, 0)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 5), st.integers(0, 1), st.integers(0, 3)), max_size=60))

@@ -311,17 +311,16 @@ static int is_quiet(const nm_flow *flow, const uint8_t *packet, size_t len, int 
     nm_segment seg;
     nm_flow after = *flow;
     must(parse((uint8_t *)(uintptr_t)packet, len, &seg));
-    int event = nm_track(&after, &seg, is_orig), is_data = seg.payload_len || seg.flags & FIN;
+    int event = nm_track(&after, &seg, is_orig), is_data = (seg.payload_len || seg.flags & FIN) && !(seg.flags & RST);
     if (event != NM_NO_EVENT)
         return event == NM_EVENT_RST && flow->state == NM_STATE_SYN_RECEIVED && !(flow->flags & NM_FLOW_PYTHON_STATE);
-    if (!is_orig && flow->flags & (NM_FLOW_THROTTLED | NM_FLOW_PAST_WINDOW))
+    int has_takers = flow->flags & (NM_FLOW_FEEDS_LEGS | NM_FLOW_HAS_READER);
+    if (is_data && (flow->state < NM_STATE_ESTABLISHED || (has_takers && seg.payload_len && options_of(&seg).mptcp)))
         return 0;
-    if (seg.flags & RST || !nm_is_taken(flow, &seg, is_orig))
-        return 1;
     if (is_orig)
-        return !is_data;
-    return !(is_data && flow->flags & NM_FLOW_HAS_READER) && flow->reply.flags & NM_HALF_ACK &&
-           after.reply.ack == flow->reply.ack;
+        return !is_data || !nm_is_taken(flow, &seg, 1);
+    return !(flow->flags & (NM_FLOW_THROTTLED | NM_FLOW_PAST_WINDOW)) && !flow->held_len &&
+           !(flow->orig.flags & NM_HALF_FIN) && !(is_data && flow->flags & NM_FLOW_HAS_READER);
 }
 
 /* Whether C decides a packet that opens or ends a flow. */
