@@ -145,7 +145,10 @@ def reference(
         row.reply.packets += 1
         return ACCEPT, raw
     if parsed.checksum_ok():
-        tracker.update(row, parsed, from_client=is_orig, is_taken=tracker.is_taken(row, parsed, from_client=is_orig))
+        is_taken = tracker.is_taken(row, parsed, from_client=is_orig)
+        if is_taken and shows_mptcp(row, parsed):
+            return PUNT, raw
+        tracker.update(row, parsed, from_client=is_orig, is_taken=is_taken)
         row.seen_at = now
     if row.flags & WATCHED:
         return ACCEPT, raw
@@ -173,6 +176,11 @@ def reference_of_control(
     return MODIFIED, rewrite(parsed, source=source, destination=destination, strips_mptcp=strips)
 
 
+def shows_mptcp(row: FlowRow, parsed: Segment) -> bool:
+    """Return whether data of a flow with legs shows that the connection is not plain TCP."""
+    return bool(row.flags & FEEDS_LEGS and parsed.payload_len and parsed.mptcp())
+
+
 def needs_mirroring(row: FlowRow, parsed: Segment, *, is_orig: bool) -> bool:
     """Return whether a packet changes the state of a flow with mirrors, or brings its legs something."""
     trial = ffi.new("nm_flow *")
@@ -181,7 +189,7 @@ def needs_mirroring(row: FlowRow, parsed: Segment, *, is_orig: bool) -> bool:
     if event is not None:
         return not (event is Event.RST and row.state == State.SYN_RECEIVED)
     is_data = parsed.seq_len > 0 and not parsed.flags & RST
-    if is_data and row.state < State.ESTABLISHED:
+    if is_data and (row.state < State.ESTABLISHED or shows_mptcp(row, parsed)):
         return True
     if is_orig:
         return is_data and tracker.is_taken(row, parsed, from_client=True)
