@@ -88,8 +88,8 @@ static int punt_reason(nm_gear *gear, nm_flow *flow, const nm_segment *seg, int 
     uint32_t end = seg->seq + seg->payload_len;
     uint32_t limit = diff(receiver->edge, receiver->ack) >= 0 ? receiver->edge : receiver->ack;
     if (flow->flags & (is_orig ? NM_FLOW_ORIG_GAP : NM_FLOW_REPLY_GAP) || seg->seq != sender->next ||
-        (receiver->flags & NM_HALF_ACK && diff(receiver->ack, is_orig ? sender->next : end) > 0) ||
-        (!(flow->flags & NM_FLOW_PICKED_UP) && diff(limit, end) < 0))
+        seg->flags & TCP_URG || (receiver->flags & NM_HALF_ACK && diff(receiver->ack, is_orig ? sender->next : end) > 0) ||
+        (!(flow->flags & (is_orig ? NM_FLOW_PICKED_UP | NM_FLOW_HOLDS : NM_FLOW_PICKED_UP)) && diff(limit, end) < 0))
         return NM_PUNT_OUT_OF_ORDER;
     if (!is_orig)
         return 0;
@@ -257,7 +257,8 @@ static int decide_control_packet(nm_gear *gear, nm_flow *flow, const nm_segment 
     if (reason)
         return reason;
     int event = nm_track(flow, seg, is_orig);
-    nm_flow_touch(gear->flows, flow, now, event != NM_NO_EVENT || (seg->flags & TCP_SYN && is_orig));
+    if (event != NM_NO_EVENT || !(seg->flags & TCP_RST)) /* a RST that its receiver ignores refreshes nothing */
+        nm_flow_touch(gear->flows, flow, now, event != NM_NO_EVENT || (seg->flags & TCP_SYN && is_orig));
     if (event == NM_EVENT_SYN_ACK && flow->backend_id != NM_NO_BACKEND)
         gear->plan.backends[flow->backend_id].connections++;
     gear->counters.packets_decided_in_c++;

@@ -87,9 +87,12 @@ class EndReason(StrEnum):
     """Bytes that the backend acknowledged never passed this host, and the client will not send them again."""
     AMBIGUOUS = "ambiguous"
     """The client sent two versions of a byte before the backend acknowledged it, so it is unknown which one the backend
-    has."""
+    has; or urgent data, of which receivers leave a byte out of the stream."""
     NO_ACKNOWLEDGEMENTS = "no-acknowledgements"
     """The backend's packets do not pass this host, so it is unknown which bytes the backend has."""
+    NOT_FOLLOWED = "not-followed"
+    """Data of a connection that natmirror takes for not open yet or for reset, because both ends disagree with what
+    passed here."""
     TOO_MANY_GAPS = "too-many-gaps"
     """So many of the client's segments were missing at the same time that natmirror could not keep all later ones."""
 

@@ -141,8 +141,7 @@ class Forwarding:
             return self._to_backend(segment, service, None)
 
         # 2. Track it.
-        event = tracker.track(flow.row, segment, from_client=True)
-        self._nat.touch(flow, now, moved=event is not None)
+        event = self._track(flow, segment, now, from_client=True)
 
         # 3. Rewrite it.
         verdict = self._to_backend(segment, service, flow)
@@ -227,8 +226,7 @@ class Forwarding:
 
         # 2. Track it.
         was_unanswered = flow.state is State.SYN_SENT
-        event = tracker.track(flow.row, segment, from_client=False)
-        self._nat.touch(flow, now, moved=event is not None)
+        event = self._track(flow, segment, now, from_client=False)
         if event is Event.SYN_ACK:
             self._nat.note_accepted(flow)
         elif event is Event.RST and was_unanswered:
@@ -271,7 +269,7 @@ class Forwarding:
             return Accept()
         is_syn_ack = segment.flags & (SYN | ACK) == SYN | ACK
         is_answer = is_syn_ack and not segment.flags & RST and len(services) == 1
-        if is_answer and self._nat.is_crowded and not self._nat.find_orig(client, endpoint_of(services[0])):
+        if is_answer and self._nat.is_crowded(now) and not self._nat.find_orig(client, endpoint_of(services[0])):
             # It most likely answers a SYN whose flow was evicted: translate it, or the client would repeat its SYN and
             # might get another backend.
             self._counters.count(EngineCounter.PACKETS_WITHOUT_FLOW)
@@ -347,6 +345,14 @@ class Forwarding:
         return self._drop(DropReason.MIRROR_WITHOUT_LEG)
 
     # For all of them
+
+    def _track(self, flow: Flow, segment: Segment, now: float, *, from_client: bool) -> Event | None:
+        """Update a flow's state and deadline by a segment whose checksum is right; return the event that changed the
+        state, or None. A RST that its receiver ignores refreshes nothing (RFC 7857 §7)."""
+        event = tracker.track(flow.row, segment, from_client=from_client)
+        if event is not None or not segment.flags & RST:
+            self._nat.touch(flow, now, moved=event is not None)
+        return event
 
     def _pick_up(self, service: Service, client: Endpoint, backend: Backend | None, now: float) -> Flow | None:
         flow = self._failover.pick_up(service, client, backend, now)

@@ -35,6 +35,7 @@
 #define NM_FLOW_HOLDS 32768          /* legs and readers get only bytes that the backend has acknowledged */
 #define NM_FLOW_STRIPS_MPTCP 0x10000 /* MP_CAPABLE is stripped from SYN and SYN-ACK */
 #define NM_FLOW_MPTCP 0x20000        /* SYN or SYN-ACK have shown that it belongs to an MPTCP connection: never copied */
+#define NM_FLOW_IDLE 0x40000         /* it was silent for its timeout, and stays for its copies; see nm_flow_keep() */
 
 /* nm_flow.sharing: what another host needs to know of the flow */
 #define NM_PINNED 1    /* the rules alone give another backend */
@@ -97,7 +98,7 @@ typedef struct {
     uint32_t first_leg;    /* the first of its legs, or NM_NO_LEG */
     uint32_t next_orig;    /* next row in its chain of the index by client */
     uint32_t next_reply;   /* next row in its chain of the index by backend */
-    uint32_t older, newer; /* neighbours in the list of half open or of closed flows */
+    uint32_t older, newer; /* neighbours in the list of half open, closed or idle flows */
     nm_ring held;          /* held_bytes.h */
     uint32_t held_len;     /* bytes; they end at orig.next */
     uint32_t max_held;     /* bytes; the first ones may be more */
@@ -142,9 +143,16 @@ nm_flow *nm_flow_find_reply(nm_flows *flows, uint8_t family, const uint8_t *back
                             const uint8_t *client, uint16_t client_port);
 
 /* Note that a packet of the flow has passed; moved: the packet has changed the state. A flow expires
- * nm_state_timeouts[state] seconds after its last packet. A flow with an unanswered SYN is due once before that, for
- * Python to count it. */
+ * its state's timeout after its last packet. A flow with an unanswered SYN is due once before that, for Python to count
+ * it. */
 void nm_flow_touch(nm_flows *flows, nm_flow *flow, double now, int moved);
+/* Keep a flow that is due, because its connection may be alive though it is silent: it is due again after another
+ * timeout, and until a packet passes it may be evicted. */
+void nm_flow_keep(nm_flows *flows, nm_flow *flow, double now);
+/* Set the seconds from a flow's last packet to its expiry, for each state. A flow follows at its next packet that
+ * changes its state or when it is due, or at once with nm_flow_renew_deadline(). */
+void nm_flows_set_timeouts(nm_flows *flows, const double *timeouts);
+void nm_flow_renew_deadline(nm_flows *flows, nm_flow *flow);
 /* Return the time at which the flow's SYN counts as unanswered. */
 double nm_flow_answer_due(const nm_flow *flow);
 double nm_flows_next_due(nm_flows *flows);
@@ -171,10 +179,10 @@ nm_flow *nm_flows_due(nm_flows *flows, double now);
 /* Return whether only Python may remove the flow, because it keeps state for it or the flow's SYN is unanswered. */
 int nm_flow_needs_python(const nm_flow *flow);
 
-/* Return the flow to evict for a new one: in a full table the oldest closed flow, or else the oldest half open one;
- * where a quarter of the table is half open and the new flow begins as such, the oldest half open one. NULL if no
- * flow has to be evicted, or none may. */
-nm_flow *nm_flows_victim(nm_flows *flows, int for_half_open);
+/* Return the flow to evict for a new one: in a full table the oldest closed flow, or else the oldest half open one, or
+ * else the one that has been idle longest; where a quarter of the table is half open and the new flow begins as such,
+ * the oldest half open one. NULL if no flow has to be evicted, or none may. */
+nm_flow *nm_flows_victim(nm_flows *flows, int for_half_open, double now);
 
 /* Return the row with this number, or NULL if it is free. Write the numbers of at most max flows, from number first
  * on. */

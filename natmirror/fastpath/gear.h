@@ -46,7 +46,7 @@ typedef struct {
     uint64_t mirror_packets;       /* of these: for legs */
     uint64_t packets_without_flow; /* of these: without a flow, translated by the plan alone */
     uint64_t flows_opened;
-    uint64_t flows_evicted; /* closed or half open flows removed to make room for new ones */
+    uint64_t flows_evicted; /* closed, half open or idle flows removed to make room for new ones */
     uint64_t direct_connections;
     uint64_t drops[NM_PUNT]; /* by NM_DROP_* */
     uint64_t over_limit[NM_PUNT_REASONS]; /* packets that would have been punted, of peers without a turn */

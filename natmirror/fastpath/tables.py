@@ -3,8 +3,11 @@
 A row is a C struct (rows.py): Python reads and writes C's own memory. Do not use a row after its removal.
 """
 
+from collections.abc import Mapping
+
 from natmirror._ffi import ffi, lib
 from natmirror.fastpath.constants import IPV4, NO_FLOW, NO_LEG
+from natmirror.fastpath.flow_states import State
 from natmirror.fastpath.rows import Array, ChangeRow, ChangesRow, FlowRow, GearRow, LegRow
 from natmirror.net.endpoint import Endpoint
 
@@ -34,12 +37,12 @@ class FlowTable:
         """Remove a row; its number may be reused."""
         lib.nm_gear_remove(self._gear, row)
 
-    def victim(self, *, for_half_open: bool) -> FlowRow | None:
+    def victim(self, now: float, *, for_half_open: bool) -> FlowRow | None:
         """Return the row to evict for a new flow, or None if none has to be evicted, or none may.
 
         ``for_half_open``: the new flow begins with a handshake; else it is established.
         """
-        return lib.nm_flows_victim(self._flows, for_half_open) or None
+        return lib.nm_flows_victim(self._flows, for_half_open, now) or None
 
     def row(self, number: int) -> FlowRow | None:
         """Return the row with this number, or None if the number is free."""
@@ -85,8 +88,8 @@ class FlowTable:
         lib.nm_flow_release(self._flows, row)
 
     def sweep(self, first: int, most: int, how: int, now: float) -> int | None:
-        """Sweep at most ``most`` rows from number ``first`` on: check again whether each flow is pinned, and do what
-        ``how`` says (ANNOUNCE and the like).
+        """Sweep at most ``most`` rows from number ``first`` on: renew their deadlines by the present timeouts, check
+        again whether each flow is pinned, and do what ``how`` says (ANNOUNCE and the like).
 
         Return the number to continue with, or None at the end.
         """
@@ -96,6 +99,16 @@ class FlowTable:
     def touch(self, row: FlowRow, now: float, *, moved: bool) -> None:
         """Note that a packet of the flow has passed; ``moved``: it has changed the state, and so the timeout."""
         lib.nm_flow_touch(self._flows, row, now, moved)
+
+    def keep(self, row: FlowRow, now: float) -> None:
+        """Keep a row that is due: it is due again after another timeout, and until a packet passes it may be
+        evicted."""
+        lib.nm_flow_keep(self._flows, row, now)
+
+    def set_timeouts(self, by_state: Mapping[State, float]) -> None:
+        """Set the seconds from a flow's last packet to its expiry, for all states. Flows follow with sweep(), or when
+        they are due."""
+        lib.nm_flows_set_timeouts(self._flows, [by_state[state] for state in State])
 
     def next_due(self) -> float:
         """Return the time at which the next flow may expire, or NEVER."""

@@ -3,6 +3,7 @@
 
 #include "fastpath/tcp_constants.h"
 
+#define MAX_WINDOW 0xffff /* before it is scaled */
 #define PAWS_TOLERANCE 1 /* as in Linux: by so much a TSval may lie below TS.Recent */
 
 /* Return whether this host drops the packet of a flow whose packets it routes: its TTL ends here. */
@@ -25,7 +26,7 @@ static int is_refused(const nm_flow *flow, const nm_segment *seg, int from_clien
 
 int nm_is_taken(const nm_flow *flow, const nm_segment *seg, int from_client)
 {
-    const nm_half *receiver = from_client ? &flow->reply : &flow->orig;
+    const nm_half *sender = from_client ? &flow->orig : &flow->reply, *receiver = from_client ? &flow->reply : &flow->orig;
     if (!(seg->flags & TCP_ACK) || expires_here(flow, seg, from_client))
         return 0;
     if (flow->flags & NM_FLOW_SERVICE_MIRRORED && is_refused(flow, seg, from_client))
@@ -34,7 +35,8 @@ int nm_is_taken(const nm_flow *flow, const nm_segment *seg, int from_client)
         return 1;
     if (receiver->flags & NM_HALF_SEQ && diff(seg->ack, receiver->end) > 0)
         return 0;
-    return !(receiver->flags & NM_HALF_ACK) || diff(seg->seq, receiver->edge) <= 0;
+    int scale = receiver->scale <= NM_MAX_WINDOW_SCALE ? receiver->scale : 0;
+    return !(receiver->flags & NM_HALF_ACK) || diff(seg->seq, sender->end) <= MAX_WINDOW << scale;
 }
 
 /* Note the timestamps of a segment that is taken, as far as they are plausible. */
@@ -80,7 +82,9 @@ void nm_track_half(nm_flow *flow, const nm_segment *seg, int from_client, int is
     } else {
         revoke_fin(sender, receiver, seg);
         int32_t advance = diff(end, sender->end);
-        if (advance > 0 && !(sender->flags & NM_HALF_FIN)) {
+        int is_in_window = flow->flags & NM_FLOW_PICKED_UP || !(receiver->flags & NM_HALF_ACK) ||
+                           diff(seg->seq, receiver->edge) <= 0;
+        if (advance > 0 && is_in_window && !(sender->flags & NM_HALF_FIN)) {
             sender->end = end;
             sender->bytes += (uint32_t)advance - fin;
             int is_seen = end != seg->seq;
@@ -181,16 +185,20 @@ static int take_reset(nm_flow *flow, const nm_segment *seg, int from_client)
     return step(flow, NM_EVENT_RST);
 }
 
-/* Note a FIN exactly at the end of what its half has sent; was_sent: an earlier segment had reached that number. */
-static void take_fin(nm_half *sender, const nm_segment *seg, int was_sent)
+/* Note a FIN: _take_fin() in Python. was_known: an earlier segment had reached the end of what was sent. */
+static void take_fin(nm_half *sender, const nm_half *receiver, const nm_segment *seg, int was_known)
 {
-    if (!(seg->flags & TCP_FIN) || sender->flags & NM_HALF_FIN || seg->seq + seg->payload_len + 1 != sender->end)
+    uint32_t fin = seg->seq + seg->payload_len;
+    int32_t ahead = diff(sender->end, fin + 1);
+    if (!(seg->flags & TCP_FIN) || (!ahead && sender->flags & NM_HALF_FIN))
         return;
-    if (was_sent && !(sender->flags & NM_HALF_INFERRED))
-        return; /* a byte was seen at that number, so a FIN cannot be there */
-    sender->flags |= NM_HALF_FIN;
-    if (was_sent && sender->bytes)
-        sender->bytes--;
+    if (!ahead && (!was_known || sender->flags & NM_HALF_INFERRED)) {
+        sender->flags |= NM_HALF_FIN;
+        if (was_known && sender->bytes)
+            sender->bytes--;
+    } else if (ahead >= 0 && !(receiver->flags & NM_HALF_ACK && diff(receiver->ack, fin) > 0)) {
+        sender->flags |= NM_HALF_REVOKED; /* a byte was seen at that number */
+    }
 }
 
 static int acknowledges_syn(const nm_half *client, const nm_half *backend)
@@ -199,10 +207,9 @@ static int acknowledges_syn(const nm_half *client, const nm_half *backend)
     return client->flags & NM_HALF_ACK && diff(first, client->ack) <= 0;
 }
 
-static int both_finished(const nm_flow *flow)
+static int both_acknowledged(const nm_flow *flow)
 {
-    return flow->orig.flags & flow->reply.flags & NM_HALF_FIN && flow->orig.ack == flow->reply.end &&
-           flow->reply.ack == flow->orig.end;
+    return flow->orig.ack == flow->reply.end && flow->reply.ack == flow->orig.end;
 }
 
 int nm_track(nm_flow *flow, const nm_segment *seg, int from_client)
@@ -222,14 +229,15 @@ int nm_track(nm_flow *flow, const nm_segment *seg, int from_client)
     int is_taken = nm_is_taken(flow, seg, from_client);
     nm_track_half(flow, seg, from_client, is_taken);
     if (is_taken)
-        take_fin(sender, seg, knew && known_end == sender->end);
+        take_fin(sender, receiver, seg, knew && known_end == sender->end);
     if (flow->state == NM_STATE_SYN_RECEIVED && from_client && acknowledges_syn(sender, receiver))
         event = step(flow, NM_EVENT_HANDSHAKE);
+    int has_both = sender->flags & receiver->flags & NM_HALF_FIN;
     if (flow->state == NM_STATE_ESTABLISHED && (sender->flags | receiver->flags) & NM_HALF_FIN) {
-        int closing = step(flow, NM_EVENT_FIN);
+        int closing = step(flow, has_both ? NM_EVENT_BOTH_FINS : NM_EVENT_FIN);
         return event == NM_EVENT_HANDSHAKE ? event : closing;
     }
-    if (flow->state == NM_STATE_CLOSING && both_finished(flow))
-        return step(flow, NM_EVENT_LAST_ACK);
+    if (has_both && flow->state >= NM_STATE_HALF_CLOSED)
+        return step(flow, both_acknowledged(flow) ? NM_EVENT_LAST_ACK : NM_EVENT_BOTH_FINS);
     return event;
 }

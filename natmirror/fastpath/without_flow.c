@@ -70,7 +70,7 @@ static int decide_syn_ack(nm_gear *gear, const nm_backend *backend, const nm_seg
 {
     const uint8_t *client = destination_of(seg);
     const nm_service *service = &gear->plan.services[backend->service_id];
-    if (!(seg->flags & TCP_RST) && nm_flows_victim(gear->flows, 1) &&
+    if (!(seg->flags & TCP_RST) && nm_flows_victim(gear->flows, 1, now) &&
         !nm_flow_find_orig(gear->flows, 4, client, seg->dport, service->address, service->port))
         return pass_to_client(gear, service, seg); /* else the client has connected again since, to another backend */
     if (!nm_flow_open_direct(gear, backend, seg, now))

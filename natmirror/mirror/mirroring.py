@@ -3,7 +3,14 @@
 from collections.abc import Callable, Iterable
 
 from natmirror.fastpath import NO_FLOW, FlowRow, HeldBytes, Memory
-from natmirror.fastpath.flow_flags import add_reader, clear_mirroring, holds, set_holds, start_feeding_legs
+from natmirror.fastpath.flow_flags import (
+    add_reader,
+    clear_mirroring,
+    holds,
+    is_service_mirrored,
+    set_holds,
+    start_feeding_legs,
+)
 from natmirror.mirror.adoption import Adoption
 from natmirror.mirror.backpressure import Backpressure
 from natmirror.mirror.copies import MirroredFlow, MirroredStream, StreamCopy
@@ -22,7 +29,7 @@ from natmirror.mirror.sessions.sessions import MasterSessions
 from natmirror.mirror.timers import TimerKind, Timers
 from natmirror.net import seq
 from natmirror.net.endpoint import Endpoint, endpoint_of, parse_endpoint
-from natmirror.net.packet import RST, SYN, Segment
+from natmirror.net.packet import RST, SYN, URG, Segment
 from natmirror.reasons import EndReason
 from natmirror.rules import Release, Service
 from natmirror.tcp import tracker
@@ -156,7 +163,14 @@ class Mirroring:
     def feed(self, flow: MirroredFlow, segment: Segment, now: float) -> None:
         """Copy a segment of the client. Its checksum is right, and the tracker has processed it."""
         stream = self.streams.get(flow)
-        if stream is None or segment.flags & (SYN | RST) or not is_taken(flow.row, segment, from_client=True):
+        if segment.flags & (SYN | RST) or not is_taken(flow.row, segment, from_client=True):
+            return
+        if stream is None:
+            if is_service_mirrored(flow.row):
+                self._ledger.not_copied(flow.service, segment.payload_len, EndReason.NOT_FOLLOWED)
+            return
+        if segment.flags & URG:
+            self._feeding.give_up(stream, EndReason.AMBIGUOUS)
             return
         if not stream.reassembler.is_placed:
             stream.reassembler.place(segment.seq)

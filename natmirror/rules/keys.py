@@ -14,11 +14,46 @@ from natmirror.rules.kinds import Release
 from natmirror.rules.mirror_keys import MIRROR
 from natmirror.rules.pair_keys import HA, HOST, SIDE
 from natmirror.rules.pool_keys import BACKEND, HEALTH, MAX_CONNECTIONS, POOL, SORRY
-from natmirror.rules.scalars import NAME, PORT, Choice, FilePath, Integer, Size, Threads
+from natmirror.rules.scalars import NAME, PORT, Choice, Duration, FilePath, Integer, Size, Threads
 from natmirror.rules.tables import Key, ListOf, Section
 
 MAX_THREADS: Final = 16
 
+
+TIMEOUTS = Section(
+    "timeouts",
+    "How long a connection may be silent before natmirror forgets it. A mirrored one lives on if it may be alive.",
+    (
+        Key(
+            "opening",
+            Duration(low=30.0),
+            "For a connection whose handshake is not complete. RFC 7857 §2.1 recommends 4m and allows less.",
+            example="1m",
+            default=240.0,
+        ),
+        Key(
+            "established",
+            Duration(low=7440.0, source="RFC 5382 REQ-5"),
+            "For an established connection, and for a half closed one, in which one end has sent a FIN.",
+            example="4h",
+            default=7440.0,
+        ),
+        Key(
+            "closing",
+            Duration(low=240.0, source="RFC 5382 REQ-5"),
+            "For a connection whose ends have both sent a FIN, of which one is not acknowledged.",
+            example="5m",
+            default=240.0,
+        ),
+        Key(
+            "closed",
+            Duration(low=5.0),
+            "For a connection that has closed or was reset: late packets still find its backend.",
+            example="4m",
+            default=10.0,
+        ),
+    ),
+)
 
 SERVICE = Section(
     "service",
@@ -88,9 +123,18 @@ TOP = Section(
             "max-flows",
             Integer(1024, MAX_CONNECTIONS, "connections"),
             "Connections that natmirror can track at once, divided equally among the threads. At most a quarter may be"
-            " half open. When the table is full, closed connections make room first, then the oldest half open ones.",
+            " half open. When the table is full, closed connections make room first, then the oldest half open ones,"
+            " then mirrored ones that have been silent for longer than their timeout.",
             example="65536",
             default=1 << 18,
+        ),
+        Key(
+            "timeouts",
+            TIMEOUTS,
+            "How long a connection may be silent.",
+            example="{established: 4h, closed: 4m}",
+            default=None,
+            absent="the defaults of its keys",
         ),
         Key(
             "threads",
@@ -133,5 +177,5 @@ TOP = Section(
     ),
 )
 
-SECTIONS = (TOP, SERVICE, POOL, BACKEND, SORRY, HEALTH, MIRROR, HA, HOST, SIDE)
+SECTIONS = (TOP, TIMEOUTS, SERVICE, POOL, BACKEND, SORRY, HEALTH, MIRROR, HA, HOST, SIDE)
 """All tables, in the order of the reference."""

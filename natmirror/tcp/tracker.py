@@ -9,15 +9,18 @@ C gear applies the same rules.
 
 The states are the connection's, not an endpoint's: they combine the views of both ends.
 
-    SYN_SENT --SYN_ACK--> SYN_RECEIVED --HANDSHAKE--> ESTABLISHED --FIN--> CLOSING --LAST_ACK--> TIME_WAIT
-        |                      |                           |                  |
-        +---------RST----------+------------RST------------+-------RST--------+--> RESET
+    SYN_SENT --SYN_ACK--> SYN_RECEIVED --HANDSHAKE--> ESTABLISHED --FIN--> HALF_CLOSED --BOTH_FINS--> CLOSING
+        |                      |                           |                    |                        |
+        |                      |                           |                    +--------LAST_ACK--------+--> TIME_WAIT
+        +---------RST----------+------------RST------------+---------RST--------+----------RST-----------+--> RESET
 
 A RST counts if its receiver accepts it: in SYN_SENT the backend's RST that acknowledges the SYN, later either end's RST
 at exactly the next number (RFC 5961 §3.2). In TIME_WAIT and RESET it changes nothing. A flow that is picked up begins
 at ESTABLISHED, and no number of it is known. ``_move()`` is the only place that changes the state, as the table in
-flow_states.c says, which serves both gears. That file has the timeouts too: a flow's state gives the number of seconds
-from its last packet to its expiry.
+flow_states.c says, which serves both gears. If both FINs count at once, ESTABLISHED becomes CLOSING.
+
+A half closed connection lives as long as an established one: the end that has not sent a FIN may send for hours (RFC
+9293 §3.6.1; RFC 6146 §3.5.2.2, from which RFC 7857 §2 takes its states).
 """
 
 from natmirror.fastpath import MAX_SYN_DATA, MAX_WINDOW_SCALE, NO_WINDOW_SCALE, FlowRow, HalfRow
@@ -36,10 +39,11 @@ from natmirror.fastpath.flow_flags import (
     set_mptcp,
     strips_mptcp,
 )
-from natmirror.fastpath.flow_states import TRANSITIONS, Event, State
+from natmirror.fastpath.flow_states import IS_OPEN, TRANSITIONS, Event, State
 from natmirror.net import seq
 from natmirror.net.packet import ACK, FIN, MPTCP_CAPABLE, RST, SYN, Segment
 
+_MAX_WINDOW = 0xFFFF  # before it is scaled
 _PAWS_TOLERANCE = 1  # as in Linux: by so much a TSval may lie below TS.Recent
 
 
@@ -107,7 +111,8 @@ def update(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool)
     else:
         _revoke_fin(sender, receiver, segment)
         advance = seq.diff(end, sender.end)
-        if advance > 0 and not sender.flags & HALF_FIN:  # nothing follows a FIN
+        is_in_window = is_picked_up(row) or not receiver.flags & HALF_ACK or seq.le(segment.seq, receiver.edge)
+        if advance > 0 and is_in_window and not sender.flags & HALF_FIN:  # nothing follows a FIN
             sender.end = end
             sender.bytes += advance - (segment.flags & FIN)
             sender.flags = sender.flags & ~HALF_INFERRED if segment.seq_len else sender.flags | HALF_INFERRED
@@ -134,10 +139,11 @@ def is_taken(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
     """Return whether the receiving end takes a segment that is no SYN and no RST.
 
     It refuses a segment without an acknowledgement, or with one of a byte that was never sent (RFC 9293 §3.10.7.4,
-    fifth check), or that begins past its window. Where the service has mirrors, so that the bytes matter,
-    _is_refused() has more checks. What this function refuses is no version of a byte, and moves no number.
+    fifth check), or that begins past its window. Acknowledgements under way may open the window further than is known
+    here, but not further than the largest window past what was sent. Where the service has mirrors, so that the bytes
+    matter, _is_refused() has more checks. What this function refuses is no version of a byte, and moves no number.
     """
-    receiver = halves(row, from_client=from_client)[1]
+    sender, receiver = halves(row, from_client=from_client)
     if not segment.flags & ACK or _expires_here(row, segment, from_client=from_client):
         return False
     if is_service_mirrored(row) and _is_refused(row, segment, from_client=from_client):
@@ -146,7 +152,8 @@ def is_taken(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
         return True
     if receiver.flags & HALF_SEQ and seq.lt(receiver.end, segment.ack):
         return False
-    return not receiver.flags & HALF_ACK or seq.le(segment.seq, receiver.edge)
+    scale = receiver.scale if receiver.scale <= MAX_WINDOW_SCALE else 0
+    return not receiver.flags & HALF_ACK or seq.diff(segment.seq, sender.end) <= _MAX_WINDOW << scale
 
 
 def takes_data(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
@@ -197,6 +204,19 @@ def _revoke_fin(sender: HalfRow, receiver: HalfRow, segment: Segment) -> None:
         sender.bytes += 1
 
 
+def may_be_alive(row: FlowRow) -> bool:
+    """Return whether a connection that has been silent for hours may be alive: each end has acknowledged all that the
+    other has sent. Then neither has to send anything, for any time (RFC 9293 §3.8.4). An end that lacks an
+    acknowledgement sends again, or gives the connection up within minutes (RFC 9293 §3.8.3)."""
+    if row.state not in IS_OPEN or (is_picked_up(row) and not row.reply.packets):
+        return False
+    return not _is_unacknowledged(row.orig, row.reply) and not _is_unacknowledged(row.reply, row.orig)
+
+
+def _is_unacknowledged(sender: HalfRow, receiver: HalfRow) -> bool:
+    return bool(sender.flags & HALF_SEQ and receiver.flags & HALF_ACK) and seq.lt(receiver.ack, sender.end)
+
+
 def track(row: FlowRow, segment: Segment, *, from_client: bool) -> Event | None:
     """Update the flow's numbers and state by a segment whose checksum is right; return the event that changed the
     state, or None."""
@@ -214,26 +234,33 @@ def track(row: FlowRow, segment: Segment, *, from_client: bool) -> Event | None:
     known_end = sender.end if sender.flags & HALF_SEQ else None
     taken = is_taken(row, segment, from_client=from_client)
     update(row, segment, from_client=from_client, is_taken=taken)
-    if (
-        taken
-        and segment.flags & FIN
-        and not sender.flags & HALF_FIN
-        and seq.add(segment.seq, segment.seq_len) == sender.end
-    ):
-        was_known = known_end == sender.end
-        if not was_known or sender.flags & HALF_INFERRED:  # a number at which a byte was seen is no FIN
-            sender.flags |= HALF_FIN
-        if was_known and sender.flags & HALF_FIN and sender.bytes:
-            sender.bytes -= 1  # the FIN's acknowledgement came first, so the FIN was counted as a byte
+    if taken and segment.flags & FIN:
+        _take_fin(sender, receiver, segment, was_known=known_end == sender.end)
     event = None
     if state is State.SYN_RECEIVED and from_client and _acknowledges_syn(sender, receiver):
         event, state = _move(row, state, Event.HANDSHAKE), State.ESTABLISHED
+    has_both = sender.flags & receiver.flags & HALF_FIN
     if state is State.ESTABLISHED and (sender.flags | receiver.flags) & HALF_FIN:
-        closing = _move(row, state, Event.FIN)
+        closing = _move(row, state, Event.BOTH_FINS if has_both else Event.FIN)
         return event if event is Event.HANDSHAKE else closing
-    if state is State.CLOSING and _both_finished(row):
-        return _move(row, state, Event.LAST_ACK)
+    if has_both and state >= State.HALF_CLOSED:
+        return _move(row, state, Event.LAST_ACK if _both_acknowledged(row) else Event.BOTH_FINS)
     return event
+
+
+def _take_fin(sender: HalfRow, receiver: HalfRow, segment: Segment, *, was_known: bool) -> None:
+    """Note a FIN. ``was_known``: an earlier segment had reached the end of what was sent. If a byte was seen at the
+    number of a FIN that is not acknowledged, one of the two was never taken."""
+    fin = seq.add(segment.seq, segment.payload_len)
+    ahead = seq.diff(sender.end, seq.add(fin, 1))
+    if ahead == 0 and sender.flags & HALF_FIN:
+        return
+    if ahead == 0 and (not was_known or sender.flags & HALF_INFERRED):
+        sender.flags |= HALF_FIN
+        if was_known and sender.bytes:
+            sender.bytes -= 1  # the FIN's acknowledgement came first, so the FIN was counted as a byte
+    elif ahead >= 0 and not (receiver.flags & HALF_ACK and seq.lt(fin, receiver.ack)):
+        sender.flags |= HALF_REVOKED
 
 
 def _move(row: FlowRow, state: State, event: Event) -> Event | None:
@@ -292,7 +319,5 @@ def _is_exact_reset(row: FlowRow, sender: HalfRow, receiver: HalfRow, segment: S
     return segment.seq == sender.end or (bool(receiver.flags & HALF_ACK) and segment.seq == receiver.ack)
 
 
-def _both_finished(row: FlowRow) -> bool:
-    return bool(
-        row.orig.flags & row.reply.flags & HALF_FIN and row.orig.ack == row.reply.end and row.reply.ack == row.orig.end
-    )
+def _both_acknowledged(row: FlowRow) -> bool:
+    return row.orig.ack == row.reply.end and row.reply.ack == row.orig.end

@@ -7,7 +7,7 @@ from natmirror.actions import Accept, Drop, Hook, Send
 from natmirror.engine.counters import EngineCounter
 from natmirror.engine.engine import Engine
 from natmirror.fastpath import SYN_ANSWER_TIMEOUT
-from natmirror.fastpath.flow_states import TIMEOUTS, State
+from natmirror.fastpath.flow_states import State
 from natmirror.net import seq
 from natmirror.net.checksum import Checksum
 from natmirror.reasons import DropReason
@@ -19,6 +19,7 @@ from tests.helpers.support import (
     CLIENT,
     RULES,
     SERVICE,
+    TIMEOUTS,
     at,
     packet,
     summary,
@@ -149,10 +150,10 @@ def test_a_picked_up_reply_is_translated_and_binds_its_backend(connection: Clien
         assert connection.passed(packet(client, SERVICE, "A", 6, 9), Hook.PREROUTING).dst == backend[0]
 
 
-def test_a_reply_with_a_fin_is_picked_up_as_a_closing_connection(connection: ClientConnection) -> None:
+def test_a_reply_with_a_fin_is_picked_up_as_a_half_closed_connection(connection: ClientConnection) -> None:
     connection.passed(packet(C1, CLIENT, "FPA", 5, 6, b"data"), Hook.FORWARD)
-    assert [flow["state"] for flow in connection.engine.flows(connection.now)] == ["closing"]
-    assert connection.engine.next_timer() == connection.now + TIMEOUTS[State.CLOSING]
+    assert [flow["state"] for flow in connection.engine.flows(connection.now)] == ["half-closed"]
+    assert connection.engine.next_timer() == connection.now + TIMEOUTS[State.HALF_CLOSED]
 
 
 def test_packets_of_a_backend_that_lost_its_client_to_another_are_dropped(connection: ClientConnection) -> None:
@@ -202,7 +203,8 @@ def test_flows_expire(connection: ClientConnection) -> None:
     connection.engine.handle_timer(connection.now + TIMEOUTS[State.ESTABLISHED] - 1)
     assert connection.engine.flows(connection.now)
     connection.now += 100
-    connection.from_client("A")  # by the C gear, which sets no timer
+    connection.from_client("PA", b"never acknowledged")  # by the C gear, which sets no timer
+    connection.from_mirror("A", 1, connection.sent + 1)
     connection.engine.handle_timer(connection.now + TIMEOUTS[State.ESTABLISHED] - 1)
     assert connection.engine.flows(connection.now)
     sends = connection.engine.handle_timer(connection.now + TIMEOUTS[State.ESTABLISHED])

@@ -134,7 +134,8 @@ def reference(
         return PUNT, raw
     if row.state != State.ESTABLISHED or parsed.flags & (SYN | FIN | RST):
         return reference_of_control(flows, row, parsed, raw, now, is_orig=is_orig)
-    if is_orig and row.flags & FEEDS_LEGS and parsed.payload_len and parsed.checksum_ok():
+    is_taken = parsed.checksum_ok() and tracker.is_taken(row, parsed, from_client=is_orig)
+    if is_orig and row.flags & FEEDS_LEGS and parsed.payload_len and is_taken:
         return PUNT, raw  # the data of these flows waits until a gap is filled
     if row.flags & THROTTLED and not is_orig:
         return PUNT, raw
@@ -144,10 +145,9 @@ def reference(
         row.seen_at = now
         row.reply.packets += 1
         return ACCEPT, raw
+    if is_taken and shows_mptcp(row, parsed):
+        return PUNT, raw
     if parsed.checksum_ok():
-        is_taken = tracker.is_taken(row, parsed, from_client=is_orig)
-        if is_taken and shows_mptcp(row, parsed):
-            return PUNT, raw
         tracker.update(row, parsed, from_client=is_orig, is_taken=is_taken)
         row.seen_at = now
     if row.flags & WATCHED:

@@ -238,6 +238,7 @@ void world_begin(world *w, input *in)
     }
     if (!w->gear)
         must(w->gear = nm_gear_new(MAX_FLOWS, &w->budget, KEY));
+    nm_flows_set_timeouts(w->gear->flows, TIMEOUTS);
     plan_begin(&w->plan, &w->gear->plan, scale >= 128, how >= 128);
     log_changes(w, MAX_FLOWS, 1);
     for (int i = 0; i < FLOWS; i++)
@@ -265,7 +266,7 @@ void world_end(world *w, int orderly)
         while ((row = callers_flow(w, 0)))
             remove_flow(w, row);
         must(nm_flow_count(w->gear->flows) == 0 && nm_flows_next_due(w->gear->flows) == INFINITY);
-        must(!nm_flows_victim(w->gear->flows, 1) && !nm_gear_expire(w->gear, INFINITY));
+        must(!nm_flows_victim(w->gear->flows, 1, w->now) && !nm_gear_expire(w->gear, INFINITY));
         must(!nm_legs_take_due(w->gear->legs, INFINITY));
         for (int i = 0; i < SERVICES; i++)
             must(w->plan.services[i].flows == 0);
@@ -345,6 +346,7 @@ void take_snapshot(const world *w, snapshot *of)
     memcpy(of->services, w->plan.services, sizeof of->services);
     memcpy(of->backends, w->plan.backends, sizeof of->backends);
     memcpy(&of->counters, &w->gear->counters, sizeof of->counters);
+    of->now = w->now;
 }
 
 /* Check that neither packet nor numbers were changed, except for reserved room. */

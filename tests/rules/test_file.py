@@ -255,16 +255,14 @@ MISTAKES = [
     (
         "services:",
         "services: {}\nother:",
-        "3: other: expected one of the keys switches, services, mirror-memory, max-flows, threads, limit-per-client,"
-        " known-switches, ha,"
-        " found other",
+        "3: other: expected one of the keys switches, services, mirror-memory, max-flows, timeouts, threads,"
+        " limit-per-client, known-switches, ha, found other",
     ),
     (
         "services:",
         "queues: cores\nservices:",
-        "2: queues: expected one of the keys switches, services, mirror-memory, max-flows, threads, limit-per-client,"
-        " known-switches, ha,"
-        " found queues",
+        "2: queues: expected one of the keys switches, services, mirror-memory, max-flows, timeouts, threads,"
+        " limit-per-client, known-switches, ha, found queues",
     ),
 ]
 
@@ -393,9 +391,8 @@ def test_an_endpoint_in_two_services_gives_a_warning() -> None:
         (b"# nothing\n", "1: expected rules, found an empty file"),
         (
             b"- a\n",
-            "1: expected a mapping with switches, services, mirror-memory, max-flows, threads, limit-per-client,"
-            " known-switches, ha,"
-            " found a list",
+            "1: expected a mapping with switches, services, mirror-memory, max-flows, timeouts, threads,"
+            " limit-per-client, known-switches, ha, found a list",
         ),
         (b"a: [1\n", "2: expected YAML, found: "),
         (b"a:\n  b: 1\n c: 2\n", "3: expected YAML, found: "),
