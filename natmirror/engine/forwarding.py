@@ -41,6 +41,7 @@ from natmirror.fastpath.flow_flags import (
     is_killed,
     is_past_window,
     is_service_mirrored,
+    is_skipped,
     is_throttled,
     is_unconfirmed,
     is_watched,
@@ -252,7 +253,7 @@ class Forwarding:
         self._hand_on_mptcp(flow, segment, from_client=False)
         if event is Event.SYN_ACK and flow.service.throttles:
             self._mirroring.accepted(self._nat.keep_object(flow))
-        if is_past_window(flow.row) or flow.row.held_len or is_finished(flow.row.orig):
+        if is_past_window(flow.row) or flow.row.held_len or is_finished(flow.row.orig) or is_skipped(flow.row):
             self._mirroring.acknowledged(flow, now)
         if has_reader(flow.row) and segment.seq_len:
             self._mirroring.feed_replies(flow, segment)

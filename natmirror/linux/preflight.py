@@ -53,6 +53,8 @@ class HostState:
     """net.ipv4.conf.*.rp_filter by interface, ``all`` included."""
     conntrack: dict[str, int] = field(default_factory=dict)
     """net.netfilter.nf_conntrack_tcp_* by the rest of the name; empty where conntrack is not loaded."""
+    can_limit: bool = True
+    """Whether iptables and the kernel have what limit-per-client needs, if the rules have that key."""
     can_check_paths: bool = True
     """Whether iptables can tell by the interface whether a packet is a mirror's."""
     forward_policy: str = "ACCEPT"
@@ -79,6 +81,12 @@ def find_problems(rules: Rules, host: HostState) -> Iterator[Finding]:
             "error",
             "this host does not forward packets (net.ipv4.ip_forward = 0)",
             "run: sysctl -w net.ipv4.ip_forward=1",
+        )
+    if not host.can_limit:
+        yield Finding(
+            "error",
+            "iptables or the kernel lacks the match hashlimit, which limit-per-client needs",
+            "run: modprobe xt_hashlimit, or remove limit-per-client from the rules",
         )
     if host.forward_policy == "DROP":
         yield _forward_policy(rules, host)
@@ -214,6 +222,8 @@ def read_host(rules: Rules, firewall: Firewall) -> HostState:
     for name in _CONNTRACK_OF_A_PAIR:
         if (file := Path(_CONNTRACK + name)).exists():
             host.conntrack[name] = _read(file)
+    if rules.limit_per_client is not None:
+        host.can_limit = firewall.can_limit(rules.limit_per_client)
     host.can_check_paths = firewall.can_check_paths()
     host.forward_policy, host.forward_has_rules = firewall.forward_policy()
     try:

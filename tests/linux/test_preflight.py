@@ -150,3 +150,12 @@ def test_conntrack_takes_connections_of_the_other_host_for_invalid() -> None:
     [(level, text)] = findings(host, PAIR)
     assert (level, "sysctl -w net.netfilter.nf_conntrack_tcp_loose=1" in text) == ("warning", True)
     assert findings(host) == [], "without a pair, a host sees all packets of a connection"
+
+
+def test_the_kernel_cannot_limit_clients() -> None:
+    host = good()
+    host.can_limit = False
+    [(level, text)] = findings(host)
+    assert level == "error"
+    assert "lacks the match hashlimit" in text
+    assert "modprobe xt_hashlimit" in text
