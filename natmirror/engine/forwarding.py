@@ -59,6 +59,7 @@ from natmirror.net.packet import ACK, RST, SYN, Datagram, Malformed, Segment, pa
 from natmirror.reasons import DropReason
 from natmirror.rules import Backend, Service
 from natmirror.tcp import tracker
+from natmirror.tcp.acceptance import agrees
 
 
 class Forwarding:
@@ -194,7 +195,7 @@ class Forwarding:
         """Return whether only a backend says that it has this connection, and a client's packet does not confirm it:
         the packet goes to the client's derived backend. The flow stays, because an attacker may have sent the
         packet."""
-        if flow.backend is None or not has_silent_client(flow.row) or tracker.agrees(flow.row.reply, segment):
+        if flow.backend is None or not has_silent_client(flow.row) or agrees(flow.row.reply, segment):
             return False
         return flow.backend != self._services.derived_backend(flow.service, flow.client)
 

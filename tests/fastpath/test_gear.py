@@ -45,6 +45,7 @@ from natmirror.net.checksum import Checksum
 from natmirror.net.endpoint import Endpoint
 from natmirror.net.packet import FIN, RST, SYN, Malformed, Segment, parse
 from natmirror.tcp import tracker
+from natmirror.tcp.acceptance import is_taken as takes
 from tests.helpers.siphash import siphash
 from tests.helpers.support import C1, CLIENT, SERVICE, at, packet
 
@@ -147,7 +148,7 @@ def reference(
         return PUNT, raw
     if row.state != State.ESTABLISHED or parsed.flags & (SYN | FIN | RST):
         return reference_of_control(flows, row, parsed, raw, now, is_orig=is_orig)
-    is_taken = parsed.checksum_ok() and tracker.is_taken(row, parsed, from_client=is_orig)
+    is_taken = parsed.checksum_ok() and takes(row, parsed, from_client=is_orig)
     if row.flags & FEEDS_LEGS and parsed.payload_len and is_taken and (is_orig or parsed.mptcp()):
         return PUNT, raw  # the client's data waits until a gap is filled; data with an MPTCP option ends the copies
     if row.flags & THROTTLED and not is_orig:
@@ -208,7 +209,7 @@ def needs_mirroring(row: FlowRow, parsed: Segment, *, is_orig: bool) -> bool:
     if is_data and (row.state < State.ESTABLISHED or shows_mptcp(row, parsed)):
         return True
     if is_orig:
-        return is_data and tracker.is_taken(row, parsed, from_client=True)
+        return is_data and takes(row, parsed, from_client=True)
     return bool(row.held_len or row.orig.flags & lib.NM_HALF_FIN)
 
 
