@@ -89,7 +89,7 @@ static int punt_reason(nm_gear *gear, nm_flow *flow, const nm_segment *seg, int 
     uint32_t limit = diff(receiver->edge, receiver->ack) >= 0 ? receiver->edge : receiver->ack;
     if (flow->flags & (is_orig ? NM_FLOW_ORIG_GAP : NM_FLOW_REPLY_GAP) || seg->seq != sender->next ||
         seg->flags & TCP_URG || (receiver->flags & NM_HALF_ACK && diff(receiver->ack, is_orig ? sender->next : end) > 0) ||
-        (!(flow->flags & (is_orig ? NM_FLOW_PICKED_UP | NM_FLOW_HOLDS : NM_FLOW_PICKED_UP)) && diff(limit, end) < 0))
+        (!(is_orig && flow->flags & NM_FLOW_HOLDS) && nm_flow_knows_window(flow) && diff(limit, end) < 0))
         return NM_PUNT_OUT_OF_ORDER;
     if (!is_orig)
         return 0;
@@ -240,6 +240,12 @@ static int decide_control_packet(nm_gear *gear, nm_flow *flow, const nm_segment 
     return pass_on(gear, flow, seg, is_orig);
 }
 
+/* Return whether only a backend says that it has this connection: flow_flags.has_silent_client() in Python. */
+static int has_silent_client(const nm_flow *flow)
+{
+    return nm_flow_is_unconfirmed(flow) && !(flow->orig.flags & NM_HALF_SEQ);
+}
+
 static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int checksum, double now)
 {
     nm_segment seg;
@@ -268,7 +274,7 @@ static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int chec
         return is_orig ? nm_decide_without_flow(gear, &seg, checksum)
                        : nm_decide_unbound_reply(gear, &seg, checksum, now);
     }
-    if (flow->flags & NM_FLOW_KILLED)
+    if (flow->flags & NM_FLOW_KILLED || (flow->flags & NM_FLOW_LOOSE && is_orig && has_silent_client(flow)))
         return NM_PUNT_SPECIAL_FLOW;
     if (!is_orig && hook != NF_INET_FORWARD && !(hook == NF_INET_LOCAL_OUT && flow->flags & NM_FLOW_WATCHED))
         return NM_PUNT_SPECIAL_FLOW;
@@ -303,6 +309,9 @@ static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int chec
     gear->counters.packets_decided_in_c++;
     if (is_bad) {
         gear->counters.bad_checksum_packets++;
+    } else if (flow->flags & NM_FLOW_LOOSE) { /* it may become strict, with a FIN that was seen before */
+        int event = nm_track(flow, &seg, is_orig);
+        nm_flow_touch(gear->flows, flow, now, event != NM_NO_EVENT);
     } else {
         nm_track_half(flow, &seg, is_orig, is_taken);
         flow->seen_at = now;

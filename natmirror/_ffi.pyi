@@ -88,7 +88,11 @@ class _Lib:
     NM_EVENT_LAST_ACK: int
     NM_EVENT_RST: int
     NM_EVENT_SYN_ACK: int
+    NM_AGREEMENT_BITS: int
+    NM_CONTINUATION: int
     NM_FLOW_KILLED: int
+    NM_FLOW_LOOSE: int
+    NM_FLOW_VOUCHED: int
     NM_FLOW_HOLDS: int
     NM_FLOW_MPTCP: int
     NM_FLOW_DIRECT: int
@@ -157,6 +161,7 @@ class _Lib:
     NM_SWEEP_RELEASE: int
     NM_SWEEP_STANDBY: int
     NM_SYN_ANSWER_TIMEOUT: float
+    NM_UNCONFIRMED_TIMEOUT: int
     NM_PINNED: int
     NQ_BATCH: int
     nm_transitions: Array[Array[int]]

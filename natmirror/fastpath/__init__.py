@@ -9,12 +9,14 @@ constants and tables from the library. No I/O, no clock, no policy. Imports net 
 from natmirror.fastpath.client_memory import ClientMemory
 from natmirror.fastpath.constants import (
     ACCEPT,
+    AGREEMENT_BITS,
     ANNOUNCE,
     BOUND,
     CLAIM_ALL,
     CLAIM_SEEN,
     CLIENT_KEY,
     CONSUMED,
+    CONTINUATION,
     ENDED,
     FORGOTTEN,
     INITIAL_SEGMENTS,
@@ -43,6 +45,7 @@ from natmirror.fastpath.constants import (
     SOURCE_MESSAGES,
     STANDBY,
     SYN_ANSWER_TIMEOUT,
+    UNCONFIRMED_TIMEOUT,
 )
 from natmirror.fastpath.drop_reasons import DROPS
 from natmirror.fastpath.gear import Gear
@@ -56,12 +59,14 @@ from natmirror.fastpath.tables import FlowTable, LegTable
 
 __all__ = [
     "ACCEPT",
+    "AGREEMENT_BITS",
     "ANNOUNCE",
     "BOUND",
     "CLAIM_ALL",
     "CLAIM_SEEN",
     "CLIENT_KEY",
     "CONSUMED",
+    "CONTINUATION",
     "DROPS",
     "ENDED",
     "FORGOTTEN",
@@ -92,6 +97,7 @@ __all__ = [
     "SOURCE_MESSAGES",
     "STANDBY",
     "SYN_ANSWER_TIMEOUT",
+    "UNCONFIRMED_TIMEOUT",
     "Array",
     "ClientMemory",
     "ConnectionCounts",

@@ -207,7 +207,7 @@ class Mirroring:
 
     def adopt(self, flow: MirroredFlow, record: FlowRecord, now: float) -> None:
         """Begin the stream of another host's connection: its legs stand by until Adoption.activate()."""
-        tracker.begin_adopted(flow.row, record.iss, record.client_nxt, record.client_una, record.backend_scale)
+        tracker.begin_adopted(flow.row, record)
         backend = None if record.backend is None else parse_endpoint(record.backend)
         self._adoption.begin(self.picked_up(flow, backend), record, backend, now)
 
