@@ -30,7 +30,7 @@ from natmirror.net.packet import ACK, PSH, SYN
 
 _PORT = 6653
 _QUEUE = "6653"
-_SECONDS = 4.0  # of one measurement
+_SECONDS = 3.0  # of one measurement
 _CONNECTIONS = 20
 _INTERVAL = 0.001  # seconds between two requests
 _REQUEST = bytes(100)
