@@ -89,7 +89,7 @@ static int punt_reason(nm_gear *gear, nm_flow *flow, const nm_segment *seg, int 
     uint32_t limit = diff(receiver->edge, receiver->ack) >= 0 ? receiver->edge : receiver->ack;
     if (flow->flags & (is_orig ? NM_FLOW_ORIG_GAP : NM_FLOW_REPLY_GAP) || seg->seq != sender->next ||
         seg->flags & TCP_URG || (receiver->flags & NM_HALF_ACK && diff(receiver->ack, is_orig ? sender->next : end) > 0) ||
-        (!(flow->flags & (is_orig ? NM_FLOW_PICKED_UP | NM_FLOW_HOLDS : NM_FLOW_PICKED_UP)) && diff(limit, end) < 0))
+        (!(is_orig && flow->flags & NM_FLOW_HOLDS) && nm_flow_knows_window(flow) && diff(limit, end) < 0))
         return NM_PUNT_OUT_OF_ORDER;
     if (!is_orig)
         return 0;
@@ -124,13 +124,14 @@ static int give_readers(nm_gear *gear, const nm_flow *flow, const nm_segment *se
     uint32_t used = read->used, count = read->count;
     int holds = flow->flags & NM_FLOW_HOLDS, given = 1;
     if (acked && holds) {
-        uint8_t *to = nm_read_reserve(read, NM_READ_ORIG, flow->id, acked);
+        uint8_t *to = nm_read_reserve(read, NM_READ_ORIG, flow->id, flow->held.holder, acked);
         given = to != NULL;
         if (given)
             nm_held_copy(flow, 0, to, acked);
     }
     if (given && is_fed && !(is_orig && holds))
-        given = nm_read_add(read, is_orig ? NM_READ_ORIG : NM_READ_REPLY, flow->id, payload_of(seg), seg->payload_len);
+        given = nm_read_add(read, is_orig ? NM_READ_ORIG : NM_READ_REPLY, flow->id, flow->held.holder, payload_of(seg),
+                            seg->payload_len);
     if (!given) {
         read->used = used;
         read->count = count;
@@ -192,7 +193,7 @@ static int decide_mirror_packet(nm_gear *gear, nm_leg *leg, const nm_segment *se
     if (has_bad_sum(seg, checksum))
         return NM_PUNT_LEG_REPAIR;
     if (seg->payload_len && leg->source == NM_SOURCE_MESSAGES &&
-        !nm_read_add(&gear->read, NM_READ_MIRROR, leg->reader, payload_of(seg), seg->payload_len))
+        !nm_read_add(&gear->read, NM_READ_MIRROR, leg->reader, leg->ring.holder, payload_of(seg), seg->payload_len))
         return NM_PUNT_LEG_REPAIR;
     gear->counters.packets_decided_in_c++;
     gear->counters.mirror_packets++;
@@ -265,6 +266,12 @@ static int decide_control_packet(nm_gear *gear, nm_flow *flow, const nm_segment 
     return pass_on(gear, flow, seg, is_orig);
 }
 
+/* Return whether only a backend says that it has this connection: flow_flags.has_silent_client() in Python. */
+static int has_silent_client(const nm_flow *flow)
+{
+    return nm_flow_is_unconfirmed(flow) && !(flow->orig.flags & NM_HALF_SEQ);
+}
+
 /* Pass on a packet of an established flow; no leg and no reader gets its data. */
 static int pass_established(nm_gear *gear, nm_flow *flow, const nm_segment *seg, int is_orig, int is_bad, int is_taken,
                             double now)
@@ -272,6 +279,9 @@ static int pass_established(nm_gear *gear, nm_flow *flow, const nm_segment *seg,
     gear->counters.packets_decided_in_c++;
     if (is_bad) {
         gear->counters.bad_checksum_packets++;
+    } else if (flow->flags & NM_FLOW_LOOSE) { /* it may become strict, with a FIN that was seen before */
+        int event = nm_track(flow, seg, is_orig);
+        nm_flow_touch(gear->flows, flow, now, event != NM_NO_EVENT);
     } else {
         nm_track_half(flow, seg, is_orig, is_taken);
         flow->seen_at = now;
@@ -300,7 +310,7 @@ static int decide(nm_gear *gear, nm_flow *flow, nm_leg *leg, const nm_segment *s
         return is_orig ? nm_decide_without_flow(gear, seg, checksum)
                        : nm_decide_unbound_reply(gear, seg, checksum, now);
     }
-    if (flow->flags & NM_FLOW_KILLED)
+    if (flow->flags & NM_FLOW_KILLED || (flow->flags & NM_FLOW_LOOSE && is_orig && has_silent_client(flow)))
         return NM_PUNT_SPECIAL_FLOW;
     if (!is_orig && hook != NF_INET_FORWARD && !(hook == NF_INET_LOCAL_OUT && flow->flags & NM_FLOW_WATCHED))
         return NM_PUNT_SPECIAL_FLOW;

@@ -15,6 +15,7 @@ from natmirror.fastpath.rows import (
     FlowRow,
     FlowTableRow,
     GearRow,
+    HoldersRow,
     LegRow,
     LegSums,
     LegTableRow,
@@ -80,6 +81,8 @@ class _Lib:
     NM_CHECKSUM_PARTIAL: int
     NM_CHECKSUM_UNVERIFIED: int
     NM_CHECKSUM_VALID: int
+    NM_CHUNK_LEN: int
+    NM_CLIENT_SHARE: int
     NM_CONSUMED: int
     NM_EVENT_FIN: int
     NM_EVENT_BOTH_FINS: int
@@ -87,7 +90,11 @@ class _Lib:
     NM_EVENT_LAST_ACK: int
     NM_EVENT_RST: int
     NM_EVENT_SYN_ACK: int
+    NM_AGREEMENT_BITS: int
+    NM_CONTINUATION: int
     NM_FLOW_KILLED: int
+    NM_FLOW_LOOSE: int
+    NM_FLOW_VOUCHED: int
     NM_FLOW_HOLDS: int
     NM_FLOW_MPTCP: int
     NM_FLOW_DIRECT: int
@@ -129,6 +136,7 @@ class _Lib:
     NM_MODIFIED: int
     NM_NO_BACKEND: int
     NM_NO_FLOW: int
+    NM_NO_HOLDER: int
     NM_NO_LEG: int
     NM_NO_STATE: int
     NM_NO_WINDOW_SCALE: int
@@ -155,6 +163,7 @@ class _Lib:
     NM_SWEEP_RELEASE: int
     NM_SWEEP_STANDBY: int
     NM_SYN_ANSWER_TIMEOUT: float
+    NM_UNCONFIRMED_TIMEOUT: int
     NM_PINNED: int
     NM_TURNS_BURST: float
     NM_TURNS_RATE: float
@@ -184,7 +193,7 @@ class _Lib:
     def nm_flows_add_up(self, flows: FlowTableRow, client_bytes: Array[int], count: int, /) -> None: ...
     def nm_flow_count(self, flows: FlowTableRow, /) -> int: ...
     def nm_out_add(self, out: OutRow, packet: Buffer, len: int, segment_len: int, /) -> int: ...
-    def nm_read_add(self, read: OutRow, kind: int, owner: int, data: Buffer, len: int, /) -> int: ...
+    def nm_read_add(self, read: OutRow, kind: int, owner: int, holder: int, data: Buffer, len: int, /) -> int: ...
     def nm_out_clear(self, out: OutRow, /) -> None: ...
     def nm_legs_count(self, legs: LegTableRow, /) -> int: ...
     def nm_leg_insert(
@@ -206,6 +215,10 @@ class _Lib:
     def nm_legs_add_up(self, legs: LegTableRow, flows: FlowTableRow, sums: Array[LegSums], count: int, /) -> None: ...
     def nm_budget_take(self, budget: Budget, count: int, /) -> int: ...
     def nm_budget_give(self, budget: Budget, count: int, /) -> None: ...
+    def nm_holder_of(self, holders: HoldersRow, family: int, client: Buffer, /) -> int: ...
+    def nm_holder_take(self, holders: HoldersRow, holder: int, count: int, /) -> int: ...
+    def nm_holder_give(self, holders: HoldersRow, holder: int, count: int, /) -> None: ...
+    def nm_holders_most(self, holders: HoldersRow, /) -> int: ...
     def nm_maglev_fill(self, table: Array[int], size: int, backends: Array[MaglevRow], count: int, /) -> None: ...
     def nm_maglev_share(self, table: Array[int], whole: Array[int], size: int, limits: Sequence[int], /) -> int: ...
     def nm_plan_suspect(self, plan: PlanRow, service: int, family: int, client: Buffer, /) -> Array[int]: ...

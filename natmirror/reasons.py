@@ -68,7 +68,7 @@ class EndReason(StrEnum):
     BUFFER_FULL = "buffer-full"
     """More bytes were waiting for the mirror than its ``buffer`` allows."""
     MEMORY_FULL = "memory-full"
-    """All legs and sessions together had used up ``mirror-memory``."""
+    """All legs and sessions together had used up ``mirror-memory``, or those of one client its sixteenth."""
     THROTTLE_LIMIT = "throttle-limit"
     """The client had been throttled for this mirror for ``throttle-limit``."""
     IDLE_TIMEOUT = "idle-timeout"
@@ -204,4 +204,4 @@ class NotKeptReason(StrEnum):
     """More switches were known than the limit allows, of one client's address or of all. A switch of that client, or of
     the client with the most, was forgotten."""
     NO_MEMORY = "no-memory"
-    """The quarter of ``mirror-memory`` for the known state of switches was used up."""
+    """The quarter of ``mirror-memory`` for the known state of switches was used up, or the client's sixteenth."""

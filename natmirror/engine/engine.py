@@ -78,7 +78,7 @@ class Engine:
         memory = memory or Memory(rules.mirror_memory)
         self._gear = fastpath.Gear(max(1, rules.max_flows // shard.count), memory, key)
         parts = MirrorParts(
-            *(rules, self._gear, memory, self._is_bound, shard.leg_ports),
+            *(rules, self._gear, self._is_bound, shard.leg_ports),
             *(numbers or InitialNumbers(key), switch_claims or SwitchClaims()),
         )
         self.faults = parts.faults

@@ -66,6 +66,7 @@ typedef struct {
 
 typedef struct {
     nm_flows *flows;
+    nm_holders holders;
     nm_legs *legs;
     nm_chunks *chunks; /* the memory of legs' buffers and of held bytes */
     nm_turns *turns;

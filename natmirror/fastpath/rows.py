@@ -93,6 +93,7 @@ class RingRow(Protocol):
     head: int
     count: int
     offset: int
+    holder: int
 
 
 class LegRow(Protocol):
@@ -174,10 +175,18 @@ class LegSums(Protocol):
 
 
 class Budget(Protocol):
-    """``nm_budget``: the limit on the memory of all legs."""
+    """``nm_budget``: the limit on the memory of mirroring."""
 
     used: int
     limit: int
+
+
+class HoldersRow(Protocol):
+    """``nm_holders``: what each client of one engine holds; for C only."""
+
+    budget: Array[Budget]
+    used: Array[int]
+    key: Array[int]
 
 
 class ServiceRow(Protocol):
@@ -246,6 +255,7 @@ class SendRow(Protocol):
     len: int
     owner: int
     segment_len: int
+    holder: int
     kind: int
 
 
@@ -326,6 +336,7 @@ class GearRow(Protocol):
     """``nm_gear``: the tables, the plan, and the buffers that Python empties."""
 
     flows: FlowTableRow
+    holders: HoldersRow
     legs: LegTableRow
     chunks: ChunksRow
     turns: TurnsRow

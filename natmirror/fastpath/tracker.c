@@ -24,15 +24,30 @@ static int is_refused(const nm_flow *flow, const nm_segment *seg, int from_clien
     return options.has_timestamps && diff(receiver->echo, options.tsval) > PAWS_TOLERANCE;
 }
 
+static uint64_t distance(uint32_t a, uint32_t b)
+{
+    int64_t ahead = diff(a, b);
+    return (uint64_t)(ahead < 0 ? -ahead : ahead);
+}
+
+/* Return whether a segment agrees with what its receiver has sent: agrees() in Python. */
+static int agrees(const nm_half *receiver, const nm_segment *seg)
+{
+    uint64_t product = (distance(seg->seq, receiver->ack) + 1) * (distance(seg->ack, receiver->end) + 1);
+    return receiver->flags & NM_HALF_SEQ && !(product >> NM_AGREEMENT_BITS);
+}
+
 int nm_is_taken(const nm_flow *flow, const nm_segment *seg, int from_client)
 {
     const nm_half *sender = from_client ? &flow->orig : &flow->reply, *receiver = from_client ? &flow->reply : &flow->orig;
     if (!(seg->flags & TCP_ACK) || expires_here(flow, seg, from_client))
         return 0;
+    if (flow->flags & NM_FLOW_LOOSE)
+        return agrees(receiver, seg);
     if (flow->flags & NM_FLOW_SERVICE_MIRRORED && is_refused(flow, seg, from_client))
         return 0;
-    if (flow->flags & NM_FLOW_PICKED_UP)
-        return 1;
+    if (!nm_flow_knows_window(flow))
+        return agrees(receiver, seg);
     if (receiver->flags & NM_HALF_SEQ && diff(seg->ack, receiver->end) > 0)
         return 0;
     int scale = receiver->scale <= NM_MAX_WINDOW_SCALE ? receiver->scale : 0;
@@ -59,22 +74,53 @@ static void note_timestamps(nm_half *sender, const nm_half *receiver, const nm_s
 static void revoke_fin(nm_half *sender, const nm_half *receiver, const nm_segment *seg)
 {
     uint32_t fin = sender->end - 1;
-    if (!(sender->flags & NM_HALF_FIN) || diff(receiver->ack, fin) > 0 || diff(seg->seq, fin) > 0 ||
-        diff(seg->seq + seg->payload_len, fin) <= 0)
+    if (!(sender->flags & NM_HALF_FIN) || diff(fin, receiver->ack) < 0 || diff(seg->seq, fin) > 0 ||
+        diff(fin, seg->seq + seg->payload_len) >= 0)
         return;
     sender->flags &= (uint8_t)~NM_HALF_FIN;
     sender->flags |= NM_HALF_REVOKED;
     sender->bytes++;
 }
 
-void nm_track_half(nm_flow *flow, const nm_segment *seg, int from_client, int is_taken)
+/* Note that all bytes before an acknowledgement were sent, though the last ones may not have passed here yet. */
+static void infer_sent(nm_half *sender, uint32_t end)
+{
+    int32_t advance = diff(end, sender->end);
+    if (advance <= 0 || advance > NM_CONTINUATION)
+        return;
+    sender->end = end;
+    sender->bytes += (uint32_t)advance;
+    sender->flags |= NM_HALF_INFERRED;
+}
+
+/* Follow a segment of a loose flow: _settle() in Python. */
+static int settle(nm_flow *flow, const nm_segment *seg, int from_client, int is_taken)
+{
+    nm_half *sender = from_client ? &flow->orig : &flow->reply, *receiver = from_client ? &flow->reply : &flow->orig;
+    if (is_taken && receiver->flags & NM_HALF_ACK) {
+        flow->flags &= (uint32_t)~NM_FLOW_LOOSE;
+        infer_sent(receiver, seg->ack);
+    }
+    if (flow->reply.flags & NM_HALF_RECORDED && (from_client || !is_taken)) {
+        if (!from_client && seg->flags & TCP_ACK)
+            sender->end = seg->seq + seg->payload_len + (seg->flags & TCP_FIN);
+        return is_taken;
+    }
+    if (!(sender->flags & NM_HALF_ACK) || distance(seg->seq, sender->end) > NM_CONTINUATION) {
+        sender->flags &= NM_HALF_RECORDED;
+        sender->max_window = 0;
+    }
+    return seg->flags & TCP_ACK ? 1 : 0;
+}
+
+int nm_track_half(nm_flow *flow, const nm_segment *seg, int from_client, int is_taken)
 {
     nm_half *sender = from_client ? &flow->orig : &flow->reply, *receiver = from_client ? &flow->reply : &flow->orig;
     uint32_t fin = seg->flags & TCP_FIN;
     uint32_t end = seg->seq + seg->payload_len + fin + (seg->flags & TCP_SYN ? 1 : 0);
     sender->packets++;
-    if (!is_taken)
-        return;
+    if (!(flow->flags & NM_FLOW_LOOSE ? settle(flow, seg, from_client, is_taken) : is_taken))
+        return 0;
     if (!(sender->flags & NM_HALF_SEQ)) {
         sender->end = end;
         sender->bytes += seg->payload_len;
@@ -82,7 +128,7 @@ void nm_track_half(nm_flow *flow, const nm_segment *seg, int from_client, int is
     } else {
         revoke_fin(sender, receiver, seg);
         int32_t advance = diff(end, sender->end);
-        int is_in_window = flow->flags & NM_FLOW_PICKED_UP || !(receiver->flags & NM_HALF_ACK) ||
+        int is_in_window = !nm_flow_knows_window(flow) || !(receiver->flags & NM_HALF_ACK) ||
                            diff(seg->seq, receiver->edge) <= 0;
         if (advance > 0 && is_in_window && !(sender->flags & NM_HALF_FIN)) {
             sender->end = end;
@@ -104,12 +150,13 @@ void nm_track_half(nm_flow *flow, const nm_segment *seg, int from_client, int is
         sender->ack = seg->ack;
         sender->edge = edge;
         sender->flags |= NM_HALF_ACK;
-        return;
+        return 1;
     }
     if (diff(sender->ack, seg->ack) < 0)
         sender->ack = seg->ack;
     if (diff(sender->edge, edge) < 0)
         sender->edge = edge;
+    return 1;
 }
 
 void nm_track_syn(nm_flow *flow, const nm_segment *syn)
@@ -161,23 +208,24 @@ static int take_syn_ack(nm_flow *flow, const nm_segment *seg)
     return step(flow, NM_EVENT_SYN_ACK);
 }
 
-static int is_exact_reset(const nm_half *sender, const nm_half *receiver, const nm_segment *seg, uint8_t state, int picked_up)
+static int is_exact_reset(const nm_flow *flow, const nm_segment *seg, int from_client)
 {
-    if (state == NM_STATE_SYN_SENT) {
+    const nm_half *sender = from_client ? &flow->orig : &flow->reply, *receiver = from_client ? &flow->reply : &flow->orig;
+    if (flow->state == NM_STATE_SYN_SENT) {
         int32_t past = diff(seg->ack, receiver->end);
         return seg->flags & TCP_ACK && past >= 0 && past <= NM_MAX_SYN_DATA;
     }
-    if (picked_up && !(receiver->flags & NM_HALF_ACK))
-        return 1;
-    return seg->seq == sender->end || (receiver->flags & NM_HALF_ACK && seg->seq == receiver->ack);
+    if (flow->flags & NM_FLOW_LOOSE)
+        return flow->reply.flags & NM_HALF_RECORDED && seg->seq == (from_client ? flow->orig.end : flow->orig.ack);
+    return (sender->flags & NM_HALF_SEQ && seg->seq == sender->end) ||
+           (receiver->flags & NM_HALF_ACK && seg->seq == receiver->ack);
 }
 
 static int take_reset(nm_flow *flow, const nm_segment *seg, int from_client)
 {
     nm_half *sender = from_client ? &flow->orig : &flow->reply, *receiver = from_client ? &flow->reply : &flow->orig;
     sender->packets++;
-    if (expires_here(flow, seg, from_client) ||
-        !is_exact_reset(sender, receiver, seg, flow->state, flow->flags & NM_FLOW_PICKED_UP))
+    if (expires_here(flow, seg, from_client) || !is_exact_reset(flow, seg, from_client))
         return NM_NO_EVENT;
     if (seg->flags & TCP_ACK && sender->flags & NM_HALF_ACK && receiver->flags & NM_HALF_SEQ &&
         diff(seg->ack, sender->ack) > 0 && diff(seg->ack, receiver->end) <= 0)
@@ -227,9 +275,10 @@ int nm_track(nm_flow *flow, const nm_segment *seg, int from_client)
     uint32_t known_end = sender->end;
     int event = NM_NO_EVENT;
     int is_taken = nm_is_taken(flow, seg, from_client);
-    nm_track_half(flow, seg, from_client, is_taken);
-    if (is_taken)
+    if (nm_track_half(flow, seg, from_client, is_taken))
         take_fin(sender, receiver, seg, knew && known_end == sender->end);
+    if (flow->flags & NM_FLOW_LOOSE && !is_taken)
+        return NM_NO_EVENT;
     if (flow->state == NM_STATE_SYN_RECEIVED && from_client && acknowledges_syn(sender, receiver))
         event = step(flow, NM_EVENT_HANDSHAKE);
     int has_both = sender->flags & receiver->flags & NM_HALF_FIN;

@@ -11,7 +11,15 @@ makes a hole.
 from collections.abc import Callable, Iterable
 
 from natmirror.fastpath import MAX_RELEASE_LEN
-from natmirror.fastpath.flow_flags import has_reader, holds, is_ack_known, is_finished, set_orig_waiting, take_revoked
+from natmirror.fastpath.flow_flags import (
+    has_reader,
+    holds,
+    is_ack_known,
+    is_finished,
+    knows_window,
+    set_orig_waiting,
+    take_revoked,
+)
 from natmirror.fastpath.flow_states import State
 from natmirror.mirror.adoption import Adoption
 from natmirror.mirror.copies import MirroredStream
@@ -88,7 +96,7 @@ class Feeding:
         if holds(row):
             return seq.add(stream.reassembler.next, _EVERYTHING)
         edge = seq.latest(row.reply.edge, row.reply.ack)
-        return seq.latest(edge, end) if stream.flow.is_picked_up else edge  # a picked up flow's window is unknown
+        return edge if knows_window(row) else seq.latest(edge, end)
 
     def _acked(self, stream: MirroredStream, fin_seq: int | None) -> int | None:
         """Return the number up to which the backend has acknowledged the client's bytes, without its FIN; None if it is
@@ -164,7 +172,7 @@ class Feeding:
             return
         self.each_leg(stream, lambda leg: leg.write(_missing_part(leg, data, start), now, wanted=wanted))
         if has_reader(stream.flow.row):
-            self._read_queue.add(ReadEvent.ORIG, stream.flow.row.id, data)
+            self._read_queue.add(ReadEvent.ORIG, stream.flow.row.id, data, stream.flow.row.held.holder)
 
     # Bytes that the legs cannot get
 

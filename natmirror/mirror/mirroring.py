@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from natmirror.fastpath import NO_FLOW, FlowRow, HeldBytes, Memory
+from natmirror.fastpath import NO_FLOW, ClientMemory, FlowRow, HeldBytes
 from natmirror.fastpath.flow_flags import (
     add_reader,
     clear_mirroring,
@@ -48,7 +48,7 @@ class Mirroring:
 
     def __init__(
         self,
-        memory: Memory,
+        memory: ClientMemory,
         hold: Callable[[FlowRow, int], HeldBytes],
         timers: Timers,
         legs: Legs,
@@ -65,8 +65,7 @@ class Mirroring:
     ) -> None:
         """``hold`` returns a flow's held bytes. ``shares_state``: hosts share records of legs, so that a connection
         picked up here may have legs from another host."""
-        self.budget = memory
-        """The limit on the memory of bytes that wait to be copied."""
+        self._memory = memory
         self._why_absent_from_picked_up = EndReason.NO_RECORD if shares_state else EndReason.PICKED_UP
         self._hold = hold
         self._feeding = Feeding(timers, legs, adoption, outcomes, read_queue)
@@ -105,7 +104,7 @@ class Mirroring:
         if stream.alive():
             start_feeding_legs(flow.row)
         if self._is_wanted_by_masters(flow, backend):
-            stream.replies = Reassembler(flow.row, "reply", flow.row.orig.ack, _max_waiting(flow), self.budget)
+            stream.replies = Reassembler(flow.row, "reply", flow.row.orig.ack, _max_waiting(flow), self._memory)
             add_reader(flow.row)
         flow.row.account = self._ledger.account_number(stream)
         self._guard.run(Work.THROTTLE, flow, self._backpressure.update, stream)
@@ -120,7 +119,7 @@ class Mirroring:
             StreamCopy(mirror, stream, why_absent=self._why_absent_from_picked_up) for mirror in flow.service.copies
         )
         if self._is_wanted_by_masters(flow, backend):
-            stream.replies = Reassembler(flow.row, "reply", None, _max_waiting(flow), self.budget)
+            stream.replies = Reassembler(flow.row, "reply", None, _max_waiting(flow), self._memory)
             add_reader(flow.row, is_late=True)
         flow.row.account = self._ledger.account_number(stream)
         return stream
@@ -129,9 +128,10 @@ class Mirroring:
         """Return the stream of a flow, whose client's first byte has number ``first``, if that is known."""
         if flow.service.release is Release.ACKNOWLEDGED:
             set_holds(flow.row)
+        flow.row.held.holder = self._memory.holder_of(flow.client[0])
         most = _max_waiting(flow)
         stream = MirroredStream(
-            flow, Reassembler(flow.row, "orig", first, most, self.budget, self._hold(flow.row, most))
+            flow, Reassembler(flow.row, "orig", first, most, self._memory, self._hold(flow.row, most))
         )
         self.streams[flow] = stream
         return stream
@@ -207,7 +207,7 @@ class Mirroring:
 
     def adopt(self, flow: MirroredFlow, record: FlowRecord, now: float) -> None:
         """Begin the stream of another host's connection: its legs stand by until Adoption.activate()."""
-        tracker.begin_adopted(flow.row, record.iss, record.client_nxt, record.client_una, record.backend_scale)
+        tracker.begin_adopted(flow.row, record)
         backend = None if record.backend is None else parse_endpoint(record.backend)
         self._adoption.begin(self.picked_up(flow, backend), record, backend, now)
 

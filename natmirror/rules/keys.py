@@ -16,8 +16,11 @@ from natmirror.rules.pair_keys import HA, HOST, SIDE
 from natmirror.rules.pool_keys import BACKEND, HEALTH, MAX_CONNECTIONS, POOL, SORRY
 from natmirror.rules.scalars import NAME, PORT, Choice, Duration, FilePath, Integer, Size, Threads
 from natmirror.rules.tables import Key, ListOf, Section
+from natmirror.rules.units import SECONDS
 
 MAX_THREADS: Final = 16
+CLIENT_SHARE: Final = 16
+"""One client may hold 1/16 of ``mirror-memory``."""
 
 
 TIMEOUTS = Section(
@@ -33,7 +36,8 @@ TIMEOUTS = Section(
         ),
         Key(
             "established",
-            Duration(low=7440.0, source="RFC 5382 REQ-5"),
+            # Above 24 days, Nat.expire() would forget timestamps that may have wrapped too late.
+            Duration(low=7440.0, high=24 * SECONDS["d"], source="RFC 5382 REQ-5"),
             "For an established connection, and for a half closed one, in which one end has sent a FIN.",
             example="4h",
             default=7440.0,
@@ -114,10 +118,13 @@ TOP = Section(
         Key(
             "mirror-memory",
             Size(1 << 20, 1 << 40),
-            "Memory that all legs and OpenFlow sessions together may hold for mirrors; a leg that needs more is"
-            " dropped. A quarter of it at most holds the known state of switches.",
-            example="1GiB",
-            default=256 << 20,
+            "Memory that all copies and OpenFlow sessions together may hold for mirrors. One client address may hold a"
+            " sixteenth of it: raise it where many connections come from one address, such as a proxy's. What waits,"
+            " such as bytes behind a gap or incomplete answers, is given up first; then the leg that needs more is"
+            " dropped. A quarter of it at most holds the known state of switches. MemoryMax= of the systemd unit has to"
+            " allow for it.",
+            example="4GiB",
+            default=1 << 30,
         ),
         Key(
             "max-flows",

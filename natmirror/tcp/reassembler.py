@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from natmirror.fastpath import MAX_RELEASE_LEN, FlowRow, HeldBytes, Memory
+from natmirror.fastpath import MAX_RELEASE_LEN, ClientMemory, FlowRow, HeldBytes
 from natmirror.net import seq
 from natmirror.reasons import EndReason
 
@@ -38,7 +38,7 @@ class Reassembler:
         side: str,
         next_seq: int | None,
         max_waiting: int,
-        memory: Memory,
+        memory: ClientMemory,
         held: HeldBytes | None = None,
     ) -> None:
         """``side`` is the half of the flow's row, ``orig`` or ``reply``. The C gear moves its ``next`` too while no
@@ -131,10 +131,22 @@ class Reassembler:
         """Free all waiting and held bytes: the stream has no reader any more."""
         if self.held is not None:
             self.held.clear()
-        self._memory.give(self.waiting_bytes + _PIECE_COST * len(self._pieces))
+        self._clear_pieces()
+
+    def give_up(self) -> None:
+        """Free all waiting bytes: a living leg needs the memory."""
+        self._clear_pieces()
+        self.left_out = EndReason.MEMORY_FULL
+
+    def _clear_pieces(self) -> None:
+        if self._pieces:
+            self._give(self.waiting_bytes + _PIECE_COST * len(self._pieces))
         self._starts = self._pieces = _NONE
         self._runs = self.waiting_bytes = 0
         self.contradiction = self._left_out_from = None
+
+    def _give(self, count: int) -> None:
+        self._memory.give_waiting(self, self._row.held.holder, count)
 
     def _store(self, at: int, data: bytes) -> None:
         """Keep the bytes that do not wait already."""
@@ -156,14 +168,14 @@ class Reassembler:
                 return
             self._drop_last_run()
             runs = self._runs + 1
-        if not self._memory.take(count + _PIECE_COST * len(new)):
+        if not self._memory.take_waiting(self, self._row.held.holder, count + _PIECE_COST * len(new)):
             self.left_out = EndReason.MEMORY_FULL
             self._note_left_out(start)
             return
         pieces = [*zip(self._starts[first:last], self._pieces[first:last], strict=True), *new]
         pieces.sort(key=lambda piece: piece[0])
         merged = _merged(pieces)
-        self._memory.give(_PIECE_COST * (len(pieces) - len(merged)))
+        self._give(_PIECE_COST * (len(pieces) - len(merged)))
         if not self._starts:
             self._starts, self._pieces = [], []
         self._starts[first:last] = [offset for offset, _ in merged]
@@ -234,7 +246,7 @@ class Reassembler:
         if first == last:
             return
         freed = sum(map(len, self._pieces[first:last]))
-        self._memory.give(freed + _PIECE_COST * (last - first))
+        self._give(freed + _PIECE_COST * (last - first))
         self.waiting_bytes -= freed
         del self._starts[first:last], self._pieces[first:last]
         if not self._starts:

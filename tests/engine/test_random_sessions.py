@@ -118,7 +118,8 @@ class Chaos:
 
     def step(self) -> None:
         """Do one random thing."""
-        self.now += self.random.choice([0.0, 0.0, 0.001, 0.05, 0.3, 2.0, self.random.choice([0.0] * 19 + [70.0])])
+        pause = self.random.choice([0.0] * 38 + [70.0, 8000.0])
+        self.now += self.random.choice([0.0, 0.0, 0.001, 0.05, 0.3, 2.0, pause])
         client, service = self.random.choice(list(self.connections))
         connection = self.connections[client, service]
         act = self.random.choices(
@@ -267,10 +268,7 @@ def test_whatever_the_ends_do_the_ledger_adds_up_and_nothing_is_left(seed: int) 
 
 
 def test_each_reason_for_a_loss_occurs() -> None:
-    reasons: Counter[str] = Counter()
-    for seed in range(20):
-        reasons += play(seed).reasons
-    assert reasons.keys() >= {
+    missing = {
         "not-sampled",
         "not-selected",
         "mirror-is-backend",
@@ -279,3 +277,8 @@ def test_each_reason_for_a_loss_occurs() -> None:
         "hole",
         "mptcp",
     }
+    for seed in range(200):
+        missing -= {str(reason) for reason in play(seed).reasons}
+        if not missing:
+            break
+    assert not missing

@@ -144,6 +144,8 @@ void open_leg(world *w, int index)
     leg->row = row;
     leg->first = leg->sent = leg->flow ? leg->flow->row->orig.next : w->first;
     row->snd_una = row->snd_nxt = row->snd_max = row->buffer_seq = leg->first;
+    if (index % 2)
+        row->ring.holder = nm_holder_of(&w->gear->holders, 4, local);
     row->seq_offset = (leg->first + (uint32_t)index + 1) * SPREAD;
     row->rcv_nxt = leg->heard = ~leg->first;
     row->flags = NM_LEG_STEADY | w->leg_flags;
@@ -257,7 +259,6 @@ void world_end(world *w, int orderly)
         for (int i = 0; i < LEGS; i++)
             close_leg(w, i);
         disperse(w);
-        must(w->budget.used == 0);
         must(nm_legs_count(w->gear->legs) == 0);
         must(nm_legs_next_due(w->gear->legs) == INFINITY);
         for (int i = 0; i < FLOWS; i++)
@@ -265,6 +266,7 @@ void world_end(world *w, int orderly)
         nm_flow *row;
         while ((row = callers_flow(w, 0)))
             remove_flow(w, row);
+        must(w->budget.used == 0);
         must(nm_flow_count(w->gear->flows) == 0 && nm_flows_next_due(w->gear->flows) == INFINITY);
         must(!nm_flows_victim(w->gear->flows, 1, w->now) && !nm_gear_expire(w->gear, INFINITY));
         must(!nm_legs_take_due(w->gear->legs, INFINITY));

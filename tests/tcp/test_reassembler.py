@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from natmirror.fastpath import Memory
+from natmirror.fastpath import NO_HOLDER, Gear, Memory
 from natmirror.net import seq
 from natmirror.tcp.reassembler import MAX_RUNS, Reassembler
 
@@ -15,7 +15,8 @@ FAR = seq.add(START, 1 << 20)
 
 
 def reassembler(next_seq: int, max_waiting: int, memory: Memory) -> Reassembler:
-    return Reassembler(SimpleNamespace(orig=SimpleNamespace()), "orig", next_seq, max_waiting, memory)
+    row = SimpleNamespace(orig=SimpleNamespace(), held=SimpleNamespace(holder=NO_HOLDER))
+    return Reassembler(row, "orig", next_seq, max_waiting, Gear(1, memory, bytes(16)).memory)
 
 
 def test_in_order_bytes_come_out_at_once() -> None:

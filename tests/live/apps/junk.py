@@ -1,6 +1,6 @@
 """Send junk to the service in the name of one client.
 
-python -m tests.live.apps.junk SOURCE COUNT
+python -m tests.live.apps.junk SOURCE ack|syn COUNT
 """
 
 import socket
@@ -14,14 +14,13 @@ SERVICE = ("10.10.0.100", 6653)
 
 
 def main() -> None:
-    """Send so many ACKs of no connection, and as many SYNs with data, from ever new ports, as fast as possible."""
+    """Send so many ACKs of no connection, or SYNs with data, each from another port, as fast as possible."""
     sender = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
-    source, count = IPv4Address(sys.argv[1]).packed, int(sys.argv[2])
+    source, (flags, data) = IPv4Address(sys.argv[1]).packed, {"ack": (ACK, b""), "syn": (SYN, b"x")}[sys.argv[2]]
     there = (IPv4Address(SERVICE[0]).packed, SERVICE[1])
-    for number in range(count):
-        here = (source, 1024 + number % 60_000)
-        sender.sendto(build(here, there, seq=number, ack=number, flags=ACK, window=1000), SERVICE)
-        sender.sendto(build(here, there, seq=number, ack=0, flags=SYN, window=1000, payload=b"x"), SERVICE)
+    for number in range(int(sys.argv[3])):
+        here = (source, 1024 + number)
+        sender.sendto(build(here, there, seq=number, ack=0, flags=flags, window=1000, payload=data), SERVICE)
 
 
 if __name__ == "__main__":
