@@ -32,10 +32,10 @@ static const struct {
     [ONE_LEG] = {MIRRORED, FIRST_OF_MIRRORED, NM_FLOW_FEEDS_LEGS},
     [TWO_LEGS] = {MIRRORED, FIRST_OF_MIRRORED, NM_FLOW_FEEDS_LEGS | NM_FLOW_HAS_READER},
     [WATCHED] = {UNPOOLED, NM_NO_BACKEND, NM_FLOW_SERVICE_MIRRORED | NM_FLOW_FEEDS_LEGS},
-    [PICKED_UP] = {MAGLEV, FIRST_OF_MAGLEV, NM_FLOW_PICKED_UP},
+    [PICKED_UP] = {MAGLEV, FIRST_OF_MAGLEV, NM_FLOW_PICKED_UP | NM_FLOW_LOOSE | NM_FLOW_VOUCHED},
     [DIRECT] = {MAGLEV, FIRST_OF_MAGLEV, NM_FLOW_DIRECT},
     [READ] = {MIRRORED, FIRST_OF_MIRRORED, NM_FLOW_HAS_READER},
-    [PICKED_UP_READ] = {MIRRORED, FIRST_OF_MIRRORED, NM_FLOW_HAS_READER | NM_FLOW_PICKED_UP},
+    [PICKED_UP_READ] = {MIRRORED, FIRST_OF_MIRRORED, NM_FLOW_HAS_READER | NM_FLOW_PICKED_UP | NM_FLOW_LOOSE | NM_FLOW_VOUCHED},
 };
 
 static endpoint at(const uint8_t *address, uint16_t port)
@@ -76,7 +76,6 @@ void open_flow(world *w, int index)
     row->created_at = w->now;
     int is_picked_up = OF_FLOW[index].flags & NM_FLOW_PICKED_UP;
     flow->replied = row->reply.next = ~flow->first;
-    row->reply.packets = is_picked_up ? 1 : 0; /* its backend has answered: other steps must not end it */
     nm_flow_touch(w->gear->flows, row, w->now, 1);
     row->orig.scale = row->reply.scale = is_picked_up ? MAX_SCALE : w->scale;
     if (is_picked_up)
