@@ -110,7 +110,7 @@ class Firewall:
         return (policies[0] if policies else "ACCEPT"), any(line.startswith("-A FORWARD ") for line in saved)
 
     def can_limit(self, limit: int) -> bool:
-        """Return whether iptables and the kernel have the match of a limit per client. HostError where that is unknown."""
+        """Return whether iptables and the kernel have the match hashlimit. HostError where that is unknown."""
         return self._supports(f"{above(limit)} -j DROP", "hashlimit")
 
     def can_check_paths(self) -> bool:
