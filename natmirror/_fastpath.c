@@ -288,14 +288,6 @@ static inline void follow(nm_gear *gear, nm_flow *flow, const nm_segment *seg, i
     }
 }
 
-/* Pass on a packet of an established flow; no leg and no reader gets its data. */
-static inline int pass_established(nm_gear *gear, nm_flow *flow, const nm_segment *seg, int is_orig, int is_bad, int is_taken,
-                                   double now)
-{
-    follow(gear, flow, seg, is_orig, is_bad, is_taken, now);
-    return pass_on(gear, flow, seg, is_orig);
-}
-
 /* Decide a packet, which its receiver takes, of an established flow with legs or readers. */
 static int decide_for_mirrors(nm_gear *gear, nm_flow *flow, const nm_segment *seg, int is_orig, double now)
 {
@@ -365,7 +357,8 @@ static int decide(nm_gear *gear, nm_flow *flow, nm_leg *leg, const nm_segment *s
     int is_taken = !is_bad && nm_is_taken(flow, seg, is_orig);
     if (flow->flags & (NM_FLOW_FEEDS_LEGS | NM_FLOW_HAS_READER) && is_taken)
         return decide_for_mirrors(gear, flow, seg, is_orig, now);
-    return pass_established(gear, flow, seg, is_orig, is_bad, is_taken, now);
+    follow(gear, flow, seg, is_orig, is_bad, is_taken, now);
+    return pass_on(gear, flow, seg, is_orig);
 }
 
 /* The limit on packets that Python decides */
@@ -398,7 +391,8 @@ static int pass_over_limit(nm_gear *gear, nm_flow *flow, const nm_segment *seg, 
     int is_bad = has_bad_sum(seg, checksum), is_taken = !is_bad && nm_is_taken(flow, seg, is_orig);
     if (is_orig && is_taken && seg->payload_len && has_takers(flow, 1))
         flow->flags |= NM_FLOW_SKIPPED;
-    int decided = pass_established(gear, flow, seg, is_orig, is_bad, is_taken, now);
+    follow(gear, flow, seg, is_orig, is_bad, is_taken, now);
+    int decided = pass_on(gear, flow, seg, is_orig);
     if (decided == NM_MODIFIED && !is_orig && flow->flags & NM_FLOW_THROTTLED) {
         int32_t room = diff(flow->shown, seg->ack) >> flow->reply.scale;
         gear->translation.window = room < 0 ? 0 : room < seg->window ? room : seg->window;

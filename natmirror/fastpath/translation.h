@@ -14,8 +14,8 @@ int nm_has_mp_capable(const nm_segment *syn);
 
 /* Note in gear.translation that a packet gets this address and port as its destination, or else as its source; `flags`
  * are those of its flow or service. Return NM_MODIFIED. */
-static inline int nm_translate_to(nm_gear *gear, const nm_segment *seg, int is_destination, const uint8_t *address, uint16_t port,
-                    uint32_t mark, uint32_t flags)
+static inline int nm_translate_to(nm_gear *gear, const nm_segment *seg, int is_destination, const uint8_t *address,
+                                  uint16_t port, uint32_t mark, uint32_t flags)
 {
     nm_translation *to = &gear->translation;
     to->is_destination = (uint8_t)is_destination;

@@ -9,7 +9,7 @@
 
 #include <stdint.h>
 
-/* A packet that Python decides costs the thread 20 to 50 us (docs/benchmark.md). So one peer takes at most a quarter of
+/* A packet that Python decides costs the thread 20 to 50 us (make junk). So one peer takes at most a quarter of
  * the thread's time, and after a pause makes the others wait for 50 ms at most. The store has room for what a client
  * sends at once while a leg connects or repairs a loss. */
 #define NM_TURNS_RATE 10000.0 /* tokens that a peer gets each second */
