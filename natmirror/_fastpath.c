@@ -395,7 +395,8 @@ static int pass_over_limit(nm_gear *gear, nm_flow *flow, const nm_segment *seg, 
     int decided = pass_on(gear, flow, seg, is_orig);
     if (decided == NM_MODIFIED && !is_orig && flow->flags & NM_FLOW_THROTTLED) {
         int32_t room = diff(flow->shown, seg->ack) >> flow->reply.scale;
-        gear->translation.window = room < 0 ? 0 : room < seg->window ? room : seg->window;
+        gear->translation.window = (uint16_t)(room < 0 ? 0 : room < seg->window ? room : seg->window);
+        gear->translation.more |= NM_NARROWS;
         gear->translation.mark = 0; /* the kernel translates addresses alone */
     }
     return decided;

@@ -53,15 +53,19 @@ typedef struct {
     uint64_t punts[NM_PUNT_REASONS];
 } nm_counters;
 
+/* nm_translation.more */
+#define NM_NARROWS 1 /* write the window */
+#define NM_STRIPS 2  /* overwrite MP_CAPABLE */
+
 /* The translation of the last packet decided, if that decision was NM_MODIFIED. */
 typedef struct {
     uint32_t mark;          /* the kernel translates a packet that carries this mark; 0: it cannot */
     uint8_t address[4];     /* this and port replace the packet's destination, or else its source */
     uint16_t port;
-    int32_t window;         /* replaces the packet's window field; negative: it stays */
+    uint16_t window;        /* with NM_NARROWS, this replaces the packet's window field */
     uint16_t tcp_at;        /* where the packet's TCP header begins */
     uint8_t is_destination;
-    uint8_t strips_mptcp;   /* overwrite MP_CAPABLE, too; the mark is 0 then, because the kernel would not */
+    uint8_t more;           /* NM_NARROWS | NM_STRIPS: what the kernel would not do, so that the mark is 0 */
 } nm_translation;
 
 typedef struct {

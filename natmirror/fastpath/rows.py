@@ -289,7 +289,7 @@ class TranslationRow(Protocol):
     window: int
     tcp_at: int
     is_destination: int
-    strips_mptcp: int
+    more: int
 
 
 class CountersRow(Protocol):

@@ -124,21 +124,17 @@ __attribute__((noinline)) static int settle(nm_flow *flow, const nm_segment *seg
     return seg->flags & TCP_ACK ? 1 : 0;
 }
 
-int nm_track_half(nm_flow *flow, const nm_segment *seg, int from_client, int is_taken)
+/* Move the numbers of the half that sent a segment. */
+static inline void move_numbers(const nm_flow *flow, nm_half *sender, const nm_half *receiver, const nm_segment *seg,
+                                uint32_t window)
 {
-    nm_half *sender = from_client ? &flow->orig : &flow->reply, *receiver = from_client ? &flow->reply : &flow->orig;
-    uint32_t fin = seg->flags & TCP_FIN;
+    uint32_t fin = seg->flags & TCP_FIN, edge = seg->ack + window;
     uint32_t end = seg->seq + seg->payload_len + fin + (seg->flags & TCP_SYN ? 1 : 0);
-    sender->packets++;
-    if (!(flow->flags & NM_FLOW_LOOSE ? settle(flow, seg, from_client, is_taken) : is_taken))
-        return 0;
     if (!(sender->flags & NM_HALF_SEQ)) {
         sender->end = end;
         sender->bytes += seg->payload_len;
         sender->flags |= NM_HALF_SEQ;
     } else {
-        if (sender->flags & NM_HALF_FIN)
-            revoke_fin(sender, receiver, seg);
         int32_t advance = diff(end, sender->end);
         int is_in_window = !nm_flow_knows_window(flow) || !(receiver->flags & NM_HALF_ACK) ||
                            diff(seg->seq, receiver->edge) <= 0;
@@ -149,28 +145,54 @@ int nm_track_half(nm_flow *flow, const nm_segment *seg, int from_client, int is_
             sender->flags = (uint8_t)(is_seen ? sender->flags & ~NM_HALF_INFERRED : sender->flags | NM_HALF_INFERRED);
         }
     }
-    uint8_t scale = seg->flags & TCP_SYN ? 0 : sender->scale;
-    /* The scale may be NM_NO_WINDOW_SCALE, which is no shift. */
-    uint32_t window = scale < 32 ? (uint32_t)seg->window << scale : 0, edge = seg->ack + window;
-    if (flow->flags & NM_FLOW_SERVICE_MIRRORED) {
-        if (sender->max_window < window)
-            sender->max_window = window;
-        if (seg->options_len)
-            note_timestamps(sender, receiver, seg);
-    }
     if (!(sender->flags & NM_HALF_ACK)) {
         sender->ack = seg->ack;
         sender->edge = edge;
         sender->flags |= NM_HALF_ACK;
-        return 1;
+        return;
     }
     if (diff(sender->ack, seg->ack) < 0)
         sender->ack = seg->ack;
     if (diff(sender->edge, edge) < 0)
         sender->edge = edge;
-    if (flow->flags & NM_FLOW_SERVICE_MIRRORED && receiver->flags & NM_HALF_SEQ && diff(receiver->end, sender->ack) < 0)
+}
+
+static uint32_t window_of(const nm_half *sender, const nm_segment *seg)
+{
+    uint8_t scale = seg->flags & TCP_SYN ? 0 : sender->scale;
+    return scale < 32 ? (uint32_t)seg->window << scale : 0; /* NM_NO_WINDOW_SCALE is no shift */
+}
+
+/* The part of nm_track_half() for flows that are loose or mirrored, and after a FIN. */
+__attribute__((noinline)) static int track_fully(nm_flow *flow, const nm_segment *seg, int from_client, int is_taken)
+{
+    nm_half *sender = from_client ? &flow->orig : &flow->reply, *receiver = from_client ? &flow->reply : &flow->orig;
+    if (!(flow->flags & NM_FLOW_LOOSE ? settle(flow, seg, from_client, is_taken) : is_taken))
+        return 0;
+    if (sender->flags & NM_HALF_SEQ && sender->flags & NM_HALF_FIN)
+        revoke_fin(sender, receiver, seg);
+    uint32_t window = window_of(sender, seg);
+    move_numbers(flow, sender, receiver, seg, window);
+    if (!(flow->flags & NM_FLOW_SERVICE_MIRRORED))
+        return 1;
+    if (sender->max_window < window)
+        sender->max_window = window;
+    if (seg->options_len)
+        note_timestamps(sender, receiver, seg);
+    if (receiver->flags & NM_HALF_SEQ && diff(receiver->end, sender->ack) < 0)
         sender->ack = receiver->end; /* the receiver's bytes from there on are under way to this host */
     return 1;
+}
+
+int nm_track_half(nm_flow *flow, const nm_segment *seg, int from_client, int is_taken)
+{
+    nm_half *sender = from_client ? &flow->orig : &flow->reply;
+    sender->packets++;
+    if (flow->flags & (NM_FLOW_LOOSE | NM_FLOW_SERVICE_MIRRORED) || sender->flags & NM_HALF_FIN)
+        return track_fully(flow, seg, from_client, is_taken);
+    if (is_taken)
+        move_numbers(flow, sender, from_client ? &flow->reply : &flow->orig, seg, window_of(sender, seg));
+    return is_taken;
 }
 
 void nm_track_syn(nm_flow *flow, const nm_segment *syn)

@@ -21,10 +21,13 @@ static inline int nm_translate_to(nm_gear *gear, const nm_segment *seg, int is_d
     to->is_destination = (uint8_t)is_destination;
     memcpy(to->address, address, sizeof to->address);
     to->port = port;
-    to->window = -1;
     to->tcp_at = (uint16_t)(seg->tcp - seg->ip);
-    to->strips_mptcp = seg->flags & TCP_SYN && flags & NM_FLOW_STRIPS_MPTCP && nm_has_mp_capable(seg);
-    to->mark = to->strips_mptcp ? 0 : mark;
+    to->more = 0;
+    to->mark = mark;
+    if (seg->flags & TCP_SYN && flags & NM_FLOW_STRIPS_MPTCP && nm_has_mp_capable(seg)) {
+        to->more = NM_STRIPS;
+        to->mark = 0;
+    }
     return NM_MODIFIED;
 }
 

@@ -304,7 +304,7 @@ def test_data_that_its_receiver_refuses_ends_no_copy(fast: bool, injected: str) 
     connection.from_backend("A")
     here = seq.add(FIRST, 100)
     number = {"before the window": FIRST, "beyond the window": seq.add(here, 1 << 20)}.get(injected, here)
-    ack = seq.add(FIRST_REPLY, 5) if injected == "not sent yet" else FIRST_REPLY
+    ack = seq.add(FIRST_REPLY, 1 << 17) if injected == "not sent yet" else FIRST_REPLY
     raw = bytearray(packet(CLIENT, SERVICE, "PA", number, ack, b"lie", options=DATA_SEQUENCE))
     raw[-1] ^= injected == "bad sum"
     connection.passed(bytes(raw), Hook.PREROUTING, Checksum.UNVERIFIED)
