@@ -11,8 +11,8 @@ int nm_translate_to(nm_gear *gear, const nm_segment *seg, int is_destination, co
     memcpy(to->address, address, sizeof to->address);
     to->port = port;
     to->tcp_at = (uint16_t)(seg->tcp - seg->ip);
-    to->strips_mptcp =
-        seg->flags & TCP_SYN && flags & NM_FLOW_STRIPS_MPTCP && options_of(seg).mptcp & NM_MPTCP_CAPABLE;
+    to->strips_mptcp = seg->flags & TCP_SYN && flags & NM_FLOW_STRIPS_MPTCP &&
+                       nm_mptcp_subtypes(seg->tcp + TCP_MIN, seg->options_len) & NM_MPTCP_CAPABLE;
     to->mark = to->strips_mptcp ? 0 : mark;
     return NM_MODIFIED;
 }
