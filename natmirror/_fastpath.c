@@ -38,7 +38,8 @@ static int pass_on(nm_gear *gear, const nm_flow *flow, const nm_segment *seg, in
 static int shows_mptcp(const nm_flow *flow, const nm_segment *seg)
 {
     return flow->flags & (NM_FLOW_FEEDS_LEGS | NM_FLOW_HAS_READER) && seg->payload_len && seg->options_len &&
-           !are_timestamps_alone(seg->tcp + TCP_MIN, seg->options_len) && options_of(seg).mptcp;
+           !are_timestamps_alone(seg->tcp + TCP_MIN, seg->options_len) &&
+           nm_mptcp_subtypes(seg->tcp + TCP_MIN, seg->options_len);
 }
 
 /* Data for legs and readers: for data in order, the counterpart of Mirroring.feed() and Leg.write() in Python */

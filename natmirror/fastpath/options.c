@@ -57,6 +57,13 @@ void nm_read_options(const uint8_t *at, size_t len, nm_options *found)
         take_option(at, one, found);
 }
 
+uint32_t nm_mptcp_subtypes(const uint8_t *at, size_t len)
+{
+    nm_options found;
+    nm_read_options(at, len, &found);
+    return found.mptcp;
+}
+
 void nm_strip_mp_capable(uint8_t *at, size_t len)
 {
     const uint8_t *end = at + len;

@@ -29,6 +29,9 @@ typedef struct {
  * kind comes twice, its last option counts. */
 void nm_read_options(const uint8_t *at, size_t len, nm_options *found);
 
+/* Return nm_options.mptcp alone: so that its rare callers keep no options on their stack. */
+uint32_t nm_mptcp_subtypes(const uint8_t *at, size_t len);
+
 /* Overwrite each MP_CAPABLE option among the len bytes of options by NOPs. */
 void nm_strip_mp_capable(uint8_t *at, size_t len);
 
