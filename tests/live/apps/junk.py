@@ -1,6 +1,6 @@
 """Send junk to the service in the name of one client.
 
-python -m tests.live.apps.junk SOURCE ack|syn COUNT
+python -m tests.live.apps.junk SOURCE ack|icmp COUNT
 """
 
 import socket
@@ -8,19 +8,22 @@ import sys
 from ipaddress import IPv4Address
 
 from natmirror.net.build import build
-from natmirror.net.packet import ACK, SYN
+from natmirror.net.packet import ACK
+from tests.helpers.support import icmp_error
 
 SERVICE = ("10.10.0.100", 6653)
 
 
 def main() -> None:
-    """Send so many ACKs of no connection, or SYNs with data, each from another port, as fast as possible."""
+    """Send so many ACKs of no connection, each from another port, or ICMP errors about no connection, as fast as
+    possible."""
     sender = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
-    source, (flags, data) = IPv4Address(sys.argv[1]).packed, {"ack": (ACK, b""), "syn": (SYN, b"x")}[sys.argv[2]]
-    there = (IPv4Address(SERVICE[0]).packed, SERVICE[1])
-    for number in range(int(sys.argv[3])):
-        here = (source, 1024 + number)
-        sender.sendto(build(here, there, seq=number, ack=0, flags=flags, window=1000, payload=data), SERVICE)
+    source, kind, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    here, there = IPv4Address(source).packed, (IPv4Address(SERVICE[0]).packed, SERVICE[1])
+    error = icmp_error(source, SERVICE[0], build(there, (here, 5), seq=1, ack=1, flags=ACK, window=1000))
+    for number in range(count):
+        ack = build((here, 1024 + number), there, seq=number, ack=number, flags=ACK, window=1000)
+        sender.sendto(ack if kind == "ack" else error, SERVICE)
 
 
 if __name__ == "__main__":
