@@ -23,6 +23,8 @@ from natmirror.fastpath.rows import (
     OptionsRow,
     OutRow,
     PlanRow,
+    RefusalsRow,
+    TurnsRow,
 )
 
 _T = TypeVar("_T")
@@ -88,8 +90,13 @@ class _Lib:
     NM_EVENT_LAST_ACK: int
     NM_EVENT_RST: int
     NM_EVENT_SYN_ACK: int
+    NM_AGREEMENT_BITS: int
+    NM_CONTINUATION: int
     NM_FLOW_KILLED: int
+    NM_FLOW_LOOSE: int
+    NM_FLOW_VOUCHED: int
     NM_FLOW_HOLDS: int
+    NM_FLOW_SKIPPED: int
     NM_FLOW_MPTCP: int
     NM_FLOW_DIRECT: int
     NM_FLOW_FEEDS_LEGS: int
@@ -157,7 +164,12 @@ class _Lib:
     NM_SWEEP_RELEASE: int
     NM_SWEEP_STANDBY: int
     NM_SYN_ANSWER_TIMEOUT: float
+    NM_UNCONFIRMED_TIMEOUT: int
     NM_PINNED: int
+    NM_TURNS_BURST: float
+    NM_TURNS_RATE: float
+    NM_TURN_OF_DATA: int
+    NM_TURN_OF_OTHERS: int
     NQ_BATCH: int
     nm_transitions: Array[Array[int]]
     nm_client_key: Array[int]
@@ -219,6 +231,7 @@ class _Lib:
     def nm_held_clear(self, gear: GearRow, flow: FlowRow, /) -> None: ...
     def nm_flow_client_bytes(self, flow: FlowRow, /) -> int: ...
     def nm_gear_new(self, max_flows: int, budget: Budget, key: Buffer, /) -> GearRow: ...
+    def nm_turns_take_refusals(self, turns: TurnsRow, /) -> RefusalsRow: ...
     def nm_gear_free(self, gear: GearRow, /) -> None: ...
     def nm_gear_insert(
         self,

@@ -36,11 +36,14 @@ from natmirror.engine.mirror_endpoints import MirrorEndpoints
 from natmirror.engine.replicated_legs import ReplicatedLegs
 from natmirror.fastpath.flow_flags import (
     has_reader,
+    has_silent_client,
     is_finished,
     is_killed,
     is_past_window,
     is_service_mirrored,
+    is_skipped,
     is_throttled,
+    is_unconfirmed,
     is_watched,
     strips_mptcp,
 )
@@ -56,6 +59,7 @@ from natmirror.net.packet import ACK, RST, SYN, Datagram, Malformed, Segment, pa
 from natmirror.reasons import DropReason
 from natmirror.rules import Backend, Service
 from natmirror.tcp import tracker
+from natmirror.tcp.acceptance import agrees
 
 
 class Forwarding:
@@ -135,6 +139,8 @@ class Forwarding:
             return self._from_client_syn(segment, service, flow, now)
         if flow is None and segment.payload_len and not segment.flags & (SYN | RST):
             flow = self._pick_up_by_client(segment, service, now)
+        elif flow is not None and self._is_for_another_backend(flow, segment):
+            flow = None
         if flow is None:
             self._counters.count(EngineCounter.PACKETS_WITHOUT_FLOW)
             self._count_untracked(segment, service)
@@ -161,7 +167,7 @@ class Forwarding:
     def _from_client_syn(self, segment: Segment, service: Service, flow: Flow | None, now: float) -> Verdict:
         """Return the verdict on a SYN: of a new connection, repeated, or inside an established connection."""
         # 1. Find the flow that it belongs to, if any, and 2. track it.
-        if flow is not None and self._nat.await_new_syn(flow, segment, now):
+        if flow is not None and not has_silent_client(flow.row) and self._nat.await_new_syn(flow, segment, now):
             # The backend decides: it challenges the SYN (RFC 5961 §4), or accepts it, and then _follow_new_syn()
             # follows.
             flow.row.orig.packets += 1
@@ -184,6 +190,14 @@ class Forwarding:
 
         # 3. Rewrite it. 4. Nothing to hand on: mirrors get nothing before the handshake is complete.
         return self._to_backend(segment, service, flow)
+
+    def _is_for_another_backend(self, flow: Flow, segment: Segment) -> bool:
+        """Return whether only a backend says that it has this connection, and a client's packet does not confirm it:
+        the packet goes to the client's derived backend. The flow stays, because an attacker may have sent the
+        packet."""
+        if flow.backend is None or not has_silent_client(flow.row) or agrees(flow.row.reply, segment):
+            return False
+        return flow.backend != self._services.derived_backend(flow.service, flow.client)
 
     def _pick_up_by_client(self, segment: Segment, service: Service, now: float) -> Flow | None:
         client = (segment.src, segment.sport)
@@ -240,7 +254,7 @@ class Forwarding:
         self._hand_on_mptcp(flow, segment, from_client=False)
         if event is Event.SYN_ACK and flow.service.throttles:
             self._mirroring.accepted(self._nat.keep_object(flow))
-        if is_past_window(flow.row) or flow.row.held_len or is_finished(flow.row.orig):
+        if is_past_window(flow.row) or flow.row.held_len or is_finished(flow.row.orig) or is_skipped(flow.row):
             self._mirroring.acknowledged(flow, now)
         if has_reader(flow.row) and segment.seq_len:
             self._mirroring.feed_replies(flow, segment)
@@ -283,12 +297,12 @@ class Forwarding:
             return self._drop(DropReason.AMBIGUOUS_REPLY)
         service = services[0]
         bound = self._nat.find_orig(client, endpoint_of(service))
-        if bound is not None and (not bound.is_picked_up or bound.row.reply.packets):
+        if bound is not None and not is_unconfirmed(bound.row):
             # The client's port now has a connection with another backend: this packet belongs to an older connection.
             return self._drop(DropReason.FORMER_BACKEND)
         flow = None
         if segment.payload_len and not segment.flags & RST and segment.checksum_ok():
-            # Assume that the sender is the backend of this connection.
+            # Assume that the sender is the backend of this connection, until the client or another backend speaks.
             flow = self._pick_up(service, client, self._services.backend_at(service, source), now)
         else:
             self._counters.count(EngineCounter.PACKETS_WITHOUT_FLOW)
@@ -296,7 +310,6 @@ class Forwarding:
         # 2. Track it.
         if flow is not None:
             tracker.track(flow.row, segment, from_client=False)
-            self._nat.touch(flow, now)  # its backend has replied, so it is no longer half open
 
         # 3. Rewrite it.
         verdict = self._to_client(segment, service, flow)

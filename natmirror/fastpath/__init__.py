@@ -9,12 +9,14 @@ constants and tables from the library. No I/O, no clock, no policy. Imports net 
 from natmirror.fastpath.client_memory import ClientMemory
 from natmirror.fastpath.constants import (
     ACCEPT,
+    AGREEMENT_BITS,
     ANNOUNCE,
     BOUND,
     CLAIM_ALL,
     CLAIM_SEEN,
     CLIENT_KEY,
     CONSUMED,
+    CONTINUATION,
     ENDED,
     FORGOTTEN,
     INITIAL_SEGMENTS,
@@ -43,9 +45,10 @@ from natmirror.fastpath.constants import (
     SOURCE_MESSAGES,
     STANDBY,
     SYN_ANSWER_TIMEOUT,
+    UNCONFIRMED_TIMEOUT,
 )
 from natmirror.fastpath.drop_reasons import DROPS
-from natmirror.fastpath.gear import Gear
+from natmirror.fastpath.gear import Gear, Refusals
 from natmirror.fastpath.held_bytes import MAX_RELEASE_LEN, HeldBytes, client_bytes
 from natmirror.fastpath.maglev import fill_maglev, share_maglev
 from natmirror.fastpath.memory import ConnectionCounts, Memory
@@ -56,12 +59,14 @@ from natmirror.fastpath.tables import FlowTable, LegTable
 
 __all__ = [
     "ACCEPT",
+    "AGREEMENT_BITS",
     "ANNOUNCE",
     "BOUND",
     "CLAIM_ALL",
     "CLAIM_SEEN",
     "CLIENT_KEY",
     "CONSUMED",
+    "CONTINUATION",
     "DROPS",
     "ENDED",
     "FORGOTTEN",
@@ -92,6 +97,7 @@ __all__ = [
     "SOURCE_MESSAGES",
     "STANDBY",
     "SYN_ANSWER_TIMEOUT",
+    "UNCONFIRMED_TIMEOUT",
     "Array",
     "ClientMemory",
     "ConnectionCounts",
@@ -106,6 +112,7 @@ __all__ = [
     "Memory",
     "Plan",
     "PlannedService",
+    "Refusals",
     "client_bytes",
     "fill_maglev",
     "share_maglev",

@@ -155,7 +155,8 @@ void nm_ring_copy(const nm_ring *ring, uint32_t offset, uint8_t *to, uint32_t le
 {
     while (len) {
         uint32_t count = len;
-        memcpy(to, nm_ring_piece(ring, offset, &count), count);
+        const uint8_t *piece = nm_ring_piece(ring, offset, &count);
+        memcpy(to, piece, count);
         to += count;
         offset += count;
         len -= count;

@@ -63,6 +63,13 @@ NO_WINDOW_SCALE = lib.NM_NO_WINDOW_SCALE
 MAX_SYN_DATA = lib.NM_MAX_SYN_DATA
 """Bytes that a SYN may carry."""
 
+AGREEMENT_BITS, CONTINUATION = lib.NM_AGREEMENT_BITS, lib.NM_CONTINUATION
+"""How near the numbers of two ends that agree are, in bits; and how near to its last one, in bytes, a segment continues
+its sender's stream."""
+
+UNCONFIRMED_TIMEOUT = lib.NM_UNCONFIRMED_TIMEOUT
+"""Seconds from an unconfirmed flow's last packet to its expiry."""
+
 LEG_WINDOW = lib.NM_LEG_WINDOW
 """The window field that a leg offers."""
 

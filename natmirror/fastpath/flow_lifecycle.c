@@ -95,7 +95,7 @@ uint32_t nm_gear_sweep(nm_gear *gear, uint32_t first, uint32_t max, int how, dou
         }
         if (flow->sharing & NM_GUEST && (how & NM_SWEEP_CLAIM_ALL || (how & NM_SWEEP_CLAIM_SEEN && flow->seen_at > 0)))
             nm_flow_touch(gear->flows, flow, now, 1);
-        if (how & NM_SWEEP_RELEASE && flow->state == NM_STATE_ESTABLISHED)
+        if (how & NM_SWEEP_RELEASE && flow->state == NM_STATE_ESTABLISHED && !nm_flow_is_half_open(flow))
             nm_flow_release(gear->flows, flow);
         if (how & NM_SWEEP_ANNOUNCE)
             nm_flow_announce(gear->flows, flow);

@@ -35,4 +35,8 @@ extern const uint8_t nm_transitions[NM_STATES][NM_EVENTS];
 /* Seconds after which a SYN counts as unanswered: Linux repeats a SYN after one second (RFC 6298 2). */
 #define NM_SYN_ANSWER_TIMEOUT 0.8
 
+/* Seconds from the last packet of an unconfirmed flow to its expiry: several times the round trip and the delay of an
+ * acknowledgement (RFC 9293 3.8.6.3), after which an end that lives has answered. What is sent again is picked up again. */
+#define NM_UNCONFIRMED_TIMEOUT 10
+
 #endif

@@ -214,10 +214,14 @@ static void join(nm_flows *flows, nm_flow *flow, uint32_t flag)
     list->count++;
 }
 
-static int is_half_open(const nm_flow *flow)
+int nm_flow_is_unconfirmed(const nm_flow *flow)
 {
-    return flow->state <= NM_STATE_SYN_RECEIVED ||
-           (flow->flags & NM_FLOW_PICKED_UP && !flow->reply.packets && flow->state < NM_STATE_TIME_WAIT);
+    return (flow->flags & (NM_FLOW_LOOSE | NM_FLOW_VOUCHED)) == NM_FLOW_LOOSE && flow->state < NM_STATE_TIME_WAIT;
+}
+
+int nm_flow_is_half_open(const nm_flow *flow)
+{
+    return flow->state <= NM_STATE_SYN_RECEIVED || nm_flow_is_unconfirmed(flow);
 }
 
 static void log_change(nm_flows *flows, const nm_flow *flow, uint8_t kind)
@@ -250,7 +254,7 @@ static void set_announced(nm_flows *flows, nm_flow *flow, int is_announced, uint
 static void update_announced(nm_flows *flows, nm_flow *flow)
 {
     int is_lasting = flow->state >= NM_STATE_ESTABLISHED && flow->state <= NM_STATE_CLOSING;
-    if (flow->sharing & NM_PINNED && !(flow->sharing & NM_GUEST) && is_lasting && !is_half_open(flow))
+    if (flow->sharing & NM_PINNED && !(flow->sharing & NM_GUEST) && is_lasting && !nm_flow_is_half_open(flow))
         set_announced(flows, flow, 1, NM_CHANGE_BOUND);
     else
         set_announced(flows, flow, 0, is_lasting ? NM_CHANGE_FORGOTTEN : NM_CHANGE_ENDED);
@@ -283,7 +287,7 @@ void nm_flow_announce(nm_flows *flows, const nm_flow *flow)
 void nm_flow_release(nm_flows *flows, nm_flow *flow)
 {
     if (!(flow->flags & NM_FLOW_PYTHON_STATE)) {
-        flow->flags |= NM_FLOW_PICKED_UP;
+        flow->flags |= NM_FLOW_PICKED_UP | NM_FLOW_LOOSE | NM_FLOW_VOUCHED;
         flow->orig.flags = flow->reply.flags = 0;
     }
     if (!(flow->sharing & NM_PINNED))
@@ -303,9 +307,9 @@ static nm_flow *oldest_half_open(nm_flows *flows)
 {
     while (flows->half_open.oldest != NONE) {
         nm_flow *flow = &flows->rows[flows->half_open.oldest];
-        if (is_half_open(flow))
+        if (nm_flow_is_half_open(flow))
             return flow;
-        leave(flows, flow); /* its backend has answered meanwhile */
+        leave(flows, flow); /* its binding has become certain meanwhile */
     }
     return NULL;
 }
@@ -317,7 +321,7 @@ static double deadline(const nm_flows *flows, const nm_flow *flow)
 {
     if (flow->state == NM_STATE_SYN_SENT && !(flow->flags & NM_FLOW_UNANSWERED))
         return nm_flow_answer_due(flow);
-    return flow->seen_at + flows->timeouts[flow->state];
+    return flow->seen_at + (nm_flow_is_unconfirmed(flow) ? NM_UNCONFIRMED_TIMEOUT : flows->timeouts[flow->state]);
 }
 
 static nm_flow *longest_idle(nm_flows *flows, double now)
@@ -417,10 +421,10 @@ void nm_flow_keep(nm_flows *flows, nm_flow *flow, double now)
 void nm_flow_touch(nm_flows *flows, nm_flow *flow, double now, int moved)
 {
     flow->seen_at = now;
-    if (!moved)
+    if (!moved && !(flow->flags & NM_FLOW_HALF_OPEN && !nm_flow_is_half_open(flow)))
         return;
     flow->sharing &= (uint8_t)~NM_GUEST;
-    if (is_half_open(flow))
+    if (nm_flow_is_half_open(flow))
         join(flows, flow, NM_FLOW_HALF_OPEN);
     else if (flow->state >= NM_STATE_TIME_WAIT)
         join(flows, flow, NM_FLOW_CLOSED);

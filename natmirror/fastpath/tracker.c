@@ -13,7 +13,7 @@ static int expires_here(const nm_flow *flow, const nm_segment *seg, int from_cli
 }
 
 /* Return whether the receiver surely refuses the segment of a mirrored flow: _is_refused() in Python. */
-static int is_refused(const nm_flow *flow, const nm_segment *seg, int from_client)
+__attribute__((noinline)) static int is_refused(const nm_flow *flow, const nm_segment *seg, int from_client)
 {
     const nm_half *sender = from_client ? &flow->orig : &flow->reply, *receiver = from_client ? &flow->reply : &flow->orig;
     if (sender->flags & NM_HALF_ACK && diff(seg->ack, sender->ack) < 0 && sender->ack - seg->ack > 2 * sender->max_window)
@@ -22,6 +22,19 @@ static int is_refused(const nm_flow *flow, const nm_segment *seg, int from_clien
         return 0;
     nm_options options = options_of(seg);
     return options.has_timestamps && diff(receiver->echo, options.tsval) > PAWS_TOLERANCE;
+}
+
+static uint64_t distance(uint32_t a, uint32_t b)
+{
+    int64_t ahead = diff(a, b);
+    return (uint64_t)(ahead < 0 ? -ahead : ahead);
+}
+
+/* Return whether a segment agrees with what its receiver has sent: agrees() in Python. */
+__attribute__((noinline)) static int agrees(const nm_half *receiver, const nm_segment *seg)
+{
+    uint64_t product = (distance(seg->seq, receiver->ack) + 1) * (distance(seg->ack, receiver->end) + 1);
+    return receiver->flags & NM_HALF_SEQ && !(product >> NM_AGREEMENT_BITS);
 }
 
 static uint32_t latest(uint32_t one, uint32_t other) { return diff(one, other) < 0 ? other : one; }
@@ -34,23 +47,26 @@ static uint32_t sent_end(const nm_flow *flow, int from_client)
     return from_client ? flow->reply.end : flow->orig.end;
 }
 
-int nm_is_taken(const nm_flow *flow, const nm_segment *seg, int from_client)
+int nm_is_taken_exactly(const nm_flow *flow, const nm_segment *seg, int from_client)
 {
     const nm_half *sender = from_client ? &flow->orig : &flow->reply, *receiver = from_client ? &flow->reply : &flow->orig;
-    if (!(seg->flags & TCP_ACK) || expires_here(flow, seg, from_client))
+    int is_mirrored = flow->flags & NM_FLOW_SERVICE_MIRRORED;
+    if (!(seg->flags & TCP_ACK) || (is_mirrored && expires_here(flow, seg, from_client)))
         return 0;
-    if (flow->flags & NM_FLOW_SERVICE_MIRRORED && is_refused(flow, seg, from_client))
+    if (flow->flags & NM_FLOW_LOOSE)
+        return agrees(receiver, seg);
+    if (is_mirrored && is_refused(flow, seg, from_client))
         return 0;
-    if (flow->flags & NM_FLOW_PICKED_UP)
-        return 1;
+    if (!nm_flow_knows_window(flow))
+        return agrees(receiver, seg);
     if (receiver->flags & NM_HALF_SEQ && diff(seg->ack, sent_end(flow, from_client)) > 0)
         return 0;
     int scale = receiver->scale <= NM_MAX_WINDOW_SCALE ? receiver->scale : 0;
-    return !(receiver->flags & NM_HALF_ACK) || diff(seg->seq, sender->end) <= MAX_WINDOW << scale;
+    return !is_mirrored || !(receiver->flags & NM_HALF_ACK) || diff(seg->seq, sender->end) <= MAX_WINDOW << scale;
 }
 
 /* Note the timestamps of a segment that is taken, as far as they are plausible. */
-static void note_timestamps(nm_half *sender, const nm_half *receiver, const nm_segment *seg)
+__attribute__((noinline)) static void note_timestamps(nm_half *sender, const nm_half *receiver, const nm_segment *seg)
 {
     nm_options options = options_of(seg);
     if (!options.has_timestamps)
@@ -66,33 +82,65 @@ static void note_timestamps(nm_half *sender, const nm_half *receiver, const nm_s
 }
 
 /* Forget a FIN that the receiver has not acknowledged, if a byte has its number or a later one. */
-static void revoke_fin(nm_half *sender, const nm_half *receiver, const nm_segment *seg)
+__attribute__((noinline)) static void revoke_fin(nm_half *sender, const nm_half *receiver, const nm_segment *seg)
 {
     uint32_t fin = sender->end - 1;
-    if (!(sender->flags & NM_HALF_FIN) || diff(receiver->ack, fin) > 0 || !seg->payload_len ||
-        diff(seg->seq + seg->payload_len, fin) <= 0)
+    if (diff(fin, receiver->ack) < 0 || !seg->payload_len ||
+        diff(fin, seg->seq + seg->payload_len) >= 0)
         return;
     sender->flags &= (uint8_t)~NM_HALF_FIN;
     sender->flags |= NM_HALF_REVOKED;
     sender->bytes++;
 }
 
-void nm_track_half(nm_flow *flow, const nm_segment *seg, int from_client, int is_taken)
+/* Note that all bytes before an acknowledgement were sent, though the last ones may not have passed here yet. */
+static void infer_sent(nm_half *sender, uint32_t end)
+{
+    int32_t advance = diff(end, sender->end);
+    if (advance <= 0 || advance > NM_CONTINUATION)
+        return;
+    sender->end = end;
+    sender->bytes += (uint32_t)advance;
+    sender->flags |= NM_HALF_INFERRED;
+}
+
+/* Follow a segment of a loose flow: _settle() in Python. */
+__attribute__((noinline)) static int settle(nm_flow *flow, const nm_segment *seg, int from_client, int is_taken)
+{
+    nm_half *sender = from_client ? &flow->orig : &flow->reply, *receiver = from_client ? &flow->reply : &flow->orig;
+    if (is_taken && receiver->flags & NM_HALF_ACK) {
+        flow->flags &= (uint32_t)~NM_FLOW_LOOSE;
+        infer_sent(receiver, seg->ack);
+    }
+    if (flow->reply.flags & NM_HALF_RECORDED && (from_client || !is_taken)) {
+        if (!from_client && seg->flags & TCP_ACK)
+            sender->end = seg->seq + seg->payload_len + (seg->flags & TCP_FIN);
+        return is_taken;
+    }
+    if (!(sender->flags & NM_HALF_ACK) || distance(seg->seq, sender->end) > NM_CONTINUATION) {
+        sender->flags &= NM_HALF_RECORDED;
+        sender->max_window = 0;
+    }
+    return seg->flags & TCP_ACK ? 1 : 0;
+}
+
+int nm_track_half(nm_flow *flow, const nm_segment *seg, int from_client, int is_taken)
 {
     nm_half *sender = from_client ? &flow->orig : &flow->reply, *receiver = from_client ? &flow->reply : &flow->orig;
     uint32_t fin = seg->flags & TCP_FIN;
     uint32_t end = seg->seq + seg->payload_len + fin + (seg->flags & TCP_SYN ? 1 : 0);
     sender->packets++;
-    if (!is_taken)
-        return;
+    if (!(flow->flags & NM_FLOW_LOOSE ? settle(flow, seg, from_client, is_taken) : is_taken))
+        return 0;
     if (!(sender->flags & NM_HALF_SEQ)) {
         sender->end = end;
         sender->bytes += seg->payload_len;
         sender->flags |= NM_HALF_SEQ;
     } else {
-        revoke_fin(sender, receiver, seg);
+        if (sender->flags & NM_HALF_FIN)
+            revoke_fin(sender, receiver, seg);
         int32_t advance = diff(end, sender->end);
-        int is_in_window = flow->flags & NM_FLOW_PICKED_UP || !(receiver->flags & NM_HALF_ACK) ||
+        int is_in_window = !nm_flow_knows_window(flow) || !(receiver->flags & NM_HALF_ACK) ||
                            diff(seg->seq, receiver->edge) <= 0;
         if (advance > 0 && is_in_window && !(sender->flags & NM_HALF_FIN)) {
             sender->end = end;
@@ -110,12 +158,19 @@ void nm_track_half(nm_flow *flow, const nm_segment *seg, int from_client, int is
         if (seg->options_len)
             note_timestamps(sender, receiver, seg);
     }
-    int is_first = !(sender->flags & NM_HALF_ACK);
-    sender->ack = is_first ? seg->ack : latest(sender->ack, seg->ack);
-    sender->edge = is_first ? edge : latest(sender->edge, edge);
-    sender->flags |= NM_HALF_ACK;
-    if (receiver->flags & NM_HALF_SEQ && diff(receiver->end, sender->ack) < 0)
+    if (!(sender->flags & NM_HALF_ACK)) {
+        sender->ack = seg->ack;
+        sender->edge = edge;
+        sender->flags |= NM_HALF_ACK;
+        return 1;
+    }
+    if (diff(sender->ack, seg->ack) < 0)
+        sender->ack = seg->ack;
+    if (diff(sender->edge, edge) < 0)
+        sender->edge = edge;
+    if (flow->flags & NM_FLOW_SERVICE_MIRRORED && receiver->flags & NM_HALF_SEQ && diff(receiver->end, sender->ack) < 0)
         sender->ack = receiver->end; /* the receiver's bytes from there on are under way to this host */
+    return 1;
 }
 
 void nm_track_syn(nm_flow *flow, const nm_segment *syn)
@@ -167,23 +222,24 @@ static int take_syn_ack(nm_flow *flow, const nm_segment *seg)
     return step(flow, NM_EVENT_SYN_ACK);
 }
 
-static int is_exact_reset(const nm_half *sender, const nm_half *receiver, const nm_segment *seg, uint8_t state, int picked_up)
+static int is_exact_reset(const nm_flow *flow, const nm_segment *seg, int from_client)
 {
-    if (state == NM_STATE_SYN_SENT) {
+    const nm_half *sender = from_client ? &flow->orig : &flow->reply, *receiver = from_client ? &flow->reply : &flow->orig;
+    if (flow->state == NM_STATE_SYN_SENT) {
         int32_t past = diff(seg->ack, receiver->end);
         return seg->flags & TCP_ACK && past >= 0 && past <= NM_MAX_SYN_DATA;
     }
-    if (picked_up && !(receiver->flags & NM_HALF_ACK))
-        return 1;
-    return seg->seq == sender->end || (receiver->flags & NM_HALF_ACK && seg->seq == receiver->ack);
+    if (flow->flags & NM_FLOW_LOOSE)
+        return flow->reply.flags & NM_HALF_RECORDED && seg->seq == (from_client ? flow->orig.end : flow->orig.ack);
+    return (sender->flags & NM_HALF_SEQ && seg->seq == sender->end) ||
+           (receiver->flags & NM_HALF_ACK && seg->seq == receiver->ack);
 }
 
 static int take_reset(nm_flow *flow, const nm_segment *seg, int from_client)
 {
     nm_half *sender = from_client ? &flow->orig : &flow->reply, *receiver = from_client ? &flow->reply : &flow->orig;
     sender->packets++;
-    if (expires_here(flow, seg, from_client) ||
-        !is_exact_reset(sender, receiver, seg, flow->state, flow->flags & NM_FLOW_PICKED_UP))
+    if (expires_here(flow, seg, from_client) || !is_exact_reset(flow, seg, from_client))
         return NM_NO_EVENT;
     if (seg->flags & TCP_ACK && sender->flags & NM_HALF_ACK && receiver->flags & NM_HALF_SEQ &&
         diff(seg->ack, sender->ack) > 0 && diff(seg->ack, receiver->end) <= 0)
@@ -233,9 +289,10 @@ int nm_track(nm_flow *flow, const nm_segment *seg, int from_client)
     uint32_t known_end = sender->end;
     int event = NM_NO_EVENT;
     int is_taken = nm_is_taken(flow, seg, from_client);
-    nm_track_half(flow, seg, from_client, is_taken);
-    if (is_taken)
+    if (nm_track_half(flow, seg, from_client, is_taken))
         take_fin(sender, receiver, seg, knew && known_end == sender->end);
+    if (flow->flags & NM_FLOW_LOOSE && !is_taken)
+        return NM_NO_EVENT;
     if (flow->state == NM_STATE_SYN_RECEIVED && from_client && acknowledges_syn(sender, receiver))
         event = step(flow, NM_EVENT_HANDSHAKE);
     int has_both = sender->flags & receiver->flags & NM_HALF_FIN;

@@ -11,7 +11,17 @@ makes a hole.
 from collections.abc import Callable, Iterable
 
 from natmirror.fastpath import MAX_RELEASE_LEN
-from natmirror.fastpath.flow_flags import has_reader, holds, is_ack_known, is_finished, set_orig_waiting, take_revoked
+from natmirror.fastpath.flow_flags import (
+    clear_skipped,
+    has_reader,
+    holds,
+    is_ack_known,
+    is_finished,
+    is_skipped,
+    knows_window,
+    set_orig_waiting,
+    take_revoked,
+)
 from natmirror.fastpath.flow_states import State
 from natmirror.mirror.adoption import Adoption
 from natmirror.mirror.copies import MirroredStream
@@ -46,6 +56,9 @@ class Feeding:
             return
         if take_revoked(row.orig):
             self.give_up(stream, EndReason.AMBIGUOUS)
+        if is_skipped(row):
+            clear_skipped(row)
+            self.give_up(stream, EndReason.OVER_LIMIT)
         if stream.state in HAS_END:
             return
         if stream.is_adopted:
@@ -88,7 +101,7 @@ class Feeding:
         if holds(row):
             return seq.add(stream.reassembler.next, _EVERYTHING)
         edge = seq.latest(row.reply.edge, row.reply.ack)
-        return seq.latest(edge, end) if stream.flow.is_picked_up else edge  # a picked up flow's window is unknown
+        return edge if knows_window(row) else seq.latest(edge, end)
 
     def _acked(self, stream: MirroredStream, fin_seq: int | None) -> int | None:
         """Return the number up to which the backend has acknowledged the client's bytes, without its FIN; None if it is

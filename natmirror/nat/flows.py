@@ -16,9 +16,9 @@ from natmirror.fastpath.flow_flags import (
     is_guest,
     is_picked_up,
     is_unanswered,
-    set_picked_up,
     set_python_state,
     set_unanswered,
+    vouch_for,
 )
 from natmirror.fastpath.flow_states import IS_OPEN, State
 from natmirror.nat.failed_attempts import FailedAttempts
@@ -157,11 +157,10 @@ class Nat:
         return self._begin((syn.src, syn.sport), service, backend, syn, now)
 
     def pick_up(self, service: Service, client: Endpoint, backend: Backend | None, now: float) -> Flow | None:
-        """Return a flow for a connection that is picked up; None if the table is full."""
-        flow = self._insert(client, service, backend, now, for_half_open=False)
+        """Return a flow for a connection that is picked up, unconfirmed; None if the table is full."""
+        flow = self._insert(client, service, backend, now, for_half_open=True)
         if flow is not None:
             tracker.begin_picked_up(flow.row)
-            set_picked_up(flow.row)
             self.touch(flow, now)
         return flow
 
@@ -174,8 +173,9 @@ class Nat:
             self.touch(flow, now)
 
     def release(self, flow: Flow) -> None:
-        """Release an established flow to the other host, which forwards its packets from now on."""
+        """Release an established flow to the other host, which has reported that it forwards its packets."""
         if flow.state is State.ESTABLISHED:
+            vouch_for(flow.row)
             self.table.release(flow.row)
 
     def adopt(
@@ -192,8 +192,7 @@ class Nat:
         """Restart a flow that this host already has, because another host's record of it is newer. ``is_ours``: its
         packets pass here from now on."""
         tracker.begin_picked_up(flow.row)
-        flow.row.reply.packets = 1  # its backend has replied at the other host: it is bound, and not half open
-        set_picked_up(flow.row)
+        vouch_for(flow.row)
         flow.syn_data, flow.new_syn = b"", None
         if is_ours:
             self.touch(flow, now)

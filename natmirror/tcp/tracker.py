@@ -3,8 +3,7 @@
 Theory. Each direction is a half-stream with three numbers: ``end``, up to which the sender has sent; ``ack``, up to
 which it has acknowledged the other end's data; and ``edge``, up to which it lets the other end send (RFC 9293 §3.3.1:
 SND.NXT, RCV.NXT, RCV.NXT+RCV.WND). A packet moves the numbers of the half that sent it, but only if its receiver takes
-it: ``is_taken()`` has the checks that a receiver makes. They err on the side of taking, because a byte that is refused
-here but acknowledged there would be missing. The numbers lie in the flow's C struct, to which the
+it: ``is_taken()``, in acceptance.py, has its checks. The numbers lie in the flow's C struct, to which the
 C gear applies the same rules.
 
 The states are the connection's, not an endpoint's: they combine the views of both ends.
@@ -15,15 +14,31 @@ The states are the connection's, not an endpoint's: they combine the views of bo
         +---------RST----------+------------RST------------+---------RST--------+----------RST-----------+--> RESET
 
 A RST counts if its receiver accepts it: in SYN_SENT the backend's RST that acknowledges the SYN, later either end's RST
-at exactly the next number (RFC 5961 §3.2). In TIME_WAIT and RESET it changes nothing. A flow that is picked up begins
-at ESTABLISHED, and no number of it is known. ``_move()`` is the only place that changes the state, as the table in
-flow_states.c says, which serves both gears. If both FINs count at once, ESTABLISHED becomes CLOSING.
+at exactly the next number (RFC 5961 §3.2). In TIME_WAIT and RESET it changes nothing. ``_move()`` is the only place
+that changes the state, as the table in flow_states.c says, which serves both gears. If both FINs count at once,
+ESTABLISHED becomes CLOSING.
 
 A half closed connection lives as long as an established one: the end that has not sent a FIN may send for hours (RFC
 9293 §3.6.1; RFC 6146 §3.5.2.2, from which RFC 7857 §2 takes its states).
+
+A flow that is picked up begins at ESTABLISHED, and *loose*: no number of it is known, and the first ones may be those
+of an attacker who knows nothing. What such an attacker cannot do is to agree with the other end. So a flow becomes
+strict once both ends were heard and a segment of one *agrees* with the numbers of the other: it acknowledges nearly
+what the other has sent, and begins nearly where the other has acknowledged. Near means that the product of the two
+distances has at most AGREEMENT_BITS: a transfer in one direction may have a large window in flight, and one blind
+packet in two million agrees. Before that, each half takes over the numbers of its sender's latest segment, and nothing
+changes the state. Afterwards an unknown window scale stays unknown, so agreement remains the check of each segment. A
+flow from another host's record has numbers to agree with from the start, and its windows' scale.
 """
 
-from natmirror.fastpath import MAX_SYN_DATA, MAX_WINDOW_SCALE, NO_WINDOW_SCALE, FlowRow, HalfRow
+from natmirror.fastpath import (
+    CONTINUATION,
+    MAX_SYN_DATA,
+    MAX_WINDOW_SCALE,
+    NO_WINDOW_SCALE,
+    FlowRow,
+    HalfRow,
+)
 from natmirror.fastpath.flow_flags import (
     HALF_ACK,
     HALF_ECHO,
@@ -33,20 +48,24 @@ from natmirror.fastpath.flow_flags import (
     HALF_REVOKED,
     HALF_SEQ,
     HALF_STAMP,
-    is_picked_up,
+    is_loose,
+    is_recorded,
     is_service_mirrored,
-    is_watched,
+    is_unconfirmed,
+    knows_window,
+    make_strict,
     set_mptcp,
+    set_picked_up,
     strips_mptcp,
 )
 from natmirror.fastpath.flow_states import IS_OPEN, TRANSITIONS, Event, State
 from natmirror.net import seq
 from natmirror.net.packet import ACK, FIN, MPTCP_CAPABLE, RST, SYN, Segment
+from natmirror.tcp.acceptance import expires_here, halves, is_taken
+from natmirror.tcp.leg_record import FlowRecord
 
-_MAX_WINDOW = 0xFFFF  # before it is scaled
 MAX_STAMP_AGE = 24 * 86_400.0
 """Seconds of silence after which a timestamp may have wrapped, so that PAWS takes any (RFC 7323 §5.5)."""
-_PAWS_TOLERANCE = 1  # as in Linux: by so much a TSval may lie below TS.Recent
 
 
 def begin(row: FlowRow, syn: Segment) -> None:
@@ -67,30 +86,33 @@ def begin(row: FlowRow, syn: Segment) -> None:
 
 
 def begin_picked_up(row: FlowRow) -> None:
-    """Set up a flow that is picked up: no number is known, so the first packets are taken as they are."""
+    """Set up a flow that is picked up: it is loose, and no number is known."""
     row.state = State.ESTABLISHED
+    set_picked_up(row)
     for half in (row.orig, row.reply):
         half.bytes = half.packets = half.end = half.ack = half.edge = half.next = half.flags = 0
         half.max_window = half.stamp = half.echo = 0
         half.scale = MAX_WINDOW_SCALE  # the largest scale, so that no window seems smaller than it is
 
 
-def begin_adopted(row: FlowRow, iss: int, nxt: int, una: int, scale: int) -> None:
-    """Set a flow's numbers from another host's record, after begin_picked_up(). The client has sent at least all bytes
-    before ``nxt``, and the backend has acknowledged at least all before ``una``. The backend's windows are shifted by
-    ``scale``."""
-    row.iss = iss
-    row.orig.end, row.orig.bytes = nxt, 0
+def begin_adopted(row: FlowRow, record: FlowRecord) -> None:
+    """Set a flow's numbers from another host's record, after begin_picked_up(). Both ends have come at least so far."""
+    row.iss = record.iss
+    row.orig.end, row.orig.bytes, row.orig.ack = record.client_nxt, 0, record.backend_nxt
     row.orig.flags = HALF_SEQ | HALF_INFERRED
-    row.reply.ack = row.reply.edge = row.proven = una
-    row.reply.flags = HALF_RECORDED
-    row.reply.scale = scale
+    row.reply.end = record.backend_nxt
+    row.reply.ack = row.reply.edge = row.proven = record.client_una
+    row.reply.flags = HALF_SEQ | HALF_RECORDED
+    row.reply.scale = record.backend_scale
 
 
 def infer_sent(row: FlowRow, end: int) -> None:
     """Note that all bytes before ``end`` were sent, though they did not pass here: a mirror has acknowledged them."""
-    sender = row.orig
     row.proven = seq.latest(row.proven, end)
+    _infer(row.orig, end)
+
+
+def _infer(sender: HalfRow, end: int) -> None:
     advance = seq.diff(end, sender.end)
     if advance > 0:
         sender.end = end
@@ -98,13 +120,13 @@ def infer_sent(row: FlowRow, end: int) -> None:
         sender.flags |= HALF_INFERRED
 
 
-def update(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool) -> None:
-    """Count a segment that is no RST. If its receiver takes it, move the numbers of the half that sent it (RFC 9293
-    §3.10.7.4)."""
+def update(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool) -> bool:
+    """Count a segment that is no RST. If its receiver takes it, or the flow is loose, move the numbers of the half that
+    sent it (RFC 9293 §3.10.7.4). Return whether they were moved."""
     sender, receiver = halves(row, from_client=from_client)
     sender.packets += 1
-    if not is_taken:
-        return
+    if not (_settle(row, segment, from_client=from_client, is_taken=is_taken) if is_loose(row) else is_taken):
+        return False
     end = seq.add(segment.seq, segment.seq_len)
     if not sender.flags & HALF_SEQ:
         sender.end = end
@@ -113,7 +135,7 @@ def update(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool)
     else:
         _revoke_fin(sender, receiver, segment)
         advance = seq.diff(end, sender.end)
-        is_in_window = is_picked_up(row) or not receiver.flags & HALF_ACK or seq.le(segment.seq, receiver.edge)
+        is_in_window = not knows_window(row) or not receiver.flags & HALF_ACK or seq.le(segment.seq, receiver.edge)
         if advance > 0 and is_in_window and not sender.flags & HALF_FIN:  # nothing follows a FIN
             sender.end = end
             sender.bytes += advance - (segment.flags & FIN)
@@ -130,72 +152,30 @@ def update(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool)
     else:
         sender.ack = seq.latest(sender.ack, segment.ack)
         sender.edge = seq.latest(sender.edge, edge)
-    if receiver.flags & HALF_SEQ and seq.lt(receiver.end, sender.ack):
+    if is_service_mirrored(row) and receiver.flags & HALF_SEQ and seq.lt(receiver.end, sender.ack):
         sender.ack = receiver.end  # the receiver's bytes from there on are under way to this host
+    return True
 
 
-def halves(row: FlowRow, *, from_client: bool) -> tuple[HalfRow, HalfRow]:
-    """Return the half of the end that sends a packet, and that of its receiver."""
-    return (row.orig, row.reply) if from_client else (row.reply, row.orig)
+def _settle(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool) -> bool:
+    """Make a loose flow strict if the segment is taken, so that it agrees, and the other end was heard too. Return
+    whether the segment moves its sender's numbers. They are forgotten first if the segment does not continue them.
 
-
-def is_taken(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
-    """Return whether the receiving end takes a segment that is no SYN and no RST.
-
-    It refuses a segment without an acknowledgement, or with one of a byte that was never sent (RFC 9293 §3.10.7.4,
-    fifth check), or that begins past its window. Acknowledgements under way may open the window further than is known
-    here, but not further than the largest window past what was sent. Where the service has mirrors, so that the bytes
-    matter, _is_refused() has more checks. What this function refuses is no version of a byte, and moves no number.
+    The numbers of a record are certain, so that only a segment that agrees with them moves them. But an old record may
+    be too far behind: then the client's segments may agree with what the backend sends now.
     """
     sender, receiver = halves(row, from_client=from_client)
-    if not segment.flags & ACK or _expires_here(row, segment, from_client=from_client):
-        return False
-    if is_service_mirrored(row) and _is_refused(row, segment, from_client=from_client):
-        return False
-    if is_picked_up(row):
-        return True
-    if receiver.flags & HALF_SEQ and seq.lt(_sent_end(row, from_client=from_client), segment.ack):
-        return False
-    scale = receiver.scale if receiver.scale <= MAX_WINDOW_SCALE else 0
-    return not receiver.flags & HALF_ACK or seq.diff(segment.seq, sender.end) <= _MAX_WINDOW << scale
-
-
-def _sent_end(row: FlowRow, *, from_client: bool) -> int:
-    """Return the number up to which the receiver may have sent. The backend's bytes may be under way to this host,
-    though no further than the client's window: whether its client's bytes are versions must not depend on that."""
-    sender, receiver = halves(row, from_client=from_client)
-    if from_client and is_service_mirrored(row) and sender.flags & HALF_ACK:
-        return seq.latest(receiver.end, sender.edge)
-    return int(receiver.end)
-
-
-def takes_data(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
-    """Return whether the receiving end takes a segment's data, and has not acknowledged all of it before."""
-    receiver = halves(row, from_client=from_client)[1]
-    is_new = not receiver.flags & HALF_ACK or seq.lt(receiver.ack, seq.add(segment.seq, segment.payload_len))
-    return is_new and is_taken(row, segment, from_client=from_client)
-
-
-def _expires_here(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
-    """Return whether this host drops the packet of a flow whose packets it routes: its TTL ends here."""
-    return from_client and segment.ttl <= 1 and not is_watched(row)
-
-
-def _is_refused(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
-    """Return whether the receiver surely refuses the segment: its acknowledgement lies further back than the largest
-    window that its sender has offered (RFC 5961 §5.2), or its timestamp lies below one that the receiver has echoed
-    (PAWS, RFC 7323 §5.3).
-
-    The acknowledgements that passed here may be lost on their way: the last one that the receiver has got lies at most
-    a window below. TS.Recent never lies below an echoed timestamp; Linux takes 0 for none.
-    """
-    sender, receiver = halves(row, from_client=from_client)
-    if sender.flags & HALF_ACK and seq.diff(segment.ack, sender.ack) < -2 * sender.max_window:
-        return True
-    if not receiver.flags & HALF_ECHO or not receiver.echo:
-        return False
-    stamps = segment.timestamps()
-    return stamps is not None and seq.diff(receiver.echo, stamps[0]) > _PAWS_TOLERANCE
+    if is_taken and receiver.flags & HALF_ACK:
+        make_strict(row)
+        if seq.diff(segment.ack, receiver.end) <= CONTINUATION:
+            _infer(receiver, segment.ack)  # its last bytes may not have passed here yet
+    if is_recorded(row) and (from_client or not is_taken):
+        if not from_client and segment.flags & ACK:
+            sender.end = seq.add(segment.seq, segment.seq_len)
+        return is_taken
+    if not sender.flags & HALF_ACK or abs(seq.diff(segment.seq, sender.end)) > CONTINUATION:
+        sender.flags, sender.max_window = sender.flags & HALF_RECORDED, 0
+    return bool(segment.flags & ACK)
 
 
 def _note_timestamps(sender: HalfRow, receiver: HalfRow, segment: Segment) -> None:
@@ -226,7 +206,7 @@ def may_be_alive(row: FlowRow) -> bool:
     """Return whether a connection that has been silent for hours may be alive: each end has acknowledged all that the
     other has sent. Then neither has to send anything, for any time (RFC 9293 §3.8.4). An end that lacks an
     acknowledgement sends again, or gives the connection up within minutes (RFC 9293 §3.8.3)."""
-    if row.state not in IS_OPEN or (is_picked_up(row) and not row.reply.packets):
+    if row.state not in IS_OPEN or is_unconfirmed(row):
         return False
     return not _is_unacknowledged(row.orig, row.reply) and not _is_unacknowledged(row.reply, row.orig)
 
@@ -257,9 +237,11 @@ def track(row: FlowRow, segment: Segment, *, from_client: bool) -> Event | None:
         return None
     known_end = sender.end if sender.flags & HALF_SEQ else None
     taken = is_taken(row, segment, from_client=from_client)
-    update(row, segment, from_client=from_client, is_taken=taken)
-    if taken and segment.flags & FIN:
+    is_moved = update(row, segment, from_client=from_client, is_taken=taken)
+    if is_moved and segment.flags & FIN:
         _take_fin(sender, receiver, segment, was_known=known_end == sender.end)
+    if is_loose(row) and not taken:
+        return None
     event = None
     if state is State.SYN_RECEIVED and from_client and _acknowledges_syn(sender, receiver):
         event, state = _move(row, state, Event.HANDSHAKE), State.ESTABLISHED
@@ -325,7 +307,8 @@ def _acknowledges_syn(client: HalfRow, backend: HalfRow) -> bool:
 def _take_reset(row: FlowRow, segment: Segment, state: State, *, from_client: bool) -> Event | None:
     sender, receiver = halves(row, from_client=from_client)
     sender.packets += 1
-    if _expires_here(row, segment, from_client=from_client) or not _is_exact_reset(row, sender, receiver, segment):
+    is_exact = _is_exact_reset(row, segment, from_client=from_client)
+    if not is_exact or expires_here(row, segment, from_client=from_client):
         return None
     has_numbers = sender.flags & HALF_ACK and receiver.flags & HALF_SEQ
     if segment.flags & ACK and has_numbers and seq.le(segment.ack, receiver.end):
@@ -333,14 +316,17 @@ def _take_reset(row: FlowRow, segment: Segment, state: State, *, from_client: bo
     return _move(row, state, Event.RST)
 
 
-def _is_exact_reset(row: FlowRow, sender: HalfRow, receiver: HalfRow, segment: Segment) -> bool:
+def _is_exact_reset(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
     """Return whether the RST's receiver accepts it: at exactly the next expected number (RFC 5961 §3.2). For a tracker
-    that is the number that the receiver has acknowledged or, if data is still under way, the end of the sent data."""
+    that is the number that the receiver has acknowledged or, if data is still under way, the end of the sent data. On a
+    loose flow no number of a packet counts, only those of a record."""
+    sender, receiver = halves(row, from_client=from_client)
     if row.state == State.SYN_SENT:
         return bool(segment.flags & ACK) and 0 <= seq.diff(segment.ack, receiver.end) <= MAX_SYN_DATA
-    if is_picked_up(row) and not receiver.flags & HALF_ACK:
-        return True
-    return segment.seq == sender.end or (bool(receiver.flags & HALF_ACK) and segment.seq == receiver.ack)
+    if is_loose(row):
+        return is_recorded(row) and segment.seq == (row.orig.end if from_client else row.orig.ack)
+    is_end = bool(sender.flags & HALF_SEQ) and segment.seq == sender.end
+    return is_end or (bool(receiver.flags & HALF_ACK) and segment.seq == receiver.ack)
 
 
 def _both_acknowledged(row: FlowRow) -> bool:

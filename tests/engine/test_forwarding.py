@@ -8,7 +8,7 @@ import pytest
 from natmirror.actions import Accept, Drop, Hook, Send
 from natmirror.engine.counters import EngineCounter
 from natmirror.engine.engine import Engine
-from natmirror.fastpath import SYN_ANSWER_TIMEOUT
+from natmirror.fastpath import SYN_ANSWER_TIMEOUT, UNCONFIRMED_TIMEOUT
 from natmirror.fastpath.flow_states import State
 from natmirror.net import seq
 from natmirror.net.checksum import Checksum, ones_sum
@@ -152,8 +152,13 @@ def test_a_picked_up_reply_is_translated_and_binds_its_backend(connection: Clien
         assert connection.passed(packet(client, SERVICE, "A", 6, 9), Hook.PREROUTING).dst == backend[0]
 
 
-def test_a_reply_with_a_fin_is_picked_up_as_a_half_closed_connection(connection: ClientConnection) -> None:
+def test_a_reply_with_a_fin_is_picked_up_as_a_half_closed_connection_once_its_client_answers(
+    connection: ClientConnection,
+) -> None:
     connection.passed(packet(C1, CLIENT, "FPA", 5, 6, b"data"), Hook.FORWARD)
+    assert [flow["state"] for flow in connection.engine.flows(connection.now)] == ["established"]
+    assert connection.engine.next_timer() == connection.now + UNCONFIRMED_TIMEOUT
+    connection.passed(packet(CLIENT, SERVICE, "A", 6, 10), Hook.PREROUTING)
     assert [flow["state"] for flow in connection.engine.flows(connection.now)] == ["half-closed"]
     assert connection.engine.next_timer() == connection.now + TIMEOUTS[State.HALF_CLOSED]
 

@@ -268,10 +268,7 @@ def test_whatever_the_ends_do_the_ledger_adds_up_and_nothing_is_left(seed: int) 
 
 
 def test_each_reason_for_a_loss_occurs() -> None:
-    reasons: Counter[str] = Counter()
-    for seed in range(20):
-        reasons += play(seed).reasons
-    assert reasons.keys() >= {
+    missing = {
         "not-sampled",
         "not-selected",
         "mirror-is-backend",
@@ -280,3 +277,8 @@ def test_each_reason_for_a_loss_occurs() -> None:
         "hole",
         "mptcp",
     }
+    for seed in range(200):
+        missing -= {str(reason) for reason in play(seed).reasons}
+        if not missing:
+            break
+    assert not missing

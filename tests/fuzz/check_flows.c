@@ -5,10 +5,13 @@
 #include "check.h"
 #include "check_without_flow.h"
 #include "lists.h"
+#include "fastpath/packet.h"
+#include "fastpath/tracker.h"
 #include "must.h"
 #include "sharing.h"
 
 #define ANSWER_TIMEOUT 0.8 /* a second copy, to check the first */
+#define UNCONFIRMED_TIMEOUT 10
 #define LISTED (NM_FLOW_HALF_OPEN | NM_FLOW_CLOSED | NM_FLOW_IDLE)
 
 const double TIMEOUTS[NM_STATES] = {30, 40, 60, 50, 35, 10, 12};
@@ -32,7 +35,7 @@ double flow_deadline(const nm_flow *row)
 {
     if (row->state == NM_STATE_SYN_SENT && !(row->flags & NM_FLOW_UNANSWERED))
         return row->created_at + ANSWER_TIMEOUT;
-    return row->seen_at + TIMEOUTS[row->state];
+    return row->seen_at + (is_unconfirmed(row) ? UNCONFIRMED_TIMEOUT : TIMEOUTS[row->state]);
 }
 
 static void check_row(world *w, const nm_flow *row)
@@ -47,7 +50,7 @@ static void check_row(world *w, const nm_flow *row)
     if (!(row->flags & NM_FLOW_HALF_OPEN))
         must(!is_half_open(row) || row->sharing & NM_GUEST);
     else if (!is_half_open(row)) /* the next search for a victim removes it from the list */
-        must(row->flags & NM_FLOW_PICKED_UP && row->reply.packets && row->state < NM_STATE_TIME_WAIT);
+        must(row->flags & NM_FLOW_VOUCHED && row->state < NM_STATE_TIME_WAIT);
     must(row->service_id < SERVICES && (row->backend_id < BACKENDS || row->backend_id == NM_NO_BACKEND));
     must(nm_flow_find_orig(flows, 4, row->client, row->client_port, row->service, row->service_port) == row);
     must(nm_flow_find_reply(flows, 4, row->backend, row->backend_port, row->client, row->client_port) == row);
@@ -194,27 +197,31 @@ static void check_opened(world *w, const snapshot *before, const nm_flow *flow, 
     check_pick(w, flow, before);
 }
 
-/* Check a flow that existed before and still does: if the packet does not belong to it, it is unchanged. */
-static void check_moved(world *w, const nm_flow *now, const nm_flow *was, const uint8_t *packet, int is_orig)
+/* Check a flow that existed before and still does: if the packet does not belong to it, or is damaged, it is
+ * unchanged. */
+static void check_moved(world *w, const nm_flow *now, const nm_flow *was, const uint8_t *packet, int is_orig, int is_bad)
 {
     const uint8_t *tcp = packet + packet[0] % 16 * 4u;
     nm_flow mended = *now;
     mend_links(&mended, was);
-    if (!has_ends_of(was, packet, is_orig)) {
+    if (is_bad || !has_ends_of(was, packet, is_orig)) {
         must(!memcmp(&mended, was, sizeof mended));
         return;
     }
     must(is_same(now, was) && NEXT[was->state][now->state]);
     uint32_t shown = was->state == NM_STATE_SYN_SENT && now->state == NM_STATE_SYN_RECEIVED ? mptcp_subtypes(packet) : 0;
     shown &= was->flags & NM_FLOW_STRIPS_MPTCP ? ~MP_CAPABLE : ~0u;
-    must((now->flags | LISTED) == (was->flags | LISTED | (shown ? NM_FLOW_MPTCP : 0)));
+    uint32_t changing = LISTED | NM_FLOW_LOOSE;
+    must((now->flags | changing) == (was->flags | changing | (shown ? NM_FLOW_MPTCP : 0)));
+    int is_settled = was->flags & NM_FLOW_LOOSE && !(now->flags & NM_FLOW_LOOSE);
+    must(is_settled || (now->flags & NM_FLOW_LOOSE) == (was->flags & NM_FLOW_LOOSE));
     if (is_orig && tcp[13] & SYN) { /* its own SYN, repeated */
         must(now->seen_at == w->now && now->due.due_at == flow_deadline(now));
         mended.orig.packets--;
         mended.seen_at = was->seen_at;
         must(!memcmp(&mended, was, sizeof mended));
     }
-    if (now->state == was->state) {
+    if (now->state == was->state && !(is_settled && is_unconfirmed(was))) {
         must(now->sharing == was->sharing);
         return;
     }
@@ -224,7 +231,7 @@ static void check_moved(world *w, const nm_flow *now, const nm_flow *was, const 
         must(!(was->flags & NM_FLOW_PYTHON_STATE) && !*nm_plan_suspect(&w->gear->plan, was->service_id, 4, was->client));
     if (was->flags & NM_FLOW_SERVICE_MIRRORED && now->state == NM_STATE_SYN_RECEIVED)
         must(!w->plan.services[was->service_id].may_throttle);
-    else if (was->flags & NM_FLOW_SERVICE_MIRRORED)
+    else if (was->flags & NM_FLOW_SERVICE_MIRRORED && !is_settled)
         must(was->state == NM_STATE_SYN_RECEIVED && now->state == NM_STATE_RESET && !(was->flags & NM_FLOW_PYTHON_STATE));
 }
 
@@ -234,6 +241,7 @@ void check_moved_flows(world *w, const snapshot *before, const uint8_t *packet, 
     uint64_t opened = counters->flows_opened - before->counters.flows_opened, removed = 0, evicted = 0;
     const nm_flow *fresh = opened ? flow_of(w, packet, 1) : NULL;
     uint64_t answered[BACKENDS] = {0};
+    int is_bad = counters->bad_checksum_packets != before->counters.bad_checksum_packets;
     must(counters->packets_decided_in_c == before->counters.packets_decided_in_c + 1);
     must(opened <= 1 && !opened == !fresh);
     if (!opened && is_without_flow(w, before, packet, hook)) {
@@ -252,7 +260,7 @@ void check_moved_flows(world *w, const snapshot *before, const uint8_t *packet, 
             w->removed |= 1u << id;
             evicted += (uint64_t)is_victim;
         } else if (now && now != fresh) {
-            check_moved(w, now, was, packet, hook == PREROUTING);
+            check_moved(w, now, was, packet, hook == PREROUTING, is_bad);
             if (was->state == NM_STATE_SYN_SENT && now->state == NM_STATE_SYN_RECEIVED && now->backend_id != NM_NO_BACKEND)
                 answered[now->backend_id]++;
         }
@@ -308,14 +316,34 @@ void check_not_opened(const world *w, const snapshot *before, const uint8_t *pac
     }
 }
 
+/* Whether a packet, no SYN, of a flow with mirrors changes nothing that Python has to know. */
+static int is_quiet(const nm_flow *flow, const uint8_t *packet, size_t len, int is_orig)
+{
+    nm_segment seg;
+    nm_flow after = *flow;
+    must(parse((uint8_t *)(uintptr_t)packet, len, &seg));
+    int event = nm_track(&after, &seg, is_orig), is_data = (seg.payload_len || seg.flags & FIN) && !(seg.flags & RST);
+    if (event != NM_NO_EVENT)
+        return event == NM_EVENT_RST && flow->state == NM_STATE_SYN_RECEIVED && !(flow->flags & NM_FLOW_PYTHON_STATE);
+    int has_takers = flow->flags & (NM_FLOW_FEEDS_LEGS | NM_FLOW_HAS_READER);
+    if (is_data && (flow->state < NM_STATE_ESTABLISHED || (has_takers && seg.payload_len && options_of(&seg).mptcp)))
+        return 0;
+    if (is_orig)
+        return !is_data || !nm_is_taken(flow, &seg, 1);
+    return !(flow->flags & (NM_FLOW_THROTTLED | NM_FLOW_PAST_WINDOW)) && !flow->held_len &&
+           !(flow->orig.flags & NM_HALF_FIN) && !(is_data && flow->flags & NM_FLOW_HAS_READER);
+}
+
 /* Whether C decides a packet that opens or ends a flow. */
 static int is_gears(const world *w, const nm_flow *flow, const uint8_t *packet, size_t len, int is_orig, int checksum)
 {
     size_t header_len = packet[0] % 16 * 4u;
     uint8_t flags = packet[header_len + 13];
     int is_known = flow->flags & NM_FLOW_PYTHON_STATE, is_mirrored = flow->flags & NM_FLOW_SERVICE_MIRRORED;
-    if (flow->flags & NM_FLOW_DIRECT || (checksum == UNVERIFIED && tcp_sum_of(packet, len, header_len) != 0xffff))
+    if (flow->flags & NM_FLOW_DIRECT)
         return 0;
+    if (checksum == UNVERIFIED && tcp_sum_of(packet, len, header_len) != 0xffff)
+        return 1;
     if (flags & RST && flow->state == NM_STATE_SYN_SENT)
         return 0;
     if (flags & SYN && is_orig) {
@@ -327,7 +355,7 @@ static int is_gears(const world *w, const nm_flow *flow, const uint8_t *packet, 
         return flow->state == NM_STATE_SYN_SENT && !is_known &&
                !(is_mirrored && w->plan.services[flow->service_id].may_throttle) &&
                !*nm_plan_suspect(&w->gear->plan, flow->service_id, 4, flow->client);
-    return !is_mirrored || (flags & RST && flow->state == NM_STATE_SYN_RECEIVED && !is_known);
+    return !is_mirrored || is_quiet(flow, packet, len, is_orig);
 }
 
 void check_whose(const world *w, const snapshot *before, const uint8_t *packet, size_t len, int hook, int checksum,
@@ -345,7 +373,8 @@ void check_whose(const world *w, const snapshot *before, const uint8_t *packet, 
                      (!flow || (flow->state >= NM_STATE_TIME_WAIT && !(flow->flags & NM_FLOW_PYTHON_STATE)));
     if (!flow || is_opening)
         return;
-    if (flow->flags & NM_FLOW_KILLED) {
+    int has_silent_client = is_unconfirmed(flow) && !(flow->orig.flags & NM_HALF_SEQ);
+    if (flow->flags & NM_FLOW_KILLED || (is_orig && has_silent_client)) {
         must(is_punted);
         return;
     }

@@ -32,10 +32,10 @@ static const struct {
     [ONE_LEG] = {MIRRORED, FIRST_OF_MIRRORED, NM_FLOW_FEEDS_LEGS},
     [TWO_LEGS] = {MIRRORED, FIRST_OF_MIRRORED, NM_FLOW_FEEDS_LEGS | NM_FLOW_HAS_READER},
     [WATCHED] = {UNPOOLED, NM_NO_BACKEND, NM_FLOW_SERVICE_MIRRORED | NM_FLOW_FEEDS_LEGS},
-    [PICKED_UP] = {MAGLEV, FIRST_OF_MAGLEV, NM_FLOW_PICKED_UP},
+    [PICKED_UP] = {MAGLEV, FIRST_OF_MAGLEV, NM_FLOW_PICKED_UP | NM_FLOW_LOOSE | NM_FLOW_VOUCHED},
     [DIRECT] = {MAGLEV, FIRST_OF_MAGLEV, NM_FLOW_DIRECT},
     [READ] = {MIRRORED, FIRST_OF_MIRRORED, NM_FLOW_HAS_READER},
-    [PICKED_UP_READ] = {MIRRORED, FIRST_OF_MIRRORED, NM_FLOW_HAS_READER | NM_FLOW_PICKED_UP},
+    [PICKED_UP_READ] = {MIRRORED, FIRST_OF_MIRRORED, NM_FLOW_HAS_READER | NM_FLOW_PICKED_UP | NM_FLOW_LOOSE | NM_FLOW_VOUCHED},
 };
 
 static endpoint at(const uint8_t *address, uint16_t port)
@@ -76,7 +76,6 @@ void open_flow(world *w, int index)
     row->created_at = w->now;
     int is_picked_up = OF_FLOW[index].flags & NM_FLOW_PICKED_UP;
     flow->replied = row->reply.next = ~flow->first;
-    row->reply.packets = is_picked_up ? 1 : 0; /* its backend has answered: other steps must not end it */
     nm_flow_touch(w->gear->flows, row, w->now, 1);
     row->orig.scale = row->reply.scale = is_picked_up ? MAX_SCALE : w->scale;
     if (is_picked_up)
@@ -144,6 +143,8 @@ void open_leg(world *w, int index)
     leg->row = row;
     leg->first = leg->sent = leg->flow ? leg->flow->row->orig.next : w->first;
     row->snd_una = row->snd_nxt = row->snd_max = row->buffer_seq = leg->first;
+    if (index % 2)
+        row->ring.holder = nm_holder_of(&w->gear->holders, 4, local);
     row->seq_offset = (leg->first + (uint32_t)index + 1) * SPREAD;
     row->rcv_nxt = leg->heard = ~leg->first;
     row->flags = NM_LEG_STEADY | w->leg_flags;
@@ -257,7 +258,6 @@ void world_end(world *w, int orderly)
         for (int i = 0; i < LEGS; i++)
             close_leg(w, i);
         disperse(w);
-        must(w->budget.used == 0);
         must(nm_legs_count(w->gear->legs) == 0);
         must(nm_legs_next_due(w->gear->legs) == INFINITY);
         for (int i = 0; i < FLOWS; i++)
@@ -265,6 +265,7 @@ void world_end(world *w, int orderly)
         nm_flow *row;
         while ((row = callers_flow(w, 0)))
             remove_flow(w, row);
+        must(w->budget.used == 0);
         must(nm_flow_count(w->gear->flows) == 0 && nm_flows_next_due(w->gear->flows) == INFINITY);
         must(!nm_flows_victim(w->gear->flows, 1, w->now) && !nm_gear_expire(w->gear, INFINITY));
         must(!nm_legs_take_due(w->gear->legs, INFINITY));

@@ -153,13 +153,15 @@ class Recorded(Firewall):
         super().__init__("nft")
         self.restored: list[str] = []
         self.refused = "nothing"
-        self.warnings = ""
+        self.warnings = self.fails = ""
         self.saved: list[str] = []
 
     def _saved(self, table: str, *options: str) -> list[str]:
         return self.saved
 
     def _test(self, text: str) -> str:
+        if self.fails:
+            raise HostError(self.fails)
         return self.warnings
 
     def _restore(self, text: str) -> None:
@@ -213,6 +215,19 @@ def test_if_one_table_is_refused_all_are_restored() -> None:
     assert len(firewall.restored) == 1, "nothing has to change"
 
 
+def test_a_limit_per_client_comes_before_the_queue() -> None:
+    chain = contents(parse_rules(f"limit-per-client: 5000\n{RULES}"), 2)[PRE]
+    requests = [rule for rule in chain if "--dport 6653" in rule]
+    assert [rule.split(" -j ")[1].split()[0] for rule in requests] == ["DROP", "NFQUEUE"] * 2
+    assert "--hashlimit-above 5000/sec --hashlimit-burst 1000 --hashlimit-mode srcip" in requests[0]
+    assert "hashlimit" not in str(contents(parse_rules(RULES)))
+
+
+def test_what_exceeds_the_limit_of_a_service_without_a_pool_passes_unseen() -> None:
+    chain = contents(parse_rules(f"limit-per-client: 5000\n{WATCHED}"))[PRE]
+    assert [rule.split(" -j ")[1].split()[0] for rule in chain if "--dport 80" in rule] == ["RETURN", "NFQUEUE"] * 2
+
+
 @pytest.mark.parametrize("is_missing", [False, True])
 def test_without_the_match_for_paths_packets_of_mirrors_are_taken_from_each_interface(is_missing: bool) -> None:
     firewall = Recorded()
@@ -224,6 +239,18 @@ def test_without_the_match_for_paths_packets_of_mirrors_are_taken_from_each_inte
     assert [("rpfilter" in text, "--sport 6653 -j DROP" in text) for text in raw] == [
         (not is_missing, not is_missing)
     ] * 2
+
+
+@pytest.mark.parametrize("why", ["Couldn't load match `rpfilter'", "the lock is taken"])
+def test_a_host_that_does_not_answer_is_not_taken_for_one_without_the_match(why: str) -> None:
+    firewall = Recorded()
+    firewall.fails = why
+    if "rpfilter" in why:
+        assert not firewall.can_check_paths()
+    else:
+        with pytest.raises(HostError, match=why):
+            firewall.install(parse_rules(RULES), 1)
+        assert firewall.restored == []
 
 
 def test_dropped_packets_are_counted_for_each_mirror() -> None:

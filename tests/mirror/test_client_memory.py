@@ -151,15 +151,16 @@ def test_what_a_session_holds_is_on_the_account(hold: Callable[[ClientConnection
 def test_connections_whose_answers_never_end_hold_no_more_than_their_clients_part(fast: bool) -> None:
     one = engine("mirror-memory: 16MiB\n" + OF, fast=fast)
     tracemalloc.start()
-    for number in range(30):
-        connection, _ = began(one, client=at("10.10.0.66", 20_000 + number))
+    connections = [began(one, client=at("10.10.0.66", 20_000 + number))[0] for number in range(10)]
+    for connection in connections:
         unfinished_answer(connection)
-        assert used(one) <= one.snapshot(1000.0)["mirror_memory"]["limit_bytes"] // 16
+        assert used(one) <= one.snapshot(1000.0)["mirror_memory"]["client_limit_bytes"]
     held = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     print(f"{held} bytes held, {used(one)} counted")
     assert held < 2 << 20
-    assert one.snapshot(1000.0)["answers_not_kept"][NotKeptReason.NO_MEMORY] > 0
+    assert one.snapshot(1000.0)["answers_not_kept"][NotKeptReason.NO_MEMORY] > 5
+    assert one.snapshot(1000.0)["mirrors"][0]["legs_ended"] == {}
     other, master = began(one, client=at("10.10.0.11", 40_000))
     other.from_backend("PA", request(Type.FEATURES_REQUEST, 5))
     assert master.stream
@@ -191,7 +192,7 @@ def test_picked_up_flows_of_one_client_get_sessions_within_its_part(fast: bool) 
     assert held < 1 << 20
     [mirror] = one.snapshot(1000.0)["mirrors"]
     assert mirror["sessions"] is not None
-    assert mirror["sessions"]["not_opened"][EndReason.MEMORY_FULL] > 150
+    assert mirror["sessions"]["not_opened"][EndReason.MEMORY_FULL] > 140
 
 
 def test_a_mirrored_flow_and_its_leg_take_what_the_documents_say() -> None:

@@ -204,6 +204,8 @@ def test_a_picked_up_connection_waits_if_its_switch_is_anothers(fast: bool) -> N
     introduced(one)
     one.directory.restore(entry, connection.now)
     connection.engine = one
+    connection.from_client("PA", packet_in(0))
+    connection.from_backend("A")
     assert not begins_again(connection, Master(connection))
     [mirror] = one.snapshot(connection.now)["mirrors"]
     assert mirror["sessions"] is not None

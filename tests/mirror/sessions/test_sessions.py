@@ -207,6 +207,8 @@ def test_a_picked_up_connection_has_a_session_if_its_switch_is_known() -> None:
     after.directory.restore(known, session.now)
     session.engine = after
     session.to_mirror.clear()
+    session.from_client("PA", packet_in(0))
+    session.from_backend("A")  # until both ends were heard, a message may be an attacker's
     session.from_client("PA", packet_in(1))
     master = Master(session)
     master.take()

@@ -237,6 +237,8 @@ def _picked_up(one: Engine, datapath: int) -> tuple[ClientConnection, Master]:
         one.directory.restore({**entry, "datapath_id": datapath}, session.now)
     session.engine = one
     session.to_mirror.clear()
+    session.from_client("PA", packet_in(0))
+    session.from_backend("A")
     session.from_client("PA", packet_in(1))
     master = Master(session)
     master.take()
