@@ -168,7 +168,8 @@ int nm_track_half(nm_flow *flow, const nm_segment *seg, int from_client, int is_
         sender->ack = seg->ack;
     if (diff(sender->edge, edge) < 0)
         sender->edge = edge;
-    if (flow->flags & NM_FLOW_SERVICE_MIRRORED && receiver->flags & NM_HALF_SEQ && diff(receiver->end, sender->ack) < 0)
+    int has_all = (flow->flags & (NM_FLOW_SERVICE_MIRRORED | NM_FLOW_PICKED_UP)) == NM_FLOW_SERVICE_MIRRORED;
+    if (has_all && receiver->flags & NM_HALF_SEQ && diff(receiver->end, sender->ack) < 0)
         sender->ack = receiver->end; /* the receiver's bytes from there on are under way to this host */
     return 1;
 }
