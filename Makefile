@@ -35,9 +35,9 @@ reference: ## write docs/reference from the rules keys, the commands and the sta
 	@scripts/setup
 	@$(BIN)/python -m natmirror.reference
 
-deep: ## 10,000 cases of the simulator, and as many random sessions and runs of hostile peers (forty minutes)
+deep: ## 10,000 cases of the simulator, and as many random sessions and runs of hostile peers and of lies (an hour)
 	@scripts/setup
-	@$(BIN)/pytest -o faulthandler_timeout=0 --hypothesis-profile=deep --hypothesis-show-statistics tests/engine/test_simulation.py tests/engine/test_random_sessions.py tests/engine/test_hostile_peers.py
+	@$(BIN)/pytest -o faulthandler_timeout=0 --hypothesis-profile=deep --hypothesis-show-statistics tests/engine/test_simulation.py tests/engine/test_random_sessions.py tests/engine/test_hostile_peers.py tests/engine/test_lies.py::test_no_mixture_of_lies_reaches_the_mirror
 
 threads: ## the tests in network namespaces with one thread and with four (root, ten minutes)
 	@scripts/setup --need-root

@@ -1,7 +1,6 @@
 """The C gear: the tables of flows and legs, the plan, and the decision about a packet."""
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from natmirror._ffi import ffi, lib
@@ -12,7 +11,7 @@ from natmirror.fastpath.drop_reasons import DROPS
 from natmirror.fastpath.held_bytes import HeldBytes
 from natmirror.fastpath.memory import Memory
 from natmirror.fastpath.punt_reasons import PUNTS, PuntReason
-from natmirror.fastpath.rows import CountersRow, FlowRow, GearRow, LegSums
+from natmirror.fastpath.rows import Array, CountersRow, FlowRow, GearRow, LegSums
 from natmirror.fastpath.tables import FlowTable, LegTable
 from natmirror.reasons import DropReason
 
@@ -85,11 +84,11 @@ class Gear:
         lib.nm_legs_acknowledge(self.handle.legs, ffi.addressof(self.handle, "out"), now)
         return self.take_sends()
 
-    def leg_sums(self, mirrors: int) -> Sequence[LegSums]:
+    def leg_sums(self, mirrors: int) -> Array[LegSums]:
         """Return the sums over the open legs of each mirror, by its number."""
-        sums = ffi.new("nm_leg_sums[]", mirrors)
+        sums: Array[LegSums] = ffi.new("nm_leg_sums[]", mirrors)
         lib.nm_legs_add_up(self.handle.legs, self.handle.flows, sums, mirrors)
-        return list(sums)
+        return sums  # a list of its structs would not keep their memory
 
     def hold(self, row: FlowRow, most: int) -> HeldBytes:
         """Return the held bytes of a flow, which may be ``most``."""

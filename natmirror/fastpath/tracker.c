@@ -179,7 +179,7 @@ __attribute__((noinline)) static int track_fully(nm_flow *flow, const nm_segment
         sender->max_window = window;
     if (seg->options_len)
         note_timestamps(sender, receiver, seg);
-    if (receiver->flags & NM_HALF_SEQ && diff(receiver->end, sender->ack) < 0)
+    if (!(flow->flags & NM_FLOW_PICKED_UP) && receiver->flags & NM_HALF_SEQ && diff(receiver->end, sender->ack) < 0)
         sender->ack = receiver->end; /* the receiver's bytes from there on are under way to this host */
     return 1;
 }

@@ -49,6 +49,7 @@ from natmirror.fastpath.flow_flags import (
     HALF_SEQ,
     HALF_STAMP,
     is_loose,
+    is_picked_up,
     is_recorded,
     is_service_mirrored,
     is_unconfirmed,
@@ -152,9 +153,14 @@ def update(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool)
     else:
         sender.ack = seq.latest(sender.ack, segment.ack)
         sender.edge = seq.latest(sender.edge, edge)
-    if is_service_mirrored(row) and receiver.flags & HALF_SEQ and seq.lt(receiver.end, sender.ack):
-        sender.ack = receiver.end  # the receiver's bytes from there on are under way to this host
+        if _has_all(row) and receiver.flags & HALF_SEQ and seq.lt(receiver.end, sender.ack):
+            sender.ack = receiver.end  # the receiver's bytes from there on are under way to this host
     return True
+
+
+def _has_all(row: FlowRow) -> bool:
+    """Return whether all bytes of both ends of a mirrored connection pass here."""
+    return is_service_mirrored(row) and not is_picked_up(row)
 
 
 def _settle(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool) -> bool:

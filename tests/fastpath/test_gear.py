@@ -413,3 +413,7 @@ def test_no_memory_beyond_the_limit_is_given() -> None:
     assert one.legs.append(row, bytes(8192), 1.0)
     one.legs.retire(row)
     assert memory.used == 0
+
+
+def test_the_sums_of_legs_keep_their_memory() -> None:
+    assert ffi.typeof(gear().leg_sums(2)).kind == "array", "a list's structs would not keep the array's memory"
