@@ -355,11 +355,12 @@ def held() -> dict[str, bytes]:
         taken += sends(flow, 9, options=stamped(1010, 5000)) + acks(flow, options=stamped(5005, 1010))
         old = sends(flow, 9, options=stamped(900, 5005)) + acks(flow, options=stamped(4000, 1010))
         seeds[f"stamps-{flow}"] = taken + old + taken
-        large = b"".join(sends(flow, 65000) for _ in range(6))
-        seeds[f"large-{flow}"] = large + acks(flow, 30000) + acks(flow) + large + acks(flow)
+        large = sends(flow, 65000) * 4 + sends(flow, 5000) * 2
+        seeds[f"large-{flow}"] = large + acks(flow, 30000) + acks(flow) + large + acks(flow) + acks(flow) + large
         seeds[f"python-{flow}"] = bytes((_WRITE, flow)) + _length(100) + data + bytes((_WRITE, flow)) + acks(flow)
         for fails in range(4):
             memory = bytes((_MEMORY, 1 << 4 | fails))
+            seeds[f"answer-{fails}-{flow}"] = sends(flow, 10) + memory + acks(flow, 4, 2000) + acks(flow, length=9)
             seeds[f"memory-{fails}-{flow}"] = memory + data + memory + acks(flow, 4) + memory + acks(flow) + data
         seeds[f"reopened-{flow}"] = data + bytes((_REOPEN, 128 | flow)) + data + acks(flow, 100)
     unsteady = bytes((_SET_LEG, 1, _UNSTEADY, 0))

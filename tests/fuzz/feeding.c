@@ -86,20 +86,26 @@ static int hold(world *w, client_flow *flow, uint32_t len)
     return 1;
 }
 
-/* Free the held bytes that the backend has acknowledged. */
+/* Free held bytes that the backend has acknowledged, and no more than one call may give to legs. */
 static void release(world *w, client_flow *flow)
 {
     nm_flow *row = flow->row;
-    int32_t count;
-    while (row->held_len && (count = after(flow->acked, row->orig.next - row->held_len)) > 0) {
-        uint32_t len = (uint32_t)count < row->held_len ? (uint32_t)count : row->held_len;
-        if (len > NM_MAX_RELEASE_LEN)
-            len = NM_MAX_RELEASE_LEN;
+    int32_t acked = after(flow->acked, row->orig.next - row->held_len);
+    uint32_t ready = acked <= 0 ? 0 : (uint32_t)acked < row->held_len ? (uint32_t)acked : row->held_len;
+    int holds = row->flags & NM_FLOW_HOLDS;
+    uint32_t len = holds && ready > NM_MAX_RELEASE_LEN ? NM_MAX_RELEASE_LEN : ready;
+    flow->has_rest = len < ready;
+    if (holds)
         nm_held_copy(row, 0, slice, len);
-        nm_held_drop(w->gear, row, len);
-        if (row->flags & NM_FLOW_HOLDS)
-            write_to_legs(w, flow, slice, len);
-    }
+    nm_held_drop(w->gear, row, len);
+    if (len && holds)
+        write_to_legs(w, flow, slice, len);
+}
+
+void release_rest(world *w, client_flow *flow)
+{
+    if (flow->has_rest)
+        release(w, flow);
 }
 
 /* Feeding.feed(), after the reassembler has the data. Return 0 if the copies end. */

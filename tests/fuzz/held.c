@@ -92,8 +92,10 @@ static uint32_t check_flow(world *w, client_flow *flow, const nm_flow *was, cons
     must(!moved || (!flow->waiting && was->orig.next == flow->first + (uint32_t)flow->len));
     store(flow, data, moved);
     flow->len += moved;
-    if (is_taken && !is_orig)
+    if (is_taken && !is_orig) {
         note_ack(flow, packet);
+        flow->has_rest = 0;
+    }
     uint32_t given = released_to(row) - released_to(was);
     must(given <= (row->flags & NM_FLOW_HOLDS ? NM_MAX_RELEASE_LEN : moved));
     if (is_read && given)
@@ -129,7 +131,8 @@ void check_given(world *w, const snapshot *before, const uint8_t *packet, size_t
 
 void check_released(const client_flow *flow)
 {
-    must(!flow->row->held_len || !flow->knows_ack || after(flow->acked, flow->row->orig.next - flow->row->held_len) <= 0);
+    uint32_t start = flow->row->orig.next - flow->row->held_len;
+    must(!flow->row->held_len || !flow->knows_ack || flow->has_rest || after(flow->acked, start) <= 0);
 }
 
 static void check_client_bytes(const nm_flow *row)

@@ -18,7 +18,7 @@ void store(client_flow *flow, const uint8_t *data, size_t len);
 
 /* Check that a packet that was not punted has given legs and readers what it may give, and no more. */
 void check_given(world *w, const snapshot *before, const uint8_t *packet, size_t len, int hook, int checksum);
-/* Check that no acknowledged bytes are held. */
+/* Check that no acknowledged bytes are held, unless they are the rest of too many. */
 void check_released(const client_flow *flow);
 /* Check a row's numbers of held bytes; and those of a flow of the world with the bytes of its client. */
 void check_held(const nm_flow *row);

@@ -7,6 +7,7 @@
 
 #include "callers.h"
 #include "check.h"
+#include "feeding.h"
 #include "flaky.h"
 #include "held.h"
 #include "must.h"
@@ -73,6 +74,7 @@ void open_flow(world *w, int index)
     flow->first = flow->acked = row->orig.next = w->first;
     flow->len = 0;
     flow->waiting = 0;
+    flow->has_rest = 0;
     row->state = NM_STATE_ESTABLISHED;
     row->flags |= OF_FLOW[index].flags | NM_FLOW_PYTHON_STATE;
     if (has_takers(row) && w->holders >> index & 1)
@@ -382,6 +384,8 @@ void take_due(world *w)
         }
         check_world(w);
     }
+    for (int i = 0; i < FLOWS; i++)
+        release_rest(w, &w->flows[i]);
     take_due_flows(w);
     check_world(w);
 }

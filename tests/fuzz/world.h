@@ -24,6 +24,7 @@ typedef struct {
     uint32_t first;   /* sequence number of the first byte of the stream */
     uint32_t acked;   /* the highest number that its backend has acknowledged, if knows_ack */
     uint8_t knows_ack;
+    uint8_t has_rest; /* bytes are held that it has acknowledged: they were too many for one call */
     uint8_t *stream;  /* the client's data in order, and then what waits for the backend's window */
     size_t len, capacity;
     uint32_t waiting; /* bytes after the first len of the stream */
