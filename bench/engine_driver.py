@@ -5,8 +5,8 @@ JSON. Both sides are measured by the same file, so it has to work with older and
 and the constants below it list where classes and functions are, and ``sends_of`` reads the engine's answers. It builds
 the packets itself.
 
-    python engine_driver.py time             microseconds of the thread's CPU time per packet or connection
-    python engine_driver.py count MARKS.so   packets of each kind, which callgrind counts (callgrind_marks.c)
+    python engine_driver.py time             microseconds of the thread's CPU time per packet, copy or connection
+    python engine_driver.py count MARKS.so   blocks of each kind, which callgrind counts (callgrind_marks.c)
 """
 
 import ctypes
@@ -26,8 +26,9 @@ HOOK = ("natmirror.actions.Hook", "natmirror.engine.Hook")
 CHECKSUM = ("natmirror.net.checksum.Checksum", "natmirror.net.packet.Checksum", "natmirror.packet.Checksum")
 PARSE_RULES = ("natmirror.rules.parse_rules", "natmirror.rulesfile.loads")
 
-KINDS = ("plain", "data", "reply", "ack")
-"""A client's data without a mirror and with one, the backend's reply, the mirror's acknowledgement of the copy."""
+KINDS = ("plain", "copied", "ack")
+"""A client's data without a mirror; with one, together with the backend's reply, which acknowledges it: either of the
+two makes the engine send the copy; and the mirror's acknowledgement of the copy."""
 FLOWS = 64
 ROUNDS = 25
 OPENINGS = 50
@@ -116,8 +117,7 @@ class Drive:
 
     def receive(self, raw: bytes) -> Any:
         """Give the engine a packet, at the hook that follows from its source."""
-        is_reply = raw[12:16] in (BACKEND[0], PLAIN_BACKEND[0])
-        hook = self._forward if is_reply else self._prerouting
+        hook = self._hook(raw)
         began = time.thread_time_ns()
         result = self.engine.receive(raw, hook, self.now, self._checksum)
         self.spent += time.thread_time_ns() - began
@@ -130,14 +130,17 @@ class Drive:
         self.spent += time.thread_time_ns() - began
         self.engine.take_events()
 
-    def receive_all(self, packets: list[bytes], *, from_backend: bool) -> int:
-        """Give the engine packets of one hook; return the nanoseconds that they took."""
-        receive, hook = self.engine.receive, self._forward if from_backend else self._prerouting
-        now, checksum = self.now, self._checksum
+    def receive_all(self, packets: list[bytes]) -> int:
+        """Give the engine packets; return the nanoseconds that they took."""
+        receive, now, checksum = self.engine.receive, self.now, self._checksum
+        all_of_them = [(raw, self._hook(raw)) for raw in packets]
         began = time.thread_time_ns()
-        for raw in packets:
+        for raw, hook in all_of_them:
             receive(raw, hook, now, checksum)
         return time.thread_time_ns() - began
+
+    def _hook(self, raw: bytes) -> Any:
+        return self._forward if raw[12:16] in (BACKEND[0], PLAIN_BACKEND[0]) else self._prerouting
 
     def packets_decided_in_c(self) -> int:
         """Return the number of packets that C has decided."""
@@ -186,8 +189,8 @@ class Connection:
         """Close the connection, client first, and its leg."""
         drive, client = self._drive, self._client
         drive.receive(packet(client, self._service, FIN | ACK, self._seq, self._reply_seq))
-        drive.receive(packet(MIRROR, client, FIN | ACK, self._mirror_seq, self._copied + 1))
         drive.receive(packet(self._backend, client, FIN | ACK, self._reply_seq, self._seq + 1))
+        drive.receive(packet(MIRROR, client, FIN | ACK, self._mirror_seq, self._copied + 1))
         drive.receive(packet(client, self._service, ACK, self._seq + 1, self._reply_seq + 1))
 
 
@@ -209,9 +212,8 @@ class Blocks:
         plain, mirrored = self._plain, self._mirrored
         self._drive.now += 0.001
         yield "plain", [one.data() for one in plain]
-        self._drive.receive_all([one.reply() for one in plain], from_backend=True)  # else the windows fill up
-        yield "data", [one.data() for one in mirrored]
-        yield "reply", [one.reply() for one in mirrored]
+        self._drive.receive_all([one.reply() for one in plain])  # else the windows fill up
+        yield "copied", [one.data() for one in mirrored] + [one.reply() for one in mirrored]
         yield "ack", [one.ack() for one in mirrored]
 
     def measure(self, gauge: Callable[[str, Callable[[], int]], None]) -> None:
@@ -219,8 +221,8 @@ class Blocks:
         the nanoseconds."""
         for kind, packets in self:
 
-            def feed(packets: list[bytes] = packets, from_backend: bool = kind == "reply") -> int:
-                return self._drive.receive_all(packets, from_backend=from_backend)
+            def feed(packets: list[bytes] = packets) -> int:
+                return self._drive.receive_all(packets)
 
             gauge(kind, feed)
 
@@ -229,15 +231,15 @@ class Blocks:
         before = self._drive.packets_decided_in_c()
         for kind, packets in self:
             copies = sum(len(sends_of(self._drive.receive(raw))) for raw in packets)
-            if copies != (FLOWS if kind == "data" else 0):
-                raise Unfit(f"{FLOWS} packets of kind {kind} made the engine send {copies} packets")
-        decided, all_packets = self._drive.packets_decided_in_c() - before, (len(KINDS) + 1) * FLOWS
+            if copies != (FLOWS if kind == "copied" else 0):
+                raise Unfit(f"{len(packets)} packets of kind {kind} made the engine send {copies} packets")
+        decided, all_packets = self._drive.packets_decided_in_c() - before, (len(KINDS) + 2) * FLOWS
         if decided != (all_packets if fast else 0):
             raise Unfit(f"C has decided {decided} of {all_packets} packets")
 
 
 def time_packets(*, fast: bool) -> dict[str, float]:
-    """Return each kind's microseconds per packet, the median of its blocks."""
+    """Return each kind's microseconds per connection, the median of its blocks."""
     blocks = Blocks(Drive(fast=fast))
     blocks.check(fast=fast)
     spent: dict[str, list[float]] = {kind: [] for kind in KINDS}
@@ -264,7 +266,7 @@ def time_connections(*, fast: bool) -> float:
 
 
 def count_packets(marks: str) -> dict[str, float]:
-    """Have callgrind count a block of each kind; return the number of packets of each block."""
+    """Have callgrind count a block of each kind; return the number of connections in each block."""
     library = ctypes.CDLL(marks)
     blocks = Blocks(Drive(fast=True))
     blocks.check(fast=True)

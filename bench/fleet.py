@@ -16,10 +16,9 @@ from ipaddress import IPv4Address
 
 from bench.ecmp import Router
 from natmirror.backends.admission import Admission, AdmissionChange, Kill, Share
-from natmirror.fastpath.flow_states import TIMEOUTS, State
 from natmirror.nat.schedulers import Maglev, RoundRobin
 from natmirror.net.endpoint import Endpoint
-from natmirror.rules import Backend, Balance, HashInput, Rules, Service
+from natmirror.rules import Backend, Balance, HashInput, Rules, Service, Timeouts
 from natmirror.rules import Pool as PoolRules
 
 _ANY_CLIENT: Endpoint = (bytes(4), 0)  # round-robin gives any client the next backend
@@ -305,7 +304,7 @@ class Fleet:
         """Move a connection to the host that the router chooses now; return whether it survives."""
         outcome, host = self.outcome, self._router.host_of(flow.connection.hash)
         if flow.host in self._hosts:
-            self._left[flow.host][flow] = now + TIMEOUTS[State.ESTABLISHED]
+            self._left[flow.host][flow] = now + Timeouts().established
         self._at[flow.host] -= 1
         self._at[host] += 1
         flow.host = host

@@ -88,8 +88,8 @@ static int punt_reason(nm_gear *gear, nm_flow *flow, const nm_segment *seg, int 
     uint32_t end = seg->seq + seg->payload_len;
     uint32_t limit = diff(receiver->edge, receiver->ack) >= 0 ? receiver->edge : receiver->ack;
     if (flow->flags & (is_orig ? NM_FLOW_ORIG_GAP : NM_FLOW_REPLY_GAP) || seg->seq != sender->next ||
-        (receiver->flags & NM_HALF_ACK && diff(receiver->ack, is_orig ? sender->next : end) > 0) ||
-        (!(flow->flags & NM_FLOW_PICKED_UP) && diff(limit, end) < 0))
+        seg->flags & TCP_URG || (receiver->flags & NM_HALF_ACK && diff(receiver->ack, is_orig ? sender->next : end) > 0) ||
+        (!(is_orig && flow->flags & NM_FLOW_HOLDS) && nm_flow_knows_window(flow) && diff(limit, end) < 0))
         return NM_PUNT_OUT_OF_ORDER;
     if (!is_orig)
         return 0;
@@ -124,13 +124,14 @@ static int give_readers(nm_gear *gear, const nm_flow *flow, const nm_segment *se
     uint32_t used = read->used, count = read->count;
     int holds = flow->flags & NM_FLOW_HOLDS, given = 1;
     if (acked && holds) {
-        uint8_t *to = nm_read_reserve(read, NM_READ_ORIG, flow->id, acked);
+        uint8_t *to = nm_read_reserve(read, NM_READ_ORIG, flow->id, flow->held.holder, acked);
         given = to != NULL;
         if (given)
             nm_held_copy(flow, 0, to, acked);
     }
     if (given && is_fed && !(is_orig && holds))
-        given = nm_read_add(read, is_orig ? NM_READ_ORIG : NM_READ_REPLY, flow->id, payload_of(seg), seg->payload_len);
+        given = nm_read_add(read, is_orig ? NM_READ_ORIG : NM_READ_REPLY, flow->id, flow->held.holder, payload_of(seg),
+                            seg->payload_len);
     if (!given) {
         read->used = used;
         read->count = count;
@@ -192,7 +193,7 @@ static int decide_mirror_packet(nm_gear *gear, nm_leg *leg, const nm_segment *se
     if (has_bad_sum(seg, checksum))
         return NM_PUNT_LEG_REPAIR;
     if (seg->payload_len && leg->source == NM_SOURCE_MESSAGES &&
-        !nm_read_add(&gear->read, NM_READ_MIRROR, leg->reader, payload_of(seg), seg->payload_len))
+        !nm_read_add(&gear->read, NM_READ_MIRROR, leg->reader, leg->ring.holder, payload_of(seg), seg->payload_len))
         return NM_PUNT_LEG_REPAIR;
     gear->counters.packets_decided_in_c++;
     gear->counters.mirror_packets++;
@@ -231,11 +232,18 @@ static int decide_control_packet(nm_gear *gear, nm_flow *flow, const nm_segment 
     if (needs_python(gear, flow, seg, is_orig, now) || has_bad_sum(seg, checksum))
         return NM_PUNT_OPENING_OR_CLOSING;
     int event = nm_track(flow, seg, is_orig);
-    nm_flow_touch(gear->flows, flow, now, event != NM_NO_EVENT || (seg->flags & TCP_SYN && is_orig));
+    if (event != NM_NO_EVENT || !(seg->flags & TCP_RST)) /* a RST that its receiver ignores refreshes nothing */
+        nm_flow_touch(gear->flows, flow, now, event != NM_NO_EVENT || (seg->flags & TCP_SYN && is_orig));
     if (event == NM_EVENT_SYN_ACK && flow->backend_id != NM_NO_BACKEND)
         gear->plan.backends[flow->backend_id].connections++;
     gear->counters.packets_decided_in_c++;
     return pass_on(gear, flow, seg, is_orig);
+}
+
+/* Return whether only a backend says that it has this connection: flow_flags.has_silent_client() in Python. */
+static int has_silent_client(const nm_flow *flow)
+{
+    return nm_flow_is_unconfirmed(flow) && !(flow->orig.flags & NM_HALF_SEQ);
 }
 
 static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int checksum, double now)
@@ -266,7 +274,7 @@ static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int chec
         return is_orig ? nm_decide_without_flow(gear, &seg, checksum)
                        : nm_decide_unbound_reply(gear, &seg, checksum, now);
     }
-    if (flow->flags & NM_FLOW_KILLED)
+    if (flow->flags & NM_FLOW_KILLED || (flow->flags & NM_FLOW_LOOSE && is_orig && has_silent_client(flow)))
         return NM_PUNT_SPECIAL_FLOW;
     if (!is_orig && hook != NF_INET_FORWARD && !(hook == NF_INET_LOCAL_OUT && flow->flags & NM_FLOW_WATCHED))
         return NM_PUNT_SPECIAL_FLOW;
@@ -301,6 +309,9 @@ static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int chec
     gear->counters.packets_decided_in_c++;
     if (is_bad) {
         gear->counters.bad_checksum_packets++;
+    } else if (flow->flags & NM_FLOW_LOOSE) { /* it may become strict, with a FIN that was seen before */
+        int event = nm_track(flow, &seg, is_orig);
+        nm_flow_touch(gear->flows, flow, now, event != NM_NO_EVENT);
     } else {
         nm_track_half(flow, &seg, is_orig, is_taken);
         flow->seen_at = now;

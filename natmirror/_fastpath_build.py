@@ -18,8 +18,8 @@ SOURCES = sorted(
 # The headers that Python sees, each after those that it includes. The other headers are for C files only.
 HEADERS = (
     *("fastpath/flow_states.h", "fastpath/tcp_constants.h", "fastpath/options.h", "fastpath/hash.h", "fastpath/heap.h"),
-    *("fastpath/checksum_states.h", "fastpath/byte_ring.h", "fastpath/flow_table.h", "fastpath/leg_table.h"),
-    "fastpath/out_buffer.h",
+    *("fastpath/checksum_states.h", "fastpath/budget.h", "fastpath/byte_ring.h"),
+    *("fastpath/flow_table.h", "fastpath/leg_table.h", "fastpath/out_buffer.h"),
     *("fastpath/leg_sender.h", "fastpath/maglev.h", "fastpath/plan.h", "fastpath/gear.h", "fastpath/flow_lifecycle.h"),
     "fastpath/held_bytes.h",
     "_fastpath.h",

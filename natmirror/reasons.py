@@ -65,7 +65,7 @@ class EndReason(StrEnum):
     BUFFER_FULL = "buffer-full"
     """More bytes were waiting for the mirror than its ``buffer`` allows."""
     MEMORY_FULL = "memory-full"
-    """All legs and sessions together had used up ``mirror-memory``."""
+    """All legs and sessions together had used up ``mirror-memory``, or those of one client its sixteenth."""
     THROTTLE_LIMIT = "throttle-limit"
     """The client had been throttled for this mirror for ``throttle-limit``."""
     IDLE_TIMEOUT = "idle-timeout"
@@ -84,9 +84,12 @@ class EndReason(StrEnum):
     """Bytes that the backend acknowledged never passed this host, and the client will not send them again."""
     AMBIGUOUS = "ambiguous"
     """The client sent two versions of a byte before the backend acknowledged it, so it is unknown which one the backend
-    has."""
+    has; or urgent data, of which receivers leave a byte out of the stream."""
     NO_ACKNOWLEDGEMENTS = "no-acknowledgements"
     """The backend's packets do not pass this host, so it is unknown which bytes the backend has."""
+    NOT_FOLLOWED = "not-followed"
+    """Data of a connection that natmirror takes for not open yet or for reset, because both ends disagree with what
+    passed here."""
     TOO_MANY_GAPS = "too-many-gaps"
     """So many of the client's segments were missing at the same time that natmirror could not keep all later ones."""
 
@@ -198,4 +201,4 @@ class NotKeptReason(StrEnum):
     """More switches were known than the limit allows, of one client's address or of all. A switch of that client, or of
     the client with the most, was forgotten."""
     NO_MEMORY = "no-memory"
-    """The quarter of ``mirror-memory`` for the known state of switches was used up."""
+    """The quarter of ``mirror-memory`` for the known state of switches was used up, or the client's sixteenth."""

@@ -69,6 +69,20 @@ def test_links_have_a_target(document: str) -> None:
             )
 
 
+def test_each_requirement_of_a_nat_names_its_test() -> None:
+    text = (ROOT / "docs/requirements.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (?:REQ|§).*\|$", text, re.MULTILINE)
+    assert len(rows) > 30
+    for row in rows:
+        _, answer, test = (cell.strip() for cell in row.strip("|").split("|"))
+        found = re.fullmatch(r"`(\S+)::(\w+)`", test)
+        if found is None:
+            assert answer.startswith(("do not apply", "does not apply")), row
+        else:
+            file = (ROOT / found[1]).read_text(encoding="utf-8")
+            assert re.search(rf"^def {found[2]}\(", file, re.MULTILINE), row
+
+
 def test_each_limit_in_the_readme_names_its_test() -> None:
     limits = (
         (ROOT / "README.md").read_text(encoding="utf-8").partition("## What it does not do")[2].partition("\n## ")[0]

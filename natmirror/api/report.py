@@ -42,7 +42,11 @@ def status_screen(status: Mapping[str, Any]) -> Group:
     machine, memory = status["machine"], status["mirror_memory"]
     facts = [
         *_pair(status),
-        ("buffered for mirrors", f"{_size(memory['used_bytes'])} of {_size(memory['limit_bytes'])}"),
+        ("memory for mirrors", f"{_size(memory['used_bytes'])} of {_size(memory['limit_bytes'])}"),
+        (
+            "memory of the largest client",
+            f"{_size(memory['largest_client_bytes'])} of {_size(memory['client_limit_bytes'])}",
+        ),
         ("counters", _listed(status["counters"])),
         *_packets(status, machine),
     ]

@@ -20,7 +20,7 @@ class EngineCounter(StrEnum):
     """Connections for which the flow table had no room. Their packets pass to the backend that the rules give, and are
     not mirrored."""
     FLOWS_EVICTED = "flows_evicted"
-    """Closed or half open flows that were evicted from the flow table to make room for new ones."""
+    """Closed, half open or idle flows that were evicted from the flow table to make room for new ones."""
     FLOWS_RESET = "flows_reset"
     """Flows that natmirror reset at both ends, because their backend failed or was drained past its deadline, or
     because the rules no longer have their client."""

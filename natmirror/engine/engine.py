@@ -6,6 +6,7 @@ decides. With the C gear off the decisions are the same.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from ipaddress import IPv4Network
 
 from natmirror import fastpath
@@ -20,6 +21,7 @@ from natmirror.engine.replicated_legs import ReplicatedLegs
 from natmirror.engine.report import EngineReport
 from natmirror.engine.shown import Snapshot, SwitchDecisions
 from natmirror.fastpath import ConnectionCounts, GearRow, Memory
+from natmirror.fastpath.flow_states import timeouts_by_state
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.mirror.parts import MirrorParts
 from natmirror.mirror.report import MirrorReport
@@ -76,7 +78,7 @@ class Engine:
         memory = memory or Memory(rules.mirror_memory)
         self._gear = fastpath.Gear(max(1, rules.max_flows // shard.count), memory, key)
         parts = MirrorParts(
-            *(rules, self._gear, memory, self._is_bound, shard.leg_ports),
+            *(rules, self._gear, self._is_bound, shard.leg_ports),
             *(numbers or InitialNumbers(key), switch_claims or SwitchClaims()),
         )
         self.faults = parts.faults
@@ -85,7 +87,11 @@ class Engine:
         self._sessions, self._leg_outcomes = parts.sessions, parts.outcomes
         self._mirroring = GuardedMirroring(parts, lambda flow: self._nat.has_object(flow))
         self._services = ServiceTable(rules, self._gear, connection_counts or ConnectionCounts())
-        self._nat = Nat(self._services, self._gear, self._mirroring.end_between, self._mirroring.flow_forgotten)
+        self._nat = Nat(
+            *(self._services, self._gear, self._mirroring.end_between),
+            *(self._mirroring.flow_forgotten, self._mirroring.is_copied),
+        )
+        self._set_timeouts(rules)
         self._mirrors = MirrorEndpoints(rules, self._services.put_mirrors)
         self.bindings = ReplicatedBindings(self._services, self._nat, self._mirroring)
         """Bindings that are shared with other hosts."""
@@ -219,10 +225,15 @@ class Engine:
 
     def reload(self, rules: Rules) -> None:
         """Apply these rules. Connections and their legs stay where they are. Before it, expel() resets connections of
-        removed clients; after it, end_removed() ends legs of removed mirrors."""
+        removed clients; after it, bindings.sweep() renews flows' deadlines, and end_removed() ends legs of removed
+        mirrors."""
         self._services.reload(rules)
         self._ledger.reload(rules.services)
         self._mirrors.reload(rules)
+        self._set_timeouts(rules)
+
+    def _set_timeouts(self, rules: Rules) -> None:
+        self._gear.flows.set_timeouts(timeouts_by_state(**asdict(rules.timeouts)))
 
     def expel(self, switches: Iterable[IPv4Network], ids: Iterable[int], now: float) -> list[Send]:
         """Reset each flow, of those with these numbers, whose client is in none of the networks."""

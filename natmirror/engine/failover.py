@@ -11,8 +11,8 @@ from collections.abc import Iterable
 
 from natmirror.actions import Drop, Send, Verdict
 from natmirror.engine.counters import Counters, EngineCounter
-from natmirror.fastpath.flow_flags import is_end_known, is_guest, is_killed, is_pinned, set_killed
-from natmirror.fastpath.flow_states import State
+from natmirror.fastpath.flow_flags import is_end_known, is_guest, is_killed, is_pinned, set_killed, vouch_for
+from natmirror.fastpath.flow_states import IS_OPEN, State
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.mirror.outgoing import Outgoing
 from natmirror.nat.flows import Flow, Nat
@@ -80,13 +80,13 @@ class Failover:
             self._mirroring.release_flow(flow)
             client, service, backend, state = flow.client, flow.service, flow.backend, flow.state
             self._nat.forget(flow)
-            if state in (State.ESTABLISHED, State.CLOSING):
+            if state in IS_OPEN:
                 self._keep_pinned(self.pick_up(service, client, backend, now), now)
 
     def _keep_pinned(self, flow: Flow | None, now: float) -> None:
         """Mark a pinned binding as established: it is as certain as it was before the release."""
         if flow is not None and is_pinned(flow.row):
-            flow.row.reply.packets = 1  # so the flow is not half open
+            vouch_for(flow.row)
             self._nat.touch(flow, now)
 
     def pick_up(self, service: Service, client: Endpoint, backend: Backend | None, now: float) -> Flow | None:

@@ -36,11 +36,13 @@ from natmirror.engine.mirror_endpoints import MirrorEndpoints
 from natmirror.engine.replicated_legs import ReplicatedLegs
 from natmirror.fastpath.flow_flags import (
     has_reader,
+    has_silent_client,
     is_finished,
     is_killed,
     is_past_window,
     is_service_mirrored,
     is_throttled,
+    is_unconfirmed,
     is_watched,
     strips_mptcp,
 )
@@ -135,14 +137,15 @@ class Forwarding:
             return self._from_client_syn(segment, service, flow, now)
         if flow is None and segment.payload_len and not segment.flags & (SYN | RST):
             flow = self._pick_up_by_client(segment, service, now)
+        elif flow is not None and self._is_for_another_backend(flow, segment):
+            flow = None
         if flow is None:
             self._counters.count(EngineCounter.PACKETS_WITHOUT_FLOW)
             self._count_untracked(segment, service)
             return self._to_backend(segment, service, None)
 
         # 2. Track it.
-        event = tracker.track(flow.row, segment, from_client=True)
-        self._nat.touch(flow, now, moved=event is not None)
+        event = self._track(flow, segment, now, from_client=True)
 
         # 3. Rewrite it.
         verdict = self._to_backend(segment, service, flow)
@@ -162,7 +165,7 @@ class Forwarding:
     def _from_client_syn(self, segment: Segment, service: Service, flow: Flow | None, now: float) -> Verdict:
         """Return the verdict on a SYN: of a new connection, repeated, or inside an established connection."""
         # 1. Find the flow that it belongs to, if any, and 2. track it.
-        if flow is not None and self._nat.await_new_syn(flow, segment, now):
+        if flow is not None and not has_silent_client(flow.row) and self._nat.await_new_syn(flow, segment, now):
             # The backend decides: it challenges the SYN (RFC 5961 §4), or accepts it, and then _follow_new_syn()
             # follows.
             flow.row.orig.packets += 1
@@ -185,6 +188,14 @@ class Forwarding:
 
         # 3. Rewrite it. 4. Nothing to hand on: mirrors get nothing before the handshake is complete.
         return self._to_backend(segment, service, flow)
+
+    def _is_for_another_backend(self, flow: Flow, segment: Segment) -> bool:
+        """Return whether only a backend says that it has this connection, and a client's packet does not confirm it:
+        the packet goes to the client's derived backend. The flow stays, because an attacker may have sent the
+        packet."""
+        if flow.backend is None or not has_silent_client(flow.row) or tracker.agrees(flow.row.reply, segment):
+            return False
+        return flow.backend != self._services.derived_backend(flow.service, flow.client)
 
     def _pick_up_by_client(self, segment: Segment, service: Service, now: float) -> Flow | None:
         client = (segment.src, segment.sport)
@@ -227,8 +238,7 @@ class Forwarding:
 
         # 2. Track it.
         was_unanswered = flow.state is State.SYN_SENT
-        event = tracker.track(flow.row, segment, from_client=False)
-        self._nat.touch(flow, now, moved=event is not None)
+        event = self._track(flow, segment, now, from_client=False)
         if event is Event.SYN_ACK:
             self._nat.note_accepted(flow)
         elif event is Event.RST and was_unanswered:
@@ -271,7 +281,7 @@ class Forwarding:
             return Accept()
         is_syn_ack = segment.flags & (SYN | ACK) == SYN | ACK
         is_answer = is_syn_ack and not segment.flags & RST and len(services) == 1
-        if is_answer and self._nat.is_crowded and not self._nat.find_orig(client, endpoint_of(services[0])):
+        if is_answer and self._nat.is_crowded(now) and not self._nat.find_orig(client, endpoint_of(services[0])):
             # It most likely answers a SYN whose flow was evicted: translate it, or the client would repeat its SYN and
             # might get another backend.
             self._counters.count(EngineCounter.PACKETS_WITHOUT_FLOW)
@@ -285,12 +295,12 @@ class Forwarding:
             return self._drop(DropReason.AMBIGUOUS_REPLY)
         service = services[0]
         bound = self._nat.find_orig(client, endpoint_of(service))
-        if bound is not None and (not bound.is_picked_up or bound.row.reply.packets):
+        if bound is not None and not is_unconfirmed(bound.row):
             # The client's port now has a connection with another backend: this packet belongs to an older connection.
             return self._drop(DropReason.FORMER_BACKEND)
         flow = None
         if segment.payload_len and not segment.flags & RST and segment.checksum_ok():
-            # Assume that the sender is the backend of this connection.
+            # Assume that the sender is the backend of this connection, until the client or another backend speaks.
             flow = self._pick_up(service, client, self._services.backend_at(service, source), now)
         else:
             self._counters.count(EngineCounter.PACKETS_WITHOUT_FLOW)
@@ -298,7 +308,6 @@ class Forwarding:
         # 2. Track it.
         if flow is not None:
             tracker.track(flow.row, segment, from_client=False)
-            self._nat.touch(flow, now)  # its backend has replied, so it is no longer half open
 
         # 3. Rewrite it.
         verdict = self._to_client(segment, service, flow)
@@ -347,6 +356,14 @@ class Forwarding:
         return self._drop(DropReason.MIRROR_WITHOUT_LEG)
 
     # For all of them
+
+    def _track(self, flow: Flow, segment: Segment, now: float, *, from_client: bool) -> Event | None:
+        """Update a flow's state and deadline by a segment whose checksum is right; return the event that changed the
+        state, or None. A RST that its receiver ignores refreshes nothing (RFC 7857 §7)."""
+        event = tracker.track(flow.row, segment, from_client=from_client)
+        if event is not None or not segment.flags & RST:
+            self._nat.touch(flow, now, moved=event is not None)
+        return event
 
     def _pick_up(self, service: Service, client: Endpoint, backend: Backend | None, now: float) -> Flow | None:
         flow = self._failover.pick_up(service, client, backend, now)

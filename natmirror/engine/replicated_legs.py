@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from natmirror.engine.counters import Counters, EngineCounter
-from natmirror.fastpath.flow_flags import is_finished, is_killed
+from natmirror.fastpath.flow_flags import is_finished, is_killed, is_unconfirmed
 from natmirror.fastpath.flow_states import State
 from natmirror.mirror.copies import MirroredFlow, MirroredStream
 from natmirror.mirror.copy_states import StreamState
@@ -218,7 +218,7 @@ class ReplicatedLegs:
             pass  # the record is newer than our flow
         elif not flow.is_picked_up and flow.row.iss != one.iss:
             raise ValueError(f"{one.client} has opened a new connection")
-        elif flow.row.reply.packets and backend != one.backend:
+        elif not is_unconfirmed(flow.row) and backend != one.backend:
             raise ValueError(f"{one.client} is served by {backend}, not {one.backend}")
         elif stream is not None and stream.alive():
             return True  # our open legs have newer numbers
@@ -248,6 +248,7 @@ def _record(flow: Flow, legs: list[tuple[str, Leg]]) -> FlowRecord:
         iss=flow.row.iss,
         client_nxt=seq.latest(flow.row.orig.end, flow.row.reply.ack),
         client_una=flow.row.reply.ack,
+        backend_nxt=flow.row.reply.end,
         backend_scale=flow.row.reply.scale,
         legs=tuple(_leg_record(mirror, leg) for mirror, leg in legs),
     )

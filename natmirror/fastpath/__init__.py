@@ -1,19 +1,22 @@
 """The C gear and its Python interface: flow table, leg table, tracker, leg sender, plan, Maglev tables.
 
 Begin with gear.py: it owns the tables of flows and legs (tables.py) and calls ``_fastpath.c``, one folder up, which
-decides packets. plan.py hands services and backends to C. rows.py gives C's structs their Python types, flow_flags.py
-and leg_flags.py name their bits, constants.py and flow_states.py read C's constants and tables from the library. No
-I/O, no clock, no policy. Imports net and actions.
+decides packets. plan.py hands services and backends to C. client_memory.py counts memory by client. rows.py gives C's
+structs their Python types, flow_flags.py and leg_flags.py name their bits, constants.py and flow_states.py read C's
+constants and tables from the library. No I/O, no clock, no policy. Imports net and actions.
 """
 
+from natmirror.fastpath.client_memory import ClientMemory
 from natmirror.fastpath.constants import (
     ACCEPT,
+    AGREEMENT_BITS,
     ANNOUNCE,
     BOUND,
     CLAIM_ALL,
     CLAIM_SEEN,
     CLIENT_KEY,
     CONSUMED,
+    CONTINUATION,
     ENDED,
     FORGOTTEN,
     INITIAL_SEGMENTS,
@@ -27,6 +30,7 @@ from natmirror.fastpath.constants import (
     NEVER,
     NO_BACKEND,
     NO_FLOW,
+    NO_HOLDER,
     NO_WINDOW_SCALE,
     PUNT,
     READ_MIRROR,
@@ -41,6 +45,7 @@ from natmirror.fastpath.constants import (
     SOURCE_MESSAGES,
     STANDBY,
     SYN_ANSWER_TIMEOUT,
+    UNCONFIRMED_TIMEOUT,
 )
 from natmirror.fastpath.drop_reasons import DROPS
 from natmirror.fastpath.gear import Gear
@@ -54,12 +59,14 @@ from natmirror.fastpath.tables import FlowTable, LegTable
 
 __all__ = [
     "ACCEPT",
+    "AGREEMENT_BITS",
     "ANNOUNCE",
     "BOUND",
     "CLAIM_ALL",
     "CLAIM_SEEN",
     "CLIENT_KEY",
     "CONSUMED",
+    "CONTINUATION",
     "DROPS",
     "ENDED",
     "FORGOTTEN",
@@ -75,6 +82,7 @@ __all__ = [
     "NEVER",
     "NO_BACKEND",
     "NO_FLOW",
+    "NO_HOLDER",
     "NO_WINDOW_SCALE",
     "PUNT",
     "READ_MIRROR",
@@ -89,7 +97,9 @@ __all__ = [
     "SOURCE_MESSAGES",
     "STANDBY",
     "SYN_ANSWER_TIMEOUT",
+    "UNCONFIRMED_TIMEOUT",
     "Array",
+    "ClientMemory",
     "ConnectionCounts",
     "FlowRow",
     "FlowTable",

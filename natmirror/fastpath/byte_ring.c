@@ -13,30 +13,18 @@ typedef union chunk {
 } chunk;
 
 struct nm_chunks {
-    nm_budget *budget;
+    nm_holders *holders;
     chunk *spare;
     uint32_t spare_count;
 };
 
-/* The budget */
-
-int nm_budget_take(nm_budget *budget, int64_t count)
-{
-    if (__atomic_add_fetch(&budget->used, count, __ATOMIC_RELAXED) <= budget->limit)
-        return 1;
-    nm_budget_give(budget, count);
-    return 0;
-}
-
-void nm_budget_give(nm_budget *budget, int64_t count) { __atomic_sub_fetch(&budget->used, count, __ATOMIC_RELAXED); }
-
 /* Chunks */
 
-nm_chunks *nm_chunks_new(nm_budget *budget)
+nm_chunks *nm_chunks_new(nm_holders *holders)
 {
     nm_chunks *chunks = calloc(1, sizeof *chunks);
     if (chunks)
-        chunks->budget = budget;
+        chunks->holders = holders;
     return chunks;
 }
 
@@ -52,10 +40,10 @@ void nm_chunks_free(nm_chunks *chunks)
     free(chunks);
 }
 
-static void give_chunk(nm_chunks *chunks, uint8_t *bytes)
+static void give_chunk(nm_chunks *chunks, uint16_t holder, uint8_t *bytes)
 {
     chunk *one = (chunk *)(void *)bytes;
-    nm_budget_give(chunks->budget, NM_CHUNK_LEN);
+    nm_holder_give(chunks->holders, holder, NM_CHUNK_LEN);
     if (chunks->spare_count >= MAX_SPARE_CHUNKS) {
         free(one);
         return;
@@ -65,16 +53,16 @@ static void give_chunk(nm_chunks *chunks, uint8_t *bytes)
     chunks->spare_count++;
 }
 
-static uint8_t *take_chunk(nm_chunks *chunks)
+static uint8_t *take_chunk(nm_chunks *chunks, uint16_t holder)
 {
     chunk *one = chunks->spare;
-    if (!nm_budget_take(chunks->budget, NM_CHUNK_LEN))
+    if (!nm_holder_take(chunks->holders, holder, NM_CHUNK_LEN))
         return NULL;
     if (one) {
         chunks->spare = one->next;
         chunks->spare_count--;
     } else if (!(one = malloc(sizeof *one))) {
-        nm_budget_give(chunks->budget, NM_CHUNK_LEN);
+        nm_holder_give(chunks->holders, holder, NM_CHUNK_LEN);
         return NULL;
     }
     return one->bytes;
@@ -116,10 +104,10 @@ int nm_ring_reserve(nm_chunks *chunks, nm_ring *ring, uint32_t filled, uint32_t 
     if (!widen(ring, ring->count + wanted))
         return 0;
     for (uint32_t had = ring->count; wanted; wanted--) {
-        uint8_t *bytes = take_chunk(chunks);
+        uint8_t *bytes = take_chunk(chunks, ring->holder);
         if (!bytes) {
             while (ring->count > had)
-                give_chunk(chunks, *chunk_at(ring, --ring->count));
+                give_chunk(chunks, ring->holder, *chunk_at(ring, --ring->count));
             return 0;
         }
         *chunk_at(ring, ring->count++) = bytes;
@@ -144,14 +132,14 @@ void nm_ring_drop(nm_chunks *chunks, nm_ring *ring, uint32_t filled, uint32_t co
 {
     ring->offset += count;
     while (ring->count && (ring->offset >= NM_CHUNK_LEN || count == filled)) {
-        give_chunk(chunks, *chunk_at(ring, 0));
+        give_chunk(chunks, ring->holder, *chunk_at(ring, 0));
         ring->head = (ring->head + 1) & (ring->capacity - 1);
         ring->count--;
         ring->offset = ring->offset > NM_CHUNK_LEN ? ring->offset - NM_CHUNK_LEN : 0;
     }
     if (!ring->count && ring->capacity > MIN_CAPACITY) {
         free(ring->chunks); /* an idle ring stays small */
-        memset(ring, 0, sizeof *ring);
+        *ring = (nm_ring){.holder = ring->holder};
     }
 }
 
@@ -167,7 +155,8 @@ void nm_ring_copy(const nm_ring *ring, uint32_t offset, uint8_t *to, uint32_t le
 {
     while (len) {
         uint32_t count = len;
-        memcpy(to, nm_ring_piece(ring, offset, &count), count);
+        const uint8_t *piece = nm_ring_piece(ring, offset, &count);
+        memcpy(to, piece, count);
         to += count;
         offset += count;
         len -= count;
@@ -178,5 +167,5 @@ void nm_ring_free(nm_chunks *chunks, nm_ring *ring, uint32_t filled)
 {
     nm_ring_drop(chunks, ring, filled, filled);
     free(ring->chunks);
-    memset(ring, 0, sizeof *ring);
+    *ring = (nm_ring){.holder = ring->holder};
 }

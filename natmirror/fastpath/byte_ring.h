@@ -7,32 +7,25 @@
 
 #include <stdint.h>
 
-#define NM_CHUNK_LEN 4096 /* bytes: rings take memory in chunks of this size */
+#include "fastpath/budget.h"
 
-/* The limit on the memory that mirroring takes in all threads together. */
-typedef struct {
-    int64_t used; /* bytes; updated atomically */
-    int64_t limit;
-} nm_budget;
+#define NM_CHUNK_LEN 4096 /* bytes: rings take memory in chunks of this size */
 
 /* A queue of bytes in chunks. */
 typedef struct {
     uint8_t **chunks; /* a ring of pointers */
     uint32_t capacity, head, count;
     uint32_t offset; /* bytes of the first chunk that were dropped */
+    uint16_t holder; /* the client for which it takes chunks */
 } nm_ring;
 
-/* The chunks of one thread: those that rings have count against the budget, a few free ones are kept for reuse. */
+/* The chunks of one thread: its clients hold those that rings have, a few free ones are kept for reuse. */
 typedef struct nm_chunks nm_chunks;
 
-/* Take bytes from the budget, or give them back, in any thread. Return 0 if the limit does not allow it. */
-int nm_budget_take(nm_budget *budget, int64_t count);
-void nm_budget_give(nm_budget *budget, int64_t count);
-
-nm_chunks *nm_chunks_new(nm_budget *budget); /* NULL without memory */
+nm_chunks *nm_chunks_new(nm_holders *holders); /* NULL without memory */
 void nm_chunks_free(nm_chunks *chunks);
 
-/* Reserve room for len more bytes; return 0 if the budget does not allow it. */
+/* Reserve room for len more bytes; return 0 if its client may not hold them. */
 int nm_ring_reserve(nm_chunks *chunks, nm_ring *ring, uint32_t filled, uint32_t len);
 /* Append bytes to the reserved room. */
 void nm_ring_append(nm_ring *ring, uint32_t filled, const uint8_t *data, uint32_t len);

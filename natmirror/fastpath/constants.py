@@ -36,6 +36,12 @@ NO_BACKEND = lib.NM_NO_BACKEND
 NO_FLOW = lib.NM_NO_FLOW
 """The ``flow_id`` of a leg whose flow is gone."""
 
+CHUNK_LEN = lib.NM_CHUNK_LEN
+"""Bytes of the pieces in which legs take memory."""
+
+NO_HOLDER, CLIENT_SHARE = lib.NM_NO_HOLDER, lib.NM_CLIENT_SHARE
+"""The ``holder`` of memory that is no client's; one client may hold 1/CLIENT_SHARE of the budget."""
+
 NO_LEG = lib.NM_NO_LEG
 """The end of a flow's list of legs."""
 
@@ -56,6 +62,13 @@ NO_WINDOW_SCALE = lib.NM_NO_WINDOW_SCALE
 
 MAX_SYN_DATA = lib.NM_MAX_SYN_DATA
 """Bytes that a SYN may carry."""
+
+AGREEMENT_BITS, CONTINUATION = lib.NM_AGREEMENT_BITS, lib.NM_CONTINUATION
+"""How near the numbers of two ends that agree are, in bits; and how near to its last one, in bytes, a segment continues
+its sender's stream."""
+
+UNCONFIRMED_TIMEOUT = lib.NM_UNCONFIRMED_TIMEOUT
+"""Seconds from an unconfirmed flow's last packet to its expiry."""
 
 LEG_WINDOW = lib.NM_LEG_WINDOW
 """The window field that a leg offers."""

@@ -16,6 +16,8 @@ PYTHON_STATE = lib.NM_FLOW_PYTHON_STATE
 UNANSWERED = lib.NM_FLOW_UNANSWERED
 HAS_READER = lib.NM_FLOW_HAS_READER
 KILLED = lib.NM_FLOW_KILLED
+LOOSE = lib.NM_FLOW_LOOSE
+VOUCHED = lib.NM_FLOW_VOUCHED
 HOLDS = lib.NM_FLOW_HOLDS
 STRIPS_MPTCP = lib.NM_FLOW_STRIPS_MPTCP
 MPTCP = lib.NM_FLOW_MPTCP
@@ -54,8 +56,44 @@ def is_picked_up(row: FlowRow) -> bool:
 
 
 def set_picked_up(row: FlowRow) -> None:
-    """Note that the flow's SYN did not pass here."""
-    row.flags |= PICKED_UP
+    """Note that the flow's SYN did not pass here, and that its two ends have not agreed on their numbers here."""
+    row.flags = row.flags & ~VOUCHED | PICKED_UP | LOOSE
+
+
+def is_loose(row: FlowRow) -> bool:
+    """Return whether the flow was picked up, and its two ends have not agreed on their numbers here."""
+    return row.flags & LOOSE != 0
+
+
+def make_strict(row: FlowRow) -> None:
+    """Note that the flow's two ends have agreed on their numbers."""
+    row.flags &= ~LOOSE
+
+
+def vouch_for(row: FlowRow) -> None:
+    """Note that the flow's binding is certain, though its ends may not have agreed here: it was established before, or
+    another host has reported it."""
+    row.flags |= VOUCHED
+
+
+def is_unconfirmed(row: FlowRow) -> bool:
+    """Return whether the flow is loose, nothing else makes its binding certain, and it is not closed."""
+    return row.flags & (LOOSE | VOUCHED) == LOOSE and row.state < lib.NM_STATE_TIME_WAIT
+
+
+def has_silent_client(row: FlowRow) -> bool:
+    """Return whether the flow is unconfirmed, and only a backend has been heard."""
+    return is_unconfirmed(row) and not row.orig.flags & HALF_SEQ
+
+
+def is_recorded(row: FlowRow) -> bool:
+    """Return whether the flow's first numbers, and its backend's window scale, are from another host's record."""
+    return row.reply.flags & HALF_RECORDED != 0
+
+
+def knows_window(row: FlowRow) -> bool:
+    """Return whether the window that the backend offers is known: its scale is, and the backend has been heard."""
+    return not row.flags & PICKED_UP or (is_recorded(row) and not is_loose(row))
 
 
 def is_watched(row: FlowRow) -> bool:

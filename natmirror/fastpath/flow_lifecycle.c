@@ -81,6 +81,7 @@ uint32_t nm_gear_sweep(nm_gear *gear, uint32_t first, uint32_t max, int how, dou
         if (!max--)
             return id;
         nm_flow *flow = nm_flow_by_id(gear->flows, id);
+        nm_flow_renew_deadline(gear->flows, flow);
         if (flow->flags & (NM_FLOW_DIRECT | NM_FLOW_WATCHED))
             continue;
         if (how & NM_SWEEP_STANDBY && is_pinned(gear, flow)) {
@@ -94,7 +95,7 @@ uint32_t nm_gear_sweep(nm_gear *gear, uint32_t first, uint32_t max, int how, dou
         }
         if (flow->sharing & NM_GUEST && (how & NM_SWEEP_CLAIM_ALL || (how & NM_SWEEP_CLAIM_SEEN && flow->seen_at > 0)))
             nm_flow_touch(gear->flows, flow, now, 1);
-        if (how & NM_SWEEP_RELEASE && flow->state == NM_STATE_ESTABLISHED)
+        if (how & NM_SWEEP_RELEASE && flow->state == NM_STATE_ESTABLISHED && !nm_flow_is_half_open(flow))
             nm_flow_release(gear->flows, flow);
         if (how & NM_SWEEP_ANNOUNCE)
             nm_flow_announce(gear->flows, flow);
@@ -133,7 +134,7 @@ nm_flow *nm_flow_open(nm_gear *gear, nm_flow *closed, const nm_segment *syn, int
     nm_flow *other = nm_flow_find_reply(gear->flows, 4, there.address, there.port, client, syn->sport);
     if ((other && !nm_flow_is_closed(other)) || nm_leg_find(gear->legs, 4, there.address, there.port, client, syn->sport))
         return NULL;
-    nm_flow *victim = nm_flows_victim(gear->flows, 1);
+    nm_flow *victim = nm_flows_victim(gear->flows, 1, now);
     if (victim && (closed || other || victim->flags & NM_FLOW_PYTHON_STATE))
         return NULL;
     if (closed)

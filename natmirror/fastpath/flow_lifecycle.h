@@ -27,7 +27,8 @@ int nm_flow_open_direct(nm_gear *gear, const nm_backend *backend, const struct n
 /* Return whether the flow is closed and C may remove it for another. */
 int nm_flow_is_closed(const nm_flow *flow);
 
-/* The options of nm_gear_sweep(), which always checks again whether each flow is pinned. */
+/* The options of nm_gear_sweep(), which always renews deadlines by the present timeouts, and checks again whether each
+ * flow is pinned. */
 #define NM_SWEEP_ANNOUNCE 1   /* log NM_CHANGE_BOUND again for each flow with NM_ANNOUNCED */
 #define NM_SWEEP_CLAIM_SEEN 2 /* make guests our own that have had packets here */
 #define NM_SWEEP_CLAIM_ALL 4  /* make all guests our own */

@@ -11,6 +11,7 @@ class State(IntEnum):
     SYN_SENT = lib.NM_STATE_SYN_SENT
     SYN_RECEIVED = lib.NM_STATE_SYN_RECEIVED
     ESTABLISHED = lib.NM_STATE_ESTABLISHED
+    HALF_CLOSED = lib.NM_STATE_HALF_CLOSED
     CLOSING = lib.NM_STATE_CLOSING
     TIME_WAIT = lib.NM_STATE_TIME_WAIT
     RESET = lib.NM_STATE_RESET
@@ -25,8 +26,10 @@ class FlowState(StrEnum):
     """The backend has answered with a SYN-ACK."""
     ESTABLISHED = "established"
     """The client has acknowledged the SYN-ACK, or the flow was picked up."""
+    HALF_CLOSED = "half-closed"
+    """One end has sent a FIN; the other may still send."""
     CLOSING = "closing"
-    """One end has sent a FIN, or both have and one of these is not acknowledged yet."""
+    """Both ends have sent a FIN, and one of these is not acknowledged yet."""
     TIME_WAIT = "time-wait"
     """Both ends have sent a FIN, and each has acknowledged the other's."""
     RESET = "reset"
@@ -45,6 +48,7 @@ class Event(IntEnum):
     SYN_ACK = lib.NM_EVENT_SYN_ACK
     HANDSHAKE = lib.NM_EVENT_HANDSHAKE
     FIN = lib.NM_EVENT_FIN
+    BOTH_FINS = lib.NM_EVENT_BOTH_FINS
     LAST_ACK = lib.NM_EVENT_LAST_ACK
     RST = lib.NM_EVENT_RST
 
@@ -56,5 +60,18 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     if lib.nm_transitions[state][event] != lib.NM_NO_STATE
 }
 
-TIMEOUTS: dict[State, float] = {state: lib.nm_state_timeouts[state] for state in State}
-"""Seconds from a flow's last packet to its expiry, by its state."""
+IS_OPEN = frozenset((State.ESTABLISHED, State.HALF_CLOSED, State.CLOSING))
+"""The states between the handshake and the end."""
+
+
+def timeouts_by_state(opening: float, established: float, closing: float, closed: float) -> dict[State, float]:
+    """Return the seconds from a flow's last packet to its expiry, by its state."""
+    return {
+        State.SYN_SENT: opening,
+        State.SYN_RECEIVED: opening,
+        State.ESTABLISHED: established,
+        State.HALF_CLOSED: established,
+        State.CLOSING: closing,
+        State.TIME_WAIT: closed,
+        State.RESET: closed,
+    }

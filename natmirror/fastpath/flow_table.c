@@ -29,7 +29,8 @@ struct nm_flows {
     uint32_t free_count;
     uint32_t used_count; /* rows from here on were never used */
     uint32_t mask;
-    list half_open, closed;
+    list half_open, closed, idle;
+    double timeouts[NM_STATES]; /* seconds */
     uint32_t announced_count;
     nm_changes *changes;
     nm_heap heap;
@@ -127,7 +128,7 @@ nm_flows *nm_flows_new(uint32_t max_flows, const uint8_t *key)
     for (uint32_t i = 0; i < max_flows; i++)
         flows->free[i] = max_flows - 1 - i;
     flows->max_flows = flows->free_count = max_flows;
-    flows->half_open = flows->closed = (list){.oldest = NONE, .newest = NONE};
+    flows->half_open = flows->closed = flows->idle = (list){.oldest = NONE, .newest = NONE};
     flows->mask = buckets - 1;
     memcpy(flows->key, key, sizeof flows->key);
     return flows;
@@ -183,7 +184,9 @@ nm_flow *nm_flow_insert(nm_flows *flows, uint8_t family, const uint8_t *client, 
 
 static list *list_of(nm_flows *flows, const nm_flow *flow)
 {
-    return flow->flags & NM_FLOW_HALF_OPEN ? &flows->half_open : flow->flags & NM_FLOW_CLOSED ? &flows->closed : NULL;
+    if (flow->flags & NM_FLOW_HALF_OPEN)
+        return &flows->half_open;
+    return flow->flags & NM_FLOW_CLOSED ? &flows->closed : flow->flags & NM_FLOW_IDLE ? &flows->idle : NULL;
 }
 
 static void leave(nm_flows *flows, nm_flow *flow)
@@ -194,7 +197,7 @@ static void leave(nm_flows *flows, nm_flow *flow)
     *(flow->older == NONE ? &list->oldest : &flows->rows[flow->older].newer) = flow->newer;
     *(flow->newer == NONE ? &list->newest : &flows->rows[flow->newer].older) = flow->older;
     list->count--;
-    flow->flags &= (uint32_t)~(NM_FLOW_HALF_OPEN | NM_FLOW_CLOSED);
+    flow->flags &= (uint32_t)~(NM_FLOW_HALF_OPEN | NM_FLOW_CLOSED | NM_FLOW_IDLE);
 }
 
 static void join(nm_flows *flows, nm_flow *flow, uint32_t flag)
@@ -211,10 +214,14 @@ static void join(nm_flows *flows, nm_flow *flow, uint32_t flag)
     list->count++;
 }
 
-static int is_half_open(const nm_flow *flow)
+int nm_flow_is_unconfirmed(const nm_flow *flow)
 {
-    return flow->state <= NM_STATE_SYN_RECEIVED ||
-           (flow->flags & NM_FLOW_PICKED_UP && !flow->reply.packets && flow->state < NM_STATE_TIME_WAIT);
+    return (flow->flags & (NM_FLOW_LOOSE | NM_FLOW_VOUCHED)) == NM_FLOW_LOOSE && flow->state < NM_STATE_TIME_WAIT;
+}
+
+int nm_flow_is_half_open(const nm_flow *flow)
+{
+    return flow->state <= NM_STATE_SYN_RECEIVED || nm_flow_is_unconfirmed(flow);
 }
 
 static void log_change(nm_flows *flows, const nm_flow *flow, uint8_t kind)
@@ -246,8 +253,8 @@ static void set_announced(nm_flows *flows, nm_flow *flow, int is_announced, uint
 
 static void update_announced(nm_flows *flows, nm_flow *flow)
 {
-    int is_lasting = flow->state == NM_STATE_ESTABLISHED || flow->state == NM_STATE_CLOSING;
-    if (flow->sharing & NM_PINNED && !(flow->sharing & NM_GUEST) && is_lasting && !is_half_open(flow))
+    int is_lasting = flow->state >= NM_STATE_ESTABLISHED && flow->state <= NM_STATE_CLOSING;
+    if (flow->sharing & NM_PINNED && !(flow->sharing & NM_GUEST) && is_lasting && !nm_flow_is_half_open(flow))
         set_announced(flows, flow, 1, NM_CHANGE_BOUND);
     else
         set_announced(flows, flow, 0, is_lasting ? NM_CHANGE_FORGOTTEN : NM_CHANGE_ENDED);
@@ -280,7 +287,7 @@ void nm_flow_announce(nm_flows *flows, const nm_flow *flow)
 void nm_flow_release(nm_flows *flows, nm_flow *flow)
 {
     if (!(flow->flags & NM_FLOW_PYTHON_STATE)) {
-        flow->flags |= NM_FLOW_PICKED_UP;
+        flow->flags |= NM_FLOW_PICKED_UP | NM_FLOW_LOOSE | NM_FLOW_VOUCHED;
         flow->orig.flags = flow->reply.flags = 0;
     }
     if (!(flow->sharing & NM_PINNED))
@@ -300,14 +307,35 @@ static nm_flow *oldest_half_open(nm_flows *flows)
 {
     while (flows->half_open.oldest != NONE) {
         nm_flow *flow = &flows->rows[flows->half_open.oldest];
-        if (is_half_open(flow))
+        if (nm_flow_is_half_open(flow))
             return flow;
-        leave(flows, flow); /* its backend has answered meanwhile */
+        leave(flows, flow); /* its binding has become certain meanwhile */
     }
     return NULL;
 }
 
-nm_flow *nm_flows_victim(nm_flows *flows, int for_half_open)
+double nm_flow_answer_due(const nm_flow *flow) { return flow->created_at + NM_SYN_ANSWER_TIMEOUT; }
+
+/* Return the time at which the flow expires if no packet passes before. */
+static double deadline(const nm_flows *flows, const nm_flow *flow)
+{
+    if (flow->state == NM_STATE_SYN_SENT && !(flow->flags & NM_FLOW_UNANSWERED))
+        return nm_flow_answer_due(flow);
+    return flow->seen_at + (nm_flow_is_unconfirmed(flow) ? NM_UNCONFIRMED_TIMEOUT : flows->timeouts[flow->state]);
+}
+
+static nm_flow *longest_idle(nm_flows *flows, double now)
+{
+    for (int i = 0; i < PUT_BACK_AT_ONCE && flows->idle.oldest != NONE; i++) {
+        nm_flow *flow = &flows->rows[flows->idle.oldest];
+        if (deadline(flows, flow) <= now)
+            return flow;
+        leave(flows, flow); /* a packet has passed since */
+    }
+    return NULL;
+}
+
+nm_flow *nm_flows_victim(nm_flows *flows, int for_half_open, double now)
 {
     uint32_t max_half_open = flows->max_flows / HALF_OPEN_SHARE + 1;
     if (for_half_open && flows->half_open.count >= max_half_open) {
@@ -317,7 +345,10 @@ nm_flow *nm_flows_victim(nm_flows *flows, int for_half_open)
     }
     if (flows->free_count)
         return NULL;
-    return flows->closed.oldest != NONE ? &flows->rows[flows->closed.oldest] : oldest_half_open(flows);
+    if (flows->closed.oldest != NONE)
+        return &flows->rows[flows->closed.oldest];
+    nm_flow *flow = oldest_half_open(flows);
+    return flow ? flow : longest_idle(flows, now);
 }
 
 void nm_flow_remove(nm_flows *flows, nm_flow *flow)
@@ -370,29 +401,37 @@ void nm_flows_add_up(const nm_flows *flows, uint64_t *client_bytes, uint32_t cou
     }
 }
 
-double nm_flow_answer_due(const nm_flow *flow) { return flow->created_at + NM_SYN_ANSWER_TIMEOUT; }
-
-static double deadline(const nm_flow *flow)
+void nm_flows_set_timeouts(nm_flows *flows, const double *timeouts)
 {
-    if (flow->state == NM_STATE_SYN_SENT && !(flow->flags & NM_FLOW_UNANSWERED))
-        return nm_flow_answer_due(flow);
-    return flow->seen_at + nm_state_timeouts[flow->state];
+    memcpy(flows->timeouts, timeouts, sizeof flows->timeouts);
+}
+
+void nm_flow_renew_deadline(nm_flows *flows, nm_flow *flow)
+{
+    if (!(flow->sharing & NM_GUEST))
+        nm_heap_set(&flows->heap, &flow->due, deadline(flows, flow));
+}
+
+void nm_flow_keep(nm_flows *flows, nm_flow *flow, double now)
+{
+    join(flows, flow, NM_FLOW_IDLE);
+    nm_heap_set(&flows->heap, &flow->due, now + flows->timeouts[flow->state]);
 }
 
 void nm_flow_touch(nm_flows *flows, nm_flow *flow, double now, int moved)
 {
     flow->seen_at = now;
-    if (!moved)
+    if (!moved && !(flow->flags & NM_FLOW_HALF_OPEN && !nm_flow_is_half_open(flow)))
         return;
     flow->sharing &= (uint8_t)~NM_GUEST;
-    if (is_half_open(flow))
+    if (nm_flow_is_half_open(flow))
         join(flows, flow, NM_FLOW_HALF_OPEN);
     else if (flow->state >= NM_STATE_TIME_WAIT)
         join(flows, flow, NM_FLOW_CLOSED);
     else
         leave(flows, flow);
     update_announced(flows, flow);
-    nm_heap_set(&flows->heap, &flow->due, deadline(flow));
+    nm_heap_set(&flows->heap, &flow->due, deadline(flows, flow));
 }
 
 double nm_flows_next_due(nm_flows *flows) { return nm_heap_next(&flows->heap); }
@@ -404,9 +443,11 @@ nm_flow *nm_flows_due(nm_flows *flows, double now)
     for (int i = 0; i < PUT_BACK_AT_ONCE && nm_heap_is_due(&flows->heap, now); i++) {
         nm_due *due = flows->heap.places[0];
         nm_flow *flow = &flows->rows[due->id];
-        double until = deadline(flow);
+        double until = deadline(flows, flow);
         if (until <= now)
             return flow;
+        if (flow->flags & NM_FLOW_IDLE)
+            leave(flows, flow);
         nm_heap_set(&flows->heap, due, until);
     }
     return NULL;

@@ -20,13 +20,13 @@
 #define NM_FLOW_FEEDS_LEGS 1         /* a leg gets the client's data */
 #define NM_FLOW_WATCHED 2            /* of a service without a pool: its packets are read, never rewritten */
 #define NM_FLOW_DIRECT 4             /* the client talks to the backend directly: packets pass, untracked */
-#define NM_FLOW_PICKED_UP 8          /* its SYN did not pass here: window scales unknown, sequence checks off */
+#define NM_FLOW_PICKED_UP 8          /* its SYN did not pass here: window scales unknown */
 #define NM_FLOW_THROTTLED 16         /* a mirror throttles the client: punt the backend's packets */
 #define NM_FLOW_PAST_WINDOW 32       /* a byte past the backend's window waits for the window: punt the backend's packets */
 #define NM_FLOW_ORIG_GAP 64          /* client data waits for earlier data: punt the client's data */
 #define NM_FLOW_SERVICE_MIRRORED 128 /* its service has mirrors: Python sees its handshake and its end */
 #define NM_FLOW_PYTHON_STATE 256     /* Python keeps state for it: only Python may remove it */
-#define NM_FLOW_HALF_OPEN 512        /* its handshake is not complete, or it is picked up and its backend is silent */
+#define NM_FLOW_HALF_OPEN 512        /* its handshake is not complete, or it is unconfirmed */
 #define NM_FLOW_UNANSWERED 1024      /* Python has counted its SYN as unanswered */
 #define NM_FLOW_CLOSED 2048          /* in TIME-WAIT, or reset */
 #define NM_FLOW_HAS_READER 4096      /* the data of both ends goes into nm_gear.read too */
@@ -35,6 +35,9 @@
 #define NM_FLOW_HOLDS 32768          /* legs and readers get only bytes that the backend has acknowledged */
 #define NM_FLOW_STRIPS_MPTCP 0x10000 /* MP_CAPABLE is stripped from SYN and SYN-ACK */
 #define NM_FLOW_MPTCP 0x20000        /* SYN or SYN-ACK have shown that it belongs to an MPTCP connection: never copied */
+#define NM_FLOW_IDLE 0x40000         /* it was silent for its timeout, and stays for its copies; see nm_flow_keep() */
+#define NM_FLOW_LOOSE 0x80000        /* picked up, and its two ends have not agreed on their numbers here */
+#define NM_FLOW_VOUCHED 0x100000     /* its binding is certain though it is loose: it was established, or is reported */
 
 /* nm_flow.sharing: what another host needs to know of the flow */
 #define NM_PINNED 1    /* the rules alone give another backend */
@@ -96,7 +99,7 @@ typedef struct {
     uint32_t first_leg;    /* the first of its legs, or NM_NO_LEG */
     uint32_t next_orig;    /* next row in its chain of the index by client */
     uint32_t next_reply;   /* next row in its chain of the index by backend */
-    uint32_t older, newer; /* neighbours in the list of half open or of closed flows */
+    uint32_t older, newer; /* neighbours in the list of half open, closed or idle flows */
     nm_ring held;          /* held_bytes.h */
     uint32_t held_len;     /* bytes; they end at orig.next */
     uint32_t max_held;     /* bytes; the first ones may be more */
@@ -141,9 +144,16 @@ nm_flow *nm_flow_find_reply(nm_flows *flows, uint8_t family, const uint8_t *back
                             const uint8_t *client, uint16_t client_port);
 
 /* Note that a packet of the flow has passed; moved: the packet has changed the state. A flow expires
- * nm_state_timeouts[state] seconds after its last packet. A flow with an unanswered SYN is due once before that, for
- * Python to count it. */
+ * its state's timeout after its last packet, and an unconfirmed one sooner. A flow with an unanswered SYN is due once
+ * before that, for Python to count it. */
 void nm_flow_touch(nm_flows *flows, nm_flow *flow, double now, int moved);
+/* Keep a flow that is due, because its connection may be alive though it is silent: it is due again after another
+ * timeout, and until a packet passes it may be evicted. */
+void nm_flow_keep(nm_flows *flows, nm_flow *flow, double now);
+/* Set the seconds from a flow's last packet to its expiry, for each state. A flow follows at its next packet that
+ * changes its state or when it is due, or at once with nm_flow_renew_deadline(). */
+void nm_flows_set_timeouts(nm_flows *flows, const double *timeouts);
+void nm_flow_renew_deadline(nm_flows *flows, nm_flow *flow);
 /* Return the time at which the flow's SYN counts as unanswered. */
 double nm_flow_answer_due(const nm_flow *flow);
 double nm_flows_next_due(nm_flows *flows);
@@ -167,13 +177,17 @@ void nm_flow_release(nm_flows *flows, nm_flow *flow);
 /* Return the flow that expires first, if it has expired by now; it stays due. Flows that have had packets meanwhile get
  * their new deadline, a bounded number of them in one call: NULL may mean that more are due. */
 nm_flow *nm_flows_due(nm_flows *flows, double now);
+/* Return whether the flow is unconfirmed: it is loose, nothing else makes its binding certain, and it is not closed. */
+int nm_flow_is_unconfirmed(const nm_flow *flow);
+/* Return whether the flow is half open: its handshake is not complete, or it is unconfirmed. */
+int nm_flow_is_half_open(const nm_flow *flow);
 /* Return whether only Python may remove the flow, because it keeps state for it or the flow's SYN is unanswered. */
 int nm_flow_needs_python(const nm_flow *flow);
 
-/* Return the flow to evict for a new one: in a full table the oldest closed flow, or else the oldest half open one;
- * where a quarter of the table is half open and the new flow begins as such, the oldest half open one. NULL if no
- * flow has to be evicted, or none may. */
-nm_flow *nm_flows_victim(nm_flows *flows, int for_half_open);
+/* Return the flow to evict for a new one: in a full table the oldest closed flow, or else the oldest half open one, or
+ * else the one that has been idle longest; where a quarter of the table is half open and the new flow begins as such,
+ * the oldest half open one. NULL if no flow has to be evicted, or none may. */
+nm_flow *nm_flows_victim(nm_flows *flows, int for_half_open, double now);
 
 /* Return the row with this number, or NULL if it is free. Write the numbers of at most max flows, from number first
  * on. */

@@ -43,7 +43,7 @@ typedef struct {
     uint64_t mirror_packets;       /* of these: for legs */
     uint64_t packets_without_flow; /* of these: without a flow, translated by the plan alone */
     uint64_t flows_opened;
-    uint64_t flows_evicted; /* closed or half open flows removed to make room for new ones */
+    uint64_t flows_evicted; /* closed, half open or idle flows removed to make room for new ones */
     uint64_t direct_connections;
     uint64_t drops[NM_PUNT]; /* by NM_DROP_* */
     uint64_t punts[NM_PUNT_REASONS];
@@ -61,6 +61,7 @@ typedef struct {
 
 typedef struct {
     nm_flows *flows;
+    nm_holders holders;
     nm_legs *legs;
     nm_chunks *chunks; /* the memory of legs' buffers and of held bytes */
     nm_plan plan;

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from natmirror._ffi import ffi, lib
 from natmirror.actions import Send
+from natmirror.fastpath.client_memory import ClientMemory
+from natmirror.fastpath.constants import NO_HOLDER
 from natmirror.fastpath.drop_reasons import DROPS
 from natmirror.fastpath.held_bytes import HeldBytes
 from natmirror.fastpath.memory import Memory
@@ -28,8 +30,10 @@ class Gear:
         budget = memory.budget  # lives as long as the tables that point to it: they give their bytes back to it
         self.handle: GearRow = ffi.gc(gear, lambda gear: lib.nm_gear_free(gear) if budget else None)
         """The C struct, for the loop in C."""
+        self.memory = ClientMemory(self.handle, memory)
+        """The memory of the engine's clients."""
         self.flows = FlowTable(self.handle)
-        self.legs = LegTable(self.handle)
+        self.legs = LegTable(self.handle, self.memory)
 
     @property
     def counters(self) -> CountersRow:
@@ -67,7 +71,7 @@ class Gear:
 
     def hold(self, row: FlowRow, most: int) -> HeldBytes:
         """Return the held bytes of a flow, which may be ``most``."""
-        return HeldBytes(self.handle, row, most)
+        return HeldBytes(self.handle, self.memory, row, most)
 
     def client_bytes(self, accounts: int) -> list[int]:
         """Return client_bytes() of all present flows of each account, by its number."""
@@ -85,23 +89,24 @@ class Gear:
         lib.nm_out_clear(ffi.addressof(self.handle, "out"))
         return sends
 
-    def add_read(self, kind: int, of: int, data: bytes = b"") -> bool:
+    def add_read(self, kind: int, of: int, data: bytes = b"", holder: int = NO_HOLDER) -> bool:
         """Append data of a kind for the flow or reader with this number, for take_read() to return.
 
         Return False without memory for it.
         """
-        return bool(lib.nm_read_add(ffi.addressof(self.handle, "read"), kind, of, data, len(data)))
+        return bool(lib.nm_read_add(ffi.addressof(self.handle, "read"), kind, of, holder, data, len(data)))
 
     @property
     def has_read(self) -> bool:
         return bool(self.handle.read.count)
 
-    def take_read(self) -> list[tuple[int, int, bytes]]:
-        """Return the data added since the last call, in order: kind, number of the flow or reader, data."""
+    def take_read(self) -> list[tuple[int, int, bytes, int]]:
+        """Return the data added since the last call, in order: kind, number of the flow or reader, data, holder."""
         read = self.handle.read
         if not read.count:
             return []
         raw = ffi.buffer(read.bytes, read.used) if read.used else b""
-        found = [(one.kind, one.owner, raw[one.at : one.at + one.len]) for one in read.sends[0 : read.count]]
+        sends = read.sends[0 : read.count]
+        found = [(one.kind, one.owner, raw[one.at : one.at + one.len], one.holder) for one in sends]
         lib.nm_out_clear(ffi.addressof(self.handle, "read"))
         return found

@@ -1,6 +1,8 @@
 """The bytes of a client that its backend has not acknowledged yet, as C holds them (held_bytes.h)."""
 
 from natmirror._ffi import ffi, lib
+from natmirror.fastpath.client_memory import ClientMemory
+from natmirror.fastpath.constants import CHUNK_LEN
 from natmirror.fastpath.rows import FlowRow, GearRow
 
 MAX_RELEASE_LEN = lib.NM_MAX_RELEASE_LEN
@@ -10,11 +12,12 @@ MAX_RELEASE_LEN = lib.NM_MAX_RELEASE_LEN
 class HeldBytes:
     """The held bytes of one flow. They end at ``orig.next`` in its row."""
 
-    __slots__ = ("_gear", "_row")
+    __slots__ = ("_gear", "_memory", "_row")
 
-    def __init__(self, gear: GearRow, row: FlowRow, most: int) -> None:
+    def __init__(self, gear: GearRow, memory: ClientMemory, row: FlowRow, most: int) -> None:
         """``most``: the flow may hold so many bytes, in one piece even more."""
         self._gear = gear
+        self._memory = memory
         self._row = row
         row.max_held = most
 
@@ -22,11 +25,20 @@ class HeldBytes:
         return self._row.held_len
 
     def append(self, data: bytes) -> bool:
-        """Append bytes; return False if the flow may not hold so many, or without memory."""
-        if not lib.nm_held_reserve(self._gear, self._row, len(data)):
+        """Append bytes; return False if the flow may not hold so many, or without memory, even if what waits is given
+        up."""
+        if not self._reserve(len(data)):
             return False
         lib.nm_held_append(self._row, data, len(data))
         return True
+
+    def _reserve(self, count: int) -> bool:
+        row, held = self._row, len(self)
+        if lib.nm_held_reserve(self._gear, row, count):
+            return True
+        if (held and held + count > row.max_held) or not self._memory.make_room(row.held.holder, count + CHUNK_LEN):
+            return False
+        return bool(lib.nm_held_reserve(self._gear, row, count))
 
     def copy(self, offset: int, count: int) -> bytes:
         """Return ``count`` bytes, from ``offset`` on."""

@@ -41,19 +41,20 @@ int nm_out_add(nm_out *out, const uint8_t *packet, uint32_t len, uint16_t segmen
     return at != NULL;
 }
 
-uint8_t *nm_read_reserve(nm_out *read, uint8_t kind, uint32_t owner, uint32_t len)
+uint8_t *nm_read_reserve(nm_out *read, uint8_t kind, uint32_t owner, uint16_t holder, uint32_t len)
 {
     uint8_t *at = nm_out_reserve(read, len, 0);
     if (at) {
         read->sends[read->count - 1].kind = kind;
         read->sends[read->count - 1].owner = owner;
+        read->sends[read->count - 1].holder = holder;
     }
     return at;
 }
 
-int nm_read_add(nm_out *read, uint8_t kind, uint32_t owner, const uint8_t *data, uint32_t len)
+int nm_read_add(nm_out *read, uint8_t kind, uint32_t owner, uint16_t holder, const uint8_t *data, uint32_t len)
 {
-    uint8_t *at = nm_read_reserve(read, kind, owner, len);
+    uint8_t *at = nm_read_reserve(read, kind, owner, holder, len);
     if (at && len)
         memcpy(at, data, len);
     return at != NULL;

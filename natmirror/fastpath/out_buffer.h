@@ -12,6 +12,7 @@ typedef struct {
     uint32_t len;
     uint32_t owner;       /* data: the number of its flow, or of a leg's reader */
     uint16_t segment_len; /* a packet: the most data of one segment on the wire */
+    uint16_t holder;      /* data: the client that it counts for */
     uint8_t kind;         /* data: NM_READ_*, or one of Python's own kinds */
 } nm_send;
 
@@ -30,10 +31,10 @@ uint8_t *nm_out_reserve(nm_out *out, uint32_t len, uint32_t segment_len);
 int nm_out_add(nm_out *out, const uint8_t *packet, uint32_t len, uint16_t segment_len);
 
 /* Make room for len bytes of data. Return the place to write them to; NULL without memory. */
-uint8_t *nm_read_reserve(nm_out *read, uint8_t kind, uint32_t owner, uint32_t len);
+uint8_t *nm_read_reserve(nm_out *read, uint8_t kind, uint32_t owner, uint16_t holder, uint32_t len);
 
 /* Append data; return 0 without memory. */
-int nm_read_add(nm_out *read, uint8_t kind, uint32_t owner, const uint8_t *data, uint32_t len);
+int nm_read_add(nm_out *read, uint8_t kind, uint32_t owner, uint16_t holder, const uint8_t *data, uint32_t len);
 
 void nm_out_clear(nm_out *out);
 

@@ -32,6 +32,7 @@
 #define TCP_RST 0x04
 #define TCP_PSH 0x08
 #define TCP_ACK 0x10
+#define TCP_URG 0x20
 
 static inline size_t address_len(uint8_t family) { return family == 4 ? 4 : 16; }
 

@@ -92,6 +92,7 @@ class RingRow(Protocol):
     head: int
     count: int
     offset: int
+    holder: int
 
 
 class LegRow(Protocol):
@@ -173,10 +174,18 @@ class LegSums(Protocol):
 
 
 class Budget(Protocol):
-    """``nm_budget``: the limit on the memory of all legs."""
+    """``nm_budget``: the limit on the memory of mirroring."""
 
     used: int
     limit: int
+
+
+class HoldersRow(Protocol):
+    """``nm_holders``: what each client of one engine holds; for C only."""
+
+    budget: Array[Budget]
+    used: Array[int]
+    key: Array[int]
 
 
 class ServiceRow(Protocol):
@@ -245,6 +254,7 @@ class SendRow(Protocol):
     len: int
     owner: int
     segment_len: int
+    holder: int
     kind: int
 
 
@@ -310,6 +320,7 @@ class GearRow(Protocol):
     """``nm_gear``: the tables, the plan, and the buffers that Python empties."""
 
     flows: FlowTableRow
+    holders: HoldersRow
     legs: LegTableRow
     chunks: ChunksRow
     plan: PlanRow

@@ -3,13 +3,19 @@
 A row is a C struct (rows.py): Python reads and writes C's own memory. Do not use a row after its removal.
 """
 
+from collections.abc import Mapping
+
 from natmirror._ffi import ffi, lib
-from natmirror.fastpath.constants import IPV4, NO_FLOW, NO_LEG
+from natmirror.fastpath.client_memory import ClientMemory
+from natmirror.fastpath.constants import CHUNK_LEN, IPV4, NO_FLOW, NO_HOLDER, NO_LEG
+from natmirror.fastpath.flow_states import State
 from natmirror.fastpath.rows import Array, ChangeRow, ChangesRow, FlowRow, GearRow, LegRow
 from natmirror.net.endpoint import Endpoint
 
 _IDS_AT_ONCE = 4096
 _LEG_LEN = ffi.sizeof("nm_leg")
+LEG_COST = _LEG_LEN + 1200
+"""Bytes of a leg besides its buffer: its row, and Python's objects."""
 
 
 class FlowTable:
@@ -34,12 +40,12 @@ class FlowTable:
         """Remove a row; its number may be reused."""
         lib.nm_gear_remove(self._gear, row)
 
-    def victim(self, *, for_half_open: bool) -> FlowRow | None:
+    def victim(self, now: float, *, for_half_open: bool) -> FlowRow | None:
         """Return the row to evict for a new flow, or None if none has to be evicted, or none may.
 
         ``for_half_open``: the new flow begins with a handshake; else it is established.
         """
-        return lib.nm_flows_victim(self._flows, for_half_open) or None
+        return lib.nm_flows_victim(self._flows, for_half_open, now) or None
 
     def row(self, number: int) -> FlowRow | None:
         """Return the row with this number, or None if the number is free."""
@@ -85,8 +91,8 @@ class FlowTable:
         lib.nm_flow_release(self._flows, row)
 
     def sweep(self, first: int, most: int, how: int, now: float) -> int | None:
-        """Sweep at most ``most`` rows from number ``first`` on: check again whether each flow is pinned, and do what
-        ``how`` says (ANNOUNCE and the like).
+        """Sweep at most ``most`` rows from number ``first`` on: renew their deadlines by the present timeouts, check
+        again whether each flow is pinned, and do what ``how`` says (ANNOUNCE and the like).
 
         Return the number to continue with, or None at the end.
         """
@@ -96,6 +102,16 @@ class FlowTable:
     def touch(self, row: FlowRow, now: float, *, moved: bool) -> None:
         """Note that a packet of the flow has passed; ``moved``: it has changed the state, and so the timeout."""
         lib.nm_flow_touch(self._flows, row, now, moved)
+
+    def keep(self, row: FlowRow, now: float) -> None:
+        """Keep a row that is due: it is due again after another timeout, and until a packet passes it may be
+        evicted."""
+        lib.nm_flow_keep(self._flows, row, now)
+
+    def set_timeouts(self, by_state: Mapping[State, float]) -> None:
+        """Set the seconds from a flow's last packet to its expiry, for all states. Flows follow with sweep(), or when
+        they are due."""
+        lib.nm_flows_set_timeouts(self._flows, [by_state[state] for state in State])
 
     def next_due(self) -> float:
         """Return the time at which the next flow may expire, or NEVER."""
@@ -120,21 +136,27 @@ class FlowTable:
 class LegTable:
     """The legs, found by their two endpoints, with their buffers and deadlines."""
 
-    def __init__(self, gear: GearRow) -> None:
+    def __init__(self, gear: GearRow, memory: ClientMemory) -> None:
         self._gear = gear  # keeps the table alive
         self._legs = gear.legs
+        self._memory = memory
 
     def __len__(self) -> int:
         return lib.nm_legs_count(self._legs)
 
-    def insert(self, mirror: Endpoint, local: Endpoint) -> LegRow:
-        """Return a new row with all numbers zero and no deadline. Raise MemoryError without memory.
+    def insert(self, mirror: Endpoint, local: Endpoint, holder: int = NO_HOLDER) -> LegRow:
+        """Return a new row with all numbers zero and no deadline. Raise MemoryError without memory, which counts for
+        the client ``holder``.
 
         There must be no other row between the two endpoints.
         """
+        if not self._memory.take(holder, LEG_COST):
+            raise MemoryError("the client may not hold another leg")
         row = lib.nm_leg_insert(self._legs, IPV4, *mirror, *local)
         if row == ffi.NULL:
+            self._memory.give(holder, LEG_COST)
             raise MemoryError("no memory for another leg")
+        row.ring.holder = holder
         return row
 
     def find(self, mirror: Endpoint, local: Endpoint) -> LegRow | None:
@@ -146,7 +168,9 @@ class LegTable:
         reused."""
         left: LegRow = ffi.new("nm_leg *")  # first: without memory for the copy, the row stays in the table
         if row.family:
+            holder = row.ring.holder
             lib.nm_leg_remove(self._legs, row)
+            self._memory.give(holder, LEG_COST)
         ffi.memmove(left, row, _LEG_LEN)
         return left
 
@@ -162,9 +186,11 @@ class LegTable:
             row.next_of_flow = number
 
     def append(self, row: LegRow, data: bytes, now: float) -> bool:
-        """Append ``data`` to the leg's buffer; return False without memory for it."""
+        """Append ``data`` to the leg's buffer; return False without memory for it, even if what waits is given up."""
         if not lib.nm_leg_reserve(self._legs, row, len(data)):
-            return False
+            room = len(data) + CHUNK_LEN
+            if not (self._memory.make_room(row.ring.holder, room) and lib.nm_leg_reserve(self._legs, row, len(data))):
+                return False
         lib.nm_leg_append(row, data, len(data), now)
         return True
 

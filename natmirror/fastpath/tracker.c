@@ -3,6 +3,7 @@
 
 #include "fastpath/tcp_constants.h"
 
+#define MAX_WINDOW 0xffff /* before it is scaled */
 #define PAWS_TOLERANCE 1 /* as in Linux: by so much a TSval may lie below TS.Recent */
 
 /* Return whether this host drops the packet of a flow whose packets it routes: its TTL ends here. */
@@ -23,18 +24,34 @@ static int is_refused(const nm_flow *flow, const nm_segment *seg, int from_clien
     return options.has_timestamps && diff(receiver->echo, options.tsval) > PAWS_TOLERANCE;
 }
 
+static uint64_t distance(uint32_t a, uint32_t b)
+{
+    int64_t ahead = diff(a, b);
+    return (uint64_t)(ahead < 0 ? -ahead : ahead);
+}
+
+/* Return whether a segment agrees with what its receiver has sent: agrees() in Python. */
+static int agrees(const nm_half *receiver, const nm_segment *seg)
+{
+    uint64_t product = (distance(seg->seq, receiver->ack) + 1) * (distance(seg->ack, receiver->end) + 1);
+    return receiver->flags & NM_HALF_SEQ && !(product >> NM_AGREEMENT_BITS);
+}
+
 int nm_is_taken(const nm_flow *flow, const nm_segment *seg, int from_client)
 {
-    const nm_half *receiver = from_client ? &flow->reply : &flow->orig;
+    const nm_half *sender = from_client ? &flow->orig : &flow->reply, *receiver = from_client ? &flow->reply : &flow->orig;
     if (!(seg->flags & TCP_ACK) || expires_here(flow, seg, from_client))
         return 0;
+    if (flow->flags & NM_FLOW_LOOSE)
+        return agrees(receiver, seg);
     if (flow->flags & NM_FLOW_SERVICE_MIRRORED && is_refused(flow, seg, from_client))
         return 0;
-    if (flow->flags & NM_FLOW_PICKED_UP)
-        return 1;
+    if (!nm_flow_knows_window(flow))
+        return agrees(receiver, seg);
     if (receiver->flags & NM_HALF_SEQ && diff(seg->ack, receiver->end) > 0)
         return 0;
-    return !(receiver->flags & NM_HALF_ACK) || diff(seg->seq, receiver->edge) <= 0;
+    int scale = receiver->scale <= NM_MAX_WINDOW_SCALE ? receiver->scale : 0;
+    return !(receiver->flags & NM_HALF_ACK) || diff(seg->seq, sender->end) <= MAX_WINDOW << scale;
 }
 
 /* Note the timestamps of a segment that is taken, as far as they are plausible. */
@@ -57,22 +74,53 @@ static void note_timestamps(nm_half *sender, const nm_half *receiver, const nm_s
 static void revoke_fin(nm_half *sender, const nm_half *receiver, const nm_segment *seg)
 {
     uint32_t fin = sender->end - 1;
-    if (!(sender->flags & NM_HALF_FIN) || diff(receiver->ack, fin) > 0 || diff(seg->seq, fin) > 0 ||
-        diff(seg->seq + seg->payload_len, fin) <= 0)
+    if (!(sender->flags & NM_HALF_FIN) || diff(fin, receiver->ack) < 0 || diff(seg->seq, fin) > 0 ||
+        diff(fin, seg->seq + seg->payload_len) >= 0)
         return;
     sender->flags &= (uint8_t)~NM_HALF_FIN;
     sender->flags |= NM_HALF_REVOKED;
     sender->bytes++;
 }
 
-void nm_track_half(nm_flow *flow, const nm_segment *seg, int from_client, int is_taken)
+/* Note that all bytes before an acknowledgement were sent, though the last ones may not have passed here yet. */
+static void infer_sent(nm_half *sender, uint32_t end)
+{
+    int32_t advance = diff(end, sender->end);
+    if (advance <= 0 || advance > NM_CONTINUATION)
+        return;
+    sender->end = end;
+    sender->bytes += (uint32_t)advance;
+    sender->flags |= NM_HALF_INFERRED;
+}
+
+/* Follow a segment of a loose flow: _settle() in Python. */
+static int settle(nm_flow *flow, const nm_segment *seg, int from_client, int is_taken)
+{
+    nm_half *sender = from_client ? &flow->orig : &flow->reply, *receiver = from_client ? &flow->reply : &flow->orig;
+    if (is_taken && receiver->flags & NM_HALF_ACK) {
+        flow->flags &= (uint32_t)~NM_FLOW_LOOSE;
+        infer_sent(receiver, seg->ack);
+    }
+    if (flow->reply.flags & NM_HALF_RECORDED && (from_client || !is_taken)) {
+        if (!from_client && seg->flags & TCP_ACK)
+            sender->end = seg->seq + seg->payload_len + (seg->flags & TCP_FIN);
+        return is_taken;
+    }
+    if (!(sender->flags & NM_HALF_ACK) || distance(seg->seq, sender->end) > NM_CONTINUATION) {
+        sender->flags &= NM_HALF_RECORDED;
+        sender->max_window = 0;
+    }
+    return seg->flags & TCP_ACK ? 1 : 0;
+}
+
+int nm_track_half(nm_flow *flow, const nm_segment *seg, int from_client, int is_taken)
 {
     nm_half *sender = from_client ? &flow->orig : &flow->reply, *receiver = from_client ? &flow->reply : &flow->orig;
     uint32_t fin = seg->flags & TCP_FIN;
     uint32_t end = seg->seq + seg->payload_len + fin + (seg->flags & TCP_SYN ? 1 : 0);
     sender->packets++;
-    if (!is_taken)
-        return;
+    if (!(flow->flags & NM_FLOW_LOOSE ? settle(flow, seg, from_client, is_taken) : is_taken))
+        return 0;
     if (!(sender->flags & NM_HALF_SEQ)) {
         sender->end = end;
         sender->bytes += seg->payload_len;
@@ -80,7 +128,9 @@ void nm_track_half(nm_flow *flow, const nm_segment *seg, int from_client, int is
     } else {
         revoke_fin(sender, receiver, seg);
         int32_t advance = diff(end, sender->end);
-        if (advance > 0 && !(sender->flags & NM_HALF_FIN)) {
+        int is_in_window = !nm_flow_knows_window(flow) || !(receiver->flags & NM_HALF_ACK) ||
+                           diff(seg->seq, receiver->edge) <= 0;
+        if (advance > 0 && is_in_window && !(sender->flags & NM_HALF_FIN)) {
             sender->end = end;
             sender->bytes += (uint32_t)advance - fin;
             int is_seen = end != seg->seq;
@@ -100,12 +150,13 @@ void nm_track_half(nm_flow *flow, const nm_segment *seg, int from_client, int is
         sender->ack = seg->ack;
         sender->edge = edge;
         sender->flags |= NM_HALF_ACK;
-        return;
+        return 1;
     }
     if (diff(sender->ack, seg->ack) < 0)
         sender->ack = seg->ack;
     if (diff(sender->edge, edge) < 0)
         sender->edge = edge;
+    return 1;
 }
 
 void nm_track_syn(nm_flow *flow, const nm_segment *syn)
@@ -157,23 +208,24 @@ static int take_syn_ack(nm_flow *flow, const nm_segment *seg)
     return step(flow, NM_EVENT_SYN_ACK);
 }
 
-static int is_exact_reset(const nm_half *sender, const nm_half *receiver, const nm_segment *seg, uint8_t state, int picked_up)
+static int is_exact_reset(const nm_flow *flow, const nm_segment *seg, int from_client)
 {
-    if (state == NM_STATE_SYN_SENT) {
+    const nm_half *sender = from_client ? &flow->orig : &flow->reply, *receiver = from_client ? &flow->reply : &flow->orig;
+    if (flow->state == NM_STATE_SYN_SENT) {
         int32_t past = diff(seg->ack, receiver->end);
         return seg->flags & TCP_ACK && past >= 0 && past <= NM_MAX_SYN_DATA;
     }
-    if (picked_up && !(receiver->flags & NM_HALF_ACK))
-        return 1;
-    return seg->seq == sender->end || (receiver->flags & NM_HALF_ACK && seg->seq == receiver->ack);
+    if (flow->flags & NM_FLOW_LOOSE)
+        return flow->reply.flags & NM_HALF_RECORDED && seg->seq == (from_client ? flow->orig.end : flow->orig.ack);
+    return (sender->flags & NM_HALF_SEQ && seg->seq == sender->end) ||
+           (receiver->flags & NM_HALF_ACK && seg->seq == receiver->ack);
 }
 
 static int take_reset(nm_flow *flow, const nm_segment *seg, int from_client)
 {
     nm_half *sender = from_client ? &flow->orig : &flow->reply, *receiver = from_client ? &flow->reply : &flow->orig;
     sender->packets++;
-    if (expires_here(flow, seg, from_client) ||
-        !is_exact_reset(sender, receiver, seg, flow->state, flow->flags & NM_FLOW_PICKED_UP))
+    if (expires_here(flow, seg, from_client) || !is_exact_reset(flow, seg, from_client))
         return NM_NO_EVENT;
     if (seg->flags & TCP_ACK && sender->flags & NM_HALF_ACK && receiver->flags & NM_HALF_SEQ &&
         diff(seg->ack, sender->ack) > 0 && diff(seg->ack, receiver->end) <= 0)
@@ -181,16 +233,20 @@ static int take_reset(nm_flow *flow, const nm_segment *seg, int from_client)
     return step(flow, NM_EVENT_RST);
 }
 
-/* Note a FIN exactly at the end of what its half has sent; was_sent: an earlier segment had reached that number. */
-static void take_fin(nm_half *sender, const nm_segment *seg, int was_sent)
+/* Note a FIN: _take_fin() in Python. was_known: an earlier segment had reached the end of what was sent. */
+static void take_fin(nm_half *sender, const nm_half *receiver, const nm_segment *seg, int was_known)
 {
-    if (!(seg->flags & TCP_FIN) || sender->flags & NM_HALF_FIN || seg->seq + seg->payload_len + 1 != sender->end)
+    uint32_t fin = seg->seq + seg->payload_len;
+    int32_t ahead = diff(sender->end, fin + 1);
+    if (!(seg->flags & TCP_FIN) || (!ahead && sender->flags & NM_HALF_FIN))
         return;
-    if (was_sent && !(sender->flags & NM_HALF_INFERRED))
-        return; /* a byte was seen at that number, so a FIN cannot be there */
-    sender->flags |= NM_HALF_FIN;
-    if (was_sent && sender->bytes)
-        sender->bytes--;
+    if (!ahead && (!was_known || sender->flags & NM_HALF_INFERRED)) {
+        sender->flags |= NM_HALF_FIN;
+        if (was_known && sender->bytes)
+            sender->bytes--;
+    } else if (ahead >= 0 && !(receiver->flags & NM_HALF_ACK && diff(receiver->ack, fin) > 0)) {
+        sender->flags |= NM_HALF_REVOKED; /* a byte was seen at that number */
+    }
 }
 
 static int acknowledges_syn(const nm_half *client, const nm_half *backend)
@@ -199,10 +255,9 @@ static int acknowledges_syn(const nm_half *client, const nm_half *backend)
     return client->flags & NM_HALF_ACK && diff(first, client->ack) <= 0;
 }
 
-static int both_finished(const nm_flow *flow)
+static int both_acknowledged(const nm_flow *flow)
 {
-    return flow->orig.flags & flow->reply.flags & NM_HALF_FIN && flow->orig.ack == flow->reply.end &&
-           flow->reply.ack == flow->orig.end;
+    return flow->orig.ack == flow->reply.end && flow->reply.ack == flow->orig.end;
 }
 
 int nm_track(nm_flow *flow, const nm_segment *seg, int from_client)
@@ -220,16 +275,18 @@ int nm_track(nm_flow *flow, const nm_segment *seg, int from_client)
     uint32_t known_end = sender->end;
     int event = NM_NO_EVENT;
     int is_taken = nm_is_taken(flow, seg, from_client);
-    nm_track_half(flow, seg, from_client, is_taken);
-    if (is_taken)
-        take_fin(sender, seg, knew && known_end == sender->end);
+    if (nm_track_half(flow, seg, from_client, is_taken))
+        take_fin(sender, receiver, seg, knew && known_end == sender->end);
+    if (flow->flags & NM_FLOW_LOOSE && !is_taken)
+        return NM_NO_EVENT;
     if (flow->state == NM_STATE_SYN_RECEIVED && from_client && acknowledges_syn(sender, receiver))
         event = step(flow, NM_EVENT_HANDSHAKE);
+    int has_both = sender->flags & receiver->flags & NM_HALF_FIN;
     if (flow->state == NM_STATE_ESTABLISHED && (sender->flags | receiver->flags) & NM_HALF_FIN) {
-        int closing = step(flow, NM_EVENT_FIN);
+        int closing = step(flow, has_both ? NM_EVENT_BOTH_FINS : NM_EVENT_FIN);
         return event == NM_EVENT_HANDSHAKE ? event : closing;
     }
-    if (flow->state == NM_STATE_CLOSING && both_finished(flow))
-        return step(flow, NM_EVENT_LAST_ACK);
+    if (has_both && flow->state >= NM_STATE_HALF_CLOSED)
+        return step(flow, both_acknowledged(flow) ? NM_EVENT_LAST_ACK : NM_EVENT_BOTH_FINS);
     return event;
 }

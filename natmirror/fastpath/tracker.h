@@ -9,10 +9,18 @@
 /* Set the numbers of a new flow from the client's SYN: tracker.begin() in Python. */
 void nm_track_syn(nm_flow *flow, const nm_segment *syn);
 
+/* Return whether the ends' windows are known: flow_flags.knows_window(). */
+static inline int nm_flow_knows_window(const nm_flow *flow)
+{
+    return !(flow->flags & NM_FLOW_PICKED_UP) ||
+           (flow->reply.flags & NM_HALF_RECORDED && !(flow->flags & NM_FLOW_LOOSE));
+}
+
 /* Return whether the receiving end takes a segment that is no SYN and no RST: tracker.is_taken(). */
 int nm_is_taken(const nm_flow *flow, const nm_segment *seg, int from_client);
-/* Count a segment that is no RST, and move the numbers of the half that sent it if it is taken: tracker.update(). */
-void nm_track_half(nm_flow *flow, const nm_segment *seg, int from_client, int is_taken);
+/* Count a segment that is no RST, and move the numbers of the half that sent it if it is taken: tracker.update(). Return
+ * whether it moved them. */
+int nm_track_half(nm_flow *flow, const nm_segment *seg, int from_client, int is_taken);
 
 /* Update the flow's numbers and state for one segment with a correct checksum: tracker.track(). Return the event that
  * changed the state, or NM_NO_EVENT. */

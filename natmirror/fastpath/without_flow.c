@@ -70,7 +70,7 @@ static int decide_syn_ack(nm_gear *gear, const nm_backend *backend, const nm_seg
 {
     const uint8_t *client = destination_of(seg);
     const nm_service *service = &gear->plan.services[backend->service_id];
-    if (!(seg->flags & TCP_RST) && nm_flows_victim(gear->flows, 1) &&
+    if (!(seg->flags & TCP_RST) && nm_flows_victim(gear->flows, 1, now) &&
         !nm_flow_find_orig(gear->flows, 4, client, seg->dport, service->address, service->port))
         return pass_to_client(gear, service, seg); /* else the client has connected again since, to another backend */
     if (!nm_flow_open_direct(gear, backend, seg, now))
@@ -93,7 +93,7 @@ int nm_decide_unbound_reply(nm_gear *gear, const nm_segment *seg, int checksum, 
         return decide_syn_ack(gear, backend, seg, now);
     const nm_service *service = &gear->plan.services[backend->service_id];
     const nm_flow *bound = nm_flow_find_orig(gear->flows, 4, client, seg->dport, service->address, service->port);
-    if (bound && (!(bound->flags & NM_FLOW_PICKED_UP) || bound->reply.packets))
+    if (bound && !nm_flow_is_unconfirmed(bound))
         return drop(gear, NM_DROP_FORMER_BACKEND); /* the client's port has a connection with another backend now */
     if (seg->payload_len && !(seg->flags & TCP_RST) && !has_bad_sum(seg, checksum))
         return NM_PUNT_NO_FLOW; /* its connection is picked up */

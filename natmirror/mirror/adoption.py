@@ -82,7 +82,7 @@ class Adoption:
         for leg, later in matches:
             if leg.resumption is not None and later is not None:
                 leg.resumption.renew(later)
-        tracker.begin_adopted(flow.row, record.iss, record.client_nxt, record.client_una, record.backend_scale)
+        tracker.begin_adopted(flow.row, record)
         self._stand_by(stream, record)
         return True
 

@@ -5,7 +5,7 @@ A throttle limits the window that the client sees. The limit moves as the flow's
 
 from natmirror.actions import Send
 from natmirror.fastpath.flow_flags import throttle_client, unthrottle_client
-from natmirror.fastpath.flow_states import State
+from natmirror.fastpath.flow_states import IS_OPEN
 from natmirror.mirror.copies import MirroredFlow, MirroredStream
 from natmirror.mirror.outgoing import Outgoing
 from natmirror.mirror.sampling import why_flow_not_mirrored
@@ -104,7 +104,7 @@ class Backpressure:
             return
         try:
             throttle.hold = seq.latest(throttle.hold, flow.row.reply.edge)
-            if flow.row.state in (State.ESTABLISHED, State.CLOSING):
+            if flow.row.state in IS_OPEN:
                 self._send_window(flow, throttle)
         finally:
             self.remove(flow)

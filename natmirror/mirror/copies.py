@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from natmirror.fastpath import FlowRow, client_bytes
-from natmirror.fastpath.flow_flags import clear_orig_waiting, remove_reader
+from natmirror.fastpath.flow_flags import clear_orig_waiting, has_reader, remove_reader
 from natmirror.mirror.copy_states import TRANSITIONS, StreamEvent, StreamState
 from natmirror.net.endpoint import Endpoint
 from natmirror.reasons import EndReason
@@ -106,6 +106,11 @@ class MirroredStream:
         """The client's bytes that count for the copies: those that the backend has acknowledged, or all that were sent
         where copies do not wait for that."""
         return self.final_bytes if self.state is StreamState.FORGOTTEN else client_bytes(self.flow.row)
+
+    def needs_flow(self) -> bool:
+        """Return whether a mirror gets the client's bytes from this host, or may get them again: if the flow is
+        forgotten, that ends for good."""
+        return self.state is not StreamState.STANDBY and (bool(self.alive()) or has_reader(self.flow.row))
 
     def alive(self) -> list[tuple[StreamCopy, Leg]]:
         """Return the legs that have not ended, with their copies."""

@@ -11,7 +11,15 @@ makes a hole.
 from collections.abc import Callable, Iterable
 
 from natmirror.fastpath import MAX_RELEASE_LEN
-from natmirror.fastpath.flow_flags import has_reader, holds, is_ack_known, is_finished, set_orig_waiting, take_revoked
+from natmirror.fastpath.flow_flags import (
+    has_reader,
+    holds,
+    is_ack_known,
+    is_finished,
+    knows_window,
+    set_orig_waiting,
+    take_revoked,
+)
 from natmirror.fastpath.flow_states import State
 from natmirror.mirror.adoption import Adoption
 from natmirror.mirror.copies import MirroredStream
@@ -23,6 +31,8 @@ from natmirror.mirror.timers import AT_ONCE, TimerKind, Timers
 from natmirror.net import seq
 from natmirror.reasons import EndReason
 from natmirror.tcp.leg import Leg
+
+_EVERYTHING = 1 << 30  # bytes: all that can wait behind a gap
 
 
 class Feeding:
@@ -43,7 +53,7 @@ class Feeding:
         if not (stream.alive() or has_reader(row)):
             return
         if take_revoked(row.orig):
-            self._give_up(stream, EndReason.AMBIGUOUS)
+            self.give_up(stream, EndReason.AMBIGUOUS)
         if stream.state in HAS_END:
             return
         if stream.is_adopted:
@@ -53,14 +63,12 @@ class Feeding:
         fin_seq = seq.add(row.orig.end, -1) if is_finished(row.orig) else None
         if fin_seq is not None:
             payload = payload[: max(seq.diff(fin_seq, at), 0)]  # nothing follows a FIN
-        edge = seq.latest(row.reply.edge, row.reply.ack)
-        if stream.flow.is_picked_up:  # the width of its window is unknown
-            edge = seq.latest(edge, seq.add(at, len(payload)))
+        edge = self._edge(stream, seq.add(at, len(payload)))
         data = reassembler.push(at, payload, edge)
-        if reassembler.is_ambiguous:
-            self._give_up(stream, EndReason.AMBIGUOUS)
+        if reassembler.contradiction is not None:
+            self.give_up(stream, reassembler.contradiction)
             return
-        set_orig_waiting(row, past_window=reassembler.is_blocked, has_gap=reassembler.waiting_bytes > 0)
+        set_orig_waiting(row, past_window=reassembler.is_blocked, has_gap=reassembler.has_gap)
         had_rest = stream.has_rest
         if not self._take(stream, data, edge, now):
             return
@@ -80,6 +88,15 @@ class Feeding:
             stream.awaits_last, had_rest = False, True
         if stream.has_ended and had_rest and not stream.ends_later:
             self.end_late(stream, now)
+
+    def _edge(self, stream: MirroredStream, end: int) -> int:
+        """Return the number up to which bytes may be taken in order now; a segment of the client ends at ``end``. Bytes
+        that legs get at once have to lie in the backend's window. Held ones wait for their acknowledgement anyway."""
+        row = stream.flow.row
+        if holds(row):
+            return seq.add(stream.reassembler.next, _EVERYTHING)
+        edge = seq.latest(row.reply.edge, row.reply.ack)
+        return edge if knows_window(row) else seq.latest(edge, end)
 
     def _acked(self, stream: MirroredStream, fin_seq: int | None) -> int | None:
         """Return the number up to which the backend has acknowledged the client's bytes, without its FIN; None if it is
@@ -129,7 +146,7 @@ class Feeding:
         if held.append(data):
             return True
         is_full = len(held) + len(data) > row.max_held
-        self._give_up(stream, EndReason.BUFFER_FULL if is_full else EndReason.MEMORY_FULL)
+        self.give_up(stream, EndReason.BUFFER_FULL if is_full else EndReason.MEMORY_FULL)
         return False
 
     def _freed_len(self, stream: MirroredStream) -> int:
@@ -155,17 +172,16 @@ class Feeding:
             return
         self.each_leg(stream, lambda leg: leg.write(_missing_part(leg, data, start), now, wanted=wanted))
         if has_reader(stream.flow.row):
-            self._read_queue.add(ReadEvent.ORIG, stream.flow.row.id, data)
+            self._read_queue.add(ReadEvent.ORIG, stream.flow.row.id, data, stream.flow.row.held.holder)
 
     # Bytes that the legs cannot get
 
-    def _give_up(self, stream: MirroredStream, reason: EndReason) -> None:
+    def give_up(self, stream: MirroredStream, reason: EndReason) -> None:
         """End all legs, and inform the sessions: the client's next bytes are unknown, or there is no room for
         them."""
         row, reassembler = stream.flow.row, stream.reassembler
         self.each_leg(stream, lambda leg: leg.abort(reason))
         reassembler.clear()
-        reassembler.is_ambiguous = False
         set_orig_waiting(row, past_window=False, has_gap=False)
         if has_reader(row):
             is_ambiguous = reason is EndReason.AMBIGUOUS
@@ -197,7 +213,7 @@ class Feeding:
             self._read_queue.add(ReadEvent.ORIG_LOST, row.id)
         if is_read or stream.alive():
             self._take(stream, stream.reassembler.restart(to, edge), edge, now)
-            set_orig_waiting(row, past_window=False, has_gap=stream.reassembler.waiting_bytes > 0)
+            set_orig_waiting(row, past_window=False, has_gap=stream.reassembler.has_gap)
 
     # Another host's connections
 

@@ -97,6 +97,11 @@ class GuardedMirroring:
     def release_flow(self, flow: MirroredFlow) -> None:
         self._guard.run(Work.COPY, flow, self._mirroring.release_flow, flow)
 
+    def is_copied(self, flow: MirroredFlow) -> bool:
+        """Return whether the end of the flow would end a copy or a session for good."""
+        stream = self.streams.get(flow)
+        return stream is not None and bool(self._guard.run(Work.COPY, flow, stream.needs_flow))
+
     def flow_forgotten(self, flow: MirroredFlow) -> None:
         """End the flow's stream. Mirroring keeps nothing of the flow, even where this fails."""
         try:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Protocol
 
 from natmirror.actions import Send
-from natmirror.fastpath import FlowRow, LegRow, LegTable
+from natmirror.fastpath import ClientMemory, FlowRow, LegRow, LegTable
 from natmirror.mirror.narrow_paths import Paths
 from natmirror.mirror.outgoing import Outgoing
 from natmirror.net import seq
@@ -61,6 +61,7 @@ class Legs:
     def __init__(
         self,
         table: LegTable,
+        memory: ClientMemory,
         outgoing: Outgoing,
         in_use: Callable[[Endpoint, Endpoint], bool],
         ports: range,
@@ -68,6 +69,7 @@ class Legs:
     ) -> None:
         self.now = 0.0
         self._table = table
+        self._memory = memory
         self._outgoing = outgoing
         self._in_use = in_use
         self._ports = ports
@@ -125,9 +127,8 @@ class Legs:
         if self.has(mirror, local) or self._in_use(mirror, local):
             return EndReason.PORT_IN_USE
         offset = seq.add(self._numbers.first(local, mirror, now), -iss)
-        path = self.paths.path_to(mirror, now)
         make = partial(Leg, self._table, local, owner.mirror, iss=iss, offset=offset, listener=listener)
-        return self._begin(owner, mirror, local, partial(make, path=path))
+        return self._begin(owner, mirror, local, self._limited(make, mirror, client, now))
 
     def adopt(self, owner: LegOwner, record: LegRecord, client: Endpoint, now: float) -> Leg | EndReason:
         """Return a standby leg from another host's record, for activate(), or the reason why there is none."""
@@ -137,8 +138,12 @@ class Legs:
             return EndReason.OTHER_ADDRESS
         if self.has(mirror, local) or self._in_use(mirror, local):
             return EndReason.PORT_IN_USE
-        make = partial(Leg.from_record, self._table, owner.mirror, record, path=self.paths.path_to(mirror, now))
-        return self._begin(owner, mirror, local, make)
+        make = partial(Leg.from_record, self._table, owner.mirror, record)
+        return self._begin(owner, mirror, local, self._limited(make, mirror, client, now))
+
+    def _limited(self, make: Callable[..., Leg], mirror: Endpoint, client: Endpoint, now: float) -> Callable[[], Leg]:
+        """Add to the arguments of ``make`` what limits a leg: the path, and the client that holds its memory."""
+        return partial(make, path=self.paths.path_to(mirror, now), holder=self._memory.holder_of(client[0]))
 
     def _begin(self, owner: LegOwner, mirror: Endpoint, local: Endpoint, make: Callable[[], Leg]) -> Leg | EndReason:
         """Add the leg that ``make`` returns to the table, and return it. If ``make`` fails, remove the row that it

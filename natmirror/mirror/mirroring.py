@@ -2,8 +2,15 @@
 
 from collections.abc import Callable, Iterable
 
-from natmirror.fastpath import NO_FLOW, FlowRow, HeldBytes, Memory
-from natmirror.fastpath.flow_flags import add_reader, clear_mirroring, holds, set_holds, start_feeding_legs
+from natmirror.fastpath import NO_FLOW, ClientMemory, FlowRow, HeldBytes
+from natmirror.fastpath.flow_flags import (
+    add_reader,
+    clear_mirroring,
+    holds,
+    is_service_mirrored,
+    set_holds,
+    start_feeding_legs,
+)
 from natmirror.mirror.adoption import Adoption
 from natmirror.mirror.backpressure import Backpressure
 from natmirror.mirror.copies import MirroredFlow, MirroredStream, StreamCopy
@@ -22,7 +29,7 @@ from natmirror.mirror.sessions.sessions import MasterSessions
 from natmirror.mirror.timers import TimerKind, Timers
 from natmirror.net import seq
 from natmirror.net.endpoint import Endpoint, endpoint_of, parse_endpoint
-from natmirror.net.packet import RST, SYN, Segment
+from natmirror.net.packet import RST, SYN, URG, Segment
 from natmirror.reasons import EndReason
 from natmirror.rules import Release, Service
 from natmirror.tcp import tracker
@@ -41,7 +48,7 @@ class Mirroring:
 
     def __init__(
         self,
-        memory: Memory,
+        memory: ClientMemory,
         hold: Callable[[FlowRow, int], HeldBytes],
         timers: Timers,
         legs: Legs,
@@ -58,8 +65,7 @@ class Mirroring:
     ) -> None:
         """``hold`` returns a flow's held bytes. ``shares_state``: hosts share records of legs, so that a connection
         picked up here may have legs from another host."""
-        self.budget = memory
-        """The limit on the memory of bytes that wait to be copied."""
+        self._memory = memory
         self._why_absent_from_picked_up = EndReason.NO_RECORD if shares_state else EndReason.PICKED_UP
         self._hold = hold
         self._feeding = Feeding(timers, legs, adoption, outcomes, read_queue)
@@ -98,7 +104,7 @@ class Mirroring:
         if stream.alive():
             start_feeding_legs(flow.row)
         if self._is_wanted_by_masters(flow, backend):
-            stream.replies = Reassembler(flow.row, "reply", flow.row.orig.ack, _max_waiting(flow), self.budget)
+            stream.replies = Reassembler(flow.row, "reply", flow.row.orig.ack, _max_waiting(flow), self._memory)
             add_reader(flow.row)
         flow.row.account = self._ledger.account_number(stream)
         self._guard.run(Work.THROTTLE, flow, self._backpressure.update, stream)
@@ -113,7 +119,7 @@ class Mirroring:
             StreamCopy(mirror, stream, why_absent=self._why_absent_from_picked_up) for mirror in flow.service.copies
         )
         if self._is_wanted_by_masters(flow, backend):
-            stream.replies = Reassembler(flow.row, "reply", None, _max_waiting(flow), self.budget)
+            stream.replies = Reassembler(flow.row, "reply", None, _max_waiting(flow), self._memory)
             add_reader(flow.row, is_late=True)
         flow.row.account = self._ledger.account_number(stream)
         return stream
@@ -122,9 +128,10 @@ class Mirroring:
         """Return the stream of a flow, whose client's first byte has number ``first``, if that is known."""
         if flow.service.release is Release.ACKNOWLEDGED:
             set_holds(flow.row)
+        flow.row.held.holder = self._memory.holder_of(flow.client[0])
         most = _max_waiting(flow)
         stream = MirroredStream(
-            flow, Reassembler(flow.row, "orig", first, most, self.budget, self._hold(flow.row, most))
+            flow, Reassembler(flow.row, "orig", first, most, self._memory, self._hold(flow.row, most))
         )
         self.streams[flow] = stream
         return stream
@@ -156,7 +163,14 @@ class Mirroring:
     def feed(self, flow: MirroredFlow, segment: Segment, now: float) -> None:
         """Copy a segment of the client. Its checksum is right, and the tracker has processed it."""
         stream = self.streams.get(flow)
-        if stream is None or segment.flags & (SYN | RST) or not is_taken(flow.row, segment, from_client=True):
+        if segment.flags & (SYN | RST) or not is_taken(flow.row, segment, from_client=True):
+            return
+        if stream is None:
+            if is_service_mirrored(flow.row):
+                self._ledger.not_copied(flow.service, segment.payload_len, EndReason.NOT_FOLLOWED)
+            return
+        if segment.flags & URG:
+            self._feeding.give_up(stream, EndReason.AMBIGUOUS)
             return
         if not stream.reassembler.is_placed:
             stream.reassembler.place(segment.seq)
@@ -193,7 +207,7 @@ class Mirroring:
 
     def adopt(self, flow: MirroredFlow, record: FlowRecord, now: float) -> None:
         """Begin the stream of another host's connection: its legs stand by until Adoption.activate()."""
-        tracker.begin_adopted(flow.row, record.iss, record.client_nxt, record.client_una, record.backend_scale)
+        tracker.begin_adopted(flow.row, record)
         backend = None if record.backend is None else parse_endpoint(record.backend)
         self._adoption.begin(self.picked_up(flow, backend), record, backend, now)
 

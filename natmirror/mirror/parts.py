@@ -6,7 +6,7 @@ of them when a leg moves or ends; last the sessions and the streams, which move 
 
 from collections.abc import Callable
 
-from natmirror.fastpath import Gear, Memory
+from natmirror.fastpath import Gear
 from natmirror.mirror.adoption import Adoption
 from natmirror.mirror.backpressure import Backpressure
 from natmirror.mirror.copies import MirroredFlow, MirroredStream
@@ -35,7 +35,6 @@ class MirrorParts:
         self,
         rules: Rules,
         gear: Gear,
-        memory: Memory,
         in_use: Callable[[Endpoint, Endpoint], bool],
         ports: range,
         numbers: Numbers,
@@ -43,14 +42,13 @@ class MirrorParts:
     ) -> None:
         """For ``in_use``, ``ports`` and ``numbers`` see Legs."""
         self.gear = gear
-        self.memory = memory
         self.streams: dict[MirroredFlow, MirroredStream] = {}
         """The stream of each mirrored flow, from its handshake on."""
         self.faults = Faults()
         self.guard = Guard(self.faults)
         self.timers = Timers()
         self.outgoing = Outgoing()
-        self.legs = Legs(gear.legs, self.outgoing, in_use, ports, numbers)
+        self.legs = Legs(gear.legs, gear.memory, self.outgoing, in_use, ports, numbers)
         self.ledger = Ledger(rules.services)
         read_queue, totals = ReadQueue(gear), SessionTotals()
         self.backpressure = Backpressure(self.timers, self.outgoing, self.streams)
@@ -58,11 +56,11 @@ class MirrorParts:
         open_sessions = OpenSessions(*(read_queue, self.timers, self.legs, self.ledger, totals, claims, self.streams))
         self.outcomes = LegOutcomes(self.legs, self.ledger, self.guard, self.backpressure, self.adoption, open_sessions)
         self.sessions = MasterSessions(
-            *(read_queue, memory, self.timers, self.legs, self.ledger),
+            *(read_queue, gear.memory, self.timers, self.legs, self.ledger),
             *(self.outcomes, open_sessions, totals, self.faults),
         )
         self.mirroring = Mirroring(
-            *(memory, gear.hold, self.timers, self.legs, self.ledger, self.backpressure, self.adoption),
+            *(gear.memory, gear.hold, self.timers, self.legs, self.ledger, self.backpressure, self.adoption),
             *(self.outcomes, self.sessions, read_queue, self.guard, self.streams),
             shares_state=rules.ha is not None and rules.ha.state is not None,
         )

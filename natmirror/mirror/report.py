@@ -19,7 +19,7 @@ class MirrorReport:
 
     def __init__(self, parts: MirrorParts) -> None:
         self._gear = parts.gear
-        self._memory = parts.memory
+        self._memory = parts.gear.memory
         self._legs = parts.legs
         self._ledger = parts.ledger
         self._sessions = parts.sessions
@@ -54,7 +54,13 @@ class MirrorReport:
 
     def memory(self) -> MirrorMemory:
         """Return the use and the limit of the memory budget."""
-        return {"used_bytes": self._memory.used, "limit_bytes": self._memory.limit}
+        memory = self._memory
+        return {
+            "used_bytes": memory.used,
+            "limit_bytes": memory.limit,
+            "client_limit_bytes": memory.client_limit,
+            "largest_client_bytes": memory.most_used,
+        }
 
 
 def gone_flow(service: str, client: Endpoint, leg: LegEntry) -> FlowEntry:

@@ -170,9 +170,14 @@ class MirrorEntry(TypedDict):
 
 
 class MirrorMemory(TypedDict):
-    """The memory budget that all mirrors and the known state of switches share."""
+    """The memory budget of mirroring."""
 
     used_bytes: int
-    """Bytes that are in use: buffered for mirrors, or known state of switches."""
+    """Bytes that are in use: legs and sessions with all that they hold, bytes that wait behind gaps, and the known
+    state of switches."""
     limit_bytes: int
     """Bytes that the budget allows (``mirror-memory`` in the rules)."""
+    client_limit_bytes: int
+    """Bytes that one client may hold: a sixteenth of the budget."""
+    largest_client_bytes: int
+    """Bytes that the client which holds most has."""

@@ -26,7 +26,7 @@ class Teardown:
     """
 
     def __init__(self, parts: MirrorParts, is_known: Callable[[MirroredFlow], bool]) -> None:
-        self._memory = parts.memory
+        self._memory = parts.gear.memory
         self._legs = parts.legs
         self._ledger = parts.ledger
         self._backpressure = parts.backpressure

@@ -16,11 +16,11 @@ from natmirror.fastpath.flow_flags import (
     is_guest,
     is_picked_up,
     is_unanswered,
-    set_picked_up,
     set_python_state,
     set_unanswered,
+    vouch_for,
 )
-from natmirror.fastpath.flow_states import State
+from natmirror.fastpath.flow_states import IS_OPEN, State
 from natmirror.nat.failed_attempts import FailedAttempts
 from natmirror.nat.services import ServiceTable
 from natmirror.net.endpoint import Endpoint, endpoint_of
@@ -46,6 +46,8 @@ class Flow:
     new_syn: Segment | None = None
     """A SYN inside an established connection, to which the backend has not responded yet."""
     new_syn_at: float = 0.0
+    new_syn_replies: int = 0
+    """The number of the backend's packets up to ``new_syn_at``; a later one shows that the old connection lives."""
 
     @property
     def is_picked_up(self) -> bool:
@@ -74,7 +76,8 @@ class Nat:
     one.
 
     Nat calls ``before_open`` with a backend and a client before it adds a flow between them, and ``before_forget`` with
-    a flow that has a kept object before it removes the flow's row.
+    a flow that has a kept object before it removes the flow's row. It keeps a silent flow that ``is_copied`` says has
+    copies, as long as there is room: they could not be made again.
     """
 
     def __init__(
@@ -83,7 +86,9 @@ class Nat:
         gear: Gear,
         before_open: Callable[[Endpoint, Endpoint], None],
         before_forget: Callable[[Flow], None],
+        is_copied: Callable[[Flow], bool],
     ) -> None:
+        self._is_copied = is_copied
         self._before_open = before_open
         self._before_forget = before_forget
         self.table: FlowTable = gear.flows
@@ -92,7 +97,7 @@ class Nat:
         self.failed_syns: list[tuple[str, str]] = []
         """Service and backend of each SYN that was refused or left unanswered; Engine.take_failed_syns() empties it."""
         self.evicted = 0
-        """The number of flows, closed or half open, that were evicted."""
+        """The number of flows, closed, half open or idle, that were evicted."""
         self._services = services
         self._attempts = FailedAttempts(services.suspect)
 
@@ -152,11 +157,10 @@ class Nat:
         return self._begin((syn.src, syn.sport), service, backend, syn, now)
 
     def pick_up(self, service: Service, client: Endpoint, backend: Backend | None, now: float) -> Flow | None:
-        """Return a flow for a connection that is picked up; None if the table is full."""
-        flow = self._insert(client, service, backend, for_half_open=False)
+        """Return a flow for a connection that is picked up, unconfirmed; None if the table is full."""
+        flow = self._insert(client, service, backend, now, for_half_open=True)
         if flow is not None:
             tracker.begin_picked_up(flow.row)
-            set_picked_up(flow.row)
             self.touch(flow, now)
         return flow
 
@@ -169,8 +173,9 @@ class Nat:
             self.touch(flow, now)
 
     def release(self, flow: Flow) -> None:
-        """Release an established flow to the other host, which forwards its packets from now on."""
+        """Release an established flow to the other host, which has reported that it forwards its packets."""
         if flow.state is State.ESTABLISHED:
+            vouch_for(flow.row)
             self.table.release(flow.row)
 
     def adopt(
@@ -178,7 +183,7 @@ class Nat:
     ) -> Flow | None:
         """Return a flow for another host's connection, which replaces one with the same endpoints; None if the table is
         full. ``is_ours``: its packets pass here from now on."""
-        flow = self._insert(client, service, backend, for_half_open=False, is_end=is_ours)
+        flow = self._insert(client, service, backend, now, for_half_open=False, is_end=is_ours)
         if flow is not None:
             self.adopt_existing(flow, now, is_ours=is_ours)
         return flow
@@ -187,8 +192,7 @@ class Nat:
         """Restart a flow that this host already has, because another host's record of it is newer. ``is_ours``: its
         packets pass here from now on."""
         tracker.begin_picked_up(flow.row)
-        flow.row.reply.packets = 1  # its backend has replied at the other host: it is bound, and not half open
-        set_picked_up(flow.row)
+        vouch_for(flow.row)
         flow.syn_data, flow.new_syn = b"", None
         if is_ours:
             self.touch(flow, now)
@@ -215,10 +219,9 @@ class Nat:
         flow.row.reply.packets += 1
         self.touch(flow, now, moved=is_established)
 
-    @property
-    def is_crowded(self) -> bool:
-        """Whether the next new flow evicts another one."""
-        return self.table.victim(for_half_open=True) is not None
+    def is_crowded(self, now: float) -> bool:
+        """Return whether the next new flow evicts another one."""
+        return self.table.victim(now, for_half_open=True) is not None
 
     def reopen(self, flow: Flow, syn: Segment, now: float) -> Flow:
         """Return a new flow in place of an old one with the same endpoints: the backend has accepted a new
@@ -228,15 +231,15 @@ class Nat:
         return new
 
     def await_new_syn(self, flow: Flow, syn: Segment, now: float) -> bool:
-        """Return whether to forward a SYN inside an established connection to its backend: True, until the backend has
-        left it unanswered for too long."""
-        if flow.state not in (State.ESTABLISHED, State.CLOSING):
+        """Return whether to forward a SYN inside a connection that its backend has accepted to this backend: True,
+        until the backend has sent nothing for too long."""
+        if flow.state not in {State.SYN_RECEIVED, *IS_OPEN}:
             return False
         if flow.is_first_syn(syn):
-            return True
-        if flow.new_syn is None or flow.new_syn.seq != syn.seq:
+            return flow.state is not State.SYN_RECEIVED
+        if flow.new_syn is None or flow.new_syn.seq != syn.seq or flow.new_syn_replies != flow.row.reply.packets:
             self.keep_object(flow)
-            flow.new_syn, flow.new_syn_at = syn, now
+            flow.new_syn, flow.new_syn_at, flow.new_syn_replies = syn, now, flow.row.reply.packets
         return now - flow.new_syn_at < SYN_ANSWER_TIMEOUT
 
     def is_unanswered(self, flow: Flow, now: float) -> bool:
@@ -279,7 +282,7 @@ class Nat:
     def _begin(
         self, client: Endpoint, service: Service, backend: Backend | None, syn: Segment, now: float
     ) -> Flow | None:
-        flow = self._insert(client, service, backend, for_half_open=True)
+        flow = self._insert(client, service, backend, now, for_half_open=True)
         if flow is not None:
             tracker.begin(flow.row, syn)
             flow.row.created_at = now
@@ -293,6 +296,7 @@ class Nat:
         client: Endpoint,
         service: Service,
         backend: Backend | None,
+        now: float,
         *,
         for_half_open: bool,
         is_end: bool = True,
@@ -301,7 +305,7 @@ class Nat:
         there = here if backend is None else endpoint_of(backend)
         self._before_open(there, client)
         self._forget_conflicting(client, here, there, is_end=is_end)
-        victim = self.table.victim(for_half_open=for_half_open)
+        victim = self.table.victim(now, for_half_open=for_half_open)
         if victim is not None:
             self.forget(self._view(victim))
             self.evicted += 1
@@ -328,7 +332,8 @@ class Nat:
         self.table.touch(flow.row, now, moved=moved)
 
     def expire(self, now: float, at_most: int, is_spent: Callable[[], bool]) -> None:
-        """Forget up to ``at_most`` flows that have expired. Stop early once ``is_spent`` returns True."""
+        """Forget up to ``at_most`` flows that have expired, or keep them for their copies. Stop early once ``is_spent``
+        returns True."""
         for _ in range(at_most):
             row = self.table.due(now)
             if row is None:
@@ -345,7 +350,12 @@ class Nat:
     def _expire(self, row: FlowRow, now: float) -> None:
         flow = self._view(row)
         if flow.state is not State.SYN_SENT:
-            self.forget(flow)
+            if has_python_state(row) and self._is_copied(flow) and tracker.may_be_alive(row):
+                if now - row.seen_at > tracker.MAX_STAMP_AGE:
+                    tracker.forget_timestamps(row)
+                self.table.keep(row, now)
+            else:
+                self.forget(flow)
         elif is_unanswered(row):
             self._note_failure(flow, now)
             self.forget(flow)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from natmirror.net.checksum import Checksum, transport_checksum_ok
 from natmirror.reasons import DropReason
 
-FIN, SYN, RST, PSH, ACK = 0x01, 0x02, 0x04, 0x08, 0x10
+FIN, SYN, RST, PSH, ACK, URG = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
 
 PROTO_ICMP, PROTO_TCP = 1, 6
 

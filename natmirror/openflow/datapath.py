@@ -113,6 +113,8 @@ class Datapath:
 
     identity: SwitchId
     version: int
+    holder: int
+    """The number of the client for which the answers take memory."""
     connection: str | None = None
     """The switch's latest connection, while that is open: ``openflow/10.10.0.11:40001``."""
     answers: "OrderedDict[Key, Answer | Ports]" = field(default_factory=OrderedDict)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from struct import Struct
+from typing import TypeVar
 
 from natmirror.openflow.messages import HEADER_LEN, V10, V15, Message, Type
 from natmirror.openflow.shown import DecisionEntry, FlowModFields, PacketOutFields, SideEntry
@@ -16,6 +17,7 @@ _MAX_KEPT_LEN = 2048  # bytes of a message; the rest of an order is cut off
 _KEPT = 32  # decisions of each side
 _CAUSES = 64  # PACKET_INs to which an order may still refer
 _RECENT = 1.0  # seconds after a PACKET_IN in which an order that names no packet counts as an answer to it
+_COST = 500  # bytes that Python needs for a decision or a PACKET_IN besides its message
 _NO_BUFFER = 0xFFFF_FFFF
 
 _V10_FLOW_MOD = Struct("!40sQHHHHIHH")
@@ -40,6 +42,11 @@ class Cause:
     message: Message
     buffer_id: int
 
+    @property
+    def cost(self) -> int:
+        """Bytes of memory."""
+        return len(self.message.raw) + _COST
+
 
 @dataclass(slots=True)
 class SwitchDecision:
@@ -49,6 +56,11 @@ class SwitchDecision:
     by: By
     message: Message
     cause: Cause | None
+
+    @property
+    def cost(self) -> int:
+        """Bytes of memory, with those of the cause: it is kept as long as the decision."""
+        return len(self.message.raw) + _COST + (0 if self.cause is None else self.cause.cost)
 
     def plain(self) -> DecisionEntry:
         """Return values for JSON, with the message's fields."""
@@ -62,6 +74,9 @@ class SwitchDecision:
         }
 
 
+T = TypeVar("T", Cause, SwitchDecision)
+
+
 class Decisions:
     """The latest decisions of both sides for one switch, and the number of decisions by type."""
 
@@ -69,13 +84,22 @@ class Decisions:
         self.counts: dict[By, Counter[str]] = {by: Counter() for by in By}
         self._latest: dict[By, deque[SwitchDecision]] = {by: deque(maxlen=_KEPT) for by in By}
         self._causes: deque[Cause] = deque(maxlen=_CAUSES)
+        self.held = 0
+        """Bytes of the messages that are kept."""
+
+    def give_up(self) -> None:
+        """Forget the messages, because their memory is needed; keep the counts."""
+        for latest in self._latest.values():
+            latest.clear()
+        self._causes.clear()
+        self.held = 0
 
     def saw(self, packet_in: Message, now: float) -> None:
         """Keep a PACKET_IN that later decisions may answer."""
         if len(packet_in.raw) > _MAX_KEPT_LEN:
             return
         buffer_id = int.from_bytes(packet_in.raw[HEADER_LEN : HEADER_LEN + 4], "big")
-        self._causes.append(Cause(now, packet_in, buffer_id))
+        self._keep(self._causes, Cause(now, packet_in, buffer_id))
 
     def decided(self, by: By, message: Message, now: float) -> None:
         """Keep an order of one side."""
@@ -83,7 +107,12 @@ class Decisions:
         cause = self._cause_of(message, now)
         if len(message.raw) > _MAX_KEPT_LEN:
             message = replace(message, raw=message.raw[:_MAX_KEPT_LEN])
-        self._latest[by].append(SwitchDecision(now, by, message, cause))
+        self._keep(self._latest[by], SwitchDecision(now, by, message, cause))
+
+    def _keep(self, kept: deque[T], one: T) -> None:
+        """Append to a deque, which drops its oldest entry if it is full."""
+        self.held += one.cost - (kept[0].cost if len(kept) == kept.maxlen else 0)
+        kept.append(one)
 
     def latest(self, by: By) -> Iterable[SwitchDecision]:
         """Return one side's latest decisions, the oldest first."""

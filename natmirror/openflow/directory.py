@@ -5,6 +5,7 @@ it is refused, as if the switch had never been asked.
 """
 
 from collections import Counter
+from ipaddress import IPv4Address
 from typing import Any, Protocol
 
 from natmirror.openflow.datapath import (
@@ -41,8 +42,8 @@ _BUDGET_FRACTION = 4  # answers may take 1/4 of the budget
 _DELETED = 1  # OFPPR_DELETE
 
 
-class MemoryBudget(Protocol):
-    """The limit on memory, in bytes, as fastpath.Memory keeps it."""
+class SwitchMemory(Protocol):
+    """The limit on memory, in bytes, as fastpath.ClientMemory keeps it."""
 
     @property
     def limit(self) -> int: ...
@@ -50,17 +51,20 @@ class MemoryBudget(Protocol):
     @property
     def used(self) -> int: ...
 
-    def take(self, count: int) -> bool:
-        """Take ``count`` bytes; return False where fewer are left."""
+    def holder_of(self, client: bytes) -> int:
+        """Return the number of the client with this address."""
 
-    def give(self, count: int) -> None:
-        """Return ``count`` bytes to the budget."""
+    def take(self, holder: int, count: int) -> bool:
+        """Take ``count`` bytes for a client; return False if it may not hold them."""
+
+    def give(self, holder: int, count: int) -> None:
+        """Give ``count`` bytes back."""
 
 
 class Directory:
-    """The switches that one engine knows. Their answers count against the budget ``memory``."""
+    """The switches that one engine knows. Their answers count in ``memory``, for their clients."""
 
-    def __init__(self, memory: MemoryBudget) -> None:
+    def __init__(self, memory: SwitchMemory) -> None:
         self.not_kept: Counter[NotKeptReason] = Counter()
         """Answers of switches that were not kept, by reason."""
         self._memory = memory
@@ -87,7 +91,8 @@ class Directory:
             known = None
         if known is None:
             self._make_room_for(identity)
-            known = self._datapaths[identity] = Datapath(identity, version)
+            holder = self._memory.holder_of(IPv4Address(identity.address).packed)
+            known = self._datapaths[identity] = Datapath(identity, version, holder)
         alike = self._of_clients.setdefault(identity.address, {})
         alike.pop(identity, None)
         alike[identity] = known  # the last seen last
@@ -106,7 +111,7 @@ class Directory:
 
     def forget(self, datapath: Datapath) -> None:
         """Forget a switch and free its memory."""
-        self._give(datapath.used)
+        self._give(datapath, datapath.used)
         datapath.answers.clear()
         datapath.used = 0
         identity = datapath.identity
@@ -137,7 +142,7 @@ class Directory:
             self.count_not_kept(NotKeptReason.TOO_MANY_ANSWERS)
             self._drop(datapath, self._oldest(datapath))
         self._make_room(datapath, cost)
-        if self._take(cost):
+        if self._take(datapath, cost):
             datapath.answers[key] = answer
             datapath.used += cost
         else:
@@ -161,20 +166,20 @@ class Directory:
         answer = datapath.answers.pop(key, None)
         if answer is not None:
             datapath.used -= cost_of(key, answer)
-            self._give(cost_of(key, answer))
+            self._give(datapath, cost_of(key, answer))
 
-    def _take(self, cost: int) -> bool:
+    def _take(self, datapath: Datapath, cost: int) -> bool:
         """Take memory within a fraction of the budget: legs need most of it, and short answers are worth more than long
         ones."""
         most = self._memory.limit // (_BUDGET_FRACTION if cost <= MAX_SAVED_LEN else 2 * _BUDGET_FRACTION)
-        if self._used + cost > most or not self._memory.take(cost):
+        if self._used + cost > most or not self._memory.take(datapath.holder, cost):
             return False
         self._used += cost
         return True
 
-    def _give(self, cost: int) -> None:
+    def _give(self, datapath: Datapath, cost: int) -> None:
         self._used -= cost
-        self._memory.give(cost)
+        self._memory.give(datapath.holder, cost)
 
     def port_changed(self, datapath: Datapath, status: Message, now: float) -> None:
         """Apply a PORT_STATUS to the ports that are kept."""
@@ -213,7 +218,7 @@ class Directory:
         ports = Ports(head, known, answer.at, sum(map(len, known.values())))
         cost = cost_of(key, ports)
         self._make_room(datapath, cost)
-        if not self._take(cost):
+        if not self._take(datapath, cost):
             self.count_not_kept(NotKeptReason.NO_MEMORY)
             return None
         datapath.answers[key] = ports
@@ -237,8 +242,8 @@ class Directory:
             self._drop(datapath, key)
             return
         if more <= 0:
-            self._give(-more)
-        elif not self._take(more):
+            self._give(datapath, -more)
+        elif not self._take(datapath, more):
             self.count_not_kept(NotKeptReason.NO_MEMORY)
             self._drop(datapath, key)
             return

@@ -36,6 +36,8 @@ _MAX_PARTS_LEN = 2 << 20  # bytes of multipart answers that are still incomplete
 _MAX_PARTS = 1024
 """Messages of one answer. Open vSwitch sends the features of its 254 tables in one message each."""
 _PART_COST = 50  # bytes that Python needs for a part besides its body
+_QUESTION_COST = 1000  # for an open question besides its body
+_EXPERIMENT_COST = 150  # for the id of an EXPERIMENTER
 
 _QuestionId = tuple[int, Type, int]
 """The fields by which an answer belongs to its question: transaction id, the answer's type, the multipart type."""
@@ -95,6 +97,11 @@ class _Question:
     parts: list[bytes] = field(default_factory=list)
     held: int = 0
 
+    @property
+    def asked_len(self) -> int:
+        """Bytes of the question's body."""
+        return 0 if self.asked is None else len(self.asked[2])
+
 
 class Observer:
     """The observer of one production connection of a switch. Both ``from_`` methods raise Broken if the rest of the
@@ -123,15 +130,22 @@ class Observer:
         # Questions with the same id are answered in their order
         self._pending: OrderedDict[_QuestionId, deque[_Question]] = OrderedDict()
         self._awaited: Counter[Key | None] = Counter()
-        self._parts_held = 0
+        self._parts_held = self._asked_len = 0
         self._begun: _QuestionId | None = None  # the controller's question with more parts to come
         self._experiments: OrderedDict[int, None] = OrderedDict()
 
     @property
     def held(self) -> int:
-        """Bytes of incomplete messages, open questions and incomplete answers."""
-        asked = sum(len(one.key[2]) for alike in self._pending.values() for one in alike if one.key is not None)
-        return self._switch.held + self._controller.held + self._parts_held + asked
+        """Bytes of incomplete messages, of the first HELLO, open questions and incomplete answers."""
+        return (
+            self._switch.held
+            + self._controller.held
+            + sum(len(hello.raw) for hello in self._hellos.values())
+            + self._parts_held
+            + self._asked_len
+            + _QUESTION_COST * self.questions
+            + _EXPERIMENT_COST * len(self._experiments)
+        )
 
     def from_controller(self, piece: bytes) -> Iterator[Message]:
         """Take the controller's next bytes, and yield the messages that are complete now."""
@@ -163,10 +177,28 @@ class Observer:
     def note_gap(self, *, of_switch: bool) -> None:
         """Note that bytes of one end are missing here: forget the open questions, whose answers may be among them."""
         (self._switch if of_switch else self._controller).note_gap()
+        self._forget_questions()
+
+    def stop(self) -> None:
+        """Forget all messages and questions: no session follows any more."""
+        for framer in (self._switch, self._controller):
+            framer.note_gap()
+        self._hellos.clear()
+        self._experiments.clear()
+        self._forget_questions()
+
+    def give_up(self) -> None:
+        """Forget the open questions and their incomplete answers, because their memory is needed."""
+        if self.questions:
+            self._directory.count_not_kept(NotKeptReason.NO_MEMORY)
+        self._forget_questions()
+        self._experiments.clear()
+
+    def _forget_questions(self) -> None:
         self._pending.clear()
         self._awaited.clear()
         self._begun = None
-        self.questions = self._parts_held = 0
+        self.questions = self._parts_held = self._asked_len = 0
 
     def awaits(self, key: Key) -> bool:
         """Return whether the controller has asked for this and the switch has not answered yet."""
@@ -197,6 +229,7 @@ class Observer:
         if version not in VERSIONS:
             raise Broken(EndReason.BAD_VERSION)
         self.version = self._switch.version = self._controller.version = version
+        self._hellos.clear()
         if self.datapath is not None and self.datapath.version != version:
             self.datapath = None
 
@@ -244,6 +277,7 @@ class Observer:
         question = _Question(kept, kept)
         self._pending.setdefault(question_id, deque()).append(question)
         self._awaited[question.asked] += 1
+        self._asked_len += question.asked_len
         self.questions += 1
         if self.questions > _MAX_PENDING:
             self._directory.count_not_kept(NotKeptReason.TOO_MANY_QUESTIONS)
@@ -270,6 +304,7 @@ class Observer:
         if not self._awaited[question.asked]:
             del self._awaited[question.asked]
         self.questions -= 1
+        self._asked_len -= question.asked_len
         self._parts_held -= question.held
         return question
 

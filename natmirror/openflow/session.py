@@ -125,8 +125,8 @@ class SwitchSession:
 
     @property
     def held(self) -> int:
-        """Bytes of messages that cannot be passed or answered yet."""
-        return self._framer.held + self._early_len + self._waiting_len + self._answers.held
+        """Bytes of messages that cannot be passed or answered yet, or that wait for take()."""
+        return self._framer.held + self._early_len + self._waiting_len + self._answers.held + self._queue.held
 
     @property
     def datapath(self) -> Datapath | None:

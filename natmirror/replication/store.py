@@ -14,6 +14,8 @@ RECORD_LIFETIME = 3600.0
 """Seconds. Long enough for the repair of a host that should find its connections again, short enough for the records of
 a pair that no longer exists."""
 
+_OP_COST = 170  # bytes that Python needs for an op besides its key and value
+
 PUT, GONE, ENDED = "put", "gone", "ended"
 
 
@@ -30,6 +32,11 @@ class Op:
     wrote it."""
     key: str
     value: str = ""
+
+    @property
+    def cost(self) -> int:
+        """Bytes of memory."""
+        return len(self.key) + len(self.value) + _OP_COST
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,8 @@ _SCAN_INTERVAL = 0.15
 _PAUSES = (0.2, 2.0)  # after the first failed attempt to connect, and at most
 _STOP_TIMEOUT = 3.0
 
-_MAX_WAITING = 200_000  # ops that wait to be written
+MAX_WAITING_LEN = 64 << 20
+"""Bytes of the ops that wait to be written: some 200,000 bindings."""
 _AT_ONCE = 5_000  # ops in one write
 
 
@@ -89,7 +90,7 @@ class Synchroniser:
         self._store = store
         self._clock = clock
         self._kinds: Sequence[RecordKind] = ()
-        self._queue = WriteQueue(_MAX_WAITING)
+        self._queue = WriteQueue(MAX_WAITING_LEN)
         self._state = SyncState.CONNECTING
         self._was_complete = False
         self._is_active = False
@@ -127,7 +128,7 @@ class Synchroniser:
 
     async def wait_for_room(self) -> None:
         """Wait until the queue has room for thousands of further ops; for the kinds, in this object's thread."""
-        while self._queue.waiting() > _MAX_WAITING // 2:
+        while self._queue.is_half_full():
             await asyncio.sleep(_WRITE_INTERVAL)
 
     def note_missed(self) -> None:

@@ -8,13 +8,14 @@ from natmirror.replication.store import PUT, Op
 
 
 class WriteQueue:
-    """A queue of at most ``most`` ops. It loses ops that do not fit, and those that are added between close() and
-    open(): then all records have to be written again. ``now`` is in seconds of any steady clock."""
+    """A queue of at most ``most`` bytes of ops. It loses ops that do not fit, and those that are added between close()
+    and open(): then all records have to be written again. ``now`` is in seconds of any steady clock."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._lock = threading.Lock()  # never held longer than it takes to copy a list
         self._ops: deque[Op] = deque()
+        self._len = 0  # bytes of the ops
         self._since: float | None = None
         self._is_open = False
         self._missed = False
@@ -30,6 +31,7 @@ class WriteQueue:
         with self._lock:
             self._is_open = False
             self._ops.clear()
+            self._len = 0
             self._since = self._put = None
 
     def add(self, ops: Sequence[Op], now: float) -> None:
@@ -37,10 +39,12 @@ class WriteQueue:
         with self._lock:
             if not self._is_open:
                 return
-            if len(self._ops) + len(ops) > self._most:
+            more = sum(op.cost for op in ops)
+            if self._len + more > self._most:
                 self._missed = True
                 return
             self._ops += ops
+            self._len += more
             self._since = now if self._since is None else self._since
             if self._put is not None:
                 self._put.update(op.key for op in ops if op.what == PUT)
@@ -54,6 +58,7 @@ class WriteQueue:
         """Remove and return the next ops, at most ``most``."""
         with self._lock:
             taken = [self._ops.popleft() for _ in range(min(most, len(self._ops)))]
+            self._len -= sum(op.cost for op in taken)
             if not self._ops:
                 self._since = None
             return taken
@@ -78,6 +83,10 @@ class WriteQueue:
     def waiting(self) -> int:
         """Return the number of queued ops."""
         return len(self._ops)
+
+    def is_half_full(self) -> bool:
+        """Return whether ops take half of what the queue may hold."""
+        return 2 * self._len > self._most
 
     def age(self, now: float) -> float:
         """Return an upper bound of the seconds that the oldest op has waited; 0 where none waits."""

@@ -36,6 +36,7 @@ from natmirror.rules.model import (
     Rules,
     Service,
     Side,
+    Timeouts,
 )
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "Service",
     "Side",
     "Statistics",
+    "Timeouts",
     "Unsolicited",
     "WhenBehind",
     "WhenDown",

@@ -6,14 +6,14 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from natmirror.errors import RulesError
-from natmirror.rules.keys import TOP
+from natmirror.rules.keys import CLIENT_SHARE, TOP
 from natmirror.rules.kinds import Balance, CheckKind
 from natmirror.rules.mirror_keys import ONLY_OPENFLOW
-from natmirror.rules.model import Backend, Health, Mirror, Pool, Rules, Service
+from natmirror.rules.model import Backend, Health, Mirror, Pool, Rules, Service, Timeouts
 from natmirror.rules.pair_section import build_pair, pair_warnings
 from natmirror.rules.tables import Fields
 from natmirror.rules.units import show_duration
-from natmirror.rules.warnings import service_warnings
+from natmirror.rules.warnings import memory_warnings, service_warnings
 from natmirror.rules.yaml_reader import MAX_FILE_LEN, Value, parse
 
 
@@ -46,8 +46,13 @@ def parse_rules(text: str, path: str = "<rules>") -> Rules:
         services.append(service)
     pair = top["ha"] and build_pair(top["ha"], services)
     _refuse_masters_in_pools(top["services"], services)
-    warnings = (*service_warnings(services), *(pair_warnings(pair, services) if pair else ()))
-    return Rules(**top.arguments(path=path, services=tuple(services), warnings=warnings, ha=pair))
+    warnings = (
+        *service_warnings(services),
+        *memory_warnings(services, top["mirror-memory"] // CLIENT_SHARE),
+        *(pair_warnings(pair, services) if pair else ()),
+    )
+    timeouts = Timeouts(**top["timeouts"].arguments()) if top["timeouts"] else Timeouts()
+    return Rules(**top.arguments(path=path, services=tuple(services), warnings=warnings, ha=pair, timeouts=timeouts))
 
 
 def _refuse_overlaps(value: Value, networks: Sequence[IPv4Network]) -> None:

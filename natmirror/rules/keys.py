@@ -14,11 +14,50 @@ from natmirror.rules.kinds import Release
 from natmirror.rules.mirror_keys import MIRROR
 from natmirror.rules.pair_keys import HA, HOST, SIDE
 from natmirror.rules.pool_keys import BACKEND, HEALTH, MAX_CONNECTIONS, POOL, SORRY
-from natmirror.rules.scalars import NAME, PORT, Choice, FilePath, Integer, Size, Threads
+from natmirror.rules.scalars import NAME, PORT, Choice, Duration, FilePath, Integer, Size, Threads
 from natmirror.rules.tables import Key, ListOf, Section
+from natmirror.rules.units import SECONDS
 
 MAX_THREADS: Final = 16
+CLIENT_SHARE: Final = 16
+"""One client may hold 1/16 of ``mirror-memory``."""
 
+
+TIMEOUTS = Section(
+    "timeouts",
+    "How long a connection may be silent before natmirror forgets it. A mirrored one lives on if it may be alive.",
+    (
+        Key(
+            "opening",
+            Duration(low=30.0),
+            "For a connection whose handshake is not complete. RFC 7857 §2.1 recommends 4m and allows less.",
+            example="1m",
+            default=240.0,
+        ),
+        Key(
+            "established",
+            # Above 24 days, Nat.expire() would forget timestamps that may have wrapped too late.
+            Duration(low=7440.0, high=24 * SECONDS["d"], source="RFC 5382 REQ-5"),
+            "For an established connection, and for a half closed one, in which one end has sent a FIN.",
+            example="4h",
+            default=7440.0,
+        ),
+        Key(
+            "closing",
+            Duration(low=240.0, source="RFC 5382 REQ-5"),
+            "For a connection whose ends have both sent a FIN, of which one is not acknowledged.",
+            example="5m",
+            default=240.0,
+        ),
+        Key(
+            "closed",
+            Duration(low=5.0),
+            "For a connection that has closed or was reset: late packets still find its backend.",
+            example="4m",
+            default=10.0,
+        ),
+    ),
+)
 
 SERVICE = Section(
     "service",
@@ -79,18 +118,30 @@ TOP = Section(
         Key(
             "mirror-memory",
             Size(1 << 20, 1 << 40),
-            "Memory that all legs and OpenFlow sessions together may hold for mirrors; a leg that needs more is"
-            " dropped. A quarter of it at most holds the known state of switches.",
-            example="1GiB",
-            default=256 << 20,
+            "Memory that all copies and OpenFlow sessions together may hold for mirrors. One client address may hold a"
+            " sixteenth of it: raise it where many connections come from one address, such as a proxy's. What waits,"
+            " such as bytes behind a gap or incomplete answers, is given up first; then the leg that needs more is"
+            " dropped. A quarter of it at most holds the known state of switches. MemoryMax= of the systemd unit has to"
+            " allow for it.",
+            example="4GiB",
+            default=1 << 30,
         ),
         Key(
             "max-flows",
             Integer(1024, MAX_CONNECTIONS, "connections"),
             "Connections that natmirror can track at once, divided equally among the threads. At most a quarter may be"
-            " half open. When the table is full, closed connections make room first, then the oldest half open ones.",
+            " half open. When the table is full, closed connections make room first, then the oldest half open ones,"
+            " then mirrored ones that have been silent for longer than their timeout.",
             example="65536",
             default=1 << 18,
+        ),
+        Key(
+            "timeouts",
+            TIMEOUTS,
+            "How long a connection may be silent.",
+            example="{established: 4h, closed: 4m}",
+            default=None,
+            absent="the defaults of its keys",
         ),
         Key(
             "threads",
@@ -123,5 +174,5 @@ TOP = Section(
     ),
 )
 
-SECTIONS = (TOP, SERVICE, POOL, BACKEND, SORRY, HEALTH, MIRROR, HA, HOST, SIDE)
+SECTIONS = (TOP, TIMEOUTS, SERVICE, POOL, BACKEND, SORRY, HEALTH, MIRROR, HA, HOST, SIDE)
 """All tables, in the order of the reference."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
-from natmirror.rules.keys import SERVICE, TOP
+from natmirror.rules.keys import SERVICE, TIMEOUTS, TOP
 from natmirror.rules.kinds import (
     Balance,
     CheckKind,
@@ -190,6 +190,16 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long a connection may be silent, by its state."""
+
+    opening: float = TIMEOUTS["opening"].default
+    established: float = TIMEOUTS["established"].default
+    closing: float = TIMEOUTS["closing"].default
+    closed: float = TIMEOUTS["closed"].default
+
+
+@dataclass(frozen=True, slots=True)
 class Rules:
     """A whole rules file, read from ``path``."""
 
@@ -200,6 +210,7 @@ class Rules:
     """Rules that are allowed but hardly intended, one sentence each."""
     mirror_memory: int = TOP["mirror-memory"].default
     max_flows: int = TOP["max-flows"].default
+    timeouts: Timeouts = field(default_factory=Timeouts)
     threads: int | None = TOP["threads"].default
     """The number of packet threads, a power of two; None: by the number of cores."""
     known_switches: Path | None = TOP["known-switches"].default

@@ -119,11 +119,13 @@ class Size(ValueType[int]):
 
 @dataclass(frozen=True)
 class Duration(ValueType[float]):
-    """A duration in seconds within bounds, and in steps of ``step`` where that is not 0."""
+    """A duration in seconds within bounds, and in steps of ``step`` where that is not 0. ``source`` names the standard
+    that demands at least ``low``."""
 
     low: float = 0.001
     high: float = 30 * SECONDS["d"]
     step: float = 0.0
+    source: str = ""
 
     @property
     def name(self) -> str:
@@ -136,10 +138,11 @@ class Duration(ValueType[float]):
     @property
     def bounds(self) -> str:
         steps = f" in steps of {show_duration(self.step)}" if self.step else ""
-        return f"{show_duration(self.low)} to {show_duration(self.high)}{steps}"
+        source = f" ({self.source})" if self.source else ""
+        return f"{show_duration(self.low)}{source} to {show_duration(self.high)}{steps}"
 
     def read(self, value: Value) -> float:
-        expected = f"a duration from {self.bounds}, such as 5s"
+        expected = f"a duration from {self.bounds}, such as {show_duration(max(self.low, 5.0))}"
         match = _DURATION.fullmatch(value.scalar(expected))
         seconds = float(match[1]) * SECONDS[match[2]] if match else -1.0
         remainder = abs(round(seconds / self.step) * self.step - seconds) if self.step else 0.0

@@ -5,7 +5,7 @@ import shlex
 from natmirror.rules.keys import TOP
 from natmirror.rules.kinds import Balance
 from natmirror.rules.mirror_keys import MIRROR
-from natmirror.rules.model import Health, Mirror, Pair, Rules, Service, Side
+from natmirror.rules.model import Health, Mirror, Pair, Rules, Service, Side, Timeouts
 from natmirror.rules.units import show_duration, show_size
 
 
@@ -44,9 +44,17 @@ def _describe_top(rules: Rules) -> list[str]:
         "switches: " + ", ".join(map(str, rules.switches)),
         f"mirror-memory: {show_size(rules.mirror_memory)}",
         f"max-flows: {rules.max_flows}",
+        f"timeouts: {_describe_timeouts(rules.timeouts)}",
         f"threads: {TOP['threads'].type.show(rules.threads)}",
         f"known-switches: {rules.known_switches or TOP['known-switches'].absent}",
     ]
+
+
+def _describe_timeouts(timeouts: Timeouts) -> str:
+    return (
+        f"opening {show_duration(timeouts.opening)} established {show_duration(timeouts.established)}"
+        f" closing {show_duration(timeouts.closing)} closed {show_duration(timeouts.closed)}"
+    )
 
 
 def _describe_service(service: Service) -> list[str]:

@@ -7,10 +7,11 @@ SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def show_duration(seconds: float) -> str:
-    """Return a duration in the largest unit that it is at least one of."""
+    """Return a duration in the largest unit that it is at least one of and that shows it exactly."""
     for unit, length in reversed(SECONDS.items()):
-        if seconds >= length:
-            return f"{seconds / length:g}{unit}"
+        shown = f"{seconds / length:g}"
+        if seconds >= length and float(shown) * length == seconds:
+            return f"{shown}{unit}"
     return f"{seconds:g}s"
 
 

@@ -4,6 +4,19 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from natmirror.rules.model import Service
+from natmirror.rules.units import show_size
+
+
+def memory_warnings(services: Sequence[Service], client_limit: int) -> Iterator[str]:
+    """Yield a sentence for each service whose mirrors' buffers exceed what one client may hold, in bytes."""
+    for service in services:
+        buffers = sum(mirror.buffer for mirror in service.mirrors)
+        if buffers > client_limit:
+            yield (
+                f"one connection to {service.name} may buffer {show_size(buffers)} for its mirrors, but one client may"
+                f" hold {show_size(client_limit)}, a sixteenth of mirror-memory: its legs may end as memory-full before"
+                " their buffers are full"
+            )
 
 
 def service_warnings(services: Sequence[Service]) -> Iterator[str]:

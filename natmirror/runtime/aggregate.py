@@ -1,6 +1,7 @@
 """Adds up the snapshots of several engines, which share the clients and the memory budget."""
 
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 
 from natmirror.engine.shown import Snapshot
 from natmirror.mirror.sessions.totals import add_counts, add_sessions
@@ -17,7 +18,7 @@ def aggregate(snapshots: Sequence[Snapshot]) -> Snapshot:
         "flows": sum(one["flows"] for one in snapshots),
         "pinned_flows": sum(one["pinned_flows"] for one in snapshots),
         "mirrors": _mirrors(row for one in snapshots for row in one["mirrors"]),
-        "mirror_memory": snapshots[0]["mirror_memory"],
+        "mirror_memory": max((one["mirror_memory"] for one in snapshots), key=itemgetter("largest_client_bytes")),
         "faults": {
             "internal_errors": add_counts(one["faults"]["internal_errors"] for one in snapshots),
             "off": [entry for one in snapshots for entry in one["faults"]["off"]],

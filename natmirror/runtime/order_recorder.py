@@ -4,6 +4,7 @@ These packets were never on a wire. They have the addresses and ports of the con
 the bytes of the session's orders, so that programs for captures can read the messages.
 """
 
+import threading
 import time
 from collections import deque
 from contextlib import ExitStack, suppress
@@ -17,7 +18,9 @@ from natmirror.net.packet import ACK, PSH
 from natmirror.replay.capture import Writer
 from natmirror.rules import Rules
 
-_MAX_WAITING = 100_000  # orders; beyond that the oldest are dropped
+MAX_WAITING_LEN = 32 << 20
+"""Bytes of orders that wait, with Python's overhead; beyond that the oldest are dropped."""
+_ORDER_COST = 400  # bytes of Python's overhead for an order
 _WINDOW = 0xFFFF
 
 
@@ -26,7 +29,9 @@ class OrderRecorder:
     single thread calls the other methods, which may wait for the disk."""
 
     def __init__(self) -> None:
-        self._waiting: deque[tuple[float, Order]] = deque(maxlen=_MAX_WAITING)
+        self._lock = threading.Lock()  # never held longer than it takes to append to the deque
+        self._waiting: deque[tuple[float, Order]] = deque()
+        self._waiting_len = 0
         self._mirrors: dict[tuple[str, str], Endpoint] = {}
         self._files: dict[Path, Writer] = {}
         self._writers: dict[tuple[str, str], Writer] = {}
@@ -60,12 +65,26 @@ class OrderRecorder:
     def add(self, orders: list[Order]) -> None:
         """Add orders that masters have just given."""
         now = time.time()
-        self._waiting.extend((now, order) for order in orders)
+        with self._lock:
+            for order in orders:
+                self._waiting.append((now, order))
+                self._waiting_len += len(order.message) + _ORDER_COST
+            while self._waiting_len > MAX_WAITING_LEN:
+                self._take()
+
+    def _take(self) -> tuple[float, Order]:
+        """Remove and return the oldest order."""
+        at, order = self._waiting.popleft()
+        self._waiting_len -= len(order.message) + _ORDER_COST
+        return at, order
 
     def write(self) -> None:
         """Write all waiting orders. CaptureError where a file fails; that master's orders are not recorded any more."""
-        while self._waiting:
-            at, order = self._waiting.popleft()
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    return
+                at, order = self._take()
             names = (order.service, order.mirror)
             if (writer := self._writers.get(names)) is None:
                 continue

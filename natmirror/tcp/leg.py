@@ -12,7 +12,7 @@ A leg does no I/O and reads no clock: segments and times go in, packets come out
 from collections.abc import Callable, Iterable
 from typing import Self
 
-from natmirror.fastpath import LEG_ACK_DELAY, NEVER, LegTable
+from natmirror.fastpath import LEG_ACK_DELAY, NEVER, NO_HOLDER, LegTable
 from natmirror.fastpath.leg_flags import set_steady, uses_sack
 from natmirror.net import seq
 from natmirror.net.endpoint import Endpoint
@@ -53,15 +53,16 @@ class Leg(LegNumbers):
         iss: int,
         offset: int,
         path: Path = _UNKNOWN_PATH,
+        holder: int = NO_HOLDER,
         listener: Callable[[bytes], None] | None = None,
     ) -> None:
         """``iss`` is the client's initial sequence number. On the wire each number is ``offset`` higher. ``path`` is
-        the path to the mirror.
+        the path to the mirror. The leg takes memory for the client ``holder``.
 
         ``listener`` gets the mirror's data in order, and empty data at its end. Without a listener the data is
         discarded.
         """
-        super().__init__(table, local, settings, iss, offset)
+        super().__init__(table, local, settings, iss, offset, holder)
         self.row.max_buffer = settings.buffer + (2 * slack_of(settings.buffer) if settings.throttles else 0)
         self.row.stall_timeout = settings.stall_timeout
         self.row.idle_timeout = NEVER if settings.idle_timeout is None else settings.idle_timeout
@@ -70,10 +71,18 @@ class Leg(LegNumbers):
         self._listener = listener
 
     @classmethod
-    def from_record(cls, table: LegTable, settings: Mirror, record: LegRecord, *, path: Path = _UNKNOWN_PATH) -> Self:
+    def from_record(
+        cls,
+        table: LegTable,
+        settings: Mirror,
+        record: LegRecord,
+        *,
+        path: Path = _UNKNOWN_PATH,
+        holder: int = NO_HOLDER,
+    ) -> Self:
         """Return a leg from another host's record. It sends nothing before ``resumption.activate()``."""
         iss = seq.add(record.snd_una, -1)
-        leg = cls(table, record.local_end, settings, iss=iss, offset=record.offset, path=path)
+        leg = cls(table, record.local_end, settings, iss=iss, offset=record.offset, path=path, holder=holder)
         leg.state = LegState.RESUMING
         leg.resumption = Resumption(leg.sender, record, path)
         return leg

@@ -28,14 +28,14 @@ class LegNumbers:
         *("mirror_endpoint", "receiver", "resumption", "row", "sender", "settings", "state"),
     )
 
-    def __init__(self, table: LegTable, local: Endpoint, settings: Mirror, iss: int, offset: int) -> None:
+    def __init__(self, table: LegTable, local: Endpoint, settings: Mirror, iss: int, offset: int, holder: int) -> None:
         self.local_endpoint = local
         self.mirror_endpoint = endpoint_of(settings)
         self.settings = settings
         self.state = LegState.SYN_SENT
         self.ended: EndReason | None = None
         """The reason of its end; None before."""
-        self.row = table.insert(self.mirror_endpoint, local)
+        self.row = table.insert(self.mirror_endpoint, local, holder)
         self.row.seq_offset = offset
         self.sender = Sender(table, self.row, iss)
         self.receiver = Receiver(self.row)

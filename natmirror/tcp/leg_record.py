@@ -4,7 +4,8 @@ Theory. Inside, a leg of raw bytes has the client's own sequence numbers, so ano
 again: the client's position from its next segment, the mirror's from its answer to a probe. A record holds the values
 that appear only once in a connection: both window scales, the segment size, the use of selective acknowledgements, and
 the offset of the numbers on the wire to the mirror. Its positions are those of the moment when it was made; the host
-that continues the leg uses them as bounds, never as the present positions. All sequence numbers are masked
+that continues the leg uses them as bounds, and to tell the connection's segments from an attacker's, never as the
+present positions. All sequence numbers are masked
 (record_masks.py).
 """
 
@@ -16,7 +17,7 @@ from natmirror.net import seq
 from natmirror.net.endpoint import Endpoint, parse_endpoint, show
 from natmirror.tcp.record_masks import NONCE_LEN, Masks
 
-FORMAT = 2
+FORMAT = 3
 """The version of the records. A host refuses records of another format, so hosts of different versions do not take over
 each other's legs."""
 
@@ -73,6 +74,8 @@ class FlowRecord:
     """One past the highest number that the client has sent."""
     client_una: int
     """The first number that the backend has not acknowledged: the client sends no byte before it again."""
+    backend_nxt: int
+    """One past the highest number that the backend has sent."""
     backend_scale: int
     """The shift of the windows that the backend offers."""
     legs: tuple[LegRecord, ...]
@@ -111,6 +114,7 @@ def parse(record: Any, masks: Masks) -> FlowRecord:
         iss=_number(record, "iss"),
         client_nxt=_number(record, "client_nxt"),
         client_una=_number(record, "client_una"),
+        backend_nxt=_number(record, "backend_nxt"),
         backend_scale=_number(record, "backend_scale", MAX_WINDOW_SCALE),
         legs=tuple(_leg(leg) for leg in legs),
     )
@@ -134,6 +138,7 @@ def _masked(record: FlowRecord, nonce: bytes, masks: Masks) -> FlowRecord:
         iss=record.iss ^ next(mask),
         client_nxt=record.client_nxt ^ next(mask),
         client_una=record.client_una ^ next(mask),
+        backend_nxt=record.backend_nxt ^ next(mask),
         legs=tuple(
             replace(
                 leg,

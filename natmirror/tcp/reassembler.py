@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from natmirror.fastpath import MAX_RELEASE_LEN, FlowRow, HeldBytes, Memory
+from natmirror.fastpath import MAX_RELEASE_LEN, ClientMemory, FlowRow, HeldBytes
 from natmirror.net import seq
 from natmirror.reasons import EndReason
 
@@ -28,8 +28,8 @@ class Reassembler:
     """
 
     __slots__ = (
-        *("_given", "_max_waiting", "_memory", "_pieces", "_row", "_runs", "_side", "_starts"),
-        *("held", "is_ambiguous", "left_out", "waiting_bytes"),
+        *("_given", "_left_out_from", "_max_waiting", "_memory", "_pieces", "_row", "_runs", "_side", "_starts"),
+        *("contradiction", "held", "left_out", "waiting_bytes"),
     )
 
     def __init__(
@@ -38,14 +38,16 @@ class Reassembler:
         side: str,
         next_seq: int | None,
         max_waiting: int,
-        memory: Memory,
+        memory: ClientMemory,
         held: HeldBytes | None = None,
     ) -> None:
         """``side`` is the half of the flow's row, ``orig`` or ``reply``. The C gear moves its ``next`` too while no
         bytes wait. If ``next_seq`` is None, call place() first."""
         self.held = held
-        self.is_ambiguous = False
-        """Whether two versions of a byte were seen; only with ``held``."""
+        self.contradiction: EndReason | None = None
+        """Why it is unknown which version of a byte was taken: two were seen, or one was left out and another one came
+        later; None if it is known. Only with ``held``."""
+        self._left_out_from: int | None = None  # the offset in the stream of the first byte that was left out
         self._row = row
         self._side = side
         getattr(row, side).next = next_seq or 0
@@ -62,17 +64,16 @@ class Reassembler:
     def push(self, at: int, data: bytes, limit: int) -> bytes:
         """Take ``data`` whose first byte has number ``at``; return the bytes that are in order now.
 
-        If bytes overlap, the first version counts; if they differ and ``held`` is there, ``is_ambiguous`` is set and
-        nothing returned. A segment that begins past ``limit`` is left out, because its receiver refuses it. An
-        out-of-order segment is also left out if ``max_waiting`` bytes wait already, memory is full, or there are
-        MAX_RUNS gaps: the client sends it again, or the caller finds a hole.
+        If bytes overlap, the first version counts; if they differ and ``held`` is there, ``contradiction`` is set and
+        nothing returned. An out-of-order segment is left out if ``max_waiting`` bytes wait already, memory is full, or
+        there are MAX_RUNS gaps: the caller finds a hole, or (``held``) a contradiction where it is sent again.
         """
         ahead = seq.diff(at, self.next)
         out = b""
-        if data and self.held is not None and seq.le(at, limit) and self._contradicts(self.held, ahead, data):
-            self.is_ambiguous = True
+        if data and self.held is not None and self._contradicts(self.held, ahead, data):
+            self.contradiction = EndReason.AMBIGUOUS
             return b""
-        if data and seq.le(at, limit) and ahead + len(data) > 0:
+        if data and ahead + len(data) > 0:
             if ahead > 0 or self.ready_len(limit):
                 self._store(at, data)
             else:
@@ -105,6 +106,11 @@ class Reassembler:
         return max(min(ready, room), 0)
 
     @property
+    def has_gap(self) -> bool:
+        """Whether bytes wait for earlier ones, or were left out: C takes none then."""
+        return self.waiting_bytes > 0 or self._left_out_from is not None
+
+    @property
     def is_placed(self) -> bool:
         """Whether the stream's start is known."""
         return self._given >= 0
@@ -116,6 +122,7 @@ class Reassembler:
 
     def restart(self, at: int, limit: int) -> bytes:
         """Skip to number ``at``, past missing bytes; return the bytes that are in order now."""
+        self._left_out_from = None
         self._advance(seq.diff(at, self.next))
         self.left_out = None
         return self._take(limit)
@@ -124,9 +131,22 @@ class Reassembler:
         """Free all waiting and held bytes: the stream has no reader any more."""
         if self.held is not None:
             self.held.clear()
-        self._memory.give(self.waiting_bytes + _PIECE_COST * len(self._pieces))
+        self._clear_pieces()
+
+    def give_up(self) -> None:
+        """Free all waiting bytes: a living leg needs the memory."""
+        self._clear_pieces()
+        self.left_out = EndReason.MEMORY_FULL
+
+    def _clear_pieces(self) -> None:
+        if self._pieces:
+            self._give(self.waiting_bytes + _PIECE_COST * len(self._pieces))
         self._starts = self._pieces = _NONE
         self._runs = self.waiting_bytes = 0
+        self.contradiction = self._left_out_from = None
+
+    def _give(self, count: int) -> None:
+        self._memory.give_waiting(self, self._row.held.holder, count)
 
     def _store(self, at: int, data: bytes) -> None:
         """Keep the bytes that do not wait already."""
@@ -135,22 +155,27 @@ class Reassembler:
         first, last = self._adjacent(start, end)
         new = list(self._new_parts(start, end, data, first, last))
         count = sum(len(piece) for _, piece in new)
-        if not new or self.waiting_bytes + count > self._max_waiting:
+        if not new:
+            return
+        if self.waiting_bytes + count > self._max_waiting:
+            self._note_left_out(start)
             return
         runs = self._runs + 1 - self._runs_in(first, last)
         if runs > MAX_RUNS:
             self.left_out = self.left_out or EndReason.TOO_MANY_GAPS
             if start > self._starts[-1]:
+                self._note_left_out(start)
                 return
             self._drop_last_run()
             runs = self._runs + 1
-        if not self._memory.take(count + _PIECE_COST * len(new)):
+        if not self._memory.take_waiting(self, self._row.held.holder, count + _PIECE_COST * len(new)):
             self.left_out = EndReason.MEMORY_FULL
+            self._note_left_out(start)
             return
         pieces = [*zip(self._starts[first:last], self._pieces[first:last], strict=True), *new]
         pieces.sort(key=lambda piece: piece[0])
         merged = _merged(pieces)
-        self._memory.give(_PIECE_COST * (len(pieces) - len(merged)))
+        self._give(_PIECE_COST * (len(pieces) - len(merged)))
         if not self._starts:
             self._starts, self._pieces = [], []
         self._starts[first:last] = [offset for offset, _ in merged]
@@ -174,6 +199,11 @@ class Reassembler:
             if first < last and piece[first - piece_at : last - piece_at] != data[first - start : last - start]:
                 return True
         return False
+
+    def _note_left_out(self, start: int) -> None:
+        """Note that bytes from this offset on were left out: another version of them may come later."""
+        if self.held is not None:
+            self._left_out_from = start if self._left_out_from is None else min(start, self._left_out_from)
 
     def _adjacent(self, start: int, end: int) -> tuple[int, int]:
         """Return the pieces that overlap or adjoin a part of the stream: the index of the first, and one past that of
@@ -207,6 +237,7 @@ class Reassembler:
         index = len(self._starts) - 1
         while index and not self._has_gap_before(index):
             index -= 1
+        self._note_left_out(self._starts[index])
         self._forget(index, len(self._starts))
         self._runs -= 1
 
@@ -215,7 +246,7 @@ class Reassembler:
         if first == last:
             return
         freed = sum(map(len, self._pieces[first:last]))
-        self._memory.give(freed + _PIECE_COST * (last - first))
+        self._give(freed + _PIECE_COST * (last - first))
         self.waiting_bytes -= freed
         del self._starts[first:last], self._pieces[first:last]
         if not self._starts:
@@ -242,6 +273,8 @@ class Reassembler:
     def _advance(self, count: int) -> None:
         getattr(self._row, self._side).next = seq.add(self.next, count)
         self._given += count
+        if self._left_out_from is not None and self._left_out_from < self._given:
+            self.contradiction = self.left_out or EndReason.HOLE
 
 
 def _merged(pieces: Iterable[tuple[int, bytearray]]) -> list[tuple[int, bytearray]]:

@@ -9,18 +9,38 @@ C gear applies the same rules.
 
 The states are the connection's, not an endpoint's: they combine the views of both ends.
 
-    SYN_SENT --SYN_ACK--> SYN_RECEIVED --HANDSHAKE--> ESTABLISHED --FIN--> CLOSING --LAST_ACK--> TIME_WAIT
-        |                      |                           |                  |
-        +---------RST----------+------------RST------------+-------RST--------+--> RESET
+    SYN_SENT --SYN_ACK--> SYN_RECEIVED --HANDSHAKE--> ESTABLISHED --FIN--> HALF_CLOSED --BOTH_FINS--> CLOSING
+        |                      |                           |                    |                        |
+        |                      |                           |                    +--------LAST_ACK--------+--> TIME_WAIT
+        +---------RST----------+------------RST------------+---------RST--------+----------RST-----------+--> RESET
 
 A RST counts if its receiver accepts it: in SYN_SENT the backend's RST that acknowledges the SYN, later either end's RST
-at exactly the next number (RFC 5961 §3.2). In TIME_WAIT and RESET it changes nothing. A flow that is picked up begins
-at ESTABLISHED, and no number of it is known. ``_move()`` is the only place that changes the state, as the table in
-flow_states.c says, which serves both gears. That file has the timeouts too: a flow's state gives the number of seconds
-from its last packet to its expiry.
+at exactly the next number (RFC 5961 §3.2). In TIME_WAIT and RESET it changes nothing. ``_move()`` is the only place
+that changes the state, as the table in flow_states.c says, which serves both gears. If both FINs count at once,
+ESTABLISHED becomes CLOSING.
+
+A half closed connection lives as long as an established one: the end that has not sent a FIN may send for hours (RFC
+9293 §3.6.1; RFC 6146 §3.5.2.2, from which RFC 7857 §2 takes its states).
+
+A flow that is picked up begins at ESTABLISHED, and *loose*: no number of it is known, and the first ones may be those
+of an attacker who knows nothing. What such an attacker cannot do is to agree with the other end. So a flow becomes
+strict once both ends were heard and a segment of one *agrees* with the numbers of the other: it acknowledges nearly
+what the other has sent, and begins nearly where the other has acknowledged. Near means that the product of the two
+distances has at most AGREEMENT_BITS: a transfer in one direction may have a large window in flight, and one blind
+packet in two million agrees. Before that, each half takes over the numbers of its sender's latest segment, and nothing
+changes the state. Afterwards an unknown window scale stays unknown, so agreement remains the check of each segment. A
+flow from another host's record has numbers to agree with from the start, and its windows' scale.
 """
 
-from natmirror.fastpath import MAX_SYN_DATA, MAX_WINDOW_SCALE, NO_WINDOW_SCALE, FlowRow, HalfRow
+from natmirror.fastpath import (
+    AGREEMENT_BITS,
+    CONTINUATION,
+    MAX_SYN_DATA,
+    MAX_WINDOW_SCALE,
+    NO_WINDOW_SCALE,
+    FlowRow,
+    HalfRow,
+)
 from natmirror.fastpath.flow_flags import (
     HALF_ACK,
     HALF_ECHO,
@@ -30,16 +50,25 @@ from natmirror.fastpath.flow_flags import (
     HALF_REVOKED,
     HALF_SEQ,
     HALF_STAMP,
-    is_picked_up,
+    is_loose,
+    is_recorded,
     is_service_mirrored,
+    is_unconfirmed,
     is_watched,
+    knows_window,
+    make_strict,
     set_mptcp,
+    set_picked_up,
     strips_mptcp,
 )
-from natmirror.fastpath.flow_states import TRANSITIONS, Event, State
+from natmirror.fastpath.flow_states import IS_OPEN, TRANSITIONS, Event, State
 from natmirror.net import seq
 from natmirror.net.packet import ACK, FIN, MPTCP_CAPABLE, RST, SYN, Segment
+from natmirror.tcp.leg_record import FlowRecord
 
+_MAX_WINDOW = 0xFFFF  # before it is scaled
+MAX_STAMP_AGE = 24 * 86_400.0
+"""Seconds of silence after which a timestamp may have wrapped, so that PAWS takes any (RFC 7323 §5.5)."""
 _PAWS_TOLERANCE = 1  # as in Linux: by so much a TSval may lie below TS.Recent
 
 
@@ -61,30 +90,33 @@ def begin(row: FlowRow, syn: Segment) -> None:
 
 
 def begin_picked_up(row: FlowRow) -> None:
-    """Set up a flow that is picked up: no number is known, so the first packets are taken as they are."""
+    """Set up a flow that is picked up: it is loose, and no number is known."""
     row.state = State.ESTABLISHED
+    set_picked_up(row)
     for half in (row.orig, row.reply):
         half.bytes = half.packets = half.end = half.ack = half.edge = half.next = half.flags = 0
         half.max_window = half.stamp = half.echo = 0
         half.scale = MAX_WINDOW_SCALE  # the largest scale, so that no window seems smaller than it is
 
 
-def begin_adopted(row: FlowRow, iss: int, nxt: int, una: int, scale: int) -> None:
-    """Set a flow's numbers from another host's record, after begin_picked_up(). The client has sent at least all bytes
-    before ``nxt``, and the backend has acknowledged at least all before ``una``. The backend's windows are shifted by
-    ``scale``."""
-    row.iss = iss
-    row.orig.end, row.orig.bytes = nxt, 0
+def begin_adopted(row: FlowRow, record: FlowRecord) -> None:
+    """Set a flow's numbers from another host's record, after begin_picked_up(). Both ends have come at least so far."""
+    row.iss = record.iss
+    row.orig.end, row.orig.bytes, row.orig.ack = record.client_nxt, 0, record.backend_nxt
     row.orig.flags = HALF_SEQ | HALF_INFERRED
-    row.reply.ack = row.reply.edge = row.proven = una
-    row.reply.flags = HALF_RECORDED
-    row.reply.scale = scale
+    row.reply.end = record.backend_nxt
+    row.reply.ack = row.reply.edge = row.proven = record.client_una
+    row.reply.flags = HALF_SEQ | HALF_RECORDED
+    row.reply.scale = record.backend_scale
 
 
 def infer_sent(row: FlowRow, end: int) -> None:
     """Note that all bytes before ``end`` were sent, though they did not pass here: a mirror has acknowledged them."""
-    sender = row.orig
     row.proven = seq.latest(row.proven, end)
+    _infer(row.orig, end)
+
+
+def _infer(sender: HalfRow, end: int) -> None:
     advance = seq.diff(end, sender.end)
     if advance > 0:
         sender.end = end
@@ -92,13 +124,13 @@ def infer_sent(row: FlowRow, end: int) -> None:
         sender.flags |= HALF_INFERRED
 
 
-def update(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool) -> None:
-    """Count a segment that is no RST. If its receiver takes it, move the numbers of the half that sent it (RFC 9293
-    §3.10.7.4)."""
+def update(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool) -> bool:
+    """Count a segment that is no RST. If its receiver takes it, or the flow is loose, move the numbers of the half that
+    sent it (RFC 9293 §3.10.7.4). Return whether they were moved."""
     sender, receiver = halves(row, from_client=from_client)
     sender.packets += 1
-    if not is_taken:
-        return
+    if not (_settle(row, segment, from_client=from_client, is_taken=is_taken) if is_loose(row) else is_taken):
+        return False
     end = seq.add(segment.seq, segment.seq_len)
     if not sender.flags & HALF_SEQ:
         sender.end = end
@@ -107,7 +139,8 @@ def update(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool)
     else:
         _revoke_fin(sender, receiver, segment)
         advance = seq.diff(end, sender.end)
-        if advance > 0 and not sender.flags & HALF_FIN:  # nothing follows a FIN
+        is_in_window = not knows_window(row) or not receiver.flags & HALF_ACK or seq.le(segment.seq, receiver.edge)
+        if advance > 0 and is_in_window and not sender.flags & HALF_FIN:  # nothing follows a FIN
             sender.end = end
             sender.bytes += advance - (segment.flags & FIN)
             sender.flags = sender.flags & ~HALF_INFERRED if segment.seq_len else sender.flags | HALF_INFERRED
@@ -123,6 +156,39 @@ def update(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool)
     else:
         sender.ack = seq.latest(sender.ack, segment.ack)
         sender.edge = seq.latest(sender.edge, edge)
+    return True
+
+
+def _settle(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool) -> bool:
+    """Make a loose flow strict if the segment is taken, so that it agrees, and the other end was heard too. Return
+    whether the segment moves its sender's numbers. They are forgotten first if the segment does not continue them.
+
+    The numbers of a record are certain, so that only a segment that agrees with them moves them. But an old record may
+    be too far behind: then the client's segments may agree with what the backend sends now.
+    """
+    sender, receiver = halves(row, from_client=from_client)
+    if is_taken and receiver.flags & HALF_ACK:
+        make_strict(row)
+        if seq.diff(segment.ack, receiver.end) <= CONTINUATION:
+            _infer(receiver, segment.ack)  # its last bytes may not have passed here yet
+    if is_recorded(row) and (from_client or not is_taken):
+        if not from_client and segment.flags & ACK:
+            sender.end = seq.add(segment.seq, segment.seq_len)
+        return is_taken
+    if not sender.flags & HALF_ACK or abs(seq.diff(segment.seq, sender.end)) > CONTINUATION:
+        sender.flags, sender.max_window = sender.flags & HALF_RECORDED, 0
+    return bool(segment.flags & ACK)
+
+
+def agrees(other: HalfRow, segment: Segment) -> bool:
+    """Return whether a segment agrees with what the other end has sent. Without an acknowledgement, it has to begin
+    exactly where the other end expects it."""
+    if not other.flags & HALF_SEQ:
+        return False
+    begins_from = abs(seq.diff(segment.seq, other.ack))
+    if not segment.flags & ACK:
+        return begins_from == 0
+    return (begins_from + 1) * (abs(seq.diff(segment.ack, other.end)) + 1) < 1 << AGREEMENT_BITS
 
 
 def halves(row: FlowRow, *, from_client: bool) -> tuple[HalfRow, HalfRow]:
@@ -134,19 +200,24 @@ def is_taken(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
     """Return whether the receiving end takes a segment that is no SYN and no RST.
 
     It refuses a segment without an acknowledgement, or with one of a byte that was never sent (RFC 9293 §3.10.7.4,
-    fifth check), or that begins past its window. Where the service has mirrors, so that the bytes matter,
+    fifth check), or that begins past its window. Acknowledgements under way may open the window further than is known
+    here, but not further than the largest window past what was sent. In a flow whose windows are unknown, the segment
+    has to agree with what the receiver has sent. Where the service has mirrors, so that the bytes matter,
     _is_refused() has more checks. What this function refuses is no version of a byte, and moves no number.
     """
-    receiver = halves(row, from_client=from_client)[1]
+    sender, receiver = halves(row, from_client=from_client)
     if not segment.flags & ACK or _expires_here(row, segment, from_client=from_client):
         return False
+    if is_loose(row):
+        return agrees(receiver, segment)
     if is_service_mirrored(row) and _is_refused(row, segment, from_client=from_client):
         return False
-    if is_picked_up(row):
-        return True
+    if not knows_window(row):
+        return agrees(receiver, segment)
     if receiver.flags & HALF_SEQ and seq.lt(receiver.end, segment.ack):
         return False
-    return not receiver.flags & HALF_ACK or seq.le(segment.seq, receiver.edge)
+    scale = receiver.scale if receiver.scale <= MAX_WINDOW_SCALE else 0
+    return not receiver.flags & HALF_ACK or seq.diff(segment.seq, sender.end) <= _MAX_WINDOW << scale
 
 
 def takes_data(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
@@ -197,6 +268,25 @@ def _revoke_fin(sender: HalfRow, receiver: HalfRow, segment: Segment) -> None:
         sender.bytes += 1
 
 
+def may_be_alive(row: FlowRow) -> bool:
+    """Return whether a connection that has been silent for hours may be alive: each end has acknowledged all that the
+    other has sent. Then neither has to send anything, for any time (RFC 9293 §3.8.4). An end that lacks an
+    acknowledgement sends again, or gives the connection up within minutes (RFC 9293 §3.8.3)."""
+    if row.state not in IS_OPEN or is_unconfirmed(row):
+        return False
+    return not _is_unacknowledged(row.orig, row.reply) and not _is_unacknowledged(row.reply, row.orig)
+
+
+def forget_timestamps(row: FlowRow) -> None:
+    """Take any timestamps from now on: the connection has been silent for MAX_STAMP_AGE."""
+    for half in (row.orig, row.reply):
+        half.flags &= ~(HALF_STAMP | HALF_ECHO)
+
+
+def _is_unacknowledged(sender: HalfRow, receiver: HalfRow) -> bool:
+    return bool(sender.flags & HALF_SEQ and receiver.flags & HALF_ACK) and seq.lt(receiver.ack, sender.end)
+
+
 def track(row: FlowRow, segment: Segment, *, from_client: bool) -> Event | None:
     """Update the flow's numbers and state by a segment whose checksum is right; return the event that changed the
     state, or None."""
@@ -213,27 +303,36 @@ def track(row: FlowRow, segment: Segment, *, from_client: bool) -> Event | None:
         return None
     known_end = sender.end if sender.flags & HALF_SEQ else None
     taken = is_taken(row, segment, from_client=from_client)
-    update(row, segment, from_client=from_client, is_taken=taken)
-    if (
-        taken
-        and segment.flags & FIN
-        and not sender.flags & HALF_FIN
-        and seq.add(segment.seq, segment.seq_len) == sender.end
-    ):
-        was_known = known_end == sender.end
-        if not was_known or sender.flags & HALF_INFERRED:  # a number at which a byte was seen is no FIN
-            sender.flags |= HALF_FIN
-        if was_known and sender.flags & HALF_FIN and sender.bytes:
-            sender.bytes -= 1  # the FIN's acknowledgement came first, so the FIN was counted as a byte
+    is_moved = update(row, segment, from_client=from_client, is_taken=taken)
+    if is_moved and segment.flags & FIN:
+        _take_fin(sender, receiver, segment, was_known=known_end == sender.end)
+    if is_loose(row) and not taken:
+        return None
     event = None
     if state is State.SYN_RECEIVED and from_client and _acknowledges_syn(sender, receiver):
         event, state = _move(row, state, Event.HANDSHAKE), State.ESTABLISHED
+    has_both = sender.flags & receiver.flags & HALF_FIN
     if state is State.ESTABLISHED and (sender.flags | receiver.flags) & HALF_FIN:
-        closing = _move(row, state, Event.FIN)
+        closing = _move(row, state, Event.BOTH_FINS if has_both else Event.FIN)
         return event if event is Event.HANDSHAKE else closing
-    if state is State.CLOSING and _both_finished(row):
-        return _move(row, state, Event.LAST_ACK)
+    if has_both and state >= State.HALF_CLOSED:
+        return _move(row, state, Event.LAST_ACK if _both_acknowledged(row) else Event.BOTH_FINS)
     return event
+
+
+def _take_fin(sender: HalfRow, receiver: HalfRow, segment: Segment, *, was_known: bool) -> None:
+    """Note a FIN. ``was_known``: an earlier segment had reached the end of what was sent. If a byte was seen at the
+    number of a FIN that is not acknowledged, one of the two was never taken."""
+    fin = seq.add(segment.seq, segment.payload_len)
+    ahead = seq.diff(sender.end, seq.add(fin, 1))
+    if ahead == 0 and sender.flags & HALF_FIN:
+        return
+    if ahead == 0 and (not was_known or sender.flags & HALF_INFERRED):
+        sender.flags |= HALF_FIN
+        if was_known and sender.bytes:
+            sender.bytes -= 1  # the FIN's acknowledgement came first, so the FIN was counted as a byte
+    elif ahead >= 0 and not (receiver.flags & HALF_ACK and seq.lt(fin, receiver.ack)):
+        sender.flags |= HALF_REVOKED
 
 
 def _move(row: FlowRow, state: State, event: Event) -> Event | None:
@@ -274,7 +373,8 @@ def _acknowledges_syn(client: HalfRow, backend: HalfRow) -> bool:
 def _take_reset(row: FlowRow, segment: Segment, state: State, *, from_client: bool) -> Event | None:
     sender, receiver = halves(row, from_client=from_client)
     sender.packets += 1
-    if _expires_here(row, segment, from_client=from_client) or not _is_exact_reset(row, sender, receiver, segment):
+    is_exact = _is_exact_reset(row, segment, from_client=from_client)
+    if not is_exact or _expires_here(row, segment, from_client=from_client):
         return None
     has_numbers = sender.flags & HALF_ACK and receiver.flags & HALF_SEQ
     if segment.flags & ACK and has_numbers and seq.le(segment.ack, receiver.end):
@@ -282,17 +382,18 @@ def _take_reset(row: FlowRow, segment: Segment, state: State, *, from_client: bo
     return _move(row, state, Event.RST)
 
 
-def _is_exact_reset(row: FlowRow, sender: HalfRow, receiver: HalfRow, segment: Segment) -> bool:
+def _is_exact_reset(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
     """Return whether the RST's receiver accepts it: at exactly the next expected number (RFC 5961 §3.2). For a tracker
-    that is the number that the receiver has acknowledged or, if data is still under way, the end of the sent data."""
+    that is the number that the receiver has acknowledged or, if data is still under way, the end of the sent data. On a
+    loose flow no number of a packet counts, only those of a record."""
+    sender, receiver = halves(row, from_client=from_client)
     if row.state == State.SYN_SENT:
         return bool(segment.flags & ACK) and 0 <= seq.diff(segment.ack, receiver.end) <= MAX_SYN_DATA
-    if is_picked_up(row) and not receiver.flags & HALF_ACK:
-        return True
-    return segment.seq == sender.end or (bool(receiver.flags & HALF_ACK) and segment.seq == receiver.ack)
+    if is_loose(row):
+        return is_recorded(row) and segment.seq == (row.orig.end if from_client else row.orig.ack)
+    is_end = bool(sender.flags & HALF_SEQ) and segment.seq == sender.end
+    return is_end or (bool(receiver.flags & HALF_ACK) and segment.seq == receiver.ack)
 
 
-def _both_finished(row: FlowRow) -> bool:
-    return bool(
-        row.orig.flags & row.reply.flags & HALF_FIN and row.orig.ack == row.reply.end and row.reply.ack == row.orig.end
-    )
+def _both_acknowledged(row: FlowRow) -> bool:
+    return row.orig.ack == row.reply.end and row.reply.ack == row.orig.end

@@ -197,7 +197,7 @@ def test_the_status_screen_tells_it_all(path: Path) -> None:
         assert any(all(word in line for word in words) for line in screen.splitlines()), screen
     assert "packets dropped: for-leg" not in screen
     assert "queue 6653: packets_received 7\n" in screen
-    assert "buffered for mirrors: 40.0 KiB of 256.0 MiB" in screen
+    assert "memory for mirrors: 41.6 KiB of 1024.0 MiB" in screen
     assert "the kernel does not translate addresses: nft is missing" in screen
     assert "failing for 0:01:12: iptables rules: cannot run iptables-nft-save -t raw: Too many open files" in screen
     assert "log messages not written: dropped 3\n" in screen

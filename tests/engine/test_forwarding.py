@@ -6,10 +6,10 @@ import pytest
 from natmirror.actions import Accept, Drop, Hook, Send
 from natmirror.engine.counters import EngineCounter
 from natmirror.engine.engine import Engine
-from natmirror.fastpath import SYN_ANSWER_TIMEOUT
-from natmirror.fastpath.flow_states import TIMEOUTS, State
+from natmirror.fastpath import SYN_ANSWER_TIMEOUT, UNCONFIRMED_TIMEOUT
+from natmirror.fastpath.flow_states import State
 from natmirror.net import seq
-from natmirror.net.checksum import Checksum
+from natmirror.net.checksum import Checksum, ones_sum
 from natmirror.reasons import DropReason
 from natmirror.rules import parse_rules
 from tests.helpers.client_connection import IRS, ISS, MIRROR_ISS, ClientConnection, engine
@@ -19,6 +19,7 @@ from tests.helpers.support import (
     CLIENT,
     RULES,
     SERVICE,
+    TIMEOUTS,
     at,
     packet,
     summary,
@@ -149,10 +150,15 @@ def test_a_picked_up_reply_is_translated_and_binds_its_backend(connection: Clien
         assert connection.passed(packet(client, SERVICE, "A", 6, 9), Hook.PREROUTING).dst == backend[0]
 
 
-def test_a_reply_with_a_fin_is_picked_up_as_a_closing_connection(connection: ClientConnection) -> None:
+def test_a_reply_with_a_fin_is_picked_up_as_a_half_closed_connection_once_its_client_answers(
+    connection: ClientConnection,
+) -> None:
     connection.passed(packet(C1, CLIENT, "FPA", 5, 6, b"data"), Hook.FORWARD)
-    assert [flow["state"] for flow in connection.engine.flows(connection.now)] == ["closing"]
-    assert connection.engine.next_timer() == connection.now + TIMEOUTS[State.CLOSING]
+    assert [flow["state"] for flow in connection.engine.flows(connection.now)] == ["established"]
+    assert connection.engine.next_timer() == connection.now + UNCONFIRMED_TIMEOUT
+    connection.passed(packet(CLIENT, SERVICE, "A", 6, 10), Hook.PREROUTING)
+    assert [flow["state"] for flow in connection.engine.flows(connection.now)] == ["half-closed"]
+    assert connection.engine.next_timer() == connection.now + TIMEOUTS[State.HALF_CLOSED]
 
 
 def test_packets_of_a_backend_that_lost_its_client_to_another_are_dropped(connection: ClientConnection) -> None:
@@ -202,7 +208,8 @@ def test_flows_expire(connection: ClientConnection) -> None:
     connection.engine.handle_timer(connection.now + TIMEOUTS[State.ESTABLISHED] - 1)
     assert connection.engine.flows(connection.now)
     connection.now += 100
-    connection.from_client("A")  # by the C gear, which sets no timer
+    connection.from_client("PA", b"never acknowledged")  # by the C gear, which sets no timer
+    connection.from_mirror("A", 1, connection.sent + 1)
     connection.engine.handle_timer(connection.now + TIMEOUTS[State.ESTABLISHED] - 1)
     assert connection.engine.flows(connection.now)
     sends = connection.engine.handle_timer(connection.now + TIMEOUTS[State.ESTABLISHED])
@@ -261,3 +268,33 @@ def test_a_late_repetition_of_the_connections_own_syn_is_no_new_connection(conne
     connection.from_client("PA", b"still")
     assert connection.mirrored() == [("PA", FIRST, THEIRS, b"still")]
     assert connection.engine.take_events() == []
+
+
+def test_a_simultaneous_open_passes(connection: ClientConnection) -> None:
+    """RFC 5382 REQ-2a. Its state stays at the SYN, because a backend does not open connections: it gets no copy."""
+    connection.syn()
+    assert connection.backend
+    theirs = connection.passed(packet(connection.backend, CLIENT, "S", IRS), Hook.FORWARD)
+    assert (theirs.src, theirs.sport, theirs.seq) == (*SERVICE, IRS)
+    ours = packet(CLIENT, SERVICE, "SA", ISS, seq.add(IRS, 1))
+    assert connection.passed(ours, Hook.PREROUTING).dst == connection.backend_address
+    answer = packet(connection.backend, CLIENT, "SA", IRS, FIRST)
+    assert connection.passed(answer, Hook.FORWARD).src == SERVICE[0]
+    for data in (b"one", b"two"):
+        assert connection.from_client("PA", data).dst == connection.backend_address
+        assert connection.from_backend("A").src == SERVICE[0]
+
+
+def test_translation_changes_addresses_ports_and_checksums_alone(connection: ClientConnection) -> None:
+    connection.connect()
+    assert connection.backend
+    raw = bytearray(packet(CLIENT, SERVICE, "PA", FIRST, seq.add(IRS, 1), b"data"))
+    raw[4:6] = b"\x12\x34"  # the Identification field
+    raw[1] = 0xB8  # the DSCP
+    raw[10:12] = b"\0\0"
+    raw[10:12] = (~ones_sum(bytes(raw[:20])) & 0xFFFF).to_bytes(2, "big")
+    there = connection.passed(bytes(raw), Hook.PREROUTING).raw
+    assert (there[:10], there[12:16], there[20:22], there[24:36], there[38:]) == (
+        *(bytes(raw[:10]), bytes(raw[12:16]), bytes(raw[20:22]), bytes(raw[24:36]), bytes(raw[38:])),
+    )
+    assert checksums_are_right(there)

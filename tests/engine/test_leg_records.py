@@ -7,7 +7,7 @@ import pytest
 from natmirror.net import seq
 from natmirror.net.endpoint import show
 from natmirror.tcp.initial_numbers import InitialNumbers
-from tests.helpers.client_connection import ISS, KEY, MIRROR_ISS, ClientConnection, engine
+from tests.helpers.client_connection import IRS, ISS, KEY, MIRROR_ISS, ClientConnection, engine
 from tests.helpers.leg_records import NOW, RECORD, established, records, sealed, unsealed
 from tests.helpers.support import CLIENT, MASTER, at
 
@@ -23,13 +23,14 @@ def test_a_record_holds_the_positions_of_client_backend_and_mirror(fast: bool) -
     [reported] = records(one)
     offset = InitialNumbers(KEY).first(CLIENT, MASTER, connection.now) - ISS & 0xFFFF_FFFF
     assert unsealed(reported) == {
-        "format": 2,
+        "format": 3,
         "service": "openflow",
         "client": "10.10.0.11:40001",
         "backend": show(connection.backend),
         "iss": ISS,
         "client_nxt": seq.add(ISS, 11),
         "client_una": seq.add(ISS, 11),
+        "backend_nxt": seq.add(IRS, 1),
         "backend_scale": 0,
         "legs": [
             {
@@ -104,7 +105,7 @@ def test_the_record_of_a_new_connection_with_the_same_endpoints_replaces_the_old
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"format": 1}, "format: expected 2, found 1"),
+        ({"format": 1}, "format: expected 3, found 1"),
         ({"service": 5}, "service: expected text, found 5"),
         ({"client": "10.10.0.11"}, "client: expected an address and a port"),
         ({"client": "10.10.0.11:0"}, "client: expected an address and a port"),
@@ -112,6 +113,7 @@ def test_the_record_of_a_new_connection_with_the_same_endpoints_replaces_the_old
         ({"iss": -1}, "iss: expected 0..4294967295, found -1"),
         ({"client_nxt": 1 << 32}, "client_nxt: expected"),
         ({"client_una": "1"}, "client_una: expected"),
+        ({"backend_nxt": None}, "backend_nxt: expected"),
         ({"backend_scale": 15}, "backend_scale: expected 0..14"),
         ({"legs": []}, "legs: expected"),
         ({"legs": [5]}, "legs: expected"),

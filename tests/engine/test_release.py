@@ -9,7 +9,7 @@ from natmirror.actions import Hook
 from natmirror.net import seq
 from natmirror.net.build import finish
 from natmirror.net.checksum import Checksum
-from natmirror.net.packet import OPT_NOP, OPT_TIMESTAMPS, OPT_WINDOW_SCALE
+from natmirror.net.packet import OPT_NOP, OPT_TIMESTAMPS, OPT_WINDOW_SCALE, URG
 from natmirror.reasons import EndReason
 from natmirror.rules import Release
 from tests.helpers.client_connection import IRS, ISS, ClientConnection, engine
@@ -85,11 +85,13 @@ class Connection(ClientConnection):
 
 def test_a_mirror_gets_bytes_once_the_backend_has_acknowledged_them(fast: bool) -> None:
     one = Connection(fast=fast).open()
+    before = one.engine.snapshot(one.now)["mirror_memory"]["used_bytes"]
     one.says(0, b"hello")
     assert (one.got, one.ledger["client_bytes"], one.ledger["held_bytes"]) == (b"", 0, 5)
+    assert one.engine.snapshot(one.now)["mirror_memory"]["used_bytes"] > before
     one.acks(5)
     assert (one.got, one.ledger["client_bytes"], one.ledger["held_bytes"]) == (b"hello", 5, 0)
-    assert one.engine.snapshot(one.now)["mirror_memory"]["used_bytes"] == 0
+    assert one.engine.snapshot(one.now)["mirror_memory"]["used_bytes"] == before
 
 
 def test_a_packet_is_released_in_part(fast: bool) -> None:
@@ -180,7 +182,7 @@ def test_what_a_receiver_refuses_is_no_version_of_a_byte(fast: bool, release: Re
     one.says(5, b"LIE", ack=201, options=stamps(1002, 5001))  # of a byte that was never sent
     one.says(5, b"LIE", ack=200, options=stamps(999, 5001))  # PAWS
     one.says(5, b"LIE", ack=200, options=stamps(1002, 5001), ttl=1)
-    one.says(5 + (0xFFFF << 4) + 1, b"LIE", ack=200, options=stamps(1002, 5001))
+    one.says(6 + (0xFFFF << 4), b"LIE", ack=200, options=stamps(1002, 5001))
     one.says(5, b"LIE", "P", ack=200, options=stamps(1002, 5001))
     one.says(5, b"TRUTH", ack=200, options=stamps(1002, 5001))
     one.acks(10, at=200, options=stamps(5002, 1002))
@@ -309,3 +311,77 @@ def test_a_service_whose_replies_pass_elsewhere_is_told_at_once(fast: bool) -> N
     one.says(5, b"again")
     assert one.ended == []
     assert one.ledger["lost_bytes"] == {EndReason.NO_ACKNOWLEDGEMENTS: 10}
+
+
+def test_bytes_past_the_known_window_are_a_version_because_the_window_may_be_further_at_the_backend(fast: bool) -> None:
+    one = Connection(fast=fast).open(SCALED, SCALED)
+    one.says(0xFFFF << 4, b"LIE")
+    for at in range(0, 0xFFFF << 4, 50_000):
+        one.says(at, bytes(50_000))
+    assert one.ended == [EndReason.AMBIGUOUS]
+
+
+@pytest.mark.parametrize("release", Release)
+def test_a_fin_with_the_number_of_a_byte_ends_the_copy(fast: bool, release: Release) -> None:
+    one = Connection(fast=fast, release=release).open()
+    one.says(0, b"not yet")
+    one.says(3, b"", "FA")
+    assert one.ended == [EndReason.AMBIGUOUS]
+
+
+def test_a_late_repetition_of_acknowledged_bytes_with_a_fin_ends_no_copy(fast: bool) -> None:
+    one = Connection(fast=fast).open()
+    one.says(0, b"not yet")
+    one.acks(7)
+    one.says(3, b"", "FA")
+    assert one.ended == []
+
+
+def test_urgent_data_ends_the_copy(fast: bool) -> None:
+    one = Connection(fast=fast).open()
+    raw = bytearray(packet(CLIENT, SERVICE, "PA", seq.add(ISS, 1), seq.add(IRS, 1), b"urgent"))
+    raw[33] |= URG
+    one.take(bytes(raw), Hook.PREROUTING)
+    assert one.ended == [EndReason.AMBIGUOUS]
+
+
+def test_a_version_that_was_left_out_for_want_of_room_ends_the_copy_when_another_one_comes(fast: bool) -> None:
+    one = Connection(SMALL, fast=fast).open(SCALED, SCALED)
+    for number in range(44):
+        one.says(1500 * (number + 1), bytes(1500))
+    assert one.ended == []
+    for number in range(46):
+        one.says(1500 * number, bytes(1500))
+    assert one.ended != []
+
+
+def test_a_syn_with_another_number_before_the_handshake_replaces_no_connection(fast: bool) -> None:
+    one = Connection(fast=fast)
+    one.syn()
+    one.syn_ack()
+    one.take(packet(CLIENT, SERVICE, "S", seq.add(ISS, 77_777)), Hook.PREROUTING)
+    one.from_client("A")
+    one.connect_mirror()
+    one.says(0, b"hello")
+    one.acks(5)
+    assert one.got == b"hello"
+
+
+def test_a_repeated_foreign_syn_replaces_no_connection_whose_backend_answers(fast: bool) -> None:
+    one = Connection(fast=fast).open()
+    for _ in range(5):
+        one.take(packet(CLIENT, SERVICE, "S", seq.add(ISS, 77_777)), Hook.PREROUTING)
+        one.acks(0)
+        one.now += 0.8
+    one.says(0, b"hello")
+    one.acks(5)
+    assert one.got == b"hello"
+
+
+def test_data_on_a_connection_that_natmirror_does_not_follow_is_counted(fast: bool) -> None:
+    one = Connection(fast=fast)
+    one.syn()
+    one.syn_ack()
+    one.says(0, b"", "R")
+    one.says(0, b"hello")
+    assert one.ledger["lost_bytes"] == {EndReason.NOT_FOLLOWED: 5}

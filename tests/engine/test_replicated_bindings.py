@@ -9,12 +9,12 @@ from natmirror.engine.counters import EngineCounter
 from natmirror.engine.engine import Engine
 from natmirror.engine.replicated_bindings import BindingChange, BindingEvent
 from natmirror.fastpath import ANNOUNCE, CLAIM_ALL, CLAIM_SEEN, RELEASE
-from natmirror.fastpath.flow_states import TIMEOUTS, State
+from natmirror.fastpath.flow_states import State
 from natmirror.net.endpoint import Endpoint
 from natmirror.rules import Balance
 from tests.helpers.bindings import CLIENTS, UNMIRRORED, close, derived, other, pinned_connection
 from tests.helpers.client_connection import IRS, ISS, ClientConnection, engine
-from tests.helpers.support import C1, C2, CLIENT, RULES, SERVICE, assert_adds_up, at, packet
+from tests.helpers.support import C1, C2, CLIENT, RULES, SERVICE, TIMEOUTS, assert_adds_up, at, packet
 
 ENOUGH = 1000
 

@@ -49,6 +49,8 @@ def test_the_session_of_a_connection_that_comes_back_is_opened_again_with_the_kn
     connection.sent, connection.answered = connection.sent + elsewhere, connection.answered + elsewhere
     one.replicated_legs.take_over(connection.now)
     connection.from_client("PA", packet_in(1))
+    connection.from_backend("A")
+    connection.from_client("PA", packet_in(1))
     master.take()
     master.say(hello(), request(Type.FEATURES_REQUEST, 78))
     assert [(kind, xid) for kind, xid, _ in master.messages()][:2] == [(Type.HELLO, 1), (Type.FEATURES_REPLY, 78)]

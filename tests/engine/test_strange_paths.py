@@ -7,12 +7,12 @@ import pytest
 
 from natmirror.actions import Accept, Decision, Drop, Hook, Send
 from natmirror.engine.engine import Engine
-from natmirror.fastpath.flow_states import TIMEOUTS, State
+from natmirror.fastpath.flow_states import State
 from natmirror.net import seq
 from natmirror.net.packet import OPT_MSS, Segment
 from natmirror.reasons import DropReason
 from tests.helpers.client_connection import IRS, ISS, MIRROR_ISS, ClientConnection, engine
-from tests.helpers.support import CLIENT, MASTER, RULES, SERVICE, assert_adds_up, at, packet, segment, summary
+from tests.helpers.support import CLIENT, MASTER, RULES, SERVICE, TIMEOUTS, assert_adds_up, at, packet, segment, summary
 
 DAY = 86_400.0
 

@@ -9,14 +9,14 @@ from natmirror.actions import Accept, Decision, Hook
 from natmirror.engine.counters import EngineCounter
 from natmirror.engine.engine import Engine
 from natmirror.fastpath import SYN_ANSWER_TIMEOUT
-from natmirror.fastpath.flow_states import TIMEOUTS, State
+from natmirror.fastpath.flow_states import State
 from natmirror.fastpath.punt_reasons import PuntReason
 from natmirror.nat.failed_attempts import AVOID_TIMEOUT
 from natmirror.net.checksum import Checksum
 from natmirror.net.endpoint import Endpoint
 from natmirror.net.packet import parse
 from tests.helpers.client_connection import ClientConnection, engine
-from tests.helpers.support import C1, RULES, SERVICE, at, packet
+from tests.helpers.support import C1, RULES, SERVICE, TIMEOUTS, at, packet
 
 MANY = """
 switches: [10.10.0.0/16, 192.0.2.0/25]
@@ -257,7 +257,7 @@ def test_a_direct_connection_is_half_open_until_its_backend_goes_on(fast: bool) 
     assert one.receive(packet(C1, client, "PA", 78, 6, b"x"), Hook.FORWARD, 1.0, Checksum.VALID) == Decision(
         Accept(), []
     )
-    while (due := one.next_timer()) is not None and due < 100.0:
+    while (due := one.next_timer()) is not None and due < 1.0 + TIMEOUTS[State.ESTABLISHED]:
         one.handle_timer(due)
     assert rows(one) == 1, "that one is established"
 

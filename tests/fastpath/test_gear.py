@@ -26,14 +26,19 @@ from natmirror.fastpath import (
 from natmirror.fastpath.flow_flags import (
     DIRECT,
     FEEDS_LEGS,
+    HALF_RECORDED,
+    LOOSE,
     ORIG_GAP,
     PICKED_UP,
     SERVICE_MIRRORED,
     STRIPS_MPTCP,
     THROTTLED,
+    VOUCHED,
     WATCHED,
+    has_silent_client,
 )
 from natmirror.fastpath.flow_states import State
+from natmirror.fastpath.tables import LEG_COST
 from natmirror.net import seq
 from natmirror.net.build import rewrite
 from natmirror.net.checksum import Checksum
@@ -47,6 +52,12 @@ KEY = bytes(range(16))
 PREROUTING, FORWARD, OUTPUT = 0, 2, 3
 HALF_FIELDS = ("bytes", "packets", "end", "ack", "edge", "scale", "flags")
 ELSEWHERE = at("192.0.2.9", 9)
+PICKED_UP_FLAGS = (
+    PICKED_UP,
+    PICKED_UP | LOOSE,
+    PICKED_UP | LOOSE | WATCHED,
+    PICKED_UP | LOOSE | VOUCHED,
+)
 
 OPTIONS = st.sampled_from(
     [
@@ -66,7 +77,7 @@ halves = st.fixed_dictionaries(
         "ack": numbers,
         "edge": numbers,
         "scale": st.sampled_from([*range(15), 255]),
-        "flags": st.integers(0, 15),
+        "flags": st.builds(int.__or__, st.integers(0, 15), st.sampled_from([0, 0, HALF_RECORDED])),
     }
 )
 
@@ -132,9 +143,12 @@ def reference(
         return ACCEPT, raw  # no client's
     if hook == OUTPUT and not row.flags & WATCHED:
         return PUNT, raw
+    if is_orig and has_silent_client(row):
+        return PUNT, raw
     if row.state != State.ESTABLISHED or parsed.flags & (SYN | FIN | RST):
         return reference_of_control(flows, row, parsed, raw, now, is_orig=is_orig)
-    if is_orig and row.flags & FEEDS_LEGS and parsed.payload_len and parsed.checksum_ok():
+    is_taken = parsed.checksum_ok() and tracker.is_taken(row, parsed, from_client=is_orig)
+    if is_orig and row.flags & FEEDS_LEGS and parsed.payload_len and is_taken:
         return PUNT, raw  # the data of these flows waits until a gap is filled
     if row.flags & THROTTLED and not is_orig:
         return PUNT, raw
@@ -144,8 +158,11 @@ def reference(
         row.seen_at = now
         row.reply.packets += 1
         return ACCEPT, raw
-    if parsed.checksum_ok():
-        tracker.update(row, parsed, from_client=is_orig, is_taken=tracker.is_taken(row, parsed, from_client=is_orig))
+    if parsed.checksum_ok() and row.flags & LOOSE:
+        event = tracker.track(row, parsed, from_client=is_orig)
+        flows.touch(row, now, moved=event is not None)
+    elif parsed.checksum_ok():
+        tracker.update(row, parsed, from_client=is_orig, is_taken=is_taken)
         row.seen_at = now
     if row.flags & WATCHED:
         return ACCEPT, raw
@@ -176,7 +193,9 @@ def reference_of_control(
 def test_c_does_the_same_as_the_reference(data: st.DataObject) -> None:
     copied = FEEDS_LEGS | ORIG_GAP
     flags = data.draw(
-        st.sampled_from([0, STRIPS_MPTCP, SERVICE_MIRRORED | copied, PICKED_UP, WATCHED, WATCHED | copied, DIRECT])
+        st.sampled_from(
+            [0, STRIPS_MPTCP, SERVICE_MIRRORED | copied, WATCHED, WATCHED | copied, DIRECT, *PICKED_UP_FLAGS]
+        )
     )
     state = data.draw(st.sampled_from([2, 2, 2, 2, 0, 1, 3, 4, 5]))
     orig, reply = data.draw(halves), data.draw(halves)
@@ -188,7 +207,7 @@ def test_c_does_the_same_as_the_reference(data: st.DataObject) -> None:
         there = SERVICE if flags & WATCHED else C1
         ends = (CLIENT, SERVICE) if hook == PREROUTING else (there, CLIENT)
         source, destination = data.draw(st.sampled_from([ends] * 6 + [(ELSEWHERE, ends[1])]))
-        near = [row.edge for row in (rows[0].orig, rows[0].reply)] + [rows[0].orig.end, rows[0].reply.end]
+        near = [number for half in (rows[0].orig, rows[0].reply) for number in (half.edge, half.end, half.ack)]
         number = data.draw(st.one_of(numbers, st.sampled_from(near)))
         ack = data.draw(st.one_of(numbers, st.sampled_from(near)))
         letters = data.draw(st.sampled_from(["A", "PA", "A", "P", "FA", "PFA", "S", "SA", "R", "RA"]))
@@ -342,21 +361,21 @@ def test_a_leg_with_an_empty_buffer_takes_no_memory() -> None:
     data = bytes(range(256)) * 512
     assert one.legs.append(row, data, 1.0)
     assert one.legs.copy(row, 5000, 9000) == data[5000:14_000]
-    assert memory.used == len(data)
+    assert memory.used == LEG_COST + len(data)
     one.legs.drop(row, 100_000, row.buffer_seq + 100_000)
     assert one.legs.copy(row, 0, 100) == data[100_000:100_100]
     one.legs.drop(row, len(data) - 100_000, row.buffer_seq)
-    assert (memory.used, row.ring.capacity) == (0, 0)
+    assert (memory.used, row.ring.capacity) == (LEG_COST, 0)
     assert one.legs.append(row, b"again", 2.0)
     assert one.legs.copy(row, 0, 5) == b"again"
 
 
 def test_no_memory_beyond_the_limit_is_given() -> None:
-    memory = Memory(8192)
+    memory = Memory(LEG_COST + 8192)
     one = gear(memory=memory)
     row = one.legs.insert(C1, CLIENT)
     assert not one.legs.append(row, bytes(8193), 1.0)
-    assert memory.used == 0
+    assert memory.used == LEG_COST
     assert one.legs.append(row, bytes(8192), 1.0)
     one.legs.retire(row)
     assert memory.used == 0

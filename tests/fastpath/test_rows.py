@@ -25,6 +25,7 @@ VIEWS = {
     "nm_flow": rows.FlowRow,
     "nm_gear": rows.GearRow,
     "nm_half": rows.HalfRow,
+    "nm_holders": rows.HoldersRow,
     "nm_leg": rows.LegRow,
     "nm_leg_sums": rows.LegSums,
     "nm_maglev_backend": rows.MaglevRow,

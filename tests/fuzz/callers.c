@@ -8,6 +8,7 @@
 #include "fastpath/tracker.h"
 #include "check.h"
 #include "feeding.h"
+#include "lists.h"
 #include "must.h"
 #include "sharing.h"
 
@@ -89,7 +90,7 @@ static nm_flow *insert(world *w, const uint8_t *client, uint16_t client_port, nm
         return NULL;
     check_victim(w, for_half_open);
     nm_flow *victim;
-    for (int is_callers = 0; !is_callers && (victim = nm_flows_victim(flows, for_half_open));) {
+    for (int is_callers = 0; !is_callers && (victim = nm_flows_victim(flows, for_half_open, w->now));) {
         is_callers = index_of(w, victim) < 0; /* the world's own are opened again */
         forget(w, victim);
     }
@@ -224,7 +225,7 @@ static int is_new(world *w, nm_flow *row, const nm_segment *syn)
 {
     if (!row)
         return 1;
-    if (row->state == NM_STATE_ESTABLISHED || row->state == NM_STATE_CLOSING) {
+    if (is_lasting(row)) {
         row->flags |= row->iss != syn->seq ? NM_FLOW_PYTHON_STATE : 0;
         return 0; /* the backend decides */
     }
@@ -240,7 +241,8 @@ static void move(world *w, nm_flow *row, const nm_segment *seg, int is_orig)
 {
     int event = nm_track(row, seg, is_orig);
     int may_throttle = w->plan.services[row->service_id].may_throttle;
-    nm_flow_touch(w->gear->flows, row, w->now, event != NM_NO_EVENT || (is_orig && seg->flags & TCP_SYN));
+    if (event != NM_NO_EVENT || !(seg->flags & TCP_RST))
+        nm_flow_touch(w->gear->flows, row, w->now, event != NM_NO_EVENT || (is_orig && seg->flags & TCP_SYN));
     if (row->flags & NM_FLOW_SERVICE_MIRRORED &&
         (event == NM_EVENT_HANDSHAKE || (event == NM_EVENT_SYN_ACK && may_throttle)))
         row->flags |= NM_FLOW_PYTHON_STATE;
@@ -308,6 +310,8 @@ void take_due_flows(world *w)
         if (is_told && index_of(w, row) < 0) {
             row->flags |= NM_FLOW_UNANSWERED;
             nm_flow_touch(w->gear->flows, row, row->seen_at, 1);
+        } else if (row->state == NM_STATE_ESTABLISHED && row->first_leg != NM_NO_LEG) {
+            nm_flow_keep(w->gear->flows, row, w->now); /* for its copies */
         } else {
             forget(w, row);
         }

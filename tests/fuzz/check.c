@@ -52,14 +52,20 @@ int looks_closer(const world *w) { return w->checks % 8 == 0; }
 
 void check_world(world *w)
 {
-    int64_t chunks = 0;
+    int64_t chunks = 0, of_client = 0;
+    uint16_t client = NM_NO_HOLDER; /* the same one, of all legs with a holder */
     double next = INFINITY;
     uint32_t count = 0;
     for (int i = 0; i < LEGS; i++) {
         if (!w->legs[i].row)
             continue;
         check_leg(&w->legs[i]);
-        chunks += w->legs[i].row->ring.count;
+        const nm_ring *ring = &w->legs[i].row->ring;
+        chunks += ring->count;
+        if (ring->holder != NM_NO_HOLDER) {
+            client = ring->holder;
+            of_client += ring->count * NM_CHUNK_LEN;
+        }
         next = fmin(next, w->legs[i].row->due.due_at);
         count++;
     }
@@ -73,6 +79,8 @@ void check_world(world *w)
     for (int i = 0; i < FLOWS; i++)
         check_held_of(&w->flows[i], looks_closer(w));
     must(w->budget.used == chunks * NM_CHUNK_LEN && w->budget.used <= w->budget.limit);
+    must(client == NM_NO_HOLDER || (w->gear->holders.used[client] == of_client &&
+                                    of_client <= w->budget.limit / NM_CLIENT_SHARE));
     must(nm_legs_count(w->gear->legs) == count + w->crowd);
     must(nm_legs_not_before(w->gear->legs) <= next);
     if (looks_closer(w))

@@ -8,10 +8,11 @@
 void check_world(world *w);
 /* Whether to ask for the next deadline now. That tidies the heaps, which must be right untidied, too. */
 int looks_closer(const world *w);
-/* Check that each flow can be found, is counted where it belongs, and is in its list if it is half open or closed. */
+/* Check that each flow can be found, is counted where it belongs, and is in its list if it is half open, closed or idle. */
 void check_flows(world *w);
 /* Return a flow's deadline, from its row. */
 double flow_deadline(const nm_flow *row);
+extern const double TIMEOUTS[NM_STATES];
 /* Find the flow of a packet, from the client or else from the backend, by comparing all rows. */
 const nm_flow *flow_of(const world *w, const uint8_t *packet, int is_orig);
 /* Whether a packet, from the client or else from the backend, has the ends of a flow. */

@@ -8,14 +8,21 @@
 #include "must.h"
 #include "sharing.h"
 
-static const double TIMEOUTS[NM_STATES + 1] = {30, 60, 7440, 240, 10, 10, 0.8}; /* a second copy, to check the first */
+#define ANSWER_TIMEOUT 0.8 /* a second copy, to check the first */
+#define LISTED (NM_FLOW_HALF_OPEN | NM_FLOW_CLOSED | NM_FLOW_IDLE)
+
+const double TIMEOUTS[NM_STATES] = {30, 40, 60, 50, 35, 10, 12};
 
 /* The states that one packet can lead to; Python decides a RST to a SYN. */
 static const uint8_t NEXT[NM_STATES][NM_STATES] = {
     [NM_STATE_SYN_SENT] = {[NM_STATE_SYN_SENT] = 1, [NM_STATE_SYN_RECEIVED] = 1},
     [NM_STATE_SYN_RECEIVED] =
-        {[NM_STATE_SYN_RECEIVED] = 1, [NM_STATE_ESTABLISHED] = 1, [NM_STATE_CLOSING] = 1, [NM_STATE_RESET] = 1},
-    [NM_STATE_ESTABLISHED] = {[NM_STATE_ESTABLISHED] = 1, [NM_STATE_CLOSING] = 1, [NM_STATE_RESET] = 1},
+        {[NM_STATE_SYN_RECEIVED] = 1, [NM_STATE_ESTABLISHED] = 1, [NM_STATE_HALF_CLOSED] = 1, [NM_STATE_CLOSING] = 1,
+         [NM_STATE_RESET] = 1},
+    [NM_STATE_ESTABLISHED] =
+        {[NM_STATE_ESTABLISHED] = 1, [NM_STATE_HALF_CLOSED] = 1, [NM_STATE_CLOSING] = 1, [NM_STATE_RESET] = 1},
+    [NM_STATE_HALF_CLOSED] =
+        {[NM_STATE_HALF_CLOSED] = 1, [NM_STATE_CLOSING] = 1, [NM_STATE_TIME_WAIT] = 1, [NM_STATE_RESET] = 1},
     [NM_STATE_CLOSING] = {[NM_STATE_CLOSING] = 1, [NM_STATE_TIME_WAIT] = 1, [NM_STATE_RESET] = 1},
     [NM_STATE_TIME_WAIT] = {[NM_STATE_TIME_WAIT] = 1},
     [NM_STATE_RESET] = {[NM_STATE_RESET] = 1},
@@ -24,7 +31,7 @@ static const uint8_t NEXT[NM_STATES][NM_STATES] = {
 double flow_deadline(const nm_flow *row)
 {
     if (row->state == NM_STATE_SYN_SENT && !(row->flags & NM_FLOW_UNANSWERED))
-        return row->created_at + TIMEOUTS[NM_STATES];
+        return row->created_at + ANSWER_TIMEOUT;
     return row->seen_at + TIMEOUTS[row->state];
 }
 
@@ -33,7 +40,9 @@ static void check_row(world *w, const nm_flow *row)
     nm_flows *flows = w->gear->flows;
     must(row->state < NM_STATES);
     must(row->due.queued_at <= row->due.due_at);
-    must(row->sharing & NM_GUEST || row->due.due_at <= flow_deadline(row));
+    must(row->sharing & NM_GUEST || row->due.due_at <= flow_deadline(row) ||
+         (row->flags & NM_FLOW_IDLE && row->due.due_at <= w->now + TIMEOUTS[row->state]));
+    must(!(row->flags & NM_FLOW_IDLE) || (is_lasting(row) && row->flags & NM_FLOW_PYTHON_STATE));
     must(!(row->flags & NM_FLOW_CLOSED) == (row->state < NM_STATE_TIME_WAIT));
     if (!(row->flags & NM_FLOW_HALF_OPEN))
         must(!is_half_open(row) || row->sharing & NM_GUEST);
@@ -198,8 +207,7 @@ static void check_moved(world *w, const nm_flow *now, const nm_flow *was, const 
     must(is_same(now, was) && NEXT[was->state][now->state]);
     uint32_t shown = was->state == NM_STATE_SYN_SENT && now->state == NM_STATE_SYN_RECEIVED ? mptcp_subtypes(packet) : 0;
     shown &= was->flags & NM_FLOW_STRIPS_MPTCP ? ~MP_CAPABLE : ~0u;
-    uint32_t may_change = NM_FLOW_HALF_OPEN | NM_FLOW_CLOSED;
-    must((now->flags | may_change) == (was->flags | may_change | (shown ? NM_FLOW_MPTCP : 0)));
+    must((now->flags | LISTED) == (was->flags | LISTED | (shown ? NM_FLOW_MPTCP : 0)));
     if (is_orig && tcp[13] & SYN) { /* its own SYN, repeated */
         must(now->seen_at == w->now && now->due.due_at == flow_deadline(now));
         mended.orig.packets--;
@@ -211,8 +219,7 @@ static void check_moved(world *w, const nm_flow *now, const nm_flow *was, const 
         return;
     }
     must(!(was->flags & NM_FLOW_DIRECT) && !(now->sharing & NM_GUEST)); /* a flow whose packets change its state here is our own */
-    int is_lasting = now->state == NM_STATE_ESTABLISHED || now->state == NM_STATE_CLOSING;
-    must(!(now->sharing & NM_ANNOUNCED) == !(now->sharing & NM_PINNED && is_lasting && !is_half_open(now)));
+    must(!(now->sharing & NM_ANNOUNCED) == !(now->sharing & NM_PINNED && is_lasting(now) && !is_half_open(now)));
     if (now->state == NM_STATE_SYN_RECEIVED)
         must(!(was->flags & NM_FLOW_PYTHON_STATE) && !*nm_plan_suspect(&w->gear->plan, was->service_id, 4, was->client));
     if (was->flags & NM_FLOW_SERVICE_MIRRORED && now->state == NM_STATE_SYN_RECEIVED)
@@ -312,7 +319,7 @@ static int is_gears(const world *w, const nm_flow *flow, const uint8_t *packet, 
     if (flags & RST && flow->state == NM_STATE_SYN_SENT)
         return 0;
     if (flags & SYN && is_orig) {
-        int is_waiting = flow->state == NM_STATE_SYN_SENT && w->now < flow->created_at + TIMEOUTS[NM_STATES];
+        int is_waiting = flow->state == NM_STATE_SYN_SENT && w->now < flow->created_at + ANSWER_TIMEOUT;
         return is_syn(packet, len, checksum) && u32_at(packet + header_len + 4) == flow->iss && !is_known &&
                !(flow->flags & NM_FLOW_PICKED_UP) && (is_waiting || flow->state == NM_STATE_SYN_RECEIVED);
     }

@@ -10,8 +10,12 @@ int is_half_open(const nm_flow *row)
 {
     if (row->state == NM_STATE_SYN_SENT || row->state == NM_STATE_SYN_RECEIVED)
         return 1;
-    return row->flags & NM_FLOW_PICKED_UP && !row->reply.packets &&
-           (row->state == NM_STATE_ESTABLISHED || row->state == NM_STATE_CLOSING);
+    return row->flags & NM_FLOW_PICKED_UP && !row->reply.packets && is_lasting(row);
+}
+
+int is_lasting(const nm_flow *row)
+{
+    return row->state == NM_STATE_ESTABLISHED || row->state == NM_STATE_HALF_CLOSED || row->state == NM_STATE_CLOSING;
 }
 
 void mend_links(nm_flow *now, const nm_flow *was)
@@ -21,7 +25,7 @@ void mend_links(nm_flow *now, const nm_flow *was)
     now->next_orig = was->next_orig;
     now->next_reply = was->next_reply;
     now->due = was->due;
-    now->flags |= was->flags & NM_FLOW_HALF_OPEN; /* its backend may have answered before */
+    now->flags |= was->flags & (NM_FLOW_HALF_OPEN | NM_FLOW_IDLE); /* it may have had packets before */
 }
 
 /* Return all rows with a flag, in the order of their list. */
@@ -57,6 +61,15 @@ static uint32_t count_spoken(const snapshot *of, const id_list *half_open)
     return count;
 }
 
+/* Count the oldest rows of the list that are no longer idle, because packets have passed. */
+static uint32_t count_awake(const snapshot *of, const id_list *idle)
+{
+    uint32_t count = 0;
+    while (count < idle->count && flow_deadline(&of->rows[idle->ids[count]]) > of->now)
+        count++;
+    return count;
+}
+
 uint32_t count_rows(const snapshot *of)
 {
     uint32_t count = 0;
@@ -68,21 +81,27 @@ uint32_t count_rows(const snapshot *of)
 uint32_t victim_of(const snapshot *of, int for_half_open)
 {
     id_list half_open = list_of(of, NM_FLOW_HALF_OPEN), over = list_of(of, NM_FLOW_CLOSED);
+    id_list idle = list_of(of, NM_FLOW_IDLE);
+    uint32_t awake = count_awake(of, &idle);
     uint32_t spoken = count_spoken(of, &half_open);
     uint32_t oldest = spoken < half_open.count ? half_open.ids[spoken] : NONE;
     if (for_half_open && half_open.count - spoken >= MAX_HALF_OPEN)
         return oldest;
     if (count_rows(of) < MAX_FLOWS)
         return NONE;
-    return over.count ? over.ids[0] : oldest;
+    if (over.count)
+        return over.ids[0];
+    return oldest != NONE ? oldest : awake < idle.count ? idle.ids[awake] : NONE;
 }
 
-void check_same(const snapshot *before, snapshot *now)
+/* Check that a list has lost nothing, or its first rows that count() counts, and put these back. */
+static void put_back(const snapshot *before, snapshot *now, uint32_t flag,
+                     uint32_t (*count)(const snapshot *, const id_list *))
 {
-    id_list was = list_of(before, NM_FLOW_HALF_OPEN), is = list_of(now, NM_FLOW_HALF_OPEN);
+    id_list was = list_of(before, flag), is = list_of(now, flag);
     must(is.count <= was.count);
     uint32_t left = was.count - is.count;
-    must(!left || left == count_spoken(before, &was));
+    must(!left || left == count(before, &was));
     must(!memcmp(is.ids, was.ids + left, is.count * sizeof *is.ids));
     for (uint32_t i = 0; i < was.count; i++) {
         nm_flow *row = &now->rows[was.ids[i]];
@@ -90,8 +109,14 @@ void check_same(const snapshot *before, snapshot *now)
         row->older = row_was->older;
         row->newer = row_was->newer;
         if (i < left)
-            row->flags |= NM_FLOW_HALF_OPEN;
+            row->flags |= flag;
     }
+}
+
+void check_same(const snapshot *before, snapshot *now)
+{
+    put_back(before, now, NM_FLOW_HALF_OPEN, count_spoken);
+    put_back(before, now, NM_FLOW_IDLE, count_awake);
     for (uint32_t id = 0; id < MAX_FLOWS; id++) {
         nm_ring *held = &now->rows[id].held;
         const nm_ring *held_was = &before->rows[id].held;
@@ -106,7 +131,7 @@ void check_victim(world *w, int for_half_open)
     snapshot before, now;
     take_snapshot(w, &before);
     uint32_t expected = victim_of(&before, for_half_open);
-    must(nm_flows_victim(w->gear->flows, for_half_open) == nm_flow_by_id(w->gear->flows, expected));
+    must(nm_flows_victim(w->gear->flows, for_half_open, w->now) == nm_flow_by_id(w->gear->flows, expected));
     take_snapshot(w, &now);
     check_same(&before, &now);
     check_flows(w);
@@ -115,7 +140,8 @@ void check_victim(world *w, int for_half_open)
 /* Check that old members of a list have kept their order and new ones are at its end. */
 static void check_list(world *w, const snapshot *now, int which)
 {
-    id_list *was = &w->lists[which], is = list_of(now, which == CLOSED_LIST ? NM_FLOW_CLOSED : NM_FLOW_HALF_OPEN);
+    static const uint32_t FLAGS[LISTS] = {NM_FLOW_HALF_OPEN, NM_FLOW_CLOSED, NM_FLOW_IDLE};
+    id_list *was = &w->lists[which], is = list_of(now, FLAGS[which]);
     uint32_t i = 0;
     for (uint32_t at = 0; i < is.count; i++) {
         while (at < was->count && was->ids[at] != is.ids[i])

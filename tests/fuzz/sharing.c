@@ -9,8 +9,6 @@
 #include "lists.h"
 #include "must.h"
 
-static int is_lasting(const nm_flow *row) { return row->state == NM_STATE_ESTABLISHED || row->state == NM_STATE_CLOSING; }
-
 static int is_pinned(const world *w, const nm_flow *row)
 {
     return row->backend_id != derive(&w->plan, row->service_id, row->client, row->client_port);
@@ -129,7 +127,7 @@ void check_changes(world *w)
 static void check_guest(const nm_flow *row)
 {
     must(row->state == NM_STATE_ESTABLISHED && !(row->sharing & NM_ANNOUNCED));
-    must(!(row->flags & (NM_FLOW_HALF_OPEN | NM_FLOW_CLOSED)));
+    must(!(row->flags & (NM_FLOW_HALF_OPEN | NM_FLOW_CLOSED | NM_FLOW_IDLE)));
     must(row->due.due_at == INFINITY && row->due.queued_at == INFINITY);
 }
 
@@ -191,13 +189,14 @@ static void check_swept(world *w, const nm_flow *was, const nm_flow *now, int ho
     int is_guest = (is_released && pinned) || (was->sharing & NM_GUEST && !is_claimed);
     must(now->family && !(now->sharing & NM_PINNED) == !pinned && !(now->sharing & NM_GUEST) == !is_guest);
     must(now->seen_at == (is_released && pinned ? 0 : is_claimed ? w->now : was->seen_at));
-    if (is_claimed && !is_guest)
+    if (!is_guest)
         must(now->due.due_at == flow_deadline(now));
     if (loses_numbers)
         must(now->flags & NM_FLOW_PICKED_UP && !now->orig.flags && !now->reply.flags);
     nm_flow mended = *now;
     mend_links(&mended, was);
-    mended.flags = (mended.flags & ~NM_FLOW_HALF_OPEN) | (was->flags & NM_FLOW_HALF_OPEN);
+    uint32_t listed = NM_FLOW_HALF_OPEN | (is_guest ? NM_FLOW_IDLE : 0); /* a guest is in no list */
+    mended.flags = (mended.flags & ~listed) | (was->flags & listed);
     if (loses_numbers) {
         mended.flags = (mended.flags & ~NM_FLOW_PICKED_UP) | (was->flags & NM_FLOW_PICKED_UP);
         mended.orig.flags = was->orig.flags;

@@ -153,6 +153,8 @@ void open_leg(world *w, int index)
     leg->row = row;
     leg->first = leg->sent = leg->flow ? released_to(leg->flow->row) : w->first;
     row->snd_una = row->snd_nxt = row->snd_max = row->buffer_seq = leg->first;
+    if (index % 2)
+        row->ring.holder = nm_holder_of(&w->gear->holders, 4, local);
     row->seq_offset = (leg->first + (uint32_t)index + 1) * SPREAD;
     row->rcv_nxt = leg->heard = ~leg->first;
     row->flags = NM_LEG_STEADY | w->leg_flags;
@@ -248,6 +250,7 @@ void world_begin(world *w, input *in)
     }
     if (!w->gear)
         must(w->gear = nm_gear_new(MAX_FLOWS, &w->budget, KEY));
+    nm_flows_set_timeouts(w->gear->flows, TIMEOUTS);
     plan_begin(&w->plan, &w->gear->plan, scale >= 128, how >= 128);
     log_changes(w, MAX_FLOWS, 1);
     for (int i = 0; i < FLOWS; i++)
@@ -275,7 +278,7 @@ void world_end(world *w, int orderly)
             remove_flow(w, row);
         must(w->budget.used == 0);
         must(nm_flow_count(w->gear->flows) == 0 && nm_flows_next_due(w->gear->flows) == INFINITY);
-        must(!nm_flows_victim(w->gear->flows, 1) && !nm_gear_expire(w->gear, INFINITY));
+        must(!nm_flows_victim(w->gear->flows, 1, w->now) && !nm_gear_expire(w->gear, INFINITY));
         must(!nm_legs_take_due(w->gear->legs, INFINITY));
         for (int i = 0; i < SERVICES; i++)
             must(w->plan.services[i].flows == 0);
@@ -303,6 +306,7 @@ void take_snapshot(const world *w, snapshot *of)
     memcpy(of->services, w->plan.services, sizeof of->services);
     memcpy(of->backends, w->plan.backends, sizeof of->backends);
     memcpy(&of->counters, &w->gear->counters, sizeof of->counters);
+    of->now = w->now;
 }
 
 /* Check that neither packet nor numbers were changed, except for reserved room. */

@@ -45,6 +45,7 @@ typedef struct {
     nm_service services[SERVICES];
     nm_backend backends[BACKENDS];
     nm_counters counters;
+    double now;
 } snapshot;
 
 /* The backend that the hash has given a client. */
@@ -61,7 +62,7 @@ typedef struct {
     uint32_t ids[MAX_FLOWS], count;
 } id_list;
 
-enum { HALF_OPEN_LIST, CLOSED_LIST, LISTS };
+enum { HALF_OPEN_LIST, CLOSED_LIST, IDLE_LIST, LISTS };
 
 typedef struct {
     nm_budget budget;

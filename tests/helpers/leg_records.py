@@ -13,20 +13,21 @@ from natmirror.reasons import DropReason
 from natmirror.tcp import leg_record
 from natmirror.tcp.leg_record import FlowRecord, LegRecord
 from natmirror.tcp.record_masks import masks
-from tests.helpers.client_connection import ISS, MIRROR_ISS, ClientConnection, engine
+from tests.helpers.client_connection import IRS, ISS, MIRROR_ISS, ClientConnection, engine
 from tests.helpers.support import CLIENT, MASTER, RULES, assert_adds_up, at, packet, segment
 
 NOW = 1000.0
 TWO = RULES.replace("10.20.0.13}", "10.20.0.13}\n      - {name: spare, address: 10.20.0.14}")
 SPARE = at("10.20.0.14", 6653)
 RECORD = {
-    "format": 2,
+    "format": 3,
     "service": "openflow",
     "client": "10.10.0.11:40001",
     "backend": "10.20.0.11:6653",
     "iss": ISS,
     "client_nxt": seq.add(ISS, 11),
     "client_una": seq.add(ISS, 11),
+    "backend_nxt": seq.add(IRS, 6),
     "backend_scale": 0,
     "legs": [
         {

@@ -8,7 +8,7 @@ from typing import Any
 from os_ken.ofproto import ofproto_parser
 from os_ken.ofproto.ofproto_protocol import ProtocolDesc
 
-from natmirror.fastpath import Memory
+from natmirror.fastpath import ClientMemory, Gear, Memory
 from natmirror.openflow.datapath import SwitchId
 from natmirror.openflow.directory import Directory
 from natmirror.openflow.messages import V10, V13, V14, V15, Type, build, hello
@@ -128,9 +128,14 @@ def flow_removed(version: int, *, reason: int = 0) -> bytes:
 # Both ends of a connection, and a master
 
 
+def client_memory(limit: int) -> ClientMemory:
+    """Return the memory of an engine's clients, within a budget."""
+    return Gear(1, Memory(limit), bytes(16)).memory
+
+
 def begun(version: int, *, limit: int = 1 << 26) -> tuple[Observer, Directory]:
     """Return a switch's connection after both HELLOs."""
-    directory = Directory(Memory(limit))
+    directory = Directory(client_memory(limit))
     production = Observer(directory, CONNECTION)
     list(production.from_switch(hello(version, 1), 0.0))
     list(production.from_controller(hello(version, 2)))

@@ -1,16 +1,20 @@
 """Rules, endpoints and packets for tests."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from ipaddress import IPv4Address
 from typing import Any
 
 import dpkt
 
+from natmirror.fastpath.flow_states import timeouts_by_state
 from natmirror.net.build import build
 from natmirror.net.endpoint import Endpoint
 from natmirror.net.packet import ACK, FIN, PSH, RST, SYN, Segment, parse
-from natmirror.rules import Release, Rules
+from natmirror.rules import Release, Rules, Timeouts
+
+TIMEOUTS = timeouts_by_state(**asdict(Timeouts()))
+"""Seconds from a flow's last packet to its expiry, by its state, where the rules say nothing."""
 
 _FLAGS = {"S": SYN, "A": ACK, "F": FIN, "R": RST, "P": PSH}
 

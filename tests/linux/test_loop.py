@@ -9,14 +9,14 @@ import pytest
 
 from natmirror._ffi import ffi, lib
 from natmirror.fastpath import NEVER
-from natmirror.fastpath.flow_states import TIMEOUTS, State
+from natmirror.fastpath.flow_states import State
 from natmirror.fastpath.leg_flags import set_steady
 from natmirror.linux.loop import LoopEvent
 from natmirror.net.build import build, synthesise
 from natmirror.net.packet import ACK, parse
 from tests.helpers.loop import FAR, PREROUTING, Stage, data
 from tests.helpers.nfqueue import queued
-from tests.helpers.support import C1, CLIENT, SERVICE
+from tests.helpers.support import C1, CLIENT, SERVICE, TIMEOUTS
 
 HEADER = struct.Struct("=BBHHHH")
 

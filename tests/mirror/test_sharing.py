@@ -103,7 +103,7 @@ def test_data_in_a_syn_that_the_backend_answers_enters_the_leg(session: ClientCo
     session.connect_mirror()
     assert [data for *_, data in session.mirrored() if data] == [b"early"]
     [flow] = session.engine.flows(session.now)
-    assert flow["state"] == "closing", "its FIN came with the answer"
+    assert flow["state"] == "half-closed", "its FIN came with the answer"
 
 
 def test_a_byte_past_the_window_that_the_backend_acknowledges_enters_the_leg(session: ClientConnection) -> None:

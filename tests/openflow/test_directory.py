@@ -5,7 +5,7 @@ from itertools import starmap
 
 import pytest
 
-from natmirror.fastpath import Memory
+from natmirror.fastpath import NO_HOLDER
 from natmirror.openflow import directory as module
 from natmirror.openflow.datapath import (
     CONFIG,
@@ -17,7 +17,7 @@ from natmirror.openflow.datapath import (
     cost_of,
     multipart_key,
 )
-from natmirror.openflow.directory import Directory, MemoryBudget
+from natmirror.openflow.directory import Directory, SwitchMemory
 from natmirror.openflow.messages import V10, V13, V14, V15, Multipart, Type, build, parse
 from natmirror.openflow.ports import MAX_PORTS, split_ports
 from natmirror.reasons import NotKeptReason
@@ -26,6 +26,7 @@ from tests.helpers.openflow import (
     ANY_PORT,
     CONNECTION,
     DPID,
+    client_memory,
     features,
     multipart,
     port,
@@ -49,7 +50,7 @@ def key_of_ports(version: int) -> Key:
 
 def known(version: int, *numbers: int) -> tuple[Directory, Datapath]:
     """Return a directory with one switch that has ports."""
-    directory = Directory(Memory(1 << 30))
+    directory = Directory(client_memory(1 << 30))
     datapath = directory.enter(CONNECTION, DPID, 0, version)
     ports = b"".join(port(version, number) for number in numbers)
     head = features(version, 1)[8:]
@@ -76,7 +77,7 @@ def ports_of(datapath: Datapath) -> dict[int, str]:
     return found
 
 
-def adds_up(directory: Directory, memory: MemoryBudget) -> bool:
+def adds_up(directory: Directory, memory: SwitchMemory) -> bool:
     datapaths = directory._datapaths.values()
     assert len(datapaths) == sum(map(len, directory._of_clients.values()))
     assert all(one.used == sum(starmap(cost_of, one.answers.items())) for one in datapaths)
@@ -213,7 +214,7 @@ def test_keys_count_as_memory_too() -> None:
 
 
 def test_no_answer_is_kept_without_memory() -> None:
-    memory = Memory(1000)
+    memory = client_memory(16_000)
     directory = Directory(memory)
     datapath = directory.enter(CONNECTION, DPID, 0, V13)
     directory.learn(datapath, FLOWS, (bytes(100),), 1.0)
@@ -253,7 +254,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Directory:
     """Return a directory for 16 switches, of which 4 may be one client's."""
     monkeypatch.setattr(module, "_MAX_DATAPATHS", 16)
     monkeypatch.setattr(module, "_MAX_OF_CLIENT", 4)
-    return Directory(Memory(1 << 30))
+    return Directory(client_memory(1 << 30))
 
 
 def test_one_client_displaces_only_its_own_switches(small: Directory) -> None:
@@ -284,7 +285,7 @@ def test_a_forgotten_switch_has_no_connection(small: Directory) -> None:
 
 
 def test_a_switch_is_kept_once_however_many_connections_it_opens() -> None:
-    directory = Directory(Memory(1 << 30))
+    directory = Directory(client_memory(1 << 30))
     for port_number in range(1000, 2000):
         datapath = directory.enter(connection(1, port_number), DPID, 0, V13)
         directory.learn(datapath, FEATURES, (bytes(24),), 1.0)
@@ -295,7 +296,7 @@ def test_a_switch_is_kept_once_however_many_connections_it_opens() -> None:
 
 
 def test_the_same_ids_of_other_clients_are_other_switches() -> None:
-    directory = Directory(Memory(1 << 30))
+    directory = Directory(client_memory(1 << 30))
     names = ["a/10.10.0.11:40001", "a/10.10.0.12:40001", "b/10.10.0.11:40002"]
     found = [directory.enter(name, DPID, 0, V13) for name in names]
     for number, datapath in enumerate(found):
@@ -338,7 +339,7 @@ def test_a_switch_is_restored_from_json(version: int) -> None:
     assert directory.connections(3.0) == [CONNECTION]
     assert directory.plain("other", 3.0) is None
     entry = json.loads(json.dumps(directory.plain(CONNECTION, 5.0)))
-    fresh = Directory(Memory(1 << 30))
+    fresh = Directory(client_memory(1 << 30))
     fresh.restore(entry, 105.0)
     restored = fresh.switch_of(CONNECTION)
     assert restored is not None
@@ -369,7 +370,7 @@ SWITCH = {"client": "c", "datapath_id": 1, "auxiliary_id": 0, "version": 4, "ans
 )
 def test_a_malformed_entry_raises_an_expected_error(wrong: dict[str, object]) -> None:
     with pytest.raises((KeyError, TypeError, ValueError)):
-        Directory(Memory(1 << 30)).restore(wrong, 1.0)
+        Directory(client_memory(1 << 30)).restore(wrong, 1.0)
 
 
 @pytest.mark.parametrize("version", [V13, V14, V15])
@@ -408,7 +409,7 @@ def test_the_memory_of_ports_adds_up(version: int) -> None:
 def test_ports_without_memory_are_dropped() -> None:
     directory, datapath = known(V13, 1)
     change(directory, datapath, MODIFY, port(V13, 1))
-    directory._memory.take(directory._memory.limit - directory._memory.used)
+    directory._memory.take(NO_HOLDER, directory._memory.limit - directory._memory.used)
     change(directory, datapath, ADD, port(V13, 2))
     assert PORTS not in datapath.answers
     assert directory.not_kept == {"no-memory": 1}

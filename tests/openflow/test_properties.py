@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from natmirror.fastpath import Memory
 from natmirror.openflow.directory import Directory
 from natmirror.openflow.framer import Broken
 from natmirror.openflow.messages import TYPES, V10, V14, Multipart, Type, build, hello, parse
@@ -21,6 +20,7 @@ from tests.helpers.openflow import (
     HEADER,
     KITS,
     begun,
+    client_memory,
     cut,
     exchange,
     features,
@@ -118,7 +118,9 @@ def test_any_bytes_of_production_keep_the_bounds(
     steps: list[tuple[bool, bytes]], where: list[int], is_picked_up: bool, is_begun: bool
 ) -> None:
     production = (
-        begun(ALL[1])[0] if is_begun else Observer(Directory(Memory(1 << 20)), CONNECTION, is_picked_up=is_picked_up)
+        begun(ALL[1])[0]
+        if is_begun
+        else Observer(Directory(client_memory(1 << 24)), CONNECTION, is_picked_up=is_picked_up)
     )
     run(production, steps, where)
 

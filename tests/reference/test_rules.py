@@ -12,7 +12,20 @@ from ruamel.yaml import YAML
 
 from natmirror.errors import RulesError
 from natmirror.reference import rules, rules_schema
-from natmirror.rules import Backend, Health, Host, Mirror, Pair, Pool, Rules, Service, Side, load_rules, parse_rules
+from natmirror.rules import (
+    Backend,
+    Health,
+    Host,
+    Mirror,
+    Pair,
+    Pool,
+    Rules,
+    Service,
+    Side,
+    Timeouts,
+    load_rules,
+    parse_rules,
+)
 from natmirror.rules.keys import SECTIONS, TOP
 from natmirror.rules.pool_keys import SORRY
 from natmirror.rules.scalars import ValueType
@@ -23,6 +36,7 @@ RULES_FILES = sorted((Path(__file__).parents[2] / "rules").glob("*.yaml"))
 VALIDATOR = jsonschema.Draft202012Validator(json.loads(rules_schema.page()))
 MODELS = {
     "rules": Rules,
+    "timeouts": Timeouts,
     "service": Service,
     "pool": Pool,
     "backend": Backend,

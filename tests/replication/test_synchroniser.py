@@ -198,7 +198,7 @@ def test_if_two_hosts_believe_they_are_active_the_later_write_wins_and_each_remo
 
 
 def test_after_the_queue_was_full_all_records_are_written_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MAX_WAITING", 10)
+    monkeypatch.setattr(module, "MAX_WAITING_LEN", 2000)
     host = Host(world, "host", active=True).complete()
     things = {f"t{number}": "1" for number in range(200)}
     host.things.put(**things)
@@ -248,7 +248,7 @@ def test_a_store_that_does_not_answer_does_not_delay_the_start(world: World) -> 
 # The write queue
 
 
-def open_queue(most: int = 10) -> WriteQueue:
+def open_queue(most: int = 10_000) -> WriteQueue:
     queue = WriteQueue(most)
     queue.open()
     return queue
@@ -265,7 +265,7 @@ def test_a_write_queue_keeps_the_order_of_ops_and_knows_how_long_they_have_waite
 
 
 def test_a_full_write_queue_reports_the_loss_and_a_closed_one_keeps_nothing() -> None:
-    queue = open_queue(2)
+    queue = open_queue(2 * Op(PUT, "a").cost)
     queue.add([Op(PUT, "a")], 0.0)
     queue.add([Op(PUT, "b"), Op(PUT, "c")], 0.0)
     assert queue.take(9) == [Op(PUT, "a")]

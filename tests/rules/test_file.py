@@ -1,5 +1,6 @@
 """Rules files: the rules that they give, and the errors of bad ones."""
 
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -8,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from natmirror.errors import RulesError
-from natmirror.rules import Balance, CheckKind, Health, load_rules, parse_rules
+from natmirror.fastpath import constants
+from natmirror.rules import Balance, CheckKind, Health, Timeouts, load_rules, parse_rules
+from natmirror.rules.keys import CLIENT_SHARE
 from natmirror.rules.text import describe
 
 DIRECTORY = Path(__file__).parents[2] / "rules"
@@ -244,20 +247,35 @@ MISTAKES = [
         "max-flows: 1000\nservices:",
         "2: max-flows: expected 1024..16777216, found 1000",
     ),
+    (
+        "services:",
+        "timeouts: {established: 2h}\nservices:",
+        "2: timeouts.established: expected a duration from 124m (RFC 5382 REQ-5) to 24d, such as 124m, found 2h",
+    ),
+    (
+        "services:",
+        "timeouts: {closing: 239s}\nservices:",
+        "2: timeouts.closing: expected a duration from 4m (RFC 5382 REQ-5) to 30d, such as 4m, found 239s",
+    ),
+    (
+        "services:",
+        "timeouts: {opening: 29s}\nservices:",
+        "2: timeouts.opening: expected a duration from 30s to 30d, such as 30s, found 29s",
+    ),
     ("services:", "threads: 3\nservices:", "2: threads: expected auto, or a power of two up to 16, found 3"),
     ("services:", "threads: 32\nservices:", "2: threads: expected auto, or a power of two up to 16, found 32"),
     ("10.20.0.13}", "10.20.0.13, direct: on}", "12: services[0].mirrors[0].direct: expected true or false, found on"),
     (
         "services:",
         "services: {}\nother:",
-        "3: other: expected one of the keys switches, services, mirror-memory, max-flows, threads, known-switches, ha,"
-        " found other",
+        "3: other: expected one of the keys switches, services, mirror-memory, max-flows, timeouts, threads,"
+        " known-switches, ha, found other",
     ),
     (
         "services:",
         "queues: cores\nservices:",
-        "2: queues: expected one of the keys switches, services, mirror-memory, max-flows, threads, known-switches, ha,"
-        " found queues",
+        "2: queues: expected one of the keys switches, services, mirror-memory, max-flows, timeouts, threads,"
+        " known-switches, ha, found queues",
     ),
 ]
 
@@ -339,6 +357,14 @@ def test_a_sample_is_shown_as_it_was_written(sample: str, shown: str) -> None:
     assert f" sample {shown} " in text
 
 
+def test_the_default_timeouts_are_those_of_the_rfcs() -> None:
+    rules = parse_rules(GOOD)
+    assert rules.timeouts == Timeouts(opening=240.0, established=7440.0, closing=240.0, closed=10.0)
+    assert "timeouts: opening 4m established 124m closing 4m closed 10s" in describe(rules)
+    assert parse_rules("timeouts: {established: 4h}\n" + GOOD).timeouts == replace(rules.timeouts, established=14_400)
+    assert parse_rules("timeouts: {opening: 30s, closed: 4m}\n" + GOOD).timeouts.closed == 240.0
+
+
 def test_only_a_service_with_a_pool_can_throttle_its_clients() -> None:
     text = "switches: [10.10.0.0/24]\nservices:\n  - name: a\n    address: 10.10.0.100\n    port: 1\n    mirrors:\n"
     with pytest.raises(
@@ -379,6 +405,13 @@ def test_an_endpoint_in_two_services_gives_a_warning() -> None:
     assert [warning.split(":6")[0] for warning in warnings] == ["backend 10.20.0.11", "mirror 10.20.0.13"]
 
 
+def test_buffers_that_one_client_may_not_fill_give_a_warning() -> None:
+    assert parse_rules(GOOD).warnings == ()
+    [warning] = parse_rules("mirror-memory: 128MiB\n" + GOOD).warnings
+    assert "may buffer 16MiB for its mirrors, but one client may hold 8MiB" in warning
+    assert CLIENT_SHARE == constants.CLIENT_SHARE
+
+
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
@@ -386,8 +419,8 @@ def test_an_endpoint_in_two_services_gives_a_warning() -> None:
         (b"# nothing\n", "1: expected rules, found an empty file"),
         (
             b"- a\n",
-            "1: expected a mapping with switches, services, mirror-memory, max-flows, threads, known-switches, ha,"
-            " found a list",
+            "1: expected a mapping with switches, services, mirror-memory, max-flows, timeouts, threads,"
+            " known-switches, ha, found a list",
         ),
         (b"a: [1\n", "2: expected YAML, found: "),
         (b"a:\n  b: 1\n c: 2\n", "3: expected YAML, found: "),

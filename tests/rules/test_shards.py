@@ -90,7 +90,7 @@ def test_all_other_packets_belong_to_the_engine_that_has_them(raw: bytes) -> Non
 
 
 def test_several_engines_count_together_what_one_counts() -> None:
-    whole, memory = engine(), Memory(256 << 20)
+    whole, memory = engine(), Memory(1 << 30)
     parts = [RelativeEngine(at_once(parse_rules(RULES)), key=KEY, shard=shard, memory=memory) for shard in shards(4)]
     for address in range(1, 30):
         client = at(f"10.10.0.{address}", 40_000)

@@ -7,13 +7,14 @@ from pathlib import Path
 import dpkt
 import pytest
 
+from natmirror.actions import Order
 from natmirror.errors import CaptureError
 from natmirror.net.packet import Segment
 from natmirror.net.packet import parse as parse_packet
 from natmirror.openflow.messages import Type
 from natmirror.replay.capture import read
 from natmirror.rules import Rules, parse_rules
-from natmirror.runtime.order_recorder import OrderRecorder
+from natmirror.runtime.order_recorder import MAX_WAITING_LEN, OrderRecorder
 from tests.helpers.client_connection import engine
 from tests.helpers.openflow_sessions import introduced, recorded, request
 from tests.helpers.support import CLIENT, MASTER, RULES
@@ -50,6 +51,18 @@ def test_orders_are_recorded_as_a_stream_of_packets(tmp_path: Path) -> None:
         assert segment.seq == 1 + len(stream)
         stream += segment.payload
     assert stream == b"".join(sent) + bytes(0xFFFF)
+
+
+def test_orders_that_wait_for_the_disk_are_bounded(tmp_path: Path) -> None:
+    one = recorder(rules(tmp_path / "orders.pcap"))
+    order = Order("openflow", "master", CLIENT, 0, bytes(60_000))
+    with closing(one):
+        for _ in range(10):
+            one.add([order] * 200)
+        assert one._waiting_len <= MAX_WAITING_LEN
+        assert len(one._waiting) > 500
+        one.write()
+        assert one._waiting_len == 0
 
 
 def test_a_file_that_cannot_be_created_is_an_error(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Ends of a leg, as packet scripts: full buffers, timeouts, and its owner's decisions."""
 
+from natmirror.fastpath.tables import LEG_COST
 from natmirror.net import seq
 from natmirror.reasons import EndReason
 from natmirror.rules import WhenBehind
@@ -24,7 +25,7 @@ def test_a_mirror_that_has_acknowledged_everything_is_not_behind_however_much_co
 
 
 def test_a_leg_that_gets_no_memory_is_ended() -> None:
-    wire = Wire(memory=4096)
+    wire = Wire(memory=LEG_COST + 4096)
     wire.connect(window=0)
     assert wire.write(b"x" * 4096) == []
     assert [letters for letters, *_ in wire.write(b"x")] == ["RA"]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from natmirror.fastpath import Memory
+from natmirror.fastpath import NO_HOLDER, Gear, Memory
 from natmirror.net import seq
 from natmirror.tcp.reassembler import MAX_RUNS, Reassembler
 
@@ -15,7 +15,8 @@ FAR = seq.add(START, 1 << 20)
 
 
 def reassembler(next_seq: int, max_waiting: int, memory: Memory) -> Reassembler:
-    return Reassembler(SimpleNamespace(orig=SimpleNamespace()), "orig", next_seq, max_waiting, memory)
+    row = SimpleNamespace(orig=SimpleNamespace(), held=SimpleNamespace(holder=NO_HOLDER))
+    return Reassembler(row, "orig", next_seq, max_waiting, Gear(1, memory, bytes(16)).memory)
 
 
 def test_in_order_bytes_come_out_at_once() -> None:
@@ -47,10 +48,10 @@ def test_a_byte_past_the_window_waits_until_the_window_moves() -> None:
     assert stream.push(seq.add(START, 4), b"ef", FAR) == b"def"
 
 
-def test_a_segment_that_begins_past_the_window_is_left_out() -> None:
+def test_a_segment_that_begins_past_the_window_waits_because_the_window_may_be_further_at_the_receiver() -> None:
     stream = reassembler(START, 1000, Memory(10_000))
-    assert stream.push(seq.add(START, 10), b"x", seq.add(START, 9)) == b""
-    assert stream.waiting_bytes == 0
+    assert stream.push(seq.add(START, 3), b"x", seq.add(START, 2)) == b""
+    assert stream.push(START, b"abc", FAR) == b"abcx"
 
 
 def test_waiting_bytes_are_bounded_but_bytes_in_order_always_enter() -> None:

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from natmirror.fastpath.flow_states import TIMEOUTS, Event, State
+from natmirror.fastpath.flow_states import Event, State
 from natmirror.net import seq
 from natmirror.net.packet import OPT_MSS, OPT_NOP, OPT_WINDOW_SCALE
 from natmirror.tcp import tracker
-from tests.helpers.support import C1, CLIENT, SERVICE, packet, segment
+from tests.helpers.support import C1, CLIENT, SERVICE, TIMEOUTS, packet, segment
 
 ISS, IRS = 0xFFFF_FFF0, 0x7FFF_FFF0
 SCALE_7 = bytes((OPT_MSS, 4, 5, 180, OPT_NOP, OPT_WINDOW_SCALE, 3, 7))
@@ -59,7 +59,7 @@ def test_handshake_data_and_close() -> None:
     assert connection.backend("PA", 0, 50, b"y" * 20) is None
     assert (connection.row.orig.bytes, connection.row.reply.bytes) == (50, 20)
     assert connection.client("FA", 50, 20) is Event.FIN
-    assert connection.backend("FA", 20, 51) is None
+    assert connection.backend("FA", 20, 51) is Event.BOTH_FINS
     assert connection.client("A", 51, 21) is Event.LAST_ACK
     assert connection.state() is State.TIME_WAIT
     assert (connection.row.orig.bytes, connection.row.reply.bytes) == (50, 20), "a FIN is no byte"
@@ -72,14 +72,23 @@ def test_a_fin_that_an_acknowledgement_overtakes_is_no_byte() -> None:
     connection.client("FA", 50, 0)
     connection.client("FA", 50, 0)
     assert connection.row.orig.bytes == 50
-    assert connection.state() is State.CLOSING
+    assert connection.state() is State.HALF_CLOSED
 
 
 def test_a_handshake_that_ends_with_data_and_fin() -> None:
     connection = Connection()
     connection.backend("SA", -1, 0)
     assert connection.client("FA", 0, 0, b"all") is Event.HANDSHAKE
+    assert connection.state() is State.HALF_CLOSED
+
+
+def test_two_fins_that_count_at_once_close_both_halves() -> None:
+    connection = Connection()
+    connection.backend("SA", -1, 0)
+    connection.backend("FA", 0, 0)
+    assert connection.client("FA", 0, 1) is Event.HANDSHAKE
     assert connection.state() is State.CLOSING
+    assert connection.backend("A", 1, 1) is Event.LAST_ACK
 
 
 def test_retransmissions_count_once() -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from natmirror.fastpath import ClientMemory
 from natmirror.mirror.copies import MirroredFlow
 from natmirror.mirror.sessions.session_states import HAS_LEG, TRANSITIONS, SessionEvent, SessionState
 from natmirror.net.endpoint import Endpoint, show
@@ -13,6 +14,9 @@ from natmirror.openflow.session import SwitchSession
 from natmirror.reasons import EndReason
 from natmirror.rules import Mirror
 from natmirror.tcp.leg import Leg
+
+_CONNECTION_COST = 8000  # bytes that Python needs for an observed connection and its events in the read queue
+_SESSION_COST = 9000  # for its session with one master, besides the leg
 
 
 @dataclass(slots=True, eq=False)
@@ -84,6 +88,9 @@ class Connection:
     is_picked_up: bool
     """Whether the flow was picked up: its SYN did not pass here."""
     observer: Observer
+    memory: ClientMemory
+    holder: int
+    """The client's number in ``memory``."""
     masters: tuple[MasterSession, ...] = ()
     decisions: Decisions = field(default_factory=Decisions)
     has_ended: bool = False
@@ -95,11 +102,64 @@ class Connection:
     """The time of the controller's first ECHO_REQUEST since the switch last sent something; None if there is none."""
     datapath: Datapath | None = None
     """The switch with which the masters' sessions were last opened."""
+    fixed: int = 0
+    """Bytes that are counted for the connection's own objects."""
+    counted: int = 0
+    """Bytes that are counted for what it holds."""
 
     @property
     def name(self) -> str:
         """The connection's name in the directory: ``openflow/10.10.0.11:40001``."""
         return connection_name(self.service_name, self.client)
+
+    @property
+    def is_read(self) -> bool:
+        """Whether a master may still have a session."""
+        return any(master.state is not SessionState.ENDED for master in self.masters)
+
+    # Memory
+
+    @property
+    def held(self) -> int:
+        """Bytes that the connection and its sessions hold, besides their own objects."""
+        sessions = sum(master.session.held for master in self.masters if master.session is not None)
+        return self.observer.held + self.decisions.held + sessions
+
+    def begin_counting(self) -> bool:
+        """Take memory for the connection's own objects; return False if its client may not hold them."""
+        fixed = _CONNECTION_COST + _SESSION_COST * len(self.masters)
+        if self.memory.take(self.holder, fixed):
+            self.fixed = fixed
+        return self.fixed > 0
+
+    def count(self) -> bool:
+        """Take or give back memory for what the connection holds now. If the client may not hold more, what waits is
+        given up; return False if that is not enough."""
+        if not self.fixed or self._counts(self.held):
+            return True
+        self.memory.make_room(self.holder, self.held - self.counted)
+        return self._counts(self.held)
+
+    def _counts(self, held: int) -> bool:
+        more = held - self.counted
+        if more < 0:
+            self.memory.give_waiting(self, self.holder, -more)
+        elif more and not self.memory.take_waiting(self, self.holder, more):
+            return False
+        self.counted = held
+        return True
+
+    def give_up(self) -> None:
+        """Forget incomplete answers, open questions and decisions: their memory is needed."""
+        self.observer.give_up()
+        self.decisions.give_up()
+        self._counts(min(self.held, self.counted))
+
+    def end_counting(self) -> None:
+        """Give all memory back: the connection has ended, and so have its sessions."""
+        self._counts(0)
+        self.memory.give(self.holder, self.fixed)
+        self.fixed = 0
 
 
 def connection_name(service_name: str, client: Endpoint) -> str:

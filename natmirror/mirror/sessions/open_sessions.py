@@ -71,6 +71,7 @@ class OpenSessions:
         now = self.now
         connection = master.connection
         number = self._next_number = (self._next_number + 1) & 0xFFFF_FFFF
+        holder = connection.holder
 
         policy = SessionPolicy(
             passes_unsolicited=master.mirror.unsolicited is Unsolicited.PASS,
@@ -79,7 +80,7 @@ class OpenSessions:
         session = SwitchSession(connection.observer, policy)  # before the leg, which is useless without it
 
         def listener(data: bytes) -> None:
-            self._read_queue.add(ReadEvent.MASTER, number, data)
+            self._read_queue.add(ReadEvent.MASTER, number, data, holder)
 
         made = self._legs.make(master, connection.client, _ISS, now, listener=listener)
         if isinstance(made, EndReason):
@@ -142,9 +143,14 @@ class OpenSessions:
             master.session = None
         return master.connection
 
+    def drop_ended(self) -> list[Connection]:
+        """Remove the sessions whose legs have ended, and return their connections."""
+        ended = [number for number, (master, _) in self.by_number.items() if not master.has_leg]
+        return [self.by_number.pop(number)[0].connection for number in ended]
+
     def stop_reading_if_ended(self, connection: Connection) -> None:
         """Stop reading a connection for which no master can have a session any more."""
-        if not connection.is_forgotten and all(master.state is SessionState.ENDED for master in connection.masters):
+        if not connection.is_forgotten and not connection.is_read:
             stop_reading(connection.flow, self._streams.get(connection.flow))
 
     # Orders

@@ -1,14 +1,14 @@
 """The queue of bytes that switches, controllers and masters have sent and that are still to be read.
 
 C adds the bytes that both ends of a connection and the masters send; Python adds in between the events that C does not
-see. The queue is read after the verdicts on the packets that carried the bytes. Its memory is bounded: bytes beyond the
-limit are not read.
+see. The queue is read after the verdicts on the packets that carried the bytes. Its memory is bounded, and counts for
+the client whose connection it is: bytes beyond the limits are not read.
 """
 
 from collections import Counter, deque
 from enum import IntEnum
 
-from natmirror.fastpath import READ_MIRROR, READ_ORIG, READ_REPLY, Gear
+from natmirror.fastpath import NO_HOLDER, READ_MIRROR, READ_ORIG, READ_REPLY, Gear
 
 _MAX_LEN = 16 << 20  # bytes that wait, including Python's overhead; later ones are lost
 _RESERVE = 4 << 20  # bytes in addition, for streams with few bytes in the queue: reading the others may take long
@@ -41,6 +41,8 @@ class ReadEvent(IntEnum):
     """The switch has sent two versions of a byte, and it is unknown which one its controller has."""
 
 
+READ = frozenset((ReadEvent.ORIG, ReadEvent.REPLY, ReadEvent.ORIG_LOST, ReadEvent.REPLY_LOST, ReadEvent.ORIG_AMBIGUOUS))
+"""The events that an observer follows."""
 _LOST = {
     ReadEvent.ORIG: ReadEvent.ORIG_LOST,
     ReadEvent.REPLY: ReadEvent.REPLY_LOST,
@@ -53,24 +55,26 @@ class ReadQueue:
 
     def __init__(self, gear: Gear) -> None:
         self._gear = gear
-        self._waiting: deque[tuple[ReadEvent, int, bytes]] = deque()
+        self._memory = gear.memory
+        self._waiting: deque[tuple[ReadEvent, int, bytes, int]] = deque()
         self._waiting_len = 0
         self._waiting_of: Counter[tuple[ReadEvent, int]] = Counter()  # by stream, without Python's overhead
         self._lost: set[tuple[ReadEvent, int]] = set()  # streams that have lost bytes and got no entry since
 
-    def add(self, kind: ReadEvent, of: int, data: bytes = b"") -> None:
-        """Append an entry."""
-        if not self._gear.add_read(kind, of, data):
+    def add(self, kind: ReadEvent, of: int, data: bytes = b"", holder: int = NO_HOLDER) -> None:
+        """Append an entry; its data counts for the client ``holder``."""
+        if not self._gear.add_read(kind, of, data, holder):
             self._fetch()
-            self._append(kind, of, data)
+            self._append(kind, of, data, holder)
 
     def take(self) -> tuple[ReadEvent, int, bytes]:
         """Remove and return the first entry; there has to be one."""
         self._fetch()
-        kind, of, data = self._waiting.popleft()
+        kind, of, data, holder = self._waiting.popleft()
         self._lost.discard((kind, of))
         self._waiting_len -= len(data) + _ENTRY_COST
         if data:
+            self._memory.give(holder, len(data) + _ENTRY_COST)
             self._waiting_of[kind, of] -= len(data)
             if not self._waiting_of[kind, of]:
                 del self._waiting_of[kind, of]
@@ -79,6 +83,9 @@ class ReadQueue:
     def clear(self) -> None:
         """Remove all entries."""
         self._gear.take_read()
+        for *_, data, holder in self._waiting:
+            if data:
+                self._memory.give(holder, len(data) + _ENTRY_COST)
         self._waiting.clear()
         self._lost.clear()
         self._waiting_of.clear()
@@ -90,13 +97,13 @@ class ReadQueue:
 
     def _fetch(self) -> None:
         """Move the entries that the C gear holds here: its buffer is for the next batch."""
-        for kind, of, data in self._gear.take_read():
-            self._append(ReadEvent(kind), of, data)
+        for kind, of, data, holder in self._gear.take_read():
+            self._append(ReadEvent(kind), of, data, holder)
 
-    def _append(self, kind: ReadEvent, of: int, data: bytes) -> None:
+    def _append(self, kind: ReadEvent, of: int, data: bytes, holder: int) -> None:
         if data:
             limit = _MAX_LEN + (_RESERVE if self._waiting_of[kind, of] + len(data) <= _LITTLE else 0)
-            if self._waiting_len + len(data) > limit:
+            if self._waiting_len + len(data) > limit or not self._memory.take_urgently(holder, len(data) + _ENTRY_COST):
                 kind, data = _LOST[kind], b""
             else:
                 self._waiting_of[kind, of] += len(data)
@@ -106,5 +113,5 @@ class ReadQueue:
             self._lost.add((kind, of))
         elif kind in _LOST:
             self._lost.discard((_LOST[kind], of))  # a later loss is reported again
-        self._waiting.append((kind, of, data))
+        self._waiting.append((kind, of, data, holder))
         self._waiting_len += len(data) + _ENTRY_COST

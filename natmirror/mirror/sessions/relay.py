@@ -10,7 +10,7 @@ from natmirror.mirror.leg_outcomes import LegOutcomes
 from natmirror.mirror.legs import Legs
 from natmirror.mirror.sessions.master_session import Connection, MasterSession
 from natmirror.mirror.sessions.open_sessions import OpenSessions
-from natmirror.mirror.sessions.read_queue import ReadEvent
+from natmirror.mirror.sessions.read_queue import READ, ReadEvent
 from natmirror.mirror.sessions.session_states import IS_OPEN, SessionEvent
 from natmirror.mirror.sessions.totals import SessionTotals
 from natmirror.mirror.timers import TimerKind, Timers
@@ -64,6 +64,8 @@ class Relay:
 
     def from_production(self, connection: Connection, kind: ReadEvent, data: bytes, now: float) -> Iterator[None]:
         """Process an entry of the read queue that is about a flow."""
+        if kind in READ and not connection.is_read:
+            return
         if kind is ReadEvent.ORIG:
             connection.echo_asked_at = None
             yield from self._from_switch(connection, connection.observer.from_switch(data, now), now)

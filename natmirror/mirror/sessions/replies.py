@@ -3,7 +3,7 @@
 Bytes that did not pass here are reported as lost once the client has acknowledged them.
 """
 
-from natmirror.fastpath.flow_flags import has_reader, is_ack_known, set_reply_gap
+from natmirror.fastpath.flow_flags import has_reader, is_ack_known, knows_window, set_reply_gap
 from natmirror.mirror.copies import MirroredStream
 from natmirror.mirror.sessions.read_queue import ReadEvent, ReadQueue
 from natmirror.mirror.timers import AT_ONCE, TimerKind, Timers
@@ -21,13 +21,13 @@ class Replies:
 
     def feed(self, stream: MirroredStream, segment: Segment) -> None:
         """Take a segment of the backend: its checksum is right, and it is no SYN and no RST."""
-        flow, row, replies = stream.flow, stream.flow.row, stream.replies
+        row, replies = stream.flow.row, stream.replies
         if replies is None or not has_reader(row) or not is_taken(row, segment, from_client=False):
             return
         if not replies.is_placed:
             replies.place(segment.seq)
         edge = seq.latest(row.orig.edge, row.orig.ack)
-        if flow.is_picked_up:  # the width of its window is unknown
+        if not knows_window(row):
             edge = seq.latest(edge, seq.add(segment.seq, segment.payload_len))
         self._read(stream, replies.push(segment.seq, segment.payload, edge), edge)
 
@@ -43,12 +43,12 @@ class Replies:
         if replies is None:
             return
         if data:
-            self._read_queue.add(ReadEvent.REPLY, row.id, data)
+            self._read_queue.add(ReadEvent.REPLY, row.id, data, row.held.holder)
         rest = replies.ready_len(edge)
         if not rest and is_ack_known(row.orig) and seq.lt(replies.next, row.orig.ack):
             self._read_queue.add(ReadEvent.REPLY_LOST, row.id)
             if data := replies.restart(row.orig.ack, edge):
-                self._read_queue.add(ReadEvent.REPLY, row.id, data)
+                self._read_queue.add(ReadEvent.REPLY, row.id, data, row.held.holder)
             rest = replies.ready_len(edge)
         if rest:
             self._timers.set((TimerKind.WRITE_REST, stream.flow), AT_ONCE)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from natmirror.actions import Order
-from natmirror.fastpath import Memory
+from natmirror.fastpath import ClientMemory
 from natmirror.fastpath.flow_flags import remove_reader
 from natmirror.mirror.copies import MirroredFlow
 from natmirror.mirror.faults import Faults, Work
@@ -44,7 +44,7 @@ class MasterSessions:
     def __init__(
         self,
         read_queue: ReadQueue,
-        memory: Memory,
+        memory: ClientMemory,
         timers: Timers,
         legs: Legs,
         ledger: Ledger,
@@ -59,6 +59,7 @@ class MasterSessions:
         self._outcomes = outcomes
         self._open_sessions = open_sessions
         self._totals = totals
+        self._memory = memory
         self.directory = Directory(memory)
         self._relay = Relay(timers, legs, ledger, outcomes, open_sessions, totals, self.directory)
         self._opened: deque[Connection] = deque()
@@ -75,10 +76,17 @@ class MasterSessions:
         reasons = [(mirror, self._why_not(mirror, flow, backend)) for mirror in flow.service.sessions]
         if not reasons:
             return False
-        name = connection_name(flow.service.name, flow.client)
+        name, holder = connection_name(flow.service.name, flow.client), flow.row.held.holder
         observer = Observer(self.directory, name, is_picked_up=flow.is_picked_up)
-        connection = Connection(flow, flow.client, flow.service.name, flow.is_picked_up, observer)
+        connection = Connection(
+            *(flow, flow.client, flow.service.name, flow.is_picked_up, observer), self._memory, holder
+        )
         connection.masters = tuple(MasterSession(mirror, connection) for mirror, _ in reasons)
+        if not connection.begin_counting():
+            connection.masters = ()  # breaks a reference cycle
+            self.directory.remove(name)  # an earlier connection was of the same name
+            self.refuse(flow, EndReason.MEMORY_FULL)
+            return False
         for master, (_, why_not) in zip(connection.masters, reasons, strict=True):
             if why_not is not None:
                 master.give_up(why_not)
@@ -135,6 +143,7 @@ class MasterSessions:
             next(self._steps)
         except StopIteration:
             self._steps = None
+            self._count(self._current())
         except Exception as error:  # a fault costs only this connection's sessions
             self._steps = None
             self._failed(self._current(), error)
@@ -153,6 +162,17 @@ class MasterSessions:
         self._read_len += len(data)
         self._current = lambda: self._connection_of(kind, of)
         return self._read_entry(kind, of, data)
+
+    def _count(self, connection: Connection | None) -> None:
+        """Count what a connection holds now; if its client may not hold that, end its sessions."""
+        if connection is None:
+            return
+        if not connection.is_read:
+            connection.observer.stop()
+        if not connection.count():
+            self.fail(connection, EndReason.MEMORY_FULL)
+            connection.observer.stop()
+            connection.count()
 
     def _failed(self, connection: Connection | None, error: Exception) -> None:
         """Count a fault, and end the sessions of the connection on which it occurred."""
@@ -183,17 +203,19 @@ class MasterSessions:
     def discard(self) -> None:
         """Empty the read queue. The sessions then have holes: their work has to be switched off."""
         self._read_queue.clear()
+        for connection in self._opened:
+            connection.end_counting()
         self._opened.clear()
         self._relay.unflushed.clear()
         self._steps = None
         # The entries that would have removed ended connections are lost; their flows' numbers will be used again.
-        for connection in self._connections.values():
-            if connection.is_forgotten:
-                self._unclaim(connection)
+        lost = [connection for connection in self._connections.values() if connection.is_forgotten]
+        for connection in lost:
+            self._unclaim(connection)
         self._connections = {of: one for of, one in self._connections.items() if not one.is_forgotten}
-        self._open_sessions.by_number = {
-            of: found for of, found in self._open_sessions.by_number.items() if found[0].has_leg
-        }
+        lost += self._open_sessions.drop_ended()
+        for connection in lost:
+            self._break_cycle(connection)
 
     def _connection_of(self, kind: ReadEvent, of: int) -> Connection | None:
         if kind in (ReadEvent.MASTER, ReadEvent.MASTER_LOST, ReadEvent.ENDED):
@@ -211,7 +233,9 @@ class MasterSessions:
             if master is not None and master.number == of and master.leg is not None:
                 self._outcomes.apply(self._legs.collect(master, master.leg, master.leg.abort(EndReason.HOLE)))
         elif kind is ReadEvent.ENDED:
-            self._break_cycle(self._open_sessions.retire(of))
+            ended = self._open_sessions.retire(of)
+            self._count(ended)
+            self._break_cycle(ended)
         elif (connection := self._connections.get(of)) is not None:
             try:
                 yield from self._relay.from_production(connection, kind, data, self._open_sessions.now)
@@ -248,6 +272,7 @@ class MasterSessions:
         if connection.is_forgotten and not any(master.has_leg for master in connection.masters):
             self._unclaim(connection)
             connection.masters = ()
+            connection.end_counting()
 
     def _unclaim(self, connection: Connection) -> None:
         for master in connection.masters:

@@ -10,18 +10,18 @@ from natmirror.engine.shown import Snapshot
 from natmirror.fastpath import NEVER, NO_BACKEND, FlowRow, LegRow
 from natmirror.fastpath.constants import NO_LEG
 from natmirror.fastpath.flow_flags import is_direct, is_guest
-from natmirror.fastpath.flow_states import TIMEOUTS, State
+from natmirror.fastpath.flow_states import State
 from natmirror.mirror.shown import FlowEntry
 from natmirror.net import seq
 from natmirror.tcp.leg_states import LegState
 from natmirror.tcp.reassembler import MAX_RUNS
 from tests.helpers.declared import assert_declared
 from tests.helpers.hostile.host import Host
-from tests.helpers.support import assert_adds_up
+from tests.helpers.support import TIMEOUTS, assert_adds_up
 
 _CHUNK_LEN = 4096  # bytes: legs take memory in chunks of this size
 _MAX_CWND = 1 << 30
-_LISTED = 512 | 2048  # the flags of half open and of closed flows, which are in lists
+_LISTED = 512 | 2048 | 0x40000  # the flags of half open, closed and idle flows, which are in lists
 _NONE = 0xFFFF_FFFF  # the end of these lists
 
 
@@ -109,7 +109,7 @@ def _check_flow(engine: Engine, row: FlowRow, now: float) -> None:
         assert found is not None and found.id == row.id, "an index of flows is broken"
     assert row.state in list(State)
     assert row.due.queued_at <= row.due.due_at
-    assert is_guest(row) or row.due.due_at <= row.seen_at + max(TIMEOUTS.values())
+    assert is_guest(row) or row.due.due_at <= now + max(TIMEOUTS.values())
     assert row.seen_at <= now
     for half in (row.orig, row.reply):
         assert half.bytes < 1 << 40, "bytes were counted below zero"

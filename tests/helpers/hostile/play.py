@@ -3,12 +3,14 @@
 from dataclasses import replace
 from random import Random
 
-from natmirror.fastpath import CLAIM_ALL
+from natmirror.fastpath import CLAIM_ALL, NEVER
 from tests.helpers.hostile.commands import Commands
+from tests.helpers.hostile.host import Host
 from tests.helpers.hostile.invariants import check, check_declared, check_end, check_step
 from tests.helpers.hostile.moves import PACKETS, Move, behave
 from tests.helpers.hostile.peers import Peers
 from tests.helpers.hostile.setting import ALONE, OF_PAIR
+from tests.helpers.support import TIMEOUTS
 
 _STEPS = 120
 _CHECK_INTERVAL = 20  # steps
@@ -64,10 +66,17 @@ def _end(peers: Peers) -> None:
     host.both(lambda engine: engine.replicated_legs.take_over(host.now))
     host.both(lambda engine: engine.bindings.sweep(0, 1 << 20, CLAIM_ALL, host.now))
     host.both(lambda engine: engine.bindings.take_changes())
+    _wait(host, host.now + 2 * max(TIMEOUTS.values()))
+    host.send(lambda engine: engine.expel([], engine.flow_ids(), host.now))  # silent connections that have copies
+    _wait(host, NEVER)
+    check_end(host)
+
+
+def _wait(host: Host, until: float) -> None:
+    """Let the time pass, with all timers that are due in it."""
     for _ in range(_MAX_TIMERS):
         due = host.next_timer()
-        if due is None:
+        if due is None or due > until:
             break
         host.pass_time(max(due - host.now, 0.0))
         check_step(host)
-    check_end(host)

@@ -11,7 +11,7 @@ from natmirror.rules.shards import Shard
 from tests.helpers.client_connection import KEY, ClientConnection, engine
 from tests.helpers.openflow_sessions import AGAIN, FEATURES, OF, Master, began, hello, introduced, packet_in, request
 from tests.helpers.relative import RelativeEngine
-from tests.helpers.support import CLIENT, at
+from tests.helpers.support import CLIENT, at, at_once
 
 V13 = messages.V13
 OTHER = at("10.10.0.66", 40001)
@@ -167,7 +167,8 @@ def test_auxiliary_connections_have_sessions_of_their_own(fast: bool) -> None:
 def test_a_claim_in_another_thread_does_not_end_a_living_session() -> None:
     claims = SwitchClaims()
     first_thread, second_thread = (
-        RelativeEngine(parse_rules(AGAIN), key=KEY, shard=Shard(number, 2), switch_claims=claims) for number in (1, 0)
+        RelativeEngine(at_once(parse_rules(AGAIN)), key=KEY, shard=Shard(number, 2), switch_claims=claims)
+        for number in (1, 0)
     )
     first, master = introduced(first_thread)
     claimant, claimants_master = claimed(second_thread)
@@ -203,6 +204,8 @@ def test_a_picked_up_connection_waits_if_its_switch_is_anothers(fast: bool) -> N
     introduced(one)
     one.directory.restore(entry, connection.now)
     connection.engine = one
+    connection.from_client("PA", packet_in(0))
+    connection.from_backend("A")
     assert not begins_again(connection, Master(connection))
     [mirror] = one.snapshot(connection.now)["mirrors"]
     assert mirror["sessions"] is not None

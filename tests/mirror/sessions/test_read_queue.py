@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from natmirror.fastpath import Gear, Memory
 from natmirror.mirror.sessions import read_queue
 from natmirror.mirror.sessions.read_queue import ReadEvent, ReadQueue
 
@@ -14,7 +15,10 @@ def waiting(monkeypatch: pytest.MonkeyPatch) -> ReadQueue:
     monkeypatch.setattr(read_queue, "_MAX_LEN", 2000)
     monkeypatch.setattr(read_queue, "_RESERVE", 800)
     monkeypatch.setattr(read_queue, "_LITTLE", 100)
-    gear: Any = SimpleNamespace(add_read=lambda kind, of, data: False, take_read=list, has_read=False)
+    memory = Gear(1, Memory(1 << 20), bytes(16)).memory
+    gear: Any = SimpleNamespace(
+        add_read=lambda kind, of, data, holder: False, take_read=list, has_read=False, memory=memory
+    )
     return ReadQueue(gear)
 
 

@@ -207,6 +207,8 @@ def test_a_picked_up_connection_has_a_session_if_its_switch_is_known() -> None:
     after.directory.restore(known, session.now)
     session.engine = after
     session.to_mirror.clear()
+    session.from_client("PA", packet_in(0))
+    session.from_backend("A")  # until both ends were heard, a message may be an attacker's
     session.from_client("PA", packet_in(1))
     master = Master(session)
     master.take()
@@ -293,7 +295,7 @@ def test_sessions_leave_nothing_behind() -> None:
 
 def test_the_read_queue_is_bounded() -> None:
     """A connection whose bytes arrive faster than they are read loses its session, and nothing else."""
-    one = engine(OF)
+    one = engine("mirror-memory: 1GiB\n" + OF)
     session, master = introduced(one)
     for number in range(3000):
         message = packet_in(number, 9000)

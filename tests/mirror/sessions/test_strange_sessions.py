@@ -128,7 +128,7 @@ def _with_mute_master(one: Engine, number: int) -> ClientConnection:
 
 
 def test_messages_that_wait_for_mute_masters_are_bounded() -> None:
-    one = engine("mirror-memory: 16MiB\n" + OF)
+    one = engine("mirror-memory: 1GiB\n" + OF)
     tracemalloc.start()
     for number in range(40):
         session = _with_mute_master(one, number)
@@ -142,7 +142,7 @@ def test_messages_that_wait_for_mute_masters_are_bounded() -> None:
 
 
 def test_decisions_are_bounded() -> None:
-    one = engine("mirror-memory: 16MiB\n" + OF)
+    one = engine("mirror-memory: 1GiB\n" + OF)
     tracemalloc.start()
     for number in range(40):
         session = _with_mute_master(one, number)
@@ -237,6 +237,8 @@ def _picked_up(one: Engine, datapath: int) -> tuple[ClientConnection, Master]:
         one.directory.restore({**entry, "datapath_id": datapath}, session.now)
     session.engine = one
     session.to_mirror.clear()
+    session.from_client("PA", packet_in(0))
+    session.from_backend("A")
     session.from_client("PA", packet_in(1))
     master = Master(session)
     master.take()

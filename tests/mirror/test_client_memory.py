@@ -1,0 +1,248 @@
+"""The account of memory: one client holds at most a sixteenth, all that is held is on it, and what waits goes before a
+living leg does."""
+
+import tracemalloc
+from collections.abc import Callable
+from struct import pack
+
+import pytest
+
+from natmirror._ffi import ffi
+from natmirror.engine.engine import Engine
+from natmirror.net.endpoint import Endpoint
+from natmirror.openflow import messages
+from natmirror.openflow.messages import Type, build
+from natmirror.reasons import EndReason, NotKeptReason
+from tests.helpers.client_connection import ClientConnection, engine
+from tests.helpers.openflow_sessions import AGAIN, OF, Master, began, hello, packet_in, request
+from tests.helpers.support import RULES, assert_adds_up, at
+
+LIMIT = 1 << 20
+SMALL = "mirror-memory: 1MiB\n"
+LARGE = "mirror-memory: 1GiB\n"
+GEARS = pytest.mark.parametrize("fast", [True, False])
+DESC = pack("!HH4x", 0, 0)
+MORE = pack("!HH4x", 0, 1)
+
+
+def used(one: Engine) -> int:
+    return one.snapshot(1000.0)["mirror_memory"]["used_bytes"]
+
+
+def copied(one: Engine, client: Endpoint) -> ClientConnection:
+    """Return a connection with a leg."""
+    connection = ClientConnection(one, client=client)
+    connection.establish()
+    return connection
+
+
+def leave_gaps(connection: ClientConnection, length: int = 60_000) -> None:
+    """Have the client send ``length`` bytes behind a gap."""
+    for start in range(0, length, 20_000):
+        connection.from_client("A", bytes(20_000), at=1000 + start)
+
+
+@GEARS
+def test_one_client_holds_at_most_a_sixteenth(fast: bool) -> None:
+    one = engine(SMALL + RULES, fast=fast)
+    for port in range(20):
+        connection = ClientConnection(one, client=at("10.10.0.66", 20_000 + port))
+        connection.connect()
+        leave_gaps(connection)
+        assert used(one) <= LIMIT // 16
+    other = copied(one, at("10.10.0.11", 40_000))
+    other.from_client("PA", b"x" * 1000)
+    assert [data for *_, data in other.mirrored()] == [b"x" * 1000]
+    assert_adds_up(one.snapshot(other.now))
+
+
+@GEARS
+def test_bytes_behind_gaps_are_given_up_before_a_living_leg_of_another_client(fast: bool) -> None:
+    one = engine(SMALL + RULES, fast=fast)
+    victim = copied(one, at("10.10.0.11", 40_000))
+    hostile = []
+    for number in range(17):
+        hostile.append(copied(one, at(f"10.10.0.{100 + number}", 20_000)))
+        leave_gaps(hostile[-1])
+    assert used(one) > LIMIT - (64 << 10)
+    for _ in range(6):
+        victim.from_client("PA", b"x" * 7000)
+        victim.from_backend("A")
+    assert b"".join(data for *_, data in victim.mirrored()) and victim.engine.take_events() == []
+    assert used(one) <= LIMIT
+    for connection in hostile:  # the backend has the bytes, and no client sends them again
+        connection.sent = 61_000
+        connection.from_client("A", b"y" * 1000, at=0)
+        connection.from_backend("A")
+        connection.from_client("A", b"z")
+    reasons = {event.reason for event in one.take_events()}
+    assert reasons == {"memory-full"}
+    assert_adds_up(one.snapshot(victim.now))
+
+
+@GEARS
+def test_what_waits_of_a_client_with_a_full_part_is_given_up_before_its_own_leg(fast: bool) -> None:
+    one = engine(SMALL + RULES, fast=fast)
+    client = at("10.10.0.66", 20_000)
+    victim = copied(one, client)
+    leave_gaps(copied(one, (client[0], 20_001)), 40_000)
+    for _ in range(8):
+        victim.from_client("PA", b"x" * 5000)
+        victim.from_backend("A")
+    assert one.take_events() == []
+    for _ in range(8):
+        victim.from_client("PA", b"x" * 5000)
+        victim.from_backend("A")
+    assert [event.reason for event in one.take_events()] == ["memory-full"], "nothing else was left to give up"
+    assert used(one) <= LIMIT // 16
+
+
+def unfinished_answer(connection: ClientConnection) -> None:
+    connection.from_backend("PA", request(Type.MULTIPART_REQUEST, 3, DESC))
+    for _ in range(10):
+        connection.from_client("PA", build(messages.V13, Type.MULTIPART_REPLY, 3, MORE + bytes(30_000)))
+
+
+def unfinished_messages(connection: ClientConnection) -> None:
+    connection.from_client("PA", packet_in(1, 60_000)[:-1])
+    connection.from_backend("PA", build(messages.V13, Type.PACKET_OUT, 1, bytes(60_000))[:-1])
+
+
+def open_questions(connection: ClientConnection) -> None:
+    for xid in range(10, 1010):
+        connection.from_backend("PA", request(Type.MULTIPART_REQUEST, xid, DESC))
+
+
+def experiments(connection: ClientConnection) -> None:
+    for xid in range(10, 1010):
+        connection.from_backend("PA", request(Type.EXPERIMENTER, xid, bytes(8)))
+
+
+def decisions(connection: ClientConnection) -> None:
+    for xid in range(64):
+        connection.from_client("PA", packet_in(xid, 1000))
+        connection.from_backend("PA", request(Type.FLOW_MOD, xid, bytes(1500)))
+
+
+def early_messages(connection: ClientConnection) -> None:
+    for number in range(100):
+        connection.from_client("PA", build(messages.V13, Type.FLOW_REMOVED, number, bytes(40)))
+
+
+@pytest.mark.parametrize(
+    "hold", [unfinished_answer, unfinished_messages, open_questions, experiments, decisions, early_messages]
+)
+def test_what_a_session_holds_is_on_the_account(hold: Callable[[ClientConnection], None]) -> None:
+    one = engine(LARGE + OF)
+    connections = [began(one, client=at("10.10.0.11", 20_000 + number))[0] for number in range(10)]
+    tracemalloc.start()
+    before = used(one)
+    for connection in connections:
+        hold(connection)
+        connection.to_mirror.clear()
+    held, counted = tracemalloc.get_traced_memory()[0], used(one) - before
+    tracemalloc.stop()
+    print(f"{hold.__name__}: {held} bytes held, {counted} counted")
+    assert counted > 50_000
+    assert 0.7 * held <= counted
+
+
+@GEARS
+def test_connections_whose_answers_never_end_hold_no_more_than_their_clients_part(fast: bool) -> None:
+    one = engine("mirror-memory: 16MiB\n" + OF, fast=fast)
+    tracemalloc.start()
+    connections = [began(one, client=at("10.10.0.66", 20_000 + number))[0] for number in range(10)]
+    for connection in connections:
+        unfinished_answer(connection)
+        assert used(one) <= one.snapshot(1000.0)["mirror_memory"]["client_limit_bytes"]
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    print(f"{held} bytes held, {used(one)} counted")
+    assert held < 2 << 20
+    assert one.snapshot(1000.0)["answers_not_kept"][NotKeptReason.NO_MEMORY] > 5
+    assert one.snapshot(1000.0)["mirrors"][0]["legs_ended"] == {}
+    other, master = began(one, client=at("10.10.0.11", 40_000))
+    other.from_backend("PA", request(Type.FEATURES_REQUEST, 5))
+    assert master.stream
+
+
+@GEARS
+def test_an_unanswered_hello_is_on_the_account(fast: bool) -> None:
+    one = engine(LARGE + OF, fast=fast)
+    connection = ClientConnection(one)
+    connection.connect()
+    before = used(one)
+    connection.from_client("PA", build(messages.V13, Type.HELLO, 1, bytes(60_000)))
+    assert used(one) - before > 60_000
+    connection.from_backend("PA", hello())
+    assert used(one) - before < 60_000, "the version is known"
+
+
+@GEARS
+def test_picked_up_flows_of_one_client_get_sessions_within_its_part(fast: bool) -> None:
+    one = engine("mirror-memory: 4MiB\n" + AGAIN, fast=fast)
+    tracemalloc.start()
+    for port in range(200):
+        connection = ClientConnection(one, client=at("10.10.0.66", 20_000 + port))
+        connection.from_client("PA", b"x")
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    print(f"{held / 200:.0f} bytes held for each flow")
+    assert 100_000 < used(one) <= 4 << 16
+    assert held < 1 << 20
+    [mirror] = one.snapshot(1000.0)["mirrors"]
+    assert mirror["sessions"] is not None
+    assert mirror["sessions"]["not_opened"][EndReason.MEMORY_FULL] > 150
+
+
+def test_a_mirrored_flow_and_its_leg_take_what_the_documents_say() -> None:
+    """The constants of docs/running.md; the unit's MemoryMax= follows from them."""
+    one = engine(LARGE + RULES)
+    without_leg = engine(LARGE + RULES.replace("10.20.0.13}", "10.20.0.13, only: [10.10.0.128/25]}"))
+    taken = []
+    for engine_ in (without_leg, one):
+        tracemalloc.start()
+        for port in range(300):
+            connection = ClientConnection(engine_, client=at("10.10.0.11", 20_000 + port))
+            connection.connect()
+        taken.append(tracemalloc.get_traced_memory()[0] / 300)
+        tracemalloc.stop()
+    flow, with_leg = taken
+    print(f"{flow:.0f} bytes of Python for a mirrored flow, {with_leg - flow:.0f} for its leg")
+    indexes_and_row = ffi.sizeof("nm_flow") + 24
+    assert flow + indexes_and_row < 1536
+    counted = used(one) / 300
+    assert 0.9 * (with_leg - flow + ffi.sizeof("nm_leg")) < counted
+
+
+@GEARS
+def test_everything_is_given_back(fast: bool) -> None:
+    one = engine(LARGE + OF, fast=fast)
+    for number in range(5):
+        connection, _ = began(one, client=at("10.10.0.66", 20_000 + number))
+        for hold in (open_questions, decisions, unfinished_answer, unfinished_messages):
+            hold(connection)
+        connection.from_client("R")
+    assert used(one) > 0
+    one.handle_timer(1000.0 + 100_000.0)
+    one.read_sessions(1000.0 + 100_000.0)
+    assert (one.snapshot(1000.0)["flows"], used(one)) == (0, 0)
+
+
+def test_a_masters_questions_count_for_the_client() -> None:
+    one = engine("mirror-memory: 1MiB\n" + OF)
+    connection = ClientConnection(one)
+    connection.connect()
+    connection.from_client("PA", hello())
+    connection.from_backend("PA", hello())
+    master = Master(connection)
+    master.take()
+    master.say(hello())
+    for xid in range(200):
+        if master.ended:
+            break
+        master.say(request(Type.FEATURES_REQUEST, xid, bytes(1000)))
+    assert master.ended
+    [mirror] = one.snapshot(1000.0)["mirrors"]
+    assert mirror["legs_ended"] == {"hole": 1}, "its next bytes had no room"
+    assert used(one) <= 1 << 16
