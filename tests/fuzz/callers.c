@@ -119,15 +119,15 @@ static void open_for(world *w, nm_service *service, const nm_segment *syn)
 static void pick_up(world *w, nm_service *service, uint16_t backend_id, const nm_segment *seg, int is_orig)
 {
     const uint8_t *client = is_orig ? seg->ip + 12 : seg->ip + 16;
-    nm_flow *row = insert(w, client, is_orig ? seg->sport : seg->dport, service, backend_id, 0);
+    nm_flow *row = insert(w, client, is_orig ? seg->sport : seg->dport, service, backend_id, 1);
     if (!row)
         return;
     row->state = NM_STATE_ESTABLISHED;
     row->orig.scale = row->reply.scale = PICKED_UP_SCALE;
-    row->flags |= NM_FLOW_PICKED_UP | (row->flags & NM_FLOW_SERVICE_MIRRORED ? NM_FLOW_PYTHON_STATE : 0);
+    row->flags |= NM_FLOW_PICKED_UP | NM_FLOW_LOOSE | (row->flags & NM_FLOW_SERVICE_MIRRORED ? NM_FLOW_PYTHON_STATE : 0);
     nm_flow_touch(w->gear->flows, row, w->now, 1);
-    int event = nm_track(row, seg, is_orig);
-    nm_flow_touch(w->gear->flows, row, w->now, event != NM_NO_EVENT || !is_orig);
+    must(nm_track(row, seg, is_orig) == NM_NO_EVENT);
+    nm_flow_touch(w->gear->flows, row, w->now, 0);
 }
 
 /* Return the backend for a picked up client: the derived one. */
@@ -163,8 +163,7 @@ void adopt(world *w, uint8_t which, uint8_t whose)
         return;
     row->state = NM_STATE_ESTABLISHED;
     row->orig.scale = row->reply.scale = PICKED_UP_SCALE;
-    row->reply.packets = 1;
-    row->flags |= NM_FLOW_PICKED_UP | (row->flags & NM_FLOW_SERVICE_MIRRORED ? NM_FLOW_PYTHON_STATE : 0);
+    row->flags |= NM_FLOW_PICKED_UP | NM_FLOW_LOOSE | NM_FLOW_VOUCHED | (row->flags & NM_FLOW_SERVICE_MIRRORED ? NM_FLOW_PYTHON_STATE : 0);
     if (!(whose & 128))
         release_flow(w, row);
     if (!(row->sharing & NM_GUEST))
@@ -216,7 +215,7 @@ static void take_unbound(world *w, const nm_segment *seg)
     nm_service *service = &w->plan.services[number];
     const nm_flow *bound =
         nm_flow_find_orig(w->gear->flows, 4, client, seg->dport, service->address, service->port);
-    if (seg->payload_len && !(seg->flags & TCP_RST) && (!bound || (bound->flags & NM_FLOW_PICKED_UP && !bound->reply.packets)))
+    if (seg->payload_len && !(seg->flags & TCP_RST) && (!bound || is_unconfirmed(bound)))
         pick_up(w, service, backend_id, seg, 0);
 }
 

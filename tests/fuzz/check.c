@@ -45,6 +45,8 @@ static void check_leg(const mirror_leg *leg)
     must(row->due.queued_at <= row->due.due_at);
     if (leg->flow)
         must(end == released_to(leg->flow->row));
+    if (leg->flow && leg->flow->row->flags & NM_FLOW_HOLDS)
+        must(row->buffered + leg->flow->row->held_len <= (row->max_buffer > MAX_LEN ? row->max_buffer : MAX_LEN));
     check_marks(row);
 }
 
@@ -53,7 +55,7 @@ int looks_closer(const world *w) { return w->checks % 8 == 0; }
 void check_world(world *w)
 {
     int64_t chunks = 0, of_client = 0;
-    uint16_t client = NM_NO_HOLDER; /* the same one, of all legs with a holder */
+    uint16_t client = NM_NO_HOLDER; /* the same one, of all rings with a holder */
     double next = INFINITY;
     uint32_t count = 0;
     for (int i = 0; i < LEGS; i++) {
@@ -75,6 +77,10 @@ void check_world(world *w)
             continue;
         check_held(row);
         chunks += row->held.count;
+        if (row->held.holder != NM_NO_HOLDER) {
+            client = row->held.holder;
+            of_client += row->held.count * NM_CHUNK_LEN;
+        }
     }
     for (int i = 0; i < FLOWS; i++)
         check_held_of(&w->flows[i], looks_closer(w));

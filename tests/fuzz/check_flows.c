@@ -9,6 +9,7 @@
 #include "sharing.h"
 
 #define ANSWER_TIMEOUT 0.8 /* a second copy, to check the first */
+#define UNCONFIRMED_TIMEOUT 10
 #define LISTED (NM_FLOW_HALF_OPEN | NM_FLOW_CLOSED | NM_FLOW_IDLE)
 
 const double TIMEOUTS[NM_STATES] = {30, 40, 60, 50, 35, 10, 12};
@@ -32,7 +33,7 @@ double flow_deadline(const nm_flow *row)
 {
     if (row->state == NM_STATE_SYN_SENT && !(row->flags & NM_FLOW_UNANSWERED))
         return row->created_at + ANSWER_TIMEOUT;
-    return row->seen_at + TIMEOUTS[row->state];
+    return row->seen_at + (is_unconfirmed(row) ? UNCONFIRMED_TIMEOUT : TIMEOUTS[row->state]);
 }
 
 static void check_row(world *w, const nm_flow *row)
@@ -47,7 +48,7 @@ static void check_row(world *w, const nm_flow *row)
     if (!(row->flags & NM_FLOW_HALF_OPEN))
         must(!is_half_open(row) || row->sharing & NM_GUEST);
     else if (!is_half_open(row)) /* the next search for a victim removes it from the list */
-        must(row->flags & NM_FLOW_PICKED_UP && row->reply.packets && row->state < NM_STATE_TIME_WAIT);
+        must(row->flags & NM_FLOW_VOUCHED && row->state < NM_STATE_TIME_WAIT);
     must(row->service_id < SERVICES && (row->backend_id < BACKENDS || row->backend_id == NM_NO_BACKEND));
     must(nm_flow_find_orig(flows, 4, row->client, row->client_port, row->service, row->service_port) == row);
     must(nm_flow_find_reply(flows, 4, row->backend, row->backend_port, row->client, row->client_port) == row);
@@ -207,14 +208,17 @@ static void check_moved(world *w, const nm_flow *now, const nm_flow *was, const 
     must(is_same(now, was) && NEXT[was->state][now->state]);
     uint32_t shown = was->state == NM_STATE_SYN_SENT && now->state == NM_STATE_SYN_RECEIVED ? mptcp_subtypes(packet) : 0;
     shown &= was->flags & NM_FLOW_STRIPS_MPTCP ? ~MP_CAPABLE : ~0u;
-    must((now->flags | LISTED) == (was->flags | LISTED | (shown ? NM_FLOW_MPTCP : 0)));
+    uint32_t changing = LISTED | NM_FLOW_LOOSE;
+    must((now->flags | changing) == (was->flags | changing | (shown ? NM_FLOW_MPTCP : 0)));
+    int is_settled = was->flags & NM_FLOW_LOOSE && !(now->flags & NM_FLOW_LOOSE);
+    must(is_settled || (now->flags & NM_FLOW_LOOSE) == (was->flags & NM_FLOW_LOOSE));
     if (is_orig && tcp[13] & SYN) { /* its own SYN, repeated */
         must(now->seen_at == w->now && now->due.due_at == flow_deadline(now));
         mended.orig.packets--;
         mended.seen_at = was->seen_at;
         must(!memcmp(&mended, was, sizeof mended));
     }
-    if (now->state == was->state) {
+    if (now->state == was->state && !(is_settled && is_unconfirmed(was))) {
         must(now->sharing == was->sharing);
         return;
     }
@@ -224,7 +228,7 @@ static void check_moved(world *w, const nm_flow *now, const nm_flow *was, const 
         must(!(was->flags & NM_FLOW_PYTHON_STATE) && !*nm_plan_suspect(&w->gear->plan, was->service_id, 4, was->client));
     if (was->flags & NM_FLOW_SERVICE_MIRRORED && now->state == NM_STATE_SYN_RECEIVED)
         must(!w->plan.services[was->service_id].may_throttle);
-    else if (was->flags & NM_FLOW_SERVICE_MIRRORED)
+    else if (was->flags & NM_FLOW_SERVICE_MIRRORED && !is_settled)
         must(was->state == NM_STATE_SYN_RECEIVED && now->state == NM_STATE_RESET && !(was->flags & NM_FLOW_PYTHON_STATE));
 }
 
@@ -345,7 +349,8 @@ void check_whose(const world *w, const snapshot *before, const uint8_t *packet, 
                      (!flow || (flow->state >= NM_STATE_TIME_WAIT && !(flow->flags & NM_FLOW_PYTHON_STATE)));
     if (!flow || is_opening)
         return;
-    if (flow->flags & NM_FLOW_KILLED) {
+    int has_silent_client = is_unconfirmed(flow) && !(flow->orig.flags & NM_HALF_SEQ);
+    if (flow->flags & NM_FLOW_KILLED || (is_orig && has_silent_client)) {
         must(is_punted);
         return;
     }

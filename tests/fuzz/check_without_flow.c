@@ -72,7 +72,7 @@ static int is_bound(const snapshot *before, const uint8_t *packet, endpoint serv
         const nm_flow *row = &before->rows[id];
         if (row->family && row->client_port == u16_at(tcp + 2) && !memcmp(row->client, packet + 16, 4) &&
             row->service_port == service.port && !memcmp(row->service, service.address, 4))
-            return !(row->flags & NM_FLOW_PICKED_UP) || row->reply.packets;
+            return !is_unconfirmed(row);
     }
     return 0;
 }

@@ -61,6 +61,7 @@ _THROTTLING = struct.pack("<BBIBHHB", 0, 15, 0xFFFF_F000, 0x87, 0xFFFF, 1460, _A
 _CROWDED = struct.pack("<BBIBHHBB", 0, 0xEF, 0xFFFF_F000, 7, 0xFFFF, 1460, _ALL_HOLD, 1)
 _NARROW = struct.pack("<BBIBHHB", 1, 1 << 4 | 1 << 2 | 2, 0x7FFF_F000, 0, 0x2000, 536, _NONE_HOLDS)
 _NARROW_HOLDING = struct.pack("<BBIBHHB", 0, 15, 0x7FFF_F000, 0, 0x2000, 536, _ALL_HOLD)
+_NARROW_AT_ONCE = struct.pack("<BBIBHHB", 0, 15, 0x7FFF_F000, 0, 0x2000, 536, _NONE_HOLDS)
 _SHORT_OF_MEMORY = struct.pack("<BBIBHHB", 0, 2, 0xFFFF_F000, 7, 0xFFFF, 1460, _ALL_HOLD)
 
 _NLMSG_ERROR, _PACKET_MESSAGE = 2, 3 << 8
@@ -336,6 +337,13 @@ def stamped(value: int, echo: int) -> bytes:
     return struct.pack("!BBBBII", OPT_NOP, OPT_NOP, OPT_TIMESTAMPS, 10, value, echo)
 
 
+def last_hop(flow: int) -> bytes:
+    """Return a client's next data, in a packet that this host drops."""
+    whole = build(_CLIENT_END, _SERVICE_END, seq=1, ack=1, flags=ACK, window=1, payload=b"four")
+    raw = whole[:8] + b"\1" + whole[9:]
+    return struct.pack("<BBBBH", _RAW, flow, _CLIENT + 1 | _RELATIVE | _MENDED, 0, len(raw)) + raw
+
+
 def held() -> dict[str, bytes]:
     """Return bytes that wait for their acknowledgement, and what the two ends make of them."""
     seeds = {}
@@ -355,6 +363,9 @@ def held() -> dict[str, bytes]:
         taken += sends(flow, 9, options=stamped(1010, 5000)) + acks(flow, options=stamped(5005, 1010))
         old = sends(flow, 9, options=stamped(900, 5005)) + acks(flow, options=stamped(4000, 1010))
         seeds[f"stamps-{flow}"] = taken + old + taken
+        multipath = bytes((OPT_MPTCP, 12, 0x20)) + bytes(9)
+        seeds[f"mptcp-{flow}"] = data + sends(flow, 9, options=multipath) + data + acks(flow, 3, 9, multipath) + data
+        seeds[f"refused-{flow}"] = data + last_hop(flow) + acks(flow, 9) + last_hop(flow) + data + acks(flow)
         large = sends(flow, 65000) * 4 + sends(flow, 5000) * 2
         seeds[f"large-{flow}"] = large + acks(flow, 30000) + acks(flow) + large + acks(flow) + acks(flow) + large
         seeds[f"python-{flow}"] = bytes((_WRITE, flow)) + _length(100) + data + bytes((_WRITE, flow)) + acks(flow)
@@ -366,7 +377,8 @@ def held() -> dict[str, bytes]:
     unsteady = bytes((_SET_LEG, 1, _UNSTEADY, 0))
     two = b"".join(sends(2, 100) for _ in range(5)) + acks(2, 150)
     seeds["unsteady"] = two + unsteady + two + unsteady + two + bytes((_REOPEN, 2)) + two + acks(2)
-    firsts = {"held": _ROOMY, "at-once": _TOLD_AT_ONCE, "narrow": _NARROW_HOLDING, "short": _SHORT_OF_MEMORY}
+    firsts = {"held": _ROOMY, "at-once": _TOLD_AT_ONCE, "short": _SHORT_OF_MEMORY}
+    firsts |= {"narrow": _NARROW_HOLDING, "narrow-at-once": _NARROW_AT_ONCE}
     return {f"process/{first}-{name}": firsts[first] + seed for first in firsts for name, seed in seeds.items()}
 
 

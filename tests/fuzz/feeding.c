@@ -1,7 +1,7 @@
 /* Python's part for flows with legs or readers; feeding.h says what each function is for.
  *
  * Out-of-order data is left out, as if it had found no room. Data past the backend's window waits in the world's
- * stream, after the bytes that were in order.
+ * stream, after the bytes that were in order, unless bytes are held anyway.
  */
 #include "feeding.h"
 
@@ -113,7 +113,7 @@ static int feed(world *w, client_flow *flow)
 {
     nm_flow *row = flow->row;
     uint32_t limit = after(row->reply.edge, row->reply.ack) > 0 ? row->reply.edge : row->reply.ack;
-    int32_t room = row->flags & NM_FLOW_PICKED_UP ? MAX_LEN : after(limit, row->orig.next);
+    int32_t room = row->flags & (NM_FLOW_PICKED_UP | NM_FLOW_HOLDS) ? MAX_LEN : after(limit, row->orig.next);
     uint32_t ready = room <= 0 ? 0 : (uint32_t)room < flow->waiting ? (uint32_t)room : flow->waiting;
     if (ready && !hold(w, flow, ready))
         return 0;
@@ -141,16 +141,16 @@ void feed_punted(world *w, int index, const nm_segment *seg, size_t len, int hoo
     if (!has_takers(row) || !is_acceptable(row, seg->ip, len, hook, checksum))
         return;
     must(nm_is_taken(row, seg, is_orig));
-    if (seg->payload_len && mptcp_subtypes(seg->ip)) {
+    if (seg->payload_len && (mptcp_subtypes(seg->ip) || seg->flags & URG)) {
         reopen_flow(w, index);
         return;
     }
-    nm_track_half(row, seg, is_orig, 1);
-    row->seen_at = w->now;
-    if (!is_orig) {
+    int event = nm_track(row, seg, is_orig);
+    nm_flow_touch(w->gear->flows, row, w->now, event != NM_NO_EVENT);
+    if (!is_orig || row->flags & NM_FLOW_PICKED_UP)
         note_ack(flow, seg->ip);
+    if (!is_orig)
         take_reply(row, seg);
-    }
     if ((is_orig && !take_data(flow, seg)) || !feed(w, flow))
         reopen_flow(w, index);
     check_released(flow);

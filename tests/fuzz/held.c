@@ -10,6 +10,9 @@
 
 #define PAWS_TOLERANCE 1
 #define TTL_AT 8
+#define MAX_WINDOW 0xffff
+#define MAX_SCALE 14
+#define AGREEMENT_BITS 36 /* a second copy, to check the first */
 
 /* A second opinion */
 
@@ -23,6 +26,13 @@ static int is_old(const nm_half *sender, const nm_half *receiver, const uint8_t 
     if (sender->flags & NM_HALF_ACK && after(ack, sender->ack) < 0 && sender->ack - ack > sender->max_window)
         return 1; /* RFC 5961 5.2 */
     return receiver->flags & NM_HALF_ECHO && timestamp_of(packet, &value) && after(receiver->echo, value) > PAWS_TOLERANCE;
+}
+
+/* Whether a packet's numbers are near those of its receiver. */
+static int agrees(const nm_half *receiver, uint32_t seq, uint32_t ack)
+{
+    uint64_t of_seq = (uint64_t)llabs((int64_t)after(seq, receiver->ack)), of_ack = (uint64_t)llabs((int64_t)after(ack, receiver->end));
+    return receiver->flags & NM_HALF_SEQ && (of_seq + 1) * (of_ack + 1) < 1ull << AGREEMENT_BITS;
 }
 
 int is_acceptable(const nm_flow *row, const uint8_t *packet, size_t len, int hook, int checksum)
@@ -40,11 +50,14 @@ int is_acceptable(const nm_flow *row, const uint8_t *packet, size_t len, int hoo
         return 0;
     if (is_orig && packet[TTL_AT] <= 1 && !(row->flags & NM_FLOW_WATCHED))
         return 0;
+    if (row->flags & NM_FLOW_LOOSE)
+        return agrees(receiver, seq, ack);
     if (row->flags & NM_FLOW_SERVICE_MIRRORED && is_old(sender, receiver, packet, ack))
         return 0;
     if (row->flags & NM_FLOW_PICKED_UP)
-        return 1;
-    return after(ack, receiver->end) <= 0 && after(seq, receiver->edge) <= 0;
+        return agrees(receiver, seq, ack);
+    int scale = receiver->scale <= MAX_SCALE ? receiver->scale : 0;
+    return after(ack, receiver->end) <= 0 && after(seq, sender->end) <= MAX_WINDOW << scale;
 }
 
 /* Bytes */
@@ -52,6 +65,11 @@ int is_acceptable(const nm_flow *row, const uint8_t *packet, size_t len, int hoo
 void note_ack(client_flow *flow, const uint8_t *packet)
 {
     uint32_t ack = u32_at(packet + packet[0] % 16 * 4u + 8);
+    if (flow->row->flags & NM_FLOW_PICKED_UP) {
+        flow->acked = flow->row->reply.ack;
+        flow->knows_ack = !!(flow->row->reply.flags & NM_HALF_ACK);
+        return;
+    }
     if (!flow->knows_ack || after(ack, flow->acked) > 0)
         flow->acked = ack;
     flow->knows_ack = 1;
@@ -70,10 +88,11 @@ void store(client_flow *flow, const uint8_t *data, size_t len)
 }
 
 /* Check one entry of the read buffer. */
-static void check_read(const nm_out *read, uint32_t index, uint8_t kind, uint32_t owner, const uint8_t *data, size_t len)
+static void check_read(const nm_out *read, uint32_t index, uint8_t kind, uint32_t owner, uint16_t holder,
+                       const uint8_t *data, size_t len)
 {
     const nm_send *one = &read->sends[index];
-    must(index < read->count && one->kind == kind && one->owner == owner && one->len == len);
+    must(index < read->count && one->kind == kind && one->owner == owner && one->holder == holder && one->len == len);
     must(!memcmp(read->bytes + one->at, data, len));
 }
 
@@ -85,25 +104,28 @@ static uint32_t check_flow(world *w, client_flow *flow, const nm_flow *was, cons
     const uint8_t *data = packet + payload_at(packet, len);
     size_t data_len = len - payload_at(packet, len);
     int is_orig = hook == PREROUTING, is_read = row->flags & NM_FLOW_HAS_READER;
-    int is_taken = has_takers(row) && has_ends_of(was, packet, is_orig) && is_acceptable(was, packet, len, hook, checksum);
+    int is_own = has_takers(row) && has_ends_of(was, packet, is_orig);
+    int is_taken = is_own && is_acceptable(was, packet, len, hook, checksum);
     uint32_t moved = row->orig.next - was->orig.next, replied = row->reply.next - was->reply.next;
-    must(!data_len || !is_taken || !mptcp_subtypes(packet));
+    must(!data_len || !is_taken || !(mptcp_subtypes(packet) || packet[packet[0] % 16 * 4u + 13] & URG));
     must(moved == (is_taken && is_orig ? data_len : 0) && replied == (is_taken && is_read && !is_orig ? data_len : 0));
+    if (moved && !(row->flags & (NM_FLOW_HOLDS | NM_FLOW_PICKED_UP))) /* it lies in the backend's window */
+        must(after(row->orig.next, was->reply.edge) <= 0 || after(row->orig.next, was->reply.ack) <= 0);
     must(!moved || (!flow->waiting && was->orig.next == flow->first + (uint32_t)flow->len));
     store(flow, data, moved);
     flow->len += moved;
-    if (is_taken && !is_orig) {
+    if (is_own && (row->flags & NM_FLOW_PICKED_UP || (is_taken && !is_orig)))
         note_ack(flow, packet);
+    if (is_taken && !is_orig)
         flow->has_rest = 0;
-    }
     uint32_t given = released_to(row) - released_to(was);
     must(given <= (row->flags & NM_FLOW_HOLDS ? NM_MAX_RELEASE_LEN : moved));
     if (is_read && given)
-        check_read(&w->gear->read, entries++, NM_READ_ORIG, row->id,
+        check_read(&w->gear->read, entries++, NM_READ_ORIG, row->id, row->held.holder,
                    flow->stream + (released_to(was) - flow->first), given);
     if (is_read && replied)
-        check_read(&w->gear->read, entries++, NM_READ_REPLY, row->id, data, replied);
-    if (is_taken)
+        check_read(&w->gear->read, entries++, NM_READ_REPLY, row->id, row->held.holder, data, replied);
+    if (is_taken && !is_orig)
         check_released(flow);
     return entries;
 }
@@ -121,7 +143,8 @@ void check_given(world *w, const snapshot *before, const uint8_t *packet, size_t
         if (!row || row->rcv_nxt == w->legs[i].heard || row->source != NM_SOURCE_MESSAGES)
             continue;
         must(row->rcv_nxt - w->legs[i].heard == len - data_at);
-        check_read(&w->gear->read, entries++, NM_READ_MIRROR, row->reader, packet + data_at, len - data_at);
+        check_read(&w->gear->read, entries++, NM_READ_MIRROR, row->reader, row->ring.holder, packet + data_at,
+                   len - data_at);
     }
     must(w->gear->read.count == entries);
     nm_out_clear(&w->gear->read);
@@ -135,6 +158,8 @@ void check_released(const client_flow *flow)
     must(!flow->row->held_len || !flow->knows_ack || flow->has_rest || after(flow->acked, start) <= 0);
 }
 
+static uint64_t min(uint64_t a, uint64_t b) { return a < b ? a : b; }
+
 static void check_client_bytes(const nm_flow *row)
 {
     uint64_t bytes = nm_flow_client_bytes(row);
@@ -144,7 +169,7 @@ static void check_client_bytes(const nm_flow *row)
     else if (!(row->reply.flags & NM_HALF_ACK))
         must(!bytes);
     else if (row->iss && !(row->flags & NM_FLOW_PICKED_UP)) /* its SYN was seen */
-        must(bytes <= row->reply.ack - (row->iss + 1));
+        must(bytes == min(row->orig.bytes, row->reply.ack - (row->iss + 1)));
 }
 
 void check_held(const nm_flow *row)
@@ -168,11 +193,11 @@ void check_held_of(const client_flow *flow, int with_bytes)
     must(!flow->knows_ack == !(row->reply.flags & NM_HALF_ACK));
     must(!flow->knows_ack || row->reply.ack == flow->acked);
     /* Bytes are given away once the backend has acknowledged them, and not before. */
-    must(start == flow->first || (flow->knows_ack && after(start, flow->acked) <= 0));
+    if (!(row->flags & NM_FLOW_PICKED_UP))
+        must(start == flow->first || (flow->knows_ack && after(start, flow->acked) <= 0));
     if (row->flags & NM_FLOW_HOLDS && flow->knows_ack) {
         int32_t unacked = after(row->orig.end, flow->acked);
-        uint64_t sent = row->orig.bytes, acked = unacked <= 0 ? sent : sent > (uint32_t)unacked ? sent - (uint32_t)unacked : 0;
-        must(nm_flow_client_bytes(row) == acked);
+        must(nm_flow_client_bytes(row) == row->orig.bytes - min(row->orig.bytes, unacked > 0 ? (uint32_t)unacked : 0));
     }
     if (!with_bytes || !row->held_len)
         return;

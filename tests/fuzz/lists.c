@@ -6,11 +6,17 @@
 #include "check.h"
 #include "must.h"
 
+int is_unconfirmed(const nm_flow *row)
+{
+    return row->flags & NM_FLOW_LOOSE && !(row->flags & NM_FLOW_VOUCHED) && row->state != NM_STATE_TIME_WAIT &&
+           row->state != NM_STATE_RESET;
+}
+
 int is_half_open(const nm_flow *row)
 {
     if (row->state == NM_STATE_SYN_SENT || row->state == NM_STATE_SYN_RECEIVED)
         return 1;
-    return row->flags & NM_FLOW_PICKED_UP && !row->reply.packets && is_lasting(row);
+    return is_unconfirmed(row);
 }
 
 int is_lasting(const nm_flow *row)

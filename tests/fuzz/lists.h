@@ -8,6 +8,7 @@
 
 /* Restore the fields that depend on other flows, too. */
 void mend_links(nm_flow *now, const nm_flow *was);
+int is_unconfirmed(const nm_flow *row);
 int is_half_open(const nm_flow *row);
 int is_lasting(const nm_flow *row); /* neither opening nor closed */
 uint32_t count_rows(const snapshot *of);

@@ -15,6 +15,7 @@
 #define RST 0x04
 #define PSH 0x08
 #define ACK 0x10
+#define URG 0x20
 
 #define MP_CAPABLE 1u /* of mptcp_subtypes() */
 

@@ -184,7 +184,7 @@ static void check_swept(world *w, const nm_flow *was, const nm_flow *now, int ho
     }
     int is_claimed = was->sharing & NM_GUEST &&
                      (how & NM_SWEEP_CLAIM_ALL || (how & NM_SWEEP_CLAIM_SEEN && was->seen_at > 0));
-    int is_released = how & NM_SWEEP_RELEASE && was->state == NM_STATE_ESTABLISHED;
+    int is_released = how & NM_SWEEP_RELEASE && was->state == NM_STATE_ESTABLISHED && !is_half_open(was);
     int loses_numbers = is_released && !(was->flags & NM_FLOW_PYTHON_STATE);
     int is_guest = (is_released && pinned) || (was->sharing & NM_GUEST && !is_claimed);
     must(now->family && !(now->sharing & NM_PINNED) == !pinned && !(now->sharing & NM_GUEST) == !is_guest);
@@ -192,13 +192,15 @@ static void check_swept(world *w, const nm_flow *was, const nm_flow *now, int ho
     if (!is_guest)
         must(now->due.due_at == flow_deadline(now));
     if (loses_numbers)
-        must(now->flags & NM_FLOW_PICKED_UP && !now->orig.flags && !now->reply.flags);
+        must(!now->orig.flags && !now->reply.flags);
     nm_flow mended = *now;
     mend_links(&mended, was);
     uint32_t listed = NM_FLOW_HALF_OPEN | (is_guest ? NM_FLOW_IDLE : 0); /* a guest is in no list */
     mended.flags = (mended.flags & ~listed) | (was->flags & listed);
     if (loses_numbers) {
-        mended.flags = (mended.flags & ~NM_FLOW_PICKED_UP) | (was->flags & NM_FLOW_PICKED_UP);
+        uint32_t set = NM_FLOW_PICKED_UP | NM_FLOW_LOOSE | NM_FLOW_VOUCHED;
+        must((now->flags & set) == set);
+        mended.flags = (mended.flags & ~set) | (was->flags & set);
         mended.orig.flags = was->orig.flags;
         mended.reply.flags = was->reply.flags;
     }
@@ -252,6 +254,7 @@ void release_flow(world *w, nm_flow *row)
     if (row->state != NM_STATE_ESTABLISHED || row->flags & NM_FLOW_DIRECT)
         return;
     int was_guest = row->sharing & NM_GUEST; /* and stays so, even if the rules give it the same backend by now */
+    row->flags |= NM_FLOW_VOUCHED; /* another host has reported it */
     nm_flow_release(w->gear->flows, row);
     must(!(row->sharing & NM_GUEST) == !(was_guest || row->sharing & NM_PINNED));
     must(!(row->sharing & NM_PINNED) || (row->sharing & NM_GUEST && row->seen_at == 0));

@@ -34,10 +34,10 @@ static const struct {
     [ONE_LEG] = {MIRRORED, FIRST_OF_MIRRORED, NM_FLOW_FEEDS_LEGS},
     [TWO_LEGS] = {MIRRORED, FIRST_OF_MIRRORED, NM_FLOW_FEEDS_LEGS | NM_FLOW_HAS_READER},
     [WATCHED] = {UNPOOLED, NM_NO_BACKEND, NM_FLOW_SERVICE_MIRRORED | NM_FLOW_FEEDS_LEGS},
-    [PICKED_UP] = {MAGLEV, FIRST_OF_MAGLEV, NM_FLOW_PICKED_UP},
+    [PICKED_UP] = {MAGLEV, FIRST_OF_MAGLEV, NM_FLOW_PICKED_UP | NM_FLOW_LOOSE | NM_FLOW_VOUCHED},
     [DIRECT] = {MAGLEV, FIRST_OF_MAGLEV, NM_FLOW_DIRECT},
     [READ] = {MIRRORED, FIRST_OF_MIRRORED, NM_FLOW_HAS_READER},
-    [PICKED_UP_READ] = {MIRRORED, FIRST_OF_MIRRORED, NM_FLOW_HAS_READER | NM_FLOW_PICKED_UP},
+    [PICKED_UP_READ] = {MIRRORED, FIRST_OF_MIRRORED, NM_FLOW_HAS_READER | NM_FLOW_PICKED_UP | NM_FLOW_LOOSE | NM_FLOW_VOUCHED},
 };
 
 static endpoint at(const uint8_t *address, uint16_t port)
@@ -80,11 +80,12 @@ void open_flow(world *w, int index)
     if (has_takers(row) && w->holders >> index & 1)
         row->flags |= NM_FLOW_HOLDS;
     row->max_held = w->max_buffer;
+    if (index % 2)
+        row->held.holder = nm_holder_of(&w->gear->holders, 4, client);
     row->created_at = w->now;
     int is_picked_up = OF_FLOW[index].flags & NM_FLOW_PICKED_UP;
     flow->knows_ack = !is_picked_up;
     row->reply.next = ~flow->first;
-    row->reply.packets = is_picked_up ? 1 : 0; /* its backend has answered: other steps must not end it */
     nm_flow_touch(w->gear->flows, row, w->now, 1);
     row->orig.scale = row->reply.scale = is_picked_up ? MAX_SCALE : w->scale;
     if (is_picked_up)
