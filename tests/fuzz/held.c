@@ -25,13 +25,14 @@ static int is_old(const nm_half *sender, const nm_half *receiver, const uint8_t 
     uint32_t value;
     if (sender->flags & NM_HALF_ACK && after(ack, sender->ack) < 0 && sender->ack - ack > sender->max_window)
         return 1; /* RFC 5961 5.2 */
-    return receiver->flags & NM_HALF_ECHO && timestamp_of(packet, &value) && after(receiver->echo, value) > PAWS_TOLERANCE;
+    return receiver->flags & NM_HALF_ECHO && timestamp_of(packet, &value) &&
+           after(receiver->echo, value) > PAWS_TOLERANCE;
 }
 
 /* Whether a packet's numbers are near those of its receiver. */
 static int agrees(const nm_half *receiver, uint32_t seq, uint32_t ack)
 {
-    uint64_t of_seq = (uint64_t)llabs((int64_t)after(seq, receiver->ack)), of_ack = (uint64_t)llabs((int64_t)after(ack, receiver->end));
+    uint64_t of_seq = (uint64_t)llabs(after(seq, receiver->ack)), of_ack = (uint64_t)llabs(after(ack, receiver->end));
     return receiver->flags & NM_HALF_SEQ && (of_seq + 1) * (of_ack + 1) < 1ull << AGREEMENT_BITS;
 }
 
@@ -46,7 +47,9 @@ int is_acceptable(const nm_flow *row, const uint8_t *packet, size_t len, int hoo
         return 0;
     if (row->flags & (NM_FLOW_DIRECT | NM_FLOW_KILLED) || row->state != NM_STATE_ESTABLISHED)
         return 0;
-    if ((tcp[13] & (SYN | FIN | RST | ACK)) != ACK || (checksum == UNVERIFIED && tcp_sum_of(packet, len, header_len) != 0xffff))
+    if ((tcp[13] & (SYN | FIN | RST | ACK)) != ACK)
+        return 0;
+    if (checksum == UNVERIFIED && tcp_sum_of(packet, len, header_len) != 0xffff)
         return 0;
     if (is_orig && packet[TTL_AT] <= 1 && !(row->flags & NM_FLOW_WATCHED))
         return 0;

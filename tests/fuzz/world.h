@@ -86,7 +86,7 @@ typedef struct {
     uint32_t first, max_buffer, window;
     uint16_t mss;
     uint8_t scale, leg_flags;
-    uint8_t holders; /* a bit for each flow that holds bytes until they are acknowledged, if a leg or a reader takes them */
+    uint8_t holders; /* a bit for each flow with legs or a reader that get only acknowledged bytes */
 } world;
 
 static inline int32_t after(uint32_t a, uint32_t b) { return (int32_t)(a - b); }
