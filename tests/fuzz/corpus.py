@@ -367,7 +367,9 @@ def held() -> dict[str, bytes]:
         seeds[f"mptcp-{flow}"] = data + sends(flow, 9, options=multipath) + data + acks(flow, 3, 9, multipath) + data
         seeds[f"refused-{flow}"] = data + last_hop(flow) + acks(flow, 9) + last_hop(flow) + data + acks(flow)
         large = sends(flow, 65000) * 4 + sends(flow, 5000) * 2
-        seeds[f"large-{flow}"] = large + acks(flow, 30000) + acks(flow) + large + acks(flow) + acks(flow) + large
+        seeds[f"large-{flow}"] = (
+            large + acks(flow) + acks(flow, -100) + large + acks(flow, 30000) + acks(flow) + bytes((_DUE,))
+        )
         seeds[f"python-{flow}"] = bytes((_WRITE, flow)) + _length(100) + data + bytes((_WRITE, flow)) + acks(flow)
         for fails in range(4):
             memory = bytes((_MEMORY, 1 << 4 | fails))
