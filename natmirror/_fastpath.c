@@ -246,6 +246,44 @@ static int has_silent_client(const nm_flow *flow)
     return nm_flow_is_unconfirmed(flow) && !(flow->orig.flags & NM_HALF_SEQ);
 }
 
+/* Follow the numbers of an established flow by a packet that passes. */
+static inline void follow(nm_gear *gear, nm_flow *flow, const nm_segment *seg, int is_orig, int is_bad, int is_taken,
+                          double now)
+{
+    gear->counters.packets_decided_in_c++;
+    if (is_bad) {
+        gear->counters.bad_checksum_packets++;
+    } else if (flow->flags & NM_FLOW_LOOSE) { /* it may become strict, with a FIN that was seen before */
+        int event = nm_track(flow, seg, is_orig);
+        nm_flow_touch(gear->flows, flow, now, event != NM_NO_EVENT);
+    } else {
+        nm_track_half(flow, seg, is_orig, is_taken);
+        flow->seen_at = now;
+    }
+}
+
+/* Decide a packet, which its receiver takes, of an established flow with legs or readers. */
+static int decide_for_mirrors(nm_gear *gear, nm_flow *flow, const nm_segment *seg, int is_orig, double now)
+{
+    if (shows_mptcp(flow, seg))
+        return NM_PUNT_MPTCP;
+    int is_fed = seg->payload_len && has_takers(flow, is_orig);
+    uint32_t acked = !is_orig && flow->held_len ? acked_len(flow, seg) : 0;
+    int reason = is_fed ? punt_reason(gear, flow, seg, is_orig) : 0;
+    if (!reason && acked)
+        reason = release_reason(gear, flow, acked);
+    if (!reason && flow->flags & NM_FLOW_HAS_READER && !give_readers(gear, flow, seg, is_orig, is_fed, acked))
+        reason = NM_PUNT_OUT_OF_ORDER;
+    if (reason)
+        return reason;
+    follow(gear, flow, seg, is_orig, 0, 1, now);
+    if (acked)
+        release(gear, flow, acked, now);
+    if (is_fed)
+        feed(gear, flow, seg, is_orig, now);
+    return pass_on(gear, flow, seg, is_orig);
+}
+
 static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int checksum, double now)
 {
     nm_segment seg;
@@ -274,7 +312,8 @@ static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int chec
         return is_orig ? nm_decide_without_flow(gear, &seg, checksum)
                        : nm_decide_unbound_reply(gear, &seg, checksum, now);
     }
-    if (flow->flags & NM_FLOW_KILLED || (flow->flags & NM_FLOW_LOOSE && is_orig && has_silent_client(flow)))
+    if (flow->flags & (NM_FLOW_KILLED | NM_FLOW_LOOSE) &&
+        (flow->flags & NM_FLOW_KILLED || (is_orig && has_silent_client(flow))))
         return NM_PUNT_SPECIAL_FLOW;
     if (!is_orig && hook != NF_INET_FORWARD && !(hook == NF_INET_LOCAL_OUT && flow->flags & NM_FLOW_WATCHED))
         return NM_PUNT_SPECIAL_FLOW;
@@ -295,31 +334,9 @@ static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int chec
     /* 5. A packet of an established flow. */
     int is_bad = has_bad_sum(&seg, checksum);
     int is_taken = !is_bad && nm_is_taken(flow, &seg, is_orig);
-    if (is_taken && shows_mptcp(flow, &seg))
-        return NM_PUNT_MPTCP;
-    int is_fed = is_taken && seg.payload_len && has_takers(flow, is_orig);
-    uint32_t acked = !is_orig && is_taken && flow->held_len ? acked_len(flow, &seg) : 0;
-    int reason = is_fed ? punt_reason(gear, flow, &seg, is_orig) : 0;
-    if (!reason && acked)
-        reason = release_reason(gear, flow, acked);
-    if (!reason && flow->flags & NM_FLOW_HAS_READER && !give_readers(gear, flow, &seg, is_orig, is_fed, acked))
-        reason = NM_PUNT_OUT_OF_ORDER;
-    if (reason)
-        return reason;
-    gear->counters.packets_decided_in_c++;
-    if (is_bad) {
-        gear->counters.bad_checksum_packets++;
-    } else if (flow->flags & NM_FLOW_LOOSE) { /* it may become strict, with a FIN that was seen before */
-        int event = nm_track(flow, &seg, is_orig);
-        nm_flow_touch(gear->flows, flow, now, event != NM_NO_EVENT);
-    } else {
-        nm_track_half(flow, &seg, is_orig, is_taken);
-        flow->seen_at = now;
-    }
-    if (acked)
-        release(gear, flow, acked, now);
-    if (is_fed)
-        feed(gear, flow, &seg, is_orig, now);
+    if (flow->flags & (NM_FLOW_FEEDS_LEGS | NM_FLOW_HAS_READER) && is_taken)
+        return decide_for_mirrors(gear, flow, &seg, is_orig, now);
+    follow(gear, flow, &seg, is_orig, is_bad, is_taken, now);
     return pass_on(gear, flow, &seg, is_orig);
 }
 

@@ -13,7 +13,7 @@ static int expires_here(const nm_flow *flow, const nm_segment *seg, int from_cli
 }
 
 /* Return whether the receiver surely refuses the segment of a mirrored flow: _is_refused() in Python. */
-static int is_refused(const nm_flow *flow, const nm_segment *seg, int from_client)
+__attribute__((noinline)) static int is_refused(const nm_flow *flow, const nm_segment *seg, int from_client)
 {
     const nm_half *sender = from_client ? &flow->orig : &flow->reply, *receiver = from_client ? &flow->reply : &flow->orig;
     if (sender->flags & NM_HALF_ACK && diff(seg->ack, sender->ack) < 0 && sender->ack - seg->ack > sender->max_window)
@@ -31,31 +31,32 @@ static uint64_t distance(uint32_t a, uint32_t b)
 }
 
 /* Return whether a segment agrees with what its receiver has sent: agrees() in Python. */
-static int agrees(const nm_half *receiver, const nm_segment *seg)
+__attribute__((noinline)) static int agrees(const nm_half *receiver, const nm_segment *seg)
 {
     uint64_t product = (distance(seg->seq, receiver->ack) + 1) * (distance(seg->ack, receiver->end) + 1);
     return receiver->flags & NM_HALF_SEQ && !(product >> NM_AGREEMENT_BITS);
 }
 
-int nm_is_taken(const nm_flow *flow, const nm_segment *seg, int from_client)
+int nm_is_taken_exactly(const nm_flow *flow, const nm_segment *seg, int from_client)
 {
     const nm_half *sender = from_client ? &flow->orig : &flow->reply, *receiver = from_client ? &flow->reply : &flow->orig;
-    if (!(seg->flags & TCP_ACK) || expires_here(flow, seg, from_client))
+    int is_mirrored = flow->flags & NM_FLOW_SERVICE_MIRRORED;
+    if (!(seg->flags & TCP_ACK) || (is_mirrored && expires_here(flow, seg, from_client)))
         return 0;
     if (flow->flags & NM_FLOW_LOOSE)
         return agrees(receiver, seg);
-    if (flow->flags & NM_FLOW_SERVICE_MIRRORED && is_refused(flow, seg, from_client))
+    if (is_mirrored && is_refused(flow, seg, from_client))
         return 0;
     if (!nm_flow_knows_window(flow))
         return agrees(receiver, seg);
     if (receiver->flags & NM_HALF_SEQ && diff(seg->ack, receiver->end) > 0)
         return 0;
     int scale = receiver->scale <= NM_MAX_WINDOW_SCALE ? receiver->scale : 0;
-    return !(receiver->flags & NM_HALF_ACK) || diff(seg->seq, sender->end) <= MAX_WINDOW << scale;
+    return !is_mirrored || !(receiver->flags & NM_HALF_ACK) || diff(seg->seq, sender->end) <= MAX_WINDOW << scale;
 }
 
 /* Note the timestamps of a segment that is taken, as far as they are plausible. */
-static void note_timestamps(nm_half *sender, const nm_half *receiver, const nm_segment *seg)
+__attribute__((noinline)) static void note_timestamps(nm_half *sender, const nm_half *receiver, const nm_segment *seg)
 {
     nm_options options = options_of(seg);
     if (!options.has_timestamps)
@@ -71,10 +72,10 @@ static void note_timestamps(nm_half *sender, const nm_half *receiver, const nm_s
 }
 
 /* Forget a FIN that the receiver has not acknowledged, if a byte has its number. */
-static void revoke_fin(nm_half *sender, const nm_half *receiver, const nm_segment *seg)
+__attribute__((noinline)) static void revoke_fin(nm_half *sender, const nm_half *receiver, const nm_segment *seg)
 {
     uint32_t fin = sender->end - 1;
-    if (!(sender->flags & NM_HALF_FIN) || diff(fin, receiver->ack) < 0 || diff(seg->seq, fin) > 0 ||
+    if (diff(fin, receiver->ack) < 0 || diff(seg->seq, fin) > 0 ||
         diff(fin, seg->seq + seg->payload_len) >= 0)
         return;
     sender->flags &= (uint8_t)~NM_HALF_FIN;
@@ -94,7 +95,7 @@ static void infer_sent(nm_half *sender, uint32_t end)
 }
 
 /* Follow a segment of a loose flow: _settle() in Python. */
-static int settle(nm_flow *flow, const nm_segment *seg, int from_client, int is_taken)
+__attribute__((noinline)) static int settle(nm_flow *flow, const nm_segment *seg, int from_client, int is_taken)
 {
     nm_half *sender = from_client ? &flow->orig : &flow->reply, *receiver = from_client ? &flow->reply : &flow->orig;
     if (is_taken && receiver->flags & NM_HALF_ACK) {
@@ -126,7 +127,8 @@ int nm_track_half(nm_flow *flow, const nm_segment *seg, int from_client, int is_
         sender->bytes += seg->payload_len;
         sender->flags |= NM_HALF_SEQ;
     } else {
-        revoke_fin(sender, receiver, seg);
+        if (sender->flags & NM_HALF_FIN)
+            revoke_fin(sender, receiver, seg);
         int32_t advance = diff(end, sender->end);
         int is_in_window = !nm_flow_knows_window(flow) || !(receiver->flags & NM_HALF_ACK) ||
                            diff(seg->seq, receiver->edge) <= 0;

@@ -16,8 +16,18 @@ static inline int nm_flow_knows_window(const nm_flow *flow)
            (flow->reply.flags & NM_HALF_RECORDED && !(flow->flags & NM_FLOW_LOOSE));
 }
 
+/* The part of nm_is_taken() for flows that are mirrored or were picked up. */
+int nm_is_taken_exactly(const nm_flow *flow, const nm_segment *seg, int from_client);
+
 /* Return whether the receiving end takes a segment that is no SYN and no RST: tracker.is_taken(). */
-int nm_is_taken(const nm_flow *flow, const nm_segment *seg, int from_client);
+static inline int nm_is_taken(const nm_flow *flow, const nm_segment *seg, int from_client)
+{
+    if (flow->flags & (NM_FLOW_LOOSE | NM_FLOW_PICKED_UP | NM_FLOW_SERVICE_MIRRORED))
+        return nm_is_taken_exactly(flow, seg, from_client);
+    const nm_half *receiver = from_client ? &flow->reply : &flow->orig;
+    return seg->flags & TCP_ACK && (!(receiver->flags & NM_HALF_SEQ) || diff(seg->ack, receiver->end) <= 0);
+}
+
 /* Count a segment that is no RST, and move the numbers of the half that sent it if it is taken: tracker.update(). Return
  * whether it moved them. */
 int nm_track_half(nm_flow *flow, const nm_segment *seg, int from_client, int is_taken);

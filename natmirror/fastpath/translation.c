@@ -3,21 +3,10 @@
 
 #include <string.h>
 
-int nm_translate_to(nm_gear *gear, const nm_segment *seg, int is_destination, const uint8_t *address, uint16_t port,
-                    uint32_t mark, uint32_t flags)
-{
-    nm_translation *to = &gear->translation;
-    to->is_destination = (uint8_t)is_destination;
-    memcpy(to->address, address, sizeof to->address);
-    to->port = port;
-    to->tcp_at = (uint16_t)(seg->tcp - seg->ip);
-    to->strips_mptcp =
-        seg->flags & TCP_SYN && flags & NM_FLOW_STRIPS_MPTCP && options_of(seg).mptcp & NM_MPTCP_CAPABLE;
-    to->mark = to->strips_mptcp ? 0 : mark;
-    return NM_MODIFIED;
-}
+int nm_has_mp_capable(const nm_segment *syn) { return (options_of(syn).mptcp & NM_MPTCP_CAPABLE) != 0; }
 
-static void strip_mp_capable(uint8_t *tcp)
+/* Rare: not inlined, so that it costs other packets nothing. */
+__attribute__((noinline)) static void strip_mp_capable(uint8_t *tcp)
 {
     uint8_t *options = tcp + TCP_MIN, old[NM_MAX_OPTIONS_LEN];
     size_t len = (size_t)(tcp[TCP_OFFSET_AT] >> 4) * 4 - TCP_MIN;
@@ -34,8 +23,6 @@ void nm_translate(const nm_gear *gear, uint8_t *packet, size_t len, int checksum
     uint8_t *address = packet + (to->is_destination ? IP_DESTINATION_AT : IP_SOURCE_AT);
     uint8_t *port = tcp + (to->is_destination ? TCP_DESTINATION_AT : TCP_SOURCE_AT);
     uint8_t old[6], fresh[6];
-    if (to->strips_mptcp)
-        strip_mp_capable(tcp);
     memcpy(old, address, 4);
     memcpy(old + 4, port, 2);
     memcpy(fresh, to->address, 4);
@@ -45,8 +32,10 @@ void nm_translate(const nm_gear *gear, uint8_t *packet, size_t len, int checksum
     update_checksum(packet + IP_CHECKSUM_AT, old, fresh, 4);
     if (checksum != NM_CHECKSUM_PARTIAL) {
         update_checksum(tcp + TCP_CHECKSUM_AT, old, fresh, 6);
-        return;
+    } else {
+        put16(tcp + TCP_CHECKSUM_AT, 0);
+        put16(tcp + TCP_CHECKSUM_AT, (uint16_t)~tcp_sum(packet, tcp, len - to->tcp_at));
     }
-    put16(tcp + TCP_CHECKSUM_AT, 0);
-    put16(tcp + TCP_CHECKSUM_AT, (uint16_t)~tcp_sum(packet, tcp, len - to->tcp_at));
+    if (to->strips_mptcp)
+        strip_mp_capable(tcp);
 }

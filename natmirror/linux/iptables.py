@@ -110,12 +110,14 @@ class Firewall:
         return (policies[0] if policies else "ACCEPT"), any(line.startswith("-A FORWARD ") for line in saved)
 
     def can_check_paths(self) -> bool:
-        """Return whether iptables and the kernel have the match of FROM_ITS_ROUTE."""
+        """Return whether iptables and the kernel have the match of FROM_ITS_ROUTE. HostError where that is unknown."""
         text = f"*{PRE.table}\n:{PRE.name} - [0:0]\n-A {PRE.name} {FROM_ITS_ROUTE}\nCOMMIT\n"
         try:
             return _NOT_SUPPORTED not in self._test(text)
-        except HostError:
-            return False
+        except HostError as error:
+            if "rpfilter" in str(error):  # iptables has no such extension
+                return False
+            raise
 
     def forged_packets(self) -> Counter[str]:
         """Return the number of packets in each mirror's name that the installed rules have dropped since this table was
@@ -131,7 +133,7 @@ class Firewall:
 
     def _test(self, text: str) -> str:
         """Return iptables' warnings about an input of iptables-restore; change nothing."""
-        command = [f"iptables-{self.backend}-restore", "--test", "--noflush"]
+        command = [f"iptables-{self.backend}-restore", "-w", _WAIT_SECONDS, "--test", "--noflush"]
         return commands.run(command, text, package="iptables", with_warnings=True)
 
     def _restore(self, text: str) -> None:

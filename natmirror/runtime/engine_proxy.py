@@ -98,8 +98,9 @@ class EngineProxy:
     def reload(self, rules: Rules) -> None:
         """Apply other rules.
 
-        1. Flows of switches that are no longer served end. 2. The engine applies the rules. 3. Bindings that were
-        derived and are pinned now, or the reverse, are reported to the other host. 4. Legs to removed mirrors end.
+        1. Flows of switches that are no longer served end. 2. The engine applies the rules. 3. Deadlines of flows
+        follow other timeouts. Bindings that were derived and are pinned now, or the reverse, are reported to the other
+        host. 4. Legs to removed mirrors end.
         """
         flow_ids = self._wait_for(self._engine.flow_ids) if set(self._rules.switches) - set(rules.switches) else []
         self._wait_for_slices(flow_ids, lambda ids: self._engine.expel(rules.switches, ids, time.monotonic()))

@@ -200,24 +200,26 @@ def is_taken(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
     """Return whether the receiving end takes a segment that is no SYN and no RST.
 
     It refuses a segment without an acknowledgement, or with one of a byte that was never sent (RFC 9293 §3.10.7.4,
-    fifth check), or that begins past its window. Acknowledgements under way may open the window further than is known
-    here, but not further than the largest window past what was sent. In a flow whose windows are unknown, the segment
-    has to agree with what the receiver has sent. Where the service has mirrors, so that the bytes matter,
-    _is_refused() has more checks. What this function refuses is no version of a byte, and moves no number.
+    fifth check). In a flow whose windows are unknown, the segment has to agree with what the receiver has sent. Where
+    the service has mirrors, so that the bytes matter, there are more checks: the TTL, _is_refused(), and whether the
+    segment begins past the window. Acknowledgements under way may open the window further than is known here, but not
+    further than the largest window past what was sent. What this function refuses is no version of a byte, and moves no
+    number.
     """
     sender, receiver = halves(row, from_client=from_client)
-    if not segment.flags & ACK or _expires_here(row, segment, from_client=from_client):
+    is_mirrored = is_service_mirrored(row)
+    if not segment.flags & ACK or (is_mirrored and _expires_here(row, segment, from_client=from_client)):
         return False
     if is_loose(row):
         return agrees(receiver, segment)
-    if is_service_mirrored(row) and _is_refused(row, segment, from_client=from_client):
+    if is_mirrored and _is_refused(row, segment, from_client=from_client):
         return False
     if not knows_window(row):
         return agrees(receiver, segment)
     if receiver.flags & HALF_SEQ and seq.lt(receiver.end, segment.ack):
         return False
     scale = receiver.scale if receiver.scale <= MAX_WINDOW_SCALE else 0
-    return not receiver.flags & HALF_ACK or seq.diff(segment.seq, sender.end) <= _MAX_WINDOW << scale
+    return not is_mirrored or not receiver.flags & HALF_ACK or seq.diff(segment.seq, sender.end) <= _MAX_WINDOW << scale
 
 
 def takes_data(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:

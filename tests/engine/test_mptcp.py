@@ -12,7 +12,7 @@ from natmirror.net.checksum import Checksum
 from natmirror.net.endpoint import Endpoint
 from natmirror.net.packet import OPT_MPTCP, OPT_MSS, OPT_NOP, OPT_WINDOW_SCALE, Segment
 from natmirror.reasons import EndReason
-from natmirror.rules import parse_rules
+from natmirror.rules import Release, parse_rules
 from tests.helpers.client_connection import IRS, ISS, ClientConnection, engine
 from tests.helpers.openflow_sessions import OF, Master, began, hello, packet_in
 from tests.helpers.support import C1, CLIENT, RULES, SERVICE, assert_adds_up, at, packet, segment
@@ -273,6 +273,19 @@ def test_data_with_an_option_ends_the_copy(fast: bool, rules: str, is_client: bo
     assert connection.engine.take_events()[0].reason == "mptcp"
 
 
+@pytest.mark.parametrize("is_client", [True, False], ids=["client", "backend"])
+def test_bytes_that_wait_for_their_acknowledgement_are_lost_too(fast: bool, is_client: bool) -> None:
+    connection = Connection(engine(RULES, fast=fast, release=Release.ACKNOWLEDGED))
+    connection.connect_with(MSS, MSS)
+    connection.connect_mirror()
+    connection.client_data(b"waits")
+    (connection.client_data if is_client else connection.backend_data)(b"odd", DATA_SEQUENCE)
+    connection.from_backend("A")
+    assert connection.copied() == b""
+    assert lost(connection) == {"mptcp": connection.sent}
+    assert connection.engine.snapshot(connection.now)["mirror_memory"]["used_bytes"] == 0
+
+
 def test_the_clients_first_data_may_complete_the_handshake(fast: bool) -> None:
     connection = made(RULES, fast=fast)
     connection.syn_with(MSS)
@@ -355,13 +368,16 @@ def test_data_with_an_option_ends_a_session(fast: bool, is_client: bool) -> None
     assert session_reasons(connection) == ["mptcp"]
 
 
-@pytest.mark.parametrize("is_client", [True, False], ids=["client", "backend"])
-def test_a_picked_up_connection_gets_no_session(fast: bool, is_client: bool) -> None:
+def test_a_picked_up_connection_gets_no_session(fast: bool) -> None:
     rules = OF.replace("protocol: openflow", "protocol: openflow, reconnect: next-message")
     connection = ClientConnection(engine(rules, fast=fast))
-    ends, hook = ((CLIENT, SERVICE), Hook.PREROUTING) if is_client else ((C1, CLIENT), Hook.FORWARD)
-    for number in (5, 5 + len(packet_in(1))):
-        connection.passed(packet(*ends, "PA", number, 9, packet_in(1), options=DATA_SEQUENCE), hook)
+    said = packet_in(1)
+    for number in (5, 5 + len(said)):
+        raw = packet(CLIENT, SERVICE, "PA", number, 9, said, options=DATA_SEQUENCE)
+        out = connection.passed(raw, Hook.PREROUTING)
+        connection.passed(
+            packet((out.dst, out.dport), CLIENT, "PA", 9, number + len(said), options=DATA_SEQUENCE), Hook.FORWARD
+        )
     assert connection.to_mirror == []
     assert session_reasons(connection) == ["mptcp"]
 

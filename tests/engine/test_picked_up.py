@@ -10,9 +10,11 @@ from natmirror.fastpath import UNCONFIRMED_TIMEOUT
 from natmirror.fastpath.flow_states import State
 from natmirror.net import seq
 from natmirror.net.endpoint import Endpoint
+from natmirror.openflow.messages import Type
 from natmirror.reasons import DropReason
 from tests.helpers.client_connection import IRS, ISS, ClientConnection, engine
 from tests.helpers.leg_records import adopted_connection, answer, due, end_reasons, mirror_of, sent_to_mirror
+from tests.helpers.openflow_sessions import AGAIN, Master, hello, introduced, packet_in, request
 from tests.helpers.support import C1, C2, CLIENT, RULES, SERVICE, TIMEOUTS, assert_adds_up, at, packet
 
 BLIND = 1000
@@ -238,6 +240,35 @@ def test_a_client_that_is_answered_late_is_picked_up_again(connection: ClientCon
     assert (connection.from_backend("PA", b"yes").src, 6653) == SERVICE
     assert connection.from_client("A").dst == DERIVED[0]
     assert connection.engine.next_timer() == connection.now + TIMEOUTS[State.ESTABLISHED]
+
+
+# Sessions
+
+
+def test_blind_packets_tell_a_master_nothing(fast: bool) -> None:
+    before = engine(AGAIN)
+    session, _ = introduced(before)
+    [known] = [before.directory.plain(client, session.now) for client in before.directory.connections(session.now)]
+    assert known is not None
+    session.engine = engine(AGAIN, fast=fast)
+    session.engine.directory.restore(known, session.now)
+    session.to_mirror.clear()
+    blind(session, 100)
+    session.from_client("PA", packet_in(0))
+    blind(session, 100, seed=5)
+    session.from_backend("A")
+    session.from_client("PA", packet_in(1))
+    session.from_backend("A")
+    master = Master(session)
+    master.take()
+    master.say(hello(), request(Type.FEATURES_REQUEST, 90))
+    blind(session)
+    session.from_client("PA", packet_in(2))
+    session.from_backend("A")
+    master.take()
+    got = [body for kind, _, body in master.messages() if kind is Type.PACKET_IN]
+    assert got == [packet_in(1)[8:], packet_in(2)[8:]]
+    assert_adds_up(session.engine.snapshot(session.now))
 
 
 # Another host's record

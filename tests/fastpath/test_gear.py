@@ -148,8 +148,8 @@ def reference(
     if row.state != State.ESTABLISHED or parsed.flags & (SYN | FIN | RST):
         return reference_of_control(flows, row, parsed, raw, now, is_orig=is_orig)
     is_taken = parsed.checksum_ok() and tracker.is_taken(row, parsed, from_client=is_orig)
-    if is_orig and row.flags & FEEDS_LEGS and parsed.payload_len and is_taken:
-        return PUNT, raw  # the data of these flows waits until a gap is filled
+    if row.flags & FEEDS_LEGS and parsed.payload_len and is_taken and (is_orig or parsed.mptcp()):
+        return PUNT, raw  # the client's data waits until a gap is filled; data with an MPTCP option ends the copies
     if row.flags & THROTTLED and not is_orig:
         return PUNT, raw
     if row.flags & DIRECT and is_orig:

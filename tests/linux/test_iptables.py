@@ -153,13 +153,15 @@ class Recorded(Firewall):
         super().__init__("nft")
         self.restored: list[str] = []
         self.refused = "nothing"
-        self.warnings = ""
+        self.warnings = self.fails = ""
         self.saved: list[str] = []
 
     def _saved(self, table: str, *options: str) -> list[str]:
         return self.saved
 
     def _test(self, text: str) -> str:
+        if self.fails:
+            raise HostError(self.fails)
         return self.warnings
 
     def _restore(self, text: str) -> None:
@@ -224,6 +226,18 @@ def test_without_the_match_for_paths_packets_of_mirrors_are_taken_from_each_inte
     assert [("rpfilter" in text, "--sport 6653 -j DROP" in text) for text in raw] == [
         (not is_missing, not is_missing)
     ] * 2
+
+
+@pytest.mark.parametrize("why", ["Couldn't load match `rpfilter'", "the lock is taken"])
+def test_a_host_that_does_not_answer_is_not_taken_for_one_without_the_match(why: str) -> None:
+    firewall = Recorded()
+    firewall.fails = why
+    if "rpfilter" in why:
+        assert not firewall.can_check_paths()
+    else:
+        with pytest.raises(HostError, match=why):
+            firewall.install(parse_rules(RULES), 1)
+        assert firewall.restored == []
 
 
 def test_dropped_packets_are_counted_for_each_mirror() -> None:
