@@ -110,7 +110,8 @@ static uint32_t check_flow(world *w, client_flow *flow, const nm_flow *was, cons
     int is_own = has_takers(row) && has_ends_of(was, packet, is_orig);
     int is_taken = is_own && is_acceptable(was, packet, len, hook, checksum);
     uint32_t moved = row->orig.next - was->orig.next, replied = row->reply.next - was->reply.next;
-    must(!data_len || !is_taken || !(mptcp_subtypes(packet) || packet[packet[0] % 16 * 4u + 13] & URG));
+    must(!data_len || !is_taken || !mptcp_subtypes(packet));
+    must(!(moved || replied) || !(packet[packet[0] % 16 * 4u + 13] & URG));
     must(moved == (is_taken && is_orig ? data_len : 0) && replied == (is_taken && is_read && !is_orig ? data_len : 0));
     if (moved && !(row->flags & (NM_FLOW_HOLDS | NM_FLOW_PICKED_UP))) /* it lies in the backend's window */
         must(after(row->orig.next, was->reply.edge) <= 0 || after(row->orig.next, was->reply.ack) <= 0);
