@@ -3,7 +3,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit check words reference deep threads soak bench compare swarm scaling fuzz releases pcaps build clean
+.PHONY: help demo test unit check words reference deep threads soak junk bench compare swarm scaling fuzz releases pcaps build clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +43,10 @@ threads: ## the tests in network namespaces with one thread and with four (root,
 	@scripts/setup --need-root
 	@NATMIRROR_LIVE_THREADS=1 $(BIN)/pytest -m "live and not soak"
 	@NATMIRROR_LIVE_THREADS=4 $(BIN)/pytest -m "live and not soak"
+
+junk: ## one client's latency while another one sends junk (root, five minutes)
+	@scripts/setup --need-root
+	@$(BIN)/python -m bench.junk
 
 soak: ## sustained uploads, and throughput against loss beside the kernel's TCP; prints what it measures (root, minutes)
 	@scripts/setup --need-root

@@ -206,31 +206,57 @@ static int decide_mirror_packet(nm_gear *gear, nm_leg *leg, const nm_segment *se
     return NM_CONSUMED;
 }
 
-/* Return whether Python has to decide a packet that opens or ends a flow. */
-static int needs_python(nm_gear *gear, const nm_flow *flow, const nm_segment *seg, int is_orig, double now)
+/* Return whether Python has to decide a packet of a flow with mirrors, because it brings legs or readers something or
+ * changes the flow's state; NM_PUNT_RESET for a RST that does. */
+static int needs_mirroring(const nm_flow *flow, const nm_segment *seg, int is_orig)
 {
-    const nm_service *service = &gear->plan.services[flow->service_id];
-    int is_mirrored = flow->flags & NM_FLOW_SERVICE_MIRRORED, has_python_state = flow->flags & NM_FLOW_PYTHON_STATE;
-    if (flow->flags & NM_FLOW_DIRECT || (seg->flags & TCP_RST && flow->state == NM_STATE_SYN_SENT))
-        return 1;
-    if (seg->flags & TCP_SYN && is_orig) /* all SYNs but the repetition of the flow's own */
-        return flow->flags & (NM_FLOW_PYTHON_STATE | NM_FLOW_PICKED_UP) || seg->seq != flow->iss || seg->payload_len ||
-               seg->flags & (TCP_ACK | TCP_RST | TCP_FIN) || flow->state > NM_STATE_SYN_RECEIVED ||
-               (flow->state == NM_STATE_SYN_SENT && now >= nm_flow_answer_due(flow));
-    if (seg->flags & TCP_SYN)
-        return flow->state != NM_STATE_SYN_SENT || has_python_state || (is_mirrored && service->may_throttle) ||
-               *nm_plan_suspect(&gear->plan, flow->service_id, flow->family, flow->client);
-    if (!is_mirrored)
-        return 0;
-    return !(seg->flags & TCP_RST && flow->state == NM_STATE_SYN_RECEIVED && !has_python_state);
+    nm_flow after = *flow;
+    int event = nm_track(&after, seg, is_orig);
+    if (event == NM_EVENT_RST)
+        return flow->state == NM_STATE_SYN_RECEIVED && !(flow->flags & NM_FLOW_PYTHON_STATE) ? 0 : NM_PUNT_RESET;
+    int is_data = (seg->payload_len || seg->flags & TCP_FIN) && !(seg->flags & TCP_RST);
+    if (event != NM_NO_EVENT || (is_data && (flow->state < NM_STATE_ESTABLISHED || shows_mptcp(flow, seg))))
+        return NM_PUNT_OPENING_OR_CLOSING;
+    if (is_orig)
+        return is_data && nm_is_taken(flow, seg, 1) ? NM_PUNT_OPENING_OR_CLOSING : 0;
+    return flow->flags & (NM_FLOW_THROTTLED | NM_FLOW_PAST_WINDOW) || flow->held_len || flow->orig.flags & NM_HALF_FIN ||
+                   (is_data && flow->flags & NM_FLOW_HAS_READER)
+               ? NM_PUNT_OPENING_OR_CLOSING
+               : 0;
 }
 
-/* Decide a packet that opens a flow, except the handshake's last one where it opens legs; or one that ends a flow
- * without mirrors. */
+/* Return the reason for which Python has to decide a packet that opens or ends a flow, or 0. */
+static int why_python(nm_gear *gear, const nm_flow *flow, const nm_segment *seg, int is_orig, double now)
+{
+    const nm_service *service = &gear->plan.services[flow->service_id];
+    int is_mirrored = flow->flags & NM_FLOW_SERVICE_MIRRORED, is_pythons;
+    if (flow->flags & NM_FLOW_DIRECT || (seg->flags & TCP_RST && flow->state == NM_STATE_SYN_SENT))
+        return NM_PUNT_OPENING_OR_CLOSING;
+    if (!(seg->flags & TCP_SYN))
+        return is_mirrored ? needs_mirroring(flow, seg, is_orig) : 0;
+    if (is_orig) /* all SYNs but the repetition of the flow's own */
+        is_pythons = flow->flags & (NM_FLOW_PYTHON_STATE | NM_FLOW_PICKED_UP) || seg->seq != flow->iss ||
+                     seg->payload_len || seg->flags & (TCP_ACK | TCP_RST | TCP_FIN) ||
+                     flow->state > NM_STATE_SYN_RECEIVED ||
+                     (flow->state == NM_STATE_SYN_SENT && now >= nm_flow_answer_due(flow));
+    else
+        is_pythons = flow->state != NM_STATE_SYN_SENT || flow->flags & NM_FLOW_PYTHON_STATE ||
+                     (is_mirrored && service->may_throttle) ||
+                     *nm_plan_suspect(&gear->plan, flow->service_id, flow->family, flow->client);
+    return is_pythons ? NM_PUNT_OPENING_OR_CLOSING : 0;
+}
+
+/* Decide a packet of a flow that is being opened or closed, or that might open or close it. */
 static int decide_control_packet(nm_gear *gear, nm_flow *flow, const nm_segment *seg, int is_orig, int checksum, double now)
 {
-    if (needs_python(gear, flow, seg, is_orig, now) || has_bad_sum(seg, checksum))
-        return NM_PUNT_OPENING_OR_CLOSING;
+    if (!(flow->flags & NM_FLOW_DIRECT) && has_bad_sum(seg, checksum)) {
+        gear->counters.packets_decided_in_c++;
+        gear->counters.bad_checksum_packets++;
+        return pass_on(gear, flow, seg, is_orig);
+    }
+    int reason = why_python(gear, flow, seg, is_orig, now);
+    if (reason)
+        return reason;
     int event = nm_track(flow, seg, is_orig);
     if (event != NM_NO_EVENT || !(seg->flags & TCP_RST)) /* a RST that its receiver ignores refreshes nothing */
         nm_flow_touch(gear->flows, flow, now, event != NM_NO_EVENT || (seg->flags & TCP_SYN && is_orig));
@@ -267,6 +293,8 @@ static int decide_for_mirrors(nm_gear *gear, nm_flow *flow, const nm_segment *se
 {
     if (shows_mptcp(flow, seg))
         return NM_PUNT_MPTCP;
+    if (flow->flags & NM_FLOW_SKIPPED)
+        return NM_PUNT_OUT_OF_ORDER;
     int is_fed = seg->payload_len && has_takers(flow, is_orig);
     uint32_t acked = !is_orig && flow->held_len ? acked_len(flow, seg) : 0;
     int reason = is_fed ? punt_reason(gear, flow, seg, is_orig) : 0;
@@ -284,33 +312,26 @@ static int decide_for_mirrors(nm_gear *gear, nm_flow *flow, const nm_segment *se
     return pass_on(gear, flow, seg, is_orig);
 }
 
-static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int checksum, double now)
+/* Decide a packet of this flow or leg, or of neither. */
+static int decide(nm_gear *gear, nm_flow *flow, nm_leg *leg, const nm_segment *seg, int hook, int checksum, double now)
 {
-    nm_segment seg;
-    if (!parse(packet, len, &seg))
-        return NM_PUNT_NOT_TCP;
-    int is_control = seg.flags & (TCP_SYN | TCP_FIN | TCP_RST);
-    int is_orig = hook == NF_INET_PRE_ROUTING;
-    const uint8_t *src = source_of(&seg), *dst = destination_of(&seg);
-    nm_flow *flow = is_orig ? nm_flow_find_orig(gear->flows, 4, src, seg.sport, dst, seg.dport)
-                            : nm_flow_find_reply(gear->flows, 4, src, seg.sport, dst, seg.dport);
+    int is_control = seg->flags & (TCP_SYN | TCP_FIN | TCP_RST), is_orig = hook == NF_INET_PRE_ROUTING;
     /* 1. A client's SYN that opens a flow. */
-    if (is_orig && seg.flags & TCP_SYN && (!flow || nm_flow_is_closed(flow))) {
-        nm_flow *opened = nm_flow_open(gear, flow, &seg, checksum, now);
+    if (is_orig && seg->flags & TCP_SYN && (!flow || nm_flow_is_closed(flow))) {
+        nm_flow *opened = nm_flow_open(gear, flow, seg, checksum, now);
         if (opened) {
             gear->counters.packets_decided_in_c++;
-            return pass_on(gear, opened, &seg, 1);
+            return pass_on(gear, opened, seg, 1);
         }
-        if (flow)
+        if (flow && !has_bad_sum(seg, checksum))
             return NM_PUNT_OPENING_OR_CLOSING;
     }
     /* 2. A packet without a flow: a mirror's, or one of no connection that is known here. */
     if (!flow) {
-        nm_leg *leg = is_orig ? nm_leg_find(gear->legs, 4, src, seg.sport, dst, seg.dport) : NULL;
         if (leg)
-            return is_control ? NM_PUNT_OPENING_OR_CLOSING : decide_mirror_packet(gear, leg, &seg, checksum, now);
-        return is_orig ? nm_decide_without_flow(gear, &seg, checksum)
-                       : nm_decide_unbound_reply(gear, &seg, checksum, now);
+            return is_control ? NM_PUNT_OPENING_OR_CLOSING : decide_mirror_packet(gear, leg, seg, checksum, now);
+        return is_orig ? nm_decide_without_flow(gear, seg, checksum)
+                       : nm_decide_unbound_reply(gear, seg, checksum, now);
     }
     if (flow->flags & (NM_FLOW_KILLED | NM_FLOW_LOOSE) &&
         (flow->flags & NM_FLOW_KILLED || (is_orig && has_silent_client(flow))))
@@ -319,7 +340,7 @@ static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int chec
         return NM_PUNT_SPECIAL_FLOW;
     /* 3. A packet of a flow that is being opened or closed. */
     if (is_control || flow->state != NM_STATE_ESTABLISHED)
-        return decide_control_packet(gear, flow, &seg, is_orig, checksum, now);
+        return decide_control_packet(gear, flow, seg, is_orig, checksum, now);
     if (!is_orig && flow->flags & (NM_FLOW_THROTTLED | NM_FLOW_PAST_WINDOW))
         return NM_PUNT_THROTTLED;
     /* 4. A packet of a client's direct connection to a backend. */
@@ -332,17 +353,96 @@ static int decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int chec
         return NM_ACCEPT;
     }
     /* 5. A packet of an established flow. */
-    int is_bad = has_bad_sum(&seg, checksum);
-    int is_taken = !is_bad && nm_is_taken(flow, &seg, is_orig);
+    int is_bad = has_bad_sum(seg, checksum);
+    int is_taken = !is_bad && nm_is_taken(flow, seg, is_orig);
     if (flow->flags & (NM_FLOW_FEEDS_LEGS | NM_FLOW_HAS_READER) && is_taken)
-        return decide_for_mirrors(gear, flow, &seg, is_orig, now);
-    follow(gear, flow, &seg, is_orig, is_bad, is_taken, now);
-    return pass_on(gear, flow, &seg, is_orig);
+        return decide_for_mirrors(gear, flow, seg, is_orig, now);
+    follow(gear, flow, seg, is_orig, is_bad, is_taken, now);
+    return pass_on(gear, flow, seg, is_orig);
+}
+
+/* The limit on packets that Python decides */
+
+/* Take a turn for a packet that is to be punted for this reason. A flow's packet takes the client's turn, a leg's packet
+ * the mirror's turn for that client, and any other packet its sender's. */
+static int take_turn(nm_gear *gear, const uint8_t *packet, size_t len, const nm_flow *flow, const nm_leg *leg, int reason,
+                     double now)
+{
+    static const uint8_t UNKNOWN[4];
+    int is_data = reason == NM_PUNT_THROTTLED || reason == NM_PUNT_OUT_OF_ORDER || reason == NM_PUNT_LEG_REPAIR;
+    const nm_flow *leg_flow = leg ? nm_flow_by_id(gear->flows, leg->flow_id) : NULL;
+    const uint8_t *sender = len < IP_MIN ? UNKNOWN : packet + IP_SOURCE_AT;
+    return nm_turn_take(gear->turns, flow ? flow->client : sender,
+                        leg_flow ? leg_flow->client : leg ? leg->local : NULL,
+                        is_data ? NM_TURN_OF_DATA : NM_TURN_OF_OTHERS, now);
+}
+
+static int drop_over_limit(nm_gear *gear)
+{
+    gear->counters.packets_decided_in_c++;
+    gear->counters.drops[NM_DROP_OVER_LIMIT]++;
+    return NM_DROP_OVER_LIMIT;
+}
+
+/* Pass a packet without mirroring. Nothing more is released then: the client may send another version of its data
+ * later. A throttled client sees no more room than it knows already. */
+static int pass_over_limit(nm_gear *gear, nm_flow *flow, const nm_segment *seg, int is_orig, int checksum, double now)
+{
+    int is_bad = has_bad_sum(seg, checksum), is_taken = !is_bad && nm_is_taken(flow, seg, is_orig);
+    if (is_orig && is_taken && seg->payload_len && has_takers(flow, 1))
+        flow->flags |= NM_FLOW_SKIPPED;
+    follow(gear, flow, seg, is_orig, is_bad, is_taken, now);
+    int decided = pass_on(gear, flow, seg, is_orig);
+    if (decided == NM_MODIFIED && !is_orig && flow->flags & NM_FLOW_THROTTLED) {
+        int32_t room = diff(flow->shown, seg->ack) >> flow->reply.scale;
+        gear->translation.window = room < 0 ? 0 : room < seg->window ? room : seg->window;
+        gear->translation.mark = 0; /* the kernel translates addresses alone */
+    }
+    return decided;
+}
+
+/* Return whether a packet changes nothing but numbers of its flow. */
+static int is_plain(const nm_flow *flow, const nm_segment *seg, int is_orig, int reason)
+{
+    if (reason == NM_PUNT_THROTTLED || reason == NM_PUNT_OUT_OF_ORDER || reason == NM_PUNT_LEG_REPAIR)
+        return 1;
+    nm_flow after = *flow;
+    return reason == NM_PUNT_OPENING_OR_CLOSING && !(flow->flags & NM_FLOW_DIRECT) &&
+           flow->state >= NM_STATE_ESTABLISHED && !(seg->flags & (TCP_SYN | TCP_FIN | TCP_RST)) &&
+           nm_track(&after, seg, is_orig) == NM_NO_EVENT;
+}
+
+/* Decide a packet that was to be punted for this reason, but whose peer has no turn left. What its sender will send
+ * again is dropped. Data of flows passes, and data of connections that would be picked up, because a mirror costs
+ * production no packet: a copy that lacks it ends. */
+static int decide_over_limit(nm_gear *gear, nm_flow *flow, const nm_segment *seg, int is_orig, int checksum, double now,
+                             int reason)
+{
+    gear->counters.over_limit[reason]++;
+    int decided = reason;
+    if (flow && is_plain(flow, seg, is_orig, reason))
+        decided = pass_over_limit(gear, flow, seg, is_orig, checksum, now);
+    else if (reason == NM_PUNT_NO_FLOW)
+        decided = nm_pass_without_flow(gear, seg, is_orig);
+    return decided < NM_PUNT ? decided : drop_over_limit(gear);
 }
 
 int nm_decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int checksum, double now)
 {
-    int decided = decide(gear, packet, len, hook, checksum, now);
+    int is_orig = hook == NF_INET_PRE_ROUTING, decided = NM_PUNT_NOT_TCP;
+    nm_segment seg;
+    nm_flow *flow = NULL;
+    nm_leg *leg = NULL;
+    if (parse(packet, len, &seg)) {
+        const uint8_t *src = source_of(&seg), *dst = destination_of(&seg);
+        flow = is_orig ? nm_flow_find_orig(gear->flows, 4, src, seg.sport, dst, seg.dport)
+                       : nm_flow_find_reply(gear->flows, 4, src, seg.sport, dst, seg.dport);
+        leg = is_orig && !flow ? nm_leg_find(gear->legs, 4, src, seg.sport, dst, seg.dport) : NULL;
+        decided = decide(gear, flow, leg, &seg, hook, checksum, now);
+    }
+    int is_limited = decided >= NM_PUNT && decided != NM_PUNT_RESET && decided != NM_PUNT_MPTCP; /* these come once */
+    if (is_limited && !take_turn(gear, packet, len, flow, leg, decided, now))
+        decided = decide_over_limit(gear, flow, &seg, is_orig, checksum, now, decided);
     if (decided >= NM_PUNT)
         gear->counters.punts[decided]++;
     return decided;

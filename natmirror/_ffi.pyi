@@ -23,6 +23,8 @@ from natmirror.fastpath.rows import (
     OptionsRow,
     OutRow,
     PlanRow,
+    RefusalsRow,
+    TurnsRow,
 )
 
 _T = TypeVar("_T")
@@ -94,6 +96,7 @@ class _Lib:
     NM_FLOW_LOOSE: int
     NM_FLOW_VOUCHED: int
     NM_FLOW_HOLDS: int
+    NM_FLOW_SKIPPED: int
     NM_FLOW_MPTCP: int
     NM_FLOW_DIRECT: int
     NM_FLOW_FEEDS_LEGS: int
@@ -163,6 +166,10 @@ class _Lib:
     NM_SYN_ANSWER_TIMEOUT: float
     NM_UNCONFIRMED_TIMEOUT: int
     NM_PINNED: int
+    NM_TURNS_BURST: float
+    NM_TURNS_RATE: float
+    NM_TURN_OF_DATA: int
+    NM_TURN_OF_OTHERS: int
     NQ_BATCH: int
     nm_transitions: Array[Array[int]]
     nm_client_key: Array[int]
@@ -224,6 +231,7 @@ class _Lib:
     def nm_held_clear(self, gear: GearRow, flow: FlowRow, /) -> None: ...
     def nm_flow_client_bytes(self, flow: FlowRow, /) -> int: ...
     def nm_gear_new(self, max_flows: int, budget: Budget, key: Buffer, /) -> GearRow: ...
+    def nm_turns_take_refusals(self, turns: TurnsRow, /) -> RefusalsRow: ...
     def nm_gear_free(self, gear: GearRow, /) -> None: ...
     def nm_gear_insert(
         self,

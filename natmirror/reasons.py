@@ -39,6 +39,9 @@ class DropReason(StrEnum):
     """The packet is shorter than a TCP header."""
     BAD_TCP_OFFSET = "bad-tcp-offset"
     """The TCP header's data offset contradicts the packet's length."""
+    OVER_LIMIT = "over-limit"
+    """Python would have decided the packet, but natmirror had decided too many packets of its sender in Python. The
+    sender sends again what was no junk."""
     INTERNAL_ERROR = "internal-error"
     """natmirror dropped the packet because of an internal error. It is counted as ``internal_errors``, not among the
     drops."""
@@ -90,6 +93,8 @@ class EndReason(StrEnum):
     NOT_FOLLOWED = "not-followed"
     """Data of a connection that natmirror takes for not open yet or for reset, because both ends disagree with what
     passed here."""
+    OVER_LIMIT = "over-limit"
+    """The client sent so many packets that need Python that some of its data passed without mirroring."""
     TOO_MANY_GAPS = "too-many-gaps"
     """So many of the client's segments were missing at the same time that natmirror could not keep all later ones."""
 

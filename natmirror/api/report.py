@@ -75,6 +75,7 @@ def _packets(sums: Mapping[str, Any], machine: Mapping[str, Any]) -> list[tuple[
     return [
         ("packets dropped", _listed(sums["drops"])),
         ("packets decided in Python", _listed(sums["packets_decided_in_python"])),
+        ("packets over the limit of one client", _listed(sums["packets_over_limit"])),
         *((f"queue {number}", _listed(counters)) for number, counters in machine["queues"].items()),
         ("packets sent by natmirror itself", _listed(machine["tunnel"])),
         ("dropped packets in a mirror's name from a wrong interface", _listed(machine["mirror_packets_forged"])),

@@ -20,7 +20,7 @@ from natmirror.engine.replicated_bindings import ReplicatedBindings
 from natmirror.engine.replicated_legs import ReplicatedLegs
 from natmirror.engine.report import EngineReport
 from natmirror.engine.shown import Snapshot, SwitchDecisions
-from natmirror.fastpath import ConnectionCounts, GearRow, Memory
+from natmirror.fastpath import ConnectionCounts, GearRow, Memory, Refusals
 from natmirror.fastpath.flow_states import timeouts_by_state
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.mirror.parts import MirrorParts
@@ -216,6 +216,10 @@ class Engine:
         failed = self._nat.failed_syns[:]
         self._nat.failed_syns.clear()
         return failed
+
+    def take_refusals(self) -> Refusals | None:
+        """Return the clients and other peers that have had no turn left since the last call, or None."""
+        return self._gear.take_refusals()
 
     def take_orders(self) -> list[Order]:
         """Return the orders since the last call, of masters whose orders are recorded."""

@@ -41,6 +41,7 @@ from natmirror.fastpath.flow_flags import (
     is_killed,
     is_past_window,
     is_service_mirrored,
+    is_skipped,
     is_throttled,
     is_unconfirmed,
     is_watched,
@@ -58,6 +59,7 @@ from natmirror.net.packet import ACK, RST, SYN, Datagram, Malformed, Segment, pa
 from natmirror.reasons import DropReason
 from natmirror.rules import Backend, Service
 from natmirror.tcp import tracker
+from natmirror.tcp.acceptance import agrees
 
 
 class Forwarding:
@@ -193,7 +195,7 @@ class Forwarding:
         """Return whether only a backend says that it has this connection, and a client's packet does not confirm it:
         the packet goes to the client's derived backend. The flow stays, because an attacker may have sent the
         packet."""
-        if flow.backend is None or not has_silent_client(flow.row) or tracker.agrees(flow.row.reply, segment):
+        if flow.backend is None or not has_silent_client(flow.row) or agrees(flow.row.reply, segment):
             return False
         return flow.backend != self._services.derived_backend(flow.service, flow.client)
 
@@ -252,7 +254,7 @@ class Forwarding:
         self._hand_on_mptcp(flow, segment, from_client=False)
         if event is Event.SYN_ACK and flow.service.throttles:
             self._mirroring.accepted(self._nat.keep_object(flow))
-        if is_past_window(flow.row) or flow.row.held_len or is_finished(flow.row.orig):
+        if is_past_window(flow.row) or flow.row.held_len or is_finished(flow.row.orig) or is_skipped(flow.row):
             self._mirroring.acknowledged(flow, now)
         if has_reader(flow.row) and segment.seq_len:
             self._mirroring.feed_replies(flow, segment)

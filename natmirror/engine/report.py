@@ -61,6 +61,7 @@ class EngineReport:
             "counters": counters,
             "drops": dict(sorted((self._counters.drops + self._gear.drops()).items())),
             "packets_decided_in_python": {reason: count for reason, count in self._gear.punts().items() if count},
+            "packets_over_limit": {reason: count for reason, count in self._gear.over_limit().items() if count},
             "flows": self._services.flow_count(),
             "pinned_flows": self._nat.table.announced(),
             "backends": self._services.backends(),

@@ -20,6 +20,9 @@ class Sums(TypedDict):
     """Packets that natmirror dropped, by reason."""
     packets_decided_in_python: dict[PuntReason, int]
     """Packets that Python decided, by the reason why C did not."""
+    packets_over_limit: dict[PuntReason, int]
+    """Packets that Python would have decided, by the reason, of clients and other peers that had no turn left. C
+    dropped them, or passed them without mirroring and without a flow."""
     flows: int
     """Flows in the flow table now, without clients' direct connections to backends."""
     pinned_flows: int

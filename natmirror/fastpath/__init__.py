@@ -48,7 +48,7 @@ from natmirror.fastpath.constants import (
     UNCONFIRMED_TIMEOUT,
 )
 from natmirror.fastpath.drop_reasons import DROPS
-from natmirror.fastpath.gear import Gear
+from natmirror.fastpath.gear import Gear, Refusals
 from natmirror.fastpath.held_bytes import MAX_RELEASE_LEN, HeldBytes, client_bytes
 from natmirror.fastpath.maglev import fill_maglev, share_maglev
 from natmirror.fastpath.memory import ConnectionCounts, Memory
@@ -112,6 +112,7 @@ __all__ = [
     "Memory",
     "Plan",
     "PlannedService",
+    "Refusals",
     "client_bytes",
     "fill_maglev",
     "share_maglev",

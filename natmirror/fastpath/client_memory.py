@@ -80,8 +80,11 @@ class ClientMemory:
         """Give back ``count`` of the bytes that take_waiting() took."""
         self.give(holder, count)
         waiters = self._waiting.get(holder, {})
-        if (had := waiters.pop(waiter, 0)) > count:
+        had = waiters.get(waiter, 0)
+        if had > count:
             waiters[waiter] = had - count
+        else:
+            waiters.pop(waiter, None)
         self._note_waiting(holder, -min(had, count))
 
     def _note_waiting(self, holder: int, more: int) -> None:
@@ -92,6 +95,7 @@ class ClientMemory:
             self._large.discard(holder)
         if not self._waiting.get(holder):
             self._waiting.pop(holder, None)
+            self._large.discard(holder)
             del self._waiting_bytes[holder]
 
     def take_urgently(self, holder: int, count: int) -> bool:

@@ -19,6 +19,7 @@ KILLED = lib.NM_FLOW_KILLED
 LOOSE = lib.NM_FLOW_LOOSE
 VOUCHED = lib.NM_FLOW_VOUCHED
 HOLDS = lib.NM_FLOW_HOLDS
+SKIPPED = lib.NM_FLOW_SKIPPED
 STRIPS_MPTCP = lib.NM_FLOW_STRIPS_MPTCP
 MPTCP = lib.NM_FLOW_MPTCP
 """Bits of ``FlowRow.flags``."""
@@ -38,7 +39,7 @@ is known; a FIN was sent, and later a byte with its number; ``ack`` and ``edge``
 _PINNED, _GUEST = lib.NM_PINNED, lib.NM_GUEST
 _CLEAR_ORIG_WAITING = ~(PAST_WINDOW | ORIG_GAP)
 _CLEAR_READER = ~(HAS_READER | REPLY_GAP)
-_OF_MIRRORING = FEEDS_LEGS | HAS_READER | PAST_WINDOW | ORIG_GAP | REPLY_GAP
+_OF_MIRRORING = FEEDS_LEGS | HAS_READER | PAST_WINDOW | ORIG_GAP | REPLY_GAP | SKIPPED
 _CLEAR_MIRRORING = ~_OF_MIRRORING
 
 
@@ -183,6 +184,16 @@ def holds(row: FlowRow) -> bool:
 def set_holds(row: FlowRow) -> None:
     """Make the client's bytes wait for the backend's acknowledgement."""
     row.flags |= HOLDS
+
+
+def is_skipped(row: FlowRow) -> bool:
+    """Return whether C has passed data of the client without mirroring, because the client was over its limit."""
+    return row.flags & SKIPPED != 0
+
+
+def clear_skipped(row: FlowRow) -> None:
+    """Note that the copies have ended for which data was skipped."""
+    row.flags &= ~SKIPPED
 
 
 def has_reader(row: FlowRow) -> bool:

@@ -38,6 +38,7 @@
 #define NM_FLOW_IDLE 0x40000         /* it was silent for its timeout, and stays for its copies; see nm_flow_keep() */
 #define NM_FLOW_LOOSE 0x80000        /* picked up, and its two ends have not agreed on their numbers here */
 #define NM_FLOW_VOUCHED 0x100000     /* its binding is certain though it is loose: it was established, or is reported */
+#define NM_FLOW_SKIPPED 0x200000     /* data of its client passed without mirroring: its copies end */
 
 /* nm_flow.sharing: what another host needs to know of the flow */
 #define NM_PINNED 1    /* the rules alone give another backend */
@@ -93,6 +94,7 @@ typedef struct {
     uint16_t service_id;   /* index of nm_plan.services */
     uint16_t backend_id;   /* of nm_plan.backends; NM_NO_BACKEND where there is no pool, and for NM_FLOW_DIRECT */
     uint32_t account;      /* the ledger's account that its client's bytes count in; 0: none */
+    uint32_t shown;        /* NM_FLOW_THROTTLED: the right edge of the window that the client has seen */
     uint32_t iss;          /* the client's initial sequence number, where its SYN was seen */
     nm_due due;            /* when it expires, unless a packet passes before */
     uint32_t id;           /* index in the table; free again after nm_flow_remove() */

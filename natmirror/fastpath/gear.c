@@ -13,7 +13,8 @@ nm_gear *nm_gear_new(uint32_t max_flows, nm_budget *budget, const uint8_t *key)
     gear->flows = nm_flows_new(max_flows, key);
     gear->chunks = nm_holders_init(&gear->holders, budget, key) ? nm_chunks_new(&gear->holders) : NULL;
     gear->legs = gear->chunks ? nm_legs_new(gear->chunks, key) : NULL;
-    if (!gear->flows || !gear->legs) {
+    gear->turns = nm_turns_new(key);
+    if (!gear->flows || !gear->legs || !gear->turns) {
         nm_gear_free(gear);
         return NULL;
     }
@@ -28,6 +29,7 @@ void nm_gear_free(nm_gear *gear)
         nm_held_clear(gear, nm_flow_by_id(gear->flows, id));
     nm_flows_free(gear->flows);
     nm_legs_free(gear->legs);
+    nm_turns_free(gear->turns);
     nm_chunks_free(gear->chunks);
     nm_holders_free(&gear->holders);
     free(gear->out.bytes);

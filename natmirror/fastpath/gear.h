@@ -11,6 +11,7 @@
 #include "fastpath/leg_table.h"
 #include "fastpath/out_buffer.h"
 #include "fastpath/plan.h"
+#include "fastpath/turns.h"
 
 /* The decisions of nm_process(). */
 #define NM_ACCEPT 0   /* the packet passes unchanged */
@@ -19,17 +20,19 @@
 /* From here on: dropped, for this reason (natmirror/reasons.py). */
 #define NM_DROP_AMBIGUOUS_REPLY 3
 #define NM_DROP_FORMER_BACKEND 4
+#define NM_DROP_OVER_LIMIT 5
 /* From here on: punted to Python, for this reason; neither the packet nor any number was changed. */
-#define NM_PUNT 5
-#define NM_PUNT_NOT_TCP 5            /* not exactly one TCP segment: ICMP, fragments, padding, other protocols */
-#define NM_PUNT_OPENING_OR_CLOSING 6 /* SYN, FIN or RST, or another packet of a flow that is opening or closing */
-#define NM_PUNT_NO_FLOW 7            /* a packet of no flow and no leg: data, or a mirror's */
-#define NM_PUNT_SPECIAL_FLOW 8       /* its flow passes at another hook, is a direct connection, or was killed */
-#define NM_PUNT_THROTTLED 9          /* its client is throttled for a mirror */
-#define NM_PUNT_OUT_OF_ORDER 10       /* data that a leg or a reader wants, out of order or past the window */
-#define NM_PUNT_LEG_REPAIR 11         /* a leg has no room, or is not in its steady state (NM_LEG_STEADY) */
-#define NM_PUNT_MPTCP 12              /* data of a flow with legs or readers, with an MPTCP option */
-#define NM_PUNT_REASONS 13
+#define NM_PUNT 6
+#define NM_PUNT_NOT_TCP 6            /* not exactly one TCP segment: ICMP, fragments, padding, other protocols */
+#define NM_PUNT_OPENING_OR_CLOSING 7 /* SYN, FIN or RST, or another packet of a flow that is opening or closing */
+#define NM_PUNT_NO_FLOW 8            /* a packet of no flow and no leg: data, or a mirror's */
+#define NM_PUNT_SPECIAL_FLOW 9       /* its flow passes at another hook, is a direct connection, or was killed */
+#define NM_PUNT_THROTTLED 10          /* its client is throttled for a mirror */
+#define NM_PUNT_OUT_OF_ORDER 11       /* data that a leg or a reader wants, out of order or past the window */
+#define NM_PUNT_LEG_REPAIR 12         /* a leg has no room, or is not in its steady state (NM_LEG_STEADY) */
+#define NM_PUNT_RESET 13              /* a RST that ends a flow with mirrors: it comes once */
+#define NM_PUNT_MPTCP 14              /* data of a flow with legs or readers, with an MPTCP option */
+#define NM_PUNT_REASONS 15
 
 /* nm_send.kind in nm_gear.read; Python uses further kinds. */
 #define NM_READ_ORIG 0   /* the next bytes of a client */
@@ -46,6 +49,7 @@ typedef struct {
     uint64_t flows_evicted; /* closed, half open or idle flows removed to make room for new ones */
     uint64_t direct_connections;
     uint64_t drops[NM_PUNT]; /* by NM_DROP_* */
+    uint64_t over_limit[NM_PUNT_REASONS]; /* packets that would have been punted, of peers without a turn */
     uint64_t punts[NM_PUNT_REASONS];
 } nm_counters;
 
@@ -54,6 +58,7 @@ typedef struct {
     uint32_t mark;          /* the kernel translates a packet that carries this mark; 0: it cannot */
     uint8_t address[4];     /* this and port replace the packet's destination, or else its source */
     uint16_t port;
+    int32_t window;         /* replaces the packet's window field; negative: it stays */
     uint16_t tcp_at;        /* where the packet's TCP header begins */
     uint8_t is_destination;
     uint8_t strips_mptcp;   /* overwrite MP_CAPABLE, too; the mark is 0 then, because the kernel would not */
@@ -64,6 +69,7 @@ typedef struct {
     nm_holders holders;
     nm_legs *legs;
     nm_chunks *chunks; /* the memory of legs' buffers and of held bytes */
+    nm_turns *turns;
     nm_plan plan;
     nm_out out;  /* packets synthesised since nm_out_clear() */
     nm_out read; /* data of NM_FLOW_HAS_READER flows since nm_out_clear(), between it entries that Python has added */

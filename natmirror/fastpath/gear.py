@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from natmirror._ffi import ffi, lib
 from natmirror.actions import Send
@@ -14,6 +15,18 @@ from natmirror.fastpath.punt_reasons import PUNTS, PuntReason
 from natmirror.fastpath.rows import CountersRow, FlowRow, GearRow, LegSums
 from natmirror.fastpath.tables import FlowTable, LegTable
 from natmirror.reasons import DropReason
+
+
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """Packets of peers that had no turn left: C decided them without Python."""
+
+    peers: int
+    packets: int
+    address: bytes
+    """The address of the peer with most of the packets."""
+    most: int
+    """That peer's packets."""
 
 
 class Gear:
@@ -42,6 +55,15 @@ class Gear:
     def drops(self) -> Counter[DropReason]:
         """Return the packets that C has dropped, by reason, without the reasons that have none."""
         return +Counter({reason: self.handle.counters.drops[number] for number, reason in DROPS.items()})
+
+    def over_limit(self) -> dict[PuntReason, int]:
+        """Return the number of packets that C would have punted, but whose peers had no turn left, by reason."""
+        return {reason: self.handle.counters.over_limit[number] for number, reason in PUNTS.items()}
+
+    def take_refusals(self) -> Refusals | None:
+        """Return the peers that have had no turn left since the last call, or None."""
+        found = lib.nm_turns_take_refusals(self.handle.turns)
+        return Refusals(found.peers, found.packets, bytes(found.address), found.most) if found.peers else None
 
     def punts(self) -> dict[PuntReason, int]:
         """Return the number of packets that C has punted, by reason."""

@@ -25,6 +25,7 @@
 #define TCP_SOURCE_AT 0
 #define TCP_DESTINATION_AT 2
 #define TCP_OFFSET_AT 12
+#define TCP_WINDOW_AT 14
 #define TCP_CHECKSUM_AT 16
 
 #define TCP_FIN 0x01

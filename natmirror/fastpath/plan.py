@@ -110,13 +110,13 @@ class Plan:
 
     def clear_service(self, number: int) -> None:
         """Free the number of a service that has no flows."""
-        self.services[number] = {}
+        self.services[number] = ffi.new("nm_service *")[0]  # assigning {} would change no field
         self._tables.pop(number, None)
         self._derived.pop(number, None)
 
     def clear_backend(self, number: int) -> None:
         """Free the number of a backend that has no flows and is in no table."""
-        self.backends[number] = {}
+        self.backends[number] = ffi.new("nm_backend *")[0]
 
     def set_table(self, number: int, table: "array[int]", *, needs_python: bool) -> None:
         """Open a service's new connections by this table of backends' numbers (16 bits each) from now on."""

@@ -70,6 +70,7 @@ class FlowRow(Protocol):
     service_id: int
     backend_id: int
     account: int
+    shown: int
     iss: int
     due: DueRow
     id: int
@@ -285,6 +286,7 @@ class TranslationRow(Protocol):
     mark: int
     address: Array[int]
     port: int
+    window: int
     tcp_at: int
     is_destination: int
     strips_mptcp: int
@@ -301,6 +303,7 @@ class CountersRow(Protocol):
     flows_evicted: int
     direct_connections: int
     drops: Array[int]
+    over_limit: Array[int]
     punts: Array[int]
 
 
@@ -316,6 +319,19 @@ class ChunksRow(Protocol):
     """``nm_chunks``: the memory of rings, opaque to Python."""
 
 
+class TurnsRow(Protocol):
+    """``nm_turns``: the peers' turns, opaque to Python."""
+
+
+class RefusalsRow(Protocol):
+    """``nm_refusals``: the peers that were refused turns."""
+
+    peers: int
+    packets: int
+    address: Array[int]
+    most: int
+
+
 class GearRow(Protocol):
     """``nm_gear``: the tables, the plan, and the buffers that Python empties."""
 
@@ -323,6 +339,7 @@ class GearRow(Protocol):
     holders: HoldersRow
     legs: LegTableRow
     chunks: ChunksRow
+    turns: TurnsRow
     plan: PlanRow
     out: OutRow
     read: OutRow

@@ -43,7 +43,7 @@ class FlowTable:
     def victim(self, now: float, *, for_half_open: bool) -> FlowRow | None:
         """Return the row to evict for a new flow, or None if none has to be evicted, or none may.
 
-        ``for_half_open``: the new flow begins with a handshake; else it is established.
+        ``for_half_open``: the new flow begins half open; else it is established.
         """
         return lib.nm_flows_victim(self._flows, for_half_open, now) or None
 

@@ -16,9 +16,9 @@ static int expires_here(const nm_flow *flow, const nm_segment *seg, int from_cli
 __attribute__((noinline)) static int is_refused(const nm_flow *flow, const nm_segment *seg, int from_client)
 {
     const nm_half *sender = from_client ? &flow->orig : &flow->reply, *receiver = from_client ? &flow->reply : &flow->orig;
-    if (sender->flags & NM_HALF_ACK && diff(seg->ack, sender->ack) < 0 && sender->ack - seg->ack > sender->max_window)
+    if (sender->flags & NM_HALF_ACK && diff(seg->ack, sender->ack) < 0 && sender->ack - seg->ack > 2 * sender->max_window)
         return 1;
-    if (!(receiver->flags & NM_HALF_ECHO) || !seg->options_len)
+    if (!(receiver->flags & NM_HALF_ECHO) || !receiver->echo || !seg->options_len)
         return 0;
     nm_options options = options_of(seg);
     return options.has_timestamps && diff(receiver->echo, options.tsval) > PAWS_TOLERANCE;
@@ -37,6 +37,16 @@ __attribute__((noinline)) static int agrees(const nm_half *receiver, const nm_se
     return receiver->flags & NM_HALF_SEQ && !(product >> NM_AGREEMENT_BITS);
 }
 
+static uint32_t latest(uint32_t one, uint32_t other) { return diff(one, other) < 0 ? other : one; }
+
+/* Return the number up to which the receiver may have sent: _sent_end() in Python. */
+static uint32_t sent_end(const nm_flow *flow, int from_client)
+{
+    if (from_client && flow->flags & NM_FLOW_SERVICE_MIRRORED && flow->orig.flags & NM_HALF_ACK)
+        return latest(flow->reply.end, flow->orig.edge);
+    return from_client ? flow->reply.end : flow->orig.end;
+}
+
 int nm_is_taken_exactly(const nm_flow *flow, const nm_segment *seg, int from_client)
 {
     const nm_half *sender = from_client ? &flow->orig : &flow->reply, *receiver = from_client ? &flow->reply : &flow->orig;
@@ -49,7 +59,7 @@ int nm_is_taken_exactly(const nm_flow *flow, const nm_segment *seg, int from_cli
         return 0;
     if (!nm_flow_knows_window(flow))
         return agrees(receiver, seg);
-    if (receiver->flags & NM_HALF_SEQ && diff(seg->ack, receiver->end) > 0)
+    if (receiver->flags & NM_HALF_SEQ && diff(seg->ack, sent_end(flow, from_client)) > 0)
         return 0;
     int scale = receiver->scale <= NM_MAX_WINDOW_SCALE ? receiver->scale : 0;
     return !is_mirrored || !(receiver->flags & NM_HALF_ACK) || diff(seg->seq, sender->end) <= MAX_WINDOW << scale;
@@ -71,11 +81,11 @@ __attribute__((noinline)) static void note_timestamps(nm_half *sender, const nm_
     sender->flags |= NM_HALF_ECHO;
 }
 
-/* Forget a FIN that the receiver has not acknowledged, if a byte has its number. */
+/* Forget a FIN that the receiver has not acknowledged, if a byte has its number or a later one. */
 __attribute__((noinline)) static void revoke_fin(nm_half *sender, const nm_half *receiver, const nm_segment *seg)
 {
     uint32_t fin = sender->end - 1;
-    if (diff(fin, receiver->ack) < 0 || diff(seg->seq, fin) > 0 ||
+    if (diff(fin, receiver->ack) < 0 || !seg->payload_len ||
         diff(fin, seg->seq + seg->payload_len) >= 0)
         return;
     sender->flags &= (uint8_t)~NM_HALF_FIN;
@@ -158,6 +168,8 @@ int nm_track_half(nm_flow *flow, const nm_segment *seg, int from_client, int is_
         sender->ack = seg->ack;
     if (diff(sender->edge, edge) < 0)
         sender->edge = edge;
+    if (flow->flags & NM_FLOW_SERVICE_MIRRORED && receiver->flags & NM_HALF_SEQ && diff(receiver->end, sender->ack) < 0)
+        sender->ack = receiver->end; /* the receiver's bytes from there on are under way to this host */
     return 1;
 }
 

@@ -19,7 +19,7 @@ static inline int nm_flow_knows_window(const nm_flow *flow)
 /* The part of nm_is_taken() for flows that are mirrored or were picked up. */
 int nm_is_taken_exactly(const nm_flow *flow, const nm_segment *seg, int from_client);
 
-/* Return whether the receiving end takes a segment that is no SYN and no RST: tracker.is_taken(). */
+/* Return whether the receiving end takes a segment that is no SYN and no RST: acceptance.is_taken(). */
 static inline int nm_is_taken(const nm_flow *flow, const nm_segment *seg, int from_client)
 {
     if (flow->flags & (NM_FLOW_LOOSE | NM_FLOW_PICKED_UP | NM_FLOW_SERVICE_MIRRORED))

@@ -30,6 +30,12 @@ void nm_translate(const nm_gear *gear, uint8_t *packet, size_t len, int checksum
     memcpy(address, fresh, 4);
     memcpy(port, fresh + 4, 2);
     update_checksum(packet + IP_CHECKSUM_AT, old, fresh, 4);
+    if (to->window >= 0) {
+        uint8_t *window = tcp + TCP_WINDOW_AT, was[2];
+        memcpy(was, window, 2);
+        put16(window, (uint16_t)to->window);
+        update_checksum(tcp + TCP_CHECKSUM_AT, was, window, 2);
+    }
     if (checksum != NM_CHECKSUM_PARTIAL) {
         update_checksum(tcp + TCP_CHECKSUM_AT, old, fresh, 6);
     } else {

@@ -14,13 +14,14 @@ int nm_has_mp_capable(const nm_segment *syn);
 
 /* Note in gear.translation that a packet gets this address and port as its destination, or else as its source; `flags`
  * are those of its flow or service. Return NM_MODIFIED. */
-static inline int nm_translate_to(nm_gear *gear, const nm_segment *seg, int is_destination, const uint8_t *address, uint16_t port,
-                    uint32_t mark, uint32_t flags)
+static inline int nm_translate_to(nm_gear *gear, const nm_segment *seg, int is_destination, const uint8_t *address,
+                                  uint16_t port, uint32_t mark, uint32_t flags)
 {
     nm_translation *to = &gear->translation;
     to->is_destination = (uint8_t)is_destination;
     memcpy(to->address, address, sizeof to->address);
     to->port = port;
+    to->window = -1;
     to->tcp_at = (uint16_t)(seg->tcp - seg->ip);
     to->strips_mptcp = seg->flags & TCP_SYN && flags & NM_FLOW_STRIPS_MPTCP && nm_has_mp_capable(seg);
     to->mark = to->strips_mptcp ? 0 : mark;

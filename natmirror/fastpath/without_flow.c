@@ -99,3 +99,14 @@ int nm_decide_unbound_reply(nm_gear *gear, const nm_segment *seg, int checksum, 
         return NM_PUNT_NO_FLOW; /* its connection is picked up */
     return pass_to_client(gear, service, seg);
 }
+
+int nm_pass_without_flow(nm_gear *gear, const nm_segment *seg, int is_orig)
+{
+    const nm_backend *backend;
+    if (!is_orig)
+        return nm_plan_backends_at(&gear->plan, source_of(seg), seg->sport, &backend) == 1
+                   ? pass_to_client(gear, &gear->plan.services[backend->service_id], seg)
+                   : NM_PUNT_NO_FLOW;
+    const nm_service *service = nm_plan_service(&gear->plan, 4, source_of(seg), destination_of(seg), seg->dport);
+    return service ? pass_to_derived(gear, service, seg, &gear->counters.packets_without_flow) : NM_PUNT_NO_FLOW;
+}

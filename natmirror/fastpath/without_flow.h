@@ -16,4 +16,7 @@ int nm_decide_without_flow(nm_gear *gear, const nm_segment *seg, int checksum);
 /* Decide a packet at FORWARD or OUTPUT: a backend's to a client, or any other host's. */
 int nm_decide_unbound_reply(nm_gear *gear, const nm_segment *seg, int checksum, double now);
 
+/* Pass a packet that was to be punted for NM_PUNT_NO_FLOW, without a flow. Return that reason where it cannot pass. */
+int nm_pass_without_flow(nm_gear *gear, const nm_segment *seg, int is_orig);
+
 #endif

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from natmirror.errors import HostError
 from natmirror.linux import commands
-from natmirror.linux.iptables_rules import CHAINS, FROM_ITS_ROUTE, PRE, Chain, contents
+from natmirror.linux.iptables_rules import CHAINS, FROM_ITS_ROUTE, PRE, Chain, above, contents
 from natmirror.rules import Rules
 
 _WAIT_SECONDS = "5"
@@ -109,13 +109,20 @@ class Firewall:
         policies = [line.split()[1] for line in saved if line.startswith(":FORWARD ")]
         return (policies[0] if policies else "ACCEPT"), any(line.startswith("-A FORWARD ") for line in saved)
 
+    def can_limit(self, limit: int) -> bool:
+        """Return whether iptables and the kernel have the match hashlimit. HostError where that is unknown."""
+        return self._supports(f"{above(limit)} -j DROP", "hashlimit")
+
     def can_check_paths(self) -> bool:
         """Return whether iptables and the kernel have the match of FROM_ITS_ROUTE. HostError where that is unknown."""
-        text = f"*{PRE.table}\n:{PRE.name} - [0:0]\n-A {PRE.name} {FROM_ITS_ROUTE}\nCOMMIT\n"
+        return self._supports(FROM_ITS_ROUTE, "rpfilter")
+
+    def _supports(self, rule: str, extension: str) -> bool:
+        text = f"*{PRE.table}\n:{PRE.name} - [0:0]\n-A {PRE.name} {rule}\nCOMMIT\n"
         try:
             return _NOT_SUPPORTED not in self._test(text)
         except HostError as error:
-            if "rpfilter" in str(error):  # iptables has no such extension
+            if extension in str(error):  # iptables has no such extension
                 return False
             raise
 

@@ -20,6 +20,10 @@ FROM_ITS_ROUTE = "-m rpfilter"
 (ip-rpfilter in iptables-extensions(8)). Without --loose, which tests only that there is a route; without
 --accept-local, because a local mirror's packets come in on the loopback interface, which always matches."""
 
+_BURST_SHARE = 5
+"""A fifth of a second's packets may come at once: as much as a client sends after a wait for acknowledgements."""
+_EXPIRE_MS = 1000
+"""When the kernel forgets a client that is silent: its burst is full again by then."""
 _ICMP_ERRORS = (3, 11, 12)  # destination unreachable, time exceeded, parameter problem (RFC 792)
 
 
@@ -69,6 +73,10 @@ def contents(rules: Rules, threads: int = 1, *, checks_paths: bool = True) -> di
             if clients is None:
                 continue
             for service in rules.services:
+                if rules.limit_per_client is not None:
+                    # A service without a pool works without natmirror: what exceeds the limit passes unseen.
+                    target = "RETURN" if service.pool is None else "DROP"
+                    chains[PRE].append(f"{_requests(clients, service)} {above(rules.limit_per_client)} -j {target}")
                 _service(chains, clients, service, shard, checks_paths)
             for errors in _icmp_errors(shard):
                 chains[FORWARD_ERRORS].append(f"-d {clients} {errors}")
@@ -96,7 +104,7 @@ def contents(rules: Rules, threads: int = 1, *, checks_paths: bool = True) -> di
 
 
 def _service(chains: dict[Chain, list[str]], clients: str, service: Service, shard: Shard, checks_paths: bool) -> None:
-    requests = f"-s {clients} -d {service.address}/32 -p tcp --dport {service.port}"
+    requests = _requests(clients, service)
     if service.pool is None:
         chains[PRE].append(f"{requests} {_queue(WATCH_QUEUE, shard, bypass=True)}")
         replies = f"-s {service.address}/32 -d {clients} -p tcp --sport {service.port}"
@@ -113,6 +121,19 @@ def _service(chains: dict[Chain, list[str]], clients: str, service: Service, sha
         for mirror in service.mirrors
         if mirror.source is None
     ]
+
+
+def _requests(clients: str, service: Service) -> str:
+    return f"-s {clients} -d {service.address}/32 -p tcp --dport {service.port}"
+
+
+def above(limit: int) -> str:
+    """Return the match for a client's packets that exceed ``limit`` a second, over all rules with this limit. The name
+    has the limit, because the kernel keeps the limit with which a name was first used."""
+    return (
+        f"-m hashlimit --hashlimit-above {limit}/sec --hashlimit-burst {limit // _BURST_SHARE} --hashlimit-mode srcip"
+        f" --hashlimit-name nm-{limit} --hashlimit-htable-expire {_EXPIRE_MS}"
+    )
 
 
 def _from(mirror: Mirror, destination: str, checks_paths: bool) -> str:

@@ -15,6 +15,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from natmirror.errors import HostError
 from natmirror.linux.descriptors import require_descriptors
 from natmirror.linux.iptables import Firewall
+from natmirror.linux.memory_limit import memory_limit, most_memory
 from natmirror.linux.tun import NAME as TUN_NAME
 from natmirror.rules import Backend, Mirror, Pair, Rules, Service
 
@@ -53,8 +54,12 @@ class HostState:
     """net.ipv4.conf.*.rp_filter by interface, ``all`` included."""
     conntrack: dict[str, int] = field(default_factory=dict)
     """net.netfilter.nf_conntrack_tcp_* by the rest of the name; empty where conntrack is not loaded."""
+    can_limit: bool = True
+    """Whether iptables and the kernel have what limit-per-client needs, if the rules have that key."""
     can_check_paths: bool = True
     """Whether iptables can tell by the interface whether a packet is a mirror's."""
+    memory_limit: int | None = None
+    """Bytes of memory that this process may take; None: no limit is set."""
     forward_policy: str = "ACCEPT"
     forward_has_rules: bool = False
 
@@ -79,6 +84,12 @@ def find_problems(rules: Rules, host: HostState) -> Iterator[Finding]:
             "error",
             "this host does not forward packets (net.ipv4.ip_forward = 0)",
             "run: sysctl -w net.ipv4.ip_forward=1",
+        )
+    if not host.can_limit:
+        yield Finding(
+            "error",
+            "iptables or the kernel lacks the match hashlimit, which limit-per-client needs",
+            "run: modprobe xt_hashlimit, or remove limit-per-client from the rules",
         )
     if host.forward_policy == "DROP":
         yield _forward_policy(rules, host)
@@ -107,6 +118,14 @@ def find_problems(rules: Rules, host: HostState) -> Iterator[Finding]:
             "iptables or the kernel lacks the match rpfilter: natmirror takes packets in a mirror's name from each"
             " interface, also those that a client has forged",
             "run: modprobe ipt_rpfilter, and restart natmirror",
+        )
+    most = most_memory(rules)
+    if host.memory_limit is not None and host.memory_limit < most:
+        yield Finding(
+            "warning",
+            f"natmirror may take {most >> 20} MiB with these rules, and is killed at {host.memory_limit >> 20} MiB"
+            " (MemoryMax=)",
+            f"set MemoryMax={most >> 20}M with: systemctl edit natmirror; or lower mirror-memory or max-flows",
         )
     if rules.ha is not None:
         yield from _pair(rules.ha, host)
@@ -214,7 +233,10 @@ def read_host(rules: Rules, firewall: Firewall) -> HostState:
     for name in _CONNTRACK_OF_A_PAIR:
         if (file := Path(_CONNTRACK + name)).exists():
             host.conntrack[name] = _read(file)
+    if rules.limit_per_client is not None:
+        host.can_limit = firewall.can_limit(rules.limit_per_client)
     host.can_check_paths = firewall.can_check_paths()
+    host.memory_limit = memory_limit()
     host.forward_policy, host.forward_has_rules = firewall.forward_policy()
     try:
         require_descriptors()

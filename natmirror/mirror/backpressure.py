@@ -45,6 +45,7 @@ class Backpressure:
         if throttle is None:
             return segment.window
         window = throttle.window(segment, flow.row.reply.scale)
+        flow.row.shown = throttle.shown
         if (stream := self._streams.get(flow)) is not None:
             self._mark_waiting(stream, throttle)
         return window
@@ -91,6 +92,7 @@ class Backpressure:
         reply = flow.row.reply
         if throttle.is_update_due(flow.row.orig.end, reply.edge):
             window = throttle.cut(reply.ack, seq.diff(reply.edge, reply.ack) >> reply.scale, reply.scale)
+            flow.row.shown = throttle.shown
             ends = (endpoint_of(flow.service), flow.client)
             options = throttle.options()
             update = synthesise(*ends, seq=reply.end, ack=reply.ack, flags=ACK, window=window, options=options)

@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterable
 
 from natmirror.fastpath import MAX_RELEASE_LEN
 from natmirror.fastpath.flow_flags import (
+    clear_skipped,
     has_reader,
     holds,
     is_ack_known,
     is_finished,
+    is_skipped,
     knows_window,
     set_orig_waiting,
     take_revoked,
@@ -54,6 +56,9 @@ class Feeding:
             return
         if take_revoked(row.orig):
             self.give_up(stream, EndReason.AMBIGUOUS)
+        if is_skipped(row):
+            clear_skipped(row)
+            self.give_up(stream, EndReason.OVER_LIMIT)
         if stream.state in HAS_END:
             return
         if stream.is_adopted:

@@ -22,8 +22,8 @@ from natmirror.net.icmp import IcmpError
 from natmirror.net.packet import Segment
 from natmirror.reasons import EndReason
 from natmirror.rules import Service
+from natmirror.tcp.acceptance import takes_data
 from natmirror.tcp.leg_record import FlowRecord
-from natmirror.tcp.tracker import takes_data
 
 _T = TypeVar("_T")
 

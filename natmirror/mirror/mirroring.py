@@ -33,10 +33,10 @@ from natmirror.net.packet import RST, SYN, URG, Segment
 from natmirror.reasons import EndReason
 from natmirror.rules import Release, Service
 from natmirror.tcp import tracker
+from natmirror.tcp.acceptance import is_taken
 from natmirror.tcp.leg import Leg
 from natmirror.tcp.leg_record import FlowRecord
 from natmirror.tcp.reassembler import Reassembler
-from natmirror.tcp.tracker import is_taken
 
 _LAST_ACKNOWLEDGEMENTS = 1.0
 """Seconds after a client's RST in which acknowledgements of its bytes still arrive: they were sent before the RST came

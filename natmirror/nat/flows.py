@@ -44,7 +44,7 @@ class Flow:
     syn_data: bytes = b""
     """The data in the client's SYN."""
     new_syn: Segment | None = None
-    """A SYN inside an established connection, to which the backend has not responded yet."""
+    """A SYN inside an open connection, which the backend has not accepted yet."""
     new_syn_at: float = 0.0
     new_syn_replies: int = 0
     """The number of the backend's packets up to ``new_syn_at``; a later one shows that the old connection lives."""
@@ -231,12 +231,14 @@ class Nat:
         return new
 
     def await_new_syn(self, flow: Flow, syn: Segment, now: float) -> bool:
-        """Return whether to forward a SYN inside a connection that its backend has accepted to this backend: True,
-        until the backend has sent nothing for too long."""
-        if flow.state not in {State.SYN_RECEIVED, *IS_OPEN}:
+        """Return whether to forward a SYN inside an open connection to its backend: True, until the backend has sent
+        nothing for too long. The SYN may be forged: a backend that only challenges it keeps the connection."""
+        if flow.state not in {State.SYN_SENT, State.SYN_RECEIVED, *IS_OPEN}:
             return False
         if flow.is_first_syn(syn):
-            return flow.state is not State.SYN_RECEIVED
+            return flow.state in IS_OPEN
+        if flow.state is State.SYN_SENT and now - flow.row.created_at >= SYN_ANSWER_TIMEOUT:
+            return False
         if flow.new_syn is None or flow.new_syn.seq != syn.seq or flow.new_syn_replies != flow.row.reply.packets:
             self.keep_object(flow)
             flow.new_syn, flow.new_syn_at, flow.new_syn_replies = syn, now, flow.row.reply.packets

@@ -152,6 +152,16 @@ TOP = Section(
             default=None,
         ),
         Key(
+            "limit-per-client",
+            Integer(100, 1_000_000, "packets a second"),
+            "Packets to all services that the kernel takes from one client. It drops what exceeds that before natmirror"
+            " gets it; packets to a service without a pool pass unseen instead. A fifth of a second's packets may come"
+            " at once.",
+            example="5000",
+            default=None,
+            absent="no limit",
+        ),
+        Key(
             "known-switches",
             FilePath(),
             "File that keeps the known state of OpenFlow switches across a restart, so that their masters get sessions"

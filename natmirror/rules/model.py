@@ -213,5 +213,7 @@ class Rules:
     timeouts: Timeouts = field(default_factory=Timeouts)
     threads: int | None = TOP["threads"].default
     """The number of packet threads, a power of two; None: by the number of cores."""
+    limit_per_client: int | None = TOP["limit-per-client"].default
+    """Packets a second that the kernel takes from one client; None: no limit."""
     known_switches: Path | None = TOP["known-switches"].default
     ha: Pair | None = TOP["ha"].default

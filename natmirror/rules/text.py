@@ -46,6 +46,7 @@ def _describe_top(rules: Rules) -> list[str]:
         f"max-flows: {rules.max_flows}",
         f"timeouts: {_describe_timeouts(rules.timeouts)}",
         f"threads: {TOP['threads'].type.show(rules.threads)}",
+        f"limit-per-client: {rules.limit_per_client or TOP['limit-per-client'].absent}",
         f"known-switches: {rules.known_switches or TOP['known-switches'].absent}",
     ]
 

@@ -15,6 +15,7 @@ def aggregate(snapshots: Sequence[Snapshot]) -> Snapshot:
         "counters": add_counts(one["counters"] for one in snapshots),
         "drops": add_counts(one["drops"] for one in snapshots),
         "packets_decided_in_python": add_counts(one["packets_decided_in_python"] for one in snapshots),
+        "packets_over_limit": add_counts(one["packets_over_limit"] for one in snapshots),
         "flows": sum(one["flows"] for one in snapshots),
         "pinned_flows": sum(one["pinned_flows"] for one in snapshots),
         "mirrors": _mirrors(row for one in snapshots for row in one["mirrors"]),

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from contextlib import ExitStack
 from functools import partial
+from ipaddress import IPv4Address
 from typing import Any, Protocol
 
 from natmirror.actions import Decision, Drop, Hook, LegEnded, Order, Send, Verdict
@@ -43,6 +44,7 @@ _TIMER_SLICE = 0.001
 _MAX_ERRORS = 10
 _ERROR_WINDOW = 10.0  # seconds in which _MAX_ERRORS internal errors end the thread
 _INTERNAL_ERROR = Drop(DropReason.INTERNAL_ERROR)
+_REFUSALS_INTERVAL = 60.0  # seconds between two warnings about clients that are over their limit
 _STALE = Drop(DropReason.QUEUED_BEFORE_START)
 _MAX_STALE_BATCHES = 256  # as much as a queue holds
 
@@ -108,6 +110,7 @@ class Worker:
         self._beat_at = 0.0
         self._pulse_interval = pulse_interval
         self._pulse_at = 0.0
+        self._refusals_at = 0.0
         self._thread = threading.Thread(target=self._run, name=f"natmirror-{shard.number}", daemon=True)
 
     # Start and stop, from the main thread
@@ -256,6 +259,8 @@ class Worker:
             self._try("reporting bindings", self.replication.report_bindings, now)
         self._mailbox.read()
         self._try("reporting events", self._report_events)
+        if now >= self._refusals_at:
+            self._try("reporting clients over their limit", self._report_refusals, now)
         self.rounds += 1
 
     def _handle_timer(self, now: float) -> None:
@@ -273,6 +278,19 @@ class Worker:
         for news in self._engine.faults.take_news():
             error = news.error if isinstance(news, Fault) else None
             log.error("packet thread %d: %s", self._shard.number, news, exc_info=error)
+
+    def _report_refusals(self, now: float) -> None:
+        refusals = self._engine.take_refusals()
+        if refusals is None:
+            return
+        self._refusals_at = now + _REFUSALS_INTERVAL
+        log.warning(
+            "packet thread %d: %s takes more than its share of this thread: %d of its packets were dropped, or passed"
+            " without mirroring, and %d of %d other hosts; limit-per-client in the rules can drop such packets in the"
+            " kernel",
+            *(self._shard.number, IPv4Address(refusals.address), refusals.most),
+            *(refusals.packets - refusals.most, refusals.peers - 1),
+        )
 
     def _try(self, what: str, do: Callable[..., object], *arguments: object) -> None:
         try:

@@ -3,8 +3,7 @@
 Theory. Each direction is a half-stream with three numbers: ``end``, up to which the sender has sent; ``ack``, up to
 which it has acknowledged the other end's data; and ``edge``, up to which it lets the other end send (RFC 9293 §3.3.1:
 SND.NXT, RCV.NXT, RCV.NXT+RCV.WND). A packet moves the numbers of the half that sent it, but only if its receiver takes
-it: ``is_taken()`` has the checks that a receiver makes. They err on the side of taking, because a byte that is refused
-here but acknowledged there would be missing. The numbers lie in the flow's C struct, to which the
+it: ``is_taken()``, in acceptance.py, has its checks. The numbers lie in the flow's C struct, to which the
 C gear applies the same rules.
 
 The states are the connection's, not an endpoint's: they combine the views of both ends.
@@ -33,7 +32,6 @@ flow from another host's record has numbers to agree with from the start, and it
 """
 
 from natmirror.fastpath import (
-    AGREEMENT_BITS,
     CONTINUATION,
     MAX_SYN_DATA,
     MAX_WINDOW_SCALE,
@@ -54,7 +52,6 @@ from natmirror.fastpath.flow_flags import (
     is_recorded,
     is_service_mirrored,
     is_unconfirmed,
-    is_watched,
     knows_window,
     make_strict,
     set_mptcp,
@@ -64,12 +61,11 @@ from natmirror.fastpath.flow_flags import (
 from natmirror.fastpath.flow_states import IS_OPEN, TRANSITIONS, Event, State
 from natmirror.net import seq
 from natmirror.net.packet import ACK, FIN, MPTCP_CAPABLE, RST, SYN, Segment
+from natmirror.tcp.acceptance import expires_here, halves, is_taken
 from natmirror.tcp.leg_record import FlowRecord
 
-_MAX_WINDOW = 0xFFFF  # before it is scaled
 MAX_STAMP_AGE = 24 * 86_400.0
 """Seconds of silence after which a timestamp may have wrapped, so that PAWS takes any (RFC 7323 §5.5)."""
-_PAWS_TOLERANCE = 1  # as in Linux: by so much a TSval may lie below TS.Recent
 
 
 def begin(row: FlowRow, syn: Segment) -> None:
@@ -156,6 +152,8 @@ def update(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool)
     else:
         sender.ack = seq.latest(sender.ack, segment.ack)
         sender.edge = seq.latest(sender.edge, edge)
+    if is_service_mirrored(row) and receiver.flags & HALF_SEQ and seq.lt(receiver.end, sender.ack):
+        sender.ack = receiver.end  # the receiver's bytes from there on are under way to this host
     return True
 
 
@@ -180,73 +178,6 @@ def _settle(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool
     return bool(segment.flags & ACK)
 
 
-def agrees(other: HalfRow, segment: Segment) -> bool:
-    """Return whether a segment agrees with what the other end has sent. Without an acknowledgement, it has to begin
-    exactly where the other end expects it."""
-    if not other.flags & HALF_SEQ:
-        return False
-    begins_from = abs(seq.diff(segment.seq, other.ack))
-    if not segment.flags & ACK:
-        return begins_from == 0
-    return (begins_from + 1) * (abs(seq.diff(segment.ack, other.end)) + 1) < 1 << AGREEMENT_BITS
-
-
-def halves(row: FlowRow, *, from_client: bool) -> tuple[HalfRow, HalfRow]:
-    """Return the half of the end that sends a packet, and that of its receiver."""
-    return (row.orig, row.reply) if from_client else (row.reply, row.orig)
-
-
-def is_taken(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
-    """Return whether the receiving end takes a segment that is no SYN and no RST.
-
-    It refuses a segment without an acknowledgement, or with one of a byte that was never sent (RFC 9293 §3.10.7.4,
-    fifth check). In a flow whose windows are unknown, the segment has to agree with what the receiver has sent. Where
-    the service has mirrors, so that the bytes matter, there are more checks: the TTL, _is_refused(), and whether the
-    segment begins past the window. Acknowledgements under way may open the window further than is known here, but not
-    further than the largest window past what was sent. What this function refuses is no version of a byte, and moves no
-    number.
-    """
-    sender, receiver = halves(row, from_client=from_client)
-    is_mirrored = is_service_mirrored(row)
-    if not segment.flags & ACK or (is_mirrored and _expires_here(row, segment, from_client=from_client)):
-        return False
-    if is_loose(row):
-        return agrees(receiver, segment)
-    if is_mirrored and _is_refused(row, segment, from_client=from_client):
-        return False
-    if not knows_window(row):
-        return agrees(receiver, segment)
-    if receiver.flags & HALF_SEQ and seq.lt(receiver.end, segment.ack):
-        return False
-    scale = receiver.scale if receiver.scale <= MAX_WINDOW_SCALE else 0
-    return not is_mirrored or not receiver.flags & HALF_ACK or seq.diff(segment.seq, sender.end) <= _MAX_WINDOW << scale
-
-
-def takes_data(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
-    """Return whether the receiving end takes a segment's data, and has not acknowledged all of it before."""
-    receiver = halves(row, from_client=from_client)[1]
-    is_new = not receiver.flags & HALF_ACK or seq.lt(receiver.ack, seq.add(segment.seq, segment.payload_len))
-    return is_new and is_taken(row, segment, from_client=from_client)
-
-
-def _expires_here(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
-    """Return whether this host drops the packet of a flow whose packets it routes: its TTL ends here."""
-    return from_client and segment.ttl <= 1 and not is_watched(row)
-
-
-def _is_refused(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
-    """Return whether the receiver surely refuses the segment: its acknowledgement lies further back than the largest
-    window that its sender has offered (RFC 5961 §5.2), or its timestamp lies below one that the receiver has echoed
-    (PAWS, RFC 7323 §5.3). TS.Recent itself is unknown here, but it never lies below an echoed timestamp."""
-    sender, receiver = halves(row, from_client=from_client)
-    if sender.flags & HALF_ACK and seq.diff(segment.ack, sender.ack) < -sender.max_window:
-        return True
-    if not receiver.flags & HALF_ECHO:
-        return False
-    stamps = segment.timestamps()
-    return stamps is not None and seq.diff(receiver.echo, stamps[0]) > _PAWS_TOLERANCE
-
-
 def _note_timestamps(sender: HalfRow, receiver: HalfRow, segment: Segment) -> None:
     """Note the timestamps of a segment that is taken, as far as they are plausible."""
     stamps = segment.timestamps()
@@ -261,11 +192,12 @@ def _note_timestamps(sender: HalfRow, receiver: HalfRow, segment: Segment) -> No
 
 
 def _revoke_fin(sender: HalfRow, receiver: HalfRow, segment: Segment) -> None:
-    """Forget a FIN that the receiver has not acknowledged, if a byte has its number: one of the two was never taken."""
+    """Forget a FIN that the receiver has not acknowledged, if a byte has its number or a later one: one of the two is
+    never taken."""
     fin = seq.add(sender.end, -1)
     is_acked = seq.lt(fin, receiver.ack)
-    has_byte = seq.le(segment.seq, fin) and seq.lt(fin, seq.add(segment.seq, segment.payload_len))
-    if sender.flags & HALF_FIN and has_byte and not is_acked:
+    is_passed = bool(segment.payload_len) and seq.lt(fin, seq.add(segment.seq, segment.payload_len))
+    if sender.flags & HALF_FIN and is_passed and not is_acked:
         sender.flags = sender.flags & ~HALF_FIN | HALF_REVOKED
         sender.bytes += 1
 
@@ -376,7 +308,7 @@ def _take_reset(row: FlowRow, segment: Segment, state: State, *, from_client: bo
     sender, receiver = halves(row, from_client=from_client)
     sender.packets += 1
     is_exact = _is_exact_reset(row, segment, from_client=from_client)
-    if not is_exact or _expires_here(row, segment, from_client=from_client):
+    if not is_exact or expires_here(row, segment, from_client=from_client):
         return None
     has_numbers = sender.flags & HALF_ACK and receiver.flags & HALF_SEQ
     if segment.flags & ACK and has_numbers and seq.le(segment.ack, receiver.end):

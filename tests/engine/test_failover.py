@@ -27,9 +27,9 @@ def shards(count: int) -> list[Shard]:
     return [Shard(number, count) for number in range(count)]
 
 
-def backend_of_syn(one: Engine, client: tuple[bytes, int]) -> bytes | None:
+def backend_of_syn(one: Engine, client: tuple[bytes, int], now: float = 1000.0) -> bytes | None:
     """Return the address of the backend that a client's SYN goes to, or None."""
-    verdict = one.receive(packet(client, SERVICE, "S", ISS), Hook.PREROUTING, 1000.0).verdict
+    verdict = one.receive(packet(client, SERVICE, "S", ISS), Hook.PREROUTING, now).verdict
     if isinstance(verdict, Drop):
         assert verdict == Drop(DropReason.NO_BACKEND)
         return None
@@ -235,7 +235,7 @@ def test_a_backend_that_returns_begins_with_a_small_share(balance: str, fast: bo
         one.set_share("openflow", "c1", share)
         before = [backend["flows"] for backend in one.snapshot(1000.0)["backends"]]
         for port in range(500):
-            backend_of_syn(one, ((bytes((10, 10, 0, 30))), 20_000 + 500 * step + port))
+            backend_of_syn(one, ((bytes((10, 10, 0, 30))), 20_000 + 500 * step + port), 1000.0 + step)
         after = [backend["flows"] for backend in one.snapshot(1000.0)["backends"]]
         counts.append(after[0] - before[0])
     if balance == "least-connections":

@@ -1,5 +1,7 @@
 """Which backend a packet goes to, how it is rewritten, and which flow it leaves."""
 
+from functools import partial
+
 import dpkt
 import pytest
 
@@ -259,6 +261,27 @@ def test_a_syn_inside_an_established_connection_changes_nothing_until_the_backen
     connection.passed(packet(CLIENT, SERVICE, "A", seq.add(new, 1), 78), Hook.PREROUTING)
     flows = connection.engine.flows(connection.now)
     assert [(flow["state"], flow["mirrored"]) for flow in flows] == [("established", True)]
+
+
+@pytest.mark.parametrize(("steps", "pause"), [(1, 0.1), (2, 0.5), (3, 0.5)])
+def test_a_forged_syn_replaces_no_connection_that_its_backend_keeps(
+    connection: ClientConnection, steps: int, pause: float
+) -> None:
+    forged = packet(CLIENT, SERVICE, "S", seq.add(ISS, 100_000))
+    handshake = (connection.syn, connection.syn_ack, partial(connection.from_client, "A"))
+    for step in handshake[:steps]:
+        step()
+    for _ in range(3):
+        connection.passed(forged, Hook.PREROUTING)
+        connection.now += pause
+        if steps > 1:
+            connection.from_backend("A")  # a challenge ACK
+    for step in handshake[steps:]:
+        step()
+    connection.connect_mirror()
+    connection.mirrored()
+    connection.from_client("PA", b"still here")
+    assert connection.mirrored() == [("PA", FIRST, THEIRS, b"still here")]
 
 
 def test_a_late_repetition_of_the_connections_own_syn_is_no_new_connection(connection: ClientConnection) -> None:

@@ -178,8 +178,8 @@ def test_what_a_receiver_refuses_is_no_version_of_a_byte(fast: bool, release: Re
     one = Connection(fast=fast, release=release).open(stamps(1000, 0) + SCALED, stamps(5000, 1000) + SCALED)
     one.says(0, b"first", ack=0, options=stamps(1001, 5000))
     one.acks(5, options=stamps(5001, 1001), data=b"x" * 200, letters="PA")
-    one.says(5, b"LIE", ack=-(0xFFFF << 4) - 201, options=stamps(1002, 5001))  # RFC 5961 §5
-    one.says(5, b"LIE", ack=201, options=stamps(1002, 5001))  # of a byte that was never sent
+    one.says(5, b"LIE", ack=-(0xFFFF << 5) - 201, options=stamps(1002, 5001))  # RFC 5961 §5
+    one.says(5, b"LIE", ack=201 + (0xFFFF << 4), options=stamps(1002, 5001))  # of a byte that was never sent
     one.says(5, b"LIE", ack=200, options=stamps(999, 5001))  # PAWS
     one.says(5, b"LIE", ack=200, options=stamps(1002, 5001), ttl=1)
     one.says(6 + (0xFFFF << 4), b"LIE", ack=200, options=stamps(1002, 5001))

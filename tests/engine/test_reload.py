@@ -267,6 +267,22 @@ def test_numbers_are_used_again() -> None:
     assert one.gear.plan.backend_count <= 8
 
 
+def test_a_number_that_is_free_has_nothing_of_its_former_owner(fast: bool) -> None:
+    one = engine(fast=fast)
+    connection = ClientConnection(one)
+    connection.connect()
+    change_rules(one, without_its_backend(connection))
+    one.kill("openflow", names_of(connection)[0], one.flow_ids(), 1000.0)
+    one.handle_timer(1020.0)
+    assert one.prune() == []
+    freed = [row for row in one.gear.plan.backends[0:2] if not row.port]
+    assert [(row.connections, bytes(row.address)) for row in freed] == [(0, bytes(16))]
+    change_rules(one, WITHOUT_C1.replace("name: c2, address: 10.20.0.12", "name: new, address: 10.20.0.19"), 1020.0)
+    assert [row["connections"] for row in one.snapshot(1020.0)["backends"] if row["name"] == "new"] == [0]
+    change_rules(one, ELSEWHERE, 1020.0)
+    assert bytes(one.gear.plan.services[0].address) == bytes(16) and not one.gear.plan.services[0].table_len
+
+
 def test_two_services_swap_their_endpoints() -> None:
     one = engine(RULES + OTHER)
     connection = ClientConnection(one)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from natmirror._ffi import lib
+from natmirror._ffi import ffi, lib
 from natmirror.fastpath import (
     ACCEPT,
     MODIFIED,
@@ -37,7 +37,7 @@ from natmirror.fastpath.flow_flags import (
     WATCHED,
     has_silent_client,
 )
-from natmirror.fastpath.flow_states import State
+from natmirror.fastpath.flow_states import Event, State
 from natmirror.fastpath.tables import LEG_COST
 from natmirror.net import seq
 from natmirror.net.build import rewrite
@@ -45,6 +45,7 @@ from natmirror.net.checksum import Checksum
 from natmirror.net.endpoint import Endpoint
 from natmirror.net.packet import FIN, RST, SYN, Malformed, Segment, parse
 from natmirror.tcp import tracker
+from natmirror.tcp.acceptance import is_taken as takes
 from tests.helpers.siphash import siphash
 from tests.helpers.support import C1, CLIENT, SERVICE, at, packet
 
@@ -147,7 +148,7 @@ def reference(
         return PUNT, raw
     if row.state != State.ESTABLISHED or parsed.flags & (SYN | FIN | RST):
         return reference_of_control(flows, row, parsed, raw, now, is_orig=is_orig)
-    is_taken = parsed.checksum_ok() and tracker.is_taken(row, parsed, from_client=is_orig)
+    is_taken = parsed.checksum_ok() and takes(row, parsed, from_client=is_orig)
     if row.flags & FEEDS_LEGS and parsed.payload_len and is_taken and (is_orig or parsed.mptcp()):
         return PUNT, raw  # the client's data waits until a gap is filled; data with an MPTCP option ends the copies
     if row.flags & THROTTLED and not is_orig:
@@ -158,6 +159,8 @@ def reference(
         row.seen_at = now
         row.reply.packets += 1
         return ACCEPT, raw
+    if is_taken and shows_mptcp(row, parsed):
+        return PUNT, raw
     if parsed.checksum_ok() and row.flags & LOOSE:
         event = tracker.track(row, parsed, from_client=is_orig)
         flows.touch(row, now, moved=event is not None)
@@ -174,19 +177,40 @@ def reference_of_control(
 ) -> tuple[int, bytes]:
     """Return the same for packets that open or close flows."""
     syn, reset = parsed.flags & SYN, parsed.flags & RST
-    if row.flags & DIRECT or not parsed.checksum_ok():
+    if row.flags & DIRECT:
         return PUNT, raw
-    if row.flags & SERVICE_MIRRORED and not syn and not (reset and row.state == State.SYN_RECEIVED):
-        return PUNT, raw
-    if (syn and (is_orig or row.state != State.SYN_SENT)) or (reset and row.state == State.SYN_SENT):
-        return PUNT, raw
-    event = tracker.track(row, parsed, from_client=is_orig)
-    flows.touch(row, now, moved=event is not None or bool(syn and is_orig))
+    if parsed.checksum_ok():
+        if (syn and (is_orig or row.state != State.SYN_SENT)) or (reset and row.state == State.SYN_SENT):
+            return PUNT, raw
+        if row.flags & SERVICE_MIRRORED and not syn and needs_mirroring(row, parsed, is_orig=is_orig):
+            return PUNT, raw
+        event = tracker.track(row, parsed, from_client=is_orig)
+        flows.touch(row, now, moved=event is not None or bool(syn and is_orig))
     if row.flags & WATCHED:
         return ACCEPT, raw
     source, destination = (None, C1) if is_orig else (SERVICE, None)
     strips = bool(syn and row.flags & STRIPS_MPTCP)
     return MODIFIED, rewrite(parsed, source=source, destination=destination, strips_mptcp=strips)
+
+
+def shows_mptcp(row: FlowRow, parsed: Segment) -> bool:
+    """Return whether data of a flow with legs shows that the connection is not plain TCP."""
+    return bool(row.flags & FEEDS_LEGS and parsed.payload_len and parsed.mptcp())
+
+
+def needs_mirroring(row: FlowRow, parsed: Segment, *, is_orig: bool) -> bool:
+    """Return whether a packet changes the state of a flow with mirrors, or brings its legs something."""
+    trial = ffi.new("nm_flow *")
+    ffi.memmove(trial, row, ffi.sizeof("nm_flow"))
+    event = tracker.track(trial, parsed, from_client=is_orig)
+    if event is not None:
+        return not (event is Event.RST and row.state == State.SYN_RECEIVED)
+    is_data = parsed.seq_len > 0 and not parsed.flags & RST
+    if is_data and (row.state < State.ESTABLISHED or shows_mptcp(row, parsed)):
+        return True
+    if is_orig:
+        return is_data and takes(row, parsed, from_client=True)
+    return bool(row.held_len or row.orig.flags & lib.NM_HALF_FIN)
 
 
 @given(st.data())
@@ -270,6 +294,16 @@ def test_bytes_that_are_no_packet_are_punted_unchanged(raw: bytes, hook: int, ch
 
 def test_an_empty_buffer_is_punted() -> None:
     assert gear().process(bytearray(), PREROUTING, 0, 1.0) >= PUNT
+
+
+def test_a_freed_number_of_the_plan_matches_no_packet() -> None:
+    one = gear()
+    plan = planned(one)
+    plan.clear_backend(0)
+    plan.clear_service(0)
+    backend, service = plan.backends[0], plan.services[0]
+    assert (backend.port, bytes(backend.address[0:4])) == (0, bytes(4))
+    assert (service.port, service.family, service.derived_len) == (0, 0, 0)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 5), st.integers(0, 1), st.integers(0, 3)), max_size=60))

@@ -34,12 +34,18 @@ VIEWS = {
     "nm_options": rows.OptionsRow,
     "nm_out": rows.OutRow,
     "nm_plan": rows.PlanRow,
+    "nm_refusals": rows.RefusalsRow,
     "nm_ring": rows.RingRow,
     "nm_send": rows.SendRow,
     "nm_service": rows.ServiceRow,
     "nm_translation": rows.TranslationRow,
 }
-OPAQUE = {"nm_flows": rows.FlowTableRow, "nm_legs": rows.LegTableRow, "nm_chunks": rows.ChunksRow}
+OPAQUE = {
+    "nm_turns": rows.TurnsRow,
+    "nm_flows": rows.FlowTableRow,
+    "nm_legs": rows.LegTableRow,
+    "nm_chunks": rows.ChunksRow,
+}
 NOT_PYTHONS = {"nm_heap"}  # opaque to Python
 
 

@@ -5,6 +5,8 @@
 #include "check.h"
 #include "check_without_flow.h"
 #include "lists.h"
+#include "fastpath/packet.h"
+#include "fastpath/tracker.h"
 #include "must.h"
 #include "sharing.h"
 
@@ -195,13 +197,14 @@ static void check_opened(world *w, const snapshot *before, const nm_flow *flow, 
     check_pick(w, flow, before);
 }
 
-/* Check a flow that existed before and still does: if the packet does not belong to it, it is unchanged. */
-static void check_moved(world *w, const nm_flow *now, const nm_flow *was, const uint8_t *packet, int is_orig)
+/* Check a flow that existed before and still does: if the packet does not belong to it, or is damaged, it is
+ * unchanged. */
+static void check_moved(world *w, const nm_flow *now, const nm_flow *was, const uint8_t *packet, int is_orig, int is_bad)
 {
     const uint8_t *tcp = packet + packet[0] % 16 * 4u;
     nm_flow mended = *now;
     mend_links(&mended, was);
-    if (!has_ends_of(was, packet, is_orig)) {
+    if (is_bad || !has_ends_of(was, packet, is_orig)) {
         must(!memcmp(&mended, was, sizeof mended));
         return;
     }
@@ -238,6 +241,7 @@ void check_moved_flows(world *w, const snapshot *before, const uint8_t *packet, 
     uint64_t opened = counters->flows_opened - before->counters.flows_opened, removed = 0, evicted = 0;
     const nm_flow *fresh = opened ? flow_of(w, packet, 1) : NULL;
     uint64_t answered[BACKENDS] = {0};
+    int is_bad = counters->bad_checksum_packets != before->counters.bad_checksum_packets;
     must(counters->packets_decided_in_c == before->counters.packets_decided_in_c + 1);
     must(opened <= 1 && !opened == !fresh);
     if (!opened && is_without_flow(w, before, packet, hook)) {
@@ -256,7 +260,7 @@ void check_moved_flows(world *w, const snapshot *before, const uint8_t *packet, 
             w->removed |= 1u << id;
             evicted += (uint64_t)is_victim;
         } else if (now && now != fresh) {
-            check_moved(w, now, was, packet, hook == PREROUTING);
+            check_moved(w, now, was, packet, hook == PREROUTING, is_bad);
             if (was->state == NM_STATE_SYN_SENT && now->state == NM_STATE_SYN_RECEIVED && now->backend_id != NM_NO_BACKEND)
                 answered[now->backend_id]++;
         }
@@ -312,14 +316,34 @@ void check_not_opened(const world *w, const snapshot *before, const uint8_t *pac
     }
 }
 
+/* Whether a packet, no SYN, of a flow with mirrors changes nothing that Python has to know. */
+static int is_quiet(const nm_flow *flow, const uint8_t *packet, size_t len, int is_orig)
+{
+    nm_segment seg;
+    nm_flow after = *flow;
+    must(parse((uint8_t *)(uintptr_t)packet, len, &seg));
+    int event = nm_track(&after, &seg, is_orig), is_data = (seg.payload_len || seg.flags & FIN) && !(seg.flags & RST);
+    if (event != NM_NO_EVENT)
+        return event == NM_EVENT_RST && flow->state == NM_STATE_SYN_RECEIVED && !(flow->flags & NM_FLOW_PYTHON_STATE);
+    int has_takers = flow->flags & (NM_FLOW_FEEDS_LEGS | NM_FLOW_HAS_READER);
+    if (is_data && (flow->state < NM_STATE_ESTABLISHED || (has_takers && seg.payload_len && options_of(&seg).mptcp)))
+        return 0;
+    if (is_orig)
+        return !is_data || !nm_is_taken(flow, &seg, 1);
+    return !(flow->flags & (NM_FLOW_THROTTLED | NM_FLOW_PAST_WINDOW)) && !flow->held_len &&
+           !(flow->orig.flags & NM_HALF_FIN) && !(is_data && flow->flags & NM_FLOW_HAS_READER);
+}
+
 /* Whether C decides a packet that opens or ends a flow. */
 static int is_gears(const world *w, const nm_flow *flow, const uint8_t *packet, size_t len, int is_orig, int checksum)
 {
     size_t header_len = packet[0] % 16 * 4u;
     uint8_t flags = packet[header_len + 13];
     int is_known = flow->flags & NM_FLOW_PYTHON_STATE, is_mirrored = flow->flags & NM_FLOW_SERVICE_MIRRORED;
-    if (flow->flags & NM_FLOW_DIRECT || (checksum == UNVERIFIED && tcp_sum_of(packet, len, header_len) != 0xffff))
+    if (flow->flags & NM_FLOW_DIRECT)
         return 0;
+    if (checksum == UNVERIFIED && tcp_sum_of(packet, len, header_len) != 0xffff)
+        return 1;
     if (flags & RST && flow->state == NM_STATE_SYN_SENT)
         return 0;
     if (flags & SYN && is_orig) {
@@ -331,7 +355,7 @@ static int is_gears(const world *w, const nm_flow *flow, const uint8_t *packet, 
         return flow->state == NM_STATE_SYN_SENT && !is_known &&
                !(is_mirrored && w->plan.services[flow->service_id].may_throttle) &&
                !*nm_plan_suspect(&w->gear->plan, flow->service_id, 4, flow->client);
-    return !is_mirrored || (flags & RST && flow->state == NM_STATE_SYN_RECEIVED && !is_known);
+    return !is_mirrored || is_quiet(flow, packet, len, is_orig);
 }
 
 void check_whose(const world *w, const snapshot *before, const uint8_t *packet, size_t len, int hook, int checksum,

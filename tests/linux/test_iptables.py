@@ -215,6 +215,19 @@ def test_if_one_table_is_refused_all_are_restored() -> None:
     assert len(firewall.restored) == 1, "nothing has to change"
 
 
+def test_a_limit_per_client_comes_before_the_queue() -> None:
+    chain = contents(parse_rules(f"limit-per-client: 5000\n{RULES}"), 2)[PRE]
+    requests = [rule for rule in chain if "--dport 6653" in rule]
+    assert [rule.split(" -j ")[1].split()[0] for rule in requests] == ["DROP", "NFQUEUE"] * 2
+    assert "--hashlimit-above 5000/sec --hashlimit-burst 1000 --hashlimit-mode srcip" in requests[0]
+    assert "hashlimit" not in str(contents(parse_rules(RULES)))
+
+
+def test_what_exceeds_the_limit_of_a_service_without_a_pool_passes_unseen() -> None:
+    chain = contents(parse_rules(f"limit-per-client: 5000\n{WATCHED}"))[PRE]
+    assert [rule.split(" -j ")[1].split()[0] for rule in chain if "--dport 80" in rule] == ["RETURN", "NFQUEUE"] * 2
+
+
 @pytest.mark.parametrize("is_missing", [False, True])
 def test_without_the_match_for_paths_packets_of_mirrors_are_taken_from_each_interface(is_missing: bool) -> None:
     firewall = Recorded()

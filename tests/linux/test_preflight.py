@@ -3,6 +3,7 @@
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
+from natmirror.linux.memory_limit import memory_limit
 from natmirror.linux.preflight import HostState, find_problems
 from natmirror.rules import parse_rules
 from tests.helpers.support import RULES
@@ -43,6 +44,29 @@ def test_the_match_for_the_paths_of_mirrors_is_missing() -> None:
     assert level == "warning"
     assert "modprobe ipt_rpfilter" in text
     assert findings(host, RULES.replace("10.20.0.13}", "10.20.0.13, asymmetric: true}")) == []
+
+
+def test_the_service_manager_allows_less_memory_than_the_rules() -> None:
+    host = good()
+    host.memory_limit = 4 << 30
+    assert findings(host) == []
+    [(level, text)] = findings(host, "mirror-memory: 4GiB\n" + RULES)
+    assert level == "warning"
+    assert "may take 6528 MiB with these rules, and is killed at 4096 MiB" in text
+    assert "MemoryMax=6528M" in text
+    host.memory_limit = None
+    assert findings(host, "mirror-memory: 4GiB\n" + RULES) == []
+
+
+def test_the_memory_limit_is_that_of_the_own_control_group(tmp_path: Path) -> None:
+    own, group = tmp_path / "cgroup", tmp_path / "system.slice/natmirror.service"
+    assert memory_limit(own, tmp_path) is None
+    own.write_text("1:name=systemd:/other\n0::/system.slice/natmirror.service\n")
+    assert memory_limit(own, tmp_path) is None
+    group.mkdir(parents=True)
+    for text, limit in (("4294967296\n", 4 << 30), ("max\n", None)):
+        (group / "memory.max").write_text(text)
+        assert memory_limit(own, tmp_path) == limit
 
 
 def test_the_service_address_is_not_an_address_of_the_host() -> None:
@@ -150,3 +174,12 @@ def test_conntrack_takes_connections_of_the_other_host_for_invalid() -> None:
     [(level, text)] = findings(host, PAIR)
     assert (level, "sysctl -w net.netfilter.nf_conntrack_tcp_loose=1" in text) == ("warning", True)
     assert findings(host) == [], "without a pair, a host sees all packets of a connection"
+
+
+def test_the_kernel_cannot_limit_clients() -> None:
+    host = good()
+    host.can_limit = False
+    [(level, text)] = findings(host)
+    assert level == "error"
+    assert "lacks the match hashlimit" in text
+    assert "modprobe xt_hashlimit" in text

@@ -16,10 +16,10 @@ from natmirror.engine.engine import Engine
 from natmirror.fastpath import NEVER, Memory
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.loop import LoopEvent
+from natmirror.linux.memory_limit import most_memory
 from natmirror.linux.systemd import Heartbeat, Notifier, WatchdogFeeder, take_variables
 from natmirror.replication.synchroniser import MAX_WAITING_LEN as MAX_OPS_LEN
 from natmirror.rules import parse_rules
-from natmirror.rules.keys import MAX_THREADS
 from natmirror.rules.shards import ALL
 from natmirror.runtime import worker as worker_module
 from natmirror.runtime.logs import Logs
@@ -242,14 +242,12 @@ def test_the_unit_restarts_natmirror_and_keeps_the_iptables_rules() -> None:
 
 
 def test_the_units_memory_limit_is_above_what_the_defaults_can_take() -> None:
-    """docs/running.md has this sum; tests/mirror/test_client_memory.py compares a flow's part with what it takes."""
+    """docs/running.md has the sum; tests/mirror/test_client_memory.py compares a flow's part with what it takes."""
     [limit] = settings("MemoryMax")
-    rules = parse_rules(RULES)
-    program, thread, flow, answer = 256 << 20, 64 << 20, 1536, 3072
-    total = program + MAX_THREADS * thread + rules.mirror_memory + (flow + answer) * rules.max_flows
+    most = most_memory(parse_rules(RULES))
     assert limit.endswith("G")
-    assert 1.1 * total <= int(limit[:-1]) << 30 <= 1.3 * total
-    assert program // 2 > MAX_ORDERS_LEN + MAX_OPS_LEN
+    assert 1.1 * most <= int(limit[:-1]) << 30 <= 1.3 * most
+    assert MAX_ORDERS_LEN + MAX_OPS_LEN < 128 << 20, "half of what the program itself may take"
 
 
 @needs_systemd_analyze

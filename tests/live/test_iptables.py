@@ -60,6 +60,19 @@ def test_a_second_installation_changes_nothing_and_removal_leaves_what_was_there
     assert not firewall.is_in_place()
 
 
+def test_a_limit_per_client_is_installed_changed_and_removed(inside: str, iptables: str) -> None:
+    firewall = Firewall(iptables)
+    assert firewall.can_limit(5000)
+    firewall.install(parse_rules(f"limit-per-client: 5000\n{TEXT}"), 1)
+    assert len([line for line in saved(iptables) if "--hashlimit-above 5000/sec" in line]) == 1
+    firewall.extend(parse_rules(f"limit-per-client: 700\n{TEXT}"), 1)
+    assert [line for line in saved(iptables) if "5000/sec" in line] == []
+    assert len([line for line in saved(iptables) if "--hashlimit-above 700/sec" in line]) == 1
+    firewall.reduce(parse_rules(TEXT), 1)
+    assert "hashlimit" not in str(saved(iptables))
+    firewall.remove()
+
+
 def test_leftovers_with_other_rules_and_doubled_jumps_are_replaced(inside: str, iptables: str) -> None:
     firewall = Firewall(iptables)
     firewall.install(parse_rules(TEXT), 2)

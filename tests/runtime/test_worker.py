@@ -29,7 +29,7 @@ from natmirror.runtime.mailbox import settle
 from natmirror.runtime.runner import thread_count
 from natmirror.runtime.worker import Worker
 from tests.helpers.listener import Listener
-from tests.helpers.support import RULES
+from tests.helpers.support import RULES, SERVICE, at, packet
 
 
 class Loop:
@@ -300,3 +300,27 @@ def test_an_internal_error_in_mirroring_is_logged_with_its_traceback(
     worker.stop()
     assert "internal error in copies for client 10.10.0.11:40001" in caplog.text
     assert "ZeroDivisionError: a mistake" in caplog.text
+
+
+def test_a_client_over_its_limit_is_named_in_the_log_once_a_minute(
+    worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = worker._engine
+
+    def exceed(now: float) -> None:
+        for number in range(2000):
+            raw = packet(at("10.10.0.66", 1024 + number), SERVICE, "S", 1, 0, b"x")
+            engine.receive(raw, Hook.PREROUTING, now, Checksum.VALID)
+
+    def warnings() -> int:
+        return caplog.text.count("10.10.0.66 takes more than its share of this thread")
+
+    worker._report_refusals(1000.0)
+    assert warnings() == 0
+    exceed(1000.0)
+    worker._report_refusals(1000.0)
+    assert "1000 of its packets were dropped" in caplog.text
+    assert (warnings(), worker._refusals_at) == (1, 1060.0)
+    exceed(1001.0)
+    worker._report_refusals(1060.0)
+    assert warnings() == 2

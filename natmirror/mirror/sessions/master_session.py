@@ -15,8 +15,8 @@ from natmirror.reasons import EndReason
 from natmirror.rules import Mirror
 from natmirror.tcp.leg import Leg
 
-_CONNECTION_COST = 8000  # bytes that Python needs for an observed connection and its events in the read queue
-_SESSION_COST = 9000  # for its session with one master, besides the leg
+_CONNECTION_COST = 5000  # bytes that Python needs for an observed connection and its events in the read queue
+_SESSION_COST = 12_000  # for an open session of it, besides the leg
 
 
 @dataclass(slots=True, eq=False)
@@ -127,18 +127,25 @@ class Connection:
 
     def begin_counting(self) -> bool:
         """Take memory for the connection's own objects; return False if its client may not hold them."""
-        fixed = _CONNECTION_COST + _SESSION_COST * len(self.masters)
-        if self.memory.take(self.holder, fixed):
-            self.fixed = fixed
-        return self.fixed > 0
+        return self._counts_objects(_CONNECTION_COST)
 
     def count(self) -> bool:
         """Take or give back memory for what the connection holds now. If the client may not hold more, what waits is
         given up; return False if that is not enough."""
-        if not self.fixed or self._counts(self.held):
+        objects = _CONNECTION_COST + _SESSION_COST * sum(master.session is not None for master in self.masters)
+        if not self.fixed or (self._counts_objects(objects) and self._counts(self.held)):
             return True
-        self.memory.make_room(self.holder, self.held - self.counted)
-        return self._counts(self.held)
+        self.memory.make_room(self.holder, objects - self.fixed + max(self.held - self.counted, 0))
+        return self._counts_objects(objects) and self._counts(self.held)
+
+    def _counts_objects(self, fixed: int) -> bool:
+        more = fixed - self.fixed
+        if more < 0:
+            self.memory.give(self.holder, -more)
+        elif more and not self.memory.take(self.holder, more):
+            return False
+        self.fixed = fixed
+        return True
 
     def _counts(self, held: int) -> bool:
         more = held - self.counted
@@ -158,8 +165,7 @@ class Connection:
     def end_counting(self) -> None:
         """Give all memory back: the connection has ended, and so have its sessions."""
         self._counts(0)
-        self.memory.give(self.holder, self.fixed)
-        self.fixed = 0
+        self._counts_objects(0)
 
 
 def connection_name(service_name: str, client: Endpoint) -> str:

@@ -9,7 +9,7 @@ from natmirror.mirror.sessions.read_queue import ReadEvent, ReadQueue
 from natmirror.mirror.timers import AT_ONCE, TimerKind, Timers
 from natmirror.net import seq
 from natmirror.net.packet import Segment
-from natmirror.tcp.tracker import is_taken
+from natmirror.tcp.acceptance import is_taken
 
 
 class Replies:

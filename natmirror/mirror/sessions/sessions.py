@@ -140,10 +140,9 @@ class MasterSessions:
         if self._steps is None:
             self._steps = self._next_steps()
         try:
-            next(self._steps)
-        except StopIteration:
-            self._steps = None
-            self._count(self._current())
+            if next(self._steps, True):  # steps yield None: the work is done
+                self._steps = None
+                self._count(self._current())
         except Exception as error:  # a fault costs only this connection's sessions
             self._steps = None
             self._failed(self._current(), error)

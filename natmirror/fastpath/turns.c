@@ -1,0 +1,88 @@
+/* The turns of peers; turns.h says what each function is for. */
+#include "fastpath/turns.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "fastpath/hash.h"
+
+#define SETS 1024 /* a power of two */
+#define WAYS 4    /* the buckets among which an address has its place */
+
+typedef struct {
+    uint8_t peer[8]; /* the peer's address; a mirror's is followed by the client's */
+    uint64_t is_used;
+    double at;   /* when `left` was right */
+    double left; /* tokens */
+    uint64_t refused;
+} bucket;
+
+struct nm_turns {
+    bucket buckets[SETS * WAYS];
+    uint8_t key[16];
+};
+
+nm_turns *nm_turns_new(const uint8_t *key)
+{
+    nm_turns *turns = calloc(1, sizeof *turns);
+    if (turns)
+        memcpy(turns->key, key, sizeof turns->key);
+    return turns;
+}
+
+void nm_turns_free(nm_turns *turns) { free(turns); }
+
+static double left_at(const bucket *one, double now)
+{
+    double left = one->left + (now - one->at) * NM_TURNS_RATE;
+    return left < NM_TURNS_BURST ? left : NM_TURNS_BURST;
+}
+
+/* Return the peer's bucket; a new one replaces a free one, or else the fullest. */
+static bucket *bucket_of(nm_turns *turns, const uint8_t *peer, double now)
+{
+    bucket *set = &turns->buckets[nm_siphash(turns->key, peer, sizeof set->peer) % SETS * WAYS], *place = NULL;
+    for (bucket *one = set; one < set + WAYS; one++) {
+        if (one->is_used && !memcmp(one->peer, peer, sizeof one->peer))
+            return one;
+        if (!place || (place->is_used && (!one->is_used || left_at(one, now) > left_at(place, now))))
+            place = one;
+    }
+    *place = (bucket){.at = now, .left = NM_TURNS_BURST, .is_used = 1};
+    memcpy(place->peer, peer, sizeof place->peer);
+    return place;
+}
+
+int nm_turn_take(nm_turns *turns, const uint8_t *address, const uint8_t *client, int price, double now)
+{
+    uint8_t peer[8] = {0};
+    memcpy(peer, address, 4);
+    if (client)
+        memcpy(peer + 4, client, 4);
+    bucket *one = bucket_of(turns, peer, now);
+    one->left = left_at(one, now);
+    one->at = now;
+    if (one->left < price) {
+        one->refused++;
+        return 0;
+    }
+    one->left -= price;
+    return 1;
+}
+
+nm_refusals nm_turns_take_refusals(nm_turns *turns)
+{
+    nm_refusals found = {0};
+    for (bucket *one = turns->buckets; one < turns->buckets + SETS * WAYS; one++) {
+        if (!one->refused)
+            continue;
+        found.peers++;
+        found.packets += one->refused;
+        if (one->refused > found.most) {
+            found.most = one->refused;
+            memcpy(found.address, one->peer, sizeof found.address);
+        }
+        one->refused = 0;
+    }
+    return found;
+}

@@ -1,0 +1,41 @@
+/* Turns: the packets that Python decides. Each peer has so many a second, so that none takes the others' time.
+ *
+ * A peer has a token bucket, found by its address; a mirror has one for each client. The table has a fixed size; where
+ * it is crowded, the fullest bucket gives way, whose peer has the least to lose. No I/O, no clock, memory only in
+ * nm_turns_new(). This header serves #include and cffi's cdef() alike.
+ */
+#ifndef NATMIRROR_FASTPATH_TURNS_H
+#define NATMIRROR_FASTPATH_TURNS_H
+
+#include <stdint.h>
+
+/* A packet that Python decides costs the thread 20 to 50 us (make junk). So one peer takes at most a quarter of
+ * the thread's time, and after a pause makes the others wait for 50 ms at most. The store has room for what a client
+ * sends at once while a leg connects or repairs a loss. */
+#define NM_TURNS_RATE 10000.0 /* tokens that a peer gets each second */
+#define NM_TURNS_BURST 2000.0 /* tokens that a peer can have in store */
+#define NM_TURN_OF_DATA 1     /* the price of a packet of an established flow, or of a leg */
+#define NM_TURN_OF_OTHERS 2   /* the price of any other packet: it costs more, and an honest client sends fewer */
+
+/* The peers that have been refused turns since the last report. */
+typedef struct {
+    uint32_t peers;
+    uint64_t packets;    /* of all of them */
+    uint8_t address[4]; /* of the peer with the most refusals */
+    uint64_t most;      /* that peer's refusals */
+} nm_refusals;
+
+typedef struct nm_turns nm_turns;
+
+/* Return a table whose hash is keyed with key[16]; NULL without memory. */
+nm_turns *nm_turns_new(const uint8_t *key);
+void nm_turns_free(nm_turns *turns);
+
+/* Take a turn of the peer with this IPv4 address, at this price; `client` is NULL, or the client for which the mirror
+ * with that address has sent a packet. Return 0 if the peer has too few tokens left. */
+int nm_turn_take(nm_turns *turns, const uint8_t *address, const uint8_t *client, int price, double now);
+
+/* Report the refusals since the last call. */
+nm_refusals nm_turns_take_refusals(nm_turns *turns);
+
+#endif

@@ -1,0 +1,29 @@
+"""The memory that natmirror may take at most with its rules, and the limit that the service manager has set for it."""
+
+from contextlib import suppress
+from pathlib import Path
+
+from natmirror.rules import MAX_THREADS, Rules
+
+_PROGRAM = 256 << 20  # the program itself, its log, orders and records that wait to be written
+_THREAD = 64 << 20  # a batch of packets, free pieces of buffers, tables of past legs and of switches
+_FLOW = 1536  # a row, and Python's objects of a mirrored connection
+_SHOWN_FLOW = 3072  # in an answer of the API about all connections
+_CGROUPS = Path("/sys/fs/cgroup")
+
+
+def most_memory(rules: Rules) -> int:
+    """Return the bytes that natmirror may take at most; docs/running.md explains the sum."""
+    threads = (rules.threads or MAX_THREADS) * _THREAD
+    return _PROGRAM + threads + rules.mirror_memory + (_FLOW + _SHOWN_FLOW) * rules.max_flows
+
+
+def memory_limit(own: Path = Path("/proc/self/cgroup"), cgroups: Path = _CGROUPS) -> int | None:
+    """Return the limit of this process's control group (MemoryMax= of a systemd unit), in bytes; None: there is
+    none, or it cannot be read."""
+    with suppress(OSError, ValueError):
+        for line in own.read_text(encoding="utf-8").splitlines():
+            number, _, path = line.split(":", 2)
+            if number == "0":  # cgroup v2
+                return int((cgroups / path.lstrip("/") / "memory.max").read_text(encoding="ascii"))
+    return None

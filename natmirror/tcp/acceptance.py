@@ -1,0 +1,101 @@
+"""The checks that a receiver makes, as far as a third party can make them: whether it takes a segment.
+
+They err on the side of taking: a byte that is refused here but acknowledged there would be missing, and one that is
+taken here but refused there is never acknowledged.
+"""
+
+from natmirror.fastpath import AGREEMENT_BITS, MAX_WINDOW_SCALE, FlowRow, HalfRow
+from natmirror.fastpath.flow_flags import (
+    HALF_ACK,
+    HALF_ECHO,
+    HALF_SEQ,
+    is_loose,
+    is_service_mirrored,
+    is_watched,
+    knows_window,
+)
+from natmirror.net import seq
+from natmirror.net.packet import ACK, Segment
+
+_MAX_WINDOW = 0xFFFF  # before it is scaled
+_PAWS_TOLERANCE = 1  # as in Linux: by so much a TSval may lie below TS.Recent
+
+
+def is_taken(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
+    """Return whether the receiving end takes a segment that is no SYN and no RST.
+
+    It refuses a segment without an acknowledgement, or with one of a byte that was never sent (RFC 9293 §3.10.7.4,
+    fifth check). In a flow whose windows are unknown, the segment has to agree with what the receiver has sent. Where
+    the service has mirrors, so that the bytes matter, there are more checks: the TTL, _is_refused(), and whether the
+    segment begins past the window. Acknowledgements under way may open the window further than is known here, but not
+    further than the largest window past what was sent. What this function refuses is no version of a byte, and moves no
+    number.
+    """
+    sender, receiver = halves(row, from_client=from_client)
+    is_mirrored = is_service_mirrored(row)
+    if not segment.flags & ACK or (is_mirrored and expires_here(row, segment, from_client=from_client)):
+        return False
+    if is_loose(row):
+        return agrees(receiver, segment)
+    if is_mirrored and _is_refused(row, segment, from_client=from_client):
+        return False
+    if not knows_window(row):
+        return agrees(receiver, segment)
+    if receiver.flags & HALF_SEQ and seq.lt(_sent_end(row, from_client=from_client), segment.ack):
+        return False
+    scale = receiver.scale if receiver.scale <= MAX_WINDOW_SCALE else 0
+    return not is_mirrored or not receiver.flags & HALF_ACK or seq.diff(segment.seq, sender.end) <= _MAX_WINDOW << scale
+
+
+def takes_data(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
+    """Return whether the receiving end takes a segment's data, and has not acknowledged all of it before."""
+    receiver = halves(row, from_client=from_client)[1]
+    is_new = not receiver.flags & HALF_ACK or seq.lt(receiver.ack, seq.add(segment.seq, segment.payload_len))
+    return is_new and is_taken(row, segment, from_client=from_client)
+
+
+def agrees(other: HalfRow, segment: Segment) -> bool:
+    """Return whether a segment agrees with what the other end has sent. Without an acknowledgement, it has to begin
+    exactly where the other end expects it."""
+    if not other.flags & HALF_SEQ:
+        return False
+    begins_from = abs(seq.diff(segment.seq, other.ack))
+    if not segment.flags & ACK:
+        return begins_from == 0
+    return (begins_from + 1) * (abs(seq.diff(segment.ack, other.end)) + 1) < 1 << AGREEMENT_BITS
+
+
+def _sent_end(row: FlowRow, *, from_client: bool) -> int:
+    """Return the number up to which the receiver may have sent. The backend's bytes may be under way to this host,
+    though no further than the client's window: whether its client's bytes are versions must not depend on that."""
+    sender, receiver = halves(row, from_client=from_client)
+    if from_client and is_service_mirrored(row) and sender.flags & HALF_ACK:
+        return seq.latest(receiver.end, sender.edge)
+    return int(receiver.end)
+
+
+def expires_here(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
+    """Return whether this host drops the packet of a flow whose packets it routes: its TTL ends here."""
+    return from_client and segment.ttl <= 1 and not is_watched(row)
+
+
+def _is_refused(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
+    """Return whether the receiver surely refuses the segment: its acknowledgement lies further back than the largest
+    window that its sender has offered (RFC 5961 §5.2), or its timestamp lies below one that the receiver has echoed
+    (PAWS, RFC 7323 §5.3).
+
+    The acknowledgements that passed here may be lost on their way: the last one that the receiver has got lies at most
+    a window below. TS.Recent never lies below an echoed timestamp; Linux takes 0 for none.
+    """
+    sender, receiver = halves(row, from_client=from_client)
+    if sender.flags & HALF_ACK and seq.diff(segment.ack, sender.ack) < -2 * sender.max_window:
+        return True
+    if not receiver.flags & HALF_ECHO or not receiver.echo:
+        return False
+    stamps = segment.timestamps()
+    return stamps is not None and seq.diff(receiver.echo, stamps[0]) > _PAWS_TOLERANCE
+
+
+def halves(row: FlowRow, *, from_client: bool) -> tuple[HalfRow, HalfRow]:
+    """Return the half of the end that sends a packet, and that of its receiver."""
+    return (row.orig, row.reply) if from_client else (row.reply, row.orig)

@@ -1,0 +1,92 @@
+"""A client that lies, and an attacker who guesses: a mirror gets exactly what the backend took, or the ledger says why
+not."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.helpers.liar import LIES, REFUSED, LyingWorld
+from tests.helpers.receiver import Overlap
+from tests.helpers.simulator import Weather
+from tests.helpers.support import assert_adds_up
+
+STREAM = bytes(range(1, 200)) * 200
+LASTS = 60.0  # seconds: a lie that is taken may leave the client waiting for ever
+FINE = Weather(delay=0.005)
+
+
+def check(world: LyingWorld) -> None:
+    """Assert that the mirror has only bytes that the backend has taken, and that the ledger says why others are
+    missing."""
+    world.check()
+    snapshot = world.engine.snapshot(world.now)
+    assert_adds_up(snapshot)
+    [mirror] = snapshot["mirrors"]
+    if len(world.mirror.received) < len(world.backend.received):
+        assert mirror["lost_bytes"] or mirror["pending_bytes"], "nothing says why bytes are missing"
+
+
+def run(seed: int, size: int, *, answered: int = 0, **options: Any) -> LyingWorld:
+    """Run a case in which the backend answers with so many bytes, and check it."""
+    world = LyingWorld(seed, STREAM[:size], answer=STREAM[:answered], **options)
+    world.run(LASTS)
+    check(world)
+    return world
+
+
+def is_exact(world: LyingWorld, size: int) -> bool:
+    """Return whether backend and mirror have the client's whole honest stream."""
+    return bytes(world.mirror.received) == bytes(world.backend.received) == STREAM[:size]
+
+
+@st.composite
+def surroundings(draw: st.DrawFn) -> dict[str, Any]:
+    """Draw what the client's lies meet: a path, a backend, a gear."""
+    return {
+        "hops": draw(st.sampled_from([0, 1, 2])),
+        "overlap": draw(st.sampled_from(Overlap)),
+        "ack_delay": draw(st.sampled_from([0.0, 0.04])),
+        "exceeds_window": draw(st.booleans()),
+        "room": draw(st.sampled_from([3000, 60_000])),
+        "stamps": draw(st.booleans()),
+        "answered": draw(st.sampled_from([0, 700, 5000])),
+        "weather": Weather(
+            loss=draw(st.sampled_from([0.0, 0.0, 0.05])),
+            delay=draw(st.sampled_from([0.001, 0.02])),
+            jitter=draw(st.sampled_from([0.0, 0.01])),
+        ),
+        "fast": draw(st.booleans()),
+    }
+
+
+seeds = st.integers(0, 1 << 32)
+
+
+@pytest.mark.parametrize("kind", LIES)
+@given(seed=seeds, part=st.sampled_from([0.05, 0.3]), around=surroundings())
+def test_no_lie_reaches_the_mirror(kind: str, seed: int, part: float, around: dict[str, Any]) -> None:
+    run(seed, 20_000, kinds=[kind], part=part, **around)
+
+
+@given(seed=seeds, part=st.sampled_from([0.05, 0.3]), around=surroundings())
+def test_no_mixture_of_lies_reaches_the_mirror(seed: int, part: float, around: dict[str, Any]) -> None:
+    run(seed, 20_000, kinds=list(LIES), part=part, **around)
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+@given(seed=seeds, around=surroundings())
+def test_a_lie_that_every_receiver_refuses_costs_no_byte(kind: str, seed: int, around: dict[str, Any]) -> None:
+    options = {**around, "stamps": around["stamps"] or kind == "old timestamp"}
+    assert is_exact(run(seed, 20_000, kinds=[kind], **options), 20_000)
+
+
+@pytest.mark.parametrize("stamps", [True, False])
+def test_a_thousand_blind_packets_end_no_copy(stamps: bool, fast: bool) -> None:
+    for seed in range(5):
+        options: dict[str, Any] = {"kinds": [], "blind": 1000, "stamps": stamps, "weather": FINE, "fast": fast}
+        world = run(seed, len(STREAM), overlap=Overlap.LINUX, **options)
+        assert world.blind_left == 0
+        assert is_exact(world, len(STREAM))
+        assert [str(event.reason) for event in world.events] == ["closed"]

@@ -1,0 +1,175 @@
+"""Python decides so many packets of each client a second. C decides the others, so no other client waits for them."""
+
+from collections.abc import Callable
+
+import pytest
+
+from natmirror._ffi import lib
+from natmirror.actions import Accept, Drop, Hook
+from natmirror.engine.engine import Engine
+from natmirror.fastpath.punt_reasons import PuntReason
+from natmirror.net import seq
+from natmirror.net.checksum import Checksum
+from natmirror.reasons import DropReason, EndReason
+from tests.helpers.client_connection import IRS, ISS, ClientConnection, engine
+from tests.helpers.support import C1, CLIENT, MASTER, RULES, SERVICE, assert_adds_up, at, icmp_error, packet, segment
+
+TURNS = int(lib.NM_TURNS_BURST) // lib.NM_TURN_OF_OTHERS
+"""Packets that belong to no established flow and that Python decides at once for one client."""
+NOW = 1000.0
+FIRST, THEIRS = seq.add(ISS, 1), seq.add(IRS, 1)
+THROTTLED = RULES.replace("10.20.0.13}", "10.20.0.13, when-behind: throttle, buffer: 64KiB}")
+
+
+def junk(number: int) -> bytes:
+    """Return a SYN with data, which only Python can decide."""
+    return packet(at("10.10.0.66", 1024 + number), SERVICE, "S", number, 0, b"x")
+
+
+def send_junk(one: Engine, count: int, make: Callable[[int], bytes] = junk, hook: Hook = Hook.PREROUTING) -> None:
+    for number in range(count):
+        one.receive(make(number), hook, NOW, Checksum.VALID)
+
+
+def test_a_client_without_turns_is_dropped_and_counted_and_named() -> None:
+    one = engine()
+    send_junk(one, TURNS)
+    assert one.snapshot(NOW)["packets_over_limit"] == {}
+    assert one.take_refusals() is None
+    for number in range(TURNS, TURNS + 3):
+        verdict = one.receive(junk(number), Hook.PREROUTING, NOW, Checksum.VALID).verdict
+        assert verdict == Drop(DropReason.OVER_LIMIT)
+    state = one.snapshot(NOW)
+    assert state["packets_decided_in_python"] == {PuntReason.OPENING_OR_CLOSING: TURNS}
+    assert state["packets_over_limit"] == {PuntReason.OPENING_OR_CLOSING: 3}
+    assert state["drops"] == {DropReason.OVER_LIMIT: 3}
+    refusals = one.take_refusals()
+    assert refusals is not None
+    assert (refusals.peers, refusals.packets, refusals.most) == (1, 3, 3)
+    assert refusals.address == bytes((10, 10, 0, 66))
+    assert one.take_refusals() is None, "they are reported once"
+
+
+def test_other_clients_keep_their_turns() -> None:
+    one = engine()
+    send_junk(one, TURNS + 10)
+    connection = ClientConnection(one, client=CLIENT)
+    connection.now = NOW
+    connection.establish()
+    connection.from_client("PA", b"data")
+    assert one.snapshot(NOW)["drops"] == {DropReason.OVER_LIMIT: 10}
+
+
+def test_turns_come_back_with_time() -> None:
+    one = engine()
+    send_junk(one, TURNS + 1)
+    later = NOW + 10 * lib.NM_TURN_OF_OTHERS / lib.NM_TURNS_RATE
+    for number in range(12):
+        one.receive(junk(9000 + number), Hook.PREROUTING, later + 1e-6, Checksum.VALID)
+    assert one.snapshot(NOW)["packets_over_limit"] == {PuntReason.OPENING_OR_CLOSING: 3}
+
+
+def test_data_that_would_be_picked_up_passes_without_a_flow() -> None:
+    one, reference = engine(), engine(fast=False)
+    send_junk(one, TURNS)
+    raw = packet(at("10.10.0.66", 9999), SERVICE, "PA", 5, 7, b"data")
+    assert one.receive(raw, Hook.PREROUTING, NOW, Checksum.VALID) == reference.receive(
+        raw, Hook.PREROUTING, NOW, Checksum.VALID
+    )
+    assert (len(one.flow_ids()), len(reference.flow_ids())) == (TURNS, 1)
+    send_junk(one, TURNS, lambda number: packet(C1, at("10.10.0.77", 1024 + number), "PA", 5, 7, b"x"), Hook.FORWARD)
+    flows = len(one.flow_ids())
+    verdict = one.receive(packet(C1, at("10.10.0.77", 9), "PA", 5, 7, b"x"), Hook.FORWARD, NOW, Checksum.VALID).verdict
+    assert isinstance(verdict, Accept)
+    assert verdict.packet is not None
+    assert segment(verdict.packet).src == SERVICE[0]
+    assert len(one.flow_ids()) == flows
+
+
+@pytest.mark.parametrize(
+    ("make", "hook"),
+    [
+        (
+            lambda _: icmp_error("10.10.0.66", "10.10.0.100", packet(SERVICE, at("10.10.0.99", 5), "A", 1)),
+            Hook.PREROUTING,
+        ),
+        (lambda number: packet(at("10.10.0.66", number), SERVICE, "A", 1)[:30], Hook.PREROUTING),
+        (lambda number: packet(MASTER, at("10.10.0.66", number), "A", 1, 1), Hook.PREROUTING),
+    ],
+)
+def test_packets_that_are_no_clients_are_dropped(make: Callable[[int], bytes], hook: Hook) -> None:
+    one = engine()
+    send_junk(one, TURNS + 5, make, hook)
+    assert one.snapshot(NOW)["drops"][DropReason.OVER_LIMIT] == 5
+
+
+def exhausted(rules: str = RULES) -> ClientConnection:
+    """Return an established connection whose client has no turn left."""
+    connection = ClientConnection(engine(rules))
+    connection.now = NOW
+    connection.establish()
+    source = CLIENT[0]
+    send_junk(connection.engine, TURNS, lambda number: packet((source, 1024 + number), SERVICE, "S", 7, 0, b"x"))
+    assert connection.engine.snapshot(NOW)["packets_over_limit"]
+    return connection
+
+
+def test_an_established_connection_loses_no_packet_and_its_copy_ends() -> None:
+    connection = exhausted()
+    one = connection.engine
+    late = connection.passed(packet(CLIENT, SERVICE, "PA", seq.add(FIRST, 4), THEIRS, b"late"), Hook.PREROUTING)
+    assert (late.payload, (late.dst, late.dport)) == (b"late", connection.backend)
+    early = connection.passed(packet(CLIENT, SERVICE, "PA", FIRST, THEIRS, b"soon"), Hook.PREROUTING)
+    assert early.payload == b"soon"
+    assert one.snapshot(NOW)["packets_over_limit"][PuntReason.OUT_OF_ORDER] == 2, "the copy gets nothing any more"
+    assert connection.backend
+    connection.now += 1.0
+    connection.passed(packet(connection.backend, CLIENT, "A", THEIRS, seq.add(FIRST, 8)), Hook.FORWARD)
+    connection.passed(packet(CLIENT, SERVICE, "PA", seq.add(FIRST, 8), THEIRS, b"more"), Hook.PREROUTING)
+    state = one.snapshot(connection.now)
+    assert_adds_up(state)
+    assert state["mirrors"][0]["legs_ended"] == {EndReason.OVER_LIMIT: 1}
+
+
+def test_a_rst_needs_no_turn() -> None:
+    connection = exhausted()
+    connection.passed(packet(CLIENT, SERVICE, "R", FIRST), Hook.PREROUTING)
+    [flow] = [flow for flow in connection.engine.flows(NOW) if flow["client"].endswith(":40001")]
+    assert flow["state"] == "reset"
+    assert connection.engine.snapshot(NOW)["packets_decided_in_python"][PuntReason.RESET] == 1
+
+
+def test_a_throttled_client_sees_no_more_room_than_before() -> None:
+    connection = exhausted(THROTTLED)
+    one = connection.engine
+    assert connection.backend
+    row = one._gear.flows.find_orig(CLIENT, SERVICE)
+    assert row is not None
+    assert row.shown == seq.add(FIRST, 0xFFFF), "the last window that passed through Python"
+    row.shown = seq.add(FIRST, 1000)
+    for room, window in ((1000, 0xFFFF), (700, 700), (0, 0)):
+        reply = packet(connection.backend, CLIENT, "A", THEIRS, FIRST, window=window)
+        passed = connection.passed(reply, Hook.FORWARD, Checksum.UNVERIFIED)
+        assert (passed.window, passed.checksum_ok()) == (room, True)
+    assert one.snapshot(NOW)["packets_over_limit"][PuntReason.THROTTLED] == 3
+
+
+def test_a_mirrors_packets_take_no_turn_of_the_client() -> None:
+    connection = ClientConnection(engine())
+    connection.now = NOW
+    connection.connect()
+    [leg] = [one for one in connection.to_mirror if one.dport == MASTER[1]]
+    send_junk(connection.engine, TURNS + 5, lambda _: packet(MASTER, CLIENT, "SA", 1, seq.add(leg.seq, 77)))
+    assert connection.engine.snapshot(NOW)["packets_over_limit"] == {PuntReason.OPENING_OR_CLOSING: 5}
+    other = ClientConnection(connection.engine, client=(CLIENT[0], 50_000))
+    other.now = NOW
+    other.connect()
+    assert other.from_client("PA", b"data").dst == other.backend_address
+
+
+def test_many_addresses_share_a_table_of_bounded_size() -> None:
+    one = engine()
+    for number in range(20_000):
+        source = at(f"10.10.0.{number % 256}", 1024 + number)
+        one.receive(packet(source, SERVICE, "A", 1)[:30], Hook.PREROUTING, NOW, Checksum.VALID)
+    assert one.snapshot(NOW)["packets_over_limit"] == {}
