@@ -142,14 +142,14 @@ void feed_punted(world *w, int index, const nm_segment *seg, size_t len, int hoo
         return;
     must(nm_is_taken(row, seg, is_orig));
     int is_urgent = seg->flags & URG && (is_orig || row->flags & NM_FLOW_HAS_READER);
-    if (seg->payload_len && (is_urgent || mptcp_subtypes(seg->ip))) {
+    if (row->flags & NM_FLOW_SKIPPED || (seg->payload_len && (is_urgent || mptcp_subtypes(seg->ip)))) {
         reopen_flow(w, index);
         return;
     }
     int event = nm_track(row, seg, is_orig);
     nm_flow_touch(w->gear->flows, row, w->now, event != NM_NO_EVENT);
     if (!is_orig || row->flags & NM_FLOW_PICKED_UP)
-        note_ack(flow, seg->ip);
+        note_ack(flow, row, seg->ip, 1);
     if (!is_orig)
         take_reply(row, seg);
     if ((is_orig && !take_data(flow, seg)) || !feed(w, flow))

@@ -23,9 +23,9 @@ uint32_t released_to(const nm_flow *row) { return row->orig.next - (row->flags &
 static int is_old(const nm_half *sender, const nm_half *receiver, const uint8_t *packet, uint32_t ack)
 {
     uint32_t value;
-    if (sender->flags & NM_HALF_ACK && after(ack, sender->ack) < 0 && sender->ack - ack > sender->max_window)
+    if (sender->flags & NM_HALF_ACK && after(ack, sender->ack) < 0 && sender->ack - ack > 2 * sender->max_window)
         return 1; /* RFC 5961 5.2 */
-    return receiver->flags & NM_HALF_ECHO && timestamp_of(packet, &value) &&
+    return receiver->flags & NM_HALF_ECHO && receiver->echo && timestamp_of(packet, &value) &&
            after(receiver->echo, value) > PAWS_TOLERANCE;
 }
 
@@ -60,19 +60,26 @@ int is_acceptable(const nm_flow *row, const uint8_t *packet, size_t len, int hoo
     if (row->flags & NM_FLOW_PICKED_UP)
         return agrees(receiver, seq, ack);
     int scale = receiver->scale <= MAX_SCALE ? receiver->scale : 0;
-    return after(ack, receiver->end) <= 0 && after(seq, sender->end) <= MAX_WINDOW << scale;
+    uint32_t limit = receiver->end; /* a backend's later bytes may be under way to this host */
+    if (is_orig && row->flags & NM_FLOW_SERVICE_MIRRORED && after(sender->edge, limit) > 0)
+        limit = sender->edge;
+    return after(ack, limit) <= 0 && after(seq, sender->end) <= MAX_WINDOW << scale;
 }
+
+static int is_control(const uint8_t *packet) { return packet[packet[0] % 16 * 4u + 13] & (SYN | FIN | RST); }
 
 /* Bytes */
 
-void note_ack(client_flow *flow, const uint8_t *packet)
+void note_ack(client_flow *flow, const nm_flow *was, const uint8_t *packet, int is_taken)
 {
     uint32_t ack = u32_at(packet + packet[0] % 16 * 4u + 8);
-    if (flow->row->flags & NM_FLOW_PICKED_UP) {
+    if (flow->row->flags & NM_FLOW_PICKED_UP || was->state != NM_STATE_ESTABLISHED || is_control(packet)) {
         flow->acked = flow->row->reply.ack;
         flow->knows_ack = !!(flow->row->reply.flags & NM_HALF_ACK);
         return;
     }
+    if (!is_taken)
+        return;
     if (!flow->knows_ack || after(ack, flow->acked) > 0)
         flow->acked = ack;
     flow->knows_ack = 1;
@@ -101,7 +108,7 @@ static void check_read(const nm_out *read, uint32_t index, uint8_t kind, uint32_
 
 /* Check what a packet has given for one flow; return the number of entries read so far. */
 static uint32_t check_flow(world *w, client_flow *flow, const nm_flow *was, const uint8_t *packet, size_t len, int hook,
-                           int checksum, uint32_t entries)
+                           int checksum, int is_skipped, uint32_t entries)
 {
     const nm_flow *row = flow->row;
     const uint8_t *data = packet + payload_at(packet, len);
@@ -109,19 +116,21 @@ static uint32_t check_flow(world *w, client_flow *flow, const nm_flow *was, cons
     int is_orig = hook == PREROUTING, is_read = row->flags & NM_FLOW_HAS_READER;
     int is_own = has_takers(row) && has_ends_of(was, packet, is_orig);
     int is_taken = is_own && is_acceptable(was, packet, len, hook, checksum);
+    int is_followed = is_taken && !is_skipped; /* else it has passed without mirroring */
     uint32_t moved = row->orig.next - was->orig.next, replied = row->reply.next - was->reply.next;
-    must(!data_len || !is_taken || !mptcp_subtypes(packet));
+    must(!data_len || !is_followed || !mptcp_subtypes(packet));
     must(!(moved || replied) || !(packet[packet[0] % 16 * 4u + 13] & URG));
-    must(moved == (is_taken && is_orig ? data_len : 0) && replied == (is_taken && is_read && !is_orig ? data_len : 0));
+    must(moved == (is_followed && is_orig ? data_len : 0));
+    must(replied == (is_followed && is_read && !is_orig ? data_len : 0));
     if (moved && !(row->flags & (NM_FLOW_HOLDS | NM_FLOW_PICKED_UP))) /* it lies in the backend's window */
         must(after(row->orig.next, was->reply.edge) <= 0 || after(row->orig.next, was->reply.ack) <= 0);
     must(!moved || (!flow->waiting && was->orig.next == flow->first + (uint32_t)flow->len));
     store(flow, data, moved);
     flow->len += moved;
-    if (is_own && (row->flags & NM_FLOW_PICKED_UP || (is_taken && !is_orig)))
-        note_ack(flow, packet);
+    if (is_own && (row->flags & NM_FLOW_PICKED_UP || !is_orig))
+        note_ack(flow, was, packet, is_taken);
     if (is_taken && !is_orig)
-        flow->has_rest = 0;
+        flow->has_rest = is_skipped;
     uint32_t given = released_to(row) - released_to(was);
     must(given <= (row->flags & NM_FLOW_HOLDS ? NM_MAX_RELEASE_LEN : moved));
     if (is_read && given)
@@ -136,11 +145,13 @@ static uint32_t check_flow(world *w, client_flow *flow, const nm_flow *was, cons
 
 void check_given(world *w, const snapshot *before, const uint8_t *packet, size_t len, int hook, int checksum)
 {
+    const nm_counters *counters = &w->gear->counters;
+    int is_skipped = memcmp(counters->over_limit, before->counters.over_limit, sizeof counters->over_limit) != 0;
     uint32_t entries = 0;
     size_t data_at = payload_at(packet, len);
     for (int i = 0; i < FLOWS; i++) {
         const nm_flow *was = &before->rows[w->flows[i].row->id];
-        entries = check_flow(w, &w->flows[i], was, packet, len, hook, checksum, entries);
+        entries = check_flow(w, &w->flows[i], was, packet, len, hook, checksum, is_skipped, entries);
     }
     for (int i = 0; i < LEGS; i++) {
         const nm_leg *row = w->legs[i].row;

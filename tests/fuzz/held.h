@@ -11,9 +11,9 @@ uint32_t released_to(const nm_flow *row);
 /* Whether the receiver of a plain packet of an established flow takes it; row: before the packet. */
 int is_acceptable(const nm_flow *row, const uint8_t *packet, size_t len, int hook, int checksum);
 
-/* Note the acknowledgement of a backend's packet that its client accepts. For a picked up flow, take the tracker's
- * word, after a packet of either end. */
-void note_ack(client_flow *flow, const uint8_t *packet);
+/* Note the acknowledgement of a backend's packet, if its client takes it. Take the tracker's word for a flow that was
+ * picked up, after a packet of either end, and for packets that are not plain or not of an established flow. */
+void note_ack(client_flow *flow, const nm_flow *was, const uint8_t *packet, int is_taken);
 /* Keep the client's next bytes, after those that are known already. */
 void store(client_flow *flow, const uint8_t *data, size_t len);
 
