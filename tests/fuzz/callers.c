@@ -7,6 +7,7 @@
 #include "fastpath/packet.h"
 #include "fastpath/tracker.h"
 #include "check.h"
+#include "feeding.h"
 #include "lists.h"
 #include "must.h"
 #include "sharing.h"
@@ -276,9 +277,11 @@ void take_punted(world *w, const uint8_t *packet, size_t len, int hook, int chec
         nm_service *service = is_orig ? nm_plan_service(&w->gear->plan, 4, src, dst, seg.dport) : NULL;
         if (service && (seg.flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN && is_new(w, row, &seg))
             open_for(w, service, &seg);
-        else if (row && row->flags & NM_FLOW_DIRECT && !is_orig && index_of(w, row) < 0)
+        else if (is_own(w, row))
+            feed_punted(w, index_of(w, row), &seg, len, hook, checksum);
+        else if (row && row->flags & NM_FLOW_DIRECT && !is_orig)
             move_direct(w, row, &seg);
-        else if (row && !(row->flags & NM_FLOW_DIRECT) && index_of(w, row) < 0)
+        else if (row && !(row->flags & NM_FLOW_DIRECT))
             move(w, row, &seg, is_orig);
         else if (!row && service && seg.payload_len && !(seg.flags & (TCP_SYN | TCP_RST)))
             pick_up(w, service, usual_backend(w, (int)(service - w->plan.services), src, seg.sport), &seg, 1);

@@ -7,7 +7,7 @@
 /* Return one of the flows that are not the world's own, or NULL. */
 nm_flow *callers_flow(world *w, uint8_t which);
 
-/* Handle a punted packet: open a caller's flow, or update it. */
+/* Handle a punted packet: open a caller's flow, or update it, or feed the legs and readers of the world's own. */
 void take_punted(world *w, const uint8_t *packet, size_t len, int hook, int checksum);
 
 /* Whether the client of a service is counted among the suspects. */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "check_without_flow.h"
+#include "held.h"
 #include "must.h"
 
 #define RIGHT 0xffff
@@ -43,7 +44,9 @@ static void check_leg(const mirror_leg *leg)
     must((row->rto_at < INFINITY) == (row->snd_max != row->snd_una));
     must(row->due.queued_at <= row->due.due_at);
     if (leg->flow)
-        must(end == leg->flow->row->orig.next && end == leg->flow->first + (uint32_t)leg->flow->len);
+        must(end == released_to(leg->flow->row));
+    if (leg->flow && leg->flow->row->flags & NM_FLOW_HOLDS)
+        must(row->buffered + leg->flow->row->held_len <= (row->max_buffer > MAX_LEN ? row->max_buffer : MAX_LEN));
     check_marks(row);
 }
 
@@ -52,7 +55,7 @@ int looks_closer(const world *w) { return w->checks % 8 == 0; }
 void check_world(world *w)
 {
     int64_t chunks = 0, of_client = 0;
-    uint16_t client = NM_NO_HOLDER; /* the same one, of all legs with a holder */
+    uint16_t client = NM_NO_HOLDER; /* the same one, of all rings with a holder */
     double next = INFINITY;
     uint32_t count = 0;
     for (int i = 0; i < LEGS; i++) {
@@ -68,8 +71,19 @@ void check_world(world *w)
         next = fmin(next, w->legs[i].row->due.due_at);
         count++;
     }
+    for (uint32_t id = 0; id < MAX_FLOWS; id++) {
+        const nm_flow *row = nm_flow_by_id(w->gear->flows, id);
+        if (!row)
+            continue;
+        check_held(row);
+        chunks += row->held.count;
+        if (row->held.holder != NM_NO_HOLDER) {
+            client = row->held.holder;
+            of_client += row->held.count * NM_CHUNK_LEN;
+        }
+    }
     for (int i = 0; i < FLOWS; i++)
-        chunks += w->flows[i].row ? w->flows[i].row->held.count : 0;
+        check_held_of(&w->flows[i], looks_closer(w));
     must(w->budget.used == chunks * NM_CHUNK_LEN && w->budget.used <= w->budget.limit);
     must(client == NM_NO_HOLDER || (w->gear->holders.used[client] == of_client &&
                                     of_client <= w->budget.limit / NM_CLIENT_SHARE));
@@ -102,7 +116,8 @@ static void check_data(mirror_leg *leg, const uint8_t *packet, uint32_t seq, uin
     must(after(leg->sent, row->snd_max) <= 0 && after(leg->sent, row->snd_una + row->window) <= 0);
     must(row->snd_max - row->snd_una <= row->cwnd);
     must((packet[33] == (ACK | PSH)) == (leg->sent == end));
-    must(at + (uint64_t)len <= leg->flow->len);
+    must(at + (uint64_t)len <= released_to(leg->flow->row) - leg->flow->first);
+    must(!(leg->flow->row->flags & NM_FLOW_HOLDS) || (leg->flow->knows_ack && after(leg->sent, leg->flow->acked) <= 0));
     must(!memcmp(packet + HEADERS_LEN, leg->flow->stream + at, len));
 }
 
@@ -152,17 +167,16 @@ void check_sends(world *w, int all_there)
     nm_out_clear(out);
 }
 
-void check_held(const world *w, const mirror_leg *leg)
+void check_buffered(const mirror_leg *leg)
 {
-    (void)w;
     uint32_t len = leg->row->buffered;
     if (!len)
         return;
-    uint8_t *held = malloc(len);
-    must(held);
-    nm_leg_copy(leg->row, 0, held, len);
-    must(!memcmp(held, leg->flow->stream + (leg->row->buffer_seq - leg->flow->first), len));
-    free(held);
+    uint8_t *buffered = malloc(len);
+    must(buffered);
+    nm_leg_copy(leg->row, 0, buffered, len);
+    must(!memcmp(buffered, leg->flow->stream + (leg->row->buffer_seq - leg->flow->first), len));
+    free(buffered);
 }
 
 /* The kernel's translation by a mark equals our own without one. */

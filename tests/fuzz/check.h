@@ -4,7 +4,7 @@
 
 #include "world.h"
 
-/* Check numbers, buffers, the budget and the heap. */
+/* Check numbers, buffers, held bytes, the budget and the heap. */
 void check_world(world *w);
 /* Whether to ask for the next deadline now. That tidies the heaps, which must be right untidied, too. */
 int looks_closer(const world *w);
@@ -37,7 +37,7 @@ void check_expired(world *w, const snapshot *before, const nm_flow *left);
 /* Check the packets synthesised since the last step, unless some may be missing. */
 void check_sends(world *w, int all_there);
 /* Check that a leg buffers the bytes that its client has sent. */
-void check_held(const world *w, const mirror_leg *leg);
+void check_buffered(const mirror_leg *leg);
 /* Compare a packet before and after its translation. */
 void check_rewritten(const world *w, const uint8_t *before, const uint8_t *now, size_t len, int hook, int checksum);
 

@@ -4,6 +4,7 @@
 
 #include "check.h"
 #include "check_without_flow.h"
+#include "held.h"
 #include "lists.h"
 #include "fastpath/packet.h"
 #include "fastpath/tracker.h"
@@ -211,7 +212,8 @@ static void check_moved(world *w, const nm_flow *now, const nm_flow *was, const 
     must(is_same(now, was) && NEXT[was->state][now->state]);
     uint32_t shown = was->state == NM_STATE_SYN_SENT && now->state == NM_STATE_SYN_RECEIVED ? mptcp_subtypes(packet) : 0;
     shown &= was->flags & NM_FLOW_STRIPS_MPTCP ? ~MP_CAPABLE : ~0u;
-    uint32_t changing = LISTED | NM_FLOW_LOOSE;
+    uint32_t changing = LISTED | NM_FLOW_LOOSE | NM_FLOW_SKIPPED;
+    must(!(was->flags & ~now->flags & NM_FLOW_SKIPPED) && (now->flags & NM_FLOW_SKIPPED ? has_takers(now) : 1));
     must((now->flags | changing) == (was->flags | changing | (shown ? NM_FLOW_MPTCP : 0)));
     int is_settled = was->flags & NM_FLOW_LOOSE && !(now->flags & NM_FLOW_LOOSE);
     must(is_settled || (now->flags & NM_FLOW_LOOSE) == (was->flags & NM_FLOW_LOOSE));

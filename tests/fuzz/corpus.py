@@ -19,6 +19,7 @@ from natmirror.net.packet import (
     OPT_MPTCP,
     OPT_MSS,
     OPT_NOP,
+    OPT_TIMESTAMPS,
     OPT_WINDOW_SCALE,
     PSH,
     RST,
@@ -35,26 +36,33 @@ _HOOKS = (0, 1, 0)  # PREROUTING, FORWARD, PREROUTING: places in the target's ow
 
 # The steps of fuzz_process.c, and the kinds of its flows and services.
 _RAW, _WAIT, _DUE, _CALL, _FROM_CALLER, _TO_CALLER, _SET_CALLER, _STRAY = 3, 4, 5, 11, 12, 13, 14, 15
-_SWEEP, _SHARE, _CHANGE_PLAN = 16, 17, 18
+_SET_LEG, _REOPEN, _MEMORY, _WRITE, _SWEEP, _SHARE, _CHANGE_PLAN = 7, 8, 9, 10, 16, 17, 18
 _HOW_VALID, _HOW_PARTIAL, _HOW_OPTIONS, _HOW_PUSH, _HOW_FLAGS, _HOW_SEQ, _HOW_ACK = 1, 2, 4, 16, 32, 64, 128
 _RELATIVE, _MENDED, _CALLERS = 4, 8, 16
 _OTHER_HOOK, _OTHER_PORT = 64, 128
-_SUSPECTED, _TRUSTED, _KNOWN, _REMOVED, _VICTIM, _FOR_HALF_OPEN = 3, 1, 4, 8, 16, 32
+_SUSPECTED, _TRUSTED, _KNOWN, _REMOVED, _VICTIM, _FOR_HALF_OPEN, _HOLDS = 3, 1, 4, 8, 16, 32, 64
 _ANNOUNCE, _CLAIM_SEEN, _CLAIM_ALL, _RELEASE, _STANDBY, _WHOLE = 1, 2, 4, 8, 16, 32
 _ADOPT, _LOG_CHANGES, _RELEASE_ONE, _ANNOUNCE_ONE, _END_ONE, _WITHDRAW, _TOUCH, _OWN = 0, 1, 2, 3, 4, 5, 6, 128
 _FLOWS_WITH_LEGS = (1, 2, 3)
+_FLOWS_WITH_TAKERS = (*_FLOWS_WITH_LEGS, 6, 7)
 _LEG_OF_FLOW = {1: 0, 2: 1, 3: 3}
+_ODD_BYTES, _ODD_AGAIN, _UNSTEADY = 1, 2, 1
 _SERVICES, _CALLERS_OF_SERVICE, _BACKENDS = range(0, 64, 16), range(12), range(8)
 _MAX_STEPS = 60
 _MAX_HALF_OPEN, _MAX_CALLERS = 5, 10
 _CLIENT_END, _SERVICE_END = (bytes((10, 10, 0, 11)), 40000), (bytes((10, 10, 0, 100)), 6653)
 
 # The first bytes: orderly, buffers and budget, first number, scale (and whether mirrors throttle clients), window,
-# segment size, and with a crowd which allocation fails.
-_ROOMY = struct.pack("<BBIBHH", 0, 15, 0xFFFF_F000, 7, 0xFFFF, 1460)
-_HOLDING = struct.pack("<BBIBHH", 0, 15, 0xFFFF_F000, 0x87, 0xFFFF, 1460)
-_CROWDED = struct.pack("<BBIBHHB", 0, 0xEF, 0xFFFF_F000, 7, 0xFFFF, 1460, 1)
-_NARROW = struct.pack("<BBIBHH", 1, 1 << 4 | 1 << 2 | 2, 0x7FFF_F000, 0, 0x2000, 536)
+# segment size, which flows hold bytes, and with a crowd which allocation fails.
+_ALL_HOLD, _NONE_HOLDS = 0xFF, 0
+_ROOMY = struct.pack("<BBIBHHB", 0, 15, 0xFFFF_F000, 7, 0xFFFF, 1460, _ALL_HOLD)
+_TOLD_AT_ONCE = struct.pack("<BBIBHHB", 0, 15, 0xFFFF_F000, 7, 0xFFFF, 1460, _NONE_HOLDS)
+_THROTTLING = struct.pack("<BBIBHHB", 0, 15, 0xFFFF_F000, 0x87, 0xFFFF, 1460, _ALL_HOLD)
+_CROWDED = struct.pack("<BBIBHHBB", 0, 0xEF, 0xFFFF_F000, 7, 0xFFFF, 1460, _ALL_HOLD, 1)
+_NARROW = struct.pack("<BBIBHHB", 1, 1 << 4 | 1 << 2 | 2, 0x7FFF_F000, 0, 0x2000, 536, _NONE_HOLDS)
+_NARROW_HOLDING = struct.pack("<BBIBHHB", 0, 15, 0x7FFF_F000, 0, 0x2000, 536, _ALL_HOLD)
+_NARROW_AT_ONCE = struct.pack("<BBIBHHB", 0, 15, 0x7FFF_F000, 0, 0x2000, 536, _NONE_HOLDS)
+_SHORT_OF_MEMORY = struct.pack("<BBIBHHB", 0, 2, 0xFFFF_F000, 7, 0xFFFF, 1460, _ALL_HOLD)
 
 _NLMSG_ERROR, _PACKET_MESSAGE = 2, 3 << 8
 _PACKET_HDR, _PAYLOAD, _CAP_LEN, _SKB_INFO = 1, 10, 13, 14
@@ -117,7 +125,9 @@ def _length(count: int) -> bytes:
     """Return a number of bytes in the target's form, approximate for large ones."""
     if count <= 255:
         return bytes((1, count))
-    return bytes((5, count // 16)) if count < 4096 else bytes((6, 0))
+    if count < 4096:
+        return bytes((5, count // 16))
+    return bytes((6, 0)) if count < 60000 else bytes((7, 0))
 
 
 def raw_calls(packets: list[tuple[int, Segment]], service: int) -> Iterator[bytes]:
@@ -286,14 +296,92 @@ def of_callers() -> dict[str, bytes]:
         reset = call(service, 9) + opened(0) + talk + said(_TO_CALLER, 0, RST) + call(service, 10)
         suspected = bytes((_SET_CALLER, service, _SUSPECTED)) + life + bytes((_SET_CALLER, service, _TRUSTED)) + life
         again = call(service) + bytes((_WAIT, 50)) + call(service) + pause + call(service) + opened(0)
+        holds = call(service) + bytes((_SET_CALLER, 0, _HOLDS)) + opened(0) + talk + closed(0)
         removed = call(service) + bytes((_SET_CALLER, 0, _REMOVED)) + life
-        lives = {"life": life + life + minute, "reset": reset, "suspected": suspected, "again": again + pause}
+        lives = {
+            "holds": holds,
+            "life": life + life + minute,
+            "reset": reset,
+            "suspected": suspected,
+            "again": again + pause,
+        }
         seeds |= {f"{name}-{service}": one for name, one in (lives | {"removed": removed}).items()}
     for one in _CALLERS_OF_SERVICE:  # services that share backends, with clients that have left the other service
         lives_of = [call(service + one) + opened(index) + closed(index) for index, service in enumerate(_SERVICES)]
         seeds[f"shared-{one}"] = b"".join(lives_of) + b"".join(call(service + one, 1) for service in _SERVICES)
     everybody = {f"process/callers-{name}": _ROOMY + one for name, one in seeds.items()}
-    return everybody | {f"process/held-{name}": _HOLDING + seeds[name] for name in ("life-48", "again-48", "flood")}
+    return everybody | {
+        f"process/throttling-{name}": _THROTTLING + seeds[name] for name in ("life-48", "again-48", "flood")
+    }
+
+
+def sends(flow: int, length: int, ahead: int = 0, odd: int = 0, options: bytes = b"", window: int = 0xFFFF) -> bytes:
+    """Return a client's data, ``ahead`` bytes after its next one."""
+    how = _HOW_VALID | (_HOW_SEQ if ahead else 0) | (_HOW_OPTIONS if options else 0)
+    return struct.pack("<BBBBH", _CLIENT, flow, how, odd, window) + _length(length) + _rest(ahead, "<b", options)
+
+
+def acks(flow: int, count: int | None = None, length: int = 0, options: bytes = b"", window: int = 0xFFFF) -> bytes:
+    """Return the acknowledgement of a backend for ``count`` bytes more than before, or for all."""
+    how = _HOW_VALID | (_HOW_ACK if count is not None else 0) | (_HOW_OPTIONS if options else 0)
+    return struct.pack("<BBBBH", _BACKEND, flow, how, 0, window) + _length(length) + _rest(count, "<h", options)
+
+
+def _rest(number: int | None, form: str, options: bytes) -> bytes:
+    """Return the numbers and options that follow a packet's length."""
+    return (struct.pack(form, number) if number else b"") + (bytes((len(options) // 4,)) + options if options else b"")
+
+
+def stamped(value: int, echo: int) -> bytes:
+    """Return the timestamps option."""
+    return struct.pack("!BBBBII", OPT_NOP, OPT_NOP, OPT_TIMESTAMPS, 10, value, echo)
+
+
+def last_hop(flow: int) -> bytes:
+    """Return a client's next data, in a packet that this host drops."""
+    whole = build(_CLIENT_END, _SERVICE_END, seq=1, ack=1, flags=ACK, window=1, payload=b"four")
+    raw = whole[:8] + b"\1" + whole[9:]
+    return struct.pack("<BBBBH", _RAW, flow, _CLIENT + 1 | _RELATIVE | _MENDED, 0, len(raw)) + raw
+
+
+def held() -> dict[str, bytes]:
+    """Return bytes that wait for their acknowledgement, and what the two ends make of them."""
+    seeds = {}
+    for flow in _FLOWS_WITH_TAKERS:
+        data = b"".join(sends(flow, length) for length in (10, 200, 1, 1460))
+        seeds[f"partial-{flow}"] = data + acks(flow, 4) + acks(flow, 206, 30) + acks(flow, 1) + data + acks(flow)
+        seeds[f"unseen-{flow}"] = data + sends(flow, 10, 100) + acks(flow, 1) + acks(flow) + data + acks(flow, 20000)
+        again = sends(flow, 50, odd=_ODD_AGAIN) + sends(flow, 100, -60) + sends(flow, 2000, odd=_ODD_AGAIN)
+        seeds[f"again-{flow}"] = data + again + acks(flow, 100) + again + acks(flow)
+        other = sends(flow, 50, odd=_ODD_AGAIN | _ODD_BYTES)
+        seeds[f"other-{flow}"] = data + acks(flow) + other + data + other + data + acks(flow)
+        seeds[f"both-{flow}"] = b"".join(data + acks(flow, 300, 500) for _ in range(4))
+        probe = sends(flow, 1, window=0)
+        shut = acks(flow, window=0) + sends(flow, 4080) * 2 + sends(flow, 32) + acks(flow, window=0)
+        seeds[f"probe-{flow}"] = shut + probe + acks(flow, window=0) + probe + acks(flow) + probe + acks(flow)
+        taken = sends(flow, 9, options=stamped(1000, 0)) + acks(flow, options=stamped(5000, 1000))
+        taken += sends(flow, 9, options=stamped(1010, 5000)) + acks(flow, options=stamped(5005, 1010))
+        old = sends(flow, 9, options=stamped(900, 5005)) + acks(flow, options=stamped(4000, 1010))
+        seeds[f"stamps-{flow}"] = taken + old + taken
+        multipath = bytes((OPT_MPTCP, 12, 0x20)) + bytes(9)
+        seeds[f"mptcp-{flow}"] = data + sends(flow, 9, options=multipath) + data + acks(flow, 3, 9, multipath) + data
+        seeds[f"refused-{flow}"] = data + last_hop(flow) + acks(flow, 9) + last_hop(flow) + data + acks(flow)
+        large = sends(flow, 65000) * 4 + sends(flow, 5000) * 2
+        seeds[f"large-{flow}"] = (
+            large + acks(flow) + acks(flow, -100) + large + acks(flow, 30000) + acks(flow) + bytes((_DUE,))
+        )
+        seeds[f"python-{flow}"] = bytes((_WRITE, flow)) + _length(100) + data + bytes((_WRITE, flow)) + acks(flow)
+        for fails in range(4):
+            memory = bytes((_MEMORY, 1 << 4 | fails))
+            seeds[f"answer-{fails}-{flow}"] = sends(flow, 10) + memory + acks(flow, 4, 2000) + acks(flow, length=9)
+            seeds[f"memory-{fails}-{flow}"] = memory + data + memory + acks(flow, 4) + memory + acks(flow) + data
+        seeds[f"reopened-{flow}"] = data + bytes((_REOPEN, 128 | flow)) + data + acks(flow, 100)
+    unsteady = bytes((_SET_LEG, 1, _UNSTEADY, 0))
+    two = b"".join(sends(2, 100) for _ in range(5)) + acks(2, 150)
+    seeds["unsteady"] = two + unsteady + two + unsteady + two + bytes((_REOPEN, 2)) + two + acks(2)
+    firsts = {"held": _ROOMY, "at-once": _TOLD_AT_ONCE, "short": _SHORT_OF_MEMORY}
+    firsts |= {"narrow": _NARROW_HOLDING, "narrow-at-once": _NARROW_AT_ONCE}
+    return {f"process/{first}-{name}": firsts[first] + seed for first in firsts for name, seed in seeds.items()}
 
 
 def tables() -> dict[str, bytes]:
@@ -356,7 +444,7 @@ def _message(kind: int, body: bytes) -> bytes:
 
 def write(captures: Path, directory: Path) -> int:
     """Write all seeds and return their number."""
-    seeds = rare() | of_callers() | tables()
+    seeds = rare() | of_callers() | held() | tables()
     for capture in sorted(captures.glob("*.pcap")):
         if capture.name.endswith(".out.pcap"):
             continue

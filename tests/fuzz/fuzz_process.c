@@ -9,6 +9,7 @@
 #include "callers.h"
 #include "check.h"
 #include "flaky.h"
+#include "held.h"
 #include "must.h"
 #include "sharing.h"
 #include "world.h"
@@ -45,6 +46,10 @@ enum {
 #define HOW_ODD_SEQ 64
 #define HOW_ODD_ACK 128
 
+/* odd: the flags with HOW_ODD_FLAGS; without it, of a client's packet: */
+#define ODD_BYTES 1 /* another version of its bytes */
+#define ODD_AGAIN 2 /* it begins with the first held byte */
+
 /* how: makes a raw packet one of ours */
 #define RAW_SIDE 3 /* 1 to 3: a client's, a backend's, a mirror's */
 #define RAW_RELATIVE 4
@@ -63,7 +68,7 @@ static const uint8_t *bytes_at(uint32_t seq)
 {
     if (!pattern[1])
         for (uint32_t i = 0; i < sizeof pattern; i++)
-            pattern[i] = (uint8_t)(i * 2654435761u >> 24);
+            pattern[i] = (uint8_t)(i % MAX_LEN * 2654435761u >> 24);
     return pattern + seq % MAX_LEN;
 }
 
@@ -108,7 +113,7 @@ static void send_packet(world *w, input *in, headers *of, uint8_t how, uint8_t o
     of->options_len = how & HOW_OPTIONS ? take8(in) % 11 * 4 : 0;
     for (int i = 0; i < of->options_len; i++)
         of->options[i] = take8(in);
-    of->payload = bytes_at(of->seq);
+    of->payload = bytes_at(of->seq + (how & HOW_ODD_FLAGS ? 0 : odd_flags & ODD_BYTES));
     size_t len = build(packet, of, checksum);
     if (checksum == 3) {
         packet[36] ^= 1;
@@ -117,16 +122,15 @@ static void send_packet(world *w, input *in, headers *of, uint8_t how, uint8_t o
     receive(w, len, hook, checksum);
 }
 
-/* Whether a leg or a reader takes the client's data: then it comes in order. */
-static int is_taken(const nm_flow *row) { return row->flags & (NM_FLOW_FEEDS_LEGS | NM_FLOW_HAS_READER); }
-
 static void from_client(world *w, input *in)
 {
     client_flow *flow = &w->flows[take8(in) % FLOWS];
     uint8_t how = take8(in), odd = take8(in);
     headers of = {.src = flow->client, .dst = flow->service, .window = take16(in)};
     of.payload_len = take_len(in, w->mss);
-    of.seq = is_taken(flow->row) ? flow->row->orig.next : flow->row->orig.end;
+    of.seq = has_takers(flow->row) ? flow->row->orig.next : flow->row->orig.end;
+    if (!(how & HOW_ODD_FLAGS) && odd & ODD_AGAIN)
+        of.seq -= flow->row->held_len;
     of.seq += how & HOW_ODD_SEQ ? (uint32_t)(int8_t)take8(in) : 0;
     of.ack = flow->row->reply.end + (how & HOW_ODD_ACK ? (uint32_t)(int8_t)take8(in) : 0);
     send_packet(w, in, &of, how, odd, PREROUTING);
@@ -194,7 +198,7 @@ static void raw(world *w, input *in)
         set_u16(packet + tcp, sport[side]);
         set_u16(packet + tcp + 2, dport[side]);
         if (how & RAW_RELATIVE && (side < 2 || leg->row)) {
-            uint32_t seqs[] = {is_taken(row) ? row->orig.next : row->orig.end, row->reply.end,
+            uint32_t seqs[] = {has_takers(row) ? row->orig.next : row->orig.end, row->reply.end,
                                side < 2 ? 0 : leg->row->rcv_nxt};
             uint32_t acks[] = {row->reply.end, row->orig.end, side < 2 ? 0 : leg->row->snd_max + leg->row->seq_offset};
             set_u32(packet + tcp + 4, seqs[side]);
@@ -252,6 +256,8 @@ static void set_caller(world *w, input *in)
         set_suspect(w, which >> 4 & 3, client.address, how >> 1 & 1);
     if (row && how & 4)
         row->flags |= NM_FLOW_PYTHON_STATE;
+    if (row && how & 64)
+        row->flags |= NM_FLOW_HOLDS;
     if (row && how & 8)
         remove_flow(w, row);
     check_world(w);
@@ -331,10 +337,12 @@ static void set_flow(world *w, input *in)
 {
     static const uint32_t CHANGING =
         NM_FLOW_THROTTLED | NM_FLOW_PAST_WINDOW | NM_FLOW_ORIG_GAP | NM_FLOW_REPLY_GAP | NM_FLOW_KILLED;
-    nm_flow *row = w->flows[take8(in) % FLOWS].row;
+    client_flow *flow = &w->flows[take8(in) % FLOWS];
+    nm_flow *row = flow->row;
     uint8_t flags = take8(in), state = take8(in);
     uint32_t chosen = flags | (flags & 1 ? NM_FLOW_REPLY_GAP : 0) | ((flags & 14) == 14 ? NM_FLOW_KILLED : 0);
     row->flags = (row->flags & ~CHANGING) | (chosen & CHANGING);
+    flow->waiting = 0; /* the reassembler has lost it */
     row->state = state % 8 >= NM_STATES ? NM_STATE_ESTABLISHED : state % 8;
     nm_flow_touch(w->gear->flows, row, row->seen_at, 1);
     check_world(w);
@@ -372,12 +380,15 @@ static void reopen(world *w, input *in)
     check_world(w);
 }
 
+/* Leave a client's next packet to Python. */
 static void write(world *w, input *in)
 {
-    client_flow *flow = &w->flows[take8(in) % FLOWS];
-    uint32_t len = take_len(in, w->mss);
-    if (len && flow->row->flags & NM_FLOW_FEEDS_LEGS)
-        write_to_legs(w, flow, bytes_at(flow->row->orig.next), len);
+    const client_flow *flow = &w->flows[take8(in) % FLOWS];
+    headers of = {.src = flow->client, .dst = flow->service, .flags = ACK, .payload_len = take_len(in, w->mss)};
+    of.seq = flow->row->orig.next + flow->waiting;
+    of.ack = flow->row->reply.end;
+    of.payload = bytes_at(of.seq);
+    take_punted(w, packet, build(packet, &of, VALID), PREROUTING, VALID);
 }
 
 static void take_step(world *w, input *in)

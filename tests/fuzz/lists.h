@@ -17,7 +17,7 @@ uint32_t victim_of(const snapshot *of, int for_half_open);
 /* Check that all lists are whole: old members have kept their order, new ones are at the end. */
 void check_lists(world *w, const snapshot *now);
 /* Check that nothing changed, except that flows whose backends have answered may have left the half open list's
- * front, and flows that have had packets the idle list's. */
+ * front, flows that have had packets the idle list's, and room for held bytes may have been reserved. */
 void check_same(const snapshot *before, snapshot *now);
 
 #endif

@@ -7,6 +7,7 @@
 #define TCP_LEN 20
 #define TCP 6
 #define FRAGMENT 0x3fff
+#define TIMESTAMPS 8
 
 uint16_t u16_at(const uint8_t *at) { return (uint16_t)(at[0] * 256 + at[1]); }
 
@@ -125,6 +126,16 @@ uint32_t mptcp_subtypes(const uint8_t *packet)
     for (const uint8_t *at = tcp + TCP_LEN; (len = option_len(at, end)); at += len)
         subtypes |= mptcp_subtype(at, len);
     return subtypes;
+}
+
+int timestamp_of(const uint8_t *packet, uint32_t *value)
+{
+    const uint8_t *tcp = packet + packet[0] % 16 * 4u, *end = tcp + tcp[12] / 16 * 4;
+    int len, is_there = 0;
+    for (const uint8_t *at = tcp + TCP_LEN; (len = option_len(at, end)); at += len)
+        if (*at == TIMESTAMPS && (is_there = len == 10))
+            *value = u32_at(at + 2);
+    return is_there;
 }
 
 void strip_mp_capable(uint8_t *packet)

@@ -15,6 +15,7 @@
 #define RST 0x04
 #define PSH 0x08
 #define ACK 0x10
+#define URG 0x20
 
 #define MP_CAPABLE 1u /* of mptcp_subtypes() */
 
@@ -64,6 +65,8 @@ size_t payload_at(const uint8_t *packet, size_t len);
 
 /* Return the subtypes of a whole TCP packet's MPTCP options, each as 1 << subtype. */
 uint32_t mptcp_subtypes(const uint8_t *packet);
+/* Return whether a whole TCP packet has a timestamps option, and its TSval. */
+int timestamp_of(const uint8_t *packet, uint32_t *value);
 /* Overwrite a whole TCP packet's MP_CAPABLE options by NOPs. */
 void strip_mp_capable(uint8_t *packet);
 

@@ -7,7 +7,9 @@
 
 #include "callers.h"
 #include "check.h"
+#include "feeding.h"
 #include "flaky.h"
+#include "held.h"
 #include "must.h"
 #include "sharing.h"
 
@@ -69,13 +71,21 @@ void open_flow(world *w, int index)
                                   index == DIRECT);
     must(row);
     flow->row = row;
-    flow->first = row->orig.next = w->first;
+    flow->first = flow->acked = row->orig.next = w->first;
     flow->len = 0;
+    flow->waiting = 0;
+    flow->has_rest = 0;
     row->state = NM_STATE_ESTABLISHED;
     row->flags |= OF_FLOW[index].flags | NM_FLOW_PYTHON_STATE;
+    if (has_takers(row) && w->holders >> index & 1)
+        row->flags |= NM_FLOW_HOLDS;
+    row->max_held = w->max_buffer;
+    if (index % 2)
+        row->held.holder = nm_holder_of(&w->gear->holders, 4, client);
     row->created_at = w->now;
     int is_picked_up = OF_FLOW[index].flags & NM_FLOW_PICKED_UP;
-    flow->replied = row->reply.next = ~flow->first;
+    flow->knows_ack = !is_picked_up;
+    row->reply.next = ~flow->first;
     nm_flow_touch(w->gear->flows, row, w->now, 1);
     row->orig.scale = row->reply.scale = is_picked_up ? MAX_SCALE : w->scale;
     if (is_picked_up)
@@ -85,6 +95,7 @@ void open_flow(world *w, int index)
     row->reply.end = row->orig.ack = ~flow->first;
     row->orig.edge = row->orig.ack + w->window;
     row->reply.edge = row->reply.ack + w->window;
+    row->orig.max_window = row->reply.max_window = w->window;
 }
 
 void close_flow(world *w, int index)
@@ -141,7 +152,7 @@ void open_leg(world *w, int index)
         return;
     }
     leg->row = row;
-    leg->first = leg->sent = leg->flow ? leg->flow->row->orig.next : w->first;
+    leg->first = leg->sent = leg->flow ? released_to(leg->flow->row) : w->first;
     row->snd_una = row->snd_nxt = row->snd_max = row->buffer_seq = leg->first;
     if (index % 2)
         row->ring.holder = nm_holder_of(&w->gear->holders, 4, local);
@@ -172,10 +183,10 @@ void close_leg(world *w, int index)
     mirror_leg *leg = &w->legs[index];
     if (!leg->row)
         return;
-    check_held(w, leg);
-    int64_t held = (int64_t)leg->row->ring.count * NM_CHUNK_LEN, used = w->budget.used;
+    check_buffered(leg);
+    int64_t buffered = (int64_t)leg->row->ring.count * NM_CHUNK_LEN, used = w->budget.used;
     nm_leg_remove(w->gear->legs, leg->row);
-    must(w->budget.used == used - held);
+    must(w->budget.used == used - buffered);
     leg->row = NULL;
     if (leg->flow)
         link_legs(w, leg->flow);
@@ -231,6 +242,7 @@ void world_begin(world *w, input *in)
         w->window = 0xffff;
     uint16_t mss = take16(in) % 1461;
     w->mss = mss < MIN_MSS ? MIN_MSS : mss;
+    w->holders = take8(in);
     w->now = 1000.0;
     if (how & 32) { /* memory may be short from the start */
         flaky_plan(take8(in) & 15, 1);
@@ -284,58 +296,6 @@ void world_end(world *w, int orderly)
 
 /* Steps */
 
-static void remember(client_flow *flow, const uint8_t *data, size_t len)
-{
-    if (flow->len + len > flow->capacity) {
-        flow->capacity = 2 * (flow->len + len);
-        must(flow->stream = realloc(flow->stream, flow->capacity));
-    }
-    memcpy(flow->stream + flow->len, data, len);
-    flow->len += len;
-}
-
-/* Check that the read buffer has a packet's payload, and nothing else. */
-static void check_read(const nm_out *read, uint8_t kind, uint32_t owner, const uint8_t *payload, size_t len)
-{
-    const nm_send *one = read->sends;
-    must(read->count == 1 && one->kind == kind && one->owner == owner && one->len == len);
-    must(!memcmp(read->bytes + one->at, payload, len));
-}
-
-/* Check that a packet that was not punted has given its whole payload to legs and readers, if its flow's stream
- * moved. */
-static void take_note(world *w, const uint8_t *packet, size_t len)
-{
-    int is_read = 0;
-    size_t data_at = payload_at(packet, len);
-    for (int i = 0; i < FLOWS; i++) {
-        client_flow *flow = &w->flows[i];
-        const nm_flow *row = flow->row;
-        uint32_t moved = row->orig.next - (flow->first + (uint32_t)flow->len), replied = row->reply.next - flow->replied;
-        if (!moved && !replied)
-            continue;
-        must(data_at && (moved ? moved : replied) == len - data_at && !(moved && replied));
-        must(row->flags & (moved ? NM_FLOW_FEEDS_LEGS | NM_FLOW_HAS_READER : NM_FLOW_HAS_READER));
-        if (row->flags & NM_FLOW_HAS_READER) {
-            check_read(&w->gear->read, moved ? NM_READ_ORIG : NM_READ_REPLY, row->id, packet + data_at, len - data_at);
-            is_read++;
-        }
-        if (moved)
-            remember(flow, packet + data_at, len - data_at);
-        flow->replied = row->reply.next;
-    }
-    for (int i = 0; i < LEGS; i++) {
-        const nm_leg *row = w->legs[i].row;
-        if (!row || row->rcv_nxt == w->legs[i].heard || row->source != NM_SOURCE_MESSAGES)
-            continue;
-        must(data_at && row->rcv_nxt - w->legs[i].heard == len - data_at);
-        check_read(&w->gear->read, NM_READ_MIRROR, row->reader, packet + data_at, len - data_at);
-        is_read++;
-    }
-    must(w->gear->read.count == (uint32_t)is_read);
-    nm_out_clear(&w->gear->read);
-}
-
 void take_snapshot(const world *w, snapshot *of)
 {
     memset(of, 0, sizeof *of);
@@ -353,7 +313,7 @@ void take_snapshot(const world *w, snapshot *of)
 /* Check that neither packet nor numbers were changed, except for reserved room. */
 static void check_untouched(world *w, const snapshot *before, nm_leg *legs, int reason)
 {
-    must(w->gear->out.count == 0 && w->gear->read.count == 0);
+    must(w->gear->out.count == 0 && w->gear->read.count == 0 && w->gear->read.used == 0);
     check_same_flows(w, before, reason);
     for (int i = 0; i < LEGS; i++) {
         if (!w->legs[i].row)
@@ -384,7 +344,7 @@ int process(world *w, const uint8_t *bytes, size_t len, int hook, int checksum)
             check_not_opened(w, &before, bytes, len, checksum);
     } else {
         must(payload_at(bytes, len)); /* else it is no whole TCP segment */
-        take_note(w, bytes, len);
+        check_given(w, &before, bytes, len, hook, checksum);
         check_moved_flows(w, &before, bytes, len, hook, checksum);
     }
     if (payload_at(bytes, len))
@@ -397,30 +357,6 @@ int process(world *w, const uint8_t *bytes, size_t len, int hook, int checksum)
     check_sends(w, flaky_failed() == failed);
     check_world(w);
     return decided;
-}
-
-void write_to_legs(world *w, client_flow *flow, const uint8_t *data, uint32_t len)
-{
-    unsigned long failed = flaky_failed();
-    for (int i = 0; i < LEGS_OF_FLOWS; i++) {
-        nm_leg *row = w->legs[i].row;
-        if (!row || w->legs[i].flow != flow)
-            continue;
-        if ((row->buffered && row->buffered + len > row->max_buffer) || !nm_leg_reserve(w->gear->legs, row, len))
-            return;
-    }
-    remember(flow, data, len);
-    flow->row->orig.next += len;
-    for (int i = 0; i < LEGS_OF_FLOWS; i++) {
-        nm_leg *row = w->legs[i].row;
-        if (!row || w->legs[i].flow != flow)
-            continue;
-        nm_leg_append(row, data, len, w->now);
-        nm_leg_output(row, w->now, &w->gear->out);
-        nm_leg_set_due(w->gear->legs, row, nm_leg_deadline(row));
-    }
-    check_sends(w, flaky_failed() == failed);
-    check_world(w);
 }
 
 void take_due(world *w)
@@ -453,6 +389,8 @@ void take_due(world *w)
         }
         check_world(w);
     }
+    for (int i = 0; i < FLOWS; i++)
+        release_rest(w, &w->flows[i]);
     take_due_flows(w);
     check_world(w);
 }

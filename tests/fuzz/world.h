@@ -21,10 +21,13 @@ enum { LEGS_OF_FLOWS = 4, LEGS = 12 }; /* the others have no flow, only deadline
 typedef struct {
     nm_flow *row;
     endpoint client, service, backend;
-    uint32_t first;  /* sequence number of the first byte of the stream */
-    uint32_t replied; /* its backend's next number before the step */
-    uint8_t *stream; /* the data given to the legs or to readers */
+    uint32_t first;   /* sequence number of the first byte of the stream */
+    uint32_t acked;   /* the highest number that its backend has acknowledged, if knows_ack */
+    uint8_t knows_ack;
+    uint8_t has_rest; /* bytes are held that it has acknowledged: they were too many for one call */
+    uint8_t *stream;  /* the client's data in order, and then what waits for the backend's window */
     size_t len, capacity;
+    uint32_t waiting; /* bytes after the first len of the stream */
 } client_flow;
 
 typedef struct {
@@ -83,6 +86,7 @@ typedef struct {
     uint32_t first, max_buffer, window;
     uint16_t mss;
     uint8_t scale, leg_flags;
+    uint8_t holders; /* a bit for each flow with legs or a reader that get only acknowledged bytes */
 } world;
 
 static inline int32_t after(uint32_t a, uint32_t b) { return (int32_t)(a - b); }
@@ -103,8 +107,6 @@ void close_leg(world *w, int index);
 /* Pass one packet through nm_process(), in a buffer of exactly its length, with all checks. */
 int process(world *w, const uint8_t *bytes, size_t len, int hook, int checksum);
 
-/* Do Python's Leg.write() for all legs of a flow, after a punt; do nothing if one of them has no room. */
-void write_to_legs(world *w, client_flow *flow, const uint8_t *data, uint32_t len);
 /* Do Python's handle_timer(): legs that are due back off, or are ended and opened again. */
 void take_due(world *w);
 
