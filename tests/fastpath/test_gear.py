@@ -185,7 +185,8 @@ def reference_of_control(
         if row.flags & SERVICE_MIRRORED and not syn and needs_mirroring(row, parsed, is_orig=is_orig):
             return PUNT, raw
         event = tracker.track(row, parsed, from_client=is_orig)
-        flows.touch(row, now, moved=event is not None or bool(syn and is_orig))
+        if event is not None or not reset:
+            flows.touch(row, now, moved=event is not None or bool(syn and is_orig))
     if row.flags & WATCHED:
         return ACCEPT, raw
     source, destination = (None, C1) if is_orig else (SERVICE, None)
