@@ -83,6 +83,7 @@ def test_an_invalid_record_is_withdrawn_once(end: str) -> None:
     if end == "mirror":
         connection.from_mirror("R", 1, 1)
     else:
+        connection.from_client("PA", b"its backend does not acknowledge this")
         connection.now += 8000.0
         one.handle_timer(connection.now)
     assert records(one) == []

@@ -208,6 +208,7 @@ def test_a_failing_read_queue_switches_sessions_off_and_does_not_spin(
 
 def test_a_flow_that_cannot_be_forgotten_keeps_no_timer_due(one: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     session = connected(one, 1)
+    session.from_client("PA", b"its backend does not acknowledge this")
     with monkeypatch.context() as patch:
         patch.setattr(Nat, "forget", fail)
         later = session.now + 1e6

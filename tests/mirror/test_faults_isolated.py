@@ -39,6 +39,7 @@ PRODUCTION = (
     *(f"natmirror.engine.{name}." for name in ("counters", "engine", "failover", "forwarding", "icmp_errors")),
     *(f"natmirror.engine.{name}." for name in ("mirror_endpoints", "report")),
     *(f"natmirror.net.{name}." for name in ("build", "checksum", "endpoint", "icmp", "packet", "prefixes", "seq")),
+    "natmirror.tcp.acceptance.",
     "natmirror.tcp.tracker.",
     *(f"natmirror.mirror.{name}." for name in ("faults", "guard", "guarded", "outgoing", "teardown", "timers")),
 )

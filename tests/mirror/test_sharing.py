@@ -65,7 +65,7 @@ def test_data_in_a_segment_that_receivers_ignore_enters_no_leg(session: ClientCo
 
 def test_data_with_an_acknowledgement_of_unsent_bytes_enters_no_leg(session: ClientConnection) -> None:
     connected(session)
-    refused_segment(session, "PA", 0, b"EVIL", ack=seq.add(THEIRS, 1))
+    refused_segment(session, "PA", 0, b"EVIL", ack=seq.add(THEIRS, 0x10000))  # past the client's own window
     assert session.mirrored() == []
 
 
