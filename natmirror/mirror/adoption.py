@@ -11,7 +11,7 @@ The methods that move legs are generators: the caller applies each outcome that 
 
 from collections.abc import Iterator
 
-from natmirror.fastpath.flow_flags import is_finished, start_feeding_legs
+from natmirror.fastpath.flow_flags import is_finished, set_orig_waiting, start_feeding_legs
 from natmirror.mirror.copies import MirroredFlow, MirroredStream, StreamCopy
 from natmirror.mirror.copy_states import IS_ASKING, StreamEvent, StreamState
 from natmirror.mirror.ledger import Ledger
@@ -72,6 +72,7 @@ class Adoption:
         una = [leg.una for _, leg in stream.alive()]
         stream.reassembler.place(min(una, key=lambda number: seq.diff(number, record.client_nxt)))
         stream.standby_from = record.client_nxt
+        set_orig_waiting(stream.flow.row, past_window=False, has_gap=True)  # the client's first data activates
 
     def renew(self, flow: MirroredFlow, record: FlowRecord) -> bool:
         """Update a standby connection from a later record. Return False where the record has other legs."""

@@ -4,6 +4,7 @@ import pytest
 
 from natmirror.actions import Hook
 from natmirror.net import seq
+from natmirror.rules import Release
 from tests.helpers.client_connection import ISS, MIRROR_ISS
 from tests.helpers.leg_records import adopted_connection, answer, due, end_reasons, mirror_of, sent_to_mirror
 from tests.helpers.support import CLIENT, MASTER, packet
@@ -30,6 +31,19 @@ def test_a_probe_below_the_window_asks_the_mirror_and_the_stream_goes_on_from_it
     assert (mirror["legs_adopted"], mirror["legs_resumed"], mirror["legs_opened"]) == (1, 1, 0)
     assert mirror["legs_ended"] == {"closed": 1}
     assert (mirror["client_bytes"], mirror["acked_bytes"]) == (12, 12), "from the first unacknowledged byte on"
+
+
+def test_a_standby_stream_is_activated_by_its_clients_data_and_released_on_acknowledgement(fast: bool) -> None:
+    connection = adopted_connection(fast=fast, release=Release.ACKNOWLEDGED, is_standby=True, snd_una=seq.add(ISS, 11))
+    connection.from_client("PA", b"abc")
+    connection.from_client("PA", b"def")
+    connection.from_backend("A")
+    assert due(connection) == [("A", 10, 4, b"")]
+    answer(connection, 11)
+    assert due(connection) == [("PA", 11, 4, b"abcdef")]
+    connection.from_mirror("A", 4, 17)
+    mirror = mirror_of(connection)
+    assert (mirror["client_bytes"], mirror["acked_bytes"], mirror["legs_ended"]) == (6, 6, {})
 
 
 def test_after_the_answer_the_c_gear_has_the_leg_again() -> None:

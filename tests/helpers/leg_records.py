@@ -10,6 +10,7 @@ from natmirror.mirror.shown import MirrorEntry
 from natmirror.net import seq
 from natmirror.net.build import finish
 from natmirror.reasons import DropReason
+from natmirror.rules import Release
 from natmirror.tcp import leg_record
 from natmirror.tcp.leg_record import FlowRecord, LegRecord
 from natmirror.tcp.record_masks import masks
@@ -76,11 +77,20 @@ def unsealed(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def adopted_connection(
-    *, fast: bool = True, rules: str = RULES, sent: int = 10, acked: int = 10, **leg: Any
+    *,
+    fast: bool = True,
+    rules: str = RULES,
+    sent: int = 10,
+    acked: int = 10,
+    release: Release = Release.SEEN,
+    is_standby: bool = False,
+    **leg: Any,
 ) -> ClientConnection:
-    """Return the connection of RECORD at a host that has adopted it. Its client has sent ``sent`` bytes, and its
-    backend has acknowledged ``acked`` of them; ``leg`` replaces values of the leg's record."""
-    one = engine(rules, fast=fast)
+    """Return the connection of RECORD at a host that has adopted it, perhaps on standby. Its client has sent ``sent``
+    bytes, and its backend has acknowledged ``acked`` of them; ``leg`` replaces values of the leg's record."""
+    one = engine(rules, fast=fast, release=release)
+    if is_standby:
+        one.replicated_legs.release()
     connection = ClientConnection(one)
     connection.backend = at("10.20.0.11", 6653)
     connection.sent, connection.answered = sent, 5

@@ -71,7 +71,7 @@ def test_a_move_shows_the_master_one_stream_and_the_store_none_of_its_numbers(pa
     numbers = legs_numbers(capture)
     assert len(numbers) == CONNECTIONS
     assert all(abs(seq.diff(one, some[0])) < 1 << 20 for some in numbers.values() for one in some), "one leg"
-    assert shared.count('"format": 2') >= CONNECTIONS
+    assert shared.count('"format": 3') >= CONNECTIONS
     told = set(map(int, re.findall(r"\b[0-9]+\b", shared)))
     assert not told & {one for some in numbers.values() for one in some}, "no number on the wire"
     pair.end()
