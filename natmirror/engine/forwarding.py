@@ -37,6 +37,7 @@ from natmirror.engine.replicated_legs import ReplicatedLegs
 from natmirror.fastpath.flow_flags import (
     has_reader,
     has_silent_client,
+    has_takers,
     is_finished,
     is_killed,
     is_past_window,
@@ -153,7 +154,8 @@ class Forwarding:
         verdict = self._to_backend(segment, service, flow)
 
         # 4. Hand the segment to mirroring, unless it is a bare acknowledgement. The C gear does the same.
-        self._hand_on_mptcp(flow, segment, from_client=True)
+        is_opening = event is Event.HANDSHAKE or flow.state < State.ESTABLISHED
+        self._hand_on_mptcp(flow, segment, from_client=True, is_opening=is_opening)
         if event is Event.HANDSHAKE and is_service_mirrored(flow.row):
             backend = endpoint_of(service if flow.backend is None else flow.backend)
             self._mirroring.open(self._nat.keep_object(flow), backend, now)
@@ -251,7 +253,7 @@ class Forwarding:
         verdict = self._to_client(segment, flow.service, flow)
 
         # 4. Hand it to mirroring. Mirrors may wait for it, and one that is behind may narrow the client's window.
-        self._hand_on_mptcp(flow, segment, from_client=False)
+        self._hand_on_mptcp(flow, segment, from_client=False, is_opening=flow.state < State.ESTABLISHED)
         if event is Event.SYN_ACK and flow.service.throttles:
             self._mirroring.accepted(self._nat.keep_object(flow))
         if is_past_window(flow.row) or flow.row.held_len or is_finished(flow.row.orig) or is_skipped(flow.row):
@@ -316,7 +318,7 @@ class Forwarding:
 
         # 4. Hand it on.
         if flow is not None:
-            self._hand_on_mptcp(flow, segment, from_client=False)
+            self._hand_on_mptcp(flow, segment, from_client=False, is_opening=False)
             if has_reader(flow.row):
                 self._mirroring.feed_replies(flow, segment)
         return verdict
@@ -372,15 +374,11 @@ class Forwarding:
         self._counters.count(EngineCounter.FLOWS_PICKED_UP if flow else EngineCounter.FLOWS_UNTRACKED)
         return flow
 
-    def _hand_on_mptcp(self, flow: Flow, segment: Segment, *, from_client: bool) -> None:
-        """Hand on that a flow belongs to an MPTCP connection, if its data shows that. In such a connection the first
-        data of each direction has an option (RFC 8684 §3.7)."""
-        if (
-            is_service_mirrored(flow.row)
-            and segment.payload_len
-            and not segment.flags & (SYN | RST)
-            and segment.mptcp()
-        ):
+    def _hand_on_mptcp(self, flow: Flow, segment: Segment, *, from_client: bool, is_opening: bool) -> None:
+        """Hand on that a flow belongs to an MPTCP connection, if its data shows that while it has copies or sessions,
+        or is opening. In such a connection the first data of each direction has an option (RFC 8684 §3.7)."""
+        is_data = segment.payload_len and not segment.flags & (SYN | RST)
+        if is_data and is_service_mirrored(flow.row) and (is_opening or has_takers(flow.row)) and segment.mptcp():
             self._mirroring.showed_mptcp(flow, segment, from_client=from_client)
 
     def _hand_on_end(self, flow: Flow, event: Event | None, now: float, *, from_client: bool) -> None:

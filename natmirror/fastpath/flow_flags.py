@@ -196,6 +196,11 @@ def clear_skipped(row: FlowRow) -> None:
     row.flags &= ~SKIPPED
 
 
+def has_takers(row: FlowRow) -> bool:
+    """Return whether a leg or a session gets the client's data."""
+    return row.flags & (FEEDS_LEGS | HAS_READER) != 0
+
+
 def has_reader(row: FlowRow) -> bool:
     """Return whether a session with a master reads the data of both ends."""
     return row.flags & HAS_READER != 0
