@@ -89,7 +89,7 @@ static int punt_reason(nm_gear *gear, nm_flow *flow, const nm_segment *seg, int 
     uint32_t end = seg->seq + seg->payload_len;
     uint32_t limit = diff(receiver->edge, receiver->ack) >= 0 ? receiver->edge : receiver->ack;
     if (flow->flags & (is_orig ? NM_FLOW_ORIG_GAP : NM_FLOW_REPLY_GAP) || seg->seq != sender->next ||
-        seg->flags & TCP_URG || (receiver->flags & NM_HALF_ACK && diff(receiver->ack, is_orig ? sender->next : end) > 0) ||
+        (receiver->flags & NM_HALF_ACK && diff(receiver->ack, is_orig ? sender->next : end) > 0) ||
         (!(is_orig && flow->flags & NM_FLOW_HOLDS) && nm_flow_knows_window(flow) && diff(limit, end) < 0))
         return NM_PUNT_OUT_OF_ORDER;
     if (!is_orig)
@@ -219,7 +219,7 @@ static int needs_mirroring(const nm_flow *flow, const nm_segment *seg, int is_or
     if (event != NM_NO_EVENT || (is_data && (flow->state < NM_STATE_ESTABLISHED || shows_mptcp(flow, seg))))
         return NM_PUNT_OPENING_OR_CLOSING;
     if (is_orig)
-        return is_data && nm_is_taken(flow, seg, 1) ? NM_PUNT_OPENING_OR_CLOSING : 0;
+        return (is_data || seg->flags & TCP_URG) && nm_is_taken(flow, seg, 1) ? NM_PUNT_OPENING_OR_CLOSING : 0;
     return flow->flags & (NM_FLOW_THROTTLED | NM_FLOW_PAST_WINDOW) || flow->held_len || flow->orig.flags & NM_HALF_FIN ||
                    (is_data && flow->flags & NM_FLOW_HAS_READER)
                ? NM_PUNT_OPENING_OR_CLOSING
@@ -294,7 +294,7 @@ static int decide_for_mirrors(nm_gear *gear, nm_flow *flow, const nm_segment *se
 {
     if (shows_mptcp(flow, seg))
         return NM_PUNT_MPTCP;
-    if (flow->flags & NM_FLOW_SKIPPED)
+    if (flow->flags & NM_FLOW_SKIPPED || (is_orig && seg->flags & TCP_URG)) /* its copies end */
         return NM_PUNT_OUT_OF_ORDER;
     int is_fed = seg->payload_len && has_takers(flow, is_orig);
     uint32_t acked = !is_orig && flow->held_len ? acked_len(flow, seg) : 0;

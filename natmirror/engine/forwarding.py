@@ -56,7 +56,7 @@ from natmirror.nat.services import ServiceTable
 from natmirror.net.build import build_reset, rewrite
 from natmirror.net.checksum import Checksum
 from natmirror.net.endpoint import Endpoint, endpoint_of
-from natmirror.net.packet import ACK, RST, SYN, Datagram, Malformed, Segment, parse
+from natmirror.net.packet import ACK, RST, SYN, URG, Datagram, Malformed, Segment, parse
 from natmirror.reasons import DropReason
 from natmirror.rules import Backend, Service
 from natmirror.tcp import tracker
@@ -161,7 +161,7 @@ class Forwarding:
             self._mirroring.open(self._nat.keep_object(flow), backend, now)
         if flow.state is State.SYN_SENT and is_watched(flow.row) and segment.payload_len and flow.service.mirrors:
             self._mirroring.unanswered(self._nat.keep_object(flow), segment.payload_len)
-        elif segment.seq_len:
+        elif segment.seq_len or segment.flags & URG:
             self._mirroring.feed(flow, segment, now)
         self._hand_on_end(flow, event, now, from_client=True)
         return verdict

@@ -134,8 +134,13 @@ class Reassembler:
         self._clear_pieces()
 
     def give_up(self) -> None:
-        """Free all waiting bytes: a living leg needs the memory."""
+        """Free all waiting bytes, whose versions are forgotten then: a living leg needs the memory."""
+        first = self._starts[0] if self._starts else None
+        earlier, contradiction = self._left_out_from, self.contradiction
         self._clear_pieces()
+        self._left_out_from, self.contradiction = earlier, contradiction
+        if first is not None:
+            self._note_left_out(first)
         self.left_out = EndReason.MEMORY_FULL
 
     def _clear_pieces(self) -> None:

@@ -337,9 +337,10 @@ def test_a_late_repetition_of_acknowledged_bytes_with_a_fin_ends_no_copy(fast: b
     assert one.ended == []
 
 
-def test_urgent_data_ends_the_copy(fast: bool) -> None:
+@pytest.mark.parametrize("data", [b"urgent", b""])
+def test_an_urgent_pointer_ends_the_copy(fast: bool, data: bytes) -> None:
     one = Connection(fast=fast).open()
-    raw = bytearray(packet(CLIENT, SERVICE, "PA", seq.add(ISS, 1), seq.add(IRS, 1), b"urgent"))
+    raw = bytearray(packet(CLIENT, SERVICE, "PA", seq.add(ISS, 1), seq.add(IRS, 1), data))
     raw[33] |= URG
     one.take(bytes(raw), Hook.PREROUTING)
     assert one.ended == [EndReason.AMBIGUOUS]
@@ -385,3 +386,13 @@ def test_data_on_a_connection_that_natmirror_does_not_follow_is_counted(fast: bo
     one.says(0, b"", "R")
     one.says(0, b"hello")
     assert one.ledger["lost_bytes"] == {EndReason.NOT_FOLLOWED: 5}
+
+
+def test_another_version_of_bytes_that_were_given_up_for_memory_ends_the_copy(fast: bool) -> None:
+    one = Connection(fast=fast).open()
+    one.says(3, b"TRUTH")
+    [stream] = one.engine._mirroring.streams.values()
+    stream.reassembler.give_up()
+    one.says(0, b"gap")
+    one.says(3, b"LIES!")
+    assert one.ended == [EndReason.MEMORY_FULL]

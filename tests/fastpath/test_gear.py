@@ -43,7 +43,7 @@ from natmirror.net import seq
 from natmirror.net.build import rewrite
 from natmirror.net.checksum import Checksum
 from natmirror.net.endpoint import Endpoint
-from natmirror.net.packet import FIN, RST, SYN, Malformed, Segment, parse
+from natmirror.net.packet import FIN, RST, SYN, URG, Malformed, Segment, parse
 from natmirror.tcp import tracker
 from natmirror.tcp.acceptance import is_taken as takes
 from tests.helpers.siphash import siphash
@@ -149,6 +149,8 @@ def reference(
     if row.state != State.ESTABLISHED or parsed.flags & (SYN | FIN | RST):
         return reference_of_control(flows, row, parsed, raw, now, is_orig=is_orig)
     is_taken = parsed.checksum_ok() and takes(row, parsed, from_client=is_orig)
+    if row.flags & FEEDS_LEGS and is_taken and is_orig and parsed.flags & URG:
+        return PUNT, raw  # the copies end
     if row.flags & FEEDS_LEGS and parsed.payload_len and is_taken and (is_orig or parsed.mptcp()):
         return PUNT, raw  # the client's data waits until a gap is filled; data with an MPTCP option ends the copies
     if row.flags & THROTTLED and not is_orig:
@@ -210,7 +212,7 @@ def needs_mirroring(row: FlowRow, parsed: Segment, *, is_orig: bool) -> bool:
     if is_data and (row.state < State.ESTABLISHED or shows_mptcp(row, parsed)):
         return True
     if is_orig:
-        return is_data and takes(row, parsed, from_client=True)
+        return bool(is_data or parsed.flags & URG) and takes(row, parsed, from_client=True)
     return bool(row.held_len or row.orig.flags & lib.NM_HALF_FIN)
 
 
