@@ -108,17 +108,15 @@ class Forwarding:
         return Decision(verdict, self._outgoing.drain())
 
     def _is_from_client(self, segment: Segment, service: Service) -> bool:
-        """Return whether a packet to a service is a client's. A client that the rules no longer name is one until its
-        flows have been reset."""
-        client = (segment.src, segment.sport)
-        return segment.src in self._services.clients or self._nat.find_orig(client, endpoint_of(service)) is not None
+        """Return whether a packet to a service is a client's; one that a reload removed keeps its flows at first."""
+        is_named, client = segment.src in self._services.clients, (segment.src, segment.sport)
+        return is_named or self._nat.find_orig(client, endpoint_of(service)) is not None
 
     def _is_to_leg(self, segment: Segment) -> bool:
         """Return whether a mirror's packet is for a leg, or has the addresses of one."""
-        if segment.dst in self._mirrors.sources or segment.dst in self._services.clients:
-            return True
-        mirror, local = (segment.src, segment.sport), (segment.dst, segment.dport)
-        return self._mirroring.has_leg(mirror, local, otherwise=False)
+        ends = (segment.src, segment.sport), (segment.dst, segment.dport)
+        is_ours = segment.dst in self._mirrors.sources or segment.dst in self._services.clients
+        return is_ours or self._mirroring.has_leg(*ends, otherwise=False)
 
     # From a client
 
@@ -154,17 +152,21 @@ class Forwarding:
         verdict = self._to_backend(segment, service, flow)
 
         # 4. Hand the segment to mirroring, unless it is a bare acknowledgement. The C gear does the same.
+        if is_service_mirrored(flow.row):
+            self._hand_on(flow, segment, event, now)
+            self._hand_on_end(flow, event, now, from_client=True)
+        return verdict
+
+    def _hand_on(self, flow: Flow, segment: Segment, event: Event | None, now: float) -> None:
+        """Hand a client's segment on to mirroring; ``event`` is what it has changed."""
         is_opening = event is Event.HANDSHAKE or flow.state < State.ESTABLISHED
         self._hand_on_mptcp(flow, segment, from_client=True, is_opening=is_opening)
-        if event is Event.HANDSHAKE and is_service_mirrored(flow.row):
-            backend = endpoint_of(service if flow.backend is None else flow.backend)
-            self._mirroring.open(self._nat.keep_object(flow), backend, now)
+        if event is Event.HANDSHAKE:
+            self._mirroring.open(self._nat.keep_object(flow), endpoint_of(flow.backend or flow.service), now)
         if flow.state is State.SYN_SENT and is_watched(flow.row) and segment.payload_len and flow.service.mirrors:
             self._mirroring.unanswered(self._nat.keep_object(flow), segment.payload_len)
         elif segment.seq_len or segment.flags & URG:
             self._mirroring.feed(flow, segment, now)
-        self._hand_on_end(flow, event, now, from_client=True)
-        return verdict
 
     def _from_client_syn(self, segment: Segment, service: Service, flow: Flow | None, now: float) -> Verdict:
         """Return the verdict on a SYN: of a new connection, repeated, or inside an established connection."""

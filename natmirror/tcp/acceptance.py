@@ -10,6 +10,7 @@ from natmirror.fastpath.flow_flags import (
     HALF_ECHO,
     HALF_SEQ,
     is_loose,
+    is_plain,
     is_service_mirrored,
     is_watched,
     knows_window,
@@ -32,6 +33,8 @@ def is_taken(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
     number.
     """
     sender, receiver = halves(row, from_client=from_client)
+    if is_plain(row):
+        return bool(segment.flags & ACK) and (not receiver.flags & HALF_SEQ or seq.le(segment.ack, receiver.end))
     is_mirrored = is_service_mirrored(row)
     if not segment.flags & ACK or (is_mirrored and expires_here(row, segment, from_client=from_client)):
         return False

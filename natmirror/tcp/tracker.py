@@ -134,10 +134,10 @@ def update(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool)
         sender.bytes += segment.payload_len
         sender.flags |= HALF_SEQ
     else:
-        _revoke_fin(sender, receiver, segment)
+        if sender.flags & HALF_FIN:
+            _revoke_fin(sender, receiver, segment)
         advance = seq.diff(end, sender.end)
-        is_in_window = not knows_window(row) or not receiver.flags & HALF_ACK or seq.le(segment.seq, receiver.edge)
-        if advance > 0 and is_in_window and not sender.flags & HALF_FIN:  # nothing follows a FIN
+        if advance > 0 and not sender.flags & HALF_FIN and _is_in_window(row, receiver, segment):  # a FIN is the end
             sender.end = end
             sender.bytes += advance - (segment.flags & FIN)
             sender.flags = sender.flags & ~HALF_INFERRED if segment.seq_len else sender.flags | HALF_INFERRED
@@ -156,6 +156,11 @@ def update(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool)
         if _has_all(row) and receiver.flags & HALF_SEQ and seq.lt(receiver.end, sender.ack):
             sender.ack = receiver.end  # the receiver's bytes from there on are under way to this host
     return True
+
+
+def _is_in_window(row: FlowRow, receiver: HalfRow, segment: Segment) -> bool:
+    """Return whether a segment begins inside the window that its receiver is known to offer."""
+    return not receiver.flags & HALF_ACK or seq.le(segment.seq, receiver.edge) or not knows_window(row)
 
 
 def _has_all(row: FlowRow) -> bool:
@@ -203,7 +208,7 @@ def _revoke_fin(sender: HalfRow, receiver: HalfRow, segment: Segment) -> None:
     fin = seq.add(sender.end, -1)
     is_acked = seq.lt(fin, receiver.ack)
     is_passed = bool(segment.payload_len) and seq.lt(fin, seq.add(segment.seq, segment.payload_len))
-    if sender.flags & HALF_FIN and is_passed and not is_acked:
+    if is_passed and not is_acked:
         sender.flags = sender.flags & ~HALF_FIN | HALF_REVOKED
         sender.bytes += 1
 
