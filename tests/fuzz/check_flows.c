@@ -331,7 +331,7 @@ static int is_quiet(const nm_flow *flow, const uint8_t *packet, size_t len, int 
     if (is_data && (flow->state < NM_STATE_ESTABLISHED || (has_takers && seg.payload_len && options_of(&seg).mptcp)))
         return 0;
     if (is_orig)
-        return !is_data || !nm_is_taken(flow, &seg, 1);
+        return !(is_data || seg.flags & URG) || !nm_is_taken(flow, &seg, 1);
     return !(flow->flags & (NM_FLOW_THROTTLED | NM_FLOW_PAST_WINDOW)) && !flow->held_len &&
            !(flow->orig.flags & NM_HALF_FIN) && !(is_data && flow->flags & NM_FLOW_HAS_READER);
 }
