@@ -52,14 +52,12 @@ class Feeding:
     def feed(self, stream: MirroredStream, at: int, payload: bytes, now: float) -> None:
         """Take the client's bytes from number ``at`` on; give the legs and sessions those that may be released."""
         row, reassembler = stream.flow.row, stream.reassembler
-        if not (stream.alive() or has_reader(row)):
-            return
         if take_revoked(row.orig):
             self.give_up(stream, EndReason.AMBIGUOUS)
         if is_skipped(row):
             clear_skipped(row)
             self.give_up(stream, EndReason.OVER_LIMIT)
-        if stream.state in HAS_END:
+        if stream.state in HAS_END or not (stream.alive() or has_reader(row)):
             return
         if stream.is_adopted:
             self._adoption.activate(stream.flow, now)

@@ -131,6 +131,16 @@ def test_an_established_connection_loses_no_packet_and_its_copy_ends() -> None:
     assert state["mirrors"][0]["legs_ended"] == {EndReason.OVER_LIMIT: 1}
 
 
+def test_nothing_is_held_for_copies_that_ended_over_the_limit() -> None:
+    connection = exhausted()
+    connection.passed(packet(CLIENT, SERVICE, "PA", seq.add(FIRST, 4), THEIRS, b"late"), Hook.PREROUTING)
+    connection.now += 1.0
+    connection.passed(packet(CLIENT, SERVICE, "PA", FIRST, THEIRS, b"soon"), Hook.PREROUTING)
+    row = connection.engine._gear.flows.find_orig(CLIENT, SERVICE)
+    assert row is not None
+    assert (row.first_leg, row.held_len) == (lib.NM_NO_LEG, 0)
+
+
 def test_a_rst_needs_no_turn() -> None:
     connection = exhausted()
     connection.passed(packet(CLIENT, SERVICE, "R", FIRST), Hook.PREROUTING)
