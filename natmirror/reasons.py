@@ -166,7 +166,7 @@ class EndReason(StrEnum):
     """The flow was picked up: its SYN did not pass this host, so the copy would have no beginning.
 
     The client has to connect again. ``--on-stop keep`` does not save copies; a pair with ``ha.state`` does. For
-    OpenFlow, ``reconnect: next-message`` begins a session in mid-connection."""
+    OpenFlow, ``reconnect: next-message`` begins a session on a connection that goes on."""
     MIRROR_IS_BACKEND = "mirror-is-backend"
     """The mirror has the same endpoint as the backend of this connection.
 
