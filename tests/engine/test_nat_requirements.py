@@ -1,4 +1,4 @@
-"""What RFC 5382, RFC 5508 and RFC 7857 ask of a NAT, and no other test shows: docs/requirements.md names these tests."""
+"""What RFC 5382, RFC 5508 and RFC 7857 ask of a NAT and no other test shows; docs/requirements.md names these tests."""
 
 from dataclasses import replace
 
