@@ -34,14 +34,12 @@ from natmirror.engine.failover import Failover
 from natmirror.engine.icmp_errors import IcmpErrors
 from natmirror.engine.mirror_packets import MirrorPackets
 from natmirror.fastpath.flow_flags import (
+    awaits_reply,
     has_reader,
     has_silent_client,
     has_takers,
-    is_finished,
     is_killed,
-    is_past_window,
     is_service_mirrored,
-    is_skipped,
     is_throttled,
     is_unconfirmed,
     is_watched,
@@ -249,7 +247,7 @@ class Forwarding:
         self._hand_on_mptcp(flow, segment, from_client=False, is_opening=flow.state < State.ESTABLISHED)
         if event is Event.SYN_ACK and flow.service.throttles:
             self._mirroring.accepted(self._nat.keep_object(flow))
-        if is_past_window(flow.row) or flow.row.held_len or is_finished(flow.row.orig) or is_skipped(flow.row):
+        if awaits_reply(flow.row):
             self._mirroring.acknowledged(flow, now)
         if has_reader(flow.row) and segment.seq_len:
             self._mirroring.feed_replies(flow, segment)
