@@ -33,6 +33,7 @@ IP_HEADER = struct.Struct("!BBHHHBBH4s4s")
 TCP_HEADER = struct.Struct("!HHIIBBHHH")
 _SACK_BLOCK = struct.Struct("!II")
 _TIMESTAMPS = struct.Struct("!II")
+_TIMESTAMPS_ALONE = bytes((OPT_NOP, OPT_NOP, OPT_TIMESTAMPS, 10))  # as segments have them (RFC 7323, appendix A)
 
 
 class Malformed(Exception):
@@ -121,6 +122,11 @@ class Segment:
 
     def timestamps(self) -> tuple[int, int] | None:
         """Return TSval and TSecr (RFC 7323 §3.2); None if the option is absent or malformed."""
+        at = self.ip_len + TCP_HEADER_LEN
+        if self.data_at == at:
+            return None
+        if self.data_at == at + 12 and self.raw[at : at + 4] == _TIMESTAMPS_ALONE:
+            return _TIMESTAMPS.unpack_from(self.raw, at + 4)
         option = self.options().get(OPT_TIMESTAMPS, b"")
         return _TIMESTAMPS.unpack(option) if len(option) == _TIMESTAMPS.size else None
 

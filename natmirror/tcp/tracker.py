@@ -48,8 +48,10 @@ from natmirror.fastpath.flow_flags import (
     HALF_REVOKED,
     HALF_SEQ,
     HALF_STAMP,
+    LOOSE,
+    PICKED_UP,
+    SERVICE_MIRRORED,
     is_loose,
-    is_picked_up,
     is_recorded,
     is_service_mirrored,
     is_unconfirmed,
@@ -62,7 +64,7 @@ from natmirror.fastpath.flow_flags import (
 from natmirror.fastpath.flow_states import IS_OPEN, TRANSITIONS, Event, State
 from natmirror.net import seq
 from natmirror.net.packet import ACK, FIN, MPTCP_CAPABLE, RST, SYN, Segment
-from natmirror.tcp.acceptance import expires_here, halves, is_taken
+from natmirror.tcp.acceptance import expires_here, halves
 from natmirror.tcp.leg_record import FlowRecord
 
 MAX_STAMP_AGE = 24 * 86_400.0
@@ -125,8 +127,9 @@ def update(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool)
     """Count a segment that is no RST. If its receiver takes it, or the flow is loose, move the numbers of the half that
     sent it (RFC 9293 §3.10.7.4). Return whether they were moved."""
     sender, receiver = halves(row, from_client=from_client)
+    flags = row.flags
     sender.packets += 1
-    if not (_settle(row, segment, from_client=from_client, is_taken=is_taken) if is_loose(row) else is_taken):
+    if not (_settle(row, segment, from_client=from_client, is_taken=is_taken) if flags & LOOSE else is_taken):
         return False
     end = seq.add(segment.seq, segment.seq_len)
     if not sender.flags & HALF_SEQ:
@@ -144,8 +147,9 @@ def update(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool)
     # The scale may be NO_WINDOW_SCALE, so large that nothing is left
     window = segment.window << (0 if segment.flags & SYN else sender.scale) & 0xFFFF_FFFF
     edge = seq.add(segment.ack, window)
-    if is_service_mirrored(row):
-        sender.max_window = max(sender.max_window, window)
+    if flags & SERVICE_MIRRORED:
+        if sender.max_window < window:
+            sender.max_window = window
         _note_timestamps(sender, receiver, segment)
     if not sender.flags & HALF_ACK:
         sender.ack, sender.edge = segment.ack, edge
@@ -153,7 +157,8 @@ def update(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool)
     else:
         sender.ack = seq.latest(sender.ack, segment.ack)
         sender.edge = seq.latest(sender.edge, edge)
-        if _has_all(row) and receiver.flags & HALF_SEQ and seq.lt(receiver.end, sender.ack):
+        has_all = flags & (SERVICE_MIRRORED | PICKED_UP) == SERVICE_MIRRORED
+        if has_all and receiver.flags & HALF_SEQ and seq.lt(receiver.end, sender.ack):
             sender.ack = receiver.end  # the receiver's bytes from there on are under way to this host
     return True
 
@@ -161,11 +166,6 @@ def update(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool)
 def _is_in_window(row: FlowRow, receiver: HalfRow, segment: Segment) -> bool:
     """Return whether a segment begins inside the window that its receiver is known to offer."""
     return not receiver.flags & HALF_ACK or seq.le(segment.seq, receiver.edge) or not knows_window(row)
-
-
-def _has_all(row: FlowRow) -> bool:
-    """Return whether all bytes of both ends of a mirrored connection pass here."""
-    return is_service_mirrored(row) and not is_picked_up(row)
 
 
 def _settle(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool) -> bool:
@@ -232,9 +232,9 @@ def _is_unacknowledged(sender: HalfRow, receiver: HalfRow) -> bool:
     return bool(sender.flags & HALF_SEQ and receiver.flags & HALF_ACK) and seq.lt(receiver.ack, sender.end)
 
 
-def track(row: FlowRow, segment: Segment, *, from_client: bool) -> Event | None:
+def track(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool) -> Event | None:
     """Update the flow's numbers and state by a segment whose checksum is right; return the event that changed the
-    state, or None."""
+    state, or None. ``is_taken``: its receiver takes it (acceptance.py); of no account for a SYN or RST."""
     sender, receiver = halves(row, from_client=from_client)
     state = State(row.state)
     if segment.flags & RST:
@@ -247,11 +247,10 @@ def track(row: FlowRow, segment: Segment, *, from_client: bool) -> Event | None:
         sender.packets += 1
         return None
     known_end = sender.end if sender.flags & HALF_SEQ else None
-    taken = is_taken(row, segment, from_client=from_client)
-    is_moved = update(row, segment, from_client=from_client, is_taken=taken)
+    is_moved = update(row, segment, from_client=from_client, is_taken=is_taken)
     if is_moved and segment.flags & FIN:
         _take_fin(sender, receiver, segment, was_known=known_end == sender.end)
-    if is_loose(row) and not taken:
+    if not is_taken and is_loose(row):
         return None
     event = None
     if state is State.SYN_RECEIVED and from_client and _acknowledges_syn(sender, receiver):

@@ -47,7 +47,7 @@ from natmirror.net.packet import FIN, RST, SYN, URG, Malformed, Segment, parse
 from natmirror.tcp import tracker
 from natmirror.tcp.acceptance import is_taken as takes
 from tests.helpers.siphash import siphash
-from tests.helpers.support import C1, CLIENT, SERVICE, at, packet
+from tests.helpers.support import C1, CLIENT, SERVICE, at, packet, track
 
 KEY = bytes(range(16))
 PREROUTING, FORWARD, OUTPUT = 0, 2, 3
@@ -164,7 +164,7 @@ def reference(
     if is_taken and shows_mptcp(row, parsed):
         return PUNT, raw
     if parsed.checksum_ok() and row.flags & LOOSE:
-        event = tracker.track(row, parsed, from_client=is_orig)
+        event = track(row, parsed, from_client=is_orig)
         flows.touch(row, now, moved=event is not None)
     elif parsed.checksum_ok():
         tracker.update(row, parsed, from_client=is_orig, is_taken=is_taken)
@@ -186,7 +186,7 @@ def reference_of_control(
             return PUNT, raw
         if row.flags & SERVICE_MIRRORED and not syn and needs_mirroring(row, parsed, is_orig=is_orig):
             return PUNT, raw
-        event = tracker.track(row, parsed, from_client=is_orig)
+        event = track(row, parsed, from_client=is_orig)
         if event is not None or not reset:
             flows.touch(row, now, moved=event is not None or bool(syn and is_orig))
     if row.flags & WATCHED:
@@ -205,7 +205,7 @@ def needs_mirroring(row: FlowRow, parsed: Segment, *, is_orig: bool) -> bool:
     """Return whether a packet changes the state of a flow with mirrors, or brings its legs something."""
     trial = ffi.new("nm_flow *")
     ffi.memmove(trial, row, ffi.sizeof("nm_flow"))
-    event = tracker.track(trial, parsed, from_client=is_orig)
+    event = track(trial, parsed, from_client=is_orig)
     if event is not None:
         return not (event is Event.RST and row.state == State.SYN_RECEIVED)
     is_data = parsed.seq_len > 0 and not parsed.flags & RST
