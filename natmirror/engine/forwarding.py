@@ -39,6 +39,7 @@ from natmirror.fastpath.flow_flags import (
     has_takers,
     is_finished,
     is_killed,
+    is_loose,
     is_past_window,
     is_service_mirrored,
     is_skipped,
@@ -96,7 +97,9 @@ class Forwarding:
             verdict = self._icmp_errors.receive(parsed, to_service=hook is Hook.PREROUTING)
         elif hook is not Hook.PREROUTING:
             verdict = self._from_backend(parsed, now)
-        elif (service := self._services.at((parsed.dst, parsed.dport))) and self._is_from_client(parsed, service):
+        elif (service := self._services.at((parsed.dst, parsed.dport))) and (
+            parsed.src in self._services.clients or self._has_flow(parsed)
+        ):
             verdict = self._from_client(parsed, service, now)
         elif self._mirror_packets.is_for_leg(parsed):
             verdict = self._mirror_packets.receive(parsed, now)
@@ -104,10 +107,9 @@ class Forwarding:
             verdict = Accept()
         return Decision(verdict, self._outgoing.drain())
 
-    def _is_from_client(self, segment: Segment, service: Service) -> bool:
-        """Return whether a packet to a service is a client's; one that a reload removed keeps its flows at first."""
-        is_named, client = segment.src in self._services.clients, (segment.src, segment.sport)
-        return is_named or self._nat.find_orig(client, endpoint_of(service)) is not None
+    def _has_flow(self, segment: Segment) -> bool:
+        """Return whether a packet to a service has a flow. A client that a reload removed keeps its flows at first."""
+        return self._nat.find_orig((segment.src, segment.sport), (segment.dst, segment.dport)) is not None
 
     # From a client
 
@@ -115,7 +117,7 @@ class Forwarding:
         """Return the verdict on a packet from a client to a service."""
         # 1. Find the flow. A RST answers packets of a killed one, until the client opens a new connection.
         is_syn = segment.flags & (SYN | ACK | RST) == SYN
-        flow = self._nat.find_orig((segment.src, segment.sport), endpoint_of(service))
+        flow = self._nat.find_orig((segment.src, segment.sport), (segment.dst, segment.dport))
         if flow is not None and is_killed(flow.row):
             if not is_syn:
                 self._nat.touch(flow, now, moved=False)
@@ -129,7 +131,7 @@ class Forwarding:
             return self._from_client_syn(segment, service, flow, now)
         if flow is None and segment.payload_len and not segment.flags & (SYN | RST):
             flow = self._pick_up_by_client(segment, service, now)
-        elif flow is not None and self._is_for_another_backend(flow, segment):
+        elif flow is not None and is_loose(flow.row) and self._is_for_another_backend(flow, segment):
             flow = None
         if flow is None:
             self._counters.count(EngineCounter.PACKETS_WITHOUT_FLOW)

@@ -275,11 +275,14 @@ def is_end_known(half: HalfRow) -> bool:
     return half.flags & HALF_SEQ != 0
 
 
-def take_revoked(half: HalfRow) -> bool:
-    """Return whether the half has sent a byte with the number of an earlier FIN, since the last call."""
-    was_revoked = half.flags & HALF_REVOKED != 0
+def is_revoked(half: HalfRow) -> bool:
+    """Return whether the half has sent a byte with the number of an earlier FIN, since clear_revoked()."""
+    return half.flags & HALF_REVOKED != 0
+
+
+def clear_revoked(half: HalfRow) -> None:
+    """Note that the copies have ended for which a FIN was revoked."""
     half.flags &= ~HALF_REVOKED
-    return was_revoked
 
 
 def is_ack_known(half: HalfRow) -> bool:

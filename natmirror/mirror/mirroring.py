@@ -171,7 +171,9 @@ class Mirroring:
             return
         if not stream.reassembler.is_placed:
             stream.reassembler.place(segment.seq)
-        self._feeding.feed(stream, segment.seq, segment.payload, now)
+        payload = segment.payload
+        if payload or not holds(flow.row):  # a FIN alone has an effect only once it is acknowledged
+            self._feeding.feed(stream, segment.seq, payload, now)
 
     def feed_replies(self, flow: MirroredFlow, segment: Segment) -> None:
         """Take a segment of the backend, for masters that have a session; as for feed()."""

@@ -25,7 +25,8 @@ MAX_PACKET_LEN = 0xFFFF
 IP_HEADER_LEN, TCP_HEADER_LEN = 20, 20
 """In bytes, without options."""
 
-_TTL_AT = 8  # in the IP header
+TTL_AT = 8
+"""The TTL's offset in the IP header."""
 
 _MORE_FRAGMENTS_OR_OFFSET = 0x3FFF
 
@@ -77,10 +78,6 @@ class Segment:
         return transport_checksum_ok(self.raw, self.src, self.dst, PROTO_TCP, self.ip_len)
 
     @property
-    def ttl(self) -> int:
-        return self.raw[_TTL_AT]
-
-    @property
     def payload(self) -> bytes:
         return self.raw[self.data_at :]
 
@@ -96,6 +93,8 @@ class Segment:
     def options(self) -> dict[int, bytes]:
         """Return the TCP options by kind, up to the first malformed one (RFC 9293 §3.1). If a kind comes twice, the
         last option counts."""
+        if self.data_at == self.ip_len + TCP_HEADER_LEN:
+            return {}
         return {self.raw[at]: self.raw[at + 2 : at + length] for at, length in self._each_option()}
 
     def _each_option(self) -> Iterator[tuple[int, int]]:

@@ -17,7 +17,7 @@ from natmirror.fastpath.flow_flags import (
     knows_window,
 )
 from natmirror.net import seq
-from natmirror.net.packet import ACK, Segment
+from natmirror.net.packet import ACK, TTL_AT, Segment
 
 _MAX_WINDOW = 0xFFFF  # before it is scaled
 _PAWS_TOLERANCE = 1  # as in Linux: by so much a TSval may lie below TS.Recent
@@ -33,12 +33,12 @@ def is_taken(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
     further than the largest window past what was sent. What this function refuses is no version of a byte, and moves no
     number.
     """
-    sender, receiver = halves(row, from_client=from_client)
+    sender, receiver = (row.orig, row.reply) if from_client else (row.reply, row.orig)
     flags = row.flags
     if not flags & NOT_PLAIN:
         return bool(segment.flags & ACK) and (not receiver.flags & HALF_SEQ or seq.le(segment.ack, receiver.end))
     is_mirrored = flags & SERVICE_MIRRORED
-    if not segment.flags & ACK or (is_mirrored and expires_here(row, segment, from_client=from_client)):
+    if not segment.flags & ACK or (from_client and is_mirrored and expires_here(row, segment)):
         return False
     if flags & LOOSE:
         return agrees(receiver, segment)
@@ -73,9 +73,9 @@ def agrees(other: HalfRow, segment: Segment) -> bool:
     return (begins_from + 1) * (abs(seq.diff(segment.ack, other.end)) + 1) < 1 << AGREEMENT_BITS
 
 
-def expires_here(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
-    """Return whether this host drops the packet of a flow whose packets it routes: its TTL ends here."""
-    return from_client and segment.ttl <= 1 and not is_watched(row)
+def expires_here(row: FlowRow, segment: Segment) -> bool:
+    """Return whether this host drops the client's packet of a flow whose packets it routes: its TTL ends here."""
+    return segment.raw[TTL_AT] <= 1 and not is_watched(row)
 
 
 def _is_refused(sender: HalfRow, receiver: HalfRow, segment: Segment) -> bool:

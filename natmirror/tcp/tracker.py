@@ -126,7 +126,7 @@ def _infer(sender: HalfRow, end: int) -> None:
 def update(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool) -> bool:
     """Count a segment that is no RST. If its receiver takes it, or the flow is loose, move the numbers of the half that
     sent it (RFC 9293 §3.10.7.4). Return whether they were moved."""
-    sender, receiver = halves(row, from_client=from_client)
+    sender, receiver = (row.orig, row.reply) if from_client else (row.reply, row.orig)
     flags = row.flags
     sender.packets += 1
     if not (_settle(row, segment, from_client=from_client, is_taken=is_taken) if flags & LOOSE else is_taken):
@@ -150,7 +150,8 @@ def update(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool)
     if flags & SERVICE_MIRRORED:
         if sender.max_window < window:
             sender.max_window = window
-        _note_timestamps(sender, receiver, segment)
+        if (stamps := segment.timestamps()) is not None:
+            _note_timestamps(sender, receiver, *stamps)
     if not sender.flags & HALF_ACK:
         sender.ack, sender.edge = segment.ack, edge
         sender.flags |= HALF_ACK
@@ -189,12 +190,8 @@ def _settle(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool
     return bool(segment.flags & ACK)
 
 
-def _note_timestamps(sender: HalfRow, receiver: HalfRow, segment: Segment) -> None:
+def _note_timestamps(sender: HalfRow, receiver: HalfRow, value: int, echo: int) -> None:
     """Note the timestamps of a segment that is taken, as far as they are plausible."""
-    stamps = segment.timestamps()
-    if stamps is None:
-        return
-    value, echo = stamps
     sender.stamp = seq.latest(sender.stamp, value) if sender.flags & HALF_STAMP else value
     sender.flags |= HALF_STAMP
     if receiver.flags & HALF_STAMP and seq.le(echo, receiver.stamp):
@@ -235,13 +232,12 @@ def _is_unacknowledged(sender: HalfRow, receiver: HalfRow) -> bool:
 def track(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool) -> Event | None:
     """Update the flow's numbers and state by a segment whose checksum is right; return the event that changed the
     state, or None. ``is_taken``: its receiver takes it (acceptance.py); of no account for a SYN or RST."""
-    sender, receiver = halves(row, from_client=from_client)
-    state = State(row.state)
+    sender, receiver = (row.orig, row.reply) if from_client else (row.reply, row.orig)
     if segment.flags & RST:
-        return _take_reset(row, segment, state, from_client=from_client)
-    if segment.flags & SYN and not from_client and state is State.SYN_SENT:
+        return _take_reset(row, segment, from_client=from_client)
+    if segment.flags & SYN and not from_client and row.state == State.SYN_SENT:
         return _take_syn_ack(row, segment)
-    if segment.flags & SYN or state is State.SYN_SENT:
+    if segment.flags & SYN or row.state == State.SYN_SENT:
         # The SYN is a repetition, or its receiver will challenge it (RFC 5961 §4). Before the SYN-ACK no other segment
         # means anything (RFC 9293 §3.10.7.3).
         sender.packets += 1
@@ -253,14 +249,14 @@ def track(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool) 
     if not is_taken and is_loose(row):
         return None
     event = None
-    if state is State.SYN_RECEIVED and from_client and _acknowledges_syn(sender, receiver):
-        event, state = _move(row, state, Event.HANDSHAKE), State.ESTABLISHED
+    if row.state == State.SYN_RECEIVED and from_client and _acknowledges_syn(sender, receiver):
+        event = _move(row, Event.HANDSHAKE)
     has_both = sender.flags & receiver.flags & HALF_FIN
-    if state is State.ESTABLISHED and (sender.flags | receiver.flags) & HALF_FIN:
-        closing = _move(row, state, Event.BOTH_FINS if has_both else Event.FIN)
+    if row.state == State.ESTABLISHED and (sender.flags | receiver.flags) & HALF_FIN:
+        closing = _move(row, Event.BOTH_FINS if has_both else Event.FIN)
         return event if event is Event.HANDSHAKE else closing
-    if has_both and state >= State.HALF_CLOSED:
-        return _move(row, state, Event.LAST_ACK if _both_acknowledged(row) else Event.BOTH_FINS)
+    if has_both and row.state >= State.HALF_CLOSED:
+        return _move(row, Event.LAST_ACK if _both_acknowledged(row) else Event.BOTH_FINS)
     return event
 
 
@@ -279,9 +275,9 @@ def _take_fin(sender: HalfRow, receiver: HalfRow, segment: Segment, *, was_known
         sender.flags |= HALF_REVOKED
 
 
-def _move(row: FlowRow, state: State, event: Event) -> Event | None:
+def _move(row: FlowRow, event: Event) -> Event | None:
     """Change the flow's state as TRANSITIONS says; return the event, or None if it has no meaning in this state."""
-    following = TRANSITIONS.get((state, event))
+    following = TRANSITIONS.get((State(row.state), event))
     if following is None:
         return None
     row.state = following
@@ -304,7 +300,7 @@ def _take_syn_ack(row: FlowRow, segment: Segment) -> Event | None:
     if segment.mptcp() & ~(MPTCP_CAPABLE if strips_mptcp(row) else 0):
         set_mptcp(row)
     update(row, segment, from_client=False, is_taken=True)
-    return _move(row, State.SYN_SENT, Event.SYN_ACK)
+    return _move(row, Event.SYN_ACK)
 
 
 def _acknowledges_syn(client: HalfRow, backend: HalfRow) -> bool:
@@ -314,16 +310,16 @@ def _acknowledges_syn(client: HalfRow, backend: HalfRow) -> bool:
     return bool(client.flags & HALF_ACK) and seq.le(first, client.ack)
 
 
-def _take_reset(row: FlowRow, segment: Segment, state: State, *, from_client: bool) -> Event | None:
+def _take_reset(row: FlowRow, segment: Segment, *, from_client: bool) -> Event | None:
     sender, receiver = halves(row, from_client=from_client)
     sender.packets += 1
     is_exact = _is_exact_reset(row, segment, from_client=from_client)
-    if not is_exact or expires_here(row, segment, from_client=from_client):
+    if not is_exact or (from_client and expires_here(row, segment)):
         return None
     has_numbers = sender.flags & HALF_ACK and receiver.flags & HALF_SEQ
     if segment.flags & ACK and has_numbers and seq.le(segment.ack, receiver.end):
         sender.ack = seq.latest(sender.ack, segment.ack)  # no later segment acknowledges what the sender has got
-    return _move(row, state, Event.RST)
+    return _move(row, Event.RST)
 
 
 def _is_exact_reset(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
