@@ -7,6 +7,7 @@ from natmirror.fastpath.flow_flags import (
     add_reader,
     clear_mirroring,
     holds,
+    is_revoked,
     is_service_mirrored,
     set_holds,
     start_feeding_legs,
@@ -172,7 +173,7 @@ class Mirroring:
         if not stream.reassembler.is_placed:
             stream.reassembler.place(segment.seq)
         payload = segment.payload
-        if payload or not holds(flow.row):  # a FIN alone has an effect only once it is acknowledged
+        if payload or not holds(flow.row) or is_revoked(flow.row.orig):  # else it is a FIN, to be acknowledged first
             self._feeding.feed(stream, segment.seq, payload, now)
 
     def feed_replies(self, flow: MirroredFlow, segment: Segment) -> None:

@@ -17,7 +17,7 @@ from natmirror.fastpath.flow_flags import (
     knows_window,
 )
 from natmirror.net import seq
-from natmirror.net.packet import ACK, TTL_AT, Segment
+from natmirror.net.packet import ACK, Segment
 
 _MAX_WINDOW = 0xFFFF  # before it is scaled
 _PAWS_TOLERANCE = 1  # as in Linux: by so much a TSval may lie below TS.Recent
@@ -75,7 +75,7 @@ def agrees(other: HalfRow, segment: Segment) -> bool:
 
 def expires_here(row: FlowRow, segment: Segment) -> bool:
     """Return whether this host drops the client's packet of a flow whose packets it routes: its TTL ends here."""
-    return segment.raw[TTL_AT] <= 1 and not is_watched(row)
+    return segment.ttl <= 1 and not is_watched(row)
 
 
 def _is_refused(sender: HalfRow, receiver: HalfRow, segment: Segment) -> bool:
