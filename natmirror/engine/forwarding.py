@@ -277,8 +277,8 @@ class Forwarding:
         is_syn_ack = segment.flags & (SYN | ACK) == SYN | ACK
         is_answer = is_syn_ack and not segment.flags & RST and len(services) == 1
         if is_answer and self._nat.is_crowded(now) and not self._nat.find_orig(client, endpoint_of(services[0])):
-            # It most likely answers a SYN whose flow was evicted: translate it, or the client would repeat its SYN and
-            # might get another backend.
+            # It most likely answers a SYN whose flow was evicted or found no room: translate it, or the client would
+            # repeat its SYN and might get another backend.
             self._counters.count(EngineCounter.PACKETS_WITHOUT_FLOW)
             return self._to_client(segment, services[0], None)
         if is_syn_ack:
