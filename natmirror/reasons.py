@@ -94,7 +94,7 @@ class EndReason(StrEnum):
     """Data of a connection that natmirror takes for not open yet or for reset, because both ends disagree with what
     passed here."""
     OVER_LIMIT = "over-limit"
-    """The client sent so many packets that need Python that some of its data passed without mirroring."""
+    """The client's connections had so many packets that need Python that some of its data passed without mirroring."""
     TOO_MANY_GAPS = "too-many-gaps"
     """So many of the client's segments were missing at the same time that natmirror could not keep all later ones."""
 
