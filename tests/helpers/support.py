@@ -11,7 +11,7 @@ from natmirror.fastpath import FlowRow
 from natmirror.fastpath.flow_states import Event, timeouts_by_state
 from natmirror.net.build import build
 from natmirror.net.endpoint import Endpoint
-from natmirror.net.packet import ACK, FIN, PSH, RST, SYN, Segment, parse
+from natmirror.net.packet import ACK, FIN, PSH, RST, SYN, URG, Segment, parse
 from natmirror.rules import Release, Rules, Timeouts
 from natmirror.tcp import tracker
 from natmirror.tcp.acceptance import is_taken
@@ -19,7 +19,7 @@ from natmirror.tcp.acceptance import is_taken
 TIMEOUTS = timeouts_by_state(**asdict(Timeouts()))
 """Seconds from a flow's last packet to its expiry, by its state, where the rules say nothing."""
 
-_FLAGS = {"S": SYN, "A": ACK, "F": FIN, "R": RST, "P": PSH}
+_FLAGS = {"S": SYN, "A": ACK, "F": FIN, "R": RST, "P": PSH, "U": URG}
 
 RULES = """
 switches: [10.10.0.0/24]
