@@ -240,7 +240,7 @@ def test_invented_connections_are_given_up_before_a_session_of_their_client(fast
     assert len(master.stream) - before == 60 * len(packet_in(1, 900))
     assert one.snapshot(connection.now)["mirrors"][0]["legs_ended"] == {}
     assert not_opened(one) > refused
-    other, others_master = introduced(one, client=at("10.10.0.11", 9), features=bytes(7) + b"\x09" + bytes(16))
+    _, others_master = introduced(one, client=at("10.10.0.11", 9), features=bytes(7) + b"\x09" + bytes(16))
     assert others_master.stream, "a new connection of the client has a session too"
     one.handle_timer(connection.now + UNCONFIRMED_TIMEOUT)
     one.read_sessions(connection.now + UNCONFIRMED_TIMEOUT)
