@@ -145,7 +145,7 @@ class EndReason(StrEnum):
     Rare and harmless for the connection. If it occurs often, look for packets that bypass this host, or are forged: as
     for ``ambiguous``."""
     OVER_LIMIT = "over-limit"
-    """The client sent so many packets that need Python that some of its data passed without mirroring.
+    """The client's connections had so many packets that need Python that some of its data passed without mirroring.
 
     The log names the client. Find out why it sends so many segments out of order or so many odd packets, or let fewer
     clients share one address."""

@@ -67,6 +67,7 @@ class Feeding:
         if fin_seq is not None:
             payload = payload[: max(seq.diff(fin_seq, at), 0)]  # nothing follows a FIN
         edge = self._edge(stream, seq.add(at, len(payload)))
+        at, payload = self._without_acked(stream, at, payload)
         data = reassembler.push(at, payload, edge)
         if reassembler.contradiction is not None:
             self.give_up(stream, reassembler.contradiction)
@@ -108,6 +109,15 @@ class Feeding:
         if not is_ack_known(row.reply) and not stream.is_adopted:
             return None
         return fin_seq if fin_seq is not None and row.reply.ack == row.orig.end else int(row.reply.ack)
+
+    def _without_acked(self, stream: MirroredStream, at: int, payload: bytes) -> tuple[int, bytes]:
+        """Return a segment's data, which begins at number ``at``, without the bytes that passed here and are
+        acknowledged: another version of them changes nothing, though they may not be released yet."""
+        acked = self._acked(stream, None)
+        if acked is None:
+            return at, payload
+        skip = min(max(seq.diff(acked, at), 0), max(seq.diff(stream.reassembler.next, at), 0), len(payload))
+        return seq.add(at, skip), payload[skip:]
 
     def _is_fin_held(self, stream: MirroredStream) -> bool:
         """Return whether the client's FIN still waits for its acknowledgement."""

@@ -33,7 +33,7 @@ from natmirror.net.packet import RST, SYN, URG, Segment
 from natmirror.reasons import EndReason
 from natmirror.rules import Release, Service
 from natmirror.tcp import tracker
-from natmirror.tcp.acceptance import is_taken
+from natmirror.tcp.acceptance import is_taken, is_urgent
 from natmirror.tcp.leg import Leg
 from natmirror.tcp.leg_record import FlowRecord
 from natmirror.tcp.reassembler import Reassembler
@@ -169,7 +169,7 @@ class Mirroring:
             if is_service_mirrored(flow.row):
                 self._ledger.not_copied(flow.service, segment.payload_len, EndReason.NOT_FOLLOWED)
             return
-        if segment.flags & URG:
+        if segment.flags & URG and is_urgent(flow.row, segment):
             self._feeding.give_up(stream, EndReason.AMBIGUOUS)
             return
         if not stream.reassembler.is_placed:

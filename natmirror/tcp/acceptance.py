@@ -57,6 +57,13 @@ def takes_data(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
     return is_new and is_taken(row, segment, from_client=from_client)
 
 
+def is_urgent(row: FlowRow, segment: Segment) -> bool:
+    """Return whether the urgent pointer of a client's segment may reach the backend, which drops a segment that ends
+    before its window."""
+    end = seq.add(segment.seq, segment.payload_len)
+    return not row.reply.flags & HALF_ACK or seq.le(row.reply.ack, end)
+
+
 def agrees(other: HalfRow, segment: Segment) -> bool:
     """Return whether a segment agrees with what the other end has sent. Without an acknowledgement, it has to begin
     exactly where the other end expects it."""

@@ -329,16 +329,20 @@ void check_not_opened(const world *w, const snapshot *before, const uint8_t *pac
 static int is_quiet(const nm_flow *flow, const uint8_t *packet, size_t len, int is_orig)
 {
     nm_segment seg;
-    nm_flow after = *flow;
+    nm_flow next = *flow;
     must(parse((uint8_t *)(uintptr_t)packet, len, &seg));
-    int event = nm_track(&after, &seg, is_orig), is_data = (seg.payload_len || seg.flags & FIN) && !(seg.flags & RST);
+    int event = nm_track(&next, &seg, is_orig), is_data = (seg.payload_len || seg.flags & FIN) && !(seg.flags & RST);
     if (event != NM_NO_EVENT)
         return event == NM_EVENT_RST && flow->state == NM_STATE_SYN_RECEIVED && !(flow->flags & NM_FLOW_PYTHON_STATE);
     int has_takers = flow->flags & (NM_FLOW_FEEDS_LEGS | NM_FLOW_HAS_READER);
-    if (is_data && (flow->state < NM_STATE_ESTABLISHED || (has_takers && seg.payload_len && options_of(&seg).mptcp)))
+    int is_mptcp = has_takers && seg.payload_len && options_of(&seg).mptcp && !has_acked(flow, packet, len, is_orig);
+    if (is_data && (flow->state < NM_STATE_ESTABLISHED || is_mptcp))
         return 0;
+    int is_urgent = seg.flags & URG && (!(flow->reply.flags & NM_HALF_ACK) ||
+                                        after(seg.seq + seg.payload_len, flow->reply.ack) >= 0);
     if (is_orig)
-        return !(is_data || seg.flags & URG) || !nm_is_taken(flow, &seg, 1);
+        return !(is_data || seg.flags & URG) || !nm_is_taken(flow, &seg, 1) ||
+               (!(seg.flags & FIN) && !is_urgent && is_repetition(flow, packet, len));
     return !(flow->flags & (NM_FLOW_THROTTLED | NM_FLOW_PAST_WINDOW)) && !flow->held_len &&
            !(flow->orig.flags & NM_HALF_FIN) && !(is_data && flow->flags & NM_FLOW_HAS_READER);
 }

@@ -71,6 +71,34 @@ int is_acceptable(const nm_flow *row, const uint8_t *packet, size_t len, int hoo
     return after(ack, limit) <= 0 && after(seq, sender->end) <= MAX_WINDOW << scale;
 }
 
+int has_acked(const nm_flow *row, const uint8_t *packet, size_t len, int is_orig)
+{
+    const nm_half *receiver = is_orig ? &row->reply : &row->orig;
+    uint32_t end = u32_at(packet + packet[0] % 16 * 4u + 4) + (uint32_t)(len - payload_at(packet, len));
+    return receiver->flags & NM_HALF_ACK && after(end, receiver->ack) <= 0;
+}
+
+int is_repetition(const nm_flow *row, const uint8_t *packet, size_t len)
+{
+    uint32_t seq = u32_at(packet + packet[0] % 16 * 4u + 4), first = row->orig.next - row->held_len;
+    const uint8_t *data = packet + payload_at(packet, len);
+    if (row->flags & (NM_FLOW_ORIG_GAP | NM_FLOW_PICKED_UP))
+        return 0;
+    if (row->reply.flags & NM_HALF_ACK && after(row->reply.ack, row->orig.next) > 0)
+        return 0;
+    for (uint32_t i = 0; i < len - payload_at(packet, len); i++) {
+        uint8_t known;
+        if (row->reply.flags & NM_HALF_ACK && after(seq + i, row->reply.ack) < 0)
+            continue;
+        if (after(seq + i, first) < 0 || after(seq + i, row->orig.next) >= 0)
+            return 0;
+        nm_held_copy(row, seq + i - first, &known, 1);
+        if (known != data[i])
+            return 0;
+    }
+    return 1;
+}
+
 static int is_control(const uint8_t *packet) { return packet[packet[0] % 16 * 4u + 13] & (SYN | FIN | RST); }
 
 /* Bytes */
@@ -123,9 +151,11 @@ static uint32_t check_flow(world *w, client_flow *flow, const nm_flow *was, cons
     int is_taken = is_own && is_acceptable(was, packet, len, hook, checksum);
     int is_followed = is_taken && !is_skipped; /* else it has passed without mirroring */
     uint32_t moved = row->orig.next - was->orig.next, replied = row->reply.next - was->reply.next;
-    must(!data_len || !is_followed || !mptcp_subtypes(packet));
+    int is_repeated = is_own && is_orig && data_len && u32_at(packet + packet[0] % 16 * 4u + 4) != was->orig.next;
+    must(!data_len || !is_followed || !mptcp_subtypes(packet) || has_acked(was, packet, len, is_orig));
+    must(!is_followed || !is_repeated || is_repetition(row, packet, len));
     must(!moved || !(packet[packet[0] % 16 * 4u + 13] & URG));
-    must(moved == (is_followed && is_orig ? data_len : 0));
+    must(moved == (is_followed && is_orig && !is_repeated ? data_len : 0));
     must(replied == (is_followed && is_read && !is_orig ? data_len : 0));
     if (moved && !(row->flags & NM_FLOW_HOLDS) && knows_window(was)) /* it lies in the backend's window */
         must(after(row->orig.next, was->reply.edge) <= 0 || after(row->orig.next, was->reply.ack) <= 0);

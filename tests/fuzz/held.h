@@ -13,6 +13,11 @@ uint32_t released_to(const nm_flow *row);
 /* Whether the receiver of a plain packet of an established flow takes it; row: before the packet. */
 int is_acceptable(const nm_flow *row, const uint8_t *packet, size_t len, int hook, int checksum);
 
+/* Whether the receiver of a segment has acknowledged all its data; row: before the packet. */
+int has_acked(const nm_flow *row, const uint8_t *packet, size_t len, int is_orig);
+/* Whether a client's segment brings its copies nothing: it repeats bytes, and no byte waits or is missing. */
+int is_repetition(const nm_flow *row, const uint8_t *packet, size_t len);
+
 /* Note the acknowledgement of a backend's packet, if its client takes it. Take the tracker's word for a flow that was
  * picked up, after a packet of either end, and for packets that are not plain or not of an established flow. */
 void note_ack(client_flow *flow, const nm_flow *was, const uint8_t *packet, int is_taken);

@@ -10,13 +10,13 @@ import dpkt
 from natmirror.fastpath.flow_states import timeouts_by_state
 from natmirror.net.build import build
 from natmirror.net.endpoint import Endpoint
-from natmirror.net.packet import ACK, FIN, PSH, RST, SYN, Segment, parse
+from natmirror.net.packet import ACK, FIN, PSH, RST, SYN, URG, Segment, parse
 from natmirror.rules import Release, Rules, Timeouts
 
 TIMEOUTS = timeouts_by_state(**asdict(Timeouts()))
 """Seconds from a flow's last packet to its expiry, by its state, where the rules say nothing."""
 
-_FLAGS = {"S": SYN, "A": ACK, "F": FIN, "R": RST, "P": PSH}
+_FLAGS = {"S": SYN, "A": ACK, "F": FIN, "R": RST, "P": PSH, "U": URG}
 
 RULES = """
 switches: [10.10.0.0/24]
