@@ -33,7 +33,7 @@ from natmirror.net.packet import RST, SYN, URG, Segment
 from natmirror.reasons import EndReason
 from natmirror.rules import Release, Service
 from natmirror.tcp import tracker
-from natmirror.tcp.acceptance import is_taken, is_urgent
+from natmirror.tcp.acceptance import is_taken, is_urgent, takes_data
 from natmirror.tcp.leg import Leg
 from natmirror.tcp.leg_record import FlowRecord
 from natmirror.tcp.reassembler import Reassembler
@@ -166,7 +166,7 @@ class Mirroring:
         if segment.flags & (SYN | RST) or not is_taken(flow.row, segment, from_client=True):
             return
         if stream is None:
-            if is_service_mirrored(flow.row):
+            if is_service_mirrored(flow.row) and takes_data(flow.row, segment, from_client=True):
                 self._ledger.not_copied(flow.service, segment.payload_len, EndReason.NOT_FOLLOWED)
             return
         if segment.flags & URG and is_urgent(flow.row, segment):
