@@ -55,6 +55,15 @@ void drain(world *w, const uint8_t *address, const uint8_t *client, int rest)
     one->left -= price;
 }
 
+void check_refusals(world *w)
+{
+    nm_refusals found = nm_turns_take_refusals(w->gear->turns);
+    must(found.packets == w->refusals && !found.packets == !found.peers);
+    must(found.most <= found.packets && found.most * found.peers >= found.packets);
+    found = nm_turns_take_refusals(w->gear->turns);
+    must(!found.packets && !found.peers && !found.most);
+}
+
 int over_limit_reason(const world *w, const snapshot *before)
 {
     const nm_counters *counters = &w->gear->counters;
@@ -134,6 +143,7 @@ void check_turn(world *w, const snapshot *before, const uint8_t *packet, size_t 
     int has_turn = one->left >= price + (is_genuine ? 0 : KEPT);
     must(has_turn == !over);
     one->left -= has_turn ? price : 0;
+    w->refusals += !has_turn;
 }
 
 /* Whether a packet without a flow goes on to where the rules alone send it: it may be data of a connection that would

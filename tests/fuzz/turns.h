@@ -7,6 +7,8 @@
 /* Leave a peer so many tokens, if it has more; client: NULL, or the client for which a mirror with that address sends. */
 void drain(world *w, const uint8_t *address, const uint8_t *client, int rest);
 
+/* Check that the packets over the limit are reported, once. */
+void check_refusals(world *w);
 /* Return the reason for which the last packet would have been punted, if its peer had had a turn; 0 if it is not over
  * the limit. */
 int over_limit_reason(const world *w, const snapshot *before);
