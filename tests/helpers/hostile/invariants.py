@@ -177,7 +177,7 @@ def _check_streams(engine: Engine) -> None:
 def _check_account(engine: Engine) -> None:
     """Assert that what is held was taken from the budget."""
     directory = engine._sessions.directory
-    known = sum(datapath.used for datapath in directory._datapaths.values())
+    known = sum(SWITCH_COST + datapath.used for datapath in directory._datapaths.values())
     assert known == directory._used
     rings = sum(leg.row.ring.count * _CHUNK_LEN for _, leg in engine._legs.owners())
     waiting = sum(
