@@ -10,6 +10,7 @@
 #include "fastpath/tracker.h"
 #include "must.h"
 #include "sharing.h"
+#include "turns.h"
 
 #define ANSWER_TIMEOUT 0.8 /* a second copy, to check the first */
 #define UNCONFIRMED_TIMEOUT 10
@@ -129,11 +130,17 @@ const nm_flow *flow_of(const world *w, const uint8_t *packet, int is_orig)
     return found;
 }
 
-void check_same_flows(const world *w, const snapshot *before, int reason)
+void check_same_flows(const world *w, const snapshot *before, int decided)
 {
     snapshot now;
     take_snapshot(w, &now);
-    now.counters.punts[reason]--;
+    if (decided >= NM_PUNT) {
+        now.counters.punts[decided]--;
+    } else {
+        now.counters.packets_decided_in_c--;
+        now.counters.drops[decided]--;
+        now.counters.over_limit[over_limit_reason(w, before)]--;
+    }
     check_same(before, &now);
 }
 

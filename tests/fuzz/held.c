@@ -16,6 +16,11 @@
 
 /* A second opinion */
 
+int knows_window(const nm_flow *row)
+{
+    return !(row->flags & NM_FLOW_PICKED_UP) || (row->reply.flags & NM_HALF_RECORDED && !(row->flags & NM_FLOW_LOOSE));
+}
+
 int has_takers(const nm_flow *row) { return row->flags & (NM_FLOW_FEEDS_LEGS | NM_FLOW_HAS_READER); }
 
 uint32_t released_to(const nm_flow *row) { return row->orig.next - (row->flags & NM_FLOW_HOLDS ? row->held_len : 0); }
@@ -57,7 +62,7 @@ int is_acceptable(const nm_flow *row, const uint8_t *packet, size_t len, int hoo
         return agrees(receiver, seq, ack);
     if (row->flags & NM_FLOW_SERVICE_MIRRORED && is_old(sender, receiver, packet, ack))
         return 0;
-    if (row->flags & NM_FLOW_PICKED_UP)
+    if (!knows_window(row))
         return agrees(receiver, seq, ack);
     int scale = receiver->scale <= MAX_SCALE ? receiver->scale : 0;
     uint32_t limit = receiver->end; /* a backend's later bytes may be under way to this host */
@@ -152,7 +157,7 @@ static uint32_t check_flow(world *w, client_flow *flow, const nm_flow *was, cons
     must(!moved || !(packet[packet[0] % 16 * 4u + 13] & URG));
     must(moved == (is_followed && is_orig && !is_repeated ? data_len : 0));
     must(replied == (is_followed && is_read && !is_orig ? data_len : 0));
-    if (moved && !(row->flags & (NM_FLOW_HOLDS | NM_FLOW_PICKED_UP))) /* it lies in the backend's window */
+    if (moved && !(row->flags & NM_FLOW_HOLDS) && knows_window(was)) /* it lies in the backend's window */
         must(after(row->orig.next, was->reply.edge) <= 0 || after(row->orig.next, was->reply.ack) <= 0);
     must(!moved || (!flow->waiting && was->orig.next == flow->first + (uint32_t)flow->len));
     store(flow, data, moved);
@@ -205,12 +210,23 @@ void check_released(const client_flow *flow)
 
 static uint64_t min(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
+static uint32_t later(uint32_t a, uint32_t b) { return after(a, b) > 0 ? a : b; }
+
+/* Return how many of a client's bytes lie after an acknowledgement. */
+static uint64_t unacked_by(const nm_flow *row, uint32_t ack)
+{
+    int32_t len = after(row->orig.end, ack) - !!(row->orig.flags & NM_HALF_FIN);
+    return len > 0 ? (uint32_t)len : 0;
+}
+
 static void check_client_bytes(const nm_flow *row)
 {
     uint64_t bytes = nm_flow_client_bytes(row);
     must(bytes <= row->orig.bytes);
     if (!(row->flags & NM_FLOW_HOLDS))
         must(bytes == row->orig.bytes);
+    else if (row->reply.flags & NM_HALF_RECORDED) /* its mirrors may have bytes that were not acknowledged here */
+        must(bytes == row->orig.bytes - min(row->orig.bytes, unacked_by(row, later(row->reply.ack, row->proven))));
     else if (!(row->reply.flags & NM_HALF_ACK))
         must(!bytes);
     else if (row->iss && !(row->flags & NM_FLOW_PICKED_UP)) /* its SYN was seen */
@@ -240,10 +256,8 @@ void check_held_of(const client_flow *flow, int with_bytes)
     /* Bytes are given away once the backend has acknowledged them, and not before. */
     if (!(row->flags & NM_FLOW_PICKED_UP))
         must(start == flow->first || (flow->knows_ack && after(start, flow->acked) <= 0));
-    if (row->flags & NM_FLOW_HOLDS && flow->knows_ack) {
-        int32_t unacked = after(row->orig.end, flow->acked);
-        must(nm_flow_client_bytes(row) == row->orig.bytes - min(row->orig.bytes, unacked > 0 ? (uint32_t)unacked : 0));
-    }
+    if (row->flags & NM_FLOW_HOLDS && flow->knows_ack && !(row->reply.flags & NM_HALF_RECORDED))
+        must(nm_flow_client_bytes(row) == row->orig.bytes - min(row->orig.bytes, unacked_by(row, flow->acked)));
     if (!with_bytes || !row->held_len)
         return;
     uint8_t *held = malloc(row->held_len);

@@ -4,6 +4,8 @@
 
 #include "world.h"
 
+/* Whether the window that the backend offers is known. */
+int knows_window(const nm_flow *row);
 /* Whether a leg or a reader takes the client's data. */
 int has_takers(const nm_flow *row);
 /* Return the number up to which legs and readers have the client's bytes. */
