@@ -132,7 +132,7 @@ class EndReason(StrEnum):
     has; or urgent data, of which receivers leave a byte out of the stream.
 
     Find out who sends packets in the client's name, or which device on the way changes data: capture packets on the
-    client's side. Against forged addresses set a strict reverse path filter. Urgent data cannot be copied."""
+    client's side. docs/security.md has filters against forged addresses. Urgent data cannot be copied."""
     NO_ACKNOWLEDGEMENTS = "no-acknowledgements"
     """The backend's packets do not pass this host, so it is unknown which bytes the backend has.
 

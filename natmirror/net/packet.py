@@ -34,6 +34,7 @@ TCP_HEADER = struct.Struct("!HHIIBBHHH")
 _OPTION_LENGTHS = {OPT_MSS: 4, OPT_WINDOW_SCALE: 3, OPT_SACK_PERMITTED: 2, OPT_TIMESTAMPS: 10}
 _SACK_BLOCK = struct.Struct("!II")
 _TIMESTAMPS = struct.Struct("!II")
+_TIMESTAMPS_ALONE = bytes((OPT_NOP, OPT_NOP, OPT_TIMESTAMPS, 10))  # as segments have them (RFC 7323, appendix A)
 
 
 class Malformed(Exception):
@@ -96,6 +97,8 @@ class Segment:
     def options(self) -> dict[int, bytes]:
         """Return the TCP options by kind, up to the first malformed one (RFC 9293 §3.1). As in Linux, an option whose
         length its kind does not have is ignored, and if a kind comes twice, the last option counts."""
+        if self.data_at == self.ip_len + TCP_HEADER_LEN:
+            return {}
         return {
             self.raw[at]: self.raw[at + 2 : at + length]
             for at, length in self._each_option()
@@ -126,7 +129,10 @@ class Segment:
 
     def timestamps(self) -> tuple[int, int] | None:
         """Return TSval and TSecr (RFC 7323 §3.2); None if the option is absent."""
-        option = self.options().get(OPT_TIMESTAMPS)
+        at = self.ip_len + TCP_HEADER_LEN
+        if self.data_at == at + 12 and self.raw[at : at + 4] == _TIMESTAMPS_ALONE:
+            return _TIMESTAMPS.unpack_from(self.raw, at + 4)
+        option = None if self.data_at == at else self.options().get(OPT_TIMESTAMPS)
         return None if option is None else _TIMESTAMPS.unpack(option)
 
     def mptcp(self) -> int:

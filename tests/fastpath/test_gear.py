@@ -48,7 +48,7 @@ from natmirror.tcp import tracker
 from natmirror.tcp.acceptance import is_taken as takes
 from natmirror.tcp.acceptance import is_urgent
 from tests.helpers.siphash import siphash
-from tests.helpers.support import C1, CLIENT, SERVICE, at, packet
+from tests.helpers.support import C1, CLIENT, SERVICE, at, packet, track
 
 KEY = bytes(range(16))
 PREROUTING, FORWARD, OUTPUT = 0, 2, 3
@@ -165,7 +165,7 @@ def reference(
         row.reply.packets += 1
         return ACCEPT, raw
     if parsed.checksum_ok() and row.flags & LOOSE:
-        event = tracker.track(row, parsed, from_client=is_orig)
+        event = track(row, parsed, from_client=is_orig)
         flows.touch(row, now, moved=event is not None)
     elif parsed.checksum_ok():
         tracker.update(row, parsed, from_client=is_orig, is_taken=is_taken)
@@ -187,7 +187,7 @@ def reference_of_control(
             return PUNT, raw
         if row.flags & SERVICE_MIRRORED and not syn and needs_mirroring(row, parsed, is_orig=is_orig):
             return PUNT, raw
-        event = tracker.track(row, parsed, from_client=is_orig)
+        event = track(row, parsed, from_client=is_orig)
         if event is not None or not reset:
             flows.touch(row, now, moved=event is not None or bool(syn and is_orig))
     if row.flags & WATCHED:
@@ -208,7 +208,7 @@ def needs_mirroring(row: FlowRow, parsed: Segment, *, is_orig: bool) -> bool:
     """Return whether a packet changes the state of a flow with mirrors, or brings its legs something."""
     trial = ffi.new("nm_flow *")
     ffi.memmove(trial, row, ffi.sizeof("nm_flow"))
-    event = tracker.track(trial, parsed, from_client=is_orig)
+    event = track(trial, parsed, from_client=is_orig)
     if event is not None:
         return not (event is Event.RST and row.state == State.SYN_RECEIVED)
     is_data = parsed.seq_len > 0 and not parsed.flags & RST
