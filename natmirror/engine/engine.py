@@ -16,6 +16,7 @@ from natmirror.engine.failover import Failover
 from natmirror.engine.forwarding import Forwarding
 from natmirror.engine.icmp_errors import IcmpErrors
 from natmirror.engine.mirror_endpoints import MirrorEndpoints
+from natmirror.engine.mirror_packets import MirrorPackets
 from natmirror.engine.replicated_bindings import ReplicatedBindings
 from natmirror.engine.replicated_legs import ReplicatedLegs
 from natmirror.engine.report import EngineReport
@@ -102,9 +103,12 @@ class Engine:
         send."""
         self._failover = Failover(self._nat, self._mirroring, self._outgoing, counters)
         self._icmp_errors = IcmpErrors(self._services, self._mirrors, self._nat, self._mirroring, counters)
+        mirror_packets = MirrorPackets(
+            *(self._services, self._mirrors, self._mirroring, self.replicated_legs, self._outgoing, counters)
+        )
         self.decide = Forwarding(
-            *(self._services, self._nat, self._mirrors, self._mirroring, self._failover, self._icmp_errors),
-            *(self.replicated_legs, self._outgoing, counters),
+            *(self._services, self._nat, mirror_packets, self._mirroring, self._failover, self._icmp_errors),
+            *(self._outgoing, counters),
         ).decide
         """Return the decision on a packet that the C gear has punted: see Forwarding.decide()."""
         self._report = EngineReport(

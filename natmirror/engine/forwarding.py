@@ -28,12 +28,11 @@ client, and its source becomes 10.10.0.100:6653. The mirror's acknowledgement be
 is found, gets it, and the packet is dropped.
 """
 
-from natmirror.actions import FOR_LEG, Accept, Decision, Drop, Hook, Send, Verdict
+from natmirror.actions import Accept, Decision, Drop, Hook, Verdict
 from natmirror.engine.counters import Counters, EngineCounter
 from natmirror.engine.failover import Failover
 from natmirror.engine.icmp_errors import IcmpErrors
-from natmirror.engine.mirror_endpoints import MirrorEndpoints
-from natmirror.engine.replicated_legs import ReplicatedLegs
+from natmirror.engine.mirror_packets import MirrorPackets
 from natmirror.fastpath.flow_flags import (
     has_reader,
     has_silent_client,
@@ -53,7 +52,7 @@ from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.mirror.outgoing import Outgoing
 from natmirror.nat.flows import Flow, Nat
 from natmirror.nat.services import ServiceTable
-from natmirror.net.build import build_reset, rewrite
+from natmirror.net.build import rewrite
 from natmirror.net.checksum import Checksum
 from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.net.packet import ACK, RST, SYN, URG, Datagram, Malformed, Segment, parse
@@ -70,21 +69,19 @@ class Forwarding:
         self,
         services: ServiceTable,
         nat: Nat,
-        mirrors: MirrorEndpoints,
+        mirror_packets: MirrorPackets,
         mirroring: GuardedMirroring,
         failover: Failover,
         icmp_errors: IcmpErrors,
-        replicated_legs: ReplicatedLegs,
         outgoing: Outgoing,
         counters: Counters,
     ) -> None:
         self._services = services
         self._nat = nat
-        self._mirrors = mirrors
+        self._mirror_packets = mirror_packets
         self._mirroring = mirroring
         self._failover = failover
         self._icmp_errors = icmp_errors
-        self._replicated_legs = replicated_legs
         self._outgoing = outgoing
         self._counters = counters
 
@@ -101,8 +98,8 @@ class Forwarding:
             verdict = self._from_backend(parsed, now)
         elif (service := self._services.at((parsed.dst, parsed.dport))) and self._is_from_client(parsed, service):
             verdict = self._from_client(parsed, service, now)
-        elif (parsed.src, parsed.sport) in self._mirrors.at and self._is_to_leg(parsed):
-            verdict = self._from_mirror(parsed, now)
+        elif self._mirror_packets.has(parsed):
+            verdict = self._mirror_packets.receive(parsed, now)
         else:
             verdict = Accept()
         return Decision(verdict, self._outgoing.drain())
@@ -111,12 +108,6 @@ class Forwarding:
         """Return whether a packet to a service is a client's; one that a reload removed keeps its flows at first."""
         is_named, client = segment.src in self._services.clients, (segment.src, segment.sport)
         return is_named or self._nat.find_orig(client, endpoint_of(service)) is not None
-
-    def _is_to_leg(self, segment: Segment) -> bool:
-        """Return whether a mirror's packet is for a leg, or has the addresses of one."""
-        ends = (segment.src, segment.sport), (segment.dst, segment.dport)
-        is_ours = segment.dst in self._mirrors.sources or segment.dst in self._services.clients
-        return is_ours or self._mirroring.has_leg(*ends, otherwise=False)
 
     # From a client
 
@@ -331,35 +322,6 @@ class Forwarding:
             return Accept()
         strips = _strips_mptcp(segment, service, flow)
         return Accept(rewrite(segment, source=endpoint_of(service), window=window, strips_mptcp=strips))
-
-    # From a mirror
-
-    def _from_mirror(self, segment: Segment, now: float) -> Verdict:
-        """Return the verdict on a packet from a mirror to a client, or to an address of this host."""
-        # 1. Find the leg.
-        mirror, local = (segment.src, segment.sport), (segment.dst, segment.dport)
-        if not self._mirroring.has_leg(mirror, local, otherwise=True):
-            return self._without_leg(segment, mirror)
-        if not segment.checksum_ok():
-            return self._drop(DropReason.MIRROR_BAD_CHECKSUM)
-
-        # 2. and 3. do not apply: the leg tracks its mirror, and a packet that is dropped needs no rewriting.
-        verdict = FOR_LEG
-
-        # 4. Hand it on to the leg.
-        self._counters.count(EngineCounter.MIRROR_PACKETS)
-        self._mirroring.from_mirror(segment, now)
-        return verdict
-
-    def _without_leg(self, segment: Segment, mirror: Endpoint) -> Verdict:
-        """Return the verdict on a mirror's packet for which there is no leg. The active host answers with a RST; on a
-        standby the other host may have the leg."""
-        is_production = self._services.services_of(mirror) or self._mirrors.at[mirror].direct
-        if is_production or segment.dst in self._mirrors.sources:
-            return Accept()
-        if self._replicated_legs.is_active and not segment.flags & RST and segment.checksum_ok():
-            self._outgoing.add([Send(build_reset(segment))])
-        return self._drop(DropReason.MIRROR_WITHOUT_LEG)
 
     # For all of them
 
