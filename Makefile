@@ -70,7 +70,7 @@ scaling: ## fleets of 2 to 64 active hosts, simulated; writes the tables of docs
 	@scripts/setup
 	@$(BIN)/python -m bench.scaling
 
-fuzz: ## the C code under libFuzzer and sanitizers for two minutes, then the tests of it under the same
+fuzz: ## the C code under libFuzzer and sanitizers for three minutes, then its tests under the same (ten minutes)
 	@scripts/setup --fuzz
 	@tests/fuzz/run
 	@tests/fuzz/sanitize

@@ -296,6 +296,8 @@ static int decide_for_mirrors(nm_gear *gear, nm_flow *flow, const nm_segment *se
         return NM_PUNT_MPTCP;
     if (flow->flags & NM_FLOW_SKIPPED || (is_orig && seg->flags & TCP_URG)) /* its copies end */
         return NM_PUNT_OUT_OF_ORDER;
+    if (flow->flags & NM_FLOW_LOOSE && flow->orig.flags & NM_HALF_FIN) /* a stream may end that has not begun here */
+        return NM_PUNT_OUT_OF_ORDER;
     int is_fed = seg->payload_len && has_takers(flow, is_orig);
     uint32_t acked = !is_orig && flow->held_len ? acked_len(flow, seg) : 0;
     int reason = is_fed ? punt_reason(gear, flow, seg, is_orig) : 0;

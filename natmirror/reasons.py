@@ -57,123 +57,247 @@ class EndReason(StrEnum):
 
     # The leg and its mirror
     CLOSED = "closed"
-    """The mirror got all bytes, and the leg closed."""
+    """The mirror got all bytes, and the leg closed.
+
+    Nothing to do."""
     REFUSED = "refused"
-    """The mirror answered the SYN with a RST."""
+    """The mirror answered the SYN with a RST.
+
+    Start the mirror's program, or correct the mirror's ``address`` and ``port``. Later connections have a leg again."""
     UNREACHABLE = "unreachable"
-    """An ICMP error answered the SYN: there is no route to the mirror, or a firewall refuses."""
+    """An ICMP error answered the SYN: there is no route to the mirror, or a firewall refuses.
+
+    ``ip route get`` the mirror's address on this host, and look for a firewall that rejects, here (chain FORWARD) or on
+    the way."""
     CONNECT_TIMEOUT = "connect-timeout"
-    """The mirror did not answer the SYN within ``connect-timeout``."""
+    """The mirror did not answer the SYN within ``connect-timeout``.
+
+    See whether the mirror is up, and routes the clients' networks through this host; if it cannot, set ``source``. If
+    ``mirror_packets_forged`` rises, its answers arrive on another interface: see ``asymmetric``."""
     MIRROR_RESET = "mirror-reset"
-    """The mirror sent a RST."""
+    """The mirror sent a RST.
+
+    The mirror's log says why: its program ended or closed the connection while bytes came. Later connections have a leg
+    again."""
     STALLED = "stalled"
-    """Bytes were waiting, and the mirror acknowledged none for ``stall-timeout``."""
+    """Bytes were waiting, and the mirror acknowledged none for ``stall-timeout``.
+
+    The mirror's program reads too slowly or hangs, or packets are lost on the way to it. A longer ``stall-timeout``
+    waits longer."""
     BUFFER_FULL = "buffer-full"
-    """More bytes were waiting for the mirror than its ``buffer`` allows."""
+    """More bytes were waiting for the mirror than its ``buffer`` allows.
+
+    Make the mirror or the network to it faster, or raise ``buffer`` above the backends' receive windows; ``when-behind:
+    throttle`` slows the client down instead. With ``release: acknowledged`` a backend that acknowledges late needs
+    more, too."""
     MEMORY_FULL = "memory-full"
-    """All legs and sessions together had used up ``mirror-memory``, or those of one client its sixteenth."""
+    """All legs and sessions together had used up ``mirror-memory``, or those of one client its sixteenth.
+
+    ``natmirror status`` shows the memory in use, and that of the largest client. Raise ``mirror-memory`` (and
+    ``MemoryMax=`` of the unit): to 16 times what one client needs if many connections come from one address. Lower
+    ``buffer`` if mirrors hang."""
     THROTTLE_LIMIT = "throttle-limit"
-    """The client had been throttled for this mirror for ``throttle-limit``."""
+    """The client had been throttled for this mirror for ``throttle-limit``.
+
+    The mirror made no progress for that long: as for ``stalled``. A higher ``throttle-limit`` lets the client wait
+    longer."""
     IDLE_TIMEOUT = "idle-timeout"
-    """Neither side had sent anything for ``idle-timeout``."""
+    """Neither side had sent anything for ``idle-timeout``.
+
+    Leave ``idle-timeout`` out, or raise it, if such connections are alive."""
     LINGER_TIMEOUT = "linger-timeout"
-    """The client's connection had ended, and the mirror did not acknowledge the remaining bytes within ``linger``."""
+    """The client's connection had ended, and the mirror did not acknowledge the remaining bytes within ``linger``.
+
+    As for ``stalled``; a longer ``linger`` gives the mirror more time."""
 
     # The client's connection
     CLIENT_RESET = "client-reset"
-    """The client's connection was reset; the mirror had acknowledged all bytes before that."""
+    """The client's connection was reset; the mirror had acknowledged all bytes before that.
+
+    Nothing to do."""
     FLOW_EXPIRED = "flow-expired"
-    """The flow left the flow table before natmirror saw its end: it expired or was evicted."""
+    """The flow left the flow table before natmirror saw its end: it expired or was evicted.
+
+    If these connections were alive, raise ``max-flows``, or the ``timeouts`` if their ends leave data unacknowledged
+    for hours. Otherwise nothing to do: an end has vanished without a FIN or RST."""
     PORT_REUSED = "port-reused"
-    """A new connection uses the same client port and address."""
+    """A new connection uses the same client port and address.
+
+    Nothing to do for a client that reuses ports. A shorter ``linger`` frees them earlier."""
     HOLE = "hole"
-    """Bytes that the backend acknowledged never passed this host, and the client will not send them again."""
+    """Bytes that the backend acknowledged never passed this host, and the client will not send them again.
+
+    See that all of the client's packets pass this host, and that a service without a pool has no packets that pass
+    unseen: a full queue, a frozen natmirror, a ``limit-per-client`` that is too low. If more bytes wait behind a lost
+    packet than ``buffer`` allows, raise it."""
     AMBIGUOUS = "ambiguous"
     """The client sent two versions of a byte before the backend acknowledged it, so it is unknown which one the backend
-    has; or urgent data, of which receivers leave a byte out of the stream."""
+    has; or urgent data, of which receivers leave a byte out of the stream.
+
+    Find out who sends packets in the client's name, or which device on the way changes data: capture packets on the
+    client's side. Against forged addresses set a strict reverse path filter. Urgent data cannot be copied."""
     NO_ACKNOWLEDGEMENTS = "no-acknowledgements"
-    """The backend's packets do not pass this host, so it is unknown which bytes the backend has."""
+    """The backend's packets do not pass this host, so it is unknown which bytes the backend has.
+
+    Route the replies of this service through this host; a capture has to contain both directions. ``release: seen``
+    does not help: natmirror has to see the handshake."""
     NOT_FOLLOWED = "not-followed"
     """Data of a connection that natmirror takes for not open yet or for reset, because both ends disagree with what
-    passed here."""
+    passed here.
+
+    Rare and harmless for the connection. If it occurs often, look for packets that bypass this host, or are forged: as
+    for ``ambiguous``."""
     OVER_LIMIT = "over-limit"
-    """The client sent so many packets that need Python that some of its data passed without mirroring."""
+    """The client sent so many packets that need Python that some of its data passed without mirroring.
+
+    The log names the client. Find out why it sends so many segments out of order or so many odd packets, or let fewer
+    clients share one address."""
     TOO_MANY_GAPS = "too-many-gaps"
-    """So many of the client's segments were missing at the same time that natmirror could not keep all later ones."""
+    """So many of the client's segments were missing at the same time that natmirror could not keep all later ones.
+
+    Packets are lost or reordered on the way from this client: mend the network before this host."""
 
     MPTCP = "mptcp"
     """The client's connection is a part of a Multipath TCP connection (RFC 8684), so that it carries only some of the
-    client's bytes."""
+    client's bytes.
+
+    In a service with a pool, ``mptcp: strip`` (the default) makes its later connections plain TCP. Without a pool,
+    switch Multipath TCP off at the client or at the server."""
 
     # No leg was opened
     PICKED_UP = "picked-up"
-    """The flow was picked up: its SYN did not pass this host, so the copy would have no beginning."""
+    """The flow was picked up: its SYN did not pass this host, so the copy would have no beginning.
+
+    The client has to connect again. ``--on-stop keep`` does not save copies; a pair with ``ha.state`` does. For
+    OpenFlow, ``reconnect: next-message`` begins a session on a connection that goes on."""
     MIRROR_IS_BACKEND = "mirror-is-backend"
-    """The mirror has the same endpoint as the backend of this connection."""
+    """The mirror has the same endpoint as the backend of this connection.
+
+    Nothing to do: it has the bytes as a backend."""
     NOT_SELECTED = "not-selected"
-    """The client is not in the networks of the mirror's ``only``."""
+    """The client is not in the networks of the mirror's ``only``.
+
+    Nothing to do; or extend ``only``."""
     NOT_SAMPLED = "not-sampled"
-    """The client is not in the percentage of clients that the mirror's ``sample`` gives."""
+    """The client is not in the percentage of clients that the mirror's ``sample`` gives.
+
+    Nothing to do; or raise ``sample``."""
     FLOW_TABLE_FULL = "flow-table-full"
-    """The flow table had no room for the connection, which passed but was not mirrored."""
+    """The flow table had no room for the connection, which passed but was not mirrored.
+
+    Raise ``max-flows``; if ``natmirror status`` shows many more flows than there are clients, look for a flood."""
     PORT_IN_USE = "port-in-use"
-    """Another leg or connection uses the same addresses and ports."""
+    """Another leg or connection uses the same addresses and ports.
+
+    Two services whose mirror has the same address and port get the same client's same port twice, or the client talks
+    to the mirror itself. Give one of them another ``port``, or set ``source``."""
     NO_FREE_PORT = "no-free-port"
-    """All ports of the mirror's ``source`` address are in use."""
+    """All ports of the mirror's ``source`` address are in use.
+
+    So many connections are open that the ``source`` has no port left for this mirror. Divide the clients by ``only``
+    among several entries of the mirror, each with its own ``source``."""
 
     # The operator, the rules, and natmirror itself
     MIRROR_REMOVED = "mirror-removed"
     """A reload removed or renamed the mirror or its service, or changed the mirror's address, port, ``source`` or
-    ``protocol``."""
+    ``protocol``.
+
+    Nothing to do. The clients' next connections follow the new rules."""
     MIRRORING_OFF = "mirroring-off"
     """natmirror has switched this kind of work off after internal errors; ``natmirror resume-mirroring`` switches it on
-    again."""
+    again.
+
+    Report the traceback in the log; then ``natmirror resume-mirroring``. Later connections are copied again."""
     INTERNAL_ERROR = "internal-error"
-    """An internal error of natmirror ended the copy or session. The client's connection continued."""
+    """An internal error of natmirror ended the copy or session. The client's connection continued.
+
+    Report the traceback in the log."""
     STOPPED = "natmirror-stopped"
-    """natmirror stopped."""
+    """natmirror stopped.
+
+    Nothing to do; connections that go on are ``picked-up`` after the next start."""
 
     # A pair of hosts
     RELEASED = "released"
-    """The host released the connection to the other host of the pair."""
+    """The host released the connection to the other host of the pair.
+
+    Nothing to do: the other host continues the copy if the pair has ``ha.state``."""
     NO_RECORD = "no-record"
-    """This host took over without a current record of the other host's leg."""
+    """This host took over without a current record of the other host's leg.
+
+    See ``shared_state`` of ``natmirror status`` on both hosts: ``lag_seconds``, ``outages`` and ``error`` of the store.
+    """
     OTHER_ADDRESS = "other-address"
-    """The other host's leg has a source address or port that this host's rules do not allow."""
+    """The other host's leg has a source address or port that this host's rules do not allow.
+
+    Give both hosts of the pair the same rules, and the mirror a ``source`` that moves with the virtual addresses."""
     RESUME_TIMEOUT = "resume-timeout"
-    """The mirror of an adopted leg did not answer within ``connect-timeout``."""
+    """The mirror of an adopted leg did not answer within ``connect-timeout``.
+
+    As for ``connect-timeout``: the mirror has to reach the host that took over."""
     TAKEOVER_HOLE = "takeover-hole"
     """Bytes between the other host's record and the first ones that passed this host are missing, and the client will
-    not send them again."""
+    not send them again.
+
+    Nothing to do if it is rare: packets were under way while no host was active. If not, see ``lag_seconds`` of
+    ``shared_state``."""
 
     # OpenFlow sessions
     NEWER_CONNECTION = "newer-connection"
-    """The switch has opened a newer connection, whose session replaces this one."""
+    """The switch has opened a newer connection, whose session replaces this one.
+
+    Nothing to do."""
     DATAPATH_IN_USE = "datapath-in-use"
     """Another client has a connection with the same datapath id, and its session with the master. A session follows
-    when that connection has ended."""
+    when that connection has ended.
+
+    Two switches are configured with one datapath id, or a client claims another one's: give each its own."""
     ANOTHER_SWITCH = "another-switch"
-    """The connection belongs to another switch than natmirror had assumed."""
+    """The connection belongs to another switch than natmirror had assumed.
+
+    Nothing to do: a session with the right switch follows."""
     TLS = "tls"
-    """The client's connection is encrypted with TLS, so natmirror cannot read it."""
+    """The client's connection is encrypted with TLS, so natmirror cannot read it.
+
+    Let switches and backends speak plain TCP, or use a mirror with ``protocol: raw``, which gets the encrypted bytes.
+    """
     NOT_OPENFLOW = "not-openflow"
-    """The client's connection does not carry OpenFlow."""
+    """The client's connection does not carry OpenFlow.
+
+    Give a service that carries other protocols a mirror with ``protocol: raw``."""
     BAD_LENGTH = "bad-length"
-    """A message in the client's connection has an impossible length."""
+    """A message in the client's connection has an impossible length.
+
+    Look for a fault of the switch: its controller would end such a connection as well."""
     BAD_VERSION = "bad-version"
-    """A message in the client's connection has an unknown OpenFlow version, or one that the HELLOs did not agree on."""
+    """A message in the client's connection has an unknown OpenFlow version, or one that the HELLOs did not agree on.
+
+    natmirror reads OpenFlow 1.0, 1.3, 1.4 and 1.5: have switch and backend agree on one of these. Otherwise as for
+    ``bad-length``."""
     NO_MESSAGE_FOUND = "no-message-found"
-    """natmirror did not find the beginning of a message in a connection that was picked up, or that lacks bytes."""
+    """natmirror did not find the beginning of a message in a connection that was picked up, or that lacks bytes.
+
+    The client has to connect again. A service that carries no OpenFlow needs a mirror with ``protocol: raw``."""
     MIRROR_TLS = "mirror-tls"
-    """The master speaks TLS."""
+    """The master speaks TLS.
+
+    Let the master listen without TLS, on a network of its own."""
     MIRROR_NOT_OPENFLOW = "mirror-not-openflow"
-    """The master does not speak OpenFlow."""
+    """The master does not speak OpenFlow.
+
+    Correct the mirror's ``address`` and ``port``, or leave ``protocol: openflow`` out."""
     MIRROR_BAD_LENGTH = "mirror-bad-length"
-    """The master sent a message with an impossible length."""
+    """The master sent a message with an impossible length.
+
+    Look for a fault of the master."""
     MIRROR_BAD_VERSION = "mirror-bad-version"
-    """The master sent a message of another OpenFlow version than the switch's."""
+    """The master sent a message of another OpenFlow version than the switch's.
+
+    Configure the master for the version that switch and backend use."""
     MIRROR_ASKS_TOO_MUCH = "mirror-asks-too-much"
-    """The master's requests need more memory than one session may hold."""
+    """The master's requests need more memory than one session may hold.
+
+    Let the master wait for answers before it asks more."""
 
 
 class WithheldReason(StrEnum):

@@ -69,18 +69,30 @@ def test_links_have_a_target(document: str) -> None:
             )
 
 
+def exists(test: str) -> bool:
+    """Return whether a cell of a table names a test, as `file::function`, that exists."""
+    found = re.fullmatch(r"`(\S+)::(\w+)`", test)
+    if found is None:
+        return False
+    return bool(re.search(rf"^def {found[2]}\(", (ROOT / found[1]).read_text(encoding="utf-8"), re.MULTILINE))
+
+
 def test_each_requirement_of_a_nat_names_its_test() -> None:
     text = (ROOT / "docs/requirements.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (?:REQ|§).*\|$", text, re.MULTILINE)
     assert len(rows) > 30
     for row in rows:
         _, answer, test = (cell.strip() for cell in row.strip("|").split("|"))
-        found = re.fullmatch(r"`(\S+)::(\w+)`", test)
-        if found is None:
-            assert answer.startswith(("do not apply", "does not apply")), row
-        else:
-            file = (ROOT / found[1]).read_text(encoding="utf-8")
-            assert re.search(rf"^def {found[2]}\(", file, re.MULTILINE), row
+        assert exists(test) or ("::" not in test and answer.startswith(("do not apply", "does not apply"))), row
+
+
+def test_each_attack_names_its_test() -> None:
+    text = (ROOT / "docs/hostile.md").read_text(encoding="utf-8")
+    _, _, *rows = re.findall(r"^\|.*\|$", text, re.MULTILINE)
+    assert len(rows) > 15
+    for row in rows:
+        *_, test = (cell.strip() for cell in row.strip("|").split("|"))
+        assert exists(test), row
 
 
 def test_each_limit_in_the_readme_names_its_test() -> None:

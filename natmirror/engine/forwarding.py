@@ -26,7 +26,7 @@ Decision(verdict, [that packet]).
 
 The backend's reply takes the same four steps in the other direction: its flow is found by 10.20.0.11:6653 and the
 client, and its source becomes 10.10.0.100:6653. The mirror's acknowledgement belongs to no flow of production: its leg
-is found, gets it, and the packet is dropped.
+is found (engine/mirror_packets), gets it, and the packet is dropped.
 """
 
 from natmirror.actions import Accept, Decision, Drop, Hook, Verdict
@@ -35,14 +35,12 @@ from natmirror.engine.failover import Failover
 from natmirror.engine.icmp_errors import IcmpErrors
 from natmirror.engine.mirror_packets import MirrorPackets
 from natmirror.fastpath.flow_flags import (
+    awaits_reply,
     has_reader,
     has_silent_client,
     has_takers,
-    is_finished,
     is_killed,
-    is_past_window,
     is_service_mirrored,
-    is_skipped,
     is_throttled,
     is_unconfirmed,
     is_watched,
@@ -99,7 +97,7 @@ class Forwarding:
             verdict = self._from_backend(parsed, now)
         elif (service := self._services.at((parsed.dst, parsed.dport))) and self._is_from_client(parsed, service):
             verdict = self._from_client(parsed, service, now)
-        elif self._mirror_packets.has(parsed):
+        elif self._mirror_packets.is_for_leg(parsed):
             verdict = self._mirror_packets.receive(parsed, now)
         else:
             verdict = self._past_services(parsed)
@@ -258,7 +256,7 @@ class Forwarding:
         self._hand_on_mptcp(flow, segment, from_client=False, is_opening=flow.state < State.ESTABLISHED)
         if event is Event.SYN_ACK and flow.service.throttles:
             self._mirroring.accepted(self._nat.keep_object(flow))
-        if is_past_window(flow.row) or flow.row.held_len or is_finished(flow.row.orig) or is_skipped(flow.row):
+        if awaits_reply(flow.row):
             self._mirroring.acknowledged(flow, now)
         if has_reader(flow.row) and segment.seq_len:
             self._mirroring.feed_replies(flow, segment)
@@ -288,8 +286,8 @@ class Forwarding:
         is_syn_ack = segment.flags & (SYN | ACK) == SYN | ACK
         is_answer = is_syn_ack and not segment.flags & RST and len(services) == 1
         if is_answer and self._nat.is_crowded(now) and not self._nat.find_orig(client, endpoint_of(services[0])):
-            # It most likely answers a SYN whose flow was evicted: translate it, or the client would repeat its SYN and
-            # might get another backend.
+            # It most likely answers a SYN whose flow was evicted or found no room: translate it, or the client would
+            # repeat its SYN and might get another backend.
             self._counters.count(EngineCounter.PACKETS_WITHOUT_FLOW)
             return self._to_client(segment, services[0], None)
         if is_syn_ack:

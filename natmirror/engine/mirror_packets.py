@@ -1,4 +1,4 @@
-"""Packets in a mirror's name at PREROUTING: a leg consumes its own; of the others only production's pass."""
+"""The verdict on a mirror's packets: they are for legs, and reach no client."""
 
 from natmirror.actions import FOR_LEG, Accept, Drop, Send, Verdict
 from natmirror.engine.counters import Counters, EngineCounter
@@ -14,7 +14,7 @@ from natmirror.reasons import DropReason
 
 
 class MirrorPackets:
-    """The part of an engine that decides on mirrors' packets."""
+    """The part of an engine that decides on packets from mirrors to clients, or to addresses of this host."""
 
     def __init__(
         self,
@@ -32,30 +32,24 @@ class MirrorPackets:
         self._outgoing = outgoing
         self._counters = counters
 
-    def has(self, segment: Segment) -> bool:
-        """Return whether a packet is a mirror's, and for a leg or with the addresses of one."""
-        mirror, local = (segment.src, segment.sport), (segment.dst, segment.dport)
-        if mirror not in self._mirrors.at:
+    def is_for_leg(self, segment: Segment) -> bool:
+        """Return whether a packet is a mirror's, and for a leg or to the addresses of one."""
+        ends = (segment.src, segment.sport), (segment.dst, segment.dport)
+        if ends[0] not in self._mirrors.at:
             return False
         is_ours = segment.dst in self._mirrors.sources or segment.dst in self._services.clients
-        return is_ours or self._mirroring.has_leg(mirror, local, otherwise=False)
+        return is_ours or self._mirroring.has_leg(*ends, otherwise=False)
 
     def receive(self, segment: Segment, now: float) -> Verdict:
-        """Return the verdict on a packet from a mirror to a client, or to an address of this host."""
-        # 1. Find the leg.
+        """Return the verdict on a mirror's packet for a leg, or to the addresses of one."""
         mirror, local = (segment.src, segment.sport), (segment.dst, segment.dport)
         if not self._mirroring.has_leg(mirror, local, otherwise=True):
             return self._without_leg(segment, mirror)
         if not segment.checksum_ok():
             return self._drop(DropReason.MIRROR_BAD_CHECKSUM)
-
-        # 2. and 3. do not apply: the leg tracks its mirror, and a packet that is dropped needs no rewriting.
-        verdict = FOR_LEG
-
-        # 4. Hand it on to the leg.
         self._counters.count(EngineCounter.MIRROR_PACKETS)
         self._mirroring.from_mirror(segment, now)
-        return verdict
+        return FOR_LEG
 
     def _without_leg(self, segment: Segment, mirror: Endpoint) -> Verdict:
         """Return the verdict on a mirror's packet for which there is no leg. The active host answers with a RST; on a

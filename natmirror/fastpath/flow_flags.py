@@ -192,6 +192,13 @@ def set_holds(row: FlowRow) -> None:
     row.flags |= HOLDS
 
 
+def awaits_reply(row: FlowRow) -> bool:
+    """Return whether a backend's packet may give mirrors something, or end their copies: bytes or a FIN wait for its
+    acknowledgement or for its window. While the flow is loose, the packet may be anyone's."""
+    waits = row.flags & (PAST_WINDOW | SKIPPED) or row.held_len or row.orig.flags & HALF_FIN
+    return bool(waits) and not row.flags & LOOSE
+
+
 def is_skipped(row: FlowRow) -> bool:
     """Return whether C has passed data of the client without mirroring, because the client was over its limit."""
     return row.flags & SKIPPED != 0

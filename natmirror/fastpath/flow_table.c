@@ -351,6 +351,8 @@ nm_flow *nm_flows_victim(nm_flows *flows, int for_half_open, double now)
     return flow ? flow : longest_idle(flows, now);
 }
 
+int nm_flows_is_crowded(nm_flows *flows, double now) { return !flows->free_count || nm_flows_victim(flows, 1, now); }
+
 void nm_flow_remove(nm_flows *flows, nm_flow *flow)
 {
     unlink_from(flows, BY_CLIENT, flow);

@@ -190,6 +190,8 @@ int nm_flow_needs_python(const nm_flow *flow);
  * else the one that has been idle longest; where a quarter of the table is half open and the new flow begins as such,
  * the oldest half open one. NULL if no flow has to be evicted, or none may. */
 nm_flow *nm_flows_victim(nm_flows *flows, int for_half_open, double now);
+/* Return whether the next new flow evicts another one or finds no room. */
+int nm_flows_is_crowded(nm_flows *flows, double now);
 
 /* Return the row with this number, or NULL if it is free. Write the numbers of at most max flows, from number first
  * on. */

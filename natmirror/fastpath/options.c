@@ -31,14 +31,15 @@ static void take_option(const uint8_t *at, size_t len, nm_options *found)
 {
     switch (at[0]) {
     case OPT_WINDOW_SCALE:
-        found->window_scale = len != OPT_WINDOW_SCALE_LEN    ? NM_NO_WINDOW_SCALE
-                              : at[2] > NM_MAX_WINDOW_SCALE ? NM_MAX_WINDOW_SCALE
-                                                            : at[2];
+        if (len == OPT_WINDOW_SCALE_LEN)
+            found->window_scale = at[2] > NM_MAX_WINDOW_SCALE ? NM_MAX_WINDOW_SCALE : at[2];
         break;
     case OPT_TIMESTAMPS:
-        found->has_timestamps = len == OPT_TIMESTAMPS_LEN;
-        found->tsval = found->has_timestamps ? get32(at + 2) : 0;
-        found->tsecr = found->has_timestamps ? get32(at + 6) : 0;
+        if (len == OPT_TIMESTAMPS_LEN) {
+            found->has_timestamps = 1;
+            found->tsval = get32(at + 2);
+            found->tsecr = get32(at + 6);
+        }
         break;
     case OPT_MPTCP:
         found->mptcp |= mptcp_subtype(at, len);

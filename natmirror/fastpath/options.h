@@ -25,8 +25,8 @@ typedef struct {
     uint8_t window_scale;   /* at most NM_MAX_WINDOW_SCALE, or NM_NO_WINDOW_SCALE */
 } nm_options;
 
-/* Read the options of a segment: the len bytes after its TCP header's fixed part. Stop at the first malformed one. If a
- * kind comes twice, its last option counts. */
+/* Read the options of a segment: the len bytes after its TCP header's fixed part. Stop at the first malformed one. As
+ * in Linux, an option whose length its kind does not have is ignored, and if a kind comes twice, its last one counts. */
 void nm_read_options(const uint8_t *at, size_t len, nm_options *found);
 
 /* Return nm_options.mptcp alone: so that its rare callers keep no options on their stack. */

@@ -47,6 +47,10 @@ class FlowTable:
         """
         return lib.nm_flows_victim(self._flows, for_half_open, now) or None
 
+    def is_crowded(self, now: float) -> bool:
+        """Return whether the next new flow evicts another one or finds no room."""
+        return bool(lib.nm_flows_is_crowded(self._flows, now))
+
     def row(self, number: int) -> FlowRow | None:
         """Return the row with this number, or None if the number is free."""
         return lib.nm_flow_by_id(self._flows, number) or None

@@ -83,13 +83,13 @@ static int pass_to_client(nm_gear *gear, const nm_service *service, const nm_seg
     return nm_translate_to(gear, seg, 0, service->address, service->port, 0, service->flags);
 }
 
-/* Decide a backend's SYN-ACK. Usually the client has connected to the backend directly; but while half open flows are
- * evicted, the SYN-ACK most likely answers one of those. */
+/* Decide a backend's SYN-ACK. Usually the client has connected to the backend directly; but while new flows evict others
+ * or find no room, the SYN-ACK most likely answers a SYN to the service. */
 static int decide_syn_ack(nm_gear *gear, const nm_backend *backend, const nm_segment *seg, double now)
 {
     const uint8_t *client = destination_of(seg);
     const nm_service *service = &gear->plan.services[backend->service_id];
-    if (!(seg->flags & TCP_RST) && nm_flows_victim(gear->flows, 1, now) &&
+    if (!(seg->flags & TCP_RST) && nm_flows_is_crowded(gear->flows, now) &&
         !nm_flow_find_orig(gear->flows, 4, client, seg->dport, service->address, service->port))
         return pass_to_client(gear, service, seg); /* else the client has connected again since, to another backend */
     if (!nm_flow_open_direct(gear, backend, seg, now))

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -104,6 +105,16 @@ def wait_listen(namespace: str, port: int, timeout: float = 10.0) -> None:
         return any(entry in line and line.split()[3] == _LISTEN for line in lines)
 
     wait_for(listens, f"a listener on port {port} in {namespace}", timeout)
+
+
+def wait_accept(path: Path, timeout: float = 10.0) -> None:
+    """Wait until a program accepts connections on a Unix socket; the socket's file exists before."""
+
+    def accepts() -> bool:
+        with socket.socket(socket.AF_UNIX) as client:
+            return client.connect_ex(str(path)) == 0
+
+    wait_for(accepts, f"a listener on {path}", timeout)
 
 
 def pids_in(namespace: str) -> list[int]:

@@ -220,8 +220,8 @@ class Nat:
         self.touch(flow, now, moved=is_established)
 
     def is_crowded(self, now: float) -> bool:
-        """Return whether the next new flow evicts another one."""
-        return self.table.victim(now, for_half_open=True) is not None
+        """Return whether the next new flow evicts another one or finds no room."""
+        return self.table.is_crowded(now)
 
     def reopen(self, flow: Flow, syn: Segment, now: float) -> Flow:
         """Return a new flow in place of an old one with the same endpoints: the backend has accepted a new

@@ -31,6 +31,7 @@ _MORE_FRAGMENTS_OR_OFFSET = 0x3FFF
 
 IP_HEADER = struct.Struct("!BBHHHBBH4s4s")
 TCP_HEADER = struct.Struct("!HHIIBBHHH")
+_OPTION_LENGTHS = {OPT_MSS: 4, OPT_WINDOW_SCALE: 3, OPT_SACK_PERMITTED: 2, OPT_TIMESTAMPS: 10}
 _SACK_BLOCK = struct.Struct("!II")
 _TIMESTAMPS = struct.Struct("!II")
 
@@ -93,9 +94,13 @@ class Segment:
         return len(self.raw) - self.data_at + (self.flags >> 1 & 1) + (self.flags & 1)
 
     def options(self) -> dict[int, bytes]:
-        """Return the TCP options by kind, up to the first malformed one (RFC 9293 §3.1). If a kind comes twice, the
-        last option counts."""
-        return {self.raw[at]: self.raw[at + 2 : at + length] for at, length in self._each_option()}
+        """Return the TCP options by kind, up to the first malformed one (RFC 9293 §3.1). As in Linux, an option whose
+        length its kind does not have is ignored, and if a kind comes twice, the last option counts."""
+        return {
+            self.raw[at]: self.raw[at + 2 : at + length]
+            for at, length in self._each_option()
+            if _has_right_length(self.raw[at], length)
+        }
 
     def _each_option(self) -> Iterator[tuple[int, int]]:
         """Yield each TCP option's offset in ``raw`` and its length, without NOPs, up to the first malformed one."""
@@ -110,19 +115,19 @@ class Segment:
             at += self.raw[at + 1]
 
     def mss(self) -> int | None:
-        """Return the offered maximum segment size in bytes; None if the option is absent or malformed."""
-        option = self.options().get(OPT_MSS, b"")
-        return int.from_bytes(option, "big") if len(option) == 2 else None
+        """Return the offered maximum segment size in bytes; None if the option is absent."""
+        option = self.options().get(OPT_MSS)
+        return None if option is None else int.from_bytes(option, "big")
 
     def window_scale(self) -> int | None:
-        """Return the offered window scale, at most 14 (RFC 7323 §2.3); None if the option is absent or malformed."""
-        option = self.options().get(OPT_WINDOW_SCALE, b"")
-        return min(option[0], 14) if len(option) == 1 else None
+        """Return the offered window scale, at most 14 (RFC 7323 §2.3); None if the option is absent."""
+        option = self.options().get(OPT_WINDOW_SCALE)
+        return None if option is None else min(option[0], 14)
 
     def timestamps(self) -> tuple[int, int] | None:
-        """Return TSval and TSecr (RFC 7323 §3.2); None if the option is absent or malformed."""
-        option = self.options().get(OPT_TIMESTAMPS, b"")
-        return _TIMESTAMPS.unpack(option) if len(option) == _TIMESTAMPS.size else None
+        """Return TSval and TSecr (RFC 7323 §3.2); None if the option is absent."""
+        option = self.options().get(OPT_TIMESTAMPS)
+        return None if option is None else _TIMESTAMPS.unpack(option)
 
     def mptcp(self) -> int:
         """Return the subtypes of all MPTCP options (RFC 8684 §3), as the sum of 1 << subtype; 0 if there is none."""
@@ -140,14 +145,19 @@ class Segment:
 
     def sack_permitted(self) -> bool:
         """Return whether the sender offers selective acknowledgements (RFC 2018 §2)."""
-        return self.options().get(OPT_SACK_PERMITTED) == b""
+        return OPT_SACK_PERMITTED in self.options()
 
     def sack_blocks(self) -> list[tuple[int, int]]:
         """Return the ranges that the sender reports as received: first number, one past the last (RFC 2018 §3)."""
         if self.data_at == self.ip_len + TCP_HEADER_LEN:
             return []
-        option = self.options().get(OPT_SACK, b"")
-        return [] if len(option) % 8 else list(_SACK_BLOCK.iter_unpack(option))
+        return list(_SACK_BLOCK.iter_unpack(self.options().get(OPT_SACK, b"")))
+
+
+def _has_right_length(kind: int, length: int) -> bool:
+    if kind == OPT_SACK:
+        return length > 2 and length % _SACK_BLOCK.size == 2
+    return _OPTION_LENGTHS.get(kind, length) == length
 
 
 @dataclass(slots=True)

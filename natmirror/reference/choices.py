@@ -1,4 +1,4 @@
-"""The members of an enumeration, each with the sentence that stands as a docstring below it."""
+"""The members of an enumeration, each with the text that stands as a docstring below it."""
 
 from enum import StrEnum
 
@@ -6,7 +6,7 @@ from natmirror.reference import docstrings
 
 
 def sentences(kind: type[StrEnum]) -> dict[str, str]:
-    """Return the sentence of each member, by its value; ValueError where one has none."""
+    """Return the text of each member, by its value; ValueError where one has none."""
     below = docstrings.sentences(kind)
     found = {word.value: below.get(word.name, "") for word in kind}
     if missing := [word for word, sentence in found.items() if not sentence]:

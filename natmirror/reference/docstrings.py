@@ -16,8 +16,7 @@ def summary(kind: type) -> str:
 
 
 def sentences(kind: type) -> dict[str, str]:
-    """Return the sentence below each member that a class defines itself, by the member's name; empty where it has
-    none."""
+    """Return the text below each member that a class defines itself, by the member's name; empty where it has none."""
     body = definition(kind).body
     pairs = zip(body, [*body[1:], ast.Pass()], strict=True)
     return {name: _text(following) for node, following in pairs if (name := _member(node))}

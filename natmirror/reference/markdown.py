@@ -23,8 +23,9 @@ def code(text: str, language: str = "") -> str:
 
 
 def text(docstring: str) -> str:
-    """Return a docstring's sentence on one line, its code between single back-ticks."""
-    return " ".join(docstring.replace("``", "`").split())
+    """Return a docstring with each paragraph on one line, its code between single back-ticks."""
+    paragraphs = docstring.replace("``", "`").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
 def literal(text: object) -> str:

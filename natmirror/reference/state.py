@@ -152,5 +152,7 @@ def _linked(kind: type[StrEnum]) -> str:
 
 
 def _words(title: str, kind: type[StrEnum]) -> str:
-    rows = [(literal(word), sentence) for word, sentence in sentences(kind).items()]
-    return f"## {title}\n\n{summary(kind)}\n\n{markdown.table(('word', 'meaning'), rows)}"
+    """Return the section of an enumeration. A column has each first paragraph; a column of remedies the second ones."""
+    rows = [(literal(word), *text.split("\n\n")) for word, text in sentences(kind).items()]
+    header = ("word", "cause", "remedy") if kind is EndReason else ("word", "meaning")
+    return f"## {title}\n\n{summary(kind)}\n\n{markdown.table(header, rows)}"

@@ -271,6 +271,24 @@ def test_blind_packets_tell_a_master_nothing(fast: bool) -> None:
     assert_adds_up(session.engine.snapshot(session.now))
 
 
+@pytest.mark.parametrize("has_data", [True, False])
+def test_the_end_of_a_client_that_no_backend_has_answered_is_followed_once_one_does(*, has_data: bool) -> None:
+    """Both gears begin the client's stream at its FIN, by an acknowledgement that agrees with it and no other."""
+    followed = []
+    for fast in (True, False):
+        moved = ClientConnection(engine(AGAIN, fast=fast))
+        moved.backend, moved.sent, moved.answered = DERIVED, 400, 700
+        moved.from_client("FPA", packet_in(1))
+        fin = seq.add(ISS, moved.sent)
+        moved.passed(packet(DERIVED, CLIENT, "A", 123_456, seq.add(fin, 5000), b"!" * has_data), Hook.FORWARD)
+        [flow] = moved.engine._nat.by_ids(moved.engine.flow_ids())
+        assert (flow.row.orig.next, flow.state) == (0, State.ESTABLISHED)
+        moved.from_backend("PA" if has_data else "A", b"answer" * has_data)
+        assert (flow.row.orig.next, flow.state) == (fin, State.HALF_CLOSED)
+        followed.append((flow.row.flags, numbers(moved)))
+    assert followed[0] == followed[1]
+
+
 # Another host's record
 
 

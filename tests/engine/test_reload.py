@@ -10,10 +10,24 @@ from hypothesis import strategies as st
 
 from natmirror.actions import Accept, Decision, Drop, Hook, Send
 from natmirror.engine.engine import Engine
+from natmirror.fastpath import Memory
 from natmirror.reasons import DropReason
-from natmirror.rules import parse_rules
+from natmirror.rules import Release, parse_rules
 from tests.helpers.client_connection import ISS, MIRROR_ISS, ClientConnection, engine
-from tests.helpers.support import C1, C2, CLIENT, MASTER, RULES, SERVICE, assert_adds_up, at, packet, segment, summary
+from tests.helpers.support import (
+    C1,
+    C2,
+    CLIENT,
+    MASTER,
+    RULES,
+    SERVICE,
+    assert_adds_up,
+    at,
+    at_once,
+    packet,
+    segment,
+    summary,
+)
 
 PLAIN = RULES[: RULES.index("    mirrors:")]
 WITHOUT_C1 = RULES.replace("        - {name: c1, address: 10.20.0.11}\n", "")
@@ -156,6 +170,42 @@ def test_a_mirror_with_another_endpoint_is_another_and_settings_alone_change_not
     connection.from_client("PA", b"on")
     change_rules(one, RULES.replace("10.20.0.13", "10.20.0.14"))
     assert [event.reason for event in one.take_events()] == ["mirror-removed"]
+    assert_adds_up(one.snapshot(1000.0))
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("before", Release)
+def test_a_connection_keeps_the_release_mode_of_its_handshake(before: Release, fast: bool) -> None:
+    after = Release.SEEN if before is Release.ACKNOWLEDGED else Release.ACKNOWLEDGED
+    one = engine(f"{RULES}    release: {before}\n", fast=fast, release=Release.ACKNOWLEDGED)
+    old, new = ClientConnection(one), ClientConnection(one, client=at("10.10.0.12", 40001))
+    old.establish()
+    change_rules(one, f"{RULES}    release: {after}\n")
+    new.establish()
+    for connection, mode in ((old, before), (new, after)):
+        connection.from_client("PA", b"data")
+        assert len(connection.mirrored()) == (mode is Release.SEEN)
+        connection.from_backend("A")
+        assert len(connection.mirrored()) == (mode is Release.ACKNOWLEDGED)
+    assert_adds_up(one.snapshot(1000.0))
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_less_memory_ends_no_leg_before_it_needs_more(fast: bool) -> None:
+    memory = Memory(1 << 30)
+    one = Engine(at_once(parse_rules(RULES)), key=bytes(16), fast=fast, memory=memory)
+    connection = ClientConnection(one)
+    connection.connect()
+    for _ in range(4):
+        connection.from_client("PA", bytes(20_000))
+        connection.from_backend("A")
+    memory.limit = 1 << 20  # as natmirror.runtime.reloader does
+    assert one.take_events() == []
+    assert one.snapshot(1000.0)["mirrors"][0]["pending_bytes"] == 80_000
+    for _ in range(4):
+        connection.from_client("PA", bytes(20_000))
+        connection.from_backend("A")
+    assert [event.reason for event in one.take_events()] == ["memory-full"]
     assert_adds_up(one.snapshot(1000.0))
 
 

@@ -55,7 +55,11 @@ def read_in_python(options: bytes) -> tuple[tuple[int, int] | None, int | None, 
         (b"\1\1\x1e\x03", ABSENT),  # reaches into the data
         (b"\1\1\1\x1e", ABSENT),
         (b"\x05\1\1\1" + MP_CAPABLE, ABSENT),  # a length below 2
-        (TIMESTAMPS + b"\x08\2", ABSENT),
+        (TIMESTAMPS + b"\x08\2", ((0xFFFF_FFFF, 7), None, 0)),  # a wrong length: ignored, as in Linux
+        (WINDOW_SCALE + b"\3\2\1\1\1", (None, 14, 0)),
+        (WINDOW_SCALE + b"\3\4\5\6\1", (None, 14, 0)),
+        (WINDOW_SCALE + b"\3\3\7\1\1", (None, 7, 0)),  # the last one counts
+        (b"\3\1" + WINDOW_SCALE + b"\1\1\1", ABSENT),
     ],
 )
 def test_examples(options: bytes, expected: Any) -> None:

@@ -8,14 +8,16 @@ from struct import pack
 import pytest
 
 from natmirror._ffi import ffi
+from natmirror.actions import Hook
 from natmirror.engine.engine import Engine
+from natmirror.fastpath import UNCONFIRMED_TIMEOUT
 from natmirror.net.endpoint import Endpoint
 from natmirror.openflow import messages
 from natmirror.openflow.messages import Type, build
 from natmirror.reasons import EndReason, NotKeptReason
 from tests.helpers.client_connection import ClientConnection, engine
 from tests.helpers.openflow_sessions import AGAIN, OF, Master, began, hello, packet_in, request
-from tests.helpers.support import RULES, assert_adds_up, at
+from tests.helpers.support import RULES, SERVICE, assert_adds_up, at, packet
 
 LIMIT = 1 << 20
 SMALL = "mirror-memory: 1MiB\n"
@@ -193,6 +195,27 @@ def test_picked_up_flows_of_one_client_get_sessions_within_its_part(fast: bool) 
     [mirror] = one.snapshot(1000.0)["mirrors"]
     assert mirror["sessions"] is not None
     assert mirror["sessions"]["not_opened"][EndReason.MEMORY_FULL] > 140
+
+
+@GEARS
+@pytest.mark.parametrize("addresses", [1, 40])
+def test_data_of_invented_connections_takes_nothing_from_others(addresses: int, fast: bool) -> None:
+    rules = RULES + "      - {name: of, address: 10.20.0.14, protocol: openflow, reconnect: next-message}\n"
+    one = engine("mirror-memory: 16MiB\n" + rules, fast=fast)
+    for number in range(40):
+        client = at(f"10.10.0.{100 + number % addresses}", 1024 + number)
+        for place, data in ((1000, b"x"), *((100_000 + 40_001 * gap, bytes(40_000)) for gap in range(25))):
+            one.receive(packet(client, SERVICE, "PA", place, 1, data), Hook.PREROUTING, 1000.0)
+    held = used(one)
+    other = copied(one, at("10.10.0.11", 40_000))
+    other.from_client("PA", b"x" * 1000)
+    assert b"".join(data for *_, data in other.mirrored()) == b"x" * 1000
+    print(f"{held} bytes held for 1,040 packets of 40 invented connections")
+    assert held < 1 << 20
+    other.from_client("R")
+    one.handle_timer(1000.0 + UNCONFIRMED_TIMEOUT)
+    one.read_sessions(1000.0 + UNCONFIRMED_TIMEOUT)
+    assert used(one) < 1 << 14
 
 
 def test_a_mirrored_flow_and_its_leg_take_what_the_documents_say() -> None:

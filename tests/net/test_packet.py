@@ -72,6 +72,8 @@ def test_other_protocols_are_datagrams() -> None:
         (bytes((2, 3, 5, 0)), None, None),
         (bytes((8, 2, 2, 4, 1, 0, 1, 1)), 256, None),
         (bytes((0, 2, 4, 5)), None, None),
+        (bytes((2, 4, 5, 180, 2, 3, 1, 1)), 1460, None),
+        (bytes((3, 3, 7, 3, 2, 3, 4, 1, 1, 1, 1, 1)), None, 7),
     ],
 )
 def test_options(options: bytes, mss: int | None, scale: int | None) -> None:

@@ -286,13 +286,17 @@ def test_a_forgotten_switch_has_no_connection(small: Directory) -> None:
 
 def test_a_switch_is_kept_once_however_many_connections_it_opens() -> None:
     directory = Directory(client_memory(1 << 30))
-    for port_number in range(1000, 2000):
+    for port_number in range(1000, 5000):
         datapath = directory.enter(connection(1, port_number), DPID, 0, V13)
         directory.learn(datapath, FEATURES, (bytes(24),), 1.0)
+        directory.learn(datapath, PORTS, (bytes(63 << 10),), 1.0)
         directory.set_switch(connection(1, port_number), datapath)
-    assert directory.connections(1.0) == directory.seen() == [connection(1, 1999)]
+    assert directory.connections(1.0) == directory.seen() == [connection(1, 4999)]
+    saved = json.dumps([directory.plain(name, 2.0) for name in directory.connections(2.0)])
+    print(f"{len(saved)} bytes of JSON for 4,000 connections of one switch")
+    assert len(saved) < 1 << 18
     directory.remove(connection(1, 1000))
-    assert directory.connections(1.0) == [connection(1, 1999)], "an older connection has ended"
+    assert directory.connections(1.0) == [connection(1, 4999)], "an older connection has ended"
 
 
 def test_the_same_ids_of_other_clients_are_other_switches() -> None:

@@ -7,6 +7,7 @@ from typing import Any, TypedDict, get_type_hints
 
 import pytest
 
+from natmirror.reasons import EndReason
 from natmirror.reference import state
 from natmirror.reference.fields import fields
 from natmirror.reference.state import ANSWERS, WORDS, enums, objects
@@ -15,6 +16,7 @@ from tests.helpers.declared import differences
 PACKAGE = Path(__file__).parents[2] / "natmirror"
 SOURCES = [path for path in sorted(PACKAGE.rglob("*.py")) if "lab" not in path.parts]
 OBJECTS: set[type] = {kind for answer in ANSWERS.values() for _, kind in objects(answer)}
+LOSS_TITLE = next(title for title, kind in WORDS.items() if kind is EndReason)
 COUNTED = {"count", "drop", "Drop", "Malformed", "Broken", "count_not_kept", "count_not_opened"}
 """Functions that take a counter or a reason as their first argument."""
 ENDING = {"abort", "abandon", "cut", "end", "give_up"}
@@ -48,6 +50,15 @@ def test_each_field_has_its_sentence_and_each_word_its_section(kind: type) -> No
 def test_each_word_is_on_the_page(title: str) -> None:
     section = state.page().partition(f"\n## {title}\n")[2].partition("\n## ")[0]
     assert all(f"| `{word}` |" in section for word in WORDS[title])
+
+
+def test_each_end_reason_has_its_cause_and_its_remedy() -> None:
+    section = state.page().partition(f"\n## {LOSS_TITLE}\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `([^`]+)` \|(.*)\|$", section, re.MULTILINE)
+    assert [word for word, _ in rows] == list(EndReason)
+    for word, cells in rows:
+        texts = [text.strip() for text in re.split(r"(?<!\\)\|", cells)]
+        assert [text[-1:] for text in texts] == [".", "."], word
 
 
 def test_the_page_has_an_anchor_for_each_link() -> None:

@@ -11,7 +11,7 @@ from typing import ClassVar
 from natmirror.errors import HostError
 from natmirror.lab.controllers import report_lines
 from natmirror.lab.openvswitch import PORTS
-from natmirror.lab.process import Program, wait_for, wait_listen
+from natmirror.lab.process import Program, wait_accept, wait_for, wait_listen
 from natmirror.lab.topology import Lab
 
 PORT = 6653
@@ -222,7 +222,7 @@ class OvsTestController(Controller):
         protocol = f"OpenFlow{self.version.replace('.', '')}"
         words = ["-O", protocol, f"ptcp:{PORT}", f"--unixctl={control}", "-vsyslog:off", "-vvconn:console:dbg"]
         program = self._lab.start(self.host, [self.REQUIRES, *words])
-        wait_for(control.exists, "ovs-testcontroller")
+        wait_accept(control)
         self._lab.run(self.host, ["ovs-appctl", "-t", str(control), "vlog/disable-rate-limit", "vconn"])
         return program
 
