@@ -27,12 +27,12 @@
 #define NM_PUNT_NOT_TCP 7            /* not exactly one TCP segment: ICMP, fragments, padding, other protocols */
 #define NM_PUNT_OPENING_OR_CLOSING 8 /* SYN, FIN or RST, or another packet of a flow that is opening or closing */
 #define NM_PUNT_NO_FLOW 9            /* a packet of no flow and no leg: data, or a mirror's */
-#define NM_PUNT_SPECIAL_FLOW 10       /* its flow passes at another hook, is a direct connection at a service's endpoint, or was killed */
-#define NM_PUNT_THROTTLED 11          /* its client is throttled for a mirror */
-#define NM_PUNT_OUT_OF_ORDER 12       /* data that a leg or a reader wants, out of order or past the window */
-#define NM_PUNT_LEG_REPAIR 13         /* a leg has no room, or is not in its steady state (NM_LEG_STEADY) */
-#define NM_PUNT_RESET 14              /* a RST that ends a flow with mirrors: it comes once */
-#define NM_PUNT_MPTCP 15              /* data of a flow with legs or readers, with an MPTCP option */
+#define NM_PUNT_SPECIAL_FLOW 10      /* its flow was killed, is direct to a service's endpoint, or passes at another hook */
+#define NM_PUNT_THROTTLED 11         /* its client is throttled for a mirror */
+#define NM_PUNT_OUT_OF_ORDER 12      /* data that a leg or a reader wants, out of order or past the window */
+#define NM_PUNT_LEG_REPAIR 13        /* a leg has no room, or is not in its steady state (NM_LEG_STEADY) */
+#define NM_PUNT_RESET 14             /* a RST that ends a flow with mirrors: it comes once */
+#define NM_PUNT_MPTCP 15             /* data of a flow with legs or readers, with an MPTCP option */
 #define NM_PUNT_REASONS 16
 
 /* nm_send.kind in nm_gear.read; Python uses further kinds. */
