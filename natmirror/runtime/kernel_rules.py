@@ -132,7 +132,9 @@ class KernelRules:
         for name, count in dropped.items():
             before = self._dropped_before[name]
             fresh = count - before if count >= before else count  # a change of the rules has reset the kernel's count
-            if fresh and not self.forged_packets[name]:
+            if not fresh:
+                continue
+            if name not in self.forged_packets:
                 log.warning(
                     "dropped %d packets in the name of %s: they did not come in on the interface that the route to it"
                     " leads to, so they may be forged; if its routes are asymmetric, set asymmetric: true for this"

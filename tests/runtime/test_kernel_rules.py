@@ -228,7 +228,7 @@ def test_if_iptables_refuses_a_stop_the_table_is_removed_all_the_same(
 def test_forged_packets_are_added_up_over_changes_of_the_rules_and_logged_once_for_each_name(
     kernel_rules: KernelRules, machine: Machine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for counts in ({}, {"m": 3}, {"m": 5}, {"m": 0, "n": 0}, {"m": 4, "n": 1}):
+    for counts in ({}, {"m": 3, "o": 0}, {"m": 5}, {"m": 0, "n": 0}, {"m": 4, "n": 1}):
         machine.forged = Counter(counts)
         kernel_rules.count_forged()
     assert kernel_rules.forged_packets == {"m": 9, "n": 1}
