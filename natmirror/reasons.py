@@ -73,7 +73,7 @@ class EndReason(StrEnum):
     """The mirror did not answer the SYN within ``connect-timeout``.
 
     See whether the mirror is up, and routes the clients' networks through this host; if it cannot, set ``source``. If
-    ``mirror_packets_forged`` rises, its answers arrive on another interface: see ``asymmetric``."""
+    ``packets_forged`` rises, its answers arrive on another interface: see ``asymmetric``."""
     MIRROR_RESET = "mirror-reset"
     """The mirror sent a RST.
 
