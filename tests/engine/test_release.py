@@ -189,6 +189,24 @@ def test_what_a_receiver_refuses_is_no_version_of_a_byte(fast: bool, release: Re
     assert (one.got, one.ended) == (b"firstTRUTH", [])
 
 
+@pytest.mark.parametrize("is_fin_last", [True, False])
+def test_a_byte_past_the_window_and_a_fin_with_its_number_are_two_versions(fast: bool, is_fin_last: bool) -> None:
+    one = Connection(fast=fast).open()
+    size, fin = 0xFFFF // 3, 0xFFFF + 3
+    one.says(0, b"abc")
+    one.says(fin, b"LIE")  # past the window, so that the backend refuses it
+    one.acks(3)
+    if not is_fin_last:
+        one.says(fin, b"", "FA")
+    for at in range(3, fin, size):
+        one.says(at, b"right" * (size // 5))
+    if is_fin_last:
+        one.says(fin, b"", "FA")
+    one.acks(fin + 1)
+    assert b"L" not in one.got
+    assert one.ended == [EndReason.AMBIGUOUS]
+
+
 def test_a_bad_sum_is_no_version_of_a_byte(fast: bool) -> None:
     one = Connection(fast=fast).open()
     raw = bytearray(packet(CLIENT, SERVICE, "PA", seq.add(ISS, 1), seq.add(IRS, 1), b"LIE"))
