@@ -8,6 +8,7 @@ from natmirror.fastpath import AGREEMENT_BITS, MAX_WINDOW_SCALE, FlowRow, HalfRo
 from natmirror.fastpath.flow_flags import (
     HALF_ACK,
     HALF_ECHO,
+    HALF_FIN,
     HALF_SEQ,
     is_loose,
     is_plain,
@@ -15,8 +16,9 @@ from natmirror.fastpath.flow_flags import (
     is_watched,
     knows_window,
 )
+from natmirror.fastpath.flow_states import State
 from natmirror.net import seq
-from natmirror.net.packet import ACK, Segment
+from natmirror.net.packet import ACK, FIN, URG, Segment
 
 _MAX_WINDOW = 0xFFFF  # before it is scaled
 _PAWS_TOLERANCE = 1  # as in Linux: by so much a TSval may lie below TS.Recent
@@ -44,7 +46,7 @@ def is_taken(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
         return False
     if not knows_window(row):
         return agrees(receiver, segment)
-    if receiver.flags & HALF_SEQ and seq.lt(_sent_end(row, from_client=from_client), segment.ack):
+    if receiver.flags & HALF_SEQ and _is_ahead(sender, segment.ack, _sent_end(row, from_client=from_client)):
         return False
     scale = receiver.scale if receiver.scale <= MAX_WINDOW_SCALE else 0
     return not is_mirrored or not receiver.flags & HALF_ACK or seq.diff(segment.seq, sender.end) <= _MAX_WINDOW << scale
@@ -77,26 +79,50 @@ def _sent_end(row: FlowRow, *, from_client: bool) -> int:
     return int(receiver.end)
 
 
+def _is_ahead(sender: HalfRow, ack: int, sent_end: int) -> bool:
+    """Return whether an acknowledgement is one of bytes that the receiver has not sent, wherever before ``sent_end`` it
+    is now; old ones of nearly 2**31 bytes ago are not."""
+    return seq.lt(sent_end, ack) and (not sender.flags & HALF_ACK or seq.lt(sender.ack, ack))
+
+
 def expires_here(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
     """Return whether this host drops the packet of a flow whose packets it routes: its TTL ends here."""
     return from_client and segment.ttl <= 1 and not is_watched(row)
 
 
 def _is_refused(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
-    """Return whether the receiver surely refuses the segment: its acknowledgement lies further back than the largest
-    window that its sender has offered (RFC 5961 §5.2), or its timestamp lies below one that the receiver has echoed
-    (PAWS, RFC 7323 §5.3).
+    """Return whether the receiver surely refuses the segment: its acknowledgement does not reach the backend's SYN in
+    the handshake (RFC 9293 §3.10.7.4), or lies further back than the largest window that its sender has offered (RFC
+    5961 §5.2) while it is not the next one; or its timestamp lies below one that the receiver has echoed (PAWS, RFC
+    7323 §5.3).
 
     The acknowledgements that passed here may be lost on their way: the last one that the receiver has got lies at most
     a window below. TS.Recent never lies below an echoed timestamp; Linux takes 0 for none.
     """
     sender, receiver = halves(row, from_client=from_client)
-    if sender.flags & HALF_ACK and seq.diff(segment.ack, sender.ack) < -2 * sender.max_window:
+    if from_client and row.state == State.SYN_RECEIVED and seq.lt(segment.ack, first_number(receiver)):
+        return True
+    is_old = sender.flags & HALF_ACK and seq.diff(segment.ack, sender.ack) < -2 * sender.max_window
+    if is_old and not _may_be_next(sender, receiver, segment):
         return True
     if not receiver.flags & HALF_ECHO or not receiver.echo:
         return False
     stamps = segment.timestamps()
     return stamps is not None and seq.diff(receiver.echo, stamps[0]) > _PAWS_TOLERANCE
+
+
+def _may_be_next(sender: HalfRow, receiver: HalfRow, segment: Segment) -> bool:
+    """Return whether the segment brings only data and may begin with the byte that its receiver expects next. Linux
+    takes such a segment with any old acknowledgement: its header prediction (tcp_rcv_established()) appends the data
+    before it reads the acknowledgement."""
+    if not segment.payload_len or segment.flags & (FIN | URG) or not receiver.flags & HALF_ACK:
+        return False
+    return 0 <= seq.diff(segment.seq, receiver.ack) <= receiver.max_window and seq.le(segment.seq, sender.end)
+
+
+def first_number(half: HalfRow) -> int:
+    """Return the number that follows the SYN of an end whose SYN passed here."""
+    return seq.add(half.end, -(half.bytes + bool(half.flags & HALF_FIN)))
 
 
 def halves(row: FlowRow, *, from_client: bool) -> tuple[HalfRow, HalfRow]:
