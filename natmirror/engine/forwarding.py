@@ -54,7 +54,7 @@ from natmirror.nat.services import ServiceTable
 from natmirror.net.build import rewrite
 from natmirror.net.checksum import Checksum
 from natmirror.net.endpoint import Endpoint, endpoint_of
-from natmirror.net.packet import ACK, RST, SYN, URG, Datagram, Malformed, Segment, parse
+from natmirror.net.packet import ACK, FIN, RST, SYN, URG, Datagram, Malformed, Segment, parse
 from natmirror.reasons import DropReason
 from natmirror.rules import Backend, Service
 from natmirror.tcp import tracker
@@ -151,14 +151,14 @@ class Forwarding:
     def _hand_on(self, flow: Flow, segment: Segment, event: Event | None, taken: bool, now: float) -> None:
         """Hand a client's segment on to mirroring; ``event`` is what it has changed, ``taken`` whether its backend
         takes it."""
-        is_opening = event is Event.HANDSHAKE or flow.row.state < State.ESTABLISHED
-        if taken and segment.payload_len:
+        is_opening, count = event is Event.HANDSHAKE or flow.row.state < State.ESTABLISHED, segment.payload_len
+        if taken and count:
             self._hand_on_mptcp(flow, segment, from_client=True, is_opening=is_opening)
         if event is Event.HANDSHAKE:
             self._mirroring.open(self._nat.keep_object(flow), endpoint_of(flow.backend or flow.service), now)
-        if flow.row.state == State.SYN_SENT and is_watched(flow.row) and segment.payload_len and flow.service.mirrors:
-            self._mirroring.unanswered(self._nat.keep_object(flow), segment.payload_len)
-        elif taken and (segment.seq_len or segment.flags & URG):
+        if flow.row.state == State.SYN_SENT and is_watched(flow.row) and count and flow.service.mirrors:
+            self._mirroring.unanswered(self._nat.keep_object(flow), count)
+        elif taken and (count or segment.flags & (FIN | URG)):
             self._mirroring.feed(flow, segment, now)
 
     def _from_client_syn(self, segment: Segment, service: Service, flow: Flow | None, now: float) -> Verdict:

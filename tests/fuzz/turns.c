@@ -12,7 +12,8 @@
 #include "must.h"
 
 #define RATE 10000.0 /* a second copy, to check the first */
-#define STORE 2000.0
+#define STORE 3000.0
+#define KEPT 1000.0
 #define PRICE_OF_DATA 1
 #define PRICE_OF_OTHERS 2
 #define SOURCE_AT 12
@@ -50,7 +51,7 @@ void drain(world *w, const uint8_t *address, const uint8_t *client, int rest)
     int price = (int)one->left - rest;
     if (price <= 0)
         return;
-    must(nm_turn_take(w->gear->turns, address, client, price, w->now));
+    must(nm_turn_take(w->gear->turns, address, client, price, 1, w->now));
     one->left -= price;
 }
 
@@ -86,7 +87,35 @@ static const mirror_leg *leg_before(const world *w, const uint8_t *packet, size_
     return NULL;
 }
 
-void check_turn(world *w, const snapshot *before, const uint8_t *packet, size_t len, int hook, int decided)
+/* Whether the numbers of a flow's packet lie in the receiver's window and near what it has sent. */
+static int is_genuine(const nm_flow *flow, const uint8_t *packet, size_t len, int is_orig, int checksum)
+{
+    const nm_half *receiver = is_orig ? &flow->reply : &flow->orig;
+    size_t header_len = packet[0] % 16 * 4u;
+    nm_segment seg;
+    nm_flow next = *flow;
+    must(parse((uint8_t *)(uintptr_t)packet, len, &seg));
+    int is_bad = checksum == UNVERIFIED && tcp_sum_of(packet, len, header_len) != 0xffff;
+    if (is_bad || flow->flags & (NM_FLOW_DIRECT | NM_FLOW_KILLED))
+        return 0;
+    if (nm_track(&next, &seg, is_orig) != NM_NO_EVENT)
+        return 1;
+    if (seg.flags & SYN || flow->state < NM_STATE_ESTABLISHED || !nm_is_taken(flow, &seg, is_orig))
+        return 0;
+    if (flow->flags & NM_FLOW_LOOSE || (flow->flags & NM_FLOW_PICKED_UP && !(flow->reply.flags & NM_HALF_RECORDED)))
+        return 1;
+    uint32_t last = seg.seq + seg.payload_len + (seg.flags & FIN ? 1 : 0);
+    return receiver->flags & NM_HALF_ACK && after(last, receiver->ack) >= 0 && after(seg.seq, receiver->edge) <= 0;
+}
+
+static int is_genuine_of_leg(const nm_leg *leg, const uint8_t *packet)
+{
+    const uint8_t *tcp = packet + packet[0] % 16 * 4u;
+    uint32_t ack = u32_at(tcp + 8) - leg->seq_offset;
+    return tcp[13] & ACK && after(ack, leg->snd_una) >= 0 && after(ack, leg->snd_max) <= 0;
+}
+
+void check_turn(world *w, const snapshot *before, const uint8_t *packet, size_t len, int hook, int checksum, int decided)
 {
     static const uint8_t NO_ADDRESS[4];
     int over = over_limit_reason(w, before), reason = over ? over : decided;
@@ -97,7 +126,10 @@ void check_turn(world *w, const snapshot *before, const uint8_t *packet, size_t 
     const mirror_leg *leg = flow ? NULL : leg_before(w, packet, len, hook);
     const uint8_t *client = !leg ? NULL : leg->flow ? leg->flow->client.address : leg->local.address;
     peer_turns *one = turns_of(w, flow ? flow->client : len < 20 ? NO_ADDRESS : packet + SOURCE_AT, client);
-    int price = is_of_data(reason) ? PRICE_OF_DATA : PRICE_OF_OTHERS, has_turn = one->left >= price;
+    int knows = flow ? is_genuine(flow, packet, len, hook == PREROUTING, checksum)
+                     : leg && is_genuine_of_leg(leg->row, packet);
+    int price = is_of_data(reason) ? PRICE_OF_DATA : PRICE_OF_OTHERS;
+    int has_turn = one->left >= price + (knows ? 0 : KEPT);
     must(has_turn == !over);
     one->left -= has_turn ? price : 0;
 }
@@ -127,16 +159,18 @@ static int passes_in_flow(const nm_flow *flow, const uint8_t *packet, size_t len
            nm_track(&after, &seg, is_orig) == NM_NO_EVENT;
 }
 
-/* Check that a client's data that passed without mirroring ends its copies. */
+/* Check that a client's data that passed without mirroring ends its copies, unless they have it. */
 static void check_skipped(const world *w, const nm_flow *was, const uint8_t *packet, size_t len, int hook, int checksum)
 {
     const nm_flow *row = nm_flow_by_id(w->gear->flows, was->id);
     uint32_t data_len = (uint32_t)(len - payload_at(packet, len));
     uint32_t end = u32_at(packet + packet[0] % 16 * 4u + 4) + data_len;
-    int is_clients = hook == PREROUTING && data_len && has_takers(was);
+    int is_old = was->reply.flags & NM_HALF_ACK && after(end, was->reply.ack) < 0;
+    int is_urgent = packet[packet[0] % 16 * 4u + 13] & URG && !is_old;
+    int is_clients = hook == PREROUTING && has_takers(was) && (is_urgent || (data_len && !has_repeated(row, packet, len)));
     int is_skipped = !(was->flags & NM_FLOW_SKIPPED) && row->flags & NM_FLOW_SKIPPED;
     must(!is_skipped || is_clients);
-    if (is_clients && is_acceptable(was, packet, len, hook, checksum) && after(end, was->orig.next) > 0)
+    if (is_clients && is_acceptable(was, packet, len, hook, checksum))
         must(row->flags & NM_FLOW_SKIPPED);
 }
 

@@ -376,7 +376,7 @@ int process(world *w, const uint8_t *bytes, size_t len, int hook, int checksum)
     }
     if (payload_at(bytes, len))
         check_whose(w, &before, bytes, len, hook, checksum, needs_python);
-    check_turn(w, &before, bytes, len, hook, decided);
+    check_turn(w, &before, bytes, len, hook, checksum, decided);
     if (over)
         check_over_limit(w, &before, bytes, len, hook, checksum, decided);
     if (decided == NM_MODIFIED)
