@@ -343,8 +343,9 @@ static int is_quiet(const nm_flow *flow, const uint8_t *packet, size_t len, int 
     if (is_orig)
         return !(is_data || seg.flags & URG) || !nm_is_taken(flow, &seg, 1) ||
                (!(seg.flags & FIN) && !is_urgent && is_repetition(flow, packet, len));
-    return !(flow->flags & (NM_FLOW_THROTTLED | NM_FLOW_PAST_WINDOW)) && !flow->held_len &&
-           !(flow->orig.flags & NM_HALF_FIN) && !(is_data && flow->flags & NM_FLOW_HAS_READER);
+    int is_fin_acked = flow->reply.flags & NM_HALF_ACK && flow->reply.ack == flow->orig.end;
+    return !(flow->flags & (NM_FLOW_THROTTLED | NM_FLOW_PAST_WINDOW | NM_FLOW_SKIPPED)) && !flow->held_len &&
+           (is_fin_acked || !(flow->orig.flags & NM_HALF_FIN)) && !(is_data && flow->flags & NM_FLOW_HAS_READER);
 }
 
 /* Whether C decides a packet that opens or ends a flow. */
