@@ -312,6 +312,7 @@ void world_end(world *w, int orderly)
         for (int i = 0; i < BACKENDS; i++)
             must(w->plan.backends[i].flows == 0 && w->plan.total_flows[i] == OTHERS);
         must(nm_flows_announced(w->gear->flows) == 0);
+        check_refusals(w);
     }
     nm_gear_free(w->gear);
     must(w->budget.used == 0);
