@@ -49,7 +49,8 @@ from natmirror.fastpath.flow_flags import (
 from natmirror.fastpath.flow_states import Event, State
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.mirror.outgoing import Outgoing
-from natmirror.nat.flows import Flow, Nat
+from natmirror.nat.flow import Flow
+from natmirror.nat.flows import Nat
 from natmirror.nat.services import ServiceTable
 from natmirror.net.build import rewrite
 from natmirror.net.checksum import Checksum
