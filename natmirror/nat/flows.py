@@ -8,11 +8,13 @@ open.
 
 from collections.abc import Callable, Iterable, Iterator
 
-from natmirror.fastpath import NO_BACKEND, SYN_ANSWER_TIMEOUT, FlowRow, FlowTable, Gear
+from natmirror.fastpath import MAX_SYN_DATA, NO_BACKEND, SYN_ANSWER_TIMEOUT, FlowRow, FlowTable, Gear
 from natmirror.fastpath.flow_flags import (
     has_python_state,
     is_guest,
+    is_service_mirrored,
     is_unanswered,
+    set_ambiguous,
     set_python_state,
     set_unanswered,
     vouch_for,
@@ -200,10 +202,18 @@ class Nat:
             return flow.state in IS_OPEN
         if flow.state is State.SYN_SENT and now - flow.row.created_at >= SYN_ANSWER_TIMEOUT:
             return False
-        if flow.new_syn is None or flow.new_syn.seq != syn.seq or flow.new_syn_replies != flow.row.reply.packets:
-            self.keep_object(flow)
-            flow.new_syn, flow.new_syn_at, flow.new_syn_replies = syn, now, flow.row.reply.packets
+        replies = flow.row.reply.packets
+        if flow.new_syn is None or flow.new_syn.seq != syn.seq or flow.new_syn_replies != replies:
+            flow.new_syn_at, flow.new_syn_replies = now, replies
+        self.keep_object(flow).note_new_syn(syn)
         return now - flow.new_syn_at < SYN_ANSWER_TIMEOUT
+
+    def note_repeated_syn(self, flow: Flow, syn: Segment) -> None:
+        """Note another SYN with the number of the flow's, which the backend may not have answered."""
+        if flow.state is State.SYN_SENT:
+            if syn.payload_len:
+                self.keep_object(flow)
+            flow.note_syn(syn)
 
     def is_unanswered(self, flow: Flow, now: float) -> bool:
         """Return whether the backend has left the client's SYN unanswered for too long, and note that failure."""
@@ -214,6 +224,7 @@ class Nat:
 
     def note_accepted(self, flow: Flow) -> None:
         """Note that the backend has accepted the connection."""
+        flow.note_syn_ack()
         if flow.backend is not None:
             self._services.count_connection(flow.row.backend_id)
             self._attempts.remove(self._attempts_key(flow), flow.backend)
@@ -245,12 +256,18 @@ class Nat:
     def _begin(
         self, client: Endpoint, service: Service, backend: Backend | None, syn: Segment, now: float
     ) -> Flow | None:
+        former = self.find_reply(endpoint_of(backend or service), client)
+        has_rival = former is not None and former.has_rival_of(syn)
+        former_irs = None if former is None else former.irs_beside(syn)
         flow = self._insert(client, service, backend, now, for_half_open=True)
         if flow is not None:
             tracker.begin(flow.row, syn)
             flow.row.created_at = now
-            if syn.payload_len:
-                self.keep_object(flow).syn_data = syn.payload
+            if has_rival:
+                set_ambiguous(flow.row)
+            if syn.payload_len or (former_irs is not None and is_service_mirrored(flow.row)):
+                self.keep_object(flow).syn_data = syn.payload[:MAX_SYN_DATA]
+                flow.former_irs = former_irs
             self.touch(flow, now)
         return flow
 
