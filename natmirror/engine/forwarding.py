@@ -4,6 +4,7 @@
 hook       packet                  action
 ========== ======================= ================================================================================
 PREROUTING client to service       destination becomes the backend; the legs get the data too
+PREROUTING client to backend       dropped if it belongs to a flow, for its copies would lack it; else it passes
 PREROUTING mirror to client        to a leg: consumed; to no leg: reset, or passes if the mirror is a backend too
 FORWARD    backend to client       source becomes the service
 FORWARD,   service to client       of a service without a pool: tracked, passes
@@ -56,7 +57,7 @@ from natmirror.nat.services import ServiceTable
 from natmirror.net.build import rewrite
 from natmirror.net.checksum import Checksum
 from natmirror.net.endpoint import Endpoint, endpoint_of
-from natmirror.net.packet import ACK, RST, SYN, URG, Datagram, Malformed, Segment, parse
+from natmirror.net.packet import ACK, FIN, RST, SYN, URG, Datagram, Malformed, Segment, parse
 from natmirror.reasons import DropReason
 from natmirror.rules import Backend, Service
 from natmirror.tcp import tracker
@@ -105,7 +106,7 @@ class Forwarding:
         elif self._mirror_packets.is_for_leg(parsed):
             verdict = self._mirror_packets.receive(parsed, now)
         else:
-            verdict = Accept()
+            verdict = self._past_services(parsed)
         return Decision(verdict, self._outgoing.drain())
 
     def _has_flow(self, segment: Segment) -> bool:
@@ -113,6 +114,14 @@ class Forwarding:
         return self._nat.find_orig((segment.src, segment.sport), (segment.dst, segment.dport)) is not None
 
     # From a client
+
+    def _past_services(self, segment: Segment) -> Verdict:
+        """Return the verdict on a packet to no service: it passes, unless a client sends it to a backend's own endpoint
+        and the backend would take its data for the next of a flow, though no copy has them."""
+        flow = self._nat.find_reply((segment.dst, segment.dport), (segment.src, segment.sport))
+        if flow is None or flow.is_direct or (flow.state >= State.TIME_WAIT and not flow.row.held_len):
+            return Accept()
+        return self._drop(DropReason.PAST_SERVICE)
 
     def _from_client(self, segment: Segment, service: Service, now: float) -> Verdict:
         """Return the verdict on a packet from a client to a service."""
@@ -154,14 +163,14 @@ class Forwarding:
     def _hand_on(self, flow: Flow, segment: Segment, event: Event | None, taken: bool, now: float) -> None:
         """Hand a client's segment on to mirroring; ``event`` is what it has changed, ``taken`` whether its backend
         takes it."""
-        is_opening = event is Event.HANDSHAKE or flow.row.state < State.ESTABLISHED
-        if taken and segment.payload_len:
+        is_opening, count = event is Event.HANDSHAKE or flow.row.state < State.ESTABLISHED, segment.payload_len
+        if taken and count:
             self._hand_on_mptcp(flow, segment, from_client=True, is_opening=is_opening)
         if event is Event.HANDSHAKE:
             self._mirroring.open(self._nat.keep_object(flow), endpoint_of(flow.backend or flow.service), now)
-        if flow.row.state == State.SYN_SENT and is_watched(flow.row) and segment.payload_len and flow.service.mirrors:
-            self._mirroring.unanswered(self._nat.keep_object(flow), segment.payload_len)
-        elif taken and (segment.seq_len or segment.flags & URG):
+        if flow.row.state == State.SYN_SENT and is_watched(flow.row) and count and flow.service.mirrors:
+            self._mirroring.unanswered(self._nat.keep_object(flow), count)
+        elif taken and (count or segment.flags & (FIN | URG)):
             self._mirroring.feed(flow, segment, now)
 
     def _from_client_syn(self, segment: Segment, service: Service, flow: Flow | None, now: float) -> Verdict:

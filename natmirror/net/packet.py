@@ -67,6 +67,7 @@ class Segment:
     """The payload's offset in ``raw``, in bytes."""
     checksum: Checksum = Checksum.UNVERIFIED
     """What the kernel knows of the TCP checksum."""
+    _options: dict[int, bytes] | None = None  # parsed at most once
 
     def with_ack(self, ack: int) -> "Segment":
         """Return the segment with another acknowledgement number; ``raw`` stays as it arrived."""
@@ -100,13 +101,13 @@ class Segment:
     def options(self) -> dict[int, bytes]:
         """Return the TCP options by kind, up to the first malformed one (RFC 9293 §3.1). As in Linux, an option whose
         length its kind does not have is ignored, and if a kind comes twice, the last option counts."""
-        if self.data_at == self.ip_len + TCP_HEADER_LEN:
-            return {}
-        return {
-            self.raw[at]: self.raw[at + 2 : at + length]
-            for at, length in self._each_option()
-            if _has_right_length(self.raw[at], length)
-        }
+        if self._options is None:
+            self._options = {
+                self.raw[at]: self.raw[at + 2 : at + length]
+                for at, length in self._each_option()
+                if _has_right_length(self.raw[at], length)
+            }
+        return self._options
 
     def _each_option(self) -> Iterator[tuple[int, int]]:
         """Yield each TCP option's offset in ``raw`` and its length, without NOPs, up to the first malformed one."""

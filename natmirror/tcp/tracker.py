@@ -131,7 +131,7 @@ def update(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool)
     sender.packets += 1
     if not (_settle(row, segment, from_client=from_client, is_taken=is_taken) if flags & LOOSE else is_taken):
         return False
-    end = seq.add(segment.seq, segment.seq_len)
+    end = (segment.seq + segment.seq_len) & seq.MASK
     if not sender.flags & HALF_SEQ:
         sender.end = end
         sender.bytes += segment.payload_len
@@ -146,7 +146,7 @@ def update(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool)
             sender.flags = sender.flags & ~HALF_INFERRED if segment.seq_len else sender.flags | HALF_INFERRED
     # The scale may be NO_WINDOW_SCALE, so large that nothing is left
     window = segment.window << (0 if segment.flags & SYN else sender.scale) & 0xFFFF_FFFF
-    edge = seq.add(segment.ack, window)
+    edge = (segment.ack + window) & seq.MASK
     if flags & SERVICE_MIRRORED:
         if sender.max_window < window:
             sender.max_window = window
