@@ -46,7 +46,7 @@ services:
   - name: echo
     address: {SERVICE}
     port: {PORT}
-    pool: {{backends: [{{name: c1, address: 10.20.0.11}}]}}
+    pool: {{backends: [{{name: c1, address: 10.20.0.11}}, {{name: c2, address: 10.20.0.12}}]}}
     mirrors: [{{name: m, address: 10.20.0.13}}]
 """
 _REPOSITORY = Path(__file__).parents[1]
@@ -244,7 +244,7 @@ def main(rounds: int, seconds: float, kinds: Sequence[str]) -> None:
     failures: list[str] = []
     try:
         with Lab(switches=2) as lab:
-            for host in ("c1", "m"):
+            for host in ("c1", "c2", "m"):
                 _start(lab, host, "serve")
                 wait_listen(lab.ns(host), PORT)
             click.echo(_HEAD)

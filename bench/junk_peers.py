@@ -43,7 +43,8 @@ _ALL_PROTOCOLS = 3  # ETH_P_ALL in linux/if_ether.h
 
 def _take_precedence() -> None:
     """Have the kernel run this process as soon as it has something to do: it never has much."""
-    os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+    with suppress(OSError):  # a container may forbid it
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
 
 
 def serve() -> None:
