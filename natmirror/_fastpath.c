@@ -32,14 +32,46 @@ static int pass_on(nm_gear *gear, const nm_flow *flow, const nm_segment *seg, in
                    : nm_translate_to(gear, seg, 0, flow->service, flow->service_port, mark, flow->flags);
 }
 
+/* Repetitions: a client sends again what its backend may not have got, and a forger may send anything */
+
+/* Return whether the receiver has acknowledged all data of a segment. */
+static int is_acked(const nm_half *receiver, const nm_segment *seg)
+{
+    return receiver->flags & NM_HALF_ACK && diff(seg->seq + seg->payload_len, receiver->ack) <= 0;
+}
+
+/* Return whether a client's urgent pointer may reach its backend, which drops a segment that ends before its window. */
+static int is_urgent(const nm_flow *flow, const nm_segment *seg)
+{
+    return seg->flags & TCP_URG &&
+           (!(flow->reply.flags & NM_HALF_ACK) || diff(seg->seq + seg->payload_len, flow->reply.ack) >= 0);
+}
+
+/* Return whether each byte of a client's segment is acknowledged, or equals the one that is held. */
+__attribute__((noinline)) static int is_repeated(const nm_flow *flow, const nm_segment *seg)
+{
+    int32_t acked = flow->reply.flags & NM_HALF_ACK ? diff(flow->reply.ack, seg->seq) : 0;
+    uint32_t skip = acked > 0 ? (uint32_t)acked : 0;
+    return !seg->payload_len || is_acked(&flow->reply, seg) ||
+           nm_held_has(flow, seg->seq + skip, payload_of(seg) + skip, seg->payload_len - skip);
+}
+
+/* Return whether a client's segment brings its copies nothing, though Python has to see all packets of some flows. */
+static int is_repetition(const nm_flow *flow, const nm_segment *seg)
+{
+    return !(flow->flags & (NM_FLOW_ORIG_GAP | NM_FLOW_PICKED_UP)) &&
+           !(flow->reply.flags & NM_HALF_ACK && diff(flow->reply.ack, flow->orig.next) > 0) && is_repeated(flow, seg);
+}
+
 /* MPTCP: a flow that is part of an MPTCP connection carries only a part of its client's stream (RFC 8684 2) */
 
 /* Return whether a segment shows that a flow with legs or readers is not plain TCP: Python ends these. */
-static int shows_mptcp(const nm_flow *flow, const nm_segment *seg)
+static int shows_mptcp(const nm_flow *flow, const nm_segment *seg, int is_orig)
 {
     return flow->flags & (NM_FLOW_FEEDS_LEGS | NM_FLOW_HAS_READER) && seg->payload_len && seg->options_len &&
            !are_timestamps_alone(seg->tcp + TCP_MIN, seg->options_len) &&
-           nm_mptcp_subtypes(seg->tcp + TCP_MIN, seg->options_len);
+           nm_mptcp_subtypes(seg->tcp + TCP_MIN, seg->options_len) &&
+           !is_acked(is_orig ? &flow->reply : &flow->orig, seg);
 }
 
 /* Data for legs and readers: for data in order, the counterpart of Mirroring.feed() and Leg.write() in Python */
@@ -216,10 +248,13 @@ static int needs_mirroring(const nm_flow *flow, const nm_segment *seg, int is_or
     if (event == NM_EVENT_RST)
         return flow->state == NM_STATE_SYN_RECEIVED && !(flow->flags & NM_FLOW_PYTHON_STATE) ? 0 : NM_PUNT_RESET;
     int is_data = (seg->payload_len || seg->flags & TCP_FIN) && !(seg->flags & TCP_RST);
-    if (event != NM_NO_EVENT || (is_data && (flow->state < NM_STATE_ESTABLISHED || shows_mptcp(flow, seg))))
+    if (event != NM_NO_EVENT || (is_data && (flow->state < NM_STATE_ESTABLISHED || shows_mptcp(flow, seg, is_orig))))
         return NM_PUNT_OPENING_OR_CLOSING;
     if (is_orig)
-        return (is_data || seg->flags & TCP_URG) && nm_is_taken(flow, seg, 1) ? NM_PUNT_OPENING_OR_CLOSING : 0;
+        return (is_data || seg->flags & TCP_URG) && nm_is_taken(flow, seg, 1) &&
+                       (seg->flags & TCP_FIN || is_urgent(flow, seg) || !is_repetition(flow, seg))
+                   ? NM_PUNT_OPENING_OR_CLOSING
+                   : 0;
     return flow->flags & (NM_FLOW_THROTTLED | NM_FLOW_PAST_WINDOW) || flow->held_len || flow->orig.flags & NM_HALF_FIN ||
                    (is_data && flow->flags & NM_FLOW_HAS_READER)
                ? NM_PUNT_OPENING_OR_CLOSING
@@ -292,15 +327,17 @@ static inline void follow(nm_gear *gear, nm_flow *flow, const nm_segment *seg, i
 /* Decide a packet, which its receiver takes, of an established flow with legs or readers. */
 static int decide_for_mirrors(nm_gear *gear, nm_flow *flow, const nm_segment *seg, int is_orig, double now)
 {
-    if (shows_mptcp(flow, seg))
+    if (shows_mptcp(flow, seg, is_orig))
         return NM_PUNT_MPTCP;
-    if (flow->flags & NM_FLOW_SKIPPED || (is_orig && seg->flags & TCP_URG)) /* its copies end */
+    if (flow->flags & NM_FLOW_SKIPPED || (is_orig && is_urgent(flow, seg))) /* its copies end */
         return NM_PUNT_OUT_OF_ORDER;
     if (flow->flags & NM_FLOW_LOOSE && flow->orig.flags & NM_HALF_FIN) /* a stream may end that has not begun here */
         return NM_PUNT_OUT_OF_ORDER;
     int is_fed = seg->payload_len && has_takers(flow, is_orig);
     uint32_t acked = !is_orig && flow->held_len ? acked_len(flow, seg) : 0;
     int reason = is_fed ? punt_reason(gear, flow, seg, is_orig) : 0;
+    if (reason == NM_PUNT_OUT_OF_ORDER && is_orig && is_repetition(flow, seg))
+        reason = is_fed = 0;
     if (!reason && acked)
         reason = release_reason(gear, flow, acked);
     if (!reason && flow->flags & NM_FLOW_HAS_READER && !give_readers(gear, flow, seg, is_orig, is_fed, acked))
@@ -366,10 +403,35 @@ static int decide(nm_gear *gear, nm_flow *flow, nm_leg *leg, const nm_segment *s
 
 /* The limit on packets that Python decides */
 
+/* Return whether the numbers of a flow's packet show that its sender knows the connection. A forger has to guess two
+ * numbers at once: one in the receiver's window, and one of a byte that the receiver has lately sent. */
+__attribute__((noinline)) static int is_genuine(const nm_flow *flow, const nm_segment *seg, int is_orig, int checksum)
+{
+    const nm_half *receiver = is_orig ? &flow->reply : &flow->orig;
+    nm_flow after = *flow;
+    if (flow->flags & (NM_FLOW_DIRECT | NM_FLOW_KILLED) || has_bad_sum(seg, checksum))
+        return 0;
+    if (nm_track(&after, seg, is_orig) != NM_NO_EVENT)
+        return 1;
+    if (seg->flags & TCP_SYN || flow->state < NM_STATE_ESTABLISHED || !nm_is_taken(flow, seg, is_orig))
+        return 0;
+    if (!nm_flow_knows_window(flow))
+        return 1;
+    uint32_t end = seg->seq + seg->payload_len + (seg->flags & TCP_FIN);
+    return receiver->flags & NM_HALF_ACK && diff(end, receiver->ack) >= 0 && diff(seg->seq, receiver->edge) <= 0;
+}
+
+/* Return whether a mirror's packet acknowledges a byte, or a SYN, that is in flight on its leg. */
+static int is_genuine_of_leg(const nm_leg *leg, const nm_segment *seg)
+{
+    uint32_t ack = seg->ack - leg->seq_offset;
+    return seg->flags & TCP_ACK && diff(ack, leg->snd_una) >= 0 && diff(ack, leg->snd_max) <= 0;
+}
+
 /* Take a turn for a packet that is to be punted for this reason. A flow's packet takes the client's turn, a leg's packet
  * the mirror's turn for that client, and any other packet its sender's. */
-static int take_turn(nm_gear *gear, const uint8_t *packet, size_t len, const nm_flow *flow, const nm_leg *leg, int reason,
-                     double now)
+static int take_turn(nm_gear *gear, const uint8_t *packet, size_t len, const nm_flow *flow, const nm_leg *leg,
+                     int reason, int is_genuine, double now)
 {
     static const uint8_t UNKNOWN[4];
     int is_data = reason == NM_PUNT_THROTTLED || reason == NM_PUNT_OUT_OF_ORDER || reason == NM_PUNT_LEG_REPAIR;
@@ -377,7 +439,7 @@ static int take_turn(nm_gear *gear, const uint8_t *packet, size_t len, const nm_
     const uint8_t *sender = len < IP_MIN ? UNKNOWN : packet + IP_SOURCE_AT;
     return nm_turn_take(gear->turns, flow ? flow->client : sender,
                         leg_flow ? leg_flow->client : leg ? leg->local : NULL,
-                        is_data ? NM_TURN_OF_DATA : NM_TURN_OF_OTHERS, now);
+                        is_data ? NM_TURN_OF_DATA : NM_TURN_OF_OTHERS, is_genuine, now);
 }
 
 static int drop_over_limit(nm_gear *gear)
@@ -387,12 +449,12 @@ static int drop_over_limit(nm_gear *gear)
     return NM_DROP_OVER_LIMIT;
 }
 
-/* Pass a packet without mirroring. Nothing more is released then: the client may send another version of its data
- * later. A throttled client sees no more room than it knows already. */
+/* Pass a packet without mirroring. If it brings something new, nothing more is released: the client may send another
+ * version of its data later. A throttled client sees no more room than it knows already. */
 static int pass_over_limit(nm_gear *gear, nm_flow *flow, const nm_segment *seg, int is_orig, int checksum, double now)
 {
     int is_bad = has_bad_sum(seg, checksum), is_taken = !is_bad && nm_is_taken(flow, seg, is_orig);
-    if (is_orig && is_taken && seg->payload_len && has_takers(flow, 1))
+    if (is_orig && is_taken && has_takers(flow, 1) && (is_urgent(flow, seg) || !is_repeated(flow, seg)))
         flow->flags |= NM_FLOW_SKIPPED;
     follow(gear, flow, seg, is_orig, is_bad, is_taken, now);
     int decided = pass_on(gear, flow, seg, is_orig);
@@ -445,8 +507,11 @@ int nm_decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int checksum
         decided = decide(gear, flow, leg, &seg, hook, checksum, now);
     }
     int is_limited = decided >= NM_PUNT && decided != NM_PUNT_RESET && decided != NM_PUNT_MPTCP; /* these come once */
-    if (is_limited && !take_turn(gear, packet, len, flow, leg, decided, now))
-        decided = decide_over_limit(gear, flow, &seg, is_orig, checksum, now, decided);
+    if (is_limited) {
+        int knows = flow ? is_genuine(flow, &seg, is_orig, checksum) : leg && is_genuine_of_leg(leg, &seg);
+        if (!take_turn(gear, packet, len, flow, leg, decided, knows, now))
+            decided = decide_over_limit(gear, flow, &seg, is_orig, checksum, now, decided);
+    }
     if (decided >= NM_PUNT)
         gear->counters.punts[decided]++;
     return decided;

@@ -167,6 +167,7 @@ class _Lib:
     NM_UNCONFIRMED_TIMEOUT: int
     NM_PINNED: int
     NM_TURNS_BURST: float
+    NM_TURNS_KEPT: float
     NM_TURNS_RATE: float
     NM_TURN_OF_DATA: int
     NM_TURN_OF_OTHERS: int

@@ -132,7 +132,7 @@ class EndReason(StrEnum):
     has; or urgent data, of which receivers leave a byte out of the stream.
 
     Find out who sends packets in the client's name, or which device on the way changes data: capture packets on the
-    client's side. Against forged addresses set a strict reverse path filter. Urgent data cannot be copied."""
+    client's side. docs/security.md has filters against forged addresses. Urgent data cannot be copied."""
     NO_ACKNOWLEDGEMENTS = "no-acknowledgements"
     """The backend's packets do not pass this host, so it is unknown which bytes the backend has.
 
@@ -145,7 +145,7 @@ class EndReason(StrEnum):
     Rare and harmless for the connection. If it occurs often, look for packets that bypass this host, or are forged: as
     for ``ambiguous``."""
     OVER_LIMIT = "over-limit"
-    """The client sent so many packets that need Python that some of its data passed without mirroring.
+    """The client's connections had so many packets that need Python that some of its data passed without mirroring.
 
     The log names the client. Find out why it sends so many segments out of order or so many odd packets, or let fewer
     clients share one address."""

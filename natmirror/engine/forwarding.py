@@ -39,6 +39,7 @@ from natmirror.fastpath.flow_flags import (
     has_silent_client,
     has_takers,
     is_killed,
+    is_loose,
     is_service_mirrored,
     is_throttled,
     is_unconfirmed,
@@ -53,11 +54,11 @@ from natmirror.nat.services import ServiceTable
 from natmirror.net.build import rewrite
 from natmirror.net.checksum import Checksum
 from natmirror.net.endpoint import Endpoint, endpoint_of
-from natmirror.net.packet import ACK, RST, SYN, URG, Datagram, Malformed, Segment, parse
+from natmirror.net.packet import ACK, FIN, RST, SYN, URG, Datagram, Malformed, Segment, parse
 from natmirror.reasons import DropReason
 from natmirror.rules import Backend, Service
 from natmirror.tcp import tracker
-from natmirror.tcp.acceptance import agrees
+from natmirror.tcp.acceptance import agrees, is_taken
 
 
 class Forwarding:
@@ -94,7 +95,9 @@ class Forwarding:
             verdict = self._icmp_errors.receive(parsed, to_service=hook is Hook.PREROUTING)
         elif hook is not Hook.PREROUTING:
             verdict = self._from_backend(parsed, now)
-        elif (service := self._services.at((parsed.dst, parsed.dport))) and self._is_from_client(parsed, service):
+        elif (service := self._services.at((parsed.dst, parsed.dport))) and (
+            parsed.src in self._services.clients or self._has_flow(parsed)
+        ):
             verdict = self._from_client(parsed, service, now)
         elif self._mirror_packets.is_for_leg(parsed):
             verdict = self._mirror_packets.receive(parsed, now)
@@ -102,10 +105,9 @@ class Forwarding:
             verdict = Accept()
         return Decision(verdict, self._outgoing.drain())
 
-    def _is_from_client(self, segment: Segment, service: Service) -> bool:
-        """Return whether a packet to a service is a client's; one that a reload removed keeps its flows at first."""
-        is_named, client = segment.src in self._services.clients, (segment.src, segment.sport)
-        return is_named or self._nat.find_orig(client, endpoint_of(service)) is not None
+    def _has_flow(self, segment: Segment) -> bool:
+        """Return whether a packet to a service has a flow. A client that a reload removed keeps its flows at first."""
+        return self._nat.find_orig((segment.src, segment.sport), (segment.dst, segment.dport)) is not None
 
     # From a client
 
@@ -113,7 +115,7 @@ class Forwarding:
         """Return the verdict on a packet from a client to a service."""
         # 1. Find the flow. A RST answers packets of a killed one, until the client opens a new connection.
         is_syn = segment.flags & (SYN | ACK | RST) == SYN
-        flow = self._nat.find_orig((segment.src, segment.sport), endpoint_of(service))
+        flow = self._nat.find_orig((segment.src, segment.sport), (segment.dst, segment.dport))
         if flow is not None and is_killed(flow.row):
             if not is_syn:
                 self._nat.touch(flow, now, moved=False)
@@ -127,7 +129,7 @@ class Forwarding:
             return self._from_client_syn(segment, service, flow, now)
         if flow is None and segment.payload_len and not segment.flags & (SYN | RST):
             flow = self._pick_up_by_client(segment, service, now)
-        elif flow is not None and self._is_for_another_backend(flow, segment):
+        elif flow is not None and is_loose(flow.row) and self._is_for_another_backend(flow, segment):
             flow = None
         if flow is None:
             self._counters.count(EngineCounter.PACKETS_WITHOUT_FLOW)
@@ -135,26 +137,28 @@ class Forwarding:
             return self._to_backend(segment, service, None)
 
         # 2. Track it.
-        event = self._track(flow, segment, now, from_client=True)
+        event, taken = self._track(flow, segment, now, from_client=True)
 
         # 3. Rewrite it.
         verdict = self._to_backend(segment, service, flow)
 
         # 4. Hand the segment to mirroring, unless it is a bare acknowledgement. The C gear does the same.
         if is_service_mirrored(flow.row):
-            self._hand_on(flow, segment, event, now)
+            self._hand_on(flow, segment, event, taken, now)
             self._hand_on_end(flow, event, now, from_client=True)
         return verdict
 
-    def _hand_on(self, flow: Flow, segment: Segment, event: Event | None, now: float) -> None:
-        """Hand a client's segment on to mirroring; ``event`` is what it has changed."""
-        is_opening = event is Event.HANDSHAKE or flow.state < State.ESTABLISHED
-        self._hand_on_mptcp(flow, segment, from_client=True, is_opening=is_opening)
+    def _hand_on(self, flow: Flow, segment: Segment, event: Event | None, taken: bool, now: float) -> None:
+        """Hand a client's segment on to mirroring; ``event`` is what it has changed, ``taken`` whether its backend
+        takes it."""
+        is_opening, count = event is Event.HANDSHAKE or flow.row.state < State.ESTABLISHED, segment.payload_len
+        if taken and count:
+            self._hand_on_mptcp(flow, segment, from_client=True, is_opening=is_opening)
         if event is Event.HANDSHAKE:
             self._mirroring.open(self._nat.keep_object(flow), endpoint_of(flow.backend or flow.service), now)
-        if flow.state is State.SYN_SENT and is_watched(flow.row) and segment.payload_len and flow.service.mirrors:
-            self._mirroring.unanswered(self._nat.keep_object(flow), segment.payload_len)
-        elif segment.seq_len or segment.flags & URG:
+        if flow.row.state == State.SYN_SENT and is_watched(flow.row) and count and flow.service.mirrors:
+            self._mirroring.unanswered(self._nat.keep_object(flow), count)
+        elif taken and (count or segment.flags & (FIN | URG)):
             self._mirroring.feed(flow, segment, now)
 
     def _from_client_syn(self, segment: Segment, service: Service, flow: Flow | None, now: float) -> Verdict:
@@ -167,7 +171,7 @@ class Forwarding:
             return self._to_backend(segment, service, flow)
         if flow is not None and flow.is_first_syn(segment) and flow.state in (State.SYN_SENT, State.SYN_RECEIVED):
             if not self._nat.is_unanswered(flow, now):
-                tracker.track(flow.row, segment, from_client=True)
+                tracker.track(flow.row, segment, from_client=True, is_taken=False)
                 self._nat.touch(flow, now)
                 return self._to_backend(segment, service, flow)
             self._counters.count(EngineCounter.SYNS_UNANSWERED)
@@ -209,8 +213,8 @@ class Forwarding:
             return Accept()
         backend = flow.backend if flow is not None else None
         backend = backend or self._services.derived_backend(service, (segment.src, segment.sport))
-        strips = _strips_mptcp(segment, service, flow)
-        return Accept(rewrite(segment, destination=endpoint_of(backend), strips_mptcp=strips))
+        strips = segment.flags & SYN and _strips_mptcp(service, flow)
+        return Accept(rewrite(segment, destination=endpoint_of(backend), strips_mptcp=bool(strips)))
 
     # From a backend
 
@@ -232,8 +236,8 @@ class Forwarding:
         flow = self._follow_new_syn(flow, segment, now)
 
         # 2. Track it.
-        was_unanswered = flow.state is State.SYN_SENT
-        event = self._track(flow, segment, now, from_client=False)
+        was_unanswered = flow.row.state == State.SYN_SENT
+        event, taken = self._track(flow, segment, now, from_client=False)
         if event is Event.SYN_ACK:
             self._nat.note_accepted(flow)
         elif event is Event.RST and was_unanswered:
@@ -244,12 +248,13 @@ class Forwarding:
         verdict = self._to_client(segment, flow.service, flow)
 
         # 4. Hand it to mirroring. Mirrors may wait for it, and one that is behind may narrow the client's window.
-        self._hand_on_mptcp(flow, segment, from_client=False, is_opening=flow.state < State.ESTABLISHED)
+        if taken and segment.payload_len:
+            self._hand_on_mptcp(flow, segment, from_client=False, is_opening=flow.row.state < State.ESTABLISHED)
         if event is Event.SYN_ACK and flow.service.throttles:
             self._mirroring.accepted(self._nat.keep_object(flow))
         if awaits_reply(flow.row):
             self._mirroring.acknowledged(flow, now)
-        if has_reader(flow.row) and segment.seq_len:
+        if has_reader(flow.row) and taken and segment.seq_len:
             self._mirroring.feed_replies(flow, segment)
         self._hand_on_end(flow, event, now, from_client=False)
         if is_throttled(flow.row):
@@ -301,14 +306,16 @@ class Forwarding:
             self._counters.count(EngineCounter.PACKETS_WITHOUT_FLOW)
 
         # 2. Track it.
+        taken = False
         if flow is not None:
-            tracker.track(flow.row, segment, from_client=False)
+            taken = is_taken(flow.row, segment, from_client=False)
+            tracker.track(flow.row, segment, from_client=False, is_taken=taken)
 
         # 3. Rewrite it.
         verdict = self._to_client(segment, service, flow)
 
         # 4. Hand it on.
-        if flow is not None:
+        if flow is not None and taken:
             self._hand_on_mptcp(flow, segment, from_client=False, is_opening=False)
             if has_reader(flow.row):
                 self._mirroring.feed_replies(flow, segment)
@@ -318,18 +325,20 @@ class Forwarding:
         """Return the packet with the service as its source, and with this window field if one is given."""
         if service.pool is None:
             return Accept()
-        strips = _strips_mptcp(segment, service, flow)
-        return Accept(rewrite(segment, source=endpoint_of(service), window=window, strips_mptcp=strips))
+        strips = segment.flags & SYN and _strips_mptcp(service, flow)
+        return Accept(rewrite(segment, source=endpoint_of(service), window=window, strips_mptcp=bool(strips)))
 
     # For all of them
 
-    def _track(self, flow: Flow, segment: Segment, now: float, *, from_client: bool) -> Event | None:
-        """Update a flow's state and deadline by a segment whose checksum is right; return the event that changed the
-        state, or None. A RST that its receiver ignores refreshes nothing (RFC 7857 §7)."""
-        event = tracker.track(flow.row, segment, from_client=from_client)
+    def _track(self, flow: Flow, segment: Segment, now: float, *, from_client: bool) -> tuple[Event | None, bool]:
+        """Update a flow's state and deadline by a segment whose checksum is right. Return the event that changed the
+        state, or None, and whether the segment's receiver takes it; False for a SYN or RST. A RST that its receiver
+        ignores refreshes nothing (RFC 7857 §7)."""
+        taken = not segment.flags & (SYN | RST) and is_taken(flow.row, segment, from_client=from_client)
+        event = tracker.track(flow.row, segment, from_client=from_client, is_taken=taken)
         if event is not None or not segment.flags & RST:
             self._nat.touch(flow, now, moved=event is not None)
-        return event
+        return event, taken
 
     def _pick_up(self, service: Service, client: Endpoint, backend: Backend | None, now: float) -> Flow | None:
         flow = self._failover.pick_up(service, client, backend, now)
@@ -337,10 +346,10 @@ class Forwarding:
         return flow
 
     def _hand_on_mptcp(self, flow: Flow, segment: Segment, *, from_client: bool, is_opening: bool) -> None:
-        """Hand on that a flow belongs to an MPTCP connection, if its data shows that while it has copies or sessions,
-        or is opening. In such a connection the first data of each direction has an option (RFC 8684 §3.7)."""
-        is_data = segment.payload_len and not segment.flags & (SYN | RST)
-        if is_data and is_service_mirrored(flow.row) and (is_opening or has_takers(flow.row)) and segment.mptcp():
+        """Hand on that a flow belongs to an MPTCP connection, if data that its receiver takes shows that while it has
+        copies or sessions, or is opening. In such a connection the first data of each direction has an option (RFC 8684
+        §3.7)."""
+        if is_service_mirrored(flow.row) and (is_opening or has_takers(flow.row)) and segment.mptcp():
             self._mirroring.showed_mptcp(flow, segment, from_client=from_client)
 
     def _hand_on_end(self, flow: Flow, event: Event | None, now: float, *, from_client: bool) -> None:
@@ -354,7 +363,7 @@ class Forwarding:
         return Drop(reason)
 
 
-def _strips_mptcp(segment: Segment, service: Service, flow: Flow | None) -> bool:
-    """Return whether the segment leaves without MP_CAPABLE, so that client and backend use plain TCP. A flow keeps what
-    the rules said when it began."""
-    return bool(segment.flags & SYN) and (service.strips_mptcp if flow is None else strips_mptcp(flow.row))
+def _strips_mptcp(service: Service, flow: Flow | None) -> bool:
+    """Return whether a SYN leaves without MP_CAPABLE, so that client and backend use plain TCP. A flow keeps what the
+    rules said when it began."""
+    return service.strips_mptcp if flow is None else strips_mptcp(flow.row)

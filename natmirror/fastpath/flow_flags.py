@@ -23,6 +23,8 @@ SKIPPED = lib.NM_FLOW_SKIPPED
 STRIPS_MPTCP = lib.NM_FLOW_STRIPS_MPTCP
 MPTCP = lib.NM_FLOW_MPTCP
 """Bits of ``FlowRow.flags``."""
+NOT_PLAIN = LOOSE | PICKED_UP | SERVICE_MIRRORED
+"""The flow's service has mirrors, or its SYN did not pass here."""
 
 HALF_SEQ, HALF_ACK, HALF_FIN, HALF_INFERRED = (
     lib.NM_HALF_SEQ,
@@ -39,7 +41,6 @@ is known; a FIN was sent, and later a byte with its number; ``ack`` and ``edge``
 _PINNED, _GUEST = lib.NM_PINNED, lib.NM_GUEST
 _CLEAR_ORIG_WAITING = ~(PAST_WINDOW | ORIG_GAP)
 _CLEAR_READER = ~(HAS_READER | REPLY_GAP)
-_NOT_PLAIN = LOOSE | PICKED_UP | SERVICE_MIRRORED
 _OF_MIRRORING = FEEDS_LEGS | HAS_READER | PAST_WINDOW | ORIG_GAP | REPLY_GAP | SKIPPED
 _CLEAR_MIRRORING = ~_OF_MIRRORING
 
@@ -60,11 +61,6 @@ def is_picked_up(row: FlowRow) -> bool:
 def set_picked_up(row: FlowRow) -> None:
     """Note that the flow's SYN did not pass here, and that its two ends have not agreed on their numbers here."""
     row.flags = row.flags & ~VOUCHED | PICKED_UP | LOOSE
-
-
-def is_plain(row: FlowRow) -> bool:
-    """Return whether the flow's service has no mirrors, and its SYN passed here."""
-    return not row.flags & _NOT_PLAIN
 
 
 def is_loose(row: FlowRow) -> bool:
@@ -286,11 +282,14 @@ def is_end_known(half: HalfRow) -> bool:
     return half.flags & HALF_SEQ != 0
 
 
-def take_revoked(half: HalfRow) -> bool:
-    """Return whether the half has sent a byte with the number of an earlier FIN, since the last call."""
-    was_revoked = half.flags & HALF_REVOKED != 0
+def is_revoked(half: HalfRow) -> bool:
+    """Return whether the half has sent a byte with the number of an earlier FIN, since clear_revoked()."""
+    return half.flags & HALF_REVOKED != 0
+
+
+def clear_revoked(half: HalfRow) -> None:
+    """Note that the copies have ended for which a FIN was revoked."""
     half.flags &= ~HALF_REVOKED
-    return was_revoked
 
 
 def is_ack_known(half: HalfRow) -> bool:

@@ -1,6 +1,8 @@
 /* A client's unacknowledged bytes; held_bytes.h says what each function is for. */
 #include "fastpath/held_bytes.h"
 
+#include <string.h>
+
 int nm_held_reserve(nm_gear *gear, nm_flow *flow, uint32_t len)
 {
     if (flow->held_len && (uint64_t)flow->held_len + len > flow->max_held)
@@ -17,6 +19,22 @@ void nm_held_append(nm_flow *flow, const uint8_t *data, uint32_t len)
 void nm_held_copy(const nm_flow *flow, uint32_t offset, uint8_t *to, uint32_t len)
 {
     nm_ring_copy(&flow->held, offset, to, len);
+}
+
+int nm_held_has(const nm_flow *flow, uint32_t seq, const uint8_t *data, uint32_t len)
+{
+    uint32_t offset = seq - (flow->orig.next - flow->held_len);
+    if (offset > flow->held_len || len > flow->held_len - offset)
+        return 0;
+    while (len) {
+        uint32_t count = len;
+        if (memcmp(nm_ring_piece(&flow->held, offset, &count), data, count))
+            return 0;
+        data += count;
+        offset += count;
+        len -= count;
+    }
+    return 1;
 }
 
 void nm_held_drop(nm_gear *gear, nm_flow *flow, uint32_t count)

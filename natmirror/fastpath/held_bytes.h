@@ -19,6 +19,8 @@ int nm_held_reserve(nm_gear *gear, nm_flow *flow, uint32_t len);
 void nm_held_append(nm_flow *flow, const uint8_t *data, uint32_t len);
 /* Copy held bytes, from offset on. */
 void nm_held_copy(const nm_flow *flow, uint32_t offset, uint8_t *to, uint32_t len);
+/* Return whether all of these bytes, the first of which has this sequence number, are held. */
+int nm_held_has(const nm_flow *flow, uint32_t seq, const uint8_t *data, uint32_t len);
 /* Drop the first count bytes; or all, with the flow's own memory for them. */
 void nm_held_drop(nm_gear *gear, nm_flow *flow, uint32_t count);
 void nm_held_clear(nm_gear *gear, nm_flow *flow);

@@ -53,7 +53,7 @@ static bucket *bucket_of(nm_turns *turns, const uint8_t *peer, double now)
     return place;
 }
 
-int nm_turn_take(nm_turns *turns, const uint8_t *address, const uint8_t *client, int price, double now)
+int nm_turn_take(nm_turns *turns, const uint8_t *address, const uint8_t *client, int price, int is_genuine, double now)
 {
     uint8_t peer[8] = {0};
     memcpy(peer, address, 4);
@@ -62,7 +62,7 @@ int nm_turn_take(nm_turns *turns, const uint8_t *address, const uint8_t *client,
     bucket *one = bucket_of(turns, peer, now);
     one->left = left_at(one, now);
     one->at = now;
-    if (one->left < price) {
+    if (one->left < price + (is_genuine ? 0 : NM_TURNS_KEPT)) {
         one->refused++;
         return 0;
     }

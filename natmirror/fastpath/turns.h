@@ -1,7 +1,13 @@
 /* Turns: the packets that Python decides. Each peer has so many a second, so that none takes the others' time.
  *
- * A peer has a token bucket, found by its address; a mirror has one for each client. The table has a fixed size; where
- * it is crowded, the fullest bucket gives way, whose peer has the least to lose. No I/O, no clock, memory only in
+ * A peer has a token bucket, found by its address; a mirror has one for each client. A part of the bucket is kept for
+ * genuine packets: those whose numbers show that their sender knows the connection. So a host that forges a peer's
+ * address can take the rest only, and the peer's connections have at least that part at once, and each second all tokens
+ * that come in: as long as the bucket is not filled beyond the kept part, other packets get none of them. A second
+ * bucket would do the same, but it would give one peer twice the thread's time.
+ *
+ * All connections of a peer have one bucket, so their number gains it nothing. The table has a fixed size; where it is
+ * crowded, the fullest bucket gives way, whose peer has the least to lose. No I/O, no clock, memory only in
  * nm_turns_new(). This header serves #include and cffi's cdef() alike.
  */
 #ifndef NATMIRROR_FASTPATH_TURNS_H
@@ -10,10 +16,11 @@
 #include <stdint.h>
 
 /* A packet that Python decides costs the thread 20 to 50 us (make junk). So one peer takes at most a quarter of
- * the thread's time, and after a pause makes the others wait for 50 ms at most. The store has room for what a client
- * sends at once while a leg connects or repairs a loss. */
+ * the thread's time, and after a pause makes the others wait for 75 ms at most, a forger for 50 ms. Both parts of the
+ * store have room for what a client sends at once while a leg connects or repairs a loss. */
 #define NM_TURNS_RATE 10000.0 /* tokens that a peer gets each second */
-#define NM_TURNS_BURST 2000.0 /* tokens that a peer can have in store */
+#define NM_TURNS_BURST 3000.0 /* tokens that a peer can have in store */
+#define NM_TURNS_KEPT 1000.0  /* of these, for genuine packets alone */
 #define NM_TURN_OF_DATA 1     /* the price of a packet of an established flow, or of a leg */
 #define NM_TURN_OF_OTHERS 2   /* the price of any other packet: it costs more, and an honest client sends fewer */
 
@@ -32,8 +39,9 @@ nm_turns *nm_turns_new(const uint8_t *key);
 void nm_turns_free(nm_turns *turns);
 
 /* Take a turn of the peer with this IPv4 address, at this price; `client` is NULL, or the client for which the mirror
- * with that address has sent a packet. Return 0 if the peer has too few tokens left. */
-int nm_turn_take(nm_turns *turns, const uint8_t *address, const uint8_t *client, int price, double now);
+ * with that address has sent a packet. Return 0 if the peer has too few tokens left for a packet that is genuine or
+ * not. */
+int nm_turn_take(nm_turns *turns, const uint8_t *address, const uint8_t *client, int price, int is_genuine, double now);
 
 /* Report the refusals since the last call. */
 nm_refusals nm_turns_take_refusals(nm_turns *turns);

@@ -12,15 +12,16 @@ from collections.abc import Callable, Iterable
 
 from natmirror.fastpath import MAX_RELEASE_LEN
 from natmirror.fastpath.flow_flags import (
+    clear_revoked,
     clear_skipped,
     has_reader,
     holds,
     is_ack_known,
     is_finished,
+    is_revoked,
     is_skipped,
     knows_window,
     set_orig_waiting,
-    take_revoked,
 )
 from natmirror.fastpath.flow_states import State
 from natmirror.mirror.adoption import Adoption
@@ -52,7 +53,8 @@ class Feeding:
     def feed(self, stream: MirroredStream, at: int, payload: bytes, now: float) -> None:
         """Take the client's bytes from number ``at`` on; give the legs and sessions those that may be released."""
         row, reassembler = stream.flow.row, stream.reassembler
-        if take_revoked(row.orig):
+        if is_revoked(row.orig):
+            clear_revoked(row.orig)
             self.give_up(stream, EndReason.AMBIGUOUS)
         if is_skipped(row):
             clear_skipped(row)
@@ -67,7 +69,8 @@ class Feeding:
         if fin_seq is not None:
             payload = payload[: max(seq.diff(fin_seq, at), 0)]  # nothing follows a FIN
         edge = self._edge(stream, seq.add(at, len(payload)))
-        data = reassembler.push(at, payload, edge)
+        at, payload = self._without_acked(stream, at, payload)
+        data = reassembler.push(at, payload, edge) if payload or reassembler.waiting_bytes else b""
         if reassembler.contradiction is not None:
             self.give_up(stream, reassembler.contradiction)
             return
@@ -89,7 +92,7 @@ class Feeding:
                 self._read_queue.add(ReadEvent.FINISHED, row.id)
         if stream.awaits_last and not row.held_len:
             stream.awaits_last, had_rest = False, True
-        if stream.has_ended and had_rest and not stream.ends_later:
+        if had_rest and stream.has_ended and not stream.ends_later:
             self.end_late(stream, now)
 
     def _edge(self, stream: MirroredStream, end: int) -> int:
@@ -109,6 +112,15 @@ class Feeding:
             return None
         return fin_seq if fin_seq is not None and row.reply.ack == row.orig.end else int(row.reply.ack)
 
+    def _without_acked(self, stream: MirroredStream, at: int, payload: bytes) -> tuple[int, bytes]:
+        """Return a segment's data, which begins at number ``at``, without the bytes that passed here and are
+        acknowledged: another version of them changes nothing, though they may not be released yet."""
+        acked = self._acked(stream, None)
+        if acked is None:
+            return at, payload
+        skip = min(max(seq.diff(acked, at), 0), max(seq.diff(stream.reassembler.next, at), 0), len(payload))
+        return seq.add(at, skip), payload[skip:]
+
     def _is_fin_held(self, stream: MirroredStream) -> bool:
         """Return whether the client's FIN still waits for its acknowledgement."""
         row = stream.flow.row
@@ -119,13 +131,15 @@ class Feeding:
         copies, because there is no room."""
         row, reassembler = stream.flow.row, stream.reassembler
         start = seq.add(reassembler.next, -len(data))
-        if not self._hold(stream, data):
+        if data and not self._hold(stream, data):
             return False
-        rest = reassembler.ready_len(edge)
+        rest = reassembler.ready_len(edge) if reassembler.waiting_bytes else 0
         if holds(row):
             start = seq.add(reassembler.next, -row.held_len)
             count = self._freed_len(stream)
-            data = b"" if reassembler.held is None else reassembler.held.copy(0, min(count, MAX_RELEASE_LEN))
+            data = b""
+            if count and reassembler.held is not None:
+                data = reassembler.held.copy(0, min(count, MAX_RELEASE_LEN))
             rest += count - len(data)
             self._free(stream, len(data))
             self._write(stream, data, start, rest, now)
@@ -137,7 +151,7 @@ class Feeding:
     def _hold(self, stream: MirroredStream, data: bytes) -> bool:
         """Hold the client's next bytes. Legs without room for them end; return False if all copies have to end."""
         row, held = stream.flow.row, stream.reassembler.held
-        if not data or held is None:
+        if held is None:
             return True
         if holds(row):
             for copy, leg in stream.alive():
@@ -155,7 +169,7 @@ class Feeding:
     def _freed_len(self, stream: MirroredStream) -> int:
         """Return how many of the held bytes are acknowledged."""
         row = stream.flow.row
-        acked = self._acked(stream, None)
+        acked = self._acked(stream, None) if row.held_len else None
         if acked is None:
             return 0
         return max(0, min(row.held_len, row.held_len + seq.diff(acked, stream.reassembler.next)))

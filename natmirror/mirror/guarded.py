@@ -22,7 +22,7 @@ from natmirror.net.icmp import IcmpError
 from natmirror.net.packet import Segment
 from natmirror.reasons import EndReason
 from natmirror.rules import Service
-from natmirror.tcp.acceptance import takes_data
+from natmirror.tcp.acceptance import has_new_data
 from natmirror.tcp.leg_record import FlowRecord
 
 _T = TypeVar("_T")
@@ -64,8 +64,9 @@ class GuardedMirroring:
         self._guard.run(Work.COPY, flow, self._mirroring.picked_up, flow, backend)
 
     def showed_mptcp(self, flow: MirroredFlow, segment: Segment, *, from_client: bool) -> None:
-        """End the flow's copies and sessions, and open none, if the receiver takes data that has an MPTCP option."""
-        if takes_data(flow.row, segment, from_client=from_client):
+        """End the flow's copies and sessions, and open none: data that is new to its receiver, which takes it, has an
+        MPTCP option."""
+        if has_new_data(flow.row, segment, from_client=from_client):
             set_mptcp(flow.row)
             if flow in self.streams:
                 self._guard.run(Work.COPY, flow, self._teardown.end, Work.COPY, flow, EndReason.MPTCP)

@@ -7,6 +7,7 @@ from natmirror.fastpath.flow_flags import (
     add_reader,
     clear_mirroring,
     holds,
+    is_revoked,
     is_service_mirrored,
     set_holds,
     start_feeding_legs,
@@ -29,11 +30,11 @@ from natmirror.mirror.sessions.sessions import MasterSessions
 from natmirror.mirror.timers import TimerKind, Timers
 from natmirror.net import seq
 from natmirror.net.endpoint import Endpoint, endpoint_of, parse_endpoint
-from natmirror.net.packet import RST, SYN, URG, Segment
+from natmirror.net.packet import URG, Segment
 from natmirror.reasons import EndReason
 from natmirror.rules import Release, Service
 from natmirror.tcp import tracker
-from natmirror.tcp.acceptance import is_taken
+from natmirror.tcp.acceptance import is_urgent
 from natmirror.tcp.leg import Leg
 from natmirror.tcp.leg_record import FlowRecord
 from natmirror.tcp.reassembler import Reassembler
@@ -161,25 +162,25 @@ class Mirroring:
         self._ledger.not_copied(flow.service, count, reason)
 
     def feed(self, flow: MirroredFlow, segment: Segment, now: float) -> None:
-        """Copy a segment of the client. Its checksum is right, and the tracker has processed it."""
+        """Copy a segment of the client. Its backend takes it, and the tracker has processed it."""
         stream = self.streams.get(flow)
-        if segment.flags & (SYN | RST) or not is_taken(flow.row, segment, from_client=True):
-            return
         if stream is None:
             if is_service_mirrored(flow.row):
                 self._ledger.not_copied(flow.service, segment.payload_len, EndReason.NOT_FOLLOWED)
             return
-        if segment.flags & URG:
+        if segment.flags & URG and is_urgent(flow.row, segment):
             self._feeding.give_up(stream, EndReason.AMBIGUOUS)
             return
         if not stream.reassembler.is_placed:
             stream.reassembler.place(segment.seq)
-        self._feeding.feed(stream, segment.seq, segment.payload, now)
+        payload = segment.payload
+        if payload or not holds(flow.row) or is_revoked(flow.row.orig):  # else it is a FIN, to be acknowledged first
+            self._feeding.feed(stream, segment.seq, payload, now)
 
     def feed_replies(self, flow: MirroredFlow, segment: Segment) -> None:
         """Take a segment of the backend, for masters that have a session; as for feed()."""
         stream = self.streams.get(flow)
-        if stream is not None and stream.replies is not None and not segment.flags & (SYN | RST):
+        if stream is not None and stream.replies is not None:
             self._replies.feed(stream, segment)
 
     def end_removed(self, leg_ids: Iterable[int]) -> None:

@@ -21,14 +21,15 @@ class Addressed(Protocol):
 def endpoint_of(host: Addressed) -> Endpoint:
     """Return the endpoint of a service, backend or mirror of the rules."""
     address = host.address
-    return _endpoint(int(address), address.max_prefixlen, host.port)
+    family = address.__class__
+    return _endpoint(int(address), family, host.port)  # type: ignore[arg-type]  # mypy takes the hash of its objects
 
 
 @lru_cache(maxsize=4096)
-def _endpoint(address: int, bits: int, port: int) -> Endpoint:
-    """Return the same object for the same endpoint, because every leg keeps one. The cache's key consists of numbers,
-    because hashing an IPv4Address takes longer."""
-    return address.to_bytes(bits // 8, "big"), port
+def _endpoint(address: int, family: type[IPv4Address], port: int) -> Endpoint:
+    """Return the same object for the same endpoint, because every leg keeps one. The cache's key has the address as a
+    number and its class, because hashing an IPv4Address takes longer."""
+    return family(address).packed, port
 
 
 def show(endpoint: Endpoint) -> str:

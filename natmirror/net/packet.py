@@ -34,6 +34,7 @@ TCP_HEADER = struct.Struct("!HHIIBBHHH")
 _OPTION_LENGTHS = {OPT_MSS: 4, OPT_WINDOW_SCALE: 3, OPT_SACK_PERMITTED: 2, OPT_TIMESTAMPS: 10}
 _SACK_BLOCK = struct.Struct("!II")
 _TIMESTAMPS = struct.Struct("!II")
+_TIMESTAMPS_ALONE = bytes((OPT_NOP, OPT_NOP, OPT_TIMESTAMPS, 10))  # as segments have them (RFC 7323, appendix A)
 
 
 class Malformed(Exception):
@@ -63,6 +64,7 @@ class Segment:
     """The payload's offset in ``raw``, in bytes."""
     checksum: Checksum = Checksum.UNVERIFIED
     """What the kernel knows of the TCP checksum."""
+    _options: dict[int, bytes] | None = None  # parsed at most once
 
     def with_ack(self, ack: int) -> "Segment":
         """Return the segment with another acknowledgement number; ``raw`` stays as it arrived."""
@@ -96,11 +98,13 @@ class Segment:
     def options(self) -> dict[int, bytes]:
         """Return the TCP options by kind, up to the first malformed one (RFC 9293 §3.1). As in Linux, an option whose
         length its kind does not have is ignored, and if a kind comes twice, the last option counts."""
-        return {
-            self.raw[at]: self.raw[at + 2 : at + length]
-            for at, length in self._each_option()
-            if _has_right_length(self.raw[at], length)
-        }
+        if self._options is None:
+            self._options = {
+                self.raw[at]: self.raw[at + 2 : at + length]
+                for at, length in self._each_option()
+                if _has_right_length(self.raw[at], length)
+            }
+        return self._options
 
     def _each_option(self) -> Iterator[tuple[int, int]]:
         """Yield each TCP option's offset in ``raw`` and its length, without NOPs, up to the first malformed one."""
@@ -126,7 +130,10 @@ class Segment:
 
     def timestamps(self) -> tuple[int, int] | None:
         """Return TSval and TSecr (RFC 7323 §3.2); None if the option is absent."""
-        option = self.options().get(OPT_TIMESTAMPS)
+        at = self.ip_len + TCP_HEADER_LEN
+        if self.data_at == at + 12 and self.raw[at : at + 4] == _TIMESTAMPS_ALONE:
+            return _TIMESTAMPS.unpack_from(self.raw, at + 4)
+        option = None if self.data_at == at else self.options().get(OPT_TIMESTAMPS)
         return None if option is None else _TIMESTAMPS.unpack(option)
 
     def mptcp(self) -> int:

@@ -16,14 +16,14 @@ def diff(a: int, b: int) -> int:
 
 def lt(a: int, b: int) -> bool:
     """Return whether ``a`` lies before ``b``."""
-    return diff(a, b) < 0
+    return (a - b) & MASK >= _HALF
 
 
 def le(a: int, b: int) -> bool:
     """Return whether ``a`` lies before ``b`` or equals it."""
-    return diff(a, b) <= 0
+    return (b - a) & MASK <= _HALF
 
 
 def latest(a: int, b: int) -> int:
     """Return the later of the two."""
-    return b if lt(a, b) else a
+    return b if (a - b) & MASK >= _HALF else a

@@ -9,9 +9,10 @@ from natmirror.fastpath.flow_flags import (
     HALF_ACK,
     HALF_ECHO,
     HALF_SEQ,
-    is_loose,
-    is_plain,
-    is_service_mirrored,
+    LOOSE,
+    NOT_PLAIN,
+    PICKED_UP,
+    SERVICE_MIRRORED,
     is_watched,
     knows_window,
 )
@@ -32,29 +33,40 @@ def is_taken(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
     further than the largest window past what was sent. What this function refuses is no version of a byte, and moves no
     number.
     """
-    sender, receiver = halves(row, from_client=from_client)
-    if is_plain(row):
+    sender, receiver = (row.orig, row.reply) if from_client else (row.reply, row.orig)
+    flags = row.flags
+    if not flags & NOT_PLAIN:
         return bool(segment.flags & ACK) and (not receiver.flags & HALF_SEQ or seq.le(segment.ack, receiver.end))
-    is_mirrored = is_service_mirrored(row)
-    if not segment.flags & ACK or (is_mirrored and expires_here(row, segment, from_client=from_client)):
+    is_mirrored = flags & SERVICE_MIRRORED
+    if not segment.flags & ACK or (from_client and is_mirrored and expires_here(row, segment)):
         return False
-    if is_loose(row):
+    if flags & LOOSE:
         return agrees(receiver, segment)
-    if is_mirrored and _is_refused(row, segment, from_client=from_client):
+    if is_mirrored and _is_refused(sender, receiver, segment):
         return False
-    if not knows_window(row):
+    if flags & PICKED_UP and not knows_window(row):
         return agrees(receiver, segment)
-    if receiver.flags & HALF_SEQ and seq.lt(_sent_end(row, from_client=from_client), segment.ack):
-        return False
+    if receiver.flags & HALF_SEQ and seq.lt(receiver.end, segment.ack):
+        # The backend's bytes may be under way to this host, though no further than the client's window: whether its
+        # client's bytes are versions must not depend on that.
+        may_be_under_way = from_client and is_mirrored and sender.flags & HALF_ACK
+        if not may_be_under_way or seq.lt(sender.edge, segment.ack):
+            return False
     scale = receiver.scale if receiver.scale <= MAX_WINDOW_SCALE else 0
     return not is_mirrored or not receiver.flags & HALF_ACK or seq.diff(segment.seq, sender.end) <= _MAX_WINDOW << scale
 
 
-def takes_data(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
-    """Return whether the receiving end takes a segment's data, and has not acknowledged all of it before."""
+def has_new_data(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
+    """Return whether the receiving end has not acknowledged all of a segment's data before."""
     receiver = halves(row, from_client=from_client)[1]
-    is_new = not receiver.flags & HALF_ACK or seq.lt(receiver.ack, seq.add(segment.seq, segment.payload_len))
-    return is_new and is_taken(row, segment, from_client=from_client)
+    return not receiver.flags & HALF_ACK or seq.lt(receiver.ack, seq.add(segment.seq, segment.payload_len))
+
+
+def is_urgent(row: FlowRow, segment: Segment) -> bool:
+    """Return whether the urgent pointer of a client's segment may reach the backend, which drops a segment that ends
+    before its window."""
+    end = seq.add(segment.seq, segment.payload_len)
+    return not row.reply.flags & HALF_ACK or seq.le(row.reply.ack, end)
 
 
 def agrees(other: HalfRow, segment: Segment) -> bool:
@@ -68,21 +80,12 @@ def agrees(other: HalfRow, segment: Segment) -> bool:
     return (begins_from + 1) * (abs(seq.diff(segment.ack, other.end)) + 1) < 1 << AGREEMENT_BITS
 
 
-def _sent_end(row: FlowRow, *, from_client: bool) -> int:
-    """Return the number up to which the receiver may have sent. The backend's bytes may be under way to this host,
-    though no further than the client's window: whether its client's bytes are versions must not depend on that."""
-    sender, receiver = halves(row, from_client=from_client)
-    if from_client and is_service_mirrored(row) and sender.flags & HALF_ACK:
-        return seq.latest(receiver.end, sender.edge)
-    return int(receiver.end)
+def expires_here(row: FlowRow, segment: Segment) -> bool:
+    """Return whether this host drops the client's packet of a flow whose packets it routes: its TTL ends here."""
+    return segment.ttl <= 1 and not is_watched(row)
 
 
-def expires_here(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
-    """Return whether this host drops the packet of a flow whose packets it routes: its TTL ends here."""
-    return from_client and segment.ttl <= 1 and not is_watched(row)
-
-
-def _is_refused(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
+def _is_refused(sender: HalfRow, receiver: HalfRow, segment: Segment) -> bool:
     """Return whether the receiver surely refuses the segment: its acknowledgement lies further back than the largest
     window that its sender has offered (RFC 5961 §5.2), or its timestamp lies below one that the receiver has echoed
     (PAWS, RFC 7323 §5.3).
@@ -90,7 +93,6 @@ def _is_refused(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
     The acknowledgements that passed here may be lost on their way: the last one that the receiver has got lies at most
     a window below. TS.Recent never lies below an echoed timestamp; Linux takes 0 for none.
     """
-    sender, receiver = halves(row, from_client=from_client)
     if sender.flags & HALF_ACK and seq.diff(segment.ack, sender.ack) < -2 * sender.max_window:
         return True
     if not receiver.flags & HALF_ECHO or not receiver.echo:

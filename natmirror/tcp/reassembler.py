@@ -28,7 +28,7 @@ class Reassembler:
     """
 
     __slots__ = (
-        *("_given", "_left_out_from", "_max_waiting", "_memory", "_pieces", "_row", "_runs", "_side", "_starts"),
+        *("_given", "_left_out_from", "_max_waiting", "_memory", "_half", "_pieces", "_row", "_runs", "_starts"),
         *("contradiction", "held", "left_out", "waiting_bytes"),
     )
 
@@ -49,8 +49,8 @@ class Reassembler:
         later; None if it is known. Only with ``held``."""
         self._left_out_from: int | None = None  # the offset in the stream of the first byte that was left out
         self._row = row
-        self._side = side
-        getattr(row, side).next = next_seq or 0
+        self._half = getattr(row, side)
+        self._half.next = next_seq or 0
         self.waiting_bytes = 0
         self.left_out: EndReason | None = None
         """The reason why an out-of-order segment was left out since the last hole, or None."""
@@ -87,7 +87,7 @@ class Reassembler:
     @property
     def next(self) -> int:
         """The sequence number of the first byte not yet returned."""
-        number: int = getattr(self._row, self._side).next
+        number: int = self._half.next
         return number
 
     @property
@@ -118,7 +118,7 @@ class Reassembler:
     def place(self, at: int) -> None:
         """Set the stream's start to number ``at``."""
         self._given = 0
-        getattr(self._row, self._side).next = at
+        self._half.next = at
 
     def restart(self, at: int, limit: int) -> bytes:
         """Skip to number ``at``, past missing bytes; return the bytes that are in order now."""
@@ -276,7 +276,7 @@ class Reassembler:
         return bytes(out)
 
     def _advance(self, count: int) -> None:
-        getattr(self._row, self._side).next = seq.add(self.next, count)
+        self._half.next = seq.add(self.next, count)
         self._given += count
         if self._left_out_from is not None and self._left_out_from < self._given:
             self.contradiction = self.left_out or EndReason.HOLE

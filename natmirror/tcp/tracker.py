@@ -48,8 +48,10 @@ from natmirror.fastpath.flow_flags import (
     HALF_REVOKED,
     HALF_SEQ,
     HALF_STAMP,
+    LOOSE,
+    PICKED_UP,
+    SERVICE_MIRRORED,
     is_loose,
-    is_picked_up,
     is_recorded,
     is_service_mirrored,
     is_unconfirmed,
@@ -62,7 +64,7 @@ from natmirror.fastpath.flow_flags import (
 from natmirror.fastpath.flow_states import IS_OPEN, TRANSITIONS, Event, State
 from natmirror.net import seq
 from natmirror.net.packet import ACK, FIN, MPTCP_CAPABLE, RST, SYN, Segment
-from natmirror.tcp.acceptance import expires_here, halves, is_taken
+from natmirror.tcp.acceptance import expires_here, halves
 from natmirror.tcp.leg_record import FlowRecord
 
 MAX_STAMP_AGE = 24 * 86_400.0
@@ -124,11 +126,12 @@ def _infer(sender: HalfRow, end: int) -> None:
 def update(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool) -> bool:
     """Count a segment that is no RST. If its receiver takes it, or the flow is loose, move the numbers of the half that
     sent it (RFC 9293 §3.10.7.4). Return whether they were moved."""
-    sender, receiver = halves(row, from_client=from_client)
+    sender, receiver = (row.orig, row.reply) if from_client else (row.reply, row.orig)
+    flags = row.flags
     sender.packets += 1
-    if not (_settle(row, segment, from_client=from_client, is_taken=is_taken) if is_loose(row) else is_taken):
+    if not (_settle(row, segment, from_client=from_client, is_taken=is_taken) if flags & LOOSE else is_taken):
         return False
-    end = seq.add(segment.seq, segment.seq_len)
+    end = (segment.seq + segment.seq_len) & seq.MASK
     if not sender.flags & HALF_SEQ:
         sender.end = end
         sender.bytes += segment.payload_len
@@ -143,17 +146,20 @@ def update(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool)
             sender.flags = sender.flags & ~HALF_INFERRED if segment.seq_len else sender.flags | HALF_INFERRED
     # The scale may be NO_WINDOW_SCALE, so large that nothing is left
     window = segment.window << (0 if segment.flags & SYN else sender.scale) & 0xFFFF_FFFF
-    edge = seq.add(segment.ack, window)
-    if is_service_mirrored(row):
-        sender.max_window = max(sender.max_window, window)
-        _note_timestamps(sender, receiver, segment)
+    edge = (segment.ack + window) & seq.MASK
+    if flags & SERVICE_MIRRORED:
+        if sender.max_window < window:
+            sender.max_window = window
+        if (stamps := segment.timestamps()) is not None:
+            _note_timestamps(sender, receiver, *stamps)
     if not sender.flags & HALF_ACK:
         sender.ack, sender.edge = segment.ack, edge
         sender.flags |= HALF_ACK
     else:
         sender.ack = seq.latest(sender.ack, segment.ack)
         sender.edge = seq.latest(sender.edge, edge)
-        if _has_all(row) and receiver.flags & HALF_SEQ and seq.lt(receiver.end, sender.ack):
+        has_all = flags & (SERVICE_MIRRORED | PICKED_UP) == SERVICE_MIRRORED
+        if has_all and receiver.flags & HALF_SEQ and seq.lt(receiver.end, sender.ack):
             sender.ack = receiver.end  # the receiver's bytes from there on are under way to this host
     return True
 
@@ -161,11 +167,6 @@ def update(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool)
 def _is_in_window(row: FlowRow, receiver: HalfRow, segment: Segment) -> bool:
     """Return whether a segment begins inside the window that its receiver is known to offer."""
     return not receiver.flags & HALF_ACK or seq.le(segment.seq, receiver.edge) or not knows_window(row)
-
-
-def _has_all(row: FlowRow) -> bool:
-    """Return whether all bytes of both ends of a mirrored connection pass here."""
-    return is_service_mirrored(row) and not is_picked_up(row)
 
 
 def _settle(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool) -> bool:
@@ -189,12 +190,8 @@ def _settle(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool
     return bool(segment.flags & ACK)
 
 
-def _note_timestamps(sender: HalfRow, receiver: HalfRow, segment: Segment) -> None:
+def _note_timestamps(sender: HalfRow, receiver: HalfRow, value: int, echo: int) -> None:
     """Note the timestamps of a segment that is taken, as far as they are plausible."""
-    stamps = segment.timestamps()
-    if stamps is None:
-        return
-    value, echo = stamps
     sender.stamp = seq.latest(sender.stamp, value) if sender.flags & HALF_STAMP else value
     sender.flags |= HALF_STAMP
     if receiver.flags & HALF_STAMP and seq.le(echo, receiver.stamp):
@@ -232,36 +229,34 @@ def _is_unacknowledged(sender: HalfRow, receiver: HalfRow) -> bool:
     return bool(sender.flags & HALF_SEQ and receiver.flags & HALF_ACK) and seq.lt(receiver.ack, sender.end)
 
 
-def track(row: FlowRow, segment: Segment, *, from_client: bool) -> Event | None:
+def track(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool) -> Event | None:
     """Update the flow's numbers and state by a segment whose checksum is right; return the event that changed the
-    state, or None."""
-    sender, receiver = halves(row, from_client=from_client)
-    state = State(row.state)
+    state, or None. ``is_taken``: its receiver takes it (acceptance.py); of no account for a SYN or RST."""
+    sender, receiver = (row.orig, row.reply) if from_client else (row.reply, row.orig)
     if segment.flags & RST:
-        return _take_reset(row, segment, state, from_client=from_client)
-    if segment.flags & SYN and not from_client and state is State.SYN_SENT:
+        return _take_reset(row, segment, from_client=from_client)
+    if segment.flags & SYN and not from_client and row.state == State.SYN_SENT:
         return _take_syn_ack(row, segment)
-    if segment.flags & SYN or state is State.SYN_SENT:
+    if segment.flags & SYN or row.state == State.SYN_SENT:
         # The SYN is a repetition, or its receiver will challenge it (RFC 5961 §4). Before the SYN-ACK no other segment
         # means anything (RFC 9293 §3.10.7.3).
         sender.packets += 1
         return None
     known_end = sender.end if sender.flags & HALF_SEQ else None
-    taken = is_taken(row, segment, from_client=from_client)
-    is_moved = update(row, segment, from_client=from_client, is_taken=taken)
+    is_moved = update(row, segment, from_client=from_client, is_taken=is_taken)
     if is_moved and segment.flags & FIN:
         _take_fin(sender, receiver, segment, was_known=known_end == sender.end)
-    if is_loose(row) and not taken:
+    if not is_taken and is_loose(row):
         return None
     event = None
-    if state is State.SYN_RECEIVED and from_client and _acknowledges_syn(sender, receiver):
-        event, state = _move(row, state, Event.HANDSHAKE), State.ESTABLISHED
+    if row.state == State.SYN_RECEIVED and from_client and _acknowledges_syn(sender, receiver):
+        event = _move(row, Event.HANDSHAKE)
     has_both = sender.flags & receiver.flags & HALF_FIN
-    if state is State.ESTABLISHED and (sender.flags | receiver.flags) & HALF_FIN:
-        closing = _move(row, state, Event.BOTH_FINS if has_both else Event.FIN)
+    if row.state == State.ESTABLISHED and (sender.flags | receiver.flags) & HALF_FIN:
+        closing = _move(row, Event.BOTH_FINS if has_both else Event.FIN)
         return event if event is Event.HANDSHAKE else closing
-    if has_both and state >= State.HALF_CLOSED:
-        return _move(row, state, Event.LAST_ACK if _both_acknowledged(row) else Event.BOTH_FINS)
+    if has_both and row.state >= State.HALF_CLOSED:
+        return _move(row, Event.LAST_ACK if _both_acknowledged(row) else Event.BOTH_FINS)
     return event
 
 
@@ -280,9 +275,9 @@ def _take_fin(sender: HalfRow, receiver: HalfRow, segment: Segment, *, was_known
         sender.flags |= HALF_REVOKED
 
 
-def _move(row: FlowRow, state: State, event: Event) -> Event | None:
+def _move(row: FlowRow, event: Event) -> Event | None:
     """Change the flow's state as TRANSITIONS says; return the event, or None if it has no meaning in this state."""
-    following = TRANSITIONS.get((state, event))
+    following = TRANSITIONS.get((State(row.state), event))
     if following is None:
         return None
     row.state = following
@@ -305,7 +300,7 @@ def _take_syn_ack(row: FlowRow, segment: Segment) -> Event | None:
     if segment.mptcp() & ~(MPTCP_CAPABLE if strips_mptcp(row) else 0):
         set_mptcp(row)
     update(row, segment, from_client=False, is_taken=True)
-    return _move(row, State.SYN_SENT, Event.SYN_ACK)
+    return _move(row, Event.SYN_ACK)
 
 
 def _acknowledges_syn(client: HalfRow, backend: HalfRow) -> bool:
@@ -315,16 +310,16 @@ def _acknowledges_syn(client: HalfRow, backend: HalfRow) -> bool:
     return bool(client.flags & HALF_ACK) and seq.le(first, client.ack)
 
 
-def _take_reset(row: FlowRow, segment: Segment, state: State, *, from_client: bool) -> Event | None:
+def _take_reset(row: FlowRow, segment: Segment, *, from_client: bool) -> Event | None:
     sender, receiver = halves(row, from_client=from_client)
     sender.packets += 1
     is_exact = _is_exact_reset(row, segment, from_client=from_client)
-    if not is_exact or expires_here(row, segment, from_client=from_client):
+    if not is_exact or (from_client and expires_here(row, segment)):
         return None
     has_numbers = sender.flags & HALF_ACK and receiver.flags & HALF_SEQ
     if segment.flags & ACK and has_numbers and seq.le(segment.ack, receiver.end):
         sender.ack = seq.latest(sender.ack, segment.ack)  # no later segment acknowledges what the sender has got
-    return _move(row, state, Event.RST)
+    return _move(row, Event.RST)
 
 
 def _is_exact_reset(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:

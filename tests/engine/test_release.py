@@ -346,6 +346,34 @@ def test_an_urgent_pointer_ends_the_copy(fast: bool, data: bytes) -> None:
     assert one.ended == [EndReason.AMBIGUOUS]
 
 
+def test_an_urgent_pointer_before_the_backends_window_changes_nothing(fast: bool) -> None:
+    one = Connection(fast=fast).open()
+    one.says(0, b"hello")
+    one.acks(5)
+    for at, data in ((-1000, b"urgent"), (0, b"LIES"), (-1, b""), (4, b"")):
+        one.says(at, data, "UA")
+    one.says(5, b" world")
+    one.acks(11)
+    assert (one.got, one.ended) == (b"hello world", [])
+
+
+@pytest.mark.parametrize("release", Release)
+def test_another_version_of_bytes_that_are_acknowledged_and_not_released_yet_changes_nothing(
+    fast: bool, release: Release
+) -> None:
+    one = Connection(fast=fast, release=release).open(SCALED, SCALED)
+    for number in range(6):
+        one.says(60_000 * number, bytes(60_000))
+    assert one.backend is not None
+    raw = packet(one.backend, CLIENT, "A", seq.add(IRS, 1), seq.add(ISS, 1 + 360_000))
+    one.engine.receive(raw, Hook.FORWARD, one.now, Checksum.VALID)
+    one.engine.receive(
+        packet(CLIENT, SERVICE, "PA", seq.add(ISS, 1 + 300_000), seq.add(IRS, 1), b"LIE"),
+        *(Hook.PREROUTING, one.now, Checksum.VALID),
+    )
+    assert one.ended == []
+
+
 def test_a_version_that_was_left_out_for_want_of_room_ends_the_copy_when_another_one_comes(fast: bool) -> None:
     one = Connection(SMALL, fast=fast).open(SCALED, SCALED)
     for number in range(44):

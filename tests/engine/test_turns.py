@@ -1,21 +1,27 @@
 """Python decides so many packets of each client a second. C decides the others, so no other client waits for them."""
 
+import random
 from collections.abc import Callable
+from unittest.mock import ANY
 
 import pytest
 
 from natmirror._ffi import lib
 from natmirror.actions import Accept, Drop, Hook
 from natmirror.engine.engine import Engine
+from natmirror.fastpath import Refusals
 from natmirror.fastpath.punt_reasons import PuntReason
 from natmirror.net import seq
 from natmirror.net.checksum import Checksum
 from natmirror.reasons import DropReason, EndReason
+from natmirror.rules import Release
 from tests.helpers.client_connection import IRS, ISS, ClientConnection, engine
 from tests.helpers.support import C1, CLIENT, MASTER, RULES, SERVICE, assert_adds_up, at, icmp_error, packet, segment
 
-TURNS = int(lib.NM_TURNS_BURST) // lib.NM_TURN_OF_OTHERS
-"""Packets that belong to no established flow and that Python decides at once for one client."""
+TURNS = int(lib.NM_TURNS_BURST - lib.NM_TURNS_KEPT) // lib.NM_TURN_OF_OTHERS
+"""Packets of others than genuine ones that Python decides at once for one client."""
+GENUINE = int(lib.NM_TURNS_BURST) // lib.NM_TURN_OF_DATA
+"""Data packets of established flows that Python decides at once for one client."""
 NOW = 1000.0
 FIRST, THEIRS = seq.add(ISS, 1), seq.add(IRS, 1)
 THROTTLED = RULES.replace("10.20.0.13}", "10.20.0.13, when-behind: throttle, buffer: 64KiB}")
@@ -103,25 +109,49 @@ def test_packets_that_are_no_clients_are_dropped(make: Callable[[int], bytes], h
     assert one.snapshot(NOW)["drops"][DropReason.OVER_LIMIT] == 5
 
 
-def exhausted(rules: str = RULES) -> ClientConnection:
-    """Return an established connection whose client has no turn left."""
-    connection = ClientConnection(engine(rules))
+def established(rules: str = RULES, *, release: Release = Release.SEEN) -> ClientConnection:
+    connection = ClientConnection(engine(rules, release=release))
     connection.now = NOW
     connection.establish()
-    source = CLIENT[0]
-    send_junk(connection.engine, TURNS, lambda number: packet((source, 1024 + number), SERVICE, "S", 7, 0, b"x"))
-    assert connection.engine.snapshot(NOW)["packets_over_limit"]
     return connection
+
+
+def exhausted(rules: str = RULES, *, release: Release = Release.SEEN) -> ClientConnection:
+    """Return an established connection whose client has no turn left, because of another connection."""
+    connection = established(rules, release=release)
+    other = ClientConnection(connection.engine, client=(CLIENT[0], 50_000))
+    other.now = NOW
+    other.connect()
+    for _ in range(GENUINE):
+        other.from_client("PA", b"late", at=4)  # behind a gap
+    assert connection.engine.snapshot(NOW)["packets_over_limit"]
+    connection.to_mirror.clear()
+    return connection
+
+
+def forge(connection: ClientConnection) -> None:
+    """Have a host that knows no numbers take the client's turns."""
+    send_junk(connection.engine, TURNS + 5, lambda number: packet((CLIENT[0], 1024 + number), SERVICE, "S", 7, 0, b"x"))
+    assert connection.engine.snapshot(NOW)["packets_over_limit"][PuntReason.OPENING_OR_CLOSING] >= 5
+
+
+def copied(connection: ClientConnection) -> bytes:
+    return b"".join(data for _, _, _, data in connection.mirrored())
+
+
+def ended(connection: ClientConnection) -> list[EndReason]:
+    return [event.reason for event in connection.engine.take_events()]
 
 
 def test_an_established_connection_loses_no_packet_and_its_copy_ends() -> None:
     connection = exhausted()
     one = connection.engine
+    before = one.snapshot(NOW)["packets_over_limit"][PuntReason.OUT_OF_ORDER]
     late = connection.passed(packet(CLIENT, SERVICE, "PA", seq.add(FIRST, 4), THEIRS, b"late"), Hook.PREROUTING)
     assert (late.payload, (late.dst, late.dport)) == (b"late", connection.backend)
     early = connection.passed(packet(CLIENT, SERVICE, "PA", FIRST, THEIRS, b"soon"), Hook.PREROUTING)
     assert early.payload == b"soon"
-    assert one.snapshot(NOW)["packets_over_limit"][PuntReason.OUT_OF_ORDER] == 2, "the copy gets nothing any more"
+    assert one.snapshot(NOW)["packets_over_limit"][PuntReason.OUT_OF_ORDER] == before + 2
     assert connection.backend
     connection.now += 1.0
     connection.passed(packet(connection.backend, CLIENT, "A", THEIRS, seq.add(FIRST, 8)), Hook.FORWARD)
@@ -139,6 +169,100 @@ def test_nothing_is_held_for_copies_that_ended_over_the_limit() -> None:
     row = connection.engine._gear.flows.find_orig(CLIENT, SERVICE)
     assert row is not None
     assert (row.first_leg, row.held_len) == (lib.NM_NO_LEG, 0)
+
+
+@pytest.mark.parametrize("release", Release)
+def test_a_forger_ends_no_copy(release: Release) -> None:
+    connection = established(release=release)
+    forge(connection)
+    connection.from_client("PA", b"late", at=4)
+    connection.from_client("PA", b"soon", at=0)
+    connection.sent = 8
+    connection.from_backend("A")
+    assert (copied(connection), ended(connection)) == (b"soonlate", [])
+
+
+def test_a_forger_keeps_no_client_from_connecting() -> None:
+    connection = established()
+    forge(connection)
+    other = ClientConnection(connection.engine, client=(CLIENT[0], 50_000))
+    other.now = NOW
+    other.establish()
+    other.from_client("PA", b"hello")
+    assert copied(other) == b"hello"
+    other.from_client("FA")
+    other.from_backend("FA")
+    other.from_client("A")
+    [flow] = [flow for flow in other.engine.flows(NOW) if flow["client"].endswith(":50000")]
+    assert flow["state"] == "time-wait"
+    assert [letters for letters, *_ in other.mirrored()] == ["FA"]
+
+
+@pytest.mark.parametrize("letters", ["S", "SA", "FA", "FPA", "PA", "PUA"])
+@pytest.mark.parametrize("release", Release)
+def test_forged_packets_of_the_connection_itself_end_no_copy(release: Release, letters: str) -> None:
+    """The forger guesses numbers. One packet in some has numbers that the backend takes, of bytes that it has."""
+    connection = established(release=release)
+    connection.from_client("PA", b"hello, ")
+    connection.from_backend("PA", b"reply")
+    chance = random.Random(1)
+    for _ in range(5000):
+        at, ack = (chance.choice((near, chance.getrandbits(32))) for near in (seq.add(FIRST, -1000), THEIRS))
+        connection.take(packet(CLIENT, SERVICE, letters, at, ack, b"x"), Hook.PREROUTING)
+    connection.from_client("PA", b" world", at=12)
+    connection.from_client("PA", b"whole", at=7)
+    connection.sent = 18
+    connection.from_backend("A")
+    assert (copied(connection)[-18:], ended(connection)) == (b"hello, whole world", [])
+
+
+@pytest.mark.parametrize("release", Release)
+def test_a_repetition_needs_no_turn(release: Release) -> None:
+    connection = exhausted(release=release)
+    connection.from_client("PA", b"acknowledged")
+    connection.from_backend("A")
+    connection.from_client("PA", b" held")
+    for number, data in ((0, b"acknowledged"), (12, b" held"), (10, b"?? held"), (13, b"he"), (0, b"another data")):
+        connection.from_client("PA", data, at=number)
+    connection.from_backend("A")
+    connection.from_client("PA", b" on")
+    connection.from_backend("A")
+    assert (copied(connection), ended(connection)) == (b"acknowledged held on", [])
+
+
+@pytest.mark.parametrize("release", Release)
+@pytest.mark.parametrize(
+    ("letters", "at", "data"), [("PA", 3, b"lo!"), ("PA", 3, b"LO"), ("PA", 9, b"late"), ("UA", 5, b""), ("UA", 9, b"")]
+)
+def test_what_brings_something_new_without_a_turn_ends_the_copy(
+    release: Release, letters: str, at: int, data: bytes
+) -> None:
+    connection = exhausted(release=release)
+    connection.from_client("PA", b"hello")
+    connection.from_client(letters, data, at=at)
+    connection.now += 1.0
+    connection.from_client("PA", b"more")
+    connection.from_backend("A")
+    assert copied(connection) == (b"hello" if release is Release.SEEN else b"")
+    assert ended(connection) == [EndReason.OVER_LIMIT]
+
+
+def test_all_connections_of_a_client_have_one_bucket() -> None:
+    one = engine()
+    connections = [ClientConnection(one, client=(CLIENT[0], 40_000 + number)) for number in range(200)]
+    for connection in connections:
+        connection.now = NOW
+        connection.connect()
+    for connection in connections:
+        for _ in range(30):
+            connection.from_client("PA", b"late", at=4)
+    assert sum(one.snapshot(NOW)["packets_decided_in_python"].values()) <= GENUINE
+    other = ClientConnection(one, client=at("10.10.0.77", 40_001))
+    other.now = NOW
+    other.connect()
+    other.from_client("PA", b"late", at=4)
+    other.from_client("PA", b"soon", at=0)
+    assert one.take_refusals() == Refusals(1, ANY, CLIENT[0], ANY)
 
 
 def test_a_rst_needs_no_turn() -> None:

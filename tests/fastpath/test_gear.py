@@ -46,8 +46,9 @@ from natmirror.net.endpoint import Endpoint
 from natmirror.net.packet import FIN, RST, SYN, URG, Malformed, Segment, parse
 from natmirror.tcp import tracker
 from natmirror.tcp.acceptance import is_taken as takes
+from natmirror.tcp.acceptance import is_urgent
 from tests.helpers.siphash import siphash
-from tests.helpers.support import C1, CLIENT, SERVICE, at, packet
+from tests.helpers.support import C1, CLIENT, SERVICE, at, packet, track
 
 KEY = bytes(range(16))
 PREROUTING, FORWARD, OUTPUT = 0, 2, 3
@@ -149,9 +150,11 @@ def reference(
     if row.state != State.ESTABLISHED or parsed.flags & (SYN | FIN | RST):
         return reference_of_control(flows, row, parsed, raw, now, is_orig=is_orig)
     is_taken = parsed.checksum_ok() and takes(row, parsed, from_client=is_orig)
-    if row.flags & FEEDS_LEGS and is_taken and is_orig and parsed.flags & URG:
+    if row.flags & FEEDS_LEGS and is_taken and is_orig and parsed.flags & URG and is_urgent(row, parsed):
         return PUNT, raw  # the copies end
-    if row.flags & FEEDS_LEGS and parsed.payload_len and is_taken and (is_orig or parsed.mptcp()):
+    if is_taken and (
+        (row.flags & FEEDS_LEGS and parsed.payload_len and is_orig) or shows_mptcp(row, parsed, is_orig=is_orig)
+    ):
         return PUNT, raw  # the client's data waits until a gap is filled; data with an MPTCP option ends the copies
     if row.flags & THROTTLED and not is_orig:
         return PUNT, raw
@@ -161,10 +164,8 @@ def reference(
         row.seen_at = now
         row.reply.packets += 1
         return ACCEPT, raw
-    if is_taken and shows_mptcp(row, parsed):
-        return PUNT, raw
     if parsed.checksum_ok() and row.flags & LOOSE:
-        event = tracker.track(row, parsed, from_client=is_orig)
+        event = track(row, parsed, from_client=is_orig)
         flows.touch(row, now, moved=event is not None)
     elif parsed.checksum_ok():
         tracker.update(row, parsed, from_client=is_orig, is_taken=is_taken)
@@ -186,7 +187,7 @@ def reference_of_control(
             return PUNT, raw
         if row.flags & SERVICE_MIRRORED and not syn and needs_mirroring(row, parsed, is_orig=is_orig):
             return PUNT, raw
-        event = tracker.track(row, parsed, from_client=is_orig)
+        event = track(row, parsed, from_client=is_orig)
         if event is not None or not reset:
             flows.touch(row, now, moved=event is not None or bool(syn and is_orig))
     if row.flags & WATCHED:
@@ -196,20 +197,22 @@ def reference_of_control(
     return MODIFIED, rewrite(parsed, source=source, destination=destination, strips_mptcp=strips)
 
 
-def shows_mptcp(row: FlowRow, parsed: Segment) -> bool:
-    """Return whether data of a flow with legs shows that the connection is not plain TCP."""
-    return bool(row.flags & FEEDS_LEGS and parsed.payload_len and parsed.mptcp())
+def shows_mptcp(row: FlowRow, parsed: Segment, *, is_orig: bool) -> bool:
+    """Return whether new data of a flow with legs shows that the connection is not plain TCP."""
+    receiver = row.reply if is_orig else row.orig
+    is_new = not receiver.flags & lib.NM_HALF_ACK or seq.lt(receiver.ack, seq.add(parsed.seq, parsed.payload_len))
+    return bool(row.flags & FEEDS_LEGS and parsed.payload_len and parsed.mptcp() and is_new)
 
 
 def needs_mirroring(row: FlowRow, parsed: Segment, *, is_orig: bool) -> bool:
     """Return whether a packet changes the state of a flow with mirrors, or brings its legs something."""
     trial = ffi.new("nm_flow *")
     ffi.memmove(trial, row, ffi.sizeof("nm_flow"))
-    event = tracker.track(trial, parsed, from_client=is_orig)
+    event = track(trial, parsed, from_client=is_orig)
     if event is not None:
         return not (event is Event.RST and row.state == State.SYN_RECEIVED)
     is_data = parsed.seq_len > 0 and not parsed.flags & RST
-    if is_data and (row.state < State.ESTABLISHED or shows_mptcp(row, parsed)):
+    if is_data and (row.state < State.ESTABLISHED or shows_mptcp(row, parsed, is_orig=is_orig)):
         return True
     if is_orig:
         return bool(is_data or parsed.flags & URG) and takes(row, parsed, from_client=True)

@@ -164,6 +164,8 @@ void adopt(world *w, uint8_t which, uint8_t whose)
     row->state = NM_STATE_ESTABLISHED;
     row->orig.scale = row->reply.scale = PICKED_UP_SCALE;
     row->flags |= NM_FLOW_PICKED_UP | NM_FLOW_LOOSE | NM_FLOW_VOUCHED | (row->flags & NM_FLOW_SERVICE_MIRRORED ? NM_FLOW_PYTHON_STATE : 0);
+    if (whose & 64 && row->flags & NM_FLOW_SERVICE_MIRRORED)
+        take_record(row, w->first - 1, w->first, ~w->first, 0);
     if (!(whose & 128))
         release_flow(w, row);
     if (!(row->sharing & NM_GUEST))

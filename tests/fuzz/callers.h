@@ -16,7 +16,7 @@ void set_suspect(world *w, int service, const uint8_t *client, int is_suspect);
 /* Remove a flow that has ended. */
 void discard(world *w, nm_flow *row);
 /* Take another host's record of a caller's flow, with some backend; with the highest bit of whose, the flow is ours
- * now. */
+ * now, and with the next one its numbers are the record's if its service has mirrors. */
 void adopt(world *w, uint8_t which, uint8_t whose);
 /* Withdraw another host's record of the flow, if it has one. */
 void withdraw(world *w, nm_flow *row, int has_ended);

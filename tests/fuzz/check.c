@@ -180,10 +180,10 @@ void check_buffered(const mirror_leg *leg)
 }
 
 /* The kernel's translation by a mark equals our own without one. */
-static void check_mark(const world *w, const nm_flow *flow, int is_stripped)
+static void check_mark(const world *w, const nm_flow *flow, int is_beyond_kernel)
 {
     uint32_t mark = w->gear->translation.mark;
-    if (!flow || is_stripped) {
+    if (!flow || is_beyond_kernel) {
         must(!mark);
         return;
     }
@@ -193,7 +193,17 @@ static void check_mark(const world *w, const nm_flow *flow, int is_stripped)
     must(!mark || !memcmp(w->plan.services[backend->service_id].address, flow->service, 4));
 }
 
-void check_rewritten(const world *w, const uint8_t *before, const uint8_t *now, size_t len, int hook, int checksum)
+/* Return the window that a throttled client may see of a reply that passes without mirroring. */
+static uint16_t narrowed(const nm_flow *flow, const uint8_t *packet)
+{
+    const uint8_t *tcp = packet + packet[0] % 16 * 4u;
+    int32_t room = after(flow->shown, u32_at(tcp + 8));
+    int64_t most = room < 0 ? 0 : room / (1 << flow->reply.scale);
+    return most < u16_at(tcp + 14) ? (uint16_t)most : u16_at(tcp + 14);
+}
+
+void check_rewritten(const world *w, const uint8_t *before, const uint8_t *now, size_t len, int hook, int checksum,
+                     int is_over_limit)
 {
     size_t header_len = before[0] % 16 * 4u, at = hook == PREROUTING ? 16 : 12, port_at = hook == PREROUTING ? 2 : 0;
     const nm_flow *flow = flow_of(w, before, hook == PREROUTING);
@@ -217,7 +227,10 @@ void check_rewritten(const world *w, const uint8_t *before, const uint8_t *now, 
     static uint8_t expected[MAX_LEN];
     memcpy(expected, before, len);
     int strips = before[header_len + 13] & SYN && flags & NM_FLOW_STRIPS_MPTCP && mptcp_subtypes(before) & MP_CAPABLE;
-    check_mark(w, flow, strips);
+    int narrows = is_over_limit && flow && hook != PREROUTING && flow->flags & NM_FLOW_THROTTLED;
+    check_mark(w, flow, strips || narrows);
+    if (narrows)
+        set_u16(expected + header_len + 14, narrowed(flow, before));
     if (strips)
         strip_mp_capable(expected);
     must(!memcmp(now + at, fresh.address, 4) && u16_at(now + header_len + port_at) == fresh.port);

@@ -23,8 +23,8 @@ int is_client(const uint8_t *address);
 int service_of(const world *w, const uint8_t *packet);
 /* Check that nm_flows_victim() returns the flow to evict and changes nothing. */
 void check_victim(world *w, int for_half_open);
-/* Check that a punted packet has changed nothing. */
-void check_same_flows(const world *w, const snapshot *before, int reason);
+/* Check that a packet that was punted, or dropped over the limit, has changed nothing. */
+void check_same_flows(const world *w, const snapshot *before, int decided);
 /* Check that a client's punted packet is no SYN for which C could have opened a flow. */
 void check_not_opened(const world *w, const snapshot *before, const uint8_t *packet, size_t len, int checksum);
 /* Check that a decided packet has opened or updated a flow, and has evicted only flows that may be evicted. */
@@ -38,7 +38,8 @@ void check_expired(world *w, const snapshot *before, const nm_flow *left);
 void check_sends(world *w, int all_there);
 /* Check that a leg buffers the bytes that its client has sent. */
 void check_buffered(const mirror_leg *leg);
-/* Compare a packet before and after its translation. */
-void check_rewritten(const world *w, const uint8_t *before, const uint8_t *now, size_t len, int hook, int checksum);
+/* Compare a packet before and after its translation. The window of one over the limit may have been narrowed. */
+void check_rewritten(const world *w, const uint8_t *before, const uint8_t *now, size_t len, int hook, int checksum,
+                     int is_over_limit);
 
 #endif

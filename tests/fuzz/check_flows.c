@@ -10,6 +10,7 @@
 #include "fastpath/tracker.h"
 #include "must.h"
 #include "sharing.h"
+#include "turns.h"
 
 #define ANSWER_TIMEOUT 0.8 /* a second copy, to check the first */
 #define UNCONFIRMED_TIMEOUT 10
@@ -129,11 +130,17 @@ const nm_flow *flow_of(const world *w, const uint8_t *packet, int is_orig)
     return found;
 }
 
-void check_same_flows(const world *w, const snapshot *before, int reason)
+void check_same_flows(const world *w, const snapshot *before, int decided)
 {
     snapshot now;
     take_snapshot(w, &now);
-    now.counters.punts[reason]--;
+    if (decided >= NM_PUNT) {
+        now.counters.punts[decided]--;
+    } else {
+        now.counters.packets_decided_in_c--;
+        now.counters.drops[decided]--;
+        now.counters.over_limit[over_limit_reason(w, before)]--;
+    }
     check_same(before, &now);
 }
 
@@ -322,16 +329,20 @@ void check_not_opened(const world *w, const snapshot *before, const uint8_t *pac
 static int is_quiet(const nm_flow *flow, const uint8_t *packet, size_t len, int is_orig)
 {
     nm_segment seg;
-    nm_flow after = *flow;
+    nm_flow next = *flow;
     must(parse((uint8_t *)(uintptr_t)packet, len, &seg));
-    int event = nm_track(&after, &seg, is_orig), is_data = (seg.payload_len || seg.flags & FIN) && !(seg.flags & RST);
+    int event = nm_track(&next, &seg, is_orig), is_data = (seg.payload_len || seg.flags & FIN) && !(seg.flags & RST);
     if (event != NM_NO_EVENT)
         return event == NM_EVENT_RST && flow->state == NM_STATE_SYN_RECEIVED && !(flow->flags & NM_FLOW_PYTHON_STATE);
     int has_takers = flow->flags & (NM_FLOW_FEEDS_LEGS | NM_FLOW_HAS_READER);
-    if (is_data && (flow->state < NM_STATE_ESTABLISHED || (has_takers && seg.payload_len && options_of(&seg).mptcp)))
+    int is_mptcp = has_takers && seg.payload_len && options_of(&seg).mptcp && !has_acked(flow, packet, len, is_orig);
+    if (is_data && (flow->state < NM_STATE_ESTABLISHED || is_mptcp))
         return 0;
+    int is_urgent = seg.flags & URG && (!(flow->reply.flags & NM_HALF_ACK) ||
+                                        after(seg.seq + seg.payload_len, flow->reply.ack) >= 0);
     if (is_orig)
-        return !(is_data || seg.flags & URG) || !nm_is_taken(flow, &seg, 1);
+        return !(is_data || seg.flags & URG) || !nm_is_taken(flow, &seg, 1) ||
+               (!(seg.flags & FIN) && !is_urgent && is_repetition(flow, packet, len));
     return !(flow->flags & (NM_FLOW_THROTTLED | NM_FLOW_PAST_WINDOW)) && !flow->held_len &&
            !(flow->orig.flags & NM_HALF_FIN) && !(is_data && flow->flags & NM_FLOW_HAS_READER);
 }

@@ -35,21 +35,22 @@ _CLIENT, _BACKEND, _MIRROR = 0, 1, 2
 _HOOKS = (0, 1, 0)  # PREROUTING, FORWARD, PREROUTING: places in the target's own table
 
 # The steps of fuzz_process.c, and the kinds of its flows and services.
-_RAW, _WAIT, _DUE, _CALL, _FROM_CALLER, _TO_CALLER, _SET_CALLER, _STRAY = 3, 4, 5, 11, 12, 13, 14, 15
-_SET_LEG, _REOPEN, _MEMORY, _WRITE, _SWEEP, _SHARE, _CHANGE_PLAN = 7, 8, 9, 10, 16, 17, 18
+_RAW, _WAIT, _DUE, _SET_FLOW, _CALL, _FROM_CALLER, _TO_CALLER, _SET_CALLER, _STRAY = 3, 4, 5, 6, 11, 12, 13, 14, 15
+_SET_LEG, _REOPEN, _MEMORY, _WRITE, _SWEEP, _SHARE, _CHANGE_PLAN, _DRAIN = 7, 8, 9, 10, 16, 17, 18, 19
 _HOW_VALID, _HOW_PARTIAL, _HOW_OPTIONS, _HOW_PUSH, _HOW_FLAGS, _HOW_SEQ, _HOW_ACK = 1, 2, 4, 16, 32, 64, 128
 _RELATIVE, _MENDED, _CALLERS = 4, 8, 16
 _OTHER_HOOK, _OTHER_PORT = 64, 128
 _SUSPECTED, _TRUSTED, _KNOWN, _REMOVED, _VICTIM, _FOR_HALF_OPEN, _HOLDS = 3, 1, 4, 8, 16, 32, 64
 _ANNOUNCE, _CLAIM_SEEN, _CLAIM_ALL, _RELEASE, _STANDBY, _WHOLE = 1, 2, 4, 8, 16, 32
 _ADOPT, _LOG_CHANGES, _RELEASE_ONE, _ANNOUNCE_ONE, _END_ONE, _WITHDRAW, _TOUCH, _OWN = 0, 1, 2, 3, 4, 5, 6, 128
-_FLOWS_WITH_LEGS = (1, 2, 3)
-_FLOWS_WITH_TAKERS = (*_FLOWS_WITH_LEGS, 6, 7)
-_LEG_OF_FLOW = {1: 0, 2: 1, 3: 3}
+_FLOWS_WITH_LEGS = (1, 2, 3, 8)
+_FLOWS_WITH_TAKERS = (*_FLOWS_WITH_LEGS, 6, 7, 9)
+_LEG_OF_FLOW = {1: 0, 2: 1, 3: 3, 8: 4}
 _ODD_BYTES, _ODD_AGAIN, _UNSTEADY = 1, 2, 1
+_OF_CLIENT, _OF_CALLER, _OF_MIRROR, _OF_BACKEND, _THROTTLES = 0, 1, 2, 3, 16
 _SERVICES, _CALLERS_OF_SERVICE, _BACKENDS = range(0, 64, 16), range(12), range(8)
 _MAX_STEPS = 60
-_MAX_HALF_OPEN, _MAX_CALLERS = 5, 10
+_MAX_HALF_OPEN, _MAX_CALLERS = 6, 10
 _CLIENT_END, _SERVICE_END = (bytes((10, 10, 0, 11)), 40000), (bytes((10, 10, 0, 100)), 6653)
 
 # The first bytes: orderly, buffers and budget, first number, scale (and whether mirrors throttle clients), window,
@@ -250,6 +251,7 @@ def sweep(how: int) -> bytes:
 def shared() -> dict[str, bytes]:
     """Return pinned flows, guests, and changes of both."""
     others = b"".join(bytes((_SHARE, _ADOPT, one, whose)) for one, whose in zip(range(8), _BACKENDS, strict=True))
+    others += b"".join(bytes((_SHARE, _ADOPT, one, 64 | one)) for one in (14, 15))
     talk = b"".join(said(step, one, length=9) for step in (_FROM_CALLER, _TO_CALLER) for one in range(4))
     turned = b"".join(bytes((_CHANGE_PLAN, service, how)) for service in (0, 1, 3) for how in (5, 12, 128 + 9))
     pinned = bytes((_CHANGE_PLAN, 0, 0, _CHANGE_PLAN, 1, 0))
@@ -384,6 +386,43 @@ def held() -> dict[str, bytes]:
     return {f"process/{first}-{name}": firsts[first] + seed for first in firsts for name, seed in seeds.items()}
 
 
+def drain(kind: int, number: int, rest: int = 0) -> bytes:
+    """Leave a client, a caller, a mirror or a backend so many tokens."""
+    return bytes((_DRAIN, kind | number << 2, rest))
+
+
+def dry() -> dict[str, bytes]:
+    """Return what peers send when they have no turn left, or one."""
+    moment, seeds = bytes((_WAIT, 1)), {}
+    for flow in _FLOWS_WITH_TAKERS:
+        data, ahead = sends(flow, 10) + sends(flow, 200), sends(flow, 10, 100)
+        again, other = sends(flow, 50, odd=_ODD_AGAIN), sends(flow, 50, odd=_ODD_AGAIN | _ODD_BYTES)
+        for rest in range(3):
+            empty = drain(_OF_CLIENT, flow, rest)
+            for name, one in {"ahead": ahead, "again": again, "other": other, "data": data + data}.items():
+                seeds[f"{name}-{rest}-{flow}"] = data + empty + one + acks(flow, 4) + moment + data + acks(flow)
+                seeds[f"hole-{name}-{rest}-{flow}"] = data + empty + acks(flow, 5000) + one + acks(flow) + moment + data
+            gaps = bytes((_SET_FLOW, flow, _THROTTLES, 20)) + data + empty + acks(flow, 50, 100) + acks(flow, window=9)
+            seeds[f"throttled-{rest}-{flow}"] = gaps + moment + acks(flow) + data
+            unsteady = b"".join(bytes((_SET_LEG, leg, _UNSTEADY, 0)) for leg in range(5))
+            seeds[f"unsteady-{rest}-{flow}"] = data + unsteady + empty + data + acks(flow, 60) + moment + data
+    for rest in range(3):
+        callers = b"".join(drain(_OF_CALLER, one, rest) for one in range(0, 16, 4))
+        backends = b"".join(drain(_OF_BACKEND, one, rest) for one in _BACKENDS)
+        begun = b"".join(map(without_syn, range(0, 64, 5)))
+        suspects = b"".join(bytes((_SET_CALLER, one, _SUSPECTED)) for one in range(0, 64, 4))
+        talk = b"".join(
+            said(step, 0, flags, 9) for flags in (ACK, FIN | ACK, ACK, RST) for step in (_FROM_CALLER, _TO_CALLER)
+        )
+        seeds[f"callers-{rest}"] = suspects + callers + flood_of() + begun + moment + flood_of() + begun
+        seeds[f"talk-{rest}"] = call(48) + opened(0) + callers + talk + talk
+        seeds[f"backends-{rest}"] = backends + b"".join(stray(one, whose) for one in range(3) for whose in _BACKENDS)
+        mirrors = b"".join(drain(_OF_MIRROR, leg, rest) for leg in range(13))
+        odd = b"".join(struct.pack("<BBBBHH", _MIRROR, leg, _HOW_VALID | _HOW_ACK, 0, 1, 9) for leg in range(13))
+        seeds[f"mirrors-{rest}"] = mirrors + odd + odd + moment + odd + bytes((_DUE,))
+    return {f"process/dry-{name}": _ROOMY + seed for name, seed in seeds.items()}
+
+
 def tables() -> dict[str, bytes]:
     """Return pools of each size, with equal, similar and very different weights."""
     seeds = {}
@@ -444,7 +483,7 @@ def _message(kind: int, body: bytes) -> bytes:
 
 def write(captures: Path, directory: Path) -> int:
     """Write all seeds and return their number."""
-    seeds = rare() | of_callers() | held() | tables()
+    seeds = rare() | of_callers() | held() | dry() | tables()
     for capture in sorted(captures.glob("*.pcap")):
         if capture.name.endswith(".out.pcap"):
             continue

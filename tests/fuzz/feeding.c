@@ -113,7 +113,7 @@ static int feed(world *w, client_flow *flow)
 {
     nm_flow *row = flow->row;
     uint32_t limit = after(row->reply.edge, row->reply.ack) > 0 ? row->reply.edge : row->reply.ack;
-    int32_t room = row->flags & (NM_FLOW_PICKED_UP | NM_FLOW_HOLDS) ? MAX_LEN : after(limit, row->orig.next);
+    int32_t room = row->flags & NM_FLOW_HOLDS || !knows_window(row) ? MAX_LEN : after(limit, row->orig.next);
     uint32_t ready = room <= 0 ? 0 : (uint32_t)room < flow->waiting ? (uint32_t)room : flow->waiting;
     if (ready && !hold(w, flow, ready))
         return 0;

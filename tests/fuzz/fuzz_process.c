@@ -12,6 +12,7 @@
 #include "held.h"
 #include "must.h"
 #include "sharing.h"
+#include "turns.h"
 #include "world.h"
 
 enum {
@@ -34,6 +35,7 @@ enum {
     SWEEP,
     SHARE,
     CHANGE_PLAN,
+    DRAIN,
     STEPS
 };
 
@@ -58,6 +60,9 @@ enum {
 
 #define SWEEP_HOW 31    /* the value for nm_gear_sweep() */
 #define SWEEP_WHOLE 32  /* all slices, from the first to the last */
+
+#define DRAIN_KIND 3 /* 0 to 3: a client of the world's flows, a caller, a mirror, a backend */
+#define DRAIN_REST 7
 
 #define SAME_WINDOW 1 /* stands for the mirror's last window */
 
@@ -343,6 +348,7 @@ static void set_flow(world *w, input *in)
     uint32_t chosen = flags | (flags & 1 ? NM_FLOW_REPLY_GAP : 0) | ((flags & 14) == 14 ? NM_FLOW_KILLED : 0);
     row->flags = (row->flags & ~CHANGING) | (chosen & CHANGING);
     flow->waiting = 0; /* the reassembler has lost it */
+    row->shown = row->reply.ack + ((uint32_t)state << row->reply.scale);
     row->state = state % 8 >= NM_STATES ? NM_STATE_ESTABLISHED : state % 8;
     nm_flow_touch(w->gear->flows, row, row->seen_at, 1);
     check_world(w);
@@ -389,6 +395,17 @@ static void write(world *w, input *in)
     of.ack = flow->row->reply.end;
     of.payload = bytes_at(of.seq);
     take_punted(w, packet, build(packet, &of, VALID), PREROUTING, VALID);
+}
+
+/* Leave a peer hardly any turns. */
+static void drain_peer(world *w, input *in)
+{
+    uint8_t which = take8(in), rest = take8(in) & DRAIN_REST, number = which >> 2;
+    const mirror_leg *leg = &w->legs[number % LEGS];
+    endpoint peers[] = {w->flows[number % FLOWS].client, caller_end(number), leg->mirror, backend_end(&w->plan, number % BACKENDS)};
+    int kind = which & DRAIN_KIND;
+    const endpoint *client = leg->flow ? &leg->flow->client : &leg->local;
+    drain(w, peers[kind].address, kind == 2 ? client->address : NULL, rest);
 }
 
 static void take_step(world *w, input *in)
@@ -446,6 +463,9 @@ static void take_step(world *w, input *in)
         break;
     case CHANGE_PLAN:
         change_tables(w, in);
+        break;
+    case DRAIN:
+        drain_peer(w, in);
         break;
     case MEMORY:
         amount = take8(in);

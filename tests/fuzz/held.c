@@ -16,6 +16,11 @@
 
 /* A second opinion */
 
+int knows_window(const nm_flow *row)
+{
+    return !(row->flags & NM_FLOW_PICKED_UP) || (row->reply.flags & NM_HALF_RECORDED && !(row->flags & NM_FLOW_LOOSE));
+}
+
 int has_takers(const nm_flow *row) { return row->flags & (NM_FLOW_FEEDS_LEGS | NM_FLOW_HAS_READER); }
 
 uint32_t released_to(const nm_flow *row) { return row->orig.next - (row->flags & NM_FLOW_HOLDS ? row->held_len : 0); }
@@ -57,13 +62,41 @@ int is_acceptable(const nm_flow *row, const uint8_t *packet, size_t len, int hoo
         return agrees(receiver, seq, ack);
     if (row->flags & NM_FLOW_SERVICE_MIRRORED && is_old(sender, receiver, packet, ack))
         return 0;
-    if (row->flags & NM_FLOW_PICKED_UP)
+    if (!knows_window(row))
         return agrees(receiver, seq, ack);
     int scale = receiver->scale <= MAX_SCALE ? receiver->scale : 0;
     uint32_t limit = receiver->end; /* a backend's later bytes may be under way to this host */
     if (is_orig && row->flags & NM_FLOW_SERVICE_MIRRORED && after(sender->edge, limit) > 0)
         limit = sender->edge;
     return after(ack, limit) <= 0 && after(seq, sender->end) <= MAX_WINDOW << scale;
+}
+
+int has_acked(const nm_flow *row, const uint8_t *packet, size_t len, int is_orig)
+{
+    const nm_half *receiver = is_orig ? &row->reply : &row->orig;
+    uint32_t end = u32_at(packet + packet[0] % 16 * 4u + 4) + (uint32_t)(len - payload_at(packet, len));
+    return receiver->flags & NM_HALF_ACK && after(end, receiver->ack) <= 0;
+}
+
+int is_repetition(const nm_flow *row, const uint8_t *packet, size_t len)
+{
+    uint32_t seq = u32_at(packet + packet[0] % 16 * 4u + 4), first = row->orig.next - row->held_len;
+    const uint8_t *data = packet + payload_at(packet, len);
+    if (row->flags & (NM_FLOW_ORIG_GAP | NM_FLOW_PICKED_UP))
+        return 0;
+    if (row->reply.flags & NM_HALF_ACK && after(row->reply.ack, row->orig.next) > 0)
+        return 0;
+    for (uint32_t i = 0; i < len - payload_at(packet, len); i++) {
+        uint8_t known;
+        if (row->reply.flags & NM_HALF_ACK && after(seq + i, row->reply.ack) < 0)
+            continue;
+        if (after(seq + i, first) < 0 || after(seq + i, row->orig.next) >= 0)
+            return 0;
+        nm_held_copy(row, seq + i - first, &known, 1);
+        if (known != data[i])
+            return 0;
+    }
+    return 1;
 }
 
 static int is_control(const uint8_t *packet) { return packet[packet[0] % 16 * 4u + 13] & (SYN | FIN | RST); }
@@ -118,11 +151,13 @@ static uint32_t check_flow(world *w, client_flow *flow, const nm_flow *was, cons
     int is_taken = is_own && is_acceptable(was, packet, len, hook, checksum);
     int is_followed = is_taken && !is_skipped; /* else it has passed without mirroring */
     uint32_t moved = row->orig.next - was->orig.next, replied = row->reply.next - was->reply.next;
-    must(!data_len || !is_followed || !mptcp_subtypes(packet));
+    int is_repeated = is_own && is_orig && data_len && u32_at(packet + packet[0] % 16 * 4u + 4) != was->orig.next;
+    must(!data_len || !is_followed || !mptcp_subtypes(packet) || has_acked(was, packet, len, is_orig));
+    must(!is_followed || !is_repeated || is_repetition(row, packet, len));
     must(!moved || !(packet[packet[0] % 16 * 4u + 13] & URG));
-    must(moved == (is_followed && is_orig ? data_len : 0));
+    must(moved == (is_followed && is_orig && !is_repeated ? data_len : 0));
     must(replied == (is_followed && is_read && !is_orig ? data_len : 0));
-    if (moved && !(row->flags & (NM_FLOW_HOLDS | NM_FLOW_PICKED_UP))) /* it lies in the backend's window */
+    if (moved && !(row->flags & NM_FLOW_HOLDS) && knows_window(was)) /* it lies in the backend's window */
         must(after(row->orig.next, was->reply.edge) <= 0 || after(row->orig.next, was->reply.ack) <= 0);
     must(!moved || (!flow->waiting && was->orig.next == flow->first + (uint32_t)flow->len));
     store(flow, data, moved);
@@ -175,12 +210,23 @@ void check_released(const client_flow *flow)
 
 static uint64_t min(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
+static uint32_t later(uint32_t a, uint32_t b) { return after(a, b) > 0 ? a : b; }
+
+/* Return how many of a client's bytes lie after an acknowledgement. */
+static uint64_t unacked_by(const nm_flow *row, uint32_t ack)
+{
+    int32_t len = after(row->orig.end, ack) - !!(row->orig.flags & NM_HALF_FIN);
+    return len > 0 ? (uint32_t)len : 0;
+}
+
 static void check_client_bytes(const nm_flow *row)
 {
     uint64_t bytes = nm_flow_client_bytes(row);
     must(bytes <= row->orig.bytes);
     if (!(row->flags & NM_FLOW_HOLDS))
         must(bytes == row->orig.bytes);
+    else if (row->reply.flags & NM_HALF_RECORDED) /* its mirrors may have bytes that were not acknowledged here */
+        must(bytes == row->orig.bytes - min(row->orig.bytes, unacked_by(row, later(row->reply.ack, row->proven))));
     else if (!(row->reply.flags & NM_HALF_ACK))
         must(!bytes);
     else if (row->iss && !(row->flags & NM_FLOW_PICKED_UP)) /* its SYN was seen */
@@ -210,10 +256,8 @@ void check_held_of(const client_flow *flow, int with_bytes)
     /* Bytes are given away once the backend has acknowledged them, and not before. */
     if (!(row->flags & NM_FLOW_PICKED_UP))
         must(start == flow->first || (flow->knows_ack && after(start, flow->acked) <= 0));
-    if (row->flags & NM_FLOW_HOLDS && flow->knows_ack) {
-        int32_t unacked = after(row->orig.end, flow->acked);
-        must(nm_flow_client_bytes(row) == row->orig.bytes - min(row->orig.bytes, unacked > 0 ? (uint32_t)unacked : 0));
-    }
+    if (row->flags & NM_FLOW_HOLDS && flow->knows_ack && !(row->reply.flags & NM_HALF_RECORDED))
+        must(nm_flow_client_bytes(row) == row->orig.bytes - min(row->orig.bytes, unacked_by(row, flow->acked)));
     if (!with_bytes || !row->held_len)
         return;
     uint8_t *held = malloc(row->held_len);

@@ -4,12 +4,19 @@
 
 #include "world.h"
 
+/* Whether the window that the backend offers is known. */
+int knows_window(const nm_flow *row);
 /* Whether a leg or a reader takes the client's data. */
 int has_takers(const nm_flow *row);
 /* Return the number up to which legs and readers have the client's bytes. */
 uint32_t released_to(const nm_flow *row);
 /* Whether the receiver of a plain packet of an established flow takes it; row: before the packet. */
 int is_acceptable(const nm_flow *row, const uint8_t *packet, size_t len, int hook, int checksum);
+
+/* Whether the receiver of a segment has acknowledged all its data; row: before the packet. */
+int has_acked(const nm_flow *row, const uint8_t *packet, size_t len, int is_orig);
+/* Whether a client's segment brings its copies nothing: it repeats bytes, and no byte waits or is missing. */
+int is_repetition(const nm_flow *row, const uint8_t *packet, size_t len);
 
 /* Note the acknowledgement of a backend's packet, if its client takes it. Take the tracker's word for a flow that was
  * picked up, after a packet of either end, and for packets that are not plain or not of an established flow. */

@@ -12,6 +12,7 @@
 #include "held.h"
 #include "must.h"
 #include "sharing.h"
+#include "turns.h"
 
 #define MIN_MSS 48 /* leg.py lets no mirror ask for less */
 #define MAX_SCALE 14
@@ -21,11 +22,15 @@
 #define CROWD 1100 /* more than a block of legs, and more than the buckets for them */
 #define CROWDED 0xc0
 #define PORT 6653
+#define RECORDED_LEN 1000 /* bytes that another host has passed */
+#define PROVEN_LEN 100    /* of these, those whose acknowledgement no record has */
 #define SPREAD 2654435761u /* odd, so its multiples differ modulo 2^32: each leg gets its own offset */
 
 static const uint8_t CLIENT_ADDRESS[4] = {10, 10, 0, 11}, MIRROR_ADDRESS[4] = {10, 20, 0, 13};
+static const uint8_t OWN_ADDRESS[4] = {10, 20, 0, 1};
+enum { OWN_SOURCE = 2 }; /* this leg has an address of the host's own */
 static const uint8_t KEY[16] = {1, 2, 3};
-static const int FLOW_OF_LEG[LEGS_OF_FLOWS] = {ONE_LEG, TWO_LEGS, TWO_LEGS, WATCHED};
+static const int FLOW_OF_LEG[LEGS_OF_FLOWS] = {ONE_LEG, TWO_LEGS, TWO_LEGS, WATCHED, RECORDED};
 static const struct {
     uint16_t service_id, backend_id;
     uint32_t flags;
@@ -38,6 +43,8 @@ static const struct {
     [DIRECT] = {MAGLEV, FIRST_OF_MAGLEV, NM_FLOW_DIRECT},
     [READ] = {MIRRORED, FIRST_OF_MIRRORED, NM_FLOW_HAS_READER},
     [PICKED_UP_READ] = {MIRRORED, FIRST_OF_MIRRORED, NM_FLOW_HAS_READER | NM_FLOW_PICKED_UP | NM_FLOW_LOOSE | NM_FLOW_VOUCHED},
+    [RECORDED] = {MIRRORED, FIRST_OF_MIRRORED, NM_FLOW_FEEDS_LEGS | NM_FLOW_PICKED_UP | NM_FLOW_LOOSE | NM_FLOW_VOUCHED},
+    [RECORDED_READ] = {MIRRORED, FIRST_OF_MIRRORED, NM_FLOW_HAS_READER | NM_FLOW_PICKED_UP | NM_FLOW_LOOSE | NM_FLOW_VOUCHED},
 };
 
 static endpoint at(const uint8_t *address, uint16_t port)
@@ -54,6 +61,17 @@ static void put_address(uint8_t *to, const endpoint *from)
 }
 
 /* Flows */
+
+void take_record(nm_flow *row, uint32_t iss, uint32_t una, uint32_t backend_nxt, uint8_t scale)
+{
+    row->iss = iss;
+    row->orig.end = una;
+    row->orig.ack = row->reply.end = backend_nxt;
+    row->orig.flags = NM_HALF_SEQ | NM_HALF_INFERRED;
+    row->reply.ack = row->reply.edge = row->proven = una;
+    row->reply.flags = NM_HALF_SEQ | NM_HALF_RECORDED;
+    row->reply.scale = scale;
+}
 
 /* Python keeps state for the flow, so that only the world removes it. */
 void open_flow(world *w, int index)
@@ -77,7 +95,7 @@ void open_flow(world *w, int index)
     flow->has_rest = 0;
     row->state = NM_STATE_ESTABLISHED;
     row->flags |= OF_FLOW[index].flags | NM_FLOW_PYTHON_STATE;
-    if (has_takers(row) && w->holders >> index & 1)
+    if (has_takers(row) && w->holders >> index % 8 & 1)
         row->flags |= NM_FLOW_HOLDS;
     row->max_held = w->max_buffer;
     if (index % 2)
@@ -88,6 +106,11 @@ void open_flow(world *w, int index)
     row->reply.next = ~flow->first;
     nm_flow_touch(w->gear->flows, row, w->now, 1);
     row->orig.scale = row->reply.scale = is_picked_up ? MAX_SCALE : w->scale;
+    if (index == RECORDED || index == RECORDED_READ) {
+        take_record(row, w->first - RECORDED_LEN, w->first - PROVEN_LEN, ~flow->first, w->scale);
+        row->orig.end = row->proven = w->first; /* tracker.infer_sent(): its mirrors have come so far */
+        row->orig.bytes = PROVEN_LEN;
+    }
     if (is_picked_up)
         return;
     row->orig.flags = row->reply.flags = NM_HALF_SEQ | NM_HALF_ACK;
@@ -144,6 +167,8 @@ void open_leg(world *w, int index)
     leg->flow = index < LEGS_OF_FLOWS ? &w->flows[FLOW_OF_LEG[index]] : NULL;
     leg->mirror = at(MIRROR_ADDRESS, (uint16_t)(PORT + index));
     leg->local = leg->flow ? leg->flow->client : at(CLIENT_ADDRESS, (uint16_t)(CLIENT_PORT + FLOWS + index));
+    if (index == OWN_SOURCE)
+        leg->local = at(OWN_ADDRESS, CLIENT_PORT);
     put_address(mirror, &leg->mirror);
     put_address(local, &leg->local);
     nm_leg *row = nm_leg_insert(w->gear->legs, 4, mirror, leg->mirror.port, local, leg->local.port);
@@ -154,6 +179,7 @@ void open_leg(world *w, int index)
     leg->row = row;
     leg->first = leg->sent = leg->flow ? released_to(leg->flow->row) : w->first;
     row->snd_una = row->snd_nxt = row->snd_max = row->buffer_seq = leg->first;
+    row->flow_id = leg->flow ? leg->flow->row->id : NM_NO_FLOW;
     if (index % 2)
         row->ring.holder = nm_holder_of(&w->gear->holders, 4, local);
     row->seq_offset = (leg->first + (uint32_t)index + 1) * SPREAD;
@@ -311,10 +337,10 @@ void take_snapshot(const world *w, snapshot *of)
 }
 
 /* Check that neither packet nor numbers were changed, except for reserved room. */
-static void check_untouched(world *w, const snapshot *before, nm_leg *legs, int reason)
+static void check_untouched(world *w, const snapshot *before, nm_leg *legs, int decided)
 {
     must(w->gear->out.count == 0 && w->gear->read.count == 0 && w->gear->read.used == 0);
-    check_same_flows(w, before, reason);
+    check_same_flows(w, before, decided);
     for (int i = 0; i < LEGS; i++) {
         if (!w->legs[i].row)
             continue;
@@ -338,7 +364,8 @@ int process(world *w, const uint8_t *bytes, size_t len, int hook, int checksum)
     unsigned long failed = flaky_failed();
     int decided = nm_process(w->gear, packet, len, hook, checksum, w->now);
     must(decided >= 0 && decided < NM_PUNT_REASONS);
-    if (decided >= NM_PUNT) {
+    int over = over_limit_reason(w, &before), needs_python = decided >= NM_PUNT || over;
+    if (decided >= NM_PUNT || decided == NM_DROP_OVER_LIMIT) {
         check_untouched(w, &before, legs, decided);
         if (hook == PREROUTING && payload_at(bytes, len))
             check_not_opened(w, &before, bytes, len, checksum);
@@ -348,9 +375,12 @@ int process(world *w, const uint8_t *bytes, size_t len, int hook, int checksum)
         check_moved_flows(w, &before, bytes, len, hook, checksum);
     }
     if (payload_at(bytes, len))
-        check_whose(w, &before, bytes, len, hook, checksum, decided >= NM_PUNT);
+        check_whose(w, &before, bytes, len, hook, checksum, needs_python);
+    check_turn(w, &before, bytes, len, hook, decided);
+    if (over)
+        check_over_limit(w, &before, bytes, len, hook, checksum, decided);
     if (decided == NM_MODIFIED)
-        check_rewritten(w, bytes, packet, len, hook, checksum);
+        check_rewritten(w, bytes, packet, len, hook, checksum, over);
     else
         must(!len || !memcmp(packet, bytes, len));
     free(packet);

@@ -14,9 +14,9 @@
 #include "packets.h"
 #include "plan.h"
 
-enum { PLAIN, ONE_LEG, TWO_LEGS, WATCHED, PICKED_UP, DIRECT, READ, PICKED_UP_READ, FLOWS };
+enum { PLAIN, ONE_LEG, TWO_LEGS, WATCHED, PICKED_UP, DIRECT, READ, PICKED_UP_READ, RECORDED, RECORDED_READ, FLOWS };
 enum { MAX_FLOWS = FLOWS + 10, MAX_HALF_OPEN = MAX_FLOWS / 4 + 1 };
-enum { LEGS_OF_FLOWS = 4, LEGS = 12 }; /* the others have no flow, only deadlines */
+enum { LEGS_OF_FLOWS = 5, LEGS = 13 }; /* the others have no flow, only deadlines */
 
 typedef struct {
     nm_flow *row;
@@ -57,6 +57,14 @@ typedef struct {
 
 enum { PICKS = 64 };
 
+/* The tokens that a peer has left. */
+typedef struct {
+    uint8_t peer[8]; /* its address, and for a mirror the client's */
+    double left, at;
+} peer_turns;
+
+enum { MAX_PEERS = 1024 }; /* more than an input has packets of unknown senders */
+
 /* Flows' numbers, from the oldest to the newest. */
 typedef struct {
     uint32_t ids[MAX_FLOWS], count;
@@ -74,6 +82,8 @@ typedef struct {
     uint32_t removed;     /* a bit for each row removed since then: its number may be reused */
     client_flow flows[FLOWS];
     mirror_leg legs[LEGS];
+    peer_turns peers[MAX_PEERS];
+    uint32_t peer_count;
     nm_changes changes;
     nm_change announced[MAX_FLOWS]; /* the changes that other hosts have from us */
     uint32_t announced_count;
@@ -86,7 +96,7 @@ typedef struct {
     uint32_t first, max_buffer, window;
     uint16_t mss;
     uint8_t scale, leg_flags;
-    uint8_t holders; /* a bit for each flow with legs or a reader that get only acknowledged bytes */
+    uint8_t holders; /* a bit for each flow with legs or a reader that get only acknowledged bytes; the ninth shares the first */
 } world;
 
 static inline int32_t after(uint32_t a, uint32_t b) { return (int32_t)(a - b); }
@@ -97,6 +107,8 @@ void world_begin(world *w, input *in);
 void world_end(world *w, int orderly);
 
 void open_flow(world *w, int index);
+/* Give a picked up flow the numbers of another host's record: tracker.begin_adopted(). */
+void take_record(nm_flow *row, uint32_t iss, uint32_t una, uint32_t backend_nxt, uint8_t scale);
 void close_flow(world *w, int index);
 void reopen_flow(world *w, int index); /* and the legs that are missing */
 void remove_flow(world *w, nm_flow *row);

@@ -7,16 +7,19 @@ from typing import Any
 
 import dpkt
 
-from natmirror.fastpath.flow_states import timeouts_by_state
+from natmirror.fastpath import FlowRow
+from natmirror.fastpath.flow_states import Event, timeouts_by_state
 from natmirror.net.build import build
 from natmirror.net.endpoint import Endpoint
-from natmirror.net.packet import ACK, FIN, PSH, RST, SYN, Segment, parse
+from natmirror.net.packet import ACK, FIN, PSH, RST, SYN, URG, Segment, parse
 from natmirror.rules import Release, Rules, Timeouts
+from natmirror.tcp import tracker
+from natmirror.tcp.acceptance import is_taken
 
 TIMEOUTS = timeouts_by_state(**asdict(Timeouts()))
 """Seconds from a flow's last packet to its expiry, by its state, where the rules say nothing."""
 
-_FLAGS = {"S": SYN, "A": ACK, "F": FIN, "R": RST, "P": PSH}
+_FLAGS = {"S": SYN, "A": ACK, "F": FIN, "R": RST, "P": PSH, "U": URG}
 
 RULES = """
 switches: [10.10.0.0/24]
@@ -86,6 +89,12 @@ def segment(raw: bytes) -> Segment:
     parsed = parse(raw)
     assert isinstance(parsed, Segment)
     return parsed
+
+
+def track(row: FlowRow, parsed: Segment, *, from_client: bool) -> Event | None:
+    """Track a segment as the engine does: by what its receiver takes."""
+    taken = not parsed.flags & (SYN | RST) and is_taken(row, parsed, from_client=from_client)
+    return tracker.track(row, parsed, from_client=from_client, is_taken=taken)
 
 
 def summary(raw: bytes) -> tuple[str, int, int, bytes]:

@@ -37,7 +37,7 @@ from tests.helpers.support import C1, CLIENT, SERVICE, assert_adds_up, at, at_on
 PRODUCTION = (
     *("natmirror.actions.", "natmirror.fastpath.", "natmirror.nat.", "natmirror.replay.", "natmirror.rules."),
     *(f"natmirror.engine.{name}." for name in ("counters", "engine", "failover", "forwarding", "icmp_errors")),
-    *(f"natmirror.engine.{name}." for name in ("mirror_endpoints", "report")),
+    *(f"natmirror.engine.{name}." for name in ("mirror_endpoints", "mirror_packets", "report")),
     *(f"natmirror.net.{name}." for name in ("build", "checksum", "endpoint", "icmp", "packet", "prefixes", "seq")),
     "natmirror.tcp.acceptance.",
     "natmirror.tcp.tracker.",

@@ -9,7 +9,7 @@ from natmirror.fastpath.flow_states import Event, State
 from natmirror.net import seq
 from natmirror.net.packet import OPT_MSS, OPT_NOP, OPT_WINDOW_SCALE
 from natmirror.tcp import tracker
-from tests.helpers.support import C1, CLIENT, SERVICE, TIMEOUTS, packet, segment
+from tests.helpers.support import C1, CLIENT, SERVICE, TIMEOUTS, packet, segment, track
 
 ISS, IRS = 0xFFFF_FFF0, 0x7FFF_FFF0
 SCALE_7 = bytes((OPT_MSS, 4, 5, 180, OPT_NOP, OPT_WINDOW_SCALE, 3, 7))
@@ -34,14 +34,14 @@ class Connection:
 
     def client(self, letters: str, at: int, ack: int, data: bytes = b"", *, window: int = 100) -> Event | None:
         raw = packet(CLIENT, SERVICE, letters, seq.add(ISS, 1 + at), seq.add(IRS, 1 + ack), data, window=window)
-        return tracker.track(self.row, segment(raw), from_client=True)
+        return track(self.row, segment(raw), from_client=True)
 
     def backend(self, letters: str, at: int, ack: int, data: bytes = b"", *, window: int = 100) -> Event | None:
         options = self._backend_options if "S" in letters else b""
         raw = packet(
             C1, CLIENT, letters, seq.add(IRS, 1 + at), seq.add(ISS, 1 + ack), data, window=window, options=options
         )
-        return tracker.track(self.row, segment(raw), from_client=False)
+        return track(self.row, segment(raw), from_client=False)
 
     def connect(self) -> "Connection":
         assert self.backend("SA", -1, 0) is Event.SYN_ACK
@@ -156,7 +156,7 @@ def test_data_in_the_syn_counts_once_the_backend_acknowledges_it() -> None:
         row = blank()
         tracker.begin(row, segment(packet(CLIENT, SERVICE, "S", ISS, data=b"hello")))
         answer = segment(packet(C1, CLIENT, "SA", IRS, seq.add(ISS, 1 + taken)))
-        assert tracker.track(row, answer, from_client=False) is Event.SYN_ACK
+        assert track(row, answer, from_client=False) is Event.SYN_ACK
         assert (row.orig.bytes, row.orig.end) == (taken, seq.add(ISS, 1 + taken))
 
 
@@ -164,7 +164,7 @@ def test_the_first_numbers_of_a_picked_up_connection_are_accepted() -> None:
     row = blank()
     tracker.begin_picked_up(row)
     raw = packet(CLIENT, SERVICE, "PA", 5, 6, b"data")
-    assert tracker.track(row, segment(raw), from_client=True) is None
+    assert track(row, segment(raw), from_client=True) is None
     assert (row.state, row.orig.bytes) == (State.ESTABLISHED, 4)
 
 

@@ -9,7 +9,6 @@ from natmirror.mirror.sessions.read_queue import ReadEvent, ReadQueue
 from natmirror.mirror.timers import AT_ONCE, TimerKind, Timers
 from natmirror.net import seq
 from natmirror.net.packet import Segment
-from natmirror.tcp.acceptance import is_taken
 
 
 class Replies:
@@ -20,9 +19,9 @@ class Replies:
         self._read_queue = read_queue
 
     def feed(self, stream: MirroredStream, segment: Segment) -> None:
-        """Take a segment of the backend: its checksum is right, and it is no SYN and no RST."""
+        """Take a segment of the backend, which its client takes."""
         row, replies = stream.flow.row, stream.replies
-        if replies is None or not has_reader(row) or not is_taken(row, segment, from_client=False):
+        if replies is None or not has_reader(row):
             return
         if not replies.is_placed:
             replies.place(segment.seq)

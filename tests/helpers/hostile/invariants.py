@@ -7,14 +7,16 @@ from itertools import pairwise
 from natmirror.engine.counters import EngineCounter
 from natmirror.engine.engine import Engine
 from natmirror.engine.shown import Snapshot
-from natmirror.fastpath import NEVER, NO_BACKEND, FlowRow, LegRow
+from natmirror.fastpath import NEVER, NO_BACKEND, NO_HOLDER, FlowRow, LegRow
 from natmirror.fastpath.constants import NO_LEG
 from natmirror.fastpath.flow_flags import is_direct, is_guest
 from natmirror.fastpath.flow_states import State
+from natmirror.fastpath.tables import LEG_COST
+from natmirror.mirror.sessions.read_queue import _ENTRY_COST
 from natmirror.mirror.shown import FlowEntry
 from natmirror.net import seq
 from natmirror.tcp.leg_states import LegState
-from natmirror.tcp.reassembler import MAX_RUNS
+from natmirror.tcp.reassembler import _PIECE_COST, MAX_RUNS
 from tests.helpers.declared import assert_declared
 from tests.helpers.hostile.host import Host
 from tests.helpers.support import TIMEOUTS, assert_adds_up
@@ -175,18 +177,33 @@ def _check_streams(engine: Engine) -> None:
 
 
 def _check_account(engine: Engine) -> None:
-    """Assert that what is held was taken from the budget."""
-    directory = engine._sessions.directory
-    known = sum(datapath.used for datapath in directory._datapaths.values())
-    assert known == directory._used
-    rings = sum(leg.row.ring.count * _CHUNK_LEN for _, leg in engine._legs.owners())
-    waiting = sum(
-        reassembler.waiting_bytes
-        for stream in engine._mirroring.streams.values()
-        for reassembler in (stream.reassembler, stream.replies)
-        if reassembler is not None
-    )
-    assert known + rings + waiting <= directory._memory.used, "memory is held that is not on the account"
+    """Assert that the account has exactly what is held, for each client, and that none holds more than its part."""
+    sessions, memory = engine._sessions, engine._gear.memory
+    known: Counter[int] = Counter()
+    for datapath in sessions.directory._datapaths.values():
+        known[datapath.holder] += datapath.used
+    assert known.total() == sessions.directory._used
+    held = known.copy()
+    flows = [row for number in engine._gear.flows.ids() if (row := engine._gear.flows.row(number)) is not None]
+    legs = [leg.row.ring for _, leg in engine._legs.owners()]
+    for ring in [*legs, *(row.held for row in flows)]:
+        held[ring.holder] += ring.count * _CHUNK_LEN
+    for ring in legs:
+        held[ring.holder] += LEG_COST
+    for stream in engine._mirroring.streams.values():
+        for reassembler in (stream.reassembler, stream.replies):
+            if reassembler is not None:
+                held[reassembler._row.held.holder] += reassembler.waiting_bytes + _PIECE_COST * len(reassembler._pieces)
+    of_sessions = [master.connection for master, _ in sessions._open_sessions.by_number.values()]
+    connections = [*sessions._connections.values(), *sessions._opened, *of_sessions]
+    for connection in {id(one): one for one in connections}.values():
+        held[connection.holder] += connection.fixed + connection.counted
+    for *_, data, holder in sessions._read_queue._waiting:
+        held[holder] += len(data) + _ENTRY_COST if data else 0
+    assert held.total() == memory.used, "the account is not what is held"
+    for holder, used in held.items():
+        assert engine._gear.handle.holders.used[holder] == used, "a client's account is not what it holds"
+        assert used <= memory.client_limit or holder == NO_HOLDER, "a client holds more than its part"
 
 
 # Reports

@@ -1,0 +1,154 @@
+/* The turns of peers; turns.h says what each function is for. */
+#include "turns.h"
+
+#include <string.h>
+
+#include "check.h"
+#include "check_without_flow.h"
+#include "fastpath/packet.h"
+#include "fastpath/tracker.h"
+#include "fastpath/turns.h"
+#include "held.h"
+#include "must.h"
+
+#define RATE 10000.0 /* a second copy, to check the first */
+#define STORE 2000.0
+#define PRICE_OF_DATA 1
+#define PRICE_OF_OTHERS 2
+#define SOURCE_AT 12
+
+static int is_of_data(int reason)
+{
+    return reason == NM_PUNT_THROTTLED || reason == NM_PUNT_OUT_OF_ORDER || reason == NM_PUNT_LEG_REPAIR;
+}
+
+/* Return what the peer has left now. */
+static peer_turns *turns_of(world *w, const uint8_t *address, const uint8_t *client)
+{
+    uint8_t peer[8] = {0};
+    uint32_t i = 0;
+    memcpy(peer, address, 4);
+    if (client)
+        memcpy(peer + 4, client, 4);
+    while (i < w->peer_count && memcmp(w->peers[i].peer, peer, sizeof peer))
+        i++;
+    peer_turns *one = &w->peers[i];
+    if (i == w->peer_count) {
+        must(w->peer_count++ < MAX_PEERS);
+        *one = (peer_turns){.left = STORE, .at = w->now};
+        memcpy(one->peer, peer, sizeof peer);
+    }
+    one->left += (w->now - one->at) * RATE;
+    one->left = one->left < STORE ? one->left : STORE;
+    one->at = w->now;
+    return one;
+}
+
+void drain(world *w, const uint8_t *address, const uint8_t *client, int rest)
+{
+    peer_turns *one = turns_of(w, address, client);
+    int price = (int)one->left - rest;
+    if (price <= 0)
+        return;
+    must(nm_turn_take(w->gear->turns, address, client, price, w->now));
+    one->left -= price;
+}
+
+int over_limit_reason(const world *w, const snapshot *before)
+{
+    const nm_counters *counters = &w->gear->counters;
+    int found = 0;
+    for (int reason = NM_PUNT; reason < NM_PUNT_REASONS; reason++) {
+        uint64_t more = counters->over_limit[reason] - before->counters.over_limit[reason];
+        must(more <= 1 && !(more && found));
+        found = more ? reason : found;
+    }
+    return found;
+}
+
+static const nm_flow *flow_before(const snapshot *before, const uint8_t *packet, size_t len, int hook)
+{
+    for (uint32_t id = 0; id < MAX_FLOWS && payload_at(packet, len); id++)
+        if (has_ends_of(&before->rows[id], packet, hook == PREROUTING))
+            return &before->rows[id];
+    return NULL;
+}
+
+static const mirror_leg *leg_before(const world *w, const uint8_t *packet, size_t len, int hook)
+{
+    const uint8_t *tcp = packet + packet[0] % 16 * 4u;
+    for (int i = 0; i < LEGS && hook == PREROUTING && payload_at(packet, len); i++) {
+        const mirror_leg *leg = &w->legs[i];
+        if (leg->row && !memcmp(packet + SOURCE_AT, leg->mirror.address, 4) && u16_at(tcp) == leg->mirror.port &&
+            !memcmp(packet + SOURCE_AT + 4, leg->local.address, 4) && u16_at(tcp + 2) == leg->local.port)
+            return leg;
+    }
+    return NULL;
+}
+
+void check_turn(world *w, const snapshot *before, const uint8_t *packet, size_t len, int hook, int decided)
+{
+    static const uint8_t NO_ADDRESS[4];
+    int over = over_limit_reason(w, before), reason = over ? over : decided;
+    must(reason != NM_PUNT_RESET && reason != NM_PUNT_MPTCP ? 1 : !over);
+    if (reason < NM_PUNT || reason == NM_PUNT_RESET || reason == NM_PUNT_MPTCP)
+        return;
+    const nm_flow *flow = flow_before(before, packet, len, hook);
+    const mirror_leg *leg = flow ? NULL : leg_before(w, packet, len, hook);
+    const uint8_t *client = !leg ? NULL : leg->flow ? leg->flow->client.address : leg->local.address;
+    peer_turns *one = turns_of(w, flow ? flow->client : len < 20 ? NO_ADDRESS : packet + SOURCE_AT, client);
+    int price = is_of_data(reason) ? PRICE_OF_DATA : PRICE_OF_OTHERS, has_turn = one->left >= price;
+    must(has_turn == !over);
+    one->left -= has_turn ? price : 0;
+}
+
+/* Whether a packet without a flow goes on to where the rules alone send it: it may be data of a connection that would
+ * be picked up. */
+static int passes_without_flow(const world *w, const uint8_t *packet, size_t len, int hook)
+{
+    if (!payload_at(packet, len))
+        return 0;
+    if (hook != PREROUTING)
+        return service_of(w, packet) >= 0;
+    int service = service_at(w, packet);
+    return service >= 0 && (!has_pool(service) || w->plan.services[service].derived_len);
+}
+
+/* Whether a packet of a flow changes nothing but the flow's numbers. */
+static int passes_in_flow(const nm_flow *flow, const uint8_t *packet, size_t len, int is_orig, int reason)
+{
+    nm_segment seg;
+    nm_flow after = *flow;
+    if (is_of_data(reason))
+        return 1;
+    must(parse((uint8_t *)(uintptr_t)packet, len, &seg));
+    return reason == NM_PUNT_OPENING_OR_CLOSING && !(flow->flags & NM_FLOW_DIRECT) &&
+           flow->state >= NM_STATE_ESTABLISHED && !(seg.flags & (SYN | FIN | RST)) &&
+           nm_track(&after, &seg, is_orig) == NM_NO_EVENT;
+}
+
+/* Check that a client's data that passed without mirroring ends its copies. */
+static void check_skipped(const world *w, const nm_flow *was, const uint8_t *packet, size_t len, int hook, int checksum)
+{
+    const nm_flow *row = nm_flow_by_id(w->gear->flows, was->id);
+    uint32_t data_len = (uint32_t)(len - payload_at(packet, len));
+    uint32_t end = u32_at(packet + packet[0] % 16 * 4u + 4) + data_len;
+    int is_clients = hook == PREROUTING && data_len && has_takers(was);
+    int is_skipped = !(was->flags & NM_FLOW_SKIPPED) && row->flags & NM_FLOW_SKIPPED;
+    must(!is_skipped || is_clients);
+    if (is_clients && is_acceptable(was, packet, len, hook, checksum) && after(end, was->orig.next) > 0)
+        must(row->flags & NM_FLOW_SKIPPED);
+}
+
+void check_over_limit(const world *w, const snapshot *before, const uint8_t *packet, size_t len, int hook, int checksum,
+                      int decided)
+{
+    int reason = over_limit_reason(w, before);
+    const nm_flow *flow = flow_before(before, packet, len, hook);
+    int passes = flow ? passes_in_flow(flow, packet, len, hook == PREROUTING, reason)
+                      : reason == NM_PUNT_NO_FLOW && passes_without_flow(w, packet, len, hook);
+    must(passes == (decided == NM_ACCEPT || decided == NM_MODIFIED));
+    must(passes || decided == NM_DROP_OVER_LIMIT);
+    if (passes && flow)
+        check_skipped(w, flow, packet, len, hook, checksum);
+}
