@@ -126,9 +126,11 @@ static int punt_reason(nm_gear *gear, nm_flow *flow, const nm_segment *seg, int 
         return NM_PUNT_OUT_OF_ORDER;
     if (!is_orig)
         return 0;
-    if (flow->flags & NM_FLOW_HOLDS ? !has_room(gear, flow, seg->payload_len) : reserve_in_legs(gear, flow, seg->payload_len))
+    /* in Python's order, so that both gears give up the same where memory is short */
+    if ((flow->flags & NM_FLOW_HOLDS && !has_room(gear, flow, seg->payload_len)) ||
+        !nm_held_reserve(gear, flow, seg->payload_len))
         return NM_PUNT_LEG_REPAIR;
-    return nm_held_reserve(gear, flow, seg->payload_len) ? 0 : NM_PUNT_LEG_REPAIR;
+    return flow->flags & NM_FLOW_HOLDS ? 0 : reserve_in_legs(gear, flow, seg->payload_len);
 }
 
 /* Return how many held bytes a backend's segment frees: it acknowledges them, or an earlier one did. It may acknowledge
@@ -373,9 +375,12 @@ static int decide(nm_gear *gear, nm_flow *flow, nm_leg *leg, const nm_segment *s
         return is_orig ? nm_decide_without_flow(gear, seg, checksum)
                        : nm_decide_unbound_reply(gear, seg, checksum, now);
     }
-    if (flow->flags & (NM_FLOW_KILLED | NM_FLOW_LOOSE) &&
-        (flow->flags & NM_FLOW_KILLED || (is_orig && has_silent_client(flow))))
-        return NM_PUNT_SPECIAL_FLOW;
+    if (flow->flags & (NM_FLOW_KILLED | NM_FLOW_LOOSE | NM_FLOW_DIRECT)) {
+        if (flow->flags & NM_FLOW_KILLED || (is_orig && has_silent_client(flow)))
+            return NM_PUNT_SPECIAL_FLOW;
+        if (is_orig && flow->flags & NM_FLOW_DIRECT)
+            return nm_decide_direct(gear, seg);
+    }
     if (!is_orig && hook != NF_INET_FORWARD && !(hook == NF_INET_LOCAL_OUT && flow->flags & NM_FLOW_WATCHED))
         return NM_PUNT_SPECIAL_FLOW;
     /* 3. A packet of a flow that is being opened or closed. */
@@ -383,10 +388,8 @@ static int decide(nm_gear *gear, nm_flow *flow, nm_leg *leg, const nm_segment *s
         return decide_control_packet(gear, flow, seg, is_orig, checksum, now);
     if (!is_orig && flow->flags & (NM_FLOW_THROTTLED | NM_FLOW_PAST_WINDOW))
         return NM_PUNT_THROTTLED;
-    /* 4. A packet of a client's direct connection to a backend. */
+    /* 4. A backend's packet of a direct connection. */
     if (flow->flags & NM_FLOW_DIRECT) {
-        if (is_orig)
-            return NM_PUNT_SPECIAL_FLOW;
         flow->seen_at = now;
         flow->reply.packets++;
         gear->counters.packets_decided_in_c++;

@@ -52,8 +52,10 @@ def status_screen(status: Mapping[str, Any]) -> Group:
     ]
     if why := machine["kernel_translation_off_because"]:
         facts.append(("the kernel does not translate addresses", why))
-    if not machine["mirror_paths_checked"]:
-        facts.append(("mirrors' packets are taken from each interface", "iptables or the kernel lacks rpfilter"))
+    if not machine["paths_checked"]:
+        facts.append(
+            ("mirrors' and backends' packets are taken from each interface", "iptables or the kernel lacks rpfilter")
+        )
     for chore in status["failing_chores"]:
         facts.append((f"failing for {_duration(chore['failing_seconds'])}", f"{chore['name']}: {chore['error']}"))
     not_written = {name: status["log"][f"records_{name}"] for name in ("dropped", "suppressed")}
@@ -78,7 +80,7 @@ def _packets(sums: Mapping[str, Any], machine: Mapping[str, Any]) -> list[tuple[
         ("packets over the limit of one client", _listed(sums["packets_over_limit"])),
         *((f"queue {number}", _listed(counters)) for number, counters in machine["queues"].items()),
         ("packets sent by natmirror itself", _listed(machine["tunnel"])),
-        ("dropped packets in a mirror's name from a wrong interface", _listed(machine["mirror_packets_forged"])),
+        ("dropped packets in another host's name from a wrong interface", _listed(machine["packets_forged"])),
     ]
 
 

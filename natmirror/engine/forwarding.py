@@ -4,6 +4,7 @@
 hook       packet                  action
 ========== ======================= ================================================================================
 PREROUTING client to service       destination becomes the backend; the legs get the data too
+PREROUTING client to backend       dropped if it belongs to a flow, for its copies would lack it; else it passes
 PREROUTING mirror to client        to a leg: consumed; to no leg: reset, or passes if the mirror is a backend too
 FORWARD    backend to client       source becomes the service
 FORWARD,   service to client       of a service without a pool: tracked, passes
@@ -102,7 +103,7 @@ class Forwarding:
         elif self._mirror_packets.is_for_leg(parsed):
             verdict = self._mirror_packets.receive(parsed, now)
         else:
-            verdict = Accept()
+            verdict = self._past_services(parsed)
         return Decision(verdict, self._outgoing.drain())
 
     def _has_flow(self, segment: Segment) -> bool:
@@ -110,6 +111,14 @@ class Forwarding:
         return self._nat.find_orig((segment.src, segment.sport), (segment.dst, segment.dport)) is not None
 
     # From a client
+
+    def _past_services(self, segment: Segment) -> Verdict:
+        """Return the verdict on a packet to no service: it passes, unless a client sends it to a backend's own endpoint
+        and the backend would take its data for the next of a flow, though no copy has them."""
+        flow = self._nat.find_reply((segment.dst, segment.dport), (segment.src, segment.sport))
+        if flow is None or flow.is_direct or (flow.state >= State.TIME_WAIT and not flow.row.held_len):
+            return Accept()
+        return self._drop(DropReason.PAST_SERVICE)
 
     def _from_client(self, segment: Segment, service: Service, now: float) -> Verdict:
         """Return the verdict on a packet from a client to a service."""

@@ -21,18 +21,19 @@
 #define NM_DROP_AMBIGUOUS_REPLY 3
 #define NM_DROP_FORMER_BACKEND 4
 #define NM_DROP_OVER_LIMIT 5
+#define NM_DROP_PAST_SERVICE 6
 /* From here on: punted to Python, for this reason; neither the packet nor any number was changed. */
-#define NM_PUNT 6
-#define NM_PUNT_NOT_TCP 6            /* not exactly one TCP segment: ICMP, fragments, padding, other protocols */
-#define NM_PUNT_OPENING_OR_CLOSING 7 /* SYN, FIN or RST, or another packet of a flow that is opening or closing */
-#define NM_PUNT_NO_FLOW 8            /* a packet of no flow and no leg: data, or a mirror's */
-#define NM_PUNT_SPECIAL_FLOW 9       /* its flow passes at another hook, is a direct connection, or was killed */
-#define NM_PUNT_THROTTLED 10          /* its client is throttled for a mirror */
-#define NM_PUNT_OUT_OF_ORDER 11       /* data that a leg or a reader wants, out of order or past the window */
-#define NM_PUNT_LEG_REPAIR 12         /* a leg has no room, or is not in its steady state (NM_LEG_STEADY) */
-#define NM_PUNT_RESET 13              /* a RST that ends a flow with mirrors: it comes once */
-#define NM_PUNT_MPTCP 14              /* data of a flow with legs or readers, with an MPTCP option */
-#define NM_PUNT_REASONS 15
+#define NM_PUNT 7
+#define NM_PUNT_NOT_TCP 7            /* not exactly one TCP segment: ICMP, fragments, padding, other protocols */
+#define NM_PUNT_OPENING_OR_CLOSING 8 /* SYN, FIN or RST, or another packet of a flow that is opening or closing */
+#define NM_PUNT_NO_FLOW 9            /* a packet of no flow and no leg: data, or a mirror's */
+#define NM_PUNT_SPECIAL_FLOW 10      /* its flow was killed, is direct to a service's endpoint, or passes at another hook */
+#define NM_PUNT_THROTTLED 11         /* its client is throttled for a mirror */
+#define NM_PUNT_OUT_OF_ORDER 12      /* data that a leg or a reader wants, out of order or past the window */
+#define NM_PUNT_LEG_REPAIR 13        /* a leg has no room, or is not in its steady state (NM_LEG_STEADY) */
+#define NM_PUNT_RESET 14             /* a RST that ends a flow with mirrors: it comes once */
+#define NM_PUNT_MPTCP 15             /* data of a flow with legs or readers, with an MPTCP option */
+#define NM_PUNT_REASONS 16
 
 /* nm_send.kind in nm_gear.read; Python uses further kinds. */
 #define NM_READ_ORIG 0   /* the next bytes of a client */

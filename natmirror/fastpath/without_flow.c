@@ -45,15 +45,34 @@ static int decide_to_service(nm_gear *gear, const nm_service *service, const nm_
     return pass_to_derived(gear, service, seg, &gear->counters.packets_without_flow);
 }
 
+/* Return whether a packet to a backend's own endpoint belongs to a flow with it, so that the backend would take its data
+ * for the flow's next, though no copy has them. */
+static int is_past_service(const nm_gear *gear, const nm_segment *seg)
+{
+    const nm_flow *flow =
+        nm_flow_find_reply(gear->flows, 4, destination_of(seg), seg->dport, source_of(seg), seg->sport);
+    return flow && (flow->state < NM_STATE_TIME_WAIT || flow->held_len);
+}
+
 int nm_decide_without_flow(nm_gear *gear, const nm_segment *seg, int checksum)
 {
     const nm_service *service = nm_plan_service(&gear->plan, 4, source_of(seg), destination_of(seg), seg->dport);
     if (service)
         return decide_to_service(gear, service, seg, checksum);
+    if (is_past_service(gear, seg))
+        return drop(gear, NM_DROP_PAST_SERVICE);
     const nm_backend *backend;
     if (nm_plan_is_mirror(&gear->plan, source_of(seg), seg->sport) &&
         !nm_plan_backends_at(&gear->plan, source_of(seg), seg->sport, &backend))
         return NM_PUNT_NO_FLOW; /* a mirror that is no backend: natmirror answers with a RST */
+    return accept(gear);
+}
+
+int nm_decide_direct(nm_gear *gear, const nm_segment *seg)
+{
+    /* With the endpoint of a service it may be the service's, of which only Python knows all. */
+    if (nm_plan_service(&gear->plan, 4, source_of(seg), destination_of(seg), seg->dport))
+        return NM_PUNT_SPECIAL_FLOW;
     return accept(gear);
 }
 

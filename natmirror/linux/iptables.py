@@ -35,7 +35,7 @@ class Firewall:
     def __init__(self, backend: str | None = None) -> None:
         self.backend = backend or _default_backend()
         self.checks_paths = True
-        """Whether the installed rules tell a mirror's packets from forged ones by the interface."""
+        """Whether the installed rules tell packets of mirrors and backends from forged ones by the interface."""
         self._filled: dict[Chain, list[str]] = {chain: [] for chain in CHAINS}
 
     def install(self, rules: Rules, threads: int) -> None:
@@ -127,8 +127,8 @@ class Firewall:
             raise
 
     def forged_packets(self) -> Counter[str]:
-        """Return the number of packets in each mirror's name that the installed rules have dropped since this table was
-        last changed, by the mirror's endpoint. HostError where they cannot be read."""
+        """Return the number of packets in the name of each mirror and backend that the installed rules have dropped
+        since this table was last changed, by endpoint. HostError where they cannot be read."""
         found: Counter[str] = Counter()
         for line in self._saved(PRE.table, "-c"):
             if match := _FORGED.match(line):

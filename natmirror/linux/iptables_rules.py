@@ -6,7 +6,7 @@ from ipaddress import IPv4Address
 
 from natmirror.linux.nftables import MARKS, MARKS_MASK
 from natmirror.linux.tun import NAME as TUN_NAME
-from natmirror.rules import LEG_PORTS, Mirror, Rules, Service
+from natmirror.rules import LEG_PORTS, Backend, Mirror, Rules, Service
 from natmirror.rules.shards import ALL, Shard
 
 NAT_QUEUE = 6653
@@ -64,23 +64,19 @@ that was installed later before an earlier one."""
 
 def contents(rules: Rules, threads: int = 1, *, checks_paths: bool = True) -> dict[Chain, list[str]]:
     """Return the rules of each chain for this number of threads, without ``-A CHAIN``. With ``checks_paths``, a packet
-    is a mirror's only if it comes in where the route to the mirror leads."""
+    is a mirror's only if it comes in where the route to the mirror leads, and so for backends of mirrored services."""
     chains: dict[Chain, list[str]] = {chain: [] for chain in CHAINS}
     chains[OURS].append("-j CT --notrack")
-    for network in rules.switches:
-        for shard in (Shard(number, threads) for number in range(threads)):
-            clients = shard.clients_in(network)
-            if clients is None:
-                continue
-            for service in rules.services:
-                if rules.limit_per_client is not None:
-                    # A service without a pool works without natmirror: what exceeds the limit passes unseen.
-                    target = "RETURN" if service.pool is None else "DROP"
-                    chains[PRE].append(f"{_requests(clients, service)} {above(rules.limit_per_client)} -j {target}")
-                _service(chains, clients, service, shard, checks_paths)
-            for errors in _icmp_errors(shard):
-                chains[FORWARD_ERRORS].append(f"-d {clients} {errors}")
-                chains[OUT].append(f"-d {clients} {errors}")
+    for clients, shard in _parts(rules, threads):
+        for service in rules.services:
+            if rules.limit_per_client is not None:
+                # A service without a pool works without natmirror: what exceeds the limit passes unseen.
+                target = "RETURN" if service.pool is None else "DROP"
+                chains[PRE].append(f"{_requests(clients, service)} {above(rules.limit_per_client)} -j {target}")
+            _service(chains, clients, service, shard, checks_paths)
+        for errors in _icmp_errors(shard):
+            chains[FORWARD_ERRORS].append(f"-d {clients} {errors}")
+            chains[OUT].append(f"-d {clients} {errors}")
     if any(service.pool for service in rules.services):
         # The table that should have translated the packet is gone: drop it rather than show a backend's address.
         chains[POST].append("-j DROP")
@@ -96,11 +92,23 @@ def contents(rules: Rules, threads: int = 1, *, checks_paths: bool = True) -> di
                 chains[PRE] += _answers_to_us(mirror, mirror.source, threads, checks_paths)
                 chains[PRE_ERRORS] += _errors_to(mirror.source)
     if checks_paths:
+        chains[PRE] += _from_backends(rules)
+    chains[PRE] += _past_services(rules, threads)
+    if checks_paths:
         chains[PRE] += _forged(rules)
     # Fragments have no ports. The kernel reassembles them if a rule matches sockets, even if no packet reaches that
     # rule. Conntrack would reassemble them too, but also inspect each packet, and refuse some when its table is full.
     chains[GUARD].append(f"-i {TUN_NAME}+ -m socket -j RETURN")
     return {chain: list(dict.fromkeys(lines)) for chain, lines in chains.items()}
+
+
+def _parts(rules: Rules, threads: int) -> Iterator[tuple[str, Shard]]:
+    """Yield each part of a network of clients that one thread has."""
+    for network in rules.switches:
+        for shard in (Shard(number, threads) for number in range(threads)):
+            clients = shard.clients_in(network)
+            if clients is not None:
+                yield clients, shard
 
 
 def _service(chains: dict[Chain, list[str]], clients: str, service: Service, shard: Shard, checks_paths: bool) -> None:
@@ -123,8 +131,8 @@ def _service(chains: dict[Chain, list[str]], clients: str, service: Service, sha
     ]
 
 
-def _requests(clients: str, service: Service) -> str:
-    return f"-s {clients} -d {service.address}/32 -p tcp --dport {service.port}"
+def _requests(clients: str, target: Service | Backend) -> str:
+    return f"-s {clients} -d {target.address}/32 -p tcp --dport {target.port}"
 
 
 def above(limit: int) -> str:
@@ -138,7 +146,48 @@ def above(limit: int) -> str:
 
 def _from(mirror: Mirror, destination: str, checks_paths: bool) -> str:
     check = f" {FROM_ITS_ROUTE}" if checks_paths and not mirror.asymmetric else ""
-    return f"-s {mirror.address}/32 -d {destination} -p tcp --sport {mirror.port}{check}"
+    return f"{_named(mirror, destination)}{check}"
+
+
+def _named(source: Mirror | Backend, destination: str) -> str:
+    return f"-s {source.address}/32 -d {destination} -p tcp --sport {source.port}"
+
+
+def mirrored_members(rules: Rules) -> list[tuple[Backend, bool]]:
+    """Return the members of the pools whose services have mirrors, and whether the paths of each are checked."""
+    pools = [service.pool for service in rules.services if service.pool]
+    asymmetric = {(member.address, member.port) for pool in pools if pool.asymmetric for member in pool.members}
+    mirrors = [mirror for service in rules.services for mirror in service.mirrors]
+    asymmetric |= {(mirror.address, mirror.port) for mirror in mirrors if mirror.asymmetric}
+    return [
+        (member, (member.address, member.port) not in asymmetric)
+        for service in rules.services
+        if service.pool and service.mirrors
+        for member in service.pool.members
+    ]
+
+
+def _from_backends(rules: Rules) -> Iterator[str]:
+    """Yield the rules that drop packets in a backend's name that do not come in where the route to it leads: a client
+    that forges its backend's acknowledgements could have a mirror told what no backend has. The backend's own packets
+    skip the rules that follow."""
+    for network in rules.switches:
+        for member, is_checked in mirrored_members(rules):
+            if is_checked:
+                yield f"{_named(member, str(network))} {FROM_ITS_ROUTE} -j RETURN"
+                yield f"{_named(member, str(network))} -j DROP"
+
+
+def _past_services(rules: Rules, threads: int) -> Iterator[str]:
+    """Yield the rules for packets that clients send to a backend's own endpoint. natmirror drops those of a flow with
+    that backend, which would take their data without a copy. All others pass, also while natmirror does not run: then
+    it copies nothing."""
+    for clients, shard in _parts(rules, threads):
+        for member, _ in mirrored_members(rules):
+            requests = _requests(clients, member)
+            if rules.limit_per_client is not None:
+                yield f"{requests} {above(rules.limit_per_client)} -j DROP"
+            yield f"{requests} {_queue(NAT_QUEUE, shard, bypass=True)}"
 
 
 def _forged(rules: Rules) -> Iterator[str]:
@@ -151,9 +200,9 @@ def _forged(rules: Rules) -> Iterator[str]:
         if mirror.asymmetric or (mirror.address, mirror.port) in passing:
             continue
         if mirror.source is None:
-            yield from (f"{_from(mirror, str(network), False)} -j DROP" for network in rules.switches)
+            yield from (f"{_named(mirror, str(network))} -j DROP" for network in rules.switches)
         else:
-            yield f"{_from(mirror, f'{mirror.source}/32', False)} --dport {LEG_PORTS[0]}:{LEG_PORTS[-1]} -j DROP"
+            yield f"{_named(mirror, f'{mirror.source}/32')} --dport {LEG_PORTS[0]}:{LEG_PORTS[-1]} -j DROP"
 
 
 def _answers_to_us(mirror: Mirror, source: IPv4Address, threads: int, checks_paths: bool) -> Iterator[str]:

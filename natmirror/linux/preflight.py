@@ -111,12 +111,14 @@ def find_problems(rules: Rules, host: HostState) -> Iterator[Finding]:
                     " address of this host",
                     f"run: ip address add {mirror.source}/32 dev INTERFACE",
                 )
-    mirrors = [mirror for service in rules.services for mirror in service.mirrors]
-    if not host.can_check_paths and not all(mirror.asymmetric for mirror in mirrors):
+    mirrored = [service for service in rules.services if service.mirrors]
+    checked = [mirror for service in mirrored for mirror in service.mirrors if not mirror.asymmetric]
+    pools = [service.pool for service in mirrored if service.pool and not service.pool.asymmetric]
+    if not host.can_check_paths and (checked or pools):
         yield Finding(
             "warning",
-            "iptables or the kernel lacks the match rpfilter: natmirror takes packets in a mirror's name from each"
-            " interface, also those that a client has forged",
+            "iptables or the kernel lacks the match rpfilter: natmirror takes packets in the name of a mirror or a"
+            " backend from each interface, also those that a client has forged",
             "run: modprobe ipt_rpfilter, and restart natmirror",
         )
     most = most_memory(rules)

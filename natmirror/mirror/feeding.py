@@ -69,7 +69,8 @@ class Feeding:
         if fin_seq is not None:
             payload = payload[: max(seq.diff(fin_seq, at), 0)]  # nothing follows a FIN
         edge = self._edge(stream, seq.add(at, len(payload)))
-        at, payload = self._without_acked(stream, at, payload)
+        if payload and row.held_len:
+            at, payload = self._without_acked(stream, at, payload)
         data = reassembler.push(at, payload, edge) if payload or reassembler.waiting_bytes else b""
         has_passed_fin = fin_seq is not None and not stream.is_adopted and seq.lt(fin_seq, reassembler.next)
         if reassembler.contradiction is not None or has_passed_fin:

@@ -68,6 +68,7 @@ class Pool:
     when_none: WhenNone = POOL["when-none"].default
     when_down: WhenDown = POOL["when-down"].default
     mptcp: Mptcp = POOL["mptcp"].default
+    asymmetric: bool = POOL["asymmetric"].default
     slow_start: float = POOL["slow-start"].default
     health: Health | None = POOL["health"].default
 

@@ -4,7 +4,7 @@ from typing import Final
 
 from natmirror.rules.addresses import Address
 from natmirror.rules.kinds import Balance, CheckKind, HashInput, Mptcp, WhenDown, WhenNone
-from natmirror.rules.scalars import NAME, PORT, Choice, Duration, Integer, Word
+from natmirror.rules.scalars import NAME, PORT, Boolean, Choice, Duration, Integer, Word
 from natmirror.rules.tables import Key, ListOf, Section
 
 MAX_CONNECTIONS: Final = 1 << 24
@@ -138,6 +138,15 @@ POOL = Section(
             "What happens when a client offers Multipath TCP. A change applies to new connections.",
             example="pass",
             default=Mptcp.STRIP,
+        ),
+        Key(
+            "asymmetric",
+            Boolean(),
+            "Whether packets of the backends and of sorry may arrive on another interface than the one that the route"
+            " to their sender leads to. By default such packets are dropped and counted if the service has mirrors:"
+            " a client could have forged them to have a mirror told what no backend has.",
+            example="true",
+            default=False,
         ),
         Key(
             "slow-start",

@@ -74,8 +74,9 @@ def _describe_service(service: Service) -> list[str]:
     ]
     if sorry := pool.sorry:
         lines.append(f"sorry   {sorry.name} {sorry.address}:{sorry.port}")
-    slow_start = f" slow-start {show_duration(pool.slow_start)}" if pool.slow_start else ""
-    lines.append(f"when-none {pool.when_none} when-down {pool.when_down} mptcp {pool.mptcp}{slow_start}")
+    more = " asymmetric" if pool.asymmetric else ""
+    more += f" slow-start {show_duration(pool.slow_start)}" if pool.slow_start else ""
+    lines.append(f"when-none {pool.when_none} when-down {pool.when_down} mptcp {pool.mptcp}{more}")
     lines.append(f"health  {_describe_health(pool.health)}")
     return lines + release + mirrors
 

@@ -52,7 +52,7 @@ class HostMaintenance:
             self.removal,
             Chore("iptables rules", CHECK_INTERVAL, self._check_rules, now + CHECK_INTERVAL),
             Chore("nftables table", CHECK_INTERVAL, kernel_rules.check_translation, now + CHECK_INTERVAL),
-            Chore("packets in mirrors' names", _FORGED_INTERVAL, kernel_rules.count_forged, now + _FORGED_INTERVAL),
+            Chore("forged packets", _FORGED_INTERVAL, kernel_rules.count_forged, now + _FORGED_INTERVAL),
             self._path_mtus,
         ]
         if rules.ha is not None:

@@ -38,7 +38,7 @@ class KernelRules:
         self.why_not_translated: str | None = "not tried yet"
         """Why the kernel does not translate packets; None: it does."""
         self.forged_packets: Counter[str] = Counter()
-        """The dropped packets in mirrors' names, by the mirror's endpoint, as of the last count_forged()."""
+        """The dropped packets in the names of mirrors and backends, by endpoint, as of the last count_forged()."""
         self._dropped_before: Counter[str] = Counter()
         self._configured = rules
         self._before_extend = rules
@@ -126,19 +126,22 @@ class KernelRules:
         return True
 
     def count_forged(self) -> None:
-        """Count the packets in mirrors' names that the rules have dropped; log the first ones of each mirror. HostError
-        where they cannot be read."""
+        """Count the packets that the rules have dropped because they came in another host's name; log the first ones of
+        each name. HostError where they cannot be read."""
         dropped = self.firewall.forged_packets()
-        for mirror, count in dropped.items():
-            before = self._dropped_before[mirror]
+        for name, count in dropped.items():
+            before = self._dropped_before[name]
             fresh = count - before if count >= before else count  # a change of the rules has reset the kernel's count
-            if fresh and not self.forged_packets[mirror]:
+            if not fresh:
+                continue
+            if name not in self.forged_packets:
                 log.warning(
-                    "dropped %d packets in the name of mirror %s: they did not come in on the interface that the route"
-                    " to it leads to, so they may be forged; if its routes are asymmetric, set asymmetric: true",
-                    *(fresh, mirror),
+                    "dropped %d packets in the name of %s: they did not come in on the interface that the route to it"
+                    " leads to, so they may be forged; if its routes are asymmetric, set asymmetric: true for this"
+                    " mirror, or for the backend's pool",
+                    *(fresh, name),
                 )
-            self.forged_packets[mirror] += fresh
+            self.forged_packets[name] += fresh
         self._dropped_before = dropped
 
     def check_translation(self) -> None:

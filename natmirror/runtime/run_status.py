@@ -90,8 +90,8 @@ class RunStatus:
             },
             "tunnel": dict(tunnel),
             "kernel_translation_off_because": self._kernel_rules.why_not_translated,
-            "mirror_paths_checked": self._kernel_rules.firewall.checks_paths,
-            "mirror_packets_forged": dict(self._kernel_rules.forged_packets),
+            "paths_checked": self._kernel_rules.firewall.checks_paths,
+            "packets_forged": dict(self._kernel_rules.forged_packets),
             "internal_errors": sum(worker.internal_errors for worker in self._workers),
             "ended_threads": {str(number): why for number, why in self._member.readiness.ended.items()},
         }

@@ -44,11 +44,12 @@ class MachineEntry(TypedDict):
     kernel_translation_off_because: str | None
     """Why natmirror translates all packets itself, which costs throughput; null while the kernel translates large
     ones."""
-    mirror_paths_checked: bool
-    """Whether packets in a mirror's name are dropped if they come in on another interface than the one that the route
-    to the mirror leads to; false if iptables or the kernel lacks the match for that."""
-    mirror_packets_forged: dict[str, int]
-    """Packets that were dropped for that reason, by the mirror's endpoint; counted every 10 s."""
+    paths_checked: bool
+    """Whether packets in the name of a mirror, or of a mirrored service's backend, are dropped if they come in on
+    another interface than the one that the route to it leads to; false if iptables or the kernel lacks the match for
+    that."""
+    packets_forged: dict[str, int]
+    """Packets that were dropped for that reason, by the endpoint in whose name they came; counted every 10 s."""
     internal_errors: int
     """Internal errors outside mirroring. Each cost at most one packet or one request; the log has the tracebacks."""
     ended_threads: dict[str, str]

@@ -57,8 +57,8 @@ MACHINE = {
     "ended_threads": {},
     "internal_errors": 0,
     "kernel_translation_off_because": "nft is missing",
-    "mirror_paths_checked": False,
-    "mirror_packets_forged": {"10.20.0.13:6653": 3},
+    "paths_checked": False,
+    "packets_forged": {"10.20.0.13:6653": 3},
 }
 
 

@@ -476,6 +476,9 @@ def test_data_on_a_connection_that_natmirror_does_not_follow_is_counted(fast: bo
     one.says(0, b"", "R")
     one.says(0, b"hello")
     assert one.ledger["lost_bytes"] == {EndReason.NOT_FOLLOWED: 5}
+    one.acks(5)
+    one.says(0, b"hello")
+    assert one.ledger["lost_bytes"] == {EndReason.NOT_FOLLOWED: 5}, "bytes that the backend has count once"
 
 
 def test_another_version_of_bytes_that_were_given_up_for_memory_ends_the_copy(fast: bool) -> None:

@@ -147,6 +147,8 @@ def reference(
         return PUNT, raw
     if is_orig and has_silent_client(row):
         return PUNT, raw
+    if is_orig and row.flags & DIRECT:
+        return ACCEPT, raw  # no client's of the service that has the same endpoint
     if row.state != State.ESTABLISHED or parsed.flags & (SYN | FIN | RST):
         return reference_of_control(flows, row, parsed, raw, now, is_orig=is_orig)
     is_taken = parsed.checksum_ok() and takes(row, parsed, from_client=is_orig)
@@ -157,8 +159,6 @@ def reference(
     ):
         return PUNT, raw  # the client's data waits until a gap is filled; data with an MPTCP option ends the copies
     if row.flags & THROTTLED and not is_orig:
-        return PUNT, raw
-    if row.flags & DIRECT and is_orig:
         return PUNT, raw
     if row.flags & DIRECT:
         row.seen_at = now

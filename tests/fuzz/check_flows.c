@@ -205,14 +205,14 @@ static void check_opened(world *w, const snapshot *before, const nm_flow *flow, 
     check_pick(w, flow, before);
 }
 
-/* Check a flow that existed before and still does: if the packet does not belong to it, or is damaged, it is
- * unchanged. */
+/* Check a flow that existed before and still does: if the packet does not belong to it, is damaged, or is a client's
+ * of a direct connection, it is unchanged. */
 static void check_moved(world *w, const nm_flow *now, const nm_flow *was, const uint8_t *packet, int is_orig, int is_bad)
 {
     const uint8_t *tcp = packet + packet[0] % 16 * 4u;
     nm_flow mended = *now;
     mend_links(&mended, was);
-    if (is_bad || !has_ends_of(was, packet, is_orig)) {
+    if (is_bad || !has_ends_of(was, packet, is_orig) || (is_orig && was->flags & NM_FLOW_DIRECT)) {
         must(!memcmp(&mended, was, sizeof mended));
         return;
     }
@@ -391,7 +391,9 @@ void check_whose(const world *w, const snapshot *before, const uint8_t *packet, 
         must(is_punted);
         return;
     }
-    if (!is_orig && hook != FORWARD && !(hook == OUTPUT && flow->flags & NM_FLOW_WATCHED))
+    if (is_orig && flow->flags & NM_FLOW_DIRECT)
+        must(is_punted == (service_at(w, packet) >= 0 && is_client(packet + 12)));
+    else if (!is_orig && hook != FORWARD && !(hook == OUTPUT && flow->flags & NM_FLOW_WATCHED))
         must(is_punted);
     else if (flags & (SYN | FIN | RST) || flow->state != NM_STATE_ESTABLISHED)
         must(is_punted == !is_gears(w, flow, packet, len, is_orig, checksum));

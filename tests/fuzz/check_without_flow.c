@@ -97,6 +97,21 @@ int needs_python_without_flow(const world *w, const snapshot *before, const uint
     return may_begin || ((flags & (SYN | ACK | RST)) == SYN && !is_bad);
 }
 
+/* Whether a client sends a packet of an open flow, or of one with held bytes, to the backend's own endpoint. */
+static int is_past_service(const world *w, const snapshot *before, const uint8_t *packet, int hook)
+{
+    const uint8_t *tcp = packet + packet[0] % 16 * 4u;
+    if (hook != PREROUTING || (service_at(w, packet) >= 0 && is_client(packet + 12)))
+        return 0;
+    for (uint32_t id = 0; id < MAX_FLOWS; id++) {
+        const nm_flow *row = &before->rows[id];
+        if (row->family && row->client_port == u16_at(tcp) && !memcmp(row->client, packet + 12, 4) &&
+            row->backend_port == u16_at(tcp + 2) && !memcmp(row->backend, packet + 16, 4))
+            return row->state < NM_STATE_TIME_WAIT || row->held_len;
+    }
+    return 0;
+}
+
 void check_without_flow(world *w, const snapshot *before, const uint8_t *packet, int hook)
 {
     const nm_counters *counters = &w->gear->counters;
@@ -109,6 +124,8 @@ void check_without_flow(world *w, const snapshot *before, const uint8_t *packet,
     for (int i = 0; i < NM_PUNT; i++)
         counted += counters->drops[i] - before->counters.drops[i];
     must(counted <= 1);
+    must(counters->drops[NM_DROP_PAST_SERVICE] - before->counters.drops[NM_DROP_PAST_SERVICE] ==
+         (uint64_t)is_past_service(w, before, packet, hook));
     if (counters->direct_connections != before->counters.direct_connections) {
         const nm_flow *row = flow_of(w, packet, 0);
         must(hook != PREROUTING && (flags_of(packet) & (SYN | ACK)) == (SYN | ACK) && count_pools(w, packet) == 1);

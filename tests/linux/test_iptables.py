@@ -33,7 +33,59 @@ def test_packets_of_clients_and_mirrors_are_queued_before_routing_and_fail_close
     from_mirror = "-s 10.20.0.13/32 -d 10.10.0.0/24 -p tcp --sport 6653"
     assert f"{from_mirror} -m rpfilter -j NFQUEUE --queue-num {NAT_QUEUE}" in chain
     assert chain[-1] == f"{from_mirror} -j DROP", "forged: it came in where no route to the mirror leads"
-    assert [rule for rule in chain if "tcp" in rule and "bypass" in rule] == []
+    assert not any("bypass" in rule for rule in chain if "-d 10.10.0" in rule)
+
+
+BACKENDS = ("10.20.0.11", "10.20.0.12")
+
+
+def test_packets_past_the_service_are_queued_and_pass_while_natmirror_does_not_run() -> None:
+    chain = contents(parse_rules(f"limit-per-client: 5000\n{RULES}"), 2)[PRE]
+    for shard, queue in ((0, 6653), (1, 6655)):
+        for backend in BACKENDS:
+            past = f"-s 10.10.0.{shard}/255.255.255.1 -d {backend}/32 -p tcp --dport 6653 "
+            limited, queued = [rule.removeprefix(past) for rule in chain if rule.startswith(past)]
+            assert limited.startswith("-m hashlimit --hashlimit-above 5000/sec")
+            assert limited.endswith("-j DROP")
+            assert queued == f"-j NFQUEUE --queue-num {queue} --queue-bypass"
+    assert not any("-d 10.20.0.11" in rule for rule in contents(parse_rules(RULES[: RULES.index("    mirrors")]))[PRE])
+
+
+def test_packets_in_a_backends_name_are_dropped_before_they_are_routed() -> None:
+    chain = contents(parse_rules(RULES))[PRE]
+    at = [number for number, rule in enumerate(chain) if rule.startswith("-s 10.20.0.11/32")]
+    named = "-s 10.20.0.11/32 -d 10.10.0.0/24 -p tcp --sport 6653"
+    assert [chain[number] for number in at] == [f"{named} -m rpfilter -j RETURN", f"{named} -j DROP"]
+    past = next(number for number, rule in enumerate(chain) if "-d 10.20.0.11" in rule)
+    assert max(at) < past, "a reply need not be compared with the rules for packets past the service"
+    assert "DROP" not in str(contents(parse_rules(RULES[: RULES.index("    mirrors")]))[PRE])
+    assert not any("-s 10.20.0.11" in rule for rule in contents(parse_rules(RULES), checks_paths=False)[PRE])
+
+
+POOL = "    pool:\n"
+SHARED = """
+  - name: other
+    address: 10.10.0.101
+    port: 6653
+    pool: {asymmetric: true, backends: [{name: c2, address: 10.20.0.12}]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("rules", "checked"),
+    [
+        (RULES.replace(POOL, f"{POOL}      sorry: {{name: s, address: 10.20.0.19}}\n"), [*BACKENDS, "10.20.0.19"]),
+        (RULES.replace(POOL, f"{POOL}      asymmetric: true\n"), []),
+        (RULES + SHARED, ["10.20.0.11"]),
+        (RULES.replace("10.20.0.13}", "10.20.0.12, asymmetric: true}"), ["10.20.0.11"]),
+        (RULES.replace("10.20.0.13}", "10.20.0.12}"), list(BACKENDS)),
+        (WATCHED, []),
+    ],
+)
+def test_paths_of_backends_are_checked_unless_their_routes_are_asymmetric(rules: str, checked: list[str]) -> None:
+    chain = contents(parse_rules(rules))[PRE]
+    dropped = {rule.split()[1].removesuffix("/32") for rule in chain if rule.endswith(" -j DROP")}
+    assert dropped - {"10.20.0.13"} == set(checked)
 
 
 def test_replies_are_queued_when_they_are_forwarded() -> None:
@@ -46,14 +98,18 @@ def test_replies_are_queued_when_they_are_forwarded() -> None:
 @pytest.mark.parametrize("source", ["", ", source: 10.20.0.1"])
 def test_a_mirror_with_asymmetric_routes_is_not_checked(source: str) -> None:
     chain = contents(parse_rules(RULES.replace("10.20.0.13}", f"10.20.0.13, asymmetric: true{source}}}")))[PRE]
-    assert not any("rpfilter" in rule or "DROP" in rule for rule in chain)
+    assert not any("rpfilter" in rule or "DROP" in rule for rule in chain if "10.20.0.13" in rule)
 
 
-@pytest.mark.parametrize("mirror", ["address: 10.20.0.12", "address: 10.20.0.13, direct: true"])
-def test_packets_that_may_be_of_production_are_not_dropped(mirror: str) -> None:
-    chain = contents(parse_rules(RULES.replace("address: 10.20.0.13", mirror)))[PRE]
-    assert len([rule for rule in chain if "rpfilter" in rule]) == 1
-    assert not any("DROP" in rule for rule in chain)
+def test_packets_of_a_mirror_to_which_clients_connect_are_not_dropped() -> None:
+    chain = contents(parse_rules(RULES.replace("10.20.0.13}", "10.20.0.13, direct: true}")))[PRE]
+    assert not any("DROP" in rule for rule in chain if "-s 10.20.0.13" in rule)
+
+
+def test_packets_of_a_mirror_that_is_an_unmirrored_backend_are_not_dropped() -> None:
+    shared = SHARED.replace("10.20.0.12", "10.20.0.13").replace("asymmetric: true, ", "")
+    chain = contents(parse_rules(RULES + shared))[PRE]
+    assert not any("DROP" in rule for rule in chain if "-s 10.20.0.13" in rule)
 
 
 def test_fragments_are_reassembled_without_conntrack() -> None:
@@ -122,7 +178,11 @@ def test_each_thread_has_a_part_of_the_clients() -> None:
 
 def test_each_thread_has_ports_of_its_own_for_legs_from_an_address_of_the_host() -> None:
     chains = contents(parse_rules(RULES.replace("10.20.0.13}", "10.20.0.13, source: 10.20.0.1}")), 4)
-    answers = [rule.split("--dport ")[1].split() for rule in chains[PRE] if "-m rpfilter" in rule]
+    answers = [
+        rule.split("--dport ")[1].split()
+        for rule in chains[PRE]
+        if "-s 10.20.0.13/32" in rule and "-m rpfilter" in rule
+    ]
     assert [(words[0], words[4]) for words in answers] == [
         ("10240:15871", "6653"),
         ("15872:21503", "6655"),
@@ -133,7 +193,7 @@ def test_each_thread_has_ports_of_its_own_for_legs_from_an_address_of_the_host()
 
 def test_a_network_with_fewer_addresses_than_threads_has_rules_for_some_threads_only() -> None:
     chains = contents(parse_rules(RULES.replace("10.10.0.0/24", "10.10.0.6/31")), 4)
-    requests = [rule.split()[1] for rule in chains[PRE] if "-p tcp --dport 6653" in rule]
+    requests = [rule.split()[1] for rule in chains[PRE] if "-d 10.10.0.100/32 -p tcp" in rule]
     assert requests == ["10.10.0.6/255.255.255.255", "10.10.0.7/255.255.255.255"]
 
 
@@ -195,7 +255,7 @@ def test_only_changed_tables_are_restored_and_the_guard_is_first_in_and_last_out
     firewall.extend(parse_rules(OTHER), 1)
     firewall.reduce(parse_rules(RULES), 1)
     assert [tables(text) for text in firewall.restored] == [
-        ["*mangle"],
+        ["*mangle", "*raw"],
         ["*filter", "*mangle", "*raw"],
         ["*raw", "*mangle", "*filter"],
     ]
@@ -217,7 +277,7 @@ def test_if_one_table_is_refused_all_are_restored() -> None:
 
 def test_a_limit_per_client_comes_before_the_queue() -> None:
     chain = contents(parse_rules(f"limit-per-client: 5000\n{RULES}"), 2)[PRE]
-    requests = [rule for rule in chain if "--dport 6653" in rule]
+    requests = [rule for rule in chain if "-d 10.10.0.100/32" in rule]
     assert [rule.split(" -j ")[1].split()[0] for rule in requests] == ["DROP", "NFQUEUE"] * 2
     assert "--hashlimit-above 5000/sec --hashlimit-burst 1000 --hashlimit-mode srcip" in requests[0]
     assert "hashlimit" not in str(contents(parse_rules(RULES)))

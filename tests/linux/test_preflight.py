@@ -37,13 +37,15 @@ def test_ip_forwarding_is_off() -> None:
     assert "sysctl -w net.ipv4.ip_forward=1" in text
 
 
-def test_the_match_for_the_paths_of_mirrors_is_missing() -> None:
+def test_the_match_for_paths_is_missing() -> None:
     host = good()
     host.can_check_paths = False
     [(level, text)] = findings(host)
     assert level == "warning"
     assert "modprobe ipt_rpfilter" in text
-    assert findings(host, RULES.replace("10.20.0.13}", "10.20.0.13, asymmetric: true}")) == []
+    asymmetric = RULES.replace("10.20.0.13}", "10.20.0.13, asymmetric: true}")
+    assert len(findings(host, asymmetric)) == 1
+    assert findings(host, asymmetric.replace("    pool:\n", "    pool:\n      asymmetric: true\n")) == []
 
 
 def test_the_service_manager_allows_less_memory_than_the_rules() -> None:

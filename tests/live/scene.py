@@ -111,12 +111,12 @@ class Scene:
         """Return the same rules with this number of threads."""
         return self.rules(f"threads: {count}\n{dedent(Path(rules).read_text())}")
 
-    def client(self, **options: Any) -> tuple[Program, Records]:
-        """Start a client on the client host, and do not wait for it."""
+    def client(self, to: str = SERVICE, **options: Any) -> tuple[Program, Records]:
+        """Start a client on the client host, and do not wait for it. It connects to the address ``to``."""
         options = {"sources": ",".join(CLIENTS), **options}
         records = Records(self.file("client.jsonl"))
         self.clients.append(records)
-        return self.app("s1", "client", SERVICE, PORT, records.file, *_flags(options)), records
+        return self.app("s1", "client", to, PORT, records.file, *_flags(options)), records
 
     def finish(self, client: Program, timeout: float = 60.0) -> None:
         """Wait until a client ends."""

@@ -54,11 +54,11 @@ def test_a_forged_packet_reaches_no_leg_and_gets_no_answer(scene: Scene, iptable
         )
     else:
         balancer.wait_for_status(
-            lambda status: status["machine"]["mirror_packets_forged"] == {"10.20.0.13:6653": len(packets)},
+            lambda status: status["machine"]["packets_forged"] == {"10.20.0.13:6653": len(packets)},
             "all forged packets to be counted",
             20.0,
         )
-        balancer.program.wait_for_text(f"dropped {len(packets)} packets in the name of mirror 10.20.0.13:6653")
+        balancer.program.wait_for_text(f"dropped {len(packets)} packets in the name of 10.20.0.13:6653")
     until.touch()
     scene.finish(client)
     sent = assert_all_well(records, CONNECTIONS)

@@ -245,8 +245,8 @@ def test_the_status_reports_work_that_is_off(one: Engine) -> None:
         "internal_errors": 0,
         "ended_threads": {},
         "kernel_translation_off_because": None,
-        "mirror_paths_checked": True,
-        "mirror_packets_forged": {},
+        "paths_checked": True,
+        "packets_forged": {},
     }
     text = summarize(one.snapshot(1000.0), machine)
     assert "copies 3" in text

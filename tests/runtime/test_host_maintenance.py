@@ -72,7 +72,7 @@ def test_every_chore_that_the_host_refuses_is_tried_again_and_logged_once(
         "unused kernel rules",
         "iptables rules",
         "nftables table",
-        "packets in mirrors' names",
+        "forged packets",
         "path MTUs to mirrors",
         "bypass of services without a pool",
     }

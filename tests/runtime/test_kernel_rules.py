@@ -225,14 +225,14 @@ def test_if_iptables_refuses_a_stop_the_table_is_removed_all_the_same(
     assert nft.fed[-1] == "delete table ip natmirror\n"
 
 
-def test_forged_packets_are_added_up_over_changes_of_the_rules_and_logged_once_for_each_mirror(
+def test_forged_packets_are_added_up_over_changes_of_the_rules_and_logged_once_for_each_name(
     kernel_rules: KernelRules, machine: Machine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for counts in ({}, {"m": 3}, {"m": 5}, {"m": 0, "n": 0}, {"m": 4, "n": 1}):
+    for counts in ({}, {"m": 3, "o": 0}, {"m": 5}, {"m": 0, "n": 0}, {"m": 4, "n": 1}):
         machine.forged = Counter(counts)
         kernel_rules.count_forged()
     assert kernel_rules.forged_packets == {"m": 9, "n": 1}
     assert [record.getMessage().split(":")[0] for record in caplog.records] == [
-        "dropped 3 packets in the name of mirror m",
-        "dropped 1 packets in the name of mirror n",
+        "dropped 3 packets in the name of m",
+        "dropped 1 packets in the name of n",
     ]

@@ -338,8 +338,8 @@ def test_the_status_screen_has_the_reason_why_there_is_no_session() -> None:
         "internal_errors": 0,
         "ended_threads": {},
         "kernel_translation_off_because": None,
-        "mirror_paths_checked": True,
-        "mirror_packets_forged": {},
+        "paths_checked": True,
+        "packets_forged": {},
     }
     status = {
         "version": "",
