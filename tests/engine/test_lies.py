@@ -80,7 +80,7 @@ def test_no_mixture_of_lies_reaches_the_mirror(seed: int, part: float, around: d
 
 @given(seed=seeds, rate=st.sampled_from([10_000, 50_000]), around=surroundings())
 def test_no_lie_reaches_the_mirror_while_memory_is_short(seed: int, rate: float, around: dict[str, Any]) -> None:
-    slow = {"top": "mirror-memory: 1MiB\n", "mirror_weather": Weather(rate=rate)}
+    slow: dict[str, Any] = {"top": "mirror-memory: 1MiB\n", "mirror_weather": Weather(rate=rate)}
     run(seed, 80_000, kinds=list(LIES), part=0.05, **slow, **around)
 
 

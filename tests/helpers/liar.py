@@ -53,8 +53,8 @@ class LyingWorld(World):
     ) -> None:
         """``hops``: the routers between this host and the backend. ``blind``: how many packets the attacker off the
         path sends. ``weather`` is that of the client's side and the backend's."""
-        sides = {"client_side": weather, "backend_side": weather, "mirror_side": mirror_weather}
-        super().__init__(*(seed, stream), **sides, **options)
+        sides: dict[str, Any] = {"client_side": weather, "backend_side": weather, "mirror_side": mirror_weather}
+        super().__init__(seed, stream, **sides, **options)
         draw = self.random
         answer, mss, scale = options.get("answer", b""), options.get("mss", 1000), options.get("scale")
         ends = {"mss": mss, "scale": scale, "first_stamp": draw.choice((1, 0xFFFF_FF00, 0x7FFF_FF00))}
