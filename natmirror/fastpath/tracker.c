@@ -338,8 +338,9 @@ static void take_fin(nm_half *sender, const nm_half *receiver, const nm_segment 
         sender->flags |= NM_HALF_FIN;
         if (was_known && sender->bytes)
             sender->bytes--;
-    } else if (ahead >= 0 && !(receiver->flags & NM_HALF_ACK && diff(receiver->ack, fin) > 0)) {
-        sender->flags |= NM_HALF_REVOKED; /* a byte was seen at that number */
+    } else if ((ahead >= 0 || !(sender->flags & NM_HALF_FIN)) &&
+               !(receiver->flags & NM_HALF_ACK && diff(receiver->ack, fin) > 0)) {
+        sender->flags |= NM_HALF_REVOKED; /* a byte was seen at that number, or the window may not reach it */
     }
 }
 
