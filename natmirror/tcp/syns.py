@@ -7,10 +7,11 @@ its own, the flow is *ambiguous*. nat/flow.py compares the data of SYNs, and SYN
 """
 
 from natmirror.fastpath import MAX_SYN_DATA, NO_WINDOW_SCALE, FlowRow
-from natmirror.fastpath.flow_flags import HALF_FIN, is_picked_up, is_service_mirrored, set_ambiguous, set_mptcp
+from natmirror.fastpath.flow_flags import is_picked_up, is_service_mirrored, set_ambiguous, set_mptcp
 from natmirror.fastpath.flow_states import State
 from natmirror.net import seq
 from natmirror.net.packet import ACK, MPTCP_CAPABLE, SYN, Segment
+from natmirror.tcp.acceptance import first_number
 
 
 def note_offers(row: FlowRow, syn: Segment) -> None:
@@ -29,7 +30,7 @@ def note_offers(row: FlowRow, syn: Segment) -> None:
 
 def irs(row: FlowRow) -> int:
     """Return the number of the backend's SYN-ACK, which has passed here."""
-    return seq.add(row.reply.end, -(1 + row.reply.bytes + bool(row.reply.flags & HALF_FIN)))
+    return seq.add(first_number(row.reply), -1)
 
 
 def repeats_answer(row: FlowRow, syn_ack: Segment) -> bool:

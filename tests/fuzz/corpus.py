@@ -47,6 +47,7 @@ _FLOWS_WITH_LEGS = (1, 2, 3, 8)
 _FLOWS_WITH_TAKERS = (*_FLOWS_WITH_LEGS, 6, 7, 9)
 _LEG_OF_FLOW = {1: 0, 2: 1, 3: 3, 8: 4}
 _ODD_BYTES, _ODD_AGAIN, _UNSTEADY = 1, 2, 1
+_TO_KEPT = 8
 _OF_CLIENT, _OF_CALLER, _OF_MIRROR, _OF_BACKEND, _THROTTLES, _FIN, _MIRROR_WITHOUT_LEG = 0, 1, 2, 3, 16, 128, 32
 _SERVICES, _CALLERS_OF_SERVICE, _BACKENDS = range(0, 64, 16), range(12), range(8)
 _MAX_STEPS = 60
@@ -416,7 +417,7 @@ def dry() -> dict[str, bytes]:
     for flow in _FLOWS_WITH_TAKERS:
         data, ahead = sends(flow, 10) + sends(flow, 200), sends(flow, 10, 100)
         again, other = sends(flow, 50, odd=_ODD_AGAIN), sends(flow, 50, odd=_ODD_AGAIN | _ODD_BYTES)
-        for rest in range(3):
+        for rest in (*range(3), *range(_TO_KEPT, _TO_KEPT + 3)):
             empty = drain(_OF_CLIENT, flow, rest)
             for name, one in {"ahead": ahead, "again": again, "other": other, "data": data + data}.items():
                 seeds[f"{name}-{rest}-{flow}"] = data + empty + one + acks(flow, 4) + moment + data + acks(flow)
@@ -425,7 +426,7 @@ def dry() -> dict[str, bytes]:
             seeds[f"throttled-{rest}-{flow}"] = gaps + moment + acks(flow) + data
             unsteady = b"".join(bytes((_SET_LEG, leg, _UNSTEADY, 0)) for leg in range(5))
             seeds[f"unsteady-{rest}-{flow}"] = data + unsteady + empty + data + acks(flow, 60) + moment + data
-    for rest in range(3):
+    for rest in (*range(3), *range(_TO_KEPT, _TO_KEPT + 3)):
         callers = b"".join(drain(_OF_CALLER, one, rest) for one in range(0, 16, 4))
         backends = b"".join(drain(_OF_BACKEND, one, rest) for one in _BACKENDS)
         begun = b"".join(map(without_syn, range(0, 64, 5)))

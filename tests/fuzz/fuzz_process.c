@@ -67,6 +67,7 @@ enum {
 
 #define DRAIN_KIND 3 /* 0 to 3: a client of the world's flows, a caller, a mirror, a backend */
 #define DRAIN_REST 7
+#define DRAIN_TO_KEPT 8 /* leave the kept tokens as well */
 
 #define SAME_WINDOW 1 /* stands for the mirror's last window */
 
@@ -412,12 +413,13 @@ static void write(world *w, input *in)
 /* Leave a peer hardly any turns. */
 static void drain_peer(world *w, input *in)
 {
-    uint8_t which = take8(in), rest = take8(in) & DRAIN_REST, number = which >> 2;
+    uint8_t which = take8(in), rest = take8(in), number = which >> 2;
     const mirror_leg *leg = &w->legs[number % LEGS];
     endpoint peers[] = {w->flows[number % FLOWS].client, caller_end(number), leg->mirror, backend_end(&w->plan, number % BACKENDS)};
     int kind = which & DRAIN_KIND;
     const endpoint *client = leg->flow ? &leg->flow->client : &leg->local;
-    drain(w, peers[kind].address, kind == 2 ? client->address : NULL, rest);
+    drain(w, peers[kind].address, kind == 2 ? client->address : NULL,
+          (rest & DRAIN_REST) + (rest & DRAIN_TO_KEPT ? KEPT : 0));
 }
 
 static void take_step(world *w, input *in)

@@ -13,7 +13,6 @@
 
 #define RATE 10000.0 /* a second copy, to check the first */
 #define STORE 3000.0
-#define KEPT 1000.0 /* of these, for genuine packets */
 #define PRICE_OF_DATA 1
 #define PRICE_OF_OTHERS 2
 #define SOURCE_AT 12

@@ -4,6 +4,8 @@
 
 #include "world.h"
 
+#define KEPT 1000 /* tokens that each peer has for genuine packets alone */
+
 /* Leave a peer so many tokens, if it has more; client: NULL, or the client for which a mirror with that address sends. */
 void drain(world *w, const uint8_t *address, const uint8_t *client, int rest);
 

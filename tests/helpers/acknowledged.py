@@ -23,12 +23,15 @@ class Connection(ClientConnection):
         super().__init__(engine(rules, fast=fast, release=release))
         self.got = b""
 
-    def open(self, options: bytes = b"", answer: bytes = b"") -> "Connection":
-        """Complete the handshakes of client and leg, with these options of client and backend."""
+    def open(self, options: bytes = b"", answer: bytes = b"", guess: bytes = b"") -> "Connection":
+        """Complete the handshakes of client and leg, with these options of client and backend. ``guess``: an attacker's
+        packet before the client's acknowledgement."""
         out = self.passed(packet(CLIENT, SERVICE, "S", ISS, options=options), Hook.PREROUTING)
         self.backend = (out.dst, out.dport)
         raw = packet(self.backend, CLIENT, "SA", IRS, seq.add(ISS, 1), options=answer)
         self.passed(raw, Hook.FORWARD)
+        if guess:
+            self.take(guess, Hook.PREROUTING)
         self.from_client("A")
         self.acks(0)
         self.connect_mirror()
