@@ -82,6 +82,7 @@ class FlowRow(Protocol):
     held: "RingRow"
     held_len: int
     max_held: int
+    unseen: int
     proven: int
 
 
@@ -344,6 +345,7 @@ class GearRow(Protocol):
     out: OutRow
     read: OutRow
     translation: TranslationRow
+    unseen: int
     counters: CountersRow
 
 

@@ -1,0 +1,90 @@
+"""Services without a pool: packets that have passed the watch queue unseen end the copies of the connections there."""
+
+import pytest
+
+from natmirror.actions import Hook
+from natmirror.net import seq
+from natmirror.net.endpoint import Endpoint
+from natmirror.reasons import EndReason
+from natmirror.rules import Release
+from tests.helpers.client_connection import IRS, ISS, MIRROR_ISS, ClientConnection, engine
+from tests.helpers.support import CLIENT, MASTER, RULES, SERVICE, assert_adds_up, at, packet
+
+WATCHED = RULES[: RULES.index("    pool:")] + RULES[RULES.index("    mirrors:") :]
+BOTH = (
+    RULES
+    + """
+  - {name: watched, address: 10.10.0.200, port: 6653, mirrors: [{name: m, address: 10.20.0.13, port: 7653}]}
+"""
+)
+
+
+class Watched(ClientConnection):
+    """A connection of a service without a pool, whose bytes wait for their acknowledgement."""
+
+    def __init__(self, rules: str = WATCHED, service: Endpoint = SERVICE, mirror: Endpoint = MASTER) -> None:
+        super().__init__(engine(rules, release=Release.ACKNOWLEDGED), service=service)
+        self.backend = service
+        self.mirror = mirror
+        self.connect()
+        self.take(packet(mirror, CLIENT, "SA", MIRROR_ISS, seq.add(ISS, 1)), Hook.PREROUTING)
+        self.mirrored()
+
+    def connect(self) -> None:
+        self.passed(packet(CLIENT, self.service, "S", ISS), Hook.PREROUTING)
+        self.passed(packet(self.service, CLIENT, "SA", IRS, seq.add(ISS, 1)), Hook.FORWARD)
+        self.from_client("A")
+
+    @property
+    def ended(self) -> list[EndReason]:
+        return [event.reason for event in self.engine.take_events()]
+
+
+def test_what_is_held_is_not_released_after_packets_have_passed_unseen() -> None:
+    one = Watched()
+    one.from_client("PA", b"LIE!!")
+    one.engine.gear.unseen += 1  # TRUTH
+    one.from_backend("A")
+    assert [data for _, _, _, data in one.mirrored() if data] == []
+    assert one.ended == [EndReason.UNSEEN]
+    assert_adds_up(one.engine.snapshot(one.now))
+
+
+@pytest.mark.parametrize("letters", ["A", "FA"])
+def test_a_connection_without_held_bytes_loses_its_copy_too(letters: str) -> None:
+    one = Watched()
+    one.engine.gear.unseen += 1
+    one.from_backend(letters)
+    one.from_client("PA", b"more")
+    assert one.ended == [EndReason.UNSEEN]
+
+
+def test_a_connection_that_begins_afterwards_is_copied() -> None:
+    one = Watched()
+    one.engine.gear.unseen += 1
+    one.from_client("PA", b"lost")
+    assert one.ended == [EndReason.UNSEEN]
+    later = ClientConnection(one.engine, client=(CLIENT[0], CLIENT[1] + 1))
+    later.backend = SERVICE
+    later.now = one.now
+    later.passed(packet(later.client, SERVICE, "S", ISS), Hook.PREROUTING)
+    later.passed(packet(SERVICE, later.client, "SA", IRS, seq.add(ISS, 1)), Hook.FORWARD)
+    later.from_client("A")
+    later.take(packet(MASTER, later.client, "SA", MIRROR_ISS, seq.add(ISS, 1)), Hook.PREROUTING)
+    later.from_client("PA", b"copied")
+    later.from_backend("A")
+    assert b"copied" in [data for _, _, _, data in later.mirrored()]
+
+
+def test_connections_of_services_with_a_pool_keep_their_copies() -> None:
+    watched = Watched(BOTH, at("10.10.0.200", 6653), at("10.20.0.13", 7653))
+    one = ClientConnection(watched.engine, client=(CLIENT[0], CLIENT[1] + 1))
+    one.connect()
+    one.take(packet(MASTER, one.client, "SA", MIRROR_ISS, seq.add(ISS, 1)), Hook.PREROUTING)
+    one.mirrored()
+    one.from_client("PA", b"hello")
+    one.engine.gear.unseen += 1
+    one.from_backend("A")
+    watched.from_client("PA", b"lost")
+    assert b"hello" in [data for _, _, _, data in one.mirrored()]
+    assert watched.ended == [EndReason.UNSEEN]
