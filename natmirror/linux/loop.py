@@ -9,7 +9,6 @@ from errno import errorcode
 from natmirror._ffi import ffi, lib
 from natmirror.actions import Accept, Decision, Send, Verdict
 from natmirror.errors import HostError
-from natmirror.fastpath import GearRow
 from natmirror.linux.counters import IN_OUTBOX_OF_C, OutboxCounter
 from natmirror.linux.nfqueue import LONGEST_WAIT, Packet, Queue, packet_of
 
@@ -62,7 +61,7 @@ class Loop:
     A queue that fails is closed and not read any more; bind_again() replaces it in ``queues``, the caller's list.
     """
 
-    def __init__(self, gear: GearRow, queues: list[BoundQueue], *, out_fd: int, wake_fd: int, gathers: bool) -> None:
+    def __init__(self, gear: object, queues: list[BoundQueue], *, out_fd: int, wake_fd: int, gathers: bool) -> None:
         self._timer_fd = lib.nl_timer()
         if self._timer_fd < 0:
             raise HostError(f"cannot create a timer: {errorcode.get(-self._timer_fd, -self._timer_fd)}")
@@ -121,7 +120,7 @@ class Loop:
         self._select_open_queues()
         queue = bound.queue.bind_again()
         self.queues[index] = BoundQueue(queue, bound.watched)
-        self._gear.unseen += bound.watched  # packets have passed meanwhile
+        self._loop.gear.unseen += bound.watched  # packets have passed meanwhile
         self._select_open_queues()
         return queue
 

@@ -2,10 +2,11 @@
 
 import pytest
 
-from natmirror.actions import Hook
+from natmirror._ffi import lib
+from natmirror.actions import Drop, Hook
 from natmirror.net import seq
 from natmirror.net.endpoint import Endpoint
-from natmirror.reasons import EndReason
+from natmirror.reasons import DropReason, EndReason
 from natmirror.rules import Release
 from tests.helpers.client_connection import IRS, ISS, MIRROR_ISS, ClientConnection, engine
 from tests.helpers.support import CLIENT, MASTER, RULES, SERVICE, assert_adds_up, at, packet
@@ -88,3 +89,22 @@ def test_connections_of_services_with_a_pool_keep_their_copies() -> None:
     watched.from_client("PA", b"lost")
     assert b"hello" in [data for _, _, _, data in one.mirrored()]
     assert watched.ended == [EndReason.UNSEEN]
+
+
+def test_a_fin_over_the_limit_passes_the_watch_queue_all_the_same() -> None:
+    one = Watched()
+    busy = Watched.__new__(Watched)
+    ClientConnection.__init__(busy, one.engine, client=(CLIENT[0], CLIENT[1] + 1))
+    busy.backend = SERVICE
+    busy.passed(packet(busy.client, SERVICE, "S", ISS), Hook.PREROUTING)
+    busy.passed(packet(SERVICE, busy.client, "SA", IRS, seq.add(ISS, 1)), Hook.FORWARD)
+    busy.from_client("A")
+    one.from_client("PA", b"LIE!!")
+    for number in range(int(lib.NM_TURNS_BURST)):
+        busy.from_client("PA", b"x", at=10 + 2 * number)
+    raw = packet(CLIENT, SERVICE, "FPA", seq.add(ISS, 1), seq.add(IRS, 1), b"TRUE")  # with the FIN as long as the lie
+    assert one.take(raw, Hook.PREROUTING) == Drop(DropReason.OVER_LIMIT)
+    one.now += 2
+    one.from_backend("A")
+    assert [data for _, _, _, data in one.mirrored() if data] == []
+    assert EndReason.OVER_LIMIT in one.ended
