@@ -4,6 +4,7 @@ import pytest
 
 from natmirror._ffi import lib
 from natmirror.actions import Drop, Hook
+from natmirror.engine.engine import Engine
 from natmirror.net import seq
 from natmirror.net.endpoint import Endpoint
 from natmirror.reasons import DropReason, EndReason
@@ -18,23 +19,25 @@ BOTH = (
   - {name: watched, address: 10.10.0.200, port: 6653, mirrors: [{name: m, address: 10.20.0.13, port: 7653}]}
 """
 )
+NEIGHBOUR = (CLIENT[0], CLIENT[1] + 1)
 
 
 class Watched(ClientConnection):
     """A connection of a service without a pool, whose bytes wait for their acknowledgement."""
 
-    def __init__(self, rules: str = WATCHED, service: Endpoint = SERVICE, mirror: Endpoint = MASTER) -> None:
-        super().__init__(engine(rules, release=Release.ACKNOWLEDGED), service=service)
+    def __init__(
+        self,
+        one: Engine | None = None,
+        *,
+        client: Endpoint = CLIENT,
+        service: Endpoint = SERVICE,
+        mirror: Endpoint = MASTER,
+    ) -> None:
+        super().__init__(one or engine(WATCHED, release=Release.ACKNOWLEDGED), client=client, service=service)
         self.backend = service
-        self.mirror = mirror
         self.connect()
-        self.take(packet(mirror, CLIENT, "SA", MIRROR_ISS, seq.add(ISS, 1)), Hook.PREROUTING)
+        self.take(packet(mirror, client, "SA", MIRROR_ISS, seq.add(ISS, 1)), Hook.PREROUTING)
         self.mirrored()
-
-    def connect(self) -> None:
-        self.passed(packet(CLIENT, self.service, "S", ISS), Hook.PREROUTING)
-        self.passed(packet(self.service, CLIENT, "SA", IRS, seq.add(ISS, 1)), Hook.FORWARD)
-        self.from_client("A")
 
     @property
     def ended(self) -> list[EndReason]:
@@ -65,21 +68,16 @@ def test_a_connection_that_begins_afterwards_is_copied() -> None:
     one.engine.gear.unseen += 1
     one.from_client("PA", b"lost")
     assert one.ended == [EndReason.UNSEEN]
-    later = ClientConnection(one.engine, client=(CLIENT[0], CLIENT[1] + 1))
-    later.backend = SERVICE
-    later.now = one.now
-    later.passed(packet(later.client, SERVICE, "S", ISS), Hook.PREROUTING)
-    later.passed(packet(SERVICE, later.client, "SA", IRS, seq.add(ISS, 1)), Hook.FORWARD)
-    later.from_client("A")
-    later.take(packet(MASTER, later.client, "SA", MIRROR_ISS, seq.add(ISS, 1)), Hook.PREROUTING)
+    later = Watched(one.engine, client=NEIGHBOUR)
     later.from_client("PA", b"copied")
     later.from_backend("A")
     assert b"copied" in [data for _, _, _, data in later.mirrored()]
 
 
 def test_connections_of_services_with_a_pool_keep_their_copies() -> None:
-    watched = Watched(BOTH, at("10.10.0.200", 6653), at("10.20.0.13", 7653))
-    one = ClientConnection(watched.engine, client=(CLIENT[0], CLIENT[1] + 1))
+    both = engine(BOTH, release=Release.ACKNOWLEDGED)
+    watched = Watched(both, service=at("10.10.0.200", 6653), mirror=at("10.20.0.13", 7653))
+    one = ClientConnection(both, client=NEIGHBOUR)
     one.connect()
     one.take(packet(MASTER, one.client, "SA", MIRROR_ISS, seq.add(ISS, 1)), Hook.PREROUTING)
     one.mirrored()
@@ -93,12 +91,7 @@ def test_connections_of_services_with_a_pool_keep_their_copies() -> None:
 
 def test_a_fin_over_the_limit_passes_the_watch_queue_all_the_same() -> None:
     one = Watched()
-    busy = Watched.__new__(Watched)
-    ClientConnection.__init__(busy, one.engine, client=(CLIENT[0], CLIENT[1] + 1))
-    busy.backend = SERVICE
-    busy.passed(packet(busy.client, SERVICE, "S", ISS), Hook.PREROUTING)
-    busy.passed(packet(SERVICE, busy.client, "SA", IRS, seq.add(ISS, 1)), Hook.FORWARD)
-    busy.from_client("A")
+    busy = Watched(one.engine, client=NEIGHBOUR)
     one.from_client("PA", b"LIE!!")
     for number in range(int(lib.NM_TURNS_BURST)):
         busy.from_client("PA", b"x", at=10 + 2 * number)
