@@ -1,272 +1,263 @@
-"""``python -m bench.junk``: the latency of one client while another one sends junk (root).
+"""``python -m bench.junk``: the latency of clients while another one sends junk (root).
 
-In the lab, both clients belong to the same packet thread. For each kind of junk, the command measures how many packets
-a second the thread decides, then the time between request and reply of a client that behaves well: without junk, with
-junk at half of that rate, with junk as fast as the lab can send it, and the same with ``limit-per-client``. The client
-holds connections all the time; each that ends is a lost one. Each figure is the median of some rounds.
+In the lab, all clients belong to one packet thread. For each kind of junk, the command measures
 
-python -m bench.junk [--rounds N] [--no-limit]
+- the capacity: the highest rate at which natmirror's queue drops nothing, found in steps of a fifth, or what the lab
+  can send, if that is less;
+- the time between request and reply of clients that behave well: without junk, then with junk at half the capacity,
+  and so on in turn. The ratio is the median of each round's, the times are medians of all rounds;
+- the same with junk as fast as the lab can send it, without and with ``limit-per-client``.
+
+Each measurement begins when the junk has lasted for half a second. natmirror has half of the cores, the lab's programs
+share the others. There, clients, servers and a sender that keeps to a rate come before all other programs.
+
+The command fails if a ratio is above 2, or a connection was lost.
 """
 
-import argparse
 import json
-import random
-import socket
 import statistics
 import sys
-import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
-from ipaddress import IPv4Address
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import click
+
+from bench.junk_peers import KINDS, OVER, PORT
+from bench.machine import CONTENDER_CORES, LOAD_CORES, running_on
+from natmirror.errors import HostError
 from natmirror.lab.loadbalancer import LoadBalancer
-from natmirror.lab.process import Program, wait_listen
+from natmirror.lab.process import Program, wait_for, wait_listen
 from natmirror.lab.topology import SERVICE, Lab
-from natmirror.net.build import build
-from natmirror.net.packet import ACK, PSH, SYN
 
-_PORT = 6653
-_QUEUE = "6653"
-_SECONDS = 3.0  # of one measurement
-_CONNECTIONS = 20
-_INTERVAL = 0.001  # seconds between two requests
-_REQUEST = bytes(100)
-_LIMIT = 5000
-_PACKETS = 8192  # different ones, sent again and again
-_SENDERS = 2  # processes
-_JUNK_SOURCE = "10.10.0.11"
-_KINDS = {
-    "ACKs of no connection": (ACK, b""),
-    "data of no connection": (PSH | ACK, b"x"),
-    "SYNs with data": (SYN, b"x"),
-}
+_MAX_RATIO = 2.0
+_LIMIT = 5000  # packets a second
+_STEP = 0.8
+_LOWEST_RATE = 100.0
+_MAX_WAITING = 1000  # packets in a queue that natmirror keeps up with
+_SECONDS_OF_STEP = 1.0
+_TIMEOUT = 60.0
 _RULES = f"""
 threads: 1
 switches: [10.10.0.0/24]
 services:
   - name: echo
     address: {SERVICE}
-    port: {_PORT}
-    pool: {{backends: [{{name: c1, address: 10.20.0.11}}]}}
+    port: {PORT}
+    pool: {{backends: [{{name: c1, address: 10.20.0.11}}, {{name: c2, address: 10.20.0.12}}]}}
     mirrors: [{{name: m, address: 10.20.0.13}}]
 """
+_REPOSITORY = Path(__file__).parents[1]
+_HEAD = (
+    "| junk | capacity | half of it: sent | p50, quiet | p99, quiet | p99 | ratio | lost |"
+    f" highest rate: sent | p99 | with limit-per-client: {_LIMIT} | lost |\n" + "|---" * 12 + "|"
+)
 
 
-# Programs in the lab
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """The time between request and reply in seconds, and the number of connections that were lost."""
+
+    p50: float
+    p99: float
+    lost: int
 
 
-def serve() -> None:
-    """Run a server that sends back what it gets."""
-    with socket.create_server(("", _PORT), backlog=100) as server:
-        while True:
-            threading.Thread(target=_echo, args=(server.accept()[0],), daemon=True).start()
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The figures for one kind of junk; rates are in packets a second. ``limited``: with limit-per-client."""
+
+    kind: str
+    capacity: float
+    sent: float
+    quiet: Sequence[Figures]
+    half: Sequence[Figures]
+    highest_sent: float
+    highest: Figures
+    limited: Figures
+
+    @property
+    def ratio(self) -> float:
+        """How many times longer the others' p99 is at half the capacity than without junk."""
+        return statistics.median(junk.p99 / quiet.p99 for quiet, junk in zip(self.quiet, self.half, strict=True))
+
+    @property
+    def lost(self) -> int:
+        """The connections that were lost at half the capacity, or without junk."""
+        return sum(figures.lost for figures in (*self.quiet, *self.half))
+
+    @property
+    def lost_at_highest(self) -> int:
+        return self.highest.lost + self.limited.lost
+
+    def row(self) -> str:
+        """Return a line of the table."""
+        cells = [self.kind, f"{self.capacity:,.0f}", f"{self.sent:,.0f}"]
+        cells += [_milliseconds(statistics.median(one.p50 for one in self.quiet))]
+        cells += [_milliseconds(statistics.median(one.p99 for one in ones)) for ones in (self.quiet, self.half)]
+        cells += [f"{self.ratio:.1f}", str(self.lost), f"{self.highest_sent:,.0f}"]
+        cells += [_milliseconds(one.p99) for one in (self.highest, self.limited)] + [str(self.lost_at_highest)]
+        return "| " + " | ".join(cells) + " |"
+
+    def failures(self) -> Iterator[str]:
+        """Yield what the command fails for."""
+        if self.ratio > _MAX_RATIO:
+            yield f"{self.kind}: p99 is {self.ratio:.1f} times as long as without junk"
+        if self.lost or self.lost_at_highest:
+            yield f"{self.kind}: {self.lost + self.lost_at_highest} connections were lost"
 
 
-def _echo(connection: socket.socket) -> None:
-    with connection, suppress(OSError):
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        while data := connection.recv(1 << 16):
-            connection.sendall(data)
+def _milliseconds(seconds: float) -> str:
+    return f"{1000 * seconds:.2f} ms"
 
 
-def ask() -> None:
-    """Run the client that behaves well: it prints "ready", and for each line of its input measures for that many
-    seconds, and prints the figures."""
-    connections = [socket.create_connection((SERVICE, _PORT)) for _ in range(_CONNECTIONS)]
-    for connection in connections:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.settimeout(30.0)
-    print("ready", flush=True)
-    for line in sys.stdin:
-        print(json.dumps(_measured(connections, float(line))), flush=True)
+class Scene:
+    """natmirror between clients that behave well and a host that sends one kind of junk."""
 
-
-def _measured(connections: list[socket.socket], seconds: float) -> dict[str, float]:
-    times, lost, number, end = [], 0, 0, time.perf_counter() + seconds
-    while (began := time.perf_counter()) < end and connections:
-        connection = connections[number % len(connections)]
-        number += 1
-        try:
-            connection.sendall(_REQUEST)
-            if len(connection.recv(len(_REQUEST), socket.MSG_WAITALL)) < len(_REQUEST):
-                raise EOFError
-            times.append(time.perf_counter() - began)
-        except (OSError, EOFError):
-            connections.remove(connection)
-            lost += 1
-        time.sleep(max(0.0, began + _INTERVAL - time.perf_counter()))
-    times = sorted(times) or [seconds]
-    return {
-        "p50_us": 1e6 * times[len(times) // 2],
-        "p99_us": 1e6 * times[len(times) * 99 // 100],
-        "max_us": 1e6 * times[-1],
-        "replies": len(times),
-        "lost": lost,
-    }
-
-
-def send(kind: str, rate: float) -> None:
-    """Send junk at this rate, in packets a second, for ever; 0: as fast as possible. Print the rate once a second."""
-    flags, data = _KINDS[kind]
-    there = IPv4Address(SERVICE).packed, _PORT
-    here = IPv4Address(_JUNK_SOURCE).packed
-    source = random.Random(time.time())
-    packets = [
-        build(
-            *((here, source.randrange(1024, 65536)), there),
-            seq=source.getrandbits(32),
-            ack=source.getrandbits(32) if flags & ACK else 0,
-            flags=flags,
-            window=1000,
-            payload=data,
-        )
-        for _ in range(_PACKETS)
-    ]
-    raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
-    raw.connect((SERVICE, 0))
-    began = said = time.perf_counter()
-    sent = 0
-    while True:
-        now = time.perf_counter()
-        if rate and sent >= (now - began) * rate:
-            time.sleep(0.0005)
-            continue
-        for _ in range(32):
-            with suppress(OSError):  # the device's queue is full
-                raw.send(packets[sent % _PACKETS])
-            sent += 1
-        if now - said > 1.0:
-            said = now
-            print(f"{sent / (now - began):.0f}", flush=True)
-
-
-# The measurement
-
-
-class Bench:
-    """natmirror between a client that behaves well and one that sends junk."""
-
-    def __init__(self, lab: Lab, rules: str) -> None:
-        self._script = [sys.executable, str(Path(__file__).resolve())]
+    def __init__(self, lab: Lab, kind: str, rules: str) -> None:
         self._lab = lab
-        file = lab.directory / f"rules-{time.monotonic_ns()}.yaml"
+        self._kind = kind
+        file = lab.directory / "rules.yaml"
         file.write_text(rules)
-        self.balancer = LoadBalancer(lab, file)
-        self._client = lab.start("s2", [*self._script, "ask"], name="ask", stdin=-1)
-        self._client.wait_for_text("ready")
+        with running_on(CONTENDER_CORES):
+            self._balancer = LoadBalancer(lab, file)
+        self._clients = _start(lab, "s2", "ask", stdin=-1)
+        self._clients.wait_for_text("ready")
 
     def close(self) -> None:
-        """End the client and natmirror."""
-        self._client.end()
-        self.balancer.stop()
+        """End the clients and natmirror."""
+        self._clients.end()
+        self._balancer.stop()
 
-    def ask(self) -> dict[str, float]:
-        """Return the client's figures."""
-        before = self._client.text.count("\n")
-        stdin = self._client.popen.stdin
+    @contextmanager
+    def junk(self, rate: float = 0.0) -> Iterator[Program]:
+        """Send junk at this rate, or as fast as possible, already for a while when the context begins."""
+        sender = _start(self._lab, "s1", "send", self._kind, str(rate))
+        try:
+            sender.wait_for_text("\n", _TIMEOUT)
+            yield sender
+        finally:
+            sender.end()
+
+    def ask(self, seconds: float) -> Figures:
+        """Return the clients' figures."""
+        self._begin(seconds)
+        return self._figures()
+
+    def ask_during_junk(self, seconds: float, rate: float = 0.0) -> tuple[Figures, float]:
+        """Return the clients' figures while junk is sent, and its rate. It ends before the last replies come."""
+        with self.junk(rate) as sender:
+            self._begin(seconds)
+            sent = _rate(sender)
+        return self._figures(), sent
+
+    def _begin(self, seconds: float) -> None:
+        """Have the clients send requests for this time."""
+        stdin, count = self._clients.popen.stdin, self._clients.text.count(OVER)
         assert stdin is not None
-        stdin.write(f"{_SECONDS}\n".encode())
+        stdin.write(f"{seconds}\n".encode())
         stdin.flush()
-        while self._client.text.count("\n") == before and self._client.running():
-            time.sleep(0.05)
-        return dict(json.loads(self._client.text.splitlines()[before]))
+        self._lines = len(self._clients.text.splitlines())
+        wait_for(lambda: self._clients.text.count(OVER) > count, "the clients to ask", seconds + _TIMEOUT)
 
-    def junk(self, kind: str, rate: float) -> list[Program]:
-        """Begin to send junk; return the senders, which send once they have printed a rate."""
-        words = ["send", kind, str(rate / _SENDERS)]
-        senders = [self._lab.start("s1", [*self._script, *words], name="send") for _ in range(_SENDERS)]
-        for sender in senders:
-            sender.wait_for_text("\n", 30.0)
-        return senders
+    def _figures(self) -> Figures:
+        wait_for(lambda: self._clients.text.endswith("}\n"), "the last replies", _TIMEOUT)
+        return Figures(**json.loads(self._clients.text.splitlines()[-1]))
 
-    def decided(self) -> int:
-        """Return the number of packets that natmirror has received from its queue."""
-        return int(self.balancer.status()["machine"]["queues"][_QUEUE]["packets_received"])
+    def capacity(self) -> float:
+        """Return the highest rate of junk at which the queue drops nothing."""
+        with self.junk() as sender:
+            before = self._queue()
+            time.sleep(_SECONDS_OF_STEP)
+            rate = min(_rate(sender), (self._queue().received - before.received) / _SECONDS_OF_STEP)
+        while not self._keeps_up(rate):
+            rate *= _STEP
+            if rate < _LOWEST_RATE:
+                raise HostError(f"{self._kind}: the queue drops packets at every rate")
+        return rate
 
-    def capacity(self, kind: str) -> float:
-        """Return how many packets of junk the thread decides in a second."""
-        senders = self.junk(kind, 0)
-        began, before = time.monotonic(), self.decided()
-        time.sleep(_SECONDS / 2)
-        found = (self.decided() - before) / (time.monotonic() - began)
-        _end(senders)
-        return found
+    def _keeps_up(self, rate: float) -> bool:
+        wait_for(lambda: not self._queue().waiting, "the queue to be empty", _TIMEOUT)
+        with self.junk(rate):
+            before = self._queue()
+            time.sleep(_SECONDS_OF_STEP)
+            after = self._queue()
+        return after.dropped == before.dropped and after.waiting < _MAX_WAITING
 
-    def under(self, kind: str, rate: float) -> dict[str, float]:
-        """Return the client's figures during junk, with the rate that was sent."""
-        senders = self.junk(kind, rate)
-        figures = self.ask()
-        figures["sent"] = sum(float(sender.text.split()[-1]) for sender in senders)
-        _end(senders)
-        return figures
+    def _queue(self) -> "Queue":
+        return Queue.parse(self._lab.run("lb", ["cat", "/proc/net/netfilter/nfnetlink_queue"]))
 
 
-def _end(senders: Sequence[Program]) -> None:
-    for sender in senders:
-        sender.end()
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """What the kernel counts of natmirror's queue, in packets."""
+
+    waiting: int
+    dropped: int
+    received: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Queue":
+        """Read the first line of /proc/net/netfilter/nfnetlink_queue: number, port id, waiting packets, copy mode and
+        range, dropped ones (queue full, socket full), last packet's id."""
+        _, _, waiting, _, _, full, refused, last, *_ = map(int, text.split())
+        return cls(waiting, full + refused, last)
 
 
-def measure(lab: Lab, kind: str, *, with_limit: bool) -> dict[str, dict[str, float]]:
-    """Return one round's figures, by situation."""
-    found = {}
-    bench = Bench(lab, _RULES)
-    capacity = bench.capacity(kind)
-    found["quiet"] = {**bench.ask(), "sent": 0.0}
-    found["half of the capacity"] = bench.under(kind, capacity / 2)
-    found["as fast as possible"] = bench.under(kind, 0)
-    bench.close()
-    if with_limit:
-        bench = Bench(lab, f"limit-per-client: {_LIMIT}\n{_RULES}")
-        found[f"the same, limit-per-client: {_LIMIT}"] = bench.under(kind, 0)
-        bench.close()
-    for figures in found.values():
-        figures["capacity"] = capacity
-        figures["ratio"] = figures["p99_us"] / found["quiet"]["p99_us"]
-    return found
+def _start(lab: Lab, host: str, *words: str, **options: int) -> Program:
+    with running_on(LOAD_CORES):
+        command = [sys.executable, "-m", "bench.junk_peers", *words]
+        return lab.start(host, command, name=words[0], cwd=_REPOSITORY, **options)
 
 
-def main() -> None:
-    """Print a table for each kind of junk."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--no-limit", action="store_true")
-    arguments = parser.parse_args()
-    with Lab(switches=2) as lab:
-        script = [sys.executable, str(Path(__file__).resolve())]
-        for host in ("c1", "m"):
-            lab.start(host, [*script, "serve"], name="serve")
-            wait_listen(lab.ns(host), _PORT)
-        for kind in _KINDS:
-            rounds = [measure(lab, kind, with_limit=not arguments.no_limit) for _ in range(arguments.rounds)]
-            _print(kind, rounds)
+def _rate(sender: Program) -> float:
+    return float(sender.text.split()[-1])
 
 
-def _print(kind: str, rounds: Sequence[dict[str, dict[str, float]]]) -> None:
-    def median(situation: str, name: str) -> float:
-        return statistics.median(one[situation][name] for one in rounds)
+def measure(lab: Lab, kind: str, rounds: int, seconds: float) -> Result:
+    """Return the figures for one kind of junk."""
+    scene = Scene(lab, kind, _RULES)
+    capacity, sent = scene.capacity(), 0.0
+    quiet, half = [], []
+    for _ in range(rounds):
+        quiet.append(scene.ask(seconds))
+        figures, sent = scene.ask_during_junk(seconds, capacity / 2)
+        half.append(figures)
+    highest, highest_sent = scene.ask_during_junk(seconds)
+    scene.close()
+    scene = Scene(lab, kind, f"limit-per-client: {_LIMIT}\n{_RULES}")
+    limited, _ = scene.ask_during_junk(seconds)
+    scene.close()
+    return Result(kind, capacity, sent, quiet, half, highest_sent, highest, limited)
 
-    print(f"{kind}: the thread decides {median('quiet', 'capacity'):.0f} a second")
-    print(
-        "| junk | sent a second | p50 | p99 | p99 / quiet | longest | connections lost |\n|---|---|---|---|---|---|---|"
-    )
-    for name in rounds[0]:
-        cells: list[Any] = [name, f"{median(name, 'sent'):.0f}"]
-        cells += [f"{median(name, one) / 1000:.2f} ms" for one in ("p50_us", "p99_us")]
-        cells += [f"{median(name, 'ratio'):.1f}", f"{median(name, 'max_us') / 1000:.1f} ms"]
-        cells.append(f"{sum(one[name]['lost'] for one in rounds):.0f}")
-        print("| " + " | ".join(cells) + " |", flush=True)
+
+@click.command()
+@click.option("--rounds", default=3, show_default=True, help="Rounds of quiet and junk.")
+@click.option("--seconds", default=1.5, show_default=True, help="Duration of one measurement.")
+@click.option(
+    "--kind", "kinds", multiple=True, type=click.Choice(list(KINDS)), help="Measure this kind only; repeatable."
+)
+def main(rounds: int, seconds: float, kinds: Sequence[str]) -> None:
+    """Measure the latency of clients while another one sends junk."""
+    failures: list[str] = []
+    try:
+        with Lab(switches=2) as lab:
+            for host in ("c1", "c2", "m"):
+                _start(lab, host, "serve")
+                wait_listen(lab.ns(host), PORT)
+            click.echo(_HEAD)
+            for kind in kinds or KINDS:
+                result = measure(lab, kind, rounds, seconds)
+                click.echo(result.row())
+                failures += result.failures()
+    except HostError as error:
+        raise click.ClickException(str(error)) from None
+    if failures:
+        raise click.ClickException("; ".join(failures))
+    click.echo(f"No ratio is above {_MAX_RATIO:g}, and no connection was lost.")
 
 
 if __name__ == "__main__":
-    match sys.argv[1:]:
-        case ["serve"]:
-            serve()
-        case ["ask"]:
-            ask()
-        case ["send", kind, rate]:
-            send(kind, float(rate))
-        case _:
-            main()
+    main()

@@ -126,9 +126,11 @@ static int punt_reason(nm_gear *gear, nm_flow *flow, const nm_segment *seg, int 
         return NM_PUNT_OUT_OF_ORDER;
     if (!is_orig)
         return 0;
-    if (flow->flags & NM_FLOW_HOLDS ? !has_room(gear, flow, seg->payload_len) : reserve_in_legs(gear, flow, seg->payload_len))
+    /* in Python's order, so that both gears give up the same where memory is short */
+    if ((flow->flags & NM_FLOW_HOLDS && !has_room(gear, flow, seg->payload_len)) ||
+        !nm_held_reserve(gear, flow, seg->payload_len))
         return NM_PUNT_LEG_REPAIR;
-    return nm_held_reserve(gear, flow, seg->payload_len) ? 0 : NM_PUNT_LEG_REPAIR;
+    return flow->flags & NM_FLOW_HOLDS ? 0 : reserve_in_legs(gear, flow, seg->payload_len);
 }
 
 /* Return how many held bytes a backend's segment frees: it acknowledges them, or an earlier one did. It may acknowledge

@@ -28,7 +28,8 @@ int nm_held_has(const nm_flow *flow, uint32_t seq, const uint8_t *data, uint32_t
         return 0;
     while (len) {
         uint32_t count = len;
-        if (memcmp(nm_ring_piece(&flow->held, offset, &count), data, count))
+        const uint8_t *piece = nm_ring_piece(&flow->held, offset, &count);
+        if (memcmp(piece, data, count))
             return 0;
         data += count;
         offset += count;

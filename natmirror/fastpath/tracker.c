@@ -4,6 +4,7 @@
 #include "fastpath/tcp_constants.h"
 
 #define MAX_WINDOW 0xffff /* before it is scaled */
+#define MAX_BEHIND (1 << 30) /* bytes, no less than a window: how old an acknowledgement may move the window's edge */
 #define PAWS_TOLERANCE 1 /* as in Linux: by so much a TSval may lie below TS.Recent */
 
 /* Return whether this host drops the packet of a flow whose packets it routes: its TTL ends here. */
@@ -12,11 +13,29 @@ static int expires_here(const nm_flow *flow, const nm_segment *seg, int from_cli
     return from_client && seg->ip[IP_TTL_AT] <= 1 && !(flow->flags & NM_FLOW_WATCHED);
 }
 
+/* Return whether a segment may be the one that its receiver expects next: _may_be_next() in Python. */
+static int may_be_next(const nm_half *sender, const nm_half *receiver, const nm_segment *seg)
+{
+    if (!seg->payload_len || seg->flags & (TCP_FIN | TCP_URG) || !(receiver->flags & NM_HALF_ACK))
+        return 0;
+    return seg->seq - receiver->ack <= receiver->max_window && diff(seg->seq, sender->end) <= 0;
+}
+
+/* Return the number that follows the SYN of an end. */
+static uint32_t first_number(const nm_half *half)
+{
+    return half->end - (uint32_t)half->bytes - (half->flags & NM_HALF_FIN ? 1 : 0);
+}
+
 /* Return whether the receiver surely refuses the segment of a mirrored flow: _is_refused() in Python. */
 __attribute__((noinline)) static int is_refused(const nm_flow *flow, const nm_segment *seg, int from_client)
 {
     const nm_half *sender = from_client ? &flow->orig : &flow->reply, *receiver = from_client ? &flow->reply : &flow->orig;
-    if (sender->flags & NM_HALF_ACK && diff(seg->ack, sender->ack) < 0 && sender->ack - seg->ack > 2 * sender->max_window)
+    if (flow->state == NM_STATE_SYN_RECEIVED && diff(seg->ack, first_number(receiver)) < 0)
+        return 1;
+    int is_old = sender->flags & NM_HALF_ACK && diff(seg->ack, sender->ack) < 0 &&
+                 sender->ack - seg->ack > 2 * sender->max_window;
+    if (is_old && !may_be_next(sender, receiver, seg))
         return 1;
     if (!(receiver->flags & NM_HALF_ECHO) || !receiver->echo || !seg->options_len)
         return 0;
@@ -49,10 +68,10 @@ int nm_is_taken_exactly(const nm_flow *flow, const nm_segment *seg, int from_cli
         return 0;
     if (!nm_flow_knows_window(flow))
         return agrees(receiver, seg);
-    if (receiver->flags & NM_HALF_SEQ && diff(seg->ack, receiver->end) > 0) {
+    if (receiver->flags & NM_HALF_SEQ && diff(receiver->end, seg->ack) < 0) {
         /* the backend's bytes may be under way to this host, though no further than the client's window */
         int may_be_under_way = from_client && is_mirrored && sender->flags & NM_HALF_ACK;
-        if (!may_be_under_way || diff(seg->ack, sender->edge) > 0)
+        if (!may_be_under_way || diff(sender->edge, seg->ack) < 0)
             return 0;
     }
     int scale = receiver->scale <= NM_MAX_WINDOW_SCALE ? receiver->scale : 0;
@@ -145,9 +164,10 @@ static inline void move_numbers(const nm_flow *flow, nm_half *sender, const nm_h
         sender->flags |= NM_HALF_ACK;
         return;
     }
-    if (diff(sender->ack, seg->ack) < 0)
+    int32_t behind = diff(sender->ack, seg->ack);
+    if (behind < 0)
         sender->ack = seg->ack;
-    if (diff(sender->edge, edge) < 0)
+    if (behind < MAX_BEHIND && diff(sender->edge, edge) < 0)
         sender->edge = edge;
 }
 
@@ -281,8 +301,7 @@ static void take_fin(nm_half *sender, const nm_half *receiver, const nm_segment 
 
 static int acknowledges_syn(const nm_half *client, const nm_half *backend)
 {
-    uint32_t first = backend->end - (uint32_t)backend->bytes - (backend->flags & NM_HALF_FIN ? 1 : 0);
-    return client->flags & NM_HALF_ACK && diff(first, client->ack) <= 0;
+    return client->flags & NM_HALF_ACK && diff(first_number(backend), client->ack) <= 0;
 }
 
 static int both_acknowledged(const nm_flow *flow)

@@ -71,10 +71,12 @@ class Feeding:
         if fin_seq is not None:
             payload = payload[: max(seq.diff(fin_seq, at), 0)]  # nothing follows a FIN
         edge = self._edge(stream, seq.add(at, len(payload)))
-        at, payload = self._without_acked(stream, at, payload)
+        if payload and row.held_len:
+            at, payload = self._without_acked(stream, at, payload)
         data = reassembler.push(at, payload, edge) if payload or reassembler.waiting_bytes else b""
-        if reassembler.contradiction is not None:
-            self.give_up(stream, reassembler.contradiction)
+        has_passed_fin = fin_seq is not None and not stream.is_adopted and seq.lt(fin_seq, reassembler.next)
+        if reassembler.contradiction is not None or has_passed_fin:
+            self.give_up(stream, reassembler.contradiction or EndReason.AMBIGUOUS)
             return
         set_orig_waiting(row, past_window=reassembler.is_blocked, has_gap=reassembler.has_gap)
         had_rest = stream.has_rest

@@ -34,7 +34,7 @@ from natmirror.net.packet import URG, Segment
 from natmirror.reasons import EndReason
 from natmirror.rules import Release, Service
 from natmirror.tcp import tracker
-from natmirror.tcp.acceptance import is_urgent
+from natmirror.tcp.acceptance import has_new_data, is_urgent
 from natmirror.tcp.leg import Leg
 from natmirror.tcp.leg_record import FlowRecord
 from natmirror.tcp.reassembler import Reassembler
@@ -165,7 +165,7 @@ class Mirroring:
         """Copy a segment of the client. Its backend takes it, and the tracker has processed it."""
         stream = self.streams.get(flow)
         if stream is None:
-            if is_service_mirrored(flow.row):
+            if is_service_mirrored(flow.row) and has_new_data(flow.row, segment, from_client=True):
                 self._ledger.not_copied(flow.service, segment.payload_len, EndReason.NOT_FOLLOWED)
             return
         if segment.flags & URG and is_urgent(flow.row, segment):

@@ -54,6 +54,7 @@ class Maglev:
         self._backends = pool.backends
         self._full_table = _lookup_table(pool.backends)
         self.table = self._full_table
+        self._open = set(self.table)
         self._with_port = pool.hash is HashInput.ADDRESS_PORT
 
     @property
@@ -65,6 +66,7 @@ class Maglev:
         """Set each backend's share: the fraction, 0 to 1, of its normal part of new connections."""
         parts = [shares.get(backend, 0.0) for backend in self._backends]
         self.table = self._full_table if min(parts) == 1.0 else fastpath.share_maglev(self._full_table, parts)
+        self._open = set(self.table)
 
     def pick(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend | None:
         """Return the backend in the table's entry for the client, or in the next entry whose backend is not to be
@@ -72,11 +74,10 @@ class Maglev:
         if not self.table:
             return None
         slot = client_hash(client, with_port=self._with_port) % TABLE_SIZE
-        first = self._backends[self.table[slot]]
-        if first not in avoid or all(self._backends[index] in avoid for index in set(self.table)):
-            return first
-        while self._backends[self.table[slot]] in avoid:
-            slot = (slot + 1) % TABLE_SIZE
+        avoided = _indexes(self._backends, avoid)
+        if not self._open <= avoided:
+            while self.table[slot] in avoided:
+                slot = (slot + 1) % TABLE_SIZE
         return self._backends[self.table[slot]]
 
     def derive(self, client: Endpoint) -> Backend:
@@ -99,6 +100,7 @@ class RoundRobin:
         """``position`` lies where the C gear reads it too; without one the scheduler keeps its own."""
         self._backends = pool.backends
         self.table = _one_round({index: backend.weight for index, backend in enumerate(pool.backends)})
+        self._open = set(self.table)
         self._position: RoundRobinPosition = position or SimpleNamespace(next_entry=0)
 
     def set_shares(self, shares: Shares) -> None:
@@ -108,16 +110,18 @@ class RoundRobin:
             if (share := shares.get(backend, 0.0)) > 0:
                 weights[index] = max(1, round(_STEPS * share)) * backend.weight
         self.table = _one_round(weights)
+        self._open = set(weights)
         self._position.next_entry = 0
 
     def pick(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend | None:
         """Return the backend that is next in turn, for any client; one that is to be avoided loses its turn."""
         if not self.table:
             return None
-        start = self._position.next_entry
-        order = [*self.table[start:], *self.table[:start]] if avoid else []
-        skipped = next((step for step, index in enumerate(order) if self._backends[index] not in avoid), 0)
-        entry = (start + skipped) % len(self.table)
+        entry = self._position.next_entry
+        avoided = _indexes(self._backends, avoid)
+        if not self._open <= avoided:
+            while self.table[entry] in avoided:
+                entry = (entry + 1) % len(self.table)
         self._position.next_entry = (entry + 1) % len(self.table)
         return self._backends[self.table[entry]]
 
@@ -169,6 +173,12 @@ class LeastConnections:
         chosen = min(candidates, key=lambda one: (self._connections_of(one) + 1) / (one.weight * self._shares[one]))
         self._next_entry = (self.table.index(self._backends.index(chosen)) + 1) % len(self.table)
         return chosen
+
+
+def _indexes(backends: Sequence[Backend], some: Collection[Backend]) -> set[int]:
+    """Return the indexes of some backends. A table may have thousands of entries: only its next ones may be looked at
+    for one SYN."""
+    return {index for index, backend in enumerate(backends) if backend in some} if some else set()
 
 
 def _one_round(weights: Mapping[int, int]) -> "array[int]":

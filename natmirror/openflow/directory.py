@@ -32,6 +32,8 @@ from natmirror.reasons import NotKeptReason
 _MAX_DATAPATHS = 16_384
 _MAX_OF_CLIENT = _MAX_DATAPATHS // 16
 """Switches with one client address: a host may have many, such as an emulated network."""
+SWITCH_COST = 860
+"""Bytes that Python needs for a switch and its connection, besides the answers."""
 _MAX_LEN = 4 << 20  # bytes of one switch's answers: the largest seen so far are table features, of 1.2 MB
 _MAX_ANSWERS = 512
 """Limit on the answers of one switch: controllers repeat a few dozen requests."""
@@ -62,7 +64,7 @@ class SwitchMemory(Protocol):
 
 
 class Directory:
-    """The switches that one engine knows. Their answers count in ``memory``, for their clients."""
+    """The switches that one engine knows. They and their answers count in ``memory``, for their clients."""
 
     def __init__(self, memory: SwitchMemory) -> None:
         self.not_kept: Counter[NotKeptReason] = Counter()
@@ -82,7 +84,8 @@ class Directory:
     def enter(self, connection: str, datapath_id: int, auxiliary_id: int, version: int) -> Datapath:
         """Return the switch that has a connection, known or new. Answers in another version of OpenFlow are forgotten.
 
-        If there are too many switches, forget one of this client, or of the client with the most.
+        If there are too many switches, forget one of this client, or of the client with the most. Without memory for
+        another one, return a switch that is not known.
         """
         identity = SwitchId(_client_of(connection), datapath_id, auxiliary_id)
         known = self.find(identity)
@@ -92,7 +95,11 @@ class Directory:
         if known is None:
             self._make_room_for(identity)
             holder = self._memory.holder_of(IPv4Address(identity.address).packed)
-            known = self._datapaths[identity] = Datapath(identity, version, holder)
+            known = Datapath(identity, version, holder)
+            if not self._take(known, SWITCH_COST):
+                self.count_not_kept(NotKeptReason.NO_MEMORY)
+                return known
+            self._datapaths[identity] = known
         alike = self._of_clients.setdefault(identity.address, {})
         alike.pop(identity, None)
         alike[identity] = known  # the last seen last
@@ -119,6 +126,7 @@ class Directory:
             return
         if datapath.connection is not None:
             self.remove(datapath.connection)
+        self._give(datapath, SWITCH_COST)
         del self._datapaths[identity]
         alike = self._of_clients[identity.address]
         del alike[identity]

@@ -64,11 +64,14 @@ from natmirror.fastpath.flow_flags import (
 from natmirror.fastpath.flow_states import IS_OPEN, TRANSITIONS, Event, State
 from natmirror.net import seq
 from natmirror.net.packet import ACK, FIN, MPTCP_CAPABLE, RST, SYN, Segment
-from natmirror.tcp.acceptance import expires_here, halves
+from natmirror.tcp.acceptance import expires_here, first_number, halves
 from natmirror.tcp.leg_record import FlowRecord
 
 MAX_STAMP_AGE = 24 * 86_400.0
 """Seconds of silence after which a timestamp may have wrapped, so that PAWS takes any (RFC 7323 §5.5)."""
+
+_MAX_BEHIND = 1 << 30
+"""Bytes, no less than a window: how old an acknowledgement may be that moves the window's edge."""
 
 
 def begin(row: FlowRow, syn: Segment) -> None:
@@ -156,8 +159,9 @@ def update(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool)
         sender.ack, sender.edge = segment.ack, edge
         sender.flags |= HALF_ACK
     else:
+        if seq.diff(sender.ack, segment.ack) < _MAX_BEHIND:
+            sender.edge = seq.latest(sender.edge, edge)
         sender.ack = seq.latest(sender.ack, segment.ack)
-        sender.edge = seq.latest(sender.edge, edge)
         has_all = flags & (SERVICE_MIRRORED | PICKED_UP) == SERVICE_MIRRORED
         if has_all and receiver.flags & HALF_SEQ and seq.lt(receiver.end, sender.ack):
             sender.ack = receiver.end  # the receiver's bytes from there on are under way to this host
@@ -306,8 +310,7 @@ def _take_syn_ack(row: FlowRow, segment: Segment) -> Event | None:
 def _acknowledges_syn(client: HalfRow, backend: HalfRow) -> bool:
     """Return whether the client has acknowledged the backend's SYN, perhaps not the data that followed it at once (RFC
     7413 §4.2)."""
-    first = seq.add(backend.end, -(backend.bytes + bool(backend.flags & HALF_FIN)))
-    return bool(client.flags & HALF_ACK) and seq.le(first, client.ack)
+    return bool(client.flags & HALF_ACK) and seq.le(first_number(backend), client.ack)
 
 
 def _take_reset(row: FlowRow, segment: Segment, *, from_client: bool) -> Event | None:

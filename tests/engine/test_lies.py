@@ -49,6 +49,7 @@ def surroundings(draw: st.DrawFn) -> dict[str, Any]:
         "overlap": draw(st.sampled_from(Overlap)),
         "ack_delay": draw(st.sampled_from([0.0, 0.04])),
         "exceeds_window": draw(st.booleans()),
+        "predicts": draw(st.booleans()),
         "room": draw(st.sampled_from([3000, 60_000])),
         "stamps": draw(st.booleans()),
         "answered": draw(st.sampled_from([0, 700, 5000])),

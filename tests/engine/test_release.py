@@ -32,12 +32,15 @@ class Connection(ClientConnection):
         super().__init__(engine(rules, fast=fast, release=release))
         self.got = b""
 
-    def open(self, options: bytes = b"", answer: bytes = b"") -> "Connection":
-        """Complete the handshakes of client and leg, with these options of client and backend."""
+    def open(self, options: bytes = b"", answer: bytes = b"", guess: bytes = b"") -> "Connection":
+        """Complete the handshakes of client and leg, with these options of client and backend. ``guess``: an attacker's
+        packet before the client's acknowledgement."""
         out = self.passed(packet(CLIENT, SERVICE, "S", ISS, options=options), Hook.PREROUTING)
         self.backend = (out.dst, out.dport)
         raw = packet(self.backend, CLIENT, "SA", IRS, seq.add(ISS, 1), options=answer)
         self.passed(raw, Hook.FORWARD)
+        if guess:
+            self.take(guess, Hook.PREROUTING)
         self.from_client("A")
         self.acks(0)
         self.connect_mirror()
@@ -178,7 +181,8 @@ def test_what_a_receiver_refuses_is_no_version_of_a_byte(fast: bool, release: Re
     one = Connection(fast=fast, release=release).open(stamps(1000, 0) + SCALED, stamps(5000, 1000) + SCALED)
     one.says(0, b"first", ack=0, options=stamps(1001, 5000))
     one.acks(5, options=stamps(5001, 1001), data=b"x" * 200, letters="PA")
-    one.says(5, b"LIE", ack=-(0xFFFF << 5) - 201, options=stamps(1002, 5001))  # RFC 5961 §5
+    one.says(6, b"LIE", ack=-(0xFFFF << 5) - 201, options=stamps(1002, 5001))  # RFC 5961 §5
+    one.says(5, b"LIE", "FA", ack=-(0xFFFF << 5) - 201, options=stamps(1002, 5001))
     one.says(5, b"LIE", ack=201 + (0xFFFF << 4), options=stamps(1002, 5001))  # of a byte that was never sent
     one.says(5, b"LIE", ack=200, options=stamps(999, 5001))  # PAWS
     one.says(5, b"LIE", ack=200, options=stamps(1002, 5001), ttl=1)
@@ -187,6 +191,55 @@ def test_what_a_receiver_refuses_is_no_version_of_a_byte(fast: bool, release: Re
     one.says(5, b"TRUTH", ack=200, options=stamps(1002, 5001))
     one.acks(10, at=200, options=stamps(5002, 1002))
     assert (one.got, one.ended) == (b"firstTRUTH", [])
+
+
+@pytest.mark.parametrize("release", Release)
+@pytest.mark.parametrize("age", [201 + (0xFFFF << 5), 1 << 30, (1 << 31) - 201 - (0xFFFF << 4), (1 << 31) - 201])
+def test_an_old_acknowledgement_with_the_next_bytes_may_be_taken(fast: bool, release: Release, age: int) -> None:
+    """Linux's header prediction takes data that is next before it reads the acknowledgement."""
+    for truth in (None, b"TRUTH"):
+        one = Connection(fast=fast, release=release).open(SCALED, SCALED)
+        one.says(0, b"first", ack=0)
+        one.acks(5, data=b"x" * 200, letters="PA")
+        one.says(5, b"LIE", ack=-age)
+        if truth:
+            one.says(5, truth, ack=200)
+            assert one.ended == [EndReason.AMBIGUOUS]
+        else:
+            one.acks(8, at=200)
+            assert (one.got, one.ended) == (b"firstLIE", [])
+            one.says(8, b"more", ack=200)
+            one.says(12, b"never", ack=201 + (0xFFFF << 4))
+            one.acks(12, at=200)
+            assert (one.got, one.ended) == (b"firstLIEmore", [])
+
+
+@pytest.mark.parametrize("is_fin_last", [True, False])
+def test_a_byte_past_the_window_and_a_fin_with_its_number_are_two_versions(fast: bool, is_fin_last: bool) -> None:
+    one = Connection(fast=fast).open()
+    size, fin = 0xFFFF // 3, 0xFFFF + 3
+    one.says(0, b"abc")
+    one.says(fin, b"LIE")  # past the window, so that the backend refuses it
+    one.acks(3)
+    if not is_fin_last:
+        one.says(fin, b"", "FA")
+    for at in range(3, fin, size):
+        one.says(at, b"right" * (size // 5))
+    if is_fin_last:
+        one.says(fin, b"", "FA")
+    one.acks(fin + 1)
+    assert b"L" not in one.got
+    assert one.ended == [EndReason.AMBIGUOUS]
+
+
+@pytest.mark.parametrize("at", [0, 3, 5, 1000])
+def test_a_guess_within_the_handshake_is_no_version_of_a_byte(fast: bool, at: int) -> None:
+    raw = packet(CLIENT, SERVICE, "PA", seq.add(ISS, 1 + at), seq.add(IRS, -(1 << 30)), b"LIE")
+    one = Connection(fast=fast).open(guess=raw)
+    one.says(0, b"TRUTH")
+    one.says(5, b"", "FA")
+    one.acks(6)
+    assert (one.got, one.ended) == (b"TRUTH", [])
 
 
 def test_a_bad_sum_is_no_version_of_a_byte(fast: bool) -> None:
@@ -414,6 +467,9 @@ def test_data_on_a_connection_that_natmirror_does_not_follow_is_counted(fast: bo
     one.says(0, b"", "R")
     one.says(0, b"hello")
     assert one.ledger["lost_bytes"] == {EndReason.NOT_FOLLOWED: 5}
+    one.acks(5)
+    one.says(0, b"hello")
+    assert one.ledger["lost_bytes"] == {EndReason.NOT_FOLLOWED: 5}, "bytes that the backend has count once"
 
 
 def test_another_version_of_bytes_that_were_given_up_for_memory_ends_the_copy(fast: bool) -> None:

@@ -230,6 +230,17 @@ def test_a_repetition_needs_no_turn(release: Release) -> None:
     assert (copied(connection), ended(connection)) == (b"acknowledged held on", [])
 
 
+def test_a_repetition_of_bytes_in_several_pieces_of_memory_needs_no_turn() -> None:
+    connection = exhausted(release=Release.ACKNOWLEDGED)
+    data = random.Random(2).randbytes(12_000)
+    for number in range(12):
+        connection.from_client("PA", data[1000 * number : 1000 * (number + 1)])
+    for first, end in ((3500, 4500), (100, 11_000), (8191, 8193), (0, 12_000)):
+        connection.from_client("PA", data[first:end], at=first)
+    connection.from_backend("A")
+    assert (copied(connection), ended(connection)) == (data, [])
+
+
 @pytest.mark.parametrize("release", Release)
 @pytest.mark.parametrize(
     ("letters", "at", "data"), [("PA", 3, b"lo!"), ("PA", 3, b"LO"), ("PA", 9, b"late"), ("UA", 5, b""), ("UA", 9, b"")]

@@ -240,6 +240,8 @@ static void check_moved(world *w, const nm_flow *now, const nm_flow *was, const 
         must(!(was->flags & NM_FLOW_PYTHON_STATE) && !*nm_plan_suspect(&w->gear->plan, was->service_id, 4, was->client));
     if (was->flags & NM_FLOW_SERVICE_MIRRORED && now->state == NM_STATE_SYN_RECEIVED)
         must(!w->plan.services[was->service_id].may_throttle);
+    else if (was->flags & NM_FLOW_LOOSE && was->orig.flags & NM_HALF_FIN && now->state == NM_STATE_HALF_CLOSED)
+        must(now->orig.flags & NM_HALF_FIN); /* over the limit, and its FIN was fed before */
     else if (was->flags & NM_FLOW_SERVICE_MIRRORED && !is_settled)
         must(was->state == NM_STATE_SYN_RECEIVED && now->state == NM_STATE_RESET && !(was->flags & NM_FLOW_PYTHON_STATE));
 }

@@ -47,7 +47,8 @@ _FLOWS_WITH_LEGS = (1, 2, 3, 8)
 _FLOWS_WITH_TAKERS = (*_FLOWS_WITH_LEGS, 6, 7, 9)
 _LEG_OF_FLOW = {1: 0, 2: 1, 3: 3, 8: 4}
 _ODD_BYTES, _ODD_AGAIN, _UNSTEADY = 1, 2, 1
-_OF_CLIENT, _OF_CALLER, _OF_MIRROR, _OF_BACKEND, _THROTTLES = 0, 1, 2, 3, 16
+_TO_KEPT = 8
+_OF_CLIENT, _OF_CALLER, _OF_MIRROR, _OF_BACKEND, _THROTTLES, _FIN, _MIRROR_WITHOUT_LEG = 0, 1, 2, 3, 16, 128, 32
 _SERVICES, _CALLERS_OF_SERVICE, _BACKENDS = range(0, 64, 16), range(12), range(8)
 _MAX_STEPS = 60
 _MAX_HALF_OPEN, _MAX_CALLERS = 6, 10
@@ -346,6 +347,18 @@ def last_hop(flow: int) -> bytes:
     return struct.pack("<BBBBH", _RAW, flow, _CLIENT + 1 | _RELATIVE | _MENDED, 0, len(raw)) + raw
 
 
+def blind(flow: int, side: int) -> bytes:
+    """Return data, acknowledgements and a RST of a forger who knows no numbers."""
+    packets = [
+        build(_CLIENT_END, _SERVICE_END, seq=number << 28, ack=(9 - number) << 28, flags=flags, window=99, payload=data)
+        for number in (4, 5)
+        for flags, data in ((ACK, b"forged"), (ACK, b""), (FIN | ACK, b"x"), (RST, b""))
+    ]
+    return b"".join(
+        struct.pack("<BBBBH", _RAW, flow, side + 1 | _MENDED, _HOOKS[side], len(raw)) + raw for raw in packets
+    )
+
+
 def held() -> dict[str, bytes]:
     """Return bytes that wait for their acknowledgement, and what the two ends make of them."""
     seeds = {}
@@ -372,6 +385,13 @@ def held() -> dict[str, bytes]:
         seeds[f"large-{flow}"] = (
             large + acks(flow) + acks(flow, -100) + large + acks(flow, 30000) + acks(flow) + bytes((_DUE,))
         )
+        for side in (_CLIENT, _BACKEND):
+            seeds[f"blind-{side}-{flow}"] = (
+                blind(flow, side) + data + blind(flow, side) + acks(flow, 10) + blind(flow, side)
+            )
+        ends = bytes((_SET_FLOW, flow, _FIN, 0))
+        seeds[f"fin-{flow}"] = data + ends + acks(flow) + data + ends + blind(flow, _BACKEND) + acks(flow, length=9)
+        seeds[f"fin-first-{flow}"] = ends + acks(flow, 4, 9) + data + acks(flow)
         seeds[f"python-{flow}"] = bytes((_WRITE, flow)) + _length(100) + data + bytes((_WRITE, flow)) + acks(flow)
         for fails in range(4):
             memory = bytes((_MEMORY, 1 << 4 | fails))
@@ -397,7 +417,7 @@ def dry() -> dict[str, bytes]:
     for flow in _FLOWS_WITH_TAKERS:
         data, ahead = sends(flow, 10) + sends(flow, 200), sends(flow, 10, 100)
         again, other = sends(flow, 50, odd=_ODD_AGAIN), sends(flow, 50, odd=_ODD_AGAIN | _ODD_BYTES)
-        for rest in range(3):
+        for rest in (*range(3), *range(_TO_KEPT, _TO_KEPT + 3)):
             empty = drain(_OF_CLIENT, flow, rest)
             for name, one in {"ahead": ahead, "again": again, "other": other, "data": data + data}.items():
                 seeds[f"{name}-{rest}-{flow}"] = data + empty + one + acks(flow, 4) + moment + data + acks(flow)
@@ -406,7 +426,7 @@ def dry() -> dict[str, bytes]:
             seeds[f"throttled-{rest}-{flow}"] = gaps + moment + acks(flow) + data
             unsteady = b"".join(bytes((_SET_LEG, leg, _UNSTEADY, 0)) for leg in range(5))
             seeds[f"unsteady-{rest}-{flow}"] = data + unsteady + empty + data + acks(flow, 60) + moment + data
-    for rest in range(3):
+    for rest in (*range(3), *range(_TO_KEPT, _TO_KEPT + 3)):
         callers = b"".join(drain(_OF_CALLER, one, rest) for one in range(0, 16, 4))
         backends = b"".join(drain(_OF_BACKEND, one, rest) for one in _BACKENDS)
         begun = b"".join(map(without_syn, range(0, 64, 5)))
@@ -416,7 +436,12 @@ def dry() -> dict[str, bytes]:
         )
         seeds[f"callers-{rest}"] = suspects + callers + flood_of() + begun + moment + flood_of() + begun
         seeds[f"talk-{rest}"] = call(48) + opened(0) + callers + talk + talk
-        seeds[f"backends-{rest}"] = backends + b"".join(stray(one, whose) for one in range(3) for whose in _BACKENDS)
+        answers = b"".join(stray(one, whose) for one in range(3) for whose in _BACKENDS)
+        without_syns = b"".join(
+            bytes((_STRAY, 1, whose, _HOW_VALID | _HOW_FLAGS | _HOW_ACK, ACK)) + _length(9) for whose in _BACKENDS
+        )
+        others = b"".join(stray(one, _MIRROR_WITHOUT_LEG | one, flags=ACK) for one in range(2))
+        seeds[f"backends-{rest}"] = without_syns + others + backends + answers + without_syns + others
         mirrors = b"".join(drain(_OF_MIRROR, leg, rest) for leg in range(13))
         odd = b"".join(struct.pack("<BBBBHH", _MIRROR, leg, _HOW_VALID | _HOW_ACK, 0, 1, 9) for leg in range(13))
         seeds[f"mirrors-{rest}"] = mirrors + odd + odd + moment + odd + bytes((_DUE,))

@@ -141,8 +141,8 @@ void feed_punted(world *w, int index, const nm_segment *seg, size_t len, int hoo
     if (!has_takers(row) || !is_acceptable(row, seg->ip, len, hook, checksum))
         return;
     must(nm_is_taken(row, seg, is_orig));
-    int is_urgent = seg->flags & URG && is_orig;
-    if (row->flags & NM_FLOW_SKIPPED || is_urgent || (seg->payload_len && mptcp_subtypes(seg->ip))) {
+    int is_urgent = seg->flags & URG && is_orig, is_past_fin = row->orig.flags & NM_HALF_FIN && is_orig;
+    if (row->flags & NM_FLOW_SKIPPED || is_past_fin || is_urgent || (seg->payload_len && mptcp_subtypes(seg->ip))) {
         reopen_flow(w, index);
         return;
     }

@@ -58,11 +58,16 @@ enum {
 #define RAW_MENDED 8
 #define RAW_CALLERS 16 /* the packet belongs to a caller's flow instead of the world's own */
 
+#define FLOW_FIN 128 /* the client of a loose flow has sent a FIN */
+
 #define SWEEP_HOW 31    /* the value for nm_gear_sweep() */
 #define SWEEP_WHOLE 32  /* all slices, from the first to the last */
 
+#define STRAY_MIRROR 32
+
 #define DRAIN_KIND 3 /* 0 to 3: a client of the world's flows, a caller, a mirror, a backend */
 #define DRAIN_REST 7
+#define DRAIN_TO_KEPT 8 /* leave the kept tokens as well */
 
 #define SAME_WINDOW 1 /* stands for the mirror's last window */
 
@@ -270,18 +275,22 @@ static void set_caller(world *w, input *in)
         check_victim(w, how >> 5 & 1);
 }
 
-/* Send a backend's SYN-ACK, or with other flags another packet, to a caller that may have no flow with it. */
+/* Send a backend's SYN-ACK, or with other flags another packet, to a caller that may have no flow with it; or a mirror's,
+ * which has no leg. */
 static void stray(world *w, input *in)
 {
     uint8_t which = take8(in), whose = take8(in), how = take8(in), odd = take8(in);
     headers of = {.src = backend_end(&w->plan, whose % BACKENDS), .dst = caller_end(which), .flags = SYN};
     if (whose & 128)
         of.src.port++; /* no backend's port */
+    int is_mirrors = whose & STRAY_MIRROR;
+    if (is_mirrors)
+        of.src = mirror_end(&w->plan, whose % MIRRORS);
     of.seq = ~w->first;
     of.ack = w->first + 1 + (how & HOW_ODD_SEQ ? take8(in) : 0);
     if (how & HOW_ODD_ACK)
         of.payload_len = take_len(in, w->mss);
-    send_packet(w, in, &of, how, odd, whose & 64 ? OUTPUT : FORWARD);
+    send_packet(w, in, &of, how, odd, is_mirrors ? PREROUTING : whose & 64 ? OUTPUT : FORWARD);
 }
 
 /* Sweep some slices, consecutive or anywhere. */
@@ -349,6 +358,10 @@ static void set_flow(world *w, input *in)
     row->flags = (row->flags & ~CHANGING) | (chosen & CHANGING);
     flow->waiting = 0; /* the reassembler has lost it */
     row->shown = row->reply.ack + ((uint32_t)state << row->reply.scale);
+    if (flags & FLOW_FIN && row->flags & NM_FLOW_LOOSE && row->orig.flags & NM_HALF_SEQ && !(row->orig.flags & NM_HALF_FIN)) {
+        row->orig.end++;
+        row->orig.flags |= NM_HALF_FIN;
+    }
     row->state = state % 8 >= NM_STATES ? NM_STATE_ESTABLISHED : state % 8;
     nm_flow_touch(w->gear->flows, row, row->seen_at, 1);
     check_world(w);
@@ -400,12 +413,13 @@ static void write(world *w, input *in)
 /* Leave a peer hardly any turns. */
 static void drain_peer(world *w, input *in)
 {
-    uint8_t which = take8(in), rest = take8(in) & DRAIN_REST, number = which >> 2;
+    uint8_t which = take8(in), rest = take8(in), number = which >> 2;
     const mirror_leg *leg = &w->legs[number % LEGS];
     endpoint peers[] = {w->flows[number % FLOWS].client, caller_end(number), leg->mirror, backend_end(&w->plan, number % BACKENDS)};
     int kind = which & DRAIN_KIND;
     const endpoint *client = leg->flow ? &leg->flow->client : &leg->local;
-    drain(w, peers[kind].address, kind == 2 ? client->address : NULL, rest);
+    drain(w, peers[kind].address, kind == 2 ? client->address : NULL,
+          (rest & DRAIN_REST) + (rest & DRAIN_TO_KEPT ? KEPT : 0));
 }
 
 static void take_step(world *w, input *in)

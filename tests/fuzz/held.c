@@ -78,14 +78,10 @@ int has_acked(const nm_flow *row, const uint8_t *packet, size_t len, int is_orig
     return receiver->flags & NM_HALF_ACK && after(end, receiver->ack) <= 0;
 }
 
-int is_repetition(const nm_flow *row, const uint8_t *packet, size_t len)
+int is_known(const nm_flow *row, const uint8_t *packet, size_t len)
 {
     uint32_t seq = u32_at(packet + packet[0] % 16 * 4u + 4), first = row->orig.next - row->held_len;
     const uint8_t *data = packet + payload_at(packet, len);
-    if (row->flags & (NM_FLOW_ORIG_GAP | NM_FLOW_PICKED_UP))
-        return 0;
-    if (row->reply.flags & NM_HALF_ACK && after(row->reply.ack, row->orig.next) > 0)
-        return 0;
     for (uint32_t i = 0; i < len - payload_at(packet, len); i++) {
         uint8_t known;
         if (row->reply.flags & NM_HALF_ACK && after(seq + i, row->reply.ack) < 0)
@@ -97,6 +93,15 @@ int is_repetition(const nm_flow *row, const uint8_t *packet, size_t len)
             return 0;
     }
     return 1;
+}
+
+int is_repetition(const nm_flow *row, const uint8_t *packet, size_t len)
+{
+    if (row->flags & (NM_FLOW_ORIG_GAP | NM_FLOW_PICKED_UP))
+        return 0;
+    if (row->reply.flags & NM_HALF_ACK && after(row->reply.ack, row->orig.next) > 0)
+        return 0;
+    return is_known(row, packet, len);
 }
 
 static int is_control(const uint8_t *packet) { return packet[packet[0] % 16 * 4u + 13] & (SYN | FIN | RST); }

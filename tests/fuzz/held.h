@@ -15,6 +15,8 @@ int is_acceptable(const nm_flow *row, const uint8_t *packet, size_t len, int hoo
 
 /* Whether the receiver of a segment has acknowledged all its data; row: before the packet. */
 int has_acked(const nm_flow *row, const uint8_t *packet, size_t len, int is_orig);
+/* Whether each byte of a client's segment is acknowledged, or equals the one that is held. */
+int is_known(const nm_flow *row, const uint8_t *packet, size_t len);
 /* Whether a client's segment brings its copies nothing: it repeats bytes, and no byte waits or is missing. */
 int is_repetition(const nm_flow *row, const uint8_t *packet, size_t len);
 

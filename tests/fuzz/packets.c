@@ -133,8 +133,10 @@ int timestamp_of(const uint8_t *packet, uint32_t *value)
     const uint8_t *tcp = packet + packet[0] % 16 * 4u, *end = tcp + tcp[12] / 16 * 4;
     int len, is_there = 0;
     for (const uint8_t *at = tcp + TCP_LEN; (len = option_len(at, end)); at += len)
-        if (*at == TIMESTAMPS && (is_there = len == 10))
+        if (*at == TIMESTAMPS && len == 10) {
             *value = u32_at(at + 2);
+            is_there = 1;
+        }
     return is_there;
 }
 

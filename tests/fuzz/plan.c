@@ -121,6 +121,11 @@ endpoint backend_end(const plan_rows *rows, int backend)
     return end_of(rows->backends[backend].address, rows->backends[backend].port);
 }
 
+endpoint mirror_end(const plan_rows *rows, int mirror)
+{
+    return end_of(rows->mirrors[mirror].address, rows->mirrors[mirror].port);
+}
+
 endpoint caller_end(uint8_t which)
 {
     static const uint8_t ADDRESSES[][4] = {{10, 10, 0, 20}, {10, 10, 0, 21}, {10, 11, 0, 6}, {10, 10, 0, 11}};

@@ -34,6 +34,7 @@ uint16_t derive(const plan_rows *rows, int service, const uint8_t *client, uint1
 
 endpoint service_end(const plan_rows *rows, int service);
 endpoint backend_end(const plan_rows *rows, int backend);
+endpoint mirror_end(const plan_rows *rows, int mirror);
 /* Return one of a few clients, which the plan has or, with some bits, has not. */
 endpoint caller_end(uint8_t which);
 

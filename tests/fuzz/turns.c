@@ -12,7 +12,7 @@
 #include "must.h"
 
 #define RATE 10000.0 /* a second copy, to check the first */
-#define STORE 2000.0
+#define STORE 3000.0
 #define PRICE_OF_DATA 1
 #define PRICE_OF_OTHERS 2
 #define SOURCE_AT 12
@@ -50,8 +50,17 @@ void drain(world *w, const uint8_t *address, const uint8_t *client, int rest)
     int price = (int)one->left - rest;
     if (price <= 0)
         return;
-    must(nm_turn_take(w->gear->turns, address, client, price, w->now));
+    must(nm_turn_take(w->gear->turns, address, client, price, 1, w->now));
     one->left -= price;
+}
+
+void check_refusals(world *w)
+{
+    nm_refusals found = nm_turns_take_refusals(w->gear->turns);
+    must(found.packets == w->refusals && !found.packets == !found.peers);
+    must(found.most <= found.packets && found.most * found.peers >= found.packets);
+    found = nm_turns_take_refusals(w->gear->turns);
+    must(!found.packets && !found.peers && !found.most);
 }
 
 int over_limit_reason(const world *w, const snapshot *before)
@@ -86,7 +95,38 @@ static const mirror_leg *leg_before(const world *w, const uint8_t *packet, size_
     return NULL;
 }
 
-void check_turn(world *w, const snapshot *before, const uint8_t *packet, size_t len, int hook, int decided)
+static int is_bad(const uint8_t *packet, size_t len, int checksum)
+{
+    return checksum == UNVERIFIED && tcp_sum_of(packet, len, packet[0] % 16 * 4u) != 0xffff;
+}
+
+/* Whether a flow's packet shows that its sender knows the connection. */
+static int knows_flow(const nm_flow *flow, const uint8_t *packet, size_t len, int is_orig, int checksum)
+{
+    const nm_half *receiver = is_orig ? &flow->reply : &flow->orig;
+    nm_segment seg;
+    nm_flow next = *flow;
+    must(parse((uint8_t *)(uintptr_t)packet, len, &seg));
+    if (flow->flags & (NM_FLOW_DIRECT | NM_FLOW_KILLED) || is_bad(packet, len, checksum))
+        return 0;
+    if (nm_track(&next, &seg, is_orig) != NM_NO_EVENT)
+        return 1;
+    if (seg.flags & SYN || flow->state < NM_STATE_ESTABLISHED || !nm_is_taken(flow, &seg, is_orig))
+        return 0;
+    uint32_t end = seg.seq + seg.payload_len + (seg.flags & FIN ? 1 : 0);
+    return !knows_window(flow) || (receiver->flags & NM_HALF_ACK && after(end, receiver->ack) >= 0 &&
+                                   after(seg.seq, receiver->edge) <= 0);
+}
+
+/* Whether a mirror's packet acknowledges what its leg has sent. */
+static int knows_leg(const mirror_leg *leg, const uint8_t *packet)
+{
+    const uint8_t *tcp = packet + packet[0] % 16 * 4u;
+    uint32_t ack = u32_at(tcp + 8) - leg->row->seq_offset;
+    return tcp[13] & ACK && after(ack, leg->row->snd_una) >= 0 && after(ack, leg->row->snd_max) <= 0;
+}
+
+void check_turn(world *w, const snapshot *before, const uint8_t *packet, size_t len, int hook, int checksum, int decided)
 {
     static const uint8_t NO_ADDRESS[4];
     int over = over_limit_reason(w, before), reason = over ? over : decided;
@@ -97,9 +137,12 @@ void check_turn(world *w, const snapshot *before, const uint8_t *packet, size_t 
     const mirror_leg *leg = flow ? NULL : leg_before(w, packet, len, hook);
     const uint8_t *client = !leg ? NULL : leg->flow ? leg->flow->client.address : leg->local.address;
     peer_turns *one = turns_of(w, flow ? flow->client : len < 20 ? NO_ADDRESS : packet + SOURCE_AT, client);
-    int price = is_of_data(reason) ? PRICE_OF_DATA : PRICE_OF_OTHERS, has_turn = one->left >= price;
+    int price = is_of_data(reason) ? PRICE_OF_DATA : PRICE_OF_OTHERS;
+    int is_genuine = flow ? knows_flow(flow, packet, len, hook == PREROUTING, checksum) : leg && knows_leg(leg, packet);
+    int has_turn = one->left >= price + (is_genuine ? 0 : KEPT);
     must(has_turn == !over);
     one->left -= has_turn ? price : 0;
+    w->refusals += !has_turn;
 }
 
 /* Whether a packet without a flow goes on to where the rules alone send it: it may be data of a connection that would
@@ -127,17 +170,17 @@ static int passes_in_flow(const nm_flow *flow, const uint8_t *packet, size_t len
            nm_track(&after, &seg, is_orig) == NM_NO_EVENT;
 }
 
-/* Check that a client's data that passed without mirroring ends its copies. */
+/* Check that a client's data that passed without mirroring ends its copies, unless they have it. */
 static void check_skipped(const world *w, const nm_flow *was, const uint8_t *packet, size_t len, int hook, int checksum)
 {
+    nm_segment seg;
+    must(parse((uint8_t *)(uintptr_t)packet, len, &seg));
     const nm_flow *row = nm_flow_by_id(w->gear->flows, was->id);
-    uint32_t data_len = (uint32_t)(len - payload_at(packet, len));
-    uint32_t end = u32_at(packet + packet[0] % 16 * 4u + 4) + data_len;
-    int is_clients = hook == PREROUTING && data_len && has_takers(was);
-    int is_skipped = !(was->flags & NM_FLOW_SKIPPED) && row->flags & NM_FLOW_SKIPPED;
-    must(!is_skipped || is_clients);
-    if (is_clients && is_acceptable(was, packet, len, hook, checksum) && after(end, was->orig.next) > 0)
-        must(row->flags & NM_FLOW_SKIPPED);
+    int is_clients = hook == PREROUTING && has_takers(was) && !is_bad(packet, len, checksum) && nm_is_taken(was, &seg, 1);
+    int is_urgent = seg.flags & URG &&
+                    (!(was->reply.flags & NM_HALF_ACK) || after(seg.seq + seg.payload_len, was->reply.ack) >= 0);
+    int is_skipped = is_clients && (is_urgent || !is_known(was, packet, len));
+    must(!(row->flags & NM_FLOW_SKIPPED) == !(was->flags & NM_FLOW_SKIPPED || is_skipped));
 }
 
 void check_over_limit(const world *w, const snapshot *before, const uint8_t *packet, size_t len, int hook, int checksum,

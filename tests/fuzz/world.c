@@ -312,6 +312,7 @@ void world_end(world *w, int orderly)
         for (int i = 0; i < BACKENDS; i++)
             must(w->plan.backends[i].flows == 0 && w->plan.total_flows[i] == OTHERS);
         must(nm_flows_announced(w->gear->flows) == 0);
+        check_refusals(w);
     }
     nm_gear_free(w->gear);
     must(w->budget.used == 0);
@@ -376,7 +377,7 @@ int process(world *w, const uint8_t *bytes, size_t len, int hook, int checksum)
     }
     if (payload_at(bytes, len))
         check_whose(w, &before, bytes, len, hook, checksum, needs_python);
-    check_turn(w, &before, bytes, len, hook, decided);
+    check_turn(w, &before, bytes, len, hook, checksum, decided);
     if (over)
         check_over_limit(w, &before, bytes, len, hook, checksum, decided);
     if (decided == NM_MODIFIED)

@@ -84,6 +84,7 @@ typedef struct {
     mirror_leg legs[LEGS];
     peer_turns peers[MAX_PEERS];
     uint32_t peer_count;
+    uint64_t refusals;
     nm_changes changes;
     nm_change announced[MAX_FLOWS]; /* the changes that other hosts have from us */
     uint32_t announced_count;

@@ -41,6 +41,7 @@ class LyingWorld(World):
         overlap: Overlap = Overlap.LINUX,
         ack_delay: float = 0.0,
         exceeds_window: bool = False,
+        predicts: bool = True,
         room: int = 60_000,
         stamps: bool = True,
         blind: int = 0,
@@ -59,7 +60,7 @@ class LyingWorld(World):
             self.client = Stamped(self, CLIENT, SERVICE, client_iss, to_send=stream, **ends)
         else:
             self.client = Peer(self, CLIENT, SERVICE, client_iss, to_send=stream, mss=mss, scale=scale)
-        how = {"overlap": overlap, "ack_delay": ack_delay, "exceeds_window": exceeds_window}
+        how = {"overlap": overlap, "ack_delay": ack_delay, "exceeds_window": exceeds_window, "predicts": predicts}
         self.backend: Receiver = Receiver(self, _BACKEND, CLIENT, draw.getrandbits(32), to_send=answer, **ends, **how)
         self.backend.room = room
         self.weather[id(self.client)] = self.weather[id(self.backend)] = weather
@@ -170,7 +171,13 @@ def _bad_sum(raw: bytes) -> bytes:
 
 
 def _old_ack(world: LyingWorld, honest: Segment) -> bytes:
-    return world.packet(honest, ack=seq.add(honest.ack, -world.random.choice((1 << 31, 1 << 30, 3 * _FAR))))
+    age = world.random.choice((1 << 31, (1 << 31) - 1, (1 << 31) - 3000, 1 << 30, 3 * _FAR))
+    return world.packet(honest, ack=seq.add(honest.ack, -age))
+
+
+def _old_ack_later(world: LyingWorld, honest: Segment) -> bytes:
+    past_all = seq.add(world.client._iss, 1 + len(world.client._stream) + world.random.choice((10, 100, 3000)))
+    return world.packet(honest, at=past_all, ack=seq.add(honest.ack, -world.random.choice((1 << 30, 3 * _FAR))))
 
 
 def _overlap_behind(world: LyingWorld, honest: Segment) -> bytes:
@@ -219,7 +226,7 @@ def _reset(world: LyingWorld, honest: Segment) -> bytes:
 
 Lie = Callable[[LyingWorld, Segment], bytes]
 REFUSED: dict[str, Lie] = {
-    "old acknowledgement": _old_ack,
+    "old acknowledgement past the next byte": _old_ack_later,
     "acknowledgement of unsent bytes": lambda world, honest: world.packet(honest, ack=seq.add(honest.ack, _FAR)),
     "no acknowledgement": lambda world, honest: world.packet(honest, flags=PSH),
     "old timestamp": _old_stamp(1000, 1 << 30),
@@ -233,6 +240,7 @@ honest one."""
 
 LIES: dict[str, Lie] = {
     **REFUSED,
+    "old acknowledgement": _old_ack,
     "overlap before the acknowledgement": lambda world, honest: world.packet(honest),
     "acknowledgement that lags": lambda world, honest: world.packet(honest, ack=_off(world, honest, -1)),
     "acknowledgement that runs ahead": lambda world, honest: world.packet(honest, ack=_off(world, honest, 1)),

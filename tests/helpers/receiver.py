@@ -1,8 +1,8 @@
 """A client with timestamps, and a backend that takes exactly what a real TCP receiver takes.
 
 The backend's checks are those of Linux: the sum, a signature for which there is no key, PAWS (RFC 7323 §5.3), the
-window (RFC 9293 §3.10.7.4), RST and SYN (RFC 5961 §3 and §4), the acknowledgement (RFC 5961 §5). Receivers differ in
-the bytes that they keep where segments overlap: see Overlap.
+window (RFC 9293 §3.10.7.4), RST and SYN (RFC 5961 §3 and §4), the acknowledgement (RFC 5961 §5), which its header
+prediction leaves out. Receivers differ in the bytes that they keep where segments overlap: see Overlap.
 """
 
 from enum import StrEnum
@@ -10,7 +10,7 @@ from typing import Any
 
 from natmirror.net import seq
 from natmirror.net.endpoint import Endpoint
-from natmirror.net.packet import ACK, FIN, OPT_NOP, OPT_TIMESTAMPS, RST, SYN, Segment
+from natmirror.net.packet import ACK, FIN, OPT_NOP, OPT_TIMESTAMPS, PSH, RST, SYN, Segment
 from tests.helpers.simulator import Peer, World
 
 _PAWS_TOLERANCE = 1  # as in Linux
@@ -126,10 +126,12 @@ class Receiver(Stamped):
 
     def __init__(self, world: World, here: Endpoint, there: Endpoint, iss: int, **options: Any) -> None:
         """``overlap``: which bytes it keeps. ``ack_delay``: for how many seconds it delays acknowledgements.
-        ``exceeds_window``: whether it takes the whole of a segment that begins within its window, as Linux does."""
+        ``exceeds_window``: whether it takes the whole of a segment that begins within its window, as Linux does.
+        ``predicts``: whether it takes the data that is next before it reads the acknowledgement, as Linux does."""
         self._queue = OutOfOrder(options.pop("overlap"))
         self._ack_delay = options.pop("ack_delay")
         self._exceeds_window = options.pop("exceeds_window")
+        self._predicts = options.pop("predicts")
         super().__init__(world, here, there, iss, **options)
         self._max_window = 0
         self._acked = 0  # the next number, as it was in the last acknowledgement
@@ -180,11 +182,17 @@ class Receiver(Stamped):
             return "no acknowledgement"
         if seq.lt(self._max, one.ack):
             return "acknowledges what was never sent"
-        if seq.lt(one.ack, seq.add(self._una, -self._max_window)):
+        if seq.lt(one.ack, seq.add(self._una, -self._max_window)) and not self._is_predicted(one):
             return "old acknowledgement"
         if self._una == self._iss and one.ack == self._iss:
             return "before the handshake"
         return None
+
+    def _is_predicted(self, one: Segment) -> bool:
+        """Return whether the segment brings just the data that is next, with the window as it was. Linux appends it at
+        once (tcp_rcv_established())."""
+        is_plain = one.flags & ~PSH == ACK and one.window << self._their_scale_now == self._window
+        return self._predicts and is_plain and one.seq == self._rcv_nxt and not self._queue._pieces
 
     @property
     def _edge(self) -> int:

@@ -16,8 +16,8 @@ from natmirror.openflow import messages
 from natmirror.openflow.messages import Type, build
 from natmirror.reasons import EndReason, NotKeptReason
 from tests.helpers.client_connection import ClientConnection, engine
-from tests.helpers.openflow_sessions import AGAIN, OF, Master, began, hello, packet_in, request
-from tests.helpers.support import RULES, SERVICE, assert_adds_up, at, packet
+from tests.helpers.openflow_sessions import AGAIN, OF, Master, began, hello, introduced, packet_in, request
+from tests.helpers.support import C1, RULES, SERVICE, assert_adds_up, at, packet
 
 LIMIT = 1 << 20
 SMALL = "mirror-memory: 1MiB\n"
@@ -29,6 +29,13 @@ MORE = pack("!HH4x", 0, 1)
 
 def used(one: Engine) -> int:
     return one.snapshot(1000.0)["mirror_memory"]["used_bytes"]
+
+
+def not_opened(one: Engine) -> int:
+    """Return how many connections have no session with the only master for want of memory."""
+    [mirror] = one.snapshot(1000.0)["mirrors"]
+    assert mirror["sessions"] is not None
+    return mirror["sessions"]["not_opened"][EndReason.MEMORY_FULL]
 
 
 def copied(one: Engine, client: Endpoint) -> ClientConnection:
@@ -192,9 +199,7 @@ def test_picked_up_flows_of_one_client_get_sessions_within_its_part(fast: bool) 
     print(f"{held / 200:.0f} bytes held for each flow")
     assert 100_000 < used(one) <= 4 << 16
     assert held < 1 << 20
-    [mirror] = one.snapshot(1000.0)["mirrors"]
-    assert mirror["sessions"] is not None
-    assert mirror["sessions"]["not_opened"][EndReason.MEMORY_FULL] > 140
+    assert not_opened(one) > 140
 
 
 @GEARS
@@ -216,6 +221,52 @@ def test_data_of_invented_connections_takes_nothing_from_others(addresses: int, 
     one.handle_timer(1000.0 + UNCONFIRMED_TIMEOUT)
     one.read_sessions(1000.0 + UNCONFIRMED_TIMEOUT)
     assert used(one) < 1 << 14
+
+
+@GEARS
+def test_invented_connections_are_given_up_before_a_session_of_their_client(fast: bool) -> None:
+    one = engine("mirror-memory: 16MiB\n" + AGAIN, fast=fast)
+    connection, master = introduced(one)
+    for number in range(400):
+        raw = packet(at("10.10.0.11", 1024 + number), SERVICE, "PA", number * 7919, number, b"x")
+        one.receive(raw, Hook.PREROUTING, connection.now)
+        one.read_sessions(connection.now)
+    assert used(one) > (1 << 20) - 5000, "the client's part is full"
+    before, refused = len(master.stream), not_opened(one)
+    for number in range(60):
+        connection.from_client("PA", packet_in(number, 900))
+        connection.from_backend("PA", request(Type.FLOW_MOD, number, bytes(900)))
+        master.take()
+    assert len(master.stream) - before == 60 * len(packet_in(1, 900))
+    assert one.snapshot(connection.now)["mirrors"][0]["legs_ended"] == {}
+    assert not_opened(one) > refused
+    _, others_master = introduced(one, client=at("10.10.0.11", 9), features=bytes(7) + b"\x09" + bytes(16))
+    assert others_master.stream, "a new connection of the client has a session too"
+    one.handle_timer(connection.now + UNCONFIRMED_TIMEOUT)
+    one.read_sessions(connection.now + UNCONFIRMED_TIMEOUT)
+    assert used(one) < 1 << 18
+    assert_adds_up(one.snapshot(connection.now))
+
+
+@GEARS
+def test_a_connection_is_counted_whole_before_and_after_it_is_confirmed(fast: bool) -> None:
+    one = engine(LARGE + AGAIN, fast=fast)
+    empty = used(one)
+    connection = ClientConnection(one)
+    connection.backend, connection.sent, connection.answered = C1, 400, 700
+    connection.from_backend("PA", b"x")
+    one.read_sessions(connection.now)
+    assert used(one) - empty == 5000
+    connection.from_client("A")
+    connection.from_client("PA", packet_in(1))
+    connection.from_backend("A")
+    one.read_sessions(connection.now)
+    assert used(one) - empty >= 5000
+    one.read_sessions(connection.now)
+    connection.from_client("RA")
+    one.handle_timer(connection.now + 100.0)
+    one.read_sessions(connection.now + 100.0)
+    assert used(one) == empty
 
 
 def test_a_mirrored_flow_and_its_leg_take_what_the_documents_say() -> None:

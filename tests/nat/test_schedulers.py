@@ -1,7 +1,8 @@
 """Schedulers: the same answer on every host, fair shares, and the clients that a changed pool moves."""
 
+from array import array
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from ipaddress import IPv4Address
 
 import pytest
@@ -181,3 +182,39 @@ def test_spoofed_clients_do_not_make_memory_grow() -> None:
     assert attempts.to_avoid(clients[0], 1.0) == []
     assert attempts.to_avoid(clients[-1], 1.0) == [backend]
     assert suspects.total() == MAX_CLIENTS
+
+
+class CountingTable:
+    """A scheduler's table that counts how many of its entries are read."""
+
+    def __init__(self, table: "array[int]") -> None:
+        self._table = table
+        self.reads = 0
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __getitem__(self, index: int | slice) -> "int | array[int]":
+        entries = self._table[index]
+        self.reads += 1 if isinstance(entries, int) else len(entries)
+        return entries
+
+    def __iter__(self) -> Iterator[int]:
+        self.reads += len(self._table)
+        return iter(self._table)
+
+
+@pytest.mark.parametrize("kind", [Maglev, RoundRobin])
+def test_a_backend_to_avoid_costs_no_pass_over_the_table(
+    kind: type[Maglev | RoundRobin], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that a backend refused can send thousands of SYNs a second."""
+    one = pool(50, 49, 47)
+    scheduler = kind(one)
+    for avoid in ([one.backends[0]], list(one.backends[:2]), list(one.backends)):
+        table = CountingTable(scheduler.table)
+        with monkeypatch.context() as patched:
+            patched.setattr(scheduler, "table", table)
+            chosen = [pick(scheduler, client, avoid) for client in CLIENTS[:20]]
+        assert table.reads < 20 * 20
+        assert len(avoid) == 3 or not set(chosen) & set(avoid)

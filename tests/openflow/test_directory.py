@@ -1,6 +1,7 @@
 """The known switches: their bounds, their ports after PORT_STATUS, and their restoration after a restart."""
 
 import json
+import tracemalloc
 from itertools import starmap
 
 import pytest
@@ -17,7 +18,7 @@ from natmirror.openflow.datapath import (
     cost_of,
     multipart_key,
 )
-from natmirror.openflow.directory import Directory, SwitchMemory
+from natmirror.openflow.directory import SWITCH_COST, Directory, SwitchMemory
 from natmirror.openflow.messages import V10, V13, V14, V15, Multipart, Type, build, parse
 from natmirror.openflow.ports import MAX_PORTS, split_ports
 from natmirror.reasons import NotKeptReason
@@ -81,7 +82,7 @@ def adds_up(directory: Directory, memory: SwitchMemory) -> bool:
     datapaths = directory._datapaths.values()
     assert len(datapaths) == sum(map(len, directory._of_clients.values()))
     assert all(one.used == sum(starmap(cost_of, one.answers.items())) for one in datapaths)
-    return memory.used == sum(one.used for one in datapaths)
+    return memory.used == sum(SWITCH_COST + one.used for one in datapaths)
 
 
 @pytest.mark.parametrize("version", ALL)
@@ -214,13 +215,40 @@ def test_keys_count_as_memory_too() -> None:
 
 
 def test_no_answer_is_kept_without_memory() -> None:
-    memory = client_memory(16_000)
+    memory = client_memory(32_000)
     directory = Directory(memory)
     datapath = directory.enter(CONNECTION, DPID, 0, V13)
     directory.learn(datapath, FLOWS, (bytes(100),), 1.0)
     directory.learn(datapath, FLOWS, (bytes(2000),), 2.0)
     assert FLOWS not in datapath.answers
-    assert memory.used == 0
+    assert memory.used == SWITCH_COST
+
+
+def test_no_switch_is_known_without_memory() -> None:
+    memory = client_memory(48_000)
+    directory = Directory(memory)
+    one, two, three = (entered(directory, 1, number) for number in (1, 2, 3))
+    directory.set_switch(connection(1), three)
+    assert [is_known(directory, datapath) for datapath in (one, two, three)] == [True, True, False]
+    assert directory.not_kept[NotKeptReason.NO_MEMORY] >= 1
+    assert (directory.switch_of(connection(1)), directory.connections(1.0)) == (None, [])
+    assert is_known(directory, entered(directory, 2, 3)), "another client has a part of its own"
+    assert adds_up(directory, memory)
+    directory.forget(three)
+    for datapath in (one, two):
+        directory.forget(datapath)
+    assert is_known(directory, entered(directory, 1, 3))
+
+
+def test_the_memory_of_a_switch_is_what_the_account_says() -> None:
+    directory = Directory(client_memory(1 << 30))
+    tracemalloc.start()
+    for number in range(2000):
+        name = f"openflow/10.10.{number // 200}.{number % 200}:40001"
+        directory.set_switch(name, directory.enter(name, (1 << 40) + number, 0, V13))
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert 0.8 < held / (2000 * SWITCH_COST) < 1.2
 
 
 def test_a_switch_in_another_version_loses_its_answers() -> None:
@@ -231,7 +259,7 @@ def test_a_switch_in_another_version_loses_its_answers() -> None:
     directory.learn(old, FLOWS, (b"late",), 2.0)  # from a connection that has not ended yet
     change(directory, old, ADD, port(V10, 2))
     assert not old.answers
-    assert directory._memory.used == 0
+    assert directory._memory.used == SWITCH_COST
 
 
 def connection(client: int, port: int = 40001) -> str:

@@ -1,8 +1,10 @@
 """An observed connection, and its session with each master."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from natmirror.fastpath import ClientMemory
+from natmirror.fastpath.flow_flags import is_unconfirmed
 from natmirror.mirror.copies import MirroredFlow
 from natmirror.mirror.sessions.session_states import HAS_LEG, TRANSITIONS, SessionEvent, SessionState
 from natmirror.net.endpoint import Endpoint, show
@@ -91,6 +93,8 @@ class Connection:
     memory: ClientMemory
     holder: int
     """The client's number in ``memory``."""
+    drop: Callable[["Connection"], None]
+    """Gives up an unconfirmed connection: no session follows."""
     masters: tuple[MasterSession, ...] = ()
     decisions: Decisions = field(default_factory=Decisions)
     has_ended: bool = False
@@ -102,10 +106,12 @@ class Connection:
     """The time of the controller's first ECHO_REQUEST since the switch last sent something; None if there is none."""
     datapath: Datapath | None = None
     """The switch with which the masters' sessions were last opened."""
+    is_counted: bool = False
+    """Whether its memory is on its client's account."""
     fixed: int = 0
-    """Bytes that are counted for the connection's own objects."""
+    """Bytes that are counted for the connection's own objects, once it is confirmed."""
     counted: int = 0
-    """Bytes that are counted for what it holds."""
+    """Bytes that are counted for what it holds, and can be given up."""
 
     @property
     def name(self) -> str:
@@ -125,18 +131,40 @@ class Connection:
         sessions = sum(master.session.held for master in self.masters if master.session is not None)
         return self.observer.held + self.decisions.held + sessions
 
+    @property
+    def _is_unconfirmed(self) -> bool:
+        return self.is_picked_up and not self.is_forgotten and is_unconfirmed(self.flow.row)
+
     def begin_counting(self) -> bool:
-        """Take memory for the connection's own objects; return False if its client may not hold them."""
-        return self._counts_objects(_CONNECTION_COST)
+        """Take memory for the connection's own objects; return False if its client may not hold them. What waits is
+        given up for a connection that is certain, but not for one that any sender may have invented."""
+        self.is_counted = self._counts_all() or (not self._is_unconfirmed and self._counts_urgently())
+        return self.is_counted
 
     def count(self) -> bool:
         """Take or give back memory for what the connection holds now. If the client may not hold more, what waits is
         given up; return False if that is not enough."""
-        objects = _CONNECTION_COST + _SESSION_COST * sum(master.session is not None for master in self.masters)
-        if not self.fixed or (self._counts_objects(objects) and self._counts(self.held)):
-            return True
+        return not self.is_counted or self._counts_all() or self._counts_urgently()
+
+    @property
+    def _objects(self) -> int:
+        """Bytes that its own objects need."""
+        return _CONNECTION_COST + _SESSION_COST * sum(master.session is not None for master in self.masters)
+
+    def _counts_urgently(self) -> bool:
+        objects = self._objects
         self.memory.make_room(self.holder, objects - self.fixed + max(self.held - self.counted, 0))
-        return self._counts_objects(objects) and self._counts(self.held)
+        return self._counts_all()
+
+    def _counts_all(self) -> bool:
+        """Take or give back memory. An unconfirmed connection can be given up as a whole: any sender may have invented
+        it."""
+        fixed, waiting = self._objects, self.held
+        if self._is_unconfirmed:
+            fixed, waiting = 0, fixed + waiting
+        if waiting < self.counted:
+            self._counts(waiting)
+        return self._counts_objects(fixed) and self._counts(waiting)
 
     def _counts_objects(self, fixed: int) -> bool:
         more = fixed - self.fixed
@@ -157,13 +185,18 @@ class Connection:
         return True
 
     def give_up(self) -> None:
-        """Forget incomplete answers, open questions and decisions: their memory is needed."""
+        """Forget incomplete answers, open questions and decisions, or all of an unconfirmed connection: the memory is
+        needed."""
+        if self._is_unconfirmed:
+            self.drop(self)
+            return
         self.observer.give_up()
         self.decisions.give_up()
         self._counts(min(self.held, self.counted))
 
     def end_counting(self) -> None:
         """Give all memory back: the connection has ended, and so have its sessions."""
+        self.is_counted = False
         self._counts(0)
         self._counts_objects(0)
 

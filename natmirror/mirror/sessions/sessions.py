@@ -79,7 +79,7 @@ class MasterSessions:
         name, holder = connection_name(flow.service.name, flow.client), flow.row.held.holder
         observer = Observer(self.directory, name, is_picked_up=flow.is_picked_up)
         connection = Connection(
-            *(flow, flow.client, flow.service.name, flow.is_picked_up, observer), self._memory, holder
+            *(flow, flow.client, flow.service.name, flow.is_picked_up, observer), self._memory, holder, self._drop
         )
         connection.masters = tuple(MasterSession(mirror, connection) for mirror, _ in reasons)
         if not connection.begin_counting():
@@ -193,6 +193,17 @@ class MasterSessions:
             remove_reader(connection.flow.row)
         with suppress(Exception):
             self._open_sessions.stop_reading_if_ended(connection)
+
+    def _drop(self, connection: Connection) -> None:
+        """Give up an unconfirmed connection: no session of it has begun, and none will."""
+        flow = connection.flow
+        self.fail(connection, EndReason.MEMORY_FULL)
+        self.refuse(flow, EndReason.MEMORY_FULL)
+        self._of_flows.pop(flow, None)
+        if self._connections.get(flow.row.id) is connection:
+            del self._connections[flow.row.id]
+        connection.masters = ()  # breaks a reference cycle
+        connection.end_counting()
 
     def end_flow(self, flow: MirroredFlow, reason: EndReason) -> None:
         """End the sessions of a flow's connection, as fail() does."""

@@ -10,6 +10,7 @@ from natmirror.net.build import finish
 from natmirror.net.checksum import Checksum
 from natmirror.net.packet import Segment
 from natmirror.rules import Rules
+from tests.helpers.hostile.streams import Streams
 from tests.helpers.support import segment
 
 _T = TypeVar("_T")
@@ -19,26 +20,34 @@ _MAX_CALLS = 200  # of handle_timer() until nothing is due: each does a bounded 
 
 class Host:
     """Two engines with the same rules, one with its C gear off. Each call goes to both, and both have to do the same.
+    If peers may run out of turns, which only C has, there is one engine.
 
     ``on_send`` is called with each segment that they send.
     """
 
-    def __init__(self, rules: Rules, *, memory: int, on_send: Callable[[Segment], None]) -> None:
+    def __init__(
+        self, rules: Rules, *, memory: int, on_send: Callable[[Segment], None], limits_turns: bool = False
+    ) -> None:
         self.rules = rules
         self.now = 1000.0
-        self.engines = [Engine(rules, key=_KEY, fast=fast, memory=Memory(memory)) for fast in (True, False)]
+        self.limits_turns = limits_turns
+        gears = (True,) if limits_turns else (True, False)
+        self.engines = [Engine(rules, key=_KEY, fast=fast, memory=Memory(memory)) for fast in gears]
+        self._streams = Streams()
         self._on_send = on_send
 
     def receive(self, raw: bytes, hook: Hook, checksum: Checksum = Checksum.VALID) -> Verdict:
         """Return the verdict on a packet."""
+        if hook is Hook.PREROUTING:
+            self._streams.note(raw)
         decision = self.both(lambda engine: engine.receive(raw, hook, self.now, checksum))
         self.note(decision.sends)
         return decision.verdict
 
     def both(self, do: Callable[[Engine], _T]) -> _T:
         """Return what both engines have to return."""
-        one, other = (do(engine) for engine in self.engines)
-        assert one == other, "the gears differ"
+        one, *others = [do(engine) for engine in self.engines]
+        assert all(other == one for other in others), "the gears differ"
         return one
 
     def send(self, do: Callable[[Engine], list[Send]]) -> None:
@@ -77,4 +86,6 @@ class Host:
         """Take packets that both engines send."""
         for send in sends:
             for raw in finish(send.packet, send.segment_len):
-                self._on_send(segment(raw))
+                sent = segment(raw)
+                self._streams.check(self.engines[0], sent)
+                self._on_send(sent)

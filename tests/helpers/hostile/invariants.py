@@ -15,6 +15,7 @@ from natmirror.fastpath.tables import LEG_COST
 from natmirror.mirror.sessions.read_queue import _ENTRY_COST
 from natmirror.mirror.shown import FlowEntry
 from natmirror.net import seq
+from natmirror.openflow.directory import SWITCH_COST
 from natmirror.tcp.leg_states import LegState
 from natmirror.tcp.reassembler import _PIECE_COST, MAX_RUNS
 from tests.helpers.declared import assert_declared
@@ -181,7 +182,7 @@ def _check_account(engine: Engine) -> None:
     sessions, memory = engine._sessions, engine._gear.memory
     known: Counter[int] = Counter()
     for datapath in sessions.directory._datapaths.values():
-        known[datapath.holder] += datapath.used
+        known[datapath.holder] += SWITCH_COST + datapath.used
     assert known.total() == sessions.directory._used
     held = known.copy()
     flows = [row for number in engine._gear.flows.ids() if (row := engine._gear.flows.row(number)) is not None]

@@ -1,7 +1,9 @@
 """The packets that peers send, good and hostile ones, and the time that passes between them."""
 
 from collections.abc import Callable
+from typing import Any
 
+from natmirror._ffi import ffi, lib
 from natmirror.actions import Hook
 from natmirror.net import seq
 from natmirror.net.checksum import Checksum
@@ -13,8 +15,10 @@ from tests.helpers.openflow import ALL
 from tests.helpers.support import icmp_error, packet
 
 Move = Callable[[Peers], None]
+_lib: Any = lib
 _PAUSES = (0.0, 0.001, 0.001, 0.05, 0.05, 0.3, 0.3, 1.0, 1.0, 5.0)
 _LONG_PAUSES = (70.0, 300.0, 8000.0)
+_WAYS_PAST = (Hook.PREROUTING, Hook.FORWARD)
 _HOOKS = (*(Hook.FORWARD,) * 8, Hook.OUTPUT, Hook.PREROUTING)
 
 
@@ -98,6 +102,44 @@ def lie_as_mirror(peers: Peers) -> None:
     peers.host.receive(raw, Hook.PREROUTING)
 
 
+def bypass(peers: Peers) -> None:
+    """Send a client's packet to the backend's own address, past the service: data that the backend takes as that of
+    the client's connection with the service, or another version of it."""
+    draw = peers.random
+    if peers.connections and draw.random() < 0.8:
+        one = draw.choice(list(peers.connections.values()))
+        client, backend, number, ack = one.client, one.backend, one.client_next, one.backend_next
+    else:
+        client, backend = draw.choice(peers.clients), draw.choice(BACKENDS)
+        number, ack = peers.number_of(client, client[1]), peers.number_of(backend, client[1])
+    data = peers.payloads.data()
+    letters = draw.choice(("PA", "PA", "A", "S", "FA", "R"))
+    peers.host.receive(packet(client, backend, letters, number, ack, data), draw.choice(_WAYS_PAST))
+
+
+def flood(peers: Peers) -> None:
+    """Send much data that no backend acknowledges, with gaps or without, so that a client's memory is used up."""
+    if not peers.connections:
+        return
+    draw, one = peers.random, peers.random.choice(list(peers.connections.values()))
+    for _ in range(draw.randrange(2, 6)):
+        peers.from_client(one, draw.randbytes(draw.choice((1400, 9000, 16_000))))
+        one.client_next = seq.add(one.client_next, draw.choice((0, 0, 0, 100)))
+
+
+def drain(peers: Peers) -> None:
+    """Leave a client, a backend, or a mirror for its client, hardly any turns."""
+    draw, host = peers.random, peers.host
+    address = draw.choice((*(one[0] for one in peers.clients), draw.choice(BACKENDS)[0], draw.choice(MIRRORS)[0]))
+    client = draw.choice(peers.clients)[0] if draw.random() < 0.3 else ffi.NULL
+    rest = draw.choice((0, 1, 2, 20))
+    for engine in host.engines:
+        turns: Any = engine._gear.handle.turns
+        for price in (1024, 512, 256, 128, 64, 32, 16, 8, 4, 2, 1):
+            while _lib.nm_turn_take(turns, address, client, price + rest, 1, host.now):
+                pass
+
+
 def lie_as_router(peers: Peers) -> None:
     """Send an ICMP error about a packet that a leg, a client or a backend may have sent."""
     draw = peers.random
@@ -136,6 +178,8 @@ PACKETS: dict[Move, int] = {
     lie_as_client: 10,
     lie_as_backend: 8,
     lie_as_mirror: 12,
+    bypass: 3,
+    flood: 2,
     lie_as_router: 2,
     send_junk: 1,
     wait: 7,

@@ -33,6 +33,8 @@ class Connection:
     backend_next: int
     version: int | None
     """The version of OpenFlow that both ends speak, or None."""
+    is_one_way: bool = False
+    """Whether the backend's packets take another way than over this host."""
 
 
 @dataclass(slots=True)
@@ -50,10 +52,12 @@ class MirrorEnd:
 class Peers:
     """Clients, backends and mirrors around one host. ``random`` decides everything."""
 
-    def __init__(self, random: Random, rules: Rules, *, memory: int, max_clients: int) -> None:
+    def __init__(
+        self, random: Random, rules: Rules, *, memory: int, max_clients: int, limits_turns: bool = False
+    ) -> None:
         self.random = random
         self.payloads = Payloads(random)
-        self.host = Host(rules, memory=memory, on_send=self._learn_send)
+        self.host = Host(rules, memory=memory, on_send=self._learn_send, limits_turns=limits_turns)
         self.clients = [at(random.choice(_CLIENT_ADDRESSES), 40_000 + number) for number in range(max_clients)]
         self.connections: dict[tuple[Endpoint, Endpoint], Connection] = {}
         self.sent_by_legs: deque[Segment] = deque(maxlen=_MAX_REMEMBERED)
@@ -114,18 +118,38 @@ class Peers:
         there = segment(sent) if sent is not None else None
         backend = service if there is None else (there.dst, there.dport)
         one = Connection(client, service, backend, seq.add(iss, 1), seq.add(irs, 1), None)
+        one.is_one_way = backend == service and draw.random() < 0.1
+        if draw.random() < 0.1:
+            self._connect_again(one, iss)
         if draw.random() < 0.1:
             if draw.random() < 0.5:
                 self.pass_packet(packet(backend, client, "RA", 0, seq.add(iss, 1)), Hook.FORWARD)
             return
         taken = draw.choice((0, len(early)))
         answer = packet(backend, client, "SA", irs, seq.add(iss, 1 + taken), options=options)
-        self.pass_packet(answer, Hook.FORWARD)
+        if not one.is_one_way:
+            self.pass_packet(answer, Hook.FORWARD)
+        if draw.random() < 0.05:
+            self._connect_again(one, iss)
         one.client_next = seq.add(one.client_next, taken)
         self.connections[client, service] = one
         self.from_client(one)
         if is_openflow(service) and draw.random() < 0.9:
             self._introduce(one)
+
+    def _connect_again(self, one: Connection, iss: int) -> None:
+        """Send another SYN for the connection, from the client or in its name: it differs in its number, options or
+        data. A backend may answer it, too."""
+        draw = self.random
+        iss = draw.choice((iss, iss, seq.add(iss, draw.choice((1, -1, 5, 70_000))), draw.getrandbits(32)))
+        options = self.payloads.syn_options()
+        options = options if len(options) % 4 == 0 else b""
+        early = draw.choice((b"", b"", b"other"))
+        syn = packet(one.client, one.service, "S", iss, 0, early, window=self.payloads.window(), options=options)
+        self.pass_packet(syn, Hook.PREROUTING)
+        if draw.random() < 0.3 and not one.is_one_way:
+            irs, ack = draw.getrandbits(32), seq.add(iss, 1 + draw.choice((0, len(early))))
+            self.pass_packet(packet(one.backend, one.client, "SA", irs, ack, options=options), Hook.FORWARD)
 
     def _introduce(self, one: Connection) -> None:
         version = one.version = self.random.choice(ALL)
@@ -147,7 +171,8 @@ class Peers:
         """Send the backend's next segment, which acknowledges all that the client has sent."""
         window = self.payloads.window() if self.random.random() < 0.1 else 0xFFFF
         raw = packet(one.backend, one.client, letters, one.backend_next, one.client_next, data, window=window)
-        self.pass_packet(raw, Hook.FORWARD)
+        if not one.is_one_way:
+            self.pass_packet(raw, Hook.FORWARD)
         one.backend_next = seq.add(one.backend_next, len(data) + letters.count("F"))
 
     def answer_legs(self) -> None:

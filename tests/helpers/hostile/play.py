@@ -7,7 +7,7 @@ from natmirror.fastpath import CLAIM_ALL, NEVER
 from tests.helpers.hostile.commands import Commands
 from tests.helpers.hostile.host import Host
 from tests.helpers.hostile.invariants import check, check_declared, check_end, check_step
-from tests.helpers.hostile.moves import PACKETS, Move, behave
+from tests.helpers.hostile.moves import PACKETS, Move, behave, drain
 from tests.helpers.hostile.peers import Peers
 from tests.helpers.hostile.setting import ALONE, OF_PAIR
 from tests.helpers.support import TIMEOUTS
@@ -24,12 +24,13 @@ def play(seed: int, steps: int = _STEPS) -> Peers:
         random = Random(seed)
         variants = random.choice((ALONE, OF_PAIR))
         memory = random.choice((1 << 20, 1 << 20, 200_000))
-        rules = replace(variants[0], max_flows=random.choice((4, 1000)))
-        peers = Peers(random, rules, memory=memory, max_clients=random.choice((2, 6)))
+        rules = replace(random.choice((variants[0], *variants)), max_flows=random.choice((4, 1000)))
+        limits_turns = random.random() < 0.2
+        peers = Peers(random, rules, memory=memory, max_clients=random.choice((2, 6)), limits_turns=limits_turns)
         commands = Commands(variants)
         peers.host.both(commands.log_bindings)
-        kinds = [behave, *PACKETS, *commands.moves]
-        weights = _weights(random, commands)
+        kinds = [behave, *PACKETS, *commands.moves, drain]
+        weights = [*_weights(random, commands), 10 * limits_turns]
         for step in range(steps):
             move: Move = random.choices(kinds, weights)[0]
             name = move.__name__

@@ -20,7 +20,7 @@ services:
       when-none: refuse
     mirrors:
       - {name: throttling, address: 10.20.0.13, when-behind: throttle, buffer: 64KiB, idle-timeout: 20s}
-      - {name: dropping, address: 10.20.0.14, buffer: 64KiB}
+      - {name: dropping, address: 10.20.0.14, buffer: 64KiB, asymmetric: true}
       - {name: own-source, address: 10.20.0.15, source: 10.20.0.1, buffer: 64KiB}
       - {name: session, address: 10.20.0.16, protocol: openflow, reconnect: next-message, buffer: 64KiB}
   - name: o
@@ -59,12 +59,14 @@ ha:
 """
 _CHANGES = (
     ("{name: c2, address: 10.20.0.12, max-connections: 3}", "{name: c9, address: 10.20.0.17}"),
-    ("      - {name: dropping, address: 10.20.0.14, buffer: 64KiB}\n", ""),
+    ("      - {name: dropping, address: 10.20.0.14, buffer: 64KiB, asymmetric: true}\n", ""),
     ("- name: o\n", "- name: renamed\n"),
     ("10.10.0.0/24", "10.10.0.0/28"),
     ("protocol: openflow, unsolicited: pass, statistics: refuse, ", ""),
     ("      balance: round-robin\n", "      balance: maglev\n"),
     ("source: 10.20.0.1, ", ""),
+    ("    port: 6653\n", "    port: 6653\n    release: seen\n"),
+    ("    pool:\n      balance: round-robin\n", "    pool:\n      mptcp: pass\n      balance: round-robin\n"),
 )
 
 ALONE: list[Rules] = [parse_rules(_RULES), *(parse_rules(_RULES.replace(*change)) for change in _CHANGES)]

@@ -1,0 +1,35 @@
+"""The parts of bench.junk that need no network."""
+
+from dataclasses import replace
+
+from bench.junk import Figures, Queue, Result
+
+QUIET = [Figures(0.0001, 0.0002, 0), Figures(0.0001, 0.0004, 0), Figures(0.0001, 0.0002, 0)]
+JUNK = [Figures(0.0001, 0.0003, 0), Figures(0.0001, 0.0004, 0), Figures(0.0001, 0.0008, 0)]
+RESULT = Result("SYNs", 20_000, 10_000, QUIET, JUNK, 90_000, Figures(0.1, 2.0, 0), Figures(0.0001, 0.0003, 0))
+
+
+def test_the_ratio_is_the_median_of_pairs() -> None:
+    assert RESULT.ratio == 0.0003 / 0.0002
+    assert list(RESULT.failures()) == []
+
+
+def test_a_row_has_milliseconds() -> None:
+    cells = [cell.strip() for cell in RESULT.row().strip("|").split("|")]
+    assert cells == [
+        "SYNs", "20,000", "10,000", "0.10 ms", "0.20 ms", "0.40 ms", "1.5", "0", "90,000", "2000.00 ms", "0.30 ms", "0",
+    ]  # fmt: skip
+
+
+def test_a_high_ratio_and_lost_connections_fail() -> None:
+    slow = replace(RESULT, half=[Figures(0.0001, 0.001, 1), *JUNK[1:]], quiet=[QUIET[0]] * 3)
+    assert list(slow.failures()) == [
+        "SYNs: p99 is 4.0 times as long as without junk",
+        "SYNs: 1 connections were lost",
+    ]
+    lost = replace(RESULT, limited=Figures(0.0001, 0.0003, 2))
+    assert list(lost.failures()) == ["SYNs: 2 connections were lost"]
+
+
+def test_the_kernels_counters_of_a_queue() -> None:
+    assert Queue.parse(" 6653  1234  17 2 65531     5     6   123456  1\n") == Queue(17, 11, 123456)
