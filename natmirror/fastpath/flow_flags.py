@@ -294,7 +294,7 @@ def is_end_known(half: HalfRow) -> bool:
 
 
 def is_revoked(half: HalfRow) -> bool:
-    """Return whether the half has sent a byte with the number of an earlier FIN, since clear_revoked()."""
+    """Return whether it is unknown which of a FIN and bytes of the half was taken, since clear_revoked()."""
     return half.flags & HALF_REVOKED != 0
 
 

@@ -58,7 +58,7 @@
 #define NM_HALF_STAMP 16   /* stamp is known */
 #define NM_HALF_ECHO 32    /* echo is known */
 #define NM_HALF_RECORDED 128 /* ack and edge are another host's: the true ones may be higher */
-#define NM_HALF_REVOKED 64 /* a FIN was sent, and later a byte with its number */
+#define NM_HALF_REVOKED 64 /* a FIN was sent that its receiver may take or not, for example with a byte's number */
 #define NM_HALF_INFERRED 8 /* the byte before end was not seen: an acknowledgement's sequence number implies it */
 
 /* One direction of a connection, as observed from its packets. */

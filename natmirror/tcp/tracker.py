@@ -258,7 +258,7 @@ def track(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool) 
     if not is_taken and is_loose(row):
         return None
     event = None
-    if row.state == State.SYN_RECEIVED and from_client and _acknowledges_syn(row):
+    if row.state == State.SYN_RECEIVED and from_client and _acknowledges_syn(sender, receiver):
         event = _move(row, Event.HANDSHAKE)
     has_both = sender.flags & receiver.flags & HALF_FIN
     if row.state == State.ESTABLISHED and (sender.flags | receiver.flags) & HALF_FIN:
@@ -271,7 +271,8 @@ def track(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool) 
 
 def _take_fin(sender: HalfRow, receiver: HalfRow, segment: Segment, *, was_known: bool) -> None:
     """Note a FIN. ``was_known``: an earlier segment had reached the end of what was sent. If a byte was seen at the
-    number of a FIN that is not acknowledged, one of the two was never taken."""
+    number of a FIN that is not acknowledged, one of the two was never taken. A FIN past the window may be taken or not,
+    since acknowledgements under way may open the window."""
     fin = seq.add(segment.seq, segment.payload_len)
     ahead = seq.diff(sender.end, seq.add(fin, 1))
     if ahead == 0 and sender.flags & HALF_FIN:
@@ -280,7 +281,7 @@ def _take_fin(sender: HalfRow, receiver: HalfRow, segment: Segment, *, was_known
         sender.flags |= HALF_FIN
         if was_known and sender.bytes:
             sender.bytes -= 1  # the FIN's acknowledgement came first, so the FIN was counted as a byte
-    elif ahead >= 0 and not (receiver.flags & HALF_ACK and seq.lt(fin, receiver.ack)):
+    elif (ahead >= 0 or not sender.flags & HALF_FIN) and not (receiver.flags & HALF_ACK and seq.lt(fin, receiver.ack)):
         sender.flags |= HALF_REVOKED
 
 
@@ -312,10 +313,10 @@ def _take_syn_ack(row: FlowRow, segment: Segment) -> Event | None:
     return _move(row, Event.SYN_ACK)
 
 
-def _acknowledges_syn(row: FlowRow) -> bool:
+def _acknowledges_syn(client: HalfRow, backend: HalfRow) -> bool:
     """Return whether the client has acknowledged the backend's SYN, perhaps not the data that followed it at once (RFC
     7413 §4.2)."""
-    return bool(row.orig.flags & HALF_ACK) and seq.le(first_number(row.reply), row.orig.ack)
+    return bool(client.flags & HALF_ACK) and seq.le(first_number(backend), client.ack)
 
 
 def _take_reset(row: FlowRow, segment: Segment, *, from_client: bool) -> Event | None:

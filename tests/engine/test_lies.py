@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.helpers.liar import LIES, REFUSED, LyingWorld
+from tests.helpers.liar import LIES, REFUSED, LyingPair, LyingWorld
+from tests.helpers.pair_world import Moment, moments
 from tests.helpers.receiver import Overlap
 from tests.helpers.simulator import Weather
 from tests.helpers.support import assert_adds_up
@@ -52,6 +53,7 @@ def surroundings(draw: st.DrawFn) -> dict[str, Any]:
         "predicts": draw(st.booleans()),
         "room": draw(st.sampled_from([3000, 60_000])),
         "stamps": draw(st.booleans()),
+        "scale": draw(st.sampled_from([None, 0, 4])),
         "answered": draw(st.sampled_from([0, 700, 5000])),
         "weather": Weather(
             loss=draw(st.sampled_from([0.0, 0.0, 0.05])),
@@ -74,6 +76,24 @@ def test_no_lie_reaches_the_mirror(kind: str, seed: int, part: float, around: di
 @given(seed=seeds, part=st.sampled_from([0.05, 0.3]), around=surroundings())
 def test_no_mixture_of_lies_reaches_the_mirror(seed: int, part: float, around: dict[str, Any]) -> None:
     run(seed, 20_000, kinds=list(LIES), part=part, **around)
+
+
+@given(seed=seeds, rate=st.sampled_from([10_000, 50_000]), around=surroundings())
+def test_no_lie_reaches_the_mirror_while_memory_is_short(seed: int, rate: float, around: dict[str, Any]) -> None:
+    slow: dict[str, Any] = {"top": "mirror-memory: 1MiB\n", "mirror_weather": Weather(rate=rate)}
+    run(seed, 80_000, kinds=list(LIES), part=0.05, **slow, **around)
+
+
+@given(seed=seeds, part=st.sampled_from([0.05, 0.3]), when=moments, around=surroundings())
+def test_no_lie_reaches_the_mirror_through_takeovers(
+    seed: int, part: float, when: list[Moment], around: dict[str, Any]
+) -> None:
+    answer = STREAM[: around.pop("answered")]
+    world = LyingPair(seed, STREAM[:20_000], kinds=list(LIES), part=part, answer=answer, moments=when, **around)
+    world.run(LASTS)
+    world.check()
+    for one in [*world.old, *world.engines]:
+        assert_adds_up(one.snapshot(world.now))
 
 
 @pytest.mark.parametrize("kind", REFUSED)

@@ -166,6 +166,15 @@ def test_a_byte_past_the_window_and_a_fin_with_its_number_are_two_versions(fast:
     assert one.ended == [EndReason.AMBIGUOUS]
 
 
+@pytest.mark.parametrize("release", Release)
+def test_a_fin_past_the_window_may_be_taken_or_not(fast: bool, release: Release) -> None:
+    """The backend may have opened the window by an acknowledgement that is under way."""
+    one = Connection(fast=fast, release=release).open()
+    one.says(0, b"abc")
+    one.says(0xFFFF + 1, b"", "FA")
+    assert one.ended == [EndReason.AMBIGUOUS]
+
+
 @pytest.mark.parametrize("at", [0, 3, 5, 1000])
 def test_a_guess_within_the_handshake_is_no_version_of_a_byte(fast: bool, at: int) -> None:
     raw = packet(CLIENT, SERVICE, "PA", seq.add(ISS, 1 + at), seq.add(IRS, -(1 << 30)), b"LIE")

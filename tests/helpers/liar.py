@@ -9,7 +9,8 @@ from natmirror.net import seq
 from natmirror.net.build import build
 from natmirror.net.checksum import update_checksum_at
 from natmirror.net.endpoint import Endpoint
-from natmirror.net.packet import ACK, FIN, PSH, RST, SYN, Segment
+from natmirror.net.packet import ACK, FIN, PSH, RST, SYN, URG, Segment
+from tests.helpers.pair_world import Pair
 from tests.helpers.receiver import Overlap, Receiver, Stamped, stamps_option
 from tests.helpers.simulator import Peer, Weather, World
 from tests.helpers.support import CLIENT, SERVICE, segment
@@ -18,6 +19,7 @@ LIE = b"\xee"
 """A byte that no honest stream has."""
 _BACKEND: Endpoint = (bytes((10, 20, 0, 11)), 6653)
 _MAX_LIE = 1400  # bytes
+_AT_ONCE = Weather()
 _FAR = 100_000
 _REPEATED = 0x1234_5678  # a number that an attacker off the path guesses again and again
 _MD5_OPTION = bytes((19, 18)) + bytes(16) + b"\1\1"
@@ -46,11 +48,13 @@ class LyingWorld(World):
         stamps: bool = True,
         blind: int = 0,
         weather: Weather,
+        mirror_weather: Weather = _AT_ONCE,
         **options: Any,
     ) -> None:
         """``hops``: the routers between this host and the backend. ``blind``: how many packets the attacker off the
         path sends. ``weather`` is that of the client's side and the backend's."""
-        super().__init__(*(seed, stream), client_side=weather, backend_side=weather, mirror_side=Weather(), **options)
+        sides: dict[str, Any] = {"client_side": weather, "backend_side": weather, "mirror_side": mirror_weather}
+        super().__init__(seed, stream, **sides, **options)
         draw = self.random
         answer, mss, scale = options.get("answer", b""), options.get("mss", 1000), options.get("scale")
         ends = {"mss": mss, "scale": scale, "first_stamp": draw.choice((1, 0xFFFF_FF00, 0x7FFF_FF00))}
@@ -156,6 +160,10 @@ class LyingWorld(World):
             self.later(draw.random() * 0.05, lambda: self._through_engine(raw, Hook.FORWARD))
 
 
+class LyingPair(LyingWorld, Pair):
+    """A LyingWorld with two hosts."""
+
+
 def _with_ttl(raw: bytes, ttl: int) -> bytes:
     changed = bytearray(raw)
     changed[8] = ttl
@@ -183,6 +191,15 @@ def _old_ack_later(world: LyingWorld, honest: Segment) -> bytes:
 def _overlap_behind(world: LyingWorld, honest: Segment) -> bytes:
     size = world.random.choice((1, 100, _MAX_LIE))
     return world.packet(honest, at=seq.add(world.client._una, -size), size=size)
+
+
+def _urgent(world: LyingWorld, honest: Segment) -> bytes:
+    """An urgent pointer of a bare acknowledgement, or with false bytes."""
+    raw = bytearray(world.packet(honest, flags=ACK | URG, size=world.random.choice((0, 0, 1, 100))))
+    pointer = world.random.choice((0, 1, 2, 500)).to_bytes(2, "big")
+    update_checksum_at(raw, 36, bytes(raw[38:40]), pointer)
+    raw[38:40] = pointer
+    return bytes(raw)
 
 
 def _off(world: LyingWorld, honest: Segment, sign: int) -> int:
@@ -248,6 +265,7 @@ LIES: dict[str, Lie] = {
     "expires behind this host": _expires(2, 3),
     "near the window's edge": _near_the_edge,
     "signature": lambda world, honest: world.packet(honest, options=_MD5_OPTION),
+    "urgent": _urgent,
     "FIN that is lost": _finish_early,
     "FIN that is taken": _finish,
     "RST": _reset,

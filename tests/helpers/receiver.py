@@ -10,7 +10,7 @@ from typing import Any
 
 from natmirror.net import seq
 from natmirror.net.endpoint import Endpoint
-from natmirror.net.packet import ACK, FIN, OPT_NOP, OPT_TIMESTAMPS, PSH, RST, SYN, Segment
+from natmirror.net.packet import ACK, FIN, OPT_NOP, OPT_TIMESTAMPS, PSH, RST, SYN, URG, Segment
 from tests.helpers.simulator import Peer, World
 
 _PAWS_TOLERANCE = 1  # as in Linux
@@ -137,6 +137,8 @@ class Receiver(Stamped):
         self._acked = 0  # the next number, as it was in the last acknowledgement
         self._unacked_segments = 0
         self._ack_timer = 0
+        self._taken = 0  # bytes in order, also those that were left out of ``received``
+        self._urgent: int | None = None  # the number of the last urgent byte
         self._fins: set[int] = set()  # the numbers of FINs that wait for earlier data, or have come
 
     def receive(self, one: Segment) -> None:
@@ -227,24 +229,33 @@ class Receiver(Stamped):
         """Take the segment's data and FIN; return whether they are in order and nothing waits."""
         assert self._rcv_nxt is not None
         payload, at = one.payload, seq.diff(one.seq, self._rcv_nxt)
+        if one.flags & URG:
+            self._note_urgent(seq.add(one.seq, _urgent_pointer(one) - 1))
         if one.flags & FIN:
             self._fins.add(seq.add(one.seq, len(payload)))
         if self.closed_by_peer or at + len(payload) < 0 or (payload and at >= seq.diff(self._edge, self._rcv_nxt)):
             return False
         if not self._exceeds_window:
             payload = payload[: max(seq.diff(self._edge, one.seq), 0)]
-        offset = len(self.received)
         if at > 0:
             if payload:
-                self._queue.add(offset + at, payload)
+                self._queue.add(self._taken + at, payload)
         elif len(payload) + at > 0:
-            new = self._queue.take(offset, payload[-at:])
-            self.received += new
+            new = self._queue.take(self._taken, payload[-at:])
+            urgent = len(new) if self._urgent is None else seq.diff(self._urgent, self._rcv_nxt)
+            self.received += new[:urgent] + new[urgent + 1 :] if 0 <= urgent < len(new) else new
+            self._taken += len(new)
             self._rcv_nxt = seq.add(self._rcv_nxt, len(new))
         if self._rcv_nxt in self._fins:
             self._rcv_nxt = seq.add(self._rcv_nxt, 1)
             self.closed_by_peer = True
         return at <= 0 and not self._queue._pieces and not one.flags & FIN
+
+    def _note_urgent(self, number: int) -> None:
+        """Note an urgent byte, which the application gets apart from the stream (tcp_check_urg())."""
+        assert self._rcv_nxt is not None
+        if seq.le(self._rcv_nxt, number):
+            self._urgent = number
 
     # Acknowledgements
 
@@ -261,3 +272,9 @@ class Receiver(Stamped):
     def _delay_acknowledgement(self) -> None:
         timer = self._ack_timer
         self._world.later(self._ack_delay, lambda: self._acknowledge() if timer == self._ack_timer else None)
+
+
+def _urgent_pointer(one: Segment) -> int:
+    """Return a segment's urgent pointer. Linux takes 0 for 1, the byte at the segment's number."""
+    at = one.ip_len + 18
+    return int.from_bytes(one.raw[at : at + 2], "big") or 1

@@ -278,12 +278,14 @@ class World:
         scale: int | None = None,
         sack: bool = False,
         settings: str = "",
+        top: str = "",
         fast: bool = True,
     ) -> None:
-        """``settings`` is text for the mirror's rules, such as ``, when-behind: throttle``."""
+        """``settings`` is text for the mirror's rules, such as ``, when-behind: throttle``; ``top`` for the rules
+        themselves, such as ``mirror-memory: 1MiB``."""
         self.now = 0.0
         self.random = random.Random(seed)
-        self.rules = parse_rules(ONE_BACKEND.replace("10.20.0.13}", f"10.20.0.13{settings}}}"))
+        self.rules = parse_rules(top + ONE_BACKEND.replace("10.20.0.13}", f"10.20.0.13{settings}}}"))
         self.engine = Engine(self.rules, key=_KEY, fast=fast, numbers=DrawnNumbers(random.Random(seed)))
         iss = self.random.choice([0, 0xFFFF_FF00, 0x7FFF_FF00, self.random.getrandbits(32)])
         backend = (bytes((10, 20, 0, 11)), 6653)

@@ -41,12 +41,12 @@ class OwnTcp:
         self.closed_by_peer = False
         self.reset = False
         self.uses_stamps = uses_stamps
-        self._wire, self._here, self._there = wire, here, there
+        self._wire, self.here, self._there = wire, here, there
         self._stream = stream
         self._iss = draw.choice((0, 0xFFFF_FF00, 0x7FFF_FF00, draw.getrandbits(32)))
         self._una = self._iss
         self._stamp_offset = draw.choice((0, 0xFFFF_FFFF, 0x7FFF_FFFF)) - int(time.monotonic() * 1000)
-        self._their_stamp = 0
+        self.their_stamp = 0
         self._their_scale = 0
         self._segments = 0
         self._news = asyncio.Event()
@@ -119,12 +119,14 @@ class OwnTcp:
         stamp: int | None = None,
         options: bytes = b"",
         ttl: int = _TTL,
+        there: Endpoint | None = None,
     ) -> bytes:
-        """Return a packet of this client; by default with the acknowledgement and the timestamp that are right now."""
+        """Return a packet of this client; by default to the other end, with the acknowledgement and the timestamp that
+        are right now."""
         if self.uses_stamps:
-            options = stamps_option(self.stamp if stamp is None else stamp, self._their_stamp) + options
+            options = stamps_option(self.stamp if stamp is None else stamp, self.their_stamp) + options
         packet = build(
-            *(self._here, self._there),
+            *(self.here, there or self._there),
             seq=at,
             ack=(self.rcv_nxt or 0) if ack is None else ack,
             flags=flags,
@@ -152,7 +154,7 @@ class OwnTcp:
             self._news.set()
             return
         if (stamps := one.timestamps()) is not None:
-            self._their_stamp, self.echoed = stamps
+            self.their_stamp, self.echoed = stamps
         if one.flags & ACK:
             self._una = seq.latest(self._una, one.ack)
             scale = 0 if one.flags & SYN else self._their_scale

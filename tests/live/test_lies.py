@@ -156,6 +156,25 @@ def source_route(client: OwnTcp) -> bytes:
     return bytes(changed)
 
 
+def past_the_service(client: OwnTcp) -> bytes:
+    """A packet to the backend's own endpoint."""
+    return packet(client, begin=client.told, there=BACKEND)
+
+
+def forged_acknowledgement(client: OwnTcp) -> list[bytes]:
+    """A lie that the backend never gets, and its acknowledgement in the backend's name, from the client's side."""
+    size = client.draw.choice((1, 100, MAX_LEN))
+    acknowledgement = build(
+        *(BACKEND, client.here),
+        seq=client.rcv_nxt or 0,
+        ack=client.at(client.told + size),
+        flags=ACK,
+        window=WINDOW,
+        options=stamps_option(client.their_stamp, client.stamp) if client.uses_stamps else b"",
+    )
+    return [packet(client, begin=client.told, size=size, ttl=2), acknowledgement]
+
+
 def reset(client: OwnTcp) -> bytes:
     draw = client.draw
     begin = client.told + draw.choice((0, 1, 100))
@@ -164,9 +183,9 @@ def reset(client: OwnTcp) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of lie: the packet that goes before or after the true bytes."""
+    """A kind of lie: the packet, or the packets, that go before the true bytes or after them."""
 
-    lie: Callable[[OwnTcp], bytes]
+    lie: Callable[[OwnTcp], bytes | list[bytes]]
     is_refused: bool = False
     """Whether every receiver refuses it, as natmirror knows: then both ends have the client's stream."""
     needs_stamps: bool = False
@@ -190,6 +209,8 @@ KINDS = {
     "guess with the right number": Kind(
         lambda client: packet(client, begin=client.told, ack=client.draw.getrandbits(32)), is_elsewhere=True
     ),
+    "past the service": Kind(past_the_service, True),
+    "forged acknowledgement": Kind(forged_acknowledgement),
     "old acknowledgement": Kind(lambda client: packet(client, begin=client.told, ack=ack_off(client, old(client)))),
     "overlap before the acknowledgement": Kind(packet),
     "overlap over the edge": Kind(overlap_over_the_edge),
@@ -244,7 +265,8 @@ class Case:
             if not comes_first:
                 await client.tell(size, shuffled=shuffled)
             for lie in lies:
-                (other if kind.is_elsewhere else own).send(lie)
+                for one in lie if isinstance(lie, list) else [lie]:
+                    (other if kind.is_elsewhere else own).send(one)
             if is_heard:
                 await client.hear()
             if comes_first:
