@@ -13,26 +13,20 @@ static int expires_here(const nm_flow *flow, const nm_segment *seg, int from_cli
     return from_client && seg->ip[IP_TTL_AT] <= 1 && !(flow->flags & NM_FLOW_WATCHED);
 }
 
-/* Return whether a segment may be the one that its receiver expects next: _may_be_next() in Python. */
+/* Return whether a segment may be the one that its receiver expects next when it comes there: _may_be_next() in Python. */
 static int may_be_next(const nm_half *sender, const nm_half *receiver, const nm_segment *seg)
 {
     if (!seg->payload_len || seg->flags & (TCP_FIN | TCP_URG) || !(receiver->flags & NM_HALF_ACK))
         return 0;
-    return seg->seq - receiver->ack <= receiver->max_window && diff(seg->seq, sender->end) <= 0;
-}
-
-/* Return the number that follows the SYN of an end. */
-static uint32_t first_number(const nm_half *half)
-{
-    return half->end - (uint32_t)half->bytes - (half->flags & NM_HALF_FIN ? 1 : 0);
+    int32_t begins_from = diff(seg->seq, receiver->ack);
+    return begins_from >= 0 && begins_from <= (int64_t)receiver->max_window + NM_CONTINUATION &&
+           diff(seg->seq, sender->end) <= NM_CONTINUATION;
 }
 
 /* Return whether the receiver surely refuses the segment of a mirrored flow: _is_refused() in Python. */
 __attribute__((noinline)) static int is_refused(const nm_flow *flow, const nm_segment *seg, int from_client)
 {
     const nm_half *sender = from_client ? &flow->orig : &flow->reply, *receiver = from_client ? &flow->reply : &flow->orig;
-    if (flow->state == NM_STATE_SYN_RECEIVED && diff(seg->ack, first_number(receiver)) < 0)
-        return 1;
     int is_old = sender->flags & NM_HALF_ACK && diff(seg->ack, sender->ack) < 0 &&
                  sender->ack - seg->ack > 2 * sender->max_window;
     if (is_old && !may_be_next(sender, receiver, seg))
@@ -302,7 +296,8 @@ static void take_fin(nm_half *sender, const nm_half *receiver, const nm_segment 
 
 static int acknowledges_syn(const nm_half *client, const nm_half *backend)
 {
-    return client->flags & NM_HALF_ACK && diff(first_number(backend), client->ack) <= 0;
+    uint32_t first = backend->end - (uint32_t)backend->bytes - (backend->flags & NM_HALF_FIN ? 1 : 0);
+    return client->flags & NM_HALF_ACK && diff(first, client->ack) <= 0;
 }
 
 static int both_acknowledged(const nm_flow *flow)

@@ -64,7 +64,7 @@ from natmirror.fastpath.flow_flags import (
 from natmirror.fastpath.flow_states import IS_OPEN, TRANSITIONS, Event, State
 from natmirror.net import seq
 from natmirror.net.packet import ACK, FIN, MPTCP_CAPABLE, RST, SYN, Segment
-from natmirror.tcp.acceptance import expires_here, first_number, halves
+from natmirror.tcp.acceptance import expires_here, halves
 from natmirror.tcp.leg_record import FlowRecord
 
 MAX_STAMP_AGE = 24 * 86_400.0
@@ -311,7 +311,8 @@ def _take_syn_ack(row: FlowRow, segment: Segment) -> Event | None:
 def _acknowledges_syn(client: HalfRow, backend: HalfRow) -> bool:
     """Return whether the client has acknowledged the backend's SYN, perhaps not the data that followed it at once (RFC
     7413 §4.2)."""
-    return bool(client.flags & HALF_ACK) and seq.le(first_number(backend), client.ack)
+    first = seq.add(backend.end, -(backend.bytes + bool(backend.flags & HALF_FIN)))
+    return bool(client.flags & HALF_ACK) and seq.le(first, client.ack)
 
 
 def _take_reset(row: FlowRow, segment: Segment, *, from_client: bool) -> Event | None:

@@ -183,9 +183,8 @@ def _old_ack(world: LyingWorld, honest: Segment) -> bytes:
     return world.packet(honest, ack=seq.add(honest.ack, -age))
 
 
-def _old_ack_later(world: LyingWorld, honest: Segment) -> bytes:
-    past_all = seq.add(world.client._iss, 1 + len(world.client._stream) + world.random.choice((10, 100, 3000)))
-    return world.packet(honest, at=past_all, ack=seq.add(honest.ack, -world.random.choice((1 << 30, 3 * _FAR))))
+def _old_ack_and_fin(world: LyingWorld, honest: Segment) -> bytes:
+    return world.packet(honest, flags=ACK | FIN, ack=seq.add(honest.ack, -world.random.choice((1 << 30, 3 * _FAR))))
 
 
 def _overlap_behind(world: LyingWorld, honest: Segment) -> bytes:
@@ -243,7 +242,7 @@ def _reset(world: LyingWorld, honest: Segment) -> bytes:
 
 Lie = Callable[[LyingWorld, Segment], bytes]
 REFUSED: dict[str, Lie] = {
-    "old acknowledgement past the next byte": _old_ack_later,
+    "old acknowledgement with a FIN": _old_ack_and_fin,
     "acknowledgement of unsent bytes": lambda world, honest: world.packet(honest, ack=seq.add(honest.ack, _FAR)),
     "no acknowledgement": lambda world, honest: world.packet(honest, flags=PSH),
     "old timestamp": _old_stamp(1000, 1 << 30),

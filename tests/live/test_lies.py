@@ -196,7 +196,6 @@ class Kind:
 MD5 = bytes((19, 18)) + bytes(16) + bytes((OPT_NOP, OPT_NOP))
 MPTCP_DSS = bytes((OPT_MPTCP, 8, 0x20, 0x01)) + bytes(4)
 KINDS = {
-    "old acknowledgement past the next byte": Kind(lambda client: later(client, ack_off(client, old(client))), True),
     "acknowledgement of unsent bytes": Kind(lambda client: packet(client, ack=ack_off(client, FAR)), True),
     "no acknowledgement": Kind(lambda client: packet(client, flags=PSH), True),
     "old timestamp": Kind(lambda client: old_stamp(client, client.draw.choice((1000, 1 << 30))), True, True),
@@ -205,7 +204,7 @@ KINDS = {
     "far beyond the window": Kind(lambda client: packet(client, begin=client.told + (1 << 30)), True),
     "overlap after the acknowledgement": Kind(overlap_behind, True),
     "guess": Kind(off_the_path, True, is_elsewhere=True),
-    "guess in the window": Kind(lambda client: later(client, client.draw.getrandbits(32)), True, is_elsewhere=True),
+    "guess in the window": Kind(lambda client: later(client, client.draw.getrandbits(32)), is_elsewhere=True),
     "guess with the right number": Kind(
         lambda client: packet(client, begin=client.told, ack=client.draw.getrandbits(32)), is_elsewhere=True
     ),
@@ -230,6 +229,7 @@ KINDS = {
     "urgent": Kind(urgent),
     "source route": Kind(source_route),
     "FIN that is lost": Kind(lambda client: packet(client, flags=ACK | FIN, size=0, ttl=2)),
+    "old acknowledgement past the next byte": Kind(lambda client: later(client, ack_off(client, old(client)))),
     "FIN that is refused": Kind(
         lambda client: packet(client, flags=ACK | FIN, size=client.draw.choice((0, 1)), ack=ack_off(client, -(1 << 30)))
     ),
