@@ -257,8 +257,9 @@ static int needs_mirroring(const nm_flow *flow, const nm_segment *seg, int is_or
                        (seg->flags & TCP_FIN || is_urgent(flow, seg) || !is_repetition(flow, seg))
                    ? NM_PUNT_OPENING_OR_CLOSING
                    : 0;
-    return flow->flags & (NM_FLOW_THROTTLED | NM_FLOW_PAST_WINDOW) || flow->held_len || flow->orig.flags & NM_HALF_FIN ||
-                   (is_data && flow->flags & NM_FLOW_HAS_READER)
+    int is_fin_acked = flow->reply.flags & NM_HALF_ACK && flow->reply.ack == flow->orig.end;
+    return flow->flags & (NM_FLOW_THROTTLED | NM_FLOW_PAST_WINDOW | NM_FLOW_SKIPPED) || flow->held_len ||
+                   (flow->orig.flags & NM_HALF_FIN && !is_fin_acked) || (is_data && flow->flags & NM_FLOW_HAS_READER)
                ? NM_PUNT_OPENING_OR_CLOSING
                : 0;
 }

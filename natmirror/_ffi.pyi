@@ -97,6 +97,7 @@ class _Lib:
     NM_FLOW_VOUCHED: int
     NM_FLOW_HOLDS: int
     NM_FLOW_SKIPPED: int
+    NM_FLOW_AMBIGUOUS: int
     NM_FLOW_MPTCP: int
     NM_FLOW_DIRECT: int
     NM_FLOW_FEEDS_LEGS: int
@@ -133,6 +134,7 @@ class _Lib:
     NM_MAX_CWND: int
     NM_MAX_SYN_DATA: int
     NM_MPTCP_NO_SUBTYPE: int
+    NM_MAX_WINDOW: int
     NM_MAX_WINDOW_SCALE: int
     NM_MODIFIED: int
     NM_NO_BACKEND: int

@@ -73,7 +73,7 @@ class EndReason(StrEnum):
     """The mirror did not answer the SYN within ``connect-timeout``.
 
     See whether the mirror is up, and routes the clients' networks through this host; if it cannot, set ``source``. If
-    ``mirror_packets_forged`` rises, its answers arrive on another interface: see ``asymmetric``."""
+    ``packets_forged`` rises, its answers arrive on another interface: see ``asymmetric``."""
     MIRROR_RESET = "mirror-reset"
     """The mirror sent a RST.
 
@@ -132,7 +132,8 @@ class EndReason(StrEnum):
     packet than ``buffer`` allows, raise it."""
     AMBIGUOUS = "ambiguous"
     """The client sent two versions of a byte before the backend acknowledged it, so it is unknown which one the backend
-    has; or urgent data, of which receivers leave a byte out of the stream.
+    has; or several SYNs that differ, so it is unknown which one the backend took; or urgent data, of which receivers
+    leave a byte out of the stream.
 
     Find out who sends packets in the client's name, or which device on the way changes data: capture packets on the
     client's side. docs/security.md has filters against forged addresses. Urgent data cannot be copied."""

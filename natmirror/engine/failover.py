@@ -15,7 +15,8 @@ from natmirror.fastpath.flow_flags import is_end_known, is_guest, is_killed, is_
 from natmirror.fastpath.flow_states import IS_OPEN, State
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.mirror.outgoing import Outgoing
-from natmirror.nat.flows import Flow, Nat
+from natmirror.nat.flow import Flow
+from natmirror.nat.flows import Nat
 from natmirror.net.build import build_reset, synthesise
 from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.net.packet import ACK, RST, Segment

@@ -39,6 +39,7 @@ from natmirror.fastpath.flow_flags import (
     has_reader,
     has_silent_client,
     has_takers,
+    is_ambiguous,
     is_killed,
     is_loose,
     is_service_mirrored,
@@ -50,7 +51,8 @@ from natmirror.fastpath.flow_flags import (
 from natmirror.fastpath.flow_states import Event, State
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.mirror.outgoing import Outgoing
-from natmirror.nat.flows import Flow, Nat
+from natmirror.nat.flow import Flow
+from natmirror.nat.flows import Nat
 from natmirror.nat.services import ServiceTable
 from natmirror.net.build import rewrite
 from natmirror.net.checksum import Checksum
@@ -60,6 +62,7 @@ from natmirror.reasons import DropReason
 from natmirror.rules import Backend, Service
 from natmirror.tcp import tracker
 from natmirror.tcp.acceptance import agrees, is_taken
+from natmirror.tcp.syns import repeats_answer
 
 
 class Forwarding:
@@ -180,6 +183,7 @@ class Forwarding:
             return self._to_backend(segment, service, flow)
         if flow is not None and flow.is_first_syn(segment) and flow.state in (State.SYN_SENT, State.SYN_RECEIVED):
             if not self._nat.is_unanswered(flow, now):
+                self._nat.note_repeated_syn(flow, segment)
                 tracker.track(flow.row, segment, from_client=True, is_taken=False)
                 self._nat.touch(flow, now)
                 return self._to_backend(segment, service, flow)
@@ -259,6 +263,8 @@ class Forwarding:
         # 4. Hand it to mirroring. Mirrors may wait for it, and one that is behind may narrow the client's window.
         if taken and segment.payload_len:
             self._hand_on_mptcp(flow, segment, from_client=False, is_opening=flow.row.state < State.ESTABLISHED)
+        if segment.flags & SYN and is_ambiguous(flow.row):
+            self._mirroring.became_ambiguous(flow)
         if event is Event.SYN_ACK and flow.service.throttles:
             self._mirroring.accepted(self._nat.keep_object(flow))
         if awaits_reply(flow.row):
@@ -273,10 +279,12 @@ class Forwarding:
         return verdict
 
     def _follow_new_syn(self, flow: Flow, segment: Segment, now: float) -> Flow:
-        """Return the flow of the new connection, if this is the backend's SYN-ACK to a SYN inside an established one;
-        else the flow as it is."""
+        """Return the flow of the new connection, if this is the backend's SYN-ACK to a SYN with another number than the
+        flow's; else the flow as it is."""
         syn = flow.new_syn
-        if syn is None or segment.flags & (SYN | ACK) != SYN | ACK or segment.ack != (syn.seq + 1) & 0xFFFF_FFFF:
+        if syn is None or segment.flags & (SYN | ACK | RST) != SYN | ACK or repeats_answer(flow.row, segment):
+            return flow
+        if not flow.accepts_new_syn(segment):
             return flow
         self._mirroring.flow_reset(flow, now)
         self._counters.count(EngineCounter.FLOWS_OPENED)

@@ -15,7 +15,8 @@ from natmirror import fastpath
 from natmirror.fastpath import CLAIM_ALL, RELEASE, STANDBY
 from natmirror.fastpath.flow_flags import is_guest
 from natmirror.mirror.guarded import GuardedMirroring
-from natmirror.nat.flows import Flow, Nat
+from natmirror.nat.flow import Flow
+from natmirror.nat.flows import Nat
 from natmirror.nat.services import ServiceTable
 from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.rules import Service

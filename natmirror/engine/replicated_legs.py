@@ -18,7 +18,8 @@ from natmirror.mirror.copies import MirroredFlow, MirroredStream
 from natmirror.mirror.copy_states import StreamState
 from natmirror.mirror.faults import Faults, Work
 from natmirror.mirror.guarded import GuardedMirroring
-from natmirror.nat.flows import Flow, Nat
+from natmirror.nat.flow import Flow
+from natmirror.nat.flows import Nat
 from natmirror.nat.services import ServiceTable
 from natmirror.net import seq
 from natmirror.net.endpoint import Endpoint, endpoint_of, parse_endpoint, show

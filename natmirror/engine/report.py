@@ -11,7 +11,8 @@ from natmirror.mirror.faults import Faults
 from natmirror.mirror.report import MirrorReport
 from natmirror.mirror.sessions.sessions import MasterSessions
 from natmirror.mirror.shown import FlowEntry
-from natmirror.nat.flows import Flow, Nat
+from natmirror.nat.flow import Flow
+from natmirror.nat.flows import Nat
 from natmirror.nat.services import ServiceTable
 from natmirror.net.endpoint import show
 from natmirror.openflow.decisions import By

@@ -54,8 +54,8 @@ CLIENT_KEY = bytes(lib.nm_client_key)
 SYN_ANSWER_TIMEOUT = lib.NM_SYN_ANSWER_TIMEOUT
 """Seconds after which a SYN counts as unanswered."""
 
-MAX_WINDOW_SCALE = lib.NM_MAX_WINDOW_SCALE
-"""The largest shift of a window."""
+MAX_WINDOW, MAX_WINDOW_SCALE = lib.NM_MAX_WINDOW, lib.NM_MAX_WINDOW_SCALE
+"""The largest window field, and the largest shift of a window."""
 
 NO_WINDOW_SCALE = lib.NM_NO_WINDOW_SCALE
 """The ``scale`` of an end that has not offered the option."""

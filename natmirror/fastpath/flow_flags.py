@@ -22,6 +22,7 @@ HOLDS = lib.NM_FLOW_HOLDS
 SKIPPED = lib.NM_FLOW_SKIPPED
 STRIPS_MPTCP = lib.NM_FLOW_STRIPS_MPTCP
 MPTCP = lib.NM_FLOW_MPTCP
+AMBIGUOUS = lib.NM_FLOW_AMBIGUOUS
 """Bits of ``FlowRow.flags``."""
 NOT_PLAIN = LOOSE | PICKED_UP | SERVICE_MIRRORED
 """The flow's service has mirrors, or its SYN did not pass here."""
@@ -158,6 +159,16 @@ def is_mptcp(row: FlowRow) -> bool:
 def set_mptcp(row: FlowRow) -> None:
     """Note that the flow belongs to an MPTCP connection."""
     row.flags |= MPTCP
+
+
+def is_ambiguous(row: FlowRow) -> bool:
+    """Return whether it is unknown which of several SYNs the flow's backend has taken."""
+    return row.flags & AMBIGUOUS != 0
+
+
+def set_ambiguous(row: FlowRow) -> None:
+    """Note that it is unknown which of several SYNs the flow's backend has taken."""
+    row.flags |= AMBIGUOUS
 
 
 # Its copies

@@ -39,6 +39,7 @@
 #define NM_FLOW_LOOSE 0x80000        /* picked up, and its two ends have not agreed on their numbers here */
 #define NM_FLOW_VOUCHED 0x100000     /* its binding is certain though it is loose: it was established, or is reported */
 #define NM_FLOW_SKIPPED 0x200000     /* data of its client passed without mirroring: its copies end */
+#define NM_FLOW_AMBIGUOUS 0x400000   /* it is unknown which SYN or first data its backend took: never copied */
 
 /* nm_flow.sharing: what another host needs to know of the flow */
 #define NM_PINNED 1    /* the rules alone give another backend */

@@ -8,9 +8,13 @@
 #define OPT_WINDOW_SCALE 3
 #define OPT_TIMESTAMPS 8
 #define OPT_MPTCP 30
+#define OPT_FAST_OPEN 34
+#define OPT_EXPERIMENT 254
 
 #define OPT_WINDOW_SCALE_LEN 3
 #define OPT_TIMESTAMPS_LEN 10
+#define FAST_OPEN_COOKIE_AT 2
+#define EXPERIMENT_COOKIE_AT 4
 
 /* Return the length of the option at `at`, a NOP included; 0 at the end of the options, and if it is malformed. */
 static size_t option_len(const uint8_t *at, const uint8_t *end)
@@ -43,6 +47,12 @@ static void take_option(const uint8_t *at, size_t len, nm_options *found)
         break;
     case OPT_MPTCP:
         found->mptcp |= mptcp_subtype(at, len);
+        break;
+    case OPT_FAST_OPEN:
+        found->has_cookie |= len > FAST_OPEN_COOKIE_AT;
+        break;
+    case OPT_EXPERIMENT:
+        found->has_cookie |= len > EXPERIMENT_COOKIE_AT;
     }
 }
 

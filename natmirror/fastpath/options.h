@@ -22,6 +22,7 @@ typedef struct {
     uint32_t tsecr;
     uint32_t mptcp;         /* the subtypes of all MPTCP options (RFC 8684 3); 0: there is none */
     uint8_t has_timestamps;
+    uint8_t has_cookie;     /* an option may be a cookie of TCP Fast Open (RFC 7413 4.1.1, RFC 6994 3) */
     uint8_t window_scale;   /* at most NM_MAX_WINDOW_SCALE, or NM_NO_WINDOW_SCALE */
 } nm_options;
 

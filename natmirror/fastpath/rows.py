@@ -277,6 +277,7 @@ class OptionsRow(Protocol):
     tsecr: int
     mptcp: int
     has_timestamps: int
+    has_cookie: int
     window_scale: int
 
 

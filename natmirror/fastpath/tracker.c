@@ -3,7 +3,6 @@
 
 #include "fastpath/tcp_constants.h"
 
-#define MAX_WINDOW 0xffff /* before it is scaled */
 #define MAX_BEHIND (1 << 30) /* bytes, no less than a window: how old an acknowledgement may move the window's edge */
 #define PAWS_TOLERANCE 1 /* as in Linux: by so much a TSval may lie below TS.Recent */
 
@@ -21,6 +20,12 @@ static int may_be_next(const nm_half *sender, const nm_half *receiver, const nm_
     int32_t begins_from = diff(seg->seq, receiver->ack);
     return begins_from >= 0 && begins_from <= (int64_t)receiver->max_window + NM_CONTINUATION &&
            diff(seg->seq, sender->end) <= NM_CONTINUATION;
+}
+
+/* Return the number that follows the SYN of an end: first_number() in Python. */
+static uint32_t first_number(const nm_half *half)
+{
+    return half->end - (uint32_t)half->bytes - (half->flags & NM_HALF_FIN ? 1 : 0);
 }
 
 /* Return whether the receiver surely refuses the segment of a mirrored flow: _is_refused() in Python. */
@@ -50,6 +55,8 @@ __attribute__((noinline)) static int agrees(const nm_half *receiver, const nm_se
     return receiver->flags & NM_HALF_SEQ && !(product >> NM_AGREEMENT_BITS);
 }
 
+static uint32_t latest(uint32_t one, uint32_t other) { return diff(one, other) < 0 ? other : one; }
+
 int nm_is_taken_exactly(const nm_flow *flow, const nm_segment *seg, int from_client)
 {
     const nm_half *sender = from_client ? &flow->orig : &flow->reply, *receiver = from_client ? &flow->reply : &flow->orig;
@@ -64,12 +71,11 @@ int nm_is_taken_exactly(const nm_flow *flow, const nm_segment *seg, int from_cli
         return agrees(receiver, seg);
     if (receiver->flags & NM_HALF_SEQ && diff(receiver->end, seg->ack) < 0) {
         /* the backend's bytes may be under way to this host, though no further than the client's window */
-        int may_be_under_way = from_client && is_mirrored && sender->flags & NM_HALF_ACK;
-        if (!may_be_under_way || diff(sender->edge, seg->ack) < 0)
+        if (!from_client || !is_mirrored || diff(sender->edge, seg->ack) < 0)
             return 0;
     }
     int scale = receiver->scale <= NM_MAX_WINDOW_SCALE ? receiver->scale : 0;
-    return !is_mirrored || !(receiver->flags & NM_HALF_ACK) || diff(seg->seq, sender->end) <= MAX_WINDOW << scale;
+    return !is_mirrored || !(receiver->flags & NM_HALF_ACK) || diff(seg->seq, sender->end) <= NM_MAX_WINDOW << scale;
 }
 
 /* Note the timestamps of a segment that is taken, as far as they are plausible. */
@@ -124,10 +130,8 @@ __attribute__((noinline)) static int settle(nm_flow *flow, const nm_segment *seg
             sender->end = seg->seq + seg->payload_len + (seg->flags & TCP_FIN);
         return is_taken;
     }
-    if (!(sender->flags & NM_HALF_ACK) || distance(seg->seq, sender->end) > NM_CONTINUATION) {
+    if (!(sender->flags & NM_HALF_ACK) || distance(seg->seq, sender->end) > NM_CONTINUATION)
         sender->flags &= NM_HALF_RECORDED;
-        sender->max_window = 0;
-    }
     return seg->flags & TCP_ACK ? 1 : 0;
 }
 
@@ -153,8 +157,9 @@ static inline void move_numbers(const nm_flow *flow, nm_half *sender, const nm_h
         }
     }
     if (!(sender->flags & NM_HALF_ACK)) {
+        uint32_t offered = flow->flags & NM_FLOW_PICKED_UP ? 0 : sender->max_window; /* by a SYN */
         sender->ack = seg->ack;
-        sender->edge = edge;
+        sender->edge = latest(edge, seg->ack + offered);
         sender->flags |= NM_HALF_ACK;
         return;
     }
@@ -203,19 +208,33 @@ int nm_track_half(nm_flow *flow, const nm_segment *seg, int from_client, int is_
     return is_taken;
 }
 
+/* Note what a SYN with the flow's first number offers: _note_offers() in Python. */
+static void note_offers(nm_flow *flow, const nm_segment *syn, const nm_options *options)
+{
+    if (options->window_scale != NM_NO_WINDOW_SCALE) {
+        if (flow->orig.scale != NM_NO_WINDOW_SCALE && flow->orig.scale != options->window_scale)
+            flow->flags |= NM_FLOW_AMBIGUOUS;
+        flow->orig.scale = options->window_scale;
+    }
+    /* RFC 8684 3.1: MP_CAPABLE in the SYN is an offer, which the SYN-ACK accepts or not. */
+    if (options->mptcp & ~NM_MPTCP_CAPABLE)
+        flow->flags |= NM_FLOW_MPTCP;
+    /* TCP Fast Open: the backend may use this window before the handshake is complete (RFC 7413 4.2.2). */
+    if (flow->flags & NM_FLOW_SERVICE_MIRRORED && (syn->payload_len || options->has_cookie) &&
+        flow->orig.max_window < syn->window)
+        flow->orig.max_window = syn->window;
+}
+
 void nm_track_syn(nm_flow *flow, const nm_segment *syn)
 {
     nm_options options = options_of(syn);
     flow->state = NM_STATE_SYN_SENT;
     flow->iss = syn->seq;
-    flow->orig.scale = options.window_scale;
-    flow->reply.scale = NM_NO_WINDOW_SCALE;
+    flow->orig.scale = flow->reply.scale = NM_NO_WINDOW_SCALE;
     flow->orig.packets = 1;
     flow->orig.end = syn->seq + 1;
     flow->orig.flags = NM_HALF_SEQ;
-    /* RFC 8684 3.1: MP_CAPABLE in the SYN is an offer, which the SYN-ACK accepts or not. */
-    if (options.mptcp & ~NM_MPTCP_CAPABLE)
-        flow->flags |= NM_FLOW_MPTCP;
+    note_offers(flow, syn, &options);
     if (options.has_timestamps && flow->flags & NM_FLOW_SERVICE_MIRRORED) {
         flow->orig.stamp = options.tsval;
         flow->orig.flags |= NM_HALF_STAMP;
@@ -232,15 +251,47 @@ static int step(nm_flow *flow, int event)
     return event;
 }
 
+/* Return whether a backend's segment acknowledges the flow's SYN, and at most a SYN's data. */
+static int may_answer(const nm_flow *flow, const nm_segment *seg)
+{
+    int32_t syn_data_len = diff(seg->ack, flow->iss + 1);
+    return seg->flags & TCP_ACK && syn_data_len >= 0 && syn_data_len <= NM_MAX_SYN_DATA;
+}
+
+/* Return the number of the backend's SYN-ACK, which has passed here. */
+static uint32_t irs(const nm_half *backend)
+{
+    return first_number(backend) - 1;
+}
+
+/* Return whether the backend answers the flow's SYN a second time, with other numbers: _is_another_answer() in Python. */
+static int is_another_answer(const nm_flow *flow, const nm_segment *seg)
+{
+    if ((seg->flags & (TCP_SYN | TCP_ACK)) != (TCP_SYN | TCP_ACK) || flow->flags & NM_FLOW_PICKED_UP ||
+        flow->state == NM_STATE_SYN_SENT || flow->state >= NM_STATE_TIME_WAIT || !may_answer(flow, seg))
+        return 0;
+    return seg->seq != irs(&flow->reply) || diff(seg->ack, flow->reply.ack) > 0;
+}
+
+/* Follow a SYN that opens nothing here. */
+static void take_other_syn(nm_flow *flow, const nm_segment *seg, int from_client)
+{
+    if (flow->state == NM_STATE_SYN_SENT && (seg->flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && seg->seq == flow->iss) {
+        nm_options options = options_of(seg);
+        note_offers(flow, seg, &options);
+    } else if (!from_client && is_another_answer(flow, seg)) {
+        flow->flags |= NM_FLOW_AMBIGUOUS;
+    }
+}
+
 static int take_syn_ack(nm_flow *flow, const nm_segment *seg)
 {
-    int32_t syn_data_len = diff(seg->ack, flow->orig.end);
-    if (!(seg->flags & TCP_ACK) || syn_data_len < 0 || syn_data_len > NM_MAX_SYN_DATA) {
+    if (!may_answer(flow, seg)) {
         flow->reply.packets++;
         return NM_NO_EVENT;
     }
+    flow->orig.bytes = seg->ack - flow->orig.end;
     flow->orig.end = seg->ack;
-    flow->orig.bytes = (uint32_t)syn_data_len;
     nm_options options = options_of(seg);
     if (options.window_scale == NM_NO_WINDOW_SCALE || flow->orig.scale == NM_NO_WINDOW_SCALE)
         flow->orig.scale = flow->reply.scale = 0;
@@ -249,16 +300,15 @@ static int take_syn_ack(nm_flow *flow, const nm_segment *seg)
     if (options.mptcp & ~(flow->flags & NM_FLOW_STRIPS_MPTCP ? NM_MPTCP_CAPABLE : 0u))
         flow->flags |= NM_FLOW_MPTCP;
     nm_track_half(flow, seg, 0, 1);
+    flow->orig.edge = seg->seq + 1 + flow->orig.max_window;
     return step(flow, NM_EVENT_SYN_ACK);
 }
 
 static int is_exact_reset(const nm_flow *flow, const nm_segment *seg, int from_client)
 {
     const nm_half *sender = from_client ? &flow->orig : &flow->reply, *receiver = from_client ? &flow->reply : &flow->orig;
-    if (flow->state == NM_STATE_SYN_SENT) {
-        int32_t past = diff(seg->ack, receiver->end);
-        return seg->flags & TCP_ACK && past >= 0 && past <= NM_MAX_SYN_DATA;
-    }
+    if (flow->state == NM_STATE_SYN_SENT)
+        return !from_client && may_answer(flow, seg);
     if (flow->flags & NM_FLOW_LOOSE)
         return flow->reply.flags & NM_HALF_RECORDED && seg->seq == (from_client ? flow->orig.end : flow->orig.ack);
     return (sender->flags & NM_HALF_SEQ && seg->seq == sender->end) ||
@@ -296,8 +346,7 @@ static void take_fin(nm_half *sender, const nm_half *receiver, const nm_segment 
 
 static int acknowledges_syn(const nm_half *client, const nm_half *backend)
 {
-    uint32_t first = backend->end - (uint32_t)backend->bytes - (backend->flags & NM_HALF_FIN ? 1 : 0);
-    return client->flags & NM_HALF_ACK && diff(first, client->ack) <= 0;
+    return client->flags & NM_HALF_ACK && diff(first_number(backend), client->ack) <= 0;
 }
 
 static int both_acknowledged(const nm_flow *flow)
@@ -314,18 +363,23 @@ int nm_track(nm_flow *flow, const nm_segment *seg, int from_client)
         return take_syn_ack(flow, seg);
     if (seg->flags & TCP_SYN || flow->state == NM_STATE_SYN_SENT) {
         sender->packets++;
+        take_other_syn(flow, seg, from_client);
         return NM_NO_EVENT;
     }
     int knew = sender->flags & NM_HALF_SEQ;
     uint32_t known_end = sender->end;
     int event = NM_NO_EVENT;
     int is_taken = nm_is_taken(flow, seg, from_client);
-    if (nm_track_half(flow, seg, from_client, is_taken))
+    int is_moved = nm_track_half(flow, seg, from_client, is_taken);
+    if (is_moved)
         take_fin(sender, receiver, seg, knew && known_end == sender->end);
     if (flow->flags & NM_FLOW_LOOSE && !is_taken)
         return NM_NO_EVENT;
     if (flow->state == NM_STATE_SYN_RECEIVED && from_client && acknowledges_syn(sender, receiver))
         event = step(flow, NM_EVENT_HANDSHAKE);
+    else if (flow->state == NM_STATE_SYN_RECEIVED && from_client && is_moved && seg->payload_len &&
+             (!(receiver->flags & NM_HALF_ACK) || diff(receiver->ack, seg->seq + seg->payload_len) < 0))
+        flow->flags |= NM_FLOW_AMBIGUOUS; /* the backend takes it if the handshake overtakes it */
     int has_both = sender->flags & receiver->flags & NM_HALF_FIN;
     if (flow->state == NM_STATE_ESTABLISHED && (sender->flags | receiver->flags) & NM_HALF_FIN) {
         int closing = step(flow, has_both ? NM_EVENT_BOTH_FINS : NM_EVENT_FIN);

@@ -68,8 +68,15 @@ class GuardedMirroring:
         MPTCP option."""
         if has_new_data(flow.row, segment, from_client=from_client):
             set_mptcp(flow.row)
-            if flow in self.streams:
-                self._guard.run(Work.COPY, flow, self._teardown.end, Work.COPY, flow, EndReason.MPTCP)
+            self._end_open(flow, EndReason.MPTCP)
+
+    def became_ambiguous(self, flow: MirroredFlow) -> None:
+        """End the flow's copies and sessions: it is unknown which of its SYNs the backend has taken."""
+        self._end_open(flow, EndReason.AMBIGUOUS)
+
+    def _end_open(self, flow: MirroredFlow, reason: EndReason) -> None:
+        if flow in self.streams:
+            self._guard.run(Work.COPY, flow, self._teardown.end, Work.COPY, flow, reason)
 
     def feed(self, flow: MirroredFlow, segment: Segment, now: float) -> None:
         self._guard.run(Work.COPY, flow, self._mirroring.feed, flow, segment, now)

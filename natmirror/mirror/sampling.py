@@ -3,7 +3,7 @@
 from functools import lru_cache
 
 from natmirror.fastpath import siphash
-from natmirror.fastpath.flow_flags import is_mptcp
+from natmirror.fastpath.flow_flags import is_ambiguous, is_mptcp
 from natmirror.mirror.copies import MirroredFlow
 from natmirror.net.prefixes import ClientNetworks
 from natmirror.reasons import EndReason
@@ -29,4 +29,6 @@ def why_not_mirrored(mirror: Mirror, client: bytes) -> EndReason | None:
 
 def why_flow_not_mirrored(mirror: Mirror, flow: MirroredFlow) -> EndReason | None:
     """Return the reason why the mirror does not get a flow whose SYNs have passed here, or None if it gets the flow."""
+    if is_ambiguous(flow.row):
+        return EndReason.AMBIGUOUS
     return EndReason.MPTCP if is_mptcp(flow.row) else why_not_mirrored(mirror, flow.client[0])

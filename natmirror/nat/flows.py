@@ -7,21 +7,21 @@ open.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
-from natmirror.fastpath import NO_BACKEND, SYN_ANSWER_TIMEOUT, FlowRow, FlowTable, Gear
+from natmirror.fastpath import MAX_SYN_DATA, NO_BACKEND, SYN_ANSWER_TIMEOUT, FlowRow, FlowTable, Gear
 from natmirror.fastpath.flow_flags import (
     has_python_state,
-    is_direct,
     is_guest,
-    is_picked_up,
+    is_service_mirrored,
     is_unanswered,
+    set_ambiguous,
     set_python_state,
     set_unanswered,
     vouch_for,
 )
 from natmirror.fastpath.flow_states import IS_OPEN, State
 from natmirror.nat.failed_attempts import FailedAttempts
+from natmirror.nat.flow import Flow
 from natmirror.nat.services import ServiceTable
 from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.net.packet import RST, SYN, Segment
@@ -29,43 +29,6 @@ from natmirror.rules import Backend, Service
 from natmirror.tcp import tracker
 
 _MAX_FAILED_SYNS = 64  # that wait for Engine.take_failed_syns()
-
-
-@dataclass(slots=True, eq=False)
-class Flow:
-    """A client's connection: its numbers in ``row``, which is the C gear's struct, and the state that only Python
-    has."""
-
-    row: FlowRow
-    client: Endpoint
-    service: Service
-    backend: Backend | None
-    """None for a service without a pool, and for a client that is connected to a backend directly."""
-    syn_data: bytes = b""
-    """The data in the client's SYN."""
-    new_syn: Segment | None = None
-    """A SYN inside an open connection, which the backend has not accepted yet."""
-    new_syn_at: float = 0.0
-    new_syn_replies: int = 0
-    """The number of the backend's packets up to ``new_syn_at``; a later one shows that the old connection lives."""
-
-    @property
-    def is_picked_up(self) -> bool:
-        """Whether the flow was picked up: its SYN did not pass here."""
-        return is_picked_up(self.row)
-
-    @property
-    def state(self) -> State:
-        return State(self.row.state)
-
-    @property
-    def is_direct(self) -> bool:
-        """Whether the client is connected to the backend's own endpoint: its packets pass unchanged."""
-        return is_direct(self.row)
-
-    def is_first_syn(self, syn: Segment) -> bool:
-        """Return whether a SYN is the one that opened this connection, delayed or repeated."""
-        return not is_picked_up(self.row) and not is_direct(self.row) and self.row.iss == syn.seq
 
 
 class Nat:
@@ -239,10 +202,18 @@ class Nat:
             return flow.state in IS_OPEN
         if flow.state is State.SYN_SENT and now - flow.row.created_at >= SYN_ANSWER_TIMEOUT:
             return False
-        if flow.new_syn is None or flow.new_syn.seq != syn.seq or flow.new_syn_replies != flow.row.reply.packets:
-            self.keep_object(flow)
-            flow.new_syn, flow.new_syn_at, flow.new_syn_replies = syn, now, flow.row.reply.packets
+        replies = flow.row.reply.packets
+        if flow.new_syn is None or flow.new_syn.seq != syn.seq or flow.new_syn_replies != replies:
+            flow.new_syn_at, flow.new_syn_replies = now, replies
+        self.keep_object(flow).note_new_syn(syn)
         return now - flow.new_syn_at < SYN_ANSWER_TIMEOUT
+
+    def note_repeated_syn(self, flow: Flow, syn: Segment) -> None:
+        """Note another SYN with the number of the flow's, which the backend may not have answered."""
+        if flow.state is State.SYN_SENT:
+            if syn.payload_len:
+                self.keep_object(flow)
+            flow.note_syn(syn)
 
     def is_unanswered(self, flow: Flow, now: float) -> bool:
         """Return whether the backend has left the client's SYN unanswered for too long, and note that failure."""
@@ -253,6 +224,7 @@ class Nat:
 
     def note_accepted(self, flow: Flow) -> None:
         """Note that the backend has accepted the connection."""
+        flow.note_syn_ack()
         if flow.backend is not None:
             self._services.count_connection(flow.row.backend_id)
             self._attempts.remove(self._attempts_key(flow), flow.backend)
@@ -284,12 +256,18 @@ class Nat:
     def _begin(
         self, client: Endpoint, service: Service, backend: Backend | None, syn: Segment, now: float
     ) -> Flow | None:
+        former = self.find_reply(endpoint_of(backend or service), client)
+        has_rival = former is not None and former.has_rival_of(syn)
+        former_irs = None if former is None else former.irs_beside(syn)
         flow = self._insert(client, service, backend, now, for_half_open=True)
         if flow is not None:
             tracker.begin(flow.row, syn)
             flow.row.created_at = now
-            if syn.payload_len:
-                self.keep_object(flow).syn_data = syn.payload
+            if has_rival:
+                set_ambiguous(flow.row)
+            if syn.payload_len or (former_irs is not None and is_service_mirrored(flow.row)):
+                self.keep_object(flow).syn_data = syn.payload[:MAX_SYN_DATA]
+                flow.former_irs = former_irs
             self.touch(flow, now)
         return flow
 

@@ -15,7 +15,7 @@ FIN, SYN, RST, PSH, ACK, URG = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
 PROTO_ICMP, PROTO_TCP = 1, 6
 
 OPT_END, OPT_NOP, OPT_MSS, OPT_WINDOW_SCALE, OPT_SACK_PERMITTED, OPT_SACK, OPT_TIMESTAMPS = 0, 1, 2, 3, 4, 5, 8
-OPT_MPTCP = 30
+OPT_MPTCP, OPT_FAST_OPEN, OPT_EXPERIMENT = 30, 34, 254
 
 MPTCP_CAPABLE, MPTCP_NO_SUBTYPE = 1, 0x10000
 """In Segment.mptcp(): MP_CAPABLE, which is subtype 0, and an option that is too short for its subtype."""
@@ -31,6 +31,9 @@ _MORE_FRAGMENTS_OR_OFFSET = 0x3FFF
 
 IP_HEADER = struct.Struct("!BBHHHBBH4s4s")
 TCP_HEADER = struct.Struct("!HHIIBBHHH")
+_COOKIE_AT = {OPT_FAST_OPEN: 2, OPT_EXPERIMENT: 4}
+"""Where a cookie of TCP Fast Open begins in an option (RFC 7413 §4.1.1, RFC 6994 §3)."""
+
 _OPTION_LENGTHS = {OPT_MSS: 4, OPT_WINDOW_SCALE: 3, OPT_SACK_PERMITTED: 2, OPT_TIMESTAMPS: 10}
 _SACK_BLOCK = struct.Struct("!II")
 _TIMESTAMPS = struct.Struct("!II")
@@ -149,6 +152,10 @@ class Segment:
             for at, length in self._each_option():
                 if self.raw[at] == OPT_MPTCP:
                     yield 1 << (self.raw[at + 2] >> 4) if length > 2 else MPTCP_NO_SUBTYPE, at, length
+
+    def has_cookie(self) -> bool:
+        """Return whether an option may be a cookie of TCP Fast Open."""
+        return any(length > _COOKIE_AT.get(self.raw[at], length) for at, length in self._each_option())
 
     def sack_permitted(self) -> bool:
         """Return whether the sender offers selective acknowledgements (RFC 2018 §2)."""

@@ -4,10 +4,11 @@ They err on the side of taking: a byte that is refused here but acknowledged the
 taken here but refused there is never acknowledged.
 """
 
-from natmirror.fastpath import AGREEMENT_BITS, CONTINUATION, MAX_WINDOW_SCALE, FlowRow, HalfRow
+from natmirror.fastpath import AGREEMENT_BITS, CONTINUATION, MAX_WINDOW, MAX_WINDOW_SCALE, FlowRow, HalfRow
 from natmirror.fastpath.flow_flags import (
     HALF_ACK,
     HALF_ECHO,
+    HALF_FIN,
     HALF_SEQ,
     LOOSE,
     NOT_PLAIN,
@@ -19,7 +20,6 @@ from natmirror.fastpath.flow_flags import (
 from natmirror.net import seq
 from natmirror.net.packet import ACK, FIN, URG, Segment
 
-_MAX_WINDOW = 0xFFFF  # before it is scaled
 _PAWS_TOLERANCE = 1  # as in Linux: by so much a TSval may lie below TS.Recent
 
 
@@ -46,14 +46,13 @@ def is_taken(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
         return False
     if flags & PICKED_UP and not knows_window(row):
         return agrees(receiver, segment)
-    if receiver.flags & HALF_SEQ and seq.lt(receiver.end, segment.ack):
-        # The backend's bytes may be under way to this host, though no further than the client's window: whether its
-        # client's bytes are versions must not depend on that.
-        may_be_under_way = from_client and is_mirrored and sender.flags & HALF_ACK
-        if not may_be_under_way or seq.lt(sender.edge, segment.ack):
-            return False
+    is_ahead = receiver.flags & HALF_SEQ and seq.lt(receiver.end, segment.ack)
+    # The backend's bytes may be under way to this host, though no further than the client's window: whether its
+    # client's bytes are versions must not depend on that.
+    if is_ahead and (not from_client or not is_mirrored or seq.lt(sender.edge, segment.ack)):
+        return False
     scale = receiver.scale if receiver.scale <= MAX_WINDOW_SCALE else 0
-    return not is_mirrored or not receiver.flags & HALF_ACK or seq.diff(segment.seq, sender.end) <= _MAX_WINDOW << scale
+    return not is_mirrored or not receiver.flags & HALF_ACK or seq.diff(segment.seq, sender.end) <= MAX_WINDOW << scale
 
 
 def has_new_data(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
@@ -110,6 +109,11 @@ def _may_be_next(sender: HalfRow, receiver: HalfRow, segment: Segment) -> bool:
         return False
     is_in_window = 0 <= seq.diff(segment.seq, receiver.ack) <= receiver.max_window + CONTINUATION
     return is_in_window and seq.diff(segment.seq, sender.end) <= CONTINUATION
+
+
+def first_number(half: HalfRow) -> int:
+    """Return the number that follows the SYN of an end whose SYN passed here."""
+    return seq.add(half.end, -(half.bytes + bool(half.flags & HALF_FIN)))
 
 
 def halves(row: FlowRow, *, from_client: bool) -> tuple[HalfRow, HalfRow]:

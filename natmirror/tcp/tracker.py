@@ -33,7 +33,7 @@ flow from another host's record has numbers to agree with from the start, and it
 
 from natmirror.fastpath import (
     CONTINUATION,
-    MAX_SYN_DATA,
+    MAX_WINDOW,
     MAX_WINDOW_SCALE,
     NO_WINDOW_SCALE,
     FlowRow,
@@ -57,6 +57,7 @@ from natmirror.fastpath.flow_flags import (
     is_unconfirmed,
     knows_window,
     make_strict,
+    set_ambiguous,
     set_mptcp,
     set_picked_up,
     strips_mptcp,
@@ -64,8 +65,9 @@ from natmirror.fastpath.flow_flags import (
 from natmirror.fastpath.flow_states import IS_OPEN, TRANSITIONS, Event, State
 from natmirror.net import seq
 from natmirror.net.packet import ACK, FIN, MPTCP_CAPABLE, RST, SYN, Segment
-from natmirror.tcp.acceptance import expires_here, halves
+from natmirror.tcp.acceptance import expires_here, first_number, halves, has_new_data
 from natmirror.tcp.leg_record import FlowRecord
+from natmirror.tcp.syns import is_another_answer, may_answer, note_offers
 
 MAX_STAMP_AGE = 24 * 86_400.0
 """Seconds of silence after which a timestamp may have wrapped, so that PAWS takes any (RFC 7323 §5.5)."""
@@ -78,14 +80,11 @@ def begin(row: FlowRow, syn: Segment) -> None:
     """Set the numbers of a new flow from the client's SYN. Data in the SYN counts once the backend acknowledges it."""
     row.state = State.SYN_SENT
     row.iss = syn.seq
-    scale = syn.window_scale()
-    row.orig.scale = NO_WINDOW_SCALE if scale is None else scale
-    row.reply.scale = NO_WINDOW_SCALE
+    row.orig.scale = row.reply.scale = NO_WINDOW_SCALE
     row.orig.packets = 1
     row.orig.end = seq.add(syn.seq, 1)
     row.orig.flags = HALF_SEQ
-    if syn.mptcp() & ~MPTCP_CAPABLE:  # RFC 8684 §3.1: MP_CAPABLE is only an offer, which the SYN-ACK accepts or not
-        set_mptcp(row)
+    note_offers(row, syn)
     if is_service_mirrored(row) and (stamps := syn.timestamps()) is not None:
         row.orig.stamp = stamps[0]
         row.orig.flags |= HALF_STAMP
@@ -97,8 +96,9 @@ def begin_picked_up(row: FlowRow) -> None:
     set_picked_up(row)
     for half in (row.orig, row.reply):
         half.bytes = half.packets = half.end = half.ack = half.edge = half.next = half.flags = 0
-        half.max_window = half.stamp = half.echo = 0
+        half.stamp = half.echo = 0
         half.scale = MAX_WINDOW_SCALE  # the largest scale, so that no window seems smaller than it is
+        half.max_window = MAX_WINDOW << MAX_WINDOW_SCALE  # an earlier window may have been that large
 
 
 def begin_adopted(row: FlowRow, record: FlowRecord) -> None:
@@ -156,7 +156,8 @@ def update(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool)
         if (stamps := segment.timestamps()) is not None:
             _note_timestamps(sender, receiver, *stamps)
     if not sender.flags & HALF_ACK:
-        sender.ack, sender.edge = segment.ack, edge
+        offered = 0 if flags & PICKED_UP else sender.max_window  # by a SYN
+        sender.ack, sender.edge = segment.ack, seq.latest(edge, seq.add(segment.ack, offered))
         sender.flags |= HALF_ACK
     else:
         if seq.diff(sender.ack, segment.ack) < _MAX_BEHIND:
@@ -190,7 +191,7 @@ def _settle(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool
             sender.end = seq.add(segment.seq, segment.seq_len)
         return is_taken
     if not sender.flags & HALF_ACK or abs(seq.diff(segment.seq, sender.end)) > CONTINUATION:
-        sender.flags, sender.max_window = sender.flags & HALF_RECORDED, 0
+        sender.flags &= HALF_RECORDED
     return bool(segment.flags & ACK)
 
 
@@ -245,6 +246,10 @@ def track(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool) 
         # The SYN is a repetition, or its receiver will challenge it (RFC 5961 §4). Before the SYN-ACK no other segment
         # means anything (RFC 9293 §3.10.7.3).
         sender.packets += 1
+        if row.state == State.SYN_SENT and segment.flags & (SYN | ACK) == SYN and segment.seq == row.iss:
+            note_offers(row, segment)
+        elif not from_client and is_another_answer(row, segment):
+            set_ambiguous(row)
         return None
     known_end = sender.end if sender.flags & HALF_SEQ else None
     is_moved = update(row, segment, from_client=from_client, is_taken=is_taken)
@@ -253,8 +258,10 @@ def track(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool) 
     if not is_taken and is_loose(row):
         return None
     event = None
-    if row.state == State.SYN_RECEIVED and from_client and _acknowledges_syn(sender, receiver):
+    if row.state == State.SYN_RECEIVED and from_client and _acknowledges_syn(row):
         event = _move(row, Event.HANDSHAKE)
+    elif row.state == State.SYN_RECEIVED and from_client and is_moved and _is_new(row, segment):
+        set_ambiguous(row)  # the backend takes the data if the handshake overtakes it
     has_both = sender.flags & receiver.flags & HALF_FIN
     if row.state == State.ESTABLISHED and (sender.flags | receiver.flags) & HALF_FIN:
         closing = _move(row, Event.BOTH_FINS if has_both else Event.FIN)
@@ -262,6 +269,10 @@ def track(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool) 
     if has_both and row.state >= State.HALF_CLOSED:
         return _move(row, Event.LAST_ACK if _both_acknowledged(row) else Event.BOTH_FINS)
     return event
+
+
+def _is_new(row: FlowRow, segment: Segment) -> bool:
+    return segment.payload_len > 0 and has_new_data(row, segment, from_client=True)
 
 
 def _take_fin(sender: HalfRow, receiver: HalfRow, segment: Segment, *, was_known: bool) -> None:
@@ -291,12 +302,11 @@ def _move(row: FlowRow, event: Event) -> Event | None:
 
 def _take_syn_ack(row: FlowRow, segment: Segment) -> Event | None:
     """Take the backend's SYN-ACK: it settles the window scales, and how much of the SYN's data counts as sent."""
-    syn_data_len = seq.diff(segment.ack, row.orig.end)
-    if not segment.flags & ACK or not 0 <= syn_data_len <= MAX_SYN_DATA:
+    if not may_answer(row, segment):
         row.reply.packets += 1
         return None
+    row.orig.bytes = seq.diff(segment.ack, row.orig.end)
     row.orig.end = segment.ack
-    row.orig.bytes = syn_data_len
     scale = segment.window_scale()
     if scale is None or row.orig.scale == NO_WINDOW_SCALE:
         row.orig.scale = row.reply.scale = 0  # RFC 7323 §2.2: both ends offer it, or neither uses it
@@ -305,14 +315,14 @@ def _take_syn_ack(row: FlowRow, segment: Segment) -> Event | None:
     if segment.mptcp() & ~(MPTCP_CAPABLE if strips_mptcp(row) else 0):
         set_mptcp(row)
     update(row, segment, from_client=False, is_taken=True)
+    row.orig.edge = seq.add(segment.seq, 1 + row.orig.max_window)
     return _move(row, Event.SYN_ACK)
 
 
-def _acknowledges_syn(client: HalfRow, backend: HalfRow) -> bool:
+def _acknowledges_syn(row: FlowRow) -> bool:
     """Return whether the client has acknowledged the backend's SYN, perhaps not the data that followed it at once (RFC
     7413 §4.2)."""
-    first = seq.add(backend.end, -(backend.bytes + bool(backend.flags & HALF_FIN)))
-    return bool(client.flags & HALF_ACK) and seq.le(first, client.ack)
+    return bool(row.orig.flags & HALF_ACK) and seq.le(first_number(row.reply), row.orig.ack)
 
 
 def _take_reset(row: FlowRow, segment: Segment, *, from_client: bool) -> Event | None:
@@ -333,7 +343,7 @@ def _is_exact_reset(row: FlowRow, segment: Segment, *, from_client: bool) -> boo
     loose flow no number of a packet counts, only those of a record."""
     sender, receiver = halves(row, from_client=from_client)
     if row.state == State.SYN_SENT:
-        return bool(segment.flags & ACK) and 0 <= seq.diff(segment.ack, receiver.end) <= MAX_SYN_DATA
+        return not from_client and may_answer(row, segment)
     if is_loose(row):
         return is_recorded(row) and segment.seq == (row.orig.end if from_client else row.orig.ack)
     is_end = bool(sender.flags & HALF_SEQ) and segment.seq == sender.end

@@ -334,6 +334,20 @@ def test_c_leaves_data_with_an_option_to_python() -> None:
     assert connection.engine.snapshot(connection.now)["packets_decided_in_python"][PuntReason.MPTCP] == 1
 
 
+def test_old_data_with_an_option_needs_no_python() -> None:
+    connection = made(RULES, fast=True)
+    connection.connect_with(MSS, MSS)
+    connection.connect_mirror()
+    connection.client_data(b"hello")
+    connection.from_backend("A")
+    raw = packet(CLIENT, SERVICE, "PA", FIRST, FIRST_REPLY, b"hello", options=DATA_SEQUENCE)
+    for _ in range(3):
+        connection.passed(raw, Hook.PREROUTING)
+    connection.client_data(b" world")
+    assert connection.copied() == b"hello world"
+    assert connection.engine.snapshot(connection.now)["packets_decided_in_python"].get(PuntReason.MPTCP, 0) == 0
+
+
 # Sessions
 
 

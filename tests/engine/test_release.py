@@ -1,7 +1,6 @@
 """Bytes are released to mirrors when the backend acknowledges them; what a receiver refuses never reaches a mirror."""
 
 import random
-from struct import pack
 
 import pytest
 
@@ -9,78 +8,16 @@ from natmirror.actions import Hook
 from natmirror.net import seq
 from natmirror.net.build import finish
 from natmirror.net.checksum import Checksum
-from natmirror.net.packet import OPT_NOP, OPT_TIMESTAMPS, OPT_WINDOW_SCALE, URG
+from natmirror.net.packet import OPT_NOP, OPT_WINDOW_SCALE, URG
 from natmirror.reasons import EndReason
 from natmirror.rules import Release
-from tests.helpers.client_connection import IRS, ISS, ClientConnection, engine
-from tests.helpers.support import CLIENT, RULES, SERVICE, assert_adds_up, packet, segment
+from tests.helpers.acknowledged import Connection, stamps
+from tests.helpers.client_connection import IRS, ISS
+from tests.helpers.support import CLIENT, RULES, SERVICE, packet, segment
 
 WATCHED = RULES[: RULES.index("    pool:")] + RULES[RULES.index("    mirrors:") :]
 SMALL = RULES.replace("10.20.0.13}", "10.20.0.13, buffer: 64KiB}")
 SCALED = bytes((OPT_NOP, OPT_WINDOW_SCALE, 3, 4))
-
-
-def stamps(value: int, echo: int) -> bytes:
-    """Return the timestamps option."""
-    return bytes((OPT_NOP, OPT_NOP, OPT_TIMESTAMPS, 10)) + pack("!II", value, echo)
-
-
-class Connection(ClientConnection):
-    """A connection with one mirror, which acknowledges what it gets. Numbers count from the streams' first bytes."""
-
-    def __init__(self, rules: str = RULES, *, fast: bool, release: Release = Release.ACKNOWLEDGED) -> None:
-        super().__init__(engine(rules, fast=fast, release=release))
-        self.got = b""
-
-    def open(self, options: bytes = b"", answer: bytes = b"") -> "Connection":
-        """Complete the handshakes of client and leg, with these options of client and backend."""
-        out = self.passed(packet(CLIENT, SERVICE, "S", ISS, options=options), Hook.PREROUTING)
-        self.backend = (out.dst, out.dport)
-        raw = packet(self.backend, CLIENT, "SA", IRS, seq.add(ISS, 1), options=answer)
-        self.passed(raw, Hook.FORWARD)
-        self.from_client("A")
-        self.acks(0)
-        self.connect_mirror()
-        self.mirrored()
-        return self
-
-    def says(
-        self, at: int, data: bytes, letters: str = "PA", *, ack: int = 0, options: bytes = b"", ttl: int = 64
-    ) -> None:
-        numbers = seq.add(ISS, 1 + at), seq.add(IRS, 1 + ack)
-        raw = bytearray(packet(CLIENT, SERVICE, letters, *numbers, data, options=options))
-        raw[8] = ttl
-        self.take(bytes(raw), Hook.PREROUTING)
-        self.answer()
-
-    def acks(self, ack: int, *, at: int = 0, data: bytes = b"", letters: str = "A", options: bytes = b"") -> None:
-        """Send a segment of the backend, which acknowledges ``ack`` bytes."""
-        assert self.backend is not None
-        numbers = seq.add(IRS, 1 + at), seq.add(ISS, 1 + ack)
-        self.take(packet(self.backend, CLIENT, letters, *numbers, data, options=options), Hook.FORWARD)
-        self.answer()
-
-    def answer(self) -> None:
-        """Let the mirror take what has come, and acknowledge it."""
-        fresh = b""
-        for letters, at, _, data in self.mirrored():
-            begin = seq.diff(at, seq.add(ISS, 1)) - len(self.got)
-            if "R" not in letters and begin <= 0:
-                self.got += data[-begin:]
-                fresh += data[-begin:]
-        if fresh:
-            self.from_mirror("A", 1, 1 + len(self.got))
-
-    @property
-    def ended(self) -> list[EndReason]:
-        return [event.reason for event in self.engine.take_events()]
-
-    @property
-    def ledger(self) -> dict[str, object]:
-        snapshot = self.engine.snapshot(self.now)
-        assert_adds_up(snapshot)
-        [mirror] = snapshot["mirrors"]
-        return dict(mirror)
 
 
 def test_a_mirror_gets_bytes_once_the_backend_has_acknowledged_them(fast: bool) -> None:
@@ -236,6 +173,17 @@ def test_a_fin_past_the_window_may_be_taken_or_not(fast: bool, release: Release)
     one.says(0, b"abc")
     one.says(0xFFFF + 1, b"", "FA")
     assert one.ended == [EndReason.AMBIGUOUS]
+
+
+@pytest.mark.parametrize(("at", "ack", "is_copied"), [(3, -1000, False), (-1000, -1000, True), (3, 1, True)])
+def test_data_before_the_handshake_may_come_after_it(fast: bool, at: int, ack: int, is_copied: bool) -> None:
+    one = Connection(fast=fast)
+    first = one.passed(packet(CLIENT, SERVICE, "S", ISS), Hook.PREROUTING)
+    one.backend = (first.dst, first.dport)
+    one.passed(packet(one.backend, CLIENT, "SA", IRS, seq.add(ISS, 1)), Hook.FORWARD)
+    one.take(packet(CLIENT, SERVICE, "PA", seq.add(ISS, 1 + at), seq.add(IRS, 1 + ack), b"LIE"), Hook.PREROUTING)
+    one.from_client("A")
+    assert one.ended == ([] if is_copied else [EndReason.AMBIGUOUS])
 
 
 def test_a_bad_sum_is_no_version_of_a_byte(fast: bool) -> None:

@@ -258,6 +258,18 @@ def test_what_brings_something_new_without_a_turn_ends_the_copy(
     assert ended(connection) == [EndReason.OVER_LIMIT]
 
 
+def test_a_download_after_the_clients_fin_needs_no_turn() -> None:
+    connection = established(release=Release.ACKNOWLEDGED)
+    connection.from_client("FPA", b"request")
+    connection.from_backend("A")
+    before = connection.engine.snapshot(NOW)["packets_decided_in_python"]
+    for _ in range(20):
+        connection.from_backend("PA", b"reply")
+        connection.from_client("A")
+    assert connection.engine.snapshot(NOW)["packets_decided_in_python"] == before
+    assert [(letters, data) for letters, *_, data in connection.mirrored()] == [("PA", b"request"), ("FA", b"")]
+
+
 def test_all_connections_of_a_client_have_one_bucket() -> None:
     one = engine()
     connections = [ClientConnection(one, client=(CLIENT[0], 40_000 + number)) for number in range(200)]

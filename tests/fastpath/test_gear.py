@@ -216,7 +216,8 @@ def needs_mirroring(row: FlowRow, parsed: Segment, *, is_orig: bool) -> bool:
         return True
     if is_orig:
         return bool(is_data or parsed.flags & URG) and takes(row, parsed, from_client=True)
-    return bool(row.held_len or row.orig.flags & lib.NM_HALF_FIN)
+    is_fin_acked = row.reply.flags & lib.NM_HALF_ACK and row.reply.ack == row.orig.end
+    return bool(row.held_len or (row.orig.flags & lib.NM_HALF_FIN and not is_fin_acked))
 
 
 @given(st.data())

@@ -11,11 +11,13 @@ from natmirror._ffi import ffi
 from natmirror.actions import Hook
 from natmirror.engine.engine import Engine
 from natmirror.fastpath import UNCONFIRMED_TIMEOUT
+from natmirror.net import seq
 from natmirror.net.endpoint import Endpoint
 from natmirror.openflow import messages
 from natmirror.openflow.messages import Type, build
 from natmirror.reasons import EndReason, NotKeptReason
-from tests.helpers.client_connection import ClientConnection, engine
+from tests.helpers.client_connection import ISS, ClientConnection, engine
+from tests.helpers.leg_records import SPARE, TWO
 from tests.helpers.openflow_sessions import AGAIN, OF, Master, began, hello, introduced, packet_in, request
 from tests.helpers.support import C1, RULES, SERVICE, assert_adds_up, at, packet
 
@@ -87,6 +89,17 @@ def test_bytes_behind_gaps_are_given_up_before_a_living_leg_of_another_client(fa
     reasons = {event.reason for event in one.take_events()}
     assert reasons == {"memory-full"}
     assert_adds_up(one.snapshot(victim.now))
+
+
+@GEARS
+def test_a_leg_without_memory_costs_no_other_copy(fast: bool) -> None:
+    """The bytes are held first, with ``release: seen`` too, and then each leg takes its memory."""
+    one = engine(SMALL + TWO, fast=fast)
+    connection = copied(one, at("10.10.0.66", 20_000))
+    connection.take(packet(SPARE, connection.client, "SA", 1, seq.add(ISS, 1)), Hook.PREROUTING)
+    connection.from_client("PA", b"x" * 20_481)  # six pieces of memory of the fifteen that are left
+    events = [(event.mirror, event.reason) for event in one.take_events()]
+    assert events == [("spare", "memory-full")]
 
 
 @GEARS

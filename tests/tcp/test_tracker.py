@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 
+from natmirror.fastpath.flow_flags import LOOSE, SERVICE_MIRRORED
 from natmirror.fastpath.flow_states import Event, State
 from natmirror.net import seq
 from natmirror.net.packet import OPT_MSS, OPT_NOP, OPT_WINDOW_SCALE
 from natmirror.tcp import tracker
+from natmirror.tcp.acceptance import is_taken
 from tests.helpers.support import C1, CLIENT, SERVICE, TIMEOUTS, packet, segment, track
 
 ISS, IRS = 0xFFFF_FFF0, 0x7FFF_FFF0
@@ -170,3 +172,17 @@ def test_the_first_numbers_of_a_picked_up_connection_are_accepted() -> None:
 
 def test_every_state_has_a_timeout() -> None:
     assert set(TIMEOUTS) == set(State)
+
+
+@pytest.mark.parametrize("behind", [0, 70_000, 1 << 29])
+def test_of_another_hosts_connection_earlier_windows_may_have_been_large(behind: int) -> None:
+    row = blank()
+    row.flags = SERVICE_MIRRORED
+    tracker.begin_picked_up(row)
+    record: Any = SimpleNamespace(iss=ISS, client_nxt=1000, client_una=1000, backend_nxt=5000, backend_scale=7)
+    tracker.begin_adopted(row, record)
+    for letters, source, to, number, ack in (("A", CLIENT, SERVICE, 1000, 5000), ("A", C1, CLIENT, 5000, 1000)) * 2:
+        track(row, segment(packet(source, to, letters, number, ack, window=0)), from_client=source == CLIENT)
+    assert not row.flags & LOOSE
+    late = segment(packet(CLIENT, SERVICE, "PA", 1001, 5000 - behind, b"later"))
+    assert is_taken(row, late, from_client=True)
