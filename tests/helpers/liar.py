@@ -20,6 +20,7 @@ LIE = b"\xee"
 _BACKEND: Endpoint = (bytes((10, 20, 0, 11)), 6653)
 _MAX_LIE = 1400  # bytes
 _AT_ONCE = Weather()
+_SYN_PART = 0.7  # of the SYNs that have lies beside them
 _FAR = 100_000
 _REPEATED = 0x1234_5678  # a number that an attacker off the path guesses again and again
 _MD5_OPTION = bytes((19, 18)) + bytes(16) + b"\1\1"
@@ -80,8 +81,10 @@ class LyingWorld(World):
             super().carry(sender, packet)
             return
         honest = segment(packet)
-        is_lying = self._kinds and not honest.flags & SYN and self.random.random() < self._part
-        packets = [packet, self._lie(honest)] if is_lying else [packet]
+        is_syn = bool(honest.flags & SYN)
+        kinds = [kind for kind in self._kinds if (kind in SYN_LIES) == is_syn]
+        is_lying = kinds and self.random.random() < (_SYN_PART if is_syn else self._part)
+        packets = [packet, *(self._lie(kinds, honest) for _ in range(3 if is_syn else 1))] if is_lying else [packet]
         for one in packets if self.random.random() < 0.5 else reversed(packets):
             super().carry(sender, one)
         is_open = sender._una != sender._iss
@@ -105,9 +108,9 @@ class LyingWorld(World):
 
     # The lies
 
-    def _lie(self, honest: Segment) -> bytes:
-        """Return a lie that goes beside an honest packet."""
-        return LIES[self.random.choice(self._kinds)](self, honest)
+    def _lie(self, kinds: list[str], honest: Segment) -> bytes:
+        """Return a lie of one of the kinds that goes beside an honest packet."""
+        return LIES[self.random.choice(kinds)](self, honest)
 
     def packet(
         self,
@@ -240,7 +243,25 @@ def _reset(world: LyingWorld, honest: Segment) -> bytes:
     return _with_ttl(raw, world.random.choice((2, 64)))
 
 
+def _other_syn(world: LyingWorld, honest: Segment) -> bytes:
+    draw = world.random
+    stamps = stamps_option(world.client.stamp, 0) if isinstance(world.client, Stamped) else b""
+    options = draw.choice((b"", stamps, bytes((1, 3, 3, draw.choice((0, 2, 14)))), stamps + _MD5_OPTION))
+    raw = build(
+        *(CLIENT, SERVICE),
+        seq=seq.add(honest.seq, draw.choice((0, 0, 1, 3, 99, 1000, -3, 1 << 30))),
+        ack=0,
+        flags=SYN,
+        window=draw.choice((honest.window, 0, 100)),
+        options=options,
+        payload=LIE * draw.choice((0, 0, 3, 100)),
+    )
+    return _with_ttl(raw, draw.choice((2, 64)))
+
+
 Lie = Callable[[LyingWorld, Segment], bytes]
+SYN_LIES: dict[str, Lie] = {"SYN that differs": _other_syn}
+"""The lies beside the client's SYN."""
 REFUSED: dict[str, Lie] = {
     "old acknowledgement with a FIN": _old_ack_and_fin,
     "acknowledgement of unsent bytes": lambda world, honest: world.packet(honest, ack=seq.add(honest.ack, _FAR)),
@@ -256,6 +277,7 @@ honest one."""
 
 LIES: dict[str, Lie] = {
     **REFUSED,
+    **SYN_LIES,
     "old acknowledgement": _old_ack,
     "overlap before the acknowledgement": lambda world, honest: world.packet(honest),
     "acknowledgement that lags": lambda world, honest: world.packet(honest, ack=_off(world, honest, -1)),
