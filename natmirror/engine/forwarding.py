@@ -46,6 +46,7 @@ from natmirror.fastpath.flow_flags import (
     is_throttled,
     is_unconfirmed,
     is_watched,
+    set_ambiguous,
     strips_mptcp,
 )
 from natmirror.fastpath.flow_states import Event, State
@@ -179,6 +180,8 @@ class Forwarding:
         if flow is not None and not has_silent_client(flow.row) and self._nat.await_new_syn(flow, segment, now):
             # The backend decides: it challenges the SYN (RFC 5961 §4), or accepts it, and then _follow_new_syn()
             # follows.
+            if flow.new_syn is not segment and not flow.is_first_syn(segment):
+                return self._drop(DropReason.OVER_LIMIT)
             flow.row.orig.packets += 1
             return self._to_backend(segment, service, flow)
         if flow is not None and flow.is_first_syn(segment) and flow.state in (State.SYN_SENT, State.SYN_RECEIVED):
@@ -285,6 +288,8 @@ class Forwarding:
         if syn is None or segment.flags & (SYN | ACK | RST) != SYN | ACK or repeats_answer(flow.row, segment):
             return flow
         if not flow.accepts_new_syn(segment):
+            if flow.accepts_former_syn(segment):
+                set_ambiguous(flow.row)
             return flow
         self._mirroring.flow_reset(flow, now)
         self._counters.count(EngineCounter.FLOWS_OPENED)

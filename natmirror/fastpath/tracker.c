@@ -6,6 +6,12 @@
 #define MAX_BEHIND (1 << 30) /* bytes, no less than a window: how old an acknowledgement may move the window's edge */
 #define PAWS_TOLERANCE 1 /* as in Linux: by so much a TSval may lie below TS.Recent */
 
+/* Return the half of the client or of its backend. */
+static inline nm_half *half_of(const nm_flow *flow, int is_client)
+{
+    return (nm_half *)(is_client ? &flow->orig : &flow->reply);
+}
+
 /* Return whether this host drops the packet of a flow whose packets it routes: its TTL ends here. */
 static int expires_here(const nm_flow *flow, const nm_segment *seg, int from_client)
 {
@@ -31,7 +37,7 @@ static uint32_t first_number(const nm_half *half)
 /* Return whether the receiver surely refuses the segment of a mirrored flow: _is_refused() in Python. */
 __attribute__((noinline)) static int is_refused(const nm_flow *flow, const nm_segment *seg, int from_client)
 {
-    const nm_half *sender = from_client ? &flow->orig : &flow->reply, *receiver = from_client ? &flow->reply : &flow->orig;
+    const nm_half *sender = half_of(flow, from_client), *receiver = half_of(flow, !from_client);
     int is_old = sender->flags & NM_HALF_ACK && diff(seg->ack, sender->ack) < 0 &&
                  sender->ack - seg->ack > 2 * sender->max_window;
     if (is_old && !may_be_next(sender, receiver, seg))
@@ -59,7 +65,7 @@ static uint32_t latest(uint32_t one, uint32_t other) { return diff(one, other) <
 
 int nm_is_taken_exactly(const nm_flow *flow, const nm_segment *seg, int from_client)
 {
-    const nm_half *sender = from_client ? &flow->orig : &flow->reply, *receiver = from_client ? &flow->reply : &flow->orig;
+    const nm_half *sender = half_of(flow, from_client), *receiver = half_of(flow, !from_client);
     int is_mirrored = flow->flags & NM_FLOW_SERVICE_MIRRORED;
     if (!(seg->flags & TCP_ACK) || (is_mirrored && expires_here(flow, seg, from_client)))
         return 0;
@@ -120,7 +126,7 @@ static void infer_sent(nm_half *sender, uint32_t end)
 /* Follow a segment of a loose flow: _settle() in Python. */
 __attribute__((noinline)) static int settle(nm_flow *flow, const nm_segment *seg, int from_client, int is_taken)
 {
-    nm_half *sender = from_client ? &flow->orig : &flow->reply, *receiver = from_client ? &flow->reply : &flow->orig;
+    nm_half *sender = half_of(flow, from_client), *receiver = half_of(flow, !from_client);
     if (is_taken && receiver->flags & NM_HALF_ACK) {
         flow->flags &= (uint32_t)~NM_FLOW_LOOSE;
         infer_sent(receiver, seg->ack);
@@ -179,7 +185,7 @@ static uint32_t window_of(const nm_half *sender, const nm_segment *seg)
 /* The part of nm_track_half() for flows that are loose or mirrored, and after a FIN. */
 __attribute__((noinline)) static int track_fully(nm_flow *flow, const nm_segment *seg, int from_client, int is_taken)
 {
-    nm_half *sender = from_client ? &flow->orig : &flow->reply, *receiver = from_client ? &flow->reply : &flow->orig;
+    nm_half *sender = half_of(flow, from_client), *receiver = half_of(flow, !from_client);
     if (!(flow->flags & NM_FLOW_LOOSE ? settle(flow, seg, from_client, is_taken) : is_taken))
         return 0;
     if (sender->flags & NM_HALF_SEQ && sender->flags & NM_HALF_FIN)
@@ -199,16 +205,16 @@ __attribute__((noinline)) static int track_fully(nm_flow *flow, const nm_segment
 
 int nm_track_half(nm_flow *flow, const nm_segment *seg, int from_client, int is_taken)
 {
-    nm_half *sender = from_client ? &flow->orig : &flow->reply;
+    nm_half *sender = half_of(flow, from_client);
     sender->packets++;
     if (flow->flags & (NM_FLOW_LOOSE | NM_FLOW_SERVICE_MIRRORED) || sender->flags & NM_HALF_FIN)
         return track_fully(flow, seg, from_client, is_taken);
     if (is_taken)
-        move_numbers(flow, sender, from_client ? &flow->reply : &flow->orig, seg, window_of(sender, seg));
+        move_numbers(flow, sender, half_of(flow, !from_client), seg, window_of(sender, seg));
     return is_taken;
 }
 
-/* Note what a SYN with the flow's first number offers: _note_offers() in Python. */
+/* Note what a SYN with the flow's first number offers: note_offers() in Python. */
 static void note_offers(nm_flow *flow, const nm_segment *syn, const nm_options *options)
 {
     if (options->window_scale != NM_NO_WINDOW_SCALE) {
@@ -258,19 +264,13 @@ static int may_answer(const nm_flow *flow, const nm_segment *seg)
     return seg->flags & TCP_ACK && syn_data_len >= 0 && syn_data_len <= NM_MAX_SYN_DATA;
 }
 
-/* Return the number of the backend's SYN-ACK, which has passed here. */
-static uint32_t irs(const nm_half *backend)
-{
-    return first_number(backend) - 1;
-}
-
-/* Return whether the backend answers the flow's SYN a second time, with other numbers: _is_another_answer() in Python. */
+/* Return whether the backend answers the flow's SYN a second time, with other numbers: is_another_answer() in Python. */
 static int is_another_answer(const nm_flow *flow, const nm_segment *seg)
 {
     if ((seg->flags & (TCP_SYN | TCP_ACK)) != (TCP_SYN | TCP_ACK) || flow->flags & NM_FLOW_PICKED_UP ||
         flow->state == NM_STATE_SYN_SENT || flow->state >= NM_STATE_TIME_WAIT || !may_answer(flow, seg))
         return 0;
-    return seg->seq != irs(&flow->reply) || diff(seg->ack, flow->reply.ack) > 0;
+    return seg->seq + 1 != first_number(&flow->reply) || diff(seg->ack, flow->reply.ack) > 0;
 }
 
 /* Follow a SYN that opens nothing here. */
@@ -306,7 +306,7 @@ static int take_syn_ack(nm_flow *flow, const nm_segment *seg)
 
 static int is_exact_reset(const nm_flow *flow, const nm_segment *seg, int from_client)
 {
-    const nm_half *sender = from_client ? &flow->orig : &flow->reply, *receiver = from_client ? &flow->reply : &flow->orig;
+    const nm_half *sender = half_of(flow, from_client), *receiver = half_of(flow, !from_client);
     if (flow->state == NM_STATE_SYN_SENT)
         return !from_client && may_answer(flow, seg);
     if (flow->flags & NM_FLOW_LOOSE)
@@ -317,7 +317,7 @@ static int is_exact_reset(const nm_flow *flow, const nm_segment *seg, int from_c
 
 static int take_reset(nm_flow *flow, const nm_segment *seg, int from_client)
 {
-    nm_half *sender = from_client ? &flow->orig : &flow->reply, *receiver = from_client ? &flow->reply : &flow->orig;
+    nm_half *sender = half_of(flow, from_client), *receiver = half_of(flow, !from_client);
     sender->packets++;
     if (expires_here(flow, seg, from_client) || !is_exact_reset(flow, seg, from_client))
         return NM_NO_EVENT;
@@ -356,7 +356,7 @@ static int both_acknowledged(const nm_flow *flow)
 
 int nm_track(nm_flow *flow, const nm_segment *seg, int from_client)
 {
-    nm_half *sender = from_client ? &flow->orig : &flow->reply, *receiver = from_client ? &flow->reply : &flow->orig;
+    nm_half *sender = half_of(flow, from_client), *receiver = half_of(flow, !from_client);
     if (seg->flags & TCP_RST)
         return take_reset(flow, seg, from_client);
     if (seg->flags & TCP_SYN && !from_client && flow->state == NM_STATE_SYN_SENT)

@@ -7,16 +7,25 @@ SYNs with the same number agree as far as their data does: a SYN-ACK that takes 
 flow between the same client and backend counts too, since its end may not have come to the backend.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from natmirror.fastpath import MAX_SYN_DATA, NO_WINDOW_SCALE, FlowRow
-from natmirror.fastpath.flow_flags import HALF_SEQ, is_ambiguous, is_direct, is_picked_up, set_ambiguous
+from natmirror.fastpath.flow_flags import (
+    HALF_SEQ,
+    is_ambiguous,
+    is_direct,
+    is_picked_up,
+    is_service_mirrored,
+    set_ambiguous,
+)
 from natmirror.fastpath.flow_states import State
 from natmirror.net import seq
 from natmirror.net.endpoint import Endpoint
 from natmirror.net.packet import Segment
 from natmirror.rules import Backend, Service
 from natmirror.tcp.syns import irs
+
+_MAX_FORMER_SYNS = 64  # an honest client has one or two
 
 
 @dataclass(slots=True, eq=False)
@@ -37,8 +46,8 @@ class Flow:
     """The number of an earlier SYN-ACK, which the backend may repeat: of a flow that this one replaces."""
     new_syn: Segment | None = None
     """A SYN with another number, which the backend has not accepted yet."""
-    has_several_new_syns: bool = False
-    """Whether ``new_syn`` has replaced another one, which the backend may accept."""
+    former_new_syns: list[tuple[int, int]] = field(default_factory=list)
+    """Number and length in bytes of each SYN that ``new_syn`` has replaced: the backend may accept it."""
     new_syn_at: float = 0.0
     new_syn_replies: int = 0
     """The number of the backend's packets up to ``new_syn_at``; a later one shows that the old connection lives."""
@@ -69,18 +78,25 @@ class Flow:
             set_ambiguous(self.row)
 
     def note_new_syn(self, syn: Segment) -> None:
-        """Note a SYN with another number, in place of an earlier one."""
+        """Note a SYN with another number, in place of an earlier one; or do not, if there have been too many."""
         if self.state is State.SYN_SENT:
             self.note_syn(syn)
-        if self.new_syn is not None and not _are_equal(self.new_syn, syn):
-            self.has_several_new_syns = True
+        new = self.new_syn
+        if new is not None and not _are_equal(new, syn) and is_service_mirrored(self.row):
+            former = (new.seq, new.payload_len)
+            if former not in self.former_new_syns:
+                if len(self.former_new_syns) == _MAX_FORMER_SYNS:
+                    return
+                self.former_new_syns.append(former)
         self.new_syn = syn
 
     def has_rival_of(self, syn: Segment) -> bool:
         """Return whether the answer to another SYN may be taken for the answer to ``syn``, which opens a flow in place
         of this one, between the same client and backend."""
         new = self.new_syn
-        if self.has_several_new_syns or (new is not None and not _are_equal(new, syn) and _share_answers(new, syn)):
+        if new is not None and not _are_equal(new, syn) and _share_answers(new.seq, new.payload_len, syn):
+            return True
+        if any(_share_answers(number, size, syn) for number, size in self.former_new_syns):
             return True
         if self.state is not State.SYN_SENT:
             return False
@@ -104,10 +120,12 @@ class Flow:
 
     def accepts_new_syn(self, syn_ack: Segment) -> bool:
         """Return whether the backend's SYN-ACK accepts ``new_syn``."""
-        if self.new_syn is None:
-            return False
-        taken = seq.diff(syn_ack.ack, seq.add(self.new_syn.seq, 1))
-        return 0 <= taken <= min(self.new_syn.payload_len, MAX_SYN_DATA)
+        new = self.new_syn
+        return new is not None and _answers(syn_ack, new.seq, new.payload_len)
+
+    def accepts_former_syn(self, syn_ack: Segment) -> bool:
+        """Return whether the backend's SYN-ACK accepts one that ``new_syn`` has replaced."""
+        return any(_answers(syn_ack, number, size) for number, size in self.former_new_syns)
 
     def _note_syn_data(self, data: bytes) -> None:
         known = self.syn_data
@@ -127,9 +145,14 @@ def _are_equal(one: Segment, other: Segment) -> bool:
     return (one.seq, one.payload, _scale(one)) == (other.seq, other.payload, _scale(other))
 
 
-def _share_answers(one: Segment, other: Segment) -> bool:
-    """Return whether a SYN-ACK may acknowledge either of two SYNs."""
-    return -other.payload_len <= seq.diff(other.seq, one.seq) <= one.payload_len
+def _share_answers(number: int, size: int, syn: Segment) -> bool:
+    """Return whether a SYN-ACK may acknowledge either of two SYNs; the first has this number, and ``size`` bytes."""
+    return -syn.payload_len <= seq.diff(syn.seq, number) <= size
+
+
+def _answers(syn_ack: Segment, number: int, size: int) -> bool:
+    """Return whether a SYN-ACK acknowledges the SYN with this number, which has ``size`` bytes."""
+    return 0 <= seq.diff(syn_ack.ack, seq.add(number, 1)) <= min(size, MAX_SYN_DATA)
 
 
 def _scale(syn: Segment) -> int:

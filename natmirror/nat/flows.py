@@ -202,10 +202,13 @@ class Nat:
             return flow.state in IS_OPEN
         if flow.state is State.SYN_SENT and now - flow.row.created_at >= SYN_ANSWER_TIMEOUT:
             return False
-        replies = flow.row.reply.packets
-        if flow.new_syn is None or flow.new_syn.seq != syn.seq or flow.new_syn_replies != replies:
-            flow.new_syn_at, flow.new_syn_replies = now, replies
+        replies, earlier = flow.row.reply.packets, flow.new_syn
+        if now - flow.new_syn_at >= SYN_ANSWER_TIMEOUT:
+            flow.former_new_syns.clear()
         self.keep_object(flow).note_new_syn(syn)
+        is_noted = flow.new_syn is syn
+        if is_noted and (earlier is None or earlier.seq != syn.seq or flow.new_syn_replies != replies):
+            flow.new_syn_at, flow.new_syn_replies = now, replies
         return now - flow.new_syn_at < SYN_ANSWER_TIMEOUT
 
     def note_repeated_syn(self, flow: Flow, syn: Segment) -> None:

@@ -258,7 +258,7 @@ def track(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool) 
     if not is_taken and is_loose(row):
         return None
     event = None
-    if row.state == State.SYN_RECEIVED and from_client and _acknowledges_syn(row):
+    if row.state == State.SYN_RECEIVED and from_client and _acknowledges_syn(sender, receiver):
         event = _move(row, Event.HANDSHAKE)
     elif row.state == State.SYN_RECEIVED and from_client and is_moved and _is_new(row, segment):
         set_ambiguous(row)  # the backend takes the data if the handshake overtakes it
@@ -319,10 +319,10 @@ def _take_syn_ack(row: FlowRow, segment: Segment) -> Event | None:
     return _move(row, Event.SYN_ACK)
 
 
-def _acknowledges_syn(row: FlowRow) -> bool:
+def _acknowledges_syn(client: HalfRow, backend: HalfRow) -> bool:
     """Return whether the client has acknowledged the backend's SYN, perhaps not the data that followed it at once (RFC
     7413 §4.2)."""
-    return bool(row.orig.flags & HALF_ACK) and seq.le(first_number(row.reply), row.orig.ack)
+    return bool(client.flags & HALF_ACK) and seq.le(first_number(backend), client.ack)
 
 
 def _take_reset(row: FlowRow, segment: Segment, *, from_client: bool) -> Event | None:

@@ -2,12 +2,12 @@
 
 import pytest
 
-from natmirror.actions import Hook
+from natmirror.actions import Accept, Drop, Hook
 from natmirror.fastpath import SYN_ANSWER_TIMEOUT
 from natmirror.net import seq
 from natmirror.net.endpoint import Endpoint
 from natmirror.net.packet import OPT_FAST_OPEN, OPT_NOP, OPT_WINDOW_SCALE
-from natmirror.reasons import EndReason
+from natmirror.reasons import DropReason, EndReason
 from tests.helpers.acknowledged import Connection, stamps
 from tests.helpers.client_connection import IRS, ISS
 from tests.helpers.support import CLIENT, RULES, SERVICE, at, packet
@@ -195,6 +195,34 @@ def test_a_second_answer_with_another_number_is_ambiguous(fast: bool, is_complet
         assert one.ended == [EndReason.AMBIGUOUS]
     else:
         assert one.is_ambiguous()
+
+
+@pytest.mark.parametrize("count", [2, 60])
+def test_an_answer_to_a_forgotten_syn_inside_a_connection_is_ambiguous(fast: bool, count: int) -> None:
+    one = Opening(fast=fast)
+    one.sends_syn()
+    one.answers_syn()
+    assert one.copied() == b"hello"
+    for number in range(count):
+        one.sends_syn(77_000 + 10_000 * number)
+    one.irs = seq.add(IRS, LATER)
+    one.answers_syn(77_000)
+    assert one.ended == [EndReason.AMBIGUOUS]
+
+
+def test_a_syn_that_could_not_be_remembered_does_not_reach_the_backend(fast: bool) -> None:
+    one = Opening(fast=fast)
+    one.sends_syn()
+    one.answers_syn()
+    assert one.copied() == b"hello"
+    for number in range(65):
+        one.sends_syn(77_000 + 10_000 * number)
+    more = packet(CLIENT, SERVICE, "S", seq.add(ISS, 7_777_777))
+    assert one.take(more, Hook.PREROUTING) == Drop(DropReason.OVER_LIMIT)
+    one.now += SYN_ANSWER_TIMEOUT + 0.1
+    one.acks(5)
+    assert isinstance(one.take(more, Hook.PREROUTING), Accept)
+    assert one.ended == []
 
 
 def test_blind_answers_end_no_copy(fast: bool) -> None:

@@ -263,7 +263,6 @@ Lie = Callable[[LyingWorld, Segment], bytes]
 SYN_LIES: dict[str, Lie] = {"SYN that differs": _other_syn}
 """The lies beside the client's SYN."""
 REFUSED: dict[str, Lie] = {
-    "old acknowledgement with a FIN": _old_ack_and_fin,
     "acknowledgement of unsent bytes": lambda world, honest: world.packet(honest, ack=seq.add(honest.ack, _FAR)),
     "no acknowledgement": lambda world, honest: world.packet(honest, flags=PSH),
     "old timestamp": _old_stamp(1000, 1 << 30),
@@ -279,6 +278,7 @@ LIES: dict[str, Lie] = {
     **REFUSED,
     **SYN_LIES,
     "old acknowledgement": _old_ack,
+    "old acknowledgement with a FIN": _old_ack_and_fin,
     "overlap before the acknowledgement": lambda world, honest: world.packet(honest),
     "acknowledgement that lags": lambda world, honest: world.packet(honest, ack=_off(world, honest, -1)),
     "acknowledgement that runs ahead": lambda world, honest: world.packet(honest, ack=_off(world, honest, 1)),

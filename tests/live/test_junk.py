@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
+from bench.junk_peers import KINDS
 from natmirror.lab.process import wait_for
-from tests.live.scene import ROOT, RULES, Scene, assert_all_well
+from tests.live.scene import CLIENTS, ROOT, RULES, Scene, assert_all_well
 
 pytestmark = pytest.mark.live
 
@@ -45,6 +46,17 @@ def test_a_clients_junk_takes_no_others_turn(scene: Scene) -> None:
     wait_for(lambda: f"{JUNK} takes more than its share" in balancer.program.text, "the warning that names the client")
     until.touch()
     scene.finish(client)
+    assert_all_well(records, 10)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "retransmissions"])  # its server has to answer
+def test_no_connection_is_lost_to_junk(scene: Scene, kind: str) -> None:
+    scene.record("c1", "c2", "m")
+    scene.balance(scene.with_threads(RULES, 1))
+    junk = scene.start("s1", sys.executable, "-m", "bench.junk_peers", "send", kind, "1000", name="junk")
+    junk.wait_for_text("\n")
+    records = scene.run_client(sources=",".join(CLIENTS[1:]), connections=10, requests=10)
+    junk.end()
     assert_all_well(records, 10)
 
 
