@@ -332,7 +332,7 @@ static int decide_for_mirrors(nm_gear *gear, nm_flow *flow, const nm_segment *se
 {
     if (shows_mptcp(flow, seg, is_orig))
         return NM_PUNT_MPTCP;
-    if (flow->flags & NM_FLOW_SKIPPED || (is_orig && is_urgent(flow, seg))) /* its copies end */
+    if (flow->flags & (NM_FLOW_SKIPPED | NM_FLOW_UNSEEN) || (is_orig && is_urgent(flow, seg))) /* its copies end */
         return NM_PUNT_OUT_OF_ORDER;
     if (flow->flags & NM_FLOW_LOOSE && flow->orig.flags & NM_HALF_FIN) /* a stream may end that has not begun here */
         return NM_PUNT_OUT_OF_ORDER;
@@ -494,7 +494,20 @@ static int decide_over_limit(nm_gear *gear, nm_flow *flow, const nm_segment *seg
         decided = pass_over_limit(gear, flow, seg, is_orig, checksum, now);
     else if (reason == NM_PUNT_NO_FLOW)
         decided = nm_pass_without_flow(gear, seg, is_orig);
-    return decided < NM_PUNT ? decided : drop_over_limit(gear);
+    if (decided < NM_PUNT)
+        return decided;
+    if (flow && flow->flags & NM_FLOW_WATCHED && is_orig && has_takers(flow, 1) &&
+        (seg->payload_len || seg->flags & TCP_FIN) && !has_bad_sum(seg, checksum) && nm_is_taken(flow, seg, 1))
+        flow->flags |= NM_FLOW_SKIPPED; /* a watch queue lets it pass all the same */
+    return drop_over_limit(gear);
+}
+
+/* Note that packets of a flow may have passed unseen: the backend may have another version of what is held. */
+static void note_unseen(const nm_gear *gear, nm_flow *flow)
+{
+    flow->unseen = gear->unseen;
+    if (flow->flags & NM_FLOW_SERVICE_MIRRORED && !(flow->flags & NM_FLOW_DIRECT))
+        flow->flags |= NM_FLOW_UNSEEN;
 }
 
 int nm_decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int checksum, double now)
@@ -508,6 +521,8 @@ int nm_decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int checksum
         flow = is_orig ? nm_flow_find_orig(gear->flows, 4, src, seg.sport, dst, seg.dport)
                        : nm_flow_find_reply(gear->flows, 4, src, seg.sport, dst, seg.dport);
         leg = is_orig && !flow ? nm_leg_find(gear->legs, 4, src, seg.sport, dst, seg.dport) : NULL;
+        if (flow && flow->flags & NM_FLOW_WATCHED && flow->unseen != gear->unseen)
+            note_unseen(gear, flow);
         decided = decide(gear, flow, leg, &seg, hook, checksum, now);
     }
     int is_limited = decided >= NM_PUNT && decided != NM_PUNT_RESET && decided != NM_PUNT_MPTCP; /* these come once */

@@ -98,6 +98,7 @@ class _Lib:
     NM_FLOW_HOLDS: int
     NM_FLOW_SKIPPED: int
     NM_FLOW_AMBIGUOUS: int
+    NM_FLOW_UNSEEN: int
     NM_FLOW_MPTCP: int
     NM_FLOW_DIRECT: int
     NM_FLOW_FEEDS_LEGS: int

@@ -127,9 +127,8 @@ class EndReason(StrEnum):
     HOLE = "hole"
     """Bytes that the backend acknowledged never passed this host, and the client will not send them again.
 
-    See that all of the client's packets pass this host, and that a service without a pool has no packets that pass
-    unseen: a full queue, a frozen natmirror, a ``limit-per-client`` that is too low. If more bytes wait behind a lost
-    packet than ``buffer`` allows, raise it."""
+    See that all of the client's packets pass this host. If more bytes wait behind a lost packet than ``buffer`` allows,
+    raise it."""
     AMBIGUOUS = "ambiguous"
     """The client sent two versions of a byte before the backend acknowledged it, so it is unknown which one the backend
     has; or several SYNs that differ, so it is unknown which one the backend took; or urgent data, of which receivers
@@ -153,6 +152,11 @@ class EndReason(StrEnum):
 
     The log names the client. Find out why it sends so many segments out of order or so many odd packets, or let fewer
     clients share one address."""
+    UNSEEN = "unseen"
+    """Packets passed the queue of a service without a pool unseen, so it is unknown which bytes the backend has.
+
+    natmirror was frozen, or had more packets than it could decide: ``packets_missed`` in ``natmirror status`` counts
+    them. Find out which client sends so many, or use more ``threads``."""
     TOO_MANY_GAPS = "too-many-gaps"
     """So many of the client's segments were missing at the same time that natmirror could not keep all later ones.
 

@@ -20,6 +20,7 @@ LOOSE = lib.NM_FLOW_LOOSE
 VOUCHED = lib.NM_FLOW_VOUCHED
 HOLDS = lib.NM_FLOW_HOLDS
 SKIPPED = lib.NM_FLOW_SKIPPED
+UNSEEN = lib.NM_FLOW_UNSEEN
 STRIPS_MPTCP = lib.NM_FLOW_STRIPS_MPTCP
 MPTCP = lib.NM_FLOW_MPTCP
 AMBIGUOUS = lib.NM_FLOW_AMBIGUOUS
@@ -42,7 +43,7 @@ is known; a FIN was sent, and later a byte with its number; ``ack`` and ``edge``
 _PINNED, _GUEST = lib.NM_PINNED, lib.NM_GUEST
 _CLEAR_ORIG_WAITING = ~(PAST_WINDOW | ORIG_GAP)
 _CLEAR_READER = ~(HAS_READER | REPLY_GAP)
-_OF_MIRRORING = FEEDS_LEGS | HAS_READER | PAST_WINDOW | ORIG_GAP | REPLY_GAP | SKIPPED
+_OF_MIRRORING = FEEDS_LEGS | HAS_READER | PAST_WINDOW | ORIG_GAP | REPLY_GAP | SKIPPED | UNSEEN
 _CLEAR_MIRRORING = ~_OF_MIRRORING
 
 
@@ -202,7 +203,7 @@ def set_holds(row: FlowRow) -> None:
 def awaits_reply(row: FlowRow) -> bool:
     """Return whether a backend's packet may give mirrors something, or end their copies: bytes or a FIN wait for its
     acknowledgement or for its window. While the flow is loose, the packet may be anyone's."""
-    waits = row.flags & (PAST_WINDOW | SKIPPED) or row.held_len or row.orig.flags & HALF_FIN
+    waits = row.flags & (PAST_WINDOW | SKIPPED | UNSEEN) or row.held_len or row.orig.flags & HALF_FIN
     return bool(waits) and not row.flags & LOOSE
 
 
@@ -211,9 +212,14 @@ def is_skipped(row: FlowRow) -> bool:
     return row.flags & SKIPPED != 0
 
 
+def is_unseen(row: FlowRow) -> bool:
+    """Return whether packets of the flow may have passed its watch queue unseen."""
+    return row.flags & UNSEEN != 0
+
+
 def clear_skipped(row: FlowRow) -> None:
-    """Note that the copies have ended for which data was skipped."""
-    row.flags &= ~SKIPPED
+    """Note that the copies have ended for which data was skipped, or passed unseen."""
+    row.flags &= ~(SKIPPED | UNSEEN)
 
 
 def has_takers(row: FlowRow) -> bool:

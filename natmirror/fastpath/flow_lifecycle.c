@@ -44,6 +44,7 @@ nm_flow *nm_gear_insert(nm_gear *gear, uint8_t family, const uint8_t *client, ui
                                    there.port);
     if (!flow)
         return NULL;
+    flow->unseen = gear->unseen;
     flow->service_id = service_id;
     flow->backend_id = is_direct ? NM_NO_BACKEND : backend_id;
     flow->flags = is_direct ? NM_FLOW_DIRECT : service->flags;

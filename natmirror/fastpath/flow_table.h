@@ -39,7 +39,8 @@
 #define NM_FLOW_LOOSE 0x80000        /* picked up, and its two ends have not agreed on their numbers here */
 #define NM_FLOW_VOUCHED 0x100000     /* its binding is certain though it is loose: it was established, or is reported */
 #define NM_FLOW_SKIPPED 0x200000     /* data of its client passed without mirroring: its copies end */
-#define NM_FLOW_AMBIGUOUS 0x400000   /* it is unknown which SYN or first data its backend took: never copied */
+#define NM_FLOW_UNSEEN 0x400000      /* the same, and perhaps: packets have passed its watch queue unseen */
+#define NM_FLOW_AMBIGUOUS 0x800000   /* it is unknown which SYN or first data its backend took: never copied */
 
 /* nm_flow.sharing: what another host needs to know of the flow */
 #define NM_PINNED 1    /* the rules alone give another backend */
@@ -106,6 +107,7 @@ typedef struct {
     nm_ring held;          /* held_bytes.h */
     uint32_t held_len;     /* bytes; they end at orig.next */
     uint32_t max_held;     /* bytes; the first ones may be more */
+    uint32_t unseen;       /* nm_gear.unseen at its last packet, or when it began */
     uint32_t proven;       /* of a flow from another host: its mirrors have the bytes before, so its backend has them */
 } nm_flow;
 

@@ -79,6 +79,7 @@ typedef struct {
     nm_out out;  /* packets synthesised since nm_out_clear() */
     nm_out read; /* data of NM_FLOW_HAS_READER flows since nm_out_clear(), between it entries that Python has added */
     nm_translation translation;
+    uint32_t unseen; /* times that packets have passed a watch queue unseen */
     nm_counters counters;
 } nm_gear;
 

@@ -82,6 +82,7 @@ class FlowRow(Protocol):
     held: "RingRow"
     held_len: int
     max_held: int
+    unseen: int
     proven: int
 
 
@@ -345,6 +346,7 @@ class GearRow(Protocol):
     out: OutRow
     read: OutRow
     translation: TranslationRow
+    unseen: int
     counters: CountersRow
 
 

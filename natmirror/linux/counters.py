@@ -15,6 +15,9 @@ class QueueCounter(StrEnum):
     """Packets that the kernel gave to natmirror."""
     PACKETS_TRANSLATED_BY_KERNEL = "packets_translated_by_kernel"
     """Packets that natmirror marked, so that nftables translates them."""
+    PACKETS_MISSED = "packets_missed"
+    """Packets that the kernel gave a number in this queue, but that natmirror did not get: its receive buffer was full,
+    or it was frozen. Those of a NAT queue were dropped, those of a watch queue passed unseen."""
     PACKETS_TRUNCATED = "packets_truncated"
     """Packets of which the kernel passed only a part to natmirror. A NAT queue drops them, a watch queue accepts
     them."""

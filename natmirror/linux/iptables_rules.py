@@ -69,10 +69,8 @@ def contents(rules: Rules, threads: int = 1, *, checks_paths: bool = True) -> di
     chains[OURS].append("-j CT --notrack")
     for clients, shard in _parts(rules, threads):
         for service in rules.services:
-            if rules.limit_per_client is not None:
-                # A service without a pool works without natmirror: what exceeds the limit passes unseen.
-                target = "RETURN" if service.pool is None else "DROP"
-                chains[PRE].append(f"{_requests(clients, service)} {above(rules.limit_per_client)} -j {target}")
+            if rules.limit_per_client is not None and service.pool is not None:
+                chains[PRE].append(f"{_requests(clients, service)} {above(rules.limit_per_client)} -j DROP")
             _service(chains, clients, service, shard, checks_paths)
         for errors in _icmp_errors(shard):
             chains[FORWARD_ERRORS].append(f"-d {clients} {errors}")

@@ -98,9 +98,10 @@ static int decide(nl_loop *loop, nq_packet *packet)
 {
     nq *queue = loop->queues[loop->current];
     if (packet->truncated) {
-        if (loop->watched[loop->current])
+        if (loop->watched[loop->current]) {
             nq_accept(queue, packet->id, NULL, 0);
-        else
+            loop->gear->unseen++;
+        } else
             nq_drop(queue, packet->id); /* a packet of which we have only a part cannot be rewritten */
         return 1;
     }
@@ -120,6 +121,16 @@ static int decide(nl_loop *loop, nq_packet *packet)
     return 1;
 }
 
+/* Note whether packets have passed a watch queue unseen, before a packet behind them is decided. */
+static void note_missed(nl_loop *loop)
+{
+    uint64_t missed = nq_queue_counters(loop->queues[loop->current])->packets_missed;
+    if (missed == loop->missed[loop->current])
+        return;
+    loop->missed[loop->current] = missed;
+    loop->gear->unseen += loop->watched[loop->current];
+}
+
 /* Receive a batch from the next queue that has packets, round-robin. Return the number of packets, 0 where no queue has
  * any, or a negative errno. */
 static int take_batch(nl_loop *loop, int waits)
@@ -132,6 +143,7 @@ static int take_batch(nl_loop *loop, int waits)
             loop->failed = loop->current;
             loop->next = 0;
             loop->now = nl_clock();
+            note_missed(loop);
             return count;
         }
     }

@@ -84,6 +84,7 @@ class Loop:
         for index, bound in enumerate(self._open_queues):
             self._loop.queues[index] = bound.queue.codec
             self._loop.watched[index] = bound.watched
+            self._loop.missed[index] = lib.nq_queue_counters(bound.queue.codec).packets_missed
             self._loop.retry_at[index] = self._loop.pauses[index] = 0.0
         self._loop.queue_count = len(self._open_queues)
         self._loop.longest_wait = LONGEST_WAIT if len(self._open_queues) == 1 else 0.0
@@ -119,6 +120,7 @@ class Loop:
         self._select_open_queues()
         queue = bound.queue.bind_again()
         self.queues[index] = BoundQueue(queue, bound.watched)
+        self._loop.gear.unseen += bound.watched  # packets have passed meanwhile
         self._select_open_queues()
         return queue
 

@@ -193,6 +193,7 @@ int nq_parse(nq *queue, const uint8_t *datagram, size_t len, nq_packet *packets,
             if (header.nlmsg_len >= body && parse_attributes(datagram + body, header.nlmsg_len - body, packet)) {
                 queue->counters.packets_received++;
                 queue->counters.packets_truncated += packet->truncated;
+                queue->counters.packets_missed += packet->id - queue->last_id - 1;
                 queue->last_id = packet->id;
                 count++;
             } else {

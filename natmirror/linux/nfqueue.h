@@ -27,6 +27,7 @@ typedef struct {
 typedef struct {
     uint64_t packets_received;
     uint64_t packets_translated_by_kernel; /* accepted with a mark, by which the kernel translates them */
+    uint64_t packets_missed;               /* numbered by the kernel, but not received here */
     uint64_t packets_truncated;            /* of which the kernel sent only a part */
     uint64_t packets_oversized;            /* dropped because they are too large for a verdict */
     uint64_t messages_malformed;           /* messages from the kernel that are inconsistent or cut */

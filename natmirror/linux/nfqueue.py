@@ -32,6 +32,9 @@ _NETLINK_NETFILTER = 12
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 
 _RECEIVE_BUFFER = 32 << 20
+_RECEIVE_BUFFER_OF_OPEN = 8 << 20
+"""Bytes, which the kernel doubles; then they hold 20,000 small packets, or 240 of 64 KiB."""
+_LONGEST_QUEUE = 1 << 30
 _SEND_BUFFER = 4 << 20
 LONGEST_WAIT = 0.004
 """Seconds for which a receiving call may block; other threads may have to wait for this thread as long. The kernel
@@ -75,13 +78,15 @@ def packet_of(raw: PacketRow) -> Packet:
 class Queue:
     """One queue of this network namespace.
 
-    It holds at most ``max_len`` packets; the kernel drops further ones, or lets them pass with ``fail_open``. HostError
-    where the kernel refuses, as it does without CAP_NET_ADMIN or while another program is bound to the queue.
+    It holds at most ``max_len`` packets; the kernel drops further ones. With ``fail_open`` the receive buffer is the
+    only limit, and the kernel lets further packets pass: it counts none that exceed ``max_len``, but gives those that
+    exceed the buffer a number, so that natmirror notices. HostError where the kernel refuses, as it does without
+    CAP_NET_ADMIN or while another program is bound to the queue.
     """
 
     def __init__(self, number: int, *, max_len: int = 8192, fail_open: bool = False) -> None:
         self.number = number
-        self._max_len = max_len
+        self._max_len = max_len = _LONGEST_QUEUE if fail_open else max_len
         self._fail_open = fail_open
         self._counted: Counter[QueueCounter] = Counter()
         self._backlog: deque[tuple[int, bytes | None, bool]] = deque()
@@ -275,7 +280,7 @@ class Queue:
         for level, option, value in (
             (_SOL_NETLINK, _NETLINK_NO_ENOBUFS, 1),
             (_SOL_NETLINK, _NETLINK_CAP_ACK, 1),
-            (socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER),
+            (socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER_OF_OPEN if self._fail_open else _RECEIVE_BUFFER),
             (socket.SOL_SOCKET, _SO_SNDBUFFORCE, _SEND_BUFFER),
             (socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, round(LONGEST_WAIT * 1e6))),
         ):

@@ -124,10 +124,10 @@ class Adoption:
         self.note_activated(copy, leg)
         if stream.state is StreamState.STANDBY:
             return
-        if not is_finished(row.orig):
-            tracker.infer_sent(row, leg.end)
-        else:
-            yield from self.end_past_fin(stream, seq.add(row.orig.end, -1))
+        fin = seq.add(row.orig.end, -1) if is_finished(row.orig) else None
+        tracker.infer_sent(row, fin if fin is not None and seq.lt(fin, leg.end) else leg.end)
+        if fin is not None:
+            yield from self.end_past_fin(stream, fin)
         living = [leg for _, leg in stream.alive()]
         if any(leg.awaits_answer for leg in living):
             return

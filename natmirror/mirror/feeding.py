@@ -20,6 +20,7 @@ from natmirror.fastpath.flow_flags import (
     is_finished,
     is_revoked,
     is_skipped,
+    is_unseen,
     knows_window,
     set_orig_waiting,
 )
@@ -56,9 +57,10 @@ class Feeding:
         if is_revoked(row.orig):
             clear_revoked(row.orig)
             self.give_up(stream, EndReason.AMBIGUOUS)
-        if is_skipped(row):
+        if is_skipped(row) or is_unseen(row):
+            reason = EndReason.OVER_LIMIT if is_skipped(row) else EndReason.UNSEEN
             clear_skipped(row)
-            self.give_up(stream, EndReason.OVER_LIMIT)
+            self.give_up(stream, reason)
         if stream.state in HAS_END or not (stream.alive() or has_reader(row)):
             return
         if stream.is_adopted:

@@ -154,9 +154,9 @@ TOP = Section(
         Key(
             "limit-per-client",
             Integer(100, 1_000_000, "packets a second"),
-            "Packets to all services that the kernel takes from one client. It drops what exceeds that before natmirror"
-            " gets it; packets to a service without a pool pass unseen instead. A fifth of a second's packets may come"
-            " at once.",
+            "Packets to services with a pool, and to their backends' own endpoints, that the kernel takes from one"
+            " client. It drops what exceeds that before natmirror gets it. A fifth of a second's packets may come at"
+            " once.",
             example="5000",
             default=None,
             absent="no limit",

@@ -2,6 +2,7 @@
 
 import pytest
 
+from natmirror.rules import Release
 from tests.helpers.client_connection import ClientConnection
 from tests.helpers.leg_records import adopted_connection, answer, due, end_reasons, mirror_of, sent_to_mirror
 from tests.helpers.support import RULES, assert_adds_up
@@ -94,4 +95,14 @@ def test_a_new_connection_with_the_same_endpoints_replaces_the_leg(fast: bool) -
     later.from_client("A")
     assert [flags for flags, *_ in later.mirrored()] == ["S"], "the SYN clears the old leg at the mirror"
     assert end_reasons(connection) == ["resume-timeout"]
+    assert_adds_up(connection.engine.snapshot(connection.now))
+
+
+def test_what_a_mirror_has_counts_if_the_client_has_closed_before_it_says_so(fast: bool) -> None:
+    connection = adopted_connection(fast=fast, sent=14, acked=4, release=Release.ACKNOWLEDGED)
+    due(connection)
+    connection.from_client("FA")
+    answer(connection, 15)
+    one = mirror_of(connection)
+    assert (one["client_bytes"], one["acked_bytes"], one["pending_bytes"], one["lost_bytes"]) == (10, 10, 0, {})
     assert_adds_up(connection.engine.snapshot(connection.now))

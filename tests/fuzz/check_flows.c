@@ -217,9 +217,11 @@ static void check_moved(world *w, const nm_flow *now, const nm_flow *was, const 
         return;
     }
     must(is_same(now, was) && NEXT[was->state][now->state]);
-    uint32_t shown = was->state == NM_STATE_SYN_SENT && now->state == NM_STATE_SYN_RECEIVED ? mptcp_subtypes(packet) : 0;
-    shown &= was->flags & NM_FLOW_STRIPS_MPTCP ? ~MP_CAPABLE : ~0u;
-    uint32_t changing = LISTED | NM_FLOW_LOOSE | NM_FLOW_SKIPPED;
+    int repeats_syn = is_orig && tcp[13] & SYN && was->state == NM_STATE_SYN_SENT;
+    int is_answer = was->state == NM_STATE_SYN_SENT && now->state == NM_STATE_SYN_RECEIVED;
+    uint32_t shown = repeats_syn || is_answer ? mptcp_subtypes(packet) : 0;
+    shown &= repeats_syn || was->flags & NM_FLOW_STRIPS_MPTCP ? ~MP_CAPABLE : ~0u;
+    uint32_t changing = LISTED | NM_FLOW_LOOSE | NM_FLOW_SKIPPED | (repeats_syn ? NM_FLOW_AMBIGUOUS : 0);
     must(!(was->flags & ~now->flags & NM_FLOW_SKIPPED) && (now->flags & NM_FLOW_SKIPPED ? has_takers(now) : 1));
     must((now->flags | changing) == (was->flags | changing | (shown ? NM_FLOW_MPTCP : 0)));
     int is_settled = was->flags & NM_FLOW_LOOSE && !(now->flags & NM_FLOW_LOOSE);
@@ -227,6 +229,12 @@ static void check_moved(world *w, const nm_flow *now, const nm_flow *was, const 
     if (is_orig && tcp[13] & SYN) { /* its own SYN, repeated */
         must(now->seen_at == w->now && now->due.due_at == flow_deadline(now));
         mended.orig.packets--;
+        if (repeats_syn) { /* it may offer something else */
+            must(now->orig.max_window >= was->orig.max_window);
+            mended.flags = was->flags;
+            mended.orig.scale = was->orig.scale;
+            mended.orig.max_window = was->orig.max_window;
+        }
         mended.seen_at = was->seen_at;
         must(!memcmp(&mended, was, sizeof mended));
     }
@@ -321,7 +329,8 @@ void check_not_opened(const world *w, const snapshot *before, const uint8_t *pac
         if (memcmp(packet + 16, end.address, 4) || u16_at(tcp + 2) != end.port)
             continue;
         uint32_t victim = victim_of(before, 1);
-        must(w->plan.services[i].needs_python || *nm_plan_suspect(&w->gear->plan, (uint16_t)i, 4, packet + 12) ||
+        int has_former = w->plan.services[i].flags & NM_FLOW_SERVICE_MIRRORED && is_taken(w, packet, port, 1);
+        must(has_former || w->plan.services[i].needs_python || *nm_plan_suspect(&w->gear->plan, (uint16_t)i, 4, packet + 12) ||
              (victim == NONE ? count_rows(before) == MAX_FLOWS
                              : before->rows[victim].flags & NM_FLOW_PYTHON_STATE || is_taken(w, packet, port, 1)));
     }
@@ -345,8 +354,10 @@ static int is_quiet(const nm_flow *flow, const uint8_t *packet, size_t len, int 
     if (is_orig)
         return !(is_data || seg.flags & URG) || !nm_is_taken(flow, &seg, 1) ||
                (!(seg.flags & FIN) && !is_urgent && is_repetition(flow, packet, len));
-    return !(flow->flags & (NM_FLOW_THROTTLED | NM_FLOW_PAST_WINDOW)) && !flow->held_len &&
-           !(flow->orig.flags & NM_HALF_FIN) && !(is_data && flow->flags & NM_FLOW_HAS_READER);
+    int awaits_fin = flow->orig.flags & NM_HALF_FIN &&
+                     !(flow->reply.flags & NM_HALF_ACK && flow->reply.ack == flow->orig.end);
+    return !(flow->flags & (NM_FLOW_THROTTLED | NM_FLOW_PAST_WINDOW | NM_FLOW_SKIPPED)) && !flow->held_len && !awaits_fin &&
+           !(is_data && flow->flags & NM_FLOW_HAS_READER);
 }
 
 /* Whether C decides a packet that opens or ends a flow. */

@@ -231,8 +231,14 @@ def repeats() -> dict[str, bytes]:
         + call(0, 1)
         + b"".join(bytes((_CALL, 0, _HOW_VALID | _HOW_FLAGS, one)) for one in (SYN | FIN, SYN | RST))
     )
+    scaled = [bytes((OPT_NOP, OPT_WINDOW_SCALE, 3, scale)) for scale in (3, 5)]
+    joins = bytes((OPT_MPTCP, 12, 0x10)) + bytes(9)
     known_to = bytes((_SET_CALLER, 0, _KNOWN))
-    seeds = {"call-other": call(0) + bytes((_WAIT, 1)) + others}
+    seeds = {
+        f"call-offers-{which}": b"".join(call(which, options=one) for one in (b"", *scaled, joins)) + opened(0)
+        for which in _SERVICES
+    }
+    seeds["call-other"] = call(0) + bytes((_WAIT, 1)) + others
     seeds["call-accepted"] = (
         call(0) + syn_ack(0) + bytes((_WAIT, 200)) + call(0) + with_data + call(0) + known_to + call(0)
     )

@@ -162,6 +162,21 @@ def test_a_packet_of_which_the_kernel_sent_only_a_part_is_never_rewritten(stage:
         assert stage.verdicts() == [(7, verdict)]
 
 
+@pytest.mark.parametrize("watched", [False, True])
+def test_packets_that_passed_a_watch_queue_unseen_are_noted_before_the_next_packet_is_decided(
+    stage: Stage, watched: bool
+) -> None:
+    stage.loop.watched[0] = watched
+    for number, unseen in ((1, 0), (2, 0), (7, 1), (8, 1), (10, 2)):
+        stage.queue(number, data(number))
+        assert stage.run(time.monotonic()) is LoopEvent.TIMER
+        assert stage.gear.handle.unseen == unseen * watched
+    assert lib.nq_queue_counters(stage.codec).packets_missed == 5
+    stage.kernel.send(queued(11, data(11), hook=PREROUTING, cut=True))
+    assert stage.run(time.monotonic()) is LoopEvent.TIMER
+    assert stage.gear.handle.unseen == 3 * watched
+
+
 def test_timers_in_c_do_not_return_to_python(stage: Stage) -> None:
     """Delayed acknowledgements, and flows that expire."""
     now = time.monotonic()

@@ -60,14 +60,23 @@ def test_a_second_installation_changes_nothing_and_removal_leaves_what_was_there
     assert not firewall.is_in_place()
 
 
+LIMITED = ["10.10.0.100/32", "10.20.0.11/32", "10.20.0.12/32"]
+"""The service and, as it has a mirror, its backends."""
+
+
+def limited(backend: str, limit: int) -> list[str]:
+    """Return the destinations to which the rules limit each client's packets."""
+    lines = [line for line in saved(backend) if f"--hashlimit-above {limit}/sec" in line]
+    return [line.split(" -d ")[1].split()[0] for line in lines]
+
+
 def test_a_limit_per_client_is_installed_changed_and_removed(inside: str, iptables: str) -> None:
     firewall = Firewall(iptables)
     assert firewall.can_limit(5000)
     firewall.install(parse_rules(f"limit-per-client: 5000\n{TEXT}"), 1)
-    assert len([line for line in saved(iptables) if "--hashlimit-above 5000/sec" in line]) == 1
+    assert limited(iptables, 5000) == LIMITED
     firewall.extend(parse_rules(f"limit-per-client: 700\n{TEXT}"), 1)
-    assert [line for line in saved(iptables) if "5000/sec" in line] == []
-    assert len([line for line in saved(iptables) if "--hashlimit-above 700/sec" in line]) == 1
+    assert (limited(iptables, 5000), limited(iptables, 700)) == ([], LIMITED)
     firewall.reduce(parse_rules(TEXT), 1)
     assert "hashlimit" not in str(saved(iptables))
     firewall.remove()
