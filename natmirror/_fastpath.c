@@ -293,6 +293,10 @@ static int decide_control_packet(nm_gear *gear, nm_flow *flow, const nm_segment 
         gear->counters.bad_checksum_packets++;
         return pass_on(gear, flow, seg, is_orig);
     }
+    if (is_orig && nm_is_vain_syn(flow->flags, seg)) {
+        gear->counters.packets_decided_in_c++;
+        return pass_on(gear, flow, seg, 1);
+    }
     int reason = why_python(gear, flow, seg, is_orig, now);
     if (reason)
         return reason;
@@ -366,7 +370,7 @@ static int decide(nm_gear *gear, nm_flow *flow, nm_leg *leg, const nm_segment *s
             gear->counters.packets_decided_in_c++;
             return pass_on(gear, opened, seg, 1);
         }
-        if (flow && !has_bad_sum(seg, checksum))
+        if (flow && !has_bad_sum(seg, checksum) && !nm_is_vain_syn(flow->flags, seg))
             return NM_PUNT_OPENING_OR_CLOSING;
     }
     /* 2. A packet without a flow: a mirror's, or one of no connection that is known here. */
