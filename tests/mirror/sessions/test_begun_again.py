@@ -76,12 +76,8 @@ def over_the_limit(switch: ClientConnection) -> None:
     switch.now += 1.0
 
 
-@pytest.mark.parametrize("interrupt", [other_version, urgent, over_the_limit])
-def test_what_the_backend_may_keep_from_before_is_not_told(
-    fast: bool, interrupt: Callable[[ClientConnection], None]
-) -> None:
-    if interrupt is over_the_limit and not fast:
-        pytest.skip("only C limits packets")
+def check_after(interrupt: Callable[[ClientConnection], None], *, fast: bool) -> None:
+    """Check what a new session's master gets: the client's messages behind the one that its backend may have kept."""
     switch, first = began(fast=fast)
     interrupt(switch)
     numbers = told(switch, 26, FAR)
@@ -91,6 +87,17 @@ def test_what_the_backend_may_keep_from_before_is_not_told(
     assert min(numbers) > 0x100 + FAR // len(ONE)
     assert max(numbers) == 0x100 + 25
     assert 0xEEEE not in numbers
+
+
+@pytest.mark.parametrize("interrupt", [other_version, urgent])
+def test_what_the_backend_may_keep_from_before_is_not_told(
+    fast: bool, interrupt: Callable[[ClientConnection], None]
+) -> None:
+    check_after(interrupt, fast=fast)
+
+
+def test_what_passed_over_the_limit_is_not_told_either() -> None:
+    check_after(over_the_limit, fast=True)
 
 
 def test_a_session_begins_again_at_once_if_nothing_lies_ahead(fast: bool) -> None:
