@@ -200,6 +200,7 @@ def test_missing_bytes_end_the_session() -> None:
 def test_a_lie_with_the_numbers_of_missing_bytes_reaches_no_master(fast: bool) -> None:
     one = engine(AGAIN, fast=fast)
     session, master = introduced(one)
+    session.from_backend("A")  # now nothing is held
     missing_at = session.sent
     session.sent += len(packet_in(2))
     session.from_client("PA", packet_in(1))
