@@ -111,7 +111,7 @@ class Mirroring:
         self._guard.run(Work.THROTTLE, flow, self._backpressure.update, stream)
         if flow.syn_data:
             taken = seq.diff(flow.row.reply.ack, first)  # a backend may ignore a SYN's data (RFC 7413 §4.2.2)
-            self._feeding.feed(stream, first, flow.syn_data[: max(taken, 0)], now)
+            self._feeding.feed(stream, first, flow.syn_data[: max(taken, 0)], now, came_first=True)
 
     def picked_up(self, flow: MirroredFlow, backend: Endpoint | None) -> MirroredStream:
         """Begin the stream of a flow that was picked up. Sessions can begin in mid-stream; copies cannot."""
