@@ -193,7 +193,7 @@ class Forwarding:
         backend = self._nat.choose(service, (segment.src, segment.sport), now)
         if backend is None and service.pool is not None:
             return self._failover.refuse(segment, service.pool)
-        if self._nat.is_past_service(endpoint_of(backend or service), (segment.src, segment.sport), flow, opens=True):
+        if self._nat.is_open_elsewhere(service, endpoint_of(backend or service), (segment.src, segment.sport)):
             return self._drop(DropReason.PAST_SERVICE)
         if self._services.is_removed(service) or segment.src not in self._services.clients:
             return Accept()
@@ -216,7 +216,7 @@ class Forwarding:
     def _pick_up_by_client(self, segment: Segment, service: Service, now: float) -> Flow | None:
         """Return a flow for a client's data; None if the table is full, or if they are past another flow's service."""
         client = (segment.src, segment.sport)
-        if self._nat.is_past_service(self._services.derived_endpoint(service, client), client):
+        if self._nat.is_past_service(self._services.derived_endpoint(service, client), client, may_pick_up=True):
             return None
         backend = None if service.pool is None else self._services.derived_backend(service, client)
         return self._pick_up(service, client, backend, now)

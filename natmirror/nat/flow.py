@@ -20,7 +20,7 @@ from natmirror.fastpath.flow_flags import (
 )
 from natmirror.fastpath.flow_states import State
 from natmirror.net import seq
-from natmirror.net.endpoint import Endpoint
+from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.net.packet import Segment
 from natmirror.rules import Backend, Service
 from natmirror.tcp.syns import irs
@@ -90,9 +90,16 @@ class Flow:
                 self.former_new_syns.append(former)
         self.new_syn = syn
 
-    def has_rival_of(self, syn: Segment) -> bool:
-        """Return whether the answer to another SYN may be taken for the answer to ``syn``, which opens a flow in place
-        of this one, between the same client and backend."""
+    def is_of_other(self, service: Service) -> bool:
+        """Return whether this is a flow of another service, and no direct connection."""
+        return not self.is_direct and endpoint_of(self.service) != endpoint_of(service)
+
+    def has_rival_of(self, syn: Segment, service: Service) -> bool:
+        """Return whether the answer to another SYN may be taken for the answer to ``syn``, which opens a flow of
+        ``service`` in place of this one, between the same client and backend. Which SYNs came before this flow is not
+        known if it is another service's."""
+        if self.is_of_other(service) and self.state is not State.TIME_WAIT:
+            return True
         new = self.new_syn
         if new is not None and not _are_equal(new, syn) and _share_answers(new.seq, new.payload_len, syn):
             return True

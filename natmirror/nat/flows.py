@@ -16,6 +16,7 @@ from natmirror.fastpath.flow_flags import (
     is_guest,
     is_service_mirrored,
     is_unanswered,
+    is_unconfirmed,
     set_ambiguous,
     set_python_state,
     set_unanswered,
@@ -90,19 +91,20 @@ class Nat:
         """Return the flow of a packet from the backend to the client."""
         return self._flow(self.table.find_reply(backend, client))
 
-    def is_past_service(
-        self, backend: Endpoint, client: Endpoint, own: Flow | None = None, *, opens: bool = False
-    ) -> bool:
-        """Return whether a client's packet to a backend, which has no flow or opens one in place of ``own``, comes past
-        the service of another flow between them: the backend may take it for that flow's next, though no copy has it.
-        After a RST too, because the backend may not have taken that. A SYN (``opens``) replaces a half open flow, since
-        the other SYN may be forged: the backend's answer tells which one it has taken (nat/flow.py)."""
+    def is_past_service(self, backend: Endpoint, client: Endpoint, *, may_pick_up: bool = False) -> bool:
+        """Return whether a client's packet without a flow to a backend comes past the service of a flow between them:
+        the backend may take it for that flow's next, though no copy has it. After a RST too, because the backend may
+        not have taken that. An unconfirmed flow gives way to data that may be picked up."""
         row = self.table.find_reply(backend, client)
-        if row is None or is_direct(row) or (own is not None and own.row.id == row.id):
-            return False
-        if opens and row.state < State.ESTABLISHED:
+        if row is None or is_direct(row) or (may_pick_up and is_unconfirmed(row)):
             return False
         return row.state != State.TIME_WAIT or row.held_len > 0
+
+    def is_open_elsewhere(self, service: Service, backend: Endpoint, client: Endpoint) -> bool:
+        """Return whether a client has a confirmed open connection to a backend of this service through another one: a
+        SYN, which anyone may have sent, does not end it. A flow in any other state gives way."""
+        flow = self.find_reply(backend, client)
+        return flow is not None and flow.is_of_other(service) and flow.state in IS_OPEN and not is_unconfirmed(flow.row)
 
     def _flow(self, row: FlowRow | None) -> Flow | None:
         return None if row is None else self._view(row)
@@ -286,7 +288,7 @@ class Nat:
         self, client: Endpoint, service: Service, backend: Backend | None, syn: Segment, now: float
     ) -> Flow | None:
         former = self.find_reply(endpoint_of(backend or service), client)
-        has_rival = former is not None and former.has_rival_of(syn)
+        has_rival = former is not None and former.has_rival_of(syn, service)
         former_irs = None if former is None else former.irs_beside(syn)
         flow = self._insert(client, service, backend, now, for_half_open=True)
         if flow is not None:
