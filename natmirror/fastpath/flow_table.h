@@ -40,7 +40,7 @@
 #define NM_FLOW_VOUCHED 0x100000     /* its binding is certain though it is loose: it was established, or is reported */
 #define NM_FLOW_SKIPPED 0x200000     /* data of its client passed without mirroring: its copies end */
 #define NM_FLOW_UNSEEN 0x400000      /* the same, and perhaps: packets have passed its watch queue unseen */
-#define NM_FLOW_AMBIGUOUS 0x800000   /* it is unknown which of several SYNs its backend has taken: never copied */
+#define NM_FLOW_AMBIGUOUS 0x800000   /* it is unknown which SYN or first data its backend took: never copied */
 
 /* nm_flow.sharing: what another host needs to know of the flow */
 #define NM_PINNED 1    /* the rules alone give another backend */

@@ -18,15 +18,17 @@ static int expires_here(const nm_flow *flow, const nm_segment *seg, int from_cli
     return from_client && seg->ip[IP_TTL_AT] <= 1 && !(flow->flags & NM_FLOW_WATCHED);
 }
 
-/* Return whether a segment may be the one that its receiver expects next: _may_be_next() in Python. */
+/* Return whether a segment may be the one that its receiver expects next when it comes there: _may_be_next() in Python. */
 static int may_be_next(const nm_half *sender, const nm_half *receiver, const nm_segment *seg)
 {
     if (!seg->payload_len || seg->flags & (TCP_FIN | TCP_URG) || !(receiver->flags & NM_HALF_ACK))
         return 0;
-    return seg->seq - receiver->ack <= receiver->max_window && diff(seg->seq, sender->end) <= 0;
+    int32_t begins_from = diff(seg->seq, receiver->ack);
+    return begins_from >= 0 && begins_from <= (int64_t)receiver->max_window + NM_CONTINUATION &&
+           diff(seg->seq, sender->end) <= NM_CONTINUATION;
 }
 
-/* Return the number that follows the SYN of an end. */
+/* Return the number that follows the SYN of an end: first_number() in Python. */
 static uint32_t first_number(const nm_half *half)
 {
     return half->end - (uint32_t)half->bytes - (half->flags & NM_HALF_FIN ? 1 : 0);
@@ -36,8 +38,6 @@ static uint32_t first_number(const nm_half *half)
 __attribute__((noinline)) static int is_refused(const nm_flow *flow, const nm_segment *seg, int from_client)
 {
     const nm_half *sender = half_of(flow, from_client), *receiver = half_of(flow, !from_client);
-    if (flow->state == NM_STATE_SYN_RECEIVED && diff(seg->ack, first_number(receiver)) < 0)
-        return 1;
     int is_old = sender->flags & NM_HALF_ACK && diff(seg->ack, sender->ack) < 0 &&
                  sender->ack - seg->ack > 2 * sender->max_window;
     if (is_old && !may_be_next(sender, receiver, seg))
@@ -370,12 +370,16 @@ int nm_track(nm_flow *flow, const nm_segment *seg, int from_client)
     uint32_t known_end = sender->end;
     int event = NM_NO_EVENT;
     int is_taken = nm_is_taken(flow, seg, from_client);
-    if (nm_track_half(flow, seg, from_client, is_taken))
+    int is_moved = nm_track_half(flow, seg, from_client, is_taken);
+    if (is_moved)
         take_fin(sender, receiver, seg, knew && known_end == sender->end);
     if (flow->flags & NM_FLOW_LOOSE && !is_taken)
         return NM_NO_EVENT;
     if (flow->state == NM_STATE_SYN_RECEIVED && from_client && acknowledges_syn(sender, receiver))
         event = step(flow, NM_EVENT_HANDSHAKE);
+    else if (flow->state == NM_STATE_SYN_RECEIVED && from_client && is_moved && seg->payload_len &&
+             (!(receiver->flags & NM_HALF_ACK) || diff(receiver->ack, seg->seq + seg->payload_len) < 0))
+        flow->flags |= NM_FLOW_AMBIGUOUS; /* the backend takes it if the handshake overtakes it */
     int has_both = sender->flags & receiver->flags & NM_HALF_FIN;
     if (flow->state == NM_STATE_ESTABLISHED && (sender->flags | receiver->flags) & NM_HALF_FIN) {
         int closing = step(flow, has_both ? NM_EVENT_BOTH_FINS : NM_EVENT_FIN);

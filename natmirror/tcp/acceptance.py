@@ -4,7 +4,7 @@ They err on the side of taking: a byte that is refused here but acknowledged the
 taken here but refused there is never acknowledged.
 """
 
-from natmirror.fastpath import AGREEMENT_BITS, MAX_WINDOW, MAX_WINDOW_SCALE, FlowRow, HalfRow
+from natmirror.fastpath import AGREEMENT_BITS, CONTINUATION, MAX_WINDOW, MAX_WINDOW_SCALE, FlowRow, HalfRow
 from natmirror.fastpath.flow_flags import (
     HALF_ACK,
     HALF_ECHO,
@@ -17,7 +17,6 @@ from natmirror.fastpath.flow_flags import (
     is_watched,
     knows_window,
 )
-from natmirror.fastpath.flow_states import State
 from natmirror.net import seq
 from natmirror.net.packet import ACK, FIN, URG, Segment
 
@@ -43,7 +42,7 @@ def is_taken(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
         return False
     if flags & LOOSE:
         return agrees(receiver, segment)
-    if is_mirrored and _is_refused(row, sender, receiver, segment):
+    if is_mirrored and _is_refused(sender, receiver, segment):
         return False
     if flags & PICKED_UP and not knows_window(row):
         return agrees(receiver, segment)
@@ -85,17 +84,14 @@ def expires_here(row: FlowRow, segment: Segment) -> bool:
     return segment.ttl <= 1 and not is_watched(row)
 
 
-def _is_refused(row: FlowRow, sender: HalfRow, receiver: HalfRow, segment: Segment) -> bool:
-    """Return whether the receiver surely refuses the segment: its acknowledgement does not reach the receiver's SYN in
-    the handshake (RFC 9293 §3.10.7.4), or lies further back than the largest window that its sender has offered (RFC
-    5961 §5.2) while it is not the next one; or its timestamp lies below one that the receiver has echoed (PAWS, RFC
-    7323 §5.3).
+def _is_refused(sender: HalfRow, receiver: HalfRow, segment: Segment) -> bool:
+    """Return whether the receiver surely refuses the segment: its acknowledgement lies further back than the largest
+    window that its sender has offered (RFC 5961 §5.2), and it cannot be the next one; or its timestamp lies below one
+    that the receiver has echoed (PAWS, RFC 7323 §5.3).
 
     The acknowledgements that passed here may be lost on their way: the last one that the receiver has got lies at most
     a window below. TS.Recent never lies below an echoed timestamp; Linux takes 0 for none.
     """
-    if row.state == State.SYN_RECEIVED and seq.lt(segment.ack, first_number(receiver)):
-        return True
     is_old = sender.flags & HALF_ACK and seq.diff(segment.ack, sender.ack) < -2 * sender.max_window
     if is_old and not _may_be_next(sender, receiver, segment):
         return True
@@ -106,12 +102,13 @@ def _is_refused(row: FlowRow, sender: HalfRow, receiver: HalfRow, segment: Segme
 
 
 def _may_be_next(sender: HalfRow, receiver: HalfRow, segment: Segment) -> bool:
-    """Return whether the segment brings only data and may begin with the byte that its receiver expects next. Linux
-    takes such a segment with any old acknowledgement: its header prediction (tcp_rcv_established()) appends the data
-    before it reads the acknowledgement."""
+    """Return whether the segment brings only data and may begin with the byte that its receiver expects next, when it
+    comes there: the bytes before it may overtake it. Linux takes such a segment with any old acknowledgement: its
+    header prediction (tcp_rcv_established()) appends the data before it reads the acknowledgement."""
     if not segment.payload_len or segment.flags & (FIN | URG) or not receiver.flags & HALF_ACK:
         return False
-    return 0 <= seq.diff(segment.seq, receiver.ack) <= receiver.max_window and seq.le(segment.seq, sender.end)
+    is_in_window = 0 <= seq.diff(segment.seq, receiver.ack) <= receiver.max_window + CONTINUATION
+    return is_in_window and seq.diff(segment.seq, sender.end) <= CONTINUATION
 
 
 def first_number(half: HalfRow) -> int:

@@ -65,7 +65,7 @@ from natmirror.fastpath.flow_flags import (
 from natmirror.fastpath.flow_states import IS_OPEN, TRANSITIONS, Event, State
 from natmirror.net import seq
 from natmirror.net.packet import ACK, FIN, MPTCP_CAPABLE, RST, SYN, Segment
-from natmirror.tcp.acceptance import expires_here, first_number, halves
+from natmirror.tcp.acceptance import expires_here, first_number, halves, has_new_data
 from natmirror.tcp.leg_record import FlowRecord
 from natmirror.tcp.syns import is_another_answer, may_answer, note_offers
 
@@ -261,6 +261,8 @@ def track(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool) 
     event = None
     if row.state == State.SYN_RECEIVED and from_client and _acknowledges_syn(sender, receiver):
         event = _move(row, Event.HANDSHAKE)
+    elif row.state == State.SYN_RECEIVED and from_client and is_moved and _is_new(row, segment):
+        set_ambiguous(row)  # the backend takes the data if the handshake overtakes it
     has_both = sender.flags & receiver.flags & HALF_FIN
     if row.state == State.ESTABLISHED and (sender.flags | receiver.flags) & HALF_FIN:
         closing = _move(row, Event.BOTH_FINS if has_both else Event.FIN)
@@ -268,6 +270,10 @@ def track(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool) 
     if has_both and row.state >= State.HALF_CLOSED:
         return _move(row, Event.LAST_ACK if _both_acknowledged(row) else Event.BOTH_FINS)
     return event
+
+
+def _is_new(row: FlowRow, segment: Segment) -> bool:
+    return segment.payload_len > 0 and has_new_data(row, segment, from_client=True)
 
 
 def _take_fin(sender: HalfRow, receiver: HalfRow, segment: Segment, *, was_known: bool) -> None:

@@ -109,7 +109,7 @@ def test_only_the_same_record_has_the_same_nonce() -> None:
     connection.from_client("PA", b"hello")
     reported += records(connection.engine, everything=True)
     connection.from_client("R")
-    later = ClientConnection(connection.engine, iss=77)
+    later = ClientConnection(connection.engine, iss=77, irs=5000)
     establish_leg(later)
     reported += records(connection.engine, everything=True)
     other = ClientConnection(connection.engine, client=at("10.10.0.12", 40001))
@@ -158,7 +158,7 @@ def test_a_leg_whose_record_is_of_an_older_leg_ends_for_no_record(fast: bool, is
     connection.from_client("PA", b"older")
     [record] = records(one)
     connection.from_client("R")
-    later = ClientConnection(one, iss=iss & 0xFFFF_FFFF)
+    later = ClientConnection(one, iss=iss & 0xFFFF_FFFF, irs=5000)
     later.now += 20.0
     first = establish_leg(later)
     later.from_client("PA", b"hello")

@@ -40,10 +40,10 @@ class ClientConnection:
     """One client's connection through ``engine``. It keeps the packets to mirrors in ``to_mirror``."""
 
     def __init__(
-        self, engine: Engine, *, client: Endpoint = CLIENT, service: Endpoint = SERVICE, iss: int = ISS
+        self, engine: Engine, *, client: Endpoint = CLIENT, service: Endpoint = SERVICE, iss: int = ISS, irs: int = IRS
     ) -> None:
         self.engine = engine
-        self.iss = iss
+        self.iss, self.irs = iss, irs
         self.client = client
         self.service = service
         self.backend: Endpoint | None = None
@@ -74,7 +74,7 @@ class ClientConnection:
     def from_client(self, letters: str, data: bytes = b"", *, at: int | None = None) -> Segment:
         """Send a segment of the client, at the end of its stream or ``at`` bytes into it; return it as it leaves."""
         number = seq.add(self.iss, 1 + (self.sent if at is None else at))
-        raw = packet(self.client, self.service, letters, number, seq.add(IRS, 1 + self.answered), data)
+        raw = packet(self.client, self.service, letters, number, seq.add(self.irs, 1 + self.answered), data)
         if at is None:
             self.sent += len(data) + letters.count("F")
         return self.passed(raw, Hook.PREROUTING)
@@ -82,7 +82,7 @@ class ClientConnection:
     def from_backend(self, letters: str, data: bytes = b"") -> Segment:
         """Send a segment of the backend, which acknowledges all that the client has sent; return it as it leaves."""
         assert self.backend is not None
-        number, ack = seq.add(IRS, 1 + self.answered), seq.add(self.iss, 1 + self.sent)
+        number, ack = seq.add(self.irs, 1 + self.answered), seq.add(self.iss, 1 + self.sent)
         self.answered += len(data) + letters.count("F")
         return self.passed(packet(self.backend, self.client, letters, number, ack, data), Hook.FORWARD)
 
@@ -95,7 +95,7 @@ class ClientConnection:
     def syn_ack(self) -> Segment:
         """Send the backend's SYN-ACK; return it as it leaves."""
         assert self.backend is not None
-        return self.passed(packet(self.backend, self.client, "SA", IRS, seq.add(self.iss, 1)), Hook.FORWARD)
+        return self.passed(packet(self.backend, self.client, "SA", self.irs, seq.add(self.iss, 1)), Hook.FORWARD)
 
     def connect(self) -> None:
         """Complete the client's handshake."""

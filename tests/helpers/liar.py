@@ -20,6 +20,7 @@ LIE = b"\xee"
 _BACKEND: Endpoint = (bytes((10, 20, 0, 11)), 6653)
 _MAX_LIE = 1400  # bytes
 _AT_ONCE = Weather()
+_SYN_PART = 0.7  # of the SYNs that have lies beside them
 _FAR = 100_000
 _REPEATED = 0x1234_5678  # a number that an attacker off the path guesses again and again
 _MD5_OPTION = bytes((19, 18)) + bytes(16) + b"\1\1"
@@ -80,8 +81,10 @@ class LyingWorld(World):
             super().carry(sender, packet)
             return
         honest = segment(packet)
-        is_lying = self._kinds and not honest.flags & SYN and self.random.random() < self._part
-        packets = [packet, self._lie(honest)] if is_lying else [packet]
+        is_syn = bool(honest.flags & SYN)
+        kinds = [kind for kind in self._kinds if (kind in SYN_LIES) == is_syn]
+        is_lying = kinds and self.random.random() < (_SYN_PART if is_syn else self._part)
+        packets = [packet, *(self._lie(kinds, honest) for _ in range(3 if is_syn else 1))] if is_lying else [packet]
         for one in packets if self.random.random() < 0.5 else reversed(packets):
             super().carry(sender, one)
         is_open = sender._una != sender._iss
@@ -105,9 +108,9 @@ class LyingWorld(World):
 
     # The lies
 
-    def _lie(self, honest: Segment) -> bytes:
-        """Return a lie that goes beside an honest packet."""
-        return LIES[self.random.choice(self._kinds)](self, honest)
+    def _lie(self, kinds: list[str], honest: Segment) -> bytes:
+        """Return a lie of one of the kinds that goes beside an honest packet."""
+        return LIES[self.random.choice(kinds)](self, honest)
 
     def packet(
         self,
@@ -183,9 +186,8 @@ def _old_ack(world: LyingWorld, honest: Segment) -> bytes:
     return world.packet(honest, ack=seq.add(honest.ack, -age))
 
 
-def _old_ack_later(world: LyingWorld, honest: Segment) -> bytes:
-    past_all = seq.add(world.client._iss, 1 + len(world.client._stream) + world.random.choice((10, 100, 3000)))
-    return world.packet(honest, at=past_all, ack=seq.add(honest.ack, -world.random.choice((1 << 30, 3 * _FAR))))
+def _old_ack_and_fin(world: LyingWorld, honest: Segment) -> bytes:
+    return world.packet(honest, flags=ACK | FIN, ack=seq.add(honest.ack, -world.random.choice((1 << 30, 3 * _FAR))))
 
 
 def _overlap_behind(world: LyingWorld, honest: Segment) -> bytes:
@@ -241,9 +243,26 @@ def _reset(world: LyingWorld, honest: Segment) -> bytes:
     return _with_ttl(raw, world.random.choice((2, 64)))
 
 
+def _other_syn(world: LyingWorld, honest: Segment) -> bytes:
+    draw = world.random
+    stamps = stamps_option(world.client.stamp, 0) if isinstance(world.client, Stamped) else b""
+    options = draw.choice((b"", stamps, bytes((1, 3, 3, draw.choice((0, 2, 14)))), stamps + _MD5_OPTION))
+    raw = build(
+        *(CLIENT, SERVICE),
+        seq=seq.add(honest.seq, draw.choice((0, 0, 1, 3, 99, 1000, -3, 1 << 30))),
+        ack=0,
+        flags=SYN,
+        window=draw.choice((honest.window, 0, 100)),
+        options=options,
+        payload=LIE * draw.choice((0, 0, 3, 100)),
+    )
+    return _with_ttl(raw, draw.choice((2, 64)))
+
+
 Lie = Callable[[LyingWorld, Segment], bytes]
+SYN_LIES: dict[str, Lie] = {"SYN that differs": _other_syn}
+"""The lies beside the client's SYN."""
 REFUSED: dict[str, Lie] = {
-    "old acknowledgement past the next byte": _old_ack_later,
     "acknowledgement of unsent bytes": lambda world, honest: world.packet(honest, ack=seq.add(honest.ack, _FAR)),
     "no acknowledgement": lambda world, honest: world.packet(honest, flags=PSH),
     "old timestamp": _old_stamp(1000, 1 << 30),
@@ -257,7 +276,9 @@ honest one."""
 
 LIES: dict[str, Lie] = {
     **REFUSED,
+    **SYN_LIES,
     "old acknowledgement": _old_ack,
+    "old acknowledgement with a FIN": _old_ack_and_fin,
     "overlap before the acknowledgement": lambda world, honest: world.packet(honest),
     "acknowledgement that lags": lambda world, honest: world.packet(honest, ack=_off(world, honest, -1)),
     "acknowledgement that runs ahead": lambda world, honest: world.packet(honest, ack=_off(world, honest, 1)),

@@ -145,7 +145,7 @@ class Receiver(Stamped):
         if self.reset or not one.checksum_ok():
             return
         if self._rcv_nxt is None:
-            if one.flags & (SYN | ACK | RST) == SYN:
+            if one.flags & (SYN | ACK | RST) == SYN and _MD5 not in one.options():
                 self._open(one)
             return
         reason = self._why_refused(one)

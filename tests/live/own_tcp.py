@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import pairwise
 
@@ -45,7 +45,7 @@ class OwnTcp:
         self._stream = stream
         self._iss = draw.choice((0, 0xFFFF_FF00, 0x7FFF_FF00, draw.getrandbits(32)))
         self._una = self._iss
-        self._stamp_offset = draw.choice((0, 0xFFFF_FFFF, 0x7FFF_FFFF)) - int(time.monotonic() * 1000)
+        self._stamp_offset = draw.choice((1000, 0xFFFF_F000, 0x7FFF_FF00)) - int(time.monotonic() * 1000)
         self.their_stamp = 0
         self._their_scale = 0
         self._segments = 0
@@ -68,11 +68,12 @@ class OwnTcp:
         """Return the sequence number of an offset in the stream."""
         return seq.add(self._iss, offset + 1)
 
-    async def open(self) -> None:
-        """Connect."""
+    async def open(self, before: Sequence[bytes] = (), after: Sequence[bytes] = ()) -> None:
+        """Connect; send other packets before and after each SYN."""
 
         def send_syn() -> None:
-            self._wire.send(self.packet(at=self._iss, flags=SYN, options=_SYN_OPTIONS))
+            for packet in (*before, self.packet(at=self._iss, flags=SYN, options=_SYN_OPTIONS), *after):
+                self._wire.send(packet)
 
         await self._until(lambda: self.rcv_nxt is not None, send_syn)
 

@@ -8,20 +8,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 
 from natmirror.lab.loadbalancer import LoadBalancer
 from natmirror.lab.topology import SERVICE, Lab, leftovers
-from natmirror.net import seq
 from natmirror.net.build import build
-from natmirror.net.checksum import update_checksum_at
 from natmirror.net.endpoint import Endpoint, show
-from natmirror.net.packet import ACK, FIN, IP_HEADER_LEN, OPT_MPTCP, OPT_NOP, PSH, RST, SYN, URG
+from natmirror.net.packet import ACK, FIN, PSH, RST, SYN
 from natmirror.reasons import EndReason
 from tests.helpers.support import at
 from tests.live.in_process import Sink, Wire, inside, own_no_kernel
+from tests.live.lies import BACKEND, KINDS, LIE, THERE, Kind, lies
 from tests.live.own_tcp import MAX_LEN, WINDOW, OwnTcp, stamps_option
 from tests.live.scene import CLIENTS, PORT, Scene
 
@@ -46,12 +44,7 @@ AT_ONCE = 24
 ROOM = 8192  # bytes: small, so that the window's edge is near
 ANSWER = bytes(range(1, 200))
 GUESSES = 1000
-EXACT, LIED = "exact", "lie"
-LIE = b"\xee"
-"""A byte that no stream has."""
-THERE = at(SERVICE, PORT)
-BACKEND = at("10.20.0.11", PORT)
-FAR = 100_000
+EXACT, LIED, NO_LEG = "exact", "lie", "no leg"
 SETTLED = 20.0
 """Seconds within which all connections and legs end."""
 
@@ -71,174 +64,6 @@ def lab() -> Iterator[Lab]:
     assert leftovers() == []
 
 
-# The lies
-
-
-def packet(client: OwnTcp, *, begin: int | None = None, size: int | None = None, **fields: Any) -> bytes:
-    """Return a packet with bytes that the stream does not have, where its next ones are or a little later."""
-    draw = client.draw
-    size = draw.choice((1, 10, 500, MAX_LEN)) if size is None else size
-    begin = client.told + draw.choice((0, 0, 0, 1, 100, 1000)) if begin is None else begin
-    return client.packet(at=client.at(begin), payload=LIE * size, **fields)
-
-
-def ack_off(client: OwnTcp, by: int) -> int:
-    """Return an acknowledgement that is wrong by so much."""
-    return seq.add(client.rcv_nxt or 0, by)
-
-
-def old(client: OwnTcp) -> int:
-    """Return how wrong an acknowledgement of long ago is."""
-    return -client.draw.choice(((1 << 31) - 1, 1 << 30, 3 * FAR))
-
-
-def later(client: OwnTcp, ack: int) -> bytes:
-    """Return a packet past the next byte, with any acknowledgement."""
-    return packet(client, begin=client.told + client.draw.choice((1, 100, 1000)), ack=ack)
-
-
-def old_stamp(client: OwnTcp, age: int) -> bytes:
-    return packet(client, stamp=seq.add(client.echoed, -age))
-
-
-def bad_sum(client: OwnTcp) -> bytes:
-    raw = packet(client)
-    return raw[:36] + bytes((raw[36] ^ 0x55,)) + raw[37:]
-
-
-def overlap_behind(client: OwnTcp) -> bytes:
-    size = client.draw.choice((1, 100, MAX_LEN))
-    return packet(client, begin=client.acked - size, size=size)
-
-
-def overlap_over_the_edge(client: OwnTcp) -> bytes:
-    """Acknowledged bytes and new ones in one segment, all of them false."""
-    return packet(client, begin=client.acked - client.draw.choice((1, 50)), size=client.draw.choice((100, MAX_LEN)))
-
-
-def expires(client: OwnTcp, ttl: int) -> bytes:
-    flags = client.draw.choice((ACK | PSH, ACK | PSH, ACK | FIN, ACK | RST))
-    return packet(client, flags=flags, ttl=ttl, stamp=seq.add(client.stamp, client.draw.choice((0, 0, 1 << 20))))
-
-
-def off_the_path(client: OwnTcp) -> bytes:
-    """A guess of an attacker: the numbers are any."""
-    draw = client.draw
-    flags = draw.choice((ACK | PSH, ACK, RST, RST | ACK, FIN | ACK, SYN))
-    number, ack = draw.getrandbits(32), draw.getrandbits(32)
-    return client.packet(at=number, payload=LIE * 100 * bool(flags & PSH), flags=flags, ack=ack)
-
-
-def near_the_edge(client: OwnTcp) -> bytes:
-    return packet(client, begin=client.edge + client.draw.choice((-500, -1, 0, 1, 1000)))
-
-
-def urgent(client: OwnTcp) -> bytes:
-    """Honest in all but its urgent pointer, or false."""
-    raw = packet(client, flags=ACK | PSH | URG, size=client.draw.choice((0, 1, 100)))
-    pointer = client.draw.choice((1, 5, 100)).to_bytes(2, "big")
-    changed = bytearray(raw)
-    changed[IP_HEADER_LEN + 18 : IP_HEADER_LEN + 20] = pointer
-    update_checksum_at(changed, IP_HEADER_LEN + 16, b"\0\0", pointer)
-    return bytes(changed)
-
-
-def source_route(client: OwnTcp) -> bytes:
-    """A packet with a loose source route, which this host's kernel drops after natmirror has seen it."""
-    raw = packet(client)
-    option = bytes((131, 7, 4)) + raw[16:20] + b"\0"
-    changed = bytearray(raw[:IP_HEADER_LEN] + option + raw[IP_HEADER_LEN:])
-    words = {0: bytes((0x47, 0)), 2: len(changed).to_bytes(2, "big")}
-    for place, new in words.items():
-        update_checksum_at(changed, 10, bytes(changed[place : place + 2]), new)
-        changed[place : place + 2] = new
-    update_checksum_at(changed, 10, bytes(len(option)), option)
-    return bytes(changed)
-
-
-def past_the_service(client: OwnTcp) -> bytes:
-    """A packet to the backend's own endpoint."""
-    return packet(client, begin=client.told, there=BACKEND)
-
-
-def forged_acknowledgement(client: OwnTcp) -> list[bytes]:
-    """A lie that the backend never gets, and its acknowledgement in the backend's name, from the client's side."""
-    size = client.draw.choice((1, 100, MAX_LEN))
-    acknowledgement = build(
-        *(BACKEND, client.here),
-        seq=client.rcv_nxt or 0,
-        ack=client.at(client.told + size),
-        flags=ACK,
-        window=WINDOW,
-        options=stamps_option(client.their_stamp, client.stamp) if client.uses_stamps else b"",
-    )
-    return [packet(client, begin=client.told, size=size, ttl=2), acknowledgement]
-
-
-def reset(client: OwnTcp) -> bytes:
-    draw = client.draw
-    begin = client.told + draw.choice((0, 1, 100))
-    return packet(client, begin=begin, size=0, flags=RST | draw.choice((0, ACK)), ttl=draw.choice((2, 64)))
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """A kind of lie: the packet, or the packets, that go before the true bytes or after them."""
-
-    lie: Callable[[OwnTcp], bytes | list[bytes]]
-    is_refused: bool = False
-    """Whether every receiver refuses it, as natmirror knows: then both ends have the client's stream."""
-    needs_stamps: bool = False
-    is_elsewhere: bool = False
-    """Whether it comes from another host."""
-
-
-MD5 = bytes((19, 18)) + bytes(16) + bytes((OPT_NOP, OPT_NOP))
-MPTCP_DSS = bytes((OPT_MPTCP, 8, 0x20, 0x01)) + bytes(4)
-KINDS = {
-    "old acknowledgement past the next byte": Kind(lambda client: later(client, ack_off(client, old(client))), True),
-    "acknowledgement of unsent bytes": Kind(lambda client: packet(client, ack=ack_off(client, FAR)), True),
-    "no acknowledgement": Kind(lambda client: packet(client, flags=PSH), True),
-    "old timestamp": Kind(lambda client: old_stamp(client, client.draw.choice((1000, 1 << 30))), True, True),
-    "expires at this host": Kind(lambda client: expires(client, 1), True),
-    "bad sum": Kind(bad_sum, True),
-    "far beyond the window": Kind(lambda client: packet(client, begin=client.told + (1 << 30)), True),
-    "overlap after the acknowledgement": Kind(overlap_behind, True),
-    "guess": Kind(off_the_path, True, is_elsewhere=True),
-    "guess in the window": Kind(lambda client: later(client, client.draw.getrandbits(32)), True, is_elsewhere=True),
-    "guess with the right number": Kind(
-        lambda client: packet(client, begin=client.told, ack=client.draw.getrandbits(32)), is_elsewhere=True
-    ),
-    "past the service": Kind(past_the_service, True),
-    "forged acknowledgement": Kind(forged_acknowledgement),
-    "old acknowledgement": Kind(lambda client: packet(client, begin=client.told, ack=ack_off(client, old(client)))),
-    "overlap before the acknowledgement": Kind(packet),
-    "overlap over the edge": Kind(overlap_over_the_edge),
-    "acknowledgement that lags": Kind(
-        lambda client: packet(client, ack=ack_off(client, -client.draw.choice((1, 1000, 5000, WINDOW << 7))))
-    ),
-    "acknowledgement that runs ahead": Kind(
-        lambda client: packet(client, ack=ack_off(client, client.draw.choice((1, 1000, 5000))))
-    ),
-    "timestamp that may be old": Kind(
-        lambda client: old_stamp(client, client.draw.choice((-1, 1, 2, 20))), False, True
-    ),
-    "expires behind this host": Kind(lambda client: expires(client, 2)),
-    "near the window's edge": Kind(near_the_edge),
-    "signature": Kind(lambda client: packet(client, options=MD5)),
-    "Multipath TCP": Kind(lambda client: packet(client, options=MPTCP_DSS)),
-    "urgent": Kind(urgent),
-    "source route": Kind(source_route),
-    "FIN that is lost": Kind(lambda client: packet(client, flags=ACK | FIN, size=0, ttl=2)),
-    "FIN that is refused": Kind(
-        lambda client: packet(client, flags=ACK | FIN, size=client.draw.choice((0, 1)), ack=ack_off(client, -(1 << 30)))
-    ),
-    "FIN that is taken": Kind(lambda client: packet(client, flags=ACK | FIN, size=client.draw.choice((0, 1, 100)))),
-    "RST": Kind(reset),
-    "SYN": Kind(lambda client: packet(client, flags=SYN, size=client.draw.choice((0, 100)))),
-}
-
-
 # The client with a TCP of its own
 
 
@@ -256,23 +81,30 @@ class Case:
         kind, draw = KINDS[self.name], random.Random(f"{self.name} {self.seed}")
         uses_stamps = kind.needs_stamps or draw.random() < 0.5
         client = OwnTcp(own, self.here, THERE, self.stream, draw, uses_stamps=uses_stamps)
-        await client.open()
+        if kind.is_syn:
+            before, after = (lies(kind, client, draw.choice((0, 1, 3))) for _ in range(2))
+            await client.open(before, after)
+        else:
+            await client.open()
+            await self._lie(kind, client, own, other)
+        await client.tell(len(self.stream))
+        await client.close()
+
+    async def _lie(self, kind: Kind, client: OwnTcp, own: Wire, other: Wire) -> None:
+        draw = client.draw
         await client.tell(draw.choice((1, 100, 3000)))
         for _ in range(ROUNDS):
-            lies = [kind.lie(client) for _ in range(draw.choice((1, 1, 3)))]
+            false = lies(kind, client, draw.choice((1, 1, 3)))
             size, shuffled = draw.choice((200, 1500, 4000)), draw.random() < 0.3
             comes_first, is_heard = draw.random() < 0.8, draw.random() < 0.5
             if not comes_first:
                 await client.tell(size, shuffled=shuffled)
-            for lie in lies:
-                for one in lie if isinstance(lie, list) else [lie]:
-                    (other if kind.is_elsewhere else own).send(one)
+            for one in false:
+                (other if kind.is_elsewhere else own).send(one)
             if is_heard:
                 await client.hear()
             if comes_first:
                 await client.tell(size, shuffled=shuffled)
-        await client.tell(len(self.stream))
-        await client.close()
 
 
 def cases() -> list[Case]:
@@ -299,8 +131,9 @@ async def settle(balancer: LoadBalancer, backend: Sink, mirror: Sink, count: int
     reasons: dict[str, str] = {}
 
     def have_ended() -> bool:
+        [shown] = balancer.status()["mirrors"]
         reasons.update({end["client"]: end["reason"] for end in balancer.ended()})
-        return len(reasons) == count
+        return bool(len(reasons) == len(mirror.received) == shown["legs_opened"])
 
     await until(lambda: len(backend.ended) == count, "the backend's connections to end")
     await until(have_ended, "the legs to end")
@@ -322,10 +155,12 @@ async def play(scene: Scene, balancer: LoadBalancer, all_cases: list[Case]) -> d
         with Wire(lab, "s1", "sw0") as own, Wire(lab, "s2", "sw0") as other:
             await asyncio.gather(*(run(case, own, other) for case in all_cases))
             reasons = await settle(balancer, backend, mirror, len(all_cases))
+    [shown] = balancer.status()["mirrors"]
+    assert len(reasons) == len(all_cases) or EndReason.AMBIGUOUS in shown["lost_bytes"]
     found: dict[str, Counter[str]] = {name: Counter() for name in KINDS}
     for case in all_cases:
         taken, got = bytes(backend.received[case.here]), bytes(mirror.received.get(case.here, b""))
-        found[case.name][judge(taken, got, reasons[show(case.here)])] += 1
+        found[case.name][judge(taken, got, reasons.get(show(case.here), NO_LEG))] += 1
         assert taken == case.stream or not KINDS[case.name].is_refused, f"the backend took a lie: {case.name}"
     print(*(f"{name}: {dict(counts)}" for name, counts in found.items()), sep="\n")
     return found
