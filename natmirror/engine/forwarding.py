@@ -52,6 +52,7 @@ from natmirror.fastpath.flow_flags import (
 from natmirror.fastpath.flow_states import Event, State
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.mirror.outgoing import Outgoing
+from natmirror.nat.client_syn import client_syn
 from natmirror.nat.flow import Flow
 from natmirror.nat.flows import Nat
 from natmirror.nat.services import ServiceTable
@@ -168,6 +169,7 @@ class Forwarding:
             self._hand_on_mptcp(flow, segment, from_client=True, is_opening=is_opening)
         if event is Event.HANDSHAKE:
             self._mirroring.open(self._nat.keep_object(flow), endpoint_of(flow.backend or flow.service), now)
+            flow.forget_syn_data()
         if flow.row.state == State.SYN_SENT and is_watched(flow.row) and count and flow.service.mirrors:
             self._mirroring.unanswered(self._nat.keep_object(flow), count)
         elif taken and (count or segment.flags & (FIN | URG)):
@@ -176,10 +178,11 @@ class Forwarding:
     def _from_client_syn(self, segment: Segment, service: Service, flow: Flow | None, now: float) -> Verdict:
         """Return the verdict on a SYN: of a new connection, repeated, or inside an established connection."""
         # 1. Find the flow that it belongs to, if any, and 2. track it.
-        if flow is not None and not has_silent_client(flow.row) and self._nat.await_new_syn(flow, segment, now):
+        syn = client_syn(segment, keeps_data=is_service_mirrored(flow.row)) if flow is not None else None
+        if flow and syn and not has_silent_client(flow.row) and self._nat.await_new_syn(flow, syn, now):
             # The backend decides: it challenges the SYN (RFC 5961 §4), or accepts it, and then _follow_new_syn()
             # follows.
-            if flow.new_syn is not segment and not flow.is_first_syn(segment):
+            if flow.new_syn is not syn and not flow.is_first_syn(segment):
                 return self._drop(DropReason.OVER_LIMIT)
             flow.row.orig.packets += 1
             return self._to_backend(segment, service, flow)
