@@ -180,8 +180,7 @@ class Forwarding:
         # 1. Find the flow that it belongs to, if any, and 2. track it.
         syn = client_syn(segment, keeps_data=is_service_mirrored(flow.row)) if flow is not None else None
         if flow and syn and not has_silent_client(flow.row) and self._nat.await_new_syn(flow, syn, now):
-            # The backend decides: it challenges the SYN (RFC 5961 §4), or accepts it, and then _follow_new_syn()
-            # follows.
+            # The backend decides: it challenges the SYN (RFC 5961 §4), or accepts it. See _follow_new_syn().
             if flow.new_syn is not syn and not flow.is_first_syn(segment):
                 return self._drop(DropReason.OVER_LIMIT)
             flow.row.orig.packets += 1
@@ -204,14 +203,12 @@ class Forwarding:
         if flow is None:
             return self._without_flow(segment, service, EngineCounter.FLOWS_UNTRACKED)
         self._counters.count(EngineCounter.FLOWS_OPENED)
-
         # 3. Rewrite it. 4. Nothing to hand on: mirrors get nothing before the handshake is complete.
         return self._to_backend(segment, service, flow)
 
     def _is_for_another_backend(self, flow: Flow, segment: Segment) -> bool:
         """Return whether only a backend says that it has this connection, and a client's packet does not confirm it:
-        the packet goes to the client's derived backend. The flow stays, because an attacker may have sent the
-        packet."""
+        then that goes to the client's derived backend. The flow stays, for an attacker may have sent the packet."""
         if flow.backend is None or not has_silent_client(flow.row) or agrees(flow.row.reply, segment):
             return False
         return flow.backend != self._services.derived_backend(flow.service, flow.client)
@@ -381,9 +378,8 @@ class Forwarding:
         return flow
 
     def _hand_on_mptcp(self, flow: Flow, segment: Segment, *, from_client: bool, is_opening: bool) -> None:
-        """Hand on that a flow belongs to an MPTCP connection, if data that its receiver takes shows that while it has
-        copies or sessions, or is opening. In such a connection the first data of each direction has an option (RFC 8684
-        §3.7)."""
+        """Hand on that a flow belongs to an MPTCP connection, if data that its receiver takes shows that (RFC 8684
+        §3.7: the first data of each direction have an option) while it has copies or sessions, or is opening."""
         if is_service_mirrored(flow.row) and (is_opening or has_takers(flow.row)) and segment.mptcp():
             self._mirroring.showed_mptcp(flow, segment, from_client=from_client)
 
