@@ -191,7 +191,7 @@ class Forwarding:
         backend = self._nat.choose(service, (segment.src, segment.sport), now)
         if backend is None and service.pool is not None:
             return self._failover.refuse(segment, service.pool)
-        if self._nat.is_past_service(endpoint_of(backend or service), (segment.src, segment.sport), flow):
+        if self._nat.is_past_service(endpoint_of(backend or service), (segment.src, segment.sport), flow, opens=True):
             return self._drop(DropReason.PAST_SERVICE)
         if self._services.is_removed(service) or segment.src not in self._services.clients:
             return Accept()

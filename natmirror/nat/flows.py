@@ -90,12 +90,17 @@ class Nat:
         """Return the flow of a packet from the backend to the client."""
         return self._flow(self.table.find_reply(backend, client))
 
-    def is_past_service(self, backend: Endpoint, client: Endpoint, own: Flow | None = None) -> bool:
+    def is_past_service(
+        self, backend: Endpoint, client: Endpoint, own: Flow | None = None, *, opens: bool = False
+    ) -> bool:
         """Return whether a client's packet to a backend, which has no flow or opens one in place of ``own``, comes past
         the service of another flow between them: the backend may take it for that flow's next, though no copy has it.
-        After a RST too, because the backend may not have taken that."""
+        After a RST too, because the backend may not have taken that. A SYN (``opens``) replaces a half open flow, since
+        the other SYN may be forged: the backend's answer tells which one it has taken (nat/flow.py)."""
         row = self.table.find_reply(backend, client)
         if row is None or is_direct(row) or (own is not None and own.row.id == row.id):
+            return False
+        if opens and row.state < State.ESTABLISHED:
             return False
         return row.state != State.TIME_WAIT or row.held_len > 0
 
