@@ -52,7 +52,6 @@ from natmirror.fastpath.flow_flags import (
 from natmirror.fastpath.flow_states import Event, State
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.mirror.outgoing import Outgoing
-from natmirror.nat.client_syn import client_syn
 from natmirror.nat.flow import Flow
 from natmirror.nat.flows import Nat
 from natmirror.nat.services import ServiceTable
@@ -123,8 +122,9 @@ class Forwarding:
         """Return the verdict on a packet from a client to a service."""
         # 1. Find the flow. A RST answers packets of a killed one, until the client opens a new connection.
         is_syn = segment.flags & (SYN | ACK | RST) == SYN
+        is_vain = is_syn and segment.ttl <= 1 and service.pool is not None  # the kernel will drop it
         flow = self._nat.find_orig((segment.src, segment.sport), (segment.dst, segment.dport))
-        if flow is not None and is_killed(flow.row):
+        if flow is not None and is_killed(flow.row) and not is_vain:
             if not is_syn:
                 self._nat.touch(flow, now, moved=False)
                 return self._failover.answer_killed(segment)
@@ -134,6 +134,10 @@ class Forwarding:
             if flow is None:
                 return self._without_flow(segment, service, EngineCounter.BAD_CHECKSUM_PACKETS)
             self._counters.count(EngineCounter.BAD_CHECKSUM_PACKETS)
+            return self._to_backend(segment, service, flow)
+        if is_vain:
+            if flow is None:
+                self._counters.count(EngineCounter.PACKETS_WITHOUT_FLOW)
             return self._to_backend(segment, service, flow)
         if is_syn:
             return self._from_client_syn(segment, service, flow, now)
@@ -173,11 +177,9 @@ class Forwarding:
     def _from_client_syn(self, segment: Segment, service: Service, flow: Flow | None, now: float) -> Verdict:
         """Return the verdict on a SYN: of a new connection, repeated, or inside an established connection."""
         # 1. Find the flow that it belongs to, if any, and 2. track it.
-        syn = client_syn(segment, keeps_data=is_service_mirrored(flow.row)) if flow is not None else None
-        if flow and syn and not has_silent_client(flow.row) and self._nat.await_new_syn(flow, syn, now):
-            # The backend decides: it challenges the SYN (RFC 5961 §4), or accepts it, and then _follow_new_syn()
-            # follows.
-            if flow.new_syn is not syn and not flow.is_first_syn(segment):
+        if flow is not None and not has_silent_client(flow.row) and self._nat.await_new_syn(flow, segment, now):
+            # The backend decides: it challenges the SYN (RFC 5961 §4), or accepts it: see _follow_new_syn().
+            if flow.leaves_out_syn and not flow.is_first_syn(segment):
                 return self._drop(DropReason.OVER_LIMIT)
             flow.row.orig.packets += 1
             return self._to_backend(segment, service, flow)
@@ -191,7 +193,7 @@ class Forwarding:
         backend = self._nat.choose(service, (segment.src, segment.sport), now)
         if backend is None and service.pool is not None:
             return self._failover.refuse(segment, service.pool)
-        if self._nat.is_past_service(endpoint_of(backend or service), (segment.src, segment.sport), flow):
+        if self._nat.is_past_service(endpoint_of(backend or service), (segment.src, segment.sport), flow, opens=True):
             return self._drop(DropReason.PAST_SERVICE)
         if self._services.is_removed(service) or segment.src not in self._services.clients:
             return Accept()

@@ -58,6 +58,8 @@ class Flow:
     former_new_syns: bytes = b""
     """Number and length of each SYN that ``new_syn`` has replaced: the backend may accept it. Packed, for a flow may
     have many."""
+    leaves_out_syn: bool = False
+    """Whether the latest SYN with another number was not noted, because there have been too many."""
     new_syn_at: float = 0.0
     new_syn_replies: int = 0
     """The number of the backend's packets up to ``new_syn_at``; a later one shows that the old connection lives."""
@@ -95,11 +97,12 @@ class Flow:
         """Note a SYN with another number, in place of an earlier one; or do not, if there have been too many."""
         if self.state is State.SYN_SENT:
             self.note_syn(syn)
-        new = self.new_syn
+        new, self.leaves_out_syn = self.new_syn, False
         if new is not None and not new.equals(syn) and is_service_mirrored(self.row):
             former = (new.seq, new.size)
             if former not in self._former():
                 if len(self.former_new_syns) == _MAX_FORMER_SYNS * _FORMER_SYN.size:
+                    self.leaves_out_syn = True
                     return
                 self.former_new_syns += _FORMER_SYN.pack(*former)
         syn.header = syn.header.without_data()
