@@ -161,8 +161,7 @@ class Forwarding:
         return verdict
 
     def _hand_on(self, flow: Flow, segment: Segment, event: Event | None, taken: bool, now: float) -> None:
-        """Hand a client's segment on to mirroring; ``event`` is what it has changed, ``taken`` whether its backend
-        takes it."""
+        """Hand a client's segment on to mirroring; ``event``: what it has changed; ``taken``: its backend takes it."""
         is_opening, count = event is Event.HANDSHAKE or flow.row.state < State.ESTABLISHED, segment.payload_len
         if taken and count:
             self._hand_on_mptcp(flow, segment, from_client=True, is_opening=is_opening)
