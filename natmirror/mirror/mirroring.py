@@ -113,7 +113,7 @@ class Mirroring:
         if taken > 0:
             if flow.syn_data is None:
                 stream.reassembler.left_out = EndReason.MEMORY_FULL
-            self._feeding.feed(stream, first, (flow.syn_data or b"")[:taken], now)
+            self._feeding.feed(stream, first, (flow.syn_data or b"")[:taken], now, came_first=True)
 
     def picked_up(self, flow: MirroredFlow, backend: Endpoint | None) -> MirroredStream:
         """Begin the stream of a flow that was picked up. Sessions can begin in mid-stream; copies cannot."""

@@ -24,7 +24,7 @@ from natmirror.fastpath.flow_flags import (
 from natmirror.fastpath.flow_states import State
 from natmirror.nat.client_syn import ClientSyn, answers, share_answers
 from natmirror.net import seq
-from natmirror.net.endpoint import Endpoint
+from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.net.packet import Segment
 from natmirror.rules import Backend, Service
 from natmirror.tcp.syns import irs
@@ -58,8 +58,6 @@ class Flow:
     former_new_syns: bytes = b""
     """Number and length of each SYN that ``new_syn`` has replaced: the backend may accept it. Packed, for a flow may
     have many."""
-    leaves_out_syn: bool = False
-    """Whether the latest SYN with another number was not noted, because there have been too many."""
     new_syn_at: float = 0.0
     new_syn_replies: int = 0
     """The number of the backend's packets up to ``new_syn_at``; a later one shows that the old connection lives."""
@@ -97,12 +95,11 @@ class Flow:
         """Note a SYN with another number, in place of an earlier one; or do not, if there have been too many."""
         if self.state is State.SYN_SENT:
             self.note_syn(syn)
-        new, self.leaves_out_syn = self.new_syn, False
+        new = self.new_syn
         if new is not None and not new.equals(syn) and is_service_mirrored(self.row):
             former = (new.seq, new.size)
             if former not in self._former():
                 if len(self.former_new_syns) == _MAX_FORMER_SYNS * _FORMER_SYN.size:
-                    self.leaves_out_syn = True
                     return
                 self.former_new_syns += _FORMER_SYN.pack(*former)
         syn.header = syn.header.without_data()
@@ -112,9 +109,16 @@ class Flow:
     def _former(self) -> Iterator[tuple[int, int]]:
         return _FORMER_SYN.iter_unpack(self.former_new_syns)
 
-    def has_rival_of(self, syn: ClientSyn) -> bool:
-        """Return whether the answer to another SYN may be taken for the answer to ``syn``, which opens a flow in place
-        of this one, between the same client and backend."""
+    def is_of_other(self, service: Service) -> bool:
+        """Return whether this is a flow of another service, and no direct connection."""
+        return not self.is_direct and endpoint_of(self.service) != endpoint_of(service)
+
+    def has_rival_of(self, syn: ClientSyn, service: Service) -> bool:
+        """Return whether the answer to another SYN may be taken for the answer to ``syn``, which opens a flow of
+        ``service`` in place of this one, between the same client and backend. Which SYNs came before this flow is not
+        known if it is another service's."""
+        if self.is_of_other(service) and self.state is not State.TIME_WAIT:
+            return True
         new = self.new_syn
         if new is not None and not new.equals(syn) and share_answers(new.seq, new.size, syn):
             return True

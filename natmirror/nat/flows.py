@@ -16,6 +16,7 @@ from natmirror.fastpath.flow_flags import (
     is_guest,
     is_service_mirrored,
     is_unanswered,
+    is_unconfirmed,
     set_ambiguous,
     set_python_state,
     set_unanswered,
@@ -91,19 +92,20 @@ class Nat:
         """Return the flow of a packet from the backend to the client."""
         return self._flow(self.table.find_reply(backend, client))
 
-    def is_past_service(
-        self, backend: Endpoint, client: Endpoint, own: Flow | None = None, *, opens: bool = False
-    ) -> bool:
-        """Return whether a client's packet to a backend, which has no flow or opens one in place of ``own``, comes past
-        the service of another flow between them: the backend may take it for that flow's next, though no copy has it.
-        After a RST too, because the backend may not have taken that. A SYN (``opens``) replaces a half open flow, since
-        the other SYN may be forged: the backend's answer tells which one it has taken (nat/flow.py)."""
+    def is_past_service(self, backend: Endpoint, client: Endpoint, *, may_pick_up: bool = False) -> bool:
+        """Return whether a client's packet without a flow to a backend comes past the service of a flow between them:
+        the backend may take it for that flow's next, though no copy has it. After a RST too, because the backend may
+        not have taken that. An unconfirmed flow gives way to data that may be picked up."""
         row = self.table.find_reply(backend, client)
-        if row is None or is_direct(row) or (own is not None and own.row.id == row.id):
-            return False
-        if opens and row.state < State.ESTABLISHED:
+        if row is None or is_direct(row) or (may_pick_up and is_unconfirmed(row)):
             return False
         return row.state != State.TIME_WAIT or row.held_len > 0
+
+    def is_open_elsewhere(self, service: Service, backend: Endpoint, client: Endpoint) -> bool:
+        """Return whether a client has a confirmed open connection to a backend of this service through another one: a
+        SYN, which anyone may have sent, does not end it. A flow in any other state gives way."""
+        flow = self.find_reply(backend, client)
+        return flow is not None and flow.is_of_other(service) and flow.state in IS_OPEN and not is_unconfirmed(flow.row)
 
     def _flow(self, row: FlowRow | None) -> Flow | None:
         return None if row is None else self._view(row)
@@ -211,7 +213,7 @@ class Nat:
         assert new is not None, "the old flow's row is free"
         return new
 
-    def await_new_syn(self, flow: Flow, syn: Segment, now: float) -> bool:
+    def await_new_syn(self, flow: Flow, syn: ClientSyn, now: float) -> bool:
         """Return whether to forward a SYN inside an open connection to its backend, which decides.
 
         The SYN may be forged. A backend that has the connection challenges it, or is silent: it drops SYNs with an MD5
@@ -219,15 +221,16 @@ class Nat:
         would have sent something."""
         if flow.state not in {State.SYN_SENT, State.SYN_RECEIVED, *IS_OPEN}:
             return False
-        if flow.is_first_syn(syn):
+        if flow.is_first_syn(syn.header):
             return flow.state in IS_OPEN
         if flow.state is State.SYN_SENT and now - flow.row.created_at >= SYN_ANSWER_TIMEOUT:
             return False
         replies, earlier = flow.row.reply.packets, flow.new_syn
         if now - flow.new_syn_at >= SYN_ANSWER_TIMEOUT:
             flow.former_new_syns = b""
-        self.keep_object(flow).note_new_syn(client_syn(syn, keeps_data=is_service_mirrored(flow.row)))
-        if not flow.leaves_out_syn and (earlier is None or earlier.seq != syn.seq or flow.new_syn_replies != replies):
+        self.keep_object(flow).note_new_syn(syn)
+        is_noted = flow.new_syn is syn
+        if is_noted and (earlier is None or earlier.seq != syn.seq or flow.new_syn_replies != replies):
             flow.new_syn_at, flow.new_syn_replies = now, replies
         if now - flow.new_syn_at < SYN_ANSWER_TIMEOUT:
             return True
@@ -285,7 +288,7 @@ class Nat:
         self, client: Endpoint, service: Service, backend: Backend | None, syn: ClientSyn, now: float
     ) -> Flow | None:
         former = self.find_reply(endpoint_of(backend or service), client)
-        has_rival = former is not None and former.has_rival_of(syn)
+        has_rival = former is not None and former.has_rival_of(syn, service)
         former_irs = None if former is None else former.irs_beside(syn)
         flow = self._insert(client, service, backend, now, for_half_open=True)
         if flow is not None:
