@@ -264,8 +264,8 @@ class Nat:
         former_irs = None if former is None else former.irs_beside(syn)
         flow = self._insert(client, service, backend, now, for_half_open=True)
         if flow is not None:
-            tracker.begin(flow.row, syn)
             flow.row.created_at = now
+            tracker.begin(flow.row, syn)
             if has_rival:
                 set_ambiguous(flow.row)
             if syn.payload_len or (former_irs is not None and is_service_mirrored(flow.row)):
@@ -334,8 +334,6 @@ class Nat:
         flow = self._view(row)
         if flow.state is not State.SYN_SENT:
             if has_python_state(row) and self._is_copied(flow) and tracker.may_be_alive(row):
-                if now - row.seen_at > tracker.MAX_STAMP_AGE:
-                    tracker.forget_timestamps(row)
                 self.table.keep(row, now)
             else:
                 self.forget(flow)
