@@ -106,8 +106,10 @@ class Forwarding:
             verdict = self._from_client(parsed, service, now)
         elif self._mirror_packets.is_for_leg(parsed):
             verdict = self._mirror_packets.receive(parsed, now)
+        elif self._nat.is_past_service((parsed.dst, parsed.dport), (parsed.src, parsed.sport)):
+            verdict = self._drop(DropReason.PAST_SERVICE)
         else:
-            verdict = self._past_services(parsed)
+            verdict = Accept()
         return Decision(verdict, self._outgoing.drain())
 
     def _has_flow(self, segment: Segment) -> bool:
@@ -115,14 +117,6 @@ class Forwarding:
         return self._nat.find_orig((segment.src, segment.sport), (segment.dst, segment.dport)) is not None
 
     # From a client
-
-    def _past_services(self, segment: Segment) -> Verdict:
-        """Return the verdict on a packet to no service: it passes, unless a client sends it to a backend's own endpoint
-        and the backend would take its data for the next of a flow, though no copy has them."""
-        flow = self._nat.find_reply((segment.dst, segment.dport), (segment.src, segment.sport))
-        if flow is None or flow.is_direct or (flow.state >= State.TIME_WAIT and not flow.row.held_len):
-            return Accept()
-        return self._drop(DropReason.PAST_SERVICE)
 
     def _from_client(self, segment: Segment, service: Service, now: float) -> Verdict:
         """Return the verdict on a packet from a client to a service."""
@@ -136,6 +130,8 @@ class Forwarding:
             self._nat.forget(flow)
             flow = None
         if not segment.checksum_ok():  # the backend will drop it, so it changes no state here
+            if flow is None:
+                return self._without_flow(segment, service, EngineCounter.BAD_CHECKSUM_PACKETS)
             self._counters.count(EngineCounter.BAD_CHECKSUM_PACKETS)
             return self._to_backend(segment, service, flow)
         if is_syn:
@@ -145,9 +141,7 @@ class Forwarding:
         elif flow is not None and is_loose(flow.row) and self._is_for_another_backend(flow, segment):
             flow = None
         if flow is None:
-            self._counters.count(EngineCounter.PACKETS_WITHOUT_FLOW)
-            self._count_untracked(segment, service)
-            return self._to_backend(segment, service, None)
+            return self._without_flow(segment, service, EngineCounter.PACKETS_WITHOUT_FLOW)
 
         # 2. Track it.
         event, taken = self._track(flow, segment, now, from_client=True)
@@ -194,12 +188,14 @@ class Forwarding:
         backend = self._nat.choose(service, (segment.src, segment.sport), now)
         if backend is None and service.pool is not None:
             return self._failover.refuse(segment, service.pool)
+        if self._nat.is_past_service(endpoint_of(backend or service), (segment.src, segment.sport), flow):
+            return self._drop(DropReason.PAST_SERVICE)
         if self._services.is_removed(service) or segment.src not in self._services.clients:
             return Accept()
         flow = self._nat.open(service, backend, segment, now)
-        self._counters.count(EngineCounter.FLOWS_OPENED if flow else EngineCounter.FLOWS_UNTRACKED)
         if flow is None:
-            self._count_untracked(segment, service)
+            return self._without_flow(segment, service, EngineCounter.FLOWS_UNTRACKED)
+        self._counters.count(EngineCounter.FLOWS_OPENED)
 
         # 3. Rewrite it. 4. Nothing to hand on: mirrors get nothing before the handshake is complete.
         return self._to_backend(segment, service, flow)
@@ -213,14 +209,23 @@ class Forwarding:
         return flow.backend != self._services.derived_backend(flow.service, flow.client)
 
     def _pick_up_by_client(self, segment: Segment, service: Service, now: float) -> Flow | None:
+        """Return a flow for a client's data; None if the table is full, or if they are past another flow's service."""
         client = (segment.src, segment.sport)
+        if self._nat.is_past_service(self._services.derived_endpoint(service, client), client):
+            return None
         backend = None if service.pool is None else self._services.derived_backend(service, client)
         return self._pick_up(service, client, backend, now)
 
-    def _count_untracked(self, segment: Segment, service: Service) -> None:
-        """Count a client's bytes that reach no mirror, because its connection has no flow."""
-        if segment.payload_len and not segment.flags & RST:
+    def _without_flow(self, segment: Segment, service: Service, counter: EngineCounter) -> Verdict:
+        """Return the verdict on a client's packet without a flow: it passes to the client's derived backend and is
+        counted, unless it is past another flow's service. Its bytes reach no mirror."""
+        client = (segment.src, segment.sport)
+        if self._nat.is_past_service(self._services.derived_endpoint(service, client), client):
+            return self._drop(DropReason.PAST_SERVICE)
+        self._counters.count(counter)
+        if segment.payload_len and not segment.flags & RST and counter is not EngineCounter.BAD_CHECKSUM_PACKETS:
             self._mirroring.untracked(service, segment.payload_len)
+        return self._to_backend(segment, service, None)
 
     def _to_backend(self, segment: Segment, service: Service, flow: Flow | None) -> Verdict:
         """Return the packet with the flow's backend as its destination; without a flow, the client's derived

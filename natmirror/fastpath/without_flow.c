@@ -17,21 +17,33 @@ static int drop(nm_gear *gear, int reason)
     return reason;
 }
 
-/* Pass a client's packet to the backend that the rules alone give the client, and count it. */
+/* Return whether a backend would take a client's packet without a flow for one of a flow between them, of another
+ * service, so that it would get what no copy has. A RST may not have reached the backend. */
+static int is_past_service(const nm_gear *gear, const nm_segment *seg, const uint8_t *backend, uint16_t port)
+{
+    const nm_flow *flow = nm_flow_find_reply(gear->flows, 4, backend, port, source_of(seg), seg->sport);
+    return flow && !(flow->flags & NM_FLOW_DIRECT) && (flow->state != NM_STATE_TIME_WAIT || flow->held_len);
+}
+
+/* Pass a client's packet to the backend that the rules alone give the client, and count it; or drop it. */
 static int pass_to_derived(nm_gear *gear, const nm_service *service, const nm_segment *seg, uint64_t *counter)
 {
-    uint16_t backend_id = NM_NO_BACKEND;
+    const uint8_t *address = service->address;
+    uint16_t port = service->port;
     if (!(service->flags & NM_FLOW_WATCHED)) {
-        backend_id = nm_plan_derive(service, source_of(seg), seg->sport);
+        uint16_t backend_id = nm_plan_derive(service, source_of(seg), seg->sport);
         if (backend_id == NM_NO_BACKEND)
             return NM_PUNT_NO_FLOW; /* the service was removed: only Python has its former table */
+        address = gear->plan.backends[backend_id].address;
+        port = gear->plan.backends[backend_id].port;
     }
+    if (is_past_service(gear, seg, address, port))
+        return drop(gear, NM_DROP_PAST_SERVICE);
     (*counter)++;
     gear->counters.packets_decided_in_c++;
-    if (backend_id == NM_NO_BACKEND)
+    if (service->flags & NM_FLOW_WATCHED)
         return NM_ACCEPT;
-    const nm_backend *backend = &gear->plan.backends[backend_id];
-    return nm_translate_to(gear, seg, 1, backend->address, backend->port, 0, service->flags);
+    return nm_translate_to(gear, seg, 1, address, port, 0, service->flags);
 }
 
 static int decide_to_service(nm_gear *gear, const nm_service *service, const nm_segment *seg, int checksum)
@@ -45,21 +57,12 @@ static int decide_to_service(nm_gear *gear, const nm_service *service, const nm_
     return pass_to_derived(gear, service, seg, &gear->counters.packets_without_flow);
 }
 
-/* Return whether a packet to a backend's own endpoint belongs to a flow with it, so that the backend would take its data
- * for the flow's next, though no copy has them. */
-static int is_past_service(const nm_gear *gear, const nm_segment *seg)
-{
-    const nm_flow *flow =
-        nm_flow_find_reply(gear->flows, 4, destination_of(seg), seg->dport, source_of(seg), seg->sport);
-    return flow && (flow->state < NM_STATE_TIME_WAIT || flow->held_len);
-}
-
 int nm_decide_without_flow(nm_gear *gear, const nm_segment *seg, int checksum)
 {
     const nm_service *service = nm_plan_service(&gear->plan, 4, source_of(seg), destination_of(seg), seg->dport);
     if (service)
         return decide_to_service(gear, service, seg, checksum);
-    if (is_past_service(gear, seg))
+    if (is_past_service(gear, seg, destination_of(seg), seg->dport))
         return drop(gear, NM_DROP_PAST_SERVICE);
     const nm_backend *backend;
     if (nm_plan_is_mirror(&gear->plan, source_of(seg), seg->sport) &&

@@ -1,6 +1,6 @@
 """The content of our iptables chains, as a pure function of the rules."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
@@ -66,12 +66,14 @@ def contents(rules: Rules, threads: int = 1, *, checks_paths: bool = True) -> di
     """Return the rules of each chain for this number of threads, without ``-A CHAIN``. With ``checks_paths``, a packet
     is a mirror's only if it comes in where the route to the mirror leads, and so for backends of mirrored services."""
     chains: dict[Chain, list[str]] = {chain: [] for chain in CHAINS}
+    pools = [service.pool for service in rules.services if service.pool]
+    members = {(member.address, member.port) for pool in pools for member in pool.members}
     chains[OURS].append("-j CT --notrack")
     for clients, shard in _parts(rules, threads):
         for service in rules.services:
             if rules.limit_per_client is not None and service.pool is not None:
                 chains[PRE].append(f"{_requests(clients, service)} {above(rules.limit_per_client)} -j DROP")
-            _service(chains, clients, service, shard, checks_paths)
+            _service(chains, clients, service, shard, members, checks_paths)
         for errors in _icmp_errors(shard):
             chains[FORWARD_ERRORS].append(f"-d {clients} {errors}")
             chains[OUT].append(f"-d {clients} {errors}")
@@ -109,12 +111,21 @@ def _parts(rules: Rules, threads: int) -> Iterator[tuple[str, Shard]]:
                 yield clients, shard
 
 
-def _service(chains: dict[Chain, list[str]], clients: str, service: Service, shard: Shard, checks_paths: bool) -> None:
+def _service(
+    chains: dict[Chain, list[str]],
+    clients: str,
+    service: Service,
+    shard: Shard,
+    members: Collection[tuple[IPv4Address, int]],
+    checks_paths: bool,
+) -> None:
     requests = _requests(clients, service)
     if service.pool is None:
-        chains[PRE].append(f"{requests} {_queue(WATCH_QUEUE, shard, bypass=True)}")
+        # A backend's own endpoint: natmirror drops packets of connections through the pool, which has the replies.
+        is_backends = (service.address, service.port) in members
+        chains[PRE].append(f"{requests} {_queue(NAT_QUEUE if is_backends else WATCH_QUEUE, shard, bypass=True)}")
         replies = f"-s {service.address}/32 -d {clients} -p tcp --sport {service.port}"
-        for chain in (FORWARD, OUT):
+        for chain in (OUT,) if is_backends else (FORWARD, OUT):
             chains[chain].append(f"{replies} {_queue(WATCH_QUEUE, shard, bypass=True)}")
     else:
         chains[PRE].append(f"{requests} {_queue(NAT_QUEUE, shard)}")

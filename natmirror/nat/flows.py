@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from natmirror.fastpath import MAX_SYN_DATA, NO_BACKEND, SYN_ANSWER_TIMEOUT, FlowRow, FlowTable, Gear
 from natmirror.fastpath.flow_flags import (
     has_python_state,
+    is_direct,
     is_guest,
     is_service_mirrored,
     is_unanswered,
@@ -87,6 +88,15 @@ class Nat:
     def find_reply(self, backend: Endpoint, client: Endpoint) -> Flow | None:
         """Return the flow of a packet from the backend to the client."""
         return self._flow(self.table.find_reply(backend, client))
+
+    def is_past_service(self, backend: Endpoint, client: Endpoint, own: Flow | None = None) -> bool:
+        """Return whether a client's packet to a backend, which has no flow or opens one in place of ``own``, comes past
+        the service of another flow between them: the backend may take it for that flow's next, though no copy has it.
+        After a RST too, because the backend may not have taken that."""
+        row = self.table.find_reply(backend, client)
+        if row is None or is_direct(row) or (own is not None and own.row.id == row.id):
+            return False
+        return row.state != State.TIME_WAIT or row.held_len > 0
 
     def _flow(self, row: FlowRow | None) -> Flow | None:
         return None if row is None else self._view(row)

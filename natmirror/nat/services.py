@@ -145,6 +145,10 @@ class ServiceTable:
         assert maglev is not None, "a service with a pool"
         return maglev.derive(client)
 
+    def derived_endpoint(self, service: Service, client: Endpoint) -> Endpoint:
+        """Return where a client's packet goes that has no flow: to its derived backend, or to the service itself."""
+        return endpoint_of(service if service.pool is None else self.derived_backend(service, client))
+
     def candidates(self, service: Service, pool: Pool) -> tuple[list[Backend], list[Backend]]:
         """Return the backends that accept new connections, and those that have reached their limit."""
         entry = self._entry(service)

@@ -1,15 +1,19 @@
-"""Packets that clients send to a backend's own endpoint, past the service."""
+"""Packets that clients send to a backend past the service of their connection: to the backend's own endpoint, or to
+another service with this backend."""
 
 import pytest
 
 from natmirror.actions import Accept, Drop, Hook, Verdict
+from natmirror.engine.counters import EngineCounter
+from natmirror.fastpath.flow_states import State
 from natmirror.net import seq
+from natmirror.net.checksum import Checksum
 from natmirror.net.endpoint import Endpoint
 from natmirror.net.packet import OPT_NOP
 from natmirror.reasons import DropReason
 from natmirror.rules import Release
 from tests.helpers.client_connection import IRS, ISS, ClientConnection, engine
-from tests.helpers.support import C1, C2, CLIENT, SERVICE, assert_adds_up, packet
+from tests.helpers.support import C1, C2, CLIENT, SERVICE, TIMEOUTS, assert_adds_up, at, packet
 
 MD5 = bytes((19, 18)) + bytes(16) + bytes((OPT_NOP, OPT_NOP))
 """A signature (RFC 2385): a receiver without a key for it refuses the segment."""
@@ -30,6 +34,13 @@ def past(one: ClientConnection, letters: str, data: bytes = b"", *, backend: End
     assert there is not None
     numbers = seq.add(ISS, 1 + one.sent), seq.add(IRS, 1 + one.answered)
     return one.take(packet(CLIENT, there, letters, *numbers, data), Hook.PREROUTING)
+
+
+def expire(one: ClientConnection) -> None:
+    """Let the time of closed flows pass."""
+    for _ in range(2):
+        one.now += TIMEOUTS[State.RESET]
+        one.engine.handle_timer(one.now)
 
 
 def other(one: ClientConnection) -> Endpoint:
@@ -79,8 +90,7 @@ def test_after_a_clients_reset_the_backend_gets_no_other_version_of_what_is_held
     holding.from_client("PA", b"held")
     holding.from_client("R")
     assert past(holding, "PA", b"TRUTH") == DROPPED
-    holding.now += 2
-    holding.engine.handle_timer(holding.now)
+    expire(holding)
     assert past(holding, "S") == Accept()
 
 
@@ -103,3 +113,146 @@ def test_a_direct_connection_costs_python_nothing() -> None:
     for letters in ("A", "PA", "FA"):
         assert past(one, letters) == Accept()
     assert one.engine.snapshot(one.now)["packets_decided_in_python"] == {}
+
+
+SECOND, THIRD = at("10.10.0.101", 6653), at("10.10.0.102", 6653)
+SHARED = """
+switches: [10.10.0.0/24]
+services:
+  - name: openflow
+    address: 10.10.0.100
+    port: 6653
+    pool: {backends: [{name: c1, address: 10.20.0.11}]}
+    mirrors: [{name: master, address: 10.20.0.13}]
+  - {name: second, address: 10.10.0.101, port: 6653, pool: {backends: [{name: c1, address: 10.20.0.11}]}}
+  - {name: third, address: 10.10.0.102, port: 6653, pool: {backends: [{name: c1, address: 10.20.0.11}]}}
+"""
+WATCHED = """
+  - {name: own, address: 10.20.0.11, port: 6653, mirrors: [{name: m2, address: 10.20.0.14}]}
+"""
+"""A service without a pool at the backend's own endpoint."""
+PASSAGES = {"pool": (SHARED, SECOND), "watched": (f"{SHARED}{WATCHED}", C1), "none": (SHARED, C1)}
+"""The rules, and where a client sends what is to reach the backend past the service."""
+
+
+def shared(passage: str, *, fast: bool) -> ClientConnection:
+    """Return a connection that is not open yet, through a service whose backend can be reached by this passage."""
+    return ClientConnection(engine(PASSAGES[passage][0], fast=fast, release=Release.ACKNOWLEDGED))
+
+
+@pytest.fixture(params=PASSAGES)
+def passage(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def books(one: ClientConnection) -> tuple[int, dict[str, int]]:
+    """Return how many bytes of clients the first mirror's account has, and which are lost."""
+    assert_adds_up(one.engine.snapshot(one.now))
+    shown = one.engine.snapshot(one.now)["mirrors"][0]
+    return shown["client_bytes"], {str(reason): count for reason, count in shown["lost_bytes"].items()}
+
+
+def data_of(one: ClientConnection) -> bytes:
+    """Return the data in packets to mirrors since the last call."""
+    return b"".join(data for *_, data in one.mirrored())
+
+
+@pytest.mark.parametrize(
+    ("letters", "data"),
+    [
+        ("S", b""),
+        ("S", b"X"),
+        ("A", b""),
+        ("FA", b""),
+        ("R", b""),
+        ("RA", b""),
+        ("UA", b""),
+        ("PA", b"TRUTH"),
+        ("SA", b""),
+    ],
+)
+def test_no_packet_of_a_flow_passes_by_another_way(passage: str, letters: str, data: bytes, fast: bool) -> None:
+    one, there = shared(passage, fast=fast), PASSAGES[passage][1]
+    for step in (one.syn, one.syn_ack, lambda: one.from_client("A"), one.connect_mirror, one.mirrored):
+        step()
+        if one.backend is not None:
+            assert past(one, letters, data, backend=there) == DROPPED
+    one.from_client("PA", b"LIES!")
+    one.from_backend("A")
+    assert data_of(one) == b"LIES!", "the backend has it too"
+    assert books(one) == (5, {})
+
+
+def test_a_damaged_packet_does_not_pass_either(passage: str, fast: bool) -> None:
+    one = shared(passage, fast=fast)
+    one.establish()
+    raw = bytearray(packet(CLIENT, PASSAGES[passage][1], "PA", seq.add(ISS, 1), seq.add(IRS, 1), b"data"))
+    raw[-1] ^= 1
+    assert one.take(bytes(raw), Hook.PREROUTING, Checksum.UNVERIFIED) == DROPPED
+    assert one.engine.snapshot(one.now)["counters"][EngineCounter.BAD_CHECKSUM_PACKETS] == 0
+
+
+def test_a_client_without_turns_reaches_its_backend_by_no_other_service(passage: str, fast: bool) -> None:
+    one = shared(passage, fast=fast)
+    one.establish()
+    for number in range(4000):
+        one.take(packet((CLIENT[0], 1000 + number), SECOND, "S", 1, 0, b"junk"), Hook.PREROUTING)
+    assert past(one, "PA", b"TRUTH", backend=PASSAGES[passage][1]) == DROPPED
+    assert past(one, "S", b"TRUTH", backend=PASSAGES[passage][1]) in (DROPPED, Drop(DropReason.OVER_LIMIT))
+    assert [flow["service"] for flow in one.engine.flows(one.now) if flow["client"] == "10.10.0.11:40001"] == [
+        "openflow"
+    ]
+
+
+def test_a_flow_of_a_service_without_a_pool_has_no_other_way_to_its_program(fast: bool) -> None:
+    one = ClientConnection(engine(f"{SHARED}{WATCHED}", fast=fast, release=Release.ACKNOWLEDGED), service=C1)
+    one.connect()
+    assert one.backend == C1
+    for letters in ("S", "A", "FA", "RA"):
+        assert past(one, letters, backend=SERVICE) == past(one, letters, backend=SECOND) == DROPPED
+    assert past(one, "PA", b"TRUTH", backend=SERVICE) == DROPPED
+
+
+def test_once_a_connection_has_closed_its_port_may_use_another_service(fast: bool) -> None:
+    one = shared("pool", fast=fast)
+    one.connect()
+    one.from_client("FA")
+    one.from_backend("FA")
+    one.from_client("A")
+    assert isinstance(past(one, "S", backend=SECOND), Accept)
+    assert [flow["service"] for flow in one.engine.flows(one.now)] == ["second"]
+
+
+def test_a_direct_connection_does_not_keep_its_port_from_services(fast: bool) -> None:
+    one = shared("none", fast=fast)
+    one.backend = C1
+    past(one, "S")
+    one.take(packet(C1, CLIENT, "SA", IRS, seq.add(ISS, 1)), Hook.FORWARD)
+    assert isinstance(past(one, "A", backend=SECOND), Accept)
+    assert isinstance(past(one, "S", backend=SERVICE), Accept)
+
+
+@pytest.mark.parametrize("service", [SERVICE, SECOND])
+def test_a_flow_that_was_reset_is_not_passed_until_it_leaves_the_table(
+    passage: str, service: Endpoint, fast: bool
+) -> None:
+    text = PASSAGES[passage][0]
+    one = ClientConnection(engine(text, fast=fast, release=Release.ACKNOWLEDGED), service=service)
+    there = THIRD if passage == "pool" else C1
+    one.connect()
+    signed = packet(CLIENT, service, "R", seq.add(ISS, 1), 0, options=MD5)  # the backend has no key for it
+    one.passed(signed, Hook.PREROUTING)
+    assert one.engine.flows(one.now)[0]["state"] == "reset"
+    for letters, data in (("PA", b"0123456789"), ("A", b""), ("FA", b""), ("S", b"")):
+        assert past(one, letters, data, backend=there) == DROPPED
+    expire(one)
+    assert one.engine.flows(one.now) == []
+    assert isinstance(past(one, "S", backend=there), Accept)
+
+
+def test_after_a_reset_the_same_service_opens_a_connection_at_once(fast: bool) -> None:
+    one = shared("pool", fast=fast)
+    one.connect()
+    one.from_client("R")
+    one.passed(packet(CLIENT, SERVICE, "S", seq.add(ISS, 7777)), Hook.PREROUTING)
+    assert [flow["state"] for flow in one.engine.flows(one.now)] == ["syn-sent"]

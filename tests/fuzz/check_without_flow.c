@@ -97,22 +97,40 @@ int needs_python_without_flow(const world *w, const snapshot *before, const uint
     return may_begin || ((flags & (SYN | ACK | RST)) == SYN && !is_bad);
 }
 
-/* Whether a client sends a packet of an open flow, or of one with held bytes, to the backend's own endpoint. */
-static int is_past_service(const world *w, const snapshot *before, const uint8_t *packet, int hook)
+/* Whether a packet without a flow that goes to this endpoint belongs to a flow there that is not closed, or was reset, or
+ * has held bytes. */
+static int has_flow_at(const snapshot *before, const uint8_t *packet, const uint8_t *address, uint16_t port)
 {
-    const uint8_t *tcp = packet + packet[0] % 16 * 4u;
-    if (hook != PREROUTING || (service_at(w, packet) >= 0 && is_client(packet + 12)))
-        return 0;
     for (uint32_t id = 0; id < MAX_FLOWS; id++) {
         const nm_flow *row = &before->rows[id];
-        if (row->family && row->client_port == u16_at(tcp) && !memcmp(row->client, packet + 12, 4) &&
-            row->backend_port == u16_at(tcp + 2) && !memcmp(row->backend, packet + 16, 4))
-            return row->state < NM_STATE_TIME_WAIT || row->held_len;
+        if (row->family && row->client_port == u16_at(packet + packet[0] % 16 * 4u) &&
+            !memcmp(row->client, packet + 12, 4) && row->backend_port == port && !memcmp(row->backend, address, 4))
+            return !(row->flags & NM_FLOW_DIRECT) && (row->state != NM_STATE_TIME_WAIT || row->held_len);
     }
     return 0;
 }
 
-void check_without_flow(world *w, const snapshot *before, const uint8_t *packet, int hook)
+int is_past_service(const world *w, const snapshot *before, const uint8_t *packet, size_t len, int hook, int checksum)
+{
+    const uint8_t *tcp = packet + packet[0] % 16 * 4u;
+    int service = service_at(w, packet);
+    if (hook != PREROUTING)
+        return 0;
+    if (service < 0 || !is_client(packet + 12))
+        return has_flow_at(before, packet, packet + 16, u16_at(tcp + 2));
+    int is_bad = checksum == UNVERIFIED && tcp_sum_of(packet, len, packet[0] % 16 * 4u) != 0xffff;
+    if ((flags_of(packet) & (SYN | ACK | RST)) == SYN && !is_bad)
+        return 0; /* Python's */
+    endpoint end = service_end(&w->plan, service);
+    if (has_pool(service)) {
+        if (!w->plan.services[service].derived_len)
+            return 0; /* Python's */
+        end = backend_end(&w->plan, derive(&w->plan, service, packet + 12, u16_at(tcp)));
+    }
+    return has_flow_at(before, packet, end.address, end.port);
+}
+
+void check_without_flow(world *w, const snapshot *before, const uint8_t *packet, size_t len, int hook, int checksum)
 {
     const nm_counters *counters = &w->gear->counters;
     snapshot now;
@@ -125,7 +143,7 @@ void check_without_flow(world *w, const snapshot *before, const uint8_t *packet,
         counted += counters->drops[i] - before->counters.drops[i];
     must(counted <= 1);
     must(counters->drops[NM_DROP_PAST_SERVICE] - before->counters.drops[NM_DROP_PAST_SERVICE] ==
-         (uint64_t)is_past_service(w, before, packet, hook));
+         (uint64_t)is_past_service(w, before, packet, len, hook, checksum));
     if (counters->direct_connections != before->counters.direct_connections) {
         const nm_flow *row = flow_of(w, packet, 0);
         must(hook != PREROUTING && (flags_of(packet) & (SYN | ACK)) == (SYN | ACK) && count_pools(w, packet) == 1);

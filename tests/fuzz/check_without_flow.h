@@ -11,8 +11,10 @@ int is_without_flow(const world *w, const snapshot *before, const uint8_t *packe
 /* Whether only Python can decide such a packet: it may begin a flow, or a mirror's gets a RST. */
 int needs_python_without_flow(const world *w, const snapshot *before, const uint8_t *packet, size_t len, int hook,
                               int checksum);
+/* Whether such a packet, if C decides it, comes past the service of another flow: the flow's backend would get it. */
+int is_past_service(const world *w, const snapshot *before, const uint8_t *packet, size_t len, int hook, int checksum);
 /* Check that such a packet, decided in C, has changed one counter at most, and no flow; but a direct connection may
  * have been opened. */
-void check_without_flow(world *w, const snapshot *before, const uint8_t *packet, int hook);
+void check_without_flow(world *w, const snapshot *before, const uint8_t *packet, size_t len, int hook, int checksum);
 
 #endif

@@ -190,6 +190,10 @@ void check_over_limit(const world *w, const snapshot *before, const uint8_t *pac
     const nm_flow *flow = flow_before(before, packet, len, hook);
     int passes = flow ? passes_in_flow(flow, packet, len, hook == PREROUTING, reason)
                       : reason == NM_PUNT_NO_FLOW && passes_without_flow(w, packet, len, hook);
+    if (passes && !flow && is_past_service(w, before, packet, len, hook, checksum)) {
+        must(decided == NM_DROP_PAST_SERVICE);
+        return;
+    }
     must(passes == (decided == NM_ACCEPT || decided == NM_MODIFIED));
     must(passes || decided == NM_DROP_OVER_LIMIT);
     if (passes && flow)

@@ -51,6 +51,17 @@ def test_packets_past_the_service_are_queued_and_pass_while_natmirror_does_not_r
     assert not any("-d 10.20.0.11" in rule for rule in contents(parse_rules(RULES[: RULES.index("    mirrors")]))[PRE])
 
 
+def test_packets_of_a_service_without_a_pool_at_a_backends_endpoint_can_be_dropped() -> None:
+    watched = "  - {name: own, address: 10.20.0.11, port: 6653, mirrors: [{name: m, address: 10.20.0.14}]}\n"
+    first = RULES.replace("services:\n", f"services:\n{watched}")
+    for text in (f"{RULES}{watched}", first):
+        chains = contents(parse_rules(text))
+        past = [rule for rule in chains[PRE] if "-d 10.20.0.11/32" in rule]
+        assert [rule.partition("-j ")[2] for rule in past] == [f"NFQUEUE --queue-num {NAT_QUEUE} --queue-bypass"]
+        replies = [rule for rule in chains[FORWARD] if "-s 10.20.0.11/32" in rule]
+        assert [rule.partition("-j ")[2] for rule in replies] == [f"NFQUEUE --queue-num {NAT_QUEUE}"]
+
+
 def test_packets_in_a_backends_name_are_dropped_before_they_are_routed() -> None:
     chain = contents(parse_rules(RULES))[PRE]
     at = [number for number, rule in enumerate(chain) if rule.startswith("-s 10.20.0.11/32")]
