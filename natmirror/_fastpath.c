@@ -293,6 +293,10 @@ static int decide_control_packet(nm_gear *gear, nm_flow *flow, const nm_segment 
         gear->counters.bad_checksum_packets++;
         return pass_on(gear, flow, seg, is_orig);
     }
+    if (is_orig && nm_is_vain_syn(flow->flags, seg)) {
+        gear->counters.packets_decided_in_c++;
+        return pass_on(gear, flow, seg, 1);
+    }
     int reason = why_python(gear, flow, seg, is_orig, now);
     if (reason)
         return reason;
@@ -366,7 +370,7 @@ static int decide(nm_gear *gear, nm_flow *flow, nm_leg *leg, const nm_segment *s
             gear->counters.packets_decided_in_c++;
             return pass_on(gear, opened, seg, 1);
         }
-        if (flow && !has_bad_sum(seg, checksum))
+        if (flow && !has_bad_sum(seg, checksum) && !nm_is_vain_syn(flow->flags, seg))
             return NM_PUNT_OPENING_OR_CLOSING;
     }
     /* 2. A packet without a flow: a mirror's, or one of no connection that is known here. */
@@ -432,17 +436,16 @@ static int is_genuine_of_leg(const nm_leg *leg, const nm_segment *seg)
     return seg->flags & TCP_ACK && diff(ack, leg->snd_una) >= 0 && diff(ack, leg->snd_max) <= 0;
 }
 
-/* Take a turn for a packet that is to be punted for this reason. A flow's packet takes the client's turn, a leg's packet
- * the mirror's turn for that client, and any other packet its sender's. */
+/* Take a turn for a packet that is to be punted for this reason: a reply the backend's turn for the flow's client, a
+ * leg's packet the mirror's turn for that client, and any other packet its sender's. */
 static int take_turn(nm_gear *gear, const uint8_t *packet, size_t len, const nm_flow *flow, const nm_leg *leg,
-                     int reason, int is_genuine, double now)
+                     int is_orig, int reason, int is_genuine, double now)
 {
     static const uint8_t UNKNOWN[4];
     int is_data = reason == NM_PUNT_THROTTLED || reason == NM_PUNT_OUT_OF_ORDER || reason == NM_PUNT_LEG_REPAIR;
-    const nm_flow *leg_flow = leg ? nm_flow_by_id(gear->flows, leg->flow_id) : NULL;
-    const uint8_t *sender = len < IP_MIN ? UNKNOWN : packet + IP_SOURCE_AT;
-    return nm_turn_take(gear->turns, flow ? flow->client : sender,
-                        leg_flow ? leg_flow->client : leg ? leg->local : NULL,
+    const nm_flow *served = leg ? nm_flow_by_id(gear->flows, leg->flow_id) : is_orig ? NULL : flow;
+    return nm_turn_take(gear->turns, len < IP_MIN ? UNKNOWN : packet + IP_SOURCE_AT,
+                        served ? served->client : leg ? leg->local : NULL,
                         is_data ? NM_TURN_OF_DATA : NM_TURN_OF_OTHERS, is_genuine, now);
 }
 
@@ -530,7 +533,7 @@ int nm_decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int checksum
     int is_limited = decided >= NM_PUNT && decided != NM_PUNT_RESET && decided != NM_PUNT_MPTCP; /* these come once */
     if (is_limited) {
         int knows = flow ? is_genuine(flow, &seg, is_orig, checksum) : leg && is_genuine_of_leg(leg, &seg);
-        if (!take_turn(gear, packet, len, flow, leg, decided, knows, now))
+        if (!take_turn(gear, packet, len, flow, leg, is_orig, decided, knows, now))
             decided = decide_over_limit(gear, flow, &seg, is_orig, checksum, now, decided);
     }
     if (decided >= NM_PUNT)

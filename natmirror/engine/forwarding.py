@@ -122,8 +122,9 @@ class Forwarding:
         """Return the verdict on a packet from a client to a service."""
         # 1. Find the flow. A RST answers packets of a killed one, until the client opens a new connection.
         is_syn = segment.flags & (SYN | ACK | RST) == SYN
+        is_vain = is_syn and segment.ttl <= 1 and service.pool is not None  # the kernel will drop it
         flow = self._nat.find_orig((segment.src, segment.sport), (segment.dst, segment.dport))
-        if flow is not None and is_killed(flow.row):
+        if flow is not None and is_killed(flow.row) and not is_vain:
             if not is_syn:
                 self._nat.touch(flow, now, moved=False)
                 return self._failover.answer_killed(segment)
@@ -133,6 +134,10 @@ class Forwarding:
             if flow is None:
                 return self._without_flow(segment, service, EngineCounter.BAD_CHECKSUM_PACKETS)
             self._counters.count(EngineCounter.BAD_CHECKSUM_PACKETS)
+            return self._to_backend(segment, service, flow)
+        if is_vain:
+            if flow is None:
+                self._counters.count(EngineCounter.PACKETS_WITHOUT_FLOW)
             return self._to_backend(segment, service, flow)
         if is_syn:
             return self._from_client_syn(segment, service, flow, now)
@@ -172,8 +177,7 @@ class Forwarding:
         """Return the verdict on a SYN: of a new connection, repeated, or inside an established connection."""
         # 1. Find the flow that it belongs to, if any, and 2. track it.
         if flow is not None and not has_silent_client(flow.row) and self._nat.await_new_syn(flow, segment, now):
-            # The backend decides: it challenges the SYN (RFC 5961 §4), or accepts it, and then _follow_new_syn()
-            # follows.
+            # The backend challenges the SYN (RFC 5961 §4), or accepts it, and _follow_new_syn() follows.
             if flow.new_syn is not segment and not flow.is_first_syn(segment):
                 return self._drop(DropReason.OVER_LIMIT)
             flow.row.orig.packets += 1
@@ -188,7 +192,7 @@ class Forwarding:
         backend = self._nat.choose(service, (segment.src, segment.sport), now)
         if backend is None and service.pool is not None:
             return self._failover.refuse(segment, service.pool)
-        if self._nat.is_past_service(endpoint_of(backend or service), (segment.src, segment.sport), flow):
+        if self._nat.is_past_service(endpoint_of(backend or service), (segment.src, segment.sport), flow, opens=True):
             return self._drop(DropReason.PAST_SERVICE)
         if self._services.is_removed(service) or segment.src not in self._services.clients:
             return Accept()
@@ -333,9 +337,8 @@ class Forwarding:
             self._counters.count(EngineCounter.PACKETS_WITHOUT_FLOW)
 
         # 2. Track it.
-        taken = False
+        taken = flow is not None and is_taken(flow.row, segment, from_client=False)
         if flow is not None:
-            taken = is_taken(flow.row, segment, from_client=False)
             tracker.track(flow.row, segment, from_client=False, is_taken=taken)
 
         # 3. Rewrite it.

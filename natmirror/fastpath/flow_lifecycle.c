@@ -125,7 +125,8 @@ nm_flow *nm_flow_open(nm_gear *gear, nm_flow *closed, const nm_segment *syn, int
     const uint8_t *client = source_of(syn);
     nm_service *service = nm_plan_service(&gear->plan, 4, client, destination_of(syn), syn->dport);
     if (!service || service->needs_python || syn->payload_len ||
-        (syn->flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) != TCP_SYN || has_bad_sum(syn, checksum))
+        (syn->flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) != TCP_SYN || nm_is_vain_syn(service->flags, syn) ||
+        has_bad_sum(syn, checksum))
         return NULL;
     uint16_t service_id = (uint16_t)(service - gear->plan.services);
     if (*nm_plan_suspect(&gear->plan, service_id, 4, client))

@@ -14,12 +14,6 @@ static inline nm_half *half_of(const nm_flow *flow, int is_client)
     return (nm_half *)(is_client ? &flow->orig : &flow->reply);
 }
 
-/* Return whether this host drops the packet of a flow whose packets it routes: its TTL ends here. */
-static int expires_here(const nm_flow *flow, const nm_segment *seg, int from_client)
-{
-    return from_client && seg->ip[IP_TTL_AT] <= 1 && !(flow->flags & NM_FLOW_WATCHED);
-}
-
 /* Return whether a segment may be the one that its receiver expects next when it comes there: _may_be_next() in Python. */
 static int may_be_next(const nm_half *sender, const nm_half *receiver, const nm_segment *seg)
 {
@@ -79,7 +73,7 @@ int nm_is_taken_exactly(const nm_flow *flow, const nm_segment *seg, int from_cli
 {
     const nm_half *sender = half_of(flow, from_client), *receiver = half_of(flow, !from_client);
     int is_mirrored = flow->flags & NM_FLOW_SERVICE_MIRRORED;
-    if (!(seg->flags & TCP_ACK) || (is_mirrored && expires_here(flow, seg, from_client)))
+    if (!(seg->flags & TCP_ACK) || (is_mirrored && from_client && nm_expires_here(flow->flags, seg)))
         return 0;
     if (flow->flags & NM_FLOW_LOOSE)
         return agrees(receiver, seg);
@@ -350,7 +344,7 @@ static int take_reset(nm_flow *flow, const nm_segment *seg, int from_client)
 {
     nm_half *sender = half_of(flow, from_client), *receiver = half_of(flow, !from_client);
     sender->packets++;
-    if (expires_here(flow, seg, from_client) || !is_exact_reset(flow, seg, from_client))
+    if ((from_client && nm_expires_here(flow->flags, seg)) || !is_exact_reset(flow, seg, from_client))
         return NM_NO_EVENT;
     if (seg->flags & TCP_ACK && sender->flags & NM_HALF_ACK && receiver->flags & NM_HALF_SEQ &&
         diff(seg->ack, sender->ack) > 0 && diff(seg->ack, receiver->end) <= 0)

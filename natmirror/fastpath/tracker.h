@@ -16,6 +16,19 @@ static inline int nm_flow_knows_window(const nm_flow *flow)
            (flow->reply.flags & NM_HALF_RECORDED && !(flow->flags & NM_FLOW_LOOSE));
 }
 
+/* Return whether this host drops the packet of a client, because its TTL ends here, of a flow or service with these flags:
+ * acceptance.expires_here(). */
+static inline int nm_expires_here(uint32_t flags, const nm_segment *seg)
+{
+    return seg->ip[IP_TTL_AT] <= 1 && !(flags & NM_FLOW_WATCHED);
+}
+
+/* Return whether a client's packet is a SYN that reaches no backend, so that it changes nothing here. */
+static inline int nm_is_vain_syn(uint32_t flags, const nm_segment *seg)
+{
+    return (seg->flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN && nm_expires_here(flags, seg);
+}
+
 /* The part of nm_is_taken() for flows that are mirrored or were picked up. */
 int nm_is_taken_exactly(const nm_flow *flow, const nm_segment *seg, int from_client);
 

@@ -10,7 +10,7 @@
 #define WAYS 4    /* the buckets among which an address has its place */
 
 typedef struct {
-    uint8_t peer[8]; /* the peer's address; a mirror's is followed by the client's */
+    uint8_t peer[8]; /* the peer's address; a mirror's or a backend's is followed by the client's */
     uint64_t is_used;
     double at;   /* when `left` was right */
     double left; /* tokens */

@@ -2,6 +2,7 @@
 #include "fastpath/without_flow.h"
 
 #include "fastpath/flow_lifecycle.h"
+#include "fastpath/tracker.h"
 #include "fastpath/translation.h"
 
 static int accept(nm_gear *gear)
@@ -50,6 +51,8 @@ static int decide_to_service(nm_gear *gear, const nm_service *service, const nm_
 {
     if (has_bad_sum(seg, checksum)) /* the backend will drop it */
         return pass_to_derived(gear, service, seg, &gear->counters.bad_checksum_packets);
+    if (nm_is_vain_syn(service->flags, seg))
+        return pass_to_derived(gear, service, seg, &gear->counters.packets_without_flow);
     if ((seg->flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN)
         return NM_PUNT_OPENING_OR_CLOSING; /* nm_flow_open() has left it to Python */
     if (seg->payload_len && !(seg->flags & TCP_RST))

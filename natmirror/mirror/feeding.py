@@ -198,11 +198,14 @@ class Feeding:
     # Bytes that the legs cannot get
 
     def give_up(self, stream: MirroredStream, reason: EndReason) -> None:
-        """End all legs, and inform the sessions: the client's next bytes are unknown, or there is no room for
-        them."""
+        """End all legs, and inform the sessions: the client's next bytes are unknown, or there is no room for them. A
+        session that begins again gets no byte of which a version has been seen."""
         row, reassembler = stream.flow.row, stream.reassembler
         self.each_leg(stream, lambda leg: leg.abort(reason))
-        reassembler.clear()
+        if has_reader(row) and reassembler.is_placed:
+            reassembler.start_anew(seq.add(row.orig.end, -1) if is_finished(row.orig) else row.orig.end)
+        else:
+            reassembler.clear()
         set_orig_waiting(row, past_window=False, has_gap=False)
         if has_reader(row):
             is_ambiguous = reason is EndReason.AMBIGUOUS

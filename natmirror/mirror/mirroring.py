@@ -168,11 +168,11 @@ class Mirroring:
             if is_service_mirrored(flow.row) and has_new_data(flow.row, segment, from_client=True):
                 self._ledger.not_copied(flow.service, segment.payload_len, EndReason.NOT_FOLLOWED)
             return
+        if not stream.reassembler.is_placed:
+            stream.reassembler.place(segment.seq)
         if segment.flags & URG and is_urgent(flow.row, segment):
             self._feeding.give_up(stream, EndReason.AMBIGUOUS)
             return
-        if not stream.reassembler.is_placed:
-            stream.reassembler.place(segment.seq)
         payload = segment.payload
         if payload or not holds(flow.row) or is_revoked(flow.row.orig):  # else it is a FIN, to be acknowledged first
             self._feeding.feed(stream, segment.seq, payload, now)

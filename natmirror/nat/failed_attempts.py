@@ -1,7 +1,12 @@
-"""The backends that lately refused a client's SYN, or left it unanswered: its next SYN goes to another one."""
+"""The backends that lately refused a client's SYN, or left it unanswered: its next SYN goes to another one.
+
+A SYN that a backend leaves unanswered may be forged, so that the backend ignores it. Therefore it counts only until the
+backend accepts a connection of any client.
+"""
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from natmirror.rules import Backend
 
@@ -15,24 +20,32 @@ Client = tuple[int, bytes]
 """A service's number and the client's address."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    at: float
+    accepted: int | None
+    """How many connections the backend had accepted when its answer was overdue; None if it refused."""
+
+
 class FailedAttempts:
-    """For each client, the backends that refused its SYN or left it unanswered, each with the time of its last failure.
+    """For each client, the backends that refused its SYN or left it unanswered, each with its last failure.
 
     It calls ``suspect`` with 1 for a client with a first such backend, and with -1 once the client has none.
     """
 
     def __init__(self, suspect: Callable[[int, bytes, int], None]) -> None:
         # The client with the oldest last failure comes first.
-        self._clients: OrderedDict[Client, dict[Backend, float]] = OrderedDict()
+        self._clients: OrderedDict[Client, dict[Backend, _Failure]] = OrderedDict()
         self._suspect = suspect
 
-    def add(self, client: Client, backend: Backend, at: float) -> None:
-        """Note that the backend refused a SYN of the client, or left it unanswered."""
+    def add(self, client: Client, backend: Backend, at: float, accepted: int | None) -> None:
+        """Note that the backend refused a SYN of the client, or left it unanswered. ``accepted``: how many connections
+        it has accepted, if it did not answer."""
         self._forget_old(at)
         if client not in self._clients:
             self._clients[client] = {}
             self._suspect(*client, 1)
-        self._clients[client][backend] = at
+        self._clients[client][backend] = _Failure(at, accepted)
         self._clients.move_to_end(client)
         if len(self._clients) > MAX_CLIENTS:
             self.forget(next(iter(self._clients)))
@@ -48,14 +61,19 @@ class FailedAttempts:
         if self._clients.pop(client, None) is not None:
             self._suspect(*client, -1)
 
-    def to_avoid(self, client: Client, now: float) -> list[Backend]:
-        """Return the backends that the client's next SYN should not go to."""
+    def to_avoid(self, client: Client, now: float, accepted: Callable[[Backend], int]) -> list[Backend]:
+        """Return the backends that the client's next SYN should not go to. ``accepted`` returns how many connections a
+        backend has accepted by now."""
         self._forget_old(now)
-        return [backend for backend, at in self._clients.get(client, {}).items() if now - at < AVOID_TIMEOUT]
+        return [
+            backend
+            for backend, failure in self._clients.get(client, {}).items()
+            if now - failure.at < AVOID_TIMEOUT and failure.accepted in (None, accepted(backend))
+        ]
 
     def _forget_old(self, now: float) -> None:
         while self._clients:
             client, failures = next(iter(self._clients.items()))
-            if now - max(failures.values()) < AVOID_TIMEOUT:
+            if now - max(failure.at for failure in failures.values()) < AVOID_TIMEOUT:
                 return
             self.forget(client)

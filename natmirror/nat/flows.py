@@ -7,6 +7,7 @@ open.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 from natmirror.fastpath import MAX_SYN_DATA, NO_BACKEND, SYN_ANSWER_TIMEOUT, FlowRow, FlowTable, Gear
 from natmirror.fastpath.flow_flags import (
@@ -89,12 +90,17 @@ class Nat:
         """Return the flow of a packet from the backend to the client."""
         return self._flow(self.table.find_reply(backend, client))
 
-    def is_past_service(self, backend: Endpoint, client: Endpoint, own: Flow | None = None) -> bool:
+    def is_past_service(
+        self, backend: Endpoint, client: Endpoint, own: Flow | None = None, *, opens: bool = False
+    ) -> bool:
         """Return whether a client's packet to a backend, which has no flow or opens one in place of ``own``, comes past
         the service of another flow between them: the backend may take it for that flow's next, though no copy has it.
-        After a RST too, because the backend may not have taken that."""
+        After a RST too, because the backend may not have taken that. A SYN (``opens``) replaces a half open flow, since
+        the other SYN may be forged: the backend's answer tells which one it has taken (nat/flow.py)."""
         row = self.table.find_reply(backend, client)
         if row is None or is_direct(row) or (own is not None and own.row.id == row.id):
+            return False
+        if opens and row.state < State.ESTABLISHED:
             return False
         return row.state != State.TIME_WAIT or row.held_len > 0
 
@@ -204,8 +210,11 @@ class Nat:
         return new
 
     def await_new_syn(self, flow: Flow, syn: Segment, now: float) -> bool:
-        """Return whether to forward a SYN inside an open connection to its backend: True, until the backend has sent
-        nothing for too long. The SYN may be forged: a backend that only challenges it keeps the connection."""
+        """Return whether to forward a SYN inside an open connection to its backend, which decides.
+
+        The SYN may be forged. A backend that has the connection challenges it, or is silent: it drops SYNs with an MD5
+        signature (RFC 2385), for example. So silence shows that the connection has ended only if an end that lives
+        would have sent something."""
         if flow.state not in {State.SYN_SENT, State.SYN_RECEIVED, *IS_OPEN}:
             return False
         if flow.is_first_syn(syn):
@@ -219,7 +228,10 @@ class Nat:
         is_noted = flow.new_syn is syn
         if is_noted and (earlier is None or earlier.seq != syn.seq or flow.new_syn_replies != replies):
             flow.new_syn_at, flow.new_syn_replies = now, replies
-        return now - flow.new_syn_at < SYN_ANSWER_TIMEOUT
+        if now - flow.new_syn_at < SYN_ANSWER_TIMEOUT:
+            return True
+        is_silent = now - flow.row.seen_at >= tracker.LONGEST_PAUSE and not tracker.may_be_alive(flow.row)
+        return flow.state is not State.SYN_SENT and not is_silent
 
     def note_repeated_syn(self, flow: Flow, syn: Segment) -> None:
         """Note another SYN with the number of the flow's, which the backend may not have answered."""
@@ -232,7 +244,7 @@ class Nat:
         """Return whether the backend has left the client's SYN unanswered for too long, and note that failure."""
         if flow.state is not State.SYN_SENT or now - flow.row.created_at < SYN_ANSWER_TIMEOUT:
             return False
-        self._note_failure(flow, flow.row.created_at)
+        self._note_unanswered(flow)
         return True
 
     def note_accepted(self, flow: Flow) -> None:
@@ -244,13 +256,17 @@ class Nat:
 
     def note_refused(self, flow: Flow, now: float) -> None:
         """Note that the backend has refused the connection: the client's next SYN goes to another backend."""
-        self._note_failure(flow, now)
+        self._note_failure(flow, now, None)
 
-    def _note_failure(self, flow: Flow, at: float) -> None:
+    def _note_unanswered(self, flow: Flow) -> None:
+        accepted = None if flow.backend is None else self._services.accepted(flow.service, flow.backend)
+        self._note_failure(flow, flow.row.created_at, accepted)
+
+    def _note_failure(self, flow: Flow, at: float, accepted: int | None) -> None:
         if flow.backend is not None:
             if len(self.failed_syns) < _MAX_FAILED_SYNS:
                 self.failed_syns.append((flow.service.name, flow.backend.name))
-            self._attempts.add(self._attempts_key(flow), flow.backend, at)
+            self._attempts.add(self._attempts_key(flow), flow.backend, at, accepted)
 
     def choose(self, service: Service, client: Endpoint, now: float) -> Backend | None:
         """Return the backend for a client's new connection; None without a pool, or if no backend is open."""
@@ -260,7 +276,7 @@ class Nat:
         candidates, full = self._services.candidates(service, service.pool)
         if not candidates:
             return service.pool.sorry
-        avoid = self._attempts.to_avoid(key, now)
+        avoid = self._attempts.to_avoid(key, now, partial(self._services.accepted, service))
         if all(backend in avoid for backend in candidates):
             self._attempts.forget(key)
             avoid = []
@@ -348,10 +364,9 @@ class Nat:
             else:
                 self.forget(flow)
         elif is_unanswered(row):
-            self._note_failure(flow, now)
             self.forget(flow)
         else:
-            self._note_failure(flow, row.created_at)
+            self._note_unanswered(flow)
             set_unanswered(row)
             self.table.touch(row, row.seen_at, moved=True)
 

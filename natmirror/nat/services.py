@@ -193,6 +193,11 @@ class ServiceTable:
         """Count a connection that the backend with this number accepted."""
         self._plan.backends[number].connections += 1
 
+    def accepted(self, service: Service, backend: Backend) -> int:
+        """Return the number of connections of a service that a backend has accepted; 0 for a forgotten backend."""
+        member = self._entry(service).members.get(endpoint_of(backend))
+        return 0 if member is None else self._plan.backends[member.number].connections
+
     def backends(self) -> list[BackendCounts]:
         """Return each backend with its connections."""
         shown: list[BackendCounts] = []

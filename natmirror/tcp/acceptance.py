@@ -1,7 +1,8 @@
 """The checks that a receiver makes, as far as a third party can make them: whether it takes a segment.
 
 They err on the side of taking: a byte that is refused here but acknowledged there would be missing, and one that is
-taken here but refused there is never acknowledged.
+taken here but refused there is never acknowledged. Only agrees() errs on the other side: else blind packets
+could end sessions on picked up connections (docs/security.md).
 """
 
 from natmirror.fastpath import (

@@ -28,8 +28,8 @@ class Reassembler:
     """
 
     __slots__ = (
-        *("_given", "_left_out_from", "_max_waiting", "_memory", "_half", "_pieces", "_row", "_runs", "_starts"),
-        *("contradiction", "held", "left_out", "waiting_bytes"),
+        *("_given", "_left_out_from", "_max_waiting", "_memory", "_half", "_pieces", "_row", "_runs", "_seen_to"),
+        *("_starts", "contradiction", "held", "left_out", "waiting_bytes"),
     )
 
     def __init__(
@@ -60,6 +60,7 @@ class Reassembler:
         self._starts: list[int] = _NONE  # the offset of each piece in the stream, in order
         self._pieces: list[bytearray] = _NONE  # they do not overlap
         self._runs = 0  # a run: adjacent pieces without a gap between them
+        self._seen_to = 0  # the offset of the end of the out-of-order bytes that have come, also of those left out
 
     def push(self, at: int, data: bytes, limit: int) -> bytes:
         """Take ``data`` whose first byte has number ``at``; return the bytes that are in order now.
@@ -121,11 +122,21 @@ class Reassembler:
         self._half.next = at
 
     def restart(self, at: int, limit: int) -> bytes:
-        """Skip to number ``at``, past missing bytes; return the bytes that are in order now."""
-        self._left_out_from = None
-        self._advance(seq.diff(at, self.next))
+        """Skip to number ``at``, past missing bytes; return the bytes that are in order now. If there may be other
+        versions of them, among the bytes that were left out, ``contradiction`` is set and nothing returned."""
+        ahead = seq.diff(at, self.next)
+        if self._seen_to <= self._given + ahead:
+            self._left_out_from = None
+        self._advance(ahead)
         self.left_out = None
-        return self._take(limit)
+        return self._take(limit) if self.contradiction is None else b""
+
+    def start_anew(self, at: int) -> None:
+        """Drop all waiting and held bytes. Continue at number ``at``, the end of what the tracker has seen, or past all
+        bytes that have come: the receiver may have one that came ahead of a gap, and another version may follow."""
+        ahead = max(seq.diff(at, self.next), self._seen_to - self._given, 0)
+        self.clear()
+        self._advance(ahead)
 
     def clear(self) -> None:
         """Free all waiting and held bytes: the stream has no reader any more."""
@@ -157,6 +168,7 @@ class Reassembler:
         """Keep the bytes that do not wait already."""
         start = self._given + seq.diff(at, self.next)
         end = start + len(data)
+        self._seen_to = max(self._seen_to, end)
         first, last = self._adjacent(start, end)
         new = list(self._new_parts(start, end, data, first, last))
         count = sum(len(piece) for _, piece in new)

@@ -72,6 +72,10 @@ from natmirror.tcp.acceptance import expires_here, first_number, halves, has_new
 from natmirror.tcp.leg_record import FlowRecord
 from natmirror.tcp.syns import is_another_answer, may_answer, note_offers
 
+LONGEST_PAUSE = 130.0
+"""Seconds of silence after which a connection has ended if data in it is not acknowledged: an end that lives sends that
+data again after 120 s at most, Linux's TCP_RTO_MAX (RFC 6298 2.5 allows 60 s)."""
+
 _MAX_BEHIND = 1 << 30
 """Bytes, no less than a window: how old an acknowledgement may be that moves the window's edge."""
 

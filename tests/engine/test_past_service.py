@@ -175,7 +175,8 @@ def test_no_packet_of_a_flow_passes_by_another_way(passage: str, letters: str, d
     one, there = shared(passage, fast=fast), PASSAGES[passage][1]
     for step in (one.syn, one.syn_ack, lambda: one.from_client("A"), one.connect_mirror, one.mirrored):
         step()
-        if one.backend is not None:
+        is_half_open = one.engine.flows(one.now)[0]["state"] in ("syn-sent", "syn-received")
+        if one.backend is not None and not (letters == "S" and is_half_open):  # such a SYN is in test_syns.py
             assert past(one, letters, data, backend=there) == DROPPED
     one.from_client("PA", b"LIES!")
     one.from_backend("A")

@@ -6,11 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from natmirror._ffi import lib
+from natmirror.actions import Hook
 from natmirror.engine.counters import EngineCounter
 from tests.helpers.simulator import Weather, World
 from tests.helpers.support import assert_adds_up
 from tests.helpers.weather import FINE, STREAM, mirror_weathers, weathers
 
+_lib: Any = lib
 REASONS = ("linger-timeout", "stalled", "connect-timeout", "port-reused", "mirror-reset", "throttle-limit")
 
 
@@ -75,6 +78,31 @@ def test_without_throttling_the_same_client_does_not_wait_and_the_leg_is_dropped
     assert [event.reason for event in world.events] == ["buffer-full"]
 
 
+class WorldWithoutLimit(World):
+    """A world whose peers always have turns: only the C gear counts turns, and this weather repeats so many packets
+    within a few milliseconds that a mirror could use them up."""
+
+    def _through_engine(self, packet: bytes, hook: Hook) -> None:
+        gear: Any = self.engine._gear.handle
+        _lib.nm_turns_free(gear.turns)
+        gear.turns = _lib.nm_turns_new(bytes(16))
+        super()._through_engine(packet, hook)
+
+
+def assert_same_in_both_gears(seed: int, stream: bytes, **options: Any) -> None:
+    one, other = (WorldWithoutLimit(seed, stream, answer=STREAM[:9000], fast=fast, **options) for fast in (True, False))
+    for world in (one, other):
+        world.run()
+    assert one.actions == other.actions
+    assert one.events == other.events
+
+
+def test_both_gears_do_the_same_if_a_mirror_repeats_thousands_of_packets_within_milliseconds() -> None:
+    near, repeating = Weather(delay=0.0001), Weather(delay=0.0001, repetition=0.5)
+    sides = {"client_side": near, "backend_side": near, "mirror_side": repeating}
+    assert_same_in_both_gears(0, STREAM, **sides, mss=536, mirror_mss=60, scale=5)
+
+
 @given(st.data())
 def test_both_gears_do_the_same_in_any_weather(data: st.DataObject) -> None:
     size = data.draw(st.sampled_from([500, 20_000, 80_000]))
@@ -89,14 +117,7 @@ def test_both_gears_do_the_same_in_any_weather(data: st.DataObject) -> None:
         "sack": data.draw(st.booleans()),
         "settings": data.draw(st.sampled_from(["", ", buffer: 64KiB", ", idle-timeout: 100ms"])),
     }
-    worlds = []
-    for fast in (True, False):
-        world = World(seed, STREAM[:size], answer=STREAM[:9000], fast=fast, **options)
-        world.run()
-        worlds.append(world)
-    one, other = worlds
-    assert one.actions == other.actions
-    assert one.events == other.events
+    assert_same_in_both_gears(seed, STREAM[:size], **options)
 
 
 @given(st.data())

@@ -24,6 +24,20 @@ GENUINE = int(lib.NM_TURNS_BURST) // lib.NM_TURN_OF_DATA
 """Data packets of established flows that Python decides at once for one client."""
 NOW = 1000.0
 FIRST, THEIRS = seq.add(ISS, 1), seq.add(IRS, 1)
+TWO_SERVICES = """
+switches: [10.10.0.0/24]
+services:
+  - name: a
+    address: 10.10.0.100
+    port: 6653
+    pool: {backends: [{name: a1, address: 10.20.0.11, port: 6653}]}
+    mirrors: [{name: master, address: 10.20.0.14, protocol: openflow}]
+  - name: b
+    address: 10.10.0.101
+    port: 6653
+    pool: {backends: [{name: b1, address: 10.20.0.12, port: 6653}]}
+    mirrors: [{name: raw, address: 10.20.0.13}]
+"""
 THROTTLED = RULES.replace("10.20.0.13}", "10.20.0.13, when-behind: throttle, buffer: 64KiB}")
 
 
@@ -297,9 +311,12 @@ def test_a_rst_needs_no_turn() -> None:
 
 
 def test_a_throttled_client_sees_no_more_room_than_before() -> None:
-    connection = exhausted(THROTTLED)
+    connection = established(THROTTLED)
     one = connection.engine
     assert connection.backend
+    for _ in range(GENUINE):
+        connection.from_backend("A")
+    before = one.snapshot(NOW)["packets_over_limit"][PuntReason.THROTTLED]
     row = one._gear.flows.find_orig(CLIENT, SERVICE)
     assert row is not None
     assert row.shown == seq.add(FIRST, 0xFFFF), "the last window that passed through Python"
@@ -308,7 +325,7 @@ def test_a_throttled_client_sees_no_more_room_than_before() -> None:
         reply = packet(connection.backend, CLIENT, "A", THEIRS, FIRST, window=window)
         passed = connection.passed(reply, Hook.FORWARD, Checksum.UNVERIFIED)
         assert (passed.window, passed.checksum_ok()) == (room, True)
-    assert one.snapshot(NOW)["packets_over_limit"][PuntReason.THROTTLED] == 3
+    assert one.snapshot(NOW)["packets_over_limit"][PuntReason.THROTTLED] == before + 3
 
 
 def test_a_mirrors_packets_take_no_turn_of_the_client() -> None:
@@ -322,6 +339,39 @@ def test_a_mirrors_packets_take_no_turn_of_the_client() -> None:
     other.now = NOW
     other.connect()
     assert other.from_client("PA", b"data").dst == other.backend_address
+
+
+def test_a_backends_replies_take_no_turn_of_the_client() -> None:
+    one = engine(TWO_SERVICES, release=Release.ACKNOWLEDGED)
+    victim = ClientConnection(one, client=(CLIENT[0], 50_000), service=at("10.10.0.101", 6653))
+    other = ClientConnection(one)
+    for connection in (victim, other):
+        connection.now = NOW
+        connection.connect()
+    victim.connect_mirror()
+    assert other.backend
+    for _ in range(GENUINE + 5):  # behind a gap
+        other.passed(packet(other.backend, CLIENT, "PA", seq.add(IRS, 100), FIRST, b"x"), Hook.FORWARD)
+    state = one.snapshot(NOW)
+    assert state["packets_decided_in_python"][PuntReason.OUT_OF_ORDER] == GENUINE
+    assert state["packets_over_limit"] == {PuntReason.OUT_OF_ORDER: 5}
+    assert one.take_refusals() == Refusals(1, 5, other.backend_address, 5)
+    victim.mirrored()
+    victim.from_client("PA", b"late", at=4)
+    victim.from_client("PA", b"soon", at=0)
+    victim.sent = 8
+    victim.from_backend("A")
+    assert (copied(victim), ended(victim)) == (b"soonlate", [])
+
+
+def test_replies_to_a_throttled_client_leave_it_its_turns() -> None:
+    connection = established(THROTTLED)
+    for _ in range(GENUINE + 5):
+        connection.from_backend("A")
+    assert connection.engine.snapshot(NOW)["packets_over_limit"][PuntReason.THROTTLED] >= 5
+    connection.from_client("PA", b"late", at=4)
+    connection.from_client("PA", b"soon", at=0)
+    assert (copied(connection), ended(connection)) == (b"soonlate", [])
 
 
 def test_many_addresses_share_a_table_of_bounded_size() -> None:

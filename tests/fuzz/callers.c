@@ -277,7 +277,8 @@ void take_punted(world *w, const uint8_t *packet, size_t len, int hook, int chec
         nm_flow *row = is_orig ? nm_flow_find_orig(w->gear->flows, 4, src, seg.sport, dst, seg.dport)
                                : nm_flow_find_reply(w->gear->flows, 4, src, seg.sport, dst, seg.dport);
         nm_service *service = is_orig ? nm_plan_service(&w->gear->plan, 4, src, dst, seg.dport) : NULL;
-        if (service && (seg.flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN && is_new(w, row, &seg))
+        if (service && (seg.flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN &&
+            !is_vain_syn(bytes, !(service->flags & NM_FLOW_WATCHED)) && is_new(w, row, &seg))
             open_for(w, service, &seg);
         else if (is_own(w, row))
             feed_punted(w, index_of(w, row), &seg, len, hook, checksum);

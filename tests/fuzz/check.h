@@ -19,6 +19,8 @@ const nm_flow *flow_of(const world *w, const uint8_t *packet, int is_orig);
 int has_ends_of(const nm_flow *row, const uint8_t *packet, int is_orig);
 /* Whether an address lies in the plan's networks: 10.10.0.0/24 and 10.11.0.0/28. */
 int is_client(const uint8_t *address);
+/* Whether a client's packet to a service is a SYN whose TTL ends at this host. */
+int is_vain_syn(const uint8_t *packet, int has_pool);
 /* Return the one service whose pool has the sender of a packet; -1 if there is none, or more than one. */
 int service_of(const world *w, const uint8_t *packet);
 /* Check that nm_flows_victim() returns the flow to evict and changes nothing. */

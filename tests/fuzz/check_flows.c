@@ -181,6 +181,11 @@ int is_client(const uint8_t *address)
     return address[0] == 10 && !address[2] && (address[1] == 10 || (address[1] == 11 && address[3] < 16));
 }
 
+int is_vain_syn(const uint8_t *packet, int has_pool)
+{
+    return has_pool && packet[8] <= 1 && (packet[packet[0] % 16 * 4u + 13] & (SYN | ACK | RST)) == SYN;
+}
+
 /* Whether the packet is a plain SYN that the backend will accept. */
 static int is_syn(const uint8_t *packet, size_t len, int checksum)
 {
@@ -194,6 +199,7 @@ static void check_opened(world *w, const snapshot *before, const nm_flow *flow, 
     const uint8_t *tcp = packet + packet[0] % 16 * 4u;
     const uint8_t *client = flow->client;
     must(is_client(client));
+    must(!is_vain_syn(packet, !(flow->flags & NM_FLOW_WATCHED)));
     must(!*nm_plan_suspect(&w->gear->plan, flow->service_id, 4, client));
     must(!before->services[flow->service_id].needs_python);
     must(!nm_leg_find(w->gear->legs, 4, flow->backend, flow->backend_port, client, flow->client_port));
@@ -206,14 +212,15 @@ static void check_opened(world *w, const snapshot *before, const nm_flow *flow, 
 }
 
 /* Check a flow that existed before and still does: if the packet does not belong to it, is damaged, or is a client's
- * of a direct connection, it is unchanged. */
+ * of a direct connection, or its SYN reaches no backend, it is unchanged. */
 static void check_moved(world *w, const nm_flow *now, const nm_flow *was, const uint8_t *packet, int is_orig, int is_bad)
 {
     const uint8_t *tcp = packet + packet[0] % 16 * 4u;
     nm_flow mended = *now;
     mend_links(&mended, was);
     mended.came_at = was->came_at;
-    if (is_bad || !has_ends_of(was, packet, is_orig) || (is_orig && was->flags & NM_FLOW_DIRECT)) {
+    if (is_bad || !has_ends_of(was, packet, is_orig) || (is_orig && was->flags & NM_FLOW_DIRECT) ||
+        (is_orig && is_vain_syn(packet, !(was->flags & NM_FLOW_WATCHED)))) {
         must(!memcmp(&mended, was, sizeof mended));
         return;
     }
@@ -344,7 +351,8 @@ void check_not_opened(const world *w, const snapshot *before, const uint8_t *pac
             continue;
         uint32_t victim = victim_of(before, 1);
         int has_former = w->plan.services[i].flags & NM_FLOW_SERVICE_MIRRORED && is_taken(w, packet, port, 1);
-        must(has_former || w->plan.services[i].needs_python || *nm_plan_suspect(&w->gear->plan, (uint16_t)i, 4, packet + 12) ||
+        must(has_former || is_vain_syn(packet, has_pool(i)) || w->plan.services[i].needs_python ||
+             *nm_plan_suspect(&w->gear->plan, (uint16_t)i, 4, packet + 12) ||
              (victim == NONE ? count_rows(before) == MAX_FLOWS
                              : before->rows[victim].flags & NM_FLOW_PYTHON_STATE || is_taken(w, packet, port, 1)));
     }
@@ -383,6 +391,8 @@ static int is_gears(const world *w, const nm_flow *flow, const uint8_t *packet, 
     if (flow->flags & NM_FLOW_DIRECT)
         return 0;
     if (checksum == UNVERIFIED && tcp_sum_of(packet, len, header_len) != 0xffff)
+        return 1;
+    if (is_orig && is_vain_syn(packet, !(flow->flags & NM_FLOW_WATCHED)))
         return 1;
     if (flags & RST && flow->state == NM_STATE_SYN_SENT)
         return 0;

@@ -94,6 +94,8 @@ int needs_python_without_flow(const world *w, const snapshot *before, const uint
     }
     if (service < 0 || !is_client(packet + 12))
         return is_mirror(w, packet) && !pools;
+    if (is_vain_syn(packet, has_pool(service)) && !is_bad)
+        return 0;
     return may_begin || ((flags & (SYN | ACK | RST)) == SYN && !is_bad);
 }
 

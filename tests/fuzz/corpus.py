@@ -47,7 +47,7 @@ _FLOWS_WITH_LEGS = (1, 2, 3, 8)
 _FLOWS_WITH_TAKERS = (*_FLOWS_WITH_LEGS, 6, 7, 9)
 _LEG_OF_FLOW = {1: 0, 2: 1, 3: 3, 8: 4}
 _ODD_BYTES, _ODD_AGAIN, _UNSTEADY = 1, 2, 1
-_TO_KEPT = 8
+_TO_KEPT, _REPLIES = 8, 16
 _OF_CLIENT, _OF_CALLER, _OF_MIRROR, _OF_BACKEND, _THROTTLES, _FIN, _MIRROR_WITHOUT_LEG = 0, 1, 2, 3, 16, 128, 32
 _SERVICES, _CALLERS_OF_SERVICE, _BACKENDS = range(0, 64, 16), range(12), range(8)
 _MAX_STEPS = 60
@@ -413,7 +413,7 @@ def held() -> dict[str, bytes]:
 
 
 def drain(kind: int, number: int, rest: int = 0) -> bytes:
-    """Leave a client, a caller, a mirror or a backend so many tokens."""
+    """Leave a client, a caller, a mirror or a backend so many tokens, or a flow's backend for the client."""
     return bytes((_DRAIN, kind | number << 2, rest))
 
 
@@ -424,7 +424,7 @@ def dry() -> dict[str, bytes]:
         data, ahead = sends(flow, 10) + sends(flow, 200), sends(flow, 10, 100)
         again, other = sends(flow, 50, odd=_ODD_AGAIN), sends(flow, 50, odd=_ODD_AGAIN | _ODD_BYTES)
         for rest in (*range(3), *range(_TO_KEPT, _TO_KEPT + 3)):
-            empty = drain(_OF_CLIENT, flow, rest)
+            empty = drain(_OF_CLIENT, flow, rest) + drain(_OF_CLIENT, flow, rest | _REPLIES)
             for name, one in {"ahead": ahead, "again": again, "other": other, "data": data + data}.items():
                 seeds[f"{name}-{rest}-{flow}"] = data + empty + one + acks(flow, 4) + moment + data + acks(flow)
                 seeds[f"hole-{name}-{rest}-{flow}"] = data + empty + acks(flow, 5000) + one + acks(flow) + moment + data

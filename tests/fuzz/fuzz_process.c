@@ -68,6 +68,7 @@ enum {
 #define DRAIN_KIND 3 /* 0 to 3: a client of the world's flows, a caller, a mirror, a backend */
 #define DRAIN_REST 7
 #define DRAIN_TO_KEPT 8 /* leave the kept tokens as well */
+#define DRAIN_REPLIES 16 /* of a flow the tokens for replies, which its backend has for the client */
 
 #define SAME_WINDOW 1 /* stands for the mirror's last window */
 
@@ -417,8 +418,14 @@ static void drain_peer(world *w, input *in)
     const mirror_leg *leg = &w->legs[number % LEGS];
     endpoint peers[] = {w->flows[number % FLOWS].client, caller_end(number), leg->mirror, backend_end(&w->plan, number % BACKENDS)};
     int kind = which & DRAIN_KIND;
-    const endpoint *client = leg->flow ? &leg->flow->client : &leg->local;
-    drain(w, peers[kind].address, kind == 2 ? client->address : NULL,
+    const endpoint *peer = &peers[kind], *client = NULL;
+    if (kind == 0 && rest & DRAIN_REPLIES) {
+        peer = &w->flows[number % FLOWS].backend;
+        client = &peers[kind];
+    } else if (kind == 2) {
+        client = leg->flow ? &leg->flow->client : &leg->local;
+    }
+    drain(w, peer->address, client ? client->address : NULL,
           (rest & DRAIN_REST) + (rest & DRAIN_TO_KEPT ? KEPT : 0));
 }
 

@@ -135,8 +135,12 @@ void check_turn(world *w, const snapshot *before, const uint8_t *packet, size_t 
         return;
     const nm_flow *flow = flow_before(before, packet, len, hook);
     const mirror_leg *leg = flow ? NULL : leg_before(w, packet, len, hook);
-    const uint8_t *client = !leg ? NULL : leg->flow ? leg->flow->client.address : leg->local.address;
-    peer_turns *one = turns_of(w, flow ? flow->client : len < 20 ? NO_ADDRESS : packet + SOURCE_AT, client);
+    const uint8_t *client = NULL; /* of a backend's or a mirror's packet */
+    if (flow)
+        client = hook == PREROUTING ? NULL : flow->client;
+    else if (leg)
+        client = leg->flow ? leg->flow->client.address : leg->local.address;
+    peer_turns *one = turns_of(w, len < 20 ? NO_ADDRESS : packet + SOURCE_AT, client);
     int price = is_of_data(reason) ? PRICE_OF_DATA : PRICE_OF_OTHERS;
     int is_genuine = flow ? knows_flow(flow, packet, len, hook == PREROUTING, checksum) : leg && knows_leg(leg, packet);
     int has_turn = one->left >= price + (is_genuine ? 0 : KEPT);

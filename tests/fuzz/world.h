@@ -59,7 +59,7 @@ enum { PICKS = 64 };
 
 /* The tokens that a peer has left. */
 typedef struct {
-    uint8_t peer[8]; /* its address, and for a mirror the client's */
+    uint8_t peer[8]; /* its address, and for a mirror or a backend the client's */
     double left, at;
 } peer_turns;
 

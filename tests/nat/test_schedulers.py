@@ -146,29 +146,45 @@ class Suspects(Counter[tuple[int, bytes]]):
 WHO = (0, b"\x0a\x0a\x00\x01")
 
 
+def seven(_backend: Backend) -> int:
+    """Return how many connections a backend has accepted: always seven."""
+    return 7
+
+
 def test_a_backend_that_failed_is_avoided_until_it_answers() -> None:
     [backend] = pool(1).backends
     suspects = Suspects()
     attempts = FailedAttempts(suspects.note)
-    attempts.add(WHO, backend, 0.0)
-    attempts.add(WHO, backend, 0.5)
+    attempts.add(WHO, backend, 0.0, None)
+    attempts.add(WHO, backend, 0.5, None)
     assert suspects[WHO] == 1
-    assert attempts.to_avoid(WHO, 1.0) == [backend]
-    assert attempts.to_avoid((1, WHO[1]), 1.0) == []
+    assert attempts.to_avoid(WHO, 1.0, seven) == [backend]
+    assert attempts.to_avoid((1, WHO[1]), 1.0, seven) == []
     attempts.remove(WHO, backend)
     attempts.remove(WHO, backend)
-    assert attempts.to_avoid(WHO, 2.0) == []
+    assert attempts.to_avoid(WHO, 2.0, seven) == []
     assert suspects[WHO] == 0
+
+
+def test_an_unanswered_syn_counts_until_its_backend_accepts_a_connection() -> None:
+    silent, refused = pool(1, 1).backends
+    attempts = FailedAttempts(Suspects().note)
+    attempts.add(WHO, silent, 0.0, 7)
+    attempts.add(WHO, refused, 0.0, None)
+    assert attempts.to_avoid(WHO, 1.0, seven) == [silent, refused]
+    assert attempts.to_avoid(WHO, 1.0, lambda _backend: 8) == [refused]
+    attempts.add(WHO, silent, 0.0, 8)
+    assert attempts.to_avoid(WHO, 1.0, lambda _backend: 8) == [silent, refused]
 
 
 def test_a_failure_expires() -> None:
     one, other = pool(1, 1).backends
     suspects = Suspects()
     attempts = FailedAttempts(suspects.note)
-    attempts.add(WHO, one, 0.1)
-    attempts.add(WHO, other, 5.0)
-    assert attempts.to_avoid(WHO, 0.1 + AVOID_TIMEOUT) == [other]
-    assert attempts.to_avoid((7, b""), 5.0 + AVOID_TIMEOUT) == []
+    attempts.add(WHO, one, 0.1, None)
+    attempts.add(WHO, other, 5.0, 7)
+    assert attempts.to_avoid(WHO, 0.1 + AVOID_TIMEOUT, seven) == [other]
+    assert attempts.to_avoid((7, b""), 5.0 + AVOID_TIMEOUT, seven) == []
     assert suspects[WHO] == 0, "a request about any client forgets old failures"
 
 
@@ -178,9 +194,9 @@ def test_spoofed_clients_do_not_make_memory_grow() -> None:
     attempts = FailedAttempts(suspects.note)
     clients = [(0, number.to_bytes(4, "big")) for number in range(2 * MAX_CLIENTS)]
     for client in clients:
-        attempts.add(client, backend, 0.0)
-    assert attempts.to_avoid(clients[0], 1.0) == []
-    assert attempts.to_avoid(clients[-1], 1.0) == [backend]
+        attempts.add(client, backend, 0.0, None)
+    assert attempts.to_avoid(clients[0], 1.0, seven) == []
+    assert attempts.to_avoid(clients[-1], 1.0, seven) == [backend]
     assert suspects.total() == MAX_CLIENTS
 
 

@@ -1,6 +1,7 @@
 """The reassembler: a stream's bytes in order, from packets in any order."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,9 +15,13 @@ START = 0xFFFF_FF00
 FAR = seq.add(START, 1 << 20)
 
 
-def reassembler(next_seq: int, max_waiting: int, memory: Memory) -> Reassembler:
+class NothingHeld(list[int]):
+    """Stands for the held bytes of a flow whose backend has acknowledged all that was in order."""
+
+
+def reassembler(next_seq: int, max_waiting: int, memory: Memory, held: Any = None) -> Reassembler:
     row = SimpleNamespace(orig=SimpleNamespace(), held=SimpleNamespace(holder=NO_HOLDER))
-    return Reassembler(row, "orig", next_seq, max_waiting, Gear(1, memory, bytes(16)).memory)
+    return Reassembler(row, "orig", next_seq, max_waiting, Gear(1, memory, bytes(16)).memory, held)
 
 
 def test_in_order_bytes_come_out_at_once() -> None:
@@ -197,3 +202,25 @@ def test_bytes_that_arrive_between_these_calls_keep_their_order() -> None:
     out = stream.push(START, b"a", limit)
     out += stream.push(stream.next, b"y" * 10, limit)
     assert out.count(b"y") == 0, "the first copy counts"
+
+
+@pytest.mark.parametrize(("skip_to", "is_known"), [(2, True), (21, False), (24, True)])
+def test_bytes_that_were_left_out_are_other_versions_also_past_a_hole(skip_to: int, is_known: bool) -> None:
+    stream = reassembler(START, 10, Memory(10_000), NothingHeld())
+    stream.push(seq.add(START, 2), b"x" * 10, FAR)
+    stream.push(seq.add(START, 20), b"left", FAR)
+    stream.restart(seq.add(START, skip_to), FAR)
+    assert (stream.contradiction is None) == is_known
+    stream.push(stream.next, b"y" * 12, FAR)
+    assert (stream.contradiction is None) == (skip_to == 24)
+
+
+@pytest.mark.parametrize(("at", "after"), [(1, 24), (30, 30)])
+def test_a_stream_that_begins_anew_passes_all_that_has_come(at: int, after: int) -> None:
+    memory = Memory(10_000)
+    stream = reassembler(START, 10, memory, NothingHeld())
+    stream.push(seq.add(START, 2), b"x" * 10, FAR)
+    stream.push(seq.add(START, 20), b"left", FAR)
+    stream.start_anew(seq.add(START, at))
+    assert (stream.next, stream.contradiction, memory.used) == (seq.add(START, after), None, 0)
+    assert stream.push(stream.next, b"on", FAR) == b"on"

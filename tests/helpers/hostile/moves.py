@@ -128,10 +128,10 @@ def flood(peers: Peers) -> None:
 
 
 def drain(peers: Peers) -> None:
-    """Leave a client, a backend, or a mirror for its client, hardly any turns."""
+    """Leave a client, or a backend or a mirror for its client, hardly any turns."""
     draw, host = peers.random, peers.host
     address = draw.choice((*(one[0] for one in peers.clients), draw.choice(BACKENDS)[0], draw.choice(MIRRORS)[0]))
-    client = draw.choice(peers.clients)[0] if draw.random() < 0.3 else ffi.NULL
+    client = draw.choice(peers.clients)[0] if draw.random() < 0.5 else ffi.NULL
     rest = draw.choice((0, 1, 2, 20))
     for engine in host.engines:
         turns: Any = engine._gear.handle.turns
