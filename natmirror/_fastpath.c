@@ -134,9 +134,11 @@ static int punt_reason(nm_gear *gear, nm_flow *flow, const nm_segment *seg, int 
 }
 
 /* Return how many held bytes a backend's segment frees: it acknowledges them, or an earlier one did. It may acknowledge
- * more than there are. */
+ * more than there are; where none is held, that counts unless the flow was picked up (awaits_reply() in Python). */
 static uint32_t acked_len(const nm_flow *flow, const nm_segment *seg)
 {
+    if (!flow->held_len && flow->flags & NM_FLOW_PICKED_UP)
+        return 0;
     uint32_t ack = flow->reply.flags & NM_HALF_ACK && diff(flow->reply.ack, seg->ack) > 0 ? flow->reply.ack : seg->ack;
     int32_t len = diff(ack, flow->orig.next - flow->held_len);
     return len > 0 ? (uint32_t)len : 0;
@@ -241,6 +243,13 @@ static int decide_mirror_packet(nm_gear *gear, nm_leg *leg, const nm_segment *se
     return NM_CONSUMED;
 }
 
+/* Return whether the backend has acknowledged bytes, after a segment, that legs and readers lack: _has_hole() in
+ * Python. */
+static int has_hole(const nm_flow *flow, const nm_flow *after)
+{
+    return has_takers(flow, 1) && !(flow->flags & NM_FLOW_PICKED_UP) && diff(after->reply.ack, flow->orig.next) > 0;
+}
+
 /* Return whether Python has to decide a packet of a flow with mirrors, because it brings legs or readers something or
  * changes the flow's state; NM_PUNT_RESET for a RST that does. */
 static int needs_mirroring(const nm_flow *flow, const nm_segment *seg, int is_orig)
@@ -258,8 +267,9 @@ static int needs_mirroring(const nm_flow *flow, const nm_segment *seg, int is_or
                    ? NM_PUNT_OPENING_OR_CLOSING
                    : 0;
     int is_fin_acked = flow->reply.flags & NM_HALF_ACK && flow->reply.ack == flow->orig.end;
+    int waits_for_ack = flow->orig.flags & NM_HALF_FIN ? !is_fin_acked : has_hole(flow, &after);
     return flow->flags & (NM_FLOW_THROTTLED | NM_FLOW_PAST_WINDOW | NM_FLOW_SKIPPED) || flow->held_len ||
-                   (flow->orig.flags & NM_HALF_FIN && !is_fin_acked) || (is_data && flow->flags & NM_FLOW_HAS_READER)
+                   waits_for_ack || (is_data && flow->flags & NM_FLOW_HAS_READER)
                ? NM_PUNT_OPENING_OR_CLOSING
                : 0;
 }
@@ -341,7 +351,7 @@ static int decide_for_mirrors(nm_gear *gear, nm_flow *flow, const nm_segment *se
     if (flow->flags & NM_FLOW_LOOSE && flow->orig.flags & NM_HALF_FIN) /* a stream may end that has not begun here */
         return NM_PUNT_OUT_OF_ORDER;
     int is_fed = seg->payload_len && has_takers(flow, is_orig);
-    uint32_t acked = !is_orig && flow->held_len ? acked_len(flow, seg) : 0;
+    uint32_t acked = is_orig ? 0 : acked_len(flow, seg);
     int reason = is_fed ? punt_reason(gear, flow, seg, is_orig) : 0;
     if (reason == NM_PUNT_OUT_OF_ORDER && is_orig && is_repetition(flow, seg))
         reason = is_fed = 0;

@@ -19,8 +19,8 @@ class DropReason(StrEnum):
     """A backend that is in several pools sent a packet of an unknown connection, so natmirror cannot know which
     service's address the packet needs."""
     PAST_SERVICE = "past-service"
-    """A client sent a packet of its connection to the backend's own address and port, not to the service's. The backend
-    would have taken data that natmirror could not copy."""
+    """A client sent a packet of its connection to the backend's own address and port, or to another service with this
+    backend. The backend would have taken data that natmirror could not copy."""
     FOR_LEG = "for-leg"
     """The packet came from a mirror, or was an ICMP error about a leg, and went to the leg. It is counted as
     ``mirror_packets`` or ``icmp_errors_for_legs``, not among the drops."""

@@ -52,6 +52,7 @@ from natmirror.fastpath.flow_flags import (
 from natmirror.fastpath.flow_states import Event, State
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.mirror.outgoing import Outgoing
+from natmirror.nat.client_syn import client_syn
 from natmirror.nat.flow import Flow
 from natmirror.nat.flows import Nat
 from natmirror.nat.services import ServiceTable
@@ -168,6 +169,7 @@ class Forwarding:
             self._hand_on_mptcp(flow, segment, from_client=True, is_opening=is_opening)
         if event is Event.HANDSHAKE:
             self._mirroring.open(self._nat.keep_object(flow), endpoint_of(flow.backend or flow.service), now)
+            flow.forget_syn_data()
         if flow.row.state == State.SYN_SENT and is_watched(flow.row) and count and flow.service.mirrors:
             self._mirroring.unanswered(self._nat.keep_object(flow), count)
         elif taken and (count or segment.flags & (FIN | URG)):
@@ -176,9 +178,10 @@ class Forwarding:
     def _from_client_syn(self, segment: Segment, service: Service, flow: Flow | None, now: float) -> Verdict:
         """Return the verdict on a SYN: of a new connection, repeated, or inside an established connection."""
         # 1. Find the flow that it belongs to, if any, and 2. track it.
-        if flow is not None and not has_silent_client(flow.row) and self._nat.await_new_syn(flow, segment, now):
-            # The backend challenges the SYN (RFC 5961 §4), or accepts it, and _follow_new_syn() follows.
-            if flow.new_syn is not segment and not flow.is_first_syn(segment):
+        syn = client_syn(segment, keeps_data=is_service_mirrored(flow.row)) if flow is not None else None
+        if flow and syn and not has_silent_client(flow.row) and self._nat.await_new_syn(flow, syn, now):
+            # The backend decides: it challenges the SYN (RFC 5961 §4), or accepts it. See _follow_new_syn().
+            if flow.new_syn is not syn and not flow.is_first_syn(segment):
                 return self._drop(DropReason.OVER_LIMIT)
             flow.row.orig.packets += 1
             return self._to_backend(segment, service, flow)
@@ -192,7 +195,7 @@ class Forwarding:
         backend = self._nat.choose(service, (segment.src, segment.sport), now)
         if backend is None and service.pool is not None:
             return self._failover.refuse(segment, service.pool)
-        if self._nat.is_past_service(endpoint_of(backend or service), (segment.src, segment.sport), flow, opens=True):
+        if self._nat.is_open_elsewhere(service, endpoint_of(backend or service), (segment.src, segment.sport)):
             return self._drop(DropReason.PAST_SERVICE)
         if self._services.is_removed(service) or segment.src not in self._services.clients:
             return Accept()
@@ -200,14 +203,12 @@ class Forwarding:
         if flow is None:
             return self._without_flow(segment, service, EngineCounter.FLOWS_UNTRACKED)
         self._counters.count(EngineCounter.FLOWS_OPENED)
-
         # 3. Rewrite it. 4. Nothing to hand on: mirrors get nothing before the handshake is complete.
         return self._to_backend(segment, service, flow)
 
     def _is_for_another_backend(self, flow: Flow, segment: Segment) -> bool:
         """Return whether only a backend says that it has this connection, and a client's packet does not confirm it:
-        the packet goes to the client's derived backend. The flow stays, because an attacker may have sent the
-        packet."""
+        then that goes to the client's derived backend. The flow stays, for an attacker may have sent the packet."""
         if flow.backend is None or not has_silent_client(flow.row) or agrees(flow.row.reply, segment):
             return False
         return flow.backend != self._services.derived_backend(flow.service, flow.client)
@@ -215,7 +216,7 @@ class Forwarding:
     def _pick_up_by_client(self, segment: Segment, service: Service, now: float) -> Flow | None:
         """Return a flow for a client's data; None if the table is full, or if they are past another flow's service."""
         client = (segment.src, segment.sport)
-        if self._nat.is_past_service(self._services.derived_endpoint(service, client), client):
+        if self._nat.is_past_service(self._services.derived_endpoint(service, client), client, may_pick_up=True):
             return None
         backend = None if service.pool is None else self._services.derived_backend(service, client)
         return self._pick_up(service, client, backend, now)
@@ -377,9 +378,8 @@ class Forwarding:
         return flow
 
     def _hand_on_mptcp(self, flow: Flow, segment: Segment, *, from_client: bool, is_opening: bool) -> None:
-        """Hand on that a flow belongs to an MPTCP connection, if data that its receiver takes shows that while it has
-        copies or sessions, or is opening. In such a connection the first data of each direction has an option (RFC 8684
-        §3.7)."""
+        """Hand on that a flow belongs to an MPTCP connection, if data that its receiver takes shows that (RFC 8684
+        §3.7: the first data of each direction have an option) while it has copies or sessions, or is opening."""
         if is_service_mirrored(flow.row) and (is_opening or has_takers(flow.row)) and segment.mptcp():
             self._mirroring.showed_mptcp(flow, segment, from_client=from_client)
 

@@ -2,6 +2,7 @@
 
 from natmirror._ffi import lib
 from natmirror.fastpath.rows import FlowRow, HalfRow
+from natmirror.net import seq
 
 FEEDS_LEGS = lib.NM_FLOW_FEEDS_LEGS
 WATCHED = lib.NM_FLOW_WATCHED
@@ -202,9 +203,18 @@ def set_holds(row: FlowRow) -> None:
 
 def awaits_reply(row: FlowRow) -> bool:
     """Return whether a backend's packet may give mirrors something, or end their copies: bytes or a FIN wait for its
-    acknowledgement or for its window. While the flow is loose, the packet may be anyone's."""
-    waits = row.flags & (PAST_WINDOW | SKIPPED | UNSEEN) or row.held_len or row.orig.flags & HALF_FIN
-    return bool(waits) and not row.flags & LOOSE
+    acknowledgement or for its window, or it acknowledges bytes that did not pass here. While the flow is loose, the
+    packet may be anyone's."""
+    flags = row.flags
+    waits = flags & (PAST_WINDOW | SKIPPED | UNSEEN) or row.held_len or row.orig.flags & HALF_FIN
+    return bool(waits or _has_hole(row)) and not flags & LOOSE
+
+
+def _has_hole(row: FlowRow) -> bool:
+    """Return whether the backend has acknowledged bytes that legs and sessions lack; False if the flow was picked up:
+    its first packets did not pass here."""
+    has_all = row.flags & (FEEDS_LEGS | HAS_READER) and not row.flags & PICKED_UP
+    return bool(has_all) and seq.lt(row.orig.next, row.reply.ack)
 
 
 def is_skipped(row: FlowRow) -> bool:

@@ -135,9 +135,7 @@ nm_flow *nm_flow_open(nm_gear *gear, nm_flow *closed, const nm_segment *syn, int
     endpoint there = endpoint_of(gear, service, backend_id);
     nm_flow *other = nm_flow_find_reply(gear->flows, 4, there.address, there.port, client, syn->sport);
     int is_mirrored = service->flags & NM_FLOW_SERVICE_MIRRORED;
-    int is_reset = other && other != closed && other->state == NM_STATE_RESET; /* of another service: Python drops the SYN */
-    if ((other && (is_mirrored || is_reset || !nm_flow_is_closed(other))) ||
-        nm_leg_find(gear->legs, 4, there.address, there.port, client, syn->sport))
+    if ((other && (is_mirrored || !nm_flow_is_closed(other))) || nm_leg_find(gear->legs, 4, there.address, there.port, client, syn->sport))
         return NULL;
     nm_flow *victim = nm_flows_victim(gear->flows, 1, now);
     if (victim && (closed || other || victim->flags & NM_FLOW_PYTHON_STATE))

@@ -154,7 +154,7 @@ class LegTable:
 
         There must be no other row between the two endpoints.
         """
-        if not self._memory.take(holder, LEG_COST):
+        if not self._memory.take_urgently(holder, LEG_COST):
             raise MemoryError("the client may not hold another leg")
         row = lib.nm_leg_insert(self._legs, IPV4, *mirror, *local)
         if row == ffi.NULL:

@@ -1,23 +1,25 @@
 /* Turns: the packets that Python decides. Each peer has so many a second, so that none takes the others' time.
  *
- * A peer has a token bucket, found by its address; a mirror has one for each client. A part of the bucket is kept for
- * genuine packets: those whose numbers show that their sender knows the connection. So a host that forges a peer's
- * address can take the rest only, and the peer's connections have at least that part at once, and each second all tokens
- * that come in: as long as the bucket is not filled beyond the kept part, other packets get none of them. A second
- * bucket would do the same, but it would give one peer twice the thread's time.
+ * A peer has a token bucket, found by its address; a mirror and a backend have one for each client, so that what they
+ * send takes no turn of the client's. A part of the bucket is kept for genuine packets: those whose numbers prove that
+ * their sender knows the connection. So a host that forges a peer's address can take the rest only, and the peer's
+ * connections have at least that part at once, and each second all tokens that come in: as long as the bucket is not
+ * filled beyond the kept part, other packets get none of them. A second bucket would do the same, but it would give one
+ * peer twice the thread's time.
  *
  * All connections of a peer have one bucket, so their number gains it nothing. The table has a fixed size; where it is
- * crowded, the fullest bucket gives way, whose peer has the least to lose. No I/O, no clock, memory only in
- * nm_turns_new(). This header serves #include and cffi's cdef() alike.
+ * crowded, the fullest bucket gives way, whose peer has the least to lose and gets a full one with its next packet: a
+ * crowd gives peers more turns, but takes none. No I/O, no clock, memory only in nm_turns_new(). This header serves
+ * #include and cffi's cdef() alike.
  */
 #ifndef NATMIRROR_FASTPATH_TURNS_H
 #define NATMIRROR_FASTPATH_TURNS_H
 
 #include <stdint.h>
 
-/* A packet that Python decides costs the thread 20 to 50 us (make junk). So one peer takes at most a quarter of
- * the thread's time, and after a pause makes the others wait for 75 ms at most, a forger for 50 ms. Both parts of the
- * store have room for what a client sends at once while a leg connects or repairs a loss. */
+/* A packet that Python decides costs the thread 20 to 50 us (make junk). So one bucket gives at most a quarter of the
+ * thread's time, and after a pause makes the others wait for 75 ms at most, a forger for 50 ms. Both parts of the store
+ * have room for what a client sends at once while a leg connects or repairs a loss. */
 #define NM_TURNS_RATE 10000.0 /* tokens that a peer gets each second */
 #define NM_TURNS_BURST 3000.0 /* tokens that a peer can have in store */
 #define NM_TURNS_KEPT 1000.0  /* of these, for genuine packets alone */
@@ -39,8 +41,8 @@ nm_turns *nm_turns_new(const uint8_t *key);
 void nm_turns_free(nm_turns *turns);
 
 /* Take a turn of the peer with this IPv4 address, at this price; `client` is NULL, or the client for which the mirror
- * with that address has sent a packet. Return 0 if the peer has too few tokens left for a packet that is genuine or
- * not. */
+ * or the backend with that address has sent a packet. Return 0 if the peer has too few tokens left for a packet that is
+ * genuine or not. */
 int nm_turn_take(nm_turns *turns, const uint8_t *address, const uint8_t *client, int price, int is_genuine, double now);
 
 /* Report the refusals since the last call. */

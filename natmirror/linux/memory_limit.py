@@ -7,7 +7,7 @@ from natmirror.rules import MAX_THREADS, Rules
 
 _PROGRAM = 256 << 20  # the program itself, its log, orders and records that wait to be written
 _THREAD = 64 << 20  # a batch of packets, free pieces of buffers, tables of past legs and of switches
-_FLOW = 1536  # a row, and Python's objects of a mirrored connection
+_FLOW = 2304  # a row, and Python's objects of a mirrored connection, with other SYNs inside it
 _SHOWN_FLOW = 3072  # in an answer of the API about all connections
 _CGROUPS = Path("/sys/fs/cgroup")
 

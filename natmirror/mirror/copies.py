@@ -19,7 +19,7 @@ class MirroredFlow(Protocol):
     row: FlowRow
     client: Endpoint
     service: Service
-    syn_data: bytes
+    syn_data: bytes | None
 
     @property
     def is_picked_up(self) -> bool:

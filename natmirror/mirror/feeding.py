@@ -4,8 +4,14 @@ Theory. The reassembler puts the bytes in order. Then, unless the rules say ``re
 backend acknowledges them (fastpath/held_bytes.h), because only then is it certain that the backend has exactly these
 bytes: natmirror cannot know all reasons for which a receiver refuses a segment. An acknowledgement releases them to the
 legs and the sessions, all that it covers together. Two versions of a byte that is not acknowledged yet make it unknown
-which one the backend has: then the copies end as ``ambiguous``. An acknowledgement of bytes that did not pass here
-makes a hole.
+which one the backend has: then the copies end as ``ambiguous``.
+
+An acknowledgement of bytes that did not pass here makes a hole, at once, and what comes with their numbers later is
+left out: it is too late for the backend, so it may be anything. Reordering does not end a copy by this. The tracker
+ignores an acknowledgement beyond what was sent, so one that overtakes its bytes, for example in a capture, counts only
+if later bytes have overtaken them too. In a flow that was picked up the tracker cannot know what was sent: there the
+bytes may still come unless later ones wait for them, and a hole ends copies when the client sends next. While mirrors
+of another host's connection are asked, nothing counts as missing.
 """
 
 from collections.abc import Callable, Iterable
@@ -51,8 +57,9 @@ class Feeding:
         self._outcomes = outcomes
         self._read_queue = read_queue
 
-    def feed(self, stream: MirroredStream, at: int, payload: bytes, now: float) -> None:
-        """Take the client's bytes from number ``at`` on; give the legs and sessions those that may be released."""
+    def feed(self, stream: MirroredStream, at: int, payload: bytes, now: float, *, came_first: bool = False) -> None:
+        """Take the client's bytes from number ``at`` on; give the legs and sessions those that may be released.
+        ``came_first``: they passed here before their acknowledgement."""
         row, reassembler = stream.flow.row, stream.reassembler
         if is_revoked(row.orig):
             clear_revoked(row.orig)
@@ -71,7 +78,7 @@ class Feeding:
         if fin_seq is not None:
             payload = payload[: max(seq.diff(fin_seq, at), 0)]  # nothing follows a FIN
         edge = self._edge(stream, seq.add(at, len(payload)))
-        if payload and row.held_len:
+        if payload and not came_first:
             at, payload = self._without_acked(stream, at, payload)
         data = reassembler.push(at, payload, edge) if payload or reassembler.waiting_bytes else b""
         has_passed_fin = fin_seq is not None and not stream.is_adopted and seq.lt(fin_seq, reassembler.next)
@@ -117,12 +124,14 @@ class Feeding:
         return fin_seq if fin_seq is not None and row.reply.ack == row.orig.end else int(row.reply.ack)
 
     def _without_acked(self, stream: MirroredStream, at: int, payload: bytes) -> tuple[int, bytes]:
-        """Return a segment's data, which begins at number ``at``, without the bytes that passed here and are
-        acknowledged: another version of them changes nothing, though they may not be released yet."""
+        """Return a segment's data, which begins at number ``at``, without acknowledged bytes. Another version of those
+        that passed here changes nothing, though they may not be released yet; the others are a hole."""
         acked = self._acked(stream, None)
         if acked is None:
             return at, payload
-        skip = min(max(seq.diff(acked, at), 0), max(seq.diff(stream.reassembler.next, at), 0), len(payload))
+        if stream.state in IS_ASKING or (stream.flow.is_picked_up and not stream.reassembler.has_gap):
+            acked = acked if seq.lt(acked, stream.reassembler.next) else stream.reassembler.next
+        skip = min(max(seq.diff(acked, at), 0), len(payload))
         return seq.add(at, skip), payload[skip:]
 
     def _is_fin_held(self, stream: MirroredStream) -> bool:

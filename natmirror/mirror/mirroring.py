@@ -109,9 +109,11 @@ class Mirroring:
             add_reader(flow.row)
         flow.row.account = self._ledger.account_number(stream)
         self._guard.run(Work.THROTTLE, flow, self._backpressure.update, stream)
-        if flow.syn_data:
-            taken = seq.diff(flow.row.reply.ack, first)  # a backend may ignore a SYN's data (RFC 7413 §4.2.2)
-            self._feeding.feed(stream, first, flow.syn_data[: max(taken, 0)], now)
+        taken = seq.diff(flow.row.reply.ack, first)  # a backend may ignore a SYN's data (RFC 7413 §4.2.2)
+        if taken > 0:
+            if flow.syn_data is None:
+                stream.reassembler.left_out = EndReason.MEMORY_FULL
+            self._feeding.feed(stream, first, (flow.syn_data or b"")[:taken], now, came_first=True)
 
     def picked_up(self, flow: MirroredFlow, backend: Endpoint | None) -> MirroredStream:
         """Begin the stream of a flow that was picked up. Sessions can begin in mid-stream; copies cannot."""

@@ -9,19 +9,21 @@ open.
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
-from natmirror.fastpath import MAX_SYN_DATA, NO_BACKEND, SYN_ANSWER_TIMEOUT, FlowRow, FlowTable, Gear
+from natmirror.fastpath import NO_BACKEND, SYN_ANSWER_TIMEOUT, FlowRow, FlowTable, Gear
 from natmirror.fastpath.flow_flags import (
     has_python_state,
     is_direct,
     is_guest,
     is_service_mirrored,
     is_unanswered,
+    is_unconfirmed,
     set_ambiguous,
     set_python_state,
     set_unanswered,
     vouch_for,
 )
 from natmirror.fastpath.flow_states import IS_OPEN, State
+from natmirror.nat.client_syn import ClientSyn, client_syn
 from natmirror.nat.failed_attempts import FailedAttempts
 from natmirror.nat.flow import Flow
 from natmirror.nat.services import ServiceTable
@@ -37,8 +39,7 @@ class Nat:
     """The flows of one engine.
 
     A flow is a row in C. Python keeps an object for it only where it has more to remember: for a service with mirrors,
-    data in the SYN, or a SYN inside an established connection. For other flows a method makes an object when it needs
-    one.
+    or a SYN inside an established connection. For other flows a method makes an object when it needs one.
 
     Nat calls ``before_open`` with a backend and a client before it adds a flow between them, and ``before_forget`` with
     a flow that has a kept object before it removes the flow's row. It keeps a silent flow that ``is_copied`` says has
@@ -58,6 +59,7 @@ class Nat:
         self._before_forget = before_forget
         self.table: FlowTable = gear.flows
         """The rows of all flows."""
+        self._memory = gear.memory
         self._objects: dict[int, Flow] = {}
         self.failed_syns: list[tuple[str, str]] = []
         """Service and backend of each SYN that was refused or left unanswered; Engine.take_failed_syns() empties it."""
@@ -90,19 +92,20 @@ class Nat:
         """Return the flow of a packet from the backend to the client."""
         return self._flow(self.table.find_reply(backend, client))
 
-    def is_past_service(
-        self, backend: Endpoint, client: Endpoint, own: Flow | None = None, *, opens: bool = False
-    ) -> bool:
-        """Return whether a client's packet to a backend, which has no flow or opens one in place of ``own``, comes past
-        the service of another flow between them: the backend may take it for that flow's next, though no copy has it.
-        After a RST too, because the backend may not have taken that. A SYN (``opens``) replaces a half open flow, since
-        the other SYN may be forged: the backend's answer tells which one it has taken (nat/flow.py)."""
+    def is_past_service(self, backend: Endpoint, client: Endpoint, *, may_pick_up: bool = False) -> bool:
+        """Return whether a client's packet without a flow to a backend comes past the service of a flow between them:
+        the backend may take it for that flow's next, though no copy has it. After a RST too, because the backend may
+        not have taken that. An unconfirmed flow gives way to data that may be picked up."""
         row = self.table.find_reply(backend, client)
-        if row is None or is_direct(row) or (own is not None and own.row.id == row.id):
-            return False
-        if opens and row.state < State.ESTABLISHED:
+        if row is None or is_direct(row) or (may_pick_up and is_unconfirmed(row)):
             return False
         return row.state != State.TIME_WAIT or row.held_len > 0
+
+    def is_open_elsewhere(self, service: Service, backend: Endpoint, client: Endpoint) -> bool:
+        """Return whether a client has a confirmed open connection to a backend of this service through another one: a
+        SYN, which anyone may have sent, does not end it. A flow in any other state gives way."""
+        flow = self.find_reply(backend, client)
+        return flow is not None and flow.is_of_other(service) and flow.state in IS_OPEN and not is_unconfirmed(flow.row)
 
     def _flow(self, row: FlowRow | None) -> Flow | None:
         return None if row is None else self._view(row)
@@ -116,7 +119,7 @@ class Nat:
             return flow
         client = (bytes(row.client[0:4]), row.client_port)
         backend = None if row.backend_id == NO_BACKEND else self._services.backend(row.backend_id)
-        return Flow(row, client, self._services.service(row.service_id), backend)
+        return Flow(row, client, self._services.service(row.service_id), backend, self._memory)
 
     def keep_object(self, flow: Flow) -> Flow:
         """Keep the flow's object from now on: mirroring, or a new SYN, refers to it. Return the flow."""
@@ -133,7 +136,8 @@ class Nat:
     def open(self, service: Service, backend: Backend | None, syn: Segment, now: float) -> Flow | None:
         """Return a new flow for a client's SYN, in place of an older one with the same endpoints; None if the table is
         full."""
-        return self._begin((syn.src, syn.sport), service, backend, syn, now)
+        kept = client_syn(syn, keeps_data=bool(service.mirrors))
+        return self._begin((syn.src, syn.sport), service, backend, kept, now)
 
     def pick_up(self, service: Service, client: Endpoint, backend: Backend | None, now: float) -> Flow | None:
         """Return a flow for a connection that is picked up, unconfirmed; None if the table is full."""
@@ -172,7 +176,7 @@ class Nat:
         packets pass here from now on."""
         tracker.begin_picked_up(flow.row)
         vouch_for(flow.row)
-        flow.syn_data, flow.new_syn = b"", None
+        flow.forget_syns()
         if is_ours:
             self.touch(flow, now)
         else:
@@ -202,14 +206,14 @@ class Nat:
         """Return whether the next new flow evicts another one or finds no room."""
         return self.table.is_crowded(now)
 
-    def reopen(self, flow: Flow, syn: Segment, now: float) -> Flow:
+    def reopen(self, flow: Flow, syn: ClientSyn, now: float) -> Flow:
         """Return a new flow in place of an old one with the same endpoints: the backend has accepted a new
         connection."""
         new = self._begin(flow.client, flow.service, flow.backend, syn, now)
         assert new is not None, "the old flow's row is free"
         return new
 
-    def await_new_syn(self, flow: Flow, syn: Segment, now: float) -> bool:
+    def await_new_syn(self, flow: Flow, syn: ClientSyn, now: float) -> bool:
         """Return whether to forward a SYN inside an open connection to its backend, which decides.
 
         The SYN may be forged. A backend that has the connection challenges it, or is silent: it drops SYNs with an MD5
@@ -217,13 +221,13 @@ class Nat:
         would have sent something."""
         if flow.state not in {State.SYN_SENT, State.SYN_RECEIVED, *IS_OPEN}:
             return False
-        if flow.is_first_syn(syn):
+        if flow.is_first_syn(syn.header):
             return flow.state in IS_OPEN
         if flow.state is State.SYN_SENT and now - flow.row.created_at >= SYN_ANSWER_TIMEOUT:
             return False
         replies, earlier = flow.row.reply.packets, flow.new_syn
         if now - flow.new_syn_at >= SYN_ANSWER_TIMEOUT:
-            flow.former_new_syns.clear()
+            flow.former_new_syns = b""
         self.keep_object(flow).note_new_syn(syn)
         is_noted = flow.new_syn is syn
         if is_noted and (earlier is None or earlier.seq != syn.seq or flow.new_syn_replies != replies):
@@ -235,10 +239,8 @@ class Nat:
 
     def note_repeated_syn(self, flow: Flow, syn: Segment) -> None:
         """Note another SYN with the number of the flow's, which the backend may not have answered."""
-        if flow.state is State.SYN_SENT:
-            if syn.payload_len:
-                self.keep_object(flow)
-            flow.note_syn(syn)
+        if flow.state is State.SYN_SENT and syn.payload_len and is_service_mirrored(flow.row):
+            self.keep_object(flow).note_syn(client_syn(syn, keeps_data=True))
 
     def is_unanswered(self, flow: Flow, now: float) -> bool:
         """Return whether the backend has left the client's SYN unanswered for too long, and note that failure."""
@@ -283,20 +285,20 @@ class Nat:
         return self._services.scheduler(service).pick(client, [*avoid, *full])
 
     def _begin(
-        self, client: Endpoint, service: Service, backend: Backend | None, syn: Segment, now: float
+        self, client: Endpoint, service: Service, backend: Backend | None, syn: ClientSyn, now: float
     ) -> Flow | None:
         former = self.find_reply(endpoint_of(backend or service), client)
-        has_rival = former is not None and former.has_rival_of(syn)
+        has_rival = former is not None and former.has_rival_of(syn, service)
         former_irs = None if former is None else former.irs_beside(syn)
         flow = self._insert(client, service, backend, now, for_half_open=True)
         if flow is not None:
             flow.row.created_at = now
-            tracker.begin(flow.row, syn)
+            tracker.begin(flow.row, syn.header, has_data=syn.size > 0)
             if has_rival:
                 set_ambiguous(flow.row)
-            if syn.payload_len or (former_irs is not None and is_service_mirrored(flow.row)):
-                self.keep_object(flow).syn_data = syn.payload[:MAX_SYN_DATA]
-                flow.former_irs = former_irs
+            if is_service_mirrored(flow.row) and (syn.size or former_irs is not None):
+                self.keep_object(flow).syn_data, flow.former_irs = syn.data, former_irs
+                flow.count_syn_data()
             self.touch(flow, now)
         return flow
 
@@ -374,5 +376,5 @@ class Nat:
         """Remove the flow from the table."""
         if has_python_state(flow.row):
             self._before_forget(flow)
-            del self._objects[flow.row.id]
+            self._objects.pop(flow.row.id).forget_syns()
         self.table.remove(flow.row)

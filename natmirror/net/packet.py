@@ -75,6 +75,12 @@ class Segment:
         numbers = (self.seq, ack, self.flags, self.window)
         return Segment(self.raw, *ends, *numbers, self.ip_len, self.data_at, self.checksum)
 
+    def without_data(self) -> "Segment":
+        """Return the segment with its headers alone; their lengths and checksums stay as they arrived."""
+        ends = (self.src, self.dst, self.sport, self.dport)
+        numbers = (self.seq, self.ack, self.flags, self.window)
+        return Segment(self.raw[: self.data_at], *ends, *numbers, self.ip_len, self.data_at, self.checksum)
+
     def checksum_ok(self) -> bool:
         """Return whether the checksum is right, as production's receiver will see it."""
         if self.checksum is not Checksum.UNVERIFIED:

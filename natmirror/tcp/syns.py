@@ -14,7 +14,7 @@ from natmirror.net.packet import ACK, MPTCP_CAPABLE, SYN, Segment
 from natmirror.tcp.acceptance import first_number
 
 
-def note_offers(row: FlowRow, syn: Segment) -> None:
+def note_offers(row: FlowRow, syn: Segment, *, has_data: bool) -> None:
     """Note what a SYN with the flow's first number offers, before the backend has answered one."""
     scale = syn.window_scale()
     if scale is not None:
@@ -23,7 +23,7 @@ def note_offers(row: FlowRow, syn: Segment) -> None:
         row.orig.scale = scale
     if syn.mptcp() & ~MPTCP_CAPABLE:  # RFC 8684 §3.1: MP_CAPABLE is only an offer, which the SYN-ACK accepts or not
         set_mptcp(row)
-    if is_service_mirrored(row) and (syn.payload_len or syn.has_cookie()):
+    if is_service_mirrored(row) and (has_data or syn.has_cookie()):
         # TCP Fast Open: the backend may use this window before the handshake is complete (RFC 7413 §4.2.2).
         row.orig.max_window = max(row.orig.max_window, syn.window)
 

@@ -80,16 +80,16 @@ _MAX_BEHIND = 1 << 30
 """Bytes, no less than a window: how old an acknowledgement may be that moves the window's edge."""
 
 
-def begin(row: FlowRow, syn: Segment) -> None:
-    """Set the numbers of a new flow, whose ``created_at`` is set, from the client's SYN. Data in the SYN counts once
-    the backend acknowledges it."""
+def begin(row: FlowRow, syn: Segment, *, has_data: bool) -> None:
+    """Set the numbers of a new flow, whose ``created_at`` is set, from the headers of the client's SYN. Data in the SYN
+    counts once the backend acknowledges it."""
     row.state = State.SYN_SENT
     row.iss = syn.seq
     row.orig.scale = row.reply.scale = NO_WINDOW_SCALE
     row.orig.packets = 1
     row.orig.end = seq.add(syn.seq, 1)
     row.orig.flags = HALF_SEQ
-    note_offers(row, syn)
+    note_offers(row, syn, has_data=has_data)
     if is_service_mirrored(row) and (stamps := syn.timestamps()) is not None:
         _note_stamp(row, row.orig, row.reply, stamps[0])
 
@@ -269,7 +269,7 @@ def track(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool) 
         # means anything (RFC 9293 §3.10.7.3).
         sender.packets += 1
         if row.state == State.SYN_SENT and segment.flags & (SYN | ACK) == SYN and segment.seq == row.iss:
-            note_offers(row, segment)
+            note_offers(row, segment, has_data=segment.payload_len > 0)
         elif not from_client and is_another_answer(row, segment):
             set_ambiguous(row)
         return None

@@ -20,6 +20,11 @@ SMALL = RULES.replace("10.20.0.13}", "10.20.0.13, buffer: 64KiB}")
 SCALED = bytes((OPT_NOP, OPT_WINDOW_SCALE, 3, 4))
 
 
+def punted(one: Connection) -> int:
+    """Return how many packets C has punted to Python."""
+    return sum(one.engine.snapshot(one.now)["packets_decided_in_python"].values())
+
+
 def test_a_mirror_gets_bytes_once_the_backend_has_acknowledged_them(fast: bool) -> None:
     one = Connection(fast=fast).open()
     before = one.engine.snapshot(one.now)["mirror_memory"]["used_bytes"]
@@ -272,6 +277,49 @@ def test_bytes_that_are_acknowledged_but_were_never_seen_are_a_hole(fast: bool) 
     one.says(8, b"later")
     one.acks(13)
     assert (one.got, one.ended) == (b"seen", [EndReason.HOLE])
+
+
+@pytest.mark.parametrize("is_half_closed", [False, True])
+@pytest.mark.parametrize("release", Release)
+def test_the_acknowledgement_of_a_hole_ends_the_copy_though_nothing_is_held(
+    fast: bool, release: Release, is_half_closed: bool
+) -> None:
+    one = Connection(fast=fast, release=release).open()
+    one.says(0, b"first")
+    one.acks(5, letters="FA" if is_half_closed else "A")
+    one.says(10, b"later", ack=int(is_half_closed))
+    assert one.ended == [], "the bytes between may still come"
+    one.acks(15, at=int(is_half_closed))
+    assert (one.got, one.ended, one.ledger["lost_bytes"]) == (b"first", [EndReason.HOLE], {EndReason.HOLE: 10})
+    before = punted(one)
+    one.acks(15, at=int(is_half_closed))
+    assert punted(one) == before, "a hole costs one packet"
+
+
+@pytest.mark.parametrize("release", Release)
+def test_what_comes_with_the_numbers_of_a_hole_reaches_no_mirror(fast: bool, release: Release) -> None:
+    one = Connection(fast=fast, release=release).open()
+    one.says(0, b"first")
+    one.acks(5)
+    one.says(10, b"", "A")  # so the five bytes before were sent, on another path
+    one.acks(10)
+    one.says(5, b"LIES!")
+    one.acks(10)
+    assert (one.got, one.ended) == (b"first", [EndReason.HOLE])
+
+
+def test_an_acknowledgement_that_overtakes_its_bytes_makes_no_hole(fast: bool) -> None:
+    """As captures have it."""
+    one = Connection(fast=fast).open()
+    one.says(0, b"first")
+    one.acks(5)
+    one.acks(10)
+    one.says(5, b"after")
+    one.says(15, b"later")
+    one.acks(10)
+    one.says(10, b"sixth")
+    one.acks(20)
+    assert (one.got, one.ended) == (b"firstaftersixthlater", [])
 
 
 def test_held_bytes_count_towards_the_buffer(fast: bool) -> None:

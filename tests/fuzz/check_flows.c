@@ -282,8 +282,7 @@ void check_moved_flows(world *w, const snapshot *before, const uint8_t *packet, 
             int is_victim = id == victim;
             int is_same = fresh && was->client_port == fresh->client_port && !memcmp(was->client, fresh->client, 16);
             must(!(was->flags & NM_FLOW_PYTHON_STATE));
-            int is_former = has_ends_of(was, packet, 1);
-            must(is_victim || (is_same && (was->state == NM_STATE_TIME_WAIT || (is_former && was->state == NM_STATE_RESET))));
+            must(is_victim || (is_same && was->state >= NM_STATE_TIME_WAIT));
             removed++;
             w->removed |= 1u << id;
             evicted += (uint64_t)is_victim;
@@ -318,18 +317,6 @@ static int is_taken(const world *w, const uint8_t *packet, uint16_t port, int ma
     return 0;
 }
 
-/* Whether a flow with the packet's client and port was reset, of another service than the packet's. */
-static int is_reset_elsewhere(const world *w, const uint8_t *packet, uint16_t port)
-{
-    for (uint32_t id = 0; id < MAX_FLOWS; id++) {
-        const nm_flow *row = nm_flow_by_id(w->gear->flows, id);
-        if (row && row->client_port == port && !memcmp(row->client, packet + 12, 4) && row->state == NM_STATE_RESET &&
-            !has_ends_of(row, packet, 1))
-            return 1;
-    }
-    return 0;
-}
-
 static int has_leg(const world *w, const uint8_t *packet, uint16_t port)
 {
     for (int i = 0; i < LEGS; i++)
@@ -343,7 +330,7 @@ void check_not_opened(const world *w, const snapshot *before, const uint8_t *pac
     const uint8_t *tcp = packet + packet[0] % 16 * 4u;
     uint16_t port = u16_at(tcp);
     if (!is_syn(packet, len, checksum) || !is_client(packet + 12) || is_taken(w, packet, port, 0) ||
-        is_reset_elsewhere(w, packet, port) || has_leg(w, packet, port))
+        has_leg(w, packet, port))
         return;
     for (int i = 0; i < SERVICES; i++) {
         endpoint end = service_end(&w->plan, i);

@@ -8,6 +8,7 @@ from natmirror.actions import Hook, Send
 from natmirror.mirror.faults import Work
 from natmirror.net import seq
 from natmirror.net.packet import OPT_NOP, OPT_TIMESTAMPS, OPT_WINDOW_SCALE
+from natmirror.rules import Release
 from natmirror.tcp.client_window import ClientWindow, slack_of
 from tests.helpers.client_connection import IRS, ISS, MIRROR_ISS, ClientConnection, engine
 from tests.helpers.support import CLIENT, MASTER, RULES, packet, segment
@@ -80,9 +81,11 @@ def test_the_last_of_the_backends_window_is_worth_an_update_to_a_client_that_wai
     assert throttle.is_update_due(throttle.shown, edge)
 
 
-def throttled_connection(*, timestamps: bool = False, fast: bool = True) -> ClientConnection:
+def throttled_connection(
+    *, timestamps: bool = False, fast: bool = True, release: Release = Release.SEEN
+) -> ClientConnection:
     """Return a connection whose client has used up its window."""
-    connection = ClientConnection(engine(HELD, fast=fast))
+    connection = ClientConnection(engine(HELD, fast=fast, release=release))
     options = bytes((OPT_NOP, OPT_WINDOW_SCALE, 3, SCALE))
     out = connection.passed(packet(CLIENT, connection.service, "S", ISS, options=options), Hook.PREROUTING)
     connection.backend = (out.dst, out.dport)
@@ -123,6 +126,32 @@ def test_the_client_sees_the_room_that_the_mirror_has() -> None:
     assert abs(reply(connection) - BUFFER - 10_000) < 1 << SCALE
     [mirror] = connection.engine.snapshot(connection.now)["mirrors"]
     assert mirror["pending_bytes"] == 30_000
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_held_bytes_and_buffered_ones_narrow_the_window(fast: bool) -> None:
+    connection = throttled_connection(fast=fast, release=Release.ACKNOWLEDGED)
+
+    def room(acked: int) -> int:
+        """Acknowledge so many bytes for the backend, and return how many the client may send now."""
+        assert connection.backend
+        raw = packet(connection.backend, CLIENT, "A", seq.add(IRS, 1), seq.add(ISS, 1 + acked))
+        return acked + (connection.passed(raw, Hook.FORWARD).window << SCALE) - connection.sent
+
+    def counted() -> tuple[int, int]:
+        [mirror] = connection.engine.snapshot(connection.now)["mirrors"]
+        return mirror["held_bytes"], mirror["pending_bytes"]
+
+    for acked in (0, 10_000, 25_000):
+        assert abs(room(acked) - (BUFFER - 40_000)) <= 1 << SCALE
+        assert counted() == (40_000 - acked, acked)
+    connection.from_client("PA", b"x" * (BUFFER - 40_000))
+    assert abs(room(25_000)) <= 1 << SCALE
+    assert counted() == (BUFFER - 25_000, 25_000)
+    assert abs(room(BUFFER)) <= 1 << SCALE
+    assert (counted(), connection.engine.take_events()) == ((0, BUFFER), [])
+    acknowledge(connection, 10_000)
+    assert abs(room(BUFFER) - 10_000) <= 1 << SCALE
 
 
 def test_when_room_returns_the_client_gets_a_window_update() -> None:

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from itertools import pairwise
+from sys import getsizeof
 
 from natmirror.engine.counters import EngineCounter
 from natmirror.engine.engine import Engine
@@ -191,6 +192,9 @@ def _check_account(engine: Engine) -> None:
         held[ring.holder] += ring.count * _CHUNK_LEN
     for ring in legs:
         held[ring.holder] += LEG_COST
+    for flow in engine._nat._objects.values():
+        new = None if flow.new_syn is None else flow.new_syn.data
+        held[engine._gear.memory.holder_of(flow.client[0])] += sum(map(getsizeof, filter(None, (flow.syn_data, new))))
     for stream in engine._mirroring.streams.values():
         for reassembler in (stream.reassembler, stream.replies):
             if reassembler is not None:

@@ -197,6 +197,25 @@ def test_missing_bytes_end_the_session() -> None:
     assert_adds_up(one.snapshot(session.now))
 
 
+def test_a_lie_with_the_numbers_of_missing_bytes_reaches_no_master(fast: bool) -> None:
+    one = engine(AGAIN, fast=fast)
+    session, master = introduced(one)
+    session.from_backend("A")  # now nothing is held
+    missing_at = session.sent
+    session.sent += len(packet_in(2))
+    session.from_client("PA", packet_in(1))
+    session.from_backend("A")
+    one.read_sessions(session.now)
+    [mirror] = one.snapshot(session.now)["mirrors"]
+    assert mirror["legs_ended"] == {"hole": 1}
+    session.from_client("PA", packet_in(2), at=missing_at)
+    session.now += 2.0
+    session.from_client("PA", packet_in(3))
+    master.take()
+    master.say(hello(), request(Type.FEATURES_REQUEST, 90))
+    assert [body for kind, _, body in master.messages() if kind is Type.PACKET_IN] == [packet_in(3)[8:]]
+
+
 def test_a_picked_up_connection_has_a_session_if_its_switch_is_known() -> None:
     before = engine(AGAIN)
     session, _ = introduced(before)
