@@ -534,6 +534,8 @@ int nm_decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int checksum
         flow = is_orig ? nm_flow_find_orig(gear->flows, 4, src, seg.sport, dst, seg.dport)
                        : nm_flow_find_reply(gear->flows, 4, src, seg.sport, dst, seg.dport);
         leg = is_orig && !flow ? nm_leg_find(gear->legs, 4, src, seg.sport, dst, seg.dport) : NULL;
+        if (flow)
+            flow->came_at = now;
         if (flow && flow->flags & NM_FLOW_WATCHED && flow->unseen != gear->unseen)
             note_unseen(gear, flow);
         decided = decide(gear, flow, leg, &seg, hook, checksum, now);

@@ -133,6 +133,7 @@ class _Lib:
     NM_LEG_WINDOW: int
     NM_MAGLEV_WHOLE: int
     NM_MAX_CWND: int
+    NM_MAX_ECHO_AGE: int
     NM_MAX_SYN_DATA: int
     NM_MPTCP_NO_SUBTYPE: int
     NM_MAX_WINDOW: int

@@ -54,6 +54,9 @@ CLIENT_KEY = bytes(lib.nm_client_key)
 SYN_ANSWER_TIMEOUT = lib.NM_SYN_ANSWER_TIMEOUT
 """Seconds after which a SYN counts as unanswered."""
 
+MAX_ECHO_AGE = lib.NM_MAX_ECHO_AGE
+"""Seconds after which an echoed timestamp says nothing of TS.Recent."""
+
 MAX_WINDOW, MAX_WINDOW_SCALE = lib.NM_MAX_WINDOW, lib.NM_MAX_WINDOW_SCALE
 """The largest window field, and the largest shift of a window."""
 

@@ -151,8 +151,8 @@ nm_flow *nm_flow_open(nm_gear *gear, nm_flow *closed, const nm_segment *syn, int
     nm_flow *flow = nm_gear_insert(gear, 4, client, syn->sport, service_id, backend_id, 0);
     if (!flow)
         return NULL; /* the table is full of connections that are established */
-    nm_track_syn(flow, syn);
     flow->created_at = now;
+    nm_track_syn(flow, syn);
     nm_flow_touch(gear->flows, flow, now, 1);
     if (service->round_robin)
         service->next_entry = (service->next_entry + 1) % service->table_len;

@@ -57,7 +57,7 @@
 #define NM_HALF_ACK 2      /* ack and edge are known */
 #define NM_HALF_FIN 4      /* a FIN was sent; it lies at end - 1 */
 #define NM_HALF_STAMP 16   /* stamp is known */
-#define NM_HALF_ECHO 32    /* echo is known */
+#define NM_HALF_ECHO 32    /* TS.Recent has come to echo, at most NM_MAX_ECHO_AGE before echo_at */
 #define NM_HALF_RECORDED 128 /* ack and edge are another host's: the true ones may be higher */
 #define NM_HALF_REVOKED 64 /* a FIN was sent that its receiver may take or not, for example with a byte's number */
 #define NM_HALF_INFERRED 8 /* the byte before end was not seen: an acknowledgement's sequence number implies it */
@@ -71,9 +71,10 @@ typedef struct {
     uint32_t edge;    /* highest right edge of the receive window offered */
     uint32_t next;    /* where legs or readers get the data: the first number that has not passed here in order */
     /* Only where the service has mirrors: */
+    double echo_at;      /* when echo has moved, or its beginning; INFINITY: nothing is known of TS.Recent any more */
     uint32_t max_window; /* the largest window offered, in bytes */
     uint32_t stamp;      /* the latest TSval sent (RFC 7323 3.2) */
-    uint32_t echo;       /* the latest TSecr sent: the other end's TS.Recent has come at least so far */
+    uint32_t echo;       /* the latest TSecr sent; before the first one, a TSval below all that the other end has sent */
     uint8_t scale;       /* shift of the windows offered (RFC 7323 2.2) */
     uint8_t flags;    /* NM_HALF_* */
 } nm_half;
@@ -83,6 +84,7 @@ typedef struct {
     nm_half reply; /* backend to client */
     double created_at;
     double seen_at;
+    double came_at; /* when the last packet came, whether it refreshes the flow or not */
     uint8_t client[16];
     uint8_t service[16];
     uint8_t backend[16];

@@ -43,6 +43,7 @@ class HalfRow(Protocol):
     ack: int
     edge: int
     next: int
+    echo_at: float
     max_window: int
     stamp: int
     echo: int
@@ -57,6 +58,7 @@ class FlowRow(Protocol):
     reply: HalfRow
     created_at: float
     seen_at: float
+    came_at: float
     client: Array[int]
     service: Array[int]
     backend: Array[int]

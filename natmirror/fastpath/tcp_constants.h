@@ -6,6 +6,7 @@
 #define NATMIRROR_FASTPATH_TCP_CONSTANTS_H
 
 /* The tracker of production's connections */
+#define NM_MAX_ECHO_AGE 1000   /* seconds; twice this and delays are less than Linux's TCP_PAWS_WRAP, 2147 s */
 #define NM_MAX_WINDOW 0xffff   /* bytes: the window field, before it is scaled */
 #define NM_MAX_WINDOW_SCALE 14 /* RFC 7323 2.3 */
 #define NM_NO_WINDOW_SCALE 0xff /* nm_half.scale: this end has not offered the option */

@@ -1,6 +1,8 @@
 /* The tracker of production's connections; tracker.h says what each function is for. */
 #include "fastpath/tracker.h"
 
+#include <math.h>
+
 #include "fastpath/tcp_constants.h"
 
 #define MAX_BEHIND (1 << 30) /* bytes, no less than a window: how old an acknowledgement may move the window's edge */
@@ -28,6 +30,19 @@ static uint32_t first_number(const nm_half *half)
     return half->end - (uint32_t)half->bytes - (half->flags & NM_HALF_FIN ? 1 : 0);
 }
 
+/* Return whether the receiver surely refuses the segment because of its timestamp: _fails_paws() in Python. */
+static int fails_paws(const nm_flow *flow, const nm_half *sender, const nm_half *receiver, const nm_segment *seg)
+{
+    if (!(receiver->flags & NM_HALF_ECHO) || !receiver->echo)
+        return 0;
+    nm_options options = options_of(seg);
+    if (!options.has_timestamps || diff(receiver->echo, options.tsval) <= PAWS_TOLERANCE ||
+        diff(sender->stamp, options.tsval) <= PAWS_TOLERANCE)
+        return 0;
+    int is_bare_urgent = seg->flags & TCP_URG && !seg->payload_len && !(seg->flags & TCP_FIN);
+    return flow->came_at - receiver->echo_at < NM_MAX_ECHO_AGE && !is_bare_urgent;
+}
+
 /* Return whether the receiver surely refuses the segment of a mirrored flow: _is_refused() in Python. */
 __attribute__((noinline)) static int is_refused(const nm_flow *flow, const nm_segment *seg, int from_client)
 {
@@ -36,10 +51,7 @@ __attribute__((noinline)) static int is_refused(const nm_flow *flow, const nm_se
                  sender->ack - seg->ack > 2 * sender->max_window;
     if (is_old && !may_be_next(sender, receiver, seg))
         return 1;
-    if (!(receiver->flags & NM_HALF_ECHO) || !receiver->echo || !seg->options_len)
-        return 0;
-    nm_options options = options_of(seg);
-    return options.has_timestamps && diff(receiver->echo, options.tsval) > PAWS_TOLERANCE;
+    return seg->options_len && fails_paws(flow, sender, receiver, seg);
 }
 
 static uint64_t distance(uint32_t a, uint32_t b)
@@ -78,20 +90,41 @@ int nm_is_taken_exactly(const nm_flow *flow, const nm_segment *seg, int from_cli
     return !is_mirrored || !(receiver->flags & NM_HALF_ACK) || diff(seg->seq, sender->end) <= NM_MAX_WINDOW << scale;
 }
 
-/* Note the timestamps of a segment that is taken, as far as they are plausible. */
-__attribute__((noinline)) static void note_timestamps(nm_half *sender, const nm_half *receiver, const nm_segment *seg)
+/* Note a TSval that is taken: _note_stamp() in Python. */
+static void note_stamp(const nm_flow *flow, nm_half *sender, nm_half *receiver, uint32_t value)
+{
+    if (!(sender->flags & NM_HALF_STAMP)) {
+        sender->stamp = value;
+        sender->flags |= NM_HALF_STAMP;
+        receiver->echo = value - 1;
+        receiver->echo_at = flow->flags & NM_FLOW_PICKED_UP ? -INFINITY : flow->created_at;
+        receiver->flags &= (uint8_t)~NM_HALF_ECHO;
+    } else if (diff(sender->stamp, value) < 0) {
+        sender->stamp = value;
+        if (diff(value, receiver->echo) < 0) { /* TS.Recent may have come half around, and further */
+            receiver->echo_at = INFINITY;
+            receiver->flags &= (uint8_t)~NM_HALF_ECHO;
+        }
+    }
+    if (!value && diff(value, receiver->echo) > 0)
+        receiver->echo = value; /* TS.Recent may be 0, which Linux takes for none */
+}
+
+/* Note the timestamps of a segment that is taken: _note_timestamps() in Python. */
+__attribute__((noinline)) static void note_timestamps(const nm_flow *flow, nm_half *sender, nm_half *receiver,
+                                                      const nm_segment *seg)
 {
     nm_options options = options_of(seg);
     if (!options.has_timestamps)
         return;
-    if (!(sender->flags & NM_HALF_STAMP) || diff(options.tsval, sender->stamp) > 0)
-        sender->stamp = options.tsval;
-    sender->flags |= NM_HALF_STAMP;
-    if (!(receiver->flags & NM_HALF_STAMP) || diff(options.tsecr, receiver->stamp) > 0)
+    note_stamp(flow, sender, receiver, options.tsval);
+    if (!(receiver->flags & NM_HALF_STAMP) || diff(options.tsecr, receiver->stamp) > 0 ||
+        diff(options.tsecr, sender->echo) <= 0 || sender->echo_at > flow->came_at)
         return;
-    if (!(sender->flags & NM_HALF_ECHO) || diff(options.tsecr, sender->echo) > 0)
-        sender->echo = options.tsecr;
-    sender->flags |= NM_HALF_ECHO;
+    int is_fresh = flow->came_at - sender->echo_at < NM_MAX_ECHO_AGE;
+    sender->flags = (uint8_t)(is_fresh ? sender->flags | NM_HALF_ECHO : sender->flags & ~NM_HALF_ECHO);
+    sender->echo = options.tsecr;
+    sender->echo_at = flow->came_at;
 }
 
 /* Forget a FIN that the receiver has not acknowledged, if a byte has its number or a later one. */
@@ -191,7 +224,7 @@ __attribute__((noinline)) static int track_fully(nm_flow *flow, const nm_segment
     if (sender->max_window < window)
         sender->max_window = window;
     if (seg->options_len)
-        note_timestamps(sender, receiver, seg);
+        note_timestamps(flow, sender, receiver, seg);
     if (!(flow->flags & NM_FLOW_PICKED_UP) && receiver->flags & NM_HALF_SEQ && diff(receiver->end, sender->ack) < 0)
         sender->ack = receiver->end; /* the receiver's bytes from there on are under way to this host */
     return 1;
@@ -235,10 +268,8 @@ void nm_track_syn(nm_flow *flow, const nm_segment *syn)
     flow->orig.end = syn->seq + 1;
     flow->orig.flags = NM_HALF_SEQ;
     note_offers(flow, syn, &options);
-    if (options.has_timestamps && flow->flags & NM_FLOW_SERVICE_MIRRORED) {
-        flow->orig.stamp = options.tsval;
-        flow->orig.flags |= NM_HALF_STAMP;
-    }
+    if (options.has_timestamps && flow->flags & NM_FLOW_SERVICE_MIRRORED)
+        note_stamp(flow, &flow->orig, &flow->reply, options.tsval);
 }
 
 /* Move the flow to its next state. Return the event, or NM_NO_EVENT if it means nothing in this state. */

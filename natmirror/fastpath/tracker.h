@@ -6,7 +6,7 @@
 #include "fastpath/flow_table.h"
 #include "fastpath/packet.h"
 
-/* Set the numbers of a new flow from the client's SYN: tracker.begin() in Python. */
+/* Set the numbers of a new flow, whose created_at is set, from the client's SYN: tracker.begin() in Python. */
 void nm_track_syn(nm_flow *flow, const nm_segment *syn);
 
 /* Return whether the ends' windows are known: flow_flags.knows_window(). */

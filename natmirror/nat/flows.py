@@ -292,8 +292,8 @@ class Nat:
         former_irs = None if former is None else former.irs_beside(syn)
         flow = self._insert(client, service, backend, now, for_half_open=True)
         if flow is not None:
-            tracker.begin(flow.row, syn.header, has_data=syn.size > 0)
             flow.row.created_at = now
+            tracker.begin(flow.row, syn.header, has_data=syn.size > 0)
             if has_rival:
                 set_ambiguous(flow.row)
             if is_service_mirrored(flow.row) and (syn.size or former_irs is not None):
@@ -362,8 +362,6 @@ class Nat:
         flow = self._view(row)
         if flow.state is not State.SYN_SENT:
             if has_python_state(row) and self._is_copied(flow) and tracker.may_be_alive(row):
-                if now - row.seen_at > tracker.MAX_STAMP_AGE:
-                    tracker.forget_timestamps(row)
                 self.table.keep(row, now)
             else:
                 self.forget(flow)

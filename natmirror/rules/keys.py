@@ -16,7 +16,6 @@ from natmirror.rules.pair_keys import HA, HOST, SIDE
 from natmirror.rules.pool_keys import BACKEND, HEALTH, MAX_CONNECTIONS, POOL, SORRY
 from natmirror.rules.scalars import NAME, PORT, Choice, Duration, FilePath, Integer, Size, Threads
 from natmirror.rules.tables import Key, ListOf, Section
-from natmirror.rules.units import SECONDS
 
 MAX_THREADS: Final = 16
 CLIENT_SHARE: Final = 16
@@ -36,8 +35,7 @@ TIMEOUTS = Section(
         ),
         Key(
             "established",
-            # Above 24 days, Nat.expire() would forget timestamps that may have wrapped too late.
-            Duration(low=7440.0, high=24 * SECONDS["d"], source="RFC 5382 REQ-5"),
+            Duration(low=7440.0, source="RFC 5382 REQ-5"),
             "For an established connection, and for a half closed one, in which one end has sent a FIN.",
             example="4h",
             default=7440.0,

@@ -5,7 +5,15 @@ taken here but refused there is never acknowledged. Only agrees() errs on the ot
 could end sessions on picked up connections (docs/security.md).
 """
 
-from natmirror.fastpath import AGREEMENT_BITS, CONTINUATION, MAX_WINDOW, MAX_WINDOW_SCALE, FlowRow, HalfRow
+from natmirror.fastpath import (
+    AGREEMENT_BITS,
+    CONTINUATION,
+    MAX_ECHO_AGE,
+    MAX_WINDOW,
+    MAX_WINDOW_SCALE,
+    FlowRow,
+    HalfRow,
+)
 from natmirror.fastpath.flow_flags import (
     HALF_ACK,
     HALF_ECHO,
@@ -43,7 +51,7 @@ def is_taken(row: FlowRow, segment: Segment, *, from_client: bool) -> bool:
         return False
     if flags & LOOSE:
         return agrees(receiver, segment)
-    if is_mirrored and _is_refused(sender, receiver, segment):
+    if is_mirrored and _is_refused(row, sender, receiver, segment):
         return False
     if flags & PICKED_UP and not knows_window(row):
         return agrees(receiver, segment)
@@ -85,21 +93,35 @@ def expires_here(row: FlowRow, segment: Segment) -> bool:
     return segment.ttl <= 1 and not is_watched(row)
 
 
-def _is_refused(sender: HalfRow, receiver: HalfRow, segment: Segment) -> bool:
+def _is_refused(row: FlowRow, sender: HalfRow, receiver: HalfRow, segment: Segment) -> bool:
     """Return whether the receiver surely refuses the segment: its acknowledgement lies further back than the largest
-    window that its sender has offered (RFC 5961 §5.2), and it cannot be the next one; or its timestamp lies below one
-    that the receiver has echoed (PAWS, RFC 7323 §5.3).
+    window that its sender has offered (RFC 5961 §5.2), and it cannot be the next one; or its timestamp is too old.
 
     The acknowledgements that passed here may be lost on their way: the last one that the receiver has got lies at most
-    a window below. TS.Recent never lies below an echoed timestamp; Linux takes 0 for none.
+    a window below.
     """
     is_old = sender.flags & HALF_ACK and seq.diff(segment.ack, sender.ack) < -2 * sender.max_window
     if is_old and not _may_be_next(sender, receiver, segment):
         return True
-    if not receiver.flags & HALF_ECHO or not receiver.echo:
+    return _fails_paws(row, sender, receiver, segment)
+
+
+def _fails_paws(row: FlowRow, sender: HalfRow, receiver: HalfRow, segment: Segment) -> bool:
+    """Return whether the receiver surely refuses the segment because its timestamp lies below TS.Recent (PAWS, RFC 7323
+    §5.3).
+
+    TS.Recent lies between the latest timestamp that the receiver has echoed and the latest one that was sent, so the
+    segment's has to lie below both. Linux takes any once TS.Recent is older than TCP_PAWS_WRAP, and while it is 0. From
+    a bare acknowledgement with an old timestamp Linux takes the urgent pointer (tcp_disordered_ack()).
+    """
+    if not receiver.flags & HALF_ECHO or not receiver.echo or row.came_at - receiver.echo_at >= MAX_ECHO_AGE:
+        return False
+    if segment.flags & (URG | FIN) == URG and not segment.payload_len:
         return False
     stamps = segment.timestamps()
-    return stamps is not None and seq.diff(receiver.echo, stamps[0]) > _PAWS_TOLERANCE
+    return stamps is not None and all(
+        seq.diff(recent, stamps[0]) > _PAWS_TOLERANCE for recent in (receiver.echo, sender.stamp)
+    )
 
 
 def _may_be_next(sender: HalfRow, receiver: HalfRow, segment: Segment) -> bool:

@@ -31,8 +31,11 @@ changes the state. Afterwards an unknown window scale stays unknown, so agreemen
 flow from another host's record has numbers to agree with from the start, and its windows' scale.
 """
 
+import math
+
 from natmirror.fastpath import (
     CONTINUATION,
+    MAX_ECHO_AGE,
     MAX_WINDOW,
     MAX_WINDOW_SCALE,
     NO_WINDOW_SCALE,
@@ -69,9 +72,6 @@ from natmirror.tcp.acceptance import expires_here, first_number, halves, has_new
 from natmirror.tcp.leg_record import FlowRecord
 from natmirror.tcp.syns import is_another_answer, may_answer, note_offers
 
-MAX_STAMP_AGE = 24 * 86_400.0
-"""Seconds of silence after which a timestamp may have wrapped, so that PAWS takes any (RFC 7323 §5.5)."""
-
 LONGEST_PAUSE = 130.0
 """Seconds of silence after which a connection has ended if data in it is not acknowledged: an end that lives sends that
 data again after 120 s at most, Linux's TCP_RTO_MAX (RFC 6298 2.5 allows 60 s)."""
@@ -81,8 +81,8 @@ _MAX_BEHIND = 1 << 30
 
 
 def begin(row: FlowRow, syn: Segment, *, has_data: bool) -> None:
-    """Set the numbers of a new flow from the headers of the client's SYN. Data in the SYN counts once the backend
-    acknowledges it."""
+    """Set the numbers of a new flow, whose ``created_at`` is set, from the headers of the client's SYN. Data in the SYN
+    counts once the backend acknowledges it."""
     row.state = State.SYN_SENT
     row.iss = syn.seq
     row.orig.scale = row.reply.scale = NO_WINDOW_SCALE
@@ -91,8 +91,7 @@ def begin(row: FlowRow, syn: Segment, *, has_data: bool) -> None:
     row.orig.flags = HALF_SEQ
     note_offers(row, syn, has_data=has_data)
     if is_service_mirrored(row) and (stamps := syn.timestamps()) is not None:
-        row.orig.stamp = stamps[0]
-        row.orig.flags |= HALF_STAMP
+        _note_stamp(row, row.orig, row.reply, stamps[0])
 
 
 def begin_picked_up(row: FlowRow) -> None:
@@ -159,7 +158,7 @@ def update(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool)
         if sender.max_window < window:
             sender.max_window = window
         if (stamps := segment.timestamps()) is not None:
-            _note_timestamps(sender, receiver, *stamps)
+            _note_timestamps(row, sender, receiver, *stamps)
     if not sender.flags & HALF_ACK:
         offered = 0 if flags & PICKED_UP else sender.max_window  # by a SYN
         sender.ack, sender.edge = segment.ack, seq.latest(edge, seq.add(segment.ack, offered))
@@ -200,13 +199,37 @@ def _settle(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool
     return bool(segment.flags & ACK)
 
 
-def _note_timestamps(sender: HalfRow, receiver: HalfRow, value: int, echo: int) -> None:
-    """Note the timestamps of a segment that is taken, as far as they are plausible."""
-    sender.stamp = seq.latest(sender.stamp, value) if sender.flags & HALF_STAMP else value
-    sender.flags |= HALF_STAMP
-    if receiver.flags & HALF_STAMP and seq.le(echo, receiver.stamp):
-        sender.echo = seq.latest(sender.echo, echo) if sender.flags & HALF_ECHO else echo
-        sender.flags |= HALF_ECHO
+def _note_timestamps(row: FlowRow, sender: HalfRow, receiver: HalfRow, value: int, echo: int) -> None:
+    """Note the timestamps of a segment that is taken.
+
+    An echo that moves shows that its sender has renewed TS.Recent since the echo moved before. So TS.Recent is no older
+    than that, and it can only go on, until it is so old that Linux takes any timestamp.
+    """
+    _note_stamp(row, sender, receiver, value)
+    is_plausible = receiver.flags & HALF_STAMP and seq.le(echo, receiver.stamp)
+    if not is_plausible or seq.le(echo, sender.echo) or sender.echo_at > row.came_at:
+        return
+    is_fresh = row.came_at - sender.echo_at < MAX_ECHO_AGE
+    sender.flags = sender.flags | HALF_ECHO if is_fresh else sender.flags & ~HALF_ECHO
+    sender.echo, sender.echo_at = echo, row.came_at
+
+
+def _note_stamp(row: FlowRow, sender: HalfRow, receiver: HalfRow, value: int) -> None:
+    """Note a TSval that is taken. If it lies half the numbers past the echo, TS.Recent may lie anywhere: forget the
+    echo for good. If it is 0, TS.Recent may be 0, which Linux takes for none."""
+    if not sender.flags & HALF_STAMP:
+        sender.stamp = value
+        sender.flags |= HALF_STAMP
+        receiver.echo = seq.add(value, -1)
+        receiver.echo_at = -math.inf if row.flags & PICKED_UP else row.created_at
+        receiver.flags &= ~HALF_ECHO
+    elif seq.lt(sender.stamp, value):
+        sender.stamp = value
+        if seq.lt(value, receiver.echo):
+            receiver.echo_at = math.inf
+            receiver.flags &= ~HALF_ECHO
+    if value == 0 and not seq.le(value, receiver.echo):
+        receiver.echo = value
 
 
 def _revoke_fin(sender: HalfRow, receiver: HalfRow, segment: Segment) -> None:
@@ -227,12 +250,6 @@ def may_be_alive(row: FlowRow) -> bool:
     if row.state not in IS_OPEN or is_unconfirmed(row):
         return False
     return not _is_unacknowledged(row.orig, row.reply) and not _is_unacknowledged(row.reply, row.orig)
-
-
-def forget_timestamps(row: FlowRow) -> None:
-    """Take any timestamps from now on: the connection has been silent for MAX_STAMP_AGE."""
-    for half in (row.orig, row.reply):
-        half.flags &= ~(HALF_STAMP | HALF_ECHO)
 
 
 def _is_unacknowledged(sender: HalfRow, receiver: HalfRow) -> bool:

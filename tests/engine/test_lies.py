@@ -32,10 +32,10 @@ def check(world: LyingWorld) -> None:
         assert why, "nothing says why bytes are missing"
 
 
-def run(seed: int, size: int, *, answered: int = 0, **options: Any) -> LyingWorld:
+def run(seed: int, size: int, *, answered: int = 0, silence: float = 0.0, **options: Any) -> LyingWorld:
     """Run a case in which the backend answers with so many bytes, and check it."""
-    world = LyingWorld(seed, STREAM[:size], answer=STREAM[:answered], **options)
-    world.run(LASTS)
+    world = LyingWorld(seed, STREAM[:size], answer=STREAM[:answered], silence=silence, **options)
+    world.run(silence + LASTS)
     check(world)
     return world
 
@@ -79,6 +79,12 @@ def test_no_lie_reaches_the_mirror(kind: str, seed: int, part: float, around: di
 @given(seed=seeds, part=st.sampled_from([0.05, 0.3]), around=surroundings())
 def test_no_mixture_of_lies_reaches_the_mirror(seed: int, part: float, around: dict[str, Any]) -> None:
     run(seed, 20_000, kinds=list(LIES), part=part, **around)
+
+
+@given(seed=seeds, part=st.sampled_from([0.3, 1.0]), around=surroundings())
+def test_no_old_timestamp_reaches_the_mirror_after_a_silence(seed: int, part: float, around: dict[str, Any]) -> None:
+    options = {**around, "stamps": True}
+    run(seed, 20_000, kinds=["old timestamp"], part=part, silence=40 * 60.0, **options)
 
 
 @given(seed=seeds, rate=st.sampled_from([10_000, 50_000]), around=surroundings())

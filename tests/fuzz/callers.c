@@ -108,8 +108,8 @@ static void open_for(world *w, nm_service *service, const nm_segment *syn)
     nm_flow *row = insert(w, syn->ip + 12, syn->sport, service, backend_id, 1);
     if (!row)
         return;
-    nm_track_syn(row, syn);
     row->created_at = w->now;
+    nm_track_syn(row, syn);
     if (syn->payload_len)
         row->flags |= NM_FLOW_PYTHON_STATE;
     nm_flow_touch(w->gear->flows, row, w->now, 1);

@@ -218,6 +218,7 @@ static void check_moved(world *w, const nm_flow *now, const nm_flow *was, const 
     const uint8_t *tcp = packet + packet[0] % 16 * 4u;
     nm_flow mended = *now;
     mend_links(&mended, was);
+    mended.came_at = was->came_at;
     if (is_bad || !has_ends_of(was, packet, is_orig) || (is_orig && was->flags & NM_FLOW_DIRECT) ||
         (is_orig && is_vain_syn(packet, !(was->flags & NM_FLOW_WATCHED)))) {
         must(!memcmp(&mended, was, sizeof mended));

@@ -9,6 +9,8 @@
 #include "must.h"
 
 #define PAWS_TOLERANCE 1
+#define MAX_ECHO_AGE 1000
+#define CONTINUATION 65536
 #define TTL_AT 8
 #define MAX_WINDOW 0xffff
 #define MAX_SCALE 14
@@ -25,13 +27,25 @@ int has_takers(const nm_flow *row) { return row->flags & (NM_FLOW_FEEDS_LEGS | N
 
 uint32_t released_to(const nm_flow *row) { return row->orig.next - (row->flags & NM_FLOW_HOLDS ? row->held_len : 0); }
 
-static int is_old(const nm_half *sender, const nm_half *receiver, const uint8_t *packet, uint32_t ack)
+/* Whether a packet may be the one that its receiver takes by header prediction, whatever its acknowledgement. */
+static int may_be_predicted(const nm_half *sender, const nm_half *receiver, const uint8_t *packet, size_t len)
 {
-    uint32_t value;
-    if (sender->flags & NM_HALF_ACK && after(ack, sender->ack) < 0 && sender->ack - ack > 2 * sender->max_window)
+    const uint8_t *tcp = packet + packet[0] % 16 * 4u;
+    int32_t from_next = after(u32_at(tcp + 4), receiver->ack), from_end = after(u32_at(tcp + 4), sender->end);
+    return len > payload_at(packet, len) && !(tcp[13] & URG) && receiver->flags & NM_HALF_ACK && from_next >= 0 &&
+           from_next <= (int64_t)receiver->max_window + CONTINUATION && from_end <= CONTINUATION;
+}
+
+static int is_old(const nm_half *sender, const nm_half *receiver, const uint8_t *packet, size_t len, double now)
+{
+    const uint8_t *tcp = packet + packet[0] % 16 * 4u;
+    uint32_t ack = u32_at(tcp + 8), value;
+    if (sender->flags & NM_HALF_ACK && after(ack, sender->ack) < 0 && sender->ack - ack > 2 * sender->max_window &&
+        !may_be_predicted(sender, receiver, packet, len))
         return 1; /* RFC 5961 5.2 */
-    return receiver->flags & NM_HALF_ECHO && receiver->echo && timestamp_of(packet, &value) &&
-           after(receiver->echo, value) > PAWS_TOLERANCE;
+    return receiver->flags & NM_HALF_ECHO && receiver->echo && now < receiver->echo_at + MAX_ECHO_AGE &&
+           timestamp_of(packet, &value) && after(receiver->echo, value) > PAWS_TOLERANCE &&
+           after(sender->stamp, value) > PAWS_TOLERANCE && !(tcp[13] & URG && len == payload_at(packet, len));
 }
 
 /* Whether a packet's numbers are near those of its receiver. */
@@ -60,7 +74,7 @@ int is_acceptable(const nm_flow *row, const uint8_t *packet, size_t len, int hoo
         return 0;
     if (row->flags & NM_FLOW_LOOSE)
         return agrees(receiver, seq, ack);
-    if (row->flags & NM_FLOW_SERVICE_MIRRORED && is_old(sender, receiver, packet, ack))
+    if (row->flags & NM_FLOW_SERVICE_MIRRORED && is_old(sender, receiver, packet, len, row->came_at))
         return 0;
     if (!knows_window(row))
         return agrees(receiver, seq, ack);

@@ -328,8 +328,10 @@ void take_snapshot(const world *w, snapshot *of)
     memset(of, 0, sizeof *of);
     for (uint32_t id = 0; id < MAX_FLOWS; id++) {
         const nm_flow *row = nm_flow_by_id(w->gear->flows, id);
-        if (row)
-            memcpy(&of->rows[id], row, sizeof *row);
+        if (!row)
+            continue;
+        memcpy(&of->rows[id], row, sizeof *row);
+        of->rows[id].came_at = w->now; /* as if the next packet were its own */
     }
     memcpy(of->services, w->plan.services, sizeof of->services);
     memcpy(of->backends, w->plan.backends, sizeof of->backends);

@@ -48,12 +48,14 @@ class LyingWorld(World):
         room: int = 60_000,
         stamps: bool = True,
         blind: int = 0,
+        silence: float = 0.0,
         weather: Weather,
         mirror_weather: Weather = _AT_ONCE,
         **options: Any,
     ) -> None:
         """``hops``: the routers between this host and the backend. ``blind``: how many packets the attacker off the
-        path sends. ``weather`` is that of the client's side and the backend's."""
+        path sends. ``silence``: for how many seconds a client with timestamps pauses in the middle of its stream.
+        ``weather`` is that of the client's side and the backend's."""
         sides: dict[str, Any] = {"client_side": weather, "backend_side": weather, "mirror_side": mirror_weather}
         super().__init__(seed, stream, **sides, **options)
         draw = self.random
@@ -62,7 +64,10 @@ class LyingWorld(World):
         self.client: Peer
         client_iss = draw.choice([0, 0xFFFF_FF00, draw.getrandbits(32)])
         if stamps:
-            self.client = Stamped(self, CLIENT, SERVICE, client_iss, to_send=stream, **ends)
+            self.client = stamped = Stamped(self, CLIENT, SERVICE, client_iss, to_send=stream, **ends)
+            if silence:
+                stamped.pauses_after = len(stream) // 2
+                self.later(silence, stamped.resume)
         else:
             self.client = Peer(self, CLIENT, SERVICE, client_iss, to_send=stream, mss=mss, scale=scale)
         how = {"overlap": overlap, "ack_delay": ack_delay, "exceeds_window": exceeds_window, "predicts": predicts}
@@ -196,8 +201,9 @@ def _overlap_behind(world: LyingWorld, honest: Segment) -> bytes:
 
 
 def _urgent(world: LyingWorld, honest: Segment) -> bytes:
-    """An urgent pointer of a bare acknowledgement, or with false bytes."""
-    raw = bytearray(world.packet(honest, flags=ACK | URG, size=world.random.choice((0, 0, 1, 100))))
+    """An urgent pointer of a bare acknowledgement, or with false bytes; its timestamp may be old."""
+    size, stamp = world.random.choice((0, 0, 1, 100)), world.random.choice((0, 0, -100, -1000))
+    raw = bytearray(world.packet(honest, flags=ACK | URG, size=size, stamp=stamp))
     pointer = world.random.choice((0, 1, 2, 500)).to_bytes(2, "big")
     update_checksum_at(raw, 36, bytes(raw[38:40]), pointer)
     raw[38:40] = pointer

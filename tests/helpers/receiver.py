@@ -14,6 +14,7 @@ from natmirror.net.packet import ACK, FIN, OPT_NOP, OPT_TIMESTAMPS, PSH, RST, SY
 from tests.helpers.simulator import Peer, World
 
 _PAWS_TOLERANCE = 1  # as in Linux
+_PAWS_WRAP = 2147  # seconds: TCP_PAWS_WRAP, as in Linux since 6.7
 _MD5 = 19
 _DELAYED_SEGMENTS = 2  # an acknowledgement covers at most so many (RFC 9293 §3.8.6.3)
 
@@ -88,12 +89,15 @@ class Stamped(Peer):
         super().__init__(world, *ends, **options)
         self._first_stamp = first_stamp
         self._ts_recent: int | None = None
+        self._ts_recent_at = 0  # whole seconds
         self.uses_stamps = self._opened
+        self.pauses_after = 0
+        """After how many bytes it sends nothing new; 0: never."""
 
     @property
     def stamp(self) -> int:
-        """Its TSval now."""
-        return (self._first_stamp + int(self._world.now * 1000)) & 0xFFFF_FFFF
+        """Its TSval now, never 0: Linux takes such a TS.Recent for none, so that nothing is old."""
+        return (self._first_stamp + int(self._world.now * 1000)) & 0xFFFF_FFFF or 1
 
     def open(self) -> None:
         self.uses_stamps = True
@@ -106,6 +110,19 @@ class Stamped(Peer):
         if stamps is not None and self.uses_stamps:
             self._ts_recent = stamps[0]
         super().receive(one)
+
+    def resume(self) -> None:
+        """Send the rest of the stream."""
+        self.pauses_after = 0
+        self._push()
+
+    def _push(self) -> bool:
+        window = self._window
+        if self.pauses_after:
+            self._window = min(window, seq.diff(seq.add(self._iss, 1 + self.pauses_after), self._una))
+        is_sent = super()._push()
+        self._window = window
+        return is_sent
 
     def stamps(self) -> bytes:
         """Return its timestamps option as it would send it now; nothing where the connection has none."""
@@ -159,6 +176,7 @@ class Receiver(Stamped):
         stamps = syn.timestamps()
         self.uses_stamps = stamps is not None
         self._ts_recent = None if stamps is None else stamps[0]
+        self._ts_recent_at = int(self._world.now)
         self._take_syn(syn)
         self._note_acked()
 
@@ -168,10 +186,9 @@ class Receiver(Stamped):
         if _MD5 in one.options():
             return "signed, but no key is known"  # RFC 2385 §2
         stamps = one.timestamps()
-        if stamps is not None and self.uses_stamps and not one.flags & RST:
-            assert self._ts_recent is not None
-            if seq.diff(self._ts_recent, stamps[0]) > _PAWS_TOLERANCE:
-                return "old timestamp"
+        is_checked = self.uses_stamps and not one.flags & RST and not self._is_disordered_ack(one)
+        if stamps is not None and is_checked and self._is_older(stamps[0], _PAWS_TOLERANCE):
+            return "old timestamp"
         end = seq.add(one.seq, one.seq_len)
         if seq.lt(end, self._acked) or seq.lt(self._edge, one.seq):
             return "outside of the window"
@@ -190,6 +207,19 @@ class Receiver(Stamped):
             return "before the handshake"
         return None
 
+    def _is_older(self, value: int, tolerance: int) -> bool:
+        """Return whether a timestamp lies below TS.Recent (tcp_paws_check())."""
+        assert self._ts_recent is not None
+        is_forgotten = int(self._world.now) >= self._ts_recent_at + _PAWS_WRAP or self._ts_recent == 0
+        return not is_forgotten and seq.diff(self._ts_recent, value) > tolerance
+
+    def _is_disordered_ack(self, one: Segment) -> bool:
+        """Return whether the segment is a bare acknowledgement that repeats another, so that Linux takes it with an old
+        timestamp (tcp_disordered_ack()). How old that may be is left out."""
+        is_bare = one.flags & ACK and not one.seq_len and one.seq == self._rcv_nxt
+        is_repeated = one.ack == self._una and one.window << self._their_scale_now <= self._window
+        return bool(is_bare and is_repeated)
+
     def _is_predicted(self, one: Segment) -> bool:
         """Return whether the segment brings just the data that is next, with the window as it was. Linux appends it at
         once (tcp_rcv_established())."""
@@ -203,8 +233,9 @@ class Receiver(Stamped):
 
     def _take(self, one: Segment) -> None:
         stamps = one.timestamps()
-        if stamps is not None and self.uses_stamps and seq.le(one.seq, self._acked):
-            self._ts_recent = stamps[0]
+        is_next = stamps is not None and self.uses_stamps and seq.le(one.seq, self._acked)
+        if stamps is not None and is_next and not self._is_older(stamps[0], 0):
+            self._ts_recent, self._ts_recent_at = stamps[0], int(self._world.now)
         self._max_window = max(self._max_window, one.window << self._their_scale_now)
         if seq.lt(self._una, one.ack):
             self._una = one.ack

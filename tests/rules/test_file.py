@@ -255,7 +255,7 @@ MISTAKES = [
     (
         "services:",
         "timeouts: {established: 2h}\nservices:",
-        "2: timeouts.established: expected a duration from 124m (RFC 5382 REQ-5) to 24d, such as 124m, found 2h",
+        "2: timeouts.established: expected a duration from 124m (RFC 5382 REQ-5) to 30d, such as 124m, found 2h",
     ),
     (
         "services:",
