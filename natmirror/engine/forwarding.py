@@ -136,11 +136,9 @@ class Forwarding:
                 return self._without_flow(segment, service, EngineCounter.BAD_CHECKSUM_PACKETS)
             self._counters.count(EngineCounter.BAD_CHECKSUM_PACKETS)
             return self._to_backend(segment, service, flow)
-        if is_vain:
-            if flow is None:
-                self._counters.count(EngineCounter.PACKETS_WITHOUT_FLOW)
+        if is_vain and flow is not None:
             return self._to_backend(segment, service, flow)
-        if is_syn:
+        if is_syn and not is_vain:
             return self._from_client_syn(segment, service, flow, now)
         if flow is None and segment.payload_len and not segment.flags & (SYN | RST):
             flow = self._pick_up_by_client(segment, service, now)
@@ -228,7 +226,8 @@ class Forwarding:
         if self._nat.is_past_service(self._services.derived_endpoint(service, client), client):
             return self._drop(DropReason.PAST_SERVICE)
         self._counters.count(counter)
-        if segment.payload_len and not segment.flags & RST and counter is not EngineCounter.BAD_CHECKSUM_PACKETS:
+        is_read = counter is not EngineCounter.BAD_CHECKSUM_PACKETS and (segment.ttl > 1 or service.pool is None)
+        if segment.payload_len and not segment.flags & RST and is_read:
             self._mirroring.untracked(service, segment.payload_len)
         return self._to_backend(segment, service, None)
 

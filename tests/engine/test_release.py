@@ -308,6 +308,18 @@ def test_what_comes_with_the_numbers_of_a_hole_reaches_no_mirror(fast: bool, rel
     assert (one.got, one.ended) == (b"first", [EndReason.HOLE])
 
 
+def test_data_of_a_syn_that_its_answer_acknowledges_is_no_hole(fast: bool) -> None:
+    one = Connection(fast=fast)
+    out = one.passed(packet(CLIENT, SERVICE, "S", ISS, data=b"early"), Hook.PREROUTING)
+    one.backend = (out.dst, out.dport)
+    one.passed(packet(one.backend, CLIENT, "SA", IRS, seq.add(ISS, 6)), Hook.FORWARD)
+    one.says(5, b"", "A")
+    one.connect_mirror()
+    one.says(0, b"LIES!")
+    one.acks(5)
+    assert (one.got, one.ended) == (b"early", [])
+
+
 def test_an_acknowledgement_that_overtakes_its_bytes_makes_no_hole(fast: bool) -> None:
     """As captures have it."""
     one = Connection(fast=fast).open()

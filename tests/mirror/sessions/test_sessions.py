@@ -241,6 +241,32 @@ def test_a_picked_up_connection_has_a_session_if_its_switch_is_known() -> None:
     assert_adds_up(after.snapshot(session.now))
 
 
+@pytest.mark.parametrize("is_missing", [False, True])
+def test_an_acknowledgement_on_a_picked_up_connection_may_overtake_its_bytes(fast: bool, is_missing: bool) -> None:
+    """Later bytes that wait here show that they are missing, and did not only come late."""
+    before = engine(AGAIN, fast=fast)
+    session, _ = introduced(before)
+    [known] = [before.directory.plain(client, session.now) for client in before.directory.connections(session.now)]
+    assert known is not None
+    session.engine = engine(AGAIN, fast=fast)
+    session.engine.directory.restore(known, session.now)
+    session.to_mirror.clear()
+    session.from_client("PA", packet_in(0))
+    session.from_backend("A")
+    session.from_client("PA", packet_in(1))
+    session.from_backend("A")
+    at = session.sent
+    session.sent += len(packet_in(2))
+    if is_missing:
+        session.from_client("PA", packet_in(3))
+    session.from_backend("A")
+    session.from_client("PA", packet_in(2), at=at)
+    session.from_backend("A")
+    session.engine.read_sessions(session.now)
+    [mirror] = session.engine.snapshot(session.now)["mirrors"]
+    assert mirror["legs_ended"] == ({"hole": 1} if is_missing else {})
+
+
 def test_a_master_that_is_far_behind_gets_no_packet_ins() -> None:
     one = engine(OF.replace("protocol: openflow", "protocol: openflow, buffer: 64KiB"))
     session, _ = introduced(one)
