@@ -4,8 +4,10 @@ In the lab, all clients belong to one packet thread. For each kind of junk, the 
 
 - the capacity: the highest rate at which natmirror's queue drops nothing, found in steps of a fifth, or what the lab
   can send, if that is less;
-- the time between request and reply of clients that behave well: without junk, then with junk at half the capacity,
-  and so on in turn. The ratio is the median of each round's, the times are medians of all rounds;
+- the time between request and reply of clients that behave well: without junk, then with junk at half the capacity that
+  the kernel drops before natmirror, then with the same junk for natmirror, and so on in turn. The ratio compares the
+  last two, because the sender takes time from the clients and servers too. It is the median of each round's, the times
+  are medians of all rounds;
 - the same with junk as fast as the lab can send it, without and with ``limit-per-client``.
 
 Each measurement begins when the junk has lasted for half a second. natmirror has half of the cores, the lab's programs
@@ -19,13 +21,13 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from bench.junk_peers import KINDS, OVER, PORT
+from bench.junk_peers import KINDS, OVER, PORT, SENDER
 from bench.machine import CONTENDER_CORES, LOAD_CORES, running_on
 from natmirror.errors import HostError
 from natmirror.lab.loadbalancer import LoadBalancer
@@ -51,8 +53,8 @@ services:
 """
 _REPOSITORY = Path(__file__).parents[1]
 _HEAD = (
-    "| junk | capacity | half of it: sent | p50, quiet | p99, quiet | p99 | ratio | lost |"
-    f" highest rate: sent | p99 | with limit-per-client: {_LIMIT} | lost |\n" + "|---" * 12 + "|"
+    "| junk | capacity | half of it: sent | p50, quiet | p99, quiet | p99, dropped before | p99 | ratio | lost |"
+    f" highest rate: sent | p99 | with limit-per-client: {_LIMIT} | lost |\n" + "|---" * 13 + "|"
 )
 
 
@@ -67,12 +69,14 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The figures for one kind of junk; rates are in packets a second. ``limited``: with limit-per-client."""
+    """The figures for one kind of junk; rates are in packets a second. ``dropped``: with half the capacity that the
+    kernel drops before natmirror; ``limited``: with limit-per-client."""
 
     kind: str
     capacity: float
     sent: float
     quiet: Sequence[Figures]
+    dropped: Sequence[Figures]
     half: Sequence[Figures]
     highest_sent: float
     highest: Figures
@@ -80,13 +84,13 @@ class Result:
 
     @property
     def ratio(self) -> float:
-        """How many times longer the others' p99 is at half the capacity than without junk."""
-        return statistics.median(junk.p99 / quiet.p99 for quiet, junk in zip(self.quiet, self.half, strict=True))
+        """How many times longer the others' p99 is at half the capacity if natmirror gets the junk."""
+        return statistics.median(junk.p99 / beside.p99 for beside, junk in zip(self.dropped, self.half, strict=True))
 
     @property
     def lost(self) -> int:
         """The connections that were lost at half the capacity, or without junk."""
-        return sum(figures.lost for figures in (*self.quiet, *self.half))
+        return sum(figures.lost for figures in (*self.quiet, *self.dropped, *self.half))
 
     @property
     def lost_at_highest(self) -> int:
@@ -96,7 +100,8 @@ class Result:
         """Return a line of the table."""
         cells = [self.kind, f"{self.capacity:,.0f}", f"{self.sent:,.0f}"]
         cells += [_milliseconds(statistics.median(one.p50 for one in self.quiet))]
-        cells += [_milliseconds(statistics.median(one.p99 for one in ones)) for ones in (self.quiet, self.half)]
+        measured = (self.quiet, self.dropped, self.half)
+        cells += [_milliseconds(statistics.median(one.p99 for one in ones)) for ones in measured]
         cells += [f"{self.ratio:.1f}", str(self.lost), f"{self.highest_sent:,.0f}"]
         cells += [_milliseconds(one.p99) for one in (self.highest, self.limited)] + [str(self.lost_at_highest)]
         return "| " + " | ".join(cells) + " |"
@@ -104,7 +109,7 @@ class Result:
     def failures(self) -> Iterator[str]:
         """Yield what the command fails for."""
         if self.ratio > _MAX_RATIO:
-            yield f"{self.kind}: p99 is {self.ratio:.1f} times as long as without junk"
+            yield f"{self.kind}: p99 is {self.ratio:.1f} times as long as with junk that the kernel drops"
         if self.lost or self.lost_at_highest:
             yield f"{self.kind}: {self.lost + self.lost_at_highest} connections were lost"
 
@@ -146,12 +151,22 @@ class Scene:
         self._begin(seconds)
         return self._figures()
 
-    def ask_during_junk(self, seconds: float, rate: float = 0.0) -> tuple[Figures, float]:
-        """Return the clients' figures while junk is sent, and its rate. It ends before the last replies come."""
-        with self.junk(rate) as sender:
+    def ask_during_junk(self, seconds: float, rate: float = 0.0, *, is_dropped: bool = False) -> tuple[Figures, float]:
+        """Return the clients' figures while junk is sent, and its rate. It ends before the last replies come.
+        ``is_dropped``: the kernel drops it before natmirror."""
+        with self.junk(rate) as sender, self._dropping() if is_dropped else nullcontext():
             self._begin(seconds)
             sent = _rate(sender)
         return self._figures(), sent
+
+    @contextmanager
+    def _dropping(self) -> Iterator[None]:
+        rule = ["PREROUTING", "-s", SENDER, "-j", "DROP"]
+        self._lab.run("lb", ["iptables", "-t", "raw", "-I", *rule])
+        try:
+            yield
+        finally:
+            self._lab.run("lb", ["iptables", "-t", "raw", "-D", *rule])
 
     def _begin(self, seconds: float) -> None:
         """Have the clients send requests for this time."""
@@ -220,9 +235,10 @@ def measure(lab: Lab, kind: str, rounds: int, seconds: float) -> Result:
     """Return the figures for one kind of junk."""
     scene = Scene(lab, kind, _RULES)
     capacity, sent = scene.capacity(), 0.0
-    quiet, half = [], []
+    quiet, dropped, half = [], [], []
     for _ in range(rounds):
         quiet.append(scene.ask(seconds))
+        dropped.append(scene.ask_during_junk(seconds, capacity / 2, is_dropped=True)[0])
         figures, sent = scene.ask_during_junk(seconds, capacity / 2)
         half.append(figures)
     highest, highest_sent = scene.ask_during_junk(seconds)
@@ -230,7 +246,7 @@ def measure(lab: Lab, kind: str, rounds: int, seconds: float) -> Result:
     scene = Scene(lab, kind, f"limit-per-client: {_LIMIT}\n{_RULES}")
     limited, _ = scene.ask_during_junk(seconds)
     scene.close()
-    return Result(kind, capacity, sent, quiet, half, highest_sent, highest, limited)
+    return Result(kind, capacity, sent, quiet, dropped, half, highest_sent, highest, limited)
 
 
 @click.command()

@@ -33,7 +33,8 @@ _INTERVAL = 0.02  # seconds between two requests of a connection
 _MESSAGE = bytes(100)
 _MAX_WAIT = 20.0  # seconds for the last replies; a connection without its reply then counts as lost
 
-_SENDER, _SERVICE = IPv4Address("10.10.0.11").packed, IPv4Address(SERVICE).packed
+SENDER = "10.10.0.11"
+_SENDER, _SERVICE = IPv4Address(SENDER).packed, IPv4Address(SERVICE).packed
 _VARIETY = 8192  # different packets, sent again and again
 _BURST = 32  # packets at once, at most
 _PAUSE = 0.00005  # seconds
