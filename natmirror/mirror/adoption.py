@@ -70,7 +70,8 @@ class Adoption:
         """Set the number at which the client's stream continues: the lowest one that a mirror may lack. The bytes from
         there on are counted when the stream is activated."""
         una = [leg.una for _, leg in stream.alive()]
-        stream.reassembler.place(min(una, key=lambda number: seq.diff(number, record.client_nxt)))
+        stream.standby_first = min(una, key=lambda number: seq.diff(number, record.client_nxt))
+        stream.reassembler.place(stream.standby_first)
         stream.standby_from = record.client_nxt
         set_orig_waiting(stream.flow.row, past_window=False, has_gap=True)  # the client's first data activates
 
@@ -99,7 +100,7 @@ class Adoption:
         stream = self._streams.get(flow)
         if stream is None or stream.state is not StreamState.STANDBY:
             return
-        first = stream.reassembler.next
+        first = stream.standby_first  # the reassembler may be further, if the client's bytes were given up meanwhile
         flow.row.orig.bytes += seq.diff(stream.standby_from, first)
         stream.move(StreamEvent.ACTIVATED)
         for copy in stream.copies:

@@ -84,6 +84,8 @@ class MirroredStream:
     """Whether this host has released the connection to the other host."""
     standby_from: int = 0
     """While the stream is standby: the client's next sequence number in the latest record."""
+    standby_first: int = 0
+    """While the stream is standby: the lowest number that a mirror may lack, by the latest record."""
     final_bytes: int = 0
     """All bytes of the client that count, once the flow is forgotten."""
 
