@@ -6,7 +6,6 @@ import pytest
 
 from natmirror.actions import Accept, Hook
 from natmirror.engine.counters import EngineCounter
-from natmirror.engine.engine import Engine
 from natmirror.errors import RulesError
 from natmirror.net import seq
 from natmirror.net.checksum import ones_sum
@@ -22,21 +21,6 @@ def connection(fast: bool) -> ClientConnection:
     return ClientConnection(engine(UNMIRRORED, fast=fast))
 
 
-def state(connection: ClientConnection) -> list[str]:
-    return [str(flow["state"]) for flow in connection.engine.flows(connection.now)]
-
-
-def life(one: Engine, connection: ClientConnection) -> float:
-    """Return how long a connection is remembered if no packet follows."""
-    begin = connection.now
-    while state(connection):
-        due = one.next_timer()
-        assert due is not None
-        connection.now = due
-        one.handle_timer(due)
-    return connection.now - begin
-
-
 def test_each_timeout_is_configurable_but_not_below_the_rfcs(fast: bool) -> None:
     """RFC 5382 REQ-5a."""
     least = Timeouts(opening=30.0, established=7440.0, closing=240.0, closed=5.0)
@@ -50,7 +34,7 @@ def test_each_timeout_is_configurable_but_not_below_the_rfcs(fast: bool) -> None
     one = engine(f"timeouts: {{established: 3h}}\n{UNMIRRORED}", fast=fast)
     connection = ClientConnection(one)
     connection.connect()
-    assert life(one, connection) == 3 * 3600.0
+    assert connection.outlive() == 3 * 3600.0
 
 
 @pytest.mark.parametrize("key", ["pool", "mirrors"])
@@ -70,7 +54,7 @@ def test_an_error_without_a_flow_is_translated_for_the_derived_backend(connectio
     assert verdict.packet is not None
     assert (verdict.packet[16:20], verdict.packet[40:44], verdict.packet[44:48]) == (derived, derived, CLIENT[0])
     assert ones_sum(verdict.packet[20:]) == 0xFFFF
-    assert state(connection) == [], "an error opens no flow"
+    assert connection.states == [], "an error opens no flow"
 
 
 def test_without_room_a_connection_goes_to_its_derived_backend_and_is_counted(fast: bool) -> None:
@@ -94,21 +78,21 @@ def test_a_connection_has_the_states_of_rfc_6146_and_a_rst_ends_it_at_once(
 ) -> None:
     """RFC 7857 §2."""
     connection.syn()
-    assert state(connection) == ["syn-sent"]
+    assert connection.states == ["syn-sent"]
     connection.syn_ack()
-    assert state(connection) == ["syn-received"]
+    assert connection.states == ["syn-received"]
     connection.from_client("A")
-    assert state(connection) == ["established"]
+    assert connection.states == ["established"]
     (connection.from_client if by_client else connection.from_backend)("FA")
-    assert state(connection) == ["half-closed"]
+    assert connection.states == ["half-closed"]
     (connection.from_backend if by_client else connection.from_client)("FA")
-    assert state(connection) == ["closing"]
+    assert connection.states == ["closing"]
     (connection.from_client if by_client else connection.from_backend)("A")
-    assert state(connection) == ["time-wait"]
+    assert connection.states == ["time-wait"]
     other = ClientConnection(connection.engine, client=at("10.10.0.12", 40001))
     other.connect()
     (other.from_client if by_client else other.from_backend)("RA")
-    assert sorted(state(other)) == ["reset", "time-wait"]
+    assert sorted(other.states) == ["reset", "time-wait"]
 
 
 @pytest.mark.parametrize("is_known", [True, False])

@@ -119,6 +119,21 @@ class ClientConnection:
         self.connect_mirror()
         self.mirrored()
 
+    @property
+    def states(self) -> list[str]:
+        """The states of all flows of the engine."""
+        return [str(flow["state"]) for flow in self.engine.flows(self.now)]
+
+    def outlive(self) -> float:
+        """Let time pass until the engine has no flow left; return the seconds."""
+        begin = self.now
+        while self.states:
+            due = self.engine.next_timer()
+            assert due is not None
+            self.now = due
+            self.engine.handle_timer(due)
+        return self.now - begin
+
     def mirrored(self) -> list[tuple[str, int, int, bytes]]:
         """Return the packets to mirrors since the last call: flags, sequence number, acknowledgement, data."""
         out = [summary(one.raw) for one in self.to_mirror]
