@@ -169,7 +169,7 @@ class Flow:
 
     def _shares_answers_with(self, syn: ClientSyn) -> bool:
         """Return whether a SYN-ACK may acknowledge either of two SYNs: that of this flow, or another one."""
-        return -syn.size <= seq.diff(syn.seq, self.row.iss) <= MAX_SYN_DATA
+        return share_answers(self.row.iss, MAX_SYN_DATA, syn)
 
     # Memory
 
