@@ -1,6 +1,7 @@
 """Run the host's programs, iptables and nft, each within a time limit."""
 
 import subprocess
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -11,6 +12,12 @@ TIMEOUT = 15.0
 """Seconds: iptables waits 5 s for another program's lock (-w 5), and changes thousands of rules in less than 10."""
 
 _REAP_TIMEOUT = 1.0
+_own: deque[int] = deque(maxlen=64)  # the process ids of the latest programs
+
+
+def is_own(pid: int) -> bool:
+    """Return whether a process is one of the programs that run() has run lately."""
+    return pid in _own
 
 
 def run(
@@ -43,6 +50,7 @@ def run(
     except (OSError, MemoryError) as error:
         why = (isinstance(error, OSError) and error.strerror) or "no memory"
         raise HostError(f"cannot run {called}: {why}") from None
+    _own.append(process.pid)
     try:
         output, errors = process.communicate(text, timeout)
     except subprocess.TimeoutExpired:
