@@ -64,6 +64,10 @@ def status_screen(status: Mapping[str, Any]) -> Group:
         facts.append(("log messages not written", _listed(not_written)))
     for mirror in status["mirrors"]:
         name = f"{mirror['service']}/{mirror['name']}"
+        if mirror["connections_not_copied"]:
+            facts.append((f"connections not copied now to {name}", _listed(mirror["connections_not_copied"])))
+        if mirror["connections_excluded"]:
+            facts.append((f"connections that the rules leave out for {name}", _listed(mirror["connections_excluded"])))
         if mirror["legs_ended"]:
             facts.append((f"ended legs of {name}", _listed(mirror["legs_ended"])))
         if sessions := _sessions(mirror):
@@ -168,13 +172,14 @@ def _mirrors(mirrors: Iterable[Mapping[str, Any]]) -> Table:
             mirror["name"],
             str(mirror["legs"]),
             f"{_size(mirror['acked_bytes'])} of {_size(mirror['client_bytes'])}",
-            _lag(mirror["pending_bytes"], mirror["lag_seconds"]),
+            _mirror_lag(mirror),
+            str(sum(mirror["connections_not_copied"].values())),
             str(mirror["retransmits"]),
             ", ".join(f"{reason} {_size(count)}" for reason, count in mirror["lost_bytes"].items()) or "nothing",
         )
         for mirror in mirrors
     )
-    return _table(("service", "mirror"), ("legs", "mirrored", "lag", "resent", "lost"), rows)
+    return _table(("service", "mirror"), ("legs", "mirrored", "lag", "not copied", "resent", "lost"), rows)
 
 
 def legs_table(flows: Iterable[Mapping[str, Any]]) -> Table:
@@ -256,6 +261,12 @@ def _table(texts: Iterable[str], numbers: Iterable[str], rows: Iterable[tuple[st
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def _mirror_lag(mirror: Mapping[str, Any]) -> str:
+    """Return how far a mirror is behind; ``none`` only if it gets all connections that it should get."""
+    lag = _lag(mirror["pending_bytes"], mirror["lag_seconds"])
+    return "not all copied" if lag == "none" and mirror["connections_not_copied"] else lag
 
 
 def _lag(count: int, seconds: float) -> str:

@@ -189,6 +189,14 @@ def test_orders_are_obeyed_or_refused(path: Path) -> None:
         server.close()
 
 
+def test_the_status_screen_counts_what_is_not_copied(served: ClientConnection, path: Path) -> None:
+    served.from_mirror("RA", 1, 1)
+    screen = run("status", "--api", path).output
+    [row] = [line for line in screen.splitlines() if "mirror-reset 18.1 KiB" in line]
+    assert all(words in row for words in ("not all copied", " 1 ")), screen
+    assert "connections not copied now to openflow/master: mirror-reset 1\n" in screen
+
+
 @pytest.mark.usefixtures("served")
 def test_the_status_screen_tells_it_all(path: Path) -> None:
     screen = run("status", "--api", path).output
