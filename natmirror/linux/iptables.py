@@ -43,7 +43,8 @@ class Firewall:
         self.checks_paths = True
         """Whether the installed rules tell packets of mirrors and backends from forged ones by the interface."""
         self._filled: dict[Chain, list[str]] = {chain: [] for chain in CHAINS}
-        self._wanted: dict[str, TableState | None] = {}
+        self._wanted: dict[str, TableState | None] = dict.fromkeys(TABLES)
+        self._seen: dict[str, list[str]] = {}  # by table: what differences() has read
 
     def install(self, rules: Rules, threads: int) -> None:
         """Install the rules for this number of threads; they replace those that an earlier run has left. HostError
@@ -88,13 +89,18 @@ class Firewall:
     def differences(self, table: str) -> list[str]:
         """Return how our part of a table differs from what was installed last, each in a few words; empty if it does
         not. HostError where that is unknown."""
-        wanted, found = self._wanted[table], texts.state_of(self._saved(table))
-        return ["it was changed while it was installed"] if wanted is None else texts.differences(wanted, found)
+        saved = self._seen[table] = self._saved(table)
+        wanted = self._wanted[table]
+        if wanted is None:
+            return ["it was changed while it was installed"]
+        return texts.differences(wanted, texts.state_of(saved))
 
     def repair(self, table: str) -> None:
-        """Install our part of a table again. HostError where iptables refuses: then nothing has changed."""
-        self._restore(texts.refilled(table, self._filled, self._saved(table)))
-        self._remember([table])
+        """After differences(), install our part of a table again. HostError where iptables refuses: then nothing has
+        changed."""
+        self._restore(texts.refilled(table, self._filled, self._seen[table]))
+        if self._wanted[table] is None:
+            self._remember([table])
 
     def _remember(self, tables: Sequence[str]) -> None:
         """Keep what iptables shows of tables that have just been filled, if no other program has changed them

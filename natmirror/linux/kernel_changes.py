@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from errno import ENOBUFS
 
+from natmirror.errors import HostError
 from natmirror.linux import commands
 
 # linux/netlink.h, linux/netfilter/nfnetlink.h, linux/netfilter/nf_tables.h
@@ -63,28 +64,32 @@ class KernelChanges:
         self._lock = threading.Lock()
         self._changed_by: defaultdict[str, deque[_Process]] = defaultdict(lambda: deque(maxlen=_MAX_PROCESSES))
         self._under_way: set[str] = set()  # our tables in a transaction whose end has not been read
-        self._stop = socket.socketpair()
+        self._stop: tuple[socket.socket, socket.socket] | None = None
         self._thread = threading.Thread(target=self._run, name="kernel-changes", daemon=True)
 
-    def open(self) -> None:
-        """Open the sockets. Without kernel support for notifications there are none."""
+    def start(self, on_tables: Callable[[], None], on_links: Callable[[], None]) -> None:
+        """Open the sockets, and start the thread. It calls ``on_tables`` when other programs may have changed the
+        tables, ``on_links`` after changes of interfaces or addresses. Without kernel support for notifications there
+        are no calls. HostError where the host refuses a thread."""
+        self._on_tables, self._on_links = on_tables, on_links
         with suppress(OSError):
             self._nftables = _listener(_NETLINK_NETFILTER, (_NFNLGRP_NFTABLES,))
         with suppress(OSError):
             self._links = _listener(socket.NETLINK_ROUTE, _LINK_GROUPS)
-
-    def start(self, on_tables: Callable[[], None], on_links: Callable[[], None]) -> None:
-        """Start the thread. It calls ``on_tables`` when other programs may have changed the tables, ``on_links`` after
-        changes of interfaces or addresses."""
-        self._on_tables, self._on_links = on_tables, on_links
-        self._thread.start()
+        try:
+            self._stop = socket.socketpair()
+            self._thread.start()
+        except (OSError, RuntimeError) as error:
+            raise HostError(f"cannot watch the kernel's rules: {error}") from None
 
     def close(self) -> None:
-        """End the thread."""
-        self._stop[1].close()
-        if self._thread.is_alive():
-            self._thread.join()
-        for one in (self._nftables, self._links, self._stop[0]):
+        """End the thread, and close the sockets."""
+        if self._stop is not None:
+            self._stop[1].close()
+            if self._thread.is_alive():
+                self._thread.join()
+            self._stop[0].close()
+        for one in (self._nftables, self._links):
             if one is not None:
                 one.close()
 
@@ -96,9 +101,10 @@ class KernelChanges:
         return ", ".join(dict.fromkeys(one.name for one in processes if not commands.is_own(one.port)))
 
     def _run(self) -> None:
-        stop, *sockets = (one for one in (self._stop[0], self._nftables, self._links) if one is not None)
+        assert self._stop is not None
+        stop = self._stop[0]
         while True:
-            ready = select.select([stop, *sockets], [], [])[0]
+            ready = select.select([one for one in (stop, self._nftables, self._links) if one is not None], [], [])[0]
             if stop in ready:
                 return
             if self._nftables in ready and self._read_tables():
@@ -171,7 +177,8 @@ def _parsed(received: bytes) -> Iterator[_Message]:
     while len(received) >= _HEADER.size:
         length, kind, _, _, port = _HEADER.unpack_from(received)
         body, received = received[_HEADER.size : length], received[_padded(max(length, _HEADER.size)) :]
-        attributes, at = {}, _FAMILY_LEN
+        attributes: dict[int, bytes] = {}
+        at = _FAMILY_LEN
         while at + _ATTRIBUTE.size <= len(body):
             size, name = _ATTRIBUTE.unpack_from(body, at)
             attributes.setdefault(name & _NAME_MASK, body[at + _ATTRIBUTE.size : at + size])

@@ -168,7 +168,7 @@ def _list() -> str | None:
 
 def _lines(listed: str | None) -> list[str]:
     """Return what nft shows of the table, line by line; it shows the elements of a map in any order."""
-    in_order = _ELEMENTS.sub(lambda match: ", ".join(sorted(match[1].split(","), key=str.strip)), listed or "")
+    in_order = _ELEMENTS.sub(lambda match: f" {', '.join(sorted(map(str.strip, match[1].split(','))))} ", listed or "")
     return [" ".join(line.split()) for line in in_order.splitlines() if line.strip()]
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from natmirror.errors import NatmirrorError
 from natmirror.ha.member import PairMember
 from natmirror.runtime.backend_control import BackendControl
-from natmirror.runtime.chores import ChoreThread
 from natmirror.runtime.engine_proxy import EngineProxy
+from natmirror.runtime.host_maintenance import HostMaintenance
 from natmirror.runtime.mailbox import Mailbox
 from natmirror.runtime.reloader import Reloader
 from natmirror.runtime.run_status import RunStatus
@@ -20,6 +20,7 @@ from natmirror.runtime.worker_events import WorkerEvents
 
 _ANSWER_TIMEOUT = 5.0
 _RELOAD_TIMEOUT = 60.0
+_RELEASE_TIMEOUT = 10.0  # a change of the rules may be under way
 
 Request = dict[str, Any]
 Command = Callable[[Request], EmptyAnswer | ReloadAnswer]
@@ -37,7 +38,7 @@ def resources(status: RunStatus, events: WorkerEvents) -> dict[str, Callable[[],
 
 def commands(
     mailbox: Mailbox,
-    maintenance: ChoreThread,
+    maintenance: HostMaintenance,
     *,
     backends: BackendControl,
     member: PairMember,
@@ -45,7 +46,7 @@ def commands(
     reloader: Reloader,
 ) -> dict[str, Command]:
     """Return the function that obeys each command; it raises ValueError where the command is refused. ``mailbox`` is
-    the main thread's, ``maintenance`` the thread that reloads."""
+    the main thread's, ``maintenance`` has the thread that reloads."""
 
     def in_main_thread(obey: Callable[[Request], None]) -> Command:
         def command(request: Request) -> EmptyAnswer:
@@ -55,7 +56,11 @@ def commands(
         return command
 
     def reload(request: Request) -> ReloadAnswer:
-        return {"changes": _refusing(lambda: maintenance.ask(reloader.reload, _RELOAD_TIMEOUT))}
+        return {"changes": _refusing(lambda: maintenance.thread.ask(reloader.reload, _RELOAD_TIMEOUT))}
+
+    def release_kernel(request: Request) -> EmptyAnswer:
+        maintenance.thread.ask(maintenance.release_kernel, _RELEASE_TIMEOUT)
+        return {}
 
     def resume_mirroring(request: Request) -> None:
         for engine in engines:
@@ -65,6 +70,7 @@ def commands(
         "drain": in_main_thread(backends.drain),
         "undrain": in_main_thread(backends.undrain),
         "reload": reload,
+        "release-kernel": release_kernel,
         "role": in_main_thread(member.set_role),
         "resume-mirroring": in_main_thread(resume_mirroring),
     }

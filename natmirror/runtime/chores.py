@@ -62,6 +62,7 @@ class Chore:
         self.failure: Failure | None = None
         self._interval = interval
         self._do = do
+        self._rests_until = 0.0
 
     def run_if_due(self, clock: Callable[[], float]) -> None:
         """Run if due. A chore that takes long runs less often, so that packets keep nearly all of the processor."""
@@ -71,7 +72,12 @@ class Chore:
         self.due_at = now + self._interval
         if self.run(clock):
             done_at = clock()
-            self.due_at = max(self.due_at, done_at + _MIN_PAUSE_FACTOR * (done_at - now))
+            self._rests_until = done_at + _MIN_PAUSE_FACTOR * (done_at - now)
+            self.due_at = max(self.due_at, self._rests_until)
+
+    def hasten(self) -> None:
+        """Run again as soon as possible, but not sooner after the last time than a chore that took so long may."""
+        self.due_at = min(self.due_at, self._rests_until)
 
     def run(self, clock: Callable[[], float]) -> bool:
         """Run now; return whether that succeeded."""
