@@ -5,7 +5,7 @@ them, and how two states of them differ.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from natmirror.linux.iptables_rules import CHAINS, PREFIX, Chain
@@ -28,7 +28,7 @@ def state_of(saved: Sequence[str]) -> TableState:
     """Return what a table has of ours."""
     names = present(saved)
     rules = {name: [line for line in saved if line.startswith(f"-A {name} ")] for name in names}
-    return TableState(rules, sorted(jump for name in names for jump in _jumps(name, saved)))
+    return TableState(rules, sorted(_jumps(saved, *names)))
 
 
 def is_complete(table: str, filled: Contents, state: TableState) -> bool:
@@ -79,9 +79,9 @@ def refilled(table: str, filled: Contents, before: Sequence[str]) -> str:
     lines += [f"-F {name}" for name in stale]
     for chain in chains:
         lines += [f"-A {chain.name} {rule}" for rule in filled[chain]]
-        lines += [f"-D {jump}" for jump in _jumps(chain.name, before)]
+        lines += [f"-D {jump}" for jump in _jumps(before, chain.name)]
         lines.append(f"-I {_at_top(chain.jump)}")
-    lines += [f"-D {jump}" for name in stale for jump in _jumps(name, before)]
+    lines += [f"-D {jump}" for jump in _jumps(before, *stale)]
     return _input(table, [*lines, *(f"-X {name}" for name in stale)])
 
 
@@ -95,7 +95,7 @@ def contents_only(table: str, filled: Contents) -> str:
 def emptied(table: str, before: Sequence[str]) -> str:
     """Return the input that removes the table's chains and their jumps."""
     names = present(before)
-    lines = [f"-D {jump}" for name in names for jump in _jumps(name, before)]
+    lines = [f"-D {jump}" for jump in _jumps(before, *names)]
     return _input(table, lines + [f"{command} {name}" for command in ("-F", "-X") for name in names])
 
 
@@ -106,7 +106,7 @@ def put_back(table: str, before: Sequence[str]) -> str:
     lines += [f"-D {chain.jump}" for chain in chains]
     for name in names:
         lines += [line for line in before if line.startswith(f"-A {name} ")]
-        lines += [f"-I {_at_top(jump)}" for jump in _jumps(name, before)]
+    lines += [f"-I {_at_top(jump)}" for jump in reversed(_jumps(before, *names))]
     return _input(table, lines + [f"-X {chain.name}" for chain in chains if chain.name not in names])
 
 
@@ -114,11 +114,10 @@ def _input(table: str, lines: Sequence[str]) -> str:
     return "\n".join([f"*{table}", *lines, "COMMIT", ""])
 
 
-def _jumps(name: str, saved: Sequence[str]) -> Iterator[str]:
-    """Yield the jumps to a chain in all chains that are not ours, as rules without -A."""
-    for line in saved:
-        if line.startswith("-A ") and not line.startswith(f"-A {PREFIX}") and f" -j {name} " in f"{line} ":
-            yield line[3:]
+def _jumps(saved: Sequence[str], *names: str) -> list[str]:
+    """Return the jumps to these chains in all chains that are not ours, in their order, as rules without -A."""
+    others = [line for line in saved if line.startswith("-A ") and not line.startswith(f"-A {PREFIX}")]
+    return [line[3:] for line in others if any(f" -j {name} " in f"{line} " for name in names)]
 
 
 def _at_top(jump: str) -> str:

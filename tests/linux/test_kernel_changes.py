@@ -1,5 +1,6 @@
 """The kernel's notifications, as bytes: whose changes concern us, and who made them."""
 
+import socket
 import struct
 from collections import deque
 from errno import ENOBUFS
@@ -7,8 +8,7 @@ from errno import ENOBUFS
 import pytest
 
 from natmirror.linux import commands
-from natmirror.linux import kernel_changes as module
-from natmirror.linux.kernel_changes import KernelChanges
+from natmirror.linux.kernel_changes import KernelChanges, generation
 
 NEWTABLE, NEWRULE, NEWGEN = 0xA00, 0xA06, 0xA0F
 IPV4, INET = 2, 1
@@ -110,5 +110,5 @@ def test_a_host_without_netlink_has_no_generation(monkeypatch: pytest.MonkeyPatc
     def refuse(*arguments: object) -> None:
         raise OSError(93, "Protocol not supported")
 
-    monkeypatch.setattr(module.socket, "socket", refuse)
-    assert module.generation() is None
+    monkeypatch.setattr(socket, "socket", refuse)
+    assert generation() is None
