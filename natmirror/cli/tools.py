@@ -134,8 +134,8 @@ def cleanup(force: bool) -> None:
 def replay(rules_file: Path, capture: Path, output: Path, mirror: str, streams: Path | None) -> None:
     """Run natmirror's engine over a capture.
 
-    CAPTURE is a pcap or pcapng file; the times of its packets are the engine's clock. Prints a report. Needs no root and
-    no network.
+    CAPTURE is a pcap or pcapng file; the times of its packets are the engine's clock. Prints a report. Needs no root
+    and no network.
     """
     from natmirror.replay.replay import replay as run
 
