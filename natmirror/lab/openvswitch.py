@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from natmirror.errors import HostError
-from natmirror.lab.process import Program, wait_accept, wait_for
+from natmirror.lab.process import Program, wait_accept
 from natmirror.lab.topology import Lab
 
 _SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")

@@ -72,7 +72,7 @@ def test_bytes_of_which_the_second_host_has_a_version_are_its_own(connection: Cl
     assert deliver(connection, records(second.engine)) == [("PA", 11, 1, b"abc")]
 
 
-def test_bytes_that_the_backend_has_not_acknowledged_are_not_delivered(connection: ClientConnection, fast: bool) -> None:
+def test_bytes_without_an_acknowledgement_are_not_delivered(connection: ClientConnection, fast: bool) -> None:
     second = taken_over(connection, fast)
     connection.from_client("PA", b"abc")
     second.from_client("PA", b"d", at=13)
