@@ -111,6 +111,12 @@ class Reassembler:
         """Whether bytes wait for earlier ones, or were left out: C takes none then."""
         return self.waiting_bytes > 0 or self._left_out_from is not None
 
+    def gap_end(self, limit: int) -> int:
+        """Return the number up to which no byte from ``next`` on has come; ``limit`` at most."""
+        come = [*self._starts[:1], *([] if self._left_out_from is None else [self._left_out_from])]
+        ahead = min([seq.diff(limit, self.next), *(start - self._given for start in come)])
+        return seq.add(self.next, max(ahead, 0))
+
     @property
     def is_placed(self) -> bool:
         """Whether the stream's start is known."""
