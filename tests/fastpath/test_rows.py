@@ -27,6 +27,7 @@ VIEWS = {
     "nm_half": rows.HalfRow,
     "nm_holders": rows.HoldersRow,
     "nm_leg": rows.LegRow,
+    "nm_account_sums": rows.AccountSums,
     "nm_leg_sums": rows.LegSums,
     "nm_maglev_backend": rows.MaglevRow,
     "nm_mirror": rows.MirrorRow,
@@ -46,7 +47,7 @@ OPAQUE = {
     "nm_legs": rows.LegTableRow,
     "nm_chunks": rows.ChunksRow,
 }
-NOT_PYTHONS = {"nm_heap"}  # opaque to Python
+NOT_PYTHONS = {"nm_heap", "nm_bucket"}
 
 
 def view_of(c_type: "CType") -> object:
