@@ -11,7 +11,7 @@
 
 #include "fastpath/gear.h"
 
-#define NM_MAX_RELEASE_LEN 262144 /* bytes that one call gives to legs: packets wait meanwhile */
+#define NM_MAX_RELEASE_LEN 1048576 /* bytes that one call gives to legs: packets wait meanwhile */
 
 /* Reserve room for len more bytes, the first of which has this sequence number. Return 0 if the flow may not hold so
  * many, or without memory. */
