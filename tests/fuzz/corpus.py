@@ -240,6 +240,7 @@ def repeats() -> dict[str, bytes]:
         f"call-offers-{which}": b"".join(call(which, options=one) for one in (b"", *scaled, joins)) + opened(0)
         for which in _SERVICES
     }
+    seeds["call-early"] = call(0) + syn_ack(0) + without_syn(0)  # data before the handshake is complete
     seeds["call-other"] = call(0) + bytes((_WAIT, 1)) + others
     seeds["call-accepted"] = (
         call(0) + syn_ack(0) + bytes((_WAIT, 200)) + call(0) + with_data + call(0) + known_to + call(0)
