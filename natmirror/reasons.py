@@ -183,6 +183,10 @@ class EndReason(StrEnum):
     """The client is not in the networks of the mirror's ``only``.
 
     Nothing to do; or extend ``only``."""
+    MIRROR_ADDED = "mirror-added"
+    """A reload has added the mirror since the connection began.
+
+    Nothing to do. The clients' next connections are copied."""
     NOT_SAMPLED = "not-sampled"
     """The client is not in the percentage of clients that the mirror's ``sample`` gives.
 

@@ -39,6 +39,7 @@ def status_screen(status: Mapping[str, Any]) -> Group:
         f"natmirror {status['version']}, pid {status['pid']}, up {_duration(status['uptime_seconds'])},"
         f" rules {status['rules']}, {status['flows']} flows"
     )
+    found = "".join(f"\n{line}" for line in _findings(status["findings"]))
     machine, memory = status["machine"], status["mirror_memory"]
     facts = [
         *_pair(status),
@@ -63,13 +64,25 @@ def status_screen(status: Mapping[str, Any]) -> Group:
         facts.append(("log messages not written", _listed(not_written)))
     for mirror in status["mirrors"]:
         name = f"{mirror['service']}/{mirror['name']}"
+        if mirror["connections_not_copied"]:
+            facts.append((f"connections not copied now to {name}", _listed(mirror["connections_not_copied"])))
+        if mirror["connections_excluded"]:
+            facts.append((f"connections that the rules leave out for {name}", _listed(mirror["connections_excluded"])))
         if mirror["legs_ended"]:
             facts.append((f"ended legs of {name}", _listed(mirror["legs_ended"])))
         if sessions := _sessions(mirror):
             facts.append((f"OpenFlow sessions of {name}", "; ".join(sessions)))
     facts += _faults(status, machine)
     lines = "\n".join(f"{name}: {text}" for name, text in facts)
-    return Group(Text(head), _backends(status["backends"]), _mirrors(status["mirrors"]), Text(lines))
+    return Group(Text(head + found), _backends(status["backends"]), _mirrors(status["mirrors"]), Text(lines))
+
+
+def _findings(findings: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the faults on this host or around it, with what mends them."""
+    return [
+        f"{one['severity'].upper()} {one['code']}: {one['problem']}; {one['mend']} (since {one['since']})"
+        for one in findings
+    ]
 
 
 def _packets(sums: Mapping[str, Any], machine: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -159,13 +172,14 @@ def _mirrors(mirrors: Iterable[Mapping[str, Any]]) -> Table:
             mirror["name"],
             str(mirror["legs"]),
             f"{_size(mirror['acked_bytes'])} of {_size(mirror['client_bytes'])}",
-            _lag(mirror["pending_bytes"], mirror["lag_seconds"]),
+            _mirror_lag(mirror),
+            str(sum(mirror["connections_not_copied"].values())),
             str(mirror["retransmits"]),
             ", ".join(f"{reason} {_size(count)}" for reason, count in mirror["lost_bytes"].items()) or "nothing",
         )
         for mirror in mirrors
     )
-    return _table(("service", "mirror"), ("legs", "mirrored", "lag", "resent", "lost"), rows)
+    return _table(("service", "mirror"), ("legs", "mirrored", "lag", "not copied", "resent", "lost"), rows)
 
 
 def legs_table(flows: Iterable[Mapping[str, Any]]) -> Table:
@@ -247,6 +261,12 @@ def _table(texts: Iterable[str], numbers: Iterable[str], rows: Iterable[tuple[st
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def _mirror_lag(mirror: Mapping[str, Any]) -> str:
+    """Return how far a mirror is behind; ``none`` only if it gets all connections that it should get."""
+    lag = _lag(mirror["pending_bytes"], mirror["lag_seconds"])
+    return "not all copied" if lag == "none" and mirror["connections_not_copied"] else lag
 
 
 def _lag(count: int, seconds: float) -> str:

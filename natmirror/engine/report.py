@@ -66,7 +66,7 @@ class EngineReport:
             "flows": self._services.flow_count(),
             "pinned_flows": self._nat.table.announced(),
             "backends": self._services.backends(),
-            "mirrors": self._mirrors.mirrors(now),
+            "mirrors": self._mirrors.mirrors(self._services.names(), now),
             "mirror_memory": self._mirrors.memory(),
             "faults": self._faults.show(self._thread),
             "answers_not_kept": dict(sorted(self._sessions.directory.not_kept.items())),

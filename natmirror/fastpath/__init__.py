@@ -55,7 +55,7 @@ from natmirror.fastpath.held_bytes import MAX_RELEASE_LEN, HeldBytes, client_byt
 from natmirror.fastpath.maglev import fill_maglev, share_maglev
 from natmirror.fastpath.memory import ConnectionCounts, Memory
 from natmirror.fastpath.plan import Plan, PlannedService
-from natmirror.fastpath.rows import Array, FlowRow, GearRow, HalfRow, LegRow
+from natmirror.fastpath.rows import AccountSums, Array, FlowRow, GearRow, HalfRow, LegRow
 from natmirror.fastpath.siphash import siphash, subkey
 from natmirror.fastpath.tables import FlowTable, LegTable
 
@@ -102,6 +102,7 @@ __all__ = [
     "STANDBY",
     "SYN_ANSWER_TIMEOUT",
     "UNCONFIRMED_TIMEOUT",
+    "AccountSums",
     "Array",
     "ClientMemory",
     "ConnectionCounts",

@@ -394,12 +394,26 @@ uint64_t nm_flow_client_bytes(const nm_flow *flow)
     return flow->orig.bytes > (uint32_t)unacked ? flow->orig.bytes - (uint32_t)unacked : 0;
 }
 
-void nm_flows_add_up(const nm_flows *flows, uint64_t *client_bytes, uint32_t count)
+/* Return whether a flow counts as a connection of this host; of the half open ones, those do that have an account. */
+static int is_connection(const nm_flow *flow)
+{
+    return flow->state < NM_STATE_TIME_WAIT && (flow->state >= NM_STATE_ESTABLISHED || flow->account) &&
+           !(flow->flags & NM_FLOW_DIRECT) && !(flow->sharing & NM_GUEST) && !nm_flow_is_unconfirmed(flow);
+}
+
+void nm_flows_add_up(const nm_flows *flows, nm_account_sums *sums, uint32_t count, uint32_t *without_account,
+                     uint32_t service_count)
 {
     for (uint32_t id = 0; id < flows->used_count; id++) {
         const nm_flow *flow = &flows->rows[id];
-        if (flow->family && flow->account < count)
-            client_bytes[flow->account] += nm_flow_client_bytes(flow);
+        if (!flow->family || flow->account >= count)
+            continue;
+        sums[flow->account].client_bytes += nm_flow_client_bytes(flow);
+        if (!is_connection(flow))
+            continue;
+        sums[flow->account].connections++;
+        if (!flow->account && flow->service_id < service_count)
+            without_account[flow->service_id]++;
     }
 }
 

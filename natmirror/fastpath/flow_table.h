@@ -131,6 +131,12 @@ typedef struct {
     uint32_t missed; /* changes for which there was no room */
 } nm_changes;
 
+/* Sums over the flows of one account. */
+typedef struct {
+    uint64_t client_bytes; /* their nm_flow_client_bytes() */
+    uint32_t connections;
+} nm_account_sums;
+
 typedef struct nm_flows nm_flows;
 
 /* A table for at most max_flows flows whose hash is keyed with key[16]; NULL without memory. */
@@ -206,8 +212,10 @@ uint32_t nm_flow_ids(const nm_flows *flows, uint32_t first, uint32_t *ids, uint3
 /* Return how many bytes of the client count for its copies: with NM_FLOW_HOLDS those that the backend has acknowledged,
  * else all that the client has sent. */
 uint64_t nm_flow_client_bytes(const nm_flow *flow);
-/* Add to client_bytes[account] the nm_flow_client_bytes() of each account's flows; there are count accounts. */
-void nm_flows_add_up(const nm_flows *flows, uint64_t *client_bytes, uint32_t count);
+/* Add up the flows of each account; there are count accounts. Count in without_account[service_id] the connections of
+ * account 0, of service_count services. A connection counts if it is open, certain, and passes this host. */
+void nm_flows_add_up(const nm_flows *flows, nm_account_sums *sums, uint32_t count, uint32_t *without_account,
+                     uint32_t service_count);
 
 uint32_t nm_flow_count(const nm_flows *flows);
 

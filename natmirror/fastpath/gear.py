@@ -11,7 +11,7 @@ from natmirror.fastpath.drop_reasons import DROPS
 from natmirror.fastpath.held_bytes import HeldBytes
 from natmirror.fastpath.memory import Memory
 from natmirror.fastpath.punt_reasons import PUNTS, PuntReason
-from natmirror.fastpath.rows import Array, CountersRow, FlowRow, GearRow, LegSums
+from natmirror.fastpath.rows import AccountSums, Array, CountersRow, FlowRow, GearRow, LegSums
 from natmirror.fastpath.tables import FlowTable, LegTable
 from natmirror.reasons import DropReason
 
@@ -94,11 +94,13 @@ class Gear:
         """Return the held bytes of a flow, which may be ``most``."""
         return HeldBytes(self.handle, self.memory, row, most)
 
-    def client_bytes(self, accounts: int) -> list[int]:
-        """Return client_bytes() of all present flows of each account, by its number."""
-        found = ffi.new("uint64_t[]", accounts)
-        lib.nm_flows_add_up(self.handle.flows, found, accounts)
-        return list(found)
+    def account_sums(self, accounts: int, services: int) -> tuple[Array[AccountSums], list[int]]:
+        """Return the sums over the flows of each account, by its number; and the connections without an account of
+        each service, by its number."""
+        sums: Array[AccountSums] = ffi.new("nm_account_sums[]", accounts)
+        without: Array[int] = ffi.new("uint32_t[]", services)
+        lib.nm_flows_add_up(self.handle.flows, sums, accounts, without, services)
+        return sums, list(without)
 
     def take_sends(self) -> list[Send]:
         """Return the packets that legs have sent from C since the last call."""

@@ -160,6 +160,13 @@ class LegRow(Protocol):
     next_of_flow: int
 
 
+class AccountSums(Protocol):
+    """``nm_account_sums``: the sums over the flows of one account."""
+
+    client_bytes: int
+    connections: int
+
+
 class LegSums(Protocol):
     """``nm_leg_sums``: the sums over a mirror's open legs."""
 

@@ -8,10 +8,11 @@ clients' bytes: for it the bytes of its sessions' messages count as sent.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
-from natmirror.fastpath import Gear
+from natmirror.fastpath import AccountSums, Array, Gear
 from natmirror.mirror.copies import MirroredStream, StreamCopy
 from natmirror.mirror.copy_states import StreamState
 from natmirror.mirror.shown import LegSum, MirrorEntry
@@ -76,6 +77,13 @@ class Totals:
 
 LEG_SUMS: tuple[LegSum, ...] = ("sent_bytes", "acked_bytes", "consumed_bytes", "retransmits", "timeouts")
 """The fields that are summed over legs."""
+
+_EXCLUDED = frozenset((EndReason.NOT_SELECTED, EndReason.NOT_SAMPLED, EndReason.MIRROR_IS_BACKEND))
+"""Why a connection is not copied to a mirror though nothing is missing there: the rules say so."""
+_COMPLETE = frozenset((EndReason.CLOSED, EndReason.CLIENT_RESET, EndReason.RELEASED))
+"""The ends of copies that miss nothing: the mirror has all bytes, or the other host continues the copy."""
+
+_Counted = Literal["connections_not_copied", "connections_excluded"]
 
 Fates = tuple[str, tuple[tuple[str, EndReason | None], ...]]
 """A service, and for each of its mirrors the reason why it gets no more bytes, or None. Flows for which these are equal
@@ -152,10 +160,14 @@ class Ledger:
             totals.client_bytes += count
             totals.lost[reason] += count
 
-    def show(self, gear: Gear, now: float) -> list[MirrorEntry]:
-        """Return the sums of each mirror. A mirror that the rules no longer name is included while it has legs."""
+    def show(self, gear: Gear, services: Sequence[str], now: float) -> list[MirrorEntry]:
+        """Return the sums of each mirror; ``services`` names each service, by its number. A mirror that the rules no
+        longer name is included while it has legs."""
         shown = {key: self._shown(*key, totals) for key, totals in self._totals.items()}
-        self._add_flows(shown, gear.client_bytes(len(self._accounts)))
+        of_accounts, without_account = gear.account_sums(len(self._accounts), len(services))
+        self._add_flows(shown, of_accounts)
+        for service, connections in zip(services, without_account, strict=True):
+            self._add_connections(shown, service, {}, connections)
         for entry, sums in zip(shown.values(), gear.leg_sums(len(shown)), strict=True):
             entry["legs"] = sums.legs
             entry["client_bytes"] += sums.session_bytes  # a copy's bytes are in its flow's account
@@ -169,20 +181,36 @@ class Ledger:
             entry["lost_bytes"] = {reason: count for reason, count in entry["lost_bytes"].items() if count}
         return [entry for key, entry in shown.items() if key in self._mirrors or entry["legs"]]
 
-    def _add_flows(self, shown: dict[tuple[str, str], MirrorEntry], client_bytes: list[int]) -> None:
-        """Add the bytes that clients have sent on flows in the table, and those of them that no leg will deliver."""
-        for account, count in zip(self._accounts, client_bytes, strict=True):
+    def _add_flows(self, shown: dict[tuple[str, str], MirrorEntry], sums: Array[AccountSums]) -> None:
+        """Add the bytes that clients have sent on flows in the table, and those of them that no leg will deliver; and
+        the connections that are not copied."""
+        for account, of_account in zip(self._accounts, sums, strict=True):
             if account is None:
                 continue
             service, fates = account
             for mirror, reason in fates:
                 entry = shown[service, mirror]
-                entry["client_bytes"] += count
+                entry["client_bytes"] += of_account.client_bytes
                 if reason is not None:
-                    entry["lost_bytes"][reason] = entry["lost_bytes"].get(reason, 0) + count
+                    _add(entry["lost_bytes"], reason, of_account.client_bytes)
+            self._add_connections(shown, service, dict(fates), of_account.connections)
         for (service, mirror, reason), count in self._acked_before.items():
-            lost = shown[service, mirror]["lost_bytes"]
-            lost[reason] = lost.get(reason, 0) - count
+            _add(shown[service, mirror]["lost_bytes"], reason, -count)
+
+    def _add_connections(
+        self,
+        shown: dict[tuple[str, str], MirrorEntry],
+        service: str,
+        fates: dict[str, EndReason | None],
+        count: int,
+    ) -> None:
+        """Add a service's connections to each mirror of the rules that does not get their bytes."""
+        for key, mirror in self._mirrors.items():
+            reason = fates.get(mirror.name, EndReason.MIRROR_ADDED) if key[0] == service else None
+            if not count or reason is None or reason in _COMPLETE or mirror.speaks_openflow:
+                continue
+            name: _Counted = "connections_excluded" if reason in _EXCLUDED else "connections_not_copied"
+            _add(shown[key][name], reason, count)
 
     @staticmethod
     def _key(of: CopyOrSession) -> tuple[str, str]:
@@ -195,6 +223,8 @@ class Ledger:
             "name": name,
             "address": show(totals.endpoint),
             "legs": 0,
+            "connections_not_copied": {},
+            "connections_excluded": {},
             "legs_opened": totals.opened,
             "legs_adopted": totals.adopted,
             "legs_resumed": totals.resumed,
@@ -214,6 +244,10 @@ class Ledger:
             "rtt_seconds": 0.0,
             "sessions": None,
         }
+
+
+def _add(counts: dict[EndReason, int], reason: EndReason, count: int) -> None:
+    counts[reason] = counts.get(reason, 0) + count
 
 
 def _identity(mirror: Mirror) -> tuple[object, ...]:

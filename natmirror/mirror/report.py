@@ -1,5 +1,7 @@
 """Shows legs, sessions and mirrors as values for JSON; shown.py declares their fields."""
 
+from collections.abc import Sequence
+
 from natmirror.fastpath.flow_states import FlowState
 from natmirror.mirror.copies import MirroredFlow, StreamCopy
 from natmirror.mirror.copy_states import StreamState
@@ -43,9 +45,9 @@ class MirrorReport:
                 found.append(gone_flow(owner.service_name, owner.connection.client, shown_session(owner, now)))
         return found
 
-    def mirrors(self, now: float) -> list[MirrorEntry]:
-        """Return the sums of each mirror, including its open legs."""
-        shown, sums = self._ledger.show(self._gear, now), self._sessions.sums()
+    def mirrors(self, services: Sequence[str], now: float) -> list[MirrorEntry]:
+        """Return the sums of each mirror, including its open legs. ``services`` names each service, by its number."""
+        shown, sums = self._ledger.show(self._gear, services, now), self._sessions.sums()
         for entry in shown:
             key = (entry["service"], entry["name"])
             if key in sums or self._ledger.has_sessions(*key):

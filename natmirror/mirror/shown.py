@@ -130,6 +130,12 @@ class MirrorEntry(TypedDict):
     """The mirror's address and port."""
     legs: int
     """Legs that are open now."""
+    connections_not_copied: dict[EndReason, int]
+    """Open connections whose bytes do not reach the mirror now, by reason. A connection that has been silent since
+    natmirror started is not known yet, and does not count. Empty with ``protocol: openflow``: see ``sessions``."""
+    connections_excluded: dict[EndReason, int]
+    """Open connections that the rules leave out for this mirror: by ``only``, by ``sample``, or because it is the
+    connection's backend."""
     legs_opened: int
     """Legs that this host has opened."""
     legs_adopted: int

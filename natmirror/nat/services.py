@@ -185,6 +185,10 @@ class ServiceTable:
 
     # Counting
 
+    def names(self) -> list[str]:
+        """Return the name of each service, by its number. A free number still has its last service's name."""
+        return [service.name for service in self._services]
+
     def flow_count(self) -> int:
         """Return the number of connections, without direct ones of clients to backends."""
         return sum(row.flows for row in self._plan.services)

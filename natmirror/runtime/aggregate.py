@@ -56,6 +56,8 @@ def _mirror(one: MirrorEntry, other: MirrorEntry) -> MirrorEntry:
         "name": one["name"],
         "address": one["address"],
         "legs": one["legs"] + other["legs"],
+        "connections_not_copied": add_counts((one["connections_not_copied"], other["connections_not_copied"])),
+        "connections_excluded": add_counts((one["connections_excluded"], other["connections_excluded"])),
         "legs_opened": one["legs_opened"] + other["legs_opened"],
         "legs_adopted": one["legs_adopted"] + other["legs_adopted"],
         "legs_resumed": one["legs_resumed"] + other["legs_resumed"],

@@ -27,6 +27,7 @@ VIEWS = {
     "nm_half": rows.HalfRow,
     "nm_holders": rows.HoldersRow,
     "nm_leg": rows.LegRow,
+    "nm_account_sums": rows.AccountSums,
     "nm_leg_sums": rows.LegSums,
     "nm_maglev_backend": rows.MaglevRow,
     "nm_mirror": rows.MirrorRow,
