@@ -132,6 +132,7 @@ void close_flow(world *w, int index)
 
 void remove_flow(world *w, nm_flow *row)
 {
+    check_changes(w); /* what this step has logged of the row */
     w->removed |= 1u << row->id;
     nm_gear_remove(w->gear, row);
     check_changes(w);
