@@ -14,6 +14,7 @@
 #include <linux/netfilter.h>
 #include <string.h>
 
+#include "fastpath/breaks.h"
 #include "fastpath/flow_lifecycle.h"
 #include "fastpath/held_bytes.h"
 #include "fastpath/leg_sender.h"
@@ -339,6 +340,8 @@ static inline void follow(nm_gear *gear, nm_flow *flow, const nm_segment *seg, i
         nm_track_half(flow, seg, is_orig, is_taken);
         flow->seen_at = now;
     }
+    if (flow->flags & NM_FLOW_RECONNECTS && is_orig && is_taken)
+        nm_note_data(flow, seg);
 }
 
 /* Decide a packet, which its receiver takes, of an established flow with legs or readers. */
@@ -413,6 +416,8 @@ static int decide(nm_gear *gear, nm_flow *flow, nm_leg *leg, const nm_segment *s
     /* 5. A packet of an established flow. */
     int is_bad = has_bad_sum(seg, checksum);
     int is_taken = !is_bad && nm_is_taken(flow, seg, is_orig);
+    if (flow->flags & NM_FLOW_RECONNECTS && is_orig && is_taken && nm_begins_copy(gear, flow, seg, now))
+        return NM_PUNT_COPY_BEGINS;
     if (flow->flags & (NM_FLOW_FEEDS_LEGS | NM_FLOW_HAS_READER) && is_taken)
         return decide_for_mirrors(gear, flow, seg, is_orig, now);
     follow(gear, flow, seg, is_orig, is_bad, is_taken, now);
@@ -446,13 +451,20 @@ static int is_genuine_of_leg(const nm_leg *leg, const nm_segment *seg)
     return seg->flags & TCP_ACK && diff(ack, leg->snd_una) >= 0 && diff(ack, leg->snd_max) <= 0;
 }
 
+/* Return whether a packet with data or an acknowledgement of an open flow or leg is punted for this reason. */
+static int is_of_data(int reason)
+{
+    return reason == NM_PUNT_THROTTLED || reason == NM_PUNT_OUT_OF_ORDER || reason == NM_PUNT_LEG_REPAIR ||
+           reason == NM_PUNT_COPY_BEGINS;
+}
+
 /* Take a turn for a packet that is to be punted for this reason: a reply the backend's turn for the flow's client, a
  * leg's packet the mirror's turn for that client, and any other packet its sender's. */
 static int take_turn(nm_gear *gear, const uint8_t *packet, size_t len, const nm_flow *flow, const nm_leg *leg,
                      int is_orig, int reason, int is_genuine, double now)
 {
     static const uint8_t UNKNOWN[4];
-    int is_data = reason == NM_PUNT_THROTTLED || reason == NM_PUNT_OUT_OF_ORDER || reason == NM_PUNT_LEG_REPAIR;
+    int is_data = is_of_data(reason);
     const nm_flow *served = leg ? nm_flow_by_id(gear->flows, leg->flow_id) : is_orig ? NULL : flow;
     return nm_turn_take(gear->turns, len < IP_MIN ? UNKNOWN : packet + IP_SOURCE_AT,
                         served ? served->client : leg ? leg->local : NULL,
@@ -487,7 +499,7 @@ static int pass_over_limit(nm_gear *gear, nm_flow *flow, const nm_segment *seg, 
 /* Return whether a packet changes nothing but numbers of its flow. */
 static int is_plain(const nm_flow *flow, const nm_segment *seg, int is_orig, int reason)
 {
-    if (reason == NM_PUNT_THROTTLED || reason == NM_PUNT_OUT_OF_ORDER || reason == NM_PUNT_LEG_REPAIR)
+    if (is_of_data(reason))
         return 1;
     nm_flow after = *flow;
     return reason == NM_PUNT_OPENING_OR_CLOSING && !(flow->flags & NM_FLOW_DIRECT) &&
@@ -536,6 +548,8 @@ int nm_decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int checksum
         leg = is_orig && !flow ? nm_leg_find(gear->legs, 4, src, seg.sport, dst, seg.dport) : NULL;
         if (flow)
             flow->came_at = now;
+        if (flow && flow->flags & NM_FLOW_RECONNECTS)
+            nm_note_silence(flow, now);
         if (flow && flow->flags & NM_FLOW_WATCHED && flow->unseen != gear->unseen)
             note_unseen(gear, flow);
         decided = decide(gear, flow, leg, &seg, hook, checksum, now);
