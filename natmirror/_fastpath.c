@@ -426,17 +426,31 @@ static int decide(nm_gear *gear, nm_flow *flow, nm_leg *leg, const nm_segment *s
 
 /* The limit on packets that Python decides */
 
+/* What a flow's packet is to its receiver, and to the flow. */
+typedef struct {
+    int is_bad;   /* its checksum is wrong, so the receiver drops it */
+    int is_taken; /* the receiver takes it, if it is no SYN and no RST */
+    int event;    /* by which it would change the flow's state, or NM_NO_EVENT */
+} effect;
+
+static effect effect_of(const nm_flow *flow, const nm_segment *seg, int is_orig, int checksum)
+{
+    nm_flow after = *flow;
+    if (has_bad_sum(seg, checksum))
+        return (effect){.is_bad = 1, .event = NM_NO_EVENT};
+    return (effect){.is_taken = nm_is_taken(flow, seg, is_orig), .event = nm_track(&after, seg, is_orig)};
+}
+
 /* Return whether the numbers of a flow's packet show that its sender knows the connection. A forger has to guess two
  * numbers at once: one in the receiver's window, and one of a byte that the receiver has lately sent. */
-__attribute__((noinline)) static int is_genuine(const nm_flow *flow, const nm_segment *seg, int is_orig, int checksum)
+static int is_genuine(const nm_flow *flow, const nm_segment *seg, int is_orig, const effect *of)
 {
     const nm_half *receiver = is_orig ? &flow->reply : &flow->orig;
-    nm_flow after = *flow;
-    if (flow->flags & (NM_FLOW_DIRECT | NM_FLOW_KILLED) || has_bad_sum(seg, checksum))
+    if (flow->flags & (NM_FLOW_DIRECT | NM_FLOW_KILLED))
         return 0;
-    if (nm_track(&after, seg, is_orig) != NM_NO_EVENT)
+    if (of->event != NM_NO_EVENT)
         return 1;
-    if (seg->flags & TCP_SYN || flow->state < NM_STATE_ESTABLISHED || !nm_is_taken(flow, seg, is_orig))
+    if (seg->flags & TCP_SYN || flow->state < NM_STATE_ESTABLISHED || !of->is_taken)
         return 0;
     if (!nm_flow_knows_window(flow))
         return 1;
@@ -451,41 +465,24 @@ static int is_genuine_of_leg(const nm_leg *leg, const nm_segment *seg)
     return seg->flags & TCP_ACK && diff(ack, leg->snd_una) >= 0 && diff(ack, leg->snd_max) <= 0;
 }
 
-/* Return whether a packet with data or an acknowledgement of an open flow or leg is punted for this reason. */
-static int is_of_data(int reason)
-{
-    return reason == NM_PUNT_THROTTLED || reason == NM_PUNT_OUT_OF_ORDER || reason == NM_PUNT_LEG_REPAIR ||
-           reason == NM_PUNT_COPY_BEGINS;
-}
-
-/* Take a turn for a packet that is to be punted for this reason: a reply the backend's turn for the flow's client, a
- * leg's packet the mirror's turn for that client, and any other packet its sender's. */
-static int take_turn(nm_gear *gear, const uint8_t *packet, size_t len, const nm_flow *flow, const nm_leg *leg,
-                     int is_orig, int reason, int is_genuine, double now)
+/* Return whose turn a packet takes: a reply the backend's turn for the flow's client, a leg's packet the mirror's turn
+ * for that client, and any other packet its sender's. */
+static nm_bucket *peer_of(nm_gear *gear, const uint8_t *packet, size_t len, const nm_flow *flow, const nm_leg *leg,
+                          int is_orig, double now)
 {
     static const uint8_t UNKNOWN[4];
-    int is_data = is_of_data(reason);
     const nm_flow *served = leg ? nm_flow_by_id(gear->flows, leg->flow_id) : is_orig ? NULL : flow;
-    return nm_turn_take(gear->turns, len < IP_MIN ? UNKNOWN : packet + IP_SOURCE_AT,
-                        served ? served->client : leg ? leg->local : NULL,
-                        is_data ? NM_TURN_OF_DATA : NM_TURN_OF_OTHERS, is_genuine, now);
-}
-
-static int drop_over_limit(nm_gear *gear)
-{
-    gear->counters.packets_decided_in_c++;
-    gear->counters.drops[NM_DROP_OVER_LIMIT]++;
-    return NM_DROP_OVER_LIMIT;
+    return nm_turns_of(gear->turns, len < IP_MIN ? UNKNOWN : packet + IP_SOURCE_AT,
+                       served ? served->client : leg ? leg->local : NULL, now);
 }
 
 /* Pass a packet without mirroring. If it brings something new, nothing more is released: the client may send another
  * version of its data later. A throttled client sees no more room than it knows already. */
-static int pass_over_limit(nm_gear *gear, nm_flow *flow, const nm_segment *seg, int is_orig, int checksum, double now)
+static int pass_over_limit(nm_gear *gear, nm_flow *flow, const nm_segment *seg, int is_orig, const effect *of, double now)
 {
-    int is_bad = has_bad_sum(seg, checksum), is_taken = !is_bad && nm_is_taken(flow, seg, is_orig);
-    if (is_orig && is_taken && has_takers(flow, 1) && (is_urgent(flow, seg) || !is_repeated(flow, seg)))
+    if (is_orig && of->is_taken && has_takers(flow, 1) && (is_urgent(flow, seg) || !is_repeated(flow, seg)))
         flow->flags |= NM_FLOW_SKIPPED;
-    follow(gear, flow, seg, is_orig, is_bad, is_taken, now);
+    follow(gear, flow, seg, is_orig, of->is_bad, of->is_taken, now);
     int decided = pass_on(gear, flow, seg, is_orig);
     if (decided == NM_MODIFIED && !is_orig && flow->flags & NM_FLOW_THROTTLED) {
         int32_t room = diff(flow->shown, seg->ack) >> flow->reply.scale;
@@ -496,35 +493,58 @@ static int pass_over_limit(nm_gear *gear, nm_flow *flow, const nm_segment *seg, 
     return decided;
 }
 
-/* Return whether a packet changes nothing but numbers of its flow. */
-static int is_plain(const nm_flow *flow, const nm_segment *seg, int is_orig, int reason)
+/* Return whether a packet that is to be punted for this reason is data of an established flow, or a leg's. */
+static int is_of_data(int reason)
 {
-    if (is_of_data(reason))
-        return 1;
-    nm_flow after = *flow;
-    return reason == NM_PUNT_OPENING_OR_CLOSING && !(flow->flags & NM_FLOW_DIRECT) &&
-           flow->state >= NM_STATE_ESTABLISHED && !(seg->flags & (TCP_SYN | TCP_FIN | TCP_RST)) &&
-           nm_track(&after, seg, is_orig) == NM_NO_EVENT;
+    return reason == NM_PUNT_THROTTLED || reason == NM_PUNT_OUT_OF_ORDER || reason == NM_PUNT_LEG_REPAIR ||
+           reason == NM_PUNT_COPY_BEGINS;
+}
+
+/* Return whether a packet changes nothing but numbers of its flow. */
+static int is_plain(const nm_flow *flow, const nm_segment *seg, const effect *of, int reason)
+{
+    return is_of_data(reason) ||
+           (reason == NM_PUNT_OPENING_OR_CLOSING && !(flow->flags & NM_FLOW_DIRECT) &&
+            flow->state >= NM_STATE_ESTABLISHED && !(seg->flags & (TCP_SYN | TCP_FIN | TCP_RST)) &&
+            of->event == NM_NO_EVENT);
 }
 
 /* Decide a packet that was to be punted for this reason, but whose peer has no turn left. What its sender will send
  * again is dropped. Data of flows passes, and data of connections that would be picked up, because a mirror costs
  * production no packet: a copy that lacks it ends. */
-static int decide_over_limit(nm_gear *gear, nm_flow *flow, const nm_segment *seg, int is_orig, int checksum, double now,
-                             int reason)
+static int decide_over_limit(nm_gear *gear, nm_flow *flow, const nm_segment *seg, int is_orig, const effect *of,
+                             double now, int reason)
 {
     gear->counters.over_limit[reason]++;
     int decided = reason;
-    if (flow && is_plain(flow, seg, is_orig, reason))
-        decided = pass_over_limit(gear, flow, seg, is_orig, checksum, now);
+    if (flow && is_plain(flow, seg, of, reason))
+        decided = pass_over_limit(gear, flow, seg, is_orig, of, now);
     else if (reason == NM_PUNT_NO_FLOW)
         decided = nm_pass_without_flow(gear, seg, is_orig);
     if (decided < NM_PUNT)
         return decided;
     if (flow && flow->flags & NM_FLOW_WATCHED && is_orig && has_takers(flow, 1) &&
-        (seg->payload_len || seg->flags & TCP_FIN) && !has_bad_sum(seg, checksum) && nm_is_taken(flow, seg, 1))
+        (seg->payload_len || seg->flags & TCP_FIN) && of->is_taken)
         flow->flags |= NM_FLOW_SKIPPED; /* a watch queue lets it pass all the same */
-    return drop_over_limit(gear);
+    gear->counters.packets_decided_in_c++;
+    gear->counters.drops[NM_DROP_OVER_LIMIT]++;
+    return NM_DROP_OVER_LIMIT;
+}
+
+/* Take a turn for a packet that is to be punted for this reason. Return the reason, or without a turn the decision. What
+ * a flow's packet is to its receiver is found out only if it needs one of the kept turns. */
+__attribute__((noinline)) static int limit(nm_gear *gear, uint8_t *packet, size_t len, nm_flow *flow, const nm_leg *leg,
+                                           const nm_segment *seg, int is_orig, int checksum, double now, int reason)
+{
+    nm_bucket *peer = peer_of(gear, packet, len, flow, leg, is_orig, now);
+    int price = is_of_data(reason) ? NM_TURN_OF_DATA : NM_TURN_OF_OTHERS, knows = 0;
+    effect of = {.event = NM_NO_EVENT};
+    if (nm_turn_is_kept(peer, price)) {
+        if (flow)
+            of = effect_of(flow, seg, is_orig, checksum);
+        knows = flow ? is_genuine(flow, seg, is_orig, &of) : leg && is_genuine_of_leg(leg, seg);
+    }
+    return nm_turn_take(peer, price, knows) ? reason : decide_over_limit(gear, flow, seg, is_orig, &of, now, reason);
 }
 
 /* Note that packets of a flow may have passed unseen: the backend may have another version of what is held. */
@@ -555,11 +575,8 @@ int nm_decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int checksum
         decided = decide(gear, flow, leg, &seg, hook, checksum, now);
     }
     int is_limited = decided >= NM_PUNT && decided != NM_PUNT_RESET && decided != NM_PUNT_MPTCP; /* these come once */
-    if (is_limited) {
-        int knows = flow ? is_genuine(flow, &seg, is_orig, checksum) : leg && is_genuine_of_leg(leg, &seg);
-        if (!take_turn(gear, packet, len, flow, leg, is_orig, decided, knows, now))
-            decided = decide_over_limit(gear, flow, &seg, is_orig, checksum, now, decided);
-    }
+    if (is_limited)
+        decided = limit(gear, packet, len, flow, leg, &seg, is_orig, checksum, now, decided);
     if (decided >= NM_PUNT)
         gear->counters.punts[decided]++;
     return decided;

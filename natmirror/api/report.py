@@ -39,6 +39,7 @@ def status_screen(status: Mapping[str, Any]) -> Group:
         f"natmirror {status['version']}, pid {status['pid']}, up {_duration(status['uptime_seconds'])},"
         f" rules {status['rules']}, {status['flows']} flows"
     )
+    found = "".join(f"\n{line}" for line in _findings(status["findings"]))
     machine, memory = status["machine"], status["mirror_memory"]
     facts = [
         *_pair(status),
@@ -73,7 +74,15 @@ def status_screen(status: Mapping[str, Any]) -> Group:
             facts.append((f"OpenFlow sessions of {name}", "; ".join(sessions)))
     facts += _faults(status, machine)
     lines = "\n".join(f"{name}: {text}" for name, text in facts)
-    return Group(Text(head), _backends(status["backends"]), _mirrors(status["mirrors"]), Text(lines))
+    return Group(Text(head + found), _backends(status["backends"]), _mirrors(status["mirrors"]), Text(lines))
+
+
+def _findings(findings: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the faults on this host or around it, with what mends them."""
+    return [
+        f"{one['severity'].upper()} {one['code']}: {one['problem']}; {one['mend']} (since {one['since']})"
+        for one in findings
+    ]
 
 
 def _packets(sums: Mapping[str, Any], machine: Mapping[str, Any]) -> list[tuple[str, str]]:

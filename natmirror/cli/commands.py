@@ -80,7 +80,7 @@ def main(
     if check:
         click.echo(text.describe(loaded))
         return
-    from natmirror.linux import nftables, preflight
+    from natmirror.linux import nftables
     from natmirror.linux.iptables import Firewall, plan
     from natmirror.runtime.logs import Logs, print_line
     from natmirror.runtime.runner import Runner, thread_count
@@ -94,7 +94,8 @@ def main(
     logs.start()
     try:
         firewall = Firewall(backend)
-        preflight.log_findings(loaded, firewall)
+        for warning in loaded.warnings:
+            log.warning("rules: %s", warning)
         notifier = systemd.Notifier(service)
         runner = Runner(loaded, firewall, notifier, logs, keep_rules=on_stop == "keep", api_path=api_path)
         summary = runner.run()

@@ -1,6 +1,6 @@
 """The exit codes of the commands, as text at the end of their help."""
 
-from natmirror.ha.exit_codes import FIT, MISUSED, NOT_READY, NOT_RUNNING, RULES_MISSING, STUCK
+from natmirror.ha.exit_codes import FIT, HOST_FAILS, MISUSED, NOT_READY, NOT_RUNNING, RULES_MISSING, STUCK
 
 _WIDTH = 4
 _USAGE = {2: "The command line is wrong."}
@@ -27,6 +27,7 @@ HEALTH = {
     STUCK: "natmirror does not answer within 0.8 s, a packet thread has not run for 3 s or has ended, or the kernel"
     " refuses the verdicts of a queue, has lost some or does not confirm them.",
     RULES_MISSING: "natmirror's iptables rules are gone and cannot be installed again.",
+    HOST_FAILS: "This host does not let production pass: natmirror prints the cause and what mends it.",
     MISUSED: "The command line is wrong.",
 }
 ROLE = {

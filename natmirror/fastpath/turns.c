@@ -9,16 +9,16 @@
 #define SETS 1024 /* a power of two */
 #define WAYS 4    /* the buckets among which an address has its place */
 
-typedef struct {
+struct nm_bucket {
     uint8_t peer[8]; /* the peer's address; a mirror's or a backend's is followed by the client's */
     uint64_t is_used;
     double at;   /* when `left` was right */
     double left; /* tokens */
     uint64_t refused;
-} bucket;
+};
 
 struct nm_turns {
-    bucket buckets[SETS * WAYS];
+    nm_bucket buckets[SETS * WAYS];
     uint8_t key[16];
 };
 
@@ -32,48 +32,55 @@ nm_turns *nm_turns_new(const uint8_t *key)
 
 void nm_turns_free(nm_turns *turns) { free(turns); }
 
-static double left_at(const bucket *one, double now)
+static double left_at(const nm_bucket *one, double now)
 {
     double left = one->left + (now - one->at) * NM_TURNS_RATE;
     return left < NM_TURNS_BURST ? left : NM_TURNS_BURST;
 }
 
 /* Return the peer's bucket; a new one replaces a free one, or else the fullest. */
-static bucket *bucket_of(nm_turns *turns, const uint8_t *peer, double now)
+static nm_bucket *bucket_of(nm_turns *turns, const uint8_t *peer, double now)
 {
-    bucket *set = &turns->buckets[nm_siphash(turns->key, peer, sizeof set->peer) % SETS * WAYS], *place = NULL;
-    for (bucket *one = set; one < set + WAYS; one++) {
+    nm_bucket *set = &turns->buckets[nm_siphash(turns->key, peer, sizeof set->peer) % SETS * WAYS], *place = NULL;
+    for (nm_bucket *one = set; one < set + WAYS; one++) {
         if (one->is_used && !memcmp(one->peer, peer, sizeof one->peer))
             return one;
         if (!place || (place->is_used && (!one->is_used || left_at(one, now) > left_at(place, now))))
             place = one;
     }
-    *place = (bucket){.at = now, .left = NM_TURNS_BURST, .is_used = 1};
+    *place = (nm_bucket){.at = now, .left = NM_TURNS_BURST, .is_used = 1};
     memcpy(place->peer, peer, sizeof place->peer);
     return place;
 }
 
-int nm_turn_take(nm_turns *turns, const uint8_t *address, const uint8_t *client, int price, int is_genuine, double now)
+nm_bucket *nm_turns_of(nm_turns *turns, const uint8_t *address, const uint8_t *client, double now)
 {
     uint8_t peer[8] = {0};
     memcpy(peer, address, 4);
     if (client)
         memcpy(peer + 4, client, 4);
-    bucket *one = bucket_of(turns, peer, now);
+    nm_bucket *one = bucket_of(turns, peer, now);
     one->left = left_at(one, now);
     one->at = now;
-    if (one->left < price + (is_genuine ? 0 : NM_TURNS_KEPT)) {
-        one->refused++;
+    return one;
+}
+
+int nm_turn_is_kept(const nm_bucket *peer, int price) { return peer->left < price + NM_TURNS_KEPT; }
+
+int nm_turn_take(nm_bucket *peer, int price, int is_genuine)
+{
+    if (peer->left < price + (is_genuine ? 0 : NM_TURNS_KEPT)) {
+        peer->refused++;
         return 0;
     }
-    one->left -= price;
+    peer->left -= price;
     return 1;
 }
 
 nm_refusals nm_turns_take_refusals(nm_turns *turns)
 {
     nm_refusals found = {0};
-    for (bucket *one = turns->buckets; one < turns->buckets + SETS * WAYS; one++) {
+    for (nm_bucket *one = turns->buckets; one < turns->buckets + SETS * WAYS; one++) {
         if (!one->refused)
             continue;
         found.peers++;

@@ -35,15 +35,19 @@ typedef struct {
 } nm_refusals;
 
 typedef struct nm_turns nm_turns;
+typedef struct nm_bucket nm_bucket; /* the tokens of one peer */
 
 /* Return a table whose hash is keyed with key[16]; NULL without memory. */
 nm_turns *nm_turns_new(const uint8_t *key);
 void nm_turns_free(nm_turns *turns);
 
-/* Take a turn of the peer with this IPv4 address, at this price; `client` is NULL, or the client for which the mirror
- * or the backend with that address has sent a packet. Return 0 if the peer has too few tokens left for a packet that is
- * genuine or not. */
-int nm_turn_take(nm_turns *turns, const uint8_t *address, const uint8_t *client, int price, int is_genuine, double now);
+/* Return the bucket, with its tokens now, of the peer with this IPv4 address; `client` is NULL, or the client for which
+ * the mirror or the backend with that address has sent a packet. It is the peer's until the next call. */
+nm_bucket *nm_turns_of(nm_turns *turns, const uint8_t *address, const uint8_t *client, double now);
+/* Return whether a turn at this price is left for genuine packets alone. */
+int nm_turn_is_kept(const nm_bucket *peer, int price);
+/* Take a turn at this price. Return 0 if the peer has too few tokens left for a packet that is genuine or not. */
+int nm_turn_take(nm_bucket *peer, int price, int is_genuine);
 
 /* Report the refusals since the last call. */
 nm_refusals nm_turns_take_refusals(nm_turns *turns);

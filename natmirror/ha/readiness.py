@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from natmirror.ha.exit_codes import FIT, NOT_READY, RULES_MISSING, STUCK
+from natmirror.ha.exit_codes import FIT, HOST_FAILS, NOT_READY, RULES_MISSING, STUCK
 
 STALLED_AFTER = 3.0
 """Seconds without a round after which a packet thread counts as stuck; an idle one completes a round every second."""
@@ -22,6 +22,8 @@ class Readiness:
         while neither host is fit, no host has the addresses."""
         self.queue_problem: Callable[[], str | None] = lambda: None
         """Returns why verdicts do not reach the kernel; None: they do."""
+        self.why_host_fails: Callable[[], str] = lambda: ""
+        """Returns why this host does not let production pass; empty if it does."""
         self.host_failure: Callable[[], str] = lambda: ""
         """Returns the failure on the host that does not stop packets; empty if there is none."""
         self.ended: dict[int, str] = {}
@@ -43,6 +45,8 @@ class Readiness:
             return STUCK, problem
         if not self.rules_are_in_place:
             return RULES_MISSING, "another program has removed them, and installing them again fails: see the log"
+        if why := self.why_host_fails():
+            return HOST_FAILS, why
         if missing := self.why_incomplete():
             return NOT_READY, missing
         return FIT, self.host_failure()

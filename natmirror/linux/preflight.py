@@ -3,7 +3,6 @@
 ``read_host()`` reads the host's state; ``find_problems()`` is a pure function of that state.
 """
 
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
@@ -13,29 +12,17 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from natmirror.errors import HostError
+from natmirror.findings import Finding
+from natmirror.findings import FindingCode as Code
 from natmirror.linux.descriptors import require_descriptors
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.memory_limit import memory_limit, most_memory
 from natmirror.linux.tun import NAME as TUN_NAME
 from natmirror.rules import Backend, Mirror, Pair, Rules, Service
 
-log = logging.getLogger("natmirror")
-
 _SYSCTL = Path("/proc/sys/net/ipv4")
 _CONNTRACK = "/proc/sys/net/netfilter/nf_conntrack_tcp_"
 _STRICT = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A problem and its remedy. ``level`` is ``error`` where packets will not pass, ``warning`` where some may not."""
-
-    level: str
-    problem: str
-    remedy: str
-
-    def __str__(self) -> str:
-        return f"{self.problem}; {self.remedy}"
 
 
 @dataclass(slots=True)
@@ -65,125 +52,66 @@ class HostState:
 
 
 def check(rules: Rules, firewall: Firewall) -> list[Finding]:
-    """Return the problems of this host with these rules."""
+    """Return the problems of this host with these rules. HostError where its state cannot be read."""
     return list(find_problems(rules, read_host(rules, firewall)))
-
-
-def log_findings(rules: Rules, firewall: Firewall) -> None:
-    """Log the warnings about these rules, and the problems of this host with them."""
-    for warning in rules.warnings:
-        log.warning("rules: %s", warning)
-    for finding in check(rules, firewall):
-        log.log(logging.ERROR if finding.level == "error" else logging.WARNING, "preflight: %s", finding)
 
 
 def find_problems(rules: Rules, host: HostState) -> Iterator[Finding]:
     """Yield the problems of a host in this state with these rules."""
     if not host.forwarding:
-        yield Finding(
-            "error",
-            "this host does not forward packets (net.ipv4.ip_forward = 0)",
-            "run: sysctl -w net.ipv4.ip_forward=1",
-        )
+        yield Code.NO_FORWARDING.found()
     if not host.can_limit:
-        yield Finding(
-            "error",
-            "iptables or the kernel lacks the match hashlimit, which limit-per-client needs",
-            "run: modprobe xt_hashlimit, or remove limit-per-client from the rules",
-        )
+        yield Code.NO_HASHLIMIT.found()
     if host.forward_policy == "DROP":
         yield _forward_policy(rules, host)
     virtual = {address.ip for address in rules.ha.addresses} if rules.ha else set()
     for service in rules.services:
-        yield from _service(service, host, virtual)
+        yield from _service_address(service, host, virtual)
         for target in _targets(service):
             if host.routes.get(target.address) is None and target.address not in host.addresses:
-                yield Finding(
-                    "error",
-                    f"there is no route to {target.name} ({target.address}) of service {service.name}",
-                    f"run: ip route add {target.address}/32 via GATEWAY",
-                )
+                code = Code.NO_ROUTE_TO_MIRROR if isinstance(target, Mirror) else Code.NO_ROUTE_TO_BACKEND
+                yield code.found(name=target.name, address=target.address, service=service.name)
         for mirror in service.mirrors:
             if mirror.source is not None and mirror.source not in host.addresses | virtual:
-                yield Finding(
-                    "error",
-                    f"{mirror.source}, the source of legs to mirror {mirror.name} of service {service.name}, is not an"
-                    " address of this host",
-                    f"run: ip address add {mirror.source}/32 dev INTERFACE",
-                )
+                yield Code.SOURCE_MISSING.found(name=mirror.name, address=mirror.source, service=service.name)
     mirrored = [service for service in rules.services if service.mirrors]
     checked = [mirror for service in mirrored for mirror in service.mirrors if not mirror.asymmetric]
     pools = [service.pool for service in mirrored if service.pool and not service.pool.asymmetric]
     if not host.can_check_paths and (checked or pools):
-        yield Finding(
-            "warning",
-            "iptables or the kernel lacks the match rpfilter: natmirror takes packets in the name of a mirror or a"
-            " backend from each interface, also those that a client has forged",
-            "run: modprobe ipt_rpfilter, and restart natmirror",
-        )
+        yield Code.NO_RPFILTER_MATCH.found()
     most = most_memory(rules)
     if host.memory_limit is not None and host.memory_limit < most:
-        yield Finding(
-            "warning",
-            f"natmirror may take {most >> 20} MiB with these rules, and is killed at {host.memory_limit >> 20} MiB"
-            " (MemoryMax=)",
-            f"set MemoryMax={most >> 20}M with: systemctl edit natmirror; or lower mirror-memory or max-flows",
-        )
+        yield Code.MEMORY_LIMIT.found(most=most >> 20, limit=host.memory_limit >> 20)
     if rules.ha is not None:
         yield from _pair(rules.ha, host)
     yield from _reverse_path(host)
 
 
 def _forward_policy(rules: Rules, host: HostState) -> Finding:
-    if host.forward_has_rules:
-        level, problem = "warning", "iptables' FORWARD policy is DROP, and its rules may not accept"
-    else:
-        level, problem = "error", "iptables' FORWARD policy is DROP, which stops"
     matches = [f"{direction} {network}" for network in rules.switches for direction in ("-s", "-d")]
     commands = [f"iptables -I FORWARD {match} -j ACCEPT" for match in (*matches, f"-i {TUN_NAME}+")]
-    return Finding(
-        level,
-        f"{problem} packets between clients and backends, and copies to mirrors",
-        f"run: {' && '.join(commands)}",
-    )
+    code = Code.FORWARD_MAY_DROP if host.forward_has_rules else Code.FORWARD_POLICY_DROP
+    return code.found(commands=" && ".join(commands))
 
 
 def _pair(pair: Pair, host: HostState) -> Iterator[Finding]:
     own_host = pair.host_with(host.addresses)
     if own_host is None:
         hosts = " nor of ".join(f"{one.name} ({one.switch_side}, {one.pool_side})" for one in pair.hosts)
-        yield Finding(
-            "error",
-            f"this host is not one of the pair: it has both addresses neither of {hosts}",
-            "correct ha.hosts in the rules, or run for each missing address: ip address add ADDRESS dev INTERFACE",
-        )
+        yield Code.NOT_IN_PAIR.found(hosts=hosts)
     for key, side, own in (
         ("switch-side", pair.switch_side, own_host and own_host.switch_side),
         ("pool-side", pair.pool_side, own_host and own_host.pool_side),
     ):
         if side.interface not in host.interfaces:
-            yield Finding(
-                "error",
-                f"there is no interface {side.interface} for the virtual addresses"
-                f" {', '.join(map(str, side.addresses))}",
-                f"correct ha.{key}.interface in the rules; ip link lists the interfaces",
-            )
+            addresses = ", ".join(map(str, side.addresses))
+            yield Code.NO_PAIR_INTERFACE.found(interface=side.interface, addresses=addresses, key=key)
         elif own is not None and not any(own in network for network in host.links.get(side.interface, ())):
             length = next((address.network.prefixlen for address in side.addresses if own in address.network), 32)
-            yield Finding(
-                "error",
-                f"{own} is not an address of {side.interface}, so the other host does not get this host's keepalived"
-                " advertisements",
-                f"run: ip address add {own}/{length} dev {side.interface}, or correct ha.{key}.interface in the rules",
-            )
-    for name, effect in _CONNTRACK_OF_A_PAIR.items():
+            yield Code.PAIR_ADDRESS_ELSEWHERE.found(address=own, interface=side.interface, length=length, key=key)
+    for name, packets in _CONNTRACK_OF_A_PAIR.items():
         if host.conntrack.get(name, 1) == 0:
-            yield Finding(
-                "warning",
-                f"conntrack treats {effect} as INVALID: after a takeover, a firewall on this host that drops INVALID"
-                " packets would break the connections of the other host",
-                f"run: sysctl -w net.netfilter.nf_conntrack_tcp_{name}=1",
-            )
+            yield Code.CONNTRACK_STRICT.found(setting=name, packets=packets)
 
 
 _CONNTRACK_OF_A_PAIR = {
@@ -196,17 +124,18 @@ def _targets(service: Service) -> list[Backend | Mirror]:
     return [*service.mirrors, *(service.pool.backends if service.pool else ())]
 
 
-def _service(service: Service, host: HostState, virtual: set[IPv4Address]) -> Iterator[Finding]:
+def _service_address(service: Service, host: HostState, virtual: set[IPv4Address]) -> Iterator[Finding]:
     if service.address in host.addresses | virtual:
         return
     for link, networks in host.links.items():
         for network in networks:
             if service.address in network:
-                yield Finding(
-                    "error" if service.pool else "warning",
-                    f"{service.address} of service {service.name} lies in {network} on {link}, but is not an address of"
-                    " this host: unless another host answers ARP requests for it, no client can reach it",
-                    f"run: ip address add {service.address}/{network.prefixlen} dev {link}",
+                yield Code.SERVICE_ADDRESS_MISSING.found(
+                    address=service.address,
+                    service=service.name,
+                    network=network,
+                    interface=link,
+                    length=network.prefixlen,
                 )
 
 
@@ -215,12 +144,7 @@ def _reverse_path(host: HostState) -> Iterator[Finding]:
     on another interface than the one with the route to their source: in an asymmetric network, packets of backends."""
     for link in dict.fromkeys(host.routes.values()):
         if link and max(host.rp_filter.get(link, 0), host.rp_filter.get("all", 0)) == _STRICT:
-            yield Finding(
-                "warning",
-                f"the reverse path filter of {link} is strict (rp_filter = 1): it drops packets that arrive there from"
-                " an address to which the route leads through another interface",
-                f"if routes are asymmetric, run: sysctl -w net.ipv4.conf.{link}.rp_filter=2",
-            )
+            yield Code.STRICT_REVERSE_PATH.found(interface=link)
 
 
 def read_host(rules: Rules, firewall: Firewall) -> HostState:

@@ -14,6 +14,7 @@ from natmirror.engine.counters import EngineCounter
 from natmirror.engine.shown import SwitchDecisions
 from natmirror.fastpath.flow_states import FlowState
 from natmirror.fastpath.punt_reasons import PuntReason
+from natmirror.findings import Affected, FindingCode, Severity
 from natmirror.ha.role import HostRole, RoleSource
 from natmirror.linux.counters import OutboxCounter, QueueCounter
 from natmirror.mirror.faults import Work
@@ -57,6 +58,9 @@ WORDS: dict[str, type[StrEnum]] = {
     "Roles of a host": HostRole,
     "Sources of the role": RoleSource,
     "Kinds of work that internal errors switch off": Work,
+    "Findings": FindingCode,
+    "Severities of findings": Severity,
+    "What findings affect": Affected,
 }
 """The sections of words: counters, reasons and states."""
 
@@ -153,6 +157,13 @@ def _linked(kind: type[StrEnum]) -> str:
 
 def _words(title: str, kind: type[StrEnum]) -> str:
     """Return the section of an enumeration. A column has each first paragraph; a column of remedies the second ones."""
+    if kind is FindingCode:
+        return f"## {title}\n\n{summary(kind)}\n\n{_finding_codes()}"
     rows = [(literal(word), *text.split("\n\n")) for word, text in sentences(kind).items()]
     header = ("word", "cause", "remedy") if kind is EndReason else ("word", "meaning")
     return f"## {title}\n\n{summary(kind)}\n\n{markdown.table(header, rows)}"
+
+
+def _finding_codes() -> str:
+    rows = [(literal(one), one.severity, one.affects, one.problem, one.mend) for one in FindingCode]
+    return markdown.table(("code", "severity", "affects", "problem", "remedy"), rows)

@@ -7,7 +7,9 @@ main thread with its signals, roles and health, nor the service manager's watchd
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from natmirror.findings import Findings
 from natmirror.ha.member import PairMember
+from natmirror.linux import preflight
 from natmirror.linux.tun import path_mtu
 from natmirror.net.endpoint import endpoint_of
 from natmirror.rules import Rules
@@ -20,12 +22,14 @@ from natmirror.runtime.worker import Worker
 _GRACE = 1.0  # for the last packets of removed services
 _PATHS_INTERVAL = 10.0
 _FORGED_INTERVAL = 10.0
+_HOST_INTERVAL = 10.0
 _BYPASS_INTERVAL = 1.0
 _STATUS_INTERVAL = 10.0
 
 
 class HostMaintenance:
-    """The chores of ``thread``. ``kernel_rules`` belongs to that thread as soon as it runs.
+    """The chores of ``thread``. ``kernel_rules`` belongs to that thread as soon as it runs. The problems of this host
+    go to ``findings``.
 
     ``mailbox`` is the main thread's, to which ``member`` belongs. ``send_status`` sends a line to the service manager;
     None: there is none.
@@ -38,6 +42,7 @@ class HostMaintenance:
         kernel_rules: KernelRules,
         member: PairMember,
         mailbox: Mailbox,
+        findings: Findings,
         send_status: Callable[[], None] | None,
         now: float,
     ) -> None:
@@ -46,6 +51,7 @@ class HostMaintenance:
         self._workers = workers
         self._member = member
         self._mailbox = mailbox
+        self._findings = findings
         self.removal = Chore("unused kernel rules", CHECK_INTERVAL, kernel_rules.remove_unused, now + CHECK_INTERVAL)
         self._path_mtus = Chore("path MTUs to mirrors", _PATHS_INTERVAL, self.read_path_mtus)
         chores = [
@@ -54,6 +60,7 @@ class HostMaintenance:
             Chore("nftables table", CHECK_INTERVAL, kernel_rules.check_translation, now + CHECK_INTERVAL),
             Chore("forged packets", _FORGED_INTERVAL, kernel_rules.count_forged, now + _FORGED_INTERVAL),
             self._path_mtus,
+            Chore("this host's settings", _HOST_INTERVAL, self.check_host, now + _HOST_INTERVAL),
         ]
         if rules.ha is not None:
             chores.append(Chore("this host's addresses", CHECK_INTERVAL, self._check_role, now + CHECK_INTERVAL))
@@ -78,6 +85,10 @@ class HostMaintenance:
                 if mtu := path_mtu(mirror.address.packed):
                     for worker in self._workers:
                         worker.engine.set_path_mtu(endpoint_of(mirror), mtu)
+
+    def check_host(self) -> None:
+        """Report the problems of this host with the rules. HostError where its state cannot be read."""
+        self._findings.replace("host", preflight.check(self._rules, self.kernel_rules.firewall))
 
     def _check_rules(self) -> None:
         self._member.readiness.rules_are_in_place = self.kernel_rules.check()

@@ -14,7 +14,6 @@ from contextlib import suppress
 
 from natmirror.errors import CaptureError, HostError, NatmirrorError
 from natmirror.fastpath import Memory
-from natmirror.linux import preflight
 from natmirror.rules import Rules, load_rules
 from natmirror.rules.reload import refuse_what_cannot_change
 from natmirror.rules.text import differences
@@ -109,11 +108,13 @@ class Reloader:
         # 5. Read the MTUs of routes to new mirrors. Soon, remove the kernel rules of removed services that have no
         #    connections left; later where state is shared: another host may still pass packets by the old rules.
         self._maintenance.reload(rules, others_may_lag=self._shared is not None)
-        # 6. Log the problems of this host with the new rules. They apply already, so an error is only logged.
+        # 6. Look for problems of this host with the new rules. They apply already, so an error is only logged.
+        for warning in rules.warnings:
+            log.warning("rules: %s", warning)
         try:
-            preflight.log_findings(rules, kernel_rules.firewall)
+            self._maintenance.check_host()
         except HostError as error:
-            log.error("preflight: %s", error)
+            log.error("cannot look for problems of this host: %s", error)
         return changes
 
     def _apply(self, rules: Rules) -> None:

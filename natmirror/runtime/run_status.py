@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from natmirror import __version__
 from natmirror.backends.shown import AdmissionEntry, BackendState
 from natmirror.engine.shown import SwitchDecisions
+from natmirror.findings import Findings
 from natmirror.ha.member import PairMember
 from natmirror.linux.counters import OutboxCounter
 from natmirror.mirror.shown import FlowEntry
@@ -37,6 +38,7 @@ class RunStatus:
         *,
         log: Callable[[], LogEntry],
         failing_chores: Callable[[], list[ChoreFailure]],
+        findings: Findings,
     ) -> None:
         self._rules_path = rules_path
         self._workers = workers
@@ -46,6 +48,7 @@ class RunStatus:
         self._shared = shared
         self._log = log
         self._failing_chores = failing_chores
+        self._findings = findings
         self._started_at = time.monotonic()
 
     def flows(self) -> list[FlowEntry]:
@@ -69,6 +72,7 @@ class RunStatus:
             "shared_state": OFF if self._shared is None else self._shared.show(),
             "log": self._log(),
             "failing_chores": self._failing_chores(),
+            "findings": self._findings.show(),
             **self.sums(),
         }
 

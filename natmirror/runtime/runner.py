@@ -18,6 +18,7 @@ from natmirror.api.server import Server
 from natmirror.engine.engine import Engine
 from natmirror.errors import HostError
 from natmirror.fastpath import ConnectionCounts, Memory
+from natmirror.findings import Findings
 from natmirror.ha.member import PairMember
 from natmirror.linux.instance import InstanceLock
 from natmirror.linux.iptables import Firewall
@@ -101,6 +102,7 @@ class Runner:
         engines = [worker.engine for worker in self._workers]
         self._backends.attach(engines)
         self._known_switches = None if rules.known_switches is None else KnownSwitches(rules.known_switches, engines)
+        self._findings = Findings()
         self.member = PairMember(rules.ha, count, self._rounds)
         self._roles = RoleChanges(self.member, self._backends, engines, self._shared, is_active=is_active)
         self._feeder = None
@@ -112,7 +114,7 @@ class Runner:
             self._workers,
             self._kernel_rules,
             self.member,
-            self._mailbox,
+            *(self._mailbox, self._findings),
             self._send_status if notifier.has_manager else None,
             time.monotonic(),
         )
@@ -136,6 +138,7 @@ class Runner:
             *(rules.path, self._workers, self._backends, self.member, self._kernel_rules, self._shared),
             log=logs.status,
             failing_chores=self._failing_chores,
+            findings=self._findings,
         )
         self._commands = api_control.commands(
             *(self._mailbox, self._maintenance.thread),
@@ -145,7 +148,8 @@ class Runner:
             reloader=self._reloader,
         )
         self.member.readiness.queue_problem = self._queue_problem
-        self.member.readiness.host_failure = self._first_failing_chore
+        self.member.readiness.host_failure = self._host_failure
+        self.member.readiness.why_host_fails = self._findings.why_unfit
 
     def run(self) -> str:
         """Start, pass packets until a signal to stop, and stop; return a summary of a few lines.
@@ -173,10 +177,11 @@ class Runner:
         gc.set_threshold(*gc.get_threshold()[:2], NEVER)
         if self._notifier.watchdog_interval is not None:
             faulthandler.enable()
-        # 2. The lock of this network namespace: at most one natmirror runs in it.
+        # 2. The lock of this network namespace: at most one natmirror runs in it. Then the problems of this host.
         instance = InstanceLock()
         held.callback(instance.close)
         self._chores.append(Chore("connections to the lock", _LOCK_INTERVAL, instance.close_connections))
+        self._maintenance.check_host()
         # 3. Signals.
         self._waker.open()
         held.callback(self._waker.close)
@@ -363,5 +368,6 @@ class Runner:
         own = failures(self._chores, time.monotonic())
         return own + [failure for thread in self._chore_threads for failure in thread.failures()]
 
-    def _first_failing_chore(self) -> str:
-        return next((f"{failure['name']}: {failure['error']}" for failure in self._failing_chores()), "")
+    def _host_failure(self) -> str:
+        failing = [f"{failure['name']}: {failure['error']}" for failure in self._failing_chores()]
+        return next(iter(failing + [str(one) for one in self._findings.all()]), "")

@@ -4,6 +4,7 @@ from typing import TypedDict
 
 from natmirror.backends.shown import AdmissionEntry, HealthEntry
 from natmirror.engine.shown import Sums
+from natmirror.findings import FindingEntry
 from natmirror.ha.member import PairEntry
 from natmirror.linux.counters import OutboxCounter, QueueCounter
 from natmirror.reasons import EndReason
@@ -80,6 +81,8 @@ class StatusAnswer(RunSums):
     """Log messages that have not been written."""
     failing_chores: list[ChoreFailure]
     """Chores that fail now. natmirror tries each again."""
+    findings: list[FindingEntry]
+    """The faults on this host or around it that last, the worst first."""
 
 
 class EndedLeg(TypedDict):

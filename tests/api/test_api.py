@@ -17,6 +17,7 @@ from natmirror.api.client import ask
 from natmirror.api.server import Server
 from natmirror.cli.commands import main
 from natmirror.errors import HostError
+from natmirror.findings import FindingCode, Findings
 from natmirror.lab.process import wait_for
 from natmirror.runtime.shared_state import OFF
 from tests.helpers.client_connection import ClientConnection, engine
@@ -81,7 +82,9 @@ def served(path: Path) -> Iterator[ClientConnection]:
     session.from_mirror("A", 1, 1 + 1460)
     session.now += 2.5
     head = {"version": "1.2", "pid": 5, "uptime_seconds": 90_061.0, "rules": "lb.yaml", "machine": MACHINE}
-    head |= {"failing_chores": CHORES, "pair": None}
+    findings = Findings(lambda: "01:02")
+    findings.replace("host", [FindingCode.NO_FORWARDING.found()])
+    head |= {"failing_chores": CHORES, "findings": findings.show(), "pair": None}
     head |= {"log": {"records_queued": 0, "records_dropped": 3, "records_suppressed": 0}}
     server = Server(
         path,
@@ -209,6 +212,8 @@ def test_the_status_screen_tells_it_all(path: Path) -> None:
     assert "the kernel does not translate addresses: nft is missing" in screen
     assert "failing for 0:01:12: iptables rules: cannot run iptables-nft-save -t raw: Too many open files" in screen
     assert "log messages not written: dropped 3\n" in screen
+    assert screen.splitlines()[1].startswith("FAILURE no-forwarding: this host does not forward packets")
+    assert "run: sysctl -w net.ipv4.ip_forward=1 (since 01:02)" in " ".join(screen.split())
 
 
 PAIR = {"role": "master", "since": "03:04", "source": "keepalived", "hosts": ["lb1", "lb2"], "store": "redis://h"}

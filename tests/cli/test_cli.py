@@ -120,7 +120,6 @@ def inherited() -> str:
 def test_no_program_that_a_run_starts_can_notify_its_service_manager(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("natmirror.runtime.runner.Runner", _Runner)
     monkeypatch.setattr("natmirror.linux.iptables.Firewall", lambda backend: None)
-    monkeypatch.setattr("natmirror.linux.preflight.log_findings", lambda rules, firewall: None)
     assert run("--rules", RULES, env=SERVICE).exit_code == 0
     assert "PATH=" in _Runner.found
     assert not [name for name in SERVICE if name in _Runner.found]

@@ -47,7 +47,7 @@ OPAQUE = {
     "nm_legs": rows.LegTableRow,
     "nm_chunks": rows.ChunksRow,
 }
-NOT_PYTHONS = {"nm_heap"}  # opaque to Python
+NOT_PYTHONS = {"nm_heap", "nm_bucket"}
 
 
 def view_of(c_type: "CType") -> object:

@@ -50,7 +50,7 @@ void drain(world *w, const uint8_t *address, const uint8_t *client, int rest)
     int price = (int)one->left - rest;
     if (price <= 0)
         return;
-    must(nm_turn_take(w->gear->turns, address, client, price, 1, w->now));
+    must(nm_turn_take(nm_turns_of(w->gear->turns, address, client, w->now), price, 1));
     one->left -= price;
 }
 

@@ -117,6 +117,15 @@ def test_missing_iptables_rules_make_it_unfit() -> None:
     assert readiness.check([1, 1], 0.0)[0] == exit_codes.RULES_MISSING
 
 
+def test_a_host_that_does_not_let_production_pass_makes_it_unfit() -> None:
+    readiness = fit()
+    why = "no-forwarding: this host does not forward packets"
+    readiness.why_host_fails = lambda: why
+    assert readiness.check([1, 1], 0.0) == (exit_codes.HOST_FAILS, why)
+    why = ""
+    assert readiness.check([2, 2], 1.0)[0] == exit_codes.FIT
+
+
 def test_a_natmirror_that_has_not_read_the_shared_state_is_not_ready() -> None:
     readiness = fit()
     missing: str | None = "3 of 4 flows"

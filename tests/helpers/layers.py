@@ -11,7 +11,7 @@ LAYERS = (
     ("tcp", "backends"),
     ("fastpath", "rules", "api"),
     ("net", "openflow", "actions", "errors"),
-    ("_ffi", "_fastpath_build", "reasons"),
+    ("_ffi", "_fastpath_build", "reasons", "findings"),
 )
 
 

@@ -22,7 +22,7 @@ def good() -> HostState:
 
 
 def findings(host: HostState, rules: str = RULES) -> list[tuple[str, str]]:
-    return [(finding.level, str(finding)) for finding in find_problems(parse_rules(rules), host)]
+    return [(finding.code.severity, str(finding)) for finding in find_problems(parse_rules(rules), host)]
 
 
 def test_a_correct_host_has_no_findings() -> None:
@@ -33,7 +33,7 @@ def test_ip_forwarding_is_off() -> None:
     host = good()
     host.forwarding = False
     [(level, text)] = findings(host)
-    assert level == "error"
+    assert level == "failure"
     assert "sysctl -w net.ipv4.ip_forward=1" in text
 
 
@@ -75,7 +75,7 @@ def test_the_service_address_is_not_an_address_of_the_host() -> None:
     host = good()
     host.addresses.remove(IPv4Address("10.10.0.100"))
     [(level, text)] = findings(host)
-    assert level == "error"
+    assert level == "warning"
     assert "ip address add 10.10.0.100/24 dev sw0" in text
 
 
@@ -90,7 +90,7 @@ def test_there_is_no_route_to_a_mirror() -> None:
     host = good()
     host.routes[TARGETS[2]] = None
     [(level, text)] = findings(host)
-    assert level == "error"
+    assert level == "failure"
     assert "no route to master (10.20.0.13)" in text
     assert "ip route add 10.20.0.13/32 via GATEWAY" in text
 
@@ -101,7 +101,7 @@ def test_the_source_of_legs_is_not_an_address_of_the_host() -> None:
     assert findings(host, rules) == []
     host.addresses.remove(IPv4Address("10.20.0.1"))
     [(level, text)] = findings(host, rules)
-    assert level == "error"
+    assert level == "failure"
     assert "ip address add 10.20.0.1/32" in text
 
 
@@ -109,7 +109,7 @@ def test_the_forward_policy_is_drop() -> None:
     host = good()
     host.forward_policy = "DROP"
     [(level, text)] = findings(host)
-    assert level == "error"
+    assert level == "failure"
     assert text.endswith(
         "run: iptables -I FORWARD -s 10.10.0.0/24 -j ACCEPT && iptables -I FORWARD -d 10.10.0.0/24 -j ACCEPT"
         " && iptables -I FORWARD -i natmirror+ -j ACCEPT"
@@ -142,7 +142,7 @@ def test_the_host_is_not_one_of_the_pair() -> None:
     host.interfaces = {"lo", "sw0", "pl0"}
     host.addresses.remove(IPv4Address("10.20.0.1"))
     [(level, text)] = findings(host, PAIR)
-    assert level == "error"
+    assert level == "warning"
     assert "not one of the pair: it has both addresses neither of lb1 (10.10.0.1, 10.20.0.1) nor of lb2" in text
 
 
@@ -150,7 +150,7 @@ def test_an_interface_of_the_pair_is_missing() -> None:
     host = good()
     host.interfaces = {"lo", "sw0", "eth1"}
     [(level, text)] = findings(host, PAIR)
-    assert level == "error"
+    assert level == "warning"
     assert "there is no interface pl0 for the virtual addresses 10.20.0.100/24" in text
     assert "correct ha.pool-side.interface" in text
 
@@ -160,7 +160,7 @@ def test_the_hosts_addresses_are_on_other_interfaces() -> None:
     host.interfaces = {"lo", "sw0", "pl0"}
     swapped = PAIR.replace("interface: sw0", "interface: x").replace("interface: pl0", "interface: sw0")
     found = findings(host, swapped.replace("interface: x", "interface: pl0"))
-    assert [level for level, _ in found] == ["error", "error"]
+    assert [level for level, _ in found] == ["warning", "warning"]
     assert "10.10.0.1 is not an address of pl0, so the other host does not get" in found[0][1]
     assert "run: ip address add 10.10.0.1/24 dev pl0, or correct ha.switch-side.interface" in found[0][1]
     assert "10.20.0.1 is not an address of sw0" in found[1][1]
@@ -182,6 +182,6 @@ def test_the_kernel_cannot_limit_clients() -> None:
     host = good()
     host.can_limit = False
     [(level, text)] = findings(host)
-    assert level == "error"
+    assert level == "failure"
     assert "lacks the match hashlimit" in text
     assert "modprobe xt_hashlimit" in text

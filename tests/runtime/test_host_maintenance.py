@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from natmirror.findings import Findings
 from natmirror.ha.member import PairMember
 from natmirror.linux.iptables import Firewall
 from natmirror.rules import parse_rules
@@ -48,7 +49,7 @@ def maintenance(monkeypatch: pytest.MonkeyPatch) -> HostMaintenance:
     member = PairMember(None, 1, lambda: [0])
     member.readiness.rules_are_in_place = True
 
-    return HostMaintenance(rules, workers, kernel_rules, member, Mailbox(lambda: None), None, 0.0)
+    return HostMaintenance(rules, workers, kernel_rules, member, Mailbox(lambda: None), Findings(), None, 0.0)
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.EAGAIN, errno.ENOMEM])
@@ -75,6 +76,7 @@ def test_every_chore_that_the_host_refuses_is_tried_again_and_logged_once(
         "forged packets",
         "path MTUs to mirrors",
         "bypass of services without a pool",
+        "this host's settings",
     }
     assert all(os.strerror(number) in error for error in failing.values())
     assert maintenance._member.readiness.rules_are_in_place, "a failed check proves nothing"

@@ -93,7 +93,7 @@ def test_a_preflight_error_after_a_reload_does_not_undo_it(
     machine.refuses = True
     assert change("10.20.0.11", "10.20.0.19")
     assert "the rules stay as they were" not in caplog.text
-    assert "preflight: the lock is taken" in caplog.text
+    assert "cannot look for problems of this host: the lock is taken" in caplog.text
 
 
 def test_a_removed_service_with_connections_cannot_come_back_without_its_pool(

@@ -134,9 +134,9 @@ def drain(peers: Peers) -> None:
     client = draw.choice(peers.clients)[0] if draw.random() < 0.5 else ffi.NULL
     rest = draw.choice((0, 1, 2, 20))
     for engine in host.engines:
-        turns: Any = engine._gear.handle.turns
+        peer: Any = _lib.nm_turns_of(engine._gear.handle.turns, address, client, host.now)
         for price in (1024, 512, 256, 128, 64, 32, 16, 8, 4, 2, 1):
-            while _lib.nm_turn_take(turns, address, client, price + rest, 1, host.now):
+            while _lib.nm_turn_take(peer, price + rest, 1):
                 pass
 
 

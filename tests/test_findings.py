@@ -1,0 +1,76 @@
+"""Findings: what is logged, shown and counted against this host, and that each kind can be filled."""
+
+import pytest
+
+from natmirror.findings import Finding, FindingCode, FindingEntry, Findings, Severity
+from tests.helpers.declared import assert_declared
+
+NO_ROUTE = FindingCode.NO_ROUTE_TO_MIRROR.found(name="m", address="10.20.0.13", service="of")
+
+
+@pytest.fixture
+def findings(caplog: pytest.LogCaptureFixture) -> Findings:
+    caplog.set_level("INFO")
+    times = iter(range(100))
+    return Findings(lambda: f"time {next(times)}")
+
+
+@pytest.mark.parametrize("code", FindingCode)
+def test_a_finding_of_each_kind_says_what_is_wrong_and_what_to_do(code: FindingCode) -> None:
+    found = code.found(**dict.fromkeys(code.values(), "X"))
+    assert found.problem
+    assert found.mend
+    assert "{" not in str(found)
+    assert code == code.value == code.lower()
+
+
+def test_a_finding_is_logged_when_it_begins_and_when_it_ends(
+    findings: Findings, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(3):
+        findings.replace("host", [NO_ROUTE])
+    findings.replace("rules", [])
+    assert caplog.messages == [
+        "no-route-to-mirror: there is no route to m (10.20.0.13) of service of;"
+        " run: ip route add 10.20.0.13/32 via GATEWAY"
+    ]
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    findings.replace("host", [])
+    assert caplog.messages[1:] == [
+        "no-route-to-mirror: no longer so: there is no route to m (10.20.0.13) of service of"
+    ]
+
+
+def test_a_finding_of_two_sources_lasts_until_both_have_taken_it_back(
+    findings: Findings, caplog: pytest.LogCaptureFixture
+) -> None:
+    findings.replace("host", [NO_ROUTE])
+    findings.replace("other", [NO_ROUTE])
+    findings.replace("host", [])
+    assert findings.all() == [NO_ROUTE]
+    findings.replace("other", [])
+    assert findings.all() == []
+    assert len(caplog.messages) == 2
+
+
+def test_a_finding_whose_text_changes_is_the_same_one(findings: Findings, caplog: pytest.LogCaptureFixture) -> None:
+    for most in (100, 200):
+        findings.replace("host", [Finding(FindingCode.MEMORY_LIMIT, "", f"it may take {most} MiB", "take less")])
+    [shown] = findings.show()
+    assert (shown["problem"], shown["since"]) == ("it may take 200 MiB", "time 0")
+    assert len(caplog.messages) == 1
+
+
+def test_two_mirrors_have_findings_of_their_own() -> None:
+    other = FindingCode.NO_ROUTE_TO_MIRROR.found(name="m", address="10.20.0.13", service="web")
+    assert (NO_ROUTE.subject, other.subject) == ("of/m", "web/m")
+
+
+def test_failures_come_first_and_only_those_of_production_make_the_host_unfit(findings: Findings) -> None:
+    findings.replace("host", [FindingCode.NO_RPFILTER_MATCH.found(), NO_ROUTE])
+    assert findings.why_unfit() == ""
+    assert [one["severity"] for one in findings.show()] == [Severity.FAILURE, Severity.WARNING]
+    findings.replace("forwarding", [FindingCode.NO_FORWARDING.found()])
+    assert findings.why_unfit().startswith("no-forwarding: this host does not forward packets")
+    assert [one["code"] for one in findings.show()] == ["no-forwarding", "no-route-to-mirror", "no-rpfilter-match"]
+    assert_declared(list[FindingEntry], findings.show())
