@@ -99,6 +99,8 @@ class _Lib:
     NM_FLOW_HOLDS: int
     NM_FLOW_SKIPPED: int
     NM_FLOW_AMBIGUOUS: int
+    NM_FLOW_AT_BREAK: int
+    NM_FLOW_RECONNECTS: int
     NM_FLOW_UNSEEN: int
     NM_FLOW_MPTCP: int
     NM_FLOW_DIRECT: int
@@ -169,6 +171,7 @@ class _Lib:
     NM_SWEEP_RELEASE: int
     NM_SWEEP_STANDBY: int
     NM_SYN_ANSWER_TIMEOUT: float
+    NM_BREAK_SILENCE: float
     NM_UNCONFIRMED_TIMEOUT: int
     NM_PINNED: int
     NM_TURNS_BURST: float

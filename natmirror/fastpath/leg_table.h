@@ -65,6 +65,7 @@ typedef struct {
 
     nm_due due;
     uint64_t client_bytes; /* all bytes of the client, once flow_id is NM_NO_FLOW */
+    uint64_t before_bytes; /* the bytes of the client that count but lie before the leg's first one */
     uint32_t flow_id;      /* the client's connection */
     uint16_t mirror_id;    /* the mirror whose sums include the leg */
     uint32_t reader;       /* NM_SOURCE_MESSAGES: the number of the reader of the mirror's data in nm_gear.read */
@@ -76,7 +77,7 @@ typedef struct {
 /* Sums over the open legs of one mirror. */
 typedef struct {
     uint64_t legs;
-    uint64_t client_bytes;  /* nm_flow_client_bytes() of their flows; of sessions: of their messages */
+    uint64_t client_bytes;  /* nm_flow_client_bytes() of their flows without before_bytes; of sessions: of their messages */
     uint64_t session_bytes; /* the part of them that is of sessions' messages */
     uint64_t held_bytes;    /* of their clients, not acknowledged by the backends yet */
     uint64_t sent_bytes, acked_bytes, consumed_bytes, retransmits, timeouts;

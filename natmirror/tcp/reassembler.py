@@ -124,8 +124,10 @@ class Reassembler:
         return self._given >= 0
 
     def place(self, at: int) -> None:
-        """Set the stream's start to number ``at``."""
-        self._given = 0
+        """Set the stream's start to number ``at``, and forget all that came before."""
+        self.clear()
+        self._given = self._seen_to = 0
+        self.left_out = None
         self._half.next = at
 
     def restart(self, at: int, limit: int) -> bytes:
