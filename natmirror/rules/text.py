@@ -107,9 +107,8 @@ def _describe_mirror(mirror: Mirror) -> str:
         "direct" if mirror.direct else "",
         "asymmetric" if mirror.asymmetric else "",
         f"protocol {mirror.protocol}",
-        f"reconnect {mirror.reconnect} unsolicited {mirror.unsolicited} statistics {mirror.statistics}"
-        if mirror.speaks_openflow
-        else "",
+        f"reconnect {mirror.reconnect}",
+        f"unsolicited {mirror.unsolicited} statistics {mirror.statistics}" if mirror.speaks_openflow else "",
         f"record {mirror.record}" if mirror.record else "",
     ]
     return " ".join(setting for setting in settings if setting)

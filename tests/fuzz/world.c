@@ -255,7 +255,7 @@ static void disperse(world *w)
 
 void world_begin(world *w, input *in)
 {
-    static const uint32_t MAX_BUFFERS[] = {1, 4096, 20000, 300000}, LIMITS[] = {4096, 65536, 200000, 1 << 24};
+    static const uint32_t MAX_BUFFERS[] = {1, 4096, 20000, 1200000}, LIMITS[] = {4096, 65536, 200000, 1 << 26};
     memset(w, 0, sizeof *w);
     uint8_t how = take8(in);
     w->first = take32(in);
