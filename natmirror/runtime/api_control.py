@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 from natmirror.errors import NatmirrorError
-from natmirror.ha.member import PairMember
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.engine_proxy import EngineProxy
 from natmirror.runtime.host_maintenance import HostMaintenance
@@ -41,7 +40,6 @@ def commands(
     maintenance: HostMaintenance,
     *,
     backends: BackendControl,
-    member: PairMember,
     engines: Sequence[EngineProxy],
     reloader: Reloader,
 ) -> dict[str, Command]:
@@ -50,7 +48,7 @@ def commands(
 
     def in_main_thread(obey: Callable[[Request], None]) -> Command:
         def command(request: Request) -> EmptyAnswer:
-            _refusing(lambda: mailbox.request(partial(obey, request)).result(_ANSWER_TIMEOUT))
+            _refusing(lambda: mailbox.ask(partial(obey, request), _ANSWER_TIMEOUT))
             return {}
 
         return command
@@ -71,7 +69,6 @@ def commands(
         "undrain": in_main_thread(backends.undrain),
         "reload": reload,
         "release-kernel": release_kernel,
-        "role": in_main_thread(member.set_role),
         "resume-mirroring": in_main_thread(resume_mirroring),
     }
 

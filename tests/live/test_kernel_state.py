@@ -6,15 +6,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from natmirror.api.client import send_command
 from natmirror.errors import HostError
 from natmirror.lab.loadbalancer import LoadBalancer
-from natmirror.lab.process import Program, wait_for
-from tests.live.scene import ROOT, Records, Scene, assert_all_well
+from natmirror.lab.process import wait_for
+from tests.live.scene import ROOT, RULES, Scene, assert_all_well
 
 pytestmark = pytest.mark.live
 
@@ -27,12 +26,10 @@ class Traffic:
     """Connections that send a request every 50 ms, until end()."""
 
     def __init__(self, scene: Scene, balancer: LoadBalancer) -> None:
-        self.scene, self.balancer = scene, balancer
-        self.until, self.progress = scene.file(f"until{len(scene.clients)}"), scene.file("progress")
-        options = {"until": self.until, "progress": self.progress, "size": 200, "seed": 7 + len(scene.clients)}
-        self.client: Program
-        self.records: Records
-        self.client, self.records = scene.client(connections=CONNECTIONS, **options)
+        self.scene = scene
+        self.until = scene.file(f"until{len(scene.clients)}")
+        seed = 7 + len(scene.clients)
+        self.client, self.records = scene.client(connections=CONNECTIONS, until=self.until, size=200, seed=seed)
         balancer.wait_for_status(lambda status: len(status["flows"]) >= CONNECTIONS, "all connections")
 
     def end(self) -> int:
@@ -124,7 +121,8 @@ def test_rules_that_others_change_are_repaired(scene: Scene, iptables: str) -> N
 
 
 def test_a_war_is_slowed_down_and_cleanup_ends_it(scene: Scene) -> None:
-    balancer = scene.balance(iptables="nft")
+    rules = scene.rules(RULES.read_text())
+    balancer = scene.balance(rules, iptables="nft")
     name = "iptables-nft table raw"
 
     def flush() -> None:
@@ -147,9 +145,8 @@ def test_a_war_is_slowed_down_and_cleanup_ends_it(scene: Scene) -> None:
     assert done.returncode == 0, done.stderr
     assert scene.traces()["rules"] == []
     assert findings() == {"rules-removed"}
+    rules.write_text(rules.read_text().replace("10.20.0.12", "10.20.0.14"))
     with pytest.raises(HostError, match="restart natmirror"):
-        balancer_rules = Path(str(balancer.status()["rules"]))
-        balancer_rules.write_text(balancer_rules.read_text().replace("10.20.0.12", "10.20.0.14"))
         send_command("reload", {}, balancer.api)
     assert scene.traces()["rules"] == []
 
