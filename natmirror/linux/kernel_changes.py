@@ -1,7 +1,8 @@
 """The kernel's notifications that a program has changed nftables, an interface or its addresses.
 
 Each transaction in nftables ends with a message that names the process (linux/netfilter/nf_tables.h: NFT_MSG_NEWGEN),
-and all of its messages name its table first. iptables-nft works through nftables. Changes by iptables-legacy have no notification.
+and all of its messages name its table first. iptables-nft works through nftables. Changes by iptables-legacy have no
+notification.
 """
 
 import select
