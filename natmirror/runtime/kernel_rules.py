@@ -139,7 +139,7 @@ class KernelRules:
 
     def try_translation(self) -> None:
         """Install the nftables table if that has failed before."""
-        if self.why_not_translated is not None and not self._has_given_way:
+        if self.why_not_translated is not None and not self._has_given_way and not self._is_released:
             self._install_translation()
 
     def translation_differences(self) -> list[str]:
