@@ -27,7 +27,7 @@ from natmirror.runtime.worker import Worker
 log = logging.getLogger("natmirror")
 
 _KEEP_PAUSE_FACTOR = 4
-"""Comparing may take a fifth of the thread's time: without its rules production does not pass."""
+"""Comparisons may take a fifth of the thread's time: until a repair, production or copies do not pass."""
 # Seconds
 _KEEP_INTERVAL = 3.0  # between two comparisons, also without a notification
 _GRACE = 1.0  # for the last packets of removed services
@@ -78,7 +78,7 @@ class HostMaintenance:
             Chore("iptables rules", _KEEP_INTERVAL, self._keep_rules, pause_factor=_KEEP_PAUSE_FACTOR),
             Chore("nftables table", _KEEP_INTERVAL, self._keep_translation, pause_factor=_KEEP_PAUSE_FACTOR),
         ]
-        self._kept_device = Chore("TUN device", _KEEP_INTERVAL, self._keep_device)
+        self._kept_device = Chore("TUN device", _KEEP_INTERVAL, self._keep_device, pause_factor=_KEEP_PAUSE_FACTOR)
         chores = [
             self.removal,
             *self._kept_in_tables,

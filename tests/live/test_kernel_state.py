@@ -137,7 +137,7 @@ def test_a_war_is_slowed_down_and_cleanup_ends_it(scene: Scene) -> None:
         return {one["code"] for one in balancer.status()["findings"]}
 
     wait_for(lambda: findings() >= {"contested", "rules-not-repaired"}, "it to say so", WITHIN)
-    assert "DEGRADED: iptables (pid " in balancer.program.text
+    assert "DEGRADED: iptables-nft (pid " in balancer.program.text
     assert repaired(balancer, name) == 5
     health = command(scene, "health", "--api", str(balancer.api))
     assert health.returncode == 4, health.stdout
