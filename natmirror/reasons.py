@@ -169,6 +169,13 @@ class EndReason(StrEnum):
     In a service with a pool, ``mptcp: strip`` (the default) makes its later connections plain TCP. Without a pool,
     switch Multipath TCP off at the client or at the server."""
 
+    RECONNECTING = "reconnecting"
+    """The copy had ended or could not begin, and waits to begin again (``reconnect: next-segment``).
+
+    It begins with the client's next data after a PSH or a silence, once the backend has acknowledged all data before.
+    If it does not, ``legs_ended`` shows why legs to the mirror end: attempts are 1 to 60 s apart until one
+    succeeds."""
+
     # No leg was opened
     PICKED_UP = "picked-up"
     """The flow was picked up: its SYN did not pass this host, so the copy would have no beginning.
@@ -248,8 +255,8 @@ class EndReason(StrEnum):
     """Bytes between the other host's record and the first ones that passed this host are missing, and the client will
     not send them again.
 
-    Nothing to do if it is rare: packets were under way while no host was active. If not, see ``lag_seconds`` of
-    ``shared_state``."""
+    Nothing to do if it is rare: packets were under way while no host was active, or the other host died before it saw
+    their acknowledgement. If not, see ``lag_seconds`` of ``shared_state``."""
 
     # OpenFlow sessions
     NEWER_CONNECTION = "newer-connection"

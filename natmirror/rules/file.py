@@ -7,7 +7,7 @@ from pathlib import Path
 
 from natmirror.errors import RulesError
 from natmirror.rules.keys import CLIENT_SHARE, TOP
-from natmirror.rules.kinds import Balance, CheckKind
+from natmirror.rules.kinds import Balance, CheckKind, Reconnect
 from natmirror.rules.mirror_keys import ONLY_OPENFLOW
 from natmirror.rules.model import Backend, Health, Mirror, Pool, Rules, Service, Timeouts
 from natmirror.rules.pair_section import build_pair, pair_warnings
@@ -161,11 +161,28 @@ def _mirror(fields: Fields, context: _Context) -> Mirror:
             "expected when-behind: drop with protocol: openflow, found throttle: a session leaves out whole messages"
             " instead"
         )
+    _refuse_reconnect(fields, mirror)
     if mirror.direct and mirror.source is not None:
         raise fields.place("direct").error(
             "expected no direct with a source of this host, found one: the mirror's packets to clients pass anyway"
         )
     return mirror
+
+
+def _refuse_reconnect(fields: Fields, mirror: Mirror) -> None:
+    if mirror.reconnect is Reconnect.NEXT_MESSAGE and not mirror.speaks_openflow:
+        raise fields.place("reconnect").error(
+            "expected never or next-segment without protocol: openflow, found next-message: a raw mirror gets bytes"
+        )
+    if mirror.begins_again and mirror.speaks_openflow:
+        raise fields.place("reconnect").error(
+            "expected never or next-message with protocol: openflow, found next-segment: a session needs whole messages"
+        )
+    if mirror.begins_again and mirror.throttles:
+        raise fields.place("reconnect").error(
+            "expected reconnect: never with when-behind: throttle, found next-segment: a client is throttled only from"
+            " its handshake on"
+        )
 
 
 def _refuse_duplicate(

@@ -34,6 +34,7 @@ flow from another host's record has numbers to agree with from the start, and it
 import math
 
 from natmirror.fastpath import (
+    BREAK_SILENCE,
     CONTINUATION,
     MAX_ECHO_AGE,
     MAX_WINDOW,
@@ -43,6 +44,7 @@ from natmirror.fastpath import (
     HalfRow,
 )
 from natmirror.fastpath.flow_flags import (
+    AT_BREAK,
     HALF_ACK,
     HALF_ECHO,
     HALF_FIN,
@@ -53,6 +55,7 @@ from natmirror.fastpath.flow_flags import (
     HALF_STAMP,
     LOOSE,
     PICKED_UP,
+    RECONNECTS,
     SERVICE_MIRRORED,
     is_loose,
     is_recorded,
@@ -122,12 +125,30 @@ def infer_sent(row: FlowRow, end: int) -> None:
     _infer(row.orig, end)
 
 
+def infer_acked(row: FlowRow, ack: int) -> None:
+    """Note that the backend has acknowledged the client's bytes before ``ack``: the acknowledgement passed another
+    host. It counts as far as the bytes passed here."""
+    row.reply.ack = seq.latest(row.reply.ack, ack if seq.lt(ack, row.orig.end) else row.orig.end)
+
+
 def _infer(sender: HalfRow, end: int) -> None:
     advance = seq.diff(end, sender.end)
     if advance > 0:
         sender.end = end
         sender.bytes += advance
         sender.flags |= HALF_INFERRED
+
+
+def note_arrival(row: FlowRow, now: float) -> None:
+    """Note that a packet of the flow comes, not tracked yet, and whether the flow was silent before (breaks.py)."""
+    row.came_at = now
+    if not row.flags & RECONNECTS:
+        return
+    if row.flags & LOOSE:
+        row.flags &= ~AT_BREAK
+    elif now - row.seen_at >= BREAK_SILENCE and row.orig.flags & HALF_SEQ:
+        row.flags |= AT_BREAK
+        row.break_at = row.orig.end
 
 
 def update(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool) -> bool:

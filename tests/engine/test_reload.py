@@ -47,7 +47,7 @@ def change_rules(one: Engine, text: str, now: float = 1000.0) -> list[Send]:
     rules = parse_rules(text)
     sends = one.expel(rules.switches, one.flow_ids(), now)
     one.reload(rules)
-    sends += one.end_removed(one.leg_ids(), now)
+    sends += one.end_removed(one.leg_ids(), now) + one.follow_mirrors(one.flow_ids(), now)
     one.prune()
     return sends
 

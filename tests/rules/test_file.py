@@ -56,6 +56,8 @@ def test_the_files_of_the_repository_load_and_are_described(path: Path) -> None:
 MISTAKES = [
     ("port: 6653", "port: 70000", "5: services[0].port: expected 1..65535, found 70000"),
     ("port: 6653", "port: 0", "5: services[0].port: expected 1..65535, found 0"),
+    ("port: 6653", 'port: "6653"', "5: services[0].port: expected 1..65535, found 6653 in quotes"),
+    ("port: 6653", "port: 06653", "5: services[0].port: expected 1..65535, found 06653 with a leading zero"),
     ("port: 6653", "port: true", "5: services[0].port: expected 1..65535, found true"),
     ("port: 6653", "port: 8080:43", "5: services[0].port: expected 1..65535, found 8080:43"),
     ("port: 6653", "port:", "5: services[0].port: expected 1..65535, found nothing"),
@@ -179,7 +181,19 @@ MISTAKES = [
         for key, found, message in [
             ("when-behind", "wait", "drop or throttle, found wait"),
             ("protocol", "of", "raw or openflow, found of"),
-            ("reconnect", "next-message", "no reconnect without protocol: openflow, found one"),
+            (
+                *("reconnect", "next-message"),
+                "never or next-segment without protocol: openflow, found next-message: a raw mirror gets bytes",
+            ),
+            (
+                *("reconnect", "next-segment, protocol: openflow"),
+                "never or next-message with protocol: openflow, found next-segment: a session needs whole messages",
+            ),
+            (
+                *("reconnect", "next-segment, when-behind: throttle"),
+                "reconnect: never with when-behind: throttle, found next-segment: a client is throttled only from its"
+                " handshake on",
+            ),
             ("unsolicited", "pass", "no unsolicited without protocol: openflow, found one"),
             ("statistics", "refuse", "no statistics without protocol: openflow, found one"),
             ("throttle-limit", "2s", "no throttle-limit without when-behind: throttle, found one"),
