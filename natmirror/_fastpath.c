@@ -129,7 +129,7 @@ static int punt_reason(nm_gear *gear, nm_flow *flow, const nm_segment *seg, int 
         return 0;
     /* in Python's order, so that both gears give up the same where memory is short */
     if ((flow->flags & NM_FLOW_HOLDS && !has_room(gear, flow, seg->payload_len)) ||
-        !nm_held_reserve(gear, flow, seg->payload_len))
+        !nm_held_reserve(gear, flow, seg->seq, seg->payload_len))
         return NM_PUNT_LEG_REPAIR;
     return flow->flags & NM_FLOW_HOLDS ? 0 : reserve_in_legs(gear, flow, seg->payload_len);
 }
@@ -178,7 +178,7 @@ static int give_readers(nm_gear *gear, const nm_flow *flow, const nm_segment *se
 }
 
 /* Give a leg the next bytes, which have reserved room in it: those at data, or held ones. */
-static void give_leg(nm_gear *gear, nm_leg *leg, const nm_flow *flow, const uint8_t *data, uint32_t len, double now)
+static void give_leg(nm_gear *gear, nm_leg *leg, nm_flow *flow, const uint8_t *data, uint32_t len, double now)
 {
     if (!leg->buffered && leg->snd_una == leg->snd_max)
         leg->progress_at = now;

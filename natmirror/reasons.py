@@ -256,8 +256,8 @@ class EndReason(StrEnum):
     """Bytes between the other host's record and the first ones that passed this host are missing, and the client will
     not send them again.
 
-    Nothing to do if it is rare: packets were under way while no host was active. If not, see ``lag_seconds`` of
-    ``shared_state``."""
+    Nothing to do if it is rare: packets were under way while no host was active, or the other host died before it saw
+    their acknowledgement. If not, see ``lag_seconds`` of ``shared_state``."""
 
     # OpenFlow sessions
     NEWER_CONNECTION = "newer-connection"

@@ -106,8 +106,9 @@ void nm_leg_remove(nm_legs *legs, nm_leg *leg);
 int nm_leg_reserve(nm_legs *legs, nm_leg *leg, uint32_t len);
 /* Append bytes to the reserved room. */
 void nm_leg_append(nm_leg *leg, const uint8_t *data, uint32_t len, double now);
-/* Append the first len bytes of a ring to the reserved room. */
-void nm_leg_append_held(nm_leg *leg, const nm_ring *held, uint32_t len, double now);
+/* Append the first len held bytes of its flow to the reserved room. The flow's last leg takes them out of the ring,
+ * where they are undefined afterwards. */
+void nm_leg_append_held(nm_leg *leg, nm_ring *held, uint32_t len, double now);
 /* Drop the first count bytes; the mirror has acknowledged up to number ack. */
 void nm_leg_drop(nm_legs *legs, nm_leg *leg, uint32_t count, uint32_t ack);
 /* Drop all bytes. */

@@ -18,6 +18,12 @@ _GATHER_TIME = 0.005
 """Seconds after a write during which small segments to mirrors wait, to be written together."""
 
 
+def shorten_slice() -> None:
+    """Have the kernel run the calling thread soon after each packet, where it can (Linux 6.12), also while other
+    programs use the core."""
+    lib.nl_shorten_slice()
+
+
 class LoopEvent(IntEnum):
     """Why run() has returned."""
 

@@ -45,6 +45,7 @@ class Adoption:
         self._ledger = ledger
         self._reconnection = reconnection
         self._streams = streams
+        self._lacking: dict[MirroredFlow, None] = {}
 
     # While another host passes the packets
 
@@ -143,6 +144,15 @@ class Adoption:
             return
         if stream.state in IS_ASKING or (living and all(seq.lt(stream.reassembler.next, leg.end) for leg in living)):
             self._timers.set((TimerKind.POSITIONS_KNOWN, stream.flow), AT_ONCE)
+
+    def note_lacking(self, flow: MirroredFlow) -> None:
+        """Note that a connection lacks bytes that the other host may hold, for take_lacking()."""
+        self._lacking[flow] = None
+
+    def take_lacking(self) -> list[MirroredFlow]:
+        """Return the connections that were found to lack bytes since the last call."""
+        lacking, self._lacking = self._lacking, {}
+        return [flow for flow in lacking if flow in self._streams]
 
     def end_past_fin(self, stream: MirroredStream, fin: int) -> Iterator[LegOutcome]:
         """Finish the legs that another host has carried past number ``fin``, where the client's stream ends."""

@@ -141,6 +141,9 @@ class GuardedMirroring:
     def is_standby(self, flow: MirroredFlow) -> bool:
         return self._adoption.is_standby(flow)
 
+    def take_lacking(self) -> list[MirroredFlow]:
+        return self._try(Work.TAKEOVER, self._adoption.take_lacking) or []
+
     def forget(self, flow: MirroredFlow) -> None:
         try:
             self._mirroring.forget(flow)

@@ -277,6 +277,7 @@ class Nat:
 
     def _note_failure(self, flow: Flow, at: float, accepted: int | None) -> None:
         if flow.backend is not None:
+            self._services.count_failed_syn(flow.service, flow.backend, is_refused=accepted is None)
             if len(self.failed_syns) < _MAX_FAILED_SYNS:
                 self.failed_syns.append((flow.service.name, flow.backend.name))
             self._attempts.add(self._attempts_key(flow), flow.backend, at, accepted)

@@ -67,6 +67,7 @@ class Pool:
     sorry: Backend | None = POOL["sorry"].default
     when_none: WhenNone = POOL["when-none"].default
     when_down: WhenDown = POOL["when-down"].default
+    panic: float = POOL["panic"].default
     mptcp: Mptcp = POOL["mptcp"].default
     asymmetric: bool = POOL["asymmetric"].default
     slow_start: float = POOL["slow-start"].default

@@ -132,6 +132,12 @@ def infer_sent(row: FlowRow, end: int) -> None:
     _infer(row.orig, end)
 
 
+def infer_acked(row: FlowRow, ack: int) -> None:
+    """Note that the backend has acknowledged the client's bytes before ``ack``: the acknowledgement passed another
+    host. It counts as far as the bytes passed here."""
+    row.reply.ack = seq.latest(row.reply.ack, ack if seq.lt(ack, row.orig.end) else row.orig.end)
+
+
 def _infer(sender: HalfRow, end: int) -> None:
     advance = seq.diff(end, sender.end)
     if advance > 0:
