@@ -34,7 +34,6 @@ flow from another host's record has numbers to agree with from the start, and it
 import math
 
 from natmirror.fastpath import (
-    BREAK_SILENCE,
     CONTINUATION,
     MAX_ECHO_AGE,
     MAX_WINDOW,
@@ -44,7 +43,6 @@ from natmirror.fastpath import (
     HalfRow,
 )
 from natmirror.fastpath.flow_flags import (
-    AT_BREAK,
     HALF_ACK,
     HALF_ECHO,
     HALF_FIN,
@@ -55,7 +53,6 @@ from natmirror.fastpath.flow_flags import (
     HALF_STAMP,
     LOOSE,
     PICKED_UP,
-    RECONNECTS,
     SERVICE_MIRRORED,
     is_loose,
     is_recorded,
@@ -144,18 +141,6 @@ def _infer(sender: HalfRow, end: int) -> None:
         sender.end = end
         sender.bytes += advance
         sender.flags |= HALF_INFERRED
-
-
-def note_arrival(row: FlowRow, now: float) -> None:
-    """Note that a packet of the flow comes, not tracked yet, and whether the flow was silent before (breaks.py)."""
-    row.came_at = now
-    if not row.flags & RECONNECTS:
-        return
-    if row.flags & LOOSE:
-        row.flags &= ~AT_BREAK
-    elif now - row.seen_at >= BREAK_SILENCE and row.orig.flags & HALF_SEQ:
-        row.flags |= AT_BREAK
-        row.break_at = row.orig.end
 
 
 def update(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool) -> bool:
