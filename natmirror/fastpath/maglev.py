@@ -29,6 +29,13 @@ def share_maglev(whole: "array[int]", shares: Sequence[float]) -> "array[int]":
     return table if lib.nm_maglev_share(fresh, old, len(whole), limits) else array("H")
 
 
+def places_of(table: "array[int]", count: int) -> set[int]:
+    """Return the numbers below ``count`` that a table has; it has no others."""
+    has = bytearray(count)
+    lib.nm_maglev_find(ffi.from_buffer("uint16_t[]", table), len(table), ffi.from_buffer("uint8_t[]", has))
+    return {place for place in range(count) if has[place]}
+
+
 def number_places(table: "array[int]", numbers: Sequence[int]) -> "array[int]":
     """Return a table with ``numbers[place]`` for each place."""
     fresh = array("H", table)

@@ -54,8 +54,7 @@ class Maglev:
         self._backends = pool.backends
         self._full_table = _lookup_table(pool.backends)
         self.table = self._full_table
-        self._places: set[int] | None = None
-        """The places in the table; None until pick() needs them, because to collect them takes a millisecond."""
+        self._open = fastpath.places_of(self.table, len(pool.backends))
         self._with_port = pool.hash is HashInput.ADDRESS_PORT
 
     @property
@@ -67,7 +66,7 @@ class Maglev:
         """Set each backend's share: the fraction, 0 to 1, of its normal part of new connections."""
         parts = [shares.get(backend, 0.0) for backend in self._backends]
         self.table = self._full_table if min(parts) == 1.0 else fastpath.share_maglev(self._full_table, parts)
-        self._places = None
+        self._open = fastpath.places_of(self.table, len(self._backends))
 
     def pick(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend | None:
         """Return the backend in the table's entry for the client, or in the next entry whose backend is not to be
@@ -76,15 +75,10 @@ class Maglev:
             return None
         slot = client_hash(client, with_port=self._with_port) % TABLE_SIZE
         avoided = _indexes(self._backends, avoid)
-        if avoided and not self._open_places() <= avoided:
+        if not self._open <= avoided:
             while self.table[slot] in avoided:
                 slot = (slot + 1) % TABLE_SIZE
         return self._backends[self.table[slot]]
-
-    def _open_places(self) -> set[int]:
-        if self._places is None:
-            self._places = set(self.table)
-        return self._places
 
     def derive(self, client: Endpoint) -> Backend:
         """Return the backend that the rules alone give, whether or not it is open."""
