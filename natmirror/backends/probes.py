@@ -15,6 +15,7 @@ import time
 from contextlib import suppress
 from typing import NamedTuple
 
+from natmirror import unprivileged
 from natmirror.openflow.framer import Broken
 from natmirror.openflow.handshake import Handshake, HelloRefused
 from natmirror.reasons import EndReason
@@ -154,7 +155,8 @@ class OpenFlowProbe(Probe):
 
 
 class ExecProbe(Probe):
-    """The check that a command ends with exit code 0. The processes of its group are killed with it."""
+    """The check that a command ends with exit code 0. It runs as natmirror's user, without natmirror's capabilities.
+    The processes of its group are killed with it."""
 
     def __init__(self, backend: Backend, settings: Health) -> None:
         super().__init__(backend, settings)
@@ -168,16 +170,8 @@ class ExecProbe(Probe):
             "NATMIRROR_ADDRESS": str(backend.address),
             "NATMIRROR_PORT": str(backend.port),
         }
-        nothing = subprocess.DEVNULL
         try:
-            self._process = subprocess.Popen(
-                command,
-                stdin=nothing,
-                stdout=nothing,
-                stderr=nothing,
-                env={**os.environ, **about},
-                start_new_session=True,
-            )
+            self._process = unprivileged.start(command, {**os.environ, **about})
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno in _OUR_FAULTS:
                 raise

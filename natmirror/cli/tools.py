@@ -128,11 +128,14 @@ def cleanup(force: bool) -> None:
     show_default=True,
     help="Let an ideal receiver (model) answer for the mirrors, or their own packets in the capture.",
 )
-@click.option("--streams", type=FILE, metavar="DIR", help="Write the byte stream of each leg to a file in DIR.")
+@click.option(
+    "--streams", type=FILE, metavar="DIR", help="Write the byte stream of each leg to a file of its own in DIR."
+)
 def replay(rules_file: Path, capture: Path, output: Path, mirror: str, streams: Path | None) -> None:
-    """Run natmirror's engine over a pcap file.
+    """Run natmirror's engine over a capture.
 
-    CAPTURE is the file; the times of its packets are the engine's clock. Prints a report. Needs no root and no network.
+    CAPTURE is a pcap or pcapng file; the times of its packets are the engine's clock. Prints a report. Needs no root
+    and no network.
     """
     from natmirror.replay.replay import replay as run
 

@@ -21,6 +21,7 @@ from natmirror.lab.sniffer import start_sniffer
 from natmirror.lab.topology import CONTROLLERS, SERVICE, Lab
 from natmirror.replay.capture import Writer
 from natmirror.replay.replay import Replay, leaving
+from natmirror.replay.streams import StreamsInMemory
 from natmirror.rules import load_rules
 
 _RULES = Path("rules")
@@ -109,14 +110,15 @@ def expect(directory: Path) -> None:
 
 def replayed(capture: Path, output: Path, *, fast: bool = True) -> str:
     """Replay a capture with its rules, and return the report with length and digest of each leg's stream."""
-    run = Replay(load_rules(capture.with_suffix(".yaml")), capture, fast=fast)
+    streams_of_legs = StreamsInMemory()
+    run = Replay(load_rules(capture.with_suffix(".yaml")), capture, fast=fast, streams=streams_of_legs)
     with Writer(output) as writer:
         for step in run.steps():
             for packet in leaving(step):
                 writer.write(step.at, packet)
     streams = [
         f"stream {name}: {len(stream)} bytes, sha256 {hashlib.sha256(stream).hexdigest()}"
-        for name, stream in run.streams.items()
+        for name, stream in streams_of_legs.items()
     ]
     return "\n".join([str(run.report), *streams, ""])
 

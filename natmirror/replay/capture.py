@@ -1,8 +1,11 @@
 """Reads IPv4 packets with their times from capture files, and writes raw IP packets to them.
 
-pcapy-ng (libpcap) reads pcap and pcapng files. dpkt writes, because pcapy-ng cannot make the header of a new packet.
+pcapy-ng (libpcap) reads pcap files, pcapng.py the others. dpkt writes, because pcapy-ng cannot make the header of a new
+packet. Fragments are reassembled, and packets that the kernel made larger than their length field says are completed:
+so the packets are those that the kernel would have queued.
 """
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,85 +17,125 @@ import dpkt
 import pcapy
 
 from natmirror.errors import CaptureError
+from natmirror.net.packet import IP_HEADER_LEN
+from natmirror.replay.fragments import Reassembly, is_fragment
+from natmirror.replay.large_packets import pieces_of
+from natmirror.replay.link_layers import Frame, ipv4_of, is_known, may_cut_silently
+from natmirror.replay.pcapng import MAGIC, read_frames
 
-# DLT_* of libpcap
-_ETHERNET, _RAW, _LINUX_SLL, _IPV4, _LINUX_SLL2 = 1, 12, 113, 228, 276
 _LINKTYPE_RAW = 101
-
-_IPV4_TYPE = 0x0800
-_VLAN_TYPES = frozenset({0x8100, 0x88A8})
-_ETHERNET_LEN, _SLL_LEN, _SLL2_LEN, _VLAN_LEN = 14, 16, 20, 4
-_IPV4_HEADER_LEN = 20
+_GZIP = b"\x1f\x8b"
 _SNAP_LEN = 262_144
 # A pcap's seconds have 32 bits; an hour is left for packets that the engine sends after the last one
 _MAX_TIME = 0xFFFF_FFFF - 3600
 _MICROSECONDS = 1_000_000
 
+CUT_SHORT, NOT_IPV4, FRAGMENT = "cut short", "not IPv4", "fragment"
+"""Reasons to skip a packet; others are the link types that natmirror cannot read."""
+
 
 @dataclass(slots=True)
 class Captured:
-    """One packet of a capture. ``packet`` begins with its IP header; None where it is not IPv4 or was cut short."""
+    """One packet of a capture."""
 
     at: float
     """The time in the capture, in seconds."""
     packet: bytes | None
-    cut_short: bool
+    """The packet from its IP header on; None if there is a reason to skip it."""
+    reason: str = ""
 
 
-def read(path: Path) -> Iterator[Captured]:
-    """Return the packets of a capture in their order.
+class Capture:
+    """The packets of a capture file in their order. CaptureError: at once for a file that is no capture, and while
+    reading where the capture breaks off."""
 
-    CaptureError: at once for a file that is no capture, and while reading where the capture breaks off.
-    """
+    def __init__(self, path: Path) -> None:
+        self.reassembly = Reassembly()
+        self.has_times = True
+        """No packet so far was without a time."""
+        self._path = path
+        self._frames = _frames_of(path)
+        self._packets = self._read()
+
+    def __iter__(self) -> Iterator[Captured]:
+        return self._packets
+
+    def _read(self) -> Iterator[Captured]:
+        latest = 0.0
+        for count, frame in enumerate(self._frames):
+            if frame.at is None:
+                self.has_times, frame.at = False, latest
+            if not 0 <= frame.at <= _MAX_TIME:
+                found = f"{frame.at:.0f} s, after {count} packets"
+                raise CaptureError(f"{self._path}: expected times from 1970 to 2106, found {found}")
+            latest = frame.at
+            yield from self._packets_in(frame, frame.at)
+
+    def _packets_in(self, frame: Frame, at: float) -> Iterator[Captured]:
+        """Yield what the kernel makes of a frame: one packet, or more if no length field could hold its length."""
+        packet = ipv4_of(frame)
+        if packet is None:
+            unknown = "" if is_known(frame.link) else f"link type {frame.link}"
+            yield Captured(at, None, unknown or (CUT_SHORT if frame.is_cut else NOT_IPV4))
+            return
+        total_len = int.from_bytes(packet[2:4], "big")
+        if total_len == 0 and not frame.is_cut:
+            yield from (Captured(at, piece) for piece in pieces_of(packet))
+            return
+        if (frame.is_cut or may_cut_silently(frame.link)) and (total_len > len(packet) or total_len == 0):
+            yield Captured(at, None, CUT_SHORT)
+            return
+        # The kernel removes the padding of short Ethernet frames before the first hook
+        packet = packet[:total_len] if total_len >= IP_HEADER_LEN else packet
+        if is_fragment(packet):
+            whole = self.reassembly.add(packet, at)
+            yield Captured(at, whole, "" if whole else FRAGMENT)
+            return
+        yield Captured(at, packet)
+
+
+def _frames_of(path: Path) -> Iterator[Frame]:
+    """Return the frames of a capture file; CaptureError for a file that is none."""
+    begin = b""
+    if path.is_file():  # a pipe could not be read again
+        try:
+            file = path.open("rb")
+        except OSError as error:
+            raise CaptureError(f"{path}: {error.strerror}") from None
+        begin = file.read(len(MAGIC))
+        if begin == MAGIC:
+            file.seek(0)
+            return read_frames(path, file)
+        file.close()
+        if not begin:
+            raise CaptureError(f"{path}: expected a pcap or pcapng file, found an empty file")
+        if begin.startswith(_GZIP):
+            raise CaptureError(f"{path}: expected a pcap or pcapng file, found a compressed one: decompress it first")
     try:
         reader = pcapy.open_offline(str(path))
     except pcapy.PcapError as error:
         raise CaptureError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
     link = reader.datalink()
-    if link not in (_ETHERNET, _RAW, _LINUX_SLL, _IPV4, _LINUX_SLL2):
-        raise CaptureError(f"{path}: expected Ethernet, Linux cooked or raw IP packets, found link type {link}")
-    return _packets(path, reader, link)
+    if not is_known(link):
+        raise CaptureError(f"{path}: natmirror cannot read packets of link type {link}, see docs/running.md")
+    return _pcap_frames(path, reader, link)
 
 
-def _packets(path: Path, reader: Any, link: int) -> Iterator[Captured]:
+def _pcap_frames(path: Path, reader: Any, link: int) -> Iterator[Frame]:
+    """Yield the frames that libpcap reads. It gives a file's 32 bits of seconds a sign, and its own order of bytes to
+    what the capturing host added."""
     count = 0
     while True:
         try:
-            header, frame = reader.next()
+            header, data = reader.next()
         except pcapy.PcapError as error:
             raise CaptureError(f"{path}: {error}, after {count} packets") from None
         if header is None:
             return
         seconds, microseconds = header.getts()
-        at = seconds + microseconds / _MICROSECONDS
-        if not 0 <= at <= _MAX_TIME:
-            raise CaptureError(f"{path}: expected times from 1970 to 2106, found {seconds} s, after {count} packets")
+        at = (seconds & 0xFFFF_FFFF) + microseconds / _MICROSECONDS
+        yield Frame(at, link, data, header.getcaplen() < header.getlen(), sys.byteorder)
         count += 1
-        cut_short = header.getcaplen() < header.getlen()
-        packet = None if cut_short else ipv4_of(link, frame)
-        yield Captured(at, packet, cut_short)
-
-
-def ipv4_of(link: int, frame: bytes) -> bytes | None:
-    """Return the IPv4 packet in a frame of this link type, or None."""
-    if link in (_RAW, _IPV4):
-        return _unpadded(frame) if frame[:1] and frame[0] >> 4 == 4 else None
-    type_at, at = {
-        _ETHERNET: (_ETHERNET_LEN - 2, _ETHERNET_LEN),
-        _LINUX_SLL: (_SLL_LEN - 2, _SLL_LEN),
-        _LINUX_SLL2: (0, _SLL2_LEN),
-    }[link]
-    kind = int.from_bytes(frame[type_at : type_at + 2], "big")
-    while kind in _VLAN_TYPES:
-        kind = int.from_bytes(frame[at + 2 : at + 4], "big")
-        at += _VLAN_LEN
-    return _unpadded(frame[at:]) if kind == _IPV4_TYPE and len(frame) > at else None
-
-
-def _unpadded(packet: bytes) -> bytes:
-    """Return the packet without the padding of a short Ethernet frame, as the kernel does before the first hook."""
-    total_len = int.from_bytes(packet[2:4], "big")
-    return packet[:total_len] if total_len >= _IPV4_HEADER_LEN else packet
 
 
 class Writer:

@@ -12,7 +12,7 @@ from natmirror.errors import CaptureError
 from natmirror.net import seq
 from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.net.packet import ACK, SYN, Malformed, Segment, parse
-from natmirror.replay.capture import read
+from natmirror.replay.capture import Capture
 from natmirror.rules import Rules
 from natmirror.tcp.initial_numbers import Numbers
 
@@ -50,31 +50,45 @@ class CapturedNumbers:
 def captured_numbers(rules: Rules, capture: Path, others: Numbers) -> CapturedNumbers:
     """Return the numbers of legs to the mirrors of ``rules`` from a capture, up to where the capture breaks off."""
     mirrors = {endpoint_of(mirror) for service in rules.services for mirror in service.mirrors}
-    found: defaultdict[_Ends, deque[tuple[float, int]]] = defaultdict(deque)
+    legs = _Legs()
     now = 0.0  # never decreases, like the replay's
     try:
-        for captured in read(capture):
+        for captured in Capture(capture):
             now = max(now, captured.at)
-            leg = None if captured.packet is None else _opening(captured.packet, mirrors)
-            if leg is None:
-                continue
-            ends, number = leg
-            if not found[ends] or found[ends][-1][1] != number:  # else this is a retransmission or the answer
-                found[ends].append((now, number))
+            if captured.packet is not None:
+                legs.note(captured.packet, mirrors, now)
     except CaptureError:
         pass  # the replay reads up to the same place, and reports the error
-    return CapturedNumbers(found, others)
+    return CapturedNumbers(legs.found, others)
 
 
-def _opening(packet: bytes, mirrors: set[Endpoint]) -> tuple[_Ends, int] | None:
-    """Return the endpoints and the initial number of the leg that a packet opens or accepts; None for other packets."""
-    try:
-        segment = parse(packet)
-    except Malformed:
-        return None
-    if not isinstance(segment, Segment) or not segment.flags & SYN:
-        return None
-    source, destination = (segment.src, segment.sport), (segment.dst, segment.dport)
-    if segment.flags & ACK:
-        return ((destination, source), seq.add(segment.ack, -1)) if source in mirrors else None
-    return ((source, destination), segment.seq) if destination in mirrors else None
+class _Legs:
+    """The legs in a capture, with times and initial numbers."""
+
+    def __init__(self) -> None:
+        self.found: defaultdict[_Ends, deque[tuple[float, int]]] = defaultdict(deque)
+        self._accepted: set[_Ends] = set()  # those whose latest leg was accepted: a further SYN begins another one
+
+    def note(self, packet: bytes, mirrors: set[Endpoint], now: float) -> None:
+        """Note a packet between a leg's ends; others change nothing."""
+        try:
+            segment = parse(packet)
+        except Malformed:
+            return
+        if not isinstance(segment, Segment):
+            return
+        source, destination = (segment.src, segment.sport), (segment.dst, segment.dport)
+        if source in mirrors and segment.flags & SYN and segment.flags & ACK:
+            self._begin((destination, source), seq.add(segment.ack, -1), now)
+        elif destination in mirrors and not segment.flags & SYN:
+            self._accepted.add((source, destination))
+        elif destination in mirrors and not segment.flags & ACK:
+            ends = source, destination
+            self._begin(ends, segment.seq, now, is_another=ends in self._accepted)
+            self._accepted.discard(ends)
+
+    def _begin(self, ends: _Ends, number: int, now: float, *, is_another: bool = False) -> None:
+        """Note a SYN or its answer, which may also be a retransmission."""
+        legs = self.found[ends]
+        if is_another or not legs or legs[-1][1] != number:
+            legs.append((now, number))

@@ -19,6 +19,7 @@ _SEEN = "already seen"
 _TTL_AT, _HEADER_CHECKSUM_AT = 8, 10
 _FORWARDING_TIME = 1.0
 """Limit in seconds on the time between the captures of a packet on both sides of the host."""
+_MAX_RECENT = 1 << 18  # packets; about 50 MB
 
 
 class HookFinder:
@@ -97,7 +98,9 @@ class _RecentPackets:
 
     def knows(self, packet: bytes, now: float) -> bool:
         """Return whether the packet was seen with a TTL one higher; else remember it."""
-        while self._seen and now - next(iter(self._seen.values()))[1] > _FORWARDING_TIME:
+        while self._seen and (
+            now - next(iter(self._seen.values()))[1] > _FORWARDING_TIME or len(self._seen) > _MAX_RECENT
+        ):
             self._seen.popitem(last=False)
         ttl = packet[_TTL_AT]
         constant = packet[:_TTL_AT] + packet[_TTL_AT + 1 : _HEADER_CHECKSUM_AT] + packet[_HEADER_CHECKSUM_AT + 2 :]

@@ -7,16 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from natmirror.actions import Accept, Action, Drop, Hook, Send
+from natmirror.engine.counters import EngineCounter
 from natmirror.engine.engine import Engine
 from natmirror.errors import CaptureError
 from natmirror.net.build import finish
 from natmirror.net.checksum import Checksum, pseudo_header_sum
 from natmirror.net.packet import PROTO_TCP, Malformed, Segment, parse
-from natmirror.replay.capture import Writer, read
+from natmirror.replay.capture import CUT_SHORT, Capture, Writer
 from natmirror.replay.captured_numbers import captured_numbers
+from natmirror.replay.explanation import Explanation
 from natmirror.replay.hooks import HookFinder
 from natmirror.replay.ideal_mirror import DELAY, IdealMirror, Model
-from natmirror.replay.streams import LegStreams
+from natmirror.replay.streams import LegStreams, NoStreams, StreamFiles, StreamStore
 from natmirror.rules import Rules
 from natmirror.tcp.initial_numbers import InitialNumbers
 
@@ -47,8 +49,12 @@ class Report:
     sent: int = 0
     set_back: int = 0
     """Packets with an earlier time than the packet before them; the engine's clock did not move for them."""
+    fragments: str = ""
+    """The outcome of fragments; empty if there were none."""
     legs: list[str] = field(default_factory=list)
     """A line for each leg that ended."""
+    notes: list[str] = field(default_factory=list)
+    """What the operator should know of the capture, and why nothing was mirrored."""
 
     def __str__(self) -> str:
         def listed(counter: Counter[str]) -> str:
@@ -60,8 +66,10 @@ class Report:
             [
                 f"packets read: {self.packets}, skipped: {listed(self.skipped)}",
                 *set_back,
+                *([self.fragments] if self.fragments else []),
                 f"passed: {self.accepted}, dropped: {listed(self.dropped)}, sent by natmirror: {self.sent}",
                 *self.legs,
+                *self.notes,
             ]
         )
 
@@ -70,22 +78,30 @@ class Replay:
     """The replay of one capture.
 
     ``mirror`` selects the source of the mirrors' answers: ``model``, an ideal mirror by default, or ``capture``, the
-    captured mirrors. CaptureError for a file that is no capture.
+    captured mirrors. ``streams`` gets the bytes that each leg's mirror has acknowledged. CaptureError for a file that
+    is no capture.
     """
 
     def __init__(
-        self, rules: Rules, capture: Path, *, mirror: str = "model", model: Model | None = None, fast: bool = True
+        self,
+        rules: Rules,
+        capture: Path,
+        *,
+        mirror: str = "model",
+        model: Model | None = None,
+        fast: bool = True,
+        streams: StreamStore | None = None,
     ) -> None:
         self.report = Report()
-        self.streams: dict[str, bytes] = {}
-        """At the end, the bytes that each leg's mirror has acknowledged, by ``mirror-address-port``."""
-        self._packets = read(capture)
+        self._capture = Capture(capture)
         numbers = captured_numbers(rules, capture, InitialNumbers(_KEY)) if mirror == "capture" else None
         self._engine = Engine(rules, key=_KEY, fast=fast, numbers=numbers)
         self._model = (model or IdealMirror()) if mirror == "model" else None
         self._coming: list[tuple[float, int, bytes]] = []  # the model's answers on their way
         self._count = 0
-        self._streams = LegStreams(rules)
+        self._streams = LegStreams(rules, NoStreams() if streams is None else streams)
+        self._explanation = Explanation(rules)
+        self._answers = 0
         self._hooks = HookFinder(rules, from_mirrors=mirror == "capture", has_leg=self._streams.has)
         self._now = 0.0
 
@@ -93,9 +109,10 @@ class Replay:
         """Yield all actions in their order. If the capture breaks off, raise CaptureError at the end."""
         broken: CaptureError | None = None
         latest = 0.0
+        packets = iter(self._capture)
         while True:
             try:
-                captured = next(self._packets, None)
+                captured = next(packets, None)
             except CaptureError as error:
                 broken = error
                 break
@@ -103,8 +120,9 @@ class Replay:
                 break
             self.report.packets += 1
             if captured.packet is None:
-                self.report.skipped["cut short" if captured.cut_short else "not IPv4"] += 1
+                self.report.skipped[captured.reason] += 1
                 continue
+            self._explanation.note(captured.packet)
             # The engine's time never decreases, even if the clock was set back during the capture.
             self.report.set_back += captured.at < latest
             latest = captured.at
@@ -115,10 +133,28 @@ class Replay:
                 continue
             yield from self._receive(captured.packet, hook, "capture")
         yield from self._catch_up(self._now + _AFTERMATH)
-        self.streams = self._streams.streams()
         self.report.legs = [f"leg ended: {event}" for event in self._engine.take_events()]
+        self._conclude()
         if broken is not None:
             raise broken
+
+    def _conclude(self) -> None:
+        """Report what the operator should know of the capture."""
+        report, reassembly = self.report, self._capture.reassembly
+        reassembly.finish()
+        report.fragments = str(reassembly)
+        if cut := report.skipped[CUT_SHORT]:
+            report.notes.append(f"packets cut short: {cut}; capture whole packets (tcpdump -s 0)")
+        if not self._capture.has_times:
+            report.notes.append("the capture has packets without a time: natmirror took the time of the packet before")
+        if not self._streams.begun:
+            counters = self._engine.snapshot(self._now)["counters"]
+            why = self._explanation.why(report.skipped, counters[EngineCounter.BAD_CHECKSUM_PACKETS])
+            report.notes.append(f"nothing was mirrored: {why}")
+        elif self._model is None and not self._answers:
+            report.notes.append(
+                "no mirror answered: the capture has no packets of the mirrors' own; --mirror model answers for them"
+            )
 
     def _catch_up(self, until: float) -> Iterator[Step]:
         """Handle timers and the model's answers that are due before ``until``, in the order of their times."""
@@ -136,7 +172,7 @@ class Replay:
         self._now = until
 
     def _receive(self, packet: bytes, hook: Hook, cause: str) -> Iterator[Step]:
-        self._streams.acknowledge(packet)
+        self._answers += self._streams.acknowledge(packet)
         decision = self._engine.receive(packet, hook, self._now, checksum_of(packet))
         yield from self._take([decision.verdict, *decision.sends], cause, packet)
 
@@ -148,6 +184,8 @@ class Replay:
                     self._send(packet)
             elif cause == "capture" and isinstance(action, Accept):
                 self.report.accepted += 1
+                if packet is not None:
+                    self._explanation.note_verdict(packet, action)
             elif cause == "capture" and isinstance(action, Drop):
                 self.report.dropped[action.reason] += 1
             yield Step(self._now, cause, packet, action)
@@ -169,7 +207,7 @@ def replay(rules: Rules, capture: Path, output: Path, *, mirror: str = "model", 
     replayed and written, and the error's note has the report. No file is overwritten before ``capture`` is known to be
     a capture.
     """
-    run = Replay(rules, capture, mirror=mirror)
+    run = Replay(rules, capture, mirror=mirror, streams=None if streams is None else StreamFiles(streams))
     if output.exists() and output.samefile(capture):
         raise CaptureError(f"{output}: expected another file for the output, found the capture itself")
     try:
@@ -180,9 +218,6 @@ def replay(rules: Rules, capture: Path, output: Path, *, mirror: str = "model", 
     except CaptureError as error:
         error.add_note(str(run.report))
         raise
-    finally:
-        if streams is not None:
-            _write_streams(streams, run.streams)
     return run.report
 
 
@@ -207,12 +242,3 @@ def leaving(step: Step) -> list[bytes]:
         packet = step.action.packet or step.packet
         return [] if packet is None else [packet]
     return []
-
-
-def _write_streams(directory: Path, streams: dict[str, bytes]) -> None:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        for name, stream in streams.items():
-            (directory / f"{name}.bin").write_bytes(stream)
-    except OSError as error:
-        raise CaptureError(f"{directory}: {error.strerror}") from None

@@ -110,6 +110,9 @@ class EngineAdapter:
                 self._engine.directory.adopt(entry, time.monotonic())
             except (KeyError, TypeError, ValueError):
                 rejected += 1
+            except Exception as error:  # an internal error costs this record, and no other
+                rejected += 1
+                self._engine.faults.note(Work.TAKEOVER, None, error)
         return rejected
 
     def withdraw_switches(self, clients: Sequence[str]) -> None:

@@ -1,7 +1,7 @@
 """Strict reading of a YAML 1.2 file. Each value knows its line and the path of its key, for error messages.
 
-The values are read from YAML's tree of nodes, before any conversion: ``on`` is a word, ``010`` is ten, and a key that
-occurs twice is an error.
+The values are read from YAML's tree of nodes, before any conversion: ``on`` is a word, ``010`` is no number, and a key
+that occurs twice is an error.
 """
 
 import re
@@ -21,7 +21,6 @@ Kind = TypeVar("Kind", bound=StrEnum)
 MAX_FILE_LEN = 1 << 20
 _SHOWN_LEN = 40
 _QUOTED_TEXT = re.compile(r"(?<=alias|nchor|andle) '.*'", re.DOTALL)  # quotes the file: it may be a secret
-
 _TAG = "tag:yaml.org,2002:"
 
 
@@ -49,7 +48,7 @@ class Value:
         try:
             number = int(self._scalar("int", expected).replace("_", ""), 0)
         except ValueError:
-            raise self.unexpected(expected) from None
+            raise self.unexpected(expected, f"{self._shown()} with a leading zero") from None
         if not low <= number <= high:
             raise self.unexpected(expected)
         return number
@@ -117,8 +116,10 @@ class Value:
         return Mapping(self, values)
 
     def _scalar(self, kind: str, expected: str) -> str:
-        if not isinstance(self._node, ScalarNode) or self._node.tag != _TAG + kind:
+        if not isinstance(self._node, ScalarNode):
             raise self.unexpected(expected)
+        if self._node.tag != _TAG + kind:
+            raise self.unexpected(expected, f"{self._shown()} in quotes" if self._node.style else None)
         return str(self._node.value)
 
     def _shown(self) -> str:

@@ -48,6 +48,7 @@ log = logging.getLogger("natmirror")
 # Seconds
 _HUNG_CHECK_INTERVAL = 1.0
 _LOCK_INTERVAL = 10.0
+_ROLE_TIMEOUT = 4.0  # less than `natmirror role` waits
 _REST = 0.1  # after an error that would come again at once
 _STOP_TIMEOUT = 3.0  # for a disk that hangs
 _MAINTENANCE_STOP_TIMEOUT = 5.0  # in addition, for a program that waits for another program's lock
@@ -143,7 +144,6 @@ class Runner:
         self._commands = api_control.commands(
             *(self._mailbox, self._maintenance.thread),
             backends=self._backends,
-            member=self.member,
             engines=engines,
             reloader=self._reloader,
         )
@@ -204,10 +204,10 @@ class Runner:
             held.callback(self._shared.close)
             self._shared.open(self._workers)
             self.member.readiness.why_incomplete = self._shared.why_incomplete
-        # 8. This host's role in the pair, and the health socket for keepalived.
+        # 8. This host's role in the pair, and the sockets for keepalived.
         if self.member.is_in_pair:
             self._roles.follow()
-        self.member.open(held, self._api_path)
+        self.member.open(held, self._api_path, lambda do: self._mailbox.ask(do, _ROLE_TIMEOUT))
         # 9. The kernel's rules: from now on packets wait in the queues.
         self._kernel_rules.install()
         self.member.readiness.rules_are_in_place = True

@@ -28,7 +28,7 @@ from natmirror.net.packet import (
     Segment,
     parse,
 )
-from natmirror.replay.capture import read
+from natmirror.replay.capture import Capture
 from natmirror.rules import Rules, load_rules
 
 _CLIENT, _BACKEND, _MIRROR = 0, 1, 2
@@ -76,7 +76,7 @@ _MAX_PAYLOAD = 256
 def session(capture: Path) -> Iterator[tuple[int, Segment]]:
     """Return the TCP packets of a capture that belong to the rules, each with its owner."""
     whose = _Roles(load_rules(capture.with_suffix(".yaml")))
-    for captured in read(capture):
+    for captured in Capture(capture):
         try:
             parsed = parse(captured.packet or b"")
         except Malformed:

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 from natmirror.net import seq
+from natmirror.net.checksum import ones_sum
 from natmirror.net.endpoint import Endpoint
+from natmirror.net.packet import IP_HEADER_LEN
 from natmirror.replay.capture import Writer
 from tests.helpers.client_connection import IRS, ISS
 from tests.helpers.support import C1, CLIENT, RULES, SERVICE, packet
@@ -32,3 +34,19 @@ def session(*, data: bytes = b"hello", client: Endpoint = CLIENT) -> list[bytes]
         packet(C1, client, "FA", seq.add(IRS, 1), seq.add(ISS, end)),
         packet(client, SERVICE, "A", seq.add(ISS, end), seq.add(IRS, 2)),
     ]
+
+
+def fragments_of(raw: bytes, step: int, *, ident: int = 7) -> list[bytes]:
+    """Return the fragments of a packet without options, each with ``step`` bytes of data, a multiple of eight."""
+    data = raw[IP_HEADER_LEN:]
+    found = []
+    for at in range(0, len(data), step):
+        piece = data[at : at + step]
+        header = bytearray(raw[:IP_HEADER_LEN])
+        header[2:4] = (IP_HEADER_LEN + len(piece)).to_bytes(2, "big")
+        header[4:6] = ident.to_bytes(2, "big")
+        header[6:8] = ((0x2000 if at + step < len(data) else 0) | at // 8).to_bytes(2, "big")
+        header[10:12] = bytes(2)
+        header[10:12] = (~ones_sum(header) & 0xFFFF).to_bytes(2, "big")
+        found.append(bytes(header) + piece)
+    return found

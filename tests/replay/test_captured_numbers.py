@@ -9,6 +9,7 @@ from natmirror.errors import CaptureError
 from natmirror.net import seq
 from natmirror.replay.capture import Writer
 from natmirror.replay.replay import Replay
+from natmirror.replay.streams import StreamsInMemory
 from natmirror.rules import parse_rules
 from natmirror.tcp.initial_numbers import InitialNumbers
 from tests.helpers.captures import ONE_BACKEND, write
@@ -43,20 +44,24 @@ def mirrored(iss: int, *, shows_syn: bool = True, begun: int = 0) -> list[bytes]
 def test_a_leg_has_the_number_that_the_capture_gives_it(tmp_path: Path, iss: int, shows_syn: bool, fast: bool) -> None:
     """ISS is the client's own number, as in older captures."""
     capture = write(tmp_path / "in.pcap", mirrored(iss, shows_syn=shows_syn))
-    run = Replay(parse_rules(ONE_BACKEND), capture, mirror="capture", fast=fast)
+    streams = StreamsInMemory()
+    run = Replay(parse_rules(ONE_BACKEND), capture, mirror="capture", fast=fast, streams=streams)
     sent = [step.action.packet for step in run.steps() if isinstance(step.action, Send)]
     assert int.from_bytes(sent[0][24:28], "big") == iss
-    assert list(run.streams.values()) == [b"hello"]
+    assert list(streams.values()) == [b"hello"]
     assert run.report.legs == ["leg ended: 10.10.0.11:40001 -> openflow => master: closed, 5 of 5 bytes acknowledged"]
 
 
 def test_each_leg_between_the_same_endpoints_has_its_own_number(tmp_path: Path) -> None:
     numbers = [0x1234_5678, 0x9234_5678]
     packets = [raw for count, iss in enumerate(numbers) for raw in mirrored(iss, begun=70_000 * count)]
-    run = Replay(parse_rules(ONE_BACKEND), write(tmp_path / "in.pcap", packets, step=0.1), mirror="capture")
+    streams = StreamsInMemory()
+    run = Replay(
+        parse_rules(ONE_BACKEND), write(tmp_path / "in.pcap", packets, step=0.1), mirror="capture", streams=streams
+    )
     sent = [step.action.packet for step in run.steps() if isinstance(step.action, Send)]
     assert [int.from_bytes(raw[24:28], "big") for raw in sent if raw[33] == 2] == numbers
-    assert list(run.streams.values()) == [b"hello"] * 2
+    assert list(streams.values()) == [b"hello"] * 2
 
 
 def test_a_leg_that_is_not_in_the_capture_gets_another_number(tmp_path: Path) -> None:
@@ -75,18 +80,20 @@ def test_a_leg_that_is_not_in_the_capture_does_not_take_the_number_of_the_next_o
         for begun, packets in ((100.0, without), (500.0, mirrored(0x1234_5678, begun=70_000))):
             for count, raw in enumerate(packets):
                 writer.write(begun + count * 0.01, raw)
-    run = Replay(parse_rules(ONE_BACKEND), tmp_path / "in.pcap", mirror="capture")
+    streams = StreamsInMemory()
+    run = Replay(parse_rules(ONE_BACKEND), tmp_path / "in.pcap", mirror="capture", streams=streams)
     sent = [step.action.packet for step in run.steps() if isinstance(step.action, Send)]
     numbers = [int.from_bytes(raw[24:28], "big") for raw in sent if raw[33] == 2]
     assert (numbers[0] != 0x1234_5678, numbers[-1]) == (True, 0x1234_5678)
-    assert list(run.streams.values()) == [b"", b"hello"]
+    assert list(streams.values()) == [b"", b"hello"]
 
 
 def test_numbers_before_the_break_of_a_capture_are_used(tmp_path: Path) -> None:
     capture = write(tmp_path / "in.pcap", mirrored(0x1234_5678))
     whole = capture.read_bytes()
     capture.write_bytes(whole[:-3])
-    run = Replay(parse_rules(ONE_BACKEND), capture, mirror="capture")
+    streams = StreamsInMemory()
+    run = Replay(parse_rules(ONE_BACKEND), capture, mirror="capture", streams=streams)
     with pytest.raises(CaptureError):
         list(run.steps())
-    assert list(run.streams.values()) == [b"hello"]
+    assert list(streams.values()) == [b"hello"]

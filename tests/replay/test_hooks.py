@@ -10,6 +10,7 @@ from natmirror.net.checksum import ones_sum
 from natmirror.net.endpoint import Endpoint
 from natmirror.net.packet import PROTO_ICMP
 from natmirror.replay.replay import Replay, replay
+from natmirror.replay.streams import StreamsInMemory
 from natmirror.rules import Rules, parse_rules
 from tests.helpers.captures import ONE_BACKEND, session, write
 from tests.helpers.client_connection import IRS, ISS
@@ -82,10 +83,11 @@ def test_packets_of_a_mirror_that_is_also_a_backend_are_distinguished(tmp_path: 
     whole = session(client=client)
     released = packet(C1, client, "A", seq.add(IRS, 1), seq.add(ISS, 6))
     capture = write(tmp_path / "in.pcap", [*whole[:5], leg[0], whole[5], released, leg[1]], step=0.0001)
-    run = Replay(rules, capture, mirror=mirror)
+    streams = StreamsInMemory()
+    run = Replay(rules, capture, mirror=mirror, streams=streams)
     passed = [step.packet for step in run.steps() if step.cause == "capture" and isinstance(step.action, Accept)]
     assert not set(leg) & set(passed)
-    assert list(run.streams.values()) == [b"hello"]
+    assert list(streams.values()) == [b"hello"]
 
 
 def first_hop(rules: Rules, client: Endpoint, directory: Path) -> bytes:

@@ -16,11 +16,13 @@ from natmirror.lab.record import replayed
 from natmirror.net import seq
 from natmirror.net.checksum import Checksum, pseudo_header_sum
 from natmirror.net.packet import PROTO_TCP
-from natmirror.replay.capture import read
+from natmirror.replay.capture import CUT_SHORT, FRAGMENT, Capture
 from natmirror.replay.replay import Replay, checksum_of, replay
+from natmirror.replay.streams import StreamsInMemory
 from natmirror.rules import MirrorProtocol, Rules, WhenBehind, load_rules, parse_rules
-from tests.helpers.captures import ONE_BACKEND, session, write
-from tests.helpers.support import C2, CLIENT, MASTER, RULES, SERVICE, at, packet
+from tests.helpers.captures import ONE_BACKEND, fragments_of, session, write
+from tests.helpers.client_connection import IRS, ISS
+from tests.helpers.support import C1, C2, CLIENT, MASTER, RULES, SERVICE, at, packet
 
 PCAPS = Path(__file__).parents[2] / "pcaps"
 CAPTURES = sorted(path for path in PCAPS.glob("*.pcap") if not path.name.endswith(".out.pcap"))
@@ -107,7 +109,7 @@ def sent_by_clients(capture: Path) -> dict[int, list[tuple[int, bytes]]]:
     service = load_rules(capture.with_suffix(".yaml")).services[0]
     first: dict[int, int] = {}
     found: dict[int, list[tuple[int, bytes]]] = {}
-    for captured in read(capture):
+    for captured in Capture(capture):
         ip = dpkt.ip.IP(captured.packet) if captured.packet else None
         if ip is None or ip.dst != service.address.packed or ip.p != PROTO_TCP or ip.data.dport != service.port:
             continue
@@ -122,7 +124,8 @@ def sent_by_clients(capture: Path) -> dict[int, list[tuple[int, bytes]]]:
 @pytest.mark.parametrize("mirror", ["model", "capture"])
 @pytest.mark.parametrize("capture", CAPTURES, ids=lambda path: path.stem)
 def test_each_leg_gets_the_bytes_that_the_client_sent_in_the_capture(capture: Path, mirror: str) -> None:
-    run = Replay(load_rules(capture.with_suffix(".yaml")), capture, mirror=mirror)
+    streams = StreamsInMemory()
+    run = Replay(load_rules(capture.with_suffix(".yaml")), capture, mirror=mirror, streams=streams)
     assert list(run.steps())
     expected: dict[str, bytes] = {}
     for port, pieces in sent_by_clients(capture).items():
@@ -131,7 +134,7 @@ def test_each_leg_gets_the_bytes_that_the_client_sent_in_the_capture(capture: Pa
             assert begin <= len(stream)
             stream[begin : begin + len(data)] = data
         expected[f"master-10.10.0.11-{port}"] = bytes(stream)
-    assert run.streams == expected
+    assert streams == expected
 
 
 def test_the_capture_with_losses_has_losses() -> None:
@@ -203,14 +206,13 @@ def test_a_checksum_left_to_hardware_is_recognised(tmp_path: Path) -> None:
     assert checksum_of(bytes(raw)) is Checksum.PARTIAL
 
 
-def test_packets_cut_short_are_counted(tmp_path: Path) -> None:
+def test_packets_cut_short_are_told(tmp_path: Path) -> None:
     path = tmp_path / "in.pcap"
     whole = write(tmp_path / "whole.pcap", [packet(CLIENT, C2, "A", 1)]).read_bytes()
-    path.write_bytes(whole[:36] + (100).to_bytes(4, "little") + whole[40:])
-    [captured] = read(path)
-    assert captured.cut_short
+    path.write_bytes(whole[:32] + (39).to_bytes(4, "little") + whole[36:-1])
     report = replay(parse_rules(RULES), path, tmp_path / "out.pcap")
-    assert dict(report.skipped) == {"cut short": 1}
+    assert dict(report.skipped) == {CUT_SHORT: 1}
+    assert "packets cut short: 1; capture whole packets (tcpdump -s 0)" in report.notes
 
 
 def test_streams_of_ports_with_a_common_prefix_keep_their_names(tmp_path: Path) -> None:
@@ -255,6 +257,40 @@ def outcome(rules: Rules, capture: Path, mirror: str, *, fast: bool) -> tuple[li
     except CaptureError as error:
         return done, str(error)
     return done, ""
+
+
+@pytest.mark.parametrize("mirror", ["model", "capture"])
+def test_legs_with_the_same_ends_and_numbers_have_a_file_each(tmp_path: Path, mirror: str) -> None:
+    """A client that begins each connection with the same port and number; its mirror's legs, too, had the same."""
+    leg = [
+        packet(CLIENT, MASTER, "S", 7000),
+        packet(MASTER, CLIENT, "SA", 1, 7001),
+        packet(CLIENT, MASTER, "A", 7001, 2),
+        packet(MASTER, CLIENT, "A", 2, 7006),
+        packet(MASTER, CLIENT, "FA", 2, 7007),
+    ]
+    packets = []
+    for data in (b"first", b"again"):
+        own = session(data=data)
+        packets += [*own[:5], *leg[:3], own[5], packet(C1, CLIENT, "A", IRS + 1, ISS + 6), leg[3], *own[6:], leg[4]]
+    rules = parse_rules(ONE_BACKEND)
+    capture = write(tmp_path / "in.pcap", packets)
+    replay(rules, capture, tmp_path / "out.pcap", mirror=mirror, streams=tmp_path / "streams")
+    streams = {path.name: path.read_bytes() for path in (tmp_path / "streams").iterdir()}
+    assert streams == {"master-10.10.0.11-40001.bin": b"first", "master-10.10.0.11-40001-2.bin": b"again"}
+
+
+def test_fragments_are_replayed_as_the_packet(tmp_path: Path) -> None:
+    whole = session(data=b"x" * 3000)
+    acknowledged = packet(C1, CLIENT, "A", seq.add(IRS, 1), seq.add(ISS, 3001))
+    packets = [*whole[:5], *fragments_of(whole[5], 1480), acknowledged, *whole[6:]]
+    lonely = fragments_of(whole[5], 1480, ident=8)[1]
+    streams = StreamsInMemory()
+    run = Replay(parse_rules(ONE_BACKEND), write(tmp_path / "in.pcap", [*packets, lonely]), streams=streams)
+    assert list(run.steps())
+    assert dict(run.report.skipped) == {"already rewritten": 2, FRAGMENT: 3}
+    assert "fragments that became packets: 3 (1), others: incomplete 1" in str(run.report)
+    assert list(streams.values()) == [b"x" * 3000]
 
 
 @given(st.data())

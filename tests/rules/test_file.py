@@ -56,6 +56,8 @@ def test_the_files_of_the_repository_load_and_are_described(path: Path) -> None:
 MISTAKES = [
     ("port: 6653", "port: 70000", "5: services[0].port: expected 1..65535, found 70000"),
     ("port: 6653", "port: 0", "5: services[0].port: expected 1..65535, found 0"),
+    ("port: 6653", 'port: "6653"', "5: services[0].port: expected 1..65535, found 6653 in quotes"),
+    ("port: 6653", "port: 06653", "5: services[0].port: expected 1..65535, found 06653 with a leading zero"),
     ("port: 6653", "port: true", "5: services[0].port: expected 1..65535, found true"),
     ("port: 6653", "port: 8080:43", "5: services[0].port: expected 1..65535, found 8080:43"),
     ("port: 6653", "port:", "5: services[0].port: expected 1..65535, found nothing"),

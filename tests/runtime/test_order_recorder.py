@@ -12,7 +12,7 @@ from natmirror.errors import CaptureError
 from natmirror.net.packet import Segment
 from natmirror.net.packet import parse as parse_packet
 from natmirror.openflow.messages import Type
-from natmirror.replay.capture import read
+from natmirror.replay.capture import Capture
 from natmirror.rules import Rules, parse_rules
 from natmirror.runtime.order_recorder import MAX_WAITING_LEN, OrderRecorder
 from tests.helpers.client_connection import engine
@@ -43,7 +43,7 @@ def test_orders_are_recorded_as_a_stream_of_packets(tmp_path: Path) -> None:
     with closing(recorder(rules(path))) as written:
         written.add([*orders, huge])
         written.write()
-    segments = [parse_packet(one.packet) for one in read(path) if one.packet is not None]
+    segments = [parse_packet(one.packet) for one in Capture(path) if one.packet is not None]
     stream = b""
     for segment in segments:
         assert isinstance(segment, Segment)
@@ -104,7 +104,7 @@ def test_files_are_opened_and_closed_with_the_rules(tmp_path: Path) -> None:
         written.add(orders)
         written.write()
         written.reload(rules(second))
-        assert len(list(read(first))) == 2, "the file went on over a reload, and is complete"
+        assert len(list(Capture(first))) == 2, "the file went on over a reload, and is complete"
         with pytest.raises(CaptureError, match="nothing"):
             written.reload(rules(tmp_path / "nothing" / "third.pcap"))
         written.add(orders)
@@ -112,4 +112,4 @@ def test_files_are_opened_and_closed_with_the_rules(tmp_path: Path) -> None:
         written.reload(parse_rules(RULES))
         written.add(orders)
         written.write()
-        assert (len(list(read(first))), len(list(read(second)))) == (2, 1)
+        assert (len(list(Capture(first))), len(list(Capture(second)))) == (2, 1)
