@@ -21,6 +21,9 @@ log = logging.getLogger("natmirror")
 NEVER = 1 << 30
 """An interval in seconds that is longer than any run."""
 
+HANGS = "hangs"
+"""The error of a chore that has not returned for 10 s."""
+
 _MIN_PAUSE_FACTOR = 20  # the pause after a chore is at least this many times as long as the chore took
 # Seconds
 _RETRY_INTERVAL = 5.0  # until a chore that is done only once is tried again after a failure
@@ -172,7 +175,7 @@ class ChoreThread:
         """Return the chores that fail or hang, as values for JSON; from any thread."""
         shown = failures(self._chores, self._clock())
         if (hung := self._hung()) is not None:
-            shown.append(_shown(hung[0], "hangs", self._clock() - hung[1]))
+            shown.append(_shown(hung[0], HANGS, self._clock() - hung[1]))
         return shown
 
     def _hung(self) -> tuple[str, float] | None:

@@ -363,6 +363,10 @@ class Runner:
     def _report_hung(self) -> None:
         for thread in self._chore_threads:
             thread.report_hung()
+        found = self._order_files.findings() + self._logs.findings()
+        if self._known_switches is not None:
+            found += self._known_switches.findings()
+        self._findings.replace("files", found)
 
     def _failing_chores(self) -> list[ChoreFailure]:
         own = failures(self._chores, time.monotonic())
