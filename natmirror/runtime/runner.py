@@ -82,7 +82,8 @@ class Runner:
         is_active = rules.ha is None
         is_shared = rules.ha is not None and rules.ha.state is not None
         self._shared = SharedState(rules) if is_shared else None
-        self._backends = BackendControl(rules, self._mailbox, is_active=is_active)
+        self._findings = Findings()
+        self._backends = BackendControl(rules, self._mailbox, self._findings, is_active=is_active)
         self._order_files = OrderFiles(rules)
         self._events = WorkerEvents(self._backends, self._order_files, self._shared, self._waker.wake)
         memory, count = Memory(rules.mirror_memory), thread_count(rules)
@@ -103,7 +104,6 @@ class Runner:
         engines = [worker.engine for worker in self._workers]
         self._backends.attach(engines)
         self._known_switches = None if rules.known_switches is None else KnownSwitches(rules.known_switches, engines)
-        self._findings = Findings()
         self.member = PairMember(rules.ha, count, self._rounds)
         self._roles = RoleChanges(self.member, self._backends, engines, self._shared, is_active=is_active)
         self._feeder = None

@@ -23,7 +23,7 @@ from natmirror.fastpath import NEVER
 from natmirror.linux.bypass import BEAT_INTERVAL, Bypass
 from natmirror.linux.counters import OutboxCounter, QueueCounter
 from natmirror.linux.iptables_rules import NAT_QUEUE, WATCH_QUEUE, queue_number
-from natmirror.linux.loop import BoundQueue, Loop, LoopEvent
+from natmirror.linux.loop import BoundQueue, Loop, LoopEvent, shorten_slice
 from natmirror.linux.nfqueue import Packet, Queue
 from natmirror.linux.queue_monitor import QueueMonitor
 from natmirror.mirror.faults import Fault
@@ -203,6 +203,7 @@ class Worker:
     # In the thread: its rounds
 
     def _run(self) -> None:
+        shorten_slice()
         try:
             self._pass_packets()
             self._loop.send(self._engine.close())  # end the legs, so that no mirror waits for data

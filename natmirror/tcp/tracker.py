@@ -105,6 +105,13 @@ def begin_picked_up(row: FlowRow) -> None:
         half.max_window = MAX_WINDOW << MAX_WINDOW_SCALE  # an earlier window may have been that large
 
 
+def begin_mirrored(row: FlowRow) -> None:
+    """Follow an open flow as one of a service with mirrors from now on."""
+    row.flags |= SERVICE_MIRRORED
+    for half in (row.orig, row.reply):
+        half.max_window = MAX_WINDOW << MAX_WINDOW_SCALE  # an earlier window may have been that large
+
+
 def begin_adopted(row: FlowRow, record: FlowRecord) -> None:
     """Set a flow's numbers from another host's record, after begin_picked_up(). Both ends have come at least so far."""
     row.iss = record.iss

@@ -9,6 +9,7 @@ import pytest
 
 from natmirror.lab.controllers.programs import OsKen
 from natmirror.lab.openvswitch import OpenVSwitch
+from natmirror.lab.process import wait_for
 from natmirror.lab.topology import SERVICE, Lab
 from natmirror.replay.capture import Capture
 from tests.live.scene import PORT, Scene
@@ -66,10 +67,13 @@ def test_orders_wait_for_a_full_disk_and_are_recorded_once_it_has_room(disk: Pat
         switch.connect(f"tcp:{SERVICE}:{PORT}")
         backend.wait_until_known(1)
         master.wait_until_known(1)
-        assert switch.ping(), "production goes on"
-        balancer.wait_for_status(lambda status: codes(status) == {"orders-not-recorded"}, "the full disk to be named")
-        assert switch.ping()
-        assert orders(balancer.status()) > 0
+
+        def is_named() -> bool:
+            assert switch.ping(), "production goes on, and the master gives orders"
+            switch.forget_flows()
+            return codes(balancer.status()) == {"orders-not-recorded"}
+
+        wait_for(is_named, "the full disk to be named", 20.0)
         filler.unlink()
         balancer.wait_for_status(lambda status: not codes(status), "the recording to go on")
         balancer.wait_for_status(
