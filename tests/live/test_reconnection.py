@@ -51,6 +51,7 @@ def test_all_connections_are_copied_again_after_the_mirrors_program_has_restarte
     balancer.wait_for_status(
         lambda status: mirror_of(status)["legs"] == COUNT and not mirror_of(status)["connections_not_copied"],
         "all connections to be copied again",
+        40.0,
     )
     lost = mirror_of(balancer.status())["lost_bytes"]
     assert lost["reconnecting"] > 0 and lost.keys() <= {"reconnecting", "mirror-reset"}
