@@ -70,7 +70,7 @@ _SHORT_OF_MEMORY = struct.pack("<BBIBHHB", 0, 2, 0xFFFF_F000, 7, 0xFFFF, 1460, _
 
 _NLMSG_ERROR, _PACKET_MESSAGE = 2, 3 << 8
 _PACKET_HDR, _PAYLOAD, _CAP_LEN, _SKB_INFO = 1, 10, 13, 14
-_WAITING_CHECKSUM = 1
+_WAITING_CHECKSUM, _HAS_SEGMENTS = 1, 2
 _MESSAGES = 3
 _MAX_PAYLOAD = 256
 
@@ -503,7 +503,8 @@ def messages(packets: list[tuple[int, Segment]]) -> bytes:
     out = b""
     for number, (role, segment) in enumerate(packets):
         attributes = _attribute(_PACKET_HDR, struct.pack("!IHBx", number, 0x0800, _HOOKS[role]))
-        attributes += _attribute(_SKB_INFO, struct.pack("!I", number % 3 * _WAITING_CHECKSUM))
+        info = number % 3 * _WAITING_CHECKSUM | number % 2 * _HAS_SEGMENTS
+        attributes += _attribute(_SKB_INFO, struct.pack("!I", info))
         if len(segment.raw) > _MAX_PAYLOAD:
             attributes += _attribute(_CAP_LEN, struct.pack("!I", len(segment.raw)))
         out += _message(_PACKET_MESSAGE, b"\2\0\0\1" + attributes + _attribute(_PAYLOAD, segment.raw[:_MAX_PAYLOAD]))

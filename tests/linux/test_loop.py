@@ -184,6 +184,21 @@ def test_a_packet_of_which_the_kernel_sent_only_a_part_is_never_rewritten(stage:
         assert stage.verdicts() == [(7, verdict)]
 
 
+def test_packets_above_64_kib_are_cut_by_the_kernel_and_so_are_later_ones_for_a_while(stage: Stage) -> None:
+    stage.kernel.send(queued(8, data(2), hook=PREROUTING, cut=True, info=2))
+    assert stage.run(time.monotonic() + 0.05) is LoopEvent.TIMER
+    assert (8, 1 << 16 | 3) in stage.verdicts(), "queued again, in segments"
+    assert 9 < stage.loop.cuts_until[0] - time.monotonic() < 10
+    stage.queue(9, data(2))
+    stage.run(time.monotonic())
+    assert len(stage.verdicts()) == 1
+    stage.loop.cuts_until[0] = time.monotonic()
+    for number, messages in ((10, 2), (11, 1)):
+        stage.queue(number, data(2))
+        stage.run(time.monotonic())
+        assert len(stage.verdicts()) == messages, "the queue's flag, once"
+
+
 @pytest.mark.parametrize("watched", [False, True])
 def test_packets_that_passed_a_watch_queue_unseen_are_noted_before_the_next_packet_is_decided(
     stage: Stage, watched: bool
