@@ -9,6 +9,7 @@ POST /v1/drain             ``{"service": …, "backend": …, "deadline": second
 POST /v1/undrain           ``{"service": …, "backend": …}``: give a drained backend new connections again
 POST /v1/reload            ``{}``: read the rules file again and apply it; the answer lists the changes
 POST /v1/resume-mirroring  ``{}``: switch on what was switched off after internal errors
+POST /v1/release-kernel    ``{}``: install no kernel rules again that an operator removes
 ========================== ===========================================================================================
 
 natmirror/runtime/shown.py declares the fields of the answers.
@@ -25,7 +26,7 @@ from natmirror.api.program import Program, Refused
 
 DOCUMENTS = ("status",)
 LISTS = ("flows", "ended", "decisions")
-COMMANDS = ("drain", "undrain", "reload", "resume-mirroring")
+COMMANDS = ("drain", "undrain", "reload", "resume-mirroring", "release-kernel")
 
 
 class Routes:

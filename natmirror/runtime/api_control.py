@@ -9,8 +9,8 @@ from typing import Any
 
 from natmirror.runtime.api_process import Command, Document, Parts
 from natmirror.runtime.backend_control import BackendControl
-from natmirror.runtime.chores import ChoreThread
 from natmirror.runtime.engine_proxy import EngineProxy
+from natmirror.runtime.host_maintenance import HostMaintenance
 from natmirror.runtime.mailbox import Mailbox
 from natmirror.runtime.reloader import Reloader
 from natmirror.runtime.run_status import RunStatus
@@ -32,14 +32,14 @@ def lists(status: RunStatus, events: WorkerEvents) -> dict[str, Parts]:
 
 def commands(
     mailbox: Mailbox,
-    maintenance: ChoreThread,
+    maintenance: HostMaintenance,
     *,
     backends: BackendControl,
     engines: Sequence[EngineProxy],
     reloader: Reloader,
 ) -> dict[str, Command]:
-    """Return the function that has each command obeyed. ``mailbox`` is the main thread's, ``maintenance`` the thread
-    that reloads."""
+    """Return the function that has each command obeyed. ``mailbox`` is the main thread's, ``maintenance`` has the
+    thread that reloads."""
 
     def in_main_thread(obey: Callable[[Request], None]) -> Command:
         def answer(request: Request) -> EmptyAnswer:
@@ -51,6 +51,10 @@ def commands(
     def reload() -> ReloadAnswer:
         return {"changes": reloader.reload()}
 
+    def release_kernel() -> EmptyAnswer:
+        maintenance.release_kernel()
+        return {}
+
     def resume_mirroring(request: Request) -> None:
         for engine in engines:
             engine.resume_mirroring()
@@ -58,6 +62,7 @@ def commands(
     return {
         "drain": in_main_thread(backends.drain),
         "undrain": in_main_thread(backends.undrain),
-        "reload": lambda request: maintenance.request(reload),
+        "reload": lambda request: maintenance.thread.request(reload),
+        "release-kernel": lambda request: maintenance.thread.request(release_kernel),
         "resume-mirroring": in_main_thread(resume_mirroring),
     }
