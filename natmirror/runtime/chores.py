@@ -143,11 +143,17 @@ class ChoreThread:
         """Have the thread call a function soon."""
         self._mailbox.post(partial(self._track, "a request", do))
 
+    def request(self, question: Callable[[], Any]) -> "Future[Any]":
+        """Have the thread call a function soon; return the future of its result. Once the thread has ended, it is
+        never settled."""
+        answer: Future[Any] = Future()
+        self.post(partial(settle, answer, question))
+        return answer
+
     def ask(self, question: Callable[[], Any], timeout: float) -> Any:
         """Have the thread call a function; return its result. TimeoutError where there is none in time, or the thread
         has ended: if it has not begun the call, it never does."""
-        answer: Future[Any] = Future()
-        self.post(partial(settle, answer, question))
+        answer = self.request(question)
         until = time.monotonic() + timeout
         while not answer.done() and not self._has_ended and (left := until - time.monotonic()) > 0:
             wait([answer], min(left, _LIFE_INTERVAL))
