@@ -94,6 +94,16 @@ class Firewall:
             tables.pop()
         return removed
 
+    def left(self) -> list[str]:
+        """Return the names of our chains that are there. HostError where that is unknown."""
+        return [
+            chain.name
+            for table in _tables()
+            for saved in [self._saved(table)]
+            for chain in _chains_of(table)
+            if _is_declared(chain, saved)
+        ]
+
     def is_in_place(self) -> bool:
         """Return whether all our chains and jumps are there; a reload of the host's firewall may have removed them."""
         return all(
@@ -149,12 +159,17 @@ class Firewall:
 
 def cleanup() -> list[str]:
     """Remove all our chains in both backends; return those that were there, as ``nft: NATMIRROR-PRE``."""
-    removed = []
-    for backend in _BACKENDS:
-        if backend == "legacy" and not _legacy_is_in_use():
-            continue  # iptables-legacy-save would make the kernel create the table
-        removed += [f"{backend}: {name}" for name in Firewall(backend).remove()]
-    return removed
+    return [f"{backend}: {name}" for backend in _backends_in_use() for name in Firewall(backend).remove()]
+
+
+def left_behind() -> list[str]:
+    """Return our chains in both backends, as cleanup() does, and leave them there."""
+    return [f"{backend}: {name}" for backend in _backends_in_use() for name in Firewall(backend).left()]
+
+
+def _backends_in_use() -> list[str]:
+    """Return the backends that may have chains; iptables-legacy-save would make the kernel create the table."""
+    return [backend for backend in _BACKENDS if backend != "legacy" or _legacy_is_in_use()]
 
 
 def _tables() -> list[str]:
