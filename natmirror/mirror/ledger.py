@@ -115,7 +115,7 @@ class Ledger:
     def is_current(self, of: CopyOrSession) -> bool:
         """Return whether the rules still have the mirror, with the same endpoint, source address and protocol."""
         mirror = self._mirrors.get(self._key(of))
-        return mirror is not None and _identity(mirror) == _identity(of.mirror)
+        return mirror is not None and identity(mirror) == identity(of.mirror)
 
     def has_sessions(self, service: str, mirror: str) -> bool:
         """Return whether the rules have this mirror with ``protocol: openflow``."""
@@ -250,6 +250,6 @@ def _add(counts: dict[EndReason, int], reason: EndReason, count: int) -> None:
     counts[reason] = counts.get(reason, 0) + count
 
 
-def _identity(mirror: Mirror) -> tuple[object, ...]:
+def identity(mirror: Mirror) -> tuple[object, ...]:
     """Return the properties of a mirror that cannot change while it has legs."""
     return endpoint_of(mirror), mirror.source, mirror.protocol

@@ -15,14 +15,14 @@ from natmirror.runtime.engine_proxy import EngineProxy
 from natmirror.runtime.mailbox import Mailbox
 from natmirror.runtime.reloader import Reloader
 from natmirror.runtime.run_status import RunStatus
-from natmirror.runtime.shown import EmptyAnswer, ReloadAnswer
+from natmirror.runtime.shown import CommandAnswer, EmptyAnswer, ReloadAnswer
 from natmirror.runtime.worker_events import WorkerEvents
 
 _ANSWER_TIMEOUT = 5.0
 _RELOAD_TIMEOUT = 60.0
 
 Request = dict[str, Any]
-Command = Callable[[Request], EmptyAnswer | ReloadAnswer]
+Command = Callable[[Request], EmptyAnswer | CommandAnswer | ReloadAnswer]
 
 
 def resources(status: RunStatus, events: WorkerEvents) -> dict[str, Callable[[], Any]]:
@@ -47,15 +47,19 @@ def commands(
     """Return the function that obeys each command; it raises ValueError where the command is refused. ``mailbox`` is
     the main thread's, ``maintenance`` the thread that reloads."""
 
-    def in_main_thread(obey: Callable[[Request], None]) -> Command:
-        def command(request: Request) -> EmptyAnswer:
-            _refusing(lambda: mailbox.request(partial(obey, request)).result(_ANSWER_TIMEOUT))
-            return {}
+    def in_main_thread(obey: Callable[[Request], CommandAnswer | None]) -> Command:
+        def command(request: Request) -> EmptyAnswer | CommandAnswer:
+            done: CommandAnswer | None
+            done = _refusing(lambda: mailbox.request(partial(obey, request)).result(_ANSWER_TIMEOUT))
+            return done or EmptyAnswer()
 
         return command
 
     def reload(request: Request) -> ReloadAnswer:
-        return {"changes": _refusing(lambda: maintenance.ask(reloader.reload, _RELOAD_TIMEOUT))}
+        if request.get("dry_run"):
+            changes, costs = _refusing(lambda: maintenance.ask(reloader.preview, _RELOAD_TIMEOUT))
+            return {"changes": changes, "costs": costs}
+        return {"changes": _refusing(lambda: maintenance.ask(reloader.reload, _RELOAD_TIMEOUT)), "costs": []}
 
     def resume_mirroring(request: Request) -> None:
         for engine in engines:

@@ -4,7 +4,8 @@ Long work is cut into slices, and packets pass between the slices.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
@@ -63,6 +64,14 @@ class EngineProxy:
         for ids in _slices(self._ask(self._engine.flow_ids)):
             found += self._ask(partial(self._flows_now, ids))
         return found + list(self._ask(lambda: self._engine.lingering(time.monotonic())))
+
+    def count_flows(self, kinds: Callable[[FlowEntry], Iterable[str]]) -> Counter[str]:
+        """Return how many flows are of each kind; ``kinds`` returns those of a flow."""
+        counts: Counter[str] = Counter()
+        for ids in _slices(self._ask(self._engine.flow_ids)):
+            for flow in self._ask(partial(self._flows_now, ids)):
+                counts.update(kinds(flow))
+        return counts
 
     def _flows_now(self, ids: Sequence[int]) -> list[FlowEntry]:
         return self._engine.flows(time.monotonic(), ids)
