@@ -35,9 +35,10 @@ reference: ## write docs/reference from the rules keys, the commands and the sta
 	@scripts/setup
 	@$(BIN)/python -m natmirror.reference
 
-deep: ## 10,000 cases of the simulator, and as many random sessions and runs of hostile peers and of lies (an hour)
+DEEP := $(addprefix tests/engine/, test_hostile_peers.py test_simulation.py test_random_sessions.py test_lies.py::test_no_mixture_of_lies_reaches_the_mirror)
+deep: ## 10,000 cases of the simulator, and as many random sessions and runs of hostile peers and of lies (an hour of CPU time)
 	@scripts/setup
-	@$(BIN)/pytest -o faulthandler_timeout=0 --hypothesis-profile=deep --hypothesis-show-statistics tests/engine/test_simulation.py tests/engine/test_random_sessions.py tests/engine/test_hostile_peers.py tests/engine/test_lies.py::test_no_mixture_of_lies_reaches_the_mirror
+	@printf '%s\n' $(DEEP) | xargs -P "$$(nproc)" -n 1 $(BIN)/pytest -o faulthandler_timeout=0 --hypothesis-profile=deep --hypothesis-show-statistics
 
 threads: ## the tests in network namespaces with one thread and with four (root, ten minutes)
 	@scripts/setup --need-root

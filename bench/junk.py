@@ -11,7 +11,8 @@ In the lab, all clients belong to one packet thread. For each kind of junk, the 
 - the same with junk as fast as the lab can send it, without and with ``limit-per-client``.
 
 Each measurement begins when the junk has lasted for half a second. natmirror has half of the cores, the lab's programs
-share the others. There, clients, servers and a sender that keeps to a rate come before all other programs.
+share the others. There, clients, servers and a sender that keeps to a rate come before all other programs. natmirror
+has the weight on its cores that its unit gives it.
 
 The command fails if a ratio is above 2, or a connection was lost.
 """
@@ -28,7 +29,7 @@ from pathlib import Path
 import click
 
 from bench.junk_peers import KINDS, OVER, PORT, SENDER
-from bench.machine import CONTENDER_CORES, LOAD_CORES, running_on
+from bench.machine import CONTENDER_CORES, LOAD_CORES, give_weight, running_on
 from natmirror.errors import HostError
 from natmirror.lab.loadbalancer import LoadBalancer
 from natmirror.lab.process import Program, wait_for, wait_listen
@@ -128,6 +129,7 @@ class Scene:
         file.write_text(rules)
         with running_on(CONTENDER_CORES):
             self._balancer = LoadBalancer(lab, file)
+        give_weight(self._balancer.program.popen.pid)
         self._clients = _start(lab, "s2", "ask", stdin=-1)
         self._clients.wait_for_text("ready")
 

@@ -14,6 +14,7 @@
 #include <linux/netfilter.h>
 #include <string.h>
 
+#include "fastpath/breaks.h"
 #include "fastpath/flow_lifecycle.h"
 #include "fastpath/held_bytes.h"
 #include "fastpath/leg_sender.h"
@@ -128,7 +129,7 @@ static int punt_reason(nm_gear *gear, nm_flow *flow, const nm_segment *seg, int 
         return 0;
     /* in Python's order, so that both gears give up the same where memory is short */
     if ((flow->flags & NM_FLOW_HOLDS && !has_room(gear, flow, seg->payload_len)) ||
-        !nm_held_reserve(gear, flow, seg->payload_len))
+        !nm_held_reserve(gear, flow, seg->seq, seg->payload_len))
         return NM_PUNT_LEG_REPAIR;
     return flow->flags & NM_FLOW_HOLDS ? 0 : reserve_in_legs(gear, flow, seg->payload_len);
 }
@@ -177,7 +178,7 @@ static int give_readers(nm_gear *gear, const nm_flow *flow, const nm_segment *se
 }
 
 /* Give a leg the next bytes, which have reserved room in it: those at data, or held ones. */
-static void give_leg(nm_gear *gear, nm_leg *leg, const nm_flow *flow, const uint8_t *data, uint32_t len, double now)
+static void give_leg(nm_gear *gear, nm_leg *leg, nm_flow *flow, const uint8_t *data, uint32_t len, double now)
 {
     if (!leg->buffered && leg->snd_una == leg->snd_max)
         leg->progress_at = now;
@@ -339,6 +340,8 @@ static inline void follow(nm_gear *gear, nm_flow *flow, const nm_segment *seg, i
         nm_track_half(flow, seg, is_orig, is_taken);
         flow->seen_at = now;
     }
+    if (flow->flags & NM_FLOW_RECONNECTS && is_orig && is_taken)
+        nm_note_data(flow, seg);
 }
 
 /* Decide a packet, which its receiver takes, of an established flow with legs or readers. */
@@ -413,6 +416,8 @@ static int decide(nm_gear *gear, nm_flow *flow, nm_leg *leg, const nm_segment *s
     /* 5. A packet of an established flow. */
     int is_bad = has_bad_sum(seg, checksum);
     int is_taken = !is_bad && nm_is_taken(flow, seg, is_orig);
+    if (flow->flags & NM_FLOW_RECONNECTS && is_orig && is_taken && nm_begins_copy(gear, flow, seg, now))
+        return NM_PUNT_COPY_BEGINS;
     if (flow->flags & (NM_FLOW_FEEDS_LEGS | NM_FLOW_HAS_READER) && is_taken)
         return decide_for_mirrors(gear, flow, seg, is_orig, now);
     follow(gear, flow, seg, is_orig, is_bad, is_taken, now);
@@ -491,7 +496,8 @@ static int pass_over_limit(nm_gear *gear, nm_flow *flow, const nm_segment *seg, 
 /* Return whether a packet that is to be punted for this reason is data of an established flow, or a leg's. */
 static int is_of_data(int reason)
 {
-    return reason == NM_PUNT_THROTTLED || reason == NM_PUNT_OUT_OF_ORDER || reason == NM_PUNT_LEG_REPAIR;
+    return reason == NM_PUNT_THROTTLED || reason == NM_PUNT_OUT_OF_ORDER || reason == NM_PUNT_LEG_REPAIR ||
+           reason == NM_PUNT_COPY_BEGINS;
 }
 
 /* Return whether a packet changes nothing but numbers of its flow. */
@@ -562,6 +568,8 @@ int nm_decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int checksum
         leg = is_orig && !flow ? nm_leg_find(gear->legs, 4, src, seg.sport, dst, seg.dport) : NULL;
         if (flow)
             flow->came_at = now;
+        if (flow && flow->flags & NM_FLOW_RECONNECTS)
+            nm_note_silence(flow, now);
         if (flow && flow->flags & NM_FLOW_WATCHED && flow->unseen != gear->unseen)
             note_unseen(gear, flow);
         decided = decide(gear, flow, leg, &seg, hook, checksum, now);

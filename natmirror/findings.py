@@ -135,6 +135,20 @@ class FindingCode(StrEnum):
         "run: sysctl -w net.netfilter.nf_conntrack_tcp_{setting}=1",
     )
 
+    CHECK_SAYS_NOTHING = (
+        *("check-says-nothing", _WARNING, _PRODUCTION),
+        "the health checks of {name} ({address}) of service {service} say nothing about it, so it stays {state}:"
+        " {reason}",
+        "make this host's own packets reach {address}: look at ip route get {address}, ip link, iptables -S OUTPUT and"
+        " nft list ruleset",
+    )
+    POOL_IN_PANIC = (
+        *("pool-in-panic", _WARNING, _PRODUCTION),
+        "most backends of service {pool} have failed their health checks at once, and neither a gateway nor a mirror"
+        " answers: this host's network has probably failed. Connections are not reset, and new ones go to {where}",
+        "look at the interface and the switch that lead to the backends: {names}",
+    )
+
     def found(self, **values: object) -> "Finding":
         """Return a finding of this kind. The first value identifies it among those of its kind, ``service`` with it if
         there is one; the others may change while it lasts."""

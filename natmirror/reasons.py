@@ -78,7 +78,7 @@ class EndReason(StrEnum):
     """The mirror sent a RST.
 
     The mirror's log says why: its program ended or closed the connection while bytes came. Later connections have a leg
-    again."""
+    again; with ``reconnect: next-segment`` this one, too."""
     STALLED = "stalled"
     """Bytes were waiting, and the mirror acknowledged none for ``stall-timeout``.
 
@@ -169,12 +169,20 @@ class EndReason(StrEnum):
     In a service with a pool, ``mptcp: strip`` (the default) makes its later connections plain TCP. Without a pool,
     switch Multipath TCP off at the client or at the server."""
 
+    RECONNECTING = "reconnecting"
+    """The copy had ended or could not begin, and waits to begin again (``reconnect: next-segment``).
+
+    It begins with the client's next data after a PSH or a silence, once the backend has acknowledged all data before.
+    If it does not, ``legs_ended`` shows why legs to the mirror end: attempts are 1 to 60 s apart until one
+    succeeds."""
+
     # No leg was opened
     PICKED_UP = "picked-up"
     """The flow was picked up: its SYN did not pass this host, so the copy would have no beginning.
 
-    The client has to connect again. ``--on-stop keep`` does not save copies; a pair with ``ha.state`` does. For
-    OpenFlow, ``reconnect: next-message`` begins a session on a connection that goes on."""
+    The client has to connect again. ``--on-stop keep`` does not save copies; a pair with ``ha.state`` does. On a
+    connection that goes on, ``reconnect: next-segment`` begins a copy in mid-stream, and ``reconnect: next-message`` an
+    OpenFlow session."""
     MIRROR_IS_BACKEND = "mirror-is-backend"
     """The mirror has the same endpoint as the backend of this connection.
 
@@ -186,7 +194,7 @@ class EndReason(StrEnum):
     MIRROR_ADDED = "mirror-added"
     """A reload has added the mirror since the connection began.
 
-    Nothing to do. The clients' next connections are copied."""
+    Nothing to do. The clients' next connections are copied; with ``reconnect: next-segment`` these are, too."""
     NOT_SAMPLED = "not-sampled"
     """The client is not in the percentage of clients that the mirror's ``sample`` gives.
 
@@ -248,8 +256,8 @@ class EndReason(StrEnum):
     """Bytes between the other host's record and the first ones that passed this host are missing, and the client will
     not send them again.
 
-    Nothing to do if it is rare: packets were under way while no host was active. If not, see ``lag_seconds`` of
-    ``shared_state``."""
+    Nothing to do if it is rare: packets were under way while no host was active, or the other host died before it saw
+    their acknowledgement. If not, see ``lag_seconds`` of ``shared_state``."""
 
     # OpenFlow sessions
     NEWER_CONNECTION = "newer-connection"

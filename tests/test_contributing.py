@@ -122,7 +122,7 @@ def test_mirror_policies_follow_the_steps(policy: type[StrEnum]) -> None:
     assert all(f"`{word}`" in source("docs/reference/rules.md") for word in policy)
 
 
-COMMANDS = commands(Mock(), Mock(), backends=Mock(), member=Mock(), engines=(), reloader=Mock())
+COMMANDS = commands(Mock(), Mock(), backends=Mock(), engines=(), reloader=Mock())
 
 
 @pytest.mark.parametrize("command", COMMANDS)

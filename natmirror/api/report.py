@@ -152,16 +152,19 @@ def _backends(backends: Iterable[Mapping[str, Any]]) -> Table:
             _backend_state(backend),
             str(backend["flows"]),
             str(backend["connections"]),
+            str(backend["refused_syns"]),
+            str(backend["unanswered_syns"]),
         )
         for backend in backends
     )
-    return _table(("service", "backend", "address", "state"), ("flows", "connections"), rows)
+    counts = ("flows", "connections", "refused", "unanswered")
+    return _table(("service", "backend", "address", "state"), counts, rows)
 
 
 def _backend_state(backend: Mapping[str, Any]) -> str:
     state, share, reason = backend["state"], backend["share"], backend["reason"]
-    if state == "up" and share < 1:
-        return f"up, slow start: {share:.0%} of its share"
+    if state in ("up", "unchecked") and share < 1:
+        return f"{state}, slow start: {share:.0%} of its share"
     return f"{state}: {reason}" if reason else str(state)
 
 

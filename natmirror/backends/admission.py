@@ -1,5 +1,11 @@
 """Admission: each backend's share of the new connections, from its health and the operator's commands.
 
+Panic. If no second target answered either when a backend went down, this host's network may be what has failed. Then
+the backend's connections are not reset until two intervals have shown how many of the pool go down with it. If these
+are more than the pool's ``panic`` of those that were up, and the pool has had two or more up, the pool is in panic:
+none of these backends' connections are reset, and without a sorry server they get new ones, until one of them is up
+again. The others then have as long again to come up before their connections are reset.
+
 No I/O, no clock: the caller passes results of checks and commands with their times, and the methods return changes.
 """
 
@@ -11,6 +17,8 @@ from natmirror.rules import Backend, Rules, Service, WhenDown, WhenNone
 
 _REPEATS = (1.0, 5.0)  # seconds after which connections are reset again: a RST may be lost, and is not acknowledged
 _STEPS = 20  # steps of a slow start
+_WINDOW = 2  # intervals
+_MIN_PANIC = 2  # backends that were up; one alone tells nothing of this host
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +40,15 @@ class Kill:
     """Whether this only repeats the RSTs of connections that were reset before."""
 
 
-AdmissionChange = Share | Kill
+@dataclass(frozen=True, slots=True)
+class Panic:
+    """A pool's panic has begun or ended."""
+
+    service: str
+    has_begun: bool
+
+
+AdmissionChange = Share | Kill | Panic
 
 
 @dataclass(slots=True)
@@ -49,6 +65,11 @@ class _Member:
     is_draining: bool = False
     drain_until: float | None = None
     """When a drained backend's remaining connections are reset; None: never."""
+    is_isolated: bool = False
+    """Whether it is down, no second target answered when it went down, and its connections were not reset."""
+    reset_at: float | None = None
+    """When an isolated backend's connections are reset unless its pool is in panic; None: never, or not isolated."""
+    is_in_panic: bool = False
     started_at: float | None = None
     """When its slow start began; None where there is none."""
     share: float = 1.0
@@ -79,6 +100,7 @@ class Admission:
             member.service, member.backend = fresh.service, fresh.backend
             if not _is_checked(member):
                 member.is_up, member.reason = True, ""
+                member.is_isolated, member.is_in_panic, member.reset_at = False, False, None
             if member is fresh or not _slow_start(member):
                 self._begin_slow_start(member, now)
             self._members[key] = member
@@ -87,9 +109,17 @@ class Admission:
         return [change for member in self._members.values() for change in self._set_share(member, now)]
 
     def set_health(
-        self, service: str, backend: str, *, is_up: bool, reason: str, now: float, place: Endpoint | None = None
+        self,
+        service: str,
+        backend: str,
+        *,
+        is_up: bool,
+        reason: str,
+        now: float,
+        place: Endpoint | None = None,
+        is_isolated: bool = False,
     ) -> list[AdmissionChange]:
-        """Set a backend up or down.
+        """Set a backend up or down; ``is_isolated``: no second target answered when it went down.
 
         ValueError where there is no such backend, or its checks no longer go to this ``place``: then the result is
         about the backend's former endpoint.
@@ -101,9 +131,13 @@ class Admission:
             return []
         member.is_up, member.reason, member.since = is_up, "" if is_up else reason, now
         self._begin_slow_start(member, now)
-        assert member.service.pool is not None, "a member is in a pool"
-        resets = not is_up and member.service.pool.when_down is WhenDown.RESET
-        return self._update_share(member, now) + (self._kill(service, backend, now) if resets else [])
+        member.is_isolated = is_isolated and not is_up
+        member.reset_at = now + _window(member) if member.is_isolated else None
+        panic = self._end_panic(member, now) if is_up else self._begin_panic(member.service, now)
+        changes = self._update_share(member, now)
+        if not is_up and not member.is_isolated:
+            changes += self._reset(member, now)
+        return changes + panic
 
     def drain(self, service: str, backend: str, deadline: float | None, now: float) -> list[AdmissionChange]:
         """Give a backend no new connections, and reset the remaining ones after ``deadline`` seconds.
@@ -148,7 +182,7 @@ class Admission:
     def after_undrain(self, service: str, backend: str) -> str:
         """Return whether a backend gets new connections, as a sentence."""
         member = self._member(service, backend)
-        if not member.is_up:
+        if not self._takes_any(member):
             return f"{service}/{backend} is drained no more, but it is down: {member.reason}"
         slow = f", in a slow start of {_slow_start(member):g} s" if member.started_at is not None else ""
         return f"{service}/{backend} gets new connections{slow}"
@@ -158,7 +192,7 @@ class Admission:
         return [
             Kill(service, backend)
             for (service, backend), member in self._members.items()
-            if not member.is_up and member.service.pool is not None and member.service.pool.when_down is WhenDown.RESET
+            if not member.is_up and not member.is_isolated and _resets(member)
         ]
 
     def tick(self, now: float) -> list[AdmissionChange]:
@@ -168,6 +202,9 @@ class Admission:
             if member.drain_until is not None and now >= member.drain_until:
                 member.drain_until = None
                 changes += self._kill(service, backend, now)
+            if member.reset_at is not None and now >= member.reset_at:
+                member.is_isolated, member.reset_at = False, None
+                changes += self._reset(member, now)
             changes += self._update_share(member, now)
         for key in [key for key, until in self._removed.items() if now >= until]:
             del self._removed[key]
@@ -179,6 +216,7 @@ class Admission:
     def next_tick(self, now: float) -> float | None:
         """Return the time at which tick() is due, in seconds, or None."""
         due = [member.drain_until for member in self._members.values() if member.drain_until is not None]
+        due += [member.reset_at for member in self._members.values() if member.reset_at is not None]
         due += [*self._removed.values(), *(at for at, _ in self._repeats)]
         for member in self._members.values():
             if member.started_at is not None and self._takes_any(member):
@@ -190,7 +228,7 @@ class Admission:
         return {
             key: {
                 "state": _state(member),
-                "healthy": member.is_up,
+                "healthy": member.is_up if _is_checked(member) else None,
                 "reason": member.reason,
                 "state_seconds": round(now - member.since, 3),
                 "share": member.share,
@@ -206,7 +244,39 @@ class Admission:
 
     @staticmethod
     def _takes_any(member: _Member) -> bool:
-        return member.is_up and not member.is_draining
+        has_sorry = member.service.pool is not None and member.service.pool.sorry is not None
+        return (member.is_up or (member.is_in_panic and not has_sorry)) and not member.is_draining
+
+    def _members_of(self, service: Service) -> list[_Member]:
+        return [member for (name, _), member in self._members.items() if name == service.name]
+
+    def _begin_panic(self, service: Service, now: float) -> list[AdmissionChange]:
+        """Put a pool's isolated backends into panic if enough of them went down within the window."""
+        pool, members = service.pool, self._members_of(service)
+        assert pool is not None, "a member is in a pool"
+        fallen = [one for one in members if one.is_isolated and (one.is_in_panic or now - one.since <= _window(one))]
+        were_up = len(fallen) + sum(one.is_up for one in members)
+        if were_up < _MIN_PANIC or len(fallen) <= pool.panic * were_up:
+            return []
+        had_begun = any(one.is_in_panic for one in members)
+        for one in fallen:
+            one.is_in_panic, one.reset_at = True, None
+        changes = [change for one in fallen for change in self._update_share(one, now)]
+        return changes if had_begun else [*changes, Panic(service.name, has_begun=True)]
+
+    def _end_panic(self, risen: _Member, now: float) -> list[AdmissionChange]:
+        """End the panic of a pool of which a backend has come up."""
+        if not risen.is_in_panic:
+            return []
+        panicking = [one for one in self._members_of(risen.service) if one.is_in_panic]
+        for one in panicking:
+            one.is_in_panic, one.reset_at = False, None if one.is_up else now + _window(one)
+        changes = [change for one in panicking if one is not risen for change in self._update_share(one, now)]
+        return [*changes, Panic(risen.service.name, has_begun=False)]
+
+    def _reset(self, member: _Member, now: float) -> list[AdmissionChange]:
+        """Reset the connections of a backend that is down, if the rules say so."""
+        return self._kill(member.service.name, member.backend.name, now) if _resets(member) else []
 
     def _kill(self, service: str, backend: str, now: float) -> list[AdmissionChange]:
         self._repeats += [(now + after, Kill(service, backend, is_repeated=True)) for after in _REPEATS]
@@ -234,7 +304,23 @@ class Admission:
 def _state(member: _Member) -> BackendState:
     if member.is_draining:
         return BackendState.DRAINING
+    if not _is_checked(member):
+        return BackendState.UNCHECKED
+    if member.is_in_panic:
+        return BackendState.PANIC
     return BackendState.UP if member.is_up else BackendState.DOWN
+
+
+def _resets(member: _Member) -> bool:
+    assert member.service.pool is not None, "a member is in a pool"
+    return member.service.pool.when_down is WhenDown.RESET
+
+
+def _window(member: _Member) -> float:
+    """Return the time within which backends that fail for the same cause go down, in seconds."""
+    assert member.service.pool is not None, "a member is in a pool"
+    assert member.service.pool.health is not None, "a backend without checks stays up"
+    return _WINDOW * member.service.pool.health.interval
 
 
 def _is_checked(member: _Member) -> bool:

@@ -50,6 +50,10 @@ class BackendHealth:
         """Return the time at which the next check is due, in seconds; it may be overdue."""
         return self._check_at
 
+    def may_fall(self) -> bool:
+        """Return whether the backend goes down if the next check fails."""
+        return self.is_up and self._against >= self._settings.fall - 1
+
     def result(self, ok: bool, reason: str, now: float) -> bool:
         """Take the result of a check, and return whether it has changed the state."""
         self.checks += 1

@@ -10,23 +10,39 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from natmirror.backends.health import BackendHealth
+from natmirror.backends.host_view import HostView, Target
 from natmirror.backends.probes import PROBES, Outcome
+from natmirror.backends.second_target import answering, any_answers
 from natmirror.backends.shown import BackendState, HealthEntry
 from natmirror.errors import HostError
+from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.rules import Backend, Health, Rules
 
 log = logging.getLogger("natmirror")
 
 _STOP_TIMEOUT = 0.9
 _MAX_FAILED_SYNS = 1024
+_ASK_INTERVAL = 30.0  # seconds from one search for second targets that answer to the next
 
-Changed = Callable[[str, Backend, bool, str], None]
-"""A function of the service's name, the backend, whether it is up, and why."""
+
+@dataclass(frozen=True, slots=True)
+class HealthChange:
+    """A backend has gone up or down."""
+
+    service: str
+    backend: Backend
+    is_up: bool
+    reason: str
+    is_isolated: bool = False
+    """Whether no second target answered either when the backend went down."""
+
+
+Changed = Callable[[HealthChange], None]
 
 
 @dataclass(slots=True, eq=False)
@@ -37,10 +53,20 @@ class _Watched:
     backend: Backend
     settings: Health
     health: BackendHealth
+    mirrors: tuple[Endpoint, ...] = ()
+    """The mirrors of its service."""
+    has_others: bool = False
+    """Whether its pool has other backends."""
     seconds: float | None = None
     """The duration of its last check."""
     inconclusive: str = ""
-    """Why the last inconclusive check said nothing about the backend: logged once."""
+    """Why the last check said nothing about the backend; empty if it said something."""
+    second_targets: Sequence[Target] = ()
+    """The second targets that have lately answered."""
+    answered: Sequence[Target] = ()
+    """Those that answered after the last check that passed."""
+    ask_at: float = 0.0
+    """When to ask them again, in seconds."""
     is_hastened: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when its next check may be due earlier than before."""
 
@@ -49,11 +75,14 @@ class Monitor:
     """The health checks of all backends, from start() to stop().
 
     ``changed`` is called in the monitor's thread when a backend goes up or down; its exceptions are logged. At first
-    all backends are up.
+    all backends are up. ``told`` is called there when a check says nothing about its backend, if the one before did or
+    had another reason, and when a check says something again. ``host`` says whether this host is why a check failed.
     """
 
-    def __init__(self, rules: Rules, changed: Changed) -> None:
+    def __init__(self, rules: Rules, changed: Changed, told: Callable[[], None], host: HostView) -> None:
         self._changed = changed
+        self._told = told
+        self._host = host
         self._lock = threading.Lock()  # for status(); packet threads never wait for it
         self._failed_syns: deque[tuple[_Watched, float]] = deque(maxlen=_MAX_FAILED_SYNS)
         self._is_waking = False
@@ -150,34 +179,61 @@ class Monitor:
 
     async def _check(self, watched: _Watched) -> None:
         probe = PROBES[watched.settings.check](watched.backend, watched.settings)
+        second_target = None
+        if watched.second_targets and watched.health.may_fall():
+            second_target = self._loop.create_task(any_answers(watched.second_targets, watched.settings.timeout))
         try:
             began_at = time.monotonic()
             outcome = await probe.outcome()
             watched.seconds = time.monotonic() - began_at
-            self._enter_outcome(watched, outcome)
+            if outcome.ok is False and probe.source is not None:
+                probe.abort()
+                here, there = probe.source, endpoint_of(watched.backend)
+                why = await asyncio.to_thread(self._host.why_unreachable, here, there)
+                outcome = Outcome(None, why) if why else outcome
+            if self._enter_outcome(watched, outcome):
+                is_isolated = not outcome.ok and second_target is not None and not await second_target
+                self._report(watched, is_isolated=is_isolated)
             if outcome.ok:
+                until = min(began_at + watched.settings.timeout, watched.health.next_check())
                 with suppress(OSError):  # a timeout too
-                    until = min(began_at + watched.settings.timeout, watched.health.next_check())
                     async with asyncio.timeout_at(until):
                         await probe.close()
+                await self._ask_second_targets(watched, until)
+            else:
+                watched.answered = watched.second_targets
         finally:
             probe.abort()
+            if second_target is not None:
+                second_target.cancel()
+                await asyncio.wait([second_target])
 
-    def _enter_outcome(self, watched: _Watched, outcome: Outcome) -> None:
-        now, health = time.monotonic(), watched.health
+    async def _ask_second_targets(self, watched: _Watched, until: float) -> None:
+        """Find out from time to time, while the checks pass, which second targets answer: one that never does tells
+        nothing. An answer counts once the next check has passed, because the network may have failed meanwhile."""
+        watched.second_targets = watched.answered
+        now = time.monotonic()
+        if not watched.has_others or now < watched.ask_at or until - now < watched.settings.timeout / 2:
+            return
+        watched.ask_at = now + _ASK_INTERVAL
+        try:
+            targets = await asyncio.to_thread(self._host.second_targets, watched.backend.address, watched.mirrors)
+            watched.answered = await answering(targets, until - time.monotonic())
+        except Exception:
+            log.exception("health of %s/%s: cannot ask a second target", watched.service, watched.backend.name)
+
+    def _enter_outcome(self, watched: _Watched, outcome: Outcome) -> bool:
+        """Count a check; return whether it has changed the backend's state."""
+        now, health, before, has_changed = time.monotonic(), watched.health, watched.inconclusive, False
         with self._lock:
             if outcome.ok is None:
                 health.inconclusive(now)
-                if outcome.reason != watched.inconclusive:
-                    watched.inconclusive = outcome.reason
-                    log.warning(
-                        "health of %s/%s: %s; the check does not count, and the backend stays %s",
-                        *(watched.service, watched.backend.name, outcome.reason, "up" if health.is_up else "down"),
-                    )
-                return
-            has_changed = health.result(outcome.ok, outcome.reason, now)
-        if has_changed:
-            self._report(watched)
+            else:
+                has_changed = health.result(outcome.ok, outcome.reason, now)
+            watched.inconclusive = outcome.reason if outcome.ok is None else ""
+        if watched.inconclusive != before:
+            self._told()
+        return has_changed
 
     def _take_failed_syns(self) -> None:
         self._is_waking = False
@@ -187,10 +243,10 @@ class Monitor:
                 watched.health.syn_failed(at)
             watched.is_hastened.set()
 
-    def _report(self, watched: _Watched) -> None:
+    def _report(self, watched: _Watched, *, is_isolated: bool) -> None:
         health = watched.health
         try:
-            self._changed(watched.service, watched.backend, health.is_up, health.reason)
+            self._changed(HealthChange(watched.service, watched.backend, health.is_up, health.reason, is_isolated))
         except Exception:
             log.exception("health of %s/%s: cannot report a change", watched.service, watched.backend.name)
 
@@ -206,6 +262,7 @@ class Monitor:
             "checks": health.checks,
             "failed_checks": health.failures,
             "inconclusive_checks": health.inconclusive_checks,
+            "inconclusive_reason": watched.inconclusive,
             "failed_syns": health.failed_syns,
             "last_check_seconds": None if watched.seconds is None else round(watched.seconds, 6),
         }
@@ -228,5 +285,7 @@ def _to_watch(rules: Rules, before: dict[tuple[str, str], _Watched]) -> dict[tup
                 found[key] = old
             else:
                 old.health.change(settings, now)
-                found[key] = _Watched(service.name, backend, settings, old.health, old.seconds)
+                found[key] = _Watched(service.name, backend, settings, old.health, seconds=old.seconds)
+            found[key].mirrors = tuple(map(endpoint_of, service.mirrors))
+            found[key].has_others = len(service.pool.backends) > 1
     return found

@@ -13,8 +13,11 @@ import struct
 import subprocess
 import time
 from contextlib import suppress
+from ipaddress import IPv4Address
 from typing import NamedTuple
 
+from natmirror import unprivileged
+from natmirror.net.endpoint import Endpoint
 from natmirror.openflow.framer import Broken
 from natmirror.openflow.handshake import Handshake, HelloRefused
 from natmirror.reasons import EndReason
@@ -29,6 +32,7 @@ _OUR_FAULTS = {
     *(errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM),
     *(errno.EAGAIN, errno.EADDRNOTAVAIL),  # no more processes, no more ports
 }
+_BEGUN = {0, errno.EINPROGRESS, errno.ECONNREFUSED}  # a program on this host may refuse at once
 _BROKEN_TEXTS = {
     EndReason.TLS: "it speaks TLS",
     EndReason.NOT_OPENFLOW: "it speaks no OpenFlow",
@@ -58,6 +62,8 @@ class Probe:
     def __init__(self, backend: Backend, settings: Health) -> None:
         self.awaited = "answer"
         """The answer for which the probe waits; a timeout's reason names it."""
+        self.source: Endpoint | None = None
+        """This host's end of a connection that the backend has not accepted; None after it has, or without one."""
         self._backend = backend
         self._settings = settings
         self._sock: socket.socket | None = None
@@ -101,7 +107,14 @@ class Probe:
         return self._sock
 
     async def _connect(self, sock: socket.socket) -> None:
-        await asyncio.get_running_loop().sock_connect(sock, (str(self._backend.address), self._backend.port))
+        """Connect to the backend. Inconclusive where this host sends nothing: only its own state can refuse at once."""
+        to = str(self._backend.address), self._backend.port
+        if (error := sock.connect_ex(to)) not in _BEGUN:
+            raise Inconclusive(f"this host cannot send to it: {os.strerror(error).lower()}")
+        address, port = sock.getsockname()
+        self.source = IPv4Address(address).packed, port
+        await asyncio.get_running_loop().sock_connect(sock, to)
+        self.source = None
 
 
 class TcpProbe(Probe):
@@ -154,7 +167,8 @@ class OpenFlowProbe(Probe):
 
 
 class ExecProbe(Probe):
-    """The check that a command ends with exit code 0. The processes of its group are killed with it."""
+    """The check that a command ends with exit code 0. It runs as natmirror's user, without natmirror's capabilities.
+    The processes of its group are killed with it."""
 
     def __init__(self, backend: Backend, settings: Health) -> None:
         super().__init__(backend, settings)
@@ -168,16 +182,8 @@ class ExecProbe(Probe):
             "NATMIRROR_ADDRESS": str(backend.address),
             "NATMIRROR_PORT": str(backend.port),
         }
-        nothing = subprocess.DEVNULL
         try:
-            self._process = subprocess.Popen(
-                command,
-                stdin=nothing,
-                stdout=nothing,
-                stderr=nothing,
-                env={**os.environ, **about},
-                start_new_session=True,
-            )
+            self._process = unprivileged.start(command, {**os.environ, **about})
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno in _OUR_FAULTS:
                 raise

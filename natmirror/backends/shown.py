@@ -8,9 +8,14 @@ class BackendState(StrEnum):
     """Whether a backend gets new connections."""
 
     UP = "up"
-    """It gets new connections: the health checks pass, or there are none."""
+    """It gets new connections: the health checks pass."""
+    UNCHECKED = "unchecked"
+    """It gets new connections, whether it answers or not: its pool has no health checks."""
     DOWN = "down"
     """It gets no new connections: the health checks fail."""
+    PANIC = "panic"
+    """The health checks fail, those of most of the pool too, and neither a gateway nor a mirror answers: this host's
+    network may have failed. It keeps its connections, and gets new ones if the pool has no sorry server."""
     DRAINING = "draining"
     """The operator has drained it: it gets no new connections, and keeps those that it has."""
     REMOVED = "removed"
@@ -25,11 +30,12 @@ class AdmissionEntry(TypedDict):
     state: BackendState
     """Whether it gets new connections, and why."""
     healthy: bool | None
-    """True while the health checks pass, or if there are none; null for a sorry server and a removed backend."""
+    """True while the health checks pass; null for an unchecked backend, a sorry server and a removed backend."""
     reason: str
     """Why it is down; empty while it is not."""
     state_seconds: float | None
-    """Seconds for which ``healthy`` has had its value; null for a sorry server and a removed backend."""
+    """Seconds for which it has been up or down, as far as its checks say; null for a sorry server and a removed
+    backend."""
     share: float | None
     """The fraction of its normal part of new connections that it gets: 0 for none, between 0 and 1 during slow start,
     then 1; null for a sorry server and a removed backend."""
@@ -56,7 +62,9 @@ class HealthEntry(TypedDict):
     failed_checks: int
     """Checks that failed."""
     inconclusive_checks: int
-    """Checks that this host could not make: they do not change the state."""
+    """Checks that this host could not make, or that failed because of this host: they do not change the state."""
+    inconclusive_reason: str
+    """Why the last check said nothing about the backend; empty if it said something."""
     failed_syns: int
     """SYNs of clients that the backend refused or did not answer. While the backend is up, each counts towards ``fall``
     and brings the next check forward, but only a check takes the backend down. ``failed_checks`` leaves them out."""

@@ -16,6 +16,7 @@ from natmirror.cli.exit_codes import epilog
 from natmirror.cli.options import FILE, api_option
 from natmirror.errors import NatmirrorError, NoAnswerError
 from natmirror.linux import systemd
+from natmirror.linux.addresses import taken_addresses
 from natmirror.rules import load_rules, text
 
 log = logging.getLogger("natmirror")
@@ -81,7 +82,7 @@ def main(
         return
     if rules_file is None:
         raise click.UsageError("expected --rules FILE or a command")
-    loaded = load_rules(rules_file)
+    loaded = load_rules(rules_file, {} if check or dry_run else taken_addresses())
     if check:
         click.echo(text.describe(loaded))
         return

@@ -32,7 +32,7 @@ from natmirror.mirror.timers import AT_ONCE
 from natmirror.nat.flows import Nat
 from natmirror.nat.services import ServiceTable
 from natmirror.net.checksum import Checksum
-from natmirror.net.endpoint import Endpoint
+from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.net.packet import Datagram, Malformed, parse
 from natmirror.net.prefixes import ClientNetworks
 from natmirror.openflow.directory import Directory
@@ -233,8 +233,8 @@ class Engine:
 
     def reload(self, rules: Rules) -> None:
         """Apply these rules. Connections and their legs stay where they are. Before it, expel() resets connections of
-        removed clients; after it, bindings.sweep() renews flows' deadlines, and end_removed() ends legs of removed
-        mirrors."""
+        removed clients; after it, bindings.sweep() renews flows' deadlines, end_removed() ends legs of removed mirrors,
+        and follow_mirrors() has flows follow."""
         self._services.reload(rules)
         self._ledger.reload(rules.services)
         self._mirrors.reload(rules)
@@ -257,6 +257,19 @@ class Engine:
         """End each leg, of those with these numbers, whose mirror the rules no longer name."""
         self._mirroring.end_removed(leg_ids)
         return self.read_sessions(now)
+
+    def follow_mirrors(self, ids: Iterable[int], now: float) -> list[Send]:
+        """Have each flow, of those with these numbers, follow a change of its service's mirrors. Return no packets."""
+        self._mirroring.set_time(now)
+        for flow in self._nat.by_ids(ids):
+            service = self._services.service(flow.row.service_id)
+            if flow not in self._mirroring.streams:
+                if not any(mirror.begins_again for mirror in service.copies) or not self._nat.may_be_mirrored(flow):
+                    continue
+                self._nat.begin_mirrored(flow, service)
+            backend = None if flow.backend is None else endpoint_of(flow.backend)
+            self._mirroring.follow_rules(flow, service, backend)
+        return []
 
     def prune(self) -> list[Kept]:
         """Forget removed mirrors, and removed services and backends without connections; return the removed services

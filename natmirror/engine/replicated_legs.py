@@ -4,6 +4,10 @@ Theory. The active host reports records of its legs (leg_record.py) again and ag
 it takes over it continues the legs of the latest records: it picks up the client's stream, and asks each mirror which
 bytes it has (resumption.py). A leg ends if its mirror lacks bytes that neither host still holds.
 
+When hosts change over, bytes of a client may pass the first host and their acknowledgement the second one. Then the
+first holds them in vain, and the second's next record reports them as missing. The first host, which keeps its legs for
+RELEASE_DELAY, takes that as the acknowledgement and delivers them; the second learns it from the mirror.
+
 The host that takes over counts a connection's bytes in its ledger from the first byte that, by the record, a mirror has
 not acknowledged. The bytes before it are in the other host's ledger.
 """
@@ -25,7 +29,7 @@ from natmirror.net import seq
 from natmirror.net.endpoint import Endpoint, endpoint_of, parse_endpoint, show
 from natmirror.rules import Backend, Service
 from natmirror.rules.shards import Shard, shard_of_client
-from natmirror.tcp import leg_record
+from natmirror.tcp import leg_record, tracker
 from natmirror.tcp.leg import Leg
 from natmirror.tcp.leg_record import FlowRecord, LegRecord
 from natmirror.tcp.leg_states import LegState
@@ -56,7 +60,7 @@ class ReplicatedLegs:
         self._mirroring = mirroring
         self._counters = counters
         self._faults = faults
-        self._reported: dict[_Key, tuple[MirroredFlow, tuple[int, ...]]] = {}  # with the reported numbers
+        self._reported: dict[_Key, tuple[MirroredFlow, tuple[int | None, ...]]] = {}  # with the reported numbers
         self._withdrawn: dict[_Key, None] = {}
         self.is_active = True
         """Whether this host forwards the packets."""
@@ -89,6 +93,11 @@ class ReplicatedLegs:
                 found.append(record.plain(self._masks))
         return found
 
+    def lacking_records(self) -> list[dict[str, Any]]:
+        """Return the records of the connections that were found to lack bytes since the last call: the other host holds
+        these bytes only for a second."""
+        return self.records([flow.row.id for flow in self._mirroring.take_lacking()], everything=True)
+
     def _record_of(self, flow: Flow, *, everything: bool) -> FlowRecord | None:
         stream = self._mirroring.streams.get(flow)
         if stream is None or any(leg.state is LegState.RESUMING for _, leg in stream.alive()):
@@ -97,12 +106,13 @@ class ReplicatedLegs:
         if not legs:
             self._withdraw_record(key)
             return None
-        numbers = _numbers(flow, legs)
+        missing_to = _missing_to(stream)
+        numbers = _numbers(flow, legs, missing_to)
         if not everything and self._reported.get(key) == (flow, numbers):
             return None
         self._reported[key] = flow, numbers
         self._withdrawn.pop(key, None)
-        return _record(flow, legs)
+        return _record(flow, legs, missing_to)
 
     def take_withdrawn(self) -> list[tuple[str, str]]:
         """Return service and client of each record that has become invalid since the last call, because its legs have
@@ -161,6 +171,17 @@ class ReplicatedLegs:
         self._mirroring.adopt(self._nat.keep_object(flow), one, now)
         if self.is_active:
             self._mirroring.activate(flow, now)
+
+    def deliver_missing(self, record: dict[str, Any], now: float) -> None:
+        """Deliver to the mirrors the bytes that this host holds and that the other host's record reports as missing:
+        they passed here, and their acknowledgement there. Raise ValueError if the record is malformed."""
+        self._mirroring.set_time(now)
+        one = leg_record.parse(record, self._masks)
+        flow = self._nat.find_orig(one.client_end, endpoint_of(self._services.service_named(one.service)))
+        if one.missing_to is None or flow is None or not flow.row.held_len or flow.row.iss != one.iss:
+            return
+        tracker.infer_acked(flow.row, one.missing_to)
+        self._mirroring.acknowledged(flow, now)
 
     def withdraw(self, service: str, client: str) -> None:
         """Forget an adopted connection that still stands by: the other host has withdrawn its record. Raise ValueError
@@ -235,13 +256,21 @@ def _lasting(stream: MirroredStream) -> list[tuple[str, Leg]]:
     return [(copy.mirror.name, leg) for copy, leg in stream.alive() if leg.state is LegState.ESTABLISHED]
 
 
-def _numbers(flow: Flow, legs: list[tuple[str, Leg]]) -> tuple[int, ...]:
+def _missing_to(stream: MirroredStream) -> int | None:
+    """Return the number up to which the backend has acknowledged bytes that did not pass here, if the other host may
+    hold them."""
+    ack, reassembler = stream.flow.row.reply.ack, stream.reassembler
+    end = reassembler.gap_end(ack) if stream.is_adopted else reassembler.next
+    return end if seq.lt(reassembler.next, end) else None
+
+
+def _numbers(flow: Flow, legs: list[tuple[str, Leg]], missing_to: int | None) -> tuple[int | None, ...]:
     """Return the numbers by which a later record of the connection differs."""
     numbers = [number for _, leg in legs for number in (leg.row.id, leg.row.snd_una, leg.row.rcv_nxt)]
-    return (flow.row.orig.end, flow.row.reply.ack, *numbers)
+    return (flow.row.orig.end, flow.row.reply.ack, missing_to, *numbers)
 
 
-def _record(flow: Flow, legs: list[tuple[str, Leg]]) -> FlowRecord:
+def _record(flow: Flow, legs: list[tuple[str, Leg]], missing_to: int | None) -> FlowRecord:
     return FlowRecord(
         service=flow.service.name,
         client=show(flow.client),
@@ -251,6 +280,7 @@ def _record(flow: Flow, legs: list[tuple[str, Leg]]) -> FlowRecord:
         client_una=flow.row.reply.ack,
         backend_nxt=flow.row.reply.end,
         backend_scale=flow.row.reply.scale,
+        missing_to=missing_to,
         legs=tuple(_leg_record(mirror, leg) for mirror, leg in legs),
     )
 

@@ -40,10 +40,9 @@ void nm_chunks_free(nm_chunks *chunks)
     free(chunks);
 }
 
-static void give_chunk(nm_chunks *chunks, uint16_t holder, uint8_t *bytes)
+static void give_chunk(nm_chunks *chunks, uint8_t *bytes)
 {
     chunk *one = (chunk *)(void *)bytes;
-    nm_holder_give(chunks->holders, holder, NM_CHUNK_LEN);
     if (chunks->spare_count >= MAX_SPARE_CHUNKS) {
         free(one);
         return;
@@ -53,24 +52,20 @@ static void give_chunk(nm_chunks *chunks, uint16_t holder, uint8_t *bytes)
     chunks->spare_count++;
 }
 
-static uint8_t *take_chunk(nm_chunks *chunks, uint16_t holder)
+/* Return NULL without memory. */
+static uint8_t *take_chunk(nm_chunks *chunks)
 {
     chunk *one = chunks->spare;
-    if (!nm_holder_take(chunks->holders, holder, NM_CHUNK_LEN))
-        return NULL;
     if (one) {
         chunks->spare = one->next;
         chunks->spare_count--;
-    } else if (!(one = malloc(sizeof *one))) {
-        nm_holder_give(chunks->holders, holder, NM_CHUNK_LEN);
-        return NULL;
+    } else {
+        one = malloc(sizeof *one);
     }
-    return one->bytes;
+    return one ? one->bytes : NULL;
 }
 
 /* Rings */
-
-static uint32_t room(const nm_ring *ring, uint32_t filled) { return ring->count * NM_CHUNK_LEN - ring->offset - filled; }
 
 static uint8_t **chunk_at(const nm_ring *ring, uint32_t index)
 {
@@ -97,21 +92,33 @@ static int widen(nm_ring *ring, uint32_t count)
     return 1;
 }
 
-int nm_ring_reserve(nm_chunks *chunks, nm_ring *ring, uint32_t filled, uint32_t len)
+/* Take chunks until the ring has count of them. */
+static int fill(nm_chunks *chunks, nm_ring *ring, uint32_t count)
 {
-    uint32_t free_len = room(ring, filled);
-    uint32_t wanted = len > free_len ? (len - free_len + NM_CHUNK_LEN - 1) / NM_CHUNK_LEN : 0;
-    if (!widen(ring, ring->count + wanted))
+    uint32_t had = ring->count;
+    int64_t len = (int64_t)(count - had) * NM_CHUNK_LEN;
+    if (!widen(ring, count) || !nm_holder_take(chunks->holders, ring->holder, len))
         return 0;
-    for (uint32_t had = ring->count; wanted; wanted--) {
-        uint8_t *bytes = take_chunk(chunks, ring->holder);
+    while (ring->count < count) {
+        uint8_t *bytes = take_chunk(chunks);
         if (!bytes) {
             while (ring->count > had)
-                give_chunk(chunks, ring->holder, *chunk_at(ring, --ring->count));
+                give_chunk(chunks, *chunk_at(ring, --ring->count));
+            nm_holder_give(chunks->holders, ring->holder, len);
             return 0;
         }
         *chunk_at(ring, ring->count++) = bytes;
     }
+    return 1;
+}
+
+int nm_ring_reserve(nm_chunks *chunks, nm_ring *ring, uint32_t filled, uint32_t len, uint32_t seq)
+{
+    uint32_t offset = filled ? ring->offset : seq % NM_CHUNK_LEN;
+    uint32_t count = (offset + filled + len + NM_CHUNK_LEN - 1) / NM_CHUNK_LEN;
+    if (count > ring->count && !fill(chunks, ring, count))
+        return 0;
+    ring->offset = offset;
     return 1;
 }
 
@@ -128,15 +135,35 @@ void nm_ring_append(nm_ring *ring, uint32_t filled, const uint8_t *data, uint32_
     }
 }
 
+void nm_ring_append_from(nm_ring *ring, uint32_t filled, nm_ring *from, uint32_t len, int takes)
+{
+    for (uint32_t done = 0, count; done < len; done += count) {
+        uint32_t to = ring->offset + filled + done;
+        count = len - done;
+        const uint8_t *piece = nm_ring_piece(from, done, &count);
+        if (!takes || count < NM_CHUNK_LEN || to % NM_CHUNK_LEN) {
+            nm_ring_append(ring, filled + done, piece, count);
+        } else {
+            uint8_t **taken = chunk_at(from, (from->offset + done) / NM_CHUNK_LEN);
+            uint8_t **reserved = chunk_at(ring, to / NM_CHUNK_LEN), *bytes = *reserved;
+            *reserved = *taken;
+            *taken = bytes;
+        }
+    }
+}
+
 void nm_ring_drop(nm_chunks *chunks, nm_ring *ring, uint32_t filled, uint32_t count)
 {
+    uint32_t had = ring->count;
     ring->offset += count;
     while (ring->count && (ring->offset >= NM_CHUNK_LEN || count == filled)) {
-        give_chunk(chunks, ring->holder, *chunk_at(ring, 0));
+        give_chunk(chunks, *chunk_at(ring, 0));
         ring->head = (ring->head + 1) & (ring->capacity - 1);
         ring->count--;
         ring->offset = ring->offset > NM_CHUNK_LEN ? ring->offset - NM_CHUNK_LEN : 0;
     }
+    if (had > ring->count)
+        nm_holder_give(chunks->holders, ring->holder, (int64_t)(had - ring->count) * NM_CHUNK_LEN);
     if (!ring->count && ring->capacity > MIN_CAPACITY) {
         free(ring->chunks); /* an idle ring stays small */
         *ring = (nm_ring){.holder = ring->holder};

@@ -70,6 +70,9 @@ AGREEMENT_BITS, CONTINUATION = lib.NM_AGREEMENT_BITS, lib.NM_CONTINUATION
 """How near the numbers of two ends that agree are, in bits; and how near to its last one, in bytes, a segment continues
 its sender's stream."""
 
+BREAK_SILENCE = lib.NM_BREAK_SILENCE
+"""Seconds without a packet of a flow after which its client's next data begins at a break (tcp/breaks.py)."""
+
 UNCONFIRMED_TIMEOUT = lib.NM_UNCONFIRMED_TIMEOUT
 """Seconds from an unconfirmed flow's last packet to its expiry."""
 

@@ -25,6 +25,8 @@ UNSEEN = lib.NM_FLOW_UNSEEN
 STRIPS_MPTCP = lib.NM_FLOW_STRIPS_MPTCP
 MPTCP = lib.NM_FLOW_MPTCP
 AMBIGUOUS = lib.NM_FLOW_AMBIGUOUS
+RECONNECTS = lib.NM_FLOW_RECONNECTS
+AT_BREAK = lib.NM_FLOW_AT_BREAK
 """Bits of ``FlowRow.flags``."""
 NOT_PLAIN = LOOSE | PICKED_UP | SERVICE_MIRRORED
 """The flow's service has mirrors, or its SYN did not pass here."""
@@ -44,7 +46,7 @@ is known; a FIN was sent, and later a byte with its number; ``ack`` and ``edge``
 _PINNED, _GUEST = lib.NM_PINNED, lib.NM_GUEST
 _CLEAR_ORIG_WAITING = ~(PAST_WINDOW | ORIG_GAP)
 _CLEAR_READER = ~(HAS_READER | REPLY_GAP)
-_OF_MIRRORING = FEEDS_LEGS | HAS_READER | PAST_WINDOW | ORIG_GAP | REPLY_GAP | SKIPPED | UNSEEN
+_OF_MIRRORING = FEEDS_LEGS | HAS_READER | PAST_WINDOW | ORIG_GAP | REPLY_GAP | SKIPPED | UNSEEN | RECONNECTS
 _CLEAR_MIRRORING = ~_OF_MIRRORING
 
 
@@ -253,6 +255,18 @@ def add_reader(row: FlowRow, *, is_late: bool = False) -> None:
 def remove_reader(row: FlowRow) -> None:
     """Make C keep no more data for a session with a master."""
     row.flags &= _CLEAR_READER
+
+
+def reconnects(row: FlowRow) -> bool:
+    """Return whether a copy of the flow that has ended waits to begin again."""
+    return row.flags & RECONNECTS != 0
+
+
+def set_reconnects(row: FlowRow, reconnects: bool) -> None:
+    """Note whether a copy of the flow waits to begin again: then C looks for breaks in its client's data, from now
+    on."""
+    if reconnects != (row.flags & RECONNECTS != 0):
+        row.flags = row.flags & ~AT_BREAK ^ RECONNECTS
 
 
 def is_past_window(row: FlowRow) -> bool:

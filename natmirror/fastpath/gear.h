@@ -33,7 +33,8 @@
 #define NM_PUNT_LEG_REPAIR 13        /* a leg has no room, or is not in its steady state (NM_LEG_STEADY) */
 #define NM_PUNT_RESET 14             /* a RST that ends a flow with mirrors: it comes once */
 #define NM_PUNT_MPTCP 15             /* data of a flow with legs or readers, with an MPTCP option */
-#define NM_PUNT_REASONS 16
+#define NM_PUNT_COPY_BEGINS 16       /* a client's data, with which a copy may begin again */
+#define NM_PUNT_REASONS 17
 
 /* nm_send.kind in nm_gear.read; Python uses further kinds. */
 #define NM_READ_ORIG 0   /* the next bytes of a client */
@@ -79,6 +80,8 @@ typedef struct {
     nm_out out;  /* packets synthesised since nm_out_clear() */
     nm_out read; /* data of NM_FLOW_HAS_READER flows since nm_out_clear(), between it entries that Python has added */
     nm_translation translation;
+    const double *begin_at; /* for each account: when copies of its flows may begin again; in the caller's memory */
+    uint32_t begin_count;   /* accounts; later ones have no copies that wait */
     uint32_t unseen; /* times that packets have passed a watch queue unseen */
     nm_counters counters;
 } nm_gear;

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from natmirror._ffi import ffi, lib
 from natmirror.actions import Send
 from natmirror.fastpath.client_memory import ClientMemory
-from natmirror.fastpath.constants import NO_HOLDER
+from natmirror.fastpath.constants import NEVER, NO_HOLDER
 from natmirror.fastpath.drop_reasons import DROPS
 from natmirror.fastpath.held_bytes import HeldBytes
 from natmirror.fastpath.memory import Memory
@@ -46,6 +46,7 @@ class Gear:
         """The memory of the engine's clients."""
         self.flows = FlowTable(self.handle)
         self.legs = LegTable(self.handle, self.memory)
+        self._begin_at: Array[float] = ffi.new("double[]", 0)
 
     @property
     def counters(self) -> CountersRow:
@@ -101,6 +102,14 @@ class Gear:
         without: Array[int] = ffi.new("uint32_t[]", services)
         lib.nm_flows_add_up(self.handle.flows, sums, accounts, without, services)
         return sums, list(without)
+
+    def set_begin_at(self, account: int, when: float) -> None:
+        """Set when copies of an account's flows may begin again; NEVER, as at first: not until this changes."""
+        if account >= len(self._begin_at):
+            more = account + 1 - len(self._begin_at)
+            self._begin_at = ffi.new("double[]", [*self._begin_at, *[NEVER] * more])
+            self.handle.begin_at, self.handle.begin_count = self._begin_at, len(self._begin_at)
+        self._begin_at[account] = when
 
     def take_sends(self) -> list[Send]:
         """Return the packets that legs have sent from C since the last call."""

@@ -3,11 +3,11 @@
 
 #include <string.h>
 
-int nm_held_reserve(nm_gear *gear, nm_flow *flow, uint32_t len)
+int nm_held_reserve(nm_gear *gear, nm_flow *flow, uint32_t seq, uint32_t len)
 {
     if (flow->held_len && (uint64_t)flow->held_len + len > flow->max_held)
         return 0;
-    return nm_ring_reserve(gear->chunks, &flow->held, flow->held_len, len);
+    return nm_ring_reserve(gear->chunks, &flow->held, flow->held_len, len, seq - flow->held_len);
 }
 
 void nm_held_append(nm_flow *flow, const uint8_t *data, uint32_t len)

@@ -11,10 +11,11 @@
 
 #include "fastpath/gear.h"
 
-#define NM_MAX_RELEASE_LEN 262144 /* bytes that one call gives to legs: packets wait meanwhile */
+#define NM_MAX_RELEASE_LEN 1048576 /* bytes that one call gives to legs: packets wait meanwhile */
 
-/* Reserve room for len more bytes. Return 0 if the flow may not hold so many, or without memory. */
-int nm_held_reserve(nm_gear *gear, nm_flow *flow, uint32_t len);
+/* Reserve room for len more bytes, the first of which has this sequence number. Return 0 if the flow may not hold so
+ * many, or without memory. */
+int nm_held_reserve(nm_gear *gear, nm_flow *flow, uint32_t seq, uint32_t len);
 /* Append bytes to the reserved room. */
 void nm_held_append(nm_flow *flow, const uint8_t *data, uint32_t len);
 /* Copy held bytes, from offset on. */

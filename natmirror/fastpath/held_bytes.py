@@ -4,6 +4,7 @@ from natmirror._ffi import ffi, lib
 from natmirror.fastpath.client_memory import ClientMemory
 from natmirror.fastpath.constants import CHUNK_LEN
 from natmirror.fastpath.rows import FlowRow, GearRow
+from natmirror.net import seq
 
 MAX_RELEASE_LEN = lib.NM_MAX_RELEASE_LEN
 """Limit on the bytes that one call gives to legs, because packets wait meanwhile."""
@@ -25,8 +26,8 @@ class HeldBytes:
         return self._row.held_len
 
     def append(self, data: bytes) -> bool:
-        """Append bytes; return False if the flow may not hold so many, or without memory, even if what waits is given
-        up."""
+        """Append the bytes before ``orig.next``; return False if the flow may not hold so many, or without memory, even
+        if what waits is given up."""
         if not self._reserve(len(data)):
             return False
         lib.nm_held_append(self._row, data, len(data))
@@ -34,11 +35,12 @@ class HeldBytes:
 
     def _reserve(self, count: int) -> bool:
         row, held = self._row, len(self)
-        if lib.nm_held_reserve(self._gear, row, count):
+        start = seq.add(row.orig.next, -count)
+        if lib.nm_held_reserve(self._gear, row, start, count):
             return True
-        if (held and held + count > row.max_held) or not self._memory.make_room(row.held.holder, count + CHUNK_LEN):
+        if (held and held + count > row.max_held) or not self._memory.make_room(row.held.holder, count + 2 * CHUNK_LEN):
             return False
-        return bool(lib.nm_held_reserve(self._gear, row, count))
+        return bool(lib.nm_held_reserve(self._gear, row, start, count))
 
     def copy(self, offset: int, count: int) -> bytes:
         """Return ``count`` bytes, from ``offset`` on."""

@@ -186,7 +186,7 @@ nm_leg *nm_legs_take_due(nm_legs *legs, double now)
 
 int nm_leg_reserve(nm_legs *legs, nm_leg *leg, uint32_t len)
 {
-    return nm_ring_reserve(legs->chunks, &leg->ring, leg->buffered, len);
+    return nm_ring_reserve(legs->chunks, &leg->ring, leg->buffered, len, leg->buffer_seq);
 }
 
 /* Halve the number of marks: each covers the bytes of two, with the older one's time. */
@@ -217,14 +217,10 @@ void nm_leg_append(nm_leg *leg, const uint8_t *data, uint32_t len, double now)
     mark(leg, now);
 }
 
-void nm_leg_append_held(nm_leg *leg, const nm_ring *held, uint32_t len, double now)
+void nm_leg_append_held(nm_leg *leg, nm_ring *held, uint32_t len, double now)
 {
-    for (uint32_t done = 0, count; done < len; done += count) {
-        count = len - done;
-        const uint8_t *piece = nm_ring_piece(held, done, &count);
-        nm_ring_append(&leg->ring, leg->buffered, piece, count);
-        leg->buffered += count;
-    }
+    nm_ring_append_from(&leg->ring, leg->buffered, held, len, leg->next_of_flow == NM_NO_LEG);
+    leg->buffered += len;
     mark(leg, now);
 }
 
@@ -276,7 +272,7 @@ void nm_legs_add_up(nm_legs *legs, nm_flows *flows, nm_leg_sums *sums, uint32_t 
         nm_leg_sums *sum = &sums[leg->mirror_id];
         const nm_flow *flow = nm_flow_by_id(flows, leg->flow_id);
         sum->legs++;
-        sum->client_bytes += flow ? nm_flow_client_bytes(flow) : leg->client_bytes;
+        sum->client_bytes += (flow ? nm_flow_client_bytes(flow) : leg->client_bytes) - leg->before_bytes;
         sum->held_bytes += flow && flow->flags & NM_FLOW_HOLDS ? flow->held_len : 0;
         sum->session_bytes += leg->source == NM_SOURCE_MESSAGES ? leg->client_bytes : 0;
         sum->sent_bytes += leg->sent_bytes;

@@ -65,6 +65,7 @@ typedef struct {
 
     nm_due due;
     uint64_t client_bytes; /* all bytes of the client, once flow_id is NM_NO_FLOW */
+    uint64_t before_bytes; /* the bytes of the client that count but lie before the leg's first one */
     uint32_t flow_id;      /* the client's connection */
     uint16_t mirror_id;    /* the mirror whose sums include the leg */
     uint32_t reader;       /* NM_SOURCE_MESSAGES: the number of the reader of the mirror's data in nm_gear.read */
@@ -76,7 +77,7 @@ typedef struct {
 /* Sums over the open legs of one mirror. */
 typedef struct {
     uint64_t legs;
-    uint64_t client_bytes;  /* nm_flow_client_bytes() of their flows; of sessions: of their messages */
+    uint64_t client_bytes;  /* nm_flow_client_bytes() of their flows without before_bytes; of sessions: of their messages */
     uint64_t session_bytes; /* the part of them that is of sessions' messages */
     uint64_t held_bytes;    /* of their clients, not acknowledged by the backends yet */
     uint64_t sent_bytes, acked_bytes, consumed_bytes, retransmits, timeouts;
@@ -105,8 +106,9 @@ void nm_leg_remove(nm_legs *legs, nm_leg *leg);
 int nm_leg_reserve(nm_legs *legs, nm_leg *leg, uint32_t len);
 /* Append bytes to the reserved room. */
 void nm_leg_append(nm_leg *leg, const uint8_t *data, uint32_t len, double now);
-/* Append the first len bytes of a ring to the reserved room. */
-void nm_leg_append_held(nm_leg *leg, const nm_ring *held, uint32_t len, double now);
+/* Append the first len held bytes of its flow to the reserved room. The flow's last leg takes them out of the ring,
+ * where they are undefined afterwards. */
+void nm_leg_append_held(nm_leg *leg, nm_ring *held, uint32_t len, double now);
 /* Drop the first count bytes; the mirror has acknowledged up to number ack. */
 void nm_leg_drop(nm_legs *legs, nm_leg *leg, uint32_t count, uint32_t ack);
 /* Drop all bytes. */

@@ -27,6 +27,8 @@ class PuntReason(StrEnum):
     """The packet has data of a flow that is copied, and an MPTCP option."""
     LEG_REPAIR = "leg-repair"
     """A leg that the packet concerns has no room, or is not in its steady state: it opens, closes or repairs a loss."""
+    COPY_BEGINS = "copy-begins"
+    """A copy of the packet's flow that has ended may begin again with the packet's data."""
     RESET = "reset"
     """The packet is a RST that ends a flow with mirrors."""
 

@@ -85,6 +85,7 @@ class FlowRow(Protocol):
     held_len: int
     max_held: int
     unseen: int
+    break_at: int
     proven: int
 
 
@@ -152,6 +153,7 @@ class LegRow(Protocol):
     mark_count: int
     due: DueRow
     client_bytes: int
+    before_bytes: int
     flow_id: int
     mirror_id: int
     reader: int
@@ -355,6 +357,8 @@ class GearRow(Protocol):
     out: OutRow
     read: OutRow
     translation: TranslationRow
+    begin_at: Array[float]
+    begin_count: int
     unseen: int
     counters: CountersRow
 

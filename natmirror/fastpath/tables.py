@@ -192,7 +192,7 @@ class LegTable:
     def append(self, row: LegRow, data: bytes, now: float) -> bool:
         """Append ``data`` to the leg's buffer; return False without memory for it, even if what waits is given up."""
         if not lib.nm_leg_reserve(self._legs, row, len(data)):
-            room = len(data) + CHUNK_LEN
+            room = len(data) + 2 * CHUNK_LEN
             if not (self._memory.make_room(row.ring.holder, room) and lib.nm_leg_reserve(self._legs, row, len(data))):
                 return False
         lib.nm_leg_append(row, data, len(data), now)

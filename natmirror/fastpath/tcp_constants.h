@@ -13,6 +13,7 @@
 #define NM_MAX_SYN_DATA 1460   /* RFC 7413 4.1.3.1: a SYN's data keeps to one segment */
 #define NM_AGREEMENT_BITS 36   /* two ends agree if the product of two distances has no more: see tracker.py */
 #define NM_CONTINUATION 65536  /* bytes: so near to its sender's last one a segment continues the same stream */
+#define NM_BREAK_SILENCE 0.2   /* seconds without a packet: see breaks.py */
 
 /* What a leg offers its mirror */
 #define NM_LEG_WINDOW 0xffff /* the window field: a leg consumes what it receives at once */

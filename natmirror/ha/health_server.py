@@ -13,7 +13,7 @@ from contextlib import suppress
 from errno import EMFILE, ENFILE
 from pathlib import Path
 
-from natmirror.errors import HostError
+from natmirror.linux import unix_socket
 
 log = logging.getLogger("natmirror")
 
@@ -26,10 +26,7 @@ _REST = 0.1  # pause after an error
 
 class HealthServer:
     """Serves ``path`` until close(); ``health`` returns the code and the reason. HostError where the socket cannot be
-    made.
-
-    An existing socket is a leftover of a killed run, because this run already serves the API's socket.
-    """
+    made."""
 
     def __init__(self, path: Path, health: Callable[[], tuple[int, str]]) -> None:
         self._path = path
@@ -37,18 +34,9 @@ class HealthServer:
         self._closing = threading.Event()
         self._spare = -1
         self._logged: type[Exception] | None = None  # the kind of error that was last logged
-        self._socket = socket.socket(socket.AF_UNIX)
-        try:
-            path.unlink(missing_ok=True)
-            self._socket.bind(str(path))
-            os.chmod(path, _MODE)
-            self._socket.listen(_BACKLOG)
-            self._open_spare()
-        except OSError as error:
-            self._socket.close()
-            raise HostError(
-                f"cannot serve health on {path}: {error.strerror or error}; choose another socket with --api"
-            ) from None
+        self._socket = unix_socket.bind(path, socket.SOCK_STREAM, _MODE, "serve health")
+        self._socket.listen(_BACKLOG)
+        self._open_spare()
         self._thread = threading.Thread(target=self._serve, name="health", daemon=True)
         self._thread.start()
 

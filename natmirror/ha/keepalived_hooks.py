@@ -1,8 +1,8 @@
 """``natmirror health`` and ``natmirror role``: keepalived runs one every second, the other at every change of state.
 
 Therefore this file imports very little, and talks to the running natmirror without any library. Neither command
-needs root. Any user may read the health socket beside the API's. Roles are reported through the API, whose file mode
-decides which users may report them.
+needs root or the API: each has a socket of its own beside the API's. Any user may read health; the mode of the other
+socket decides which users may report roles.
 """
 
 import sys
@@ -16,6 +16,7 @@ ROLES = {"MASTER": "master", "BACKUP": "backup", "FAULT": "fault", "STOP": "faul
 _TIMEOUT = 0.8  # seconds; keepalived runs the check every second
 _ROLE_TIMEOUT = 5.0
 _MAX_ANSWER_LEN = 4096
+_MAX_CLOCK_ERROR = 10.0  # seconds
 _PID_BITS = 22  # proc(5): pid_max is at most 2^22
 USAGE = {
     "health": "natmirror health [--api SOCKET]",
@@ -39,7 +40,7 @@ def main(command: str, arguments: list[str]) -> int:
 def health(api: str) -> int:
     """Ask the natmirror with this API for its health; print it as one line, and return the exit code."""
     try:
-        answer = _request(health_socket(api), b"", _TIMEOUT).decode()
+        answer = _read(health_socket(api), _TIMEOUT).decode()
         code, reason = answer.split(" ", 1)
         found = int(code)
     except TimeoutError:
@@ -52,23 +53,36 @@ def health(api: str) -> int:
 
 def health_socket(api: str) -> str:
     """Return the path of the health socket. The API's socket does not serve for this, because not all users may open
-    it, and long lists may keep it busy."""
+    it, and because health is needed while the API's process is busy or dead."""
     return f"{api}.health"
+
+
+def role_socket(api: str) -> str:
+    """Return the path of the socket that takes reports of the role."""
+    return f"{api}.role"
 
 
 def report_role(api: str, role: str) -> int:
     """Report keepalived's role to the natmirror with this API; return 0 where natmirror accepts it."""
-    body = f'{{"role": "{role}", "sequence": {_sequence_of_this_process()}}}'.encode()
-    head = f"POST /v1/role HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    path = role_socket(api)
     try:
-        answer = _request(api, head.encode() + body, _ROLE_TIMEOUT).decode()
+        answer = _send(path, f"{role} {_sequence_of_this_process()}".encode(), _ROLE_TIMEOUT).decode()
     except OSError as error:
-        print(f"natmirror: no natmirror answers on {api}: {error}; is it running, with this --api?", file=sys.stderr)
+        print(f"natmirror: no natmirror answers on {path}: {error}; is it running, with this --api?", file=sys.stderr)
         return NOT_RUNNING
-    if answer.split(" ", 2)[1:2] != ["200"]:
-        print(f"natmirror: {api} refuses the role {role}: {answer.rpartition(chr(10))[2]}", file=sys.stderr)
+    if answer:
+        print(f"natmirror: {path} refuses the role {role}: {answer}", file=sys.stderr)
         return NOT_RUNNING
     return 0
+
+
+def newest_sequence() -> int:
+    """Return a number above those of all reports that can have been made so far."""
+    import os
+    import time
+
+    ticks = (time.clock_gettime(time.CLOCK_BOOTTIME) + _MAX_CLOCK_ERROR) * os.sysconf("SC_CLK_TCK")
+    return int(ticks) << _PID_BITS
 
 
 def _split(arguments: list[str]) -> tuple[str, list[str]]:
@@ -94,15 +108,26 @@ def _sequence_of_this_process() -> int:
         return 0
 
 
-def _request(path: str, request: bytes, timeout: float) -> bytes:
+def _read(path: str, timeout: float) -> bytes:
+    """Return what the stream socket sends until it closes the connection."""
     import socket
 
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(timeout)
         connection.connect(path)
-        if request:
-            connection.sendall(request)
         answer = b""
         while len(answer) < _MAX_ANSWER_LEN and (part := connection.recv(_MAX_ANSWER_LEN)):
             answer += part
         return answer
+
+
+def _send(path: str, report: bytes, timeout: float) -> bytes:
+    """Send a datagram, and return the one that answers it."""
+    import socket
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connection:
+        connection.settimeout(timeout)
+        connection.bind("")  # the kernel chooses an abstract name, to which the answer is sent
+        connection.connect(path)
+        connection.send(report)
+        return connection.recv(_MAX_ANSWER_LEN)

@@ -5,13 +5,14 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from natmirror.ha.health_server import HealthServer
-from natmirror.ha.keepalived_hooks import health_socket
+from natmirror.ha.keepalived_hooks import health_socket, newest_sequence, role_socket
 from natmirror.ha.readiness import Readiness
 from natmirror.ha.role import CurrentRole, HostRole, RoleEntry
+from natmirror.ha.role_server import RoleServer
 from natmirror.linux.addresses import own_addresses
 from natmirror.rules import Pair
 
@@ -31,7 +32,7 @@ class PairEntry(RoleEntry):
 
 
 class PairMember:
-    """A host of a pair, or a host without a pair. It belongs to the main thread, except for the health socket.
+    """A host of a pair, or a host without a pair. It belongs to the main thread, except for the sockets.
 
     ``rounds`` returns the number of rounds that each packet thread has completed.
     """
@@ -56,10 +57,16 @@ class PairMember:
         """
         self._current_role.on_role(listener)
 
-    def open(self, held: ExitStack, api_path: Path) -> None:
-        """Serve the health socket from now on, and infer the role from the host's addresses: keepalived reports only
-        changes, so it reports nothing to a natmirror that has just started."""
+    def open(self, held: ExitStack, api_path: Path, in_main_thread: Callable[[Callable[[], None]], None]) -> None:
+        """Serve the sockets for health and role from now on, and infer the role from the host's addresses: keepalived
+        reports only changes, so it reports nothing to a natmirror that has just started. ``in_main_thread`` calls a
+        function in the main thread; TimeoutError where that does not answer."""
         held.callback(HealthServer(Path(health_socket(str(api_path))), self._health).close)
+
+        def report(role: HostRole, sequence: int) -> None:
+            in_main_thread(partial(self.set_role, role, sequence))
+
+        held.callback(RoleServer(Path(role_socket(str(api_path))), report).close)
         if self._pair is not None:
             self._current_role.set_by_addresses(self._read_role() or HostRole.BACKUP)
 
@@ -85,12 +92,15 @@ class PairMember:
             self._current_role.set_by_addresses(shown)
         self._contradicted = contradicts
 
-    def set_role(self, request: dict[str, Any]) -> None:
-        """Obey keepalived's report ``{"role": …, "sequence": …}``. KeyError or ValueError where it is malformed, or the
-        rules have no pair. A report without a sequence number counts as the latest."""
-        role, sequence = HostRole(str(request["role"])), request.get("sequence", 0)
-        if not isinstance(sequence, int) or sequence < 0:
-            raise ValueError(f"sequence: expected a number from 0 on, found {sequence!r:.40}")
+    def set_role(self, role: HostRole, sequence: int) -> None:
+        """Obey keepalived's report of a role. The number of a report grows from one to the next; 0: unknown, so it is
+        the latest.
+
+        ValueError where the rules have no pair, or the number is that of a process which has not started yet: all
+        reports after such a one would be ignored.
+        """
+        if not 0 <= sequence < newest_sequence():
+            raise ValueError(f"the number of the report, {sequence}, is not possible yet on this host")
         if self._pair is None:
             raise ValueError("the rules have no section ha: this host is not one of a pair, and has no role")
         if self._current_role.set_by_keepalived(role, sequence):

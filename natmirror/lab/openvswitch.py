@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from natmirror.errors import HostError
-from natmirror.lab.process import Program, wait_for
+from natmirror.lab.process import Program, wait_accept
 from natmirror.lab.topology import Lab
 
 _SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
@@ -97,7 +97,7 @@ class OpenVSwitch:
                 *_QUIET,
             ]
         )
-        wait_for((run / "db.sock").exists, "ovsdb-server")
+        wait_accept(run / "db.sock")
         self._vsctl("--no-wait", "init")
         self._vswitchd = self._daemon(
             [

@@ -1,6 +1,6 @@
 """This host's current addresses."""
 
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Interface
 from socket import AF_INET
 
 from pyroute2 import IPRoute
@@ -12,12 +12,29 @@ from natmirror.linux.descriptors import require_descriptors
 
 def own_addresses() -> set[IPv4Address]:
     """Return all IPv4 addresses of this network namespace. HostError where the kernel refuses."""
+    return {interface.ip for interface in own_interfaces()}
+
+
+def taken_addresses() -> dict[IPv4Address, str]:
+    """Return the addresses that no other host can have, because this host or a network of its has them, and what each
+    is. HostError where the kernel refuses."""
+    found = own_interfaces()
+    networks = [interface.network for interface in found if interface.network.prefixlen < 31]  # RFC 3021
+    return (
+        {network.broadcast_address: f"the broadcast address of {network}" for network in networks}
+        | {network.network_address: f"the address of the network {network} itself" for network in networks}
+        | {interface.ip: "an address of this host" for interface in found}
+    )
+
+
+def own_interfaces() -> list[IPv4Interface]:
+    """Return all IPv4 addresses of this network namespace with their networks. HostError where the kernel refuses."""
     try:
         require_descriptors()
         with IPRoute() as netlink:
-            return {
-                IPv4Address(address.get_attr("IFA_LOCAL") or address.get_attr("IFA_ADDRESS"))
+            return [
+                IPv4Interface((address.get_attr("IFA_LOCAL") or address.get_attr("IFA_ADDRESS"), address["prefixlen"]))
                 for address in netlink.get_addr(family=AF_INET)
-            }
+            ]
     except (NetlinkError, OSError) as error:
         raise HostError(f"cannot read the addresses of this host: {error}") from None

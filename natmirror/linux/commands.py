@@ -1,5 +1,6 @@
 """Run the host's programs, iptables and nft, each within a time limit."""
 
+import os
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,6 +12,8 @@ TIMEOUT = 15.0
 """Seconds: iptables waits 5 s for another program's lock (-w 5), and changes thousands of rules in less than 10."""
 
 _REAP_TIMEOUT = 1.0
+_NICER = 5
+"""How much nicer these programs are: packets come first, but a program must not wait long for a busy core."""
 
 
 def run(
@@ -43,6 +46,8 @@ def run(
     except (OSError, MemoryError) as error:
         why = (isinstance(error, OSError) and error.strerror) or "no memory"
         raise HostError(f"cannot run {called}: {why}") from None
+    with suppress(OSError):  # it may have ended
+        os.setpriority(os.PRIO_PROCESS, process.pid, os.getpriority(os.PRIO_PROCESS, 0) + _NICER)
     try:
         output, errors = process.communicate(text, timeout)
     except subprocess.TimeoutExpired:

@@ -19,8 +19,11 @@ class QueueCounter(StrEnum):
     """Packets that the kernel gave a number in this queue, but that natmirror did not get: its receive buffer was full,
     or it was frozen. Those of a NAT queue were dropped, those of a watch queue passed unseen."""
     PACKETS_TRUNCATED = "packets_truncated"
-    """Packets of which the kernel passed only a part to natmirror. A NAT queue drops them, a watch queue accepts
-    them."""
+    """Packets of which the kernel passed only a part to natmirror, because they are longer than 65,531 bytes. Except
+    for those in ``packets_cut``, a NAT queue drops them, and a watch queue accepts them."""
+    PACKETS_CUT = "packets_cut"
+    """Truncated packets that consist of segments (BIG TCP): the kernel cut them and queued the segments. For ten
+    seconds after one, it cuts all packets with segments, which costs throughput."""
     PACKETS_OVERSIZED = "packets_oversized"
     """Packets that were dropped because they are too long to return in a verdict after a rewrite."""
     PACKETS_DROPPED_QUEUE_FULL = "packets_dropped_queue_full"

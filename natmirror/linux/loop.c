@@ -4,10 +4,12 @@
 
 #include <errno.h>
 #include <linux/netfilter.h>
+#include <linux/sched/types.h>
 #include <math.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -24,6 +26,8 @@
 #define NO_SPIN_TIME 0.05      /* seconds without busy polling after the thread was preempted */
 #define MAX_SPIN_CREDIT 8      /* busy polls in a row without an answer, after which the loop busy-polls ... */
 #define TRY_SPIN_EVERY 64      /* ... only for one request of this many */
+#define CUT_TIME 10.0          /* seconds for which the kernel cuts all large packets, after one above 64 KiB */
+#define SLICE 100000           /* nanoseconds: the shortest that the kernel takes */
 /* Seconds between two attempts to send verdicts that the kernel refused for want of memory; doubled each time. */
 #define FIRST_PAUSE 0.001
 #define LONGEST_PAUSE 0.02
@@ -97,6 +101,11 @@ static void translate(nl_loop *loop, nq *queue, const nq_packet *packet, uint8_t
 static int decide(nl_loop *loop, nq_packet *packet)
 {
     nq *queue = loop->queues[loop->current];
+    if (packet->can_cut) { /* above 64 KiB: BIG TCP */
+        nq_cut(queue, packet->id);
+        loop->cuts_until[loop->current] = loop->now + CUT_TIME;
+        return 1;
+    }
     if (packet->truncated) {
         if (loop->watched[loop->current]) {
             nq_accept(queue, packet->id, NULL, 0);
@@ -131,6 +140,16 @@ static void note_missed(nl_loop *loop)
     loop->gear->unseen += loop->watched[loop->current];
 }
 
+/* Have the kernel queue large packets whole again, some time after one was too large. */
+static void stop_cutting(nl_loop *loop)
+{
+    double until = loop->cuts_until[loop->current];
+    if (until == 0 || loop->now < until || !nq_has_room(loop->queues[loop->current]))
+        return;
+    loop->cuts_until[loop->current] = 0;
+    nq_stop_cutting(loop->queues[loop->current]);
+}
+
 /* Receive a batch from the next queue that has packets, round-robin. Return the number of packets, 0 where no queue has
  * any, or a negative errno. */
 static int take_batch(nl_loop *loop, int waits)
@@ -144,6 +163,7 @@ static int take_batch(nl_loop *loop, int waits)
             loop->next = 0;
             loop->now = nl_clock();
             note_missed(loop);
+            stop_cutting(loop);
             return count;
         }
     }
@@ -179,6 +199,15 @@ static int receive(nl_loop *loop, double due)
     int waits = loop->is_busy && loop->longest_wait > 0 && now + loop->longest_wait < due;
     int count = until > now ? spin(loop, until) : 0;
     return count || (until > now && !waits) ? count : take_batch(loop, waits);
+}
+
+void nl_shorten_slice(void)
+{
+    struct sched_attr attributes;
+    if (syscall(SYS_sched_getattr, 0, &attributes, sizeof attributes, 0))
+        return;
+    attributes.sched_runtime = SLICE;
+    syscall(SYS_sched_setattr, 0, &attributes, 0);
 }
 
 int nl_timer(void)

@@ -26,6 +26,7 @@ typedef struct {
     uint64_t missed[NL_MAX_QUEUES]; /* nq_counters.packets_missed of the queue at its last batch */
     uint32_t queue_count;
     double retry_at[NL_MAX_QUEUES]; /* when refused verdicts are sent again */
+    double cuts_until[NL_MAX_QUEUES]; /* the kernel cuts large packets until this time; 0: it does not */
     double pauses[NL_MAX_QUEUES];   /* seconds before the last such attempt; 0: the kernel has taken all verdicts */
     uint32_t failed;                /* the queue for which nl_run() has returned an errno */
     int wake_fd;
@@ -61,6 +62,10 @@ void nl_send(nl_loop *loop);
 
 /* Return the time, CLOCK_MONOTONIC, in seconds. */
 double nl_clock(void);
+
+/* Ask the kernel to run this thread soon after each packet, also while other programs use the core: it then runs for a
+ * shorter time at once, with the same share of the core. Linux 6.12 does it; others ignore the request. */
+void nl_shorten_slice(void);
 
 /* Return a new timer's descriptor, which the caller closes, or a negative errno. */
 int nl_timer(void);

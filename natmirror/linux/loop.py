@@ -18,6 +18,12 @@ _GATHER_TIME = 0.005
 """Seconds after a write during which small segments to mirrors wait, to be written together."""
 
 
+def shorten_slice() -> None:
+    """Have the kernel run the calling thread soon after each packet, where it can (Linux 6.12), also while other
+    programs use the core."""
+    lib.nl_shorten_slice()
+
+
 class LoopEvent(IntEnum):
     """Why run() has returned."""
 
@@ -81,11 +87,13 @@ class Loop:
     def _select_open_queues(self) -> None:
         """Read the open queues from now on; not while has_batch."""
         self._open_queues = [bound for bound in self.queues if not bound.queue.is_closed]
+        cuts_until = lib.nl_clock() if any(self._loop.cuts_until) else 0.0
         for index, bound in enumerate(self._open_queues):
             self._loop.queues[index] = bound.queue.codec
             self._loop.watched[index] = bound.watched
             self._loop.missed[index] = lib.nq_queue_counters(bound.queue.codec).packets_missed
             self._loop.retry_at[index] = self._loop.pauses[index] = 0.0
+            self._loop.cuts_until[index] = cuts_until
         self._loop.queue_count = len(self._open_queues)
         self._loop.longest_wait = LONGEST_WAIT if len(self._open_queues) == 1 else 0.0
 

@@ -22,7 +22,9 @@
  * buffer. */
 #define VERDICTS_MAX (512 * 1024)
 #define VERDICT_MAX (68 * 1024)
-#define SMALL_VERDICT 64 /* reserved bytes of verdicts[] for a verdict whose payload is not copied; it takes up to 40 */
+#define CONFIG_LEN (NLMSG_HDRLEN + NLMSG_ALIGN(sizeof(struct nfgenmsg)) + 2 * (NLA_HDRLEN + sizeof(uint32_t)))
+/* Reserved bytes of verdicts[] for a verdict whose payload is not copied: it takes up to 40, and a cut 68. */
+#define SMALL_VERDICT 72
 #define MAX_PARTS 512 /* the kernel takes twice as many (UIO_MAXIOV) */
 #define PARTS_OF_VERDICT 3
 /* Room for the verdicts of the packets that were received last, while the kernel refuses verdicts. */
@@ -32,6 +34,7 @@
 
 #define PACKET_MESSAGE ((NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_PACKET)
 #define VERDICT_MESSAGE ((NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_VERDICT)
+#define CONFIG_MESSAGE ((NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_CONFIG)
 #define BATCH_MESSAGE ((NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_VERDICT_BATCH)
 
 struct nq {
@@ -118,7 +121,7 @@ static void take_answer(nq *queue, const uint8_t *message, size_t len)
 /* Parse the attributes behind struct nfgenmsg; return 0 where the message is malformed. */
 static int parse_attributes(const uint8_t *at, size_t len, nq_packet *packet)
 {
-    int have_header = 0;
+    int have_header = 0, has_segments = 0;
     packet->checksum = NM_CHECKSUM_VALID;
     while (len >= NLA_HDRLEN) {
         struct nlattr attribute;
@@ -157,6 +160,7 @@ static int parse_attributes(const uint8_t *at, size_t len, nq_packet *packet)
                 return 0;
             memcpy(&info, value, sizeof info);
             info = ntohl(info);
+            has_segments = (info & NFQA_SKB_GSO) != 0;
             packet->checksum = info & NFQA_SKB_CSUMNOTREADY          ? NM_CHECKSUM_PARTIAL
                                : info & NFQA_SKB_CSUM_NOTVERIFIED ? NM_CHECKSUM_UNVERIFIED
                                                                   : NM_CHECKSUM_VALID;
@@ -171,6 +175,7 @@ static int parse_attributes(const uint8_t *at, size_t len, nq_packet *packet)
         at += step;
         len -= step;
     }
+    packet->can_cut = packet->truncated && has_segments;
     return have_header;
 }
 
@@ -348,6 +353,39 @@ void nq_accept_marked(nq *queue, uint32_t id, uint32_t mark)
 }
 
 void nq_drop(nq *queue, uint32_t id) { put_verdict(queue, id, NF_DROP, NULL, 0, 0); }
+
+/* Write a message that sets or clears NFQA_CFG_F_GSO. Without it the kernel cuts packets before it queues them. */
+static void put_gso(nq *queue, uint32_t flags)
+{
+    struct nlmsghdr header = {.nlmsg_len = CONFIG_LEN, .nlmsg_type = CONFIG_MESSAGE, .nlmsg_flags = NLM_F_REQUEST};
+    struct nfgenmsg general = {.nfgen_family = AF_UNSPEC, .version = NFNETLINK_V0, .res_id = htons(queue->number)};
+    uint32_t mask = htonl(NFQA_CFG_F_GSO);
+    uint8_t *at = add_written(queue, CONFIG_LEN);
+    memcpy(at, &header, sizeof header);
+    memcpy(at + NLMSG_HDRLEN, &general, sizeof general);
+    at += NLMSG_HDRLEN + NLMSG_ALIGN(sizeof general);
+    flags = htonl(flags);
+    put_attribute(at, NFQA_CFG_FLAGS, &flags, sizeof flags);
+    put_attribute(at + NLA_HDRLEN + sizeof flags, NFQA_CFG_MASK, &mask, sizeof mask);
+    queue->waiting++;
+}
+
+/* The verdict NF_QUEUE puts the packet into the queue once more. The kernel handles both messages in their order. */
+void nq_cut(nq *queue, uint32_t id)
+{
+    if (!fits(queue, 0))
+        return;
+    queue->counters.packets_cut++;
+    put_gso(queue, 0);
+    put_head(queue, VERDICT_MESSAGE, 0, id, NF_QUEUE_NR((uint32_t)queue->number), 0);
+    flush_if_full(queue);
+}
+
+void nq_stop_cutting(nq *queue)
+{
+    if (fits(queue, 0))
+        put_gso(queue, NFQA_CFG_F_GSO);
+}
 
 int nq_give(nq *queue, uint32_t id, int accepts, const uint8_t *payload, size_t len)
 {

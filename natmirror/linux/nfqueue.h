@@ -22,6 +22,7 @@ typedef struct {
     uint8_t hook; /* NF_INET_* */
     uint8_t checksum; /* NM_CHECKSUM_*, as the kernel reports it */
     uint8_t truncated; /* the kernel sent only a part of the packet: a verdict must not have a payload */
+    uint8_t can_cut;   /* truncated, but consists of segments (GSO): nq_cut() has the kernel queue each by itself */
 } nq_packet;
 
 typedef struct {
@@ -29,6 +30,7 @@ typedef struct {
     uint64_t packets_translated_by_kernel; /* accepted with a mark, by which the kernel translates them */
     uint64_t packets_missed;               /* numbered by the kernel, but not received here */
     uint64_t packets_truncated;            /* of which the kernel sent only a part */
+    uint64_t packets_cut;                  /* of these, given back to the kernel to be cut into their segments */
     uint64_t packets_oversized;            /* dropped because they are too large for a verdict */
     uint64_t messages_malformed;           /* messages from the kernel that are inconsistent or cut */
     uint64_t receive_buffer_overruns;      /* times our receive buffer was full */
@@ -73,6 +75,10 @@ void nq_accept_packet(nq *queue, const nq_packet *packet);
 /* Accept a packet unchanged, except for its mark. */
 void nq_accept_marked(nq *queue, uint32_t id, uint32_t mark);
 void nq_drop(nq *queue, uint32_t id);
+/* Have the kernel queue the segments of a packet with can_cut one by one, behind the packets that wait already; and
+ * likewise those of all later packets, until nq_stop_cutting(): so later ones do not overtake them. */
+void nq_cut(nq *queue, uint32_t id);
+void nq_stop_cutting(nq *queue);
 int nq_has_room(const nq *queue);
 /* Give a verdict if there is room; return 0 where there is none. */
 int nq_give(nq *queue, uint32_t id, int accepts, const uint8_t *payload, size_t len);

@@ -16,6 +16,7 @@ _CHECKS = 4  # of the threads in one watchdog timeout; sd_watchdog_enabled(3) re
 _OWN_VARIABLES = (
     *("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"),
     *("LISTEN_FDS", "LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDNAMES"),
+    *("MAINPID", "MANAGERPID", "FDSTORE", "MEMORY_PRESSURE_WATCH", "MEMORY_PRESSURE_WRITE"),
 )
 
 

@@ -16,6 +16,7 @@ from natmirror.mirror.copies import MirroredFlow, MirroredStream, StreamCopy
 from natmirror.mirror.copy_states import IS_ASKING, StreamEvent, StreamState
 from natmirror.mirror.ledger import Ledger
 from natmirror.mirror.legs import LegOutcome, Legs
+from natmirror.mirror.reconnection import Reconnection
 from natmirror.mirror.sampling import why_not_mirrored
 from natmirror.mirror.timers import AT_ONCE, TimerKind, Timers
 from natmirror.net import seq
@@ -31,11 +32,20 @@ _LATE = 1 << 16  # bytes by which the window known here may be too small, if a p
 class Adoption:
     """The streams of one engine that other hosts have begun."""
 
-    def __init__(self, timers: Timers, legs: Legs, ledger: Ledger, streams: dict[MirroredFlow, MirroredStream]) -> None:
+    def __init__(
+        self,
+        timers: Timers,
+        legs: Legs,
+        ledger: Ledger,
+        reconnection: Reconnection,
+        streams: dict[MirroredFlow, MirroredStream],
+    ) -> None:
         self._timers = timers
         self._legs = legs
         self._ledger = ledger
+        self._reconnection = reconnection
         self._streams = streams
+        self._lacking: dict[MirroredFlow, None] = {}
 
     # While another host passes the packets
 
@@ -49,7 +59,7 @@ class Adoption:
             copy.why_absent = why_absent or copy.why_absent
             if leg is not None and why_absent is None:
                 self._begin_leg(copy, leg, now)
-        row.account = self._ledger.account_number(stream)
+        self._reconnection.follow(stream)
         if stream.alive():
             start_feeding_legs(row)
             self._legs.link(row, [leg for _, leg in stream.alive()])
@@ -134,6 +144,15 @@ class Adoption:
             return
         if stream.state in IS_ASKING or (living and all(seq.lt(stream.reassembler.next, leg.end) for leg in living)):
             self._timers.set((TimerKind.POSITIONS_KNOWN, stream.flow), AT_ONCE)
+
+    def note_lacking(self, flow: MirroredFlow) -> None:
+        """Note that a connection lacks bytes that the other host may hold, for take_lacking()."""
+        self._lacking[flow] = None
+
+    def take_lacking(self) -> list[MirroredFlow]:
+        """Return the connections that were found to lack bytes since the last call."""
+        lacking, self._lacking = self._lacking, {}
+        return [flow for flow in lacking if flow in self._streams]
 
     def end_past_fin(self, stream: MirroredStream, fin: int) -> Iterator[LegOutcome]:
         """Finish the legs that another host has carried past number ``fin``, where the client's stream ends."""

@@ -55,7 +55,7 @@ class Backpressure:
         client knows, schedule a window update."""
         flow = stream.flow
         throttle = self._throttles.get(flow)
-        if throttle is None or len(stream.copies) < len(flow.service.copies):
+        if throttle is None or not stream.has_all_copies:
             return  # not throttled, or legs are still to be opened
         row = flow.row
         edges = [seq.add(leg.una, copy.mirror.buffer) for copy, leg in stream.alive() if copy.mirror.throttles]

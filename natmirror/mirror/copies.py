@@ -32,14 +32,23 @@ class StreamCopy:
 
     mirror: Mirror
     stream: "MirroredStream"
+    service_name: str
+    """The name of the mirror's service: by the rules that were valid when the copy was made."""
     leg: Leg | None = None
     why_absent: EndReason | None = None
     is_resumed: bool = False
     """Whether the leg was adopted from another host and has continued here."""
-
-    @property
-    def service_name(self) -> str:
-        return self.stream.flow.service.name
+    before: int = 0
+    """The client's bytes before the present leg, or before the copy began to wait for its next one: the ledger's totals
+    have them."""
+    ended_as: EndReason | None = None
+    """While the copy waits to begin again: why it ended before, or why it had no leg."""
+    has_begun_again: bool = False
+    """Whether the leg, or the last one, began at a break."""
+    opened_at: float | None = None
+    """When the leg's mirror answered its SYN; None before."""
+    not_before: float = 0.0
+    """The copy does not begin again before this time."""
 
     @property
     def client(self) -> Endpoint:
@@ -60,8 +69,13 @@ class StreamCopy:
 
     @property
     def missing_bytes(self) -> int:
-        """Bytes of the client that count and that the mirror has not acknowledged."""
-        return self.stream.client_bytes - self.acked_bytes
+        """Bytes of the client, since ``before``, that count and that the mirror has not acknowledged."""
+        return self.stream.client_bytes - self.before - self.acked_bytes
+
+    @property
+    def waits(self) -> bool:
+        """Whether the copy waits to begin again."""
+        return self.why_absent is EndReason.RECONNECTING
 
 
 @dataclass(slots=True, eq=False)
@@ -71,6 +85,8 @@ class MirroredStream:
     flow: MirroredFlow
     reassembler: Reassembler
     copies: tuple[StreamCopy, ...] = ()
+    has_all_copies: bool = False
+    """Whether there is a copy for each mirror; False while they are made."""
     replies: Reassembler | None = None
     """The backend's stream, where masters have sessions."""
     state: StreamState = StreamState.COPYING
@@ -108,6 +124,12 @@ class MirroredStream:
         """The client's bytes that count for the copies: those that the backend has acknowledged, or all that were sent
         where copies do not wait for that."""
         return self.final_bytes if self.state is StreamState.FORGOTTEN else client_bytes(self.flow.row)
+
+    def make_copy(self, mirror: Mirror, why_absent: EndReason | None = None) -> StreamCopy:
+        """Add a copy without a leg, and return it."""
+        copy = StreamCopy(mirror, self, self.flow.service.name, why_absent=why_absent)
+        self.copies = (*self.copies, copy)
+        return copy
 
     def needs_flow(self) -> bool:
         """Return whether a mirror gets the client's bytes from this host, or may get them again: if the flow is

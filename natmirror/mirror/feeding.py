@@ -232,6 +232,7 @@ class Feeding:
             self._outcomes.apply(self._legs.collect(copy, leg, []))
         if asked:
             stream.move(StreamEvent.ASKED)
+            self._adoption.note_lacking(stream.flow)
             return True
         for copy, leg in lacking:
             self._outcomes.apply(self._legs.collect(copy, leg, leg.abort(reassembler.left_out or leg.hole_reason)))

@@ -39,6 +39,8 @@ class GuardedMirroring:
         """The stream of each mirrored flow, from its handshake on."""
         self._mirroring = parts.mirroring
         self._adoption = parts.adoption
+        self._reconnection = parts.reconnection
+        self._rule_changes = parts.rule_changes
         self._backpressure = parts.backpressure
         self._sessions = parts.sessions
         self._legs = parts.legs
@@ -139,6 +141,9 @@ class GuardedMirroring:
     def is_standby(self, flow: MirroredFlow) -> bool:
         return self._adoption.is_standby(flow)
 
+    def take_lacking(self) -> list[MirroredFlow]:
+        return self._try(Work.TAKEOVER, self._adoption.take_lacking) or []
+
     def forget(self, flow: MirroredFlow) -> None:
         try:
             self._mirroring.forget(flow)
@@ -149,6 +154,8 @@ class GuardedMirroring:
         """Release all flows to the other host: their legs end here without a packet, and continue there."""
         for stream in self.streams.values():
             stream.is_released = True
+            if any(copy.waits for copy in stream.copies):
+                self._try(Work.COPY, self._reconnection.give_up, stream, EndReason.RELEASED)
         self._each_leg(self._legs.abandon, EndReason.RELEASED)
         self._try(Work.TAKEOVER, self._sessions.release)
 
@@ -177,6 +184,9 @@ class GuardedMirroring:
     def end_removed(self, leg_ids: Iterable[int]) -> None:
         for leg_id in leg_ids:
             self._with_leg(partial(self._legs.owner, leg_id), self._mirroring.end_removed, [leg_id])
+
+    def follow_rules(self, flow: MirroredFlow, service: Service, backend: Endpoint | None) -> None:
+        self._guard.run(Work.COPY, flow, self._rule_changes.follow, flow, service, backend)
 
     def close(self) -> None:
         """End all legs."""
@@ -241,6 +251,8 @@ class GuardedMirroring:
             self._guard.run(Work.COPY, of, self._mirroring.write_rest, of, now)
         elif kind is TimerKind.LAST_ACKNOWLEDGEMENTS:
             self._guard.run(Work.COPY, of, self._mirroring.no_more_acknowledgements, of, now)
+        elif kind is TimerKind.RECONNECT:
+            self._guard.run(Work.COPY, of, self._mirroring.waited, of)
         elif kind is TimerKind.WINDOW_UPDATE:
             self._guard.run(Work.THROTTLE, of, self._backpressure.send_window_update, of)
         elif kind is TimerKind.POSITIONS_KNOWN:

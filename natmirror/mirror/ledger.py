@@ -85,9 +85,9 @@ _COMPLETE = frozenset((EndReason.CLOSED, EndReason.CLIENT_RESET, EndReason.RELEA
 
 _Counted = Literal["connections_not_copied", "connections_excluded"]
 
-Fates = tuple[str, tuple[tuple[str, EndReason | None], ...]]
-"""A service, and for each of its mirrors the reason why it gets no more bytes, or None. Flows for which these are equal
-share an account."""
+Fates = tuple[str, tuple[tuple[str, str, EndReason | None], ...]]
+"""A service, and for each of its copies the names of service and mirror, and the reason why the mirror gets no more
+bytes, or None. Flows for which these are equal share an account."""
 
 
 class Ledger:
@@ -101,8 +101,9 @@ class Ledger:
         self._totals: dict[tuple[str, str], Totals] = {}
         self._numbers: dict[tuple[str, str], int] = {}
         self._accounts: dict[Fates | None, int] = {None: 0}
-        self._acked_before: Counter[tuple[str, str, EndReason]] = Counter()
-        """Bytes that ended legs had delivered, of flows in the table, by service, mirror and reason of the end."""
+        self._not_lost: Counter[tuple[str, str, EndReason]] = Counter()
+        """Bytes of flows in the table that are not lost for the reason of their account, by service, mirror and that
+        reason: ended legs have delivered them, or the totals have them already."""
         self.reload(services)
 
     def reload(self, services: tuple[Service, ...]) -> None:
@@ -112,10 +113,15 @@ class Ledger:
             self._totals.setdefault(key, Totals(endpoint_of(mirror))).endpoint = endpoint_of(mirror)
             self._numbers.setdefault(key, len(self._numbers))
 
-    def is_current(self, of: CopyOrSession) -> bool:
-        """Return whether the rules still have the mirror, with the same endpoint, source address and protocol."""
+    def present_mirror(self, of: CopyOrSession) -> Mirror | None:
+        """Return the mirror as the rules have it now; None if they do not name it any more, or give it another
+        endpoint, source address or protocol."""
         mirror = self._mirrors.get(self._key(of))
-        return mirror is not None and identity(mirror) == identity(of.mirror)
+        return mirror if mirror is not None and identity(mirror) == identity(of.mirror) else None
+
+    def is_current(self, of: CopyOrSession) -> bool:
+        """Return whether present_mirror() returns a mirror."""
+        return self.present_mirror(of) is not None
 
     def has_sessions(self, service: str, mirror: str) -> bool:
         """Return whether the rules have this mirror with ``protocol: openflow``."""
@@ -138,20 +144,44 @@ class Ledger:
 
     def account_number(self, stream: MirroredStream) -> int:
         """Return the number of a flow's account, for its row in C."""
-        account = (stream.flow.service.name, tuple((copy.mirror.name, copy.why_ended) for copy in stream.copies))
+        fates = tuple((*self._key(copy), copy.why_ended) for copy in stream.copies)
+        account = (stream.flow.service.name, fates)
         return self._accounts.setdefault(account, len(self._accounts))
 
     def leg_ended(self, copy: StreamCopy, leg: Leg, reason: EndReason) -> None:
         """Add a copy's leg that has ended."""
         self.totals_of(copy).leg_ended(copy, leg, reason)
         if copy.stream.state is not StreamState.FORGOTTEN:
-            self._acked_before[*self._key(copy), reason] += leg.acked_bytes
+            self._not_lost[*self._key(copy), reason] += copy.before + leg.acked_bytes
+
+    def change_fate(self, copy: StreamCopy, reason: EndReason | None, client_bytes: int | None = None) -> None:
+        """Add what a copy without a living leg lacks until now to the totals. From now on it lacks its client's bytes
+        for another reason, or (None) gets them again. ``client_bytes``: as many of them came before, if not all."""
+        key, before = self._key(copy), copy.stream.client_bytes if client_bytes is None else client_bytes
+        if copy.why_ended is not None:
+            self.totals_of(copy).lost[copy.why_ended] += before - copy.before - copy.acked_bytes
+            self._not_lost[*key, copy.why_ended] -= copy.before + copy.acked_bytes
+        copy.leg, copy.why_absent, copy.before = None, reason, before
+        if reason is not None:
+            self._not_lost[*key, reason] += before
+
+    def copy_added(self, copy: StreamCopy) -> None:
+        """Add a copy that a reload has added to an older flow: the earlier bytes do not count for it."""
+        copy.before = copy.stream.client_bytes
+        self.totals_of(copy).client_bytes -= copy.before
+        if copy.why_ended is not None:
+            self._not_lost[*self._key(copy), copy.why_ended] += copy.before
+
+    def copy_removed(self, copy: StreamCopy) -> None:
+        """Add a copy without a living leg that a reload has removed from its flow: later bytes do not count for it."""
+        self.change_fate(copy, None)
+        self.totals_of(copy).client_bytes += copy.before
 
     def flow_forgotten(self, copy: StreamCopy) -> None:
         """Add a copy whose flow is forgotten, see Totals."""
         self.totals_of(copy).flow_forgotten(copy)
-        if copy.leg is not None and copy.leg.ended is not None:
-            self._acked_before[*self._key(copy), copy.leg.ended] -= copy.acked_bytes
+        if copy.why_ended is not None:
+            self._not_lost[*self._key(copy), copy.why_ended] -= copy.before + copy.acked_bytes
 
     def not_copied(self, service: Service, count: int, reason: EndReason) -> None:
         """Count bytes that a client sent on a connection which has no copies: all are lost."""
@@ -167,7 +197,7 @@ class Ledger:
         of_accounts, without_account = gear.account_sums(len(self._accounts), len(services))
         self._add_flows(shown, of_accounts)
         for service, connections in zip(services, without_account, strict=True):
-            self._add_connections(shown, service, {}, connections)
+            self._add_connections(shown, service, (), connections)
         for entry, sums in zip(shown.values(), gear.leg_sums(len(shown)), strict=True):
             entry["legs"] = sums.legs
             entry["client_bytes"] += sums.session_bytes  # a copy's bytes are in its flow's account
@@ -188,29 +218,32 @@ class Ledger:
             if account is None:
                 continue
             service, fates = account
-            for mirror, reason in fates:
-                entry = shown[service, mirror]
+            for *key, reason in fates:
+                entry = shown[key[0], key[1]]
                 entry["client_bytes"] += of_account.client_bytes
                 if reason is not None:
                     _add(entry["lost_bytes"], reason, of_account.client_bytes)
-            self._add_connections(shown, service, dict(fates), of_account.connections)
-        for (service, mirror, reason), count in self._acked_before.items():
+            self._add_connections(shown, service, fates, of_account.connections)
+        for (service, mirror, reason), count in self._not_lost.items():
             _add(shown[service, mirror]["lost_bytes"], reason, -count)
 
     def _add_connections(
         self,
         shown: dict[tuple[str, str], MirrorEntry],
         service: str,
-        fates: dict[str, EndReason | None],
+        fates: tuple[tuple[str, str, EndReason | None], ...],
         count: int,
     ) -> None:
-        """Add a service's connections to each mirror of the rules that does not get their bytes."""
-        for key, mirror in self._mirrors.items():
-            reason = fates.get(mirror.name, EndReason.MIRROR_ADDED) if key[0] == service else None
-            if not count or reason is None or reason in _COMPLETE or mirror.speaks_openflow:
-                continue
-            name: _Counted = "connections_excluded" if reason in _EXCLUDED else "connections_not_copied"
-            _add(shown[key][name], reason, count)
+        """Add a service's connections to each raw mirror of the rules that does not get their bytes."""
+        reasons = {
+            key: EndReason.MIRROR_ADDED
+            for key, mirror in self._mirrors.items()
+            if key[0] == service and not mirror.speaks_openflow
+        } | {(of, mirror): reason for of, mirror, reason in fates if (of, mirror) in self._mirrors}
+        for key, reason in reasons.items():
+            if count and reason is not None and reason not in _COMPLETE:
+                name: _Counted = "connections_excluded" if reason in _EXCLUDED else "connections_not_copied"
+                _add(shown[key][name], reason, count)
 
     @staticmethod
     def _key(of: CopyOrSession) -> tuple[str, str]:

@@ -20,12 +20,16 @@ from natmirror.mirror.faults import Work
 from natmirror.mirror.guard import Guard
 from natmirror.mirror.ledger import Ledger
 from natmirror.mirror.legs import LegOutcome, LegOwner, Legs
+from natmirror.mirror.reconnection import Reconnection
 from natmirror.mirror.sessions.master_session import MasterSession
 from natmirror.mirror.sessions.open_sessions import OpenSessions
 from natmirror.net.endpoint import Endpoint, show
 from natmirror.reasons import EndReason
 from natmirror.rules import Mirror
 from natmirror.tcp.leg import Leg
+from natmirror.tcp.leg_states import LegState
+
+_OPENING = (LegState.SYN_SENT, LegState.RESUMING)
 
 
 class LegOutcomes:
@@ -38,6 +42,7 @@ class LegOutcomes:
         guard: Guard,
         backpressure: Backpressure,
         adoption: Adoption,
+        reconnection: Reconnection,
         open_sessions: OpenSessions,
     ) -> None:
         self._legs = legs
@@ -45,6 +50,7 @@ class LegOutcomes:
         self._guard = guard
         self._backpressure = backpressure
         self._adoption = adoption
+        self._reconnection = reconnection
         self._open_sessions = open_sessions
         self._ended_copies: list[LegEnded] = []
         self._ended_sessions: list[LegEnded] = []
@@ -62,6 +68,8 @@ class LegOutcomes:
                 elif isinstance(owner, MasterSession):
                     self._ended_sessions.append(self._open_sessions.leg_ended(owner, leg, reason))
         if isinstance(owner, StreamCopy):
+            if owner.opened_at is None and leg.ended is None and leg.state not in _OPENING:
+                self._reconnection.leg_opened(owner)
             if owner.mirror.throttles:
                 self._guard.run(Work.THROTTLE, owner.stream.flow, self._backpressure.update, owner.stream)
             if owner.stream.is_adopted:
@@ -108,13 +116,14 @@ class LegOutcomes:
         # Another host carried a standby leg's traffic, so it does not count here.
         if stream.state is not StreamState.STANDBY:
             self._ledger.leg_ended(copy, leg, reason)
-            count, acked = stream.client_bytes, leg.acked_bytes
+            count, acked = stream.client_bytes - copy.before, leg.acked_bytes
             event = LegEnded(show(flow.client), flow.service.name, copy.mirror.name, reason, count, acked)
             self._ended_copies.append(event)
+            self._reconnection.leg_ended(copy, reason)
         if stream.state is StreamState.FORGOTTEN:
             return
-        if len(stream.copies) == len(flow.service.copies):
-            flow.row.account = self._ledger.account_number(stream)
+        if stream.has_all_copies:
+            self._reconnection.follow(stream)
         if not stream.alive():
             stop_feeding_legs(flow.row)
             if not has_reader(flow.row):

@@ -6,9 +6,11 @@ from natmirror.fastpath import NO_FLOW, ClientMemory, FlowRow, HeldBytes
 from natmirror.fastpath.flow_flags import (
     add_reader,
     clear_mirroring,
+    has_reader,
     holds,
     is_revoked,
     is_service_mirrored,
+    reconnects,
     set_holds,
     start_feeding_legs,
 )
@@ -22,7 +24,8 @@ from natmirror.mirror.guard import Guard
 from natmirror.mirror.ledger import Ledger
 from natmirror.mirror.leg_outcomes import LegOutcomes
 from natmirror.mirror.legs import Legs
-from natmirror.mirror.sampling import why_flow_not_mirrored
+from natmirror.mirror.reconnection import Reconnection
+from natmirror.mirror.sampling import why_flow_not_mirrored, why_not_mirrored
 from natmirror.mirror.sessions.master_session import MasterSession
 from natmirror.mirror.sessions.read_queue import ReadEvent, ReadQueue
 from natmirror.mirror.sessions.replies import Replies
@@ -35,6 +38,7 @@ from natmirror.reasons import EndReason
 from natmirror.rules import Release, Service
 from natmirror.tcp import tracker
 from natmirror.tcp.acceptance import has_new_data, is_urgent
+from natmirror.tcp.breaks import note_data
 from natmirror.tcp.leg import Leg
 from natmirror.tcp.leg_record import FlowRecord
 from natmirror.tcp.reassembler import Reassembler
@@ -56,6 +60,7 @@ class Mirroring:
         ledger: Ledger,
         backpressure: Backpressure,
         adoption: Adoption,
+        reconnection: Reconnection,
         outcomes: LegOutcomes,
         sessions: MasterSessions,
         read_queue: ReadQueue,
@@ -76,6 +81,7 @@ class Mirroring:
         self._ledger = ledger
         self._backpressure = backpressure
         self._adoption = adoption
+        self._reconnection = reconnection
         self._outcomes = outcomes
         self._sessions = sessions
         self._read_queue = read_queue
@@ -95,19 +101,19 @@ class Mirroring:
         first = seq.add(flow.row.iss, 1)
         stream = self._begin(flow, first)
         for mirror in flow.service.copies:
-            copy = StreamCopy(mirror, stream)
-            stream.copies = (*stream.copies, copy)
+            copy = stream.make_copy(mirror)
             copy.why_absent = (
                 EndReason.MIRROR_IS_BACKEND if endpoint_of(mirror) == backend else why_flow_not_mirrored(mirror, flow)
             )
             if copy.why_absent is None:
                 self._open_leg(copy, flow.row.iss, now)
+        stream.has_all_copies = True
         if stream.alive():
             start_feeding_legs(flow.row)
         if self._is_wanted_by_masters(flow, backend):
             stream.replies = Reassembler(flow.row, "reply", flow.row.orig.ack, _max_waiting(flow), self._memory)
             add_reader(flow.row)
-        flow.row.account = self._ledger.account_number(stream)
+        self._reconnection.follow(stream)
         self._guard.run(Work.THROTTLE, flow, self._backpressure.update, stream)
         taken = seq.diff(flow.row.reply.ack, first)  # a backend may ignore a SYN's data (RFC 7413 §4.2.2)
         if taken > 0:
@@ -116,16 +122,22 @@ class Mirroring:
             self._feeding.feed(stream, first, (flow.syn_data or b"")[:taken], now, came_first=True)
 
     def picked_up(self, flow: MirroredFlow, backend: Endpoint | None) -> MirroredStream:
-        """Begin the stream of a flow that was picked up. Sessions can begin in mid-stream; copies cannot."""
+        """Begin the stream of a flow that was picked up. Sessions can begin in mid-stream; copies only at a break, if
+        the rules let them."""
         stream = self._begin(flow, None)
-        stream.copies = tuple(
-            StreamCopy(mirror, stream, why_absent=self._why_absent_from_picked_up) for mirror in flow.service.copies
-        )
+        for mirror in flow.service.copies:
+            own = EndReason.MIRROR_IS_BACKEND if endpoint_of(mirror) == backend else None
+            stream.make_copy(mirror, own or why_not_mirrored(mirror, flow.client[0]) or self._why_absent_from_picked_up)
+        stream.has_all_copies = True
         if self._is_wanted_by_masters(flow, backend):
             stream.replies = Reassembler(flow.row, "reply", None, _max_waiting(flow), self._memory)
             add_reader(flow.row, is_late=True)
-        flow.row.account = self._ledger.account_number(stream)
+        self._reconnection.follow(stream)
         return stream
+
+    def begin_late(self, flow: MirroredFlow) -> MirroredStream:
+        """Begin the stream of an open flow whose service has got its first mirrors by a reload, without copies."""
+        return self._begin(flow, None)
 
     def _begin(self, flow: MirroredFlow, first: int | None) -> MirroredStream:
         """Return the stream of a flow, whose client's first byte has number ``first``, if that is known."""
@@ -156,7 +168,9 @@ class Mirroring:
         reason = EndReason.NO_ACKNOWLEDGEMENTS
         if flow not in self.streams:
             stream = self._begin(flow, None)
-            stream.copies = tuple(StreamCopy(mirror, stream, why_absent=reason) for mirror in flow.service.copies)
+            for mirror in flow.service.copies:
+                stream.make_copy(mirror, reason)
+            stream.has_all_copies = True
             flow.row.account = self._ledger.account_number(stream)
             self._sessions.refuse(flow, reason)
             for mirror in flow.service.mirrors:
@@ -175,9 +189,45 @@ class Mirroring:
         if segment.flags & URG and is_urgent(flow.row, segment):
             self._feeding.give_up(stream, EndReason.AMBIGUOUS)
             return
+        if reconnects(flow.row):
+            self._begin_again(stream, segment, now)
+        if reconnects(flow.row):
+            note_data(flow.row, segment)
         payload = segment.payload
         if payload or not holds(flow.row) or is_revoked(flow.row.orig):  # else it is a FIN, to be acknowledged first
             self._feeding.feed(stream, segment.seq, payload, now)
+
+    def _begin_again(self, stream: MirroredStream, segment: Segment, now: float) -> None:
+        """Begin the copies again that may begin with this segment of the client."""
+        row, reassembler = stream.flow.row, stream.reassembler
+        copies = list(self._reconnection.due(stream, segment))
+        if not copies:
+            return
+        if not (stream.alive() or has_reader(row)):
+            reassembler.place(segment.seq)
+        elif not reassembler.is_placed or reassembler.next != segment.seq or row.held_len or reassembler.has_gap:
+            return  # the other copies or sessions are not that far
+        for copy in copies:
+            self._open_again(copy, segment, now)
+        if stream.alive():
+            start_feeding_legs(row)
+        self._reconnection.follow(stream)
+
+    def _open_again(self, copy: StreamCopy, segment: Segment, now: float) -> None:
+        client, row = copy.client, copy.stream.flow.row
+        self._outcomes.end_left_over(copy.mirror, client)
+        made = self._legs.make(copy, client, seq.add(segment.seq, -1), now)
+        if isinstance(made, EndReason):
+            self._reconnection.leg_refused(copy)
+            return
+        self._ledger.change_fate(copy, None, row.orig.bytes - segment.payload_len)
+        self._reconnection.begins(copy)
+        self._begin_leg(copy, made, now)
+
+    def waited(self, flow: MirroredFlow) -> None:
+        """Let a copy begin again that has waited long enough."""
+        if (stream := self.streams.get(flow)) is not None:
+            self._reconnection.follow(stream)
 
     def feed_replies(self, flow: MirroredFlow, segment: Segment) -> None:
         """Take a segment of the backend, for masters that have a session; as for feed()."""
@@ -276,6 +326,7 @@ class Mirroring:
         self._timers.set((TimerKind.POSITIONS_KNOWN, flow), None)
         self._timers.set((TimerKind.WRITE_REST, flow), None)
         self._timers.set((TimerKind.LAST_ACKNOWLEDGEMENTS, flow), None)
+        self._timers.set((TimerKind.RECONNECT, flow), None)
         self._sessions.forgotten(flow, continues=continues)
         stream.reassembler.clear()
         if stream.replies is not None:
@@ -290,16 +341,21 @@ class Mirroring:
         stream.copies = ()  # breaks a reference cycle, which only the garbage collector would free
 
     def _open_leg(self, copy: StreamCopy, iss: int, now: float) -> None:
-        stream, client = copy.stream, copy.stream.flow.client
+        client = copy.client
         self._outcomes.end_left_over(copy.mirror, client)
         made = self._legs.make(copy, client, iss, now)
         if isinstance(made, EndReason):
             copy.why_absent = made
             return
+        self._begin_leg(copy, made, now)
+
+    def _begin_leg(self, copy: StreamCopy, made: Leg, now: float) -> None:
+        stream = copy.stream
         copy.leg = made
         self._ledger.totals_of(copy).opened += 1
         made.row.flow_id = stream.flow.row.id
         made.row.mirror_id = self._ledger.mirror_id(copy)
+        made.row.before_bytes = copy.before
         self._legs.link(stream.flow.row, [leg for _, leg in stream.alive()])
         self._outcomes.apply(self._legs.collect(copy, made, made.open(now)))
 

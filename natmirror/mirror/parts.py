@@ -1,7 +1,8 @@
 """The parts of mirroring in one engine, built in the order of their dependencies.
 
-The legs and the ledger come first; then throttles, adoption and the open sessions; then LegOutcomes, which informs all
-of them when a leg moves or ends; last the sessions and the streams, which move legs and apply the outcomes.
+The legs and the ledger come first; then throttles, reconnection, adoption and the open sessions; then LegOutcomes,
+which informs all of them when a leg moves or ends; last the sessions and the streams, which move legs and apply the
+outcomes.
 """
 
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from natmirror.mirror.leg_outcomes import LegOutcomes
 from natmirror.mirror.legs import Legs
 from natmirror.mirror.mirroring import Mirroring
 from natmirror.mirror.outgoing import Outgoing
+from natmirror.mirror.reconnection import Reconnection
+from natmirror.mirror.rule_changes import RuleChanges
 from natmirror.mirror.sessions.claims import SwitchClaims
 from natmirror.mirror.sessions.open_sessions import OpenSessions
 from natmirror.mirror.sessions.read_queue import ReadQueue
@@ -52,15 +55,19 @@ class MirrorParts:
         self.ledger = Ledger(rules.services)
         read_queue, totals = ReadQueue(gear), SessionTotals()
         self.backpressure = Backpressure(self.timers, self.outgoing, self.streams)
-        self.adoption = Adoption(self.timers, self.legs, self.ledger, self.streams)
+        self.reconnection = Reconnection(gear, self.timers, self.legs, self.ledger)
+        self.adoption = Adoption(self.timers, self.legs, self.ledger, self.reconnection, self.streams)
         open_sessions = OpenSessions(*(read_queue, self.timers, self.legs, self.ledger, totals, claims, self.streams))
-        self.outcomes = LegOutcomes(self.legs, self.ledger, self.guard, self.backpressure, self.adoption, open_sessions)
+        self.outcomes = LegOutcomes(
+            *(self.legs, self.ledger, self.guard, self.backpressure, self.adoption, self.reconnection, open_sessions)
+        )
         self.sessions = MasterSessions(
             *(read_queue, gear.memory, self.timers, self.legs, self.ledger),
             *(self.outcomes, open_sessions, totals, self.faults),
         )
         self.mirroring = Mirroring(
             *(gear.memory, gear.hold, self.timers, self.legs, self.ledger, self.backpressure, self.adoption),
-            *(self.outcomes, self.sessions, read_queue, self.guard, self.streams),
+            *(self.reconnection, self.outcomes, self.sessions, read_queue, self.guard, self.streams),
             shares_state=rules.ha is not None and rules.ha.state is not None,
         )
+        self.rule_changes = RuleChanges(self.ledger, self.reconnection, self.mirroring, self.streams)

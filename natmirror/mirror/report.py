@@ -31,9 +31,9 @@ class MirrorReport:
         """Return the flow's legs and sessions."""
         stream = self._streams.get(flow)
         copies = () if stream is None else stream.copies
-        return [shown_copy(copy, copy.leg, now) for copy in copies if copy.leg is not None] + [
-            shown_session(master, now) for master in self._sessions.masters_of(flow.row.id)
-        ]
+        shown = [shown_copy(copy, copy.leg, now) for copy in copies if copy.leg is not None]
+        shown += [_without_leg(copy.mirror, EndReason.RECONNECTING) for copy in copies if copy.waits]
+        return shown + [shown_session(master, now) for master in self._sessions.masters_of(flow.row.id)]
 
     def lingering(self, now: float) -> list[FlowEntry]:
         """Return the legs that have outlived their flow, each below a flow whose state is ``gone``."""
@@ -84,7 +84,7 @@ def gone_flow(service: str, client: Endpoint, leg: LegEntry) -> FlowEntry:
 def shown_copy(copy: StreamCopy, leg: Leg, now: float) -> LegEntry:
     """Return a leg that carries its client's bytes."""
     missing = copy.missing_bytes if leg.ended is None else 0
-    return _leg(copy.mirror, leg, copy.stream.client_bytes, missing, now)
+    return _leg(copy.mirror, leg, copy.stream.client_bytes - copy.before, missing, now)
 
 
 def shown_session(master: MasterSession, now: float) -> LegEntry:
@@ -94,27 +94,31 @@ def shown_session(master: MasterSession, now: float) -> LegEntry:
         wait: EndReason | SessionWait = SessionWait.FEATURES if master.connection.is_picked_up else SessionWait.HELLOS
         if master.is_refused:
             wait = EndReason.DATAPATH_IN_USE
-        return {
-            "mirror": master.mirror.name,
-            "state": LegPhase.NONE,
-            "reason": master.why_absent or wait,
-            "client_bytes": 0,
-            "sent_bytes": 0,
-            "acked_bytes": 0,
-            "in_flight_bytes": 0,
-            "lag_bytes": 0,
-            "lag_seconds": 0.0,
-            "consumed_bytes": 0,
-            "retransmits": 0,
-            "timeouts": 0,
-            "rtt_seconds": None,
-            "session": None,
-            "messages_missed": master.messages_missed,
-        }
+        return _without_leg(master.mirror, master.why_absent or wait) | {"messages_missed": master.messages_missed}
     shown = _leg(master.mirror, leg, int(leg.row.client_bytes), leg.lag_bytes, now)
     shown["session"] = None if session is None else session.shown()
     shown["messages_missed"] = master.messages_missed
     return shown
+
+
+def _without_leg(mirror: Mirror, reason: EndReason | SessionWait) -> LegEntry:
+    return {
+        "mirror": mirror.name,
+        "state": LegPhase.NONE,
+        "reason": reason,
+        "client_bytes": 0,
+        "sent_bytes": 0,
+        "acked_bytes": 0,
+        "in_flight_bytes": 0,
+        "lag_bytes": 0,
+        "lag_seconds": 0.0,
+        "consumed_bytes": 0,
+        "retransmits": 0,
+        "timeouts": 0,
+        "rtt_seconds": None,
+        "session": None,
+        "messages_missed": 0,
+    }
 
 
 def _leg(mirror: Mirror, leg: Leg, client_bytes: int, lag_bytes: int, now: float) -> LegEntry:

@@ -31,7 +31,7 @@ class LegPhase(StrEnum):
     ENDED = "ended"
     """The leg has ended, for the reason in ``reason``."""
     NONE = "none"
-    """The session has no leg, for the reason in ``reason``."""
+    """The session, or the copy that waits to begin again, has no leg, for the reason in ``reason``."""
 
 
 PHASES: dict[LegState, LegPhase] = {state: LegPhase[state.name] for state in LegState if state is not LegState.CLOSED}

@@ -29,6 +29,7 @@ class Teardown:
         self._memory = parts.gear.memory
         self._legs = parts.legs
         self._ledger = parts.ledger
+        self._reconnection = parts.reconnection
         self._backpressure = parts.backpressure
         self._outcomes = parts.outcomes
         self._sessions = parts.sessions
@@ -72,7 +73,7 @@ class Teardown:
     def _has_nothing_left(self, flow: MirroredFlow) -> bool:
         """Return whether the flow has no copy, leg or throttle that could be ended."""
         stream = self._streams.get(flow)
-        if stream is None or len(stream.copies) < len(flow.service.copies) or concerns_mirroring(flow.row):
+        if stream is None or not stream.has_all_copies or concerns_mirroring(flow.row):
             return False
         return all(copy.leg is None or copy.leg.ended is not None for copy in stream.copies)
 
@@ -103,12 +104,18 @@ class Teardown:
             stream = MirroredStream(flow, Reassembler(flow.row, "orig", None, 0, self._memory))
             self._streams[flow] = stream
         for copy in stream.copies:
-            if copy.leg is None:
+            if copy.waits:
+                with suppress(Exception):
+                    self._ledger.change_fate(copy, reason)
+                copy.why_absent = reason
+            elif copy.leg is None:
                 copy.why_absent = copy.why_absent or reason
             else:
                 self._outcomes.cut(copy, copy.leg, reason)
-        missing = flow.service.copies[len(stream.copies) :]
-        stream.copies += tuple(StreamCopy(mirror, stream, why_absent=reason) for mirror in missing)
+        if not stream.has_all_copies:
+            for mirror in flow.service.copies[len(stream.copies) :]:
+                stream.make_copy(mirror, reason)
+            stream.has_all_copies = True
         stream.has_rest = stream.awaits_last = False
         if stream.state in IS_ASKING:
             stream.move(StreamEvent.ANSWERED)
@@ -116,4 +123,4 @@ class Teardown:
             with suppress(Exception):
                 half.clear()
         with suppress(Exception):
-            flow.row.account = self._ledger.account_number(stream)
+            self._reconnection.follow(stream)

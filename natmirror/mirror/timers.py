@@ -23,6 +23,8 @@ class TimerKind(IntEnum):
     """None: work that was switched off is switched on again."""
     LAST_ACKNOWLEDGEMENTS = 7
     """A flow: its client has reset it, and no acknowledgement of its bytes is under way any more."""
+    RECONNECT = 8
+    """A flow: a copy of it has waited for a minute, and may begin again."""
 
 
 Key = tuple[TimerKind, Any]

@@ -24,6 +24,8 @@ class PoolMember:
     """The number of the backend's connections now, as an array of one that all threads share."""
     share: float = 1.0
     is_removed: bool = False
+    refused_syns: int = 0
+    unanswered_syns: int = 0
 
 
 @dataclass(slots=True, eq=False)

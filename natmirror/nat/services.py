@@ -37,6 +37,10 @@ class BackendCounts(TypedDict):
     """Its connections now."""
     connections: int
     """Connections that it has accepted since natmirror started."""
+    refused_syns: int
+    """Clients' SYNs that it has answered with a RST."""
+    unanswered_syns: int
+    """Clients' SYNs that it has not answered in time."""
     removed: bool
     """Whether the rules no longer name it."""
 
@@ -197,6 +201,16 @@ class ServiceTable:
         """Count a connection that the backend with this number accepted."""
         self._plan.backends[number].connections += 1
 
+    def count_failed_syn(self, service: Service, backend: Backend, *, is_refused: bool) -> None:
+        """Count a SYN that a backend has refused or left unanswered, unless the backend is forgotten."""
+        member = self._entry(service).members.get(endpoint_of(backend))
+        if member is None:
+            return
+        if is_refused:
+            member.refused_syns += 1
+        else:
+            member.unanswered_syns += 1
+
     def accepted(self, service: Service, backend: Backend) -> int:
         """Return the number of connections of a service that a backend has accepted; 0 for a forgotten backend."""
         member = self._entry(service).members.get(endpoint_of(backend))
@@ -214,6 +228,8 @@ class ServiceTable:
                     "address": show(endpoint_of(member.backend)),
                     "flows": row.flows,
                     "connections": row.connections,
+                    "refused_syns": member.refused_syns,
+                    "unanswered_syns": member.unanswered_syns,
                     "removed": member.is_removed,
                 }
             )

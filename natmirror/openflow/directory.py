@@ -6,6 +6,7 @@ it is refused, as if the switch had never been asked.
 
 from collections import Counter
 from ipaddress import IPv4Address
+from math import isfinite
 from typing import Any, Protocol
 
 from natmirror.openflow.datapath import (
@@ -331,12 +332,18 @@ class Directory:
                 key = (Type(kind), int(multipart), bytes.fromhex(body))
                 if key[0] is Type.MULTIPART_REPLY:
                     key = multipart_key(int(entry["version"]), *key[1:])
-                answers.append((key, tuple(bytes.fromhex(one) for one in bodies), now - float(age)))
+                answers.append((key, tuple(bytes.fromhex(one) for one in bodies), now - max(0.0, float(age))))
         except OverflowError as error:
             raise ValueError(str(error)) from None
         is_possible = all(bodies and max(map(len, bodies)) <= _MAX_ANSWER_LEN for _, bodies, _ in answers)
-        if entry["version"] not in VERSIONS or not is_possible:
-            raise ValueError("the version or an answer of the switch is impossible")
+        are_numbers_possible = (
+            entry["version"] in VERSIONS
+            and 0 <= ids[0] < 1 << 64
+            and 0 <= ids[1] < 1 << 8
+            and all(-1 <= key[1] < 1 << 16 and isfinite(at) for key, _, at in answers)
+        )
+        if not are_numbers_possible or not is_possible:
+            raise ValueError("the version, a number or an answer of the switch is impossible")
         connection = str(entry["client"])
         datapath = self.enter(connection, *ids, int(entry["version"]))
         self.set_switch(connection, datapath)

@@ -11,7 +11,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from natmirror.reference.choices import sentences
-from natmirror.rules import Balance, CheckKind, MirrorProtocol, WhenBehind
+from natmirror.rules import Balance, CheckKind, MirrorProtocol, Reconnect, WhenBehind
 from natmirror.rules.keys import SECTIONS, TOP
 from natmirror.rules.mirror_keys import ONLY_OPENFLOW
 from natmirror.rules.scalars import Choice
@@ -50,6 +50,8 @@ _CONDITIONS: dict[str, list[dict[str, Any]]] = {
         {"if": _has("throttle-limit"), "then": _THROTTLES},
         {"if": _THROTTLES, "then": {"not": _OPENFLOW}},
         *({"if": _has(key), "then": _OPENFLOW} for key in ONLY_OPENFLOW),
+        {"if": _is(reconnect=Reconnect.NEXT_MESSAGE), "then": _OPENFLOW},
+        {"if": _is(reconnect=Reconnect.NEXT_SEGMENT), "then": {"not": {"anyOf": [_OPENFLOW, _THROTTLES]}}},
         {
             "if": {"properties": {"direct": {"const": True}}, "required": ["direct"]},
             "then": {"properties": {"source": {"const": "client"}}},

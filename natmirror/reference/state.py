@@ -36,7 +36,7 @@ ANSWERS: dict[str, Any] = {
     f"GET {PREFIX}decisions": list[SwitchDecisions],
     f"POST {PREFIX}reload": ReloadAnswer,
     f"POST {PREFIX}drain, {PREFIX}undrain": CommandAnswer,
-    f"POST {PREFIX}role, {PREFIX}resume-mirroring": EmptyAnswer,
+    f"POST {PREFIX}resume-mirroring": EmptyAnswer,
     "An error: status 400, 404, 405 or 503": ErrorAnswer,
 }
 """The types of the API's answers, by request."""

@@ -110,6 +110,9 @@ class EngineAdapter:
                 self._engine.directory.adopt(entry, time.monotonic())
             except (KeyError, TypeError, ValueError):
                 rejected += 1
+            except Exception as error:  # an internal error costs this record, and no other
+                rejected += 1
+                self._engine.faults.note(Work.TAKEOVER, None, error)
         return rejected
 
     def withdraw_switches(self, clients: Sequence[str]) -> None:
@@ -126,6 +129,10 @@ class EngineAdapter:
     def leg_records(self, ids: Sequence[int], *, everything: bool) -> list[dict[str, Any]]:
         """Return records of these flows' legs: of those that have changed since the last call, or of ``everything``."""
         return self._engine.replicated_legs.records(ids, everything=everything)
+
+    def lacking_records(self) -> list[dict[str, Any]]:
+        """Return records of the connections that were found to lack bytes since the last call."""
+        return self._engine.replicated_legs.lacking_records()
 
     def take_gone_legs(self) -> list[tuple[str, str]]:
         """Return service and client of each record that has become invalid since the last call."""
@@ -144,6 +151,15 @@ class EngineAdapter:
                 self._engine.faults.note(Work.TAKEOVER, None, error)
         self._send(self._engine.read_sessions(time.monotonic(), lambda: True))
         return rejected
+
+    def deliver_missing(self, records: Sequence[dict[str, Any]]) -> None:
+        """Deliver to mirrors the bytes that the other host's records report as missing, as far as this host holds
+        them."""
+        now = time.monotonic()
+        for record in records:
+            with suppress(ValueError):
+                self._engine.replicated_legs.deliver_missing(record, now)
+        self._send(self._engine.read_sessions(now, lambda: True))
 
     def withdraw_legs(self, gone: Sequence[tuple[str, str]]) -> None:
         """Forget another host's legs: service and client of each record."""

@@ -1,7 +1,8 @@
 """Records of legs: ``leg openflow/10.10.0.11:40001`` → one record from EngineAdapter.leg_records(), as JSON.
 
 The active host writes the legs whose positions have changed. A standby host adopts them, and activates all of them when
-it becomes the active host: from then on they are its own.
+it becomes the active host: from then on they are its own. If it then lacks bytes that the backend has acknowledged, its
+records say so, and the other host delivers them to the mirrors before it releases its legs.
 """
 
 import json
@@ -38,10 +39,25 @@ class LegRecords:
         self._next_scan_at = 0.0
 
     async def adopt(self, records: Mapping[str, str]) -> int:
-        """Adopt other hosts' legs, unless this host is active; return how many records were rejected."""
+        """Adopt other hosts' legs; return how many records were rejected. An active host only delivers the bytes that
+        another host lacks."""
+        parts, rejected = self._parse(records)
         if self._is_active:
+            await self._deliver_missing(parts)
             return 0
         self._adopted |= records
+        for thread, part in zip(self._threads, parts, strict=True):
+            for chunk in slices(part, _ADOPTED_AT_ONCE):
+                rejected += int(await ask(thread, partial(thread.replication.adopt_legs, chunk)))
+        return rejected
+
+    async def _deliver_missing(self, parts: list[list[dict[str, Any]]]) -> None:
+        for thread, part in zip(self._threads, parts, strict=True):
+            for chunk in slices([record for record in part if record.get("missing_to") is not None], _ADOPTED_AT_ONCE):
+                await ask(thread, partial(thread.replication.deliver_missing, chunk))
+
+    def _parse(self, records: Mapping[str, str]) -> tuple[list[list[dict[str, Any]]], int]:
+        """Return the records of each thread, and how many are not in JSON."""
         parts: list[list[dict[str, Any]]] = [[] for _ in self._threads]
         rejected = 0
         for key, text in records.items():
@@ -49,10 +65,7 @@ class LegRecords:
                 parts[shard_of_client(key, len(parts))].append(dict(json.loads(text)))
             except (TypeError, ValueError, RecursionError):
                 rejected += 1
-        for thread, part in zip(self._threads, parts, strict=True):
-            for chunk in slices(part, _ADOPTED_AT_ONCE):
-                rejected += int(await ask(thread, partial(thread.replication.adopt_legs, chunk)))
-        return rejected
+        return parts, rejected
 
     async def withdraw(self, gone: Mapping[str, bool]) -> None:
         """Forget other hosts' legs with these keys."""
@@ -69,8 +82,13 @@ class LegRecords:
             await self._scan(everything=True)
 
     async def write_changes(self, now: float) -> None:
-        """On the active host, write the legs that have changed since the last scan, if a scan is due."""
-        if self._is_active and now >= self._next_scan_at:
+        """On the active host, write the legs that lack bytes, and, if a scan is due, those that have changed since the
+        last one."""
+        if not self._is_active:
+            return
+        for thread in self._threads:
+            self._write(await ask(thread, thread.replication.lacking_records))
+        if now >= self._next_scan_at:
             began_at = self._clock()
             await self._scan(everything=False)
             took = self._clock() - began_at
@@ -82,9 +100,12 @@ class LegRecords:
             for chunk in slices(ids, _SLICE):
                 await self._writer.wait_for_room()
                 records = await ask(thread, partial(thread.replication.leg_records, chunk, everything=everything))
-                self._writer.write([Op(PUT, f"{_KIND} {_key(record)}", json.dumps(record)) for record in records])
+                self._write(records)
             gone = await ask(thread, thread.replication.take_gone_legs)
             self._writer.write([Op(GONE, f"{_KIND} {service}/{client}") for service, client in gone])
+
+    def _write(self, records: Iterable[Mapping[str, Any]]) -> None:
+        self._writer.write([Op(PUT, f"{_KIND} {_key(record)}", json.dumps(record)) for record in records])
 
     async def activate(self) -> None:
         """Activate the legs adopted from other hosts, and make their records this host's own."""

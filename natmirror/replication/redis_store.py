@@ -31,7 +31,12 @@ _FORMAT = "1"
 _CONNECT_TIMEOUT = 1.0
 _ANSWER_TIMEOUT = 2.0
 _AT_ONCE = 500  # ops in one run of the script, which no other client's command interrupts
+_MAX_RUN_LEN = 256 << 10  # characters of these ops, unless a single op is longer
 _SCAN = 500
+_MAX_TIME_LEN = 12  # digits of a time in seconds
+_MAX_RECORD_LEN = 1 << 20  # bytes of a key and its value: natmirror writes records of 640 KiB at most
+_MAX_MESSAGE_LEN = 2 << 20  # characters: while JSON is read, no Python code runs in any thread
+_MAX_MESSAGES = 200  # in one call, so that a flood of them stops neither writing nor the beats
 
 _WRITE = """
 local host, now = ARGV[1], redis.call('TIME')[1]
@@ -61,6 +66,21 @@ if #done > 1 then
     redis.call('PUBLISH', KEYS[3], cjson.encode(done))
 end
 """
+# A record that is too long does not even leave Redis.
+_READ = """
+local found, skipped, example = {}, 0, ''
+local reply = redis.call('HSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])
+for at = 1, #reply[2], 2 do
+    local key, value = reply[2][at], reply[2][at + 1]
+    if #key + #value <= tonumber(ARGV[3]) then
+        found[#found + 1] = key
+        found[#found + 1] = value
+    else
+        skipped, example = skipped + 1, string.sub(key, 1, 80)
+    end
+end
+return {reply[1], found, skipped, example}
+"""
 _PURGE = """
 for at = 1, #ARGV, 2 do
     if redis.call('HGET', KEYS[1], ARGV[at]) == ARGV[at + 1] then
@@ -83,7 +103,8 @@ class RedisStore:
         self._redis: Any = None
         self._subscription: Any = None
         self._foreign: set[str] = set()
-        self._had_foreign_formats = False
+        self._had_foreign_data = False
+        self.skipped = 0
 
     async def connect(self) -> None:
         """Connect and subscribe: from now on read_changes() misses nothing."""
@@ -98,7 +119,7 @@ class RedisStore:
                 socket_connect_timeout=_CONNECT_TIMEOUT,
                 socket_timeout=_ANSWER_TIMEOUT,
             )
-            self._write, self._purge = self._redis.register_script(_WRITE), self._redis.register_script(_PURGE)
+            self._write, self._scan, self._purge = map(self._redis.register_script, (_WRITE, _READ, _PURGE))
             self._subscription = self._redis.pubsub()
             await self._subscription.subscribe(self._changes)
             message = await self._subscription.get_message(timeout=_ANSWER_TIMEOUT)
@@ -117,14 +138,17 @@ class RedisStore:
     async def load(self) -> AsyncIterator[list[Record]]:
         """Yield all records, some hundreds at a time; remove expired ones."""
         with _translated():
-            now, cursor = int((await self._redis.time())[0]), -1
-            while cursor:
-                cursor, found = await self._redis.hscan(self._records, max(cursor, 0), count=_SCAN)
+            now, cursor, self.skipped = int((await self._redis.time())[0]), "", 0
+            while cursor != "0":
+                which = [cursor or "0", _SCAN, _MAX_RECORD_LEN]
+                cursor, found, skipped, key = await self._scan(keys=[self._records], args=which)
+                if skipped:
+                    self._skip(f"a record of more than {_MAX_RECORD_LEN} bytes, {key}", skipped)
                 records, dead = [], []
-                for key, raw in found.items():
+                for key, raw in zip(found[::2], found[1::2], strict=True):
                     parts = raw.split(" ", 2)
-                    if len(parts) < 3 or not parts[1].isdecimal():
-                        self._warn_of_foreign(key)
+                    if len(parts) < 3 or not parts[1].isdecimal() or len(parts[1]) > _MAX_TIME_LEN:
+                        self._skip(key)
                     elif now - int(parts[1]) > RECORD_LIFETIME:
                         dead += [key, raw]
                     else:
@@ -137,29 +161,37 @@ class RedisStore:
         """Do these ops in order."""
         with _translated():
             async with self._redis.pipeline(transaction=False) as pipe:
-                for start in range(0, len(ops), _AT_ONCE):
-                    fields = [field for op in ops[start : start + _AT_ONCE] for field in (op.what, op.key, op.value)]
-                    await self._run(fields, pipe)
+                for run in _runs(ops):
+                    await self._run([field for op in run for field in (op.what, op.key, op.value)], pipe)
                 await pipe.execute()
 
     async def read_changes(self, timeout: float) -> list[Op]:
         """Return other hosts' ops since the last call, in order; wait up to ``timeout`` seconds for the first."""
         ops: list[Op] = []
         with _translated():
-            while message := await self._subscription.get_message(timeout=0.0 if ops else timeout):
+            for _ in range(_MAX_MESSAGES):
+                message = await self._subscription.get_message(timeout=0.0 if ops else timeout)
+                if message is None:
+                    break
                 if message["type"] != "message":
                     raise StoreError("the connection was lost and made again")
                 ops += self._read(message["data"])
         return ops
 
     def _read(self, text: str) -> list[Op]:
+        """Return the ops of a message; none if it is this host's own, or malformed."""
         try:
-            host, *fields = json.loads(text)
-            ops = [Op(*map(str, fields[at : at + 3])) for at in range(0, len(fields), 3)]
-        except (TypeError, ValueError):
-            host, ops = None, []
-        if host is None or not all(op.what in (PUT, GONE, ENDED) for op in ops):
-            self._warn_of_foreign(text)
+            if len(text) > _MAX_MESSAGE_LEN:
+                raise ValueError("too long")
+            words = json.loads(text)
+            if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+                raise ValueError("not written by natmirror")
+            host, *fields = words
+            ops = [Op(*fields[at : at + 3]) for at in range(0, len(fields), 3)]
+            if not all(op.what in (PUT, GONE, ENDED) for op in ops):
+                raise ValueError("not written by natmirror")
+        except (TypeError, ValueError, RecursionError):
+            self._skip(text)
             return []
         return [] if host == self._host else ops
 
@@ -180,14 +212,31 @@ class RedisStore:
         keys = [self._records, self._formats, self._changes]
         await self._write(keys=keys, args=[self._host, _FORMAT, int(RECORD_LIFETIME), *fields], client=client)
 
-    def _warn_of_foreign(self, what: str) -> None:
-        if not self._had_foreign_formats:
-            self._had_foreign_formats = True
+    def _skip(self, what: str, count: int = 1) -> None:
+        """Count records or messages that natmirror has not written, and warn of the first."""
+        self.skipped += count
+        if not self._had_foreign_data:
+            self._had_foreign_data = True
             log.warning(
                 "shared state: ignoring data in Redis that natmirror has not written: %.80r; keep other programs"
                 " from writing to its keys natmirror:*",
                 what,
             )
+
+
+def _runs(ops: Sequence[Op]) -> Iterator[list[Op]]:
+    """Yield the ops in lists, each for one run of the script."""
+    run: list[Op] = []
+    length = 0
+    for op in ops:
+        more = len(op.key) + len(op.value)
+        if run and (len(run) == _AT_ONCE or length + more > _MAX_RUN_LEN):
+            yield run
+            run, length = [], 0
+        run.append(op)
+        length += more
+    if run:
+        yield run
 
 
 @contextmanager

@@ -52,6 +52,9 @@ class Record:
 class Store(Protocol):
     """One host's connection to the shared records. Every method may raise StoreError; after that call close()."""
 
+    skipped: int
+    """Malformed or overlong records and changes, which were skipped, since the latest load() began."""
+
     async def connect(self) -> None:
         """Connect: from now on read_changes() misses nothing."""
 

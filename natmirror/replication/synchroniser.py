@@ -65,8 +65,8 @@ class SyncEntry(TypedDict):
     records: int
     """Records of the other host that this one holds."""
     records_rejected: int
-    """Records of the other host that this one cannot use, because its rules lack their service, backend or mirror, or
-    because the ``ha.key`` or the versions of the two hosts differ."""
+    """Records of the other host that this one cannot use, because its rules lack their service, backend or mirror,
+    because the ``ha.key`` or the versions of the two hosts differ, or because another program has written them."""
     waiting_writes: int
     """Changes of this host that are not yet written to the store."""
     lag_seconds: float
@@ -167,7 +167,7 @@ class Synchroniser:
         return {
             "state": self._state,
             "records": len(self._other_records),
-            "records_rejected": self._rejected,
+            "records_rejected": self._rejected + self._store.skipped,
             "waiting_writes": self._queue.waiting(),
             "lag_seconds": round(self._queue.age(now), 3),
             "last_change_seconds": None if changed_at is None else round(now - changed_at, 3),

@@ -1,13 +1,13 @@
 """Read a rules file. The tables in keys.py read each value; this module builds the rules, and refuses forbidden
 combinations of keys. An error is one line with the file, the line, the key and the expected value."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from natmirror.errors import RulesError
 from natmirror.rules.keys import CLIENT_SHARE, TOP
-from natmirror.rules.kinds import Balance, CheckKind
+from natmirror.rules.kinds import Balance, CheckKind, Reconnect
 from natmirror.rules.mirror_keys import ONLY_OPENFLOW
 from natmirror.rules.model import Backend, Health, Mirror, Pool, Rules, Service, Timeouts
 from natmirror.rules.pair_section import build_pair, pair_warnings
@@ -17,8 +17,9 @@ from natmirror.rules.warnings import memory_warnings, service_warnings
 from natmirror.rules.yaml_reader import MAX_FILE_LEN, Value, parse
 
 
-def load_rules(path: str | Path) -> Rules:
-    """Read a rules file; RulesError with one line where it cannot be used."""
+def load_rules(path: str | Path, taken: Mapping[IPv4Address, str] | None = None) -> Rules:
+    """Read a rules file; RulesError with one line where it cannot be used. ``taken`` has the addresses that no backend
+    or mirror can have, because of this host's interfaces, and what each is."""
     try:
         with open(path, "rb") as file:
             raw = file.read(MAX_FILE_LEN + 1)
@@ -31,17 +32,17 @@ def load_rules(path: str | Path) -> Rules:
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise RulesError(f"{path}:{line}: expected UTF-8 text, found byte 0x{raw[error.start]:02x}") from None
-    return parse_rules(text, str(path))
+    return parse_rules(text, str(path), taken)
 
 
-def parse_rules(text: str, path: str = "<rules>") -> Rules:
+def parse_rules(text: str, path: str = "<rules>", taken: Mapping[IPv4Address, str] | None = None) -> Rules:
     """Read the text of a rules file; ``path`` names the file in errors. RulesError as in load_rules()."""
     top = TOP.read(parse(text, path))
     switches: tuple[IPv4Network, ...] = top["switches"]
     _refuse_overlaps(top.place("switches"), switches)
     services: list[Service] = []
     for fields in top["services"]:
-        service = _service(fields, switches)
+        service = _service(fields, switches, taken or {})
         _refuse_duplicate(fields.value, service, services)
         services.append(service)
     pair = top["ha"] and build_pair(top["ha"], services)
@@ -63,12 +64,13 @@ def _refuse_overlaps(value: Value, networks: Sequence[IPv4Network]) -> None:
 
 
 class _Context:
-    """The service and the clients, which limit the values in a pool or a mirror."""
+    """The service, the clients and this host's addresses, which limit the values in a pool or a mirror."""
 
-    def __init__(self, service: Fields, switches: tuple[IPv4Network, ...]) -> None:
+    def __init__(self, service: Fields, switches: tuple[IPv4Network, ...], taken: Mapping[IPv4Address, str]) -> None:
         self.address: IPv4Address = service["address"]
         self.port: int = service["port"]
         self.switches = switches
+        self._taken = taken
 
     def refuse_address(self, value: Value, address: IPv4Address) -> None:
         """Refuse a backend's or mirror's address that a client or the service has."""
@@ -78,11 +80,16 @@ class _Context:
         if address == self.address:
             raise value.unexpected("another address than the service's")
 
+    def refuse_taken(self, value: Value, address: IPv4Address) -> None:
+        """Refuse an address for which a packet never leaves this host, or reaches several hosts."""
+        if kind := self._taken.get(address):
+            raise value.unexpected("the address of another host", f"{address}, {kind}")
 
-def _service(fields: Fields, switches: tuple[IPv4Network, ...]) -> Service:
+
+def _service(fields: Fields, switches: tuple[IPv4Network, ...], taken: Mapping[IPv4Address, str]) -> Service:
     if not fields.is_given("pool") and not fields.is_given("mirrors"):
         raise fields.value.error("expected a pool or mirrors or both, found neither")
-    context = _Context(fields, switches)
+    context = _Context(fields, switches, taken)
     pool = fields["pool"] and _pool(fields["pool"], context)
     mirrors: list[Mirror] = []
     for one in fields["mirrors"]:
@@ -107,6 +114,7 @@ def _pool(fields: Fields, context: _Context) -> Pool:
         if balance is Balance.PRIORITY and one.is_given("weight"):
             raise one.place("weight").error("expected no weight with balance priority, found one")
         context.refuse_address(one.place("address"), one["address"])
+        context.refuse_taken(one.place("address"), one["address"])
         backend = Backend(**one.arguments(port=one["port"] or context.port))
         _refuse_duplicate(one.value, backend, members)
         members.append(backend)
@@ -132,7 +140,9 @@ def _health(fields: Fields) -> Health:
 
 def _mirror(fields: Fields, context: _Context) -> Mirror:
     context.refuse_address(fields.place("address"), fields["address"])
-    if fields["source"] is not None:
+    if fields["source"] is None:  # otherwise a mirror on this host gets its legs, and answers, through lo
+        context.refuse_taken(fields.place("address"), fields["address"])
+    else:
         context.refuse_address(fields.place("source"), fields["source"])
     if fields.is_given("only"):
         for value, network in zip(fields.place("only").list("networks"), fields["only"], strict=True):
@@ -151,11 +161,28 @@ def _mirror(fields: Fields, context: _Context) -> Mirror:
             "expected when-behind: drop with protocol: openflow, found throttle: a session leaves out whole messages"
             " instead"
         )
+    _refuse_reconnect(fields, mirror)
     if mirror.direct and mirror.source is not None:
         raise fields.place("direct").error(
             "expected no direct with a source of this host, found one: the mirror's packets to clients pass anyway"
         )
     return mirror
+
+
+def _refuse_reconnect(fields: Fields, mirror: Mirror) -> None:
+    if mirror.reconnect is Reconnect.NEXT_MESSAGE and not mirror.speaks_openflow:
+        raise fields.place("reconnect").error(
+            "expected never or next-segment without protocol: openflow, found next-message: a raw mirror gets bytes"
+        )
+    if mirror.begins_again and mirror.speaks_openflow:
+        raise fields.place("reconnect").error(
+            "expected never or next-message with protocol: openflow, found next-segment: a session needs whole messages"
+        )
+    if mirror.begins_again and mirror.throttles:
+        raise fields.place("reconnect").error(
+            "expected reconnect: never with when-behind: throttle, found next-segment: a client is throttled only from"
+            " its handshake on"
+        )
 
 
 def _refuse_duplicate(

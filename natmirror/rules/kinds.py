@@ -98,12 +98,16 @@ class MirrorProtocol(StrEnum):
 
 
 class Reconnect(StrEnum):
-    """When an OpenFlow session that has ended before its switch's connection starts again."""
+    """When a copy or an OpenFlow session that has ended before its client's connection begins again."""
 
     NEVER = "never"
-    """Not at all; connections that were picked up get no session."""
+    """Not at all; connections that were picked up get no copy and no session."""
+    NEXT_SEGMENT = "next-segment"
+    """At the client's next data after a PSH or a silence, also on connections that were picked up or that are older
+    than the mirror. The mirror gets a stream that begins in the middle, perhaps inside a message. Requires protocol:
+    raw and when-behind: drop."""
     NEXT_MESSAGE = "next-message"
-    """At the switch's next message, also on connections that were picked up."""
+    """At the switch's next message, also on connections that were picked up. Requires protocol: openflow."""
 
 
 class Unsolicited(StrEnum):

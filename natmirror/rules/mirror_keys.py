@@ -116,8 +116,8 @@ MIRROR = Section(
         Key(
             "reconnect",
             Choice(Reconnect),
-            "When a session that has ended before its switch's connection starts again. Only with protocol: openflow.",
-            example="next-message",
+            "When a copy or session that has ended before its client's connection begins again.",
+            example="next-segment",
             default=Reconnect.NEVER,
         ),
         Key(
@@ -147,5 +147,5 @@ MIRROR = Section(
     ),
 )
 
-ONLY_OPENFLOW = ("reconnect", "unsolicited", "statistics", "record")
+ONLY_OPENFLOW = ("unsolicited", "statistics", "record")
 """Keys that only a mirror with OpenFlow sessions may have."""

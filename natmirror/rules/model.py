@@ -67,6 +67,7 @@ class Pool:
     sorry: Backend | None = POOL["sorry"].default
     when_none: WhenNone = POOL["when-none"].default
     when_down: WhenDown = POOL["when-down"].default
+    panic: float = POOL["panic"].default
     mptcp: Mptcp = POOL["mptcp"].default
     asymmetric: bool = POOL["asymmetric"].default
     slow_start: float = POOL["slow-start"].default
@@ -110,10 +111,13 @@ class Mirror:
     """Whether the mirror is a master, with OpenFlow sessions."""
     throttles: bool = field(init=False, repr=False, compare=False)
     """Whether clients are throttled for the mirror."""
+    begins_again: bool = field(init=False, repr=False, compare=False)
+    """Whether copies for the mirror begin again, at a break in the client's stream."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "speaks_openflow", self.protocol is MirrorProtocol.OPENFLOW)
         object.__setattr__(self, "throttles", self.when_behind is WhenBehind.THROTTLE)
+        object.__setattr__(self, "begins_again", self.reconnect is Reconnect.NEXT_SEGMENT)
 
 
 @dataclass(frozen=True, slots=True)

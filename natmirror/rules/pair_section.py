@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address
 
 from natmirror.rules.kinds import Balance
-from natmirror.rules.model import Host, Pair, Service, Side
+from natmirror.rules.model import Backend, Host, Mirror, Pair, Service, Side
 from natmirror.rules.tables import Fields
 from natmirror.rules.yaml_reader import Value
 
@@ -19,6 +19,7 @@ def build_pair(fields: Fields, services: Sequence[Service]) -> Pair:
     _refuse_service_outside(fields.place("switch-side"), switch_side, services)
     hosts = _hosts(fields["hosts"], {*_bare(switch_side), *_bare(pool_side)})
     _refuse_sources_of_one_host(fields.value, hosts, services)
+    _refuse_targets_on_the_hosts(fields.value, hosts, {*_bare(switch_side), *_bare(pool_side)}, services)
     return Pair(**fields.arguments(hosts=hosts, switch_side=switch_side, pool_side=pool_side))
 
 
@@ -94,4 +95,21 @@ def _refuse_sources_of_one_host(value: Value, hosts: Sequence[Host], services: S
                 raise value.error(
                     f"expected a virtual address as source of mirror {mirror.name} of service {service.name},"
                     f" found {mirror.source}, which only {owners[mirror.source].name} has"
+                )
+
+
+def _refuse_targets_on_the_hosts(
+    value: Value, hosts: Sequence[Host], virtual: set[IPv4Address], services: Sequence[Service]
+) -> None:
+    """Refuse a backend, or a mirror without a source, with an address of the pair: packets to it would not leave the
+    host."""
+    own = virtual | {address for host in hosts for address in (host.switch_side, host.pool_side)}
+    for service in services:
+        mirrors = [mirror for mirror in service.mirrors if mirror.source is None]
+        targets: list[Backend | Mirror] = [*(service.pool.members if service.pool else ()), *mirrors]
+        for target in targets:
+            if target.address in own:
+                raise value.error(
+                    f"expected no backend or mirror on the hosts of the pair, found {target.name} of service"
+                    f" {service.name} with {target.address}"
                 )

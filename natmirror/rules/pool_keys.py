@@ -4,7 +4,7 @@ from typing import Final
 
 from natmirror.rules.addresses import Address
 from natmirror.rules.kinds import Balance, CheckKind, HashInput, Mptcp, WhenDown, WhenNone
-from natmirror.rules.scalars import NAME, PORT, Boolean, Choice, Duration, Integer, Word
+from natmirror.rules.scalars import NAME, PORT, Boolean, Choice, Duration, Integer, Percentage, Word
 from natmirror.rules.tables import Key, ListOf, Section
 
 MAX_CONNECTIONS: Final = 1 << 24
@@ -131,6 +131,16 @@ POOL = Section(
             "What happens to the connections of a backend that goes down.",
             example="keep",
             default=WhenDown.RESET,
+        ),
+        Key(
+            "panic",
+            Percentage(),
+            "If more than this part of the backends that were up goes down within two intervals, and neither the"
+            " gateway to them nor a mirror behind the same interface answers, then this host's network has probably"
+            " failed: no connection is reset, and new ones go to sorry, else to all backends, until one is up. A pool"
+            " with one backend never panics, nor one without such a gateway or mirror. 100% turns it off.",
+            example="30%",
+            default=0.5,
         ),
         Key(
             "mptcp",

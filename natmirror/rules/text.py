@@ -6,6 +6,8 @@ from natmirror.rules.keys import TOP
 from natmirror.rules.kinds import Balance
 from natmirror.rules.mirror_keys import MIRROR
 from natmirror.rules.model import Health, Mirror, Pair, Rules, Service, Side, Timeouts
+from natmirror.rules.pool_keys import POOL
+from natmirror.rules.scalars import Percentage
 from natmirror.rules.units import show_duration, show_size
 
 
@@ -76,6 +78,7 @@ def _describe_service(service: Service) -> list[str]:
         lines.append(f"sorry   {sorry.name} {sorry.address}:{sorry.port}")
     more = " asymmetric" if pool.asymmetric else ""
     more += f" slow-start {show_duration(pool.slow_start)}" if pool.slow_start else ""
+    more += f" panic {Percentage().show(pool.panic)}" if pool.panic != POOL["panic"].default else ""
     lines.append(f"when-none {pool.when_none} when-down {pool.when_down} mptcp {pool.mptcp}{more}")
     lines.append(f"health  {_describe_health(pool.health)}")
     return lines + release + mirrors
@@ -104,9 +107,8 @@ def _describe_mirror(mirror: Mirror) -> str:
         "direct" if mirror.direct else "",
         "asymmetric" if mirror.asymmetric else "",
         f"protocol {mirror.protocol}",
-        f"reconnect {mirror.reconnect} unsolicited {mirror.unsolicited} statistics {mirror.statistics}"
-        if mirror.speaks_openflow
-        else "",
+        f"reconnect {mirror.reconnect}",
+        f"unsolicited {mirror.unsolicited} statistics {mirror.statistics}" if mirror.speaks_openflow else "",
         f"record {mirror.record}" if mirror.record else "",
     ]
     return " ".join(setting for setting in settings if setting)

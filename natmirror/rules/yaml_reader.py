@@ -21,6 +21,15 @@ Kind = TypeVar("Kind", bound=StrEnum)
 MAX_FILE_LEN = 1 << 20
 _SHOWN_LEN = 40
 _QUOTED_TEXT = re.compile(r"(?<=alias|nchor|andle) '.*'", re.DOTALL)  # quotes the file: it may be a secret
+
+_NO_HOSTS = {
+    IPv4Network("0.0.0.0/8"): "which stands for no host or any",
+    IPv4Network("127.0.0.0/8"): "a loopback address",
+    IPv4Network("224.0.0.0/4"): "a multicast address",
+    IPv4Network("255.255.255.255/32"): "the broadcast address",
+}
+"""Addresses that no packet on a network may have for one host (RFC 6890 §2.2.2, RFC 5771)."""
+
 _TAG = "tag:yaml.org,2002:"
 
 
@@ -72,11 +81,14 @@ class Value:
         return str(self._node.value)
 
     def address(self) -> IPv4Address:
-        """Read an IPv4 address."""
+        """Read the IPv4 address of one host."""
         try:
-            return IPv4Address(self.scalar("an IPv4 address"))
+            address = IPv4Address(self.scalar("an IPv4 address"))
         except AddressValueError:
             raise self.unexpected("an IPv4 address") from None
+        if kind := next((kind for network, kind in _NO_HOSTS.items() if address in network), None):
+            raise self.unexpected("the address of one host that others can reach", f"{address}, {kind}")
+        return address
 
     def network(self) -> IPv4Network:
         """Read an IPv4 network."""

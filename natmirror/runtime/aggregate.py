@@ -37,6 +37,8 @@ def _backends(rows: Iterable[BackendCounts]) -> list[BackendCounts]:
         if sums is not row:
             sums["flows"] += row["flows"]
             sums["connections"] += row["connections"]
+            sums["refused_syns"] += row["refused_syns"]
+            sums["unanswered_syns"] += row["unanswered_syns"]
             sums["removed"] |= row["removed"]
     return list(found.values())
 

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 from natmirror.errors import NatmirrorError
-from natmirror.ha.member import PairMember
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.chores import ChoreThread
 from natmirror.runtime.engine_proxy import EngineProxy
@@ -40,7 +39,6 @@ def commands(
     maintenance: ChoreThread,
     *,
     backends: BackendControl,
-    member: PairMember,
     engines: Sequence[EngineProxy],
     reloader: Reloader,
 ) -> dict[str, Command]:
@@ -49,8 +47,7 @@ def commands(
 
     def in_main_thread(obey: Callable[[Request], CommandAnswer | None]) -> Command:
         def command(request: Request) -> EmptyAnswer | CommandAnswer:
-            done: CommandAnswer | None
-            done = _refusing(lambda: mailbox.request(partial(obey, request)).result(_ANSWER_TIMEOUT))
+            done: CommandAnswer | None = _refusing(lambda: mailbox.ask(partial(obey, request), _ANSWER_TIMEOUT))
             return done or EmptyAnswer()
 
         return command
@@ -69,7 +66,6 @@ def commands(
         "drain": in_main_thread(backends.drain),
         "undrain": in_main_thread(backends.undrain),
         "reload": reload,
-        "role": in_main_thread(member.set_role),
         "resume-mirroring": in_main_thread(resume_mirroring),
     }
 

@@ -11,12 +11,14 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-from natmirror.backends.admission import Admission, AdmissionChange, Kill
-from natmirror.backends.monitor import Monitor
-from natmirror.backends.shown import AdmissionEntry, HealthEntry
+from natmirror.backends.admission import Admission, AdmissionChange, Kill, Panic
+from natmirror.backends.monitor import HealthChange, Monitor
+from natmirror.backends.shown import AdmissionEntry, BackendState, HealthEntry
 from natmirror.fastpath import ConnectionCounts
-from natmirror.net.endpoint import Endpoint, endpoint_of
-from natmirror.rules import Backend, Rules
+from natmirror.findings import Finding, FindingCode, Findings
+from natmirror.linux.reachability import Reachability
+from natmirror.net.endpoint import endpoint_of
+from natmirror.rules import Rules
 from natmirror.runtime.chores import NEVER, Chore
 from natmirror.runtime.costs import connections
 from natmirror.runtime.engine_proxy import EngineProxy
@@ -28,11 +30,16 @@ log = logging.getLogger("natmirror")
 
 class BackendControl:
     """The state of all backends. It belongs to the main thread, which reads ``mailbox``, except for syn_failed(),
-    states() and health(). ``is_active``: this host passes the packets."""
+    states() and health(). ``is_active``: this host passes the packets. ``findings`` gets what keeps checks from telling
+    anything, and pools in panic."""
 
-    def __init__(self, rules: Rules, mailbox: Mailbox, counts: ConnectionCounts, *, is_active: bool) -> None:
+    def __init__(
+        self, rules: Rules, mailbox: Mailbox, findings: Findings, counts: ConnectionCounts, *, is_active: bool
+    ) -> None:
+        self._rules = rules
         self._admission = Admission(rules, time.monotonic())
-        self._monitor = Monitor(rules, self._on_health)
+        self._monitor = Monitor(rules, self._on_health, self._on_inconclusive, Reachability())
+        self._findings = findings
         self._mailbox = mailbox
         self._counts = counts
         self._engines: Sequence[EngineProxy] = ()
@@ -61,6 +68,8 @@ class BackendControl:
         shares = {key: shown["share"] for key, shown in self._admission.show(0.0).items()}
         self._apply(self._admission.reload(rules, time.monotonic()), shares)
         self._monitor.reload(rules)
+        self._rules = rules
+        self._report_findings()
         self.starting_checks.due_at = 0.0
 
     def set_active(self, is_active: bool) -> None:
@@ -103,24 +112,68 @@ class BackendControl:
         """Return the health checks of each backend, as plain values; from any thread."""
         return self._monitor.status()
 
-    def _on_health(self, service: str, backend: Backend, is_up: bool, reason: str) -> None:
+    def _on_health(self, change: HealthChange) -> None:
         """Pass a change of health on to the main thread; called in the monitor's thread."""
-        set_health = partial(self._set_health, service, backend.name, endpoint_of(backend))
-        self._mailbox.post(partial(set_health, is_up=is_up, reason=reason, at=time.monotonic()))
+        self._mailbox.post(partial(self._set_health, change, time.monotonic()))
 
-    def _set_health(self, service: str, backend: str, place: Endpoint, *, is_up: bool, reason: str, at: float) -> None:
+    def _on_inconclusive(self) -> None:
+        """Pass on to the main thread that checks say nothing, or something again; called in the monitor's thread."""
+        self._mailbox.post(self._report_findings)
+
+    def _set_health(self, change: HealthChange, at: float) -> None:
         """Apply a change of health that was found at a time."""
+        service, backend = change.service, change.backend
         with suppress(ValueError):  # a reload has just removed the backend
-            changes = self._admission.set_health(service, backend, is_up=is_up, reason=reason, now=at, place=place)
-            why = "" if is_up else f": {reason}"
-            log.warning("%s/%s is %s%s", service, backend, "up" if is_up else "down", why)
+            changes = self._admission.set_health(
+                *(service, backend.name),
+                is_up=change.is_up,
+                reason=change.reason,
+                now=at,
+                place=endpoint_of(backend),
+                is_isolated=change.is_isolated,
+            )
+            why = "" if change.is_up else f": {change.reason}"
+            log.warning("%s/%s is %s%s", service, backend.name, "up" if change.is_up else "down", why)
             self._apply(changes)
+
+    def _report_findings(self) -> None:
+        """Report the checks that say nothing, and the pools in panic."""
+        found: list[Finding] = []
+        health = {(one["service"], one["backend"]): one for one in self._monitor.status()}
+        states = self._admission.show(time.monotonic())
+        for service in self._rules.services:
+            backends = () if service.pool is None else service.pool.backends
+            for backend in backends:
+                entry = health.get((service.name, backend.name))
+                if entry is not None and entry["inconclusive_reason"]:
+                    found.append(
+                        FindingCode.CHECK_SAYS_NOTHING.found(
+                            name=backend.name,
+                            service=service.name,
+                            address=backend.address,
+                            state=entry["state"],
+                            reason=entry["inconclusive_reason"],
+                        )
+                    )
+            panicking = [one for one in backends if states[service.name, one.name]["state"] is BackendState.PANIC]
+            if panicking and service.pool is not None:
+                found.append(
+                    FindingCode.POOL_IN_PANIC.found(
+                        pool=service.name,
+                        where="its sorry server" if service.pool.sorry is not None else "all its backends",
+                        names=", ".join(one.name for one in panicking),
+                    )
+                )
+        self._findings.replace("backends", found)
 
     def _apply(
         self, changes: list[AdmissionChange], known: Mapping[tuple[str, str], float | None] = MappingProxyType({})
     ) -> None:
         """Pass changes on to the engines, and log those that are not ``known``: shares by service and backend."""
         for change in changes:
+            if isinstance(change, Panic):
+                self._report_findings()
+                continue
             if isinstance(change, Kill) and not self._is_active:
                 continue
             if isinstance(change, Kill) and change.is_repeated:

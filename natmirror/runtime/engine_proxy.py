@@ -17,7 +17,7 @@ from natmirror.engine.shown import Snapshot, SwitchDecisions
 from natmirror.linux.nftables import ServiceBackend
 from natmirror.mirror.shown import FlowEntry
 from natmirror.replication.engine_adapter import EngineAdapter
-from natmirror.rules import Rules
+from natmirror.rules import Mirror, Rules
 from natmirror.rules.reload import Kept
 
 _ANSWER_TIMEOUT = 5.0
@@ -109,8 +109,9 @@ class EngineProxy:
 
         1. Flows of switches that are no longer served end. 2. The engine applies the rules. 3. Deadlines of flows
         follow other timeouts. Bindings that were derived and are pinned now, or the reverse, are reported to the other
-        host. 4. Legs to removed mirrors end.
+        host. 4. Legs to removed mirrors end. 5. If mirrors have changed, their flows follow.
         """
+        has_other_mirrors = _mirrors(self._rules) != _mirrors(rules)
         flow_ids = self._wait_for(self._engine.flow_ids) if set(self._rules.switches) - set(rules.switches) else []
         self._wait_for_slices(flow_ids, lambda ids: self._engine.expel(rules.switches, ids, time.monotonic()))
         self._wait_for(partial(self._replication.reload, rules))
@@ -120,6 +121,8 @@ class EngineProxy:
             first = self._wait_for(partial(self._replication.sweep_bindings, first, 0))
         leg_ids = self._wait_for(self._engine.leg_ids)
         self._wait_for_slices(leg_ids, lambda ids: self._engine.end_removed(ids, time.monotonic()))
+        flow_ids = self._wait_for(self._engine.flow_ids) if has_other_mirrors else []
+        self._wait_for_slices(flow_ids, lambda ids: self._engine.follow_mirrors(ids, time.monotonic()))
 
     def prune(self) -> list[Kept]:
         """Forget removed services and backends that have no connections; return those that still have some."""
@@ -187,6 +190,10 @@ class EngineProxy:
 
     def _send(self, do: Callable[[list[int]], list[Send]], ids: list[int]) -> None:
         self._thread.send(do(ids))
+
+
+def _mirrors(rules: Rules) -> list[tuple[str, tuple[Mirror, ...]]]:
+    return [(service.name, service.mirrors) for service in rules.services]
 
 
 def _slices(ids: list[int]) -> list[list[int]]:

@@ -41,6 +41,17 @@ class Mailbox:
         self.post(partial(settle, answer, question))
         return answer
 
+    def ask(self, question: Callable[[], Any], timeout: float) -> Any:
+        """Have the owner call a function; return its result. TimeoutError where the owner has not begun within
+        ``timeout`` seconds: then it never calls the function."""
+        answer = self.request(question)
+        try:
+            return answer.result(timeout)
+        except TimeoutError:
+            if answer.cancel():
+                raise
+        return answer.result(timeout)
+
     def read(self) -> None:
         """Call the functions that have been posted so far."""
         for _ in range(self._functions.qsize()):

@@ -15,6 +15,7 @@ from contextlib import suppress
 
 from natmirror.errors import CaptureError, HostError, NatmirrorError
 from natmirror.fastpath import Memory
+from natmirror.linux.addresses import taken_addresses
 from natmirror.rules import Rules, load_rules
 from natmirror.rules.reload import refuse_what_cannot_change
 from natmirror.rules.text import differences
@@ -106,7 +107,7 @@ class Reloader:
         kernel_rules = self._maintenance.kernel_rules
         # 1. Read the rules file. Refuse it if it changes a value that cannot change while packets pass, even in a
         #    removed service that has connections left.
-        rules = load_rules(self._rules.path)
+        rules = load_rules(self._rules.path, taken_addresses())
         refuse_what_cannot_change(kernel_rules.rules, rules)
         changes = differences(self._rules, rules)
         if rules == self._rules:

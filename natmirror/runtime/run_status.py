@@ -112,5 +112,7 @@ def _backend(counts: BackendCounts, admission: AdmissionEntry | None) -> Backend
         "address": counts["address"],
         "flows": counts["flows"],
         "connections": counts["connections"],
+        "refused_syns": counts["refused_syns"],
+        "unanswered_syns": counts["unanswered_syns"],
         **admission,
     }

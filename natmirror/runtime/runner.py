@@ -49,6 +49,7 @@ log = logging.getLogger("natmirror")
 # Seconds
 _HUNG_CHECK_INTERVAL = 1.0
 _LOCK_INTERVAL = 10.0
+_ROLE_TIMEOUT = 4.0  # less than `natmirror role` waits
 _REST = 0.1  # after an error that would come again at once
 _STOP_TIMEOUT = 3.0  # for a disk that hangs
 _MAINTENANCE_STOP_TIMEOUT = 5.0  # in addition, for a program that waits for another program's lock
@@ -82,8 +83,9 @@ class Runner:
         is_active = rules.ha is None
         is_shared = rules.ha is not None and rules.ha.state is not None
         self._shared = SharedState(rules) if is_shared else None
+        self._findings = Findings()
         counts = ConnectionCounts()
-        self._backends = BackendControl(rules, self._mailbox, counts, is_active=is_active)
+        self._backends = BackendControl(rules, self._mailbox, self._findings, counts, is_active=is_active)
         self._order_files = OrderFiles(rules)
         self._events = WorkerEvents(self._backends, self._order_files, self._shared, self._waker.wake)
         memory, count = Memory(rules.mirror_memory), thread_count(rules)
@@ -104,7 +106,6 @@ class Runner:
         engines = [worker.engine for worker in self._workers]
         self._backends.attach(engines)
         self._known_switches = None if rules.known_switches is None else KnownSwitches(rules.known_switches, engines)
-        self._findings = Findings()
         self.member = PairMember(rules.ha, count, self._rounds)
         self._roles = RoleChanges(self.member, self._backends, engines, self._shared, is_active=is_active)
         self._feeder = None
@@ -145,7 +146,6 @@ class Runner:
         self._commands = api_control.commands(
             *(self._mailbox, self._maintenance.thread),
             backends=self._backends,
-            member=self.member,
             engines=engines,
             reloader=self._reloader,
         )
@@ -206,10 +206,10 @@ class Runner:
             held.callback(self._shared.close)
             self._shared.open(self._workers)
             self.member.readiness.why_incomplete = self._shared.why_incomplete
-        # 8. This host's role in the pair, and the health socket for keepalived.
+        # 8. This host's role in the pair, and the sockets for keepalived.
         if self.member.is_in_pair:
             self._roles.follow()
-        self.member.open(held, self._api_path)
+        self.member.open(held, self._api_path, lambda do: self._mailbox.ask(do, _ROLE_TIMEOUT))
         # 9. The kernel's rules: from now on packets wait in the queues.
         self._kernel_rules.install()
         self.member.readiness.rules_are_in_place = True

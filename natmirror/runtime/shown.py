@@ -26,6 +26,10 @@ class BackendEntry(AdmissionEntry):
     """Its connections now."""
     connections: int
     """Connections that it has accepted since natmirror started."""
+    refused_syns: int
+    """Clients' SYNs that it has answered with a RST."""
+    unanswered_syns: int
+    """Clients' SYNs that it has not answered in time."""
 
 
 class RunSums(Sums):

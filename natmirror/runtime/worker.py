@@ -23,7 +23,7 @@ from natmirror.fastpath import NEVER
 from natmirror.linux.bypass import BEAT_INTERVAL, Bypass
 from natmirror.linux.counters import OutboxCounter, QueueCounter
 from natmirror.linux.iptables_rules import NAT_QUEUE, WATCH_QUEUE, queue_number
-from natmirror.linux.loop import BoundQueue, Loop, LoopEvent
+from natmirror.linux.loop import BoundQueue, Loop, LoopEvent, shorten_slice
 from natmirror.linux.nfqueue import Packet, Queue
 from natmirror.linux.queue_monitor import QueueMonitor
 from natmirror.mirror.faults import Fault
@@ -162,8 +162,8 @@ class Worker:
         return answer
 
     def ask(self, question: Callable[[], Any], timeout: float | None = _ANSWER_TIMEOUT) -> Any:
-        """Have the thread call a function; return its result. TimeoutError where that takes too long. If the thread
-        does not run, call the function here."""
+        """Have the thread call a function; return its result. TimeoutError where that takes too long: if the thread has
+        not begun, it never calls the function. If the thread does not run, call the function here."""
         if not self._thread.is_alive():
             return question()
         answer = self._mailbox.request(question)
@@ -173,7 +173,9 @@ class Worker:
             wait([answer], min(left, _LIFE_INTERVAL))
         if not self._thread.is_alive():
             settle(answer, question)
-        return answer.result(0)
+        if answer.cancel() or not answer.done():
+            raise TimeoutError
+        return answer.result()
 
     def do_requests(self) -> None:
         """Do the pending requests; called before start(), by the thread that is going to call that."""
@@ -201,6 +203,7 @@ class Worker:
     # In the thread: its rounds
 
     def _run(self) -> None:
+        shorten_slice()
         try:
             self._pass_packets()
             self._loop.send(self._engine.close())  # end the legs, so that no mirror waits for data

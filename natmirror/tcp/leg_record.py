@@ -17,7 +17,7 @@ from natmirror.net import seq
 from natmirror.net.endpoint import Endpoint, parse_endpoint, show
 from natmirror.tcp.record_masks import NONCE_LEN, Masks
 
-FORMAT = 3
+FORMAT = 4
 """The version of the records. A host refuses records of another format, so hosts of different versions do not take over
 each other's legs."""
 
@@ -78,6 +78,9 @@ class FlowRecord:
     """One past the highest number that the backend has sent."""
     backend_scale: int
     """The shift of the windows that the backend offers."""
+    missing_to: int | None
+    """The number up to which the backend has acknowledged bytes that did not pass the host that wrote this record: the
+    other host may still hold them. None if there are none."""
     legs: tuple[LegRecord, ...]
 
     @property
@@ -116,6 +119,7 @@ def parse(record: Any, masks: Masks) -> FlowRecord:
         client_una=_number(record, "client_una"),
         backend_nxt=_number(record, "backend_nxt"),
         backend_scale=_number(record, "backend_scale", MAX_WINDOW_SCALE),
+        missing_to=None if record.get("missing_to") is None else _number(record, "missing_to"),
         legs=tuple(_leg(leg) for leg in legs),
     )
     one = _masked(masked, nonce, masks)
@@ -139,6 +143,7 @@ def _masked(record: FlowRecord, nonce: bytes, masks: Masks) -> FlowRecord:
         client_nxt=record.client_nxt ^ next(mask),
         client_una=record.client_una ^ next(mask),
         backend_nxt=record.backend_nxt ^ next(mask),
+        missing_to=None if record.missing_to is None else record.missing_to ^ next(mask),
         legs=tuple(
             replace(
                 leg,

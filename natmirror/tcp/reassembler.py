@@ -4,13 +4,14 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from natmirror.fastpath import MAX_RELEASE_LEN, ClientMemory, FlowRow, HeldBytes
+from natmirror.fastpath import ClientMemory, FlowRow, HeldBytes
 from natmirror.net import seq
 from natmirror.reasons import EndReason
 
 _PIECE_COST = 128  # bytes that Python's own bookkeeping takes for a waiting piece
 _MAX_PIECE_LEN = 64 << 10
 """The size in bytes up to which adjacent pieces are merged. Without it one more byte would copy all waiting bytes."""
+_MAX_TAKEN_LEN = 262_144  # bytes that one call returns, and a piece more: packets wait meanwhile
 MAX_RUNS = 256
 """Limit on runs of waiting bytes, with gaps between them. Each gap is a separate loss in one window."""
 _NONE: Any = ()  # instead of two empty lists for each flow, because in most flows no bytes ever wait
@@ -111,14 +112,22 @@ class Reassembler:
         """Whether bytes wait for earlier ones, or were left out: C takes none then."""
         return self.waiting_bytes > 0 or self._left_out_from is not None
 
+    def gap_end(self, limit: int) -> int:
+        """Return the number up to which no byte from ``next`` on has come; ``limit`` at most."""
+        come = [*self._starts[:1], *([] if self._left_out_from is None else [self._left_out_from])]
+        ahead = min([seq.diff(limit, self.next), *(start - self._given for start in come)])
+        return seq.add(self.next, max(ahead, 0))
+
     @property
     def is_placed(self) -> bool:
         """Whether the stream's start is known."""
         return self._given >= 0
 
     def place(self, at: int) -> None:
-        """Set the stream's start to number ``at``."""
-        self._given = 0
+        """Set the stream's start to number ``at``, and forget all that came before."""
+        self.clear()
+        self._given = self._seen_to = 0
+        self.left_out = None
         self._half.next = at
 
     def restart(self, at: int, limit: int) -> bytes:
@@ -274,7 +283,7 @@ class Reassembler:
         done = 0
         for start, data in zip(self._starts, self._pieces, strict=True):
             skip = min(self._given - start, len(data))
-            if skip < 0 or len(out) >= MAX_RELEASE_LEN:
+            if skip < 0 or len(out) >= _MAX_TAKEN_LEN:
                 break
             chunk = data[skip : skip + max(seq.diff(limit, self.next), 0)]
             out += chunk

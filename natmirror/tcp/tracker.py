@@ -105,6 +105,13 @@ def begin_picked_up(row: FlowRow) -> None:
         half.max_window = MAX_WINDOW << MAX_WINDOW_SCALE  # an earlier window may have been that large
 
 
+def begin_mirrored(row: FlowRow) -> None:
+    """Follow an open flow as one of a service with mirrors from now on."""
+    row.flags |= SERVICE_MIRRORED
+    for half in (row.orig, row.reply):
+        half.max_window = MAX_WINDOW << MAX_WINDOW_SCALE  # an earlier window may have been that large
+
+
 def begin_adopted(row: FlowRow, record: FlowRecord) -> None:
     """Set a flow's numbers from another host's record, after begin_picked_up(). Both ends have come at least so far."""
     row.iss = record.iss
@@ -120,6 +127,12 @@ def infer_sent(row: FlowRow, end: int) -> None:
     """Note that all bytes before ``end`` were sent, though they did not pass here: a mirror has acknowledged them."""
     row.proven = seq.latest(row.proven, end)
     _infer(row.orig, end)
+
+
+def infer_acked(row: FlowRow, ack: int) -> None:
+    """Note that the backend has acknowledged the client's bytes before ``ack``: the acknowledgement passed another
+    host. It counts as far as the bytes passed here."""
+    row.reply.ack = seq.latest(row.reply.ack, ack if seq.lt(ack, row.orig.end) else row.orig.end)
 
 
 def _infer(sender: HalfRow, end: int) -> None:

@@ -44,6 +44,8 @@ BACKEND = {
     "share": 0.4,
     "flows": 1,
     "connections": 1,
+    "refused_syns": 2,
+    "unanswered_syns": 3,
 }
 CHORES = [
     {

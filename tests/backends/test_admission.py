@@ -2,10 +2,11 @@
 
 import pytest
 
-from natmirror.backends.admission import Admission, Kill, Share
+from natmirror.backends.admission import Admission, Kill, Panic, Share
 from natmirror.rules import parse_rules
 from tests.helpers.support import RULES, at
 
+CHECKED = {"health": "{check: tcp, interval: 1s}"}
 AGAIN = Kill("openflow", "c1", is_repeated=True)
 
 
@@ -19,7 +20,7 @@ def state(one: Admission, backend: str = "c1", now: float = 0.0) -> str:
 
 
 def test_a_backend_that_goes_down_is_closed_and_its_connections_are_reset() -> None:
-    one = pool()
+    one = pool(**CHECKED)
     down = one.set_health("openflow", "c1", is_up=False, reason="refused", now=5.0)
     assert down == [Share("openflow", "c1", 0.0), Kill("openflow", "c1")]
     assert one.set_health("openflow", "c1", is_up=False, reason="refused", now=6.0) == []
@@ -81,7 +82,7 @@ def test_a_drained_backend_that_comes_up_again_stays_drained() -> None:
 
 
 def test_a_backend_that_comes_up_begins_with_a_slow_start() -> None:
-    one = pool(slow_start="10s")
+    one = pool(**CHECKED, slow_start="10s")
     one.set_health("openflow", "c1", is_up=False, reason="x", now=95.0)
     assert [one.tick(now) for now in (96.0, 100.0)] == [[AGAIN], [AGAIN]]
     assert one.next_tick(100.0) is None
@@ -174,3 +175,92 @@ def test_without_a_backend_the_sorry_server_or_a_refusal_answers() -> None:
         for backend in ("c1", "c2"):
             one.drain("openflow", backend, None, 10.0)
         assert one.after_drain("openflow").endswith(expected)
+
+
+TWO_INTERVALS = 2.0
+
+
+def falls(one: Admission, backend: str, now: float, *, isolated: bool = True) -> list[object]:
+    return list(one.set_health("openflow", backend, is_up=False, reason="no answer", now=now, is_isolated=isolated))
+
+
+def rises(one: Admission, backend: str, now: float) -> list[object]:
+    return list(one.set_health("openflow", backend, is_up=True, reason="", now=now))
+
+
+def states(one: Admission) -> dict[str, str]:
+    return {name: str(shown["state"]) for (_, name), shown in one.show(0.0).items()}
+
+
+def test_a_backend_that_goes_down_alone_keeps_its_connections_for_two_intervals_at_most() -> None:
+    one = pool(**CHECKED)
+    assert falls(one, "c1", 5.0) == [Share("openflow", "c1", 0.0)]
+    assert (states(one), one.current_kills()) == ({"c1": "down", "c2": "up"}, [])
+    assert one.next_tick(5.0) == 5.0 + TWO_INTERVALS
+    assert one.tick(6.9) == []
+    assert one.tick(7.0) == [Kill("openflow", "c1")]
+    assert one.current_kills() == [Kill("openflow", "c1")]
+    assert falls(one, "c2", 7.5) == [Share("openflow", "c2", 0.0)], "the other one was no longer up"
+    assert Kill("openflow", "c2") in one.tick(9.5)
+
+
+def test_backends_that_go_down_together_keep_their_connections_until_one_is_up() -> None:
+    one = pool(**CHECKED)
+    falls(one, "c1", 5.0)
+    assert falls(one, "c2", 6.9) == [
+        Share("openflow", "c1", 1.0),
+        Panic("openflow", has_begun=True),
+    ], "c2 is open as before"
+    assert (states(one), one.next_tick(7.0)) == ({"c1": "panic", "c2": "panic"}, None)
+    assert (one.tick(1000.0), one.current_kills()) == ([], [])
+    assert rises(one, "c2", 1000.0) == [
+        Share("openflow", "c1", 0.0),
+        Panic("openflow", has_begun=False),
+    ]
+    assert states(one) == {"c1": "down", "c2": "up"}
+    assert one.tick(1001.9) == []
+    assert one.tick(1002.0) == [Kill("openflow", "c1")], "the others have as long again to come up"
+
+
+def test_a_backend_that_comes_up_after_a_panic_keeps_its_connections() -> None:
+    one = pool(**CHECKED)
+    falls(one, "c1", 5.0)
+    falls(one, "c2", 5.1)
+    rises(one, "c1", 8.0)
+    assert rises(one, "c2", 9.0) == [Share("openflow", "c2", 1.0)]
+    assert (one.next_tick(9.0), one.tick(100.0)) == (None, [])
+
+
+def test_in_a_panic_a_sorry_server_gets_the_new_connections() -> None:
+    one = pool(**CHECKED, sorry="{name: s, address: 10.20.0.19}")
+    falls(one, "c1", 5.0)
+    assert falls(one, "c2", 5.1) == [Share("openflow", "c2", 0.0), Panic("openflow", has_begun=True)]
+    assert [one.show(6.0)["openflow", name]["share"] for name in ("c1", "c2")] == [0.0, 0.0]
+
+
+def test_without_a_second_target_or_with_one_that_answers_nothing_panics() -> None:
+    one = pool(**CHECKED)
+    for name in ("c1", "c2"):
+        assert falls(one, name, 5.0, isolated=False) == [Share("openflow", name, 0.0), Kill("openflow", name)]
+    other = pool(**CHECKED, panic="100%")
+    falls(other, "c1", 5.0)
+    falls(other, "c2", 5.0)
+    assert {change for change in other.tick(7.0) if change not in (AGAIN,)} == {
+        Kill("openflow", "c1"),
+        Kill("openflow", "c2"),
+    }
+
+
+def test_a_drained_backend_gets_no_connections_in_a_panic() -> None:
+    one = pool(**CHECKED)
+    one.drain("openflow", "c1", None, 1.0)
+    falls(one, "c1", 5.0)
+    falls(one, "c2", 5.0)
+    assert [one.show(6.0)["openflow", name]["share"] for name in ("c1", "c2")] == [0.0, 1.0]
+    assert states(one) == {"c1": "draining", "c2": "panic"}
+
+
+def test_a_backend_without_checks_is_unchecked() -> None:
+    one = pool()
+    shown = one.show(0.0)["openflow", "c1"]
+    assert (shown["state"], shown["healthy"], shown["share"]) == ("unchecked", None, 1.0)

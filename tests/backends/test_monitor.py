@@ -6,16 +6,19 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
-from natmirror.backends.monitor import Monitor
+from natmirror.backends.host_view import Target
+from natmirror.backends.monitor import HealthChange, Monitor
 from natmirror.lab.process import wait_for
+from natmirror.net.endpoint import Endpoint
 from natmirror.openflow.messages import V10, V13
-from natmirror.rules import Backend, Rules, parse_rules
+from natmirror.rules import Rules, parse_rules
 from tests.helpers.controllers import HOST, Controller, Talk, speaks
 
 
@@ -31,13 +34,33 @@ def rules(health: str, **ports: int) -> Rules:
 FAST = "interval: 100ms, timeout: 100ms"
 
 
+class Host:
+    """A host that sends its own packets unless ``why`` says why it does not, with these second targets."""
+
+    def __init__(self, why: str | None = None, *targets: Target) -> None:
+        self.why = why
+        self.asked: list[Endpoint] = []
+        self._targets = list(targets)
+
+    def why_unreachable(self, source: Endpoint, to: Endpoint) -> str | None:
+        self.asked.append(to)
+        assert source[0] == IPv4Address(HOST).packed
+        return self.why
+
+    def second_targets(self, backend: IPv4Address, mirrors: Iterable[Endpoint]) -> list[Target]:
+        assert (backend, list(mirrors)) == (IPv4Address(HOST), [])
+        return self._targets
+
+
 class Watch:
     """A running monitor, and its reports."""
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: Rules, host: Host | None = None) -> None:
         self.reports: list[tuple[str, str, bool, str]] = []
+        self.isolated: list[bool] = []
         self.threads: set[str] = set()
-        self.monitor = Monitor(rules, self._changed)
+        self.told = 0
+        self.monitor = Monitor(rules, self._changed, self._tell, host or Host())
 
     def __enter__(self) -> "Watch":
         self.monitor.start()
@@ -55,8 +78,12 @@ class Watch:
     def states(self) -> dict[str, str]:
         return {entry["backend"]: entry["state"] for entry in self.monitor.status()}
 
-    def _changed(self, service: str, backend: Backend, is_up: bool, reason: str) -> None:
-        self.reports.append((service, backend.name, is_up, reason))
+    def _tell(self) -> None:
+        self.told += 1
+
+    def _changed(self, change: HealthChange) -> None:
+        self.reports.append((change.service, change.backend.name, change.is_up, change.reason))
+        self.isolated.append(change.is_isolated)
         self.threads.add(threading.current_thread().name)
         raise RuntimeError("the receiver of a report may fail")
 
@@ -145,13 +172,81 @@ def test_a_stop_kills_a_command_that_runs(tmp_path: Path, monkeypatch: pytest.Mo
         os.kill(int(file.read_text()), signal.SIGTERM)
 
 
-def test_a_missing_command_takes_no_backend_down(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_missing_command_takes_no_backend_down() -> None:
     with Watch(rules(f"{{check: exec, command: [/nowhere/check], {FAST}}}", c1=1)) as watch:
         wait_for(lambda: watch.monitor.status()[0]["inconclusive_checks"] >= 4, "checks", 5.0)
+        assert (watch.states(), watch.reports, watch.told) == ({"c1": "up"}, [], 1)
+        reason = "cannot run /nowhere/check: no such file or directory"
+        assert watch.monitor.status()[0]["inconclusive_reason"] == reason
+
+
+def test_a_check_that_fails_because_of_this_host_takes_no_backend_down() -> None:
+    host = Host("a rule drops it")
+    with Watch(rules(f"{{check: tcp, {FAST}}}", c1=1), host) as watch:
+        wait_for(lambda: watch.monitor.status()[0]["inconclusive_checks"] >= 4, "checks", 5.0)
+        (c1,) = watch.monitor.status()
+        assert (c1["state"], c1["inconclusive_reason"], c1["checks"]) == ("up", "a rule drops it", 0)
+        assert (watch.reports, watch.told, host.asked[0]) == ([], 1, (IPv4Address(HOST).packed, 1))
+        host.why = None
+        watch.wait_for(1)
+        assert (watch.reports, watch.told) == ([("of", "c1", False, "connection refused")], 2)
+        assert watch.monitor.status()[0]["inconclusive_reason"] == ""
+
+
+def test_a_check_that_this_host_cannot_even_begin_takes_no_backend_down() -> None:
+    text = f"{{check: tcp, {FAST}}}"
+    unreachable = rules(text, c1=1)
+    (service, other), broadcast = unreachable.services, IPv4Address("255.255.255.255")
+    assert service.pool is not None
+    backends = tuple(replace(backend, address=broadcast) for backend in service.pool.backends)
+    services = (replace(service, pool=replace(service.pool, backends=backends)), other)
+    with Watch(replace(unreachable, services=services)) as watch:
+        wait_for(lambda: watch.monitor.status()[0]["inconclusive_checks"] >= 4, "checks", 5.0)
         assert (watch.states(), watch.reports) == ({"c1": "up"}, [])
-    reason = "cannot run /nowhere/check: no such file or directory"
-    warning = f"health of of/c1: {reason}; the check does not count, and the backend stays up"
-    assert caplog.messages.count(warning) == 1
+        assert watch.monitor.status()[0]["inconclusive_reason"].startswith("this host cannot send to it: ")
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_backend_goes_down_isolated_if_no_second_target_answers_that_has_answered_before(
+    controllers: Callable[[Talk | None], Controller], monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    gateway, mirror = IPv4Address("10.20.0.1"), (IPv4Address("10.20.0.13").packed, 6653)
+    answers: set[Target] = {gateway}
+
+    async def answering(targets: Sequence[Target], _: float) -> list[Target]:
+        return [target for target in targets if target in answers]
+
+    async def any_answers(targets: Sequence[Target], timeout: float) -> bool:
+        asked.append(list(targets))
+        return bool(await answering(targets, timeout))
+
+    asked: list[list[Target]] = []
+    monkeypatch.setattr("natmirror.backends.monitor.answering", answering)
+    monkeypatch.setattr("natmirror.backends.monitor.any_answers", any_answers)
+    well = [controllers(None) for _ in range(count)]
+    pool = {f"c{number}": one.port for number, one in enumerate(well)}
+    with Watch(rules(f"{{check: tcp, {FAST}}}", **pool), Host(None, gateway, mirror)) as watch:
+        wait_for(lambda: min(one["checks"] for one in watch.monitor.status()) >= 3, "checks", 5.0)
+        answers.clear()
+        for one in well:
+            one.close()
+        watch.wait_for(count)
+        assert watch.isolated == [count > 1] * count
+        assert asked == ([[gateway]] * count if count > 1 else [])
+
+
+def test_a_backend_is_not_isolated_without_a_second_target_or_with_one_that_answers(
+    controllers: Callable[[Talk | None], Controller],
+) -> None:
+    there = controllers(None)
+    for targets in ((), ((IPv4Address(HOST).packed, there.port),)):
+        well = [controllers(None), controllers(None)]
+        with Watch(rules(f"{{check: tcp, {FAST}}}", c1=well[0].port, c2=well[1].port), Host(None, *targets)) as watch:
+            wait_for(lambda: min(one["checks"] for one in watch.monitor.status()) >= 3, "checks", 5.0)
+            for one in well:
+                one.close()
+            watch.wait_for(2)
+            assert watch.isolated == [False, False]
 
 
 def test_without_health_there_is_no_thread() -> None:

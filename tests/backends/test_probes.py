@@ -188,6 +188,19 @@ def test_exec_a_command_gets_its_backend_and_no_descriptors_of_ours() -> None:
     assert shell("test $(readlink /proc/self/fd/0 /proc/self/fd/2 | sort -u) = /dev/null", timeout=2.0).ok
 
 
+def test_exec_a_command_has_no_capabilities_and_cannot_get_any() -> None:
+    """As root the test shows it; as another user it has none to lose."""
+
+    def own() -> list[str]:
+        return [line for line in Path("/proc/thread-self/status").read_text().splitlines() if line.startswith("Cap")]
+
+    before = own()
+    for name in ("CapPrm", "CapEff", "CapAmb", *(["CapInh", "CapBnd"] if os.geteuid() == 0 else [])):
+        assert shell(f"grep -Eq '^{name}:[[:space:]]*0+$' /proc/self/status").ok, name
+    assert shell("grep -Eq '^NoNewPrivs:[[:space:]]*1$' /proc/self/status").ok
+    assert own() == before, "the thread that checks keeps its own"
+
+
 def test_exec_a_command_that_hangs_is_killed() -> None:
     began_at = time.monotonic()
     assert shell("sleep 60", timeout=0.2) == (False, "no exit of /bin/sh within 200 ms")
@@ -225,7 +238,7 @@ def test_a_lack_of_descriptors_is_inconclusive(
     def no_more(*_: object, **__: object) -> None:
         raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
 
-    monkeypatch.setattr("natmirror.backends.probes.subprocess.Popen", no_more)
+    monkeypatch.setattr("natmirror.unprivileged.subprocess.Popen", no_more)
     assert shell("exit 0") == (None, "resource temporarily unavailable")
 
 

@@ -12,6 +12,7 @@ from natmirror.fastpath import SYN_ANSWER_TIMEOUT, UNCONFIRMED_TIMEOUT
 from natmirror.fastpath.flow_states import State
 from natmirror.net import seq
 from natmirror.net.checksum import Checksum, ones_sum
+from natmirror.net.endpoint import Endpoint, parse_endpoint
 from natmirror.reasons import DropReason
 from natmirror.rules import parse_rules
 from tests.helpers.client_connection import IRS, ISS, MIRROR_ISS, ClientConnection, engine
@@ -96,6 +97,12 @@ def test_maglev_maps_a_clients_connections_alike_on_any_host(fast: bool) -> None
     assert len({connection.backend for connection in connections}) == 1
 
 
+def failed_syns(connection: ClientConnection) -> dict[Endpoint, tuple[int, int]]:
+    """Return the SYNs that each backend has refused, and those that it has left unanswered."""
+    shown = connection.engine.snapshot(connection.now)["backends"]
+    return {parse_endpoint(one["address"]): (one["refused_syns"], one["unanswered_syns"]) for one in shown}
+
+
 @pytest.mark.parametrize("letters", ["RA", "SRA"])
 def test_after_a_refused_syn_the_clients_next_one_goes_elsewhere(connection: ClientConnection, letters: str) -> None:
     connection.syn()
@@ -105,6 +112,9 @@ def test_after_a_refused_syn_the_clients_next_one_goes_elsewhere(connection: Cli
     again = ClientConnection(connection.engine, client=at("10.10.0.11", 40_002))
     again.syn()
     assert {refused, again.backend} == {C1, C2}
+    assert failed_syns(connection)[refused] == (1, 0)
+    assert again.backend
+    assert failed_syns(connection)[again.backend] == (0, 0)
 
 
 def test_an_unanswered_syn_is_repeated_to_another_backend(connection: ClientConnection) -> None:
@@ -116,6 +126,8 @@ def test_an_unanswered_syn_is_repeated_to_another_backend(connection: ClientConn
     connection.now += SYN_ANSWER_TIMEOUT
     connection.syn()
     assert {silent, connection.backend} == {C1, C2}
+    assert silent
+    assert failed_syns(connection)[silent] == (0, 1)
     connection.syn_ack()
     connection.from_client("A")
     assert connection.from_client("PA", b"x").dst == connection.backend_address

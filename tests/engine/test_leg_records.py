@@ -23,7 +23,7 @@ def test_a_record_holds_the_positions_of_client_backend_and_mirror(fast: bool) -
     [reported] = records(one)
     offset = InitialNumbers(KEY).first(CLIENT, MASTER, connection.now) - ISS & 0xFFFF_FFFF
     assert unsealed(reported) == {
-        "format": 3,
+        "format": 4,
         "service": "openflow",
         "client": "10.10.0.11:40001",
         "backend": show(connection.backend),
@@ -32,6 +32,7 @@ def test_a_record_holds_the_positions_of_client_backend_and_mirror(fast: bool) -
         "client_una": seq.add(ISS, 11),
         "backend_nxt": seq.add(IRS, 1),
         "backend_scale": 0,
+        "missing_to": None,
         "legs": [
             {
                 "mirror": "master",
@@ -106,7 +107,7 @@ def test_the_record_of_a_new_connection_with_the_same_endpoints_replaces_the_old
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"format": 1}, "format: expected 3, found 1"),
+        ({"format": 1}, "format: expected 4, found 1"),
         ({"service": 5}, "service: expected text, found 5"),
         ({"client": "10.10.0.11"}, "client: expected an address and a port"),
         ({"client": "10.10.0.11:0"}, "client: expected an address and a port"),
@@ -115,6 +116,8 @@ def test_the_record_of_a_new_connection_with_the_same_endpoints_replaces_the_old
         ({"client_nxt": 1 << 32}, "client_nxt: expected"),
         ({"client_una": "1"}, "client_una: expected"),
         ({"backend_nxt": None}, "backend_nxt: expected"),
+        ({"missing_to": -1}, "missing_to: expected"),
+        ({"missing_to": 5}, "nonce: the record was altered"),
         ({"backend_scale": 15}, "backend_scale: expected 0..14"),
         ({"legs": []}, "legs: expected"),
         ({"legs": [5]}, "legs: expected"),

@@ -195,8 +195,8 @@ def test_each_byte_is_accounted_for_by_its_reason(fast: bool) -> None:
         connection.from_client("PA", b"x" * 10)
     own = sum(1 for flow in shared.flows(1.0) if flow["backend"] == "c2")
     assert 0 < own < 39
-    ClientConnection(shared, client=at("10.10.0.200", 1)).passed(
-        packet(at("10.10.0.200", 1), SERVICE, "PA", 5, 6, b"data"), PRE
+    ClientConnection(shared, client=at("10.10.0.201", 1)).passed(
+        packet(at("10.10.0.201", 1), SERVICE, "PA", 5, 6, b"data"), PRE
     )
     [mirror] = shared.snapshot(1.0)["mirrors"]
     assert mirror["lost_bytes"] == {"mirror-is-backend": 10 * own, "picked-up": 4}

@@ -343,8 +343,9 @@ def test_held_bytes_count_towards_the_buffer(fast: bool) -> None:
 
 def test_a_large_window_is_released_in_slices(fast: bool) -> None:
     rules = RULES.replace("10.20.0.13}", "10.20.0.13, buffer: 4MiB}")
-    one = Connection(rules, fast=fast).open(SCALED, SCALED)
-    sent = random.Random(1).randbytes(900_000)
+    scale = bytes((OPT_NOP, OPT_WINDOW_SCALE, 3, 7))
+    one = Connection(rules, fast=fast).open(scale, scale)
+    sent = random.Random(1).randbytes(1_400_000)
     for at in range(0, len(sent), 60_000):
         one.says(at, sent[at : at + 60_000])
     one.acks(len(sent))

@@ -47,7 +47,7 @@ def change_rules(one: Engine, text: str, now: float = 1000.0) -> list[Send]:
     rules = parse_rules(text)
     sends = one.expel(rules.switches, one.flow_ids(), now)
     one.reload(rules)
-    sends += one.end_removed(one.leg_ids(), now)
+    sends += one.end_removed(one.leg_ids(), now) + one.follow_mirrors(one.flow_ids(), now)
     one.prune()
     return sends
 
@@ -407,6 +407,16 @@ def two_legs() -> tuple[ClientConnection, Callable[[], dict[str, Any]]]:
 
 def legs(one: Engine) -> list[str]:
     return [leg["mirror"] for flow in one.flows(1000.0) for leg in flow["legs"]]
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_connection_whose_mirrors_were_removed_can_be_released(fast: bool) -> None:
+    connection = ClientConnection(engine(fast=fast))
+    connection.establish()
+    change_rules(connection.engine, PLAIN)
+    connection.engine.release_flows(connection.engine.flow_ids(), connection.now)
+    assert not connection.engine.faults.counts
+    assert connection.states == ["established"]
 
 
 @pytest.mark.parametrize("fast", [True, False])

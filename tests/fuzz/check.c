@@ -37,6 +37,7 @@ static void check_leg(const mirror_leg *leg)
     must(ring->count <= ring->capacity && !(ring->capacity & (ring->capacity - 1)));
     must(ring->offset < NM_CHUNK_LEN);
     must((uint64_t)ring->offset + row->buffered <= (uint64_t)ring->count * NM_CHUNK_LEN);
+    must(!row->buffered || ring->offset == row->buffer_seq % NM_CHUNK_LEN);
     must((uint32_t)row->sent_bytes == row->snd_max - leg->first);
     must((uint32_t)row->acked_bytes == row->snd_una - leg->first);
     must(row->cwnd > 0 && row->cwnd <= MAX_WINDOW && row->window > 0 && row->window <= row->max_window);

@@ -238,8 +238,11 @@ static void check_moved(world *w, const nm_flow *now, const nm_flow *was, const 
     int is_answer = was->state == NM_STATE_SYN_SENT && now->state == NM_STATE_SYN_RECEIVED;
     uint32_t shown = repeats_syn || is_answer ? mptcp_subtypes(packet) : 0;
     shown &= repeats_syn || was->flags & NM_FLOW_STRIPS_MPTCP ? ~MP_CAPABLE : ~0u;
-    uint32_t changing = LISTED | NM_FLOW_LOOSE | NM_FLOW_SKIPPED | (repeats_syn ? NM_FLOW_AMBIGUOUS : 0);
-    must(!(was->flags & ~now->flags & NM_FLOW_SKIPPED) && (now->flags & NM_FLOW_SKIPPED ? has_takers(now) : 1));
+    int has_data = u16_at(packet + 2) > packet[0] % 16 * 4u + (tcp[12] >> 4) * 4u;
+    int is_early = is_orig && has_data && now->state == NM_STATE_SYN_RECEIVED; /* the handshake may overtake it */
+    uint32_t changing = LISTED | NM_FLOW_LOOSE | NM_FLOW_SKIPPED | (repeats_syn || is_early ? NM_FLOW_AMBIGUOUS : 0);
+    must(!(was->flags & ~now->flags & (NM_FLOW_SKIPPED | NM_FLOW_AMBIGUOUS)));
+    must(!(now->flags & NM_FLOW_SKIPPED) || has_takers(now));
     must((now->flags | changing) == (was->flags | changing | (shown ? NM_FLOW_MPTCP : 0)));
     int is_settled = was->flags & NM_FLOW_LOOSE && !(now->flags & NM_FLOW_LOOSE);
     must(is_settled || (now->flags & NM_FLOW_LOOSE) == (was->flags & NM_FLOW_LOOSE));

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from natmirror._ffi import lib
 from natmirror.net.build import build
 from natmirror.net.checksum import Checksum
 from natmirror.net.endpoint import endpoint_of
@@ -44,6 +45,7 @@ _SUSPECTED, _TRUSTED, _KNOWN, _REMOVED, _VICTIM, _FOR_HALF_OPEN, _HOLDS = 3, 1, 
 _ANNOUNCE, _CLAIM_SEEN, _CLAIM_ALL, _RELEASE, _STANDBY, _WHOLE = 1, 2, 4, 8, 16, 32
 _ADOPT, _LOG_CHANGES, _RELEASE_ONE, _ANNOUNCE_ONE, _END_ONE, _WITHDRAW, _TOUCH, _OWN = 0, 1, 2, 3, 4, 5, 6, 128
 _FLOWS_WITH_LEGS = (1, 2, 3, 8)
+_PICKED_UP_WITH_TAKERS = (7, 8, 9)
 _FLOWS_WITH_TAKERS = (*_FLOWS_WITH_LEGS, 6, 7, 9)
 _LEG_OF_FLOW = {1: 0, 2: 1, 3: 3, 8: 4}
 _ODD_BYTES, _ODD_AGAIN, _UNSTEADY = 1, 2, 1
@@ -68,7 +70,7 @@ _SHORT_OF_MEMORY = struct.pack("<BBIBHHB", 0, 2, 0xFFFF_F000, 7, 0xFFFF, 1460, _
 
 _NLMSG_ERROR, _PACKET_MESSAGE = 2, 3 << 8
 _PACKET_HDR, _PAYLOAD, _CAP_LEN, _SKB_INFO = 1, 10, 13, 14
-_WAITING_CHECKSUM = 1
+_WAITING_CHECKSUM, _HAS_SEGMENTS = 1, 2
 _MESSAGES = 3
 _MAX_PAYLOAD = 256
 
@@ -238,6 +240,7 @@ def repeats() -> dict[str, bytes]:
         f"call-offers-{which}": b"".join(call(which, options=one) for one in (b"", *scaled, joins)) + opened(0)
         for which in _SERVICES
     }
+    seeds["call-early"] = call(0) + syn_ack(0) + without_syn(0)  # data before the handshake is complete
     seeds["call-other"] = call(0) + bytes((_WAIT, 1)) + others
     seeds["call-accepted"] = (
         call(0) + syn_ack(0) + bytes((_WAIT, 200)) + call(0) + with_data + call(0) + known_to + call(0)
@@ -284,6 +287,9 @@ def shared() -> dict[str, bytes]:
             bytes((_SHARE, what | own, one, how)) for own in (0, _OWN) for one in range(3) for how in (2, 1)
         )
         seeds[f"share-{what}"] = call(16) + opened(0) + others + each + talk + each + turned + sweep(_ANNOUNCE) + each
+    for flow in _PICKED_UP_WITH_TAKERS:  # one acknowledgement ends a guest's FIN and its copies
+        fin = bytes((_SET_FLOW, flow, _FIN, lib.NM_STATE_ESTABLISHED, _SHARE, _RELEASE_ONE | _OWN, flow, 0))
+        seeds[f"share-fin-{flow}"] = fin + acks(flow)
     few = b"".join(bytes((_SHARE, _LOG_CHANGES, 0, most)) + fill_of() + sweep(_ANNOUNCE) for most in (0, 2, 255, 18))
     return seeds | {"changes-few": few, "none-open": bytes((_CHANGE_PLAN, 0, 128, _CHANGE_PLAN, 3, 128)) + flood_of()}
 
@@ -497,7 +503,8 @@ def messages(packets: list[tuple[int, Segment]]) -> bytes:
     out = b""
     for number, (role, segment) in enumerate(packets):
         attributes = _attribute(_PACKET_HDR, struct.pack("!IHBx", number, 0x0800, _HOOKS[role]))
-        attributes += _attribute(_SKB_INFO, struct.pack("!I", number % 3 * _WAITING_CHECKSUM))
+        info = number % 3 * _WAITING_CHECKSUM | number % 2 * _HAS_SEGMENTS
+        attributes += _attribute(_SKB_INFO, struct.pack("!I", info))
         if len(segment.raw) > _MAX_PAYLOAD:
             attributes += _attribute(_CAP_LEN, struct.pack("!I", len(segment.raw)))
         out += _message(_PACKET_MESSAGE, b"\2\0\0\1" + attributes + _attribute(_PAYLOAD, segment.raw[:_MAX_PAYLOAD]))

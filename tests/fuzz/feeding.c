@@ -73,7 +73,7 @@ static int hold(world *w, client_flow *flow, uint32_t len)
             replace_leg(w, i);
     }
     int64_t used = w->budget.used;
-    if (!nm_held_reserve(w->gear, row, len)) {
+    if (!nm_held_reserve(w->gear, row, row->orig.next, len)) {
         must(w->budget.used == used);
         return 0;
     }

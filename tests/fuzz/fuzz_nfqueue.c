@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include <linux/netfilter/nfnetlink_queue.h>
 #include <linux/netlink.h>
 
 #include "linux/nfqueue.h"
@@ -16,6 +17,8 @@
 #define NO_DESCRIPTOR (-1)
 #define MAX_EXPECTED (1 << 20)
 #define WITHOUT_PAYLOAD 40 /* bytes at most */
+/* A message that changes the queue's flags has the head of its second attribute where a verdict has its packet's id. */
+#define CONFIG_WORD (8u | NFQA_CFG_MASK << 16)
 
 static nq *queue;
 /* The ids of verdicts that were given and that the kernel has not received. */
@@ -60,6 +63,7 @@ static void check(const nq_packet *packet, const uint8_t *datagram, size_t len)
 {
     must(packet->checksum <= NM_CHECKSUM_PARTIAL);
     must(packet->truncated <= 1);
+    must(packet->can_cut <= packet->truncated);
     if (!packet->payload) {
         must(packet->len == 0);
         return;
@@ -72,8 +76,16 @@ static void give(const nq_packet *packet)
 {
     if (!nq_has_room(queue))
         return;
+    if (packet->can_cut)
+        expected[given++ % MAX_EXPECTED] = CONFIG_WORD;
     expected[given++ % MAX_EXPECTED] = __builtin_bswap32(packet->id);
-    if (packet->truncated)
+    if (packet->can_cut) {
+        nq_cut(queue, packet->id);
+        if (!nq_has_room(queue))
+            return;
+        expected[given++ % MAX_EXPECTED] = CONFIG_WORD;
+        nq_stop_cutting(queue);
+    } else if (packet->truncated)
         nq_drop(queue, packet->id);
     else if (packet->mark)
         nq_accept_marked(queue, packet->id, packet->mark);

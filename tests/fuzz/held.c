@@ -258,6 +258,7 @@ void check_held(const nm_flow *row)
     must(ring->count <= ring->capacity && !(ring->capacity & (ring->capacity - 1)));
     must(ring->offset < NM_CHUNK_LEN);
     must((uint64_t)ring->offset + row->held_len <= (uint64_t)ring->count * NM_CHUNK_LEN);
+    must(!row->held_len || ring->offset == (row->orig.next - row->held_len) % NM_CHUNK_LEN);
     must(row->held_len <= (row->max_held > MAX_LEN ? row->max_held : MAX_LEN));
     must(has_takers(row) || !ring->capacity);
     check_client_bytes(row);

@@ -126,7 +126,8 @@ void check_same(const snapshot *before, snapshot *now)
     for (uint32_t id = 0; id < MAX_FLOWS; id++) {
         nm_ring *held = &now->rows[id].held;
         const nm_ring *held_was = &before->rows[id].held;
-        must(held->offset == held_was->offset && held->count >= held_was->count);
+        must(!now->rows[id].held_len || held->offset == held_was->offset); /* an empty ring begins where its next byte does */
+        must(held->count >= held_was->count);
         *held = *held_was;
     }
     must(!memcmp(now, before, sizeof *now));

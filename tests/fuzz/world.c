@@ -132,6 +132,7 @@ void close_flow(world *w, int index)
 
 void remove_flow(world *w, nm_flow *row)
 {
+    check_changes(w); /* what this step has logged of the row */
     w->removed |= 1u << row->id;
     nm_gear_remove(w->gear, row);
     check_changes(w);
@@ -254,7 +255,7 @@ static void disperse(world *w)
 
 void world_begin(world *w, input *in)
 {
-    static const uint32_t MAX_BUFFERS[] = {1, 4096, 20000, 300000}, LIMITS[] = {4096, 65536, 200000, 1 << 24};
+    static const uint32_t MAX_BUFFERS[] = {1, 4096, 20000, 1200000}, LIMITS[] = {4096, 65536, 200000, 1 << 26};
     memset(w, 0, sizeof *w);
     uint8_t how = take8(in);
     w->first = take32(in);

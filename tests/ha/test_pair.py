@@ -1,5 +1,6 @@
 """A host of a pair: its role, its readiness, keepalived's configuration, and the commands that keepalived runs."""
 
+import socket
 import subprocess
 import sys
 import time
@@ -7,12 +8,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from natmirror.api.server import Server
 from natmirror.cli.commands import main
 from natmirror.errors import HostError
 from natmirror.ha import exit_codes, keepalived_conf, keepalived_hooks
@@ -20,6 +19,7 @@ from natmirror.ha.health_server import HealthServer
 from natmirror.ha.member import PairMember
 from natmirror.ha.readiness import STALLED_AFTER, Readiness
 from natmirror.ha.role import CurrentRole, HostRole
+from natmirror.ha.role_server import RoleServer
 from natmirror.rules import Pair, load_rules
 
 EXAMPLE = Path(__file__).parents[2] / "rules/pair.yaml"
@@ -175,7 +175,8 @@ def test_a_client_that_disconnects_or_sends_data_does_no_harm(api: str) -> None:
 
 def test_any_user_may_ask_for_the_health(api: str) -> None:
     path = Path(keepalived_hooks.health_socket(api))
-    path.touch()  # what a killed run has left behind
+    with socket.socket(socket.AF_UNIX) as left:  # by a killed run
+        left.bind(str(path))
     answering = HealthServer(path, lambda: (0, ""))
     assert path.stat().st_mode & 0o777 == 0o666
     answering.close()
@@ -183,18 +184,13 @@ def test_any_user_may_ask_for_the_health(api: str) -> None:
 
 
 @pytest.fixture
-def reports(api: str) -> Iterator[list[dict[str, Any]]]:
-    """The roles that are reported to an API."""
-    reports: list[dict[str, Any]] = []
-
-    def take(report: dict[str, Any]) -> dict[str, Any]:
-        HostRole(report["role"])
-        reports.append(report)
-        return {}
-
-    server = Server(Path(api), {}, {"role": take})
+def reports(api: str) -> Iterator[list[tuple[str, int]]]:
+    """The roles that are reported, each with its number."""
+    reports: list[tuple[str, int]] = []
+    server = RoleServer(Path(keepalived_hooks.role_socket(api)), lambda role, number: reports.append((role, number)))
     yield reports
     server.close()
+    assert not Path(keepalived_hooks.role_socket(api)).exists()
 
 
 @pytest.mark.parametrize(
@@ -208,25 +204,54 @@ def reports(api: str) -> Iterator[list[dict[str, Any]]]:
     ],
 )
 def test_a_role_is_reported_by_name_or_with_keepalived_s_arguments(
-    api: str, reports: list[dict[str, Any]], arguments: list[str], role: str
+    api: str, reports: list[tuple[str, int]], arguments: list[str], role: str
 ) -> None:
     assert keepalived_hooks.main("role", ["--api", api, *arguments]) == 0
-    assert [report["role"] for report in reports] == [role]
+    assert [found for found, _ in reports] == [role]
 
 
-def test_later_processes_have_higher_sequence_numbers(api: str, reports: list[dict[str, Any]]) -> None:
+def test_later_processes_have_higher_sequence_numbers(api: str, reports: list[tuple[str, int]]) -> None:
     for _ in range(3):
         subprocess.run([sys.executable, "-m", "natmirror", "role", "--api", api, "backup"], check=True)
-    numbers = [report["sequence"] for report in reports]
+    numbers = [number for _, number in reports]
+    assert len(numbers) == 3
     assert numbers == sorted(set(numbers))
+    assert 0 < numbers[-1] < keepalived_hooks.newest_sequence()
 
 
 def test_a_role_that_natmirror_does_not_accept_is_an_error(api: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert keepalived_hooks.main("role", ["--api", api, "master"]) == 1
-    assert capsys.readouterr().err.startswith(f"natmirror: no natmirror answers on {api}: ")
-    server = Server(Path(api), {}, {"role": lambda report: [][0]})
+    assert capsys.readouterr().err.startswith(f"natmirror: no natmirror answers on {api}.role: ")
+
+    def refuse(role: HostRole, number: int) -> None:
+        raise ValueError("it does not")
+
+    server = RoleServer(Path(keepalived_hooks.role_socket(api)), refuse)
     assert keepalived_hooks.main("role", ["--api", api, "master"]) == 1
+    assert capsys.readouterr().err == f"natmirror: {api}.role refuses the role master: it does not\n"
     server.close()
+
+
+def test_nonsense_on_the_role_socket_is_refused_and_delays_no_report(api: str, reports: list[tuple[str, int]]) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.settimeout(5.0)
+        sender.bind("")
+        sender.connect(keepalived_hooks.role_socket(api))
+        for nonsense in (
+            b"",
+            b"master",
+            b"master -1",
+            b"king 1",
+            b"\xff\xff 1",
+            b"master 1 2",
+            b"master " + b"9" * 200,
+        ):
+            sender.send(nonsense)
+            assert sender.recv(4096), nonsense
+        for _ in range(9):
+            sender.send(b"nonsense")  # and its answers are not read
+    assert keepalived_hooks.main("role", ["--api", api, "backup"]) == 0
+    assert [role for role, _ in reports] == ["backup"]
 
 
 @pytest.mark.parametrize(
@@ -268,7 +293,7 @@ def member(pair: Pair, api: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
     )
     with ExitStack() as held:
         member = PairMember(pair, 1, lambda: [time.monotonic_ns()])
-        member.open(held, Path(api))
+        member.open(held, Path(api), lambda do: do())
         yield member
 
 
@@ -283,7 +308,7 @@ def test_a_host_is_backup_without_the_addresses_and_master_with_them(
     with ExitStack() as held:
         again = PairMember(pair, 1, lambda: [1])
         again.on_role(roles.append)
-        again.open(held, Path(api))
+        again.open(held, Path(f"{api}.again"), lambda do: do())
     assert roles == [HostRole.BACKUP, HostRole.MASTER]
 
 
@@ -297,22 +322,22 @@ def test_the_addresses_correct_the_role_after_a_lost_report(
 
     own = {address.ip for address in pair.addresses}
     monkeypatch.setattr("natmirror.ha.member.own_addresses", lambda: own)
-    member.set_role({"role": "backup", "sequence": 1})
+    member.set_role(HostRole.BACKUP, 1)
     member.compare(member.role_by_addresses())
     assert shown() == ("backup", "keepalived"), "keepalived may be about to report it"
     member.compare(member.role_by_addresses())
     assert shown() == ("master", "addresses")
-    member.set_role({"role": "master", "sequence": 2})
+    member.set_role(HostRole.MASTER, 2)
     own.pop()
     for _ in range(3):
         member.compare(member.role_by_addresses())
     assert shown() == ("master", "keepalived"), "some of the addresses show no role"
     own.clear()
     member.compare(member.role_by_addresses())
-    member.set_role({"role": "fault", "sequence": 3})
+    member.set_role(HostRole.FAULT, 3)
     member.compare(member.role_by_addresses())
     assert shown() == ("fault", "keepalived")
-    member.set_role({"role": "master", "sequence": 4})
+    member.set_role(HostRole.MASTER, 4)
     member.compare(member.role_by_addresses())
     member.compare(member.role_by_addresses())
     assert shown() == ("backup", "addresses")
@@ -325,12 +350,12 @@ def test_the_health_socket_answers_as_soon_as_the_host_is_open(member: PairMembe
 
 
 def test_a_stop_of_the_active_host_waits_for_the_other_host(member: PairMember, api: str) -> None:
-    member.set_role({"role": "master", "sequence": 1})
+    member.set_role(HostRole.MASTER, 1)
     member.begin_release(100.0)
     assert keepalived_hooks.main("health", ["--api", api]) == exit_codes.NOT_READY
     until = member.release_deadline(100.0)
     assert until is not None and member.release_deadline(until) is None, "the wait is bounded"
-    member.set_role({"role": "fault", "sequence": 2})
+    member.set_role(HostRole.FAULT, 2)
     assert member.release_deadline(101.0) is None
 
 
@@ -340,30 +365,29 @@ def test_a_stop_of_a_backup_does_not_wait(member: PairMember) -> None:
 
 
 def test_a_report_without_a_sequence_number_is_the_latest(member: PairMember) -> None:
-    for report in ({"role": "master", "sequence": 5}, {"role": "backup"}):
-        member.set_role(report)
+    member.set_role(HostRole.MASTER, 5)
+    member.set_role(HostRole.BACKUP, 0)
     shown = member.show()
     assert shown is not None and shown["role"] == "backup"
-    member.set_role({"role": "master", "sequence": 4})
+    member.set_role(HostRole.MASTER, 4)
     assert member.show() == shown, "it was overtaken"
 
 
-WRONG_NUMBERS: list[Any] = ["late", None, [], {}, 1e999, -1]
-
-
-@pytest.mark.parametrize(
-    "report", [{}, {"role": "king"}, *({"role": "master", "sequence": number} for number in WRONG_NUMBERS)]
-)
-def test_a_malformed_report_is_refused(member: PairMember, report: dict[str, Any]) -> None:
-    with pytest.raises((KeyError, ValueError)):
-        member.set_role(report)
+@pytest.mark.parametrize("number", [-1, keepalived_hooks.newest_sequence() + (60 * 100 << 22), 1 << 63, 10**30])
+def test_a_report_from_the_future_is_refused(member: PairMember, number: int) -> None:
+    """All reports after it would be ignored."""
+    with pytest.raises(ValueError, match="is not possible yet"):
+        member.set_role(HostRole.FAULT, number)
+    member.set_role(HostRole.MASTER, 1)
+    shown = member.show()
+    assert shown is not None and shown["role"] == "master"
 
 
 def test_a_host_without_a_pair_has_no_role(api: str) -> None:
     member = PairMember(None, 1, lambda: [1])
     assert member.show() is None
     with pytest.raises(ValueError, match="no section ha"):
-        member.set_role({"role": "master"})
+        member.set_role(HostRole.MASTER, 0)
 
 
 # keepalived.conf

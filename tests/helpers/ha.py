@@ -36,6 +36,7 @@ class FakeStore:
         self.heard: list[Op] = []
         self.is_connected = False
         self.writes = 0
+        self.skipped = 0
 
     async def connect(self) -> None:
         self._check()

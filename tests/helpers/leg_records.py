@@ -21,7 +21,7 @@ NOW = 1000.0
 TWO = RULES.replace("10.20.0.13}", "10.20.0.13}\n      - {name: spare, address: 10.20.0.14}")
 SPARE = at("10.20.0.14", 6653)
 RECORD = {
-    "format": 3,
+    "format": 4,
     "service": "openflow",
     "client": "10.10.0.11:40001",
     "backend": "10.20.0.11:6653",
@@ -30,6 +30,7 @@ RECORD = {
     "client_una": seq.add(ISS, 11),
     "backend_nxt": seq.add(IRS, 6),
     "backend_scale": 0,
+    "missing_to": None,
     "legs": [
         {
             "mirror": "master",

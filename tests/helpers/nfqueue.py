@@ -6,7 +6,7 @@ from typing import Any
 
 from natmirror._ffi import ffi, lib
 
-PACKET, ERROR, VERDICT = 0x300, 2, 0x301
+PACKET, ERROR, VERDICT, CONFIG = 0x300, 2, 0x301, 0x302
 NUMBER = 7
 
 

@@ -12,6 +12,8 @@ from natmirror.actions import Hook
 from natmirror.engine.engine import Engine
 from tests.helpers.simulator import World
 
+_SHARE_INTERVAL = 0.2  # seconds
+
 
 @dataclass(frozen=True, slots=True)
 class Moment:
@@ -85,6 +87,7 @@ class Pair(World):
             self._living.append(first)
             self._overlaps_until = self.now + moment.outage + moment.overlap
             self.later(moment.linger, lambda: self._release(first))
+            self.later(moment.outage + _SHARE_INTERVAL, lambda: self._share(second, first))
         if moment.prepared:
             self._adopt(second)
         self.later(moment.outage, lambda: self._take_over(second))
@@ -93,6 +96,14 @@ class Pair(World):
         first.replicated_legs.release()
         self.events += first.take_events()
         self._living.remove(first)
+
+    def _share(self, second: Engine, first: Engine) -> None:
+        """Have the first host deliver what the second one lacks, as long as the first one has its legs."""
+        if first not in self._living:
+            return
+        for record in second.replicated_legs.lacking_records():
+            first.replicated_legs.deliver_missing(record, self.now)
+        self.later(_SHARE_INTERVAL, lambda: self._share(second, first))
 
     def _adopt(self, second: Engine) -> None:
         for record in self._records:

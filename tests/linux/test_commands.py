@@ -18,6 +18,11 @@ def test_a_command_reads_its_input_and_its_output_is_returned() -> None:
     assert commands.run(["cat"], "some rules\n", package="coreutils") == "some rules\n"
 
 
+def test_a_command_comes_after_packets() -> None:
+    niceness = commands.run(["sh", "-c", "read line && nice"], "begin\n", package="coreutils")
+    assert int(niceness) == min(19, os.nice(0) + 5)
+
+
 @pytest.mark.parametrize(
     ("command", "why"),
     [

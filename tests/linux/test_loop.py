@@ -1,9 +1,11 @@
 """The packet loop over a socket that plays the kernel's part."""
 
 import os
+import re
 import struct
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +13,7 @@ from natmirror._ffi import ffi, lib
 from natmirror.fastpath import NEVER
 from natmirror.fastpath.flow_states import State
 from natmirror.fastpath.leg_flags import set_steady
-from natmirror.linux.loop import LoopEvent
+from natmirror.linux.loop import LoopEvent, shorten_slice
 from natmirror.net.build import build, synthesise
 from natmirror.net.packet import ACK, parse
 from tests.helpers.loop import FAR, PREROUTING, Stage, data
@@ -19,6 +21,26 @@ from tests.helpers.nfqueue import queued
 from tests.helpers.support import C1, CLIENT, SERVICE, TIMEOUTS
 
 HEADER = struct.Struct("=BBHHHH")
+
+
+def slice_of_thread() -> int:
+    """Return the slice of the calling thread in nanoseconds; skip the test where the kernel does not show it."""
+    shown = Path("/proc/thread-self/sched")
+    found = re.search(r"^se\.slice\s*:\s*(\d+)$", shown.read_text(), re.MULTILINE) if shown.exists() else None
+    if found is None:
+        pytest.skip("the kernel shows no slices of threads")
+    return int(found[1])
+
+
+def test_a_thread_asks_for_short_turns_that_begin_at_once() -> None:
+    def measure() -> tuple[int, int]:
+        before = slice_of_thread()
+        shorten_slice()
+        return before, slice_of_thread()
+
+    with ThreadPoolExecutor(1) as other:
+        before, after = other.submit(measure).result()
+    assert after == 100_000 < before
 
 
 def test_the_loop_busy_polls_for_an_answer_while_it_has_credit_and_is_not_preempted(stage: Stage) -> None:
@@ -160,6 +182,21 @@ def test_a_packet_of_which_the_kernel_sent_only_a_part_is_never_rewritten(stage:
         stage.kernel.send(raw)
         assert stage.run(time.monotonic() + 0.05) is LoopEvent.TIMER
         assert stage.verdicts() == [(7, verdict)]
+
+
+def test_packets_above_64_kib_are_cut_by_the_kernel_and_so_are_later_ones_for_a_while(stage: Stage) -> None:
+    stage.kernel.send(queued(8, data(2), hook=PREROUTING, cut=True, info=2))
+    assert stage.run(time.monotonic() + 0.05) is LoopEvent.TIMER
+    assert (8, 1 << 16 | 3) in stage.verdicts(), "queued again, in segments"
+    assert 9 < stage.loop.cuts_until[0] - time.monotonic() < 10
+    stage.queue(9, data(2))
+    stage.run(time.monotonic())
+    assert len(stage.verdicts()) == 1
+    stage.loop.cuts_until[0] = time.monotonic()
+    for number, messages in ((10, 2), (11, 1)):
+        stage.queue(number, data(2))
+        stage.run(time.monotonic())
+        assert len(stage.verdicts()) == messages, "the queue's flag, once"
 
 
 @pytest.mark.parametrize("watched", [False, True])

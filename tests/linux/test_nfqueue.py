@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from natmirror._ffi import ffi, lib
-from tests.helpers.nfqueue import ERROR, NUMBER, PACKET, VERDICT, Codec, attribute, message, queued
+from tests.helpers.nfqueue import CONFIG, ERROR, NUMBER, PACKET, VERDICT, Codec, attribute, message, queued
 
 
 def test_packets_are_parsed_with_their_metadata() -> None:
@@ -64,6 +64,32 @@ def test_verdicts_are_sent_in_order_in_one_datagram() -> None:
         sent = sent[length:]
     assert verdicts == [(1, 1, b""), (2, 1, b"rewritten"), (3, 0, b"")]
     codec.kernel.setblocking(False)
+    codec.close()
+
+
+def test_a_packet_above_64_kib_is_cut_by_the_kernel_if_it_consists_of_segments() -> None:
+    codec = Codec()
+    packets = ffi.new("nq_packet[]", lib.NQ_BATCH)
+    found = []
+    for info, cut in ((2, True), (3, True), (0, True), (2, False)):
+        datagram = queued(1, b"x", info=info, cut=cut)
+        assert lib.nq_parse(codec.queue, datagram, len(datagram), packets, lib.NQ_BATCH) == 1
+        found.append((packets[0].truncated, packets[0].can_cut))
+    assert found == [(1, 1), (1, 1), (1, 0), (0, 0)]
+    lib.nq_cut(codec.queue, 5)
+    lib.nq_stop_cutting(codec.queue)
+    lib.nq_drop(codec.queue, 6)
+    lib.nq_flush(codec.queue)
+    gso, head = struct.pack("!I", 4), struct.pack("!BBH", 0, 0, NUMBER)
+    expected = [
+        (CONFIG, attribute(5, bytes(4)) + attribute(4, gso)),
+        (VERDICT, attribute(2, struct.pack("!II", NUMBER << 16 | 3, 5))),
+        (CONFIG, attribute(5, gso) + attribute(4, gso)),
+        (VERDICT, attribute(2, struct.pack("!II", 0, 6))),
+    ]
+    sent = b"".join(struct.pack("=IHHII", 20 + len(body), kind, 1, 0, 0) + head + body for kind, body in expected)
+    assert codec.kernel.recv(1 << 20) == sent
+    assert codec.counters().packets_cut == 1
     codec.close()
 
 

@@ -71,6 +71,7 @@ def test_each_notification_is_a_datagram(manager: ManagerSocket) -> None:
 
 def test_variables_for_this_process_are_taken_out_of_what_its_children_inherit() -> None:
     ours = {"NOTIFY_SOCKET": "@x", "WATCHDOG_USEC": "9", "WATCHDOG_PID": "1", "LISTEN_FDS": "1", "LISTEN_PID": "1"}
+    ours |= {"FDSTORE": "1", "MEMORY_PRESSURE_WATCH": "/sys/fs/cgroup/memory.pressure"}
     environment = {"PATH": "/bin", **ours, "INVOCATION_ID": "7"}
     assert take_variables(environment) == ours
     assert environment == {"PATH": "/bin", "INVOCATION_ID": "7"}

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from natmirror.api.server import Server
 from natmirror.ha import exit_codes, keepalived_hooks
 from natmirror.ha.member import PairMember
 from natmirror.lab.process import wait_for
@@ -81,8 +80,7 @@ def test_a_user_without_access_to_the_api_may_ask_for_health() -> None:
         Path(directory).chmod(0o755)
         api = Path(directory) / "api.sock"
         member = PairMember(None, 1, lambda: [1])
-        held.callback(Server(api, {}, {"role": lambda words: {}}).close)
-        member.open(held, api)
+        member.open(held, api, lambda do: None)
         member.readiness.not_ready, member.readiness.rules_are_in_place = None, True
         assert as_unprivileged(["health", "--api", str(api)]) == exit_codes.FIT
         assert as_unprivileged(["role", "--api", str(api), "master"]) == exit_codes.NOT_RUNNING

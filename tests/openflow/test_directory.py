@@ -398,6 +398,12 @@ SWITCH = {"client": "c", "datapath_id": 1, "auxiliary_id": 0, "version": 4, "ans
         {**SWITCH, "answers": [[99, -1, "", 1.0, [""]]]},
         {**SWITCH, "answers": [[6, -1, "zz", 1.0, ["00"]]]},
         {**SWITCH, "answers": [[6, -1, "", None, ["00"]]]},
+        {**SWITCH, "answers": [[6, -1, "", 1e999, ["00"]]]},
+        {**SWITCH, "answers": [[19, 1 << 16, "", 1.0, ["00"]]]},
+        {**SWITCH, "datapath_id": 1 << 64},
+        {**SWITCH, "datapath_id": 1e999},
+        {**SWITCH, "auxiliary_id": -1},
+        {**SWITCH, "version": [4]},
     ],
 )
 def test_a_malformed_entry_raises_an_expected_error(wrong: dict[str, object]) -> None:

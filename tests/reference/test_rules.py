@@ -47,7 +47,7 @@ MODELS = {
     "host": Host,
     "side": Side,
 }
-DERIVED = {"path", "warnings", "copies", "sessions", "throttles", "speaks_openflow", "strips_mptcp"}
+DERIVED = {"path", "warnings", "copies", "sessions", "throttles", "speaks_openflow", "strips_mptcp", "begins_again"}
 """Fields of the model that are no keys."""
 KEYS = [pytest.param(section, key, id=f"{section.title}-{key.name}") for section in SECTIONS for key in section.keys]
 
@@ -87,7 +87,13 @@ BAD = {
     "an exec check without a command": ("    pool:\n", "    pool:\n      health: {check: exec}\n"),
     "a command without an exec check": ("    pool:\n", "    pool:\n      health: {check: tcp, command: [/bin/true]}\n"),
     "a throttle limit without throttling": ("10.20.0.13}", "10.20.0.13, throttle-limit: 1s}"),
-    "a session's key for a raw mirror": ("10.20.0.13}", "10.20.0.13, reconnect: never}"),
+    "a session's key for a raw mirror": ("10.20.0.13}", "10.20.0.13, unsolicited: pass}"),
+    "a session's reconnect for a raw mirror": ("10.20.0.13}", "10.20.0.13, reconnect: next-message}"),
+    "a raw mirror's reconnect for a session": (
+        "10.20.0.13}",
+        "10.20.0.13, protocol: openflow, reconnect: next-segment}",
+    ),
+    "reconnect with throttling": ("10.20.0.13}", "10.20.0.13, reconnect: next-segment, when-behind: throttle}"),
     "throttling for a session": ("10.20.0.13}", "10.20.0.13, protocol: openflow, when-behind: throttle}"),
     "direct with a source": ("10.20.0.13}", "10.20.0.13, direct: true, source: 10.20.0.1}"),
     "throttling without a pool": (

@@ -187,6 +187,62 @@ def test_other_pairs_and_formats_are_left_alone_and_logged_once(
     assert server.client().exists("natmirror:52:1:records", "natmirror:51:2:records") == 2
 
 
+NONSENSE = [
+    "[" * 100_000,
+    '["h","put","k",' + "[" * 50_000 + "]" * 50_000 + "]",
+    "[" + "9" * 5000 + "]",
+    '["h","put","k",["v"]]',
+    '["h","put"]',
+    '[["h"],"put","k","v"]',
+    '{"a": 1}',
+    "7",
+    '["h","put","k","' + "v" * (2 << 20) + '"]',
+]
+
+
+def test_messages_that_are_nested_huge_or_nonsense_cost_only_themselves(server: Server) -> None:
+    async def test(one: RedisStore, other: RedisStore) -> None:
+        for text in NONSENSE:
+            server.client().publish("natmirror:51:1:changes", text)
+        await other.write([Op(PUT, "a", "1")])
+        ops: list[Op] = []
+        while not ops:
+            ops = await changes(one)
+        assert ops == [Op(PUT, "a", "1")]
+        assert one.skipped == len(NONSENSE)
+        assert await loaded(one) == [Record("a", "1", False)]
+        assert one.skipped == 0, "a load counts from 0 again"
+
+    run(test, server, "one", "other")
+
+
+def test_records_that_are_too_long_stay_in_redis_and_are_counted(server: Server) -> None:
+    async def test(one: RedisStore, other: RedisStore) -> None:
+        longest = "v" * (1 << 20)
+        server.client().hset(RECORDS, mapping={f"flow {number}": f"x 1 {longest}" for number in range(3)})
+        server.client().hset(RECORDS, f"flow {longest}", "x 1 1")
+        server.client().hset(RECORDS, "flow 7", f"x {'9' * 5000} 1")
+        await other.write([Op(PUT, "flow 8", "v" * 600_000), *(Op(PUT, f"flow {n}", "v" * 5000) for n in range(9, 99))])
+        assert {record.key for record in await loaded(one)} == {f"flow {number}" for number in range(8, 99)}
+        assert one.skipped == 5
+        ops: list[Op] = []
+        while len(ops) < 91:
+            ops += await changes(one)
+        assert one.skipped == 5, "what natmirror writes itself is never too long"
+
+    run(test, server, "one", "other")
+
+
+def test_a_flood_of_messages_does_not_keep_the_reader(server: Server) -> None:
+    async def test(one: RedisStore) -> None:
+        for _ in range(500):
+            server.client().publish("natmirror:51:1:changes", "nonsense")
+        assert await changes(one) == []
+        assert 0 < one.skipped < 500
+
+    run(test, server, "one")
+
+
 def test_a_redis_that_ends_is_an_error_and_the_store_can_connect_again(fresh: Server) -> None:
 
     async def test(one: RedisStore) -> None:

@@ -181,7 +181,19 @@ MISTAKES = [
         for key, found, message in [
             ("when-behind", "wait", "drop or throttle, found wait"),
             ("protocol", "of", "raw or openflow, found of"),
-            ("reconnect", "next-message", "no reconnect without protocol: openflow, found one"),
+            (
+                *("reconnect", "next-message"),
+                "never or next-segment without protocol: openflow, found next-message: a raw mirror gets bytes",
+            ),
+            (
+                *("reconnect", "next-segment, protocol: openflow"),
+                "never or next-message with protocol: openflow, found next-segment: a session needs whole messages",
+            ),
+            (
+                *("reconnect", "next-segment, when-behind: throttle"),
+                "reconnect: never with when-behind: throttle, found next-segment: a client is throttled only from its"
+                " handshake on",
+            ),
             ("unsolicited", "pass", "no unsolicited without protocol: openflow, found one"),
             ("statistics", "refuse", "no statistics without protocol: openflow, found one"),
             ("throttle-limit", "2s", "no throttle-limit without when-behind: throttle, found one"),

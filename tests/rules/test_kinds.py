@@ -79,9 +79,10 @@ def test_a_pool_takes_each_word_of_its_kinds(key: str, kind: type[StrEnum]) -> N
     ],
 )
 def test_a_mirror_takes_each_word_of_its_kinds(key: str, kind: type[StrEnum]) -> None:
-    more = "" if kind in (kinds.WhenBehind, kinds.MirrorProtocol) else ", protocol: openflow"
+    of_sessions = {*kinds.Unsolicited, *kinds.Statistics, kinds.Reconnect.NEXT_MESSAGE}
     for word in kind:
+        more = ", protocol: openflow" if word in of_sessions else ""
         text = RULES.replace("10.20.0.13}", f"10.20.0.13, {key}: {word}{more}}}")
         assert getattr(parse_rules(text).services[0].mirrors[0], key.replace("-", "_")) is word
     with pytest.raises(RulesError, match="expected " + " or ".join(kind)):
-        parse_rules(RULES.replace("10.20.0.13}", f"10.20.0.13, {key}: nonsense{more}}}"))
+        parse_rules(RULES.replace("10.20.0.13}", f"10.20.0.13, {key}: nonsense}}"))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from natmirror.lab.process import wait_for
 from natmirror.runtime.mailbox import Mailbox, Waker
 
 
@@ -32,6 +33,38 @@ def test_a_request_wakes_the_owner(mailbox: Mailbox, waker: Waker) -> None:
     mailbox.read()
     assert done == [7]
     thread.join()
+
+
+def test_who_gives_up_withdraws_the_request(mailbox: Mailbox) -> None:
+    done: list[int] = []
+    with pytest.raises(TimeoutError):
+        mailbox.ask(lambda: done.append(7), 0.001)
+    mailbox.read()
+    assert done == []
+
+
+def test_a_request_that_has_begun_is_waited_for(mailbox: Mailbox) -> None:
+    has_begun, may_end = threading.Event(), threading.Event()
+
+    def slow() -> int:
+        has_begun.set()
+        may_end.wait(10.0)
+        return 7
+
+    def own() -> None:
+        mailbox.read()
+
+    answers: list[int] = []
+    asker = threading.Thread(target=lambda: answers.append(mailbox.ask(slow, 5.0)))
+    asker.start()
+    wait_for(lambda: len(mailbox) == 1, "the request")
+    owner = threading.Thread(target=own)
+    owner.start()
+    assert has_begun.wait(10.0)
+    may_end.set()
+    asker.join()
+    owner.join()
+    assert answers == [7]
 
 
 def test_a_waker_never_blocks_even_if_its_thread_does_not_wait(waker: Waker) -> None:

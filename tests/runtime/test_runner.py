@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from natmirror.backends.monitor import HealthChange
 from natmirror.errors import HostError, RulesError
 from natmirror.ha.exit_codes import STUCK
 from natmirror.lab.process import wait_for
@@ -78,7 +79,7 @@ def test_a_check_before_a_reload_does_not_affect_the_new_backend_of_that_name(
 ) -> None:
     pool = runner._reloader._rules.services[0].pool
     assert pool is not None
-    runner._backends._on_health("openflow", pool.backends[0], False, "connection refused")
+    runner._backends._on_health(HealthChange("openflow", pool.backends[0], is_up=False, reason="connection refused"))
     change("10.20.0.11", "10.20.0.19")
     runner._mailbox.read()
     assert states(runner) == {"c1": "up", "c2": "up"}

@@ -1,5 +1,6 @@
 """Ends of a leg, as packet scripts: full buffers, timeouts, and its owner's decisions."""
 
+from natmirror.fastpath.constants import CHUNK_LEN
 from natmirror.fastpath.tables import LEG_COST
 from natmirror.net import seq
 from natmirror.reasons import EndReason
@@ -25,10 +26,10 @@ def test_a_mirror_that_has_acknowledged_everything_is_not_behind_however_much_co
 
 
 def test_a_leg_that_gets_no_memory_is_ended() -> None:
-    wire = Wire(memory=LEG_COST + 4096)
+    wire = Wire(memory=LEG_COST + 2 * CHUNK_LEN)
     wire.connect(window=0)
-    assert wire.write(b"x" * 4096) == []
-    assert [letters for letters, *_ in wire.write(b"x")] == ["RA"]
+    assert wire.write(b"x" * CHUNK_LEN) == []  # in two chunks, or in one if its number allows
+    assert [letters for letters, *_ in wire.write(b"x" * (CHUNK_LEN + 1))] == ["RA"]
     assert (wire.leg.ended, wire.memory.used) == ("memory-full", 0)
 
 

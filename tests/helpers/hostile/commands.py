@@ -55,6 +55,7 @@ class Commands:
         if peers.random.random() < 0.7:
             host.both(lambda engine: engine.bindings.sweep(0, _ALL, 0, host.now))
             host.send(lambda engine: engine.end_removed(engine.leg_ids(), host.now))
+            host.send(lambda engine: engine.follow_mirrors(engine.flow_ids(), host.now))
             host.both(lambda engine: engine.bindings.take_changes())
             host.both(lambda engine: engine.prune())
 

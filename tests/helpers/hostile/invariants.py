@@ -156,6 +156,7 @@ def _check_leg(row: LegRow, state: LegState) -> None:
     ring = row.ring
     assert ring.count <= ring.capacity and ring.offset < _CHUNK_LEN
     assert ring.offset + row.buffered <= ring.count * _CHUNK_LEN
+    assert not row.buffered or ring.offset == row.buffer_seq % _CHUNK_LEN
     if state not in (LegState.SYN_SENT, LegState.RESUMING):
         assert 0 < row.cwnd <= _MAX_CWND and row.window <= row.max_window
     assert row.rto > 0 and row.due.queued_at <= row.due.due_at

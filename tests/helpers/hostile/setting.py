@@ -20,7 +20,7 @@ services:
       when-none: refuse
     mirrors:
       - {name: throttling, address: 10.20.0.13, when-behind: throttle, buffer: 64KiB, idle-timeout: 20s}
-      - {name: dropping, address: 10.20.0.14, buffer: 64KiB, asymmetric: true}
+      - {name: dropping, address: 10.20.0.14, buffer: 64KiB, asymmetric: true, reconnect: next-segment}
       - {name: own-source, address: 10.20.0.15, source: 10.20.0.1, buffer: 64KiB}
       - {name: session, address: 10.20.0.16, protocol: openflow, reconnect: next-message, buffer: 64KiB}
   - name: o
@@ -35,7 +35,7 @@ services:
     address: 10.10.0.102
     port: 6653
     mirrors:
-      - {name: dropping, address: 10.20.0.19, buffer: 64KiB}
+      - {name: dropping, address: 10.20.0.19, buffer: 64KiB, reconnect: next-segment}
       - {name: session, address: 10.20.0.16, protocol: openflow, buffer: 64KiB}
   - name: nat
     address: 10.10.0.103
@@ -59,7 +59,13 @@ ha:
 """
 _CHANGES = (
     ("{name: c2, address: 10.20.0.12, max-connections: 3}", "{name: c9, address: 10.20.0.17}"),
-    ("      - {name: dropping, address: 10.20.0.14, buffer: 64KiB, asymmetric: true}\n", ""),
+    ("      - {name: dropping, address: 10.20.0.14, buffer: 64KiB, asymmetric: true, reconnect: next-segment}\n", ""),
+    (", reconnect: next-segment", ""),
+    (
+        "      sorry: {name: sorry, address: 10.20.0.17}\n",
+        "    mirrors: [{name: late, address: 10.20.0.18, port: 6653, buffer: 64KiB, reconnect: next-segment}]\n",
+    ),
+    ("source: 10.20.0.1, buffer: 64KiB", "source: 10.20.0.1, buffer: 64KiB, reconnect: next-segment"),
     ("- name: o\n", "- name: renamed\n"),
     ("10.10.0.0/24", "10.10.0.0/28"),
     ("protocol: openflow, unsolicited: pass, statistics: refuse, ", ""),

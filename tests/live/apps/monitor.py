@@ -8,6 +8,7 @@ import sys
 import time
 
 from natmirror.backends.monitor import Monitor
+from natmirror.linux.reachability import Reachability
 from natmirror.rules import load_rules
 
 _PERIOD = 0.1
@@ -23,7 +24,9 @@ def main() -> None:
     """Run until killed."""
     monitor = Monitor(
         load_rules(sys.argv[1]),
-        lambda service, backend, up, reason: tell(service=service, backend=backend.name, up=up, reason=reason),
+        lambda one: tell(service=one.service, backend=one.backend.name, up=one.is_up, reason=one.reason),
+        lambda: None,
+        Reachability(),
     )
     monitor.start()
     while True:

@@ -1,0 +1,81 @@
+"""Second targets: a gateway and mirrors, which tell whether the network beyond this host works when backends fail."""
+
+import asyncio
+import os
+import socket
+import struct
+from collections.abc import Sequence
+from contextlib import suppress
+from ipaddress import IPv4Address
+
+from natmirror.backends.host_view import Target
+from natmirror.net.checksum import ones_sum
+from natmirror.net.endpoint import Endpoint
+
+_ECHO = struct.Struct("!BBHHH")  # RFC 792: type, code, checksum, identifier, sequence number
+_ECHO_REQUEST, _ECHO_REPLY = 8, 0
+_LARGEST = 1 << 16
+
+
+async def answering(targets: Sequence[Target], timeout: float) -> list[Target]:
+    """Return the targets that answer within a time in seconds: a mirror a SYN, a gateway an echo request."""
+    asked = {asyncio.create_task(_answers(target)): target for target in targets}
+    if not asked:
+        return []
+    try:
+        done, _ = await asyncio.wait(asked, timeout=timeout)
+        return [asked[task] for task in done if task.result()]
+    finally:
+        for task in asked:
+            task.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+
+
+async def any_answers(targets: Sequence[Target], timeout: float) -> bool:
+    """Return whether a target answers within a time in seconds, as soon as one does."""
+    asked = [asyncio.create_task(_answers(target)) for target in targets]
+    try:
+        async with asyncio.timeout(timeout):
+            for one in asyncio.as_completed(asked):
+                if await one:
+                    return True
+    except TimeoutError:
+        pass
+    finally:
+        for task in asked:
+            task.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+    return False
+
+
+async def _answers(target: Target) -> bool:
+    try:
+        if isinstance(target, IPv4Address):
+            await _await_echo(target)
+        else:
+            await _connect(target)
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+async def _connect(mirror: Endpoint) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock:
+        await asyncio.get_running_loop().sock_connect(sock, (str(IPv4Address(mirror[0])), mirror[1]))
+
+
+async def _await_echo(gateway: IPv4Address) -> None:
+    """Send a gateway an echo request, and wait for the reply."""
+    loop, number = asyncio.get_running_loop(), int.from_bytes(os.urandom(2), "big")
+    checksum = ~ones_sum(_ECHO.pack(_ECHO_REQUEST, 0, 0, number, 0)) & 0xFFFF
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.IPPROTO_ICMP) as sock:
+        sock.connect((str(gateway), 0))  # replies of others are not received
+        await loop.sock_sendall(sock, _ECHO.pack(_ECHO_REQUEST, 0, checksum, number, 0))
+        while True:
+            packet = await loop.sock_recv(sock, _LARGEST)
+            with suppress(struct.error, IndexError):
+                kind, _, _, answered, _ = _ECHO.unpack_from(packet, packet[0] % 16 * 4)
+                if (kind, answered) == (_ECHO_REPLY, number):
+                    return

@@ -1,0 +1,84 @@
+"""Whether this host's own packets leave it: a failed health check is no backend's fault if they do not.
+
+``Reachability`` is a ``HostView`` of the package backends.
+"""
+
+import errno
+import socket
+from collections.abc import Iterable
+from contextlib import suppress
+from ipaddress import IPv4Address
+from typing import NamedTuple
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from natmirror.linux.descriptors import require_descriptors
+from natmirror.net.build import build
+from natmirror.net.endpoint import Endpoint
+from natmirror.net.packet import SYN
+
+_LOWER_UP = 1 << 16  # IFF_LOWER_UP of linux/if.h: there is a carrier
+_WINDOW = 0xFFFF
+
+
+class _Route(NamedTuple):
+    interface: int
+    gateway: IPv4Address | None
+
+
+class Reachability:
+    """This host's routes, interfaces and rules, as the health checks ask for them."""
+
+    def why_unreachable(self, source: Endpoint, to: Endpoint) -> str | None:
+        """Return why this host's own SYN from ``source`` does not leave it; None if it does, or nothing is known."""
+        with suppress(NetlinkError, OSError), _netlink() as netlink:
+            route = _route_to(netlink, IPv4Address(to[0]))
+            if route is None:
+                return "this host has no route to it"
+            link = netlink.link("get", index=route.interface)[0]
+            if not link["flags"] & _LOWER_UP:
+                return f"the interface {link.get_attr('IFLA_IFNAME')} has no carrier"
+        if _is_dropped(source, to):
+            return "a rule of this host's firewall drops the check's own packets (chain OUTPUT)"
+        return None
+
+    def second_targets(self, backend: IPv4Address, mirrors: Iterable[Endpoint]) -> list[Endpoint | IPv4Address]:
+        """Return the gateway to a backend, and the mirrors that are reached through the same interface."""
+        with suppress(NetlinkError, OSError), _netlink() as netlink:
+            if (route := _route_to(netlink, backend)) is None:
+                return []
+            found: list[Endpoint | IPv4Address] = [] if route.gateway is None else [route.gateway]
+            for mirror in mirrors:
+                beside = _route_to(netlink, IPv4Address(mirror[0]))
+                if beside is not None and beside.interface == route.interface:
+                    found.append(mirror)
+            return found
+        return []
+
+
+def _netlink() -> IPRoute:
+    require_descriptors()
+    return IPRoute()
+
+
+def _route_to(netlink: IPRoute, address: IPv4Address) -> _Route | None:
+    try:
+        found = netlink.route("get", dst=str(address))
+    except NetlinkError:
+        return None
+    interface = found[0].get_attr("RTA_OIF") if found else None
+    gateway = found[0].get_attr("RTA_GATEWAY") if found else None
+    return None if interface is None else _Route(interface, None if gateway is None else IPv4Address(gateway))
+
+
+def _is_dropped(source: Endpoint, to: Endpoint) -> bool:
+    """Return whether a rule of this host drops the SYN of a failed check, which is sent once more: unlike connect(), a
+    raw socket learns of that. If it is answered, the kernel resets the connection, because its socket is closed."""
+    syn = build(source, to, seq=0, ack=0, flags=SYN, window=_WINDOW)
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as sock:
+        try:
+            sock.sendto(syn, (str(IPv4Address(to[0])), 0))
+        except PermissionError as error:
+            return error.errno == errno.EPERM
+    return False

@@ -1,0 +1,46 @@
+"""The breaks in a client's stream, where a copy that has ended may begin again.
+
+Theory. A stream of bytes shows no borders of messages. But a client that has written a message pushes it (PSH, RFC 9293
+§3.9.1.2), and waits before the next one. So there is a *break* after data that ends with a PSH, and after a silence of
+both ends. A copy may begin with the data after a break if the backend has acknowledged all that the client has sent
+before: then no version of this data has passed. A break need not be the border of a message: a client also pushes in
+the middle of long ones, and pauses there.
+
+Breaks are noted only while a copy of the flow waits to begin again. The C gear does the same in breaks.c.
+"""
+
+from natmirror.fastpath import BREAK_SILENCE, FlowRow
+from natmirror.fastpath.flow_flags import AT_BREAK, HALF_ACK, HALF_FIN, HALF_SEQ, LOOSE, RECONNECTS
+from natmirror.fastpath.flow_states import State
+from natmirror.net import seq
+from natmirror.net.packet import FIN, PSH, RST, SYN, URG, Segment
+
+
+def note_arrival(row: FlowRow, now: float) -> None:
+    """Note that a packet of the flow comes, not tracked yet, and whether the flow was silent before."""
+    row.came_at = now
+    if not row.flags & RECONNECTS:
+        return
+    if row.flags & LOOSE:
+        row.flags &= ~AT_BREAK
+    elif now - row.seen_at >= BREAK_SILENCE and row.orig.flags & HALF_SEQ:
+        row.flags |= AT_BREAK
+        row.break_at = row.orig.end
+
+
+def note_data(row: FlowRow, segment: Segment) -> None:
+    """Note whether a client's segment, which its backend takes and the tracker has followed, ends with a break."""
+    end = seq.add(segment.seq, segment.payload_len)
+    if segment.payload_len and end == row.orig.end:
+        row.flags = row.flags | AT_BREAK if segment.flags & PSH else row.flags & ~AT_BREAK
+        row.break_at = end
+
+
+def begins_at_break(row: FlowRow, segment: Segment) -> bool:
+    """Return whether a client's segment, which its backend takes and the tracker has followed, begins at a break, and a
+    copy may begin with it."""
+    is_data = bool(segment.payload_len) and not segment.flags & (SYN | FIN | RST | URG)
+    if not is_data or not row.flags & AT_BREAK or segment.seq != row.break_at or row.state != State.ESTABLISHED:
+        return False
+    is_new = row.orig.end == seq.add(segment.seq, segment.payload_len) and not row.orig.flags & HALF_FIN
+    return is_new and bool(row.reply.flags & HALF_ACK) and row.reply.ack == segment.seq
