@@ -7,7 +7,8 @@ GET /v1/ended              the latest legs that have ended: when, why, and how m
 GET /v1/decisions          what backend and masters have decided for each OpenFlow switch
 POST /v1/drain             ``{"service": …, "backend": …, "deadline": seconds or null}``: drain a backend
 POST /v1/undrain           ``{"service": …, "backend": …}``: give a drained backend new connections again
-POST /v1/reload            ``{}``: read the rules file again and apply it; the answer lists the changes
+POST /v1/reload            ``{}``: read the rules file again and apply it; the answer lists the changes.
+                           ``{"dry_run": true}``: list them, and what connections would lose
 POST /v1/resume-mirroring  ``{}``: switch on what was switched off after internal errors
 POST /v1/release-kernel    ``{}``: install no kernel rules again that an operator removes
 ========================== ===========================================================================================

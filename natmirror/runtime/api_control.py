@@ -14,7 +14,7 @@ from natmirror.runtime.host_maintenance import HostMaintenance
 from natmirror.runtime.mailbox import Mailbox
 from natmirror.runtime.reloader import Reloader
 from natmirror.runtime.run_status import RunStatus
-from natmirror.runtime.shown import EmptyAnswer, ReloadAnswer
+from natmirror.runtime.shown import CommandAnswer, EmptyAnswer, ReloadAnswer
 from natmirror.runtime.worker_events import WorkerEvents
 
 Request = dict[str, Any]
@@ -41,15 +41,17 @@ def commands(
     """Return the function that has each command obeyed. ``mailbox`` is the main thread's, ``maintenance`` has the
     thread that reloads."""
 
-    def in_main_thread(obey: Callable[[Request], None]) -> Command:
-        def answer(request: Request) -> EmptyAnswer:
-            obey(request)
-            return {}
+    def in_main_thread(obey: Callable[[Request], CommandAnswer | None]) -> Command:
+        def answer(request: Request) -> EmptyAnswer | CommandAnswer:
+            return obey(request) or EmptyAnswer()
 
         return lambda request: mailbox.request(partial(answer, request))
 
-    def reload() -> ReloadAnswer:
-        return {"changes": reloader.reload()}
+    def reload(request: Request) -> ReloadAnswer:
+        if request.get("dry_run"):
+            changes, costs = reloader.preview()
+            return {"changes": changes, "costs": costs}
+        return {"changes": reloader.reload(), "costs": []}
 
     def release_kernel() -> EmptyAnswer:
         maintenance.release_kernel()
@@ -62,7 +64,7 @@ def commands(
     return {
         "drain": in_main_thread(backends.drain),
         "undrain": in_main_thread(backends.undrain),
-        "reload": lambda request: maintenance.thread.request(reload),
+        "reload": lambda request: maintenance.thread.request(partial(reload, request)),
         "release-kernel": lambda request: maintenance.thread.request(release_kernel),
         "resume-mirroring": in_main_thread(resume_mirroring),
     }

@@ -4,7 +4,8 @@ Long work is cut into slices, and packets pass between the slices.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -67,6 +68,11 @@ class EngineProxy:
 
     def _lingering_now(self, leg_ids: Sequence[int]) -> list[FlowEntry]:
         return self._engine.lingering(time.monotonic(), leg_ids)
+
+    def count_flows(self, kinds: Callable[[FlowEntry], Iterable[str]]) -> Counter[str]:
+        """Return how many flows are of each kind; ``kinds`` returns those of a flow."""
+        shown = self._flow_slices(lambda ids: self._engine.flows(time.monotonic(), ids))
+        return Counter(kind for flows in shown for flow in flows for kind in kinds(flow))
 
     def decisions(self) -> Iterator[list[SwitchDecisions]]:
         """Yield the orders of backends and masters for each switch, some at a time."""

@@ -30,6 +30,7 @@ from natmirror.runtime import api_control
 from natmirror.runtime.api_process import ApiProcess
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.chores import NEVER, Chore, ChoreFailure, failures
+from natmirror.runtime.costs import cost_of_stop
 from natmirror.runtime.host_maintenance import HostMaintenance
 from natmirror.runtime.kernel_rules import KernelRules
 from natmirror.runtime.logs import Logs
@@ -83,11 +84,12 @@ class Runner:
         is_shared = rules.ha is not None and rules.ha.state is not None
         self._shared = SharedState(rules) if is_shared else None
         self._findings = Findings()
-        self._backends = BackendControl(rules, self._mailbox, self._findings, is_active=is_active)
+        counts = ConnectionCounts()
+        self._backends = BackendControl(rules, self._mailbox, self._findings, counts, is_active=is_active)
         self._order_files = OrderFiles(rules)
         self._events = WorkerEvents(self._backends, self._order_files, self._shared, self._waker.wake)
         memory, count = Memory(rules.mirror_memory), thread_count(rules)
-        key, counts, claims = os.urandom(16), ConnectionCounts(), SwitchClaims()
+        key, claims = os.urandom(16), SwitchClaims()
         beat_interval = notifier.watchdog_interval
         pulse_interval = _MAX_PULSE_INTERVAL if beat_interval is None else min(_MAX_PULSE_INTERVAL, beat_interval / 2)
         self._workers = [
@@ -283,9 +285,13 @@ class Runner:
         self._stop_workers()
         # 5. Stop the chore threads, which write their files for the last time.
         self._stop_chore_threads()
-        # 6. If a worker has failed, raise its failure.
+        # 6. If a worker has failed, raise its failure. Log how many connections the end of the rules cuts; in a pair
+        #    the other host passes them.
         self._raise_first_failure()
-        return summarize(self._status.sums(), self._status.machine())
+        sums = self._status.sums()
+        if not self.member.is_in_pair and (cost := cost_of_stop(sums, keeps_rules=self._keep_rules)):
+            log.warning("stopping: %s", cost)
+        return summarize(sums, self._status.machine())
 
     @property
     def hangs(self) -> bool:

@@ -181,11 +181,11 @@ def test_orders_are_obeyed_or_refused(path: Path) -> None:
         if words["backend"] != "c1":
             raise ValueError(f"there is no backend {words['backend']}")
         obeyed.append(words)
-        return {}
+        return {"done": "openflow/c1 gets no new connections"}
 
     with serving(path, {}, {"drain": drain, "undrain": lambda words: too_busy()}):
         result = run("drain", "openflow/c1", "--deadline", "5", "--api", path)
-        assert (result.exit_code, result.output) == (0, "")
+        assert (result.exit_code, result.output) == (0, "openflow/c1 gets no new connections\n")
         assert obeyed == [{"service": "openflow", "backend": "c1", "deadline": 5.0}]
         result = run("drain", "openflow/c9", "--api", path)
         assert (result.exit_code, result.output) == (1, f"natmirror: natmirror on {path}: there is no backend c9\n")

@@ -26,7 +26,9 @@ def test_a_drained_backend_keeps_its_connections_and_gets_no_new_ones(scene: Sce
     balancer.wait_for_status(lambda status: status["flows"] and len(status["flows"]) == CONNECTIONS, "all connections")
     before = flows(balancer.status())
     assert min(before.values()) > 0
-    send_command("drain", {"service": "openflow", "backend": "c1"}, balancer.api)
+    drained = send_command("drain", {"service": "openflow", "backend": "c1"}, balancer.api)["done"]
+    stay = f"its {before['c1']} connections stay until they end"
+    assert drained == f"openflow/c1 gets no new connections; {stay}; new ones go to c2"
     balancer.wait_for_status(lambda status: state(status, "c1") == "draining", "the drain")
     later = assert_all_well(scene.run_client(connections=20, requests=5, seed=7), 20)
     now = flows(balancer.status())
@@ -57,7 +59,9 @@ def test_the_sorry_server_answers_with_the_services_address(scene: Scene) -> Non
             "      backends: [{name: c1, address: 10.20.0.11}]\n"
         )
     )
-    send_command("drain", {"service": "openflow", "backend": "c1"}, balancer.api)
+    drained = send_command("drain", {"service": "openflow", "backend": "c1"}, balancer.api)["done"]
+    assert drained.endswith("no backend of openflow is open any more: new ones go to the sorry server c2")
+    balancer.program.wait_for_text("openflow/c1 is drained: no backend of openflow is open any more")
     balancer.wait_for_status(lambda status: state(status, "c1") == "draining", "the drain")
     sent = assert_all_well(scene.run_client(connections=5, requests=5), 5)
     assert scene.recorders["c2"].by_port() == sent

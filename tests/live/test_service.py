@@ -57,7 +57,7 @@ class Manager:
         balancer = LoadBalancer(
             self.scene.lab,
             rules,
-            on_stop="keep",
+            on_stop=None,  # under a service manager the rules are kept
             iptables=self.iptables,
             api=self.directory / "api.sock",
             through=[*confine, str(self.directory)],
