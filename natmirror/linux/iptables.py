@@ -202,6 +202,11 @@ def cleanup() -> list[str]:
     return [f"{backend}: {name}" for backend in _BACKENDS for name in Firewall(backend).remove()]
 
 
+def left_behind() -> list[str]:
+    """Return our chains in both backends, as cleanup() does, and leave them there. HostError where that is unknown."""
+    return [f"{backend}: {name}" for backend in _BACKENDS for name in Firewall(backend).left()]
+
+
 def _default_backend() -> str:
     return "nft" if "nf_tables" in _run(["iptables", "--version"]) else "legacy"
 

@@ -165,7 +165,10 @@ def test_a_frozen_disk_blocks_neither_the_watchdog_nor_a_stop(scene: Scene, mana
     wait_for(frozen.with_name(f"{frozen.name}.hit").exists, "the disk to be written to", 15.0)
     assert manager.longest_wait(3 * WATCHDOG_SECONDS) < WATCHDOG_SECONDS
     balancer.program.wait_for_text("known-switches: has not returned after 10 s", 15.0)
-    assert [chore["name"] for chore in balancer.status()["failing_chores"]] == ["known-switches"]
+    status = balancer.status()
+    assert [chore["name"] for chore in status["failing_chores"]] == ["known-switches"]
+    [found] = [one for one in status["findings"] if one["code"] == "switches-not-saved"]
+    assert "the disk does not answer" in found["problem"]
     assert_all_well(scene.run_client(connections=5, requests=5, seed=7), 5)
     until.touch()
     scene.finish(client)
