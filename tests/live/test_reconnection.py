@@ -3,6 +3,8 @@
 import hashlib
 import random
 import signal
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -21,17 +23,16 @@ def mirror_of(status: dict[str, Any]) -> dict[str, Any]:
     return mirror
 
 
-def streams() -> dict[str, bytes]:
-    """Return the streams that the clients may send, by the digest of each number of whole messages."""
-    found = {}
-    for number in range(COUNT):
-        source, digest, stream = random.Random(SEED * 100_003 + number), hashlib.sha256(), b""
-        for _ in range(2000):
-            message = LENGTH.pack(SIZE) + source.randbytes(SIZE)
-            digest.update(message)
-            stream += message
-            found[digest.hexdigest()] = stream
-    return found
+def messages(number: int) -> Iterator[bytes]:
+    """Yield the messages of a client's connection."""
+    source = random.Random(SEED * 100_003 + number)
+    while True:
+        yield LENGTH.pack(SIZE) + source.randbytes(SIZE)
+
+
+def stream_of(number: int, count: int) -> bytes:
+    """Return the first ``count`` bytes of a client's connection."""
+    return b"".join(islice(messages(number), count // (LENGTH.size + SIZE)))
 
 
 def test_all_connections_are_copied_again_after_the_mirrors_program_has_restarted(scene: Scene) -> None:
@@ -62,9 +63,11 @@ def test_all_connections_are_copied_again_after_the_mirrors_program_has_restarte
     assert_adds_up(balancer.status())
     assert mirror["lost_bytes"] == lost, "nothing more is lost"
     assert mirror["client_bytes"] == sum(count for count, _ in sent.values())
-    whole, again = streams(), scene.at_master()
+    again = scene.at_master()
     assert again.keys() == sent.keys()
-    for port, (count, digest) in again.items():
-        stream = whole[sent[port][1]]
-        assert 0 < count < sent[port][0] == len(stream)
+    for number, line in enumerate(records.lines()):
+        stream = stream_of(number, line["bytes"])
+        assert hashlib.sha256(stream).hexdigest() == line["sha256"]
+        count, digest = again[line["port"]]
+        assert 0 < count < len(stream)
         assert hashlib.sha256(stream[-count:]).hexdigest() == digest, "the mirror has the end of the client's stream"
