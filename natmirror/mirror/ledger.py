@@ -141,8 +141,13 @@ class Ledger:
         totals.lost[reason] += leg.row.client_bytes - leg.acked_bytes
 
     def account_number(self, stream: MirroredStream) -> int:
-        """Return the number of a flow's account, for its row in C."""
-        fates = tuple((*self._key(copy), copy.why_ended) for copy in stream.copies)
+        """Return the number of a flow's account, for its row in C. What a standby stream lacks, it lacks on the other
+        host."""
+        is_standby = stream.state is StreamState.STANDBY
+        fates = tuple(
+            (*self._key(copy), EndReason.RELEASED if is_standby and copy.why_ended is not None else copy.why_ended)
+            for copy in stream.copies
+        )
         account = (stream.flow.service.name, fates)
         return self._accounts.setdefault(account, len(self._accounts))
 

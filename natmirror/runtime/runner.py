@@ -14,7 +14,6 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from natmirror.api.report import summarize
-from natmirror.api.server import Server
 from natmirror.engine.engine import Engine
 from natmirror.errors import HostError
 from natmirror.fastpath import ConnectionCounts, Memory
@@ -28,6 +27,7 @@ from natmirror.mirror.sessions.claims import SwitchClaims
 from natmirror.rules import MAX_THREADS, Rules
 from natmirror.rules.shards import Shard
 from natmirror.runtime import api_control
+from natmirror.runtime.api_process import ApiProcess
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.chores import NEVER, Chore, ChoreFailure, failures
 from natmirror.runtime.costs import cost_of_stop
@@ -145,12 +145,14 @@ class Runner:
             findings=self._findings,
             keeper=self._maintenance.keeper,
         )
-        self._commands = api_control.commands(
+        commands = api_control.commands(
             *(self._mailbox, self._maintenance),
             backends=self._backends,
             engines=engines,
             reloader=self._reloader,
         )
+        documents, lists = api_control.documents(self._status), api_control.lists(self._status, self._events)
+        self._api = ApiProcess(api_path, documents, lists, commands)
         self.member.readiness.queue_problem = self._queue_problem
         self.member.readiness.host_failure = self._host_failure
         self.member.readiness.why_host_fails = self._findings.why_unfit
@@ -201,8 +203,9 @@ class Runner:
         self._maintenance.read_path_mtus()
         if self._known_switches is not None:
             self._known_switches.restore()
-        # 6. The API.
-        held.callback(Server(self._api_path, api_control.resources(self._status, self._events), self._commands).close)
+        # 6. The API's process.
+        self._api.open()
+        held.callback(self._api.close)
         # 7. The shared state: read the other host's records, and share this host's from now on.
         if self._shared is not None:
             held.callback(self._shared.close)
@@ -372,9 +375,13 @@ class Runner:
     def _report_hung(self) -> None:
         for thread in self._chore_threads:
             thread.report_hung()
+        found = self._order_files.findings() + self._logs.findings()
+        if self._known_switches is not None:
+            found += self._known_switches.findings()
+        self._findings.replace("files", found)
 
     def _failing_chores(self) -> list[ChoreFailure]:
-        own = failures(self._chores, time.monotonic())
+        own = failures(self._chores, time.monotonic()) + self._api.failures()
         return own + [failure for thread in self._chore_threads for failure in thread.failures()]
 
     def _host_failure(self) -> str:

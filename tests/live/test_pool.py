@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from natmirror.api.client import send_command
-from tests.live.scene import Scene, assert_all_well
+from tests.live.scene import SOON_FORGOTTEN, Scene, assert_all_well
 
 pytestmark = pytest.mark.live
 
@@ -15,7 +15,8 @@ CONNECTIONS = 200
 def test_a_drained_backend_keeps_its_connections_and_gets_no_new_ones(scene: Scene) -> None:
     scene.record("c1", "c2", "m")
     rules = scene.rules(
-        "switches: [10.10.0.0/24]\nservices:\n  - name: openflow\n    address: 10.10.0.100\n    port: 6653\n"
+        SOON_FORGOTTEN
+        + "switches: [10.10.0.0/24]\nservices:\n  - name: openflow\n    address: 10.10.0.100\n    port: 6653\n"
         "    pool:\n      hash: address-port\n      backends:\n"
         "        - {name: c1, address: 10.20.0.11}\n        - {name: c2, address: 10.20.0.12}\n"
     )

@@ -1,4 +1,4 @@
-"""A mirror's program that restarts under open connections, with ``reconnect: next-segment``."""
+"""A mirror's program that restarts under open connections, for which a reload sets ``reconnect: next-segment``."""
 
 import hashlib
 import random
@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from natmirror.api.client import send_command
 from tests.helpers.support import assert_adds_up
 from tests.live.apps.wire import LENGTH
-from tests.live.scene import Scene, assert_all_well, rules
+from tests.live.scene import RULES, THREADS, Scene, assert_all_well
 
 pytestmark = pytest.mark.live
 
@@ -38,19 +39,26 @@ def stream_of(number: int, count: int) -> bytes:
 def test_all_connections_are_copied_again_after_the_mirrors_program_has_restarted(scene: Scene) -> None:
     scene.record("c1", "c2")
     program = scene.record("m")["m"]
-    balancer = scene.balance(rules(scene, reconnect="next-segment"))
+    rules_file = scene.with_threads(RULES, int(THREADS or 2))
+    balancer = scene.balance(rules_file)
     until = scene.file("until")
     client, records = scene.client(connections=COUNT, until=until, size=SIZE, seed=SEED)
     balancer.wait_for_status(lambda status: mirror_of(status)["legs"] == COUNT, "all legs")
     program.send_signal(signal.SIGKILL)
     balancer.wait_for_status(
-        lambda status: mirror_of(status)["connections_not_copied"] == {"reconnecting": COUNT}, "all legs to end"
+        lambda status: mirror_of(status)["connections_not_copied"] == {"mirror-reset": COUNT}, "all legs to end"
+    )
+    rules_file.write_text(rules_file.read_text().replace("10.20.0.13}", "10.20.0.13, reconnect: next-segment}"))
+    send_command("reload", {}, balancer.api)
+    balancer.wait_for_status(
+        lambda status: mirror_of(status)["connections_not_copied"] == {"reconnecting": COUNT}, "all copies to wait"
     )
     assert_adds_up(balancer.status())
     scene.record("m")
     balancer.wait_for_status(
         lambda status: mirror_of(status)["legs"] == COUNT and not mirror_of(status)["connections_not_copied"],
         "all connections to be copied again",
+        40.0,
     )
     lost = mirror_of(balancer.status())["lost_bytes"]
     assert lost["reconnecting"] > 0 and lost.keys() <= {"reconnecting", "mirror-reset"}

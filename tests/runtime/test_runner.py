@@ -1,7 +1,6 @@
 """The main thread's work: requests, reloads, workers that fail; the test runs no worker."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pytest
 from natmirror.backends.monitor import HealthChange
 from natmirror.errors import HostError, RulesError
 from natmirror.ha.exit_codes import STUCK
-from natmirror.lab.process import wait_for
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.systemd import Notifier
 from natmirror.rules import Rules, load_rules, parse_rules
@@ -177,10 +175,9 @@ def test_the_end_of_the_last_thread_ends_the_run(several: Runner) -> None:
 def test_a_command_switches_mirroring_on_in_all_threads(several: Runner) -> None:
     for worker in several._workers:
         worker._engine.faults.switch_off(None)
-    resume = ThreadPoolExecutor(1).submit(several._commands["resume-mirroring"], {})
-    wait_for(lambda: len(several._mailbox) == 1, "the command")
+    resume = several._api.commands["resume-mirroring"]({})
     several._mailbox.read()
-    assert resume.result(10.0) == {}
+    assert resume.result(0) == {}
     for worker in several._workers:
         worker.do_requests()
         assert not worker._engine.faults.off
