@@ -58,16 +58,21 @@ class FindingCode(StrEnum):
         "this host does not forward packets (net.ipv4.ip_forward = 0)",
         "run: sysctl -w net.ipv4.ip_forward=1",
     )
-    FORWARD_POLICY_DROP = (
-        *("forward-policy-drop", _FAILURE, _PRODUCTION),
-        "iptables' FORWARD policy is DROP, which stops packets between clients and backends, and copies to mirrors",
+    PRODUCTION_DROPPED = (
+        *("production-dropped", _FAILURE, _PRODUCTION),
+        "{place} drops {packets}, by {by}",
         "run: {commands}",
     )
-    FORWARD_MAY_DROP = (
-        *("forward-may-drop", _WARNING, _PRODUCTION),
-        "iptables' FORWARD policy is DROP, and its rules may not accept packets between clients and backends, or copies"
-        " to mirrors",
+    COPIES_DROPPED = (
+        *("copies-dropped", _FAILURE, _COPIES),
+        "{place} drops {packets}, by {by}",
         "run: {commands}",
+    )
+    INVALID_DROPPED = (
+        *("invalid-dropped", _WARNING, _PRODUCTION),
+        "{place} drops packets that conntrack calls INVALID, and it calls {packets} so: after a restart, a takeover or"
+        " 'conntrack -F', connections break",
+        "run: sysctl -w net.netfilter.nf_conntrack_tcp_{setting}=1",
     )
     NO_ROUTE_TO_BACKEND = (
         *("no-route-to-backend", _WARNING, _PRODUCTION),

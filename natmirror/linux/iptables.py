@@ -20,7 +20,7 @@ _FORGED = re.compile(
     r"\[(?P<packets>\d+):\d+\] -A NATMIRROR-PRE -s (?P<address>[\d.]+)/32 .*--sport (?P<port>\d+) .*-j DROP$"
 )
 _LEGACY_TABLES = Path("/proc/net/ip_tables_names")
-_BACKENDS = ("nft", "legacy")
+BACKENDS = ("nft", "legacy")
 
 
 def plan(rules: Rules, threads: int) -> str:
@@ -103,12 +103,6 @@ class Firewall:
             for chain in _chains_of(table)
         )
 
-    def forward_policy(self) -> tuple[str, bool]:
-        """Return the policy of the filter table's FORWARD chain, and whether the chain has rules."""
-        saved = self._saved("filter")
-        policies = [line.split()[1] for line in saved if line.startswith(":FORWARD ")]
-        return (policies[0] if policies else "ACCEPT"), any(line.startswith("-A FORWARD ") for line in saved)
-
     def can_limit(self, limit: int) -> bool:
         """Return whether iptables and the kernel have the match hashlimit. HostError where that is unknown."""
         return self._supports(f"{above(limit)} -j DROP", "hashlimit")
@@ -150,8 +144,8 @@ class Firewall:
 def cleanup() -> list[str]:
     """Remove all our chains in both backends; return those that were there, as ``nft: NATMIRROR-PRE``."""
     removed = []
-    for backend in _BACKENDS:
-        if backend == "legacy" and not _legacy_is_in_use():
+    for backend in BACKENDS:
+        if backend == "legacy" and not legacy_is_in_use():
             continue  # iptables-legacy-save would make the kernel create the table
         removed += [f"{backend}: {name}" for name in Firewall(backend).remove()]
     return removed
@@ -228,7 +222,8 @@ def _default_backend() -> str:
     return "nft" if "nf_tables" in _run(["iptables", "--version"]) else "legacy"
 
 
-def _legacy_is_in_use() -> bool:
+def legacy_is_in_use() -> bool:
+    """Return whether a program has made a table of iptables-legacy."""
     try:
         return bool(_LEGACY_TABLES.read_text().strip())
     except OSError:

@@ -3,6 +3,7 @@
 ``read_host()`` reads the host's state; ``find_problems()`` is a pure function of that state.
 """
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
@@ -14,15 +15,29 @@ from pyroute2.netlink.exceptions import NetlinkError
 from natmirror.errors import HostError
 from natmirror.findings import Finding
 from natmirror.findings import FindingCode as Code
+from natmirror.linux import commands
 from natmirror.linux.descriptors import require_descriptors
-from natmirror.linux.iptables import Firewall
+from natmirror.linux.foreign_rules import BaseChain, from_iptables, from_nft
+from natmirror.linux.iptables import BACKENDS, Firewall, legacy_is_in_use
 from natmirror.linux.memory_limit import memory_limit, most_memory
-from natmirror.linux.tun import NAME as TUN_NAME
+from natmirror.linux.rule_walk import Routes, drops_invalid, find_drops
 from natmirror.rules import Backend, Mirror, Pair, Rules, Service
 
 _SYSCTL = Path("/proc/sys/net/ipv4")
-_CONNTRACK = "/proc/sys/net/netfilter/nf_conntrack_tcp_"
+_CONNTRACK_FILES = "/proc/sys/net/netfilter/nf_conntrack_tcp_"
 _STRICT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What iptables, the kernel and the service manager offer; it does not change while natmirror runs."""
+
+    can_limit: bool = True
+    """Whether iptables and the kernel have what limit-per-client needs, if the rules have that key."""
+    can_check_paths: bool = True
+    """Whether iptables can tell by the interface whether a packet is a mirror's."""
+    memory_limit: int | None = None
+    """Bytes of memory that this process may take; None: no limit is set."""
 
 
 @dataclass(slots=True)
@@ -41,29 +56,31 @@ class HostState:
     """net.ipv4.conf.*.rp_filter by interface, ``all`` included."""
     conntrack: dict[str, int] = field(default_factory=dict)
     """net.netfilter.nf_conntrack_tcp_* by the rest of the name; empty where conntrack is not loaded."""
-    can_limit: bool = True
-    """Whether iptables and the kernel have what limit-per-client needs, if the rules have that key."""
-    can_check_paths: bool = True
-    """Whether iptables can tell by the interface whether a packet is a mirror's."""
-    memory_limit: int | None = None
-    """Bytes of memory that this process may take; None: no limit is set."""
-    forward_policy: str = "ACCEPT"
-    forward_has_rules: bool = False
+    client_routes: dict[IPv4Network, str | None] = field(default_factory=dict)
+    """The outgoing interface by network, for each network of clients; None where there is no route."""
+    chains: list[BaseChain] = field(default_factory=list)
+    """Other programs' filter rules."""
+    features: Features = field(default_factory=Features)
+
+    @property
+    def links_to(self) -> Routes:
+        """The outgoing interface for each backend, mirror and network of clients."""
+        return dict[IPv4Address | IPv4Network, str | None]([*self.routes.items(), *self.client_routes.items()])
 
 
-def check(rules: Rules, firewall: Firewall) -> list[Finding]:
+def check(rules: Rules, features: Features) -> list[Finding]:
     """Return the problems of this host with these rules. HostError where its state cannot be read."""
-    return list(find_problems(rules, read_host(rules, firewall)))
+    return list(find_problems(rules, read_host(rules, features)))
 
 
 def find_problems(rules: Rules, host: HostState) -> Iterator[Finding]:
     """Yield the problems of a host in this state with these rules."""
     if not host.forwarding:
         yield Code.NO_FORWARDING.found()
-    if not host.can_limit:
+    if not host.features.can_limit:
         yield Code.NO_HASHLIMIT.found()
-    if host.forward_policy == "DROP":
-        yield _forward_policy(rules, host)
+    yield from find_drops(rules, host.links_to, host.chains)
+    yield from _conntrack(rules, host)
     virtual = {address.ip for address in rules.ha.addresses} if rules.ha else set()
     for service in rules.services:
         yield from _service_address(service, host, virtual)
@@ -77,21 +94,30 @@ def find_problems(rules: Rules, host: HostState) -> Iterator[Finding]:
     mirrored = [service for service in rules.services if service.mirrors]
     checked = [mirror for service in mirrored for mirror in service.mirrors if not mirror.asymmetric]
     pools = [service.pool for service in mirrored if service.pool and not service.pool.asymmetric]
-    if not host.can_check_paths and (checked or pools):
+    if not host.features.can_check_paths and (checked or pools):
         yield Code.NO_RPFILTER_MATCH.found()
     most = most_memory(rules)
-    if host.memory_limit is not None and host.memory_limit < most:
-        yield Code.MEMORY_LIMIT.found(most=most >> 20, limit=host.memory_limit >> 20)
+    if host.features.memory_limit is not None and host.features.memory_limit < most:
+        yield Code.MEMORY_LIMIT.found(most=most >> 20, limit=host.features.memory_limit >> 20)
     if rules.ha is not None:
         yield from _pair(rules.ha, host)
     yield from _reverse_path(host)
 
 
-def _forward_policy(rules: Rules, host: HostState) -> Finding:
-    matches = [f"{direction} {network}" for network in rules.switches for direction in ("-s", "-d")]
-    commands = [f"iptables -I FORWARD {match} -j ACCEPT" for match in (*matches, f"-i {TUN_NAME}+")]
-    code = Code.FORWARD_MAY_DROP if host.forward_has_rules else Code.FORWARD_POLICY_DROP
-    return code.found(commands=" && ".join(commands))
+def _conntrack(rules: Rules, host: HostState) -> Iterator[Finding]:
+    """Yield a problem for each setting by which conntrack calls good packets INVALID: of a host alone those of
+    connections that conntrack does not know, if a rule drops INVALID packets; of a pair also those of connections that
+    the other host has passed."""
+    strict = [name for name in _CONNTRACK_SETTINGS if host.conntrack.get(name, 1) == 0]
+    if rules.ha is None:
+        strict = [name for name in strict if name == "loose"]
+    place = drops_invalid(rules, host.links_to, host.chains) if strict else None
+    for name in strict:
+        packets = _CONNTRACK_SETTINGS[name]
+        if place is not None:
+            yield Code.INVALID_DROPPED.found(place=place, setting=name, packets=packets)
+        elif rules.ha is not None:
+            yield Code.CONNTRACK_STRICT.found(setting=name, packets=packets)
 
 
 def _pair(pair: Pair, host: HostState) -> Iterator[Finding]:
@@ -109,12 +135,9 @@ def _pair(pair: Pair, host: HostState) -> Iterator[Finding]:
         elif own is not None and not any(own in network for network in host.links.get(side.interface, ())):
             length = next((address.network.prefixlen for address in side.addresses if own in address.network), 32)
             yield Code.PAIR_ADDRESS_ELSEWHERE.found(address=own, interface=side.interface, length=length, key=key)
-    for name, packets in _CONNTRACK_OF_A_PAIR.items():
-        if host.conntrack.get(name, 1) == 0:
-            yield Code.CONNTRACK_STRICT.found(setting=name, packets=packets)
 
 
-_CONNTRACK_OF_A_PAIR = {
+_CONNTRACK_SETTINGS = {
     "be_liberal": "packets outside the TCP window that it knows",
     "loose": "connections that it picks up without their SYN",
 }
@@ -147,23 +170,26 @@ def _reverse_path(host: HostState) -> Iterator[Finding]:
             yield Code.STRICT_REVERSE_PATH.found(interface=link)
 
 
-def read_host(rules: Rules, firewall: Firewall) -> HostState:
+def read_features(rules: Rules, firewall: Firewall) -> Features:
+    """Read what this host offers. HostError where it cannot be read."""
+    limit = rules.limit_per_client
+    can_limit = limit is None or firewall.can_limit(limit)
+    return Features(can_limit, firewall.can_check_paths(), memory_limit())
+
+
+def read_host(rules: Rules, features: Features) -> HostState:
     """Read the state of this host for find_problems(). HostError where it cannot be read."""
-    host = HostState(forwarding=_read(_SYSCTL / "ip_forward") == 1)
+    host = HostState(forwarding=_read(_SYSCTL / "ip_forward") == 1, features=features)
     try:
         directories = list((_SYSCTL / "conf").iterdir())
     except OSError as error:
         raise HostError(f"cannot read {_SYSCTL}: {error.strerror}") from None
     for directory in directories:
         host.rp_filter[directory.name] = _read(directory / "rp_filter")
-    for name in _CONNTRACK_OF_A_PAIR:
-        if (file := Path(_CONNTRACK + name)).exists():
+    for name in _CONNTRACK_SETTINGS:
+        if (file := Path(_CONNTRACK_FILES + name)).exists():
             host.conntrack[name] = _read(file)
-    if rules.limit_per_client is not None:
-        host.can_limit = firewall.can_limit(rules.limit_per_client)
-    host.can_check_paths = firewall.can_check_paths()
-    host.memory_limit = memory_limit()
-    host.forward_policy, host.forward_has_rules = firewall.forward_policy()
+    host.chains = read_chains()
     try:
         require_descriptors()
         with IPRoute() as netlink:
@@ -171,6 +197,18 @@ def read_host(rules: Rules, firewall: Firewall) -> HostState:
     except (NetlinkError, OSError) as error:
         raise HostError(f"cannot read this host's addresses and routes: {error}") from None
     return host
+
+
+def read_chains() -> list[BaseChain]:
+    """Return other programs' filter rules on this host. HostError where they cannot be read."""
+    found: list[BaseChain] = []
+    for backend in BACKENDS:
+        program = f"iptables-{backend}-save"
+        if shutil.which(program) is not None and (backend == "nft" or legacy_is_in_use()):
+            found += from_iptables(commands.run([program], package="iptables"), backend)
+    if shutil.which("nft") is not None:
+        found += from_nft(commands.run(["nft", "-j", "-s", "list", "ruleset"], package="nftables"))
+    return found
 
 
 def _read_links(netlink: IPRoute, rules: Rules, host: HostState) -> None:
@@ -183,6 +221,9 @@ def _read_links(netlink: IPRoute, rules: Rules, host: HostState) -> None:
         if name != "lo":
             network = IPv4Network((own, address["prefixlen"]), strict=False)
             host.links.setdefault(name, []).append(network)
+    for network in rules.switches:
+        other = next((one for one in network.hosts() if one not in host.addresses), network.network_address)
+        host.client_routes[network] = _outgoing_interface(netlink, names, other)
     for service in rules.services:
         for target in _targets(service):
             host.routes[target.address] = _outgoing_interface(netlink, names, target.address)

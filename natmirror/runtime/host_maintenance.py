@@ -22,7 +22,7 @@ from natmirror.runtime.worker import Worker
 _GRACE = 1.0  # for the last packets of removed services
 _PATHS_INTERVAL = 10.0
 _FORGED_INTERVAL = 10.0
-_HOST_INTERVAL = 10.0
+_HOST_INTERVAL = 3.0
 _BYPASS_INTERVAL = 1.0
 _STATUS_INTERVAL = 10.0
 
@@ -52,6 +52,7 @@ class HostMaintenance:
         self._member = member
         self._mailbox = mailbox
         self._findings = findings
+        self._features: preflight.Features | None = None
         self.removal = Chore("unused kernel rules", CHECK_INTERVAL, kernel_rules.remove_unused, now + CHECK_INTERVAL)
         self._path_mtus = Chore("path MTUs to mirrors", _PATHS_INTERVAL, self.read_path_mtus)
         chores = [
@@ -73,7 +74,7 @@ class HostMaintenance:
     def reload(self, rules: Rules, *, others_may_lag: bool) -> None:
         """Maintain the host for other rules, which the engines have applied; called in the thread. ``others_may_lag``:
         another host may still pass packets of removed services."""
-        self._rules = rules
+        self._rules, self._features = rules, None
         self._path_mtus.due_at = 0.0
         if self.kernel_rules.set_configured(rules):
             self.removal.due_at = self.thread.now() + (CHECK_INTERVAL if others_may_lag else _GRACE)
@@ -88,7 +89,9 @@ class HostMaintenance:
 
     def check_host(self) -> None:
         """Report the problems of this host with the rules. HostError where its state cannot be read."""
-        self._findings.replace("host", preflight.check(self._rules, self.kernel_rules.firewall))
+        if self._features is None:
+            self._features = preflight.read_features(self._rules, self.kernel_rules.firewall)
+        self._findings.replace("host", preflight.check(self._rules, self._features))
 
     def _check_rules(self) -> None:
         self._member.readiness.rules_are_in_place = self.kernel_rules.check()

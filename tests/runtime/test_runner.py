@@ -11,6 +11,7 @@ from natmirror.backends.monitor import HealthChange
 from natmirror.errors import HostError, RulesError
 from natmirror.ha.exit_codes import STUCK
 from natmirror.lab.process import wait_for
+from natmirror.linux import preflight
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.systemd import Notifier
 from natmirror.rules import Rules, load_rules, parse_rules
@@ -35,10 +36,10 @@ class Machine(Firewall):
     def reduce(self, rules: Rules, queues: int) -> None:
         pass
 
-    def forward_policy(self) -> tuple[str, bool]:
+    def can_check_paths(self) -> bool:
         if self.refuses:
             raise HostError("the lock is taken")
-        return "ACCEPT", False
+        return True
 
 
 @pytest.fixture
@@ -56,6 +57,7 @@ def runner(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     one._order_files.thread.start()
     monkeypatch.setattr(one._reloader, "_run_in_main_thread", one._reloader._apply)
     monkeypatch.setattr(one._backends._monitor, "start", lambda: None)
+    monkeypatch.setattr(preflight, "read_chains", lambda: [])
     yield one
     one._order_files.thread.end()
 
