@@ -78,7 +78,7 @@ class EndReason(StrEnum):
     """The mirror sent a RST.
 
     The mirror's log says why: its program ended or closed the connection while bytes came. Later connections have a leg
-    again."""
+    again; with ``reconnect: next-segment`` this one, too."""
     STALLED = "stalled"
     """Bytes were waiting, and the mirror acknowledged none for ``stall-timeout``.
 
@@ -180,8 +180,9 @@ class EndReason(StrEnum):
     PICKED_UP = "picked-up"
     """The flow was picked up: its SYN did not pass this host, so the copy would have no beginning.
 
-    The client has to connect again. ``--on-stop keep`` does not save copies; a pair with ``ha.state`` does. For
-    OpenFlow, ``reconnect: next-message`` begins a session on a connection that goes on."""
+    The client has to connect again. ``--on-stop keep`` does not save copies; a pair with ``ha.state`` does. On a
+    connection that goes on, ``reconnect: next-segment`` begins a copy in mid-stream, and ``reconnect: next-message`` an
+    OpenFlow session."""
     MIRROR_IS_BACKEND = "mirror-is-backend"
     """The mirror has the same endpoint as the backend of this connection.
 
@@ -193,7 +194,7 @@ class EndReason(StrEnum):
     MIRROR_ADDED = "mirror-added"
     """A reload has added the mirror since the connection began.
 
-    Nothing to do. The clients' next connections are copied."""
+    Nothing to do. The clients' next connections are copied; with ``reconnect: next-segment`` these are, too."""
     NOT_SAMPLED = "not-sampled"
     """The client is not in the percentage of clients that the mirror's ``sample`` gives.
 

@@ -10,14 +10,14 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from natmirror.backends.health import BackendHealth
-from natmirror.backends.host_view import HostView
+from natmirror.backends.host_view import HostView, Target
 from natmirror.backends.probes import PROBES, Outcome
-from natmirror.backends.second_target import any_answers
+from natmirror.backends.second_target import answering, any_answers
 from natmirror.backends.shown import BackendState, HealthEntry
 from natmirror.errors import HostError
 from natmirror.net.endpoint import Endpoint, endpoint_of
@@ -27,6 +27,7 @@ log = logging.getLogger("natmirror")
 
 _STOP_TIMEOUT = 0.9
 _MAX_FAILED_SYNS = 1024
+_ASK_INTERVAL = 30.0  # seconds from one search for second targets that answer to the next
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,12 @@ class _Watched:
     """The duration of its last check."""
     inconclusive: str = ""
     """Why the last check said nothing about the backend; empty if it said something."""
+    second_targets: Sequence[Target] = ()
+    """The second targets that have lately answered."""
+    answered: Sequence[Target] = ()
+    """Those that answered after the last check that passed."""
+    ask_at: float = 0.0
+    """When to ask them again, in seconds."""
     is_hastened: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when its next check may be due earlier than before."""
 
@@ -173,8 +180,8 @@ class Monitor:
     async def _check(self, watched: _Watched) -> None:
         probe = PROBES[watched.settings.check](watched.backend, watched.settings)
         second_target = None
-        if watched.has_others and watched.health.may_fall():
-            second_target = self._loop.create_task(self._is_isolated(watched))
+        if watched.second_targets and watched.health.may_fall():
+            second_target = self._loop.create_task(any_answers(watched.second_targets, watched.settings.timeout))
         try:
             began_at = time.monotonic()
             outcome = await probe.outcome()
@@ -185,26 +192,35 @@ class Monitor:
                 why = await asyncio.to_thread(self._host.why_unreachable, here, there)
                 outcome = Outcome(None, why) if why else outcome
             if self._enter_outcome(watched, outcome):
-                is_isolated = not outcome.ok and second_target is not None and await second_target
+                is_isolated = not outcome.ok and second_target is not None and not await second_target
                 self._report(watched, is_isolated=is_isolated)
             if outcome.ok:
+                until = min(began_at + watched.settings.timeout, watched.health.next_check())
                 with suppress(OSError):  # a timeout too
-                    until = min(began_at + watched.settings.timeout, watched.health.next_check())
                     async with asyncio.timeout_at(until):
                         await probe.close()
+                await self._ask_second_targets(watched, until)
+            else:
+                watched.answered = watched.second_targets
         finally:
             probe.abort()
             if second_target is not None:
                 second_target.cancel()
+                await asyncio.wait([second_target])
 
-    async def _is_isolated(self, watched: _Watched) -> bool:
-        """Return whether there are second targets and none answers, while a check runs that may take a backend down."""
+    async def _ask_second_targets(self, watched: _Watched, until: float) -> None:
+        """Find out from time to time, while the checks pass, which second targets answer: one that never does tells
+        nothing. An answer counts once the next check has passed, because the network may have failed meanwhile."""
+        watched.second_targets = watched.answered
+        now = time.monotonic()
+        if not watched.has_others or now < watched.ask_at or until - now < watched.settings.timeout / 2:
+            return
+        watched.ask_at = now + _ASK_INTERVAL
         try:
             targets = await asyncio.to_thread(self._host.second_targets, watched.backend.address, watched.mirrors)
-            return bool(targets) and not await any_answers(targets, watched.settings.timeout)
+            watched.answered = await answering(targets, until - time.monotonic())
         except Exception:
             log.exception("health of %s/%s: cannot ask a second target", watched.service, watched.backend.name)
-            return False
 
     def _enter_outcome(self, watched: _Watched, outcome: Outcome) -> bool:
         """Count a check; return whether it has changed the backend's state."""

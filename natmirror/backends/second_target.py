@@ -17,8 +17,22 @@ _ECHO_REQUEST, _ECHO_REPLY = 8, 0
 _LARGEST = 1 << 16
 
 
+async def answering(targets: Sequence[Target], timeout: float) -> list[Target]:
+    """Return the targets that answer within a time in seconds: a mirror a SYN, a gateway an echo request."""
+    asked = {asyncio.create_task(_answers(target)): target for target in targets}
+    if not asked:
+        return []
+    try:
+        done, _ = await asyncio.wait(asked, timeout=timeout)
+        return [asked[task] for task in done if task.result()]
+    finally:
+        for task in asked:
+            task.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+
+
 async def any_answers(targets: Sequence[Target], timeout: float) -> bool:
-    """Return whether a target answers within a time in seconds: a mirror a SYN, a gateway an echo request."""
+    """Return whether a target answers within a time in seconds, as soon as one does."""
     asked = [asyncio.create_task(_answers(target)) for target in targets]
     try:
         async with asyncio.timeout(timeout):

@@ -262,9 +262,13 @@ class Engine:
         """Have each flow, of those with these numbers, follow a change of its service's mirrors. Return no packets."""
         self._mirroring.set_time(now)
         for flow in self._nat.by_ids(ids):
-            if flow in self._mirroring.streams:
-                backend = None if flow.backend is None else endpoint_of(flow.backend)
-                self._mirroring.follow_rules(flow, self._services.service(flow.row.service_id), backend)
+            service = self._services.service(flow.row.service_id)
+            if flow not in self._mirroring.streams:
+                if not any(mirror.begins_again for mirror in service.copies) or not self._nat.may_be_mirrored(flow):
+                    continue
+                self._nat.begin_mirrored(flow, service)
+            backend = None if flow.backend is None else endpoint_of(flow.backend)
+            self._mirroring.follow_rules(flow, service, backend)
         return []
 
     def prune(self) -> list[Kept]:

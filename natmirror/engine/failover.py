@@ -93,7 +93,7 @@ class Failover:
     def pick_up(self, service: Service, client: Endpoint, backend: Backend | None, now: float) -> Flow | None:
         """Return a flow for a connection that is picked up, and mirror it; None if the table is full."""
         flow = self._nat.pick_up(service, client, backend, now)
-        if flow is not None and service.mirrors:
+        if flow is not None and flow.service.mirrors:
             self._mirroring.picked_up(self._nat.keep_object(flow), None if backend is None else endpoint_of(backend))
         return flow
 

@@ -64,6 +64,7 @@ from natmirror.reasons import DropReason
 from natmirror.rules import Backend, Service
 from natmirror.tcp import tracker
 from natmirror.tcp.acceptance import agrees, is_taken
+from natmirror.tcp.breaks import note_arrival
 from natmirror.tcp.syns import repeats_answer
 
 
@@ -364,7 +365,7 @@ class Forwarding:
         """Update a flow's state and deadline by a segment whose checksum is right. Return the event that changed the
         state, or None, and whether the segment's receiver takes it; False for a SYN or RST. A RST that its receiver
         ignores refreshes nothing (RFC 7857 §7)."""
-        tracker.note_arrival(flow.row, now)
+        note_arrival(flow.row, now)
         taken = not segment.flags & (SYN | RST) and is_taken(flow.row, segment, from_client=from_client)
         event = tracker.track(flow.row, segment, from_client=from_client, is_taken=taken)
         if event is not None or not segment.flags & RST:

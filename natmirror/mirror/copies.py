@@ -43,6 +43,8 @@ class StreamCopy:
     have them."""
     ended_as: EndReason | None = None
     """While the copy waits to begin again: why it ended before, or why it had no leg."""
+    has_begun_again: bool = False
+    """Whether the leg, or the last one, began at a break."""
     opened_at: float | None = None
     """When the leg's mirror answered its SYN; None before."""
     not_before: float = 0.0

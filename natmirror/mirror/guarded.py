@@ -40,6 +40,7 @@ class GuardedMirroring:
         self._mirroring = parts.mirroring
         self._adoption = parts.adoption
         self._reconnection = parts.reconnection
+        self._rule_changes = parts.rule_changes
         self._backpressure = parts.backpressure
         self._sessions = parts.sessions
         self._legs = parts.legs
@@ -185,7 +186,7 @@ class GuardedMirroring:
             self._with_leg(partial(self._legs.owner, leg_id), self._mirroring.end_removed, [leg_id])
 
     def follow_rules(self, flow: MirroredFlow, service: Service, backend: Endpoint | None) -> None:
-        self._guard.run(Work.COPY, flow, self._mirroring.follow_rules, flow, service, backend)
+        self._guard.run(Work.COPY, flow, self._rule_changes.follow, flow, service, backend)
 
     def close(self) -> None:
         """End all legs."""

@@ -119,7 +119,7 @@ class LegOutcomes:
             count, acked = stream.client_bytes - copy.before, leg.acked_bytes
             event = LegEnded(show(flow.client), flow.service.name, copy.mirror.name, reason, count, acked)
             self._ended_copies.append(event)
-            self._reconnection.leg_ended(copy, leg, reason)
+            self._reconnection.leg_ended(copy, reason)
         if stream.state is StreamState.FORGOTTEN:
             return
         if stream.has_all_copies:

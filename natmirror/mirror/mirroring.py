@@ -135,6 +135,10 @@ class Mirroring:
         self._reconnection.follow(stream)
         return stream
 
+    def begin_late(self, flow: MirroredFlow) -> MirroredStream:
+        """Begin the stream of an open flow whose service has got its first mirrors by a reload, without copies."""
+        return self._begin(flow, None)
+
     def _begin(self, flow: MirroredFlow, first: int | None) -> MirroredStream:
         """Return the stream of a flow, whose client's first byte has number ``first``, if that is known."""
         if flow.service.release is Release.ACKNOWLEDGED:
@@ -238,29 +242,6 @@ class Mirroring:
                 self._sessions.end_if_removed(owner)
             elif isinstance(owner, StreamCopy) and owner.leg is not None and not self._ledger.is_current(owner):
                 self._outcomes.apply(self._legs.collect(owner, owner.leg, owner.leg.abort(EndReason.MIRROR_REMOVED)))
-
-    def follow_rules(self, flow: MirroredFlow, service: Service, backend: Endpoint | None) -> None:
-        """Follow a reload, after end_removed(): the flow's service has the mirrors of ``service`` now. Copies for new
-        mirrors begin at a break, if the rules let them."""
-        stream = self.streams.get(flow)
-        if stream is None or not stream.has_all_copies or stream.is_released:
-            return
-        wanted = {mirror.name: mirror for mirror in service.copies}
-        for copy in stream.copies:
-            is_present = self._ledger.is_current(copy)
-            if copy.why_ended is not None:
-                self._reconnection.follow_rules(copy)
-            if is_present and copy.service_name == service.name:
-                wanted.pop(copy.mirror.name, None)
-            elif copy.why_ended is not None and copy.service_name == service.name and copy.mirror.name in wanted:
-                self._ledger.copy_removed(copy)  # its successor has the same name
-                stream.copies = tuple(one for one in stream.copies if one is not copy)
-        for mirror in wanted.values():
-            own = EndReason.MIRROR_IS_BACKEND if endpoint_of(mirror) == backend else None
-            copy = stream.make_copy(mirror, own or why_not_mirrored(mirror, flow.client[0]) or EndReason.MIRROR_ADDED)
-            copy.service_name = service.name
-            self._ledger.copy_added(copy)
-        self._reconnection.follow(stream)
 
     def acknowledged(self, flow: MirroredFlow, now: float) -> None:
         """Copy the bytes that the backend has acknowledged, or for which its window was too small before."""

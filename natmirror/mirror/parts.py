@@ -19,6 +19,7 @@ from natmirror.mirror.legs import Legs
 from natmirror.mirror.mirroring import Mirroring
 from natmirror.mirror.outgoing import Outgoing
 from natmirror.mirror.reconnection import Reconnection
+from natmirror.mirror.rule_changes import RuleChanges
 from natmirror.mirror.sessions.claims import SwitchClaims
 from natmirror.mirror.sessions.open_sessions import OpenSessions
 from natmirror.mirror.sessions.read_queue import ReadQueue
@@ -69,3 +70,4 @@ class MirrorParts:
             *(self.reconnection, self.outcomes, self.sessions, read_queue, self.guard, self.streams),
             shares_state=rules.ha is not None and rules.ha.state is not None,
         )
+        self.rule_changes = RuleChanges(self.ledger, self.reconnection, self.mirroring, self.streams)

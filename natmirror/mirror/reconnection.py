@@ -6,7 +6,8 @@ down must not get a SYN for each segment of each client. So a mirror *works* fro
 the moment when it resets, stalls or refuses one. While it works, all copies that wait may begin. Otherwise one of them
 probes it: the others wait until the probe's leg is open, or has failed and the back-off is over, which grows from 1 to
 60 seconds. Copies of new connections begin with their handshakes, whatever the mirror's state, and count as well. A
-copy whose leg ends within 5 seconds, or that finds no room for a leg, waits for a minute by itself.
+copy that has begun again and whose leg ends within 5 seconds, or that finds no room for a leg, waits for a minute by
+itself.
 
 The C gear looks for breaks only in flows with NM_FLOW_RECONNECTS, and punts data there only if the flow's account may
 begin: all flows whose copies have fared alike share an account, so opening a mirror's gate costs no pass over flows.
@@ -34,7 +35,6 @@ from natmirror.mirror.timers import TimerKind, Timers
 from natmirror.net.packet import Segment
 from natmirror.reasons import EndReason
 from natmirror.tcp.breaks import begins_at_break
-from natmirror.tcp.leg import Leg
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 """Seconds after a failed attempt to reach a mirror, the first and the longest; each is twice as long as the last."""
@@ -101,7 +101,7 @@ class Reconnection:
         gate.works, gate.pause, gate.probe = True, 0.0, None
         self._move_gate(copy)
 
-    def leg_ended(self, copy: StreamCopy, leg: Leg, reason: EndReason) -> None:
+    def leg_ended(self, copy: StreamCopy, reason: EndReason) -> None:
         """Note what the end of the copy's leg says about its mirror, and about the copy."""
         gate, opened_at = self._gate(copy), copy.opened_at
         was_probe = gate.probe is copy
@@ -113,8 +113,8 @@ class Reconnection:
             gate.opens_at = self._now + gate.pause
         elif reason in _FAILURES and gate.works:
             gate.works, gate.opens_at = False, self._now
-        is_young = leg.resumption is None and (opened_at is None or self._now - opened_at < _SHORT_LIFE)
-        if is_young and reason not in _REFUSALS:
+        is_young = opened_at is None or self._now - opened_at < _SHORT_LIFE
+        if copy.has_begun_again and is_young and reason not in _REFUSALS:
             copy.not_before = self._now + _OWN_PAUSE
         copy.opened_at = None
         self._move_gate(copy)
@@ -186,6 +186,7 @@ class Reconnection:
 
     def begins(self, copy: StreamCopy) -> None:
         """Note that the copy's new leg is about to be opened; while its mirror does not work, the copy probes it."""
+        copy.has_begun_again = True
         gate = self._gate(copy)
         if not gate.works:
             gate.probe = copy

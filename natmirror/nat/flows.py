@@ -131,6 +131,17 @@ class Nat:
         """Return whether this object is the one kept for a flow that is still in the table."""
         return isinstance(flow, Flow) and self._objects.get(flow.row.id) is flow
 
+    @staticmethod
+    def may_be_mirrored(flow: Flow) -> bool:
+        """Return whether an open flow of a service without mirrors may become one of a service with mirrors."""
+        row = flow.row
+        return row.state in IS_OPEN and not (is_direct(row) or is_guest(row) or is_service_mirrored(row))
+
+    def begin_mirrored(self, flow: Flow, service: Service) -> None:
+        """Make such a flow one of its service as it is now, with mirrors."""
+        tracker.begin_mirrored(flow.row)
+        self.keep_object(flow).service = service
+
     # Opening
 
     def open(self, service: Service, backend: Backend | None, syn: Segment, now: float) -> Flow | None:

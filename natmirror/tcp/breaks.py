@@ -6,15 +6,26 @@ both ends. A copy may begin with the data after a break if the backend has ackno
 before: then no version of this data has passed. A break need not be the border of a message: a client also pushes in
 the middle of long ones, and pauses there.
 
-Breaks are noted only while a copy of the flow waits to begin again; tracker.note_arrival() notes a silence. The C gear
-does the same in breaks.c.
+Breaks are noted only while a copy of the flow waits to begin again. The C gear does the same in breaks.c.
 """
 
-from natmirror.fastpath import FlowRow
-from natmirror.fastpath.flow_flags import AT_BREAK, HALF_ACK, HALF_FIN
+from natmirror.fastpath import BREAK_SILENCE, FlowRow
+from natmirror.fastpath.flow_flags import AT_BREAK, HALF_ACK, HALF_FIN, HALF_SEQ, LOOSE, RECONNECTS
 from natmirror.fastpath.flow_states import State
 from natmirror.net import seq
 from natmirror.net.packet import FIN, PSH, RST, SYN, URG, Segment
+
+
+def note_arrival(row: FlowRow, now: float) -> None:
+    """Note that a packet of the flow comes, not tracked yet, and whether the flow was silent before."""
+    row.came_at = now
+    if not row.flags & RECONNECTS:
+        return
+    if row.flags & LOOSE:
+        row.flags &= ~AT_BREAK
+    elif now - row.seen_at >= BREAK_SILENCE and row.orig.flags & HALF_SEQ:
+        row.flags |= AT_BREAK
+        row.break_at = row.orig.end
 
 
 def note_data(row: FlowRow, segment: Segment) -> None:

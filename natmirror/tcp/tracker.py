@@ -34,7 +34,6 @@ flow from another host's record has numbers to agree with from the start, and it
 import math
 
 from natmirror.fastpath import (
-    BREAK_SILENCE,
     CONTINUATION,
     MAX_ECHO_AGE,
     MAX_WINDOW,
@@ -44,7 +43,6 @@ from natmirror.fastpath import (
     HalfRow,
 )
 from natmirror.fastpath.flow_flags import (
-    AT_BREAK,
     HALF_ACK,
     HALF_ECHO,
     HALF_FIN,
@@ -55,7 +53,6 @@ from natmirror.fastpath.flow_flags import (
     HALF_STAMP,
     LOOSE,
     PICKED_UP,
-    RECONNECTS,
     SERVICE_MIRRORED,
     is_loose,
     is_recorded,
@@ -108,6 +105,13 @@ def begin_picked_up(row: FlowRow) -> None:
         half.max_window = MAX_WINDOW << MAX_WINDOW_SCALE  # an earlier window may have been that large
 
 
+def begin_mirrored(row: FlowRow) -> None:
+    """Follow an open flow as one of a service with mirrors from now on."""
+    row.flags |= SERVICE_MIRRORED
+    for half in (row.orig, row.reply):
+        half.max_window = MAX_WINDOW << MAX_WINDOW_SCALE  # an earlier window may have been that large
+
+
 def begin_adopted(row: FlowRow, record: FlowRecord) -> None:
     """Set a flow's numbers from another host's record, after begin_picked_up(). Both ends have come at least so far."""
     row.iss = record.iss
@@ -137,18 +141,6 @@ def _infer(sender: HalfRow, end: int) -> None:
         sender.end = end
         sender.bytes += advance
         sender.flags |= HALF_INFERRED
-
-
-def note_arrival(row: FlowRow, now: float) -> None:
-    """Note that a packet of the flow comes, not tracked yet, and whether the flow was silent before (breaks.py)."""
-    row.came_at = now
-    if not row.flags & RECONNECTS:
-        return
-    if row.flags & LOOSE:
-        row.flags &= ~AT_BREAK
-    elif now - row.seen_at >= BREAK_SILENCE and row.orig.flags & HALF_SEQ:
-        row.flags |= AT_BREAK
-        row.break_at = row.orig.end
 
 
 def update(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool) -> bool:

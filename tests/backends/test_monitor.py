@@ -6,7 +6,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -206,27 +206,47 @@ def test_a_check_that_this_host_cannot_even_begin_takes_no_backend_down() -> Non
         assert watch.monitor.status()[0]["inconclusive_reason"].startswith("this host cannot send to it: ")
 
 
-def test_a_backend_goes_down_isolated_if_no_second_target_answers(
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_backend_goes_down_isolated_if_no_second_target_answers_that_has_answered_before(
+    controllers: Callable[[Talk | None], Controller], monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    gateway, mirror = IPv4Address("10.20.0.1"), (IPv4Address("10.20.0.13").packed, 6653)
+    answers: set[Target] = {gateway}
+
+    async def answering(targets: Sequence[Target], _: float) -> list[Target]:
+        return [target for target in targets if target in answers]
+
+    async def any_answers(targets: Sequence[Target], timeout: float) -> bool:
+        asked.append(list(targets))
+        return bool(await answering(targets, timeout))
+
+    asked: list[list[Target]] = []
+    monkeypatch.setattr("natmirror.backends.monitor.answering", answering)
+    monkeypatch.setattr("natmirror.backends.monitor.any_answers", any_answers)
+    well = [controllers(None) for _ in range(count)]
+    pool = {f"c{number}": one.port for number, one in enumerate(well)}
+    with Watch(rules(f"{{check: tcp, {FAST}}}", **pool), Host(None, gateway, mirror)) as watch:
+        wait_for(lambda: min(one["checks"] for one in watch.monitor.status()) >= 3, "checks", 5.0)
+        answers.clear()
+        for one in well:
+            one.close()
+        watch.wait_for(count)
+        assert watch.isolated == [count > 1] * count
+        assert asked == ([[gateway]] * count if count > 1 else [])
+
+
+def test_a_backend_is_not_isolated_without_a_second_target_or_with_one_that_answers(
     controllers: Callable[[Talk | None], Controller],
 ) -> None:
-    there = (IPv4Address(HOST).packed, controllers(None).port)
-    silent = socket.socket()
-    silent.bind((HOST, 0))
-    silent.listen(0)
-    held = [socket.create_connection(silent.getsockname(), 1.0)]  # its accept queue is full, so it answers no SYN
-    text = f"{{check: tcp, {FAST}}}"
-    absent = (IPv4Address(HOST).packed, silent.getsockname()[1])
-    for pool, targets, isolated in (
-        ({"c1": 1, "c2": 2}, [absent], True),
-        ({"c1": 1, "c2": 2}, [absent, there], False),
-        ({"c1": 1, "c2": 2}, [], False),
-        ({"c1": 1}, [absent], False),
-    ):
-        with Watch(rules(text, **pool), Host(None, *targets)) as watch:
-            watch.wait_for(len(pool))
-            assert watch.isolated == [isolated] * len(pool), (pool, targets)
-    for sock in (*held, silent):
-        sock.close()
+    there = controllers(None)
+    for targets in ((), ((IPv4Address(HOST).packed, there.port),)):
+        well = [controllers(None), controllers(None)]
+        with Watch(rules(f"{{check: tcp, {FAST}}}", c1=well[0].port, c2=well[1].port), Host(None, *targets)) as watch:
+            wait_for(lambda: min(one["checks"] for one in watch.monitor.status()) >= 3, "checks", 5.0)
+            for one in well:
+                one.close()
+            watch.wait_for(2)
+            assert watch.isolated == [False, False]
 
 
 def test_without_health_there_is_no_thread() -> None:

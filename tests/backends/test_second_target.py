@@ -5,7 +5,7 @@ import socket
 from ipaddress import IPv4Address
 
 from natmirror.backends.host_view import Target
-from natmirror.backends.second_target import any_answers
+from natmirror.backends.second_target import answering, any_answers
 from tests.helpers.controllers import HOST
 
 OWN = IPv4Address(HOST)
@@ -30,3 +30,15 @@ def test_targets_that_are_silent_or_cannot_be_reached_do_not_answer() -> None:
         assert not ask(ABSENT, (OWN.packed, full.getsockname()[1]))
     assert not ask(ABSENT)
     assert not ask()
+
+
+def test_those_that_answer_are_told_apart() -> None:
+    with (
+        socket.create_server((HOST, 0)) as listener,
+        socket.create_server((HOST, 0), backlog=0) as full,
+        socket.create_connection(full.getsockname()),
+    ):
+        here = (OWN.packed, listener.getsockname()[1])
+        silent = (OWN.packed, full.getsockname()[1])
+        assert asyncio.run(answering([ABSENT, silent, here], 0.2)) == [here]
+        assert asyncio.run(answering([], 0.2)) == []

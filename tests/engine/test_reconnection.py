@@ -319,3 +319,28 @@ def test_the_leg_that_begins_again_is_shown_with_its_own_bytes(again: ClientConn
 def test_sends_of_closing_are_resets(again: ClientConnection) -> None:
     assert begins(again)
     assert [summary(send.packet)[0] for send in again.engine.close() if isinstance(send, Send)] == ["R"]
+
+
+@pytest.mark.parametrize("release", Release)
+def test_a_service_that_gets_its_first_mirror_has_its_connections_copied_from_a_break_on(
+    fast: bool, release: Release
+) -> None:
+    without = RULES[: RULES.index("    mirrors:")]
+    connection = ClientConnection(engine(without, fast=fast, release=release))
+    connection.connect()
+    say(connection, b"one")
+    connection.now += 10
+    rules = AGAIN if release is Release.ACKNOWLEDGED else AGAIN + "    release: seen\n"
+    change_rules(connection.engine, rules, connection.now)
+    assert mirror_of(connection)["connections_not_copied"] == {"reconnecting": 1}
+    assert mirror_of(connection)["client_bytes"] == 0
+    assert begins(connection)
+    accept(connection)
+    assert connection.mirrored() == [("PA", number(3), THEIRS, b"data")]
+    connection.from_mirror("A", 1, 8)
+    mirror = mirror_of(connection)
+    assert (mirror["client_bytes"], mirror["acked_bytes"], mirror["lost_bytes"]) == (4, 4, {})
+    connection.from_client("FA")
+    connection.from_backend("FA")
+    connection.from_client("A")
+    assert [letters for letters, *_ in connection.mirrored()] == ["FA"]

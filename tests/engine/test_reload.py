@@ -410,6 +410,16 @@ def legs(one: Engine) -> list[str]:
 
 
 @pytest.mark.parametrize("fast", [True, False])
+def test_a_connection_whose_mirrors_were_removed_can_be_released(fast: bool) -> None:
+    connection = ClientConnection(engine(fast=fast))
+    connection.establish()
+    change_rules(connection.engine, PLAIN)
+    connection.engine.release_flows(connection.engine.flow_ids(), connection.now)
+    assert not connection.engine.faults.counts
+    assert connection.states == ["established"]
+
+
+@pytest.mark.parametrize("fast", [True, False])
 def test_another_hosts_records_of_legs_are_judged_by_the_present_rules(fast: bool) -> None:
     connection, record = two_legs()
     one = engine(fast=fast)

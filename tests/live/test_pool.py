@@ -36,7 +36,7 @@ def test_a_drained_backend_keeps_its_connections_and_gets_no_new_ones(scene: Sce
     assert scene.at_backends() == sent | later
     balancer.wait_for_status(lambda status: flows(status)["c1"] == 0, "c1 to be empty", 30.0)
     send_command("undrain", {"service": "openflow", "backend": "c1"}, balancer.api)
-    balancer.wait_for_status(lambda status: state(status, "c1") == "up", "c1 to take connections again")
+    balancer.wait_for_status(lambda status: state(status, "c1") == "unchecked", "c1 to take connections again")
 
 
 def flows(status: dict[str, Any]) -> dict[str, int]:

@@ -40,6 +40,7 @@ PRODUCTION = (
     *(f"natmirror.engine.{name}." for name in ("mirror_endpoints", "mirror_packets", "report")),
     *(f"natmirror.net.{name}." for name in ("build", "checksum", "endpoint", "icmp", "packet", "prefixes", "seq")),
     "natmirror.tcp.acceptance.",
+    "natmirror.tcp.breaks.",
     "natmirror.tcp.syns.",
     "natmirror.tcp.tracker.",
     *(f"natmirror.mirror.{name}." for name in ("faults", "guard", "guarded", "outgoing", "teardown", "timers")),

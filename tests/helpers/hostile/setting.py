@@ -61,6 +61,10 @@ _CHANGES = (
     ("{name: c2, address: 10.20.0.12, max-connections: 3}", "{name: c9, address: 10.20.0.17}"),
     ("      - {name: dropping, address: 10.20.0.14, buffer: 64KiB, asymmetric: true, reconnect: next-segment}\n", ""),
     (", reconnect: next-segment", ""),
+    (
+        "      sorry: {name: sorry, address: 10.20.0.17}\n",
+        "    mirrors: [{name: late, address: 10.20.0.18, port: 6653, buffer: 64KiB, reconnect: next-segment}]\n",
+    ),
     ("source: 10.20.0.1, buffer: 64KiB", "source: 10.20.0.1, buffer: 64KiB, reconnect: next-segment"),
     ("- name: o\n", "- name: renamed\n"),
     ("10.10.0.0/24", "10.10.0.0/28"),

@@ -1,0 +1,84 @@
+"""What the health checks say becomes shares, resets and findings."""
+
+import pytest
+
+from natmirror.backends.admission import AdmissionChange, Kill, Share
+from natmirror.backends.monitor import HealthChange
+from natmirror.backends.probes import Outcome
+from natmirror.findings import FindingCode, Findings
+from natmirror.rules import Rules, parse_rules
+from natmirror.runtime.backend_control import BackendControl
+from natmirror.runtime.mailbox import Mailbox
+from tests.helpers.support import RULES
+
+RULES_CHECKED = parse_rules(RULES.replace("    pool:\n", "    pool:\n      health: {check: tcp}\n"))
+SORRY = parse_rules(
+    RULES.replace(
+        "    pool:\n", "    pool:\n      health: {check: tcp}\n      sorry: {name: sorry, address: 10.20.0.19}\n"
+    )
+)
+
+
+class Engine:
+    """Records the changes that an engine gets."""
+
+    def __init__(self) -> None:
+        self.changes: list[AdmissionChange] = []
+        self.kill = self.set_share = self.changes.append
+
+
+class Control:
+    """A BackendControl with one engine; the test enters the outcomes of the checks."""
+
+    def __init__(self, rules: Rules = RULES_CHECKED) -> None:
+        self.mailbox, self.findings, self.engine = Mailbox(lambda: None), Findings(), Engine()
+        self.one = BackendControl(rules, self.mailbox, self.findings, is_active=True)
+        self.one.attach([self.engine])  # type: ignore[list-item]
+
+    def check(self, backend: str, ok: bool | None, reason: str) -> None:
+        monitor = self.one._monitor
+        monitor._enter_outcome(monitor._watched["openflow", backend], Outcome(ok, reason))
+        self.mailbox.read()
+
+    def change(self, name: str, *, is_up: bool) -> None:
+        pool = RULES_CHECKED.services[0].pool
+        assert pool is not None
+        [backend] = [one for one in pool.backends if one.name == name]
+        self.one._on_health(HealthChange("openflow", backend, is_up, "no answer", is_isolated=not is_up))
+        self.mailbox.read()
+
+    def found(self) -> list[tuple[FindingCode, str]]:
+        return [(one.code, one.subject) for one in self.findings.all()]
+
+
+def test_a_check_that_says_nothing_is_a_finding_until_one_says_something() -> None:
+    control = Control()
+    control.check("c1", None, "this host has no route to it")
+    assert control.found() == [(FindingCode.CHECK_SAYS_NOTHING, "openflow/c1")]
+    [finding] = control.findings.all()
+    assert "stays up: this host has no route to it" in finding.problem
+    control.check("c1", None, "the interface pl0 has no carrier")
+    assert "no carrier" in control.findings.all()[0].problem
+    control.check("c1", True, "it accepts connections")
+    assert control.found() == []
+    assert control.engine.changes == []
+
+
+@pytest.mark.parametrize(
+    ("rules", "where", "last"),
+    [
+        (RULES_CHECKED, "all its backends", Share("openflow", "c1", 1.0)),
+        (SORRY, "its sorry server", Share("openflow", "c2", 0.0)),
+    ],
+)
+def test_a_panic_is_a_finding_and_resets_nothing(rules: Rules, where: str, last: Share) -> None:
+    control = Control(rules)
+    control.change("c1", is_up=False)
+    assert control.found() == []
+    control.change("c2", is_up=False)
+    assert control.found() == [(FindingCode.POOL_IN_PANIC, "openflow")]
+    assert control.findings.all()[0].problem.endswith(f"new ones go to {where}")
+    assert control.engine.changes[-1] == last
+    control.change("c2", is_up=True)
+    assert control.found() == []
+    assert not [change for change in control.engine.changes if isinstance(change, Kill)]
