@@ -107,6 +107,10 @@ class Firewall:
         """Return whether iptables and the kernel have the match hashlimit. HostError where that is unknown."""
         return self._supports(f"{above(limit)} -j DROP", "hashlimit")
 
+    def can_reassemble(self) -> bool:
+        """Return whether iptables and the kernel have the match socket. HostError where that is unknown."""
+        return self._supports("-m socket -j RETURN", "socket")
+
     def can_check_paths(self) -> bool:
         """Return whether iptables and the kernel have the match of FROM_ITS_ROUTE. HostError where that is unknown."""
         return self._supports(FROM_ITS_ROUTE, "rpfilter")

@@ -5,14 +5,17 @@ main thread with its signals, roles and health, nor the service manager's watchd
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 
 from natmirror.findings import Findings
 from natmirror.ha.member import PairMember
-from natmirror.linux import preflight
+from natmirror.linux import host_state, preflight
 from natmirror.linux.tun import path_mtu
 from natmirror.net.endpoint import endpoint_of
 from natmirror.rules import Rules
+from natmirror.runtime.aggregate import aggregate
+from natmirror.runtime.answer_watch import AnswerWatch
 from natmirror.runtime.chores import Chore, ChoreThread
 from natmirror.runtime.kernel_rules import CHECK_INTERVAL, KernelRules
 from natmirror.runtime.mailbox import Mailbox
@@ -23,6 +26,7 @@ _GRACE = 1.0  # for the last packets of removed services
 _PATHS_INTERVAL = 10.0
 _FORGED_INTERVAL = 10.0
 _HOST_INTERVAL = 3.0
+_ANSWERS_INTERVAL = 2.0
 _BYPASS_INTERVAL = 1.0
 _STATUS_INTERVAL = 10.0
 
@@ -52,7 +56,8 @@ class HostMaintenance:
         self._member = member
         self._mailbox = mailbox
         self._findings = findings
-        self._features: preflight.Features | None = None
+        self._answers = AnswerWatch()
+        self._features: host_state.Features | None = None
         self.removal = Chore("unused kernel rules", CHECK_INTERVAL, kernel_rules.remove_unused, now + CHECK_INTERVAL)
         self._path_mtus = Chore("path MTUs to mirrors", _PATHS_INTERVAL, self.read_path_mtus)
         chores = [
@@ -62,6 +67,7 @@ class HostMaintenance:
             Chore("forged packets", _FORGED_INTERVAL, kernel_rules.count_forged, now + _FORGED_INTERVAL),
             self._path_mtus,
             Chore("this host's settings", _HOST_INTERVAL, self.check_host, now + _HOST_INTERVAL),
+            Chore("answers of backends and mirrors", _ANSWERS_INTERVAL, self._check_answers, now),
         ]
         if rules.ha is not None:
             chores.append(Chore("this host's addresses", CHECK_INTERVAL, self._check_role, now + CHECK_INTERVAL))
@@ -90,8 +96,14 @@ class HostMaintenance:
     def check_host(self) -> None:
         """Report the problems of this host with the rules. HostError where its state cannot be read."""
         if self._features is None:
-            self._features = preflight.read_features(self._rules, self.kernel_rules.firewall)
+            self._features = host_state.read_features(self._rules, self.kernel_rules.firewall)
         self._findings.replace("host", preflight.check(self._rules, self._features))
+
+    def _check_answers(self) -> None:
+        with suppress(TimeoutError):  # of a thread that is stuck, which has its own report
+            sums = aggregate([worker.engine.snapshot() for worker in self._workers])
+            queues = {number: found for worker in self._workers for number, found in worker.queue_counters().items()}
+            self._findings.replace("answers", self._answers.look(sums, queues, self.thread.now()))
 
     def _check_rules(self) -> None:
         self._member.readiness.rules_are_in_place = self.kernel_rules.check()

@@ -4,8 +4,9 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from natmirror.linux.foreign_rules import from_iptables
+from natmirror.linux.host_state import Features, HostState
 from natmirror.linux.memory_limit import memory_limit
-from natmirror.linux.preflight import Features, HostState, find_problems
+from natmirror.linux.preflight import find_problems
 from natmirror.rules import parse_rules
 from tests.helpers.support import RULES
 

@@ -11,7 +11,7 @@ from natmirror.backends.monitor import HealthChange
 from natmirror.errors import HostError, RulesError
 from natmirror.ha.exit_codes import STUCK
 from natmirror.lab.process import wait_for
-from natmirror.linux import preflight
+from natmirror.linux import host_state
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.systemd import Notifier
 from natmirror.rules import Rules, load_rules, parse_rules
@@ -57,7 +57,7 @@ def runner(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     one._order_files.thread.start()
     monkeypatch.setattr(one._reloader, "_run_in_main_thread", one._reloader._apply)
     monkeypatch.setattr(one._backends._monitor, "start", lambda: None)
-    monkeypatch.setattr(preflight, "read_chains", lambda: [])
+    monkeypatch.setattr(host_state, "read_chains", lambda: [])
     yield one
     one._order_files.thread.end()
 
