@@ -35,7 +35,13 @@ reference: ## write docs/reference from the rules keys, the commands and the sta
 	@scripts/setup
 	@$(BIN)/python -m natmirror.reference
 
-DEEP := $(addprefix tests/engine/, test_hostile_peers.py test_simulation.py test_random_sessions.py test_lies.py::test_no_mixture_of_lies_reaches_the_mirror)
+# The longest one first.
+DEEP := $(addprefix tests/engine/, \
+	test_simulation.py::test_both_gears_do_the_same_in_any_weather \
+	test_hostile_peers.py \
+	test_random_sessions.py \
+	test_simulation.py::test_in_any_weather_the_mirrors_stream_is_the_clients \
+	test_lies.py::test_no_mixture_of_lies_reaches_the_mirror)
 deep: ## 10,000 cases of the simulator, and as many random sessions and runs of hostile peers and of lies (an hour of CPU time)
 	@scripts/setup
 	@printf '%s\n' $(DEEP) | xargs -P "$$(nproc)" -n 1 $(BIN)/pytest -o faulthandler_timeout=0 --hypothesis-profile=deep --hypothesis-show-statistics

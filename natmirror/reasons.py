@@ -170,11 +170,11 @@ class EndReason(StrEnum):
     switch Multipath TCP off at the client or at the server."""
 
     RECONNECTING = "reconnecting"
-    """The copy had ended or could not begin, and waits to begin again (``reconnect: next-segment``).
+    """The copy or session had ended or could not begin, and waits to begin again (``reconnect``).
 
-    It begins with the client's next data after a PSH or a silence, once the backend has acknowledged all data before.
-    If it does not, ``legs_ended`` shows why legs to the mirror end: attempts are 1 to 60 s apart until one
-    succeeds."""
+    A session begins with the switch's next message, a copy with the client's next data after a PSH or a silence, once
+    the backend has acknowledged all data before. If it does not, ``legs_ended`` shows why legs to the mirror end:
+    attempts are further and further apart until one succeeds."""
 
     # No leg was opened
     PICKED_UP = "picked-up"

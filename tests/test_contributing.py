@@ -123,13 +123,15 @@ def test_mirror_policies_follow_the_steps(policy: type[StrEnum]) -> None:
 
 
 COMMANDS = commands(Mock(), Mock(), backends=Mock(), engines=(), reloader=Mock())
+_WORDS = {"release-kernel": "cleanup"}  # a command of the API that has another word on the command line
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_follow_the_steps(command: str) -> None:
     assert f"POST /v1/{command} " in source("natmirror/api/server.py")
-    assert command in cli.commands
-    assert f"## natmirror {command}\n" in source("docs/reference/commands.md")
+    word = _WORDS.get(command, command)
+    assert word in cli.commands
+    assert f"## natmirror {word}\n" in source("docs/reference/commands.md")
 
 
 def test_a_masters_questions_have_handlers() -> None:

@@ -57,6 +57,14 @@ def status_screen(status: Mapping[str, Any]) -> Group:
         facts.append(
             ("mirrors' and backends' packets are taken from each interface", "iptables or the kernel lacks rpfilter")
         )
+    facts += [
+        (
+            f"repaired {one['repairs']} times, last at {one['repaired_at']}",
+            f"{one['name']}: {one['difference']} (changed by {one['changed_by']})",
+        )
+        for one in machine["kept"]
+        if one["repairs"]
+    ]
     for chore in status["failing_chores"]:
         facts.append((f"failing for {_duration(chore['failing_seconds'])}", f"{chore['name']}: {chore['error']}"))
     not_written = {name: status["log"][f"records_{name}"] for name in ("dropped", "suppressed")}

@@ -9,6 +9,7 @@ POST /v1/drain             ``{"service": …, "backend": …, "deadline": second
 POST /v1/undrain           ``{"service": …, "backend": …}``: give a drained backend new connections again
 POST /v1/reload            ``{}``: read the rules file again and apply it; the answer lists the changes
 POST /v1/resume-mirroring  ``{}``: switch on what was switched off after internal errors
+POST /v1/release-kernel    ``{}``: install no kernel rules again that an operator removes
 ========================== ===========================================================================================
 
 natmirror/runtime/shown.py declares the fields of the answers. The server runs in threads of its own and never touches

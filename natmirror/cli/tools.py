@@ -12,6 +12,8 @@ from natmirror.cli.options import FILE, api_option
 from natmirror.errors import HostError
 from natmirror.rules import load_rules
 
+_RELEASE_TIMEOUT = 10.0  # seconds
+
 
 @click.command(epilog=epilog(exit_codes.KEEPALIVED))
 @click.option("--rules", "rules_file", type=FILE, required=True, metavar="FILE", help="Use the pair in the rules FILE.")
@@ -87,19 +89,23 @@ def _script_user() -> str:
 
 @click.command(epilog=epilog(exit_codes.CLEANUP))
 @click.option("--force", is_flag=True, help="Remove the rules of a running natmirror too; this cuts its connections.")
-def cleanup(force: bool) -> None:
+@api_option
+def cleanup(force: bool, api_path: Path) -> None:
     """Remove the kernel rules that natmirror has left behind.
 
     These are the iptables chains NATMIRROR-*, in both variants of iptables, and the nftables table natmirror, in this
-    network namespace. Prints what it removes.
+    network namespace. Prints what it removes. With --force a running natmirror stops to install them again.
     """
     from natmirror.linux import instance, iptables, nftables
 
-    if not force and (owner := instance.running()) is not None:
-        raise HostError(
-            f"natmirror is running here, {owner}: stop it, and it removes its rules; natmirror cleanup --force removes"
-            " them now, and cuts all connections through it"
-        )
+    owner, not_told = instance.running(), None
+    if owner is not None:
+        if not force:
+            raise HostError(
+                f"natmirror is running here, {owner}: stop it, and it removes its rules; natmirror cleanup --force"
+                " removes them now, and cuts all connections through it"
+            )
+        not_told = _release_kernel(owner, api_path)
     try:
         removed = nftables.remove()
     except HostError:  # the iptables rules divert packets: remove them nevertheless
@@ -108,6 +114,19 @@ def cleanup(force: bool) -> None:
         raise
     removed += iptables.cleanup()
     click.echo("\n".join(removed) if removed else "nothing to remove")
+    if not_told is not None:
+        raise not_told
+
+
+def _release_kernel(owner: str, api_path: Path) -> HostError | None:
+    """Have the running natmirror keep its rules no longer; return what to report if it does not obey."""
+    from natmirror.api.client import send_command
+
+    try:
+        send_command("release-kernel", {}, api_path, _RELEASE_TIMEOUT)
+    except HostError as error:
+        return HostError(f"natmirror, {owner}, may install its rules again: stop it ({error})")
+    return None
 
 
 @click.command(epilog=epilog(exit_codes.REPLAY))

@@ -53,7 +53,7 @@ from natmirror.fastpath.constants import (
 from natmirror.fastpath.drop_reasons import DROPS
 from natmirror.fastpath.gear import Gear, Refusals
 from natmirror.fastpath.held_bytes import MAX_RELEASE_LEN, HeldBytes, client_bytes
-from natmirror.fastpath.maglev import fill_maglev, share_maglev
+from natmirror.fastpath.maglev import fill_maglev, number_places, places_of, share_maglev
 from natmirror.fastpath.memory import ConnectionCounts, Memory
 from natmirror.fastpath.plan import Plan, PlannedService
 from natmirror.fastpath.rows import AccountSums, Array, FlowRow, GearRow, HalfRow, LegRow
@@ -122,6 +122,8 @@ __all__ = [
     "Refusals",
     "client_bytes",
     "fill_maglev",
+    "number_places",
+    "places_of",
     "share_maglev",
     "siphash",
     "subkey",

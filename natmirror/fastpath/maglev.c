@@ -50,3 +50,15 @@ int nm_maglev_share(uint16_t *table, const uint16_t *whole, uint32_t size, const
             following = whole[slot];
     return 1;
 }
+
+void nm_maglev_find(const uint16_t *table, uint32_t size, uint8_t *has)
+{
+    for (uint32_t slot = 0; slot < size; slot++)
+        has[table[slot]] = 1;
+}
+
+void nm_maglev_number(uint16_t *table, uint32_t size, const uint16_t *numbers)
+{
+    for (uint32_t slot = 0; slot < size; slot++)
+        table[slot] = numbers[table[slot]];
+}

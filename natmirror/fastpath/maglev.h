@@ -26,4 +26,10 @@ void nm_maglev_fill(uint16_t *table, uint32_t size, nm_maglev_backend *backends,
  * and leave the table unfilled, if no slot is kept. */
 int nm_maglev_share(uint16_t *table, const uint16_t *whole, uint32_t size, const uint32_t *limits);
 
+/* Set has[place] for each place that the table has. */
+void nm_maglev_find(const uint16_t *table, uint32_t size, uint8_t *has);
+
+/* Write numbers[place] into each slot in place of the place. */
+void nm_maglev_number(uint16_t *table, uint32_t size, const uint16_t *numbers);
+
 #endif

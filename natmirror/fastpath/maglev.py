@@ -27,3 +27,17 @@ def share_maglev(whole: "array[int]", shares: Sequence[float]) -> "array[int]":
     fresh, old = (ffi.from_buffer("uint16_t[]", one) for one in (table, whole))
     limits = [round(share * lib.NM_MAGLEV_WHOLE) for share in shares]
     return table if lib.nm_maglev_share(fresh, old, len(whole), limits) else array("H")
+
+
+def places_of(table: "array[int]", count: int) -> set[int]:
+    """Return the numbers below ``count`` that a table has; it has no others."""
+    has = bytearray(count)
+    lib.nm_maglev_find(ffi.from_buffer("uint16_t[]", table), len(table), ffi.from_buffer("uint8_t[]", has))
+    return {place for place in range(count) if has[place]}
+
+
+def number_places(table: "array[int]", numbers: Sequence[int]) -> "array[int]":
+    """Return a table with ``numbers[place]`` for each place."""
+    fresh = array("H", table)
+    lib.nm_maglev_number(ffi.from_buffer("uint16_t[]", fresh), len(fresh), numbers)
+    return fresh

@@ -44,7 +44,7 @@ class Readiness:
         if problem := self.queue_problem():
             return STUCK, problem
         if not self.rules_are_in_place:
-            return RULES_MISSING, "another program has removed them, and installing them again fails: see the log"
+            return RULES_MISSING, "its iptables rules are not in place: see natmirror status"
         if why := self.why_host_fails():
             return HOST_FAILS, why
         if missing := self.why_incomplete():

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -14,6 +15,13 @@ TIMEOUT = 15.0
 _REAP_TIMEOUT = 1.0
 _NICER = 5
 """How much nicer these programs are: packets come first, but a program must not wait long for a busy core."""
+
+_own: deque[int] = deque(maxlen=64)  # the process ids of the latest programs
+
+
+def is_own(pid: int) -> bool:
+    """Return whether a process is one of the programs that run() has run lately."""
+    return pid in _own
 
 
 def run(
@@ -46,6 +54,7 @@ def run(
     except (OSError, MemoryError) as error:
         why = (isinstance(error, OSError) and error.strerror) or "no memory"
         raise HostError(f"cannot run {called}: {why}") from None
+    _own.append(process.pid)
     with suppress(OSError):  # it may have ended
         os.setpriority(os.PRIO_PROCESS, process.pid, os.getpriority(os.PRIO_PROCESS, 0) + _NICER)
     try:

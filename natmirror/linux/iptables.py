@@ -1,17 +1,21 @@
 """Our iptables rules on this host: chains of our own, each reached by one jump at the top of a built-in chain.
 
 One iptables-restore, which is atomic, refills each table: packets meet the old rules or the new ones, never none.
-iptables_rules.py says what the chains contain.
+iptables_rules.py says what the chains contain, iptables_text.py makes the inputs.
 """
 
 import re
+import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from natmirror.errors import HostError
 from natmirror.linux import commands
-from natmirror.linux.iptables_rules import CHAINS, FROM_ITS_ROUTE, PRE, Chain, above, contents
+from natmirror.linux import iptables_text as texts
+from natmirror.linux.iptables_rules import CHAINS, FROM_ITS_ROUTE, PRE, TABLES, Chain, above, contents
+from natmirror.linux.iptables_text import TableState
 from natmirror.rules import Rules
 
 _WAIT_SECONDS = "5"
@@ -19,6 +23,8 @@ _NOT_SUPPORTED = "not supported"  # iptables: "Warning: Extension rpfilter revis
 _FORGED = re.compile(
     r"\[(?P<packets>\d+):\d+\] -A NATMIRROR-PRE -s (?P<address>[\d.]+)/32 .*--sport (?P<port>\d+) .*-j DROP$"
 )
+_LOCKED = re.compile(r"Can't lock (/\S+):|xtables lock")
+_LOCK = "/run/xtables.lock"
 _LEGACY_TABLES = Path("/proc/net/ip_tables_names")
 BACKENDS = ("nft", "legacy")
 
@@ -26,7 +32,7 @@ BACKENDS = ("nft", "legacy")
 def plan(rules: Rules, threads: int) -> str:
     """Return the input of iptables-restore at a start on a host that has none of our rules."""
     filled = contents(rules, threads)
-    return "\n".join(_refill(table, filled, []) for table in _tables()).rstrip()
+    return "\n".join(texts.refilled(table, filled, []) for table in TABLES).rstrip()
 
 
 class Firewall:
@@ -37,6 +43,8 @@ class Firewall:
         self.checks_paths = True
         """Whether the installed rules tell packets of mirrors and backends from forged ones by the interface."""
         self._filled: dict[Chain, list[str]] = {chain: [] for chain in CHAINS}
+        self._wanted: dict[str, TableState | None] = dict.fromkeys(TABLES)
+        self._seen: dict[str, list[str]] = {}  # by table: what differences() has read
 
     def install(self, rules: Rules, threads: int) -> None:
         """Install the rules for this number of threads; they replace those that an earlier run has left. HostError
@@ -45,48 +53,79 @@ class Firewall:
         filled = contents(rules, threads, checks_paths=self.checks_paths)
         done: list[tuple[str, list[str]]] = []
         try:
-            for table in _tables():
+            for table in TABLES:
                 before = self._saved(table)
-                self._restore(_refill(table, filled, before))
+                self._restore(texts.refilled(table, filled, before))
                 done.append((table, before))
         except HostError:
             for table, before in reversed(done):
-                self._restore(_put_back(table, before))
+                self._restore(texts.put_back(table, before))
             raise
         self._filled = filled
+        self._remember(TABLES)
 
     def extend(self, rules: Rules, threads: int) -> None:
         """After install(), install a superset of the installed rules; leave tables without a change alone. HostError
         where iptables refuses: then nothing has changed."""
-        self._change(contents(rules, threads, checks_paths=self.checks_paths), _tables())
+        self._change(contents(rules, threads, checks_paths=self.checks_paths), TABLES)
 
     def reduce(self, rules: Rules, threads: int) -> None:
         """Like extend(), but with a subset of the installed rules: the guard is reduced last."""
-        self._change(contents(rules, threads, checks_paths=self.checks_paths), _tables()[::-1])
+        self._change(contents(rules, threads, checks_paths=self.checks_paths), TABLES[::-1])
 
-    def _change(self, filled: dict[Chain, list[str]], tables: list[str]) -> None:
+    def _change(self, filled: dict[Chain, list[str]], tables: Sequence[str]) -> None:
         changed = {chain.table for chain in CHAINS if filled[chain] != self._filled[chain]}
         if not changed:
             return
         tables = [table for table in tables if table in changed]
         try:
-            self._restore("".join(_contents_only(table, filled) for table in tables))
+            self._restore("".join(texts.contents_only(table, filled) for table in tables))
         except HostError:
-            self._restore("".join(_contents_only(table, self._filled) for table in reversed(tables)))
+            self._restore("".join(texts.contents_only(table, self._filled) for table in reversed(tables)))
             raise
         self._filled = filled
+        self._remember(tables)
+
+    def differences(self, table: str) -> list[str]:
+        """Return how our part of a table differs from what was installed last, each in a few words; empty if it does
+        not. HostError where that is unknown."""
+        saved = self._seen[table] = self._saved(table)
+        wanted = self._wanted[table]
+        if wanted is None:
+            return ["it was changed while it was installed"]
+        return texts.differences(wanted, texts.state_of(saved))
+
+    def repair(self, table: str) -> None:
+        """After differences(), install our part of a table again. HostError where iptables refuses: then nothing has
+        changed."""
+        self._restore(texts.refilled(table, self._filled, self._seen[table]))
+        if self._wanted[table] is None:
+            self._remember([table])
+
+    def _remember(self, tables: Sequence[str]) -> None:
+        """Keep what iptables shows of tables that have just been filled, if no other program has changed them
+        meanwhile."""
+        for table in tables:
+            self._wanted[table] = None
+            with suppress(HostError):
+                state = texts.state_of(self._saved(table))
+                if texts.is_complete(table, self._filled, state):
+                    self._wanted[table] = state
+
+    def left(self) -> list[str]:
+        """Return the names of our chains that are there, the guard last. HostError where that is unknown."""
+        return [name for table in self._readable()[::-1] for name in texts.present(self._saved(table))]
 
     def remove(self) -> list[str]:
         """Remove all our chains and jumps, the guard last; return the names of the chains that were there. HostError
         where iptables refuses: it names the chains that may be left."""
         removed: list[str] = []
-        tables = _tables()
+        tables = self._readable()
         while tables:
             try:
                 before = self._saved(tables[-1])
-                names = [chain.name for chain in _chains_of(tables[-1]) if _is_declared(chain, before)]
-                if names:
-                    self._restore(_emptied(tables[-1], before))
+                if names := texts.present(before):
+                    self._restore(texts.emptied(tables[-1], before))
             except HostError as error:
                 left = ", ".join(chain.name for chain in reversed(CHAINS) if chain.table in tables)
                 raise HostError(f"{error}; these chains stay: {left}") from None
@@ -94,14 +133,15 @@ class Firewall:
             tables.pop()
         return removed
 
-    def is_in_place(self) -> bool:
-        """Return whether all our chains and jumps are there; a reload of the host's firewall may have removed them."""
-        return all(
-            _is_declared(chain, saved) and _jumps(chain, saved)
-            for table in _tables()
-            for saved in [self._saved(table)]
-            for chain in _chains_of(table)
-        )
+    def _readable(self) -> list[str]:
+        """Return those of our tables that can be read without creating them."""
+        if self.backend == "nft":
+            return list(TABLES)
+        try:
+            loaded = _LEGACY_TABLES.read_text().split()
+        except OSError:
+            return []
+        return [table for table in TABLES if table in loaded]
 
     def can_limit(self, limit: int) -> bool:
         """Return whether iptables and the kernel have the match hashlimit. HostError where that is unknown."""
@@ -145,81 +185,16 @@ class Firewall:
         _run([f"iptables-{self.backend}-restore", "-w", _WAIT_SECONDS, "--noflush"], text)
 
 
+def other(backend: str) -> Firewall | None:
+    """Return the other backend than this one, where a run with another setting may have left rules; None where the host
+    lacks its programs."""
+    name = next(name for name in BACKENDS if name != backend)
+    return Firewall(name) if shutil.which(f"iptables-{name}-save") else None
+
+
 def cleanup() -> list[str]:
     """Remove all our chains in both backends; return those that were there, as ``nft: NATMIRROR-PRE``."""
-    removed = []
-    for backend in BACKENDS:
-        if backend == "legacy" and not legacy_is_in_use():
-            continue  # iptables-legacy-save would make the kernel create the table
-        removed += [f"{backend}: {name}" for name in Firewall(backend).remove()]
-    return removed
-
-
-def _tables() -> list[str]:
-    return list(dict.fromkeys(chain.table for chain in CHAINS))
-
-
-def _chains_of(table: str) -> list[Chain]:
-    return [chain for chain in CHAINS if chain.table == table]
-
-
-def _is_declared(chain: Chain, saved: list[str]) -> bool:
-    return any(line.startswith(f":{chain.name} ") for line in saved)
-
-
-def _jumps(chain: Chain, saved: list[str]) -> list[str]:
-    """Return the jumps to the chain in all other chains, as rules without -A."""
-    return [line[3:] for line in saved if line.startswith("-A ") and f" -j {chain.name} " in f"{line} "]
-
-
-def _refill(table: str, filled: dict[Chain, list[str]], before: list[str]) -> str:
-    """Return the restore input that gives each of the table's chains its rules, and one jump at the top of its
-    parent."""
-    lines = [f"*{table}"]
-    lines += [f":{chain.name} - [0:0]" for chain in _chains_of(table)]
-    for chain in _chains_of(table):
-        lines += [f"-A {chain.name} {rule}" for rule in filled[chain]]
-        lines += [f"-D {jump}" for jump in _jumps(chain, before)]
-        lines.append(f"-I {_at_top(chain)}")
-    return "\n".join([*lines, "COMMIT", ""])
-
-
-def _contents_only(table: str, filled: dict[Chain, list[str]]) -> str:
-    """Return the restore input that gives each of the table's chains its rules, and leaves the jumps alone."""
-    lines = [f":{chain.name} - [0:0]" for chain in _chains_of(table)]
-    lines += [f"-A {chain.name} {rule}" for chain in _chains_of(table) for rule in filled[chain]]
-    return "\n".join([f"*{table}", *lines, "COMMIT", ""])
-
-
-def _at_top(chain: Chain) -> str:
-    parent, rest = chain.jump.split(" ", 1)
-    return f"{parent} 1 {rest}"
-
-
-def _emptied(table: str, before: list[str]) -> str:
-    """Return the restore input that removes the table's chains and their jumps."""
-    present = [chain for chain in _chains_of(table) if _is_declared(chain, before)]
-    lines = [f"*{table}"]
-    lines += [f"-D {jump}" for chain in present for jump in _jumps(chain, before)]
-    lines += [f"{command} {chain.name}" for command in ("-F", "-X") for chain in present]
-    return "\n".join([*lines, "COMMIT", ""])
-
-
-def _put_back(table: str, before: list[str]) -> str:
-    """Return the restore input that undoes a refill: the chains as they were before, or none."""
-    chains = _chains_of(table)
-    lines = [f"*{table}"]
-    lines += [f":{chain.name} - [0:0]" for chain in chains]
-    lines += [f"-D {chain.jump}" for chain in chains]
-    lines += list(_ours(before, chains))
-    lines += [f"-X {chain.name}" for chain in chains if not _is_declared(chain, before)]
-    return "\n".join([*lines, "COMMIT", ""])
-
-
-def _ours(saved: list[str], chains: Iterable[Chain]) -> Iterator[str]:
-    for chain in chains:
-        yield from (line for line in saved if line.startswith(f"-A {chain.name} "))
-        yield from (f"-I {jump.split(' ', 1)[0]} 1 {jump.split(' ', 1)[1]}" for jump in _jumps(chain, saved))
+    return [f"{backend}: {name}" for backend in BACKENDS for name in Firewall(backend).remove()]
 
 
 def _default_backend() -> str:
@@ -235,4 +210,9 @@ def legacy_is_in_use() -> bool:
 
 
 def _run(command: list[str], text: str | None = None) -> str:
-    return commands.run(command, text, package="iptables")
+    try:
+        return commands.run(command, text, package="iptables")
+    except HostError as error:
+        if match := _LOCKED.search(str(error)):
+            raise HostError(f"{error} (to see which program holds it: fuser -v {match[1] or _LOCK})") from None
+        raise

@@ -26,6 +26,9 @@ _EXPIRE_MS = 1000
 """When the kernel forgets a client that is silent: its burst is full again by then."""
 _ICMP_ERRORS = (3, 11, 12)  # destination unreachable, time exceeded, parameter problem (RFC 792)
 
+PREFIX = "NATMIRROR-"
+"""Begins the name of each chain of natmirror's, in all versions."""
+
 
 @dataclass(frozen=True, slots=True)
 class Chain:
@@ -60,6 +63,8 @@ GUARD = Chain("filter", "NATMIRROR-GUARD", "INPUT")
 CHAINS = (GUARD, POST, FORWARD_ERRORS, FORWARD, OUT, OURS, PRE_ERRORS, PRE)
 """The chains in the order of their installation: the guard is installed first and removed last. Packets reach a chain
 that was installed later before an earlier one."""
+TABLES = tuple(dict.fromkeys(chain.table for chain in CHAINS))
+"""The tables that have chains of ours, in the order of their installation."""
 
 
 def contents(rules: Rules, threads: int = 1, *, checks_paths: bool = True) -> dict[Chain, list[str]]:

@@ -67,6 +67,7 @@ class PacketRow(Protocol):
     hook: int
     checksum: int
     truncated: int
+    can_cut: int
 
 
 def packet_of(raw: PacketRow) -> Packet:

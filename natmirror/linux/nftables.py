@@ -9,8 +9,11 @@ The destination is translated right after raw PREROUTING, the source right after
 where packets get their verdicts (nft(8), "Netfilter priorities").
 """
 
+import re
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 
 from natmirror.errors import HostError
 from natmirror.linux import commands
@@ -24,6 +27,8 @@ MARKS, MARKS_MASK = 0x6E6D0000, 0xFFFF0000
 """The range of our marks. No packet has such a mark after it has passed the table."""
 
 _TABLE = "ip natmirror"
+_ELEMENTS = re.compile(r"(?<=elements = {)([^}]*)(?=})")
+_SHOWN = 80  # characters of a line that differs
 _MAX_MARKS = ~MARKS_MASK & 0xFFFFFFFF
 _CHAINS = (
     ("backend", "prerouting", -299, "daddr", "dport"),
@@ -36,6 +41,7 @@ class Translation:
 
     def __init__(self) -> None:
         self._marks: dict[ServiceBackend, int] = {}
+        self._wanted: list[str] | None = None
 
     def marks(self, rules: Rules) -> dict[ServiceBackend, int]:
         """Return the marks of those services and backends in ``rules`` that the table knows."""
@@ -46,14 +52,14 @@ class Translation:
         then nothing has changed. Pairs keep their marks, because workers may be setting them."""
         marks = self._with(rules, self.marks(rules))
         _feed(f"table {_TABLE} {{}}\ndelete table {_TABLE}\n{script(marks)}")
-        self._marks = marks
+        self._remember(marks)
 
     def extend(self, rules: Rules) -> None:
         """After install(), add the services and backends of these rules. HostError where nft refuses."""
         marks = self._with(rules, self._marks)
         if added := {pair: mark for pair, mark in marks.items() if pair not in self._marks}:
             _feed("".join(f"add element {_TABLE} {name} {{ {value} }}\n" for name, value in _elements(added)))
-        self._marks = marks
+            self._remember(marks)
 
     def reduce(self, rules: Rules) -> None:
         """Remove all services and backends that these rules lack, once no worker sets their marks. HostError where nft
@@ -62,14 +68,32 @@ class Translation:
         if gone := {pair: mark for pair, mark in self._marks.items() if pair not in kept}:
             keys = ", ".join(map(hex, gone.values()))
             _feed("".join(f"delete element {_TABLE} {name} {{ {keys} }}\n" for name, _ in _elements(gone)))
-        self._marks = kept
+            self._remember(kept)
 
-    def is_in_place(self) -> bool:
-        """Return whether the table is there with all its content; a reload of the host's firewall may have removed
-        it."""
-        words = set((_list() or "").replace(",", " ").split())
-        chains, marks = {f"@{end}-address" for end, *_ in _CHAINS}, map(hex, self._marks.values())
-        return words.issuperset(chains) and words.issuperset(marks)
+    def differences(self) -> list[str]:
+        """Return how the table differs from what was installed last, each in a few words; empty if it does not.
+        HostError where that is unknown."""
+        wanted, found = self._wanted, _lines(_list())
+        if wanted is None:
+            return ["it was changed while it was installed"]
+        if not found:
+            return ["the table is missing"]
+        if found == wanted:
+            return []
+        lacks, has = Counter(wanted) - Counter(found), Counter(found) - Counter(wanted)
+        told = [f"it lacks: {line[:_SHOWN]}" for line in lacks] + [f"it has, besides: {line[:_SHOWN]}" for line in has]
+        return told or ["its lines are in another order"]
+
+    def _remember(self, marks: dict[ServiceBackend, int]) -> None:
+        """Keep what nft shows of the table, to which these marks have just been given, if no other program has changed
+        it meanwhile."""
+        self._marks, self._wanted = marks, None
+        with suppress(HostError):
+            lines = _lines(_list())
+            words = set(" ".join(lines).replace(",", " ").split())
+            chains = {f"@{end}-address" for end, *_ in _CHAINS}
+            if words.issuperset(chains) and words.issuperset(map(hex, marks.values())):
+                self._wanted = lines
 
     def _with(self, rules: Rules, known: Mapping[ServiceBackend, int]) -> dict[ServiceBackend, int]:
         """Return ``known``, and marks for the other pairs of these rules, as long as marks are left."""
@@ -140,6 +164,12 @@ def _list() -> str | None:
         if "No such file" in str(error):
             return None
         raise
+
+
+def _lines(listed: str | None) -> list[str]:
+    """Return what nft shows of the table, line by line; it shows the elements of a map in any order."""
+    in_order = _ELEMENTS.sub(lambda match: f" {', '.join(sorted(map(str.strip, match[1].split(','))))} ", listed or "")
+    return [" ".join(line.split()) for line in in_order.splitlines() if line.strip()]
 
 
 def _feed(text: str) -> None:

@@ -9,12 +9,18 @@ import fcntl
 import os
 import socket
 import struct
-from errno import ENOENT, ENXIO
+import threading
+from collections.abc import Iterator, Sequence
+from errno import ENODEV, ENOENT, ENXIO
 from pathlib import Path
+from socket import AF_INET
+from typing import Any
 
 from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
 
 from natmirror.errors import HostError
+from natmirror.linux.descriptors import require_descriptors
 
 NAME = "natmirror"
 """The beginning of the device's name; the kernel appends a number."""
@@ -26,12 +32,12 @@ _IFF_TUN, _IFF_NO_PI, _IFF_VNET_HDR = 0x0001, 0x1000, 0x4000
 # The kernel's source address check needs any address on the device: this one belongs to no host (RFC 7600 §3).
 _ADDRESS = "192.0.0.8"
 # linux/ip.h: IPV4_DEVCONF_*
-_FORWARDING, _RP_FILTER, _ACCEPT_LOCAL = 1, 8, 23
 _SETTINGS = {
-    _RP_FILTER: 2,  # clients are behind other interfaces; the kernel takes the higher of this and "all"
-    _ACCEPT_LOCAL: 1,  # packets from a service, or from a leg with our address, have an address of this host
-    _FORWARDING: 1,
+    "rp_filter": (8, 2),  # clients are behind other interfaces; the kernel takes the higher of this and "all"
+    "accept_local": (23, 1),  # packets from a service, or from a leg with our address, have an address of this host
+    "forwarding": (1, 1),
 }
+"""The number of each setting, and its value."""
 _IPV6 = Path("/proc/sys/net/ipv6")
 # linux/rtnetlink.h, linux/if_link.h
 _RTM_SETLINK = 19
@@ -39,44 +45,104 @@ _IFLA_AF_SPEC, _IFLA_INET_CONF, _IFLA_INET6_ADDR_GEN_MODE = 26, 1, 8
 _IN6_ADDR_GEN_MODE_NONE = 1
 _NLM_F_REQUEST, _NLM_F_ACK, _NLA_F_NESTED = 1, 4, 1 << 15
 _NLMSG_ERROR = 2
+_IFF_UP = 1
+_MISSING, _RENAMED = "it is missing", "it has another name"
 _IP_MTU = 14  # linux/in.h
 _DISCARD_PORT = 9  # any port: connecting a datagram socket sends no packet
 
 
 class TunDevice:
-    """The TUN device; the loop writes to its descriptor. HostError where it cannot be created, as without
-    CAP_NET_ADMIN."""
+    """The TUN device. The loop writes to its descriptor ``fd``, which stays the same from open() to close()."""
 
     def __init__(self) -> None:
-        try:
-            self.fd = os.open(_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError as error:
-            hint = ": run: modprobe tun" if error.errno in (ENOENT, ENXIO) else ""
-            raise HostError(f"cannot open {_DEVICE}: {error.strerror}{hint}") from None
-        try:
-            self.name = self._create()
-            self._configure()
-        except OSError as error:
-            os.close(self.fd)
-            raise HostError(f"cannot create a TUN device: {error.strerror or error}: run natmirror as root") from None
+        self.fd = self._index = -1
+        self._lock = threading.Lock()
+
+    def open(self) -> None:
+        """Make the device. HostError where the kernel refuses, as without CAP_NET_ADMIN."""
+        self.fd, self._index = _create()
 
     def close(self) -> None:
         """Remove the device."""
-        os.close(self.fd)
+        with self._lock:
+            os.close(self.fd)
+            self.fd = -1
 
-    def _create(self) -> str:
+    def differences(self) -> list[str]:
+        """Return what of the device is not as natmirror has made it, each in a few words; empty if all is. HostError
+        where that is unknown."""
+        try:
+            require_descriptors()
+            with IPRoute() as netlink:
+                links = list(netlink.get_links(self._index))
+                addresses = [one.get_attr("IFA_LOCAL") for one in netlink.get_addr(AF_INET, index=self._index)]
+        except (OSError, NetlinkError) as error:
+            if isinstance(error, NetlinkError) and error.code == ENODEV:
+                return [_MISSING]
+            raise HostError(f"cannot read the state of the TUN device: {_why(error)}") from None
+        return [found for link in links for found in _differences(link, addresses)]
+
+    def repair(self) -> None:
+        """Give the device its settings again, and make another one if it is missing or has another name: then the
+        descriptor becomes that of the new device. HostError where the kernel refuses."""
+        found = self.differences()
+        with self._lock:
+            if self.fd < 0:
+                return
+            if _MISSING in found or _RENAMED in found:
+                fd, self._index = _create()
+                os.dup2(fd, self.fd, inheritable=False)  # packet threads may be writing to it
+                os.close(fd)
+            elif found:
+                try:
+                    _configure(self._index)
+                except (OSError, NetlinkError) as error:
+                    raise HostError(f"cannot configure the TUN device: {_why(error)}") from None
+
+
+def _create() -> tuple[int, int]:
+    """Make a device; return its descriptor and its index. HostError where the kernel refuses."""
+    try:
+        fd = os.open(_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        hint = ": run: modprobe tun" if error.errno in (ENOENT, ENXIO) else ""
+        raise HostError(f"cannot open {_DEVICE}: {error.strerror}{hint}") from None
+    try:
         request = struct.pack("16sH22x", f"{NAME}%d".encode(), _IFF_TUN | _IFF_NO_PI | _IFF_VNET_HDR)
-        return fcntl.ioctl(self.fd, _TUNSETIFF, request)[:16].rstrip(b"\0").decode()
+        name = fcntl.ioctl(fd, _TUNSETIFF, request)[:16].rstrip(b"\0").decode()
+        index = socket.if_nametoindex(name)
+        _configure(index)
+    except (OSError, NetlinkError) as error:
+        os.close(fd)
+        raise HostError(f"cannot create a TUN device: {_why(error)}: run natmirror as root") from None
+    return fd, index
 
-    def _configure(self) -> None:
-        index = socket.if_nametoindex(self.name)
-        conf = b"".join(_attribute(kind, struct.pack("=I", value)) for kind, value in _SETTINGS.items())
-        _set_link(index, socket.AF_INET, _nested(_IFLA_INET_CONF, conf))
-        if _IPV6.exists():
-            _set_link(index, socket.AF_INET6, _attribute(_IFLA_INET6_ADDR_GEN_MODE, bytes((_IN6_ADDR_GEN_MODE_NONE,))))
-        with IPRoute() as netlink:
-            netlink.addr("add", index=index, address=_ADDRESS, prefixlen=32)
-            netlink.link("set", index=index, state="up")
+
+def _configure(index: int) -> None:
+    conf = b"".join(_attribute(kind, struct.pack("=I", value)) for kind, value in _SETTINGS.values())
+    _set_link(index, socket.AF_INET, _nested(_IFLA_INET_CONF, conf))
+    if _IPV6.exists():
+        _set_link(index, socket.AF_INET6, _attribute(_IFLA_INET6_ADDR_GEN_MODE, bytes((_IN6_ADDR_GEN_MODE_NONE,))))
+    with IPRoute() as netlink:
+        netlink.addr("replace", index=index, address=_ADDRESS, prefixlen=32)
+        netlink.link("set", index=index, state="up")
+
+
+def _why(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _differences(link: Any, addresses: Sequence[str]) -> Iterator[str]:
+    if not link.get_attr("IFLA_IFNAME").startswith(NAME):
+        yield _RENAMED
+    if not link["flags"] & _IFF_UP:
+        yield "it is down"
+    if _ADDRESS not in addresses:
+        yield f"it lacks the address {_ADDRESS}"
+    settings = link.get_attr("IFLA_AF_SPEC").get_attr("AF_INET")
+    for name, (_, value) in _SETTINGS.items():
+        if settings[name] != value:
+            yield f"{name} is {settings[name]}, not {value}"
 
 
 def _set_link(index: int, family: int, settings: bytes) -> None:

@@ -127,10 +127,11 @@ class Adoption:
         if copy.stream.state is StreamState.STANDBY and resumption is not None and not resumption.is_standby:
             self.activate(copy.stream.flow, resumption.activated_at)
 
-    def leg_moved(self, copy: StreamCopy) -> Iterator[LegOutcome]:
-        """Follow a move of an adopted leg: its mirror may have bytes of the client that did not pass here."""
-        stream, leg, row = copy.stream, copy.leg, copy.stream.flow.row
-        if stream.state is StreamState.FORGOTTEN or leg is None:
+    def leg_moved(self, copy: StreamCopy, leg: Leg) -> Iterator[LegOutcome]:
+        """Follow a move of an adopted leg, or its end: its mirror may have bytes of the client that did not pass
+        here."""
+        stream, row = copy.stream, copy.stream.flow.row
+        if stream.state is StreamState.FORGOTTEN:
             return
         self.note_activated(copy, leg)
         if stream.state is StreamState.STANDBY:

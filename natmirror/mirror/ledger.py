@@ -10,7 +10,7 @@ clients' bytes: for it the bytes of its sessions' messages count as sent.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 from natmirror.fastpath import AccountSums, Array, Gear
 from natmirror.mirror.copies import MirroredStream, StreamCopy
@@ -82,8 +82,6 @@ _EXCLUDED = frozenset((EndReason.NOT_SELECTED, EndReason.NOT_SAMPLED, EndReason.
 """Why a connection is not copied to a mirror though nothing is missing there: the rules say so."""
 _COMPLETE = frozenset((EndReason.CLOSED, EndReason.CLIENT_RESET, EndReason.RELEASED))
 """The ends of copies that miss nothing: the mirror has all bytes, or the other host continues the copy."""
-
-_Counted = Literal["connections_not_copied", "connections_excluded"]
 
 Fates = tuple[str, tuple[tuple[str, str, EndReason | None], ...]]
 """A service, and for each of its copies the names of service and mirror, and the reason why the mirror gets no more
@@ -241,9 +239,8 @@ class Ledger:
             if key[0] == service and not mirror.speaks_openflow
         } | {(of, mirror): reason for of, mirror, reason in fates if (of, mirror) in self._mirrors}
         for key, reason in reasons.items():
-            if count and reason is not None and reason not in _COMPLETE:
-                name: _Counted = "connections_excluded" if reason in _EXCLUDED else "connections_not_copied"
-                _add(shown[key][name], reason, count)
+            if reason is not None:
+                add_connections(shown[key], reason, count)
 
     @staticmethod
     def _key(of: CopyOrSession) -> tuple[str, str]:
@@ -277,6 +274,12 @@ class Ledger:
             "rtt_seconds": 0.0,
             "sessions": None,
         }
+
+
+def add_connections(entry: MirrorEntry, reason: EndReason, count: int) -> None:
+    """Add connections whose bytes a mirror does not get for a reason, unless it misses nothing."""
+    if count and reason not in _COMPLETE:
+        _add(entry["connections_excluded" if reason in _EXCLUDED else "connections_not_copied"], reason, count)
 
 
 def _add(counts: dict[EndReason, int], reason: EndReason, count: int) -> None:

@@ -73,7 +73,7 @@ class LegOutcomes:
             if owner.mirror.throttles:
                 self._guard.run(Work.THROTTLE, owner.stream.flow, self._backpressure.update, owner.stream)
             if owner.stream.is_adopted:
-                for following in self._adoption.leg_moved(owner):
+                for following in self._adoption.leg_moved(owner, leg):
                     self.apply(following)
 
     def end(self, owner: LegOwner, leg: Leg, reason: EndReason) -> None:

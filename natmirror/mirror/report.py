@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from natmirror.fastpath.flow_states import FlowState
 from natmirror.mirror.copies import MirroredFlow, StreamCopy
 from natmirror.mirror.copy_states import StreamState
+from natmirror.mirror.ledger import add_connections
 from natmirror.mirror.parts import MirrorParts
 from natmirror.mirror.sessions.master_session import MasterSession
 from natmirror.mirror.sessions.totals import no_sessions
@@ -52,6 +53,10 @@ class MirrorReport:
             key = (entry["service"], entry["name"])
             if key in sums or self._ledger.has_sessions(*key):
                 entry["sessions"] = sums.get(key) or no_sessions()
+        entries = {(entry["service"], entry["name"]): entry for entry in shown}
+        for (service, mirror, reason), count in self._sessions.without_leg().items():
+            if self._ledger.has_sessions(service, mirror):
+                add_connections(entries[service, mirror], reason, count)
         return shown
 
     def memory(self) -> MirrorMemory:

@@ -131,8 +131,9 @@ class MirrorEntry(TypedDict):
     legs: int
     """Legs that are open now."""
     connections_not_copied: dict[EndReason, int]
-    """Open connections whose bytes do not reach the mirror now, by reason. A connection that has been silent since
-    natmirror started is not known yet, and does not count. Empty with ``protocol: openflow``: see ``sessions``."""
+    """Open connections whose bytes do not reach the mirror now, or that have no session with it, by reason. A
+    connection that has been silent since natmirror started is not known yet, and does not count; with ``protocol:
+    openflow``, neither does one that is older than the master or that has not shown its switch yet."""
     connections_excluded: dict[EndReason, int]
     """Open connections that the rules leave out for this mirror: by ``only``, by ``sample``, or because it is the
     connection's backend."""

@@ -54,7 +54,7 @@ class Maglev:
         self._backends = pool.backends
         self._full_table = _lookup_table(pool.backends)
         self.table = self._full_table
-        self._open = set(self.table)
+        self._open = fastpath.places_of(self.table, len(pool.backends))
         self._with_port = pool.hash is HashInput.ADDRESS_PORT
 
     @property
@@ -66,7 +66,7 @@ class Maglev:
         """Set each backend's share: the fraction, 0 to 1, of its normal part of new connections."""
         parts = [shares.get(backend, 0.0) for backend in self._backends]
         self.table = self._full_table if min(parts) == 1.0 else fastpath.share_maglev(self._full_table, parts)
-        self._open = set(self.table)
+        self._open = fastpath.places_of(self.table, len(self._backends))
 
     def pick(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend | None:
         """Return the backend in the table's entry for the client, or in the next entry whose backend is not to be

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import assert_never
 
-from natmirror.fastpath import Array, Plan, PlannedService
+from natmirror.fastpath import Array, Plan, PlannedService, number_places
 from natmirror.nat.schedulers import LeastConnections, Maglev, Priority, RoundRobin, Scheduler
 from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.rules import Backend, Balance, HashInput, Pool, Service
@@ -135,7 +135,7 @@ class ServiceTables:
 def _numbered(entry: ServiceEntry, pool: Pool, table: "array[int]") -> "array[int]":
     """Return a table of indexes into a pool as a table of backends' numbers."""
     numbers = [entry.member_of(backend).number for backend in pool.backends]
-    return array("H", map(numbers.__getitem__, table))
+    return number_places(table, numbers)
 
 
 def _needs_python(pool: Pool, scheduler: Scheduler) -> bool:

@@ -9,8 +9,8 @@ from typing import Any
 
 from natmirror.errors import NatmirrorError
 from natmirror.runtime.backend_control import BackendControl
-from natmirror.runtime.chores import ChoreThread
 from natmirror.runtime.engine_proxy import EngineProxy
+from natmirror.runtime.host_maintenance import HostMaintenance
 from natmirror.runtime.mailbox import Mailbox
 from natmirror.runtime.reloader import Reloader
 from natmirror.runtime.run_status import RunStatus
@@ -19,6 +19,7 @@ from natmirror.runtime.worker_events import WorkerEvents
 
 _ANSWER_TIMEOUT = 5.0
 _RELOAD_TIMEOUT = 60.0
+_RELEASE_TIMEOUT = 10.0  # a change of the rules may be under way
 
 Request = dict[str, Any]
 Command = Callable[[Request], EmptyAnswer | ReloadAnswer]
@@ -36,14 +37,14 @@ def resources(status: RunStatus, events: WorkerEvents) -> dict[str, Callable[[],
 
 def commands(
     mailbox: Mailbox,
-    maintenance: ChoreThread,
+    maintenance: HostMaintenance,
     *,
     backends: BackendControl,
     engines: Sequence[EngineProxy],
     reloader: Reloader,
 ) -> dict[str, Command]:
     """Return the function that obeys each command; it raises ValueError where the command is refused. ``mailbox`` is
-    the main thread's, ``maintenance`` the thread that reloads."""
+    the main thread's, ``maintenance`` has the thread that reloads."""
 
     def in_main_thread(obey: Callable[[Request], None]) -> Command:
         def command(request: Request) -> EmptyAnswer:
@@ -53,7 +54,11 @@ def commands(
         return command
 
     def reload(request: Request) -> ReloadAnswer:
-        return {"changes": _refusing(lambda: maintenance.ask(reloader.reload, _RELOAD_TIMEOUT))}
+        return {"changes": _refusing(lambda: maintenance.thread.ask(reloader.reload, _RELOAD_TIMEOUT))}
+
+    def release_kernel(request: Request) -> EmptyAnswer:
+        maintenance.thread.ask(maintenance.release_kernel, _RELEASE_TIMEOUT)
+        return {}
 
     def resume_mirroring(request: Request) -> None:
         for engine in engines:
@@ -63,6 +68,7 @@ def commands(
         "drain": in_main_thread(backends.drain),
         "undrain": in_main_thread(backends.undrain),
         "reload": reload,
+        "release-kernel": release_kernel,
         "resume-mirroring": in_main_thread(resume_mirroring),
     }
 

@@ -21,7 +21,7 @@ log = logging.getLogger("natmirror")
 NEVER = 1 << 30
 """An interval in seconds that is longer than any run."""
 
-_MIN_PAUSE_FACTOR = 20  # the pause after a chore is at least this many times as long as the chore took
+_PAUSE_FACTOR = 20  # the pause after a chore is at least this many times as long as the chore took
 # Seconds
 _RETRY_INTERVAL = 5.0  # until a chore that is done only once is tried again after a failure
 _LIFE_INTERVAL = 0.2  # between two checks that the thread asked is still running
@@ -51,10 +51,18 @@ class Failure:
 
 
 class Chore:
-    """Work to do every ``interval`` seconds; with ``at_end`` once more when its thread stops."""
+    """Work to do every ``interval`` seconds; with ``at_end`` once more when its thread stops. The pause after it is at
+    least ``pause_factor`` times as long as the work took."""
 
     def __init__(
-        self, name: str, interval: float, do: Callable[[], None], due_at: float = 0.0, *, at_end: bool = False
+        self,
+        name: str,
+        interval: float,
+        do: Callable[[], None],
+        due_at: float = 0.0,
+        *,
+        at_end: bool = False,
+        pause_factor: int = _PAUSE_FACTOR,
     ) -> None:
         self.name = name
         self.due_at = due_at
@@ -62,6 +70,8 @@ class Chore:
         self.failure: Failure | None = None
         self._interval = interval
         self._do = do
+        self._pause_factor = pause_factor
+        self._pause_ends_at = 0.0
 
     def run_if_due(self, clock: Callable[[], float]) -> None:
         """Run if due. A chore that takes long runs less often, so that packets keep nearly all of the processor."""
@@ -71,7 +81,12 @@ class Chore:
         self.due_at = now + self._interval
         if self.run(clock):
             done_at = clock()
-            self.due_at = max(self.due_at, done_at + _MIN_PAUSE_FACTOR * (done_at - now))
+            self._pause_ends_at = done_at + self._pause_factor * (done_at - now)
+            self.due_at = max(self.due_at, self._pause_ends_at)
+
+    def hasten(self) -> None:
+        """Be due before the interval is over: at once, or after the pause that the length of the work demands."""
+        self.due_at = min(self.due_at, self._pause_ends_at)
 
     def run(self, clock: Callable[[], float]) -> bool:
         """Run now; return whether that succeeded."""

@@ -4,24 +4,34 @@ Each check may wait: for a program to start, for another program's lock, for the
 main thread with its signals, roles and health, nor the service manager's watchdog depend on this thread.
 """
 
+import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 
 from natmirror.findings import Findings
 from natmirror.ha.member import PairMember
-from natmirror.linux import host_state, preflight
-from natmirror.linux.tun import path_mtu
+from natmirror.linux import host_state, iptables, preflight
+from natmirror.linux.iptables_rules import TABLES
+from natmirror.linux.kernel_changes import KernelChanges, generation
+from natmirror.linux.tun import TunDevice, path_mtu
 from natmirror.net.endpoint import endpoint_of
 from natmirror.rules import Rules
 from natmirror.runtime.aggregate import aggregate
 from natmirror.runtime.answer_watch import AnswerWatch
 from natmirror.runtime.chores import Chore, ChoreThread
+from natmirror.runtime.keeper import Keeper, Kept
+from natmirror.runtime.kept import KeptDevice, KeptTable, KeptTranslation, OtherBackend
 from natmirror.runtime.kernel_rules import CHECK_INTERVAL, KernelRules
 from natmirror.runtime.mailbox import Mailbox
 from natmirror.runtime.worker import Worker
 
+log = logging.getLogger("natmirror")
+
+_KEEP_PAUSE_FACTOR = 4
+"""Comparisons may take a fifth of the thread's time: until a repair, production or copies do not pass."""
 # Seconds
+_KEEP_INTERVAL = 3.0  # between two comparisons, also without a notification
 _GRACE = 1.0  # for the last packets of removed services
 _PATHS_INTERVAL = 10.0
 _FORGED_INTERVAL = 10.0
@@ -47,6 +57,7 @@ class HostMaintenance:
         member: PairMember,
         mailbox: Mailbox,
         findings: Findings,
+        tun: TunDevice,
         send_status: Callable[[], None] | None,
         now: float,
     ) -> None:
@@ -60,10 +71,23 @@ class HostMaintenance:
         self._features: host_state.Features | None = None
         self.removal = Chore("unused kernel rules", CHECK_INTERVAL, kernel_rules.remove_unused, now + CHECK_INTERVAL)
         self._path_mtus = Chore("path MTUs to mirrors", _PATHS_INTERVAL, self.read_path_mtus)
+        firewall = kernel_rules.firewall
+        tables, other = [KeptTable(firewall, table) for table in TABLES], iptables.other(firewall.backend)
+        self._iptables: list[Kept] = [*tables, *([] if other is None else [OtherBackend(other)])]
+        self._translation, self._device = KeptTranslation(kernel_rules), KeptDevice(tun)
+        self._changes = KernelChanges([*TABLES, *self._translation.tables])
+        self.keeper = Keeper(
+            [*self._iptables, self._translation, self._device], self._changes, findings, generation=generation
+        )
+        self._kept_in_tables = [
+            Chore("iptables rules", _KEEP_INTERVAL, self._keep_rules, pause_factor=_KEEP_PAUSE_FACTOR),
+            Chore("nftables table", _KEEP_INTERVAL, self._keep_translation, pause_factor=_KEEP_PAUSE_FACTOR),
+        ]
+        self._kept_device = Chore("TUN device", _KEEP_INTERVAL, self._keep_device, pause_factor=_KEEP_PAUSE_FACTOR)
         chores = [
             self.removal,
-            Chore("iptables rules", CHECK_INTERVAL, self._check_rules, now + CHECK_INTERVAL),
-            Chore("nftables table", CHECK_INTERVAL, kernel_rules.check_translation, now + CHECK_INTERVAL),
+            *self._kept_in_tables,
+            self._kept_device,
             Chore("forged packets", _FORGED_INTERVAL, kernel_rules.count_forged, now + _FORGED_INTERVAL),
             self._path_mtus,
             Chore("this host's settings", _HOST_INTERVAL, self.check_host, now + _HOST_INTERVAL),
@@ -105,8 +129,34 @@ class HostMaintenance:
             queues = {number: found for worker in self._workers for number, found in worker.queue_counters().items()}
             self._findings.replace("answers", self._answers.look(sums, queues, self.thread.now()))
 
-    def _check_rules(self) -> None:
-        self._member.readiness.rules_are_in_place = self.kernel_rules.check()
+    def watch_kernel(self, held: ExitStack) -> None:
+        """Compare what is in the kernel as soon as the kernel tells of a change; ``held`` gets the function that ends
+        that. HostError where the host refuses another thread."""
+        held.callback(self._changes.close)
+        self._changes.start(
+            lambda: self.thread.post(self._hasten_tables), lambda: self.thread.post(self._kept_device.hasten)
+        )
+
+    def _hasten_tables(self) -> None:
+        for chore in self._kept_in_tables:
+            chore.hasten()
+
+    def release_kernel(self) -> None:
+        """Keep nothing in the kernel any more, because the operator removes it; called in the thread."""
+        log.warning("natmirror cleanup removes the kernel's rules: natmirror does not install them again")
+        self.keeper.stop()
+        self.kernel_rules.release()
+        self._member.readiness.rules_are_in_place = False
+
+    def _keep_rules(self) -> None:
+        self._member.readiness.rules_are_in_place = self.keeper.check(self._iptables, self.thread.now())
+
+    def _keep_translation(self) -> None:
+        self.kernel_rules.try_translation()
+        self.keeper.check([self._translation], self.thread.now())
+
+    def _keep_device(self) -> None:
+        self.keeper.check([self._device], self.thread.now())
 
     def _check_role(self) -> None:
         self._mailbox.post(partial(self._member.compare, self._member.role_by_addresses()))

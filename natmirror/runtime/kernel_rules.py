@@ -20,7 +20,7 @@ from natmirror.runtime.engine_proxy import EngineProxy
 log = logging.getLogger("natmirror")
 
 CHECK_INTERVAL = 5.0
-"""Seconds between two checks that the kernel's rules are in place, or can be removed."""
+"""Seconds between two checks that rules of removed services can be removed."""
 
 
 class KernelRules:
@@ -46,7 +46,9 @@ class KernelRules:
         self._engines = engines
         self._unlisted_backends = 0  # of all engines, at the last remove_unused()
         self._translation = Translation()
+        self._has_given_way = False  # another program keeps changing the nftables table
         self._sent_marks: Mapping[ServiceBackend, int] = {}
+        self._is_released = False
 
     def install(self) -> None:
         """Install all rules; they replace those that an earlier run has left. HostError where iptables refuses: then no
@@ -82,6 +84,8 @@ class KernelRules:
     def extend(self, rules: Rules) -> None:
         """Install the rules of new services and backends, before any client can reach them. HostError where iptables
         refuses: then nothing has changed."""
+        if self._is_released:
+            raise HostError("natmirror cleanup --force has removed the kernel's rules: restart natmirror")
         both = merged(rules, [self.rules])
         self.firewall.extend(both, len(self._engines))
         self._before_extend, self.rules = self.rules, both
@@ -104,6 +108,8 @@ class KernelRules:
         """Remove the rules of removed services and backends that have no connections. HostError where iptables refuses:
         call it again later."""
         self._has_unused = False
+        if self._is_released:
+            return
         unlisted_backends = sum(engine.unlisted_backends for engine in self._engines)
         if self.rules == self._configured and self._unlisted_backends == unlisted_backends:
             return
@@ -111,19 +117,6 @@ class KernelRules:
         self.firewall.reduce(rules, len(self._engines))
         self.rules, self._unlisted_backends = rules, unlisted_backends
         self._translate()
-
-    def check(self) -> bool:
-        """Install the iptables rules again if they were removed; return whether they are in place. HostError where they
-        cannot be read."""
-        if self.firewall.is_in_place():
-            return True
-        log.warning("another program has removed our iptables rules: installing them again")
-        try:
-            self.firewall.install(self.rules, len(self._engines))
-        except HostError as error:
-            log.error("iptables: %s; trying again in %g s", error, CHECK_INTERVAL)
-            return False
-        return True
 
     def count_forged(self) -> None:
         """Count the packets that the rules have dropped because they came in another host's name; log the first ones of
@@ -144,13 +137,32 @@ class KernelRules:
             self.forged_packets[name] += fresh
         self._dropped_before = dropped
 
-    def check_translation(self) -> None:
-        """Install the nftables table again if it was removed, or could not be installed. HostError where nft fails."""
-        if self.why_not_translated is None and self._translation.is_in_place():
-            return
-        if self.why_not_translated is None:
-            log.warning("another program has removed our nftables table: installing it again")
+    def try_translation(self) -> None:
+        """Install the nftables table if that has failed before."""
+        if self.why_not_translated is not None and not self._has_given_way and not self._is_released:
+            self._install_translation()
+
+    def translation_differences(self) -> list[str]:
+        """Return how the nftables table differs from what was installed last; empty where it could not be installed.
+        HostError where that is unknown."""
+        is_kept = self.why_not_translated is None or self._has_given_way
+        return self._translation.differences() if is_kept else []
+
+    def repair_translation(self) -> None:
+        """Install the nftables table again. HostError where nft refuses."""
         self._install_translation()
+        self._has_given_way = self.why_not_translated is not None
+        if self.why_not_translated is not None:
+            raise HostError(self.why_not_translated)
+
+    def do_without_translation(self) -> None:
+        """Have the workers translate every packet until repair_translation()."""
+        self._has_given_way = True
+        self._fall_back("another program keeps changing the nftables table natmirror")
+
+    def release(self) -> None:
+        """Change no rules any more: the operator removes them."""
+        self._is_released = True
 
     def _with_connections(self) -> Rules:
         return merged(self._configured, [kept for engine in self._engines for kept in engine.prune()])
@@ -182,8 +194,7 @@ class KernelRules:
         self._send_marks({})
         if why != self.why_not_translated:
             log.warning(
-                "nftables: %s; natmirror translates each packet itself, which costs throughput; trying again in %g s",
-                *(why, CHECK_INTERVAL),
+                "nftables: %s; natmirror translates each packet itself, which costs throughput, and tries again", why
             )
         self.why_not_translated = why
         with suppress(HostError):

@@ -16,6 +16,7 @@ from natmirror.nat.services import BackendCounts
 from natmirror.runtime.aggregate import aggregate
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.chores import ChoreFailure
+from natmirror.runtime.keeper import Keeper
 from natmirror.runtime.kernel_rules import KernelRules
 from natmirror.runtime.logs import LogEntry
 from natmirror.runtime.shared_state import OFF, SharedState
@@ -39,6 +40,7 @@ class RunStatus:
         log: Callable[[], LogEntry],
         failing_chores: Callable[[], list[ChoreFailure]],
         findings: Findings,
+        keeper: Keeper,
     ) -> None:
         self._rules_path = rules_path
         self._workers = workers
@@ -49,6 +51,7 @@ class RunStatus:
         self._log = log
         self._failing_chores = failing_chores
         self._findings = findings
+        self._keeper = keeper
         self._started_at = time.monotonic()
 
     def flows(self) -> list[FlowEntry]:
@@ -95,6 +98,7 @@ class RunStatus:
             "tunnel": dict(tunnel),
             "kernel_translation_off_because": self._kernel_rules.why_not_translated,
             "paths_checked": self._kernel_rules.firewall.checks_paths,
+            "kept": self._keeper.entries,
             "packets_forged": dict(self._kernel_rules.forged_packets),
             "internal_errors": sum(worker.internal_errors for worker in self._workers),
             "ended_threads": {str(number): why for number, why in self._member.readiness.ended.items()},

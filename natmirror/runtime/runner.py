@@ -109,13 +109,14 @@ class Runner:
         self._feeder = None
         if beat_interval is not None:
             self._feeder = WatchdogFeeder(Heartbeat(notifier.beat, count), self._rounds, beat_interval)
+        self._tun = TunDevice()
         self._kernel_rules = KernelRules(rules, firewall, engines)
         self._maintenance = HostMaintenance(
             rules,
             self._workers,
             self._kernel_rules,
             self.member,
-            *(self._mailbox, self._findings),
+            *(self._mailbox, self._findings, self._tun),
             self._send_status if notifier.has_manager else None,
             time.monotonic(),
         )
@@ -140,9 +141,10 @@ class Runner:
             log=logs.status,
             failing_chores=self._failing_chores,
             findings=self._findings,
+            keeper=self._maintenance.keeper,
         )
         self._commands = api_control.commands(
-            *(self._mailbox, self._maintenance.thread),
+            *(self._mailbox, self._maintenance),
             backends=self._backends,
             engines=engines,
             reloader=self._reloader,
@@ -187,10 +189,10 @@ class Runner:
         held.callback(self._waker.close)
         self._signals.catch(held, self._waker)
         # 4. The TUN device for synthesised packets, then the queues. No packets are queued yet.
-        tun = TunDevice()
-        held.callback(tun.close)
+        self._tun.open()
+        held.callback(self._tun.close)
         for worker in self._workers:
-            worker.open(held, tun.fd)
+            worker.open(held, self._tun.fd)
         held.callback(self._stop_workers)
         # 5. What the engines need before packets come: recordings, path MTUs, known switches.
         self._order_files.open()
@@ -208,7 +210,8 @@ class Runner:
         if self.member.is_in_pair:
             self._roles.follow()
         self.member.open(held, self._api_path, lambda do: self._mailbox.ask(do, _ROLE_TIMEOUT))
-        # 9. The kernel's rules: from now on packets wait in the queues.
+        # 9. The kernel's rules: from now on packets wait in the queues, and natmirror hears of changes of the rules.
+        self._maintenance.watch_kernel(held)
         self._kernel_rules.install()
         self.member.readiness.rules_are_in_place = True
         held.callback(self._remove_kernel_rules)

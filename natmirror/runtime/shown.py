@@ -9,6 +9,7 @@ from natmirror.ha.member import PairEntry
 from natmirror.linux.counters import OutboxCounter, QueueCounter
 from natmirror.reasons import EndReason
 from natmirror.runtime.chores import ChoreFailure
+from natmirror.runtime.keeper import KeptEntry
 from natmirror.runtime.logs import LogEntry
 from natmirror.runtime.shared_state import SharedStateEntry
 
@@ -53,6 +54,8 @@ class MachineEntry(TypedDict):
     """Whether packets in the name of a mirror, or of a mirrored service's backend, are dropped if they come in on
     another interface than the one that the route to it leads to; false if iptables or the kernel lacks the match for
     that."""
+    kept: list[KeptEntry]
+    """What natmirror has put into the kernel, and compares with what should be there."""
     packets_forged: dict[str, int]
     """Packets that were dropped for that reason, by the endpoint in whose name they came; counted every 10 s."""
     internal_errors: int

@@ -61,6 +61,26 @@ MACHINE = {
     "internal_errors": 0,
     "kernel_translation_off_because": "nft is missing",
     "paths_checked": False,
+    "kept": [
+        {
+            "name": "iptables-nft table raw",
+            "in_place": True,
+            "repairs": 2,
+            "repaired_at": "01:03",
+            "difference": "chain NATMIRROR-PRE is missing",
+            "changed_by": "nft (pid 7)",
+            "contested": False,
+        },
+        {
+            "name": "TUN device",
+            "in_place": True,
+            "repairs": 0,
+            "repaired_at": None,
+            "difference": "",
+            "changed_by": "",
+            "contested": False,
+        },
+    ],
     "packets_forged": {"10.20.0.13:6653": 3},
 }
 
@@ -213,6 +233,10 @@ def test_the_status_screen_tells_it_all(path: Path) -> None:
     assert "memory for mirrors: 41.6 KiB of 1024.0 MiB" in screen
     assert "the kernel does not translate addresses: nft is missing" in screen
     assert "failing for 0:01:12: iptables rules: cannot run iptables-nft-save -t raw: Too many open files" in screen
+    assert (
+        "repaired 2 times, last at 01:03: iptables-nft table raw: chain NATMIRROR-PRE is missing (changed by" in screen
+    )
+    assert "TUN device" not in screen
     assert "log messages not written: dropped 3\n" in screen
     assert screen.splitlines()[1].startswith("FAILURE no-forwarding: this host does not forward packets")
     assert "run: sysctl -w net.ipv4.ip_forward=1 (since 01:02)" in " ".join(screen.split())

@@ -21,14 +21,27 @@ from natmirror.openflow.messages import V10, V13
 from natmirror.rules import Rules, parse_rules
 from tests.helpers.controllers import HOST, Controller, Talk, speaks
 
+ELSEWHERE = "10.20.0.11"
+
 
 def rules(health: str, **ports: int) -> Rules:
-    backends = ", ".join(f"{{name: {name}, address: {HOST}, port: {port}}}" for name, port in ports.items())
-    return parse_rules(
+    backends = ", ".join(f"{{name: {name}, address: {ELSEWHERE}, port: {port}}}" for name, port in ports.items())
+    return at_home(
         f"switches: [10.10.0.0/24]\nservices:\n  - {{name: of, address: 10.10.0.100, port: 6653, pool: {{health:"
         f" {health}, backends: [{backends}]}}}}\n  - {{name: other, address: 10.10.0.100, port: 1, pool: {{backends:"
-        f" [{{name: c1, address: {HOST}}}]}}}}\n"
+        f" [{{name: c1, address: {ELSEWHERE}}}]}}}}\n"
     )
+
+
+def at_home(text: str) -> Rules:
+    """Return rules whose backends are at this host. A rules file cannot say so."""
+    parsed = parse_rules(text)
+    services = []
+    for service in parsed.services:
+        assert service.pool is not None
+        backends = tuple(replace(one, address=IPv4Address(HOST)) for one in service.pool.backends)
+        services.append(replace(service, pool=replace(service.pool, backends=backends)))
+    return replace(parsed, services=tuple(services))
 
 
 FAST = "interval: 100ms, timeout: 100ms"
@@ -307,7 +320,7 @@ def with_weight(rules: Rules, weight: int) -> Rules:
 
 
 def test_checks_begin_with_the_first_rules_that_have_some(controllers: Callable[[Talk | None], Controller]) -> None:
-    pool = f"{{backends: [{{name: c1, address: {HOST}}}]}}"
+    pool = f"{{backends: [{{name: c1, address: {ELSEWHERE}}}]}}"
     text = f"switches: [10.10.0.0/24]\nservices:\n  - {{name: of, address: 10.10.0.100, port: 1, pool: {pool}}}"
     with Watch(parse_rules(text)) as watch:
         assert watch.monitor.status() == []

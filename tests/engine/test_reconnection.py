@@ -10,6 +10,7 @@ from natmirror.fastpath import BREAK_SILENCE
 from natmirror.net import seq
 from natmirror.rules import Release, parse_rules
 from tests.helpers.client_connection import ISS, MIRROR_ISS, ClientConnection, engine
+from tests.helpers.leg_records import adopted_connection, answer, due, records
 from tests.helpers.support import CLIENT, RULES, SERVICE, assert_adds_up, summary
 
 MIRROR = "{name: master, address: 10.20.0.13}"
@@ -344,3 +345,34 @@ def test_a_service_that_gets_its_first_mirror_has_its_connections_copied_from_a_
     connection.from_backend("FA")
     connection.from_client("A")
     assert [letters for letters, *_ in connection.mirrored()] == ["FA"]
+
+
+def test_another_host_goes_on_with_a_copy_that_has_begun_again(again: ClientConnection, fast: bool) -> None:
+    assert begins(again)
+    accept(again)
+    again.mirrored()
+    [record] = records(again.engine)
+    other = ClientConnection(engine(AGAIN, fast=fast))
+    other.backend, other.sent, other.answered, other.now = again.backend, again.sent, again.answered, again.now
+    other.engine.replicated_legs.release()
+    other.engine.replicated_legs.adopt(record, other.now)
+    other.engine.replicated_legs.take_over(other.now)
+    assert due(other) != [], "the mirror is asked for its position"
+    answer(other, 1 + again.sent, 1)
+    due(other)
+    assert [data for *_, data in say(other, b"more")] == [b"more"]
+    assert mirror_of(other)["connections_not_copied"] == {}
+
+
+def test_a_copy_that_no_record_continues_begins_again_on_the_host_that_takes_over(fast: bool) -> None:
+    connection = adopted_connection(fast=fast, rules=AGAIN, release=Release.ACKNOWLEDGED)
+    due(connection)
+    due(connection, after=31.0)
+    assert mirror_of(connection)["connections_not_copied"] == {"reconnecting": 1}
+    connection.now += 1.0
+    for _ in range(3):  # the first ones show that both ends agree
+        connection.from_client("PA", b"data")
+        connection.from_backend("PA", b"yes")
+        connection.from_client("A")
+    assert [flags for flags, *_ in connection.mirrored()] == ["S"]
+    assert mirror_of(connection)["connections_not_copied"] == {}

@@ -77,6 +77,28 @@ static void check_share(input *in, const uint16_t *whole, uint32_t size, uint32_
     free(table);
 }
 
+static void check_places(uint16_t *table, uint32_t size, uint32_t count)
+{
+    uint16_t *numbers = calloc(2 * count, sizeof *numbers), *before = malloc(size * sizeof *before);
+    must(numbers && before);
+    for (uint32_t i = 1; i < 2 * count; i += 2)
+        numbers[i] = (uint16_t)(0xffff - i);
+    uint8_t *has = calloc(2 * count, 1);
+    must(has);
+    nm_maglev_find(table, size, has);
+    for (uint32_t i = 0; i < size; i++)
+        must(has[table[i]] == 1);
+    for (uint32_t i = 0; i < 2 * count; i += 2)
+        must(!has[i]);
+    free(has);
+    memcpy(before, table, size * sizeof *before);
+    nm_maglev_number(table, size, numbers);
+    for (uint32_t i = 0; i < size; i++)
+        must(table[i] == 0xffff - before[i]);
+    free(numbers);
+    free(before);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     input in = {data, size};
@@ -93,6 +115,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     nm_maglev_fill(table, slots, backends, count);
     check_parts(table, slots, backends, count);
     check_share(&in, table, slots, count);
+    check_places(table, slots, count);
     free(table);
     free(backends);
     return 0;

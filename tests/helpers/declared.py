@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -49,8 +50,11 @@ def differences(kind: Any, value: Any, path: str) -> Iterator[str]:
         yield f"{path}: {value!r} is no {kind.__name__}"
 
 
+_types_of = cache(get_type_hints)
+
+
 def _object(kind: Any, value: Any, path: str) -> Iterator[str]:
-    types = get_type_hints(kind)
+    types = _types_of(kind)
     if not isinstance(value, dict):
         yield f"{path}: {value!r} is no {kind.__name__}"
         return

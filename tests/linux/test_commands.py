@@ -51,7 +51,7 @@ def test_a_refused_process_or_descriptor_is_a_host_error(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(subprocess, "Popen", refuse)
     monkeypatch.setattr("shutil.which", lambda name: name)
-    for look in (Firewall("nft").is_in_place, Firewall("legacy").remove, nftables.remove):
+    for look in (Firewall("nft").left, Firewall("nft").remove, nftables.remove):
         with pytest.raises(HostError, match=f"cannot run .*: {os.strerror(number)}"):
             look()
 
@@ -61,5 +61,5 @@ def test_a_lack_of_memory_is_a_host_error(monkeypatch: pytest.MonkeyPatch) -> No
         raise MemoryError
 
     monkeypatch.setattr(subprocess, "Popen", refuse)
-    with pytest.raises(HostError, match="cannot run iptables-nft-save -t filter: no memory"):
-        Firewall("nft").is_in_place()
+    with pytest.raises(HostError, match="cannot run iptables-nft-save -t raw: no memory"):
+        Firewall("nft").left()

@@ -165,5 +165,10 @@ def test_cleanup_is_refused_while_natmirror_runs_unless_forced(
     assert refused.exit_code == 1
     assert len(refused.output.splitlines()) == 1
     assert f"natmirror is running here, pid {other.pid}: stop it" in refused.output
+    deaf = CliRunner().invoke(main, ["cleanup", "--force", "--api", "/nonexistent/api.sock"])
+    assert (deaf.exit_code, deaf.output.splitlines()[0]) == (1, "nft: table")
+    assert f"natmirror, pid {other.pid}, may install its rules again: stop it" in deaf.output
+    told = []
+    monkeypatch.setattr("natmirror.api.client.send_command", lambda *arguments: told.append(arguments[0]))
     forced = CliRunner().invoke(main, ["cleanup", "--force"])
-    assert (forced.exit_code, forced.output) == (0, "nft: table\n")
+    assert (forced.exit_code, forced.output, told) == (0, "nft: table\n", ["release-kernel"])

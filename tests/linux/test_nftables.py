@@ -114,7 +114,7 @@ def test_without_the_program_nft_there_is_no_table(monkeypatch: pytest.MonkeyPat
     assert nftables.remove() == []
 
 
-def test_a_table_without_its_rules_is_not_in_place_but_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_without_its_rules_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     """As `nft flush table` leaves it."""
     ran: list[str] = []
 
@@ -124,21 +124,80 @@ def test_a_table_without_its_rules_is_not_in_place_but_is_removed(monkeypatch: p
 
     monkeypatch.setattr(nftables, "_run", run)
     monkeypatch.setattr("shutil.which", lambda name: name)
-    assert not Translation().is_in_place()
     assert nftables.remove() == ["nft: table ip natmirror"]
     assert ran[-1] == "delete table ip natmirror\n"
 
 
-def test_a_table_without_its_elements_is_not_in_place(nft: Nft, monkeypatch: pytest.MonkeyPatch) -> None:
+LISTED = """table ip natmirror {
+	map backend-address {
+		type mark : ipv4_addr
+		elements = { 0x6e6d0001 : 10.20.0.11,
+			0x6e6d0002 : 10.20.0.12 }
+	}
+
+	map backend-port {
+		type mark : inet_service
+		elements = { 0x6e6d0001 : 6653, 0x6e6d0002 : 6653 }
+	}
+
+	map service-port {
+		type mark : inet_service
+		elements = { 0x6e6d0001 : 6653, 0x6e6d0002 : 6653 }
+	}
+
+	chain to-backend {
+		ip daddr set meta mark map @backend-address drop
+	}
+
+	chain to-service {
+		ip saddr set meta mark map @service-address drop
+	}
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "difference"),
+    [
+        ("", "", []),
+        (
+            "{ 0x6e6d0001 : 6653, 0x6e6d0002 : 6653 }\n\t}\n\n\tchain",
+            "{ 0x6e6d0002 : 6653, 0x6e6d0001 : 6653 }\n\t}\n\n\tchain",
+            [],
+        ),
+        (LISTED, "", ["the table is missing"]),
+        ("10.20.0.12", "10.20.0.19", ["it lacks: elements = {", "it has, besides: elements = {"]),
+        (
+            "\t\telements = { 0x6e6d0001 : 6653, 0x6e6d0002 : 6653 }\n\t}\n\n\tmap",
+            "\t}\n\n\tmap",
+            ["it lacks: elements = {"],
+        ),
+        ("\t\tip daddr set meta mark map @backend-address drop\n", "", ["it lacks: ip daddr set"]),
+        ("ip natmirror {\n", "ip natmirror {\n\tflags dormant\n", ["it has, besides: flags dormant"]),
+    ],
+)
+def test_each_change_of_the_content_is_a_difference_and_the_order_of_elements_is_not(
+    nft: Nft, monkeypatch: pytest.MonkeyPatch, before: str, after: str, difference: list[str]
+) -> None:
     table = Translation()
+    monkeypatch.setattr(nftables, "_list", lambda: LISTED)
     table.install(rules(C1, C2))
-    rest = "{ ip daddr set meta mark map @backend-address } { ip saddr set meta mark map @service-address }"
-    for elements, in_place in (
-        ("0x6e6d0001 : 10.20.0.11, 0x6e6d0002 : 10.20.0.12", True),
-        ("0x6e6d0001 : 6653", False),
-    ):
-        monkeypatch.setattr(nftables, "_run", lambda *words, listed=f"{{ {elements} }} {rest}": listed)
-        assert table.is_in_place() is in_place
+    assert table.differences() == []
+    changed = LISTED.replace(before, after, 1) if before else LISTED
+    assert (changed != LISTED) is bool(before)
+    monkeypatch.setattr(nftables, "_list", lambda: changed or None)
+    found = table.differences()
+    assert [text[: len(start)] for text, start in zip(found, difference, strict=True)] == difference
+
+
+def test_a_table_that_another_program_changes_during_the_installation_is_not_taken_for_right(
+    nft: Nft, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = Translation()
+    for listed in (None, LISTED.replace("0x6e6d0002", "0x6e6d0001"), LISTED.replace("@backend-address", "")):
+        monkeypatch.setattr(nftables, "_list", lambda listed=listed: listed)
+        table.install(rules(C1, C2))
+        assert table.differences() == ["it was changed while it was installed"]
 
 
 def test_with_more_pairs_than_marks_some_pairs_have_no_mark(monkeypatch: pytest.MonkeyPatch, nft: Nft) -> None:

@@ -55,7 +55,7 @@ services:
     port: 6653
     pool: {backends: [{name: c1, address: 10.20.0.11}]}
     mirrors:
-      - {name: raw, address: 10.20.0.13}
+      - {name: raw, address: 10.20.0.13, reconnect: next-segment}
       - {name: patient, address: 10.20.0.14, when-behind: throttle, buffer: 64KiB}
       - {name: master, address: 10.20.0.15, protocol: openflow, reconnect: next-message}
 """

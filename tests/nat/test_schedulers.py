@@ -7,6 +7,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
+from natmirror.fastpath import number_places, places_of
 from natmirror.nat.failed_attempts import AVOID_TIMEOUT, MAX_CLIENTS, FailedAttempts
 from natmirror.nat.schedulers import TABLE_SIZE, Maglev, RoundRobin, Scheduler
 from natmirror.net.endpoint import Endpoint
@@ -234,3 +235,15 @@ def test_a_backend_to_avoid_costs_no_pass_over_the_table(
             chosen = [pick(scheduler, client, avoid) for client in CLIENTS[:20]]
         assert table.reads < 20 * 20
         assert len(avoid) == 3 or not set(chosen) & set(avoid)
+
+
+def test_places_become_numbers_in_each_slot() -> None:
+    table = array("H", (place % 3 for place in range(TABLE_SIZE)))
+    numbered = number_places(table, [7, 0xFFFE, 0])
+    assert list(numbered) == [[7, 0xFFFE, 0][place] for place in table]
+    assert number_places(array("H"), []) == array("H")
+
+
+def test_the_places_of_a_table_are_found() -> None:
+    assert places_of(array("H", [3, 0, 3]), 5) == {0, 3}
+    assert places_of(array("H"), 5) == set()

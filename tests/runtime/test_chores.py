@@ -103,6 +103,18 @@ def test_a_chore_that_takes_long_pauses_long(clock: Clock) -> None:
     assert chore.due_at == 1000.0 + 2.0 + 40.0
 
 
+def test_a_chore_can_be_hastened_but_not_into_its_pause(clock: Clock) -> None:
+    def work() -> None:
+        clock.now += 0.5
+
+    chore = Chore("iptables rules", 3.0, work, 2000.0, pause_factor=4)
+    chore.hasten()
+    chore.run_if_due(clock)
+    assert chore.due_at == 1000.0 + 3.0
+    chore.hasten()
+    assert chore.due_at == 1000.5 + 4 * 0.5
+
+
 def test_a_request_that_raises_does_not_affect_the_next_one(caplog: pytest.LogCaptureFixture) -> None:
     thread, work = ChoreThread("one", []), Work(KeyError(7))
     for _ in range(2):

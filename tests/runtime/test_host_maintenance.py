@@ -11,6 +11,7 @@ import pytest
 from natmirror.findings import Findings
 from natmirror.ha.member import PairMember
 from natmirror.linux.iptables import Firewall
+from natmirror.linux.tun import TunDevice
 from natmirror.rules import parse_rules
 from natmirror.runtime.host_maintenance import HostMaintenance
 from natmirror.runtime.kernel_rules import KernelRules
@@ -52,7 +53,8 @@ def maintenance(monkeypatch: pytest.MonkeyPatch) -> HostMaintenance:
     member = PairMember(None, 1, lambda: [0])
     member.readiness.rules_are_in_place = True
 
-    return HostMaintenance(rules, workers, kernel_rules, member, Mailbox(lambda: None), Findings(), None, 0.0)
+    mailbox = Mailbox(lambda: None)
+    return HostMaintenance(rules, workers, kernel_rules, member, mailbox, Findings(), TunDevice(), None, 0.0)
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.EAGAIN, errno.ENOMEM])
@@ -66,6 +68,7 @@ def test_every_chore_that_the_host_refuses_is_tried_again_and_logged_once(
     with monkeypatch.context() as patched:
         patched.setattr(subprocess, "Popen", refuse)
         patched.setattr(socket, "socket", refuse)
+        patched.setattr("natmirror.linux.tun.IPRoute", refuse)
         patched.setattr("shutil.which", lambda name: name)
         for _ in range(3):
             for chore in chores:
@@ -76,6 +79,7 @@ def test_every_chore_that_the_host_refuses_is_tried_again_and_logged_once(
         "unused kernel rules",
         "iptables rules",
         "nftables table",
+        "TUN device",
         "forged packets",
         "path MTUs to mirrors",
         "bypass of services without a pool",

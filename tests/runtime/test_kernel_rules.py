@@ -42,9 +42,6 @@ class Machine:
     def prune(self) -> list[Kept]:
         return self.kept
 
-    def is_in_place(self) -> bool:
-        return True
-
     def forged_packets(self) -> Counter[str]:
         return self.forged
 
@@ -125,11 +122,11 @@ def test_if_nft_refuses_natmirror_translates_and_logs_why_once(
     kernel_rules.install()
     assert machine.marks == {}
     assert kernel_rules.why_not_translated == "nft failed: it refuses"
-    kernel_rules.check_translation()
+    kernel_rules.try_translation()
     assert caplog.text.count("nft failed: it refuses; natmirror translates each packet itself") == 1
     assert machine.calls == [("install", 0)], "engines without marks are not called again"
     nft.refuses = False
-    kernel_rules.check_translation()
+    kernel_rules.try_translation()
     assert kernel_rules.why_not_translated is None
     assert machine.marks
 
@@ -168,16 +165,54 @@ def test_a_refused_removal_is_tried_again(kernel_rules: KernelRules, machine: Ma
     assert (SERVICE, C2) not in machine.marks
 
 
-def test_a_table_that_was_removed_is_installed_again(
-    kernel_rules: KernelRules, machine: Machine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_a_table_that_differs_is_installed_again_with_the_same_marks(
+    kernel_rules: KernelRules, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kernel_rules.install()
     machine.calls.clear()
-    monkeypatch.setattr(nftables.Translation, "is_in_place", lambda self: False)
-    kernel_rules.check_translation()
+    assert kernel_rules.translation_differences() == []
+    monkeypatch.setattr(nftables.Translation, "differences", lambda self: ["the table is missing"])
+    assert kernel_rules.translation_differences() == ["the table is missing"]
+    kernel_rules.repair_translation()
     assert machine.calls == [], "the marks are the same, so engines are not called"
-    assert "another program has removed our nftables table" in caplog.text
+
+
+def test_natmirror_translates_itself_while_another_program_keeps_removing_the_table(
+    kernel_rules: KernelRules, machine: Machine, nft: Nft, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel_rules.install()
+    monkeypatch.setattr(nftables.Translation, "differences", lambda self: ["the table is missing"])
+    kernel_rules.do_without_translation()
+    assert machine.marks == {}
+    assert kernel_rules.why_not_translated == "another program keeps changing the nftables table natmirror"
+    kernel_rules.try_translation()
+    assert machine.marks == {}, "the keeper says when"
+    assert kernel_rules.translation_differences() == ["the table is missing"]
+    nft.refuses = True
+    with pytest.raises(HostError, match="it refuses"):
+        kernel_rules.repair_translation()
+    assert kernel_rules.translation_differences(), "it is tried again"
+    nft.refuses = False
+    kernel_rules.repair_translation()
+    assert machine.marks
     assert kernel_rules.why_not_translated is None
+
+
+def test_a_table_that_could_not_be_installed_does_not_differ(kernel_rules: KernelRules, nft: Nft) -> None:
+    nft.refuses = True
+    kernel_rules.install()
+    assert kernel_rules.translation_differences() == []
+
+
+def test_after_a_cleanup_no_rules_are_changed(kernel_rules: KernelRules, machine: Machine) -> None:
+    kernel_rules.install()
+    machine.calls.clear()
+    kernel_rules.release()
+    with pytest.raises(HostError, match=r"cleanup --force has removed .* restart natmirror"):
+        kernel_rules.extend(AFTER)
+    kernel_rules.set_configured(AFTER)
+    kernel_rules.remove_unused()
+    assert machine.calls == []
 
 
 def test_a_stop_names_the_rules_that_stay_and_how_to_remove_them(
@@ -197,22 +232,6 @@ def test_a_stop_without_a_table_is_no_error(kernel_rules: KernelRules, nft: Nft)
     nft.refuses = True
     kernel_rules.install()
     kernel_rules.remove(keep_rules=False)
-
-
-def test_rules_that_cannot_be_read_do_not_count_as_missing(
-    kernel_rules: KernelRules, machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse() -> bool:
-        raise HostError("cannot run iptables-nft-save: Too many open files")
-
-    kernel_rules.install()
-    monkeypatch.setattr(machine, "is_in_place", refuse)
-    with pytest.raises(HostError, match="Too many open files"):
-        kernel_rules.check()
-    monkeypatch.setattr(machine, "is_in_place", lambda: False)
-    assert kernel_rules.check()
-    machine.refuses = True
-    assert not kernel_rules.check()
 
 
 def test_if_iptables_refuses_a_stop_the_table_is_removed_all_the_same(

@@ -66,6 +66,13 @@ class MasterSession:
         self.why_absent = reason
         self.move(SessionEvent.GIVEN_UP)
 
+    @property
+    def why_without_leg(self) -> EndReason | None:
+        """Why the session has no leg; None if it has not begun yet."""
+        if self.why_absent is not None or self.is_refused:
+            return self.why_absent or EndReason.DATAPATH_IN_USE
+        return None if self.tried_at == float("-inf") else EndReason.RECONNECTING
+
     def is_alive(self, now: float) -> bool:
         """Return whether messages of the switch may still come: its connection is open, and the switch has not left an
         ECHO of its controller unanswered for long. Any thread may ask."""

@@ -5,7 +5,7 @@ when production's packets have passed. It reads in steps of about one message, a
 long, whatever a peer sends. The results do not depend on where it stops.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
@@ -306,6 +306,18 @@ class MasterSessions:
     def masters_of(self, flow_id: int) -> tuple[MasterSession, ...]:
         connection = self._connections.get(flow_id)
         return () if connection is None else connection.masters
+
+    def without_leg(self) -> Counter[tuple[str, str, EndReason]]:
+        """Return the number of open connections without a session, by service, master and reason. A session that has
+        not begun yet misses nothing."""
+        found: Counter[tuple[str, str, EndReason]] = Counter()
+        for connection in self._connections.values():
+            if connection.has_ended or connection.is_forgotten:
+                continue
+            for master in connection.masters:
+                if not master.has_leg and (reason := master.why_without_leg) is not None:
+                    found[master.service_name, master.mirror.name, reason] += 1
+        return found
 
     def sums(self) -> dict[tuple[str, str], MirrorSessions]:
         """Return the counters of all sessions with each master, by service and master."""

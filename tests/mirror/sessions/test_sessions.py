@@ -137,7 +137,9 @@ def test_a_session_begins_again_at_the_next_message_after_its_master_has_closed(
     master.close()
     assert "F" in master.ended
     session.now += 2.0
+    assert one.snapshot(session.now)["mirrors"][0]["connections_not_copied"] == {"reconnecting": 1}
     session.from_client("PA", packet_in(1))
+    assert one.snapshot(session.now)["mirrors"][0]["connections_not_copied"] == {}
     assert [letters for letters, *_ in map(lambda sent: summary(sent.raw), session.to_mirror)] == ["S"]
     master.take()
     master.say(hello(), request(Type.FEATURES_REQUEST, 90))

@@ -1,0 +1,217 @@
+"""The keeper compares what natmirror has put into the kernel with what should be there, and repairs it.
+
+It repairs at once, five times within a minute: another program may have loaded its rules without knowing ours. One that
+goes on is at war with natmirror, which neither of them can win: then the keeper repairs every 30 s only, and says so.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Protocol, TypedDict
+
+from natmirror.errors import HostError
+from natmirror.findings import Finding, FindingCode, Findings
+
+log = logging.getLogger("natmirror")
+
+_MAX_REPAIRS = 5
+"""This number of repairs within _WINDOW slows the keeper down."""
+# Seconds
+_WINDOW = 60.0
+_SLOW_INTERVAL = 30.0  # between two repairs while another program undoes them
+_MAX_SHOWN = 3  # differences that a message names
+_UNKNOWN = "an unknown program"
+
+
+class KeptEntry(TypedDict):
+    """Something that natmirror has put into the kernel, and keeps as it was."""
+
+    name: str
+    """What it is."""
+    in_place: bool
+    """Whether it is as natmirror has made it, as of the last check."""
+    repairs: int
+    """How many times natmirror has repaired it."""
+    repaired_at: str | None
+    """When it did so last, in UTC (ISO 8601); null: never."""
+    difference: str
+    """How it differs, or differed before the last repair."""
+    changed_by: str
+    """The programs that had changed it then, as far as the kernel tells."""
+    contested: bool
+    """Whether natmirror repairs it only every 30 s, because another program has undone five repairs within a minute."""
+
+
+class Kept(Protocol):
+    """Something that natmirror has put into the kernel."""
+
+    name: str
+    tables: Sequence[str]
+    """The nftables tables that it is in; empty if only reading it tells whether it has changed."""
+    repaired: FindingCode
+    """The finding after a repair."""
+    not_repaired: FindingCode
+    """The finding while it differs."""
+
+    def differences(self) -> list[str]:
+        """Return how it differs from what natmirror has made, each in a few words. HostError where that is unknown."""
+
+    def repair(self) -> None:
+        """Make it again. HostError where the host refuses."""
+
+    def give_way(self) -> None:
+        """Do without it as far as possible: it differs, and is not repaired soon."""
+
+
+class Changes(Protocol):
+    """Knows which programs have changed an nftables table."""
+
+    def take(self, table: str) -> str:
+        """Return those that have changed it since the last call; empty where none is known."""
+
+
+class RepairLimit:
+    """Says when one thing may be repaired."""
+
+    def __init__(self) -> None:
+        self.is_contested = False
+        """Whether another program keeps undoing the repairs."""
+        self._repaired_at: deque[float] = deque(maxlen=_MAX_REPAIRS)
+
+    def may_repair(self, now: float) -> bool:
+        """Return whether it may be repaired now."""
+        return not self.is_contested or now >= self._repaired_at[-1] + _SLOW_INTERVAL
+
+    def note_repair(self, now: float) -> None:
+        """Note that it has just been repaired."""
+        self._repaired_at.append(now)
+        if len(self._repaired_at) == _MAX_REPAIRS and now - self._repaired_at[0] <= _WINDOW:
+            self.is_contested = True
+
+    def note_right(self, now: float) -> None:
+        """Note that it is as it should be; after a minute of that, nothing is contested any more."""
+        if self.is_contested and now >= self._repaired_at[-1] + _WINDOW:
+            self.is_contested = False
+            self._repaired_at.clear()
+
+    def is_recent(self, now: float) -> bool:
+        """Return whether it was repaired within the last minute."""
+        return bool(self._repaired_at) and now < self._repaired_at[-1] + _WINDOW
+
+
+@dataclass(slots=True)
+class _State:
+    thing: Kept
+    limit: RepairLimit = field(default_factory=RepairLimit)
+    generation: int | None = None  # of nftables, when it was last found to be right
+    repairs: int = 0
+    repaired_at: str | None = None
+    difference: str = ""
+    changed_by: str = ""
+    error: str | None = None  # why it differs now; None: it does not
+
+
+class Keeper:
+    """Keeps ``things`` as they were made; it belongs to the thread that also makes and changes them on purpose.
+
+    ``generation`` returns the number of nftables' latest transaction, or None. ``time_of_day`` returns the time as
+    text.
+    """
+
+    def __init__(
+        self,
+        things: Sequence[Kept],
+        changes: Changes,
+        findings: Findings,
+        *,
+        generation: Callable[[], int | None],
+        time_of_day: Callable[[], str] = lambda: datetime.now(UTC).isoformat(timespec="milliseconds"),
+    ) -> None:
+        self.entries: list[KeptEntry] = []
+        """The things as values for JSON, as of the last check; for any thread."""
+        self._states = {thing.name: _State(thing) for thing in things}
+        self._changes = changes
+        self._findings = findings
+        self._generation = generation
+        self._time_of_day = time_of_day
+        self._has_stopped = False
+        self._show(0.0)
+
+    def check(self, things: Iterable[Kept], now: float) -> bool:
+        """Compare some of the things, and repair those that differ; return whether all are in place now. HostError
+        where the state of one is unknown: the others are kept all the same."""
+        if self._has_stopped:
+            return False
+        states, unknown = [self._states[thing.name] for thing in things], None
+        for state in states:
+            try:
+                self._check(state, now)
+            except HostError as error:
+                unknown = error
+        self._show(now)
+        if unknown is not None:
+            raise unknown
+        return all(state.error is None for state in states)
+
+    def stop(self) -> None:
+        """Keep nothing any more: the operator removes it on purpose."""
+        self._has_stopped = True
+        self._findings.replace("keeper", [FindingCode.RULES_REMOVED.found()])
+
+    def _check(self, state: _State, now: float) -> None:
+        thing = state.thing
+        generation = self._generation() if thing.tables else None
+        if state.error is None and generation is not None and generation == state.generation:
+            state.limit.note_right(now)
+            return
+        found = thing.differences()
+        changed_by = ", ".join(filter(None, map(self._changes.take, thing.tables)))
+        if not found:
+            state.generation, state.error = generation, None
+            state.limit.note_right(now)
+            return
+        if state.error is None or changed_by:
+            state.changed_by = changed_by or _UNKNOWN
+        state.difference = "; ".join(found[:_MAX_SHOWN]) + ("; …" if len(found) > _MAX_SHOWN else "")
+        if not state.limit.may_repair(now):
+            state.error = f"it was changed {_MAX_REPAIRS} times within a minute, so natmirror waits"
+            thing.give_way()
+            return
+        try:
+            thing.repair()
+        except HostError as error:
+            state.error = str(error)
+            return
+        if state.limit.is_recent(now):  # otherwise the finding begins, and is logged
+            log.warning("%s: repaired again: %s (changed by %s)", thing.name, state.difference, state.changed_by)
+        state.repairs += 1
+        state.repaired_at = self._time_of_day()
+        state.generation, state.error = None, None
+        state.limit.note_repair(now)
+
+    def _show(self, now: float) -> None:
+        self.entries = [
+            {
+                "name": name,
+                "in_place": state.error is None,
+                "repairs": state.repairs,
+                "repaired_at": state.repaired_at,
+                "difference": state.difference,
+                "changed_by": state.changed_by,
+                "contested": state.limit.is_contested,
+            }
+            for name, state in self._states.items()
+        ]
+        self._findings.replace("keeper", self._found(now))
+
+    def _found(self, now: float) -> Iterator[Finding]:
+        for name, state in self._states.items():
+            values = {"name": name, "difference": state.difference, "program": state.changed_by}
+            if state.error is not None:
+                yield state.thing.not_repaired.found(**values, error=state.error)
+            if state.limit.is_contested:
+                yield FindingCode.CONTESTED.found(name=name, program=state.changed_by)
+            elif state.limit.is_recent(now):
+                yield state.thing.repaired.found(**values)

@@ -1,0 +1,91 @@
+"""What natmirror has put into the kernel, as the things that the keeper keeps."""
+
+from collections.abc import Sequence
+
+from natmirror.findings import FindingCode
+from natmirror.linux.iptables import Firewall
+from natmirror.linux.iptables_rules import TABLES
+from natmirror.linux.tun import TunDevice
+from natmirror.runtime.kernel_rules import KernelRules
+
+
+class KeptTable:
+    """Our chains and jumps in one iptables table."""
+
+    repaired, not_repaired = FindingCode.RULES_REPAIRED, FindingCode.RULES_NOT_REPAIRED
+
+    def __init__(self, firewall: Firewall, table: str) -> None:
+        self.name = f"iptables-{firewall.backend} table {table}"
+        self.tables: Sequence[str] = [table] if firewall.backend == "nft" else []
+        self._firewall = firewall
+        self._table = table
+
+    def differences(self) -> list[str]:
+        return self._firewall.differences(self._table)
+
+    def repair(self) -> None:
+        self._firewall.repair(self._table)
+
+    def give_way(self) -> None:
+        """There is no NAT without these rules."""
+
+
+class OtherBackend:
+    """The other iptables, which should have no chains of ours: a run with another setting, or rules that were saved
+    then, have left them, and they queue packets too."""
+
+    repaired, not_repaired = FindingCode.OLD_RULES_REMOVED, FindingCode.OLD_RULES_NOT_REMOVED
+
+    def __init__(self, firewall: Firewall) -> None:
+        self.name = f"iptables-{firewall.backend}"
+        self.tables: Sequence[str] = TABLES if firewall.backend == "nft" else ()
+        self._firewall = firewall
+
+    def differences(self) -> list[str]:
+        return [f"chain {name} is there" for name in self._firewall.left()]
+
+    def repair(self) -> None:
+        self._firewall.remove()
+
+    def give_way(self) -> None:
+        """The old rules stay for now."""
+
+
+class KeptTranslation:
+    """The nftables table that translates large packets."""
+
+    name = "nftables table natmirror"
+    tables: Sequence[str] = ["natmirror"]
+    repaired, not_repaired = FindingCode.RULES_REPAIRED, FindingCode.TRANSLATION_NOT_REPAIRED
+
+    def __init__(self, kernel_rules: KernelRules) -> None:
+        self._kernel_rules = kernel_rules
+
+    def differences(self) -> list[str]:
+        return self._kernel_rules.translation_differences()
+
+    def repair(self) -> None:
+        self._kernel_rules.repair_translation()
+
+    def give_way(self) -> None:
+        self._kernel_rules.do_without_translation()
+
+
+class KeptDevice:
+    """The TUN device."""
+
+    name = "TUN device"
+    tables: Sequence[str] = ()
+    repaired, not_repaired = FindingCode.TUN_REPAIRED, FindingCode.TUN_NOT_REPAIRED
+
+    def __init__(self, tun: TunDevice) -> None:
+        self._tun = tun
+
+    def differences(self) -> list[str]:
+        return self._tun.differences()
+
+    def repair(self) -> None:
+        self._tun.repair()
+
+    def give_way(self) -> None:
+        """No copy leaves without it."""

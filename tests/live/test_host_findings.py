@@ -1,0 +1,170 @@
+"""Faults of the host, planted one at a time while clients connect: each is a finding within five seconds, with its
+remedy, and ends with the fault."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from natmirror.lab.loadbalancer import LoadBalancer
+from natmirror.lab.process import wait_for
+from tests.live.scene import ROOT, RULES, Scene
+
+pytestmark = pytest.mark.live
+
+SEEN_WITHIN, GONE_WITHIN = 5.0, 10.0
+NFT = "nft 'table inet fw { chain c { type filter hook %s priority %d; policy %s; %s } }'"
+NO_NFT = "nft delete table inet fw"
+BY_INTERFACE = 'iifname "pl0" accept; iifname "sw0" oifname "pl0" accept'
+INVALID = "FORWARD -m conntrack --ctstate INVALID -j DROP"
+LOOSE = "/proc/sys/net/netfilter/nf_conntrack_tcp_loose"
+RP_FILTER = "sysctl -qw net.ipv4.conf.pl0.rp_filter"
+CALLER = """
+import socket, time
+while True:
+    try:
+        with socket.create_connection(("10.10.0.100", 6653), 1.5, source_address=("{source}", 0)) as one:
+            one.sendall(b"x" * 100)
+            time.sleep(0.1)
+    except OSError:
+        pass
+    time.sleep(0.1)
+"""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Shell commands on a host that plant a fault and remove it, the findings to expect, and a part of the remedy."""
+
+    codes: tuple[str, ...]
+    plant: str
+    undo: str
+    remedy: str
+    host: str = "lb"
+    stops_production: bool = False
+
+
+BOTH = ("production-dropped", "copies-dropped")
+FAULTS = (
+    Fault(
+        *(("no-forwarding",), "sysctl -qw net.ipv4.ip_forward=0"),
+        "sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0",
+        "sysctl -w net.ipv4.ip_forward=1",
+        stops_production=True,
+    ),
+    Fault(
+        *(BOTH, NFT % ("forward", 0, "drop", "ct state established,related accept;"), NO_NFT),
+        "nft insert rule inet fw c ip saddr 10.10.0.0/24 accept",
+        stops_production=True,
+    ),
+    Fault(
+        *(
+            ("copies-dropped",),
+            NFT % ("forward", 0, "drop", BY_INTERFACE),
+            NO_NFT,
+        ),
+        'nft insert rule inet fw c iifname "natmirror*" accept',
+    ),
+    Fault(
+        *(("copies-dropped",), NFT % ("prerouting", -290, "accept", "fib saddr . iif oif missing drop"), NO_NFT),
+        'nft insert rule inet fw c iifname "natmirror*" accept',
+    ),
+    Fault(
+        *(("copies-dropped",), "iptables-legacy -t raw -A PREROUTING -m rpfilter --invert -j DROP"),
+        "iptables-legacy -t raw -D PREROUTING -m rpfilter --invert -j DROP",
+        "iptables-legacy -t raw -I PREROUTING -i natmirror+ -j ACCEPT",
+    ),
+    Fault(
+        *(BOTH, "iptables -P FORWARD DROP", "iptables -P FORWARD ACCEPT"),
+        "-I FORWARD -s 10.10.0.0/24 -j ACCEPT && ",
+        stops_production=True,
+    ),
+    Fault(
+        *(("production-dropped",), "iptables -I FORWARD -p tcp -d 10.20.0.8/29 --dport 6653 ! -i natmirror+ -j REJECT"),
+        "iptables -D FORWARD -p tcp -d 10.20.0.8/29 --dport 6653 ! -i natmirror+ -j REJECT",
+        "-I FORWARD -s 10.10.0.0/24 -j ACCEPT",
+        stops_production=True,
+    ),
+    Fault(
+        ("invalid-dropped",),
+        f"iptables -A {INVALID}; echo 0 >{LOOSE}",
+        f"iptables -D {INVALID}; echo 1 >{LOOSE}",
+        "sysctl -w net.netfilter.nf_conntrack_tcp_loose=1",
+    ),
+    Fault(
+        *(
+            ("strict-reverse-path",),
+            "sysctl -qw net.ipv4.conf.pl0.rp_filter=1",
+            "sysctl -qw net.ipv4.conf.pl0.rp_filter=0",
+        ),
+        "sysctl -w net.ipv4.conf.pl0.rp_filter=2",
+    ),
+    Fault(
+        *(("no-route-to-mirror",), "ip route add unreachable 10.20.0.13", "ip route del unreachable 10.20.0.13"),
+        "ip route add 10.20.0.13/32 via GATEWAY",
+    ),
+    Fault(
+        *(("no-route-to-backend",), "ip route add unreachable 10.20.0.11", "ip route del unreachable 10.20.0.11"),
+        "ip route add 10.20.0.11/32 via GATEWAY",
+    ),
+    Fault(
+        *(("service-address-missing",), "ip addr del 10.10.0.100/24 dev sw0", "ip addr add 10.10.0.100/24 dev sw0"),
+        "ip address add 10.10.0.100/24 dev sw0",
+    ),
+    Fault(
+        *(("target-is-this-host",), "ip addr add 10.20.0.12/32 dev lo", "ip addr del 10.20.0.12/32 dev lo"),
+        "ip address del 10.20.0.12/32",
+    ),
+    Fault(
+        *(("mtu-narrows",), "ip link set pl0 mtu 1400", "ip link set pl0 mtu 1500"),
+        "ip link set pl0 mtu 1500",
+    ),
+    Fault(
+        *(("backend-silent",), "ip route del default", "ip route add default via 10.20.0.1"),
+        *("on c1, run: ip route get CLIENT", "c1"),
+    ),
+    Fault(
+        *(("mirror-silent",), "ip route del default", "ip route add default via 10.20.0.1"),
+        *("on master, run: ip route get CLIENT", "m"),
+    ),
+)
+
+
+@pytest.fixture
+def traffic(scene: Scene) -> Iterator[LoadBalancer]:
+    scene.record("c1", "c2", "m")
+    balancer = scene.balance(scene.rules(RULES.read_text().replace("balance: maglev", "balance: round-robin")))
+    for source in ("10.10.0.11", "10.10.0.21"):
+        scene.start("s1", sys.executable, "-c", CALLER.format(source=source), name="caller")
+    yield balancer
+
+
+def shell(scene: Scene, host: str, text: str) -> None:
+    scene.lab.run(host, ["sh", "-c", text])
+
+
+def found(balancer: LoadBalancer) -> dict[str, str]:
+    return {one["code"]: f"{one['problem']}; {one['mend']}" for one in balancer.status()["findings"]}
+
+
+def test_each_fault_of_the_host_is_seen_within_five_seconds_and_gone_with_it(
+    scene: Scene, traffic: LoadBalancer
+) -> None:
+    balancer = traffic
+    wait_for(lambda: balancer.status()["mirrors"][0]["acked_bytes"] > 1000, "copies")
+    assert found(balancer) == {}
+    for fault in FAULTS:
+        shell(scene, fault.host, fault.plant)
+        try:
+            wait_for(lambda: set(fault.codes) <= found(balancer).keys(), f"{fault.codes}", SEEN_WITHIN)  # noqa: B023
+            assert any(fault.remedy in text for text in found(balancer).values()), found(balancer)
+            argv = ["ip", "netns", "exec", scene.lab.ns("lb"), sys.executable, "-m", "natmirror", "health"]
+            done = subprocess.run([*argv, "--api", str(balancer.api)], capture_output=True, text=True, cwd=ROOT)
+            assert (done.returncode == 5) == fault.stops_production, done.stdout
+        finally:
+            shell(scene, fault.host, fault.undo)
+        wait_for(lambda: not set(fault.codes) & found(balancer).keys(), f"{fault.codes} to end", GONE_WITHIN)  # noqa: B023
+    lines = [line for line in balancer.program.text.splitlines() if " production-dropped: " in line]
+    assert len([line for line in lines if "no longer so" in line]) == 3

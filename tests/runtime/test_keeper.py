@@ -1,0 +1,207 @@
+"""The keeper compares and repairs: at once, slowly while another program undoes it, and it says so. A manual clock."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from natmirror.errors import HostError
+from natmirror.findings import FindingCode, Findings
+from natmirror.runtime.keeper import Keeper, RepairLimit
+
+
+class Thing:
+    """Something in the kernel that other programs change, that the host may refuse to repair, or to read."""
+
+    def __init__(self, name: str, *tables: str) -> None:
+        self.name = name
+        self.tables: Sequence[str] = tables
+        self.repaired, self.not_repaired = FindingCode.RULES_REPAIRED, FindingCode.RULES_NOT_REPAIRED
+        self.found: list[str] = []
+        self.reads = self.repairs = 0
+        self.gave_way = False
+        self.refuses = self.is_unreadable = ""
+
+    def differences(self) -> list[str]:
+        if self.is_unreadable:
+            raise HostError(self.is_unreadable)
+        self.reads += 1
+        return self.found
+
+    def repair(self) -> None:
+        if self.refuses:
+            raise HostError(self.refuses)
+        self.found, self.gave_way = [], False
+        self.repairs += 1
+
+    def give_way(self) -> None:
+        self.gave_way = True
+
+
+class Kernel:
+    """nftables' generation, and who has changed its tables."""
+
+    def __init__(self) -> None:
+        self.number: int | None = 1
+        self.changed_by: dict[str, str] = {}
+
+    def generation(self) -> int | None:
+        return self.number
+
+    def take(self, table: str) -> str:
+        return self.changed_by.pop(table, "")
+
+    def change(self, thing: Thing, what: str = "chain X is missing", by: str = "nft (pid 7)") -> None:
+        """Have a program change a thing."""
+        thing.found = [what]
+        if self.number is not None:
+            self.number += 1
+            self.changed_by.update(dict.fromkeys(thing.tables, by))
+
+
+@pytest.fixture
+def kernel() -> Kernel:
+    return Kernel()
+
+
+@pytest.fixture
+def raw() -> Thing:
+    return Thing("iptables-nft table raw", "raw")
+
+
+@pytest.fixture
+def device() -> Thing:
+    return Thing("TUN device")
+
+
+@pytest.fixture
+def findings() -> Findings:
+    return Findings(lambda: "now")
+
+
+@pytest.fixture
+def keeper(kernel: Kernel, raw: Thing, device: Thing, findings: Findings) -> Keeper:
+    return Keeper([raw, device], kernel, findings, generation=kernel.generation, time_of_day=lambda: "now")
+
+
+def codes(findings: Findings) -> list[str]:
+    return [str(one.code) for one in findings.all()]
+
+
+def test_what_differs_is_repaired_at_once_and_reported_for_a_minute(
+    keeper: Keeper, kernel: Kernel, raw: Thing, findings: Findings, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert keeper.check([raw], 100.0)
+    kernel.change(raw)
+    assert keeper.check([raw], 103.0)
+    assert raw.repairs == 1
+    [found] = findings.all()
+    assert str(found).startswith(
+        "rules-repaired: nft (pid 7) has changed iptables-nft table raw within the last minute"
+    )
+    entry = keeper.entries[0]
+    assert (entry["repairs"], entry["repaired_at"], entry["in_place"]) == (1, "now", True)
+    assert (entry["difference"], entry["changed_by"]) == ("chain X is missing", "nft (pid 7)")
+    kernel.change(raw, by="iptables (pid 8)")
+    keeper.check([raw], 110.0)
+    assert "repaired again: chain X is missing (changed by iptables (pid 8))" in caplog.text
+    keeper.check([raw], 169.0)
+    assert codes(findings) == ["rules-repaired"]
+    keeper.check([raw], 171.0)
+    assert codes(findings) == []
+    assert keeper.entries[0]["repairs"] == 2
+
+
+def test_nothing_is_read_while_the_generation_stays(keeper: Keeper, kernel: Kernel, raw: Thing, device: Thing) -> None:
+    for now in range(5):
+        keeper.check([raw, device], float(now))
+    assert (raw.reads, device.reads) == (1, 5), "only reading tells whether the device has changed"
+    kernel.number = 2
+    keeper.check([raw], 5.0)
+    keeper.check([raw], 6.0)
+    assert raw.reads == 2
+    kernel.number = None
+    keeper.check([raw], 7.0)
+    assert raw.reads == 3, "a kernel without generations"
+
+
+def test_after_five_repairs_in_a_minute_there_is_one_every_30_s_until_a_quiet_minute(
+    keeper: Keeper, kernel: Kernel, raw: Thing, findings: Findings, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = 0.0
+    for _ in range(5):
+        kernel.change(raw)
+        assert keeper.check([raw], now)
+        now += 2.0
+    assert codes(findings) == ["contested"]
+    assert "contested: DEGRADED: nft (pid 7) has undone natmirror's repairs of iptables-nft table raw" in caplog.text
+    kernel.change(raw, by="nft (pid 9)")
+    for waited in (10.0, 20.0, 37.9):
+        assert not keeper.check([raw], waited)
+        assert raw.gave_way
+    assert codes(findings) == ["rules-not-repaired", "contested"]
+    assert findings.why_unfit().startswith("rules-not-repaired: iptables-nft table raw is not as natmirror has made it")
+    assert keeper.entries[0]["contested"]
+    assert not keeper.entries[0]["in_place"]
+    assert keeper.check([raw], 38.0)
+    assert raw.repairs == 6
+    assert codes(findings) == ["contested"]
+    assert keeper.check([raw], 97.0)
+    assert codes(findings) == ["contested"]
+    assert keeper.check([raw], 98.0)
+    assert codes(findings) == []
+    kernel.change(raw)
+    keeper.check([raw], 99.0)
+    assert raw.repairs == 7
+
+
+def test_what_cannot_be_repaired_is_reported_and_tried_again(
+    keeper: Keeper, kernel: Kernel, raw: Thing, findings: Findings, caplog: pytest.LogCaptureFixture
+) -> None:
+    kernel.change(raw)
+    raw.refuses = "the lock is taken"
+    for now in (0.0, 3.0, 6.0):
+        assert not keeper.check([raw], now)
+    assert codes(findings) == ["rules-not-repaired"]
+    assert "chain X is missing (changed by nft (pid 7)); not repaired: the lock is taken" in caplog.text
+    assert len(caplog.records) == 1
+    raw.refuses = ""
+    assert keeper.check([raw], 9.0)
+    assert codes(findings) == ["rules-repaired"]
+
+
+def test_what_cannot_be_read_counts_as_it_was_and_hides_nothing_else(
+    keeper: Keeper, raw: Thing, device: Thing, findings: Findings
+) -> None:
+    raw.is_unreadable = "cannot run iptables-nft-save"
+    device.found = ["it is missing"]
+    with pytest.raises(HostError, match="cannot run iptables-nft-save"):
+        keeper.check([raw, device], 0.0)
+    assert device.repairs == 1
+    assert [entry["in_place"] for entry in keeper.entries] == [True, True]
+    assert keeper.entries[1]["changed_by"] == "an unknown program"
+
+
+def test_many_differences_are_shortened(keeper: Keeper, raw: Thing) -> None:
+    raw.found = [f"chain {number} is missing" for number in range(9)]
+    keeper.check([raw], 0.0)
+    assert keeper.entries[0]["difference"] == "chain 0 is missing; chain 1 is missing; chain 2 is missing; …"
+
+
+def test_after_a_cleanup_nothing_is_repaired(keeper: Keeper, kernel: Kernel, raw: Thing, findings: Findings) -> None:
+    keeper.stop()
+    kernel.change(raw)
+    assert not keeper.check([raw], 0.0)
+    assert raw.repairs == 0
+    assert codes(findings) == ["rules-removed"]
+    assert "run: systemctl restart natmirror" in findings.why_unfit()
+
+
+def test_five_repairs_within_more_than_a_minute_are_no_war() -> None:
+    limit = RepairLimit()
+    for now in (0.0, 16.0, 32.0, 48.0, 61.0):
+        assert limit.may_repair(now)
+        limit.note_repair(now)
+    assert not limit.is_contested
+    limit.note_repair(76.0)
+    assert limit.is_contested
+    assert [limit.may_repair(now) for now in (76.0, 105.9, 106.0)] == [False, False, True]
