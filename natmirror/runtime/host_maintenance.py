@@ -4,6 +4,7 @@ Each check may wait: for a program to start, for another program's lock, for the
 main thread with its signals, roles and health, nor the service manager's watchdog depend on this thread.
 """
 
+import gc
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
@@ -119,9 +120,14 @@ class HostMaintenance:
 
     def check_host(self) -> None:
         """Report the problems of this host with the rules. HostError where its state cannot be read."""
-        if self._features is None:
-            self._features = host_state.read_features(self._rules, self.kernel_rules.firewall)
-        self._findings.replace("host", preflight.check(self._rules, self._features))
+        gc.disable()
+        try:
+            if self._features is None:
+                self._features = host_state.read_features(self._rules, self.kernel_rules.firewall)
+            self._findings.replace("host", preflight.check(self._rules, self._features))
+        finally:  # netlink sockets leave reference cycles: collect them while they are in generation 0
+            gc.enable()
+            gc.collect(0)
 
     def _check_answers(self) -> None:
         with suppress(TimeoutError):  # of a thread that is stuck, which has its own report

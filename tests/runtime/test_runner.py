@@ -1,5 +1,6 @@
 """The main thread's work: requests, reloads, workers that fail; the test runs no worker."""
 
+import gc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -97,6 +98,18 @@ def test_a_preflight_error_after_a_reload_does_not_undo_it(
     assert change("10.20.0.11", "10.20.0.19")
     assert "the rules stay as they were" not in caplog.text
     assert "cannot look for problems of this host: the lock is taken" in caplog.text
+
+
+def test_looking_for_problems_of_the_host_leaves_no_garbage(runner: Runner) -> None:
+    def objects() -> int:
+        runner._maintenance.check_host()
+        return len(gc.get_objects())
+
+    gc.collect()
+    for _ in range(3):
+        objects()
+    before = objects()
+    assert max(objects() for _ in range(10)) <= before + 100, "generation 2 is never collected in a run"
 
 
 def test_a_removed_service_with_connections_cannot_come_back_without_its_pool(
