@@ -14,7 +14,7 @@ demo: ## two switches, two controllers and a mirror in network namespaces, natmi
 
 test: ## all tests, those in network namespaces too (root)
 	@scripts/setup --need-root
-	@$(BIN)/pytest
+	@$(BIN)/python -m tests.run_all
 
 unit: ## the tests that need no root
 	@scripts/setup

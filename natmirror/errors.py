@@ -21,5 +21,9 @@ class HostError(NatmirrorError):
     """The host refused something: a right, a program or a kernel feature is missing, or a queue is in use."""
 
 
+class NoAnswerError(HostError):
+    """No natmirror answers on its socket."""
+
+
 class CaptureError(NatmirrorError):
     """A capture, or a file of recorded orders, that cannot be read or written."""

@@ -196,6 +196,28 @@ class FindingCode(StrEnum):
         " would break the connections of the other host",
         "run: sysctl -w net.netfilter.nf_conntrack_tcp_{setting}=1",
     )
+    SWITCHES_NOT_SAVED = (
+        *("switches-not-saved", _WARNING, _COPIES),
+        "the known switches cannot be written to {path} ({error}): after a restart, sessions with masters begin again"
+        " later",
+        "free space on its disk, correct its permissions, or mend the disk; natmirror tries again every 10 s",
+    )
+    ORDERS_NOT_RECORDED = (
+        *("orders-not-recorded", _WARNING, _COPIES),
+        "masters' orders cannot be written to {path} ({error}): they wait in memory, and the"
+        " oldest are dropped if they get too many",
+        "free space on its disk, correct its permissions, or mend the disk; natmirror tries again each second",
+    )
+    ORDERS_LOST = (
+        *("orders-lost", _WARNING, _COPIES),
+        "{path} lacks {count} orders of masters: too many waited for its disk",
+        "nothing to do for later orders; the count begins again with a restart of natmirror",
+    )
+    LOG_LOST = (
+        *("log-lost", _WARNING, _COPIES),
+        "log messages are lost, because {error}",
+        "free space on the disk of the log, or restart the program that reads natmirror's stderr",
+    )
 
     RULES_REPAIRED = (
         *("rules-repaired", _WARNING, _PRODUCTION),

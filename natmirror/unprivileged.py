@@ -6,8 +6,10 @@ own gives its capabilities up and starts the program; natmirror's other threads 
 
 import ctypes
 import os
+import pwd
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from errno import EAGAIN
 from threading import Thread
 
@@ -17,6 +19,7 @@ _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 _VERSION_3 = 0x20080522
 _MAX_CAPABILITIES = 64
+_NO_ONE = 65_534  # the kernel's overflow user and group, which own no files
 
 _Sets = ctypes.c_uint32 * 6
 """The effective, permitted and inheritable capabilities, 32 in each number."""
@@ -33,15 +36,39 @@ def drop_capabilities() -> None:
     OSError where the kernel refuses.
 
     Root's programs get the bounding set, which only CAP_SETPCAP can empty, and the inheritable set, which only capset()
-    can. The systemd unit forbids capset(); the programs of another user than root get neither set.
+    can. A root without CAP_SETPCAP, or one for whom a service manager forbids capset() as the unit does, keeps them.
+    The programs of other users get neither.
     """
-    for number in range(_MAX_CAPABILITIES):
-        _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
+    _empty_bounding_set()
     _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     _check(_libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0))
-    result = _libc.capset(ctypes.byref(_Header(_VERSION_3, 0)), _Sets())
+    _libc.capset(ctypes.byref(_Header(_VERSION_3, 0)), _Sets())
+
+
+def _empty_bounding_set() -> None:
+    for number in range(_MAX_CAPABILITIES):
+        _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
+
+
+def give_up_rights() -> None:
+    """Give up this process's capabilities and, if it is root's and the kernel lets it, root: it becomes the user
+    natmirror, or the one without files if there is none. Call it before the process has threads."""
     if os.geteuid() == 0:
-        _check(result)
+        with suppress(OSError):
+            user, group = _user()
+            _empty_bounding_set()
+            os.setgroups([])
+            os.setresgid(group, group, group)
+            os.setresuid(user, user, user)
+    drop_capabilities()
+
+
+def _user() -> tuple[int, int]:
+    try:
+        found = pwd.getpwnam("natmirror")
+    except KeyError:
+        return _NO_ONE, _NO_ONE
+    return found.pw_uid, found.pw_gid
 
 
 def start(
@@ -49,15 +76,21 @@ def start(
     environment: Mapping[str, str],
     *,
     keep: Sequence[int] = (),
-    errors: int = subprocess.DEVNULL,
+    errors: int | None = subprocess.DEVNULL,
+    is_ours: bool = False,
 ) -> "subprocess.Popen[bytes]":
     """Start a command without capabilities, in a session of its own. Of natmirror's descriptors it gets those of
-    ``keep``, and ``errors`` as its standard error. OSError or ValueError where that fails."""
+    ``keep``, and ``errors`` as its standard error (None: natmirror's own). OSError or ValueError where that fails.
+
+    ``is_ours``: if natmirror is root's, the program gets root's rights, and calls give_up_rights() itself once it has
+    read its code, which only root may be able to read.
+    """
     outcome: list[subprocess.Popen[bytes] | Exception] = []
 
     def run() -> None:
         try:
-            drop_capabilities()
+            if not is_ours or os.geteuid() != 0:
+                drop_capabilities()
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,

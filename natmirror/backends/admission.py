@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from natmirror.backends.shown import AdmissionEntry, BackendState
 from natmirror.net.endpoint import Endpoint, endpoint_of, show
-from natmirror.rules import Backend, Rules, Service, WhenDown
+from natmirror.rules import Backend, Rules, Service, WhenDown, WhenNone
 
 _REPEATS = (1.0, 5.0)  # seconds after which connections are reset again: a RST may be lost, and is not acknowledged
 _STEPS = 20  # steps of a slow start
@@ -156,6 +156,36 @@ class Admission:
             member.is_draining, member.drain_until = False, None
             self._begin_slow_start(member, now)
         return self._update_share(member, now)
+
+    def after_drain(self, service: str) -> str:
+        """Return where new connections of a service go while backends of it are drained, as the end of a sentence."""
+        members = [member for member in self._members.values() if member.service.name == service]
+        open_ones = [member.backend.name for member in members if member.share > 0]
+        if open_ones:
+            return f"new ones go to {', '.join(open_ones)}"
+        pool = members[0].service.pool
+        assert pool is not None, "a member is in a pool"
+        if pool.sorry is not None:
+            return f"no backend of {service} is open any more: new ones go to the sorry server {pool.sorry.name}"
+        fate = "refused" if pool.when_none is WhenNone.REFUSE else "dropped"
+        return f"no backend of {service} is open any more: new ones are {fate} until natmirror undrain"
+
+    def endpoints(self, service: str, backend: str) -> tuple[Endpoint, Endpoint]:
+        """Return the endpoints of a service and of a backend; ValueError where there is no such backend."""
+        member = self._member(service, backend)
+        return endpoint_of(member.service), endpoint_of(member.backend)
+
+    def has_open(self, service: str) -> bool:
+        """Return whether a backend of a service gets new connections."""
+        return any(member.share > 0 for (name, _), member in self._members.items() if name == service)
+
+    def after_undrain(self, service: str, backend: str) -> str:
+        """Return whether a backend gets new connections, as a sentence."""
+        member = self._member(service, backend)
+        if not self._takes_any(member):
+            return f"{service}/{backend} is drained no more, but it is down: {member.reason}"
+        slow = f", in a slow start of {_slow_start(member):g} s" if member.started_at is not None else ""
+        return f"{service}/{backend} gets new connections{slow}"
 
     def current_kills(self) -> list[AdmissionChange]:
         """Return a Kill for each backend that is down now and whose connections are reset when it goes down."""

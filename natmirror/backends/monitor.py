@@ -65,8 +65,10 @@ class _Watched:
     """The second targets that have lately answered."""
     answered: Sequence[Target] = ()
     """Those that answered after the last check that passed."""
+    known_targets: Sequence[Target] | None = None
+    """All second targets, which are asked next."""
     ask_at: float = 0.0
-    """When to ask them again, in seconds."""
+    """When to find and ask them again, in seconds."""
     is_hastened: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when its next check may be due earlier than before."""
 
@@ -213,13 +215,17 @@ class Monitor:
         nothing. An answer counts once the next check has passed, because the network may have failed meanwhile."""
         watched.second_targets = watched.answered
         now = time.monotonic()
-        if not watched.has_others or now < watched.ask_at or until - now < watched.settings.timeout / 2:
+        if not watched.has_others or now < watched.ask_at:
             return
-        watched.ask_at = now + _ASK_INTERVAL
         try:
-            targets = await asyncio.to_thread(self._host.second_targets, watched.backend.address, watched.mirrors)
-            watched.answered = await answering(targets, until - time.monotonic())
+            if watched.known_targets is None:  # asked after the next check: to find them takes a part of the timeout
+                address = watched.backend.address
+                watched.known_targets = await asyncio.to_thread(self._host.second_targets, address, watched.mirrors)
+            elif now < until:
+                watched.answered = await answering(watched.known_targets, until - now)
+                watched.known_targets, watched.ask_at = None, now + _ASK_INTERVAL
         except Exception:
+            watched.ask_at = now + _ASK_INTERVAL
             log.exception("health of %s/%s: cannot ask a second target", watched.service, watched.backend.name)
 
     def _enter_outcome(self, watched: _Watched, outcome: Outcome) -> bool:

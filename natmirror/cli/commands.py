@@ -14,7 +14,7 @@ from natmirror import __version__
 from natmirror.cli import exit_codes, running, tools
 from natmirror.cli.exit_codes import epilog
 from natmirror.cli.options import FILE, api_option
-from natmirror.errors import NatmirrorError
+from natmirror.errors import NatmirrorError, NoAnswerError
 from natmirror.linux import systemd
 from natmirror.linux.addresses import taken_addresses
 from natmirror.rules import load_rules, text
@@ -28,6 +28,11 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except NoAnswerError as error:
+            from natmirror.cli.absence import explain
+
+            click.echo(f"natmirror: {error}{explain()}", err=True)
+            ctx.exit(error.exit_code)
         except NatmirrorError as error:
             for note in getattr(error, "__notes__", ()):
                 click.echo(note)
@@ -43,8 +48,7 @@ class _Commands(click.Group):
 @click.option(
     "--on-stop",
     type=click.Choice(["remove", "keep"]),
-    default="remove",
-    show_default=True,
+    show_default="keep if a service manager runs natmirror, else remove",
     help="Remove the iptables rules when natmirror stops, or keep them. Kept rules drop the packets of services with a"
     " pool until the next start; TCP sends them again, so derived connections survive a restart.",
 )
@@ -64,7 +68,7 @@ def main(
     rules_file: Path | None,
     check: bool,
     dry_run: bool,
-    on_stop: str,
+    on_stop: str | None,
     api_path: Path,
     backend: str | None,
 ) -> None:
@@ -72,6 +76,7 @@ def main(
 
     natmirror --rules FILE runs in the foreground until SIGINT or SIGTERM. SIGHUP reloads the rules.
     """
+    keep_rules = systemd.is_service(os.environ) if on_stop is None else on_stop == "keep"
     service = systemd.take_variables(os.environ)  # no program that this process starts may inherit them
     if ctx.invoked_subcommand is not None:
         return
@@ -98,7 +103,7 @@ def main(
         for warning in loaded.warnings:
             log.warning("rules: %s", warning)
         notifier = systemd.Notifier(service)
-        runner = Runner(loaded, firewall, notifier, logs, keep_rules=on_stop == "keep", api_path=api_path)
+        runner = Runner(loaded, firewall, notifier, logs, keep_rules=keep_rules, api_path=api_path)
         summary = runner.run()
     except NatmirrorError as error:
         code, summary = error.exit_code, "\n".join(getattr(error, "__notes__", ()))

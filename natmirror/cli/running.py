@@ -97,7 +97,7 @@ def _command_backend(name: str, backend: str, api_path: Path, **more: Any) -> No
     service, slash, member = backend.partition("/")
     if not slash:
         raise click.UsageError(f"expected SERVICE/BACKEND, found {backend}")
-    send_command(name, {"service": service, "backend": member, **more}, api_path)
+    click.echo(send_command(name, {"service": service, "backend": member, **more}, api_path)["done"])
 
 
 @click.command(context_settings=_PASSED_ON, epilog=epilog(exit_codes.HEALTH))
@@ -126,8 +126,9 @@ def role(ctx: click.Context, arguments: tuple[str, ...]) -> None:
 
 
 @click.command(epilog=epilog(exit_codes.RELOAD))
+@click.option("--dry-run", is_flag=True, help="Print the changes and what they would cost connections; change nothing.")
 @api_option
-def reload(api_path: Path) -> None:
+def reload(dry_run: bool, api_path: Path) -> None:
     """Read the rules file again, and print the changes.
 
     Lines that begin with - are gone, lines that begin with + are new. Connections and legs stay unless the new rules
@@ -135,8 +136,10 @@ def reload(api_path: Path) -> None:
     """
     from natmirror.api.client import send_command
 
-    changes = send_command("reload", {}, api_path, timeout=_RELOAD_TIMEOUT)["changes"]
-    click.echo("\n".join(changes) if changes else "no changes")
+    answer = send_command("reload", {"dry_run": dry_run}, api_path, timeout=_RELOAD_TIMEOUT)
+    click.echo("\n".join([*(answer["changes"] or ["no changes"]), *answer["costs"]]))
+    if dry_run:
+        click.echo("nothing has changed: this was a dry run")
 
 
 @click.command(name="resume-mirroring", epilog=epilog(exit_codes.COMMAND))

@@ -250,7 +250,7 @@ class Engine:
         return self.read_sessions(now)
 
     def leg_ids(self) -> list[int]:
-        """Return the numbers of all legs, for end_removed() in slices."""
+        """Return the numbers of all legs, for end_removed() and lingering() in slices."""
         return self._legs.ids()
 
     def end_removed(self, leg_ids: Iterable[int], now: float) -> list[Send]:
@@ -316,8 +316,12 @@ class Engine:
         return self._report.snapshot(now)
 
     def flow_ids(self) -> list[int]:
-        """Return the numbers of all flows, for flows() in slices."""
+        """Return the numbers of all flows, for work in slices."""
         return self._nat.ids()
+
+    def flow_ids_from(self, first: int, most: int) -> list[int]:
+        """Return the numbers of the next flows from number ``first`` on, for flows() in slices."""
+        return self._nat.ids_from(first, most)
 
     def flows(self, now: float, ids: Iterable[int] | None = None) -> list[FlowEntry]:
         return self._report.flows(now, ids)
@@ -325,8 +329,8 @@ class Engine:
     def decisions(self, ids: Iterable[int]) -> list[SwitchDecisions]:
         return self._report.decisions(ids)
 
-    def lingering(self, now: float) -> list[FlowEntry]:
-        return self._report.lingering(now)
+    def lingering(self, now: float, leg_ids: Iterable[int] | None = None) -> list[FlowEntry]:
+        return self._report.lingering(now, leg_ids)
 
     def _is_bound(self, backend: Endpoint, client: Endpoint) -> bool:
         return self._nat.find_reply(backend, client) is not None

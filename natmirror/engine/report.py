@@ -91,9 +91,10 @@ class EngineReport:
                 )
         return found
 
-    def lingering(self, now: float) -> list[FlowEntry]:
-        """Return the legs that have outlived their flow, each below a flow whose state is ``gone``."""
-        return self._mirrors.lingering(now)
+    def lingering(self, now: float, leg_ids: Iterable[int] | None = None) -> list[FlowEntry]:
+        """Return the legs with these numbers, or all, that have outlived their flow, each below a flow whose state is
+        ``gone``."""
+        return self._mirrors.lingering(now, leg_ids)
 
     def _flow(self, flow: Flow, now: float) -> FlowEntry:
         row = flow.row

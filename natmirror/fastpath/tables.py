@@ -58,12 +58,14 @@ class FlowTable:
     def ids(self) -> list[int]:
         """Return the numbers of all rows."""
         found: list[int] = []
-        some: Array[int] = ffi.new("uint32_t[]", _IDS_AT_ONCE)
-        count = _IDS_AT_ONCE
-        while count == _IDS_AT_ONCE:
-            count = lib.nm_flow_ids(self._flows, found[-1] + 1 if found else 0, some, _IDS_AT_ONCE)
-            found += list(some[0:count])
+        while some := self.ids_from(found[-1] + 1 if found else 0, _IDS_AT_ONCE):
+            found += some
         return found
+
+    def ids_from(self, first: int, most: int) -> list[int]:
+        """Return the numbers of the next rows from number ``first`` on, at most ``most`` of them."""
+        some: Array[int] = ffi.new("uint32_t[]", most)
+        return list(some[0 : lib.nm_flow_ids(self._flows, first, some, most)])
 
     def announced(self) -> int:
         """Return the number of pinned flows that are established or closing."""

@@ -21,7 +21,7 @@ class LoadBalancer:
         rules: Path | str,
         *,
         host: str = "lb",
-        on_stop: str = "remove",
+        on_stop: str | None = "remove",
         iptables: str | None = None,
         api: Path | None = None,
         through: Sequence[str] = (),
@@ -29,8 +29,9 @@ class LoadBalancer:
     ) -> None:
         self.api = api or lab.directory / "api.sock"
         self._last: dict[str, Any] = {}
-        command = [*through, sys.executable, "-m", "natmirror", "--rules", str(rules), "--on-stop", on_stop]
-        command += ["--api", str(self.api)]
+        command = [*through, sys.executable, "-m", "natmirror", "--rules", str(rules), "--api", str(self.api)]
+        if on_stop is not None:
+            command += ["--on-stop", on_stop]
         if iptables is not None:
             command += ["--iptables", iptables]
         self.program: Program = lab.start(host, command, name="natmirror", env=env)

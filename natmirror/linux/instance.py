@@ -28,6 +28,7 @@ _KERNEL_QUEUES = Path("/proc/net/netfilter/nfnetlink_queue")
 _CAP_NET_ADMIN = 1 << 12  # linux/capability.h
 _TIMEOUT = 1.0  # seconds; a natmirror listens at once
 _PAUSE = 0.02
+_COMMAND_LEN = 200
 _SILENT = "a process that does not answer"
 
 
@@ -71,9 +72,12 @@ class InstanceLock:
             shown, owner = _SILENT, _queue_owner()
         else:
             shown = _shown(pid)
-            owner = shown if _is_natmirror(pid, uid) else None
+            owner = _described(pid) if _is_natmirror(pid, uid) else None
         if owner is not None:
-            raise HostError(f"natmirror is already running in this network namespace, {owner}")
+            raise HostError(
+                f"natmirror is already running in this network namespace, {owner}: natmirror reload applies other"
+                " rules; stop it before another one starts"
+            )
         log.warning("%s holds the lock %s but is not natmirror: starting without the lock", shown, _NAME)
         return False
 
@@ -137,3 +141,20 @@ def _queue_owner() -> str | None:
 
 def _shown(pid: int) -> str:
     return f"pid {pid}" if pid else "in another PID namespace"
+
+
+def _described(pid: int) -> str:
+    """Return a process with its systemd unit and its command, where they can be read."""
+    unit = _read(pid, "cgroup").strip().rpartition("/")[2]
+    command = " ".join(_read(pid, "cmdline").replace("\0", " ").split())
+    known = [unit] if unit.endswith(".service") else []
+    known += [command[:_COMMAND_LEN]] if command else []
+    return f"{_shown(pid)} ({', '.join(known)})" if pid and known else _shown(pid)
+
+
+def _read(pid: int, name: str) -> str:
+    """Return a file of a process's directory in /proc; empty where it cannot be read."""
+    try:
+        return Path(f"/proc/{pid}/{name}").read_text(errors="replace")
+    except OSError:
+        return ""

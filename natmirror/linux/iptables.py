@@ -120,27 +120,30 @@ class Firewall:
         """Remove all our chains and jumps, the guard last; return the names of the chains that were there. HostError
         where iptables refuses: it names the chains that may be left."""
         removed: list[str] = []
-        tables = self._readable()
-        while tables:
-            try:
+        tables = list(TABLES)
+        try:
+            tables = self._readable()
+            while tables:
                 before = self._saved(tables[-1])
                 if names := texts.present(before):
                     self._restore(texts.emptied(tables[-1], before))
-            except HostError as error:
-                left = ", ".join(chain.name for chain in reversed(CHAINS) if chain.table in tables)
-                raise HostError(f"{error}; these chains stay: {left}") from None
-            removed += names
-            tables.pop()
+                removed += names
+                tables.pop()
+        except HostError as error:
+            left = ", ".join(chain.name for chain in reversed(CHAINS) if chain.table in tables)
+            raise HostError(f"{error}; these chains stay: {left}") from None
         return removed
 
     def _readable(self) -> list[str]:
-        """Return those of our tables that can be read without creating them."""
+        """Return those of our tables that can be read without creating them. HostError where that is unknown."""
         if self.backend == "nft":
             return list(TABLES)
         try:
             loaded = _LEGACY_TABLES.read_text().split()
-        except OSError:
+        except FileNotFoundError:
             return []
+        except OSError as error:
+            raise HostError(f"cannot read {_LEGACY_TABLES}: {error.strerror}") from None
         return [table for table in TABLES if table in loaded]
 
     def can_limit(self, limit: int) -> bool:
@@ -195,6 +198,11 @@ def other(backend: str) -> Firewall | None:
 def cleanup() -> list[str]:
     """Remove all our chains in both backends; return those that were there, as ``nft: NATMIRROR-PRE``."""
     return [f"{backend}: {name}" for backend in BACKENDS for name in Firewall(backend).remove()]
+
+
+def left_behind() -> list[str]:
+    """Return our chains in both backends, as cleanup() does, and leave them there. HostError where that is unknown."""
+    return [f"{backend}: {name}" for backend in _BACKENDS for name in Firewall(backend).left()]
 
 
 def _default_backend() -> str:

@@ -8,14 +8,14 @@ from natmirror.rules import MAX_THREADS, Rules
 _PROGRAM = 256 << 20  # the program itself, its log, orders and records that wait to be written
 _THREAD = 64 << 20  # a batch of packets, free pieces of buffers, tables of past legs and of switches
 _FLOW = 2304  # a row, and Python's objects of a mirrored connection, with other SYNs inside it
-_SHOWN_FLOW = 3072  # in an answer of the API about all connections
+_API = 512 << 20  # the process that serves the API, which limits itself
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
 def most_memory(rules: Rules) -> int:
     """Return the bytes that natmirror may take at most; docs/running.md explains the sum."""
     threads = (rules.threads or MAX_THREADS) * _THREAD
-    return _PROGRAM + threads + rules.mirror_memory + (_FLOW + _SHOWN_FLOW) * rules.max_flows
+    return _PROGRAM + _API + threads + rules.mirror_memory + _FLOW * rules.max_flows
 
 
 def memory_limit(own: Path = Path("/proc/self/cgroup"), cgroups: Path = _CGROUPS) -> int | None:

@@ -20,6 +20,12 @@ _OWN_VARIABLES = (
 )
 
 
+def is_service(environment: Mapping[str, str]) -> bool:
+    """Return whether a service manager runs this process. A terminal that one started passes INVOCATION_ID on to what
+    runs in it, so that alone does not count."""
+    return "NOTIFY_SOCKET" in environment or ("INVOCATION_ID" in environment and not os.isatty(0))
+
+
 def take_variables(environment: MutableMapping[str, str]) -> dict[str, str]:
     """Remove from ``environment`` the variables that a service manager means for this process alone; return them.
 

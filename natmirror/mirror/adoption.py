@@ -59,13 +59,13 @@ class Adoption:
             copy.why_absent = why_absent or copy.why_absent
             if leg is not None and why_absent is None:
                 self._begin_leg(copy, leg, now)
-        self._reconnection.follow(stream)
         if stream.alive():
             start_feeding_legs(row)
             self._legs.link(row, [leg for _, leg in stream.alive()])
             stream.is_adopted = True
             stream.move(StreamEvent.ADOPTED)
             self._stand_by(stream, record)
+        self._reconnection.follow(stream)
 
     def _begin_leg(self, copy: StreamCopy, record: LegRecord, now: float) -> None:
         made = self._legs.adopt(copy, record, copy.stream.flow.client, now)
@@ -113,6 +113,7 @@ class Adoption:
         first = stream.standby_first  # the reassembler may be further, if the client's bytes were given up meanwhile
         flow.row.orig.bytes += seq.diff(stream.standby_from, first)
         stream.move(StreamEvent.ACTIVATED)
+        self._reconnection.follow(stream)
         for copy in stream.copies:
             leg = copy.leg
             if leg is not None and leg.resumption is not None:

@@ -115,7 +115,7 @@ class Ledger:
         """Return the mirror as the rules have it now; None if they do not name it any more, or give it another
         endpoint, source address or protocol."""
         mirror = self._mirrors.get(self._key(of))
-        return mirror if mirror is not None and _identity(mirror) == _identity(of.mirror) else None
+        return mirror if mirror is not None and identity(mirror) == identity(of.mirror) else None
 
     def is_current(self, of: CopyOrSession) -> bool:
         """Return whether present_mirror() returns a mirror."""
@@ -141,8 +141,13 @@ class Ledger:
         totals.lost[reason] += leg.row.client_bytes - leg.acked_bytes
 
     def account_number(self, stream: MirroredStream) -> int:
-        """Return the number of a flow's account, for its row in C."""
-        fates = tuple((*self._key(copy), copy.why_ended) for copy in stream.copies)
+        """Return the number of a flow's account, for its row in C. What a standby stream lacks, it lacks on the other
+        host."""
+        is_standby = stream.state is StreamState.STANDBY
+        fates = tuple(
+            (*self._key(copy), EndReason.RELEASED if is_standby and copy.why_ended is not None else copy.why_ended)
+            for copy in stream.copies
+        )
         account = (stream.flow.service.name, fates)
         return self._accounts.setdefault(account, len(self._accounts))
 
@@ -286,6 +291,6 @@ def _add(counts: dict[EndReason, int], reason: EndReason, count: int) -> None:
     counts[reason] = counts.get(reason, 0) + count
 
 
-def _identity(mirror: Mirror) -> tuple[object, ...]:
+def identity(mirror: Mirror) -> tuple[object, ...]:
     """Return the properties of a mirror that cannot change while it has legs."""
     return endpoint_of(mirror), mirror.source, mirror.protocol

@@ -80,9 +80,10 @@ class Legs:
         self.living: dict[int, LegOwner] = {}
         """The owner of each leg, by the leg's number in the table, until the owner is informed of the leg's end."""
 
-    def owners(self) -> list[tuple[LegOwner, Leg]]:
-        """Return the open legs with their owners."""
-        return [(owner, owner.leg) for owner in self.living.values() if owner.leg is not None]
+    def owners(self, ids: Iterable[int] | None = None) -> list[tuple[LegOwner, Leg]]:
+        """Return the open legs with these numbers, or all, with their owners."""
+        owners = self.living.values() if ids is None else map(self.living.get, ids)
+        return [(owner, owner.leg) for owner in owners if owner is not None and owner.leg is not None]
 
     def ids(self) -> list[int]:
         """Return the numbers of the open legs. The number of a removed leg may be reused."""

@@ -1,6 +1,6 @@
 """Shows legs, sessions and mirrors as values for JSON; shown.py declares their fields."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from natmirror.fastpath.flow_states import FlowState
 from natmirror.mirror.copies import MirroredFlow, StreamCopy
@@ -36,10 +36,11 @@ class MirrorReport:
         shown += [_without_leg(copy.mirror, EndReason.RECONNECTING) for copy in copies if copy.waits]
         return shown + [shown_session(master, now) for master in self._sessions.masters_of(flow.row.id)]
 
-    def lingering(self, now: float) -> list[FlowEntry]:
-        """Return the legs that have outlived their flow, each below a flow whose state is ``gone``."""
+    def lingering(self, now: float, leg_ids: Iterable[int] | None = None) -> list[FlowEntry]:
+        """Return the legs with these numbers, or all, that have outlived their flow, each below a flow whose state is
+        ``gone``."""
         found = []
-        for owner, leg in self._legs.owners():
+        for owner, leg in self._legs.owners(leg_ids):
             if isinstance(owner, StreamCopy) and owner.stream.state is StreamState.FORGOTTEN:
                 found.append(gone_flow(owner.service_name, owner.stream.flow.client, shown_copy(owner, leg, now)))
             elif isinstance(owner, MasterSession) and owner.connection.is_forgotten:

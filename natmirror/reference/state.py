@@ -27,7 +27,7 @@ from natmirror.reference.docstrings import summary
 from natmirror.reference.fields import Field, fields
 from natmirror.reference.markdown import anchor, literal
 from natmirror.replication.synchroniser import SyncState
-from natmirror.runtime.shown import EmptyAnswer, EndedLeg, ErrorAnswer, ReloadAnswer, StatusAnswer
+from natmirror.runtime.shown import CommandAnswer, EmptyAnswer, EndedLeg, ErrorAnswer, ReloadAnswer, StatusAnswer
 
 ANSWERS: dict[str, Any] = {
     f"GET {PREFIX}status": StatusAnswer,
@@ -35,7 +35,8 @@ ANSWERS: dict[str, Any] = {
     f"GET {PREFIX}ended": list[EndedLeg],
     f"GET {PREFIX}decisions": list[SwitchDecisions],
     f"POST {PREFIX}reload": ReloadAnswer,
-    f"POST {PREFIX}drain, {PREFIX}undrain, {PREFIX}resume-mirroring": EmptyAnswer,
+    f"POST {PREFIX}drain, {PREFIX}undrain": CommandAnswer,
+    f"POST {PREFIX}resume-mirroring": EmptyAnswer,
     "An error: status 400, 404, 405 or 503": ErrorAnswer,
 }
 """The types of the API's answers, by request."""

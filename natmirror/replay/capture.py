@@ -6,9 +6,10 @@ so the packets are those that the kernel would have queued.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -138,6 +139,20 @@ def _pcap_frames(path: Path, reader: Any, link: int) -> Iterator[Frame]:
         count += 1
 
 
+def pcap_bytes(packets: Iterable[tuple[float, bytes]]) -> bytes:
+    """Return a pcap file of raw IP packets, each with its time in seconds since 1970."""
+    file = BytesIO()
+    writer = dpkt.pcap.Writer(file, snaplen=_SNAP_LEN, linktype=_LINKTYPE_RAW)
+    for at, packet in packets:
+        writer.writepkt(packet, _rounded(at))
+    return file.getvalue()
+
+
+def _rounded(at: float) -> Fraction:
+    """Round to whole microseconds: dpkt splits off the seconds, and would write 0.9999997 s as 1,000,000 µs."""
+    return Fraction(round(at * _MICROSECONDS), _MICROSECONDS)
+
+
 class Writer:
     """A pcap file of raw IP packets; a context manager. CaptureError where it cannot be written."""
 
@@ -166,10 +181,8 @@ class Writer:
 
     def write(self, at: float, packet: bytes) -> None:
         """Write a packet; ``at`` is in seconds since 1970."""
-        # Round to whole microseconds first: dpkt splits off the seconds, and would write 0.9999997 s as 1,000,000 µs.
-        rounded = Fraction(round(at * _MICROSECONDS), _MICROSECONDS)
         try:
-            self._writer.writepkt(packet, rounded)
+            self._writer.writepkt(packet, _rounded(at))
         except OSError as error:
             raise self._failed(error) from None
 

@@ -138,8 +138,8 @@ MIRROR = Section(
         Key(
             "record",
             FilePath(),
-            "Pcap file of the orders (FLOW_MOD, PACKET_OUT …) that the master sends. Each start overwrites the file,"
-            " and it grows without limit. Only with protocol: openflow.",
+            "Pcap file of the orders (FLOW_MOD, PACKET_OUT …) that the master sends. At each start and at 64 MiB a new"
+            " file begins; FILE.1 to FILE.4 are the last ones. Only with protocol: openflow.",
             example="/var/lib/natmirror/master.pcap",
             default=None,
             absent="not recorded",

@@ -1,38 +1,33 @@
 """The functions behind the API: for the resources that it shows, and the commands that it obeys.
 
-The API's threads call them. They pass work that belongs to another thread to it, and wait for the result.
+ApiProcess calls them. A command belongs to another thread, and its future is settled there.
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from natmirror.errors import NatmirrorError
+from natmirror.runtime.api_process import Command, Document, Parts
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.engine_proxy import EngineProxy
 from natmirror.runtime.host_maintenance import HostMaintenance
 from natmirror.runtime.mailbox import Mailbox
 from natmirror.runtime.reloader import Reloader
 from natmirror.runtime.run_status import RunStatus
-from natmirror.runtime.shown import EmptyAnswer, ReloadAnswer
+from natmirror.runtime.shown import CommandAnswer, EmptyAnswer, ReloadAnswer
 from natmirror.runtime.worker_events import WorkerEvents
 
-_ANSWER_TIMEOUT = 5.0
-_RELOAD_TIMEOUT = 60.0
-_RELEASE_TIMEOUT = 10.0  # a change of the rules may be under way
-
 Request = dict[str, Any]
-Command = Callable[[Request], EmptyAnswer | ReloadAnswer]
 
 
-def resources(status: RunStatus, events: WorkerEvents) -> dict[str, Callable[[], Any]]:
-    """Return the function behind each resource."""
-    return {
-        "status": status.status,
-        "flows": status.flows,
-        "ended": events.ended_legs,
-        "decisions": status.decisions,
-    }
+def documents(status: RunStatus) -> dict[str, Document]:
+    """Return the function behind each resource that is no list."""
+    return {"status": status.status}
+
+
+def lists(status: RunStatus, events: WorkerEvents) -> dict[str, Parts]:
+    """Return the function behind each list."""
+    return {"flows": status.flows, "ended": lambda: iter([events.ended_legs()]), "decisions": status.decisions}
 
 
 def commands(
@@ -43,21 +38,23 @@ def commands(
     engines: Sequence[EngineProxy],
     reloader: Reloader,
 ) -> dict[str, Command]:
-    """Return the function that obeys each command; it raises ValueError where the command is refused. ``mailbox`` is
-    the main thread's, ``maintenance`` has the thread that reloads."""
+    """Return the function that has each command obeyed. ``mailbox`` is the main thread's, ``maintenance`` has the
+    thread that reloads."""
 
-    def in_main_thread(obey: Callable[[Request], None]) -> Command:
-        def command(request: Request) -> EmptyAnswer:
-            _refusing(lambda: mailbox.ask(partial(obey, request), _ANSWER_TIMEOUT))
-            return {}
+    def in_main_thread(obey: Callable[[Request], CommandAnswer | None]) -> Command:
+        def answer(request: Request) -> EmptyAnswer | CommandAnswer:
+            return obey(request) or EmptyAnswer()
 
-        return command
+        return lambda request: mailbox.request(partial(answer, request))
 
     def reload(request: Request) -> ReloadAnswer:
-        return {"changes": _refusing(lambda: maintenance.thread.ask(reloader.reload, _RELOAD_TIMEOUT))}
+        if request.get("dry_run"):
+            changes, costs = reloader.preview()
+            return {"changes": changes, "costs": costs}
+        return {"changes": reloader.reload(), "costs": []}
 
-    def release_kernel(request: Request) -> EmptyAnswer:
-        maintenance.thread.ask(maintenance.release_kernel, _RELEASE_TIMEOUT)
+    def release_kernel() -> EmptyAnswer:
+        maintenance.release_kernel()
         return {}
 
     def resume_mirroring(request: Request) -> None:
@@ -67,15 +64,7 @@ def commands(
     return {
         "drain": in_main_thread(backends.drain),
         "undrain": in_main_thread(backends.undrain),
-        "reload": reload,
-        "release-kernel": release_kernel,
+        "reload": lambda request: maintenance.thread.request(partial(reload, request)),
+        "release-kernel": lambda request: maintenance.thread.request(release_kernel),
         "resume-mirroring": in_main_thread(resume_mirroring),
     }
-
-
-def _refusing(do: Callable[[], Any]) -> Any:
-    """Call a function and return its result; turn natmirror's own errors into ValueError, which the API answers."""
-    try:
-        return do()
-    except NatmirrorError as error:
-        raise ValueError(str(error)) from None

@@ -14,13 +14,16 @@ from typing import Any
 from natmirror.backends.admission import Admission, AdmissionChange, Kill, Panic
 from natmirror.backends.monitor import HealthChange, Monitor
 from natmirror.backends.shown import AdmissionEntry, BackendState, HealthEntry
+from natmirror.fastpath import ConnectionCounts
 from natmirror.findings import Finding, FindingCode, Findings
 from natmirror.linux.reachability import Reachability
 from natmirror.net.endpoint import endpoint_of
 from natmirror.rules import Rules
 from natmirror.runtime.chores import NEVER, Chore
+from natmirror.runtime.costs import connections
 from natmirror.runtime.engine_proxy import EngineProxy
 from natmirror.runtime.mailbox import Mailbox
+from natmirror.runtime.shown import CommandAnswer
 
 log = logging.getLogger("natmirror")
 
@@ -30,12 +33,15 @@ class BackendControl:
     states() and health(). ``is_active``: this host passes the packets. ``findings`` gets what keeps checks from telling
     anything, and pools in panic."""
 
-    def __init__(self, rules: Rules, mailbox: Mailbox, findings: Findings, *, is_active: bool) -> None:
+    def __init__(
+        self, rules: Rules, mailbox: Mailbox, findings: Findings, counts: ConnectionCounts, *, is_active: bool
+    ) -> None:
         self._rules = rules
         self._admission = Admission(rules, time.monotonic())
         self._monitor = Monitor(rules, self._on_health, self._on_inconclusive, Reachability())
         self._findings = findings
         self._mailbox = mailbox
+        self._counts = counts
         self._engines: Sequence[EngineProxy] = ()
         self._is_active = is_active
         self.starting_checks = Chore("start of the health checks", NEVER, self._monitor.start, NEVER)
@@ -73,16 +79,26 @@ class BackendControl:
         if is_active:
             self._apply(self._admission.current_kills())
 
-    def drain(self, request: Mapping[str, Any]) -> None:
+    def drain(self, request: Mapping[str, Any]) -> CommandAnswer:
         """Obey ``{"service": …, "backend": …, "deadline": seconds or null}``. KeyError, TypeError or ValueError where
         the request is malformed."""
         deadline = request.get("deadline")
         until = None if deadline is None else float(deadline)
-        self._apply(self._admission.drain(str(request["service"]), str(request["backend"]), until, time.monotonic()))
+        service, backend = str(request["service"]), str(request["backend"])
+        self._apply(self._admission.drain(service, backend, until, time.monotonic()))
+        count = self._counts.of(*self._admission.endpoints(service, backend))[0]
+        fate = "stay until they end" if until is None else f"are reset in {until:g} s if they have not ended"
+        left = f"its {connections(count)} {fate}" if count else "it has no connections"
+        follows = self._admission.after_drain(service)
+        if not self._admission.has_open(service):
+            log.warning("%s/%s is drained: %s", service, backend, follows)
+        return {"done": f"{service}/{backend} gets no new connections; {left}; {follows}"}
 
-    def undrain(self, request: Mapping[str, Any]) -> None:
+    def undrain(self, request: Mapping[str, Any]) -> CommandAnswer:
         """Obey ``{"service": …, "backend": …}``. KeyError or ValueError where the request is malformed."""
-        self._apply(self._admission.undrain(str(request["service"]), str(request["backend"]), time.monotonic()))
+        service, backend = str(request["service"]), str(request["backend"])
+        self._apply(self._admission.undrain(service, backend, time.monotonic()))
+        return {"done": self._admission.after_undrain(service, backend)}
 
     def syn_failed(self, service: str, backend: str) -> None:
         """Check a backend soon, because a client's SYN to it has failed; from any thread, without waiting."""

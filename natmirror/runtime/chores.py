@@ -21,6 +21,9 @@ log = logging.getLogger("natmirror")
 NEVER = 1 << 30
 """An interval in seconds that is longer than any run."""
 
+HANGS = "hangs"
+"""The error of a chore that has not returned for 10 s."""
+
 _PAUSE_FACTOR = 20  # the pause after a chore is at least this many times as long as the chore took
 # Seconds
 _RETRY_INTERVAL = 5.0  # until a chore that is done only once is tried again after a failure
@@ -140,11 +143,17 @@ class ChoreThread:
         """Have the thread call a function soon."""
         self._mailbox.post(partial(self._track, "a request", do))
 
+    def request(self, question: Callable[[], Any]) -> "Future[Any]":
+        """Have the thread call a function soon; return the future of its result. Once the thread has ended, it is
+        never settled."""
+        answer: Future[Any] = Future()
+        self.post(partial(settle, answer, question))
+        return answer
+
     def ask(self, question: Callable[[], Any], timeout: float) -> Any:
         """Have the thread call a function; return its result. TimeoutError where there is none in time, or the thread
         has ended: if it has not begun the call, it never does."""
-        answer: Future[Any] = Future()
-        self.post(partial(settle, answer, question))
+        answer = self.request(question)
         until = time.monotonic() + timeout
         while not answer.done() and not self._has_ended and (left := until - time.monotonic()) > 0:
             wait([answer], min(left, _LIFE_INTERVAL))
@@ -187,7 +196,7 @@ class ChoreThread:
         """Return the chores that fail or hang, as values for JSON; from any thread."""
         shown = failures(self._chores, self._clock())
         if (hung := self._hung()) is not None:
-            shown.append(_shown(hung[0], "hangs", self._clock() - hung[1]))
+            shown.append(_shown(hung[0], HANGS, self._clock() - hung[1]))
         return shown
 
     def _hung(self) -> tuple[str, float] | None:

@@ -4,10 +4,11 @@ Long work is cut into slices, and packets pass between the slices.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from natmirror.actions import Send
 from natmirror.backends.admission import Kill, Share
@@ -18,6 +19,8 @@ from natmirror.mirror.shown import FlowEntry
 from natmirror.replication.engine_adapter import EngineAdapter
 from natmirror.rules import Mirror, Rules
 from natmirror.rules.reload import Kept
+
+_T = TypeVar("_T")
 
 _ANSWER_TIMEOUT = 5.0
 _FLOWS_SLICE = 200
@@ -57,22 +60,35 @@ class EngineProxy:
         snapshot: Snapshot = self._ask(lambda: self._engine.snapshot(time.monotonic()))
         return snapshot
 
-    def flows(self) -> list[FlowEntry]:
-        """Return the flows with their legs."""
-        found: list[FlowEntry] = []
-        for ids in _slices(self._ask(self._engine.flow_ids)):
-            found += self._ask(partial(self._flows_now, ids))
-        return found + list(self._ask(lambda: self._engine.lingering(time.monotonic())))
+    def flows(self) -> Iterator[list[FlowEntry]]:
+        """Yield the flows with their legs, some at a time."""
+        yield from self._flow_slices(lambda ids: self._engine.flows(time.monotonic(), ids))
+        for leg_ids in _slices(self._ask(self._engine.leg_ids)):
+            yield self._ask(partial(self._lingering_now, leg_ids))
 
-    def _flows_now(self, ids: Sequence[int]) -> list[FlowEntry]:
-        return self._engine.flows(time.monotonic(), ids)
+    def _lingering_now(self, leg_ids: Sequence[int]) -> list[FlowEntry]:
+        return self._engine.lingering(time.monotonic(), leg_ids)
 
-    def decisions(self) -> list[SwitchDecisions]:
-        """Return the orders of backends and masters for each switch."""
-        found: list[SwitchDecisions] = []
-        for ids in _slices(self._ask(self._engine.flow_ids)):
-            found += self._ask(partial(self._engine.decisions, ids))
-        return found
+    def count_flows(self, kinds: Callable[[FlowEntry], Iterable[str]]) -> Counter[str]:
+        """Return how many flows are of each kind; ``kinds`` returns those of a flow."""
+        shown = self._flow_slices(lambda ids: self._engine.flows(time.monotonic(), ids))
+        return Counter(kind for flows in shown for flow in flows for kind in kinds(flow))
+
+    def decisions(self) -> Iterator[list[SwitchDecisions]]:
+        """Yield the orders of backends and masters for each switch, some at a time."""
+        yield from self._flow_slices(self._engine.decisions)
+
+    def _flow_slices(self, show: Callable[[list[int]], list[_T]]) -> Iterator[list[_T]]:
+        """Yield what the engine shows of its flows, slice by slice."""
+
+        def next_slice(first: int) -> tuple[list[_T], int | None]:
+            ids = self._engine.flow_ids_from(first, _FLOWS_SLICE)
+            return show(ids), ids[-1] + 1 if ids else None
+
+        first: int | None = 0
+        while first is not None:
+            shown, first = self._ask(partial(next_slice, first))
+            yield shown
 
     # Known switches
 

@@ -141,18 +141,15 @@ class Keeper:
 
     def check(self, things: Iterable[Kept], now: float) -> bool:
         """Compare some of the things, and repair those that differ; return whether all are in place now. HostError
-        where the state of one is unknown: the others are kept all the same."""
+        where the state of one is unknown: then those after it are not compared."""
         if self._has_stopped:
             return False
-        states, unknown = [self._states[thing.name] for thing in things], None
-        for state in states:
-            try:
+        states = [self._states[thing.name] for thing in things]
+        try:
+            for state in states:
                 self._check(state, now)
-            except HostError as error:
-                unknown = error
-        self._show(now)
-        if unknown is not None:
-            raise unknown
+        finally:
+            self._show(now)
         return all(state.error is None for state in states)
 
     def stop(self) -> None:

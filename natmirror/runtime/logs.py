@@ -17,6 +17,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypedDict
 
 from natmirror.errors import HostError
+from natmirror.findings import Finding, FindingCode
 
 log = logging.getLogger("natmirror")
 
@@ -50,7 +51,8 @@ class LogEntry(TypedDict):
     records_queued: int
     """Messages that wait to be written to stderr."""
     records_dropped: int
-    """Messages that were dropped because 1,000 others waited: the reader of stderr is too slow."""
+    """Messages that were dropped: 1,000 others waited, because the reader of stderr is too slow, or stderr could not be
+    written, because its disk is full."""
     records_suppressed: int
     """Messages that were suppressed because 20 of the same kind had been written within 10 s. The log says how many of
     each kind were."""
@@ -95,9 +97,11 @@ class Limiter:
 
 class Logs(logging.Handler):
     """The log handler: any thread may log without waiting, between start() and close(). ``write`` writes a text, and
-    may block."""
+    may block; it returns why that failed, or None."""
 
-    def __init__(self, write: Callable[[str], None] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, write: Callable[[str], str | None] | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         super().__init__()
         self.setFormatter(logging.Formatter(_FORMAT))
         self.is_limited = False
@@ -108,6 +112,8 @@ class Logs(logging.Handler):
         self._limiter = Limiter()
         self._dropped = self._suppressed = 0
         self._is_closed = False
+        self._unwritten = 0  # messages since the last one that could be written
+        self._error: str | None = None
         self._drained = threading.Event()
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
 
@@ -157,6 +163,13 @@ class Logs(logging.Handler):
             "records_suppressed": self._suppressed,
         }
 
+    def findings(self) -> list[Finding]:
+        """Return why messages are lost now, if they are; from any thread."""
+        error = self._error
+        if self._records.qsize() >= MAX_QUEUED:
+            error = "stderr is not read"
+        return [] if error is None else [FindingCode.LOG_LOST.found(error=error)]
+
     def close(self) -> None:
         """Write the queued records, for a bounded time."""
         if self._thread.is_alive() and not self._is_closed:
@@ -173,9 +186,9 @@ class Logs(logging.Handler):
             if record is None:
                 self._write_suppressed(float("inf"))
                 return False
-            self._write(self.format(record) + "\n")
+            self._print(self.format(record) + "\n")
         except Empty:
-            pass
+            self._print()
         self._write_suppressed(self._clock())
         return True
 
@@ -188,7 +201,20 @@ class Logs(logging.Handler):
         for (level, message), count in suppressed:
             short = message if len(message) <= _MAX_KIND_LEN else f"{message[:_MAX_KIND_LEN]}…"
             text = f"{count} similar messages suppressed: {short}"
-            self._write(self.format(logging.LogRecord("natmirror", level, "", 0, text, None, None)) + "\n")
+            self._print(self.format(logging.LogRecord("natmirror", level, "", 0, text, None, None)) + "\n")
+
+    def _print(self, text: str = "") -> None:
+        """Write a text, after a line about those that could not be written before; count it if that fails."""
+        notice = ""
+        if self._unwritten:
+            lost = f"{self._unwritten} messages were lost, because {self._error}"
+            notice = self.format(logging.LogRecord("natmirror", logging.WARNING, "", 0, lost, None, None)) + "\n"
+        self._error = self._write(notice + text) if notice or text else None
+        if self._error is None:
+            self._unwritten = 0
+        elif text:
+            self._unwritten += 1
+            self._dropped += 1
 
     def _run(self) -> None:
         goes_on = True
@@ -221,12 +247,13 @@ def _reserve_standard_descriptors() -> None:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
 
 
-def _to_stderr(text: str) -> None:
-    _write_to(_STDERR, text)
+def _to_stderr(text: str) -> str | None:
+    return _write_to(_STDERR, text)
 
 
-def _write_to(number: int, text: str) -> None:
-    """Write without Python's own buffer: the end of the process would wait for the buffer's lock."""
+def _write_to(number: int, text: str) -> str | None:
+    """Write without Python's own buffer: the end of the process would wait for the buffer's lock. Return why that
+    failed, or None."""
     data = text.encode(errors="backslashreplace")
     while data:
         try:
@@ -235,8 +262,9 @@ def _write_to(number: int, text: str) -> None:
             ready = select.poll()
             ready.register(number, select.POLLOUT)
             ready.poll()
-        except OSError:
-            return  # the stream is closed, or its disk is full
+        except OSError as error:  # the stream is closed, or its disk is full
+            return error.strerror or str(error)
+    return None
 
 
 def _log_end_of_thread(end: threading.ExceptHookArgs) -> None:

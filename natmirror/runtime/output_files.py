@@ -1,7 +1,7 @@
 """The files that a run writes while packets pass: recordings of masters' orders, and the known switches.
 
-A separate thread writes each kind. A disk that does not answer delays neither packets nor the main thread, but the data
-that waits for it may be lost.
+A separate thread writes each kind. A disk that is full or does not answer delays neither packets nor the main thread.
+What waits for it is written once it works again, as far as it had room in memory; findings() says what is missing.
 """
 
 import logging
@@ -11,10 +11,11 @@ from pathlib import Path
 
 from natmirror.actions import Order
 from natmirror.errors import CaptureError, HostError
+from natmirror.findings import Finding, FindingCode
 from natmirror.rules import Rules
 from natmirror.rules.shards import shard_of_client
 from natmirror.runtime import switch_file
-from natmirror.runtime.chores import NEVER, Chore, ChoreThread
+from natmirror.runtime.chores import HANGS, NEVER, Chore, ChoreThread
 from natmirror.runtime.engine_proxy import EngineProxy
 from natmirror.runtime.order_recorder import OrderRecorder
 
@@ -33,7 +34,7 @@ class OrderFiles:
         self._rules = rules
         self._recorder = OrderRecorder()
         chores = [
-            Chore("record", _RECORD_INTERVAL, self._write),
+            Chore("record", _RECORD_INTERVAL, self._recorder.write),
             Chore("record", NEVER, self._finish, NEVER, at_end=True),
         ]
         self.thread = ChoreThread("record", chores)
@@ -57,17 +58,25 @@ class OrderFiles:
             raise CaptureError(f"the disk with the recordings has not answered for {_RELOAD_TIMEOUT:g} s") from None
         self._rules = rules
 
+    def findings(self) -> list[Finding]:
+        """Return what is wrong with the recordings; from any thread."""
+        found = []
+        hangs = any(failure["error"] == HANGS for failure in self.thread.failures())
+        for path, file in self._recorder.files.items():
+            error = "the disk does not answer" if hangs and file.is_appending else file.error
+            if error is not None:
+                found.append(FindingCode.ORDERS_NOT_RECORDED.found(path=path, error=error))
+            if file.lost:
+                found.append(FindingCode.ORDERS_LOST.found(path=path, count=file.lost))
+        return found
+
     # In the thread
 
-    def _write(self) -> None:
+    def _finish(self) -> None:
         try:
             self._recorder.write()
-        except CaptureError as error:
-            log.error("record: %s; no more orders of that master are recorded until natmirror is restarted", error)
-
-    def _finish(self) -> None:
-        self._write()
-        self._recorder.close()
+        finally:
+            self._recorder.close()
 
 
 class KnownSwitches:
@@ -83,6 +92,7 @@ class KnownSwitches:
     def restore(self) -> None:
         """Restore the switches of an earlier run in the engines, before their threads start. Log what cannot be
         restored."""
+        switch_file.remove_unfinished(self._path)
         try:
             entries = switch_file.load(self._path)
         except HostError as error:
@@ -93,6 +103,13 @@ class KnownSwitches:
                 self._engines[shard_of_client(str(entry["client"]), len(self._engines))].restore_switch(entry)
             except (KeyError, TypeError, ValueError) as error:
                 log.warning("known-switches: %s: ignoring a malformed entry: %r", self._path, error)
+
+    def findings(self) -> list[Finding]:
+        """Return what is wrong with the file; from any thread."""
+        errors = {failure["error"] for failure in self.thread.failures()}
+        error = "the disk does not answer" if HANGS in errors else next(iter(errors), None)
+        error = None if error is None else error.removeprefix(f"{self._path}: ")
+        return [] if error is None else [FindingCode.SWITCHES_NOT_SAVED.found(path=self._path, error=error)]
 
     def _save(self) -> None:
         switch_file.save(self._path, [entry for engine in self._engines for entry in engine.known_switches()])

@@ -8,6 +8,7 @@ _reload() has the steps.
 import gc
 import logging
 import time
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import wait
 from contextlib import suppress
@@ -20,6 +21,7 @@ from natmirror.rules.reload import refuse_what_cannot_change
 from natmirror.rules.text import differences
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.chores import NEVER, Chore
+from natmirror.runtime.costs import ReloadCost, connections
 from natmirror.runtime.engine_proxy import EngineProxy
 from natmirror.runtime.host_maintenance import HostMaintenance
 from natmirror.runtime.mailbox import Mailbox
@@ -64,8 +66,7 @@ class Reloader:
         """Read and apply the rules file; return the changes. NatmirrorError where it cannot be applied: then nothing
         has changed. Call it in the thread of HostMaintenance."""
         began_at = time.monotonic()
-        gc.disable()
-        self.collection.due_at = min(self.collection.due_at, began_at + _COLLECT_DELAY)
+        self._delay_collection()
         try:
             changes = self._reload()
         except NatmirrorError as error:
@@ -76,6 +77,18 @@ class Reloader:
         log.info("reloaded %s in %.0f ms", self._rules.path, 1000 * (time.monotonic() - began_at))
         return changes
 
+    def preview(self) -> tuple[list[str], list[str]]:
+        """Read the rules file; return the changes that a reload would make, and what connections would lose.
+        NatmirrorError where a reload would be refused. Call it in the thread of HostMaintenance."""
+        self._delay_collection()
+        rules = load_rules(self._rules.path)
+        refuse_what_cannot_change(self._maintenance.kernel_rules.rules, rules)
+        losses: Counter[str] = Counter()
+        for engine in self._engines if rules != self._rules else ():
+            losses += engine.count_flows(ReloadCost(self._rules, rules).losses)
+        costs = [f"{connections(count)} {loss}" for loss, count in sorted(losses.items())]
+        return differences(self._rules, rules), costs
+
     def reload_for_signal(self) -> None:
         """Reload because of a signal; log an error."""
         with suppress(NatmirrorError):  # reload() has logged it
@@ -84,6 +97,11 @@ class Reloader:
     def stop(self) -> None:
         """Make a reload that waits for the main thread give up, because that thread is stopping."""
         self._is_stopping = True
+
+    def _delay_collection(self) -> None:
+        """Have what reading the rules leaves collected soon after the command's end."""
+        gc.disable()
+        self.collection.due_at = min(self.collection.due_at, time.monotonic() + _COLLECT_DELAY)
 
     def _reload(self) -> list[str]:
         kernel_rules = self._maintenance.kernel_rules

@@ -3,7 +3,7 @@
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from natmirror import __version__
 from natmirror.backends.shown import AdmissionEntry, BackendState
@@ -54,13 +54,15 @@ class RunStatus:
         self._keeper = keeper
         self._started_at = time.monotonic()
 
-    def flows(self) -> list[FlowEntry]:
-        """Return the flows of all threads, with their legs."""
-        return [flow for worker in self._workers for flow in worker.engine.flows()]
+    def flows(self) -> Iterator[list[FlowEntry]]:
+        """Yield the flows of all threads, with their legs, some at a time."""
+        for worker in self._workers:
+            yield from worker.engine.flows()
 
-    def decisions(self) -> list[SwitchDecisions]:
-        """Return the orders of backends and masters for each switch."""
-        return [entry for worker in self._workers for entry in worker.engine.decisions()]
+    def decisions(self) -> Iterator[list[SwitchDecisions]]:
+        """Yield the orders of backends and masters for each switch, some at a time."""
+        for worker in self._workers:
+            yield from worker.engine.decisions()
 
     def status(self) -> StatusAnswer:
         """Return everything but the lists of flows, legs and decisions."""

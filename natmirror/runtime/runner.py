@@ -14,7 +14,6 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from natmirror.api.report import summarize
-from natmirror.api.server import Server
 from natmirror.engine.engine import Engine
 from natmirror.errors import HostError
 from natmirror.fastpath import ConnectionCounts, Memory
@@ -28,8 +27,10 @@ from natmirror.mirror.sessions.claims import SwitchClaims
 from natmirror.rules import MAX_THREADS, Rules
 from natmirror.rules.shards import Shard
 from natmirror.runtime import api_control
+from natmirror.runtime.api_process import ApiProcess
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.chores import NEVER, Chore, ChoreFailure, failures
+from natmirror.runtime.costs import cost_of_stop
 from natmirror.runtime.host_maintenance import HostMaintenance
 from natmirror.runtime.kernel_rules import KernelRules
 from natmirror.runtime.logs import Logs
@@ -83,11 +84,12 @@ class Runner:
         is_shared = rules.ha is not None and rules.ha.state is not None
         self._shared = SharedState(rules) if is_shared else None
         self._findings = Findings()
-        self._backends = BackendControl(rules, self._mailbox, self._findings, is_active=is_active)
+        counts = ConnectionCounts()
+        self._backends = BackendControl(rules, self._mailbox, self._findings, counts, is_active=is_active)
         self._order_files = OrderFiles(rules)
         self._events = WorkerEvents(self._backends, self._order_files, self._shared, self._waker.wake)
         memory, count = Memory(rules.mirror_memory), thread_count(rules)
-        key, counts, claims = os.urandom(16), ConnectionCounts(), SwitchClaims()
+        key, claims = os.urandom(16), SwitchClaims()
         beat_interval = notifier.watchdog_interval
         pulse_interval = _MAX_PULSE_INTERVAL if beat_interval is None else min(_MAX_PULSE_INTERVAL, beat_interval / 2)
         self._workers = [
@@ -143,12 +145,14 @@ class Runner:
             findings=self._findings,
             keeper=self._maintenance.keeper,
         )
-        self._commands = api_control.commands(
+        commands = api_control.commands(
             *(self._mailbox, self._maintenance),
             backends=self._backends,
             engines=engines,
             reloader=self._reloader,
         )
+        documents, lists = api_control.documents(self._status), api_control.lists(self._status, self._events)
+        self._api = ApiProcess(api_path, documents, lists, commands)
         self.member.readiness.queue_problem = self._queue_problem
         self.member.readiness.host_failure = self._host_failure
         self.member.readiness.why_host_fails = self._findings.why_unfit
@@ -199,8 +203,9 @@ class Runner:
         self._maintenance.read_path_mtus()
         if self._known_switches is not None:
             self._known_switches.restore()
-        # 6. The API.
-        held.callback(Server(self._api_path, api_control.resources(self._status, self._events), self._commands).close)
+        # 6. The API's process.
+        self._api.open()
+        held.callback(self._api.close)
         # 7. The shared state: read the other host's records, and share this host's from now on.
         if self._shared is not None:
             held.callback(self._shared.close)
@@ -280,9 +285,13 @@ class Runner:
         self._stop_workers()
         # 5. Stop the chore threads, which write their files for the last time.
         self._stop_chore_threads()
-        # 6. If a worker has failed, raise its failure.
+        # 6. If a worker has failed, raise its failure. Log how many connections the end of the rules cuts; in a pair
+        #    the other host passes them.
         self._raise_first_failure()
-        return summarize(self._status.sums(), self._status.machine())
+        sums = self._status.sums()
+        if not self.member.is_in_pair and (cost := cost_of_stop(sums, keeps_rules=self._keep_rules)):
+            log.warning("stopping: %s", cost)
+        return summarize(sums, self._status.machine())
 
     @property
     def hangs(self) -> bool:
@@ -366,9 +375,13 @@ class Runner:
     def _report_hung(self) -> None:
         for thread in self._chore_threads:
             thread.report_hung()
+        found = self._order_files.findings() + self._logs.findings()
+        if self._known_switches is not None:
+            found += self._known_switches.findings()
+        self._findings.replace("files", found)
 
     def _failing_chores(self) -> list[ChoreFailure]:
-        own = failures(self._chores, time.monotonic())
+        own = failures(self._chores, time.monotonic()) + self._api.failures()
         return own + [failure for thread in self._chore_threads for failure in thread.failures()]
 
     def _host_failure(self) -> str:

@@ -115,6 +115,13 @@ class EmptyAnswer(TypedDict):
     """An empty object: natmirror has carried out the command."""
 
 
+class CommandAnswer(TypedDict):
+    """natmirror has carried out the command."""
+
+    done: str
+    """What it did, and what follows for connections, as one sentence."""
+
+
 class ErrorAnswer(TypedDict):
     """The answer to a request that failed."""
 
@@ -123,7 +130,9 @@ class ErrorAnswer(TypedDict):
 
 
 class ReloadAnswer(TypedDict):
-    """The changes that a reload has made."""
+    """The changes that a reload has made, or would make with ``dry_run``."""
 
     changes: list[str]
     """A line for each change of the rules; empty if nothing has changed."""
+    costs: list[str]
+    """With ``dry_run``: a line for each loss, with the number of connections that the reload would cost it."""

@@ -1,7 +1,9 @@
 """The file of known switches: after a restart natmirror knows the switches of the connections that it picks up."""
 
+import glob
 import json
 import os
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,13 +27,40 @@ def load(path: Path) -> list[dict[str, Any]]:
 
 
 def save(path: Path, switches: list[dict[str, Any]]) -> None:
-    """Write the switches, all or none of them. HostError where that fails."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    """Write the switches, all or none of them, whenever the machine fails. HostError where that is impossible."""
+    beside = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(json.dumps({"format": _FORMAT, "switches": switches}), encoding="ascii")
+        descriptor, name = tempfile.mkstemp(prefix=_prefix(path), dir=path.parent)
+        beside = Path(name)
+        with open(descriptor, "w", encoding="ascii") as file:
+            json.dump({"format": _FORMAT, "switches": switches}, file)
+            file.flush()
+            os.fsync(descriptor)
         beside.replace(path)
+        _sync_directory(path.parent)
     except OSError as error:
-        with suppress(OSError):
-            beside.unlink()
+        if beside is not None:
+            with suppress(OSError):
+                beside.unlink()
         raise HostError(f"{path}: {error.strerror or error}") from None
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove what an earlier run that was killed in save() has left."""
+    with suppress(OSError):
+        for left in path.parent.glob(f"{glob.escape(_prefix(path))}*"):
+            left.unlink()
+
+
+def _prefix(path: Path) -> str:
+    return f".{path.name}."
+
+
+def _sync_directory(path: Path) -> None:
+    """Make a new name in a directory survive a power failure."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

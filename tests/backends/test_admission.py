@@ -151,6 +151,32 @@ def test_a_new_backend_begins_with_a_slow_start_which_a_reload_may_end() -> None
     assert one.next_tick(6.0) is None
 
 
+def test_a_drain_and_its_end_say_where_new_connections_go() -> None:
+    one = pool(slow_start="30s")
+    one.drain("openflow", "c1", None, 10.0)
+    assert one.after_drain("openflow") == "new ones go to c2"
+    one.set_health("openflow", "c2", is_up=False, reason="refused", now=11.0)
+    assert not one.has_open("openflow")
+    assert one.after_drain("openflow") == (
+        "no backend of openflow is open any more: new ones are dropped until natmirror undrain"
+    )
+    one.undrain("openflow", "c1", 12.0)
+    assert one.after_undrain("openflow", "c1") == "openflow/c1 gets new connections, in a slow start of 30 s"
+    one.undrain("openflow", "c2", 12.0)
+    assert one.after_undrain("openflow", "c2") == "openflow/c2 is drained no more, but it is down: refused"
+
+
+def test_without_a_backend_the_sorry_server_or_a_refusal_answers() -> None:
+    for keys, expected in (
+        ({"when_none": "refuse"}, "new ones are refused until natmirror undrain"),
+        ({"sorry": "{name: s, address: 10.20.0.99}"}, "new ones go to the sorry server s"),
+    ):
+        one = pool(**keys)
+        for backend in ("c1", "c2"):
+            one.drain("openflow", backend, None, 10.0)
+        assert one.after_drain("openflow").endswith(expected)
+
+
 TWO_INTERVALS = 2.0
 
 

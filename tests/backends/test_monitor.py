@@ -239,7 +239,7 @@ def test_a_backend_goes_down_isolated_if_no_second_target_answers_that_has_answe
     well = [controllers(None) for _ in range(count)]
     pool = {f"c{number}": one.port for number, one in enumerate(well)}
     with Watch(rules(f"{{check: tcp, {FAST}}}", **pool), Host(None, gateway, mirror)) as watch:
-        wait_for(lambda: min(one["checks"] for one in watch.monitor.status()) >= 3, "checks", 5.0)
+        wait_for(lambda: min(one["checks"] for one in watch.monitor.status()) >= 4, "checks", 5.0)
         answers.clear()
         for one in well:
             one.close()
@@ -255,7 +255,7 @@ def test_a_backend_is_not_isolated_without_a_second_target_or_with_one_that_answ
     for targets in ((), ((IPv4Address(HOST).packed, there.port),)):
         well = [controllers(None), controllers(None)]
         with Watch(rules(f"{{check: tcp, {FAST}}}", c1=well[0].port, c2=well[1].port), Host(None, *targets)) as watch:
-            wait_for(lambda: min(one["checks"] for one in watch.monitor.status()) >= 3, "checks", 5.0)
+            wait_for(lambda: min(one["checks"] for one in watch.monitor.status()) >= 4, "checks", 5.0)
             for one in well:
                 one.close()
             watch.wait_for(2)

@@ -93,6 +93,31 @@ def test_cleanup_goes_on_with_iptables_where_nftables_refuses(monkeypatch: pytes
     assert result.output == "legacy: NATMIRROR-PRE\nnatmirror: nft failed: it refuses\n"
 
 
+@pytest.mark.parametrize(
+    ("owner", "left", "expected"),
+    [
+        ("pid 7", [], "natmirror runs in this network namespace, pid 7: is it busy, or does it have another --api?"),
+        (None, [], "natmirror does not run"),
+        (None, ["nft: NATMIRROR-PRE"], "its iptables rules are still there (nft: NATMIRROR-PRE), so the kernel drops"),
+        (None, None, "If it was killed, its iptables rules still hold the traffic: start it again, or remove the"),
+    ],
+)
+def test_without_an_answer_the_error_says_what_holds_the_traffic(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, owner: str | None, left: list[str] | None, expected: str
+) -> None:
+    def left_behind() -> list[str]:
+        if left is None:
+            raise HostError("no root")
+        return left
+
+    monkeypatch.setattr(instance, "running", lambda: owner)
+    monkeypatch.setattr(iptables, "left_behind", left_behind)
+    for words in (["status"], ["drain", "openflow/c1"], ["reload", "--dry-run"]):
+        result = run(*words, "--api", tmp_path / "api.sock")
+        assert (result.exit_code, result.output.count("\n")) == (1, 1)
+        assert expected in result.output
+
+
 SERVICE = {"NOTIFY_SOCKET": "@natmirror-test-manager", "WATCHDOG_USEC": "4000000"}
 
 
@@ -101,9 +126,11 @@ class _Runner:
 
     hangs = False
     found = ""
+    keeps_rules = False
 
-    def __init__(self, rules: Rules, firewall: Firewall, notifier: Notifier, *_: object, **__: object) -> None:
+    def __init__(self, rules: Rules, firewall: Firewall, notifier: Notifier, *_: object, **more: object) -> None:
         self._notifier = notifier
+        type(self).keeps_rules = bool(more["keep_rules"])
 
     def run(self) -> str:
         assert self._notifier.has_manager
@@ -122,6 +149,9 @@ def test_no_program_that_a_run_starts_can_notify_its_service_manager(monkeypatch
     monkeypatch.setattr("natmirror.linux.iptables.Firewall", lambda backend: None)
     assert run("--rules", RULES, env=SERVICE).exit_code == 0
     assert "PATH=" in _Runner.found
+    assert _Runner.keeps_rules, "under a service manager they are kept"
+    assert run("--rules", RULES, "--on-stop", "remove", env=SERVICE).exit_code == 0
+    assert not _Runner.keeps_rules
     assert not [name for name in SERVICE if name in _Runner.found]
 
 

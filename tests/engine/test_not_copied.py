@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
+from natmirror.fastpath import CLAIM_ALL
 from natmirror.rules import parse_rules
 from tests.helpers.client_connection import ClientConnection, engine
+from tests.helpers.leg_records import adopted_connection
 from tests.helpers.support import CLIENT, RULES, assert_adds_up
 
 WITHOUT_MIRRORS = RULES[: RULES.index("    mirrors:")]
@@ -67,3 +69,19 @@ def test_a_mirror_that_a_reload_adds_gets_no_older_connections(fast: bool, befor
     later = ClientConnection(connection.engine, client=(CLIENT[0], 2))
     later.connect()
     assert counts(connection) == ({"mirror-added": 1}, {})
+
+
+def test_what_a_standby_host_does_not_copy_counts_once_it_passes_the_packets(fast: bool) -> None:
+    two = RULES.replace("10.20.0.13}", "10.20.0.13}\n      - {name: spare, address: 10.20.0.14}")
+    connection = adopted_connection(fast=fast, rules=two, is_standby=True)
+
+    def spare() -> dict[str, int]:
+        snapshot: Any = connection.engine.snapshot(connection.now)
+        assert_adds_up(snapshot)
+        not_copied: dict[str, int] = snapshot["mirrors"][1]["connections_not_copied"]
+        return not_copied
+
+    assert spare() == {}
+    connection.engine.replicated_legs.take_over(connection.now)
+    connection.engine.bindings.sweep(0, 100, CLAIM_ALL, connection.now)
+    assert spare() == {"picked-up": 1}

@@ -115,7 +115,11 @@ def test_both_gears_do_the_same_in_any_weather(data: st.DataObject) -> None:
         "mirror_scale": data.draw(st.sampled_from([None, 3])),
         "scale": data.draw(st.sampled_from([None, 5])),
         "sack": data.draw(st.booleans()),
-        "settings": data.draw(st.sampled_from(["", ", buffer: 64KiB", ", idle-timeout: 100ms"])),
+        "settings": data.draw(
+            st.sampled_from(
+                ["", ", buffer: 64KiB", ", idle-timeout: 100ms", ", idle-timeout: 100ms, reconnect: next-segment"]
+            )
+        ),
     }
     assert_same_in_both_gears(seed, STREAM[:size], **options)
 

@@ -352,11 +352,13 @@ static void set_flow(world *w, input *in)
 {
     static const uint32_t CHANGING =
         NM_FLOW_THROTTLED | NM_FLOW_PAST_WINDOW | NM_FLOW_ORIG_GAP | NM_FLOW_REPLY_GAP | NM_FLOW_KILLED;
-    client_flow *flow = &w->flows[take8(in) % FLOWS];
+    int index = take8(in) % FLOWS;
+    client_flow *flow = &w->flows[index];
     nm_flow *row = flow->row;
     uint8_t flags = take8(in), state = take8(in);
     uint32_t chosen = flags | (flags & 1 ? NM_FLOW_REPLY_GAP : 0) | ((flags & 14) == 14 ? NM_FLOW_KILLED : 0);
-    row->flags = (row->flags & ~CHANGING) | (chosen & CHANGING);
+    if (index != DIRECT) /* a direct connection is neither copied nor reset */
+        row->flags = (row->flags & ~CHANGING) | (chosen & CHANGING);
     flow->waiting = 0; /* the reassembler has lost it */
     row->shown = row->reply.ack + ((uint32_t)state << row->reply.scale);
     if (flags & FLOW_FIN && row->flags & NM_FLOW_LOOSE && row->orig.flags & NM_HALF_SEQ && !(row->orig.flags & NM_HALF_FIN)) {

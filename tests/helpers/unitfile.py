@@ -5,7 +5,12 @@ from pathlib import Path
 UNIT = Path(__file__).parents[2] / "systemd" / "natmirror.service"
 
 
+def lines(name: str) -> list[str]:
+    """Return the value of each line that sets ``name``."""
+    parted = (line.partition("=") for line in UNIT.read_text().splitlines())
+    return [value for key, _, value in parted if key == name]
+
+
 def settings(name: str) -> list[str]:
     """Return all words of all lines that set ``name``."""
-    lines = (line.partition("=") for line in UNIT.read_text().splitlines())
-    return [word for key, _, value in lines if key == name for word in value.split()]
+    return [word for line in lines(name) for word in line.split()]

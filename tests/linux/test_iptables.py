@@ -1,8 +1,11 @@
 """Our iptables rules as data; no program is run."""
 
+from pathlib import Path
+
 import pytest
 
 from natmirror.errors import HostError
+from natmirror.linux import iptables
 from natmirror.linux.iptables import Firewall, plan
 from natmirror.linux.iptables_rules import (
     CHAINS,
@@ -333,3 +336,13 @@ def test_dropped_packets_are_counted_for_each_mirror() -> None:
         "[7:420] -A NATMIRROR-GUARD -s 10.10.0.0/24 -d 10.10.0.100/32 -p tcp -m tcp --dport 6653 -j DROP",
     ]
     assert firewall.forged_packets() == {"10.20.0.13:6653": 5, "10.20.0.14:7": 1}
+
+
+def test_a_removal_that_cannot_read_which_legacy_tables_there_are_names_all_chains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(iptables, "_LEGACY_TABLES", tmp_path / "missing")
+    assert Firewall("legacy").remove() == []
+    monkeypatch.setattr(iptables, "_LEGACY_TABLES", tmp_path)
+    with pytest.raises(HostError, match=r"cannot read .*: Is a directory; these chains stay: NATMIRROR-PRE, .*GUARD$"):
+        Firewall("legacy").remove()

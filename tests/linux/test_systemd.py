@@ -17,7 +17,7 @@ from natmirror.fastpath import NEVER, Memory
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.loop import LoopEvent
 from natmirror.linux.memory_limit import most_memory
-from natmirror.linux.systemd import Heartbeat, Notifier, WatchdogFeeder, take_variables
+from natmirror.linux.systemd import Heartbeat, Notifier, WatchdogFeeder, is_service, take_variables
 from natmirror.replication.synchroniser import MAX_WAITING_LEN as MAX_OPS_LEN
 from natmirror.rules import parse_rules
 from natmirror.rules.shards import ALL
@@ -76,6 +76,14 @@ def test_variables_for_this_process_are_taken_out_of_what_its_children_inherit()
     assert take_variables(environment) == ours
     assert environment == {"PATH": "/bin", "INVOCATION_ID": "7"}
     assert take_variables(environment) == {}
+
+
+def test_a_service_manager_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
+    for is_terminal in (True, False):
+        monkeypatch.setattr(os, "isatty", lambda descriptor, is_terminal=is_terminal: is_terminal)
+        assert is_service({"NOTIFY_SOCKET": "/run/systemd/notify"})
+        assert is_service({"INVOCATION_ID": "7"}) is not is_terminal
+        assert not is_service({"PATH": "/bin"})
 
 
 @pytest.mark.parametrize("environment", [{}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "/nowhere/notify"}])

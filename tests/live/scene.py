@@ -220,10 +220,14 @@ def without_mirrors() -> str:
     return text[: text.index("    mirrors:")]
 
 
+SOON_FORGOTTEN = "timeouts: {closed: 5s}\n"
+"""A line of rules by which flows that have closed leave the table as soon as the rules allow."""
+
+
 def rules(scene: Scene, **settings: str) -> str:
     """Return the usual rules with settings for the master."""
     words = "".join(f", {key.replace('_', '-')}: {value}" for key, value in settings.items())
-    return str(scene.rules(RULES.read_text().replace("10.20.0.13}", f"10.20.0.13{words}}}")))
+    return str(scene.rules(SOON_FORGOTTEN + RULES.read_text().replace("10.20.0.13}", f"10.20.0.13{words}}}")))
 
 
 def wait_for_ends(balancer: LoadBalancer, count: int, timeout: float = 60.0) -> dict[str, int]:

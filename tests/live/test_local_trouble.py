@@ -18,7 +18,7 @@ services:
     port: 6653
     pool:
       balance: round-robin
-      health: {check: tcp, interval: 300ms, timeout: 200ms}
+      health: {check: tcp, interval: 500ms, timeout: 300ms, fall: 2}
       backends:
         - {name: c1, address: 10.20.0.11}
         - {name: c2, address: 10.20.0.12}
@@ -58,6 +58,9 @@ def test_the_hosts_own_trouble_is_not_the_backends(fresh: Scene) -> None:
     balancer = fresh.balance(fresh.rules(RULES))
     client, records = fresh.client(connections=4, until=until, sources=CLIENT)
     balancer.wait_for_status(lambda status: len(status["flows"]) == 4, "four connections")
+    balancer.wait_for_status(
+        lambda status: min(one["checks"] for one in status["health"]) >= 4, "checks that have found the second target"
+    )
 
     both = {"check-says-nothing of/c1", "check-says-nothing of/c2"}
     for begin, end, words in (

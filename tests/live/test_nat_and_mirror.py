@@ -4,7 +4,7 @@ client."""
 import pytest
 
 from tests.helpers.declared import assert_answers_are_declared
-from tests.live.scene import MASTER, RULES, Scene, assert_all_well, tcp_packets
+from tests.live.scene import MASTER, RULES, SOON_FORGOTTEN, Scene, assert_all_well, tcp_packets
 
 pytestmark = pytest.mark.live
 
@@ -13,8 +13,8 @@ def test_two_hundred_connections_and_an_upload_arrive_whole_at_backend_and_maste
     scene.record("c1", "c2", "m")
     sniffer, capture = scene.sniff("s1", "eth0")
     # On a busy machine the master may fall behind the backend by more than the default of 16 MiB.
-    rules = scene.rules(RULES.read_text().replace("10.20.0.13}", "10.20.0.13, buffer: 128MiB}"))
-    balancer = scene.balance(rules, iptables=iptables)
+    text = RULES.read_text().replace("10.20.0.13}", "10.20.0.13, buffer: 128MiB}")
+    balancer = scene.balance(scene.rules(SOON_FORGOTTEN + text), iptables=iptables)
     many, many_records = scene.client(connections=200, requests=10, vary=True, seed=1)
     upload, upload_records = scene.client(size=64 << 20, seed=2)
     scene.finish(many)

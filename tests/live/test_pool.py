@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from natmirror.api.client import send_command
-from tests.live.scene import Scene, assert_all_well
+from tests.live.scene import SOON_FORGOTTEN, Scene, assert_all_well
 
 pytestmark = pytest.mark.live
 
@@ -15,7 +15,8 @@ CONNECTIONS = 200
 def test_a_drained_backend_keeps_its_connections_and_gets_no_new_ones(scene: Scene) -> None:
     scene.record("c1", "c2", "m")
     rules = scene.rules(
-        "switches: [10.10.0.0/24]\nservices:\n  - name: openflow\n    address: 10.10.0.100\n    port: 6653\n"
+        SOON_FORGOTTEN
+        + "switches: [10.10.0.0/24]\nservices:\n  - name: openflow\n    address: 10.10.0.100\n    port: 6653\n"
         "    pool:\n      hash: address-port\n      backends:\n"
         "        - {name: c1, address: 10.20.0.11}\n        - {name: c2, address: 10.20.0.12}\n"
     )
@@ -25,7 +26,9 @@ def test_a_drained_backend_keeps_its_connections_and_gets_no_new_ones(scene: Sce
     balancer.wait_for_status(lambda status: status["flows"] and len(status["flows"]) == CONNECTIONS, "all connections")
     before = flows(balancer.status())
     assert min(before.values()) > 0
-    send_command("drain", {"service": "openflow", "backend": "c1"}, balancer.api)
+    drained = send_command("drain", {"service": "openflow", "backend": "c1"}, balancer.api)["done"]
+    stay = f"its {before['c1']} connections stay until they end"
+    assert drained == f"openflow/c1 gets no new connections; {stay}; new ones go to c2"
     balancer.wait_for_status(lambda status: state(status, "c1") == "draining", "the drain")
     later = assert_all_well(scene.run_client(connections=20, requests=5, seed=7), 20)
     now = flows(balancer.status())
@@ -56,7 +59,9 @@ def test_the_sorry_server_answers_with_the_services_address(scene: Scene) -> Non
             "      backends: [{name: c1, address: 10.20.0.11}]\n"
         )
     )
-    send_command("drain", {"service": "openflow", "backend": "c1"}, balancer.api)
+    drained = send_command("drain", {"service": "openflow", "backend": "c1"}, balancer.api)["done"]
+    assert drained.endswith("no backend of openflow is open any more: new ones go to the sorry server c2")
+    balancer.program.wait_for_text("openflow/c1 is drained: no backend of openflow is open any more")
     balancer.wait_for_status(lambda status: state(status, "c1") == "draining", "the drain")
     sent = assert_all_well(scene.run_client(connections=5, requests=5), 5)
     assert scene.recorders["c2"].by_port() == sent

@@ -1,15 +1,18 @@
-"""A mirror's program that restarts under open connections, with ``reconnect: next-segment``."""
+"""A mirror's program that restarts under open connections, for which a reload sets ``reconnect: next-segment``."""
 
 import hashlib
 import random
 import signal
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import pytest
 
+from natmirror.api.client import send_command
 from tests.helpers.support import assert_adds_up
 from tests.live.apps.wire import LENGTH
-from tests.live.scene import Scene, assert_all_well, rules
+from tests.live.scene import RULES, THREADS, Scene, assert_all_well
 
 pytestmark = pytest.mark.live
 
@@ -21,35 +24,41 @@ def mirror_of(status: dict[str, Any]) -> dict[str, Any]:
     return mirror
 
 
-def streams() -> dict[str, bytes]:
-    """Return the streams that the clients may send, by the digest of each number of whole messages."""
-    found = {}
-    for number in range(COUNT):
-        source, digest, stream = random.Random(SEED * 100_003 + number), hashlib.sha256(), b""
-        for _ in range(2000):
-            message = LENGTH.pack(SIZE) + source.randbytes(SIZE)
-            digest.update(message)
-            stream += message
-            found[digest.hexdigest()] = stream
-    return found
+def messages(number: int) -> Iterator[bytes]:
+    """Yield the messages of a client's connection."""
+    source = random.Random(SEED * 100_003 + number)
+    while True:
+        yield LENGTH.pack(SIZE) + source.randbytes(SIZE)
+
+
+def stream_of(number: int, count: int) -> bytes:
+    """Return the first ``count`` bytes of a client's connection."""
+    return b"".join(islice(messages(number), count // (LENGTH.size + SIZE)))
 
 
 def test_all_connections_are_copied_again_after_the_mirrors_program_has_restarted(scene: Scene) -> None:
     scene.record("c1", "c2")
     program = scene.record("m")["m"]
-    balancer = scene.balance(rules(scene, reconnect="next-segment"))
+    rules_file = scene.with_threads(RULES, int(THREADS or 2))
+    balancer = scene.balance(rules_file)
     until = scene.file("until")
     client, records = scene.client(connections=COUNT, until=until, size=SIZE, seed=SEED)
     balancer.wait_for_status(lambda status: mirror_of(status)["legs"] == COUNT, "all legs")
     program.send_signal(signal.SIGKILL)
     balancer.wait_for_status(
-        lambda status: mirror_of(status)["connections_not_copied"] == {"reconnecting": COUNT}, "all legs to end"
+        lambda status: mirror_of(status)["connections_not_copied"] == {"mirror-reset": COUNT}, "all legs to end"
+    )
+    rules_file.write_text(rules_file.read_text().replace("10.20.0.13}", "10.20.0.13, reconnect: next-segment}"))
+    send_command("reload", {}, balancer.api)
+    balancer.wait_for_status(
+        lambda status: mirror_of(status)["connections_not_copied"] == {"reconnecting": COUNT}, "all copies to wait"
     )
     assert_adds_up(balancer.status())
     scene.record("m")
     balancer.wait_for_status(
         lambda status: mirror_of(status)["legs"] == COUNT and not mirror_of(status)["connections_not_copied"],
         "all connections to be copied again",
+        40.0,
     )
     lost = mirror_of(balancer.status())["lost_bytes"]
     assert lost["reconnecting"] > 0 and lost.keys() <= {"reconnecting", "mirror-reset"}
@@ -62,9 +71,11 @@ def test_all_connections_are_copied_again_after_the_mirrors_program_has_restarte
     assert_adds_up(balancer.status())
     assert mirror["lost_bytes"] == lost, "nothing more is lost"
     assert mirror["client_bytes"] == sum(count for count, _ in sent.values())
-    whole, again = streams(), scene.at_master()
+    again = scene.at_master()
     assert again.keys() == sent.keys()
-    for port, (count, digest) in again.items():
-        stream = whole[sent[port][1]]
-        assert 0 < count < sent[port][0] == len(stream)
+    for number, line in enumerate(records.lines()):
+        stream = stream_of(number, line["bytes"])
+        assert hashlib.sha256(stream).hexdigest() == line["sha256"]
+        count, digest = again[line["port"]]
+        assert 0 < count < len(stream)
         assert hashlib.sha256(stream[-count:]).hexdigest() == digest, "the mirror has the end of the client's stream"

@@ -1,5 +1,7 @@
 """Connections that survive a restart of natmirror."""
 
+import sys
+
 import pytest
 
 from natmirror.lab.loadbalancer import LoadBalancer
@@ -22,7 +24,11 @@ def test_connections_go_on_through_a_restart_and_later_ones_are_mirrored(scene: 
         balancer.kill()
     else:
         assert balancer.stop() == 0
+        assert "20 connections to services with a pool will wait for the next start" in balancer.program.text
         assert "the iptables rules stay" in balancer.program.text
+    asked = scene.start("lb", sys.executable, "-m", "natmirror", "status", "--api", str(balancer.api), name="status")
+    asked.wait_for_text("start it again, or remove the rules with natmirror cleanup")
+    assert f"its iptables rules are still there ({iptables}: NATMIRROR-" in asked.text
     assert scene.traces()["rules"] != [], "the rules hold production's packets back meanwhile"
     again = LoadBalancer(scene.lab, scene.with_threads(RULES, 4), iptables=iptables)
     scene.balancers.append(again)

@@ -57,7 +57,7 @@ class Manager:
         balancer = LoadBalancer(
             self.scene.lab,
             rules,
-            on_stop="keep",
+            on_stop=None,  # under a service manager the rules are kept
             iptables=self.iptables,
             api=self.directory / "api.sock",
             through=[*confine, str(self.directory)],
@@ -112,9 +112,8 @@ def wedged(thread: int) -> Iterator[None]:
             os.waitpid(thread, WALL)
 
 
-def last_thread(balancer: LoadBalancer) -> int:
-    """Return the packet threads, which are started last."""
-    return max(int(entry.name) for entry in Path(f"/proc/{balancer.program.pid}/task").iterdir())
+def threads_of(balancer: LoadBalancer) -> set[int]:
+    return {int(entry.name) for entry in Path(f"/proc/{balancer.program.pid}/task").iterdir()}
 
 
 def status_of(pid: int) -> dict[str, str]:
@@ -136,10 +135,22 @@ def test_a_life_as_a_service(scene: Scene, manager: Manager, iptables: str) -> N
         assert int(state[kind], 16) == CAPABILITIES, kind
     assert (state["NoNewPrivs"], state["Seccomp"]) == ("1", "2" if shutil.which("systemd-analyze") else "0")
     assert stat.S_IMODE(balancer.api.stat().st_mode) == 0o660
-    children = Path(f"/proc/{balancer.program.pid}/task/{balancer.program.pid}/children").read_text().split()
-    assert len(children) == 2, "who lets the watched service's packets pass, where we do not"
-    for child in children:
+    at_start = threads_of(balancer)
+    balancer.status()
+    children = [
+        int(pid)
+        for file in Path(f"/proc/{balancer.program.pid}/task").glob("*/children")
+        for pid in file.read_text().split()
+    ]
+    commands = {child: Path(f"/proc/{child}/cmdline").read_bytes() for child in children}
+    assert len(children) == 3, "two let the watched service's packets pass where natmirror does not; one is the API's"
+    for child, command in commands.items():
         assert b"NOTIFY_SOCKET" not in Path(f"/proc/{child}/environ").read_bytes()
+        has_rights = b"natmirror.api" not in command
+        assert [int(status_of(child)[kind], 16) for kind in ("CapPrm", "CapEff", "CapAmb")] == 3 * [
+            CAPABILITIES * has_rights
+        ]
+    packet_thread = max(at_start & threads_of(balancer))  # the packet threads are started last
     until, started = scene.file("until"), scene.file("started")
     client, records = scene.client(connections=CONNECTIONS, until=until, started=started, size=200)
     balancer.wait_for_status(lambda status: len(status["flows"]) == CONNECTIONS, "all connections")
@@ -149,12 +160,12 @@ def test_a_life_as_a_service(scene: Scene, manager: Manager, iptables: str) -> N
         assert manager.hear("WATCHDOG=1")
     assert "STATUS=0 flows, 0 legs" in manager.told
 
-    with wedged(last_thread(balancer)):
+    with wedged(packet_thread):
         balancer.program.wait_for_text("thread 1 has not run")
         manager.forget()
         assert not manager.hear("WATCHDOG=1", 2 * WATCHDOG_SECONDS), "the main thread alone is no life"
     assert manager.hear("WATCHDOG=1")
-    with wedged(last_thread(balancer)):
+    with wedged(packet_thread):
         balancer.program.send_signal(signal.SIGABRT)
         balancer.program.wait_for_text("in _pass_packets")
     wait_for(lambda: not balancer.program.running(), "the end")

@@ -169,16 +169,14 @@ def test_what_cannot_be_repaired_is_reported_and_tried_again(
     assert codes(findings) == ["rules-repaired"]
 
 
-def test_what_cannot_be_read_counts_as_it_was_and_hides_nothing_else(
-    keeper: Keeper, raw: Thing, device: Thing, findings: Findings
-) -> None:
-    raw.is_unreadable = "cannot run iptables-nft-save"
-    device.found = ["it is missing"]
+def test_what_cannot_be_read_counts_as_it_was(keeper: Keeper, raw: Thing, device: Thing, findings: Findings) -> None:
+    device.found, raw.is_unreadable = ["it is missing"], "cannot run iptables-nft-save"
     with pytest.raises(HostError, match="cannot run iptables-nft-save"):
-        keeper.check([raw, device], 0.0)
+        keeper.check([device, raw], 0.0)
     assert device.repairs == 1
     assert [entry["in_place"] for entry in keeper.entries] == [True, True]
     assert keeper.entries[1]["changed_by"] == "an unknown program"
+    assert codes(findings) == ["rules-repaired"]
 
 
 def test_many_differences_are_shortened(keeper: Keeper, raw: Thing) -> None:

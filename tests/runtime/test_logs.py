@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from natmirror.findings import FindingCode
 from natmirror.runtime.logs import MAX_OF_A_KIND, MAX_QUEUED, WINDOW, Limiter, Logs
 from tests.helpers.clock import Clock
 
@@ -155,6 +156,7 @@ def test_a_writer_that_hangs_blocks_neither_logging_nor_the_stop(clock: Clock) -
 
 PROGRAM = """
 import logging, sys, threading
+from natmirror.findings import FindingCode
 from natmirror.runtime.logs import Logs, print_line
 logs = Logs()
 logs.start()
@@ -221,3 +223,30 @@ def test_a_slow_reader_gets_all_records() -> None:
         assert process.wait(20.0) == 0
     assert [line.split()[4] for line in lines[:-2]] == [str(number) for number in range(900)]
     assert lines[-2:] == ["the summary", "the last words"]
+
+
+def test_messages_that_a_full_disk_refuses_are_counted_and_named_once_it_works_again(clock: Clock) -> None:
+    out, errors = Out(), ["No space left on device"]
+
+    def write(text: str) -> str | None:
+        if not errors:
+            out(text)
+        return errors[0] if errors else None
+
+    logs = Logs(write, clock)
+    logger = logging.Logger("test")
+    logger.addHandler(logs)
+    assert logs.findings() == []
+    for number in range(3):
+        logger.warning("lost %d", number)
+    drain(logs)
+    [found] = logs.findings()
+    assert (found.code, logs.status()["records_dropped"]) == (FindingCode.LOG_LOST, 3)
+    assert "because No space left on device" in found.problem
+    errors.clear()
+    logs.write_one(0.0)
+    assert out.lines() == ["3 messages were lost, because No space left on device"]
+    assert logs.findings() == []
+    logger.warning("whole")
+    drain(logs)
+    assert out.lines()[1:] == ["whole"]

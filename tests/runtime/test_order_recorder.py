@@ -1,10 +1,10 @@
 """Recordings of masters' orders."""
 
+import os
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-import dpkt
 import pytest
 
 from natmirror.actions import Order
@@ -60,7 +60,7 @@ def test_orders_that_wait_for_the_disk_are_bounded(tmp_path: Path) -> None:
         for _ in range(10):
             one.add([order] * 200)
         assert one._waiting_len <= MAX_WAITING_LEN
-        assert len(one._waiting) > 500
+        assert len(one.files[tmp_path / "orders.pcap"].waiting) > 500
         one.write()
         assert one._waiting_len == 0
 
@@ -70,25 +70,43 @@ def test_a_file_that_cannot_be_created_is_an_error(tmp_path: Path) -> None:
         recorder(rules(tmp_path / "nothing" / "orders.pcap"))
 
 
-def test_after_a_write_error_no_more_orders_of_that_master_are_recorded(
+def test_orders_wait_for_a_disk_that_is_full_and_are_written_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "orders.pcap"
-    one = engine(recorded(path))
-    _, master = introduced(one)
-    master.say(request(Type.FLOW_MOD, 1, bytes(48)))
-    orders = one.take_orders()
+    path, other = tmp_path / "orders.pcap", tmp_path / "other.pcap"
+    two = parse_rules(
+        recorded(path) + f"      - {{name: m2, address: 10.20.0.14, protocol: openflow, record: {other}}}\n"
+    )
+    order = Order("openflow", "master", CLIENT, 0, bytes(1000))
+    elsewhere = replace(order, mirror="m2")
+    one, real = recorder(two), os.write
+    blocked = os.stat(path)
 
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+    def full(fd: int, data: memoryview) -> int:
+        if os.path.samestat(os.fstat(fd), blocked):
+            if len(data) < 1000:
+                raise OSError(28, "No space left on device")
+            data = data[:700]  # as a disk that takes only a part
+        return real(fd, data)
 
-    with closing(recorder(rules(path))) as written:
-        monkeypatch.setattr(dpkt.pcap.Writer, "writepkt", full)
-        written.add(orders)
-        with pytest.raises(CaptureError, match="No space left"):
-            written.write()
-        written.add(orders)
-        written.write()
+    with closing(one):
+        one.write()
+        one.add([order])
+        one.write()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", full)
+            one.add([order, elsewhere])
+            with pytest.raises(CaptureError, match=r"orders\.pcap: No space left"):
+                one.write()
+            assert len(list(Capture(path))) == 1, "the file ends with a whole packet"
+            assert len(list(Capture(other))) == 1, "other disks get their orders"
+            assert (one.files[path].error, one.files[path].lost) == ("No space left on device", 0)
+            one.add([order] * 40_000)
+        one.write()
+    lost = one.files[path].lost
+    assert lost > 0
+    assert len(list(Capture(path))) == 40_002 - lost
+    assert (one.files[path].error, one._waiting_len) == (None, 0)
 
 
 def test_files_are_opened_and_closed_with_the_rules(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from natmirror.errors import CaptureError
+from natmirror.errors import CaptureError, HostError
+from natmirror.findings import FindingCode
 from natmirror.rules import Rules, parse_rules
 from natmirror.runtime import switch_file
 from natmirror.runtime.order_recorder import OrderRecorder
@@ -66,3 +67,43 @@ def test_a_reload_fails_on_a_disk_that_does_not_answer_and_the_old_rules_stay(
     thaw.set()
     assert files.thread.ask(lambda: applied[-1], 5.0) is rules
     files.thread.end()
+
+
+def test_findings_say_what_a_full_or_frozen_disk_costs_until_it_works_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, thaw: threading.Event
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    path = tmp_path / "orders.pcap"
+    files = OrderFiles(parse_rules(recorded(path)))
+    files.open()
+    assert files.findings() == []
+    [file] = files._recorder.files.values()
+    file.error, file.lost = "No space left on device", 7
+    assert [(one.code, one.subject) for one in files.findings()] == [
+        (FindingCode.ORDERS_NOT_RECORDED, str(path)),
+        (FindingCode.ORDERS_LOST, str(path)),
+    ]
+    files._recorder.write()
+    assert [one.code for one in files.findings()] == [FindingCode.ORDERS_LOST], "the file still lacks them"
+    files._recorder.close()
+    errors = [HostError(f"{tmp_path}/known.json: No space left on device")]
+
+    def save(*_: object) -> None:
+        if errors:
+            raise errors[0]
+
+    monkeypatch.setattr(switch_file, "save", save)
+    engine: Any = SimpleNamespace(known_switches=list)
+    known = KnownSwitches(tmp_path / "known.json", [engine])
+    [chore] = known.thread._chores
+    chore.run(lambda: 0.0)
+    [found] = known.findings()
+    assert f"{tmp_path}/known.json (No space left on device)" in found.problem
+    errors.clear()
+    chore.run(lambda: 0.0)
+    assert known.findings() == []
+    known.thread._under_way = ("known-switches", 0.0)
+    now[0] = 11.0
+    [found] = known.findings()
+    assert "the disk does not answer" in found.problem

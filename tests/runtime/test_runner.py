@@ -2,7 +2,6 @@
 
 import gc
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import pytest
 from natmirror.backends.monitor import HealthChange
 from natmirror.errors import HostError, RulesError
 from natmirror.ha.exit_codes import STUCK
-from natmirror.lab.process import wait_for
 from natmirror.linux import host_state
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.systemd import Notifier
@@ -141,6 +139,17 @@ def test_a_reload_logs_only_what_has_changed(
     assert caplog.text.count("of its share") == 1
 
 
+def test_a_preview_of_a_reload_changes_nothing(runner: Runner) -> None:
+    Path(runner._rules_path).write_text(f"threads: 1\n{CHECKED.replace('10.20.0.13', '10.20.0.14')}")
+    before = runner._reloader._rules
+    changes, costs = runner._reloader.preview()
+    assert ([change[:2] for change in changes], costs) == (["- ", "+ "], [])
+    assert runner._reloader._rules is before
+    Path(runner._rules_path).write_text(f"threads: 2\n{CHECKED}")
+    with pytest.raises(RulesError, match="threads: cannot change"):
+        runner._reloader.preview()
+
+
 def test_many_reloads_in_a_row_do_not_postpone_the_removal_of_unused_kernel_rules(runner: Runner) -> None:
     dues = []
     for limit in (1, 2):
@@ -181,10 +190,9 @@ def test_the_end_of_the_last_thread_ends_the_run(several: Runner) -> None:
 def test_a_command_switches_mirroring_on_in_all_threads(several: Runner) -> None:
     for worker in several._workers:
         worker._engine.faults.switch_off(None)
-    resume = ThreadPoolExecutor(1).submit(several._commands["resume-mirroring"], {})
-    wait_for(lambda: len(several._mailbox) == 1, "the command")
+    resume = several._api.commands["resume-mirroring"]({})
     several._mailbox.read()
-    assert resume.result(10.0) == {}
+    assert resume.result(0) == {}
     for worker in several._workers:
         worker.do_requests()
         assert not worker._engine.faults.off

@@ -93,10 +93,22 @@ def begin(worker: Worker, then: Exception | None = None) -> None:
     worker.start([worker])
 
 
+def test_a_request_that_is_given_up_is_not_done_later(worker: Worker) -> None:
+    begin(worker)
+    may_continue, done = Event(), list[int]()
+    worker.post(lambda: wait_for(may_continue.is_set, "the test"))
+    with pytest.raises(TimeoutError):
+        worker.ask(lambda: done.append(7), 0.01)
+    may_continue.set()
+    assert worker.ask(lambda: 1) == 1
+    assert done == []
+    worker.stop()
+
+
 def test_the_thread_answers_requests_and_after_its_end_the_caller_does(worker: Worker) -> None:
     begin(worker)
     assert worker.engine.snapshot()["flows"] == 0
-    assert worker.engine.flows() == []
+    assert [flow for part in worker.engine.flows() for flow in part] == []
     with pytest.raises(ZeroDivisionError):
         worker.ask(lambda: 1 / 0)
     worker.stop()

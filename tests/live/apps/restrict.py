@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator
 
 from natmirror.linux.systemd import take_variables
-from tests.helpers.unitfile import settings
+from tests.helpers.unitfile import lines, settings
 
 # linux/prctl.h, linux/seccomp.h, linux/audit.h, linux/bpf_common.h
 PR_SET_SECCOMP, PR_SET_MDWE = 22, 65
@@ -50,11 +50,10 @@ def calls(group: str) -> Iterator[str]:
 def allowed() -> set[str]:
     """Return the system calls that the unit's filter allows."""
     found: set[str] = set()
-    takes_away = False
-    for word in settings("SystemCallFilter"):
-        takes_away = word.startswith("~") or (takes_away and word != "@system-service")
-        group = set(calls(word.removeprefix("~")))
-        found = found - group if takes_away else found | group
+    for line in lines("SystemCallFilter"):
+        named = line.removeprefix("~").split()
+        group = {call for word in named for call in (calls(word) if word.startswith("@") else [word])}
+        found = found - group if line.startswith("~") else found | group
     return found
 
 

@@ -340,6 +340,7 @@ def test_the_status_screen_has_the_reason_why_there_is_no_session() -> None:
         "kernel_translation_off_because": None,
         "paths_checked": True,
         "packets_forged": {},
+        "kept": [],
     }
     status = {
         "version": "",
@@ -349,6 +350,7 @@ def test_the_status_screen_has_the_reason_why_there_is_no_session() -> None:
         "machine": machine,
         "pair": None,
         "failing_chores": [],
+        "findings": [],
         "log": {"records_dropped": 0, "records_suppressed": 0},
         **one.snapshot(session.now),
         "backends": [],

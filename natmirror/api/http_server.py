@@ -1,0 +1,221 @@
+"""HTTP/1.1 on a listening socket, for many clients of which some are slow, silent or hostile.
+
+h11 parses and writes HTTP, and does no I/O; asyncio has the connections, of which a silent one costs only memory. So
+each wait has a limit of its own here: for a request's first byte, for the rest of it, for a client that does not read.
+"""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import h11
+
+from natmirror.api.program import Refused
+
+MAX_BODY_LEN = 64 << 10
+MAX_CONNECTIONS = 800  # the usual limit on a process's descriptors is 1,024
+_MAX_HEAD_LEN = 16 << 10
+_PIECE_LEN = 16 << 10
+_BACKLOG = 512
+
+# Seconds
+IDLE_TIMEOUT = 60.0
+REQUEST_TIMEOUT = 10.0
+WRITE_TIMEOUT = 10.0
+_LINGER = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request that has been read as a whole."""
+
+    method: str
+    path: str
+    body: bytes
+
+
+Respond = Callable[[Request], AsyncGenerator[bytes, None]]
+"""Yields the body of an answer, in pieces of JSON; raises Refused where there is none."""
+
+
+class HttpServer:
+    """Serves the connections of a listening socket."""
+
+    def __init__(self, respond: Respond) -> None:
+        self._respond = respond
+        self._open = 0
+        self._silent: dict[_Connection, None] = {}  # without a whole request; the longest silent first
+
+    async def serve(self, listening: socket.socket) -> None:
+        """Serve until cancelled."""
+        async with await asyncio.start_server(self._serve_one, sock=listening, backlog=_BACKLOG) as server:
+            await server.serve_forever()
+
+    async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = _Connection(reader, writer)
+        self._open += 1
+        self._silent[connection] = None
+        if self._open > MAX_CONNECTIONS:
+            longest = next(iter(self._silent))
+            del self._silent[longest]
+            longest.abort()
+        try:
+            while await self._serve_request(connection):
+                pass
+        except (OSError, TimeoutError, h11.LocalProtocolError):  # the client has gone, is silent, or does not read
+            connection.abort()
+        finally:
+            self._open -= 1
+            self._silent.pop(connection, None)
+            connection.close()
+
+    async def _serve_request(self, connection: "_Connection") -> bool:
+        """Answer the next request; return whether the connection stays open for another one."""
+        self._silent[connection] = None
+        try:
+            async with asyncio.timeout(IDLE_TIMEOUT):
+                await connection.wait_for_data()
+            async with asyncio.timeout(REQUEST_TIMEOUT):
+                request = await connection.read_request()
+            self._silent.pop(connection, None)
+            if request is None:
+                return False
+            await connection.while_connected(connection.send_answer(self._respond(request)))
+        except h11.RemoteProtocolError as error:
+            await connection.send_error(error.error_status_hint, str(error))
+        except Refused as refused:
+            await connection.send_error(refused.status, refused.text)
+        return await connection.begins_next()
+
+
+class _Connection:
+    """A client's connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD_LEN)
+        self._reading: asyncio.Task[bytes] | None = None
+
+    # Requests
+
+    async def wait_for_data(self) -> None:
+        """Wait until the client has sent something, or closed the connection."""
+        if not self._http.trailing_data[0]:
+            self._http.receive_data(await self._read())
+
+    async def read_request(self) -> Request | None:
+        """Return the next request; None where the client has closed the connection. Refused where it is too long."""
+        head, body = None, b""
+        while True:
+            event = self._http.next_event()
+            if event is h11.NEED_DATA:
+                if self._http.they_are_waiting_for_100_continue:
+                    await self._send(h11.InformationalResponse(status_code=100, headers=[]))
+                self._http.receive_data(await self._read())
+            elif isinstance(event, h11.Request):
+                head = event
+                announced = next((int(value) for name, value in event.headers if name == b"content-length"), 0)
+                _require_short(announced)
+            elif isinstance(event, h11.Data):
+                body += event.data
+                _require_short(len(body))
+            elif isinstance(event, h11.EndOfMessage) and head is not None:
+                return Request(head.method.decode("ascii"), head.target.decode("ascii").partition("?")[0], body)
+            else:
+                return None
+
+    async def while_connected(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do the work; cancel it where the client closes the connection."""
+        task = asyncio.create_task(work)
+        reading = self._start_reading()
+        try:
+            await asyncio.wait({task, reading}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done() and not reading.result():
+                raise ConnectionResetError
+            await task
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError, Exception):  # the caller has it already
+                await task
+
+    # Answers
+
+    async def send_answer(self, pieces: AsyncGenerator[bytes, None]) -> None:
+        """Send an answer while its pieces are made. Refused where not even the first one could be made."""
+        async with aclosing(pieces):
+            first = await anext(pieces)
+            second = await anext(pieces, None)
+            if second is None:
+                await self._send(_head(200, len(first)), h11.Data(first), h11.EndOfMessage())
+                return
+            await self._send(_head(200), h11.Data(first), h11.Data(second))
+            try:
+                async for piece in pieces:
+                    await self._send(h11.Data(piece))
+            except Refused as refused:  # the client has a part already: it sees that the end is missing
+                raise ConnectionResetError from refused
+            await self._send(h11.EndOfMessage())
+
+    async def send_error(self, status: int, text: str) -> None:
+        """Send an error, unless an answer has begun."""
+        if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            raise ConnectionResetError
+        body = json.dumps({"error": text}).encode()
+        await self._send(_head(status, len(body)), h11.Data(body), h11.EndOfMessage())
+
+    async def begins_next(self) -> bool:
+        """Prepare for the next request; return False if there is none. Then read, for a short time, what the client may
+        still be sending: closing a socket with unread data would take the answer from it."""
+        if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
+            self._http.start_next_cycle()
+            return True
+        self._writer.write_eof()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER):
+                while await self._read():
+                    pass
+        return False
+
+    # The stream
+
+    async def _send(self, *events: h11.Event) -> None:
+        self._writer.write(b"".join(self._http.send(event) or b"" for event in events))
+        async with asyncio.timeout(WRITE_TIMEOUT):
+            await self._writer.drain()
+
+    def _start_reading(self) -> "asyncio.Task[bytes]":
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._reader.read(_PIECE_LEN))
+        return self._reading
+
+    async def _read(self) -> bytes:
+        data = await self._start_reading()
+        self._reading = None
+        return data
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        self._writer.transport.abort()
+
+    def close(self) -> None:
+        """Close the connection after what was written."""
+        if self._reading is not None and not self._reading.cancel() and not self._reading.cancelled():
+            self._reading.exception()  # else asyncio would log it
+        self._writer.close()
+
+
+def _head(status: int, length: int | None = None) -> h11.Response:
+    headers = [("Content-Type", "application/json")]
+    if length is not None:
+        headers.append(("Content-Length", str(length)))
+    return h11.Response(status_code=status, headers=headers)
+
+
+def _require_short(length: int) -> None:
+    if length > MAX_BODY_LEN:
+        raise Refused(413, f"the body has more than {MAX_BODY_LEN} bytes")

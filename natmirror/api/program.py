@@ -1,0 +1,106 @@
+"""The running natmirror, as the process that serves its API sees it: questions, answers, and commands."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import count
+from typing import Any
+
+from natmirror.api import frames
+
+_MAX_ANSWER_LEN = 64 << 20
+_MAX_PARTS = 4  # that natmirror makes at the same time, so that no flood of clients takes much of its time
+_MAX_COMMANDS = 16  # that natmirror has at the same time
+BUSY = "natmirror is too busy to answer: try again"
+
+# Seconds
+_GET_TIMEOUT = 10.0
+_COMMAND_TIMEOUT = 60.0  # a reload waits for iptables
+_BEAT_INTERVAL = 5.0
+
+
+class Refused(Exception):
+    """The request is refused: the status code and the text for the client."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+
+
+class Program:
+    """The running natmirror. run() returns when it has ended."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._numbers = count(1)
+        self._answers: dict[int, asyncio.Queue[dict[str, Any]]] = {}
+        self._parts = asyncio.Semaphore(_MAX_PARTS)
+        self._commands = 0
+
+    async def run(self) -> None:
+        """Pass answers to those who have asked, until natmirror has ended."""
+        beats = asyncio.create_task(self._beat())
+        try:
+            while (message := await frames.read(self._reader, _MAX_ANSWER_LEN)) is not None:
+                if (queue := self._answers.get(message["id"])) is not None:  # else the client has given up
+                    queue.put_nowait(message)
+        finally:
+            beats.cancel()
+
+    async def get(self, resource: str) -> AsyncGenerator[Any, None]:
+        """Yield a resource, or the parts of a list. Refused where natmirror does not answer."""
+        async with self._question() as (number, answers):
+            question: dict[str, Any] = {"id": number, "get": resource}
+            while True:
+                try:
+                    async with asyncio.timeout(_GET_TIMEOUT), self._parts:
+                        self._send(question)
+                        answer = _checked(await answers.get())
+                except TimeoutError:
+                    raise Refused(503, BUSY) from None
+                yield answer["answer"]
+                if not answer["more"]:
+                    return
+                question = {"id": number, "more": True}
+
+    async def command(self, name: str, arguments: dict[str, Any]) -> Any:
+        """Give natmirror a command, and return its answer. Refused where natmirror refuses it or does not answer. If
+        the caller is cancelled, natmirror does not begin a command that it has not begun yet."""
+        if self._commands == _MAX_COMMANDS:
+            raise Refused(503, BUSY)
+        self._commands += 1
+        try:
+            async with self._question() as (number, answers), asyncio.timeout(_COMMAND_TIMEOUT):
+                self._send({"id": number, "command": name, "arguments": arguments})
+                return _checked(await answers.get())["answer"]
+        except TimeoutError:
+            raise Refused(503, BUSY) from None
+        finally:
+            self._commands -= 1
+
+    @asynccontextmanager
+    async def _question(self) -> AsyncIterator[tuple[int, asyncio.Queue[dict[str, Any]]]]:
+        number, answers = next(self._numbers), asyncio.Queue[dict[str, Any]]()
+        self._answers[number] = answers
+        try:
+            yield number, answers
+        finally:
+            del self._answers[number]
+            self._send({"id": number, "withdraw": True})
+
+    async def _beat(self) -> None:
+        while True:
+            self._send({"id": 0})
+            await asyncio.sleep(_BEAT_INTERVAL)
+
+    def _send(self, message: dict[str, Any]) -> None:
+        """Send a message. Few are under way at the same time, and none is long, so that they need not wait."""
+        self._writer.write(frames.encode(message))
+
+
+def _checked(answer: dict[str, Any]) -> dict[str, Any]:
+    if "error" in answer:
+        raise Refused(answer["status"], answer["error"])
+    return answer

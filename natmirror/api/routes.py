@@ -1,0 +1,72 @@
+"""The resources and the commands of the API.
+
+========================== ===========================================================================================
+GET /v1/status             counters, dropped packets by reason, backends, mirrors with their accounts, queues
+GET /v1/flows              the flows, each with its legs
+GET /v1/ended              the latest legs that have ended: when, why, and how many bytes each mirror got
+GET /v1/decisions          what backend and masters have decided for each OpenFlow switch
+POST /v1/drain             ``{"service": …, "backend": …, "deadline": seconds or null}``: drain a backend
+POST /v1/undrain           ``{"service": …, "backend": …}``: give a drained backend new connections again
+POST /v1/reload            ``{}``: read the rules file again and apply it; the answer lists the changes.
+                           ``{"dry_run": true}``: list them, and what connections would lose
+POST /v1/resume-mirroring  ``{}``: switch on what was switched off after internal errors
+POST /v1/release-kernel    ``{}``: install no kernel rules again that an operator removes
+========================== ===========================================================================================
+
+natmirror/runtime/shown.py declares the fields of the answers.
+"""
+
+import json
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from natmirror.api import PREFIX
+from natmirror.api.http_server import Request
+from natmirror.api.program import Program, Refused
+
+DOCUMENTS = ("status",)
+LISTS = ("flows", "ended", "decisions")
+COMMANDS = ("drain", "undrain", "reload", "resume-mirroring", "release-kernel")
+
+
+class Routes:
+    """Answers requests, by asking ``program``."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+
+    async def respond(self, request: Request) -> AsyncGenerator[bytes, None]:
+        """Yield the body of the answer, in pieces. Refused where there is none."""
+        name = request.path.removeprefix(PREFIX)
+        if not request.path.startswith(PREFIX) or name not in (*DOCUMENTS, *LISTS, *COMMANDS):
+            known = ", ".join(PREFIX + name for name in (*DOCUMENTS, *LISTS, *COMMANDS))
+            raise Refused(404, f"there are {known}")
+        if name in COMMANDS:
+            if request.method != "POST":
+                raise Refused(405, "this is a command: send it with POST")
+            yield json.dumps(await self._program.command(name, _arguments(request.body))).encode()
+            return
+        if request.method != "GET":
+            raise Refused(405, "the state can only be read, with GET")
+        if name in DOCUMENTS:
+            async with aclosing(self._program.get(name)) as answers:
+                yield json.dumps(await anext(answers)).encode()
+            return
+        before = b"["
+        async with aclosing(self._program.get(name)) as parts:
+            async for part in parts:
+                if part:
+                    yield before + json.dumps(part)[1:-1].encode()
+                    before = b", "
+        yield b"[]" if before == b"[" else b"]"
+
+
+def _arguments(body: bytes) -> dict[str, Any]:
+    try:
+        arguments = json.loads(body)
+    except (ValueError, RecursionError):
+        arguments = None
+    if not isinstance(arguments, dict):
+        raise Refused(400, "expected a JSON object with the arguments")
+    return arguments

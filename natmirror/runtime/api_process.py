@@ -1,0 +1,266 @@
+"""The API's process (natmirror/api), as natmirror sees it: started, answered, and started again when it ends.
+
+natmirror itself makes the socket, so clients wait in its backlog while the process is started again. The process asks
+for parts of lists, one after another; this file has four threads at most that make them, by asking the packet threads.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from natmirror import unprivileged
+from natmirror.api import frames
+from natmirror.errors import HostError, NatmirrorError
+from natmirror.linux import unix_socket
+from natmirror.runtime.chores import ChoreFailure
+
+log = logging.getLogger("natmirror")
+
+_NAME = "the API's process"
+_MODE = 0o660
+_BACKLOG = 512
+_THREADS = 4
+_MAX_QUESTIONS = 1024  # of the clients that the process has
+_MAX_LISTS = 256  # that are being read; each may hold the numbers of all legs of a thread
+_MAX_QUESTION_LEN = 128 << 10  # bytes; a body has 64 KiB at most
+_BUSY = "natmirror is too busy to answer: try again"
+# Seconds
+_BEAT_TIMEOUT = 30.0
+_END_TIMEOUT = 2.0
+_JOIN_TIMEOUT = 5.0
+_PAUSES = (0.1, 10.0)  # before it is started again: after a first failure, and at most
+_LONG_LIFE = 60.0  # after which a failure counts as the first one
+
+Document = Callable[[], Any]
+"""Returns a resource as values for JSON; raises TimeoutError."""
+Parts = Callable[[], Iterator[list[Any]]]
+"""Yields the parts of a list; raises TimeoutError."""
+Command = Callable[[dict[str, Any]], "Future[Any]"]
+"""Has a thread obey a command. The future has the answer, or ValueError, TypeError or KeyError for arguments that are
+refused, or one of natmirror's errors. As long as it can be cancelled, the command has not begun."""
+
+
+class ApiProcess:
+    """The API on the Unix socket ``path``, from open() to close()."""
+
+    def __init__(
+        self, path: Path, documents: Mapping[str, Document], lists: Mapping[str, Parts], commands: Mapping[str, Command]
+    ) -> None:
+        self._path = path
+        self._documents = documents
+        self._lists = lists
+        self.commands = commands
+        self._threads = ThreadPoolExecutor(_THREADS, "api-answers")
+        self._process: subprocess.Popen[bytes] | None = None
+        self._failure: tuple[str, float] | None = None
+        self._thread = threading.Thread(target=self._run, name="api", daemon=True)
+
+    def open(self) -> None:
+        """Make the socket, and start the process soon. HostError where the socket cannot be made, or another natmirror
+        listens on it."""
+        self._listening = unix_socket.bind(self._path, socket.SOCK_STREAM, _MODE, "serve the API")
+        try:
+            self._listening.listen(_BACKLOG)
+            self._loop = asyncio.new_event_loop()
+            self._main = self._loop.create_task(self._keep_running())
+            self._thread.start()
+        except (OSError, RuntimeError) as error:
+            self._listening.close()
+            self._path.unlink(missing_ok=True)
+            raise HostError(f"cannot serve the API: {error}") from None
+
+    def close(self) -> None:
+        """End the process, and remove the socket."""
+        self._path.unlink(missing_ok=True)
+        if self._thread.is_alive():
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._main.cancel)
+            self._thread.join(_JOIN_TIMEOUT)
+        self._listening.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def pid(self) -> int | None:
+        """Return the id of the process; None while it does not run."""
+        process = self._process
+        return None if process is None else process.pid
+
+    def failures(self) -> list[ChoreFailure]:
+        """Return why the process does not run, as values for JSON, if it does not; from any thread."""
+        if (failure := self._failure) is None:
+            return []
+        return [{"name": _NAME, "error": failure[0], "failing_seconds": round(time.monotonic() - failure[1], 3)}]
+
+    # In the thread
+
+    def _run(self) -> None:
+        with suppress(asyncio.CancelledError):
+            self._loop.run_until_complete(self._main)
+        self._loop.close()
+
+    async def _keep_running(self) -> None:
+        pause = _PAUSES[0]
+        while True:
+            began_at = time.monotonic()
+            try:
+                why = await self._run_once()
+            except Exception as error:  # e.g. no descriptors, no processes, no memory
+                why = (isinstance(error, OSError) and error.strerror) or repr(error)
+            if time.monotonic() - began_at > _LONG_LIFE:
+                pause = _PAUSES[0]
+            self._note_failure(f"{why}; starting it again")
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _PAUSES[1])
+
+    def _note_failure(self, why: str) -> None:
+        if self._failure is None or self._failure[0] != why:
+            log.warning("%s: %s", _NAME, why)
+        self._failure = why, time.monotonic() if self._failure is None else self._failure[1]
+
+    async def _run_once(self) -> str:
+        """Start the process, and answer it until it ends; return why it has ended."""
+        ours, theirs = socket.socketpair()
+        with ours:
+            with theirs:
+                self._process = process = self._start(theirs.fileno())
+            try:
+                ours.setblocking(False)
+                streams = await asyncio.open_connection(sock=ours)
+                conversation = _Conversation(*streams, self._documents, self._lists, self.commands, self._threads)
+                try:
+                    why = await conversation.run(self._note_beat)
+                finally:
+                    conversation.close()
+            finally:
+                with suppress(OSError):
+                    ours.shutdown(socket.SHUT_RDWR)  # the process ends when it reads that
+                self._process = None
+                code = _end(process)
+        return why or f"it has ended, {code}"
+
+    def _note_beat(self) -> None:
+        if self._failure is not None:
+            log.info("%s: runs again", _NAME)
+            self._failure = None
+
+    def _start(self, connection: int) -> "subprocess.Popen[bytes]":
+        keep = (self._listening.fileno(), connection)
+        command = [sys.executable, "-m", "natmirror.api", *map(str, keep)]
+        return unprivileged.start(command, os.environ, keep=keep, errors=None, is_ours=True)
+
+
+class _Conversation:
+    """The conversation with one process."""
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        documents: Mapping[str, Document],
+        lists: Mapping[str, Parts],
+        commands: Mapping[str, Command],
+        threads: ThreadPoolExecutor,
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._documents = documents
+        self._lists = lists
+        self._commands = commands
+        self._threads = threads
+        self._parts: dict[int, Iterator[list[Any]]] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+
+    async def run(self, on_beat: Callable[[], None]) -> str:
+        """Answer questions until the process has ended, is silent, or talks nonsense; return why if it runs still."""
+        while True:
+            try:
+                async with asyncio.timeout(_BEAT_TIMEOUT):
+                    question = await frames.read(self._reader, _MAX_QUESTION_LEN)
+            except TimeoutError:
+                return f"it has been silent for {_BEAT_TIMEOUT:g} s"
+            except ValueError as error:
+                return f"it has sent {error}"
+            if question is None:
+                return ""
+            if question["id"] == 0:
+                on_beat()
+            elif "withdraw" in question:
+                self._forget(question["id"])
+            elif question["id"] in self._tasks or len(self._tasks) >= _MAX_QUESTIONS:
+                return "it has asked too much"
+            else:
+                self._tasks[question["id"]] = asyncio.create_task(self._answer(question["id"], question))
+
+    def close(self) -> None:
+        """Forget all questions."""
+        for number in list(self._tasks) + list(self._parts):
+            self._forget(number)
+        self._writer.close()
+
+    def _forget(self, number: int) -> None:
+        self._parts.pop(number, None)
+        if (task := self._tasks.pop(number, None)) is not None:
+            task.cancel()
+
+    async def _answer(self, number: int, question: dict[str, Any]) -> None:
+        try:
+            answer = await self._made(number, question)
+        except TimeoutError:
+            answer = frames.encode({"id": number, "error": _BUSY, "status": 503})
+        except KeyError as error:
+            answer = frames.encode({"id": number, "error": f"expected the argument {error}", "status": 400})
+        except (TypeError, ValueError, NatmirrorError) as error:
+            answer = frames.encode({"id": number, "error": str(error), "status": 400})
+        except Exception:
+            log.exception("API: internal error in the answer to %.80r", question)
+            answer = frames.encode({"id": number, "error": "internal error, see natmirror's log", "status": 500})
+        self._tasks.pop(number, None)
+        with suppress(OSError):  # the process has ended
+            self._writer.write(answer)
+            await self._writer.drain()
+
+    async def _made(self, number: int, question: dict[str, Any]) -> bytes:
+        """Return the message with the answer to a question. ValueError where this natmirror does not know it."""
+        loop = asyncio.get_running_loop()
+        resource, command, arguments = question.get("get", ""), question.get("command", ""), question.get("arguments")
+        if resource in self._documents:
+            return await loop.run_in_executor(self._threads, _document, number, self._documents[resource])
+        if resource in self._lists:
+            if len(self._parts) >= _MAX_LISTS:
+                raise TimeoutError
+            self._parts[number] = self._lists[resource]()
+        if number in self._parts:
+            return await loop.run_in_executor(self._threads, _part, number, self._parts[number])
+        if command in self._commands and isinstance(arguments, dict):
+            answer = await asyncio.wrap_future(self._commands[command](arguments))
+            return frames.encode({"id": number, "answer": answer, "more": False})
+        raise ValueError("this natmirror does not know the question: is it of another version?")
+
+
+def _document(number: int, make: Document) -> bytes:
+    return frames.encode({"id": number, "answer": make(), "more": False})
+
+
+def _part(number: int, parts: Iterator[list[Any]]) -> bytes:
+    part = next(parts, None)
+    return frames.encode({"id": number, "answer": part or [], "more": part is not None})
+
+
+def _end(process: "subprocess.Popen[bytes]") -> str:
+    """Wait for the end of a process, and kill it if it does not end; return how it has ended."""
+    try:
+        code = process.wait(_END_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        code = process.wait(_END_TIMEOUT)
+    return f"by signal {-code}" if code < 0 else f"with exit code {code}"

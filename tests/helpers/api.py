@@ -1,0 +1,43 @@
+"""The API of a natmirror that exists only in a test."""
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from natmirror.api.routes import LISTS
+from natmirror.runtime.api_process import ApiProcess
+from natmirror.runtime.mailbox import settle
+
+
+@contextmanager
+def served(
+    path: Path,
+    resources: Mapping[str, Callable[[], Any]],
+    commands: Mapping[str, Callable[[dict[str, Any]], Any]] | None = None,
+) -> Iterator[ApiProcess]:
+    """Serve these resources and commands on ``path``, each command at once."""
+
+    def command(obey: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]], "Future[Any]"]:
+        def run(arguments: dict[str, Any]) -> "Future[Any]":
+            answer: Future[Any] = Future()
+            settle(answer, lambda: obey(arguments))
+            return answer
+
+        return run
+
+    def parts(make: Callable[[], Any]) -> Callable[[], Iterator[list[Any]]]:
+        return lambda: iter([make()])
+
+    api = ApiProcess(
+        path,
+        {name: make for name, make in resources.items() if name not in LISTS},
+        {name: parts(make) for name, make in resources.items() if name in LISTS},
+        {name: command(obey) for name, obey in (commands or {}).items()},
+    )
+    api.open()
+    try:
+        yield api
+    finally:
+        api.close()

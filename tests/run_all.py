@@ -1,0 +1,46 @@
+"""Runs all tests but the long ones: those in network namespaces, and beside them all others with a lower priority.
+
+The live tests mostly wait, so the others take nearly no time of their own. Their output comes after that of the live
+tests, then the names of all tests that failed. Arguments are passed to both.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+
+NICENESS = 10
+
+
+def start(marks: str, output: int, *options: str) -> "subprocess.Popen[bytes]":
+    """Start pytest for the tests with these marks."""
+    command = [sys.executable, "-m", "pytest", "-m", marks, *options, *sys.argv[1:]]
+    return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+
+
+def main() -> int:
+    """Run both parts to their end; return the exit code."""
+    with tempfile.TemporaryFile() as file:
+        live = start("live and not soak", subprocess.PIPE)
+        os.nice(NICENESS)
+        others = start("not live and not soak", file.fileno(), "-p", "no:cacheprovider")
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # both parts get it too, and end in order
+        printed = b""
+        assert live.stdout is not None
+        while part := os.read(live.stdout.fileno(), 1 << 16):
+            printed += part
+            sys.stdout.buffer.write(part)
+            sys.stdout.buffer.flush()
+        codes = [live.wait(), others.wait()]
+        file.seek(0)
+        other = file.read()
+        sys.stdout.buffer.write(other)
+    failed = re.findall(rb"^(?:FAILED|ERROR) .*", printed + b"\n" + other, re.MULTILINE)
+    print(*(["", "failing tests:", *(line.decode(errors="replace") for line in failed)] if failed else []), sep="\n")
+    return next((code for code in codes if code), 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,237 @@
+"""The API's process: its rights, its end, and clients that give up."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from natmirror.api import frames
+from natmirror.api.client import ask, send_command
+from natmirror.errors import HostError
+from natmirror.lab.process import wait_for
+from natmirror.runtime import api_process
+from natmirror.runtime.api_process import ApiProcess
+
+FLOWS = 20_000
+SLICE = 200
+
+
+class World:
+    """A natmirror with a list of flows, and a thread that obeys commands when the test says so."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.made = 0
+        self.commands: list[Future[Any]] = []
+        self.api = ApiProcess(
+            path,
+            {"status": lambda: {"pid": os.getpid()}},
+            {"flows": self._flows, "ended": lambda: iter([]), "decisions": lambda: iter([[1], [], [2]])},
+            {"drain": self._command, "reload": self._refuse},
+        )
+
+    def _flows(self) -> Iterator[list[Any]]:
+        for first in range(0, FLOWS, SLICE):
+            self.made += 1
+            yield [{"number": number, "text": "x" * 500} for number in range(first, first + SLICE)]
+
+    def _command(self, arguments: dict[str, Any]) -> "Future[Any]":
+        self.commands.append(Future())
+        return self.commands[-1]
+
+    def _refuse(self, arguments: dict[str, Any]) -> "Future[Any]":
+        raise HostError("not now")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path / "api.sock")
+    world.api.open()
+    yield world
+    world.api.close()
+    assert not world.path.exists()
+
+
+@contextmanager
+def client(world: World) -> Iterator[httpx.Client]:
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(world.path)), timeout=20.0) as one:
+        yield one
+
+
+def pid_of(world: World) -> int:
+    wait_for(lambda: world.api.pid is not None, "the process")
+    assert world.api.pid is not None
+    return world.api.pid
+
+
+def test_the_process_has_no_rights_and_ends_with_natmirror(world: World) -> None:
+    assert ask("status", world.path) == {"pid": os.getpid()}
+    pid = pid_of(world)
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    state = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
+    assert all(state[name] == ["0" * 16] for name in ("CapPrm", "CapEff", "CapAmb"))
+    assert state["NoNewPrivs"] == ["1"]
+    assert "0" not in state["Uid"] + state["Gid"] or os.geteuid() != 0
+    if os.geteuid() == 0:
+        assert (state["CapBnd"], state["Groups"]) == (["0" * 16], [])
+    world.api.close()
+    assert not Path(f"/proc/{pid}").exists()
+    world.api.close()
+
+
+def test_lists_are_asked_for_in_parts(world: World) -> None:
+    assert ask("decisions", world.path) == [1, 2]
+    assert ask("ended", world.path) == []
+    flows = ask("flows", world.path)
+    assert [flow["number"] for flow in flows] == list(range(FLOWS))
+
+
+def test_a_client_that_does_not_read_has_few_parts_made(world: World) -> None:
+    with client(world) as one, one.stream("GET", "http://n/v1/flows") as answer:
+        assert answer.status_code == 200
+        time.sleep(0.3)  # in which far more would be made
+        assert world.made < 50
+        assert ask("status", world.path)["pid"]
+
+
+def test_a_dead_process_is_started_again_and_waiting_clients_are_answered(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2):
+        ask("status", world.path)
+        pid = pid_of(world)
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: world.api.pid not in (None, pid), "another process")  # noqa: B023
+        assert ask("status", world.path)["pid"]
+    wait_for(lambda: not world.api.failures(), "its first beat")
+    assert "the API's process: it has ended, by signal 9; starting it again" in caplog.text
+
+
+def test_a_process_that_cannot_be_started_is_a_failing_chore(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(*_: object, **__: object) -> None:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    pid = pid_of(world)
+    with monkeypatch.context() as patched:
+        patched.setattr("natmirror.unprivileged.start", none_left)
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: "Resource temporarily" in str(world.api.failures()), "the failure")
+    assert ask("status", world.path)["pid"]
+    assert world.api.failures() == []
+
+
+def test_a_frozen_process_is_killed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api_process, "_BEAT_TIMEOUT", 0.05)
+    monkeypatch.setattr(api_process, "_END_TIMEOUT", 0.05)
+    with subprocess.Popen(["sleep", "60"]) as frozen:
+        frozen.send_signal(signal.SIGSTOP)
+        assert _why_ended(world, b"") == "it has been silent for 0.05 s"
+        assert api_process._end(frozen) == "by signal 9"
+
+
+def test_a_client_that_gives_up_withdraws_its_command(world: World) -> None:
+    ask("status", world.path)
+    with socket.socket(socket.AF_UNIX) as impatient:
+        impatient.connect(str(world.path))
+        impatient.sendall(b"POST /v1/drain HTTP/1.1\r\nHost: n\r\nContent-Length: 2\r\n\r\n{}")
+        wait_for(lambda: bool(world.commands), "the command")
+        assert not world.commands[0].cancelled()
+    wait_for(lambda: world.commands[0].cancelled(), "the withdrawal")
+
+
+def test_a_command_has_its_answer_or_the_reason_for_none(world: World) -> None:
+    def obey() -> None:
+        wait_for(lambda: bool(world.commands), "the command")
+        world.commands[0].set_result({"done": 1})
+
+    thread = threading.Thread(target=obey)
+    thread.start()
+    assert send_command("drain", {}, world.path) == {"done": 1}
+    thread.join()
+    with pytest.raises(HostError, match="not now"):
+        send_command("reload", {}, world.path)
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"[" * 60_000, b'{"a":' * 10_000, b"\xff", b"nonsense"])
+def test_a_malformed_body_is_refused(world: World, body: bytes) -> None:
+    with client(world) as one:
+        answer = one.post("http://n/v1/drain", content=body)
+    assert (answer.status_code, answer.json()) == (400, {"error": "expected a JSON object with the arguments"})
+    assert world.commands == []
+
+
+def test_hundreds_of_idle_clients_delay_no_other(world: World) -> None:
+    ask("status", world.path)
+    idle = []
+    for _ in range(300):
+        idle.append(socket.socket(socket.AF_UNIX))
+        idle[-1].settimeout(5.0)
+        idle[-1].connect(str(world.path))
+    began_at = time.monotonic()
+    assert ask("status", world.path)["pid"]
+    assert time.monotonic() - began_at < 2.0
+    for one in idle:
+        one.close()
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (b"\xff\xff\xff\xff", "it has sent a message of 4294967295 bytes"),
+        (b"\x00\x00\x00\x02[]", "it has sent a message without a number"),
+        (b"\x00\x00\xc3\x50" + b"[" * 50_000, "it has sent a message that is nested too deeply"),
+        (frames.encode({"id": "x"}), "it has sent a message without a number"),
+        (
+            b"".join(frames.encode({"id": n, "command": "drain", "arguments": {}}) for n in range(5000)),
+            "it has asked too much",
+        ),
+        (
+            frames.encode({"id": 7, "more": True}) + frames.encode({"id": 8, "get": ["x"]}),
+            "it has been silent for 0.5 s",
+        ),
+    ],
+)
+def test_a_process_that_talks_nonsense_is_ended(
+    world: World, said: bytes, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if a client had taken it over."""
+    monkeypatch.setattr(api_process, "_BEAT_TIMEOUT", 0.5)
+    assert _why_ended(world, said) == why
+
+
+def _why_ended(world: World, said: bytes) -> str:
+    """Return why natmirror ends the conversation with a process that says this, and no more."""
+
+    async def run() -> str:
+        ours, theirs = socket.socketpair()
+        with theirs, ThreadPoolExecutor(1) as threads:
+            writing = asyncio.create_task(asyncio.to_thread(_send_all, theirs, said))
+            streams = await asyncio.open_connection(sock=ours)
+            one = api_process._Conversation(*streams, {}, {}, world.api.commands, threads)
+            why = await one.run(lambda: None)
+            one.close()
+            await writing
+        return why
+
+    return asyncio.run(run())
+
+
+def _send_all(end: socket.socket, said: bytes) -> None:
+    with suppress(OSError):
+        end.sendall(said)
+
+
+def test_what_is_sent_is_json_after_its_length() -> None:
+    assert json.loads(frames.encode({"id": 1})[4:]) == {"id": 1}
