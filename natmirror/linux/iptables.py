@@ -202,7 +202,7 @@ def cleanup() -> list[str]:
 
 def left_behind() -> list[str]:
     """Return our chains in both backends, as cleanup() does, and leave them there. HostError where that is unknown."""
-    return [f"{backend}: {name}" for backend in _BACKENDS for name in Firewall(backend).left()]
+    return [f"{backend}: {name}" for backend in BACKENDS for name in Firewall(backend).left()]
 
 
 def _default_backend() -> str:
