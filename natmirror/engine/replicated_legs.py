@@ -37,6 +37,7 @@ from natmirror.tcp.receiver import SCALE
 from natmirror.tcp.record_masks import Masks
 
 _Key = tuple[str, Endpoint]  # service and client
+_LASTING = (LegState.ESTABLISHED, LegState.RESUMING)
 
 
 class ReplicatedLegs:
@@ -100,7 +101,9 @@ class ReplicatedLegs:
 
     def _record_of(self, flow: Flow, *, everything: bool) -> FlowRecord | None:
         stream = self._mirroring.streams.get(flow)
-        if stream is None or any(leg.state is LegState.RESUMING for _, leg in stream.alive()):
+        if stream is None:
+            return None
+        if not everything and any(leg.state is LegState.RESUMING for _, leg in stream.alive()):
             return None  # the other host's record is still valid
         key, legs = (flow.service.name, flow.client), _lasting(stream)
         if not legs:
@@ -248,12 +251,12 @@ class ReplicatedLegs:
 
 
 def _lasting(stream: MirroredStream) -> list[tuple[str, Leg]]:
-    """Return the established legs, each with its mirror's name; none once either end has begun to close the
-    connection."""
+    """Return the established legs and those that are resuming, each with its mirror's name; none once either end has
+    begun to close the connection."""
     row = stream.flow.row
     if row.state != State.ESTABLISHED or is_finished(row.orig):
         return []
-    return [(copy.mirror.name, leg) for copy, leg in stream.alive() if leg.state is LegState.ESTABLISHED]
+    return [(copy.mirror.name, leg) for copy, leg in stream.alive() if leg.state in _LASTING]
 
 
 def _missing_to(stream: MirroredStream) -> int | None:

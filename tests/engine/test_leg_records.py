@@ -8,7 +8,7 @@ from natmirror.net import seq
 from natmirror.net.endpoint import show
 from natmirror.tcp.initial_numbers import InitialNumbers
 from tests.helpers.client_connection import IRS, ISS, KEY, MIRROR_ISS, ClientConnection, engine
-from tests.helpers.leg_records import NOW, RECORD, established, records, sealed, unsealed
+from tests.helpers.leg_records import NOW, RECORD, adopted_connection, established, records, sealed, unsealed
 from tests.helpers.support import CLIENT, MASTER, at
 
 
@@ -175,3 +175,13 @@ def test_an_adopted_connection_has_its_backend() -> None:
         connection = ClientConnection(one)
         connection.answered, connection.sent = 5, 10
         assert connection.from_client("A").dst == at(f"10.20.0.{last}", 6653)[0]
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_leg_that_is_resuming_has_a_record_where_all_are_written(fast: bool) -> None:
+    """Otherwise a host that has just taken over would remove the record from the store."""
+    connection = adopted_connection(fast=fast)
+    assert records(connection.engine) == []
+    [record] = records(connection.engine, everything=True)
+    assert unsealed(record) == {**RECORD, "missing_to": RECORD["client_una"]}
+    assert connection.engine.replicated_legs.take_withdrawn() == []
