@@ -56,8 +56,8 @@ def test_the_service_manager_allows_less_memory_than_the_rules() -> None:
     assert findings(host) == []
     [(level, text)] = findings(host, "mirror-memory: 4GiB\n" + RULES)
     assert level == "warning"
-    assert "may take 6720 MiB with these rules, and is killed at 4096 MiB" in text
-    assert "MemoryMax=6720M" in text
+    assert "may take 6464 MiB with these rules, and is killed at 4096 MiB" in text
+    assert "MemoryMax=6464M" in text
     host.features = Features()
     assert findings(host, "mirror-memory: 4GiB\n" + RULES) == []
 
