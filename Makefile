@@ -3,7 +3,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit check words reference deep threads soak junk bench compare swarm scaling fuzz releases pcaps build clean
+.PHONY: help demo test unit check words reference deep threads soak junk bench compare swarm scaling fuzz releases systemd pcaps build clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -84,6 +84,10 @@ fuzz: ## the C code under libFuzzer and sanitizers for three minutes, then its t
 
 releases: ## make demo and make test in fresh roots of Debian 12 and 13, made by debootstrap (root, an hour)
 	@status=0; for release in bookworm trixie; do scripts/try-release $$release || status=1; done; exit $$status
+
+systemd: ## the unit under a real systemd in a fresh root of Debian 12, made by debootstrap (root, five minutes)
+	@scripts/setup --need-root
+	@scripts/try-unit
 
 pcaps: ## record the captures in pcaps/ again, and what their replays give (root)
 	@scripts/setup --need-root

@@ -1,6 +1,5 @@
 """natmirror as systemd starts it: a user with two capabilities, confined by the unit; and its notifications."""
 
-import ctypes
 import os
 import re
 import shutil
@@ -9,13 +8,13 @@ import socket
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from natmirror.lab.loadbalancer import LoadBalancer
 from natmirror.lab.process import wait_for
+from tests.helpers.processes import status_of, wedged
 from tests.live.scene import RULES, Scene, assert_all_well
 
 pytestmark = pytest.mark.live
@@ -31,8 +30,6 @@ WATCHED = """
       - {name: master, address: 10.20.0.13, port: 6653}
 """
 CAPABILITIES = 1 << 12 | 1 << 13  # CAP_NET_ADMIN, CAP_NET_RAW
-# linux/ptrace.h, linux/wait.h
-PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT, WALL = 17, 0x4206, 0x4207, 0x40000000
 
 
 class Manager:
@@ -98,27 +95,8 @@ def manager(scene: Scene, iptables: str) -> Iterator[Manager]:
     manager.socket.close()
 
 
-@contextmanager
-def wedged(thread: int) -> Iterator[None]:
-    """Stop one thread of another process, and no other."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    for request in (PTRACE_SEIZE, PTRACE_INTERRUPT):
-        assert libc.ptrace(request, thread, None, None) == 0, os.strerror(ctypes.get_errno())
-    os.waitpid(thread, WALL)
-    try:
-        yield
-    finally:
-        if libc.ptrace(PTRACE_DETACH, thread, None, None):  # the thread has ended: its tracer learns that first
-            os.waitpid(thread, WALL)
-
-
 def threads_of(balancer: LoadBalancer) -> set[int]:
     return {int(entry.name) for entry in Path(f"/proc/{balancer.program.pid}/task").iterdir()}
-
-
-def status_of(pid: int) -> dict[str, str]:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
 def test_a_life_as_a_service(scene: Scene, manager: Manager, iptables: str) -> None:
