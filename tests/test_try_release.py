@@ -1,4 +1,4 @@
-"""``scripts/try-release`` refuses what it cannot try, before it makes or mounts anything."""
+"""``scripts/try-release`` and ``scripts/try-unit`` refuse what they cannot try, before they make or mount anything."""
 
 import os
 import subprocess
@@ -6,10 +6,16 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parent.parent / "scripts/try-release"
+SCRIPTS = Path(__file__).parent.parent / "scripts"
 
 
-def refused(directory: Path, *words: str, user: int = 0, programs: tuple[str, ...] = ("debootstrap",)) -> str:
+def refused(
+    directory: Path,
+    *words: str,
+    script: str = "try-release",
+    user: int = 0,
+    programs: tuple[str, ...] = ("debootstrap",),
+) -> str:
     """The message with which it refuses; ``programs`` are those that the host has."""
     folder = directory / "bin"
     folder.mkdir()
@@ -17,7 +23,7 @@ def refused(directory: Path, *words: str, user: int = 0, programs: tuple[str, ..
         (folder / name).write_text(f"#!/bin/sh\n{text}\n")
         (folder / name).chmod(0o755)
     environment = {"PATH": f"{folder}:{os.environ['PATH']}", "TMPDIR": str(directory)}
-    command = ["sh", str(SCRIPT), *words]
+    command = ["sh", str(SCRIPTS / script), *words]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30.0, check=False)
     assert done.returncode == 2
     assert list(directory.iterdir()) == [folder]
@@ -27,6 +33,11 @@ def refused(directory: Path, *words: str, user: int = 0, programs: tuple[str, ..
 @pytest.mark.parametrize("words", [[], ["--help"], ["--keep"], ["--keep", "somewhere"], ["--wrong", "trixie"]])
 def test_wrong_words_get_the_usage(tmp_path: Path, words: list[str]) -> None:
     assert refused(tmp_path, *words).startswith("try-release: usage: scripts/try-release ")
+
+
+@pytest.mark.parametrize("words", [["trixie"], ["--keep"], ["--keep", "here", "there"]])
+def test_wrong_words_for_the_unit_get_the_usage(tmp_path: Path, words: list[str]) -> None:
+    assert refused(tmp_path, *words, script="try-unit") == "try-unit: usage: scripts/try-unit [--keep DIRECTORY]\n"
 
 
 def test_it_needs_root(tmp_path: Path) -> None:
