@@ -3,6 +3,7 @@ A backend that takes its route or carrier with it is blamed while another one an
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -52,6 +53,10 @@ def states(status: dict[str, Any]) -> set[str]:
 
 def backend(status: dict[str, Any], name: str) -> dict[str, Any]:
     return next(one for one in status["backends"] if one["name"] == name)
+
+
+def is_down(name: str, status: dict[str, Any]) -> bool:
+    return bool(backend(status, name)["state"] == "down")
 
 
 def undo(command: list[str]) -> list[str]:
@@ -137,7 +142,7 @@ def test_a_backend_that_takes_its_carrier_or_its_route_with_it_goes_down(fresh: 
     ):
         began_at = time.monotonic()
         lab.run(host, dies)
-        balancer.wait_for_status(lambda status, name=name: backend(status, name)["state"] == "down", f"{name} down")
+        balancer.wait_for_status(partial(is_down, name), f"{name} down")
         assert time.monotonic() - began_at < 3.0, "fall intervals and one timeout, and what a busy machine needs"
         reason = backend(balancer.status(), name)["reason"]
         assert reason.startswith(f"{problem}, while ") and reason.endswith(" answers"), reason
