@@ -4,6 +4,7 @@ One iptables-restore, which is atomic, refills each table: packets meet the old 
 iptables_rules.py says what the chains contain, iptables_text.py makes the inputs.
 """
 
+import os
 import re
 import shutil
 from collections import Counter
@@ -142,6 +143,11 @@ class Firewall:
             loaded = _LEGACY_TABLES.read_text().split()
         except FileNotFoundError:
             return []
+        except PermissionError:
+            raise HostError(
+                f"{_LEGACY_TABLES} belongs to root, so natmirror cannot look for rules of iptables-legacy; run as "
+                f"root: chgrp {os.getegid()} {_LEGACY_TABLES}"
+            ) from None
         except OSError as error:
             raise HostError(f"cannot read {_LEGACY_TABLES}: {error.strerror}") from None
         return [table for table in TABLES if table in loaded]

@@ -73,12 +73,16 @@ class HostMaintenance:
         self.removal = Chore("unused kernel rules", CHECK_INTERVAL, kernel_rules.remove_unused, now + CHECK_INTERVAL)
         self._path_mtus = Chore("path MTUs to mirrors", _PATHS_INTERVAL, self.read_path_mtus)
         firewall = kernel_rules.firewall
-        tables, other = [KeptTable(firewall, table) for table in TABLES], iptables.other(firewall.backend)
-        self._iptables: list[Kept] = [*tables, *([] if other is None else [OtherBackend(other)])]
+        other = iptables.other(firewall.backend)
+        self._tables: list[Kept] = [KeptTable(firewall, table) for table in TABLES]
+        self._other_backend: list[Kept] = [] if other is None else [OtherBackend(other)]
         self._translation, self._device = KeptTranslation(kernel_rules), KeptDevice(tun)
         self._changes = KernelChanges([*TABLES, *self._translation.tables])
         self.keeper = Keeper(
-            [*self._iptables, self._translation, self._device], self._changes, findings, generation=generation
+            [*self._tables, *self._other_backend, self._translation, self._device],
+            self._changes,
+            findings,
+            generation=generation,
         )
         self._kept_in_tables = [
             Chore("iptables rules", _KEEP_INTERVAL, self._keep_rules, pause_factor=_KEEP_PAUSE_FACTOR),
@@ -155,7 +159,11 @@ class HostMaintenance:
         self._member.readiness.rules_are_in_place = False
 
     def _keep_rules(self) -> None:
-        self._member.readiness.rules_are_in_place = self.keeper.check(self._iptables, self.thread.now())
+        are_in_place = self.keeper.check(self._tables, self.thread.now())
+        try:
+            are_in_place = self.keeper.check(self._other_backend, self.thread.now()) and are_in_place
+        finally:  # what is known of our own tables counts also where the other backend's state is unknown
+            self._member.readiness.rules_are_in_place = are_in_place
 
     def _keep_translation(self) -> None:
         self.kernel_rules.try_translation()

@@ -346,3 +346,14 @@ def test_a_removal_that_cannot_read_which_legacy_tables_there_are_names_all_chai
     monkeypatch.setattr(iptables, "_LEGACY_TABLES", tmp_path)
     with pytest.raises(HostError, match=r"cannot read .*: Is a directory; these chains stay: NATMIRROR-PRE, .*GUARD$"):
         Firewall("legacy").remove()
+
+
+def test_a_user_who_may_not_read_the_names_of_legacy_tables_learns_how_to_allow_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> str:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(HostError, match=r"run as root: chgrp \d+ /proc/net/ip_tables_names$"):
+        Firewall("legacy").left()

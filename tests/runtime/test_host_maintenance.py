@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from natmirror.errors import HostError
 from natmirror.findings import Findings
 from natmirror.ha.member import PairMember
 from natmirror.linux.iptables import Firewall
@@ -89,3 +90,20 @@ def test_every_chore_that_the_host_refuses_is_tried_again_and_logged_once(
     assert maintenance._member.readiness.rules_are_in_place, "a failed check proves nothing"
     assert len(caplog.records) == len(failing), "one report each"
     assert "Traceback" not in caplog.text
+
+
+def test_health_knows_of_missing_rules_also_where_the_other_iptables_cannot_be_read(
+    maintenance: HostMaintenance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def saved(firewall: Firewall, table: str) -> list[str]:
+        return []
+
+    def refuse(*arguments: Any) -> list[str]:
+        raise HostError("no")
+
+    monkeypatch.setattr(Firewall, "_saved", saved)
+    monkeypatch.setattr(Firewall, "_restore", refuse)
+    monkeypatch.setattr(Firewall, "_readable", refuse)
+    with pytest.raises(HostError, match=r"^no$"):
+        maintenance._keep_rules()
+    assert not maintenance._member.readiness.rules_are_in_place
