@@ -27,6 +27,7 @@ MPTCP = lib.NM_FLOW_MPTCP
 AMBIGUOUS = lib.NM_FLOW_AMBIGUOUS
 RECONNECTS = lib.NM_FLOW_RECONNECTS
 AT_BREAK = lib.NM_FLOW_AT_BREAK
+AHEAD = lib.NM_FLOW_AHEAD
 """Bits of ``FlowRow.flags``."""
 NOT_PLAIN = LOOSE | PICKED_UP | SERVICE_MIRRORED
 """The flow's service has mirrors, or its SYN did not pass here."""
