@@ -180,6 +180,9 @@ void nm_note_ahead(nm_flow *flow, uint32_t to)
 __attribute__((noinline)) void nm_note_unsure(nm_flow *flow, const nm_segment *seg)
 {
     uint32_t len = seg->payload_len + (seg->flags & TCP_FIN) + (seg->flags & TCP_SYN ? 1 : 0);
+    int scale = flow->reply.scale <= NM_MAX_WINDOW_SCALE ? flow->reply.scale : 0;
+    if (diff(seg->seq, flow->orig.end) > NM_MAX_WINDOW << scale)
+        return; /* past any window, of a flow that is not mirrored yet */
     if (len)
         nm_note_ahead(flow, seg->seq + len);
     if (seg->flags & TCP_URG)
@@ -198,7 +201,8 @@ static inline void move_numbers(nm_flow *flow, nm_half *sender, const nm_half *r
         sender->end = end;
         sender->bytes += seg->payload_len;
         sender->flags |= NM_HALF_SEQ;
-        flow->flags &= (uint32_t)~NM_FLOW_AHEAD; /* of other numbers */
+        if (sender == &flow->orig)
+            flow->flags &= (uint32_t)~NM_FLOW_AHEAD; /* of other numbers */
     } else {
         int32_t advance = diff(end, sender->end);
         int is_in_window = !nm_flow_knows_window(flow) || !(receiver->flags & NM_HALF_ACK) ||

@@ -13,7 +13,7 @@ the client has not sent as far as that, its flow is *ahead*, and there is no bre
 Breaks are noted only while a copy of the flow waits to begin again. The C gear does the same in breaks.c.
 """
 
-from natmirror.fastpath import BREAK_SILENCE, FlowRow
+from natmirror.fastpath import BREAK_SILENCE, MAX_WINDOW, MAX_WINDOW_SCALE, FlowRow
 from natmirror.fastpath.flow_flags import AHEAD, AT_BREAK, HALF_ACK, HALF_FIN, HALF_SEQ, LOOSE, RECONNECTS
 from natmirror.fastpath.flow_states import State
 from natmirror.net import seq
@@ -35,6 +35,9 @@ def note_arrival(row: FlowRow, now: float) -> None:
 def note_unsure(row: FlowRow, segment: Segment) -> None:
     """Note what a client's segment, which its backend may take and the tracker has followed, says of bytes that do not
     count as sent; or that the client has sent as far as that."""
+    scale = row.reply.scale if row.reply.scale <= MAX_WINDOW_SCALE else 0
+    if seq.diff(segment.seq, row.orig.end) > MAX_WINDOW << scale:  # past any window, of a flow that is not mirrored yet
+        return
     if segment.seq_len:
         note_ahead(row, seq.add(segment.seq, segment.seq_len))
     if segment.flags & URG:  # receivers differ on whether the urgent byte is the one at the pointer, or the one before

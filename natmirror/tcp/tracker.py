@@ -159,7 +159,8 @@ def update(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool)
         sender.end = end
         sender.bytes += segment.payload_len
         sender.flags |= HALF_SEQ
-        row.flags &= ~AHEAD  # of other numbers
+        if from_client:
+            row.flags &= ~AHEAD  # of other numbers
     else:
         if sender.flags & HALF_FIN:
             _revoke_fin(sender, receiver, segment)
