@@ -84,8 +84,8 @@ _COMPLETE = frozenset((EndReason.CLOSED, EndReason.CLIENT_RESET, EndReason.RELEA
 """The ends of copies that miss nothing: the mirror has all bytes, or the other host continues the copy."""
 
 Fates = tuple[str, tuple[tuple[str, str, EndReason | None], ...], tuple[str, ...]]
-"""A service; for each of its copies the names of service and mirror, and the reason why the mirror gets no more bytes, or
-None; and the mirrors whose copies pause. Flows for which these are equal share an account."""
+"""A service; for each of its copies the names of service and mirror, and the reason why the mirror gets no more bytes,
+or None; and the mirrors whose copies pause. Flows for which these are equal share an account."""
 
 
 class Ledger:

@@ -6,9 +6,10 @@ both ends. A copy may begin with the data after a break if the backend has ackno
 before: then no version of this data has passed. A break need not be the border of a message: a client also pushes in
 the middle of long ones, and pauses there.
 
-The backend may have bytes that do not count as sent: past the window that is known here, because its acknowledgement
-that opens the window is still under way; or of a SYN. And an urgent pointer may name a byte that is still to come. While
-the client has not sent as far as that, its flow is *ahead*, and there is no break.
+The backend may have bytes that do not count as sent: of a SYN, or past the window that is known here, because the
+acknowledgement that opens it is still under way. And an urgent pointer may name a byte that is still to come. Until the
+client has sent as far as that, its flow is *ahead*, and there is no break. This is noted in all flows, because a copy
+may be lost, or a mirror added, between such bytes and the break.
 
 Breaks are noted only while a copy of the flow waits to begin again. The C gear does the same in breaks.c.
 """
