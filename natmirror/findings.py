@@ -58,16 +58,26 @@ class FindingCode(StrEnum):
         "this host does not forward packets (net.ipv4.ip_forward = 0)",
         "run: sysctl -w net.ipv4.ip_forward=1",
     )
-    FORWARD_POLICY_DROP = (
-        *("forward-policy-drop", _FAILURE, _PRODUCTION),
-        "iptables' FORWARD policy is DROP, which stops packets between clients and backends, and copies to mirrors",
+    PRODUCTION_DROPPED = (
+        *("production-dropped", _FAILURE, _PRODUCTION),
+        "{place} drops {packets}, by {by}",
         "run: {commands}",
     )
-    FORWARD_MAY_DROP = (
-        *("forward-may-drop", _WARNING, _PRODUCTION),
-        "iptables' FORWARD policy is DROP, and its rules may not accept packets between clients and backends, or copies"
-        " to mirrors",
+    COPIES_DROPPED = (
+        *("copies-dropped", _FAILURE, _COPIES),
+        "{place} drops {packets}, by {by}",
         "run: {commands}",
+    )
+    INVALID_DROPPED = (
+        *("invalid-dropped", _WARNING, _PRODUCTION),
+        "{place} drops packets that conntrack calls INVALID, and it calls {packets} so: after a restart, a takeover or"
+        " 'conntrack -F', connections break",
+        "run: sysctl -w net.netfilter.nf_conntrack_tcp_{setting}=1",
+    )
+    NO_BACKEND_REACHABLE = (
+        *("no-backend-reachable", _FAILURE, _PRODUCTION),
+        "this host has no route to any backend of service {service}, or their interface is down",
+        "run: ip link show; ip route get {address}",
     )
     NO_ROUTE_TO_BACKEND = (
         *("no-route-to-backend", _WARNING, _PRODUCTION),
@@ -78,6 +88,53 @@ class FindingCode(StrEnum):
         *("no-route-to-mirror", _FAILURE, _COPIES),
         "there is no route to {name} ({address}) of service {service}",
         "run: ip route add {address}/32 via GATEWAY",
+    )
+    LINK_DOWN = (
+        *("link-down", _WARNING, _PRODUCTION),
+        "the interface {interface}, by which {hosts} are reached, has no carrier",
+        "see the cable or the other end; run: ip link show {interface}",
+    )
+    MTU_NARROWS = (
+        *("mtu-narrows", _WARNING, _PRODUCTION),
+        "packets that fit {wide} (MTU {wide_mtu}) do not fit {narrow} (MTU {mtu}): connections hang if ICMP errors"
+        " are filtered",
+        "run: ip link set {narrow} mtu {wide_mtu}; or: iptables -t mangle -A POSTROUTING -o {narrow} -p tcp --tcp-flags"
+        " SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu",
+    )
+    BIG_TCP = (
+        *("big-tcp", _WARNING, _PRODUCTION),
+        "packets above 64 KiB arrive (BIG TCP), and the kernel has to cut all large packets for natmirror, which costs"
+        " throughput",
+        "on each interface whose gso_ipv4_max_size or gro_ipv4_max_size is above 65536 (ip -d link show), run:"
+        " ip link set INTERFACE gso_ipv4_max_size 65536 gro_ipv4_max_size 65536",
+    )
+    BACKEND_SILENT = (
+        *("backend-silent", _WARNING, _PRODUCTION),
+        "{name} ({address}) of service {service} has answered none of the last {count} SYNs: it is down, or its replies"
+        " do not come through this host",
+        "on {name}, run: ip route get CLIENT; it has to name this host as the gateway",
+    )
+    MIRROR_SILENT = (
+        *("mirror-silent", _FAILURE, _COPIES),
+        "mirror {name} ({address}) of service {service} answers nothing: {count} packets were sent again since its last"
+        " acknowledgement",
+        "on {name}, run: ip route get CLIENT; it has to name this host as the gateway, or set source for the mirror",
+    )
+    TARGET_IS_THIS_HOST = (
+        *("target-is-this-host", _WARNING, _PRODUCTION),
+        "{name} ({address}) of service {service} has an address of this host, so its packets do not pass natmirror",
+        "run: ip address del {address}/32 dev INTERFACE; or correct the rules",
+    )
+    LISTENER_BYPASSED = (
+        *("listener-bypassed", _WARNING, _PRODUCTION),
+        "a program on this host listens on {address} port {port}, but gets no connection of a client: natmirror gives"
+        " those of service {service} to its pool",
+        "run: ss -ltnp 'sport = :{port}', and stop that program; or leave the pool out of the rules",
+    )
+    LOCAL_CLIENT = (
+        *("local-client", _WARNING, _PRODUCTION),
+        "a program on this host connects to service {service}, which only hosts in the networks of switches can",
+        "run: ss -tnp state syn-sent; have that program connect to a backend's own address",
     )
     SOURCE_MISSING = (
         *("source-missing", _FAILURE, _COPIES),
@@ -100,6 +157,11 @@ class FindingCode(StrEnum):
         *("no-hashlimit", _FAILURE, _PRODUCTION),
         "iptables or the kernel lacks the match hashlimit, which limit-per-client needs",
         "run: modprobe xt_hashlimit, or remove limit-per-client from the rules",
+    )
+    NO_SOCKET_MATCH = (
+        *("no-socket-match", _FAILURE, _PRODUCTION),
+        "iptables or the kernel lacks the match socket, by which the kernel reassembles fragments for natmirror",
+        "run: modprobe xt_socket, and restart natmirror",
     )
     NO_RPFILTER_MATCH = (
         *("no-rpfilter-match", _WARNING, _COPIES),
@@ -221,8 +283,8 @@ class FindingCode(StrEnum):
     def found(self, **values: object) -> "Finding":
         """Return a finding of this kind. The first value identifies it among those of its kind, ``service`` with it if
         there is one; the others may change while it lasts."""
-        first = next(iter(values.values()), "")
-        subject = f"{values['service']}/{first}" if "service" in values else str(first)
+        key, first = next(iter(values.items()), ("", ""))
+        subject = f"{values['service']}/{first}" if "service" in values and key != "service" else str(first)
         return Finding(self, subject, self.problem.format(**values), self.mend.format(**values))
 
     def values(self) -> set[str]:

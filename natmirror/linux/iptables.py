@@ -26,7 +26,7 @@ _FORGED = re.compile(
 _LOCKED = re.compile(r"Can't lock (/\S+):|xtables lock")
 _LOCK = "/run/xtables.lock"
 _LEGACY_TABLES = Path("/proc/net/ip_tables_names")
-_BACKENDS = ("nft", "legacy")
+BACKENDS = ("nft", "legacy")
 
 
 def plan(rules: Rules, threads: int) -> str:
@@ -146,15 +146,13 @@ class Firewall:
             raise HostError(f"cannot read {_LEGACY_TABLES}: {error.strerror}") from None
         return [table for table in TABLES if table in loaded]
 
-    def forward_policy(self) -> tuple[str, bool]:
-        """Return the policy of the filter table's FORWARD chain, and whether the chain has rules."""
-        saved = self._saved("filter")
-        policies = [line.split()[1] for line in saved if line.startswith(":FORWARD ")]
-        return (policies[0] if policies else "ACCEPT"), any(line.startswith("-A FORWARD ") for line in saved)
-
     def can_limit(self, limit: int) -> bool:
         """Return whether iptables and the kernel have the match hashlimit. HostError where that is unknown."""
         return self._supports(f"{above(limit)} -j DROP", "hashlimit")
+
+    def can_reassemble(self) -> bool:
+        """Return whether iptables and the kernel have the match socket. HostError where that is unknown."""
+        return self._supports("-m socket -j RETURN", "socket")
 
     def can_check_paths(self) -> bool:
         """Return whether iptables and the kernel have the match of FROM_ITS_ROUTE. HostError where that is unknown."""
@@ -193,22 +191,30 @@ class Firewall:
 def other(backend: str) -> Firewall | None:
     """Return the other backend than this one, where a run with another setting may have left rules; None where the host
     lacks its programs."""
-    name = next(name for name in _BACKENDS if name != backend)
+    name = next(name for name in BACKENDS if name != backend)
     return Firewall(name) if shutil.which(f"iptables-{name}-save") else None
 
 
 def cleanup() -> list[str]:
     """Remove all our chains in both backends; return those that were there, as ``nft: NATMIRROR-PRE``."""
-    return [f"{backend}: {name}" for backend in _BACKENDS for name in Firewall(backend).remove()]
+    return [f"{backend}: {name}" for backend in BACKENDS for name in Firewall(backend).remove()]
 
 
 def left_behind() -> list[str]:
     """Return our chains in both backends, as cleanup() does, and leave them there. HostError where that is unknown."""
-    return [f"{backend}: {name}" for backend in _BACKENDS for name in Firewall(backend).left()]
+    return [f"{backend}: {name}" for backend in BACKENDS for name in Firewall(backend).left()]
 
 
 def _default_backend() -> str:
     return "nft" if "nf_tables" in _run(["iptables", "--version"]) else "legacy"
+
+
+def legacy_is_in_use() -> bool:
+    """Return whether a program has made a table of iptables-legacy."""
+    try:
+        return bool(_LEGACY_TABLES.read_text().strip())
+    except OSError:
+        return False
 
 
 def _run(command: list[str], text: str | None = None) -> str:

@@ -4,94 +4,70 @@
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network
-from pathlib import Path
+from ipaddress import IPv4Address
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
-from natmirror.errors import HostError
 from natmirror.findings import Finding
 from natmirror.findings import FindingCode as Code
-from natmirror.linux.descriptors import require_descriptors
-from natmirror.linux.iptables import Firewall
-from natmirror.linux.memory_limit import memory_limit, most_memory
-from natmirror.linux.tun import NAME as TUN_NAME
-from natmirror.rules import Backend, Mirror, Pair, Rules, Service
+from natmirror.linux.host_state import CONNTRACK_SETTINGS, Features, HostState, read_host
+from natmirror.linux.memory_limit import most_memory
+from natmirror.linux.path_checks import find_link_problems, find_path_problems, find_socket_problems
+from natmirror.linux.rule_walk import drops_invalid, find_drops
+from natmirror.rules import Pair, Rules, Service
 
-_SYSCTL = Path("/proc/sys/net/ipv4")
-_CONNTRACK = "/proc/sys/net/netfilter/nf_conntrack_tcp_"
 _STRICT = 1
 
 
-@dataclass(slots=True)
-class HostState:
-    """The state of a host, as far as the rules depend on it."""
-
-    forwarding: bool = True
-    addresses: set[IPv4Address] = field(default_factory=set)
-    """The host's own addresses."""
-    interfaces: set[str] = field(default_factory=set)
-    links: dict[str, list[IPv4Network]] = field(default_factory=dict)
-    """Directly connected networks by interface."""
-    routes: dict[IPv4Address, str | None] = field(default_factory=dict)
-    """The outgoing interface by address, for each backend and mirror in the rules; None where there is no route."""
-    rp_filter: dict[str, int] = field(default_factory=dict)
-    """net.ipv4.conf.*.rp_filter by interface, ``all`` included."""
-    conntrack: dict[str, int] = field(default_factory=dict)
-    """net.netfilter.nf_conntrack_tcp_* by the rest of the name; empty where conntrack is not loaded."""
-    can_limit: bool = True
-    """Whether iptables and the kernel have what limit-per-client needs, if the rules have that key."""
-    can_check_paths: bool = True
-    """Whether iptables can tell by the interface whether a packet is a mirror's."""
-    memory_limit: int | None = None
-    """Bytes of memory that this process may take; None: no limit is set."""
-    forward_policy: str = "ACCEPT"
-    forward_has_rules: bool = False
-
-
-def check(rules: Rules, firewall: Firewall) -> list[Finding]:
+def check(rules: Rules, features: Features) -> list[Finding]:
     """Return the problems of this host with these rules. HostError where its state cannot be read."""
-    return list(find_problems(rules, read_host(rules, firewall)))
+    return list(find_problems(rules, read_host(rules, features)))
 
 
 def find_problems(rules: Rules, host: HostState) -> Iterator[Finding]:
     """Yield the problems of a host in this state with these rules."""
     if not host.forwarding:
         yield Code.NO_FORWARDING.found()
-    if not host.can_limit:
+    yield from find_link_problems(rules, host)
+    yield from find_socket_problems(rules, host)
+    if not host.features.can_reassemble:
+        yield Code.NO_SOCKET_MATCH.found()
+    if not host.features.can_limit:
         yield Code.NO_HASHLIMIT.found()
-    if host.forward_policy == "DROP":
-        yield _forward_policy(rules, host)
+    yield from find_drops(rules, host.links_to, host.chains)
+    yield from _conntrack(rules, host)
     virtual = {address.ip for address in rules.ha.addresses} if rules.ha else set()
     for service in rules.services:
         yield from _service_address(service, host, virtual)
-        for target in _targets(service):
-            if host.routes.get(target.address) is None and target.address not in host.addresses:
-                code = Code.NO_ROUTE_TO_MIRROR if isinstance(target, Mirror) else Code.NO_ROUTE_TO_BACKEND
-                yield code.found(name=target.name, address=target.address, service=service.name)
+        yield from find_path_problems(service, host)
         for mirror in service.mirrors:
             if mirror.source is not None and mirror.source not in host.addresses | virtual:
                 yield Code.SOURCE_MISSING.found(name=mirror.name, address=mirror.source, service=service.name)
     mirrored = [service for service in rules.services if service.mirrors]
     checked = [mirror for service in mirrored for mirror in service.mirrors if not mirror.asymmetric]
     pools = [service.pool for service in mirrored if service.pool and not service.pool.asymmetric]
-    if not host.can_check_paths and (checked or pools):
+    if not host.features.can_check_paths and (checked or pools):
         yield Code.NO_RPFILTER_MATCH.found()
     most = most_memory(rules)
-    if host.memory_limit is not None and host.memory_limit < most:
-        yield Code.MEMORY_LIMIT.found(most=most >> 20, limit=host.memory_limit >> 20)
+    if host.features.memory_limit is not None and host.features.memory_limit < most:
+        yield Code.MEMORY_LIMIT.found(most=most >> 20, limit=host.features.memory_limit >> 20)
     if rules.ha is not None:
         yield from _pair(rules.ha, host)
     yield from _reverse_path(host)
 
 
-def _forward_policy(rules: Rules, host: HostState) -> Finding:
-    matches = [f"{direction} {network}" for network in rules.switches for direction in ("-s", "-d")]
-    commands = [f"iptables -I FORWARD {match} -j ACCEPT" for match in (*matches, f"-i {TUN_NAME}+")]
-    code = Code.FORWARD_MAY_DROP if host.forward_has_rules else Code.FORWARD_POLICY_DROP
-    return code.found(commands=" && ".join(commands))
+def _conntrack(rules: Rules, host: HostState) -> Iterator[Finding]:
+    """Yield a problem for each setting by which conntrack calls good packets INVALID: of a host alone those of
+    connections that conntrack does not know, if a rule drops INVALID packets; of a pair also those of connections that
+    the other host has passed."""
+    strict = [name for name in CONNTRACK_SETTINGS if host.conntrack.get(name, 1) == 0]
+    if rules.ha is None:
+        strict = [name for name in strict if name == "loose"]
+    place = drops_invalid(rules, host.links_to, host.chains) if strict else None
+    for name in strict:
+        packets = CONNTRACK_SETTINGS[name]
+        if place is not None:
+            yield Code.INVALID_DROPPED.found(place=place, setting=name, packets=packets)
+        elif rules.ha is not None:
+            yield Code.CONNTRACK_STRICT.found(setting=name, packets=packets)
 
 
 def _pair(pair: Pair, host: HostState) -> Iterator[Finding]:
@@ -109,19 +85,6 @@ def _pair(pair: Pair, host: HostState) -> Iterator[Finding]:
         elif own is not None and not any(own in network for network in host.links.get(side.interface, ())):
             length = next((address.network.prefixlen for address in side.addresses if own in address.network), 32)
             yield Code.PAIR_ADDRESS_ELSEWHERE.found(address=own, interface=side.interface, length=length, key=key)
-    for name, packets in _CONNTRACK_OF_A_PAIR.items():
-        if host.conntrack.get(name, 1) == 0:
-            yield Code.CONNTRACK_STRICT.found(setting=name, packets=packets)
-
-
-_CONNTRACK_OF_A_PAIR = {
-    "be_liberal": "packets outside the TCP window that it knows",
-    "loose": "connections that it picks up without their SYN",
-}
-
-
-def _targets(service: Service) -> list[Backend | Mirror]:
-    return [*service.mirrors, *(service.pool.backends if service.pool else ())]
 
 
 def _service_address(service: Service, host: HostState, virtual: set[IPv4Address]) -> Iterator[Finding]:
@@ -145,60 +108,3 @@ def _reverse_path(host: HostState) -> Iterator[Finding]:
     for link in dict.fromkeys(host.routes.values()):
         if link and max(host.rp_filter.get(link, 0), host.rp_filter.get("all", 0)) == _STRICT:
             yield Code.STRICT_REVERSE_PATH.found(interface=link)
-
-
-def read_host(rules: Rules, firewall: Firewall) -> HostState:
-    """Read the state of this host for find_problems(). HostError where it cannot be read."""
-    host = HostState(forwarding=_read(_SYSCTL / "ip_forward") == 1)
-    try:
-        directories = list((_SYSCTL / "conf").iterdir())
-    except OSError as error:
-        raise HostError(f"cannot read {_SYSCTL}: {error.strerror}") from None
-    for directory in directories:
-        host.rp_filter[directory.name] = _read(directory / "rp_filter")
-    for name in _CONNTRACK_OF_A_PAIR:
-        if (file := Path(_CONNTRACK + name)).exists():
-            host.conntrack[name] = _read(file)
-    if rules.limit_per_client is not None:
-        host.can_limit = firewall.can_limit(rules.limit_per_client)
-    host.can_check_paths = firewall.can_check_paths()
-    host.memory_limit = memory_limit()
-    host.forward_policy, host.forward_has_rules = firewall.forward_policy()
-    try:
-        require_descriptors()
-        with IPRoute() as netlink:
-            _read_links(netlink, rules, host)
-    except (NetlinkError, OSError) as error:
-        raise HostError(f"cannot read this host's addresses and routes: {error}") from None
-    return host
-
-
-def _read_links(netlink: IPRoute, rules: Rules, host: HostState) -> None:
-    names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in netlink.get_links()}
-    host.interfaces = set(names.values())
-    for address in netlink.get_addr(family=2):
-        own = IPv4Address(address.get_attr("IFA_LOCAL") or address.get_attr("IFA_ADDRESS"))
-        host.addresses.add(own)
-        name = names.get(address["index"], "?")
-        if name != "lo":
-            network = IPv4Network((own, address["prefixlen"]), strict=False)
-            host.links.setdefault(name, []).append(network)
-    for service in rules.services:
-        for target in _targets(service):
-            host.routes[target.address] = _outgoing_interface(netlink, names, target.address)
-
-
-def _outgoing_interface(netlink: IPRoute, names: dict[int, str], address: IPv4Address) -> str | None:
-    try:
-        routes = list(netlink.route("get", dst=str(address)))
-    except NetlinkError:
-        return None
-    index = routes[0].get_attr("RTA_OIF") if routes else None
-    return names.get(index) if index is not None else None
-
-
-def _read(path: Path) -> int:
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):
-        return 0

@@ -20,7 +20,6 @@ from natmirror.linux.reachability import Reachability
 from natmirror.net.endpoint import endpoint_of
 from natmirror.rules import Rules
 from natmirror.runtime.chores import NEVER, Chore
-from natmirror.runtime.costs import connections
 from natmirror.runtime.engine_proxy import EngineProxy
 from natmirror.runtime.mailbox import Mailbox
 from natmirror.runtime.shown import CommandAnswer
@@ -87,8 +86,8 @@ class BackendControl:
         service, backend = str(request["service"]), str(request["backend"])
         self._apply(self._admission.drain(service, backend, until, time.monotonic()))
         count = self._counts.of(*self._admission.endpoints(service, backend))[0]
-        fate = "stay until they end" if until is None else f"are reset in {until:g} s if they have not ended"
-        left = f"its {connections(count)} {fate}" if count else "it has no connections"
+        fate = "they stay until they end" if until is None else f"reset in {until:g} s unless they end before"
+        left = f"connections left: {count} ({fate})" if count else "no connections left"
         follows = self._admission.after_drain(service)
         if not self._admission.has_open(service):
             log.warning("%s/%s is drained: %s", service, backend, follows)

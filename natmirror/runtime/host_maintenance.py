@@ -4,19 +4,22 @@ Each check may wait: for a program to start, for another program's lock, for the
 main thread with its signals, roles and health, nor the service manager's watchdog depend on this thread.
 """
 
+import gc
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 
 from natmirror.findings import Findings
 from natmirror.ha.member import PairMember
-from natmirror.linux import iptables, preflight
+from natmirror.linux import host_state, iptables, preflight
 from natmirror.linux.iptables_rules import TABLES
 from natmirror.linux.kernel_changes import KernelChanges, generation
 from natmirror.linux.tun import TunDevice, path_mtu
 from natmirror.net.endpoint import endpoint_of
 from natmirror.rules import Rules
+from natmirror.runtime.aggregate import aggregate
+from natmirror.runtime.answer_watch import AnswerWatch
 from natmirror.runtime.chores import Chore, ChoreThread
 from natmirror.runtime.keeper import Keeper, Kept
 from natmirror.runtime.kept import KeptDevice, KeptTable, KeptTranslation, OtherBackend
@@ -33,7 +36,8 @@ _KEEP_INTERVAL = 3.0  # between two comparisons, also without a notification
 _GRACE = 1.0  # for the last packets of removed services
 _PATHS_INTERVAL = 10.0
 _FORGED_INTERVAL = 10.0
-_HOST_INTERVAL = 10.0
+_HOST_INTERVAL = 3.0
+_ANSWERS_INTERVAL = 2.0
 _BYPASS_INTERVAL = 1.0
 _STATUS_INTERVAL = 10.0
 
@@ -64,6 +68,8 @@ class HostMaintenance:
         self._member = member
         self._mailbox = mailbox
         self._findings = findings
+        self._answers = AnswerWatch()
+        self._features: host_state.Features | None = None
         self.removal = Chore("unused kernel rules", CHECK_INTERVAL, kernel_rules.remove_unused, now + CHECK_INTERVAL)
         self._path_mtus = Chore("path MTUs to mirrors", _PATHS_INTERVAL, self.read_path_mtus)
         firewall = kernel_rules.firewall
@@ -86,6 +92,7 @@ class HostMaintenance:
             Chore("forged packets", _FORGED_INTERVAL, kernel_rules.count_forged, now + _FORGED_INTERVAL),
             self._path_mtus,
             Chore("this host's settings", _HOST_INTERVAL, self.check_host, now + _HOST_INTERVAL),
+            Chore("answers of backends and mirrors", _ANSWERS_INTERVAL, self._check_answers, now),
         ]
         if rules.ha is not None:
             chores.append(Chore("this host's addresses", CHECK_INTERVAL, self._check_role, now + CHECK_INTERVAL))
@@ -98,7 +105,7 @@ class HostMaintenance:
     def reload(self, rules: Rules, *, others_may_lag: bool) -> None:
         """Maintain the host for other rules, which the engines have applied; called in the thread. ``others_may_lag``:
         another host may still pass packets of removed services."""
-        self._rules = rules
+        self._rules, self._features = rules, None
         self._path_mtus.due_at = 0.0
         if self.kernel_rules.set_configured(rules):
             self.removal.due_at = self.thread.now() + (CHECK_INTERVAL if others_may_lag else _GRACE)
@@ -113,7 +120,20 @@ class HostMaintenance:
 
     def check_host(self) -> None:
         """Report the problems of this host with the rules. HostError where its state cannot be read."""
-        self._findings.replace("host", preflight.check(self._rules, self.kernel_rules.firewall))
+        gc.disable()
+        try:
+            if self._features is None:
+                self._features = host_state.read_features(self._rules, self.kernel_rules.firewall)
+            self._findings.replace("host", preflight.check(self._rules, self._features))
+        finally:  # netlink sockets leave reference cycles: collect them while they are in generation 0
+            gc.enable()
+            gc.collect(0)
+
+    def _check_answers(self) -> None:
+        with suppress(TimeoutError):  # of a thread that is stuck, which has its own report
+            sums = aggregate([worker.engine.snapshot() for worker in self._workers])
+            queues = {number: found for worker in self._workers for number, found in worker.queue_counters().items()}
+            self._findings.replace("answers", self._answers.look(sums, queues, self.thread.now()))
 
     def watch_kernel(self, held: ExitStack) -> None:
         """Compare what is in the kernel as soon as the kernel tells of a change; ``held`` gets the function that ends

@@ -3,8 +3,10 @@
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
+from natmirror.linux.foreign_rules import from_iptables
+from natmirror.linux.host_state import Features, HostState
 from natmirror.linux.memory_limit import memory_limit
-from natmirror.linux.preflight import HostState, find_problems
+from natmirror.linux.preflight import find_problems
 from natmirror.rules import parse_rules
 from tests.helpers.support import RULES
 
@@ -39,7 +41,7 @@ def test_ip_forwarding_is_off() -> None:
 
 def test_the_match_for_paths_is_missing() -> None:
     host = good()
-    host.can_check_paths = False
+    host.features = Features(can_check_paths=False)
     [(level, text)] = findings(host)
     assert level == "warning"
     assert "modprobe ipt_rpfilter" in text
@@ -50,13 +52,13 @@ def test_the_match_for_paths_is_missing() -> None:
 
 def test_the_service_manager_allows_less_memory_than_the_rules() -> None:
     host = good()
-    host.memory_limit = 4 << 30
+    host.features = Features(memory_limit=4 << 30)
     assert findings(host) == []
     [(level, text)] = findings(host, "mirror-memory: 4GiB\n" + RULES)
     assert level == "warning"
-    assert "may take 6720 MiB with these rules, and is killed at 4096 MiB" in text
-    assert "MemoryMax=6720M" in text
-    host.memory_limit = None
+    assert "may take 6464 MiB with these rules, and is killed at 4096 MiB" in text
+    assert "MemoryMax=6464M" in text
+    host.features = Features()
     assert findings(host, "mirror-memory: 4GiB\n" + RULES) == []
 
 
@@ -103,19 +105,6 @@ def test_the_source_of_legs_is_not_an_address_of_the_host() -> None:
     [(level, text)] = findings(host, rules)
     assert level == "failure"
     assert "ip address add 10.20.0.1/32" in text
-
-
-def test_the_forward_policy_is_drop() -> None:
-    host = good()
-    host.forward_policy = "DROP"
-    [(level, text)] = findings(host)
-    assert level == "failure"
-    assert text.endswith(
-        "run: iptables -I FORWARD -s 10.10.0.0/24 -j ACCEPT && iptables -I FORWARD -d 10.10.0.0/24 -j ACCEPT"
-        " && iptables -I FORWARD -i natmirror+ -j ACCEPT"
-    )
-    host.forward_has_rules = True
-    assert [level for level, _ in findings(host)] == ["warning"], "a rule may accept these packets"
 
 
 def test_the_reverse_path_filter_is_strict() -> None:
@@ -180,8 +169,21 @@ def test_conntrack_takes_connections_of_the_other_host_for_invalid() -> None:
 
 def test_the_kernel_cannot_limit_clients() -> None:
     host = good()
-    host.can_limit = False
+    host.features = Features(can_limit=False)
     [(level, text)] = findings(host)
     assert level == "failure"
     assert "lacks the match hashlimit" in text
     assert "modprobe xt_hashlimit" in text
+
+
+def test_a_rule_that_drops_invalid_packets_is_found_where_conntrack_is_strict() -> None:
+    host = good()
+    host.chains = from_iptables("*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -m state --state INVALID -j DROP", "legacy")
+    host.conntrack = {"be_liberal": 0, "loose": 1}
+    assert findings(host) == []
+    host.interfaces = {"lo", "sw0", "pl0"}
+    [(level, text)] = findings(host, PAIR)
+    assert (level, text.partition(":")[0]) == ("warning", "invalid-dropped")
+    host.conntrack = {"be_liberal": 1, "loose": 0}
+    [(level, text)] = findings(host)
+    assert text.endswith("run: sysctl -w net.netfilter.nf_conntrack_tcp_loose=1")

@@ -27,7 +27,7 @@ def test_a_drained_backend_keeps_its_connections_and_gets_no_new_ones(scene: Sce
     before = flows(balancer.status())
     assert min(before.values()) > 0
     drained = send_command("drain", {"service": "openflow", "backend": "c1"}, balancer.api)["done"]
-    stay = f"its {before['c1']} connections stay until they end"
+    stay = f"connections left: {before['c1']} (they stay until they end)"
     assert drained == f"openflow/c1 gets no new connections; {stay}; new ones go to c2"
     balancer.wait_for_status(lambda status: state(status, "c1") == "draining", "the drain")
     later = assert_all_well(scene.run_client(connections=20, requests=5, seed=7), 20)

@@ -165,7 +165,7 @@ def test_a_mirror_is_removed_and_comes_back(scene: Scene) -> None:
     balancer.wait_for_status(lambda status: len(status["flows"]) == 20, "all connections")
     rules.write_text(text(1).replace("    mirrors: [{name: master, address: 10.20.0.13}]\n", ""))
     tried = send_command("reload", {"dry_run": True}, balancer.api)
-    assert tried["changes"][0].startswith("- openflow: mirror master")
+    assert any(line.startswith("- ") and "master" in line for line in tried["changes"]), tried["changes"]
     assert tried["costs"] == ["20 connections of openflow lose their copy to master"]
     assert balancer.status()["mirrors"][0]["legs"] == 20, "nothing has changed"
     send_command("reload", {}, balancer.api)

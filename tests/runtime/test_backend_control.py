@@ -83,3 +83,22 @@ def test_a_panic_is_a_finding_and_resets_nothing(rules: Rules, where: str, last:
     control.change("c2", is_up=True)
     assert control.found() == []
     assert not [change for change in control.engine.changes if isinstance(change, Kill)]
+
+
+def test_a_drain_says_what_is_left_and_that_no_backend_is(caplog: pytest.LogCaptureFixture) -> None:
+    control = Control()
+    place, c1 = control.one._admission.endpoints("openflow", "c1")
+    count = control.one._counts.of(place, c1)
+    count[0] = 310
+    words = {"service": "openflow", "backend": "c1", "deadline": 60}
+    assert control.one.drain(words)["done"] == (
+        "openflow/c1 gets no new connections; connections left: 310 (reset in 60 s unless they end before); new ones go"
+        " to c2"
+    )
+    assert "is drained" not in caplog.text
+    gone = "no backend of openflow is open any more: new ones are dropped until natmirror undrain"
+    assert control.one.drain({"service": "openflow", "backend": "c2"})["done"] == (
+        f"openflow/c2 gets no new connections; no connections left; {gone}"
+    )
+    assert f"openflow/c2 is drained: {gone}" in caplog.text
+    assert control.one.undrain({"service": "openflow", "backend": "c2"})["done"] == "openflow/c2 gets new connections"

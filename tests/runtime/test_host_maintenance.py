@@ -37,6 +37,9 @@ class Worker:
     def set_path_mtu(self, mirror: tuple[bytes, int], mtu: int) -> None:
         pass
 
+    def snapshot(self) -> Any:
+        raise TimeoutError
+
     def mend_bypass(self) -> None:
         subprocess.Popen(["true"])
 

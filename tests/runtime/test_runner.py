@@ -1,5 +1,6 @@
 """The main thread's work: requests, reloads, workers that fail; the test runs no worker."""
 
+import gc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from natmirror.backends.monitor import HealthChange
 from natmirror.errors import HostError, RulesError
 from natmirror.ha.exit_codes import STUCK
+from natmirror.linux import host_state
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.systemd import Notifier
 from natmirror.rules import Rules, load_rules, parse_rules
@@ -33,10 +35,10 @@ class Machine(Firewall):
     def reduce(self, rules: Rules, queues: int) -> None:
         pass
 
-    def forward_policy(self) -> tuple[str, bool]:
+    def can_check_paths(self) -> bool:
         if self.refuses:
             raise HostError("the lock is taken")
-        return "ACCEPT", False
+        return True
 
 
 @pytest.fixture
@@ -54,6 +56,7 @@ def runner(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     one._order_files.thread.start()
     monkeypatch.setattr(one._reloader, "_run_in_main_thread", one._reloader._apply)
     monkeypatch.setattr(one._backends._monitor, "start", lambda: None)
+    monkeypatch.setattr(host_state, "read_chains", lambda: [])
     yield one
     one._order_files.thread.end()
 
@@ -93,6 +96,18 @@ def test_a_preflight_error_after_a_reload_does_not_undo_it(
     assert change("10.20.0.11", "10.20.0.19")
     assert "the rules stay as they were" not in caplog.text
     assert "cannot look for problems of this host: the lock is taken" in caplog.text
+
+
+def test_looking_for_problems_of_the_host_leaves_no_garbage(runner: Runner) -> None:
+    def objects() -> int:
+        runner._maintenance.check_host()
+        return len(gc.get_objects())
+
+    gc.collect()
+    for _ in range(3):
+        objects()
+    before = objects()
+    assert max(objects() for _ in range(10)) <= before + 100, "generation 2 is never collected in a run"
 
 
 def test_a_removed_service_with_connections_cannot_come_back_without_its_pool(

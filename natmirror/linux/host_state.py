@@ -1,0 +1,184 @@
+"""The state of this host, as far as the rules depend on it, and how it is read."""
+
+import shutil
+import socket
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+from pyroute2 import DiagSocket, IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from natmirror.errors import HostError
+from natmirror.linux import commands
+from natmirror.linux.descriptors import require_descriptors
+from natmirror.linux.foreign_rules import BaseChain, from_iptables, from_nft
+from natmirror.linux.iptables import BACKENDS, Firewall, legacy_is_in_use
+from natmirror.linux.memory_limit import memory_limit
+from natmirror.linux.rule_walk import Routes
+from natmirror.rules import Backend, Mirror, Rules, Service
+
+_SYSCTL = Path("/proc/sys/net/ipv4")
+_CONNTRACK_FILES = "/proc/sys/net/netfilter/nf_conntrack_tcp_"
+CONNTRACK_SETTINGS = {
+    "be_liberal": "packets outside the TCP window that it knows",
+    "loose": "connections that it picks up without their SYN",
+}
+"""net.netfilter.nf_conntrack_tcp_* by the rest of the name: the packets that conntrack calls INVALID if it is 0."""
+
+_LOWER_UP = 1 << 16  # IFF_LOWER_UP of linux/if.h: there is a carrier
+_SYN_SENT, _LISTEN = 1 << 2, 1 << 10  # of TCP's states in include/net/tcp_states.h
+_CONNECTING = 2
+
+
+Endpoint = tuple[IPv4Address, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An interface."""
+
+    mtu: int
+    has_carrier: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What iptables, the kernel and the service manager offer; it does not change while natmirror runs."""
+
+    can_limit: bool = True
+    """Whether iptables and the kernel have what limit-per-client needs, if the rules have that key."""
+    can_reassemble: bool = True
+    """Whether iptables and the kernel have the match socket, by which the kernel reassembles fragments."""
+    can_check_paths: bool = True
+    """Whether iptables can tell by the interface whether a packet is a mirror's."""
+    memory_limit: int | None = None
+    """Bytes of memory that this process may take; None: no limit is set."""
+
+
+@dataclass(slots=True)
+class HostState:
+    """The state of a host, as far as the rules depend on it."""
+
+    forwarding: bool = True
+    addresses: set[IPv4Address] = field(default_factory=set)
+    """The host's own addresses."""
+    interfaces: set[str] = field(default_factory=set)
+    links: dict[str, list[IPv4Network]] = field(default_factory=dict)
+    """Directly connected networks by interface."""
+    routes: dict[IPv4Address, str | None] = field(default_factory=dict)
+    """The outgoing interface by address, for each backend and mirror in the rules; None where there is no route."""
+    rp_filter: dict[str, int] = field(default_factory=dict)
+    """net.ipv4.conf.*.rp_filter by interface, ``all`` included."""
+    conntrack: dict[str, int] = field(default_factory=dict)
+    """net.netfilter.nf_conntrack_tcp_* by the rest of the name; empty where conntrack is not loaded."""
+    client_routes: dict[IPv4Network, str | None] = field(default_factory=dict)
+    """The outgoing interface by network, for each network of clients; None where there is no route."""
+    chains: list[BaseChain] = field(default_factory=list)
+    """Other programs' filter rules."""
+    details: dict[str, Link] = field(default_factory=dict)
+    """MTU and carrier by interface."""
+    listeners: set[Endpoint] = field(default_factory=set)
+    """The addresses and ports on which programs of this host listen; 0.0.0.0 is any address."""
+    connecting: set[Endpoint] = field(default_factory=set)
+    """The endpoints to which programs of this host connect now, without an answer yet."""
+    features: Features = field(default_factory=Features)
+
+    @property
+    def links_to(self) -> Routes:
+        """The outgoing interface for each backend, mirror and network of clients."""
+        return dict[IPv4Address | IPv4Network, str | None]([*self.routes.items(), *self.client_routes.items()])
+
+
+def read_features(rules: Rules, firewall: Firewall) -> Features:
+    """Read what this host offers. HostError where it cannot be read."""
+    limit = rules.limit_per_client
+    can_limit = limit is None or firewall.can_limit(limit)
+    return Features(can_limit, firewall.can_reassemble(), firewall.can_check_paths(), memory_limit())
+
+
+def read_host(rules: Rules, features: Features) -> HostState:
+    """Read the state of this host for find_problems(). HostError where it cannot be read."""
+    host = HostState(forwarding=_read(_SYSCTL / "ip_forward") == 1, features=features)
+    try:
+        directories = list((_SYSCTL / "conf").iterdir())
+    except OSError as error:
+        raise HostError(f"cannot read {_SYSCTL}: {error.strerror}") from None
+    for directory in directories:
+        host.rp_filter[directory.name] = _read(directory / "rp_filter")
+    for name in CONNTRACK_SETTINGS:
+        if (file := Path(_CONNTRACK_FILES + name)).exists():
+            host.conntrack[name] = _read(file)
+    host.chains = read_chains()
+    try:
+        require_descriptors()
+        with IPRoute() as netlink:
+            _read_links(netlink, rules, host)
+        _read_sockets(host)
+    except (NetlinkError, OSError) as error:
+        raise HostError(f"cannot read this host's addresses, routes and sockets: {error}") from None
+    return host
+
+
+def read_chains() -> list[BaseChain]:
+    """Return other programs' filter rules on this host. HostError where they cannot be read."""
+    found: list[BaseChain] = []
+    for backend in BACKENDS:
+        program = f"iptables-{backend}-save"
+        if shutil.which(program) is not None and (backend == "nft" or legacy_is_in_use()):
+            found += from_iptables(commands.run([program], package="iptables"), backend)
+    if shutil.which("nft") is not None:
+        found += from_nft(commands.run(["nft", "-j", "-s", "list", "ruleset"], package="nftables"))
+    return found
+
+
+def _read_links(netlink: IPRoute, rules: Rules, host: HostState) -> None:
+    names = {}
+    for link in netlink.get_links():
+        name = names[link["index"]] = link.get_attr("IFLA_IFNAME")
+        host.details[name] = Link(link.get_attr("IFLA_MTU"), bool(link["flags"] & _LOWER_UP))
+    host.interfaces = set(names.values())
+    for address in netlink.get_addr(family=2):
+        own = IPv4Address(address.get_attr("IFA_LOCAL") or address.get_attr("IFA_ADDRESS"))
+        host.addresses.add(own)
+        name = names.get(address["index"], "?")
+        if name != "lo":
+            network = IPv4Network((own, address["prefixlen"]), strict=False)
+            host.links.setdefault(name, []).append(network)
+    for network in rules.switches:
+        other = next((one for one in network.hosts() if one not in host.addresses), network.network_address)
+        host.client_routes[network] = _outgoing_interface(netlink, names, other)
+    for service in rules.services:
+        for target in targets(service):
+            host.routes[target.address] = _outgoing_interface(netlink, names, target.address)
+
+
+def _read_sockets(host: HostState) -> None:
+    with DiagSocket() as diagnosis:
+        diagnosis.bind()
+        for one in diagnosis.get_sock_stats(family=socket.AF_INET, states=_SYN_SENT | _LISTEN):
+            if one["idiag_state"] == _CONNECTING:
+                host.connecting.add((IPv4Address(one["idiag_dst"]), one["idiag_dport"]))
+            else:
+                host.listeners.add((IPv4Address(one["idiag_src"]), one["idiag_sport"]))
+
+
+def targets(service: Service) -> list[Backend | Mirror]:
+    """Return the hosts to which packets of a service go."""
+    return [*service.mirrors, *(service.pool.backends if service.pool else ())]
+
+
+def _outgoing_interface(netlink: IPRoute, names: dict[int, str], address: IPv4Address) -> str | None:
+    try:
+        routes = list(netlink.route("get", dst=str(address)))
+    except NetlinkError:
+        return None
+    index = routes[0].get_attr("RTA_OIF") if routes else None
+    return names.get(index) if index is not None else None
+
+
+def _read(path: Path) -> int:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return 0

@@ -1,0 +1,64 @@
+"""Checks of the paths to backends and mirrors, and of programs on this host that get in the way; pure functions."""
+
+from collections.abc import Iterator
+from ipaddress import IPv4Address
+
+from natmirror.findings import Finding
+from natmirror.findings import FindingCode as Code
+from natmirror.linux.host_state import HostState, targets
+from natmirror.rules import Backend, Mirror, Rules, Service
+
+_ANY = IPv4Address("0.0.0.0")
+
+
+def find_path_problems(service: Service, host: HostState) -> Iterator[Finding]:
+    """Yield a problem for each backend and mirror that no packet of this host reaches."""
+    for target in targets(service):
+        names = {"name": target.name, "address": target.address, "service": service.name}
+        if target.address in host.addresses:
+            if isinstance(target, Backend) or target.source is None:
+                yield Code.TARGET_IS_THIS_HOST.found(**names)
+        elif host.routes.get(target.address) is None:
+            yield (Code.NO_ROUTE_TO_MIRROR if isinstance(target, Mirror) else Code.NO_ROUTE_TO_BACKEND).found(**names)
+    backends = service.pool.members if service.pool else ()
+    if backends and not any(_is_reachable(backend.address, host) for backend in backends):
+        yield Code.NO_BACKEND_REACHABLE.found(service=service.name, address=backends[0].address)
+
+
+def _is_reachable(address: IPv4Address, host: HostState) -> bool:
+    link = host.routes.get(address, "?")
+    return link is not None and (link not in host.details or host.details[link].has_carrier)
+
+
+def find_link_problems(rules: Rules, host: HostState) -> Iterator[Finding]:
+    """Yield a problem for each interface without a carrier, and for each pair of interfaces with different MTUs."""
+    users: dict[str, list[str]] = {}
+    for network, link in host.client_routes.items():
+        users.setdefault(link or "", []).append(str(network))
+    for service in rules.services:
+        for target in targets(service):
+            users.setdefault(host.routes.get(target.address) or "", []).append(target.name)
+    for link, hosts in users.items():
+        if link in host.details and not host.details[link].has_carrier:
+            yield Code.LINK_DOWN.found(interface=link, hosts=", ".join(dict.fromkeys(hosts)))
+    clients = {link for link in host.client_routes.values() if link in host.details}
+    pools = [service.pool for service in rules.services if service.pool]
+    backends = {host.routes.get(member.address) for pool in pools for member in pool.members} & host.details.keys()
+    for one in sorted(link for link in clients if link):
+        for other in sorted(link for link in backends if link):
+            narrow, wide = sorted((one, other), key=lambda name: host.details[name].mtu)
+            mtu, wide_mtu = host.details[narrow].mtu, host.details[wide].mtu
+            if mtu < wide_mtu and "lo" not in (narrow, wide):
+                yield Code.MTU_NARROWS.found(narrow=narrow, wide=wide, mtu=mtu, wide_mtu=wide_mtu)
+
+
+def find_socket_problems(rules: Rules, host: HostState) -> Iterator[Finding]:
+    """Yield a problem for each program on this host that serves or calls a service's address in vain."""
+    for service in rules.services:
+        if service.pool is None:
+            continue
+        address, port = service.address, service.port
+        if (address, port) in host.listeners or ((_ANY, port) in host.listeners and address in host.addresses):
+            yield Code.LISTENER_BYPASSED.found(address=address, port=port, service=service.name)
+        if (address, port) in host.connecting:
+            yield Code.LOCAL_CLIENT.found(service=service.name)
