@@ -101,6 +101,7 @@ class _Lib:
     NM_FLOW_AMBIGUOUS: int
     NM_FLOW_AHEAD: int
     NM_FLOW_AT_BREAK: int
+    NM_FLOW_UNREAD: int
     NM_FLOW_RECONNECTS: int
     NM_FLOW_UNSEEN: int
     NM_FLOW_MPTCP: int

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from natmirror.engine.counters import Counters, EngineCounter
-from natmirror.fastpath.flow_flags import is_finished, is_killed, is_unconfirmed
+from natmirror.fastpath.flow_flags import is_finished, is_killed, is_unconfirmed, may_lack_versions
 from natmirror.fastpath.flow_states import State
 from natmirror.mirror.copies import MirroredFlow, MirroredStream
 from natmirror.mirror.copy_states import StreamState
@@ -177,11 +177,17 @@ class ReplicatedLegs:
 
     def deliver_missing(self, record: dict[str, Any], now: float) -> None:
         """Deliver to the mirrors the bytes that this host holds and that the other host's record reports as missing:
-        they passed here, and their acknowledgement there. Raise ValueError if the record is malformed."""
+        they passed here, and their acknowledgement there. Deliver nothing if a leg here is not in the record, which
+        then does not say how far its mirror is. Raise ValueError if the record is malformed."""
         self._mirroring.set_time(now)
         one = leg_record.parse(record, self._masks)
         flow = self._nat.find_orig(one.client_end, endpoint_of(self._services.service_named(one.service)))
         if one.missing_to is None or flow is None or not flow.row.held_len or flow.row.iss != one.iss:
+            return
+        stream = self._mirroring.streams.get(flow)
+        recorded = {(leg.mirror, leg.local_end) for leg in one.legs}
+        living = [] if stream is None else stream.alive()
+        if any((copy.mirror.name, leg.local_endpoint) not in recorded for copy, leg in living):
             return
         tracker.infer_acked(flow.row, one.missing_to)
         self._mirroring.acknowledged(flow, now)
@@ -261,9 +267,18 @@ def _lasting(stream: MirroredStream) -> list[tuple[str, Leg]]:
 
 def _missing_to(stream: MirroredStream) -> int | None:
     """Return the number up to which the backend has acknowledged bytes that did not pass here, if the other host may
-    hold them."""
-    ack, reassembler = stream.flow.row.reply.ack, stream.reassembler
-    end = reassembler.gap_end(ack) if stream.is_adopted else reassembler.next
+    hold them.
+
+    None if a version of any of them may have passed here, or of one before them that a mirror lacks: the other host may
+    hold another version of it, and delivers all that it holds up to this number."""
+    flow, reassembler = stream.flow, stream.reassembler
+    if not stream.is_adopted or may_lack_versions(flow.row):
+        return None
+    if flow.passed_to is not None and seq.lt(reassembler.next, flow.passed_to):
+        return None
+    if any(leg.resumption is None or seq.lt(leg.row.snd_una, reassembler.next) for _, leg in stream.alive()):
+        return None
+    end = reassembler.gap_end(flow.row.reply.ack)
     return end if seq.lt(reassembler.next, end) else None
 
 

@@ -27,6 +27,7 @@ MPTCP = lib.NM_FLOW_MPTCP
 AMBIGUOUS = lib.NM_FLOW_AMBIGUOUS
 RECONNECTS = lib.NM_FLOW_RECONNECTS
 AT_BREAK = lib.NM_FLOW_AT_BREAK
+UNREAD = lib.NM_FLOW_UNREAD
 AHEAD = lib.NM_FLOW_AHEAD
 """Bits of ``FlowRow.flags``."""
 NOT_PLAIN = LOOSE | PICKED_UP | SERVICE_MIRRORED
@@ -233,6 +234,17 @@ def is_unseen(row: FlowRow) -> bool:
 def clear_skipped(row: FlowRow) -> None:
     """Note that the copies have ended for which data was skipped, or passed unseen."""
     row.flags &= ~(SKIPPED | UNSEEN)
+
+
+def set_unread(row: FlowRow) -> None:
+    """Note that data of the client has passed while its numbers agreed with nothing that is known of the flow."""
+    row.flags |= UNREAD
+
+
+def may_lack_versions(row: FlowRow) -> bool:
+    """Return whether the backend may have a version of the client's bytes that passed here and that no copy was given:
+    even where no byte came to the copies."""
+    return bool(row.flags & (SKIPPED | UNSEEN | UNREAD | AMBIGUOUS)) or is_revoked(row.orig)
 
 
 def has_takers(row: FlowRow) -> bool:

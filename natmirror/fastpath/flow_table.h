@@ -43,7 +43,8 @@
 #define NM_FLOW_AMBIGUOUS 0x800000   /* it is unknown which SYN or first data its backend took: never copied */
 #define NM_FLOW_RECONNECTS 0x1000000 /* a copy that has ended waits for a break in the client's data, to begin again */
 #define NM_FLOW_AT_BREAK 0x2000000   /* there is one at break_at */
-#define NM_FLOW_AHEAD 0x4000000      /* its backend may have bytes of the client past orig.end, up to ahead_to */
+#define NM_FLOW_UNREAD 0x4000000     /* client data passed whose numbers agreed with nothing: its backend may have it */
+#define NM_FLOW_AHEAD 0x8000000      /* its backend may have bytes of the client past orig.end, up to ahead_to */
 
 /* nm_flow.sharing: what another host needs to know of the flow */
 #define NM_PINNED 1    /* the rules alone give another backend */

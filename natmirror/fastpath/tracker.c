@@ -154,6 +154,8 @@ static void infer_sent(nm_half *sender, uint32_t end)
 __attribute__((noinline)) static int settle(nm_flow *flow, const nm_segment *seg, int from_client, int is_taken)
 {
     nm_half *sender = half_of(flow, from_client), *receiver = half_of(flow, !from_client);
+    if (from_client && seg->payload_len && !(is_taken && flow->reply.flags & NM_HALF_RECORDED))
+        flow->flags |= NM_FLOW_UNREAD;
     if (is_taken && receiver->flags & NM_HALF_ACK) {
         flow->flags &= (uint32_t)~NM_FLOW_LOOSE;
         infer_sent(receiver, seg->ack);

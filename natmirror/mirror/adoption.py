@@ -81,6 +81,8 @@ class Adoption:
         there on are counted when the stream is activated."""
         una = [leg.una for _, leg in stream.alive()]
         stream.standby_first = min(una, key=lambda number: seq.diff(number, record.client_nxt))
+        if stream.flow.passed_to is not None and seq.le(stream.flow.passed_to, stream.standby_first):
+            stream.flow.passed_to = None
         stream.reassembler.place(stream.standby_first)
         stream.standby_from = record.client_nxt
         set_orig_waiting(stream.flow.row, past_window=False, has_gap=True)  # the client's first data activates

@@ -20,6 +20,7 @@ class MirroredFlow(Protocol):
     client: Endpoint
     service: Service
     syn_data: bytes | None
+    passed_to: int | None
 
     @property
     def is_picked_up(self) -> bool:

@@ -61,6 +61,9 @@ class Flow:
     new_syn_at: float = 0.0
     new_syn_replies: int = 0
     """The number of the backend's packets up to ``new_syn_at``; a later one shows that the old connection lives."""
+    passed_to: int | None = None
+    """Bytes before this number may have passed here before the flow was taken from another host's record; None: none
+    that matters."""
     counted: int = 0
     """Bytes that the data of SYNs has on the account."""
 

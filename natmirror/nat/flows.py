@@ -14,6 +14,7 @@ from natmirror.fastpath.flow_flags import (
     has_python_state,
     is_direct,
     is_guest,
+    is_loose,
     is_service_mirrored,
     is_unanswered,
     is_unconfirmed,
@@ -189,6 +190,8 @@ class Nat:
     def adopt_existing(self, flow: Flow, now: float, *, is_ours: bool) -> None:
         """Restart a flow that this host already has, because another host's record of it is newer. ``is_ours``: its
         packets pass here from now on."""
+        if flow.row.orig.packets and not is_loose(flow.row):
+            flow.passed_to = flow.row.orig.end
         tracker.begin_picked_up(flow.row)
         vouch_for(flow.row)
         flow.forget_syns()

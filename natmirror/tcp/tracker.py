@@ -64,6 +64,7 @@ from natmirror.fastpath.flow_flags import (
     set_ambiguous,
     set_mptcp,
     set_picked_up,
+    set_unread,
     strips_mptcp,
 )
 from natmirror.fastpath.flow_states import IS_OPEN, TRANSITIONS, Event, State
@@ -206,6 +207,8 @@ def _settle(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool
     be too far behind: then the client's segments may agree with what the backend sends now.
     """
     sender, receiver = halves(row, from_client=from_client)
+    if from_client and segment.payload_len and not (is_taken and is_recorded(row)):
+        set_unread(row)
     if is_taken and receiver.flags & HALF_ACK:
         make_strict(row)
         if seq.diff(segment.ack, receiver.end) <= CONTINUATION:

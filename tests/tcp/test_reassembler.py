@@ -66,6 +66,17 @@ def test_waiting_bytes_are_bounded_but_bytes_in_order_always_enter() -> None:
     assert stream.push(START, b"abcd", FAR) == b"abcd" + b"x" * 10
 
 
+def test_a_gap_ends_at_the_first_byte_that_has_come_though_it_was_left_out() -> None:
+    stream = reassembler(START, 10, Memory(10_000), NothingHeld())
+    limit = seq.add(START, 20)
+    assert stream.gap_end(limit) == limit
+    stream.push(seq.add(START, 8), b"x" * 8, FAR)
+    assert stream.gap_end(limit) == seq.add(START, 8)
+    stream.push(seq.add(START, 3), b"y" * 4, FAR)
+    assert stream.gap_end(limit) == seq.add(START, 3)
+    assert stream.gap_end(seq.add(START, 2)) == seq.add(START, 2)
+
+
 def test_repetitions_take_no_memory() -> None:
     memory = Memory(1000)
     stream = reassembler(START, 10, memory)
