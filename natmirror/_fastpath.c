@@ -372,6 +372,16 @@ static int decide_for_mirrors(nm_gear *gear, nm_flow *flow, const nm_segment *se
     return pass_on(gear, flow, seg, is_orig);
 }
 
+/* Decide a packet of an established flow with which no copy begins. */
+static int decide_established(nm_gear *gear, nm_flow *flow, const nm_segment *seg, int is_orig, int is_bad, int is_taken,
+                              double now)
+{
+    if (flow->flags & (NM_FLOW_FEEDS_LEGS | NM_FLOW_HAS_READER) && is_taken)
+        return decide_for_mirrors(gear, flow, seg, is_orig, now);
+    follow(gear, flow, seg, is_orig, is_bad, is_taken, now);
+    return pass_on(gear, flow, seg, is_orig);
+}
+
 /* Decide a packet of this flow or leg, or of neither. */
 static int decide(nm_gear *gear, nm_flow *flow, nm_leg *leg, const nm_segment *seg, int hook, int checksum, double now)
 {
@@ -418,10 +428,7 @@ static int decide(nm_gear *gear, nm_flow *flow, nm_leg *leg, const nm_segment *s
     int is_taken = !is_bad && nm_is_taken(flow, seg, is_orig);
     if (flow->flags & NM_FLOW_RECONNECTS && is_orig && is_taken && nm_begins_copy(gear, flow, seg, now))
         return NM_PUNT_COPY_BEGINS;
-    if (flow->flags & (NM_FLOW_FEEDS_LEGS | NM_FLOW_HAS_READER) && is_taken)
-        return decide_for_mirrors(gear, flow, seg, is_orig, now);
-    follow(gear, flow, seg, is_orig, is_bad, is_taken, now);
-    return pass_on(gear, flow, seg, is_orig);
+    return decide_established(gear, flow, seg, is_orig, is_bad, is_taken, now);
 }
 
 /* The limit on packets that Python decides */
@@ -516,16 +523,18 @@ static int decide_over_limit(nm_gear *gear, nm_flow *flow, const nm_segment *seg
                              double now, int reason)
 {
     gear->counters.over_limit[reason]++;
-    int decided = reason;
-    if (flow && is_plain(flow, seg, of, reason))
+    int decided = reason == NM_PUNT_COPY_BEGINS ? decide_established(gear, flow, seg, 1, 0, 1, now) : reason;
+    if (decided >= NM_PUNT && flow && is_plain(flow, seg, of, reason))
         decided = pass_over_limit(gear, flow, seg, is_orig, of, now);
     else if (reason == NM_PUNT_NO_FLOW)
         decided = nm_pass_without_flow(gear, seg, is_orig);
     if (decided < NM_PUNT)
         return decided;
-    if (flow && flow->flags & NM_FLOW_WATCHED && is_orig && has_takers(flow, 1) &&
-        (seg->payload_len || seg->flags & TCP_FIN) && of->is_taken)
-        flow->flags |= NM_FLOW_SKIPPED; /* a watch queue lets it pass all the same */
+    if (flow && flow->flags & NM_FLOW_WATCHED && is_orig && of->is_taken) { /* the queue lets it pass all the same */
+        nm_note_unsure(flow, seg);
+        if (has_takers(flow, 1) && (seg->payload_len || seg->flags & TCP_FIN))
+            flow->flags |= NM_FLOW_SKIPPED;
+    }
     gear->counters.packets_decided_in_c++;
     gear->counters.drops[NM_DROP_OVER_LIMIT]++;
     return NM_DROP_OVER_LIMIT;

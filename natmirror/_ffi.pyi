@@ -99,6 +99,7 @@ class _Lib:
     NM_FLOW_HOLDS: int
     NM_FLOW_SKIPPED: int
     NM_FLOW_AMBIGUOUS: int
+    NM_FLOW_AHEAD: int
     NM_FLOW_AT_BREAK: int
     NM_FLOW_UNREAD: int
     NM_FLOW_RECONNECTS: int

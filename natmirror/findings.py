@@ -55,12 +55,17 @@ class FindingCode(StrEnum):
 
     NO_FORWARDING = (
         *("no-forwarding", _FAILURE, _PRODUCTION),
-        "this host does not forward packets (net.ipv4.ip_forward = 0)",
+        "this host does not forward packets that come in by {interfaces} (net.ipv4.conf.*.forwarding = 0)",
         "run: sysctl -w net.ipv4.ip_forward=1",
     )
     PRODUCTION_DROPPED = (
         *("production-dropped", _FAILURE, _PRODUCTION),
-        "{place} drops {packets}, by {by}",
+        "{place} drops {packets}, by {by}: no backend of the service gets through",
+        "run: {commands}",
+    )
+    PARTLY_DROPPED = (
+        *("partly-dropped", _WARNING, _PRODUCTION),
+        "{place} drops {packets}, by {by}; the service's other clients and backends get through",
         "run: {commands}",
     )
     COPIES_DROPPED = (

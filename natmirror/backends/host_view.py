@@ -13,8 +13,13 @@ Target = Endpoint | IPv4Address
 class HostView(Protocol):
     """This host, as the reason for which a check may fail. The methods may block, and are called in other threads."""
 
-    def why_unreachable(self, source: Endpoint, to: Endpoint) -> str | None:
-        """Return why this host's own SYN from ``source`` does not leave it; None if it does, or nothing is known."""
+    def why_cut_off(self, to: Endpoint) -> str | None:
+        """Return which route or carrier this host lacks on the way to an endpoint; None if it has them, or nothing is
+        known. A host that dies may take them with it: its end of a cable, the address that a routing protocol
+        announced."""
+
+    def why_dropped(self, source: Endpoint, to: Endpoint) -> str | None:
+        """Return why this host drops its own SYN from ``source``; None if it does not, or nothing is known."""
 
     def second_targets(self, backend: IPv4Address, mirrors: Iterable[Endpoint]) -> list[Target]:
         """Return the gateway to a backend, and the mirrors that are reached through the same interface."""

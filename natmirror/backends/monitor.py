@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 
 from natmirror.backends.health import BackendHealth
 from natmirror.backends.host_view import HostView, Target
-from natmirror.backends.probes import PROBES, Outcome
-from natmirror.backends.second_target import answering, any_answers
+from natmirror.backends.probes import PROBES, Outcome, Probe
+from natmirror.backends.second_target import answering, first_answering
 from natmirror.backends.shown import BackendState, HealthEntry
 from natmirror.errors import HostError
-from natmirror.net.endpoint import Endpoint, endpoint_of
+from natmirror.net.endpoint import Endpoint, endpoint_of, show
 from natmirror.rules import Backend, Health, Rules
 
 log = logging.getLogger("natmirror")
@@ -28,6 +28,7 @@ log = logging.getLogger("natmirror")
 _STOP_TIMEOUT = 0.9
 _MAX_FAILED_SYNS = 1024
 _ASK_INTERVAL = 30.0  # seconds from one search for second targets that answer to the next
+_MAX_OTHERS = 4  # backends that are asked whether it is this host's network that fails
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,19 +183,15 @@ class Monitor:
     async def _check(self, watched: _Watched) -> None:
         probe = PROBES[watched.settings.check](watched.backend, watched.settings)
         second_target = None
-        if watched.second_targets and watched.health.may_fall():
-            second_target = self._loop.create_task(any_answers(watched.second_targets, watched.settings.timeout))
+        if watched.has_others and watched.second_targets and watched.health.may_fall():
+            second_target = self._loop.create_task(first_answering(watched.second_targets, watched.settings.timeout))
         try:
             began_at = time.monotonic()
             outcome = await probe.outcome()
             watched.seconds = time.monotonic() - began_at
-            if outcome.ok is False and probe.source is not None:
-                probe.abort()
-                here, there = probe.source, endpoint_of(watched.backend)
-                why = await asyncio.to_thread(self._host.why_unreachable, here, there)
-                outcome = Outcome(None, why) if why else outcome
+            outcome = await self._blame(watched, probe, outcome)
             if self._enter_outcome(watched, outcome):
-                is_isolated = not outcome.ok and second_target is not None and not await second_target
+                is_isolated = not outcome.ok and second_target is not None and await second_target is None
                 self._report(watched, is_isolated=is_isolated)
             if outcome.ok:
                 until = min(began_at + watched.settings.timeout, watched.health.next_check())
@@ -210,12 +207,40 @@ class Monitor:
                 second_target.cancel()
                 await asyncio.wait([second_target])
 
+    async def _blame(self, watched: _Watched, probe: Probe, outcome: Outcome) -> Outcome:
+        """Return the outcome of a check after a look at this host, which may be why it failed. A backend that dies may
+        take its route or carrier with it: so the check has failed all the same if another host answers."""
+        is_cut_off = probe.has_no_route
+        if outcome.ok is False and probe.source is not None:
+            probe.abort()
+            here, there = probe.source, endpoint_of(watched.backend)
+            why = await asyncio.to_thread(self._host.why_cut_off, there)
+            is_cut_off = why is not None
+            if why is None:
+                why = await asyncio.to_thread(self._host.why_dropped, here, there)
+            outcome = Outcome(None, why) if why else outcome
+        if is_cut_off and (answered := await self._other_answering(watched)) is not None:
+            return Outcome(False, f"{outcome.reason}, while {answered} answers")
+        return outcome
+
+    async def _other_answering(self, watched: _Watched) -> str | None:
+        """Return what answers while this host is cut off from a backend, or None: another backend of its pool, a mirror
+        if the pool has no other, or a second target. Backends that this host cannot check either are not asked."""
+        others = [one for one in self._watched.values() if one.service == watched.service and one is not watched]
+        others = sorted((one for one in others if not one.inconclusive), key=lambda one: not one.health.is_up)
+        targets: dict[Target, str] = {target: _show_target(target) for target in watched.second_targets}
+        if not watched.has_others:
+            targets |= {mirror: _show_target(mirror) for mirror in watched.mirrors}
+        targets |= {endpoint_of(one.backend): one.backend.name for one in others[:_MAX_OTHERS]}
+        found = await first_answering(list(targets), watched.settings.timeout)
+        return None if found is None else targets[found]
+
     async def _ask_second_targets(self, watched: _Watched, until: float) -> None:
         """Find out from time to time, while the checks pass, which second targets answer: one that never does tells
         nothing. An answer counts once the next check has passed, because the network may have failed meanwhile."""
         watched.second_targets = watched.answered
         now = time.monotonic()
-        if not watched.has_others or now < watched.ask_at:
+        if now < watched.ask_at:
             return
         try:
             if watched.known_targets is None:  # asked after the next check: to find them takes a part of the timeout
@@ -272,6 +297,10 @@ class Monitor:
             "failed_syns": health.failed_syns,
             "last_check_seconds": None if watched.seconds is None else round(watched.seconds, 6),
         }
+
+
+def _show_target(target: Target) -> str:
+    return show(target) if isinstance(target, tuple) else str(target)
 
 
 def _to_watch(rules: Rules, before: dict[tuple[str, str], _Watched]) -> dict[tuple[str, str], _Watched]:

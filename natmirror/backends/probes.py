@@ -33,6 +33,10 @@ _OUR_FAULTS = {
     *(errno.EAGAIN, errno.EADDRNOTAVAIL),  # no more processes, no more ports
 }
 _BEGUN = {0, errno.EINPROGRESS, errno.ECONNREFUSED}  # a program on this host may refuse at once
+_NO_ROUTE = {
+    *(errno.ENETUNREACH, errno.EHOSTUNREACH),
+    *(errno.EINVAL, errno.EACCES),  # routes of the kinds blackhole and prohibit
+}
 _BROKEN_TEXTS = {
     EndReason.TLS: "it speaks TLS",
     EndReason.NOT_OPENFLOW: "it speaks no OpenFlow",
@@ -56,6 +60,13 @@ class Inconclusive(Exception):
     """The check could not be made; the text says why."""
 
 
+def hide_from_program(sock: socket.socket) -> None:
+    """Have a close right after the SYN-ACK answer it with a RST in place of the ACK, so that the peer's program never
+    sees the connection: without TCP_QUICKACK our kernel delays the ACK, to send it with data."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+
+
 class Probe:
     """One check of one backend: call outcome(), close() if it passed, and abort() in any case."""
 
@@ -64,6 +75,8 @@ class Probe:
         """The answer for which the probe waits; a timeout's reason names it."""
         self.source: Endpoint | None = None
         """This host's end of a connection that the backend has not accepted; None after it has, or without one."""
+        self.has_no_route = False
+        """Whether the check could not be made because this host has no route to the backend."""
         self._backend = backend
         self._settings = settings
         self._sock: socket.socket | None = None
@@ -110,6 +123,7 @@ class Probe:
         """Connect to the backend. Inconclusive where this host sends nothing: only its own state can refuse at once."""
         to = str(self._backend.address), self._backend.port
         if (error := sock.connect_ex(to)) not in _BEGUN:
+            self.has_no_route = error in _NO_ROUTE
             raise Inconclusive(f"this host cannot send to it: {os.strerror(error).lower()}")
         address, port = sock.getsockname()
         self.source = IPv4Address(address).packed, port
@@ -118,16 +132,11 @@ class Probe:
 
 
 class TcpProbe(Probe):
-    """The check that the backend's kernel answers a SYN.
-
-    It answers the SYN-ACK with a RST in place of the ACK, so that the backend's program never sees the connection:
-    without TCP_QUICKACK our kernel delays the ACK, to send it with data.
-    """
+    """The check that the backend's kernel answers a SYN."""
 
     async def _ask(self) -> str:
         sock = self._open()
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        hide_from_program(sock)
         await self._connect(sock)
         sock.close()
         return "it accepts connections"

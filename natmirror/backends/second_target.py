@@ -1,4 +1,5 @@
-"""Second targets: a gateway and mirrors, which tell whether the network beyond this host works when backends fail."""
+"""Second targets: a gateway and mirrors, which tell whether the network beyond this host works when backends fail.
+Other backends are asked in the same way."""
 
 import asyncio
 import os
@@ -9,6 +10,7 @@ from contextlib import suppress
 from ipaddress import IPv4Address
 
 from natmirror.backends.host_view import Target
+from natmirror.backends.probes import hide_from_program
 from natmirror.net.checksum import ones_sum
 from natmirror.net.endpoint import Endpoint
 
@@ -18,7 +20,7 @@ _LARGEST = 1 << 16
 
 
 async def answering(targets: Sequence[Target], timeout: float) -> list[Target]:
-    """Return the targets that answer within a time in seconds: a mirror a SYN, a gateway an echo request."""
+    """Return the targets that answer within a time in seconds: an endpoint a SYN, a gateway an echo request."""
     asked = {asyncio.create_task(_answers(target)): target for target in targets}
     if not asked:
         return []
@@ -31,21 +33,25 @@ async def answering(targets: Sequence[Target], timeout: float) -> list[Target]:
         await asyncio.gather(*asked, return_exceptions=True)
 
 
-async def any_answers(targets: Sequence[Target], timeout: float) -> bool:
-    """Return whether a target answers within a time in seconds, as soon as one does."""
-    asked = [asyncio.create_task(_answers(target)) for target in targets]
+async def first_answering(targets: Sequence[Target], timeout: float) -> Target | None:
+    """Return the target that answers first within a time in seconds, or None."""
+    asked = [asyncio.create_task(_answering(target)) for target in targets]
     try:
         async with asyncio.timeout(timeout):
             for one in asyncio.as_completed(asked):
-                if await one:
-                    return True
+                if (target := await one) is not None:
+                    return target
     except TimeoutError:
         pass
     finally:
         for task in asked:
             task.cancel()
         await asyncio.gather(*asked, return_exceptions=True)
-    return False
+    return None
+
+
+async def _answering(target: Target) -> Target | None:
+    return target if await _answers(target) else None
 
 
 async def _answers(target: Target) -> bool:
@@ -61,9 +67,10 @@ async def _answers(target: Target) -> bool:
     return True
 
 
-async def _connect(mirror: Endpoint) -> None:
+async def _connect(to: Endpoint) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock:
-        await asyncio.get_running_loop().sock_connect(sock, (str(IPv4Address(mirror[0])), mirror[1]))
+        hide_from_program(sock)
+        await asyncio.get_running_loop().sock_connect(sock, (str(IPv4Address(to[0])), to[1]))
 
 
 async def _await_echo(gateway: IPv4Address) -> None:

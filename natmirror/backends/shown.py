@@ -62,7 +62,8 @@ class HealthEntry(TypedDict):
     failed_checks: int
     """Checks that failed."""
     inconclusive_checks: int
-    """Checks that this host could not make, or that failed because of this host: they do not change the state."""
+    """Checks that this host could not make, or that failed because of this host: they do not change the state. A check
+    without a route or carrier counts as failed instead if another backend or a second target answers."""
     inconclusive_reason: str
     """Why the last check said nothing about the backend; empty if it said something."""
     failed_syns: int

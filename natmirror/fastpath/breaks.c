@@ -5,7 +5,7 @@
 
 void nm_note_silence(nm_flow *flow, double now)
 {
-    if (flow->flags & NM_FLOW_LOOSE) {
+    if (flow->flags & (NM_FLOW_LOOSE | NM_FLOW_AHEAD)) {
         flow->flags &= (uint32_t)~NM_FLOW_AT_BREAK;
     } else if (now - flow->seen_at >= NM_BREAK_SILENCE && flow->orig.flags & NM_HALF_SEQ) {
         flow->flags |= NM_FLOW_AT_BREAK;

@@ -44,6 +44,7 @@
 #define NM_FLOW_RECONNECTS 0x1000000 /* a copy that has ended waits for a break in the client's data, to begin again */
 #define NM_FLOW_AT_BREAK 0x2000000   /* there is one at break_at */
 #define NM_FLOW_UNREAD 0x4000000     /* client data passed whose numbers agreed with nothing: its backend may have it */
+#define NM_FLOW_AHEAD 0x8000000      /* its backend may have bytes of the client past orig.end, up to ahead_to */
 
 /* nm_flow.sharing: what another host needs to know of the flow */
 #define NM_PINNED 1    /* the rules alone give another backend */
@@ -114,6 +115,7 @@ typedef struct {
     uint32_t max_held;     /* bytes; the first ones may be more */
     uint32_t unseen;       /* nm_gear.unseen at its last packet, or when it began */
     uint32_t break_at;     /* NM_FLOW_RECONNECTS: the end of the client's data that passed last, if known */
+    uint32_t ahead_to;     /* NM_FLOW_AHEAD: see nm_note_ahead() */
     uint32_t proven;       /* of a flow from another host: its mirrors have the bytes before, so its backend has them */
 } nm_flow;
 

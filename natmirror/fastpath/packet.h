@@ -27,6 +27,7 @@
 #define TCP_OFFSET_AT 12
 #define TCP_WINDOW_AT 14
 #define TCP_CHECKSUM_AT 16
+#define TCP_URGENT_AT 18
 
 #define TCP_FIN 0x01
 #define TCP_SYN 0x02

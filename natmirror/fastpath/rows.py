@@ -86,6 +86,7 @@ class FlowRow(Protocol):
     max_held: int
     unseen: int
     break_at: int
+    ahead_to: int
     proven: int
 
 

@@ -170,8 +170,31 @@ __attribute__((noinline)) static int settle(nm_flow *flow, const nm_segment *seg
     return seg->flags & TCP_ACK ? 1 : 0;
 }
 
+void nm_note_ahead(nm_flow *flow, uint32_t to)
+{
+    if (diff(to, flow->orig.end) <= 0)
+        return;
+    if (!(flow->flags & NM_FLOW_AHEAD) || diff(to, flow->ahead_to) > 0)
+        flow->ahead_to = to;
+    flow->flags |= NM_FLOW_AHEAD;
+}
+
+__attribute__((noinline)) void nm_note_unsure(nm_flow *flow, const nm_segment *seg)
+{
+    uint32_t len = seg->payload_len + (seg->flags & TCP_FIN) + (seg->flags & TCP_SYN ? 1 : 0);
+    int scale = flow->reply.scale <= NM_MAX_WINDOW_SCALE ? flow->reply.scale : 0;
+    if (diff(seg->seq, flow->orig.end) > NM_MAX_WINDOW << scale)
+        return; /* past any window, of a flow that is not mirrored yet */
+    if (len)
+        nm_note_ahead(flow, seg->seq + len);
+    if (seg->flags & TCP_URG)
+        nm_note_ahead(flow, seg->seq + get16(seg->tcp + TCP_URGENT_AT) + 1);
+    if (flow->flags & NM_FLOW_AHEAD && diff(flow->ahead_to, flow->orig.end) <= 0)
+        flow->flags &= (uint32_t)~NM_FLOW_AHEAD;
+}
+
 /* Move the numbers of the half that sent a segment. */
-static inline void move_numbers(const nm_flow *flow, nm_half *sender, const nm_half *receiver, const nm_segment *seg,
+static inline void move_numbers(nm_flow *flow, nm_half *sender, const nm_half *receiver, const nm_segment *seg,
                                 uint32_t window)
 {
     uint32_t fin = seg->flags & TCP_FIN, edge = seg->ack + window;
@@ -180,6 +203,8 @@ static inline void move_numbers(const nm_flow *flow, nm_half *sender, const nm_h
         sender->end = end;
         sender->bytes += seg->payload_len;
         sender->flags |= NM_HALF_SEQ;
+        if (sender == &flow->orig)
+            flow->flags &= (uint32_t)~NM_FLOW_AHEAD; /* of other numbers */
     } else {
         int32_t advance = diff(end, sender->end);
         int is_in_window = !nm_flow_knows_window(flow) || !(receiver->flags & NM_HALF_ACK) ||
@@ -191,6 +216,8 @@ static inline void move_numbers(const nm_flow *flow, nm_half *sender, const nm_h
             sender->flags = (uint8_t)(is_seen ? sender->flags & ~NM_HALF_INFERRED : sender->flags | NM_HALF_INFERRED);
         }
     }
+    if (sender == &flow->orig && (sender->end != end || flow->flags & NM_FLOW_AHEAD || seg->flags & TCP_URG))
+        nm_note_unsure(flow, seg);
     if (!(sender->flags & NM_HALF_ACK)) {
         uint32_t offered = flow->flags & NM_FLOW_PICKED_UP ? 0 : sender->max_window; /* by a SYN */
         sender->ack = seg->ack;
@@ -254,6 +281,7 @@ static void note_offers(nm_flow *flow, const nm_segment *syn, const nm_options *
     /* RFC 8684 3.1: MP_CAPABLE in the SYN is an offer, which the SYN-ACK accepts or not. */
     if (options->mptcp & ~NM_MPTCP_CAPABLE)
         flow->flags |= NM_FLOW_MPTCP;
+    nm_note_ahead(flow, syn->seq + 1 + syn->payload_len);
     /* TCP Fast Open: the backend may use this window before the handshake is complete (RFC 7413 4.2.2). */
     if (flow->flags & NM_FLOW_SERVICE_MIRRORED && (syn->payload_len || options->has_cookie) &&
         flow->orig.max_window < syn->window)

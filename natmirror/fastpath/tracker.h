@@ -41,6 +41,13 @@ static inline int nm_is_taken(const nm_flow *flow, const nm_segment *seg, int fr
     return seg->flags & TCP_ACK && (!(receiver->flags & NM_HALF_SEQ) || diff(seg->ack, receiver->end) <= 0);
 }
 
+/* Note that the backend may have bytes of the client up to this number, or an urgent pointer to there: breaks.note_ahead()
+ * in Python. */
+void nm_note_ahead(nm_flow *flow, uint32_t to);
+/* Note what a client's segment, which its backend may take, says of bytes that do not count as sent:
+ * breaks.note_unsure(). */
+void nm_note_unsure(nm_flow *flow, const nm_segment *seg);
+
 /* Count a segment that is no RST, and move the numbers of the half that sent it if it is taken: tracker.update(). Return
  * whether it moved them. */
 int nm_track_half(nm_flow *flow, const nm_segment *seg, int from_client, int is_taken);

@@ -60,7 +60,8 @@ class Features:
 class HostState:
     """The state of a host, as far as the rules depend on it."""
 
-    forwarding: bool = True
+    forwarding: dict[str, int] = field(default_factory=dict)
+    """net.ipv4.conf.*.forwarding by interface."""
     addresses: set[IPv4Address] = field(default_factory=set)
     """The host's own addresses."""
     interfaces: set[str] = field(default_factory=set)
@@ -99,13 +100,14 @@ def read_features(rules: Rules, firewall: Firewall) -> Features:
 
 def read_host(rules: Rules, features: Features) -> HostState:
     """Read the state of this host for find_problems(). HostError where it cannot be read."""
-    host = HostState(forwarding=_read(_SYSCTL / "ip_forward") == 1, features=features)
+    host = HostState(features=features)
     try:
         directories = list((_SYSCTL / "conf").iterdir())
     except OSError as error:
         raise HostError(f"cannot read {_SYSCTL}: {error.strerror}") from None
     for directory in directories:
         host.rp_filter[directory.name] = _read(directory / "rp_filter")
+        host.forwarding[directory.name] = _read(directory / "forwarding")
     for name in CONNTRACK_SETTINGS:
         if (file := Path(_CONNTRACK_FILES + name)).exists():
             host.conntrack[name] = _read(file)

@@ -30,6 +30,17 @@ def _is_reachable(address: IPv4Address, host: HostState) -> bool:
     return link is not None and (link not in host.details or host.details[link].has_carrier)
 
 
+def find_forwarding_problems(rules: Rules, host: HostState) -> Iterator[Finding]:
+    """Yield a problem where the kernel forwards nothing of what comes in by the interfaces of clients and backends."""
+    pools = [service.pool for service in rules.services if service.pool]
+    links = {
+        *host.client_routes.values(),
+        *(host.routes.get(member.address) for pool in pools for member in pool.members),
+    }
+    if closed := sorted(link for link in links if link and host.forwarding.get(link) == 0):
+        yield Code.NO_FORWARDING.found(interfaces=" and ".join(closed))
+
+
 def find_link_problems(rules: Rules, host: HostState) -> Iterator[Finding]:
     """Yield a problem for each interface without a carrier, and for each pair of interfaces with different MTUs."""
     users: dict[str, list[str]] = {}

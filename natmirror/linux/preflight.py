@@ -10,7 +10,12 @@ from natmirror.findings import Finding
 from natmirror.findings import FindingCode as Code
 from natmirror.linux.host_state import CONNTRACK_SETTINGS, Features, HostState, read_host
 from natmirror.linux.memory_limit import most_memory
-from natmirror.linux.path_checks import find_link_problems, find_path_problems, find_socket_problems
+from natmirror.linux.path_checks import (
+    find_forwarding_problems,
+    find_link_problems,
+    find_path_problems,
+    find_socket_problems,
+)
 from natmirror.linux.rule_walk import drops_invalid, find_drops
 from natmirror.rules import Pair, Rules, Service
 
@@ -24,8 +29,7 @@ def check(rules: Rules, features: Features) -> list[Finding]:
 
 def find_problems(rules: Rules, host: HostState) -> Iterator[Finding]:
     """Yield the problems of a host in this state with these rules."""
-    if not host.forwarding:
-        yield Code.NO_FORWARDING.found()
+    yield from find_forwarding_problems(rules, host)
     yield from find_link_problems(rules, host)
     yield from find_socket_problems(rules, host)
     if not host.features.can_reassemble:

@@ -13,13 +13,13 @@ from typing import NamedTuple
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from natmirror._ffi import lib
 from natmirror.linux.descriptors import require_descriptors
 from natmirror.net.build import build
 from natmirror.net.endpoint import Endpoint
 from natmirror.net.packet import SYN
 
 _LOWER_UP = 1 << 16  # IFF_LOWER_UP of linux/if.h: there is a carrier
-_WINDOW = 0xFFFF
 
 
 class _Route(NamedTuple):
@@ -30,8 +30,9 @@ class _Route(NamedTuple):
 class Reachability:
     """This host's routes, interfaces and rules, as the health checks ask for them."""
 
-    def why_unreachable(self, source: Endpoint, to: Endpoint) -> str | None:
-        """Return why this host's own SYN from ``source`` does not leave it; None if it does, or nothing is known."""
+    def why_cut_off(self, to: Endpoint) -> str | None:
+        """Return which route or carrier this host lacks on the way to an endpoint; None if it has them, or nothing is
+        known."""
         with suppress(NetlinkError, OSError), _netlink() as netlink:
             route = _route_to(netlink, IPv4Address(to[0]))
             if route is None:
@@ -39,6 +40,10 @@ class Reachability:
             link = netlink.link("get", index=route.interface)[0]
             if not link["flags"] & _LOWER_UP:
                 return f"the interface {link.get_attr('IFLA_IFNAME')} has no carrier"
+        return None
+
+    def why_dropped(self, source: Endpoint, to: Endpoint) -> str | None:
+        """Return why this host drops its own SYN from ``source``; None if it does not, or nothing is known."""
         if _is_dropped(source, to):
             return "a rule of this host's firewall drops the check's own packets (chain OUTPUT)"
         return None
@@ -75,7 +80,7 @@ def _route_to(netlink: IPRoute, address: IPv4Address) -> _Route | None:
 def _is_dropped(source: Endpoint, to: Endpoint) -> bool:
     """Return whether a rule of this host drops the SYN of a failed check, which is sent once more: unlike connect(), a
     raw socket learns of that. If it is answered, the kernel resets the connection, because its socket is closed."""
-    syn = build(source, to, seq=0, ack=0, flags=SYN, window=_WINDOW)
+    syn = build(source, to, seq=0, ack=0, flags=SYN, window=lib.NM_MAX_WINDOW)
     with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as sock:
         try:
             sock.sendto(syn, (str(IPv4Address(to[0])), 0))

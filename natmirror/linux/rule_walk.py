@@ -29,6 +29,9 @@ class Flight:
     seen: tuple[tuple[str, int, TestPacket], ...]
     match_iptables: str
     match_nft: str
+    service: str
+    path: tuple[str, str]
+    """The backend or mirror, and the network of the clients."""
     is_queued: bool = False
     """Whether our rule in raw PREROUTING takes the packet out of that chain."""
 
@@ -47,24 +50,34 @@ Routes = Mapping[IPv4Address | IPv4Network, str | None]
 def find_drops(rules: Rules, routes: Routes, chains: Sequence[BaseChain]) -> Iterator[Finding]:
     """Yield a finding for each place where packets are certainly dropped."""
     dropped: dict[tuple[Code, str, str], list[tuple[Flight, BaseChain]]] = {}
-    for flight in _flights(rules, routes):
+    flights = _flights(rules, routes)
+    for flight in flights:
         for chain in sorted(chains, key=lambda one: one.priority):
             packet = flight.at(chain)
             if packet is not None and (by := _dropping(chain, packet)) is not None:
                 dropped.setdefault((flight.code, chain.place, by), []).append((flight, chain))
                 break
+    stopped = _stopped(flights, [flight for found in dropped.values() for flight, _ in found])
     for (code, place, by), found in dropped.items():
         chain = found[0][1]
+        is_part = code is Code.PRODUCTION_DROPPED and not any(flight.service in stopped for flight, _ in found)
         matches = dict.fromkeys(one.match_iptables if chain.is_iptables else one.match_nft for one, _ in found)
         command = place.replace(" -t filter", "").rsplit(" ", 1)[0] + f" -I {chain.name}"
         verb = "-j ACCEPT" if chain.is_iptables else "accept"
         start = command if chain.is_iptables else place.replace("nft", "nft insert rule", 1)
-        yield code.found(
+        yield (Code.PARTLY_DROPPED if is_part else code).found(
             place=place,
             by=by,
             packets=found[0][0].packets,
             commands=" && ".join(f"{start} {match} {verb}" for match in matches),
         )
+
+
+def _stopped(flights: Iterable[Flight], dropped: Iterable[Flight]) -> set[str]:
+    """Return the services of which no backend gets through from any network of clients."""
+    broken = {(one.service, one.path) for one in dropped if one.code is Code.PRODUCTION_DROPPED}
+    paths = {(one.service, one.path) for one in flights if one.code is Code.PRODUCTION_DROPPED}
+    return {service for service, _ in broken} - {service for service, _ in paths - broken}
 
 
 def drops_invalid(rules: Rules, routes: Routes, chains: Sequence[BaseChain]) -> str | None:
@@ -141,6 +154,7 @@ def _production(
     forwarded = replace(reply, oif=client_link)
     translated = replace(forwarded, src=place, sport=service.port)
     name = f"{backend.name} of service {service.name}"
+    ends = service.name, (backend.name, str(clients))
     for state in ("new", "established"):
         asked = replace(routed, state=state)
         yield Flight(
@@ -154,6 +168,7 @@ def _production(
             ),
             f"-s {clients}",
             f"ip saddr {clients}",
+            *ends,
             is_queued=True,
         )
     yield Flight(
@@ -168,6 +183,7 @@ def _production(
         ),
         f"-d {clients}",
         f"ip daddr {clients}",
+        *ends,
     )
 
 
@@ -186,4 +202,6 @@ def _copies(service: Service, mirror: Mirror, clients: IPv4Network, link: str | 
         tuple(seen),
         f"-i {TUN_NAME}+",
         f'iifname "{TUN_NAME}*"',
+        service.name,
+        (mirror.name, str(clients)),
     )

@@ -50,6 +50,8 @@ class StreamCopy:
     """When the leg's mirror answered its SYN; None before."""
     not_before: float = 0.0
     """The copy does not begin again before this time."""
+    pauses: bool = False
+    """Whether the copy waits to begin again, but not before a time to come."""
 
     @property
     def client(self) -> Endpoint:

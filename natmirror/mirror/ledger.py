@@ -83,9 +83,9 @@ _EXCLUDED = frozenset((EndReason.NOT_SELECTED, EndReason.NOT_SAMPLED, EndReason.
 _COMPLETE = frozenset((EndReason.CLOSED, EndReason.CLIENT_RESET, EndReason.RELEASED))
 """The ends of copies that miss nothing: the mirror has all bytes, or the other host continues the copy."""
 
-Fates = tuple[str, tuple[tuple[str, str, EndReason | None], ...]]
-"""A service, and for each of its copies the names of service and mirror, and the reason why the mirror gets no more
-bytes, or None. Flows for which these are equal share an account."""
+Fates = tuple[str, tuple[tuple[str, str, EndReason | None], ...], tuple[str, ...]]
+"""A service; for each of its copies the names of service and mirror, and the reason why the mirror gets no more bytes,
+or None; and the mirrors whose copies pause. Flows for which these are equal share an account."""
 
 
 class Ledger:
@@ -148,7 +148,8 @@ class Ledger:
             (*self._key(copy), EndReason.RELEASED if is_standby and copy.why_ended is not None else copy.why_ended)
             for copy in stream.copies
         )
-        account = (stream.flow.service.name, fates)
+        pausing = tuple(copy.mirror.name for copy in stream.copies if copy.pauses)
+        account = (stream.flow.service.name, fates, pausing)
         return self._accounts.setdefault(account, len(self._accounts))
 
     def leg_ended(self, copy: StreamCopy, leg: Leg, reason: EndReason) -> None:
@@ -220,7 +221,7 @@ class Ledger:
         for account, of_account in zip(self._accounts, sums, strict=True):
             if account is None:
                 continue
-            service, fates = account
+            service, fates, _ = account
             for *key, reason in fates:
                 entry = shown[key[0], key[1]]
                 entry["client_bytes"] += of_account.client_bytes

@@ -186,13 +186,13 @@ class Mirroring:
             return
         if not stream.reassembler.is_placed:
             stream.reassembler.place(segment.seq)
-        if segment.flags & URG and is_urgent(flow.row, segment):
-            self._feeding.give_up(stream, EndReason.AMBIGUOUS)
-            return
         if reconnects(flow.row):
             self._begin_again(stream, segment, now)
         if reconnects(flow.row):
             note_data(flow.row, segment)
+        if segment.flags & URG and is_urgent(flow.row, segment):
+            self._feeding.give_up(stream, EndReason.AMBIGUOUS)
+            return
         payload = segment.payload
         if payload or not holds(flow.row) or is_revoked(flow.row.orig):  # else it is a FIN, to be acknowledged first
             self._feeding.feed(stream, segment.seq, payload, now)

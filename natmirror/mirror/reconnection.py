@@ -11,6 +11,7 @@ itself.
 
 The C gear looks for breaks only in flows with NM_FLOW_RECONNECTS, and punts data there only if the flow's account may
 begin: all flows whose copies have fared alike share an account, so opening a mirror's gate costs no pass over flows.
+Which copies wait by themselves is part of an account, so no gate that they do not use makes C punt.
 """
 
 from collections.abc import Iterator
@@ -19,7 +20,6 @@ from dataclasses import dataclass
 from natmirror.fastpath import NEVER, Gear
 from natmirror.fastpath.flow_flags import (
     clear_revoked,
-    clear_skipped,
     is_ambiguous,
     is_mptcp,
     is_skipped,
@@ -130,14 +130,15 @@ class Reconnection:
             if self._may_wait(copy):
                 copy.ended_as = copy.why_ended
                 self._ledger.change_fate(copy, EndReason.RECONNECTING)
+            copy.pauses = copy.waits and copy.not_before > self._now
         row = stream.flow.row
         row.account = self._ledger.account_number(stream)
-        waiting = [copy for copy in stream.copies if copy.waits]
-        if waiting and row.account not in self._mirrors_of:
-            self._mirrors_of[row.account] = tuple((copy.service_name, copy.mirror.name) for copy in waiting)
+        ready = [copy for copy in stream.copies if copy.waits and not copy.pauses]
+        if ready and row.account not in self._mirrors_of:
+            self._mirrors_of[row.account] = tuple((copy.service_name, copy.mirror.name) for copy in ready)
             self._set_account(row.account)
-        set_reconnects(row, any(copy.not_before <= self._now for copy in waiting))
-        later = [copy.not_before for copy in waiting if copy.not_before > self._now]
+        set_reconnects(row, bool(ready))
+        later = [copy.not_before for copy in stream.copies if copy.pauses]
         self._timers.set((TimerKind.RECONNECT, stream.flow), min(later, default=None))
 
     def _may_wait(self, copy: StreamCopy) -> bool:
@@ -177,11 +178,10 @@ class Reconnection:
             self.give_up(stream, EndReason.MPTCP)
             return
         if is_skipped(row) or is_unseen(row):  # another version of this data may have passed
-            clear_skipped(row)
             return
         clear_revoked(row.orig)
         for copy in stream.copies:
-            if copy.waits and copy.not_before <= self._now and self._gate(copy).begin_at <= self._now:
+            if copy.waits and not copy.pauses and self._gate(copy).begin_at <= self._now:
                 yield copy
 
     def begins(self, copy: StreamCopy) -> None:

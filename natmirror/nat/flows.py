@@ -312,7 +312,7 @@ class Nat:
         flow = self._insert(client, service, backend, now, for_half_open=True)
         if flow is not None:
             flow.row.created_at = now
-            tracker.begin(flow.row, syn.header, has_data=syn.size > 0)
+            tracker.begin(flow.row, syn.header, data_len=syn.size)
             if has_rival:
                 set_ambiguous(flow.row)
             if is_service_mirrored(flow.row) and (syn.size or former_irs is not None):

@@ -104,6 +104,11 @@ class Segment:
         """The sequence numbers that the segment takes: its data, and one each for SYN and FIN (RFC 9293 §3.4)."""
         return len(self.raw) - self.data_at + (self.flags >> 1 & 1) + (self.flags & 1)
 
+    @property
+    def urgent_pointer(self) -> int:
+        """How far behind its first byte the segment says that urgent data ends; only with URG."""
+        return int.from_bytes(self.raw[self.ip_len + 18 : self.ip_len + 20])
+
     def options(self) -> dict[int, bytes]:
         """Return the TCP options by kind, up to the first malformed one (RFC 9293 §3.1). As in Linux, an option whose
         length its kind does not have is ignored, and if a kind comes twice, the last option counts."""

@@ -6,11 +6,16 @@ both ends. A copy may begin with the data after a break if the backend has ackno
 before: then no version of this data has passed. A break need not be the border of a message: a client also pushes in
 the middle of long ones, and pauses there.
 
+The backend may have bytes that do not count as sent: of a SYN, or past the window that is known here, because the
+acknowledgement that opens it is still under way. And an urgent pointer may name a byte that is still to come. Until the
+client has sent as far as that, its flow is *ahead*, and there is no break. This is noted in all flows, because a copy
+may be lost, or a mirror added, between such bytes and the break.
+
 Breaks are noted only while a copy of the flow waits to begin again. The C gear does the same in breaks.c.
 """
 
-from natmirror.fastpath import BREAK_SILENCE, FlowRow
-from natmirror.fastpath.flow_flags import AT_BREAK, HALF_ACK, HALF_FIN, HALF_SEQ, LOOSE, RECONNECTS
+from natmirror.fastpath import BREAK_SILENCE, MAX_WINDOW, MAX_WINDOW_SCALE, FlowRow
+from natmirror.fastpath.flow_flags import AHEAD, AT_BREAK, HALF_ACK, HALF_FIN, HALF_SEQ, LOOSE, RECONNECTS
 from natmirror.fastpath.flow_states import State
 from natmirror.net import seq
 from natmirror.net.packet import FIN, PSH, RST, SYN, URG, Segment
@@ -21,11 +26,32 @@ def note_arrival(row: FlowRow, now: float) -> None:
     row.came_at = now
     if not row.flags & RECONNECTS:
         return
-    if row.flags & LOOSE:
+    if row.flags & (LOOSE | AHEAD):
         row.flags &= ~AT_BREAK
     elif now - row.seen_at >= BREAK_SILENCE and row.orig.flags & HALF_SEQ:
         row.flags |= AT_BREAK
         row.break_at = row.orig.end
+
+
+def note_unsure(row: FlowRow, segment: Segment) -> None:
+    """Note what a client's segment, which its backend may take and the tracker has followed, says of bytes that do not
+    count as sent; or that the client has sent as far as that."""
+    scale = row.reply.scale if row.reply.scale <= MAX_WINDOW_SCALE else 0
+    if seq.diff(segment.seq, row.orig.end) > MAX_WINDOW << scale:  # past any window, of a flow that is not mirrored yet
+        return
+    if segment.seq_len:
+        note_ahead(row, seq.add(segment.seq, segment.seq_len))
+    if segment.flags & URG:  # receivers differ on whether the urgent byte is the one at the pointer, or the one before
+        note_ahead(row, seq.add(segment.seq, segment.urgent_pointer + 1))
+    if row.flags & AHEAD and seq.le(row.ahead_to, row.orig.end):
+        row.flags &= ~AHEAD
+
+
+def note_ahead(row: FlowRow, to: int) -> None:
+    """Note that the backend may have bytes of the client up to number ``to``, or an urgent pointer to there."""
+    if seq.lt(row.orig.end, to):
+        row.ahead_to = seq.latest(row.ahead_to, to) if row.flags & AHEAD else to
+        row.flags |= AHEAD
 
 
 def note_data(row: FlowRow, segment: Segment) -> None:

@@ -12,9 +12,10 @@ from natmirror.fastpath.flow_states import State
 from natmirror.net import seq
 from natmirror.net.packet import ACK, MPTCP_CAPABLE, SYN, Segment
 from natmirror.tcp.acceptance import first_number
+from natmirror.tcp.breaks import note_ahead
 
 
-def note_offers(row: FlowRow, syn: Segment, *, has_data: bool) -> None:
+def note_offers(row: FlowRow, syn: Segment, data_len: int) -> None:
     """Note what a SYN with the flow's first number offers, before the backend has answered one."""
     scale = syn.window_scale()
     if scale is not None:
@@ -23,7 +24,8 @@ def note_offers(row: FlowRow, syn: Segment, *, has_data: bool) -> None:
         row.orig.scale = scale
     if syn.mptcp() & ~MPTCP_CAPABLE:  # RFC 8684 §3.1: MP_CAPABLE is only an offer, which the SYN-ACK accepts or not
         set_mptcp(row)
-    if is_service_mirrored(row) and (has_data or syn.has_cookie()):
+    note_ahead(row, seq.add(syn.seq, 1 + data_len))
+    if is_service_mirrored(row) and (data_len or syn.has_cookie()):
         # TCP Fast Open: the backend may use this window before the handshake is complete (RFC 7413 §4.2.2).
         row.orig.max_window = max(row.orig.max_window, syn.window)
 

@@ -43,6 +43,7 @@ from natmirror.fastpath import (
     HalfRow,
 )
 from natmirror.fastpath.flow_flags import (
+    AHEAD,
     HALF_ACK,
     HALF_ECHO,
     HALF_FIN,
@@ -68,8 +69,9 @@ from natmirror.fastpath.flow_flags import (
 )
 from natmirror.fastpath.flow_states import IS_OPEN, TRANSITIONS, Event, State
 from natmirror.net import seq
-from natmirror.net.packet import ACK, FIN, MPTCP_CAPABLE, RST, SYN, Segment
+from natmirror.net.packet import ACK, FIN, MPTCP_CAPABLE, RST, SYN, URG, Segment
 from natmirror.tcp.acceptance import expires_here, first_number, halves, has_new_data
+from natmirror.tcp.breaks import note_unsure
 from natmirror.tcp.leg_record import FlowRecord
 from natmirror.tcp.syns import is_another_answer, may_answer, note_offers
 
@@ -81,7 +83,7 @@ _MAX_BEHIND = 1 << 30
 """Bytes, no less than a window: how old an acknowledgement may be that moves the window's edge."""
 
 
-def begin(row: FlowRow, syn: Segment, *, has_data: bool) -> None:
+def begin(row: FlowRow, syn: Segment, *, data_len: int) -> None:
     """Set the numbers of a new flow, whose ``created_at`` is set, from the headers of the client's SYN. Data in the SYN
     counts once the backend acknowledges it."""
     row.state = State.SYN_SENT
@@ -90,7 +92,7 @@ def begin(row: FlowRow, syn: Segment, *, has_data: bool) -> None:
     row.orig.packets = 1
     row.orig.end = seq.add(syn.seq, 1)
     row.orig.flags = HALF_SEQ
-    note_offers(row, syn, has_data=has_data)
+    note_offers(row, syn, data_len)
     if is_service_mirrored(row) and (stamps := syn.timestamps()) is not None:
         _note_stamp(row, row.orig, row.reply, stamps[0])
 
@@ -121,6 +123,7 @@ def begin_adopted(row: FlowRow, record: FlowRecord) -> None:
     row.reply.end = record.backend_nxt
     row.reply.ack = row.reply.edge = row.proven = record.client_una
     row.reply.flags = HALF_SEQ | HALF_RECORDED
+    row.flags &= ~AHEAD
     row.reply.scale = record.backend_scale
 
 
@@ -157,6 +160,8 @@ def update(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool)
         sender.end = end
         sender.bytes += segment.payload_len
         sender.flags |= HALF_SEQ
+        if from_client:
+            row.flags &= ~AHEAD  # of other numbers
     else:
         if sender.flags & HALF_FIN:
             _revoke_fin(sender, receiver, segment)
@@ -165,6 +170,8 @@ def update(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool)
             sender.end = end
             sender.bytes += advance - (segment.flags & FIN)
             sender.flags = sender.flags & ~HALF_INFERRED if segment.seq_len else sender.flags | HALF_INFERRED
+    if from_client and (sender.end != end or flags & AHEAD or segment.flags & URG):
+        note_unsure(row, segment)
     # The scale may be NO_WINDOW_SCALE, so large that nothing is left
     window = segment.window << (0 if segment.flags & SYN else sender.scale) & 0xFFFF_FFFF
     edge = (segment.ack + window) & seq.MASK
@@ -285,7 +292,7 @@ def track(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool) 
         # means anything (RFC 9293 §3.10.7.3).
         sender.packets += 1
         if row.state == State.SYN_SENT and segment.flags & (SYN | ACK) == SYN and segment.seq == row.iss:
-            note_offers(row, segment, has_data=segment.payload_len > 0)
+            note_offers(row, segment, segment.payload_len)
         elif not from_client and is_another_answer(row, segment):
             set_ambiguous(row)
         return None

@@ -48,20 +48,27 @@ FAST = "interval: 100ms, timeout: 100ms"
 
 
 class Host:
-    """A host that sends its own packets unless ``why`` says why it does not, with these second targets."""
+    """A host that is cut off from its backends, or drops its own packets to them, if these say why; with these second
+    targets."""
 
-    def __init__(self, why: str | None = None, *targets: Target) -> None:
-        self.why = why
+    def __init__(self, *targets: Target, cut_off: str | None = None, dropped: str | None = None) -> None:
+        self.cut_off = cut_off
+        self.dropped = dropped
         self.asked: list[Endpoint] = []
+        self.mirrors: list[Endpoint] = []
         self._targets = list(targets)
 
-    def why_unreachable(self, source: Endpoint, to: Endpoint) -> str | None:
+    def why_cut_off(self, to: Endpoint) -> str | None:
+        self.asked.append(to)
+        return self.cut_off
+
+    def why_dropped(self, source: Endpoint, to: Endpoint) -> str | None:
         self.asked.append(to)
         assert source[0] == IPv4Address(HOST).packed
-        return self.why
+        return self.dropped
 
     def second_targets(self, backend: IPv4Address, mirrors: Iterable[Endpoint]) -> list[Target]:
-        assert (backend, list(mirrors)) == (IPv4Address(HOST), [])
+        assert (backend, list(mirrors)) == (IPv4Address(HOST), self.mirrors)
         return self._targets
 
 
@@ -194,13 +201,13 @@ def test_a_missing_command_takes_no_backend_down() -> None:
 
 
 def test_a_check_that_fails_because_of_this_host_takes_no_backend_down() -> None:
-    host = Host("a rule drops it")
+    host = Host(dropped="a rule drops it")
     with Watch(rules(f"{{check: tcp, {FAST}}}", c1=1), host) as watch:
         wait_for(lambda: watch.monitor.status()[0]["inconclusive_checks"] >= 4, "checks", 5.0)
         (c1,) = watch.monitor.status()
         assert (c1["state"], c1["inconclusive_reason"], c1["checks"]) == ("up", "a rule drops it", 0)
         assert (watch.reports, watch.told, host.asked[0]) == ([], 1, (IPv4Address(HOST).packed, 1))
-        host.why = None
+        host.dropped = None
         watch.wait_for(1)
         assert (watch.reports, watch.told) == ([("of", "c1", False, "connection refused")], 2)
         assert watch.monitor.status()[0]["inconclusive_reason"] == ""
@@ -229,16 +236,16 @@ def test_a_backend_goes_down_isolated_if_no_second_target_answers_that_has_answe
     async def answering(targets: Sequence[Target], _: float) -> list[Target]:
         return [target for target in targets if target in answers]
 
-    async def any_answers(targets: Sequence[Target], timeout: float) -> bool:
+    async def first_answering(targets: Sequence[Target], timeout: float) -> Target | None:
         asked.append(list(targets))
-        return bool(await answering(targets, timeout))
+        return next(iter(await answering(targets, timeout)), None)
 
     asked: list[list[Target]] = []
     monkeypatch.setattr("natmirror.backends.monitor.answering", answering)
-    monkeypatch.setattr("natmirror.backends.monitor.any_answers", any_answers)
+    monkeypatch.setattr("natmirror.backends.monitor.first_answering", first_answering)
     well = [controllers(None) for _ in range(count)]
     pool = {f"c{number}": one.port for number, one in enumerate(well)}
-    with Watch(rules(f"{{check: tcp, {FAST}}}", **pool), Host(None, gateway, mirror)) as watch:
+    with Watch(rules(f"{{check: tcp, {FAST}}}", **pool), Host(gateway, mirror)) as watch:
         wait_for(lambda: min(one["checks"] for one in watch.monitor.status()) >= 4, "checks", 5.0)
         answers.clear()
         for one in well:
@@ -254,12 +261,98 @@ def test_a_backend_is_not_isolated_without_a_second_target_or_with_one_that_answ
     there = controllers(None)
     for targets in ((), ((IPv4Address(HOST).packed, there.port),)):
         well = [controllers(None), controllers(None)]
-        with Watch(rules(f"{{check: tcp, {FAST}}}", c1=well[0].port, c2=well[1].port), Host(None, *targets)) as watch:
+        with Watch(rules(f"{{check: tcp, {FAST}}}", c1=well[0].port, c2=well[1].port), Host(*targets)) as watch:
             wait_for(lambda: min(one["checks"] for one in watch.monitor.status()) >= 4, "checks", 5.0)
             for one in well:
                 one.close()
             watch.wait_for(2)
             assert watch.isolated == [False, False]
+
+
+NO_CARRIER = "the interface eth1 has no carrier"
+
+
+def test_a_backend_that_is_cut_off_while_another_answers_goes_down(
+    controllers: Callable[[Talk | None], Controller],
+) -> None:
+    closed, well = controllers(None), controllers(None)
+    closed.close()
+    checked = rules(f"{{check: tcp, {FAST}}}", c1=closed.port, c2=well.port)
+    with Watch(checked, Host(cut_off=NO_CARRIER, dropped="a rule drops it")) as watch:
+        watch.wait_for(1)
+        assert watch.reports == [("of", "c1", False, f"{NO_CARRIER}, while c2 answers")]
+        assert (watch.monitor.status()[0]["inconclusive_checks"], watch.isolated) == (0, [False])
+        assert watch.states() == {"c1": "down", "c2": "up"}
+    with Watch(checked, Host(dropped="a rule drops it")) as watch:
+        wait_for(lambda: watch.monitor.status()[0]["inconclusive_checks"] >= 4, "checks", 5.0)
+        assert (watch.reports, watch.states()) == ([], {"c1": "up", "c2": "up"})
+
+
+def test_backends_that_are_cut_off_while_nothing_answers_stay_up_and_fall_when_one_answers_again(
+    controllers: Callable[[Talk | None], Controller],
+) -> None:
+    pair = [controllers(None), controllers(None)]
+    for one in pair:
+        one.close()
+    ports = {f"c{number}": one.port for number, one in enumerate(pair, 1)}
+    silent, monitored = (IPv4Address("255.255.255.255").packed, 1), rules(f"{{check: tcp, {FAST}}}", **ports)
+    answers: list[Target] = []
+
+    async def first_answering(targets: Sequence[Target], _: float) -> Target | None:
+        asked.append(set(targets))
+        return next((target for target in targets if target in answers), None)
+
+    asked: list[set[Target]] = []
+    with pytest.MonkeyPatch.context() as patch, Watch(monitored, Host(silent, cut_off=NO_CARRIER)) as watch:
+        patch.setattr("natmirror.backends.monitor.first_answering", first_answering)
+        wait_for(lambda: min(one["inconclusive_checks"] for one in watch.monitor.status()) >= 4, "checks", 5.0)
+        assert (watch.states(), watch.reports) == ({"c1": "up", "c2": "up"}, [])
+        assert watch.monitor.status()[0]["inconclusive_reason"] == NO_CARRIER
+        assert asked[-1] == set(), "those that are cut off too tell nothing"
+        with socket.create_server((HOST, pair[1].port)):
+            answers.append((IPv4Address(HOST).packed, pair[1].port))
+            watch.wait_for(1)
+            assert [one[:3] for one in watch.reports] == [("of", "c1", False)]
+
+
+@pytest.mark.parametrize("target", ["mirror", "gateway", "none"])
+def test_the_only_backend_goes_down_cut_off_if_a_mirror_or_its_gateway_answers(
+    controllers: Callable[[Talk | None], Controller], monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    gateway, mirror = IPv4Address("10.20.0.1"), (IPv4Address("10.20.0.13").packed, 6653)
+    lately: list[Target] = [gateway, mirror]
+
+    async def answering(targets: Sequence[Target], _: float) -> list[Target]:
+        found.append(True)
+        return [one for one in targets if one in lately]
+
+    async def first_answering(targets: Sequence[Target], _: float) -> Target | None:
+        return next((one for one in targets if one in lately), None)
+
+    found: list[bool] = []
+    monkeypatch.setattr("natmirror.backends.monitor.answering", answering)
+    monkeypatch.setattr("natmirror.backends.monitor.first_answering", first_answering)
+    text = "switches: [10.10.0.0/24]\nservices:\n  - name: of\n    address: 10.10.0.100\n    port: 6653\n"
+    well, host = controllers(None), Host(gateway, cut_off=NO_CARRIER)
+    host.mirrors = [mirror]
+    text += f"    pool: {{health: {{check: tcp, {FAST}}}, backends: [{{name: c1, address: {ELSEWHERE}, port:"
+    text += f" {well.port}}}]}}\n    mirrors: [{{name: m, address: 10.20.0.13}}]\n"
+    with Watch(at_home(text), host) as watch:
+        wait_for(lambda: bool(found), "an answer", 5.0)
+        checks = watch.monitor.status()[0]["checks"]
+        wait_for(lambda: watch.monitor.status()[0]["checks"] >= checks + 2, "checks", 5.0)
+        lately.remove(mirror if target == "gateway" else gateway)
+        if target == "none":
+            lately.clear()
+        well.close()
+        if target == "none":
+            wait_for(lambda: watch.monitor.status()[0]["inconclusive_checks"] >= 4, "checks", 5.0)
+            assert (watch.states(), watch.reports) == ({"c1": "up"}, [])
+        else:
+            watch.wait_for(1)
+            words = {"mirror": "10.20.0.13:6653", "gateway": "10.20.0.1"}[target]
+            assert watch.reports == [("of", "c1", False, f"{NO_CARRIER}, while {words} answers")]
+            assert watch.isolated == [False]
 
 
 def test_without_health_there_is_no_thread() -> None:

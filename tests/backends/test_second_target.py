@@ -5,7 +5,7 @@ import socket
 from ipaddress import IPv4Address
 
 from natmirror.backends.host_view import Target
-from natmirror.backends.second_target import answering, any_answers
+from natmirror.backends.second_target import answering, first_answering
 from tests.helpers.controllers import HOST
 
 OWN = IPv4Address(HOST)
@@ -14,7 +14,7 @@ ABSENT: Target = (IPv4Address("255.255.255.255").packed, 1)
 
 
 def ask(*targets: Target) -> bool:
-    return asyncio.run(any_answers(targets, 0.2))
+    return asyncio.run(first_answering(targets, 0.2)) is not None
 
 
 def test_a_mirror_answers_by_accepting_or_refusing_a_connection() -> None:

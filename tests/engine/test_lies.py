@@ -1,6 +1,7 @@
 """A client that lies, and an attacker who guesses: a mirror gets exactly what the backend took, or the ledger says why
 not."""
 
+import random
 from typing import Any
 
 import pytest
@@ -8,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from natmirror.reasons import EndReason
-from tests.helpers.liar import LIES, REFUSED, LyingPair, LyingWorld
+from tests.helpers.liar import LIE, LIES, REFUSED, LyingPair, LyingToRestarts, LyingWorld
 from tests.helpers.pair_world import Moment, moments
 from tests.helpers.receiver import Overlap
 from tests.helpers.simulator import Weather
 from tests.helpers.support import assert_adds_up
 
 STREAM = bytes(range(1, 200)) * 200
+ONCE = bytes(byte for byte in random.Random(1).randbytes(20_000) if byte != LIE[0])  # each part of it stands there once
 LASTS = 60.0  # seconds: a lie that is taken may leave the client waiting for ever
 FINE = Weather(delay=0.005)
 
@@ -104,6 +106,26 @@ def test_no_lie_reaches_the_mirror_through_takeovers(
     world.check()
     for one in [*world.old, *world.engines]:
         assert_adds_up(one.snapshot(world.now))
+
+
+@given(
+    seed=seeds,
+    kinds=st.sampled_from([["near the window's edge"], ["urgent"], list(LIES)]),
+    part=st.sampled_from([0.05, 0.3]),
+    ends=st.sets(st.integers(1, 80), min_size=1, max_size=6),
+    outage=st.sampled_from([0.0, 0.3]),
+    room=st.sampled_from([1000, 3000]),
+    around=surroundings(),
+)
+def test_no_lie_reaches_a_mirror_whose_copies_begin_again(
+    seed: int, kinds: list[str], part: float, ends: set[int], outage: float, room: int, around: dict[str, Any]
+) -> None:
+    answer, options = STREAM[: around["answered"]], {**around, "room": room, "ends": ends, "outage": outage}
+    del options["answered"]
+    world = LyingToRestarts(seed, ONCE, kinds=kinds, part=part, answer=answer, **options)
+    world.run(LASTS)
+    world.check()
+    assert_adds_up(world.engine.snapshot(world.now))
 
 
 @pytest.mark.parametrize("kind", REFUSED)

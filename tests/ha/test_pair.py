@@ -373,11 +373,11 @@ def test_a_report_without_a_sequence_number_is_the_latest(member: PairMember) ->
     assert member.show() == shown, "it was overtaken"
 
 
-@pytest.mark.parametrize("number", [-1, keepalived_hooks.newest_sequence() + (60 * 100 << 22), 1 << 63, 10**30])
-def test_a_report_from_the_future_is_refused(member: PairMember, number: int) -> None:
+def test_a_report_from_the_future_is_refused(member: PairMember) -> None:
     """All reports after it would be ignored."""
-    with pytest.raises(ValueError, match="is not possible yet"):
-        member.set_role(HostRole.FAULT, number)
+    for number in (-1, keepalived_hooks.newest_sequence() + (60 * 100 << 22), 1 << 63, 10**30):
+        with pytest.raises(ValueError, match="is not possible yet"):
+            member.set_role(HostRole.FAULT, number)
     member.set_role(HostRole.MASTER, 1)
     shown = member.show()
     assert shown is not None and shown["role"] == "master"

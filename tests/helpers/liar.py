@@ -12,6 +12,7 @@ from natmirror.net.endpoint import Endpoint
 from natmirror.net.packet import ACK, FIN, PSH, RST, SYN, URG, Segment
 from tests.helpers.pair_world import Pair
 from tests.helpers.receiver import Overlap, Receiver, Stamped, stamps_option
+from tests.helpers.restarting_mirror import RestartingMirror
 from tests.helpers.simulator import Peer, Weather, World
 from tests.helpers.support import CLIENT, SERVICE, segment
 
@@ -170,6 +171,18 @@ class LyingWorld(World):
 
 class LyingPair(LyingWorld, Pair):
     """A LyingWorld with two hosts."""
+
+
+class LyingToRestarts(RestartingMirror, LyingWorld):
+    """A LyingWorld whose mirror restarts, so that copies begin again."""
+
+    def check(self) -> None:
+        """Assert that each piece that the mirror has got is a part of what the backend has taken, in their order."""
+        at = 0
+        for piece in self.pieces:
+            found = self.backend.received.find(piece, at)
+            assert found >= 0, "the mirror got what the backend did not"
+            at = found + len(piece)
 
 
 def _with_ttl(raw: bytes, ttl: int) -> bytes:

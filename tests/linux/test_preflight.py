@@ -33,10 +33,21 @@ def test_a_correct_host_has_no_findings() -> None:
 
 def test_ip_forwarding_is_off() -> None:
     host = good()
-    host.forwarding = False
+    host.forwarding = {"all": 0, "pl0": 0, "sw0": 0, "natmirror0": 0}
     [(level, text)] = findings(host)
     assert level == "failure"
+    assert "come in by pl0 (" in text
     assert "sysctl -w net.ipv4.ip_forward=1" in text
+
+
+def test_forwarding_counts_where_packets_of_production_come_in() -> None:
+    host = good()
+    host.client_routes = {IPv4Network("10.10.0.0/24"): "sw0"}
+    host.forwarding = {"all": 0, "pl0": 1, "sw0": 1, "other": 0}
+    assert findings(host) == []
+    host.forwarding = {"all": 1, "pl0": 1, "sw0": 0}
+    [(level, text)] = findings(host)
+    assert level == "failure" and "come in by sw0 (" in text
 
 
 def test_the_match_for_paths_is_missing() -> None:

@@ -14,7 +14,8 @@ OWN = "127.0.0.1"
 def test_nothing_is_wrong_where_packets_leave() -> None:
     with socket.create_server((OWN, 0)) as listener:
         to = at(OWN, listener.getsockname()[1])
-        assert Reachability().why_unreachable(at(OWN, 1), to) is None
+        assert Reachability().why_cut_off(to) is None
+        assert Reachability().why_dropped(at(OWN, 1), to) is None
 
 
 def test_mirrors_behind_another_interface_are_no_second_targets() -> None:

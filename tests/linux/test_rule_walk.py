@@ -141,3 +141,19 @@ def test_a_rule_that_drops_invalid_packets_is_found() -> None:
     assert drops(invalid) == {}
     assert drops_invalid(rules, ROUTES, invalid) == "iptables-nft -t filter FORWARD"
     assert drops_invalid(rules, ROUTES, iptables()) is None
+
+
+def test_only_a_service_without_any_backend_that_gets_through_makes_the_host_unfit() -> None:
+    one = iptables("-A FORWARD -s 10.10.0.0/24 -d 10.20.0.11/32 -j DROP")
+    found = drops(one)
+    assert [code for code in found if "production" in code or "partly" in code] == ["partly-dropped"]
+    assert "clients' packets to c1 of service openflow" in found["partly-dropped"]
+    both = iptables(*(f"-A FORWARD -s 10.10.0.0/24 -d 10.20.0.{last}/32 -j DROP" for last in (11, 12)))
+    assert [code for code in drops(both) if "production" in code or "partly" in code] == ["production-dropped"]
+
+
+def test_a_service_that_gets_through_does_not_hide_one_that_does_not() -> None:
+    pool = "pool: {backends: [{name: c2, address: 10.20.0.12}]}"
+    rules = f"{RULES}  - {{name: web, address: 10.10.0.101, port: 80, {pool}}}\n"
+    found = drops(iptables("-A FORWARD -s 10.10.0.0/24 -d 10.20.0.12/32 -j DROP"), rules)
+    assert list(found) == ["production-dropped"]

@@ -1,6 +1,9 @@
-"""This host's own network fails while clients are connected: their backends are not blamed, and no connection ends."""
+"""This host's own network fails while clients are connected: their backends are not blamed, and no connection ends.
+A backend that takes its route or carrier with it is blamed while another one answers."""
 
+import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -48,6 +51,14 @@ def states(status: dict[str, Any]) -> set[str]:
     return {one["state"] for one in status["backends"]}
 
 
+def backend(status: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(one for one in status["backends"] if one["name"] == name)
+
+
+def is_down(name: str, status: dict[str, Any]) -> bool:
+    return bool(backend(status, name)["state"] == "down")
+
+
 def undo(command: list[str]) -> list[str]:
     return ["-D" if word == "-I" else word for word in command]
 
@@ -91,3 +102,54 @@ def test_the_hosts_own_trouble_is_not_the_backends(fresh: Scene) -> None:
     fresh.finish(client)
     assert [line["error"] for line in records.lines()] == [None] * 4
     assert balancer.status()["counters"].get("flows_reset", 0) == 0
+
+
+PRIVATE, ANNOUNCED = "10.21.0.11", "10.30.0.1"
+APART = f"""
+switches: [10.10.0.0/24]
+services:
+  - name: of
+    address: 10.10.0.100
+    port: 6653
+    pool:
+      balance: round-robin
+      health: {{check: tcp, interval: 500ms, timeout: 300ms, fall: 2}}
+      backends:
+        - {{name: near, address: {CONTROLLER_SIDE}.11}}
+        - {{name: cabled, address: {PRIVATE}}}
+        - {{name: routed, address: {ANNOUNCED}}}
+"""
+
+
+def test_a_backend_that_takes_its_carrier_or_its_route_with_it_goes_down(fresh: Scene) -> None:
+    lab, until = fresh.lab, fresh.file("until")
+    lab.add_host("c3")
+    lab.cable("lb", "own0", "c3", "eth0")
+    lab.address("lb", "own0", "10.21.0.1")
+    lab.address("c3", "eth0", PRIVATE)
+    lab.sysctl("lb", conf__own0__rp_filter=0)
+    lab.run("c3", ["ip", "route", "add", "default", "via", "10.21.0.1"])
+    lab.run("c2", ["ip", "address", "add", ANNOUNCED, "dev", "lo"])
+    lab.run("lb", ["ip", "route", "add", ANNOUNCED, "via", f"{CONTROLLER_SIDE}.12"])
+    fresh.record("c1", "c2", "c3")
+    balancer = fresh.balance(fresh.rules(APART))
+    client, records = fresh.client(connections=6, until=until, sources=CLIENT)
+    balancer.wait_for_status(lambda status: len(status["flows"]) == 6, "six connections")
+
+    for name, host, dies, problem in (
+        ("cabled", "c3", ["ip", "link", "set", "eth0", "down"], "the interface own0 has no carrier"),
+        ("routed", "lb", ["ip", "route", "del", ANNOUNCED], "this host cannot send to it: network is unreachable"),
+    ):
+        began_at = time.monotonic()
+        lab.run(host, dies)
+        balancer.wait_for_status(partial(is_down, name), f"{name} down")
+        assert time.monotonic() - began_at < 3.0, "fall intervals and one timeout, and what a busy machine needs"
+        reason = backend(balancer.status(), name)["reason"]
+        assert reason.startswith(f"{problem}, while ") and reason.endswith(" answers"), reason
+        assert backend(balancer.status(), "near")["state"] == "up"
+    assert not {one for one in findings(balancer.status()) if "check-says-nothing" in one}
+
+    assert [line["error"] for line in fresh.run_client(connections=3, sources=CLIENT).lines()] == [None] * 3
+    until.touch()
+    fresh.finish(client)
+    assert sorted(line["error"] is None for line in records.lines()) == [False] * 4 + [True] * 2

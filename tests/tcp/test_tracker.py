@@ -31,7 +31,7 @@ class Connection:
 
     def __init__(self, *, client_options: bytes = SCALE_7, backend_options: bytes = SCALE_7) -> None:
         self.row = blank()
-        tracker.begin(self.row, segment(packet(CLIENT, SERVICE, "S", ISS, options=client_options)), has_data=False)
+        tracker.begin(self.row, segment(packet(CLIENT, SERVICE, "S", ISS, options=client_options)), data_len=0)
         self._backend_options = backend_options
 
     def client(self, letters: str, at: int, ack: int, data: bytes = b"", *, window: int = 100) -> Event | None:
@@ -156,7 +156,7 @@ def test_a_blind_acknowledgement_completes_no_handshake() -> None:
 def test_data_in_the_syn_counts_once_the_backend_acknowledges_it() -> None:
     for taken in (0, 5):
         row = blank()
-        tracker.begin(row, segment(packet(CLIENT, SERVICE, "S", ISS, data=b"hello")), has_data=True)
+        tracker.begin(row, segment(packet(CLIENT, SERVICE, "S", ISS, data=b"hello")), data_len=5)
         answer = segment(packet(C1, CLIENT, "SA", IRS, seq.add(ISS, 1 + taken)))
         assert track(row, answer, from_client=False) is Event.SYN_ACK
         assert (row.orig.bytes, row.orig.end) == (taken, seq.add(ISS, 1 + taken))

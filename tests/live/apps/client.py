@@ -128,8 +128,9 @@ async def main() -> None:
     results = await asyncio.gather(*(talk(arguments, number, waits) for number in range(arguments.connections)))
     if telling:
         telling.cancel()
-    for result in results:
-        print(json.dumps(result), file=arguments.file)
+    with arguments.file:  # left to the interpreter's end, what it has buffered may be lost
+        for result in results:
+            print(json.dumps(result), file=arguments.file)
 
 
 if __name__ == "__main__":
