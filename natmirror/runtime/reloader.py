@@ -70,7 +70,7 @@ class Reloader:
         try:
             changes = self._reload()
         except NatmirrorError as error:
-            log.error("the rules stay as they were: %s; correct that and reload again", error)
+            log.error("the rules stay as they were: %s", error)
             raise
         for change in changes:
             log.info("rules: %s", change)
