@@ -200,7 +200,7 @@ class Mirroring:
     def _begin_again(self, stream: MirroredStream, segment: Segment, now: float) -> None:
         """Begin the copies again that may begin with this segment of the client."""
         row, reassembler = stream.flow.row, stream.reassembler
-        copies = list(self._reconnection.due(stream, segment))
+        copies = self._reconnection.due(stream, segment)
         if not copies:
             return
         if not (stream.alive() or has_reader(row)):

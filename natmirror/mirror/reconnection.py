@@ -14,7 +14,6 @@ begin: all flows whose copies have fared alike share an account, so opening a mi
 Which copies wait by themselves is part of an account, so no gate that they do not use makes C punt.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from natmirror.fastpath import NEVER, Gear
@@ -168,21 +167,23 @@ class Reconnection:
 
     # Beginning
 
-    def due(self, stream: MirroredStream, segment: Segment) -> Iterator[StreamCopy]:
-        """Yield the copies that may begin again with a segment of the client, which the tracker has followed."""
+    def due(self, stream: MirroredStream, segment: Segment) -> list[StreamCopy]:
+        """Return the copies that may begin again with a segment of the client, which the tracker has followed."""
         row = stream.flow.row
         if stream.state is not StreamState.COPYING or stream.ends_later or not begins_at_break(row, segment):
-            return
+            return []
+        ready = [copy for copy in stream.copies if copy.waits and not copy.pauses]
+        copies = [copy for copy in ready if self._gate(copy).begin_at <= self._now]
+        if not copies:  # C does not punt the segment then
+            return []
         if segment.mptcp():
             set_mptcp(row)
             self.give_up(stream, EndReason.MPTCP)
-            return
+            return []
         if is_skipped(row) or is_unseen(row):  # another version of this data may have passed
-            return
+            return []
         clear_revoked(row.orig)
-        for copy in stream.copies:
-            if copy.waits and not copy.pauses and self._gate(copy).begin_at <= self._now:
-                yield copy
+        return copies
 
     def begins(self, copy: StreamCopy) -> None:
         """Note that the copy's new leg is about to be opened; while its mirror does not work, the copy probes it."""
