@@ -286,8 +286,11 @@ class Mirroring:
     def no_more_acknowledgements(self, flow: MirroredFlow, now: float) -> None:
         """End the legs of a connection that its client has reset: no acknowledgement is under way any more."""
         if (stream := self.streams.get(flow)) is not None:
+            has_lost = flow.row.held_len > 0
             stream.reassembler.clear()
             self._feeding.end_late(stream, now)
+            if has_lost:  # a leg that still connects would get what the client sends after these bytes in their place
+                self._feeding.each_leg(stream, lambda leg: leg.abort(EndReason.CLIENT_RESET))
 
     def flow_closed(self, flow: MirroredFlow, now: float) -> None:
         """Close the legs of a connection that has closed. Its backend has all bytes, so a copy without some of them has

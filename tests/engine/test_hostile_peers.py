@@ -11,6 +11,7 @@ _MIN_RUNS = 200
 
 @settings(max_examples=max(settings().max_examples, _MIN_RUNS), phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @example(79703)  # an MPTCP option comes at a break while the mirror's gate is shut
+@example(50339685)  # the client goes on after its RST, while a leg still connects
 @example(8004700)  # a standby stream's bytes are given up before it is activated
 @given(st.integers(0, (1 << 32) - 1))
 def test_whatever_the_peers_do_production_and_the_books_stay_right(seed: int) -> None:
