@@ -17,6 +17,16 @@ def lab() -> Iterator[Lab]:
     assert leftovers() == []
 
 
+@pytest.fixture
+def alone() -> Iterator[Scene]:
+    """A scene in a lab for one test."""
+    with Lab() as lab:
+        scene = Scene(lab)
+        yield scene
+        scene.close()
+    assert leftovers() == []
+
+
 @pytest.fixture(params=["nft", "legacy"])
 def iptables(request: pytest.FixtureRequest) -> str:
     return str(request.param)

@@ -12,7 +12,7 @@ import pytest
 from natmirror.lab.controllers.programs import Controller, Faucet, OsKen, OvsTestController, StrictHub
 from natmirror.lab.openvswitch import OpenVSwitch
 from natmirror.lab.process import wait_for
-from natmirror.lab.topology import CONTROLLER_SIDE, SERVICE, SWITCH_SIDE, Lab, leftovers
+from natmirror.lab.topology import CONTROLLER_SIDE, SERVICE, SWITCH_SIDE, Lab
 from tests.live.scene import PORT, RULES, Scene
 
 pytestmark = pytest.mark.live
@@ -28,16 +28,6 @@ SPEAKS: list[tuple[type[Controller], str]] = [
 TRACES = re.compile("^(switch|ports|gone) |FEATURES_REPLY|DPID", re.MULTILINE)
 """The text in a controller's log once it knows a datapath."""
 COMPLAINTS = re.compile("Traceback|WARN|error", re.IGNORECASE)
-
-
-@pytest.fixture
-def alone() -> Iterator[Scene]:
-    """A lab for one test's controllers."""
-    with Lab() as lab:
-        scene = Scene(lab)
-        yield scene
-        scene.close()
-    assert leftovers() == []
 
 
 class Watch:

@@ -2,13 +2,12 @@
 A backend that takes its route or carrier with it is blamed while another one answers."""
 
 import time
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import pytest
 
-from natmirror.lab.topology import CONTROLLER_SIDE, Lab, leftovers
+from natmirror.lab.topology import CONTROLLER_SIDE
 from tests.live.scene import Scene
 
 pytestmark = pytest.mark.live
@@ -34,15 +33,6 @@ OUTPUT = ["iptables", "-I", "OUTPUT", "-d", POOL, "-p", "tcp", "-j"]
 SILENT = ["iptables", "-I", "INPUT", "-j", "DROP"]
 
 
-@pytest.fixture
-def fresh() -> Iterator[Scene]:
-    with Lab() as lab:
-        scene = Scene(lab)
-        yield scene
-        scene.close()
-    assert leftovers() == []
-
-
 def findings(status: dict[str, Any]) -> dict[str, str]:
     return {f"{one['code']} {one['subject']}": one["problem"] for one in status["findings"]}
 
@@ -63,11 +53,11 @@ def undo(command: list[str]) -> list[str]:
     return ["-D" if word == "-I" else word for word in command]
 
 
-def test_the_hosts_own_trouble_is_not_the_backends(fresh: Scene) -> None:
-    lab, until = fresh.lab, fresh.file("until")
-    fresh.record("c1", "c2", "m")
-    balancer = fresh.balance(fresh.rules(RULES))
-    client, records = fresh.client(connections=4, until=until, sources=CLIENT)
+def test_the_hosts_own_trouble_is_not_the_backends(alone: Scene) -> None:
+    lab, until = alone.lab, alone.file("until")
+    alone.record("c1", "c2", "m")
+    balancer = alone.balance(alone.rules(RULES))
+    client, records = alone.client(connections=4, until=until, sources=CLIENT)
     balancer.wait_for_status(lambda status: len(status["flows"]) == 4, "four connections")
     balancer.wait_for_status(
         lambda status: min(one["checks"] for one in status["health"]) >= 4, "checks that have found the second target"
@@ -99,7 +89,7 @@ def test_the_hosts_own_trouble_is_not_the_backends(fresh: Scene) -> None:
         lab.run(host, undo(SILENT))
     balancer.wait_for_status(lambda status: states(status) == {"up"}, "its end")
     until.touch()
-    fresh.finish(client)
+    alone.finish(client)
     assert [line["error"] for line in records.lines()] == [None] * 4
     assert balancer.status()["counters"].get("flows_reset", 0) == 0
 
@@ -121,8 +111,8 @@ services:
 """
 
 
-def test_a_backend_that_takes_its_carrier_or_its_route_with_it_goes_down(fresh: Scene) -> None:
-    lab, until = fresh.lab, fresh.file("until")
+def test_a_backend_that_takes_its_carrier_or_its_route_with_it_goes_down(alone: Scene) -> None:
+    lab, until = alone.lab, alone.file("until")
     lab.add_host("c3")
     lab.cable("lb", "own0", "c3", "eth0")
     lab.address("lb", "own0", "10.21.0.1")
@@ -131,9 +121,9 @@ def test_a_backend_that_takes_its_carrier_or_its_route_with_it_goes_down(fresh: 
     lab.run("c3", ["ip", "route", "add", "default", "via", "10.21.0.1"])
     lab.run("c2", ["ip", "address", "add", ANNOUNCED, "dev", "lo"])
     lab.run("lb", ["ip", "route", "add", ANNOUNCED, "via", f"{CONTROLLER_SIDE}.12"])
-    fresh.record("c1", "c2", "c3")
-    balancer = fresh.balance(fresh.rules(APART))
-    client, records = fresh.client(connections=6, until=until, sources=CLIENT)
+    alone.record("c1", "c2", "c3")
+    balancer = alone.balance(alone.rules(APART))
+    client, records = alone.client(connections=6, until=until, sources=CLIENT)
     balancer.wait_for_status(lambda status: len(status["flows"]) == 6, "six connections")
 
     for name, host, dies, problem in (
@@ -149,7 +139,7 @@ def test_a_backend_that_takes_its_carrier_or_its_route_with_it_goes_down(fresh: 
         assert backend(balancer.status(), "near")["state"] == "up"
     assert not {one for one in findings(balancer.status()) if "check-says-nothing" in one}
 
-    assert [line["error"] for line in fresh.run_client(connections=3, sources=CLIENT).lines()] == [None] * 3
+    assert [line["error"] for line in alone.run_client(connections=3, sources=CLIENT).lines()] == [None] * 3
     until.touch()
-    fresh.finish(client)
+    alone.finish(client)
     assert sorted(line["error"] is None for line in records.lines()) == [False] * 4 + [True] * 2
