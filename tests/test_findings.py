@@ -2,10 +2,10 @@
 
 import pytest
 
-from natmirror.findings import Finding, FindingCode, FindingEntry, Findings, Severity
+from natmirror.findings import ALL_CODES, Finding, FindingCode, FindingEntry, Findings, HostCode, PathCode, Severity
 from tests.helpers.declared import assert_declared
 
-NO_ROUTE = FindingCode.NO_ROUTE_TO_MIRROR.found(name="m", address="10.20.0.13", service="of")
+NO_ROUTE = PathCode.NO_ROUTE_TO_MIRROR.found(name="m", address="10.20.0.13", service="of")
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def findings(caplog: pytest.LogCaptureFixture) -> Findings:
     return Findings(lambda: f"time {next(times)}")
 
 
-@pytest.mark.parametrize("code", FindingCode)
+@pytest.mark.parametrize("code", ALL_CODES)
 def test_a_finding_of_each_kind_says_what_is_wrong_and_what_to_do(code: FindingCode) -> None:
     found = code.found(**dict.fromkeys(code.values(), "X"))
     assert found.problem
@@ -55,22 +55,22 @@ def test_a_finding_of_two_sources_lasts_until_both_have_taken_it_back(
 
 def test_a_finding_whose_text_changes_is_the_same_one(findings: Findings, caplog: pytest.LogCaptureFixture) -> None:
     for most in (100, 200):
-        findings.replace("host", [Finding(FindingCode.MEMORY_LIMIT, "", f"it may take {most} MiB", "take less")])
+        findings.replace("host", [Finding(HostCode.MEMORY_LIMIT, "", f"it may take {most} MiB", "take less")])
     [shown] = findings.show()
     assert (shown["problem"], shown["since"]) == ("it may take 200 MiB", "time 0")
     assert len(caplog.messages) == 1
 
 
 def test_two_mirrors_have_findings_of_their_own() -> None:
-    other = FindingCode.NO_ROUTE_TO_MIRROR.found(name="m", address="10.20.0.13", service="web")
+    other = PathCode.NO_ROUTE_TO_MIRROR.found(name="m", address="10.20.0.13", service="web")
     assert (NO_ROUTE.subject, other.subject) == ("of/m", "web/m")
 
 
 def test_failures_come_first_and_only_those_of_production_make_the_host_unfit(findings: Findings) -> None:
-    findings.replace("host", [FindingCode.NO_RPFILTER_MATCH.found(), NO_ROUTE])
+    findings.replace("host", [HostCode.NO_RPFILTER_MATCH.found(), NO_ROUTE])
     assert findings.why_unfit() == ""
     assert [one["severity"] for one in findings.show()] == [Severity.FAILURE, Severity.WARNING]
-    findings.replace("forwarding", [FindingCode.NO_FORWARDING.found(interfaces="sw0")])
+    findings.replace("forwarding", [HostCode.NO_FORWARDING.found(interfaces="sw0")])
     assert findings.why_unfit().startswith("no-forwarding: this host does not forward packets")
     assert [one["code"] for one in findings.show()] == ["no-forwarding", "no-route-to-mirror", "no-rpfilter-match"]
     assert_declared(list[FindingEntry], findings.show())

@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 
-from natmirror.findings import Finding
-from natmirror.findings import FindingCode as Code
+from natmirror.findings import Finding, HostCode, PathCode
 from natmirror.linux.host_state import HostState, targets
 from natmirror.rules import Backend, Mirror, Rules, Service
 
@@ -17,12 +16,14 @@ def find_path_problems(service: Service, host: HostState) -> Iterator[Finding]:
         names = {"name": target.name, "address": target.address, "service": service.name}
         if target.address in host.addresses:
             if isinstance(target, Backend) or target.source is None:
-                yield Code.TARGET_IS_THIS_HOST.found(**names)
+                yield PathCode.TARGET_IS_THIS_HOST.found(**names)
         elif host.routes.get(target.address) is None:
-            yield (Code.NO_ROUTE_TO_MIRROR if isinstance(target, Mirror) else Code.NO_ROUTE_TO_BACKEND).found(**names)
+            yield (PathCode.NO_ROUTE_TO_MIRROR if isinstance(target, Mirror) else PathCode.NO_ROUTE_TO_BACKEND).found(
+                **names
+            )
     backends = service.pool.members if service.pool else ()
     if backends and not any(_is_reachable(backend.address, host) for backend in backends):
-        yield Code.NO_BACKEND_REACHABLE.found(service=service.name, address=backends[0].address)
+        yield PathCode.NO_BACKEND_REACHABLE.found(service=service.name, address=backends[0].address)
 
 
 def _is_reachable(address: IPv4Address, host: HostState) -> bool:
@@ -38,7 +39,7 @@ def find_forwarding_problems(rules: Rules, host: HostState) -> Iterator[Finding]
         *(host.routes.get(member.address) for pool in pools for member in pool.members),
     }
     if closed := sorted(link for link in links if link and host.forwarding.get(link) == 0):
-        yield Code.NO_FORWARDING.found(interfaces=" and ".join(closed))
+        yield HostCode.NO_FORWARDING.found(interfaces=" and ".join(closed))
 
 
 def find_link_problems(rules: Rules, host: HostState) -> Iterator[Finding]:
@@ -51,7 +52,7 @@ def find_link_problems(rules: Rules, host: HostState) -> Iterator[Finding]:
             users.setdefault(host.routes.get(target.address) or "", []).append(target.name)
     for link, hosts in users.items():
         if link in host.details and not host.details[link].has_carrier:
-            yield Code.LINK_DOWN.found(interface=link, hosts=", ".join(dict.fromkeys(hosts)))
+            yield PathCode.LINK_DOWN.found(interface=link, hosts=", ".join(dict.fromkeys(hosts)))
     clients = {link for link in host.client_routes.values() if link in host.details}
     pools = [service.pool for service in rules.services if service.pool]
     backends = {host.routes.get(member.address) for pool in pools for member in pool.members} & host.details.keys()
@@ -60,7 +61,7 @@ def find_link_problems(rules: Rules, host: HostState) -> Iterator[Finding]:
             narrow, wide = sorted((one, other), key=lambda name: host.details[name].mtu)
             mtu, wide_mtu = host.details[narrow].mtu, host.details[wide].mtu
             if mtu < wide_mtu and "lo" not in (narrow, wide):
-                yield Code.MTU_NARROWS.found(narrow=narrow, wide=wide, mtu=mtu, wide_mtu=wide_mtu)
+                yield PathCode.MTU_NARROWS.found(narrow=narrow, wide=wide, mtu=mtu, wide_mtu=wide_mtu)
 
 
 def find_socket_problems(rules: Rules, host: HostState) -> Iterator[Finding]:
@@ -70,6 +71,6 @@ def find_socket_problems(rules: Rules, host: HostState) -> Iterator[Finding]:
             continue
         address, port = service.address, service.port
         if (address, port) in host.listeners or ((_ANY, port) in host.listeners and address in host.addresses):
-            yield Code.LISTENER_BYPASSED.found(address=address, port=port, service=service.name)
+            yield PathCode.LISTENER_BYPASSED.found(address=address, port=port, service=service.name)
         if (address, port) in host.connecting:
-            yield Code.LOCAL_CLIENT.found(service=service.name)
+            yield PathCode.LOCAL_CLIENT.found(service=service.name)

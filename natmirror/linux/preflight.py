@@ -6,8 +6,7 @@
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 
-from natmirror.findings import Finding
-from natmirror.findings import FindingCode as Code
+from natmirror.findings import Finding, HostCode, PathCode
 from natmirror.linux.host_state import CONNTRACK_SETTINGS, Features, HostState, read_host
 from natmirror.linux.memory_limit import most_memory
 from natmirror.linux.path_checks import (
@@ -33,9 +32,9 @@ def find_problems(rules: Rules, host: HostState) -> Iterator[Finding]:
     yield from find_link_problems(rules, host)
     yield from find_socket_problems(rules, host)
     if not host.features.can_reassemble:
-        yield Code.NO_SOCKET_MATCH.found()
+        yield HostCode.NO_SOCKET_MATCH.found()
     if not host.features.can_limit:
-        yield Code.NO_HASHLIMIT.found()
+        yield HostCode.NO_HASHLIMIT.found()
     yield from find_drops(rules, host.links_to, host.chains)
     yield from _conntrack(rules, host)
     virtual = {address.ip for address in rules.ha.addresses} if rules.ha else set()
@@ -44,15 +43,15 @@ def find_problems(rules: Rules, host: HostState) -> Iterator[Finding]:
         yield from find_path_problems(service, host)
         for mirror in service.mirrors:
             if mirror.source is not None and mirror.source not in host.addresses | virtual:
-                yield Code.SOURCE_MISSING.found(name=mirror.name, address=mirror.source, service=service.name)
+                yield PathCode.SOURCE_MISSING.found(name=mirror.name, address=mirror.source, service=service.name)
     mirrored = [service for service in rules.services if service.mirrors]
     checked = [mirror for service in mirrored for mirror in service.mirrors if not mirror.asymmetric]
     pools = [service.pool for service in mirrored if service.pool and not service.pool.asymmetric]
     if not host.features.can_check_paths and (checked or pools):
-        yield Code.NO_RPFILTER_MATCH.found()
+        yield HostCode.NO_RPFILTER_MATCH.found()
     most = most_memory(rules)
     if host.features.memory_limit is not None and host.features.memory_limit < most:
-        yield Code.MEMORY_LIMIT.found(most=most >> 20, limit=host.features.memory_limit >> 20)
+        yield HostCode.MEMORY_LIMIT.found(most=most >> 20, limit=host.features.memory_limit >> 20)
     if rules.ha is not None:
         yield from _pair(rules.ha, host)
     yield from _reverse_path(host)
@@ -69,26 +68,26 @@ def _conntrack(rules: Rules, host: HostState) -> Iterator[Finding]:
     for name in strict:
         packets = CONNTRACK_SETTINGS[name]
         if place is not None:
-            yield Code.INVALID_DROPPED.found(place=place, setting=name, packets=packets)
+            yield HostCode.INVALID_DROPPED.found(place=place, setting=name, packets=packets)
         elif rules.ha is not None:
-            yield Code.CONNTRACK_STRICT.found(setting=name, packets=packets)
+            yield HostCode.CONNTRACK_STRICT.found(setting=name, packets=packets)
 
 
 def _pair(pair: Pair, host: HostState) -> Iterator[Finding]:
     own_host = pair.host_with(host.addresses)
     if own_host is None:
         hosts = " nor of ".join(f"{one.name} ({one.switch_side}, {one.pool_side})" for one in pair.hosts)
-        yield Code.NOT_IN_PAIR.found(hosts=hosts)
+        yield HostCode.NOT_IN_PAIR.found(hosts=hosts)
     for key, side, own in (
         ("switch-side", pair.switch_side, own_host and own_host.switch_side),
         ("pool-side", pair.pool_side, own_host and own_host.pool_side),
     ):
         if side.interface not in host.interfaces:
             addresses = ", ".join(map(str, side.addresses))
-            yield Code.NO_PAIR_INTERFACE.found(interface=side.interface, addresses=addresses, key=key)
+            yield HostCode.NO_PAIR_INTERFACE.found(interface=side.interface, addresses=addresses, key=key)
         elif own is not None and not any(own in network for network in host.links.get(side.interface, ())):
             length = next((address.network.prefixlen for address in side.addresses if own in address.network), 32)
-            yield Code.PAIR_ADDRESS_ELSEWHERE.found(address=own, interface=side.interface, length=length, key=key)
+            yield HostCode.PAIR_ADDRESS_ELSEWHERE.found(address=own, interface=side.interface, length=length, key=key)
 
 
 def _service_address(service: Service, host: HostState, virtual: set[IPv4Address]) -> Iterator[Finding]:
@@ -97,7 +96,7 @@ def _service_address(service: Service, host: HostState, virtual: set[IPv4Address
     for link, networks in host.links.items():
         for network in networks:
             if service.address in network:
-                yield Code.SERVICE_ADDRESS_MISSING.found(
+                yield PathCode.SERVICE_ADDRESS_MISSING.found(
                     address=service.address,
                     service=service.name,
                     network=network,
@@ -111,4 +110,4 @@ def _reverse_path(host: HostState) -> Iterator[Finding]:
     on another interface than the one with the route to their source: in an asymmetric network, packets of backends."""
     for link in dict.fromkeys(host.routes.values()):
         if link and max(host.rp_filter.get(link, 0), host.rp_filter.get("all", 0)) == _STRICT:
-            yield Code.STRICT_REVERSE_PATH.found(interface=link)
+            yield HostCode.STRICT_REVERSE_PATH.found(interface=link)

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 
-from natmirror.findings import Finding
-from natmirror.findings import FindingCode as Code
+from natmirror.findings import Finding, FindingCode, HostCode
 from natmirror.linux.foreign_rules import FORWARD, POSTROUTING, PREROUTING, BaseChain, Rule, TestPacket
 from natmirror.linux.tun import NAME as TUN_NAME
 from natmirror.rules import Backend, Mirror, Rules, Service
@@ -24,7 +23,7 @@ _POLICY = "its policy"
 class Flight:
     """A kind of packet, and how it looks at each hook from a priority on."""
 
-    code: Code
+    code: FindingCode
     packets: str
     seen: tuple[tuple[str, int, TestPacket], ...]
     match_iptables: str
@@ -49,7 +48,7 @@ Routes = Mapping[IPv4Address | IPv4Network, str | None]
 
 def find_drops(rules: Rules, routes: Routes, chains: Sequence[BaseChain]) -> Iterator[Finding]:
     """Yield a finding for each place where packets are certainly dropped."""
-    dropped: dict[tuple[Code, str, str], list[tuple[Flight, BaseChain]]] = {}
+    dropped: dict[tuple[FindingCode, str, str], list[tuple[Flight, BaseChain]]] = {}
     flights = _flights(rules, routes)
     for flight in flights:
         for chain in sorted(chains, key=lambda one: one.priority):
@@ -60,12 +59,12 @@ def find_drops(rules: Rules, routes: Routes, chains: Sequence[BaseChain]) -> Ite
     stopped = _stopped(flights, [flight for found in dropped.values() for flight, _ in found])
     for (code, place, by), found in dropped.items():
         chain = found[0][1]
-        is_part = code is Code.PRODUCTION_DROPPED and not any(flight.service in stopped for flight, _ in found)
+        is_part = code is HostCode.PRODUCTION_DROPPED and not any(flight.service in stopped for flight, _ in found)
         matches = dict.fromkeys(one.match_iptables if chain.is_iptables else one.match_nft for one, _ in found)
         command = place.replace(" -t filter", "").rsplit(" ", 1)[0] + f" -I {chain.name}"
         verb = "-j ACCEPT" if chain.is_iptables else "accept"
         start = command if chain.is_iptables else place.replace("nft", "nft insert rule", 1)
-        yield (Code.PARTLY_DROPPED if is_part else code).found(
+        yield (HostCode.PARTLY_DROPPED if is_part else code).found(
             place=place,
             by=by,
             packets=found[0][0].packets,
@@ -75,15 +74,15 @@ def find_drops(rules: Rules, routes: Routes, chains: Sequence[BaseChain]) -> Ite
 
 def _stopped(flights: Iterable[Flight], dropped: Iterable[Flight]) -> set[str]:
     """Return the services of which no backend gets through from any network of clients."""
-    broken = {(one.service, one.path) for one in dropped if one.code is Code.PRODUCTION_DROPPED}
-    paths = {(one.service, one.path) for one in flights if one.code is Code.PRODUCTION_DROPPED}
+    broken = {(one.service, one.path) for one in dropped if one.code is HostCode.PRODUCTION_DROPPED}
+    paths = {(one.service, one.path) for one in flights if one.code is HostCode.PRODUCTION_DROPPED}
     return {service for service, _ in broken} - {service for service, _ in paths - broken}
 
 
 def drops_invalid(rules: Rules, routes: Routes, chains: Sequence[BaseChain]) -> str | None:
     """Return the first chain that certainly drops a client's packet which conntrack calls INVALID, or None."""
     for flight in _flights(rules, routes):
-        if flight.code is not Code.PRODUCTION_DROPPED:
+        if flight.code is not HostCode.PRODUCTION_DROPPED:
             continue
         for chain in chains:
             packet = flight.at(chain)
@@ -158,7 +157,7 @@ def _production(
     for state in ("new", "established"):
         asked = replace(routed, state=state)
         yield Flight(
-            Code.PRODUCTION_DROPPED,
+            HostCode.PRODUCTION_DROPPED,
             f"clients' packets to {name}",
             (
                 (PREROUTING, _EARLIEST, before),
@@ -172,7 +171,7 @@ def _production(
             is_queued=True,
         )
     yield Flight(
-        Code.PRODUCTION_DROPPED,
+        HostCode.PRODUCTION_DROPPED,
         f"replies of {name}",
         (
             (PREROUTING, _EARLIEST, replace(reply, state=None)),
@@ -197,7 +196,7 @@ def _copies(service: Service, mirror: Mirror, clients: IPv4Network, link: str | 
     if link != "lo":
         seen += [(FORWARD, _EARLIEST, forwarded), (POSTROUTING, _EARLIEST, forwarded)]
     return Flight(
-        Code.COPIES_DROPPED,
+        HostCode.COPIES_DROPPED,
         f"copies to {mirror.name} of service {service.name}",
         tuple(seen),
         f"-i {TUN_NAME}+",

@@ -14,7 +14,7 @@ from natmirror.engine.counters import EngineCounter
 from natmirror.engine.shown import SwitchDecisions
 from natmirror.fastpath.flow_states import FlowState
 from natmirror.fastpath.punt_reasons import PuntReason
-from natmirror.findings import Affected, FindingCode, Severity
+from natmirror.findings import ALL_CODES, Affected, FindingCode, Severity
 from natmirror.ha.role import HostRole, RoleSource
 from natmirror.linux.counters import OutboxCounter, QueueCounter
 from natmirror.mirror.faults import Work
@@ -166,5 +166,5 @@ def _words(title: str, kind: type[StrEnum]) -> str:
 
 
 def _finding_codes() -> str:
-    rows = [(literal(one), one.severity, one.affects, one.problem, one.mend) for one in FindingCode]
+    rows = [(literal(one), one.severity, one.affects, one.problem, one.mend) for one in ALL_CODES]
     return markdown.table(("code", "severity", "affects", "problem", "remedy"), rows)

@@ -4,8 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from natmirror.engine.shown import Snapshot
-from natmirror.findings import Finding
-from natmirror.findings import FindingCode as Code
+from natmirror.findings import Finding, PathCode
 from natmirror.linux.counters import QueueCounter
 
 _SILENT_AFTER = 2
@@ -39,7 +38,7 @@ class AnswerWatch:
         cut = sum(counters.get(QueueCounter.PACKETS_CUT, 0) for counters in queues.values())
         if cut > self._cut:
             self._cut, self._cut_until = cut, now + _CUT_TIME
-        return [*found, Code.BIG_TCP.found()] if now < self._cut_until else found
+        return [*found, PathCode.BIG_TCP.found()] if now < self._cut_until else found
 
     def _backends(self, sums: Snapshot, before: Mapping[_Name, _Progress]) -> Iterator[Finding]:
         for one in sums["backends"]:
@@ -48,7 +47,7 @@ class AnswerWatch:
             name = (one["service"], one["name"], one["address"])
             answered = one["connections"] + one["refused_syns"]
             if count := self._silent(name, before, answered, one["unanswered_syns"]):
-                yield Code.BACKEND_SILENT.found(
+                yield PathCode.BACKEND_SILENT.found(
                     name=one["name"], service=one["service"], address=one["address"], count=count
                 )
 
@@ -58,7 +57,7 @@ class AnswerWatch:
             answered = one["acked_bytes"] + one["consumed_bytes"]
             count = self._silent(name, before, answered, one["retransmits"])
             if count and one["legs"]:
-                yield Code.MIRROR_SILENT.found(
+                yield PathCode.MIRROR_SILENT.found(
                     name=one["name"], service=one["service"], address=one["address"], count=count
                 )
 

@@ -15,7 +15,7 @@ from natmirror.backends.admission import Admission, AdmissionChange, Kill, Panic
 from natmirror.backends.monitor import HealthChange, Monitor
 from natmirror.backends.shown import AdmissionEntry, BackendState, HealthEntry
 from natmirror.fastpath import ConnectionCounts
-from natmirror.findings import Finding, FindingCode, Findings
+from natmirror.findings import Finding, Findings, PathCode
 from natmirror.linux.reachability import Reachability
 from natmirror.net.endpoint import endpoint_of
 from natmirror.rules import Rules
@@ -146,7 +146,7 @@ class BackendControl:
                 entry = health.get((service.name, backend.name))
                 if entry is not None and entry["inconclusive_reason"]:
                     found.append(
-                        FindingCode.CHECK_SAYS_NOTHING.found(
+                        PathCode.CHECK_SAYS_NOTHING.found(
                             name=backend.name,
                             service=service.name,
                             address=backend.address,
@@ -157,7 +157,7 @@ class BackendControl:
             panicking = [one for one in backends if states[service.name, one.name]["state"] is BackendState.PANIC]
             if panicking and service.pool is not None:
                 found.append(
-                    FindingCode.POOL_IN_PANIC.found(
+                    PathCode.POOL_IN_PANIC.found(
                         pool=service.name,
                         where="its sorry server" if service.pool.sorry is not None else "all its backends",
                         names=", ".join(one.name for one in panicking),

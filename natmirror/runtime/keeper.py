@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Protocol, TypedDict
 
 from natmirror.errors import HostError
-from natmirror.findings import Finding, FindingCode, Findings
+from natmirror.findings import Finding, FindingCode, Findings, OwnCode
 
 log = logging.getLogger("natmirror")
 
@@ -155,7 +155,7 @@ class Keeper:
     def stop(self) -> None:
         """Keep nothing any more: the operator removes it on purpose."""
         self._has_stopped = True
-        self._findings.replace("keeper", [FindingCode.RULES_REMOVED.found()])
+        self._findings.replace("keeper", [OwnCode.RULES_REMOVED.found()])
 
     def _check(self, state: _State, now: float) -> None:
         thing = state.thing
@@ -209,6 +209,6 @@ class Keeper:
             if state.error is not None:
                 yield state.thing.not_repaired.found(**values, error=state.error)
             if state.limit.is_contested:
-                yield FindingCode.CONTESTED.found(name=name, program=state.changed_by)
+                yield OwnCode.CONTESTED.found(name=name, program=state.changed_by)
             elif state.limit.is_recent(now):
                 yield state.thing.repaired.found(**values)

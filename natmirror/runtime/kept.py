@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from natmirror.findings import FindingCode
+from natmirror.findings import FindingCode, OwnCode
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.iptables_rules import TABLES
 from natmirror.linux.tun import TunDevice
@@ -12,7 +12,8 @@ from natmirror.runtime.kernel_rules import KernelRules
 class KeptTable:
     """Our chains and jumps in one iptables table."""
 
-    repaired, not_repaired = FindingCode.RULES_REPAIRED, FindingCode.RULES_NOT_REPAIRED
+    repaired: FindingCode = OwnCode.RULES_REPAIRED
+    not_repaired: FindingCode = OwnCode.RULES_NOT_REPAIRED
 
     def __init__(self, firewall: Firewall, table: str) -> None:
         self.name = f"iptables-{firewall.backend} table {table}"
@@ -34,7 +35,8 @@ class OtherBackend:
     """The other iptables, which should have no chains of ours: a run with another setting, or rules that were saved
     then, have left them, and they queue packets too."""
 
-    repaired, not_repaired = FindingCode.OLD_RULES_REMOVED, FindingCode.OLD_RULES_NOT_REMOVED
+    repaired: FindingCode = OwnCode.OLD_RULES_REMOVED
+    not_repaired: FindingCode = OwnCode.OLD_RULES_NOT_REMOVED
 
     def __init__(self, firewall: Firewall) -> None:
         self.name = f"iptables-{firewall.backend}"
@@ -56,7 +58,8 @@ class KeptTranslation:
 
     name = "nftables table natmirror"
     tables: Sequence[str] = ["natmirror"]
-    repaired, not_repaired = FindingCode.RULES_REPAIRED, FindingCode.TRANSLATION_NOT_REPAIRED
+    repaired: FindingCode = OwnCode.RULES_REPAIRED
+    not_repaired: FindingCode = OwnCode.TRANSLATION_NOT_REPAIRED
 
     def __init__(self, kernel_rules: KernelRules) -> None:
         self._kernel_rules = kernel_rules
@@ -76,7 +79,8 @@ class KeptDevice:
 
     name = "TUN device"
     tables: Sequence[str] = ()
-    repaired, not_repaired = FindingCode.TUN_REPAIRED, FindingCode.TUN_NOT_REPAIRED
+    repaired: FindingCode = OwnCode.TUN_REPAIRED
+    not_repaired: FindingCode = OwnCode.TUN_NOT_REPAIRED
 
     def __init__(self, tun: TunDevice) -> None:
         self._tun = tun

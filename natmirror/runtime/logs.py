@@ -17,7 +17,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypedDict
 
 from natmirror.errors import HostError
-from natmirror.findings import Finding, FindingCode
+from natmirror.findings import Finding, OwnCode
 
 log = logging.getLogger("natmirror")
 
@@ -168,7 +168,7 @@ class Logs(logging.Handler):
         error = self._error
         if self._records.qsize() >= MAX_QUEUED:
             error = "stderr is not read"
-        return [] if error is None else [FindingCode.LOG_LOST.found(error=error)]
+        return [] if error is None else [OwnCode.LOG_LOST.found(error=error)]
 
     def close(self) -> None:
         """Write the queued records, for a bounded time."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from natmirror.actions import Order
 from natmirror.errors import CaptureError, HostError
-from natmirror.findings import Finding, FindingCode
+from natmirror.findings import Finding, OwnCode
 from natmirror.rules import Rules
 from natmirror.rules.shards import shard_of_client
 from natmirror.runtime import switch_file
@@ -65,9 +65,9 @@ class OrderFiles:
         for path, file in self._recorder.files.items():
             error = "the disk does not answer" if hangs and file.is_appending else file.error
             if error is not None:
-                found.append(FindingCode.ORDERS_NOT_RECORDED.found(path=path, error=error))
+                found.append(OwnCode.ORDERS_NOT_RECORDED.found(path=path, error=error))
             if file.lost:
-                found.append(FindingCode.ORDERS_LOST.found(path=path, count=file.lost))
+                found.append(OwnCode.ORDERS_LOST.found(path=path, count=file.lost))
         return found
 
     # In the thread
@@ -109,7 +109,7 @@ class KnownSwitches:
         errors = {failure["error"] for failure in self.thread.failures()}
         error = "the disk does not answer" if HANGS in errors else next(iter(errors), None)
         error = None if error is None else error.removeprefix(f"{self._path}: ")
-        return [] if error is None else [FindingCode.SWITCHES_NOT_SAVED.found(path=self._path, error=error)]
+        return [] if error is None else [OwnCode.SWITCHES_NOT_SAVED.found(path=self._path, error=error)]
 
     def _save(self) -> None:
         switch_file.save(self._path, [entry for engine in self._engines for entry in engine.known_switches()])

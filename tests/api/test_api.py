@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from natmirror.api.client import ask
 from natmirror.cli.commands import main
 from natmirror.errors import HostError
-from natmirror.findings import FindingCode, Findings
+from natmirror.findings import Findings, HostCode
 from natmirror.runtime.shared_state import OFF
 from tests.helpers.api import served as serving
 from tests.helpers.client_connection import ClientConnection, engine
@@ -101,7 +101,7 @@ def served(path: Path) -> Iterator[ClientConnection]:
     session.now += 2.5
     head = {"version": "1.2", "pid": 5, "uptime_seconds": 90_061.0, "rules": "lb.yaml", "machine": MACHINE}
     findings = Findings(lambda: "01:02")
-    findings.replace("host", [FindingCode.NO_FORWARDING.found(interfaces="sw0")])
+    findings.replace("host", [HostCode.NO_FORWARDING.found(interfaces="sw0")])
     head |= {"failing_chores": CHORES, "findings": findings.show(), "pair": None}
     head |= {"log": {"records_queued": 0, "records_dropped": 3, "records_suppressed": 0}}
     resources = {

@@ -9,6 +9,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from natmirror.api import PREFIX
 from natmirror.api.client import ask
+from natmirror.findings import ALL_CODES, FindingCode
 from natmirror.reasons import WithheldReason
 from natmirror.reference.state import ANSWERS
 
@@ -44,7 +45,7 @@ def differences(kind: Any, value: Any, path: str) -> Iterator[str]:
             yield from differences(inner[0], key, f"{path}: the key {key}")
             yield from differences(inner[1], item, f"{path}.{key}")
     elif isinstance(kind, type) and issubclass(kind, StrEnum):
-        if value not in list(kind):
+        if value not in list(ALL_CODES if kind is FindingCode else kind):
             yield f"{path}: {value!r} is no {kind.__name__}"
     elif not isinstance(value, NUMBERS[kind]) or (isinstance(value, bool) and kind is not bool):
         yield f"{path}: {value!r} is no {kind.__name__}"

@@ -6,7 +6,7 @@ from natmirror.backends.admission import AdmissionChange, Kill, Share
 from natmirror.backends.monitor import HealthChange
 from natmirror.backends.probes import Outcome
 from natmirror.fastpath import ConnectionCounts
-from natmirror.findings import FindingCode, Findings
+from natmirror.findings import FindingCode, Findings, PathCode
 from natmirror.rules import Rules, parse_rules
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.mailbox import Mailbox
@@ -55,7 +55,7 @@ class Control:
 def test_a_check_that_says_nothing_is_a_finding_until_one_says_something() -> None:
     control = Control()
     control.check("c1", None, "this host has no route to it")
-    assert control.found() == [(FindingCode.CHECK_SAYS_NOTHING, "openflow/c1")]
+    assert control.found() == [(PathCode.CHECK_SAYS_NOTHING, "openflow/c1")]
     [finding] = control.findings.all()
     assert "stays up: this host has no route to it" in finding.problem
     control.check("c1", None, "the interface pl0 has no carrier")
@@ -77,7 +77,7 @@ def test_a_panic_is_a_finding_and_resets_nothing(rules: Rules, where: str, last:
     control.change("c1", is_up=False)
     assert control.found() == []
     control.change("c2", is_up=False)
-    assert control.found() == [(FindingCode.POOL_IN_PANIC, "openflow")]
+    assert control.found() == [(PathCode.POOL_IN_PANIC, "openflow")]
     assert control.findings.all()[0].problem.endswith(f"new ones go to {where}")
     assert control.engine.changes[-1] == last
     control.change("c2", is_up=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from natmirror.errors import HostError
-from natmirror.findings import FindingCode, Findings
+from natmirror.findings import FindingCode, Findings, OwnCode
 from natmirror.runtime.keeper import Keeper, RepairLimit
 
 
@@ -15,7 +15,8 @@ class Thing:
     def __init__(self, name: str, *tables: str) -> None:
         self.name = name
         self.tables: Sequence[str] = tables
-        self.repaired, self.not_repaired = FindingCode.RULES_REPAIRED, FindingCode.RULES_NOT_REPAIRED
+        self.repaired: FindingCode = OwnCode.RULES_REPAIRED
+        self.not_repaired: FindingCode = OwnCode.RULES_NOT_REPAIRED
         self.found: list[str] = []
         self.reads = self.repairs = 0
         self.gave_way = False

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from natmirror.findings import FindingCode
+from natmirror.findings import OwnCode
 from natmirror.runtime.logs import MAX_OF_A_KIND, MAX_QUEUED, WINDOW, Limiter, Logs
 from tests.helpers.clock import Clock
 
@@ -156,7 +156,7 @@ def test_a_writer_that_hangs_blocks_neither_logging_nor_the_stop(clock: Clock) -
 
 PROGRAM = """
 import logging, sys, threading
-from natmirror.findings import FindingCode
+from natmirror.findings import OwnCode
 from natmirror.runtime.logs import Logs, print_line
 logs = Logs()
 logs.start()
@@ -241,7 +241,7 @@ def test_messages_that_a_full_disk_refuses_are_counted_and_named_once_it_works_a
         logger.warning("lost %d", number)
     drain(logs)
     [found] = logs.findings()
-    assert (found.code, logs.status()["records_dropped"]) == (FindingCode.LOG_LOST, 3)
+    assert (found.code, logs.status()["records_dropped"]) == (OwnCode.LOG_LOST, 3)
     assert "because No space left on device" in found.problem
     errors.clear()
     logs.write_one(0.0)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from natmirror.errors import CaptureError, HostError
-from natmirror.findings import FindingCode
+from natmirror.findings import OwnCode
 from natmirror.rules import Rules, parse_rules
 from natmirror.runtime import switch_file
 from natmirror.runtime.order_recorder import OrderRecorder
@@ -81,11 +81,11 @@ def test_findings_say_what_a_full_or_frozen_disk_costs_until_it_works_again(
     [file] = files._recorder.files.values()
     file.error, file.lost = "No space left on device", 7
     assert [(one.code, one.subject) for one in files.findings()] == [
-        (FindingCode.ORDERS_NOT_RECORDED, str(path)),
-        (FindingCode.ORDERS_LOST, str(path)),
+        (OwnCode.ORDERS_NOT_RECORDED, str(path)),
+        (OwnCode.ORDERS_LOST, str(path)),
     ]
     files._recorder.write()
-    assert [one.code for one in files.findings()] == [FindingCode.ORDERS_LOST], "the file still lacks them"
+    assert [one.code for one in files.findings()] == [OwnCode.ORDERS_LOST], "the file still lacks them"
     files._recorder.close()
     errors = [HostError(f"{tmp_path}/known.json: No space left on device")]
 

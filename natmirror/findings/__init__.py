@@ -1,0 +1,28 @@
+"""Findings: what is wrong on this host or around it, each with a stable code, its meaning, and what mends it.
+
+Begin with code.py. Each part of the run that looks for faults reports what it finds to ``Findings`` (registry.py), as a
+whole, each time it has looked. ``natmirror status`` lists the findings, and a failure of production makes this host
+unfit. The codes stand in host_codes.py, path_codes.py and own_codes.py.
+"""
+
+from natmirror.findings.code import Affected, Finding, FindingCode, Severity
+from natmirror.findings.host_codes import HostCode
+from natmirror.findings.own_codes import OwnCode
+from natmirror.findings.path_codes import PathCode
+from natmirror.findings.registry import FindingEntry, Findings
+
+ALL_CODES: tuple[FindingCode, ...] = (*HostCode, *PathCode, *OwnCode)
+"""Each kind of finding."""
+
+__all__ = [
+    "ALL_CODES",
+    "Affected",
+    "Finding",
+    "FindingCode",
+    "FindingEntry",
+    "Findings",
+    "HostCode",
+    "OwnCode",
+    "PathCode",
+    "Severity",
+]

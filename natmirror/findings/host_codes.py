@@ -1,0 +1,86 @@
+"""Findings about the settings of this host: forwarding, other programs' rules, conntrack, memory, the pair."""
+
+from natmirror.findings.code import Affected, FindingCode, Severity
+
+_WARNING, _FAILURE = Severity.WARNING, Severity.FAILURE
+_PRODUCTION, _COPIES = Affected.PRODUCTION, Affected.COPIES
+
+
+class HostCode(FindingCode):
+    """Findings about the settings of this host: forwarding, other programs' rules, conntrack, memory, the pair."""
+
+    NO_FORWARDING = (
+        *("no-forwarding", _FAILURE, _PRODUCTION),
+        "this host does not forward packets that come in by {interfaces} (net.ipv4.conf.*.forwarding = 0)",
+        "run: sysctl -w net.ipv4.ip_forward=1",
+    )
+    PRODUCTION_DROPPED = (
+        *("production-dropped", _FAILURE, _PRODUCTION),
+        "{place} drops {packets}, by {by}: no backend of the service gets through",
+        "run: {commands}",
+    )
+    PARTLY_DROPPED = (
+        *("partly-dropped", _WARNING, _PRODUCTION),
+        "{place} drops {packets}, by {by}; the service's other clients and backends get through",
+        "run: {commands}",
+    )
+    COPIES_DROPPED = (
+        *("copies-dropped", _FAILURE, _COPIES),
+        "{place} drops {packets}, by {by}",
+        "run: {commands}",
+    )
+    INVALID_DROPPED = (
+        *("invalid-dropped", _WARNING, _PRODUCTION),
+        "{place} drops packets that conntrack calls INVALID, and it calls {packets} so: after a restart, a takeover or"
+        " 'conntrack -F', connections break",
+        "run: sysctl -w net.netfilter.nf_conntrack_tcp_{setting}=1",
+    )
+    STRICT_REVERSE_PATH = (
+        *("strict-reverse-path", _WARNING, _PRODUCTION),
+        "the reverse path filter of {interface} is strict (rp_filter = 1): it drops packets that arrive there from an"
+        " address to which the route leads through another interface",
+        "if routes are asymmetric, run: sysctl -w net.ipv4.conf.{interface}.rp_filter=2",
+    )
+    NO_HASHLIMIT = (
+        *("no-hashlimit", _FAILURE, _PRODUCTION),
+        "iptables or the kernel lacks the match hashlimit, which limit-per-client needs",
+        "run: modprobe xt_hashlimit, or remove limit-per-client from the rules",
+    )
+    NO_SOCKET_MATCH = (
+        *("no-socket-match", _FAILURE, _PRODUCTION),
+        "iptables or the kernel lacks the match socket, by which the kernel reassembles fragments for natmirror",
+        "run: modprobe xt_socket, and restart natmirror",
+    )
+    NO_RPFILTER_MATCH = (
+        *("no-rpfilter-match", _WARNING, _COPIES),
+        "iptables or the kernel lacks the match rpfilter: natmirror takes packets in the name of a mirror or a backend"
+        " from each interface, also those that a client has forged",
+        "run: modprobe ipt_rpfilter, and restart natmirror",
+    )
+    MEMORY_LIMIT = (
+        *("memory-limit", _WARNING, _PRODUCTION),
+        "natmirror may take {most} MiB with these rules, and is killed at {limit} MiB (MemoryMax=)",
+        "set MemoryMax={most}M with: systemctl edit natmirror; or lower mirror-memory or max-flows",
+    )
+    NOT_IN_PAIR = (
+        *("not-in-pair", _WARNING, _PRODUCTION),
+        "this host is not one of the pair: it has both addresses neither of {hosts}",
+        "correct ha.hosts in the rules, or run for each missing address: ip address add ADDRESS dev INTERFACE",
+    )
+    NO_PAIR_INTERFACE = (
+        *("no-pair-interface", _WARNING, _PRODUCTION),
+        "there is no interface {interface} for the virtual addresses {addresses}",
+        "correct ha.{key}.interface in the rules; ip link lists the interfaces",
+    )
+    PAIR_ADDRESS_ELSEWHERE = (
+        *("pair-address-elsewhere", _WARNING, _PRODUCTION),
+        "{address} is not an address of {interface}, so the other host does not get this host's keepalived"
+        " advertisements",
+        "run: ip address add {address}/{length} dev {interface}, or correct ha.{key}.interface in the rules",
+    )
+    CONNTRACK_STRICT = (
+        *("conntrack-strict", _WARNING, _PRODUCTION),
+        "conntrack treats {packets} as INVALID: after a takeover, a firewall on this host that drops INVALID packets"
+        " would break the connections of the other host",
+        "run: sysctl -w net.netfilter.nf_conntrack_tcp_{setting}=1",
+    )

@@ -1,0 +1,80 @@
+"""Findings about what natmirror itself keeps: its rules and its device in the kernel, and its files."""
+
+from natmirror.findings.code import Affected, FindingCode, Severity
+
+_WARNING, _FAILURE = Severity.WARNING, Severity.FAILURE
+_PRODUCTION, _COPIES = Affected.PRODUCTION, Affected.COPIES
+
+
+class OwnCode(FindingCode):
+    """Findings about what natmirror itself keeps: its rules and its device in the kernel, and its files."""
+
+    RULES_REPAIRED = (
+        *("rules-repaired", _WARNING, _PRODUCTION),
+        "{program} has changed {name} within the last minute: {difference}; natmirror has repaired it",
+        "let {program} load and flush its own tables and chains only, and save no rules of natmirror's",
+    )
+    OLD_RULES_REMOVED = (
+        *("old-rules-removed", _WARNING, _PRODUCTION),
+        "natmirror has removed rules of an earlier natmirror within the last minute from {name}: {difference}",
+        "if they come back, save the host's iptables rules again without those of natmirror",
+    )
+    TUN_REPAIRED = (
+        *("tun-repaired", _WARNING, _COPIES),
+        "a program has changed natmirror's {name} within the last minute: {difference}; natmirror has repaired it",
+        "have NetworkManager, systemd-networkd and sysctl.d leave the interfaces natmirror* alone",
+    )
+    CONTESTED = (
+        *("contested", _WARNING, _PRODUCTION),
+        "DEGRADED: {program} has undone natmirror's repairs of {name} five times within a minute, so natmirror repairs"
+        " it every 30 s only",
+        "stop {program}, or keep it from changing {name}; a minute later natmirror repairs at once again",
+    )
+    RULES_NOT_REPAIRED = (
+        *("rules-not-repaired", _FAILURE, _PRODUCTION),
+        "{name} is not as natmirror has made it: {difference} (changed by {program}); not repaired: {error}",
+        "natmirror tries again; if it does not succeed, run: systemctl restart natmirror",
+    )
+    OLD_RULES_NOT_REMOVED = (
+        *("old-rules-not-removed", _FAILURE, _PRODUCTION),
+        "{name} has rules of an earlier natmirror, which queue packets again: {difference}; not removed: {error}",
+        "natmirror tries again; if it does not succeed, stop natmirror, run natmirror cleanup, and start it again",
+    )
+    TRANSLATION_NOT_REPAIRED = (
+        *("translation-not-repaired", _WARNING, _PRODUCTION),
+        "{name} is not as natmirror has made it: {difference} (changed by {program}); not repaired: {error}; natmirror"
+        " translates each packet itself, which costs throughput",
+        "natmirror tries again; if it does not succeed, run: systemctl restart natmirror",
+    )
+    TUN_NOT_REPAIRED = (
+        *("tun-not-repaired", _FAILURE, _COPIES),
+        "natmirror's {name} is not as natmirror has made it: {difference}; not repaired: {error}",
+        "natmirror tries again; if it does not succeed, run: systemctl restart natmirror",
+    )
+    RULES_REMOVED = (
+        *("rules-removed", _FAILURE, _PRODUCTION),
+        "natmirror cleanup --force has removed the kernel's rules, and natmirror does not install them again",
+        "run: systemctl restart natmirror",
+    )
+    SWITCHES_NOT_SAVED = (
+        *("switches-not-saved", _WARNING, _COPIES),
+        "the known switches cannot be written to {path} ({error}): after a restart, sessions with masters begin again"
+        " later",
+        "free space on its disk, correct its permissions, or mend the disk; natmirror tries again every 10 s",
+    )
+    ORDERS_NOT_RECORDED = (
+        *("orders-not-recorded", _WARNING, _COPIES),
+        "masters' orders cannot be written to {path} ({error}): they wait in memory, and the"
+        " oldest are dropped if they get too many",
+        "free space on its disk, correct its permissions, or mend the disk; natmirror tries again each second",
+    )
+    ORDERS_LOST = (
+        *("orders-lost", _WARNING, _COPIES),
+        "{path} lacks {count} orders of masters: too many waited for its disk",
+        "nothing to do for later orders; the count begins again with a restart of natmirror",
+    )
+    LOG_LOST = (
+        *("log-lost", _WARNING, _COPIES),
+        "log messages are lost, because {error}",
+        "free space on the disk of the log, or restart the program that reads natmirror's stderr",
+    )

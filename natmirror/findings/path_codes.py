@@ -1,0 +1,97 @@
+"""Findings about the ways to clients, backends and mirrors, and about whether they answer."""
+
+from natmirror.findings.code import Affected, FindingCode, Severity
+
+_WARNING, _FAILURE = Severity.WARNING, Severity.FAILURE
+_PRODUCTION, _COPIES = Affected.PRODUCTION, Affected.COPIES
+
+
+class PathCode(FindingCode):
+    """Findings about the ways to clients, backends and mirrors, and about whether they answer."""
+
+    NO_BACKEND_REACHABLE = (
+        *("no-backend-reachable", _FAILURE, _PRODUCTION),
+        "this host has no route to any backend of service {service}, or their interface is down",
+        "run: ip link show; ip route get {address}",
+    )
+    NO_ROUTE_TO_BACKEND = (
+        *("no-route-to-backend", _WARNING, _PRODUCTION),
+        "there is no route to {name} ({address}) of service {service}",
+        "run: ip route add {address}/32 via GATEWAY",
+    )
+    NO_ROUTE_TO_MIRROR = (
+        *("no-route-to-mirror", _FAILURE, _COPIES),
+        "there is no route to {name} ({address}) of service {service}",
+        "run: ip route add {address}/32 via GATEWAY",
+    )
+    LINK_DOWN = (
+        *("link-down", _WARNING, _PRODUCTION),
+        "the interface {interface}, by which {hosts} are reached, has no carrier",
+        "see the cable or the other end; run: ip link show {interface}",
+    )
+    MTU_NARROWS = (
+        *("mtu-narrows", _WARNING, _PRODUCTION),
+        "packets that fit {wide} (MTU {wide_mtu}) do not fit {narrow} (MTU {mtu}): connections hang if ICMP errors"
+        " are filtered",
+        "run: ip link set {narrow} mtu {wide_mtu}; or: iptables -t mangle -A POSTROUTING -o {narrow} -p tcp --tcp-flags"
+        " SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu",
+    )
+    BIG_TCP = (
+        *("big-tcp", _WARNING, _PRODUCTION),
+        "packets above 64 KiB arrive (BIG TCP), and the kernel has to cut all large packets for natmirror, which costs"
+        " throughput",
+        "on each interface whose gso_ipv4_max_size or gro_ipv4_max_size is above 65536 (ip -d link show), run:"
+        " ip link set INTERFACE gso_ipv4_max_size 65536 gro_ipv4_max_size 65536",
+    )
+    BACKEND_SILENT = (
+        *("backend-silent", _WARNING, _PRODUCTION),
+        "{name} ({address}) of service {service} has answered none of the last {count} SYNs: it is down, or its replies"
+        " do not come through this host",
+        "on {name}, run: ip route get CLIENT; it has to name this host as the gateway",
+    )
+    MIRROR_SILENT = (
+        *("mirror-silent", _FAILURE, _COPIES),
+        "mirror {name} ({address}) of service {service} answers nothing: {count} packets were sent again since its last"
+        " acknowledgement",
+        "on {name}, run: ip route get CLIENT; it has to name this host as the gateway, or set source for the mirror",
+    )
+    TARGET_IS_THIS_HOST = (
+        *("target-is-this-host", _WARNING, _PRODUCTION),
+        "{name} ({address}) of service {service} has an address of this host, so its packets do not pass natmirror",
+        "run: ip address del {address}/32 dev INTERFACE; or correct the rules",
+    )
+    LISTENER_BYPASSED = (
+        *("listener-bypassed", _WARNING, _PRODUCTION),
+        "a program on this host listens on {address} port {port}, but gets no connection of a client: natmirror gives"
+        " those of service {service} to its pool",
+        "run: ss -ltnp 'sport = :{port}', and stop that program; or leave the pool out of the rules",
+    )
+    LOCAL_CLIENT = (
+        *("local-client", _WARNING, _PRODUCTION),
+        "a program on this host connects to service {service}, which only hosts in the networks of switches can",
+        "run: ss -tnp state syn-sent; have that program connect to a backend's own address",
+    )
+    SOURCE_MISSING = (
+        *("source-missing", _FAILURE, _COPIES),
+        "{address}, the source of legs to mirror {name} of service {service}, is not an address of this host",
+        "run: ip address add {address}/32 dev INTERFACE",
+    )
+    SERVICE_ADDRESS_MISSING = (
+        *("service-address-missing", _WARNING, _PRODUCTION),
+        "{address} of service {service} lies in {network} on {interface}, but is not an address of this host: unless"
+        " another host answers ARP requests for it, no client can reach it",
+        "run: ip address add {address}/{length} dev {interface}",
+    )
+    CHECK_SAYS_NOTHING = (
+        *("check-says-nothing", _WARNING, _PRODUCTION),
+        "the health checks of {name} ({address}) of service {service} say nothing about it, so it stays {state}:"
+        " {reason}",
+        "make this host's own packets reach {address}: look at ip route get {address}, ip link, iptables -S OUTPUT and"
+        " nft list ruleset",
+    )
+    POOL_IN_PANIC = (
+        *("pool-in-panic", _WARNING, _PRODUCTION),
+        "most backends of service {pool} have failed their health checks at once, and neither a gateway nor a mirror"
+        " answers: this host's network has probably failed. Connections are not reset, and new ones go to {where}",
+        "look at the interface and the switch that lead to the backends: {names}",
+    )

@@ -1,0 +1,92 @@
+"""The registry of the findings that last: what each part of the run has found."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import TypedDict
+
+from natmirror.findings.code import Affected, Finding, FindingCode, Severity
+
+log = logging.getLogger("natmirror")
+
+
+class FindingEntry(TypedDict):
+    """A fault on this host or around it, as long as it lasts."""
+
+    code: FindingCode
+    """The kind of fault."""
+    severity: Severity
+    """How bad it is."""
+    affects: Affected
+    """What it affects."""
+    subject: str
+    """The backend, mirror, interface or other thing at fault; empty if there is only one."""
+    problem: str
+    """What is wrong."""
+    mend: str
+    """What mends it: a command, mostly."""
+    since: str
+    """The time at which natmirror found it, in UTC (ISO 8601)."""
+
+
+_Key = tuple[FindingCode, str]
+
+
+class Findings:
+    """The faults that last, from all parts of the run. Any thread may report and read them. ``time_of_day`` returns the
+    time as text."""
+
+    def __init__(self, time_of_day: Callable[[], str] | None = None) -> None:
+        self._time_of_day = time_of_day or _time_of_day
+        self._lock = threading.Lock()
+        self._found: dict[str, dict[_Key, Finding]] = {}  # by source; a source's dict is never changed
+        self._since: dict[_Key, str] = {}
+
+    def replace(self, source: str, findings: Iterable[Finding]) -> None:
+        """Take all that ``source`` finds now, in place of what it found before. Log each finding when it begins, and
+        when it ends."""
+        fresh = {(one.code, one.subject): one for one in findings}
+        with self._lock:
+            before = self._all()
+            self._found = {**self._found, source: fresh}
+            after = self._all()
+            now = self._time_of_day()
+            self._since = {key: self._since.get(key, now) for key in after}
+        for one in [after[key] for key in after if key not in before]:
+            log.log(logging.ERROR if one.code.severity is Severity.FAILURE else logging.WARNING, "%s", one)
+        for one in [before[key] for key in before if key not in after]:
+            log.info("%s: no longer so: %s", one.code, one.problem)
+
+    def all(self) -> list[Finding]:
+        """Return the findings of all sources; failures of production come first, then other failures."""
+        found = self._all().values()
+        return sorted(found, key=lambda one: (not one.stops_production, one.code.severity is not Severity.FAILURE))
+
+    def show(self) -> list[FindingEntry]:
+        """Return the findings as values for JSON, in the order of all()."""
+        with self._lock:
+            found, since = self.all(), self._since
+        return [
+            {
+                "code": one.code,
+                "severity": one.code.severity,
+                "affects": one.code.affects,
+                "subject": one.subject,
+                "problem": one.problem,
+                "mend": one.mend,
+                "since": since[one.code, one.subject],
+            }
+            for one in found
+        ]
+
+    def why_unfit(self) -> str:
+        """Return the first failure of production, or an empty text."""
+        return next((str(one) for one in self.all() if one.stops_production), "")
+
+    def _all(self) -> dict[_Key, Finding]:
+        return {key: one for source in self._found.values() for key, one in source.items()}
+
+
+def _time_of_day() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
