@@ -4,6 +4,7 @@ from natmirror.findings.code import Affected, FindingCode, Severity
 
 _WARNING, _FAILURE = Severity.WARNING, Severity.FAILURE
 _PRODUCTION, _COPIES = Affected.PRODUCTION, Affected.COPIES
+_FADES = True
 
 
 class OwnCode(FindingCode):
@@ -13,16 +14,19 @@ class OwnCode(FindingCode):
         *("rules-repaired", _WARNING, _PRODUCTION),
         "{program} has changed {name} within the last minute: {difference}; natmirror has repaired it",
         "let {program} load and flush its own tables and chains only, and save no rules of natmirror's",
+        _FADES,
     )
     OLD_RULES_REMOVED = (
         *("old-rules-removed", _WARNING, _PRODUCTION),
         "natmirror has removed rules of an earlier natmirror within the last minute from {name}: {difference}",
         "if they come back, save the host's iptables rules again without those of natmirror",
+        _FADES,
     )
     TUN_REPAIRED = (
         *("tun-repaired", _WARNING, _COPIES),
         "a program has changed natmirror's {name} within the last minute: {difference}; natmirror has repaired it",
         "have NetworkManager, systemd-networkd and sysctl.d leave the interfaces natmirror* alone",
+        _FADES,
     )
     CONTESTED = (
         *("contested", _WARNING, _PRODUCTION),
