@@ -101,6 +101,10 @@ def test_rules_that_others_change_are_repaired(scene: Scene, iptables: str) -> N
     faults = [
         (f"iptables-{iptables} table raw", run(f"iptables-{iptables}", "-t", "raw", "-F", "NATMIRROR-PRE")),
         (f"iptables-{iptables} table mangle", restore(iptables, older)),
+        (
+            f"iptables-{iptables} table mangle",
+            run(f"iptables-{iptables}", "-t", "mangle", "-I", "FORWARD", "-j", "ACCEPT"),
+        ),
         (f"iptables-{other}", restore(other, only_raw, "--noflush")),
         ("nftables table natmirror", run("nft", "delete", "table", "ip", "natmirror")),
     ]
@@ -116,6 +120,8 @@ def test_rules_that_others_change_are_repaired(scene: Scene, iptables: str) -> N
         assert kept["iptables-nft table raw"]["changed_by"].startswith("iptables-")
     assert kept["nftables table natmirror"]["changed_by"].startswith("nft (pid ")
     assert "NATMIRROR" not in scene.lab.run("lb", [f"iptables-{other}-save"])
+    moved = scene.lab.run("lb", [f"iptables-{iptables}", "-t", "mangle", "-S", "FORWARD"]).splitlines()
+    assert [line.split()[-1] for line in moved[1:]] == ["NATMIRROR-FWD", "NATMIRROR-FWD-ICMP", "ACCEPT"]
     scene.lab.run("lb", ["iptables-nft", "-t", "nat", "-F"])
     scene.clients.clear()  # connections were lost, and so were bytes of their copies
 
