@@ -72,6 +72,11 @@ def test_copies_go_on_when_the_tun_device_is_changed_or_deleted(scene: Scene) ->
         plant(scene, balancer, "TUN device", lambda words=words: scene.lab.run("lb", words))  # type: ignore[misc]
         print()
     assert [one["code"] for one in balancer.status()["findings"]] == ["tun-repaired"]
+    for path in balancer.api.parent.glob("api.sock*"):
+        path.unlink()
+    wait_for(lambda: command(scene, "health", "--api", str(balancer.api)).returncode == 0, "its health again", WITHIN)
+    wait_for(balancer.api.exists, "the API again", WITHIN)
+    assert balancer.status()["flows"]
     assert traffic.end() == 0
     sent = assert_all_well(traffic.records, CONNECTIONS)
     balancer.wait_until_acknowledged()
