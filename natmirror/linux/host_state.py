@@ -12,7 +12,9 @@ from pyroute2.netlink.exceptions import NetlinkError
 from natmirror.errors import HostError
 from natmirror.linux import commands
 from natmirror.linux.descriptors import require_descriptors
-from natmirror.linux.foreign_rules import BaseChain, from_iptables, from_nft
+from natmirror.linux.foreign_iptables import from_iptables
+from natmirror.linux.foreign_nft import from_nft
+from natmirror.linux.foreign_rules import BaseChain
 from natmirror.linux.iptables import BACKENDS, Firewall, legacy_is_in_use
 from natmirror.linux.memory_limit import memory_limit
 from natmirror.linux.rule_walk import Routes
