@@ -1,6 +1,5 @@
 """The state of this host, as far as the rules depend on it, and how it is read."""
 
-import shutil
 import socket
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
@@ -10,14 +9,14 @@ from pyroute2 import DiagSocket, IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from natmirror.errors import HostError
-from natmirror.linux import commands
 from natmirror.linux.descriptors import require_descriptors
-from natmirror.linux.foreign_rules import BaseChain, from_iptables, from_nft
-from natmirror.linux.iptables import BACKENDS, Firewall, legacy_is_in_use
+from natmirror.linux.foreign_rules import BaseChain
+from natmirror.linux.iptables import Firewall
 from natmirror.linux.memory_limit import memory_limit
 from natmirror.linux.policy_rules import PolicyRule, refusing_rules
 from natmirror.linux.route_questions import questions
-from natmirror.linux.routes import Answer, Question, RefusingRoute, Routes
+from natmirror.linux.routes import Answer, Question, RefusingRoute, RouteSocket
+from natmirror.linux.rule_reader import RuleReader
 from natmirror.linux.sampled_clients import Client, connected_links, sample
 from natmirror.rules import Backend, Mirror, Rules, Service
 
@@ -113,7 +112,7 @@ def read_features(rules: Rules, firewall: Firewall) -> Features:
     return Features(can_limit, firewall.can_reassemble(), firewall.can_check_paths(), memory_limit())
 
 
-def read_host(rules: Rules, features: Features) -> HostState:
+def read_host(rules: Rules, features: Features, rule_reader: RuleReader) -> HostState:
     """Read the state of this host for find_problems(). HostError where it cannot be read."""
     host = HostState(features=features)
     try:
@@ -126,10 +125,10 @@ def read_host(rules: Rules, features: Features) -> HostState:
     for name in CONNTRACK_SETTINGS:
         if (file := Path(_CONNTRACK_FILES + name)).exists():
             host.conntrack[name] = _read(file)
-    host.chains = read_chains()
+    host.chains = rule_reader.read()
     try:
         require_descriptors()
-        with IPRoute() as netlink, Routes() as kernel:
+        with IPRoute() as netlink, RouteSocket() as kernel:
             _read_links(netlink, host)
             _read_routes(kernel, rules, host)
             host.answers |= kernel.ask(questions(rules, host.clients, host.routes, host.interfaces))
@@ -139,18 +138,6 @@ def read_host(rules: Rules, features: Features) -> HostState:
     except (NetlinkError, OSError) as error:
         raise HostError(f"cannot read this host's addresses, routes and sockets: {error}") from None
     return host
-
-
-def read_chains() -> list[BaseChain]:
-    """Return other programs' filter rules on this host. HostError where they cannot be read."""
-    found: list[BaseChain] = []
-    for backend in BACKENDS:
-        program = f"iptables-{backend}-save"
-        if shutil.which(program) is not None and (backend == "nft" or legacy_is_in_use()):
-            found += from_iptables(commands.run([program], package="iptables"), backend)
-    if shutil.which("nft") is not None:
-        found += from_nft(commands.run(["nft", "-j", "-s", "list", "ruleset"], package="nftables"))
-    return found
 
 
 def _read_links(netlink: IPRoute, host: HostState) -> None:
@@ -174,7 +161,7 @@ def _read_links(netlink: IPRoute, host: HostState) -> None:
             host.links.setdefault(name, []).append(network)
 
 
-def _read_routes(kernel: Routes, rules: Rules, host: HostState) -> None:
+def _read_routes(kernel: RouteSocket, rules: Rules, host: HostState) -> None:
     samples = {network: sample(network, host.addresses) for network in rules.switches}
     to = [one for addresses in samples.values() for one in addresses]
     to += [target.address for service in rules.services for target in targets(service)]

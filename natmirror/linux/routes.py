@@ -69,7 +69,7 @@ class RefusingRoute:
         return f"{self.kind} {self.network}" + ("" if self.table == 254 else f" table {self.table}")
 
 
-class Routes:
+class RouteSocket:
     """A socket for questions; a context manager. Each method raises OSError where the kernel does not answer."""
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ class Routes:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
         self._socket.settimeout(_TIMEOUT)
 
-    def __enter__(self) -> "Routes":
+    def __enter__(self) -> "RouteSocket":
         return self
 
     def __exit__(self, *_: object) -> None:
