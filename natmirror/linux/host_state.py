@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
-from pyroute2 import DiagSocket, IPRoute
+from pyroute2 import DiagSocket
 from pyroute2.netlink.exceptions import NetlinkError
 
 from natmirror.errors import HostError
 from natmirror.linux.descriptors import require_descriptors
 from natmirror.linux.foreign_rules import BaseChain
+from natmirror.linux.interface_reader import InterfaceReader, Link
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.memory_limit import memory_limit
 from natmirror.linux.policy_rules import PolicyRule, refusing_rules
@@ -28,24 +29,11 @@ CONNTRACK_SETTINGS = {
 }
 """net.netfilter.nf_conntrack_tcp_* by the rest of the name: the packets that conntrack calls INVALID if it is 0."""
 
-_TAKES_PACKETS = ("bridge", "bond", "team", "openvswitch")
-"""Kinds of interfaces that get all packets of their ports."""
-_LOWER_UP = 1 << 16  # IFF_LOWER_UP of linux/if.h: there is a carrier
 _SYN_SENT, _LISTEN = 1 << 2, 1 << 10  # of TCP's states in include/net/tcp_states.h
 _CONNECTING = 2
 
 
 Endpoint = tuple[IPv4Address, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """An interface."""
-
-    mtu: int
-    has_carrier: bool
-    master: str | None = None
-    """The interface that gets this one's packets, because this one is a port of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +100,36 @@ def read_features(rules: Rules, firewall: Firewall) -> Features:
     return Features(can_limit, firewall.can_reassemble(), firewall.can_check_paths(), memory_limit())
 
 
-def read_host(rules: Rules, features: Features, rule_reader: RuleReader) -> HostState:
-    """Read the state of this host for find_problems(). HostError where it cannot be read."""
-    host = HostState(features=features)
+class HostReader:
+    """Reads the state of a host again and again. What the kernel tells changes of is read only after such a change:
+    what is in nftables, and, where ``interfaces`` is notified, interfaces and addresses."""
+
+    def __init__(self) -> None:
+        self.interfaces = InterfaceReader()
+        self._rules = RuleReader()
+
+    def read(self, rules: Rules, features: Features) -> HostState:
+        """Read the state of this host for find_problems(). HostError where it cannot be read."""
+        host = HostState(features=features)
+        _read_settings(host)
+        host.chains = self._rules.read()
+        try:
+            require_descriptors()
+            found = self.interfaces.read()
+            host.details, host.interfaces = found.details, set(found.details)
+            host.addresses, host.links = found.addresses, found.networks
+            with RouteSocket() as kernel:
+                _read_routes(kernel, rules, host)
+                host.answers |= kernel.ask(questions(rules, host.clients, host.routes, host.interfaces))
+                if any(answer.error for answer in host.answers.values()):
+                    host.refusing_rules, host.refusing_routes = refusing_rules(), kernel.refusing()
+            _read_sockets(host)
+        except (NetlinkError, OSError) as error:
+            raise HostError(f"cannot read this host's addresses, routes and sockets: {error}") from None
+        return host
+
+
+def _read_settings(host: HostState) -> None:
     try:
         directories = list((_SYSCTL / "conf").iterdir())
     except OSError as error:
@@ -125,40 +140,6 @@ def read_host(rules: Rules, features: Features, rule_reader: RuleReader) -> Host
     for name in CONNTRACK_SETTINGS:
         if (file := Path(_CONNTRACK_FILES + name)).exists():
             host.conntrack[name] = _read(file)
-    host.chains = rule_reader.read()
-    try:
-        require_descriptors()
-        with IPRoute() as netlink, RouteSocket() as kernel:
-            _read_links(netlink, host)
-            _read_routes(kernel, rules, host)
-            host.answers |= kernel.ask(questions(rules, host.clients, host.routes, host.interfaces))
-            if any(answer.error for answer in host.answers.values()):
-                host.refusing_rules, host.refusing_routes = refusing_rules(netlink), kernel.refusing()
-        _read_sockets(host)
-    except (NetlinkError, OSError) as error:
-        raise HostError(f"cannot read this host's addresses, routes and sockets: {error}") from None
-    return host
-
-
-def _read_links(netlink: IPRoute, host: HostState) -> None:
-    links = list(netlink.get_links())
-    names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in links}
-    for link in links:
-        info = link.get_attr("IFLA_LINKINFO")
-        is_port = info is not None and info.get_attr("IFLA_INFO_SLAVE_KIND") in _TAKES_PACKETS
-        host.details[names[link["index"]]] = Link(
-            link.get_attr("IFLA_MTU"),
-            bool(link["flags"] & _LOWER_UP),
-            names.get(link.get_attr("IFLA_MASTER")) if is_port else None,
-        )
-    host.interfaces = set(names.values())
-    for address in netlink.get_addr(family=2):
-        own = IPv4Address(address.get_attr("IFA_LOCAL") or address.get_attr("IFA_ADDRESS"))
-        host.addresses.add(own)
-        name = names.get(address["index"], "?")
-        if name != "lo":
-            network = IPv4Network((own, address["prefixlen"]), strict=False)
-            host.links.setdefault(name, []).append(network)
 
 
 def _read_routes(kernel: RouteSocket, rules: Rules, host: HostState) -> None:

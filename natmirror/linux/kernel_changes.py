@@ -83,6 +83,11 @@ class KernelChanges:
         except (OSError, RuntimeError) as error:
             raise HostError(f"cannot watch the kernel's rules: {error}") from None
 
+    @property
+    def tells_of_links(self) -> bool:
+        """Whether the kernel tells of changes of interfaces and addresses."""
+        return self._links is not None
+
     def close(self) -> None:
         """End the thread, and close the sockets."""
         if self._stop is not None:

@@ -1,13 +1,13 @@
 """The check for settings of this host that keep the rules from working; each finding has the command that corrects it.
 
-``read_host()`` reads the host's state; ``find_problems()`` is a pure function of that state.
+``HostReader`` reads the host's state; ``find_problems()`` is a pure function of that state.
 """
 
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 
 from natmirror.findings import Finding, HostCode, PathCode
-from natmirror.linux.host_state import CONNTRACK_SETTINGS, Features, HostState, read_host
+from natmirror.linux.host_state import CONNTRACK_SETTINGS, Features, HostReader, HostState
 from natmirror.linux.memory_limit import most_memory
 from natmirror.linux.path_checks import (
     find_forwarding_problems,
@@ -16,16 +16,15 @@ from natmirror.linux.path_checks import (
     find_socket_problems,
 )
 from natmirror.linux.route_checks import find_route_problems
-from natmirror.linux.rule_reader import RuleReader
 from natmirror.linux.rule_walk import drops_invalid, find_drops
 from natmirror.rules import Pair, Rules, Service
 
 _STRICT = 1
 
 
-def check(rules: Rules, features: Features, rule_reader: RuleReader) -> list[Finding]:
+def check(rules: Rules, features: Features, reader: HostReader) -> list[Finding]:
     """Return the problems of this host with these rules. HostError where its state cannot be read."""
-    return list(find_problems(rules, read_host(rules, features, rule_reader)))
+    return list(find_problems(rules, reader.read(rules, features)))
 
 
 def find_problems(rules: Rules, host: HostState) -> Iterator[Finding]:

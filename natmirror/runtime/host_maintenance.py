@@ -15,7 +15,6 @@ from natmirror.ha.member import PairMember
 from natmirror.linux import host_state, iptables, preflight
 from natmirror.linux.iptables_rules import TABLES
 from natmirror.linux.kernel_changes import KernelChanges, generation
-from natmirror.linux.rule_reader import RuleReader
 from natmirror.linux.tun import TunDevice, path_mtu
 from natmirror.net.endpoint import endpoint_of
 from natmirror.rules import Rules
@@ -71,7 +70,7 @@ class HostMaintenance:
         self._findings = findings
         self._answers = AnswerWatch()
         self._features: host_state.Features | None = None
-        self._rule_reader = RuleReader()
+        self._host_reader = host_state.HostReader()
         self.removal = Chore("unused kernel rules", CHECK_INTERVAL, kernel_rules.remove_unused, now + CHECK_INTERVAL)
         self._path_mtus = Chore("path MTUs to mirrors", _PATHS_INTERVAL, self.read_path_mtus)
         firewall = kernel_rules.firewall
@@ -130,7 +129,7 @@ class HostMaintenance:
         try:
             if self._features is None:
                 self._features = host_state.read_features(self._rules, self.kernel_rules.firewall)
-            self._findings.replace("host", preflight.check(self._rules, self._features, self._rule_reader))
+            self._findings.replace("host", preflight.check(self._rules, self._features, self._host_reader))
         finally:  # netlink sockets leave reference cycles: collect them while they are in generation 0
             gc.enable()
             gc.collect(0)
@@ -145,13 +144,16 @@ class HostMaintenance:
         """Compare what is in the kernel as soon as the kernel tells of a change; ``held`` gets the function that ends
         that. HostError where the host refuses another thread."""
         held.callback(self._changes.close)
-        self._changes.start(
-            lambda: self.thread.post(self._hasten_tables), lambda: self.thread.post(self._kept_device.hasten)
-        )
+        self._changes.start(lambda: self.thread.post(self._hasten_tables), self._on_links)
+        self._host_reader.interfaces.is_notified = self._changes.tells_of_links
 
     def _hasten_tables(self) -> None:
         for chore in self._kept_in_tables:
             chore.hasten()
+
+    def _on_links(self) -> None:
+        self._host_reader.interfaces.note_change()
+        self.thread.post(self._kept_device.hasten)
 
     def release_kernel(self) -> None:
         """Keep nothing in the kernel any more, because the operator removes it; called in the thread."""

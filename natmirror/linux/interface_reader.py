@@ -1,0 +1,76 @@
+"""Reads this host's interfaces and addresses."""
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network
+
+from pyroute2 import IPRoute
+
+_TAKES_PACKETS = ("bridge", "bond", "team", "openvswitch")
+"""Kinds of interfaces that get all packets of their ports."""
+_LOWER_UP = 1 << 16  # IFF_LOWER_UP of linux/if.h: there is a carrier
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An interface."""
+
+    mtu: int
+    has_carrier: bool
+    master: str | None = None
+    """The interface that gets this one's packets, because this one is a port of it."""
+
+
+@dataclass(slots=True)
+class Interfaces:
+    """The interfaces of a host by name, and its addresses."""
+
+    details: dict[str, Link] = field(default_factory=dict)
+    addresses: set[IPv4Address] = field(default_factory=set)
+    networks: dict[str, list[IPv4Network]] = field(default_factory=dict)
+    """Directly connected networks by interface."""
+
+
+class InterfaceReader:
+    """Reads interfaces and addresses again only after a change, if note_change() is called after each."""
+
+    def __init__(self) -> None:
+        self.is_notified = False
+        """Whether note_change() is called after each change."""
+        self._found = Interfaces()
+        self._is_stale = True
+
+    def note_change(self) -> None:
+        """Have read() read again; from any thread."""
+        self._is_stale = True
+
+    def read(self) -> Interfaces:
+        """Return what is there. NetlinkError or OSError where the kernel does not answer."""
+        if self._is_stale or not self.is_notified:
+            self._is_stale = False  # before the kernel is asked: a change meanwhile counts
+            try:
+                self._found = _read()
+            except BaseException:
+                self._is_stale = True
+                raise
+        return self._found
+
+
+def _read() -> Interfaces:
+    found = Interfaces()
+    with IPRoute() as netlink:
+        links = list(netlink.get_links())
+        names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in links}
+        for link in links:
+            info = link.get_attr("IFLA_LINKINFO")
+            is_port = info is not None and info.get_attr("IFLA_INFO_SLAVE_KIND") in _TAKES_PACKETS
+            master = names.get(link.get_attr("IFLA_MASTER")) if is_port else None
+            has_carrier = bool(link["flags"] & _LOWER_UP)
+            found.details[names[link["index"]]] = Link(link.get_attr("IFLA_MTU"), has_carrier, master)
+        for address in netlink.get_addr(family=2):
+            own = IPv4Address(address.get_attr("IFA_LOCAL") or address.get_attr("IFA_ADDRESS"))
+            found.addresses.add(own)
+            name = names.get(address["index"], "?")
+            if name != "lo":
+                network = IPv4Network((own, address["prefixlen"]), strict=False)
+                found.networks.setdefault(name, []).append(network)
+    return found
