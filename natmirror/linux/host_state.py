@@ -9,7 +9,7 @@ from pyroute2 import DiagSocket, IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from natmirror.errors import HostError
-from natmirror.linux.descriptors import require_descriptors
+from natmirror.linux import descriptors
 from natmirror.linux.foreign_rules import BaseChain
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.memory_limit import memory_limit
@@ -112,10 +112,10 @@ def read_host(rules: Rules, features: Features, rule_reader: RuleReader) -> Host
             host.conntrack[name] = _read(file)
     host.chains = rule_reader.read()
     try:
-        require_descriptors()
-        with IPRoute() as netlink:
-            _read_links(netlink, rules, host)
-        _read_sockets(host)
+        with descriptors.enough():
+            with IPRoute() as netlink:
+                _read_links(netlink, rules, host)
+            _read_sockets(host)
     except (NetlinkError, OSError) as error:
         raise HostError(f"cannot read this host's addresses, routes and sockets: {error}") from None
     return host

@@ -20,7 +20,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from natmirror.errors import HostError
-from natmirror.linux.descriptors import require_descriptors
+from natmirror.linux import descriptors
 
 NAME = "natmirror"
 """The beginning of the device's name; the kernel appends a number."""
@@ -72,8 +72,7 @@ class TunDevice:
         """Return what of the device is not as natmirror has made it, each in a few words; empty if all is. HostError
         where that is unknown."""
         try:
-            require_descriptors()
-            with IPRoute() as netlink:
+            with descriptors.enough(), IPRoute() as netlink:
                 links = list(netlink.get_links(self._index))
                 addresses = [one.get_attr("IFA_LOCAL") for one in netlink.get_addr(AF_INET, index=self._index)]
         except (OSError, NetlinkError) as error:
@@ -86,18 +85,18 @@ class TunDevice:
         """Give the device its settings again, and make another one if it is missing or has another name: then the
         descriptor becomes that of the new device. HostError where the kernel refuses."""
         found = self.differences()
-        with self._lock:
-            if self.fd < 0:
-                return
-            if _MISSING in found or _RENAMED in found:
-                fd, self._index = _create()
-                os.dup2(fd, self.fd, inheritable=False)  # packet threads may be writing to it
-                os.close(fd)
-            elif found:
-                try:
+        try:
+            with descriptors.enough(), self._lock:
+                if self.fd < 0:
+                    return
+                if _MISSING in found or _RENAMED in found:
+                    fd, self._index = _create()
+                    os.dup2(fd, self.fd, inheritable=False)  # packet threads may be writing to it
+                    os.close(fd)
+                elif found:
                     _configure(self._index)
-                except (OSError, NetlinkError) as error:
-                    raise HostError(f"cannot configure the TUN device: {_why(error)}") from None
+        except (OSError, NetlinkError) as error:
+            raise HostError(f"cannot configure the TUN device: {_why(error)}") from None
 
 
 def _create() -> tuple[int, int]:
