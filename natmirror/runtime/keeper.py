@@ -13,6 +13,7 @@ from typing import Protocol, TypedDict
 
 from natmirror.errors import HostError
 from natmirror.findings import Finding, FindingCode, Findings, OwnCode, Severity
+from natmirror.linux.commands import HangsError
 
 log = logging.getLogger("natmirror")
 
@@ -21,6 +22,8 @@ _MAX_REPAIRS = 5
 # Seconds
 _WINDOW = 60.0
 _SLOW_INTERVAL = 30.0  # between two repairs while another program undoes them
+_COINCIDENCE = 10.0
+"""Production that stops within this time of a change that the keeper cannot read has probably stopped because of it."""
 _MAX_SHOWN = 3  # differences that a message names
 _UNKNOWN = "an unknown program"
 
@@ -50,6 +53,10 @@ class Kept(Protocol):
     name: str
     tables: Sequence[str]
     """The nftables tables that it is in; empty if only reading it tells whether it has changed."""
+    unreadable: FindingCode
+    """The finding while differences() cannot tell."""
+    unknown: FindingCode
+    """The finding instead of that, if production stopped passing just then."""
     repaired: FindingCode
     """The finding after a repair of what differences() has returned last."""
     not_repaired: FindingCode
@@ -113,6 +120,9 @@ class _State:
     changed_by: str = ""
     error: str | None = None  # why it differs now; None: it does not
     told: dict[FindingCode, Finding] = field(default_factory=dict)  # after the last repair of each kind
+    unreadable: str = ""  # why it cannot be read now; empty: it can
+    changed_at: float = 0.0  # when it may have changed last, while it cannot be read
+    changed_generation: int | None = None
 
     @property
     def is_contested(self) -> bool:
@@ -131,8 +141,8 @@ class _State:
 class Keeper:
     """Keeps ``things`` as they were made; it belongs to the thread that also makes and changes them on purpose.
 
-    ``generation`` returns the number of nftables' latest transaction, or None. ``time_of_day`` returns the time as
-    text.
+    ``generation`` returns the number of nftables' latest transaction, or None; ``stopped_at`` when production
+    has stopped passing, or None. ``time_of_day`` returns the time as text.
     """
 
     def __init__(
@@ -142,6 +152,7 @@ class Keeper:
         findings: Findings,
         *,
         generation: Callable[[], int | None],
+        stopped_at: Callable[[], float | None],
         time_of_day: Callable[[], str] = lambda: datetime.now(UTC).isoformat(timespec="milliseconds"),
     ) -> None:
         self.entries: list[KeptEntry] = []
@@ -150,19 +161,23 @@ class Keeper:
         self._changes = changes
         self._findings = findings
         self._generation = generation
+        self._stopped_at = stopped_at
         self._time_of_day = time_of_day
         self._has_stopped = False
         self._show(0.0)
 
     def check(self, things: Iterable[Kept], now: float) -> bool:
-        """Compare some of the things, and repair those that differ; return whether none fails now. HostError
-        where the state of one is unknown: then those after it are not compared."""
+        """Compare some of the things, and repair those that differ; return whether none fails now. A thing that cannot
+        be read counts as it was. If a program hangs that reads one, those after it are not compared. What all of them
+        mean is reported each time, also if there are none to compare."""
         if self._has_stopped:
             return False
         states = [self._states[thing.name] for thing in things]
         try:
             for state in states:
                 self._check(state, now)
+        except HangsError:
+            pass
         finally:
             self._show(now)
         return not any(state.fails for state in states)
@@ -178,7 +193,16 @@ class Keeper:
         if state.error is None and generation is not None and generation == state.generation:
             state.note_right(now)
             return
-        found = thing.differences()
+        try:
+            found = thing.differences()
+        except HostError as error:
+            if not state.unreadable or state.changed_generation != generation:
+                state.changed_at, state.changed_generation = now, generation
+            state.unreadable = str(error)
+            if isinstance(error, HangsError):
+                raise
+            return
+        state.unreadable = ""
         changed_by = ", ".join(filter(None, map(self._changes.take, thing.tables)))
         if not found:
             state.generation, state.error = generation, None
@@ -222,7 +246,12 @@ class Keeper:
         self._findings.replace("keeper", self._found(now))
 
     def _found(self, now: float) -> Iterator[Finding]:
+        stopped_at = self._stopped_at()
         for name, state in self._states.items():
+            if state.unreadable:
+                is_cause = stopped_at is not None and abs(stopped_at - state.changed_at) <= _COINCIDENCE
+                code = state.thing.unknown if is_cause else state.thing.unreadable
+                yield code.found(name=name, error=state.unreadable)
             if state.error is not None:
                 yield state.thing.not_repaired.found(
                     name=name, difference=state.difference, program=state.changed_by, error=state.error

@@ -12,6 +12,8 @@ from natmirror.runtime.kernel_rules import KernelRules
 class KeptTable:
     """Our chains and jumps in one iptables table."""
 
+    unreadable: FindingCode = OwnCode.RULES_UNREADABLE
+    unknown: FindingCode = OwnCode.RULES_UNKNOWN
     repaired: FindingCode = OwnCode.RULES_REPAIRED
     not_repaired: FindingCode = OwnCode.RULES_NOT_REPAIRED
 
@@ -38,6 +40,8 @@ class OtherBackend:
     """The other iptables, which should have no chains of ours: a run with another setting, or rules that were saved
     then, have left them, and they queue packets too."""
 
+    unreadable: FindingCode = OwnCode.RULES_UNREADABLE
+    unknown: FindingCode = OwnCode.RULES_UNKNOWN
     repaired: FindingCode = OwnCode.OLD_RULES_REMOVED
     not_repaired: FindingCode = OwnCode.OLD_RULES_NOT_REMOVED
 
@@ -61,6 +65,8 @@ class KeptTranslation:
 
     name = "nftables table natmirror"
     tables: Sequence[str] = ["natmirror"]
+    unreadable: FindingCode = OwnCode.RULES_UNREADABLE
+    unknown: FindingCode = OwnCode.RULES_UNKNOWN
     repaired: FindingCode = OwnCode.RULES_REPAIRED
     not_repaired: FindingCode = OwnCode.TRANSLATION_NOT_REPAIRED
 
@@ -82,6 +88,8 @@ class KeptDevice:
 
     name = "TUN device"
     tables: Sequence[str] = ()
+    unreadable: FindingCode = OwnCode.TUN_UNREADABLE
+    unknown: FindingCode = OwnCode.TUN_UNREADABLE
     repaired: FindingCode = OwnCode.TUN_REPAIRED
     not_repaired: FindingCode = OwnCode.TUN_NOT_REPAIRED
 
