@@ -8,12 +8,11 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from natmirror.errors import HostError
-from natmirror.linux import commands
+from natmirror.linux import commands, kernel_changes, legacy_tables
 from natmirror.linux import iptables_text as texts
 from natmirror.linux.iptables_rules import CHAINS, FROM_ITS_ROUTE, PRE, PREFIX, TABLES, Chain, above, contents
 from natmirror.linux.iptables_text import TableState
@@ -27,7 +26,7 @@ _FORGED = re.compile(
 _FOR_NFT = "is incompatible, use 'nft' tool"
 _LOCKED = re.compile(r"Can't lock (/\S+):|xtables lock")
 _LOCK = "/run/xtables.lock"
-_LEGACY_TABLES = Path("/proc/net/ip_tables_names")
+_LEGACY_TABLES = legacy_tables.NAMES
 BACKENDS = ("nft", "legacy")
 
 
@@ -87,6 +86,10 @@ class Firewall:
             raise
         self._filled = filled
         self._remember(tables)
+
+    def version(self, tables: Collection[str]) -> str | int | None:
+        """Return something that changes whenever a program changes one of these tables; None where that is unknown."""
+        return kernel_changes.generation() if self.backend == "nft" else legacy_tables.fingerprint(tables)
 
     def differences(self, table: str) -> list[str]:
         """Return how our part of a table differs from what was installed last, each in a few words; empty if it does
@@ -183,6 +186,8 @@ class Firewall:
         """Return the number of packets in the name of each mirror and backend that the installed rules have dropped
         since this table was last changed, by endpoint. HostError where they cannot be read."""
         found: Counter[str] = Counter()
+        if not any("--sport" in rule and rule.endswith("-j DROP") for rule in self._filled[PRE]):
+            return found
         for line in self._saved(PRE.table, "-c", timeout=commands.READ_TIMEOUT):
             if match := _FORGED.match(line):
                 found[f"{match['address']}:{match['port']}"] += int(match["packets"])

@@ -18,7 +18,7 @@ from natmirror.ha.member import PairMember
 from natmirror.linux import host_state, iptables, preflight
 from natmirror.linux.counters import QueueCounter
 from natmirror.linux.iptables_rules import TABLES
-from natmirror.linux.kernel_changes import KernelChanges, generation
+from natmirror.linux.kernel_changes import KernelChanges
 from natmirror.linux.rule_reader import RuleReader
 from natmirror.linux.tun import TunDevice, path_mtu
 from natmirror.net.endpoint import endpoint_of
@@ -91,7 +91,6 @@ class HostMaintenance:
             [*self._tables, *self._other_backend, self._translation, self._device],
             self._changes,
             findings,
-            generation=generation,
             stopped_at=lambda: self._progress.stopped_at,
         )
         self._kept_in_tables = [

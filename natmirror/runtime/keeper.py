@@ -52,7 +52,7 @@ class Kept(Protocol):
 
     name: str
     tables: Sequence[str]
-    """The nftables tables that it is in; empty if only reading it tells whether it has changed."""
+    """The nftables tables that it is in."""
     unreadable: FindingCode
     """The finding while differences() cannot tell."""
     unknown: FindingCode
@@ -61,6 +61,10 @@ class Kept(Protocol):
     """The finding after a repair of what differences() has returned last."""
     not_repaired: FindingCode
     """The finding while that is not repaired."""
+
+    def version(self) -> str | int | None:
+        """Return something that changes whenever a program changes it, and costs little; None where there is no such
+        thing."""
 
     def differences(self) -> list[str]:
         """Return how it differs from what natmirror has made, each in a few words. HostError where that is unknown."""
@@ -113,7 +117,7 @@ class _State:
     thing: Kept
     limits: defaultdict[FindingCode, RepairLimit] = field(default_factory=lambda: defaultdict(RepairLimit))
     """By the finding after a repair: a program that insists on the first place does not delay other repairs."""
-    generation: int | None = None  # of nftables, when it was last found to be right
+    version: str | int | None = None  # when it was last found to be right
     repairs: int = 0
     repaired_at: str | None = None
     difference: str = ""
@@ -122,7 +126,7 @@ class _State:
     told: dict[FindingCode, Finding] = field(default_factory=dict)  # after the last repair of each kind
     unreadable: str = ""  # why it cannot be read now; empty: it can
     changed_at: float = 0.0  # when it may have changed last, while it cannot be read
-    changed_generation: int | None = None
+    changed_version: str | int | None = None
 
     @property
     def is_contested(self) -> bool:
@@ -141,8 +145,7 @@ class _State:
 class Keeper:
     """Keeps ``things`` as they were made; it belongs to the thread that also makes and changes them on purpose.
 
-    ``generation`` returns the number of nftables' latest transaction, or None; ``stopped_at`` when production
-    has stopped passing, or None. ``time_of_day`` returns the time as text.
+    ``stopped_at`` returns when production has stopped passing, or None. ``time_of_day`` returns the time as text.
     """
 
     def __init__(
@@ -151,7 +154,6 @@ class Keeper:
         changes: Changes,
         findings: Findings,
         *,
-        generation: Callable[[], int | None],
         stopped_at: Callable[[], float | None],
         time_of_day: Callable[[], str] = lambda: datetime.now(UTC).isoformat(timespec="milliseconds"),
     ) -> None:
@@ -160,7 +162,6 @@ class Keeper:
         self._states = {thing.name: _State(thing) for thing in things}
         self._changes = changes
         self._findings = findings
-        self._generation = generation
         self._stopped_at = stopped_at
         self._time_of_day = time_of_day
         self._has_stopped = False
@@ -189,15 +190,15 @@ class Keeper:
 
     def _check(self, state: _State, now: float) -> None:
         thing = state.thing
-        generation = self._generation() if thing.tables else None
-        if state.error is None and generation is not None and generation == state.generation:
+        version = thing.version()
+        if state.error is None and version is not None and version == state.version:
             state.note_right(now)
             return
         try:
             found = thing.differences()
         except HostError as error:
-            if not state.unreadable or state.changed_generation != generation:
-                state.changed_at, state.changed_generation = now, generation
+            if not state.unreadable or state.changed_version != version:
+                state.changed_at, state.changed_version = now, version
             state.unreadable = str(error)
             if isinstance(error, HangsError):
                 raise
@@ -205,7 +206,7 @@ class Keeper:
         state.unreadable = ""
         changed_by = ", ".join(filter(None, map(self._changes.take, thing.tables)))
         if not found:
-            state.generation, state.error = generation, None
+            state.version, state.error = version, None
             state.note_right(now)
             return
         if state.error is None or changed_by:
@@ -225,7 +226,7 @@ class Keeper:
             log.warning("%s: repaired again: %s (changed by %s)", thing.name, state.difference, state.changed_by)
         state.repairs += 1
         state.repaired_at = self._time_of_day()
-        state.generation, state.error = None, None
+        state.version, state.error = None, None
         limit.note_repair(now)
         values = {"name": thing.name, "difference": state.difference, "program": state.changed_by}
         state.told[thing.repaired] = thing.repaired.found(**values)

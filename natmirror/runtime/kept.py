@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from natmirror.findings import FindingCode, OwnCode
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.iptables_rules import TABLES
+from natmirror.linux.kernel_changes import generation
 from natmirror.linux.tun import TunDevice
 from natmirror.runtime.kernel_rules import KernelRules
 
@@ -22,6 +23,9 @@ class KeptTable:
         self.tables: Sequence[str] = [table] if firewall.backend == "nft" else []
         self._firewall = firewall
         self._table = table
+
+    def version(self) -> str | int | None:
+        return self._firewall.version([self._table])
 
     def differences(self) -> list[str]:
         found = self._firewall.differences(self._table)
@@ -50,6 +54,9 @@ class OtherBackend:
         self.tables: Sequence[str] = TABLES if firewall.backend == "nft" else ()
         self._firewall = firewall
 
+    def version(self) -> str | int | None:
+        return self._firewall.version(TABLES)
+
     def differences(self) -> list[str]:
         return [f"chain {name} is there" for name in self._firewall.left()]
 
@@ -73,6 +80,9 @@ class KeptTranslation:
     def __init__(self, kernel_rules: KernelRules) -> None:
         self._kernel_rules = kernel_rules
 
+    def version(self) -> int | None:
+        return generation()
+
     def differences(self) -> list[str]:
         return self._kernel_rules.translation_differences()
 
@@ -95,6 +105,9 @@ class KeptDevice:
 
     def __init__(self, tun: TunDevice) -> None:
         self._tun = tun
+
+    def version(self) -> None:
+        """Only a comparison tells."""
 
     def differences(self) -> list[str]:
         return self._tun.differences()

@@ -328,6 +328,7 @@ def test_a_host_that_does_not_answer_is_not_taken_for_one_without_the_match(why:
 
 def test_dropped_packets_are_counted_for_each_mirror() -> None:
     firewall = Recorded()
+    firewall.install(parse_rules(RULES), 1)
     firewall.saved = [
         "[9:500] -A NATMIRROR-PRE -s 10.20.0.13/32 -d 10.10.0.0/24 -p tcp -m tcp --sport 6653 -m rpfilter -j NFQUEUE",
         "[3:180] -A NATMIRROR-PRE -s 10.20.0.13/32 -d 10.10.0.0/24 -p tcp -m tcp --sport 6653 -j DROP",
@@ -336,6 +337,8 @@ def test_dropped_packets_are_counted_for_each_mirror() -> None:
         "[7:420] -A NATMIRROR-GUARD -s 10.10.0.0/24 -d 10.10.0.100/32 -p tcp -m tcp --dport 6653 -j DROP",
     ]
     assert firewall.forged_packets() == {"10.20.0.13:6653": 5, "10.20.0.14:7": 1}
+    firewall.install(parse_rules(RULES[: RULES.index("    mirrors")]), 1)
+    assert firewall.forged_packets() == {}, "no program is run for rules that drop none"
 
 
 @pytest.mark.parametrize("is_there", [True, False])

@@ -12,6 +12,7 @@ from natmirror.errors import HostError
 from natmirror.findings import Findings
 from natmirror.ha.member import PairMember
 from natmirror.linux.iptables import Firewall
+from natmirror.linux.iptables_rules import PRE
 from natmirror.linux.tun import TunDevice
 from natmirror.rules import parse_rules
 from natmirror.runtime.host_maintenance import HostMaintenance
@@ -49,7 +50,9 @@ class Worker:
 def maintenance(monkeypatch: pytest.MonkeyPatch) -> HostMaintenance:
     rules = parse_rules(RULES + WATCHED)
     workers: Any = [Worker()]
-    kernel_rules = KernelRules(rules, Firewall("nft"), workers)
+    firewall = Firewall("nft")
+    firewall._filled[PRE] = ["-s 10.20.0.13/32 -d 10.10.0.0/24 -p tcp --sport 6653 -j DROP"]
+    kernel_rules = KernelRules(rules, firewall, workers)
     kernel_rules.why_not_translated = None
     member = PairMember(None, 1, lambda: [0])
     member.readiness.rules_are_in_place = True

@@ -13,7 +13,8 @@ from natmirror.runtime.keeper import Keeper, RepairLimit
 class Thing:
     """Something in the kernel that other programs change, that the host may refuse to repair, or to read."""
 
-    def __init__(self, name: str, *tables: str) -> None:
+    def __init__(self, kernel: "Kernel", name: str, *tables: str) -> None:
+        self.kernel = kernel
         self.name = name
         self.tables: Sequence[str] = tables
         self.unreadable: FindingCode = OwnCode.RULES_UNREADABLE
@@ -25,6 +26,9 @@ class Thing:
         self.gave_way = False
         self.refuses = ""
         self.unreadable_because: HostError | None = None
+
+    def version(self) -> int | None:
+        return self.kernel.number if self.tables else None
 
     def differences(self) -> list[str]:
         if self.unreadable_because is not None:
@@ -50,9 +54,6 @@ class Kernel:
         self.number: int | None = 1
         self.changed_by: dict[str, str] = {}
 
-    def generation(self) -> int | None:
-        return self.number
-
     def take(self, table: str) -> str:
         return self.changed_by.pop(table, "")
 
@@ -70,13 +71,13 @@ def kernel() -> Kernel:
 
 
 @pytest.fixture
-def raw() -> Thing:
-    return Thing("iptables-nft table raw", "raw")
+def raw(kernel: Kernel) -> Thing:
+    return Thing(kernel, "iptables-nft table raw", "raw")
 
 
 @pytest.fixture
-def device() -> Thing:
-    return Thing("TUN device")
+def device(kernel: Kernel) -> Thing:
+    return Thing(kernel, "TUN device")
 
 
 @pytest.fixture
@@ -90,7 +91,6 @@ def keeper(kernel: Kernel, raw: Thing, device: Thing, findings: Findings) -> Kee
         [raw, device],
         kernel,
         findings,
-        generation=kernel.generation,
         stopped_at=lambda: kernel.stopped_at,
         time_of_day=lambda: "now",
     )
