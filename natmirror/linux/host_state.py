@@ -12,12 +12,13 @@ from pyroute2.netlink.exceptions import NetlinkError
 from natmirror.errors import HostError
 from natmirror.linux import commands
 from natmirror.linux.descriptors import require_descriptors
+from natmirror.linux.flights import Surroundings
 from natmirror.linux.foreign_iptables import from_iptables
-from natmirror.linux.foreign_nft import from_nft
+from natmirror.linux.foreign_nft import from_nft, needs_devices
 from natmirror.linux.foreign_rules import BaseChain
 from natmirror.linux.iptables import BACKENDS, Firewall, legacy_is_in_use
 from natmirror.linux.memory_limit import memory_limit
-from natmirror.linux.rule_walk import Routes
+from natmirror.linux.queue_readers import unread_queues
 from natmirror.rules import Backend, Mirror, Rules, Service
 
 _SYSCTL = Path("/proc/sys/net/ipv4")
@@ -28,6 +29,7 @@ CONNTRACK_SETTINGS = {
 }
 """net.netfilter.nf_conntrack_tcp_* by the rest of the name: the packets that conntrack calls INVALID if it is 0."""
 
+_INGRESS_QDISCS = ("ingress", "clsact")
 _LOWER_UP = 1 << 16  # IFF_LOWER_UP of linux/if.h: there is a carrier
 _SYN_SENT, _LISTEN = 1 << 2, 1 << 10  # of TCP's states in include/net/tcp_states.h
 _CONNECTING = 2
@@ -42,6 +44,11 @@ class Link:
 
     mtu: int
     has_carrier: bool
+    is_bridge: bool = False
+    is_port: bool = False
+    """Whether another interface gets its packets."""
+    is_filtered: bool = False
+    """Whether it has a tc filter, or may have one, for what comes in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +92,21 @@ class HostState:
     """The addresses and ports on which programs of this host listen; 0.0.0.0 is any address."""
     connecting: set[Endpoint] = field(default_factory=set)
     """The endpoints to which programs of this host connect now, without an answer yet."""
+    unread_queues: set[int] = field(default_factory=set)
+    """The NFQUEUEs of other programs' rules that no program reads."""
     features: Features = field(default_factory=Features)
 
     @property
-    def links_to(self) -> Routes:
-        """The outgoing interface for each backend, mirror and network of clients."""
-        return dict[IPv4Address | IPv4Network, str | None]([*self.routes.items(), *self.client_routes.items()])
+    def surroundings(self) -> Surroundings:
+        """What decides how packets look at the hooks of this host."""
+        return Surroundings(
+            dict[IPv4Address | IPv4Network, str | None]([*self.routes.items(), *self.client_routes.items()]),
+            {name: self.links[name] for name, link in self.details.items() if name in self.links and not link.is_port},
+            self.addresses,
+            [name for name, link in self.details.items() if link.is_bridge],
+            [name for name, link in self.details.items() if link.is_filtered],
+            self.unread_queues,
+        )
 
 
 def read_features(rules: Rules, firewall: Firewall) -> Features:
@@ -118,6 +134,7 @@ def read_host(rules: Rules, features: Features) -> HostState:
         require_descriptors()
         with IPRoute() as netlink:
             _read_links(netlink, rules, host)
+        host.unread_queues = unread_queues(host.chains)
         _read_sockets(host)
     except (NetlinkError, OSError) as error:
         raise HostError(f"cannot read this host's addresses, routes and sockets: {error}") from None
@@ -132,15 +149,25 @@ def read_chains() -> list[BaseChain]:
         if shutil.which(program) is not None and (backend == "nft" or legacy_is_in_use()):
             found += from_iptables(commands.run([program], package="iptables"), backend)
     if shutil.which("nft") is not None:
-        found += from_nft(commands.run(["nft", "-j", "-s", "list", "ruleset"], package="nftables"))
+        ruleset = commands.run(["nft", "-j", "-s", "list", "ruleset"], package="nftables")
+        is_more = needs_devices(ruleset)
+        found += from_nft(ruleset, commands.run(["nft", "list", "chains"], package="nftables") if is_more else "")
     return found
 
 
 def _read_links(netlink: IPRoute, rules: Rules, host: HostState) -> None:
     names = {}
+    filtered = {one["index"] for one in netlink.get_qdiscs() if one.get_attr("TCA_KIND") in _INGRESS_QDISCS}
     for link in netlink.get_links():
         name = names[link["index"]] = link.get_attr("IFLA_IFNAME")
-        host.details[name] = Link(link.get_attr("IFLA_MTU"), bool(link["flags"] & _LOWER_UP))
+        info = link.get_attr("IFLA_LINKINFO")
+        host.details[name] = Link(
+            link.get_attr("IFLA_MTU"),
+            bool(link["flags"] & _LOWER_UP),
+            is_bridge=info is not None and info.get_attr("IFLA_INFO_KIND") == "bridge",
+            is_port=link.get_attr("IFLA_MASTER") is not None,
+            is_filtered=link["index"] in filtered,
+        )
     host.interfaces = set(names.values())
     for address in netlink.get_addr(family=2):
         own = IPv4Address(address.get_attr("IFA_LOCAL") or address.get_attr("IFA_ADDRESS"))
