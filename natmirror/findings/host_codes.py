@@ -21,8 +21,8 @@ class HostCode(FindingCode):
     )
     PRODUCTION_NOT_QUEUED = (
         *("production-not-queued", _FAILURE, _PRODUCTION),
-        "{place} keeps {packets} from natmirror's queue, by {by}: they are not translated, and no backend of the service"
-        " gets through",
+        "{place} keeps {packets} from natmirror's queue, by {by}: they are not translated, and no backend of the"
+        " service gets through",
         "run: {commands}",
     )
     PRODUCTION_REDIRECTED = (

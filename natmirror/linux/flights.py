@@ -86,6 +86,8 @@ class Flight:
     path: tuple[str, str]
     """The backend or mirror, and the network of the clients."""
     is_production: bool = True
+    has_routes: bool = True
+    """Whether this host has routes to both ends."""
     opens: bool = False
     """Whether the first packet of a connection is one of them."""
     queued_at: tuple[str, int] | None = None
@@ -143,6 +145,7 @@ def _both_ways(
     """Yield the packets of clients and of a backend, which come in by these interfaces."""
     name = f"{backend.name} of service {service.name}"
     ends = service.name, (backend.name, str(clients))
+    has_routes = None not in (host.routes.get(clients), host.routes.get(backend.address))
     port, service_port = (backend.port, backend.port), (service.port, service.port)
     asked = _received(
         host, client_link, TestPacket(span_of(clients), span_of(service.address), dport=service_port), service.address
@@ -162,6 +165,7 @@ def _both_ways(
             f"-s {clients}",
             f"ip saddr {clients}",
             *ends,
+            has_routes=has_routes,
             opens=True,
             queued_at=(PREROUTING, _RAW),
         )
@@ -181,6 +185,7 @@ def _both_ways(
         f"-d {clients}",
         f"ip daddr {clients}",
         *ends,
+        has_routes=has_routes,
         queued_at=(FORWARD, _MANGLE),
     )
 

@@ -116,7 +116,7 @@ def _rule(words: list[str], chains: dict[str, list[Rule]], line: str) -> Rule:
         conditions.append(negated(comes_by_its_route) if "--invert" in words else comes_by_its_route)
     if end.verdict == "ours":  # its conditions hold for all packets that natmirror queues
         conditions.clear()
-    return replace(end, conditions=tuple(conditions), text=line)
+    return replace(end, conditions=tuple(conditions), text=f"the rule '{line}'")
 
 
 def _options(words: list[str]) -> Iterator[Option]:

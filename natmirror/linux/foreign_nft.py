@@ -23,7 +23,7 @@ from natmirror.linux.foreign_rules import (
     Rule,
     always_unknown,
 )
-from natmirror.linux.nft_conditions import Sets, condition_of, elements
+from natmirror.linux.nft_conditions import Sets, condition_of, elements, is_known
 
 _VERDICTS = {"accept": "accept", "drop": "drop", "reject": "drop", "return": "return", "continue": "none"}
 _OTHER_VERDICTS = {
@@ -43,6 +43,7 @@ _OUR_TABLE = ("ip", "natmirror")
 _ANY_QUEUE = (0, 0xFFFF)
 _ALL_BITS = 0xFFFFFFFF
 _MARK, _CONNECTION_MARK = {"meta": {"key": "mark"}}, {"ct": {"key": "mark"}}
+_CHANGED_BY_RULES = re.compile(r'"(?:set|map)": "@([^"]+)"')
 _DEVICES = re.compile(
     r"^table (\S+) (\S+) {|^\tchain (\S+) {|^\t\ttype .* devices? (?:= )?(\"\S+\"|{.*})", re.MULTILINE
 )
@@ -66,8 +67,10 @@ def from_nft(ruleset: str, chains_as_text: str = "") -> list[BaseChain]:
     # nft 1.0.6 has a bug: it shows other words than the flags. Most tables with a flag are dormant.
     dormant = {table for table, found in flags.items() if not set(found) <= _HARMLESS_FLAGS}
     sets: dict[Table, dict[str, list[Any]]] = {}
+    changing = set(_CHANGED_BY_RULES.findall(ruleset))
     for one in (*_all("set", objects), *_all("map", objects)):
-        sets.setdefault(_table(one), {})[one["name"]] = one.get("elem", [])
+        if one["name"] not in changing and "timeout" not in one.get("flags", ()):
+            sets.setdefault(_table(one), {})[one["name"]] = one.get("elem", [])
     tables: dict[Table, dict[str, list[Rule]]] = {}
     bases: list[BaseChain] = []
     for one in _all("chain", objects):
@@ -120,7 +123,7 @@ def _rules(rule: dict[str, Any], sets: Sets) -> list[Rule]:
     found: list[Rule] = []
     conditions: list[Condition] = []
     effects: list[Effect] = []
-    text = f"rule {rule['handle']}"
+    text = f"the rule with handle {rule['handle']}"
 
     def add(verdict: str, target: str = "", queues: Queues | None = None, *more: Condition) -> None:
         found.append(Rule((*conditions, *more), verdict, target, text, tuple(effects), queues))
@@ -134,6 +137,9 @@ def _rules(rule: dict[str, Any], sets: Sets) -> list[Rule]:
         if kind == "match":
             conditions.append(condition_of(content, sets))
         elif kind == "vmap":
+            if not is_known(content["data"], sets):
+                add("unknown", "", None, always_unknown)
+                return found
             for value, outcome in elements(content["data"], sets):
                 [(verdict, target)] = outcome.items()
                 for key in elements(value, sets):

@@ -21,7 +21,7 @@ from natmirror.linux.foreign_rules import (
 )
 
 Sets = Mapping[str, list[Any]]
-"""The elements of each named set or map of a table."""
+"""The elements of each named set or map of a table, except for those whose elements come and go."""
 
 _ALL_BITS = 0xFFFFFFFF
 _KNOWN = {"l4proto": ("tcp", "6"), "nfproto": ("ipv4", "2"), "protocol": ("ip",)}
@@ -31,13 +31,20 @@ _OTHER_PROTOCOLS = ("udp", "udplite", "icmp", "icmpv6", "ip6", "sctp", "dccp", "
 
 def condition_of(match: dict[str, Any], sets: Sets) -> Condition:
     """Return the condition of a match expression. KeyError, TypeError or ValueError in an unknown form."""
+    if not is_known(match["right"], sets):
+        return always_unknown
     values = list(elements(match["right"], sets))
     condition = _field(match["left"], values)
     return negated(condition) if match["op"] == "!=" else condition if match["op"] in ("==", "in") else always_unknown
 
 
+def is_known(right: Any, sets: Sets) -> bool:
+    """Return whether elements() can return the values that one side of a match stands for."""
+    return not (isinstance(right, str) and right.startswith("@")) or right[1:] in sets
+
+
 def elements(right: Any, sets: Sets) -> Iterator[Any]:
-    """Yield the values that one side of a match stands for, those of a named set too. KeyError without that set."""
+    """Yield the values that one side of a match stands for, those of a named set too."""
     if isinstance(right, str) and right.startswith("@"):
         right = sets[right[1:]]
     elif isinstance(right, dict) and "set" in right:

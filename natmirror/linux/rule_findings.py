@@ -29,11 +29,11 @@ def find_drops(rules: Rules, host: Surroundings, chains: Sequence[BaseChain]) ->
     found: dict[tuple[FindingCode, str, str], list[tuple[Flight, Fate]]] = {}
     ended: set[tuple[str, Path]] = set()
     paths: dict[Path, bool] = {}
-    """Whether packets of production get through, both ways."""
+    """Whether packets of production may get through, both ways."""
     for flight in flights(rules, host):
         path = flight.service, flight.path
         if flight.is_production:
-            paths.setdefault(path, True)
+            paths.setdefault(path, flight.has_routes)
         for fate in walk.fates(flight):
             if fate.what is not What.SOURCE_CHANGED:
                 if flight.entrance and (flight.packets, path) in ended:

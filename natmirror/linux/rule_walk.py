@@ -1,6 +1,6 @@
 """Walks packets of production and of legs through other programs' rules: which of them do not get through, and where.
 
-Only what is certain is told: a rule with a condition that natmirror cannot judge may let a packet pass.
+Only what is certain is reported: a rule with a condition that natmirror cannot judge may let a packet pass.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -213,13 +213,13 @@ class _Passage:
         for effect in rule.effects:
             before, self.packet = self.packet, effect.on(self.packet, self._is_there)
             if self.packet.mark != before.mark:
-                self.marked_by = _named(rule)
+                self.marked_by = rule.text
         inner = self.walk(rule.target, depth + 1) if rule.verdict in ("jump", "goto") else self._ends_of(rule)
         goes_on = "fall" in inner and rule.verdict not in ("return", "goto")
         if goes_on:
             del inner["fall"]
         elif inner.get("fall") == "":
-            inner["fall"] = _named(rule)
+            inner["fall"] = rule.text
         if holds:
             self._is_there = self._is_there and not (goes_on and inner)
         else:
@@ -230,7 +230,7 @@ class _Passage:
 
     def _ends_of(self, rule: Rule) -> dict[str, str]:
         """Return the possible ends of a rule that is no jump."""
-        why = _named(rule)
+        why = rule.text
         match rule.verdict:
             case "none":
                 return {"fall": ""}
@@ -265,7 +265,3 @@ class _Passage:
         if queues.bypass:
             return {"accept": why}
         return {"drop": f"{why}, because no program reads queue {queues.first}"}
-
-
-def _named(rule: Rule) -> str:
-    return f"the rule '{rule.text}'"

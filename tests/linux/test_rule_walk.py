@@ -127,7 +127,7 @@ def test_rules_for_other_packets_are_no_matter() -> None:
     assert drops(nft([match(DPORT, {"set": [80, {"range": [100, 200]}]}), DROP], policy="accept")) == {}
     found = drops(nft([match(DPORT, {"set": [{"range": [6000, 7000]}]}), DROP], policy="accept"))
     assert sorted(found) == BOTH
-    assert "by the rule 'rule 1'" in found["production-dropped"]
+    assert "by the rule with handle 1" in found["production-dropped"]
 
 
 def test_requests_skip_the_rest_of_the_raw_table_and_our_own_rules_are_no_ones_else() -> None:
