@@ -171,9 +171,9 @@ def _changed(packet: TestPacket, changes: dict[str, Any]) -> TestPacket:
     if not changes:
         return packet
     packet = replace(packet, **changes)
-    if packet.is_tracked:
-        return packet
-    return replace(packet, state=None if packet.is_tracked is None else "untracked")
+    if not packet.is_tracked:
+        packet = replace(packet, state=None if packet.is_tracked is None else "untracked")
+    return replace(packet, is_dnat=False, is_snat=False) if packet.state == "untracked" else packet
 
 
 class _Passage:
