@@ -4,7 +4,6 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network
 from operator import attrgetter
 
 from natmirror.linux.foreign_rules import (
@@ -19,14 +18,13 @@ from natmirror.linux.foreign_rules import (
     Rule,
     Span,
     TestPacket,
+    addresses_in,
     always_unknown,
     comes_by_its_route,
     has_mark,
     has_name,
     has_state,
     negated,
-    never,
-    span_of,
     within,
 )
 from natmirror.linux.iptables_rules import FORWARD as OUR_FORWARD
@@ -196,7 +194,12 @@ def _condition(name: str, value: str, module: str) -> Condition | None:
         return has_mark(pick, masked[1], [masked[0]]) if masked else always_unknown
     if name == "--dst-type":
         return _has_type(value.split(","))
-    return never if name == "--physdev-is-bridged" else always_unknown
+    return _is_bridged if name == "--physdev-is-bridged" else always_unknown
+
+
+def _is_bridged(packet: TestPacket) -> bool | None:
+    """Return False for a packet that leaves by another interface: one that is bridged has the bridge for both."""
+    return False if packet.iif and packet.oif and packet.iif != packet.oif else None
 
 
 def _has_type(types: list[str]) -> Condition:
@@ -211,8 +214,8 @@ def _has_type(types: list[str]) -> Condition:
 def _addresses(value: str) -> Span | None:
     first, is_range, last = value.partition("-")
     try:
-        return (int(IPv4Address(first)), int(IPv4Address(last))) if is_range else span_of(IPv4Network(value))
-    except ValueError:  # e.g. a mask that is not contiguous
+        return (addresses_in(first)[0], addresses_in(last)[0]) if is_range else addresses_in(value)
+    except (OSError, ValueError):  # e.g. a mask that is not contiguous
         return None
 
 

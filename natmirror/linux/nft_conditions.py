@@ -1,7 +1,6 @@
 """The conditions of nftables' rules, in the form of libnftables-json(5)."""
 
 from collections.abc import Iterator, Mapping
-from ipaddress import IPv4Address, IPv4Network
 from operator import attrgetter
 from typing import Any
 
@@ -9,6 +8,7 @@ from natmirror.linux.foreign_rules import (
     Condition,
     Span,
     TestPacket,
+    addresses_in,
     always_unknown,
     comes_by_its_route,
     has_mark,
@@ -16,7 +16,6 @@ from natmirror.linux.foreign_rules import (
     has_state,
     negated,
     never,
-    span_of,
     within,
 )
 
@@ -130,12 +129,12 @@ def _within(name: str, spans: list[Span | None]) -> Condition:
 def _addresses(value: Any) -> Span | None:
     try:
         if isinstance(value, str):
-            return span_of(IPv4Network(value) if "/" in value else IPv4Address(value))
+            return addresses_in(value)
         if "prefix" in value:
-            return span_of(IPv4Network((value["prefix"]["addr"], value["prefix"]["len"])))
+            return addresses_in(f"{value['prefix']['addr']}/{value['prefix']['len']}")
         first, last = value["range"]
-        return int(IPv4Address(first)), int(IPv4Address(last))
-    except (KeyError, TypeError, ValueError):
+        return addresses_in(first)[0], addresses_in(last)[0]
+    except (KeyError, OSError, TypeError, ValueError):
         return None
 
 

@@ -28,6 +28,7 @@ from natmirror.linux.nftables import MARKS, MARKS_MASK
 
 _ORDER = (INGRESS, BRIDGE_IN, PREROUTING, FORWARD, POSTROUTING, BRIDGE_OUT, EGRESS)
 _MAX_DEPTH = 16
+_MAX_JUMPS = 10_000
 _OURS = "natmirror"
 _POLICY = "its policy"
 _TRACKED = ("new", "established")
@@ -185,12 +186,14 @@ class _Passage:
         self._chains = chain.chains
         self._is_queued = is_queued
         self._unread_queues = set(unread_queues)
+        self._jumps = 0
         self._is_there = True  # the packet has certainly come to the current rule
 
     def walk(self, name: str, depth: int = 0) -> dict[str, str]:
         """Return the possible ends of a chain, each with its first reason; ``fall`` is its last rule or a return."""
         ends: dict[str, str] = {}
-        if depth > _MAX_DEPTH:
+        self._jumps += 1
+        if depth > _MAX_DEPTH or self._jumps > _MAX_JUMPS:
             return {"lost": ""}
         for rule in self._chains.get(name, ()):
             answer: bool | None = True

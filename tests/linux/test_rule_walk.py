@@ -341,8 +341,18 @@ def test_more_conditions_on_addresses_are_judged() -> None:
     assert sorted(drops(iptables(f"-A PREROUTING {local} -j ACCEPT", policy="DROP", **MANGLE))) == BOTH
     on_range = "-m iprange --src-range 10.10.0.0-10.10.1.255"
     assert "production-dropped" in drops(iptables(f'-A FORWARD {on_range} -m comment --comment "-j ! x" -j DROP'))
-    bridged = "-A FORWARD -m physdev --physdev-is-bridged -j ACCEPT"
-    assert sorted(drops(iptables(bridged, policy="DROP"))) == BOTH
+    bridged = iptables("-A FORWARD -m physdev --physdev-is-bridged -j ACCEPT", policy="DROP")
+    assert sorted(drops(bridged)) == BOTH
+    one_bridge = replace(HOST, routes=dict.fromkeys(ROUTES, "br0"), links={"br0": [IPv4Network("10.0.0.0/8")]})
+    assert list(drops(bridged, host=one_bridge)) == ["copies-dropped"]
+
+
+def test_a_rule_set_with_endless_jumps_ends_the_walk() -> None:
+    many = [f"-A FORWARD -j user{n}" for n in range(1)]
+    names = [f":user{n} - [0:0]" for n in range(16)]
+    twice = [f"-A user{n} -j user{n + 1}" for n in range(15) for _ in range(2)]
+    saved = "\n".join(["*filter", ":FORWARD DROP [0:0]", *names, *many, *twice, "COMMIT"])
+    assert drops(from_iptables(saved, "nft")) == {}
 
 
 def test_a_rule_that_stops_tracking_counts_for_later_states() -> None:
