@@ -162,6 +162,8 @@ def _rules(rule: dict[str, Any], sets: Sets) -> list[Rule]:
             effects.append(Effect(stops_tracking=True))
         elif kind not in _NO_EFFECT:
             conditions.append(always_unknown)
+            if kind == "xt":  # a match or a target of iptables
+                add("unknown")
     if effects:
         add("none")
     return found
@@ -186,16 +188,15 @@ def _verdict(kind: str, content: Any) -> tuple[str, str, Queues | None]:
 
 def _new_mark(value: Any) -> Effect:
     """Return what ``meta mark set VALUE`` does."""
-    keep, flip = 0, value
-    if isinstance(value, dict):
-        [(operator, (left, flip))] = value.items()
-        keep = _ALL_BITS
-        if operator == "^" and left != _MARK:
-            [(operator, (left, keep))] = left.items()
-        elif operator == "|":
-            keep = ~flip & _ALL_BITS
-        elif operator == "&":
-            keep, flip = flip, 0
-        if left != _MARK or operator not in ("^", "|", "&"):
-            return UNKNOWN_MARK
-    return Effect(keep, flip) if isinstance(keep, int) and isinstance(flip, int) else UNKNOWN_MARK
+    if isinstance(value, int):
+        return Effect(0, value)
+    keep, flip = _ALL_BITS, 0
+    if "^" in value:
+        value, flip = value["^"]
+    if "&" in value:
+        value, keep = value["&"]
+    elif "|" in value and flip == 0:
+        value, flip = value["|"]
+        keep = ~flip & _ALL_BITS if isinstance(flip, int) else 0
+    is_known = value == _MARK and isinstance(keep, int) and isinstance(flip, int)
+    return Effect(keep, flip) if is_known else UNKNOWN_MARK

@@ -261,6 +261,10 @@ def test_a_mark_of_our_own_range_is_found_where_it_is_set() -> None:
     assert drops(iptables("-A PREROUTING -j CONNMARK --restore-mark", **MANGLE)) == {}
     set_mark = {"mangle": {"key": {"meta": {"key": "mark"}}, "value": {"|": [{"meta": {"key": "mark"}}, 0x6E6D0007]}}}
     assert list(drops(nft([set_mark], policy="accept", hook="prerouting", prio=-140))) == ["mark-collides"]
+    to_unknown = [{"mangle": {"key": {"meta": {"key": "mark"}}, "value": {"ct": {"key": "mark"}}}}]
+    assert sorted(drops(nft(to_unknown))) == BOTH, "its policy drops whatever the mark"
+    accepted = [match({"meta": {"key": "mark"}}, 0, "!="), ACCEPT]
+    assert drops(nft(to_unknown, accepted)) == {}
     cleared = [*nft([set_mark], policy="accept", hook="prerouting", prio=-140)]
     clear = {"mangle": {"key": {"meta": {"key": "mark"}}, "value": 0}}
     assert drops([*cleared, *nft([clear], policy="accept", hook="prerouting", prio=0)]) == {}
