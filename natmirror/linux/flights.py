@@ -20,6 +20,7 @@ from natmirror.linux.foreign_rules import (
     TestPacket,
     span_of,
 )
+from natmirror.linux.sampled_clients import connected_links
 from natmirror.linux.tun import NAME as TUN_NAME
 from natmirror.rules import Backend, Mirror, Rules, Service
 
@@ -51,8 +52,7 @@ class Surroundings:
         link = self.routes.get(end)
         if link is None or is_asymmetric:
             return Entrance(None, is_certain=True)
-        network = IPv4Network(end)
-        return Entrance(link, any(network.subnet_of(one) for one in self.links.get(link, ())))
+        return Entrance(link, connected_links(IPv4Network(end), self.links) == [link])
 
 
 @dataclass(frozen=True, slots=True)
