@@ -9,12 +9,14 @@ from pyroute2 import DiagSocket
 from pyroute2.netlink.exceptions import NetlinkError
 
 from natmirror.errors import HostError
-from natmirror.linux.descriptors import require_descriptors
+from natmirror.linux import descriptors
+from natmirror.linux.flights import Surroundings
 from natmirror.linux.foreign_rules import BaseChain
 from natmirror.linux.interface_reader import InterfaceReader, Link
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.memory_limit import memory_limit
 from natmirror.linux.policy_rules import PolicyRule, refusing_rules
+from natmirror.linux.queue_readers import unread_queues
 from natmirror.linux.route_questions import questions
 from natmirror.linux.routes import Answer, Question, RefusingRoute, RouteSocket
 from natmirror.linux.rule_reader import RuleReader
@@ -77,6 +79,10 @@ class HostState:
     """The addresses and ports on which programs of this host listen; 0.0.0.0 is any address."""
     connecting: set[Endpoint] = field(default_factory=set)
     """The endpoints to which programs of this host connect now, without an answer yet."""
+    filtered: set[str] = field(default_factory=set)
+    """The interfaces of clients, backends and mirrors at which tc filters may change what comes in."""
+    unread_queues: set[int] = field(default_factory=set)
+    """The NFQUEUEs of other programs' rules that no program reads."""
     features: Features = field(default_factory=Features)
     clients: list[Client] = field(default_factory=list)
     """Addresses that stand for the clients."""
@@ -88,9 +94,16 @@ class HostState:
     """The routes that refuse packets; empty as long as the kernel refuses none."""
 
     @property
-    def links_to(self) -> dict[IPv4Address | IPv4Network, str | None]:
-        """The outgoing interface for each backend, mirror and network of clients."""
-        return dict[IPv4Address | IPv4Network, str | None]([*self.routes.items(), *self.client_routes.items()])
+    def surroundings(self) -> Surroundings:
+        """What decides how packets look at the hooks of this host."""
+        return Surroundings(
+            dict[IPv4Address | IPv4Network, str | None]([*self.routes.items(), *self.client_routes.items()]),
+            {name: self.links[name] for name, link in self.details.items() if name in self.links and not link.is_port},
+            self.addresses,
+            [name for name, link in self.details.items() if link.is_bridge],
+            self.filtered,
+            self.unread_queues,
+        )
 
 
 def read_features(rules: Rules, firewall: Firewall) -> Features:
@@ -114,16 +127,17 @@ class HostReader:
         _read_settings(host)
         host.chains = self._rules.read()
         try:
-            require_descriptors()
-            found = self.interfaces.read()
-            host.details, host.interfaces = found.details, set(found.details)
-            host.addresses, host.links = found.addresses, found.networks
-            with RouteSocket() as kernel:
-                _read_routes(kernel, rules, host)
-                host.answers |= kernel.ask(questions(rules, host.clients, host.routes, host.interfaces))
-                if any(answer.error for answer in host.answers.values()):
-                    host.refusing_rules, host.refusing_routes = refusing_rules(), kernel.refusing()
-            _read_sockets(host)
+            with descriptors.enough():
+                found = self.interfaces.read()
+                host.details, host.interfaces, host.filtered = found.details, set(found.details), found.filtered
+                host.addresses, host.links = found.addresses, found.networks
+                with RouteSocket() as kernel:
+                    _read_routes(kernel, rules, host)
+                    host.answers |= kernel.ask(questions(rules, host.clients, host.routes, host.interfaces))
+                    if any(answer.error for answer in host.answers.values()):
+                        host.refusing_rules, host.refusing_routes = refusing_rules(), kernel.refusing()
+                host.unread_queues = unread_queues(host.chains)
+                _read_sockets(host)
         except (NetlinkError, OSError) as error:
             raise HostError(f"cannot read this host's addresses, routes and sockets: {error}") from None
         return host

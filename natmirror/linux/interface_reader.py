@@ -8,6 +8,7 @@ from pyroute2 import IPRoute
 _TAKES_PACKETS = ("bridge", "bond", "team", "openvswitch")
 """Kinds of interfaces that get all packets of their ports."""
 _LOWER_UP = 1 << 16  # IFF_LOWER_UP of linux/if.h: there is a carrier
+_INGRESS = 0xFFFFFFF1  # TC_H_INGRESS of linux/pkt_sched.h: where the qdiscs ingress and clsact are
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,9 @@ class Link:
     has_carrier: bool
     master: str | None = None
     """The interface that gets this one's packets, because this one is a port of it."""
+    is_bridge: bool = False
+    is_port: bool = False
+    """Whether another interface may get its packets, a VRF too."""
 
 
 @dataclass(slots=True)
@@ -28,6 +32,8 @@ class Interfaces:
     addresses: set[IPv4Address] = field(default_factory=set)
     networks: dict[str, list[IPv4Network]] = field(default_factory=dict)
     """Directly connected networks by interface."""
+    filtered: set[str] = field(default_factory=set)
+    """The interfaces that have a qdisc for what comes in."""
 
 
 class InterfaceReader:
@@ -63,9 +69,13 @@ def _read() -> Interfaces:
         for link in links:
             info = link.get_attr("IFLA_LINKINFO")
             is_port = info is not None and info.get_attr("IFLA_INFO_SLAVE_KIND") in _TAKES_PACKETS
-            master = names.get(link.get_attr("IFLA_MASTER")) if is_port else None
-            has_carrier = bool(link["flags"] & _LOWER_UP)
-            found.details[names[link["index"]]] = Link(link.get_attr("IFLA_MTU"), has_carrier, master)
+            found.details[names[link["index"]]] = Link(
+                link.get_attr("IFLA_MTU"),
+                bool(link["flags"] & _LOWER_UP),
+                names.get(link.get_attr("IFLA_MASTER")) if is_port else None,
+                is_bridge=info is not None and info.get_attr("IFLA_INFO_KIND") == "bridge",
+                is_port=link.get_attr("IFLA_MASTER") is not None,
+            )
         for address in netlink.get_addr(family=2):
             own = IPv4Address(address.get_attr("IFA_LOCAL") or address.get_attr("IFA_ADDRESS"))
             found.addresses.add(own)
@@ -73,4 +83,5 @@ def _read() -> Interfaces:
             if name != "lo":
                 network = IPv4Network((own, address["prefixlen"]), strict=False)
                 found.networks.setdefault(name, []).append(network)
+        found.filtered = {names.get(one["index"], "?") for one in netlink.get_qdiscs() if one["parent"] == _INGRESS}
     return found
