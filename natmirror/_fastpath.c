@@ -6,8 +6,7 @@
  * goes on to the flow's backend. For a reply, it finds the flow by backend and client; no leg gets its data. For a
  * mirror's packet, it finds a leg instead of a flow (leg_table.c), which takes the acknowledgement and may send more.
  *
- * Rare packets are punted to Python, to natmirror/engine/forwarding.py. Both follow the same rules; tests compare the
- * two.
+ * Rare packets are punted to Python, to natmirror/engine/forwarding.py. Both follow the same rules; tests compare them.
  */
 #include "_fastpath.h"
 
@@ -472,15 +471,16 @@ static int is_genuine_of_leg(const nm_leg *leg, const nm_segment *seg)
     return seg->flags & TCP_ACK && diff(ack, leg->snd_una) >= 0 && diff(ack, leg->snd_max) <= 0;
 }
 
-/* Return whose turn a packet takes: a reply the backend's turn for the flow's client, a leg's packet the mirror's turn
- * for that client, and any other packet its sender's. */
+/* Return whose turn a packet takes: the mirror's or all backends' for its client, or else its sender's. */
 static nm_bucket *peer_of(nm_gear *gear, const uint8_t *packet, size_t len, const nm_flow *flow, const nm_leg *leg,
                           int is_orig, double now)
 {
-    static const uint8_t UNKNOWN[4];
-    const nm_flow *served = leg ? nm_flow_by_id(gear->flows, leg->flow_id) : is_orig ? NULL : flow;
-    return nm_turns_of(gear->turns, len < IP_MIN ? UNKNOWN : packet + IP_SOURCE_AT,
-                       served ? served->client : leg ? leg->local : NULL, now);
+    static const uint8_t UNKNOWN[4], BACKENDS[4] = {255, 255, 255, 255};
+    if (flow && !leg && !is_orig)
+        return nm_turns_of(gear->turns, flow->client, BACKENDS, now);
+    const nm_flow *of = leg ? nm_flow_by_id(gear->flows, leg->flow_id) : NULL;
+    const uint8_t *more = of ? of->client : leg ? leg->local : NULL;
+    return nm_turns_of(gear->turns, len < IP_MIN ? UNKNOWN : packet + IP_SOURCE_AT, more, now);
 }
 
 /* Pass a packet without mirroring. If it brings something new, nothing more is released: the client may send another

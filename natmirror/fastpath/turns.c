@@ -10,7 +10,7 @@
 #define WAYS 4    /* the buckets among which an address has its place */
 
 struct nm_bucket {
-    uint8_t peer[8]; /* the peer's address; a mirror's or a backend's is followed by the client's */
+    uint8_t peer[8]; /* the peer's address, and what tells several buckets of one address apart */
     uint64_t is_used;
     double at;   /* when `left` was right */
     double left; /* tokens */
@@ -53,12 +53,12 @@ static nm_bucket *bucket_of(nm_turns *turns, const uint8_t *peer, double now)
     return place;
 }
 
-nm_bucket *nm_turns_of(nm_turns *turns, const uint8_t *address, const uint8_t *client, double now)
+nm_bucket *nm_turns_of(nm_turns *turns, const uint8_t *address, const uint8_t *more, double now)
 {
     uint8_t peer[8] = {0};
     memcpy(peer, address, 4);
-    if (client)
-        memcpy(peer + 4, client, 4);
+    if (more)
+        memcpy(peer + 4, more, 4);
     nm_bucket *one = bucket_of(turns, peer, now);
     one->left = left_at(one, now);
     one->at = now;

@@ -1,7 +1,8 @@
 /* Turns: the packets that Python decides. Each peer has so many a second, so that none takes the others' time.
  *
- * A peer has a token bucket, found by its address; a mirror and a backend have one for each client, so that what they
- * send takes no turn of the client's. A part of the bucket is kept for genuine packets: those whose numbers prove that
+ * A peer has a token bucket, found by its address. For each client a mirror has one of its own, and all backends have
+ * one together, so that what they send takes no turn of the client's; together, because a client that answers no SYN-ACK
+ * has all of them send theirs again. A part of the bucket is kept for genuine packets: those whose numbers prove that
  * their sender knows the connection. So a host that forges a peer's address can take the rest only, and the peer's
  * connections have at least that part at once, and each second all tokens that come in: as long as the bucket is not
  * filled beyond the kept part, other packets get none of them. A second bucket would do the same, but it would give one
@@ -41,9 +42,9 @@ typedef struct nm_bucket nm_bucket; /* the tokens of one peer */
 nm_turns *nm_turns_new(const uint8_t *key);
 void nm_turns_free(nm_turns *turns);
 
-/* Return the bucket, with its tokens now, of the peer with this IPv4 address; `client` is NULL, or the client for which
- * the mirror or the backend with that address has sent a packet. It is the peer's until the next call. */
-nm_bucket *nm_turns_of(nm_turns *turns, const uint8_t *address, const uint8_t *client, double now);
+/* Return the bucket, with its tokens now, of the peer with this IPv4 address; `more` is NULL, or what tells several
+ * buckets of one address apart. It is the peer's until the next call. */
+nm_bucket *nm_turns_of(nm_turns *turns, const uint8_t *address, const uint8_t *more, double now);
 /* Return whether a turn at this price is left for genuine packets alone. */
 int nm_turn_is_kept(const nm_bucket *peer, int price);
 /* Take a turn at this price. Return 0 if the peer has too few tokens left for a packet that is genuine or not. */

@@ -355,13 +355,30 @@ def test_a_backends_replies_take_no_turn_of_the_client() -> None:
     state = one.snapshot(NOW)
     assert state["packets_decided_in_python"][PuntReason.OUT_OF_ORDER] == GENUINE
     assert state["packets_over_limit"] == {PuntReason.OUT_OF_ORDER: 5}
-    assert one.take_refusals() == Refusals(1, 5, other.backend_address, 5)
+    assert one.take_refusals() == Refusals(1, 5, CLIENT[0], 5)
     victim.mirrored()
     victim.from_client("PA", b"late", at=4)
     victim.from_client("PA", b"soon", at=0)
     victim.sent = 8
     victim.from_backend("A")
     assert (copied(victim), ended(victim)) == (b"soonlate", [])
+
+
+def test_all_backends_share_the_turns_for_a_clients_replies() -> None:
+    """Their SYN-ACKs, sent again because the client answers none, take no more of the thread than one backend's."""
+    one = engine(TWO_SERVICES)
+    opened = []
+    for number in range(40):
+        client, service = at("10.10.0.66", 40_000 + number), at(f"10.10.0.{100 + number % 2}", 6653)
+        verdict = one.receive(packet(client, service, "S", ISS), Hook.PREROUTING, NOW, Checksum.VALID).verdict
+        assert isinstance(verdict, Accept) and verdict.packet
+        to = segment(verdict.packet)
+        opened.append((client, (to.dst, to.dport)))
+    assert len({backend for _, backend in opened}) == 2
+    for client, backend in opened * (TURNS // 10):
+        one.receive(packet(backend, client, "SA", IRS, FIRST), Hook.FORWARD, NOW, Checksum.VALID)
+    assert sum(one.snapshot(NOW)["packets_decided_in_python"].values()) == TURNS
+    assert one.take_refusals().address == at("10.10.0.66", 0)[0]
 
 
 def test_replies_to_a_throttled_client_leave_it_its_turns() -> None:
