@@ -1,7 +1,9 @@
 """The state of this host, as far as the rules depend on it, and how it is read."""
 
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from errno import ENOENT
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -9,12 +11,17 @@ from pyroute2 import DiagSocket, IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from natmirror.errors import HostError
-from natmirror.linux.descriptors import require_descriptors
+from natmirror.linux import descriptors
+from natmirror.linux.flights import Surroundings
 from natmirror.linux.foreign_rules import BaseChain
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.memory_limit import memory_limit
+from natmirror.linux.policy_rules import PolicyRule, refusing_rules
+from natmirror.linux.queue_readers import unread_queues
+from natmirror.linux.route_questions import questions
+from natmirror.linux.routes import Answer, Question, RefusingRoute, RouteSocket
 from natmirror.linux.rule_reader import RuleReader
-from natmirror.linux.rule_walk import Routes
+from natmirror.linux.sampled_clients import Client, connected_links, sample
 from natmirror.rules import Backend, Mirror, Rules, Service
 
 _SYSCTL = Path("/proc/sys/net/ipv4")
@@ -25,6 +32,9 @@ CONNTRACK_SETTINGS = {
 }
 """net.netfilter.nf_conntrack_tcp_* by the rest of the name: the packets that conntrack calls INVALID if it is 0."""
 
+_INGRESS = 0xFFFFFFF1  # TC_H_INGRESS of linux/pkt_sched.h: where the qdiscs ingress and clsact are
+_TAKES_PACKETS = ("bridge", "bond", "team", "openvswitch")
+"""Kinds of interfaces that get all packets of their ports."""
 _LOWER_UP = 1 << 16  # IFF_LOWER_UP of linux/if.h: there is a carrier
 _SYN_SENT, _LISTEN = 1 << 2, 1 << 10  # of TCP's states in include/net/tcp_states.h
 _CONNECTING = 2
@@ -39,6 +49,11 @@ class Link:
 
     mtu: int
     has_carrier: bool
+    master: str | None = None
+    """The interface that gets this one's packets, because this one is a port of it."""
+    is_bridge: bool = False
+    is_port: bool = False
+    """Whether another interface may get its packets, a VRF too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +97,31 @@ class HostState:
     """The addresses and ports on which programs of this host listen; 0.0.0.0 is any address."""
     connecting: set[Endpoint] = field(default_factory=set)
     """The endpoints to which programs of this host connect now, without an answer yet."""
+    filtered: set[str] = field(default_factory=set)
+    """The interfaces of clients, backends and mirrors at which tc filters may change what comes in."""
+    unread_queues: set[int] = field(default_factory=set)
+    """The NFQUEUEs of other programs' rules that no program reads."""
     features: Features = field(default_factory=Features)
+    clients: list[Client] = field(default_factory=list)
+    """Addresses that stand for the clients."""
+    answers: dict[Question, Answer] = field(default_factory=dict)
+    """The kernel's answers about the routes of packets."""
+    refusing_rules: list[PolicyRule] = field(default_factory=list)
+    """The policy rules that refuse packets, by priority; empty as long as the kernel refuses none."""
+    refusing_routes: list[RefusingRoute] = field(default_factory=list)
+    """The routes that refuse packets; empty as long as the kernel refuses none."""
 
     @property
-    def links_to(self) -> Routes:
-        """The outgoing interface for each backend, mirror and network of clients."""
-        return dict[IPv4Address | IPv4Network, str | None]([*self.routes.items(), *self.client_routes.items()])
+    def surroundings(self) -> Surroundings:
+        """What decides how packets look at the hooks of this host."""
+        return Surroundings(
+            dict[IPv4Address | IPv4Network, str | None]([*self.routes.items(), *self.client_routes.items()]),
+            {name: self.links[name] for name, link in self.details.items() if name in self.links and not link.is_port},
+            self.addresses,
+            [name for name, link in self.details.items() if link.is_bridge],
+            self.filtered,
+            self.unread_queues,
+        )
 
 
 def read_features(rules: Rules, firewall: Firewall) -> Features:
@@ -112,20 +146,34 @@ def read_host(rules: Rules, features: Features, rule_reader: RuleReader) -> Host
             host.conntrack[name] = _read(file)
     host.chains = rule_reader.read()
     try:
-        require_descriptors()
-        with IPRoute() as netlink:
-            _read_links(netlink, rules, host)
-        _read_sockets(host)
+        with descriptors.enough():
+            with IPRoute() as netlink, RouteSocket() as kernel:
+                _read_links(netlink, host)
+                _read_routes(kernel, rules, host)
+                host.filtered = _filtered(netlink, {*host.routes.values(), *host.client_routes.values()})
+                host.answers |= kernel.ask(questions(rules, host.clients, host.routes, host.interfaces))
+                if any(answer.error for answer in host.answers.values()):
+                    host.refusing_rules, host.refusing_routes = refusing_rules(netlink), kernel.refusing()
+            host.unread_queues = unread_queues(host.chains)
+            _read_sockets(host)
     except (NetlinkError, OSError) as error:
         raise HostError(f"cannot read this host's addresses, routes and sockets: {error}") from None
     return host
 
 
-def _read_links(netlink: IPRoute, rules: Rules, host: HostState) -> None:
-    names = {}
-    for link in netlink.get_links():
-        name = names[link["index"]] = link.get_attr("IFLA_IFNAME")
-        host.details[name] = Link(link.get_attr("IFLA_MTU"), bool(link["flags"] & _LOWER_UP))
+def _read_links(netlink: IPRoute, host: HostState) -> None:
+    links = list(netlink.get_links())
+    names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in links}
+    for link in links:
+        info = link.get_attr("IFLA_LINKINFO")
+        is_port = info is not None and info.get_attr("IFLA_INFO_SLAVE_KIND") in _TAKES_PACKETS
+        host.details[names[link["index"]]] = Link(
+            link.get_attr("IFLA_MTU"),
+            bool(link["flags"] & _LOWER_UP),
+            names.get(link.get_attr("IFLA_MASTER")) if is_port else None,
+            is_bridge=info is not None and info.get_attr("IFLA_INFO_KIND") == "bridge",
+            is_port=link.get_attr("IFLA_MASTER") is not None,
+        )
     host.interfaces = set(names.values())
     for address in netlink.get_addr(family=2):
         own = IPv4Address(address.get_attr("IFA_LOCAL") or address.get_attr("IFA_ADDRESS"))
@@ -134,12 +182,36 @@ def _read_links(netlink: IPRoute, rules: Rules, host: HostState) -> None:
         if name != "lo":
             network = IPv4Network((own, address["prefixlen"]), strict=False)
             host.links.setdefault(name, []).append(network)
-    for network in rules.switches:
-        other = next((one for one in network.hosts() if one not in host.addresses), network.network_address)
-        host.client_routes[network] = _outgoing_interface(netlink, names, other)
-    for service in rules.services:
-        for target in targets(service):
-            host.routes[target.address] = _outgoing_interface(netlink, names, target.address)
+
+
+def _read_routes(kernel: RouteSocket, rules: Rules, host: HostState) -> None:
+    samples = {network: sample(network, host.addresses) for network in rules.switches}
+    to = [one for addresses in samples.values() for one in addresses]
+    to += [target.address for service in rules.services for target in targets(service)]
+    host.answers = kernel.ask([Question(one) for one in to])
+    links = {question.to: answer.link for question, answer in host.answers.items()}
+    host.routes = {one.address: links.get(one.address) for service in rules.services for one in targets(service)}
+    for network, addresses in samples.items():
+        connected = tuple(connected_links(network, host.links))
+        host.client_routes[network] = links.get(addresses[0]) if addresses else None
+        for one in addresses:
+            routed = links.get(one)
+            host.clients.append(
+                Client(one, network, connected or ((routed,) if routed else ()), is_beside=bool(connected))
+            )
+
+
+def _filtered(netlink: IPRoute, names: Iterable[str | None]) -> set[str]:
+    """Return those interfaces that have a qdisc for what comes in, or may have one."""
+    found = set()
+    for name in filter(None, names):
+        try:
+            netlink.tc("get", index=socket.if_nametoindex(name), parent=_INGRESS)
+        except NetlinkError as error:
+            if error.code == ENOENT:
+                continue
+        found.add(name)
+    return found
 
 
 def _read_sockets(host: HostState) -> None:
@@ -155,15 +227,6 @@ def _read_sockets(host: HostState) -> None:
 def targets(service: Service) -> list[Backend | Mirror]:
     """Return the hosts to which packets of a service go."""
     return [*service.mirrors, *(service.pool.backends if service.pool else ())]
-
-
-def _outgoing_interface(netlink: IPRoute, names: dict[int, str], address: IPv4Address) -> str | None:
-    try:
-        routes = list(netlink.route("get", dst=str(address)))
-    except NetlinkError:
-        return None
-    index = routes[0].get_attr("RTA_OIF") if routes else None
-    return names.get(index) if index is not None else None
 
 
 def _read(path: Path) -> int:

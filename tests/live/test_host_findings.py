@@ -23,8 +23,19 @@ NO_NFT = "nft delete table inet fw"
 BY_INTERFACE = 'iifname "pl0" accept; iifname "sw0" oifname "pl0" accept'
 REJECT = "FORWARD -p tcp -d 10.20.0.8/29 --dport 6653 -j REJECT"
 INVALID = "FORWARD -m conntrack --ctstate INVALID -j DROP"
+MARKED = "FORWARD -m mark --mark 0x4000/0x4000 -j ACCEPT"
+BY_PORT = "PREROUTING -p tcp --dport 6653 -j DROP"
+OUR_MARK = "PREROUTING -i sw0 -j MARK --set-mark 0x6e6d0000"
+REDIRECT = "PREROUTING -p tcp --dport 6653 -j REDIRECT --to-ports 9"
+INGRESS = (
+    "nft 'table netdev fw { set bad { type ipv4_addr; flags interval; elements = { 10.10.0.0/24 }; };"
+    ' chain c { type filter hook ingress device "sw0" priority 0; ip saddr @bad tcp dport 6653 drop; }; }\''
+)
 LOOSE = "/proc/sys/net/netfilter/nf_conntrack_tcp_loose"
 RP_FILTER = "sysctl -qw net.ipv4.conf.pl0.rp_filter"
+HALVES = "ip route {0} unreachable 10.10.0.0/25; ip route {0} unreachable 10.10.0.128/25"
+LOCAL_ROUTE = "table local local 10.10.0.100 dev sw0 proto kernel scope host"
+BRIDGE = "ip link add br9 type bridge && ip link set br9 up && ip link set pl0 master br9"
 PROGRAM = "python3 -c 'import socket, time; s = socket.socket(); {}' >/dev/null 2>&1 & echo $! >program"
 KILL = "kill $(cat program)"
 CALLER = """
@@ -88,7 +99,7 @@ FAULTS = (
         "iptables-legacy -t raw -I PREROUTING -i natmirror+ -j ACCEPT",
     ),
     Fault(
-        *(BOTH, "iptables -P FORWARD DROP", "iptables -P FORWARD ACCEPT"),
+        *(BOTH, f"iptables -P FORWARD DROP; iptables -A {MARKED}", f"iptables -P FORWARD ACCEPT; iptables -D {MARKED}"),
         "-I FORWARD -s 10.10.0.0/24 -j ACCEPT && ",
         stops_production=True,
     ),
@@ -96,6 +107,35 @@ FAULTS = (
         *(BOTH, f"iptables -I {REJECT}", f"iptables -D {REJECT}"),
         "-I FORWARD -s 10.10.0.0/24 -j ACCEPT",
         stops_production=True,
+    ),
+    Fault(
+        *(BOTH, "iptables -I FORWARD -j NFQUEUE --queue-num 200", "iptables -D FORWARD -j NFQUEUE --queue-num 200"),
+        "-I FORWARD -s 10.10.0.0/24 -j ACCEPT",
+        stops_production=True,
+    ),
+    Fault(
+        *(("production-dropped",), INGRESS, "nft delete table netdev fw"),
+        "nft insert rule netdev fw c ip saddr 10.10.0.0/24 accept",
+        stops_production=True,
+    ),
+    Fault(
+        *(BOTH, f"iptables-legacy -t raw -A {BY_PORT}", f"iptables-legacy -t raw -D {BY_PORT}"),
+        "iptables-legacy -t raw -I PREROUTING -s 10.10.0.0/24 -j ACCEPT",
+        stops_production=True,
+    ),
+    Fault(
+        *(("mark-collides",), f"iptables -t mangle -A {OUR_MARK}", f"iptables -t mangle -D {OUR_MARK}"),
+        "iptables-nft -t mangle -I PREROUTING -s 10.10.0.0/24 -j ACCEPT",
+        stops_production=True,
+    ),
+    Fault(
+        *(("production-redirected",), f"iptables -t nat -A {REDIRECT}", f"iptables -t nat -D {REDIRECT}"),
+        "-t nat -I PREROUTING -s 10.10.0.0/24 -j ACCEPT",
+        stops_production=True,
+    ),
+    Fault(
+        *(("clients-hidden",), "iptables -t nat -A POSTROUTING -o pl0 -j MASQUERADE", "iptables -t nat -F POSTROUTING"),
+        "if they have to, run: iptables-nft -t nat -I POSTROUTING -s 10.10.0.0/24 -j ACCEPT",
     ),
     Fault(
         ("invalid-dropped",),
@@ -138,6 +178,42 @@ FAULTS = (
     Fault(
         *(("mtu-narrows",), "ip link set pl0 mtu 1400", "ip link set pl0 mtu 1500"),
         "ip link set pl0 mtu 1500",
+    ),
+    Fault(
+        *(("production-cut", "link-down"), "ip link set sw0 down", "ip link set sw0 up"),
+        "ip link set sw0 up",
+        stops_production=True,
+    ),
+    Fault(
+        *(("production-cut",), "ip rule add from 10.10.0.0/24 iif sw0 blackhole pref 100", "ip rule del pref 100"),
+        "ip rule del priority 100 from 10.10.0.0/24 iif sw0 blackhole",
+        stops_production=True,
+    ),
+    Fault(
+        *(("production-cut",), HALVES.format("add"), HALVES.format("del")),
+        "ip route del unreachable 10.10.0.0/25",
+        stops_production=True,
+    ),
+    Fault(
+        *(("service-address-not-local",), f"ip route del {LOCAL_ROUTE}", f"ip route add {LOCAL_ROUTE} src 10.10.0.1"),
+        "ip route add local 10.10.0.100 dev sw0 table local",
+        stops_production=True,
+    ),
+    Fault(
+        *(
+            ("clients-elsewhere",),
+            "ip link add br-x type bridge; ip addr add 10.10.0.1/29 dev br-x; ip link set br-x up",
+        ),
+        *("ip link del br-x", "remove that route or the address of br-x"),
+    ),
+    Fault(
+        *(("link-enslaved", "no-backend-reachable"), BRIDGE, "ip link set pl0 nomaster; ip link del br9"),
+        "ip link set pl0 nomaster",
+        stops_production=True,
+    ),
+    Fault(
+        *(("copies-cut",), "ip rule add iif natmirror0 blackhole pref 100", "ip rule del pref 100"),
+        "ip rule del priority 100 from all iif natmirror0 blackhole",
     ),
     Fault(
         *(("mirror-silent",), "ip route del default", "ip route add default via 10.20.0.1"),
@@ -208,4 +284,4 @@ def test_each_fault_of_the_host_is_seen_within_five_seconds_and_gone_with_it(
     assert not wrong
     assert disappear(balancer, {code for fault in FAULTS[1:] for code in fault.codes})
     log = balancer.program.text
-    assert log.count("ERROR production-dropped: ") == log.count("INFO production-dropped: no longer so: ") == 3
+    assert log.count("ERROR production-dropped: ") == log.count("INFO production-dropped: no longer so: ") == 6
