@@ -9,7 +9,6 @@ from typing import Any, TypeVar, overload
 from typing_extensions import Buffer
 
 from natmirror.fastpath.rows import (
-    AccountSums,
     Array,
     Budget,
     ChangesRow,
@@ -18,7 +17,6 @@ from natmirror.fastpath.rows import (
     GearRow,
     HoldersRow,
     LegRow,
-    LegSums,
     LegTableRow,
     MaglevRow,
     OptionsRow,
@@ -27,6 +25,7 @@ from natmirror.fastpath.rows import (
     RefusalsRow,
     TurnsRow,
 )
+from natmirror.fastpath.sum_rows import AccountSums, LegSums
 
 _T = TypeVar("_T")
 

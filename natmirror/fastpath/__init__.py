@@ -56,8 +56,9 @@ from natmirror.fastpath.held_bytes import MAX_RELEASE_LEN, HeldBytes, client_byt
 from natmirror.fastpath.maglev import fill_maglev, number_places, places_of, share_maglev
 from natmirror.fastpath.memory import ConnectionCounts, Memory
 from natmirror.fastpath.plan import Plan, PlannedService
-from natmirror.fastpath.rows import AccountSums, Array, FlowRow, GearRow, HalfRow, LegRow
+from natmirror.fastpath.rows import Array, FlowRow, GearRow, HalfRow, LegRow
 from natmirror.fastpath.siphash import siphash, subkey
+from natmirror.fastpath.sum_rows import AccountSums
 from natmirror.fastpath.tables import FlowTable, LegTable
 
 __all__ = [

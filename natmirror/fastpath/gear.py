@@ -11,7 +11,8 @@ from natmirror.fastpath.drop_reasons import DROPS
 from natmirror.fastpath.held_bytes import HeldBytes
 from natmirror.fastpath.memory import Memory
 from natmirror.fastpath.punt_reasons import PUNTS, PuntReason
-from natmirror.fastpath.rows import AccountSums, Array, CountersRow, FlowRow, GearRow, LegSums
+from natmirror.fastpath.rows import Array, CountersRow, FlowRow, GearRow
+from natmirror.fastpath.sum_rows import AccountSums, LegSums
 from natmirror.fastpath.tables import FlowTable, LegTable
 from natmirror.reasons import DropReason
 

@@ -163,30 +163,6 @@ class LegRow(Protocol):
     next_of_flow: int
 
 
-class AccountSums(Protocol):
-    """``nm_account_sums``: the sums over the flows of one account."""
-
-    client_bytes: int
-    connections: int
-
-
-class LegSums(Protocol):
-    """``nm_leg_sums``: the sums over a mirror's open legs."""
-
-    legs: int
-    client_bytes: int
-    session_bytes: int
-    held_bytes: int
-    sent_bytes: int
-    acked_bytes: int
-    consumed_bytes: int
-    retransmits: int
-    timeouts: int
-    in_flight_bytes: int
-    oldest_at: float
-    srtt: float
-
-
 class Budget(Protocol):
     """``nm_budget``: the limit on the memory of mirroring."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, get_type_hints
 import pytest
 
 from natmirror._ffi import ffi, lib
-from natmirror.fastpath import rows
+from natmirror.fastpath import rows, sum_rows
 from natmirror.linux.nfqueue import PacketRow
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ VIEWS = {
     "nm_half": rows.HalfRow,
     "nm_holders": rows.HoldersRow,
     "nm_leg": rows.LegRow,
-    "nm_account_sums": rows.AccountSums,
-    "nm_leg_sums": rows.LegSums,
+    "nm_account_sums": sum_rows.AccountSums,
+    "nm_leg_sums": sum_rows.LegSums,
     "nm_maglev_backend": rows.MaglevRow,
     "nm_mirror": rows.MirrorRow,
     "nm_network": rows.NetworkRow,
