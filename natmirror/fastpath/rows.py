@@ -87,7 +87,23 @@ class FlowRow(Protocol):
     unseen: int
     break_at: int
     ahead_to: int
+    looked: "LookedRow"
     proven: int
+
+
+class LookedRow(Protocol):
+    """``nm_looked``: a flow at the last look; for C only."""
+
+    requests: int
+    replies: int
+    ack: int
+    reply_end: int
+    reply_ack: int
+    state: int
+    spoke_in: int
+    heard_in: int
+    waits_from: int
+    unreached_from: int
 
 
 class RingRow(Protocol):

@@ -2,6 +2,8 @@
 
 from typing import Protocol
 
+from natmirror.fastpath.rows import Array
+
 
 class AccountSums(Protocol):
     """``nm_account_sums``: the sums over the flows of one account."""
@@ -25,3 +27,25 @@ class LegSums(Protocol):
     in_flight_bytes: int
     oldest_at: float
     srtt: float
+
+
+class TallyRow(Protocol):
+    """``nm_tally``: some flows of a service."""
+
+    flows: int
+    clients: int
+    client: Array[int]
+
+
+class ServiceLookRow(Protocol):
+    """``nm_service_look``: what the flows of a service show."""
+
+    answered: int
+    reached: int
+    asking: int
+    tries: int
+    open: TallyRow
+    waiting: TallyRow
+    unreached: TallyRow
+    calling: TallyRow
+    greeted: TallyRow

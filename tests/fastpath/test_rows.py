@@ -30,6 +30,7 @@ VIEWS = {
     "nm_account_sums": sum_rows.AccountSums,
     "nm_leg_sums": sum_rows.LegSums,
     "nm_maglev_backend": rows.MaglevRow,
+    "nm_looked": rows.LookedRow,
     "nm_mirror": rows.MirrorRow,
     "nm_network": rows.NetworkRow,
     "nm_options": rows.OptionsRow,
@@ -39,6 +40,8 @@ VIEWS = {
     "nm_ring": rows.RingRow,
     "nm_send": rows.SendRow,
     "nm_service": rows.ServiceRow,
+    "nm_service_look": sum_rows.ServiceLookRow,
+    "nm_tally": sum_rows.TallyRow,
     "nm_translation": rows.TranslationRow,
 }
 OPAQUE = {
