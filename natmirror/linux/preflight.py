@@ -15,15 +15,17 @@ from natmirror.linux.path_checks import (
     find_path_problems,
     find_socket_problems,
 )
+from natmirror.linux.route_checks import find_route_problems
+from natmirror.linux.rule_reader import RuleReader
 from natmirror.linux.rule_walk import drops_invalid, find_drops
 from natmirror.rules import Pair, Rules, Service
 
 _STRICT = 1
 
 
-def check(rules: Rules, features: Features) -> list[Finding]:
+def check(rules: Rules, features: Features, rule_reader: RuleReader) -> list[Finding]:
     """Return the problems of this host with these rules. HostError where its state cannot be read."""
-    return list(find_problems(rules, read_host(rules, features)))
+    return list(find_problems(rules, read_host(rules, features, rule_reader)))
 
 
 def find_problems(rules: Rules, host: HostState) -> Iterator[Finding]:
@@ -31,6 +33,7 @@ def find_problems(rules: Rules, host: HostState) -> Iterator[Finding]:
     yield from find_forwarding_problems(rules, host)
     yield from find_link_problems(rules, host)
     yield from find_socket_problems(rules, host)
+    yield from find_route_problems(rules, host)
     if not host.features.can_reassemble:
         yield HostCode.NO_SOCKET_MATCH.found()
     if not host.features.can_limit:

@@ -25,6 +25,9 @@ REJECT = "FORWARD -p tcp -d 10.20.0.8/29 --dport 6653 -j REJECT"
 INVALID = "FORWARD -m conntrack --ctstate INVALID -j DROP"
 LOOSE = "/proc/sys/net/netfilter/nf_conntrack_tcp_loose"
 RP_FILTER = "sysctl -qw net.ipv4.conf.pl0.rp_filter"
+HALVES = "ip route {0} unreachable 10.10.0.0/25; ip route {0} unreachable 10.10.0.128/25"
+LOCAL_ROUTE = "table local local 10.10.0.100 dev sw0 proto kernel scope host"
+BRIDGE = "ip link add br9 type bridge && ip link set br9 up && ip link set pl0 master br9"
 PROGRAM = "python3 -c 'import socket, time; s = socket.socket(); {}' >/dev/null 2>&1 & echo $! >program"
 KILL = "kill $(cat program)"
 WRONG = "for one in %s; do ip neigh replace $one lladdr 02:00:00:00:de:ad nud permanent dev %s; done"
@@ -149,6 +152,42 @@ FAULTS = (
     Fault(
         *(("mtu-narrows",), "ip link set pl0 mtu 1400", "ip link set pl0 mtu 1500"),
         "ip link set pl0 mtu 1500",
+    ),
+    Fault(
+        *(("production-cut", "link-down"), "ip link set sw0 down", "ip link set sw0 up"),
+        "ip link set sw0 up",
+        stops_production=True,
+    ),
+    Fault(
+        *(("production-cut",), "ip rule add from 10.10.0.0/24 iif sw0 blackhole pref 100", "ip rule del pref 100"),
+        "ip rule del priority 100 from 10.10.0.0/24 iif sw0 blackhole",
+        stops_production=True,
+    ),
+    Fault(
+        *(("production-cut",), HALVES.format("add"), HALVES.format("del")),
+        "ip route del unreachable 10.10.0.0/25",
+        stops_production=True,
+    ),
+    Fault(
+        *(("service-address-not-local",), f"ip route del {LOCAL_ROUTE}", f"ip route add {LOCAL_ROUTE} src 10.10.0.1"),
+        "ip route add local 10.10.0.100 dev sw0 table local",
+        stops_production=True,
+    ),
+    Fault(
+        *(
+            ("clients-elsewhere",),
+            "ip link add br-x type bridge; ip addr add 10.10.0.1/29 dev br-x; ip link set br-x up",
+        ),
+        *("ip link del br-x", "remove that route or the address of br-x"),
+    ),
+    Fault(
+        *(("link-enslaved", "no-backend-reachable"), BRIDGE, "ip link set pl0 nomaster; ip link del br9"),
+        "ip link set pl0 nomaster",
+        stops_production=True,
+    ),
+    Fault(
+        *(("copies-cut",), "ip rule add iif natmirror0 blackhole pref 100", "ip rule del pref 100"),
+        "ip rule del priority 100 from all iif natmirror0 blackhole",
     ),
     Fault(
         *(("mirror-silent",), "ip route del default", "ip route add default via 10.20.0.1"),

@@ -72,6 +72,11 @@ def test_copies_go_on_when_the_tun_device_is_changed_or_deleted(scene: Scene) ->
         plant(scene, balancer, "TUN device", lambda words=words: scene.lab.run("lb", words))  # type: ignore[misc]
         print()
     assert [one["code"] for one in balancer.status()["findings"]] == ["tun-repaired"]
+    for path in balancer.api.parent.glob("api.sock*"):
+        path.unlink()
+    wait_for(lambda: command(scene, "health", "--api", str(balancer.api)).returncode == 0, "its health again", WITHIN)
+    wait_for(balancer.api.exists, "the API again", WITHIN)
+    assert balancer.status()["flows"]
     assert traffic.end() == 0
     sent = assert_all_well(traffic.records, CONNECTIONS)
     balancer.wait_until_acknowledged()
@@ -101,6 +106,10 @@ def test_rules_that_others_change_are_repaired(scene: Scene, iptables: str) -> N
     faults = [
         (f"iptables-{iptables} table raw", run(f"iptables-{iptables}", "-t", "raw", "-F", "NATMIRROR-PRE")),
         (f"iptables-{iptables} table mangle", restore(iptables, older)),
+        (
+            f"iptables-{iptables} table mangle",
+            run(f"iptables-{iptables}", "-t", "mangle", "-I", "FORWARD", "-j", "ACCEPT"),
+        ),
         (f"iptables-{other}", restore(other, only_raw, "--noflush")),
         ("nftables table natmirror", run("nft", "delete", "table", "ip", "natmirror")),
     ]
@@ -116,6 +125,8 @@ def test_rules_that_others_change_are_repaired(scene: Scene, iptables: str) -> N
         assert kept["iptables-nft table raw"]["changed_by"].startswith("iptables-")
     assert kept["nftables table natmirror"]["changed_by"].startswith("nft (pid ")
     assert "NATMIRROR" not in scene.lab.run("lb", [f"iptables-{other}-save"])
+    moved = scene.lab.run("lb", [f"iptables-{iptables}", "-t", "mangle", "-S", "FORWARD"]).splitlines()
+    assert [line.split()[-1] for line in moved[1:]] == ["NATMIRROR-FWD", "NATMIRROR-FWD-ICMP", "ACCEPT"]
     scene.lab.run("lb", ["iptables-nft", "-t", "nat", "-F"])
     scene.clients.clear()  # connections were lost, and so were bytes of their copies
 
