@@ -59,7 +59,7 @@ static void look_at(nm_flow *flow, uint32_t look, double now, nm_service_look *o
     was->reply_ack = flow->reply.ack;
     was->spoke_in = spoke ? look : was->spoke_in;
     was->heard_in = heard ? look : was->heard_in;
-    of->answered += (uint32_t)(answered || progressed);
+    of->answered += (uint32_t)answered;
     of->reached += (uint32_t)progressed;
 
     int is_quiet = !answered && !progressed && is_within(was->spoke_in, look, LATELY);

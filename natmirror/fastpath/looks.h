@@ -20,7 +20,7 @@ typedef struct {
 /* What the flows of a service show. Only open, waiting and unreached flows are certain: anyone can forge a SYN. */
 typedef struct {
     uint32_t answered;  /* flows whose backend has sent or acknowledged something new since the look before, or has reset
-                           them; those of reached too */
+                           them */
     uint32_t reached;   /* flows whose client has acknowledged something new since the look before */
     uint32_t asking;    /* open flows that may be waiting at the next look */
     uint32_t tries;     /* calling flows whose client has sent something since the look before */

@@ -40,6 +40,7 @@ class ServiceLooks:
         self._number = 0
         self._begun_at = 0.0
         self._missing = 0
+        self._is_first = True
         self._sums: dict[str, ServiceLook] = {}
         self.chore = Chore("looks at flows", _INTERVAL, self.begin)
 
@@ -49,6 +50,7 @@ class ServiceLooks:
         self._watch = ServiceWatch(time.monotonic(), is_patient=True)
         self._missing = 0
         self._number += 1  # looks that are under way count no more
+        self._is_first = True
         self._report([])
 
     def begin(self) -> None:
@@ -70,7 +72,10 @@ class ServiceLooks:
         self._missing -= 1
         for name, look in looks.items():
             self._sums[name] = self._sums.get(name, ServiceLook()) + look
-        if not self._missing:
+        if self._missing:
+            return
+        is_first, self._is_first = self._is_first, False
+        if not is_first:  # which compares flows with what they were long ago, or at another host
             pools = self._backends.pools()
             self._report(self._watch.take(self._sums, pools, self._backends.pools_up(), self._begun_at))
 

@@ -88,7 +88,7 @@ class _Service:
 
     def follow(self, look: ServiceLook, is_up: bool | None, now: float) -> None:
         """Take a look. ``is_up``: whether the checks say that a backend is up; None: they say nothing."""
-        if look.reached:
+        if look.answered and look.reached:  # a client may acknowledge what another host has passed
             self.passed_at = now
         if is_up:
             self.up_at = now
@@ -97,7 +97,7 @@ class _Service:
         is_called = look.calling.flows > 0 and self.tries >= _MIN_TRIES
         is_certain = _are_most(look.waiting, look.open) if look.open.clients else is_called
         in_vain = look.waiting + look.calling + Tally(look.asking)
-        self.silence.follow(in_vain, now, is_over=look.answered > 0, is_certain=is_certain)
+        self.silence.follow(in_vain, now, is_over=look.answered + look.reached > 0, is_certain=is_certain)
         self.tries = self.tries + look.tries if self.silence.looks else 0
         # Unreachable clients, and handshakes. Those of new connections show that clients are still unreachable.
         unreached = look.unreached + look.greeted if self.deafness.lasts else look.unreached

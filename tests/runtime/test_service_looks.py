@@ -37,6 +37,7 @@ class Host:
         backends = BackendControl(rules, self.mailbox, self.findings, ConnectionCounts(), is_active=True)
         engines: Any = self.engines
         self.looks = ServiceLooks(engines, backends, self.mailbox, self.findings, is_active=True)
+        self.look(ServiceLook(), ServiceLook())
 
     def look(self, *looks: ServiceLook) -> list[str]:
         """Begin a look, of which these threads tell what they see; return the codes of the findings."""
@@ -61,11 +62,11 @@ def test_a_look_waits_for_the_slowest_thread() -> None:
     host = Host()
     host.look(IN_VAIN)
     host.looks.begin()
-    assert [len(engine.asked) for engine in host.engines] == [1, 1]
+    assert [len(engine.asked) for engine in host.engines] == [2, 2]
     host.engines[1].answer(IN_VAIN)
     host.mailbox.read()
     host.looks.begin()
-    assert [number for number, _ in host.engines[0].asked] == [1, 2]
+    assert [number for number, _ in host.engines[0].asked] == [1, 2, 3]
 
 
 def test_a_host_that_is_not_active_sees_nothing_and_says_nothing() -> None:
@@ -78,7 +79,8 @@ def test_a_host_that_is_not_active_sees_nothing_and_says_nothing() -> None:
     for engine in host.engines:
         engine.answer(IN_VAIN)
     assert host.look() == []
-    assert [len(engine.asked) for engine in host.engines] == [4, 4]
+    assert [len(engine.asked) for engine in host.engines] == [5, 5]
     host.looks.set_active(True)
+    assert host.look(ServiceLook(answered=1, reached=1), IN_VAIN) == [], "of the time before"
     assert [host.look(IN_VAIN, IN_VAIN) for _ in range(3)] == [[], [], ["service-silent"]]
     assert host.findings.why_unfit() == "", "the other host has given it the addresses for the same reason"

@@ -141,6 +141,10 @@ def test_a_host_that_took_over_keeps_the_addresses_of_a_service_that_never_passe
     assert not host.is_blamed
     host.look(WAITING)
     assert host.is_blamed
+    elsewhere = Host(is_patient=True)
+    elsewhere.look(ServiceLook(reached=1, open=TWO))
+    elsewhere.after(3, WAITING)
+    assert not elsewhere.is_blamed, "clients acknowledge what the other host has passed"
     well = Host(is_patient=True)
     well.look(WELL)
     well.after(3, WAITING)
