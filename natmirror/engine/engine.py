@@ -21,7 +21,7 @@ from natmirror.engine.replicated_bindings import ReplicatedBindings
 from natmirror.engine.replicated_legs import ReplicatedLegs
 from natmirror.engine.report import EngineReport
 from natmirror.engine.shown import Snapshot, SwitchDecisions
-from natmirror.fastpath import ConnectionCounts, GearRow, Memory, Refusals
+from natmirror.fastpath import ConnectionCounts, GearRow, Look, Memory, Refusals, ServiceLook
 from natmirror.fastpath.flow_states import timeouts_by_state
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.mirror.parts import MirrorParts
@@ -309,6 +309,16 @@ class Engine:
         still arrives here has its connection picked up."""
         self._failover.release(ids, now)
         return self.read_sessions(now)
+
+    # Whether backends answer
+
+    def begin_look(self, number: int) -> Look:
+        """Begin a look at all flows; ``number`` counts looks from 1 on."""
+        return self._gear.look(number, len(self._services.names()))
+
+    def end_look(self, look: Look) -> dict[str, ServiceLook]:
+        """Return what a look shows of the services that the rules name, by name."""
+        return {name: look.of(number) for name, number in self._services.listed().items() if number < look.services}
 
     # Reports, as plain values
 

@@ -83,6 +83,18 @@ typedef struct {
     uint8_t flags;    /* NM_HALF_* */
 } nm_half;
 
+/* A flow at the last look (looks.h). Looks are meant by their numbers; 0: none. */
+typedef struct {
+    uint32_t requests, replies; /* the lower bits of orig.packets and reply.packets */
+    uint32_t ack;               /* orig.ack */
+    uint32_t reply_end, reply_ack;
+    uint32_t state;
+    uint32_t spoke_in;          /* the last look at which its client had sent something since the look before */
+    uint32_t heard_in;          /* the same for its backend */
+    uint32_t waits_from;        /* the look since which its client has waited for an acknowledgement */
+    uint32_t unreached_from;    /* the look since which its backend has waited for one */
+} nm_looked;
+
 typedef struct {
     nm_half orig;  /* client to service */
     nm_half reply; /* backend to client */
@@ -116,6 +128,7 @@ typedef struct {
     uint32_t unseen;       /* nm_gear.unseen at its last packet, or when it began */
     uint32_t break_at;     /* NM_FLOW_RECONNECTS: the end of the client's data that passed last, if known */
     uint32_t ahead_to;     /* NM_FLOW_AHEAD: see nm_note_ahead() */
+    nm_looked looked;
     uint32_t proven;       /* of a flow from another host: its mirrors have the bytes before, so its backend has them */
 } nm_flow;
 
