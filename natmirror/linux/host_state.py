@@ -1,6 +1,7 @@
 """The state of this host, as far as the rules depend on it, and how it is read."""
 
 import socket
+from collections.abc import Container
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -15,9 +16,9 @@ from natmirror.linux.iptables import Firewall
 from natmirror.linux.memory_limit import memory_limit
 from natmirror.linux.policy_rules import PolicyRule, refusing_rules
 from natmirror.linux.route_questions import questions
-from natmirror.linux.routes import Answer, Question, RefusingRoute, RouteSocket
+from natmirror.linux.routes import Answer, Neighbour, Place, Question, RefusingRoute, RouteSocket
 from natmirror.linux.rule_reader import RuleReader
-from natmirror.linux.sampled_clients import Client, connected_links, sample
+from natmirror.linux.sampled_clients import Client, LiveClients, connected_links, sample
 from natmirror.rules import Backend, Mirror, Rules, Service
 
 _SYSCTL = Path("/proc/sys/net/ipv4")
@@ -92,6 +93,12 @@ class HostState:
     features: Features = field(default_factory=Features)
     clients: list[Client] = field(default_factory=list)
     """Addresses that stand for the clients."""
+    knows_all_clients: bool = False
+    """Whether ``clients`` has each client that has connections."""
+    silent: Container[str] = ()
+    """The backends and mirrors that answer nothing, as subjects of findings."""
+    neighbours: dict[Place, Neighbour] = field(default_factory=dict)
+    """The next hops to the clients, backends and mirrors, as far as the kernel has entries for them."""
     answers: dict[Question, Answer] = field(default_factory=dict)
     """The kernel's answers about the routes of packets."""
     refusing_rules: list[PolicyRule] = field(default_factory=list)
@@ -112,9 +119,12 @@ def read_features(rules: Rules, firewall: Firewall) -> Features:
     return Features(can_limit, firewall.can_reassemble(), firewall.can_check_paths(), memory_limit())
 
 
-def read_host(rules: Rules, features: Features, rule_reader: RuleReader) -> HostState:
-    """Read the state of this host for find_problems(). HostError where it cannot be read."""
-    host = HostState(features=features)
+def read_host(
+    rules: Rules, features: Features, rule_reader: RuleReader, live: LiveClients, silent: Container[str]
+) -> HostState:
+    """Read the state of this host for find_problems(). ``silent`` has the backends and mirrors that answer nothing, as
+    subjects of findings. HostError where the state cannot be read."""
+    host = HostState(features=features, silent=silent, knows_all_clients=live.are_all)
     try:
         directories = list((_SYSCTL / "conf").iterdir())
     except OSError as error:
@@ -130,10 +140,12 @@ def read_host(rules: Rules, features: Features, rule_reader: RuleReader) -> Host
         require_descriptors()
         with IPRoute() as netlink, RouteSocket() as kernel:
             _read_links(netlink, host)
-            _read_routes(kernel, rules, host)
+            _read_routes(kernel, rules, host, live)
             host.answers |= kernel.ask(questions(rules, host.clients, host.routes, host.interfaces))
             if any(answer.error for answer in host.answers.values()):
                 host.refusing_rules, host.refusing_routes = refusing_rules(netlink), kernel.refusing()
+            hops = (answer.next_hop(question.to) for question, answer in host.answers.items() if not question.link)
+            host.neighbours = kernel.neighbours(hop for hop in hops if hop is not None)
         _read_sockets(host)
     except (NetlinkError, OSError) as error:
         raise HostError(f"cannot read this host's addresses, routes and sockets: {error}") from None
@@ -161,20 +173,27 @@ def _read_links(netlink: IPRoute, host: HostState) -> None:
             host.links.setdefault(name, []).append(network)
 
 
-def _read_routes(kernel: RouteSocket, rules: Rules, host: HostState) -> None:
+def _read_routes(kernel: RouteSocket, rules: Rules, host: HostState, live: LiveClients) -> None:
+    """Ask for the routes to all targets and to the clients. The clients beside this host come in by the interface that
+    is connected to their network; for others, routes are taken to be symmetric."""
     samples = {network: sample(network, host.addresses) for network in rules.switches}
-    to = [one for addresses in samples.values() for one in addresses]
+    to = [one for addresses in samples.values() for one in addresses] + list(live.answered)
     to += [target.address for service in rules.services for target in targets(service)]
     host.answers = kernel.ask([Question(one) for one in to])
     links = {question.to: answer.link for question, answer in host.answers.items()}
     host.routes = {one.address: links.get(one.address) for service in rules.services for one in targets(service)}
     for network, addresses in samples.items():
-        connected = tuple(connected_links(network, host.links))
         host.client_routes[network] = links.get(addresses[0]) if addresses else None
-        for one in addresses:
-            routed = links.get(one)
+        connected = tuple(connected_links(network, host.links))
+        for one in (*addresses, *(client for client in live.answered if client in network)):
+            incoming = connected or tuple(link for link in (links.get(one),) if link is not None)
             host.clients.append(
-                Client(one, network, connected or ((routed,) if routed else ()), is_beside=bool(connected))
+                Client(
+                    *(one, network, incoming),
+                    is_beside=bool(connected),
+                    is_live=one in live.answered,
+                    was_answered=live.answered.get(one, False),
+                )
             )
 
 

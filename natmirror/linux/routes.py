@@ -22,7 +22,7 @@ _SOL_NETLINK, _GET_STRICT_CHK = 270, 12
 _DST, _SRC, _IIF, _OIF, _GATEWAY, _TABLE, _IP_PROTO, _SPORT, _DPORT = 1, 2, 3, 4, 5, 15, 27, 28, 29
 _LINK_ADDRESS = 2  # NDA_LLADDR
 _LOCAL = 2  # RTN_LOCAL
-_PERMANENT = 0x80  # NUD_PERMANENT
+_UNKNOWN, _PERMANENT = 0x21, 0x80  # NUD_INCOMPLETE | NUD_FAILED, NUD_PERMANENT
 REFUSING = {6: "blackhole", 7: "unreachable", 8: "prohibit"}
 """The kinds of routes (RTN_*) and of policy rules (FR_ACT_*) that refuse a packet."""
 
@@ -34,6 +34,10 @@ _AT_ONCE = 16  # questions: their answers fit into the socket's buffer
 _MAX_LEN = 1 << 16
 _MAX_ROUTES = 1000
 _TIMEOUT = 1.0  # seconds
+
+
+Place = tuple[IPv4Address, str]
+"""A neighbour's address, and the interface."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,21 @@ class Answer:
     link: str | None = None
     gateway: IPv4Address | None = None
     is_local: bool = False
+
+    def next_hop(self, to: IPv4Address) -> Place | None:
+        """Return the neighbour that gets a packet to an address; None if there is none."""
+        return None if self.link is None or self.is_local else (self.gateway or to, self.link)
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """The kernel's entry for a neighbour."""
+
+    link_address: str
+    is_permanent: bool
+    """Whether the entry stays as it is, whatever the neighbour says."""
+    is_unknown: bool
+    """Whether the neighbour answers no ARP request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,20 +109,20 @@ class RouteSocket:
         answers = self._exchange(_GETROUTE, [_packed(one, names) for one in asked])
         return {asked[number]: _answer(kind, body, names) for number, kind, body in answers}
 
-    def permanent_neighbours(self, places: Iterable[tuple[IPv4Address, str]]) -> dict[IPv4Address, str]:
-        """Return the link-layer address of each of these neighbours, by address and interface, that has a permanent
-        entry."""
+    def neighbours(self, places: Iterable[Place]) -> dict[Place, Neighbour]:
+        """Return the kernel's entries for these neighbours, as far as there are any."""
         names = _Names()
-        asked = [(address, index) for address, link in dict.fromkeys(places) if (index := names.index(link))]
+        asked = [(place, index) for place in dict.fromkeys(places) if (index := names.index(place[1]))]
         bodies = [
             _NEIGHBOUR.pack(socket.AF_INET, 0, 0, index, 0, 0, 0) + _attribute(_DST, address.packed)
-            for address, index in asked
+            for (address, _), index in asked
         ]
-        found: dict[IPv4Address, str] = {}
+        found: dict[Place, Neighbour] = {}
         for number, kind, body in self._exchange(_GETNEIGH, bodies):
-            if kind == _NEWNEIGH and _NEIGHBOUR.unpack_from(body)[4] & _PERMANENT:
-                link_address = _attributes(body[_NEIGHBOUR.size :]).get(_LINK_ADDRESS, b"")
-                found[asked[number][0]] = link_address.hex(":")
+            if kind == _NEWNEIGH:
+                state = _NEIGHBOUR.unpack_from(body)[4]
+                link_address = _attributes(body[_NEIGHBOUR.size :]).get(_LINK_ADDRESS, b"").hex(":")
+                found[asked[number][0]] = Neighbour(link_address, bool(state & _PERMANENT), bool(state & _UNKNOWN))
         return found
 
     def refusing(self) -> list[RefusingRoute]:

@@ -9,13 +9,15 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
+from ipaddress import IPv4Address
 
-from natmirror.findings import Findings
+from natmirror.findings import Findings, PathCode
 from natmirror.ha.member import PairMember
 from natmirror.linux import host_state, iptables, preflight
 from natmirror.linux.iptables_rules import TABLES
 from natmirror.linux.kernel_changes import KernelChanges, generation
 from natmirror.linux.rule_reader import RuleReader
+from natmirror.linux.sampled_clients import LiveClients
 from natmirror.linux.tun import TunDevice, path_mtu
 from natmirror.net.endpoint import endpoint_of
 from natmirror.rules import Rules
@@ -41,6 +43,9 @@ _HOST_INTERVAL = 3.0
 _ANSWERS_INTERVAL = 2.0
 _BYPASS_INTERVAL = 1.0
 _STATUS_INTERVAL = 10.0
+
+_LIVE_CLIENTS = 8
+_SILENT = (PathCode.BACKEND_SILENT, PathCode.MIRROR_SILENT)
 
 
 class HostMaintenance:
@@ -97,7 +102,7 @@ class HostMaintenance:
             self._kept_device,
             Chore("forged packets", _FORGED_INTERVAL, kernel_rules.count_forged, now + _FORGED_INTERVAL),
             self._path_mtus,
-            Chore("this host's settings", _HOST_INTERVAL, self.check_host, now + _HOST_INTERVAL),
+            Chore("this host's settings", _HOST_INTERVAL, self._check_host_and_clients, now + _HOST_INTERVAL),
             Chore("answers of backends and mirrors", _ANSWERS_INTERVAL, self._check_answers, now),
         ]
         if rules.ha is not None:
@@ -124,16 +129,27 @@ class HostMaintenance:
                     for worker in self._workers:
                         worker.engine.set_path_mtu(endpoint_of(mirror), mtu)
 
-    def check_host(self) -> None:
-        """Report the problems of this host with the rules. HostError where its state cannot be read."""
+    def check_host(self, live: LiveClients | None = None) -> None:
+        """Report the problems of this host with the rules; ``live`` has clients that have connections. HostError where
+        its state cannot be read."""
         gc.disable()
         try:
             if self._features is None:
                 self._features = host_state.read_features(self._rules, self.kernel_rules.firewall)
-            self._findings.replace("host", preflight.check(self._rules, self._features, self._rule_reader))
+            silent = {one.subject for one in self._findings.all() if one.code in _SILENT}
+            found = preflight.check(self._rules, self._features, self._rule_reader, live or LiveClients(), silent)
+            self._findings.replace("host", found)
         finally:  # netlink sockets leave reference cycles: collect them while they are in generation 0
             gc.enable()
             gc.collect(0)
+
+    def _check_host_and_clients(self) -> None:
+        found: list[tuple[dict[bytes, bool], bool]] = [({}, False)]
+        with suppress(TimeoutError):  # of a thread that is stuck, which has its own report
+            found = [worker.engine.clients(_LIVE_CLIENTS) for worker in self._workers]
+        answered = {IPv4Address(one): is_answered for clients, _ in found for one, is_answered in clients.items()}
+        are_all = all(are_all for _, are_all in found) and len(answered) <= _LIVE_CLIENTS
+        self.check_host(LiveClients(dict(list(answered.items())[:_LIVE_CLIENTS]), are_all))
 
     def _check_answers(self) -> None:
         with suppress(TimeoutError):  # of a thread that is stuck, which has its own report
