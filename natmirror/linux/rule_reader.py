@@ -3,7 +3,9 @@
 import shutil
 
 from natmirror.linux import commands
-from natmirror.linux.foreign_rules import BaseChain, from_iptables, from_nft
+from natmirror.linux.foreign_iptables import from_iptables
+from natmirror.linux.foreign_nft import from_nft
+from natmirror.linux.foreign_rules import BaseChain
 from natmirror.linux.iptables import legacy_is_in_use
 from natmirror.linux.kernel_changes import generation
 
