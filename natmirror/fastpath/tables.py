@@ -70,9 +70,10 @@ class FlowTable:
     def clients(self, most: int) -> tuple[dict[bytes, bool], bool]:
         """Return the addresses of at most ``most`` clients, each with whether a backend has answered it; and whether
         these are all clients."""
-        addresses, answered = ffi.new("uint8_t[]", 4 * most), ffi.new("uint8_t[]", most)
+        addresses, answered = bytearray(4 * most), bytearray(most)
         is_cut: Array[int] = ffi.new("int *")
-        count = lib.nm_flow_clients(self._flows, addresses, answered, most, is_cut)
+        buffers = ffi.from_buffer(addresses), ffi.from_buffer(answered)
+        count = lib.nm_flow_clients(self._flows, *buffers, most, is_cut)
         clients = {bytes(addresses[4 * at : 4 * at + 4]): bool(answered[at]) for at in range(count)}
         return clients, not is_cut[0]
 

@@ -28,7 +28,7 @@ def find_route_problems(rules: Rules, host: HostState) -> Iterator[Finding]:
         yield from _production(service, host)
         yield from _mirrored(service, host)
         yield from _service_address(service, rules, host)
-        yield from _static_neighbours(service, host)
+        yield from _neighbours(service, host)
 
 
 def _production(service: Service, host: HostState) -> Iterator[Finding]:
@@ -161,22 +161,19 @@ def _service_address(service: Service, rules: Rules, host: HostState) -> Iterato
         )
 
 
-def _static_neighbours(service: Service, host: HostState) -> Iterator[Finding]:
-    """Yield a problem for each permanent neighbour entry on the way to a backend or mirror that answers nothing."""
+def _neighbours(service: Service, host: HostState) -> Iterator[Finding]:
+    """Yield a problem for each neighbour that may be why a backend or mirror answers nothing."""
     for target in targets(service):
         answer = host.answers.get(Question(target.address))
         hop = None if answer is None else answer.next_hop(target.address)
         neighbour = None if hop is None else host.neighbours.get(hop)
-        if hop is None or neighbour is None or not neighbour.is_permanent:
+        if hop is None or neighbour is None or f"{service.name}/{target.name}" not in host.silent:
             continue
-        if f"{service.name}/{target.name}" in host.silent:
-            yield PathCode.STATIC_NEIGHBOUR.found(
-                address=hop[0],
-                service=service.name,
-                interface=hop[1],
-                link_address=neighbour.link_address,
-                name=target.name,
-            )
+        values = {"name": target.name, "service": service.name, "address": hop[0], "interface": hop[1]}
+        if neighbour.is_permanent:
+            yield PathCode.STATIC_NEIGHBOUR.found(**values, link_address=neighbour.link_address)
+        elif neighbour.is_unknown:
+            yield PathCode.NO_NEIGHBOUR.found(**values)
 
 
 def _enslaved(host: HostState) -> Iterator[Finding]:

@@ -96,13 +96,16 @@ class HostMaintenance:
             Chore("nftables table", _KEEP_INTERVAL, self._keep_translation, pause_factor=_KEEP_PAUSE_FACTOR),
         ]
         self._kept_device = Chore("TUN device", _KEEP_INTERVAL, self._keep_device, pause_factor=_KEEP_PAUSE_FACTOR)
+        self._host_check = Chore(
+            "this host's settings", _HOST_INTERVAL, self._check_host_and_clients, now + _HOST_INTERVAL
+        )
         chores = [
             self.removal,
             *self._kept_in_tables,
             self._kept_device,
             Chore("forged packets", _FORGED_INTERVAL, kernel_rules.count_forged, now + _FORGED_INTERVAL),
             self._path_mtus,
-            Chore("this host's settings", _HOST_INTERVAL, self._check_host_and_clients, now + _HOST_INTERVAL),
+            self._host_check,
             Chore("answers of backends and mirrors", _ANSWERS_INTERVAL, self._check_answers, now),
         ]
         if rules.ha is not None:
@@ -136,8 +139,8 @@ class HostMaintenance:
         try:
             if self._features is None:
                 self._features = host_state.read_features(self._rules, self.kernel_rules.firewall)
-            silent = {one.subject for one in self._findings.all() if one.code in _SILENT}
-            found = preflight.check(self._rules, self._features, self._rule_reader, live or LiveClients(), silent)
+            clients, silent = live or LiveClients(), self._silent()
+            found = preflight.check(self._rules, self._features, self._rule_reader, clients, silent)
             self._findings.replace("host", found)
         finally:  # netlink sockets leave reference cycles: collect them while they are in generation 0
             gc.enable()
@@ -151,11 +154,18 @@ class HostMaintenance:
         are_all = all(are_all for _, are_all in found) and len(answered) <= _LIVE_CLIENTS
         self.check_host(LiveClients(dict(list(answered.items())[:_LIVE_CLIENTS]), are_all))
 
+    def _silent(self) -> set[str]:
+        """Return the backends and mirrors that answer nothing, as subjects of findings."""
+        return {one.subject for one in self._findings.all() if one.code in _SILENT}
+
     def _check_answers(self) -> None:
+        before = self._silent()
         with suppress(TimeoutError):  # of a thread that is stuck, which has its own report
             sums = aggregate([worker.engine.snapshot() for worker in self._workers])
             queues = {number: found for worker in self._workers for number, found in worker.queue_counters().items()}
             self._findings.replace("answers", self._answers.look(sums, queues, self.thread.now()))
+        if self._silent() - before:  # this host may be why
+            self._host_check.hasten()
 
     def watch_kernel(self, held: ExitStack) -> None:
         """Compare what is in the kernel as soon as the kernel tells of a change; ``held`` gets the function that ends

@@ -229,7 +229,7 @@ def test_a_client_whose_route_leads_to_where_it_does_not_answer(host: HostState)
     assert "leads to br-x, where 10.10.0.2 answers no ARP request" in texts["partly-cut"]
 
 
-def test_a_permanent_neighbour_entry_of_a_silent_backend(host: HostState) -> None:
+def test_the_neighbour_of_a_silent_backend_has_a_permanent_entry_or_none(host: HostState) -> None:
     gateway = IPv4Address("10.20.0.1")
     host.answers[Question(C1)] = Answer(link="pl0", gateway=gateway)
     host.neighbours = {(gateway, "pl0"): Neighbour("02:00:00:00:de:ad", is_permanent=True, is_unknown=False)}
@@ -238,6 +238,8 @@ def test_a_permanent_neighbour_entry_of_a_silent_backend(host: HostState) -> Non
     texts = found(host)
     assert texts.keys() == {"static-neighbour"}
     assert "run: ip neigh del 10.20.0.1 dev pl0" in texts["static-neighbour"]
+    host.neighbours = {(gateway, "pl0"): Neighbour("", is_permanent=False, is_unknown=True)}
+    assert "10.20.0.1, to which its packets go, answers no ARP request on pl0" in found(host)["no-neighbour"]
 
 
 def test_copies_are_refused(host: HostState) -> None:
