@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
-from pyroute2 import DiagSocket, IPRoute
+from pyroute2 import DiagSocket
 from pyroute2.netlink.exceptions import NetlinkError
 
 from natmirror.errors import HostError
-from natmirror.linux.descriptors import require_descriptors
 from natmirror.linux.foreign_rules import BaseChain
+from natmirror.linux.interfaces import Link, read_addresses, read_links
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.memory_limit import memory_limit
 from natmirror.linux.policy_rules import PolicyRule, refusing_rules
@@ -29,24 +29,11 @@ CONNTRACK_SETTINGS = {
 }
 """net.netfilter.nf_conntrack_tcp_* by the rest of the name: the packets that conntrack calls INVALID if it is 0."""
 
-_TAKES_PACKETS = ("bridge", "bond", "team", "openvswitch")
-"""Kinds of interfaces that get all packets of their ports."""
-_LOWER_UP = 1 << 16  # IFF_LOWER_UP of linux/if.h: there is a carrier
 _SYN_SENT, _LISTEN = 1 << 2, 1 << 10  # of TCP's states in include/net/tcp_states.h
 _CONNECTING = 2
 
 
 Endpoint = tuple[IPv4Address, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """An interface."""
-
-    mtu: int
-    has_carrier: bool
-    master: str | None = None
-    """The interface that gets this one's packets, because this one is a port of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +124,12 @@ def read_host(
             host.conntrack[name] = _read(file)
     host.chains = rule_reader.read()
     try:
-        require_descriptors()
-        with IPRoute() as netlink, RouteSocket() as kernel:
-            _read_links(netlink, host)
+        with RouteSocket() as kernel:
+            _read_links(kernel, host)
             _read_routes(kernel, rules, host, live)
             host.answers |= kernel.ask(questions(rules, host.clients, host.routes, host.interfaces))
             if any(answer.error for answer in host.answers.values()):
-                host.refusing_rules, host.refusing_routes = refusing_rules(netlink), kernel.refusing()
+                host.refusing_rules, host.refusing_routes = refusing_rules(), kernel.refusing()
             hops = (answer.next_hop(question.to) for question, answer in host.answers.items() if not question.link)
             host.neighbours = kernel.neighbours(hop for hop in hops if hop is not None)
         _read_sockets(host)
@@ -152,25 +138,15 @@ def read_host(
     return host
 
 
-def _read_links(netlink: IPRoute, host: HostState) -> None:
-    links = list(netlink.get_links())
-    names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in links}
-    for link in links:
-        info = link.get_attr("IFLA_LINKINFO")
-        is_port = info is not None and info.get_attr("IFLA_INFO_SLAVE_KIND") in _TAKES_PACKETS
-        host.details[names[link["index"]]] = Link(
-            link.get_attr("IFLA_MTU"),
-            bool(link["flags"] & _LOWER_UP),
-            names.get(link.get_attr("IFLA_MASTER")) if is_port else None,
-        )
-    host.interfaces = set(names.values())
-    for address in netlink.get_addr(family=2):
-        own = IPv4Address(address.get_attr("IFA_LOCAL") or address.get_attr("IFA_ADDRESS"))
-        host.addresses.add(own)
-        name = names.get(address["index"], "?")
+def _read_links(kernel: RouteSocket, host: HostState) -> None:
+    links = read_links(kernel)
+    host.details = dict(links.values())
+    host.interfaces = set(host.details)
+    for index, own in read_addresses(kernel):
+        host.addresses.add(own.ip)
+        name = links[index][0] if index in links else "?"
         if name != "lo":
-            network = IPv4Network((own, address["prefixlen"]), strict=False)
-            host.links.setdefault(name, []).append(network)
+            host.links.setdefault(name, []).append(own.network)
 
 
 def _read_routes(kernel: RouteSocket, rules: Rules, host: HostState, live: LiveClients) -> None:

@@ -6,7 +6,8 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
-from natmirror.linux.host_state import HostState, Link
+from natmirror.linux.host_state import HostState
+from natmirror.linux.interfaces import Link
 from natmirror.linux.policy_rules import PolicyRule
 from natmirror.linux.preflight import find_problems
 from natmirror.linux.route_questions import questions
