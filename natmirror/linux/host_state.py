@@ -152,8 +152,9 @@ def _read_links(kernel: RouteSocket, host: HostState) -> None:
 def _read_routes(kernel: RouteSocket, rules: Rules, host: HostState, live: LiveClients) -> None:
     """Ask for the routes to all targets and to the clients. The clients beside this host come in by the interface that
     is connected to their network; for others, routes are taken to be symmetric."""
+    answered = {one: was for one, was in live.answered.items() if one not in host.addresses}
     samples = {network: sample(network, host.addresses) for network in rules.switches}
-    to = [one for addresses in samples.values() for one in addresses] + list(live.answered)
+    to = [one for addresses in samples.values() for one in addresses] + list(answered)
     to += [target.address for service in rules.services for target in targets(service)]
     host.answers = kernel.ask([Question(one) for one in to])
     links = {question.to: answer.link for question, answer in host.answers.items()}
@@ -161,14 +162,14 @@ def _read_routes(kernel: RouteSocket, rules: Rules, host: HostState, live: LiveC
     for network, addresses in samples.items():
         host.client_routes[network] = links.get(addresses[0]) if addresses else None
         connected = tuple(connected_links(network, host.links))
-        for one in (*addresses, *(client for client in live.answered if client in network)):
+        for one in (*addresses, *(client for client in answered if client in network)):
             incoming = connected or tuple(link for link in (links.get(one),) if link is not None)
             host.clients.append(
                 Client(
                     *(one, network, incoming),
                     is_beside=bool(connected),
-                    is_live=one in live.answered,
-                    was_answered=live.answered.get(one, False),
+                    is_live=one in answered,
+                    was_answered=answered.get(one, False),
                 )
             )
 
