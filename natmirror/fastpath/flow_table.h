@@ -220,7 +220,7 @@ uint32_t nm_flow_ids(const nm_flows *flows, uint32_t first, uint32_t *ids, uint3
 uint32_t nm_flow_clients(const nm_flows *flows, uint8_t *addresses, uint8_t *are_answered, uint32_t max, int *is_cut);
 
 /* Return how many bytes of the client count for its copies: with NM_FLOW_HOLDS those that the backend has acknowledged,
- * else all that the client has sent. */
+ * once its numbers are certain; else all that the client has sent. */
 uint64_t nm_flow_client_bytes(const nm_flow *flow);
 /* Add up the flows of each account; there are count accounts. Count in without_account[service_id] the connections of
  * account 0, of service_count services. A connection counts if it is open, certain, and passes this host. */

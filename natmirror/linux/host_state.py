@@ -1,20 +1,24 @@
 """The state of this host, as far as the rules depend on it, and how it is read."""
 
 import socket
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
+from errno import ENOENT
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
-from pyroute2 import DiagSocket
+from pyroute2 import DiagSocket, IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from natmirror.errors import HostError
+from natmirror.linux.descriptors import require_descriptors
+from natmirror.linux.flights import Surroundings
 from natmirror.linux.foreign_rules import BaseChain
 from natmirror.linux.interfaces import Link, read_addresses, read_links
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.memory_limit import memory_limit
 from natmirror.linux.policy_rules import PolicyRule, refusing_rules
+from natmirror.linux.queue_readers import unread_queues
 from natmirror.linux.route_questions import questions
 from natmirror.linux.routes import Answer, Neighbour, Place, Question, RefusingRoute, RouteSocket
 from natmirror.linux.rule_reader import RuleReader
@@ -29,6 +33,7 @@ CONNTRACK_SETTINGS = {
 }
 """net.netfilter.nf_conntrack_tcp_* by the rest of the name: the packets that conntrack calls INVALID if it is 0."""
 
+_INGRESS = 0xFFFFFFF1  # TC_H_INGRESS of linux/pkt_sched.h: where the qdiscs ingress and clsact are
 _SYN_SENT, _LISTEN = 1 << 2, 1 << 10  # of TCP's states in include/net/tcp_states.h
 _CONNECTING = 2
 
@@ -77,6 +82,10 @@ class HostState:
     """The addresses and ports on which programs of this host listen; 0.0.0.0 is any address."""
     connecting: set[Endpoint] = field(default_factory=set)
     """The endpoints to which programs of this host connect now, without an answer yet."""
+    filtered: set[str] = field(default_factory=set)
+    """The interfaces of clients, backends and mirrors at which tc filters may change what comes in."""
+    unread_queues: set[int] = field(default_factory=set)
+    """The NFQUEUEs of other programs' rules that no program reads."""
     features: Features = field(default_factory=Features)
     clients: list[Client] = field(default_factory=list)
     """Addresses that stand for the clients."""
@@ -94,9 +103,16 @@ class HostState:
     """The routes that refuse packets; empty as long as the kernel refuses none."""
 
     @property
-    def links_to(self) -> dict[IPv4Address | IPv4Network, str | None]:
-        """The outgoing interface for each backend, mirror and network of clients."""
-        return dict[IPv4Address | IPv4Network, str | None]([*self.routes.items(), *self.client_routes.items()])
+    def surroundings(self) -> Surroundings:
+        """What decides how packets look at the hooks of this host."""
+        return Surroundings(
+            dict[IPv4Address | IPv4Network, str | None]([*self.routes.items(), *self.client_routes.items()]),
+            {name: self.links[name] for name, link in self.details.items() if name in self.links and not link.is_port},
+            self.addresses,
+            [name for name, link in self.details.items() if link.is_bridge],
+            self.filtered,
+            self.unread_queues,
+        )
 
 
 def read_features(rules: Rules, firewall: Firewall) -> Features:
@@ -124,14 +140,17 @@ def read_host(
             host.conntrack[name] = _read(file)
     host.chains = rule_reader.read()
     try:
-        with RouteSocket() as kernel:
+        require_descriptors()
+        with IPRoute() as netlink, RouteSocket() as kernel:
             _read_links(kernel, host)
             _read_routes(kernel, rules, host, live)
+            host.filtered = _filtered(netlink, {*host.routes.values(), *host.client_routes.values()})
             host.answers |= kernel.ask(questions(rules, host.clients, host.routes, host.interfaces))
             if any(answer.error for answer in host.answers.values()):
-                host.refusing_rules, host.refusing_routes = refusing_rules(), kernel.refusing()
+                host.refusing_rules, host.refusing_routes = refusing_rules(netlink), kernel.refusing()
             hops = (answer.next_hop(question.to) for question, answer in host.answers.items() if not question.link)
             host.neighbours = kernel.neighbours(hop for hop in hops if hop is not None)
+        host.unread_queues = unread_queues(host.chains)
         _read_sockets(host)
     except (NetlinkError, OSError) as error:
         raise HostError(f"cannot read this host's addresses, routes and sockets: {error}") from None
@@ -172,6 +191,19 @@ def _read_routes(kernel: RouteSocket, rules: Rules, host: HostState, live: LiveC
                     was_answered=answered.get(one, False),
                 )
             )
+
+
+def _filtered(netlink: IPRoute, names: Iterable[str | None]) -> set[str]:
+    """Return those interfaces that have a qdisc for what comes in, or may have one."""
+    found = set()
+    for name in filter(None, names):
+        try:
+            netlink.tc("get", index=socket.if_nametoindex(name), parent=_INGRESS)
+        except NetlinkError as error:
+            if error.code == ENOENT:
+                continue
+        found.add(name)
+    return found
 
 
 def _read_sockets(host: HostState) -> None:

@@ -2,6 +2,7 @@
 
 import socket
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
 
@@ -12,7 +13,7 @@ _GETLINK, _GETADDR = 18, 22
 _LINK = struct.Struct("=BBHiII")  # struct ifinfomsg: family, padding, type, index, flags, change
 _ADDRESS = struct.Struct("=BBBBI")  # struct ifaddrmsg: family, prefix length, flags, scope, index
 _NAME, _MTU, _MASTER, _LINKINFO, _EXT_MASK = 3, 4, 10, 18, 29
-_SLAVE_KIND = 4  # IFLA_INFO_SLAVE_KIND
+_KIND, _SLAVE_KIND = 1, 4  # IFLA_INFO_*
 _SKIP_STATS = struct.pack("=I", 1 << 3)  # RTEXT_FILTER_SKIP_STATS
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _LOWER_UP = 1 << 16  # IFF_LOWER_UP: there is a carrier
@@ -28,6 +29,9 @@ class Link:
     has_carrier: bool
     master: str | None = None
     """The interface that gets this one's packets, because this one is a port of it."""
+    is_bridge: bool = False
+    is_port: bool = False
+    """Whether another interface may get its packets, a VRF too."""
 
 
 def read_links(kernel: RouteSocket) -> dict[int, tuple[str, Link]]:
@@ -37,10 +41,19 @@ def read_links(kernel: RouteSocket) -> dict[int, tuple[str, Link]]:
         _, _, _, index, flags, _ = _LINK.unpack_from(body)
         found[index] = flags, attributes(body[_LINK.size :])
     names = {index: _text(values.get(_NAME, b"?")) for index, (_, values) in found.items()}
-    return {
-        index: (names[index], Link(_number(values.get(_MTU)), bool(flags & _LOWER_UP), _master(values, names)))
-        for index, (flags, values) in found.items()
-    }
+    return {index: (names[index], _link(flags, values, names)) for index, (flags, values) in found.items()}
+
+
+def _link(flags: int, values: Mapping[int, bytes], names: Mapping[int, str]) -> Link:
+    info = attributes(values.get(_LINKINFO, b""))
+    takes_packets = _text(info.get(_SLAVE_KIND, b"")) in _TAKES_PACKETS
+    return Link(
+        mtu=_number(values.get(_MTU)),
+        has_carrier=bool(flags & _LOWER_UP),
+        master=names.get(_number(values.get(_MASTER))) if takes_packets else None,
+        is_bridge=_text(info.get(_KIND, b"")) == "bridge",
+        is_port=_MASTER in values,
+    )
 
 
 def read_addresses(kernel: RouteSocket) -> list[tuple[int, IPv4Interface]]:
@@ -53,11 +66,6 @@ def read_addresses(kernel: RouteSocket) -> list[tuple[int, IPv4Interface]]:
         if (own := values.get(_IFA_LOCAL) or values.get(_IFA_ADDRESS)) is not None:
             found.append((index, IPv4Interface((IPv4Address(own), prefix_len))))
     return found
-
-
-def _master(values: dict[int, bytes], names: dict[int, str]) -> str | None:
-    kind = attributes(values.get(_LINKINFO, b"")).get(_SLAVE_KIND, b"")
-    return names.get(_number(values.get(_MASTER))) if _text(kind) in _TAKES_PACKETS else None
 
 
 def _text(value: bytes) -> str:

@@ -6,7 +6,6 @@ from ipaddress import IPv4Network
 
 from pyroute2 import IPRoute
 
-from natmirror.linux.descriptors import require_descriptors
 from natmirror.linux.routes import REFUSING, Question
 
 _ANY = IPv4Network("0.0.0.0/0")
@@ -38,20 +37,18 @@ class PolicyRule:
         return " ".join([*parts, self.kind])
 
 
-def refusing_rules() -> list[PolicyRule]:
+def refusing_rules(netlink: IPRoute) -> list[PolicyRule]:
     """Return the policy rules that refuse packets, by priority. NetlinkError or OSError where the kernel does not
     answer."""
-    require_descriptors()
-    with IPRoute() as netlink:
-        found = [
-            PolicyRule(
-                rule.get_attr("FRA_PRIORITY") or 0,
-                REFUSING[rule["action"]],
-                IPv4Network((rule.get_attr("FRA_SRC") or 0, rule["src_len"])),
-                IPv4Network((rule.get_attr("FRA_DST") or 0, rule["dst_len"])),
-                rule.get_attr("FRA_IIFNAME"),
-            )
-            for rule in netlink.get_rules(family=socket.AF_INET)
-            if rule["action"] in REFUSING
-        ]
+    found = [
+        PolicyRule(
+            rule.get_attr("FRA_PRIORITY") or 0,
+            REFUSING[rule["action"]],
+            IPv4Network((rule.get_attr("FRA_SRC") or 0, rule["src_len"])),
+            IPv4Network((rule.get_attr("FRA_DST") or 0, rule["dst_len"])),
+            rule.get_attr("FRA_IIFNAME"),
+        )
+        for rule in netlink.get_rules(family=socket.AF_INET)
+        if rule["action"] in REFUSING
+    ]
     return sorted(found, key=lambda rule: rule.priority)

@@ -23,6 +23,14 @@ NO_NFT = "nft delete table inet fw"
 BY_INTERFACE = 'iifname "pl0" accept; iifname "sw0" oifname "pl0" accept'
 REJECT = "FORWARD -p tcp -d 10.20.0.8/29 --dport 6653 -j REJECT"
 INVALID = "FORWARD -m conntrack --ctstate INVALID -j DROP"
+MARKED = "FORWARD -m mark --mark 0x4000/0x4000 -j ACCEPT"
+BY_PORT = "PREROUTING -p tcp --dport 6653 -j DROP"
+OUR_MARK = "PREROUTING -i sw0 -j MARK --set-mark 0x6e6d0000"
+REDIRECT = "PREROUTING -p tcp --dport 6653 -j REDIRECT --to-ports 9"
+INGRESS = (
+    "nft 'table netdev fw { set bad { type ipv4_addr; flags interval; elements = { 10.10.0.0/24 }; };"
+    ' chain c { type filter hook ingress device "sw0" priority 0; ip saddr @bad tcp dport 6653 drop; }; }\''
+)
 LOOSE = "/proc/sys/net/netfilter/nf_conntrack_tcp_loose"
 RP_FILTER = "sysctl -qw net.ipv4.conf.pl0.rp_filter"
 HALVES = "ip route {0} unreachable 10.10.0.0/25; ip route {0} unreachable 10.10.0.128/25"
@@ -93,7 +101,7 @@ FAULTS = (
         "iptables-legacy -t raw -I PREROUTING -i natmirror+ -j ACCEPT",
     ),
     Fault(
-        *(BOTH, "iptables -P FORWARD DROP", "iptables -P FORWARD ACCEPT"),
+        *(BOTH, f"iptables -P FORWARD DROP; iptables -A {MARKED}", f"iptables -P FORWARD ACCEPT; iptables -D {MARKED}"),
         "-I FORWARD -s 10.10.0.0/24 -j ACCEPT && ",
         stops_production=True,
     ),
@@ -101,6 +109,35 @@ FAULTS = (
         *(BOTH, f"iptables -I {REJECT}", f"iptables -D {REJECT}"),
         "-I FORWARD -s 10.10.0.0/24 -j ACCEPT",
         stops_production=True,
+    ),
+    Fault(
+        *(BOTH, "iptables -I FORWARD -j NFQUEUE --queue-num 200", "iptables -D FORWARD -j NFQUEUE --queue-num 200"),
+        "-I FORWARD -s 10.10.0.0/24 -j ACCEPT",
+        stops_production=True,
+    ),
+    Fault(
+        *(("production-dropped",), INGRESS, "nft delete table netdev fw"),
+        "nft insert rule netdev fw c ip saddr 10.10.0.0/24 accept",
+        stops_production=True,
+    ),
+    Fault(
+        *(BOTH, f"iptables-legacy -t raw -A {BY_PORT}", f"iptables-legacy -t raw -D {BY_PORT}"),
+        "iptables-legacy -t raw -I PREROUTING -s 10.10.0.0/24 -j ACCEPT",
+        stops_production=True,
+    ),
+    Fault(
+        *(("mark-collides",), f"iptables -t mangle -A {OUR_MARK}", f"iptables -t mangle -D {OUR_MARK}"),
+        "iptables-nft -t mangle -I PREROUTING -s 10.10.0.0/24 -j ACCEPT",
+        stops_production=True,
+    ),
+    Fault(
+        *(("production-redirected",), f"iptables -t nat -A {REDIRECT}", f"iptables -t nat -D {REDIRECT}"),
+        "-t nat -I PREROUTING -s 10.10.0.0/24 -j ACCEPT",
+        stops_production=True,
+    ),
+    Fault(
+        *(("clients-hidden",), "iptables -t nat -A POSTROUTING -o pl0 -j MASQUERADE", "iptables -t nat -F POSTROUTING"),
+        "if they have to, run: iptables-nft -t nat -I POSTROUTING -s 10.10.0.0/24 -j ACCEPT",
     ),
     Fault(
         ("invalid-dropped",),
@@ -262,4 +299,4 @@ def test_each_fault_of_the_host_is_seen_within_five_seconds_and_gone_with_it(
     assert not wrong
     assert disappear(balancer, {code for fault in FAULTS[1:] for code in fault.codes})
     log = balancer.program.text
-    assert log.count("ERROR production-dropped: ") == log.count("INFO production-dropped: no longer so: ") == 3
+    assert log.count("ERROR production-dropped: ") == log.count("INFO production-dropped: no longer so: ") == 6
