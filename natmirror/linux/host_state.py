@@ -23,6 +23,7 @@ from natmirror.linux.route_questions import questions
 from natmirror.linux.routes import Answer, Neighbour, Place, Question, RefusingRoute, RouteSocket
 from natmirror.linux.rule_reader import RuleReader
 from natmirror.linux.sampled_clients import Client, LiveClients, connected_links, sample
+from natmirror.linux.xfrm import Policy, read_policies
 from natmirror.rules import Backend, Mirror, Rules, Service
 
 _SYSCTL = Path("/proc/sys/net/ipv4")
@@ -99,6 +100,11 @@ class HostState:
     """The kernel's answers about the routes of packets."""
     refusing_rules: list[PolicyRule] = field(default_factory=list)
     """The policy rules that refuse packets, by priority; empty as long as the kernel refuses none."""
+    policies: list[Policy] = field(default_factory=list)
+    """IPsec policies for forwarded packets, by priority; empty if none blocks."""
+    unpoliced: set[str] = field(default_factory=set)
+    """The interfaces by which packets come in whatever the IPsec policies are (net.ipv4.conf.*.disable_policy), read
+    only if a policy blocks."""
     refusing_routes: list[RefusingRoute] = field(default_factory=list)
     """The routes that refuse packets; empty as long as the kernel refuses none."""
 
@@ -152,6 +158,7 @@ def read_host(
             host.neighbours = kernel.neighbours(hop for hop in hops if hop is not None)
         host.unread_queues = unread_queues(host.chains)
         _read_sockets(host)
+        _read_policies(host)
     except (NetlinkError, OSError) as error:
         raise HostError(f"cannot read this host's addresses, routes and sockets: {error}") from None
     return host
@@ -214,6 +221,13 @@ def _read_sockets(host: HostState) -> None:
                 host.connecting.add((IPv4Address(one["idiag_dst"]), one["idiag_dport"]))
             else:
                 host.listeners.add((IPv4Address(one["idiag_src"]), one["idiag_sport"]))
+
+
+def _read_policies(host: HostState) -> None:
+    policies = read_policies()
+    if any(policy.blocks for policy in policies):
+        host.policies = policies
+        host.unpoliced = {link for link in host.interfaces if _read(_SYSCTL / "conf" / link / "disable_policy")}
 
 
 def targets(service: Service) -> list[Backend | Mirror]:

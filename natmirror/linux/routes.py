@@ -142,7 +142,7 @@ class RouteSocket:
         """Yield the bodies of all messages that the kernel has for a request of this kind."""
         self._socket.send(_message(kind, _DUMP, 0, body))
         while True:
-            for _, answered, found in _messages(self._socket.recv(_MAX_LEN)):
+            for _, answered, found in messages(self._socket.recv(_MAX_LEN)):
                 if answered in (_DONE, _ERROR):
                     return
                 yield found
@@ -154,7 +154,7 @@ class RouteSocket:
             self._socket.send(b"".join(_message(kind, 0, number, body) for number, body in some))
             left = len(some)
             while left:
-                for number, answered, body in _messages(self._socket.recv(_MAX_LEN)):
+                for number, answered, body in messages(self._socket.recv(_MAX_LEN)):
                     left -= 1
                     yield number, answered, body
 
@@ -212,8 +212,8 @@ def _message(kind: int, flags: int, number: int, body: bytes) -> bytes:
     return _HEADER.pack(_HEADER.size + len(body), kind, _REQUEST | flags, number, 0) + body
 
 
-def _messages(received: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Yield the sequence number, the type and the body of each message."""
+def messages(received: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Yield the sequence number, the type and the body of each netlink message."""
     while len(received) >= _HEADER.size:
         length, kind, _, number, _ = _HEADER.unpack_from(received)
         yield number, kind, received[_HEADER.size : length]

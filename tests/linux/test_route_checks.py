@@ -13,6 +13,7 @@ from natmirror.linux.preflight import find_problems
 from natmirror.linux.route_questions import questions
 from natmirror.linux.routes import Answer, Neighbour, Question, RefusingRoute
 from natmirror.linux.sampled_clients import Client
+from natmirror.linux.xfrm import Policy
 from natmirror.rules import parse_rules
 from tests.helpers.support import RULES
 
@@ -241,6 +242,15 @@ def test_the_neighbour_of_a_silent_backend_has_a_permanent_entry_or_none(host: H
     assert "run: ip neigh del 10.20.0.1 dev pl0" in texts["static-neighbour"]
     host.neighbours = {(gateway, "pl0"): Neighbour("", is_permanent=False, is_unknown=True)}
     assert "10.20.0.1, to which its packets go, answers no ARP request on pl0" in found(host)["no-neighbour"]
+
+
+def test_an_ipsec_policy_blocks_clients_packets(host: HostState) -> None:
+    host.policies = [Policy("fwd", 1234, 7, True, NETWORK, IPv4Network("10.20.0.0/24"))]
+    texts = found(host)
+    assert texts.keys() == {"production-cut", "copies-cut"}
+    assert "run: ip xfrm policy delete index 1234 dir fwd" in texts["production-cut"]
+    host.unpoliced = {"sw0", "natmirror0"}
+    assert found(host) == {}
 
 
 def test_copies_are_refused(host: HostState) -> None:
