@@ -11,7 +11,7 @@ from pyroute2 import DiagSocket, IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from natmirror.errors import HostError
-from natmirror.linux.descriptors import require_descriptors
+from natmirror.linux import descriptors
 from natmirror.linux.flights import Surroundings
 from natmirror.linux.foreign_rules import BaseChain
 from natmirror.linux.interfaces import Link, read_addresses, read_links
@@ -146,19 +146,19 @@ def read_host(
             host.conntrack[name] = _read(file)
     host.chains = rule_reader.read()
     try:
-        require_descriptors()
-        with IPRoute() as netlink, RouteSocket() as kernel:
-            _read_links(kernel, host)
-            _read_routes(kernel, rules, host, live)
-            host.filtered = _filtered(netlink, {*host.routes.values(), *host.client_routes.values()})
-            host.answers |= kernel.ask(questions(rules, host.clients, host.routes, host.interfaces))
-            if any(answer.error for answer in host.answers.values()):
-                host.refusing_rules, host.refusing_routes = refusing_rules(netlink), kernel.refusing()
-            hops = (answer.next_hop(question.to) for question, answer in host.answers.items() if not question.link)
-            host.neighbours = kernel.neighbours(hop for hop in hops if hop is not None)
-        host.unread_queues = unread_queues(host.chains)
-        _read_sockets(host)
-        _read_policies(host)
+        with descriptors.enough():
+            with IPRoute() as netlink, RouteSocket() as kernel:
+                _read_links(kernel, host)
+                _read_routes(kernel, rules, host, live)
+                host.filtered = _filtered(netlink, {*host.routes.values(), *host.client_routes.values()})
+                host.answers |= kernel.ask(questions(rules, host.clients, host.routes, host.interfaces))
+                if any(answer.error for answer in host.answers.values()):
+                    host.refusing_rules, host.refusing_routes = refusing_rules(netlink), kernel.refusing()
+                hops = (answer.next_hop(question.to) for question, answer in host.answers.items() if not question.link)
+                host.neighbours = kernel.neighbours(hop for hop in hops if hop is not None)
+            host.unread_queues = unread_queues(host.chains)
+            _read_sockets(host)
+            _read_policies(host)
     except (NetlinkError, OSError) as error:
         raise HostError(f"cannot read this host's addresses, routes and sockets: {error}") from None
     return host

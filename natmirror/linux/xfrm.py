@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
-from natmirror.linux.descriptors import require_descriptors
 from natmirror.linux.routes import Question, attributes, messages
 
 # linux/netlink.h, linux/xfrm.h
@@ -68,7 +67,6 @@ def blocking(policies: Sequence[Policy], packet: Question) -> Policy | None:
 
 def read_policies() -> list[Policy]:
     """Return the policies for forwarded packets by priority, a bounded number; none where the kernel has no IPsec."""
-    require_descriptors()
     found: list[Policy] = []
     with suppress(OSError), socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_XFRM) as kernel:
         kernel.settimeout(_TIMEOUT)

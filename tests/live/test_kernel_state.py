@@ -1,11 +1,14 @@
 """Other programs change what natmirror has put into the kernel, while traffic runs: it is repaired within 5 s."""
 
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -160,6 +163,37 @@ def test_a_war_is_slowed_down_and_cleanup_ends_it(scene: Scene) -> None:
     with pytest.raises(HostError, match="restart natmirror"):
         send_command("reload", {}, balancer.api)
     assert scene.traces()["rules"] == []
+
+
+def test_rules_are_kept_without_descriptors_and_unreadable_ones_are_a_finding(scene: Scene) -> None:
+    scene.record("c1", "c2", "m")
+    balancer = scene.balance(iptables="nft")
+    pid, name = balancer.program.popen.pid, "iptables-nft table raw"
+    traffic = Traffic(scene, balancer)
+
+    def flush() -> None:
+        scene.lab.run("lb", ["iptables-nft", "-t", "raw", "-F", "NATMIRROR-PRE"])
+
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (len(os.listdir(f"/proc/{pid}/fd")), before[1]))
+    plant(scene, balancer, name, flush)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+    balancer.wait_for_status(lambda status: status["uptime_seconds"] > 9, "traffic that was regular for a while")
+    program = str(Path(shutil.which("iptables-nft-save") or "").resolve())
+    inside = ["nsenter", "-t", str(pid), "-m"]
+    subprocess.run([*inside, "mount", "--bind", "/bin/false", program], check=True)
+    flush()
+
+    def wait_for_finding(code: str, seconds: float) -> None:
+        wait_for(lambda: code in {one["code"] for one in balancer.status()["findings"]}, code, seconds)
+
+    wait_for_finding("rules-unreadable", WITHIN)
+    wait_for_finding("rules-unknown", 2 * WITHIN)
+    assert command(scene, "health", "--api", str(balancer.api)).returncode == 5
+    plant(scene, balancer, name, lambda: subprocess.run([*inside, "umount", program], check=True))
+    print(f", {traffic.end()} of {CONNECTIONS} connections lost, longest wait {traffic.longest_wait():.2f} s")
+    assert command(scene, "health", "--api", str(balancer.api)).returncode == 0
+    scene.clients.clear()  # connections may have been lost, and bytes of their copies
 
 
 def test_a_stop_while_another_program_holds_the_lock_says_what_it_has_left(scene: Scene) -> None:
