@@ -333,6 +333,11 @@ class Engine:
         """Return the numbers of the next flows from number ``first`` on, for flows() in slices."""
         return self._nat.ids_from(first, most)
 
+    def clients(self, most: int) -> tuple[dict[bytes, bool], bool]:
+        """Return the addresses of at most ``most`` clients that have flows, each with whether a backend has answered
+        it; and whether these are all."""
+        return self._nat.table.clients(most)
+
     def flows(self, now: float, ids: Iterable[int] | None = None) -> list[FlowEntry]:
         return self._report.flows(now, ids)
 

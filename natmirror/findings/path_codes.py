@@ -40,6 +40,18 @@ class PathCode(FindingCode):
         " clients of that part on {interface} get no reply",
         "run: ip route get {client}; remove that route or the address of {other}",
     )
+    STATIC_NEIGHBOUR = (
+        *("static-neighbour", _WARNING, _PRODUCTION),
+        "{name} of service {service} answers nothing, and the neighbour entry of {address} on {interface} is permanent"
+        " ({link_address}): if that is not the MAC address of {address}, no packet gets there",
+        "run: ip neigh del {address} dev {interface}",
+    )
+    NO_NEIGHBOUR = (
+        *("no-neighbour", _WARNING, _PRODUCTION),
+        "{name} of service {service} answers nothing, and {address}, to which its packets go, answers no ARP request on"
+        " {interface}",
+        "see that {address} is up; if it is not the right gateway, correct the route to {name}",
+    )
     LINK_ENSLAVED = (
         *("link-enslaved", _WARNING, _PRODUCTION),
         "the interface {interface} is a port of {master}: the kernel gives its packets to {master}, so addresses and"

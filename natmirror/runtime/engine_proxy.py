@@ -62,6 +62,11 @@ class EngineProxy:
         snapshot: Snapshot = self._ask(lambda: self._engine.snapshot(time.monotonic()))
         return snapshot
 
+    def clients(self, most: int) -> tuple[dict[bytes, bool], bool]:
+        """Return what Engine.clients() returns."""
+        found: tuple[dict[bytes, bool], bool] = self._ask(lambda: self._engine.clients(most))
+        return found
+
     def flows(self) -> Iterator[list[FlowEntry]]:
         """Yield the flows with their legs, some at a time."""
         yield from self._flow_slices(lambda ids: self._engine.flows(time.monotonic(), ids))

@@ -34,6 +34,9 @@ INGRESS = (
 LOOSE = "/proc/sys/net/netfilter/nf_conntrack_tcp_loose"
 RP_FILTER = "sysctl -qw net.ipv4.conf.pl0.rp_filter"
 HALVES = "ip route {0} unreachable 10.10.0.0/25; ip route {0} unreachable 10.10.0.128/25"
+BLACKHOLES = "ip route {0} blackhole 10.10.0.8/29; ip route {0} blackhole 10.10.0.16/28"
+IPSEC = "src 10.10.0.0/24 dst 10.20.0.0/24 dir fwd"
+NEIGHBOUR = "ip neigh replace 10.20.0.11 dev pl0"
 LOCAL_ROUTE = "table local local 10.10.0.100 dev sw0 proto kernel scope host"
 BRIDGE = "ip link add br9 type bridge && ip link set br9 up && ip link set pl0 master br9"
 PROGRAM = "python3 -c 'import socket, time; s = socket.socket(); {}' >/dev/null 2>&1 & echo $! >program"
@@ -216,6 +219,24 @@ FAULTS = (
             "ip link add br-x type bridge; ip addr add 10.10.0.1/29 dev br-x; ip link set br-x up",
         ),
         *("ip link del br-x", "remove that route or the address of br-x"),
+    ),
+    Fault(
+        *(("production-cut",), BLACKHOLES.format("add"), BLACKHOLES.format("del")),
+        "ip route del blackhole 10.10.0.8/29",
+        stops_production=True,
+    ),
+    Fault(
+        *(("production-cut",), f"ip xfrm policy add {IPSEC} action block", f"ip xfrm policy del {IPSEC}"),
+        "run: ip xfrm policy delete index",
+        stops_production=True,
+    ),
+    Fault(
+        *(
+            ("static-neighbour",),
+            f"{NEIGHBOUR} lladdr 02:00:00:00:de:ad nud permanent",
+            "ip neigh del 10.20.0.11 dev pl0",
+        ),
+        "ip neigh del 10.20.0.11 dev pl0",
     ),
     Fault(
         *(("link-enslaved", "no-backend-reachable"), BRIDGE, "ip link set pl0 nomaster; ip link del br9"),
