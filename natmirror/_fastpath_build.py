@@ -21,7 +21,7 @@ HEADERS = (
     *("fastpath/checksum_states.h", "fastpath/budget.h", "fastpath/byte_ring.h"),
     *("fastpath/flow_table.h", "fastpath/leg_table.h", "fastpath/out_buffer.h"),
     *("fastpath/leg_sender.h", "fastpath/maglev.h", "fastpath/plan.h", "fastpath/turns.h", "fastpath/gear.h"),
-    *("fastpath/flow_lifecycle.h", "fastpath/held_bytes.h"),
+    *("fastpath/flow_lifecycle.h", "fastpath/held_bytes.h", "fastpath/looks.h"),
     "_fastpath.h",
     *("linux/nfqueue.h", "linux/outbox.h", "linux/loop.h"),
 )

@@ -9,7 +9,6 @@ from typing import Any, TypeVar, overload
 from typing_extensions import Buffer
 
 from natmirror.fastpath.rows import (
-    AccountSums,
     Array,
     Budget,
     ChangesRow,
@@ -18,7 +17,6 @@ from natmirror.fastpath.rows import (
     GearRow,
     HoldersRow,
     LegRow,
-    LegSums,
     LegTableRow,
     MaglevRow,
     OptionsRow,
@@ -27,6 +25,7 @@ from natmirror.fastpath.rows import (
     RefusalsRow,
     TurnsRow,
 )
+from natmirror.fastpath.sum_rows import AccountSums, LegSums, ServiceLookRow
 
 _T = TypeVar("_T")
 
@@ -203,6 +202,9 @@ class _Lib:
     def nm_flows_is_crowded(self, flows: FlowTableRow, now: float, /) -> int: ...
     def nm_flow_by_id(self, flows: FlowTableRow, id: int, /) -> FlowRow: ...
     def nm_flow_ids(self, flows: FlowTableRow, first: int, ids: Array[int], max: int, /) -> int: ...
+    def nm_flow_clients(
+        self, flows: FlowTableRow, addresses: Buffer, are_answered: Buffer, max: int, is_cut: Array[int], /
+    ) -> int: ...
     def nm_flows_add_up(
         self,
         flows: FlowTableRow,
@@ -268,6 +270,17 @@ class _Lib:
     ) -> FlowRow: ...
     def nm_gear_remove(self, gear: GearRow, flow: FlowRow, /) -> None: ...
     def nm_gear_sweep(self, gear: GearRow, first: int, max: int, how: int, now: float, /) -> int: ...
+    def nm_gear_look(
+        self,
+        gear: GearRow,
+        first: int,
+        max: int,
+        look: int,
+        now: float,
+        services: Array[ServiceLookRow],
+        count: int,
+        /,
+    ) -> int: ...
     def nm_gear_expire(self, gear: GearRow, now: float, /) -> FlowRow: ...
     def nm_legs_acknowledge(self, legs: LegTableRow, out: OutRow, now: float, /) -> int: ...
     def nm_process(self, gear: GearRow, packet: Buffer, len: int, hook: int, checksum: int, now: float, /) -> int: ...

@@ -1,7 +1,5 @@
 """Findings: what is logged, shown and counted against this host, and that each kind can be filled."""
 
-from dataclasses import replace
-
 import pytest
 
 from natmirror.findings import (
@@ -87,9 +85,16 @@ def test_failures_come_first_and_only_those_of_production_make_the_host_unfit(fi
     assert [one["code"] for one in findings.show()] == ["no-forwarding", "no-route-to-mirror", "no-rpfilter-match"]
     assert [one["makes_unfit"] for one in findings.show()] == [True, False, False]
     assert_declared(list[FindingEntry], findings.show())
-    findings.replace("forwarding", [replace(HostCode.NO_FORWARDING.found(interfaces="sw0"), is_excused=True)])
+
+
+def test_what_may_lie_beyond_this_host_makes_it_unfit_only_while_the_host_is_blamed(findings: Findings) -> None:
+    findings.replace("services", [PathCode.SERVICE_SILENT.found(service="of", client="10.10.0.11", host="10.20.0.11")])
+    findings.blame(frozenset({"web"}))
     assert findings.why_unfit() == ""
-    assert [one["makes_unfit"] for one in findings.show()] == [False, False, False]
+    assert [(one["severity"], one["makes_unfit"]) for one in findings.show()] == [(Severity.FAILURE, False)]
+    findings.blame(frozenset({"of"}))
+    assert findings.why_unfit().startswith("service-silent: no backend of service of sends anything to its clients")
+    assert findings.show()[0]["makes_unfit"]
 
 
 def test_what_has_been_repaired_comes_after_what_lasts(findings: Findings) -> None:

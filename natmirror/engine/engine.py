@@ -21,7 +21,7 @@ from natmirror.engine.replicated_bindings import ReplicatedBindings
 from natmirror.engine.replicated_legs import ReplicatedLegs
 from natmirror.engine.report import EngineReport
 from natmirror.engine.shown import Snapshot, SwitchDecisions
-from natmirror.fastpath import ConnectionCounts, GearRow, Memory, Refusals
+from natmirror.fastpath import ConnectionCounts, GearRow, Look, Memory, Refusals, ServiceLook
 from natmirror.fastpath.flow_states import timeouts_by_state
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.mirror.parts import MirrorParts
@@ -310,6 +310,16 @@ class Engine:
         self._failover.release(ids, now)
         return self.read_sessions(now)
 
+    # Whether backends answer
+
+    def begin_look(self, number: int) -> Look:
+        """Begin a look at all flows; ``number`` counts looks from 1 on."""
+        return self._gear.look(number, len(self._services.names()))
+
+    def end_look(self, look: Look) -> dict[str, ServiceLook]:
+        """Return what a look shows of the services that the rules name, by name."""
+        return {name: look.of(number) for name, number in self._services.listed().items() if number < look.services}
+
     # Reports, as plain values
 
     def snapshot(self, now: float) -> Snapshot:
@@ -322,6 +332,11 @@ class Engine:
     def flow_ids_from(self, first: int, most: int) -> list[int]:
         """Return the numbers of the next flows from number ``first`` on, for flows() in slices."""
         return self._nat.ids_from(first, most)
+
+    def clients(self, most: int) -> tuple[dict[bytes, bool], bool]:
+        """Return the addresses of at most ``most`` clients that have flows, each with whether a backend has answered
+        it; and whether these are all."""
+        return self._nat.table.clients(most)
 
     def flows(self, now: float, ids: Iterable[int] | None = None) -> list[FlowEntry]:
         return self._report.flows(now, ids)

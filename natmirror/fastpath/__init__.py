@@ -53,11 +53,13 @@ from natmirror.fastpath.constants import (
 from natmirror.fastpath.drop_reasons import DROPS
 from natmirror.fastpath.gear import Gear, Refusals
 from natmirror.fastpath.held_bytes import MAX_RELEASE_LEN, HeldBytes, client_bytes
+from natmirror.fastpath.looks import SEVERAL, Look, ServiceLook, Tally
 from natmirror.fastpath.maglev import fill_maglev, number_places, places_of, share_maglev
 from natmirror.fastpath.memory import ConnectionCounts, Memory
 from natmirror.fastpath.plan import Plan, PlannedService
-from natmirror.fastpath.rows import AccountSums, Array, FlowRow, GearRow, HalfRow, LegRow
+from natmirror.fastpath.rows import Array, FlowRow, GearRow, HalfRow, LegRow
 from natmirror.fastpath.siphash import siphash, subkey
+from natmirror.fastpath.sum_rows import AccountSums
 from natmirror.fastpath.tables import FlowTable, LegTable
 
 __all__ = [
@@ -99,6 +101,7 @@ __all__ = [
     "RTO_INITIAL",
     "RTO_MAX",
     "RTO_MIN",
+    "SEVERAL",
     "SLOW_START_SEGMENTS",
     "SOURCE_MESSAGES",
     "STANDBY",
@@ -116,10 +119,13 @@ __all__ = [
     "HeldBytes",
     "LegRow",
     "LegTable",
+    "Look",
     "Memory",
     "Plan",
     "PlannedService",
     "Refusals",
+    "ServiceLook",
+    "Tally",
     "client_bytes",
     "fill_maglev",
     "number_places",

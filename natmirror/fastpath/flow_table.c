@@ -13,6 +13,7 @@
 
 #define NONE 0xffffffffu
 #define PUT_BACK_AT_ONCE 256
+#define CLIENT_ROWS 4096
 #define HALF_OPEN_SHARE 4 /* at most one row in four is for half open connections */
 
 /* Rows in the order in which they entered the list. */
@@ -375,6 +376,30 @@ uint32_t nm_flow_ids(const nm_flows *flows, uint32_t first, uint32_t *ids, uint3
     for (uint32_t id = first; id < flows->used_count && count < max; id++)
         if (flows->rows[id].family)
             ids[count++] = id;
+    return count;
+}
+
+uint32_t nm_flow_clients(const nm_flows *flows, uint8_t *addresses, uint8_t *are_answered, uint32_t max, int *is_cut)
+{
+    uint32_t count = 0;
+    *is_cut = flows->used_count > CLIENT_ROWS;
+    for (uint32_t id = 0; id < flows->used_count && id < CLIENT_ROWS; id++) {
+        const nm_flow *flow = &flows->rows[id];
+        if (flow->family != 4)
+            continue;
+        uint32_t at = 0;
+        while (at < count && memcmp(addresses + 4 * at, flow->client, 4))
+            at++;
+        if (at == max) {
+            *is_cut = 1;
+            continue;
+        }
+        if (at == count) {
+            memcpy(addresses + 4 * count++, flow->client, 4);
+            are_answered[at] = 0;
+        }
+        are_answered[at] |= flow->state >= NM_STATE_SYN_RECEIVED;
+    }
     return count;
 }
 

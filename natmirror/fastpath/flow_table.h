@@ -83,6 +83,18 @@ typedef struct {
     uint8_t flags;    /* NM_HALF_* */
 } nm_half;
 
+/* A flow at the last look (looks.h). Looks are meant by their numbers; 0: none. */
+typedef struct {
+    uint32_t requests, replies; /* the lower bits of orig.packets and reply.packets */
+    uint32_t ack;               /* orig.ack */
+    uint32_t reply_end, reply_ack;
+    uint32_t state;
+    uint32_t spoke_in;          /* the last look at which its client had sent something since the look before */
+    uint32_t heard_in;          /* the same for its backend */
+    uint32_t waits_from;        /* the look since which its client has waited for an acknowledgement */
+    uint32_t unreached_from;    /* the look since which its backend has waited for one */
+} nm_looked;
+
 typedef struct {
     nm_half orig;  /* client to service */
     nm_half reply; /* backend to client */
@@ -116,6 +128,7 @@ typedef struct {
     uint32_t unseen;       /* nm_gear.unseen at its last packet, or when it began */
     uint32_t break_at;     /* NM_FLOW_RECONNECTS: the end of the client's data that passed last, if known */
     uint32_t ahead_to;     /* NM_FLOW_AHEAD: see nm_note_ahead() */
+    nm_looked looked;
     uint32_t proven;       /* of a flow from another host: its mirrors have the bytes before, so its backend has them */
 } nm_flow;
 
@@ -214,6 +227,10 @@ int nm_flows_is_crowded(nm_flows *flows, double now);
  * on. */
 nm_flow *nm_flow_by_id(nm_flows *flows, uint32_t id);
 uint32_t nm_flow_ids(const nm_flows *flows, uint32_t first, uint32_t *ids, uint32_t max);
+/* Write the IPv4 addresses of at most max clients to addresses[4 * max], each once, and to are_answered[max] whether a
+ * backend has answered a connection of the client. Look at a bounded number of rows. Return the number of clients, and
+ * in *is_cut whether there may be more. */
+uint32_t nm_flow_clients(const nm_flows *flows, uint8_t *addresses, uint8_t *are_answered, uint32_t max, int *is_cut);
 
 /* Return how many bytes of the client count for its copies: with NM_FLOW_HOLDS those that the backend has acknowledged,
  * once its numbers are certain; else all that the client has sent. */

@@ -9,9 +9,11 @@ from natmirror.fastpath.client_memory import ClientMemory
 from natmirror.fastpath.constants import NEVER, NO_HOLDER
 from natmirror.fastpath.drop_reasons import DROPS
 from natmirror.fastpath.held_bytes import HeldBytes
+from natmirror.fastpath.looks import Look
 from natmirror.fastpath.memory import Memory
 from natmirror.fastpath.punt_reasons import PUNTS, PuntReason
-from natmirror.fastpath.rows import AccountSums, Array, CountersRow, FlowRow, GearRow, LegSums
+from natmirror.fastpath.rows import Array, CountersRow, FlowRow, GearRow
+from natmirror.fastpath.sum_rows import AccountSums, LegSums
 from natmirror.fastpath.tables import FlowTable, LegTable
 from natmirror.reasons import DropReason
 
@@ -102,6 +104,10 @@ class Gear:
         without: Array[int] = ffi.new("uint32_t[]", services)
         lib.nm_flows_add_up(self.handle.flows, sums, accounts, without, services)
         return sums, list(without)
+
+    def look(self, number: int, services: int) -> Look:
+        """Begin a look at the flows of this number of services; ``number`` counts looks from 1 on."""
+        return Look(self.handle, number, services)
 
     def set_begin_at(self, account: int, when: float) -> None:
         """Set when copies of an account's flows may begin again; NEVER, as at first: not until this changes."""

@@ -87,7 +87,23 @@ class FlowRow(Protocol):
     unseen: int
     break_at: int
     ahead_to: int
+    looked: "LookedRow"
     proven: int
+
+
+class LookedRow(Protocol):
+    """``nm_looked``: a flow at the last look; for C only."""
+
+    requests: int
+    replies: int
+    ack: int
+    reply_end: int
+    reply_ack: int
+    state: int
+    spoke_in: int
+    heard_in: int
+    waits_from: int
+    unreached_from: int
 
 
 class RingRow(Protocol):
@@ -161,30 +177,6 @@ class LegRow(Protocol):
     id: int
     next_in_bucket: int
     next_of_flow: int
-
-
-class AccountSums(Protocol):
-    """``nm_account_sums``: the sums over the flows of one account."""
-
-    client_bytes: int
-    connections: int
-
-
-class LegSums(Protocol):
-    """``nm_leg_sums``: the sums over a mirror's open legs."""
-
-    legs: int
-    client_bytes: int
-    session_bytes: int
-    held_bytes: int
-    sent_bytes: int
-    acked_bytes: int
-    consumed_bytes: int
-    retransmits: int
-    timeouts: int
-    in_flight_bytes: int
-    oldest_at: float
-    srtt: float
 
 
 class Budget(Protocol):

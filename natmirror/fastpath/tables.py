@@ -67,6 +67,16 @@ class FlowTable:
         some: Array[int] = ffi.new("uint32_t[]", most)
         return list(some[0 : lib.nm_flow_ids(self._flows, first, some, most)])
 
+    def clients(self, most: int) -> tuple[dict[bytes, bool], bool]:
+        """Return the addresses of at most ``most`` clients, each with whether a backend has answered it; and whether
+        these are all clients."""
+        addresses, answered = bytearray(4 * most), bytearray(most)
+        is_cut: Array[int] = ffi.new("int *")
+        buffers = ffi.from_buffer(addresses), ffi.from_buffer(answered)
+        count = lib.nm_flow_clients(self._flows, *buffers, most, is_cut)
+        clients = {bytes(addresses[4 * at : 4 * at + 4]): bool(answered[at]) for at in range(count)}
+        return clients, not is_cut[0]
+
     def announced(self) -> int:
         """Return the number of pinned flows that are established or closing."""
         return lib.nm_flows_announced(self._flows)

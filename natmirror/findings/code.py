@@ -1,7 +1,7 @@
 """A finding, and what each kind of finding has: a stable code, a severity, what it affects, a problem and a remedy."""
 
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 from string import Formatter
 from typing import Self
 
@@ -24,25 +24,34 @@ class Affected(StrEnum):
     """Only what mirrors get."""
 
 
+class Trait(Enum):
+    """What else a kind of finding may be."""
+
+    FADES = auto()
+    """What was wrong is mended already: the finding only tells of it for a while."""
+    MAY_LIE_BEYOND = auto()
+    """Its cause may lie beyond this host, so that another host would not do better. It makes this host unfit only while
+    the host is blamed for that service."""
+
+
 class FindingCode(StrEnum):
     """A kind of finding: its stable code, its severity, what it affects, the problem and the remedy. Words in braces
     stand for the values of a single finding."""
 
     def __new__(
-        cls, code: str, severity: Severity, affects: Affected, problem: str, mend: str, fades: bool = False
+        cls, code: str, severity: Severity, affects: Affected, problem: str, mend: str, trait: Trait | None = None
     ) -> Self:
         member = str.__new__(cls, code)
         member._value_ = code
         member.severity, member.affects, member.problem, member.mend = severity, affects, problem, mend
-        member.fades = fades
+        member.trait = trait
         return member
 
     severity: Severity
     affects: Affected
     problem: str
     mend: str
-    fades: bool
-    """Whether what was wrong is mended already, so that the finding only tells of it for a while."""
+    trait: Trait | None
 
     def found(self, **values: object) -> "Finding":
         """Return a finding of this kind. The first value identifies it among those of its kind, ``service`` with it if
@@ -65,9 +74,6 @@ class Finding:
     subject: str
     problem: str
     mend: str
-    is_excused: bool = False
-    """Whether it leaves this host fit, though it stops production: another host would not do better, as far as is
-    known."""
 
     def __str__(self) -> str:
         return f"{self.code}: {self.problem}; {self.mend}"

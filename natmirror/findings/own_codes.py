@@ -1,10 +1,10 @@
 """Findings about what natmirror itself keeps: its rules and its device in the kernel, and its files."""
 
-from natmirror.findings.code import Affected, FindingCode, Severity
+from natmirror.findings.code import Affected, FindingCode, Severity, Trait
 
 _WARNING, _FAILURE = Severity.WARNING, Severity.FAILURE
 _PRODUCTION, _COPIES = Affected.PRODUCTION, Affected.COPIES
-_FADES = True
+_FADES = Trait.FADES
 
 
 class OwnCode(FindingCode):

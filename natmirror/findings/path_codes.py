@@ -1,12 +1,12 @@
 """Findings about the ways to clients, backends and mirrors, and about whether they answer."""
 
-from natmirror.findings.code import Affected, FindingCode, Severity
+from natmirror.findings.code import Affected, FindingCode, Severity, Trait
 
 _WARNING, _FAILURE = Severity.WARNING, Severity.FAILURE
 _PRODUCTION, _COPIES = Affected.PRODUCTION, Affected.COPIES
 _SEARCH = (
-    "run: tcpdump -ni any host {host}; if nothing goes out to it, look here: ip route get {host}; ip neigh show {host};"
-    " ip rule; nft list ruleset; iptables-legacy-save; ip xfrm policy; tc qdisc"
+    "tcpdump -ni any host {host}; if nothing goes out to it, look here: ip route get {host}; ip neigh show {host};"
+    " ip rule; nft list ruleset; iptables-legacy-save; ip xfrm policy; ip link; tc qdisc"
 )
 """What finds out whether this host is at fault, and where."""
 
@@ -39,6 +39,18 @@ class PathCode(FindingCode):
         "the clients' network {network} is on {interface}, but the route to {client}, a part of it, leads to {other}:"
         " clients of that part on {interface} get no reply",
         "run: ip route get {client}; remove that route or the address of {other}",
+    )
+    STATIC_NEIGHBOUR = (
+        *("static-neighbour", _WARNING, _PRODUCTION),
+        "{name} of service {service} answers nothing, and the neighbour entry of {address} on {interface} is permanent"
+        " ({link_address}): if that is not the MAC address of {address}, no packet gets there",
+        "run: ip neigh del {address} dev {interface}",
+    )
+    NO_NEIGHBOUR = (
+        *("no-neighbour", _WARNING, _PRODUCTION),
+        "{name} of service {service} answers nothing, and {address}, to which its packets go, answers no ARP request on"
+        " {interface}",
+        "see that {address} is up; if it is not the right gateway, correct the route to {name}",
     )
     LINK_ENSLAVED = (
         *("link-enslaved", _WARNING, _PRODUCTION),
@@ -79,14 +91,34 @@ class PathCode(FindingCode):
         *("backend-silent", _WARNING, _PRODUCTION),
         "{name} ({address}) of service {service} has answered none of the last {count} SYNs: it is down, this host does"
         " not pass them on, or the replies do not come through this host",
-        f"{_SEARCH}; else on {{name}}, run: ip route get CLIENT; it has to name this host as the gateway",
+        f"run: {_SEARCH}; else on {{name}}, run: ip route get CLIENT; it has to name this host as the gateway",
     )
     MIRROR_SILENT = (
         *("mirror-silent", _FAILURE, _COPIES),
         "mirror {name} ({address}) of service {service} answers nothing: {count} packets were sent again since its last"
         " acknowledgement",
-        f"{_SEARCH}; else on {{name}}, run: ip route get CLIENT; it has to name this host as the gateway, or set source"
-        " for the mirror",
+        f"run: {_SEARCH}; else on {{name}}, run: ip route get CLIENT; it has to name this host as the gateway, or set"
+        " source for the mirror",
+    )
+    SERVICE_SILENT = (
+        *("service-silent", _FAILURE, _PRODUCTION),
+        "no backend of service {service} sends anything to its clients, {client} among them, which wait for answers",
+        f"run: {_SEARCH}; else see whether the backends run; on each, ip route get {{client}} has to name this host as"
+        " the gateway",
+        Trait.MAY_LIE_BEYOND,
+    )
+    CLIENTS_UNREACHABLE = (
+        *("clients-unreachable", _FAILURE, _PRODUCTION),
+        "what the backends of service {service} send does not reach its clients, {client} among them, which go on"
+        " sending and acknowledge nothing",
+        f"run: {_SEARCH}; else look at the network between this host and the clients",
+        Trait.MAY_LIE_BEYOND,
+    )
+    HANDSHAKES_INCOMPLETE = (
+        *("handshakes-incomplete", _WARNING, _PRODUCTION),
+        "the backends of service {service} accept connections, but no client, {client} among them, completes one: their"
+        " answers do not reach clients, or the SYNs have forged addresses",
+        f"run: {_SEARCH}; else limit-per-client in the rules drops a part of such SYNs",
     )
     ALL_DRAINED = (
         *("all-drained", _WARNING, _PRODUCTION),
@@ -96,12 +128,13 @@ class PathCode(FindingCode):
     NO_BACKEND_UP = (
         *("no-backend-up", _FAILURE, _PRODUCTION),
         "no backend of service {pool} is up: new connections {fate} ({reasons})",
-        f"start the backends; if they run, {_SEARCH}",
+        f"start the backends; if they run, look for their packets: {_SEARCH}",
+        Trait.MAY_LIE_BEYOND,
     )
     SORRY_ALONE = (
         *("sorry-alone", _WARNING, _PRODUCTION),
         "no backend of service {pool} is up: new connections {fate} ({reasons})",
-        f"start the backends; if they run, {_SEARCH}",
+        f"start the backends; if they run, look for their packets: {_SEARCH}",
     )
     TARGET_IS_THIS_HOST = (
         *("target-is-this-host", _WARNING, _PRODUCTION),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import TypedDict
 
-from natmirror.findings.code import Affected, Finding, FindingCode, Severity
+from natmirror.findings.code import Affected, Finding, FindingCode, Severity, Trait
 
 log = logging.getLogger("natmirror")
 
@@ -44,6 +44,7 @@ class Findings:
         self._lock = threading.Lock()
         self._found: dict[str, dict[_Key, Finding]] = {}  # by source; a source's dict is never changed
         self._since: dict[_Key, str] = {}
+        self._blamed: frozenset[str] = frozenset()
 
     def replace(self, source: str, findings: Iterable[Finding]) -> None:
         """Take all that ``source`` finds now, in place of what it found before. Log each finding when it begins, and
@@ -77,7 +78,7 @@ class Findings:
                 "subject": one.subject,
                 "problem": one.problem,
                 "mend": one.mend,
-                "makes_unfit": one.stops_production and not one.is_excused,
+                "makes_unfit": self._makes_unfit(one),
                 "since": since[one.code, one.subject],
             }
             for one in found
@@ -85,7 +86,15 @@ class Findings:
 
     def why_unfit(self) -> str:
         """Return the first failure of production that another host may not have, or an empty text."""
-        return next((str(one) for one in self.all() if one.stops_production and not one.is_excused), "")
+        return next((str(one) for one in self.all() if self._makes_unfit(one)), "")
+
+    def blame(self, services: frozenset[str]) -> None:
+        """Set the services for whose failure this host is to blame, as far as is known."""
+        self._blamed = services
+
+    def _makes_unfit(self, one: Finding) -> bool:
+        is_to_blame = one.code.trait is not Trait.MAY_LIE_BEYOND or one.subject in self._blamed
+        return one.stops_production and is_to_blame
 
     def _all(self) -> dict[_Key, Finding]:
         return {key: one for source in self._found.values() for key, one in source.items()}
@@ -93,7 +102,7 @@ class Findings:
 
 def _rank(one: Finding) -> tuple[bool, bool, bool]:
     """Return what sorts a finding before others that matter less to the operator."""
-    return not one.stops_production, one.code.severity is not Severity.FAILURE, one.code.fades
+    return not one.stops_production, one.code.severity is not Severity.FAILURE, one.code.trait is Trait.FADES
 
 
 def _time_of_day() -> str:

@@ -1,26 +1,29 @@
 """The state of this host, as far as the rules depend on it, and how it is read."""
 
 import socket
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
+from errno import ENOENT
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
-from pyroute2 import DiagSocket
+from pyroute2 import DiagSocket, IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from natmirror.errors import HostError
 from natmirror.linux import descriptors
 from natmirror.linux.flights import Surroundings
 from natmirror.linux.foreign_rules import BaseChain
-from natmirror.linux.interface_reader import InterfaceReader, Link
+from natmirror.linux.interfaces import Link, read_addresses, read_links
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.memory_limit import memory_limit
 from natmirror.linux.policy_rules import PolicyRule, refusing_rules
 from natmirror.linux.queue_readers import unread_queues
 from natmirror.linux.route_questions import questions
-from natmirror.linux.routes import Answer, Question, RefusingRoute, RouteSocket
+from natmirror.linux.routes import Answer, Neighbour, Place, Question, RefusingRoute, RouteSocket
 from natmirror.linux.rule_reader import RuleReader
-from natmirror.linux.sampled_clients import Client, connected_links, sample
+from natmirror.linux.sampled_clients import Client, LiveClients, connected_links, sample
+from natmirror.linux.xfrm import Policy, read_policies
 from natmirror.rules import Backend, Mirror, Rules, Service
 
 _SYSCTL = Path("/proc/sys/net/ipv4")
@@ -31,6 +34,7 @@ CONNTRACK_SETTINGS = {
 }
 """net.netfilter.nf_conntrack_tcp_* by the rest of the name: the packets that conntrack calls INVALID if it is 0."""
 
+_INGRESS = 0xFFFFFFF1  # TC_H_INGRESS of linux/pkt_sched.h: where the qdiscs ingress and clsact are
 _SYN_SENT, _LISTEN = 1 << 2, 1 << 10  # of TCP's states in include/net/tcp_states.h
 _CONNECTING = 2
 
@@ -86,10 +90,21 @@ class HostState:
     features: Features = field(default_factory=Features)
     clients: list[Client] = field(default_factory=list)
     """Addresses that stand for the clients."""
+    knows_all_clients: bool = False
+    """Whether ``clients`` has each client that has connections."""
+    silent: Container[str] = ()
+    """The backends and mirrors that answer nothing, as subjects of findings."""
+    neighbours: dict[Place, Neighbour] = field(default_factory=dict)
+    """The next hops to the clients, backends and mirrors, as far as the kernel has entries for them."""
     answers: dict[Question, Answer] = field(default_factory=dict)
     """The kernel's answers about the routes of packets."""
     refusing_rules: list[PolicyRule] = field(default_factory=list)
     """The policy rules that refuse packets, by priority; empty as long as the kernel refuses none."""
+    policies: list[Policy] = field(default_factory=list)
+    """IPsec policies for forwarded packets, by priority; empty if none blocks."""
+    unpoliced: set[str] = field(default_factory=set)
+    """The interfaces by which packets come in whatever the IPsec policies are (net.ipv4.conf.*.disable_policy), read
+    only if a policy blocks."""
     refusing_routes: list[RefusingRoute] = field(default_factory=list)
     """The routes that refuse packets; empty as long as the kernel refuses none."""
 
@@ -113,37 +128,12 @@ def read_features(rules: Rules, firewall: Firewall) -> Features:
     return Features(can_limit, firewall.can_reassemble(), firewall.can_check_paths(), memory_limit())
 
 
-class HostReader:
-    """Reads the state of a host again and again. What the kernel tells changes of is read only after such a change:
-    what is in nftables, and, where ``interfaces`` is notified, interfaces and addresses."""
-
-    def __init__(self) -> None:
-        self.interfaces = InterfaceReader()
-        self._rules = RuleReader()
-
-    def read(self, rules: Rules, features: Features) -> HostState:
-        """Read the state of this host for find_problems(). HostError where it cannot be read."""
-        host = HostState(features=features)
-        _read_settings(host)
-        host.chains = self._rules.read()
-        try:
-            with descriptors.enough():
-                found = self.interfaces.read()
-                host.details, host.interfaces, host.filtered = found.details, set(found.details), found.filtered
-                host.addresses, host.links = found.addresses, found.networks
-                with RouteSocket() as kernel:
-                    _read_routes(kernel, rules, host)
-                    host.answers |= kernel.ask(questions(rules, host.clients, host.routes, host.interfaces))
-                    if any(answer.error for answer in host.answers.values()):
-                        host.refusing_rules, host.refusing_routes = refusing_rules(), kernel.refusing()
-                host.unread_queues = unread_queues(host.chains)
-                _read_sockets(host)
-        except (NetlinkError, OSError) as error:
-            raise HostError(f"cannot read this host's addresses, routes and sockets: {error}") from None
-        return host
-
-
-def _read_settings(host: HostState) -> None:
+def read_host(
+    rules: Rules, features: Features, rule_reader: RuleReader, live: LiveClients, silent: Container[str]
+) -> HostState:
+    """Read the state of this host for find_problems(). ``silent`` has the backends and mirrors that answer nothing, as
+    subjects of findings. HostError where the state cannot be read."""
+    host = HostState(features=features, silent=silent, knows_all_clients=live.are_all)
     try:
         directories = list((_SYSCTL / "conf").iterdir())
     except OSError as error:
@@ -154,23 +144,73 @@ def _read_settings(host: HostState) -> None:
     for name in CONNTRACK_SETTINGS:
         if (file := Path(_CONNTRACK_FILES + name)).exists():
             host.conntrack[name] = _read(file)
+    host.chains = rule_reader.read()
+    try:
+        with descriptors.enough():
+            with IPRoute() as netlink, RouteSocket() as kernel:
+                _read_links(kernel, host)
+                _read_routes(kernel, rules, host, live)
+                host.filtered = _filtered(netlink, {*host.routes.values(), *host.client_routes.values()})
+                host.answers |= kernel.ask(questions(rules, host.clients, host.routes, host.interfaces))
+                if any(answer.error for answer in host.answers.values()):
+                    host.refusing_rules, host.refusing_routes = refusing_rules(netlink), kernel.refusing()
+                hops = (answer.next_hop(question.to) for question, answer in host.answers.items() if not question.link)
+                host.neighbours = kernel.neighbours(hop for hop in hops if hop is not None)
+            host.unread_queues = unread_queues(host.chains)
+            _read_sockets(host)
+            _read_policies(host)
+    except (NetlinkError, OSError) as error:
+        raise HostError(f"cannot read this host's addresses, routes and sockets: {error}") from None
+    return host
 
 
-def _read_routes(kernel: RouteSocket, rules: Rules, host: HostState) -> None:
+def _read_links(kernel: RouteSocket, host: HostState) -> None:
+    links = read_links(kernel)
+    host.details = dict(links.values())
+    host.interfaces = set(host.details)
+    for index, own in read_addresses(kernel):
+        host.addresses.add(own.ip)
+        name = links[index][0] if index in links else "?"
+        if name != "lo":
+            host.links.setdefault(name, []).append(own.network)
+
+
+def _read_routes(kernel: RouteSocket, rules: Rules, host: HostState, live: LiveClients) -> None:
+    """Ask for the routes to all targets and to the clients. The clients beside this host come in by the interface that
+    is connected to their network; for others, routes are taken to be symmetric."""
+    answered = {one: was for one, was in live.answered.items() if one not in host.addresses}
     samples = {network: sample(network, host.addresses) for network in rules.switches}
-    to = [one for addresses in samples.values() for one in addresses]
+    to = [one for addresses in samples.values() for one in addresses] + list(answered)
     to += [target.address for service in rules.services for target in targets(service)]
     host.answers = kernel.ask([Question(one) for one in to])
     links = {question.to: answer.link for question, answer in host.answers.items()}
     host.routes = {one.address: links.get(one.address) for service in rules.services for one in targets(service)}
     for network, addresses in samples.items():
-        connected = tuple(connected_links(network, host.links))
         host.client_routes[network] = links.get(addresses[0]) if addresses else None
-        for one in addresses:
-            routed = links.get(one)
+        connected = tuple(connected_links(network, host.links))
+        for one in (*addresses, *(client for client in answered if client in network)):
+            incoming = connected or tuple(link for link in (links.get(one),) if link is not None)
             host.clients.append(
-                Client(one, network, connected or ((routed,) if routed else ()), is_beside=bool(connected))
+                Client(
+                    *(one, network, incoming),
+                    is_beside=bool(connected),
+                    is_live=one in answered,
+                    was_answered=answered.get(one, False),
+                )
             )
+
+
+def _filtered(netlink: IPRoute, names: Iterable[str | None]) -> set[str]:
+    """Return those interfaces that have a qdisc for what comes in, or may have one."""
+    found = set()
+    for name in filter(None, names):
+        try:
+            netlink.tc("get", index=socket.if_nametoindex(name), parent=_INGRESS)
+        except NetlinkError as error:
+            if error.code == ENOENT:
+                continue
+        found.add(name)
+    return found
 
 
 def _read_sockets(host: HostState) -> None:
@@ -181,6 +221,13 @@ def _read_sockets(host: HostState) -> None:
                 host.connecting.add((IPv4Address(one["idiag_dst"]), one["idiag_dport"]))
             else:
                 host.listeners.add((IPv4Address(one["idiag_src"]), one["idiag_sport"]))
+
+
+def _read_policies(host: HostState) -> None:
+    policies = read_policies()
+    if any(policy.blocks for policy in policies):
+        host.policies = policies
+        host.unpoliced = {link for link in host.interfaces if _read(_SYSCTL / "conf" / link / "disable_policy")}
 
 
 def targets(service: Service) -> list[Backend | Mirror]:

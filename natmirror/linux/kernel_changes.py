@@ -26,8 +26,8 @@ _NFNLGRP_NFTABLES = 7
 _NEWGEN, _GETGEN = (10 << 8 | number for number in (15, 16))  # of NFNL_SUBSYS_NFTABLES
 _GEN_ID, _GEN_PROC_PID, _GEN_PROC_NAME = 1, 2, 3
 _TABLE = 1  # NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_TABLE, NFTA_SET_TABLE, NFTA_SET_ELEM_LIST_TABLE
-# linux/rtnetlink.h: LINK, TC (qdiscs), IPV4_IFADDR, and IPV4_NETCONF, which tells of rp_filter and forwarding
-_LINK_GROUPS = (1, 4, 5, 24)
+# linux/rtnetlink.h: LINK, IPV4_IFADDR, and IPV4_NETCONF, which tells of rp_filter and forwarding
+_LINK_GROUPS = (1, 5, 24)
 
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence number, port
 _FAMILY_LEN = 4  # struct nfgenmsg
@@ -82,11 +82,6 @@ class KernelChanges:
             self._thread.start()
         except (OSError, RuntimeError) as error:
             raise HostError(f"cannot watch the kernel's rules: {error}") from None
-
-    @property
-    def tells_of_links(self) -> bool:
-        """Whether the kernel tells of changes of interfaces and addresses."""
-        return self._links is not None
 
     def close(self) -> None:
         """End the thread, and close the sockets."""

@@ -37,11 +37,9 @@ class PolicyRule:
         return " ".join([*parts, self.kind])
 
 
-def refusing_rules() -> list[PolicyRule]:
+def refusing_rules(netlink: IPRoute) -> list[PolicyRule]:
     """Return the policy rules that refuse packets, by priority. NetlinkError or OSError where the kernel does not
     answer."""
-    with IPRoute() as netlink:
-        rules = list(netlink.get_rules(family=socket.AF_INET))
     found = [
         PolicyRule(
             rule.get_attr("FRA_PRIORITY") or 0,
@@ -50,7 +48,7 @@ def refusing_rules() -> list[PolicyRule]:
             IPv4Network((rule.get_attr("FRA_DST") or 0, rule["dst_len"])),
             rule.get_attr("FRA_IIFNAME"),
         )
-        for rule in rules
+        for rule in netlink.get_rules(family=socket.AF_INET)
         if rule["action"] in REFUSING
     ]
     return sorted(found, key=lambda rule: rule.priority)

@@ -1,13 +1,13 @@
 """The check for settings of this host that keep the rules from working; each finding has the command that corrects it.
 
-``HostReader`` reads the host's state; ``find_problems()`` is a pure function of that state.
+``read_host()`` reads the host's state; ``find_problems()`` is a pure function of that state.
 """
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from ipaddress import IPv4Address
 
 from natmirror.findings import Finding, HostCode, PathCode
-from natmirror.linux.host_state import CONNTRACK_SETTINGS, Features, HostReader, HostState
+from natmirror.linux.host_state import CONNTRACK_SETTINGS, Features, HostState, read_host
 from natmirror.linux.memory_limit import most_memory
 from natmirror.linux.path_checks import (
     find_forwarding_problems,
@@ -17,14 +17,19 @@ from natmirror.linux.path_checks import (
 )
 from natmirror.linux.route_checks import find_route_problems
 from natmirror.linux.rule_findings import drops_invalid, find_drops
+from natmirror.linux.rule_reader import RuleReader
+from natmirror.linux.sampled_clients import LiveClients
 from natmirror.rules import Pair, Rules, Service
 
 _STRICT = 1
 
 
-def check(rules: Rules, features: Features, reader: HostReader) -> list[Finding]:
-    """Return the problems of this host with these rules. HostError where its state cannot be read."""
-    return list(find_problems(rules, reader.read(rules, features)))
+def check(
+    rules: Rules, features: Features, rule_reader: RuleReader, live: LiveClients, silent: Container[str]
+) -> list[Finding]:
+    """Return the problems of this host with these rules. ``live`` and ``silent`` as for read_host(). HostError where
+    its state cannot be read."""
+    return list(find_problems(rules, read_host(rules, features, rule_reader, live, silent)))
 
 
 def find_problems(rules: Rules, host: HostState) -> Iterator[Finding]:

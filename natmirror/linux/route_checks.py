@@ -7,10 +7,10 @@ backend.
 from collections.abc import Iterator
 
 from natmirror.findings import Finding, PathCode
-from natmirror.linux.host_state import HostState
-from natmirror.linux.route_questions import backends_of, copies, replies, requests, to_service
+from natmirror.linux.host_state import HostState, targets
+from natmirror.linux.route_questions import backends_for, backends_of, copies, replies, requests, to_service
 from natmirror.linux.route_refusals import Break, why_dead, why_refused
-from natmirror.linux.routes import Question
+from natmirror.linux.routes import Place, Question
 from natmirror.linux.sampled_clients import Client, connected_links
 from natmirror.rules import Backend, Rules, Service
 
@@ -28,6 +28,7 @@ def find_route_problems(rules: Rules, host: HostState) -> Iterator[Finding]:
         yield from _production(service, host)
         yield from _mirrored(service, host)
         yield from _service_address(service, rules, host)
+        yield from _neighbours(service, host)
 
 
 def _production(service: Service, host: HostState) -> Iterator[Finding]:
@@ -36,10 +37,15 @@ def _production(service: Service, host: HostState) -> Iterator[Finding]:
     if backends and None not in gone:
         yield _cut(PathCode.NO_BACKEND_REACHABLE, service, [why for why in gone if why is not None])
         return
-    reached = [backend for backend, why in zip(backends, gone, strict=True) if why is None]
-    ways = [(client, _why_broken(service, client, backend, host)) for client in host.clients for backend in reached]
+    reached = {backend for backend, why in zip(backends, gone, strict=True) if why is None}
+    ways = [
+        (client, _why_broken(service, client, backend, host))
+        for client in host.clients
+        for backend in backends_for(service, client)
+        if backend in reached
+    ]
     broken = list(dict.fromkeys(why for _, why in ways if why is not None))
-    if _is_certain(ways):
+    if _is_certain(ways, host):
         yield _cut(PathCode.PRODUCTION_CUT, service, broken)
     else:
         for one in dict.fromkeys(why for client, why in ways if why is not None and _is_known(client, host)):
@@ -63,15 +69,20 @@ def _cut(code: PathCode, service: Service, broken: list[Break]) -> Finding:
     return code.found(service=service.name, why="; ".join(one.problem for one in some), mend=mend)
 
 
-def _is_certain(ways: list[tuple[Client, Break | None]]) -> bool:
-    """Return whether production is certainly cut. A network of clients that is not connected may have routes to parts
-    of it, so addresses in it say nothing, except those of clients that are connected now."""
-    live = {client.address for client, _ in ways if client.is_live}
-    counted = [(client, why) for client, why in ways if client.is_live or client.is_beside or not live]
-    if any(why is None for _, why in counted):
-        return False
-    beside = [client.is_beside for client, _ in counted if not client.is_live]
-    return all(beside) and (bool(beside) or len(live) >= _MIN_LIVE)
+def _is_certain(ways: list[tuple[Client, Break | None]], host: HostState) -> bool:
+    """Return whether nothing passes on any way, for certain.
+
+    Two clients suffice if all that have connections are known, and were answered: one may be blocked on purpose, and a
+    client that was never answered may be an attacker whose packets a route discards. Else all ways count. A network
+    that is not connected may have routes to parts of it, so an address in it proves nothing.
+    """
+    live = [(client.address, why) for client, why in ways if client.was_answered]
+    answered = {address for address, _ in live}
+    if host.knows_all_clients and len(answered) >= _MIN_LIVE and all(why for _, why in live):
+        return True
+    counted = [(client, why) for client, why in ways if client.was_answered or client.is_beside or not answered]
+    beside = [client.is_beside for client, _ in counted if not client.was_answered]
+    return all(why for _, why in counted) and all(beside) and (bool(beside) or len(answered) >= _MIN_LIVE)
 
 
 def _why_unreachable(backend: Backend, host: HostState) -> Break | None:
@@ -106,7 +117,19 @@ def _why_broken(service: Service, client: Client, backend: Backend, host: HostSt
             return Break(
                 f"the route to client {client.address} leads to {answer.link}, and {why.problem}", why.mend, False
             )
+        hop = None if answer is None else answer.next_hop(client.address)
+        if client.is_beside and hop is not None and hop[1] not in client.links and _is_unknown(hop, host):
+            return Break(
+                f"the route to client {client.address} leads to {hop[1]}, where {hop[0]} answers no ARP request",
+                f"run: ip route get {client.address}; remove that route or the address of {hop[1]}",
+                False,
+            )
     return None
+
+
+def _is_unknown(hop: Place, host: HostState) -> bool:
+    neighbour = host.neighbours.get(hop)
+    return neighbour is not None and neighbour.is_unknown
 
 
 def _mirrored(service: Service, host: HostState) -> Iterator[Finding]:
@@ -119,7 +142,7 @@ def _mirrored(service: Service, host: HostState) -> Iterator[Finding]:
             for question in copies(mirror, client, host.interfaces)
         ]
         why = next((why for _, why in ways if why is not None and not why.is_reported), None)
-        if why is not None and _is_certain(ways):
+        if why is not None and _is_certain(ways, host):
             yield PathCode.COPIES_CUT.found(name=mirror.name, service=service.name, why=why.problem, mend=why.mend)
 
 
@@ -136,6 +159,21 @@ def _service_address(service: Service, rules: Rules, host: HostState) -> Iterato
         yield PathCode.SERVICE_ADDRESS_NOT_LOCAL.found(
             address=service.address, service=service.name, interface=min(beside[0])
         )
+
+
+def _neighbours(service: Service, host: HostState) -> Iterator[Finding]:
+    """Yield a problem for each neighbour that may be why a backend or mirror answers nothing."""
+    for target in targets(service):
+        answer = host.answers.get(Question(target.address))
+        hop = None if answer is None else answer.next_hop(target.address)
+        neighbour = None if hop is None else host.neighbours.get(hop)
+        if hop is None or neighbour is None or f"{service.name}/{target.name}" not in host.silent:
+            continue
+        values = {"name": target.name, "service": service.name, "address": hop[0], "interface": hop[1]}
+        if neighbour.is_permanent:
+            yield PathCode.STATIC_NEIGHBOUR.found(**values, link_address=neighbour.link_address)
+        elif neighbour.is_unknown:
+            yield PathCode.NO_NEIGHBOUR.found(**values)
 
 
 def _enslaved(host: HostState) -> Iterator[Finding]:

@@ -9,6 +9,8 @@ from natmirror.linux.tun import NAME as TUN_NAME
 from natmirror.rules import Backend, Mirror, Rules, Service
 
 _MAX_QUESTIONS = 128
+_LIVE_BACKENDS = 2
+"""Backends about which natmirror asks for a client that has connections: its routes hardly depend on the backend."""
 
 
 def questions(
@@ -20,7 +22,7 @@ def questions(
     for service in rules.services:
         for client in clients:
             some = to_service(service, client)
-            for backend in backends_of(service):
+            for backend in backends_for(service, client):
                 some += requests(client, backend) + replies(client, backend, routes)
             for mirror in service.mirrors:
                 some += copies(mirror, client, interfaces)
@@ -48,6 +50,12 @@ def copies(mirror: Mirror, client: Client, interfaces: Iterable[str]) -> list[Qu
     """Return a leg's packet, which comes in by natmirror's TUN device; nothing while there is none."""
     tuns = (link for link in interfaces if link.startswith(TUN_NAME))
     return [Question(mirror.address, mirror.source or client.address, link, dport=mirror.port) for link in tuns]
+
+
+def backends_for(service: Service, client: Client) -> tuple[Backend, ...]:
+    """Return the backends about which to ask for a client."""
+    backends = backends_of(service)
+    return backends[:_LIVE_BACKENDS] if client.is_live else backends
 
 
 def backends_of(service: Service) -> tuple[Backend, ...]:

@@ -7,6 +7,7 @@ from errno import EACCES, EHOSTUNREACH, EINVAL, ENETUNREACH
 from natmirror.linux.host_state import HostState
 from natmirror.linux.routes import Question
 from natmirror.linux.sampled_clients import Client
+from natmirror.linux.xfrm import blocking
 
 _STRICT = 1
 _KINDS = {EINVAL: "blackhole", EHOSTUNREACH: "unreachable", EACCES: "prohibit"}
@@ -23,12 +24,16 @@ class Break:
 
 def why_refused(question: Question, client: Client, host: HostState) -> Break | None:
     """Return why the kernel refuses a packet between a client and a backend, or a copy; None if it does not."""
-    answer = host.answers.get(question)
-    if answer is None or not answer.error:
-        return None
     link = question.link or ""
     is_reply = question.to == client.address
     packets = "replies to clients" if is_reply else f"packets that come in by {link}"
+    policy = None if link in host.unpoliced else blocking(host.policies, question)
+    if policy is not None:
+        mend = f"run: ip xfrm policy delete index {policy.index} dir {policy.direction}"
+        return Break(f"the IPsec policy '{policy}' blocks {packets}", mend, False)
+    answer = host.answers.get(question)
+    if answer is None or not answer.error:
+        return None
     if host.forwarding.get(link) == 0:
         return Break(f"{link} forwards nothing", f"run: sysctl -w net.ipv4.conf.{link}.forwarding=1")
     kind = _KINDS.get(answer.error)

@@ -20,7 +20,7 @@ _SOL_NETLINK, _GET_STRICT_CHK = 270, 12
 _DST, _SRC, _IIF, _OIF, _GATEWAY, _TABLE, _IP_PROTO, _SPORT, _DPORT = 1, 2, 3, 4, 5, 15, 27, 28, 29
 _LINK_ADDRESS = 2  # NDA_LLADDR
 _LOCAL = 2  # RTN_LOCAL
-_PERMANENT = 0x80  # NUD_PERMANENT
+_UNKNOWN, _PERMANENT = 0x21, 0x80  # NUD_INCOMPLETE | NUD_FAILED, NUD_PERMANENT
 REFUSING = {6: "blackhole", 7: "unreachable", 8: "prohibit"}
 """The kinds of routes (RTN_*) and of policy rules (FR_ACT_*) that refuse a packet."""
 
@@ -28,10 +28,15 @@ _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, seque
 _ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg: family, lengths, tos, table, protocol, scope, type, flags
 _NEIGHBOUR = struct.Struct("=BBHiHBB")  # struct ndmsg: family, padding, interface, state, flags, type
 _ATTRIBUTE = struct.Struct("=HH")
+_KIND_MASK = 0x3FFF  # NLA_TYPE_MASK
 _AT_ONCE = 16  # questions: their answers fit into the socket's buffer
 _MAX_LEN = 1 << 16
 _MAX_ROUTES = 1000
 _TIMEOUT = 1.0  # seconds
+
+
+Place = tuple[IPv4Address, str]
+"""A neighbour's address, and the interface."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,21 @@ class Answer:
     link: str | None = None
     gateway: IPv4Address | None = None
     is_local: bool = False
+
+    def next_hop(self, to: IPv4Address) -> Place | None:
+        """Return the neighbour that gets a packet to an address; None if there is none."""
+        return None if self.link is None or self.is_local else (self.gateway or to, self.link)
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """The kernel's entry for a neighbour."""
+
+    link_address: str
+    is_permanent: bool
+    """Whether the entry stays as it is, whatever the neighbour says."""
+    is_unknown: bool
+    """Whether the neighbour answers no ARP request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,20 +107,20 @@ class RouteSocket:
         answers = self._exchange(_GETROUTE, [_packed(one, names) for one in asked])
         return {asked[number]: _answer(kind, body, names) for number, kind, body in answers}
 
-    def permanent_neighbours(self, places: Iterable[tuple[IPv4Address, str]]) -> dict[IPv4Address, str]:
-        """Return the link-layer address of each of these neighbours, by address and interface, that has a permanent
-        entry."""
+    def neighbours(self, places: Iterable[Place]) -> dict[Place, Neighbour]:
+        """Return the kernel's entries for these neighbours, as far as there are any."""
         names = _Names()
-        asked = [(address, index) for address, link in dict.fromkeys(places) if (index := names.index(link))]
+        asked = [(place, index) for place in dict.fromkeys(places) if (index := names.index(place[1]))]
         bodies = [
-            _NEIGHBOUR.pack(socket.AF_INET, 0, 0, index, 0, 0, 0) + _attribute(_DST, address.packed)
-            for address, index in asked
+            _NEIGHBOUR.pack(socket.AF_INET, 0, 0, index, 0, 0, 0) + attribute(_DST, address.packed)
+            for (address, _), index in asked
         ]
-        found: dict[IPv4Address, str] = {}
+        found: dict[Place, Neighbour] = {}
         for number, kind, body in self._exchange(_GETNEIGH, bodies):
-            if kind == _NEWNEIGH and _NEIGHBOUR.unpack_from(body)[4] & _PERMANENT:
-                link_address = _attributes(body[_NEIGHBOUR.size :]).get(_LINK_ADDRESS, b"")
-                found[asked[number][0]] = link_address.hex(":")
+            if kind == _NEWNEIGH:
+                state = _NEIGHBOUR.unpack_from(body)[4]
+                link_address = attributes(body[_NEIGHBOUR.size :]).get(_LINK_ADDRESS, b"").hex(":")
+                found[asked[number][0]] = Neighbour(link_address, bool(state & _PERMANENT), bool(state & _UNKNOWN))
         return found
 
     def refusing(self) -> list[RefusingRoute]:
@@ -108,13 +128,21 @@ class RouteSocket:
         self._socket.setsockopt(_SOL_NETLINK, _GET_STRICT_CHK, 1)  # the kernel sends only the routes of that kind
         found: list[RefusingRoute] = []
         for number, kind in REFUSING.items():
-            self._socket.send(_message(_GETROUTE, _DUMP, 0, _ROUTE.pack(socket.AF_INET, *(0,) * 6, number, 0)))
-            for body in self._dumped():
+            for body in self.dump(_GETROUTE, _ROUTE.pack(socket.AF_INET, *(0,) * 6, number, 0)):
                 if body[7] == number and len(found) < _MAX_ROUTES:
-                    attributes = _attributes(body[_ROUTE.size :])
-                    network = IPv4Network((attributes.get(_DST, bytes(4)), body[1]))
-                    found.append(RefusingRoute(kind, network, _number(attributes.get(_TABLE, body[4:5]))))
+                    values = attributes(body[_ROUTE.size :])
+                    network = IPv4Network((values.get(_DST, bytes(4)), body[1]))
+                    found.append(RefusingRoute(kind, network, _number(values.get(_TABLE, body[4:5]))))
         return found
+
+    def dump(self, kind: int, body: bytes) -> Iterator[bytes]:
+        """Yield the bodies of all messages that the kernel has for a request of this kind."""
+        self._socket.send(_message(kind, _DUMP, 0, body))
+        while True:
+            for _, answered, found in messages(self._socket.recv(_MAX_LEN)):
+                if answered in (_DONE, _ERROR):
+                    return
+                yield found
 
     def _exchange(self, kind: int, bodies: Sequence[bytes]) -> Iterator[tuple[int, int, bytes]]:
         """Send requests; yield for each the number of its body, and the kind and the body of the answer."""
@@ -123,16 +151,9 @@ class RouteSocket:
             self._socket.send(b"".join(_message(kind, 0, number, body) for number, body in some))
             left = len(some)
             while left:
-                for number, answered, body in _messages(self._socket.recv(_MAX_LEN)):
+                for number, answered, body in messages(self._socket.recv(_MAX_LEN)):
                     left -= 1
                     yield number, answered, body
-
-    def _dumped(self) -> Iterator[bytes]:
-        while True:
-            for _, kind, body in _messages(self._socket.recv(_MAX_LEN)):
-                if kind in (_DONE, _ERROR):
-                    return
-                yield body
 
 
 class _Names:
@@ -160,25 +181,25 @@ class _Names:
 
 def _packed(question: Question, names: _Names) -> bytes:
     source_len = 0 if question.source is None else 32
-    body = _ROUTE.pack(socket.AF_INET, 32, source_len, 0, 0, 0, 0, 0, 0) + _attribute(_DST, question.to.packed)
+    body = _ROUTE.pack(socket.AF_INET, 32, source_len, 0, 0, 0, 0, 0, 0) + attribute(_DST, question.to.packed)
     if question.source is not None:
-        body += _attribute(_SRC, question.source.packed)
+        body += attribute(_SRC, question.source.packed)
     if question.link is not None:
-        body += _attribute(_IIF, struct.pack("=I", names.index(question.link)))
-    body += _attribute(_IP_PROTO, bytes((socket.IPPROTO_TCP,)))
+        body += attribute(_IIF, struct.pack("=I", names.index(question.link)))
+    body += attribute(_IP_PROTO, bytes((socket.IPPROTO_TCP,)))
     for kind, port in ((_SPORT, question.sport), (_DPORT, question.dport)):
         if port:
-            body += _attribute(kind, port.to_bytes(2))
+            body += attribute(kind, port.to_bytes(2))
     return body
 
 
 def _answer(kind: int, body: bytes, names: _Names) -> Answer:
     if kind != _NEWROUTE:
         return Answer(error=-struct.unpack_from("=i", body)[0])
-    attributes = _attributes(body[_ROUTE.size :])
-    gateway = attributes.get(_GATEWAY)
+    values = attributes(body[_ROUTE.size :])
+    gateway = values.get(_GATEWAY)
     return Answer(
-        link=names.name(_number(attributes.get(_OIF, b"\0"))),
+        link=names.name(_number(values.get(_OIF, b"\0"))),
         gateway=None if gateway is None else IPv4Address(gateway),
         is_local=body[7] == _LOCAL,
     )
@@ -188,25 +209,27 @@ def _message(kind: int, flags: int, number: int, body: bytes) -> bytes:
     return _HEADER.pack(_HEADER.size + len(body), kind, _REQUEST | flags, number, 0) + body
 
 
-def _messages(received: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Yield the sequence number, the type and the body of each message."""
+def messages(received: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Yield the sequence number, the type and the body of each netlink message."""
     while len(received) >= _HEADER.size:
         length, kind, _, number, _ = _HEADER.unpack_from(received)
         yield number, kind, received[_HEADER.size : length]
         received = received[_padded(max(length, _HEADER.size)) :]
 
 
-def _attribute(kind: int, value: bytes) -> bytes:
+def attribute(kind: int, value: bytes) -> bytes:
+    """Return a netlink attribute."""
     length = _ATTRIBUTE.size + len(value)
     return _ATTRIBUTE.pack(length, kind) + value + bytes(_padded(length) - length)
 
 
-def _attributes(body: bytes) -> dict[int, bytes]:
+def attributes(body: bytes) -> dict[int, bytes]:
+    """Return the values of netlink attributes by kind."""
     found: dict[int, bytes] = {}
     at = 0
     while at + _ATTRIBUTE.size <= len(body):
         size, kind = _ATTRIBUTE.unpack_from(body, at)
-        found[kind] = body[at + _ATTRIBUTE.size : at + size]
+        found[kind & _KIND_MASK] = body[at + _ATTRIBUTE.size : at + size]
         at += _padded(max(size, _ATTRIBUTE.size))
     return found
 

@@ -1,7 +1,7 @@
 """Addresses that stand for the clients of the rules: some of each network, and some that are connected now."""
 
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 
 _TRIES = 16
@@ -19,7 +19,17 @@ class Client:
     is_beside: bool
     """Whether this host has an interface with an address in a network that contains the whole network in the rules."""
     is_live: bool = False
-    """Whether it has a connection that was answered."""
+    """Whether it has a connection, or has just had one."""
+    was_answered: bool = False
+    """Whether a backend has answered one of these connections. Then this host had a route for the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveClients:
+    """Some clients that have connections, each with whether a backend has answered it."""
+
+    answered: Mapping[IPv4Address, bool] = field(default_factory=dict)
+    are_all: bool = False
 
 
 def sample(network: IPv4Network, taken: Container[IPv4Address]) -> list[IPv4Address]:

@@ -193,6 +193,10 @@ class ServiceTable:
         """Return the name of each service, by its number. A free number still has its last service's name."""
         return [service.name for service in self._services]
 
+    def listed(self) -> dict[str, int]:
+        """Return the number of each service that the rules name, by its name."""
+        return {entry.service.name: entry.number for entry in self._at.values() if not entry.is_removed}
+
     def flow_count(self) -> int:
         """Return the number of connections, without direct ones of clients to backends."""
         return sum(row.flows for row in self._plan.services)

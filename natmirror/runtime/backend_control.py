@@ -18,8 +18,8 @@ from natmirror.fastpath import ConnectionCounts
 from natmirror.findings import Findings
 from natmirror.linux.reachability import Reachability
 from natmirror.net.endpoint import endpoint_of
-from natmirror.rules import Rules
-from natmirror.runtime.backend_findings import backend_findings
+from natmirror.rules import Pool, Rules
+from natmirror.runtime.backend_findings import backend_findings, pools_up
 from natmirror.runtime.chores import NEVER, Chore
 from natmirror.runtime.engine_proxy import EngineProxy
 from natmirror.runtime.mailbox import Mailbox
@@ -111,6 +111,14 @@ class BackendControl:
     def health(self) -> list[HealthEntry]:
         """Return the health checks of each backend, as plain values; from any thread."""
         return self._monitor.status()
+
+    def pools(self) -> dict[str, Pool]:
+        """Return the pool of each service that has one, by the service's name."""
+        return {service.name: service.pool for service in self._rules.services if service.pool is not None}
+
+    def pools_up(self) -> dict[str, bool]:
+        """Return whether a backend is up, for each service whose health checks tell that."""
+        return pools_up(self._rules, self._admission.show(time.monotonic()))
 
     def _on_health(self, change: HealthChange) -> None:
         """Pass a change of health on to the main thread; called in the monitor's thread."""

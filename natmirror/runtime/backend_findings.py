@@ -1,7 +1,6 @@
 """Findings about pools by their health checks and the operator's drains. Pure: the states come as arguments."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 
 from natmirror.backends.shown import AdmissionEntry, BackendState, HealthEntry
 from natmirror.findings import Finding, PathCode
@@ -18,6 +17,20 @@ def backend_findings(rules: Rules, states: States, health: Sequence[HealthEntry]
         if service.pool is not None:
             yield from _inconclusive(service.name, service.pool, checks)
             yield from _closed(service.name, service.pool, states)
+
+
+def pools_up(rules: Rules, states: States) -> dict[str, bool]:
+    """Return whether a backend is up, for each service whose health checks tell that and matter: no drain, no panic and
+    no sorry server decides in their place."""
+    found: dict[str, bool] = {}
+    for service in rules.services:
+        if service.pool is not None and service.pool.health is not None:
+            of = {states[service.name, one.name]["state"] for one in service.pool.backends}
+            if BackendState.UP in of:
+                found[service.name] = True
+            elif BackendState.DOWN in of and BackendState.PANIC not in of and service.pool.sorry is None:
+                found[service.name] = False
+    return found
 
 
 def _inconclusive(service: str, pool: Pool, checks: Mapping[tuple[str, str], HealthEntry]) -> Iterator[Finding]:
@@ -46,8 +59,7 @@ def _closed(service: str, pool: Pool, states: States) -> Iterator[Finding]:
     elif len(drained) + len(down) == len(of):
         code = PathCode.NO_BACKEND_UP if pool.sorry is None else PathCode.SORRY_ALONE
         reasons = [f"{one.name}: {of[one]['reason']}" for one in down] + [f"{name}: drained" for name in drained]
-        found = code.found(pool=service, fate=_fate(pool), reasons="; ".join(reasons), host=down[0].address)
-        yield replace(found, is_excused=True)
+        yield code.found(pool=service, fate=_fate(pool), reasons="; ".join(reasons), host=down[0].address)
 
 
 def _fate(pool: Pool) -> str:

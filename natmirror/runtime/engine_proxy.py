@@ -14,6 +14,7 @@ from natmirror.actions import Send
 from natmirror.backends.admission import Kill, Share
 from natmirror.engine.engine import Engine
 from natmirror.engine.shown import Snapshot, SwitchDecisions
+from natmirror.fastpath import Look, ServiceLook
 from natmirror.linux.nftables import ServiceBackend
 from natmirror.mirror.shown import FlowEntry
 from natmirror.replication.engine_adapter import EngineAdapter
@@ -24,6 +25,7 @@ _T = TypeVar("_T")
 
 _ANSWER_TIMEOUT = 5.0
 _FLOWS_SLICE = 200
+_LOOK_SLICE = 2000  # C looks at some ten flows in a microsecond
 _SWITCHES_SLICE = 1
 
 
@@ -60,6 +62,11 @@ class EngineProxy:
         snapshot: Snapshot = self._ask(lambda: self._engine.snapshot(time.monotonic()))
         return snapshot
 
+    def clients(self, most: int) -> tuple[dict[bytes, bool], bool]:
+        """Return what Engine.clients() returns."""
+        found: tuple[dict[bytes, bool], bool] = self._ask(lambda: self._engine.clients(most))
+        return found
+
     def flows(self) -> Iterator[list[FlowEntry]]:
         """Yield the flows with their legs, some at a time."""
         yield from self._flow_slices(lambda ids: self._engine.flows(time.monotonic(), ids))
@@ -89,6 +96,18 @@ class EngineProxy:
         while first is not None:
             shown, first = self._ask(partial(next_slice, first))
             yield shown
+
+    def look(self, number: int, report: Callable[[dict[str, ServiceLook]], None]) -> None:
+        """Have the thread look at all flows, in slices, and call ``report`` with what each service's show. ``number``
+        counts looks from 1 on."""
+        self._thread.post(lambda: self._look_on(self._engine.begin_look(number), 0, report))
+
+    def _look_on(self, look: Look, first: int, report: Callable[[dict[str, ServiceLook]], None]) -> None:
+        following = look.at(first, _LOOK_SLICE, time.monotonic())
+        if following is None:
+            report(self._engine.end_look(look))
+        else:
+            self._thread.post(lambda: self._look_on(look, following, report))
 
     # Known switches
 

@@ -11,14 +11,17 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
+from ipaddress import IPv4Address
 
 from natmirror.engine.shown import Snapshot
-from natmirror.findings import Findings
+from natmirror.findings import Findings, PathCode
 from natmirror.ha.member import PairMember
 from natmirror.linux import host_state, iptables, preflight
 from natmirror.linux.counters import QueueCounter
 from natmirror.linux.iptables_rules import TABLES
 from natmirror.linux.kernel_changes import KernelChanges
+from natmirror.linux.rule_reader import RuleReader
+from natmirror.linux.sampled_clients import LiveClients
 from natmirror.linux.tun import TunDevice, path_mtu
 from natmirror.net.endpoint import endpoint_of
 from natmirror.rules import Rules
@@ -45,6 +48,9 @@ _HOST_INTERVAL = 3.0
 _ANSWERS_INTERVAL = 2.0
 _BYPASS_INTERVAL = 1.0
 _STATUS_INTERVAL = 10.0
+
+_LIVE_CLIENTS = 8
+_SILENT = (PathCode.BACKEND_SILENT, PathCode.MIRROR_SILENT)
 
 
 class HostMaintenance:
@@ -77,7 +83,7 @@ class HostMaintenance:
         self._progress = ProgressWatch()
         self._is_checking = threading.Lock()
         self._features: tuple[Rules, host_state.Features] | None = None
-        self._host_reader = host_state.HostReader()
+        self._rule_reader = RuleReader()
         self.removal = Chore("unused kernel rules", CHECK_INTERVAL, kernel_rules.remove_unused, now + CHECK_INTERVAL)
         self._path_mtus = Chore("path MTUs to mirrors", _PATHS_INTERVAL, self.read_path_mtus)
         firewall = kernel_rules.firewall
@@ -97,6 +103,9 @@ class HostMaintenance:
             Chore("nftables table", _KEEP_INTERVAL, self._keep_translation, pause_factor=_KEEP_PAUSE_FACTOR),
         ]
         self._kept_device = Chore("TUN device", _KEEP_INTERVAL, self._keep_device, pause_factor=_KEEP_PAUSE_FACTOR)
+        self._host_check = Chore(
+            "this host's settings", _HOST_INTERVAL, self._check_host_and_clients, now + _HOST_INTERVAL
+        )
         chores = [
             self.removal,
             *self._kept_in_tables,
@@ -113,7 +122,7 @@ class HostMaintenance:
         self.thread = ChoreThread("host-maintenance", chores)
         checks = [
             Chore("forged packets", _FORGED_INTERVAL, kernel_rules.count_forged, now + _FORGED_INTERVAL),
-            Chore("this host's settings", _HOST_INTERVAL, self.check_host, now + _HOST_INTERVAL),
+            self._host_check,
         ]
         self.checks = ChoreThread("host-checks", checks)
 
@@ -133,20 +142,36 @@ class HostMaintenance:
                     for worker in self._workers:
                         worker.engine.set_path_mtu(endpoint_of(mirror), mtu)
 
-    def check_host(self) -> None:
-        """Report the problems of this host with the rules. HostError where its state cannot be read."""
+    def check_host(self, live: LiveClients | None = None) -> None:
+        """Report the problems of this host with the rules; ``live`` has clients that have connections. HostError where
+        its state cannot be read."""
         with self._is_checking:
             gc.disable()
             try:
                 rules = self._rules
                 if self._features is None or self._features[0] is not rules:
                     self._features = rules, host_state.read_features(rules, self.kernel_rules.firewall)
-                self._findings.replace("host", preflight.check(rules, self._features[1], self._host_reader))
+                clients, silent = live or LiveClients(), self._silent()
+                found = preflight.check(rules, self._features[1], self._rule_reader, clients, silent)
+                self._findings.replace("host", found)
             finally:  # netlink sockets leave reference cycles: collect them while they are in generation 0
                 gc.enable()
                 gc.collect(0)
 
+    def _check_host_and_clients(self) -> None:
+        found: list[tuple[dict[bytes, bool], bool]] = [({}, False)]
+        with suppress(TimeoutError):  # of a thread that is stuck, which has its own report
+            found = [worker.engine.clients(_LIVE_CLIENTS) for worker in self._workers]
+        answered = {IPv4Address(one): is_answered for clients, _ in found for one, is_answered in clients.items()}
+        are_all = all(are_all for _, are_all in found) and len(answered) <= _LIVE_CLIENTS
+        self.check_host(LiveClients(dict(list(answered.items())[:_LIVE_CLIENTS]), are_all))
+
+    def _silent(self) -> set[str]:
+        """Return the backends and mirrors that answer nothing, as subjects of findings."""
+        return {one.subject for one in self._findings.all() if one.code in _SILENT}
+
     def _check_answers(self) -> None:
+        before = self._silent()
         with suppress(TimeoutError):  # of a thread that is stuck, which has its own report
             sums = aggregate([worker.engine.snapshot() for worker in self._workers])
             queues = {number: found for worker in self._workers for number, found in worker.queue_counters().items()}
@@ -156,21 +181,20 @@ class HostMaintenance:
             else:
                 self._progress = ProgressWatch()
             self.keeper.check([], self.thread.now())
+        if self._silent() - before:  # this host may be why
+            self.checks.post(self._host_check.hasten)
 
     def watch_kernel(self, held: ExitStack) -> None:
         """Compare what is in the kernel as soon as the kernel tells of a change; ``held`` gets the function that ends
         that. HostError where the host refuses another thread."""
         held.callback(self._changes.close)
-        self._changes.start(lambda: self.thread.post(self._hasten_tables), self._on_links)
-        self._host_reader.interfaces.is_notified = self._changes.tells_of_links
+        self._changes.start(
+            lambda: self.thread.post(self._hasten_tables), lambda: self.thread.post(self._kept_device.hasten)
+        )
 
     def _hasten_tables(self) -> None:
         for chore in self._kept_in_tables:
             chore.hasten()
-
-    def _on_links(self) -> None:
-        self._host_reader.interfaces.note_change()
-        self.thread.post(self._kept_device.hasten)
 
     def release_kernel(self) -> None:
         """Keep nothing in the kernel any more, because the operator removes it; called in the thread."""

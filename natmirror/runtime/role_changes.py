@@ -8,6 +8,7 @@ from natmirror.ha.role import RELEASE_DELAY, HostRole
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.chores import NEVER, Chore
 from natmirror.runtime.engine_proxy import EngineProxy
+from natmirror.runtime.service_looks import ServiceLooks
 from natmirror.runtime.shared_state import SharedState
 
 
@@ -18,6 +19,7 @@ class RoleChanges:
         self,
         member: PairMember,
         backends: BackendControl,
+        looks: ServiceLooks,
         engines: Sequence[EngineProxy],
         shared: SharedState | None,
         *,
@@ -25,6 +27,7 @@ class RoleChanges:
     ) -> None:
         self._member = member
         self._backends = backends
+        self._looks = looks
         self._engines = engines
         self._shared = shared
         self._is_active = is_active
@@ -47,6 +50,8 @@ class RoleChanges:
             self.leg_removal.due_at = time.monotonic() + RELEASE_DELAY
         # 2. Only the active host resets the connections of dead backends.
         self._backends.set_active(self._is_active)
+        # 3. Only the active host sees whether backends answer clients.
+        self._looks.set_active(self._is_active)
 
     def _end_legs(self) -> None:
         for engine in self._engines:

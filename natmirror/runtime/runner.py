@@ -40,6 +40,7 @@ from natmirror.runtime.output_files import KnownSwitches, OrderFiles
 from natmirror.runtime.reloader import Reloader
 from natmirror.runtime.role_changes import RoleChanges
 from natmirror.runtime.run_status import RunStatus
+from natmirror.runtime.service_looks import ServiceLooks
 from natmirror.runtime.shared_state import SharedState
 from natmirror.runtime.signals import Signals
 from natmirror.runtime.worker import Worker
@@ -108,7 +109,8 @@ class Runner:
         self._backends.attach(engines)
         self._known_switches = None if rules.known_switches is None else KnownSwitches(rules.known_switches, engines)
         self.member = PairMember(rules.ha, count, self._rounds)
-        self._roles = RoleChanges(self.member, self._backends, engines, self._shared, is_active=is_active)
+        looks = ServiceLooks(engines, self._backends, self._mailbox, self._findings, is_active=is_active)
+        self._roles = RoleChanges(self.member, self._backends, looks, engines, self._shared, is_active=is_active)
         self._feeder = None
         if beat_interval is not None:
             self._feeder = WatchdogFeeder(Heartbeat(notifier.beat, count), self._rounds, beat_interval)
@@ -138,6 +140,7 @@ class Runner:
             self._roles.leg_removal,
             self._backends.starting_checks,
             Chore("hung chores", _HUNG_CHECK_INTERVAL, self._report_hung),
+            looks.chore,
             self._reloader.collection,
         ]
         self._status = RunStatus(

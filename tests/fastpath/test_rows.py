@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, get_type_hints
 import pytest
 
 from natmirror._ffi import ffi, lib
-from natmirror.fastpath import rows
+from natmirror.fastpath import rows, sum_rows
 from natmirror.linux.nfqueue import PacketRow
 
 if TYPE_CHECKING:
@@ -27,9 +27,10 @@ VIEWS = {
     "nm_half": rows.HalfRow,
     "nm_holders": rows.HoldersRow,
     "nm_leg": rows.LegRow,
-    "nm_account_sums": rows.AccountSums,
-    "nm_leg_sums": rows.LegSums,
+    "nm_account_sums": sum_rows.AccountSums,
+    "nm_leg_sums": sum_rows.LegSums,
     "nm_maglev_backend": rows.MaglevRow,
+    "nm_looked": rows.LookedRow,
     "nm_mirror": rows.MirrorRow,
     "nm_network": rows.NetworkRow,
     "nm_options": rows.OptionsRow,
@@ -39,6 +40,8 @@ VIEWS = {
     "nm_ring": rows.RingRow,
     "nm_send": rows.SendRow,
     "nm_service": rows.ServiceRow,
+    "nm_service_look": sum_rows.ServiceLookRow,
+    "nm_tally": sum_rows.TallyRow,
     "nm_translation": rows.TranslationRow,
 }
 OPAQUE = {

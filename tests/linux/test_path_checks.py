@@ -5,7 +5,7 @@ from ipaddress import IPv4Address, IPv4Network
 import pytest
 
 from natmirror.linux.host_state import HostState
-from natmirror.linux.interface_reader import Link
+from natmirror.linux.interfaces import Link
 from natmirror.linux.preflight import find_problems
 from natmirror.rules import parse_rules
 from tests.helpers.support import RULES

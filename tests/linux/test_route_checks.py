@@ -7,16 +7,18 @@ from ipaddress import IPv4Address, IPv4Network
 import pytest
 
 from natmirror.linux.host_state import HostState
-from natmirror.linux.interface_reader import Link
+from natmirror.linux.interfaces import Link
 from natmirror.linux.policy_rules import PolicyRule
 from natmirror.linux.preflight import find_problems
 from natmirror.linux.route_questions import questions
-from natmirror.linux.routes import Answer, Question, RefusingRoute
+from natmirror.linux.routes import Answer, Neighbour, Question, RefusingRoute
 from natmirror.linux.sampled_clients import Client
+from natmirror.linux.xfrm import Policy
 from natmirror.rules import parse_rules
 from tests.helpers.support import RULES
 
 NETWORK = IPv4Network("10.10.0.0/24")
+FAR = IPv4Network("10.0.0.0/12")
 SERVICE = IPv4Address("10.10.0.100")
 FIRST, LAST = IPv4Address("10.10.0.2"), IPv4Address("10.10.0.254")
 C1, C2, M = (IPv4Address(f"10.20.0.{last}") for last in (11, 12, 13))
@@ -27,8 +29,12 @@ def beside(address: IPv4Address) -> Client:
     return Client(address, NETWORK, ("sw0",), is_beside=True)
 
 
-def far(address: str, network: str, *, is_live: bool = False) -> Client:
-    return Client(IPv4Address(address), IPv4Network(network), ("sw0",), is_beside=False, is_live=is_live)
+def live(address: str, *, was_answered: bool = True) -> Client:
+    return replace(beside(IPv4Address(address)), is_live=True, was_answered=was_answered)
+
+
+def far(address: str) -> Client:
+    return Client(IPv4Address(address), FAR, ("sw0",), is_beside=False)
 
 
 def ask(host: HostState, rules: str = RULES) -> None:
@@ -165,8 +171,8 @@ def test_a_more_specific_route_takes_a_part_of_the_clients_away(host: HostState)
 
 
 def test_addresses_in_a_network_that_is_not_connected_prove_nothing(host: HostState) -> None:
-    rules = RULES.replace("10.10.0.0/24", "10.0.0.0/12")
-    host.clients = [far("10.0.0.1", "10.0.0.0/12"), far("10.15.255.254", "10.0.0.0/12")]
+    rules = RULES.replace("10.10.0.0/24", str(FAR))
+    host.clients = [far("10.0.0.1"), far("10.15.255.254")]
     ask(host, rules)
     refuse(host, ENETUNREACH, to={client.address for client in host.clients})
     assert found(host, rules) == {}
@@ -174,17 +180,77 @@ def test_addresses_in_a_network_that_is_not_connected_prove_nothing(host: HostSt
     assert found(host, rules).keys() == {"partly-cut"}
 
 
-def test_clients_that_are_connected_now_count_in_place_of_unconnected_networks(host: HostState) -> None:
-    rules = RULES.replace("10.10.0.0/24", "10.0.0.0/12")
-    live = [far(f"10.10.0.{last}", "10.0.0.0/12", is_live=True) for last in (11, 21)]
-    host.clients = [far("10.0.0.1", "10.0.0.0/12"), *live]
+def test_clients_that_were_answered_count_in_place_of_networks_that_are_not_connected(host: HostState) -> None:
+    rules = RULES.replace("10.10.0.0/24", str(FAR))
+    one, other = (replace(far(address), is_live=True, was_answered=True) for address in ("10.10.0.11", "10.10.0.21"))
+    host.clients = [far("10.0.0.1"), one, other]
     ask(host, rules)
-    refuse(host, EINVAL, to={live[0].address})
+    refuse(host, EINVAL, to={one.address})
     assert found(host, rules).keys() == {"partly-cut"}
-    refuse(host, EINVAL, to={live[1].address})
+    refuse(host, EINVAL, to={other.address})
     assert found(host, rules).keys() == {"production-cut"}
     host.clients = host.clients[:2]
     assert found(host, rules).keys() == {"partly-cut"}
+
+
+ONE, TWO, THREE = live("10.10.0.11"), live("10.10.0.12"), live("10.10.0.21")
+UNANSWERED = live("10.10.0.13", was_answered=False)
+
+
+@pytest.mark.parametrize(
+    ("clients", "knows_all", "code"),
+    [
+        ([ONE, TWO], True, "production-cut"),
+        ([ONE, TWO, UNANSWERED], True, "production-cut"),
+        ([ONE, TWO], False, "partly-cut"),
+        ([ONE, UNANSWERED], True, "partly-cut"),
+        ([ONE, TWO, THREE], True, "partly-cut"),
+    ],
+)
+def test_production_is_cut_if_all_clients_that_were_answered_have_lost_their_routes(
+    host: HostState, clients: list[Client], *, knows_all: bool, code: str
+) -> None:
+    blackhole = RefusingRoute("blackhole", IPv4Network("10.10.0.8/29"), 254)
+    host.clients += clients
+    host.knows_all_clients = knows_all
+    ask(host)
+    host.refusing_routes = [blackhole]
+    refuse(host, EINVAL, to={one.address for one in clients if one.address in blackhole.network})
+    texts = found(host)
+    assert texts.keys() == {code}
+    assert "ip route del blackhole 10.10.0.8/29" in texts[code]
+
+
+def test_a_client_whose_route_leads_to_where_it_does_not_answer(host: HostState) -> None:
+    route(host, {FIRST}, "br-x")
+    host.neighbours = {(FIRST, "br-x"): Neighbour("", is_permanent=False, is_unknown=False)}
+    assert found(host).keys() == {"clients-elsewhere"}
+    host.neighbours = {(FIRST, "br-x"): Neighbour("", is_permanent=False, is_unknown=True)}
+    texts = found(host)
+    assert texts.keys() == {"clients-elsewhere", "partly-cut"}
+    assert "leads to br-x, where 10.10.0.2 answers no ARP request" in texts["partly-cut"]
+
+
+def test_the_neighbour_of_a_silent_backend_has_a_permanent_entry_or_none(host: HostState) -> None:
+    gateway = IPv4Address("10.20.0.1")
+    host.answers[Question(C1)] = Answer(link="pl0", gateway=gateway)
+    host.neighbours = {(gateway, "pl0"): Neighbour("02:00:00:00:de:ad", is_permanent=True, is_unknown=False)}
+    assert found(host) == {}
+    host.silent = {"openflow/c1"}
+    texts = found(host)
+    assert texts.keys() == {"static-neighbour"}
+    assert "run: ip neigh del 10.20.0.1 dev pl0" in texts["static-neighbour"]
+    host.neighbours = {(gateway, "pl0"): Neighbour("", is_permanent=False, is_unknown=True)}
+    assert "10.20.0.1, to which its packets go, answers no ARP request on pl0" in found(host)["no-neighbour"]
+
+
+def test_an_ipsec_policy_blocks_clients_packets(host: HostState) -> None:
+    host.policies = [Policy("fwd", 1234, 7, True, NETWORK, IPv4Network("10.20.0.0/24"))]
+    texts = found(host)
+    assert texts.keys() == {"production-cut", "copies-cut"}
+    assert "run: ip xfrm policy delete index 1234 dir fwd" in texts["production-cut"]
+    host.unpoliced = {"sw0", "natmirror0"}
+    assert found(host) == {}
 
 
 def test_copies_are_refused(host: HostState) -> None:

@@ -19,8 +19,8 @@ def test_the_kernel_answers_each_question() -> None:
     assert answers[refused].error != 0
 
 
-def test_routes_that_refuse_and_permanent_neighbours_are_read() -> None:
+def test_routes_that_refuse_and_neighbours_are_read() -> None:
     with RouteSocket() as routes:
         assert all(route.kind in str(route) for route in routes.refusing())
-        assert routes.permanent_neighbours([(LOCAL, "lo"), (LOCAL, "no-such-link")]) == {}
+        assert not any(one.is_permanent for one in routes.neighbours([(LOCAL, "lo"), (LOCAL, "no-such-link")]).values())
         assert routes.ask([]) == {}

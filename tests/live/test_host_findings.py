@@ -34,10 +34,15 @@ INGRESS = (
 LOOSE = "/proc/sys/net/netfilter/nf_conntrack_tcp_loose"
 RP_FILTER = "sysctl -qw net.ipv4.conf.pl0.rp_filter"
 HALVES = "ip route {0} unreachable 10.10.0.0/25; ip route {0} unreachable 10.10.0.128/25"
+BLACKHOLES = "ip route {0} blackhole 10.10.0.8/29; ip route {0} blackhole 10.10.0.16/28"
+IPSEC = "src 10.10.0.0/24 dst 10.20.0.0/24 dir fwd"
+NEIGHBOUR = "ip neigh replace 10.20.0.11 dev pl0"
 LOCAL_ROUTE = "table local local 10.10.0.100 dev sw0 proto kernel scope host"
 BRIDGE = "ip link add br9 type bridge && ip link set br9 up && ip link set pl0 master br9"
 PROGRAM = "python3 -c 'import socket, time; s = socket.socket(); {}' >/dev/null 2>&1 & echo $! >program"
 KILL = "kill $(cat program)"
+WRONG = "for one in %s; do ip neigh replace $one lladdr 02:00:00:00:de:ad nud permanent dev %s; done"
+NO_WRONG = "for one in %s; do ip neigh del $one dev %s; done"
 CALLER = """
 import socket, time
 while True:
@@ -64,11 +69,20 @@ class Fault:
 
 
 BOTH = ("production-dropped", "copies-dropped")
+BY_TRAFFIC = {"service-silent", "clients-unreachable"}
+"""What traffic shows of any fault that stops production."""
 FAULTS = (
     # A backend that does not answer is avoided for a while, so that this finding outlasts others.
     Fault(
         *(("backend-silent",), "ip route del default", "ip route add default via 10.20.0.1"),
         *("on c1, run: ip route get CLIENT", "c1"),
+    ),
+    # What natmirror cannot judge by itself, traffic shows.
+    Fault(
+        ("service-silent",),
+        *(WRONG % ("10.20.0.11 10.20.0.12", "pl0"), NO_WRONG % ("10.20.0.11 10.20.0.12", "pl0")),
+        "ip neigh show 10.20.0.11",
+        stops_production=True,
     ),
     Fault(
         *(("no-forwarding",), "sysctl -qw net.ipv4.ip_forward=0"),
@@ -207,6 +221,24 @@ FAULTS = (
         *("ip link del br-x", "remove that route or the address of br-x"),
     ),
     Fault(
+        *(("production-cut",), BLACKHOLES.format("add"), BLACKHOLES.format("del")),
+        "ip route del blackhole 10.10.0.8/29",
+        stops_production=True,
+    ),
+    Fault(
+        *(("production-cut",), f"ip xfrm policy add {IPSEC} action block", f"ip xfrm policy del {IPSEC}"),
+        "run: ip xfrm policy delete index",
+        stops_production=True,
+    ),
+    Fault(
+        *(
+            ("static-neighbour",),
+            f"{NEIGHBOUR} lladdr 02:00:00:00:de:ad nud permanent",
+            "ip neigh del 10.20.0.11 dev pl0",
+        ),
+        "ip neigh del 10.20.0.11 dev pl0",
+    ),
+    Fault(
         *(("link-enslaved", "no-backend-reachable"), BRIDGE, "ip link set pl0 nomaster; ip link del br9"),
         "ip link set pl0 nomaster",
         stops_production=True,
@@ -270,7 +302,7 @@ def test_each_fault_of_the_host_is_seen_within_five_seconds_and_gone_with_it(
     wrong, lasting = [], set[str]()
     for fault in FAULTS:
         assert disappear(balancer, {*fault.codes, *lasting}), fault.codes
-        lasting = set(fault.codes) if fault.stops_production else set()
+        lasting = {*fault.codes, *BY_TRAFFIC} if fault.stops_production else set()
         shell(scene, fault.host, fault.plant)
         is_seen, shown = appear(balancer, set(fault.codes)), found(balancer)
         is_unfit = health(scene, balancer) == HOST_FAILS
@@ -282,6 +314,6 @@ def test_each_fault_of_the_host_is_seen_within_five_seconds_and_gone_with_it(
         ):
             wrong.append((fault, is_unfit, shown))
     assert not wrong
-    assert disappear(balancer, {code for fault in FAULTS[1:] for code in fault.codes})
+    assert disappear(balancer, {*BY_TRAFFIC, *(code for fault in FAULTS[1:] for code in fault.codes)})
     log = balancer.program.text
     assert log.count("ERROR production-dropped: ") == log.count("INFO production-dropped: no longer so: ") == 6

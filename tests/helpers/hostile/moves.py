@@ -185,3 +185,25 @@ PACKETS: dict[Move, int] = {
     wait: 7,
 }
 """The hostile moves and their weights."""
+
+
+def overtake_fin(peers: Peers) -> None:
+    """Send what follows a client's FIN, and the backend's acknowledgement of it, before the FIN, which may not come."""
+    if not peers.connections:
+        return
+    draw, one = peers.random, peers.random.choice(list(peers.connections.values()))
+    peers.from_client(one, ahead=1)
+    if draw.random() < 0.7:
+        one.client_next = seq.add(one.client_next, 1)
+        peers.from_backend(one)
+        one.client_next = seq.add(one.client_next, -1)
+    if draw.random() < 0.5:
+        peers.answer_legs()
+    if draw.random() < 0.6:
+        peers.from_client(one, letters="FA")
+    else:
+        one.client_next = seq.add(one.client_next, 1)
+
+
+OVERTAKING: dict[Move, int] = {**PACKETS, overtake_fin: 12}
+"""The same, and packets that overtake each other."""

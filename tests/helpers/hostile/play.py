@@ -7,7 +7,7 @@ from natmirror.fastpath import CLAIM_ALL, NEVER
 from tests.helpers.hostile.commands import Commands
 from tests.helpers.hostile.host import Host
 from tests.helpers.hostile.invariants import check, check_declared, check_end, check_step
-from tests.helpers.hostile.moves import PACKETS, Move, behave, drain
+from tests.helpers.hostile.moves import OVERTAKING, PACKETS, Move, behave, drain
 from tests.helpers.hostile.peers import Peers
 from tests.helpers.hostile.setting import ALONE, OF_PAIR
 from tests.helpers.support import TIMEOUTS
@@ -17,9 +17,9 @@ _CHECK_INTERVAL = 20  # steps
 _MAX_TIMERS = 10_000
 
 
-def play(seed: int, steps: int = _STEPS) -> Peers:
-    """Play a run; if it fails, the error says how to repeat it."""
-    step, name = 0, ""
+def play(seed: int, steps: int = _STEPS, *, overtakes: bool = False) -> Peers:
+    """Play a run; if it fails, the error says how to repeat it. ``overtakes``: packets overtake FINs in it."""
+    step, name, packets = 0, "", OVERTAKING if overtakes else PACKETS
     try:
         random = Random(seed)
         variants = random.choice((ALONE, OF_PAIR))
@@ -29,8 +29,8 @@ def play(seed: int, steps: int = _STEPS) -> Peers:
         peers = Peers(random, rules, memory=memory, max_clients=random.choice((2, 6)), limits_turns=limits_turns)
         commands = Commands(variants)
         peers.host.both(commands.log_bindings)
-        kinds = [behave, *PACKETS, *commands.moves, drain]
-        weights = [*_weights(random, commands), 10 * limits_turns]
+        kinds = [behave, *packets, *commands.moves, drain]
+        weights = [*_weights(random, packets, commands), 10 * limits_turns]
         for step in range(steps):
             move: Move = random.choices(kinds, weights)[0]
             name = move.__name__
@@ -42,17 +42,18 @@ def play(seed: int, steps: int = _STEPS) -> Peers:
         name = "the end"
         _end(peers)
     except Exception as error:
-        error.add_note(f"to repeat it: play({seed}) of tests/helpers/hostile; it failed at step {step}, {name}")
+        how = f"play({seed}, overtakes={overtakes}) of tests/helpers/hostile"
+        error.add_note(f"to repeat it: {how}; it failed at step {step}, {name}")
         raise
     return peers
 
 
-def _weights(random: Random, commands: Commands) -> list[float]:
+def _weights(random: Random, packets: dict[Move, int], commands: Commands) -> list[float]:
     """Return the weights of all kinds of moves: some runs are nearly good ones, others wild."""
     good, wild, commanded = random.choice((20, 50, 100)), random.choice((0.2, 1.0)), random.choice((0.0, 0.1, 0.5))
     return [
         good,
-        *(wild * weight for weight in PACKETS.values()),
+        *(wild * weight for weight in packets.values()),
         *(commanded * weight for weight in commands.moves.values()),
     ]
 

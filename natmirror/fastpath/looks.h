@@ -1,0 +1,44 @@
+/* Looks: passes over all flows that tell, for each service, whether backends answer and whether clients get that.
+ *
+ * A look compares each flow with what it was at the look before, so packets pay nothing for it. No I/O, no clock, no
+ * policy. This header serves #include and cffi's cdef() alike.
+ */
+#ifndef NATMIRROR_FASTPATH_LOOKS_H
+#define NATMIRROR_FASTPATH_LOOKS_H
+
+#include <stdint.h>
+
+#include "fastpath/gear.h"
+
+/* Some flows of a service. */
+typedef struct {
+    uint32_t flows;
+    uint32_t clients;   /* the addresses of their clients: 0, 1, or 2 for several */
+    uint8_t client[16]; /* one of them */
+} nm_tally;
+
+/* What the flows of a service show. Only open, waiting and unreached flows are certain: anyone can forge a SYN. */
+typedef struct {
+    uint32_t answered;  /* flows whose backend has sent or acknowledged something new since the look before, or has reset
+                           them */
+    uint32_t reached;   /* flows whose client has acknowledged something new since the look before */
+    uint32_t asking;    /* open flows that may be waiting at the next look */
+    uint32_t tries;     /* calling flows whose client has sent something since the look before */
+    nm_tally open;      /* established flows with a packet in the last minute, of clients that have neither closed them nor
+                           given up */
+    nm_tally waiting;   /* of these: the client has lately sent data that the backend has left unacknowledged since the
+                           look before, or longer, and it has sent nothing new */
+    nm_tally unreached; /* of the open ones: the backend has lately sent something that the client has left
+                           unacknowledged since an earlier look, after which the client was alive: it has sent something */
+    nm_tally calling;   /* the client has lately sent a SYN, or data of a connection that is not known here, and the
+                           backend has sent nothing */
+    nm_tally greeted;   /* the backend has sent its SYN-ACK, a second ago or longer, which the client has not acknowledged */
+} nm_service_look;
+
+/* Look at up to max flows, beginning with number first, and add them to their services' looks: an array of count, by
+ * the service's number. Looks are numbered in turn, from 1 on. Return the number to continue with, or NM_NO_FLOW after
+ * the last. */
+uint32_t nm_gear_look(nm_gear *gear, uint32_t first, uint32_t max, uint32_t look, double now, nm_service_look *services,
+                      uint32_t count);
+
+#endif

@@ -1,0 +1,51 @@
+"""Typed views of the C structs that hold sums over rows; rows.py says what such a view is."""
+
+from typing import Protocol
+
+from natmirror.fastpath.rows import Array
+
+
+class AccountSums(Protocol):
+    """``nm_account_sums``: the sums over the flows of one account."""
+
+    client_bytes: int
+    connections: int
+
+
+class LegSums(Protocol):
+    """``nm_leg_sums``: the sums over a mirror's open legs."""
+
+    legs: int
+    client_bytes: int
+    session_bytes: int
+    held_bytes: int
+    sent_bytes: int
+    acked_bytes: int
+    consumed_bytes: int
+    retransmits: int
+    timeouts: int
+    in_flight_bytes: int
+    oldest_at: float
+    srtt: float
+
+
+class TallyRow(Protocol):
+    """``nm_tally``: some flows of a service."""
+
+    flows: int
+    clients: int
+    client: Array[int]
+
+
+class ServiceLookRow(Protocol):
+    """``nm_service_look``: what the flows of a service show."""
+
+    answered: int
+    reached: int
+    asking: int
+    tries: int
+    open: TallyRow
+    waiting: TallyRow
+    unreached: TallyRow
+    calling: TallyRow
+    greeted: TallyRow

@@ -1,0 +1,206 @@
+"""Looks at flows: whether backends answer clients, and whether clients get the answers; in both gears alike."""
+
+from collections.abc import Callable
+
+import pytest
+
+from natmirror.actions import Hook
+from natmirror.engine.engine import Engine
+from natmirror.fastpath import SYN_ANSWER_TIMEOUT, ServiceLook, Tally
+from natmirror.net import seq
+from natmirror.rules import parse_rules
+from tests.helpers.client_connection import IRS, ISS, ClientConnection, engine
+from tests.helpers.support import RULES, SERVICE, at, packet
+
+UNMIRRORED = RULES[: RULES.index("    mirrors:")]
+FIRST, SECOND = "10.10.0.11", "10.10.0.21"
+
+
+class Scene:
+    """Clients of one engine, and looks at it, one each second."""
+
+    def __init__(self, rules: str, *, fast: bool) -> None:
+        self.engine = engine(rules, fast=fast)
+        self.now = 1000.0
+        self._looks = 0
+        self._port = 40_000
+
+    def client(self, address: str = FIRST, *, iss: int = ISS) -> ClientConnection:
+        self._port += 1
+        one = ClientConnection(self.engine, client=at(address, self._port), iss=iss)
+        one.now = self.now
+        return one
+
+    def connected(self, address: str = FIRST) -> ClientConnection:
+        one = self.client(address)
+        one.connect()
+        return one
+
+    def look(self, *clients: ClientConnection) -> ServiceLook:
+        """Let a second pass, and look; the clients' clocks go on with it."""
+        self.now += 1.0
+        for one in clients:
+            one.now = self.now
+        self._looks += 1
+        return look(self.engine, self._looks, self.now)
+
+
+def look(engine: Engine, number: int, now: float, most: int = 1) -> ServiceLook:
+    """Look at the service openflow, slice by slice."""
+    one, first = engine.begin_look(number), 0
+    while (following := one.at(first, most, now)) is not None:
+        first = following
+    return engine.end_look(one)["openflow"]
+
+
+@pytest.fixture(params=[True, False], ids=["C", "Python"])
+def gear(request: pytest.FixtureRequest) -> Callable[[str], Scene]:
+    return lambda rules: Scene(rules, fast=request.param)
+
+
+@pytest.mark.parametrize("rules", [RULES, UNMIRRORED], ids=["mirrored", "plain"])
+def test_clients_wait_from_the_second_look_on_until_their_backend_answers(
+    gear: Callable[[str], Scene], rules: str
+) -> None:
+    scene = gear(rules)
+    one, other = scene.connected(), scene.connected(SECOND)
+    seen = scene.look(one, other)
+    assert (seen.answered, seen.reached, seen.open) == (2, 2, Tally(2, 2, at(FIRST, 0)[0]))
+    assert scene.look(one, other).answered == 0
+    one.from_client("PA", b"question")
+    seen = scene.look(one, other)
+    assert (seen.asking, seen.waiting) == (1, Tally())
+    assert scene.look(one, other).waiting == Tally(1, 1, one.client[0])
+    other.from_client("PA", b"another")
+    scene.look(one, other)
+    assert scene.look(one, other).waiting.clients == 2
+    one.from_backend("A")
+    seen = scene.look(one, other)
+    assert (seen.answered, seen.reached, seen.waiting) == (1, 0, Tally(1, 1, other.client[0]))
+    for _ in range(12):
+        seen = scene.look(one, other)
+    assert (seen.waiting, seen.open.flows) == (Tally(), 1), "a client that has given up does not wait"
+    one.from_client("FA")
+    one.from_backend("A")
+    assert scene.look(one, other).open == Tally(), "a client that has closed can ask nothing"
+
+
+def test_a_backend_that_repeats_itself_does_not_answer(gear: Callable[[str], Scene]) -> None:
+    scene = gear(UNMIRRORED)
+    one = scene.connected()
+    one.from_backend("PA", b"answer")
+    scene.look(one)
+    assert one.backend is not None
+    repeated = packet(one.backend, one.client, "PA", seq.add(IRS, 1), seq.add(ISS, 1), b"answer")
+    one.from_client("PA", b"another question")
+    scene.look(one)
+    one.passed(repeated, Hook.FORWARD)
+    scene.look(one)
+    one.passed(repeated, Hook.FORWARD)
+    seen = scene.look(one)
+    assert (seen.answered, seen.waiting.flows) == (0, 1)
+    refused = packet(one.backend, one.client, "R", seq.add(IRS, 1 + one.answered))
+    one.passed(refused, Hook.FORWARD)
+    seen = scene.look(one)
+    assert (seen.answered, seen.waiting.flows) == (1, 0)
+
+
+def test_connections_shorter_than_the_time_between_two_looks_count(gear: Callable[[str], Scene]) -> None:
+    scene = gear(UNMIRRORED)
+    one = scene.connected()
+    one.from_client("FA")
+    one.from_backend("FA")
+    one.from_client("A")
+    seen = scene.look(one)
+    assert one.states == ["time-wait"]
+    assert (seen.answered, seen.reached, seen.open) == (1, 1, Tally())
+    assert one.backend is not None
+    fin = packet(one.backend, one.client, "FA", seq.add(IRS, 1), seq.add(ISS, 2))
+    one.passed(fin, Hook.FORWARD)
+    assert scene.look(one).answered == 0, "the client's last acknowledgement has not reached it"
+
+
+def test_syns_without_an_answer_are_calls(gear: Callable[[str], Scene]) -> None:
+    scene = gear(UNMIRRORED)
+    one = scene.client()
+    one.syn()
+    seen = scene.look(one)
+    assert (seen.calling, seen.tries, seen.answered) == (Tally(1, 1, one.client[0]), 1, 0)
+    seen = scene.look(one)
+    assert (seen.calling.flows, seen.tries) == (1, 0)
+    one.now += SYN_ANSWER_TIMEOUT
+    one.syn()
+    assert scene.look(one).tries == 1
+    one.syn_ack()
+    seen = scene.look(one)
+    assert (seen.calling, seen.answered, seen.reached) == (Tally(), 1, 0)
+
+
+def test_data_of_an_unknown_connection_is_a_call_and_nothing_certain(gear: Callable[[str], Scene]) -> None:
+    scene = gear(UNMIRRORED)
+    one = scene.client()
+    one.from_client("PA", b"of an old connection")
+    for tries in (1, 0):
+        seen = scene.look(one)
+        assert (seen.calling.flows, seen.tries, seen.open, seen.waiting) == (1, tries, Tally(), Tally())
+
+
+def test_clients_that_repeat_themselves_do_not_get_their_answers(gear: Callable[[str], Scene]) -> None:
+    scene = gear(UNMIRRORED)
+    one = scene.connected()
+    scene.look(one)
+    one.from_client("PA", b"question")
+    one.from_backend("PA", b"answer")
+    assert scene.look(one).unreached == Tally(), "the answer may be under way"
+    assert scene.look(one).unreached == Tally(), "a client that has died says nothing"
+    one.passed(_repeated(one), Hook.PREROUTING)
+    for _ in range(8):
+        seen = scene.look(one)
+        assert (seen.unreached, seen.reached) == (Tally(1, 1, one.client[0]), 0)
+    for _ in range(3):
+        seen = scene.look(one)
+    assert seen.unreached == Tally(), "it may have died since"
+    one.from_client("A")
+    seen = scene.look(one)
+    assert (seen.unreached, seen.reached) == (Tally(), 1)
+
+
+def _repeated(one: ClientConnection) -> bytes:
+    """Return the client's data once more: it has got none of what the backend has sent."""
+    return packet(one.client, SERVICE, "PA", seq.add(one.iss, 1), seq.add(IRS, 1), b"question")
+
+
+def test_a_handshake_that_no_client_completes(gear: Callable[[str], Scene]) -> None:
+    scene = gear(UNMIRRORED)
+    one = scene.client()
+    one.syn()
+    one.syn_ack()
+    assert scene.look(one).greeted == Tally()
+    seen = scene.look(one)
+    assert (seen.greeted, seen.reached) == (Tally(1, 1, one.client[0]), 0)
+    one.from_client("A")
+    seen = scene.look(one)
+    assert (seen.greeted, seen.reached) == (Tally(), 1)
+
+
+def test_flows_that_natmirror_does_not_translate_show_nothing(gear: Callable[[str], Scene]) -> None:
+    watched = UNMIRRORED[: UNMIRRORED.index("    pool:")] + "    mirrors:\n      - {name: m, address: 10.20.0.13}\n"
+    scene = gear(watched)
+    one = scene.client()
+    one.syn()
+    assert scene.look(one) == ServiceLook()
+
+
+def test_services_that_a_reload_removes_are_left_out(gear: Callable[[str], Scene]) -> None:
+    scene = gear(UNMIRRORED)
+    one = scene.engine.begin_look(1)
+    renamed = UNMIRRORED.replace("name: openflow", "name: web").replace("port: 6653", "port: 80")
+    scene.engine.reload(parse_rules(renamed))
+    assert scene.engine.end_look(one).keys() <= {"web"}
+
+
+def test_tallies_of_threads_add_up_to_several_clients() -> None:
+    one, other = Tally(3, 1, b"a"), Tally(1, 1, b"b")
+    assert one + other == Tally(4, 2, b"a")
+    assert Tally() + other == other
+    assert (ServiceLook(answered=1, open=one) + ServiceLook(answered=2, open=other)).open.clients == 2
