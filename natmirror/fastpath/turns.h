@@ -18,14 +18,15 @@
 
 #include <stdint.h>
 
-/* A packet that Python decides costs the thread 20 to 50 us (make junk). So one bucket gives at most a quarter of the
- * thread's time, and after a pause makes the others wait for 75 ms at most, a forger for 50 ms. Both parts of the store
- * have room for what a client sends at once while a leg connects or repairs a loss. */
+/* A packet that Python decides costs the thread 20 to 50 us (make junk), and a connection that never opens costs three:
+ * SYN, SYN-ACK and RST. So one bucket gives at most a quarter of the thread's time, and after a pause makes the others
+ * wait for 75 ms at most, a forger for 50 ms. Both parts of the store have room for what a client sends at once while a
+ * leg connects or repairs a loss. */
 #define NM_TURNS_RATE 10000.0 /* tokens that a peer gets each second */
 #define NM_TURNS_BURST 3000.0 /* tokens that a peer can have in store */
 #define NM_TURNS_KEPT 1000.0  /* of these, for genuine packets alone */
 #define NM_TURN_OF_DATA 1     /* the price of a packet of an established flow, or of a leg */
-#define NM_TURN_OF_OTHERS 2   /* the price of any other packet: it costs more, and an honest client sends fewer */
+#define NM_TURN_OF_OTHERS 4   /* the price of any other packet: a thread opens fewer connections than that */
 
 /* The peers that have been refused turns since the last report. */
 typedef struct {
