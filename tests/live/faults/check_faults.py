@@ -40,7 +40,8 @@ CHECK_FAULTS = (
         "no carrier",
         ("check-says-nothing", "link-down", "no-backend-reachable"),
         "ip link set lb-pl0 down",
-        "ip link set lb-pl0 up",
+        # The kernel may tell of a carrier a second later only.
+        "ip link set lb-pl0 up; until grep -q up /sys/class/net/lb-pl0/operstate; do sleep 0.05; done",
         "see the cable or the other end; run: ip link show pl0",
         host="net",
         stops_production=True,
