@@ -220,9 +220,9 @@ class Monitor:
             if why is None:
                 why = await asyncio.to_thread(self._host.why_dropped, here, there)
             outcome = Outcome(None, why) if why else outcome
-        if is_cut_off and (answered := await self._other_answering(watched)) is not None:
-            if await asyncio.to_thread(self._host.why_cut_off, endpoint_of(watched.backend)) is not None:
-                return Outcome(False, f"{outcome.reason}, while {answered} answers")
+        answered = await self._other_answering(watched) if is_cut_off else None
+        if answered and await asyncio.to_thread(self._host.why_cut_off, endpoint_of(watched.backend)):
+            return Outcome(False, f"{outcome.reason}, while {answered} answers")
         return outcome
 
     async def _other_answering(self, watched: _Watched) -> str | None:
