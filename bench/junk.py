@@ -22,7 +22,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +42,12 @@ _LOWEST_RATE = 100.0
 _MAX_WAITING = 1000  # packets in a queue that natmirror keeps up with
 _SECONDS_OF_STEP = 1.0
 _TIMEOUT = 60.0
+_DROPPED_DSCP = 1
+_DROP = (
+    "table ip bench { chain early { type filter hook prerouting priority -400;"
+    f" ip saddr {SENDER} ip dscp {_DROPPED_DSCP} drop; }}; }}"
+)
+"""Drops such junk before natmirror. It is there all the time, because natmirror reads the rules after each change."""
 _RULES = f"""
 threads: 1
 switches: [10.10.0.0/24]
@@ -139,9 +145,10 @@ class Scene:
         self._balancer.stop()
 
     @contextmanager
-    def junk(self, rate: float = 0.0) -> Iterator[Program]:
-        """Send junk at this rate, or as fast as possible, already for a while when the context begins."""
-        sender = _start(self._lab, "s1", "send", self._kind, str(rate))
+    def junk(self, rate: float = 0.0, *, is_dropped: bool = False) -> Iterator[Program]:
+        """Send junk at this rate, or as fast as possible, already for a while when the context begins. ``is_dropped``:
+        the kernel drops it before natmirror."""
+        sender = _start(self._lab, "s1", "send", self._kind, str(rate), str(_DROPPED_DSCP if is_dropped else 0))
         try:
             sender.wait_for_text("\n", _TIMEOUT)
             yield sender
@@ -156,19 +163,10 @@ class Scene:
     def ask_during_junk(self, seconds: float, rate: float = 0.0, *, is_dropped: bool = False) -> tuple[Figures, float]:
         """Return the clients' figures while junk is sent, and its rate. It ends before the last replies come.
         ``is_dropped``: the kernel drops it before natmirror."""
-        with self.junk(rate) as sender, self._dropping() if is_dropped else nullcontext():
+        with self.junk(rate, is_dropped=is_dropped) as sender:
             self._begin(seconds)
             sent = _rate(sender)
         return self._figures(), sent
-
-    @contextmanager
-    def _dropping(self) -> Iterator[None]:
-        rule = ["PREROUTING", "-s", SENDER, "-j", "DROP"]
-        self._lab.run("lb", ["iptables", "-t", "raw", "-I", *rule])
-        try:
-            yield
-        finally:
-            self._lab.run("lb", ["iptables", "-t", "raw", "-D", *rule])
 
     def _begin(self, seconds: float) -> None:
         """Have the clients send requests for this time."""
@@ -262,6 +260,7 @@ def main(rounds: int, seconds: float, kinds: Sequence[str]) -> None:
     failures: list[str] = []
     try:
         with Lab(switches=2) as lab:
+            lab.run("lb", ["nft", _DROP])
             for host in ("c1", "c2", "m"):
                 _start(lab, host, "serve")
                 wait_listen(lab.ns(host), PORT)

@@ -2,7 +2,7 @@
 
 python -m bench.junk_peers serve
 python -m bench.junk_peers ask
-python -m bench.junk_peers send KIND RATE
+python -m bench.junk_peers send KIND RATE DSCP
 """
 
 import json
@@ -151,15 +151,17 @@ def _read(replies: selectors.BaseSelector, clients: list[Client], timeout: float
 # Junk
 
 
-def send(kind: str, rate: float) -> None:
-    """Send junk at this rate, in packets a second, for ever; 0: as fast as possible. After a while, print the rate."""
+def send(kind: str, rate: float, dscp: int) -> None:
+    """Send junk at this rate, in packets a second, for ever; 0: as fast as possible. After a while, print the rate.
+    ``dscp`` is the packets' differentiated services code point (RFC 2474 3)."""
     if rate:
         _take_precedence()
     else:  # clients and servers, which share its core, come first
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
     raw.connect((SERVICE, 0))
-    with KINDS[kind]() as packets:
+    with KINDS[kind]() as made:
+        packets = [packet[:1] + bytes([dscp << 2]) + packet[2:] for packet in made]  # the kernel fills in the checksum
         began = said = time.perf_counter()
         sent = 0
         while True:
@@ -242,5 +244,5 @@ if __name__ == "__main__":
             serve()
         case ["ask"]:
             ask()
-        case ["send", kind, rate]:
-            send(kind, float(rate))
+        case ["send", kind, rate, dscp]:
+            send(kind, float(rate), int(dscp))

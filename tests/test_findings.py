@@ -1,8 +1,20 @@
 """Findings: what is logged, shown and counted against this host, and that each kind can be filled."""
 
+from dataclasses import replace
+
 import pytest
 
-from natmirror.findings import ALL_CODES, Finding, FindingCode, FindingEntry, Findings, HostCode, PathCode, Severity
+from natmirror.findings import (
+    ALL_CODES,
+    Finding,
+    FindingCode,
+    FindingEntry,
+    Findings,
+    HostCode,
+    OwnCode,
+    PathCode,
+    Severity,
+)
 from tests.helpers.declared import assert_declared
 
 NO_ROUTE = PathCode.NO_ROUTE_TO_MIRROR.found(name="m", address="10.20.0.13", service="of")
@@ -73,4 +85,16 @@ def test_failures_come_first_and_only_those_of_production_make_the_host_unfit(fi
     findings.replace("forwarding", [HostCode.NO_FORWARDING.found(interfaces="sw0")])
     assert findings.why_unfit().startswith("no-forwarding: this host does not forward packets")
     assert [one["code"] for one in findings.show()] == ["no-forwarding", "no-route-to-mirror", "no-rpfilter-match"]
+    assert [one["makes_unfit"] for one in findings.show()] == [True, False, False]
     assert_declared(list[FindingEntry], findings.show())
+    findings.replace("forwarding", [replace(HostCode.NO_FORWARDING.found(interfaces="sw0"), is_excused=True)])
+    assert findings.why_unfit() == ""
+    assert [one["makes_unfit"] for one in findings.show()] == [False, False, False]
+
+
+def test_what_has_been_repaired_comes_after_what_lasts(findings: Findings) -> None:
+    repaired = OwnCode.RULES_REPAIRED.found(name="table mangle", program="nft", difference="a rule is missing")
+    lasting = PathCode.ALL_DRAINED.found(pool="of", fate="are dropped", name="c1")
+    findings.replace("keeper", [repaired])
+    findings.replace("host", [lasting, NO_ROUTE])
+    assert findings.all() == [NO_ROUTE, lasting, repaired]

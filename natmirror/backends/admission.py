@@ -175,10 +175,6 @@ class Admission:
         member = self._member(service, backend)
         return endpoint_of(member.service), endpoint_of(member.backend)
 
-    def has_open(self, service: str) -> bool:
-        """Return whether a backend of a service gets new connections."""
-        return any(member.share > 0 for (name, _), member in self._members.items() if name == service)
-
     def after_undrain(self, service: str, backend: str) -> str:
         """Return whether a backend gets new connections, as a sentence."""
         member = self._member(service, backend)

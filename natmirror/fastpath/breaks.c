@@ -10,6 +10,8 @@ void nm_note_silence(nm_flow *flow, double now)
     } else if (now - flow->seen_at >= NM_BREAK_SILENCE && flow->orig.flags & NM_HALF_SEQ) {
         flow->flags |= NM_FLOW_AT_BREAK;
         flow->break_at = flow->orig.end;
+    } else if (flow->break_at != flow->orig.end) { /* the client has sent more, or an acknowledgement has shown that */
+        flow->flags &= (uint32_t)~NM_FLOW_AT_BREAK;
     }
 }
 

@@ -6,7 +6,8 @@
 #include "fastpath/gear.h"
 #include "fastpath/packet.h"
 
-/* Note whether the flow, which has NM_FLOW_RECONNECTS, was silent before the packet that comes now. */
+/* Note whether the flow, which has NM_FLOW_RECONNECTS, was silent before the packet that comes now, or its break is none
+ * any more: note_arrival() in Python. */
 void nm_note_silence(nm_flow *flow, double now);
 /* Note whether a client's segment, which its backend takes and the tracker has followed, ends with a break. */
 void nm_note_data(nm_flow *flow, const nm_segment *seg);

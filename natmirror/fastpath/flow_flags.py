@@ -351,6 +351,16 @@ def is_ack_known(half: HalfRow) -> bool:
     return half.flags & HALF_ACK != 0
 
 
+def is_fin_acked(row: FlowRow) -> bool:
+    """Return whether the backend has acknowledged all that the client has sent, so also a FIN."""
+    return bool(row.reply.flags & HALF_ACK) and row.reply.ack == row.orig.end
+
+
+def has_inferred_end(half: HalfRow) -> bool:
+    """Return whether the byte before ``end`` was not seen, and may turn out to be a FIN."""
+    return half.flags & (HALF_INFERRED | HALF_FIN) == HALF_INFERRED
+
+
 def is_finished(half: HalfRow) -> bool:
     """Return whether a FIN was sent; it lies at ``end`` - 1."""
     return half.flags & HALF_FIN != 0

@@ -383,8 +383,8 @@ uint64_t nm_flow_client_bytes(const nm_flow *flow)
     if (!(flow->flags & NM_FLOW_HOLDS))
         return flow->orig.bytes;
     int is_known = flow->reply.flags & NM_HALF_ACK, is_recorded = flow->reply.flags & NM_HALF_RECORDED;
-    if (!is_known && !is_recorded)
-        return 0;
+    if (!is_recorded && (!is_known || flow->flags & NM_FLOW_LOOSE))
+        return 0; /* a loose flow's two ends may speak of different connections */
     uint32_t acked = is_recorded && (!is_known || diff(flow->proven, flow->reply.ack) > 0) ? flow->proven : flow->reply.ack;
     int32_t unacked = diff(flow->orig.end, acked);
     if (unacked > 0 && flow->orig.flags & NM_HALF_FIN)

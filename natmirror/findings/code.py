@@ -28,16 +28,21 @@ class FindingCode(StrEnum):
     """A kind of finding: its stable code, its severity, what it affects, the problem and the remedy. Words in braces
     stand for the values of a single finding."""
 
-    def __new__(cls, code: str, severity: Severity, affects: Affected, problem: str, mend: str) -> Self:
+    def __new__(
+        cls, code: str, severity: Severity, affects: Affected, problem: str, mend: str, fades: bool = False
+    ) -> Self:
         member = str.__new__(cls, code)
         member._value_ = code
         member.severity, member.affects, member.problem, member.mend = severity, affects, problem, mend
+        member.fades = fades
         return member
 
     severity: Severity
     affects: Affected
     problem: str
     mend: str
+    fades: bool
+    """Whether what was wrong is mended already, so that the finding only tells of it for a while."""
 
     def found(self, **values: object) -> "Finding":
         """Return a finding of this kind. The first value identifies it among those of its kind, ``service`` with it if
@@ -60,6 +65,9 @@ class Finding:
     subject: str
     problem: str
     mend: str
+    is_excused: bool = False
+    """Whether it leaves this host fit, though it stops production: another host would not do better, as far as is
+    known."""
 
     def __str__(self) -> str:
         return f"{self.code}: {self.problem}; {self.mend}"

@@ -4,6 +4,7 @@ from natmirror.findings.code import Affected, FindingCode, Severity
 
 _WARNING, _FAILURE = Severity.WARNING, Severity.FAILURE
 _PRODUCTION, _COPIES = Affected.PRODUCTION, Affected.COPIES
+_FADES = True
 
 
 class OwnCode(FindingCode):
@@ -13,16 +14,25 @@ class OwnCode(FindingCode):
         *("rules-repaired", _WARNING, _PRODUCTION),
         "{program} has changed {name} within the last minute: {difference}; natmirror has repaired it",
         "let {program} load and flush its own tables and chains only, and save no rules of natmirror's",
+        _FADES,
+    )
+    RULES_MOVED = (
+        *("rules-moved", _WARNING, _PRODUCTION),
+        "{program} has put a rule above natmirror's in {name} within the last minute: {difference}; natmirror has moved"
+        " its own to the top again",
+        "let {program} append its rules (-A), or filter packets in the chain FORWARD of the table filter",
     )
     OLD_RULES_REMOVED = (
         *("old-rules-removed", _WARNING, _PRODUCTION),
         "natmirror has removed rules of an earlier natmirror within the last minute from {name}: {difference}",
         "if they come back, save the host's iptables rules again without those of natmirror",
+        _FADES,
     )
     TUN_REPAIRED = (
         *("tun-repaired", _WARNING, _COPIES),
         "a program has changed natmirror's {name} within the last minute: {difference}; natmirror has repaired it",
         "have NetworkManager, systemd-networkd and sysctl.d leave the interfaces natmirror* alone",
+        _FADES,
     )
     CONTESTED = (
         *("contested", _WARNING, _PRODUCTION),
@@ -34,6 +44,12 @@ class OwnCode(FindingCode):
         *("rules-not-repaired", _FAILURE, _PRODUCTION),
         "{name} is not as natmirror has made it: {difference} (changed by {program}); not repaired: {error}",
         "natmirror tries again; if it does not succeed, run: systemctl restart natmirror",
+    )
+    RULES_NOT_FIRST = (
+        *("rules-not-first", _WARNING, _PRODUCTION),
+        "packets meet a rule of {program} before natmirror's in {name}: {difference}; not moved: {error}; if it decides"
+        " on production's packets, natmirror does not see them",
+        "let {program} append its rules (-A), or filter packets in the chain FORWARD of the table filter",
     )
     OLD_RULES_NOT_REMOVED = (
         *("old-rules-not-removed", _FAILURE, _PRODUCTION),

@@ -4,6 +4,11 @@ from natmirror.findings.code import Affected, FindingCode, Severity
 
 _WARNING, _FAILURE = Severity.WARNING, Severity.FAILURE
 _PRODUCTION, _COPIES = Affected.PRODUCTION, Affected.COPIES
+_SEARCH = (
+    "run: tcpdump -ni any host {host}; if nothing goes out to it, look here: ip route get {host}; ip neigh show {host};"
+    " ip rule; nft list ruleset; iptables-legacy-save; ip xfrm policy; tc qdisc"
+)
+"""What finds out whether this host is at fault, and where."""
 
 
 class PathCode(FindingCode):
@@ -45,15 +50,31 @@ class PathCode(FindingCode):
     )
     BACKEND_SILENT = (
         *("backend-silent", _WARNING, _PRODUCTION),
-        "{name} ({address}) of service {service} has answered none of the last {count} SYNs: it is down, or its replies"
-        " do not come through this host",
-        "on {name}, run: ip route get CLIENT; it has to name this host as the gateway",
+        "{name} ({address}) of service {service} has answered none of the last {count} SYNs: it is down, this host does"
+        " not pass them on, or the replies do not come through this host",
+        f"{_SEARCH}; else on {{name}}, run: ip route get CLIENT; it has to name this host as the gateway",
     )
     MIRROR_SILENT = (
         *("mirror-silent", _FAILURE, _COPIES),
         "mirror {name} ({address}) of service {service} answers nothing: {count} packets were sent again since its last"
         " acknowledgement",
-        "on {name}, run: ip route get CLIENT; it has to name this host as the gateway, or set source for the mirror",
+        f"{_SEARCH}; else on {{name}}, run: ip route get CLIENT; it has to name this host as the gateway, or set source"
+        " for the mirror",
+    )
+    ALL_DRAINED = (
+        *("all-drained", _WARNING, _PRODUCTION),
+        "the operator has drained all backends of service {pool}: new connections {fate}",
+        "run: natmirror undrain {pool}/{name}",
+    )
+    NO_BACKEND_UP = (
+        *("no-backend-up", _FAILURE, _PRODUCTION),
+        "no backend of service {pool} is up: new connections {fate} ({reasons})",
+        f"start the backends; if they run, {_SEARCH}",
+    )
+    SORRY_ALONE = (
+        *("sorry-alone", _WARNING, _PRODUCTION),
+        "no backend of service {pool} is up: new connections {fate} ({reasons})",
+        f"start the backends; if they run, {_SEARCH}",
     )
     TARGET_IS_THIS_HOST = (
         *("target-is-this-host", _WARNING, _PRODUCTION),

@@ -26,6 +26,8 @@ class FindingEntry(TypedDict):
     """What is wrong."""
     mend: str
     """What mends it: a command, mostly."""
+    makes_unfit: bool
+    """Whether it makes this host unfit: it stops production, and another host may do better."""
     since: str
     """The time at which natmirror found it, in UTC (ISO 8601)."""
 
@@ -59,9 +61,9 @@ class Findings:
             log.info("%s: no longer so: %s", one.code, one.problem)
 
     def all(self) -> list[Finding]:
-        """Return the findings of all sources; failures of production come first, then other failures."""
-        found = self._all().values()
-        return sorted(found, key=lambda one: (not one.stops_production, one.code.severity is not Severity.FAILURE))
+        """Return the findings of all sources: failures of production come first, then other failures, then warnings,
+        and what is mended already comes last."""
+        return sorted(self._all().values(), key=_rank)
 
     def show(self) -> list[FindingEntry]:
         """Return the findings as values for JSON, in the order of all()."""
@@ -75,17 +77,23 @@ class Findings:
                 "subject": one.subject,
                 "problem": one.problem,
                 "mend": one.mend,
+                "makes_unfit": one.stops_production and not one.is_excused,
                 "since": since[one.code, one.subject],
             }
             for one in found
         ]
 
     def why_unfit(self) -> str:
-        """Return the first failure of production, or an empty text."""
-        return next((str(one) for one in self.all() if one.stops_production), "")
+        """Return the first failure of production that another host may not have, or an empty text."""
+        return next((str(one) for one in self.all() if one.stops_production and not one.is_excused), "")
 
     def _all(self) -> dict[_Key, Finding]:
         return {key: one for source in self._found.values() for key, one in source.items()}
+
+
+def _rank(one: Finding) -> tuple[bool, bool, bool]:
+    """Return what sorts a finding before others that matter less to the operator."""
+    return not one.stops_production, one.code.severity is not Severity.FAILURE, one.code.fades
 
 
 def _time_of_day() -> str:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from errno import EMFILE, ENFILE
 from pathlib import Path
 
-from natmirror.linux import unix_socket
+from natmirror.linux.unix_socket import PathSocket
 
 log = logging.getLogger("natmirror")
 
@@ -29,13 +29,11 @@ class HealthServer:
     made."""
 
     def __init__(self, path: Path, health: Callable[[], tuple[int, str]]) -> None:
-        self._path = path
         self._health = health
         self._closing = threading.Event()
         self._spare = -1
         self._logged: type[Exception] | None = None  # the kind of error that was last logged
-        self._socket = unix_socket.bind(path, socket.SOCK_STREAM, _MODE, "serve health")
-        self._socket.listen(_BACKLOG)
+        self._socket = PathSocket(path, socket.SOCK_STREAM, _MODE, "serve health", backlog=_BACKLOG)
         self._open_spare()
         self._thread = threading.Thread(target=self._serve, name="health", daemon=True)
         self._thread.start()
@@ -43,10 +41,9 @@ class HealthServer:
     def close(self) -> None:
         """Stop serving, and remove the socket."""
         self._closing.set()
-        self._path.unlink(missing_ok=True)
-        with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.shut_down()
         self._thread.join(_JOIN_TIMEOUT)
+        self._socket.remove()
         self._socket.close()
         self._close_spare()
 
@@ -54,6 +51,8 @@ class HealthServer:
         while not self._closing.is_set():
             try:
                 self._answer_one()
+            except BlockingIOError:
+                self._socket.restore()
             except Exception as error:  # e.g. no descriptor is left, not even the spare one
                 if self._closing.is_set():
                     return
@@ -65,13 +64,14 @@ class HealthServer:
                 self._logged = None
 
     def _answer_one(self) -> None:
+        """Answer one client. BlockingIOError where none connects for a while."""
         try:
-            peer, _ = self._socket.accept()
+            peer, _ = self._socket.socket.accept()
         except OSError as error:
             if error.errno not in (EMFILE, ENFILE) or self._closing.is_set():
                 raise
             self._close_spare()
-            peer, _ = self._socket.accept()
+            peer, _ = self._socket.socket.accept()
         with peer, suppress(OSError):
             peer.settimeout(_SEND_TIMEOUT)
             code, reason = self._health()

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from natmirror.ha.role import HostRole
-from natmirror.linux import unix_socket
+from natmirror.linux.unix_socket import PathSocket
 
 log = logging.getLogger("natmirror")
 
@@ -29,28 +29,28 @@ class RoleServer:
     refuses it, and TimeoutError. HostError where the socket cannot be made."""
 
     def __init__(self, path: Path, report: Callable[[HostRole, int], None]) -> None:
-        self._path = path
         self._report = report
         self._is_closing = threading.Event()
-        self._socket = unix_socket.bind(path, socket.SOCK_DGRAM, _MODE, "take reports of the role")
+        self._socket = PathSocket(path, socket.SOCK_DGRAM, _MODE, "take reports of the role")
         self._thread = threading.Thread(target=self._serve, name="role", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Stop serving, and remove the socket."""
         self._is_closing.set()
-        self._path.unlink(missing_ok=True)
-        with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.shut_down()
         self._thread.join(_JOIN_TIMEOUT)
+        self._socket.remove()
         self._socket.close()
 
     def _serve(self) -> None:
         while not self._is_closing.is_set():
             try:
-                datagram, sender = self._socket.recvfrom(_MAX_LEN)
+                datagram, sender = self._socket.socket.recvfrom(_MAX_LEN)
                 if not self._is_closing.is_set():
                     self._answer(datagram, sender)
+            except BlockingIOError:  # no report came for a while
+                self._socket.restore()
             except Exception as error:  # e.g. no memory
                 log.error("role: cannot take a report: %r; trying again", error)
                 self._is_closing.wait(_REST)
@@ -65,7 +65,7 @@ class RoleServer:
             answer = "natmirror is too busy to answer: try again"
         if sender:
             with suppress(OSError):  # the sender has gone
-                self._socket.sendto(answer.encode(), socket.MSG_DONTWAIT, sender)
+                self._socket.socket.sendto(answer.encode(), socket.MSG_DONTWAIT, sender)
 
 
 def _parse(datagram: bytes) -> tuple[HostRole, int]:

@@ -1,6 +1,5 @@
 """The state of this host, as far as the rules depend on it, and how it is read."""
 
-import shutil
 import socket
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
@@ -10,11 +9,11 @@ from pyroute2 import DiagSocket, IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from natmirror.errors import HostError
-from natmirror.linux import commands
 from natmirror.linux.descriptors import require_descriptors
-from natmirror.linux.foreign_rules import BaseChain, from_iptables, from_nft
-from natmirror.linux.iptables import BACKENDS, Firewall, legacy_is_in_use
+from natmirror.linux.foreign_rules import BaseChain
+from natmirror.linux.iptables import Firewall
 from natmirror.linux.memory_limit import memory_limit
+from natmirror.linux.rule_reader import RuleReader
 from natmirror.linux.rule_walk import Routes
 from natmirror.rules import Backend, Mirror, Rules, Service
 
@@ -98,7 +97,7 @@ def read_features(rules: Rules, firewall: Firewall) -> Features:
     return Features(can_limit, firewall.can_reassemble(), firewall.can_check_paths(), memory_limit())
 
 
-def read_host(rules: Rules, features: Features) -> HostState:
+def read_host(rules: Rules, features: Features, rule_reader: RuleReader) -> HostState:
     """Read the state of this host for find_problems(). HostError where it cannot be read."""
     host = HostState(features=features)
     try:
@@ -111,7 +110,7 @@ def read_host(rules: Rules, features: Features) -> HostState:
     for name in CONNTRACK_SETTINGS:
         if (file := Path(_CONNTRACK_FILES + name)).exists():
             host.conntrack[name] = _read(file)
-    host.chains = read_chains()
+    host.chains = rule_reader.read()
     try:
         require_descriptors()
         with IPRoute() as netlink:
@@ -120,18 +119,6 @@ def read_host(rules: Rules, features: Features) -> HostState:
     except (NetlinkError, OSError) as error:
         raise HostError(f"cannot read this host's addresses, routes and sockets: {error}") from None
     return host
-
-
-def read_chains() -> list[BaseChain]:
-    """Return other programs' filter rules on this host. HostError where they cannot be read."""
-    found: list[BaseChain] = []
-    for backend in BACKENDS:
-        program = f"iptables-{backend}-save"
-        if shutil.which(program) is not None and (backend == "nft" or legacy_is_in_use()):
-            found += from_iptables(commands.run([program], package="iptables"), backend)
-    if shutil.which("nft") is not None:
-        found += from_nft(commands.run(["nft", "-j", "-s", "list", "ruleset"], package="nftables"))
-    return found
 
 
 def _read_links(netlink: IPRoute, rules: Rules, host: HostState) -> None:

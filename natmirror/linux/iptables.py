@@ -96,9 +96,13 @@ class Firewall:
             return ["it was changed while it was installed"]
         return texts.differences(wanted, texts.state_of(saved))
 
+    def above(self, table: str) -> Sequence[str]:
+        """Return the rules of other programs that decide on packets before ours do, as differences() has read them."""
+        return texts.state_of(self._seen[table]).above
+
     def repair(self, table: str) -> None:
-        """After differences(), install our part of a table again. HostError where iptables refuses: then nothing has
-        changed."""
+        """After differences(), install our part of a table again, its jumps at the top. HostError where iptables
+        refuses: then nothing has changed."""
         self._restore(texts.refilled(table, self._filled, self._seen[table]))
         if self._wanted[table] is None:
             self._remember([table])

@@ -5,13 +5,17 @@ them, and how two states of them differ.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from natmirror.linux.iptables_rules import CHAINS, PREFIX, Chain
 
 Contents = Mapping[Chain, Sequence[str]]
 """The rules of each chain, without ``-A CHAIN``."""
+
+_ONLY_WATCH = {"LOG", "NFLOG", "TRACE", ""}
+"""Targets after which a packet goes on to the next rule as it was; a rule without a target counts packets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +26,16 @@ class TableState:
     """The rules of each chain, by its name."""
     jumps: Sequence[str]
     """The jumps from built-in and other programs' chains, as rules without -A, sorted."""
+    above: Sequence[str] = ()
+    """Other programs' rules that packets meet before our jumps, as rules without -A; those that only watch are left
+    out."""
 
 
 def state_of(saved: Sequence[str]) -> TableState:
     """Return what a table has of ours."""
     names = present(saved)
     rules = {name: [line for line in saved if line.startswith(f"-A {name} ")] for name in names}
-    return TableState(rules, sorted(_jumps(saved, *names)))
+    return TableState(rules, sorted(_jumps(saved, *names)), list(_above(saved, names)))
 
 
 def is_complete(table: str, filled: Contents, state: TableState) -> bool:
@@ -118,6 +125,19 @@ def _jumps(saved: Sequence[str], *names: str) -> list[str]:
     """Return the jumps to these chains in all chains that are not ours, in their order, as rules without -A."""
     others = [line for line in saved if line.startswith("-A ") and not line.startswith(f"-A {PREFIX}")]
     return [line[3:] for line in others if any(f" -j {name} " in f"{line} " for name in names)]
+
+
+def _above(saved: Sequence[str], names: Sequence[str]) -> Iterator[str]:
+    """Yield other programs' rules that stand above a jump to one of these chains."""
+    jumps = set(_jumps(saved, *names))
+    for parent in dict.fromkeys(jump.split(" ", 1)[0] for jump in jumps):
+        chain = [line[3:] for line in saved if line.startswith(f"-A {parent} ")]
+        last = max(number for number, rule in enumerate(chain) if rule in jumps)
+        yield from (rule for rule in chain[:last] if rule not in jumps and _target(rule) not in _ONLY_WATCH)
+
+
+def _target(rule: str) -> str:
+    return next((after for word, after in pairwise(rule.split()) if word in ("-j", "-g")), "")
 
 
 def _at_top(jump: str) -> str:

@@ -15,15 +15,16 @@ from natmirror.linux.path_checks import (
     find_path_problems,
     find_socket_problems,
 )
+from natmirror.linux.rule_reader import RuleReader
 from natmirror.linux.rule_walk import drops_invalid, find_drops
 from natmirror.rules import Pair, Rules, Service
 
 _STRICT = 1
 
 
-def check(rules: Rules, features: Features) -> list[Finding]:
+def check(rules: Rules, features: Features, rule_reader: RuleReader) -> list[Finding]:
     """Return the problems of this host with these rules. HostError where its state cannot be read."""
-    return list(find_problems(rules, read_host(rules, features)))
+    return list(find_problems(rules, read_host(rules, features, rule_reader)))
 
 
 def find_problems(rules: Rules, host: HostState) -> Iterator[Finding]:

@@ -110,12 +110,15 @@ class Adoption:
     def activate(self, flow: MirroredFlow, now: float) -> None:
         """Activate a standby connection: this host passes it from now on, and asks its mirrors for their positions."""
         stream = self._streams.get(flow)
-        if stream is None or stream.state is not StreamState.STANDBY:
-            return
+        if stream is not None and stream.state is StreamState.STANDBY:
+            self._activate(stream, now)
+            self._reconnection.follow(stream)
+
+    def _activate(self, stream: MirroredStream, now: float) -> None:
+        """Activate a standby connection; the caller has its copies followed."""
         first = stream.standby_first  # the reassembler may be further, if the client's bytes were given up meanwhile
-        flow.row.orig.bytes += seq.diff(stream.standby_from, first)
+        stream.flow.row.orig.bytes += seq.diff(stream.standby_from, first)
         stream.move(StreamEvent.ACTIVATED)
-        self._reconnection.follow(stream)
         for copy in stream.copies:
             leg = copy.leg
             if leg is not None and leg.resumption is not None:
@@ -124,11 +127,14 @@ class Adoption:
                 leg.resumption.activate(now)
                 leg.schedule()
 
-    def note_activated(self, copy: StreamCopy, leg: Leg) -> None:
-        """Activate the connection if its leg was activated by a segment of its mirror."""
-        resumption = leg.resumption
-        if copy.stream.state is StreamState.STANDBY and resumption is not None and not resumption.is_standby:
-            self.activate(copy.stream.flow, resumption.activated_at)
+    def note_activated(self, copy: StreamCopy, leg: Leg) -> bool:
+        """Activate the connection if its leg was activated by a segment of its mirror, and return whether it was:
+        Reconnection.follow() has to come afterwards, once the leg's end counts if that segment has ended it."""
+        stream, resumption = copy.stream, leg.resumption
+        if stream.state is not StreamState.STANDBY or resumption is None or resumption.is_standby:
+            return False
+        self._activate(stream, resumption.activated_at)
+        return True
 
     def leg_moved(self, copy: StreamCopy, leg: Leg) -> Iterator[LegOutcome]:
         """Follow a move of an adopted leg, or its end: its mirror may have bytes of the client that did not pass
@@ -136,7 +142,8 @@ class Adoption:
         stream, row = copy.stream, copy.stream.flow.row
         if stream.state is StreamState.FORGOTTEN:
             return
-        self.note_activated(copy, leg)
+        if self.note_activated(copy, leg):
+            self._reconnection.follow(stream)
         if stream.state is StreamState.STANDBY:
             return
         fin = seq.add(row.orig.end, -1) if is_finished(row.orig) else None

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from natmirror.fastpath import FlowRow, client_bytes
-from natmirror.fastpath.flow_flags import clear_orig_waiting, has_reader, remove_reader
+from natmirror.fastpath.flow_flags import clear_orig_waiting, has_inferred_end, has_reader, remove_reader
 from natmirror.mirror.copy_states import TRANSITIONS, StreamEvent, StreamState
 from natmirror.net.endpoint import Endpoint
 from natmirror.reasons import EndReason
@@ -127,6 +127,11 @@ class MirroredStream:
         """The client's bytes that count for the copies: those that the backend has acknowledged, or all that were sent
         where copies do not wait for that."""
         return self.final_bytes if self.state is StreamState.FORGOTTEN else client_bytes(self.flow.row)
+
+    @property
+    def certain_bytes(self) -> int:
+        """``client_bytes`` without a last one that only an acknowledgement has shown: it may turn out to be the FIN."""
+        return max(self.client_bytes - has_inferred_end(self.flow.row.orig), 0)
 
     def make_copy(self, mirror: Mirror, why_absent: EndReason | None = None) -> StreamCopy:
         """Add a copy without a leg, and return it."""

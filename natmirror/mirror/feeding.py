@@ -23,6 +23,7 @@ from natmirror.fastpath.flow_flags import (
     has_reader,
     holds,
     is_ack_known,
+    is_fin_acked,
     is_finished,
     is_revoked,
     is_skipped,
@@ -84,6 +85,8 @@ class Feeding:
         has_passed_fin = fin_seq is not None and not stream.is_adopted and seq.lt(fin_seq, reassembler.next)
         if reassembler.contradiction is not None or has_passed_fin:
             self.give_up(stream, reassembler.contradiction or EndReason.AMBIGUOUS)
+            if has_passed_fin and not self._is_fin_held(stream):
+                self._finish(stream, now)
             return
         set_orig_waiting(row, past_window=reassembler.is_blocked, has_gap=reassembler.has_gap)
         had_rest = stream.has_rest
@@ -97,14 +100,18 @@ class Feeding:
         if acked is not None and seq.lt(reassembler.next, acked) and self._handle_gap(stream, acked, edge, now):
             return
         if fin_seq is not None and reassembler.next == fin_seq and not self._is_fin_held(stream):
-            stream.move(StreamEvent.FIN)
-            self.each_leg(stream, lambda leg: leg.finish(now))
-            if has_reader(row):
-                self._read_queue.add(ReadEvent.FINISHED, row.id)
+            self._finish(stream, now)
         if stream.awaits_last and not row.held_len:
             stream.awaits_last, had_rest = False, True
         if had_rest and stream.has_ended and not stream.ends_later:
             self.end_late(stream, now)
+
+    def _finish(self, stream: MirroredStream, now: float) -> None:
+        """End the stream: its FIN has come after the last byte."""
+        stream.move(StreamEvent.FIN)
+        self.each_leg(stream, lambda leg: leg.finish(now))
+        if has_reader(stream.flow.row):
+            self._read_queue.add(ReadEvent.FINISHED, stream.flow.row.id)
 
     def _edge(self, stream: MirroredStream, end: int) -> int:
         """Return the number up to which bytes may be taken in order now; a segment of the client ends at ``end``. Bytes
@@ -137,7 +144,7 @@ class Feeding:
     def _is_fin_held(self, stream: MirroredStream) -> bool:
         """Return whether the client's FIN still waits for its acknowledgement."""
         row = stream.flow.row
-        return holds(row) and not (is_ack_known(row.reply) and row.reply.ack == row.orig.end)
+        return holds(row) and not is_fin_acked(row)
 
     def _take(self, stream: MirroredStream, data: bytes, edge: int, now: float) -> bool:
         """Take the client's next bytes in order, and release what may be released. Return False if that has ended all

@@ -161,7 +161,9 @@ class Ledger:
     def change_fate(self, copy: StreamCopy, reason: EndReason | None, client_bytes: int | None = None) -> None:
         """Add what a copy without a living leg lacks until now to the totals. From now on it lacks its client's bytes
         for another reason, or (None) gets them again. ``client_bytes``: as many of them came before, if not all."""
-        key, before = self._key(copy), copy.stream.client_bytes if client_bytes is None else client_bytes
+        key, before = self._key(copy), client_bytes
+        if before is None:
+            before = max(copy.stream.certain_bytes, copy.before + copy.acked_bytes)
         if copy.why_ended is not None:
             self.totals_of(copy).lost[copy.why_ended] += before - copy.before - copy.acked_bytes
             self._not_lost[*key, copy.why_ended] -= copy.before + copy.acked_bytes
@@ -171,7 +173,7 @@ class Ledger:
 
     def copy_added(self, copy: StreamCopy) -> None:
         """Add a copy that a reload has added to an older flow: the earlier bytes do not count for it."""
-        copy.before = copy.stream.client_bytes
+        copy.before = copy.stream.certain_bytes
         self.totals_of(copy).client_bytes -= copy.before
         if copy.why_ended is not None:
             self._not_lost[*self._key(copy), copy.why_ended] += copy.before

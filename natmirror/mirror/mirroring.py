@@ -8,6 +8,7 @@ from natmirror.fastpath.flow_flags import (
     clear_mirroring,
     has_reader,
     holds,
+    is_fin_acked,
     is_revoked,
     is_service_mirrored,
     reconnects,
@@ -33,7 +34,7 @@ from natmirror.mirror.sessions.sessions import MasterSessions
 from natmirror.mirror.timers import TimerKind, Timers
 from natmirror.net import seq
 from natmirror.net.endpoint import Endpoint, endpoint_of, parse_endpoint
-from natmirror.net.packet import URG, Segment
+from natmirror.net.packet import FIN, URG, Segment
 from natmirror.reasons import EndReason
 from natmirror.rules import Release, Service
 from natmirror.tcp import tracker
@@ -193,8 +194,9 @@ class Mirroring:
         if segment.flags & URG and is_urgent(flow.row, segment):
             self._feeding.give_up(stream, EndReason.AMBIGUOUS)
             return
-        payload = segment.payload
-        if payload or not holds(flow.row) or is_revoked(flow.row.orig):  # else it is a FIN, to be acknowledged first
+        payload, row = segment.payload, flow.row
+        is_acked_fin = segment.flags & FIN and is_fin_acked(row)
+        if payload or not holds(row) or is_revoked(row.orig) or is_acked_fin:  # else it is a FIN, to be acknowledged
             self._feeding.feed(stream, segment.seq, payload, now)
 
     def _begin_again(self, stream: MirroredStream, segment: Segment, now: float) -> None:

@@ -48,7 +48,11 @@ class AnswerWatch:
             answered = one["connections"] + one["refused_syns"]
             if count := self._silent(name, before, answered, one["unanswered_syns"]):
                 yield PathCode.BACKEND_SILENT.found(
-                    name=one["name"], service=one["service"], address=one["address"], count=count
+                    name=one["name"],
+                    service=one["service"],
+                    address=one["address"],
+                    host=one["address"].partition(":")[0],
+                    count=count,
                 )
 
     def _mirrors(self, sums: Snapshot, before: Mapping[_Name, _Progress]) -> Iterator[Finding]:
@@ -58,7 +62,11 @@ class AnswerWatch:
             count = self._silent(name, before, answered, one["retransmits"])
             if count and one["legs"]:
                 yield PathCode.MIRROR_SILENT.found(
-                    name=one["name"], service=one["service"], address=one["address"], count=count
+                    name=one["name"],
+                    service=one["service"],
+                    address=one["address"],
+                    host=one["address"].partition(":")[0],
+                    count=count,
                 )
 
     def _silent(self, name: _Name, before: Mapping[_Name, _Progress], answered: int, in_vain: int) -> int:

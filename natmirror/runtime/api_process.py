@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from natmirror import unprivileged
 from natmirror.api import frames
 from natmirror.errors import HostError, NatmirrorError
-from natmirror.linux import unix_socket
+from natmirror.linux.unix_socket import CHECK_INTERVAL, PathSocket
 from natmirror.runtime.chores import ChoreFailure
 
 log = logging.getLogger("natmirror")
@@ -78,24 +78,23 @@ class ApiProcess:
     def open(self) -> None:
         """Make the socket, and start the process soon. HostError where the socket cannot be made, or another natmirror
         listens on it."""
-        self._listening = unix_socket.bind(self._path, socket.SOCK_STREAM, _MODE, "serve the API")
+        self._listening = PathSocket(self._path, socket.SOCK_STREAM, _MODE, "serve the API", backlog=_BACKLOG)
         try:
-            self._listening.listen(_BACKLOG)
             self._loop = asyncio.new_event_loop()
             self._main = self._loop.create_task(self._keep_running())
             self._thread.start()
         except (OSError, RuntimeError) as error:
+            self._listening.remove()
             self._listening.close()
-            self._path.unlink(missing_ok=True)
             raise HostError(f"cannot serve the API: {error}") from None
 
     def close(self) -> None:
         """End the process, and remove the socket."""
-        self._path.unlink(missing_ok=True)
         if self._thread.is_alive():
             with suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self._main.cancel)
             self._thread.join(_JOIN_TIMEOUT)
+        self._listening.remove()
         self._listening.close()
         for threads in self._makers:
             threads.shutdown(wait=False, cancel_futures=True)
@@ -140,6 +139,7 @@ class ApiProcess:
 
     async def _run_once(self) -> str:
         """Start the process, and answer it until it ends; return why it has ended."""
+        self._listening.restore()
         ours, theirs = socket.socketpair()
         with ours:
             with theirs:
@@ -148,9 +148,13 @@ class ApiProcess:
                 ours.setblocking(False)
                 streams = await asyncio.open_connection(sock=ours)
                 conversation = _Conversation(*streams, self._documents, self._lists, self.commands, self._makers)
+                watching = asyncio.create_task(self._restore_socket(ours))
                 try:
                     why = await conversation.run(self._note_beat)
+                    if watching.done():
+                        why = "its socket was removed"
                 finally:
+                    watching.cancel()
                     conversation.close()
             finally:
                 with suppress(OSError):
@@ -159,13 +163,19 @@ class ApiProcess:
                 code = _end(process)
         return why or f"it has ended, {code}"
 
+    async def _restore_socket(self, connection: socket.socket) -> None:
+        """Once the socket's path was removed and there is another socket, end the process, which has the old one."""
+        while not self._listening.restore():
+            await asyncio.sleep(CHECK_INTERVAL)
+        connection.shutdown(socket.SHUT_RDWR)
+
     def _note_beat(self) -> None:
         if self._failure is not None:
             log.info("%s: runs again", _NAME)
             self._failure = None
 
     def _start(self, connection: int) -> "subprocess.Popen[bytes]":
-        keep = (self._listening.fileno(), connection)
+        keep = (self._listening.socket.fileno(), connection)
         command = [sys.executable, "-m", "natmirror.api", *map(str, keep)]
         return unprivileged.start(command, os.environ, keep=keep, errors=None, is_ours=True)
 

@@ -13,12 +13,13 @@ from typing import Any
 
 from natmirror.backends.admission import Admission, AdmissionChange, Kill, Panic
 from natmirror.backends.monitor import HealthChange, Monitor
-from natmirror.backends.shown import AdmissionEntry, BackendState, HealthEntry
+from natmirror.backends.shown import AdmissionEntry, HealthEntry
 from natmirror.fastpath import ConnectionCounts
-from natmirror.findings import Finding, Findings, PathCode
+from natmirror.findings import Findings
 from natmirror.linux.reachability import Reachability
 from natmirror.net.endpoint import endpoint_of
 from natmirror.rules import Rules
+from natmirror.runtime.backend_findings import backend_findings
 from natmirror.runtime.chores import NEVER, Chore
 from natmirror.runtime.engine_proxy import EngineProxy
 from natmirror.runtime.mailbox import Mailbox
@@ -30,7 +31,7 @@ log = logging.getLogger("natmirror")
 class BackendControl:
     """The state of all backends. It belongs to the main thread, which reads ``mailbox``, except for syn_failed(),
     states() and health(). ``is_active``: this host passes the packets. ``findings`` gets what keeps checks from telling
-    anything, and pools in panic."""
+    anything, and pools in panic or without an open backend."""
 
     def __init__(
         self, rules: Rules, mailbox: Mailbox, findings: Findings, counts: ConnectionCounts, *, is_active: bool
@@ -85,18 +86,18 @@ class BackendControl:
         until = None if deadline is None else float(deadline)
         service, backend = str(request["service"]), str(request["backend"])
         self._apply(self._admission.drain(service, backend, until, time.monotonic()))
+        self._report_findings()
         count = self._counts.of(*self._admission.endpoints(service, backend))[0]
         fate = "they stay until they end" if until is None else f"reset in {until:g} s unless they end before"
         left = f"connections left: {count} ({fate})" if count else "no connections left"
         follows = self._admission.after_drain(service)
-        if not self._admission.has_open(service):
-            log.warning("%s/%s is drained: %s", service, backend, follows)
         return {"done": f"{service}/{backend} gets no new connections; {left}; {follows}"}
 
     def undrain(self, request: Mapping[str, Any]) -> CommandAnswer:
         """Obey ``{"service": …, "backend": …}``. KeyError or ValueError where the request is malformed."""
         service, backend = str(request["service"]), str(request["backend"])
         self._apply(self._admission.undrain(service, backend, time.monotonic()))
+        self._report_findings()
         return {"done": self._admission.after_undrain(service, backend)}
 
     def syn_failed(self, service: str, backend: str) -> None:
@@ -134,35 +135,11 @@ class BackendControl:
             why = "" if change.is_up else f": {change.reason}"
             log.warning("%s/%s is %s%s", service, backend.name, "up" if change.is_up else "down", why)
             self._apply(changes)
+            self._report_findings()
 
     def _report_findings(self) -> None:
-        """Report the checks that say nothing, and the pools in panic."""
-        found: list[Finding] = []
-        health = {(one["service"], one["backend"]): one for one in self._monitor.status()}
-        states = self._admission.show(time.monotonic())
-        for service in self._rules.services:
-            backends = () if service.pool is None else service.pool.backends
-            for backend in backends:
-                entry = health.get((service.name, backend.name))
-                if entry is not None and entry["inconclusive_reason"]:
-                    found.append(
-                        PathCode.CHECK_SAYS_NOTHING.found(
-                            name=backend.name,
-                            service=service.name,
-                            address=backend.address,
-                            state=entry["state"],
-                            reason=entry["inconclusive_reason"],
-                        )
-                    )
-            panicking = [one for one in backends if states[service.name, one.name]["state"] is BackendState.PANIC]
-            if panicking and service.pool is not None:
-                found.append(
-                    PathCode.POOL_IN_PANIC.found(
-                        pool=service.name,
-                        where="its sorry server" if service.pool.sorry is not None else "all its backends",
-                        names=", ".join(one.name for one in panicking),
-                    )
-                )
+        """Report the checks that say nothing, and the pools in panic or without an open backend."""
+        found = backend_findings(self._rules, self._admission.show(time.monotonic()), self._monitor.status())
         self._findings.replace("backends", found)
 
     def _apply(
@@ -170,10 +147,7 @@ class BackendControl:
     ) -> None:
         """Pass changes on to the engines, and log those that are not ``known``: shares by service and backend."""
         for change in changes:
-            if isinstance(change, Panic):
-                self._report_findings()
-                continue
-            if isinstance(change, Kill) and not self._is_active:
+            if isinstance(change, Panic) or (isinstance(change, Kill) and not self._is_active):
                 continue
             if isinstance(change, Kill) and change.is_repeated:
                 log.debug("resetting the connections of %s/%s once more", change.service, change.backend)

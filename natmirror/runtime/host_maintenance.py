@@ -15,6 +15,7 @@ from natmirror.ha.member import PairMember
 from natmirror.linux import host_state, iptables, preflight
 from natmirror.linux.iptables_rules import TABLES
 from natmirror.linux.kernel_changes import KernelChanges, generation
+from natmirror.linux.rule_reader import RuleReader
 from natmirror.linux.tun import TunDevice, path_mtu
 from natmirror.net.endpoint import endpoint_of
 from natmirror.rules import Rules
@@ -70,6 +71,7 @@ class HostMaintenance:
         self._findings = findings
         self._answers = AnswerWatch()
         self._features: host_state.Features | None = None
+        self._rule_reader = RuleReader()
         self.removal = Chore("unused kernel rules", CHECK_INTERVAL, kernel_rules.remove_unused, now + CHECK_INTERVAL)
         self._path_mtus = Chore("path MTUs to mirrors", _PATHS_INTERVAL, self.read_path_mtus)
         firewall = kernel_rules.firewall
@@ -128,7 +130,7 @@ class HostMaintenance:
         try:
             if self._features is None:
                 self._features = host_state.read_features(self._rules, self.kernel_rules.firewall)
-            self._findings.replace("host", preflight.check(self._rules, self._features))
+            self._findings.replace("host", preflight.check(self._rules, self._features, self._rule_reader))
         finally:  # netlink sockets leave reference cycles: collect them while they are in generation 0
             gc.enable()
             gc.collect(0)

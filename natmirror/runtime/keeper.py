@@ -5,14 +5,14 @@ goes on is at war with natmirror, which neither of them can win: then the keeper
 """
 
 import logging
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol, TypedDict
 
 from natmirror.errors import HostError
-from natmirror.findings import Finding, FindingCode, Findings, OwnCode
+from natmirror.findings import Finding, FindingCode, Findings, OwnCode, Severity
 
 log = logging.getLogger("natmirror")
 
@@ -51,9 +51,9 @@ class Kept(Protocol):
     tables: Sequence[str]
     """The nftables tables that it is in; empty if only reading it tells whether it has changed."""
     repaired: FindingCode
-    """The finding after a repair."""
+    """The finding after a repair of what differences() has returned last."""
     not_repaired: FindingCode
-    """The finding while it differs."""
+    """The finding while that is not repaired."""
 
     def differences(self) -> list[str]:
         """Return how it differs from what natmirror has made, each in a few words. HostError where that is unknown."""
@@ -104,13 +104,28 @@ class RepairLimit:
 @dataclass(slots=True)
 class _State:
     thing: Kept
-    limit: RepairLimit = field(default_factory=RepairLimit)
+    limits: defaultdict[FindingCode, RepairLimit] = field(default_factory=lambda: defaultdict(RepairLimit))
+    """By the finding after a repair: a program that insists on the first place does not delay other repairs."""
     generation: int | None = None  # of nftables, when it was last found to be right
     repairs: int = 0
     repaired_at: str | None = None
     difference: str = ""
     changed_by: str = ""
     error: str | None = None  # why it differs now; None: it does not
+    told: dict[FindingCode, Finding] = field(default_factory=dict)  # after the last repair of each kind
+
+    @property
+    def is_contested(self) -> bool:
+        return any(limit.is_contested for limit in self.limits.values())
+
+    @property
+    def fails(self) -> bool:
+        """Return whether it differs in a way that is a failure."""
+        return self.error is not None and self.thing.not_repaired.severity is Severity.FAILURE
+
+    def note_right(self, now: float) -> None:
+        for limit in self.limits.values():
+            limit.note_right(now)
 
 
 class Keeper:
@@ -140,7 +155,7 @@ class Keeper:
         self._show(0.0)
 
     def check(self, things: Iterable[Kept], now: float) -> bool:
-        """Compare some of the things, and repair those that differ; return whether all are in place now. HostError
+        """Compare some of the things, and repair those that differ; return whether none fails now. HostError
         where the state of one is unknown: then those after it are not compared."""
         if self._has_stopped:
             return False
@@ -150,7 +165,7 @@ class Keeper:
                 self._check(state, now)
         finally:
             self._show(now)
-        return all(state.error is None for state in states)
+        return not any(state.fails for state in states)
 
     def stop(self) -> None:
         """Keep nothing any more: the operator removes it on purpose."""
@@ -161,18 +176,19 @@ class Keeper:
         thing = state.thing
         generation = self._generation() if thing.tables else None
         if state.error is None and generation is not None and generation == state.generation:
-            state.limit.note_right(now)
+            state.note_right(now)
             return
         found = thing.differences()
         changed_by = ", ".join(filter(None, map(self._changes.take, thing.tables)))
         if not found:
             state.generation, state.error = generation, None
-            state.limit.note_right(now)
+            state.note_right(now)
             return
         if state.error is None or changed_by:
             state.changed_by = changed_by or _UNKNOWN
         state.difference = "; ".join(found[:_MAX_SHOWN]) + ("; …" if len(found) > _MAX_SHOWN else "")
-        if not state.limit.may_repair(now):
+        limit = state.limits[thing.repaired]
+        if not limit.may_repair(now):
             state.error = f"it was changed {_MAX_REPAIRS} times within a minute, so natmirror waits"
             thing.give_way()
             return
@@ -181,12 +197,14 @@ class Keeper:
         except HostError as error:
             state.error = str(error)
             return
-        if state.limit.is_recent(now):  # otherwise the finding begins, and is logged
+        if limit.is_recent(now):  # otherwise the finding begins, and is logged
             log.warning("%s: repaired again: %s (changed by %s)", thing.name, state.difference, state.changed_by)
         state.repairs += 1
         state.repaired_at = self._time_of_day()
         state.generation, state.error = None, None
-        state.limit.note_repair(now)
+        limit.note_repair(now)
+        values = {"name": thing.name, "difference": state.difference, "program": state.changed_by}
+        state.told[thing.repaired] = thing.repaired.found(**values)
 
     def _show(self, now: float) -> None:
         self.entries = [
@@ -197,7 +215,7 @@ class Keeper:
                 "repaired_at": state.repaired_at,
                 "difference": state.difference,
                 "changed_by": state.changed_by,
-                "contested": state.limit.is_contested,
+                "contested": state.is_contested,
             }
             for name, state in self._states.items()
         ]
@@ -205,10 +223,12 @@ class Keeper:
 
     def _found(self, now: float) -> Iterator[Finding]:
         for name, state in self._states.items():
-            values = {"name": name, "difference": state.difference, "program": state.changed_by}
             if state.error is not None:
-                yield state.thing.not_repaired.found(**values, error=state.error)
-            if state.limit.is_contested:
+                yield state.thing.not_repaired.found(
+                    name=name, difference=state.difference, program=state.changed_by, error=state.error
+                )
+            if state.is_contested:
                 yield OwnCode.CONTESTED.found(name=name, program=state.changed_by)
-            elif state.limit.is_recent(now):
-                yield state.thing.repaired.found(**values)
+            for code, told in state.told.items():
+                if state.limits[code].is_recent(now) and not state.limits[code].is_contested:
+                    yield told

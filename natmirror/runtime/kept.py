@@ -22,7 +22,10 @@ class KeptTable:
         self._table = table
 
     def differences(self) -> list[str]:
-        return self._firewall.differences(self._table)
+        found = self._firewall.differences(self._table)
+        self.repaired = OwnCode.RULES_REPAIRED if found else OwnCode.RULES_MOVED
+        self.not_repaired = OwnCode.RULES_NOT_REPAIRED if found else OwnCode.RULES_NOT_FIRST
+        return found + [f"the rule {rule} stands above natmirror's" for rule in self._firewall.above(self._table)]
 
     def repair(self) -> None:
         self._firewall.repair(self._table)

@@ -22,7 +22,8 @@ from natmirror.net.packet import FIN, PSH, RST, SYN, URG, Segment
 
 
 def note_arrival(row: FlowRow, now: float) -> None:
-    """Note that a packet of the flow comes, not tracked yet, and whether the flow was silent before."""
+    """Note that a packet of the flow comes, not tracked yet, and whether the flow was silent before, or its break is
+    none any more."""
     row.came_at = now
     if not row.flags & RECONNECTS:
         return
@@ -31,6 +32,8 @@ def note_arrival(row: FlowRow, now: float) -> None:
     elif now - row.seen_at >= BREAK_SILENCE and row.orig.flags & HALF_SEQ:
         row.flags |= AT_BREAK
         row.break_at = row.orig.end
+    elif row.break_at != row.orig.end:  # the client has sent more, or an acknowledgement has shown that
+        row.flags &= ~AT_BREAK
 
 
 def note_unsure(row: FlowRow, segment: Segment) -> None:

@@ -132,7 +132,7 @@ class Leg(LegNumbers):
     def note_foreign_fin(self, fin: int) -> list[bytes]:
         """Close without a FIN of ours: the mirror has acknowledged the client's FIN, number ``fin``, which the other
         host has sent. If it has acknowledged even more, the record is wrong, and the leg ends."""
-        self.row.acked_bytes -= seq.diff(self.end, fin)
+        self.row.acked_bytes -= min(seq.diff(self.end, fin), self.row.acked_bytes)
         if self.end != seq.add(fin, 1):
             return self.abort(EndReason.NO_RECORD)
         self.sender.note_foreign_fin()

@@ -2,8 +2,9 @@
 
 import pytest
 
+from natmirror.net import seq
 from natmirror.rules import Release
-from tests.helpers.client_connection import ClientConnection
+from tests.helpers.client_connection import ISS, ClientConnection
 from tests.helpers.leg_records import adopted_connection, answer, due, end_reasons, mirror_of, sent_to_mirror
 from tests.helpers.support import RULES, assert_adds_up
 
@@ -106,3 +107,28 @@ def test_what_a_mirror_has_counts_if_the_client_has_closed_before_it_says_so(fas
     one = mirror_of(connection)
     assert (one["client_bytes"], one["acked_bytes"], one["pending_bytes"], one["lost_bytes"]) == (10, 10, 0, {})
     assert_adds_up(connection.engine.snapshot(connection.now))
+
+
+def test_a_fin_whose_acknowledgement_came_first_follows_the_last_byte(fast: bool) -> None:
+    connection = adopted_connection(fast=fast, release=Release.ACKNOWLEDGED)
+    due(connection)
+    answer(connection, 11)
+    due(connection)
+    connection.from_client("PA", b"abc")
+    connection.from_backend("A")
+    assert sent_to_mirror(connection) == [("PA", 11, 4, b"abc")]
+    connection.from_client("A", at=14)  # it overtakes the FIN, and so does the next one
+    connection.sent += 1
+    connection.from_backend("A")
+    connection.from_client("FA", at=13)
+    assert sent_to_mirror(connection) == [("FA", 14, 4, b"")]
+
+
+def test_a_record_may_count_a_fin_that_its_mirror_has(fast: bool) -> None:
+    connection = adopted_connection(fast=fast, snd_una=seq.add(ISS, 11))
+    due(connection)
+    connection.from_client("FA", at=9)
+    answer(connection, 11)
+    connection.from_mirror("FA", 4, 11)
+    assert end_reasons(connection) == ["closed"]
+    assert mirror_of(connection)["lost_bytes"] == {}

@@ -13,6 +13,8 @@ _MIN_RUNS = 200
 @example(79703)  # an MPTCP option comes at a break while the mirror's gate is shut
 @example(50339685)  # the client goes on after its RST, while a leg still connects
 @example(8004700)  # a standby stream's bytes are given up before it is activated
+@example(55002029)  # a mirror is added while a flow is loose, and the client's numbers jump
+@example(78000758)  # a mirror resets the leg of a standby connection, whose copy then waits to begin again
 @given(st.integers(0, (1 << 32) - 1))
 def test_whatever_the_peers_do_production_and_the_books_stay_right(seed: int) -> None:
     play(seed)

@@ -196,3 +196,13 @@ def test_no_copy_begins_before_bytes_that_passed_a_watch_queue_over_the_limit() 
     acknowledge(one, SAID + 3)
     assert begins_at(one) == []
     assert_adds_up(one.engine.snapshot(one.now))
+
+
+def test_no_copy_begins_at_a_break_behind_which_the_client_has_sent(fast: bool) -> None:
+    one = waiting(fast=fast)
+    one.from_client("A", at=SAID + 1)  # the byte before did not pass here
+    one.from_client("PA", b"LIES!", at=SAID)
+    assert begins_at(one) == []
+    acknowledge(one, SAID + 5)
+    one.from_client("PA", b"new", at=SAID + 5)
+    assert begins_at(one) == [SAID + 5]

@@ -71,6 +71,19 @@ def test_each_change_of_our_part_is_a_difference_and_no_other_program_s(found: l
     assert differences(state_of(SAVED), state_of(found)) == said
 
 
+ABOVE = ["-A PREROUTING -i sw0 -j ACCEPT", "-A PREROUTING -s 192.0.2.9/32 -g OTHERS"]
+WATCHING = ["-A PREROUTING -j TRACE", "-A PREROUTING -p tcp", "-A PREROUTING -m limit -j LOG --log-prefix new"]
+
+
+def test_rules_that_packets_meet_before_our_jumps_are_found_unless_they_only_watch() -> None:
+    first = SAVED.index("-A PREROUTING ! -i natmirror+ -p tcp -j NATMIRROR-PRE")
+    found = state_of([*SAVED[:first], *WATCHING, ABOVE[0], *SAVED[first : first + 2], ABOVE[1], *SAVED[first + 2 :]])
+    assert found.above == [rule.removeprefix("-A ") for rule in ABOVE]
+    assert differences(state_of(SAVED), found) == [], "our own part is as it was"
+    assert state_of(SAVED).above == []
+    assert state_of(SAVED[:first]).above == [], "there is no jump of ours"
+
+
 def test_a_table_is_complete_with_as_many_rules_and_jumps_as_were_installed() -> None:
     assert is_complete("raw", FILLED, state_of(SAVED))
     for found in (

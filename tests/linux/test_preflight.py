@@ -3,7 +3,7 @@
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
-from natmirror.linux.foreign_rules import from_iptables
+from natmirror.linux.foreign_iptables import from_iptables
 from natmirror.linux.host_state import Features, HostState
 from natmirror.linux.memory_limit import memory_limit
 from natmirror.linux.preflight import find_problems

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from natmirror.linux.foreign_rules import BaseChain, from_iptables, from_nft
+from natmirror.linux.foreign_iptables import from_iptables
+from natmirror.linux.foreign_nft import from_nft
+from natmirror.linux.foreign_rules import BaseChain
 from natmirror.linux.rule_walk import drops_invalid, find_drops
 from natmirror.rules import parse_rules
 from tests.helpers.support import RULES

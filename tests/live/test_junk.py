@@ -53,7 +53,7 @@ def test_a_clients_junk_takes_no_others_turn(scene: Scene) -> None:
 def test_no_connection_is_lost_to_junk(scene: Scene, kind: str) -> None:
     scene.record("c1", "c2", "m")
     scene.balance(scene.with_threads(RULES, 1))
-    junk = scene.start("s1", sys.executable, "-m", "bench.junk_peers", "send", kind, "1000", name="junk")
+    junk = scene.start("s1", sys.executable, "-m", "bench.junk_peers", "send", kind, "1000", "0", name="junk")
     junk.wait_for_text("\n")
     records = scene.run_client(sources=",".join(CLIENTS[1:]), connections=10, requests=10)
     junk.end()

@@ -44,6 +44,11 @@ def test_no_copy_loses_a_byte_when_the_tun_device_is_changed_or_deleted(scene: S
     for fault in DEVICE_FAULTS:
         plant(scene, balancer, fault.repairs, fault.plant)
     assert [one["code"] for one in balancer.status()["findings"]] == ["tun-repaired"]
+    for path in balancer.api.parent.glob("api.sock*"):
+        path.unlink()
+    wait_for(lambda: command(scene, "health", "--api", str(balancer.api)).returncode == 0, "its health again", WITHIN)
+    wait_for(balancer.api.exists, "the API again", WITHIN)
+    assert balancer.status()["flows"]
     until.touch()
     scene.finish(client)
     sent = assert_all_well(records, CONNECTIONS)

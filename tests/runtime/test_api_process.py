@@ -233,5 +233,16 @@ def _send_all(end: socket.socket, said: bytes) -> None:
         end.sendall(said)
 
 
+def test_a_removed_socket_is_made_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api_process, "CHECK_INTERVAL", 0.05)
+    ask("status", world.path)
+    first = pid_of(world)
+    world.path.unlink()
+    wait_for(world.path.exists, "the socket")
+    assert ask("status", world.path) == {"pid": os.getpid()}
+    assert pid_of(world) != first
+    wait_for(lambda: not world.api.failures(), "a beat")
+
+
 def test_what_is_sent_is_json_after_its_length() -> None:
     assert json.loads(frames.encode({"id": 1})[4:]) == {"id": 1}

@@ -41,11 +41,13 @@ class Control:
         monitor._enter_outcome(monitor._watched["openflow", backend], Outcome(ok, reason))
         self.mailbox.read()
 
-    def change(self, name: str, *, is_up: bool) -> None:
+    def change(self, name: str, *, is_up: bool, is_isolated: bool = True) -> None:
         pool = RULES_CHECKED.services[0].pool
         assert pool is not None
         [backend] = [one for one in pool.backends if one.name == name]
-        self.one._on_health(HealthChange("openflow", backend, is_up, "no answer", is_isolated=not is_up))
+        self.one._on_health(
+            HealthChange("openflow", backend, is_up, "no answer", is_isolated=is_isolated and not is_up)
+        )
         self.mailbox.read()
 
     def found(self) -> list[tuple[FindingCode, str]]:
@@ -95,10 +97,41 @@ def test_a_drain_says_what_is_left_and_that_no_backend_is(caplog: pytest.LogCapt
         "openflow/c1 gets no new connections; connections left: 310 (reset in 60 s unless they end before); new ones go"
         " to c2"
     )
-    assert "is drained" not in caplog.text
+    assert caplog.text == ""
     gone = "no backend of openflow is open any more: new ones are dropped until natmirror undrain"
     assert control.one.drain({"service": "openflow", "backend": "c2"})["done"] == (
         f"openflow/c2 gets no new connections; no connections left; {gone}"
     )
-    assert f"openflow/c2 is drained: {gone}" in caplog.text
+    [drained] = control.findings.all()
+    assert str(drained) == (
+        "all-drained: the operator has drained all backends of service openflow: new connections are dropped;"
+        " run: natmirror undrain openflow/c1"
+    )
+    assert str(drained) in caplog.text
+    assert control.findings.why_unfit() == ""
     assert control.one.undrain({"service": "openflow", "backend": "c2"})["done"] == "openflow/c2 gets new connections"
+    assert control.found() == []
+
+
+@pytest.mark.parametrize(
+    ("rules", "code", "fate"),
+    [
+        (RULES_CHECKED, PathCode.NO_BACKEND_UP, "are dropped"),
+        (SORRY, PathCode.SORRY_ALONE, "go to the sorry server sorry"),
+    ],
+)
+def test_a_pool_whose_backends_are_all_down_or_drained_is_a_finding(rules: Rules, code: FindingCode, fate: str) -> None:
+    control = Control(rules)
+    control.one.drain({"service": "openflow", "backend": "c1"})
+    assert control.found() == []
+    control.change("c2", is_up=False, is_isolated=False)
+    assert control.found() == [(code, "openflow")]
+    [finding] = control.findings.all()
+    assert finding.problem.endswith(f"is up: new connections {fate} (c2: no answer; c1: drained)")
+    assert "ip route get 10.20.0.12" in finding.mend
+    control.one.undrain({"service": "openflow", "backend": "c1"})
+    assert control.found() == []
+    control.change("c1", is_up=False, is_isolated=False)
+    assert control.found() == [(code, "openflow")]
+    control.change("c2", is_up=True)
+    assert control.found() == []

@@ -155,6 +155,24 @@ def test_after_five_repairs_in_a_minute_there_is_one_every_30_s_until_a_quiet_mi
     assert raw.repairs == 7
 
 
+def test_a_program_that_insists_on_the_first_place_delays_no_other_repair_and_is_no_failure(
+    keeper: Keeper, kernel: Kernel, raw: Thing, findings: Findings
+) -> None:
+    raw.repaired, raw.not_repaired = OwnCode.RULES_MOVED, OwnCode.RULES_NOT_FIRST
+    for now in range(6):
+        kernel.change(raw, "the rule PREROUTING -j ACCEPT stands above natmirror's", "calico (pid 4)")
+        assert keeper.check([raw], float(now))
+    assert raw.repairs == 5
+    assert codes(findings) == ["rules-not-first", "contested"]
+    assert findings.why_unfit() == "", "the rule itself says whether production passes"
+    assert not keeper.entries[0]["in_place"]
+    raw.repaired, raw.not_repaired = OwnCode.RULES_REPAIRED, OwnCode.RULES_NOT_REPAIRED
+    kernel.change(raw)
+    assert keeper.check([raw], 6.0)
+    assert raw.repairs == 6
+    assert codes(findings) == ["contested", "rules-repaired"]
+
+
 def test_what_cannot_be_repaired_is_reported_and_tried_again(
     keeper: Keeper, kernel: Kernel, raw: Thing, findings: Findings, caplog: pytest.LogCaptureFixture
 ) -> None:

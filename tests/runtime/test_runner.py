@@ -10,8 +10,8 @@ import pytest
 from natmirror.backends.monitor import HealthChange
 from natmirror.errors import HostError, RulesError
 from natmirror.ha.exit_codes import STUCK
-from natmirror.linux import host_state
 from natmirror.linux.iptables import Firewall
+from natmirror.linux.rule_reader import RuleReader
 from natmirror.linux.systemd import Notifier
 from natmirror.rules import Rules, load_rules, parse_rules
 from natmirror.rules.reload import merged
@@ -56,7 +56,7 @@ def runner(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     one._order_files.thread.start()
     monkeypatch.setattr(one._reloader, "_run_in_main_thread", one._reloader._apply)
     monkeypatch.setattr(one._backends._monitor, "start", lambda: None)
-    monkeypatch.setattr(host_state, "read_chains", lambda: [])
+    monkeypatch.setattr(RuleReader, "read", lambda self: [])
     yield one
     one._order_files.thread.end()
 

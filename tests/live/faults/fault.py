@@ -18,8 +18,8 @@ class Loss(StrEnum):
 @dataclass(frozen=True)
 class Fault:
     """Shell commands on a host that plant a fault and remove it, the findings to expect, and a part of the remedy of
-    one of them. ``repairs`` names what natmirror itself repairs; then there is no ``undo``. ``blames`` names the
-    backends that may be called down meanwhile."""
+    one of them. ``repairs`` names what natmirror itself repairs; then ``undo`` only removes what is left. ``blames``
+    names the backends that may be called down meanwhile."""
 
     name: str
     codes: tuple[str, ...]

@@ -44,6 +44,15 @@ def kernel_rule_faults(backend: str, other: str) -> tuple[Fault, ...]:
             repairs=f"iptables-{backend} table mangle",
         ),
         Fault(
+            f"a rule above natmirror's ({backend})",
+            ("rules-repaired",),
+            f"iptables-{backend} -t mangle -I FORWARD -j ACCEPT",
+            f"iptables-{backend} -t mangle -D FORWARD -j ACCEPT",
+            by,
+            loses=Loss.TIME,
+            repairs=f"iptables-{backend} table mangle",
+        ),
+        Fault(
             f"an earlier natmirror's rules restored ({other})",
             ("old-rules-removed",),
             f"iptables-{backend}-save -t raw | iptables-{other}-restore --noflush",

@@ -6,6 +6,7 @@ import pytest
 
 from natmirror._ffi import lib
 from natmirror.actions import Accept, Hook
+from natmirror.mirror.copy_states import StreamState
 from natmirror.net import seq
 from natmirror.net.build import finish
 from natmirror.openflow.messages import Type
@@ -116,3 +117,14 @@ def test_a_connection_ends_after_the_versions_of_its_last_bytes(fast: bool) -> N
     switch.from_client("A")
     assert [flow["state"] for flow in switch.engine.flows(switch.now)] == ["time-wait"]
     assert_adds_up(switch.engine.snapshot(switch.now))
+
+
+def test_a_stream_ends_with_its_fin_though_that_was_taken_for_a_byte(fast: bool) -> None:
+    switch, _ = began(fast=fast)
+    at = switch.sent
+    switch.from_client("A", at=at + 1)  # it overtakes the FIN, and so does the next one
+    switch.sent += 1
+    switch.from_backend("A")
+    switch.from_client("FA", at=at)
+    [stream] = switch.engine._mirroring.streams.values()
+    assert stream.state is StreamState.FINISHED

@@ -1,0 +1,33 @@
+"""Reads other programs' filter rules on this host, of iptables and of nftables."""
+
+import shutil
+
+from natmirror.linux import commands
+from natmirror.linux.foreign_iptables import from_iptables
+from natmirror.linux.foreign_nft import from_nft
+from natmirror.linux.foreign_rules import BaseChain
+from natmirror.linux.iptables import legacy_is_in_use
+from natmirror.linux.kernel_changes import generation
+
+
+class RuleReader:
+    """Reads what is in nftables, and so the rules of iptables-nft, again only after a change there."""
+
+    def __init__(self) -> None:
+        self._generation: int | None = None
+        self._in_nftables: list[BaseChain] = []
+
+    def read(self) -> list[BaseChain]:
+        """Return the chains of all programs. HostError where they cannot be read."""
+        now = generation()
+        if now is None or now != self._generation:
+            self._in_nftables = _of_iptables("nft")
+            if shutil.which("nft") is not None:
+                self._in_nftables += from_nft(commands.run(["nft", "-j", "-s", "list", "ruleset"], package="nftables"))
+            self._generation = now
+        return self._in_nftables + (_of_iptables("legacy") if legacy_is_in_use() else [])
+
+
+def _of_iptables(backend: str) -> list[BaseChain]:
+    program = f"iptables-{backend}-save"
+    return from_iptables(commands.run([program], package="iptables"), backend) if shutil.which(program) else []
