@@ -13,10 +13,7 @@ def _device_fault(name: str, plant: str) -> Fault:
 DEVICE_FAULTS = (
     _device_fault("TUN device without its address", f"ip address flush dev {_DEVICE}"),
     _device_fault("TUN device down", f"ip link set {_DEVICE} down"),
-    _device_fault(
-        "TUN device with other sysctls",
-        f"sysctl -qw net.ipv4.conf.{_DEVICE}.rp_filter=1 net.ipv4.conf.{_DEVICE}.accept_local=0",
-    ),
+    _device_fault("TUN device with another sysctl", f"sysctl -qw net.ipv4.conf.{_DEVICE}.rp_filter=1"),
     _device_fault("TUN device deleted", f"ip link delete {_DEVICE}"),
 )
 
