@@ -216,7 +216,7 @@ nm_flow *nm_flow_by_id(nm_flows *flows, uint32_t id);
 uint32_t nm_flow_ids(const nm_flows *flows, uint32_t first, uint32_t *ids, uint32_t max);
 
 /* Return how many bytes of the client count for its copies: with NM_FLOW_HOLDS those that the backend has acknowledged,
- * else all that the client has sent. */
+ * once its numbers are certain; else all that the client has sent. */
 uint64_t nm_flow_client_bytes(const nm_flow *flow);
 /* Add up the flows of each account; there are count accounts. Count in without_account[service_id] the connections of
  * account 0, of service_count services. A connection counts if it is open, certain, and passes this host. */

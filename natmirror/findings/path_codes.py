@@ -16,8 +16,35 @@ class PathCode(FindingCode):
 
     NO_BACKEND_REACHABLE = (
         *("no-backend-reachable", _FAILURE, _PRODUCTION),
-        "this host has no route to any backend of service {service}, or their interface is down",
-        "run: ip link show; ip route get {address}",
+        "this host reaches no backend of service {service}: {why}",
+        "{mend}",
+    )
+    PRODUCTION_CUT = (
+        *("production-cut", _FAILURE, _PRODUCTION),
+        "this host passes no packets between clients and backends of service {service}: {why}",
+        "{mend}",
+    )
+    PARTLY_CUT = (
+        *("partly-cut", _WARNING, _PRODUCTION),
+        "this host passes no packets between some clients and backends of service {service}: {why}",
+        "{mend}",
+    )
+    COPIES_CUT = (
+        *("copies-cut", _FAILURE, _COPIES),
+        "copies do not reach {name} of service {service}: {why}",
+        "{mend}",
+    )
+    CLIENTS_ELSEWHERE = (
+        *("clients-elsewhere", _WARNING, _PRODUCTION),
+        "the clients' network {network} is on {interface}, but the route to {client}, a part of it, leads to {other}:"
+        " clients of that part on {interface} get no reply",
+        "run: ip route get {client}; remove that route or the address of {other}",
+    )
+    LINK_ENSLAVED = (
+        *("link-enslaved", _WARNING, _PRODUCTION),
+        "the interface {interface} is a port of {master}: the kernel gives its packets to {master}, so addresses and"
+        " routes of {interface} do not work",
+        "run: ip link set {interface} nomaster; or move its addresses and routes to {master}",
     )
     NO_ROUTE_TO_BACKEND = (
         *("no-route-to-backend", _WARNING, _PRODUCTION),
@@ -31,8 +58,8 @@ class PathCode(FindingCode):
     )
     LINK_DOWN = (
         *("link-down", _WARNING, _PRODUCTION),
-        "the interface {interface}, by which {hosts} are reached, has no carrier",
-        "see the cable or the other end; run: ip link show {interface}",
+        "the interface {interface}, by which {hosts} are reached, is down or has no carrier",
+        "run: ip link set {interface} up; if it is up, see the cable or the other end",
     )
     MTU_NARROWS = (
         *("mtu-narrows", _WARNING, _PRODUCTION),
@@ -102,6 +129,12 @@ class PathCode(FindingCode):
         "{address} of service {service} lies in {network} on {interface}, but is not an address of this host: unless"
         " another host answers ARP requests for it, no client can reach it",
         "run: ip address add {address}/{length} dev {interface}",
+    )
+    SERVICE_ADDRESS_NOT_LOCAL = (
+        *("service-address-not-local", _FAILURE, _PRODUCTION),
+        "{address} of service {service} is an address of this host, but its local route is gone: the kernel answers no"
+        " ARP request for it",
+        "run: ip route add local {address} dev {interface} table local",
     )
     CHECK_SAYS_NOTHING = (
         *("check-says-nothing", _WARNING, _PRODUCTION),

@@ -13,8 +13,11 @@ from natmirror.linux.descriptors import require_descriptors
 from natmirror.linux.foreign_rules import BaseChain
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.memory_limit import memory_limit
+from natmirror.linux.policy_rules import PolicyRule, refusing_rules
+from natmirror.linux.route_questions import questions
+from natmirror.linux.routes import Answer, Question, RefusingRoute, RouteSocket
 from natmirror.linux.rule_reader import RuleReader
-from natmirror.linux.rule_walk import Routes
+from natmirror.linux.sampled_clients import Client, connected_links, sample
 from natmirror.rules import Backend, Mirror, Rules, Service
 
 _SYSCTL = Path("/proc/sys/net/ipv4")
@@ -25,6 +28,8 @@ CONNTRACK_SETTINGS = {
 }
 """net.netfilter.nf_conntrack_tcp_* by the rest of the name: the packets that conntrack calls INVALID if it is 0."""
 
+_TAKES_PACKETS = ("bridge", "bond", "team", "openvswitch")
+"""Kinds of interfaces that get all packets of their ports."""
 _LOWER_UP = 1 << 16  # IFF_LOWER_UP of linux/if.h: there is a carrier
 _SYN_SENT, _LISTEN = 1 << 2, 1 << 10  # of TCP's states in include/net/tcp_states.h
 _CONNECTING = 2
@@ -39,6 +44,8 @@ class Link:
 
     mtu: int
     has_carrier: bool
+    master: str | None = None
+    """The interface that gets this one's packets, because this one is a port of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +90,17 @@ class HostState:
     connecting: set[Endpoint] = field(default_factory=set)
     """The endpoints to which programs of this host connect now, without an answer yet."""
     features: Features = field(default_factory=Features)
+    clients: list[Client] = field(default_factory=list)
+    """Addresses that stand for the clients."""
+    answers: dict[Question, Answer] = field(default_factory=dict)
+    """The kernel's answers about the routes of packets."""
+    refusing_rules: list[PolicyRule] = field(default_factory=list)
+    """The policy rules that refuse packets, by priority; empty as long as the kernel refuses none."""
+    refusing_routes: list[RefusingRoute] = field(default_factory=list)
+    """The routes that refuse packets; empty as long as the kernel refuses none."""
 
     @property
-    def links_to(self) -> Routes:
+    def links_to(self) -> dict[IPv4Address | IPv4Network, str | None]:
         """The outgoing interface for each backend, mirror and network of clients."""
         return dict[IPv4Address | IPv4Network, str | None]([*self.routes.items(), *self.client_routes.items()])
 
@@ -113,19 +128,29 @@ def read_host(rules: Rules, features: Features, rule_reader: RuleReader) -> Host
     host.chains = rule_reader.read()
     try:
         require_descriptors()
-        with IPRoute() as netlink:
-            _read_links(netlink, rules, host)
+        with IPRoute() as netlink, RouteSocket() as kernel:
+            _read_links(netlink, host)
+            _read_routes(kernel, rules, host)
+            host.answers |= kernel.ask(questions(rules, host.clients, host.routes, host.interfaces))
+            if any(answer.error for answer in host.answers.values()):
+                host.refusing_rules, host.refusing_routes = refusing_rules(netlink), kernel.refusing()
         _read_sockets(host)
     except (NetlinkError, OSError) as error:
         raise HostError(f"cannot read this host's addresses, routes and sockets: {error}") from None
     return host
 
 
-def _read_links(netlink: IPRoute, rules: Rules, host: HostState) -> None:
-    names = {}
-    for link in netlink.get_links():
-        name = names[link["index"]] = link.get_attr("IFLA_IFNAME")
-        host.details[name] = Link(link.get_attr("IFLA_MTU"), bool(link["flags"] & _LOWER_UP))
+def _read_links(netlink: IPRoute, host: HostState) -> None:
+    links = list(netlink.get_links())
+    names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in links}
+    for link in links:
+        info = link.get_attr("IFLA_LINKINFO")
+        is_port = info is not None and info.get_attr("IFLA_INFO_SLAVE_KIND") in _TAKES_PACKETS
+        host.details[names[link["index"]]] = Link(
+            link.get_attr("IFLA_MTU"),
+            bool(link["flags"] & _LOWER_UP),
+            names.get(link.get_attr("IFLA_MASTER")) if is_port else None,
+        )
     host.interfaces = set(names.values())
     for address in netlink.get_addr(family=2):
         own = IPv4Address(address.get_attr("IFA_LOCAL") or address.get_attr("IFA_ADDRESS"))
@@ -134,12 +159,23 @@ def _read_links(netlink: IPRoute, rules: Rules, host: HostState) -> None:
         if name != "lo":
             network = IPv4Network((own, address["prefixlen"]), strict=False)
             host.links.setdefault(name, []).append(network)
-    for network in rules.switches:
-        other = next((one for one in network.hosts() if one not in host.addresses), network.network_address)
-        host.client_routes[network] = _outgoing_interface(netlink, names, other)
-    for service in rules.services:
-        for target in targets(service):
-            host.routes[target.address] = _outgoing_interface(netlink, names, target.address)
+
+
+def _read_routes(kernel: RouteSocket, rules: Rules, host: HostState) -> None:
+    samples = {network: sample(network, host.addresses) for network in rules.switches}
+    to = [one for addresses in samples.values() for one in addresses]
+    to += [target.address for service in rules.services for target in targets(service)]
+    host.answers = kernel.ask([Question(one) for one in to])
+    links = {question.to: answer.link for question, answer in host.answers.items()}
+    host.routes = {one.address: links.get(one.address) for service in rules.services for one in targets(service)}
+    for network, addresses in samples.items():
+        connected = tuple(connected_links(network, host.links))
+        host.client_routes[network] = links.get(addresses[0]) if addresses else None
+        for one in addresses:
+            routed = links.get(one)
+            host.clients.append(
+                Client(one, network, connected or ((routed,) if routed else ()), is_beside=bool(connected))
+            )
 
 
 def _read_sockets(host: HostState) -> None:
@@ -155,15 +191,6 @@ def _read_sockets(host: HostState) -> None:
 def targets(service: Service) -> list[Backend | Mirror]:
     """Return the hosts to which packets of a service go."""
     return [*service.mirrors, *(service.pool.backends if service.pool else ())]
-
-
-def _outgoing_interface(netlink: IPRoute, names: dict[int, str], address: IPv4Address) -> str | None:
-    try:
-        routes = list(netlink.route("get", dst=str(address)))
-    except NetlinkError:
-        return None
-    index = routes[0].get_attr("RTA_OIF") if routes else None
-    return names.get(index) if index is not None else None
 
 
 def _read(path: Path) -> int:

@@ -21,14 +21,6 @@ def find_path_problems(service: Service, host: HostState) -> Iterator[Finding]:
             yield (PathCode.NO_ROUTE_TO_MIRROR if isinstance(target, Mirror) else PathCode.NO_ROUTE_TO_BACKEND).found(
                 **names
             )
-    backends = service.pool.members if service.pool else ()
-    if backends and not any(_is_reachable(backend.address, host) for backend in backends):
-        yield PathCode.NO_BACKEND_REACHABLE.found(service=service.name, address=backends[0].address)
-
-
-def _is_reachable(address: IPv4Address, host: HostState) -> bool:
-    link = host.routes.get(address, "?")
-    return link is not None and (link not in host.details or host.details[link].has_carrier)
 
 
 def find_forwarding_problems(rules: Rules, host: HostState) -> Iterator[Finding]:
@@ -45,8 +37,9 @@ def find_forwarding_problems(rules: Rules, host: HostState) -> Iterator[Finding]
 def find_link_problems(rules: Rules, host: HostState) -> Iterator[Finding]:
     """Yield a problem for each interface without a carrier, and for each pair of interfaces with different MTUs."""
     users: dict[str, list[str]] = {}
-    for network, link in host.client_routes.items():
-        users.setdefault(link or "", []).append(str(network))
+    for client in host.clients:
+        for link in client.links:
+            users.setdefault(link, []).append(str(client.network))
     for service in rules.services:
         for target in targets(service):
             users.setdefault(host.routes.get(target.address) or "", []).append(target.name)

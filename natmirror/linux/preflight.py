@@ -15,6 +15,7 @@ from natmirror.linux.path_checks import (
     find_path_problems,
     find_socket_problems,
 )
+from natmirror.linux.route_checks import find_route_problems
 from natmirror.linux.rule_reader import RuleReader
 from natmirror.linux.rule_walk import drops_invalid, find_drops
 from natmirror.rules import Pair, Rules, Service
@@ -32,6 +33,7 @@ def find_problems(rules: Rules, host: HostState) -> Iterator[Finding]:
     yield from find_forwarding_problems(rules, host)
     yield from find_link_problems(rules, host)
     yield from find_socket_problems(rules, host)
+    yield from find_route_problems(rules, host)
     if not host.features.can_reassemble:
         yield HostCode.NO_SOCKET_MATCH.found()
     if not host.features.can_limit:

@@ -123,6 +123,7 @@ class Adoption:
             leg = copy.leg
             if leg is not None and leg.resumption is not None:
                 leg.row.acked_bytes += seq.diff(leg.resumption.recorded_una, first)
+                tracker.infer_sent(stream.flow.row, leg.resumption.recorded_una)
                 self._ledger.totals_of(copy).adopted += 1
                 leg.resumption.activate(now)
                 leg.schedule()
@@ -147,7 +148,8 @@ class Adoption:
         if stream.state is StreamState.STANDBY:
             return
         fin = seq.add(row.orig.end, -1) if is_finished(row.orig) else None
-        tracker.infer_sent(row, fin if fin is not None and seq.lt(fin, leg.end) else leg.end)
+        if leg.ended is not EndReason.NO_RECORD:  # else its mirror's position is not this connection's
+            tracker.infer_sent(row, fin if fin is not None and seq.lt(fin, leg.end) else leg.end)
         if fin is not None:
             yield from self.end_past_fin(stream, fin)
         living = [leg for _, leg in stream.alive()]
@@ -185,6 +187,8 @@ class Adoption:
                 if row.orig.end == leg.end:
                     row.orig.end = row.reply.ack
                     row.orig.bytes -= wrong
+                    for other in stream.copies:
+                        self._ledger.bytes_corrected(other)
                 yield self._legs.collect(copy, leg, leg.abort(EndReason.NO_RECORD))
 
     def note_resumed(self, stream: MirroredStream) -> None:

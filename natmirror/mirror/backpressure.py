@@ -89,8 +89,9 @@ class Backpressure:
             self.remove(flow)
 
     def _send_window(self, flow: MirroredFlow, throttle: ClientWindow) -> None:
+        """Send the client a window update, if one is still due and the connection has not ended meanwhile."""
         reply = flow.row.reply
-        if throttle.is_update_due(flow.row.orig.end, reply.edge):
+        if flow.row.state in IS_OPEN and throttle.is_update_due(flow.row.orig.end, reply.edge):
             window = throttle.cut(reply.ack, seq.diff(reply.edge, reply.ack) >> reply.scale, reply.scale)
             flow.row.shown = throttle.shown
             ends = (endpoint_of(flow.service), flow.client)
@@ -106,8 +107,7 @@ class Backpressure:
             return
         try:
             throttle.hold = seq.latest(throttle.hold, flow.row.reply.edge)
-            if flow.row.state in IS_OPEN:
-                self._send_window(flow, throttle)
+            self._send_window(flow, throttle)
         finally:
             self.remove(flow)
 

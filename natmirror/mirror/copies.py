@@ -130,7 +130,10 @@ class MirroredStream:
 
     @property
     def certain_bytes(self) -> int:
-        """``client_bytes`` without a last one that only an acknowledgement has shown: it may turn out to be the FIN."""
+        """``client_bytes`` without a last one that only an acknowledgement has shown: it may turn out to be the FIN. 0
+        while the stream is standby: a later record counts its bytes again."""
+        if self.state is StreamState.STANDBY:
+            return 0
         return max(self.client_bytes - has_inferred_end(self.flow.row.orig), 0)
 
     def make_copy(self, mirror: Mirror, why_absent: EndReason | None = None) -> StreamCopy:

@@ -178,6 +178,15 @@ class Ledger:
         if copy.why_ended is not None:
             self._not_lost[*self._key(copy), copy.why_ended] += copy.before
 
+    def bytes_corrected(self, copy: StreamCopy) -> None:
+        """Follow a correction, by which the client has sent fewer bytes, perhaps fewer than came before a copy without
+        a living leg: the totals have the others."""
+        excess = copy.before + copy.acked_bytes - copy.stream.client_bytes
+        if copy.why_ended is not None and excess > 0:
+            self.totals_of(copy).client_bytes += excess
+            self._not_lost[*self._key(copy), copy.why_ended] -= excess
+            copy.before -= excess
+
     def copy_removed(self, copy: StreamCopy) -> None:
         """Add a copy without a living leg that a reload has removed from its flow: later bytes do not count for it."""
         self.change_fate(copy, None)

@@ -223,3 +223,12 @@ def parse(packet: bytes, checksum: Checksum = Checksum.UNVERIFIED) -> Segment | 
     if offset >> 4 < 5 or data_at > total_len:
         raise Malformed(DropReason.BAD_TCP_OFFSET)
     return Segment(raw, src, dst, sport, dport, seq, ack, flags, window, ip_len, data_at, checksum)
+
+
+def segment_of(packet: bytes) -> Segment | None:
+    """Return the fields of an IPv4 packet if it is a whole TCP segment, else None."""
+    try:
+        parsed = parse(packet)
+    except Malformed:
+        return None
+    return parsed if isinstance(parsed, Segment) else None

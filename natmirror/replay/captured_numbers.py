@@ -11,7 +11,7 @@ from pathlib import Path
 from natmirror.errors import CaptureError
 from natmirror.net import seq
 from natmirror.net.endpoint import Endpoint, endpoint_of
-from natmirror.net.packet import ACK, SYN, Malformed, Segment, parse
+from natmirror.net.packet import ACK, SYN, segment_of
 from natmirror.replay.capture import Capture
 from natmirror.rules import Rules
 from natmirror.tcp.initial_numbers import Numbers
@@ -71,11 +71,8 @@ class _Legs:
 
     def note(self, packet: bytes, mirrors: set[Endpoint], now: float) -> None:
         """Note a packet between a leg's ends; others change nothing."""
-        try:
-            segment = parse(packet)
-        except Malformed:
-            return
-        if not isinstance(segment, Segment):
+        segment = segment_of(packet)
+        if segment is None:
             return
         source, destination = (segment.src, segment.sport), (segment.dst, segment.dport)
         if source in mirrors and segment.flags & SYN and segment.flags & ACK:

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address
 
 from natmirror.actions import Accept, Action
 from natmirror.net.endpoint import Endpoint, endpoint_of, show
-from natmirror.net.packet import ACK, SYN, Malformed, Segment, parse
+from natmirror.net.packet import ACK, SYN, Segment, parse, segment_of
 from natmirror.net.prefixes import ClientNetworks
 from natmirror.replay.capture import CUT_SHORT
 from natmirror.rules import Rules
@@ -54,11 +54,8 @@ class Explanation:
 
     def note(self, packet: bytes) -> None:
         """Count a packet of the capture."""
-        try:
-            segment = parse(packet)
-        except Malformed:
-            return
-        if not isinstance(segment, Segment):
+        segment = segment_of(packet)
+        if segment is None:
             return
         self._segments += 1
         source, destination = (segment.src, segment.sport), (segment.dst, segment.dport)

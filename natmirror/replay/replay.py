@@ -12,7 +12,7 @@ from natmirror.engine.engine import Engine
 from natmirror.errors import CaptureError
 from natmirror.net.build import finish
 from natmirror.net.checksum import Checksum, pseudo_header_sum
-from natmirror.net.packet import PROTO_TCP, Malformed, Segment, parse
+from natmirror.net.packet import PROTO_TCP, Segment, parse, segment_of
 from natmirror.replay.capture import CUT_SHORT, Capture, Writer
 from natmirror.replay.captured_numbers import captured_numbers
 from natmirror.replay.explanation import Explanation
@@ -223,11 +223,8 @@ def replay(rules: Rules, capture: Path, output: Path, *, mirror: str = "model", 
 
 def checksum_of(packet: bytes) -> Checksum:
     """Return whether the capturing host had left a packet's TCP checksum to its hardware."""
-    try:
-        segment = parse(packet)
-    except Malformed:
-        return Checksum.UNVERIFIED
-    if not isinstance(segment, Segment):
+    segment = segment_of(packet)
+    if segment is None:
         return Checksum.UNVERIFIED
     field = int.from_bytes(segment.raw[segment.ip_len + 16 : segment.ip_len + 18], "big")
     expected = pseudo_header_sum(segment.src, segment.dst, PROTO_TCP, len(segment.raw) - segment.ip_len)

@@ -8,7 +8,7 @@ from typing import Protocol
 from natmirror.errors import CaptureError
 from natmirror.net import seq
 from natmirror.net.endpoint import Endpoint, endpoint_of, show
-from natmirror.net.packet import ACK, SYN, Malformed, Segment, parse
+from natmirror.net.packet import ACK, SYN, Segment, segment_of
 from natmirror.rules import Rules
 
 
@@ -104,11 +104,8 @@ class LegStreams:
 
     def acknowledge(self, packet: bytes) -> bool:
         """Add a packet that may be a mirror's acknowledgement, and return whether it belongs to a leg."""
-        try:
-            segment = parse(packet)
-        except Malformed:
-            return False
-        if not isinstance(segment, Segment) or not segment.flags & ACK:
+        segment = segment_of(packet)
+        if segment is None or not segment.flags & ACK:
             return False
         leg = self._latest.get(((segment.dst, segment.dport), (segment.src, segment.sport)))
         if leg is None:

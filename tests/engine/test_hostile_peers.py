@@ -15,6 +15,7 @@ _MIN_RUNS = 200
 @example(8004700)  # a standby stream's bytes are given up before it is activated
 @example(55002029)  # a mirror is added while a flow is loose, and the client's numbers jump
 @example(78000758)  # a mirror resets the leg of a standby connection, whose copy then waits to begin again
+@example(1568596)  # a backend resets a connection whose throttled client is to get a window update
 @given(st.integers(0, (1 << 32) - 1))
 def test_whatever_the_peers_do_production_and_the_books_stay_right(seed: int) -> None:
     play(seed)

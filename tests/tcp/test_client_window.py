@@ -171,6 +171,17 @@ def test_when_room_returns_the_client_gets_a_window_update() -> None:
     assert connection.engine.handle_timer(connection.now) == []
 
 
+def test_a_connection_that_was_reset_gets_no_window_update(fast: bool) -> None:
+    connection = throttled_connection(fast=fast)
+    reply(connection)
+    connection.from_mirror("RA", 1, 1)
+    assert connection.engine.next_timer() == 0.0
+    connection.mirrored()
+    connection.from_backend("RA")
+    sends = [segment(one.packet) for one in connection.engine.handle_timer(connection.now) if isinstance(one, Send)]
+    assert [one for one in sends if one.dst == CLIENT[0]] == []
+
+
 def test_without_progress_the_leg_is_dropped_and_the_client_no_longer_throttled() -> None:
     connection = throttled_connection()
     connection.from_mirror("A", 1, 1)

@@ -54,6 +54,10 @@ class Host:
         """Call something that returns packets to send."""
         self.note(self.both(do))
 
+    def flush(self) -> None:
+        """Send the packets that a command has left, as a packet thread does before it receives."""
+        self.send(lambda engine: engine._outgoing.drain())
+
     def command(self, do: Callable[[Engine], _T]) -> _T | str:
         """Return what both engines have to return, or the text of the ValueError by which both refuse a command."""
 

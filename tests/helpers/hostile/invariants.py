@@ -172,6 +172,8 @@ def _check_leg(row: LegRow, state: LegState) -> None:
 def _check_streams(engine: Engine) -> None:
     for flow, stream in engine._mirroring.streams.items():
         assert engine._nat.has_object(flow), "a stream has outlived its flow"
+        for copy in stream.copies:
+            assert copy.missing_bytes >= 0, "a mirror has more bytes than its client has sent"
         for reassembler in (stream.reassembler, stream.replies):
             if reassembler is not None:
                 pieces = sum(map(len, reassembler._pieces))

@@ -35,6 +35,7 @@ def play(seed: int, steps: int = _STEPS) -> Peers:
             move: Move = random.choices(kinds, weights)[0]
             name = move.__name__
             move(peers)
+            peers.host.flush()
             check_step(peers.host)
             if step % _CHECK_INTERVAL == 0:
                 check(peers.host)

@@ -9,7 +9,7 @@ from natmirror.mirror.copies import StreamCopy
 from natmirror.mirror.copy_states import StreamState
 from natmirror.net import seq
 from natmirror.net.endpoint import Endpoint, endpoint_of
-from natmirror.net.packet import SYN, Malformed, Segment, parse
+from natmirror.net.packet import SYN, Segment, segment_of
 
 
 class Streams:
@@ -20,11 +20,8 @@ class Streams:
 
     def note(self, raw: bytes) -> None:
         """Note the data of a packet that comes to this host."""
-        try:
-            one = parse(raw)
-        except Malformed:
-            return
-        if isinstance(one, Segment) and one.payload:
+        one = segment_of(raw)
+        if one is not None and one.payload:
             first = seq.add(one.seq, bool(one.flags & SYN))
             self._sent[(one.src, one.sport), (one.dst, one.dport)].append((first, one.payload))
 

@@ -1,0 +1,222 @@
+"""Asks the kernel for the routes of packets and for neighbours (rtnetlink(7)).
+
+Questions go out together, and name protocol and ports, by which policy rules may choose. pyroute2 sends each question
+by itself, without them, and takes twenty times as long, which is too much for a check that runs every few seconds.
+"""
+
+import socket
+import struct
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+
+from natmirror.linux.descriptors import require_descriptors
+
+# linux/netlink.h, linux/rtnetlink.h, linux/neighbour.h
+_REQUEST, _DUMP = 0x1, 0x300
+_ERROR, _DONE = 2, 3
+_NEWROUTE, _GETROUTE, _NEWNEIGH, _GETNEIGH = 24, 26, 28, 30
+_SOL_NETLINK, _GET_STRICT_CHK = 270, 12
+_DST, _SRC, _IIF, _OIF, _GATEWAY, _TABLE, _IP_PROTO, _SPORT, _DPORT = 1, 2, 3, 4, 5, 15, 27, 28, 29
+_LINK_ADDRESS = 2  # NDA_LLADDR
+_LOCAL = 2  # RTN_LOCAL
+_PERMANENT = 0x80  # NUD_PERMANENT
+REFUSING = {6: "blackhole", 7: "unreachable", 8: "prohibit"}
+"""The kinds of routes (RTN_*) and of policy rules (FR_ACT_*) that refuse a packet."""
+
+_HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence number, port
+_ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg: family, lengths, tos, table, protocol, scope, type, flags
+_NEIGHBOUR = struct.Struct("=BBHiHBB")  # struct ndmsg: family, padding, interface, state, flags, type
+_ATTRIBUTE = struct.Struct("=HH")
+_AT_ONCE = 16  # questions: their answers fit into the socket's buffer
+_MAX_LEN = 1 << 16
+_MAX_ROUTES = 1000
+_TIMEOUT = 1.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A TCP packet. It comes in by ``link``; without one, this host sends it."""
+
+    to: IPv4Address
+    source: IPv4Address | None = None
+    link: str | None = None
+    sport: int = 0
+    dport: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the kernel does with a packet. ``error`` is the errno with which it refuses the packet, or 0."""
+
+    error: int = 0
+    link: str | None = None
+    gateway: IPv4Address | None = None
+    is_local: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RefusingRoute:
+    """A route that refuses packets: its kind, in the words of ip-route(8), and its table."""
+
+    kind: str
+    network: IPv4Network
+    table: int
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.network}" + ("" if self.table == 254 else f" table {self.table}")
+
+
+class RouteSocket:
+    """A socket for questions; a context manager. Each method raises OSError where the kernel does not answer."""
+
+    def __init__(self) -> None:
+        require_descriptors()
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        self._socket.settimeout(_TIMEOUT)
+
+    def __enter__(self) -> "RouteSocket":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def ask(self, questions: Iterable[Question]) -> dict[Question, Answer]:
+        """Return the kernel's answers; none to a question about an interface that does not exist."""
+        names = _Names()
+        asked = [one for one in dict.fromkeys(questions) if one.link is None or names.index(one.link)]
+        answers = self._exchange(_GETROUTE, [_packed(one, names) for one in asked])
+        return {asked[number]: _answer(kind, body, names) for number, kind, body in answers}
+
+    def permanent_neighbours(self, places: Iterable[tuple[IPv4Address, str]]) -> dict[IPv4Address, str]:
+        """Return the link-layer address of each of these neighbours, by address and interface, that has a permanent
+        entry."""
+        names = _Names()
+        asked = [(address, index) for address, link in dict.fromkeys(places) if (index := names.index(link))]
+        bodies = [
+            _NEIGHBOUR.pack(socket.AF_INET, 0, 0, index, 0, 0, 0) + _attribute(_DST, address.packed)
+            for address, index in asked
+        ]
+        found: dict[IPv4Address, str] = {}
+        for number, kind, body in self._exchange(_GETNEIGH, bodies):
+            if kind == _NEWNEIGH and _NEIGHBOUR.unpack_from(body)[4] & _PERMANENT:
+                link_address = _attributes(body[_NEIGHBOUR.size :]).get(_LINK_ADDRESS, b"")
+                found[asked[number][0]] = link_address.hex(":")
+        return found
+
+    def refusing(self) -> list[RefusingRoute]:
+        """Return the routes that refuse packets; a bounded number."""
+        self._socket.setsockopt(_SOL_NETLINK, _GET_STRICT_CHK, 1)  # the kernel sends only the routes of that kind
+        found: list[RefusingRoute] = []
+        for number, kind in REFUSING.items():
+            self._socket.send(_message(_GETROUTE, _DUMP, 0, _ROUTE.pack(socket.AF_INET, *(0,) * 6, number, 0)))
+            for body in self._dumped():
+                if body[7] == number and len(found) < _MAX_ROUTES:
+                    attributes = _attributes(body[_ROUTE.size :])
+                    network = IPv4Network((attributes.get(_DST, bytes(4)), body[1]))
+                    found.append(RefusingRoute(kind, network, _number(attributes.get(_TABLE, body[4:5]))))
+        return found
+
+    def _exchange(self, kind: int, bodies: Sequence[bytes]) -> Iterator[tuple[int, int, bytes]]:
+        """Send requests; yield for each the number of its body, and the kind and the body of the answer."""
+        for start in range(0, len(bodies), _AT_ONCE):
+            some = list(enumerate(bodies))[start : start + _AT_ONCE]
+            self._socket.send(b"".join(_message(kind, 0, number, body) for number, body in some))
+            left = len(some)
+            while left:
+                for number, answered, body in _messages(self._socket.recv(_MAX_LEN)):
+                    left -= 1
+                    yield number, answered, body
+
+    def _dumped(self) -> Iterator[bytes]:
+        while True:
+            for _, kind, body in _messages(self._socket.recv(_MAX_LEN)):
+                if kind in (_DONE, _ERROR):
+                    return
+                yield body
+
+
+class _Names:
+    """Names and numbers of interfaces, each looked up once."""
+
+    def __init__(self) -> None:
+        self._indexes: dict[str, int] = {}
+        self._names: dict[int, str] = {}
+
+    def index(self, name: str) -> int:
+        """Return an interface's number; 0 if there is none."""
+        if name not in self._indexes:
+            self._indexes[name] = 0
+            with suppress(OSError):
+                self._indexes[name] = socket.if_nametoindex(name)
+        return self._indexes[name]
+
+    def name(self, index: int) -> str | None:
+        """Return an interface's name; None if there is none."""
+        if index not in self._names:
+            with suppress(OSError):
+                self._names[index] = socket.if_indextoname(index)
+        return self._names.get(index)
+
+
+def _packed(question: Question, names: _Names) -> bytes:
+    source_len = 0 if question.source is None else 32
+    body = _ROUTE.pack(socket.AF_INET, 32, source_len, 0, 0, 0, 0, 0, 0) + _attribute(_DST, question.to.packed)
+    if question.source is not None:
+        body += _attribute(_SRC, question.source.packed)
+    if question.link is not None:
+        body += _attribute(_IIF, struct.pack("=I", names.index(question.link)))
+    body += _attribute(_IP_PROTO, bytes((socket.IPPROTO_TCP,)))
+    for kind, port in ((_SPORT, question.sport), (_DPORT, question.dport)):
+        if port:
+            body += _attribute(kind, port.to_bytes(2))
+    return body
+
+
+def _answer(kind: int, body: bytes, names: _Names) -> Answer:
+    if kind != _NEWROUTE:
+        return Answer(error=-struct.unpack_from("=i", body)[0])
+    attributes = _attributes(body[_ROUTE.size :])
+    gateway = attributes.get(_GATEWAY)
+    return Answer(
+        link=names.name(_number(attributes.get(_OIF, b"\0"))),
+        gateway=None if gateway is None else IPv4Address(gateway),
+        is_local=body[7] == _LOCAL,
+    )
+
+
+def _message(kind: int, flags: int, number: int, body: bytes) -> bytes:
+    return _HEADER.pack(_HEADER.size + len(body), kind, _REQUEST | flags, number, 0) + body
+
+
+def _messages(received: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Yield the sequence number, the type and the body of each message."""
+    while len(received) >= _HEADER.size:
+        length, kind, _, number, _ = _HEADER.unpack_from(received)
+        yield number, kind, received[_HEADER.size : length]
+        received = received[_padded(max(length, _HEADER.size)) :]
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    length = _ATTRIBUTE.size + len(value)
+    return _ATTRIBUTE.pack(length, kind) + value + bytes(_padded(length) - length)
+
+
+def _attributes(body: bytes) -> dict[int, bytes]:
+    found: dict[int, bytes] = {}
+    at = 0
+    while at + _ATTRIBUTE.size <= len(body):
+        size, kind = _ATTRIBUTE.unpack_from(body, at)
+        found[kind] = body[at + _ATTRIBUTE.size : at + size]
+        at += _padded(max(size, _ATTRIBUTE.size))
+    return found
+
+
+def _number(value: bytes) -> int:
+    return int.from_bytes(value, sys.byteorder)
+
+
+def _padded(length: int) -> int:
+    return length + 3 & ~3

@@ -1,0 +1,205 @@
+"""Routes between clients, backends and mirrors: what the kernel's answers mean for production and copies."""
+
+from dataclasses import replace
+from errno import EACCES, EHOSTUNREACH, EINVAL, ENETUNREACH
+from ipaddress import IPv4Address, IPv4Network
+
+import pytest
+
+from natmirror.linux.host_state import HostState, Link
+from natmirror.linux.policy_rules import PolicyRule
+from natmirror.linux.preflight import find_problems
+from natmirror.linux.route_questions import questions
+from natmirror.linux.routes import Answer, Question, RefusingRoute
+from natmirror.linux.sampled_clients import Client
+from natmirror.rules import parse_rules
+from tests.helpers.support import RULES
+
+NETWORK = IPv4Network("10.10.0.0/24")
+SERVICE = IPv4Address("10.10.0.100")
+FIRST, LAST = IPv4Address("10.10.0.2"), IPv4Address("10.10.0.254")
+C1, C2, M = (IPv4Address(f"10.20.0.{last}") for last in (11, 12, 13))
+BACKENDS = {C1, C2}
+
+
+def beside(address: IPv4Address) -> Client:
+    return Client(address, NETWORK, ("sw0",), is_beside=True)
+
+
+def far(address: str, network: str, *, is_live: bool = False) -> Client:
+    return Client(IPv4Address(address), IPv4Network(network), ("sw0",), is_beside=False, is_live=is_live)
+
+
+def ask(host: HostState, rules: str = RULES) -> None:
+    """Have the kernel route all packets."""
+    links = {SERVICE: "lo", **dict.fromkeys((C1, C2, M), "pl0")}
+    asked = questions(parse_rules(rules), host.clients, host.routes, host.interfaces)
+    asked += [Question(client.address) for client in host.clients]
+    host.answers = {one: Answer(link=links.get(one.to, "sw0"), is_local=one.to == SERVICE) for one in asked}
+
+
+def refuse(host: HostState, error: int, *, to: set[IPv4Address], link: str | None = None) -> None:
+    for question in host.answers:
+        if question.to in to and link in (None, question.link):
+            host.answers[question] = Answer(error=error)
+
+
+def route(host: HostState, to: set[IPv4Address], link: str) -> None:
+    for question in host.answers:
+        if question.to in to:
+            host.answers[question] = Answer(link=link)
+
+
+@pytest.fixture
+def host() -> HostState:
+    host = HostState(
+        addresses={IPv4Address("10.10.0.1"), SERVICE, IPv4Address("10.20.0.1")},
+        interfaces={"lo", "sw0", "pl0", "natmirror0"},
+        links={"sw0": [NETWORK], "pl0": [IPv4Network("10.20.0.0/24")]},
+        routes=dict.fromkeys((C1, C2, M), "pl0"),
+        client_routes={NETWORK: "sw0"},
+        details={"sw0": Link(1500, True), "pl0": Link(1500, True)},
+        clients=[beside(FIRST), beside(LAST)],
+    )
+    ask(host)
+    return host
+
+
+def found(host: HostState, rules: str = RULES) -> dict[str, str]:
+    return {str(one.code): str(one) for one in find_problems(parse_rules(rules), host)}
+
+
+def test_a_correct_host_has_no_findings(host: HostState) -> None:
+    assert found(host) == {}
+
+
+def test_clients_whose_only_interface_is_down_are_cut_off(host: HostState) -> None:
+    host.details["sw0"] = Link(1500, False)
+    texts = found(host)
+    assert texts.keys() == {"link-down", "production-cut"}
+    assert "the interface sw0 is down or has no carrier; run: ip link set sw0 up" in texts["production-cut"]
+    assert "the interface sw0, by which 10.10.0.0/24 are reached" in texts["link-down"]
+    host.details["sw1"] = Link(1500, True)
+    host.clients = [replace(client, links=("sw0", "sw1")) for client in host.clients]
+    assert "the route to client 10.10.0.2 leads to sw0, and the interface sw0 is" in found(host)["production-cut"]
+    route(host, {FIRST, LAST}, "sw1")
+    assert found(host).keys() == {"link-down"}
+
+
+def test_a_port_of_a_bridge_gets_no_packets(host: HostState) -> None:
+    host.details["pl0"] = Link(1500, True, "br9")
+    assert found(host).keys() == {"link-enslaved", "no-backend-reachable"}
+    host.details["pl0"], host.details["sw0"] = Link(1500, True), Link(1500, True, "br9")
+    texts = found(host)
+    assert texts.keys() == {"link-enslaved", "production-cut"}
+    assert "run: ip link set sw0 nomaster" in texts["production-cut"]
+
+
+def test_a_backend_at_an_address_of_this_host_is_not_reached(host: HostState) -> None:
+    host.addresses |= {C1}
+    assert found(host).keys() == {"target-is-this-host"}
+    host.addresses |= {C2}
+    assert found(host).keys() == {"target-is-this-host", "no-backend-reachable"}
+
+
+def test_a_policy_rule_refuses_clients_packets(host: HostState) -> None:
+    refuse(host, EINVAL, to=BACKENDS, link="sw0")
+    host.refusing_rules = [
+        PolicyRule(10, "blackhole", to=IPv4Network("10.30.0.0/16")),
+        PolicyRule(20, "prohibit"),
+        PolicyRule(30, "blackhole", NETWORK, link="pl0"),
+        PolicyRule(100, "blackhole", NETWORK, link="sw0"),
+    ]
+    texts = found(host)
+    assert texts.keys() == {"production-cut"}
+    assert "run: ip rule del priority 100 from 10.10.0.0/24 iif sw0 blackhole" in texts["production-cut"]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"), [(EINVAL, "blackhole"), (EHOSTUNREACH, "unreachable"), (EACCES, "prohibit")]
+)
+def test_a_route_refuses_replies(host: HostState, error: int, kind: str) -> None:
+    refuse(host, error, to={FIRST})
+    host.refusing_routes = [
+        RefusingRoute(kind, IPv4Network("10.0.0.0/12"), 254),
+        RefusingRoute(kind, IPv4Network("10.10.0.0/25"), 254),
+        RefusingRoute("throw", IPv4Network("10.10.0.0/26"), 254),
+    ]
+    texts = found(host)
+    assert texts.keys() == {"partly-cut"}
+    assert f"the route '{kind} 10.10.0.0/25' refuses replies to clients; run: ip route del" in texts["partly-cut"]
+    refuse(host, error, to={LAST})
+    assert found(host).keys() == {"production-cut"}
+    asymmetric = RULES.replace("    pool:\n", "    pool:\n      asymmetric: true\n")
+    assert "production-cut" not in found(host, asymmetric)
+
+
+def test_there_is_no_route_to_the_clients(host: HostState) -> None:
+    refuse(host, ENETUNREACH, to={FIRST, LAST})
+    assert "there is no route to clients in 10.10.0.0/24; run: ip route add" in found(host)["production-cut"]
+
+
+def test_a_strict_reverse_path_filter_refuses_clients_whose_route_leads_elsewhere(host: HostState) -> None:
+    for client in host.clients:
+        host.answers[Question(client.address)] = Answer(link="pl0")
+    assert found(host).keys() == {"clients-elsewhere"}
+    host.rp_filter = {"all": 0, "sw0": 1}
+    refuse(host, EINVAL, to=BACKENDS, link="sw0")
+    assert "sysctl -w net.ipv4.conf.sw0.rp_filter=2" in found(host)["production-cut"]
+
+
+def test_a_refusal_without_a_known_cause_names_the_question(host: HostState) -> None:
+    refuse(host, EINVAL, to=BACKENDS, link="sw0")
+    assert "see: ip rule; ip route get 10.20.0.11 from 10.10.0.2 iif sw0" in found(host)["production-cut"]
+
+
+def test_a_more_specific_route_takes_a_part_of_the_clients_away(host: HostState) -> None:
+    host.answers[Question(FIRST)] = Answer(link="br-x")
+    texts = found(host)
+    assert texts.keys() == {"clients-elsewhere"}
+    assert "the route to 10.10.0.2, a part of it, leads to br-x" in texts["clients-elsewhere"]
+    route(host, {FIRST}, "br-x")
+    host.details["br-x"] = Link(1500, False)
+    assert "leads to br-x, and the interface br-x is down" in found(host)["partly-cut"]
+
+
+def test_addresses_in_a_network_that_is_not_connected_prove_nothing(host: HostState) -> None:
+    rules = RULES.replace("10.10.0.0/24", "10.0.0.0/12")
+    host.clients = [far("10.0.0.1", "10.0.0.0/12"), far("10.15.255.254", "10.0.0.0/12")]
+    ask(host, rules)
+    refuse(host, ENETUNREACH, to={client.address for client in host.clients})
+    assert found(host, rules) == {}
+    host.links = {}
+    assert found(host, rules).keys() == {"partly-cut"}
+
+
+def test_clients_that_are_connected_now_count_in_place_of_unconnected_networks(host: HostState) -> None:
+    rules = RULES.replace("10.10.0.0/24", "10.0.0.0/12")
+    live = [far(f"10.10.0.{last}", "10.0.0.0/12", is_live=True) for last in (11, 21)]
+    host.clients = [far("10.0.0.1", "10.0.0.0/12"), *live]
+    ask(host, rules)
+    refuse(host, EINVAL, to={live[0].address})
+    assert found(host, rules).keys() == {"partly-cut"}
+    refuse(host, EINVAL, to={live[1].address})
+    assert found(host, rules).keys() == {"production-cut"}
+    host.clients = host.clients[:2]
+    assert found(host, rules).keys() == {"partly-cut"}
+
+
+def test_copies_are_refused(host: HostState) -> None:
+    refuse(host, EINVAL, to={M}, link="natmirror0")
+    host.refusing_rules = [PolicyRule(100, "blackhole", link="natmirror0")]
+    texts = found(host)
+    assert texts.keys() == {"copies-cut"}
+    assert "run: ip rule del priority 100 from all iif natmirror0 blackhole" in texts["copies-cut"]
+    host.forwarding = {"natmirror0": 0}
+    assert found(host) == {}
+
+
+def test_the_local_route_of_the_service_address_is_gone(host: HostState) -> None:
+    route(host, {SERVICE}, "sw0")
+    texts = found(host)
+    assert texts.keys() == {"service-address-not-local"}
+    assert "run: ip route add local 10.10.0.100 dev sw0 table local" in texts["service-address-not-local"]
+    host.addresses.remove(SERVICE)
+    assert "service-address-not-local" not in found(host)
