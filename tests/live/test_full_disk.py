@@ -1,4 +1,4 @@
-"""A disk that is full, or frozen, while natmirror writes to it: production goes on, and nothing is lost that has room in
+"""A disk that is full or frozen while natmirror writes to it: production goes on, and nothing is lost that has room in
 memory."""
 
 import json
