@@ -19,14 +19,41 @@ class HostCode(FindingCode):
         "{place} drops {packets}, by {by}: no backend of the service gets through",
         "run: {commands}",
     )
+    PRODUCTION_NOT_QUEUED = (
+        *("production-not-queued", _FAILURE, _PRODUCTION),
+        "{place} keeps {packets} from natmirror's queue, by {by}: they are not translated, and no backend of the"
+        " service gets through",
+        "run: {commands}",
+    )
+    PRODUCTION_REDIRECTED = (
+        *("production-redirected", _FAILURE, _PRODUCTION),
+        "{place} sends {packets} elsewhere, by {by}: no backend of the service gets through",
+        "run: {commands}",
+    )
+    MARK_COLLIDES = (
+        *("mark-collides", _FAILURE, _PRODUCTION),
+        "{place} gives a mark of natmirror's own ({marks}) to {packets}, by {by}: natmirror drops them, and no backend"
+        " of the service gets through",
+        "have that rule set another mark, or run: {commands}",
+    )
+    CLIENTS_HIDDEN = (
+        *("clients-hidden", _WARNING, _PRODUCTION),
+        "{place} changes the source of {packets}, by {by}: the backends do not see their clients' addresses",
+        "if they have to, run: {commands}",
+    )
+    LIKELY_DROPPED = (
+        *("likely-dropped", _WARNING, _PRODUCTION),
+        "{place} {does} {packets} if they come in by {interface}, as the route to their senders says, by {by}",
+        "run: {commands}",
+    )
     PARTLY_DROPPED = (
         *("partly-dropped", _WARNING, _PRODUCTION),
-        "{place} drops {packets}, by {by}; the service's other clients and backends get through",
+        "{place} {does} {packets}, by {by}; the service's other clients and backends get through",
         "run: {commands}",
     )
     COPIES_DROPPED = (
         *("copies-dropped", _FAILURE, _COPIES),
-        "{place} drops {packets}, by {by}",
+        "{place} {does} {packets}, by {by}",
         "run: {commands}",
     )
     INVALID_DROPPED = (

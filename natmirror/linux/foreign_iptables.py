@@ -1,117 +1,224 @@
 """Other programs' rules as iptables-save shows them."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
-from ipaddress import IPv4Network
+from operator import attrgetter
 
 from natmirror.linux.foreign_rules import (
     FORWARD,
     POSTROUTING,
     PREROUTING,
+    UNKNOWN_MARK,
     BaseChain,
     Condition,
+    Effect,
+    Queues,
     Rule,
+    Span,
+    TestPacket,
+    addresses_in,
     always_unknown,
     comes_by_its_route,
+    has_mark,
+    has_name,
     has_state,
-    in_spans,
-    is_interface,
     negated,
     within,
 )
+from natmirror.linux.iptables_rules import FORWARD as OUR_FORWARD
+from natmirror.linux.iptables_rules import PRE, PREFIX
 
 _PRIORITIES = {"raw": -300, "mangle": -150, "filter": 0, "security": 50}
 _HOOKS = {"PREROUTING": PREROUTING, "FORWARD": FORWARD, "POSTROUTING": POSTROUTING}
-_IPTABLES_VERDICTS = {"ACCEPT": "accept", "DROP": "drop", "REJECT": "drop", "RETURN": "return"}
-_NO_CONDITIONS = ("-m", "--comment")
+_NAT = "nat"
+_TABLES = (*_PRIORITIES, _NAT)
+_NAT_PRIORITIES = {"PREROUTING": -100, "POSTROUTING": 100}
+_VERDICTS = {"ACCEPT": "accept", "DROP": "drop", "REJECT": "drop", "RETURN": "return"}
+_TRANSLATIONS = {"SNAT": "snat", "MASQUERADE": "snat", "NETMAP": "lost", "TPROXY": "lost"}
+_GO_ON = (
+    *("AUDIT", "CHECKSUM", "CLASSIFY", "CONNSECMARK", "CT", "DSCP", "ECN", "HL", "IDLETIMER", "LED", "LOG", "NFLOG"),
+    *("RATEEST", "SECMARK", "SET", "TCPMSS", "TCPOPTSTRIP", "TEE", "TOS", "TRACE", "TTL", "ULOG"),
+)
+_OUR_JUMPS = (PRE.name, OUR_FORWARD.name)
+_WITH_OPTIONS = (
+    "tcp",
+    "multiport",
+    "conntrack",
+    "state",
+    "mark",
+    "connmark",
+    "addrtype",
+    "iprange",
+    "comment",
+    "physdev",
+)
+"""The matches that have no condition besides their options."""
 _PATH_OPTIONS = ("--invert", "--validmark", "--accept-local")
-_OURS = "NATMIRROR-"
+_ALL_BITS = 0xFFFFFFFF
+
+Option = tuple[str, bool, list[str]]
+"""An option's name, whether it is negated, and its values."""
 
 
 def is_made_by_iptables(table: str, chain: str) -> bool:
     """Return whether iptables-nft has made a base chain of this name in a table of the family ip."""
-    return chain in _HOOKS and table in (*_PRIORITIES, "nat")
+    return chain in _HOOKS and table in _TABLES
 
 
 @lru_cache(4)
 def from_iptables(saved: str, backend: str) -> list[BaseChain]:
-    """Return the chains that iptables-save shows, except for ours, and those of the table nat."""
+    """Return the chains that iptables-save shows, except for ours. Of ours only the jumps to the queue are there."""
     bases: list[BaseChain] = []
     chains: dict[str, list[Rule]] = {}
     table = ""
     for line in saved.splitlines():
         if line.startswith("*"):
             table, chains = line[1:], {}
-        elif line.startswith(":") and table in _PRIORITIES:
+        elif line.startswith(":") and table in _TABLES:
             name, policy = line[1:].split()[:2]
             chains[name] = []
-            if name in _HOOKS:
+            priority = _NAT_PRIORITIES.get(name) if table == _NAT else _PRIORITIES[table]
+            if name in _HOOKS and priority is not None:
                 where = f"iptables-{backend} -t {table} {name}"
-                place = (where, name, _HOOKS[name], _PRIORITIES[table], _IPTABLES_VERDICTS.get(policy, "accept"))
-                bases.append(BaseChain(*place, is_iptables=True, chains=chains))
-        elif line.startswith("-A ") and table in _PRIORITIES:
-            words = shlex.split(line)
-            if not words[1].startswith(_OURS) and not any(word.startswith(_OURS) for word in words[2:]):
-                chains[words[1]].append(_iptables_rule(words[2:], chains, line))
+                place = (where, name, _HOOKS[name], priority, _VERDICTS.get(policy, "accept"), True, table == _NAT)
+                bases.append(BaseChain(*place, chains=chains))
+        elif line.startswith("-A ") and table in _TABLES:
+            words = shlex.split(line) if '"' in line else line.split()
+            is_ours = any(word.startswith(PREFIX) for word in words[1:]) and words[-1] not in _OUR_JUMPS
+            if not is_ours:
+                chains[words[1]].append(_rule(words[2:], chains, line))
     return bases
 
 
-def _iptables_rule(words: list[str], chains: dict[str, list[Rule]], line: str) -> Rule:
+def _rule(words: list[str], chains: dict[str, list[Rule]], line: str) -> Rule:
     conditions: list[Condition] = []
     options = list(_options(words))
     checks_paths = any(name == "-m" and values == ["rpfilter"] for name, _, values in options)
-    verdict, target = "none", ""
-    for name, inverted, values in options:
+    end = Rule((), "none")
+    module = ""
+    for at, (name, inverted, values) in enumerate(options):
         value = values[0] if values else ""
         if name in ("-j", "-g"):
-            verdict = _IPTABLES_VERDICTS.get(value, "none")
-            if value in chains:
-                verdict, target = "jump" if name == "-j" else "goto", value
+            end = _end(name, value, chains, options[at + 1 :])
             break
-        if name in _NO_CONDITIONS or (checks_paths and name in _PATH_OPTIONS):
+        if name == "-m":
+            module = value
+        if name == "--comment" or (checks_paths and (name in _PATH_OPTIONS or module == "rpfilter")):
             continue
-        condition = _iptables_condition(name, value)
-        conditions.append(negated(condition) if inverted else condition)
+        condition = _condition(name, value, module)
+        if condition is not None:
+            conditions.append(negated(condition) if inverted else condition)
     if checks_paths:
         conditions.append(negated(comes_by_its_route) if "--invert" in words else comes_by_its_route)
-    return Rule(tuple(conditions), verdict, target, line)
+    if end.verdict == "ours":  # its conditions hold for all packets that natmirror queues
+        conditions.clear()
+    return replace(end, conditions=tuple(conditions), text=f"the rule '{line}'")
 
 
-def _options(words: list[str]) -> Iterator[tuple[str, bool, list[str]]]:
-    """Yield each option, whether it is negated, and its values."""
+def _options(words: list[str]) -> Iterator[Option]:
     at, inverted = 0, False
     while at < len(words):
         if words[at] == "!":
             inverted, at = True, at + 1
             continue
-        end = at + 1
+        end = at + 2 if words[at] == "--comment" else at + 1
         while end < len(words) and not words[end].startswith("-") and words[end] != "!":
             end += 1
         yield words[at], inverted, words[at + 1 : end]
         at, inverted = end, False
 
 
-def _iptables_condition(name: str, value: str) -> Condition:
-    if name in ("-s", "-d"):
-        try:
-            network = IPv4Network(value)
-        except ValueError:  # e.g. a mask that is not contiguous
-            return always_unknown
-        return lambda packet: within(packet.src if name == "-s" else packet.dst, [network])
+def _end(jump: str, target: str, chains: dict[str, list[Rule]], options: Sequence[Option]) -> Rule:
+    """Return a rule without conditions that does what this target does."""
+    values = {name: found[0] if found else "" for name, _, found in options}
+    if target in _OUR_JUMPS:
+        return Rule((), "ours")
+    if target in chains:
+        return Rule((), "jump" if jump == "-j" else "goto", target)
+    if target == "NFQUEUE":
+        numbers = values.get("--queue-balance") or values.get("--queue-num", "0")
+        first, _, last = numbers.partition(":")
+        return Rule((), "queue", queues=Queues(int(first), int(last or first), "--queue-bypass" in values))
+    if target == "DNAT":
+        return Rule((), "dnat", values.get("--to-destination", ""))
+    if target == "REDIRECT":
+        return Rule((), "dnat", "127.0.0.1")
+    if target == "MARK":
+        return Rule((), "none", effects=(_new_mark(values.get("--set-xmark", "")),))
+    if target == "CONNMARK":
+        restores = "--restore-mark" in values
+        return Rule((), "none", effects=(UNKNOWN_MARK,) if restores else (), marks_connections=not restores)
+    if target == "NOTRACK" or (target == "CT" and "--notrack" in values):
+        return Rule((), "none", effects=(Effect(stops_tracking=True),))
+    if target in _GO_ON or not target:
+        return Rule((), "none")
+    return Rule((), _VERDICTS.get(target) or _TRANSLATIONS.get(target, "unknown"))
+
+
+def _new_mark(value: str) -> Effect:
+    found = _masked(value)
+    return UNKNOWN_MARK if found is None else Effect(~found[1] & _ALL_BITS, found[0])
+
+
+def _masked(value: str) -> tuple[int, int] | None:
+    number, _, mask = value.partition("/")
+    try:
+        return int(number, 0), int(mask, 0) if mask else _ALL_BITS
+    except ValueError:
+        return None
+
+
+def _condition(name: str, value: str, module: str) -> Condition | None:
+    """Return the condition of an option; None: it has none."""
+    if name == "-m":
+        return None if module in _WITH_OPTIONS else always_unknown
+    if name in ("-s", "-d", "--src-range", "--dst-range"):
+        span = _addresses(value)
+        return within(attrgetter("src" if name in ("-s", "--src-range") else "dst"), [span]) if span else always_unknown
     if name in ("-i", "-o"):
-        return lambda packet: is_interface(packet.iif if name == "-i" else packet.oif, [value], "+")
+        return has_name(attrgetter("iif" if name == "-i" else "oif"), [value], "+")
     if name == "-p":
-        return lambda packet: value in ("tcp", "all")
+        is_tcp = value in ("tcp", "all", "6")
+        return lambda packet: is_tcp
     if name in ("--sport", "--dport", "--sports", "--dports"):
-        spans = [_span(one) for one in value.split(",")]
-        return lambda packet: in_spans(packet.sport if name.startswith("--s") else packet.dport, spans)
+        spans = [_ports(one) for one in value.split(",")]
+        found = [span for span in spans if span]
+        return within(attrgetter(name[2:7]), found) if len(found) == len(spans) else always_unknown
     if name in ("--ctstate", "--state"):
-        states = {state.lower() for state in value.split(",")}
-        return lambda packet: has_state(packet, states)
-    return always_unknown
+        return has_state(value.lower().split(","))
+    if name == "--mark":
+        masked = _masked(value)
+        pick = attrgetter("mark" if module == "mark" else "connection_mark")
+        return has_mark(pick, masked[1], [masked[0]]) if masked else always_unknown
+    if name == "--dst-type":
+        return _has_type(value.split(","))
+    return _is_bridged if name == "--physdev-is-bridged" else always_unknown
 
 
-def _span(text: str) -> tuple[int, int]:
+def _is_bridged(packet: TestPacket) -> bool | None:
+    """Return False for a packet that leaves by another interface: one that is bridged has the bridge for both."""
+    return False if packet.iif and packet.oif and packet.iif != packet.oif else None
+
+
+def _has_type(types: list[str]) -> Condition:
+    def holds(packet: TestPacket) -> bool | None:
+        if packet.is_to_this_host is None:
+            return None
+        return ("LOCAL" if packet.is_to_this_host else "UNICAST") in types
+
+    return holds
+
+
+def _addresses(value: str) -> Span | None:
+    first, is_range, last = value.partition("-")
+    try:
+        return (addresses_in(first)[0], addresses_in(last)[0]) if is_range else addresses_in(value)
+    except (OSError, ValueError):  # e.g. a mask that is not contiguous
+        return None
+
+
+def _ports(text: str) -> Span | None:
     low, _, high = text.partition(":")
-    return (int(low), int(high or low)) if low.isdecimal() and (high or low).isdecimal() else (-1, 1 << 16)
+    return (int(low), int(high or low)) if low.isdecimal() and (high or low).isdecimal() else None

@@ -1,165 +1,202 @@
 """Other programs' rules as ``nft -j list ruleset`` shows them."""
 
 import json
+import re
 from collections.abc import Iterator
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, summarize_address_range
 from typing import Any
 
 from natmirror.linux.foreign_iptables import is_made_by_iptables
 from natmirror.linux.foreign_rules import (
+    BRIDGE_IN,
+    BRIDGE_OUT,
+    EGRESS,
     FORWARD,
+    INGRESS,
     POSTROUTING,
     PREROUTING,
+    UNKNOWN_MARK,
     BaseChain,
     Condition,
+    Effect,
+    Queues,
     Rule,
     always_unknown,
-    comes_by_its_route,
-    has_state,
-    in_spans,
-    is_interface,
-    negated,
-    within,
+)
+from natmirror.linux.nft_conditions import Sets, condition_of, elements, is_known
+
+_VERDICTS = {"accept": "accept", "drop": "drop", "reject": "drop", "return": "return", "continue": "none"}
+_OTHER_VERDICTS = {
+    **{"dnat": "dnat", "redirect": "dnat", "snat": "snat", "masquerade": "snat", "queue": "queue"},
+    **{"tproxy": "lost", "fwd": "lost", "synproxy": "unknown"},
+}
+_NO_EFFECT = ("counter", "log", "flow", "ct helper", "ct timeout", "ct expectation")
+_INET_HOOKS = {hook: hook for hook in (PREROUTING, FORWARD, POSTROUTING, INGRESS)}
+_HOOKS = {
+    "ip": _INET_HOOKS,
+    "inet": _INET_HOOKS,
+    "netdev": {INGRESS: INGRESS, EGRESS: EGRESS},
+    "bridge": {"prerouting": BRIDGE_IN, "input": BRIDGE_IN, "output": BRIDGE_OUT, "postrouting": BRIDGE_OUT},
+}
+_HARMLESS_FLAGS = {"owner", "persist"}
+_OUR_TABLE = ("ip", "natmirror")
+_ANY_QUEUE = (0, 0xFFFF)
+_ALL_BITS = 0xFFFFFFFF
+_MARK, _CONNECTION_MARK = {"meta": {"key": "mark"}}, {"ct": {"key": "mark"}}
+_CHANGED_BY_RULES = re.compile(r'"(?:set|map)": "@([^"]+)"')
+_DEVICES = re.compile(
+    r"^table (\S+) (\S+) {|^\tchain (\S+) {|^\t\ttype .* devices? (?:= )?(\"\S+\"|{.*})", re.MULTILINE
 )
 
-_NFT_VERDICTS = ("accept", "drop", "reject", "return", "jump", "goto")
-_NFT_NO_EFFECT = ("counter", "log", "limit", "quota", "mangle", "notrack", "flow", "ct helper", "ct timeout")
-_FAMILIES = ("ip", "inet")
-_HOOKS = (PREROUTING, FORWARD, POSTROUTING)
+Table = tuple[str, str]
+"""Its family and its name."""
+
+
+def needs_devices(ruleset: str) -> bool:
+    """Return whether from_nft() needs what ``nft list chains`` shows: nft 1.0.6 leaves interfaces out of JSON."""
+    return '"hook": "ingress"' in ruleset or '"hook": "egress"' in ruleset
 
 
 @lru_cache(4)
-def from_nft(ruleset: str) -> list[BaseChain]:
-    """Return the chains that ``nft -j list ruleset`` shows, except for ours, and those that iptables-nft has made."""
+def from_nft(ruleset: str, chains_as_text: str = "") -> list[BaseChain]:
+    """Return the chains that ``nft -j list ruleset`` shows, except for ours, those that iptables-nft has made, and
+    those of tables that do not filter."""
     objects = json.loads(ruleset)["nftables"]
-    tables: dict[tuple[str, str], dict[str, list[Rule]]] = {}
+    devices = _devices(chains_as_text)
+    flags = {_table(one, "name"): one.get("flags", ()) for one in _all("table", objects)}
+    # nft 1.0.6 has a bug: it shows other words than the flags. Most tables with a flag are dormant.
+    dormant = {table for table, found in flags.items() if not set(found) <= _HARMLESS_FLAGS}
+    sets: dict[Table, dict[str, list[Any]]] = {}
+    changing = set(_CHANGED_BY_RULES.findall(ruleset))
+    for one in (*_all("set", objects), *_all("map", objects)):
+        if one["name"] not in changing and "timeout" not in one.get("flags", ()):
+            sets.setdefault(_table(one), {})[one["name"]] = one.get("elem", [])
+    tables: dict[Table, dict[str, list[Rule]]] = {}
     bases: list[BaseChain] = []
-    for one in (entry["chain"] for entry in objects if "chain" in entry):
-        family, table, name = one["family"], one["table"], one["name"]
-        if family not in _FAMILIES or (family, table) == ("ip", "natmirror"):
+    for one in _all("chain", objects):
+        table, name = _table(one), one["name"]
+        if table[0] not in _HOOKS or table == _OUR_TABLE or table in dormant:
             continue
-        chains = tables.setdefault((family, table), {})
+        chains = tables.setdefault(table, {})
         chains[name] = []
-        is_iptables = family == "ip" and is_made_by_iptables(table, name)
-        if one.get("type") == "filter" and one.get("hook") in _HOOKS and not is_iptables:
-            place = (f"nft {family} {table} {name}", name, one["hook"], int(one["prio"]), one.get("policy", "accept"))
-            bases.append(BaseChain(*place, is_iptables=False, chains=chains))
-    for one in (entry["rule"] for entry in objects if "rule" in entry):
-        known = tables.get((one["family"], one["table"]))
+        hook = _HOOKS[table[0]].get(one.get("hook", ""))
+        if hook is not None and not (table[0] == "ip" and is_made_by_iptables(table[1], name)):
+            place = (" ".join(("nft", *table, name)), name, hook, int(one["prio"]), one.get("policy", "accept"), False)
+            names = one.get("dev") or devices.get((*table, name), [])
+            at = frozenset([names] if isinstance(names, str) else names)
+            bases.append(BaseChain(*place, one["type"] == "nat", at, chains))
+    for one in _all("rule", objects):
+        known = tables.get(_table(one))
         if known is not None:
             try:
-                known[one["chain"]] += _nft_rules(one)
+                known[one["chain"]] += _rules(one, sets.get(_table(one), {}))
             except (KeyError, TypeError, ValueError):  # an expression in a form that we do not know
-                known[one["chain"]] += [Rule((always_unknown,), verdict) for verdict in ("accept", "drop")]
+                known[one["chain"]].append(Rule((always_unknown,), "unknown"))
     return bases
 
 
-def _nft_rules(rule: dict[str, Any]) -> list[Rule]:
-    """Return a rule as one or, for a verdict map, as several."""
+def _all(kind: str, objects: list[Any]) -> Iterator[dict[str, Any]]:
+    return (entry[kind] for entry in objects if kind in entry)
+
+
+def _table(one: dict[str, Any], key: str = "table") -> Table:
+    return one["family"], one[key]
+
+
+def _devices(text: str) -> dict[tuple[str, ...], list[str]]:
+    """Return the interfaces of each base chain that has some, by family, table and chain."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    table, chain = ("", ""), ""
+    for line in _DEVICES.finditer(text):
+        family, name, begun, names = line.groups()
+        if family:
+            table = family, name
+        elif begun:
+            chain = begun
+        else:
+            found[(*table, chain)] = re.findall(r"[^\s\"{},]+", names)
+    return found
+
+
+def _rules(rule: dict[str, Any], sets: Sets) -> list[Rule]:
+    """Return a rule as one or, for a verdict map or an effect before a condition, as several."""
+    found: list[Rule] = []
     conditions: list[Condition] = []
-    text = f"rule {rule['handle']}"
+    effects: list[Effect] = []
+    text = f"the rule with handle {rule['handle']}"
+
+    def add(verdict: str, target: str = "", queues: Queues | None = None, *more: Condition) -> None:
+        found.append(Rule((*conditions, *more), verdict, target, text, tuple(effects), queues))
+
     for expression in rule["expr"]:
         [(kind, content)] = expression.items()
+        if effects and kind in ("match", "vmap"):  # it may look at what has been changed
+            effects = [one if one.stops_tracking else UNKNOWN_MARK for one in effects]
+            add("none")
+            effects = []
         if kind == "match":
-            conditions.append(_nft_condition(content))
-        elif kind in _NFT_VERDICTS:
-            return [Rule(tuple(conditions), *_nft_verdict(kind, content), text)]
+            conditions.append(condition_of(content, sets))
         elif kind == "vmap":
-            data = content["data"]
-            pairs = data["set"] if isinstance(data, dict) and "set" in data else []
-            if not pairs:
-                return [Rule((*conditions, always_unknown), verdict, "", text) for verdict in ("accept", "drop")]
-            found = []
-            for value, outcome in pairs:
+            if not is_known(content["data"], sets):
+                add("unknown", "", None, always_unknown)
+                return found
+            for value, outcome in elements(content["data"], sets):
                 [(verdict, target)] = outcome.items()
-                condition = _nft_condition({"op": "==", "left": content["key"], "right": value})
-                found.append(Rule((*conditions, condition), *_nft_verdict(verdict, target), text))
+                for key in elements(value, sets):
+                    add(
+                        *_verdict(verdict, target),
+                        condition_of({"op": "==", "left": content["key"], "right": key}, sets),
+                    )
             return found
-        elif kind not in _NFT_NO_EFFECT or kind == "limit":
+        elif kind in _VERDICTS or kind in _OTHER_VERDICTS or kind in ("jump", "goto"):
+            add(*_verdict(kind, content))
+            return found
+        elif kind == "mangle":
+            if "payload" in content["key"]:
+                add("lost")
+            elif content["key"] == _CONNECTION_MARK:
+                found.append(Rule(tuple(conditions), "none", marks_connections=True))
+            elif content["key"] == _MARK:
+                effects.append(_new_mark(content["value"]))
+        elif kind == "notrack":
+            effects.append(Effect(stops_tracking=True))
+        elif kind not in _NO_EFFECT:
             conditions.append(always_unknown)
-    return []
+            if kind == "xt":  # a match or a target of iptables
+                add("unknown")
+    if effects:
+        add("none")
+    return found
 
 
-def _nft_verdict(kind: str, content: Any) -> tuple[str, str]:
+def _verdict(kind: str, content: Any) -> tuple[str, str, Queues | None]:
+    """Return the verdict of a rule, its target and its queues."""
     if kind in ("jump", "goto"):
-        return kind, content["target"]
-    return ("drop" if kind == "reject" else kind), ""
+        return kind, content["target"], None
+    if kind == "queue":
+        number, flags = (content or {}).get("num", 0), (content or {}).get("flags", ())
+        first, last = (number, number) if isinstance(number, int) else number.get("range", _ANY_QUEUE)
+        return "queue", "", Queues(first, last, "bypass" in flags)
+    if kind == "redirect":
+        return "dnat", "127.0.0.1", None
+    if kind == "dnat":
+        address, port = content.get("addr"), content.get("port")
+        is_known = isinstance(address, str) and (port is None or isinstance(port, int))
+        return "dnat", (f"{address}:{port}" if port else address) if is_known else "", None
+    return _VERDICTS.get(kind) or _OTHER_VERDICTS[kind], "", None
 
 
-def _nft_condition(match: dict[str, Any]) -> Condition:
-    values = list(_flat(match["right"]))
-    condition = _nft_field(match["left"], values)
-    return negated(condition) if match["op"] == "!=" else condition if match["op"] in ("==", "in") else always_unknown
-
-
-def _flat(right: Any) -> Iterator[Any]:
-    if isinstance(right, dict) and "set" in right:
-        right = right["set"]
-    yield from right if isinstance(right, list) else [right]
-
-
-def _nft_field(left: Any, values: list[Any]) -> Condition:
-    """Return the condition that a field of the packet has one of these values."""
-    if not isinstance(left, dict) or any(isinstance(value, str) and value.startswith("@") for value in values):
-        return always_unknown
-    [(kind, content)] = left.items()
-    if kind == "meta":
-        return _nft_meta(content["key"], values)
-    if kind == "ct" and content.get("key") == "state":
-        states = {value for value in values if isinstance(value, str)}
-        return lambda packet: has_state(packet, states)
-    if kind == "fib" and content["result"] == "oif" and set(content["flags"]) == {"saddr", "iif"}:
-        if values not in ([True], [False]):
-            return always_unknown
-        return comes_by_its_route if values[0] else negated(comes_by_its_route)
-    if kind == "payload" and "field" in content:
-        return _nft_payload(content["protocol"], content["field"], values)
-    return always_unknown
-
-
-def _nft_meta(key: str, values: list[Any]) -> Condition:
-    names = [str(value) for value in values]
-    if key in ("iifname", "iif"):
-        return lambda packet: is_interface(packet.iif, names, "*")
-    if key in ("oifname", "oif"):
-        return lambda packet: is_interface(packet.oif, names, "*")
-    known = {"l4proto": ("tcp", "6"), "nfproto": ("ipv4", "2"), "protocol": ("ip",)}.get(key)
-    if known is None:
-        return always_unknown
-    return lambda packet: any(name in known for name in names)
-
-
-def _nft_payload(protocol: str, name: str, values: list[Any]) -> Condition:
-    if protocol == "ip" and name in ("saddr", "daddr"):
-        networks = [_networks(value) for value in values]
-        known = [network for found in networks if found for network in found]
-        if not all(networks):
-            return always_unknown
-        return lambda packet: within(packet.src if name == "saddr" else packet.dst, known)
-    if protocol == "ip" and name == "protocol":
-        return lambda packet: any(str(value) in ("tcp", "6") for value in values)
-    if protocol in ("tcp", "th") and name in ("sport", "dport"):
-        spans = [_nft_span(value) for value in values]
-        return lambda packet: in_spans(packet.sport if name == "sport" else packet.dport, spans)
-    if protocol in ("udp", "icmp", "icmpv6", "ip6", "sctp", "arp"):
-        return lambda packet: False
-    return always_unknown
-
-
-def _networks(value: Any) -> list[IPv4Network] | None:
-    try:
-        if isinstance(value, str):
-            return [IPv4Network(value)]
-        if "prefix" in value:
-            return [IPv4Network((value["prefix"]["addr"], value["prefix"]["len"]))]
-        return list(summarize_address_range(*(IPv4Address(end) for end in value["range"])))
-    except (KeyError, TypeError, ValueError):
-        return None
-
-
-def _nft_span(value: Any) -> tuple[int, int]:
+def _new_mark(value: Any) -> Effect:
+    """Return what ``meta mark set VALUE`` does."""
     if isinstance(value, int):
-        return value, value
-    ends = value.get("range") if isinstance(value, dict) else None
-    return (ends[0], ends[1]) if ends and all(isinstance(end, int) for end in ends) else (-1, 1 << 16)
+        return Effect(0, value)
+    keep, flip = _ALL_BITS, 0
+    if "^" in value:
+        value, flip = value["^"]
+    if "&" in value:
+        value, keep = value["&"]
+    elif "|" in value and flip == 0:
+        value, flip = value["|"]
+        keep = ~flip & _ALL_BITS if isinstance(flip, int) else 0
+    is_known = value == _MARK and isinstance(keep, int) and isinstance(flip, int)
+    return Effect(keep, flip) if is_known else UNKNOWN_MARK

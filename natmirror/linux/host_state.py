@@ -1,7 +1,9 @@
 """The state of this host, as far as the rules depend on it, and how it is read."""
 
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from errno import ENOENT
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -10,10 +12,12 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from natmirror.errors import HostError
 from natmirror.linux.descriptors import require_descriptors
+from natmirror.linux.flights import Surroundings
 from natmirror.linux.foreign_rules import BaseChain
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.memory_limit import memory_limit
 from natmirror.linux.policy_rules import PolicyRule, refusing_rules
+from natmirror.linux.queue_readers import unread_queues
 from natmirror.linux.route_questions import questions
 from natmirror.linux.routes import Answer, Question, RefusingRoute, RouteSocket
 from natmirror.linux.rule_reader import RuleReader
@@ -28,6 +32,7 @@ CONNTRACK_SETTINGS = {
 }
 """net.netfilter.nf_conntrack_tcp_* by the rest of the name: the packets that conntrack calls INVALID if it is 0."""
 
+_INGRESS = 0xFFFFFFF1  # TC_H_INGRESS of linux/pkt_sched.h: where the qdiscs ingress and clsact are
 _TAKES_PACKETS = ("bridge", "bond", "team", "openvswitch")
 """Kinds of interfaces that get all packets of their ports."""
 _LOWER_UP = 1 << 16  # IFF_LOWER_UP of linux/if.h: there is a carrier
@@ -46,6 +51,9 @@ class Link:
     has_carrier: bool
     master: str | None = None
     """The interface that gets this one's packets, because this one is a port of it."""
+    is_bridge: bool = False
+    is_port: bool = False
+    """Whether another interface may get its packets, a VRF too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +97,10 @@ class HostState:
     """The addresses and ports on which programs of this host listen; 0.0.0.0 is any address."""
     connecting: set[Endpoint] = field(default_factory=set)
     """The endpoints to which programs of this host connect now, without an answer yet."""
+    filtered: set[str] = field(default_factory=set)
+    """The interfaces of clients, backends and mirrors at which tc filters may change what comes in."""
+    unread_queues: set[int] = field(default_factory=set)
+    """The NFQUEUEs of other programs' rules that no program reads."""
     features: Features = field(default_factory=Features)
     clients: list[Client] = field(default_factory=list)
     """Addresses that stand for the clients."""
@@ -100,9 +112,16 @@ class HostState:
     """The routes that refuse packets; empty as long as the kernel refuses none."""
 
     @property
-    def links_to(self) -> dict[IPv4Address | IPv4Network, str | None]:
-        """The outgoing interface for each backend, mirror and network of clients."""
-        return dict[IPv4Address | IPv4Network, str | None]([*self.routes.items(), *self.client_routes.items()])
+    def surroundings(self) -> Surroundings:
+        """What decides how packets look at the hooks of this host."""
+        return Surroundings(
+            dict[IPv4Address | IPv4Network, str | None]([*self.routes.items(), *self.client_routes.items()]),
+            {name: self.links[name] for name, link in self.details.items() if name in self.links and not link.is_port},
+            self.addresses,
+            [name for name, link in self.details.items() if link.is_bridge],
+            self.filtered,
+            self.unread_queues,
+        )
 
 
 def read_features(rules: Rules, firewall: Firewall) -> Features:
@@ -131,9 +150,11 @@ def read_host(rules: Rules, features: Features, rule_reader: RuleReader) -> Host
         with IPRoute() as netlink, RouteSocket() as kernel:
             _read_links(netlink, host)
             _read_routes(kernel, rules, host)
+            host.filtered = _filtered(netlink, {*host.routes.values(), *host.client_routes.values()})
             host.answers |= kernel.ask(questions(rules, host.clients, host.routes, host.interfaces))
             if any(answer.error for answer in host.answers.values()):
                 host.refusing_rules, host.refusing_routes = refusing_rules(netlink), kernel.refusing()
+        host.unread_queues = unread_queues(host.chains)
         _read_sockets(host)
     except (NetlinkError, OSError) as error:
         raise HostError(f"cannot read this host's addresses, routes and sockets: {error}") from None
@@ -150,6 +171,8 @@ def _read_links(netlink: IPRoute, host: HostState) -> None:
             link.get_attr("IFLA_MTU"),
             bool(link["flags"] & _LOWER_UP),
             names.get(link.get_attr("IFLA_MASTER")) if is_port else None,
+            is_bridge=info is not None and info.get_attr("IFLA_INFO_KIND") == "bridge",
+            is_port=link.get_attr("IFLA_MASTER") is not None,
         )
     host.interfaces = set(names.values())
     for address in netlink.get_addr(family=2):
@@ -176,6 +199,19 @@ def _read_routes(kernel: RouteSocket, rules: Rules, host: HostState) -> None:
             host.clients.append(
                 Client(one, network, connected or ((routed,) if routed else ()), is_beside=bool(connected))
             )
+
+
+def _filtered(netlink: IPRoute, names: Iterable[str | None]) -> set[str]:
+    """Return those interfaces that have a qdisc for what comes in, or may have one."""
+    found = set()
+    for name in filter(None, names):
+        try:
+            netlink.tc("get", index=socket.if_nametoindex(name), parent=_INGRESS)
+        except NetlinkError as error:
+            if error.code == ENOENT:
+                continue
+        found.add(name)
+    return found
 
 
 def _read_sockets(host: HostState) -> None:

@@ -16,8 +16,8 @@ from natmirror.linux.path_checks import (
     find_socket_problems,
 )
 from natmirror.linux.route_checks import find_route_problems
+from natmirror.linux.rule_findings import drops_invalid, find_drops
 from natmirror.linux.rule_reader import RuleReader
-from natmirror.linux.rule_walk import drops_invalid, find_drops
 from natmirror.rules import Pair, Rules, Service
 
 _STRICT = 1
@@ -38,7 +38,7 @@ def find_problems(rules: Rules, host: HostState) -> Iterator[Finding]:
         yield HostCode.NO_SOCKET_MATCH.found()
     if not host.features.can_limit:
         yield HostCode.NO_HASHLIMIT.found()
-    yield from find_drops(rules, host.links_to, host.chains)
+    yield from find_drops(rules, host.surroundings, host.chains)
     yield from _conntrack(rules, host)
     virtual = {address.ip for address in rules.ha.addresses} if rules.ha else set()
     for service in rules.services:
@@ -67,7 +67,7 @@ def _conntrack(rules: Rules, host: HostState) -> Iterator[Finding]:
     strict = [name for name in CONNTRACK_SETTINGS if host.conntrack.get(name, 1) == 0]
     if rules.ha is None:
         strict = [name for name in strict if name == "loose"]
-    place = drops_invalid(rules, host.links_to, host.chains) if strict else None
+    place = drops_invalid(rules, host.surroundings, host.chains) if strict else None
     for name in strict:
         packets = CONNTRACK_SETTINGS[name]
         if place is not None:

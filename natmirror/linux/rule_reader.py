@@ -4,7 +4,7 @@ import shutil
 
 from natmirror.linux import commands
 from natmirror.linux.foreign_iptables import from_iptables
-from natmirror.linux.foreign_nft import from_nft
+from natmirror.linux.foreign_nft import from_nft, needs_devices
 from natmirror.linux.foreign_rules import BaseChain
 from natmirror.linux.iptables import legacy_is_in_use
 from natmirror.linux.kernel_changes import generation
@@ -23,7 +23,9 @@ class RuleReader:
         if now is None or now != self._generation:
             self._in_nftables = _of_iptables("nft")
             if shutil.which("nft") is not None:
-                self._in_nftables += from_nft(commands.run(["nft", "-j", "-s", "list", "ruleset"], package="nftables"))
+                ruleset = commands.run(["nft", "-j", "-s", "list", "ruleset"], package="nftables")
+                more = commands.run(["nft", "list", "chains"], package="nftables") if needs_devices(ruleset) else ""
+                self._in_nftables += from_nft(ruleset, more)
             self._generation = now
         return self._in_nftables + (_of_iptables("legacy") if legacy_is_in_use() else [])
 

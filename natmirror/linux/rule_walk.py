@@ -1,206 +1,270 @@
-"""Walks packets of production and of legs through other programs' rules: which of them are dropped, and where.
+"""Walks packets of production and of legs through other programs' rules: which of them do not get through, and where.
 
 Only what is certain is reported: a rule with a condition that natmirror cannot judge may let a packet pass.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv4Network
+from enum import Enum
+from ipaddress import IPv4Address
+from operator import attrgetter
+from typing import Any
 
-from natmirror.findings import Finding, FindingCode, HostCode
-from natmirror.linux.foreign_rules import FORWARD, POSTROUTING, PREROUTING, BaseChain, Rule, TestPacket
-from natmirror.linux.tun import NAME as TUN_NAME
-from natmirror.rules import Backend, Mirror, Rules, Service
+from natmirror.linux.flights import Flight, Surroundings
+from natmirror.linux.foreign_rules import (
+    BRIDGE_IN,
+    BRIDGE_OUT,
+    EGRESS,
+    FORWARD,
+    INGRESS,
+    POSTROUTING,
+    PREROUTING,
+    BaseChain,
+    Rule,
+    TestPacket,
+    has_mark,
+)
+from natmirror.linux.nftables import MARKS, MARKS_MASK
 
-_EARLIEST = -(1 << 31)
-_RAW = -300
+_ORDER = (INGRESS, BRIDGE_IN, PREROUTING, FORWARD, POSTROUTING, BRIDGE_OUT, EGRESS)
 _MAX_DEPTH = 16
-_MAX_FLIGHTS = 500
+_MAX_JUMPS = 10_000
+_OURS = "natmirror"
 _POLICY = "its policy"
+_TRACKED = ("new", "established")
+
+
+class What(Enum):
+    """What becomes of a packet, as an operator reads it."""
+
+    DROPPED = "drops"
+    NOT_QUEUED = "keeps from natmirror's queue"
+    REDIRECTED = "sends elsewhere"
+    MARKED = "gives a mark of natmirror's own to"
+    SOURCE_CHANGED = "changes the source of"
 
 
 @dataclass(frozen=True, slots=True)
-class Flight:
-    """A kind of packet, and how it looks at each hook from a priority on."""
+class Fate:
+    """What certainly becomes of a packet, where, and by which rule."""
 
-    code: FindingCode
-    packets: str
-    seen: tuple[tuple[str, int, TestPacket], ...]
-    match_iptables: str
-    match_nft: str
-    service: str
-    path: tuple[str, str]
-    """The backend or mirror, and the network of the clients."""
-    is_queued: bool = False
-    """Whether our rule in raw PREROUTING takes the packet out of that chain."""
-
-    def at(self, chain: BaseChain) -> TestPacket | None:
-        """Return the packet as a chain sees it; None where it does not."""
-        if self.is_queued and chain.is_iptables and chain.hook == PREROUTING and chain.priority == _RAW:
-            return None
-        found = [packet for hook, since, packet in self.seen if hook == chain.hook and since <= chain.priority]
-        return found[-1] if found else None
+    what: What
+    chain: BaseChain
+    by: str
 
 
-Routes = Mapping[IPv4Address | IPv4Network, str | None]
-"""The interface to which this host's route leads, for each backend, mirror and network of clients."""
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What a base chain may do with a packet, each with its first reason; the packet after it, and what marked it."""
+
+    ends: dict[str, str]
+    packet: TestPacket
+    marked_by: str
 
 
-def find_drops(rules: Rules, routes: Routes, chains: Sequence[BaseChain]) -> Iterator[Finding]:
-    """Yield a finding for each place where packets are certainly dropped."""
-    dropped: dict[tuple[FindingCode, str, str], list[tuple[Flight, BaseChain]]] = {}
-    flights = _flights(rules, routes)
-    for flight in flights:
-        for chain in sorted(chains, key=lambda one: one.priority):
-            packet = flight.at(chain)
-            if packet is not None and (by := _dropping(chain, packet)) is not None:
-                dropped.setdefault((flight.code, chain.place, by), []).append((flight, chain))
-                break
-    stopped = _stopped(flights, [flight for found in dropped.values() for flight, _ in found])
-    for (code, place, by), found in dropped.items():
-        chain = found[0][1]
-        is_part = code is HostCode.PRODUCTION_DROPPED and not any(flight.service in stopped for flight, _ in found)
-        matches = dict.fromkeys(one.match_iptables if chain.is_iptables else one.match_nft for one, _ in found)
-        command = place.replace(" -t filter", "").rsplit(" ", 1)[0] + f" -I {chain.name}"
-        verb = "-j ACCEPT" if chain.is_iptables else "accept"
-        start = command if chain.is_iptables else place.replace("nft", "nft insert rule", 1)
-        yield (HostCode.PARTLY_DROPPED if is_part else code).found(
-            place=place,
-            by=by,
-            packets=found[0][0].packets,
-            commands=" && ".join(f"{start} {match} {verb}" for match in matches),
-        )
+def _our_chain(hook: str, priority: int) -> BaseChain:
+    """Return natmirror's own rule that drops a packet with one of its marks that does not belong there."""
+    rule = Rule((has_mark(attrgetter("mark"), MARKS_MASK, [MARKS]),), "collide")
+    return BaseChain(_OURS, "marks", hook, priority, "accept", is_iptables=False, chains={"marks": [rule]})
 
 
-def _stopped(flights: Iterable[Flight], dropped: Iterable[Flight]) -> set[str]:
-    """Return the services of which no backend gets through from any network of clients."""
-    broken = {(one.service, one.path) for one in dropped if one.code is HostCode.PRODUCTION_DROPPED}
-    paths = {(one.service, one.path) for one in flights if one.code is HostCode.PRODUCTION_DROPPED}
-    return {service for service, _ in broken} - {service for service, _ in paths - broken}
+_OUR_CHAINS = (_our_chain(PREROUTING, -299), _our_chain(FORWARD, -149), _our_chain(POSTROUTING, -150))
 
 
-def drops_invalid(rules: Rules, routes: Routes, chains: Sequence[BaseChain]) -> str | None:
-    """Return the first chain that certainly drops a client's packet which conntrack calls INVALID, or None."""
-    for flight in _flights(rules, routes):
-        if flight.code is not HostCode.PRODUCTION_DROPPED:
-            continue
-        for chain in chains:
-            packet = flight.at(chain)
-            if packet is None or packet.state is None or _dropping(chain, packet) is not None:
+class RuleWalk:
+    """The way through these chains on a host."""
+
+    def __init__(self, chains: Sequence[BaseChain], host: Surroundings) -> None:
+        self._chains = sorted([*_OUR_CHAINS, *chains], key=lambda one: (_ORDER.index(one.hook), one.priority))
+        self._unread_queues = host.unread_queues
+        self._passed: dict[tuple[str, TestPacket, bool], _Outcome] = {}
+        self._jumps: dict[str, tuple[str, int]] = {}
+        self._unknown: dict[str, Any] = {}
+        for chain in self._chains:
+            verdicts = {rule.verdict for rule in chain.chains[chain.name]}
+            if "ours" in verdicts:
+                self._jumps[chain.place] = chain.hook, chain.priority
+            for rule in (rule for rules in chain.chains.values() for rule in rules):
+                if rule.marks_connections:
+                    self._unknown["connection_mark"] = None
+                elif rule.verdict in ("dnat", "snat"):
+                    self._unknown[f"is_{rule.verdict}"] = None
+
+    def has_our_jump(self, chain: BaseChain) -> bool:
+        """Return whether natmirror's jump to its queue stands in a chain."""
+        return chain.place in self._jumps
+
+    def fates(self, flight: Flight) -> Iterator[Fate]:
+        """Yield what certainly becomes of a packet, until it does not go on."""
+        changes = dict(self._unknown)
+        marked: tuple[BaseChain, str] | None = None
+        may_redirect = False
+        for chain in self._chains:
+            if (chain.translates and not flight.opens) or (chain.place == _OURS and not flight.is_production):
                 continue
-            if _dropping(chain, replace(packet, state="invalid")) is not None:
-                return chain.place
-    return None
+            views = [_changed(view, changes) for view in flight.at(chain, self._jumps)]
+            is_new = any(view.state == "new" for view in views)
+            if chain.translates:
+                views = [replace(view, state="new") for view in views if view.state in _TRACKED]
+            if not views:
+                continue
+            is_queued = flight.queued_at is not None and self._jumps.get(chain.place) == flight.queued_at
+            outcomes = [self._pass(chain, view, is_queued) for view in views]
+            ends = {end: why for outcome in outcomes for end, why in outcome.ends.items()}
+            if "lost" in ends:
+                return
+            what = _what(ends, is_queued)
+            if what is not None and (is_new or not chain.translates):
+                where, by = chain, next(iter(ends.values()))
+                if what is What.MARKED and marked is not None:
+                    where, by = marked
+                yield Fate(what, where, by)
+                if what is not What.SOURCE_CHANGED:
+                    return
+            if chain.translates and chain.hook == PREROUTING:
+                may_redirect = may_redirect or "redirect" in ends
+                changes["is_dnat"] = None if may_redirect else False
+            for name in ("mark", "is_tracked"):
+                found = {getattr(outcome.packet, name) for outcome in outcomes}
+                if found != {getattr(view, name) for view in views}:
+                    changes[name] = found.pop() if len(found) == 1 else None
+                    if name == "mark":
+                        marked = chain, outcomes[0].marked_by
+
+    def drops_only_invalid(self, chain: BaseChain, flight: Flight) -> bool:
+        """Return whether a chain certainly drops a packet that conntrack calls INVALID, and may let others pass."""
+        views = [view for view in flight.at(chain, self._jumps) if view.state in _TRACKED]
+        invalid = [replace(view, state="invalid") for view in views]
+        if chain.translates or not views or self._drops(chain, views):
+            return False
+        return self._drops(chain, invalid)
+
+    def _drops(self, chain: BaseChain, views: list[TestPacket]) -> bool:
+        return all(list(self._pass(chain, view, is_queued=False).ends) == ["drop"] for view in views)
+
+    def _pass(self, chain: BaseChain, packet: TestPacket, is_queued: bool) -> _Outcome:
+        key = chain.place, packet, is_queued
+        if key not in self._passed:
+            passage = _Passage(chain, packet, is_queued, self._unread_queues)
+            ends = passage.walk(chain.name)
+            if "fall" in ends:
+                why = ends.pop("fall")
+                ends.setdefault(chain.policy, why if chain.policy == "accept" else _POLICY)
+            self._passed[key] = _Outcome(ends, passage.packet, passage.marked_by)
+        return self._passed[key]
 
 
-def _dropping(chain: BaseChain, packet: TestPacket) -> str | None:
-    """Return what in a base chain drops a packet for certain, or None."""
-    outcomes: dict[str, str] = {}
-    _walk(chain.chains, chain.name, packet, outcomes, 0)
-    if "fall" in outcomes:
-        del outcomes["fall"]
-        outcomes.setdefault(chain.policy, _POLICY)
-    return outcomes["drop"] if list(outcomes) == ["drop"] else None
+def _what(ends: dict[str, str], is_queued: bool) -> What | None:
+    if len(ends) != 1:
+        return None
+    if is_queued and "accept" in ends:
+        return What.NOT_QUEUED
+    by_end = {
+        "drop": What.DROPPED,
+        "redirect": What.REDIRECTED,
+        "collide": What.MARKED,
+        "snat": What.SOURCE_CHANGED,
+    }
+    return by_end.get(next(iter(ends)))
 
 
-def _walk(chains: dict[str, list[Rule]], name: str, packet: TestPacket, outcomes: dict[str, str], depth: int) -> None:
-    """Add the possible outcomes of a chain: accept, drop, or fall for its end; each with its first reason."""
-    if depth > _MAX_DEPTH:
-        outcomes.setdefault("accept", "")
-        return
-    for rule in chains.get(name, ()):
-        held = [condition(packet) for condition in rule.conditions]
-        if False in held or rule.verdict == "none":
-            continue
-        inner: dict[str, str] = {}
-        if rule.verdict in ("jump", "goto"):
-            _walk(chains, rule.target, packet, inner, depth + 1)
+def _changed(packet: TestPacket, changes: dict[str, Any]) -> TestPacket:
+    if not changes:
+        return packet
+    packet = replace(packet, **changes)
+    if not packet.is_tracked:
+        packet = replace(packet, state=None if packet.is_tracked is None else "untracked")
+    return replace(packet, is_dnat=False, is_snat=False) if packet.state == "untracked" else packet
+
+
+class _Passage:
+    """A packet's way through one base chain and those to which it jumps."""
+
+    def __init__(self, chain: BaseChain, packet: TestPacket, is_queued: bool, unread_queues: Collection[int]) -> None:
+        self.packet = packet
+        self.marked_by = ""
+        self._chains = chain.chains
+        self._is_queued = is_queued
+        self._unread_queues = set(unread_queues)
+        self._jumps = 0
+        self._is_there = True  # the packet has certainly come to the current rule
+
+    def walk(self, name: str, depth: int = 0) -> dict[str, str]:
+        """Return the possible ends of a chain, each with its first reason; ``fall`` is its last rule or a return."""
+        ends: dict[str, str] = {}
+        self._jumps += 1
+        if depth > _MAX_DEPTH or self._jumps > _MAX_JUMPS:
+            return {"lost": ""}
+        for rule in self._chains.get(name, ()):
+            answer: bool | None = True
+            for condition in rule.conditions:
+                found = condition(self.packet)
+                if found is False:
+                    break
+                if found is None:
+                    answer = None
+            else:
+                if self._apply(rule, answer is True, ends, depth):
+                    return ends
+        ends.setdefault("fall", "")
+        return ends
+
+    def _apply(self, rule: Rule, holds: bool, ends: dict[str, str], depth: int) -> bool:
+        """Apply a rule that holds, or may hold; return whether the chain certainly ends there."""
+        was_there = self._is_there
+        self._is_there = was_there and holds
+        for effect in rule.effects:
+            before, self.packet = self.packet, effect.on(self.packet, self._is_there)
+            if self.packet.mark != before.mark:
+                self.marked_by = rule.text
+        inner = self.walk(rule.target, depth + 1) if rule.verdict in ("jump", "goto") else self._ends_of(rule)
+        goes_on = "fall" in inner and rule.verdict not in ("return", "goto")
+        if goes_on:
+            del inner["fall"]
+        elif inner.get("fall") == "":
+            inner["fall"] = rule.text
+        if holds:
+            self._is_there = self._is_there and not (goes_on and inner)
         else:
-            inner = {"fall" if rule.verdict == "return" else rule.verdict: f"the rule '{rule.text}'"}
-        goes_on = rule.verdict == "jump" and "fall" in inner
-        if rule.verdict == "jump":
-            inner.pop("fall", None)
-        for outcome, why in inner.items():
-            outcomes.setdefault(outcome, why)
-        if None not in held and not goes_on:
-            return
-    outcomes.setdefault("fall", "")
+            self._is_there = was_there and not inner
+        for end, why in inner.items():
+            ends.setdefault(end, why)
+        return holds and not goes_on
 
+    def _ends_of(self, rule: Rule) -> dict[str, str]:
+        """Return the possible ends of a rule that is no jump."""
+        why = rule.text
+        match rule.verdict:
+            case "none":
+                return {"fall": ""}
+            case "return":
+                return {"fall": why}
+            case "ours":
+                return {"ours": why} if self._is_queued else {"fall": ""}
+            case "unknown":
+                return {"accept": why, "drop": why}
+            case "snat":
+                return {"snat": why}
+            case "dnat":
+                return self._redirected(rule.target, why)
+            case "queue":
+                return self._queued(rule, why)
+        return {rule.verdict: why}
 
-def _flights(rules: Rules, routes: Routes) -> list[Flight]:
-    found: list[Flight] = []
-    for service in rules.services:
-        for clients in rules.switches:
-            link = routes.get(clients)
-            for backend in service.pool.members if service.pool else ():
-                found += _production(service, backend, clients, link, routes.get(backend.address))
-            for mirror in service.mirrors:
-                found.append(_copies(service, mirror, clients, routes.get(mirror.address)))
-            if len(found) >= _MAX_FLIGHTS:
-                return found
-    return found
+    def _redirected(self, target: str, why: str) -> dict[str, str]:
+        address, _, port = target.partition(":")
+        try:
+            to = int(IPv4Address(address)), int(port) if port else None
+        except ValueError:
+            return {"accept": why, "redirect": why}
+        if (to[0], to[0]) == self.packet.dst and (to[1] is None or (to[1], to[1]) == self.packet.dport):
+            return {"accept": why}
+        return {"redirect": why}
 
-
-def _production(
-    service: Service, backend: Backend, clients: IPv4Network, client_link: str | None, backend_link: str | None
-) -> Iterable[Flight]:
-    to, place = IPv4Network(backend.address), IPv4Network(service.address)
-    # Where routes are asymmetric, packets come in on other interfaces than their senders' routes lead to.
-    before = TestPacket(clients, place, dport=service.port)
-    request = replace(before, dst=to, dport=backend.port, state="new")
-    routed = replace(request, oif=backend_link)
-    reply = TestPacket(to, clients, sport=backend.port, state="established")
-    forwarded = replace(reply, oif=client_link)
-    translated = replace(forwarded, src=place, sport=service.port)
-    name = f"{backend.name} of service {service.name}"
-    ends = service.name, (backend.name, str(clients))
-    for state in ("new", "established"):
-        asked = replace(routed, state=state)
-        yield Flight(
-            HostCode.PRODUCTION_DROPPED,
-            f"clients' packets to {name}",
-            (
-                (PREROUTING, _EARLIEST, before),
-                (PREROUTING, _RAW + 1, replace(request, state=state)),
-                (FORWARD, _EARLIEST, asked),
-                (POSTROUTING, _EARLIEST, asked),
-            ),
-            f"-s {clients}",
-            f"ip saddr {clients}",
-            *ends,
-            is_queued=True,
-        )
-    yield Flight(
-        HostCode.PRODUCTION_DROPPED,
-        f"replies of {name}",
-        (
-            (PREROUTING, _EARLIEST, replace(reply, state=None)),
-            (PREROUTING, _RAW + 101, reply),
-            (FORWARD, _EARLIEST, forwarded),
-            (FORWARD, -149, translated),
-            (POSTROUTING, _EARLIEST, translated),
-        ),
-        f"-d {clients}",
-        f"ip daddr {clients}",
-        *ends,
-    )
-
-
-def _copies(service: Service, mirror: Mirror, clients: IPv4Network, link: str | None) -> Flight:
-    src = clients if mirror.source is None else IPv4Network(mirror.source)
-    packet = TestPacket(src, IPv4Network(mirror.address), dport=mirror.port, iif=f"{TUN_NAME}0")
-    packet = replace(packet, comes_by_its_route=False if mirror.source is None else None)
-    untracked = replace(packet, state="untracked")
-    forwarded = replace(untracked, oif=link)
-    seen = [(PREROUTING, _EARLIEST, packet), (PREROUTING, _RAW + 1, untracked)]
-    if link != "lo":
-        seen += [(FORWARD, _EARLIEST, forwarded), (POSTROUTING, _EARLIEST, forwarded)]
-    return Flight(
-        HostCode.COPIES_DROPPED,
-        f"copies to {mirror.name} of service {service.name}",
-        tuple(seen),
-        f"-i {TUN_NAME}+",
-        f'iifname "{TUN_NAME}*"',
-        service.name,
-        (mirror.name, str(clients)),
-    )
+    def _queued(self, rule: Rule, why: str) -> dict[str, str]:
+        queues = rule.queues
+        if queues is None or not self._unread_queues.issuperset(range(queues.first, queues.last + 1)):
+            return {"accept": why, "drop": why}
+        if queues.bypass:
+            return {"accept": why}
+        return {"drop": f"{why}, because no program reads queue {queues.first}"}

@@ -1,0 +1,43 @@
+"""Which NFQUEUEs of other programs' rules no program reads, as the kernel tells with CAP_NET_ADMIN alone."""
+
+import socket
+import struct
+from collections.abc import Iterable
+from errno import ENODEV
+
+from natmirror.linux.foreign_rules import BaseChain
+
+# linux/netlink.h, linux/netfilter/nfnetlink.h, linux/netfilter/nfnetlink_queue.h
+_NETLINK_NETFILTER = 12
+_NFQNL_MSG_CONFIG = 3 << 8 | 2
+_NLM_F_REQUEST, _NLM_F_ACK = 1, 4
+_NFQA_CFG_QUEUE_MAXLEN = 3
+_HEADER = struct.Struct("=IHHII")
+_ANSWER_LEN = 4096
+
+_TIMEOUT = 1.0  # seconds; the kernel answers at once
+_MAX_ASKED = 64
+
+
+def unread_queues(chains: Iterable[BaseChain]) -> set[int]:
+    """Return the queues of these rules that no program reads, looking at 64 of them at most. OSError where the kernel
+    does not answer."""
+    found = {rule.queues for chain in chains for rules in chain.chains.values() for rule in rules if rule.queues}
+    numbers = sorted({number for one in found for number in range(one.first, one.last + 1)})[:_MAX_ASKED]
+    if not numbers:
+        return set()
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER) as kernel:
+        kernel.settimeout(_TIMEOUT)
+        return {number for number in numbers if _is_unread(kernel, number)}
+
+
+def _is_unread(kernel: socket.socket, number: int) -> bool:
+    """Ask to change a queue that this socket has not bound: the kernel refuses with EPERM if another one has, else with
+    ENODEV."""
+    content = (
+        struct.pack("!BBH", 0, 0, number) + struct.pack("=HH", 8, _NFQA_CFG_QUEUE_MAXLEN) + struct.pack("!I", 1024)
+    )
+    flags = _NLM_F_REQUEST | _NLM_F_ACK
+    kernel.send(_HEADER.pack(_HEADER.size + len(content), _NFQNL_MSG_CONFIG, flags, number, 0) + content)
+    (error,) = struct.unpack_from("=i", kernel.recv(_ANSWER_LEN), _HEADER.size)
+    return bool(error == -ENODEV)
