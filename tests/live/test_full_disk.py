@@ -98,7 +98,7 @@ def test_orders_wait_for_a_full_disk_and_are_recorded_once_it_has_room(disk: Pat
 
 @pytest.fixture
 def freezing_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk that fsfreeze(8) can freeze: whoever writes to it waits until it is thawed."""
+    """A disk that fsfreeze(8) can freeze: programs that write to it wait until it is thawed."""
     image, path = tmp_path / "image", tmp_path / "frozen-disk"
     path.mkdir()
     with image.open("wb") as file:
