@@ -51,6 +51,17 @@ class OwnCode(FindingCode):
         " on production's packets, natmirror does not see them",
         "let {program} append its rules (-A), or filter packets in the chain FORWARD of the table filter",
     )
+    RULES_UNREADABLE = (
+        *("rules-unreadable", _WARNING, _PRODUCTION),
+        "natmirror cannot read {name}, so it neither sees nor repairs a change: {error}",
+        "run that command by hand to see why it fails; if descriptors are missing, raise LimitNOFILE= with: systemctl"
+        " edit natmirror",
+    )
+    RULES_UNKNOWN = (
+        *("rules-unknown", _FAILURE, _PRODUCTION),
+        "production has stopped passing since natmirror cannot read {name} ({error}): its rules may be gone",
+        "run: systemctl restart natmirror; if that fails too, run that command by hand to see why",
+    )
     OLD_RULES_NOT_REMOVED = (
         *("old-rules-not-removed", _FAILURE, _PRODUCTION),
         "{name} has rules of an earlier natmirror, which queue packets again: {difference}; not removed: {error}",
@@ -66,6 +77,11 @@ class OwnCode(FindingCode):
         *("tun-not-repaired", _FAILURE, _COPIES),
         "natmirror's {name} is not as natmirror has made it: {difference}; not repaired: {error}",
         "natmirror tries again; if it does not succeed, run: systemctl restart natmirror",
+    )
+    TUN_UNREADABLE = (
+        *("tun-unreadable", _WARNING, _COPIES),
+        "natmirror cannot read the state of its {name}, so it neither sees nor repairs a change: {error}",
+        "if descriptors are missing, raise LimitNOFILE= with: systemctl edit natmirror",
     )
     RULES_REMOVED = (
         *("rules-removed", _FAILURE, _PRODUCTION),

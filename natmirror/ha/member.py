@@ -50,6 +50,11 @@ class PairMember:
         """Return whether the rules have a section ha."""
         return self._pair is not None
 
+    @property
+    def is_active(self) -> bool:
+        """Return whether production passes this host: it is alone, or the pair's master."""
+        return self._pair is None or self._current_role.role is HostRole.MASTER
+
     def on_role(self, listener: Callable[[HostRole], None]) -> None:
         """Call a function with this host's role, now and at each change, in the main thread.
 

@@ -7,7 +7,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from natmirror.errors import HostError
-from natmirror.linux.descriptors import require_descriptors
+from natmirror.linux import descriptors
 from natmirror.rules.addresses import OWN_ADDRESS, no_hosts_of
 
 
@@ -28,8 +28,7 @@ def taken_addresses() -> dict[IPv4Address, str]:
 def own_interfaces() -> list[IPv4Interface]:
     """Return all IPv4 addresses of this network namespace with their networks. HostError where the kernel refuses."""
     try:
-        require_descriptors()
-        with IPRoute() as netlink:
+        with descriptors.enough(), IPRoute() as netlink:
             return [
                 IPv4Interface((address.get_attr("IFA_LOCAL") or address.get_attr("IFA_ADDRESS"), address["prefixlen"]))
                 for address in netlink.get_addr(family=AF_INET)

@@ -1,18 +1,81 @@
-"""A check that enough file descriptors are free for calls that open several."""
+"""File descriptors for calls that open several: a reserve of this process, and a check that enough are free."""
 
 import os
-from contextlib import ExitStack
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 
+_USERS = 3  # threads that may need descriptors at the same time: for repairs, for checks of the host, for health checks
 _PIPES = 4  # starting a child process opens this number; netlink sockets and their event loop take fewer descriptors
 
 
-def require_descriptors() -> None:
-    """Raise OSError if descriptors would run out halfway through such a call.
+class _Reserve:
+    """Descriptors that are reserved, but while a thread uses them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._size = self._users = 0
+        self._held: list[int] = []
+
+    def resize(self, size: int) -> None:
+        with self._lock:
+            self._size = size
+            self._balance()
+
+    def begin_use(self) -> None:
+        with self._lock:
+            self._users += 1
+            self._balance()
+
+    def end_use(self) -> None:
+        with self._lock:
+            self._users -= 1
+            self._balance()
+
+    def _balance(self) -> None:
+        wanted = 0 if self._users else self._size
+        while len(self._held) > wanted:
+            os.close(self._held.pop())
+        with suppress(OSError):
+            while len(self._held) < wanted:
+                self._held.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+
+
+_reserve = _Reserve()
+
+
+def keep_reserve() -> None:
+    """Reserve what enough() needs from now on, so that there is enough also once this process has reached its
+    limit."""
+    _reserve.resize(2 * _PIPES * _USERS)
+
+
+def give_up_reserve() -> None:
+    """Close the reserve."""
+    _reserve.resize(0)
+
+
+@contextmanager
+def released() -> Iterator[None]:
+    """Release the reserve as long as the context lasts."""
+    _reserve.begin_use()
+    try:
+        yield
+    finally:
+        _reserve.end_use()
+
+
+@contextmanager
+def enough() -> Iterator[None]:
+    """Release the reserve as long as the context lasts. OSError if descriptors would run out halfway through a call
+    that opens several.
 
     Python's Popen before 3.11.4 (gh-87474) and pyroute2's IPRoute then leak the descriptors that they have opened, so
     each attempt would make the shortage worse.
     """
-    with ExitStack() as opened:
-        for _ in range(_PIPES):
-            for end in os.pipe():
-                opened.callback(os.close, end)
+    with released():
+        with ExitStack() as opened:
+            for _ in range(_PIPES):
+                for end in os.pipe():
+                    opened.callback(os.close, end)
+        yield

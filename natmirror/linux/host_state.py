@@ -11,7 +11,7 @@ from pyroute2 import DiagSocket, IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from natmirror.errors import HostError
-from natmirror.linux.descriptors import require_descriptors
+from natmirror.linux import descriptors
 from natmirror.linux.flights import Surroundings
 from natmirror.linux.foreign_rules import BaseChain
 from natmirror.linux.iptables import Firewall
@@ -146,16 +146,16 @@ def read_host(rules: Rules, features: Features, rule_reader: RuleReader) -> Host
             host.conntrack[name] = _read(file)
     host.chains = rule_reader.read()
     try:
-        require_descriptors()
-        with IPRoute() as netlink, RouteSocket() as kernel:
-            _read_links(netlink, host)
-            _read_routes(kernel, rules, host)
-            host.filtered = _filtered(netlink, {*host.routes.values(), *host.client_routes.values()})
-            host.answers |= kernel.ask(questions(rules, host.clients, host.routes, host.interfaces))
-            if any(answer.error for answer in host.answers.values()):
-                host.refusing_rules, host.refusing_routes = refusing_rules(netlink), kernel.refusing()
-        host.unread_queues = unread_queues(host.chains)
-        _read_sockets(host)
+        with descriptors.enough():
+            with IPRoute() as netlink, RouteSocket() as kernel:
+                _read_links(netlink, host)
+                _read_routes(kernel, rules, host)
+                host.filtered = _filtered(netlink, {*host.routes.values(), *host.client_routes.values()})
+                host.answers |= kernel.ask(questions(rules, host.clients, host.routes, host.interfaces))
+                if any(answer.error for answer in host.answers.values()):
+                    host.refusing_rules, host.refusing_routes = refusing_rules(netlink), kernel.refusing()
+            host.unread_queues = unread_queues(host.chains)
+            _read_sockets(host)
     except (NetlinkError, OSError) as error:
         raise HostError(f"cannot read this host's addresses, routes and sockets: {error}") from None
     return host

@@ -8,14 +8,13 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from natmirror.errors import HostError
-from natmirror.linux import commands
+from natmirror.linux import commands, kernel_changes, legacy_tables
 from natmirror.linux import iptables_text as texts
-from natmirror.linux.iptables_rules import CHAINS, FROM_ITS_ROUTE, PRE, TABLES, Chain, above, contents
+from natmirror.linux.iptables_rules import CHAINS, FROM_ITS_ROUTE, PRE, PREFIX, TABLES, Chain, above, contents
 from natmirror.linux.iptables_text import TableState
 from natmirror.rules import Rules
 
@@ -24,9 +23,10 @@ _NOT_SUPPORTED = "not supported"  # iptables: "Warning: Extension rpfilter revis
 _FORGED = re.compile(
     r"\[(?P<packets>\d+):\d+\] -A NATMIRROR-PRE -s (?P<address>[\d.]+)/32 .*--sport (?P<port>\d+) .*-j DROP$"
 )
+_FOR_NFT = "is incompatible, use 'nft' tool"
 _LOCKED = re.compile(r"Can't lock (/\S+):|xtables lock")
 _LOCK = "/run/xtables.lock"
-_LEGACY_TABLES = Path("/proc/net/ip_tables_names")
+_LEGACY_TABLES = legacy_tables.NAMES
 BACKENDS = ("nft", "legacy")
 
 
@@ -87,10 +87,14 @@ class Firewall:
         self._filled = filled
         self._remember(tables)
 
+    def version(self, tables: Collection[str]) -> str | int | None:
+        """Return something that changes whenever a program changes one of these tables; None where that is unknown."""
+        return kernel_changes.generation() if self.backend == "nft" else legacy_tables.fingerprint(tables)
+
     def differences(self, table: str) -> list[str]:
         """Return how our part of a table differs from what was installed last, each in a few words; empty if it does
         not. HostError where that is unknown."""
-        saved = self._seen[table] = self._saved(table)
+        saved = self._seen[table] = self._saved(table, timeout=commands.READ_TIMEOUT)
         wanted = self._wanted[table]
         if wanted is None:
             return ["it was changed while it was installed"]
@@ -119,7 +123,8 @@ class Firewall:
 
     def left(self) -> list[str]:
         """Return the names of our chains that are there, the guard last. HostError where that is unknown."""
-        return [name for table in self._readable()[::-1] for name in texts.present(self._saved(table))]
+        tables = self._readable()[::-1]
+        return [name for one in tables for name in texts.present(self._saved(one, timeout=commands.READ_TIMEOUT))]
 
     def remove(self) -> list[str]:
         """Remove all our chains and jumps, the guard last; return the names of the chains that were there. HostError
@@ -181,18 +186,29 @@ class Firewall:
         """Return the number of packets in the name of each mirror and backend that the installed rules have dropped
         since this table was last changed, by endpoint. HostError where they cannot be read."""
         found: Counter[str] = Counter()
-        for line in self._saved(PRE.table, "-c"):
+        if not any("--sport" in rule and rule.endswith("-j DROP") for rule in self._filled[PRE]):
+            return found
+        for line in self._saved(PRE.table, "-c", timeout=commands.READ_TIMEOUT):
             if match := _FORGED.match(line):
                 found[f"{match['address']}:{match['port']}"] += int(match["packets"])
         return found
 
-    def _saved(self, table: str, *options: str) -> list[str]:
-        return _run([f"iptables-{self.backend}-save", "-t", table, *options]).splitlines()
+    def _saved(self, table: str, *options: str, timeout: float = commands.TIMEOUT) -> list[str]:
+        """Return a table as iptables-save prints it. HostError where it cannot be read."""
+        printed = _run([f"iptables-{self.backend}-save", "-t", table, *options], timeout=timeout)
+        if _FOR_NFT in printed and f"chain {PREFIX}" in commands.run(
+            ["nft", "list", "table", "ip", table], package="nftables", timeout=timeout
+        ):
+            raise HostError(
+                f"the table {table} has rules that only nft can read, so iptables cannot change it any more; to see"
+                f" them: nft list table ip {table}"
+            )
+        return printed.splitlines()
 
     def _test(self, text: str) -> str:
         """Return iptables' warnings about an input of iptables-restore; change nothing."""
         command = [f"iptables-{self.backend}-restore", "-w", _WAIT_SECONDS, "--test", "--noflush"]
-        return commands.run(command, text, package="iptables", with_warnings=True)
+        return _run(command, text, with_warnings=True)
 
     def _restore(self, text: str) -> None:
         _run([f"iptables-{self.backend}-restore", "-w", _WAIT_SECONDS, "--noflush"], text)
@@ -227,9 +243,11 @@ def legacy_is_in_use() -> bool:
         return False
 
 
-def _run(command: list[str], text: str | None = None) -> str:
+def _run(
+    command: list[str], text: str | None = None, timeout: float = commands.TIMEOUT, *, with_warnings: bool = False
+) -> str:
     try:
-        return commands.run(command, text, package="iptables")
+        return commands.run(command, text, package="iptables", timeout=timeout, with_warnings=with_warnings)
     except HostError as error:
         if match := _LOCKED.search(str(error)):
             raise HostError(f"{error} (to see which program holds it: fuser -v {match[1] or _LOCK})") from None

@@ -177,4 +177,5 @@ def _feed(text: str) -> None:
 
 
 def _run(*arguments: str, text: str | None = None) -> str:
-    return commands.run(["nft", *arguments], text, package="nftables")
+    timeout = commands.READ_TIMEOUT if text is None else commands.TIMEOUT
+    return commands.run(["nft", *arguments], text, package="nftables", timeout=timeout)

@@ -14,7 +14,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from natmirror._ffi import lib
-from natmirror.linux.descriptors import require_descriptors
+from natmirror.linux import descriptors
 from natmirror.net.build import build
 from natmirror.net.endpoint import Endpoint
 from natmirror.net.packet import SYN
@@ -33,7 +33,7 @@ class Reachability:
     def why_cut_off(self, to: Endpoint) -> str | None:
         """Return which route or carrier this host lacks on the way to an endpoint; None if it has them, or nothing is
         known."""
-        with suppress(NetlinkError, OSError), _netlink() as netlink:
+        with suppress(NetlinkError, OSError), descriptors.enough(), IPRoute() as netlink:
             route = _route_to(netlink, IPv4Address(to[0]))
             if route is None:
                 return "this host has no route to it"
@@ -50,7 +50,7 @@ class Reachability:
 
     def second_targets(self, backend: IPv4Address, mirrors: Iterable[Endpoint]) -> list[Endpoint | IPv4Address]:
         """Return the gateway to a backend, and the mirrors that are reached through the same interface."""
-        with suppress(NetlinkError, OSError), _netlink() as netlink:
+        with suppress(NetlinkError, OSError), descriptors.enough(), IPRoute() as netlink:
             if (route := _route_to(netlink, backend)) is None:
                 return []
             found: list[Endpoint | IPv4Address] = [] if route.gateway is None else [route.gateway]
@@ -60,11 +60,6 @@ class Reachability:
                     found.append(mirror)
             return found
         return []
-
-
-def _netlink() -> IPRoute:
-    require_descriptors()
-    return IPRoute()
 
 
 def _route_to(netlink: IPRoute, address: IPv4Address) -> _Route | None:

@@ -12,8 +12,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
-from natmirror.linux.descriptors import require_descriptors
-
 # linux/netlink.h, linux/rtnetlink.h, linux/neighbour.h
 _REQUEST, _DUMP = 0x1, 0x300
 _ERROR, _DONE = 2, 3
@@ -73,7 +71,6 @@ class RouteSocket:
     """A socket for questions; a context manager. Each method raises OSError where the kernel does not answer."""
 
     def __init__(self) -> None:
-        require_descriptors()
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
         self._socket.settimeout(_TIMEOUT)
 

@@ -8,14 +8,20 @@ from natmirror.linux.foreign_nft import from_nft, needs_devices
 from natmirror.linux.foreign_rules import BaseChain
 from natmirror.linux.iptables import legacy_is_in_use
 from natmirror.linux.kernel_changes import generation
+from natmirror.linux.legacy_tables import fingerprint
+
+_LEGACY_TABLES = ("raw", "mangle", "nat", "filter", "security")
 
 
 class RuleReader:
-    """Reads what is in nftables, and so the rules of iptables-nft, again only after a change there."""
+    """Reads what is in nftables, and so the rules of iptables-nft, again only after a change there, and the tables of
+    iptables-legacy likewise."""
 
     def __init__(self) -> None:
         self._generation: int | None = None
         self._in_nftables: list[BaseChain] = []
+        self._legacy: str | None = ""
+        self._in_legacy: list[BaseChain] = []
 
     def read(self) -> list[BaseChain]:
         """Return the chains of all programs. HostError where they cannot be read."""
@@ -27,7 +33,11 @@ class RuleReader:
                 more = commands.run(["nft", "list", "chains"], package="nftables") if needs_devices(ruleset) else ""
                 self._in_nftables += from_nft(ruleset, more)
             self._generation = now
-        return self._in_nftables + (_of_iptables("legacy") if legacy_is_in_use() else [])
+        legacy = fingerprint(_LEGACY_TABLES)
+        if legacy is None or legacy != self._legacy:
+            self._in_legacy = _of_iptables("legacy") if legacy_is_in_use() else []
+            self._legacy = legacy
+        return self._in_nftables + self._in_legacy
 
 
 def _of_iptables(backend: str) -> list[BaseChain]:

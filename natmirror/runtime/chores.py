@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, TypedDict
 
 from natmirror.errors import HostError, NatmirrorError
+from natmirror.linux import descriptors
 from natmirror.runtime.mailbox import Mailbox, settle
 
 log = logging.getLogger("natmirror")
@@ -25,6 +26,7 @@ HANGS = "hangs"
 """The error of a chore that has not returned for 10 s."""
 
 _PAUSE_FACTOR = 20  # the pause after a chore is at least this many times as long as the chore took
+_FAILED_PAUSE_FACTOR = 4  # the same after a failure, which is tried again soon
 # Seconds
 _RETRY_INTERVAL = 5.0  # until a chore that is done only once is tried again after a failure
 _LIFE_INTERVAL = 0.2  # between two checks that the thread asked is still running
@@ -93,25 +95,26 @@ class Chore:
 
     def run(self, clock: Callable[[], float]) -> bool:
         """Run now; return whether that succeeded."""
+        began_at = clock()
         try:
             self._do()
         except Exception as error:
-            self._failed(error, clock())
+            self._failed(error, clock() - began_at, clock())
             return False
         if self.failure is not None:
             log.info("%s: works again", self.name)
             self.failure = None
         return True
 
-    def _failed(self, error: Exception, now: float) -> None:
-        pause = self._interval if self._interval < NEVER else _RETRY_INTERVAL
-        self.due_at = now + pause
+    def _failed(self, error: Exception, seconds: float, now: float) -> None:
+        pause = max(self._interval if self._interval < NEVER else _RETRY_INTERVAL, _FAILED_PAUSE_FACTOR * seconds)
+        self.due_at, self._pause_ends_at = now + pause, now + _FAILED_PAUSE_FACTOR * seconds
         text = str(error) if isinstance(error, _EXPECTED) and str(error) else repr(error)
         if self.failure is not None and self.failure.error == text:
             return
         self.failure = Failure(text, now if self.failure is None else self.failure.since_at)
         trace = None if isinstance(error, _EXPECTED) else error
-        log.error("%s: %s; trying again in %g s", self.name, text, pause, exc_info=trace)
+        log.error("%s: %s; trying again in %.3g s", self.name, text, pause, exc_info=trace)
 
 
 class ChoreThread:
@@ -219,10 +222,11 @@ class ChoreThread:
 
     def _do_what_is_due(self) -> None:
         self._woken.clear()
-        for chore in self._chores:
-            if self._clock() >= chore.due_at and not self._is_stopping:
-                self._track(chore.name, partial(chore.run_if_due, self._clock))
-        self._mailbox.read()
+        with descriptors.released():
+            for chore in self._chores:
+                if self._clock() >= chore.due_at and not self._is_stopping:
+                    self._track(chore.name, partial(chore.run_if_due, self._clock))
+            self._mailbox.read()
         due = min((chore.due_at for chore in self._chores), default=NEVER)
         if not self._is_stopping:
             self._woken.wait(max(0.0, due - self._clock()))

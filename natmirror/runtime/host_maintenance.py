@@ -1,20 +1,24 @@
-"""The thread that checks and repairs the host's state while packets pass: iptables, nftables, routes, addresses.
+"""The threads that check and repair the host's state while packets pass: iptables, nftables, routes, addresses.
 
 Each check may wait: for a program to start, for another program's lock, for the kernel. So neither packets, nor the
-main thread with its signals, roles and health, nor the service manager's watchdog depend on this thread.
+main thread with its signals, roles and health, nor the service manager's watchdog depend on this thread. What only
+looks at the host has another thread, so that a program that hangs there delays no repair.
 """
 
 import gc
 import logging
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 
+from natmirror.engine.shown import Snapshot
 from natmirror.findings import Findings
 from natmirror.ha.member import PairMember
 from natmirror.linux import host_state, iptables, preflight
+from natmirror.linux.counters import QueueCounter
 from natmirror.linux.iptables_rules import TABLES
-from natmirror.linux.kernel_changes import KernelChanges, generation
+from natmirror.linux.kernel_changes import KernelChanges
 from natmirror.linux.rule_reader import RuleReader
 from natmirror.linux.tun import TunDevice, path_mtu
 from natmirror.net.endpoint import endpoint_of
@@ -26,6 +30,7 @@ from natmirror.runtime.keeper import Keeper, Kept
 from natmirror.runtime.kept import KeptDevice, KeptTable, KeptTranslation, OtherBackend
 from natmirror.runtime.kernel_rules import CHECK_INTERVAL, KernelRules
 from natmirror.runtime.mailbox import Mailbox
+from natmirror.runtime.progress_watch import ProgressWatch
 from natmirror.runtime.worker import Worker
 
 log = logging.getLogger("natmirror")
@@ -44,8 +49,8 @@ _STATUS_INTERVAL = 10.0
 
 
 class HostMaintenance:
-    """The chores of ``thread``. ``kernel_rules`` belongs to that thread as soon as it runs. The problems of this host
-    go to ``findings``.
+    """The chores of ``thread``, which repairs, and of ``checks``, which only looks. ``kernel_rules`` belongs to the
+    former as soon as it runs. The problems of this host go to ``findings``.
 
     ``mailbox`` is the main thread's, to which ``member`` belongs. ``send_status`` sends a line to the service manager;
     None: there is none.
@@ -70,7 +75,9 @@ class HostMaintenance:
         self._mailbox = mailbox
         self._findings = findings
         self._answers = AnswerWatch()
-        self._features: host_state.Features | None = None
+        self._progress = ProgressWatch()
+        self._is_checking = threading.Lock()
+        self._features: tuple[Rules, host_state.Features] | None = None
         self._rule_reader = RuleReader()
         self.removal = Chore("unused kernel rules", CHECK_INTERVAL, kernel_rules.remove_unused, now + CHECK_INTERVAL)
         self._path_mtus = Chore("path MTUs to mirrors", _PATHS_INTERVAL, self.read_path_mtus)
@@ -84,7 +91,7 @@ class HostMaintenance:
             [*self._tables, *self._other_backend, self._translation, self._device],
             self._changes,
             findings,
-            generation=generation,
+            stopped_at=lambda: self._progress.stopped_at,
         )
         self._kept_in_tables = [
             Chore("iptables rules", _KEEP_INTERVAL, self._keep_rules, pause_factor=_KEEP_PAUSE_FACTOR),
@@ -95,9 +102,7 @@ class HostMaintenance:
             self.removal,
             *self._kept_in_tables,
             self._kept_device,
-            Chore("forged packets", _FORGED_INTERVAL, kernel_rules.count_forged, now + _FORGED_INTERVAL),
             self._path_mtus,
-            Chore("this host's settings", _HOST_INTERVAL, self.check_host, now + _HOST_INTERVAL),
             Chore("answers of backends and mirrors", _ANSWERS_INTERVAL, self._check_answers, now),
         ]
         if rules.ha is not None:
@@ -107,11 +112,16 @@ class HostMaintenance:
         if send_status is not None:
             chores.append(Chore("service manager's status", _STATUS_INTERVAL, send_status, now + _STATUS_INTERVAL))
         self.thread = ChoreThread("host-maintenance", chores)
+        checks = [
+            Chore("forged packets", _FORGED_INTERVAL, kernel_rules.count_forged, now + _FORGED_INTERVAL),
+            Chore("this host's settings", _HOST_INTERVAL, self.check_host, now + _HOST_INTERVAL),
+        ]
+        self.checks = ChoreThread("host-checks", checks)
 
     def reload(self, rules: Rules, *, others_may_lag: bool) -> None:
         """Maintain the host for other rules, which the engines have applied; called in the thread. ``others_may_lag``:
         another host may still pass packets of removed services."""
-        self._rules, self._features = rules, None
+        self._rules = rules
         self._path_mtus.due_at = 0.0
         if self.kernel_rules.set_configured(rules):
             self.removal.due_at = self.thread.now() + (CHECK_INTERVAL if others_may_lag else _GRACE)
@@ -126,20 +136,27 @@ class HostMaintenance:
 
     def check_host(self) -> None:
         """Report the problems of this host with the rules. HostError where its state cannot be read."""
-        gc.disable()
-        try:
-            if self._features is None:
-                self._features = host_state.read_features(self._rules, self.kernel_rules.firewall)
-            self._findings.replace("host", preflight.check(self._rules, self._features, self._rule_reader))
-        finally:  # netlink sockets leave reference cycles: collect them while they are in generation 0
-            gc.enable()
-            gc.collect(0)
+        with self._is_checking:
+            gc.disable()
+            try:
+                rules = self._rules
+                if self._features is None or self._features[0] is not rules:
+                    self._features = rules, host_state.read_features(rules, self.kernel_rules.firewall)
+                self._findings.replace("host", preflight.check(rules, self._features[1], self._rule_reader))
+            finally:  # netlink sockets leave reference cycles: collect them while they are in generation 0
+                gc.enable()
+                gc.collect(0)
 
     def _check_answers(self) -> None:
         with suppress(TimeoutError):  # of a thread that is stuck, which has its own report
             sums = aggregate([worker.engine.snapshot() for worker in self._workers])
             queues = {number: found for worker in self._workers for number, found in worker.queue_counters().items()}
             self._findings.replace("answers", self._answers.look(sums, queues, self.thread.now()))
+            if self._member.is_active:
+                self._progress.look(_progress(sums, queues), self.thread.now())
+            else:
+                self._progress = ProgressWatch()
+            self.keeper.check([], self.thread.now())
 
     def watch_kernel(self, held: ExitStack) -> None:
         """Compare what is in the kernel as soon as the kernel tells of a change; ``held`` gets the function that ends
@@ -161,11 +178,8 @@ class HostMaintenance:
         self._member.readiness.rules_are_in_place = False
 
     def _keep_rules(self) -> None:
-        are_in_place = self.keeper.check(self._tables, self.thread.now())
-        try:
-            are_in_place = self.keeper.check(self._other_backend, self.thread.now()) and are_in_place
-        finally:  # what is known of our own tables counts also where the other backend's state is unknown
-            self._member.readiness.rules_are_in_place = are_in_place
+        are_in_place = [self.keeper.check(things, self.thread.now()) for things in (self._tables, self._other_backend)]
+        self._member.readiness.rules_are_in_place = all(are_in_place)
 
     def _keep_translation(self) -> None:
         self.kernel_rules.try_translation()
@@ -180,3 +194,12 @@ class HostMaintenance:
     def _mend_bypass(self) -> None:
         for worker in self._workers:
             worker.mend_bypass()
+
+
+def _progress(sums: Snapshot, queues: Mapping[str, Mapping[QueueCounter, int]]) -> int:
+    """Return a number that grows while production passes in both directions; where nothing is copied, while packets
+    come."""
+    progress = sum(one["connections"] for one in sums["backends"]) + sum(one["client_bytes"] for one in sums["mirrors"])
+    if not sums["mirrors"]:
+        progress += sum(counters[QueueCounter.PACKETS_RECEIVED] for counters in queues.values())
+    return progress

@@ -13,6 +13,7 @@ from typing import Protocol, TypedDict
 
 from natmirror.errors import HostError
 from natmirror.findings import Finding, FindingCode, Findings, OwnCode, Severity
+from natmirror.linux.commands import HangsError
 
 log = logging.getLogger("natmirror")
 
@@ -21,6 +22,8 @@ _MAX_REPAIRS = 5
 # Seconds
 _WINDOW = 60.0
 _SLOW_INTERVAL = 30.0  # between two repairs while another program undoes them
+_COINCIDENCE = 10.0
+"""Production that stops within this time of a change that the keeper cannot read has probably stopped because of it."""
 _MAX_SHOWN = 3  # differences that a message names
 _UNKNOWN = "an unknown program"
 
@@ -49,11 +52,19 @@ class Kept(Protocol):
 
     name: str
     tables: Sequence[str]
-    """The nftables tables that it is in; empty if only reading it tells whether it has changed."""
+    """The nftables tables that it is in."""
+    unreadable: FindingCode
+    """The finding while differences() cannot tell."""
+    unknown: FindingCode
+    """The finding instead of that, if production stopped passing just then."""
     repaired: FindingCode
     """The finding after a repair of what differences() has returned last."""
     not_repaired: FindingCode
     """The finding while that is not repaired."""
+
+    def version(self) -> str | int | None:
+        """Return something that changes whenever a program changes it, and costs little; None where there is no such
+        thing."""
 
     def differences(self) -> list[str]:
         """Return how it differs from what natmirror has made, each in a few words. HostError where that is unknown."""
@@ -106,13 +117,16 @@ class _State:
     thing: Kept
     limits: defaultdict[FindingCode, RepairLimit] = field(default_factory=lambda: defaultdict(RepairLimit))
     """By the finding after a repair: a program that insists on the first place does not delay other repairs."""
-    generation: int | None = None  # of nftables, when it was last found to be right
+    version: str | int | None = None  # when it was last found to be right
     repairs: int = 0
     repaired_at: str | None = None
     difference: str = ""
     changed_by: str = ""
     error: str | None = None  # why it differs now; None: it does not
     told: dict[FindingCode, Finding] = field(default_factory=dict)  # after the last repair of each kind
+    unreadable: str = ""  # why it cannot be read now; empty: it can
+    changed_at: float = 0.0  # when it may have changed last, while it cannot be read
+    changed_version: str | int | None = None
 
     @property
     def is_contested(self) -> bool:
@@ -131,8 +145,7 @@ class _State:
 class Keeper:
     """Keeps ``things`` as they were made; it belongs to the thread that also makes and changes them on purpose.
 
-    ``generation`` returns the number of nftables' latest transaction, or None. ``time_of_day`` returns the time as
-    text.
+    ``stopped_at`` returns when production has stopped passing, or None. ``time_of_day`` returns the time as text.
     """
 
     def __init__(
@@ -141,7 +154,7 @@ class Keeper:
         changes: Changes,
         findings: Findings,
         *,
-        generation: Callable[[], int | None],
+        stopped_at: Callable[[], float | None],
         time_of_day: Callable[[], str] = lambda: datetime.now(UTC).isoformat(timespec="milliseconds"),
     ) -> None:
         self.entries: list[KeptEntry] = []
@@ -149,20 +162,23 @@ class Keeper:
         self._states = {thing.name: _State(thing) for thing in things}
         self._changes = changes
         self._findings = findings
-        self._generation = generation
+        self._stopped_at = stopped_at
         self._time_of_day = time_of_day
         self._has_stopped = False
         self._show(0.0)
 
     def check(self, things: Iterable[Kept], now: float) -> bool:
-        """Compare some of the things, and repair those that differ; return whether none fails now. HostError
-        where the state of one is unknown: then those after it are not compared."""
+        """Compare some of the things, and repair those that differ; return whether none fails now. A thing that cannot
+        be read counts as it was. If a program hangs that reads one, those after it are not compared. What all of them
+        mean is reported each time, also if there are none to compare."""
         if self._has_stopped:
             return False
         states = [self._states[thing.name] for thing in things]
         try:
             for state in states:
                 self._check(state, now)
+        except HangsError:
+            pass
         finally:
             self._show(now)
         return not any(state.fails for state in states)
@@ -174,14 +190,23 @@ class Keeper:
 
     def _check(self, state: _State, now: float) -> None:
         thing = state.thing
-        generation = self._generation() if thing.tables else None
-        if state.error is None and generation is not None and generation == state.generation:
+        version = thing.version()
+        if state.error is None and version is not None and version == state.version:
             state.note_right(now)
             return
-        found = thing.differences()
+        try:
+            found = thing.differences()
+        except HostError as error:
+            if not state.unreadable or state.changed_version != version:
+                state.changed_at, state.changed_version = now, version
+            state.unreadable = str(error)
+            if isinstance(error, HangsError):
+                raise
+            return
+        state.unreadable = ""
         changed_by = ", ".join(filter(None, map(self._changes.take, thing.tables)))
         if not found:
-            state.generation, state.error = generation, None
+            state.version, state.error = version, None
             state.note_right(now)
             return
         if state.error is None or changed_by:
@@ -201,7 +226,7 @@ class Keeper:
             log.warning("%s: repaired again: %s (changed by %s)", thing.name, state.difference, state.changed_by)
         state.repairs += 1
         state.repaired_at = self._time_of_day()
-        state.generation, state.error = None, None
+        state.version, state.error = None, None
         limit.note_repair(now)
         values = {"name": thing.name, "difference": state.difference, "program": state.changed_by}
         state.told[thing.repaired] = thing.repaired.found(**values)
@@ -222,7 +247,12 @@ class Keeper:
         self._findings.replace("keeper", self._found(now))
 
     def _found(self, now: float) -> Iterator[Finding]:
+        stopped_at = self._stopped_at()
         for name, state in self._states.items():
+            if state.unreadable:
+                is_cause = stopped_at is not None and abs(stopped_at - state.changed_at) <= _COINCIDENCE
+                code = state.thing.unknown if is_cause else state.thing.unreadable
+                yield code.found(name=name, error=state.unreadable)
             if state.error is not None:
                 yield state.thing.not_repaired.found(
                     name=name, difference=state.difference, program=state.changed_by, error=state.error

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from natmirror.findings import FindingCode, OwnCode
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.iptables_rules import TABLES
+from natmirror.linux.kernel_changes import generation
 from natmirror.linux.tun import TunDevice
 from natmirror.runtime.kernel_rules import KernelRules
 
@@ -12,6 +13,8 @@ from natmirror.runtime.kernel_rules import KernelRules
 class KeptTable:
     """Our chains and jumps in one iptables table."""
 
+    unreadable: FindingCode = OwnCode.RULES_UNREADABLE
+    unknown: FindingCode = OwnCode.RULES_UNKNOWN
     repaired: FindingCode = OwnCode.RULES_REPAIRED
     not_repaired: FindingCode = OwnCode.RULES_NOT_REPAIRED
 
@@ -20,6 +23,9 @@ class KeptTable:
         self.tables: Sequence[str] = [table] if firewall.backend == "nft" else []
         self._firewall = firewall
         self._table = table
+
+    def version(self) -> str | int | None:
+        return self._firewall.version([self._table])
 
     def differences(self) -> list[str]:
         found = self._firewall.differences(self._table)
@@ -38,6 +44,8 @@ class OtherBackend:
     """The other iptables, which should have no chains of ours: a run with another setting, or rules that were saved
     then, have left them, and they queue packets too."""
 
+    unreadable: FindingCode = OwnCode.RULES_UNREADABLE
+    unknown: FindingCode = OwnCode.RULES_UNKNOWN
     repaired: FindingCode = OwnCode.OLD_RULES_REMOVED
     not_repaired: FindingCode = OwnCode.OLD_RULES_NOT_REMOVED
 
@@ -45,6 +53,9 @@ class OtherBackend:
         self.name = f"iptables-{firewall.backend}"
         self.tables: Sequence[str] = TABLES if firewall.backend == "nft" else ()
         self._firewall = firewall
+
+    def version(self) -> str | int | None:
+        return self._firewall.version(TABLES)
 
     def differences(self) -> list[str]:
         return [f"chain {name} is there" for name in self._firewall.left()]
@@ -61,11 +72,16 @@ class KeptTranslation:
 
     name = "nftables table natmirror"
     tables: Sequence[str] = ["natmirror"]
+    unreadable: FindingCode = OwnCode.RULES_UNREADABLE
+    unknown: FindingCode = OwnCode.RULES_UNKNOWN
     repaired: FindingCode = OwnCode.RULES_REPAIRED
     not_repaired: FindingCode = OwnCode.TRANSLATION_NOT_REPAIRED
 
     def __init__(self, kernel_rules: KernelRules) -> None:
         self._kernel_rules = kernel_rules
+
+    def version(self) -> int | None:
+        return generation()
 
     def differences(self) -> list[str]:
         return self._kernel_rules.translation_differences()
@@ -82,11 +98,16 @@ class KeptDevice:
 
     name = "TUN device"
     tables: Sequence[str] = ()
+    unreadable: FindingCode = OwnCode.TUN_UNREADABLE
+    unknown: FindingCode = OwnCode.TUN_UNREADABLE
     repaired: FindingCode = OwnCode.TUN_REPAIRED
     not_repaired: FindingCode = OwnCode.TUN_NOT_REPAIRED
 
     def __init__(self, tun: TunDevice) -> None:
         self._tun = tun
+
+    def version(self) -> None:
+        """Only a comparison tells."""
 
     def differences(self) -> list[str]:
         return self._tun.differences()

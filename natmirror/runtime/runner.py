@@ -19,6 +19,7 @@ from natmirror.errors import HostError
 from natmirror.fastpath import ConnectionCounts, Memory
 from natmirror.findings import Findings
 from natmirror.ha.member import PairMember
+from natmirror.linux import descriptors
 from natmirror.linux.instance import InstanceLock
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.systemd import Heartbeat, Notifier, WatchdogFeeder
@@ -122,9 +123,10 @@ class Runner:
             self._send_status if notifier.has_manager else None,
             time.monotonic(),
         )
-        self._chore_threads = [self._maintenance.thread, self._order_files.thread]
+        self._file_threads = [self._order_files.thread]
         if self._known_switches is not None:
-            self._chore_threads.append(self._known_switches.thread)
+            self._file_threads.append(self._known_switches.thread)
+        self._chore_threads = [self._maintenance.thread, self._maintenance.checks, *self._file_threads]
         self._reloader = Reloader(
             *(rules, self._maintenance, self._order_files, self._mailbox),
             engines=engines,
@@ -178,11 +180,13 @@ class Runner:
         """Start. ``held`` gets the functions that undo each step, in reverse order, also if a later step fails."""
         # 1. The interpreter. Disable generation 2 of garbage collection: flows and legs leave no reference cycles, and
         #    traversing 100,000 of them would delay packets. The service manager's watchdog ends natmirror by SIGABRT:
-        #    faulthandler then prints each thread's stack.
+        #    faulthandler then prints each thread's stack. Descriptors are reserved for programs that natmirror runs.
         sys.setswitchinterval(_SWITCH_INTERVAL)
         gc.set_threshold(*gc.get_threshold()[:2], NEVER)
         if self._notifier.watchdog_interval is not None:
             faulthandler.enable()
+        descriptors.keep_reserve()
+        held.callback(descriptors.give_up_reserve)
         # 2. The lock of this network namespace: at most one natmirror runs in it. Then the problems of this host.
         instance = InstanceLock()
         held.callback(instance.close)
@@ -340,9 +344,10 @@ class Runner:
         until = time.monotonic() + _STOP_TIMEOUT
         for thread in self._chore_threads:
             thread.end()
-        for thread in self._chore_threads[1:]:
+        for thread in self._file_threads:
             if (what := thread.wait(until)) is not None:
                 self._report_left(f"{what}: not written, because the disk does not answer")
+        self._maintenance.checks.wait(until)
         self._maintenance.thread.wait(until + _MAINTENANCE_STOP_TIMEOUT)
 
     def _remove_kernel_rules(self) -> None:

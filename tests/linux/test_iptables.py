@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from natmirror.errors import HostError
-from natmirror.linux import iptables
+from natmirror.linux import commands, iptables
 from natmirror.linux.iptables import Firewall, plan
 from natmirror.linux.iptables_rules import (
     CHAINS,
@@ -230,7 +230,7 @@ class Recorded(Firewall):
         self.warnings = self.fails = ""
         self.saved: list[str] = []
 
-    def _saved(self, table: str, *options: str) -> list[str]:
+    def _saved(self, table: str, *options: str, timeout: float = 0.0) -> list[str]:
         return self.saved
 
     def _test(self, text: str) -> str:
@@ -328,6 +328,7 @@ def test_a_host_that_does_not_answer_is_not_taken_for_one_without_the_match(why:
 
 def test_dropped_packets_are_counted_for_each_mirror() -> None:
     firewall = Recorded()
+    firewall.install(parse_rules(RULES), 1)
     firewall.saved = [
         "[9:500] -A NATMIRROR-PRE -s 10.20.0.13/32 -d 10.10.0.0/24 -p tcp -m tcp --sport 6653 -m rpfilter -j NFQUEUE",
         "[3:180] -A NATMIRROR-PRE -s 10.20.0.13/32 -d 10.10.0.0/24 -p tcp -m tcp --sport 6653 -j DROP",
@@ -336,6 +337,25 @@ def test_dropped_packets_are_counted_for_each_mirror() -> None:
         "[7:420] -A NATMIRROR-GUARD -s 10.10.0.0/24 -d 10.10.0.100/32 -p tcp -m tcp --dport 6653 -j DROP",
     ]
     assert firewall.forged_packets() == {"10.20.0.13:6653": 5, "10.20.0.14:7": 1}
+    firewall.install(parse_rules(RULES[: RULES.index("    mirrors")]), 1)
+    assert firewall.forged_packets() == {}, "no program is run for rules that drop none"
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_table_with_rules_for_nft_alone_is_unreadable_unless_it_has_nothing_of_ours(
+    monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
+    def run(command: list[str], *arguments: object, **options: object) -> str:
+        if command[0] == "nft":
+            return "table ip raw {\n\tchain NATMIRROR-PRE {\n" if is_there else "table ip raw {\n\tchain PREROUTING {\n"
+        return f"# Table `{command[2]}' is incompatible, use 'nft' tool.\n"
+
+    monkeypatch.setattr(commands, "run", run)
+    if is_there:
+        with pytest.raises(HostError, match="to see them: nft list table ip raw"):
+            Firewall("nft").differences("raw")
+    else:
+        assert Firewall("nft").left() == []
 
 
 def test_a_removal_that_cannot_read_which_legacy_tables_there_are_names_all_chains(

@@ -27,5 +27,5 @@ def test_without_descriptors_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -
     def none_left() -> None:
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr("natmirror.linux.reachability.require_descriptors", none_left)
+    monkeypatch.setattr("os.pipe", none_left)
     assert Reachability().second_targets(IPv4Address(OWN), []) == []

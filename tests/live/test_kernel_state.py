@@ -2,10 +2,13 @@
 tests/live/faults has the changes that natmirror repairs, and what they cost."""
 
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +23,7 @@ pytestmark = pytest.mark.live
 
 CONNECTIONS = 20
 WITHIN = 5.0  # seconds
+FLUSH = "iptables-nft -t raw -F NATMIRROR-PRE"
 
 
 def repaired(balancer: LoadBalancer, name: str) -> int:
@@ -62,10 +66,9 @@ def test_a_war_is_slowed_down_and_cleanup_ends_it(scene: Scene) -> None:
     balancer = scene.balance(rules, iptables="nft")
     name = "iptables-nft table raw"
 
-    flush = "iptables-nft -t raw -F NATMIRROR-PRE"
     for _ in range(5):
-        plant(scene, balancer, name, flush)
-    scene.lab.run("lb", flush.split())
+        plant(scene, balancer, name, FLUSH)
+    scene.lab.run("lb", FLUSH.split())
 
     def findings() -> set[str]:
         return {one["code"] for one in balancer.status()["findings"]}
@@ -83,6 +86,39 @@ def test_a_war_is_slowed_down_and_cleanup_ends_it(scene: Scene) -> None:
     with pytest.raises(HostError, match="restart natmirror"):
         send_command("reload", {}, balancer.api)
     assert scene.traces()["rules"] == []
+
+
+def test_rules_are_kept_without_descriptors_and_unreadable_ones_are_a_finding(scene: Scene) -> None:
+    scene.record("c1", "c2", "m")
+    balancer = scene.balance(iptables="nft")
+    pid, name = balancer.program.popen.pid, "iptables-nft table raw"
+    until = scene.file("until")
+    client, records = scene.client(connections=CONNECTIONS, until=until, size=200)
+    balancer.wait_for_status(lambda status: len(status["flows"]) >= CONNECTIONS, "all connections")
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (len(os.listdir(f"/proc/{pid}/fd")), before[1]))
+    plant(scene, balancer, name, FLUSH)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+    balancer.wait_for_status(lambda status: status["uptime_seconds"] > 9, "traffic that was regular for a while")
+    program = str(Path(shutil.which("iptables-nft-save") or "").resolve())
+    inside = ["nsenter", "-t", str(pid), "-m"]
+    subprocess.run([*inside, "mount", "--bind", "/bin/false", program], check=True)
+    scene.lab.run("lb", FLUSH.split())
+
+    def wait_for_finding(code: str, seconds: float) -> None:
+        wait_for(lambda: code in {one["code"] for one in balancer.status()["findings"]}, code, seconds)
+
+    wait_for_finding("rules-unreadable", WITHIN)
+    wait_for_finding("rules-unknown", 2 * WITHIN)
+    assert command(scene, "health", "--api", str(balancer.api)).returncode == 5
+    plant(scene, balancer, name, " ".join([*inside, "umount", program]))
+    until.touch()
+    scene.finish(client)
+    lost = sum(line["error"] is not None for line in records.lines())
+    longest = max((length for line in records.lines() for _, length in line["waits"]), default=0.0)
+    print(f"{lost} of {CONNECTIONS} connections lost, longest wait {longest:.2f} s")
+    assert command(scene, "health", "--api", str(balancer.api)).returncode == 0
+    scene.clients.clear()  # connections may have been lost, and bytes of their copies
 
 
 def test_a_stop_while_another_program_holds_the_lock_says_what_it_has_left(scene: Scene) -> None:

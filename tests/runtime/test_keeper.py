@@ -6,25 +6,33 @@ import pytest
 
 from natmirror.errors import HostError
 from natmirror.findings import FindingCode, Findings, OwnCode
+from natmirror.linux.commands import HangsError
 from natmirror.runtime.keeper import Keeper, RepairLimit
 
 
 class Thing:
     """Something in the kernel that other programs change, that the host may refuse to repair, or to read."""
 
-    def __init__(self, name: str, *tables: str) -> None:
+    def __init__(self, kernel: "Kernel", name: str, *tables: str) -> None:
+        self.kernel = kernel
         self.name = name
         self.tables: Sequence[str] = tables
+        self.unreadable: FindingCode = OwnCode.RULES_UNREADABLE
+        self.unknown: FindingCode = OwnCode.RULES_UNKNOWN
         self.repaired: FindingCode = OwnCode.RULES_REPAIRED
         self.not_repaired: FindingCode = OwnCode.RULES_NOT_REPAIRED
         self.found: list[str] = []
         self.reads = self.repairs = 0
         self.gave_way = False
-        self.refuses = self.is_unreadable = ""
+        self.refuses = ""
+        self.unreadable_because: HostError | None = None
+
+    def version(self) -> int | None:
+        return self.kernel.number if self.tables else None
 
     def differences(self) -> list[str]:
-        if self.is_unreadable:
-            raise HostError(self.is_unreadable)
+        if self.unreadable_because is not None:
+            raise self.unreadable_because
         self.reads += 1
         return self.found
 
@@ -39,14 +47,12 @@ class Thing:
 
 
 class Kernel:
-    """nftables' generation, and who has changed its tables."""
+    """nftables' generation, who has changed its tables, and when production stopped."""
 
     def __init__(self) -> None:
+        self.stopped_at: float | None = None
         self.number: int | None = 1
         self.changed_by: dict[str, str] = {}
-
-    def generation(self) -> int | None:
-        return self.number
 
     def take(self, table: str) -> str:
         return self.changed_by.pop(table, "")
@@ -65,13 +71,13 @@ def kernel() -> Kernel:
 
 
 @pytest.fixture
-def raw() -> Thing:
-    return Thing("iptables-nft table raw", "raw")
+def raw(kernel: Kernel) -> Thing:
+    return Thing(kernel, "iptables-nft table raw", "raw")
 
 
 @pytest.fixture
-def device() -> Thing:
-    return Thing("TUN device")
+def device(kernel: Kernel) -> Thing:
+    return Thing(kernel, "TUN device")
 
 
 @pytest.fixture
@@ -81,7 +87,13 @@ def findings() -> Findings:
 
 @pytest.fixture
 def keeper(kernel: Kernel, raw: Thing, device: Thing, findings: Findings) -> Keeper:
-    return Keeper([raw, device], kernel, findings, generation=kernel.generation, time_of_day=lambda: "now")
+    return Keeper(
+        [raw, device],
+        kernel,
+        findings,
+        stopped_at=lambda: kernel.stopped_at,
+        time_of_day=lambda: "now",
+    )
 
 
 def codes(findings: Findings) -> list[str]:
@@ -188,14 +200,58 @@ def test_what_cannot_be_repaired_is_reported_and_tried_again(
     assert codes(findings) == ["rules-repaired"]
 
 
-def test_what_cannot_be_read_counts_as_it_was(keeper: Keeper, raw: Thing, device: Thing, findings: Findings) -> None:
-    device.found, raw.is_unreadable = ["it is missing"], "cannot run iptables-nft-save"
-    with pytest.raises(HostError, match="cannot run iptables-nft-save"):
-        keeper.check([device, raw], 0.0)
+def test_what_cannot_be_read_counts_as_it_was_and_is_reported(
+    keeper: Keeper, raw: Thing, device: Thing, findings: Findings, caplog: pytest.LogCaptureFixture
+) -> None:
+    device.found, raw.unreadable_because = ["it is missing"], HostError("cannot run iptables-nft-save")
+    for now in (0.0, 3.0):
+        assert keeper.check([raw, device], now), "a read that fails proves nothing"
     assert device.repairs == 1
     assert [entry["in_place"] for entry in keeper.entries] == [True, True]
     assert keeper.entries[1]["changed_by"] == "an unknown program"
+    assert codes(findings) == ["rules-unreadable", "rules-repaired"]
+    assert caplog.text.count("so it neither sees nor repairs a change: cannot run iptables-nft-save") == 1
+    raw.unreadable_because = None
+    keeper.check([raw], 6.0)
     assert codes(findings) == ["rules-repaired"]
+
+
+def test_a_read_that_hangs_is_not_followed_by_others(keeper: Keeper, raw: Thing, device: Thing) -> None:
+    raw.unreadable_because = HangsError("iptables-nft-save did not end within 3 s")
+    assert keeper.check([raw, device], 0.0)
+    assert device.reads == 0
+    assert keeper.check([device], 0.0)
+    assert device.reads == 1
+
+
+def test_production_that_stops_when_the_rules_become_unreadable_is_a_failure(
+    keeper: Keeper, kernel: Kernel, raw: Thing, device: Thing, findings: Findings
+) -> None:
+    keeper.check([raw, device], 90.0)
+    kernel.change(raw)
+    raw.unreadable_because = HostError("no descriptors")
+    keeper.check([raw], 100.0)
+    assert codes(findings) == ["rules-unreadable"]
+    kernel.stopped_at = 101.0
+    keeper.check([device], 106.0)
+    assert codes(findings) == ["rules-unknown"], "known without another read, which may hang"
+    assert "production has stopped passing since natmirror cannot read iptables-nft table raw" in findings.why_unfit()
+    kernel.stopped_at = None
+    keeper.check([device], 107.0)
+    assert codes(findings) == ["rules-unreadable"]
+
+
+@pytest.mark.parametrize("stopped_at", [80.0, 130.0])
+def test_production_that_stops_at_another_time_is_none(
+    keeper: Keeper, kernel: Kernel, raw: Thing, findings: Findings, stopped_at: float
+) -> None:
+    raw.unreadable_because, kernel.stopped_at = HostError("no descriptors"), stopped_at
+    for now in (100.0, 140.0):
+        keeper.check([raw], now)
+        assert codes(findings) == ["rules-unreadable"]
+    kernel.change(raw)
+    keeper.check([raw], stopped_at + 1.0)
+    assert codes(findings) == ["rules-unknown"], "a later change counts too"
 
 
 def test_many_differences_are_shortened(keeper: Keeper, raw: Thing) -> None:
