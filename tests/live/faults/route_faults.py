@@ -1,11 +1,10 @@
 """Faults of the routes and interfaces by which the kernel forwards: production, and the copies."""
 
-from tests.live.faults.fault import Fault, Loss
+from tests.live.faults.fault import Fault
 
 _HALVES = "ip route {0} unreachable 10.10.0.0/25; ip route {0} unreachable 10.10.0.128/25"
 _BLACKHOLES = "ip route {0} blackhole 10.10.0.8/29; ip route {0} blackhole 10.10.0.16/28"
 _IPSEC = "src 10.10.0.0/24 dst 10.20.0.0/24 dir fwd"
-_NEIGHBOUR = "ip neigh replace 10.20.0.11 dev pl0"
 _LOCAL_ROUTE = "table local local 10.10.0.100 dev sw0 proto kernel scope host"
 
 ROUTE_FAULTS = (
@@ -78,14 +77,5 @@ ROUTE_FAULTS = (
         f"ip xfrm policy del {_IPSEC}",
         "run: ip xfrm policy delete index",
         stops_production=True,
-    ),
-    Fault(
-        "a wrong link-layer address of a backend",
-        ("static-neighbour",),
-        f"{_NEIGHBOUR} lladdr 02:00:00:00:de:ad nud permanent",
-        "ip neigh del 10.20.0.11 dev pl0",
-        "ip neigh del 10.20.0.11 dev pl0",
-        loses=Loss.CONNECTIONS,
-        blames=("c1",),
     ),
 )
