@@ -209,7 +209,8 @@ class Monitor:
 
     async def _blame(self, watched: _Watched, probe: Probe, outcome: Outcome) -> Outcome:
         """Return the outcome of a check after a look at this host, which may be why it failed. A backend that dies may
-        take its route or carrier with it: so the check has failed all the same if another host answers."""
+        take its route or carrier with it: so the check has failed all the same if another host answers while this host
+        is still cut off. Otherwise its route or carrier may have come back meanwhile."""
         is_cut_off = probe.has_no_route
         if outcome.ok is False and probe.source is not None:
             probe.abort()
@@ -219,7 +220,8 @@ class Monitor:
             if why is None:
                 why = await asyncio.to_thread(self._host.why_dropped, here, there)
             outcome = Outcome(None, why) if why else outcome
-        if is_cut_off and (answered := await self._other_answering(watched)) is not None:
+        answered = await self._other_answering(watched) if is_cut_off else None
+        if answered and await asyncio.to_thread(self._host.why_cut_off, endpoint_of(watched.backend)):
             return Outcome(False, f"{outcome.reason}, while {answered} answers")
         return outcome
 

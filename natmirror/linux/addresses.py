@@ -8,6 +8,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from natmirror.errors import HostError
 from natmirror.linux import descriptors
+from natmirror.rules.addresses import OWN_ADDRESS, no_hosts_of
 
 
 def own_addresses() -> set[IPv4Address]:
@@ -18,13 +19,10 @@ def own_addresses() -> set[IPv4Address]:
 def taken_addresses() -> dict[IPv4Address, str]:
     """Return the addresses that no other host can have, because this host or a network of its has them, and what each
     is. HostError where the kernel refuses."""
-    found = own_interfaces()
-    networks = [interface.network for interface in found if interface.network.prefixlen < 31]  # RFC 3021
-    return (
-        {network.broadcast_address: f"the broadcast address of {network}" for network in networks}
-        | {network.network_address: f"the address of the network {network} itself" for network in networks}
-        | {interface.ip: "an address of this host" for interface in found}
-    )
+    interfaces, taken = own_interfaces(), dict[IPv4Address, str]()
+    for interface in interfaces:
+        taken |= no_hosts_of(interface.network)
+    return taken | {interface.ip: OWN_ADDRESS for interface in interfaces}
 
 
 def own_interfaces() -> list[IPv4Interface]:

@@ -208,7 +208,7 @@ class Firewall:
     def _test(self, text: str) -> str:
         """Return iptables' warnings about an input of iptables-restore; change nothing."""
         command = [f"iptables-{self.backend}-restore", "-w", _WAIT_SECONDS, "--test", "--noflush"]
-        return commands.run(command, text, package="iptables", with_warnings=True)
+        return _run(command, text, with_warnings=True)
 
     def _restore(self, text: str) -> None:
         _run([f"iptables-{self.backend}-restore", "-w", _WAIT_SECONDS, "--noflush"], text)
@@ -243,9 +243,11 @@ def legacy_is_in_use() -> bool:
         return False
 
 
-def _run(command: list[str], text: str | None = None, timeout: float = commands.TIMEOUT) -> str:
+def _run(
+    command: list[str], text: str | None = None, timeout: float = commands.TIMEOUT, *, with_warnings: bool = False
+) -> str:
     try:
-        return commands.run(command, text, package="iptables", timeout=timeout)
+        return commands.run(command, text, package="iptables", timeout=timeout, with_warnings=with_warnings)
     except HostError as error:
         if match := _LOCKED.search(str(error)):
             raise HostError(f"{error} (to see which program holds it: fuser -v {match[1] or _LOCK})") from None

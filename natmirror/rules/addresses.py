@@ -7,9 +7,21 @@ from urllib.parse import urlsplit
 from natmirror.rules.scalars import Schema, ValueType
 from natmirror.rules.yaml_reader import Value
 
+OWN_ADDRESS = "an address of this host"
+
 _MAX_DATABASE = 1_000_000
 _OCTET = r"(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 _ADDRESS_PATTERN = rf"{_OCTET}(\.{_OCTET}){{3}}"
+
+
+def no_hosts_of(network: IPv4Network) -> dict[IPv4Address, str]:
+    """Return the addresses of a network that none of its hosts has, and what each is (RFC 1122 §3.2.1.3, RFC 3021)."""
+    if network.prefixlen >= 31:
+        return {}
+    return {
+        network.network_address: f"the address of the network {network} itself",
+        network.broadcast_address: f"the broadcast address of {network}",
+    }
 
 
 @dataclass(frozen=True)
@@ -75,9 +87,13 @@ class InterfaceAddress(ValueType[IPv4Interface]):
         if not slash or not length.isdecimal():
             raise value.unexpected(expected)
         try:
-            return IPv4Interface((address, int(length)))
+            found = IPv4Interface((address, int(length)))
         except (AddressValueError, ValueError):
             raise value.unexpected(expected) from None
+        value.refuse_no_host(found.ip)
+        if kind := no_hosts_of(found.network).get(found.ip):
+            raise value.unexpected("the address of a host", f"{found.ip}, {kind}")
+        return found
 
     def schema(self) -> Schema:
         return {"type": "string", "pattern": rf"^{_ADDRESS_PATTERN}/\d{{1,2}}$"}

@@ -6,6 +6,7 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from natmirror.errors import RulesError
+from natmirror.rules.addresses import OWN_ADDRESS
 from natmirror.rules.keys import CLIENT_SHARE, TOP
 from natmirror.rules.kinds import Balance, CheckKind, Reconnect
 from natmirror.rules.mirror_keys import ONLY_OPENFLOW
@@ -18,8 +19,8 @@ from natmirror.rules.yaml_reader import MAX_FILE_LEN, Value, parse
 
 
 def load_rules(path: str | Path, taken: Mapping[IPv4Address, str] | None = None) -> Rules:
-    """Read a rules file; RulesError with one line where it cannot be used. ``taken`` has the addresses that no backend
-    or mirror can have, because of this host's interfaces, and what each is."""
+    """Read a rules file; RulesError with one line where it cannot be used. ``taken`` has the addresses that no other
+    host can have, because of this host's interfaces, and what each is."""
     try:
         with open(path, "rb") as file:
             raw = file.read(MAX_FILE_LEN + 1)
@@ -85,11 +86,17 @@ class _Context:
         if kind := self._taken.get(address):
             raise value.unexpected("the address of another host", f"{address}, {kind}")
 
+    def refuse_no_host(self, value: Value, address: IPv4Address) -> None:
+        """Refuse an address that neither this host nor another one can have."""
+        if (kind := self._taken.get(address, OWN_ADDRESS)) != OWN_ADDRESS:
+            raise value.unexpected("the address of a host", f"{address}, {kind}")
+
 
 def _service(fields: Fields, switches: tuple[IPv4Network, ...], taken: Mapping[IPv4Address, str]) -> Service:
     if not fields.is_given("pool") and not fields.is_given("mirrors"):
         raise fields.value.error("expected a pool or mirrors or both, found neither")
     context = _Context(fields, switches, taken)
+    context.refuse_no_host(fields.place("address"), context.address)
     pool = fields["pool"] and _pool(fields["pool"], context)
     mirrors: list[Mirror] = []
     for one in fields["mirrors"]:
@@ -143,7 +150,9 @@ def _mirror(fields: Fields, context: _Context) -> Mirror:
     if fields["source"] is None:  # otherwise a mirror on this host gets its legs, and answers, through lo
         context.refuse_taken(fields.place("address"), fields["address"])
     else:
+        context.refuse_no_host(fields.place("address"), fields["address"])
         context.refuse_address(fields.place("source"), fields["source"])
+        context.refuse_no_host(fields.place("source"), fields["source"])
     if fields.is_given("only"):
         for value, network in zip(fields.place("only").list("networks"), fields["only"], strict=True):
             if not any(network.subnet_of(clients) for clients in context.switches):

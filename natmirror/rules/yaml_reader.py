@@ -28,7 +28,8 @@ _NO_HOSTS = {
     IPv4Network("224.0.0.0/4"): "a multicast address",
     IPv4Network("255.255.255.255/32"): "the broadcast address",
 }
-"""Addresses that no packet on a network may have for one host (RFC 6890 §2.2.2, RFC 5771)."""
+"""Addresses that no packet on a network may have for one host (RFC 6890 §2.2.2, RFC 5771). Linux forwards packets to
+and from the rest of 240.0.0.0/4, and 169.254.0.0/16."""
 
 _TAG = "tag:yaml.org,2002:"
 
@@ -86,18 +87,25 @@ class Value:
             address = IPv4Address(self.scalar("an IPv4 address"))
         except AddressValueError:
             raise self.unexpected("an IPv4 address") from None
+        self.refuse_no_host(address)
+        return address
+
+    def refuse_no_host(self, address: IPv4Address) -> None:
+        """Refuse an address that no host on a network has."""
         if kind := next((kind for network, kind in _NO_HOSTS.items() if address in network), None):
             raise self.unexpected("the address of one host that others can reach", f"{address}, {kind}")
-        return address
 
     def network(self) -> IPv4Network:
         """Read an IPv4 network."""
         expected = "an IPv4 network such as 10.10.0.0/24"
         try:
-            return IPv4Network(self.scalar(expected))
+            network = IPv4Network(self.scalar(expected))
         except ValueError as error:
             hint = f" ({error})" if "host bits" in str(error) else ""
             raise self.unexpected(expected, self._shown() + hint) from None
+        if kind := next((kind for other, kind in _NO_HOSTS.items() if network.subnet_of(other)), None):
+            raise self.unexpected("a network with hosts that others can reach", f"{network}, {kind}")
+        return network
 
     def list(self, of: str) -> "list[Value]":
         """Return the values of a list that is not empty; ``of`` says in an error what it lists."""

@@ -1,7 +1,8 @@
 """The API's process (natmirror/api), as natmirror sees it: started, answered, and started again when it ends.
 
 natmirror itself makes the socket, so clients wait in its backlog while the process is started again. The process asks
-for parts of lists, one after another; this file has four threads at most that make them, by asking the packet threads.
+for parts of lists, one after another; one thread makes them, by asking the packet threads. With more, a packet thread
+waits for Python's interpreter lock behind several others.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from natmirror import unprivileged
 from natmirror.api import frames
@@ -29,7 +30,7 @@ log = logging.getLogger("natmirror")
 _NAME = "the API's process"
 _MODE = 0o660
 _BACKLOG = 512
-_THREADS = 4
+_DOCUMENT_THREADS = 3
 _MAX_QUESTIONS = 1024  # of the clients that the process has
 _MAX_LISTS = 256  # that are being read; each may hold the numbers of all legs of a thread
 _MAX_QUESTION_LEN = 128 << 10  # bytes; a body has 64 KiB at most
@@ -50,6 +51,13 @@ Command = Callable[[dict[str, Any]], "Future[Any]"]
 refused, or one of natmirror's errors. As long as it can be cancelled, the command has not begun."""
 
 
+class _Makers(NamedTuple):
+    """The threads that make answers."""
+
+    documents: ThreadPoolExecutor
+    lists: ThreadPoolExecutor
+
+
 class ApiProcess:
     """The API on the Unix socket ``path``, from open() to close()."""
 
@@ -60,7 +68,9 @@ class ApiProcess:
         self._documents = documents
         self._lists = lists
         self.commands = commands
-        self._threads = ThreadPoolExecutor(_THREADS, "api-answers")
+        self._makers = _Makers(
+            ThreadPoolExecutor(_DOCUMENT_THREADS, "api-documents"), ThreadPoolExecutor(1, "api-lists")
+        )
         self._process: subprocess.Popen[bytes] | None = None
         self._failure: tuple[str, float] | None = None
         self._thread = threading.Thread(target=self._run, name="api", daemon=True)
@@ -86,7 +96,8 @@ class ApiProcess:
             self._thread.join(_JOIN_TIMEOUT)
         self._listening.remove()
         self._listening.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in self._makers:
+            threads.shutdown(wait=False, cancel_futures=True)
 
     @property
     def pid(self) -> int | None:
@@ -136,7 +147,7 @@ class ApiProcess:
             try:
                 ours.setblocking(False)
                 streams = await asyncio.open_connection(sock=ours)
-                conversation = _Conversation(*streams, self._documents, self._lists, self.commands, self._threads)
+                conversation = _Conversation(*streams, self._documents, self._lists, self.commands, self._makers)
                 watching = asyncio.create_task(self._restore_socket(ours))
                 try:
                     why = await conversation.run(self._note_beat)
@@ -179,14 +190,14 @@ class _Conversation:
         documents: Mapping[str, Document],
         lists: Mapping[str, Parts],
         commands: Mapping[str, Command],
-        threads: ThreadPoolExecutor,
+        makers: _Makers,
     ) -> None:
         self._reader = reader
         self._writer = writer
         self._documents = documents
         self._lists = lists
         self._commands = commands
-        self._threads = threads
+        self._makers = makers
         self._parts: dict[int, Iterator[list[Any]]] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
@@ -244,13 +255,13 @@ class _Conversation:
         loop = asyncio.get_running_loop()
         resource, command, arguments = question.get("get", ""), question.get("command", ""), question.get("arguments")
         if resource in self._documents:
-            return await loop.run_in_executor(self._threads, _document, number, self._documents[resource])
+            return await loop.run_in_executor(self._makers.documents, _document, number, self._documents[resource])
         if resource in self._lists:
             if len(self._parts) >= _MAX_LISTS:
                 raise TimeoutError
             self._parts[number] = self._lists[resource]()
         if number in self._parts:
-            return await loop.run_in_executor(self._threads, _part, number, self._parts[number])
+            return await loop.run_in_executor(self._makers.lists, _part, number, self._parts[number])
         if command in self._commands and isinstance(arguments, dict):
             answer = await asyncio.wrap_future(self._commands[command](arguments))
             return frames.encode({"id": number, "answer": answer, "more": False})

@@ -26,6 +26,7 @@ _T = TypeVar("_T")
 _ANSWER_TIMEOUT = 5.0
 _FLOWS_SLICE = 200
 _LOOK_SLICE = 2000  # C looks at some ten flows in a microsecond
+_SHOWN_SLICE = 50  # to show a flow takes some 20 us, in which no packet passes
 _SWITCHES_SLICE = 1
 
 
@@ -70,7 +71,7 @@ class EngineProxy:
     def flows(self) -> Iterator[list[FlowEntry]]:
         """Yield the flows with their legs, some at a time."""
         yield from self._flow_slices(lambda ids: self._engine.flows(time.monotonic(), ids))
-        for leg_ids in _slices(self._ask(self._engine.leg_ids)):
+        for leg_ids in _slices(self._ask(self._engine.leg_ids), _SHOWN_SLICE):
             yield self._ask(partial(self._lingering_now, leg_ids))
 
     def _lingering_now(self, leg_ids: Sequence[int]) -> list[FlowEntry]:
@@ -89,7 +90,7 @@ class EngineProxy:
         """Yield what the engine shows of its flows, slice by slice."""
 
         def next_slice(first: int) -> tuple[list[_T], int | None]:
-            ids = self._engine.flow_ids_from(first, _FLOWS_SLICE)
+            ids = self._engine.flow_ids_from(first, _SHOWN_SLICE)
             return show(ids), ids[-1] + 1 if ids else None
 
         first: int | None = 0
@@ -222,5 +223,5 @@ def _mirrors(rules: Rules) -> list[tuple[str, tuple[Mirror, ...]]]:
     return [(service.name, service.mirrors) for service in rules.services]
 
 
-def _slices(ids: list[int]) -> list[list[int]]:
-    return [ids[start : start + _FLOWS_SLICE] for start in range(0, len(ids), _FLOWS_SLICE)]
+def _slices(ids: list[int], length: int = _FLOWS_SLICE) -> list[list[int]]:
+    return [ids[start : start + length] for start in range(0, len(ids), length)]

@@ -1,5 +1,6 @@
 """The monitor's thread with the test's own sockets: what it reports, and when."""
 
+import itertools
 import os
 import signal
 import socket
@@ -284,6 +285,18 @@ def test_a_backend_that_is_cut_off_while_another_answers_goes_down(
         assert (watch.monitor.status()[0]["inconclusive_checks"], watch.isolated) == (0, [False])
         assert watch.states() == {"c1": "down", "c2": "up"}
     with Watch(checked, Host(dropped="a rule drops it")) as watch:
+        wait_for(lambda: watch.monitor.status()[0]["inconclusive_checks"] >= 4, "checks", 5.0)
+        assert (watch.reports, watch.states()) == ([], {"c1": "up", "c2": "up"})
+
+
+def test_a_carrier_that_comes_back_while_another_is_asked_takes_no_backend_down(
+    controllers: Callable[[Talk | None], Controller],
+) -> None:
+    closed, well = controllers(None), controllers(None)
+    closed.close()
+    host, carriers = Host(), itertools.cycle([NO_CARRIER, None])
+    host.why_cut_off = lambda to: next(carriers)  # type: ignore[method-assign]
+    with Watch(rules(f"{{check: tcp, {FAST}}}", c1=closed.port, c2=well.port), host) as watch:
         wait_for(lambda: watch.monitor.status()[0]["inconclusive_checks"] >= 4, "checks", 5.0)
         assert (watch.reports, watch.states()) == ([], {"c1": "up", "c2": "up"})
 

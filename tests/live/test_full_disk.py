@@ -1,6 +1,9 @@
-"""A disk that is full while natmirror writes to it: production goes on, and nothing is lost that has room in memory."""
+"""A disk that is full or frozen while natmirror writes to it: production goes on, and nothing is lost that has room in
+memory."""
 
+import json
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,12 +12,17 @@ import pytest
 
 from natmirror.lab.controllers.programs import OsKen
 from natmirror.lab.openvswitch import OpenVSwitch
-from natmirror.lab.process import wait_for
+from natmirror.lab.process import wait_for, wait_listen
 from natmirror.lab.topology import SERVICE, Lab
 from natmirror.replay.capture import Capture
+from tests.live.manager import Manager
 from tests.live.scene import PORT, Scene
 
 pytestmark = pytest.mark.live
+
+ECHO_PORT = 7000
+WATCHDOG_TIMEOUT = 3.0  # seconds
+SLOWEST = 0.5  # seconds; 0.1 on a quiet machine, but other tests may run beside this one
 
 RULES = """
 switches: [10.10.0.0/24]
@@ -27,6 +35,11 @@ services:
       backends: [{{name: c1, address: 10.20.0.11}}]
     mirrors:
       - {{name: master, address: 10.20.0.13, protocol: openflow, record: {disk}/orders.pcap}}
+  - name: echo
+    address: 10.10.0.100
+    port: 7000
+    pool:
+      backends: [{{name: e1, address: 10.20.0.11}}]
 """
 
 
@@ -81,3 +94,61 @@ def test_orders_wait_for_a_full_disk_and_are_recorded_once_it_has_room(disk: Pat
         )
         scene.close()
         assert sorted(path.name for path in disk.iterdir()) == ["known.json", "orders.pcap"]
+
+
+@pytest.fixture
+def freezing_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk that fsfreeze(8) can freeze: programs that write to it wait until it is thawed."""
+    image, path = tmp_path / "image", tmp_path / "frozen-disk"
+    path.mkdir()
+    with image.open("wb") as file:
+        file.truncate(8 << 20)
+    subprocess.run(["mkfs.ext4", "-q", str(image)], check=True)
+    if subprocess.run(["mount", "-o", "loop", str(image), str(path)], check=False).returncode:
+        pytest.skip("needs a loop device")
+    yield path
+    subprocess.run(["fsfreeze", "-u", str(path)], check=False, stderr=subprocess.DEVNULL)
+    subprocess.run(["umount", str(path)], check=True)
+
+
+def test_a_frozen_disk_delays_neither_production_nor_the_watchdog_and_works_again_once_thawed(
+    freezing_disk: Path,
+) -> None:
+    disk = freezing_disk
+    with Lab() as lab:
+        scene = Scene(lab)
+        manager = Manager(scene.file("notify"))
+        backend, master = OsKen(lab, "c1", "1.3"), OsKen(lab, "m", "1.3")
+        scene.app("c1", "recorder", ECHO_PORT, scene.file("echo.jsonl"))
+        wait_listen(lab.ns("c1"), ECHO_PORT)
+        balancer = scene.balance(scene.rules(RULES.format(disk=disk)), env=manager.environment(WATCHDOG_TIMEOUT))
+        calls = scene.file("calls.jsonl")
+        scene.app("s1", "caller", SERVICE, ECHO_PORT, calls, "10.10.0.11")
+        switch = OpenVSwitch(lab, 1)
+        switch.connect(f"tcp:{SERVICE}:{PORT}")
+        backend.wait_until_known(1)
+        master.wait_until_known(1)
+        subprocess.run(["fsfreeze", "-f", str(disk)], check=True)
+        frozen_at = time.monotonic()
+        try:
+            assert switch.ping(), "production goes on, and the master gives orders"
+            longest = manager.longest_wait(2 * WATCHDOG_TIMEOUT)
+            balancer.wait_for_status(
+                lambda status: "orders-not-recorded" in codes(status), "the frozen disk to be named", 20.0
+            )
+            texts = [one["problem"] for one in balancer.status()["findings"]]
+            assert any("the disk does not answer" in text for text in texts), texts
+        finally:
+            subprocess.run(["fsfreeze", "-u", str(disk)], check=True)
+        balancer.wait_for_status(lambda status: not codes(status), "the recording to go on", 20.0)
+        balancer.wait_for_status(
+            lambda status: len(list(Capture(disk / "orders.pcap"))) == orders(status), "all orders to be recorded"
+        )
+        lines = [json.loads(line) for line in calls.read_text().splitlines() if line.endswith("}")]
+        scene.close()
+        manager.socket.close()
+        slowest = max(one["took"] for one in lines if one["began"] >= frozen_at)
+        print(f"slowest answer {slowest:.3f} s, longest wait for a beat {longest:.2f} of {WATCHDOG_TIMEOUT:g} s")
+        assert [one for one in lines if one["error"]] == []
+        assert slowest < SLOWEST
+        assert longest < WATCHDOG_TIMEOUT / 3

@@ -5,7 +5,6 @@ import re
 import resource
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import pytest
 from natmirror.errors import HostError
 from natmirror.lab.loadbalancer import LoadBalancer
 from natmirror.lab.process import Program, wait_for
+from tests.live.manager import Manager
 from tests.live.scene import ROOT, RULES, Scene, assert_all_well
 
 pytestmark = pytest.mark.live
@@ -115,29 +115,6 @@ def test_a_log_without_a_reader_costs_production_nothing(scene: Scene) -> None:
     assert balancer.stop() == 0
 
 
-class Manager:
-    """Plays systemd: receives watchdog notifications."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.socket.bind(str(path))
-
-    def longest_wait(self, seconds: float) -> float:
-        """Wait this number of seconds for a watchdog notification."""
-        began_at = last_at = time.monotonic()
-        longest = 0.0
-        while (left := began_at + seconds - time.monotonic()) > 0:
-            self.socket.settimeout(left)
-            try:
-                is_beat = self.socket.recv(4096) == b"WATCHDOG=1"
-            except TimeoutError:
-                break
-            if is_beat:
-                longest, last_at = max(longest, time.monotonic() - last_at), time.monotonic()
-        return max(longest, time.monotonic() - last_at)
-
-
 @pytest.fixture
 def manager(scene: Scene) -> Iterator[Manager]:
     one = Manager(scene.file("notify"))
@@ -146,8 +123,7 @@ def manager(scene: Scene) -> Iterator[Manager]:
 
 
 def environment(manager: Manager, **more: str) -> dict[str, str]:
-    about = {"NOTIFY_SOCKET": str(manager.path), "WATCHDOG_USEC": str(int(WATCHDOG_SECONDS * 1e6))}
-    return {**os.environ, **about, **more}
+    return {**manager.environment(WATCHDOG_SECONDS), **more}
 
 
 @pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")

@@ -1,4 +1,5 @@
-"""Other programs change what natmirror has put into the kernel, while traffic runs: it is repaired within 5 s."""
+"""Other programs change what natmirror has put into the kernel, undo its repairs, or hold the lock that it needs.
+tests/live/faults has the changes that natmirror repairs, and what they cost."""
 
 import os
 import resource
@@ -7,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,122 +16,49 @@ from natmirror.api.client import send_command
 from natmirror.errors import HostError
 from natmirror.lab.loadbalancer import LoadBalancer
 from natmirror.lab.process import wait_for
+from tests.live.faults.kernel_faults import DEVICE_FAULTS
 from tests.live.scene import ROOT, RULES, Scene, assert_all_well
 
 pytestmark = pytest.mark.live
 
 CONNECTIONS = 20
 WITHIN = 5.0  # seconds
-DEVICE = "natmirror0"
-
-
-class Traffic:
-    """Connections that send a request every 50 ms, until end()."""
-
-    def __init__(self, scene: Scene, balancer: LoadBalancer) -> None:
-        self.scene = scene
-        self.until = scene.file(f"until{len(scene.clients)}")
-        seed = 7 + len(scene.clients)
-        self.client, self.records = scene.client(connections=CONNECTIONS, until=self.until, size=200, seed=seed)
-        balancer.wait_for_status(lambda status: len(status["flows"]) >= CONNECTIONS, "all connections")
-
-    def end(self) -> int:
-        """End the connections; return how many of them were lost."""
-        self.until.touch()
-        self.scene.finish(self.client)
-        return sum(line["error"] is not None for line in self.records.lines())
-
-    def longest_wait(self) -> float:
-        """Return the longest wait of a connection for an answer, in seconds."""
-        return max((length for line in self.records.lines() for _, length in line["waits"]), default=0.0)
+FLUSH = "iptables-nft -t raw -F NATMIRROR-PRE"
 
 
 def repaired(balancer: LoadBalancer, name: str) -> int:
     return next(int(one["repairs"]) for one in balancer.status()["machine"]["kept"] if one["name"] == name)
 
 
-def plant(scene: Scene, balancer: LoadBalancer, name: str, change: Callable[[], object]) -> float:
-    """Change something of natmirror's; return how long natmirror takes to repair it, in seconds."""
-    before, began_at = repaired(balancer, name), time.monotonic()
-    change()
+def plant(scene: Scene, balancer: LoadBalancer, name: str, change: str) -> None:
+    """Change something of natmirror's by a shell command, and wait until natmirror has repaired it."""
+    before = repaired(balancer, name)
+    scene.lab.run("lb", ["sh", "-c", change])
     wait_for(lambda: repaired(balancer, name) > before, f"{name} to be repaired", WITHIN)
-    took = time.monotonic() - began_at
     [entry] = [one for one in balancer.status()["machine"]["kept"] if one["name"] == name]
     assert entry["in_place"], entry
-    print(f"{entry['difference']} (changed by {entry['changed_by']}): repaired after {took:.2f} s", end="")
-    return took
 
 
-def test_copies_go_on_when_the_tun_device_is_changed_or_deleted(scene: Scene) -> None:
+def test_no_copy_loses_a_byte_when_the_tun_device_is_changed_or_deleted(scene: Scene) -> None:
     scene.record("c1", "c2", "m")
     balancer = scene.balance()
-    traffic = Traffic(scene, balancer)
-    for words in (
-        ["ip", "address", "flush", "dev", DEVICE],
-        ["ip", "link", "set", DEVICE, "down"],
-        ["sysctl", "-qw", f"net.ipv4.conf.{DEVICE}.rp_filter=1", f"net.ipv4.conf.{DEVICE}.accept_local=0"],
-        ["ip", "link", "delete", DEVICE],
-    ):
-        plant(scene, balancer, "TUN device", lambda words=words: scene.lab.run("lb", words))  # type: ignore[misc]
-        print()
+    until = scene.file("until")
+    client, records = scene.client(connections=CONNECTIONS, until=until, size=200)
+    balancer.wait_for_status(lambda status: len(status["flows"]) >= CONNECTIONS, "all connections")
+    for fault in DEVICE_FAULTS[1::2]:  # down, and deleted
+        plant(scene, balancer, fault.repairs, fault.plant)
     assert [one["code"] for one in balancer.status()["findings"]] == ["tun-repaired"]
     for path in balancer.api.parent.glob("api.sock*"):
         path.unlink()
     wait_for(lambda: command(scene, "health", "--api", str(balancer.api)).returncode == 0, "its health again", WITHIN)
     wait_for(balancer.api.exists, "the API again", WITHIN)
     assert balancer.status()["flows"]
-    assert traffic.end() == 0
-    sent = assert_all_well(traffic.records, CONNECTIONS)
+    until.touch()
+    scene.finish(client)
+    sent = assert_all_well(records, CONNECTIONS)
     balancer.wait_until_acknowledged()
     balancer.wait_for_status(lambda status: not status["mirrors"][0]["legs"], "the legs to end")
-    assert scene.at_master() == sent, "no copy has lost a byte"
-
-
-def test_rules_that_others_change_are_repaired(scene: Scene, iptables: str) -> None:
-    scene.record("c1", "c2", "m")
-    scene.lab.run("lb", ["iptables-nft", "-t", "nat", "-A", "PREROUTING", "-s", "192.0.2.1", "-j", "ACCEPT"])
-    balancer = scene.balance(iptables=iptables)
-    other = "legacy" if iptables == "nft" else "nft"
-    saved = scene.lab.run("lb", [f"iptables-{iptables}-save"])
-    older = "".join(
-        line for line in saved.splitlines(keepends=True) if not ("-A NATMIRROR-" in line and "10.20.0.12" in line)
-    )
-    only_raw = "".join(saved[saved.index("*raw") :].partition("COMMIT\n")[:2])
-
-    def restore(backend: str, text: str, *options: str) -> Callable[[], object]:
-        file = scene.file(f"{backend}.rules")
-        file.write_text(text)
-        return run(f"iptables-{backend}-restore", *options, str(file))
-
-    def run(*words: str) -> Callable[[], object]:
-        return lambda: scene.lab.run("lb", words)
-
-    faults = [
-        (f"iptables-{iptables} table raw", run(f"iptables-{iptables}", "-t", "raw", "-F", "NATMIRROR-PRE")),
-        (f"iptables-{iptables} table mangle", restore(iptables, older)),
-        (
-            f"iptables-{iptables} table mangle",
-            run(f"iptables-{iptables}", "-t", "mangle", "-I", "FORWARD", "-j", "ACCEPT"),
-        ),
-        (f"iptables-{other}", restore(other, only_raw, "--noflush")),
-        ("nftables table natmirror", run("nft", "delete", "table", "ip", "natmirror")),
-    ]
-    for name, change in faults:
-        traffic = Traffic(scene, balancer)
-        took = plant(scene, balancer, name, change)
-        lost = traffic.end()
-        print(f", {lost} of {CONNECTIONS} connections lost, longest wait {traffic.longest_wait():.2f} s")
-        assert took < WITHIN
-        assert_all_well(scene.run_client(connections=5, requests=5, seed=len(scene.clients)), 5)
-    kept = {one["name"]: one for one in balancer.status()["machine"]["kept"]}
-    if iptables == "nft":
-        assert kept["iptables-nft table raw"]["changed_by"].startswith("iptables-")
-    assert kept["nftables table natmirror"]["changed_by"].startswith("nft (pid ")
-    assert "NATMIRROR" not in scene.lab.run("lb", [f"iptables-{other}-save"])
-    moved = scene.lab.run("lb", [f"iptables-{iptables}", "-t", "mangle", "-S", "FORWARD"]).splitlines()
-    assert [line.split()[-1] for line in moved[1:]] == ["NATMIRROR-FWD", "NATMIRROR-FWD-ICMP", "ACCEPT"]
-    scene.lab.run("lb", ["iptables-nft", "-t", "nat", "-F"])
-    scene.clients.clear()  # connections were lost, and so were bytes of their copies
+    assert scene.at_master() == sent
 
 
 def test_a_war_is_slowed_down_and_cleanup_ends_it(scene: Scene) -> None:
@@ -139,13 +66,9 @@ def test_a_war_is_slowed_down_and_cleanup_ends_it(scene: Scene) -> None:
     balancer = scene.balance(rules, iptables="nft")
     name = "iptables-nft table raw"
 
-    def flush() -> None:
-        scene.lab.run("lb", ["iptables-nft", "-t", "raw", "-F", "NATMIRROR-PRE"])
-
     for _ in range(5):
-        plant(scene, balancer, name, flush)
-        print()
-    flush()
+        plant(scene, balancer, name, FLUSH)
+    scene.lab.run("lb", FLUSH.split())
 
     def findings() -> set[str]:
         return {one["code"] for one in balancer.status()["findings"]}
@@ -169,20 +92,18 @@ def test_rules_are_kept_without_descriptors_and_unreadable_ones_are_a_finding(sc
     scene.record("c1", "c2", "m")
     balancer = scene.balance(iptables="nft")
     pid, name = balancer.program.popen.pid, "iptables-nft table raw"
-    traffic = Traffic(scene, balancer)
-
-    def flush() -> None:
-        scene.lab.run("lb", ["iptables-nft", "-t", "raw", "-F", "NATMIRROR-PRE"])
-
+    until = scene.file("until")
+    client, records = scene.client(connections=CONNECTIONS, until=until, size=200)
+    balancer.wait_for_status(lambda status: len(status["flows"]) >= CONNECTIONS, "all connections")
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (len(os.listdir(f"/proc/{pid}/fd")), before[1]))
-    plant(scene, balancer, name, flush)
+    plant(scene, balancer, name, FLUSH)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
     balancer.wait_for_status(lambda status: status["uptime_seconds"] > 9, "traffic that was regular for a while")
     program = str(Path(shutil.which("iptables-nft-save") or "").resolve())
     inside = ["nsenter", "-t", str(pid), "-m"]
     subprocess.run([*inside, "mount", "--bind", "/bin/false", program], check=True)
-    flush()
+    scene.lab.run("lb", FLUSH.split())
 
     def wait_for_finding(code: str, seconds: float) -> None:
         wait_for(lambda: code in {one["code"] for one in balancer.status()["findings"]}, code, seconds)
@@ -190,8 +111,12 @@ def test_rules_are_kept_without_descriptors_and_unreadable_ones_are_a_finding(sc
     wait_for_finding("rules-unreadable", WITHIN)
     wait_for_finding("rules-unknown", 2 * WITHIN)
     assert command(scene, "health", "--api", str(balancer.api)).returncode == 5
-    plant(scene, balancer, name, lambda: subprocess.run([*inside, "umount", program], check=True))
-    print(f", {traffic.end()} of {CONNECTIONS} connections lost, longest wait {traffic.longest_wait():.2f} s")
+    plant(scene, balancer, name, " ".join([*inside, "umount", program]))
+    until.touch()
+    scene.finish(client)
+    lost = sum(line["error"] is not None for line in records.lines())
+    longest = max((length for line in records.lines() for _, length in line["waits"]), default=0.0)
+    print(f"{lost} of {CONNECTIONS} connections lost, longest wait {longest:.2f} s")
     assert command(scene, "health", "--api", str(balancer.api)).returncode == 0
     scene.clients.clear()  # connections may have been lost, and bytes of their copies
 

@@ -46,6 +46,35 @@ def test_the_active_host_dies(pair: Pair) -> None:
     pair.end()
 
 
+def by_traffic(pair: Pair, host: str) -> dict[str, bool]:
+    """Return the services that are silent at a host, and whether that makes it unfit."""
+    findings = pair.members[host].balancer.status()["findings"]
+    return {one["subject"]: one["makes_unfit"] for one in findings if one["code"] == "service-silent"}
+
+
+@pytest.mark.soak
+def test_backends_that_one_host_does_not_reach_move_the_addresses_and_dead_ones_only_once(pair: Pair) -> None:
+    lab, lb1, lb2 = pair.scene.lab, pair.members["lb1"], pair.members["lb2"]
+    wrong = [["10.20.0.11", "dev", "pl0"], ["10.20.0.12", "dev", "pl0"]]
+
+    def lead_astray() -> None:
+        for one in wrong:
+            lab.run("lb1", ["ip", "neigh", "replace", *one, "lladdr", "02:00:00:00:de:ad", "nud", "permanent"])
+
+    pair.move("wrong neighbours", lead_astray, to="lb2")
+    for one in wrong:
+        lab.run("lb1", ["ip", "neigh", "del", *one])
+    lb1.wait_for_role("backup")
+
+    for host in ("c1", "c2"):
+        lab.run(host, ["iptables", "-I", "INPUT", "-p", "tcp", "-j", "DROP"])
+    lb1.wait_for_role("master")
+    lb2.wait_for_role("backup")
+    wait_for(lambda: "lines" in by_traffic(pair, "lb1"), "the other host to see it")
+    assert not any(by_traffic(pair, "lb1").values()), "it keeps the addresses: no other host would do better"
+    assert lb1.has_addresses()
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("event", EVENTS)
 def test_every_connection_moves_to_the_other_host_and_back(pair: Pair, event: str) -> None:

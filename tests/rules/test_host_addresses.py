@@ -42,6 +42,46 @@ def test_an_address_of_no_single_host_is_refused(role: str, address: str, kind: 
     assert found.endswith(f"expected the address of one host that others can reach, found {address}, {kind}")
 
 
+@pytest.mark.parametrize("address", ["240.0.0.11", "169.254.0.11"])
+@pytest.mark.parametrize("role", ["10.20.0.11", "10.20.0.13", "10.10.0.100"])
+def test_an_address_that_linux_forwards_is_allowed(role: str, address: str) -> None:
+    parse_rules(RULES.replace(role, address, 1))
+
+
+@pytest.mark.parametrize(
+    ("network", "kind"),
+    [
+        ("127.0.0.0/8", "a loopback address"),
+        ("224.0.0.0/8", "a multicast address"),
+        ("0.0.0.0/8", "which stands for no host or any"),
+    ],
+)
+def test_a_network_of_clients_without_hosts_is_refused(network: str, kind: str) -> None:
+    text = RULES.replace("10.10.0.0/24", network)
+    assert refusal(text).endswith(f"expected a network with hosts that others can reach, found {network}, {kind}")
+    parse_rules(RULES.replace("10.10.0.0/24", "0.0.0.0/5"))
+
+
+@pytest.mark.parametrize("address", ["10.10.0.255", "10.10.0.0"])
+def test_a_service_has_the_address_of_a_host(address: str) -> None:
+    text, own = RULES.replace("10.10.0.100", address), {IPv4Address("10.10.0.100"): "an address of this host"}
+    found = refusal(text, {**own, IPv4Address(address): "the broadcast address of 10.10.0.0/24"})
+    assert found.endswith(f"expected the address of a host, found {address}, the broadcast address of 10.10.0.0/24")
+    parse_rules(RULES, "lb.yaml", own)
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("10.10.0.255/24", "the address of a host, found 10.10.0.255, the broadcast address of 10.10.0.0/24"),
+        ("10.10.0.0/24", "the address of a host, found 10.10.0.0, the address of the network 10.10.0.0/24 itself"),
+        ("127.0.0.1/8", "the address of one host that others can reach, found 127.0.0.1, a loopback address"),
+    ],
+)
+def test_a_virtual_address_is_that_of_a_host(address: str, expected: str) -> None:
+    assert refusal(PAIR.replace("10.10.0.100/24", address)).endswith(f"expected {expected}")
+
+
 @pytest.mark.parametrize("role", ["10.20.0.11", "10.20.0.13"])
 def test_this_hosts_address_is_refused_for_a_backend_and_a_mirror(role: str) -> None:
     text = RULES.replace(role, "10.20.0.1", 1)

@@ -219,7 +219,7 @@ def _why_ended(world: World, said: bytes) -> str:
         with theirs, ThreadPoolExecutor(1) as threads:
             writing = asyncio.create_task(asyncio.to_thread(_send_all, theirs, said))
             streams = await asyncio.open_connection(sock=ours)
-            one = api_process._Conversation(*streams, {}, {}, world.api.commands, threads)
+            one = api_process._Conversation(*streams, {}, {}, world.api.commands, api_process._Makers(threads, threads))
             why = await one.run(lambda: None)
             one.close()
             await writing

@@ -1,0 +1,33 @@
+"""A fault, and what it may cost."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Loss(StrEnum):
+    """What production may lose as long as a fault lasts. Once it has ended, nothing."""
+
+    NOTHING = "nothing"
+    """Each request is answered within a second, and each new connection too."""
+    TIME = "time"
+    """Requests wait, and new connections fail; no connection that was open ends."""
+    CONNECTIONS = "connections"
+    """Open connections end too."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Shell commands on a host that plant a fault and remove it, the findings to expect, and a part of the remedy of
+    one of them. ``repairs`` names what natmirror itself repairs; then ``undo`` only removes what is left. ``blames``
+    names the backends that may be called down meanwhile."""
+
+    name: str
+    codes: tuple[str, ...]
+    plant: str
+    undo: str
+    remedy: str
+    host: str = "lb"
+    stops_production: bool = False
+    loses: Loss = Loss.NOTHING
+    repairs: str = ""
+    blames: tuple[str, ...] = ()

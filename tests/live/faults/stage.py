@@ -1,0 +1,224 @@
+"""The stage on which faults are planted: a natmirror with a mirror and health checks, clients that talk, and what each
+fault costs them."""
+
+import contextlib
+import io
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from natmirror.api.client import ask
+from natmirror.errors import HostError
+from natmirror.ha import exit_codes, keepalived_hooks
+from natmirror.lab.process import wait_for
+from natmirror.lab.topology import SERVICE
+from tests.live.faults.fault import Fault, Loss
+from tests.live.scene import CLIENTS, PORT, RULES, Scene
+
+_RULES = RULES.read_text().replace(
+    "balance: maglev", "balance: round-robin\n      health: {check: tcp, interval: 500ms, timeout: 300ms, fall: 2}"
+)
+SOURCES = CLIENTS[:2]
+# Seconds
+SEEN_WITHIN = 5.0
+_GONE_WITHIN = 10.0
+_GRACE = 0.5
+"""How long after a fault's end its effects are still its own."""
+_SLOW = 1.0
+"""An answer that takes longer has waited for a retransmission."""
+
+
+@dataclass
+class Outcome:
+    """What became of a planted fault. The times are monotonic."""
+
+    fault: Fault
+    planted_at: float
+    seen_at: float | None = None
+    ended_at: float = 0.0
+    shown: list[str] = field(default_factory=list)
+    down: set[str] = field(default_factory=set)
+    is_unfit: bool = False
+    has_recovered: bool = False
+    lost_copies: int = 0
+    connections_lost: list[dict[str, Any]] = field(default_factory=list)
+    calls: int = 0
+    calls_failed: int = 0
+    slowest: float = 0.0
+    lost_afterwards: list[dict[str, Any]] = field(default_factory=list)
+
+    def mistakes(self) -> list[str]:
+        """Return in what this differs from what the fault's row says."""
+        fault, found = self.fault, []
+        if self.seen_at is None:
+            found.append(f"not seen within {SEEN_WITHIN:g} s")
+        if not any(fault.remedy in text for text in self.shown):
+            found.append("no such remedy")
+        if self.is_unfit != fault.stops_production and not fault.repairs:  # it is unfit until the repair is noticed
+            found.append("unfit" if self.is_unfit else "fit")
+        if not self.down <= {*fault.blames}:
+            found.append(f"down: {self.down}")
+        if not self.has_recovered:
+            found.append("not all connections go on afterwards")
+        if fault.repairs == "TUN device" and self.lost_copies:
+            found.append(f"{self.lost_copies} bytes of copies lost")
+        may_lose = Loss.TIME if fault.stops_production and fault.loses is Loss.NOTHING else fault.loses
+        if may_lose is not Loss.CONNECTIONS and self.connections_lost:
+            found.append(f"connections lost: {self.connections_lost}")
+        if may_lose is Loss.NOTHING and (self.calls_failed or self.slowest > _SLOW):
+            found.append("production has lost something")
+        if self.lost_afterwards:
+            found.append(f"lost after its end, at {self.ended_at:.3f}: {self.lost_afterwards}")
+        return [*found, str(self.shown)] if found else []
+
+    def row(self) -> list[str]:
+        """Return the figures as the cells of a table."""
+        seen = "never" if self.seen_at is None else f"{self.seen_at - self.planted_at:.1f}"
+        return [
+            self.fault.name,
+            ", ".join(self.fault.codes),
+            seen,
+            f"{self.ended_at - self.planted_at:.1f}" if self.fault.repairs else "-",
+            f"{self.slowest:.2f}",
+            str(len(self.connections_lost)),
+            f"{self.calls_failed} of {self.calls}",
+            str(len(self.lost_afterwards)),
+        ]
+
+
+HEADINGS = (
+    *("fault", "findings", "seen after (s)", "repaired after (s)", "slowest answer (s)"),
+    *("connections lost", "new connections failed", "lost afterwards"),
+)
+
+
+class Stage:
+    """A natmirror that uses this iptables, its lab, and traffic."""
+
+    def __init__(self, scene: Scene, iptables: str) -> None:
+        self._scene = scene
+        scene.record("c1", "c2", "m")
+        # A rule of another program in a table that natmirror does not use
+        scene.lab.run("lb", ["iptables-nft", "-t", "nat", "-A", "PREROUTING", "-s", "192.0.2.1", "-j", "ACCEPT"])
+        self.balancer = scene.balance(scene.rules(_RULES), iptables=iptables)
+        self._file = scene.file("calls.jsonl")
+        self._events: list[dict[str, Any]] = []
+        self._read = 0
+        self._outcomes: list[Outcome] = []
+        self._lasting: set[str] = set()
+        scene.app("s1", "caller", SERVICE, PORT, self._file, ",".join(SOURCES))
+        self.balancer.wait_for_status(
+            lambda status: (
+                status["mirrors"][0]["acked_bytes"] > 1000 and min(one["checks"] for one in status["health"]) >= 4
+            ),
+            "copies, and checks that have found the second target",
+        )
+        assert not self._status()["findings"]
+
+    def play(self, fault: Fault) -> None:
+        """Plant a fault, wait until it is seen, and end it."""
+        self._wait_until_well({*fault.codes, *self._lasting} if not fault.repairs else self._lasting)
+        self._lasting = set(fault.codes) if fault.stops_production else set()
+        before = self._status()
+        outcome = Outcome(fault, time.monotonic())
+        self._outcomes.append(outcome)
+        self._shell(fault.host, fault.plant)
+        try:
+            if self._waited(lambda: self._is_seen(fault, _repairs(before, fault.repairs)), SEEN_WITHIN):
+                outcome.seen_at = time.monotonic()
+            status = self._status()
+            outcome.shown = [f"{one['code']}: {one['problem']}; {one['mend']}" for one in status["findings"]]
+            outcome.down = {one["name"] for one in status["backends"] if one["state"] == "down"}
+            with contextlib.redirect_stdout(io.StringIO()):
+                outcome.is_unfit = keepalived_hooks.health(str(self.balancer.api)) == exit_codes.HOST_FAILS
+        finally:
+            self._shell(fault.host, fault.undo)
+        outcome.ended_at = time.monotonic()
+        outcome.has_recovered = self._waited(lambda: self._has_recovered(outcome.ended_at), _GONE_WITHIN)
+        outcome.lost_copies = _lost_copies(self._status()) - _lost_copies(before)
+
+    def end(self) -> list[Outcome]:
+        """Wait until no fault is found any more, and return what became of each. That natmirror has repaired something
+        is shown for a minute."""
+        self._wait_until_well({code for one in self._outcomes if not one.fault.repairs for code in one.fault.codes})
+        self._read_events()
+        for number, outcome in enumerate(self._outcomes):
+            later = self._outcomes[number + 1 :]
+            self._add_up(outcome, later[0].planted_at if later else float("inf"))
+        return self._outcomes
+
+    def _status(self) -> dict[str, Any]:
+        status: dict[str, Any] = ask("status", self.balancer.api)
+        return status
+
+    def _shell(self, host: str, text: str) -> None:
+        self._scene.lab.run(host, ["sh", "-c", text], cwd=self._scene.lab.directory)
+
+    def _is_seen(self, fault: Fault, repairs: int) -> bool:
+        status = self._status()
+        codes = {one["code"] for one in status["findings"]}
+        return codes >= set(fault.codes) and (not fault.repairs or _repairs(status, fault.repairs) > repairs)
+
+    def _wait_until_well(self, codes: set[str]) -> None:
+        """Wait until none of these findings is left, nothing stops production, and each backend is up."""
+
+        def is_well() -> bool:
+            status = self._status()
+            if any((one["severity"], one["affects"]) == ("failure", "production") for one in status["findings"]):
+                return False
+            found = {one["code"] for one in status["findings"]}
+            return not found & codes and all(one["state"] == "up" for one in status["backends"])
+
+        wait_for(is_well, f"the end of {codes}, and the backends", _GONE_WITHIN)
+
+    def _waited(self, condition: Callable[[], bool], timeout: float) -> bool:
+        with contextlib.suppress(HostError):
+            wait_for(condition, "a fault", timeout)
+            return True
+        return False
+
+    def _read_events(self) -> None:
+        with self._file.open() as file:
+            file.seek(self._read)
+            text = file.read()
+        whole = text[: text.rfind("\n") + 1]
+        self._read += len(whole)
+        self._events += map(json.loads, whole.splitlines())
+
+    def _has_recovered(self, ended_at: float) -> bool:
+        """Return whether each lasting connection was answered since then, and a new one some time later."""
+        self._read_events()
+        recent = [one for one in reversed(self._events) if one["began"] >= ended_at and one["error"] is None]
+        lasting = {one["number"] for one in recent if one["kind"] == "echo"}
+        is_called = any(one["kind"] == "call" and one["began"] >= ended_at + _GRACE for one in recent)
+        return is_called and len(lasting) == 2 * len(SOURCES)
+
+    def _add_up(self, outcome: Outcome, until: float) -> None:
+        """Note what the clients have lost by a fault; the next one is planted at ``until``."""
+        settled_at = outcome.ended_at + _GRACE
+        for event in self._events:
+            began, took = event["began"], event["took"]
+            if began <= settled_at and began + took >= outcome.planted_at:
+                outcome.slowest = max(outcome.slowest, took if event["kind"] == "echo" else 0.0)
+                outcome.connections_lost += [event] if event["kind"] == "loss" else []
+                outcome.calls += event["kind"] == "call"
+                outcome.calls_failed += event["kind"] == "call" and event["error"] is not None
+            elif settled_at < began and began + took < until and (event["error"] or took > _SLOW):
+                outcome.lost_afterwards.append(event)
+
+
+def _repairs(status: dict[str, Any], name: str) -> int:
+    """Return how often this was repaired; 0 where it is not in place now."""
+    return sum(int(one["repairs"]) for one in status["machine"]["kept"] if one["name"] == name and one["in_place"])
+
+
+def _lost_copies(status: dict[str, Any]) -> int:
+    return sum(sum(mirror["lost_bytes"].values()) for mirror in status["mirrors"])
+
+
+def table(outcomes: list[Outcome]) -> str:
+    """Return the outcomes as a table in Markdown."""
+    rows = [HEADINGS, ("---",) * len(HEADINGS), *(outcome.row() for outcome in outcomes)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
