@@ -240,8 +240,10 @@ static void check_moved(world *w, const nm_flow *now, const nm_flow *was, const 
     shown &= repeats_syn || was->flags & NM_FLOW_STRIPS_MPTCP ? ~MP_CAPABLE : ~0u;
     int has_data = u16_at(packet + 2) > packet[0] % 16 * 4u + (tcp[12] >> 4) * 4u;
     int is_early = is_orig && has_data && now->state == NM_STATE_SYN_RECEIVED; /* the handshake may overtake it */
-    uint32_t changing = LISTED | NM_FLOW_LOOSE | NM_FLOW_SKIPPED | (repeats_syn || is_early ? NM_FLOW_AMBIGUOUS : 0);
-    must(!(was->flags & ~now->flags & (NM_FLOW_SKIPPED | NM_FLOW_AMBIGUOUS)));
+    int is_unread = is_orig && has_data && was->flags & NM_FLOW_LOOSE;
+    uint32_t changing = LISTED | NM_FLOW_LOOSE | NM_FLOW_SKIPPED | NM_FLOW_AHEAD | (repeats_syn || is_early ? NM_FLOW_AMBIGUOUS : 0) |
+                        (is_unread ? NM_FLOW_UNREAD : 0);
+    must(!(was->flags & ~now->flags & (NM_FLOW_SKIPPED | NM_FLOW_AMBIGUOUS | NM_FLOW_UNREAD)));
     must(!(now->flags & NM_FLOW_SKIPPED) || has_takers(now));
     must((now->flags | changing) == (was->flags | changing | (shown ? NM_FLOW_MPTCP : 0)));
     int is_settled = was->flags & NM_FLOW_LOOSE && !(now->flags & NM_FLOW_LOOSE);

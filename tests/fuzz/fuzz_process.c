@@ -420,15 +420,12 @@ static void drain_peer(world *w, input *in)
     const mirror_leg *leg = &w->legs[number % LEGS];
     endpoint peers[] = {w->flows[number % FLOWS].client, caller_end(number), leg->mirror, backend_end(&w->plan, number % BACKENDS)};
     int kind = which & DRAIN_KIND;
-    const endpoint *peer = &peers[kind], *client = NULL;
-    if (kind == 0 && rest & DRAIN_REPLIES) {
-        peer = &w->flows[number % FLOWS].backend;
-        client = &peers[kind];
-    } else if (kind == 2) {
-        client = leg->flow ? &leg->flow->client : &leg->local;
-    }
-    drain(w, peer->address, client ? client->address : NULL,
-          (rest & DRAIN_REST) + (rest & DRAIN_TO_KEPT ? KEPT : 0));
+    const uint8_t *more = NULL;
+    if (kind == 0 && rest & DRAIN_REPLIES)
+        more = OF_REPLIES;
+    else if (kind == 2)
+        more = leg->flow ? leg->flow->client.address : leg->local.address;
+    drain(w, peers[kind].address, more, (rest & DRAIN_REST) + (rest & DRAIN_TO_KEPT ? KEPT : 0));
 }
 
 static void take_step(world *w, input *in)

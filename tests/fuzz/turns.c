@@ -14,8 +14,10 @@
 #define RATE 10000.0 /* a second copy, to check the first */
 #define STORE 3000.0
 #define PRICE_OF_DATA 1
-#define PRICE_OF_OTHERS 2
+#define PRICE_OF_OTHERS 4
 #define SOURCE_AT 12
+
+const uint8_t OF_REPLIES[4] = {255, 255, 255, 255};
 
 static int is_of_data(int reason)
 {
@@ -23,13 +25,13 @@ static int is_of_data(int reason)
 }
 
 /* Return what the peer has left now. */
-static peer_turns *turns_of(world *w, const uint8_t *address, const uint8_t *client)
+static peer_turns *turns_of(world *w, const uint8_t *address, const uint8_t *more)
 {
     uint8_t peer[8] = {0};
     uint32_t i = 0;
     memcpy(peer, address, 4);
-    if (client)
-        memcpy(peer + 4, client, 4);
+    if (more)
+        memcpy(peer + 4, more, 4);
     while (i < w->peer_count && memcmp(w->peers[i].peer, peer, sizeof peer))
         i++;
     peer_turns *one = &w->peers[i];
@@ -44,13 +46,13 @@ static peer_turns *turns_of(world *w, const uint8_t *address, const uint8_t *cli
     return one;
 }
 
-void drain(world *w, const uint8_t *address, const uint8_t *client, int rest)
+void drain(world *w, const uint8_t *address, const uint8_t *more, int rest)
 {
-    peer_turns *one = turns_of(w, address, client);
+    peer_turns *one = turns_of(w, address, more);
     int price = (int)one->left - rest;
     if (price <= 0)
         return;
-    must(nm_turn_take(nm_turns_of(w->gear->turns, address, client, w->now), price, 1));
+    must(nm_turn_take(nm_turns_of(w->gear->turns, address, more, w->now), price, 1));
     one->left -= price;
 }
 
@@ -135,12 +137,12 @@ void check_turn(world *w, const snapshot *before, const uint8_t *packet, size_t 
         return;
     const nm_flow *flow = flow_before(before, packet, len, hook);
     const mirror_leg *leg = flow ? NULL : leg_before(w, packet, len, hook);
-    const uint8_t *client = NULL; /* of a backend's or a mirror's packet */
-    if (flow)
-        client = hook == PREROUTING ? NULL : flow->client;
+    const uint8_t *address = len < 20 ? NO_ADDRESS : packet + SOURCE_AT, *more = NULL;
+    if (flow && hook != PREROUTING)
+        address = flow->client, more = OF_REPLIES;
     else if (leg)
-        client = leg->flow ? leg->flow->client.address : leg->local.address;
-    peer_turns *one = turns_of(w, len < 20 ? NO_ADDRESS : packet + SOURCE_AT, client);
+        more = leg->flow ? leg->flow->client.address : leg->local.address;
+    peer_turns *one = turns_of(w, address, more);
     int price = is_of_data(reason) ? PRICE_OF_DATA : PRICE_OF_OTHERS;
     int is_genuine = flow ? knows_flow(flow, packet, len, hook == PREROUTING, checksum) : leg && knows_leg(leg, packet);
     int has_turn = one->left >= price + (is_genuine ? 0 : KEPT);

@@ -6,8 +6,11 @@
 
 #define KEPT 1000 /* tokens that each peer has for genuine packets alone */
 
-/* Leave a peer so many tokens, if it has more; client: NULL, or the client for which a mirror with that address sends. */
-void drain(world *w, const uint8_t *address, const uint8_t *client, int rest);
+extern const uint8_t OF_REPLIES[4]; /* what tells the bucket of all backends' replies to a client from the client's */
+
+/* Leave a peer so many tokens, if it has more; more: NULL, the client for which a mirror with that address sends, or
+ * OF_REPLIES. */
+void drain(world *w, const uint8_t *address, const uint8_t *more, int rest);
 
 /* Check that the packets over the limit are reported, once. */
 void check_refusals(world *w);
