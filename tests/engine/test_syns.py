@@ -231,6 +231,7 @@ def test_blind_answers_end_no_copy(fast: bool) -> None:
     one.answers_syn()
     assert one.copied() == b"hello"
     for number in range(1, 1000):
+        one.now += 0.001
         one.irs = seq.add(IRS, number * 4_000_037)
         one.answers_syn(number * 4_000_037)
     assert one.ended == []

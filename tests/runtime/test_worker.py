@@ -331,7 +331,7 @@ def test_a_client_over_its_limit_is_named_in_the_log_once_a_minute(
     assert warnings() == 0
     exceed(1000.0)
     worker._report_refusals(1000.0)
-    assert "1000 of its packets were dropped" in caplog.text
+    assert "1500 of its packets were dropped" in caplog.text
     assert (warnings(), worker._refusals_at) == (1, 1060.0)
     exceed(1001.0)
     worker._report_refusals(1060.0)
