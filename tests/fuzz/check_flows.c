@@ -281,7 +281,8 @@ static void check_moved(world *w, const nm_flow *now, const nm_flow *was, const 
                         (repeats_syn || is_early ? NM_FLOW_AMBIGUOUS : 0);
     must(!(was->flags & ~now->flags & (NM_FLOW_SKIPPED | NM_FLOW_AMBIGUOUS | NM_FLOW_UNREAD)));
     must(!(now->flags & NM_FLOW_UNREAD) == !(was->flags & NM_FLOW_UNREAD || is_unread(was, packet, len, is_orig)));
-    must(is_orig || now->ahead_to == was->ahead_to);
+    int may_be_ahead = is_orig && (has_data || tcp[13] & (SYN | FIN | URG));
+    must(may_be_ahead || (now->ahead_to == was->ahead_to && !(now->flags & ~was->flags & NM_FLOW_AHEAD)));
     if (now->flags & ~was->flags & NM_FLOW_AHEAD)
         must(after(now->ahead_to, now->orig.end) > 0);
     must(!(now->flags & NM_FLOW_SKIPPED) || has_takers(now));

@@ -325,6 +325,10 @@ def of_callers() -> dict[str, bytes]:
             "looked": looked,
         }
         seeds |= {f"{name}-{service}": one for name, one in (lives | {"removed": removed}).items()}
+    late = bytes((_FROM_CALLER, 0, _HOW_VALID | _HOW_FLAGS | _HOW_ACK, ACK, 0xFF, 0xFF)) + _length(0)
+    late += struct.pack("<b", -100)  # it has not got the last bytes
+    ends = call(0) + opened(0) + said(_FROM_CALLER, 0, FIN | ACK) + said(_TO_CALLER, 0)
+    seeds["unreached"] = ends + looks + said(_TO_CALLER, 0, ACK | PSH, 100) + looks + late + looks
     for one in _CALLERS_OF_SERVICE:  # services that share backends, with clients that have left the other service
         lives_of = [call(service + one) + opened(index) + closed(index) for index, service in enumerate(_SERVICES)]
         seeds[f"shared-{one}"] = b"".join(lives_of) + b"".join(call(service + one, 1) for service in _SERVICES)
