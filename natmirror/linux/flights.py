@@ -29,7 +29,8 @@ _RAW, _CONNTRACK, _MANGLE = -300, -200, -150
 _MAX_FLIGHTS = 500
 
 Routes = Mapping[IPv4Address | IPv4Network, str | None]
-"""The interface to which this host's route leads, for each backend, mirror and network of clients."""
+"""The interface to which this host's route leads, for each backend, mirror and network of clients; None where there is
+no route, or where known clients have routes to different ones."""
 
 
 @dataclass(frozen=True, slots=True)

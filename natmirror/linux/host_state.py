@@ -111,8 +111,12 @@ class HostState:
     @property
     def surroundings(self) -> Surroundings:
         """What decides how packets look at the hooks of this host."""
+        routes = dict[IPv4Address | IPv4Network, str | None]([*self.routes.items(), *self.client_routes.items()])
+        for one in self.clients:
+            if one.links and not one.is_beside and one.links != (routes.get(one.network),):
+                routes[one.network] = None
         return Surroundings(
-            dict[IPv4Address | IPv4Network, str | None]([*self.routes.items(), *self.client_routes.items()]),
+            routes,
             {name: self.links[name] for name, link in self.details.items() if name in self.links and not link.is_port},
             self.addresses,
             [name for name, link in self.details.items() if link.is_bridge],
