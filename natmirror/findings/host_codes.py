@@ -114,6 +114,6 @@ class HostCode(FindingCode):
     NOT_UNDERSTOOD = (
         *("not-understood", _WARNING, _PRODUCTION),
         "natmirror cannot check {name}, and reports nothing about them: {error}",
-        "check by hand that they let production pass, and report this as a fault of natmirror, with its version and that"
-        " of iptables, nft and the kernel",
+        "check by hand that they let production pass, and report this as a fault of natmirror, with its version and"
+        " those of iptables, nft and the kernel",
     )

@@ -136,8 +136,8 @@ def read_host(
     rules: Rules, features: Features, rule_reader: RuleReader, live: LiveClients, silent: Container[str]
 ) -> HostState:
     """Read the state of this host for find_problems(). ``silent`` has the backends and mirrors that answer nothing, as
-    subjects of findings. HostError where the state cannot be read, UnknownFormError where it is read, and not understood;
-    but other programs' rules and policy rules that are not understood are only left out."""
+    subjects of findings. HostError where the state cannot be read, UnknownFormError where natmirror does not understand
+    it; other programs' rules and policy rules that it does not understand are left out."""
     host = HostState(features=features, silent=silent, knows_all_clients=live.are_all)
     try:
         directories = list((_SYSCTL / "conf").iterdir())

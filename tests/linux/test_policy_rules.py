@@ -34,7 +34,7 @@ class Netlink:
 
 
 def test_the_kernel_keeps_the_host_bits_of_a_network_and_does_not_compare_them() -> None:
-    first, second = refusing_rules(Netlink())  # type: ignore[arg-type]
+    first, second = refusing_rules(Netlink())
     assert str(first) == "priority 50 from 10.0.0.0/8 to 10.99.0.0/16 blackhole"
     assert str(second) == "priority 60 from all iif lo prohibit"
     to = IPv4Address("10.99.0.1")
