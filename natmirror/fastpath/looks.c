@@ -55,10 +55,13 @@ static void look_at(nm_flow *flow, uint32_t look, double now, nm_service_look *o
     int spoke = (uint32_t)flow->orig.packets != was->requests, heard = (uint32_t)flow->reply.packets != was->replies;
     /* A backend that gets nothing from its clients still repeats what it has sent: that is no answer. */
     int is_new = flow->reply.end != was->reply_end || flow->reply.ack != was->reply_ack;
-    int answered = heard && (is_new || is_window_closed(&flow->reply) ||
-                             (flow->state == NM_STATE_RESET && was->state != NM_STATE_RESET));
-    int progressed = is_certain && flow->state >= NM_STATE_ESTABLISHED && flow->orig.flags & NM_HALF_ACK &&
-                     flow->orig.ack != was->ack;
+    /* Of a connection from another host, both ends may at first only repeat what that host has passed. */
+    int is_known = !(flow->flags & NM_FLOW_PICKED_UP);
+    int answered = heard && (is_known || was->replies) &&
+                   (is_new || is_window_closed(&flow->reply) ||
+                    (flow->state == NM_STATE_RESET && was->state != NM_STATE_RESET));
+    int progressed = is_certain && (is_known || was->requests) && flow->state >= NM_STATE_ESTABLISHED &&
+                     flow->orig.flags & NM_HALF_ACK && flow->orig.ack != was->ack;
     was->requests = (uint32_t)flow->orig.packets;
     was->replies = (uint32_t)flow->reply.packets;
     was->state = flow->state;

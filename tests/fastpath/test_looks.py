@@ -107,6 +107,28 @@ def test_a_backend_that_repeats_itself_does_not_answer(gear: Callable[[str], Sce
     assert (seen.answered, seen.waiting.flows) == (1, 0)
 
 
+def test_the_first_packets_of_a_connection_that_was_picked_up_show_nothing(gear: Callable[[str], Scene]) -> None:
+    """Both ends may only repeat what another host has passed."""
+    scene = gear(UNMIRRORED)
+    one = scene.client()
+    sent = one.from_client("PA", b"question")
+    one.backend = (sent.dst, sent.dport)
+    question = packet(one.client, SERVICE, "PA", seq.add(ISS, 1), seq.add(IRS, 1), b"question")
+    answer = packet(one.backend, one.client, "PA", seq.add(IRS, 1), seq.add(ISS, 9), b"answer")
+    one.passed(answer, Hook.FORWARD)
+    one.passed(question, Hook.PREROUTING)
+    seen = scene.look(one)
+    assert (seen.answered, seen.reached) == (0, 0)
+    one.passed(answer, Hook.FORWARD)
+    one.passed(question, Hook.PREROUTING)
+    seen = scene.look(one)
+    assert (seen.answered, seen.reached) == (0, 0)
+    one.passed(packet(one.client, SERVICE, "A", seq.add(ISS, 9), seq.add(IRS, 7)), Hook.PREROUTING)
+    one.passed(packet(one.backend, one.client, "PA", seq.add(IRS, 7), seq.add(ISS, 9), b"more"), Hook.FORWARD)
+    seen = scene.look(one)
+    assert (seen.answered, seen.reached) == (1, 1)
+
+
 def test_clients_whose_backend_takes_nothing_but_answers_their_probes_do_not_wait(gear: Callable[[str], Scene]) -> None:
     """RFC 9293 3.8.6.1: a window probe has a new byte, and the backend repeats its last acknowledgement."""
     scene = gear(UNMIRRORED)
