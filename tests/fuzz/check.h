@@ -25,8 +25,10 @@ int is_vain_syn(const uint8_t *packet, int has_pool);
 int service_of(const world *w, const uint8_t *packet);
 /* Check that nm_flows_victim() returns the flow to evict and changes nothing. */
 void check_victim(world *w, int for_half_open);
-/* Check that a packet that was punted, or dropped over the limit, has changed nothing. */
-void check_same_flows(const world *w, const snapshot *before, int decided);
+/* Check that a packet that was punted, or dropped over the limit, has changed nothing; but a watch queue lets a dropped
+ * packet pass, which its flow notes. */
+void check_same_flows(const world *w, const snapshot *before, const uint8_t *packet, size_t len, int hook, int checksum,
+                      int decided);
 /* Check that a client's punted packet is no SYN for which C could have opened a flow. */
 void check_not_opened(const world *w, const snapshot *before, const uint8_t *packet, size_t len, int checksum);
 /* Check that a decided packet has opened or updated a flow, and has evicted only flows that may be evicted. */

@@ -14,6 +14,8 @@
 
 #define ANSWER_TIMEOUT 0.8 /* a second copy, to check the first */
 #define UNCONFIRMED_TIMEOUT 10
+#define MAX_WINDOW 0xffff
+#define MAX_SCALE 14
 #define LISTED (NM_FLOW_HALF_OPEN | NM_FLOW_CLOSED | NM_FLOW_IDLE)
 
 const double TIMEOUTS[NM_STATES] = {30, 40, 60, 50, 35, 10, 12};
@@ -130,9 +132,40 @@ const nm_flow *flow_of(const world *w, const uint8_t *packet, int is_orig)
     return found;
 }
 
-void check_same_flows(const world *w, const snapshot *before, int decided)
+/* Change a flow as a client's packet does that is dropped over the limit, though its watch queue lets it pass: its
+ * backend may have the packet's bytes, which no copy gets. */
+static void let_pass(nm_flow *row, const uint8_t *packet, size_t len, int checksum)
 {
-    snapshot now;
+    size_t header_len = packet[0] % 16 * 4u;
+    const uint8_t *tcp = packet + header_len;
+    nm_segment seg;
+    must(parse((uint8_t *)(uintptr_t)packet, len, &seg));
+    if ((checksum == UNVERIFIED && tcp_sum_of(packet, len, header_len) != 0xffff) || !nm_is_taken(row, &seg, 1))
+        return;
+    uint32_t seq = u32_at(tcp + 4), data_len = (uint32_t)(len - payload_at(packet, len));
+    uint32_t taken = data_len + !!(tcp[13] & SYN) + (tcp[13] & FIN), ends[2], count = 0;
+    if (taken)
+        ends[count++] = seq + taken;
+    if (tcp[13] & URG)
+        ends[count++] = seq + u16_at(tcp + 18) + 1;
+    if (has_takers(row) && (data_len || tcp[13] & FIN))
+        row->flags |= NM_FLOW_SKIPPED;
+    if (after(seq, row->orig.end) > (int64_t)MAX_WINDOW << (row->reply.scale <= MAX_SCALE ? row->reply.scale : 0))
+        return;
+    if (row->flags & NM_FLOW_AHEAD && after(row->ahead_to, row->orig.end) <= 0)
+        row->flags &= ~NM_FLOW_AHEAD;
+    for (uint32_t i = 0; i < count; i++) {
+        if (after(ends[i], row->flags & NM_FLOW_AHEAD ? row->ahead_to : row->orig.end) <= 0)
+            continue;
+        row->ahead_to = ends[i];
+        row->flags |= NM_FLOW_AHEAD;
+    }
+}
+
+void check_same_flows(const world *w, const snapshot *before, const uint8_t *packet, size_t len, int hook, int checksum,
+                      int decided)
+{
+    snapshot now, expected = *before;
     take_snapshot(w, &now);
     if (decided >= NM_PUNT) {
         now.counters.punts[decided]--;
@@ -140,17 +173,11 @@ void check_same_flows(const world *w, const snapshot *before, int decided)
         now.counters.packets_decided_in_c--;
         now.counters.drops[decided]--;
         now.counters.over_limit[over_limit_reason(w, before)]--;
-        int skipped = 0;
-        for (uint32_t id = 0; id < MAX_FLOWS; id++) { /* a watch queue lets a dropped packet pass: its copies end */
-            nm_flow *row = &now.rows[id];
-            if (row->flags == before->rows[id].flags || !has_takers(row) || !(row->flags & NM_FLOW_WATCHED))
-                continue;
-            row->flags &= ~NM_FLOW_SKIPPED;
-            skipped++;
-        }
-        must(skipped <= 1);
+        for (uint32_t id = 0; id < MAX_FLOWS && hook == PREROUTING && payload_at(packet, len); id++)
+            if (has_ends_of(&expected.rows[id], packet, 1) && expected.rows[id].flags & NM_FLOW_WATCHED)
+                let_pass(&expected.rows[id], packet, len, checksum);
     }
-    check_same(before, &now);
+    check_same(&expected, &now);
 }
 
 /* Whether both rows are the same connection, whatever their numbers. */
@@ -220,9 +247,19 @@ static void check_opened(world *w, const snapshot *before, const nm_flow *flow, 
     check_pick(w, flow, before);
 }
 
+/* Whether a client's packet brings data of which it is uncertain whether the backend takes it. */
+static int is_unread(const nm_flow *was, const uint8_t *packet, size_t len, int is_orig)
+{
+    nm_segment seg;
+    must(parse((uint8_t *)(uintptr_t)packet, len, &seg));
+    return is_orig && seg.payload_len && !(seg.flags & (SYN | RST)) && was->flags & NM_FLOW_LOOSE &&
+           was->state != NM_STATE_SYN_SENT && !(was->reply.flags & NM_HALF_RECORDED && nm_is_taken(was, &seg, 1));
+}
+
 /* Check a flow that existed before and still does: if the packet does not belong to it, is damaged, or is a client's
  * of a direct connection, or its SYN reaches no backend, it is unchanged. */
-static void check_moved(world *w, const nm_flow *now, const nm_flow *was, const uint8_t *packet, int is_orig, int is_bad)
+static void check_moved(world *w, const nm_flow *now, const nm_flow *was, const uint8_t *packet, size_t len,
+                        int is_orig, int is_bad)
 {
     const uint8_t *tcp = packet + packet[0] % 16 * 4u;
     nm_flow mended = *now;
@@ -240,10 +277,14 @@ static void check_moved(world *w, const nm_flow *now, const nm_flow *was, const 
     shown &= repeats_syn || was->flags & NM_FLOW_STRIPS_MPTCP ? ~MP_CAPABLE : ~0u;
     int has_data = u16_at(packet + 2) > packet[0] % 16 * 4u + (tcp[12] >> 4) * 4u;
     int is_early = is_orig && has_data && now->state == NM_STATE_SYN_RECEIVED; /* the handshake may overtake it */
-    int is_unread = is_orig && has_data && was->flags & NM_FLOW_LOOSE;
-    uint32_t changing = LISTED | NM_FLOW_LOOSE | NM_FLOW_SKIPPED | NM_FLOW_AHEAD | (repeats_syn || is_early ? NM_FLOW_AMBIGUOUS : 0) |
-                        (is_unread ? NM_FLOW_UNREAD : 0);
+    uint32_t changing = LISTED | NM_FLOW_LOOSE | NM_FLOW_SKIPPED | NM_FLOW_UNREAD | (is_orig ? NM_FLOW_AHEAD : 0) |
+                        (repeats_syn || is_early ? NM_FLOW_AMBIGUOUS : 0);
     must(!(was->flags & ~now->flags & (NM_FLOW_SKIPPED | NM_FLOW_AMBIGUOUS | NM_FLOW_UNREAD)));
+    must(!(now->flags & NM_FLOW_UNREAD) == !(was->flags & NM_FLOW_UNREAD || is_unread(was, packet, len, is_orig)));
+    int may_be_ahead = is_orig && (has_data || tcp[13] & (SYN | FIN | URG));
+    must(may_be_ahead || (now->ahead_to == was->ahead_to && !(now->flags & ~was->flags & NM_FLOW_AHEAD)));
+    if (now->flags & ~was->flags & NM_FLOW_AHEAD)
+        must(after(now->ahead_to, now->orig.end) > 0);
     must(!(now->flags & NM_FLOW_SKIPPED) || has_takers(now));
     must((now->flags | changing) == (was->flags | changing | (shown ? NM_FLOW_MPTCP : 0)));
     int is_settled = was->flags & NM_FLOW_LOOSE && !(now->flags & NM_FLOW_LOOSE);
@@ -301,7 +342,7 @@ void check_moved_flows(world *w, const snapshot *before, const uint8_t *packet, 
             w->removed |= 1u << id;
             evicted += (uint64_t)is_victim;
         } else if (now && now != fresh) {
-            check_moved(w, now, was, packet, hook == PREROUTING, is_bad);
+            check_moved(w, now, was, packet, len, hook == PREROUTING, is_bad);
             if (was->state == NM_STATE_SYN_SENT && now->state == NM_STATE_SYN_RECEIVED && now->backend_id != NM_NO_BACKEND)
                 answered[now->backend_id]++;
         }

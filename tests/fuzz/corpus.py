@@ -37,7 +37,7 @@ _HOOKS = (0, 1, 0)  # PREROUTING, FORWARD, PREROUTING: places in the target's ow
 
 # The steps of fuzz_process.c, and the kinds of its flows and services.
 _RAW, _WAIT, _DUE, _SET_FLOW, _CALL, _FROM_CALLER, _TO_CALLER, _SET_CALLER, _STRAY = 3, 4, 5, 6, 11, 12, 13, 14, 15
-_SET_LEG, _REOPEN, _MEMORY, _WRITE, _SWEEP, _SHARE, _CHANGE_PLAN, _DRAIN = 7, 8, 9, 10, 16, 17, 18, 19
+_SET_LEG, _REOPEN, _MEMORY, _WRITE, _SWEEP, _SHARE, _CHANGE_PLAN, _DRAIN, _LOOK = 7, 8, 9, 10, 16, 17, 18, 19, 20
 _HOW_VALID, _HOW_PARTIAL, _HOW_OPTIONS, _HOW_PUSH, _HOW_FLAGS, _HOW_SEQ, _HOW_ACK = 1, 2, 4, 16, 32, 64, 128
 _RELATIVE, _MENDED, _CALLERS = 4, 8, 16
 _OTHER_HOOK, _OTHER_PORT = 64, 128
@@ -50,6 +50,7 @@ _FLOWS_WITH_TAKERS = (*_FLOWS_WITH_LEGS, 6, 7, 9)
 _LEG_OF_FLOW = {1: 0, 2: 1, 3: 3, 8: 4}
 _ODD_BYTES, _ODD_AGAIN, _UNSTEADY = 1, 2, 1
 _TO_KEPT, _REPLIES = 8, 16
+_ALL_SERVICES, _WHOLE_LOOK = 4, 8
 _OF_CLIENT, _OF_CALLER, _OF_MIRROR, _OF_BACKEND, _THROTTLES, _FIN, _MIRROR_WITHOUT_LEG = 0, 1, 2, 3, 16, 128, 32
 _SERVICES, _CALLERS_OF_SERVICE, _BACKENDS = range(0, 64, 16), range(12), range(8)
 _MAX_STEPS = 60
@@ -297,6 +298,7 @@ def shared() -> dict[str, bytes]:
 def of_callers() -> dict[str, bytes]:
     """Return flows that the gear opens, from begin to end, and a full table."""
     pause, minute, flood, fill = _PAUSE, _MINUTE, flood_of(), fill_of()
+    looks = bytes((_LOOK, _ALL_SERVICES | _WHOLE_LOOK, 0, 0, _LOOK, 2, 1, 5))
     seeds = room() | repeats() | shared()
     seeds |= {"flood": flood + minute * 2, "flood-answered": flood + b"".join(map(syn_ack, range(5))) + flood + minute}
     seeds["full"] = fill + flood + b"".join(map(closed, range(_MAX_CALLERS))) + fill + pause + flood
@@ -313,14 +315,20 @@ def of_callers() -> dict[str, bytes]:
         again = call(service) + bytes((_WAIT, 50)) + call(service) + pause + call(service) + opened(0)
         holds = call(service) + bytes((_SET_CALLER, 0, _HOLDS)) + opened(0) + talk + closed(0)
         removed = call(service) + bytes((_SET_CALLER, 0, _REMOVED)) + life
+        looked = looks.join((call(service), syn_ack(0), said(_FROM_CALLER, 0), talk, talk, closed(0), minute, b""))
         lives = {
             "holds": holds,
             "life": life + life + minute,
             "reset": reset,
             "suspected": suspected,
             "again": again + pause,
+            "looked": looked,
         }
         seeds |= {f"{name}-{service}": one for name, one in (lives | {"removed": removed}).items()}
+    late = bytes((_FROM_CALLER, 0, _HOW_VALID | _HOW_FLAGS | _HOW_ACK, ACK, 0xFF, 0xFF)) + _length(0)
+    late += struct.pack("<b", -100)  # it has not got the last bytes
+    ends = call(0) + opened(0) + said(_FROM_CALLER, 0, FIN | ACK) + said(_TO_CALLER, 0)
+    seeds["unreached"] = ends + looks + said(_TO_CALLER, 0, ACK | PSH, 100) + looks + late + looks
     for one in _CALLERS_OF_SERVICE:  # services that share backends, with clients that have left the other service
         lives_of = [call(service + one) + opened(index) + closed(index) for index, service in enumerate(_SERVICES)]
         seeds[f"shared-{one}"] = b"".join(lives_of) + b"".join(call(service + one, 1) for service in _SERVICES)

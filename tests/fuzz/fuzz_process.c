@@ -10,6 +10,7 @@
 #include "check.h"
 #include "flaky.h"
 #include "held.h"
+#include "looking.h"
 #include "must.h"
 #include "sharing.h"
 #include "turns.h"
@@ -36,6 +37,7 @@ enum {
     SHARE,
     CHANGE_PLAN,
     DRAIN,
+    LOOK,
     STEPS
 };
 
@@ -62,6 +64,9 @@ enum {
 
 #define SWEEP_HOW 31    /* the value for nm_gear_sweep() */
 #define SWEEP_WHOLE 32  /* all slices, from the first to the last */
+
+#define LOOK_SERVICES 7 /* so many services at most */
+#define LOOK_WHOLE 8    /* at all flows, and then once more */
 
 #define STRAY_MIRROR 32
 
@@ -306,6 +311,19 @@ static void sweep_flows(world *w, input *in)
         next = sweep(w, next, max + 1u, how & SWEEP_HOW);
 }
 
+/* Look at some flows, or all of them. */
+static void look_at_flows(world *w, input *in)
+{
+    uint8_t how = take8(in), first = take8(in), max = take8(in) % (MAX_FLOWS + 2);
+    uint32_t count = (how & LOOK_SERVICES) % (SERVICES + 1);
+    if (!(how & LOOK_WHOLE)) {
+        look(w, first % (MAX_FLOWS + 2), max, count, 0);
+        return;
+    }
+    for (int is_again = 0; is_again < 2; is_again++)
+        must(look(w, 0, MAX_FLOWS, count, is_again) == NM_NO_FLOW);
+}
+
 /* Take another host's report of a flow, or report one to it. */
 static void share(world *w, input *in)
 {
@@ -486,6 +504,9 @@ static void take_step(world *w, input *in)
         break;
     case DRAIN:
         drain_peer(w, in);
+        break;
+    case LOOK:
+        look_at_flows(w, in);
         break;
     case MEMORY:
         amount = take8(in);

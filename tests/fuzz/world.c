@@ -340,11 +340,10 @@ void take_snapshot(const world *w, snapshot *of)
     of->now = w->now;
 }
 
-/* Check that neither packet nor numbers were changed, except for reserved room. */
-static void check_untouched(world *w, const snapshot *before, nm_leg *legs, int decided)
+/* Check that nothing was sent or read, and that legs' numbers have not changed, except for reserved room. */
+static void check_untouched(world *w, nm_leg *legs)
 {
     must(w->gear->out.count == 0 && w->gear->read.count == 0 && w->gear->read.used == 0);
-    check_same_flows(w, before, decided);
     for (int i = 0; i < LEGS; i++) {
         if (!w->legs[i].row)
             continue;
@@ -370,7 +369,8 @@ int process(world *w, const uint8_t *bytes, size_t len, int hook, int checksum)
     must(decided >= 0 && decided < NM_PUNT_REASONS);
     int over = over_limit_reason(w, &before), needs_python = decided >= NM_PUNT || over;
     if (decided >= NM_PUNT || decided == NM_DROP_OVER_LIMIT) {
-        check_untouched(w, &before, legs, decided);
+        check_untouched(w, legs);
+        check_same_flows(w, &before, bytes, len, hook, checksum, decided);
         if (hook == PREROUTING && payload_at(bytes, len))
             check_not_opened(w, &before, bytes, len, checksum);
     } else {

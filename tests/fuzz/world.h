@@ -92,7 +92,7 @@ typedef struct {
     uint32_t unannounced; /* a bit for each row that may have to be announced and was not */
     uint8_t is_logging, knows_announced, is_announcing, is_ending;
     uint32_t crowd; /* legs that only make the table large */
-    uint32_t checks;
+    uint32_t checks, looks;
     double now;
     uint32_t first, max_buffer, window;
     uint16_t mss;
