@@ -54,13 +54,13 @@ class OwnCode(FindingCode):
     RULES_UNREADABLE = (
         *("rules-unreadable", _WARNING, _PRODUCTION),
         "natmirror cannot read {name}, so it neither sees nor repairs a change: {error}",
-        "run that command by hand to see why it fails; if descriptors are missing, raise LimitNOFILE= with: systemctl"
+        "run {command} by hand to see why it fails; if descriptors are missing, raise LimitNOFILE= with: systemctl"
         " edit natmirror",
     )
     RULES_UNKNOWN = (
         *("rules-unknown", _FAILURE, _PRODUCTION),
         "production has stopped passing since natmirror cannot read {name} ({error}): its rules may be gone",
-        "run: systemctl restart natmirror; if that fails too, run that command by hand to see why",
+        "run: systemctl restart natmirror; if that fails too, run {command} by hand to see why",
     )
     OLD_RULES_NOT_REMOVED = (
         *("old-rules-not-removed", _FAILURE, _PRODUCTION),

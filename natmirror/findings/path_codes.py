@@ -107,6 +107,12 @@ class PathCode(FindingCode):
         " the gateway",
         Trait.MAY_LIE_BEYOND,
     )
+    SYNS_UNANSWERED = (
+        *("syns-unanswered", _WARNING, _PRODUCTION),
+        "no backend of service {service} answers the SYNs of its clients, {client} among them: they do not reach the"
+        " backends, or the backends ignore them, as they do those with an MD5 signature",
+        f"run: {_SEARCH}; else see whether clients that you know can connect",
+    )
     CLIENTS_UNREACHABLE = (
         *("clients-unreachable", _FAILURE, _PRODUCTION),
         "what the backends of service {service} send does not reach its clients, {client} among them, which go on"

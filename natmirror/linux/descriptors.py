@@ -2,19 +2,24 @@
 
 import os
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
-_USERS = 3  # threads that may need descriptors at the same time: for repairs, for checks of the host, for health checks
+_USERS = 5
+"""Threads that may need descriptors at the same time: for repairs, for checks of the host, for health checks, for
+recordings, and for the known switches."""
 _PIPES = 4  # starting a child process opens this number; netlink sockets and their event loop take fewer descriptors
+_SHARE = 2 * _PIPES
 
 
 class _Reserve:
-    """Descriptors that are reserved, but while a thread uses them."""
+    """Descriptors that are reserved, but while threads use them: each releases its share only, since it may hang."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._size = self._users = 0
+        self._size = 0
+        self._uses: Counter[int] = Counter()  # that last, by thread
         self._held: list[int] = []
 
     def resize(self, size: int) -> None:
@@ -24,16 +29,16 @@ class _Reserve:
 
     def begin_use(self) -> None:
         with self._lock:
-            self._users += 1
+            self._uses[threading.get_ident()] += 1
             self._balance()
 
     def end_use(self) -> None:
         with self._lock:
-            self._users -= 1
+            self._uses -= Counter([threading.get_ident()])
             self._balance()
 
     def _balance(self) -> None:
-        wanted = 0 if self._users else self._size
+        wanted = max(0, self._size - _SHARE * len(self._uses))
         while len(self._held) > wanted:
             os.close(self._held.pop())
         with suppress(OSError):
@@ -47,7 +52,7 @@ _reserve = _Reserve()
 def keep_reserve() -> None:
     """Reserve what enough() needs from now on, so that there is enough also once this process has reached its
     limit."""
-    _reserve.resize(2 * _PIPES * _USERS)
+    _reserve.resize(_SHARE * _USERS)
 
 
 def give_up_reserve() -> None:
@@ -57,7 +62,7 @@ def give_up_reserve() -> None:
 
 @contextmanager
 def released() -> Iterator[None]:
-    """Release the reserve as long as the context lasts."""
+    """Release this thread's share of the reserve as long as the context lasts."""
     _reserve.begin_use()
     try:
         yield
@@ -67,8 +72,8 @@ def released() -> Iterator[None]:
 
 @contextmanager
 def enough() -> Iterator[None]:
-    """Release the reserve as long as the context lasts. OSError if descriptors would run out halfway through a call
-    that opens several.
+    """Release this thread's share of the reserve as long as the context lasts. OSError if descriptors would run out
+    halfway through a call that opens several.
 
     Python's Popen before 3.11.4 (gh-87474) and pyroute2's IPRoute then leak the descriptors that they have opened, so
     each attempt would make the shortage worse.

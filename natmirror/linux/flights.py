@@ -29,7 +29,8 @@ _RAW, _CONNTRACK, _MANGLE = -300, -200, -150
 _MAX_FLIGHTS = 500
 
 Routes = Mapping[IPv4Address | IPv4Network, str | None]
-"""The interface to which this host's route leads, for each backend, mirror and network of clients."""
+"""The interface to which this host's route leads, for each backend, mirror and network of clients; None where there is
+no route, or where known clients have routes to different ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +87,8 @@ class Flight:
     path: tuple[str, str]
     """The backend or mirror, and the network of the clients."""
     is_production: bool = True
-    has_routes: bool = True
-    """Whether this host has routes to both ends."""
+    has_route: bool = True
+    """Whether this host has a route to the backend. Clients may have one even if a sample of their network has none."""
     opens: bool = False
     """Whether the first packet of a connection is one of them."""
     queued_at: tuple[str, int] | None = None
@@ -145,7 +146,7 @@ def _both_ways(
     """Yield the packets of clients and of a backend, which come in by these interfaces."""
     name = f"{backend.name} of service {service.name}"
     ends = service.name, (backend.name, str(clients))
-    has_routes = None not in (host.routes.get(clients), host.routes.get(backend.address))
+    has_route = host.routes.get(backend.address) is not None
     port, service_port = (backend.port, backend.port), (service.port, service.port)
     asked = _received(
         host, client_link, TestPacket(span_of(clients), span_of(service.address), dport=service_port), service.address
@@ -165,14 +166,21 @@ def _both_ways(
             f"-s {clients}",
             f"ip saddr {clients}",
             *ends,
-            has_routes=has_routes,
+            has_route=has_route,
             opens=True,
             queued_at=(PREROUTING, _RAW),
         )
     reply = _received(host, backend_link, TestPacket(span_of(backend.address), span_of(clients), sport=port))
     tracked = replace(reply, state="established")
     forwarded = replace(tracked, oif=host.routes.get(clients))
-    translated = replace(forwarded, src=span_of(service.address), sport=service_port)
+    is_ours = service.address in host.addresses
+    translated = replace(
+        forwarded,
+        src=span_of(service.address),
+        sport=service_port,
+        comes_by_its_route=False if is_ours else None,
+        is_from_this_host=True if is_ours else None,
+    )
     yield Flight(
         f"replies of {name}",
         (
@@ -185,7 +193,7 @@ def _both_ways(
         f"-d {clients}",
         f"ip daddr {clients}",
         *ends,
-        has_routes=has_routes,
+        has_route=has_route,
         queued_at=(FORWARD, _MANGLE),
     )
 
@@ -197,6 +205,8 @@ def _copies(service: Service, mirror: Mirror, clients: IPv4Network, host: Surrou
     packet = TestPacket(span_of(ours), span_of(mirror.address), dport=port, iif=f"{TUN_NAME}0")
     if mirror.source is None:
         packet = replace(packet, comes_by_its_route=False)
+    elif mirror.source in host.addresses:
+        packet = replace(packet, is_from_this_host=True)
     if link == "lo":
         packet = replace(packet, is_to_this_host=None)
     untracked = replace(packet, state="untracked")

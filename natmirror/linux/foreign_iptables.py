@@ -54,6 +54,7 @@ _WITH_OPTIONS = (
     "physdev",
 )
 """The matches that have no condition besides their options."""
+_TYPED = {"--src-type": "is_from_this_host", "--dst-type": "is_to_this_host"}
 _PATH_OPTIONS = ("--invert", "--validmark", "--accept-local")
 _ALL_BITS = 0xFFFFFFFF
 
@@ -190,8 +191,8 @@ def _condition(name: str, value: str, module: str) -> Condition | None:
         masked = _masked(value)
         pick = attrgetter("mark" if module == "mark" else "connection_mark")
         return has_mark(pick, masked[1], [masked[0]]) if masked else always_unknown
-    if name == "--dst-type":
-        return _has_type(value.split(","))
+    if name in _TYPED:
+        return _has_type(attrgetter(_TYPED[name]), value.split(","))
     return _is_bridged if name == "--physdev-is-bridged" else always_unknown
 
 
@@ -200,11 +201,10 @@ def _is_bridged(packet: TestPacket) -> bool | None:
     return False if packet.iif and packet.oif and packet.iif != packet.oif else None
 
 
-def _has_type(types: list[str]) -> Condition:
+def _has_type(is_ours: Condition, types: list[str]) -> Condition:
     def holds(packet: TestPacket) -> bool | None:
-        if packet.is_to_this_host is None:
-            return None
-        return ("LOCAL" if packet.is_to_this_host else "UNICAST") in types
+        answer = is_ours(packet)
+        return None if answer is None else ("LOCAL" if answer else "UNICAST") in types
 
     return holds
 

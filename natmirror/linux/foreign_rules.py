@@ -34,6 +34,8 @@ class TestPacket:
     """Conntrack's word: new, established, invalid or untracked."""
     comes_by_its_route: bool | None = None
     """Whether the route to the source leads through ``iif``."""
+    is_from_this_host: bool | None = False
+    """Whether the source is an address of this host."""
     is_to_this_host: bool | None = False
     """Whether the destination is an address of this host."""
     mark: int | None = 0

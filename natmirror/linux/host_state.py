@@ -1,5 +1,6 @@
 """The state of this host, as far as the rules depend on it, and how it is read."""
 
+import gc
 import socket
 from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from natmirror.linux.foreign_rules import BaseChain
 from natmirror.linux.interfaces import Link, read_addresses, read_links
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.memory_limit import memory_limit
+from natmirror.linux.pauses import give_way
 from natmirror.linux.policy_rules import PolicyRule, refusing_rules
 from natmirror.linux.queue_readers import unread_queues
 from natmirror.linux.route_questions import questions
@@ -119,8 +121,12 @@ class HostState:
     @property
     def surroundings(self) -> Surroundings:
         """What decides how packets look at the hooks of this host."""
+        routes = dict[IPv4Address | IPv4Network, str | None]([*self.routes.items(), *self.client_routes.items()])
+        for one in self.clients:
+            if one.links and not one.is_beside and one.links != (routes.get(one.network),):
+                routes[one.network] = None
         return Surroundings(
-            dict[IPv4Address | IPv4Network, str | None]([*self.routes.items(), *self.client_routes.items()]),
+            routes,
             {name: self.links[name] for name, link in self.details.items() if name in self.links and not link.is_port},
             self.addresses,
             [name for name, link in self.details.items() if link.is_bridge],
@@ -157,19 +163,12 @@ def read_host(
         host.chains = rule_reader.read()
     try:
         with descriptors.enough(), understanding("what the kernel says about addresses, routes and sockets"):
-            with IPRoute() as netlink, RouteSocket() as kernel:
-                _read_links(kernel, host)
-                _read_routes(kernel, rules, host, live)
-                host.filtered = _filtered(netlink, {*host.routes.values(), *host.client_routes.values()})
-                host.answers |= kernel.ask(questions(rules, host.clients, host.routes, host.interfaces))
-                if any(answer.error for answer in host.answers.values()):
-                    host.refusing_routes = kernel.refusing()
-                    with _leaving_out("policy rules", host), understanding("what the kernel says about policy rules"):
-                        host.refusing_rules = refusing_rules(netlink)
-                hops = (answer.next_hop(question.to) for question, answer in host.answers.items() if not question.link)
-                host.neighbours = kernel.neighbours(hop for hop in hops if hop is not None)
+            with _cycles_collected():
+                _ask_kernel(rules, host, live)
+                give_way()
+                _read_sockets(host)
+            give_way()
             host.unread_queues = unread_queues(host.chains)
-            _read_sockets(host)
             _read_policies(host)
     except (NetlinkError, OSError) as error:
         raise HostError(f"cannot read this host's addresses, routes and sockets: {error}") from None
@@ -183,6 +182,35 @@ def _leaving_out(part: str, host: HostState) -> Iterator[None]:
         yield
     except UnknownFormError as error:
         host.not_understood[part] = error
+
+
+@contextmanager
+def _cycles_collected() -> Iterator[None]:
+    """Collect the reference cycles that netlink sockets leave, while they are in generation 0, because generation 2 is
+    never collected in a run."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.collect(0)
+
+
+def _ask_kernel(rules: Rules, host: HostState, live: LiveClients) -> None:
+    with IPRoute() as netlink, RouteSocket() as kernel:
+        _read_links(kernel, host)
+        give_way()
+        _read_routes(kernel, rules, host, live)
+        give_way()
+        host.filtered = _filtered(netlink, {*host.routes.values(), *host.client_routes.values()})
+        give_way()
+        host.answers |= kernel.ask(questions(rules, host.clients, host.routes, host.interfaces))
+        if any(answer.error for answer in host.answers.values()):
+            host.refusing_routes = kernel.refusing()
+            with _leaving_out("policy rules", host), understanding("what the kernel says about policy rules"):
+                host.refusing_rules = refusing_rules(netlink)
+        hops = (answer.next_hop(question.to) for question, answer in host.answers.items() if not question.link)
+        host.neighbours = kernel.neighbours(hop for hop in hops if hop is not None)
 
 
 def _read_links(kernel: RouteSocket, host: HostState) -> None:
@@ -237,6 +265,7 @@ def _filtered(netlink: IPRoute, names: Iterable[str | None]) -> set[str]:
 def _read_sockets(host: HostState) -> None:
     with DiagSocket() as diagnosis:
         diagnosis.bind()
+        give_way()
         for one in diagnosis.get_sock_stats(family=socket.AF_INET, states=_SYN_SENT | _LISTEN):
             if one["idiag_state"] == _CONNECTING:
                 host.connecting.add((IPv4Address(one["idiag_dst"]), one["idiag_dport"]))

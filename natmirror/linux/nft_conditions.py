@@ -98,14 +98,16 @@ def _has_status(words: list[Any]) -> Condition:
 def _fib(result: str, flags: set[str], values: list[Any]) -> Condition:
     if result == "oif" and flags == {"saddr", "iif"} and values in ([True], [False]):
         return comes_by_its_route if values[0] else negated(comes_by_its_route)
-    if result != "type" or "daddr" not in flags or not flags <= {"daddr", "iif"}:
+    ends = flags - {"iif"}
+    if result != "type" or ends not in ({"saddr"}, {"daddr"}):
         return always_unknown
+    is_ours = attrgetter("is_from_this_host" if ends == {"saddr"} else "is_to_this_host")
     wants_unicast = "unicast" in values
 
     def has_type(packet: TestPacket) -> bool | None:
-        if packet.is_to_this_host is False:  # the kernel calls all other addresses unicast
+        if is_ours(packet) is False:  # the kernel calls all other addresses unicast
             return wants_unicast
-        return "local" in values if packet.is_to_this_host and "iif" not in flags else None
+        return "local" in values if is_ours(packet) and "iif" not in flags else None
 
     return has_type
 

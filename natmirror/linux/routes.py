@@ -12,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
+from natmirror.linux.pauses import give_way
+
 # linux/netlink.h, linux/rtnetlink.h, linux/neighbour.h
 _REQUEST, _DUMP = 0x1, 0x300
 _ERROR, _DONE = 2, 3
@@ -148,6 +150,8 @@ class RouteSocket:
         """Send requests; yield for each the number of its body, and the kind and the body of the answer."""
         for start in range(0, len(bodies), _AT_ONCE):
             some = list(enumerate(bodies))[start : start + _AT_ONCE]
+            if start:
+                give_way()
             self._socket.send(b"".join(_message(kind, 0, number, body) for number, body in some))
             left = len(some)
             while left:

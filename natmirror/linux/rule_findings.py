@@ -33,7 +33,7 @@ def find_drops(rules: Rules, host: Surroundings, chains: Sequence[BaseChain]) ->
     for flight in flights(rules, host):
         path = flight.service, flight.path
         if flight.is_production:
-            paths.setdefault(path, flight.has_routes)
+            paths.setdefault(path, flight.has_route)
         for fate in walk.fates(flight):
             if fate.what is not What.SOURCE_CHANGED:
                 if flight.entrance and (flight.packets, path) in ended:

@@ -89,9 +89,9 @@ class Chore:
             self._pause_ends_at = done_at + self._pause_factor * (done_at - now)
             self.due_at = max(self.due_at, self._pause_ends_at)
 
-    def hasten(self) -> None:
-        """Be due before the interval is over: at once, or after the pause that the length of the work demands."""
-        self.due_at = min(self.due_at, self._pause_ends_at)
+    def hasten(self, at: float = 0.0) -> None:
+        """Be due before the interval is over: at a time, or after the pause that the length of the work demands."""
+        self.due_at = min(self.due_at, max(at, self._pause_ends_at))
 
     def run(self, clock: Callable[[], float]) -> bool:
         """Run now; return whether that succeeded."""

@@ -5,16 +5,14 @@ main thread with its signals, roles and health, nor the service manager's watchd
 looks at the host has another thread, so that a program that hangs there delays no repair.
 """
 
-import gc
 import logging
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from ipaddress import IPv4Address
 
 from natmirror.engine.shown import Snapshot
-from natmirror.findings import Findings, PathCode
+from natmirror.findings import FindingCode, Findings, PathCode
 from natmirror.ha.member import PairMember
 from natmirror.linux import host_state, iptables, preflight
 from natmirror.linux.counters import QueueCounter
@@ -27,7 +25,7 @@ from natmirror.net.endpoint import endpoint_of
 from natmirror.rules import Rules
 from natmirror.runtime.aggregate import aggregate
 from natmirror.runtime.answer_watch import AnswerWatch
-from natmirror.runtime.chores import Chore, ChoreThread
+from natmirror.runtime.chores import NEVER, Chore, ChoreThread
 from natmirror.runtime.keeper import Keeper, Kept
 from natmirror.runtime.kept import KeptDevice, KeptTable, KeptTranslation, OtherBackend
 from natmirror.runtime.kernel_rules import CHECK_INTERVAL, KernelRules
@@ -45,6 +43,7 @@ _GRACE = 1.0  # for the last packets of removed services
 _PATHS_INTERVAL = 10.0
 _FORGED_INTERVAL = 10.0
 _HOST_INTERVAL = 3.0
+_SECOND_LOOK_AFTER = 0.5
 _ANSWERS_INTERVAL = 2.0
 _BYPASS_INTERVAL = 1.0
 _STATUS_INTERVAL = 10.0
@@ -81,7 +80,7 @@ class HostMaintenance:
         self._findings = findings
         self._answers = AnswerWatch()
         self._progress = ProgressWatch()
-        self._is_checking = threading.Lock()
+        self._failures: set[FindingCode] | None = None  # of production, that the last check of the host found
         self._features: tuple[Rules, host_state.Features] | None = None
         self._rule_reader = RuleReader()
         self.removal = Chore("unused kernel rules", CHECK_INTERVAL, kernel_rules.remove_unused, now + CHECK_INTERVAL)
@@ -106,6 +105,7 @@ class HostMaintenance:
         self._host_check = Chore(
             "this host's settings", _HOST_INTERVAL, self._check_host_and_clients, now + _HOST_INTERVAL
         )
+        self._second_look = Chore("this host's settings, again", NEVER, self._check_host_and_clients, NEVER)
         chores = [
             self.removal,
             *self._kept_in_tables,
@@ -122,7 +122,7 @@ class HostMaintenance:
         self.thread = ChoreThread("host-maintenance", chores)
         checks = [
             Chore("forged packets", _FORGED_INTERVAL, kernel_rules.count_forged, now + _FORGED_INTERVAL),
-            self._host_check,
+            *(self._host_check, self._second_look),
         ]
         self.checks = ChoreThread("host-checks", checks)
 
@@ -131,6 +131,7 @@ class HostMaintenance:
         another host may still pass packets of removed services."""
         self._rules = rules
         self._path_mtus.due_at = 0.0
+        self.checks.post(self._host_check.hasten)
         if self.kernel_rules.set_configured(rules):
             self.removal.due_at = self.thread.now() + (CHECK_INTERVAL if others_may_lag else _GRACE)
 
@@ -144,19 +145,21 @@ class HostMaintenance:
 
     def check_host(self, live: LiveClients | None = None) -> None:
         """Report the problems of this host with the rules; ``live`` has clients that have connections. HostError where
-        its state cannot be read."""
-        with self._is_checking:
-            gc.disable()
-            try:
-                rules = self._rules
-                if self._features is None or self._features[0] is not rules:
-                    self._features = rules, host_state.read_features(rules, self.kernel_rules.firewall)
-                clients, silent = live or LiveClients(), self._silent()
-                found = preflight.check(rules, self._features[1], self._rule_reader, clients, silent)
-                self._findings.replace("host", found)
-            finally:  # netlink sockets leave reference cycles: collect them while they are in generation 0
-                gc.enable()
-                gc.collect(0)
+        its state cannot be read.
+
+        It is read one thing after another: while a program changes it (netplan apply), a check may find what never was.
+        So after the first check, at the start, a failure of production counts once two checks in a row find it.
+        """
+        rules = self._rules
+        if self._features is None or self._features[0] is not rules:
+            self._features = rules, host_state.read_features(rules, self.kernel_rules.firewall)
+        found = preflight.check(rules, self._features[1], self._rule_reader, live or LiveClients(), self._silent())
+        failures = {one.code for one in found if one.stops_production}
+        unsure = set() if self._failures is None else failures - self._failures
+        self._findings.replace("host", [one for one in found if one.code not in unsure])
+        self._failures = failures
+        if unsure:
+            self._second_look.hasten(self.checks.now() + _SECOND_LOOK_AFTER)
 
     def _check_host_and_clients(self) -> None:
         found: list[tuple[dict[bytes, bool], bool]] = [({}, False)]

@@ -53,6 +53,8 @@ class Kept(Protocol):
     name: str
     tables: Sequence[str]
     """The nftables tables that it is in."""
+    command: str
+    """The command that shows it."""
     unreadable: FindingCode
     """The finding while differences() cannot tell."""
     unknown: FindingCode
@@ -192,6 +194,7 @@ class Keeper:
         thing = state.thing
         version = thing.version()
         if state.error is None and version is not None and version == state.version:
+            state.unreadable = ""
             state.note_right(now)
             return
         try:
@@ -252,7 +255,7 @@ class Keeper:
             if state.unreadable:
                 is_cause = stopped_at is not None and abs(stopped_at - state.changed_at) <= _COINCIDENCE
                 code = state.thing.unknown if is_cause else state.thing.unreadable
-                yield code.found(name=name, error=state.unreadable)
+                yield code.found(name=name, error=state.unreadable, command=state.thing.command)
             if state.error is not None:
                 yield state.thing.not_repaired.found(
                     name=name, difference=state.difference, program=state.changed_by, error=state.error

@@ -21,6 +21,7 @@ class KeptTable:
     def __init__(self, firewall: Firewall, table: str) -> None:
         self.name = f"iptables-{firewall.backend} table {table}"
         self.tables: Sequence[str] = [table] if firewall.backend == "nft" else []
+        self.command = f"iptables-{firewall.backend}-save -t {table}"
         self._firewall = firewall
         self._table = table
 
@@ -52,6 +53,7 @@ class OtherBackend:
     def __init__(self, firewall: Firewall) -> None:
         self.name = f"iptables-{firewall.backend}"
         self.tables: Sequence[str] = TABLES if firewall.backend == "nft" else ()
+        self.command = f"iptables-{firewall.backend}-save"
         self._firewall = firewall
 
     def version(self) -> str | int | None:
@@ -72,6 +74,7 @@ class KeptTranslation:
 
     name = "nftables table natmirror"
     tables: Sequence[str] = ["natmirror"]
+    command = "nft list table ip natmirror"
     unreadable: FindingCode = OwnCode.RULES_UNREADABLE
     unknown: FindingCode = OwnCode.RULES_UNKNOWN
     repaired: FindingCode = OwnCode.RULES_REPAIRED
@@ -98,6 +101,7 @@ class KeptDevice:
 
     name = "TUN device"
     tables: Sequence[str] = ()
+    command = "ip address"
     unreadable: FindingCode = OwnCode.TUN_UNREADABLE
     unknown: FindingCode = OwnCode.TUN_UNREADABLE
     repaired: FindingCode = OwnCode.TUN_REPAIRED

@@ -126,14 +126,10 @@ class Reloader:
         self._rules = rules
         # 5. Read the MTUs of routes to new mirrors. Soon, remove the kernel rules of removed services that have no
         #    connections left; later where state is shared: another host may still pass packets by the old rules.
+        #    Another thread looks for problems of this host with the new rules.
         self._maintenance.reload(rules, others_may_lag=self._shared is not None)
-        # 6. Look for problems of this host with the new rules. They apply already, so an error is only logged.
         for warning in rules.warnings:
             log.warning("rules: %s", warning)
-        try:
-            self._maintenance.check_host()
-        except HostError as error:
-            log.error("cannot look for problems of this host: %s", error)
         return changes
 
     def _apply(self, rules: Rules) -> None:

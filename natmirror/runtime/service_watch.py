@@ -7,9 +7,9 @@ if they go on sending, but acknowledge nothing of what the backends have sent.
 **What can be forged?** Anyone can send SYNs in any client's name. A backend ignores some of them (those with an MD5
 signature, for example), and no client acknowledges the SYN-ACKs to the others. So where clients have established
 connections, only these count: two clients have to wait or to be unreachable, or the only one. A forger would need the
-numbers of those connections. SYNs without an answer count only where no client has such a connection to lose. SYN-ACKs
-without an acknowledgement are a warning and no more, because a flood of forged SYNs looks the same. One answer ends
-each finding.
+numbers of those connections. SYNs without an answer count only where no client has such a connection to lose, and are a
+warning and no more if they come from one address, or if the checks say that a backend is up. SYN-ACKs without an
+acknowledgement are a warning too, because a flood of forged SYNs looks the same. One answer ends each finding.
 
 **Is it this host?** The backends may all be down, and every host would say the same. If a pair or a fleet gives its
 addresses away for that, no host has them. So this host is *blamed*, and unfit, only if
@@ -77,29 +77,41 @@ class _Service:
     """A service, as the looks have shown it."""
 
     silence: _Trouble = field(default_factory=_Trouble)
+    calls: _Trouble = field(default_factory=_Trouble)
+    """SYNs without an answer, where no client has a connection."""
     deafness: _Trouble = field(default_factory=_Trouble)
     greetings: _Trouble = field(default_factory=_Trouble)
     tries: int = 0
-    """Calls of clients since the silence began."""
+    """Calls of clients since the calls are in vain."""
+    have_several_called: bool = False
+    """Whether two addresses have called in vain."""
     passed_at: float = _NEVER
     """The last look that has shown that a client gets answers."""
     up_at: float = _NEVER
     """The last look at which a backend was up, by its checks."""
+    is_up: bool = False
+    """Whether a backend is up, by its checks."""
     down_since: float | None = None
 
     def follow(self, look: ServiceLook, is_up: bool | None, now: float) -> None:
         """Take a look. ``is_up``: whether the checks say that a backend is up; None: they say nothing."""
         if look.answered and look.reached:  # a client may acknowledge what another host has passed
             self.passed_at = now
+        self.is_up = is_up is True
         if is_up:
             self.up_at = now
         self.down_since = None if is_up is not False else now if self.down_since is None else self.down_since
         # Silence. Calls of this look do not count yet: the last SYN may be too young for an answer.
-        is_called = look.calling.flows > 0 and self.tries >= _MIN_TRIES
-        is_certain = _are_most(look.waiting, look.open) if look.open.clients else is_called
-        in_vain = look.waiting + look.calling + Tally(look.asking)
-        self.silence.follow(in_vain, now, is_over=look.answered + look.reached > 0, is_certain=is_certain)
-        self.tries = self.tries + look.tries if self.silence.looks else 0
+        is_over = look.answered + look.reached > 0
+        is_certain = self.tries >= _MIN_TRIES and not look.open.clients
+        self.calls.follow(look.calling, now, is_over=is_over, is_certain=is_certain)
+        self.tries = self.tries + look.tries if self.calls.looks else 0
+        have_called = self.have_several_called or look.calling.clients >= SEVERAL
+        self.have_several_called = self.calls.looks > 0 and have_called
+        in_vain = look.waiting + Tally(look.asking)
+        in_vain += look.calling if self.silence.lasts else Tally()
+        is_certain = _are_most(look.waiting, look.open)
+        self.silence.follow(in_vain, now, is_over=is_over, is_certain=is_certain)
         # Unreachable clients, and handshakes. Those of new connections show that clients are still unreachable.
         unreached = look.unreached + look.greeted if self.deafness.lasts else look.unreached
         for trouble, tally, is_certain in (
@@ -108,12 +120,21 @@ class _Service:
         ):
             trouble.follow(tally, now, is_over=look.reached > 0, is_certain=is_certain)
 
+    def silent(self) -> _Trouble | None:
+        """Return what shows that the service is silent; None if it is not, or if the SYNs alone may be to blame."""
+        if self.silence.lasts:
+            return self.silence
+        return self.calls if self.calls.lasts and self.have_several_called and not self.is_up else None
+
+    def failure(self) -> _Trouble | None:
+        """Return the trouble of traffic that shows that the service does not pass."""
+        return self.silent() or (self.deafness if self.deafness.lasts else None)
+
     def failed_at(self, now: float) -> tuple[float, float] | None:
         """Return when the service has failed, and when it last passed, by the same kind of evidence; None if it has
         not."""
-        for trouble in (self.silence, self.deafness):
-            if trouble.lasts:
-                return trouble.since, self.passed_at
+        if failure := self.failure():
+            return failure.since, self.passed_at
         if self.down_since is None or now - self.down_since < _RESTART_TIME:
             return None
         return self.down_since, max(self.passed_at, self.up_at)
@@ -156,7 +177,7 @@ class ServiceWatch:
             if failed is None:
                 continue
             failed_at, passed_at = failed
-            by_traffic = service.silence.lasts or service.deafness.lasts
+            by_traffic = service.failure() is not None
             others = [other for other in self._services.values() if other is not service]
             if any(other.passed_after(failed_at + _PASSES_AFTER, by_traffic=by_traffic) for other in others):
                 continue
@@ -171,9 +192,11 @@ def _are_most(some: Tally, of: Tally) -> bool:
 
 
 def _findings(name: str, pool: Pool, service: _Service) -> Iterator[Finding]:
-    if service.silence.lasts:
-        client = IPv4Address(service.silence.client)
-        yield PathCode.SERVICE_SILENT.found(service=name, client=client, host=pool.backends[0].address)
+    silent = service.silent()
+    if silent or service.calls.lasts:
+        code = PathCode.SERVICE_SILENT if silent else PathCode.SYNS_UNANSWERED
+        client = IPv4Address((silent or service.calls).client)
+        yield code.found(service=name, client=client, host=pool.backends[0].address)
     if service.deafness.lasts:
         client = IPv4Address(service.deafness.client)
         yield PathCode.CLIENTS_UNREACHABLE.found(service=name, client=client, host=client)

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -41,9 +42,31 @@ def test_a_use_inside_another_one_keeps_the_reserve_released(at_the_limit: None)
         os.close(os.open(os.devnull, os.O_RDONLY))
 
 
+def test_a_thread_that_hangs_leaves_the_other_threads_their_shares(at_the_limit: None) -> None:
+    hangs, returns = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        with descriptors.released(), descriptors.enough():
+            hangs.set()
+            returns.wait()
+
+    thread = threading.Thread(target=hang)
+    thread.start()
+    hangs.wait()
+    taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(8)]  # by traffic
+    for _ in range(3):
+        assert commands.run(["cat"], "rules", package="coreutils") == "rules"
+    with pytest.raises(OSError, match="Too many open files"):
+        os.open(os.devnull, os.O_RDONLY)
+    returns.set()
+    thread.join()
+    for descriptor in taken:
+        os.close(descriptor)
+
+
 def test_without_a_reserve_a_program_is_refused_at_the_limit(at_the_limit: None) -> None:
     descriptors.give_up_reserve()
-    taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(20)]
+    taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(36)]
     with pytest.raises(HostError, match="cannot run cat: Too many open files"):
         commands.run(["cat"], "rules", package="coreutils")
     for descriptor in taken:

@@ -7,6 +7,7 @@ from natmirror.linux.foreign_iptables import from_iptables
 from natmirror.linux.host_state import Features, HostState
 from natmirror.linux.memory_limit import memory_limit
 from natmirror.linux.preflight import find_problems
+from natmirror.linux.sampled_clients import Client
 from natmirror.rules import parse_rules
 from tests.helpers.support import RULES
 
@@ -48,6 +49,22 @@ def test_forwarding_counts_where_packets_of_production_come_in() -> None:
     host.forwarding = {"all": 1, "pl0": 1, "sw0": 0}
     [(level, text)] = findings(host)
     assert level == "failure" and "come in by sw0 (" in text
+
+
+def test_the_route_of_one_client_is_not_that_of_all_its_network() -> None:
+    network = IPv4Network("10.8.0.0/13")
+    rules = RULES.replace("10.10.0.0/24", str(network))
+    host = good()
+    host.client_routes = {network: "mgmt"}
+    host.clients = [
+        Client(IPv4Address("10.8.0.1"), network, ("mgmt",), is_beside=False),
+        Client(IPv4Address("10.15.255.254"), network, (), is_beside=False),
+    ]
+    host.chains = from_iptables("*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -o mgmt -j DROP\nCOMMIT", "nft")
+    [(level, text)] = findings(host, rules)
+    assert level == "failure" and "drops replies of c1" in text
+    host.clients.append(Client(IPv4Address("10.10.0.11"), network, ("sw0",), is_beside=False, is_live=True))
+    assert findings(host, rules) == []
 
 
 def test_the_match_for_paths_is_missing() -> None:

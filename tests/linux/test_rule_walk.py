@@ -175,6 +175,17 @@ def test_only_a_service_without_any_backend_that_gets_through_makes_the_host_unf
     assert [code for code in drops(both) if "production" in code or "partly" in code] == ["production-dropped"]
 
 
+def test_clients_without_a_known_route_may_get_through() -> None:
+    unknown = replace(HOST, routes={**ROUTES, IPv4Network("10.8.0.0/13"): None}, links={})
+    rules = RULES.replace("10.10.0.0/24", "10.8.0.0/13")
+    assert list(drops(iptables("-A FORWARD -d 10.20.0.12/32 -j DROP"), rules, unknown)) == ["partly-dropped"]
+    assert list(drops(iptables("-A FORWARD -d 10.10.0.0/24 -j DROP"), rules, unknown)) == []
+    assert "production-dropped" in drops(iptables("-A FORWARD -s 10.8.0.0/13 -j DROP"), rules, unknown)
+    no_backend = replace(unknown, routes={**unknown.routes, IPv4Address("10.20.0.11"): None})
+    found = drops(iptables("-A FORWARD -d 10.20.0.12/32 -j DROP"), rules, no_backend)
+    assert list(found) == ["production-dropped"]
+
+
 def test_a_service_that_gets_through_does_not_hide_one_that_does_not() -> None:
     pool = "pool: {backends: [{name: c2, address: 10.20.0.12}]}"
     rules = f"{RULES}  - {{name: web, address: 10.10.0.101, port: 80, {pool}}}\n"
@@ -350,6 +361,23 @@ def test_more_conditions_on_addresses_are_judged() -> None:
     assert sorted(drops(bridged)) == BOTH
     one_bridge = replace(HOST, routes=dict.fromkeys(ROUTES, "br0"), links={"br0": [IPv4Network("10.0.0.0/8")]})
     assert list(drops(bridged, host=one_bridge)) == ["copies-dropped"]
+
+
+def test_replies_come_from_an_address_of_this_host_once_they_are_translated() -> None:
+    host = replace(HOST, addresses=[IPv4Address("10.10.0.100")])
+    by_route = [match({"fib": {"result": "oif", "flags": ["saddr", "iif"]}}, False), DROP]
+    by_type = [match({"fib": {"result": "type", "flags": ["saddr"]}}, "local"), DROP]
+    local = iptables("-A FORWARD -m addrtype --src-type LOCAL -j DROP")
+    for chains in (nft(by_route, policy="accept"), nft(by_type, policy="accept"), local):
+        assert "replies of c1 of service openflow" in drops(chains, host=host)["production-dropped"]
+        assert "production-dropped" not in drops(chains), "an address of another host, whose route is not known"
+    assert drops(nft(by_type, policy="accept", hook="prerouting", prio=-290), host=host) == {}
+    assert drops(nft(by_type, policy="accept", prio=-150), host=host) == {}, "before the queue"
+    unicast = iptables("-A FORWARD -m addrtype --src-type UNICAST -j ACCEPT", policy="DROP")
+    assert list(drops(unicast, host=host)) == ["production-dropped"]
+    source = RULES.replace("10.20.0.13}", "10.20.0.13, source: 10.20.0.1}")
+    own = replace(HOST, addresses=[IPv4Address("10.20.0.1")])
+    assert list(drops(local, source, own)) == ["copies-dropped"]
 
 
 def test_a_chain_to_which_many_rules_jump_is_walked_once(monkeypatch: pytest.MonkeyPatch) -> None:

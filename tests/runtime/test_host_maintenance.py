@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from natmirror.errors import HostError
-from natmirror.findings import Findings
+from natmirror.findings import Finding, Findings, HostCode
 from natmirror.ha.member import PairMember
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.iptables_rules import PRE
@@ -111,3 +111,89 @@ def test_health_knows_of_missing_rules_also_where_the_other_iptables_cannot_be_r
     monkeypatch.setattr(Firewall, "_readable", refuse)
     maintenance._keep_rules()
     assert not maintenance._member.readiness.rules_are_in_place
+
+
+@pytest.fixture
+def clock(maintenance: HostMaintenance) -> Clock:
+    """A clock of the checks' thread, whose first check, at the start, finds nothing."""
+    maintenance.checks._clock = clock = Clock()
+    return clock
+
+
+@pytest.fixture
+def found(maintenance: HostMaintenance, monkeypatch: pytest.MonkeyPatch) -> list[Finding]:
+    """What each check finds."""
+    found: list[Finding] = []
+    monkeypatch.setattr("natmirror.linux.host_state.read_features", lambda rules, firewall: None)
+    monkeypatch.setattr("natmirror.linux.preflight.check", lambda *arguments: list(found))
+    return found
+
+
+def codes_at(maintenance: HostMaintenance, clock: Clock, now: float) -> list[str]:
+    """Return what is reported at a time, after the checks that are due."""
+    clock.now = now
+    for chore in maintenance.checks._chores:
+        if "settings" in chore.name:
+            chore.run_if_due(clock)
+    return [str(one.code) for one in maintenance._findings.all()]
+
+
+CUT = HostCode.NO_FORWARDING.found(interfaces="eth0")
+WARNED = HostCode.STRICT_REVERSE_PATH.found(interface="eth0")
+
+
+def test_a_failure_counts_at_once_at_the_start_and_later_when_a_second_look_finds_it_too(
+    maintenance: HostMaintenance, clock: Clock, found: list[Finding]
+) -> None:
+    found[:] = [CUT]
+    maintenance.check_host()
+    assert [one.code for one in maintenance._findings.all()] == ["no-forwarding"]
+    found[:] = []
+    assert codes_at(maintenance, clock, 3.0) == []
+    found[:] = [CUT, WARNED]
+    assert codes_at(maintenance, clock, 6.0) == ["strict-reverse-path"]
+    assert codes_at(maintenance, clock, 6.4) == ["strict-reverse-path"]
+    assert codes_at(maintenance, clock, 6.5) == ["no-forwarding", "strict-reverse-path"]
+    found[:] = [HostCode.NO_FORWARDING.found(interfaces="eth0 and eth1"), WARNED]
+    assert codes_at(maintenance, clock, 9.0) == ["no-forwarding", "strict-reverse-path"], "it lasts"
+
+
+def test_what_a_check_finds_only_while_a_program_changes_the_host_is_no_failure(
+    maintenance: HostMaintenance, clock: Clock, found: list[Finding], caplog: pytest.LogCaptureFixture
+) -> None:
+    maintenance.check_host()
+    for begins in (3.0, 6.0):
+        found[:] = [CUT]
+        assert codes_at(maintenance, clock, begins) == []
+        found[:] = [HostCode.NO_HASHLIMIT.found()]
+        assert codes_at(maintenance, clock, begins + 0.5) == [], "another failure each time"
+        found[:] = []
+        assert codes_at(maintenance, clock, begins + 1.0) == []
+    assert not caplog.records
+
+
+def test_a_failure_that_takes_long_to_find_is_looked_for_again_without_a_pause(
+    maintenance: HostMaintenance, clock: Clock, found: list[Finding], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maintenance.check_host()
+    found[:] = [CUT]
+
+    def check(*arguments: Any) -> list[Finding]:
+        clock.now += 0.5
+        return found
+
+    monkeypatch.setattr("natmirror.linux.preflight.check", check)
+    assert codes_at(maintenance, clock, 3.0) == []
+    assert codes_at(maintenance, clock, 4.0) == ["no-forwarding"]
+
+
+def test_a_reload_waits_for_no_look_at_the_host(
+    maintenance: HostMaintenance, clock: Clock, found: list[Finding], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert codes_at(maintenance, clock, 3.0) == []
+    found[:] = [WARNED]
+    monkeypatch.setattr(KernelRules, "set_configured", lambda self, rules: False)
+    maintenance.reload(maintenance._rules, others_may_lag=False)
+    assert not maintenance._findings.all()
+    maintenance.checks._mailbox.read()
+    assert codes_at(maintenance, clock, 3.1) == ["strict-reverse-path"]

@@ -17,6 +17,7 @@ class Thing:
         self.kernel = kernel
         self.name = name
         self.tables: Sequence[str] = tables
+        self.command = f"show {name}"
         self.unreadable: FindingCode = OwnCode.RULES_UNREADABLE
         self.unknown: FindingCode = OwnCode.RULES_UNKNOWN
         self.repaired: FindingCode = OwnCode.RULES_REPAIRED
@@ -252,6 +253,19 @@ def test_production_that_stops_at_another_time_is_none(
     kernel.change(raw)
     keeper.check([raw], stopped_at + 1.0)
     assert codes(findings) == ["rules-unknown"], "a later change counts too"
+
+
+def test_what_is_again_as_it_was_when_it_was_last_read_is_readable(
+    keeper: Keeper, kernel: Kernel, raw: Thing, findings: Findings
+) -> None:
+    keeper.check([raw], 0.0)
+    kernel.number, raw.unreadable_because = 2, HostError("no memory")
+    keeper.check([raw], 3.0)
+    (found,) = findings.all()
+    assert (found.code, found.mend[:36]) == ("rules-unreadable", "run show iptables-nft table raw by h")
+    kernel.number, raw.unreadable_because = 1, None  # iptables-legacy has no numbers, but a fingerprint of the rules
+    keeper.check([raw], 6.0)
+    assert (codes(findings), raw.reads) == ([], 1)
 
 
 def test_many_differences_are_shortened(keeper: Keeper, raw: Thing) -> None:

@@ -82,12 +82,43 @@ def test_where_several_clients_have_connections_one_alone_may_lie() -> None:
 
 def test_syns_count_where_no_client_has_a_connection_and_a_single_one_may_be_lost() -> None:
     host = Host()
-    host.look(ServiceLook(calling=ONE, tries=1))
-    assert host.after(8, ServiceLook(calling=ONE)) == []
-    assert host.look(ServiceLook(calling=ONE, tries=1)) == []
-    assert host.look(ServiceLook(calling=ONE)) == ["service-silent"]
+    host.look(ServiceLook(calling=TWO, tries=1))
+    assert host.after(8, ServiceLook(calling=TWO)) == []
+    assert host.look(ServiceLook(calling=TWO, tries=1)) == []
+    assert host.look(ServiceLook(calling=TWO)) == ["service-silent"]
+    assert "10.10.0.11" in host.texts[0]
+    assert host.is_blamed
     assert host.look(ServiceLook(answered=1)) == []
-    assert host.after(2, ServiceLook(calling=ONE, tries=1)) == []
+    assert host.after(2, ServiceLook(calling=TWO, tries=1)) == []
+
+
+def test_syns_of_one_address_or_past_checks_that_find_a_backend_are_a_warning() -> None:
+    one = Host()
+    one.look(WELL)
+    assert one.after(9, ServiceLook(calling=ONE, tries=3)) == ["syns-unanswered"]
+    assert "10.10.0.11" in one.texts[0]
+    assert not one.is_blamed
+    assert one.look(ServiceLook(answered=1)) == []
+    calls = ServiceLook(calling=TWO, tries=3)
+    checked = Host()
+    checked.look(WELL, of=True)
+    assert checked.after(9, calls, of=True) == ["syns-unanswered"]
+    assert not checked.is_blamed
+    assert checked.look(calls, of=False) == ["service-silent"]
+    assert checked.is_blamed
+    assert checked.look(calls, of=True) == ["syns-unanswered"]
+    assert not checked.is_blamed
+
+
+def test_syns_neither_begin_nor_end_a_silence_of_connections() -> None:
+    host = Host()
+    host.look(WELL, of=True)
+    calls = ServiceLook(calling=TWO, tries=3)
+    host.after(9, calls, of=True)
+    assert host.look(WAITING, of=True) == ["syns-unanswered"]
+    assert host.after(2, WAITING, of=True) == ["service-silent"]
+    assert host.after(90, calls, of=True) == ["service-silent"], "none is open any more"
+    assert host.is_blamed
 
 
 def test_a_silence_outlasts_pauses_of_the_clients_but_not_a_minute() -> None:

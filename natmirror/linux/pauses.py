@@ -1,0 +1,11 @@
+"""Pauses in long work: a thread that works without one keeps a packet thread from its core until the kernel's next
+tick, 4 ms at worst."""
+
+import time
+
+_PAUSE = 0.0002  # seconds
+
+
+def give_way() -> None:
+    """Let packet threads run, if they wait for this core or for Python's lock."""
+    time.sleep(_PAUSE)
