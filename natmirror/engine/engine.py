@@ -334,8 +334,8 @@ class Engine:
         return self._nat.ids_from(first, most)
 
     def clients(self, most: int) -> tuple[dict[bytes, bool], bool]:
-        """Return the addresses of at most ``most`` clients that have flows, each with whether a backend has answered
-        it; and whether these are all."""
+        """Return the addresses of at most ``most`` clients that have flows, each with whether it has certainly got a
+        backend's answer; and whether these are all."""
         return self._nat.table.clients(most)
 
     def flows(self, now: float, ids: Iterable[int] | None = None) -> list[FlowEntry]:

@@ -385,7 +385,7 @@ uint32_t nm_flow_clients(const nm_flows *flows, uint8_t *addresses, uint8_t *are
     *is_cut = flows->used_count > CLIENT_ROWS;
     for (uint32_t id = 0; id < flows->used_count && id < CLIENT_ROWS; id++) {
         const nm_flow *flow = &flows->rows[id];
-        if (flow->family != 4)
+        if (flow->family != 4 || flow->flags & NM_FLOW_DIRECT || flow->sharing & NM_GUEST)
             continue;
         uint32_t at = 0;
         while (at < count && memcmp(addresses + 4 * at, flow->client, 4))
@@ -398,7 +398,8 @@ uint32_t nm_flow_clients(const nm_flows *flows, uint8_t *addresses, uint8_t *are
             memcpy(addresses + 4 * count++, flow->client, 4);
             are_answered[at] = 0;
         }
-        are_answered[at] |= flow->state >= NM_STATE_SYN_RECEIVED;
+        are_answered[at] |= flow->state >= NM_STATE_ESTABLISHED && flow->state != NM_STATE_RESET &&
+                            (flow->flags & (NM_FLOW_LOOSE | NM_FLOW_VOUCHED)) != NM_FLOW_LOOSE;
     }
     return count;
 }

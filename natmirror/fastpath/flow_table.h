@@ -227,9 +227,10 @@ int nm_flows_is_crowded(nm_flows *flows, double now);
  * on. */
 nm_flow *nm_flow_by_id(nm_flows *flows, uint32_t id);
 uint32_t nm_flow_ids(const nm_flows *flows, uint32_t first, uint32_t *ids, uint32_t max);
-/* Write the IPv4 addresses of at most max clients to addresses[4 * max], each once, and to are_answered[max] whether a
- * backend has answered a connection of the client. Look at a bounded number of rows. Return the number of clients, and
- * in *is_cut whether there may be more. */
+/* Write the IPv4 addresses of at most max clients whose packets pass this host to addresses[4 * max], each once, and to
+ * are_answered[max] whether the client has got a backend's answer, for certain: anyone can forge a SYN, the RST after it,
+ * and packets of a connection that is not known here. Look at a bounded number of rows. Return the number of
+ * clients, and in *is_cut whether there may be more. */
 uint32_t nm_flow_clients(const nm_flows *flows, uint8_t *addresses, uint8_t *are_answered, uint32_t max, int *is_cut);
 
 /* Return how many bytes of the client count for its copies: with NM_FLOW_HOLDS those that the backend has acknowledged,

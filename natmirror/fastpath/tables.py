@@ -68,8 +68,8 @@ class FlowTable:
         return list(some[0 : lib.nm_flow_ids(self._flows, first, some, most)])
 
     def clients(self, most: int) -> tuple[dict[bytes, bool], bool]:
-        """Return the addresses of at most ``most`` clients, each with whether a backend has answered it; and whether
-        these are all clients."""
+        """Return the addresses of at most ``most`` clients, each with whether it has certainly got a backend's answer;
+        and whether these are all clients."""
         addresses, answered = bytearray(4 * most), bytearray(most)
         is_cut: Array[int] = ffi.new("int *")
         buffers = ffi.from_buffer(addresses), ffi.from_buffer(answered)

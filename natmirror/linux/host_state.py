@@ -38,6 +38,10 @@ CONNTRACK_SETTINGS = {
 }
 """net.netfilter.nf_conntrack_tcp_* by the rest of the name: the packets that conntrack calls INVALID if it is 0."""
 
+_UNPOLICED = {"fwd": "disable_policy", "out": "disable_xfrm"}
+"""net.ipv4.conf.*.NAME by the direction of the IPsec policies that it disables: of the interface by which packets come
+in, and of that by which they go out."""
+
 _INGRESS = 0xFFFFFFF1  # TC_H_INGRESS of linux/pkt_sched.h: where the qdiscs ingress and clsact are
 _SYN_SENT, _LISTEN = 1 << 2, 1 << 10  # of TCP's states in include/net/tcp_states.h
 _CONNECTING = 2
@@ -106,9 +110,9 @@ class HostState:
     """The policy rules that refuse packets, by priority; empty as long as the kernel refuses none."""
     policies: list[Policy] = field(default_factory=list)
     """IPsec policies for forwarded packets, by priority; empty if none blocks."""
-    unpoliced: set[str] = field(default_factory=set)
-    """The interfaces by which packets come in whatever the IPsec policies are (net.ipv4.conf.*.disable_policy), read
-    only if a policy blocks."""
+    unpoliced: dict[str, set[str]] = field(default_factory=dict)
+    """By the direction of IPsec policies, the interfaces on which none blocks a packet, ``all`` included; read only if
+    a policy blocks."""
     refusing_routes: list[RefusingRoute] = field(default_factory=list)
     """The routes that refuse packets; empty as long as the kernel refuses none."""
     not_understood: dict[str, UnknownFormError] = field(default_factory=dict)
@@ -273,7 +277,9 @@ def _read_policies(host: HostState) -> None:
     policies = read_policies()
     if any(policy.blocks for policy in policies):
         host.policies = policies
-        host.unpoliced = {link for link in host.interfaces if _read(_SYSCTL / "conf" / link / "disable_policy")}
+        for direction, setting in _UNPOLICED.items():
+            links = host.interfaces | {"all"}
+            host.unpoliced[direction] = {link for link in links if _read(_SYSCTL / "conf" / link / setting)}
 
 
 def targets(service: Service) -> list[Backend | Mirror]:

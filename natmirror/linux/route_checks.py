@@ -4,15 +4,18 @@ Production is reported as cut only where that is certain: where this host passes
 backend.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 
 from natmirror.findings import Finding, PathCode
 from natmirror.linux.host_state import HostState, targets
-from natmirror.linux.route_questions import backends_for, backends_of, copies, replies, requests, to_service
+from natmirror.linux.route_questions import backends_of, copies, replies, requests, to_service, ways
 from natmirror.linux.route_refusals import Break, why_dead, why_refused
 from natmirror.linux.routes import Place, Question
 from natmirror.linux.sampled_clients import Client, connected_links
-from natmirror.rules import Backend, Rules, Service
+from natmirror.rules import Backend, Mirror, Rules, Service
+
+_Way = tuple[Client, Backend | Mirror, Break | None]
+"""A client, a backend or mirror, and why nothing passes between them, if the kernel refuses it."""
 
 _MAX_REASONS = 2
 _MIN_LIVE = 2
@@ -38,19 +41,23 @@ def _production(service: Service, host: HostState) -> Iterator[Finding]:
         yield _cut(PathCode.NO_BACKEND_REACHABLE, service, [why for why in gone if why is not None])
         return
     reached = {backend for backend, why in zip(backends, gone, strict=True) if why is None}
-    ways = [
-        (client, _why_broken(service, client, backend, host))
-        for client in host.clients
-        for backend in backends_for(service, client)
-        if backend in reached
+    asked: list[_Way] = [
+        (client, backend, _why_broken(service, client, backend, host))
+        for client, backend in ways(service, host.clients)
+        if backend in reached and _is_answered(client, backend, host)
     ]
-    broken = list(dict.fromkeys(why for _, why in ways if why is not None))
-    if _is_certain(ways, host):
+    broken = list(dict.fromkeys(why for _, _, why in asked if why is not None))
+    if _is_certain(asked, reached, host):
         yield _cut(PathCode.PRODUCTION_CUT, service, broken)
     else:
-        for one in dict.fromkeys(why for client, why in ways if why is not None and _is_known(client, host)):
+        for one in dict.fromkeys(why for client, _, why in asked if why is not None and _is_known(client, host)):
             if not one.is_reported:
                 yield PathCode.PARTLY_CUT.found(why=one.problem, service=service.name, mend=one.mend)
+
+
+def _is_answered(client: Client, backend: Backend, host: HostState) -> bool:
+    """Return whether the kernel has answered all questions about a client and a backend."""
+    return all(one in host.answers for one in requests(client, backend) + replies(client, backend, host.routes))
 
 
 def _is_known(client: Client, host: HostState) -> bool:
@@ -69,20 +76,26 @@ def _cut(code: PathCode, service: Service, broken: list[Break]) -> Finding:
     return code.found(service=service.name, why="; ".join(one.problem for one in some), mend=mend)
 
 
-def _is_certain(ways: list[tuple[Client, Break | None]], host: HostState) -> bool:
-    """Return whether nothing passes on any way, for certain.
+def _is_certain(asked: list[_Way], targets: Set[Backend | Mirror], host: HostState) -> bool:
+    """Return whether nothing passes between clients and these backends or mirrors, for certain.
+
+    Each of the latter must have been asked about.
 
     Two clients suffice if all that have connections are known, and were answered: one may be blocked on purpose, and a
     client that was never answered may be an attacker whose packets a route discards. Else all ways count. A network
     that is not connected may have routes to parts of it, so an address in it proves nothing.
     """
-    live = [(client.address, why) for client, why in ways if client.was_answered]
-    answered = {address for address, _ in live}
-    if host.knows_all_clients and len(answered) >= _MIN_LIVE and all(why for _, why in live):
+    answered = [way for way in asked if way[0].was_answered]
+    known = {client.address for client, _, _ in answered}
+    if host.knows_all_clients and len(known) >= _MIN_LIVE and _are_cut(answered, targets):
         return True
-    counted = [(client, why) for client, why in ways if client.was_answered or client.is_beside or not answered]
-    beside = [client.is_beside for client, _ in counted if not client.was_answered]
-    return all(why for _, why in counted) and all(beside) and (bool(beside) or len(answered) >= _MIN_LIVE)
+    counted = [way for way in asked if way[0].was_answered or way[0].is_beside or not known]
+    beside = [client.is_beside for client, _, _ in counted if not client.was_answered]
+    return _are_cut(counted, targets) and all(beside) and (bool(beside) or len(known) >= _MIN_LIVE)
+
+
+def _are_cut(some: list[_Way], targets: Set[Backend | Mirror]) -> bool:
+    return all(why for _, _, why in some) and {target for _, target, _ in some} >= targets
 
 
 def _why_unreachable(backend: Backend, host: HostState) -> Break | None:
@@ -136,13 +149,14 @@ def _mirrored(service: Service, host: HostState) -> Iterator[Finding]:
     for mirror in service.mirrors:
         if host.routes.get(mirror.address) is None:
             continue
-        ways = [
-            (client, why_refused(question, client, host))
+        asked: list[_Way] = [
+            (client, mirror, why_refused(question, client, host))
             for client in host.clients
             for question in copies(mirror, client, host.interfaces)
+            if question in host.answers
         ]
-        why = next((why for _, why in ways if why is not None and not why.is_reported), None)
-        if why is not None and _is_certain(ways, host):
+        why = next((why for _, _, why in asked if why is not None and not why.is_reported), None)
+        if why is not None and _is_certain(asked, {mirror}, host):
             yield PathCode.COPIES_CUT.found(name=mirror.name, service=service.name, why=why.problem, mend=why.mend)
 
 

@@ -1,6 +1,6 @@
 """The questions to the kernel about the routes of packets between clients, backends and mirrors."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from ipaddress import IPv4Address
 
 from natmirror.linux.routes import Question
@@ -8,25 +8,25 @@ from natmirror.linux.sampled_clients import Client
 from natmirror.linux.tun import NAME as TUN_NAME
 from natmirror.rules import Backend, Mirror, Rules, Service
 
-_MAX_QUESTIONS = 128
-_LIVE_BACKENDS = 2
-"""Backends about which natmirror asks for a client that has connections: its routes hardly depend on the backend."""
+_MAX_QUESTIONS = 2048
+_MIN_BACKENDS = 4
+_MIN_LIVE_BACKENDS = 2
+"""Backends, at least, about which natmirror asks for each client, and for one that has connections: its routes hardly
+depend on the backend."""
 
 
 def questions(
-    rules: Rules, clients: Iterable[Client], routes: Mapping[IPv4Address, str | None], interfaces: Iterable[str]
+    rules: Rules, clients: Collection[Client], routes: Mapping[IPv4Address, str | None], interfaces: Iterable[str]
 ) -> list[Question]:
     """Return what to ask; a bounded number. ``routes`` has the outgoing interface by address, ``interfaces`` the names
     of this host's interfaces."""
     asked: dict[Question, None] = {}
     for service in rules.services:
-        for client in clients:
-            some = to_service(service, client)
-            for backend in backends_for(service, client):
-                some += requests(client, backend) + replies(client, backend, routes)
-            for mirror in service.mirrors:
-                some += copies(mirror, client, interfaces)
-            asked |= dict.fromkeys(some)
+        some = [question for client in clients for question in to_service(service, client)]
+        for client, backend in ways(service, clients):
+            some += requests(client, backend) + replies(client, backend, routes)
+        some += [one for mirror in service.mirrors for client in clients for one in copies(mirror, client, interfaces)]
+        asked |= dict.fromkeys(some)
     return list(asked)[:_MAX_QUESTIONS]
 
 
@@ -52,10 +52,21 @@ def copies(mirror: Mirror, client: Client, interfaces: Iterable[str]) -> list[Qu
     return [Question(mirror.address, mirror.source or client.address, link, dport=mirror.port) for link in tuns]
 
 
-def backends_for(service: Service, client: Client) -> tuple[Backend, ...]:
-    """Return the backends about which to ask for a client."""
+def ways(service: Service, clients: Iterable[Client]) -> list[tuple[Client, Backend]]:
+    """Return the clients and backends between which packets are asked about. The clients of a kind share the backends:
+    each backend is asked about for one of them at least."""
     backends = backends_of(service)
-    return backends[:_LIVE_BACKENDS] if client.is_live else backends
+    kinds: dict[tuple[bool, ...], list[Client]] = {}
+    for client in clients:
+        kinds.setdefault((client.is_beside, client.is_live, client.was_answered), []).append(client)
+    found = []
+    for some in kinds.values():
+        least = _MIN_LIVE_BACKENDS if some[0].is_live else _MIN_BACKENDS
+        each = min(max(least, -(-len(backends) // len(some))), len(backends))
+        for number, client in enumerate(some):
+            first = number * each
+            found += [(client, backends[at % len(backends)]) for at in range(first, first + each)]
+    return found
 
 
 def backends_of(service: Service) -> tuple[Backend, ...]:

@@ -27,11 +27,12 @@ def why_refused(question: Question, client: Client, host: HostState) -> Break | 
     link = question.link or ""
     is_reply = question.to == client.address
     packets = "replies to clients" if is_reply else f"packets that come in by {link}"
-    policy = None if link in host.unpoliced else blocking(host.policies, question)
-    if policy is not None:
+    answer = host.answers.get(question)
+    links = {"fwd": link, "out": None if answer is None else answer.link}
+    policed = [one for one, at in links.items() if at is not None and not {at, "all"} & host.unpoliced.get(one, set())]
+    if (policy := blocking(host.policies, question, policed)) is not None:
         mend = f"run: ip xfrm policy delete index {policy.index} dir {policy.direction}"
         return Break(f"the IPsec policy '{policy}' blocks {packets}", mend, False)
-    answer = host.answers.get(question)
     if answer is None or not answer.error:
         return None
     if host.forwarding.get(link) == 0:

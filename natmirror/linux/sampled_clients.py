@@ -21,12 +21,12 @@ class Client:
     is_live: bool = False
     """Whether it has a connection, or has just had one."""
     was_answered: bool = False
-    """Whether a backend has answered one of these connections. Then this host had a route for the answer."""
+    """Whether it has got a backend's answer. Then this host had a route for the answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class LiveClients:
-    """Some clients that have connections, each with whether a backend has answered it."""
+    """Some clients that have connections, each with whether it has got a backend's answer."""
 
     answered: Mapping[IPv4Address, bool] = field(default_factory=dict)
     are_all: bool = False

@@ -2,7 +2,7 @@
 
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
@@ -53,10 +53,10 @@ class Policy:
         return f"src {self.source} dst {self.to} dir {self.direction}"
 
 
-def blocking(policies: Sequence[Policy], packet: Question) -> Policy | None:
-    """Return the policy that certainly blocks a packet, or None. ``policies`` stand by priority, and the first one of a
-    direction that applies decides."""
-    for direction in _DIRECTIONS.values():
+def blocking(policies: Sequence[Policy], packet: Question, directions: Iterable[str]) -> Policy | None:
+    """Return the policy of one of these directions that certainly blocks a packet, or None. ``policies`` stand by
+    priority, and the first one of a direction that applies decides."""
+    for direction in directions:
         applying = [one for one in policies if one.direction == direction and one.matches(packet) is not False]
         if applying and applying[0].matches(packet) and applying[0].blocks:
             equal = [one for one in applying if one.priority == applying[0].priority]

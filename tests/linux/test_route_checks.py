@@ -88,6 +88,7 @@ def test_clients_whose_only_interface_is_down_are_cut_off(host: HostState) -> No
     assert "the interface sw0, by which 10.10.0.0/24 are reached" in texts["link-down"]
     host.details["sw1"] = Link(1500, True)
     host.clients = [replace(client, links=("sw0", "sw1")) for client in host.clients]
+    ask(host)
     assert "the route to client 10.10.0.2 leads to sw0, and the interface sw0 is" in found(host)["production-cut"]
     route(host, {FIRST, LAST}, "sw1")
     assert found(host).keys() == {"link-down"}
@@ -249,8 +250,25 @@ def test_an_ipsec_policy_blocks_clients_packets(host: HostState) -> None:
     texts = found(host)
     assert texts.keys() == {"production-cut", "copies-cut"}
     assert "run: ip xfrm policy delete index 1234 dir fwd" in texts["production-cut"]
-    host.unpoliced = {"sw0", "natmirror0"}
+    host.unpoliced = {"fwd": {"sw0", "natmirror0"}, "out": {"pl0"}}
     assert found(host) == {}
+    host.unpoliced = {"fwd": {"all"}}
+    assert found(host) == {}
+    host.unpoliced = {"fwd": {"pl0"}, "out": {"all"}}
+    assert found(host).keys() == {"production-cut", "copies-cut"}
+
+
+def test_an_ipsec_policy_blocks_packets_that_go_out(host: HostState) -> None:
+    host.policies = [Policy("out", 1234, 7, True, NETWORK, IPv4Network("10.20.0.0/24"))]
+    host.unpoliced = {"fwd": {"all"}, "out": {"sw0"}}
+    assert "run: ip xfrm policy delete index 1234 dir out" in found(host)["production-cut"]
+    for link in ("pl0", "all"):
+        host.unpoliced["out"] = {link}
+        assert found(host) == {}
+    host.unpoliced = {}
+    for question in host.answers:
+        host.answers[question] = Answer(error=EINVAL)
+    assert "IPsec" not in "".join(found(host).values()), "the packets do not get so far"
 
 
 def test_copies_are_refused(host: HostState) -> None:
@@ -270,3 +288,52 @@ def test_the_local_route_of_the_service_address_is_gone(host: HostState) -> None
     assert "run: ip route add local 10.10.0.100 dev sw0 table local" in texts["service-address-not-local"]
     host.addresses.remove(SERVICE)
     assert "service-address-not-local" not in found(host)
+
+
+MANY = 40
+BACKENDS_MANY = {IPv4Address(f"10.20.1.{number}") for number in range(1, MANY + 1)}
+MANY_RULES = (
+    "switches: [10.10.0.0/24]\nservices:\n  - name: openflow\n    address: 10.10.0.100\n    port: 6653\n"
+    "    pool:\n      backends:\n"
+    + "".join(f"        - {{name: c{int(one) & 255}, address: {one}}}\n" for one in sorted(BACKENDS_MANY))
+)
+
+
+@pytest.fixture
+def crowd(host: HostState) -> HostState:
+    """A host with many backends and eight connected clients."""
+    host.links["pl0"], host.routes = [IPv4Network("10.20.0.0/16")], dict.fromkeys(BACKENDS_MANY, "pl0")
+    host.clients += [live(f"10.10.0.{last}") for last in range(11, 19)]
+    host.knows_all_clients = True
+    ask(host, MANY_RULES)
+    return host
+
+
+def test_a_cut_of_many_backends_is_certain(crowd: HostState) -> None:
+    assert found(crowd, MANY_RULES) == {}
+    refuse(crowd, EINVAL, to=BACKENDS_MANY, link="sw0")
+    assert found(crowd, MANY_RULES).keys() == {"production-cut"}
+    crowd.clients = crowd.clients[:2]
+    assert found(crowd, MANY_RULES).keys() == {"production-cut"}
+
+
+def test_each_of_many_backends_counts(crowd: HostState) -> None:
+    refuse(crowd, EINVAL, to=BACKENDS_MANY - {max(BACKENDS_MANY)}, link="sw0")
+    assert found(crowd, MANY_RULES).keys() == {"partly-cut"}
+
+
+def test_ways_without_an_answer_do_not_count(crowd: HostState) -> None:
+    refuse(crowd, EINVAL, to=BACKENDS_MANY, link="sw0")
+    first = Question(min(BACKENDS_MANY), FIRST, "sw0", dport=6653)
+    del crowd.answers[first]
+    assert found(crowd, MANY_RULES).keys() == {"production-cut"}, "other clients' ways to that backend are refused"
+    crowd.answers = {one: answer for one, answer in crowd.answers.items() if one.to != min(BACKENDS_MANY)}
+    assert found(crowd, MANY_RULES).keys() == {"partly-cut"}, "no way to that backend is known"
+
+
+def test_the_number_of_questions_grows_with_the_backends_alone(crowd: HostState) -> None:
+    few, many = (
+        len(questions(parse_rules(MANY_RULES), clients, crowd.routes, crowd.interfaces))
+        for clients in (crowd.clients[:2], crowd.clients)
+    )
+    assert (few, many) == (2 * MANY + 2, 4 * MANY + 10)
