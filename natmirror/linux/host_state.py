@@ -17,7 +17,7 @@ from natmirror.linux.foreign_rules import BaseChain
 from natmirror.linux.interfaces import Link, read_addresses, read_links
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.memory_limit import memory_limit
-from natmirror.linux.policy_rules import PolicyRule, refusing_rules
+from natmirror.linux.policy_rules import PolicyRule, Routing, refusing_rules, routing
 from natmirror.linux.queue_readers import unread_queues
 from natmirror.linux.route_questions import questions
 from natmirror.linux.routes import Answer, Neighbour, Place, Question, RefusingRoute, RouteSocket
@@ -97,7 +97,9 @@ class HostState:
     neighbours: dict[Place, Neighbour] = field(default_factory=dict)
     """The next hops to the clients, backends and mirrors, as far as the kernel has entries for them."""
     answers: dict[Question, Answer] = field(default_factory=dict)
-    """The kernel's answers about the routes of packets."""
+    """The kernel's answers about the routes of packets; about those that this host forwards none if ``routing`` is
+    unknown."""
+    routing: Routing = Routing.ALIKE
     refusing_rules: list[PolicyRule] = field(default_factory=list)
     """The policy rules that refuse packets, by priority; empty as long as the kernel refuses none."""
     policies: list[Policy] = field(default_factory=list)
@@ -151,7 +153,9 @@ def read_host(
                 _read_links(kernel, host)
                 _read_routes(kernel, rules, host, live)
                 host.filtered = _filtered(netlink, {*host.routes.values(), *host.client_routes.values()})
-                host.answers |= kernel.ask(questions(rules, host.clients, host.routes, host.interfaces))
+                host.routing = routing(kernel)
+                if host.routing is not Routing.UNKNOWN:
+                    host.answers |= kernel.ask(questions(rules, host.clients, host.routes, host.interfaces))
                 if any(answer.error for answer in host.answers.values()):
                     host.refusing_rules, host.refusing_routes = refusing_rules(netlink), kernel.refusing()
                 hops = (answer.next_hop(question.to) for question, answer in host.answers.items() if not question.link)
