@@ -33,8 +33,8 @@ def find_forwarding_problems(rules: Rules, host: HostState) -> Iterator[Finding]
     closed = sorted(link for link in links if link and host.forwarding.get(link) == 0)
     if not closed:
         return
-    everywhere = () if all(client.is_beside for client in host.clients) else host.interfaces - {"lo"}
-    sides = [clients.union(everywhere), *(side for side, is_asymmetric in backends if not is_asymmetric)]
+    elsewhere = set() if all(client.is_beside for client in host.clients) else host.interfaces - {"lo"}
+    sides = [clients | elsewhere, *(side for side, is_asymmetric in backends if not is_asymmetric)]
     is_cut = any(side and all(host.forwarding.get(link or "") == 0 for link in side) for side in sides)
     if host.forwarding.get("all") == 0:
         settings = "net.ipv4.ip_forward=1"
