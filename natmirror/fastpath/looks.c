@@ -32,6 +32,13 @@ static int is_unacked(const nm_half *sender, const nm_half *receiver)
     return sender->flags & NM_HALF_SEQ && receiver->flags & NM_HALF_ACK && diff(sender->end, receiver->ack) > 0;
 }
 
+/* Return whether an end offers no window. It answers window probes, whose byte it does not take, by the acknowledgement
+ * that it has sent before (RFC 9293 3.8.6.1). */
+static int is_window_closed(const nm_half *receiver)
+{
+    return receiver->flags & NM_HALF_ACK && diff(receiver->edge, receiver->ack) <= 0;
+}
+
 /* Return whether the client of an established flow may still send something: it has not closed, nor given up. */
 static int may_ask(const nm_flow *flow, uint32_t look)
 {
@@ -48,7 +55,8 @@ static void look_at(nm_flow *flow, uint32_t look, double now, nm_service_look *o
     int spoke = (uint32_t)flow->orig.packets != was->requests, heard = (uint32_t)flow->reply.packets != was->replies;
     /* A backend that gets nothing from its clients still repeats what it has sent: that is no answer. */
     int is_new = flow->reply.end != was->reply_end || flow->reply.ack != was->reply_ack;
-    int answered = heard && (is_new || (flow->state == NM_STATE_RESET && was->state != NM_STATE_RESET));
+    int answered = heard && (is_new || is_window_closed(&flow->reply) ||
+                             (flow->state == NM_STATE_RESET && was->state != NM_STATE_RESET));
     int progressed = is_certain && flow->state >= NM_STATE_ESTABLISHED && flow->orig.flags & NM_HALF_ACK &&
                      flow->orig.ack != was->ack;
     was->requests = (uint32_t)flow->orig.packets;
@@ -63,9 +71,11 @@ static void look_at(nm_flow *flow, uint32_t look, double now, nm_service_look *o
     of->reached += (uint32_t)progressed;
 
     int is_quiet = !answered && !progressed && is_within(was->spoke_in, look, LATELY);
-    was->waits_from = since(was->waits_from, has_opened && is_quiet && is_unacked(&flow->orig, &flow->reply), look);
-    was->unreached_from = since(was->unreached_from, has_opened && !progressed && is_unacked(&flow->reply, &flow->orig),
-                                look);
+    int is_probe_answered = is_window_closed(&flow->reply) && was->heard_in >= was->spoke_in;
+    int waits_now = has_opened && is_quiet && is_unacked(&flow->orig, &flow->reply) && !is_probe_answered;
+    int is_deaf = has_opened && !progressed && is_unacked(&flow->reply, &flow->orig) && !is_window_closed(&flow->orig);
+    was->waits_from = since(was->waits_from, waits_now, look);
+    was->unreached_from = since(was->unreached_from, is_deaf, look);
     if (has_opened && now - flow->came_at < RECENT_TIME) {
         int waits = was->waits_from && was->waits_from != look;
         int is_unreached = was->unreached_from && was->spoke_in > was->unreached_from &&

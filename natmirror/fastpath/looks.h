@@ -20,16 +20,17 @@ typedef struct {
 /* What the flows of a service show. Only open, waiting and unreached flows are certain: anyone can forge a SYN. */
 typedef struct {
     uint32_t answered;  /* flows whose backend has sent or acknowledged something new since the look before, or has reset
-                           them */
+                           them, or has sent something while its window is closed: it answers window probes */
     uint32_t reached;   /* flows whose client has acknowledged something new since the look before */
     uint32_t asking;    /* open flows that may be waiting at the next look */
     uint32_t tries;     /* calling flows whose client has sent something since the look before */
     nm_tally open;      /* established flows with a packet in the last minute, of clients that have neither closed them nor
                            given up */
     nm_tally waiting;   /* of these: the client has lately sent data that the backend has left unacknowledged since the
-                           look before, or longer, and it has sent nothing new */
-    nm_tally unreached; /* of the open ones: the backend has lately sent something that the client has left
-                           unacknowledged since an earlier look, after which the client was alive: it has sent something */
+                           look before, or longer, and it has sent nothing new; no window probe that was answered */
+    nm_tally unreached; /* of the open ones: the backend has lately sent something that the client, whose window is not
+                           closed, has left unacknowledged since an earlier look, after which the client was alive: it has
+                           sent something */
     nm_tally calling;   /* the client has lately sent a SYN, or data of a connection that is not known here, and the
                            backend has sent nothing */
     nm_tally greeted;   /* the backend has sent its SYN-ACK, a second ago or longer, which the client has not acknowledged */

@@ -117,3 +117,9 @@ class HostCode(FindingCode):
         " would break the connections of the other host",
         "run: sysctl -w net.netfilter.nf_conntrack_tcp_{setting}=1",
     )
+    NOT_UNDERSTOOD = (
+        *("not-understood", _WARNING, _PRODUCTION),
+        "natmirror cannot check {name}, and reports nothing about them: {error}",
+        "check by hand that they let production pass, and report this as a fault of natmirror, with its version and"
+        " those of iptables, nft and the kernel",
+    )

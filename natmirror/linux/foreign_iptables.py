@@ -3,7 +3,6 @@
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from operator import attrgetter
 
 from natmirror.linux.foreign_rules import (
@@ -67,7 +66,6 @@ def is_made_by_iptables(table: str, chain: str) -> bool:
     return chain in _HOOKS and table in _TABLES
 
 
-@lru_cache(4)
 def from_iptables(saved: str, backend: str) -> list[BaseChain]:
     """Return the chains that iptables-save shows, except for ours. Of ours only the jumps to the queue are there."""
     bases: list[BaseChain] = []

@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any
 
 from natmirror.linux.foreign_iptables import is_made_by_iptables
@@ -57,7 +56,6 @@ def needs_devices(ruleset: str) -> bool:
     return '"hook": "ingress"' in ruleset or '"hook": "egress"' in ruleset
 
 
-@lru_cache(4)
 def from_nft(ruleset: str, chains_as_text: str = "") -> list[BaseChain]:
     """Return the chains that ``nft -j list ruleset`` shows, except for ours, those that iptables-nft has made, and
     those of tables that do not filter."""

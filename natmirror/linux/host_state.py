@@ -1,7 +1,8 @@
 """The state of this host, as far as the rules depend on it, and how it is read."""
 
 import socket
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from errno import ENOENT
 from ipaddress import IPv4Address, IPv4Network
@@ -23,6 +24,7 @@ from natmirror.linux.route_questions import questions
 from natmirror.linux.routes import Answer, Neighbour, Place, Question, RefusingRoute, RouteSocket
 from natmirror.linux.rule_reader import RuleReader
 from natmirror.linux.sampled_clients import Client, LiveClients, connected_links, sample
+from natmirror.linux.unknown_form import UnknownFormError, understanding
 from natmirror.linux.xfrm import Policy, read_policies
 from natmirror.rules import Backend, Mirror, Rules, Service
 
@@ -109,6 +111,8 @@ class HostState:
     only if a policy blocks."""
     refusing_routes: list[RefusingRoute] = field(default_factory=list)
     """The routes that refuse packets; empty as long as the kernel refuses none."""
+    not_understood: dict[str, UnknownFormError] = field(default_factory=dict)
+    """What of this state natmirror has not understood, and why; it is empty here."""
 
     @property
     def surroundings(self) -> Surroundings:
@@ -134,7 +138,8 @@ def read_host(
     rules: Rules, features: Features, rule_reader: RuleReader, live: LiveClients, silent: Container[str]
 ) -> HostState:
     """Read the state of this host for find_problems(). ``silent`` has the backends and mirrors that answer nothing, as
-    subjects of findings. HostError where the state cannot be read."""
+    subjects of findings. HostError where the state cannot be read, UnknownFormError where natmirror does not understand
+    it; other programs' rules and policy rules that it does not understand are left out."""
     host = HostState(features=features, silent=silent, knows_all_clients=live.are_all)
     try:
         directories = list((_SYSCTL / "conf").iterdir())
@@ -146,9 +151,10 @@ def read_host(
     for name in CONNTRACK_SETTINGS:
         if (file := Path(_CONNTRACK_FILES + name)).exists():
             host.conntrack[name] = _read(file)
-    host.chains = rule_reader.read()
+    with _leaving_out("other programs' rules", host):
+        host.chains = rule_reader.read()
     try:
-        with descriptors.enough():
+        with descriptors.enough(), understanding("what the kernel says about addresses, routes and sockets"):
             with IPRoute() as netlink, RouteSocket() as kernel:
                 _read_links(kernel, host)
                 _read_routes(kernel, rules, host, live)
@@ -157,7 +163,9 @@ def read_host(
                 if host.routing is not Routing.UNKNOWN:
                     host.answers |= kernel.ask(questions(rules, host.clients, host.routes, host.interfaces))
                 if any(answer.error for answer in host.answers.values()):
-                    host.refusing_rules, host.refusing_routes = refusing_rules(netlink), kernel.refusing()
+                    host.refusing_routes = kernel.refusing()
+                    with _leaving_out("policy rules", host), understanding("what the kernel says about policy rules"):
+                        host.refusing_rules = refusing_rules(netlink)
                 hops = (answer.next_hop(question.to) for question, answer in host.answers.items() if not question.link)
                 host.neighbours = kernel.neighbours(hop for hop in hops if hop is not None)
             host.unread_queues = unread_queues(host.chains)
@@ -166,6 +174,15 @@ def read_host(
     except (NetlinkError, OSError) as error:
         raise HostError(f"cannot read this host's addresses, routes and sockets: {error}") from None
     return host
+
+
+@contextmanager
+def _leaving_out(part: str, host: HostState) -> Iterator[None]:
+    """Leave out a part of the state that natmirror does not understand, and note that."""
+    try:
+        yield
+    except UnknownFormError as error:
+        host.not_understood[part] = error
 
 
 def _read_links(kernel: RouteSocket, host: HostState) -> None:

@@ -28,7 +28,7 @@ def find_forwarding_problems(rules: Rules, host: HostState) -> Iterator[Finding]
     which interfaces clients that are not beside this host and backends of asymmetric pools come in is unknown."""
     pools = [service.pool for service in rules.services if service.pool]
     backends = [({host.routes.get(member.address) for member in pool.members}, pool.asymmetric) for pool in pools]
-    clients = {link for client in host.clients for link in client.links}
+    clients: set[str | None] = {link for client in host.clients for link in client.links}
     links = {*host.client_routes.values(), *clients}.union(*(side for side, _ in backends))
     closed = sorted(link for link in links if link and host.forwarding.get(link) == 0)
     if not closed:

@@ -65,8 +65,8 @@ def refusing_rules(netlink: IPRoute) -> list[PolicyRule]:
         PolicyRule(
             rule.get_attr("FRA_PRIORITY") or 0,
             REFUSING[rule["action"]],
-            IPv4Network((rule.get_attr("FRA_SRC") or 0, rule["src_len"])),
-            IPv4Network((rule.get_attr("FRA_DST") or 0, rule["dst_len"])),
+            _network(rule.get_attr("FRA_SRC"), rule["src_len"]),
+            _network(rule.get_attr("FRA_DST"), rule["dst_len"]),
             rule.get_attr("FRA_IIFNAME"),
         )
         for rule in netlink.get_rules(family=socket.AF_INET)
@@ -75,10 +75,15 @@ def refusing_rules(netlink: IPRoute) -> list[PolicyRule]:
     return sorted(found, key=lambda rule: rule.priority)
 
 
+def _network(address: str | None, prefix_len: int) -> IPv4Network:
+    """Return the network that the kernel compares: it keeps the address as the operator wrote it, with host bits."""
+    return IPv4Network((address or 0, prefix_len), strict=False)
+
+
 def routing(kernel: RouteSocket) -> Routing:
     """Return by what the policy rules choose routes. OSError where the kernel does not answer."""
     found = Routing.ALIKE
-    for body in kernel.dump(_GETRULE, _HEADER.pack(socket.AF_INET, *(0,) * 8)):
+    for body in list(kernel.dump(_GETRULE, _HEADER.pack(socket.AF_INET, *(0,) * 8))):  # leaves no answer unread
         values = attributes(body[_HEADER.size :])
         if body[3] or values.keys() & _NOT_ASKED or _has_many_ports(values):
             return Routing.UNKNOWN

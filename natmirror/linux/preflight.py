@@ -19,6 +19,7 @@ from natmirror.linux.route_checks import find_route_problems
 from natmirror.linux.rule_findings import drops_invalid, find_drops
 from natmirror.linux.rule_reader import RuleReader
 from natmirror.linux.sampled_clients import LiveClients
+from natmirror.linux.unknown_form import UnknownFormError
 from natmirror.rules import Pair, Rules, Service
 
 _STRICT = 1
@@ -29,11 +30,16 @@ def check(
 ) -> list[Finding]:
     """Return the problems of this host with these rules. ``live`` and ``silent`` as for read_host(). HostError where
     its state cannot be read."""
-    return list(find_problems(rules, read_host(rules, features, rule_reader, live, silent)))
+    try:
+        return list(find_problems(rules, read_host(rules, features, rule_reader, live, silent)))
+    except UnknownFormError as error:
+        return [HostCode.NOT_UNDERSTOOD.found(name="this host's addresses, routes and sockets", error=error)]
 
 
 def find_problems(rules: Rules, host: HostState) -> Iterator[Finding]:
     """Yield the problems of a host in this state with these rules."""
+    for name, error in host.not_understood.items():
+        yield HostCode.NOT_UNDERSTOOD.found(name=name, error=error)
     yield from find_forwarding_problems(rules, host)
     yield from find_link_problems(rules, host)
     yield from find_socket_problems(rules, host)

@@ -9,6 +9,7 @@ from natmirror.linux.foreign_rules import BaseChain
 from natmirror.linux.iptables import legacy_is_in_use
 from natmirror.linux.kernel_changes import generation
 from natmirror.linux.legacy_tables import fingerprint
+from natmirror.linux.unknown_form import understanding
 
 _LEGACY_TABLES = ("raw", "mangle", "nat", "filter", "security")
 
@@ -20,18 +21,15 @@ class RuleReader:
     def __init__(self) -> None:
         self._generation: int | None = None
         self._in_nftables: list[BaseChain] = []
-        self._legacy: str | None = ""
+        self._legacy: str | None = None
         self._in_legacy: list[BaseChain] = []
 
     def read(self) -> list[BaseChain]:
-        """Return the chains of all programs. HostError where they cannot be read."""
+        """Return the chains of all programs. HostError where they cannot be read, UnknownFormError where they
+        are read, and not understood."""
         now = generation()
         if now is None or now != self._generation:
-            self._in_nftables = _of_iptables("nft")
-            if shutil.which("nft") is not None:
-                ruleset = commands.run(["nft", "-j", "-s", "list", "ruleset"], package="nftables")
-                more = commands.run(["nft", "list", "chains"], package="nftables") if needs_devices(ruleset) else ""
-                self._in_nftables += from_nft(ruleset, more)
+            self._in_nftables = _of_iptables("nft") + _of_nft()
             self._generation = now
         legacy = fingerprint(_LEGACY_TABLES)
         if legacy is None or legacy != self._legacy:
@@ -42,4 +40,18 @@ class RuleReader:
 
 def _of_iptables(backend: str) -> list[BaseChain]:
     program = f"iptables-{backend}-save"
-    return from_iptables(commands.run([program], package="iptables"), backend) if shutil.which(program) else []
+    if shutil.which(program) is None:
+        return []
+    saved = commands.run([program], package="iptables")
+    with understanding(f"what {program} prints"):
+        return from_iptables(saved, backend)
+
+
+def _of_nft() -> list[BaseChain]:
+    if shutil.which("nft") is None:
+        return []
+    command = ["nft", "-j", "-s", "list", "ruleset"]
+    ruleset = commands.run(command, package="nftables")
+    more = commands.run(["nft", "list", "chains"], package="nftables") if needs_devices(ruleset) else ""
+    with understanding(f"what {' '.join(command)} prints"):
+        return from_nft(ruleset, more)

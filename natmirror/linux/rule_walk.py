@@ -28,7 +28,7 @@ from natmirror.linux.nftables import MARKS, MARKS_MASK
 
 _ORDER = (INGRESS, BRIDGE_IN, PREROUTING, FORWARD, POSTROUTING, BRIDGE_OUT, EGRESS)
 _MAX_DEPTH = 16
-_MAX_JUMPS = 10_000
+_MAX_RULES = 100_000  # on a packet's way through a base chain
 _OURS = "natmirror"
 _POLICY = "its policy"
 _TRACKED = ("new", "established")
@@ -186,16 +186,32 @@ class _Passage:
         self._chains = chain.chains
         self._is_queued = is_queued
         self._unread_queues = set(unread_queues)
-        self._jumps = 0
+        self._rules_left = _MAX_RULES
         self._is_there = True  # the packet has certainly come to the current rule
+        self._packets = {packet: packet}
+        self._walked: dict[tuple[str, int, bool], tuple[dict[str, str], TestPacket, bool, str]] = {}
 
     def walk(self, name: str, depth: int = 0) -> dict[str, str]:
-        """Return the possible ends of a chain, each with its first reason; ``fall`` is its last rule or a return."""
+        """Return the possible ends of a chain, each with its first reason; ``fall`` is its last rule or a return. A
+        chain to which many rules jump is walked once for each packet that comes to it."""
+        before = name, id(self.packet), self._is_there  # equal packets are one object: it costs much to hash them
+        marked_by, known = self.marked_by, self._walked.get(before)
+        if known is None:
+            self.marked_by = ""
+            ends = self._walk_rules(name, depth)
+            known = self._walked[before] = ends, self.packet, self._is_there, self.marked_by
+        ends, self.packet, self._is_there, self.marked_by = known
+        self.marked_by = self.marked_by or marked_by
+        return ends.copy()
+
+    def _walk_rules(self, name: str, depth: int) -> dict[str, str]:
         ends: dict[str, str] = {}
-        self._jumps += 1
-        if depth > _MAX_DEPTH or self._jumps > _MAX_JUMPS:
+        if depth > _MAX_DEPTH:
             return {"lost": ""}
         for rule in self._chains.get(name, ()):
+            self._rules_left -= 1
+            if self._rules_left < 0:
+                return {"lost": ""}
             answer: bool | None = True
             for condition in rule.conditions:
                 found = condition(self.packet)
@@ -214,7 +230,8 @@ class _Passage:
         was_there = self._is_there
         self._is_there = was_there and holds
         for effect in rule.effects:
-            before, self.packet = self.packet, effect.on(self.packet, self._is_there)
+            before, after = self.packet, effect.on(self.packet, self._is_there)
+            self.packet = self._packets.setdefault(after, after)
             if self.packet.mark != before.mark:
                 self.marked_by = rule.text
         inner = self.walk(rule.target, depth + 1) if rule.verdict in ("jump", "goto") else self._ends_of(rule)

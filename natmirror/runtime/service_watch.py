@@ -15,7 +15,8 @@ each finding.
 addresses away for that, no host has them. So this host is *blamed*, and unfit, only if
 
 - no other service passes here: else this host works, and so most likely does its network;
-- the service has passed here before, since this host became active or was last blamed; if not, only after PATIENCE.
+- the service has passed here before, since this host became active or was last blamed; if not, only after PATIENCE. A
+  host outside a pair, which has been active from its start, needs no proof of that until it has been blamed once.
 
 So an outage that one host alone sees moves the addresses within seconds. One that both see moves them once, and then
 every five minutes, in search of a host that does better. That costs nothing, as nothing passes.

@@ -14,6 +14,8 @@ from tests.helpers.support import RULES, SERVICE, at, packet
 
 UNMIRRORED = RULES[: RULES.index("    mirrors:")]
 FIRST, SECOND = "10.10.0.11", "10.10.0.21"
+_WINDOW = bytes(0x8000), bytes(0x7FFF)
+"""What fills the window that an end offers by its handshake."""
 
 
 class Scene:
@@ -103,6 +105,63 @@ def test_a_backend_that_repeats_itself_does_not_answer(gear: Callable[[str], Sce
     one.passed(refused, Hook.FORWARD)
     seen = scene.look(one)
     assert (seen.answered, seen.waiting.flows) == (1, 0)
+
+
+def test_clients_whose_backend_takes_nothing_but_answers_their_probes_do_not_wait(gear: Callable[[str], Scene]) -> None:
+    """RFC 9293 3.8.6.1: a window probe has a new byte, and the backend repeats its last acknowledgement."""
+    scene = gear(UNMIRRORED)
+    one = scene.connected()
+    for half in _WINDOW:
+        one.from_client("PA", half)
+    _close_window(one, from_backend=True)
+    scene.look(one)
+    for _ in range(3):
+        one.from_client("A", b"p", at=one.sent)
+        _close_window(one, from_backend=True)
+        seen = scene.look(one)
+        assert (seen.answered, seen.waiting, seen.asking, seen.open.flows) == (1, Tally(), 0, 1)
+        for _ in range(4):  # the time between two probes grows
+            seen = scene.look(one)
+            assert (seen.answered, seen.waiting, seen.asking, seen.open.flows) == (0, Tally(), 0, 1)
+    one.from_client("A", b"p", at=one.sent)
+    assert scene.look(one).asking == 1
+    assert scene.look(one).waiting.flows == 1, "no probe is answered any more"
+    _close_window(one, from_backend=True)
+    seen = scene.look(one)
+    assert (seen.answered, seen.waiting) == (1, Tally())
+
+
+def test_clients_that_take_nothing_but_answer_their_backends_probes_are_reachable(
+    gear: Callable[[str], Scene],
+) -> None:
+    scene = gear(UNMIRRORED)
+    one = scene.connected()
+    for half in _WINDOW:
+        one.from_backend("PA", half)
+    _close_window(one, from_backend=False)
+    scene.look(one)
+    assert one.backend is not None
+    probe = packet(one.backend, one.client, "A", seq.add(IRS, 1 + one.answered), seq.add(ISS, 1), b"p")
+    for _ in range(4):
+        one.passed(probe, Hook.FORWARD)
+        _close_window(one, from_backend=False)
+        assert scene.look(one).unreached == Tally()
+    one.passed(packet(one.client, SERVICE, "A", seq.add(ISS, 1), seq.add(IRS, 1 + one.answered)), Hook.PREROUTING)
+    for _ in range(2):
+        one.passed(probe, Hook.FORWARD)
+        scene.look(one)
+    one.from_client("PA", b"question")
+    assert scene.look(one).unreached.flows == 1, "its window is open again"
+
+
+def _close_window(one: ClientConnection, *, from_backend: bool) -> None:
+    """Have an end acknowledge all but window probes, and offer no window."""
+    client_next, backend_next = seq.add(one.iss, 1 + one.sent), seq.add(IRS, 1 + one.answered)
+    assert one.backend is not None
+    if from_backend:
+        one.passed(packet(one.backend, one.client, "A", backend_next, client_next, window=0), Hook.FORWARD)
+    else:
+        one.passed(packet(one.client, SERVICE, "A", client_next, backend_next, window=0), Hook.PREROUTING)
 
 
 def test_connections_shorter_than_the_time_between_two_looks_count(gear: Callable[[str], Scene]) -> None:

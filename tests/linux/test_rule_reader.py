@@ -1,5 +1,6 @@
 """Reading other programs' rules: nftables and iptables-legacy only after a change there."""
 
+import json
 import shutil
 from collections.abc import Sequence
 
@@ -7,6 +8,7 @@ import pytest
 
 from natmirror.linux import commands, rule_reader
 from natmirror.linux.rule_reader import RuleReader
+from natmirror.linux.unknown_form import UnknownFormError
 
 SAVED = "*filter\n:FORWARD {policy} [0:0]\nCOMMIT\n"
 
@@ -40,3 +42,40 @@ def test_rules_are_read_again_only_after_a_change(monkeypatch: pytest.MonkeyPatc
             "iptables-legacy -t filter FORWARD",
         ]
         assert runs == expected
+
+
+def test_a_chain_that_is_gone_is_not_reported_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    head = {"family": "inet", "table": "fw", "handle": 1}
+    chain = {**head, "name": "f", "type": "filter", "hook": "forward", "prio": 0, "policy": "drop"}
+    rulesets: list[list[dict[str, object]]] = [[{"chain": chain}], [], [{"chain": chain}], []]
+    numbers = iter(range(4))
+    monkeypatch.setattr(
+        commands, "run", lambda command, package: json.dumps({"nftables": rulesets[0]}) if command[0] == "nft" else ""
+    )
+    monkeypatch.setattr(rule_reader, "generation", lambda: next(numbers))
+    monkeypatch.setattr(rule_reader, "fingerprint", lambda tables: "")
+    monkeypatch.setattr(shutil, "which", lambda program: program)
+    reader = RuleReader()
+    for expected in (["nft inet fw f"], [], ["nft inet fw f"], []):
+        assert [one.place for one in reader.read()] == expected
+        del rulesets[0]
+
+
+@pytest.mark.parametrize(
+    ("saved", "ruleset", "command"),
+    [
+        ("*filter\n-A OTHER -j DROP\n", '{"nftables": []}', "iptables-nft-save"),
+        ("*filter\n:FORWARD\n", '{"nftables": []}', "iptables-nft-save"),
+        ("", "", "nft -j -s list ruleset"),
+        ("", '{"nftables": [{"chain": {"family": "inet"}}]}', "nft -j -s list ruleset"),
+        ("", "[]", "nft -j -s list ruleset"),
+    ],
+)
+def test_rules_in_an_unknown_form_are_one_clear_error(
+    monkeypatch: pytest.MonkeyPatch, saved: str, ruleset: str, command: str
+) -> None:
+    monkeypatch.setattr(commands, "run", lambda command, package: ruleset if command[0] == "nft" else saved)
+    monkeypatch.setattr(rule_reader, "generation", lambda: None)
+    monkeypatch.setattr(shutil, "which", lambda program: program)
+    with pytest.raises(UnknownFormError, match=command):
+        RuleReader().read()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from natmirror.linux import rule_walk
 from natmirror.linux.flights import Surroundings
 from natmirror.linux.foreign_iptables import from_iptables
 from natmirror.linux.foreign_nft import from_nft
@@ -351,12 +352,30 @@ def test_more_conditions_on_addresses_are_judged() -> None:
     assert list(drops(bridged, host=one_bridge)) == ["copies-dropped"]
 
 
-def test_a_rule_set_with_endless_jumps_ends_the_walk() -> None:
-    many = [f"-A FORWARD -j user{n}" for n in range(1)]
+def test_a_chain_to_which_many_rules_jump_is_walked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     names = [f":user{n} - [0:0]" for n in range(16)]
     twice = [f"-A user{n} -j user{n + 1}" for n in range(15) for _ in range(2)]
-    saved = "\n".join(["*filter", ":FORWARD DROP [0:0]", *names, *many, *twice, "COMMIT"])
-    assert drops(from_iptables(saved, "nft")) == {}
+    saved = "\n".join(["*filter", ":FORWARD DROP [0:0]", *names, "-A FORWARD -j user0", *twice, "COMMIT"])
+    assert sorted(drops(from_iptables(saved, "nft"))) == BOTH
+    monkeypatch.setattr(rule_walk, "_MAX_RULES", 1000)
+    sets = [f"-m set --match-set {n} src" for n in range(400)]
+    jumps, returns = [f"-A FORWARD {one} -j user" for one in sets], [f"-A user {one} -j RETURN" for one in sets]
+    assert sorted(drops(iptables(*jumps, *returns, policy="DROP"))) == BOTH
+    assert drops(iptables(*jumps, *returns, "-A user -j ACCEPT", policy="DROP")) == {}, "each set may be the one"
+    assert drops(iptables(*jumps * 2, *returns, policy="DROP")) == {}, "too many rules"
+
+
+def test_a_chain_is_walked_again_for_a_packet_with_another_mark() -> None:
+    rules = ("-A FORWARD -j user", "-A FORWARD -j MARK --set-xmark 0x1", "-A FORWARD -j user")
+    assert drops(iptables(*rules, "-A user -m mark --mark 0x2 -j DROP")) == {}
+    assert sorted(drops(iptables(*rules, "-A user -m mark --mark 0x1 -j DROP"))) == BOTH
+    marks = ("-A user -j MARK --set-xmark 0x6e6d0001", "-A FORWARD -j MARK --set-xmark 0x0", "-A FORWARD -j user")
+    found = drops(iptables("-A FORWARD -j user", *marks, table="mangle"))
+    assert "by the rule '-A user -j MARK --set-xmark 0x6e6d0001'" in found["mark-collides"]
+
+
+def test_chains_that_jump_in_a_circle_end_the_walk() -> None:
+    assert drops(iptables("-A FORWARD -j user", "-A user -j user", policy="DROP")) == {}
 
 
 def test_a_rule_that_stops_tracking_counts_for_later_states() -> None:

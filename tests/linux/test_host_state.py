@@ -1,0 +1,58 @@
+"""A part of a host's state in a form that natmirror does not know costs that part alone."""
+
+from collections.abc import Iterator
+from ipaddress import IPv4Address
+
+import pytest
+
+from natmirror.linux import host_state
+from natmirror.linux.foreign_rules import BaseChain
+from natmirror.linux.host_state import Features
+from natmirror.linux.preflight import check
+from natmirror.linux.routes import Question
+from natmirror.linux.rule_reader import RuleReader
+from natmirror.linux.sampled_clients import LiveClients
+from natmirror.linux.unknown_form import understanding
+from natmirror.rules import parse_rules
+from tests.helpers.support import RULES
+
+LOCAL = IPv4Address("127.0.0.1")
+
+
+class UnknownRules(RuleReader):
+    def read(self) -> list[BaseChain]:
+        with understanding("what nft prints"):
+            raise KeyError("prio")
+
+
+class NoRules(RuleReader):
+    def read(self) -> list[BaseChain]:
+        return []
+
+
+def unknown(*_: object) -> Iterator[None]:
+    raise ValueError("no number")
+
+
+def found(reader: RuleReader) -> dict[str, str]:
+    """Return what a check of this machine says of parts that it does not understand, by their names."""
+    problems = check(parse_rules(RULES), Features(), reader, LiveClients(), ())
+    assert all(one.code.severity == "warning" for one in problems if one.code == "not-understood")
+    return {one.subject: str(one) for one in problems if one.code == "not-understood"}
+
+
+def test_other_programs_rules_and_policy_rules_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert found(NoRules()) == {}
+    refused = Question(IPv4Address("240.0.0.1"), LOCAL, "lo")
+    monkeypatch.setattr(host_state, "questions", lambda *_: [refused])
+    monkeypatch.setattr(host_state, "refusing_rules", unknown)
+    rules, policy_rules = found(UnknownRules()).values()
+    assert "cannot check other programs' rules" in rules and "what nft prints (KeyError('prio'))" in rules
+    assert "cannot check policy rules" in policy_rules and "ValueError('no number')" in policy_rules
+
+
+def test_without_addresses_and_routes_nothing_else_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host_state, "read_links", unknown)
+    problems = check(parse_rules(RULES), Features(), NoRules(), LiveClients(), ())
+    assert [str(one.code) for one in problems] == ["not-understood"]
+    assert "this host's addresses, routes and sockets" in str(problems[0])
