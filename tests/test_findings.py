@@ -80,7 +80,7 @@ def test_failures_come_first_and_only_those_of_production_make_the_host_unfit(fi
     findings.replace("host", [HostCode.NO_RPFILTER_MATCH.found(), NO_ROUTE])
     assert findings.why_unfit() == ""
     assert [one["severity"] for one in findings.show()] == [Severity.FAILURE, Severity.WARNING]
-    findings.replace("forwarding", [HostCode.NO_FORWARDING.found(interfaces="sw0")])
+    findings.replace("forwarding", [HostCode.NO_FORWARDING.found(interfaces="sw0", settings="net.ipv4.ip_forward=1")])
     assert findings.why_unfit().startswith("no-forwarding: this host does not forward packets")
     assert [one["code"] for one in findings.show()] == ["no-forwarding", "no-route-to-mirror", "no-rpfilter-match"]
     assert [one["makes_unfit"] for one in findings.show()] == [True, False, False]

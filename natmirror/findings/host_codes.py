@@ -12,7 +12,13 @@ class HostCode(FindingCode):
     NO_FORWARDING = (
         *("no-forwarding", _FAILURE, _PRODUCTION),
         "this host does not forward packets that come in by {interfaces} (net.ipv4.conf.*.forwarding = 0)",
-        "run: sysctl -w net.ipv4.ip_forward=1",
+        "run: sysctl -w {settings}",
+    )
+    PARTLY_FORWARDING = (
+        *("partly-forwarding", _WARNING, _PRODUCTION),
+        "this host does not forward packets that come in by {interfaces} (net.ipv4.conf.*.forwarding = 0), to which the"
+        " routes to some clients or backends lead: what these send by there does not get through",
+        "run: sysctl -w {settings}",
     )
     PRODUCTION_DROPPED = (
         *("production-dropped", _FAILURE, _PRODUCTION),

@@ -20,7 +20,7 @@ from natmirror.linux.interfaces import Link, read_addresses, read_links
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.memory_limit import memory_limit
 from natmirror.linux.pauses import give_way
-from natmirror.linux.policy_rules import PolicyRule, refusing_rules
+from natmirror.linux.policy_rules import PolicyRule, Routing, refusing_rules, routing
 from natmirror.linux.queue_readers import unread_queues
 from natmirror.linux.route_questions import questions
 from natmirror.linux.routes import Answer, Neighbour, Place, Question, RefusingRoute, RouteSocket
@@ -105,7 +105,9 @@ class HostState:
     neighbours: dict[Place, Neighbour] = field(default_factory=dict)
     """The next hops to the clients, backends and mirrors, as far as the kernel has entries for them."""
     answers: dict[Question, Answer] = field(default_factory=dict)
-    """The kernel's answers about the routes of packets."""
+    """The kernel's answers about the routes of packets; about those that this host forwards none if ``routing`` is
+    unknown."""
+    routing: Routing = Routing.ALIKE
     refusing_rules: list[PolicyRule] = field(default_factory=list)
     """The policy rules that refuse packets, by priority; empty as long as the kernel refuses none."""
     policies: list[Policy] = field(default_factory=list)
@@ -204,7 +206,9 @@ def _ask_kernel(rules: Rules, host: HostState, live: LiveClients) -> None:
         give_way()
         host.filtered = _filtered(netlink, {*host.routes.values(), *host.client_routes.values()})
         give_way()
-        host.answers |= kernel.ask(questions(rules, host.clients, host.routes, host.interfaces))
+        host.routing = routing(kernel)
+        if host.routing is not Routing.UNKNOWN:
+            host.answers |= kernel.ask(questions(rules, host.clients, host.routes, host.interfaces))
         if any(answer.error for answer in host.answers.values()):
             host.refusing_routes = kernel.refusing()
             with _leaving_out("policy rules", host), understanding("what the kernel says about policy rules"):

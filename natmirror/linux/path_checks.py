@@ -24,14 +24,24 @@ def find_path_problems(service: Service, host: HostState) -> Iterator[Finding]:
 
 
 def find_forwarding_problems(rules: Rules, host: HostState) -> Iterator[Finding]:
-    """Yield a problem where the kernel forwards nothing of what comes in by the interfaces of clients and backends."""
+    """Yield a problem where the kernel forwards nothing of what comes in by the interfaces of clients and backends. By
+    which interfaces clients that are not beside this host and backends of asymmetric pools come in is unknown."""
     pools = [service.pool for service in rules.services if service.pool]
-    links = {
-        *host.client_routes.values(),
-        *(host.routes.get(member.address) for pool in pools for member in pool.members),
-    }
-    if closed := sorted(link for link in links if link and host.forwarding.get(link) == 0):
-        yield HostCode.NO_FORWARDING.found(interfaces=" and ".join(closed))
+    backends = [({host.routes.get(member.address) for member in pool.members}, pool.asymmetric) for pool in pools]
+    clients: set[str | None] = {link for client in host.clients for link in client.links}
+    links = {*host.client_routes.values(), *clients}.union(*(side for side, _ in backends))
+    closed = sorted(link for link in links if link and host.forwarding.get(link) == 0)
+    if not closed:
+        return
+    elsewhere = set() if all(client.is_beside for client in host.clients) else host.interfaces - {"lo"}
+    sides = [clients | elsewhere, *(side for side, is_asymmetric in backends if not is_asymmetric)]
+    is_cut = any(side and all(host.forwarding.get(link or "") == 0 for link in side) for side in sides)
+    if host.forwarding.get("all") == 0:
+        settings = "net.ipv4.ip_forward=1"
+    else:  # which would change nothing then
+        settings = " ".join(f"net.ipv4.conf.{link.replace('.', '/')}.forwarding=1" for link in closed)
+    code = HostCode.NO_FORWARDING if is_cut else HostCode.PARTLY_FORWARDING
+    yield code.found(interfaces=" and ".join(closed), settings=settings)
 
 
 def find_link_problems(rules: Rules, host: HostState) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Set
 
 from natmirror.findings import Finding, PathCode
 from natmirror.linux.host_state import HostState, targets
+from natmirror.linux.policy_rules import Routing
 from natmirror.linux.route_questions import backends_of, copies, replies, requests, to_service, ways
 from natmirror.linux.route_refusals import Break, why_dead, why_refused
 from natmirror.linux.routes import Place, Question
@@ -107,9 +108,17 @@ def _why_unreachable(backend: Backend, host: HostState) -> Break | None:
             f"run: ip address del {address}/32 dev INTERFACE; or correct the rules",
         )
     link = host.routes.get(address, "")
-    if link is None:
-        return Break(f"there is no route to {backend.name} ({address})", f"run: ip route get {address}; ip link show")
-    return why_dead(link, host)
+    if link is not None:
+        why = why_dead(link, host)
+    else:
+        why = Break(f"there is no route to {backend.name} ({address})", f"run: ip route get {address}; ip link show")
+    if why is None or host.routing is Routing.ALIKE:
+        return why
+    # That was the route of this host's own packets.
+    questions = [question for client in host.clients for question in requests(client, backend)]
+    answers = [answer for question in questions if (answer := host.answers.get(question)) is not None]
+    is_certain = answers and all(answer.error or why_dead(answer.link or "", host) for answer in answers)
+    return why if is_certain else None
 
 
 def _why_broken(service: Service, client: Client, backend: Backend, host: HostState) -> Break | None:

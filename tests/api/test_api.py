@@ -101,7 +101,7 @@ def served(path: Path) -> Iterator[ClientConnection]:
     session.now += 2.5
     head = {"version": "1.2", "pid": 5, "uptime_seconds": 90_061.0, "rules": "lb.yaml", "machine": MACHINE}
     findings = Findings(lambda: "01:02")
-    findings.replace("host", [HostCode.NO_FORWARDING.found(interfaces="sw0")])
+    findings.replace("host", [HostCode.NO_FORWARDING.found(interfaces="sw0", settings="net.ipv4.ip_forward=1")])
     head |= {"failing_chores": CHORES, "findings": findings.show(), "pair": None}
     head |= {"log": {"records_queued": 0, "records_dropped": 3, "records_suppressed": 0}}
     resources = {

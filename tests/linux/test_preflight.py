@@ -47,8 +47,33 @@ def test_forwarding_counts_where_packets_of_production_come_in() -> None:
     host.forwarding = {"all": 0, "pl0": 1, "sw0": 1, "other": 0}
     assert findings(host) == []
     host.forwarding = {"all": 1, "pl0": 1, "sw0": 0}
+    host.clients = [Client(IPv4Address("10.10.0.2"), IPv4Network("10.10.0.0/24"), ("sw0",), is_beside=True)]
     [(level, text)] = findings(host)
     assert level == "failure" and "come in by sw0 (" in text
+    assert text.endswith("run: sysctl -w net.ipv4.conf.sw0.forwarding=1"), "ip_forward = 1 would change nothing"
+
+
+def test_a_part_of_clients_or_backends_behind_an_interface_that_forwards_nothing_is_no_failure() -> None:
+    host = good()
+    beside = Client(IPv4Address("10.10.0.2"), IPv4Network("10.10.0.0/24"), ("sw0",), is_beside=True)
+    far = Client(IPv4Address("172.16.0.1"), IPv4Network("172.16.0.0/12"), ("eth0.7",), is_beside=False)
+    host.interfaces = {"lo", "sw0", "pl0", "eth0.7"}
+    host.forwarding = {"all": 1, "lo": 1, "sw0": 1, "pl0": 1, "eth0.7": 0}
+    host.clients = [beside, far]
+    [(level, text)] = findings(host)
+    assert level == "warning" and text.startswith("partly-forwarding: ")
+    assert text.endswith("run: sysctl -w net.ipv4.conf.eth0/7.forwarding=1")
+    host.clients = [far]
+    assert [level for level, _ in findings(host)] == ["warning"], "they may come in elsewhere"
+    host.forwarding |= {"sw0": 0, "pl0": 0}
+    assert [level for level, _ in findings(host)] == ["failure"]
+    host.clients, host.forwarding = [beside], {"all": 1, "sw0": 1, "pl0": 1, "eth0.7": 0}
+    host.routes[TARGETS[1]] = "eth0.7"
+    assert [level for level, _ in findings(host)] == ["warning"]
+    host.routes[TARGETS[0]] = "eth0.7"
+    assert [level for level, _ in findings(host)] == ["failure"]
+    asymmetric = RULES.replace("    pool:\n", "    pool:\n      asymmetric: true\n")
+    assert [level for level, _ in findings(host, asymmetric)] == ["warning"]
 
 
 def test_the_route_of_one_client_is_not_that_of_all_its_network() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from natmirror.linux.host_state import HostState
 from natmirror.linux.interfaces import Link
-from natmirror.linux.policy_rules import PolicyRule
+from natmirror.linux.policy_rules import PolicyRule, Routing
 from natmirror.linux.preflight import find_problems
 from natmirror.linux.route_questions import questions
 from natmirror.linux.routes import Answer, Neighbour, Question, RefusingRoute
@@ -108,6 +108,24 @@ def test_a_backend_at_an_address_of_this_host_is_not_reached(host: HostState) ->
     assert found(host).keys() == {"target-is-this-host"}
     host.addresses |= {C2}
     assert found(host).keys() == {"target-is-this-host", "no-backend-reachable"}
+
+
+def test_policy_rules_may_give_clients_packets_a_route_that_this_host_has_not(host: HostState) -> None:
+    host.routes |= dict.fromkeys(BACKENDS)
+    assert "no-backend-reachable" in found(host)
+    for kind in (Routing.BY_PACKET, Routing.UNKNOWN):
+        host.routing = kind
+        assert found(host).keys() == {"no-route-to-backend"}
+    host.answers = {}
+    assert found(host).keys() == {"no-route-to-backend"}
+    host.routing = Routing.BY_PACKET
+    ask(host)
+    refuse(host, ENETUNREACH, to=BACKENDS)
+    assert "no-backend-reachable" in found(host)
+    route(host, BACKENDS, "pl1")
+    assert "no-backend-reachable" not in found(host)
+    host.details["pl1"] = Link(1500, False)
+    assert "no-backend-reachable" in found(host)
 
 
 def test_a_policy_rule_refuses_clients_packets(host: HostState) -> None:

@@ -138,7 +138,7 @@ def codes_at(maintenance: HostMaintenance, clock: Clock, now: float) -> list[str
     return [str(one.code) for one in maintenance._findings.all()]
 
 
-CUT = HostCode.NO_FORWARDING.found(interfaces="eth0")
+CUT = HostCode.NO_FORWARDING.found(interfaces="eth0", settings="x=1")
 WARNED = HostCode.STRICT_REVERSE_PATH.found(interface="eth0")
 
 
@@ -154,7 +154,7 @@ def test_a_failure_counts_at_once_at_the_start_and_later_when_a_second_look_find
     assert codes_at(maintenance, clock, 6.0) == ["strict-reverse-path"]
     assert codes_at(maintenance, clock, 6.4) == ["strict-reverse-path"]
     assert codes_at(maintenance, clock, 6.5) == ["no-forwarding", "strict-reverse-path"]
-    found[:] = [HostCode.NO_FORWARDING.found(interfaces="eth0 and eth1"), WARNED]
+    found[:] = [HostCode.NO_FORWARDING.found(interfaces="eth0 and eth1", settings="x=1"), WARNED]
     assert codes_at(maintenance, clock, 9.0) == ["no-forwarding", "strict-reverse-path"], "it lasts"
 
 
