@@ -43,7 +43,7 @@ DEEP := $(addprefix tests/engine/, \
 	test_simulation.py::test_in_any_weather_the_mirrors_stream_is_the_clients \
 	test_lies.py::test_no_mixture_of_lies_reaches_the_mirror \
 	test_lies.py::test_no_lie_reaches_a_mirror_whose_copies_begin_again)
-deep: ## 10,000 cases of the simulator, and as many random sessions and runs of hostile peers and of lies (an hour of CPU time)
+deep: ## 10,000 cases of the simulator, and as many random sessions and runs of hostile peers and of lies (an hour and a half of CPU time)
 	@scripts/setup
 	@printf '%s\n' $(DEEP) | xargs -P "$$(nproc)" -n 1 $(BIN)/pytest -o faulthandler_timeout=0 --hypothesis-profile=deep --hypothesis-show-statistics
 
