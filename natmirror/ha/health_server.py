@@ -13,6 +13,7 @@ from contextlib import suppress
 from errno import EMFILE, ENFILE
 from pathlib import Path
 
+from natmirror.linux import descriptors
 from natmirror.linux.unix_socket import PathSocket
 
 log = logging.getLogger("natmirror")
@@ -71,12 +72,17 @@ class HealthServer:
             if error.errno not in (EMFILE, ENFILE) or self._closing.is_set():
                 raise
             self._close_spare()
-            peer, _ = self._socket.socket.accept()
+            with descriptors.released():  # another thread may take what the spare one gives back
+                self._answer(self._socket.socket.accept()[0])
+        else:
+            self._answer(peer)
+        self._open_spare()
+
+    def _answer(self, peer: socket.socket) -> None:
         with peer, suppress(OSError):
             peer.settimeout(_SEND_TIMEOUT)
             code, reason = self._health()
             peer.sendall(f"{code} {reason}\n".encode())
-        self._open_spare()
 
     def _open_spare(self) -> None:
         """Reserve a descriptor for a client that connects when no other is left. Without an answer keepalived would

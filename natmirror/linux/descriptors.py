@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
-_USERS = 5
+_USERS = 6
 """Threads that may need descriptors at the same time: for repairs, for checks of the host, for health checks, for
-recordings, and for the known switches."""
+recordings, for the known switches, and for answers about health."""
 _PIPES = 4  # starting a child process opens this number; netlink sockets and their event loop take fewer descriptors
 _SHARE = 2 * _PIPES
 

@@ -66,7 +66,7 @@ def test_a_thread_that_hangs_leaves_the_other_threads_their_shares(at_the_limit:
 
 def test_without_a_reserve_a_program_is_refused_at_the_limit(at_the_limit: None) -> None:
     descriptors.give_up_reserve()
-    taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(36)]
+    taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(44)]
     with pytest.raises(HostError, match="cannot run cat: Too many open files"):
         commands.run(["cat"], "rules", package="coreutils")
     for descriptor in taken:
