@@ -40,11 +40,11 @@ CHECK_FAULTS = (
         "no carrier",
         ("check-says-nothing", "link-down", "no-backend-reachable"),
         "ip link set lb-pl0 down",
-        # The kernel may tell of a carrier a second later only.
         "ip link set lb-pl0 up; until grep -q up /sys/class/net/lb-pl0/operstate; do sleep 0.05; done",
         "see the cable or the other end",
         host="net",
         stops_production=True,
+        settles=2.0,  # the kernel may tell of a carrier a second later only
     ),
     Fault(
         "the network behind the interface fails",

@@ -24,8 +24,6 @@ SOURCES = CLIENTS[:2]
 # Seconds
 SEEN_WITHIN = 5.0
 _GONE_WITHIN = 10.0
-_GRACE = 0.5
-"""How long after a fault's end its effects are still its own."""
 _SLOW = 1.0
 """An answer that takes longer has waited for a retransmission."""
 
@@ -136,7 +134,8 @@ class Stage:
         finally:
             self._shell(fault.host, fault.undo)
         outcome.ended_at = time.monotonic()
-        outcome.has_recovered = self._waited(lambda: self._has_recovered(outcome.ended_at), _GONE_WITHIN)
+        settled_at = outcome.ended_at + fault.settles
+        outcome.has_recovered = self._waited(lambda: self._has_recovered(outcome.ended_at, settled_at), _GONE_WITHIN)
         outcome.lost_copies = _lost_copies(self._status()) - _lost_copies(before)
 
     def end(self) -> list[Outcome]:
@@ -187,17 +186,17 @@ class Stage:
         self._read += len(whole)
         self._events += map(json.loads, whole.splitlines())
 
-    def _has_recovered(self, ended_at: float) -> bool:
-        """Return whether each lasting connection was answered since then, and a new one some time later."""
+    def _has_recovered(self, ended_at: float, settled_at: float) -> bool:
+        """Return whether each lasting connection was answered since the fault's end, and a new one later."""
         self._read_events()
         recent = [one for one in reversed(self._events) if one["began"] >= ended_at and one["error"] is None]
         lasting = {one["number"] for one in recent if one["kind"] == "echo"}
-        is_called = any(one["kind"] == "call" and one["began"] >= ended_at + _GRACE for one in recent)
+        is_called = any(one["kind"] == "call" and one["began"] >= settled_at for one in recent)
         return is_called and len(lasting) == 2 * len(SOURCES)
 
     def _add_up(self, outcome: Outcome, until: float) -> None:
         """Note what the clients have lost by a fault; the next one is planted at ``until``."""
-        settled_at = outcome.ended_at + _GRACE
+        settled_at = outcome.ended_at + outcome.fault.settles
         for event in self._events:
             began, took = event["began"], event["took"]
             if began <= settled_at and began + took >= outcome.planted_at:
