@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
 
-from natmirror.linux.routes import RouteSocket, attribute, attributes
+from natmirror.linux.netlink import attribute, attributes
+from natmirror.linux.routes import RouteSocket
 
 # linux/rtnetlink.h, linux/if.h, linux/if_link.h, linux/if_addr.h
 _GETLINK, _GETADDR = 18, 22

@@ -8,7 +8,8 @@ from ipaddress import IPv4Network
 
 from pyroute2 import IPRoute
 
-from natmirror.linux.routes import REFUSING, Question, RouteSocket, attributes
+from natmirror.linux.netlink import attributes
+from natmirror.linux.routes import REFUSING, Question, RouteSocket
 
 _ANY = IPv4Network("0.0.0.0/0")
 

@@ -12,10 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
+from natmirror.linux.netlink import attribute, attributes, message, messages
 from natmirror.linux.pauses import give_way
 
 # linux/netlink.h, linux/rtnetlink.h, linux/neighbour.h
-_REQUEST, _DUMP = 0x1, 0x300
+_DUMP = 0x300
 _ERROR, _DONE = 2, 3
 _NEWROUTE, _GETROUTE, _NEWNEIGH, _GETNEIGH = 24, 26, 28, 30
 _SOL_NETLINK, _GET_STRICT_CHK = 270, 12
@@ -26,11 +27,8 @@ _UNKNOWN, _PERMANENT = 0x21, 0x80  # NUD_INCOMPLETE | NUD_FAILED, NUD_PERMANENT
 REFUSING = {6: "blackhole", 7: "unreachable", 8: "prohibit"}
 """The kinds of routes (RTN_*) and of policy rules (FR_ACT_*) that refuse a packet."""
 
-_HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence number, port
 _ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg: family, lengths, tos, table, protocol, scope, type, flags
 _NEIGHBOUR = struct.Struct("=BBHiHBB")  # struct ndmsg: family, padding, interface, state, flags, type
-_ATTRIBUTE = struct.Struct("=HH")
-_KIND_MASK = 0x3FFF  # NLA_TYPE_MASK
 _AT_ONCE = 16  # questions: their answers fit into the socket's buffer
 _MAX_LEN = 1 << 16
 _MAX_ROUTES = 1000
@@ -139,7 +137,7 @@ class RouteSocket:
 
     def dump(self, kind: int, body: bytes) -> Iterator[bytes]:
         """Yield the bodies of all messages that the kernel has for a request of this kind."""
-        self._socket.send(_message(kind, _DUMP, 0, body))
+        self._socket.send(message(kind, _DUMP, 0, body))
         while True:
             for _, answered, found in messages(self._socket.recv(_MAX_LEN)):
                 if answered in (_DONE, _ERROR):
@@ -152,7 +150,7 @@ class RouteSocket:
             some = list(enumerate(bodies))[start : start + _AT_ONCE]
             if start:
                 give_way()
-            self._socket.send(b"".join(_message(kind, 0, number, body) for number, body in some))
+            self._socket.send(b"".join(message(kind, 0, number, body) for number, body in some))
             left = len(some)
             while left:
                 for number, answered, body in messages(self._socket.recv(_MAX_LEN)):
@@ -209,38 +207,5 @@ def _answer(kind: int, body: bytes, names: _Names) -> Answer:
     )
 
 
-def _message(kind: int, flags: int, number: int, body: bytes) -> bytes:
-    return _HEADER.pack(_HEADER.size + len(body), kind, _REQUEST | flags, number, 0) + body
-
-
-def messages(received: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Yield the sequence number, the type and the body of each netlink message."""
-    while len(received) >= _HEADER.size:
-        length, kind, _, number, _ = _HEADER.unpack_from(received)
-        yield number, kind, received[_HEADER.size : length]
-        received = received[_padded(max(length, _HEADER.size)) :]
-
-
-def attribute(kind: int, value: bytes) -> bytes:
-    """Return a netlink attribute."""
-    length = _ATTRIBUTE.size + len(value)
-    return _ATTRIBUTE.pack(length, kind) + value + bytes(_padded(length) - length)
-
-
-def attributes(body: bytes) -> dict[int, bytes]:
-    """Return the values of netlink attributes by kind."""
-    found: dict[int, bytes] = {}
-    at = 0
-    while at + _ATTRIBUTE.size <= len(body):
-        size, kind = _ATTRIBUTE.unpack_from(body, at)
-        found[kind & _KIND_MASK] = body[at + _ATTRIBUTE.size : at + size]
-        at += _padded(max(size, _ATTRIBUTE.size))
-    return found
-
-
 def _number(value: bytes) -> int:
     return int.from_bytes(value, sys.byteorder)
-
-
-def _padded(length: int) -> int:
-    return length + 3 & ~3

@@ -21,6 +21,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from natmirror.errors import HostError
 from natmirror.linux import descriptors
+from natmirror.linux.netlink import attribute
 
 NAME = "natmirror"
 """The beginning of the device's name; the kernel appends a number."""
@@ -130,10 +131,10 @@ def _create() -> tuple[int, int]:
 
 
 def _configure(index: int) -> None:
-    conf = b"".join(_attribute(kind, struct.pack("=I", value)) for kind, value in _SETTINGS.values())
+    conf = b"".join(attribute(kind, struct.pack("=I", value)) for kind, value in _SETTINGS.values())
     _set_link(index, socket.AF_INET, _nested(_IFLA_INET_CONF, conf))
     if _IPV6.exists():
-        _set_link(index, socket.AF_INET6, _attribute(_IFLA_INET6_ADDR_GEN_MODE, bytes((_IN6_ADDR_GEN_MODE_NONE,))))
+        _set_link(index, socket.AF_INET6, attribute(_IFLA_INET6_ADDR_GEN_MODE, bytes((_IN6_ADDR_GEN_MODE_NONE,))))
     with IPRoute() as netlink:
         netlink.addr("replace", index=index, address=_ADDRESS, prefixlen=32)
         netlink.link("set", index=index, state="up")
@@ -193,11 +194,7 @@ def _set_link(index: int, family: int, settings: bytes) -> None:
 
 
 def _nested(kind: int, attributes: bytes) -> bytes:
-    return _attribute(kind | _NLA_F_NESTED, attributes)
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+    return attribute(kind | _NLA_F_NESTED, attributes)
 
 
 def path_mtu(address: bytes) -> int:

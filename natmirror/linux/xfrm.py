@@ -7,7 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
-from natmirror.linux.routes import Question, attributes, messages
+from natmirror.linux.netlink import attributes, messages
+from natmirror.linux.routes import Question
 
 # linux/netlink.h, linux/xfrm.h
 _NETLINK_XFRM = 6

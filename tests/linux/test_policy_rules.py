@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from pyroute2.netlink.rtnl.fibmsg import fibmsg
 
+from natmirror.linux.netlink import attribute
 from natmirror.linux.policy_rules import Routing, refusing_rules, routing
-from natmirror.linux.routes import Question, RouteSocket, attribute
+from natmirror.linux.routes import Question, RouteSocket
 
 # Linux 6.18, after: ip rule add from 10.9.2.3/8 to 10.99.0.0/16 blackhole prio 50; ip rule add iif lo prohibit prio 60
 FROM_TABLE = (
