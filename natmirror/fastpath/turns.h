@@ -29,7 +29,7 @@
 #define NM_TURNS_RATE 10000.0 /* tokens that a peer gets each second */
 #define NM_TURNS_BURST 3000.0 /* tokens that a peer can have in store */
 #define NM_TURNS_KEPT 1000.0  /* of these, for genuine packets alone */
-#define NM_TURNS_STEADY 40.0  /* strays leave so many beside these: ten packets take the thread half a millisecond */
+#define NM_TURNS_STEADY 12.0  /* strays leave so many beside these: three packets take the thread 150 us */
 #define NM_TURN_OF_DATA 1     /* the price of a packet of an established flow, or of a leg */
 #define NM_TURN_OF_OTHERS 4   /* the price of any other packet: a thread opens fewer connections than that */
 

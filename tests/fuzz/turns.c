@@ -15,7 +15,7 @@
 #define STORE 3000.0
 #define PRICE_OF_DATA 1
 #define PRICE_OF_OTHERS 4
-#define STEADY 40
+#define STEADY 12
 #define SOURCE_AT 12
 
 const uint8_t OF_REPLIES[4] = {255, 255, 255, 255};
