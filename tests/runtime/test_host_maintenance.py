@@ -139,7 +139,7 @@ def codes_at(maintenance: HostMaintenance, clock: Clock, now: float) -> list[str
 
 
 CUT = HostCode.NO_FORWARDING.found(interfaces="eth0", settings="x=1")
-WARNED = HostCode.STRICT_REVERSE_PATH.found(interface="eth0")
+WARNED = HostCode.STRICT_REVERSE_PATH.found(interface="eth0", setting="x")
 
 
 def test_a_failure_counts_at_once_at_the_start_and_later_when_a_second_look_finds_it_too(
