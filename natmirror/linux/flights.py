@@ -75,8 +75,6 @@ class Flight:
 
     packets: str
     views: tuple[View, ...]
-    match_iptables: str
-    match_nft: str
     service: str
     path: tuple[str, str]
     """The backend or mirror, and the network of the clients."""
@@ -159,8 +157,6 @@ def _both_ways(
                 (ChainHook.PREROUTING, _CONNTRACK + 1, tracked),
                 *_leaving(host, replace(tracked, oif=host.routes.get(backend.address))),
             ),
-            f"-s {clients}",
-            f"ip saddr {clients}",
             *ends,
             has_route=has_route,
             opens=True,
@@ -186,8 +182,6 @@ def _both_ways(
             (ChainHook.FORWARD, _MANGLE + 1, translated),
             *_leaving(host, translated)[1:],
         ),
-        f"-d {clients}",
-        f"ip daddr {clients}",
         *ends,
         has_route=has_route,
         queued_at=(ChainHook.FORWARD, _MANGLE),
@@ -210,8 +204,7 @@ def _copies(service: Service, mirror: Mirror, clients: IPv4Network, host: Surrou
     if link != "lo":
         seen += _leaving(host, replace(untracked, oif=link))
     ends = service.name, (mirror.name, str(clients))
-    matches = f"-i {TUN_NAME}+", f'iifname "{TUN_NAME}*"'
-    yield Flight(f"copies to {name}", tuple(seen), *matches, *ends, is_production=False)
+    yield Flight(f"copies to {name}", tuple(seen), *ends, is_production=False)
     entrance = host.entrance(mirror.address, mirror.asymmetric)
     if entrance.link == "lo":
         return
@@ -220,8 +213,6 @@ def _copies(service: Service, mirror: Mirror, clients: IPv4Network, host: Surrou
     yield Flight(
         f"answers of {name}",
         tuple(_entering(host, answer)),
-        f"-s {mirror.address} -d {ours}",
-        f"ip saddr {mirror.address} ip daddr {ours}",
         *ends,
         is_production=False,
         queued_at=(ChainHook.PREROUTING, _RAW),

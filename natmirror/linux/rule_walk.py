@@ -88,6 +88,10 @@ class RuleWalk:
         """Return whether natmirror's jump to its queue stands in a chain."""
         return chain.place in self._jumps
 
+    def views(self, flight: Flight, chain: BaseChain) -> list[TestPacket]:
+        """Return how a packet may look in a chain."""
+        return flight.at(chain, self._jumps)
+
     def fates(self, flight: Flight) -> Iterator[Fate]:
         """Yield what certainly becomes of a packet, until it does not go on."""
         changes = dict(self._unknown)

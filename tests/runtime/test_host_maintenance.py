@@ -203,7 +203,12 @@ def test_a_backend_that_its_checks_have_taken_down_is_silent_too(
     maintenance: HostMaintenance, found: list[Finding], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr("natmirror.linux.preflight.check", lambda *arguments: asked.append(arguments[-1]) or found)
+
+    def check(*arguments: Any) -> list[Finding]:
+        asked.append(arguments[-1])
+        return found
+
+    monkeypatch.setattr("natmirror.linux.preflight.check", check)
     maintenance.check_host()
     maintenance._silent_by_checks = lambda: {"openflow/c1"}
     values = {"address": "10.20.0.12:6653", "host": "10.20.0.12", "count": 2}
