@@ -122,7 +122,7 @@ def main(
 
 
 for _command in (
-    *(running.status, lists.flows, lists.legs, running.drain, running.undrain, running.reload),
+    *(running.status, lists.flows, lists.legs, running.drain, running.undrain, running.reload, running.rules),
     *(running.resume_mirroring, running.health, running.role),
     *(tools.keepalived, tools.cleanup, tools.replay, tools.demo),
 ):

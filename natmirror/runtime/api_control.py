@@ -18,10 +18,16 @@ from natmirror.runtime.run_status import RunStatus
 from natmirror.runtime.shown import CommandAnswer, ReloadAnswer
 from natmirror.runtime.worker_events import WorkerEvents
 
+_RULES_TIMEOUT = 5.0  # seconds
 
-def documents(status: RunStatus) -> dict[str, Document]:
-    """Return the function behind each resource that is no list."""
-    return {"status": lambda _: status.status()}
+
+def documents(status: RunStatus, maintenance: HostMaintenance, reloader: Reloader) -> dict[str, Document]:
+    """Return the function behind each resource that is no list. ``maintenance`` has the thread that reads the rules
+    file."""
+    return {
+        "status": lambda _: status.status(),
+        "rules": lambda _: maintenance.thread.ask(reloader.view.show, _RULES_TIMEOUT),
+    }
 
 
 def lists(status: RunStatus, events: WorkerEvents, engines: Sequence[EngineProxy]) -> dict[str, Parts]:

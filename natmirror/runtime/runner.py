@@ -154,7 +154,8 @@ class Runner:
             reloader=self._reloader,
         )
         lists = api_control.lists(self._status, self._worker_events, engines)
-        self._api = ApiProcess(api_path, api_control.documents(self._status), lists, commands)
+        documents = api_control.documents(self._status, self._maintenance, self._reloader)
+        self._api = ApiProcess(api_path, documents, lists, commands)
         self.member.readiness.queue_problem = self._queue_problem
         self.member.readiness.host_failure = self._host_failure
         self.member.readiness.why_host_fails = self._findings.why_unfit
