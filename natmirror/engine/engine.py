@@ -30,6 +30,7 @@ from natmirror.mirror.sessions.claims import SwitchClaims
 from natmirror.mirror.shown import FlowEntry
 from natmirror.mirror.timers import AT_ONCE
 from natmirror.nat.flows import Nat
+from natmirror.nat.new_connections import NewConnections
 from natmirror.nat.services import ServiceTable
 from natmirror.net.checksum import Checksum
 from natmirror.net.endpoint import Endpoint, endpoint_of
@@ -107,8 +108,8 @@ class Engine:
             *(self._services, self._mirrors, self._mirroring, self.replicated_legs, self._outgoing, counters)
         )
         self.decide = Forwarding(
-            *(self._services, self._nat, mirror_packets, self._mirroring, self._failover, self._icmp_errors),
-            *(self._outgoing, counters),
+            *(self._services, self._nat, NewConnections(self._services, self._nat), mirror_packets, self._mirroring),
+            *(self._failover, self._icmp_errors, self._outgoing, counters),
         ).decide
         """Return the decision on a packet that the C gear has punted: see Forwarding.decide()."""
         self._report = EngineReport(
