@@ -75,7 +75,7 @@ class EngineReport:
     def flows(self, now: float, ids: Iterable[int] | None = None) -> list[FlowEntry]:
         """Return the flows with these numbers, or all, each with its legs. Leave out numbers without a flow."""
         flows = self._nat.by_ids(self._nat.ids() if ids is None else ids)
-        return [self._flow(flow, now) for flow in flows if not flow.is_direct]
+        return [self.flow(flow, now) for flow in flows if not flow.is_direct]
 
     def decisions(self, ids: Iterable[int]) -> list[SwitchDecisions]:
         """Return the orders of backend and masters for the switches behind the flows with these numbers, with times on
@@ -96,7 +96,8 @@ class EngineReport:
         ``gone``."""
         return self._mirrors.lingering(now, leg_ids)
 
-    def _flow(self, flow: Flow, now: float) -> FlowEntry:
+    def flow(self, flow: Flow, now: float) -> FlowEntry:
+        """Return a flow with its legs."""
         row = flow.row
         guest = is_guest(row)
         legs = self._mirrors.legs_of(flow, now)

@@ -93,11 +93,13 @@ class NewConnections:
 
     def _opening(self, service: Service, client: Endpoint, backend: Backend | None) -> Opening:
         pool = service.pool
+        if client[0] not in self._services.clients:
+            return Opening.NO_CLIENT
         if pool is not None and backend is None:
             return Opening.REFUSED if pool.when_none is WhenNone.REFUSE else Opening.DROPPED
         if self._nat.is_open_elsewhere(service, endpoint_of(backend or service), client):
             return Opening.PAST_SERVICE
-        if self._services.is_removed(service) or client[0] not in self._services.clients:
+        if self._services.is_removed(service):
             return Opening.NO_CLIENT
         return Opening.WATCHED if pool is None else Opening.TO_BACKEND
 

@@ -75,6 +75,11 @@ class Maglev:
         """Return the client's slot in the table."""
         return client_hash(client, with_port=self._with_port) % TABLE_SIZE
 
+    def gives_slot_away(self, client: Endpoint) -> bool:
+        """Return whether the client's derived backend has left the client's slot to another one, for its share."""
+        slot = self.slot_of(client)
+        return bool(self.table) and self.table[slot] != self._full_table[slot]
+
     def peek(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend | None:
         """Return the backend in the client's slot, or in the next one whose backend is not to be avoided."""
         if not self.table:
