@@ -92,7 +92,7 @@ class EngineExplanation:
             Obstacle.CLOSED: not member.share,
             Obstacle.FULL: backend in choice.full,
             Obstacle.FAILED: failure is not None and not choice.has_tried_all,
-            Obstacle.SLOW_START: is_hashed and 0 < member.share < 1 and self._loses_slot(service, client, member),
+            Obstacle.SLOW_START: is_hashed and backend != choice.backend and self._lends_slot(service, client, member),
         }
         return {
             "backend": backend.name,
@@ -105,9 +105,10 @@ class EngineExplanation:
             "failure": None if failure is None else _failure(failure, now),
         }
 
-    def _loses_slot(self, service: Service, client: Endpoint, member: PoolMember) -> bool:
+    def _lends_slot(self, service: Service, client: Endpoint, member: PoolMember) -> bool:
+        """Return whether the client's slot is this backend's, and another one has it while this one's share grows."""
         maglev = self._services.maglev(service)
-        return maglev.derive(client) == member.backend and maglev.gives_slot_away(client)
+        return 0 < member.share < 1 and maglev.derive(client) == member.backend and maglev.gives_slot_away(client)
 
     def _foreseen_copies(
         self, service: Service, client: Endpoint, choice: Choice, opening: Opening

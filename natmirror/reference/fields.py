@@ -5,7 +5,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
-from natmirror.reference import docstrings
+from natmirror import docstrings
 
 
 @dataclass(frozen=True, slots=True)

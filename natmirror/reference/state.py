@@ -10,6 +10,7 @@ from typing import Any, Union, get_args, get_origin
 
 from natmirror.api import PREFIX
 from natmirror.backends.shown import BackendState
+from natmirror.docstrings import summary
 from natmirror.engine.counters import EngineCounter
 from natmirror.engine.shown import SwitchDecisions
 from natmirror.fastpath.flow_states import FlowState
@@ -23,7 +24,6 @@ from natmirror.openflow.shown import RequestOutcome
 from natmirror.reasons import DropReason, EndReason, NotKeptReason, WithheldReason
 from natmirror.reference import markdown
 from natmirror.reference.choices import sentences
-from natmirror.reference.docstrings import summary
 from natmirror.reference.fields import Field, fields
 from natmirror.reference.markdown import anchor, literal
 from natmirror.replication.synchroniser import SyncState
