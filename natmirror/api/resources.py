@@ -12,7 +12,7 @@ from itertools import zip_longest
 from urllib.parse import unquote
 
 from natmirror.api import PREFIX
-from natmirror.api.values import Flag, Seconds, ValueType
+from natmirror.api.values import Client, Flag, Seconds, ValueType
 
 JSON = "application/json"
 
@@ -97,6 +97,17 @@ ROUTES = (
         "decisions",
         "SwitchDecisions",
         "What backend and masters have decided for each OpenFlow switch.",
+    ),
+    Route(
+        Kind.DOCUMENT,
+        f"{PREFIX}explain",
+        "explain",
+        "ExplainAnswer",
+        "What natmirror does with a client's connections, and why.",
+        (
+            Parameter("client", Client(), "The client's address, or its address and port.", is_required=True),
+            Parameter("service", ValueType(), "Only this service, by its name in the rules."),
+        ),
     ),
     Route(
         Kind.COMMAND,

@@ -137,8 +137,10 @@ class EngineExplanation:
     def _connection(self, flow: Flow, now: float) -> ConnectionEntry:
         row, pool = flow.row, flow.service.pool
         is_plain = not is_direct(row)
+        shown = self._report.flow(flow, now)
         return {
-            **self._report.flow(flow, now),
+            **shown,
+            "backend": shown["backend"] if is_plain else self._direct_backend(flow),
             "direct": not is_plain,
             "is_open": row.state in IS_OPEN and not is_killed(row),
             "is_over": row.state >= State.TIME_WAIT,
@@ -152,6 +154,12 @@ class EngineExplanation:
             "throttled": is_throttled(row),
             "copies": self._mirrors.copies_of(flow, now) if is_plain and row.state < State.TIME_WAIT else [],
         }
+
+    def _direct_backend(self, flow: Flow) -> str | None:
+        """Return the backend of a direct connection, whose row has only the endpoint."""
+        there = bytes(flow.row.backend[0:4]), flow.row.backend_port
+        members = (member.backend for member in self._services.members(flow.service))
+        return next((backend.name for backend in members if endpoint_of(backend) == there), None)
 
     def _derived(self, service: Service, pool: Pool | None, client: Endpoint) -> str | None:
         return None if pool is None else self._services.derived_backend(service, client).name

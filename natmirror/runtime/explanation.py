@@ -1,7 +1,7 @@
 """Gathers what ``natmirror explain`` answers: from the packet thread that has the client, from the backends' states and
 from the rules file on disk; or, for a rules file alone, from a fresh engine."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from ipaddress import IPv4Address
@@ -11,44 +11,61 @@ from natmirror.backends.shown import AdmissionEntry
 from natmirror.engine.engine import Engine
 from natmirror.engine.explained import ConnectionEntry, NewConnectionEntry
 from natmirror.errors import HostError, NatmirrorError
+from natmirror.ha.member import PairMember
 from natmirror.linux.addresses import own_addresses
 from natmirror.linux.iptables_rules import NAT_QUEUE, WATCH_QUEUE, queue_number
 from natmirror.net.endpoint import parse_client
 from natmirror.net.prefixes import ClientNetworks
+from natmirror.replication.synchroniser import SyncState
 from natmirror.rules import Rules
 from natmirror.rules.shards import Shard
+from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.costs import ReloadCost
 from natmirror.runtime.engine_proxy import EngineProxy
 from natmirror.runtime.explained import AddressEntry, AddressKind, ExplainAnswer, ExplainedConnection, ExplainedService
+from natmirror.runtime.host_maintenance import HostMaintenance
 from natmirror.runtime.interruptions import Situation
+from natmirror.runtime.reloader import Reloader
+from natmirror.runtime.shared_state import SharedState
 
 _MOST_CONNECTIONS = 100
+_FILE_TIMEOUT = 3.0  # seconds
 
 _States = dict[tuple[str, str], AdmissionEntry]
 
 
 class Explainer:
-    """Explains a running natmirror, from any thread. ``rules`` returns the rules that run, ``read_file`` those in their
-    file, with NatmirrorError where a reload would refuse them, and ``states`` the backends' states."""
+    """Explains a running natmirror, from any thread. ``keeps_rules``: a stop leaves the iptables rules in place."""
 
     def __init__(
         self,
         engines: Sequence[EngineProxy],
-        rules: Callable[[], Rules],
-        read_file: Callable[[], Rules],
-        states: Callable[[], _States],
-        situation: Callable[[], Situation],
+        reloader: Reloader,
+        maintenance: HostMaintenance,
+        backends: BackendControl,
+        member: PairMember,
+        shared: SharedState | None,
+        *,
+        keeps_rules: bool,
     ) -> None:
         self._engines = engines
-        self._rules = rules
-        self._read_file = read_file
-        self._states = states
-        self._situation = situation
+        self._reloader = reloader
+        self._maintenance = maintenance
+        self._backends = backends
+        self._member = member
+        self._shared = shared
+        self._keeps_rules = keeps_rules
+
+    @property
+    def _situation(self) -> Situation:
+        member, shared = self._member, self._shared
+        shares_state = shared is not None and shared.show()["state"] is SyncState.COMPLETE
+        return Situation(self._keeps_rules, member.is_in_pair, member.is_active, shares_state)
 
     def explain(self, client: str, service: str | None) -> ExplainAnswer:
         """Return what natmirror does with a client's connections to a service, or to all. ValueError where ``client``
         is no address or endpoint, or there is no such service; TimeoutError where a thread does not answer."""
-        rules, situation = self._rules(), self._situation()
+        rules, situation = self._reloader.rules, self._situation
         (address, port), shard = _question(rules, client, service, len(self._engines))
         engine = self._engines[shard.number]
         foreseen = engine.foresee(address, port, service)
@@ -58,7 +75,7 @@ class Explainer:
         if wanted:
             cost, refused = self._cost_of_reload(rules)
         return {
-            **_answer(rules, client, shard, foreseen, self._states(), is_active=situation.is_active),
+            **_answer(rules, client, shard, foreseen, self._backends.states(), is_active=situation.is_active),
             "running": True,
             "connections": [_explained(one, rules, situation, cost) for one in wanted],
             "connection_count": count - (len(connections) - len(wanted)),
@@ -68,7 +85,7 @@ class Explainer:
     def _cost_of_reload(self, rules: Rules) -> tuple[ReloadCost | None, str | None]:
         """Return what a reload would cost, or why it would be refused."""
         try:
-            return ReloadCost(rules, self._read_file()), None
+            return ReloadCost(rules, self._maintenance.thread.ask(self._reloader.read, _FILE_TIMEOUT)), None
         except TimeoutError:
             return None, "natmirror cannot read it now: its maintenance thread is busy"
         except NatmirrorError as error:

@@ -33,6 +33,7 @@ from natmirror.runtime.api_process import ApiProcess
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.chores import NEVER, Chore, ChoreFailure, failures
 from natmirror.runtime.costs import cost_of_stop
+from natmirror.runtime.explanation import Explainer
 from natmirror.runtime.host_maintenance import HostMaintenance
 from natmirror.runtime.kernel_rules import KernelRules
 from natmirror.runtime.logs import Logs
@@ -147,7 +148,12 @@ class Runner:
             engines=engines,
             reloader=self._reloader,
         )
-        documents, lists = api_control.documents(self._status), api_control.lists(self._status, self._worker_events)
+        explainer = Explainer(
+            *(engines, self._reloader, self._maintenance, self._backends, self.member, self._shared),
+            keeps_rules=keep_rules,
+        )
+        documents = api_control.documents(self._status, explainer)
+        lists = api_control.lists(self._status, self._worker_events)
         self._api = ApiProcess(api_path, documents, lists, commands)
         self.member.readiness.queue_problem = self._queue_problem
         self.member.readiness.host_failure = self._host_failure

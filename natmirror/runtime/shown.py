@@ -11,6 +11,7 @@ from natmirror.linux.counters import OutboxCounter, QueueCounter
 from natmirror.mirror.shown import FlowEntry
 from natmirror.reasons import EndReason
 from natmirror.runtime.chores import ChoreFailure
+from natmirror.runtime.explained import ExplainAnswer
 from natmirror.runtime.keeper import KeptEntry
 from natmirror.runtime.logs import LogEntry
 from natmirror.runtime.shared_state import SharedStateEntry
@@ -21,6 +22,7 @@ __all__ = [
     "EmptyAnswer",
     "EndedLeg",
     "ErrorAnswer",
+    "ExplainAnswer",
     "FlowEntry",
     "MachineEntry",
     "ReloadAnswer",
