@@ -41,9 +41,9 @@ def text(answer: ExplainAnswer) -> str:
 
 def _head(answer: ExplainAnswer) -> Iterator[str]:
     client = answer["client"]
-    queues = " and ".join(map(str, answer["queues"]))
+    queues = " and ".join(f"queue {number}" for number in answer["queues"])
     if answer["in_switches"]:
-        yield f"{client} is a client: packet thread {answer['thread']} has it, queue {queues}"
+        yield f"{client} is a client: packet thread {answer['thread']} has it, {queues}"
     else:
         yield (
             f"{client} is no client: it is in none of the networks in switches. natmirror leaves its packets alone, so"
@@ -192,6 +192,8 @@ def _binding(one: ExplainedConnection) -> Iterator[str]:
     backend, derived = one["backend"], one["derived_backend"]
     if one["direct"]:
         yield "connected to the backend's own address: natmirror lets it pass, and copies nothing"
+    elif one["is_over"]:
+        return
     elif one["pinned"] and backend != derived:
         yield (
             f"pinned: the rules alone would give it {derived}. natmirror moves no open connection: it stays with"
