@@ -12,6 +12,7 @@ from natmirror.engine.explained import FailureEntry, FailureKind, Obstacle, Pool
 from natmirror.mirror.shown import CopyEntry, CopyWait, ForeseenCopy, SessionWait
 from natmirror.nat.new_connections import Opening
 from natmirror.reasons import EndReason
+from natmirror.replication.synchroniser import SyncState
 from natmirror.rules import Balance
 from natmirror.runtime.explained import (
     AddressEntry,
@@ -57,6 +58,8 @@ def _head(answer: ExplainAnswer) -> Iterator[str]:
         yield "By the rules alone, as after a start, while all backends are up:"
     elif not answer["active"]:
         yield "This host is the standby of its pair. It would do this if it took over now; the other host knows more:"
+    if answer["shared_state"] != SyncState.OFF:
+        yield f"The pair's shared state is {answer['shared_state']}: {_sentence(answer['shared_state'], SyncState)}"
 
 
 def _address(one: AddressEntry) -> str:
@@ -102,7 +105,7 @@ def _service(one: ExplainedService, *, is_running: bool) -> Iterator[str]:
 
 def _opening(one: ExplainedService, chosen: PoolMemberEntry | None) -> str:
     if one["opening"] != Opening.TO_BACKEND:
-        return f"is {one['opening']}: {_lowered(_sentence(one['opening']))}"
+        return f"is {one['opening']}: {_sentence(one['opening'], Opening)}"
     if one["needs_port"]:
         return "goes to a backend that depends on the client's port (hash: address-port): ask for CLIENT:PORT"
     assert chosen is not None, "a backend of the pool"
@@ -167,7 +170,7 @@ def _state(state: AdmissionEntry | None) -> str:
 def _foreseen(copy: ForeseenCopy) -> str:
     if (reason := copy["reason"]) is None:
         return f"copied to {copy['mirror']}"
-    return f"not copied to {copy['mirror']}: {reason}: {_lowered(_sentence(reason))}"
+    return f"not copied to {copy['mirror']}: {reason}: {_sentence(reason, *_REASONS)}"
 
 
 # Connections
@@ -221,8 +224,8 @@ def _copy(copy: CopyEntry) -> str:
     if reason is None:
         return f"not copied to {copy['mirror']}: no session has begun, and the log has the reason"
     if reason != EndReason.RECONNECTING:
-        return f"not copied to {copy['mirror']}: {reason}: {_lowered(_sentence(reason))}"
-    before = "" if copy["ended_as"] is None else f" after {copy['ended_as']} ({_lowered(_sentence(copy['ended_as']))})"
+        return f"not copied to {copy['mirror']}: {reason}: {_sentence(reason, *_REASONS)}"
+    before = "" if copy["ended_as"] is None else f" after {copy['ended_as']} ({_sentence(copy['ended_as'], EndReason)})"
     when = copy["begins_in_seconds"]
     begins = (
         "once another connection has reached the mirror" if when is None else f"in {duration(when)} at the earliest"
@@ -233,7 +236,7 @@ def _copy(copy: CopyEntry) -> str:
 
 def _outcome(outcome: OutcomeEntry) -> str:
     copies = [f"its copy to {name} {_COPY_FATES[fate]}" for name, fate in outcome["copies"].items()]
-    return "; ".join((_lowered(_sentence(outcome["connection"])), *copies))
+    return "; ".join((_sentence(outcome["connection"], ConnectionFate), *copies))
 
 
 _COPY_FATES = {
@@ -245,26 +248,19 @@ _COPY_FATES = {
 
 # Words
 
-_KINDS: tuple[type[StrEnum], ...] = (EndReason, SessionWait, CopyWait, Opening, ConnectionFate)
+_REASONS = (EndReason, SessionWait, CopyWait)
 
 
 @cache
-def _sentences() -> Mapping[str, str]:
+def _sentences(kind: type[StrEnum]) -> Mapping[str, str]:
     """Return the first paragraph of each word's sentence in the reference, without its full stop."""
-    found: dict[str, str] = {}
-    for kind in _KINDS:
-        found |= {
-            kind[name]: told.partition("\n\n")[0].rstrip(".") for name, told in docstrings.sentences(kind).items()
-        }
-    return found
+    told = docstrings.sentences(kind)
+    return {word: told[word.name].partition("\n\n")[0].rstrip(".") for word in kind}
 
 
-def _sentence(word: StrEnum) -> str:
-    return _sentences()[word]
-
-
-def _lowered(sentence: str) -> str:
-    """Return a sentence that follows a colon."""
+def _sentence(word: str, *kinds: type[StrEnum]) -> str:
+    """Return the sentence of a word of one of these enumerations, to stand behind a colon."""
+    sentence = next(_sentences(kind)[word] for kind in kinds if word in _sentences(kind))
     return sentence[:1].lower() + sentence[1:]
 
 

@@ -5,6 +5,7 @@ from typing import TypedDict
 
 from natmirror.backends.shown import AdmissionEntry
 from natmirror.engine.explained import ConnectionEntry, NewConnectionEntry
+from natmirror.replication.synchroniser import SyncState
 
 
 class AddressKind(StrEnum):
@@ -104,6 +105,9 @@ class ExplainAnswer(TypedDict):
     up."""
     active: bool
     """Whether production passes this host; false on the standby host of a pair."""
+    shared_state: SyncState
+    """Whether the hosts of a pair share their pinned bindings and copies now, so that the other one could go on with
+    them."""
     thread: int
     """The number of the packet thread that has the client."""
     queues: list[int]

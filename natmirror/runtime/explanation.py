@@ -31,6 +31,8 @@ from natmirror.runtime.shared_state import SharedState
 _MOST_CONNECTIONS = 100
 _FILE_TIMEOUT = 3.0  # seconds
 
+_ALONE = Situation(keeps_rules=True, is_in_pair=False, is_active=True, shared_state=SyncState.OFF)
+
 _States = dict[tuple[str, str], AdmissionEntry]
 
 
@@ -58,9 +60,8 @@ class Explainer:
 
     @property
     def _situation(self) -> Situation:
-        member, shared = self._member, self._shared
-        shares_state = shared is not None and shared.show()["state"] is SyncState.COMPLETE
-        return Situation(self._keeps_rules, member.is_in_pair, member.is_active, shares_state)
+        state = SyncState.OFF if self._shared is None else self._shared.show()["state"]
+        return Situation(self._keeps_rules, self._member.is_in_pair, self._member.is_active, state)
 
     def explain(self, client: str, service: str | None) -> ExplainAnswer:
         """Return what natmirror does with a client's connections to a service, or to all. ValueError where ``client``
@@ -75,7 +76,7 @@ class Explainer:
         if wanted:
             cost, refused = self._cost_of_reload(rules)
         return {
-            **_answer(rules, client, shard, foreseen, self._backends.states(), is_active=situation.is_active),
+            **_answer(rules, client, shard, foreseen, self._backends.states(), situation),
             "running": True,
             "connections": [_explained(one, rules, situation, cost) for one in wanted],
             "connection_count": count - (len(connections) - len(wanted)),
@@ -99,7 +100,7 @@ def explain_rules(rules: Rules, threads: int, client: str, service: str | None) 
     engine = Engine(replace(rules, max_flows=1), key=bytes(16), shard=shard)
     foreseen = engine.explanation.foresee(address, port, service, 0.0)
     return {
-        **_answer(rules, client, shard, foreseen, Admission(rules, 0.0).show(0.0), is_active=True),
+        **_answer(rules, client, shard, foreseen, Admission(rules, 0.0).show(0.0), _ALONE),
         "running": False,
         "connections": [],
         "connection_count": 0,
@@ -122,8 +123,7 @@ def _answer(
     shard: Shard,
     foreseen: Iterable[NewConnectionEntry],
     states: _States,
-    *,
-    is_active: bool,
+    situation: Situation,
 ) -> ExplainAnswer:
     """Return an answer without connections."""
     address = IPv4Address(client.partition(":")[0])
@@ -134,7 +134,8 @@ def _answer(
         "in_switches": address.packed in ClientNetworks(rules.switches),
         "address_is": [*_in_rules(rules, address), *_on_host(address)],
         "running": False,
-        "active": is_active,
+        "active": situation.is_active,
+        "shared_state": situation.shared_state,
         "thread": shard.number,
         "queues": [queue_number(queue, shard) for queue in queues],
         "services": [_service(one, states) for one in foreseen],

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from natmirror.engine.explained import ConnectionEntry
+from natmirror.replication.synchroniser import SyncState
 from natmirror.rules import Mirror, Reconnect, Service
 from natmirror.runtime.explained import ConnectionFate, CopyFate, OutcomeEntry
 
@@ -16,8 +17,12 @@ class Situation:
     is_in_pair: bool
     is_active: bool
     """Whether production passes this host."""
-    shares_state: bool
+    shared_state: SyncState
     """Whether the other host, or the next run on this one, gets the bindings and copies of this one."""
+
+    @property
+    def shares_state(self) -> bool:
+        return self.shared_state is SyncState.COMPLETE
 
     def restart(self, connection: ConnectionEntry, service: Service | None) -> OutcomeEntry:
         """Return what a restart would do. In a pair the active host stops only once the other one has taken over."""
