@@ -102,7 +102,8 @@ STEPS = st.one_of(
 
 @dataclass
 class World:
-    """Two engines with the same packets. The first one is asked before each connection, the other never."""
+    """Two engines with the same packets, of which the first one is asked before each connection, the other never; and
+    one that knows only the rules."""
 
     rules: Rules
     fast: bool
@@ -111,7 +112,7 @@ class World:
     engines: list[Engine] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.engines = [Engine(self.rules, key=KEY, fast=self.fast) for _ in range(2)]
+        *self.engines, self.fresh = [Engine(self.rules, key=KEY, fast=self.fast) for _ in range(3)]
 
     def receive(self, raw: bytes, hook: Hook) -> Accept | Drop:
         decisions = [one.receive(raw, hook, self.now) for one in self.engines]
@@ -198,10 +199,9 @@ class World:
 
     def restart(self, client: Endpoint, made: ConnectionEntry) -> None:
         """Assert that a host which knows only the rules has the client's data go where the explanation says."""
-        fresh = Engine(self.rules, key=KEY, fast=self.fast)
         data = packet(client, SERVICE, "PA", ISS + 1, IRS + 1, b"x")
-        assert isinstance(fresh.receive(data, Hook.PREROUTING, self.now).verdict, Accept)
-        [goes_on] = open_ones(fresh, client, self.now)
+        assert isinstance(self.fresh.receive(data, Hook.PREROUTING, self.now).verdict, Accept)
+        [goes_on] = open_ones(self.fresh, client, self.now)
         assert goes_on["backend"] == made["derived_backend"]
         assert made["pinned"] == (goes_on["backend"] != made["backend"])
 
