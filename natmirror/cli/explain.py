@@ -8,7 +8,7 @@ import click
 
 from natmirror.cli import exit_codes
 from natmirror.cli.exit_codes import epilog
-from natmirror.cli.options import FILE, api_option
+from natmirror.cli.options import FILE, api_option, json_option
 
 
 @click.command(epilog=epilog(exit_codes.EXPLAIN))
@@ -21,7 +21,7 @@ from natmirror.cli.options import FILE, api_option
     metavar="FILE",
     help="Ask no running natmirror: say what it would do after a start with the rules in FILE.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @api_option
 def explain(client: str, service: str | None, rules_file: Path | None, as_json: bool, api_path: Path) -> None:
     """Say what natmirror does with a client's connections, and why.

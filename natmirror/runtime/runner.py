@@ -153,7 +153,7 @@ class Runner:
             keeps_rules=keep_rules,
         )
         documents = api_control.documents(self._status, explainer)
-        lists = api_control.lists(self._status, self._worker_events)
+        lists = api_control.lists(self._status, self._worker_events, engines)
         self._api = ApiProcess(api_path, documents, lists, commands)
         self.member.readiness.queue_problem = self._queue_problem
         self.member.readiness.host_failure = self._host_failure
