@@ -143,7 +143,7 @@ def _obstacle(obstacle: Obstacle, member: PoolMemberEntry, state: AdmissionEntry
 
 def _failure(failure: FailureEntry) -> str:
     for_time = f"for {duration(failure['avoided_seconds'])} more"
-    ago = duration(failure["seconds"])
+    ago = duration(failure["failed_seconds"])
     if failure["kind"] == FailureKind.REFUSED:
         return f"it refused this client's SYN {ago} ago, so the client's new connections avoid it {for_time}"
     return (

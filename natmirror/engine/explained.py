@@ -35,7 +35,7 @@ class FailureEntry(TypedDict):
 
     kind: FailureKind
     """How the backend has failed the client."""
-    seconds: float
+    failed_seconds: float
     """How long ago that was, in seconds."""
     avoided_seconds: float
     """For how many seconds more the client's new connections avoid the backend."""

@@ -168,6 +168,6 @@ class EngineExplanation:
 def _failure(failure: Failure, now: float) -> FailureEntry:
     return {
         "kind": FailureKind.REFUSED if failure.accepted is None else FailureKind.UNANSWERED,
-        "seconds": round(now - failure.at, 3),
+        "failed_seconds": round(now - failure.at, 3),
         "avoided_seconds": round(failure.at + AVOID_TIMEOUT - now, 3),
     }

@@ -232,7 +232,7 @@ def test_a_refused_syn_keeps_a_client_away_for_a_while(fast: bool) -> None:
     found = asked(one, now=connection.now + 12)
     assert found["backend"] != first and obstacles(found)[first] == [Obstacle.FAILED]
     [failure] = [one["failure"] for one in found["pool"] if one["failure"] is not None]
-    assert failure == {"kind": FailureKind.REFUSED, "seconds": 12.0, "avoided_seconds": AVOID_TIMEOUT - 12}
+    assert failure == {"kind": FailureKind.REFUSED, "failed_seconds": 12.0, "avoided_seconds": AVOID_TIMEOUT - 12}
     after = asked(one, now=connection.now + AVOID_TIMEOUT)
     assert after["backend"] == first and obstacles(after)[first] == []
 

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from natmirror.lab.loadbalancer import LoadBalancer
-from natmirror.runtime.explained import ExplainAnswer
-from tests.helpers.declared import assert_declared
+from tests.helpers.openapi import assert_described
 from tests.live.scene import PORT, SOON_FORGOTTEN, Scene
 
 pytestmark = pytest.mark.live
@@ -80,7 +79,7 @@ def test_explain_tells_where_a_client_goes_and_why(scene: Scene) -> None:
     # 4. A rules file that would take its copy away, and one that would be refused.
     rules.write_text(RULES.replace("10.20.0.13}", "10.20.0.15}"))
     answer = json.loads(explained(scene, balancer, "openflow", "--json"))
-    assert_declared(ExplainAnswer, answer)
+    assert_described("explain", answer)
     [connection] = [one for one in answer["connections"] if not one["is_over"]]
     assert connection["reload"] == ["loses its copy to master"]
     assert answer["client"] == CLIENT and [one["service"] for one in answer["services"]] == ["openflow"]
