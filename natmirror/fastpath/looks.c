@@ -94,8 +94,8 @@ static happened compare(const nm_flow *flow, const nm_looked *was)
     int is_known = !(flow->flags & NM_FLOW_PICKED_UP);
     happened is = {
         .answered = heard && (is_known || was->replies) && (is_new || is_window_closed(reply) || was_reset),
-        .reached = !nm_flow_is_unconfirmed(flow) && (is_known || was->requests) && flow->state >= NM_STATE_ESTABLISHED &&
-                   orig->flags & NM_HALF_ACK && orig->ack != was->ack,
+        .reached = !nm_flow_is_unconfirmed(flow) && (is_known || was->requests) &&
+                   flow->state >= NM_STATE_ESTABLISHED && orig->flags & NM_HALF_ACK && orig->ack != was->ack,
     };
     is.answered_data = is.answered && (has_sent_data(reply, was->reply_end, was_open) ||
                                        has_acked_data(reply, orig, was->reply_ack, was_open) ||
@@ -154,6 +154,7 @@ static void look_at(nm_flow *flow, uint32_t look, double now, const uint8_t *key
     if (has_opened && now - flow->came_at < RECENT_TIME) {
         int is_unreached = has_unacked && looked->spoke_in > looked->unreached_from && has_spoken && has_heard;
         of->asking += looked->waits_from == look;
+        of->telling += looked->unreached_from == look;
         if (waits)
             add(&of->waiting, flow);
         if (is_unreached)

@@ -42,6 +42,7 @@ class ServiceLook:
     connected: int = 0
     connecting: int = 0
     asking: int = 0
+    telling: int = 0
     tries: int = 0
     open: Tally = Tally()
     waiting: Tally = Tally()
@@ -84,6 +85,7 @@ class Look:
             connected=row.connected,
             connecting=row.connecting,
             asking=row.asking,
+            telling=row.telling,
             tries=row.tries,
             open=_tally(row.open),
             waiting=_tally(row.waiting),

@@ -56,6 +56,7 @@ class ServiceLookRow(Protocol):
     connected: int
     connecting: int
     asking: int
+    telling: int
     tries: int
     open: TallyRow
     waiting: TallyRow

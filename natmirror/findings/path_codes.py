@@ -103,8 +103,8 @@ class PathCode(FindingCode):
     SERVICE_SILENT = (
         *("service-silent", _FAILURE, _PRODUCTION),
         "no backend of service {service} acknowledges anything that its clients, {client} among them, send",
-        f"run: {_SEARCH}; if only small packets go out, look for a rule with a length, and at the MTUs; else see whether"
-        " the backends run; on each, ip route get {client} has to name this host as the gateway",
+        f"run: {_SEARCH}; if only small packets go out, look for a rule with a length, and at the MTUs; else see"
+        " whether the backends run; on each, ip route get {client} has to name this host as the gateway",
         Trait.MAY_LIE_BEYOND,
     )
     SERVICE_HARDLY_PASSES = (

@@ -3,8 +3,8 @@
 Whatever stops production (a route, a neighbour, another program's rule, a filter that natmirror cannot read), traffic
 shows it. A service is **silent** if clients wait while none of its backends acknowledges or sends anything. Clients are
 **unreachable** if they go on sending, but acknowledge nothing of what the backends have sent. Both end with the first
-data that is acknowledged. A handshake ends them only where no connection waits: a filter may pass small packets and drop
-data. A service **hardly passes** if hardly a client goes on, whatever packet gets through now and then.
+data that is acknowledged. A handshake ends them only where no connection waits: a filter may let small packets pass,
+and no data. A service **hardly passes** if hardly a client goes on, whatever packet gets through now and then.
 
 **What can be forged?** Anyone can send SYNs in any client's name. A backend ignores some of them (those with an MD5
 signature, for example), and no client acknowledges the SYN-ACKs to the others. So where clients have established
@@ -38,8 +38,7 @@ from natmirror.findings import Finding, PathCode
 from natmirror.rules import Pool
 
 _LOOKS = 3
-"""Looks in a row, a second apart, until a failure is certain; for silence, clients have just begun to wait at the
-first."""
+"""Looks in a row, a second apart, until a failure is certain; at the first one, an end may just have sent something."""
 _STUCK_SHARE = 4
 """A service hardly passes if so many groups of clients are stuck for each one that goes on, or more."""
 _MIN_TRIES = 2
@@ -127,9 +126,10 @@ class _Service:
         is_over = look.answered_data + look.reached_data > 0 or (have_greeted and not look.waiting.flows + look.asking)
         self.silence.follow(in_vain, now, is_over=is_over, is_certain=is_certain)
         # Unreachable clients, and handshakes. Those of new connections show that clients are still unreachable.
-        unreached = look.unreached + look.greeted if self.deafness.lasts else look.unreached
+        unreached = look.unreached + Tally(look.telling)
+        unreached += look.greeted if self.deafness.lasts else Tally()
         is_certain = _are_most(look.unreached, look.open)
-        is_over = look.reached_data > 0 or (look.reached > 0 and not look.unreached.flows)
+        is_over = look.reached_data > 0 or (look.reached > 0 and not look.unreached.flows + look.telling)
         self.deafness.follow(unreached, now, is_over=is_over, is_certain=is_certain)
         is_certain = look.greeted.flows >= _MIN_TRIES
         self.greetings.follow(look.greeted, now, is_over=look.reached > 0, is_certain=is_certain)
@@ -215,7 +215,7 @@ def _passes(look: ServiceLook) -> bool:
     another host has passed. Handshakes suffice where nothing waits."""
     if look.answered_data and look.reached_data:
         return _goes_on(look) or not look.stuck_groups
-    waits = look.asking + look.stuck.flows
+    waits = look.asking + look.telling + look.stuck.flows
     return look.answered > 0 and look.reached > 0 and not waits
 
 

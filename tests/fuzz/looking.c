@@ -42,7 +42,7 @@ static void check_service(const snapshot *of, uint16_t service_id, const nm_serv
     check_tally(of, service_id, &one->unconnected, met - one->open.flows);
     must(one->connecting <= met - one->open.flows - one->unconnected.flows);
     must(one->stuck.flows >= one->waiting.flows && one->stuck.flows >= one->unreached.flows);
-    must(one->asking <= one->open.flows - one->waiting.flows && one->tries <= one->calling.flows);
+    must(one->asking <= one->open.flows - one->waiting.flows && one->telling <= met && one->tries <= one->calling.flows);
     must(one->answered_data <= one->answered && one->answered <= met && one->connected <= met);
     must(one->reached_data <= one->reached && one->reached <= met);
     must(one->stuck_groups + one->passing_groups <= NM_GROUPS && one->stuck_groups <= one->stuck.flows);

@@ -209,7 +209,10 @@ def test_a_silence_outlasts_pauses_of_the_clients_but_not_a_minute() -> None:
 
 def test_clients_are_unreachable_at_the_third_look_in_a_row_until_one_acknowledges_something() -> None:
     host = Host()
-    assert host.after(2, DEAF) == []
+    assert host.after(9, ServiceLook(answered=3, open=TWO, telling=5)) == [], "clients that have died say nothing"
+    assert host.look(ServiceLook(answered=3, reached=1, open=TWO)) == []
+    assert host.look(ServiceLook(answered=3, open=TWO, telling=5)) == []
+    assert host.look(DEAF) == []
     assert host.look(DEAF) == ["clients-unreachable"]
     assert "ip route get 10.10.0.11" in host.texts[0]
     assert host.is_blamed
