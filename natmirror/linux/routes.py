@@ -24,6 +24,7 @@ _DST, _SRC, _IIF, _OIF, _GATEWAY, _TABLE, _IP_PROTO, _SPORT, _DPORT = 1, 2, 3, 4
 _LINK_ADDRESS = 2  # NDA_LLADDR
 _LOCAL = 2  # RTN_LOCAL
 _UNKNOWN, _PERMANENT = 0x21, 0x80  # NUD_INCOMPLETE | NUD_FAILED, NUD_PERMANENT
+_LEARNED_ELSEWHERE = 1 << 4  # NTF_EXT_LEARNED
 REFUSING = {6: "blackhole", 7: "unreachable", 8: "prohibit"}
 """The kinds of routes (RTN_*) and of policy rules (FR_ACT_*) that refuse a packet."""
 
@@ -123,6 +124,16 @@ class RouteSocket:
                 found[asked[answer.number][0]] = Neighbour(
                     link_address, bool(state & _PERMANENT), bool(state & _UNKNOWN)
                 )
+        return found
+
+    def static_links(self) -> set[str]:
+        """Return the interfaces that have neighbours which ARP has not found out: permanent ones, or another
+        program's."""
+        names, found = _Names(), set()
+        for body in self.dump(_GETNEIGH, _NEIGHBOUR.pack(socket.AF_INET, *(0,) * 6)):
+            _, _, _, index, state, flags, _ = _NEIGHBOUR.unpack_from(body)
+            if state & _PERMANENT or flags & _LEARNED_ELSEWHERE:
+                found.add(names.name(index) or "")
         return found
 
     def refusing(self) -> list[RefusingRoute]:
