@@ -95,6 +95,19 @@ def test_programs_are_read_when_they_are_asked_for(changes: KernelChanges, netli
     assert changes.take("natmirror") == "nft (pid 77)"
 
 
+def test_a_change_that_is_read_with_another_tables_program_is_told(
+    changes: KernelChanges, netlink: Netlink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(changes, "_on_tables", lambda: told.append("changed"))
+    netlink.datagrams += [rule(b"raw", 70), end(70), rule(b"natmirror", 70), end(70)]
+    assert changes.take("raw") == "iptables-nft-re (pid 77)"
+    assert told == ["changed"]
+    netlink.datagrams += [rule(b"raw", OURS), end(OURS)]
+    changes.take("raw")
+    assert told == ["changed"], "natmirror's own change is none"
+
+
 def test_lost_notifications_count_as_a_change_by_an_unknown_program(changes: KernelChanges, netlink: Netlink) -> None:
     netlink.datagrams += [rule(b"raw", 70), OSError(ENOBUFS, "lost"), end(70)]
     assert changes._read_tables()
