@@ -30,6 +30,8 @@ class Link:
     has_carrier: bool
     master: str | None = None
     """The interface that gets this one's packets, because this one is a port of it."""
+    vrf: str | None = None
+    """The VRF to which this one is enslaved."""
     is_bridge: bool = False
     is_port: bool = False
     """Whether another interface may get its packets, a VRF too."""
@@ -47,11 +49,13 @@ def read_links(kernel: RouteSocket) -> dict[int, tuple[str, Link]]:
 
 def _link(flags: int, values: Mapping[int, bytes], names: Mapping[int, str]) -> Link:
     info = attributes(values.get(_LINKINFO, b""))
-    takes_packets = _text(info.get(_SLAVE_KIND, b"")) in _TAKES_PACKETS
+    slave_kind = _text(info.get(_SLAVE_KIND, b""))
+    master = names.get(_number(values.get(_MASTER)))
     return Link(
         mtu=_number(values.get(_MTU)),
         has_carrier=bool(flags & _LOWER_UP),
-        master=names.get(_number(values.get(_MASTER))) if takes_packets else None,
+        master=master if slave_kind in _TAKES_PACKETS else None,
+        vrf=master if slave_kind == "vrf" else None,
         is_bridge=_text(info.get(_KIND, b"")) == "bridge",
         is_port=_MASTER in values,
     )
