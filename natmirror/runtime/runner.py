@@ -125,7 +125,7 @@ class Runner:
             self._workers,
             self._kernel_rules,
             self.member,
-            *(self._mailbox, self._findings, self._tun),
+            *(self._mailbox, self._findings, self._tun, self._backends.silent),
             self._send_status if notifier.has_manager else None,
             time.monotonic(),
         )
@@ -157,8 +157,8 @@ class Runner:
             engines=engines,
             reloader=self._reloader,
         )
-        documents, lists = api_control.documents(self._status), api_control.lists(self._status, self._worker_events)
-        self._api = ApiProcess(api_path, documents, lists, commands)
+        lists = api_control.lists(self._status, self._worker_events, engines)
+        self._api = ApiProcess(api_path, api_control.documents(self._status), lists, commands)
         self.member.readiness.queue_problem = self._queue_problem
         self.member.readiness.host_failure = self._host_failure
         self.member.readiness.why_host_fails = self._findings.why_unfit

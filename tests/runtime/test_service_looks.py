@@ -58,7 +58,7 @@ def test_the_looks_of_all_threads_count_together() -> None:
     assert [host.look(IN_VAIN, several) for _ in range(3)] == [[], [], []], "one of two clients may lie"
     assert host.look(IN_VAIN, IN_VAIN) == ["service-silent"]
     assert host.findings.why_unfit().startswith("service-silent")
-    assert host.look(IN_VAIN, ServiceLook(answered=1)) == []
+    assert host.look(IN_VAIN, ServiceLook(answered=1, answered_data=1)) == []
     assert host.findings.why_unfit() == ""
 
 
