@@ -23,8 +23,10 @@ from natmirror.linux import descriptors
 from natmirror.linux.cores import thread_count
 from natmirror.linux.instance import InstanceLock
 from natmirror.linux.iptables import Firewall
+from natmirror.linux.reachability import Reachability
 from natmirror.linux.systemd import Heartbeat, Notifier, WatchdogFeeder
 from natmirror.linux.tun import TunDevice
+from natmirror.linux.vrf import ProductionVrf
 from natmirror.mirror.sessions.claims import SwitchClaims
 from natmirror.rules import Rules
 from natmirror.rules.shards import Shard
@@ -82,7 +84,9 @@ class Runner:
         self._shared = SharedState(rules) if is_shared else None
         self._findings = Findings()
         counts = ConnectionCounts()
-        self._backends = BackendControl(rules, self._mailbox, self._findings, counts, is_active=is_active)
+        self._vrf = ProductionVrf()
+        host = Reachability(self._vrf)
+        self._backends = BackendControl(rules, self._mailbox, self._findings, counts, host, is_active=is_active)
         self._files = OutputFiles(rules)
         self._worker_events = WorkerEvents(self._backends, self._files.orders, self._shared, self._waker.wake)
         memory, count = Memory(rules.mirror_memory), thread_count(rules)
@@ -109,7 +113,7 @@ class Runner:
         self._feeder = None
         if beat_interval is not None:
             self._feeder = WatchdogFeeder(Heartbeat(notifier.beat, count), self._rounds, beat_interval)
-        self._tun = TunDevice()
+        self._tun = TunDevice(self._vrf)
         self._kernel_rules = KernelRules(rules, firewall, engines)
         self._maintenance = HostMaintenance(
             rules,
@@ -191,6 +195,7 @@ class Runner:
         instance = InstanceLock()
         held.callback(instance.close)
         self._chores.append(Chore("connections to the lock", _LOCK_INTERVAL, instance.close_connections))
+        self._maintenance.follow_vrfs()
         self._maintenance.check_host()
         # 3. Signals.
         self._waker.open()
