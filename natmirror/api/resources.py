@@ -183,6 +183,17 @@ ROUTES = (
     ),
     Route(Kind.FILE, f"{PREFIX}openapi.json", "openapi", "", "This description of the API (OpenAPI 3.1)."),
     Route(
+        Kind.DOCUMENT,
+        f"{PREFIX}explain",
+        "explain",
+        "ExplainAnswer",
+        "What natmirror does with a client's connections, and why.",
+        (
+            Parameter("client", Client(), "The client's address, or its address and port.", is_required=True),
+            _SERVICE,
+        ),
+    ),
+    Route(
         Kind.COMMAND,
         f"{PREFIX}backends/{{service}}/{{backend}}/drain",
         "drain",

@@ -10,6 +10,7 @@ from functools import partial
 from natmirror.runtime.api_process import Arguments, Command, Document, Parts
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.engine_proxy import EngineProxy
+from natmirror.runtime.explanation import Explainer
 from natmirror.runtime.host_maintenance import HostMaintenance
 from natmirror.runtime.mailbox import Mailbox
 from natmirror.runtime.reloader import Reloader
@@ -21,11 +22,14 @@ from natmirror.runtime.worker_events import WorkerEvents
 _RULES_TIMEOUT = 5.0  # seconds
 
 
-def documents(status: RunStatus, maintenance: HostMaintenance, reloader: Reloader) -> dict[str, Document]:
+def documents(
+    status: RunStatus, maintenance: HostMaintenance, reloader: Reloader, explainer: Explainer
+) -> dict[str, Document]:
     """Return the function behind each resource that is no list. ``maintenance`` has the thread that reads the rules
     file."""
     return {
         "status": lambda _: status.status(),
+        "explain": lambda arguments: explainer.explain(arguments["client"], arguments.get("service")),
         "rules": lambda _: maintenance.thread.ask(reloader.view.show, _RULES_TIMEOUT),
     }
 

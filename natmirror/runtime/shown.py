@@ -12,6 +12,7 @@ from natmirror.linux.counters import OutboxCounter, QueueCounter
 from natmirror.mirror.shown import FlowEntry, LegEntry
 from natmirror.reasons import EndReason
 from natmirror.runtime.chores import ChoreFailure
+from natmirror.runtime.explained import ExplainAnswer
 from natmirror.runtime.keeper import KeptEntry
 from natmirror.runtime.logs import LogEntry
 from natmirror.runtime.shared_state import SharedStateEntry
@@ -21,6 +22,7 @@ __all__ = [
     "CommandAnswer",
     "EndedLeg",
     "ErrorAnswer",
+    "ExplainAnswer",
     "FlowEntry",
     "LegRow",
     "MachineEntry",
