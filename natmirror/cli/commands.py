@@ -88,8 +88,10 @@ def main(
         return
     from natmirror.linux import nftables
     from natmirror.linux.iptables import Firewall, plan
+    from natmirror.runtime.event_file import FILE_NAME
     from natmirror.runtime.logs import Logs, print_line
-    from natmirror.runtime.runner import Runner, thread_count
+    from natmirror.runtime.runner import Runner
+    from natmirror.runtime.worker import thread_count
 
     if dry_run:
         click.echo(f"# nft -f -\n{nftables.plan(loaded)}")
@@ -97,13 +99,15 @@ def main(
         return
 
     logs, code, runner = Logs(), 0, None
+    directory = systemd.state_directory(os.environ)
     logs.start()
     try:
         firewall = Firewall(backend)
         for warning in loaded.warnings:
             log.warning("rules: %s", warning)
         notifier = systemd.Notifier(service)
-        runner = Runner(loaded, firewall, notifier, logs, keep_rules=keep_rules, api_path=api_path)
+        events = loaded.events or (directory and directory / FILE_NAME)
+        runner = Runner(loaded, firewall, notifier, logs, events, keep_rules=keep_rules, api_path=api_path)
         summary = runner.run()
     except NatmirrorError as error:
         code, summary = error.exit_code, "\n".join(getattr(error, "__notes__", ()))

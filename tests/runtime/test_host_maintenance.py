@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from natmirror.errors import HostError
+from natmirror.events import EventRing
 from natmirror.findings import Finding, Findings, HostCode
 from natmirror.ha.member import PairMember
 from natmirror.linux.iptables import Firewall
@@ -61,7 +62,9 @@ def maintenance(monkeypatch: pytest.MonkeyPatch) -> HostMaintenance:
     member.readiness.rules_are_in_place = True
 
     mailbox = Mailbox(lambda: None)
-    return HostMaintenance(rules, workers, kernel_rules, member, mailbox, Findings(), TunDevice(), None, 0.0)
+    return HostMaintenance(
+        rules, workers, kernel_rules, member, mailbox, Findings(), EventRing(lambda: 0.0), TunDevice(), None, 0.0
+    )
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.EAGAIN, errno.ENOMEM])
