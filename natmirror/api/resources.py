@@ -12,7 +12,9 @@ from itertools import zip_longest
 from urllib.parse import unquote
 
 from natmirror.api import PREFIX
-from natmirror.api.values import Flag, Seconds, ValueType
+from natmirror.api.values import Choice, Choices, Count, Flag, Seconds, Since, ValueType
+from natmirror.events import EventKind, EventSeverity
+from natmirror.events.query import MAX_EVENTS
 
 JSON = "application/json"
 
@@ -97,6 +99,19 @@ ROUTES = (
         "decisions",
         "SwitchDecisions",
         "What backend and masters have decided for each OpenFlow switch.",
+    ),
+    Route(
+        Kind.LIST,
+        f"{PREFIX}events",
+        "events",
+        "EventEntry",
+        "What has happened: the latest events, also of earlier runs. The latest come last.",
+        (
+            Parameter("since", Since(), "The events after the one with this number, or from this time on."),
+            Parameter("kind", Choices(EventKind), "The events of these kinds."),
+            Parameter("severity", Choice(EventSeverity), "The events of this severity, and worse ones."),
+            Parameter("limit", Count(1, MAX_EVENTS), "The latest of them, so many at most."),
+        ),
     ),
     Route(
         Kind.COMMAND,

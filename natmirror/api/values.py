@@ -5,6 +5,8 @@ from difflib import get_close_matches
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
+from natmirror.events.query import SINCE, read_since
+
 
 class ValueType:
     """A type of values: what an error says that it expects, and its JSON Schema."""
@@ -47,6 +49,33 @@ class Choice(ValueType):
 
     def schema(self) -> dict[str, Any]:
         return {"type": "string", "enum": list(self.words)}
+
+
+class Choices(Choice):
+    """Some of a few words, separated by commas."""
+
+    def __init__(self, words: Iterable[str]) -> None:
+        super().__init__(words)
+        self.expected = "some, separated by commas, of " + ", ".join(self.words)
+
+    def from_text(self, text: str) -> str:
+        for word in text.split(","):
+            super().from_text(word)
+        return text
+
+    def schema(self) -> dict[str, Any]:
+        word = "|".join(self.words)
+        return {"type": "string", "pattern": f"^({word})(,({word}))*$"}
+
+
+class Since(ValueType):
+    """The number of an event, or a time."""
+
+    expected = SINCE
+
+    def from_text(self, text: str) -> str:
+        read_since(text)
+        return text
 
 
 class Flag(ValueType):

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from natmirror import __version__
-from natmirror.cli import exit_codes, running, tools
+from natmirror.cli import events, exit_codes, running, tools
 from natmirror.cli.exit_codes import epilog
 from natmirror.cli.options import FILE, api_option
 from natmirror.errors import NatmirrorError, NoAnswerError
@@ -106,8 +106,8 @@ def main(
         for warning in loaded.warnings:
             log.warning("rules: %s", warning)
         notifier = systemd.Notifier(service)
-        events = loaded.events or (directory and directory / FILE_NAME)
-        runner = Runner(loaded, firewall, notifier, logs, events, keep_rules=keep_rules, api_path=api_path)
+        history = loaded.events or (directory and directory / FILE_NAME)
+        runner = Runner(loaded, firewall, notifier, logs, history, keep_rules=keep_rules, api_path=api_path)
         summary = runner.run()
     except NatmirrorError as error:
         code, summary = error.exit_code, "\n".join(getattr(error, "__notes__", ()))
@@ -127,7 +127,7 @@ def main(
 
 for _command in (
     *(running.status, running.legs, running.drain, running.undrain, running.reload, running.resume_mirroring),
-    *(running.health, running.role),
+    *(running.health, running.role, events.events),
     *(tools.keepalived, tools.cleanup, tools.replay, tools.demo),
 ):
     main.add_command(_command)

@@ -35,8 +35,10 @@ _Subject = tuple[EventKind, str | None, str | None, str | None, str | None]
 class _Window:
     began_at: float
     kept: int = 0
-    repeated: Event | None = None
-    """The last event that was not kept, with the count of all of them."""
+    joined: int = 0
+    """Events that were not kept one by one."""
+    last: Event | None = None
+    """The last of these, with the sum of their counts."""
 
 
 class EventRing:
@@ -85,8 +87,9 @@ class EventRing:
             over = [(key, one) for key, one in self._windows.items() if at_end or not 0 <= now - one.began_at < WINDOW]
             for key, window in over:
                 del self._windows[key]
-                if window.repeated is not None:
-                    self._append(window.repeated)
+                if window.last is not None:
+                    text = f"{window.last.text} (the last of {window.joined} such events in a row)"
+                    self._append(replace(window.last, text=text))
 
     def all(self) -> list[Event]:
         """Return the events, the oldest first."""
@@ -109,8 +112,9 @@ class EventRing:
             window.kept += 1
             self._append(event)
             return
-        before = 0 if window.repeated is None else window.repeated.count
-        window.repeated = replace(event, count=before + event.count)
+        before = 0 if window.last is None else window.last.count
+        window.joined += 1
+        window.last = replace(event, count=before + event.count)
 
     def _append(self, event: Event) -> None:
         """Number an event. The numbers follow the time of day, so that they grow over a crash that has lost the last

@@ -12,6 +12,7 @@ from natmirror.api import PREFIX
 from natmirror.api.resources import JSON, ROUTES, Kind
 from natmirror.backends.shown import BackendState
 from natmirror.engine.counters import EngineCounter
+from natmirror.events import EventKind, EventSeverity
 from natmirror.fastpath.flow_states import FlowState
 from natmirror.fastpath.punt_reasons import PuntReason
 from natmirror.findings import ALL_CODES, Affected, FindingCode, Severity
@@ -54,6 +55,8 @@ WORDS: dict[str, type[StrEnum]] = {
     "Roles of a host": HostRole,
     "Sources of the role": RoleSource,
     "Kinds of work that internal errors switch off": Work,
+    "Kinds of events": EventKind,
+    "Severities of events": EventSeverity,
     "Findings": FindingCode,
     "Severities of findings": Severity,
     "What findings affect": Affected,

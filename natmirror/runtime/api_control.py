@@ -4,9 +4,10 @@ api/resources.py declares them, under the same names. ApiProcess calls them. A c
 its future is settled there.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
+from natmirror.events import EventEntry, EventQuery, EventRing
 from natmirror.runtime.api_process import Arguments, Command, Document, Parts
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.engine_proxy import EngineProxy
@@ -17,18 +18,27 @@ from natmirror.runtime.run_status import RunStatus
 from natmirror.runtime.shown import CommandAnswer, EmptyAnswer, ReloadAnswer
 from natmirror.runtime.worker_events import WorkerEvents
 
+_EVENTS_AT_ONCE = 256
+
 
 def documents(status: RunStatus) -> dict[str, Document]:
     """Return the function behind each resource that is no list."""
     return {"status": lambda _: status.status()}
 
 
-def lists(status: RunStatus, events: WorkerEvents) -> dict[str, Parts]:
+def lists(status: RunStatus, events: WorkerEvents, ring: EventRing) -> dict[str, Parts]:
     """Return the function behind each list."""
+
+    def some_events(arguments: Arguments) -> Iterator[list[EventEntry]]:
+        found = EventQuery.read(arguments).select(ring.all())
+        for start in range(0, len(found), _EVENTS_AT_ONCE):
+            yield [one.entry() for one in found[start : start + _EVENTS_AT_ONCE]]
+
     return {
         "flows": lambda _: status.flows(),
         "ended": lambda _: iter([events.ended_legs()]),
         "decisions": lambda _: status.decisions(),
+        "events": some_events,
     }
 
 

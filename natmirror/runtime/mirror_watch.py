@@ -37,11 +37,11 @@ _NOT_LOST = frozenset(
 )
 """The reasons for which a mirror lacks bytes though nothing has gone wrong."""
 _MAX_LOOKS = 2
-"""Looks in a row that find failures, after which a mirror's end is told though more fail."""
+"""After so many looks in a row that find failures, the event does not wait for further ones."""
 _INTERVALS = (0.0, 10.0, 60.0, 600.0, 3600.0)
 """Seconds between two events about one loss that lasts: the first at once, then longer and longer."""
 _QUIET_TIME = 600.0
-"""Seconds without a loss after which the next one is told at once again."""
+"""After so many seconds without a loss, the next one is an event at once again."""
 
 
 @dataclass(slots=True)

@@ -162,8 +162,8 @@ class Runner:
             engines=engines,
             reloader=self._reloader,
         )
-        documents, lists = api_control.documents(self._status), api_control.lists(self._status, self._worker_events)
-        self._api = ApiProcess(api_path, documents, lists, commands)
+        lists = api_control.lists(self._status, self._worker_events, self._ring)
+        self._api = ApiProcess(api_path, api_control.documents(self._status), lists, commands)
         self.member.readiness.queue_problem = self._queue_problem
         self.member.readiness.host_failure = self._host_failure
         self.member.readiness.why_host_fails = self._findings.why_unfit

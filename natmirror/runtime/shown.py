@@ -5,6 +5,7 @@ from typing import TypedDict
 
 from natmirror.backends.shown import AdmissionEntry, HealthEntry
 from natmirror.engine.shown import Sums, SwitchDecisions
+from natmirror.events import EventEntry
 from natmirror.findings import FindingEntry
 from natmirror.ha.member import PairEntry
 from natmirror.linux.counters import OutboxCounter, QueueCounter
@@ -21,6 +22,7 @@ __all__ = [
     "EmptyAnswer",
     "EndedLeg",
     "ErrorAnswer",
+    "EventEntry",
     "FlowEntry",
     "MachineEntry",
     "ReloadAnswer",

@@ -57,5 +57,5 @@ def test_a_query_selects(query: EventQuery, numbers: list[int]) -> None:
 
 @pytest.mark.parametrize("since", ["yesterday", "", "-1", "03:00", "1h"])
 def test_a_malformed_time_is_an_error(since: str) -> None:
-    with pytest.raises(ValueError, match=f"such as 2026-11-30T03:00:00Z, found {since}"):
+    with pytest.raises(ValueError, match=f"such as 2026-11-30T03:00:00Z .*, found {since}"):
         EventQuery(since).select(EVENTS)

@@ -1,15 +1,18 @@
 """What has happened is in the file of events, also after a kill: faults planted one after another beside traffic."""
 
+import json
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from natmirror.api.client import send_command
-from natmirror.events import Event, EventKind
+from natmirror.api.client import ask, send_command
+from natmirror.events import Event, EventEntry, EventKind
 from natmirror.lab.process import wait_for
 from natmirror.runtime.event_file import read_events
+from tests.helpers.declared import assert_declared
 from tests.live.scene import CLIENTS, RULES, Scene
 
 pytestmark = pytest.mark.live
@@ -79,11 +82,20 @@ def test_each_fault_is_an_event_that_outlives_a_kill(alone: Scene) -> None:
     rules.write_text(text)
     send_command("reload", {}, balancer.api)
     assert "asked by a command" in history.wait_for(EventKind.RULES_RELOADED, lambda one: one != reloaded).text
-    # 5. A kill, the next start, and a stop.
+    # 5. The command, which goes on over a kill and the next start; and a stop.
     before = history.all()
+    shown = ask("events", balancer.api, since=str(before[0].number), kind="mirror-down,mirror-up")
+    assert [one["kind"] for one in shown] == ["mirror-down", "mirror-up"]
+    assert_declared(list[EventEntry], shown)
+    command = [sys.executable, "-m", "natmirror", "events", "--api", str(balancer.api), "--file", str(history.path)]
+    following = scene.start("lb", *command, "--follow", "--since", "1h", "--severity", "warning", name="events")
+    following.wait_for_text(" warning mirror-down       mirror master of openflow (10.20.0.13:6653) is down: 300 legs")
     balancer.kill()
+    kept = scene.lab.run("lb", [*command, "--json", "--limit", "3"])
+    assert json.loads(kept) == [one.entry() for one in before[-3:]]
     again = scene.balance(rules)
     history.wait_for(EventKind.STARTED, lambda one: one.number > before[-1].number)
+    following.wait_for_text(" error   crashed           the natmirror that started at ")
     assert again.stop() == 0
     after = history.all()
     assert after[: len(before)] == before
