@@ -31,8 +31,8 @@ log = logging.getLogger("natmirror")
 
 class BackendControl:
     """The state of all backends. It belongs to the main thread, which reads ``mailbox``, except for syn_failed(),
-    states() and health(). ``is_active``: this host passes the packets. ``findings`` gets what keeps checks from telling
-    anything, and pools in panic or without an open backend; ``ring`` gets the events."""
+    states(), health() and silent(). ``is_active``: this host passes the packets. ``findings`` gets what keeps checks
+    from telling anything, and pools in panic or without an open backend; ``ring`` gets the events."""
 
     def __init__(
         self,
@@ -121,6 +121,11 @@ class BackendControl:
     def health(self) -> list[HealthEntry]:
         """Return the health checks of each backend, as plain values; from any thread."""
         return self._monitor.status()
+
+    def silent(self) -> set[str]:
+        """Return the backends that are down because their hosts answer nothing, as subjects of findings; from any
+        thread."""
+        return {f"{service}/{name}" for service, name in self._monitor.silent()}
 
     def pools(self) -> dict[str, Pool]:
         """Return the pool of each service that has one, by the service's name."""
