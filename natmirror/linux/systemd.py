@@ -43,6 +43,15 @@ def state_directory(environment: Mapping[str, str]) -> Path | None:
     return Path(name) if name.startswith("/") else None
 
 
+def is_journal(environment: Mapping[str, str], descriptor: int = 2) -> bool:
+    """Return whether a descriptor, by default stderr's, leads to systemd's journal (systemd.exec(5): JOURNAL_STREAM)."""
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        return False
+    return environment.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
 class Notifier:
     """Notifies the service manager that ``environment`` names, if there is one.
 
