@@ -256,11 +256,12 @@ def ended_table(ended: Iterable[Mapping[str, Any]]) -> Table:
             leg["client"],
             f"{leg['service']}/{leg['mirror']}",
             leg["reason"],
+            leg["ended_by"] or "-",
             f"{leg['acked_bytes']} of {leg['client_bytes']}",
         )
         for leg in ended
     )
-    return _table(("ended", "client", "mirror", "reason"), ("mirrored",), rows)
+    return _table(("ended", "client", "mirror", "reason", "closed by"), ("mirrored",), rows)
 
 
 def _table(texts: Iterable[str], numbers: Iterable[str], rows: Iterable[tuple[str, ...]]) -> Table:

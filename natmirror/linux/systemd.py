@@ -44,7 +44,7 @@ def state_directory(environment: Mapping[str, str]) -> Path | None:
 
 
 def is_journal(environment: Mapping[str, str], descriptor: int = 2) -> bool:
-    """Return whether a descriptor, by default stderr's, leads to systemd's journal (systemd.exec(5): JOURNAL_STREAM)."""
+    """Return whether a descriptor, stderr by default, leads to systemd's journal (systemd.exec(5): JOURNAL_STREAM)."""
     try:
         found = os.fstat(descriptor)
     except OSError:

@@ -21,7 +21,7 @@ from natmirror.linux.counters import OutboxCounter, QueueCounter
 from natmirror.mirror.faults import Work
 from natmirror.mirror.shown import LegPhase, SessionWait
 from natmirror.openflow.shown import RequestOutcome
-from natmirror.reasons import DropReason, EndReason, NotKeptReason, WithheldReason
+from natmirror.reasons import DropReason, EndedBy, EndReason, NotKeptReason, WithheldReason
 from natmirror.reference import markdown
 from natmirror.reference.choices import sentences
 from natmirror.reference.docstrings import summary
@@ -44,6 +44,7 @@ WORDS: dict[str, type[StrEnum]] = {
     "Drop reasons": DropReason,
     "Reasons to decide a packet in Python": PuntReason,
     "End reasons of legs, loss reasons of bytes": EndReason,
+    "Ends of a client's connection": EndedBy,
     "Reasons why a session waits": SessionWait,
     "Outcomes of a master's requests": RequestOutcome,
     "Reasons to withhold a message from a master": WithheldReason,

@@ -10,7 +10,7 @@ from natmirror.findings import FindingEntry
 from natmirror.ha.member import PairEntry
 from natmirror.linux.counters import OutboxCounter, QueueCounter
 from natmirror.mirror.shown import FlowEntry
-from natmirror.reasons import EndReason
+from natmirror.reasons import EndedBy, EndReason
 from natmirror.runtime.chores import ChoreFailure
 from natmirror.runtime.keeper import KeptEntry
 from natmirror.runtime.logs import LogEntry
@@ -127,6 +127,9 @@ class EndedLeg(TypedDict):
     """Bytes that the leg had to carry to the mirror."""
     acked_bytes: int
     """Bytes that the mirror acknowledged."""
+    ended_by: EndedBy | None
+    """Which end closed or reset the client's connection first; null if it went on, if that was not seen, and for an
+    OpenFlow session."""
 
 
 class EmptyAnswer(TypedDict):

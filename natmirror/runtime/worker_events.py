@@ -93,6 +93,7 @@ class WorkerEvents:
                 "reason": event.reason,
                 "client_bytes": event.client_bytes,
                 "acked_bytes": event.acked_bytes,
+                "ended_by": event.ended_by,
             }
             for at, event in list(self._ended_legs)
         ]

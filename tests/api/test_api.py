@@ -28,6 +28,7 @@ ENDED = {
     "reason": "stalled",
     "client_bytes": 500,
     "acked_bytes": 300,
+    "ended_by": "client",
 }
 BACKEND = {
     "service": "openflow",
