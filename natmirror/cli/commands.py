@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from natmirror import __version__
-from natmirror.cli import events, exit_codes, running, tools
+from natmirror.cli import events, exit_codes, lists, running, tools
 from natmirror.cli.exit_codes import epilog
 from natmirror.cli.options import FILE, api_option
 from natmirror.errors import NatmirrorError, NoAnswerError
@@ -148,8 +148,8 @@ def main(
 
 
 for _command in (
-    *(running.status, running.legs, running.drain, running.undrain, running.reload, running.resume_mirroring),
-    *(running.health, running.role, events.events),
+    *(running.status, lists.flows, lists.legs, running.drain, running.undrain, running.reload),
+    *(running.resume_mirroring, running.health, running.role, events.events),
     *(tools.keepalived, tools.cleanup, tools.replay, tools.demo),
 ):
     main.add_command(_command)

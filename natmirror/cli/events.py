@@ -3,7 +3,8 @@
 import json
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -79,16 +80,23 @@ def events(
     starts, stops and crashes. docs/reference/state.md lists the kinds. Where no natmirror answers, the events come from
     FILE, which keeps them over restarts.
     """
-    words = {"since": _since(since), "kind": ",".join(kinds) or None, "severity": severity, "limit": limit}
+    words = {"since": _since(since), "severity": severity}
     if follow and since is None and limit is None:
-        words["limit"] = _FIRST
-    found = _fetch(words, file, api_path)
+        limit = _FIRST
+    wanted = {*kinds} or {*map(str, EventKind)}
+    found = _of_kinds(_fetch(words, file, api_path), wanted)[-(limit or MAX_EVENTS) :]
     if as_json and not follow:
         click.echo(json.dumps(found, indent=2))
         return
     _print(found, as_json=as_json)
     if follow:
-        _follow(words, found, file, api_path, as_json=as_json)
+        last = str(found[-1]["number"]) if found else words["since"]
+        for fresh in _later({**words, "since": last}, file, api_path):
+            _print(_of_kinds(fresh, wanted), as_json=as_json)
+
+
+def _of_kinds(found: list[dict[str, Any]], wanted: set[str]) -> list[dict[str, Any]]:
+    return [one for one in found if one["kind"] in wanted]
 
 
 def _since(text: str | None) -> str | None:
@@ -106,11 +114,11 @@ def _since(text: str | None) -> str | None:
 
 def _fetch(words: Mapping[str, Any], file: Path, api_path: Path) -> list[dict[str, Any]]:
     """Return the events, from the running natmirror or from the file; NoAnswerError where neither has any."""
-    from natmirror.api.client import ask
+    from natmirror.api.client import ask_list
     from natmirror.runtime.event_file import read_events
 
     try:
-        return list(ask("events", api_path, **words))
+        return ask_list("events", api_path, **words)
     except NoAnswerError:
         kept = read_events(file)
         if not kept:
@@ -118,23 +126,16 @@ def _fetch(words: Mapping[str, Any], file: Path, api_path: Path) -> list[dict[st
         return [{**one.entry()} for one in EventQuery.read(words).select(kept)]
 
 
-def _follow(
-    words: Mapping[str, Any], found: list[dict[str, Any]], file: Path, api_path: Path, *, as_json: bool
-) -> None:
-    """Print new events until the operator interrupts. natmirror may restart meanwhile, so what it refuses passes."""
-    later = {**words, "limit": None}
-    try:
+def _later(words: dict[str, Any], file: Path, api_path: Path) -> Iterator[list[dict[str, Any]]]:
+    """Yield new events until the operator interrupts. natmirror may restart meanwhile, so no answer is no error."""
+    with suppress(KeyboardInterrupt):
         while True:
-            if found:
-                later["since"] = str(found[-1]["number"])
             time.sleep(_POLL_INTERVAL)
-            try:
-                found = _fetch(later, file, api_path)
-            except NatmirrorError:
-                found = []
-            _print(found, as_json=as_json)
-    except KeyboardInterrupt:
-        return
+            with suppress(NatmirrorError):
+                found = _fetch(words, file, api_path)
+                if found:
+                    words["since"] = str(found[-1]["number"])
+                yield found
 
 
 def _print(found: Iterable[Mapping[str, Any]], *, as_json: bool) -> None:

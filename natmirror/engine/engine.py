@@ -29,6 +29,7 @@ from natmirror.mirror.report import MirrorReport
 from natmirror.mirror.sessions.claims import SwitchClaims
 from natmirror.mirror.shown import FlowEntry
 from natmirror.mirror.timers import AT_ONCE
+from natmirror.nat.flow import Flow
 from natmirror.nat.flows import Nat
 from natmirror.nat.services import ServiceTable
 from natmirror.net.checksum import Checksum
@@ -338,11 +339,13 @@ class Engine:
         backend's answer; and whether these are all."""
         return self._nat.table.clients(most)
 
-    def flows(self, now: float, ids: Iterable[int] | None = None) -> list[FlowEntry]:
-        return self._report.flows(now, ids)
+    def flows(
+        self, now: float, ids: Iterable[int] | None = None, is_wanted: Callable[[Flow], bool] | None = None
+    ) -> list[FlowEntry]:
+        return self._report.flows(now, ids, is_wanted)
 
-    def decisions(self, ids: Iterable[int]) -> list[SwitchDecisions]:
-        return self._report.decisions(ids)
+    def decisions(self, now: float, ids: Iterable[int]) -> list[SwitchDecisions]:
+        return self._report.decisions(now, ids)
 
     def lingering(self, now: float, leg_ids: Iterable[int] | None = None) -> list[FlowEntry]:
         return self._report.lingering(now, leg_ids)

@@ -4,21 +4,20 @@ api/resources.py declares them, under the same names. ApiProcess calls them. A c
 its future is settled there.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
-from natmirror.events import EventEntry, EventQuery, EventRing
+from natmirror.events import EventRing
 from natmirror.runtime.api_process import Arguments, Command, Document, Parts
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.engine_proxy import EngineProxy
 from natmirror.runtime.host_maintenance import HostMaintenance
 from natmirror.runtime.mailbox import Mailbox
 from natmirror.runtime.reloader import Reloader
+from natmirror.runtime.run_lists import RunLists
 from natmirror.runtime.run_status import RunStatus
-from natmirror.runtime.shown import CommandAnswer, EmptyAnswer, ReloadAnswer
+from natmirror.runtime.shown import CommandAnswer, ReloadAnswer
 from natmirror.runtime.worker_events import WorkerEvents
-
-_EVENTS_AT_ONCE = 256
 
 
 def documents(status: RunStatus) -> dict[str, Document]:
@@ -26,19 +25,15 @@ def documents(status: RunStatus) -> dict[str, Document]:
     return {"status": lambda _: status.status()}
 
 
-def lists(status: RunStatus, events: WorkerEvents, ring: EventRing) -> dict[str, Parts]:
+def lists(status: RunStatus, events: WorkerEvents, engines: Sequence[EngineProxy], ring: EventRing) -> dict[str, Parts]:
     """Return the function behind each list."""
-
-    def some_events(arguments: Arguments) -> Iterator[list[EventEntry]]:
-        found = EventQuery.read(arguments).select(ring.all())
-        for start in range(0, len(found), _EVENTS_AT_ONCE):
-            yield [one.entry() for one in found[start : start + _EVENTS_AT_ONCE]]
-
+    made = RunLists(engines, status.names, events.ended_legs, ring)
     return {
-        "flows": lambda _: status.flows(),
-        "ended": lambda _: iter([events.ended_legs()]),
-        "decisions": lambda _: status.decisions(),
-        "events": some_events,
+        "flows": made.flows,
+        "legs": made.legs,
+        "ended": made.ended,
+        "decisions": made.decisions,
+        "events": made.events,
     }
 
 
@@ -53,11 +48,8 @@ def commands(
     """Return the function that has each command obeyed. ``mailbox`` is the main thread's, ``maintenance`` has the
     thread that reloads."""
 
-    def in_main_thread(obey: Callable[[Arguments], CommandAnswer | None]) -> Command:
-        def answer(arguments: Arguments) -> EmptyAnswer | CommandAnswer:
-            return obey(arguments) or EmptyAnswer()
-
-        return lambda arguments: mailbox.request(partial(answer, arguments))
+    def in_main_thread(obey: Callable[[Arguments], CommandAnswer]) -> Command:
+        return lambda arguments: mailbox.request(partial(obey, arguments))
 
     def reload(arguments: Arguments) -> ReloadAnswer:
         if arguments.get("dry_run"):
@@ -65,13 +57,14 @@ def commands(
             return {"changes": changes, "costs": costs}
         return {"changes": reloader.reload(), "costs": []}
 
-    def release_kernel() -> EmptyAnswer:
+    def release_kernel() -> CommandAnswer:
         maintenance.release_kernel()
-        return {}
+        return {"done": "natmirror installs no kernel rules again that are removed"}
 
-    def resume_mirroring(arguments: Arguments) -> None:
+    def resume_mirroring(arguments: Arguments) -> CommandAnswer:
         for engine in engines:
             engine.resume_mirroring()
+        return {"done": "new connections are mirrored again"}
 
     return {
         "drain": in_main_thread(backends.drain),

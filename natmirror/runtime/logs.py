@@ -128,8 +128,8 @@ class Logs(logging.Handler):
             self._thread.start()
         except RuntimeError as error:
             raise HostError(f"cannot start the thread log: {error}") from None
-        logging.basicConfig(level=max(level, logging.INFO), handlers=[self])  # of libraries nothing below INFO
-        log.setLevel(level)
+        self.addFilter(lambda record: record.levelno >= logging.INFO or record.name == log.name)
+        logging.basicConfig(level=level, handlers=[self])
         # By default the failing thread itself prints these, and would block on a stderr that is not read.
         threading.excepthook = _log_end_of_thread
         sys.unraisablehook = _log_unraisable

@@ -162,7 +162,7 @@ class Runner:
             engines=engines,
             reloader=self._reloader,
         )
-        lists = api_control.lists(self._status, self._worker_events, self._ring)
+        lists = api_control.lists(self._status, self._worker_events, engines, self._ring)
         self._api = ApiProcess(api_path, api_control.documents(self._status), lists, commands)
         self.member.readiness.queue_problem = self._queue_problem
         self.member.readiness.host_failure = self._host_failure

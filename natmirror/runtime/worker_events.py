@@ -4,10 +4,11 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from datetime import UTC, datetime
 from ipaddress import IPv4Address
+from itertools import count
 
 from natmirror.actions import LegEnded, Order
+from natmirror.api import times
 from natmirror.engine.replicated_bindings import BindingChange
 from natmirror.events import EventKind, EventRing, EventSeverity
 from natmirror.fastpath import Refusals
@@ -38,13 +39,14 @@ class WorkerEvents:
         self._shared = shared
         self._ring = ring
         self._wake = wake
-        self._ended_legs: deque[tuple[float, LegEnded]] = deque(maxlen=_MAX_ENDED_LEGS)
+        self._ended_legs: deque[tuple[int, float, LegEnded]] = deque(maxlen=_MAX_ENDED_LEGS)
+        self._numbers = count(1)
 
     def on_ended(self, events: list[LegEnded]) -> None:
         """Keep the latest legs that have ended for the API. MirrorWatch logs what goes wrong, once for all legs."""
         for event in events:
             log.debug("leg ended: %s", event)
-            self._ended_legs.append((time.time(), event))
+            self._ended_legs.append((next(self._numbers), time.time(), event))
 
     def on_orders(self, orders: list[Order]) -> None:
         """Record masters' orders."""
@@ -82,18 +84,19 @@ class WorkerEvents:
         """Have the main thread check which worker has ended."""
         self._wake()
 
-    def ended_legs(self) -> list[EndedLeg]:
-        """Return the legs that ended last, as values for JSON; from any thread."""
-        return [
-            {
-                "ended_at": datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds"),
-                "client": event.client,
-                "service": event.service,
-                "mirror": event.mirror,
-                "reason": event.reason,
-                "client_bytes": event.client_bytes,
-                "acked_bytes": event.acked_bytes,
-                "ended_by": event.ended_by,
-            }
-            for at, event in list(self._ended_legs)
-        ]
+    def ended_legs(self) -> list[tuple[int, EndedLeg]]:
+        """Return the legs that ended last, as values for JSON, each with its number; from any thread."""
+        return [(number, _shown(at, event)) for number, at, event in list(self._ended_legs)]
+
+
+def _shown(at: float, event: LegEnded) -> EndedLeg:
+    return {
+        "ended_at": times.show(at),
+        "client": event.client,
+        "service": event.service,
+        "mirror": event.mirror,
+        "reason": event.reason,
+        "client_bytes": event.client_bytes,
+        "acked_bytes": event.acked_bytes,
+        "ended_by": event.ended_by,
+    }
