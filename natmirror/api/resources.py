@@ -200,6 +200,17 @@ ROUTES = (
         columns=("number", "time", "kind", "severity", "service", "backend", "mirror", "code", "count"),
     ),
     Route(
+        Kind.DOCUMENT,
+        f"{PREFIX}explain",
+        "explain",
+        "ExplainAnswer",
+        "What natmirror does with a client's connections, and why.",
+        (
+            Parameter("client", Client(), "The client's address, or its address and port.", is_required=True),
+            _SERVICE,
+        ),
+    ),
+    Route(
         Kind.COMMAND,
         f"{PREFIX}backends/{{service}}/{{backend}}/drain",
         "drain",

@@ -10,9 +10,9 @@ from typing import Any, Union, get_args, get_origin
 from natmirror import api
 from natmirror.api.resources import JSON, PARAMETERS_OF_PATHS, ROUTES, Kind, Parameter, Route
 from natmirror.api.values import ValueType, Words
+from natmirror.docstrings import summary
 from natmirror.findings import ALL_CODES, FindingCode
 from natmirror.reference.choices import sentences
-from natmirror.reference.docstrings import summary
 from natmirror.reference.fields import fields
 from natmirror.reference.state import WORDS
 from natmirror.runtime import shown

@@ -11,6 +11,7 @@ from natmirror.events import EventRing
 from natmirror.runtime.api_process import Arguments, Command, Document, Parts
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.engine_proxy import EngineProxy
+from natmirror.runtime.explanation import Explainer
 from natmirror.runtime.host_maintenance import HostMaintenance
 from natmirror.runtime.mailbox import Mailbox
 from natmirror.runtime.reloader import Reloader
@@ -20,9 +21,12 @@ from natmirror.runtime.shown import CommandAnswer, ReloadAnswer
 from natmirror.runtime.worker_events import WorkerEvents
 
 
-def documents(status: RunStatus) -> dict[str, Document]:
+def documents(status: RunStatus, explainer: Explainer) -> dict[str, Document]:
     """Return the function behind each resource that is no list."""
-    return {"status": lambda _: status.status()}
+    return {
+        "status": lambda _: status.status(),
+        "explain": lambda arguments: explainer.explain(arguments["client"], arguments.get("service")),
+    }
 
 
 def lists(status: RunStatus, events: WorkerEvents, engines: Sequence[EngineProxy], ring: EventRing) -> dict[str, Parts]:

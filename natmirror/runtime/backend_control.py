@@ -12,12 +12,12 @@ from types import MappingProxyType
 from typing import Any
 
 from natmirror.backends.admission import Admission, AdmissionChange, Kill, Panic
+from natmirror.backends.host_view import HostView
 from natmirror.backends.monitor import HealthChange, Monitor
 from natmirror.backends.shown import AdmissionEntry, HealthEntry
 from natmirror.events import EventKind, EventRing, EventSeverity
 from natmirror.fastpath import ConnectionCounts
 from natmirror.findings import Findings
-from natmirror.linux.reachability import Reachability
 from natmirror.net.endpoint import endpoint_of
 from natmirror.rules import Pool, Rules
 from natmirror.runtime.backend_findings import backend_findings, pools_up
@@ -31,8 +31,9 @@ log = logging.getLogger("natmirror")
 
 class BackendControl:
     """The state of all backends. It belongs to the main thread, which reads ``mailbox``, except for syn_failed(),
-    states(), health() and silent(). ``is_active``: this host passes the packets. ``findings`` gets what keeps checks
-    from telling anything, and pools in panic or without an open backend; ``ring`` gets the events."""
+    states(), health() and silent(). ``is_active``: this host passes the packets; ``host`` says why a check may fail.
+    ``findings`` gets what keeps checks from telling anything, and pools in panic or without an open backend; ``ring``
+    gets the events."""
 
     def __init__(
         self,
@@ -41,12 +42,13 @@ class BackendControl:
         findings: Findings,
         ring: EventRing,
         counts: ConnectionCounts,
+        host: HostView,
         *,
         is_active: bool,
     ) -> None:
         self._rules = rules
         self._admission = Admission(rules, time.monotonic())
-        self._monitor = Monitor(rules, self._on_health, self._on_inconclusive, Reachability())
+        self._monitor = Monitor(rules, self._on_health, self._on_inconclusive, host)
         self._findings = findings
         self._ring = ring
         self._mailbox = mailbox

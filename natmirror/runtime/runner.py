@@ -22,10 +22,13 @@ from natmirror.fastpath import ConnectionCounts, Memory
 from natmirror.findings import Findings
 from natmirror.ha.member import PairMember
 from natmirror.linux import descriptors
+from natmirror.linux.cores import thread_count
 from natmirror.linux.instance import InstanceLock
 from natmirror.linux.iptables import Firewall
+from natmirror.linux.reachability import Reachability
 from natmirror.linux.systemd import Heartbeat, Notifier, WatchdogFeeder
 from natmirror.linux.tun import TunDevice
+from natmirror.linux.vrf import ProductionVrf
 from natmirror.mirror.sessions.claims import SwitchClaims
 from natmirror.rules import Rules
 from natmirror.rules.shards import Shard
@@ -35,6 +38,7 @@ from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.chores import NEVER, Chore, ChoreFailure, failures
 from natmirror.runtime.costs import cost_of_stop
 from natmirror.runtime.event_file import EventFile
+from natmirror.runtime.explanation import Explainer
 from natmirror.runtime.host_maintenance import HostMaintenance
 from natmirror.runtime.kernel_rules import KernelRules
 from natmirror.runtime.logs import Logs
@@ -42,13 +46,14 @@ from natmirror.runtime.mailbox import Mailbox, Waker
 from natmirror.runtime.output_files import OutputFiles
 from natmirror.runtime.reloader import Reloader
 from natmirror.runtime.role_changes import RoleChanges
-from natmirror.runtime.run_events import add_end_of_thread, add_finding, add_start, add_stop
+from natmirror.runtime.run_events import add_finding, add_start, add_stop
 from natmirror.runtime.run_status import RunStatus
 from natmirror.runtime.service_looks import ServiceLooks
 from natmirror.runtime.shared_state import SharedState
 from natmirror.runtime.signals import Signals
-from natmirror.runtime.worker import Worker, thread_count
+from natmirror.runtime.worker import Worker
 from natmirror.runtime.worker_events import WorkerEvents
+from natmirror.runtime.workers import Workers
 
 log = logging.getLogger("natmirror")
 
@@ -93,7 +98,11 @@ class Runner:
         self._ring = EventRing(time.time)
         self._findings = Findings(on_change=partial(add_finding, self._ring))
         counts = ConnectionCounts()
-        self._backends = BackendControl(rules, self._mailbox, self._findings, self._ring, counts, is_active=is_active)
+        self._vrf = ProductionVrf()
+        host = Reachability(self._vrf)
+        self._backends = BackendControl(
+            *(rules, self._mailbox, self._findings, self._ring, counts, host), is_active=is_active
+        )
         self._files = OutputFiles(rules, EventFile(events, self._ring))
         sinks = self._files.orders, self._shared, self._ring
         self._worker_events = WorkerEvents(self._backends, *sinks, self._waker.wake)
@@ -101,7 +110,7 @@ class Runner:
         key, claims = os.urandom(16), SwitchClaims()
         beat_interval = notifier.watchdog_interval
         pulse_interval = _MAX_PULSE_INTERVAL if beat_interval is None else min(_MAX_PULSE_INTERVAL, beat_interval / 2)
-        self._workers = [
+        self._workers = Workers(
             Worker(
                 rules,
                 shard,
@@ -111,19 +120,19 @@ class Runner:
                 pulse_interval=pulse_interval,
             )
             for shard in (Shard(number, count) for number in range(count))
-        ]
+        )
         engines = [worker.engine for worker in self._workers]
         self._backends.attach(engines)
         self._files.attach(engines)
-        self.member = PairMember(rules.ha, count, self._rounds)
+        self.member = PairMember(rules.ha, count, self._workers.rounds)
         looks = ServiceLooks(engines, self._backends, self._mailbox, self._findings, is_active=is_active)
         self._roles = RoleChanges(
             *(self.member, self._backends, looks, engines, self._shared, self._ring), is_active=is_active
         )
         self._feeder = None
         if beat_interval is not None:
-            self._feeder = WatchdogFeeder(Heartbeat(notifier.beat, count), self._rounds, beat_interval)
-        self._tun = TunDevice()
+            self._feeder = WatchdogFeeder(Heartbeat(notifier.beat, count), self._workers.rounds, beat_interval)
+        self._tun = TunDevice(self._vrf)
         self._kernel_rules = KernelRules(rules, firewall, engines)
         self._maintenance = HostMaintenance(
             rules,
@@ -162,9 +171,14 @@ class Runner:
             engines=engines,
             reloader=self._reloader,
         )
+        explainer = Explainer(
+            *(engines, self._reloader, self._maintenance, self._backends, self.member, self._shared),
+            keeps_rules=keep_rules,
+        )
+        documents = api_control.documents(self._status, explainer)
         lists = api_control.lists(self._status, self._worker_events, engines, self._ring)
-        self._api = ApiProcess(api_path, api_control.documents(self._status), lists, commands)
-        self.member.readiness.queue_problem = self._queue_problem
+        self._api = ApiProcess(api_path, documents, lists, commands)
+        self.member.readiness.queue_problem = self._workers.queue_problem
         self.member.readiness.host_failure = self._host_failure
         self.member.readiness.why_host_fails = self._findings.why_unfit
 
@@ -200,6 +214,7 @@ class Runner:
         instance = InstanceLock()
         held.callback(instance.close)
         self._chores.append(Chore("connections to the lock", _LOCK_INTERVAL, instance.close_connections))
+        self._maintenance.follow_vrfs()
         self._maintenance.check_host()
         # 3. Signals.
         self._waker.open()
@@ -210,7 +225,7 @@ class Runner:
         held.callback(self._tun.close)
         for worker in self._workers:
             worker.open(held, self._tun.fd)
-        held.callback(self._stop_workers)
+        held.callback(self._workers.stop)
         # 5. What the engines need before packets come: recordings, path MTUs, known switches.
         self._files.open()
         self._maintenance.read_path_mtus()
@@ -267,7 +282,7 @@ class Runner:
         if self._signals.take_reload():
             self._maintenance.thread.post(self._reloader.reload_for_signal)
         # 4. Workers that have failed.
-        self._note_ended_workers()
+        self._workers.note_ended(self.member.readiness.ended, self._ring)
         # 5. Changes of backends' shares that are due, then wait.
         try:
             due = self._backends.tick(time.monotonic()) or NEVER
@@ -294,10 +309,10 @@ class Runner:
         # 4. Stop the watchdog's beats, then the workers: their legs end, and no packet passes any more.
         if self._feeder is not None:
             self._feeder.stop()
-        self._stop_workers()
+        self._workers.stop()
         # 5. If a worker has failed, raise its failure. Tell how many connections the end of the rules cuts; in a pair
         #    the other host passes them.
-        self._raise_first_failure()
+        self._workers.raise_first_failure()
         sums = self._status.sums()
         cost = None if self.member.is_in_pair else cost_of_stop(sums, keeps_rules=self._keep_rules)
         if cost:
@@ -311,35 +326,6 @@ class Runner:
     def hangs(self) -> bool:
         """Return whether a thread still waits for the host after run(): Python's own exit would wait for it too."""
         return any(thread.wait(0.0) is not None for thread in self._chore_threads)
-
-    # Workers
-
-    def _rounds(self) -> list[int]:
-        return [worker.rounds for worker in self._workers]
-
-    def _queue_problem(self) -> str | None:
-        return next((problem for worker in self._workers if (problem := worker.queue_problem())), None)
-
-    def _note_ended_workers(self) -> None:
-        """Note workers that have failed for good. The others continue; the failure of the last one ends the run."""
-        ended = self.member.readiness.ended
-        for number, worker in enumerate(self._workers):
-            if worker.failure is not None and number not in ended:
-                ended[number] = f"{type(worker.failure).__name__}: {worker.failure}"
-                text = "packet thread %d has ended: no packet of its clients passes until natmirror is restarted: %s"
-                log.critical(text, number, ended[number], exc_info=worker.failure)
-                add_end_of_thread(self._ring, text % (number, ended[number]))
-        if len(ended) == len(self._workers):
-            self._raise_first_failure()
-
-    def _raise_first_failure(self) -> None:
-        for worker in self._workers:
-            if worker.failure is not None:
-                raise worker.failure
-
-    def _stop_workers(self) -> None:
-        for worker in self._workers:
-            worker.stop()
 
     # Chores
 

@@ -13,6 +13,7 @@ from natmirror.linux.counters import OutboxCounter, QueueCounter
 from natmirror.mirror.shown import FlowEntry, LegEntry
 from natmirror.reasons import EndedBy, EndReason
 from natmirror.runtime.chores import ChoreFailure
+from natmirror.runtime.explained import ExplainAnswer
 from natmirror.runtime.keeper import KeptEntry
 from natmirror.runtime.logs import LogEntry
 from natmirror.runtime.shared_state import SharedStateEntry
@@ -23,6 +24,7 @@ __all__ = [
     "EndedLeg",
     "ErrorAnswer",
     "EventEntry",
+    "ExplainAnswer",
     "FlowEntry",
     "LegRow",
     "MachineEntry",

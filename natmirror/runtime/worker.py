@@ -6,7 +6,6 @@ engine go through ``engine``, an EngineProxy.
 """
 
 import logging
-import os
 import threading
 import time
 from collections import deque
@@ -30,7 +29,7 @@ from natmirror.mirror.faults import Fault, WorkChanged
 from natmirror.net.checksum import Checksum
 from natmirror.reasons import DropReason
 from natmirror.replication.engine_adapter import EngineAdapter
-from natmirror.rules import MAX_THREADS, Rules
+from natmirror.rules import Rules
 from natmirror.rules.shards import Shard
 from natmirror.runtime.engine_proxy import EngineProxy
 from natmirror.runtime.mailbox import Mailbox, Waker, settle
@@ -47,13 +46,6 @@ _INTERNAL_ERROR = Drop(DropReason.INTERNAL_ERROR)
 _REFUSALS_INTERVAL = 60.0  # seconds between two warnings about clients that are over their limit
 _STALE = Drop(DropReason.QUEUED_BEFORE_START)
 _MAX_STALE_BATCHES = 256  # as much as a queue holds
-
-
-def thread_count(rules: Rules) -> int:
-    """Return the number of packet threads: the number in the rules, or the number of cores, rounded down to a power of
-    two."""
-    cores = min(len(os.sched_getaffinity(0)), MAX_THREADS)
-    return rules.threads or 1 << (cores.bit_length() - 1)
 
 
 class WorkerListener(Protocol):

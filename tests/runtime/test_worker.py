@@ -17,6 +17,7 @@ from natmirror.engine.replicated_bindings import BindingChange
 from natmirror.errors import HostError
 from natmirror.fastpath import Memory
 from natmirror.lab.process import wait_for
+from natmirror.linux.cores import thread_count
 from natmirror.linux.loop import LoopEvent, Punted
 from natmirror.linux.nfqueue import Packet
 from natmirror.mirror.faults import Work
@@ -27,7 +28,7 @@ from natmirror.rules import parse_rules
 from natmirror.rules.shards import ALL
 from natmirror.runtime.mailbox import settle
 from natmirror.runtime.selection import Selection
-from natmirror.runtime.worker import Worker, thread_count
+from natmirror.runtime.worker import Worker
 from tests.helpers.listener import Listener
 from tests.helpers.support import RULES, SERVICE, at, packet
 
