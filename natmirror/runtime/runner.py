@@ -175,8 +175,8 @@ class Runner:
             *(engines, self._reloader, self._maintenance, self._backends, self.member, self._shared),
             keeps_rules=keep_rules,
         )
-        documents = api_control.documents(self._status, explainer)
         lists = api_control.lists(self._status, self._worker_events, engines, self._ring)
+        documents = api_control.documents(self._status, self._maintenance, self._reloader, explainer)
         self._api = ApiProcess(api_path, documents, lists, commands)
         self.member.readiness.queue_problem = self._workers.queue_problem
         self.member.readiness.host_failure = self._host_failure
