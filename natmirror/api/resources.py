@@ -174,6 +174,13 @@ ROUTES = (
         (_CLIENT, _SERVICE),
         columns=("client", "service"),
     ),
+    Route(
+        Kind.DOCUMENT,
+        f"{PREFIX}rules",
+        "rules",
+        "RulesAnswer",
+        "The rules that run, and how those in the file differ.",
+    ),
     Route(Kind.FILE, f"{PREFIX}openapi.json", "openapi", "", "This description of the API (OpenAPI 3.1)."),
     Route(
         Kind.DOCUMENT,

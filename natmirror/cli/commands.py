@@ -124,7 +124,7 @@ def main(
 
 
 for _command in (
-    *(running.status, lists.flows, lists.legs, running.drain, running.undrain, running.reload),
+    *(running.status, lists.flows, lists.legs, running.drain, running.undrain, running.reload, running.rules),
     *(running.resume_mirroring, explain, running.health, running.role),
     *(tools.keepalived, tools.cleanup, tools.replay, tools.demo),
 ):

@@ -34,6 +34,8 @@ class Link:
     has_carrier: bool
     master: str | None = None
     """The interface that gets this one's packets, because this one is a port of it."""
+    vrf: str | None = None
+    """The VRF to which this one is enslaved."""
     is_bridge: bool = False
     is_port: bool = False
     """Whether another interface may get its packets, a VRF too."""
@@ -55,11 +57,12 @@ def _link(device_type: int, flags: int, values: Mapping[int, bytes], names: Mapp
     info = attributes(values.get(_LINKINFO, b""))
     kind, is_modem = _text(info.get(_KIND, b"")), _text(values.get(_BUS, b"")) == "usb"
     needs_arp = device_type == _ETHERNET and kind in _NEED_ARP and not is_modem
-    takes_packets = _text(info.get(_SLAVE_KIND, b"")) in _TAKES_PACKETS
+    slave_kind, master = _text(info.get(_SLAVE_KIND, b"")), names.get(_number(values.get(_MASTER)))
     return Link(
         mtu=_number(values.get(_MTU)),
         has_carrier=bool(flags & _LOWER_UP),
-        master=names.get(_number(values.get(_MASTER))) if takes_packets else None,
+        master=master if slave_kind in _TAKES_PACKETS else None,
+        vrf=master if slave_kind == "vrf" else None,
         is_bridge=kind == "bridge",
         is_port=_MASTER in values,
         does_arp=not flags & _NOARP if needs_arp else None,

@@ -19,12 +19,18 @@ from natmirror.runtime.run_status import RunStatus
 from natmirror.runtime.shown import CommandAnswer, ReloadAnswer
 from natmirror.runtime.worker_events import WorkerEvents
 
+_RULES_TIMEOUT = 5.0  # seconds
 
-def documents(status: RunStatus, explainer: Explainer) -> dict[str, Document]:
-    """Return the function behind each resource that is no list."""
+
+def documents(
+    status: RunStatus, maintenance: HostMaintenance, reloader: Reloader, explainer: Explainer
+) -> dict[str, Document]:
+    """Return the function behind each resource that is no list. ``maintenance`` has the thread that reads the rules
+    file."""
     return {
         "status": lambda _: status.status(),
         "explain": lambda arguments: explainer.explain(arguments["client"], arguments.get("service")),
+        "rules": lambda _: maintenance.thread.ask(reloader.view.show, _RULES_TIMEOUT),
     }
 
 

@@ -26,6 +26,7 @@ from natmirror.runtime.engine_proxy import EngineProxy
 from natmirror.runtime.host_maintenance import HostMaintenance
 from natmirror.runtime.mailbox import Mailbox
 from natmirror.runtime.output_files import OrderFiles
+from natmirror.runtime.rules_view import RulesView
 from natmirror.runtime.shared_state import SharedState
 
 log = logging.getLogger("natmirror")
@@ -53,6 +54,8 @@ class Reloader:
         self.collection = Chore("garbage collection after a reload", NEVER, _collect, NEVER)
         """A chore for the main thread."""
         self._rules = rules
+        self.view = RulesView(rules, self._delay_collection)
+        """The rules that run, for the thread of HostMaintenance."""
         self._maintenance = maintenance
         self._order_files = order_files
         self._mailbox = mailbox
@@ -138,6 +141,7 @@ class Reloader:
         # 4. In the main thread: the engines apply the new rules, then the parts that follow the engines.
         self._run_in_main_thread(rules)
         self._rules = rules
+        self.view.set(rules)
         # 5. Read the MTUs of routes to new mirrors. Soon, remove the kernel rules of removed services that have no
         #    connections left; later where state is shared: another host may still pass packets by the old rules.
         #    Another thread looks for problems of this host with the new rules.

@@ -24,8 +24,10 @@ from natmirror.linux import descriptors
 from natmirror.linux.cores import thread_count
 from natmirror.linux.instance import InstanceLock
 from natmirror.linux.iptables import Firewall
+from natmirror.linux.reachability import Reachability
 from natmirror.linux.systemd import Heartbeat, Notifier, WatchdogFeeder
 from natmirror.linux.tun import TunDevice
+from natmirror.linux.vrf import ProductionVrf
 from natmirror.mirror.sessions.claims import SwitchClaims
 from natmirror.rules import Rules
 from natmirror.rules.shards import Shard
@@ -84,7 +86,9 @@ class Runner:
         self._shared = SharedState(rules) if is_shared else None
         self._findings = Findings()
         counts = ConnectionCounts()
-        self._backends = BackendControl(rules, self._mailbox, self._findings, counts, is_active=is_active)
+        self._vrf = ProductionVrf()
+        host = Reachability(self._vrf)
+        self._backends = BackendControl(rules, self._mailbox, self._findings, counts, host, is_active=is_active)
         self._files = OutputFiles(rules)
         self._worker_events = WorkerEvents(self._backends, self._files.orders, self._shared, self._waker.wake)
         memory, count = Memory(rules.mirror_memory), thread_count(rules)
@@ -111,7 +115,7 @@ class Runner:
         self._feeder = None
         if beat_interval is not None:
             self._feeder = WatchdogFeeder(Heartbeat(notifier.beat, count), self._rounds, beat_interval)
-        self._tun = TunDevice()
+        self._tun = TunDevice(self._vrf)
         self._kernel_rules = KernelRules(rules, firewall, engines)
         self._maintenance = HostMaintenance(
             rules,
@@ -153,8 +157,8 @@ class Runner:
             reloader=self._reloader,
         )
         explainer = Explainer(engines, self._reloader, self._maintenance, self._backends, situation)
-        documents = api_control.documents(self._status, explainer)
         lists = api_control.lists(self._status, self._worker_events, engines)
+        documents = api_control.documents(self._status, self._maintenance, self._reloader, explainer)
         self._api = ApiProcess(api_path, documents, lists, commands)
         self.member.readiness.queue_problem = self._queue_problem
         self.member.readiness.host_failure = self._host_failure
@@ -192,6 +196,7 @@ class Runner:
         instance = InstanceLock()
         held.callback(instance.close)
         self._chores.append(Chore("connections to the lock", _LOCK_INTERVAL, instance.close_connections))
+        self._maintenance.follow_vrfs()
         self._maintenance.check_host()
         # 3. Signals.
         self._waker.open()

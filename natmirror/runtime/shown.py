@@ -27,6 +27,7 @@ __all__ = [
     "LegRow",
     "MachineEntry",
     "ReloadAnswer",
+    "RulesAnswer",
     "RunSums",
     "StatusAnswer",
     "SwitchDecisions",
@@ -182,6 +183,35 @@ class ErrorAnswer(TypedDict):
 
     error: str
     """Why it failed."""
+
+
+class RulesFile(TypedDict):
+    """The rules file, compared with the rules that run."""
+
+    changed_at: str | None
+    """When the file was written last, in UTC (RFC 3339); null if there is none."""
+    differs: bool
+    """Whether it has other rules, or cannot be used. ``natmirror reload`` applies them."""
+    differences: list[str]
+    """A line for each difference: behind ``-`` what only the running rules have, behind ``+`` what only the file
+    has."""
+    error: str | None
+    """Why a reload cannot apply the file; null if it can."""
+
+
+class RulesAnswer(TypedDict):
+    """The rules that run, and whether the file has others."""
+
+    at: str
+    """The time of this answer, in UTC (RFC 3339)."""
+    path: str
+    """The path of the rules file."""
+    loaded_at: str
+    """Since when these rules have run, in UTC (RFC 3339)."""
+    running: list[str]
+    """The rules that run, with all defaults: the lines that ``natmirror --check`` prints."""
+    file: RulesFile
+    """The rules file, compared with the rules that run."""
 
 
 class ReloadAnswer(TypedDict):
