@@ -5,12 +5,13 @@ from typing import TypedDict
 
 from natmirror.backends.shown import AdmissionEntry, HealthEntry
 from natmirror.engine.shown import Sums, SwitchDecisions
+from natmirror.events import EventEntry
 from natmirror.fastpath.flow_states import FlowState
 from natmirror.findings import FindingEntry
 from natmirror.ha.member import PairEntry
 from natmirror.linux.counters import OutboxCounter, QueueCounter
 from natmirror.mirror.shown import FlowEntry, LegEntry
-from natmirror.reasons import EndReason
+from natmirror.reasons import EndedBy, EndReason
 from natmirror.runtime.chores import ChoreFailure
 from natmirror.runtime.explained import ExplainAnswer
 from natmirror.runtime.keeper import KeptEntry
@@ -22,6 +23,7 @@ __all__ = [
     "CommandAnswer",
     "EndedLeg",
     "ErrorAnswer",
+    "EventEntry",
     "ExplainAnswer",
     "FlowEntry",
     "LegRow",
@@ -169,6 +171,9 @@ class EndedLeg(TypedDict):
     """Bytes that the leg had to carry to the mirror."""
     acked_bytes: int
     """Bytes that the mirror acknowledged."""
+    ended_by: EndedBy | None
+    """Which end closed or reset the client's connection first; null if it went on, if that was not seen, and for an
+    OpenFlow session."""
 
 
 class CommandAnswer(TypedDict):
