@@ -278,24 +278,41 @@ def test_new_connections_are_unconnected_after_a_second_until_their_handshake_en
 def test_clients_are_stuck_or_pass_by_what_most_of_their_flows_do(gear: Callable[[str], Scene]) -> None:
     scene = gear(UNMIRRORED)
     well = [scene.connected(FIRST) for _ in range(3)]
-    bad = [scene.connected(f"10.10.0.{n}") for n in range(30, 34) for _ in range(5)]
+    bad = [scene.connected(f"10.10.0.{n}") for n in range(30, 34) for _ in range(6)]
     seen = scene.look(*well, *bad)
     assert (seen.stuck_groups, seen.passing_groups) == (0, 0), "idle"
     for one in (*well, *bad):
         one.from_client("PA", b"question")
-    for one in (*well, *bad[::5]):  # one flow in five of each client
+    for one in (*well, *bad[::6]):  # one flow in six of each client
         one.from_backend("A")
     seen = scene.look(*well, *bad)
     assert (seen.stuck, seen.stuck_groups) == (Tally(), 0), "they have just asked"
     seen = scene.look(*well, *bad)
-    assert (seen.stuck.flows, seen.stuck.clients, seen.passing_groups) == (16, 2, 1)
+    assert (seen.stuck.flows, seen.stuck.clients, seen.passing_groups) == (20, 2, 1)
     assert 2 <= seen.stuck_groups <= 4, "clients with the same hash count as one"
-    for one in bad[1::5]:
+    for one in bad[1::6]:
+        one.from_backend("A")
+    assert scene.look(*well, *bad).stuck_groups >= 2, "an answer that comes late may be luck"
+    for one in bad[1::6]:
+        one.from_client("PA", b"question")
         one.from_backend("A")
     assert scene.look(*well, *bad).stuck_groups == 0
     for _ in range(11):
         seen = scene.look(*well, *bad)
     assert (seen.stuck_groups, seen.passing_groups) == (0, 0), "long ago"
+
+
+def test_a_client_that_gives_up_before_it_has_its_answer_does_not_pass(gear: Callable[[str], Scene]) -> None:
+    scene = gear(UNMIRRORED)
+    one, other = scene.connected(), scene.connected(SECOND)
+    for client in (one, other):
+        client.from_client("PA", b"question")
+        client.from_backend("PA", b"answer")
+    other.from_client("A")
+    for client in (one, other):
+        client.from_client("R")
+    seen = scene.look(one, other)
+    assert (one.states, seen.stuck_groups, seen.passing_groups) == (["reset"] * 2, 0, 1)
 
 
 def test_syns_without_an_answer_are_calls(gear: Callable[[str], Scene]) -> None:
