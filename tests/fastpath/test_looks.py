@@ -5,54 +5,17 @@ from collections.abc import Callable
 import pytest
 
 from natmirror.actions import Hook
-from natmirror.engine.engine import Engine
 from natmirror.fastpath import SYN_ANSWER_TIMEOUT, ServiceLook, Tally
 from natmirror.net import seq
 from natmirror.rules import parse_rules
-from tests.helpers.client_connection import IRS, ISS, ClientConnection, engine
+from tests.helpers.client_connection import IRS, ISS, ClientConnection
+from tests.helpers.looks import FIRST, Scene
 from tests.helpers.support import RULES, SERVICE, at, packet
 
 UNMIRRORED = RULES[: RULES.index("    mirrors:")]
-FIRST, SECOND = "10.10.0.11", "10.10.0.21"
+SECOND = "10.10.0.21"
 _WINDOW = bytes(0x8000), bytes(0x7FFF)
 """What fills the window that an end offers by its handshake."""
-
-
-class Scene:
-    """Clients of one engine, and looks at it, one each second."""
-
-    def __init__(self, rules: str, *, fast: bool) -> None:
-        self.engine = engine(rules, fast=fast)
-        self.now = 1000.0
-        self._looks = 0
-        self._port = 40_000
-
-    def client(self, address: str = FIRST, *, iss: int = ISS) -> ClientConnection:
-        self._port += 1
-        one = ClientConnection(self.engine, client=at(address, self._port), iss=iss)
-        one.now = self.now
-        return one
-
-    def connected(self, address: str = FIRST) -> ClientConnection:
-        one = self.client(address)
-        one.connect()
-        return one
-
-    def look(self, *clients: ClientConnection) -> ServiceLook:
-        """Let a second pass, and look; the clients' clocks go on with it."""
-        self.now += 1.0
-        for one in clients:
-            one.now = self.now
-        self._looks += 1
-        return look(self.engine, self._looks, self.now)
-
-
-def look(engine: Engine, number: int, now: float, most: int = 1) -> ServiceLook:
-    """Look at the service openflow, slice by slice."""
-    one, first = engine.begin_look(number), 0
-    while (following := one.at(first, most, now)) is not None:
-        first = following
-    return engine.end_look(one)["openflow"]
 
 
 def shown(tally: Tally) -> tuple[int, int, bytes]:
