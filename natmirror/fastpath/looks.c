@@ -122,8 +122,8 @@ static void note(nm_looked *looked, const nm_flow *flow, const happened *is, uin
     looked->reply_ack = flow->reply.ack;
 }
 
-/* Return the group of a flow's client: by a product with secret numbers, which is quicker than nm_siphash(), and of which
- * a client sees nothing. */
+/* Return the group of a flow's client: by a product with secret numbers, of which a client sees nothing; nm_siphash()
+ * would cost more than the look itself. */
 static nm_group *group_of(nm_service_look *look, const nm_flow *flow, const uint8_t *key)
 {
     uint64_t client[2], secret[2];
