@@ -52,6 +52,18 @@ class PathCode(FindingCode):
         " {interface}",
         "see that {address} is up; if it is not the right gateway, correct the route to {name}",
     )
+    ARP_UNANSWERED = (
+        *("arp-unanswered", _WARNING, _PRODUCTION),
+        "the kernel answers no ARP request on {interface} for {addresses}: {why}; {who} that do not know the MAC"
+        " address yet, or forget it, do not reach service {service}",
+        "{mend}",
+    )
+    ARP_IN_VAIN = (
+        *("arp-in-vain", _FAILURE, _PRODUCTION),
+        "production does not pass, and {asking} asks on {interface} by ARP for {address}, by which it reaches service"
+        " {service}, in vain: {why}",
+        "{mend}",
+    )
     LINK_ENSLAVED = (
         *("link-enslaved", _WARNING, _PRODUCTION),
         "the interface {interface} is a port of {master}: the kernel gives its packets to {master}, so addresses and"
