@@ -7,7 +7,7 @@ from urllib.parse import quote, urlencode
 
 import httpx
 
-from natmirror.api.resources import ROUTES, Route
+from natmirror.api.resources import MAX_LIMIT, ROUTES, Route
 from natmirror.errors import HostError, NoAnswerError
 
 _TIMEOUT = 5.0
@@ -19,6 +19,19 @@ def ask(name: str, path: Path, **parameters: Any) -> Any:
     A parameter that is None is not sent."""
     words = {key: _text(value) for key, value in parameters.items() if value is not None}
     return _call(_ROUTES[name], f"?{urlencode(words)}" if words else "", path)
+
+
+def ask_list(name: str, path: Path, limit: int | None = None, **parameters: Any) -> list[Any]:
+    """Return the rows of a list, at most ``limit``; else as ask()."""
+    rows: list[Any] = []
+    cursor = None
+    while True:
+        left = None if limit is None else min(limit - len(rows), MAX_LIMIT)
+        page = ask(name, path, **parameters, limit=left, cursor=cursor)
+        rows += page["items"]
+        cursor = page["next"]
+        if cursor is None or (limit is not None and len(rows) >= limit):
+            return rows
 
 
 def send_command(name: str, arguments: Mapping[str, Any], path: Path, timeout: float = _TIMEOUT) -> Any:

@@ -11,8 +11,9 @@ from typing import Any
 import click
 
 from natmirror import __version__
-from natmirror.cli import exit_codes, running, tools
+from natmirror.cli import exit_codes, lists, running, tools
 from natmirror.cli.exit_codes import epilog
+from natmirror.cli.explain import explain
 from natmirror.cli.options import FILE, api_option
 from natmirror.errors import NatmirrorError, NoAnswerError
 from natmirror.linux import systemd
@@ -29,9 +30,9 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except NoAnswerError as error:
-            from natmirror.cli.absence import explain
+            from natmirror.cli import absence
 
-            click.echo(f"natmirror: {error}{explain()}", err=True)
+            click.echo(f"natmirror: {error}{absence.explain()}", err=True)
             ctx.exit(error.exit_code)
         except NatmirrorError as error:
             for note in getattr(error, "__notes__", ()):
@@ -87,9 +88,10 @@ def main(
         click.echo(text.describe(loaded))
         return
     from natmirror.linux import nftables
+    from natmirror.linux.cores import thread_count
     from natmirror.linux.iptables import Firewall, plan
     from natmirror.runtime.logs import Logs, print_line
-    from natmirror.runtime.runner import Runner, thread_count
+    from natmirror.runtime.runner import Runner
 
     if dry_run:
         click.echo(f"# nft -f -\n{nftables.plan(loaded)}")
@@ -122,8 +124,8 @@ def main(
 
 
 for _command in (
-    *(running.status, running.legs, running.drain, running.undrain, running.reload, running.resume_mirroring),
-    *(running.health, running.role),
+    *(running.status, lists.flows, lists.legs, running.drain, running.undrain, running.reload),
+    *(running.resume_mirroring, explain, running.health, running.role),
     *(tools.keepalived, tools.cleanup, tools.replay, tools.demo),
 ):
     main.add_command(_command)

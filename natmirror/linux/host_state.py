@@ -28,6 +28,7 @@ from natmirror.linux.routes import Answer, Neighbour, Place, Question, RefusingR
 from natmirror.linux.rule_reader import RuleReader
 from natmirror.linux.sampled_clients import Client, LiveClients, connected_links, sample
 from natmirror.linux.unknown_form import UnknownFormError, understanding
+from natmirror.linux.vrf import of_clients
 from natmirror.linux.xfrm import Policy, read_policies
 from natmirror.rules import Backend, Mirror, Rules, Service
 
@@ -210,6 +211,7 @@ def _cycles_collected() -> Iterator[None]:
 def _ask_kernel(rules: Rules, host: HostState, live: LiveClients) -> None:
     with IPRoute() as netlink, RouteSocket() as kernel:
         _read_links(kernel, host)
+        kernel.vrf = of_clients(rules, host.details, host.links)
         give_way()
         _read_routes(kernel, rules, host, live)
         give_way()

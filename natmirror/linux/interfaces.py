@@ -40,6 +40,8 @@ class Link:
     has_carrier: bool
     master: str | None = None
     """The interface that gets this one's packets, because this one is a port of it."""
+    vrf: str | None = None
+    """The VRF to which this one is enslaved."""
     is_bridge: bool = False
     is_port: bool = False
     """Whether another interface may get its packets, a VRF too."""
@@ -63,14 +65,15 @@ def _link(said: _Said, all_said: Mapping[int, _Said], names: Mapping[int, str]) 
     device_type, flags, values = said
     info = attributes(values.get(_LINKINFO, b""))
     kind = _text(info.get(_KIND, b""))
+    slave_kind, master = _text(info.get(_SLAVE_KIND, b"")), names.get(_number(values.get(_MASTER)))
     below = None if _BELOW_ELSEWHERE in values else _number(values.get(_LINK_BELOW))
-    takes_packets = _text(info.get(_SLAVE_KIND, b"")) in _TAKES_PACKETS
     does_arp = not flags & _NOARP
     is_known = does_arp or _is_set_by_hand(kind, values, all_said.get(below or 0))
     return Link(
         mtu=_number(values.get(_MTU)),
         has_carrier=bool(flags & _LOWER_UP),
-        master=names.get(_number(values.get(_MASTER))) if takes_packets else None,
+        master=master if slave_kind in _TAKES_PACKETS else None,
+        vrf=master if slave_kind == "vrf" else None,
         is_bridge=kind == "bridge",
         is_port=_MASTER in values,
         does_arp=does_arp if device_type == _ETHERNET and kind in _ETHERNET_KINDS and is_known else None,

@@ -92,6 +92,8 @@ class RouteSocket:
     """A socket for questions; a context manager. Each method raises OSError where the kernel does not answer."""
 
     def __init__(self) -> None:
+        self.vrf: str | None = None
+        """The VRF whose routes the packets take that this host sends."""
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
         self._socket.settimeout(_TIMEOUT)
 
@@ -105,7 +107,7 @@ class RouteSocket:
         """Return the kernel's answers; none to a question about an interface that does not exist."""
         names = _Names()
         asked = [one for one in dict.fromkeys(questions) if one.link is None or names.index(one.link)]
-        answers = self._exchange(_GETROUTE, [_packed(one, names) for one in asked])
+        answers = self._exchange(_GETROUTE, [_packed(one, self.vrf, names) for one in asked])
         return {asked[one.number]: _answer(one.kind, one.body, names) for one in answers}
 
     def neighbours(self, places: Iterable[Place]) -> dict[Place, Neighbour]:
@@ -194,13 +196,15 @@ class _Names:
         return self._names.get(index)
 
 
-def _packed(question: Question, names: _Names) -> bytes:
+def _packed(question: Question, vrf: str | None, names: _Names) -> bytes:
     source_len = 0 if question.source is None else 32
     body = _ROUTE.pack(socket.AF_INET, 32, source_len, 0, 0, 0, 0, 0, 0) + attribute(_DST, question.to.packed)
     if question.source is not None:
         body += attribute(_SRC, question.source.packed)
     if question.link is not None:
         body += attribute(_IIF, struct.pack("=I", names.index(question.link)))
+    elif vrf is not None:
+        body += attribute(_OIF, struct.pack("=I", names.index(vrf)))
     body += attribute(_IP_PROTO, bytes((socket.IPPROTO_TCP,)))
     for kind, port in ((_SPORT, question.sport), (_DPORT, question.dport)):
         if port:

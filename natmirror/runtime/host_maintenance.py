@@ -95,6 +95,7 @@ class HostMaintenance:
         self._tables: list[Kept] = [KeptTable(firewall, table) for table in TABLES]
         self._other_backend: list[Kept] = [] if other is None else [OtherBackend(other)]
         self._translation, self._device = KeptTranslation(kernel_rules), KeptDevice(tun)
+        self._vrf = tun.vrf
         self._changes = KernelChanges([*TABLES, *self._translation.tables])
         self.keeper = Keeper(
             [*self._tables, *self._other_backend, self._translation, self._device],
@@ -140,11 +141,16 @@ class HostMaintenance:
         if self.kernel_rules.set_configured(rules):
             self.removal.due_at = self.thread.now() + (CHECK_INTERVAL if others_may_lag else _GRACE)
 
+    def follow_vrfs(self) -> None:
+        """Look at the VRFs of this host, and have the iptables rules follow them. HostError where iptables refuses."""
+        self._vrf.look(self._rules)
+        self.kernel_rules.set_vrfs(self._vrf.all)
+
     def read_path_mtus(self) -> None:
         """Read the MTU of the kernel's route to each mirror, so that legs need not discover it."""
         for service in self._rules.services:
             for mirror in service.mirrors:
-                if mtu := path_mtu(mirror.address.packed):
+                if mtu := path_mtu(mirror.address.packed, self._vrf.of_clients):
                     for worker in self._workers:
                         worker.engine.set_path_mtu(endpoint_of(mirror), mtu)
 
@@ -226,6 +232,7 @@ class HostMaintenance:
         self.keeper.check([self._translation], self.thread.now())
 
     def _keep_device(self) -> None:
+        self.follow_vrfs()
         self.keeper.check([self._device], self.thread.now())
 
     def _check_role(self) -> None:

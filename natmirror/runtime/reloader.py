@@ -21,7 +21,7 @@ from natmirror.rules.reload import refuse_what_cannot_change
 from natmirror.rules.text import differences
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.chores import NEVER, Chore
-from natmirror.runtime.costs import ReloadCost, connections
+from natmirror.runtime.costs import Loss, ReloadCost, connections
 from natmirror.runtime.engine_proxy import EngineProxy
 from natmirror.runtime.host_maintenance import HostMaintenance
 from natmirror.runtime.mailbox import Mailbox
@@ -80,14 +80,28 @@ class Reloader:
     def preview(self) -> tuple[list[str], list[str]]:
         """Read the rules file; return the changes that a reload would make, and what connections would lose.
         NatmirrorError where a reload would be refused. Call it in the thread of HostMaintenance."""
+        rules = self.read()
+        losses: Counter[Loss] = Counter()
+        for engine in self._engines if rules != self._rules else ():
+            losses += engine.count_flows(ReloadCost(self._rules, rules).losses)
+        costs = [
+            f"{connections(count)} of {loss.service} {loss.one if count == 1 else loss.several}"
+            for loss, count in sorted(losses.items())
+        ]
+        return differences(self._rules, rules), costs
+
+    def read(self) -> Rules:
+        """Return the rules in the file. NatmirrorError where a reload would refuse them. Call it in the thread of
+        HostMaintenance."""
         self._delay_collection()
         rules = load_rules(self._rules.path)
         refuse_what_cannot_change(self._maintenance.kernel_rules.rules, rules)
-        losses: Counter[str] = Counter()
-        for engine in self._engines if rules != self._rules else ():
-            losses += engine.count_flows(ReloadCost(self._rules, rules).losses)
-        costs = [f"{connections(count)} {loss}" for loss, count in sorted(losses.items())]
-        return differences(self._rules, rules), costs
+        return rules
+
+    @property
+    def rules(self) -> Rules:
+        """The rules that run."""
+        return self._rules
 
     def reload_for_signal(self) -> None:
         """Reload because of a signal; log an error."""

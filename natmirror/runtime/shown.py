@@ -5,12 +5,14 @@ from typing import TypedDict
 
 from natmirror.backends.shown import AdmissionEntry, HealthEntry
 from natmirror.engine.shown import Sums, SwitchDecisions
+from natmirror.fastpath.flow_states import FlowState
 from natmirror.findings import FindingEntry
 from natmirror.ha.member import PairEntry
 from natmirror.linux.counters import OutboxCounter, QueueCounter
-from natmirror.mirror.shown import FlowEntry
+from natmirror.mirror.shown import FlowEntry, LegEntry
 from natmirror.reasons import EndReason
 from natmirror.runtime.chores import ChoreFailure
+from natmirror.runtime.explained import ExplainAnswer
 from natmirror.runtime.keeper import KeptEntry
 from natmirror.runtime.logs import LogEntry
 from natmirror.runtime.shared_state import SharedStateEntry
@@ -18,10 +20,11 @@ from natmirror.runtime.shared_state import SharedStateEntry
 __all__ = [
     "BackendEntry",
     "CommandAnswer",
-    "EmptyAnswer",
     "EndedLeg",
     "ErrorAnswer",
+    "ExplainAnswer",
     "FlowEntry",
+    "LegRow",
     "MachineEntry",
     "ReloadAnswer",
     "RunSums",
@@ -84,12 +87,16 @@ class MachineEntry(TypedDict):
 class StatusAnswer(RunSums):
     """The state of a running natmirror."""
 
+    at: str
+    """The time of this state, in UTC (RFC 3339)."""
     version: str
     """natmirror's version."""
     pid: int
     """The process id."""
     rules: str
     """The path of the rules file."""
+    started_at: str
+    """When natmirror started, in UTC (RFC 3339)."""
     uptime_seconds: float
     """How long natmirror has run, in seconds."""
     machine: MachineEntry
@@ -108,11 +115,24 @@ class StatusAnswer(RunSums):
     """The faults on this host or around it that last, the worst first."""
 
 
+class LegRow(LegEntry):
+    """A leg with its connection, or a session or copy without a leg."""
+
+    service: str
+    """The service's name in the rules."""
+    client: str
+    """The client's address and port."""
+    backend: str | None
+    """The backend's name in the rules; null for a service without a pool, and if ``flow_state`` is ``gone``."""
+    flow_state: FlowState
+    """The connection's state; ``gone`` if the leg has outlived it."""
+
+
 class EndedLeg(TypedDict):
     """One of the latest 200 legs that have ended, or of the copies and sessions that never had a leg."""
 
     ended_at: str
-    """When it ended, in UTC (ISO 8601)."""
+    """When it ended, in UTC (RFC 3339)."""
     client: str
     """The client's address and port."""
     service: str
@@ -125,10 +145,6 @@ class EndedLeg(TypedDict):
     """Bytes that the leg had to carry to the mirror."""
     acked_bytes: int
     """Bytes that the mirror acknowledged."""
-
-
-class EmptyAnswer(TypedDict):
-    """An empty object: natmirror has carried out the command."""
 
 
 class CommandAnswer(TypedDict):

@@ -15,6 +15,7 @@ from natmirror.linux.arp_requests import ArpRequests
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.iptables_rules import PRE
 from natmirror.linux.tun import TunDevice
+from natmirror.linux.vrf import ProductionVrf
 from natmirror.rules import parse_rules
 from natmirror.runtime.host_maintenance import HostMaintenance
 from natmirror.runtime.kernel_rules import KernelRules
@@ -62,7 +63,8 @@ def maintenance(monkeypatch: pytest.MonkeyPatch) -> HostMaintenance:
     member.readiness.rules_are_in_place = True
 
     mailbox = Mailbox(lambda: None)
-    return HostMaintenance(rules, workers, kernel_rules, member, mailbox, Findings(), TunDevice(), set, None, 0.0)
+    tun = TunDevice(ProductionVrf())
+    return HostMaintenance(rules, workers, kernel_rules, member, mailbox, Findings(), tun, set, None, 0.0)
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.EAGAIN, errno.ENOMEM])
