@@ -90,6 +90,7 @@ def main(
     from natmirror.linux import nftables
     from natmirror.linux.cores import thread_count
     from natmirror.linux.iptables import Firewall, plan
+    from natmirror.linux.rights import require_net_admin
     from natmirror.runtime.logs import Logs, print_line
     from natmirror.runtime.runner import Runner
 
@@ -98,6 +99,7 @@ def main(
         click.echo(f"# iptables-restore --noflush\n{plan(loaded, thread_count(loaded))}")
         return
 
+    require_net_admin("natmirror")
     logs, code, runner = Logs(), 0, None
     logs.start()
     try:
