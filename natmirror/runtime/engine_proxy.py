@@ -34,10 +34,10 @@ _CLIENT_SLICE = 500  # Python looks at some flows in a microsecond
 _SLICES_AT_ONCE = 4  # of numbers of which nothing is shown
 _SWITCHES_SLICE = 1
 
-FlowPlace = tuple[bool, int]
-"""The place of a flow in the walk through all of an engine's: whether it is a leg that has outlived its flow, and the
-number of the leg or flow."""
-FIRST: FlowPlace = (False, 0)
+FlowPosition = tuple[bool, int]
+"""The position of a flow in the walk through all of an engine's: whether it is a leg that has outlived its flow, and
+the number of the leg or flow."""
+FIRST: FlowPosition = (False, 0)
 
 
 class EngineThread(Protocol):
@@ -78,13 +78,13 @@ class EngineProxy:
         found: tuple[dict[bytes, bool], bool] = self._ask(lambda: self._engine.clients(most))
         return found
 
-    def flows(self, wanted: Selection, first: FlowPlace = FIRST) -> Iterator[list[tuple[FlowPlace, FlowEntry]]]:
-        """Yield the flows that are wanted, with their legs, and the place of each, some at a time: those from the place
-        ``first`` on, in the order of their places. First come the flows, then legs that have outlived theirs."""
+    def flows(self, wanted: Selection, first: FlowPosition = FIRST) -> Iterator[list[tuple[FlowPosition, FlowEntry]]]:
+        """Yield the flows that are wanted, with their legs, and the position of each, some at a time: those from the
+        position ``first`` on, in order. First come the flows, then legs that have outlived theirs."""
         lingers, number = first
         if not lingers:
             for part in self._flow_slices(partial(self._flows_now, wanted), number):
-                yield [(place, flow) for place, flow in part if wanted.takes(flow)]
+                yield [(position, flow) for position, flow in part if wanted.takes(flow)]
         leg_ids = sorted(self._ask(self._engine.leg_ids))
 
         def leg_ids_from(first: int, most: int) -> list[int]:
@@ -92,13 +92,13 @@ class EngineProxy:
             return leg_ids[start : start + most]
 
         for part in self._slices(leg_ids_from, self._lingering_now, number if lingers else 0):
-            yield [(place, flow) for place, flow in part if wanted.takes(flow)]
+            yield [(position, flow) for position, flow in part if wanted.takes(flow)]
 
-    def _flows_now(self, wanted: Selection, ids: Sequence[int]) -> list[tuple[FlowPlace, FlowEntry]]:
+    def _flows_now(self, wanted: Selection, ids: Sequence[int]) -> list[tuple[FlowPosition, FlowEntry]]:
         now, may_take = time.monotonic(), wanted.may_take
         return [((False, number), flow) for number in ids for flow in self._engine.flows(now, [number], may_take)]
 
-    def _lingering_now(self, ids: Sequence[int]) -> list[tuple[FlowPlace, FlowEntry]]:
+    def _lingering_now(self, ids: Sequence[int]) -> list[tuple[FlowPosition, FlowEntry]]:
         now = time.monotonic()
         return [((True, number), flow) for number in ids for flow in self._engine.lingering(now, [number])]
 
