@@ -17,6 +17,10 @@ EXPLAIN = {
     1: "No natmirror answers on SOCKET, it is too busy, or it knows no such service.",
     2: "The command line or the rules file is wrong.",
 }
+EVENTS = {
+    0: "The events are shown.",
+    1: "No natmirror answers on SOCKET, and FILE has no events or cannot be read.",
+} | _USAGE
 COMMAND = {
     0: "The running natmirror has carried out the command.",
     1: "No natmirror answers on SOCKET, or it has refused the command.",

@@ -50,6 +50,7 @@ def _describe_top(rules: Rules) -> list[str]:
         f"threads: {TOP['threads'].type.show(rules.threads)}",
         f"limit-per-client: {rules.limit_per_client or TOP['limit-per-client'].absent}",
         f"known-switches: {rules.known_switches or TOP['known-switches'].absent}",
+        f"events: {rules.events or TOP['events'].absent}",
     ]
 
 

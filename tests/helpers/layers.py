@@ -10,7 +10,7 @@ LAYERS = (
     ("mirror", "nat", "linux"),
     ("tcp", "backends"),
     ("fastpath", "rules", "api"),
-    ("net", "openflow", "actions", "errors", "unprivileged"),
+    ("net", "openflow", "events", "actions", "errors", "unprivileged"),
     ("_ffi", "_fastpath_build", "docstrings", "reasons", "findings"),
 )
 
