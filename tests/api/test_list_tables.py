@@ -54,6 +54,7 @@ END = {
     "service": "openflow",
     "mirror": "master",
     "reason": "mirror-reset",
+    "ended_by": "mirror",
     "client_bytes": 5,
     "acked_bytes": 3,
 }

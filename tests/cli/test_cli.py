@@ -18,7 +18,7 @@ RULES = Path(__file__).parents[2] / "rules" / "lb.yaml"
 
 @pytest.fixture(autouse=True)
 def rights(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The commands find CAP_NET_ADMIN, whoever runs the tests."""
+    """The commands find CAP_NET_ADMIN, also if the tests run without root."""
     monkeypatch.setattr("natmirror.linux.rights.has_net_admin", lambda: True)
 
 
