@@ -84,7 +84,7 @@ def _rest(count: int, shown: int) -> Iterator[str]:
     if not count:
         yield "no connection now"
     elif count > shown:
-        yield f"and {count - shown} more connections: --json has up to 100, natmirror legs has all"
+        yield f"and {count - shown} more connections: --json has up to 100, natmirror flows has all"
 
 
 # A new connection
