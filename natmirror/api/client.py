@@ -7,6 +7,7 @@ from urllib.parse import quote, urlencode
 
 import httpx
 
+from natmirror.api.owner import require_owner
 from natmirror.api.resources import MAX_LIMIT, ROUTES, Route
 from natmirror.errors import HostError, NoAnswerError
 
@@ -16,7 +17,8 @@ _ROUTES = {route.name: route for route in ROUTES}
 
 def ask(name: str, path: Path, **parameters: Any) -> Any:
     """Return the resource ``name`` of the natmirror that serves the socket ``path``; NoAnswerError where none answers.
-    A parameter that is None is not sent."""
+    HostError where this user may not ask, where natmirror is stopped or where it refuses the request. A parameter that
+    is None is not sent."""
     words = {key: _text(value) for key, value in parameters.items() if value is not None}
     return _call(_ROUTES[name], f"?{urlencode(words)}" if words else "", path)
 
@@ -50,6 +52,7 @@ def _text(value: Any) -> str:
 def _call(
     route: Route, query: str, path: Path, timeout: float = _TIMEOUT, in_path: Mapping[str, str] = {}, **more: Any
 ) -> Any:
+    require_owner(path)
     transport = httpx.HTTPTransport(
         uds=str(path), verify=False
     )  # a Unix socket needs no certificates, which take long to load
@@ -61,5 +64,5 @@ def _call(
     except (httpx.HTTPError, OSError, ValueError) as error:
         raise NoAnswerError(f"no natmirror answers on {path}: {error}") from None
     if response.is_error:
-        raise HostError(f"natmirror on {path}: {answer['error']}")
+        raise HostError(answer["error"])
     return answer

@@ -12,7 +12,18 @@ from itertools import zip_longest
 from urllib.parse import unquote
 
 from natmirror.api import PREFIX
-from natmirror.api.values import Client, Count, Cursor, Flag, Name, Order, Seconds, ValueType, Words
+from natmirror.api.values import (
+    Client,
+    Count,
+    Cursor,
+    Flag,
+    Name,
+    Order,
+    Seconds,
+    Since,
+    ValueType,
+    Words,
+)
 
 JSON = "application/json"
 MAX_LIMIT = 10_000
@@ -174,7 +185,38 @@ ROUTES = (
         (_CLIENT, _SERVICE),
         columns=("client", "service"),
     ),
+    Route(
+        Kind.DOCUMENT,
+        f"{PREFIX}rules",
+        "rules",
+        "RulesAnswer",
+        "The rules that run, and how those in the file differ.",
+    ),
     Route(Kind.FILE, f"{PREFIX}openapi.json", "openapi", "", "This description of the API (OpenAPI 3.1)."),
+    Route(
+        Kind.DOCUMENT,
+        f"{PREFIX}explain",
+        "explain",
+        "ExplainAnswer",
+        "What natmirror does with a client's connections, and why.",
+        (
+            Parameter("client", Client(), "The client's address, or its address and port.", is_required=True),
+            _SERVICE,
+        ),
+    ),
+    Route(
+        Kind.LIST,
+        f"{PREFIX}events",
+        "events",
+        "EventEntry",
+        "What has happened: the latest events, also of earlier runs. The latest come last.",
+        (
+            Parameter("since", Since(), "Only events after the one with this number, or from this time on."),
+            Parameter("kind", Words("EventKind"), "Only events of this kind."),
+            Parameter("severity", Words("EventSeverity"), "Only events of this severity, and worse ones."),
+        ),
+        columns=("number", "time", "kind", "severity", "service", "backend", "mirror", "code", "count"),
+    ),
     Route(
         Kind.COMMAND,
         f"{PREFIX}backends/{{service}}/{{backend}}/drain",

@@ -21,6 +21,9 @@ class Moment:
 
 MOMENTS = {
     "age_seconds": Moment("at", "When it passed, in UTC (RFC 3339)."),
+    "avoided_seconds": Moment("avoided_until", "Until when that is, in UTC (RFC 3339).", is_ahead=True),
+    "begins_in_seconds": Moment("begins_at", "That time, in UTC (RFC 3339); null as above.", is_ahead=True),
+    "failed_seconds": Moment("failed_at", "That time, in UTC (RFC 3339)."),
     "failing_seconds": Moment("failing_since", "Since when it has failed or hung, in UTC (RFC 3339)."),
     "idle_seconds": Moment("last_packet_at", "When the last packet passed, in UTC (RFC 3339); null as above."),
     "lag_seconds": Moment(

@@ -13,7 +13,7 @@ api_option = click.option(
     "api_path",
     type=click.Path(path_type=Path, dir_okay=False),
     default=keepalived_hooks.DEFAULT_API,
-    envvar="NATMIRROR_API",
+    envvar=keepalived_hooks.API_VARIABLE,
     show_envvar=True,
     show_default=True,
     metavar="SOCKET",

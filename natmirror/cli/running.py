@@ -87,8 +87,8 @@ def _command_backend(name: str, backend: str, api_path: Path, as_json: bool, **m
 def health(ctx: click.Context, arguments: tuple[str, ...]) -> None:
     """Check whether natmirror is fit to be active.
 
-    Prints one line. keepalived runs this command every second. It needs no root. SOCKET is the Unix socket of the
-    running natmirror's API; /run/natmirror/api.sock by default.
+    Prints one line, or with --json an object. keepalived runs this command every second. It needs no root. SOCKET is
+    the Unix socket of the running natmirror's API; NATMIRROR_API or /run/natmirror/api.sock by default.
     """
     ctx.exit(keepalived_hooks.main("health", list(arguments)))
 
@@ -101,7 +101,7 @@ def role(ctx: click.Context, arguments: tuple[str, ...]) -> None:
 
     The role is master (the host is active), backup or fault. keepalived runs this command at each change, with the
     arguments that it gives to notify scripts: TYPE NAME STATE PRIORITY. SOCKET is the Unix socket of the running
-    natmirror's API; /run/natmirror/api.sock by default.
+    natmirror's API; NATMIRROR_API or /run/natmirror/api.sock by default.
     """
     ctx.exit(keepalived_hooks.main("role", list(arguments)))
 
@@ -125,6 +125,31 @@ def reload(dry_run: bool, api_path: Path, as_json: bool) -> None:
     click.echo("\n".join([*(answer["changes"] or ["no changes"]), *answer["costs"]]))
     if dry_run:
         click.echo("nothing has changed: this was a dry run")
+
+
+@click.command(epilog=epilog(exit_codes.ASK))
+@api_option
+@json_option
+def rules(api_path: Path, as_json: bool) -> None:
+    """Show the rules that run, and how those in the file differ.
+
+    The rules are shown with all defaults. Lines that begin with - are only in the rules that run, lines that begin with
+    + only in the file; natmirror reload applies them.
+    """
+    from natmirror.api.client import ask
+
+    answer = ask("rules", api_path)
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+        return
+    file, path = answer["file"], answer["path"]
+    if file["error"] is not None:
+        verdict = f"natmirror reload cannot apply the file: {file['error']}"
+    elif file["differs"]:
+        verdict = f"{path}, changed at {file['changed_at']}, differs; natmirror reload applies:"
+    else:
+        verdict = f"{path} has the same rules"
+    click.echo("\n".join([f"running since {answer['loaded_at']}:", *answer["running"], verdict, *file["differences"]]))
 
 
 @click.command(name="resume-mirroring", epilog=epilog(exit_codes.COMMAND))

@@ -79,7 +79,7 @@ class EngineReport:
         for which ``is_wanted`` returns False."""
         flows = self._nat.by_ids(self._nat.ids() if ids is None else ids)
         wanted = flows if is_wanted is None else filter(is_wanted, flows)
-        return [self._flow(flow, now) for flow in wanted if not flow.is_direct]
+        return [self.flow(flow, now) for flow in wanted if not flow.is_direct]
 
     def decisions(self, now: float, ids: Iterable[int]) -> list[SwitchDecisions]:
         """Return the orders of backend and masters for the switches behind the flows with these numbers."""
@@ -99,7 +99,8 @@ class EngineReport:
         ``gone``."""
         return self._mirrors.lingering(now, leg_ids)
 
-    def _flow(self, flow: Flow, now: float) -> FlowEntry:
+    def flow(self, flow: Flow, now: float) -> FlowEntry:
+        """Return a flow with its legs."""
         row = flow.row
         guest = is_guest(row)
         legs = self._mirrors.legs_of(flow, now)

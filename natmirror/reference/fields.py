@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from types import NoneType
 from typing import Any, get_args, get_type_hints
 
+from natmirror import docstrings
 from natmirror.api.times import MOMENTS
-from natmirror.reference import docstrings
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from typing import Any, Union, get_args, get_origin
 from natmirror import api
 from natmirror.api.resources import JSON, PARAMETERS_OF_PATHS, ROUTES, Kind, Parameter, Route
 from natmirror.api.values import ValueType, Words
+from natmirror.docstrings import summary
 from natmirror.findings import ALL_CODES, FindingCode
 from natmirror.reference.choices import sentences
-from natmirror.reference.docstrings import summary
 from natmirror.reference.fields import fields
 from natmirror.reference.state import WORDS
 from natmirror.runtime import shown
@@ -133,7 +133,7 @@ def _typed_dict(kind: type, schemas: dict[str, Any]) -> dict[str, Any]:
     properties = {}
     for field in fields(kind):
         schema = _schema(field.type, schemas)
-        if field.name in ("at", "since") or field.name.endswith(("_at", "_since")):
+        if field.name in ("at", "since", "time") or field.name.endswith(("_at", "_since")):
             schema |= {"format": "date-time"}
         properties[field.name] = schema | {"description": field.sentence}
     return {"description": summary(kind)} | _object(properties, properties)

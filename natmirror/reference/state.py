@@ -12,23 +12,28 @@ from natmirror.api import PREFIX
 from natmirror.api.resources import JSON, ROUTES, Kind
 from natmirror.api.values import ValueType, Words
 from natmirror.backends.shown import BackendState
+from natmirror.docstrings import summary
 from natmirror.engine.counters import EngineCounter
+from natmirror.engine.explained import FailureKind, Obstacle
+from natmirror.events import EventKind, EventSeverity
 from natmirror.fastpath.flow_states import FlowState
 from natmirror.fastpath.punt_reasons import PuntReason
 from natmirror.findings import ALL_CODES, Affected, FindingCode, Severity
 from natmirror.ha.role import HostRole, RoleSource
 from natmirror.linux.counters import OutboxCounter, QueueCounter
 from natmirror.mirror.faults import Work
-from natmirror.mirror.shown import LegPhase, SessionWait
+from natmirror.mirror.shown import CopyWait, LegPhase, SessionWait
+from natmirror.nat.new_connections import Opening
 from natmirror.openflow.shown import RequestOutcome
-from natmirror.reasons import DropReason, EndReason, NotKeptReason, WithheldReason
+from natmirror.reasons import DropReason, EndedBy, EndReason, NotKeptReason, WithheldReason
 from natmirror.reference import markdown
 from natmirror.reference.choices import sentences
-from natmirror.reference.docstrings import summary
 from natmirror.reference.fields import Field, fields
 from natmirror.reference.markdown import anchor, literal
 from natmirror.replication.synchroniser import SyncState
+from natmirror.rules import Balance
 from natmirror.runtime import shown
+from natmirror.runtime.explained import AddressKind, ConnectionFate, CopyFate
 
 ANSWERS: dict[str, Any] = {
     route.title: list[getattr(shown, route.answer)] if route.kind is Kind.LIST else getattr(shown, route.answer)  # type: ignore[misc]
@@ -44,6 +49,7 @@ WORDS: dict[str, type[StrEnum]] = {
     "Drop reasons": DropReason,
     "Reasons to decide a packet in Python": PuntReason,
     "End reasons of legs, loss reasons of bytes": EndReason,
+    "Ends of a client's connection": EndedBy,
     "Reasons why a session waits": SessionWait,
     "Outcomes of a master's requests": RequestOutcome,
     "Reasons to withhold a message from a master": WithheldReason,
@@ -55,6 +61,16 @@ WORDS: dict[str, type[StrEnum]] = {
     "Roles of a host": HostRole,
     "Sources of the role": RoleSource,
     "Kinds of work that internal errors switch off": Work,
+    "What becomes of a new connection": Opening,
+    "Ways to choose a backend": Balance,
+    "What keeps a backend from a connection": Obstacle,
+    "How a backend fails a client": FailureKind,
+    "Reasons why a copy waits": CopyWait,
+    "What an address is": AddressKind,
+    "What an interruption does to a connection": ConnectionFate,
+    "What an interruption does to a copy": CopyFate,
+    "Kinds of events": EventKind,
+    "Severities of events": EventSeverity,
     "Findings": FindingCode,
     "Severities of findings": Severity,
     "What findings affect": Affected,

@@ -221,4 +221,5 @@ class Rules:
     limit_per_client: int | None = TOP["limit-per-client"].default
     """Packets a second that the kernel takes from one client; None: no limit."""
     known_switches: Path | None = TOP["known-switches"].default
+    events: Path | None = TOP["events"].default
     ha: Pair | None = TOP["ha"].default

@@ -7,9 +7,11 @@ its future is settled there.
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from natmirror.events import EventRing
 from natmirror.runtime.api_process import Arguments, Command, Document, Parts
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.engine_proxy import EngineProxy
+from natmirror.runtime.explanation import Explainer
 from natmirror.runtime.host_maintenance import HostMaintenance
 from natmirror.runtime.mailbox import Mailbox
 from natmirror.runtime.reloader import Reloader
@@ -18,16 +20,31 @@ from natmirror.runtime.run_status import RunStatus
 from natmirror.runtime.shown import CommandAnswer, ReloadAnswer
 from natmirror.runtime.worker_events import WorkerEvents
 
-
-def documents(status: RunStatus) -> dict[str, Document]:
-    """Return the function behind each resource that is no list."""
-    return {"status": lambda _: status.status()}
+_RULES_TIMEOUT = 5.0  # seconds
 
 
-def lists(status: RunStatus, events: WorkerEvents, engines: Sequence[EngineProxy]) -> dict[str, Parts]:
+def documents(
+    status: RunStatus, maintenance: HostMaintenance, reloader: Reloader, explainer: Explainer
+) -> dict[str, Document]:
+    """Return the function behind each resource that is no list. ``maintenance`` has the thread that reads the rules
+    file."""
+    return {
+        "status": lambda _: status.status(),
+        "explain": lambda arguments: explainer.explain(arguments["client"], arguments.get("service")),
+        "rules": lambda _: maintenance.thread.ask(reloader.view.show, _RULES_TIMEOUT),
+    }
+
+
+def lists(status: RunStatus, events: WorkerEvents, engines: Sequence[EngineProxy], ring: EventRing) -> dict[str, Parts]:
     """Return the function behind each list."""
-    made = RunLists(engines, status.names, events.ended_legs)
-    return {"flows": made.flows, "legs": made.legs, "ended": made.ended, "decisions": made.decisions}
+    made = RunLists(engines, status.names, events.ended_legs, ring)
+    return {
+        "flows": made.flows,
+        "legs": made.legs,
+        "ended": made.ended,
+        "decisions": made.decisions,
+        "events": made.events,
+    }
 
 
 def commands(

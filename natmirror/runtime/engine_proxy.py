@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 from natmirror.actions import Send
 from natmirror.backends.admission import Kill, Share
 from natmirror.engine.engine import Engine
+from natmirror.engine.explained import ConnectionEntry, NewConnectionEntry
 from natmirror.engine.shown import Snapshot, SwitchDecisions
 from natmirror.fastpath import Look, ServiceLook
 from natmirror.linux.nftables import ServiceBackend
@@ -28,6 +29,7 @@ _ANSWER_TIMEOUT = 5.0
 _FLOWS_SLICE = 200
 _LOOK_SLICE = 2000  # C looks at some ten flows in a microsecond
 _SHOWN_SLICE = 50  # to show a flow takes some 20 us, in which no packet passes
+_CLIENT_SLICE = 500  # Python looks at some flows in a microsecond
 _SLICES_AT_ONCE = 10  # of flows that are not shown
 _SWITCHES_SLICE = 1
 
@@ -95,10 +97,36 @@ class EngineProxy:
         shown = [((True, number), flow) for number in ids for flow in self._engine.lingering(now, [number])]
         return [(place, flow) for place, flow in shown if wanted.takes(flow)]
 
-    def count_flows(self, kinds: Callable[[FlowEntry], Iterable[str]]) -> Counter[str]:
+    def count_flows(self, kinds: Callable[[FlowEntry], Iterable[_T]]) -> Counter[_T]:
         """Return how many flows are of each kind; ``kinds`` returns those of a flow."""
         shown = self._flow_slices(lambda ids: self._engine.flows(time.monotonic(), ids))
         return Counter(kind for flows in shown for flow in flows for kind in kinds(flow))
+
+    def foresee(self, address: bytes, port: int | None, service: str | None) -> list[NewConnectionEntry]:
+        """Return what EngineExplanation.foresee() returns."""
+        explanation = self._engine.explanation
+        found: list[NewConnectionEntry] = self._ask(
+            lambda: explanation.foresee(address, port, service, time.monotonic())
+        )
+        return found
+
+    def connections_of(self, address: bytes, port: int | None, most: int) -> tuple[list[ConnectionEntry], int]:
+        """Return a client's connections, at most ``most`` of them, and the number of all."""
+        explanation = self._engine.explanation
+        ids: list[int] = []
+        first: int | None = 0
+        if port is not None:
+            ids, first = self._ask(lambda: explanation.ids_of((address, port))), None
+        while first is not None:
+            more, first = self._ask(partial(explanation.ids_at, address, first, _CLIENT_SLICE))
+            ids += more
+        shown: list[ConnectionEntry] = []
+        for some in _slices(ids[:most], _SHOWN_SLICE):
+            shown += self._ask(partial(self._connections_now, some))
+        return shown, len(ids)
+
+    def _connections_now(self, ids: list[int]) -> list[ConnectionEntry]:
+        return self._engine.explanation.connections(ids, time.monotonic())
 
     def decisions(self, first: int) -> Iterator[list[tuple[int, SwitchDecisions]]]:
         """Yield the orders of backends and masters for each switch, some at a time, each with its flow's number: those

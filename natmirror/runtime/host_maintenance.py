@@ -12,6 +12,7 @@ from functools import partial
 from ipaddress import IPv4Address
 
 from natmirror.engine.shown import Snapshot
+from natmirror.events import EventRing
 from natmirror.findings import FindingCode, Findings, PathCode
 from natmirror.ha.member import PairMember
 from natmirror.linux import host_state, iptables, preflight
@@ -32,6 +33,7 @@ from natmirror.runtime.keeper import Keeper, Kept
 from natmirror.runtime.kept import KeptDevice, KeptTable, KeptTranslation, OtherBackend
 from natmirror.runtime.kernel_rules import CHECK_INTERVAL, KernelRules
 from natmirror.runtime.mailbox import Mailbox
+from natmirror.runtime.mirror_watch import MirrorWatch
 from natmirror.runtime.progress_watch import ProgressWatch
 from natmirror.runtime.worker import Worker
 
@@ -57,7 +59,7 @@ _SILENT = (PathCode.BACKEND_SILENT, PathCode.MIRROR_SILENT)
 
 class HostMaintenance:
     """The chores of ``thread``, which repairs, and of ``checks``, which only looks. ``kernel_rules`` belongs to the
-    former as soon as it runs. The problems of this host go to ``findings``.
+    former as soon as it runs. The problems of this host go to ``findings``, events to ``ring``.
 
     ``mailbox`` is the main thread's, to which ``member`` belongs. ``silent_by_checks`` returns the backends that answer
     no health checks, as subjects of findings. ``send_status`` sends a line to the service manager; None: there is none.
@@ -71,6 +73,7 @@ class HostMaintenance:
         member: PairMember,
         mailbox: Mailbox,
         findings: Findings,
+        ring: EventRing,
         tun: TunDevice,
         silent_by_checks: Callable[[], set[str]],
         send_status: Callable[[], None] | None,
@@ -84,6 +87,7 @@ class HostMaintenance:
         self._findings = findings
         self._silent_by_checks = silent_by_checks
         self._answers = AnswerWatch()
+        self._mirror_watch = MirrorWatch(ring)
         self._progress = ProgressWatch()
         self._failures: set[FindingCode] | None = None  # of production, that the last check of the host found
         self._features: tuple[Rules, host_state.Features] | None = None
@@ -104,6 +108,7 @@ class HostMaintenance:
             [*self._tables, *self._other_backend, self._translation, self._device],
             self._changes,
             findings,
+            ring,
             stopped_at=lambda: self._progress.stopped_at,
         )
         self._kept_in_tables = [
@@ -199,6 +204,7 @@ class HostMaintenance:
             sums = aggregate([worker.engine.snapshot() for worker in self._workers])
             queues = {number: found for worker in self._workers for number, found in worker.queue_counters().items()}
             self._findings.replace("answers", self._answers.look(sums, queues, self.thread.now()))
+            self._mirror_watch.look(sums, self.thread.now())
             if self._member.is_active:
                 self._progress.look(_progress(sums, queues), self.thread.now())
             else:

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 from natmirror.api.lists import Place
 from natmirror.engine.shown import SwitchDecisions
+from natmirror.events import EventEntry, EventKind, EventQuery, EventRing, EventSeverity
+from natmirror.events.query import MAX_NUMBER
 from natmirror.fastpath.flow_states import FlowState
 from natmirror.mirror.shown import FlowEntry, LegEntry, LegPhase
 from natmirror.net.endpoint import parse_endpoint
@@ -20,6 +22,8 @@ from natmirror.runtime.shown import EndedLeg, LegRow
 
 _Row = TypeVar("_Row")
 _Rows = Iterator[list[tuple[Place, _Row]]]
+_MOST = (1 << 31) - 1
+_EVENTS_AT_ONCE = 256
 _BAD_CURSOR = "the parameter cursor: expected the value of next in the answer before this one"
 
 
@@ -32,10 +36,12 @@ class RunLists:
         engines: Sequence[EngineProxy],
         names: Callable[[], Names],
         ended_legs: Callable[[], list[tuple[int, EndedLeg]]],
+        ring: EventRing,
     ) -> None:
         self._engines = engines
         self._names = names
         self._ended_legs = ended_legs
+        self._ring = ring
 
     def flows(self, arguments: Arguments) -> _Rows[FlowEntry]:
         """Return the flows with their legs."""
@@ -71,6 +77,18 @@ class RunLists:
                 ]
             ]
         )
+
+    def events(self, arguments: Arguments) -> _Rows[EventEntry]:
+        """Return the events, the latest last."""
+        check_word(arguments.get("kind"), "kind", EventKind)
+        check_word(arguments.get("severity"), "severity", EventSeverity)
+        [after] = _place(arguments, int, most=MAX_NUMBER) or [0]
+        return self._events(EventQuery.read(arguments), after)
+
+    def _events(self, wanted: EventQuery, after: int) -> _Rows[EventEntry]:
+        found = wanted.select(self._ring.after(after))
+        for start in range(0, len(found), _EVENTS_AT_ONCE):
+            yield [([one.number], one.entry()) for one in found[start : start + _EVENTS_AT_ONCE]]
 
     def decisions(self, arguments: Arguments) -> _Rows[SwitchDecisions]:
         """Return the orders of backends and masters for each switch."""
@@ -134,14 +152,14 @@ def _mirror(leg: LegEntry) -> str:
     return leg["mirror"]
 
 
-def _place(arguments: Arguments, *kinds: type) -> Place | None:
-    """Return the place behind which the list goes on, or None for the whole list."""
+def _place(arguments: Arguments, *kinds: type, most: int = _MOST) -> Place | None:
+    """Return the place behind which the list goes on, or None for the whole list. ``most`` bounds its numbers."""
     place: Any = arguments.get("after")
     if place is None:
         return None
     is_one = isinstance(place, list) and len(place) == len(kinds)
     if not is_one or not all(type(one) is kind for one, kind in zip(place, kinds, strict=True)):
         raise ValueError(_BAD_CURSOR)
-    if any(isinstance(one, int) and not -1 <= one < 1 << 31 for one in place):
+    if any(isinstance(one, int) and not -1 <= one <= most for one in place):
         raise ValueError(_BAD_CURSOR)
     return list(place)

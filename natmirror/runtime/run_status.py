@@ -84,6 +84,11 @@ class RunStatus:
         backends = [_backend(counts, states.get((counts["service"], counts["name"]))) for counts in whole["backends"]]
         return {**whole, "backends": backends}
 
+    def line(self) -> str:
+        """Return the state in a few words."""
+        whole = self.sums()
+        return f"{whole['flows']} flows, {sum(mirror['legs'] for mirror in whole['mirrors'])} legs"
+
     def machine(self) -> MachineEntry:
         """Return the state of the queues, the TUN device and the threads."""
         tunnel: Counter[OutboxCounter] = Counter()

@@ -5,13 +5,15 @@ from typing import TypedDict
 
 from natmirror.backends.shown import AdmissionEntry, HealthEntry
 from natmirror.engine.shown import Sums, SwitchDecisions
+from natmirror.events import EventEntry
 from natmirror.fastpath.flow_states import FlowState
 from natmirror.findings import FindingEntry
 from natmirror.ha.member import PairEntry
 from natmirror.linux.counters import OutboxCounter, QueueCounter
 from natmirror.mirror.shown import FlowEntry, LegEntry
-from natmirror.reasons import EndReason
+from natmirror.reasons import EndedBy, EndReason
 from natmirror.runtime.chores import ChoreFailure
+from natmirror.runtime.explained import ExplainAnswer
 from natmirror.runtime.keeper import KeptEntry
 from natmirror.runtime.logs import LogEntry
 from natmirror.runtime.shared_state import SharedStateEntry
@@ -21,10 +23,13 @@ __all__ = [
     "CommandAnswer",
     "EndedLeg",
     "ErrorAnswer",
+    "EventEntry",
+    "ExplainAnswer",
     "FlowEntry",
     "LegRow",
     "MachineEntry",
     "ReloadAnswer",
+    "RulesAnswer",
     "RunSums",
     "StatusAnswer",
     "SwitchDecisions",
@@ -143,6 +148,9 @@ class EndedLeg(TypedDict):
     """Bytes that the leg had to carry to the mirror."""
     acked_bytes: int
     """Bytes that the mirror acknowledged."""
+    ended_by: EndedBy | None
+    """Which end closed or reset the client's connection first; null if it went on, if that was not seen, and for an
+    OpenFlow session."""
 
 
 class CommandAnswer(TypedDict):
@@ -157,6 +165,35 @@ class ErrorAnswer(TypedDict):
 
     error: str
     """Why it failed."""
+
+
+class RulesFile(TypedDict):
+    """The rules file, compared with the rules that run."""
+
+    changed_at: str | None
+    """When the file was written last, in UTC (RFC 3339); null if there is none."""
+    differs: bool
+    """Whether it has other rules, or cannot be used. ``natmirror reload`` applies them."""
+    differences: list[str]
+    """A line for each difference: behind ``-`` what only the running rules have, behind ``+`` what only the file
+    has."""
+    error: str | None
+    """Why a reload cannot apply the file; null if it can."""
+
+
+class RulesAnswer(TypedDict):
+    """The rules that run, and whether the file has others."""
+
+    at: str
+    """The time of this answer, in UTC (RFC 3339)."""
+    path: str
+    """The path of the rules file."""
+    loaded_at: str
+    """Since when these rules have run, in UTC (RFC 3339)."""
+    running: list[str]
+    """The rules that run, with all defaults: the lines that ``natmirror --check`` prints."""
+    file: RulesFile
+    """The rules file, compared with the rules that run."""
 
 
 class ReloadAnswer(TypedDict):

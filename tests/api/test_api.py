@@ -15,8 +15,9 @@ from natmirror.api import list_tables
 from natmirror.api.client import ask, ask_list
 from natmirror.cli.commands import main
 from natmirror.errors import HostError
+from natmirror.events import EventRing
 from natmirror.findings import Findings, HostCode
-from natmirror.reasons import EndReason
+from natmirror.reasons import EndedBy, EndReason
 from natmirror.runtime import engine_proxy
 from natmirror.runtime.run_lists import RunLists
 from natmirror.runtime.selection import names_in
@@ -36,6 +37,7 @@ ENDED: EndedLeg = {
     "reason": EndReason.STALLED,
     "client_bytes": 500,
     "acked_bytes": 300,
+    "ended_by": EndedBy.CLIENT,
 }
 BACKEND = {
     "service": "openflow",
@@ -117,7 +119,8 @@ def served(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ClientConnec
     }
     monkeypatch.setattr(engine_proxy, "time", SimpleNamespace(monotonic=lambda: session.now))
     one = session.engine
-    shown = RunLists([proxy(one)], lambda: names_in([one.snapshot(session.now)]), lambda: [(1, ENDED)])
+    ring = EventRing(lambda: 0.0)
+    shown = RunLists([proxy(one)], lambda: names_in([one.snapshot(session.now)]), lambda: [(1, ENDED)], ring)
     with serving(path, resources, lists={"flows": shown.flows, "legs": shown.legs, "ended": shown.ended}):
         yield session
     assert not path.exists()
@@ -202,7 +205,7 @@ def test_orders_are_obeyed_or_refused(path: Path) -> None:
         assert (result.exit_code, result.output) == (0, "openflow/c1 gets no new connections\n")
         assert obeyed == [{"service": "openflow", "backend": "c1", "deadline": 5.0}]
         result = run("drain", "openflow/c9", "--api", path)
-        assert (result.exit_code, result.output) == (1, f"natmirror: natmirror on {path}: there is no backend c9\n")
+        assert (result.exit_code, result.output) == (1, "natmirror: there is no backend c9\n")
         assert "too busy" in run("undrain", "openflow/c1", "--api", path).output
         assert "expected SERVICE/BACKEND, found c1" in run("undrain", "c1", "--api", path).output
         response = get(path, "/v1/backends/openflow/c1/drain")

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from natmirror.api.lists import Place
+from natmirror.events import EventKind, EventRing, EventSeverity
 from natmirror.fastpath.flow_states import FlowState, State
 from natmirror.runtime import engine_proxy
 from natmirror.runtime.run_lists import RunLists
@@ -32,7 +33,10 @@ def lists(monkeypatch: pytest.MonkeyPatch) -> RunLists:
                 close(connection)
     ended: list[tuple[int, EndedLeg]] = []
     proxies = [proxy(one) for one in engines]
-    return RunLists(proxies, lambda: names_in([one.snapshot(NOW) for one in engines]), lambda: ended)
+    ring = EventRing(lambda: NOW)
+    for kind in (EventKind.BACKEND_DOWN, EventKind.MIRROR_DOWN, EventKind.BACKEND_UP):
+        ring.add(kind, EventSeverity.INFO, kind)
+    return RunLists(proxies, lambda: names_in([one.snapshot(NOW) for one in engines]), lambda: ended, ring)
 
 
 def close(connection: ClientConnection) -> None:
@@ -70,11 +74,23 @@ def test_a_leg_that_has_outlived_its_flow_is_listed(lists: RunLists) -> None:
     assert all_rows(lists.flows, {"state": "gone", "client": "10.10.0.11:4"}) == []
 
 
+def test_events_go_on_behind_each_of_them_and_can_be_chosen(lists: RunLists) -> None:
+    rows = all_rows(lists.events, {})
+    assert [row["kind"] for _, row in rows] == ["backend-down", "mirror-down", "backend-up"]
+    assert all_rows(lists.events, {"after": rows[0][0]}) == rows[1:]
+    assert all_rows(lists.events, {"since": str(rows[1][1]["number"])}) == rows[2:]
+    assert all_rows(lists.events, {"kind": "mirror-down"}) == rows[1:2]
+    assert all_rows(lists.events, {"severity": "warning"}) == []
+    for wrong in ({"after": ["1"]}, {"kind": "nonsense"}, {"severity": "bad"}):
+        with pytest.raises(ValueError, match=r"cursor|there is no"):
+            lists.events(wrong)
+
+
 def test_few_questions_find_one_client_among_many() -> None:
     thread, one = ImmediateThread(), engine()
     for port in range(1, 1001):
         ClientConnection(one, client=(bytes((10, 10, port >> 8, port & 0xFF)), port)).connect()
-    shown = RunLists([proxy(one, thread)], lambda: names_in([]), list)
+    shown = RunLists([proxy(one, thread)], lambda: names_in([]), list, EventRing(lambda: 0.0))
     [(_, row)] = all_rows(shown.flows, {"client": "10.10.0.77"})
     assert row["client"] == "10.10.0.77:77"
     assert thread.questions < 10
