@@ -36,6 +36,7 @@ from natmirror.runtime.costs import cost_of_stop
 from natmirror.runtime.event_file import EventFile
 from natmirror.runtime.explanation import Explainer
 from natmirror.runtime.host_maintenance import HostMaintenance
+from natmirror.runtime.interruptions import situation_of
 from natmirror.runtime.kernel_rules import KernelRules
 from natmirror.runtime.logs import Logs
 from natmirror.runtime.mailbox import Mailbox, Waker
@@ -140,12 +141,14 @@ class Runner:
             looks.chore,
             self._reloader.collection,
         ]
+        situation = partial(situation_of, self.member, self._shared, keeps_rules=keep_rules)
         self._status = RunStatus(
             *(rules.path, self._workers, self._backends, self.member, self._kernel_rules, self._shared),
             log=logs.status,
             failing_chores=self._failing_chores,
             findings=self._findings,
             keeper=self._maintenance.keeper,
+            costs=lambda sums: situation().costs(sums, self._reloader.rules),
         )
         commands = api_control.commands(
             *(self._mailbox, self._maintenance),
@@ -153,10 +156,7 @@ class Runner:
             engines=engines,
             reloader=self._reloader,
         )
-        explainer = Explainer(
-            *(engines, self._reloader, self._maintenance, self._backends, self.member, self._shared),
-            keeps_rules=keep_rules,
-        )
+        explainer = Explainer(engines, self._reloader, self._maintenance, self._backends, situation)
         lists = api_control.lists(self._status, self._worker_events, engines, self._ring)
         documents = api_control.documents(self._status, self._maintenance, self._reloader, explainer)
         self._api = ApiProcess(api_path, documents, lists, commands)
