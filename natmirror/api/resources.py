@@ -194,6 +194,17 @@ ROUTES = (
     ),
     Route(Kind.FILE, f"{PREFIX}openapi.json", "openapi", "", "This description of the API (OpenAPI 3.1)."),
     Route(
+        Kind.DOCUMENT,
+        f"{PREFIX}explain",
+        "explain",
+        "ExplainAnswer",
+        "What natmirror does with a client's connections, and why.",
+        (
+            Parameter("client", Client(), "The client's address, or its address and port.", is_required=True),
+            _SERVICE,
+        ),
+    ),
+    Route(
         Kind.LIST,
         f"{PREFIX}events",
         "events",
@@ -205,17 +216,6 @@ ROUTES = (
             Parameter("severity", Words("EventSeverity"), "Only events of this severity, and worse ones."),
         ),
         columns=("number", "time", "kind", "severity", "service", "backend", "mirror", "code", "count"),
-    ),
-    Route(
-        Kind.DOCUMENT,
-        f"{PREFIX}explain",
-        "explain",
-        "ExplainAnswer",
-        "What natmirror does with a client's connections, and why.",
-        (
-            Parameter("client", Client(), "The client's address, or its address and port.", is_required=True),
-            _SERVICE,
-        ),
     ),
     Route(
         Kind.COMMAND,

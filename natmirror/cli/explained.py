@@ -219,7 +219,8 @@ def _binding(one: ExplainedConnection) -> Iterator[str]:
 def _copy(copy: CopyEntry) -> str:
     waits = ", and the client waits for it now" if copy["client_waits"] else ""
     if copy["copied"]:
-        return f"copied to {copy['mirror']}{waits}"
+        middle = ", from the middle of the connection on" if copy["from_middle"] else ""
+        return f"copied to {copy['mirror']}{middle}{waits}"
     reason = copy["reason"]
     if reason is None:
         return f"not copied to {copy['mirror']}: no session has begun, and the log has the reason"

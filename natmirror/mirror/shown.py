@@ -131,6 +131,8 @@ class CopyEntry(TypedDict):
     """The mirror's name in the rules."""
     copied: bool
     """Whether it has a leg that carries them."""
+    from_middle: bool
+    """Whether this leg, or the last one, began in the middle of the connection."""
     reason: EndReason | SessionWait | CopyWait | None
     """Why it does not get them; null if it does, and if the reason was not kept."""
     ended_as: EndReason | None

@@ -20,13 +20,13 @@ from natmirror.runtime.kernel_rules import KernelRules
 from natmirror.runtime.logs import LogEntry
 from natmirror.runtime.selection import Names, names_in
 from natmirror.runtime.shared_state import OFF, SharedState
-from natmirror.runtime.shown import BackendEntry, MachineEntry, RunSums, StatusAnswer
+from natmirror.runtime.shown import BackendEntry, CostsEntry, MachineEntry, RunSums, StatusAnswer
 from natmirror.runtime.worker import Worker
 
 
 class RunStatus:
     """The state of a run as values for JSON, for the API's threads and the main thread. ``log`` returns the log's
-    counters, ``failing_chores`` the chores that fail."""
+    counters, ``failing_chores`` the chores that fail, ``costs`` what interruptions would cost."""
 
     def __init__(
         self,
@@ -41,6 +41,7 @@ class RunStatus:
         failing_chores: Callable[[], list[ChoreFailure]],
         findings: Findings,
         keeper: Keeper,
+        costs: Callable[[RunSums], CostsEntry],
     ) -> None:
         self._rules_path = rules_path
         self._workers = workers
@@ -52,6 +53,7 @@ class RunStatus:
         self._failing_chores = failing_chores
         self._findings = findings
         self._keeper = keeper
+        self._costs = costs
         self._started_at, self._started = time.monotonic(), times.show(time.time())
 
     def names(self) -> Names:
@@ -60,6 +62,7 @@ class RunStatus:
 
     def status(self) -> StatusAnswer:
         """Return everything but the lists of flows, legs and decisions."""
+        sums = self.sums()
         return {
             "at": times.show(time.time()),
             "version": __version__,
@@ -74,7 +77,8 @@ class RunStatus:
             "log": self._log(),
             "failing_chores": self._failing_chores(),
             "findings": self._findings.show(),
-            **self.sums(),
+            "costs": self._costs(sums),
+            **sums,
         }
 
     def sums(self) -> RunSums:

@@ -15,23 +15,19 @@ from functools import partial
 from pathlib import Path
 
 from natmirror.api.report import summarize
-from natmirror.engine.engine import Engine
 from natmirror.errors import HostError
 from natmirror.events import EventRing
 from natmirror.fastpath import ConnectionCounts, Memory
 from natmirror.findings import Findings
 from natmirror.ha.member import PairMember
 from natmirror.linux import descriptors
-from natmirror.linux.cores import thread_count
 from natmirror.linux.instance import InstanceLock
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.reachability import Reachability
 from natmirror.linux.systemd import Heartbeat, Notifier, WatchdogFeeder
 from natmirror.linux.tun import TunDevice
 from natmirror.linux.vrf import ProductionVrf
-from natmirror.mirror.sessions.claims import SwitchClaims
 from natmirror.rules import Rules
-from natmirror.rules.shards import Shard
 from natmirror.runtime import api_control
 from natmirror.runtime.api_process import ApiProcess
 from natmirror.runtime.backend_control import BackendControl
@@ -40,20 +36,20 @@ from natmirror.runtime.costs import cost_of_stop
 from natmirror.runtime.event_file import EventFile
 from natmirror.runtime.explanation import Explainer
 from natmirror.runtime.host_maintenance import HostMaintenance
+from natmirror.runtime.interruptions import situation_of
 from natmirror.runtime.kernel_rules import KernelRules
 from natmirror.runtime.logs import Logs
 from natmirror.runtime.mailbox import Mailbox, Waker
 from natmirror.runtime.output_files import OutputFiles
 from natmirror.runtime.reloader import Reloader
 from natmirror.runtime.role_changes import RoleChanges
-from natmirror.runtime.run_events import add_finding, add_start, add_stop
+from natmirror.runtime.run_events import add_end_of_thread, add_finding, add_start, add_stop
 from natmirror.runtime.run_status import RunStatus
 from natmirror.runtime.service_looks import ServiceLooks
 from natmirror.runtime.shared_state import SharedState
 from natmirror.runtime.signals import Signals
-from natmirror.runtime.worker import Worker
 from natmirror.runtime.worker_events import WorkerEvents
-from natmirror.runtime.workers import Workers
+from natmirror.runtime.workers import make_workers
 
 log = logging.getLogger("natmirror")
 
@@ -64,7 +60,6 @@ _ROLE_TIMEOUT = 4.0  # less than `natmirror role` waits
 _REST = 0.1  # after an error that would come again at once
 _STOP_TIMEOUT = 3.0  # for a disk that hangs
 _MAINTENANCE_STOP_TIMEOUT = 5.0  # in addition, for a program that waits for another program's lock
-_MAX_PULSE_INTERVAL = 1.0  # in which an idle packet thread completes a round
 _SWITCH_INTERVAL = 0.0005  # limit on the time that a packet thread waits for another thread's Python code
 
 
@@ -106,32 +101,20 @@ class Runner:
         self._files = OutputFiles(rules, EventFile(events, self._ring))
         sinks = self._files.orders, self._shared, self._ring
         self._worker_events = WorkerEvents(self._backends, *sinks, self._waker.wake)
-        memory, count = Memory(rules.mirror_memory), thread_count(rules)
-        key, claims = os.urandom(16), SwitchClaims()
-        beat_interval = notifier.watchdog_interval
-        pulse_interval = _MAX_PULSE_INTERVAL if beat_interval is None else min(_MAX_PULSE_INTERVAL, beat_interval / 2)
-        self._workers = Workers(
-            Worker(
-                rules,
-                shard,
-                Engine(rules, key=key, shard=shard, memory=memory, connection_counts=counts, switch_claims=claims),
-                self._worker_events,
-                is_replicated=is_shared,
-                pulse_interval=pulse_interval,
-            )
-            for shard in (Shard(number, count) for number in range(count))
-        )
+        memory, beat_interval = Memory(rules.mirror_memory), notifier.watchdog_interval
+        self._workers = make_workers(rules, self._worker_events, memory, counts, beat_interval)
+        count = len(self._workers)
         engines = [worker.engine for worker in self._workers]
         self._backends.attach(engines)
         self._files.attach(engines)
-        self.member = PairMember(rules.ha, count, self._workers.rounds)
+        self.member = PairMember(rules.ha, count, self._rounds)
         looks = ServiceLooks(engines, self._backends, self._mailbox, self._findings, is_active=is_active)
         self._roles = RoleChanges(
             *(self.member, self._backends, looks, engines, self._shared, self._ring), is_active=is_active
         )
         self._feeder = None
         if beat_interval is not None:
-            self._feeder = WatchdogFeeder(Heartbeat(notifier.beat, count), self._workers.rounds, beat_interval)
+            self._feeder = WatchdogFeeder(Heartbeat(notifier.beat, count), self._rounds, beat_interval)
         self._tun = TunDevice(self._vrf)
         self._kernel_rules = KernelRules(rules, firewall, engines)
         self._maintenance = HostMaintenance(
@@ -158,12 +141,14 @@ class Runner:
             looks.chore,
             self._reloader.collection,
         ]
+        situation = partial(situation_of, self.member, self._shared, keeps_rules=keep_rules)
         self._status = RunStatus(
             *(rules.path, self._workers, self._backends, self.member, self._kernel_rules, self._shared),
             log=logs.status,
             failing_chores=self._failing_chores,
             findings=self._findings,
             keeper=self._maintenance.keeper,
+            costs=lambda sums: situation().costs(sums, self._reloader.rules),
         )
         commands = api_control.commands(
             *(self._mailbox, self._maintenance),
@@ -171,14 +156,11 @@ class Runner:
             engines=engines,
             reloader=self._reloader,
         )
-        explainer = Explainer(
-            *(engines, self._reloader, self._maintenance, self._backends, self.member, self._shared),
-            keeps_rules=keep_rules,
-        )
+        explainer = Explainer(engines, self._reloader, self._maintenance, self._backends, situation)
         lists = api_control.lists(self._status, self._worker_events, engines, self._ring)
         documents = api_control.documents(self._status, self._maintenance, self._reloader, explainer)
         self._api = ApiProcess(api_path, documents, lists, commands)
-        self.member.readiness.queue_problem = self._workers.queue_problem
+        self.member.readiness.queue_problem = self._queue_problem
         self.member.readiness.host_failure = self._host_failure
         self.member.readiness.why_host_fails = self._findings.why_unfit
 
@@ -225,7 +207,7 @@ class Runner:
         held.callback(self._tun.close)
         for worker in self._workers:
             worker.open(held, self._tun.fd)
-        held.callback(self._workers.stop)
+        held.callback(self._stop_workers)
         # 5. What the engines need before packets come: recordings, path MTUs, known switches.
         self._files.open()
         self._maintenance.read_path_mtus()
@@ -282,7 +264,7 @@ class Runner:
         if self._signals.take_reload():
             self._maintenance.thread.post(self._reloader.reload_for_signal)
         # 4. Workers that have failed.
-        self._workers.note_ended(self.member.readiness.ended, self._ring)
+        self._note_ended_workers()
         # 5. Changes of backends' shares that are due, then wait.
         try:
             due = self._backends.tick(time.monotonic()) or NEVER
@@ -309,10 +291,10 @@ class Runner:
         # 4. Stop the watchdog's beats, then the workers: their legs end, and no packet passes any more.
         if self._feeder is not None:
             self._feeder.stop()
-        self._workers.stop()
+        self._stop_workers()
         # 5. If a worker has failed, raise its failure. Tell how many connections the end of the rules cuts; in a pair
         #    the other host passes them.
-        self._workers.raise_first_failure()
+        self._raise_first_failure()
         sums = self._status.sums()
         cost = None if self.member.is_in_pair else cost_of_stop(sums, keeps_rules=self._keep_rules)
         if cost:
@@ -326,6 +308,35 @@ class Runner:
     def hangs(self) -> bool:
         """Return whether a thread still waits for the host after run(): Python's own exit would wait for it too."""
         return any(thread.wait(0.0) is not None for thread in self._chore_threads)
+
+    # Workers
+
+    def _rounds(self) -> list[int]:
+        return [worker.rounds for worker in self._workers]
+
+    def _queue_problem(self) -> str | None:
+        return next((problem for worker in self._workers if (problem := worker.queue_problem())), None)
+
+    def _note_ended_workers(self) -> None:
+        """Note workers that have failed for good. The others continue; the failure of the last one ends the run."""
+        ended = self.member.readiness.ended
+        for number, worker in enumerate(self._workers):
+            if worker.failure is not None and number not in ended:
+                ended[number] = f"{type(worker.failure).__name__}: {worker.failure}"
+                text = "packet thread %d has ended: no packet of its clients passes until natmirror is restarted: %s"
+                log.critical(text, number, ended[number], exc_info=worker.failure)
+                add_end_of_thread(self._ring, text % (number, ended[number]))
+        if len(ended) == len(self._workers):
+            self._raise_first_failure()
+
+    def _raise_first_failure(self) -> None:
+        for worker in self._workers:
+            if worker.failure is not None:
+                raise worker.failure
+
+    def _stop_workers(self) -> None:
+        for worker in self._workers:
+            worker.stop()
 
     # Chores
 

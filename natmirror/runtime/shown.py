@@ -87,6 +87,27 @@ class MachineEntry(TypedDict):
     natmirror is restarted."""
 
 
+class CostEntry(TypedDict):
+    """What an interruption would cost the connections and copies of now."""
+
+    connections: int
+    """Connections to services with a pool that it would reset, or that would go on only if their backends send data
+    first."""
+    copies_ended: int
+    """Copies and sessions that it would end for good."""
+    copies_begun_again: int
+    """Copies and sessions that it would end, and that would begin again in the middle (``reconnect``)."""
+
+
+class CostsEntry(TypedDict):
+    """What interruptions would cost now; ``natmirror explain`` tells it of one client."""
+
+    restart: CostEntry
+    """A restart of natmirror on this host."""
+    move: CostEntry | None
+    """The other host of the pair takes over; null without a pair."""
+
+
 class StatusAnswer(RunSums):
     """The state of a running natmirror."""
 
@@ -110,6 +131,8 @@ class StatusAnswer(RunSums):
     """The pair that this host belongs to; null for a host alone."""
     shared_state: SharedStateEntry
     """The state that this host shares with the other host of the pair."""
+    costs: CostsEntry
+    """What interruptions would cost now."""
     log: LogEntry
     """Log messages that have not been written."""
     failing_chores: list[ChoreFailure]

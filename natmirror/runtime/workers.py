@@ -1,44 +1,34 @@
-"""All packet threads of a run together: their progress, and what follows when one ends."""
+"""The packet threads of a run, one for each shard of the clients."""
 
-import logging
+import os
 
-from natmirror.events import EventRing
-from natmirror.runtime.run_events import add_end_of_thread
-from natmirror.runtime.worker import Worker
+from natmirror.engine.engine import Engine
+from natmirror.fastpath import ConnectionCounts, Memory
+from natmirror.linux.cores import thread_count
+from natmirror.mirror.sessions.claims import SwitchClaims
+from natmirror.rules import Rules
+from natmirror.rules.shards import Shard
+from natmirror.runtime.worker import Worker, WorkerListener
 
-log = logging.getLogger("natmirror")
+_MAX_PULSE_INTERVAL = 1.0  # seconds in which an idle packet thread completes a round
 
 
-class Workers(list[Worker]):
-    """The workers, in the order of their shards."""
-
-    def rounds(self) -> list[int]:
-        """Return the number of rounds that each has completed; from any thread."""
-        return [worker.rounds for worker in self]
-
-    def queue_problem(self) -> str | None:
-        """Return what is wrong with a queue, or None; from any thread."""
-        return next((problem for worker in self if (problem := worker.queue_problem())), None)
-
-    def note_ended(self, ended: dict[int, str], ring: EventRing) -> None:
-        """Note in ``ended``, by number, why workers have failed for good. The others continue; the failure of the last
-        one is raised."""
-        for number, worker in enumerate(self):
-            if worker.failure is not None and number not in ended:
-                ended[number] = f"{type(worker.failure).__name__}: {worker.failure}"
-                text = "packet thread %d has ended: no packet of its clients passes until natmirror is restarted: %s"
-                log.critical(text, number, ended[number], exc_info=worker.failure)
-                add_end_of_thread(ring, text % (number, ended[number]))
-        if len(ended) == len(self):
-            self.raise_first_failure()
-
-    def raise_first_failure(self) -> None:
-        """Raise the failure of the first worker that has failed, if one has."""
-        for worker in self:
-            if worker.failure is not None:
-                raise worker.failure
-
-    def stop(self) -> None:
-        """End all of them; return when they have ended."""
-        for worker in self:
-            worker.stop()
+def make_workers(
+    rules: Rules, listener: WorkerListener, memory: Memory, counts: ConnectionCounts, beat_interval: float | None
+) -> list[Worker]:
+    """Return the packet threads of these rules, which do not run yet. ``beat_interval``: the seconds in which each has
+    to make progress, or None."""
+    pulse_interval = _MAX_PULSE_INTERVAL if beat_interval is None else min(_MAX_PULSE_INTERVAL, beat_interval / 2)
+    is_shared = rules.ha is not None and rules.ha.state is not None
+    key, claims, count = os.urandom(16), SwitchClaims(), thread_count(rules)
+    return [
+        Worker(
+            rules,
+            shard,
+            Engine(rules, key=key, shard=shard, memory=memory, connection_counts=counts, switch_claims=claims),
+            listener,
+            is_replicated=is_shared,
+            pulse_interval=pulse_interval,
+        )
+        for shard in (Shard(number, count) for number in range(count))
+    ]

@@ -64,7 +64,8 @@ def maintenance(monkeypatch: pytest.MonkeyPatch) -> HostMaintenance:
     member.readiness.rules_are_in_place = True
 
     mailbox = Mailbox(lambda: None)
-    ring, tun = EventRing(lambda: 0.0), TunDevice(ProductionVrf())
+    ring = EventRing(lambda: 0.0)
+    tun = TunDevice(ProductionVrf())
     return HostMaintenance(rules, workers, kernel_rules, member, mailbox, Findings(), ring, tun, set, None, 0.0)
 
 

@@ -175,7 +175,7 @@ def several(tmp_path: Path) -> Runner:
 
 def test_a_thread_that_ends_does_not_end_others_and_health_reports_it(several: Runner) -> None:
     several._workers[1].failure = HostError("its queue is gone")
-    several._workers.note_ended(several.member.readiness.ended, several._ring)
+    several._note_ended_workers()
     several.member.readiness.not_ready = None
     code, reason = several.member.readiness.check([1, 1], 100.0)
     assert (code, reason) == (STUCK, "packet thread 1 has ended: HostError: its queue is gone; restart natmirror")
@@ -186,7 +186,7 @@ def test_the_end_of_the_last_thread_ends_the_run(several: Runner) -> None:
     for worker in several._workers:
         worker.failure = HostError("its queue is gone")
     with pytest.raises(HostError, match="its queue is gone"):
-        several._workers.note_ended(several.member.readiness.ended, several._ring)
+        several._note_ended_workers()
 
 
 def test_a_command_switches_mirroring_on_in_all_threads(several: Runner) -> None:

@@ -39,8 +39,9 @@ class Host:
     def __init__(self) -> None:
         self.mailbox, self.findings, self.engines = Mailbox(lambda: None), Findings(), [Engine(), Engine()]
         rules = parse_rules(RULES)
-        ring = EventRing(lambda: 0.0)
-        backends = BackendControl(rules, self.mailbox, self.findings, ring, ConnectionCounts(), HOST, is_active=True)
+        backends = BackendControl(
+            rules, self.mailbox, self.findings, EventRing(lambda: 0.0), ConnectionCounts(), HOST, is_active=True
+        )
         engines: Any = self.engines
         self.looks = ServiceLooks(engines, backends, self.mailbox, self.findings, is_active=True)
         self.look(ServiceLook(), ServiceLook())
