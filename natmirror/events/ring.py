@@ -72,8 +72,8 @@ class EventRing:
         subject: str = "",
         is_logged: bool = True,
     ) -> None:
-        """Add an event that happens now, and log it. ``subject`` tells apart events that do not repeat each other, where
-        the names and the code do not. ``is_logged=False``: the caller logs it."""
+        """Add an event that happens now, and log it. ``subject`` tells events apart that do not repeat each other, if
+        names and code do not. ``is_logged=False``: the caller logs it."""
         now = self._time_of_day()
         event = Event(0, now, kind, severity, text, service, backend, mirror, code, count)
         with self._lock:
