@@ -11,7 +11,6 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,6 +23,7 @@ from natmirror.api import frames
 from natmirror.errors import HostError, NatmirrorError
 from natmirror.linux.unix_socket import CHECK_INTERVAL, PathSocket
 from natmirror.runtime.chores import ChoreFailure
+from natmirror.threads import NamedThread, name_thread
 
 log = logging.getLogger("natmirror")
 
@@ -68,12 +68,10 @@ class ApiProcess:
         self._documents = documents
         self._lists = lists
         self.commands = commands
-        self._makers = _Makers(
-            ThreadPoolExecutor(_DOCUMENT_THREADS, "api-documents"), ThreadPoolExecutor(1, "api-lists")
-        )
+        self._makers = _Makers(_makers(_DOCUMENT_THREADS, "api-status"), _makers(1, "api-lists"))
         self._process: subprocess.Popen[bytes] | None = None
         self._failure: tuple[str, float] | None = None
-        self._thread = threading.Thread(target=self._run, name="api", daemon=True)
+        self._thread = NamedThread(self._run, "api")
 
     def open(self) -> None:
         """Make the socket, and start the process soon. HostError where the socket cannot be made, or another natmirror
@@ -275,6 +273,10 @@ def _document(number: int, make: Document) -> bytes:
 def _part(number: int, parts: Iterator[list[Any]]) -> bytes:
     part = next(parts, None)
     return frames.encode({"id": number, "answer": part or [], "more": part is not None})
+
+
+def _makers(count: int, name: str) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count, initializer=name_thread, initargs=(name,))
 
 
 def _end(process: "subprocess.Popen[bytes]") -> str:

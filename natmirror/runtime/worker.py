@@ -6,7 +6,6 @@ engine go through ``engine``, an EngineProxy.
 """
 
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -34,6 +33,7 @@ from natmirror.rules import Rules
 from natmirror.rules.shards import Shard
 from natmirror.runtime.engine_proxy import EngineProxy
 from natmirror.runtime.mailbox import Mailbox, Waker, settle
+from natmirror.threads import NamedThread
 
 log = logging.getLogger("natmirror")
 
@@ -111,7 +111,7 @@ class Worker:
         self._pulse_interval = pulse_interval
         self._pulse_at = 0.0
         self._refusals_at = 0.0
-        self._thread = threading.Thread(target=self._run, name=f"natmirror-{shard.number}", daemon=True)
+        self._thread = NamedThread(self._run, f"packets-{shard.number}")
 
     # Start and stop, from the main thread
 
