@@ -19,6 +19,7 @@ from natmirror.actions import Decision, Drop, Hook, LegEnded, Order, Send, Verdi
 from natmirror.engine.engine import Engine
 from natmirror.engine.replicated_bindings import BindingChange
 from natmirror.fastpath import NEVER
+from natmirror.histograms import HistogramEntry
 from natmirror.linux.bypass import BEAT_INTERVAL, Bypass
 from natmirror.linux.counters import OutboxCounter, QueueCounter
 from natmirror.linux.iptables_rules import NAT_QUEUE, WATCH_QUEUE, queue_number
@@ -199,6 +200,10 @@ class Worker:
     def sent_counters(self) -> dict[OutboxCounter, int]:
         """Return the counters of synthesised packets."""
         return self._loop.counters
+
+    def added_latency(self) -> HistogramEntry:
+        """Return how long packets have waited for their verdicts."""
+        return self._loop.added_latency
 
     # In the thread: its rounds
 
