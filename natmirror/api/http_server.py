@@ -16,6 +16,8 @@ import h11
 
 from natmirror.api.program import Refused
 
+JSON = "application/json"
+
 MAX_BODY_LEN = 64 << 10
 MAX_CONNECTIONS = 800  # the usual limit on a process's descriptors is 1,024
 _MAX_HEAD_LEN = 16 << 10
@@ -38,15 +40,24 @@ class Request:
     body: bytes
 
 
-Respond = Callable[[Request], AsyncGenerator[bytes, None]]
-"""Yields the body of an answer, in pieces of JSON; raises Refused where there is none."""
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer: its body comes in pieces. Refused where there is none."""
+
+    content_type: str
+    pieces: AsyncGenerator[bytes, None]
+
+
+Respond = Callable[[Request], Answer]
+"""Returns the answer to a request; raises Refused where there is none."""
 
 
 class HttpServer:
-    """Serves the connections of a listening socket."""
+    """Serves the connections of a listening socket, ``most`` at once: another one ends the longest silent one."""
 
-    def __init__(self, respond: Respond) -> None:
+    def __init__(self, respond: Respond, most: int = MAX_CONNECTIONS) -> None:
         self._respond = respond
+        self._most = most
         self._open = 0
         self._silent: dict[_Connection, None] = {}  # without a whole request; the longest silent first
 
@@ -59,7 +70,7 @@ class HttpServer:
         connection = _Connection(reader, writer)
         self._open += 1
         self._silent[connection] = None
-        if self._open > MAX_CONNECTIONS:
+        if self._open > self._most:
             longest = next(iter(self._silent))
             del self._silent[longest]
             longest.abort()
@@ -145,15 +156,15 @@ class _Connection:
 
     # Answers
 
-    async def send_answer(self, pieces: AsyncGenerator[bytes, None]) -> None:
+    async def send_answer(self, answer: Answer) -> None:
         """Send an answer while its pieces are made. Refused where not even the first one could be made."""
-        async with aclosing(pieces):
+        async with aclosing(answer.pieces) as pieces:
             first = await anext(pieces)
             second = await anext(pieces, None)
             if second is None:
-                await self._send(_head(200, len(first)), h11.Data(first), h11.EndOfMessage())
+                await self._send(_head(200, answer.content_type, len(first)), h11.Data(first), h11.EndOfMessage())
                 return
-            await self._send(_head(200), h11.Data(first), h11.Data(second))
+            await self._send(_head(200, answer.content_type), h11.Data(first), h11.Data(second))
             try:
                 async for piece in pieces:
                     await self._send(h11.Data(piece))
@@ -166,7 +177,7 @@ class _Connection:
         if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             raise ConnectionResetError
         body = json.dumps({"error": text}).encode()
-        await self._send(_head(status, len(body)), h11.Data(body), h11.EndOfMessage())
+        await self._send(_head(status, JSON, len(body)), h11.Data(body), h11.EndOfMessage())
 
     async def begins_next(self) -> bool:
         """Prepare for the next request; return False if there is none. Then read, for a short time, what the client may
@@ -209,8 +220,8 @@ class _Connection:
         self._writer.close()
 
 
-def _head(status: int, length: int | None = None) -> h11.Response:
-    headers = [("Content-Type", "application/json")]
+def _head(status: int, content_type: str, length: int | None = None) -> h11.Response:
+    headers = [("Content-Type", content_type)]
     if length is not None:
         headers.append(("Content-Length", str(length)))
     return h11.Response(status_code=status, headers=headers)

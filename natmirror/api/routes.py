@@ -5,6 +5,7 @@ GET /v1/status             counters, dropped packets by reason, backends, mirror
 GET /v1/flows              the flows, each with its legs
 GET /v1/ended              the latest legs that have ended: when, why, and how many bytes each mirror got
 GET /v1/decisions          what backend and masters have decided for each OpenFlow switch
+GET /metrics               the metrics, for Prometheus (natmirror/metrics)
 POST /v1/drain             ``{"service": …, "backend": …, "deadline": seconds or null}``: drain a backend
 POST /v1/undrain           ``{"service": …, "backend": …}``: give a drained backend new connections again
 POST /v1/reload            ``{}``: read the rules file again and apply it; the answer lists the changes.
@@ -22,7 +23,8 @@ from contextlib import aclosing
 from typing import Any
 
 from natmirror.api import PREFIX
-from natmirror.api.http_server import Request
+from natmirror.api.http_server import JSON, Answer, Request
+from natmirror.api.metrics import METRICS_PATH, Metrics
 from natmirror.api.program import Program, Refused
 
 DOCUMENTS = ("status",)
@@ -33,14 +35,20 @@ COMMANDS = ("drain", "undrain", "reload", "resume-mirroring", "release-kernel")
 class Routes:
     """Answers requests, by asking ``program``."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, metrics: Metrics) -> None:
         self._program = program
+        self._metrics = metrics
 
-    async def respond(self, request: Request) -> AsyncGenerator[bytes, None]:
-        """Yield the body of the answer, in pieces. Refused where there is none."""
+    def respond(self, request: Request) -> Answer:
+        """Return the answer to a request. Refused where there is none."""
+        if request.path == METRICS_PATH:
+            return self._metrics.respond(request)
+        return Answer(JSON, self._pieces(request))
+
+    async def _pieces(self, request: Request) -> AsyncGenerator[bytes, None]:
         name = request.path.removeprefix(PREFIX)
         if not request.path.startswith(PREFIX) or name not in (*DOCUMENTS, *LISTS, *COMMANDS):
-            known = ", ".join(PREFIX + name for name in (*DOCUMENTS, *LISTS, *COMMANDS))
+            known = ", ".join(PREFIX + name for name in (*DOCUMENTS, *LISTS, *COMMANDS)) + f", {METRICS_PATH}"
             raise Refused(404, f"there are {known}")
         if name in COMMANDS:
             if request.method != "POST":

@@ -41,9 +41,10 @@ def one(path: str) -> Read:
     return lambda status: [((), _at(status, path))]
 
 
-def by_word(path: str) -> Read:
-    """Return a function that reads an object with a value for each word; the word is the label."""
-    return lambda status: [((word,), value) for word, value in _at(status, path).items()]
+def by_word(path: str, known: Iterable[str] = ()) -> Read:
+    """Return a function that reads an object with a value for each word; the word is the label. ``known`` words have a
+    series from the start: for Prometheus a counter that appears later has not grown."""
+    return lambda status: [((word,), value) for word, value in _whole(_at(status, path), known)]
 
 
 def rows(path: str, keys: Labels, value: Callable[[Mapping[str, Any]], Any]) -> Read:
@@ -58,13 +59,13 @@ def rows(path: str, keys: Labels, value: Callable[[Mapping[str, Any]], Any]) -> 
     return read
 
 
-def words_of_rows(path: str, keys: Labels, field: str) -> Read:
+def words_of_rows(path: str, keys: Labels, field: str, known: Iterable[str] = ()) -> Read:
     """Return a function that reads a list of objects, each of whose ``field`` has a value for each word: the word is
-    the last label."""
+    the last label. ``known`` as in by_word()."""
 
     def read(status: Status) -> Iterable[Sample]:
         for row in _at(status, path):
-            for word, value in row[field].items():
+            for word, value in _whole(row[field], known):
                 yield (*(row[key] for key in keys), word), value
 
     return read
@@ -73,6 +74,10 @@ def words_of_rows(path: str, keys: Labels, field: str) -> Read:
 def states(known: Labels, current: str | None, labels: Labels = ()) -> list[Sample]:
     """Return a series for each known state: 1 for the current one, and 0 for the others."""
     return [((*labels, state), int(state == current)) for state in known]
+
+
+def _whole(values: Mapping[str, Any], known: Iterable[str]) -> Iterable[tuple[str, Any]]:
+    return {**dict.fromkeys(map(str, known), 0), **values}.items()
 
 
 def _at(status: Status, path: str) -> Any:

@@ -6,6 +6,7 @@ from operator import itemgetter
 from typing import Any
 
 from natmirror.metrics.metric import Kind, Metric, Read, Sample, Status, one, rows, states, words_of_rows
+from natmirror.reasons import EndReason
 
 BACKEND_STATES = ("up", "unchecked", "down", "panic", "draining", "removed", "sorry")
 
@@ -37,16 +38,18 @@ _MIRROR_GAUGES = {
     "lag_seconds": "How long the oldest pending byte has waited.",
     "rtt_seconds": "The longest smoothed round trip time of an open leg; 0 if none is open.",
 }
-_MIRROR_WORDS = {
-    "legs_ended_total": (Kind.COUNTER, "legs_ended", "Legs that have ended, by reason."),
-    "lost_bytes_total": (Kind.COUNTER, "lost_bytes", "Bytes that the mirror did not get, by reason."),
+_MIRROR_WORDS: dict[str, tuple[Kind, str, str, Iterable[str]]] = {
+    "legs_ended_total": (Kind.COUNTER, "legs_ended", "Legs that have ended, by reason.", ()),
+    "lost_bytes_total": (Kind.COUNTER, "lost_bytes", "Bytes that the mirror did not get, by reason.", EndReason),
     "connections_not_copied": (
         *(Kind.GAUGE, "connections_not_copied"),
         "Open connections whose bytes do not reach the mirror now, by reason.",
+        (),
     ),
     "connections_excluded": (
         *(Kind.GAUGE, "connections_excluded"),
         "Open connections that the rules leave out for this mirror, by reason.",
+        (),
     ),
 }
 _MIRROR_HISTOGRAMS = {
@@ -185,10 +188,10 @@ MIRROR_METRICS = (
             f"natmirror_mirror_{name}",
             kind,
             sentence,
-            words_of_rows("mirrors", _MIRROR_KEYS, field),
+            words_of_rows("mirrors", _MIRROR_KEYS, field, known),
             (*_MIRROR, "reason"),
         )
-        for name, (kind, field, sentence) in _MIRROR_WORDS.items()
+        for name, (kind, field, sentence, known) in _MIRROR_WORDS.items()
     ),
     *(
         Metric(

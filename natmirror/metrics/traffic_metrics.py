@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from natmirror.metrics.metric import Kind, Metric, Read, Sample, Status, by_word, one
+from natmirror.reasons import DropReason
 
 ENGINE_COUNTERS = {
     "flows_opened": "Connections whose SYN passed this host.",
@@ -80,7 +81,7 @@ TRAFFIC_METRICS = (
         "natmirror_packets_dropped_total",
         Kind.COUNTER,
         "Packets that natmirror dropped, by reason.",
-        by_word("drops"),
+        by_word("drops", DropReason),
         ("reason",),
     ),
     Metric(

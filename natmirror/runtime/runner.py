@@ -28,6 +28,7 @@ from natmirror.mirror.sessions.claims import SwitchClaims
 from natmirror.rules import MAX_THREADS, Rules
 from natmirror.rules.shards import Shard
 from natmirror.runtime import api_control
+from natmirror.runtime.api_addresses import ApiAddresses
 from natmirror.runtime.api_process import ApiProcess
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.chores import NEVER, Chore, ChoreFailure, failures
@@ -129,12 +130,14 @@ class Runner:
         if self._known_switches is not None:
             self._file_threads.append(self._known_switches.thread)
         self._chore_threads = [self._maintenance.thread, self._maintenance.checks, *self._file_threads]
+        addresses = ApiAddresses(rules)
         self._reloader = Reloader(
             *(rules, self._maintenance, self._order_files, self._mailbox),
             engines=engines,
             memory=memory,
             backends=self._backends,
             shared=self._shared,
+            addresses=addresses,
         )
         self._chores = [
             self._roles.leg_removal,
@@ -157,7 +160,7 @@ class Runner:
             reloader=self._reloader,
         )
         documents, lists = api_control.documents(self._status), api_control.lists(self._status, self._events)
-        self._api = ApiProcess(api_path, documents, lists, commands)
+        self._api = ApiProcess(api_path, addresses, documents, lists, commands)
         self.member.readiness.queue_problem = self._queue_problem
         self.member.readiness.host_failure = self._host_failure
         self.member.readiness.why_host_fails = self._findings.why_unfit

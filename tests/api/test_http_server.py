@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from natmirror.api import http_server
-from natmirror.api.http_server import MAX_BODY_LEN, HttpServer, Request
+from natmirror.api.http_server import JSON, MAX_BODY_LEN, Answer, HttpServer, Request
 from natmirror.api.program import Refused
 
 LONG = 200_000
@@ -24,8 +24,11 @@ class World:
         self.cancelled = 0
         self.made = 0
 
-    async def respond(self, request: Request) -> AsyncGenerator[bytes, None]:
+    def respond(self, request: Request) -> Answer:
         self.requests.append(request)
+        return Answer(JSON, self._pieces(request))
+
+    async def _pieces(self, request: Request) -> AsyncGenerator[bytes, None]:
         if request.path == "/long":
             for _ in range(LONG):
                 self.made += 1

@@ -21,8 +21,11 @@ from natmirror.api import frames
 from natmirror.api.client import ask, send_command
 from natmirror.errors import HostError
 from natmirror.lab.process import wait_for
+from natmirror.rules import parse_rules
 from natmirror.runtime import api_process
+from natmirror.runtime.api_addresses import ApiAddresses
 from natmirror.runtime.api_process import ApiProcess
+from tests.helpers.support import RULES
 
 FLOWS = 20_000
 SLICE = 200
@@ -35,8 +38,10 @@ class World:
         self.path = path
         self.made = 0
         self.commands: list[Future[Any]] = []
+        self.addresses = ApiAddresses(parse_rules(RULES))
         self.api = ApiProcess(
             path,
+            self.addresses,
             {"status": lambda: {"pid": os.getpid()}},
             {"flows": self._flows, "ended": lambda: iter([]), "decisions": lambda: iter([[1], [], [2]])},
             {"drain": self._command, "reload": self._refuse},
