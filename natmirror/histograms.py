@@ -17,7 +17,7 @@ class HistogramEntry(TypedDict):
 def histogram(bounds: Iterable[float], counts: Iterable[int], total: float) -> HistogramEntry:
     """Return the entry of a histogram. ``counts`` has the durations up to each bound, and then those above the last
     one; ``total`` is the sum of all."""
-    limits = (*(f"{bound:g}" for bound in bounds), "+Inf")
+    limits = (*(f"{bound:.6f}".rstrip("0").rstrip(".") for bound in bounds), "+Inf")
     return {"at_most": dict(zip(limits, accumulate(counts), strict=True)), "sum_seconds": round(total, 6)}
 
 

@@ -29,13 +29,13 @@ class Metrics:
         if request.path != METRICS_PATH:
             raise Refused(404, f"there is only {METRICS_PATH} at this address")
         if request.method != "GET":
-            raise Refused(405, "the metrics can only be read, with GET")
+            raise Refused(405, "the metrics can only be read, with GET", "GET")
         return Answer(CONTENT_TYPE, self._pieces())
 
     async def _pieces(self) -> AsyncGenerator[bytes, None]:
         async with self._lock:
             if time.monotonic() - self._rendered_at > _MAX_AGE:
-                async with aclosing(self._program.get("status")) as answers:
+                async with aclosing(self._program.get("status", {})) as answers:
                     self._rendered = self._page.render(await anext(answers))
                 self._rendered_at = time.monotonic()
         yield self._rendered
@@ -46,7 +46,7 @@ def read_only(respond: Respond) -> Respond:
 
     def answer(request: Request) -> Answer:
         if request.method != "GET":
-            raise Refused(405, "this address is read-only: send commands to the Unix socket")
+            raise Refused(405, "this address is read-only: send commands to the Unix socket", "GET")
         return respond(request)
 
     return answer

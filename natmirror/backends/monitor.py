@@ -63,6 +63,8 @@ class _Watched:
     """The duration of its last check."""
     inconclusive: str = ""
     """Why the last check said nothing about the backend; empty if it said something."""
+    is_silent: bool = False
+    """Whether the last check that said something failed because not a single packet came back."""
     second_targets: Sequence[Target] = ()
     """The second targets that have lately answered."""
     answered: Sequence[Target] = ()
@@ -129,6 +131,12 @@ class Monitor:
         with self._lock:
             now = time.monotonic()
             return [self._shown(watched, now) for watched in self._watched.values()]
+
+    def silent(self) -> set[tuple[str, str]]:
+        """Return the service and the name of each backend that is down because its host answers nothing; from any
+        thread."""
+        with self._lock:
+            return {key for key, one in self._watched.items() if one.is_silent and not one.health.is_up}
 
     def syn_failed(self, service: str, backend: str) -> None:
         """Note that a backend refused or did not answer a client's SYN; from any thread, without waiting.
@@ -264,6 +272,7 @@ class Monitor:
                 health.inconclusive(now)
             else:
                 has_changed = health.result(outcome.ok, outcome.reason, now)
+                watched.is_silent = outcome.is_silence
             watched.inconclusive = outcome.reason if outcome.ok is None else ""
         if watched.inconclusive != before:
             self._told()

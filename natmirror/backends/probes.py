@@ -50,6 +50,8 @@ class Outcome(NamedTuple):
 
     ok: bool | None
     reason: str
+    is_silence: bool = False
+    """Whether the check failed because not a single packet came back."""
 
 
 class Failed(Exception):
@@ -90,10 +92,13 @@ class Probe:
         except TimeoutError:
             if time.monotonic() - began_at > self._settings.timeout + _MAX_LATE:
                 return Outcome(None, "this host was too busy to check it")
-            return Outcome(False, f"no {self.awaited} within {self._settings.timeout * 1000:g} ms")
+            reason = f"no {self.awaited} within {self._settings.timeout * 1000:g} ms"
+            return Outcome(False, reason, is_silence=self.source is not None)
         except OSError as error:
             ours = error.errno in _OUR_FAULTS
-            return Outcome(None if ours else False, os.strerror(error.errno).lower() if error.errno else str(error))
+            reason = os.strerror(error.errno).lower() if error.errno else str(error)
+            is_silence = error.errno in _NO_ROUTE and self.source is not None
+            return Outcome(None if ours else False, reason, is_silence)
         except Broken as broken:
             return Outcome(False, _BROKEN_TEXTS[broken.reason])
         except HelloRefused:

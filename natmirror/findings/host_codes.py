@@ -72,7 +72,7 @@ class HostCode(FindingCode):
         *("strict-reverse-path", _WARNING, _PRODUCTION),
         "the reverse path filter of {interface} is strict (rp_filter = 1): it drops packets that arrive there from an"
         " address to which the route leads through another interface",
-        "if routes are asymmetric, run: sysctl -w net.ipv4.conf.{interface}.rp_filter=2",
+        "if routes are asymmetric, run: sysctl -w {setting}=2",
     )
     NO_HASHLIMIT = (
         *("no-hashlimit", _FAILURE, _PRODUCTION),

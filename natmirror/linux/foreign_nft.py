@@ -7,13 +7,6 @@ from typing import Any
 
 from natmirror.linux.foreign_iptables import is_made_by_iptables
 from natmirror.linux.foreign_rules import (
-    BRIDGE_IN,
-    BRIDGE_OUT,
-    EGRESS,
-    FORWARD,
-    INGRESS,
-    POSTROUTING,
-    PREROUTING,
     UNKNOWN_MARK,
     BaseChain,
     Condition,
@@ -22,6 +15,7 @@ from natmirror.linux.foreign_rules import (
     Rule,
     always_unknown,
 )
+from natmirror.linux.hooks import OF_NFTABLES
 from natmirror.linux.nft_conditions import Sets, condition_of, elements, is_known
 
 _VERDICTS = {"accept": "accept", "drop": "drop", "reject": "drop", "return": "return", "continue": "none"}
@@ -30,13 +24,6 @@ _OTHER_VERDICTS = {
     **{"tproxy": "lost", "fwd": "lost", "synproxy": "unknown"},
 }
 _NO_EFFECT = ("counter", "log", "flow", "ct helper", "ct timeout", "ct expectation")
-_INET_HOOKS = {hook: hook for hook in (PREROUTING, FORWARD, POSTROUTING, INGRESS)}
-_HOOKS = {
-    "ip": _INET_HOOKS,
-    "inet": _INET_HOOKS,
-    "netdev": {INGRESS: INGRESS, EGRESS: EGRESS},
-    "bridge": {"prerouting": BRIDGE_IN, "input": BRIDGE_IN, "output": BRIDGE_OUT, "postrouting": BRIDGE_OUT},
-}
 _HARMLESS_FLAGS = {"owner", "persist"}
 _OUR_TABLE = ("ip", "natmirror")
 _ANY_QUEUE = (0, 0xFFFF)
@@ -73,11 +60,11 @@ def from_nft(ruleset: str, chains_as_text: str = "") -> list[BaseChain]:
     bases: list[BaseChain] = []
     for one in _all("chain", objects):
         table, name = _table(one), one["name"]
-        if table[0] not in _HOOKS or table == _OUR_TABLE or table in dormant:
+        if table[0] not in OF_NFTABLES or table == _OUR_TABLE or table in dormant:
             continue
         chains = tables.setdefault(table, {})
         chains[name] = []
-        hook = _HOOKS[table[0]].get(one.get("hook", ""))
+        hook = OF_NFTABLES[table[0]].get(one.get("hook", ""))
         if hook is not None and not (table[0] == "ip" and is_made_by_iptables(table[1], name)):
             place = (" ".join(("nft", *table, name)), name, hook, int(one["prio"]), one.get("policy", "accept"), False)
             names = one.get("dev") or devices.get((*table, name), [])

@@ -69,6 +69,12 @@ def read_addresses(kernel: RouteSocket) -> list[tuple[int, IPv4Interface]]:
     return found
 
 
+def setting_of(link: str, name: str) -> str:
+    """Return the name of an interface's IPv4 setting for sysctl(8), which writes a dot in an interface's name as a
+    slash."""
+    return f"net.ipv4.conf.{link.replace('.', '/')}.{name}"
+
+
 def _text(value: bytes) -> str:
     return value.rstrip(b"\0").decode(errors="replace")
 

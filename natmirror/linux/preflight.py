@@ -8,6 +8,7 @@ from ipaddress import IPv4Address
 
 from natmirror.findings import Finding, HostCode, PathCode
 from natmirror.linux.host_state import CONNTRACK_SETTINGS, Features, HostState, read_host
+from natmirror.linux.interfaces import setting_of
 from natmirror.linux.memory_limit import most_memory
 from natmirror.linux.path_checks import (
     find_forwarding_problems,
@@ -123,4 +124,4 @@ def _reverse_path(host: HostState) -> Iterator[Finding]:
     on another interface than the one with the route to their source: in an asymmetric network, packets of backends."""
     for link in dict.fromkeys(host.routes.values()):
         if link and max(host.rp_filter.get(link, 0), host.rp_filter.get("all", 0)) == _STRICT:
-            yield HostCode.STRICT_REVERSE_PATH.found(interface=link)
+            yield HostCode.STRICT_REVERSE_PATH.found(interface=link, setting=setting_of(link, "rp_filter"))

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
-from natmirror.linux.netlink import attribute, attributes, message, messages
+from natmirror.linux.netlink import Message, attribute, attributes, message, messages
 from natmirror.linux.pauses import give_way
 
 # linux/netlink.h, linux/rtnetlink.h, linux/neighbour.h
@@ -105,7 +105,7 @@ class RouteSocket:
         names = _Names()
         asked = [one for one in dict.fromkeys(questions) if one.link is None or names.index(one.link)]
         answers = self._exchange(_GETROUTE, [_packed(one, names) for one in asked])
-        return {asked[number]: _answer(kind, body, names) for number, kind, body in answers}
+        return {asked[one.number]: _answer(one.kind, one.body, names) for one in answers}
 
     def neighbours(self, places: Iterable[Place]) -> dict[Place, Neighbour]:
         """Return the kernel's entries for these neighbours, as far as there are any."""
@@ -116,11 +116,13 @@ class RouteSocket:
             for (address, _), index in asked
         ]
         found: dict[Place, Neighbour] = {}
-        for number, kind, body in self._exchange(_GETNEIGH, bodies):
-            if kind == _NEWNEIGH:
-                state = _NEIGHBOUR.unpack_from(body)[4]
-                link_address = attributes(body[_NEIGHBOUR.size :]).get(_LINK_ADDRESS, b"").hex(":")
-                found[asked[number][0]] = Neighbour(link_address, bool(state & _PERMANENT), bool(state & _UNKNOWN))
+        for answer in self._exchange(_GETNEIGH, bodies):
+            if answer.kind == _NEWNEIGH:
+                state = _NEIGHBOUR.unpack_from(answer.body)[4]
+                link_address = attributes(answer.body[_NEIGHBOUR.size :]).get(_LINK_ADDRESS, b"").hex(":")
+                found[asked[answer.number][0]] = Neighbour(
+                    link_address, bool(state & _PERMANENT), bool(state & _UNKNOWN)
+                )
         return found
 
     def refusing(self) -> list[RefusingRoute]:
@@ -139,13 +141,13 @@ class RouteSocket:
         """Yield the bodies of all messages that the kernel has for a request of this kind."""
         self._socket.send(message(kind, _DUMP, 0, body))
         while True:
-            for _, answered, found in messages(self._socket.recv(_MAX_LEN)):
-                if answered in (_DONE, _ERROR):
+            for answer in messages(self._socket.recv(_MAX_LEN)):
+                if answer.kind in (_DONE, _ERROR):
                     return
-                yield found
+                yield answer.body
 
-    def _exchange(self, kind: int, bodies: Sequence[bytes]) -> Iterator[tuple[int, int, bytes]]:
-        """Send requests; yield for each the number of its body, and the kind and the body of the answer."""
+    def _exchange(self, kind: int, bodies: Sequence[bytes]) -> Iterator[Message]:
+        """Send requests; yield the answers, each with the number of its request's body."""
         for start in range(0, len(bodies), _AT_ONCE):
             some = list(enumerate(bodies))[start : start + _AT_ONCE]
             if start:
@@ -153,9 +155,9 @@ class RouteSocket:
             self._socket.send(b"".join(message(kind, 0, number, body) for number, body in some))
             left = len(some)
             while left:
-                for number, answered, body in messages(self._socket.recv(_MAX_LEN)):
+                for answer in messages(self._socket.recv(_MAX_LEN)):
                     left -= 1
-                    yield number, answered, body
+                    yield answer
 
 
 class _Names:

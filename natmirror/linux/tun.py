@@ -21,7 +21,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from natmirror.errors import HostError
 from natmirror.linux import descriptors
-from natmirror.linux.netlink import attribute
+from natmirror.linux.netlink import attribute, message
 
 NAME = "natmirror"
 """The beginning of the device's name; the kernel appends a number."""
@@ -47,7 +47,7 @@ _IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS = 29, 1 << 3
 _SOL_NETLINK, _NETLINK_GET_STRICT_CHK = 270, 12
 _IFLA_AF_SPEC, _IFLA_INET_CONF, _IFLA_INET6_ADDR_GEN_MODE = 26, 1, 8
 _IN6_ADDR_GEN_MODE_NONE = 1
-_NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP, _NLA_F_NESTED = 1, 4, 0x300, 1 << 15
+_NLM_F_ACK, _NLM_F_DUMP, _NLA_F_NESTED = 4, 0x300, 1 << 15
 _NLMSG_ERROR = 2
 _MAX_LEN = 1 << 16
 _TIMEOUT = 1.0  # seconds; the kernel answers at once
@@ -167,7 +167,7 @@ def _raw_state(index: int) -> list[bytes]:
         netlink.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)  # without it the kernel ignores the index
         answers = []
         for kind, flags, body in ((_RTM_GETLINK, 0, link), (_RTM_GETADDR, _NLM_F_DUMP, address)):
-            netlink.send(struct.pack("=IHHII", 16 + len(body), kind, _NLM_F_REQUEST | flags, 1, 0) + body)
+            netlink.send(message(kind, flags, 1, body))
             answers.append(netlink.recv(_MAX_LEN))
     said, addresses = answers
     attributes = [one for one in _parts(said[32:], "=H") if one[2:4] in (_NAME, _SETTINGS_OF_FAMILIES)]
@@ -187,7 +187,7 @@ def _set_link(index: int, family: int, settings: bytes) -> None:
     them."""
     body = struct.pack("=BxHiII", socket.AF_UNSPEC, 0, index, 0, 0) + _nested(_IFLA_AF_SPEC, _nested(family, settings))
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
-        netlink.send(struct.pack("=IHHII", 16 + len(body), _RTM_SETLINK, _NLM_F_REQUEST | _NLM_F_ACK, 1, 0) + body)
+        netlink.send(message(_RTM_SETLINK, _NLM_F_ACK, 1, body))
         kind, error = struct.unpack_from("=4xH10xi", netlink.recv(4096))
     if kind != _NLMSG_ERROR or error:
         raise OSError(-error, os.strerror(-error))

@@ -30,8 +30,8 @@ log = logging.getLogger("natmirror")
 
 class BackendControl:
     """The state of all backends. It belongs to the main thread, which reads ``mailbox``, except for syn_failed(),
-    states() and health(). ``is_active``: this host passes the packets. ``findings`` gets what keeps checks from telling
-    anything, and pools in panic or without an open backend."""
+    states(), health() and silent(). ``is_active``: this host passes the packets. ``findings`` gets what keeps checks
+    from telling anything, and pools in panic or without an open backend."""
 
     def __init__(
         self, rules: Rules, mailbox: Mailbox, findings: Findings, counts: ConnectionCounts, *, is_active: bool
@@ -80,11 +80,10 @@ class BackendControl:
             self._apply(self._admission.current_kills())
 
     def drain(self, request: Mapping[str, Any]) -> CommandAnswer:
-        """Obey ``{"service": …, "backend": …, "deadline": seconds or null}``. KeyError, TypeError or ValueError where
-        the request is malformed."""
-        deadline = request.get("deadline")
-        until = None if deadline is None else float(deadline)
-        service, backend = str(request["service"]), str(request["backend"])
+        """Obey ``{"service": …, "backend": …, "deadline": seconds or null}``. ValueError where the rules have no such
+        backend."""
+        until = request.get("deadline")
+        service, backend = request["service"], request["backend"]
         self._apply(self._admission.drain(service, backend, until, time.monotonic()))
         self._report_findings()
         count = self._counts.of(*self._admission.endpoints(service, backend))[0]
@@ -94,8 +93,8 @@ class BackendControl:
         return {"done": f"{service}/{backend} gets no new connections; {left}; {follows}"}
 
     def undrain(self, request: Mapping[str, Any]) -> CommandAnswer:
-        """Obey ``{"service": …, "backend": …}``. KeyError or ValueError where the request is malformed."""
-        service, backend = str(request["service"]), str(request["backend"])
+        """Obey ``{"service": …, "backend": …}``. ValueError where the rules have no such backend."""
+        service, backend = request["service"], request["backend"]
         self._apply(self._admission.undrain(service, backend, time.monotonic()))
         self._report_findings()
         return {"done": self._admission.after_undrain(service, backend)}
@@ -111,6 +110,11 @@ class BackendControl:
     def health(self) -> list[HealthEntry]:
         """Return the health checks of each backend, as plain values; from any thread."""
         return self._monitor.status()
+
+    def silent(self) -> set[str]:
+        """Return the backends that are down because their hosts answer nothing, as subjects of findings; from any
+        thread."""
+        return {f"{service}/{name}" for service, name in self._monitor.silent()}
 
     def pools(self) -> dict[str, Pool]:
         """Return the pool of each service that has one, by the service's name."""

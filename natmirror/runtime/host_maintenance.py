@@ -56,8 +56,8 @@ class HostMaintenance:
     """The chores of ``thread``, which repairs, and of ``checks``, which only looks. ``kernel_rules`` belongs to the
     former as soon as it runs. The problems of this host go to ``findings``.
 
-    ``mailbox`` is the main thread's, to which ``member`` belongs. ``send_status`` sends a line to the service manager;
-    None: there is none.
+    ``mailbox`` is the main thread's, to which ``member`` belongs. ``silent_by_checks`` returns the backends that answer
+    no health checks, as subjects of findings. ``send_status`` sends a line to the service manager; None: there is none.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class HostMaintenance:
         mailbox: Mailbox,
         findings: Findings,
         tun: TunDevice,
+        silent_by_checks: Callable[[], set[str]],
         send_status: Callable[[], None] | None,
         now: float,
     ) -> None:
@@ -78,6 +79,7 @@ class HostMaintenance:
         self._member = member
         self._mailbox = mailbox
         self._findings = findings
+        self._silent_by_checks = silent_by_checks
         self._answers = AnswerWatch()
         self._progress = ProgressWatch()
         self._failures: set[FindingCode] | None = None  # of production, that the last check of the host found
@@ -171,7 +173,8 @@ class HostMaintenance:
 
     def _silent(self) -> set[str]:
         """Return the backends and mirrors that answer nothing, as subjects of findings."""
-        return {one.subject for one in self._findings.all() if one.code in _SILENT}
+        found = {one.subject for one in self._findings.all() if one.code in _SILENT}
+        return found | self._silent_by_checks()  # a backend that is down gets no SYNs that would show it
 
     def _check_answers(self) -> None:
         before = self._silent()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from natmirror.api import http_server
-from natmirror.api.http_server import JSON, MAX_BODY_LEN, Answer, HttpServer, Request
+from natmirror.api.http_server import MAX_BODY_LEN, Answer, HttpServer, Request
 from natmirror.api.program import Refused
 
 LONG = 200_000
@@ -25,10 +25,10 @@ class World:
         self.made = 0
 
     def respond(self, request: Request) -> Answer:
-        self.requests.append(request)
-        return Answer(JSON, self._pieces(request))
+        return Answer("application/json", self._pieces(request))
 
     async def _pieces(self, request: Request) -> AsyncGenerator[bytes, None]:
+        self.requests.append(request)
         if request.path == "/long":
             for _ in range(LONG):
                 self.made += 1
@@ -147,7 +147,7 @@ def test_the_largest_body_is_taken_also_after_100_continue(tmp_path: Path) -> No
         writer.write(body)
         assert b"HTTP/1.1 200 " in await reader.read()
         writer.close()
-        assert world.requests == [Request("POST", "/", body)]
+        assert world.requests == [Request("POST", "/", "", "", body)]
 
     run(tmp_path, test)
 

@@ -38,7 +38,7 @@ def rules(**ports: int) -> Rules:
 
 @contextmanager
 def serving(tmp_path: Path, addresses: ApiAddresses, status: dict[str, Any]) -> Iterator[ApiProcess]:
-    api = ApiProcess(tmp_path / "api.sock", addresses, {"status": lambda: status}, {"flows": lambda: iter([])}, {})
+    api = ApiProcess(tmp_path / "api.sock", addresses, {"status": lambda _: status}, {"flows": lambda _: iter([])}, {})
     api.open()
     try:
         yield api

@@ -36,9 +36,9 @@ class Control:
         self.one = BackendControl(rules, self.mailbox, self.findings, ConnectionCounts(), is_active=True)
         self.one.attach([self.engine])  # type: ignore[list-item]
 
-    def check(self, backend: str, ok: bool | None, reason: str) -> None:
+    def check(self, backend: str, ok: bool | None, reason: str, *, is_silence: bool = False) -> None:
         monitor = self.one._monitor
-        monitor._enter_outcome(monitor._watched["openflow", backend], Outcome(ok, reason))
+        monitor._enter_outcome(monitor._watched["openflow", backend], Outcome(ok, reason, is_silence))
         self.mailbox.read()
 
     def change(self, name: str, *, is_up: bool, is_isolated: bool = True) -> None:
@@ -65,6 +65,19 @@ def test_a_check_that_says_nothing_is_a_finding_until_one_says_something() -> No
     control.check("c1", True, "it accepts connections")
     assert control.found() == []
     assert control.engine.changes == []
+
+
+def test_a_backend_is_silent_while_the_checks_that_took_it_down_get_no_packet() -> None:
+    control = Control()
+    control.check("c1", False, "no answer within 300 ms", is_silence=True)
+    assert control.one.silent() == set(), "it is up"
+    for _ in range(5):
+        control.check("c1", False, "no answer within 300 ms", is_silence=True)
+    assert control.one.silent() == {"openflow/c1"}
+    control.check("c1", None, "this host has no route to it")
+    assert control.one.silent() == {"openflow/c1"}
+    control.check("c1", False, "connection refused")
+    assert control.one.silent() == set()
 
 
 @pytest.mark.parametrize(

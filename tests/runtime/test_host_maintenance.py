@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from natmirror.errors import HostError
-from natmirror.findings import Finding, Findings, HostCode
+from natmirror.findings import Finding, Findings, HostCode, PathCode
 from natmirror.ha.member import PairMember
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.iptables_rules import PRE
@@ -61,7 +61,7 @@ def maintenance(monkeypatch: pytest.MonkeyPatch) -> HostMaintenance:
     member.readiness.rules_are_in_place = True
 
     mailbox = Mailbox(lambda: None)
-    return HostMaintenance(rules, workers, kernel_rules, member, mailbox, Findings(), TunDevice(), None, 0.0)
+    return HostMaintenance(rules, workers, kernel_rules, member, mailbox, Findings(), TunDevice(), set, None, 0.0)
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.EAGAIN, errno.ENOMEM])
@@ -139,7 +139,7 @@ def codes_at(maintenance: HostMaintenance, clock: Clock, now: float) -> list[str
 
 
 CUT = HostCode.NO_FORWARDING.found(interfaces="eth0", settings="x=1")
-WARNED = HostCode.STRICT_REVERSE_PATH.found(interface="eth0")
+WARNED = HostCode.STRICT_REVERSE_PATH.found(interface="eth0", setting="x")
 
 
 def test_a_failure_counts_at_once_at_the_start_and_later_when_a_second_look_finds_it_too(
@@ -197,3 +197,21 @@ def test_a_reload_waits_for_no_look_at_the_host(
     assert not maintenance._findings.all()
     maintenance.checks._mailbox.read()
     assert codes_at(maintenance, clock, 3.1) == ["strict-reverse-path"]
+
+
+def test_a_backend_that_its_checks_have_taken_down_is_silent_too(
+    maintenance: HostMaintenance, found: list[Finding], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def check(*arguments: Any) -> list[Finding]:
+        asked.append(arguments[-1])
+        return found
+
+    monkeypatch.setattr("natmirror.linux.preflight.check", check)
+    maintenance.check_host()
+    maintenance._silent_by_checks = lambda: {"openflow/c1"}
+    values = {"address": "10.20.0.12:6653", "host": "10.20.0.12", "count": 2}
+    maintenance._findings.replace("answers", [PathCode.BACKEND_SILENT.found(name="c2", service="openflow", **values)])
+    maintenance.check_host()
+    assert asked == [set(), {"openflow/c1", "openflow/c2"}]
