@@ -14,8 +14,8 @@ DOCUMENTS = [
     "README.md",
     *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
 ]
-FOLDERS = ("natmirror", "tests", "bench", "docs", "scripts", "systemd", "rules", "pcaps")
-SOURCES = {".py", ".pyi", ".c", ".h", ".yaml", ".service", ""}
+FOLDERS = ("natmirror", "tests", "bench", "docs", "scripts", "systemd", "rules", "pcaps", "monitoring")
+SOURCES = {".py", ".pyi", ".c", ".h", ".yaml", ".yml", ".service", ""}
 FOREIGN = {
     *("IFLA_AF_SPEC", "accept_local", "fib_multipath_hash_policy"),  # Linux
     *("rules.yaml", "switches.json"),  # an operator's

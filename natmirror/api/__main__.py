@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 from natmirror.api.http_server import HttpServer
 from natmirror.api.metrics import Metrics, read_only
@@ -39,10 +40,10 @@ def _confine() -> None:
     give_up_rights()
 
 
-async def _serve(connection: socket.socket, *listening: socket.socket | None) -> None:
+async def _serve(description: bytes, connection: socket.socket, *listening: socket.socket | None) -> None:
     program = Program(*await asyncio.open_connection(sock=connection))
     metrics = Metrics(program)
-    routes = Routes(program, metrics)
+    routes = Routes(program, metrics, description)
     servers = (
         HttpServer(routes.respond),
         HttpServer(metrics.respond, _MAX_REMOTE),
@@ -62,13 +63,14 @@ async def _serve(connection: socket.socket, *listening: socket.socket | None) ->
 
 def main() -> None:
     """Serve the API until natmirror ends."""
+    description = Path(__file__).with_name("openapi.json").read_bytes()
     _confine()
     connection, *listening = (None if word == "-1" else socket.socket(fileno=int(word)) for word in sys.argv[1:])
     assert connection is not None, "natmirror itself has started this process"
     for one in listening:
         if one is not None:
             one.setblocking(False)
-    asyncio.run(_serve(connection, *listening))
+    asyncio.run(_serve(description, connection, *listening))
 
 
 if __name__ == "__main__":

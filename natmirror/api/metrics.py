@@ -36,7 +36,8 @@ class Metrics:
         async with self._lock:
             if time.monotonic() - self._rendered_at > _MAX_AGE:
                 async with aclosing(self._program.get("status", {})) as answers:
-                    self._rendered = self._page.render(await anext(answers))
+                    status, _ = await anext(answers)
+                self._rendered = self._page.render(status)
                 self._rendered_at = time.monotonic()
         yield self._rendered
 

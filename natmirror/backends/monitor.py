@@ -190,10 +190,11 @@ class Monitor:
                 self._enter_outcome(watched, Outcome(None, "internal error"))
 
     async def _check(self, watched: _Watched) -> None:
-        probe = PROBES[watched.settings.check](watched.backend, watched.settings)
+        probe = PROBES[watched.settings.check](watched.backend, watched.settings, self._host.bind)
         second_target = None
         if watched.has_others and watched.second_targets and watched.health.may_fall():
-            second_target = self._loop.create_task(first_answering(watched.second_targets, watched.settings.timeout))
+            asking = first_answering(watched.second_targets, watched.settings.timeout, self._host.bind)
+            second_target = self._loop.create_task(asking)
         try:
             began_at = time.monotonic()
             outcome = await probe.outcome()
@@ -243,7 +244,7 @@ class Monitor:
         if not watched.has_others:
             targets |= {mirror: _show_target(mirror) for mirror in watched.mirrors}
         targets |= {endpoint_of(one.backend): one.backend.name for one in others[:_MAX_OTHERS]}
-        found = await first_answering(list(targets), watched.settings.timeout)
+        found = await first_answering(list(targets), watched.settings.timeout, self._host.bind)
         return None if found is None else targets[found]
 
     async def _ask_second_targets(self, watched: _Watched, until: float) -> None:
@@ -258,7 +259,7 @@ class Monitor:
                 address = watched.backend.address
                 watched.known_targets = await asyncio.to_thread(self._host.second_targets, address, watched.mirrors)
             elif now < until:
-                watched.answered = await answering(watched.known_targets, until - now)
+                watched.answered = await answering(watched.known_targets, until - now, self._host.bind)
                 watched.known_targets, watched.ask_at = None, now + _ASK_INTERVAL
         except Exception:
             watched.ask_at = now + _ASK_INTERVAL

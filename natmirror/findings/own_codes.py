@@ -105,6 +105,12 @@ class OwnCode(FindingCode):
         "{path} lacks {count} orders of masters: too many waited for its disk",
         "nothing to do for later orders; the count begins again with a restart of natmirror",
     )
+    EVENTS_NOT_SAVED = (
+        *("events-not-saved", _WARNING, _COPIES),
+        "events cannot be written to {path} ({error}): natmirror keeps the latest 4096 in memory, and a restart loses"
+        " those that are not written",
+        "free space on its disk, correct its permissions, or mend the disk; natmirror tries again each second",
+    )
     LOG_LOST = (
         *("log-lost", _WARNING, _COPIES),
         "log messages are lost, because {error}",

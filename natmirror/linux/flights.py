@@ -18,7 +18,7 @@ from natmirror.linux.sampled_clients import connected_links
 from natmirror.linux.tun import NAME as TUN_NAME
 from natmirror.rules import Backend, Mirror, Rules, Service
 
-_EARLIEST = -(1 << 31)
+EARLIEST = -(1 << 31)
 _RAW, _CONNTRACK, _MANGLE = -300, -200, -150
 _MAX_FLIGHTS = 500
 
@@ -87,9 +87,12 @@ class Flight:
     """The hook and the priority at which natmirror's queue takes the packet."""
     entrance: str = ""
     """The interface by which the packet comes in, if only the route says so."""
+    is_arp: bool = False
 
     def at(self, chain: BaseChain, jumps: Jumps) -> list[TestPacket]:
         """Return how the packet may look in a chain; empty if it may not come there."""
+        if self.is_arp and not chain.gets_arp:
+            return []
         found = [packet for hook, since, packet in self.views if hook == chain.hook and since <= chain.priority]
         if not found or (
             chain.hook in (ChainHook.INGRESS, ChainHook.EGRESS) and not chain.devices & {found[-1].iif, found[-1].oif}
@@ -152,10 +155,10 @@ def _both_ways(
         yield Flight(
             f"clients' packets to {name}",
             (
-                *_entering(host, asked),
+                *entering(host, asked),
                 (ChainHook.PREROUTING, _RAW + 1, request),
                 (ChainHook.PREROUTING, _CONNTRACK + 1, tracked),
-                *_leaving(host, replace(tracked, oif=host.routes.get(backend.address))),
+                *leaving(host, replace(tracked, oif=host.routes.get(backend.address))),
             ),
             *ends,
             has_route=has_route,
@@ -176,11 +179,11 @@ def _both_ways(
     yield Flight(
         f"replies of {name}",
         (
-            *_entering(host, reply),
+            *entering(host, reply),
             (ChainHook.PREROUTING, _CONNTRACK + 1, tracked),
-            *_leaving(host, forwarded)[:1],
+            *leaving(host, forwarded)[:1],
             (ChainHook.FORWARD, _MANGLE + 1, translated),
-            *_leaving(host, translated)[1:],
+            *leaving(host, translated)[1:],
         ),
         *ends,
         has_route=has_route,
@@ -200,9 +203,9 @@ def _copies(service: Service, mirror: Mirror, clients: IPv4Network, host: Surrou
     if link == "lo":
         packet = replace(packet, is_to_this_host=None)
     untracked = replace(packet, state="untracked")
-    seen: list[View] = [(ChainHook.PREROUTING, _EARLIEST, packet), (ChainHook.PREROUTING, _RAW + 1, untracked)]
+    seen: list[View] = [(ChainHook.PREROUTING, EARLIEST, packet), (ChainHook.PREROUTING, _RAW + 1, untracked)]
     if link != "lo":
-        seen += _leaving(host, replace(untracked, oif=link))
+        seen += leaving(host, replace(untracked, oif=link))
     ends = service.name, (mirror.name, str(clients))
     yield Flight(f"copies to {name}", tuple(seen), *ends, is_production=False)
     entrance = host.entrance(mirror.address, mirror.asymmetric)
@@ -212,7 +215,7 @@ def _copies(service: Service, mirror: Mirror, clients: IPv4Network, host: Surrou
     answer = _received(host, entrance.certain_link, answer, mirror.source)
     yield Flight(
         f"answers of {name}",
-        tuple(_entering(host, answer)),
+        tuple(entering(host, answer)),
         *ends,
         is_production=False,
         queued_at=(ChainHook.PREROUTING, _RAW),
@@ -228,20 +231,20 @@ def _received(host: Surroundings, link: str | None, packet: TestPacket, own: IPv
     return packet if link is None else replace(packet, iif=link, comes_by_its_route=True)
 
 
-def _entering(host: Surroundings, packet: TestPacket) -> list[View]:
+def entering(host: Surroundings, packet: TestPacket) -> list[View]:
     """Return the views of a received packet up to its first change."""
-    views: list[View] = [(ChainHook.PREROUTING, _EARLIEST, packet)]
+    views: list[View] = [(ChainHook.PREROUTING, EARLIEST, packet)]
     if packet.iif is not None:
-        views.append((ChainHook.INGRESS, _EARLIEST, packet))
+        views.append((ChainHook.INGRESS, EARLIEST, packet))
     if packet.iif in host.bridges:
-        views.append((ChainHook.BRIDGE_IN, _EARLIEST, replace(packet, iif=None)))
+        views.append((ChainHook.BRIDGE_IN, EARLIEST, replace(packet, iif=None)))
     return views
 
 
-def _leaving(host: Surroundings, packet: TestPacket) -> list[View]:
+def leaving(host: Surroundings, packet: TestPacket) -> list[View]:
     """Return the views of a packet after routing, FORWARD first."""
-    views: list[View] = [(ChainHook.FORWARD, _EARLIEST, packet), (ChainHook.POSTROUTING, _EARLIEST, packet)]
-    views.append((ChainHook.EGRESS, _EARLIEST, replace(packet, iif=None)))
+    views: list[View] = [(ChainHook.FORWARD, EARLIEST, packet), (ChainHook.POSTROUTING, EARLIEST, packet)]
+    views.append((ChainHook.EGRESS, EARLIEST, replace(packet, iif=None)))
     if packet.oif in host.bridges:
-        views.append((ChainHook.BRIDGE_OUT, _EARLIEST, replace(packet, oif=None)))
+        views.append((ChainHook.BRIDGE_OUT, EARLIEST, replace(packet, oif=None)))
     return views

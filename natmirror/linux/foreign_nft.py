@@ -15,7 +15,7 @@ from natmirror.linux.foreign_rules import (
     Rule,
     always_unknown,
 )
-from natmirror.linux.hooks import OF_NFTABLES
+from natmirror.linux.hooks import ARP_FAMILIES, OF_NFTABLES
 from natmirror.linux.nft_conditions import Sets, condition_of, elements, is_known
 
 _VERDICTS = {"accept": "accept", "drop": "drop", "reject": "drop", "return": "return", "continue": "none"}
@@ -66,10 +66,12 @@ def from_nft(ruleset: str, chains_as_text: str = "") -> list[BaseChain]:
         chains[name] = []
         hook = OF_NFTABLES[table[0]].get(one.get("hook", ""))
         if hook is not None and not (table[0] == "ip" and is_made_by_iptables(table[1], name)):
-            place = (" ".join(("nft", *table, name)), name, hook, int(one["prio"]), one.get("policy", "accept"), False)
+            where = f"arptables {name}" if _is_made_by_arptables(table, name) else " ".join(("nft", *table, name))
+            place = (where, name, hook, int(one["prio"]), one.get("policy", "accept"), False)
             names = one.get("dev") or devices.get((*table, name), [])
             at = frozenset([names] if isinstance(names, str) else names)
-            bases.append(BaseChain(*place, one["type"] == "nat", at, chains))
+            gets_arp = table[0] in ARP_FAMILIES
+            bases.append(BaseChain(*place, one["type"] == "nat", at, chains, gets_arp))
     for one in _all("rule", objects):
         known = tables.get(_table(one))
         if known is not None:
@@ -78,6 +80,11 @@ def from_nft(ruleset: str, chains_as_text: str = "") -> list[BaseChain]:
             except (KeyError, TypeError, ValueError):  # an expression in a form that we do not know
                 known[one["chain"]].append(Rule((always_unknown,), "unknown"))
     return bases
+
+
+def _is_made_by_arptables(table: Table, chain: str) -> bool:
+    """Return whether arptables-nft has made a base chain of this name."""
+    return table == ("arp", "filter") and chain in ("INPUT", "OUTPUT")
 
 
 def _all(kind: str, objects: list[Any]) -> Iterator[dict[str, Any]]:
@@ -109,6 +116,7 @@ def _rules(rule: dict[str, Any], sets: Sets) -> list[Rule]:
     conditions: list[Condition] = []
     effects: list[Effect] = []
     text = f"the rule with handle {rule['handle']}"
+    gets_arp = rule["family"] in ARP_FAMILIES
 
     def add(verdict: str, target: str = "", queues: Queues | None = None, *more: Condition) -> None:
         found.append(Rule((*conditions, *more), verdict, target, text, tuple(effects), queues))
@@ -120,7 +128,7 @@ def _rules(rule: dict[str, Any], sets: Sets) -> list[Rule]:
             add("none")
             effects = []
         if kind == "match":
-            conditions.append(condition_of(content, sets))
+            conditions.append(condition_of(content, sets, gets_arp=gets_arp))
         elif kind == "vmap":
             if not is_known(content["data"], sets):
                 add("unknown", "", None, always_unknown)
@@ -130,7 +138,7 @@ def _rules(rule: dict[str, Any], sets: Sets) -> list[Rule]:
                 for key in elements(value, sets):
                     add(
                         *_verdict(verdict, target),
-                        condition_of({"op": "==", "left": content["key"], "right": key}, sets),
+                        condition_of({"op": "==", "left": content["key"], "right": key}, sets, gets_arp=gets_arp),
                     )
             return found
         elif kind in _VERDICTS or kind in _OTHER_VERDICTS or kind in ("jump", "goto"):

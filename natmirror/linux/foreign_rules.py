@@ -41,6 +41,8 @@ class TestPacket:
     is_snat: bool | None = False
     is_tracked: bool | None = True
     """Whether no rule has kept conntrack from the packet."""
+    arp: str = ""
+    """Of an ARP packet: request or reply. ``src`` and ``dst`` are its protocol addresses then."""
 
 
 Condition = Callable[[TestPacket], bool | None]
@@ -113,6 +115,8 @@ class BaseChain:
     devices: frozenset[str] = frozenset()
     """At INGRESS and EGRESS: the interfaces."""
     chains: dict[str, list[Rule]] = field(default_factory=dict)
+    gets_arp: bool = False
+    """Whether ARP packets come to it."""
 
 
 def always_unknown(packet: TestPacket) -> None:

@@ -63,6 +63,7 @@ class KernelChanges:
         self._changed_by: defaultdict[str, deque[_Process]] = defaultdict(lambda: deque(maxlen=_MAX_PROCESSES))
         self._under_way: set[str] = set()  # our tables in a transaction whose end has not been read
         self._stop: tuple[socket.socket, socket.socket] | None = None
+        self._on_tables: Callable[[], None] = lambda: None
         self._thread = NamedThread(self._run, "kernel-watch")
 
     def start(self, on_tables: Callable[[], None], on_links: Callable[[], None]) -> None:
@@ -93,7 +94,8 @@ class KernelChanges:
 
     def take(self, table: str) -> str:
         """Return the programs that have changed a table since the last call, as text; empty where none is known."""
-        self._read_tables()
+        if self._read_tables():  # the thread does not learn of these changes, and other tables may be among them
+            self._on_tables()
         with self._lock:
             processes = self._changed_by.pop(table, ())
         return ", ".join(dict.fromkeys(one.name for one in processes if not commands.is_own(one.port)))

@@ -11,7 +11,7 @@ from natmirror.linux.netlink import attribute, message, messages
 # linux/netlink.h, linux/netfilter/nfnetlink.h, linux/netfilter/nfnetlink_queue.h
 _NETLINK_NETFILTER = 12
 _NFQNL_MSG_CONFIG = 3 << 8 | 2
-_ACK = 4
+_NLM_F_ACK = 4
 _NFQA_CFG_QUEUE_MAXLEN = 3
 _ANSWER_LEN = 4096
 
@@ -35,6 +35,6 @@ def _is_unread(kernel: socket.socket, number: int) -> bool:
     """Ask to change a queue that this socket has not bound: the kernel refuses with EPERM if another one has, else with
     ENODEV."""
     length = attribute(_NFQA_CFG_QUEUE_MAXLEN, struct.pack("!I", 1024))
-    kernel.send(message(_NFQNL_MSG_CONFIG, _ACK, number, struct.pack("!BBH", 0, 0, number) + length))
+    kernel.send(message(_NFQNL_MSG_CONFIG, _NLM_F_ACK, number, struct.pack("!BBH", 0, 0, number) + length))
     answer = next(messages(kernel.recv(_ANSWER_LEN)))
     return bool(struct.unpack_from("=i", answer.body)[0] == -ENODEV)

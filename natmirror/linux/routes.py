@@ -24,6 +24,7 @@ _DST, _SRC, _IIF, _OIF, _GATEWAY, _TABLE, _IP_PROTO, _SPORT, _DPORT = 1, 2, 3, 4
 _LINK_ADDRESS = 2  # NDA_LLADDR
 _LOCAL = 2  # RTN_LOCAL
 _UNKNOWN, _PERMANENT = 0x21, 0x80  # NUD_INCOMPLETE | NUD_FAILED, NUD_PERMANENT
+_LEARNED_ELSEWHERE = 1 << 4  # NTF_EXT_LEARNED
 REFUSING = {6: "blackhole", 7: "unreachable", 8: "prohibit"}
 """The kinds of routes (RTN_*) and of policy rules (FR_ACT_*) that refuse a packet."""
 
@@ -91,6 +92,8 @@ class RouteSocket:
     """A socket for questions; a context manager. Each method raises OSError where the kernel does not answer."""
 
     def __init__(self) -> None:
+        self.vrf: str | None = None
+        """The VRF whose routes the packets take that this host sends."""
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
         self._socket.settimeout(_TIMEOUT)
 
@@ -104,7 +107,7 @@ class RouteSocket:
         """Return the kernel's answers; none to a question about an interface that does not exist."""
         names = _Names()
         asked = [one for one in dict.fromkeys(questions) if one.link is None or names.index(one.link)]
-        answers = self._exchange(_GETROUTE, [_packed(one, names) for one in asked])
+        answers = self._exchange(_GETROUTE, [_packed(one, self.vrf, names) for one in asked])
         return {asked[one.number]: _answer(one.kind, one.body, names) for one in answers}
 
     def neighbours(self, places: Iterable[Place]) -> dict[Place, Neighbour]:
@@ -123,6 +126,16 @@ class RouteSocket:
                 found[asked[answer.number][0]] = Neighbour(
                     link_address, bool(state & _PERMANENT), bool(state & _UNKNOWN)
                 )
+        return found
+
+    def static_links(self) -> set[str]:
+        """Return the interfaces that have neighbours which ARP has not found out: permanent ones, or another
+        program's."""
+        names, found = _Names(), set()
+        for body in self.dump(_GETNEIGH, _NEIGHBOUR.pack(socket.AF_INET, *(0,) * 6)):
+            _, _, _, index, state, flags, _ = _NEIGHBOUR.unpack_from(body)
+            if state & _PERMANENT or flags & _LEARNED_ELSEWHERE:
+                found.add(names.name(index) or "")
         return found
 
     def refusing(self) -> list[RefusingRoute]:
@@ -183,13 +196,15 @@ class _Names:
         return self._names.get(index)
 
 
-def _packed(question: Question, names: _Names) -> bytes:
+def _packed(question: Question, vrf: str | None, names: _Names) -> bytes:
     source_len = 0 if question.source is None else 32
     body = _ROUTE.pack(socket.AF_INET, 32, source_len, 0, 0, 0, 0, 0, 0) + attribute(_DST, question.to.packed)
     if question.source is not None:
         body += attribute(_SRC, question.source.packed)
     if question.link is not None:
         body += attribute(_IIF, struct.pack("=I", names.index(question.link)))
+    elif vrf is not None:
+        body += attribute(_OIF, struct.pack("=I", names.index(vrf)))
     body += attribute(_IP_PROTO, bytes((socket.IPPROTO_TCP,)))
     for kind, port in ((_SPORT, question.sport), (_DPORT, question.dport)):
         if port:

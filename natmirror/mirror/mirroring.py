@@ -33,9 +33,9 @@ from natmirror.mirror.sessions.replies import Replies
 from natmirror.mirror.sessions.sessions import MasterSessions
 from natmirror.mirror.timers import TimerKind, Timers
 from natmirror.net import seq
-from natmirror.net.endpoint import Endpoint, endpoint_of, parse_endpoint
+from natmirror.net.endpoint import Endpoint, parse_endpoint
 from natmirror.net.packet import FIN, URG, Segment
-from natmirror.reasons import EndReason
+from natmirror.reasons import EndedBy, EndReason
 from natmirror.rules import Release, Service
 from natmirror.tcp import tracker
 from natmirror.tcp.acceptance import has_new_data, is_urgent
@@ -103,9 +103,7 @@ class Mirroring:
         stream = self._begin(flow, first)
         for mirror in flow.service.copies:
             copy = stream.make_copy(mirror)
-            copy.why_absent = (
-                EndReason.MIRROR_IS_BACKEND if endpoint_of(mirror) == backend else why_flow_not_mirrored(mirror, flow)
-            )
+            copy.why_absent = why_flow_not_mirrored(mirror, flow, backend)
             if copy.why_absent is None:
                 self._open_leg(copy, flow.row.iss, now)
         stream.has_all_copies = True
@@ -127,8 +125,8 @@ class Mirroring:
         the rules let them."""
         stream = self._begin(flow, None)
         for mirror in flow.service.copies:
-            own = EndReason.MIRROR_IS_BACKEND if endpoint_of(mirror) == backend else None
-            stream.make_copy(mirror, own or why_not_mirrored(mirror, flow.client[0]) or self._why_absent_from_picked_up)
+            left_out = why_not_mirrored(mirror, flow.client[0], backend)
+            stream.make_copy(mirror, left_out or self._why_absent_from_picked_up)
         stream.has_all_copies = True
         if self._is_wanted_by_masters(flow, backend):
             stream.replies = Reassembler(flow.row, "reply", None, _max_waiting(flow), self._memory)
@@ -185,6 +183,8 @@ class Mirroring:
             if is_service_mirrored(flow.row) and has_new_data(flow.row, segment, from_client=True):
                 self._ledger.not_copied(flow.service, segment.payload_len, EndReason.NOT_FOLLOWED)
             return
+        if segment.flags & FIN:
+            stream.note_end(EndedBy.CLIENT)
         if not stream.reassembler.is_placed:
             stream.reassembler.place(segment.seq)
         if reconnects(flow.row):
@@ -271,14 +271,16 @@ class Mirroring:
         if (stream := self.streams.get(flow)) is not None:
             self._feeding.positions_known(stream, now)
 
-    def flow_reset(self, flow: MirroredFlow, now: float, *, by_client: bool = False) -> None:
-        """Reset the legs of a connection that was reset. After a client's RST, the backend's acknowledgements of its
-        last bytes may still be under way: the legs wait for them."""
-        self.acknowledged(flow, now)
+    def flow_reset(self, flow: MirroredFlow, now: float, by: EndedBy | None = None) -> None:
+        """Reset the legs of a connection that was reset, by one of its ends or (None) by natmirror. After a client's
+        RST, the backend's acknowledgements of its last bytes may still be under way: the legs wait for them."""
         stream = self.streams.get(flow)
+        if stream is not None and by is not None:
+            stream.note_end(by)
+        self.acknowledged(flow, now)
         if stream is None:
             return
-        if by_client and holds(flow.row) and flow.row.held_len and not stream.has_ended:
+        if by is EndedBy.CLIENT and holds(flow.row) and flow.row.held_len and not stream.has_ended:
             stream.awaits_last = True
             self._timers.set((TimerKind.LAST_ACKNOWLEDGEMENTS, flow), now + _LAST_ACKNOWLEDGEMENTS)
         self._end_flow(flow, now, lambda leg: leg.reset(now))

@@ -188,6 +188,15 @@ TOP = Section(
             absent="only on the Unix socket",
         ),
         Key(
+            "events",
+            FilePath(),
+            "File that keeps the latest events across a restart: natmirror events shows them. With FILE.1 it takes 5"
+            " MiB at most.",
+            example="/var/lib/natmirror/events.jsonl",
+            default=None,
+            absent="events.jsonl in the state directory of the service manager's unit; without one, memory only",
+        ),
+        Key(
             "ha",
             HA,
             "The pair of hosts that this host belongs to.",

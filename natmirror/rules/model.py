@@ -226,4 +226,5 @@ class Rules:
     """Where the metrics are served; None: on the Unix socket alone."""
     api: ListenAddress | None = TOP["api"].default
     """Where the API's state is served, read-only; None: on the Unix socket alone."""
+    events: Path | None = TOP["events"].default
     ha: Pair | None = TOP["ha"].default

@@ -12,9 +12,11 @@ from functools import partial
 from ipaddress import IPv4Address
 
 from natmirror.engine.shown import Snapshot
+from natmirror.events import EventRing
 from natmirror.findings import FindingCode, Findings, PathCode
 from natmirror.ha.member import PairMember
 from natmirror.linux import host_state, iptables, preflight
+from natmirror.linux.arp_requests import ArpRequests
 from natmirror.linux.counters import QueueCounter
 from natmirror.linux.iptables_rules import TABLES
 from natmirror.linux.kernel_changes import KernelChanges
@@ -30,6 +32,7 @@ from natmirror.runtime.keeper import Keeper, Kept
 from natmirror.runtime.kept import KeptDevice, KeptTable, KeptTranslation, OtherBackend
 from natmirror.runtime.kernel_rules import CHECK_INTERVAL, KernelRules
 from natmirror.runtime.mailbox import Mailbox
+from natmirror.runtime.mirror_watch import MirrorWatch
 from natmirror.runtime.progress_watch import ProgressWatch
 from natmirror.runtime.worker import Worker
 
@@ -54,7 +57,7 @@ _SILENT = (PathCode.BACKEND_SILENT, PathCode.MIRROR_SILENT)
 
 class HostMaintenance:
     """The chores of ``thread``, which repairs, and of ``checks``, which only looks. ``kernel_rules`` belongs to the
-    former as soon as it runs. The problems of this host go to ``findings``.
+    former as soon as it runs. The problems of this host go to ``findings``, events to ``ring``.
 
     ``mailbox`` is the main thread's, to which ``member`` belongs. ``silent_by_checks`` returns the backends that answer
     no health checks, as subjects of findings. ``send_status`` sends a line to the service manager; None: there is none.
@@ -68,6 +71,7 @@ class HostMaintenance:
         member: PairMember,
         mailbox: Mailbox,
         findings: Findings,
+        ring: EventRing,
         tun: TunDevice,
         silent_by_checks: Callable[[], set[str]],
         send_status: Callable[[], None] | None,
@@ -81,10 +85,13 @@ class HostMaintenance:
         self._findings = findings
         self._silent_by_checks = silent_by_checks
         self._answers = AnswerWatch()
+        self._mirror_watch = MirrorWatch(ring)
         self._progress = ProgressWatch()
         self._failures: set[FindingCode] | None = None  # of production, that the last check of the host found
         self._features: tuple[Rules, host_state.Features] | None = None
         self._rule_reader = RuleReader()
+        self._arp_requests = ArpRequests()
+        self._progress_before: int | None = None
         self.removal = Chore("unused kernel rules", CHECK_INTERVAL, kernel_rules.remove_unused, now + CHECK_INTERVAL)
         self._path_mtus = Chore("path MTUs to mirrors", _PATHS_INTERVAL, self.read_path_mtus)
         firewall = kernel_rules.firewall
@@ -92,11 +99,13 @@ class HostMaintenance:
         self._tables: list[Kept] = [KeptTable(firewall, table) for table in TABLES]
         self._other_backend: list[Kept] = [] if other is None else [OtherBackend(other)]
         self._translation, self._device = KeptTranslation(kernel_rules), KeptDevice(tun)
+        self._vrf = tun.vrf
         self._changes = KernelChanges([*TABLES, *self._translation.tables])
         self.keeper = Keeper(
             [*self._tables, *self._other_backend, self._translation, self._device],
             self._changes,
             findings,
+            ring,
             stopped_at=lambda: self._progress.stopped_at,
         )
         self._kept_in_tables = [
@@ -137,11 +146,16 @@ class HostMaintenance:
         if self.kernel_rules.set_configured(rules):
             self.removal.due_at = self.thread.now() + (CHECK_INTERVAL if others_may_lag else _GRACE)
 
+    def follow_vrfs(self) -> None:
+        """Look at the VRFs of this host, and have the iptables rules follow them. HostError where iptables refuses."""
+        self._vrf.look(self._rules)
+        self.kernel_rules.set_vrfs(self._vrf.all)
+
     def read_path_mtus(self) -> None:
         """Read the MTU of the kernel's route to each mirror, so that legs need not discover it."""
         for service in self._rules.services:
             for mirror in service.mirrors:
-                if mtu := path_mtu(mirror.address.packed):
+                if mtu := path_mtu(mirror.address.packed, self._vrf.of_clients):
                     for worker in self._workers:
                         worker.engine.set_path_mtu(endpoint_of(mirror), mtu)
 
@@ -155,7 +169,11 @@ class HostMaintenance:
         rules = self._rules
         if self._features is None or self._features[0] is not rules:
             self._features = rules, host_state.read_features(rules, self.kernel_rules.firewall)
-        found = preflight.check(rules, self._features[1], self._rule_reader, live or LiveClients(), self._silent())
+        before, self._progress_before = self._progress_before, self._progress.number
+        if before != self._progress_before or not self._member.is_active:
+            self._arp_requests.forget()
+        known = live or LiveClients(), self._silent()
+        found = preflight.check(rules, self._features[1], self._rule_reader, self._arp_requests, *known)
         failures = {one.code for one in found if one.stops_production}
         unsure = set() if self._failures is None else failures - self._failures
         self._findings.replace("host", [one for one in found if one.code not in unsure])
@@ -182,6 +200,7 @@ class HostMaintenance:
             sums = aggregate([worker.engine.snapshot() for worker in self._workers])
             queues = {number: found for worker in self._workers for number, found in worker.queue_counters().items()}
             self._findings.replace("answers", self._answers.look(sums, queues, self.thread.now()))
+            self._mirror_watch.look(sums, self.thread.now())
             if self._member.is_active:
                 self._progress.look(_progress(sums, queues), self.thread.now())
             else:
@@ -193,6 +212,7 @@ class HostMaintenance:
     def watch_kernel(self, held: ExitStack) -> None:
         """Compare what is in the kernel as soon as the kernel tells of a change; ``held`` gets the function that ends
         that. HostError where the host refuses another thread."""
+        held.callback(self._arp_requests.close)
         held.callback(self._changes.close)
         self._changes.start(
             lambda: self.thread.post(self._hasten_tables), lambda: self.thread.post(self._kept_device.hasten)
@@ -218,6 +238,7 @@ class HostMaintenance:
         self.keeper.check([self._translation], self.thread.now())
 
     def _keep_device(self) -> None:
+        self.follow_vrfs()
         self.keeper.check([self._device], self.thread.now())
 
     def _check_role(self) -> None:

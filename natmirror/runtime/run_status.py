@@ -3,16 +3,15 @@
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from natmirror import __version__
+from natmirror.api import times
 from natmirror.backends.shown import AdmissionEntry, BackendState
-from natmirror.engine.shown import SwitchDecisions
 from natmirror.findings import Findings
 from natmirror.ha.member import PairMember
 from natmirror.histograms import add_histograms
 from natmirror.linux.counters import OutboxCounter
-from natmirror.mirror.shown import FlowEntry
 from natmirror.nat.services import BackendCounts
 from natmirror.runtime.aggregate import aggregate
 from natmirror.runtime.backend_control import BackendControl
@@ -20,15 +19,16 @@ from natmirror.runtime.chores import ChoreFailure
 from natmirror.runtime.keeper import Keeper
 from natmirror.runtime.kernel_rules import KernelRules
 from natmirror.runtime.logs import LogEntry
+from natmirror.runtime.selection import Names, names_in
 from natmirror.runtime.shared_state import OFF, SharedState
-from natmirror.runtime.shown import BackendEntry, MachineEntry, RunSums, StatusAnswer
+from natmirror.runtime.shown import BackendEntry, CostsEntry, MachineEntry, RunSums, StatusAnswer
 from natmirror.runtime.worker import Worker
 from natmirror.threads import processor_seconds
 
 
 class RunStatus:
     """The state of a run as values for JSON, for the API's threads and the main thread. ``log`` returns the log's
-    counters, ``failing_chores`` the chores that fail."""
+    counters, ``failing_chores`` the chores that fail, ``costs`` what interruptions would cost."""
 
     def __init__(
         self,
@@ -43,6 +43,7 @@ class RunStatus:
         failing_chores: Callable[[], list[ChoreFailure]],
         findings: Findings,
         keeper: Keeper,
+        costs: Callable[[RunSums], CostsEntry],
     ) -> None:
         self._rules_path = rules_path
         self._workers = workers
@@ -54,24 +55,22 @@ class RunStatus:
         self._failing_chores = failing_chores
         self._findings = findings
         self._keeper = keeper
-        self._started_at = time.monotonic()
+        self._costs = costs
+        self._started_at, self._started = time.monotonic(), times.show(time.time())
 
-    def flows(self) -> Iterator[list[FlowEntry]]:
-        """Yield the flows of all threads, with their legs, some at a time."""
-        for worker in self._workers:
-            yield from worker.engine.flows()
-
-    def decisions(self) -> Iterator[list[SwitchDecisions]]:
-        """Yield the orders of backends and masters for each switch, some at a time."""
-        for worker in self._workers:
-            yield from worker.engine.decisions()
+    def names(self) -> Names:
+        """Return the names of services, backends and mirrors, also of removed ones that still have connections."""
+        return names_in([worker.engine.snapshot() for worker in self._workers])
 
     def status(self) -> StatusAnswer:
         """Return everything but the lists of flows, legs and decisions."""
+        sums = self.sums()
         return {
+            "at": times.show(time.time()),
             "version": __version__,
             "pid": os.getpid(),
             "rules": self._rules_path,
+            "started_at": self._started,
             "uptime_seconds": round(time.monotonic() - self._started_at, 3),
             "machine": self.machine(),
             "health": self._backends.health(),
@@ -80,7 +79,8 @@ class RunStatus:
             "log": self._log(),
             "failing_chores": self._failing_chores(),
             "findings": self._findings.show(),
-            **self.sums(),
+            "costs": self._costs(sums),
+            **sums,
         }
 
     def sums(self) -> RunSums:
@@ -89,6 +89,11 @@ class RunStatus:
         states = self._backends.states()
         backends = [_backend(counts, states.get((counts["service"], counts["name"]))) for counts in whole["backends"]]
         return {**whole, "backends": backends}
+
+    def line(self) -> str:
+        """Return the state in a few words."""
+        whole = self.sums()
+        return f"{whole['flows']} flows, {sum(mirror['legs'] for mirror in whole['mirrors'])} legs"
 
     def machine(self) -> MachineEntry:
         """Return the state of the queues, the TUN device and the threads."""

@@ -5,13 +5,16 @@ from typing import TypedDict
 
 from natmirror.backends.shown import AdmissionEntry, HealthEntry
 from natmirror.engine.shown import Sums, SwitchDecisions
+from natmirror.events import EventEntry
+from natmirror.fastpath.flow_states import FlowState
 from natmirror.findings import FindingEntry
 from natmirror.ha.member import PairEntry
 from natmirror.histograms import HistogramEntry
 from natmirror.linux.counters import OutboxCounter, QueueCounter
-from natmirror.mirror.shown import FlowEntry
-from natmirror.reasons import EndReason
+from natmirror.mirror.shown import FlowEntry, LegEntry
+from natmirror.reasons import EndedBy, EndReason
 from natmirror.runtime.chores import ChoreFailure
+from natmirror.runtime.explained import ExplainAnswer
 from natmirror.runtime.keeper import KeptEntry
 from natmirror.runtime.logs import LogEntry
 from natmirror.runtime.shared_state import SharedStateEntry
@@ -19,12 +22,15 @@ from natmirror.runtime.shared_state import SharedStateEntry
 __all__ = [
     "BackendEntry",
     "CommandAnswer",
-    "EmptyAnswer",
     "EndedLeg",
     "ErrorAnswer",
+    "EventEntry",
+    "ExplainAnswer",
     "FlowEntry",
+    "LegRow",
     "MachineEntry",
     "ReloadAnswer",
+    "RulesAnswer",
     "RunSums",
     "StatusAnswer",
     "SwitchDecisions",
@@ -87,15 +93,40 @@ class MachineEntry(TypedDict):
     natmirror is restarted."""
 
 
+class CostEntry(TypedDict):
+    """What an interruption would cost the connections and copies of now."""
+
+    connections: int
+    """Connections to services with a pool that it would reset, or that would go on only if their backends send data
+    first."""
+    copies_ended: int
+    """Copies and sessions that it would end for good."""
+    copies_begun_again: int
+    """Copies and sessions that it would end, and that would begin again in the middle (``reconnect``)."""
+
+
+class CostsEntry(TypedDict):
+    """What interruptions would cost now; ``natmirror explain`` tells it of one client."""
+
+    restart: CostEntry
+    """A restart of natmirror on this host."""
+    move: CostEntry | None
+    """The other host of the pair takes over; null without a pair."""
+
+
 class StatusAnswer(RunSums):
     """The state of a running natmirror."""
 
+    at: str
+    """The time of this state, in UTC (RFC 3339)."""
     version: str
     """natmirror's version."""
     pid: int
     """The process id."""
     rules: str
     """The path of the rules file."""
+    started_at: str
+    """When natmirror started, in UTC (RFC 3339)."""
     uptime_seconds: float
     """How long natmirror has run, in seconds."""
     machine: MachineEntry
@@ -106,6 +137,8 @@ class StatusAnswer(RunSums):
     """The pair that this host belongs to; null for a host alone."""
     shared_state: SharedStateEntry
     """The state that this host shares with the other host of the pair."""
+    costs: CostsEntry
+    """What interruptions would cost now."""
     log: LogEntry
     """Log messages that have not been written."""
     failing_chores: list[ChoreFailure]
@@ -114,11 +147,24 @@ class StatusAnswer(RunSums):
     """The faults on this host or around it that last, the worst first."""
 
 
+class LegRow(LegEntry):
+    """A leg with its connection, or a session or copy without a leg."""
+
+    service: str
+    """The service's name in the rules."""
+    client: str
+    """The client's address and port."""
+    backend: str | None
+    """The backend's name in the rules; null for a service without a pool, and if ``flow_state`` is ``gone``."""
+    flow_state: FlowState
+    """The connection's state; ``gone`` if the leg has outlived it."""
+
+
 class EndedLeg(TypedDict):
     """One of the latest 200 legs that have ended, or of the copies and sessions that never had a leg."""
 
     ended_at: str
-    """When it ended, in UTC (ISO 8601)."""
+    """When it ended, in UTC (RFC 3339)."""
     client: str
     """The client's address and port."""
     service: str
@@ -131,10 +177,9 @@ class EndedLeg(TypedDict):
     """Bytes that the leg had to carry to the mirror."""
     acked_bytes: int
     """Bytes that the mirror acknowledged."""
-
-
-class EmptyAnswer(TypedDict):
-    """An empty object: natmirror has carried out the command."""
+    ended_by: EndedBy | None
+    """Which end closed or reset the client's connection first; null if it went on, if that was not seen, and for an
+    OpenFlow session."""
 
 
 class CommandAnswer(TypedDict):
@@ -149,6 +194,35 @@ class ErrorAnswer(TypedDict):
 
     error: str
     """Why it failed."""
+
+
+class RulesFile(TypedDict):
+    """The rules file, compared with the rules that run."""
+
+    changed_at: str | None
+    """When the file was written last, in UTC (RFC 3339); null if there is none."""
+    differs: bool
+    """Whether it has other rules, or cannot be used. ``natmirror reload`` applies them."""
+    differences: list[str]
+    """A line for each difference: behind ``-`` what only the running rules have, behind ``+`` what only the file
+    has."""
+    error: str | None
+    """Why a reload cannot apply the file; null if it can."""
+
+
+class RulesAnswer(TypedDict):
+    """The rules that run, and whether the file has others."""
+
+    at: str
+    """The time of this answer, in UTC (RFC 3339)."""
+    path: str
+    """The path of the rules file."""
+    loaded_at: str
+    """Since when these rules have run, in UTC (RFC 3339)."""
+    running: list[str]
+    """The rules that run, with all defaults: the lines that ``natmirror --check`` prints."""
+    file: RulesFile
+    """The rules file, compared with the rules that run."""
 
 
 class ReloadAnswer(TypedDict):

@@ -5,12 +5,17 @@ import pytest
 from natmirror.backends.admission import AdmissionChange, Kill, Share
 from natmirror.backends.monitor import HealthChange
 from natmirror.backends.probes import Outcome
+from natmirror.events import EventRing
 from natmirror.fastpath import ConnectionCounts
 from natmirror.findings import FindingCode, Findings, PathCode
+from natmirror.linux.reachability import Reachability
+from natmirror.linux.vrf import ProductionVrf
 from natmirror.rules import Rules, parse_rules
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.mailbox import Mailbox
 from tests.helpers.support import RULES
+
+HOST = Reachability(ProductionVrf())
 
 RULES_CHECKED = parse_rules(RULES.replace("    pool:\n", "    pool:\n      health: {check: tcp}\n"))
 SORRY = parse_rules(
@@ -33,7 +38,9 @@ class Control:
 
     def __init__(self, rules: Rules = RULES_CHECKED) -> None:
         self.mailbox, self.findings, self.engine = Mailbox(lambda: None), Findings(), Engine()
-        self.one = BackendControl(rules, self.mailbox, self.findings, ConnectionCounts(), is_active=True)
+        self.ring = EventRing(lambda: 0.0)
+        counts = ConnectionCounts()
+        self.one = BackendControl(rules, self.mailbox, self.findings, self.ring, counts, HOST, is_active=True)
         self.one.attach([self.engine])  # type: ignore[list-item]
 
     def check(self, backend: str, ok: bool | None, reason: str, *, is_silence: bool = False) -> None:

@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 
 from natmirror.errors import HostError
+from natmirror.events import EventRing
 from natmirror.findings import Finding, Findings, HostCode, PathCode
 from natmirror.ha.member import PairMember
+from natmirror.linux.arp_requests import ArpRequests
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.iptables_rules import PRE
 from natmirror.linux.tun import TunDevice
+from natmirror.linux.vrf import ProductionVrf
 from natmirror.rules import parse_rules
 from natmirror.runtime.host_maintenance import HostMaintenance
 from natmirror.runtime.kernel_rules import KernelRules
@@ -61,7 +64,9 @@ def maintenance(monkeypatch: pytest.MonkeyPatch) -> HostMaintenance:
     member.readiness.rules_are_in_place = True
 
     mailbox = Mailbox(lambda: None)
-    return HostMaintenance(rules, workers, kernel_rules, member, mailbox, Findings(), TunDevice(), set, None, 0.0)
+    ring = EventRing(lambda: 0.0)
+    tun = TunDevice(ProductionVrf())
+    return HostMaintenance(rules, workers, kernel_rules, member, mailbox, Findings(), ring, tun, set, None, 0.0)
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.EAGAIN, errno.ENOMEM])
@@ -215,3 +220,17 @@ def test_a_backend_that_its_checks_have_taken_down_is_silent_too(
     maintenance._findings.replace("answers", [PathCode.BACKEND_SILENT.found(name="c2", service="openflow", **values)])
     maintenance.check_host()
     assert asked == [set(), {"openflow/c1", "openflow/c2"}]
+
+
+def test_what_hosts_ask_by_arp_counts_only_while_an_active_host_passes_nothing(
+    maintenance: HostMaintenance, found: list[Finding], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgotten: list[int | None] = []
+    monkeypatch.setattr(ArpRequests, "forget", lambda self: forgotten.append(maintenance._progress.number))
+    for number in (None, 1, 1, 1, 2, 2):
+        maintenance._progress.number = number
+        maintenance.check_host()
+    assert forgotten == [1, 2]
+    monkeypatch.setattr(PairMember, "is_active", False)
+    maintenance.check_host()
+    assert forgotten == [1, 2, 2]

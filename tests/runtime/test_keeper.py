@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from natmirror.errors import HostError
+from natmirror.events import EventRing
 from natmirror.findings import FindingCode, Findings, OwnCode
 from natmirror.linux.commands import HangsError
 from natmirror.runtime.keeper import Keeper, RepairLimit
@@ -92,6 +93,7 @@ def keeper(kernel: Kernel, raw: Thing, device: Thing, findings: Findings) -> Kee
         [raw, device],
         kernel,
         findings,
+        EventRing(lambda: 0.0),
         stopped_at=lambda: kernel.stopped_at,
         time_of_day=lambda: "now",
     )

@@ -17,6 +17,7 @@ from natmirror.engine.replicated_bindings import BindingChange
 from natmirror.errors import HostError
 from natmirror.fastpath import Memory
 from natmirror.lab.process import wait_for
+from natmirror.linux.cores import thread_count
 from natmirror.linux.loop import LoopEvent, Punted
 from natmirror.linux.nfqueue import Packet
 from natmirror.mirror.faults import Work
@@ -26,7 +27,7 @@ from natmirror.replication.engine_adapter import EngineAdapter
 from natmirror.rules import parse_rules
 from natmirror.rules.shards import ALL
 from natmirror.runtime.mailbox import settle
-from natmirror.runtime.runner import thread_count
+from natmirror.runtime.selection import Selection
 from natmirror.runtime.worker import Worker
 from tests.helpers.listener import Listener
 from tests.helpers.support import RULES, SERVICE, at, packet
@@ -108,7 +109,7 @@ def test_a_request_that_is_given_up_is_not_done_later(worker: Worker) -> None:
 def test_the_thread_answers_requests_and_after_its_end_the_caller_does(worker: Worker) -> None:
     begin(worker)
     assert worker.engine.snapshot()["flows"] == 0
-    assert [flow for part in worker.engine.flows() for flow in part] == []
+    assert [flow for part in worker.engine.flows(Selection({}, of_legs=False)) for flow in part] == []
     with pytest.raises(ZeroDivisionError):
         worker.ask(lambda: 1 / 0)
     worker.stop()
@@ -314,9 +315,7 @@ def test_an_internal_error_in_mirroring_is_logged_with_its_traceback(
     assert "ZeroDivisionError: a mistake" in caplog.text
 
 
-def test_a_client_over_its_limit_is_named_in_the_log_once_a_minute(
-    worker: Worker, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_client_over_its_limit_is_reported_once_a_minute(worker: Worker, listener: Listener) -> None:
     engine = worker._engine
 
     def exceed(now: float) -> None:
@@ -324,15 +323,12 @@ def test_a_client_over_its_limit_is_named_in_the_log_once_a_minute(
             raw = packet(at("10.10.0.66", 1024 + number), SERVICE, "S", 1, 0, b"x")
             engine.receive(raw, Hook.PREROUTING, now, Checksum.VALID)
 
-    def warnings() -> int:
-        return caplog.text.count("10.10.0.66 takes more than its share of this thread")
-
     worker._report_refusals(1000.0)
-    assert warnings() == 0
+    assert listener.refusals == []
     exceed(1000.0)
     worker._report_refusals(1000.0)
-    assert "1500 of its packets were dropped" in caplog.text
-    assert (warnings(), worker._refusals_at) == (1, 1060.0)
+    assert [(one.address, one.most) for one in listener.refusals] == [(bytes((10, 10, 0, 66)), 1500)]
+    assert worker._refusals_at == 1060.0
     exceed(1001.0)
     worker._report_refusals(1060.0)
-    assert warnings() == 2
+    assert len(listener.refusals) == 2

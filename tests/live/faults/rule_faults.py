@@ -8,6 +8,9 @@ _BY_INTERFACE = 'iifname "pl0" accept; iifname "sw0" oifname "pl0" accept'
 _REJECT = "FORWARD -p tcp -d 10.20.0.8/29 --dport 6653 -j REJECT"
 _INVALID = "FORWARD -m conntrack --ctstate INVALID -j DROP"
 _LOOSE = "/proc/sys/net/netfilter/nf_conntrack_tcp_loose"
+_LARGE = "FORWARD -p tcp -m length --length 100:65535 -j DROP"
+_DATA = "FORWARD -i pl0 -p tcp --tcp-flags PSH PSH -j DROP"
+_SYNS = "FORWARD -i pl0 -p tcp --tcp-flags SYN,ACK SYN,ACK -j DROP"
 _RPFILTER = "PREROUTING -m rpfilter --invert -j DROP"
 _MARKED = "FORWARD -m mark --mark 0x4000/0x4000 -j ACCEPT"
 _QUEUE = "FORWARD -j NFQUEUE --queue-num 200"
@@ -108,6 +111,32 @@ RULE_FAULTS = (
         f"iptables -t nat -D {_MASQUERADE}",
         f"if they have to, run: iptables-nft -t nat -I POSTROUTING {_TO_BACKENDS} -j ACCEPT",
         loses=Loss.CONNECTIONS,
+    ),
+    # Rules that natmirror cannot judge: traffic shows them.
+    Fault(
+        "large packets dropped",
+        ("service-silent",),
+        f"iptables -I {_LARGE}",
+        f"iptables -D {_LARGE}",
+        "if only small packets go out, look for a rule with a length",
+        stops_production=True,
+    ),
+    Fault(
+        "the backends' data dropped",
+        ("clients-unreachable",),
+        f"iptables -I {_DATA}",
+        f"iptables -D {_DATA}",
+        "look at the network between this host and the clients",
+        stops_production=True,
+    ),
+    Fault(
+        "new connections dropped",
+        ("no-new-connections",),
+        f"iptables -I {_SYNS}",
+        f"iptables -D {_SYNS}",
+        "look for rules that match SYNs",
+        loses=Loss.TIME,
+        settles=2.0,  # a SYN is repeated after a second
     ),
     Fault(
         "REJECT towards the backends",
