@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from natmirror.errors import HostError
+from natmirror.threads import NamedThread
 
 log = logging.getLogger("natmirror")
 
@@ -125,7 +126,7 @@ class WatchdogFeeder:
         self._rounds = rounds
         self._interval = interval
         self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
+        self._thread = NamedThread(self._run, "watchdog")
 
     def start(self) -> None:
         """Start the thread. HostError where the host refuses another thread."""

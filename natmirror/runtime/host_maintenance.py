@@ -133,7 +133,7 @@ class HostMaintenance:
             chores.append(Chore("bypass of services without a pool", _BYPASS_INTERVAL, self._mend_bypass))
         if send_status is not None:
             chores.append(Chore("service manager's status", _STATUS_INTERVAL, send_status, now + _STATUS_INTERVAL))
-        self.thread = ChoreThread("host-maintenance", chores)
+        self.thread = ChoreThread("maintenance", chores)
         checks = [
             Chore("forged packets", _FORGED_INTERVAL, kernel_rules.count_forged, now + _FORGED_INTERVAL),
             Chore("limits of the control group", _LIMITS_INTERVAL, self._check_limits),

@@ -13,12 +13,14 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, TypedDict
 
 from natmirror.errors import HostError
 from natmirror.findings import Finding, OwnCode
 from natmirror.runtime.log_formats import Formatter, event_of
+from natmirror.threads import NamedThread
 
 log = logging.getLogger("natmirror")
 
@@ -118,7 +120,7 @@ class Logs(logging.Handler):
         self._unwritten = 0  # messages since the last one that could be written
         self._error: str | None = None
         self._drained = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self._thread = NamedThread(self._run, "log")
 
     def start(self, level: int = logging.INFO) -> None:
         """Become the log of this process, for messages of a level and above. Call it before any other file is opened.
@@ -234,7 +236,7 @@ class Logs(logging.Handler):
 def print_line(text: str, *, is_error: bool = False, timeout: float = _FLUSH_TIMEOUT) -> None:
     """Print a line; give up after ``timeout`` seconds where the reader does not read."""
     number = _STDERR if is_error else _STDOUT
-    thread = threading.Thread(target=_write_to, args=(number, f"{text}\n"), daemon=True)
+    thread = NamedThread(partial(_write_to, number, f"{text}\n"), "print")
     try:
         thread.start()
     except RuntimeError:  # no thread is left: lose the line rather than block

@@ -90,7 +90,7 @@ class KnownSwitches:
         self._engines = engines
         first_at = time.monotonic() + _SAVE_INTERVAL
         chore = Chore("known-switches", _SAVE_INTERVAL, self._save, first_at, at_end=True)
-        self.thread = ChoreThread("known-switches", [chore])
+        self.thread = ChoreThread("switches", [chore])
 
     def restore(self) -> None:
         """Restore the switches of an earlier run in the engines, before their threads start. Log what cannot be

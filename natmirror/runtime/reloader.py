@@ -20,6 +20,7 @@ from natmirror.linux.addresses import taken_addresses
 from natmirror.rules import Rules, load_rules
 from natmirror.rules.reload import refuse_what_cannot_change
 from natmirror.rules.text import differences
+from natmirror.runtime.api_addresses import ApiAddresses
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.chores import NEVER, Chore
 from natmirror.runtime.costs import Loss, ReloadCost, connections
@@ -53,6 +54,7 @@ class Reloader:
         memory: Memory,
         backends: BackendControl,
         shared: SharedState | None,
+        addresses: ApiAddresses,
     ) -> None:
         self.collection = Chore("garbage collection after a reload", NEVER, _collect, NEVER)
         """A chore for the main thread."""
@@ -67,6 +69,7 @@ class Reloader:
         self._memory = memory
         self._backends = backends
         self._shared = shared
+        self._addresses = addresses
         self._is_stopping = False
 
     def reload(self, asked_by: str = "a command") -> list[str]:
@@ -153,8 +156,10 @@ class Reloader:
         self.view.set(rules)
         # 5. Read the MTUs of routes to new mirrors. Soon, remove the kernel rules of removed services that have no
         #    connections left; later where state is shared: another host may still pass packets by the old rules.
-        #    Another thread looks for problems of this host with the new rules.
+        #    Another thread looks for problems of this host with the new rules. The API's process listens on other
+        #    addresses soon.
         self._maintenance.reload(rules, others_may_lag=self._shared is not None)
+        self._addresses.follow(rules)
         for warning in rules.warnings:
             log.warning("rules: %s", warning)
         return changes

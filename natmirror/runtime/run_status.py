@@ -10,6 +10,7 @@ from natmirror.api import times
 from natmirror.backends.shown import AdmissionEntry, BackendState
 from natmirror.findings import Findings
 from natmirror.ha.member import PairMember
+from natmirror.histograms import add_histograms
 from natmirror.linux.counters import OutboxCounter
 from natmirror.nat.services import BackendCounts
 from natmirror.runtime.aggregate import aggregate
@@ -22,6 +23,7 @@ from natmirror.runtime.selection import Names, names_in
 from natmirror.runtime.shared_state import OFF, SharedState
 from natmirror.runtime.shown import BackendEntry, CostsEntry, MachineEntry, RunSums, StatusAnswer
 from natmirror.runtime.worker import Worker
+from natmirror.threads import processor_seconds
 
 
 class RunStatus:
@@ -107,6 +109,8 @@ class RunStatus:
             "paths_checked": self._kernel_rules.firewall.checks_paths,
             "kept": self._keeper.entries,
             "packets_forged": dict(self._kernel_rules.forged_packets),
+            "added_latency": add_histograms([worker.added_latency() for worker in self._workers]),
+            "thread_cpu_seconds": processor_seconds(),
             "internal_errors": sum(worker.internal_errors for worker in self._workers),
             "ended_threads": {str(number): why for number, why in self._member.readiness.ended.items()},
         }

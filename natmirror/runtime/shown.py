@@ -9,6 +9,7 @@ from natmirror.events import EventEntry
 from natmirror.fastpath.flow_states import FlowState
 from natmirror.findings import FindingEntry
 from natmirror.ha.member import PairEntry
+from natmirror.histograms import HistogramEntry
 from natmirror.linux.counters import OutboxCounter, QueueCounter
 from natmirror.mirror.shown import FlowEntry, LegEntry
 from natmirror.reasons import EndedBy, EndReason
@@ -80,6 +81,11 @@ class MachineEntry(TypedDict):
     """What natmirror has put into the kernel, and compares with what should be there."""
     packets_forged: dict[str, int]
     """Packets that were dropped for that reason, by the endpoint in whose name they came; counted every 10 s."""
+    added_latency: HistogramEntry
+    """How long packets have waited on this host for natmirror's verdict, from the moment at which the kernel received
+    them. One packet of 16 is measured, if the kernel notes when packets come: with ``metrics`` in the rules it does."""
+    thread_cpu_seconds: dict[str, float]
+    """The processor time of natmirror's threads, in seconds, by their names, which ``top -H`` shows after ``nm-``."""
     internal_errors: int
     """Internal errors outside mirroring. Each cost at most one packet or one request; the log has the tracebacks."""
     ended_threads: dict[str, str]

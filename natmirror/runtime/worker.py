@@ -6,7 +6,6 @@ engine go through ``engine``, an EngineProxy.
 """
 
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from natmirror.actions import Decision, Drop, Hook, LegEnded, Order, Send, Verdi
 from natmirror.engine.engine import Engine
 from natmirror.engine.replicated_bindings import BindingChange
 from natmirror.fastpath import NEVER, Refusals
+from natmirror.histograms import HistogramEntry
 from natmirror.linux.bypass import BEAT_INTERVAL, Bypass
 from natmirror.linux.counters import OutboxCounter, QueueCounter
 from natmirror.linux.iptables_rules import NAT_QUEUE, WATCH_QUEUE, queue_number
@@ -33,6 +33,7 @@ from natmirror.rules import Rules
 from natmirror.rules.shards import Shard
 from natmirror.runtime.engine_proxy import EngineProxy
 from natmirror.runtime.mailbox import Mailbox, Waker, settle
+from natmirror.threads import NamedThread
 
 log = logging.getLogger("natmirror")
 
@@ -116,7 +117,7 @@ class Worker:
         self._pulse_interval = pulse_interval
         self._pulse_at = 0.0
         self._refusals_at = 0.0
-        self._thread = threading.Thread(target=self._run, name=f"natmirror-{shard.number}", daemon=True)
+        self._thread = NamedThread(self._run, f"packets-{shard.number}")
 
     # Start and stop, from the main thread
 
@@ -204,6 +205,10 @@ class Worker:
     def sent_counters(self) -> dict[OutboxCounter, int]:
         """Return the counters of synthesised packets."""
         return self._loop.counters
+
+    def added_latency(self) -> HistogramEntry:
+        """Return how long packets have waited for their verdicts."""
+        return self._loop.added_latency
 
     # In the thread: its rounds
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from natmirror.api.http_server import Request
+from natmirror.api.metrics import Metrics
 from natmirror.api.program import Program, Refused
 from natmirror.api.resources import ROUTES, Kind
 from natmirror.api.routes import Routes
@@ -32,7 +33,8 @@ def answer(program: Recorder, method: str, target: str, content_type: str = "", 
     request = Request(method, path, query, content_type, body)
 
     async def run() -> bytes:
-        return b"".join([piece async for piece in Routes(cast(Program, program), b"{}").respond(request).pieces])
+        routes = Routes(cast(Program, program), Metrics(cast(Program, program)), b"{}")
+        return b"".join([piece async for piece in routes.respond(request).pieces])
 
     return asyncio.run(run())
 
@@ -56,7 +58,8 @@ def test_each_route_is_found_and_its_answers_type_is_declared(route: Any) -> Non
     ("method", "target", "status", "hint"),
     [
         ("GET", "/v1/flow", 404, "did you mean /v1/flows?"),
-        ("GET", "/metrix", 404, "there are /v1/status, /v1/flows,"),
+        ("GET", "/metrix", 404, "did you mean /metrics?"),
+        ("GET", "/nothing", 404, "there are /v1/status, /v1/flows,"),
         ("GET", "/v1/backends//c1/drain", 404, "/v1/backends/{service}/{backend}/drain"),
         ("GET", "/v1/reload", 405, "/v1/reload takes POST, not GET"),
         ("POST", "/v1/status", 405, "/v1/status takes GET, not POST"),

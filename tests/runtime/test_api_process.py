@@ -21,8 +21,11 @@ from natmirror.api import frames
 from natmirror.api.client import ask, ask_list, send_command
 from natmirror.errors import HostError
 from natmirror.lab.process import wait_for
+from natmirror.rules import parse_rules
 from natmirror.runtime import api_process
+from natmirror.runtime.api_addresses import ApiAddresses
 from natmirror.runtime.api_process import ApiProcess
+from tests.helpers.support import RULES
 
 FLOWS = 20_000
 SLICE = 200
@@ -37,8 +40,10 @@ class World:
         self.made = 0
         self.commands: list[Future[Any]] = []
         self.arguments: list[dict[str, Any]] = []
+        self.addresses = ApiAddresses(parse_rules(RULES))
         self.api = ApiProcess(
             path,
+            self.addresses,
             {"status": lambda _: {"pid": os.getpid()}},
             {"flows": self._flows, "ended": lambda _: iter([]), "decisions": lambda _: iter(PARTS)},
             {"drain": self._command, "reload": self._refuse},
