@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 
 from natmirror.api import times
 from natmirror.api.http_server import Answer, Request
-from natmirror.api.lists import Cursor, CursorError, Place, SortedPage, parse_cursor
+from natmirror.api.lists import Cursor, CursorError, Position, SortedPage, parse_cursor
 from natmirror.api.metrics import METRICS_PATH, Metrics
 from natmirror.api.program import BUSY, Program, Refused
 from natmirror.api.resources import DEFAULT_LIMIT, JSON, ROUTES, Kind, Parameter, Route
@@ -64,7 +64,7 @@ class Routes:
         if sort is not None:
             pieces = self._sorted(route, arguments, SortedPage(sort, limit or DEFAULT_LIMIT, after))
         else:
-            more = {} if after is None else {"after": after.place}
+            more = {} if after is None else {"after": after.position}
             pieces = self._in_natural_order(route, arguments | more, sys.maxsize if limit is None else limit)
         async with aclosing(pieces):
             async for piece in pieces:
@@ -93,7 +93,7 @@ class Routes:
     ) -> AsyncGenerator[bytes, None]:
         """Yield the pieces of a page while natmirror makes its rows."""
         before, left, end = b"", limit, None
-        last: Place = []
+        last: Position = []
         async with aclosing(self._program.get(route.name, arguments)) as parts:
             async for rows, now in parts:
                 if not before:

@@ -110,6 +110,7 @@ def main(
     from natmirror.linux import nftables
     from natmirror.linux.cores import thread_count
     from natmirror.linux.iptables import Firewall, plan
+    from natmirror.linux.rights import require_net_admin
     from natmirror.runtime.event_file import FILE_NAME
     from natmirror.runtime.log_formats import Formatter, LogFormat
     from natmirror.runtime.logs import Logs, print_line
@@ -120,6 +121,7 @@ def main(
         click.echo(f"# iptables-restore --noflush\n{plan(loaded, thread_count(loaded))}")
         return
 
+    require_net_admin("natmirror")
     formatter = Formatter(LogFormat(log_format), to_journal=systemd.is_journal(os.environ))
     logs, code, runner = Logs(formatter=formatter), 0, None
     directory = systemd.state_directory(os.environ)

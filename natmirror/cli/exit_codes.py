@@ -11,7 +11,10 @@ RUN = {
     " internal error.",
     2: "The command line or the rules file is wrong.",
 }
-ASK = {0: "The running natmirror has answered.", 1: "No natmirror answers on SOCKET, or it is too busy."} | _USAGE
+ASK = {
+    0: "The running natmirror has answered.",
+    1: "No natmirror answers on SOCKET, it is too busy, or it refuses the request.",
+} | _USAGE
 EXPLAIN = {
     0: "The running natmirror has answered, or the rules have.",
     1: "No natmirror answers on SOCKET, it is too busy, or it knows no such service.",

@@ -28,7 +28,7 @@ _LEVELS = {
     EventSeverity.ERROR: logging.ERROR,
 }
 
-_Subject = tuple[EventKind, str | None, str | None, str | None, str | None]
+_Subject = tuple[EventKind, str | None, str | None, str | None, str | None, str]
 
 
 @dataclass(slots=True)
@@ -69,13 +69,15 @@ class EventRing:
         mirror: str | None = None,
         code: str | None = None,
         count: int = 1,
+        subject: str = "",
         is_logged: bool = True,
     ) -> None:
-        """Add an event that happens now, and log it. ``is_logged=False``: the caller logs it."""
+        """Add an event that happens now, and log it. ``subject`` tells events apart that do not repeat each other, if
+        names and code do not. ``is_logged=False``: the caller logs it."""
         now = self._time_of_day()
         event = Event(0, now, kind, severity, text, service, backend, mirror, code, count)
         with self._lock:
-            self._keep(event)
+            self._keep(event, subject)
         if is_logged:
             log.log(_LEVELS[severity], "%s", text, extra={"event": event})
 
@@ -101,8 +103,8 @@ class EventRing:
         with self._lock:
             return [*takewhile(lambda one: one.number > number, reversed(self._events))][::-1]
 
-    def _keep(self, event: Event) -> None:
-        key = event.kind, event.service, event.backend, event.mirror, event.code
+    def _keep(self, event: Event, subject: str) -> None:
+        key = event.kind, event.service, event.backend, event.mirror, event.code, subject
         window = self._windows.get(key)
         if window is None:
             window = _Window(event.at)

@@ -54,8 +54,8 @@ class OwnCode(FindingCode):
     RULES_UNREADABLE = (
         *("rules-unreadable", _WARNING, _PRODUCTION),
         "natmirror cannot read {name}, so it neither sees nor repairs a change: {error}",
-        "run {command} by hand to see why it fails; if descriptors are missing, raise LimitNOFILE= with: systemctl"
-        " edit natmirror",
+        "run {command} by hand to see why it fails; if descriptors or processes are missing, raise LimitNOFILE= or"
+        " TasksMax= with: systemctl edit natmirror",
     )
     RULES_UNKNOWN = (
         *("rules-unknown", _FAILURE, _PRODUCTION),

@@ -49,8 +49,8 @@ Arguments = dict[str, Any]
 Document = Callable[[Arguments], Any]
 """Returns a resource as values for JSON; raises TimeoutError, or as Command for arguments that are refused."""
 Parts = Callable[[Arguments], Iterator[list[Any]]]
-"""Yields the parts of a list: pairs of a row's place (api/lists.py) and the row. Raises TimeoutError, or as Command for
-arguments that are refused."""
+"""Yields the parts of a list: pairs of a row's position (api/lists.py) and the row. Raises TimeoutError, or as Command
+for arguments that are refused."""
 Command = Callable[[Arguments], "Future[Any]"]
 """Has a thread obey a command. The future has the answer, or ValueError, TypeError or KeyError for arguments that are
 refused, or one of natmirror's errors. As long as it can be cancelled, the command has not begun."""

@@ -18,6 +18,7 @@ from natmirror.ha.member import PairMember
 from natmirror.linux import host_state, iptables, preflight
 from natmirror.linux.arp_requests import ArpRequests
 from natmirror.linux.counters import QueueCounter
+from natmirror.linux.group_limits import GroupLimits
 from natmirror.linux.iptables_rules import TABLES
 from natmirror.linux.kernel_changes import KernelChanges
 from natmirror.linux.rule_reader import RuleReader
@@ -45,6 +46,7 @@ _KEEP_INTERVAL = 3.0  # between two comparisons, also without a notification
 _GRACE = 1.0  # for the last packets of removed services
 _PATHS_INTERVAL = 10.0
 _FORGED_INTERVAL = 10.0
+_LIMITS_INTERVAL = 10.0
 _HOST_INTERVAL = 3.0
 _SECOND_LOOK_AFTER = 0.5
 _ANSWERS_INTERVAL = 2.0
@@ -90,6 +92,7 @@ class HostMaintenance:
         self._failures: set[FindingCode] | None = None  # of production, that the last check of the host found
         self._features: tuple[Rules, host_state.Features] | None = None
         self._rule_reader = RuleReader()
+        self._limits = GroupLimits()
         self._arp_requests = ArpRequests()
         self._progress_before: int | None = None
         self.removal = Chore("unused kernel rules", CHECK_INTERVAL, kernel_rules.remove_unused, now + CHECK_INTERVAL)
@@ -133,6 +136,7 @@ class HostMaintenance:
         self.thread = ChoreThread("maintenance", chores)
         checks = [
             Chore("forged packets", _FORGED_INTERVAL, kernel_rules.count_forged, now + _FORGED_INTERVAL),
+            Chore("limits of the control group", _LIMITS_INTERVAL, self._check_limits),
             *(self._host_check, self._second_look),
         ]
         self.checks = ChoreThread("host-checks", checks)
@@ -240,6 +244,9 @@ class HostMaintenance:
     def _keep_device(self) -> None:
         self.follow_vrfs()
         self.keeper.check([self._device], self.thread.now())
+
+    def _check_limits(self) -> None:
+        self._findings.replace("limits", self._limits.look())
 
     def _check_role(self) -> None:
         self._mailbox.post(partial(self._member.compare, self._member.role_by_addresses()))

@@ -233,7 +233,14 @@ class Keeper:
         text = (
             f"{thing.name}: repaired{' again' if is_known else ''}: {state.difference} (changed by {state.changed_by})"
         )
-        self._ring.add(EventKind.KERNEL_REPAIRED, EventSeverity.WARNING, text, code=thing.repaired, is_logged=is_known)
+        self._ring.add(
+            EventKind.KERNEL_REPAIRED,
+            EventSeverity.WARNING,
+            text,
+            code=thing.repaired,
+            subject=thing.name,
+            is_logged=is_known,
+        )
         state.repairs += 1
         state.repaired_at = self._time_of_day()
         state.version, state.error = None, None

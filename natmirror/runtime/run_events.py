@@ -35,7 +35,8 @@ def add_finding(ring: EventRing, one: Finding, has_begun: bool) -> None:
     if has_begun:
         severity = _SEVERITIES[one.code.severity]
         text = f"{one.problem}; {one.mend}"
-        ring.add(EventKind.FINDING_BEGAN, severity, text, code=one.code, is_logged=False)
+        ring.add(EventKind.FINDING_BEGAN, severity, text, code=one.code, subject=one.subject, is_logged=False)
     else:
         text = f"no longer so: {one.problem}"
-        ring.add(EventKind.FINDING_ENDED, EventSeverity.INFO, text, code=one.code, is_logged=False)
+        info = EventSeverity.INFO
+        ring.add(EventKind.FINDING_ENDED, info, text, code=one.code, subject=one.subject, is_logged=False)

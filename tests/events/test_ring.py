@@ -68,6 +68,14 @@ def test_what_repeats_is_joined_and_pushes_nothing_else_out(ring: EventRing, clo
     assert ring.all()[-1].count == 1, "a new window has begun"
 
 
+def test_events_about_different_things_are_not_joined(ring: EventRing) -> None:
+    for number in range(MAX_OF_A_KIND + 5):
+        ring.add(
+            EventKind.FINDING_BEGAN, EventSeverity.WARNING, "silent", code="mirror-silent", subject=f"web/m{number}"
+        )
+    assert len(ring.all()) == MAX_OF_A_KIND + 5
+
+
 def test_the_end_of_a_run_keeps_what_has_repeated(ring: EventRing) -> None:
     for _ in range(MAX_OF_A_KIND + 2):
         add(ring, "c1")

@@ -1,6 +1,7 @@
 """What has happened is in the file of events, also after a kill: faults planted one after another beside traffic."""
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -93,10 +94,13 @@ def test_each_fault_is_an_event_that_outlives_a_kill(alone: Scene) -> None:
     balancer.kill()
     kept = scene.lab.run("lb", [*command, "--json", "--limit", "3"])
     assert json.loads(kept) == [one.entry() for one in before[-3:]]
-    again = scene.balance(rules)
+    again = scene.balance(rules, env={**os.environ, "NATMIRROR_LOG_FORMAT": "json"})
     history.wait_for(EventKind.STARTED, lambda one: one.number > before[-1].number)
     following.wait_for_text(" error   crashed           the natmirror that started at ")
     assert again.stop() == 0
+    messages = [json.loads(line)["message"] for line in again.program.text.splitlines() if line.startswith("{")]
+    assert any(text.startswith("ready: ") for text in messages)
+    assert any("did not stop" in text for text in messages)
     after = history.all()
     assert after[: len(before)] == before
     kinds = [one.kind for one in after[len(before) :]]

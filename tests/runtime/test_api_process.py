@@ -257,3 +257,13 @@ def test_a_removed_socket_is_made_again(world: World, monkeypatch: pytest.Monkey
 
 def test_what_is_sent_is_json_after_its_length() -> None:
     assert json.loads(frames.encode({"id": 1})[4:]) == {"id": 1}
+
+
+def test_a_command_that_is_withdrawn_before_natmirror_reads_it_is_not_begun(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when natmirror was stopped by SIGSTOP: a client gave up meanwhile."""
+    monkeypatch.setattr(api_process, "_BEAT_TIMEOUT", 0.2)
+    command = {"id": 1, "command": "drain", "arguments": {"service": "s", "backend": "b"}}
+    _why_ended(world, frames.encode(command) + frames.encode({"id": 1, "withdraw": True}))
+    assert world.commands == []

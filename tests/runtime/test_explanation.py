@@ -153,6 +153,16 @@ def test_no_backend_is_told_with_what_follows(run: Run) -> None:
     assert "a new connection is dropped: no backend is open, so the SYN is dropped" in run.text()
 
 
+def test_a_large_pool_is_told_in_a_few_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    backends = "".join(f"        - {{name: b{number}, address: 10.20.1.{number}}}\n" for number in range(1, 31))
+    rules = parse_rules(SLOW.replace("      backends:\n", f"      backends:\n{backends}"))
+    run = Run(rules, monkeypatch, rules)
+    for number in range(1, 31):
+        run.set_up(f"b{number}", is_up=False)
+    told = run.text()
+    assert told.count(": down for ") in (7, 8) and "more backends with an obstacle: see --json" in told
+
+
 def test_a_reload_that_would_be_refused_says_why(run: Run) -> None:
     run.connection.connect()
     assert "reload of the file on disk: it loses nothing" in run.text()

@@ -160,6 +160,8 @@ def test_a_service_hardly_passes_while_four_fifths_of_its_clients_are_stuck() ->
     assert host.is_blamed
     assert host.after(59, ServiceLook(open=TWO)) == ["service-hardly-passes"]
     assert host.look(replace(GOES_ON, open=TWO, passing_groups=1)) == []
+    assert host.after(3, stuck) == ["service-hardly-passes"]
+    assert host.look(replace(GOES_ON, open=TWO)) == [], "late answers, after which no client waits"
     alone = replace(GOES_ON, open=TWO, stuck=ONE, stuck_groups=1)
     assert host.after(9, alone) == [], "one client of several"
     few = replace(GOES_ON, open=TWO, stuck=Tally(9999, 2, ONE.client), stuck_groups=2, passing_groups=1)
