@@ -142,7 +142,8 @@ def test_an_empty_list_is_a_page() -> None:
 
 
 def test_few_lists_are_sorted_at_the_same_time() -> None:
-    routes = Routes(cast(Program, Lists(rows(1, 2))), b"{}")
+    program = cast(Program, Lists(rows(1, 2)))
+    routes = Routes(program, Metrics(program), b"{}")
     request = Request("GET", "/v1/legs", "sort=client", "", b"")
 
     async def run() -> None:
