@@ -4,7 +4,7 @@ Panic. If no second target answered either when a backend went down, this host's
 the backend's connections are not reset until two intervals have shown how many of the pool go down with it. If these
 are more than the pool's ``panic`` of those that were up, and the pool has had two or more up, the pool is in panic:
 none of these backends' connections are reset, and without a sorry server they get new ones, until one of them is up
-again. The others then have as long again to come up before their connections are reset.
+again. The others then have as long again to come up, and _RETURN_TIME at least, before their connections are reset.
 
 No I/O, no clock: the caller passes results of checks and commands with their times, and the methods return changes.
 """
@@ -18,6 +18,7 @@ from natmirror.rules import Backend, Rules, Service, WhenDown, WhenNone
 _REPEATS = (1.0, 5.0)  # seconds after which connections are reset again: a RST may be lost, and is not acknowledged
 _STEPS = 20  # steps of a slow start
 _WINDOW = 2  # intervals
+_RETURN_TIME = 3.0  # seconds: the kernel asks for a neighbour's address once a second, and then it takes some checks
 _MIN_PANIC = 2  # backends that were up; one alone tells nothing of this host
 
 
@@ -266,7 +267,7 @@ class Admission:
             return []
         panicking = [one for one in self._members_of(risen.service) if one.is_in_panic]
         for one in panicking:
-            one.is_in_panic, one.reset_at = False, None if one.is_up else now + _window(one)
+            one.is_in_panic, one.reset_at = False, None if one.is_up else now + max(_window(one), _RETURN_TIME)
         changes = [change for one in panicking if one is not risen for change in self._update_share(one, now)]
         return [*changes, Panic(risen.service.name, has_begun=False)]
 
