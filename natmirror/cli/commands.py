@@ -12,8 +12,9 @@ import click
 
 from natmirror import __version__
 from natmirror.cli import exit_codes, running, tools
+from natmirror.cli.doctor import doctor
 from natmirror.cli.exit_codes import epilog
-from natmirror.cli.options import FILE, api_option
+from natmirror.cli.options import FILE, api_option, iptables_option
 from natmirror.errors import NatmirrorError, NoAnswerError
 from natmirror.linux import systemd
 from natmirror.linux.addresses import taken_addresses
@@ -53,15 +54,7 @@ class _Commands(click.Group):
     " pool until the next start; TCP sends them again, so derived connections survive a restart.",
 )
 @api_option
-@click.option(
-    "--iptables",
-    "backend",
-    type=click.Choice(["nft", "legacy"]),
-    envvar="NATMIRROR_IPTABLES",
-    show_envvar=True,
-    show_default="the host's default",
-    help="Use this variant of iptables.",
-)
+@iptables_option
 @click.pass_context
 def main(
     ctx: click.Context,
@@ -88,8 +81,9 @@ def main(
         return
     from natmirror.linux import nftables
     from natmirror.linux.iptables import Firewall, plan
+    from natmirror.linux.setup import thread_count
     from natmirror.runtime.logs import Logs, print_line
-    from natmirror.runtime.runner import Runner, thread_count
+    from natmirror.runtime.runner import Runner
 
     if dry_run:
         click.echo(f"# nft -f -\n{nftables.plan(loaded)}")
@@ -123,7 +117,7 @@ def main(
 
 for _command in (
     *(running.status, running.legs, running.drain, running.undrain, running.reload, running.resume_mirroring),
-    *(running.health, running.role),
+    *(running.health, running.role, doctor),
     *(tools.keepalived, tools.cleanup, tools.replay, tools.demo),
 ):
     main.add_command(_command)

@@ -17,3 +17,13 @@ api_option = click.option(
     metavar="SOCKET",
     help="Unix socket on which the running natmirror serves its HTTP API.",
 )
+
+iptables_option = click.option(
+    "--iptables",
+    "backend",
+    type=click.Choice(["nft", "legacy"]),
+    envvar="NATMIRROR_IPTABLES",
+    show_envvar=True,
+    show_default="the host's default",
+    help="Use this variant of iptables.",
+)

@@ -10,6 +10,7 @@ from natmirror.findings import Finding, HostCode, PathCode
 from natmirror.linux.host_state import CONNTRACK_SETTINGS, Features, HostState, read_host
 from natmirror.linux.memory_limit import most_memory
 from natmirror.linux.path_checks import (
+    find_client_problems,
     find_forwarding_problems,
     find_link_problems,
     find_path_problems,
@@ -43,6 +44,7 @@ def find_problems(rules: Rules, host: HostState) -> Iterator[Finding]:
     yield from find_forwarding_problems(rules, host)
     yield from find_link_problems(rules, host)
     yield from find_socket_problems(rules, host)
+    yield from find_client_problems(rules, host)
     yield from find_route_problems(rules, host)
     if not host.features.can_reassemble:
         yield HostCode.NO_SOCKET_MATCH.found()
@@ -123,4 +125,4 @@ def _reverse_path(host: HostState) -> Iterator[Finding]:
     on another interface than the one with the route to their source: in an asymmetric network, packets of backends."""
     for link in dict.fromkeys(host.routes.values()):
         if link and max(host.rp_filter.get(link, 0), host.rp_filter.get("all", 0)) == _STRICT:
-            yield HostCode.STRICT_REVERSE_PATH.found(interface=link)
+            yield HostCode.STRICT_REVERSE_PATH.found(interface=link, setting=link.replace(".", "/"))

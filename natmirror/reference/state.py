@@ -10,6 +10,7 @@ from typing import Any, Union, get_args, get_origin
 
 from natmirror.api import PREFIX
 from natmirror.backends.shown import BackendState
+from natmirror.doctor.outcome import CheckState, DoctorAnswer
 from natmirror.engine.counters import EngineCounter
 from natmirror.engine.shown import SwitchDecisions
 from natmirror.fastpath.flow_states import FlowState
@@ -37,6 +38,7 @@ ANSWERS: dict[str, Any] = {
     f"POST {PREFIX}reload": ReloadAnswer,
     f"POST {PREFIX}drain, {PREFIX}undrain": CommandAnswer,
     f"POST {PREFIX}resume-mirroring": EmptyAnswer,
+    "natmirror doctor --json": DoctorAnswer,
     "An error: status 400, 404, 405 or 503": ErrorAnswer,
 }
 """The types of the API's answers, by request."""
@@ -60,6 +62,7 @@ WORDS: dict[str, type[StrEnum]] = {
     "Sources of the role": RoleSource,
     "Kinds of work that internal errors switch off": Work,
     "Findings": FindingCode,
+    "Results of doctor's checks": CheckState,
     "Severities of findings": Severity,
     "What findings affect": Affected,
 }
@@ -166,5 +169,5 @@ def _words(title: str, kind: type[StrEnum]) -> str:
 
 
 def _finding_codes() -> str:
-    rows = [(literal(one), one.severity, one.affects, one.problem, one.mend) for one in ALL_CODES]
-    return markdown.table(("code", "severity", "affects", "problem", "remedy"), rows)
+    rows = [(f"[{literal(one)}](findings.md#{one})", one.severity, one.affects, one.problem) for one in ALL_CODES]
+    return markdown.table(("code and remedy", "severity", "affects", "problem"), rows)

@@ -22,10 +22,11 @@ from natmirror.ha.member import PairMember
 from natmirror.linux import descriptors
 from natmirror.linux.instance import InstanceLock
 from natmirror.linux.iptables import Firewall
+from natmirror.linux.setup import thread_count
 from natmirror.linux.systemd import Heartbeat, Notifier, WatchdogFeeder
 from natmirror.linux.tun import TunDevice
 from natmirror.mirror.sessions.claims import SwitchClaims
-from natmirror.rules import MAX_THREADS, Rules
+from natmirror.rules import Rules
 from natmirror.rules.shards import Shard
 from natmirror.runtime import api_control
 from natmirror.runtime.api_process import ApiProcess
@@ -57,13 +58,6 @@ _STOP_TIMEOUT = 3.0  # for a disk that hangs
 _MAINTENANCE_STOP_TIMEOUT = 5.0  # in addition, for a program that waits for another program's lock
 _MAX_PULSE_INTERVAL = 1.0  # in which an idle packet thread completes a round
 _SWITCH_INTERVAL = 0.0005  # limit on the time that a packet thread waits for another thread's Python code
-
-
-def thread_count(rules: Rules) -> int:
-    """Return the number of packet threads: the number in the rules, or the number of cores, rounded down to a power of
-    two."""
-    cores = min(len(os.sched_getaffinity(0)), MAX_THREADS)
-    return rules.threads or 1 << (cores.bit_length() - 1)
 
 
 class Runner:

@@ -19,6 +19,7 @@ from natmirror.fastpath import Memory
 from natmirror.lab.process import wait_for
 from natmirror.linux.loop import LoopEvent, Punted
 from natmirror.linux.nfqueue import Packet
+from natmirror.linux.setup import thread_count
 from natmirror.mirror.faults import Work
 from natmirror.mirror.timers import TimerKind
 from natmirror.net.checksum import Checksum
@@ -26,7 +27,6 @@ from natmirror.replication.engine_adapter import EngineAdapter
 from natmirror.rules import parse_rules
 from natmirror.rules.shards import ALL
 from natmirror.runtime.mailbox import settle
-from natmirror.runtime.runner import thread_count
 from natmirror.runtime.worker import Worker
 from tests.helpers.listener import Listener
 from tests.helpers.support import RULES, SERVICE, at, packet
