@@ -1,8 +1,9 @@
 """The state and the commands of a running natmirror, as JSON over HTTP on a Unix socket.
 
-A process of its own serves it, without capabilities: begin with __main__.py. http_server.py speaks HTTP, routes.py
-knows the resources, program.py asks the running natmirror, whose side is runtime/api_process.py. client.py is a client
-of the API, and report.py turns its answers into text and tables. Imports only errors and unprivileged.
+resources.py declares each request. A process of its own serves them, without capabilities: begin with __main__.py.
+http_server.py speaks HTTP, routes.py answers, program.py asks the running natmirror, whose side is
+runtime/api_process.py. client.py is a client of the API, and report.py turns its answers into text and tables. Imports
+only errors and unprivileged.
 """
 
 PREFIX = "/v1/"

@@ -1,34 +1,49 @@
-"""Asks a running natmirror for its state, and sends it commands: the counterpart of server.py."""
+"""Asks a running natmirror for its state, and sends it commands: the counterpart of http_server.py."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import httpx
 
-from natmirror.api import PREFIX
+from natmirror.api.resources import ROUTES, Route
 from natmirror.errors import HostError, NoAnswerError
 
 _TIMEOUT = 5.0
+_ROUTES = {route.name: route for route in ROUTES}
 
 
-def ask(resource: str, path: Path) -> Any:
-    """Return a resource of the natmirror that serves the socket ``path``; NoAnswerError where none answers."""
-    return _call("GET", resource, path)
+def ask(name: str, path: Path, **parameters: Any) -> Any:
+    """Return the resource ``name`` of the natmirror that serves the socket ``path``; NoAnswerError where none answers.
+    A parameter that is None is not sent."""
+    words = {key: _text(value) for key, value in parameters.items() if value is not None}
+    return _call(_ROUTES[name], f"?{urlencode(words)}" if words else "", path)
 
 
-def send_command(name: str, arguments: dict[str, Any], path: Path, timeout: float = _TIMEOUT) -> Any:
-    """Send a command to a running natmirror and return its answer. NoAnswerError where none answers within
-    ``timeout`` seconds, HostError where it refuses the command."""
-    return _call("POST", name, path, timeout, json=arguments)
+def send_command(name: str, arguments: Mapping[str, Any], path: Path, timeout: float = _TIMEOUT) -> Any:
+    """Send a command to a running natmirror and return its answer. ``arguments`` has the parameters of the command's
+    path and of its body. NoAnswerError where none answers within ``timeout`` seconds, HostError where it refuses the
+    command."""
+    route, left = _ROUTES[name], dict(arguments)
+    in_path = {one: left.pop(one) for one in route.parameters_of_path}
+    return _call(route, "", path, timeout, in_path, json=left)
 
 
-def _call(method: str, resource: str, path: Path, timeout: float = _TIMEOUT, **more: Any) -> Any:
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _call(
+    route: Route, query: str, path: Path, timeout: float = _TIMEOUT, in_path: Mapping[str, str] = {}, **more: Any
+) -> Any:
     transport = httpx.HTTPTransport(
         uds=str(path), verify=False
     )  # a Unix socket needs no certificates, which take long to load
+    resource = route.path.format_map({name: quote(value, safe="") for name, value in in_path.items()})
     try:
         with httpx.Client(transport=transport, timeout=_TIMEOUT + timeout) as client:
-            response = client.request(method, f"http://natmirror{PREFIX}{resource}", **more)
+            response = client.request(route.method, f"http://natmirror{resource}{query}", **more)
             answer = response.json()
     except (httpx.HTTPError, OSError, ValueError) as error:
         raise NoAnswerError(f"no natmirror answers on {path}: {error}") from None

@@ -2,15 +2,15 @@
 
 The API's process asks with the number ``id``, which it chooses; each answer has the number of its question.
 
-==================================================== =================================================================
-``{"id": 1, "get": "flows"}``                        ask for a resource: a whole one, or the first part of a list
-``{"id": 1, "more": true}``                          ask for the next part of this list
-``{"id": 2, "command": "drain", "arguments": {…}}``  give a command
-``{"id": 2, "withdraw": true}``                      the client has given up: forget the list, do not begin the command
-``{"id": 0}``                                        the process is alive
-``{"id": 1, "answer": […], "more": true}``           natmirror's answer; ``more``: the list goes on
-``{"id": 2, "error": "…", "status": 400}``           why there is none, and the status code for the client
-==================================================== =================================================================
+============================================================ =========================================================
+``{"id": 1, "get": "flows", "arguments": {…}}``              ask for a resource, or for the first part of a list
+``{"id": 1, "more": true}``                                  ask for the next part of this list
+``{"id": 2, "command": "drain", "arguments": {…}}``          give a command
+``{"id": 2, "withdraw": true}``                              the client has given up: no more parts, no command
+``{"id": 0}``                                                the process is alive
+``{"id": 1, "answer": […], "more": true}``                   natmirror's answer; ``more``: the list goes on
+``{"id": 2, "error": "…", "status": 400}``                   why there is none, and the status code for the client
+============================================================ =========================================================
 """
 
 import asyncio

@@ -15,6 +15,7 @@ from typing import Any
 import h11
 
 from natmirror.api.program import Refused
+from natmirror.api.resources import JSON
 
 MAX_BODY_LEN = 64 << 10
 MAX_CONNECTIONS = 800  # the usual limit on a process's descriptors is 1,024
@@ -35,11 +36,21 @@ class Request:
 
     method: str
     path: str
+    query: str
+    content_type: str
     body: bytes
 
 
-Respond = Callable[[Request], AsyncGenerator[bytes, None]]
-"""Yields the body of an answer, in pieces of JSON; raises Refused where there is none."""
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer: its body comes in pieces. Refused where there is none."""
+
+    content_type: str
+    pieces: AsyncGenerator[bytes, None]
+
+
+Respond = Callable[[Request], Answer]
+"""Returns the answer to a request; raises Refused where there is none."""
 
 
 class HttpServer:
@@ -86,9 +97,9 @@ class HttpServer:
                 return False
             await connection.while_connected(connection.send_answer(self._respond(request)))
         except h11.RemoteProtocolError as error:
-            await connection.send_error(error.error_status_hint, str(error))
+            await connection.send_error(Refused(error.error_status_hint, str(error)))
         except Refused as refused:
-            await connection.send_error(refused.status, refused.text)
+            await connection.send_error(refused)
         return await connection.begins_next()
 
 
@@ -125,7 +136,9 @@ class _Connection:
                 body += event.data
                 _require_short(len(body))
             elif isinstance(event, h11.EndOfMessage) and head is not None:
-                return Request(head.method.decode("ascii"), head.target.decode("ascii").partition("?")[0], body)
+                path, _, query = head.target.decode("ascii").partition("?")
+                content_type = next((value for name, value in head.headers if name == b"content-type"), b"")
+                return Request(head.method.decode("ascii"), path, query, content_type.decode("latin-1"), body)
             else:
                 return None
 
@@ -145,15 +158,15 @@ class _Connection:
 
     # Answers
 
-    async def send_answer(self, pieces: AsyncGenerator[bytes, None]) -> None:
+    async def send_answer(self, answer: Answer) -> None:
         """Send an answer while its pieces are made. Refused where not even the first one could be made."""
-        async with aclosing(pieces):
+        async with aclosing(answer.pieces) as pieces:
             first = await anext(pieces)
             second = await anext(pieces, None)
             if second is None:
-                await self._send(_head(200, len(first)), h11.Data(first), h11.EndOfMessage())
+                await self._send(_head(200, answer.content_type, len(first)), h11.Data(first), h11.EndOfMessage())
                 return
-            await self._send(_head(200), h11.Data(first), h11.Data(second))
+            await self._send(_head(200, answer.content_type), h11.Data(first), h11.Data(second))
             try:
                 async for piece in pieces:
                     await self._send(h11.Data(piece))
@@ -161,12 +174,13 @@ class _Connection:
                 raise ConnectionResetError from refused
             await self._send(h11.EndOfMessage())
 
-    async def send_error(self, status: int, text: str) -> None:
+    async def send_error(self, refused: Refused) -> None:
         """Send an error, unless an answer has begun."""
         if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             raise ConnectionResetError
-        body = json.dumps({"error": text}).encode()
-        await self._send(_head(status, len(body)), h11.Data(body), h11.EndOfMessage())
+        body = json.dumps({"error": refused.text}).encode()
+        head = _head(refused.status, JSON, len(body), refused.methods)
+        await self._send(head, h11.Data(body), h11.EndOfMessage())
 
     async def begins_next(self) -> bool:
         """Prepare for the next request; return False if there is none. Then read, for a short time, what the client may
@@ -209,10 +223,12 @@ class _Connection:
         self._writer.close()
 
 
-def _head(status: int, length: int | None = None) -> h11.Response:
-    headers = [("Content-Type", "application/json")]
+def _head(status: int, content_type: str, length: int | None = None, methods: str = "") -> h11.Response:
+    headers = [("Content-Type", content_type)]
     if length is not None:
         headers.append(("Content-Length", str(length)))
+    if methods:
+        headers.append(("Allow", methods))
     return h11.Response(status_code=status, headers=headers)
 
 

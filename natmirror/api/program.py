@@ -20,12 +20,13 @@ _BEAT_INTERVAL = 5.0
 
 
 class Refused(Exception):
-    """The request is refused: the status code and the text for the client."""
+    """The request is refused: the status code and the text for the client, and the methods that would be allowed."""
 
-    def __init__(self, status: int, text: str) -> None:
+    def __init__(self, status: int, text: str, methods: str = "") -> None:
         super().__init__(text)
         self.status = status
         self.text = text
+        self.methods = methods
 
 
 class Program:
@@ -49,10 +50,10 @@ class Program:
         finally:
             beats.cancel()
 
-    async def get(self, resource: str) -> AsyncGenerator[Any, None]:
+    async def get(self, resource: str, arguments: dict[str, Any]) -> AsyncGenerator[Any, None]:
         """Yield a resource, or the parts of a list. Refused where natmirror does not answer."""
         async with self._question() as (number, answers):
-            question: dict[str, Any] = {"id": number, "get": resource}
+            question: dict[str, Any] = {"id": number, "get": resource, "arguments": arguments}
             while True:
                 try:
                     async with asyncio.timeout(_GET_TIMEOUT), self._parts:

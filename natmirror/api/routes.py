@@ -1,33 +1,15 @@
-"""The resources and the commands of the API.
-
-========================== ===========================================================================================
-GET /v1/status             counters, dropped packets by reason, backends, mirrors with their accounts, queues
-GET /v1/flows              the flows, each with its legs
-GET /v1/ended              the latest legs that have ended: when, why, and how many bytes each mirror got
-GET /v1/decisions          what backend and masters have decided for each OpenFlow switch
-POST /v1/drain             ``{"service": …, "backend": …, "deadline": seconds or null}``: drain a backend
-POST /v1/undrain           ``{"service": …, "backend": …}``: give a drained backend new connections again
-POST /v1/reload            ``{}``: read the rules file again and apply it; the answer lists the changes.
-                           ``{"dry_run": true}``: list them, and what connections would lose
-POST /v1/resume-mirroring  ``{}``: switch on what was switched off after internal errors
-POST /v1/release-kernel    ``{}``: install no kernel rules again that an operator removes
-========================== ===========================================================================================
-
-natmirror/runtime/shown.py declares the fields of the answers.
-"""
+"""Answers the requests that resources.py declares, and refuses others with a hint."""
 
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
+from urllib.parse import parse_qsl
 
-from natmirror.api import PREFIX
-from natmirror.api.http_server import Request
+from natmirror.api.http_server import Answer, Request
 from natmirror.api.program import Program, Refused
-
-DOCUMENTS = ("status",)
-LISTS = ("flows", "ended", "decisions")
-COMMANDS = ("drain", "undrain", "reload", "resume-mirroring", "release-kernel")
+from natmirror.api.resources import JSON, ROUTES, Kind, Parameter, Route
+from natmirror.api.values import closest
 
 
 class Routes:
@@ -36,25 +18,29 @@ class Routes:
     def __init__(self, program: Program) -> None:
         self._program = program
 
-    async def respond(self, request: Request) -> AsyncGenerator[bytes, None]:
-        """Yield the body of the answer, in pieces. Refused where there is none."""
-        name = request.path.removeprefix(PREFIX)
-        if not request.path.startswith(PREFIX) or name not in (*DOCUMENTS, *LISTS, *COMMANDS):
-            known = ", ".join(PREFIX + name for name in (*DOCUMENTS, *LISTS, *COMMANDS))
-            raise Refused(404, f"there are {known}")
-        if name in COMMANDS:
-            if request.method != "POST":
-                raise Refused(405, "this is a command: send it with POST")
-            yield json.dumps(await self._program.command(name, _arguments(request.body))).encode()
-            return
-        if request.method != "GET":
-            raise Refused(405, "the state can only be read, with GET")
-        if name in DOCUMENTS:
-            async with aclosing(self._program.get(name)) as answers:
-                yield json.dumps(await anext(answers)).encode()
-            return
+    def respond(self, request: Request) -> Answer:
+        """Return the answer to a request. Refused where there is none."""
+        route, in_path = _find(request)
+        if route.kind is Kind.COMMAND:
+            _check_query(request.query, ())
+            pieces = self._obey(route, {**_body(route, request), **in_path})
+        elif route.kind is Kind.LIST:
+            pieces = self._list(route, {**_check_query(request.query, route.parameters), **in_path})
+        else:
+            pieces = self._document(route, {**_check_query(request.query, route.parameters), **in_path})
+        return Answer(route.content_type, pieces)
+
+    async def _obey(self, route: Route, arguments: dict[str, Any]) -> AsyncGenerator[bytes, None]:
+        yield json.dumps(await self._program.command(route.name, arguments)).encode()
+
+    async def _document(self, route: Route, arguments: dict[str, Any]) -> AsyncGenerator[bytes, None]:
+        async with aclosing(self._program.get(route.name, arguments)) as answers:
+            answer = await anext(answers)
+        yield (json.dumps(answer) if route.content_type == JSON else str(answer)).encode()
+
+    async def _list(self, route: Route, arguments: dict[str, Any]) -> AsyncGenerator[bytes, None]:
         before = b"["
-        async with aclosing(self._program.get(name)) as parts:
+        async with aclosing(self._program.get(route.name, arguments)) as parts:
             async for part in parts:
                 if part:
                     yield before + json.dumps(part)[1:-1].encode()
@@ -62,11 +48,71 @@ class Routes:
         yield b"[]" if before == b"[" else b"]"
 
 
-def _arguments(body: bytes) -> dict[str, Any]:
+def _find(request: Request) -> tuple[Route, Mapping[str, str]]:
+    """Return the route of a request, and the parameters in its path."""
+    found = [(route, in_path) for route in ROUTES if (in_path := route.match(request.path)) is not None]
+    if not found:
+        raise Refused(404, f"there is no {request.path:.100}: {closest(request.path, [one.path for one in ROUTES])}")
+    for route, in_path in found:
+        if route.method == request.method:
+            return route, in_path
+    methods = ", ".join(route.method for route, _ in found)
+    raise Refused(405, f"{request.path} takes {methods}, not {request.method:.20}", methods)
+
+
+def _check_query(query: str, parameters: tuple[Parameter, ...]) -> dict[str, Any]:
+    """Return the values in a query, by name."""
+    values: dict[str, Any] = {}
+    for name, text in parse_qsl(query, keep_blank_values=True):
+        if name in values:
+            raise Refused(400, f"the parameter {name} is given twice: give it once")
+        one = _known(name, parameters, "parameter")
+        try:
+            values[name] = one.type.from_text(text)
+        except ValueError:
+            raise _wrong("parameter", one, text) from None
+    return _require_all(values, parameters, "parameter")
+
+
+def _body(route: Route, request: Request) -> dict[str, Any]:
+    """Return the values in a command's body, by name."""
+    if request.content_type.partition(";")[0].strip().lower() != JSON:
+        raise Refused(415, f"the body has no Content-Type: {JSON}; {_example(route)}")
     try:
-        arguments = json.loads(body)
+        body = json.loads(request.body)
     except (ValueError, RecursionError):
-        arguments = None
-    if not isinstance(arguments, dict):
-        raise Refused(400, "expected a JSON object with the arguments")
-    return arguments
+        body = None
+    if not isinstance(body, dict):
+        raise Refused(400, f"the body is no JSON object; {_example(route)}")
+    values: dict[str, Any] = {}
+    for name, value in body.items():
+        one = _known(name, route.parameters, "member")
+        try:
+            values[name] = one.type.from_json(value)
+        except ValueError:
+            raise _wrong("member", one, json.dumps(value)) from None
+    return _require_all(values, route.parameters, "member")
+
+
+def _example(route: Route) -> str:
+    members = ", ".join(f"{one.name}: {one.type.expected}" for one in route.parameters)
+    takes = f"a JSON object with these members, all optional: {members}" if members else "the empty JSON object {}"
+    return f"send {takes}, for example: curl --unix-socket SOCKET --json '{{}}' http://natmirror{route.path}"
+
+
+def _known(name: str, parameters: tuple[Parameter, ...], what: str) -> Parameter:
+    for one in parameters:
+        if one.name == name:
+            return one
+    raise Refused(400, f"there is no {what} {name:.50}: {closest(name, [one.name for one in parameters])}")
+
+
+def _wrong(what: str, one: Parameter, found: str) -> Refused:
+    return Refused(400, f"the {what} {one.name}: expected {one.type.expected}, found {found:.50}")
+
+
+def _require_all(values: dict[str, Any], parameters: tuple[Parameter, ...], what: str) -> dict[str, Any]:
+    for one in parameters:
+        if one.is_required and one.name not in values:
+            raise Refused(400, f"the {what} {one.name} is missing: expected {one.type.expected}")
+    return values

@@ -9,17 +9,17 @@ from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
 from natmirror.api import PREFIX
+from natmirror.api.resources import JSON, ROUTES, Kind
 from natmirror.backends.shown import BackendState
 from natmirror.doctor.outcome import CheckState, DoctorAnswer
 from natmirror.engine.counters import EngineCounter
-from natmirror.engine.shown import SwitchDecisions
 from natmirror.fastpath.flow_states import FlowState
 from natmirror.fastpath.punt_reasons import PuntReason
 from natmirror.findings import ALL_CODES, Affected, FindingCode, Severity
 from natmirror.ha.role import HostRole, RoleSource
 from natmirror.linux.counters import OutboxCounter, QueueCounter
 from natmirror.mirror.faults import Work
-from natmirror.mirror.shown import FlowEntry, LegPhase, SessionWait
+from natmirror.mirror.shown import LegPhase, SessionWait
 from natmirror.openflow.shown import RequestOutcome
 from natmirror.reasons import DropReason, EndReason, NotKeptReason, WithheldReason
 from natmirror.reference import markdown
@@ -28,19 +28,13 @@ from natmirror.reference.docstrings import summary
 from natmirror.reference.fields import Field, fields
 from natmirror.reference.markdown import anchor, literal
 from natmirror.replication.synchroniser import SyncState
-from natmirror.runtime.shown import CommandAnswer, EmptyAnswer, EndedLeg, ErrorAnswer, ReloadAnswer, StatusAnswer
+from natmirror.runtime import shown
 
 ANSWERS: dict[str, Any] = {
-    f"GET {PREFIX}status": StatusAnswer,
-    f"GET {PREFIX}flows": list[FlowEntry],
-    f"GET {PREFIX}ended": list[EndedLeg],
-    f"GET {PREFIX}decisions": list[SwitchDecisions],
-    f"POST {PREFIX}reload": ReloadAnswer,
-    f"POST {PREFIX}drain, {PREFIX}undrain": CommandAnswer,
-    f"POST {PREFIX}resume-mirroring": EmptyAnswer,
-    "natmirror doctor --json": DoctorAnswer,
-    "An error: status 400, 404, 405 or 503": ErrorAnswer,
-}
+    route.title: list[getattr(shown, route.answer)] if route.kind is Kind.LIST else getattr(shown, route.answer)  # type: ignore[misc]
+    for route in ROUTES
+    if route.content_type == JSON
+} | {"natmirror doctor --json": DoctorAnswer, "An error: status 400, 404, 405, 413, 415, 500 or 503": shown.ErrorAnswer}
 """The types of the API's answers, by request."""
 
 WORDS: dict[str, type[StrEnum]] = {
@@ -82,7 +76,7 @@ def page() -> str:
     return markdown.page(
         "State: JSON fields, counters, reasons",
         _INTRODUCTION,
-        *(block for title, answer in ANSWERS.items() for block in _answer(title, answer)),
+        *(block for title, answer in ANSWERS.items() for block in (*_request(title), *_answer(title, answer))),
         *(_words(title, kind) for title, kind in WORDS.items()),
     )
 
@@ -114,12 +108,23 @@ def enums(of: Any) -> set[type[StrEnum]]:
     return {kind for inner in get_args(of) for kind in enums(inner)}
 
 
+def _request(title: str) -> Iterator[str]:
+    """Yield the head of a request's section: what it is for, and its parameters."""
+    yield f"## {title}"
+    for route in ROUTES:
+        if route.title == title:
+            yield route.summary
+            rows = [(literal(one.name), one.type.expected, one.sentence) for one in route.parameters]
+            where = "member of the body" if route.kind is Kind.COMMAND else "parameter"
+            yield markdown.table((where, "value", "meaning"), rows) if rows else ""
+
+
 def _answer(title: str, answer: Any) -> Iterator[str]:
     found = list(objects(answer))
     places = {kind: path for path, kind in found}
     for path, kind in found:
-        heading = f"### {literal(path)} of {_method(title)}" if path else f"## {title}"
-        if list(places.values()).count(path) > 1:
+        heading = f"### {literal(path)} of {_method(title)}" if path else ""
+        if heading and list(places.values()).count(path) > 1:
             heading += f" ({kind.__name__})"
         rows = [_row(field, places, title) for field in fields(kind)]
         each = "The answer is a list. Each item: " if not path and get_origin(answer) is list else ""

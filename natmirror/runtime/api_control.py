@@ -1,13 +1,13 @@
 """The functions behind the API: for the resources that it shows, and the commands that it obeys.
 
-ApiProcess calls them. A command belongs to another thread, and its future is settled there.
+api/resources.py declares them, under the same names. ApiProcess calls them. A command belongs to another thread, and
+its future is settled there.
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
-from natmirror.runtime.api_process import Command, Document, Parts
+from natmirror.runtime.api_process import Arguments, Command, Document, Parts
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.engine_proxy import EngineProxy
 from natmirror.runtime.host_maintenance import HostMaintenance
@@ -17,17 +17,19 @@ from natmirror.runtime.run_status import RunStatus
 from natmirror.runtime.shown import CommandAnswer, EmptyAnswer, ReloadAnswer
 from natmirror.runtime.worker_events import WorkerEvents
 
-Request = dict[str, Any]
-
 
 def documents(status: RunStatus) -> dict[str, Document]:
     """Return the function behind each resource that is no list."""
-    return {"status": status.status}
+    return {"status": lambda _: status.status()}
 
 
 def lists(status: RunStatus, events: WorkerEvents) -> dict[str, Parts]:
     """Return the function behind each list."""
-    return {"flows": status.flows, "ended": lambda: iter([events.ended_legs()]), "decisions": status.decisions}
+    return {
+        "flows": lambda _: status.flows(),
+        "ended": lambda _: iter([events.ended_legs()]),
+        "decisions": lambda _: status.decisions(),
+    }
 
 
 def commands(
@@ -41,14 +43,14 @@ def commands(
     """Return the function that has each command obeyed. ``mailbox`` is the main thread's, ``maintenance`` has the
     thread that reloads."""
 
-    def in_main_thread(obey: Callable[[Request], CommandAnswer | None]) -> Command:
-        def answer(request: Request) -> EmptyAnswer | CommandAnswer:
-            return obey(request) or EmptyAnswer()
+    def in_main_thread(obey: Callable[[Arguments], CommandAnswer | None]) -> Command:
+        def answer(arguments: Arguments) -> EmptyAnswer | CommandAnswer:
+            return obey(arguments) or EmptyAnswer()
 
-        return lambda request: mailbox.request(partial(answer, request))
+        return lambda arguments: mailbox.request(partial(answer, arguments))
 
-    def reload(request: Request) -> ReloadAnswer:
-        if request.get("dry_run"):
+    def reload(arguments: Arguments) -> ReloadAnswer:
+        if arguments.get("dry_run"):
             changes, costs = reloader.preview()
             return {"changes": changes, "costs": costs}
         return {"changes": reloader.reload(), "costs": []}
@@ -57,14 +59,14 @@ def commands(
         maintenance.release_kernel()
         return {}
 
-    def resume_mirroring(request: Request) -> None:
+    def resume_mirroring(arguments: Arguments) -> None:
         for engine in engines:
             engine.resume_mirroring()
 
     return {
         "drain": in_main_thread(backends.drain),
         "undrain": in_main_thread(backends.undrain),
-        "reload": lambda request: maintenance.thread.request(partial(reload, request)),
-        "release-kernel": lambda request: maintenance.thread.request(release_kernel),
+        "reload": lambda arguments: maintenance.thread.request(partial(reload, arguments)),
+        "release-kernel": lambda arguments: maintenance.thread.request(release_kernel),
         "resume-mirroring": in_main_thread(resume_mirroring),
     }

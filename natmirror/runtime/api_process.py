@@ -35,6 +35,7 @@ _MAX_QUESTIONS = 1024  # of the clients that the process has
 _MAX_LISTS = 256  # that are being read; each may hold the numbers of all legs of a thread
 _MAX_QUESTION_LEN = 128 << 10  # bytes; a body has 64 KiB at most
 _BUSY = "natmirror is too busy to answer: try again"
+_OTHER_VERSION = "this natmirror does not know the question: is it of another version?"
 # Seconds
 _BEAT_TIMEOUT = 30.0
 _END_TIMEOUT = 2.0
@@ -42,11 +43,13 @@ _JOIN_TIMEOUT = 5.0
 _PAUSES = (0.1, 10.0)  # before it is started again: after a first failure, and at most
 _LONG_LIFE = 60.0  # after which a failure counts as the first one
 
-Document = Callable[[], Any]
-"""Returns a resource as values for JSON; raises TimeoutError."""
-Parts = Callable[[], Iterator[list[Any]]]
-"""Yields the parts of a list; raises TimeoutError."""
-Command = Callable[[dict[str, Any]], "Future[Any]"]
+Arguments = dict[str, Any]
+"""The parameters of a request, by name; those that the client has not given are missing."""
+Document = Callable[[Arguments], Any]
+"""Returns a resource as values for JSON; raises TimeoutError, or as Command for arguments that are refused."""
+Parts = Callable[[Arguments], Iterator[list[Any]]]
+"""Yields the parts of a list; raises TimeoutError, or as Command for arguments that are refused."""
+Command = Callable[[Arguments], "Future[Any]"]
 """Has a thread obey a command. The future has the answer, or ValueError, TypeError or KeyError for arguments that are
 refused, or one of natmirror's errors. As long as it can be cancelled, the command has not begun."""
 
@@ -254,22 +257,26 @@ class _Conversation:
         """Return the message with the answer to a question. ValueError where this natmirror does not know it."""
         loop = asyncio.get_running_loop()
         resource, command, arguments = question.get("get", ""), question.get("command", ""), question.get("arguments")
+        if number in self._parts:
+            return await loop.run_in_executor(self._makers.lists, _part, number, self._parts[number])
+        if not isinstance(arguments, dict):
+            raise ValueError(_OTHER_VERSION)
         if resource in self._documents:
-            return await loop.run_in_executor(self._makers.documents, _document, number, self._documents[resource])
+            make = self._documents[resource]
+            return await loop.run_in_executor(self._makers.documents, _document, number, make, arguments)
         if resource in self._lists:
             if len(self._parts) >= _MAX_LISTS:
                 raise TimeoutError
-            self._parts[number] = self._lists[resource]()
-        if number in self._parts:
+            self._parts[number] = self._lists[resource](arguments)
             return await loop.run_in_executor(self._makers.lists, _part, number, self._parts[number])
-        if command in self._commands and isinstance(arguments, dict):
+        if command in self._commands:
             answer = await asyncio.wrap_future(self._commands[command](arguments))
             return frames.encode({"id": number, "answer": answer, "more": False})
-        raise ValueError("this natmirror does not know the question: is it of another version?")
+        raise ValueError(_OTHER_VERSION)
 
 
-def _document(number: int, make: Document) -> bytes:
-    return frames.encode({"id": number, "answer": make(), "more": False})
+def _document(number: int, make: Document, arguments: Arguments) -> bytes:
+    return frames.encode({"id": number, "answer": make(arguments), "more": False})
 
 
 def _part(number: int, parts: Iterator[list[Any]]) -> bytes:

@@ -80,11 +80,10 @@ class BackendControl:
             self._apply(self._admission.current_kills())
 
     def drain(self, request: Mapping[str, Any]) -> CommandAnswer:
-        """Obey ``{"service": …, "backend": …, "deadline": seconds or null}``. KeyError, TypeError or ValueError where
-        the request is malformed."""
-        deadline = request.get("deadline")
-        until = None if deadline is None else float(deadline)
-        service, backend = str(request["service"]), str(request["backend"])
+        """Obey ``{"service": …, "backend": …, "deadline": seconds or null}``. ValueError where the rules have no such
+        backend."""
+        until = request.get("deadline")
+        service, backend = request["service"], request["backend"]
         self._apply(self._admission.drain(service, backend, until, time.monotonic()))
         self._report_findings()
         count = self._counts.of(*self._admission.endpoints(service, backend))[0]
@@ -94,8 +93,8 @@ class BackendControl:
         return {"done": f"{service}/{backend} gets no new connections; {left}; {follows}"}
 
     def undrain(self, request: Mapping[str, Any]) -> CommandAnswer:
-        """Obey ``{"service": …, "backend": …}``. KeyError or ValueError where the request is malformed."""
-        service, backend = str(request["service"]), str(request["backend"])
+        """Obey ``{"service": …, "backend": …}``. ValueError where the rules have no such backend."""
+        service, backend = request["service"], request["backend"]
         self._apply(self._admission.undrain(service, backend, time.monotonic()))
         self._report_findings()
         return {"done": self._admission.after_undrain(service, backend)}

@@ -1,5 +1,7 @@
 """The files that a run writes while packets pass: recordings of masters' orders, and the known switches.
 
+``OutputFiles`` has all of them.
+
 A separate thread writes each kind. A disk that is full or does not answer delays neither packets nor the main thread.
 What waits for it is written once it works again, as far as it had room in memory; findings() says what is missing.
 """
@@ -113,3 +115,32 @@ class KnownSwitches:
 
     def _save(self) -> None:
         switch_file.save(self._path, [entry for engine in self._engines for entry in engine.known_switches()])
+
+
+class OutputFiles:
+    """All files that a run writes, by these rules."""
+
+    def __init__(self, rules: Rules) -> None:
+        self.orders = OrderFiles(rules)
+        self._known_switches = rules.known_switches
+        self._switches: KnownSwitches | None = None
+
+    def attach(self, engines: Sequence[EngineProxy]) -> None:
+        """Keep the switches that these engines know; call it before the other methods."""
+        if self._known_switches is not None:
+            self._switches = KnownSwitches(self._known_switches, engines)
+
+    @property
+    def threads(self) -> list[ChoreThread]:
+        """The threads that write the files."""
+        return [self.orders.thread, *(() if self._switches is None else (self._switches.thread,))]
+
+    def open(self) -> None:
+        """Create and read the files, before the threads start. CaptureError where a recording cannot be created."""
+        self.orders.open()
+        if self._switches is not None:
+            self._switches.restore()
+
+    def findings(self) -> list[Finding]:
+        """Return what is wrong with the files; from any thread."""
+        return self.orders.findings() + ([] if self._switches is None else self._switches.findings())

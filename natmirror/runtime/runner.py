@@ -37,7 +37,7 @@ from natmirror.runtime.host_maintenance import HostMaintenance
 from natmirror.runtime.kernel_rules import KernelRules
 from natmirror.runtime.logs import Logs
 from natmirror.runtime.mailbox import Mailbox, Waker
-from natmirror.runtime.output_files import KnownSwitches, OrderFiles
+from natmirror.runtime.output_files import OutputFiles
 from natmirror.runtime.reloader import Reloader
 from natmirror.runtime.role_changes import RoleChanges
 from natmirror.runtime.run_status import RunStatus
@@ -82,8 +82,8 @@ class Runner:
         self._findings = Findings()
         counts = ConnectionCounts()
         self._backends = BackendControl(rules, self._mailbox, self._findings, counts, is_active=is_active)
-        self._order_files = OrderFiles(rules)
-        self._events = WorkerEvents(self._backends, self._order_files, self._shared, self._waker.wake)
+        self._files = OutputFiles(rules)
+        self._worker_events = WorkerEvents(self._backends, self._files.orders, self._shared, self._waker.wake)
         memory, count = Memory(rules.mirror_memory), thread_count(rules)
         key, claims = os.urandom(16), SwitchClaims()
         beat_interval = notifier.watchdog_interval
@@ -93,7 +93,7 @@ class Runner:
                 rules,
                 shard,
                 Engine(rules, key=key, shard=shard, memory=memory, connection_counts=counts, switch_claims=claims),
-                self._events,
+                self._worker_events,
                 is_replicated=is_shared,
                 pulse_interval=pulse_interval,
             )
@@ -101,7 +101,7 @@ class Runner:
         ]
         engines = [worker.engine for worker in self._workers]
         self._backends.attach(engines)
-        self._known_switches = None if rules.known_switches is None else KnownSwitches(rules.known_switches, engines)
+        self._files.attach(engines)
         self.member = PairMember(rules.ha, count, self._rounds)
         looks = ServiceLooks(engines, self._backends, self._mailbox, self._findings, is_active=is_active)
         self._roles = RoleChanges(self.member, self._backends, looks, engines, self._shared, is_active=is_active)
@@ -119,12 +119,9 @@ class Runner:
             self._send_status if notifier.has_manager else None,
             time.monotonic(),
         )
-        self._file_threads = [self._order_files.thread]
-        if self._known_switches is not None:
-            self._file_threads.append(self._known_switches.thread)
-        self._chore_threads = [self._maintenance.thread, self._maintenance.checks, *self._file_threads]
+        self._chore_threads = [self._maintenance.thread, self._maintenance.checks, *self._files.threads]
         self._reloader = Reloader(
-            *(rules, self._maintenance, self._order_files, self._mailbox),
+            *(rules, self._maintenance, self._files.orders, self._mailbox),
             engines=engines,
             memory=memory,
             backends=self._backends,
@@ -150,7 +147,7 @@ class Runner:
             engines=engines,
             reloader=self._reloader,
         )
-        documents, lists = api_control.documents(self._status), api_control.lists(self._status, self._events)
+        documents, lists = api_control.documents(self._status), api_control.lists(self._status, self._worker_events)
         self._api = ApiProcess(api_path, documents, lists, commands)
         self.member.readiness.queue_problem = self._queue_problem
         self.member.readiness.host_failure = self._host_failure
@@ -200,10 +197,8 @@ class Runner:
             worker.open(held, self._tun.fd)
         held.callback(self._stop_workers)
         # 5. What the engines need before packets come: recordings, path MTUs, known switches.
-        self._order_files.open()
+        self._files.open()
         self._maintenance.read_path_mtus()
-        if self._known_switches is not None:
-            self._known_switches.restore()
         # 6. The API's process.
         self._api.open()
         held.callback(self._api.close)
@@ -341,7 +336,7 @@ class Runner:
         until = time.monotonic() + _STOP_TIMEOUT
         for thread in self._chore_threads:
             thread.end()
-        for thread in self._file_threads:
+        for thread in self._files.threads:
             if (what := thread.wait(until)) is not None:
                 self._report_left(f"{what}: not written, because the disk does not answer")
         self._maintenance.checks.wait(until)
@@ -377,10 +372,7 @@ class Runner:
     def _report_hung(self) -> None:
         for thread in self._chore_threads:
             thread.report_hung()
-        found = self._order_files.findings() + self._logs.findings()
-        if self._known_switches is not None:
-            found += self._known_switches.findings()
-        self._findings.replace("files", found)
+        self._findings.replace("files", self._files.findings() + self._logs.findings())
 
     def _failing_chores(self) -> list[ChoreFailure]:
         own = failures(self._chores, time.monotonic()) + self._api.failures()

@@ -1,17 +1,33 @@
-"""The JSON of the API's answers, field by field. The reference shows these sentences."""
+"""The JSON of the API's answers, field by field. The reference shows these sentences, and api/resources.py names the
+types by their names here."""
 
 from typing import TypedDict
 
 from natmirror.backends.shown import AdmissionEntry, HealthEntry
-from natmirror.engine.shown import Sums
+from natmirror.engine.shown import Sums, SwitchDecisions
 from natmirror.findings import FindingEntry
 from natmirror.ha.member import PairEntry
 from natmirror.linux.counters import OutboxCounter, QueueCounter
+from natmirror.mirror.shown import FlowEntry
 from natmirror.reasons import EndReason
 from natmirror.runtime.chores import ChoreFailure
 from natmirror.runtime.keeper import KeptEntry
 from natmirror.runtime.logs import LogEntry
 from natmirror.runtime.shared_state import SharedStateEntry
+
+__all__ = [
+    "BackendEntry",
+    "CommandAnswer",
+    "EmptyAnswer",
+    "EndedLeg",
+    "ErrorAnswer",
+    "FlowEntry",
+    "MachineEntry",
+    "ReloadAnswer",
+    "RunSums",
+    "StatusAnswer",
+    "SwitchDecisions",
+]
 
 
 class BackendEntry(AdmissionEntry):

@@ -191,11 +191,11 @@ def test_orders_are_obeyed_or_refused(path: Path) -> None:
         assert (result.exit_code, result.output) == (1, f"natmirror: natmirror on {path}: there is no backend c9\n")
         assert "too busy" in run("undrain", "openflow/c1", "--api", path).output
         assert "expected SERVICE/BACKEND, found c1" in run("undrain", "c1", "--api", path).output
-        assert get(path, "/v1/drain").status_code == 405
-        assert get(path, "/v1/drain", "POST").status_code == 400
-        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path))) as client:
-            response = client.post("http://natmirror/v1/drain", json={"service": "openflow"})
-        assert (response.status_code, response.json()) == (400, {"error": "expected the argument 'backend'"})
+        response = get(path, "/v1/backends/openflow/c1/drain")
+        assert (response.status_code, response.headers["Allow"]) == (405, "POST")
+        response = get(path, "/v1/backends/openflow/c1/drain", "POST")
+        assert response.status_code == 415
+        assert "deadline: a number of seconds" in response.json()["error"]
 
 
 def test_the_status_screen_counts_what_is_not_copied(served: ClientConnection, path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from natmirror.api import http_server
-from natmirror.api.http_server import MAX_BODY_LEN, HttpServer, Request
+from natmirror.api.http_server import MAX_BODY_LEN, Answer, HttpServer, Request
 from natmirror.api.program import Refused
 
 LONG = 200_000
@@ -24,7 +24,10 @@ class World:
         self.cancelled = 0
         self.made = 0
 
-    async def respond(self, request: Request) -> AsyncGenerator[bytes, None]:
+    def respond(self, request: Request) -> Answer:
+        return Answer("application/json", self._pieces(request))
+
+    async def _pieces(self, request: Request) -> AsyncGenerator[bytes, None]:
         self.requests.append(request)
         if request.path == "/long":
             for _ in range(LONG):
@@ -144,7 +147,7 @@ def test_the_largest_body_is_taken_also_after_100_continue(tmp_path: Path) -> No
         writer.write(body)
         assert b"HTTP/1.1 200 " in await reader.read()
         writer.close()
-        assert world.requests == [Request("POST", "/", body)]
+        assert world.requests == [Request("POST", "/", "", "", body)]
 
     run(tmp_path, test)
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from natmirror.api.routes import LISTS
+from natmirror.api.resources import LISTS
 from natmirror.runtime.api_process import ApiProcess
 from natmirror.runtime.mailbox import settle
 
@@ -27,12 +27,15 @@ def served(
 
         return run
 
-    def parts(make: Callable[[], Any]) -> Callable[[], Iterator[list[Any]]]:
-        return lambda: iter([make()])
+    def document(make: Callable[[], Any]) -> Callable[[dict[str, Any]], Any]:
+        return lambda _: make()
+
+    def parts(make: Callable[[], Any]) -> Callable[[dict[str, Any]], Iterator[list[Any]]]:
+        return lambda _: iter([make()])
 
     api = ApiProcess(
         path,
-        {name: make for name, make in resources.items() if name not in LISTS},
+        {name: document(make) for name, make in resources.items() if name not in LISTS},
         {name: parts(make) for name, make in resources.items() if name in LISTS},
         {name: command(obey) for name, obey in (commands or {}).items()},
     )

@@ -7,8 +7,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from natmirror.api import PREFIX
 from natmirror.api.client import ask
+from natmirror.api.resources import ROUTES
 from natmirror.findings import ALL_CODES, FindingCode
 from natmirror.reasons import WithheldReason
 from natmirror.reference.state import ANSWERS
@@ -23,10 +23,9 @@ def assert_declared(kind: Any, value: Any) -> None:
 
 def assert_answers_are_declared(api: Path) -> None:
     """Fail where a running natmirror shows something that is not declared."""
-    for request, kind in ANSWERS.items():
-        method, _, resource = request.partition(f" {PREFIX}")
-        if method == "GET":
-            assert list(differences(kind, ask(resource, api), resource)) == []
+    for route in ROUTES:
+        if route.method == "GET":
+            assert list(differences(ANSWERS[route.title], ask(route.name, api), route.name)) == []
 
 
 def differences(kind: Any, value: Any, path: str) -> Iterator[str]:

@@ -35,19 +35,21 @@ class World:
         self.path = path
         self.made = 0
         self.commands: list[Future[Any]] = []
+        self.arguments: list[dict[str, Any]] = []
         self.api = ApiProcess(
             path,
-            {"status": lambda: {"pid": os.getpid()}},
-            {"flows": self._flows, "ended": lambda: iter([]), "decisions": lambda: iter([[1], [], [2]])},
+            {"status": lambda _: {"pid": os.getpid()}},
+            {"flows": self._flows, "ended": lambda _: iter([]), "decisions": lambda _: iter([[1], [], [2]])},
             {"drain": self._command, "reload": self._refuse},
         )
 
-    def _flows(self) -> Iterator[list[Any]]:
+    def _flows(self, _: dict[str, Any]) -> Iterator[list[Any]]:
         for first in range(0, FLOWS, SLICE):
             self.made += 1
             yield [{"number": number, "text": "x" * 500} for number in range(first, first + SLICE)]
 
     def _command(self, arguments: dict[str, Any]) -> "Future[Any]":
+        self.arguments.append(arguments)
         self.commands.append(Future())
         return self.commands[-1]
 
@@ -145,7 +147,8 @@ def test_a_client_that_gives_up_withdraws_its_command(world: World) -> None:
     ask("status", world.path)
     with socket.socket(socket.AF_UNIX) as impatient:
         impatient.connect(str(world.path))
-        impatient.sendall(b"POST /v1/drain HTTP/1.1\r\nHost: n\r\nContent-Length: 2\r\n\r\n{}")
+        head = b"POST /v1/backends/s/b/drain HTTP/1.1\r\nHost: n\r\nContent-Type: application/json\r\n"
+        impatient.sendall(head + b"Content-Length: 2\r\n\r\n{}")
         wait_for(lambda: bool(world.commands), "the command")
         assert not world.commands[0].cancelled()
     wait_for(lambda: world.commands[0].cancelled(), "the withdrawal")
@@ -158,8 +161,9 @@ def test_a_command_has_its_answer_or_the_reason_for_none(world: World) -> None:
 
     thread = threading.Thread(target=obey)
     thread.start()
-    assert send_command("drain", {}, world.path) == {"done": 1}
+    assert send_command("drain", {"service": "a b/c", "backend": "b", "deadline": 2}, world.path) == {"done": 1}
     thread.join()
+    assert world.arguments == [{"service": "a b/c", "backend": "b", "deadline": 2}]
     with pytest.raises(HostError, match="not now"):
         send_command("reload", {}, world.path)
 
@@ -167,8 +171,9 @@ def test_a_command_has_its_answer_or_the_reason_for_none(world: World) -> None:
 @pytest.mark.parametrize("body", [b"", b"[]", b"[" * 60_000, b'{"a":' * 10_000, b"\xff", b"nonsense"])
 def test_a_malformed_body_is_refused(world: World, body: bytes) -> None:
     with client(world) as one:
-        answer = one.post("http://n/v1/drain", content=body)
-    assert (answer.status_code, answer.json()) == (400, {"error": "expected a JSON object with the arguments"})
+        answer = one.post("http://n/v1/reload", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+    assert answer.json()["error"].startswith("the body is no JSON object; send a JSON object with these members")
     assert world.commands == []
 
 

@@ -52,13 +52,13 @@ def runner(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     file.write_text(f"threads: 1\n{CHECKED}")
     rules = load_rules(str(file))
     one = Runner(rules, machine, Notifier({}), Logs(), keep_rules=True, api_path=tmp_path / "api.sock")
-    one._order_files.open()
-    one._order_files.thread.start()
+    one._files.orders.open()
+    one._files.orders.thread.start()
     monkeypatch.setattr(one._reloader, "_run_in_main_thread", one._reloader._apply)
     monkeypatch.setattr(one._backends._monitor, "start", lambda: None)
     monkeypatch.setattr(RuleReader, "read", lambda self: [])
     yield one
-    one._order_files.thread.end()
+    one._files.orders.thread.end()
 
 
 @pytest.fixture

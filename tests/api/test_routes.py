@@ -1,0 +1,99 @@
+"""Requests that the API refuses, each with a hint that says what to send."""
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+
+from natmirror.api.http_server import Request
+from natmirror.api.program import Program, Refused
+from natmirror.api.resources import ROUTES
+from natmirror.api.routes import Routes
+from natmirror.runtime import shown
+
+JSON = "application/json; charset=utf-8"
+
+
+class Recorder:
+    """A program that obeys all commands, and notes them."""
+
+    def __init__(self) -> None:
+        self.commands: list[tuple[str, dict[str, Any]]] = []
+
+    async def command(self, name: str, arguments: dict[str, Any]) -> Any:
+        self.commands.append((name, arguments))
+        return {}
+
+
+def answer(program: Recorder, method: str, target: str, content_type: str = "", body: bytes = b"") -> bytes:
+    path, _, query = target.partition("?")
+    request = Request(method, path, query, content_type, body)
+
+    async def run() -> bytes:
+        return b"".join([piece async for piece in Routes(cast(Program, program)).respond(request).pieces])
+
+    return asyncio.run(run())
+
+
+def refusal(method: str, target: str, content_type: str = "", body: bytes = b"") -> tuple[int, str]:
+    with pytest.raises(Refused) as found:
+        answer(Recorder(), method, target, content_type, body)
+    return found.value.status, found.value.text
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.title)
+def test_each_route_is_found_and_its_answers_type_is_declared(route: Any) -> None:
+    path = route.path.replace("{service}", "a%20b").replace("{backend}", "c%2Fd")
+    matches = [one.match(path) for one in ROUTES if one.method == route.method]
+    [in_path] = [one for one in matches if one is not None]
+    assert set(in_path.values()) <= {"a b", "c/d"}
+    assert route.answer in shown.__all__
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "status", "hint"),
+    [
+        ("GET", "/v1/flow", 404, "did you mean /v1/flows?"),
+        ("GET", "/metrix", 404, "there are /v1/status, /v1/flows,"),
+        ("GET", "/v1/backends//c1/drain", 404, "/v1/backends/{service}/{backend}/drain"),
+        ("GET", "/v1/reload", 405, "/v1/reload takes POST, not GET"),
+        ("POST", "/v1/status", 405, "/v1/status takes GET, not POST"),
+        ("GET", "/v1/status?verbose=1", 400, "there is no parameter verbose: there are none"),
+        ("POST", "/v1/reload?dry_run=true", 400, "there is no parameter dry_run"),
+    ],
+)
+def test_a_wrong_request_gets_a_hint(method: str, target: str, status: int, hint: str) -> None:
+    found, text = refusal(method, target, JSON, b"{}")
+    assert (found, hint in text) == (status, True), text
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "status", "hint"),
+    [
+        (
+            "",
+            b"",
+            415,
+            "with these members, all optional: dry_run: true or false, for example: curl",
+        ),
+        ("text/plain", b"{}", 415, "the body has no Content-Type: application/json"),
+        (JSON, b"", 400, "the body is no JSON object; send"),
+        (JSON, b'{"dryrun": true}', 400, "there is no member dryrun: did you mean dry_run?"),
+        (JSON, b'{"dry_run": 1}', 400, "the member dry_run: expected true or false, found 1"),
+    ],
+)
+def test_a_wrong_body_gets_a_hint(content_type: str, body: bytes, status: int, hint: str) -> None:
+    found, text = refusal("POST", "/v1/reload", content_type, body)
+    assert (found, hint in text) == (status, True), text
+
+
+def test_a_command_gets_the_parameters_of_its_path_and_body() -> None:
+    program = Recorder()
+    assert answer(program, "POST", "/v1/backends/of/c%2F1/drain", JSON, b'{"deadline": 2.5}') == b"{}"
+    assert answer(program, "POST", "/v1/mirroring/resume", JSON, b"{}") == b"{}"
+    assert program.commands == [
+        ("drain", {"service": "of", "backend": "c/1", "deadline": 2.5}),
+        ("resume-mirroring", {}),
+    ]
+    status, text = refusal("POST", "/v1/backends/of/c1/drain", JSON, b'{"deadline": -1}')
+    assert (status, text) == (400, "the member deadline: expected a number of seconds, 0 or more, found -1")
