@@ -61,6 +61,8 @@ class DoctorCheck(TypedDict):
     """The result."""
     why: str
     """Why it could not be made, or why there is nothing to check; empty otherwise."""
+    said: str
+    """What ``--send`` has seen; empty otherwise."""
     findings: list[DoctorFinding]
     """What it has found."""
 
@@ -93,7 +95,8 @@ class DoctorAnswer(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a check has found. ``why`` is why it could not be made, or why there is nothing to check."""
+    """What a check has found. ``why`` is why it could not be made, or why there is nothing to check,
+    ``said`` what a check by packets has seen."""
 
     name: str
     section: str
@@ -101,6 +104,7 @@ class Outcome:
     findings: Sequence[Finding] = ()
     state: CheckState = CheckState.OK
     why: str = ""
+    said: str = ""
 
     @property
     def is_unclear(self) -> bool:
@@ -115,6 +119,7 @@ class Outcome:
             "title": self.title,
             "state": self.state,
             "why": self.why,
+            "said": self.said,
             "findings": [
                 {
                     "code": one.code,

@@ -46,6 +46,8 @@ def _shown(one: Outcome) -> Iterator[str]:
 
 
 def _why(one: Outcome) -> str:
+    if one.said:
+        return f": {one.said}"
     return f": {'not checked' if one.is_unclear else 'nothing to check'}: {one.why}" if one.why else ""
 
 

@@ -20,9 +20,15 @@ _NOTED_WITHIN = 8.0  # in which a running natmirror takes note of what is mended
 _PAUSE = 0.5
 
 
-def visit(new_subject: Callable[[], Subject], *, mends: bool, say: Callable[[str], None]) -> Visit:
+def visit(
+    new_subject: Callable[[], Subject],
+    *,
+    mends: bool,
+    say: Callable[[str], None],
+    send: Callable[[Subject], list[Outcome]] | None = None,
+) -> Visit:
     """Make all checks, and return what they find. With ``mends``, run the commands that mend it for certain, have each
-    printed before, and return what is found afterwards."""
+    printed before, and return what is found afterwards; then ``send`` makes connections, None: it makes none."""
     subject = new_subject()
     outcomes = examine(subject)
     fixes: list[FixEntry] = []
@@ -45,6 +51,8 @@ def visit(new_subject: Callable[[], Subject], *, mends: bool, say: Callable[[str
             time.sleep(_PAUSE)
     runs = "natmirror does not run" if subject.owner is None else f"natmirror runs, {subject.owner}"
     pid = None if subject.status is None else int(subject.status["pid"])
+    if send is not None:
+        outcomes += send(subject)
     return Visit(str(subject.rules_path), runs, pid, outcomes, fixes)
 
 

@@ -21,6 +21,9 @@ _LOWER_UP = 1 << 16  # IFF_LOWER_UP: there is a carrier
 _TAKES_PACKETS = ("bridge", "bond", "team", "openvswitch")
 """Kinds of interfaces that get all packets of their ports."""
 
+DOCTORS_PORT = "nmdoctor"
+"""The interface of the client of ``natmirror doctor --send``, as long as that runs."""
+
 
 @dataclass(frozen=True, slots=True)
 class Link:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from natmirror.doctor.checks import CHECKS
-from natmirror.findings import ALL_CODES, FindingCode, HostCode, OwnCode, PathCode, SetupCode
+from natmirror.findings import ALL_CODES, FindingCode, HostCode, OwnCode, PathCode, SendCode, SetupCode
 from natmirror.findings.code import Trait
 from natmirror.reference import markdown
 from natmirror.reference.docstrings import summary
@@ -22,7 +22,7 @@ def page() -> str:
 
 
 def _blocks() -> Iterator[str]:
-    for kind in (HostCode, PathCode, OwnCode, SetupCode):
+    for kind in (HostCode, PathCode, OwnCode, SetupCode, SendCode):
         yield f"## {summary(kind).rstrip('.')}"
         yield from (_section(code) for code in ALL_CODES if isinstance(code, kind))
 
