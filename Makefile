@@ -52,7 +52,7 @@ threads: ## the tests in network namespaces with one thread and with four (root,
 	@NATMIRROR_LIVE_THREADS=1 $(BIN)/pytest -m "live and not soak"
 	@NATMIRROR_LIVE_THREADS=4 $(BIN)/pytest -m "live and not soak"
 
-junk: ## other clients' latency while one sends junk; fails above twice the p99 beside it (root, four minutes)
+junk: ## other clients' latency while one sends junk; fails above twice the p99 beside it (root, six minutes)
 	@scripts/setup --need-root
 	@$(BIN)/python -m bench.junk
 

@@ -251,7 +251,7 @@ def measure(lab: Lab, kind: str, rounds: int, seconds: float) -> Result:
 
 @click.command()
 @click.option("--rounds", default=3, show_default=True, help="Rounds of quiet and junk.")
-@click.option("--seconds", default=1.5, show_default=True, help="Duration of one measurement.")
+@click.option("--seconds", default=3.0, show_default=True, help="Duration of one measurement.")
 @click.option(
     "--kind", "kinds", multiple=True, type=click.Choice(list(KINDS)), help="Measure this kind only; repeatable."
 )

@@ -18,6 +18,7 @@
 #include "fastpath/held_bytes.h"
 #include "fastpath/leg_sender.h"
 #include "fastpath/packet.h"
+#include "fastpath/peers.h"
 #include "fastpath/tracker.h"
 #include "fastpath/translation.h"
 #include "fastpath/without_flow.h"
@@ -471,18 +472,6 @@ static int is_genuine_of_leg(const nm_leg *leg, const nm_segment *seg)
     return seg->flags & TCP_ACK && diff(ack, leg->snd_una) >= 0 && diff(ack, leg->snd_max) <= 0;
 }
 
-/* Return whose turn a packet takes: the mirror's or all backends' for its client, or else its sender's. */
-static nm_bucket *peer_of(nm_gear *gear, const uint8_t *packet, size_t len, const nm_flow *flow, const nm_leg *leg,
-                          int is_orig, double now)
-{
-    static const uint8_t UNKNOWN[4], BACKENDS[4] = {255, 255, 255, 255};
-    if (flow && !leg && !is_orig)
-        return nm_turns_of(gear->turns, flow->client, BACKENDS, now);
-    const nm_flow *of = leg ? nm_flow_by_id(gear->flows, leg->flow_id) : NULL;
-    const uint8_t *more = of ? of->client : leg ? leg->local : NULL;
-    return nm_turns_of(gear->turns, len < IP_MIN ? UNKNOWN : packet + IP_SOURCE_AT, more, now);
-}
-
 /* Pass a packet without mirroring. If it brings something new, nothing more is released: the client may send another
  * version of its data later. A throttled client sees no more room than it knows already. */
 static int pass_over_limit(nm_gear *gear, nm_flow *flow, const nm_segment *seg, int is_orig, const effect *of, double now)
@@ -545,7 +534,7 @@ static int decide_over_limit(nm_gear *gear, nm_flow *flow, const nm_segment *seg
 __attribute__((noinline)) static int limit(nm_gear *gear, uint8_t *packet, size_t len, nm_flow *flow, const nm_leg *leg,
                                            const nm_segment *seg, int is_orig, int checksum, double now, int reason)
 {
-    nm_bucket *peer = peer_of(gear, packet, len, flow, leg, is_orig, now);
+    nm_bucket *peer = nm_peer_of(gear, packet, len, flow, leg, is_orig, now);
     int price = is_of_data(reason) ? NM_TURN_OF_DATA : NM_TURN_OF_OTHERS, knows = 0;
     effect of = {.event = NM_NO_EVENT};
     if (nm_turn_is_kept(peer, price)) {
@@ -586,6 +575,8 @@ int nm_decide(nm_gear *gear, uint8_t *packet, size_t len, int hook, int checksum
     int is_limited = decided >= NM_PUNT && decided != NM_PUNT_RESET && decided != NM_PUNT_MPTCP; /* these come once */
     if (is_limited)
         decided = limit(gear, packet, len, flow, leg, &seg, is_orig, checksum, now, decided);
+    else if (!leg && decided < NM_PUNT && nm_is_stray(flow))
+        nm_turn_note_stray(nm_peer_of(gear, packet, len, flow, leg, is_orig, now));
     if (decided >= NM_PUNT)
         gear->counters.punts[decided]++;
     return decided;

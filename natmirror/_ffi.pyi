@@ -177,6 +177,7 @@ class _Lib:
     NM_PINNED: int
     NM_TURNS_BURST: float
     NM_TURNS_KEPT: float
+    NM_TURNS_STEADY: float
     NM_TURNS_RATE: float
     NM_TURN_OF_DATA: int
     NM_TURN_OF_OTHERS: int

@@ -1,7 +1,8 @@
-"""Runs all tests but the long ones: those in network namespaces, and beside them all others with a lower priority.
+"""Runs all tests but the long ones: those in network namespaces, and beside them the test that plants faults, and all
+others with a lower priority.
 
 The live tests mostly wait, so the others take nearly no time of their own. Their output comes after that of the live
-tests, then the names of all tests that failed. Arguments are passed to both.
+tests, then the names of all tests that failed. Arguments are passed to each part.
 """
 
 import os
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from typing import IO
 
 NICENESS = 10
 
@@ -20,22 +22,27 @@ def start(marks: str, output: int, *options: str) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
 
 
+def _read(file: IO[bytes]) -> bytes:
+    file.seek(0)
+    return file.read()
+
+
 def main() -> int:
-    """Run both parts to their end; return the exit code."""
-    with tempfile.TemporaryFile() as file:
-        live = start("live and not soak", subprocess.PIPE)
+    """Run all parts to their end; return the exit code."""
+    with tempfile.TemporaryFile() as planted, tempfile.TemporaryFile() as file:
+        live = start("live and not faults and not soak", subprocess.PIPE)
+        faults = start("faults", planted.fileno(), "-p", "no:cacheprovider")
         os.nice(NICENESS)
         others = start("not live and not soak", file.fileno(), "-p", "no:cacheprovider")
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # both parts get it too, and end in order
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # all parts get it too, and end in order
         printed = b""
         assert live.stdout is not None
         while part := os.read(live.stdout.fileno(), 1 << 16):
             printed += part
             sys.stdout.buffer.write(part)
             sys.stdout.buffer.flush()
-        codes = [live.wait(), others.wait()]
-        file.seek(0)
-        other = file.read()
+        codes = [live.wait(), faults.wait(), others.wait()]
+        other = b"".join(_read(one) for one in (planted, file))
         sys.stdout.buffer.write(other)
     failed = re.findall(rb"^(?:FAILED|ERROR) .*", printed + b"\n" + other, re.MULTILINE)
     print(*(["", "failing tests:", *(line.decode(errors="replace") for line in failed)] if failed else []), sep="\n")

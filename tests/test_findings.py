@@ -93,7 +93,9 @@ def test_what_may_lie_beyond_this_host_makes_it_unfit_only_while_the_host_is_bla
     assert findings.why_unfit() == ""
     assert [(one["severity"], one["makes_unfit"]) for one in findings.show()] == [(Severity.FAILURE, False)]
     findings.blame(frozenset({"of"}))
-    assert findings.why_unfit().startswith("service-silent: no backend of service of sends anything to its clients")
+    assert findings.why_unfit().startswith(
+        "service-silent: no backend of service of acknowledges anything that its clients"
+    )
     assert findings.show()[0]["makes_unfit"]
 
 

@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 from natmirror.api.http_server import HttpServer
 from natmirror.api.program import Program
@@ -35,9 +36,9 @@ def _confine() -> None:
     give_up_rights()
 
 
-async def _serve(listening: socket.socket, connection: socket.socket) -> None:
+async def _serve(listening: socket.socket, connection: socket.socket, description: bytes) -> None:
     program = Program(*await asyncio.open_connection(sock=connection))
-    serving = asyncio.create_task(HttpServer(Routes(program).respond).serve(listening))
+    serving = asyncio.create_task(HttpServer(Routes(program, description).respond).serve(listening))
     await asyncio.wait({serving, asyncio.create_task(program.run())}, return_when=asyncio.FIRST_COMPLETED)
     if serving.done():
         serving.result()
@@ -46,10 +47,11 @@ async def _serve(listening: socket.socket, connection: socket.socket) -> None:
 
 def main() -> None:
     """Serve the API until natmirror ends."""
+    description = Path(__file__).with_name("openapi.json").read_bytes()
     _confine()
     listening, connection = (socket.socket(fileno=int(word)) for word in sys.argv[1:3])
     listening.setblocking(False)
-    asyncio.run(_serve(listening, connection))
+    asyncio.run(_serve(listening, connection, description))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ from urllib.parse import quote, urlencode
 
 import httpx
 
-from natmirror.api.resources import ROUTES, Route
+from natmirror.api.owner import require_owner
+from natmirror.api.resources import MAX_LIMIT, ROUTES, Route
 from natmirror.errors import HostError, NoAnswerError
 
 _TIMEOUT = 5.0
@@ -16,9 +17,23 @@ _ROUTES = {route.name: route for route in ROUTES}
 
 def ask(name: str, path: Path, **parameters: Any) -> Any:
     """Return the resource ``name`` of the natmirror that serves the socket ``path``; NoAnswerError where none answers.
-    A parameter that is None is not sent."""
+    HostError where this user may not ask, where natmirror is stopped or where it refuses the request. A parameter that
+    is None is not sent."""
     words = {key: _text(value) for key, value in parameters.items() if value is not None}
     return _call(_ROUTES[name], f"?{urlencode(words)}" if words else "", path)
+
+
+def ask_list(name: str, path: Path, limit: int | None = None, **parameters: Any) -> list[Any]:
+    """Return the rows of a list, at most ``limit``; else as ask()."""
+    rows: list[Any] = []
+    cursor = None
+    while True:
+        left = None if limit is None else min(limit - len(rows), MAX_LIMIT)
+        page = ask(name, path, **parameters, limit=left, cursor=cursor)
+        rows += page["items"]
+        cursor = page["next"]
+        if cursor is None or (limit is not None and len(rows) >= limit):
+            return rows
 
 
 def send_command(name: str, arguments: Mapping[str, Any], path: Path, timeout: float = _TIMEOUT) -> Any:
@@ -37,6 +52,7 @@ def _text(value: Any) -> str:
 def _call(
     route: Route, query: str, path: Path, timeout: float = _TIMEOUT, in_path: Mapping[str, str] = {}, **more: Any
 ) -> Any:
+    require_owner(path)
     transport = httpx.HTTPTransport(
         uds=str(path), verify=False
     )  # a Unix socket needs no certificates, which take long to load
@@ -48,5 +64,5 @@ def _call(
     except (httpx.HTTPError, OSError, ValueError) as error:
         raise NoAnswerError(f"no natmirror answers on {path}: {error}") from None
     if response.is_error:
-        raise HostError(f"natmirror on {path}: {answer['error']}")
+        raise HostError(answer["error"])
     return answer

@@ -8,7 +8,7 @@ The API's process asks with the number ``id``, which it chooses; each answer has
 ``{"id": 2, "command": "drain", "arguments": {…}}``          give a command
 ``{"id": 2, "withdraw": true}``                              the client has given up: no more parts, no command
 ``{"id": 0}``                                                the process is alive
-``{"id": 1, "answer": […], "more": true}``                   natmirror's answer; ``more``: the list goes on
+``{"id": 1, "answer": …, "at": 17.5, "more": true}``         the answer and its time; ``more``: the list goes on
 ``{"id": 2, "error": "…", "status": 400}``                   why there is none, and the status code for the client
 ============================================================ =========================================================
 """

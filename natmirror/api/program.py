@@ -50,8 +50,9 @@ class Program:
         finally:
             beats.cancel()
 
-    async def get(self, resource: str, arguments: dict[str, Any]) -> AsyncGenerator[Any, None]:
-        """Yield a resource, or the parts of a list. Refused where natmirror does not answer."""
+    async def get(self, resource: str, arguments: dict[str, Any]) -> AsyncGenerator[tuple[Any, float], None]:
+        """Yield a resource, or the parts of a list, each with its time in seconds since 1970. Refused where natmirror
+        does not answer."""
         async with self._question() as (number, answers):
             question: dict[str, Any] = {"id": number, "get": resource, "arguments": arguments}
             while True:
@@ -61,7 +62,7 @@ class Program:
                         answer = _checked(await answers.get())
                 except TimeoutError:
                     raise Refused(503, BUSY) from None
-                yield answer["answer"]
+                yield answer["answer"], answer["at"]
                 if not answer["more"]:
                     return
                 question = {"id": number, "more": True}

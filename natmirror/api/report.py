@@ -1,4 +1,4 @@
-"""The state of a running natmirror as text and tables: status screen, lists of flows and legs, summary of a run."""
+"""The state of a running natmirror as text and tables: status screen, and summary of a run."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-_UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
+from natmirror.api.text import duration, listed, size
 
 
 def summarize(sums: Mapping[str, Any], machine: Mapping[str, Any]) -> str:
@@ -21,13 +21,13 @@ def summarize(sums: Mapping[str, Any], machine: Mapping[str, Any]) -> str:
     for mirror in sums["mirrors"]:
         parts = [
             f"{mirror['legs_opened']} legs opened, mirrored {mirror['acked_bytes']} of {mirror['client_bytes']} bytes",
-            f"lost: {_listed(mirror['lost_bytes'])}",
+            f"lost: {listed(mirror['lost_bytes'])}",
             f"{mirror['retransmits']} retransmissions, {mirror['consumed_bytes']} bytes received",
-            f"legs ended: {_listed(mirror['legs_ended'])}",
+            f"legs ended: {listed(mirror['legs_ended'])}",
             *_sessions(mirror),
         ]
         lines.append(f"mirror {mirror['service']}/{mirror['name']} {mirror['address']}: {'; '.join(parts)}")
-    lines.append("counters: " + _listed(sums["counters"]))
+    lines.append("counters: " + listed(sums["counters"]))
     lines += [f"{name}: {text}" for name, text in _packets(sums, machine)]
     lines += [f"{name}: {text}" for name, text in _faults(sums, machine)]
     return "\n".join(lines)
@@ -36,19 +36,19 @@ def summarize(sums: Mapping[str, Any], machine: Mapping[str, Any]) -> str:
 def status_screen(status: Mapping[str, Any]) -> Group:
     """Return one screen: backends, mirrors with their lag and losses, and the counters."""
     head = (
-        f"natmirror {status['version']}, pid {status['pid']}, up {_duration(status['uptime_seconds'])},"
+        f"natmirror {status['version']}, pid {status['pid']}, up {duration(status['uptime_seconds'])},"
         f" rules {status['rules']}, {status['flows']} flows"
     )
     found = "".join(f"\n{line}" for line in _findings(status["findings"]))
     machine, memory = status["machine"], status["mirror_memory"]
     facts = [
         *_pair(status),
-        ("memory for mirrors", f"{_size(memory['used_bytes'])} of {_size(memory['limit_bytes'])}"),
+        ("memory for mirrors", f"{size(memory['used_bytes'])} of {size(memory['limit_bytes'])}"),
         (
             "memory of the largest client",
-            f"{_size(memory['largest_client_bytes'])} of {_size(memory['client_limit_bytes'])}",
+            f"{size(memory['largest_client_bytes'])} of {size(memory['client_limit_bytes'])}",
         ),
-        ("counters", _listed(status["counters"])),
+        ("counters", listed(status["counters"])),
         *_packets(status, machine),
     ]
     if why := machine["kernel_translation_off_because"]:
@@ -66,18 +66,18 @@ def status_screen(status: Mapping[str, Any]) -> Group:
         if one["repairs"]
     ]
     for chore in status["failing_chores"]:
-        facts.append((f"failing for {_duration(chore['failing_seconds'])}", f"{chore['name']}: {chore['error']}"))
+        facts.append((f"failing for {duration(chore['failing_seconds'])}", f"{chore['name']}: {chore['error']}"))
     not_written = {name: status["log"][f"records_{name}"] for name in ("dropped", "suppressed")}
     if any(not_written.values()):
-        facts.append(("log messages not written", _listed(not_written)))
+        facts.append(("log messages not written", listed(not_written)))
     for mirror in status["mirrors"]:
         name = f"{mirror['service']}/{mirror['name']}"
         if mirror["connections_not_copied"]:
-            facts.append((f"connections not copied now to {name}", _listed(mirror["connections_not_copied"])))
+            facts.append((f"connections not copied now to {name}", listed(mirror["connections_not_copied"])))
         if mirror["connections_excluded"]:
-            facts.append((f"connections that the rules leave out for {name}", _listed(mirror["connections_excluded"])))
+            facts.append((f"connections that the rules leave out for {name}", listed(mirror["connections_excluded"])))
         if mirror["legs_ended"]:
-            facts.append((f"ended legs of {name}", _listed(mirror["legs_ended"])))
+            facts.append((f"ended legs of {name}", listed(mirror["legs_ended"])))
         if sessions := _sessions(mirror):
             facts.append((f"OpenFlow sessions of {name}", "; ".join(sessions)))
     facts += _faults(status, machine)
@@ -96,26 +96,26 @@ def _findings(findings: Iterable[Mapping[str, Any]]) -> list[str]:
 def _packets(sums: Mapping[str, Any], machine: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the counters of packets, in the engines and on the host."""
     return [
-        ("packets dropped", _listed(sums["drops"])),
-        ("packets decided in Python", _listed(sums["packets_decided_in_python"])),
-        ("packets over the limit of one client", _listed(sums["packets_over_limit"])),
-        *((f"queue {number}", _listed(counters)) for number, counters in machine["queues"].items()),
-        ("packets sent by natmirror itself", _listed(machine["tunnel"])),
-        ("dropped packets in another host's name from a wrong interface", _listed(machine["packets_forged"])),
+        ("packets dropped", listed(sums["drops"])),
+        ("packets decided in Python", listed(sums["packets_decided_in_python"])),
+        ("packets over the limit of one client", listed(sums["packets_over_limit"])),
+        *((f"queue {number}", listed(counters)) for number, counters in machine["queues"].items()),
+        ("packets sent by natmirror itself", listed(machine["tunnel"])),
+        ("dropped packets in another host's name from a wrong interface", listed(machine["packets_forged"])),
     ]
 
 
 def _sessions(mirror: Mapping[str, Any]) -> list[str]:
     """Return the counters of a mirror's OpenFlow sessions; empty for a raw mirror."""
     counters = mirror["sessions"] or {}
-    return [f"{name.replace('_', ' ')}: {_listed(counter)}" for name, counter in counters.items() if counter]
+    return [f"{name.replace('_', ' ')}: {listed(counter)}" for name, counter in counters.items() if counter]
 
 
 def _faults(sums: Mapping[str, Any], machine: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the internal errors, and the work that is switched off because of them."""
     faults = sums["faults"]
     errors = {**faults["internal_errors"], "packets and requests": machine["internal_errors"]}
-    shown = [("internal errors, see the log", _listed(errors))] if any(errors.values()) else []
+    shown = [("internal errors, see the log", listed(errors))] if any(errors.values()) else []
     shown += [(f"thread {number} has ended", why) for number, why in machine["ended_threads"].items()]
     for one in faults["off"]:
         when = f"on again in {one['on_again_seconds']:.0f} s, or by 'natmirror resume-mirroring'"
@@ -182,85 +182,15 @@ def _mirrors(mirrors: Iterable[Mapping[str, Any]]) -> Table:
             mirror["service"],
             mirror["name"],
             str(mirror["legs"]),
-            f"{_size(mirror['acked_bytes'])} of {_size(mirror['client_bytes'])}",
+            f"{size(mirror['acked_bytes'])} of {size(mirror['client_bytes'])}",
             _mirror_lag(mirror),
             str(sum(mirror["connections_not_copied"].values())),
             str(mirror["retransmits"]),
-            ", ".join(f"{reason} {_size(count)}" for reason, count in mirror["lost_bytes"].items()) or "nothing",
+            ", ".join(f"{reason} {size(count)}" for reason, count in mirror["lost_bytes"].items()) or "nothing",
         )
         for mirror in mirrors
     )
     return _table(("service", "mirror"), ("legs", "mirrored", "lag", "not copied", "resent", "lost"), rows)
-
-
-def legs_table(flows: Iterable[Mapping[str, Any]]) -> Table:
-    """Return a row for each leg, and for each flow without one."""
-    rows = (
-        (
-            flow["client"],
-            flow["backend"] or "",
-            flow["state"],
-            leg["mirror"] if leg else "",
-            _leg_state(leg) if leg else "",
-            f"{leg['acked_bytes']} of {leg['client_bytes']}" if leg else f"0 of {flow['client_bytes']}",
-            _lag(leg["lag_bytes"], leg["lag_seconds"]) if leg else "",
-        )
-        for flow in flows
-        for leg in flow["legs"] or [None]
-    )
-    return _table(("client", "backend", "state", "mirror", "leg"), ("mirrored", "lag"), rows)
-
-
-def _leg_state(leg: Mapping[str, Any]) -> str:
-    state = "no leg" if leg["state"] == "none" else leg["state"]
-    return f"{state}: {leg['reason']}" if leg["reason"] else str(state)
-
-
-def sessions_table(flows: Iterable[Mapping[str, Any]]) -> Table | None:
-    """Return a row for each OpenFlow session with a master; None where there is none."""
-    rows = [
-        (
-            flow["client"],
-            leg["mirror"],
-            session["version"],
-            "" if session["datapath_id"] is None else f"{session['datapath_id']:016x}",
-            session["role"],
-            _listed(session["messages_passed"]),
-            _listed(session["requests"]),
-            _listed(session["orders"]),
-            _listed(session["messages_withheld"]),
-        )
-        for flow in flows
-        for leg in flow["legs"]
-        if (session := leg["session"])
-    ]
-    columns = (
-        "client",
-        "mirror",
-        "version",
-        "datapath",
-        "role",
-        "messages passed",
-        "requests",
-        "orders",
-        "messages withheld",
-    )
-    return _table(columns, (), rows) if rows else None
-
-
-def ended_table(ended: Iterable[Mapping[str, Any]]) -> Table:
-    """Return a row for each leg that has ended, the latest last."""
-    rows = (
-        (
-            leg["ended_at"],
-            leg["client"],
-            f"{leg['service']}/{leg['mirror']}",
-            leg["reason"],
-            f"{leg['acked_bytes']} of {leg['client_bytes']}",
-        )
-        for leg in ended
-    )
-    return _table(("ended", "client", "mirror", "reason"), ("mirrored",), rows)
 
 
 def _table(texts: Iterable[str], numbers: Iterable[str], rows: Iterable[tuple[str, ...]]) -> Table:
@@ -281,22 +211,4 @@ def _mirror_lag(mirror: Mapping[str, Any]) -> str:
 
 
 def _lag(count: int, seconds: float) -> str:
-    return f"{_size(count)}, {seconds:.1f} s" if count else "none"
-
-
-def _size(count: int) -> str:
-    for unit, name in _UNITS:
-        if count >= 10 * unit:
-            return f"{count / unit:.1f} {name}"
-    return f"{count} B"
-
-
-def _duration(seconds: float) -> str:
-    minutes, left = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    return (f"{days} d " if days else "") + f"{hours}:{minutes:02}:{left:02}"
-
-
-def _listed(counters: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counters.items() if count) or "none"
+    return f"{size(count)}, {seconds:.1f} s" if count else "none"

@@ -12,9 +12,12 @@ from itertools import zip_longest
 from urllib.parse import unquote
 
 from natmirror.api import PREFIX
-from natmirror.api.values import Flag, Seconds, ValueType
+from natmirror.api.values import Client, Count, Cursor, Flag, Name, Order, Seconds, ValueType, Words
 
 JSON = "application/json"
+MAX_LIMIT = 10_000
+DEFAULT_LIMIT = 1000
+"""Rows of a sorted list, at most and by default."""
 
 
 class Kind(Enum):
@@ -32,7 +35,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A parameter of a query, or a member of a command's body."""
+    """A parameter of a query, or a member of a command's body. ``sentence`` says what it does."""
 
     name: str
     type: ValueType
@@ -51,7 +54,21 @@ class Route:
     answer: str
     summary: str
     parameters: tuple[Parameter, ...] = ()
+    columns: tuple[str, ...] = ()
+    """The fields by which a list can be sorted."""
     content_type: str = JSON
+
+    @property
+    def query(self) -> tuple[Parameter, ...]:
+        """Return the parameters of the query."""
+        if self.kind is Kind.COMMAND:
+            return ()
+        return self.parameters + (_paging(self.columns) if self.kind is Kind.LIST else ())
+
+    @property
+    def body(self) -> tuple[Parameter, ...]:
+        """Return the members of the body."""
+        return self.parameters if self.kind is Kind.COMMAND else ()
 
     @property
     def method(self) -> str:
@@ -75,6 +92,27 @@ class Route:
         return found if is_same else None
 
 
+def _paging(columns: tuple[str, ...]) -> tuple[Parameter, ...]:
+    return (
+        Parameter(
+            "sort",
+            Order(columns),
+            "Sort by this field, the smallest first; behind a minus sign, the largest first. Rows without a value come"
+            f" last. A sorted list has at most {DEFAULT_LIMIT} rows unless limit says otherwise.",
+        ),
+        Parameter("limit", Count(1, MAX_LIMIT), "At most this many rows. If there are more, next leads to them."),
+        Parameter(
+            "cursor", Cursor(), "Go on behind the rows of an earlier answer: its next, with the same other parameters."
+        ),
+    )
+
+
+_CLIENT = Parameter("client", Client(), "Only this client, these clients, or this client's port.")
+_SERVICE = Parameter("service", Name(), "Only this service, by its name in the rules.")
+_BACKEND = Parameter("backend", Name(), "Only connections to this backend, by its name in the rules.")
+_LAGGING = "whose mirror has left the client's bytes unacknowledged for this many seconds, or longer."
+_COUNTS = ("client_bytes", "sent_bytes", "acked_bytes", "in_flight_bytes", "lag_bytes", "lag_seconds", "consumed_bytes")
+
 ROUTES = (
     Route(
         Kind.DOCUMENT,
@@ -83,13 +121,49 @@ ROUTES = (
         "StatusAnswer",
         "Counters, dropped packets by reason, findings, backends, mirrors with their accounts, queues.",
     ),
-    Route(Kind.LIST, f"{PREFIX}flows", "flows", "FlowEntry", "The flows, each with its legs."),
+    Route(
+        Kind.LIST,
+        f"{PREFIX}flows",
+        "flows",
+        "FlowEntry",
+        "The flows, each with its legs.",
+        (
+            *(_CLIENT, _SERVICE, _BACKEND),
+            Parameter("mirror", Name(), "Only connections with a leg to this mirror, by its name in the rules."),
+            Parameter("state", Words("FlowState"), "Only connections in this state."),
+            Parameter("lagging", Seconds(), f"Only connections with a leg {_LAGGING}"),
+        ),
+        columns=("client", "service", "backend", "state", "idle_seconds", "client_bytes", "backend_bytes"),
+    ),
+    Route(
+        Kind.LIST,
+        f"{PREFIX}legs",
+        "legs",
+        "LegRow",
+        "The legs, and the sessions and copies that have none now: a row for each.",
+        (
+            *(_CLIENT, _SERVICE, _BACKEND),
+            Parameter("mirror", Name(), "Only legs to this mirror, by its name in the rules."),
+            Parameter("state", Words("LegPhase"), "Only legs in this state."),
+            Parameter("lagging", Seconds(), f"Only legs {_LAGGING}"),
+        ),
+        columns=(
+            *("client", "service", "backend", "mirror", "state", *_COUNTS),
+            *("retransmits", "timeouts", "rtt_seconds", "messages_missed"),
+        ),
+    ),
     Route(
         Kind.LIST,
         f"{PREFIX}ended",
         "ended",
         "EndedLeg",
         "The latest legs that have ended: when, why, and how many bytes each mirror got. The latest come last.",
+        (
+            *(_CLIENT, _SERVICE),
+            Parameter("mirror", Name(), "Only legs to this mirror, by its name in the rules."),
+            Parameter("reason", Words("EndReason"), "Only legs that ended for this reason."),
+        ),
+        columns=("ended_at", "client", "service", "mirror", "reason", "client_bytes", "acked_bytes"),
     ),
     Route(
         Kind.LIST,
@@ -97,6 +171,27 @@ ROUTES = (
         "decisions",
         "SwitchDecisions",
         "What backend and masters have decided for each OpenFlow switch.",
+        (_CLIENT, _SERVICE),
+        columns=("client", "service"),
+    ),
+    Route(
+        Kind.DOCUMENT,
+        f"{PREFIX}rules",
+        "rules",
+        "RulesAnswer",
+        "The rules that run, and how those in the file differ.",
+    ),
+    Route(Kind.FILE, f"{PREFIX}openapi.json", "openapi", "", "This description of the API (OpenAPI 3.1)."),
+    Route(
+        Kind.DOCUMENT,
+        f"{PREFIX}explain",
+        "explain",
+        "ExplainAnswer",
+        "What natmirror does with a client's connections, and why.",
+        (
+            Parameter("client", Client(), "The client's address, or its address and port.", is_required=True),
+            _SERVICE,
+        ),
     ),
     Route(
         Kind.COMMAND,
@@ -125,14 +220,14 @@ ROUTES = (
         Kind.COMMAND,
         f"{PREFIX}mirroring/resume",
         "resume-mirroring",
-        "EmptyAnswer",
+        "CommandAnswer",
         "Switch on what was switched off after internal errors.",
     ),
     Route(
         Kind.COMMAND,
         f"{PREFIX}kernel/release",
         "release-kernel",
-        "EmptyAnswer",
+        "CommandAnswer",
         "Install no kernel rules again that an operator removes.",
     ),
 )

@@ -1,51 +1,126 @@
 """Answers the requests that resources.py declares, and refuses others with a hint."""
 
 import json
+import sys
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
 from urllib.parse import parse_qsl
 
+from natmirror.api import times
 from natmirror.api.http_server import Answer, Request
-from natmirror.api.program import Program, Refused
-from natmirror.api.resources import JSON, ROUTES, Kind, Parameter, Route
+from natmirror.api.lists import Cursor, CursorError, Place, SortedPage, parse_cursor
+from natmirror.api.program import BUSY, Program, Refused
+from natmirror.api.resources import DEFAULT_LIMIT, JSON, ROUTES, Kind, Parameter, Route
+from natmirror.api.times import with_moments
 from natmirror.api.values import closest
+
+_MAX_SORTED_PAGES = 8  # at the same time: each keeps up to MAX_LIMIT rows
+_ROWS_AT_ONCE = 50
 
 
 class Routes:
-    """Answers requests, by asking ``program``."""
+    """Answers requests, by asking ``program``. ``description`` is the file openapi.json."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, description: bytes) -> None:
         self._program = program
+        self._description = description
+        self._sorted_pages = 0
 
     def respond(self, request: Request) -> Answer:
         """Return the answer to a request. Refused where there is none."""
         route, in_path = _find(request)
         if route.kind is Kind.COMMAND:
-            _check_query(request.query, ())
+            _check_query(request.query, route.query)
             pieces = self._obey(route, {**_body(route, request), **in_path})
+        elif route.kind is Kind.FILE:
+            _check_query(request.query, route.query)
+            pieces = self._file()
         elif route.kind is Kind.LIST:
-            pieces = self._list(route, {**_check_query(request.query, route.parameters), **in_path})
+            pieces = self._list(route, {**_check_query(request.query, route.query), **in_path})
         else:
-            pieces = self._document(route, {**_check_query(request.query, route.parameters), **in_path})
+            pieces = self._document(route, {**_check_query(request.query, route.query), **in_path})
         return Answer(route.content_type, pieces)
+
+    async def _file(self) -> AsyncGenerator[bytes, None]:
+        yield self._description
 
     async def _obey(self, route: Route, arguments: dict[str, Any]) -> AsyncGenerator[bytes, None]:
         yield json.dumps(await self._program.command(route.name, arguments)).encode()
 
     async def _document(self, route: Route, arguments: dict[str, Any]) -> AsyncGenerator[bytes, None]:
         async with aclosing(self._program.get(route.name, arguments)) as answers:
-            answer = await anext(answers)
-        yield (json.dumps(answer) if route.content_type == JSON else str(answer)).encode()
+            answer, now = await anext(answers)
+        yield (json.dumps(with_moments(answer, now)) if route.content_type == JSON else str(answer)).encode()
 
     async def _list(self, route: Route, arguments: dict[str, Any]) -> AsyncGenerator[bytes, None]:
-        before = b"["
+        sort, limit = arguments.pop("sort", None), arguments.pop("limit", None)
+        after = _cursor(arguments.pop("cursor", None), sort)
+        if sort is not None:
+            pieces = self._sorted(route, arguments, SortedPage(sort, limit or DEFAULT_LIMIT, after))
+        else:
+            more = {} if after is None else {"after": after.place}
+            pieces = self._in_natural_order(route, arguments | more, sys.maxsize if limit is None else limit)
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield piece
+
+    async def _sorted(self, route: Route, arguments: dict[str, Any], page: SortedPage) -> AsyncGenerator[bytes, None]:
+        if self._sorted_pages == _MAX_SORTED_PAGES:
+            raise Refused(503, BUSY)
+        self._sorted_pages += 1
+        try:
+            async with aclosing(self._program.get(route.name, arguments)) as parts:
+                async for rows, now in parts:
+                    page.add(rows, now)
+            items, end = page.finish()
+            yield _head(now)
+            for first in range(0, len(items), _ROWS_AT_ONCE):
+                yield (b", " if first else b"") + b", ".join(items[first : first + _ROWS_AT_ONCE])
+            yield _tail(end)
+        except CursorError as error:
+            raise _wrong_cursor(error) from None
+        finally:
+            self._sorted_pages -= 1
+
+    async def _in_natural_order(
+        self, route: Route, arguments: dict[str, Any], limit: int
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield the pieces of a page while natmirror makes its rows."""
+        before, left, end = b"", limit, None
+        last: Place = []
         async with aclosing(self._program.get(route.name, arguments)) as parts:
-            async for part in parts:
-                if part:
-                    yield before + json.dumps(part)[1:-1].encode()
-                    before = b", "
-        yield b"[]" if before == b"[" else b"]"
+            async for rows, now in parts:
+                if not before:
+                    before = _head(now)
+                if len(rows) > left:
+                    end = Cursor(None, None, rows[left - 1][0] if left else last)
+                    rows = rows[:left]
+                if rows:
+                    yield before + json.dumps([with_moments(row, now) for _, row in rows])[1:-1].encode()
+                    before, left, last = b", ", left - len(rows), rows[-1][0]
+                if end is not None:
+                    break
+        yield (b"" if before == b", " else before) + _tail(end)
+
+
+def _head(now: float) -> bytes:
+    return b'{"at": ' + json.dumps(times.show(now)).encode() + b', "items": ['
+
+
+def _tail(end: Cursor | None) -> bytes:
+    return b'], "next": ' + json.dumps(None if end is None else str(end)).encode() + b"}"
+
+
+def _cursor(text: str | None, sort: str | None) -> Cursor | None:
+    try:
+        return None if text is None else parse_cursor(text, sort)
+    except CursorError as error:
+        raise _wrong_cursor(error) from None
+
+
+def _wrong_cursor(error: CursorError) -> Refused:
+    return Refused(400, f"the parameter cursor: {error}")
 
 
 def _find(request: Request) -> tuple[Route, Mapping[str, str]]:
@@ -86,16 +161,16 @@ def _body(route: Route, request: Request) -> dict[str, Any]:
         raise Refused(400, f"the body is no JSON object; {_example(route)}")
     values: dict[str, Any] = {}
     for name, value in body.items():
-        one = _known(name, route.parameters, "member")
+        one = _known(name, route.body, "member")
         try:
             values[name] = one.type.from_json(value)
         except ValueError:
             raise _wrong("member", one, json.dumps(value)) from None
-    return _require_all(values, route.parameters, "member")
+    return _require_all(values, route.body, "member")
 
 
 def _example(route: Route) -> str:
-    members = ", ".join(f"{one.name}: {one.type.expected}" for one in route.parameters)
+    members = ", ".join(f"{one.name}: {one.type.expected}" for one in route.body)
     takes = f"a JSON object with these members, all optional: {members}" if members else "the empty JSON object {}"
     return f"send {takes}, for example: curl --unix-socket SOCKET --json '{{}}' http://natmirror{route.path}"
 

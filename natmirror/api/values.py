@@ -26,19 +26,34 @@ class ValueType:
         return {"type": "string"}
 
 
+class Name(ValueType):
+    """A name in the rules. natmirror itself knows the names, and refuses others."""
+
+    expected = "a name"
+
+
+class Cursor(ValueType):
+    """The end of an earlier page (lists.py)."""
+
+    expected = "the value of next in an earlier answer"
+
+
 class Words(ValueType):
     """A word of an enumeration, which the reference names. natmirror itself knows the words, and refuses others."""
+
+    expected = "a word"
 
     def __init__(self, enumeration: str) -> None:
         self.enumeration = enumeration
 
 
-class Choice(ValueType):
-    """One of a few words."""
+class Order(ValueType):
+    """One of a list's fields, or a minus sign before it."""
 
-    def __init__(self, words: Iterable[str]) -> None:
-        self.words = tuple(words)
-        self.expected = "one of " + ", ".join(self.words)
+    def __init__(self, fields: Iterable[str]) -> None:
+        self.fields = tuple(fields)
+        self.words = [sign + field for field in self.fields for sign in ("", "-")]
+        self.expected = f"one of these, with or without - before it: {', '.join(self.fields)}"
 
     def from_text(self, text: str) -> str:
         if text not in self.words:
@@ -46,7 +61,7 @@ class Choice(ValueType):
         return text
 
     def schema(self) -> dict[str, Any]:
-        return {"type": "string", "enum": list(self.words)}
+        return {"type": "string", "enum": self.words}
 
 
 class Flag(ValueType):

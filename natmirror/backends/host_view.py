@@ -1,6 +1,7 @@
 """What the health checks need to know of this host. The package linux has the real answers, tests have their own."""
 
-from collections.abc import Iterable
+import socket
+from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address
 from typing import Protocol
 
@@ -10,8 +11,19 @@ Target = Endpoint | IPv4Address
 """A host beside the backends: a mirror's endpoint, or a gateway's address."""
 
 
+Bind = Callable[[socket.socket], None]
+"""Prepares a socket that does not have an address yet."""
+
+
+def bind_to_nothing(sock: socket.socket) -> None:
+    """Leave a socket as it is."""
+
+
 class HostView(Protocol):
     """This host, as the reason for which a check may fail. The methods may block, and are called in other threads."""
+
+    def bind(self, sock: socket.socket) -> None:
+        """Have a check's packets take the routes of production. OSError where the kernel refuses."""
 
     def why_cut_off(self, to: Endpoint) -> str | None:
         """Return which route or carrier this host lacks on the way to an endpoint; None if it has them, or nothing is

@@ -62,6 +62,8 @@ class _Watched:
     """The duration of its last check."""
     inconclusive: str = ""
     """Why the last check said nothing about the backend; empty if it said something."""
+    is_silent: bool = False
+    """Whether the last check that said something failed because not a single packet came back."""
     second_targets: Sequence[Target] = ()
     """The second targets that have lately answered."""
     answered: Sequence[Target] = ()
@@ -129,6 +131,12 @@ class Monitor:
             now = time.monotonic()
             return [self._shown(watched, now) for watched in self._watched.values()]
 
+    def silent(self) -> set[tuple[str, str]]:
+        """Return the service and the name of each backend that is down because its host answers nothing; from any
+        thread."""
+        with self._lock:
+            return {key for key, one in self._watched.items() if one.is_silent and not one.health.is_up}
+
     def syn_failed(self, service: str, backend: str) -> None:
         """Note that a backend refused or did not answer a client's SYN; from any thread, without waiting.
 
@@ -181,10 +189,11 @@ class Monitor:
                 self._enter_outcome(watched, Outcome(None, "internal error"))
 
     async def _check(self, watched: _Watched) -> None:
-        probe = PROBES[watched.settings.check](watched.backend, watched.settings)
+        probe = PROBES[watched.settings.check](watched.backend, watched.settings, self._host.bind)
         second_target = None
         if watched.has_others and watched.second_targets and watched.health.may_fall():
-            second_target = self._loop.create_task(first_answering(watched.second_targets, watched.settings.timeout))
+            asking = first_answering(watched.second_targets, watched.settings.timeout, self._host.bind)
+            second_target = self._loop.create_task(asking)
         try:
             began_at = time.monotonic()
             outcome = await probe.outcome()
@@ -234,7 +243,7 @@ class Monitor:
         if not watched.has_others:
             targets |= {mirror: _show_target(mirror) for mirror in watched.mirrors}
         targets |= {endpoint_of(one.backend): one.backend.name for one in others[:_MAX_OTHERS]}
-        found = await first_answering(list(targets), watched.settings.timeout)
+        found = await first_answering(list(targets), watched.settings.timeout, self._host.bind)
         return None if found is None else targets[found]
 
     async def _ask_second_targets(self, watched: _Watched, until: float) -> None:
@@ -249,7 +258,7 @@ class Monitor:
                 address = watched.backend.address
                 watched.known_targets = await asyncio.to_thread(self._host.second_targets, address, watched.mirrors)
             elif now < until:
-                watched.answered = await answering(watched.known_targets, until - now)
+                watched.answered = await answering(watched.known_targets, until - now, self._host.bind)
                 watched.known_targets, watched.ask_at = None, now + _ASK_INTERVAL
         except Exception:
             watched.ask_at = now + _ASK_INTERVAL
@@ -263,6 +272,7 @@ class Monitor:
                 health.inconclusive(now)
             else:
                 has_changed = health.result(outcome.ok, outcome.reason, now)
+                watched.is_silent = outcome.is_silence
             watched.inconclusive = outcome.reason if outcome.ok is None else ""
         if watched.inconclusive != before:
             self._told()

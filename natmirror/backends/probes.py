@@ -17,6 +17,7 @@ from ipaddress import IPv4Address
 from typing import NamedTuple
 
 from natmirror import unprivileged
+from natmirror.backends.host_view import Bind, bind_to_nothing
 from natmirror.net.endpoint import Endpoint
 from natmirror.openflow.framer import Broken
 from natmirror.openflow.handshake import Handshake, HelloRefused
@@ -50,6 +51,8 @@ class Outcome(NamedTuple):
 
     ok: bool | None
     reason: str
+    is_silence: bool = False
+    """Whether the check failed because not a single packet came back."""
 
 
 class Failed(Exception):
@@ -70,7 +73,7 @@ def hide_from_program(sock: socket.socket) -> None:
 class Probe:
     """One check of one backend: call outcome(), close() if it passed, and abort() in any case."""
 
-    def __init__(self, backend: Backend, settings: Health) -> None:
+    def __init__(self, backend: Backend, settings: Health, bind: Bind = bind_to_nothing) -> None:
         self.awaited = "answer"
         """The answer for which the probe waits; a timeout's reason names it."""
         self.source: Endpoint | None = None
@@ -79,6 +82,7 @@ class Probe:
         """Whether the check could not be made because this host has no route to the backend."""
         self._backend = backend
         self._settings = settings
+        self._bind = bind
         self._sock: socket.socket | None = None
 
     async def outcome(self) -> Outcome:
@@ -90,10 +94,13 @@ class Probe:
         except TimeoutError:
             if time.monotonic() - began_at > self._settings.timeout + _MAX_LATE:
                 return Outcome(None, "this host was too busy to check it")
-            return Outcome(False, f"no {self.awaited} within {self._settings.timeout * 1000:g} ms")
+            reason = f"no {self.awaited} within {self._settings.timeout * 1000:g} ms"
+            return Outcome(False, reason, is_silence=self.source is not None)
         except OSError as error:
             ours = error.errno in _OUR_FAULTS
-            return Outcome(None if ours else False, os.strerror(error.errno).lower() if error.errno else str(error))
+            reason = os.strerror(error.errno).lower() if error.errno else str(error)
+            is_silence = error.errno in _NO_ROUTE and self.source is not None
+            return Outcome(None if ours else False, reason, is_silence)
         except Broken as broken:
             return Outcome(False, _BROKEN_TEXTS[broken.reason])
         except HelloRefused:
@@ -117,6 +124,7 @@ class Probe:
 
     def _open(self) -> socket.socket:
         self._sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        self._bind(self._sock)
         return self._sock
 
     async def _connect(self, sock: socket.socket) -> None:
@@ -179,8 +187,8 @@ class ExecProbe(Probe):
     """The check that a command ends with exit code 0. It runs as natmirror's user, without natmirror's capabilities.
     The processes of its group are killed with it."""
 
-    def __init__(self, backend: Backend, settings: Health) -> None:
-        super().__init__(backend, settings)
+    def __init__(self, backend: Backend, settings: Health, bind: Bind = bind_to_nothing) -> None:
+        super().__init__(backend, settings, bind)
         self.awaited = f"exit of {settings.command[0]}"
         self._process: subprocess.Popen[bytes] | None = None
 

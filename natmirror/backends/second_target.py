@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from ipaddress import IPv4Address
 
-from natmirror.backends.host_view import Target
+from natmirror.backends.host_view import Bind, Target, bind_to_nothing
 from natmirror.backends.probes import hide_from_program
 from natmirror.net.checksum import ones_sum
 from natmirror.net.endpoint import Endpoint
@@ -19,9 +19,9 @@ _ECHO_REQUEST, _ECHO_REPLY = 8, 0
 _LARGEST = 1 << 16
 
 
-async def answering(targets: Sequence[Target], timeout: float) -> list[Target]:
+async def answering(targets: Sequence[Target], timeout: float, bind: Bind = bind_to_nothing) -> list[Target]:
     """Return the targets that answer within a time in seconds: an endpoint a SYN, a gateway an echo request."""
-    asked = {asyncio.create_task(_answers(target)): target for target in targets}
+    asked = {asyncio.create_task(_answers(target, bind)): target for target in targets}
     if not asked:
         return []
     try:
@@ -33,9 +33,9 @@ async def answering(targets: Sequence[Target], timeout: float) -> list[Target]:
         await asyncio.gather(*asked, return_exceptions=True)
 
 
-async def first_answering(targets: Sequence[Target], timeout: float) -> Target | None:
+async def first_answering(targets: Sequence[Target], timeout: float, bind: Bind = bind_to_nothing) -> Target | None:
     """Return the target that answers first within a time in seconds, or None."""
-    asked = [asyncio.create_task(_answering(target)) for target in targets]
+    asked = [asyncio.create_task(_answering(target, bind)) for target in targets]
     try:
         async with asyncio.timeout(timeout):
             for one in asyncio.as_completed(asked):
@@ -50,16 +50,16 @@ async def first_answering(targets: Sequence[Target], timeout: float) -> Target |
     return None
 
 
-async def _answering(target: Target) -> Target | None:
-    return target if await _answers(target) else None
+async def _answering(target: Target, bind: Bind) -> Target | None:
+    return target if await _answers(target, bind) else None
 
 
-async def _answers(target: Target) -> bool:
+async def _answers(target: Target, bind: Bind) -> bool:
     try:
         if isinstance(target, IPv4Address):
-            await _await_echo(target)
+            await _await_echo(target, bind)
         else:
-            await _connect(target)
+            await _connect(target, bind)
     except ConnectionRefusedError:
         return True
     except OSError:
@@ -67,17 +67,19 @@ async def _answers(target: Target) -> bool:
     return True
 
 
-async def _connect(to: Endpoint) -> None:
+async def _connect(to: Endpoint, bind: Bind) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock:
+        bind(sock)
         hide_from_program(sock)
         await asyncio.get_running_loop().sock_connect(sock, (str(IPv4Address(to[0])), to[1]))
 
 
-async def _await_echo(gateway: IPv4Address) -> None:
+async def _await_echo(gateway: IPv4Address, bind: Bind) -> None:
     """Send a gateway an echo request, and wait for the reply."""
     loop, number = asyncio.get_running_loop(), int.from_bytes(os.urandom(2), "big")
     checksum = ~ones_sum(_ECHO.pack(_ECHO_REQUEST, 0, 0, number, 0)) & 0xFFFF
     with socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.IPPROTO_ICMP) as sock:
+        bind(sock)
         sock.connect((str(gateway), 0))  # replies of others are not received
         await loop.sock_sendall(sock, _ECHO.pack(_ECHO_REQUEST, 0, checksum, number, 0))
         while True:

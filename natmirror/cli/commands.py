@@ -11,9 +11,10 @@ from typing import Any
 import click
 
 from natmirror import __version__
-from natmirror.cli import exit_codes, running, tools
+from natmirror.cli import exit_codes, lists, running, tools
 from natmirror.cli.doctor import doctor
 from natmirror.cli.exit_codes import epilog
+from natmirror.cli.explain import explain
 from natmirror.cli.options import FILE, api_option, iptables_option
 from natmirror.errors import NatmirrorError, NoAnswerError
 from natmirror.linux import systemd
@@ -30,9 +31,9 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except NoAnswerError as error:
-            from natmirror.cli.absence import explain
+            from natmirror.cli import absence
 
-            click.echo(f"natmirror: {error}{explain()}", err=True)
+            click.echo(f"natmirror: {error}{absence.explain()}", err=True)
             ctx.exit(error.exit_code)
         except NatmirrorError as error:
             for note in getattr(error, "__notes__", ()):
@@ -80,8 +81,8 @@ def main(
         click.echo(text.describe(loaded))
         return
     from natmirror.linux import nftables
+    from natmirror.linux.cores import thread_count
     from natmirror.linux.iptables import Firewall, plan
-    from natmirror.linux.setup import thread_count
     from natmirror.runtime.logs import Logs, print_line
     from natmirror.runtime.runner import Runner
 
@@ -116,8 +117,8 @@ def main(
 
 
 for _command in (
-    *(running.status, running.legs, running.drain, running.undrain, running.reload, running.resume_mirroring),
-    *(running.health, running.role, doctor),
+    *(running.status, lists.flows, lists.legs, running.drain, running.undrain, running.reload, running.rules),
+    *(running.resume_mirroring, explain, doctor, running.health, running.role),
     *(tools.keepalived, tools.cleanup, tools.replay, tools.demo),
 ):
     main.add_command(_command)

@@ -13,6 +13,11 @@ RUN = {
     2: "The command line or the rules file is wrong.",
 }
 ASK = {0: "The running natmirror has answered.", 1: "No natmirror answers on SOCKET, or it is too busy."} | _USAGE
+EXPLAIN = {
+    0: "The running natmirror has answered, or the rules have.",
+    1: "No natmirror answers on SOCKET, it is too busy, or it knows no such service.",
+    2: "The command line or the rules file is wrong.",
+}
 COMMAND = {
     0: "The running natmirror has carried out the command.",
     1: "No natmirror answers on SOCKET, or it has refused the command.",

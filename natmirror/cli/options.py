@@ -13,10 +13,14 @@ api_option = click.option(
     "api_path",
     type=click.Path(path_type=Path, dir_okay=False),
     default=keepalived_hooks.DEFAULT_API,
+    envvar=keepalived_hooks.API_VARIABLE,
+    show_envvar=True,
     show_default=True,
     metavar="SOCKET",
     help="Unix socket on which the running natmirror serves its HTTP API.",
 )
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
 
 iptables_option = click.option(
     "--iptables",

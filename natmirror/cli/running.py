@@ -8,7 +8,7 @@ import click
 
 from natmirror.cli import exit_codes
 from natmirror.cli.exit_codes import epilog
-from natmirror.cli.options import api_option
+from natmirror.cli.options import api_option, json_option
 from natmirror.ha import keepalived_hooks
 
 _RELOAD_TIMEOUT = 60.0  # seconds
@@ -16,12 +16,10 @@ _RELOAD_TIMEOUT = 60.0  # seconds
 _PASSED_ON = {"ignore_unknown_options": True, "help_option_names": []}
 """For the commands whose arguments keepalived_hooks.py parses."""
 
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
 
 @click.command(epilog=epilog(exit_codes.ASK))
 @api_option
-@_json_option
+@json_option
 def status(api_path: Path, as_json: bool) -> None:
     """Show backends, mirrors, losses and drops by reason."""
     from natmirror.api.client import ask
@@ -29,26 +27,6 @@ def status(api_path: Path, as_json: bool) -> None:
 
     state = ask("status", api_path)
     _print(json.dumps(state, indent=2) if as_json else status_screen(state))
-
-
-@click.command(epilog=epilog(exit_codes.ASK))
-@api_option
-@_json_option
-@click.option("--ended", is_flag=True, help="Show the legs that ended last instead, with the time and the reason.")
-def legs(api_path: Path, as_json: bool, ended: bool) -> None:
-    """List the flows, their legs and the OpenFlow sessions."""
-    from natmirror.api.client import ask
-    from natmirror.api.report import ended_table, legs_table, sessions_table
-
-    shown = ask("ended" if ended else "flows", api_path)
-    if as_json:
-        _print(json.dumps(shown, indent=2))
-    elif ended:
-        _print(ended_table(shown))
-    else:
-        _print(legs_table(shown))
-        if sessions := sessions_table(shown):
-            _print(sessions)
 
 
 def _print(shown: Any) -> None:
@@ -71,33 +49,36 @@ def _print(shown: Any) -> None:
     help="Reset the connections that are left after this time.",
 )
 @api_option
-def drain(backend: str, deadline: float | None, api_path: Path) -> None:
+@json_option
+def drain(backend: str, deadline: float | None, api_path: Path, as_json: bool) -> None:
     """Give a backend no new connections.
 
     SERVICE and BACKEND are names in the rules. The backend's connections stay until they end or the deadline expires. A
     restart undrains all backends. The command holds for one host: in a pair, run it on both.
     """
-    _command_backend("drain", backend, api_path, deadline=deadline)
+    _command_backend("drain", backend, api_path, as_json, deadline=deadline)
 
 
 @click.command(epilog=epilog(exit_codes.COMMAND))
 @click.argument("backend", metavar="SERVICE/BACKEND")
 @api_option
-def undrain(backend: str, api_path: Path) -> None:
+@json_option
+def undrain(backend: str, api_path: Path, as_json: bool) -> None:
     """Give a drained backend new connections again.
 
     SERVICE and BACKEND are names in the rules.
     """
-    _command_backend("undrain", backend, api_path)
+    _command_backend("undrain", backend, api_path, as_json)
 
 
-def _command_backend(name: str, backend: str, api_path: Path, **more: Any) -> None:
+def _command_backend(name: str, backend: str, api_path: Path, as_json: bool, **more: Any) -> None:
     from natmirror.api.client import send_command
 
     service, slash, member = backend.partition("/")
     if not slash:
         raise click.UsageError(f"expected SERVICE/BACKEND, found {backend}")
-    click.echo(send_command(name, {"service": service, "backend": member, **more}, api_path)["done"])
+    answer = send_command(name, {"service": service, "backend": member, **more}, api_path)
+    click.echo(json.dumps(answer) if as_json else answer["done"])
 
 
 @click.command(context_settings=_PASSED_ON, epilog=epilog(exit_codes.HEALTH))
@@ -106,8 +87,8 @@ def _command_backend(name: str, backend: str, api_path: Path, **more: Any) -> No
 def health(ctx: click.Context, arguments: tuple[str, ...]) -> None:
     """Check whether natmirror is fit to be active.
 
-    Prints one line. keepalived runs this command every second. It needs no root. SOCKET is the Unix socket of the
-    running natmirror's API; /run/natmirror/api.sock by default.
+    Prints one line, or with --json an object. keepalived runs this command every second. It needs no root. SOCKET is
+    the Unix socket of the running natmirror's API; NATMIRROR_API or /run/natmirror/api.sock by default.
     """
     ctx.exit(keepalived_hooks.main("health", list(arguments)))
 
@@ -120,7 +101,7 @@ def role(ctx: click.Context, arguments: tuple[str, ...]) -> None:
 
     The role is master (the host is active), backup or fault. keepalived runs this command at each change, with the
     arguments that it gives to notify scripts: TYPE NAME STATE PRIORITY. SOCKET is the Unix socket of the running
-    natmirror's API; /run/natmirror/api.sock by default.
+    natmirror's API; NATMIRROR_API or /run/natmirror/api.sock by default.
     """
     ctx.exit(keepalived_hooks.main("role", list(arguments)))
 
@@ -128,7 +109,8 @@ def role(ctx: click.Context, arguments: tuple[str, ...]) -> None:
 @click.command(epilog=epilog(exit_codes.RELOAD))
 @click.option("--dry-run", is_flag=True, help="Print the changes and what they would cost connections; change nothing.")
 @api_option
-def reload(dry_run: bool, api_path: Path) -> None:
+@json_option
+def reload(dry_run: bool, api_path: Path, as_json: bool) -> None:
     """Read the rules file again, and print the changes.
 
     Lines that begin with - are gone, lines that begin with + are new. Connections and legs stay unless the new rules
@@ -137,14 +119,43 @@ def reload(dry_run: bool, api_path: Path) -> None:
     from natmirror.api.client import send_command
 
     answer = send_command("reload", {"dry_run": dry_run}, api_path, timeout=_RELOAD_TIMEOUT)
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+        return
     click.echo("\n".join([*(answer["changes"] or ["no changes"]), *answer["costs"]]))
     if dry_run:
         click.echo("nothing has changed: this was a dry run")
 
 
+@click.command(epilog=epilog(exit_codes.ASK))
+@api_option
+@json_option
+def rules(api_path: Path, as_json: bool) -> None:
+    """Show the rules that run, and how those in the file differ.
+
+    The rules are shown with all defaults. Lines that begin with - are only in the rules that run, lines that begin with
+    + only in the file; natmirror reload applies them.
+    """
+    from natmirror.api.client import ask
+
+    answer = ask("rules", api_path)
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+        return
+    file, path = answer["file"], answer["path"]
+    if file["error"] is not None:
+        verdict = f"natmirror reload cannot apply the file: {file['error']}"
+    elif file["differs"]:
+        verdict = f"{path}, changed at {file['changed_at']}, differs; natmirror reload applies:"
+    else:
+        verdict = f"{path} has the same rules"
+    click.echo("\n".join([f"running since {answer['loaded_at']}:", *answer["running"], verdict, *file["differences"]]))
+
+
 @click.command(name="resume-mirroring", epilog=epilog(exit_codes.COMMAND))
 @api_option
-def resume_mirroring(api_path: Path) -> None:
+@json_option
+def resume_mirroring(api_path: Path, as_json: bool) -> None:
     """Resume mirroring after internal errors.
 
     natmirror switches a kind of mirroring off when its internal errors repeat, and on again after ten minutes. This
@@ -152,5 +163,5 @@ def resume_mirroring(api_path: Path) -> None:
     """
     from natmirror.api.client import send_command
 
-    send_command("resume-mirroring", {}, api_path)
-    click.echo("new connections are mirrored again")
+    answer = send_command("resume-mirroring", {}, api_path)
+    click.echo(json.dumps(answer) if as_json else answer["done"])

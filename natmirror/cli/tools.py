@@ -1,5 +1,6 @@
 """The commands that need no running natmirror."""
 
+import json
 import pwd
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ import click
 
 from natmirror.cli import exit_codes
 from natmirror.cli.exit_codes import epilog
-from natmirror.cli.options import FILE, api_option
+from natmirror.cli.options import FILE, api_option, json_option
 from natmirror.errors import HostError
 from natmirror.rules import load_rules
 
@@ -90,7 +91,8 @@ def _script_user() -> str:
 @click.command(epilog=epilog(exit_codes.CLEANUP))
 @click.option("--force", is_flag=True, help="Remove the rules of a running natmirror too; this cuts its connections.")
 @api_option
-def cleanup(force: bool, api_path: Path) -> None:
+@json_option
+def cleanup(force: bool, api_path: Path, as_json: bool) -> None:
     """Remove the kernel rules that natmirror has left behind.
 
     These are the iptables chains NATMIRROR-*, in both variants of iptables, and the nftables table natmirror, in this
@@ -113,7 +115,10 @@ def cleanup(force: bool, api_path: Path) -> None:
             click.echo(name)
         raise
     removed += iptables.cleanup()
-    click.echo("\n".join(removed) if removed else "nothing to remove")
+    if as_json:
+        click.echo(json.dumps({"removed": removed}))
+    else:
+        click.echo("\n".join(removed) if removed else "nothing to remove")
     if not_told is not None:
         raise not_told
 

@@ -24,7 +24,7 @@ class Check:
 
 _RULES, _SETUP, _HOST, _PATHS, _RUN = "rules", "what natmirror needs", "this host", "paths", "the running natmirror"
 
-CHECKS: tuple[Check, ...] = (
+_NAMED: tuple[Check, ...] = (
     Check("rules-file", _RULES, "the rules file can be used", machine_checks.rules_file),
     Check("rules-in-use", _RULES, "the running natmirror uses the rules file as it is", run_checks.rules_in_use),
     Check("parts", _SETUP, "natmirror is built completely", machine_checks.parts),
@@ -128,6 +128,12 @@ CHECKS: tuple[Check, ...] = (
         codes=(PathCode.COPIES_CUT, PathCode.NO_ROUTE_TO_MIRROR),
     ),
     Check(
+        "arp",
+        _PATHS,
+        "the kernel answers ARP requests for its addresses",
+        codes=(PathCode.ARP_UNANSWERED, PathCode.ARP_IN_VAIN),
+    ),
+    Check(
         "answers",
         _PATHS,
         "backends, mirrors and clients answer",
@@ -135,6 +141,8 @@ CHECKS: tuple[Check, ...] = (
             PathCode.BACKEND_SILENT,
             PathCode.MIRROR_SILENT,
             PathCode.SERVICE_SILENT,
+            PathCode.SERVICE_HARDLY_PASSES,
+            PathCode.NO_NEW_CONNECTIONS,
             PathCode.SYNS_UNANSWERED,
             PathCode.CLIENTS_UNREACHABLE,
             PathCode.HANDSHAKES_INCOMPLETE,
@@ -180,5 +188,8 @@ CHECKS: tuple[Check, ...] = (
         of_run=True,
     ),
     Check("copies", _RUN, "it copies each open connection as the rules say", run_checks.copies),
-    Check("other-findings", _RUN, "it reports nothing else", codes=(SetupCode.REPORTED,), of_run=True),
 )
+_OTHERS = {*HostCode, *PathCode, *OwnCode, SetupCode.REPORTED} - {code for check in _NAMED for code in check.codes}
+
+CHECKS = (*_NAMED, Check("others", _RUN, "there is nothing else", codes=tuple(sorted(_OTHERS)), of_run=True))
+"""All checks. What belongs to no other one comes last."""

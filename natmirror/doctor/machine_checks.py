@@ -10,6 +10,7 @@ from natmirror.doctor.subject import NotCheckedError, NothingToCheckError, Subje
 from natmirror.errors import HostError
 from natmirror.findings import Finding, SetupCode
 from natmirror.linux import instance, iptables, nftables, setup
+from natmirror.linux.cores import thread_count
 from natmirror.linux.memory_limit import most_memory
 from natmirror.linux.queue_readers import taken_queues
 
@@ -91,7 +92,7 @@ def iptables_support(subject: Subject) -> Iterator[Finding]:
     rules = subject.rules()
     try:
         backend, firewall = subject.firewall.backend, subject.firewall
-        refused = firewall.unsupported(rules, setup.thread_count(rules))
+        refused = firewall.unsupported(rules, thread_count(rules))
     except HostError as error:
         if not shutil.which("iptables"):
             raise NotCheckedError("iptables is missing") from None

@@ -10,6 +10,7 @@ from ipaddress import IPv4Address
 from typing import Any
 
 from natmirror.api.client import ask
+from natmirror.docstrings import sentences
 from natmirror.doctor.client_port import ClientPort
 from natmirror.doctor.free_address import route_to, why_not_free
 from natmirror.doctor.outcome import CheckState, Outcome, state_of
@@ -18,6 +19,7 @@ from natmirror.errors import HostError
 from natmirror.fastpath.flow_states import FlowState
 from natmirror.findings import Finding, SendCode
 from natmirror.linux.addresses import own_addresses
+from natmirror.reasons import EndReason
 from natmirror.rules import CheckKind, Mirror, Service
 
 SECTION = "packets that doctor has sent"
@@ -26,13 +28,10 @@ _OPEN = (FlowState.ESTABLISHED, FlowState.HALF_CLOSED, FlowState.CLOSING)
 _SECOND_SYN_AFTER = 0.9  # Linux sends a SYN again after one
 _COPIED_WITHIN = 3.5  # a leg sends SYNs after 0, 1 and 3 s
 _POLL = 0.1
-_MENDS = {
-    "refused": "start the program on {name}, or see which firewall there rejects connections from {client}",
-    "unreachable": "run: ip route get {address}",
-    "": "run: tcpdump -ni any host {address} and host {client}; if nothing comes back, look on {name}: ip route get"
-    " {client} has to name this host as the gateway (or set source for the mirror), and no firewall may drop SYNs",
-}
-"""What mends a copy without a connection, by the reason why its leg has ended; empty: it waits for an answer."""
+_NO_ANSWER = (
+    "run: tcpdump -ni any host {address} and host {client}; if nothing comes back, look on {name}: ip route get {client}"
+    " has to name this host as the gateway (or set source for the mirror), and no firewall may drop SYNs"
+)
 
 
 def send(subject: Subject, client: IPv4Address, data: bytes) -> list[Outcome]:
@@ -194,9 +193,8 @@ def _copy(
         why, mend = "natmirror has opened no leg for it", "see natmirror status for reasons and findings"
     elif reason:
         why = f"its leg has ended or waits, {reason}"
-        mend = _MENDS.get(reason, f"docs/reference/state.md says what {reason} means, and what mends it")
+        mend = sentences(EndReason)[EndReason(reason).name].partition("\n\n")[2]
     else:
-        why, mend = "the mirror does not answer the SYN", _MENDS[""]
-    yield SendCode.COPY_UNANSWERED.found(
-        **names, why=why, mend=mend.format(name=mirror.name, address=mirror.address, client=client)
-    )
+        why = "the mirror does not answer the SYN"
+        mend = _NO_ANSWER.format(name=mirror.name, address=mirror.address, client=client)
+    yield SendCode.COPY_UNANSWERED.found(**names, why=why, mend=mend)

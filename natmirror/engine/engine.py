@@ -12,6 +12,7 @@ from ipaddress import IPv4Network
 from natmirror import fastpath
 from natmirror.actions import FOR_LEG, Accept, Decision, Drop, Hook, LegEnded, Order, Send
 from natmirror.engine.counters import Counters
+from natmirror.engine.explanation import EngineExplanation
 from natmirror.engine.failover import Failover
 from natmirror.engine.forwarding import Forwarding
 from natmirror.engine.icmp_errors import IcmpErrors
@@ -23,13 +24,16 @@ from natmirror.engine.report import EngineReport
 from natmirror.engine.shown import Snapshot, SwitchDecisions
 from natmirror.fastpath import ConnectionCounts, GearRow, Look, Memory, Refusals, ServiceLook
 from natmirror.fastpath.flow_states import timeouts_by_state
+from natmirror.mirror.explanation import MirrorExplanation
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.mirror.parts import MirrorParts
 from natmirror.mirror.report import MirrorReport
 from natmirror.mirror.sessions.claims import SwitchClaims
 from natmirror.mirror.shown import FlowEntry
 from natmirror.mirror.timers import AT_ONCE
+from natmirror.nat.flow import Flow
 from natmirror.nat.flows import Nat
+from natmirror.nat.new_connections import NewConnections
 from natmirror.nat.services import ServiceTable
 from natmirror.net.checksum import Checksum
 from natmirror.net.endpoint import Endpoint, endpoint_of
@@ -106,15 +110,20 @@ class Engine:
         mirror_packets = MirrorPackets(
             *(self._services, self._mirrors, self._mirroring, self.replicated_legs, self._outgoing, counters)
         )
+        new_connections = NewConnections(self._services, self._nat)
         self.decide = Forwarding(
-            *(self._services, self._nat, mirror_packets, self._mirroring, self._failover, self._icmp_errors),
-            *(self._outgoing, counters),
+            *(self._services, self._nat, new_connections, mirror_packets, self._mirroring),
+            *(self._failover, self._icmp_errors, self._outgoing, counters),
         ).decide
         """Return the decision on a packet that the C gear has punted: see Forwarding.decide()."""
         self._report = EngineReport(
             *(shard.number, self._gear, self._services, self._nat, self._sessions),
             *(MirrorReport(parts), self.faults, counters),
         )
+        self.explanation = EngineExplanation(
+            self._services, self._nat, new_connections, self._report, MirrorExplanation(parts)
+        )
+        """Why connections are where they are, and where one would go."""
 
     def receive(self, packet: bytes, hook: Hook, now: float, checksum: Checksum = Checksum.UNVERIFIED) -> Decision:
         """Return the decision on a packet, given from its IP header on."""
@@ -338,11 +347,13 @@ class Engine:
         backend's answer; and whether these are all."""
         return self._nat.table.clients(most)
 
-    def flows(self, now: float, ids: Iterable[int] | None = None) -> list[FlowEntry]:
-        return self._report.flows(now, ids)
+    def flows(
+        self, now: float, ids: Iterable[int] | None = None, is_wanted: Callable[[Flow], bool] | None = None
+    ) -> list[FlowEntry]:
+        return self._report.flows(now, ids, is_wanted)
 
-    def decisions(self, ids: Iterable[int]) -> list[SwitchDecisions]:
-        return self._report.decisions(ids)
+    def decisions(self, now: float, ids: Iterable[int]) -> list[SwitchDecisions]:
+        return self._report.decisions(now, ids)
 
     def lingering(self, now: float, leg_ids: Iterable[int] | None = None) -> list[FlowEntry]:
         return self._report.lingering(now, leg_ids)

@@ -9,7 +9,7 @@ that the packet acknowledges.
 
 from collections.abc import Iterable
 
-from natmirror.actions import Drop, Send, Verdict
+from natmirror.actions import Accept, Drop, Send, Verdict
 from natmirror.engine.counters import Counters, EngineCounter
 from natmirror.fastpath.flow_flags import is_end_known, is_guest, is_killed, is_pinned, set_killed, vouch_for
 from natmirror.fastpath.flow_states import IS_OPEN, State
@@ -17,11 +17,12 @@ from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.mirror.outgoing import Outgoing
 from natmirror.nat.flow import Flow
 from natmirror.nat.flows import Nat
+from natmirror.nat.new_connections import Opening
 from natmirror.net.build import build_reset, synthesise
 from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.net.packet import ACK, RST, Segment
 from natmirror.reasons import DropReason
-from natmirror.rules import Backend, Pool, Service, WhenNone
+from natmirror.rules import Backend, Service
 
 
 class Failover:
@@ -104,9 +105,12 @@ class Failover:
         self._counters.drop(DropReason.FLOW_RESET)
         return Drop(DropReason.FLOW_RESET)
 
-    def refuse(self, syn: Segment, pool: Pool) -> Verdict:
-        """Drop a SYN for which no backend is open, and reset the client if the rules say so."""
-        if pool.when_none is WhenNone.REFUSE:
+    def refuse(self, syn: Segment, opening: Opening) -> Verdict:
+        """Return the verdict on a SYN that opens no flow, and reset its client if the rules say so."""
+        if opening is Opening.NO_CLIENT:
+            return Accept()
+        if opening is Opening.REFUSED:
             self._outgoing.add([Send(build_reset(syn))])
-        self._counters.drop(DropReason.NO_BACKEND)
-        return Drop(DropReason.NO_BACKEND)
+        reason = DropReason.PAST_SERVICE if opening is Opening.PAST_SERVICE else DropReason.NO_BACKEND
+        self._counters.drop(reason)
+        return Drop(reason)

@@ -55,6 +55,7 @@ from natmirror.mirror.outgoing import Outgoing
 from natmirror.nat.client_syn import client_syn
 from natmirror.nat.flow import Flow
 from natmirror.nat.flows import Nat
+from natmirror.nat.new_connections import NewConnections, Opening
 from natmirror.nat.services import ServiceTable
 from natmirror.net.build import rewrite
 from natmirror.net.checksum import Checksum
@@ -75,6 +76,7 @@ class Forwarding:
         self,
         services: ServiceTable,
         nat: Nat,
+        new_connections: NewConnections,
         mirror_packets: MirrorPackets,
         mirroring: GuardedMirroring,
         failover: Failover,
@@ -84,6 +86,7 @@ class Forwarding:
     ) -> None:
         self._services = services
         self._nat = nat
+        self._new_connections = new_connections
         self._mirror_packets = mirror_packets
         self._mirroring = mirroring
         self._failover = failover
@@ -191,13 +194,9 @@ class Forwarding:
                 self._nat.touch(flow, now)
                 return self._to_backend(segment, service, flow)
             self._counters.count(EngineCounter.SYNS_UNANSWERED)
-        backend = self._nat.choose(service, (segment.src, segment.sport), now)
-        if backend is None and service.pool is not None:
-            return self._failover.refuse(segment, service.pool)
-        if self._nat.is_open_elsewhere(service, endpoint_of(backend or service), (segment.src, segment.sport)):
-            return self._drop(DropReason.PAST_SERVICE)
-        if self._services.is_removed(service) or segment.src not in self._services.clients:
-            return Accept()
+        backend, opening = self._new_connections.choose(service, (segment.src, segment.sport), now)
+        if opening not in (Opening.TO_BACKEND, Opening.WATCHED):
+            return self._failover.refuse(segment, opening)
         flow = self._nat.open(service, backend, segment, now)
         if flow is None:
             return self._without_flow(segment, service, EngineCounter.FLOWS_UNTRACKED)

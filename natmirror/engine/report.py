@@ -1,6 +1,6 @@
 """Shows an engine as values for JSON: its counters, flows, decisions and legs. shown.py declares their fields."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from natmirror.engine.counters import Counters, EngineCounter
 from natmirror.engine.shown import Snapshot, SwitchDecisions
@@ -72,19 +72,22 @@ class EngineReport:
             "answers_not_kept": dict(sorted(self._sessions.directory.not_kept.items())),
         }
 
-    def flows(self, now: float, ids: Iterable[int] | None = None) -> list[FlowEntry]:
-        """Return the flows with these numbers, or all, each with its legs. Leave out numbers without a flow."""
+    def flows(
+        self, now: float, ids: Iterable[int] | None = None, is_wanted: Callable[[Flow], bool] | None = None
+    ) -> list[FlowEntry]:
+        """Return the flows with these numbers, or all, each with its legs. Leave out numbers without a flow, and flows
+        for which ``is_wanted`` returns False."""
         flows = self._nat.by_ids(self._nat.ids() if ids is None else ids)
-        return [self._flow(flow, now) for flow in flows if not flow.is_direct]
+        wanted = flows if is_wanted is None else filter(is_wanted, flows)
+        return [self.flow(flow, now) for flow in wanted if not flow.is_direct]
 
-    def decisions(self, ids: Iterable[int]) -> list[SwitchDecisions]:
-        """Return the orders of backend and masters for the switches behind the flows with these numbers, with times on
-        the clock of ``now``."""
+    def decisions(self, now: float, ids: Iterable[int]) -> list[SwitchDecisions]:
+        """Return the orders of backend and masters for the switches behind the flows with these numbers."""
         found: list[SwitchDecisions] = []
         for flow in self._nat.by_ids(ids):
             decisions = self._sessions.decisions_of(flow.row.id)
             if decisions is not None:
-                sides = decisions.plain()
+                sides = decisions.plain(now)
                 names = show(flow.client), flow.service.name
                 found.append(
                     {"client": names[0], "service": names[1], "backend": sides[By.BACKEND], "master": sides[By.MASTER]}
@@ -96,7 +99,8 @@ class EngineReport:
         ``gone``."""
         return self._mirrors.lingering(now, leg_ids)
 
-    def _flow(self, flow: Flow, now: float) -> FlowEntry:
+    def flow(self, flow: Flow, now: float) -> FlowEntry:
+        """Return a flow with its legs."""
         row = flow.row
         guest = is_guest(row)
         legs = self._mirrors.legs_of(flow, now)

@@ -102,6 +102,7 @@ class LookedRow(Protocol):
     state: int
     spoke_in: int
     heard_in: int
+    passed_in: int
     waits_from: int
     unreached_from: int
 

@@ -34,18 +34,37 @@ class TallyRow(Protocol):
 
     flows: int
     clients: int
+    backends: int
     client: Array[int]
+    backend: Array[int]
+
+
+class GroupRow(Protocol):
+    """``nm_group``: the flows of some clients; for C only."""
+
+    stuck: int
+    passing: int
 
 
 class ServiceLookRow(Protocol):
     """``nm_service_look``: what the flows of a service show."""
 
     answered: int
+    answered_data: int
     reached: int
+    reached_data: int
+    connected: int
+    connecting: int
     asking: int
+    telling: int
     tries: int
     open: TallyRow
     waiting: TallyRow
     unreached: TallyRow
+    stuck: TallyRow
     calling: TallyRow
     greeted: TallyRow
+    unconnected: TallyRow
+    groups: Array[GroupRow]
+    stuck_groups: int
+    passing_groups: int

@@ -51,6 +51,10 @@ class FlowTable:
         """Return whether the next new flow evicts another one or finds no room."""
         return bool(lib.nm_flows_is_crowded(self._flows, now))
 
+    def has_room(self, now: float) -> bool:
+        """Return whether a new flow that begins half open finds room, if need be in place of another one."""
+        return not self.is_crowded(now) or self.victim(now, for_half_open=True) is not None
+
     def row(self, number: int) -> FlowRow | None:
         """Return the row with this number, or None if the number is free."""
         return lib.nm_flow_by_id(self._flows, number) or None

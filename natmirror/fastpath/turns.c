@@ -1,6 +1,7 @@
 /* The turns of peers; turns.h says what each function is for. */
 #include "fastpath/turns.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -75,6 +76,12 @@ int nm_turn_take(nm_bucket *peer, int price, int is_genuine)
     }
     peer->left -= price;
     return 1;
+}
+
+void nm_turn_note_stray(nm_bucket *peer)
+{
+    if (peer->left > NM_TURNS_KEPT + NM_TURNS_STEADY)
+        peer->left = fmax(peer->left - 1, NM_TURNS_KEPT + NM_TURNS_STEADY);
 }
 
 nm_refusals nm_turns_take_refusals(nm_turns *turns)

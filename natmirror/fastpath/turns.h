@@ -8,6 +8,10 @@
  * filled beyond the kept part, other packets get none of them. A second bucket would do the same, but it would give one
  * peer twice the thread's time.
  *
+ * A stray is a packet that C decides, of no established connection. A peer that sends strays all the time saves up few
+ * turns. Otherwise, the next of its packets that Python decides would come in a row, and others would wait for all of
+ * them. Strays cost no peer its last turns, as anyone can send them in its name.
+ *
  * All connections of a peer have one bucket, so their number gains it nothing. The table has a fixed size; where it is
  * crowded, the fullest bucket gives way, whose peer has the least to lose and gets a full one with its next packet: a
  * crowd gives peers more turns, but takes none. No I/O, no clock, memory only in nm_turns_new(). This header serves
@@ -25,6 +29,7 @@
 #define NM_TURNS_RATE 10000.0 /* tokens that a peer gets each second */
 #define NM_TURNS_BURST 3000.0 /* tokens that a peer can have in store */
 #define NM_TURNS_KEPT 1000.0  /* of these, for genuine packets alone */
+#define NM_TURNS_STEADY 12.0  /* strays leave so many beside these: three packets take the thread 150 us */
 #define NM_TURN_OF_DATA 1     /* the price of a packet of an established flow, or of a leg */
 #define NM_TURN_OF_OTHERS 4   /* the price of any other packet: a thread opens fewer connections than that */
 
@@ -50,6 +55,8 @@ nm_bucket *nm_turns_of(nm_turns *turns, const uint8_t *address, const uint8_t *m
 int nm_turn_is_kept(const nm_bucket *peer, int price);
 /* Take a turn at this price. Return 0 if the peer has too few tokens left for a packet that is genuine or not. */
 int nm_turn_take(nm_bucket *peer, int price, int is_genuine);
+/* Note a stray of this peer. */
+void nm_turn_note_stray(nm_bucket *peer);
 
 /* Report the refusals since the last call. */
 nm_refusals nm_turns_take_refusals(nm_turns *turns);

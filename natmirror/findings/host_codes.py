@@ -78,7 +78,7 @@ class HostCode(FindingCode):
         " address to which the route leads through another interface",
         "if routes are asymmetric, run: {fix}",
         None,
-        ("sysctl", "-w", "net.ipv4.conf.{setting}.rp_filter=2"),
+        ("sysctl", "-w", "{setting}=2"),
     )
     NO_HASHLIMIT = (
         *("no-hashlimit", _FAILURE, _PRODUCTION),

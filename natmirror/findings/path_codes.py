@@ -52,6 +52,18 @@ class PathCode(FindingCode):
         " {interface}",
         "see that {address} is up; if it is not the right gateway, correct the route to {name}",
     )
+    ARP_UNANSWERED = (
+        *("arp-unanswered", _WARNING, _PRODUCTION),
+        "the kernel answers no ARP request on {interface} for {addresses}: {why}; {who} that do not know the MAC"
+        " address yet, or forget it, do not reach service {service}",
+        "{mend}",
+    )
+    ARP_IN_VAIN = (
+        *("arp-in-vain", _FAILURE, _PRODUCTION),
+        "production does not pass, and {asking} asks on {interface} by ARP for {address}, by which it reaches service"
+        " {service}, in vain: {why}",
+        "{mend}",
+    )
     LINK_ENSLAVED = (
         *("link-enslaved", _WARNING, _PRODUCTION),
         "the interface {interface} is a port of {master}: the kernel gives its packets to {master}, so addresses and"
@@ -102,10 +114,26 @@ class PathCode(FindingCode):
     )
     SERVICE_SILENT = (
         *("service-silent", _FAILURE, _PRODUCTION),
-        "no backend of service {service} sends anything to its clients, {client} among them, which wait for answers",
-        f"run: {_SEARCH}; else see whether the backends run; on each, ip route get {{client}} has to name this host as"
-        " the gateway",
+        "no backend of service {service} acknowledges anything that its clients, {client} among them, send",
+        f"run: {_SEARCH}; if only small packets go out, look for a rule with a length, and at the MTUs; else see"
+        " whether the backends run; on each, ip route get {client} has to name this host as the gateway",
         Trait.MAY_LIE_BEYOND,
+    )
+    SERVICE_HARDLY_PASSES = (
+        *("service-hardly-passes", _FAILURE, _PRODUCTION),
+        "most clients of service {service}, {client} among them, wait in vain for acknowledgements of their backend, or"
+        " do not get what it sends: only a few packets pass",
+        f"run: {_SEARCH}; look for limits and losses there: rules with limit or hashlimit, tc -s qdisc, ip -s link",
+        Trait.MAY_LIE_BEYOND,
+    )
+    NO_NEW_CONNECTIONS = (
+        *("no-new-connections", _WARNING, _PRODUCTION),
+        "no new connection to service {service} is completed, though clients try, {client} among them: SYNs or SYN-ACKs"
+        " are lost, or the SYNs have forged addresses",
+        "run: tcpdump -ni any 'host {client} and tcp[tcpflags] & tcp-syn != 0'; what comes in and does not go out, this"
+        " host drops: look for rules that match SYNs, new connections or their number: nft list ruleset;"
+        " iptables-legacy-save; sysctl net.netfilter.nf_conntrack_max; else see whether clients that you know can"
+        " connect",
     )
     SYNS_UNANSWERED = (
         *("syns-unanswered", _WARNING, _PRODUCTION),

@@ -29,7 +29,7 @@ class FindingEntry(TypedDict):
     makes_unfit: bool
     """Whether it makes this host unfit: it stops production, and another host may do better."""
     since: str
-    """The time at which natmirror found it, in UTC (ISO 8601)."""
+    """The time at which natmirror found it, in UTC (RFC 3339)."""
 
 
 _Key = tuple[FindingCode, str]

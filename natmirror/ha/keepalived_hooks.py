@@ -5,11 +5,14 @@ needs root or the API: each has a socket of its own beside the API's. Any user m
 socket decides which users may report roles.
 """
 
+import os
 import sys
 
 from natmirror.ha.exit_codes import MEANINGS, MISUSED, NOT_RUNNING, STUCK
 
 DEFAULT_API = "/run/natmirror/api.sock"
+API_VARIABLE = "NATMIRROR_API"
+"""The variable of the environment that has the path of the API's socket."""
 ROLES = {"MASTER": "master", "BACKUP": "backup", "FAULT": "fault", "STOP": "fault", "DELETED": "fault"}
 """Our roles by keepalived's names of its states."""
 
@@ -19,7 +22,7 @@ _MAX_ANSWER_LEN = 4096
 _MAX_CLOCK_ERROR = 10.0  # seconds
 _PID_BITS = 22  # proc(5): pid_max is at most 2^22
 USAGE = {
-    "health": "natmirror health [--api SOCKET]",
+    "health": "natmirror health [--api SOCKET] [--json]",
     "role": "natmirror role [--api SOCKET] master|backup|fault\n"
     "       natmirror role [--api SOCKET] TYPE NAME STATE PRIORITY",
 }
@@ -28,8 +31,8 @@ USAGE = {
 def main(command: str, arguments: list[str]) -> int:
     """Run ``natmirror health`` or ``natmirror role`` with these arguments; return the exit code."""
     api, rest = _split(arguments)
-    if command == "health" and api and not rest:
-        return health(api)
+    if command == "health" and api and rest in ([], ["--json"]):
+        return health(api, as_json=bool(rest))
     role = ROLES.get(rest[-2] if len(rest) == 4 else rest[0].upper()) if len(rest) in (1, 4) else None
     if command == "role" and api and role is not None:
         return report_role(api, role)
@@ -37,7 +40,7 @@ def main(command: str, arguments: list[str]) -> int:
     return 0 if rest in (["--help"], ["-h"]) else MISUSED
 
 
-def health(api: str) -> int:
+def health(api: str, *, as_json: bool = False) -> int:
     """Ask the natmirror with this API for its health; print it as one line, and return the exit code."""
     try:
         answer = _read(health_socket(api), _TIMEOUT).decode()
@@ -47,7 +50,12 @@ def health(api: str) -> int:
         found, reason = STUCK, f"no answer in {_TIMEOUT:g} s"
     except (OSError, ValueError) as error:
         found, reason = NOT_RUNNING, f"{health_socket(api)}: {error}"
-    print(f"{MEANINGS[found]}: {reason.strip()}" if reason.strip() else MEANINGS[found])
+    if as_json:
+        import json
+
+        print(json.dumps({"code": found, "meaning": MEANINGS[found], "reason": reason.strip()}))
+    else:
+        print(f"{MEANINGS[found]}: {reason.strip()}" if reason.strip() else MEANINGS[found])
     return found
 
 
@@ -78,7 +86,6 @@ def report_role(api: str, role: str) -> int:
 
 def newest_sequence() -> int:
     """Return a number above those of all reports that can have been made so far."""
-    import os
     import time
 
     ticks = (time.clock_gettime(time.CLOCK_BOOTTIME) + _MAX_CLOCK_ERROR) * os.sysconf("SC_CLK_TCK")
@@ -86,12 +93,17 @@ def newest_sequence() -> int:
 
 
 def _split(arguments: list[str]) -> tuple[str, list[str]]:
-    """Return the path of the API's socket, and the other arguments."""
-    if arguments[:1] == ["--api"]:
-        return (arguments[1] if len(arguments) > 1 else ""), list(arguments[2:])
-    if arguments and arguments[0].startswith("--api="):
-        return arguments[0].removeprefix("--api="), list(arguments[1:])
-    return DEFAULT_API, list(arguments)
+    """Return the path of the API's socket, and the other arguments. The last --api counts, as in the other commands."""
+    api, rest = os.environ.get(API_VARIABLE) or DEFAULT_API, []
+    left = iter(arguments)
+    for one in left:
+        if one == "--api":
+            api = next(left, "")
+        elif one.startswith("--api="):
+            api = one.removeprefix("--api=")
+        else:
+            rest.append(one)
+    return api, rest
 
 
 def _sequence_of_this_process() -> int:

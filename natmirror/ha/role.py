@@ -35,7 +35,7 @@ class RoleEntry(TypedDict):
     role: HostRole
     """The host's role."""
     since: str
-    """The time since which it has had the role, in UTC (ISO 8601)."""
+    """The time since which it has had the role, in UTC (RFC 3339)."""
     source: RoleSource
     """The source from which natmirror knows the role."""
 

@@ -12,8 +12,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.live import Live
+from rich.text import Text
 
-from natmirror.api.report import legs_table
+from natmirror.api.list_tables import FLOWS, table
 from natmirror.errors import HostError
 from natmirror.lab.controllers.programs import PORT, Controller, OsKen
 from natmirror.lab.loadbalancer import LoadBalancer
@@ -97,7 +98,7 @@ def _watch(balancer: LoadBalancer, switches: list[OpenVSwitch], seconds: float, 
                 switch.forget_flows()
                 switch.ping()
             if console.is_terminal:
-                live.update(legs_table(balancer.status()["flows"]), refresh=True)
+                live.update(Text(table(FLOWS, balancer.status()["flows"], console.width)), refresh=True)
             else:
                 console.print(line(balancer.status()["flows"]), soft_wrap=True)
             time.sleep(min(refresh, left))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from natmirror.api.client import ask
+from natmirror.api.client import ask, ask_list
 from natmirror.lab.process import Program, wait_for
 from natmirror.lab.topology import Lab
 
@@ -40,12 +40,12 @@ class LoadBalancer:
     def status(self) -> dict[str, Any]:
         """Return the state that natmirror reports, with the flows; after its end, the last state before."""
         if self.program.running():
-            self._last = {**ask("status", self.api), "flows": ask("flows", self.api)}
+            self._last = {**ask("status", self.api), "flows": ask_list("flows", self.api)}
         return self._last
 
     def ended(self) -> list[dict[str, Any]]:
         """Return the latest legs that ended."""
-        return list(ask("ended", self.api))
+        return ask_list("ended", self.api)
 
     def wait_for_status(self, condition: Callable[[dict[str, Any]], bool], what: str, timeout: float = 10.0) -> None:
         """Wait until ``condition`` holds for the state."""

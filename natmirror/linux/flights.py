@@ -9,22 +9,16 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network
 
 from natmirror.linux.foreign_rules import (
-    BRIDGE_IN,
-    BRIDGE_OUT,
-    EGRESS,
-    FORWARD,
-    INGRESS,
-    POSTROUTING,
-    PREROUTING,
     BaseChain,
     TestPacket,
     span_of,
 )
+from natmirror.linux.hooks import ChainHook
 from natmirror.linux.sampled_clients import connected_links
 from natmirror.linux.tun import NAME as TUN_NAME
 from natmirror.rules import Backend, Mirror, Rules, Service
 
-_EARLIEST = -(1 << 31)
+EARLIEST = -(1 << 31)
 _RAW, _CONNTRACK, _MANGLE = -300, -200, -150
 _MAX_FLIGHTS = 500
 
@@ -69,9 +63,9 @@ class Entrance:
         return self.link if self.is_certain else None
 
 
-Jumps = Mapping[str, tuple[str, int]]
+Jumps = Mapping[str, tuple[ChainHook, int]]
 """The hook and the priority of each chain in which natmirror's jump to its queue stands, by the chain's place."""
-View = tuple[str, int, TestPacket]
+View = tuple[ChainHook, int, TestPacket]
 """A hook, and how a packet looks there from a priority on."""
 
 
@@ -81,8 +75,6 @@ class Flight:
 
     packets: str
     views: tuple[View, ...]
-    match_iptables: str
-    match_nft: str
     service: str
     path: tuple[str, str]
     """The backend or mirror, and the network of the clients."""
@@ -91,15 +83,20 @@ class Flight:
     """Whether this host has a route to the backend. Clients may have one even if a sample of their network has none."""
     opens: bool = False
     """Whether the first packet of a connection is one of them."""
-    queued_at: tuple[str, int] | None = None
+    queued_at: tuple[ChainHook, int] | None = None
     """The hook and the priority at which natmirror's queue takes the packet."""
     entrance: str = ""
     """The interface by which the packet comes in, if only the route says so."""
+    is_arp: bool = False
 
     def at(self, chain: BaseChain, jumps: Jumps) -> list[TestPacket]:
         """Return how the packet may look in a chain; empty if it may not come there."""
+        if self.is_arp and not chain.gets_arp:
+            return []
         found = [packet for hook, since, packet in self.views if hook == chain.hook and since <= chain.priority]
-        if not found or (chain.hook in (INGRESS, EGRESS) and not chain.devices & {found[-1].iif, found[-1].oif}):
+        if not found or (
+            chain.hook in (ChainHook.INGRESS, ChainHook.EGRESS) and not chain.devices & {found[-1].iif, found[-1].oif}
+        ):
             return []
         if (chain.hook, chain.priority) != self.queued_at or chain.place in jumps:
             return found[-1:]
@@ -130,7 +127,7 @@ def _production(
     sources = host.entrance(clients, is_asymmetric), host.entrance(backend.address, is_asymmetric)
     yield from _both_ways(service, backend, clients, host, *(source.certain_link for source in sources))
     for flight in _both_ways(service, backend, clients, host, *(source.link for source in sources)):
-        source = sources[flight.queued_at == (FORWARD, _MANGLE)]
+        source = sources[flight.queued_at == (ChainHook.FORWARD, _MANGLE)]
         if source.link is not None and not source.is_certain:
             yield replace(flight, entrance=source.link)
 
@@ -158,17 +155,15 @@ def _both_ways(
         yield Flight(
             f"clients' packets to {name}",
             (
-                *_entering(host, asked),
-                (PREROUTING, _RAW + 1, request),
-                (PREROUTING, _CONNTRACK + 1, tracked),
-                *_leaving(host, replace(tracked, oif=host.routes.get(backend.address))),
+                *entering(host, asked),
+                (ChainHook.PREROUTING, _RAW + 1, request),
+                (ChainHook.PREROUTING, _CONNTRACK + 1, tracked),
+                *leaving(host, replace(tracked, oif=host.routes.get(backend.address))),
             ),
-            f"-s {clients}",
-            f"ip saddr {clients}",
             *ends,
             has_route=has_route,
             opens=True,
-            queued_at=(PREROUTING, _RAW),
+            queued_at=(ChainHook.PREROUTING, _RAW),
         )
     reply = _received(host, backend_link, TestPacket(span_of(backend.address), span_of(clients), sport=port))
     tracked = replace(reply, state="established")
@@ -184,17 +179,15 @@ def _both_ways(
     yield Flight(
         f"replies of {name}",
         (
-            *_entering(host, reply),
-            (PREROUTING, _CONNTRACK + 1, tracked),
-            *_leaving(host, forwarded)[:1],
-            (FORWARD, _MANGLE + 1, translated),
-            *_leaving(host, translated)[1:],
+            *entering(host, reply),
+            (ChainHook.PREROUTING, _CONNTRACK + 1, tracked),
+            *leaving(host, forwarded)[:1],
+            (ChainHook.FORWARD, _MANGLE + 1, translated),
+            *leaving(host, translated)[1:],
         ),
-        f"-d {clients}",
-        f"ip daddr {clients}",
         *ends,
         has_route=has_route,
-        queued_at=(FORWARD, _MANGLE),
+        queued_at=(ChainHook.FORWARD, _MANGLE),
     )
 
 
@@ -210,12 +203,11 @@ def _copies(service: Service, mirror: Mirror, clients: IPv4Network, host: Surrou
     if link == "lo":
         packet = replace(packet, is_to_this_host=None)
     untracked = replace(packet, state="untracked")
-    seen: list[View] = [(PREROUTING, _EARLIEST, packet), (PREROUTING, _RAW + 1, untracked)]
+    seen: list[View] = [(ChainHook.PREROUTING, EARLIEST, packet), (ChainHook.PREROUTING, _RAW + 1, untracked)]
     if link != "lo":
-        seen += _leaving(host, replace(untracked, oif=link))
+        seen += leaving(host, replace(untracked, oif=link))
     ends = service.name, (mirror.name, str(clients))
-    matches = f"-i {TUN_NAME}+", f'iifname "{TUN_NAME}*"'
-    yield Flight(f"copies to {name}", tuple(seen), *matches, *ends, is_production=False)
+    yield Flight(f"copies to {name}", tuple(seen), *ends, is_production=False)
     entrance = host.entrance(mirror.address, mirror.asymmetric)
     if entrance.link == "lo":
         return
@@ -223,12 +215,10 @@ def _copies(service: Service, mirror: Mirror, clients: IPv4Network, host: Surrou
     answer = _received(host, entrance.certain_link, answer, mirror.source)
     yield Flight(
         f"answers of {name}",
-        tuple(_entering(host, answer)),
-        f"-s {mirror.address} -d {ours}",
-        f"ip saddr {mirror.address} ip daddr {ours}",
+        tuple(entering(host, answer)),
         *ends,
         is_production=False,
-        queued_at=(PREROUTING, _RAW),
+        queued_at=(ChainHook.PREROUTING, _RAW),
     )
 
 
@@ -241,20 +231,20 @@ def _received(host: Surroundings, link: str | None, packet: TestPacket, own: IPv
     return packet if link is None else replace(packet, iif=link, comes_by_its_route=True)
 
 
-def _entering(host: Surroundings, packet: TestPacket) -> list[View]:
+def entering(host: Surroundings, packet: TestPacket) -> list[View]:
     """Return the views of a received packet up to its first change."""
-    views: list[View] = [(PREROUTING, _EARLIEST, packet)]
+    views: list[View] = [(ChainHook.PREROUTING, EARLIEST, packet)]
     if packet.iif is not None:
-        views.append((INGRESS, _EARLIEST, packet))
+        views.append((ChainHook.INGRESS, EARLIEST, packet))
     if packet.iif in host.bridges:
-        views.append((BRIDGE_IN, _EARLIEST, replace(packet, iif=None)))
+        views.append((ChainHook.BRIDGE_IN, EARLIEST, replace(packet, iif=None)))
     return views
 
 
-def _leaving(host: Surroundings, packet: TestPacket) -> list[View]:
+def leaving(host: Surroundings, packet: TestPacket) -> list[View]:
     """Return the views of a packet after routing, FORWARD first."""
-    views: list[View] = [(FORWARD, _EARLIEST, packet), (POSTROUTING, _EARLIEST, packet)]
-    views.append((EGRESS, _EARLIEST, replace(packet, iif=None)))
+    views: list[View] = [(ChainHook.FORWARD, EARLIEST, packet), (ChainHook.POSTROUTING, EARLIEST, packet)]
+    views.append((ChainHook.EGRESS, EARLIEST, replace(packet, iif=None)))
     if packet.oif in host.bridges:
-        views.append((BRIDGE_OUT, _EARLIEST, replace(packet, oif=None)))
+        views.append((ChainHook.BRIDGE_OUT, EARLIEST, replace(packet, oif=None)))
     return views

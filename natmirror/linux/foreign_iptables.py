@@ -6,9 +6,6 @@ from dataclasses import replace
 from operator import attrgetter
 
 from natmirror.linux.foreign_rules import (
-    FORWARD,
-    POSTROUTING,
-    PREROUTING,
     UNKNOWN_MARK,
     BaseChain,
     Condition,
@@ -26,11 +23,11 @@ from natmirror.linux.foreign_rules import (
     negated,
     within,
 )
+from natmirror.linux.hooks import OF_IPTABLES
 from natmirror.linux.iptables_rules import FORWARD as OUR_FORWARD
 from natmirror.linux.iptables_rules import PRE, PREFIX
 
 _PRIORITIES = {"raw": -300, "mangle": -150, "filter": 0, "security": 50}
-_HOOKS = {"PREROUTING": PREROUTING, "FORWARD": FORWARD, "POSTROUTING": POSTROUTING}
 _NAT = "nat"
 _TABLES = (*_PRIORITIES, _NAT)
 _NAT_PRIORITIES = {"PREROUTING": -100, "POSTROUTING": 100}
@@ -64,7 +61,7 @@ Option = tuple[str, bool, list[str]]
 
 def is_made_by_iptables(table: str, chain: str) -> bool:
     """Return whether iptables-nft has made a base chain of this name in a table of the family ip."""
-    return chain in _HOOKS and table in _TABLES
+    return chain in OF_IPTABLES and table in _TABLES
 
 
 def from_iptables(saved: str, backend: str) -> list[BaseChain]:
@@ -79,9 +76,9 @@ def from_iptables(saved: str, backend: str) -> list[BaseChain]:
             name, policy = line[1:].split()[:2]
             chains[name] = []
             priority = _NAT_PRIORITIES.get(name) if table == _NAT else _PRIORITIES[table]
-            if name in _HOOKS and priority is not None:
+            if name in OF_IPTABLES and priority is not None:
                 where = f"iptables-{backend} -t {table} {name}"
-                place = (where, name, _HOOKS[name], priority, _VERDICTS.get(policy, "accept"), True, table == _NAT)
+                place = (where, name, OF_IPTABLES[name], priority, _VERDICTS.get(policy, "accept"), True, table == _NAT)
                 bases.append(BaseChain(*place, chains=chains))
         elif line.startswith("-A ") and table in _TABLES:
             words = shlex.split(line) if '"' in line else line.split()

@@ -7,13 +7,6 @@ from typing import Any
 
 from natmirror.linux.foreign_iptables import is_made_by_iptables
 from natmirror.linux.foreign_rules import (
-    BRIDGE_IN,
-    BRIDGE_OUT,
-    EGRESS,
-    FORWARD,
-    INGRESS,
-    POSTROUTING,
-    PREROUTING,
     UNKNOWN_MARK,
     BaseChain,
     Condition,
@@ -22,6 +15,7 @@ from natmirror.linux.foreign_rules import (
     Rule,
     always_unknown,
 )
+from natmirror.linux.hooks import ARP_FAMILIES, OF_NFTABLES
 from natmirror.linux.nft_conditions import Sets, condition_of, elements, is_known
 
 _VERDICTS = {"accept": "accept", "drop": "drop", "reject": "drop", "return": "return", "continue": "none"}
@@ -30,13 +24,6 @@ _OTHER_VERDICTS = {
     **{"tproxy": "lost", "fwd": "lost", "synproxy": "unknown"},
 }
 _NO_EFFECT = ("counter", "log", "flow", "ct helper", "ct timeout", "ct expectation")
-_INET_HOOKS = {hook: hook for hook in (PREROUTING, FORWARD, POSTROUTING, INGRESS)}
-_HOOKS = {
-    "ip": _INET_HOOKS,
-    "inet": _INET_HOOKS,
-    "netdev": {INGRESS: INGRESS, EGRESS: EGRESS},
-    "bridge": {"prerouting": BRIDGE_IN, "input": BRIDGE_IN, "output": BRIDGE_OUT, "postrouting": BRIDGE_OUT},
-}
 _HARMLESS_FLAGS = {"owner", "persist"}
 _OUR_TABLE = ("ip", "natmirror")
 _ANY_QUEUE = (0, 0xFFFF)
@@ -73,16 +60,18 @@ def from_nft(ruleset: str, chains_as_text: str = "") -> list[BaseChain]:
     bases: list[BaseChain] = []
     for one in _all("chain", objects):
         table, name = _table(one), one["name"]
-        if table[0] not in _HOOKS or table == _OUR_TABLE or table in dormant:
+        if table[0] not in OF_NFTABLES or table == _OUR_TABLE or table in dormant:
             continue
         chains = tables.setdefault(table, {})
         chains[name] = []
-        hook = _HOOKS[table[0]].get(one.get("hook", ""))
+        hook = OF_NFTABLES[table[0]].get(one.get("hook", ""))
         if hook is not None and not (table[0] == "ip" and is_made_by_iptables(table[1], name)):
-            place = (" ".join(("nft", *table, name)), name, hook, int(one["prio"]), one.get("policy", "accept"), False)
+            where = f"arptables {name}" if _is_made_by_arptables(table, name) else " ".join(("nft", *table, name))
+            place = (where, name, hook, int(one["prio"]), one.get("policy", "accept"), False)
             names = one.get("dev") or devices.get((*table, name), [])
             at = frozenset([names] if isinstance(names, str) else names)
-            bases.append(BaseChain(*place, one["type"] == "nat", at, chains))
+            gets_arp = table[0] in ARP_FAMILIES
+            bases.append(BaseChain(*place, one["type"] == "nat", at, chains, gets_arp))
     for one in _all("rule", objects):
         known = tables.get(_table(one))
         if known is not None:
@@ -91,6 +80,11 @@ def from_nft(ruleset: str, chains_as_text: str = "") -> list[BaseChain]:
             except (KeyError, TypeError, ValueError):  # an expression in a form that we do not know
                 known[one["chain"]].append(Rule((always_unknown,), "unknown"))
     return bases
+
+
+def _is_made_by_arptables(table: Table, chain: str) -> bool:
+    """Return whether arptables-nft has made a base chain of this name."""
+    return table == ("arp", "filter") and chain in ("INPUT", "OUTPUT")
 
 
 def _all(kind: str, objects: list[Any]) -> Iterator[dict[str, Any]]:
@@ -122,6 +116,7 @@ def _rules(rule: dict[str, Any], sets: Sets) -> list[Rule]:
     conditions: list[Condition] = []
     effects: list[Effect] = []
     text = f"the rule with handle {rule['handle']}"
+    gets_arp = rule["family"] in ARP_FAMILIES
 
     def add(verdict: str, target: str = "", queues: Queues | None = None, *more: Condition) -> None:
         found.append(Rule((*conditions, *more), verdict, target, text, tuple(effects), queues))
@@ -133,7 +128,7 @@ def _rules(rule: dict[str, Any], sets: Sets) -> list[Rule]:
             add("none")
             effects = []
         if kind == "match":
-            conditions.append(condition_of(content, sets))
+            conditions.append(condition_of(content, sets, gets_arp=gets_arp))
         elif kind == "vmap":
             if not is_known(content["data"], sets):
                 add("unknown", "", None, always_unknown)
@@ -143,7 +138,7 @@ def _rules(rule: dict[str, Any], sets: Sets) -> list[Rule]:
                 for key in elements(value, sets):
                     add(
                         *_verdict(verdict, target),
-                        condition_of({"op": "==", "left": content["key"], "right": key}, sets),
+                        condition_of({"op": "==", "left": content["key"], "right": key}, sets, gets_arp=gets_arp),
                     )
             return found
         elif kind in _VERDICTS or kind in _OTHER_VERDICTS or kind in ("jump", "goto"):

@@ -10,11 +10,7 @@ from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from socket import AF_INET, inet_pton
 
-PREROUTING, FORWARD, POSTROUTING = "prerouting", "forward", "postrouting"
-INGRESS, EGRESS = "ingress", "egress"
-"""Of an interface, before and after all other hooks."""
-BRIDGE_IN, BRIDGE_OUT = "bridge in", "bridge out"
-"""Of a bridge that is an interface of this host: what comes through it to the host, and from the host."""
+from natmirror.linux.hooks import ChainHook
 
 Span = tuple[int, int]
 """The first and the last of a range of addresses or ports."""
@@ -45,6 +41,8 @@ class TestPacket:
     is_snat: bool | None = False
     is_tracked: bool | None = True
     """Whether no rule has kept conntrack from the packet."""
+    arp: str = ""
+    """Of an ARP packet: request or reply. ``src`` and ``dst`` are its protocol addresses then."""
 
 
 Condition = Callable[[TestPacket], bool | None]
@@ -108,7 +106,7 @@ class BaseChain:
     place: str
     """Where it is, in the words of the program's commands."""
     name: str
-    hook: str
+    hook: ChainHook
     priority: int
     policy: str
     is_iptables: bool
@@ -117,6 +115,8 @@ class BaseChain:
     devices: frozenset[str] = frozenset()
     """At INGRESS and EGRESS: the interfaces."""
     chains: dict[str, list[Rule]] = field(default_factory=dict)
+    gets_arp: bool = False
+    """Whether ARP packets come to it."""
 
 
 def always_unknown(packet: TestPacket) -> None:

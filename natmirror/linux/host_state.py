@@ -2,11 +2,11 @@
 
 import gc
 import socket
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from errno import ENOENT
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
 from pyroute2 import DiagSocket, IPRoute
@@ -14,6 +14,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from natmirror.errors import HostError
 from natmirror.linux import descriptors
+from natmirror.linux.arp_requests import Asked
 from natmirror.linux.flights import Surroundings
 from natmirror.linux.foreign_rules import BaseChain
 from natmirror.linux.interfaces import DOCTORS_PORT, Link, read_addresses, read_links
@@ -27,6 +28,7 @@ from natmirror.linux.routes import Answer, Neighbour, Place, Question, RefusingR
 from natmirror.linux.rule_reader import RuleReader
 from natmirror.linux.sampled_clients import Client, LiveClients, connected_links, sample
 from natmirror.linux.unknown_form import UnknownFormError, understanding
+from natmirror.linux.vrf import of_clients
 from natmirror.linux.xfrm import Policy, read_policies
 from natmirror.rules import Backend, Mirror, Rules, Service
 
@@ -75,10 +77,14 @@ class HostState:
     interfaces: set[str] = field(default_factory=set)
     links: dict[str, list[IPv4Network]] = field(default_factory=dict)
     """Directly connected networks by interface."""
+    own: dict[str, list[IPv4Interface]] = field(default_factory=dict)
+    """The host's own addresses by interface."""
     routes: dict[IPv4Address, str | None] = field(default_factory=dict)
     """The outgoing interface by address, for each backend and mirror in the rules; None where there is no route."""
     rp_filter: dict[str, int] = field(default_factory=dict)
     """net.ipv4.conf.*.rp_filter by interface, ``all`` included."""
+    arp_ignore: dict[str, int] = field(default_factory=dict)
+    """net.ipv4.conf.*.arp_ignore by interface, ``all`` included."""
     conntrack: dict[str, int] = field(default_factory=dict)
     """net.netfilter.nf_conntrack_tcp_* by the rest of the name; empty where conntrack is not loaded."""
     client_routes: dict[IPv4Network, str | None] = field(default_factory=dict)
@@ -104,6 +110,10 @@ class HostState:
     """The backends and mirrors that answer nothing, as subjects of findings."""
     neighbours: dict[Place, Neighbour] = field(default_factory=dict)
     """The next hops to the clients, backends and mirrors, as far as the kernel has entries for them."""
+    static_links: set[str] = field(default_factory=set)
+    """The interfaces that have neighbours which ARP has not found out; read only where ARP may not pass."""
+    asking: Mapping[Asked, IPv4Address] = field(default_factory=dict)
+    """The hosts that ask in vain by ARP, since production has stopped passing."""
     answers: dict[Question, Answer] = field(default_factory=dict)
     """The kernel's answers about the routes of packets; about those that this host forwards none if ``routing`` is
     unknown."""
@@ -158,6 +168,7 @@ def read_host(
     for directory in directories:
         host.rp_filter[directory.name] = _read(directory / "rp_filter")
         host.forwarding[directory.name] = _read(directory / "forwarding")
+        host.arp_ignore[directory.name] = _read(directory / "arp_ignore")
     for name in CONNTRACK_SETTINGS:
         if (file := Path(_CONNTRACK_FILES + name)).exists():
             host.conntrack[name] = _read(file)
@@ -201,6 +212,7 @@ def _cycles_collected() -> Iterator[None]:
 def _ask_kernel(rules: Rules, host: HostState, live: LiveClients) -> None:
     with IPRoute() as netlink, RouteSocket() as kernel:
         _read_links(kernel, host)
+        kernel.vrf = of_clients(rules, host.details, host.links)
         give_way()
         _read_routes(kernel, rules, host, live)
         give_way()
@@ -213,8 +225,10 @@ def _ask_kernel(rules: Rules, host: HostState, live: LiveClients) -> None:
             host.refusing_routes = kernel.refusing()
             with _leaving_out("policy rules", host), understanding("what the kernel says about policy rules"):
                 host.refusing_rules = refusing_rules(netlink)
-        hops = (answer.next_hop(question.to) for question, answer in host.answers.items() if not question.link)
+        hops = (answer.next_hop(question.to) for question, answer in host.answers.items())
         host.neighbours = kernel.neighbours(hop for hop in hops if hop is not None)
+        if any(chain.gets_arp for chain in host.chains) or any(one.does_arp is False for one in host.details.values()):
+            host.static_links = kernel.static_links()
 
 
 def _read_links(kernel: RouteSocket, host: HostState) -> None:
@@ -224,6 +238,7 @@ def _read_links(kernel: RouteSocket, host: HostState) -> None:
     for index, own in read_addresses(kernel):
         host.addresses.add(own.ip)
         name = links[index][0] if index in links else "?"
+        host.own.setdefault(name, []).append(own)
         if name != "lo":
             host.links.setdefault(name, []).append(own.network)
 

@@ -13,11 +13,15 @@ from natmirror.linux.routes import RouteSocket
 _GETLINK, _GETADDR = 18, 22
 _LINK = struct.Struct("=BBHiII")  # struct ifinfomsg: family, padding, type, index, flags, change
 _ADDRESS = struct.Struct("=BBBBI")  # struct ifaddrmsg: family, prefix length, flags, scope, index
-_NAME, _MTU, _MASTER, _LINKINFO, _EXT_MASK = 3, 4, 10, 18, 29
+_NAME, _MTU, _MASTER, _LINKINFO, _EXT_MASK, _BUS = 3, 4, 10, 18, 29, 57
 _KIND, _SLAVE_KIND = 1, 4  # IFLA_INFO_*
 _SKIP_STATS = struct.pack("=I", 1 << 3)  # RTEXT_FILTER_SKIP_STATS
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _LOWER_UP = 1 << 16  # IFF_LOWER_UP: there is a carrier
+_NOARP = 1 << 7
+_ETHERNET = 1  # ARPHRD_ETHER of linux/if_arp.h
+_NEED_ARP = ("", "veth", "vlan", "bridge", "bond", "team", "macvlan")
+"""Kinds of Ethernet interfaces behind which a host gets no packets that have another MAC address."""
 _TAKES_PACKETS = ("bridge", "bond", "team", "openvswitch")
 """Kinds of interfaces that get all packets of their ports."""
 
@@ -33,30 +37,38 @@ class Link:
     has_carrier: bool
     master: str | None = None
     """The interface that gets this one's packets, because this one is a port of it."""
+    vrf: str | None = None
+    """The VRF to which this one is enslaved."""
     is_bridge: bool = False
     is_port: bool = False
     """Whether another interface may get its packets, a VRF too."""
+    does_arp: bool | None = True
+    """Whether the kernel does ARP there. None: there is no need, or it is unknown."""
 
 
 def read_links(kernel: RouteSocket) -> dict[int, tuple[str, Link]]:
     """Return the interfaces by number, each with its name. OSError where the kernel does not answer."""
     found = {}
     for body in kernel.dump(_GETLINK, _LINK.pack(*(0,) * 6) + attribute(_EXT_MASK, _SKIP_STATS)):
-        _, _, _, index, flags, _ = _LINK.unpack_from(body)
-        found[index] = flags, attributes(body[_LINK.size :])
-    names = {index: _text(values.get(_NAME, b"?")) for index, (_, values) in found.items()}
-    return {index: (names[index], _link(flags, values, names)) for index, (flags, values) in found.items()}
+        _, _, device_type, index, flags, _ = _LINK.unpack_from(body)
+        found[index] = device_type, flags, attributes(body[_LINK.size :])
+    names = {index: _text(values.get(_NAME, b"?")) for index, (_, _, values) in found.items()}
+    return {index: (names[index], _link(*said, names)) for index, said in found.items()}
 
 
-def _link(flags: int, values: Mapping[int, bytes], names: Mapping[int, str]) -> Link:
+def _link(device_type: int, flags: int, values: Mapping[int, bytes], names: Mapping[int, str]) -> Link:
     info = attributes(values.get(_LINKINFO, b""))
-    takes_packets = _text(info.get(_SLAVE_KIND, b"")) in _TAKES_PACKETS
+    kind, is_modem = _text(info.get(_KIND, b"")), _text(values.get(_BUS, b"")) == "usb"
+    needs_arp = device_type == _ETHERNET and kind in _NEED_ARP and not is_modem
+    slave_kind, master = _text(info.get(_SLAVE_KIND, b"")), names.get(_number(values.get(_MASTER)))
     return Link(
         mtu=_number(values.get(_MTU)),
         has_carrier=bool(flags & _LOWER_UP),
-        master=names.get(_number(values.get(_MASTER))) if takes_packets else None,
-        is_bridge=_text(info.get(_KIND, b"")) == "bridge",
+        master=master if slave_kind in _TAKES_PACKETS else None,
+        vrf=master if slave_kind == "vrf" else None,
+        is_bridge=kind == "bridge",
         is_port=_MASTER in values,
+        does_arp=not flags & _NOARP if needs_arp else None,
     )
 
 
@@ -70,6 +82,12 @@ def read_addresses(kernel: RouteSocket) -> list[tuple[int, IPv4Interface]]:
         if (own := values.get(_IFA_LOCAL) or values.get(_IFA_ADDRESS)) is not None:
             found.append((index, IPv4Interface((IPv4Address(own), prefix_len))))
     return found
+
+
+def setting_of(link: str, name: str) -> str:
+    """Return the name of an interface's IPv4 setting for sysctl(8), which writes a dot in an interface's name as a
+    slash."""
+    return f"net.ipv4.conf.{link.replace('.', '/')}.{name}"
 
 
 def _text(value: bytes) -> str:

@@ -41,17 +41,24 @@ class Firewall:
 
     def __init__(self, backend: str | None = None) -> None:
         self.backend = backend or _default_backend()
+        self.vrfs: tuple[str, ...] = ()
+        """The VRFs of this host."""
         self.checks_paths = True
         """Whether the installed rules tell packets of mirrors and backends from forged ones by the interface."""
         self._filled: dict[Chain, list[str]] = {chain: [] for chain in CHAINS}
         self._wanted: dict[str, TableState | None] = dict.fromkeys(TABLES)
         self._seen: dict[str, list[str]] = {}  # by table: what differences() has read
 
+    @property
+    def is_installed(self) -> bool:
+        """Return whether install() has succeeded."""
+        return any(self._filled.values())
+
     def install(self, rules: Rules, threads: int) -> None:
         """Install the rules for this number of threads; they replace those that an earlier run has left. HostError
         where iptables refuses: then the host has the rules that it had before."""
         self.checks_paths = self.can_check_paths()
-        filled = contents(rules, threads, checks_paths=self.checks_paths)
+        filled = self._contents(rules, threads)
         done: list[tuple[str, list[str]]] = []
         try:
             for table in TABLES:
@@ -68,11 +75,14 @@ class Firewall:
     def extend(self, rules: Rules, threads: int) -> None:
         """After install(), install a superset of the installed rules; leave tables without a change alone. HostError
         where iptables refuses: then nothing has changed."""
-        self._change(contents(rules, threads, checks_paths=self.checks_paths), TABLES)
+        self._change(self._contents(rules, threads), TABLES)
 
     def reduce(self, rules: Rules, threads: int) -> None:
         """Like extend(), but with a subset of the installed rules: the guard is reduced last."""
-        self._change(contents(rules, threads, checks_paths=self.checks_paths), TABLES[::-1])
+        self._change(self._contents(rules, threads), TABLES[::-1])
+
+    def _contents(self, rules: Rules, threads: int) -> dict[Chain, list[str]]:
+        return contents(rules, threads, checks_paths=self.checks_paths, vrfs=self.vrfs)
 
     def _change(self, filled: dict[Chain, list[str]], tables: Sequence[str]) -> None:
         changed = {chain.table for chain in CHAINS if filled[chain] != self._filled[chain]}

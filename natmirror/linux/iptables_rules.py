@@ -67,13 +67,18 @@ TABLES = tuple(dict.fromkeys(chain.table for chain in CHAINS))
 """The tables that have chains of ours, in the order of their installation."""
 
 
-def contents(rules: Rules, threads: int = 1, *, checks_paths: bool = True) -> dict[Chain, list[str]]:
+def contents(
+    rules: Rules, threads: int = 1, *, checks_paths: bool = True, vrfs: Collection[str] = ()
+) -> dict[Chain, list[str]]:
     """Return the rules of each chain for this number of threads, without ``-A CHAIN``. With ``checks_paths``, a packet
-    is a mirror's only if it comes in where the route to the mirror leads, and so for backends of mirrored services."""
+    is a mirror's only if it comes in where the route to the mirror leads, and so for backends of mirrored services.
+    ``vrfs`` has the VRFs of this host (vrf.py)."""
     chains: dict[Chain, list[str]] = {chain: [] for chain in CHAINS}
     pools = [service.pool for service in rules.services if service.pool]
     members = {(member.address, member.port) for pool in pools for member in pool.members}
     chains[OURS].append("-j CT --notrack")
+    for chain in (PRE, PRE_ERRORS):
+        chains[chain] += [f"-i {vrf} -j RETURN" for vrf in vrfs]
     for clients, shard in _parts(rules, threads):
         for service in rules.services:
             if rules.limit_per_client is not None and service.pool is not None:

@@ -7,7 +7,6 @@ notification.
 
 import select
 import socket
-import struct
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -17,11 +16,11 @@ from errno import ENOBUFS
 
 from natmirror.errors import HostError
 from natmirror.linux import commands
+from natmirror.linux.netlink import Message, attributes, message, messages
 
 # linux/netlink.h, linux/netfilter/nfnetlink.h, linux/netfilter/nf_tables.h
 _NETLINK_NETFILTER = 12
 _SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP = 270, 1
-_NLM_F_REQUEST = 1
 _NFNLGRP_NFTABLES = 7
 _NEWGEN, _GETGEN = (10 << 8 | number for number in (15, 16))  # of NFNL_SUBSYS_NFTABLES
 _GEN_ID, _GEN_PROC_PID, _GEN_PROC_NAME = 1, 2, 3
@@ -29,10 +28,7 @@ _TABLE = 1  # NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_TABLE, NFTA_SET_TABLE
 # linux/rtnetlink.h: LINK, IPV4_IFADDR, and IPV4_NETCONF, which tells of rp_filter and forwarding
 _LINK_GROUPS = (1, 5, 24)
 
-_HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence number, port
 _FAMILY_LEN = 4  # struct nfgenmsg
-_ATTRIBUTE = struct.Struct("=HH")
-_NAME_MASK = 0x3FFF
 _MAX_LEN = 1 << 18  # bytes of one read: as many as a socket's buffer holds
 _READS_AT_ONCE = 256
 _MAX_PROCESSES = 4  # that are remembered for a table
@@ -47,9 +43,9 @@ def generation() -> int | None:
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as netlink:
             netlink.settimeout(_TIMEOUT)
-            netlink.send(_HEADER.pack(_HEADER.size + 4, _GETGEN, _NLM_F_REQUEST, 1, 0) + bytes(4))
-            answers = [one for one in _parsed(netlink.recv(_MAX_LEN)) if one.kind == _NEWGEN]
-            return int.from_bytes(answers[0].attributes[_GEN_ID]) if answers else None
+            netlink.send(message(_GETGEN, 0, 1, bytes(_FAMILY_LEN)))
+            answers = [one.body for one in messages(netlink.recv(_MAX_LEN)) if one.kind == _NEWGEN]
+            return int.from_bytes(_attributes(answers[0])[_GEN_ID]) if answers else None
     except OSError:
         return None
 
@@ -66,6 +62,7 @@ class KernelChanges:
         self._changed_by: defaultdict[str, deque[_Process]] = defaultdict(lambda: deque(maxlen=_MAX_PROCESSES))
         self._under_way: set[str] = set()  # our tables in a transaction whose end has not been read
         self._stop: tuple[socket.socket, socket.socket] | None = None
+        self._on_tables: Callable[[], None] = lambda: None
         self._thread = threading.Thread(target=self._run, name="kernel-changes", daemon=True)
 
     def start(self, on_tables: Callable[[], None], on_links: Callable[[], None]) -> None:
@@ -96,7 +93,8 @@ class KernelChanges:
 
     def take(self, table: str) -> str:
         """Return the programs that have changed a table since the last call, as text; empty where none is known."""
-        self._read_tables()
+        if self._read_tables():  # the thread does not learn of these changes, and other tables may be among them
+            self._on_tables()
         with self._lock:
             processes = self._changed_by.pop(table, ())
         return ", ".join(dict.fromkeys(one.name for one in processes if not commands.is_own(one.port)))
@@ -121,37 +119,30 @@ class KernelChanges:
         """Read what is there; return whether other programs may have changed our tables."""
         with self._lock:
             try:
-                return any([self._note(message) for message in _received(self._nftables)])
+                return any([self._note(one) for one in _received(self._nftables)])
             except OSError as error:  # ENOBUFS: messages were lost
                 self._under_way.clear()
                 return error.errno == ENOBUFS
 
-    def _note(self, message: "_Message") -> bool:
-        if message.kind != _NEWGEN:
-            table = message.attributes.get(_TABLE, b"").rstrip(b"\0").decode(errors="replace")
-            if message.family == socket.AF_INET and table in self._tables:
+    def _note(self, notification: Message) -> bool:
+        values = _attributes(notification.body)
+        if notification.kind != _NEWGEN:
+            table = values.get(_TABLE, b"").rstrip(b"\0").decode(errors="replace")
+            if notification.body[:1] == bytes((socket.AF_INET,)) and table in self._tables:
                 self._under_way.add(table)
             return False
         tables, self._under_way = self._under_way, set()
-        name = message.attributes.get(_GEN_PROC_NAME, b"").rstrip(b"\0").decode(errors="replace")
-        pid = int.from_bytes(message.attributes.get(_GEN_PROC_PID, b""))
+        name = values.get(_GEN_PROC_NAME, b"").rstrip(b"\0").decode(errors="replace")
+        pid = int.from_bytes(values.get(_GEN_PROC_PID, b""))
         for table in tables:
-            self._changed_by[table].append(_Process(message.port, f"{name} (pid {pid})"))
-        return bool(tables) and not commands.is_own(message.port)
+            self._changed_by[table].append(_Process(notification.port, f"{name} (pid {pid})"))
+        return bool(tables) and not commands.is_own(notification.port)
 
 
 @dataclass(frozen=True, slots=True)
 class _Process:
     port: int  # of its netlink socket: usually the process id, as this PID namespace shows it (netlink(7))
     name: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Message:
-    kind: int
-    port: int
-    family: int
-    attributes: dict[int, bytes]
 
 
 def _listener(protocol: int, groups: Sequence[int]) -> socket.socket:
@@ -163,29 +154,16 @@ def _listener(protocol: int, groups: Sequence[int]) -> socket.socket:
     return one
 
 
-def _received(netlink: socket.socket | None) -> Iterator[_Message]:
+def _received(netlink: socket.socket | None) -> Iterator[Message]:
     """Yield the messages that a socket has; a bounded number. OSError where some were lost."""
     if netlink is None:
         return
     for _ in range(_READS_AT_ONCE):
         try:
-            yield from _parsed(netlink.recv(_MAX_LEN))
+            yield from messages(netlink.recv(_MAX_LEN))
         except BlockingIOError:
             return
 
 
-def _parsed(received: bytes) -> Iterator[_Message]:
-    while len(received) >= _HEADER.size:
-        length, kind, _, _, port = _HEADER.unpack_from(received)
-        body, received = received[_HEADER.size : length], received[_padded(max(length, _HEADER.size)) :]
-        attributes: dict[int, bytes] = {}
-        at = _FAMILY_LEN
-        while at + _ATTRIBUTE.size <= len(body):
-            size, name = _ATTRIBUTE.unpack_from(body, at)
-            attributes.setdefault(name & _NAME_MASK, body[at + _ATTRIBUTE.size : at + size])
-            at += _padded(max(size, _ATTRIBUTE.size))
-        yield _Message(kind, port, body[0] if body else 0, attributes)
-
-
-def _padded(length: int) -> int:
-    return length + 3 & ~3
+def _attributes(body: bytes) -> dict[int, bytes]:
+    return attributes(body[_FAMILY_LEN:])

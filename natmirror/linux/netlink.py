@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Iterator
+from typing import NamedTuple
 
 # linux/netlink.h
 _REQUEST = 0x1
@@ -11,16 +12,27 @@ _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, seque
 _ATTRIBUTE = struct.Struct("=HH")
 
 
+class Message(NamedTuple):
+    """A message that the kernel has sent."""
+
+    kind: int
+    number: int
+    """The sequence number: that of the request."""
+    port: int
+    """Of the socket whose request it is about: usually the process id, as this PID namespace shows it."""
+    body: bytes
+
+
 def message(kind: int, flags: int, number: int, body: bytes) -> bytes:
     """Return a netlink request of this type, with these flags besides, and this sequence number."""
     return _HEADER.pack(_HEADER.size + len(body), kind, _REQUEST | flags, number, 0) + body
 
 
-def messages(received: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Yield the sequence number, the type and the body of each netlink message."""
+def messages(received: bytes) -> Iterator[Message]:
+    """Yield the messages of a datagram."""
     while len(received) >= _HEADER.size:
-        length, kind, _, number, _ = _HEADER.unpack_from(received)
-        yield number, kind, received[_HEADER.size : length]
+        length, kind, _, number, port = _HEADER.unpack_from(received)
+        yield Message(kind, number, port, received[_HEADER.size : length])
         received = received[_padded(max(length, _HEADER.size)) :]
 
 
@@ -31,12 +43,13 @@ def attribute(kind: int, value: bytes) -> bytes:
 
 
 def attributes(body: bytes) -> dict[int, bytes]:
-    """Return the values of netlink attributes by kind."""
+    """Return the values of netlink attributes by kind: of equal ones the first, because each kernel message that
+    natmirror reads begins with what names its object."""
     found: dict[int, bytes] = {}
     at = 0
     while at + _ATTRIBUTE.size <= len(body):
         size, kind = _ATTRIBUTE.unpack_from(body, at)
-        found[kind & _KIND_MASK] = body[at + _ATTRIBUTE.size : at + size]
+        found.setdefault(kind & _KIND_MASK, body[at + _ATTRIBUTE.size : at + size])
         at += _padded(max(size, _ATTRIBUTE.size))
     return found
 

@@ -17,6 +17,7 @@ from netfilterqueue import NetfilterQueue
 from natmirror._ffi import ffi, lib
 from natmirror.errors import HostError
 from natmirror.linux.counters import IN_QUEUES_OF_C, QueueCounter
+from natmirror.linux.netlink import attribute, message
 
 # linux/netfilter/nfnetlink_queue.h
 _NFNL_SUBSYS_QUEUE, _NFQNL_MSG_CONFIG = 3, 2
@@ -26,7 +27,7 @@ _COPY_PACKET = 2
 _COPY_RANGE = 0xFFFF
 # linux/netlink.h
 _SOL_NETLINK, _NETLINK_NO_ENOBUFS, _NETLINK_CAP_ACK = 270, 5, 10
-_NLM_F_REQUEST, _NLM_F_ACK = 1, 4
+_NLM_F_ACK = 4
 _NETLINK_NETFILTER = 12
 # asm-generic/socket.h: with CAP_NET_ADMIN these exceed net.core.[rw]mem_max
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
@@ -287,10 +288,10 @@ class Queue:
         ):
             self._socket.setsockopt(level, option, value)
         self._request(
-            _attribute(_NFQA_CFG_PARAMS, struct.pack("!IB", _COPY_RANGE, _COPY_PACKET))
-            + _attribute(_NFQA_CFG_QUEUE_MAXLEN, struct.pack("!I", max_len))
-            + _attribute(_NFQA_CFG_FLAGS, struct.pack("!I", flags))
-            + _attribute(_NFQA_CFG_MASK, struct.pack("!I", _F_GSO | _F_FAIL_OPEN))
+            attribute(_NFQA_CFG_PARAMS, struct.pack("!IB", _COPY_RANGE, _COPY_PACKET))
+            + attribute(_NFQA_CFG_QUEUE_MAXLEN, struct.pack("!I", max_len))
+            + attribute(_NFQA_CFG_FLAGS, struct.pack("!I", flags))
+            + attribute(_NFQA_CFG_MASK, struct.pack("!I", _F_GSO | _F_FAIL_OPEN))
         )
 
     def _request(self, attributes: bytes) -> None:
@@ -303,9 +304,7 @@ class Queue:
         for _ in range(_REQUEST_ATTEMPTS):
             self._requests += 1
             emptied = lib.nq_emptied(self.codec)
-            self._socket.send(
-                struct.pack("=IHHII", 16 + len(body), kind, _NLM_F_REQUEST | _NLM_F_ACK, self._requests, 0) + body
-            )
+            self._socket.send(message(kind, _NLM_F_ACK, self._requests, body))
             while lib.nq_emptied(self.codec) == emptied and not lib.nq_is_refused(self.codec):
                 self._early += self.receive()
             if lib.nq_acknowledged(self.codec) == self._requests:
@@ -316,10 +315,6 @@ class Queue:
             raise HostError(
                 f"NFQUEUE {self.number}: the kernel refuses the configuration: {errorcode.get(answer, answer)}"
             )
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
 
 
 def _why(error: OSError) -> str:

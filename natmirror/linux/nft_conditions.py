@@ -23,18 +23,38 @@ Sets = Mapping[str, list[Any]]
 """The elements of each named set or map of a table, except for those whose elements come and go."""
 
 _ALL_BITS = 0xFFFFFFFF
-_KNOWN = {"l4proto": ("tcp", "6"), "nfproto": ("ipv4", "2"), "protocol": ("ip",)}
+_KNOWN = {"l4proto": ("tcp", "6"), "nfproto": ("ipv4", "2")}
 _INTERFACES = {"iifname": "iif", "iif": "iif", "oifname": "oif", "oif": "oif"}
-_OTHER_PROTOCOLS = ("udp", "udplite", "icmp", "icmpv6", "ip6", "sctp", "dccp", "arp", "esp", "ah")
+_OTHER_PROTOCOLS = ("udp", "udplite", "icmp", "icmpv6", "ip6", "sctp", "dccp", "esp", "ah")
+_ARP_HEADER = {"htype": ("1", "ether"), "ptype": ("ip", "2048"), "hlen": ("6",), "plen": ("4",)}
 
 
-def condition_of(match: dict[str, Any], sets: Sets) -> Condition:
-    """Return the condition of a match expression. KeyError, TypeError or ValueError in an unknown form."""
+def condition_of(match: dict[str, Any], sets: Sets, *, gets_arp: bool = False) -> Condition:
+    """Return the condition of a match expression. ``gets_arp``: the chain gets ARP packets too. KeyError, TypeError or
+    ValueError in an unknown form."""
     if not is_known(match["right"], sets):
         return always_unknown
     values = list(elements(match["right"], sets))
     condition = _field(match["left"], values)
-    return negated(condition) if match["op"] == "!=" else condition if match["op"] in ("==", "in") else always_unknown
+    if match["op"] == "!=":
+        condition = negated(condition)
+    elif match["op"] not in ("==", "in"):
+        return always_unknown
+    return _by_protocol(condition, match["left"]) if gets_arp else condition
+
+
+def _by_protocol(condition: Condition, left: Any) -> Condition:
+    """Return a condition that holds for packets of the field's protocol alone, negated or not: for others the kernel
+    goes on with the next rule."""
+    if isinstance(left, dict) and "&" in left:
+        left = left["&"][0]
+    [(kind, content)] = left.items()
+    if kind in ("ct", "fib"):
+        return lambda packet: None if packet.arp else condition(packet)
+    if kind == "payload" and content.get("protocol") not in (None, "ether"):
+        is_about_arp = content["protocol"] == "arp"
+        return lambda packet: condition(packet) if bool(packet.arp) == is_about_arp else False
+    return condition
 
 
 def is_known(right: Any, sets: Sets) -> bool:
@@ -79,11 +99,18 @@ def _meta(key: str, values: list[Any]) -> Condition:
     names = [str(value) for value in values]
     if key in _INTERFACES:
         return has_name(attrgetter(_INTERFACES[key]), names, "*")
+    if key == "protocol":
+        return _has_protocol(names)
     known = _KNOWN.get(key)
     if known is None:
         return always_unknown
     holds = any(name in known for name in names)
-    return lambda packet: holds
+    return lambda packet: None if packet.arp else holds
+
+
+def _has_protocol(names: list[str]) -> Condition:
+    is_ip, is_arp = "ip" in names, "arp" in names
+    return lambda packet: is_arp if packet.arp else is_ip
 
 
 def _has_status(words: list[Any]) -> Condition:
@@ -117,10 +144,28 @@ def _payload(protocol: str, name: str, values: list[Any]) -> Condition:
         return _within("src" if name == "saddr" else "dst", [_addresses(value) for value in values])
     if protocol in ("tcp", "th") and name in ("sport", "dport"):
         return _within(name, [_ports(value) for value in values])
-    if (protocol, name) in (("ip", "protocol"), ("ether", "type")):
-        holds = any(str(value) in ("tcp", "6", "ip") for value in values)
+    if (protocol, name) == ("ether", "type"):
+        return _has_protocol([str(value) for value in values])
+    if (protocol, name) == ("ip", "protocol"):
+        holds = any(str(value) in ("tcp", "6") for value in values)
         return lambda packet: holds
+    if protocol == "arp":
+        return _arp(name, values)
     return never if protocol in _OTHER_PROTOCOLS else always_unknown
+
+
+def _arp(name: str, values: list[Any]) -> Condition:
+    """Return a condition of an ARP packet of Ethernet and IPv4."""
+    if name in ("saddr ip", "daddr ip"):
+        return _within("src" if name == "saddr ip" else "dst", [_addresses(value) for value in values])
+    words = [str(value) for value in values]
+    if name == "operation":
+        return lambda packet: packet.arp in words
+    known = _ARP_HEADER.get(name)
+    if known is None:
+        return always_unknown
+    holds = any(word in known for word in words)
+    return lambda packet: holds
 
 
 def _within(name: str, spans: list[Span | None]) -> Condition:

@@ -5,6 +5,7 @@ from ipaddress import IPv4Address
 
 from natmirror.findings import Finding, HostCode, PathCode
 from natmirror.linux.host_state import HostState, targets
+from natmirror.linux.interfaces import setting_of
 from natmirror.rules import Backend, Mirror, Rules, Service
 
 _ANY = IPv4Address("0.0.0.0")
@@ -39,7 +40,7 @@ def find_forwarding_problems(rules: Rules, host: HostState) -> Iterator[Finding]
     if host.forwarding.get("all") == 0:
         settings = "net.ipv4.ip_forward=1"
     else:  # which would change nothing then
-        settings = " ".join(f"net.ipv4.conf.{link.replace('.', '/')}.forwarding=1" for link in closed)
+        settings = " ".join(f"{setting_of(link, 'forwarding')}=1" for link in closed)
     code = HostCode.NO_FORWARDING if is_cut else HostCode.PARTLY_FORWARDING
     yield code.found(interfaces=" and ".join(closed), settings=settings)
 

@@ -4,10 +4,14 @@
 """
 
 from collections.abc import Container, Iterator
+from contextlib import suppress
 from ipaddress import IPv4Address
 
 from natmirror.findings import Finding, HostCode, PathCode
+from natmirror.linux.arp_checks import find_arp_problems, unanswered
+from natmirror.linux.arp_requests import ArpRequests
 from natmirror.linux.host_state import CONNTRACK_SETTINGS, Features, HostState, read_host
+from natmirror.linux.interfaces import setting_of
 from natmirror.linux.memory_limit import most_memory
 from natmirror.linux.path_checks import (
     find_client_problems,
@@ -27,12 +31,20 @@ _STRICT = 1
 
 
 def check(
-    rules: Rules, features: Features, rule_reader: RuleReader, live: LiveClients, silent: Container[str]
+    rules: Rules,
+    features: Features,
+    rule_reader: RuleReader,
+    arp_requests: ArpRequests,
+    live: LiveClients,
+    silent: Container[str],
 ) -> list[Finding]:
     """Return the problems of this host with these rules. ``live`` and ``silent`` as for read_host(). HostError where
     its state cannot be read."""
     try:
-        return list(find_problems(rules, read_host(rules, features, rule_reader, live, silent)))
+        host = read_host(rules, features, rule_reader, live, silent)
+        with suppress(OSError):  # without a socket nothing is certain
+            host.asking = arp_requests.in_vain({one.link for one in unanswered(rules, host)})
+        return list(find_problems(rules, host))
     except UnknownFormError as error:
         return [HostCode.NOT_UNDERSTOOD.found(name="this host's addresses, routes and sockets", error=error)]
 
@@ -46,6 +58,7 @@ def find_problems(rules: Rules, host: HostState) -> Iterator[Finding]:
     yield from find_socket_problems(rules, host)
     yield from find_client_problems(rules, host)
     yield from find_route_problems(rules, host)
+    yield from find_arp_problems(rules, host)
     if not host.features.can_reassemble:
         yield HostCode.NO_SOCKET_MATCH.found()
     if not host.features.can_limit:
@@ -125,4 +138,4 @@ def _reverse_path(host: HostState) -> Iterator[Finding]:
     on another interface than the one with the route to their source: in an asymmetric network, packets of backends."""
     for link in dict.fromkeys(host.routes.values()):
         if link and max(host.rp_filter.get(link, 0), host.rp_filter.get("all", 0)) == _STRICT:
-            yield HostCode.STRICT_REVERSE_PATH.found(interface=link, setting=link.replace(".", "/"))
+            yield HostCode.STRICT_REVERSE_PATH.found(interface=link, setting=setting_of(link, "rp_filter"))

@@ -7,13 +7,13 @@ from collections.abc import Collection, Iterable
 from errno import ENODEV, EPERM
 
 from natmirror.linux.foreign_rules import BaseChain
+from natmirror.linux.netlink import attribute, message, messages
 
 # linux/netlink.h, linux/netfilter/nfnetlink.h, linux/netfilter/nfnetlink_queue.h
 _NETLINK_NETFILTER = 12
 _NFQNL_MSG_CONFIG = 3 << 8 | 2
-_NLM_F_REQUEST, _NLM_F_ACK = 1, 4
+_NLM_F_ACK = 4
 _NFQA_CFG_QUEUE_MAXLEN = 3
-_HEADER = struct.Struct("=IHHII")
 _ANSWER_LEN = 4096
 
 _TIMEOUT = 1.0  # seconds; the kernel answers at once
@@ -47,10 +47,7 @@ def _errors(numbers: Collection[int]) -> dict[int, int]:
 def _error(kernel: socket.socket, number: int) -> int:
     """Ask to change a queue that this socket has not bound: the kernel refuses with EPERM if another one has, else with
     ENODEV."""
-    content = (
-        struct.pack("!BBH", 0, 0, number) + struct.pack("=HH", 8, _NFQA_CFG_QUEUE_MAXLEN) + struct.pack("!I", 1024)
-    )
-    flags = _NLM_F_REQUEST | _NLM_F_ACK
-    kernel.send(_HEADER.pack(_HEADER.size + len(content), _NFQNL_MSG_CONFIG, flags, number, 0) + content)
-    (error,) = struct.unpack_from("=i", kernel.recv(_ANSWER_LEN), _HEADER.size)
-    return -int(error)
+    length = attribute(_NFQA_CFG_QUEUE_MAXLEN, struct.pack("!I", 1024))
+    kernel.send(message(_NFQNL_MSG_CONFIG, _NLM_F_ACK, number, struct.pack("!BBH", 0, 0, number) + length))
+    answer = next(messages(kernel.recv(_ANSWER_LEN)))
+    return -int(struct.unpack_from("=i", answer.body)[0])

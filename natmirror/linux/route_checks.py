@@ -5,13 +5,15 @@ backend.
 """
 
 from collections.abc import Iterator, Set
+from ipaddress import IPv4Address
 
 from natmirror.findings import Finding, PathCode
+from natmirror.linux.arp_paths import ArpPaths
 from natmirror.linux.host_state import HostState, targets
 from natmirror.linux.policy_rules import Routing
 from natmirror.linux.route_questions import backends_of, copies, replies, requests, to_service, ways
 from natmirror.linux.route_refusals import Break, why_dead, why_refused
-from natmirror.linux.routes import Place, Question
+from natmirror.linux.routes import Answer, Place, Question
 from natmirror.linux.sampled_clients import Client, connected_links
 from natmirror.rules import Backend, Mirror, Rules, Service
 
@@ -28,22 +30,23 @@ def find_route_problems(rules: Rules, host: HostState) -> Iterator[Finding]:
     """Yield the problems of the routes between clients, backends and mirrors."""
     yield from _enslaved(host)
     yield from _elsewhere(rules, host)
+    arp = ArpPaths(host)
     for service in rules.services:
-        yield from _production(service, host)
+        yield from _production(service, host, arp)
         yield from _mirrored(service, host)
         yield from _service_address(service, rules, host)
         yield from _neighbours(service, host)
 
 
-def _production(service: Service, host: HostState) -> Iterator[Finding]:
+def _production(service: Service, host: HostState, arp: ArpPaths) -> Iterator[Finding]:
     backends = backends_of(service)
-    gone = [_why_unreachable(backend, host) for backend in backends]
+    gone = [_why_unreachable(backend, host, arp) for backend in backends]
     if backends and None not in gone:
         yield _cut(PathCode.NO_BACKEND_REACHABLE, service, [why for why in gone if why is not None])
         return
     reached = {backend for backend, why in zip(backends, gone, strict=True) if why is None}
     asked: list[_Way] = [
-        (client, backend, _why_broken(service, client, backend, host))
+        (client, backend, _why_broken(service, client, backend, host, arp))
         for client, backend in ways(service, host.clients)
         if backend in reached and _is_answered(client, backend, host)
     ]
@@ -99,7 +102,7 @@ def _are_cut(some: list[_Way], targets: Set[Backend | Mirror]) -> bool:
     return all(why for _, _, why in some) and {target for _, target, _ in some} >= targets
 
 
-def _why_unreachable(backend: Backend, host: HostState) -> Break | None:
+def _why_unreachable(backend: Backend, host: HostState, arp: ArpPaths) -> Break | None:
     """Return why no packets of any client get to a backend; None if some do, or nothing is certain."""
     address = backend.address
     if address in host.addresses:
@@ -109,7 +112,8 @@ def _why_unreachable(backend: Backend, host: HostState) -> Break | None:
         )
     link = host.routes.get(address, "")
     if link is not None:
-        why = why_dead(link, host)
+        answer = host.answers.get(Question(address))
+        why = why_dead(link, host) or _why_lost(answer, address, arp)
     else:
         why = Break(f"there is no route to {backend.name} ({address})", f"run: ip route get {address}; ip link show")
     if why is None or host.routing is Routing.ALIKE:
@@ -117,11 +121,19 @@ def _why_unreachable(backend: Backend, host: HostState) -> Break | None:
     # That was the route of this host's own packets.
     questions = [question for client in host.clients for question in requests(client, backend)]
     answers = [answer for question in questions if (answer := host.answers.get(question)) is not None]
-    is_certain = answers and all(answer.error or why_dead(answer.link or "", host) for answer in answers)
+    is_certain = answers and all(
+        one.error or why_dead(one.link or "", host) or _why_lost(one, address, arp) for one in answers
+    )
     return why if is_certain else None
 
 
-def _why_broken(service: Service, client: Client, backend: Backend, host: HostState) -> Break | None:
+def _why_lost(answer: Answer | None, to: IPv4Address, arp: ArpPaths) -> Break | None:
+    """Return why packets do not get to their next hop; None if they do, or may."""
+    hop = None if answer is None else answer.next_hop(to)
+    return None if hop is None else arp.why_unresolved(hop)
+
+
+def _why_broken(service: Service, client: Client, backend: Backend, host: HostState, arp: ArpPaths) -> Break | None:
     """Return why no packets pass between a client and a backend; None if they do, or nothing is certain."""
     sent = [
         why_dead(question.link or "", host) or why_refused(question, client, host)
@@ -139,6 +151,8 @@ def _why_broken(service: Service, client: Client, backend: Backend, host: HostSt
             return Break(
                 f"the route to client {client.address} leads to {answer.link}, and {why.problem}", why.mend, False
             )
+        if (why := _why_lost(answer, client.address, arp)) is not None:
+            return why
         hop = None if answer is None else answer.next_hop(client.address)
         if client.is_beside and hop is not None and hop[1] not in client.links and _is_unknown(hop, host):
             return Break(

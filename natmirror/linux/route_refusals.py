@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from errno import EACCES, EHOSTUNREACH, EINVAL, ENETUNREACH
 
 from natmirror.linux.host_state import HostState
+from natmirror.linux.interfaces import setting_of
 from natmirror.linux.routes import Question
 from natmirror.linux.sampled_clients import Client
 from natmirror.linux.xfrm import blocking
@@ -31,12 +32,11 @@ def why_refused(question: Question, client: Client, host: HostState) -> Break | 
     links = {"fwd": link, "out": None if answer is None else answer.link}
     policed = [one for one, at in links.items() if at is not None and not {at, "all"} & host.unpoliced.get(one, set())]
     if (policy := blocking(host.policies, question, policed)) is not None:
-        mend = f"run: ip xfrm policy delete index {policy.index} dir {policy.direction}"
-        return Break(f"the IPsec policy '{policy}' blocks {packets}", mend, False)
+        return Break(f"the IPsec policy '{policy}' blocks {packets}", f"run: {policy.removal}", False)
     if answer is None or not answer.error:
         return None
     if host.forwarding.get(link) == 0:
-        return Break(f"{link} forwards nothing", f"run: sysctl -w net.ipv4.conf.{link}.forwarding=1")
+        return Break(f"{link} forwards nothing", f"run: sysctl -w {setting_of(link, 'forwarding')}=1")
     kind = _KINDS.get(answer.error)
     for rule in host.refusing_rules:
         if rule.kind == kind and rule.matches(question):
@@ -59,7 +59,7 @@ def why_refused(question: Question, client: Client, host: HostState) -> Break | 
             f"the reverse path filter of {link} is strict (rp_filter = 1), and the route to {question.source} does not"
             f" lead to {link}",
             f"run: ip route get {question.source}, and correct that route; or: sysctl -w"
-            f" net.ipv4.conf.{link}.rp_filter=2",
+            f" {setting_of(link, 'rp_filter')}=2",
             False,
         )
     if answer.error == ENETUNREACH:

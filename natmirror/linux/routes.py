@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
-from natmirror.linux.netlink import attribute, attributes, message, messages
+from natmirror.linux.netlink import Message, attribute, attributes, message, messages
 from natmirror.linux.pauses import give_way
 
 # linux/netlink.h, linux/rtnetlink.h, linux/neighbour.h
@@ -24,6 +24,7 @@ _DST, _SRC, _IIF, _OIF, _GATEWAY, _TABLE, _IP_PROTO, _SPORT, _DPORT = 1, 2, 3, 4
 _LINK_ADDRESS = 2  # NDA_LLADDR
 _LOCAL = 2  # RTN_LOCAL
 _UNKNOWN, _PERMANENT = 0x21, 0x80  # NUD_INCOMPLETE | NUD_FAILED, NUD_PERMANENT
+_LEARNED_ELSEWHERE = 1 << 4  # NTF_EXT_LEARNED
 REFUSING = {6: "blackhole", 7: "unreachable", 8: "prohibit"}
 """The kinds of routes (RTN_*) and of policy rules (FR_ACT_*) that refuse a packet."""
 
@@ -91,6 +92,8 @@ class RouteSocket:
     """A socket for questions; a context manager. Each method raises OSError where the kernel does not answer."""
 
     def __init__(self) -> None:
+        self.vrf: str | None = None
+        """The VRF whose routes the packets take that this host sends."""
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
         self._socket.settimeout(_TIMEOUT)
 
@@ -104,8 +107,8 @@ class RouteSocket:
         """Return the kernel's answers; none to a question about an interface that does not exist."""
         names = _Names()
         asked = [one for one in dict.fromkeys(questions) if one.link is None or names.index(one.link)]
-        answers = self._exchange(_GETROUTE, [_packed(one, names) for one in asked])
-        return {asked[number]: _answer(kind, body, names) for number, kind, body in answers}
+        answers = self._exchange(_GETROUTE, [_packed(one, self.vrf, names) for one in asked])
+        return {asked[one.number]: _answer(one.kind, one.body, names) for one in answers}
 
     def neighbours(self, places: Iterable[Place]) -> dict[Place, Neighbour]:
         """Return the kernel's entries for these neighbours, as far as there are any."""
@@ -116,11 +119,23 @@ class RouteSocket:
             for (address, _), index in asked
         ]
         found: dict[Place, Neighbour] = {}
-        for number, kind, body in self._exchange(_GETNEIGH, bodies):
-            if kind == _NEWNEIGH:
-                state = _NEIGHBOUR.unpack_from(body)[4]
-                link_address = attributes(body[_NEIGHBOUR.size :]).get(_LINK_ADDRESS, b"").hex(":")
-                found[asked[number][0]] = Neighbour(link_address, bool(state & _PERMANENT), bool(state & _UNKNOWN))
+        for answer in self._exchange(_GETNEIGH, bodies):
+            if answer.kind == _NEWNEIGH:
+                state = _NEIGHBOUR.unpack_from(answer.body)[4]
+                link_address = attributes(answer.body[_NEIGHBOUR.size :]).get(_LINK_ADDRESS, b"").hex(":")
+                found[asked[answer.number][0]] = Neighbour(
+                    link_address, bool(state & _PERMANENT), bool(state & _UNKNOWN)
+                )
+        return found
+
+    def static_links(self) -> set[str]:
+        """Return the interfaces that have neighbours which ARP has not found out: permanent ones, or another
+        program's."""
+        names, found = _Names(), set()
+        for body in self.dump(_GETNEIGH, _NEIGHBOUR.pack(socket.AF_INET, *(0,) * 6)):
+            _, _, _, index, state, flags, _ = _NEIGHBOUR.unpack_from(body)
+            if state & _PERMANENT or flags & _LEARNED_ELSEWHERE:
+                found.add(names.name(index) or "")
         return found
 
     def refusing(self) -> list[RefusingRoute]:
@@ -139,13 +154,13 @@ class RouteSocket:
         """Yield the bodies of all messages that the kernel has for a request of this kind."""
         self._socket.send(message(kind, _DUMP, 0, body))
         while True:
-            for _, answered, found in messages(self._socket.recv(_MAX_LEN)):
-                if answered in (_DONE, _ERROR):
+            for answer in messages(self._socket.recv(_MAX_LEN)):
+                if answer.kind in (_DONE, _ERROR):
                     return
-                yield found
+                yield answer.body
 
-    def _exchange(self, kind: int, bodies: Sequence[bytes]) -> Iterator[tuple[int, int, bytes]]:
-        """Send requests; yield for each the number of its body, and the kind and the body of the answer."""
+    def _exchange(self, kind: int, bodies: Sequence[bytes]) -> Iterator[Message]:
+        """Send requests; yield the answers, each with the number of its request's body."""
         for start in range(0, len(bodies), _AT_ONCE):
             some = list(enumerate(bodies))[start : start + _AT_ONCE]
             if start:
@@ -153,9 +168,9 @@ class RouteSocket:
             self._socket.send(b"".join(message(kind, 0, number, body) for number, body in some))
             left = len(some)
             while left:
-                for number, answered, body in messages(self._socket.recv(_MAX_LEN)):
+                for answer in messages(self._socket.recv(_MAX_LEN)):
                     left -= 1
-                    yield number, answered, body
+                    yield answer
 
 
 class _Names:
@@ -181,13 +196,15 @@ class _Names:
         return self._names.get(index)
 
 
-def _packed(question: Question, names: _Names) -> bytes:
+def _packed(question: Question, vrf: str | None, names: _Names) -> bytes:
     source_len = 0 if question.source is None else 32
     body = _ROUTE.pack(socket.AF_INET, 32, source_len, 0, 0, 0, 0, 0, 0) + attribute(_DST, question.to.packed)
     if question.source is not None:
         body += attribute(_SRC, question.source.packed)
     if question.link is not None:
         body += attribute(_IIF, struct.pack("=I", names.index(question.link)))
+    elif vrf is not None:
+        body += attribute(_OIF, struct.pack("=I", names.index(vrf)))
     body += attribute(_IP_PROTO, bytes((socket.IPPROTO_TCP,)))
     for kind, port in ((_SPORT, question.sport), (_DPORT, question.dport)):
         if port:

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from natmirror.findings import Finding, FindingCode, HostCode
 from natmirror.linux.flights import Flight, Surroundings, flights
 from natmirror.linux.foreign_rules import BaseChain
-from natmirror.linux.iptables_rules import FORWARD, PRE
 from natmirror.linux.nftables import MARKS, MARKS_MASK
+from natmirror.linux.remedies import commands
 from natmirror.linux.rule_walk import Fate, RuleWalk, What
 from natmirror.rules import Rules
 
@@ -17,7 +17,6 @@ _PRODUCTION: dict[What, FindingCode] = {
     What.MARKED: HostCode.MARK_COLLIDES,
     What.SOURCE_CHANGED: HostCode.CLIENTS_HIDDEN,
 }
-_NO_TRACKING = "-j CT --notrack"
 
 Path = tuple[str, tuple[str, str]]
 """A service, and a backend or mirror of it with a network of clients."""
@@ -53,7 +52,7 @@ def find_drops(rules: Rules, host: Surroundings, chains: Sequence[BaseChain]) ->
             by=by,
             does=fate.what.value,
             packets=flight.packets,
-            commands=_commands(walk, fate, [one for one, _ in cases]),
+            commands=commands(walk, fate.chain, [one for one, _ in cases]),
             interface=flight.entrance,
             marks=f"{MARKS:#x}/{MARKS_MASK:#x}",
         )
@@ -63,23 +62,6 @@ def _code(flight: Flight, fate: Fate) -> FindingCode:
     if not flight.is_production:
         return HostCode.COPIES_DROPPED
     return HostCode.LIKELY_DROPPED if flight.entrance else _PRODUCTION[fate.what]
-
-
-def _commands(walk: RuleWalk, fate: Fate, found: Sequence[Flight]) -> str:
-    """Return the commands that let packets pass a chain."""
-    chain, place = fate.chain, fate.chain.place
-    if not chain.is_iptables:
-        start, verb = place.replace("nft", "nft insert rule", 1), "accept"
-        return " && ".join(dict.fromkeys(f"{start} {one.match_nft} {verb}" for one in found))
-    command = place.replace(" -t filter", "").rsplit(" ", 1)[0]
-    if walk.has_our_jump(chain) and found[0].queued_at == (chain.hook, chain.priority):
-        jump = next(one.jump for one in (PRE, FORWARD) if one.parent == chain.name)
-        return f"{command} -D {jump} && {command} -I {jump}"
-    start = f"{command} -I {chain.name}"
-    inserted = dict.fromkeys(f"{start} {one.match_iptables} -j ACCEPT" for one in found)
-    if walk.has_our_jump(chain) and not found[0].is_production:  # the rule that keeps conntrack from copies comes later
-        inserted |= dict.fromkeys(f"{start} {one.match_iptables} {_NO_TRACKING}" for one in found)
-    return " && ".join(inserted)
 
 
 def drops_invalid(rules: Rules, host: Surroundings, chains: Sequence[BaseChain]) -> str | None:

@@ -12,21 +12,14 @@ from typing import Any
 
 from natmirror.linux.flights import Flight, Surroundings
 from natmirror.linux.foreign_rules import (
-    BRIDGE_IN,
-    BRIDGE_OUT,
-    EGRESS,
-    FORWARD,
-    INGRESS,
-    POSTROUTING,
-    PREROUTING,
     BaseChain,
     Rule,
     TestPacket,
     has_mark,
 )
+from natmirror.linux.hooks import ChainHook
 from natmirror.linux.nftables import MARKS, MARKS_MASK
 
-_ORDER = (INGRESS, BRIDGE_IN, PREROUTING, FORWARD, POSTROUTING, BRIDGE_OUT, EGRESS)
 _MAX_DEPTH = 16
 _MAX_RULES = 100_000  # on a packet's way through a base chain
 _OURS = "natmirror"
@@ -62,23 +55,24 @@ class _Outcome:
     marked_by: str
 
 
-def _our_chain(hook: str, priority: int) -> BaseChain:
+def _our_chain(hook: ChainHook, priority: int) -> BaseChain:
     """Return natmirror's own rule that drops a packet with one of its marks that does not belong there."""
     rule = Rule((has_mark(attrgetter("mark"), MARKS_MASK, [MARKS]),), "collide")
     return BaseChain(_OURS, "marks", hook, priority, "accept", is_iptables=False, chains={"marks": [rule]})
 
 
-_OUR_CHAINS = (_our_chain(PREROUTING, -299), _our_chain(FORWARD, -149), _our_chain(POSTROUTING, -150))
+_OUR_PLACES = ((ChainHook.PREROUTING, -299), (ChainHook.FORWARD, -149), (ChainHook.POSTROUTING, -150))
+_OUR_CHAINS = tuple(_our_chain(*place) for place in _OUR_PLACES)
 
 
 class RuleWalk:
     """The way through these chains on a host."""
 
     def __init__(self, chains: Sequence[BaseChain], host: Surroundings) -> None:
-        self._chains = sorted([*_OUR_CHAINS, *chains], key=lambda one: (_ORDER.index(one.hook), one.priority))
+        self._chains = sorted([*_OUR_CHAINS, *chains], key=lambda one: (one.hook, one.priority))
         self._unread_queues = host.unread_queues
         self._passed: dict[tuple[str, TestPacket, bool], _Outcome] = {}
-        self._jumps: dict[str, tuple[str, int]] = {}
+        self._jumps: dict[str, tuple[ChainHook, int]] = {}
         self._unknown: dict[str, Any] = {}
         for chain in self._chains:
             verdicts = {rule.verdict for rule in chain.chains[chain.name]}
@@ -93,6 +87,10 @@ class RuleWalk:
     def has_our_jump(self, chain: BaseChain) -> bool:
         """Return whether natmirror's jump to its queue stands in a chain."""
         return chain.place in self._jumps
+
+    def views(self, flight: Flight, chain: BaseChain) -> list[TestPacket]:
+        """Return how a packet may look in a chain."""
+        return flight.at(chain, self._jumps)
 
     def fates(self, flight: Flight) -> Iterator[Fate]:
         """Yield what certainly becomes of a packet, until it does not go on."""
@@ -121,7 +119,7 @@ class RuleWalk:
                 yield Fate(what, where, by)
                 if what is not What.SOURCE_CHANGED:
                     return
-            if chain.translates and chain.hook == PREROUTING:
+            if chain.translates and chain.hook == ChainHook.PREROUTING:
                 may_redirect = may_redirect or "redirect" in ends
                 changes["is_dnat"] = None if may_redirect else False
             for name in ("mark", "is_tracked"):

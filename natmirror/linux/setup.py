@@ -6,8 +6,9 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
+from natmirror.linux.cores import thread_count
 from natmirror.linux.iptables_rules import NAT_QUEUE, WATCH_QUEUE, queue_number
-from natmirror.rules import MAX_THREADS, Rules
+from natmirror.rules import Rules
 from natmirror.rules.shards import Shard
 
 CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13}
@@ -18,13 +19,6 @@ _OF_PROGRAM, _OF_THREAD, _OF_BACKEND = 128, 16, 2
 """Descriptors: those of the program and its reserve, of a thread's queues, and of health checks."""
 _STA_UNSYNC = 0x0040  # linux/timex.h
 _TIMEX_LEN, _STATUS_AT = 208, 40  # struct timex of a 64-bit machine
-
-
-def thread_count(rules: Rules) -> int:
-    """Return the number of packet threads: the number in the rules, or the number of cores, rounded down to a power of
-    two."""
-    cores = min(len(os.sched_getaffinity(0)), MAX_THREADS)
-    return rules.threads or 1 << (cores.bit_length() - 1)
 
 
 def queue_numbers(rules: Rules) -> Iterator[int]:

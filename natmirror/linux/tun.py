@@ -21,7 +21,8 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from natmirror.errors import HostError
 from natmirror.linux import descriptors
-from natmirror.linux.netlink import attribute
+from natmirror.linux.netlink import attribute, message
+from natmirror.linux.vrf import ProductionVrf, bind
 
 NAME = "natmirror"
 """The beginning of the device's name; the kernel appends a number."""
@@ -42,12 +43,13 @@ _SETTINGS = {
 _IPV6 = Path("/proc/sys/net/ipv6")
 # linux/rtnetlink.h, linux/if_link.h
 _RTM_GETLINK, _RTM_SETLINK, _RTM_GETADDR = 18, 19, 22
-_NAME, _SETTINGS_OF_FAMILIES = (struct.pack("=H", kind) for kind in (3, 26))  # IFLA_IFNAME, IFLA_AF_SPEC
+# IFLA_IFNAME, IFLA_MASTER, IFLA_AF_SPEC
+_NAME, _MASTER, _SETTINGS_OF_FAMILIES = (struct.pack("=H", kind) for kind in (3, 10, 26))
 _IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS = 29, 1 << 3
 _SOL_NETLINK, _NETLINK_GET_STRICT_CHK = 270, 12
 _IFLA_AF_SPEC, _IFLA_INET_CONF, _IFLA_INET6_ADDR_GEN_MODE = 26, 1, 8
 _IN6_ADDR_GEN_MODE_NONE = 1
-_NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP, _NLA_F_NESTED = 1, 4, 0x300, 1 << 15
+_NLM_F_ACK, _NLM_F_DUMP, _NLA_F_NESTED = 4, 0x300, 1 << 15
 _NLMSG_ERROR = 2
 _MAX_LEN = 1 << 16
 _TIMEOUT = 1.0  # seconds; the kernel answers at once
@@ -60,14 +62,16 @@ _DISCARD_PORT = 9  # any port: connecting a datagram socket sends no packet
 class TunDevice:
     """The TUN device. The loop writes to its descriptor ``fd``, which stays the same from open() to close()."""
 
-    def __init__(self) -> None:
+    def __init__(self, vrf: ProductionVrf) -> None:
         self.fd = self._index = -1
+        self.vrf = vrf
+        """The device is in this VRF, so that the kernel routes copies as production."""
         self._right: list[bytes] | None = None  # what the kernel said of the device when nothing differed
         self._lock = threading.Lock()
 
     def open(self) -> None:
         """Make the device. HostError where the kernel refuses, as without CAP_NET_ADMIN."""
-        self.fd, self._index = _create()
+        self.fd, self._index = _create(self.vrf.of_clients)
 
     def close(self) -> None:
         """Remove the device."""
@@ -80,7 +84,7 @@ class TunDevice:
         where that is unknown."""
         try:
             with descriptors.enough():
-                seen = _raw_state(self._index)
+                seen = [*_raw_state(self._index), (self.vrf.of_clients or "").encode()]
             if seen == self._right:
                 return []
             with descriptors.enough(), IPRoute() as netlink:
@@ -90,7 +94,7 @@ class TunDevice:
             if isinstance(error, NetlinkError) and error.code == ENODEV:
                 return [_MISSING]
             raise HostError(f"cannot read the state of the TUN device: {_why(error)}") from None
-        found = [found for link in links for found in _differences(link, addresses)]
+        found = [found for link in links for found in _differences(link, addresses, self.vrf.of_clients)]
         self._right = None if found else seen
         return found
 
@@ -103,17 +107,17 @@ class TunDevice:
                 if self.fd < 0:
                     return
                 if _MISSING in found or _RENAMED in found:
-                    fd, self._index = _create()
+                    fd, self._index = _create(self.vrf.of_clients)
                     os.dup2(fd, self.fd, inheritable=False)  # packet threads may be writing to it
                     os.close(fd)
                 elif found:
-                    _configure(self._index)
+                    _configure(self._index, self.vrf.of_clients)
         except (OSError, NetlinkError) as error:
             raise HostError(f"cannot configure the TUN device: {_why(error)}") from None
 
 
-def _create() -> tuple[int, int]:
-    """Make a device; return its descriptor and its index. HostError where the kernel refuses."""
+def _create(vrf: str | None) -> tuple[int, int]:
+    """Make a device in a VRF, or in none; return its descriptor and its index. HostError where the kernel refuses."""
     try:
         fd = os.open(_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -123,19 +127,20 @@ def _create() -> tuple[int, int]:
         request = struct.pack("16sH22x", f"{NAME}%d".encode(), _IFF_TUN | _IFF_NO_PI | _IFF_VNET_HDR)
         name = fcntl.ioctl(fd, _TUNSETIFF, request)[:16].rstrip(b"\0").decode()
         index = socket.if_nametoindex(name)
-        _configure(index)
+        _configure(index, vrf)
     except (OSError, NetlinkError) as error:
         os.close(fd)
         raise HostError(f"cannot create a TUN device: {_why(error)}: run natmirror as root") from None
     return fd, index
 
 
-def _configure(index: int) -> None:
+def _configure(index: int, vrf: str | None) -> None:
     conf = b"".join(attribute(kind, struct.pack("=I", value)) for kind, value in _SETTINGS.values())
     _set_link(index, socket.AF_INET, _nested(_IFLA_INET_CONF, conf))
     if _IPV6.exists():
         _set_link(index, socket.AF_INET6, attribute(_IFLA_INET6_ADDR_GEN_MODE, bytes((_IN6_ADDR_GEN_MODE_NONE,))))
     with IPRoute() as netlink:
+        netlink.link("set", index=index, master=0 if vrf is None else socket.if_nametoindex(vrf))
         netlink.addr("replace", index=index, address=_ADDRESS, prefixlen=32)
         netlink.link("set", index=index, state="up")
 
@@ -144,13 +149,15 @@ def _why(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def _differences(link: Any, addresses: Sequence[str]) -> Iterator[str]:
+def _differences(link: Any, addresses: Sequence[str], vrf: str | None) -> Iterator[str]:
     if not link.get_attr("IFLA_IFNAME").startswith(NAME):
         yield _RENAMED
     if not link["flags"] & _IFF_UP:
         yield "it is down"
     if _ADDRESS not in addresses:
         yield f"it lacks the address {_ADDRESS}"
+    if (link.get_attr("IFLA_MASTER") or 0) != (0 if vrf is None else socket.if_nametoindex(vrf)):
+        yield "it is in another device" if vrf is None else f"it is not in the VRF {vrf}"
     settings = link.get_attr("IFLA_AF_SPEC").get_attr("AF_INET")
     for name, (_, value) in _SETTINGS.items():
         if settings[name] != value:
@@ -167,10 +174,10 @@ def _raw_state(index: int) -> list[bytes]:
         netlink.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)  # without it the kernel ignores the index
         answers = []
         for kind, flags, body in ((_RTM_GETLINK, 0, link), (_RTM_GETADDR, _NLM_F_DUMP, address)):
-            netlink.send(struct.pack("=IHHII", 16 + len(body), kind, _NLM_F_REQUEST | flags, 1, 0) + body)
+            netlink.send(message(kind, flags, 1, body))
             answers.append(netlink.recv(_MAX_LEN))
     said, addresses = answers
-    attributes = [one for one in _parts(said[32:], "=H") if one[2:4] in (_NAME, _SETTINGS_OF_FAMILIES)]
+    attributes = [one for one in _parts(said[32:], "=H") if one[2:4] in (_NAME, _MASTER, _SETTINGS_OF_FAMILIES)]
     return [said[24:28], *attributes, *(one[16:] for one in _parts(addresses, "=I"))]
 
 
@@ -187,7 +194,7 @@ def _set_link(index: int, family: int, settings: bytes) -> None:
     them."""
     body = struct.pack("=BxHiII", socket.AF_UNSPEC, 0, index, 0, 0) + _nested(_IFLA_AF_SPEC, _nested(family, settings))
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
-        netlink.send(struct.pack("=IHHII", 16 + len(body), _RTM_SETLINK, _NLM_F_REQUEST | _NLM_F_ACK, 1, 0) + body)
+        netlink.send(message(_RTM_SETLINK, _NLM_F_ACK, 1, body))
         kind, error = struct.unpack_from("=4xH10xi", netlink.recv(4096))
     if kind != _NLMSG_ERROR or error:
         raise OSError(-error, os.strerror(-error))
@@ -197,15 +204,16 @@ def _nested(kind: int, attributes: bytes) -> bytes:
     return attribute(kind | _NLA_F_NESTED, attributes)
 
 
-def path_mtu(address: bytes) -> int:
-    """Return the MTU of the kernel's route to an address, in bytes; 0 where there is no route. HostError where the
-    kernel cannot be asked."""
+def path_mtu(address: bytes, vrf: str | None = None) -> int:
+    """Return the MTU of the kernel's route to an address in a VRF, or in none, in bytes; 0 where there is no route.
+    HostError where the kernel cannot be asked."""
     try:
         probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     except OSError as error:
         raise HostError(f"cannot ask for the MTU of a route: {error.strerror or error}") from None
     with probe:
         try:
+            bind(probe, vrf)
             probe.connect((socket.inet_ntoa(address), _DISCARD_PORT))
             return probe.getsockopt(socket.IPPROTO_IP, _IP_MTU)
         except OSError:

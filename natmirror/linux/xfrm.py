@@ -7,19 +7,24 @@ from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
-from natmirror.linux.netlink import attributes, messages
+from natmirror.linux.netlink import attributes, message, messages
 from natmirror.linux.routes import Question
 
 # linux/netlink.h, linux/xfrm.h
 _NETLINK_XFRM = 6
-_GETPOLICY, _NEWPOLICY, _DONE, _ERROR = 21, 19, 3, 2
-_REQUEST_DUMP = 0x301
-_REQUEST = struct.Struct("=IHHII64x")  # struct nlmsghdr and struct xfrm_userpolicy_id
+_GETPOLICY, _NEWPOLICY, _GETDEFAULT, _DONE, _ERROR = 21, 19, 40, 3, 2
+_DUMP = 0x300
+_POLICY_ID_LEN = 64  # struct xfrm_userpolicy_id
+_DEFAULTS = {1: "fwd", 2: "out"}
+"""The direction by its place in struct xfrm_userpolicy_default, which has a byte for each."""
+_BLOCK_BY_DEFAULT = 1  # XFRM_USERPOLICY_BLOCK
 # struct xfrm_userpolicy_info: the selector, lifetimes, priority, index, direction, action
 _POLICY = struct.Struct("=4s12x4s12x2s2s2s2sHBBB3xiI96xIIBB2x")
 _POLICY_LEN = 168
 _MARK, _IF_ID = 21, 31  # XFRMA_MARK, XFRMA_IF_ID
 _BLOCK = 1
+_ANY = IPv4Network("0.0.0.0/0")
+_LAST = 1 << 32  # after each priority
 _DIRECTIONS = {1: "out", 2: "fwd"}
 _MAX_POLICIES = 1000
 _MAX_LEN = 1 << 16
@@ -28,7 +33,8 @@ _TIMEOUT = 1.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A policy for forwarded packets. ``is_partial``: it has conditions that natmirror does not compare."""
+    """A policy for forwarded packets. ``is_partial``: it has conditions that natmirror does not compare. ``index`` 0:
+    it is the default of its direction, for packets to which no other one applies."""
 
     direction: str
     index: int
@@ -50,7 +56,16 @@ class Policy:
             return False
         return None if self.is_partial or any(own and not port for own, port in ports) else True
 
+    @property
+    def removal(self) -> str:
+        """The command that ends it."""
+        if not self.index:
+            return f"ip xfrm policy setdefault {self.direction} accept"
+        return f"ip xfrm policy delete index {self.index} dir {self.direction}"
+
     def __str__(self) -> str:
+        if not self.index:
+            return f"default {self.direction} block"
         return f"src {self.source} dst {self.to} dir {self.direction}"
 
 
@@ -67,18 +82,30 @@ def blocking(policies: Sequence[Policy], packet: Question, directions: Iterable[
 
 
 def read_policies() -> list[Policy]:
-    """Return the policies for forwarded packets by priority, a bounded number; none where the kernel has no IPsec."""
-    found: list[Policy] = []
+    """Return the policies for forwarded packets by priority, a bounded number, and those that block by default; none
+    where the kernel has no IPsec."""
     with suppress(OSError), socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_XFRM) as kernel:
         kernel.settimeout(_TIMEOUT)
-        kernel.send(_REQUEST.pack(_REQUEST.size, _GETPOLICY, _REQUEST_DUMP, 1, 0))
+        found = _defaults(kernel)
+        kernel.send(message(_GETPOLICY, _DUMP, 1, bytes(_POLICY_ID_LEN)))
         while len(found) < _MAX_POLICIES:
-            for _, kind, body in messages(kernel.recv(_MAX_LEN)):
-                if kind in (_DONE, _ERROR):
+            for answer in messages(kernel.recv(_MAX_LEN)):
+                if answer.kind in (_DONE, _ERROR):
                     return sorted(found, key=lambda one: one.priority)
-                if kind == _NEWPOLICY and (policy := _parsed(body)) is not None:
+                if answer.kind == _NEWPOLICY and (policy := _parsed(answer.body)) is not None:
                     found.append(policy)
     return []
+
+
+def _defaults(kernel: socket.socket) -> list[Policy]:
+    """Return the defaults that block (ip xfrm policy setdefault); none of a kernel that has no such defaults."""
+    kernel.send(message(_GETDEFAULT, 0, 1, bytes(4)))
+    answer = next(messages(kernel.recv(_MAX_LEN)))
+    return [
+        Policy(direction, 0, _LAST, True, _ANY, _ANY)
+        for place, direction in _DEFAULTS.items()
+        if answer.kind == _GETDEFAULT and answer.body[place] == _BLOCK_BY_DEFAULT
+    ]
 
 
 def _parsed(body: bytes) -> Policy | None:

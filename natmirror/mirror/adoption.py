@@ -54,8 +54,7 @@ class Adoption:
         row, legs = stream.flow.row, _legs_by_place(record)
         for copy in stream.copies:
             leg = legs.get((copy.mirror.name, endpoint_of(copy.mirror)))
-            is_own = endpoint_of(copy.mirror) == backend
-            why_absent = EndReason.MIRROR_IS_BACKEND if is_own else why_not_mirrored(copy.mirror, stream.flow.client[0])
+            why_absent = why_not_mirrored(copy.mirror, stream.flow.client[0], backend)
             copy.why_absent = why_absent or copy.why_absent
             if leg is not None and why_absent is None:
                 self._begin_leg(copy, leg, now)

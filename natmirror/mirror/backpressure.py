@@ -33,7 +33,7 @@ class Backpressure:
             return
         buffers = [mirror.buffer for mirror in flow.service.mirrors if mirror.throttles]
         if buffers and any(
-            not why_flow_not_mirrored(mirror, flow) for mirror in flow.service.mirrors if mirror.throttles
+            not why_flow_not_mirrored(mirror, flow, None) for mirror in flow.service.mirrors if mirror.throttles
         ):
             first = seq.add(flow.row.iss, 1)
             self._throttles[flow] = ClientWindow(seq.add(first, min(buffers)), min(buffers))

@@ -33,7 +33,7 @@ from natmirror.mirror.sessions.replies import Replies
 from natmirror.mirror.sessions.sessions import MasterSessions
 from natmirror.mirror.timers import TimerKind, Timers
 from natmirror.net import seq
-from natmirror.net.endpoint import Endpoint, endpoint_of, parse_endpoint
+from natmirror.net.endpoint import Endpoint, parse_endpoint
 from natmirror.net.packet import FIN, URG, Segment
 from natmirror.reasons import EndReason
 from natmirror.rules import Release, Service
@@ -103,9 +103,7 @@ class Mirroring:
         stream = self._begin(flow, first)
         for mirror in flow.service.copies:
             copy = stream.make_copy(mirror)
-            copy.why_absent = (
-                EndReason.MIRROR_IS_BACKEND if endpoint_of(mirror) == backend else why_flow_not_mirrored(mirror, flow)
-            )
+            copy.why_absent = why_flow_not_mirrored(mirror, flow, backend)
             if copy.why_absent is None:
                 self._open_leg(copy, flow.row.iss, now)
         stream.has_all_copies = True
@@ -127,8 +125,8 @@ class Mirroring:
         the rules let them."""
         stream = self._begin(flow, None)
         for mirror in flow.service.copies:
-            own = EndReason.MIRROR_IS_BACKEND if endpoint_of(mirror) == backend else None
-            stream.make_copy(mirror, own or why_not_mirrored(mirror, flow.client[0]) or self._why_absent_from_picked_up)
+            left_out = why_not_mirrored(mirror, flow.client[0], backend)
+            stream.make_copy(mirror, left_out or self._why_absent_from_picked_up)
         stream.has_all_copies = True
         if self._is_wanted_by_masters(flow, backend):
             stream.replies = Reassembler(flow.row, "reply", None, _max_waiting(flow), self._memory)

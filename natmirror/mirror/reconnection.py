@@ -173,7 +173,7 @@ class Reconnection:
         if stream.state is not StreamState.COPYING or stream.ends_later or not begins_at_break(row, segment):
             return []
         ready = [copy for copy in stream.copies if copy.waits and not copy.pauses]
-        copies = [copy for copy in ready if self._gate(copy).begin_at <= self._now]
+        copies = [copy for copy in ready if self.begins_at(copy) <= self._now]
         if not copies:  # C does not punt the segment then
             return []
         if segment.mptcp():
@@ -184,6 +184,11 @@ class Reconnection:
             return []
         clear_revoked(row.orig)
         return copies
+
+    def begins_at(self, copy: StreamCopy) -> float:
+        """Return when a copy that waits may begin: NEVER while another one probes the mirror, a time in the past for
+        at once."""
+        return max(copy.not_before, self._gate(copy).begin_at)
 
     def begins(self, copy: StreamCopy) -> None:
         """Note that the copy's new leg is about to be opened; while its mirror does not work, the copy probes it."""

@@ -97,14 +97,17 @@ def shown_session(master: MasterSession, now: float) -> LegEntry:
     """Return a session with its leg, or without one."""
     leg, session = master.leg, master.session
     if leg is None:
-        wait: EndReason | SessionWait = SessionWait.FEATURES if master.connection.is_picked_up else SessionWait.HELLOS
-        if master.is_refused:
-            wait = EndReason.DATAPATH_IN_USE
+        wait = EndReason.DATAPATH_IN_USE if master.is_refused else session_wait(master)
         return _without_leg(master.mirror, master.why_absent or wait) | {"messages_missed": master.messages_missed}
     shown = _leg(master.mirror, leg, int(leg.row.client_bytes), leg.lag_bytes, now)
     shown["session"] = None if session is None else session.shown()
     shown["messages_missed"] = master.messages_missed
     return shown
+
+
+def session_wait(master: MasterSession) -> SessionWait:
+    """Return what a session waits for that has not begun yet."""
+    return SessionWait.FEATURES if master.connection.is_picked_up else SessionWait.HELLOS
 
 
 def _without_leg(mirror: Mirror, reason: EndReason | SessionWait) -> LegEntry:

@@ -5,7 +5,7 @@ from natmirror.mirror.ledger import Ledger
 from natmirror.mirror.mirroring import Mirroring
 from natmirror.mirror.reconnection import Reconnection
 from natmirror.mirror.sampling import why_not_mirrored
-from natmirror.net.endpoint import Endpoint, endpoint_of
+from natmirror.net.endpoint import Endpoint
 from natmirror.reasons import EndReason
 from natmirror.rules import Mirror, Service
 
@@ -51,8 +51,7 @@ class RuleChanges:
         self._reconnection.follow(stream)
 
     def _add(self, stream: MirroredStream, service: Service, mirror: Mirror, backend: Endpoint | None) -> None:
-        own = EndReason.MIRROR_IS_BACKEND if endpoint_of(mirror) == backend else None
-        why_absent = own or why_not_mirrored(mirror, stream.flow.client[0]) or EndReason.MIRROR_ADDED
+        why_absent = why_not_mirrored(mirror, stream.flow.client[0], backend) or EndReason.MIRROR_ADDED
         copy = stream.make_copy(mirror, why_absent)
         copy.service_name = service.name
         self._ledger.copy_added(copy)

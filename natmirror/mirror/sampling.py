@@ -1,10 +1,11 @@
-"""The choice of the flows that a mirror gets: by its rules and the client's address, and by whether a flow is whole."""
+"""The choice of the flows that a mirror gets: by its rules, client and backend, and by whether a flow is whole."""
 
 from functools import lru_cache
 
 from natmirror.fastpath import siphash
 from natmirror.fastpath.flow_flags import is_ambiguous, is_mptcp
 from natmirror.mirror.copies import MirroredFlow
+from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.net.prefixes import ClientNetworks
 from natmirror.reasons import EndReason
 from natmirror.rules import Mirror
@@ -15,11 +16,13 @@ _KEY = b"natmirror:sample"
 _networks = lru_cache(maxsize=256)(ClientNetworks)
 
 
-def why_not_mirrored(mirror: Mirror, client: bytes) -> EndReason | None:
-    """Return the reason why the mirror does not get a client's connections, or None if it gets them.
+def why_not_mirrored(mirror: Mirror, client: bytes, backend: Endpoint | None) -> EndReason | None:
+    """Return the reason why the mirror does not get a client's connections with a backend, or None if it gets them.
 
     Either all connections of a client are sampled or none is, and a larger sample contains the smaller ones.
     """
+    if endpoint_of(mirror) == backend:
+        return EndReason.MIRROR_IS_BACKEND
     if mirror.only and client not in _networks(mirror.only):
         return EndReason.NOT_SELECTED
     if siphash(_KEY, client) >= mirror.sample * (1 << 64):
@@ -27,8 +30,10 @@ def why_not_mirrored(mirror: Mirror, client: bytes) -> EndReason | None:
     return None
 
 
-def why_flow_not_mirrored(mirror: Mirror, flow: MirroredFlow) -> EndReason | None:
+def why_flow_not_mirrored(mirror: Mirror, flow: MirroredFlow, backend: Endpoint | None) -> EndReason | None:
     """Return the reason why the mirror does not get a flow whose SYNs have passed here, or None if it gets the flow."""
+    if (reason := why_not_mirrored(mirror, flow.client[0], backend)) is not None:
+        return reason
     if is_ambiguous(flow.row):
         return EndReason.AMBIGUOUS
-    return EndReason.MPTCP if is_mptcp(flow.row) else why_not_mirrored(mirror, flow.client[0])
+    return EndReason.MPTCP if is_mptcp(flow.row) else None

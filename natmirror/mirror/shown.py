@@ -108,6 +108,42 @@ class FlowEntry(TypedDict):
     """The flow's legs, and its OpenFlow sessions."""
 
 
+class CopyWait(StrEnum):
+    """Why a connection's copies have not begun yet."""
+
+    HANDSHAKE = "waits-for-handshake"
+    """The client's handshake is not complete: copies begin with it."""
+
+
+class ForeseenCopy(TypedDict):
+    """A mirror, and whether it would get the bytes of a new connection."""
+
+    mirror: str
+    """The mirror's name in the rules."""
+    reason: EndReason | None
+    """Why it would not get them; null if it would, as long as there is memory and the client's port is free there."""
+
+
+class CopyEntry(TypedDict):
+    """A mirror, and whether it gets a connection's bytes now."""
+
+    mirror: str
+    """The mirror's name in the rules."""
+    copied: bool
+    """Whether it has a leg that carries them."""
+    reason: EndReason | SessionWait | CopyWait | None
+    """Why it does not get them; null if it does, and if the reason was not kept."""
+    ended_as: EndReason | None
+    """While ``reason`` is ``reconnecting``: why the last leg to it ended, or why there was none. Null for a session."""
+    begins_again: bool
+    """Whether it may get the later bytes of this connection again."""
+    begins_in_seconds: float | None
+    """While ``reason`` is ``reconnecting``: the seconds until the client's next data may begin it again; null while
+    another connection tries the mirror first."""
+    client_waits: bool
+    """Whether the client is throttled because of this mirror at the moment."""
+
+
 class MirrorSessions(SessionCounters):
     """The counters of all OpenFlow sessions with a mirror."""
 

@@ -21,7 +21,10 @@ Client = tuple[int, bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class _Failure:
+class Failure:
+    """A backend's last failure to answer a client."""
+
+    backend: Backend
     at: float
     accepted: int | None
     """How many connections the backend had accepted when its answer was overdue; None if it refused."""
@@ -35,17 +38,17 @@ class FailedAttempts:
 
     def __init__(self, suspect: Callable[[int, bytes, int], None]) -> None:
         # The client with the oldest last failure comes first.
-        self._clients: OrderedDict[Client, dict[Backend, _Failure]] = OrderedDict()
+        self._clients: OrderedDict[Client, dict[Backend, Failure]] = OrderedDict()
         self._suspect = suspect
 
     def add(self, client: Client, backend: Backend, at: float, accepted: int | None) -> None:
         """Note that the backend refused a SYN of the client, or left it unanswered. ``accepted``: how many connections
         it has accepted, if it did not answer."""
-        self._forget_old(at)
+        self.forget_old(at)
         if client not in self._clients:
             self._clients[client] = {}
             self._suspect(*client, 1)
-        self._clients[client][backend] = _Failure(at, accepted)
+        self._clients[client][backend] = Failure(backend, at, accepted)
         self._clients.move_to_end(client)
         if len(self._clients) > MAX_CLIENTS:
             self.forget(next(iter(self._clients)))
@@ -61,17 +64,17 @@ class FailedAttempts:
         if self._clients.pop(client, None) is not None:
             self._suspect(*client, -1)
 
-    def to_avoid(self, client: Client, now: float, accepted: Callable[[Backend], int]) -> list[Backend]:
-        """Return the backends that the client's next SYN should not go to. ``accepted`` returns how many connections a
-        backend has accepted by now."""
-        self._forget_old(now)
+    def lasting(self, client: Client, now: float, accepted: Callable[[Backend], int]) -> list[Failure]:
+        """Return the failures because of which the client's next SYN should not go to their backends. ``accepted``
+        returns how many connections a backend has accepted by now."""
         return [
-            backend
-            for backend, failure in self._clients.get(client, {}).items()
-            if now - failure.at < AVOID_TIMEOUT and failure.accepted in (None, accepted(backend))
+            failure
+            for failure in self._clients.get(client, {}).values()
+            if now - failure.at < AVOID_TIMEOUT and failure.accepted in (None, accepted(failure.backend))
         ]
 
-    def _forget_old(self, now: float) -> None:
+    def forget_old(self, now: float) -> None:
+        """Forget the clients whose failures are all too old to last."""
         while self._clients:
             client, failures = next(iter(self._clients.items()))
             if now - max(failure.at for failure in failures.values()) < AVOID_TIMEOUT:

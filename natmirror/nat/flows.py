@@ -7,7 +7,6 @@ open.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 
 from natmirror.fastpath import NO_BACKEND, SYN_ANSWER_TIMEOUT, FlowRow, FlowTable, Gear
 from natmirror.fastpath.flow_flags import (
@@ -67,7 +66,8 @@ class Nat:
         self.evicted = 0
         """The number of flows, closed, half open or idle, that were evicted."""
         self._services = services
-        self._attempts = FailedAttempts(services.suspect)
+        self.attempts = FailedAttempts(services.suspect)
+        """The backends that lately failed a client."""
 
     def of_backend(self, service: Service, backend: Backend, ids: Iterable[int]) -> list[Flow]:
         """Return each flow, of those with these numbers, that is bound to a backend."""
@@ -272,7 +272,7 @@ class Nat:
         flow.note_syn_ack()
         if flow.backend is not None:
             self._services.count_connection(flow.row.backend_id)
-            self._attempts.remove(self._attempts_key(flow), flow.backend)
+            self.attempts.remove(self._attempts_key(flow), flow.backend)
 
     def note_refused(self, flow: Flow, now: float) -> None:
         """Note that the backend has refused the connection: the client's next SYN goes to another backend."""
@@ -287,21 +287,12 @@ class Nat:
             self._services.count_failed_syn(flow.service, flow.backend, is_refused=accepted is None)
             if len(self.failed_syns) < _MAX_FAILED_SYNS:
                 self.failed_syns.append((flow.service.name, flow.backend.name))
-            self._attempts.add(self._attempts_key(flow), flow.backend, at, accepted)
+            self.attempts.add(self._attempts_key(flow), flow.backend, at, accepted)
 
-    def choose(self, service: Service, client: Endpoint, now: float) -> Backend | None:
-        """Return the backend for a client's new connection; None without a pool, or if no backend is open."""
-        if service.pool is None:
-            return None
-        key = (self._services.number(service), client[0])
-        candidates, full = self._services.candidates(service, service.pool)
-        if not candidates:
-            return service.pool.sorry
-        avoid = self._attempts.to_avoid(key, now, partial(self._services.accepted, service))
-        if all(backend in avoid for backend in candidates):
-            self._attempts.forget(key)
-            avoid = []
-        return self._services.scheduler(service).pick(client, [*avoid, *full])
+    def has_room(self, service: Service, client: Endpoint, now: float) -> bool:
+        """Return whether there is room in the table for a client's new connection."""
+        is_known = self.find_orig(client, endpoint_of(service)) is not None
+        return is_known or self.table.has_room(now)
 
     def _begin(
         self, client: Endpoint, service: Service, backend: Backend | None, syn: ClientSyn, now: float

@@ -38,9 +38,12 @@ class Scheduler(Protocol):
     def set_shares(self, shares: Shares) -> None:
         """Set each backend's share: the fraction, 0 to 1, of its normal part of new connections."""
 
-    def pick(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend | None:
+    def peek(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend | None:
         """Return the backend for a client, or None if none is open. Choose one of ``avoid`` only if every open backend
-        is among them."""
+        is among them. No backend loses its turn by that."""
+
+    def pick(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend | None:
+        """Return what peek() returns; that backend's turn is over."""
 
 
 class Maglev:
@@ -68,21 +71,33 @@ class Maglev:
         self.table = self._full_table if min(parts) == 1.0 else fastpath.share_maglev(self._full_table, parts)
         self._open = fastpath.places_of(self.table, len(self._backends))
 
-    def pick(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend | None:
-        """Return the backend in the table's entry for the client, or in the next entry whose backend is not to be
-        avoided."""
+    def slot_of(self, client: Endpoint) -> int:
+        """Return the client's slot in the table."""
+        return client_hash(client, with_port=self._with_port) % TABLE_SIZE
+
+    def gives_slot_away(self, client: Endpoint) -> bool:
+        """Return whether the client's derived backend has left the client's slot to another one, for its share."""
+        slot = self.slot_of(client)
+        return bool(self.table) and self.table[slot] != self._full_table[slot]
+
+    def peek(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend | None:
+        """Return the backend in the client's slot, or in the next one whose backend is not to be avoided."""
         if not self.table:
             return None
-        slot = client_hash(client, with_port=self._with_port) % TABLE_SIZE
+        slot = self.slot_of(client)
         avoided = _indexes(self._backends, avoid)
         if not self._open <= avoided:
             while self.table[slot] in avoided:
                 slot = (slot + 1) % TABLE_SIZE
         return self._backends[self.table[slot]]
 
+    def pick(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend | None:
+        """Return what peek() returns: there are no turns."""
+        return self.peek(client, avoid)
+
     def derive(self, client: Endpoint) -> Backend:
         """Return the backend that the rules alone give, whether or not it is open."""
-        return self._backends[self._full_table[client_hash(client, with_port=self._with_port) % TABLE_SIZE]]
+        return self._backends[self._full_table[self.slot_of(client)]]
 
 
 class RoundRobinPosition(Protocol):
@@ -113,17 +128,26 @@ class RoundRobin:
         self._open = set(weights)
         self._position.next_entry = 0
 
+    def peek(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend | None:
+        """Return the backend that is next in turn, for any client."""
+        return self._backends[self.table[self._entry(avoid)]] if self.table else None
+
     def pick(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend | None:
         """Return the backend that is next in turn, for any client; one that is to be avoided loses its turn."""
         if not self.table:
             return None
+        entry = self._entry(avoid)
+        self._position.next_entry = (entry + 1) % len(self.table)
+        return self._backends[self.table[entry]]
+
+    def _entry(self, avoid: Collection[Backend]) -> int:
+        """Return the index of the entry that is next in turn; the table is not empty."""
         entry = self._position.next_entry
         avoided = _indexes(self._backends, avoid)
         if not self._open <= avoided:
             while self.table[entry] in avoided:
                 entry = (entry + 1) % len(self.table)
-        self._position.next_entry = (entry + 1) % len(self.table)
-        return self._backends[self.table[entry]]
+        return entry
 
 
 class Priority:
@@ -139,11 +163,15 @@ class Priority:
         self._open = [index for index, backend in enumerate(self._backends) if shares.get(backend)]
         self.table = array("H", self._open[:1])
 
-    def pick(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend | None:
+    def peek(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend | None:
         """Return the first open backend that is not to be avoided."""
         wanted = (index for index in self._open if self._backends[index] not in avoid)
         index = next(wanted, self._open[0] if self._open else None)
         return None if index is None else self._backends[index]
+
+    def pick(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend | None:
+        """Return what peek() returns: there are no turns."""
+        return self.peek(client, avoid)
 
 
 class LeastConnections:
@@ -163,15 +191,20 @@ class LeastConnections:
         self.table = array("H", (index for index, backend in enumerate(self._backends) if shares.get(backend)))
         self._next_entry = 0
 
-    def pick(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend | None:
+    def peek(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend | None:
         """Return the backend with the fewest connections for its weight, and if possible none of ``avoid``."""
         start = self._next_entry
         order = [self._backends[index] for index in (*self.table[start:], *self.table[:start])]
         candidates = [backend for backend in order if backend not in avoid] or order
         if not candidates:
             return None
-        chosen = min(candidates, key=lambda one: (self._connections_of(one) + 1) / (one.weight * self._shares[one]))
-        self._next_entry = (self.table.index(self._backends.index(chosen)) + 1) % len(self.table)
+        return min(candidates, key=lambda one: (self._connections_of(one) + 1) / (one.weight * self._shares[one]))
+
+    def pick(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend | None:
+        """Return what peek() returns; equal backends after it in the order of the rules come next."""
+        chosen = self.peek(client, avoid)
+        if chosen is not None:
+            self._next_entry = (self.table.index(self._backends.index(chosen)) + 1) % len(self.table)
         return chosen
 
 

@@ -126,6 +126,14 @@ class ServiceTable:
         self.unlisted_backends += 1
         return True
 
+    def all(self) -> list[Service]:
+        """Return the services of the rules, then the removed ones."""
+        return [entry.service for entry in self._at.values()]
+
+    def members(self, service: Service) -> list[PoolMember]:
+        """Return the backends of a service's pool, the sorry server and removed backends included."""
+        return list(self._entry(service).members.values())
+
     def services_of(self, backend: Endpoint) -> list[Service]:
         """Return the services that a backend belongs to. If there are several, a reply without a flow is ambiguous."""
         return self._services_of.get(backend, [])
@@ -145,9 +153,13 @@ class ServiceTable:
     def derived_backend(self, service: Service, client: Endpoint) -> Backend:
         """Return the derived backend of a client: Maglev's choice over the whole pool, whatever the pool's
         scheduler."""
+        return self.maglev(service).derive(client)
+
+    def maglev(self, service: Service) -> Maglev:
+        """Return the table of a service with a pool that gives the derived backends, whatever its scheduler."""
         maglev = self._entry(service).maglev
         assert maglev is not None, "a service with a pool"
-        return maglev.derive(client)
+        return maglev
 
     def derived_endpoint(self, service: Service, client: Endpoint) -> Endpoint:
         """Return where a client's packet goes that has no flow: to its derived backend, or to the service itself."""

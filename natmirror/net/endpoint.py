@@ -43,3 +43,14 @@ def parse_endpoint(text: str) -> Endpoint:
     if not port.isascii() or not port.isdigit() or not 0 < int(port) <= 0xFFFF:
         raise ValueError(f"expected an address and a port, found {text!r:.40}")
     return IPv4Address(address).packed, int(port)
+
+
+def parse_client(text: str) -> tuple[bytes, int | None]:
+    """Return a client's address and port, or None for the port where the text has none. Raise ValueError if it is
+    neither an IPv4 address nor an endpoint."""
+    try:
+        return parse_endpoint(text) if ":" in text else (IPv4Address(text).packed, None)
+    except ValueError:
+        raise ValueError(
+            f"expected an IPv4 address, or one with a port as in 10.10.0.11:40001, found {text!r:.40}"
+        ) from None

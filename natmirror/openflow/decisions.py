@@ -11,7 +11,7 @@ from struct import Struct
 from typing import TypeVar
 
 from natmirror.openflow.messages import HEADER_LEN, V10, V15, Message, Type
-from natmirror.openflow.shown import DecisionEntry, FlowModFields, PacketOutFields, SideEntry
+from natmirror.openflow.shown import CauseEntry, DecisionEntry, FlowModFields, PacketOutFields, SideEntry
 
 _MAX_KEPT_LEN = 2048  # bytes of a message; the rest of an order is cut off
 _KEPT = 32  # decisions of each side
@@ -47,6 +47,10 @@ class Cause:
         """Bytes of memory."""
         return len(self.message.raw) + _COST
 
+    def plain(self, now: float) -> CauseEntry:
+        """Return values for JSON."""
+        return {"age_seconds": round(now - self.at, 3), "buffer_id": self.buffer_id}
+
 
 @dataclass(slots=True)
 class SwitchDecision:
@@ -62,15 +66,15 @@ class SwitchDecision:
         """Bytes of memory, with those of the cause: it is kept as long as the decision."""
         return len(self.message.raw) + _COST + (0 if self.cause is None else self.cause.cost)
 
-    def plain(self) -> DecisionEntry:
-        """Return values for JSON, with the message's fields."""
+    def plain(self, now: float) -> DecisionEntry:
+        """Return values for JSON at the time ``now``, with the message's fields."""
         return {
-            "at": self.at,
+            "age_seconds": round(now - self.at, 3),
             "by": str(self.by),
             "type": self.message.name,
             "xid": self.message.xid,
             "fields": fields_of(self.message),
-            "cause": None if self.cause is None else {"at": self.cause.at, "buffer_id": self.cause.buffer_id},
+            "cause": None if self.cause is None else self.cause.plain(now),
         }
 
 
@@ -118,9 +122,10 @@ class Decisions:
         """Return one side's latest decisions, the oldest first."""
         return tuple(self._latest[by])
 
-    def plain(self) -> dict[By, SideEntry]:
+    def plain(self, now: float) -> dict[By, SideEntry]:
         """Return both sides as values for JSON."""
-        return {by: {"counts": dict(self.counts[by]), "latest": [one.plain() for one in self._latest[by]]} for by in By}
+        latest = {by: [one.plain(now) for one in self._latest[by]] for by in By}
+        return {by: {"counts": dict(self.counts[by]), "latest": latest[by]} for by in By}
 
     def _cause_of(self, message: Message, now: float) -> Cause | None:
         buffer_id, data = _about(message)

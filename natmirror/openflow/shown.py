@@ -47,8 +47,8 @@ class SessionEntry(SessionCounters):
 class CauseEntry(TypedDict):
     """The PACKET_IN that an order most likely answers."""
 
-    at: float
-    """The time when it passed, in seconds of the host's monotonic clock."""
+    age_seconds: float
+    """Seconds since it passed."""
     buffer_id: int
     """The number of the packet's buffer in the switch."""
 
@@ -100,8 +100,8 @@ class PacketOutFields(TypedDict):
 class DecisionEntry(TypedDict):
     """An order: a message by which a controller changes a switch, or a master would."""
 
-    at: float
-    """The time when it passed, in seconds of the host's monotonic clock."""
+    age_seconds: float
+    """Seconds since it passed."""
     by: str
     """The side that sent it: ``backend`` or ``master``."""
     type: str

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from natmirror.reference import openapi
 from natmirror.reference.pages import FOLDER, stale, write
 
 
@@ -12,14 +13,17 @@ from natmirror.reference.pages import FOLDER, stale, write
 @click.option("--check", is_flag=True, help="Write nothing; name the files that are out of date and exit with 1.")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=FOLDER)
 def main(folder: Path, check: bool) -> None:
-    """Write the generated pages to FOLDER (docs/reference of the checkout by default)."""
+    """Write the generated pages to FOLDER (docs/reference of the checkout by default), and the API's description."""
     if not check:
         write(folder)
+        openapi.PATH.write_text(openapi.page(), encoding="utf-8")
         return
-    names = stale(folder)
-    for name in names:
-        click.echo(f"{folder / name} is out of date: run make reference", err=True)
-    sys.exit(1 if names else 0)
+    paths = [folder / name for name in stale(folder)]
+    if openapi.PATH.read_text(encoding="utf-8") != openapi.page():
+        paths.append(openapi.PATH)
+    for path in paths:
+        click.echo(f"{path} is out of date: run make reference", err=True)
+    sys.exit(1 if paths else 0)
 
 
 main()

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from natmirror.reference import docstrings
+from natmirror import docstrings
 
 
 def sentences(kind: type[StrEnum]) -> dict[str, str]:

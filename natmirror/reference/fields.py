@@ -3,9 +3,11 @@
 import ast
 import sys
 from dataclasses import dataclass
-from typing import Any, get_type_hints
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
-from natmirror.reference import docstrings
+from natmirror import docstrings
+from natmirror.api.times import MOMENTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +20,15 @@ class Field:
 
 
 def fields(kind: type) -> list[Field]:
-    """Return the fields of a TypedDict, inherited ones last; ValueError where one has no sentence."""
+    """Return the fields of a TypedDict, inherited ones last, and behind each duration the moment that the API shows
+    beside it. ValueError where one has no sentence."""
     types = get_type_hints(kind)
-    found = [Field(name, types[name], sentence) for name, sentence in _sentences(kind).items()]
+    found = []
+    for name, sentence in _sentences(kind).items():
+        found.append(Field(name, types[name], sentence))
+        if (moment := MOMENTS.get(name)) is not None:
+            may_be_null = moment.is_null_at_zero or NoneType in get_args(types[name])
+            found.append(Field(moment.name, str | None if may_be_null else str, moment.sentence))
     if missing := [one.name for one in found if not one.sentence]:
         raise ValueError(f"{kind.__name__} has no docstring below {', '.join(missing)}")
     return found

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
+from natmirror.docstrings import summary
 from natmirror.doctor.checks import CHECKS
 from natmirror.findings import ALL_CODES, FindingCode, HostCode, OwnCode, PathCode, SendCode, SetupCode
 from natmirror.findings.code import Trait
 from natmirror.reference import markdown
-from natmirror.reference.docstrings import summary
 from natmirror.reference.markdown import literal
 
 _INTRODUCTION = """

@@ -22,12 +22,6 @@ def code(text: str, language: str = "") -> str:
     return f"```{language}\n{text.rstrip()}\n```"
 
 
-def text(docstring: str) -> str:
-    """Return a docstring with each paragraph on one line, its code between single back-ticks."""
-    paragraphs = docstring.replace("``", "`").split("\n\n")
-    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
-
-
 def literal(text: object) -> str:
     """Return a word of code inside a sentence."""
     return f"`{text}`"

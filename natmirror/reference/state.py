@@ -10,30 +10,35 @@ from typing import Any, Union, get_args, get_origin
 
 from natmirror.api import PREFIX
 from natmirror.api.resources import JSON, ROUTES, Kind
+from natmirror.api.values import ValueType, Words
 from natmirror.backends.shown import BackendState
+from natmirror.docstrings import summary
 from natmirror.doctor.outcome import CheckState, DoctorAnswer
 from natmirror.engine.counters import EngineCounter
+from natmirror.engine.explained import FailureKind, Obstacle
 from natmirror.fastpath.flow_states import FlowState
 from natmirror.fastpath.punt_reasons import PuntReason
 from natmirror.findings import ALL_CODES, Affected, FindingCode, Severity
 from natmirror.ha.role import HostRole, RoleSource
 from natmirror.linux.counters import OutboxCounter, QueueCounter
 from natmirror.mirror.faults import Work
-from natmirror.mirror.shown import LegPhase, SessionWait
+from natmirror.mirror.shown import CopyWait, LegPhase, SessionWait
+from natmirror.nat.new_connections import Opening
 from natmirror.openflow.shown import RequestOutcome
 from natmirror.reasons import DropReason, EndReason, NotKeptReason, WithheldReason
 from natmirror.reference import markdown
 from natmirror.reference.choices import sentences
-from natmirror.reference.docstrings import summary
 from natmirror.reference.fields import Field, fields
 from natmirror.reference.markdown import anchor, literal
 from natmirror.replication.synchroniser import SyncState
+from natmirror.rules import Balance
 from natmirror.runtime import shown
+from natmirror.runtime.explained import AddressKind, ConnectionFate, CopyFate
 
 ANSWERS: dict[str, Any] = {
     route.title: list[getattr(shown, route.answer)] if route.kind is Kind.LIST else getattr(shown, route.answer)  # type: ignore[misc]
     for route in ROUTES
-    if route.content_type == JSON
+    if route.content_type == JSON and route.kind is not Kind.FILE
 } | {"natmirror doctor --json": DoctorAnswer, "An error: status 400, 404, 405, 413, 415, 500 or 503": shown.ErrorAnswer}
 """The types of the API's answers, by request."""
 
@@ -55,6 +60,14 @@ WORDS: dict[str, type[StrEnum]] = {
     "Roles of a host": HostRole,
     "Sources of the role": RoleSource,
     "Kinds of work that internal errors switch off": Work,
+    "What becomes of a new connection": Opening,
+    "Ways to choose a backend": Balance,
+    "What keeps a backend from a connection": Obstacle,
+    "How a backend fails a client": FailureKind,
+    "Reasons why a copy waits": CopyWait,
+    "What an address is": AddressKind,
+    "What an interruption does to a connection": ConnectionFate,
+    "What an interruption does to a copy": CopyFate,
     "Findings": FindingCode,
     "Results of doctor's checks": CheckState,
     "Severities of findings": Severity,
@@ -67,7 +80,13 @@ _PRIMITIVES = {str: "text", int: "integer", float: "number", bool: "true or fals
 _INTRODUCTION = f"""
 A running natmirror serves its state as JSON over HTTP on a Unix socket: `curl --unix-socket /run/natmirror/api.sock
 http://natmirror{PREFIX}status`. The commands `natmirror status` and `natmirror legs` show the same state as tables,
-and with `--json` as the JSON that is described here. All counters begin at 0 when natmirror starts.
+and with `--json` as the JSON that is described here. All counters begin at 0 when natmirror starts. Times are in UTC
+(RFC 3339). `GET {PREFIX}openapi.json` describes the same for programs (OpenAPI 3.1).
+
+A list has its rows in `items`, and the time of the first of them in `at`. If there are more rows, `next` is not null:
+the same request with `cursor=` and this word goes on behind them. An unknown parameter, name or word is refused, with
+the one that may be meant. A command is a POST with `Content-Type: application/json` and a JSON object; curl's `--json`
+does both.
 """
 
 
@@ -114,9 +133,15 @@ def _request(title: str) -> Iterator[str]:
     for route in ROUTES:
         if route.title == title:
             yield route.summary
-            rows = [(literal(one.name), one.type.expected, one.sentence) for one in route.parameters]
             where = "member of the body" if route.kind is Kind.COMMAND else "parameter"
+            rows = [(literal(one.name), _expected(one.type), one.sentence) for one in (*route.query, *route.body)]
             yield markdown.table((where, "value", "meaning"), rows) if rows else ""
+
+
+def _expected(of: ValueType) -> str:
+    if isinstance(of, Words):
+        return f"one of the {_linked(next(kind for kind in WORDS.values() if kind.__name__ == of.enumeration))}"
+    return of.expected
 
 
 def _answer(title: str, answer: Any) -> Iterator[str]:
@@ -127,7 +152,7 @@ def _answer(title: str, answer: Any) -> Iterator[str]:
         if heading and list(places.values()).count(path) > 1:
             heading += f" ({kind.__name__})"
         rows = [_row(field, places, title) for field in fields(kind)]
-        each = "The answer is a list. Each item: " if not path and get_origin(answer) is list else ""
+        each = "The answer has `at`, `items` and `next`. Each item: " if not path and get_origin(answer) is list else ""
         table = markdown.table(("field", "type", "meaning"), rows) if rows else ""
         yield "\n\n".join(block for block in (heading, each + summary(kind), table) if block)
 

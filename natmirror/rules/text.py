@@ -61,7 +61,7 @@ def _describe_timeouts(timeouts: Timeouts) -> str:
 
 
 def _describe_service(service: Service) -> list[str]:
-    mirrors = [f"mirror  {_describe_mirror(mirror)}" for mirror in service.mirrors]
+    mirrors = [line for mirror in service.mirrors for line in _describe_mirror(mirror)]
     release = [f"release {service.release}"] if service.mirrors else []
     if (pool := service.pool) is None:
         return ["no pool: natmirror only mirrors; another program serves this address", *release, *mirrors]
@@ -92,26 +92,33 @@ def _describe_health(health: Health | None) -> str:
     return f"{settings} rise {health.rise} fall {health.fall}{command}"
 
 
-def _describe_mirror(mirror: Mirror) -> str:
-    settings = [
-        f"{mirror.name} {mirror.address}:{mirror.port} buffer {show_size(mirror.buffer)}",
-        f"when-behind {mirror.when_behind}",
-        f"throttle-limit {show_duration(mirror.throttle_limit)}" if mirror.throttles else "",
-        f"sample {MIRROR['sample'].type.show(mirror.sample)}",
-        "only " + ",".join(map(str, mirror.only)) if mirror.only else "",
-        f"source {MIRROR['source'].type.show(mirror.source)}",
-        f"linger {show_duration(mirror.linger)}",
-        f"connect-timeout {show_duration(mirror.connect_timeout)}",
-        f"stall-timeout {show_duration(mirror.stall_timeout)}",
-        "" if mirror.idle_timeout is None else f"idle-timeout {show_duration(mirror.idle_timeout)}",
-        "direct" if mirror.direct else "",
-        "asymmetric" if mirror.asymmetric else "",
-        f"protocol {mirror.protocol}",
-        f"reconnect {mirror.reconnect}",
-        f"unsolicited {mirror.unsolicited} statistics {mirror.statistics}" if mirror.speaks_openflow else "",
-        f"record {mirror.record}" if mirror.record else "",
-    ]
-    return " ".join(setting for setting in settings if setting)
+def _describe_mirror(mirror: Mirror) -> list[str]:
+    """Return three lines, each with the mirror's name: what it buffers and gets, its connections, its protocol."""
+    groups = (
+        (
+            f"{mirror.address}:{mirror.port} buffer {show_size(mirror.buffer)}",
+            f"when-behind {mirror.when_behind}",
+            f"throttle-limit {show_duration(mirror.throttle_limit)}" if mirror.throttles else "",
+            f"sample {MIRROR['sample'].type.show(mirror.sample)}",
+            "only " + ",".join(map(str, mirror.only)) if mirror.only else "",
+        ),
+        (
+            f"source {MIRROR['source'].type.show(mirror.source)}",
+            f"linger {show_duration(mirror.linger)}",
+            f"connect-timeout {show_duration(mirror.connect_timeout)}",
+            f"stall-timeout {show_duration(mirror.stall_timeout)}",
+            "" if mirror.idle_timeout is None else f"idle-timeout {show_duration(mirror.idle_timeout)}",
+            "direct" if mirror.direct else "",
+            "asymmetric" if mirror.asymmetric else "",
+        ),
+        (
+            f"protocol {mirror.protocol}",
+            f"reconnect {mirror.reconnect}",
+            f"unsolicited {mirror.unsolicited} statistics {mirror.statistics}" if mirror.speaks_openflow else "",
+            f"record {mirror.record}" if mirror.record else "",
+        ),
+    )
+    return [f"mirror  {mirror.name} {' '.join(filter(None, settings))}" for settings in groups]
 
 
 def _describe_pair(pair: Pair) -> list[str]:

@@ -10,26 +10,34 @@ from functools import partial
 from natmirror.runtime.api_process import Arguments, Command, Document, Parts
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.engine_proxy import EngineProxy
+from natmirror.runtime.explanation import Explainer
 from natmirror.runtime.host_maintenance import HostMaintenance
 from natmirror.runtime.mailbox import Mailbox
 from natmirror.runtime.reloader import Reloader
+from natmirror.runtime.run_lists import RunLists
 from natmirror.runtime.run_status import RunStatus
-from natmirror.runtime.shown import CommandAnswer, EmptyAnswer, ReloadAnswer
+from natmirror.runtime.shown import CommandAnswer, ReloadAnswer
 from natmirror.runtime.worker_events import WorkerEvents
 
-
-def documents(status: RunStatus) -> dict[str, Document]:
-    """Return the function behind each resource that is no list."""
-    return {"status": lambda _: status.status()}
+_RULES_TIMEOUT = 5.0  # seconds
 
 
-def lists(status: RunStatus, events: WorkerEvents) -> dict[str, Parts]:
-    """Return the function behind each list."""
+def documents(
+    status: RunStatus, maintenance: HostMaintenance, reloader: Reloader, explainer: Explainer
+) -> dict[str, Document]:
+    """Return the function behind each resource that is no list. ``maintenance`` has the thread that reads the rules
+    file."""
     return {
-        "flows": lambda _: status.flows(),
-        "ended": lambda _: iter([events.ended_legs()]),
-        "decisions": lambda _: status.decisions(),
+        "status": lambda _: status.status(),
+        "explain": lambda arguments: explainer.explain(arguments["client"], arguments.get("service")),
+        "rules": lambda _: maintenance.thread.ask(reloader.view.show, _RULES_TIMEOUT),
     }
+
+
+def lists(status: RunStatus, events: WorkerEvents, engines: Sequence[EngineProxy]) -> dict[str, Parts]:
+    """Return the function behind each list."""
+    made = RunLists(engines, status.names, events.ended_legs)
+    return {"flows": made.flows, "legs": made.legs, "ended": made.ended, "decisions": made.decisions}
 
 
 def commands(
@@ -43,11 +51,8 @@ def commands(
     """Return the function that has each command obeyed. ``mailbox`` is the main thread's, ``maintenance`` has the
     thread that reloads."""
 
-    def in_main_thread(obey: Callable[[Arguments], CommandAnswer | None]) -> Command:
-        def answer(arguments: Arguments) -> EmptyAnswer | CommandAnswer:
-            return obey(arguments) or EmptyAnswer()
-
-        return lambda arguments: mailbox.request(partial(answer, arguments))
+    def in_main_thread(obey: Callable[[Arguments], CommandAnswer]) -> Command:
+        return lambda arguments: mailbox.request(partial(obey, arguments))
 
     def reload(arguments: Arguments) -> ReloadAnswer:
         if arguments.get("dry_run"):
@@ -55,13 +60,14 @@ def commands(
             return {"changes": changes, "costs": costs}
         return {"changes": reloader.reload(), "costs": []}
 
-    def release_kernel() -> EmptyAnswer:
+    def release_kernel() -> CommandAnswer:
         maintenance.release_kernel()
-        return {}
+        return {"done": "natmirror installs no kernel rules again that are removed"}
 
-    def resume_mirroring(arguments: Arguments) -> None:
+    def resume_mirroring(arguments: Arguments) -> CommandAnswer:
         for engine in engines:
             engine.resume_mirroring()
+        return {"done": "new connections are mirrored again"}
 
     return {
         "drain": in_main_thread(backends.drain),

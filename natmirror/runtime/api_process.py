@@ -48,7 +48,8 @@ Arguments = dict[str, Any]
 Document = Callable[[Arguments], Any]
 """Returns a resource as values for JSON; raises TimeoutError, or as Command for arguments that are refused."""
 Parts = Callable[[Arguments], Iterator[list[Any]]]
-"""Yields the parts of a list; raises TimeoutError, or as Command for arguments that are refused."""
+"""Yields the parts of a list: pairs of a row's place (api/lists.py) and the row. Raises TimeoutError, or as Command for
+arguments that are refused."""
 Command = Callable[[Arguments], "Future[Any]"]
 """Has a thread obey a command. The future has the answer, or ValueError, TypeError or KeyError for arguments that are
 refused, or one of natmirror's errors. As long as it can be cancelled, the command has not begun."""
@@ -267,7 +268,7 @@ class _Conversation:
         if resource in self._lists:
             if len(self._parts) >= _MAX_LISTS:
                 raise TimeoutError
-            self._parts[number] = self._lists[resource](arguments)
+            self._parts[number] = _begun_at_first_use(self._lists[resource], arguments)
             return await loop.run_in_executor(self._makers.lists, _part, number, self._parts[number])
         if command in self._commands:
             answer = await asyncio.wrap_future(self._commands[command](arguments))
@@ -276,12 +277,16 @@ class _Conversation:
 
 
 def _document(number: int, make: Document, arguments: Arguments) -> bytes:
-    return frames.encode({"id": number, "answer": make(arguments), "more": False})
+    return frames.encode({"id": number, "answer": make(arguments), "at": time.time(), "more": False})
+
+
+def _begun_at_first_use(make: Parts, arguments: Arguments) -> Iterator[list[Any]]:
+    yield from make(arguments)
 
 
 def _part(number: int, parts: Iterator[list[Any]]) -> bytes:
     part = next(parts, None)
-    return frames.encode({"id": number, "answer": part or [], "more": part is not None})
+    return frames.encode({"id": number, "answer": part or [], "at": time.time(), "more": part is not None})
 
 
 def _end(process: "subprocess.Popen[bytes]") -> str:

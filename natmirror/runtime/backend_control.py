@@ -12,11 +12,11 @@ from types import MappingProxyType
 from typing import Any
 
 from natmirror.backends.admission import Admission, AdmissionChange, Kill, Panic
+from natmirror.backends.host_view import HostView
 from natmirror.backends.monitor import HealthChange, Monitor
 from natmirror.backends.shown import AdmissionEntry, HealthEntry
 from natmirror.fastpath import ConnectionCounts
 from natmirror.findings import Findings
-from natmirror.linux.reachability import Reachability
 from natmirror.net.endpoint import endpoint_of
 from natmirror.rules import Pool, Rules
 from natmirror.runtime.backend_findings import backend_findings, pools_up
@@ -30,15 +30,22 @@ log = logging.getLogger("natmirror")
 
 class BackendControl:
     """The state of all backends. It belongs to the main thread, which reads ``mailbox``, except for syn_failed(),
-    states() and health(). ``is_active``: this host passes the packets. ``findings`` gets what keeps checks from telling
-    anything, and pools in panic or without an open backend."""
+    states(), health() and silent(). ``is_active``: this host passes the packets; ``host`` says why a check may fail.
+    ``findings`` gets what keeps checks from telling anything, and pools in panic or without an open backend."""
 
     def __init__(
-        self, rules: Rules, mailbox: Mailbox, findings: Findings, counts: ConnectionCounts, *, is_active: bool
+        self,
+        rules: Rules,
+        mailbox: Mailbox,
+        findings: Findings,
+        counts: ConnectionCounts,
+        host: HostView,
+        *,
+        is_active: bool,
     ) -> None:
         self._rules = rules
         self._admission = Admission(rules, time.monotonic())
-        self._monitor = Monitor(rules, self._on_health, self._on_inconclusive, Reachability())
+        self._monitor = Monitor(rules, self._on_health, self._on_inconclusive, host)
         self._findings = findings
         self._mailbox = mailbox
         self._counts = counts
@@ -110,6 +117,11 @@ class BackendControl:
     def health(self) -> list[HealthEntry]:
         """Return the health checks of each backend, as plain values; from any thread."""
         return self._monitor.status()
+
+    def silent(self) -> set[str]:
+        """Return the backends that are down because their hosts answer nothing, as subjects of findings; from any
+        thread."""
+        return {f"{service}/{name}" for service, name in self._monitor.silent()}
 
     def pools(self) -> dict[str, Pool]:
         """Return the pool of each service that has one, by the service's name."""

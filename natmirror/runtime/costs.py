@@ -1,6 +1,7 @@
 """What an operator's command costs, in connections and copies: a stop, and a reload before it is done."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from natmirror.mirror.ledger import identity
 from natmirror.mirror.shown import FlowEntry
@@ -30,6 +31,17 @@ def connections(count: int) -> str:
     return f"{count} connection{'' if count == 1 else 's'}"
 
 
+class Loss(NamedTuple):
+    """What a reload would cost a connection of a service."""
+
+    service: str
+    """The service's name."""
+    one: str
+    """The end of a sentence that begins with one connection."""
+    several: str
+    """The same for several connections."""
+
+
 class ReloadCost:
     """What a reload of the rules ``new`` would cost connections that the rules ``old`` have."""
 
@@ -39,28 +51,37 @@ class ReloadCost:
         self._places = {endpoint_of(service): service for service in new.services}
         self._clients = ClientNetworks(new.switches)
 
-    def losses(self, flow: FlowEntry) -> Iterator[str]:
-        """Yield what a connection would lose: the end of a sentence that begins with a number of connections."""
+    def losses(self, flow: FlowEntry) -> Iterator[Loss]:
+        """Yield what a connection would lose."""
         before = self._old.get(flow["service"])
-        if before is None:  # an earlier reload has removed it
-            return
+        if before is not None:  # else an earlier reload has removed it
+            yield from (Loss(before.name, *words) for words in self._losses(flow, before))
+
+    def _losses(self, flow: FlowEntry, before: Service) -> Iterator[tuple[str, str]]:
         if parse_endpoint(flow["client"])[0] not in self._clients:
             what = "reset" if before.pool is not None else "not copied any more"
-            yield f"of {before.name} are {what}, because switches no longer has their clients"
+            yield (
+                f"is {what}, because switches no longer has its client",
+                f"are {what}, because switches no longer has their clients",
+            )
             return
         # The engines know a service and a backend by their endpoints, the ledger knows a mirror by its names.
         after = self._places.get(endpoint_of(before))
         if after is None:
-            yield f"of {before.name} go on until they end, without their service"
+            yield "goes on until it ends, without its service", "go on until they end, without their service"
         elif flow["backend"] is not None and flow["backend"] in _removed_backends(before, after):
-            yield f"of {before.name} go on until they end, without their backend {flow['backend']}"
+            without = f"backend {flow['backend']}"
+            yield f"goes on until it ends, without its {without}", f"go on until they end, without their {without}"
         mirrors = {mirror.name: mirror for mirror in self._mirrors_of(before.name)}
         former = {mirror.name: mirror for mirror in before.mirrors}
         for name in {leg["mirror"] for leg in flow["legs"] if leg["reason"] is None} & former.keys():
             if name not in mirrors or identity(mirrors[name]) != identity(former[name]):
-                yield f"of {before.name} lose their copy to {name}"
+                yield f"loses its copy to {name}", f"lose their copy to {name}"
         for name in mirrors.keys() - former.keys():
-            yield f"of {before.name} get no copy to {name}, because they began before it"
+            yield (
+                f"gets no copy to {name}, because it began before it",
+                f"get no copy to {name}, because they began before it",
+            )
 
     def _mirrors_of(self, service: str) -> tuple[Mirror, ...]:
         return self._named[service].mirrors if service in self._named else ()

@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 from natmirror.actions import Send
 from natmirror.backends.admission import Kill, Share
 from natmirror.engine.engine import Engine
+from natmirror.engine.explained import ConnectionEntry, NewConnectionEntry
 from natmirror.engine.shown import Snapshot, SwitchDecisions
 from natmirror.fastpath import Look, ServiceLook
 from natmirror.linux.nftables import ServiceBackend
@@ -20,6 +21,7 @@ from natmirror.mirror.shown import FlowEntry
 from natmirror.replication.engine_adapter import EngineAdapter
 from natmirror.rules import Mirror, Rules
 from natmirror.rules.reload import Kept
+from natmirror.runtime.selection import Selection
 
 _T = TypeVar("_T")
 
@@ -27,7 +29,14 @@ _ANSWER_TIMEOUT = 5.0
 _FLOWS_SLICE = 200
 _LOOK_SLICE = 2000  # C looks at some ten flows in a microsecond
 _SHOWN_SLICE = 50  # to show a flow takes some 20 us, in which no packet passes
+_CLIENT_SLICE = 500  # Python looks at some flows in a microsecond
+_SLICES_AT_ONCE = 10  # of flows that are not shown
 _SWITCHES_SLICE = 1
+
+FlowPlace = tuple[bool, int]
+"""The place of a flow in the walk through all of an engine's: whether it is a leg that has outlived its flow, and the
+number of the leg or flow."""
+FIRST: FlowPlace = (False, 0)
 
 
 class EngineThread(Protocol):
@@ -68,32 +77,83 @@ class EngineProxy:
         found: tuple[dict[bytes, bool], bool] = self._ask(lambda: self._engine.clients(most))
         return found
 
-    def flows(self) -> Iterator[list[FlowEntry]]:
-        """Yield the flows with their legs, some at a time."""
-        yield from self._flow_slices(lambda ids: self._engine.flows(time.monotonic(), ids))
-        for leg_ids in _slices(self._ask(self._engine.leg_ids), _SHOWN_SLICE):
-            yield self._ask(partial(self._lingering_now, leg_ids))
+    def flows(self, wanted: Selection, first: FlowPlace = FIRST) -> Iterator[list[tuple[FlowPlace, FlowEntry]]]:
+        """Yield the flows that are wanted, with their legs, and the place of each, some at a time: those from the place
+        ``first`` on, in the order of their places. First come the flows, then legs that have outlived theirs."""
+        lingers, number = first
+        if not lingers:
+            yield from self._flow_slices(partial(self._flows_now, wanted), number)
+        leg_ids = sorted(leg_id for leg_id in self._ask(self._engine.leg_ids) if not lingers or leg_id >= number)
+        for some in _slices(leg_ids, _SHOWN_SLICE):
+            yield self._ask(partial(self._lingering_now, wanted, some))
 
-    def _lingering_now(self, leg_ids: Sequence[int]) -> list[FlowEntry]:
-        return self._engine.lingering(time.monotonic(), leg_ids)
+    def _flows_now(self, wanted: Selection, ids: Sequence[int]) -> list[tuple[FlowPlace, FlowEntry]]:
+        now, may_take = time.monotonic(), wanted.may_take
+        shown = [((False, number), flow) for number in ids for flow in self._engine.flows(now, [number], may_take)]
+        return [(place, flow) for place, flow in shown if wanted.takes(flow)]
 
-    def count_flows(self, kinds: Callable[[FlowEntry], Iterable[str]]) -> Counter[str]:
+    def _lingering_now(self, wanted: Selection, ids: Sequence[int]) -> list[tuple[FlowPlace, FlowEntry]]:
+        now = time.monotonic()
+        shown = [((True, number), flow) for number in ids for flow in self._engine.lingering(now, [number])]
+        return [(place, flow) for place, flow in shown if wanted.takes(flow)]
+
+    def count_flows(self, kinds: Callable[[FlowEntry], Iterable[_T]]) -> Counter[_T]:
         """Return how many flows are of each kind; ``kinds`` returns those of a flow."""
         shown = self._flow_slices(lambda ids: self._engine.flows(time.monotonic(), ids))
         return Counter(kind for flows in shown for flow in flows for kind in kinds(flow))
 
-    def decisions(self) -> Iterator[list[SwitchDecisions]]:
-        """Yield the orders of backends and masters for each switch, some at a time."""
-        yield from self._flow_slices(self._engine.decisions)
+    def foresee(self, address: bytes, port: int | None, service: str | None) -> list[NewConnectionEntry]:
+        """Return what EngineExplanation.foresee() returns."""
+        explanation = self._engine.explanation
+        found: list[NewConnectionEntry] = self._ask(
+            lambda: explanation.foresee(address, port, service, time.monotonic())
+        )
+        return found
 
-    def _flow_slices(self, show: Callable[[list[int]], list[_T]]) -> Iterator[list[_T]]:
-        """Yield what the engine shows of its flows, slice by slice."""
+    def connections_of(self, address: bytes, port: int | None, most: int) -> tuple[list[ConnectionEntry], int]:
+        """Return a client's connections, at most ``most`` of them, and the number of all."""
+        explanation = self._engine.explanation
+        ids: list[int] = []
+        first: int | None = 0
+        if port is not None:
+            ids, first = self._ask(lambda: explanation.ids_of((address, port))), None
+        while first is not None:
+            more, first = self._ask(partial(explanation.ids_at, address, first, _CLIENT_SLICE))
+            ids += more
+        shown: list[ConnectionEntry] = []
+        for some in _slices(ids[:most], _SHOWN_SLICE):
+            shown += self._ask(partial(self._connections_now, some))
+        return shown, len(ids)
+
+    def _connections_now(self, ids: list[int]) -> list[ConnectionEntry]:
+        return self._engine.explanation.connections(ids, time.monotonic())
+
+    def decisions(self, first: int) -> Iterator[list[tuple[int, SwitchDecisions]]]:
+        """Yield the orders of backends and masters for each switch, some at a time, each with its flow's number: those
+        from the number ``first`` on."""
+
+        def show(ids: Sequence[int]) -> list[tuple[int, SwitchDecisions]]:
+            now = time.monotonic()
+            return [(number, one) for number in ids for one in self._engine.decisions(now, [number])]
+
+        yield from self._flow_slices(show, first)
+
+    def _flow_slices(self, show: Callable[[list[int]], list[_T]], first: int | None = 0) -> Iterator[list[_T]]:
+        """Yield what the engine shows of its flows, slice by slice, from the number ``first`` on. A slice is short in
+        what it shows, and in the flows that it passes over."""
 
         def next_slice(first: int) -> tuple[list[_T], int | None]:
-            ids = self._engine.flow_ids_from(first, _SHOWN_SLICE)
-            return show(ids), ids[-1] + 1 if ids else None
+            shown: list[_T] = []
+            for _ in range(_SLICES_AT_ONCE):
+                ids = self._engine.flow_ids_from(first, _SHOWN_SLICE - len(shown))
+                if not ids:
+                    return shown, None
+                shown += show(ids)
+                first = ids[-1] + 1
+                if len(shown) >= _SHOWN_SLICE:
+                    break
+            return shown, first
 
-        first: int | None = 0
         while first is not None:
             shown, first = self._ask(partial(next_slice, first))
             yield shown

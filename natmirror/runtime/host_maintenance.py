@@ -15,6 +15,7 @@ from natmirror.engine.shown import Snapshot
 from natmirror.findings import FindingCode, Findings, PathCode
 from natmirror.ha.member import PairMember
 from natmirror.linux import host_state, iptables, preflight
+from natmirror.linux.arp_requests import ArpRequests
 from natmirror.linux.counters import QueueCounter
 from natmirror.linux.iptables_rules import TABLES
 from natmirror.linux.kernel_changes import KernelChanges
@@ -56,8 +57,8 @@ class HostMaintenance:
     """The chores of ``thread``, which repairs, and of ``checks``, which only looks. ``kernel_rules`` belongs to the
     former as soon as it runs. The problems of this host go to ``findings``.
 
-    ``mailbox`` is the main thread's, to which ``member`` belongs. ``send_status`` sends a line to the service manager;
-    None: there is none.
+    ``mailbox`` is the main thread's, to which ``member`` belongs. ``silent_by_checks`` returns the backends that answer
+    no health checks, as subjects of findings. ``send_status`` sends a line to the service manager; None: there is none.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class HostMaintenance:
         mailbox: Mailbox,
         findings: Findings,
         tun: TunDevice,
+        silent_by_checks: Callable[[], set[str]],
         send_status: Callable[[], None] | None,
         now: float,
     ) -> None:
@@ -78,11 +80,14 @@ class HostMaintenance:
         self._member = member
         self._mailbox = mailbox
         self._findings = findings
+        self._silent_by_checks = silent_by_checks
         self._answers = AnswerWatch()
         self._progress = ProgressWatch()
         self._failures: set[FindingCode] | None = None  # of production, that the last check of the host found
         self._features: tuple[Rules, host_state.Features] | None = None
         self._rule_reader = RuleReader()
+        self._arp_requests = ArpRequests()
+        self._progress_before: int | None = None
         self.removal = Chore("unused kernel rules", CHECK_INTERVAL, kernel_rules.remove_unused, now + CHECK_INTERVAL)
         self._path_mtus = Chore("path MTUs to mirrors", _PATHS_INTERVAL, self.read_path_mtus)
         firewall = kernel_rules.firewall
@@ -90,6 +95,7 @@ class HostMaintenance:
         self._tables: list[Kept] = [KeptTable(firewall, table) for table in TABLES]
         self._other_backend: list[Kept] = [] if other is None else [OtherBackend(other)]
         self._translation, self._device = KeptTranslation(kernel_rules), KeptDevice(tun)
+        self._vrf = tun.vrf
         self._changes = KernelChanges([*TABLES, *self._translation.tables])
         self.keeper = Keeper(
             [*self._tables, *self._other_backend, self._translation, self._device],
@@ -135,11 +141,16 @@ class HostMaintenance:
         if self.kernel_rules.set_configured(rules):
             self.removal.due_at = self.thread.now() + (CHECK_INTERVAL if others_may_lag else _GRACE)
 
+    def follow_vrfs(self) -> None:
+        """Look at the VRFs of this host, and have the iptables rules follow them. HostError where iptables refuses."""
+        self._vrf.look(self._rules)
+        self.kernel_rules.set_vrfs(self._vrf.all)
+
     def read_path_mtus(self) -> None:
         """Read the MTU of the kernel's route to each mirror, so that legs need not discover it."""
         for service in self._rules.services:
             for mirror in service.mirrors:
-                if mtu := path_mtu(mirror.address.packed):
+                if mtu := path_mtu(mirror.address.packed, self._vrf.of_clients):
                     for worker in self._workers:
                         worker.engine.set_path_mtu(endpoint_of(mirror), mtu)
 
@@ -153,7 +164,11 @@ class HostMaintenance:
         rules = self._rules
         if self._features is None or self._features[0] is not rules:
             self._features = rules, host_state.read_features(rules, self.kernel_rules.firewall)
-        found = preflight.check(rules, self._features[1], self._rule_reader, live or LiveClients(), self._silent())
+        before, self._progress_before = self._progress_before, self._progress.number
+        if before != self._progress_before or not self._member.is_active:
+            self._arp_requests.forget()
+        known = live or LiveClients(), self._silent()
+        found = preflight.check(rules, self._features[1], self._rule_reader, self._arp_requests, *known)
         failures = {one.code for one in found if one.stops_production}
         unsure = set() if self._failures is None else failures - self._failures
         self._findings.replace("host", [one for one in found if one.code not in unsure])
@@ -171,7 +186,8 @@ class HostMaintenance:
 
     def _silent(self) -> set[str]:
         """Return the backends and mirrors that answer nothing, as subjects of findings."""
-        return {one.subject for one in self._findings.all() if one.code in _SILENT}
+        found = {one.subject for one in self._findings.all() if one.code in _SILENT}
+        return found | self._silent_by_checks()  # a backend that is down gets no SYNs that would show it
 
     def _check_answers(self) -> None:
         before = self._silent()
@@ -190,6 +206,7 @@ class HostMaintenance:
     def watch_kernel(self, held: ExitStack) -> None:
         """Compare what is in the kernel as soon as the kernel tells of a change; ``held`` gets the function that ends
         that. HostError where the host refuses another thread."""
+        held.callback(self._arp_requests.close)
         held.callback(self._changes.close)
         self._changes.start(
             lambda: self.thread.post(self._hasten_tables), lambda: self.thread.post(self._kept_device.hasten)
@@ -215,6 +232,7 @@ class HostMaintenance:
         self.keeper.check([self._translation], self.thread.now())
 
     def _keep_device(self) -> None:
+        self.follow_vrfs()
         self.keeper.check([self._device], self.thread.now())
 
     def _check_role(self) -> None:

@@ -38,7 +38,7 @@ class KeptEntry(TypedDict):
     repairs: int
     """How many times natmirror has repaired it."""
     repaired_at: str | None
-    """When it did so last, in UTC (ISO 8601); null: never."""
+    """When it did so last, in UTC (RFC 3339); null: never."""
     difference: str
     """How it differs, or differed before the last repair."""
     changed_by: str

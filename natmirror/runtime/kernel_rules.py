@@ -64,6 +64,20 @@ class KernelRules:
                 nftables.remove()
             raise
 
+    def set_vrfs(self, vrfs: tuple[str, ...]) -> None:
+        """Note the VRFs of this host; once the rules are installed, change them accordingly. HostError where iptables
+        refuses."""
+        before = self.firewall.vrfs
+        if vrfs == before:
+            return
+        self.firewall.vrfs = vrfs
+        if self.firewall.is_installed and not self._is_released:
+            try:
+                self.firewall.extend(self.rules, len(self._engines))
+            except HostError:
+                self.firewall.vrfs = before
+                raise
+
     def remove(self, *, keep_rules: bool) -> None:
         """Remove all rules; with ``keep_rules`` keep the iptables rules. HostError if some of them stay: it says which,
         and how to remove them."""

@@ -16,17 +16,18 @@ class ProgressWatch:
     """Compares the number with those of earlier calls. Time is an argument, in seconds of any steady clock."""
 
     def __init__(self) -> None:
-        self._number: int | None = None
+        self.number: int | None = None
+        """The number at the last look."""
         self._grown_at = self._looked_at = 0.0
         self._pauses: deque[float] = deque(maxlen=_REMEMBERED)
 
     def look(self, number: int, now: float) -> None:
         """Take the number as it is now; call this every few seconds."""
         self._looked_at = now
-        if number != self._number:
-            if self._number is not None:
+        if number != self.number:
+            if self.number is not None:
                 self._pauses.append(now - self._grown_at)
-            self._number, self._grown_at = number, now
+            self.number, self._grown_at = number, now
 
     @property
     def stopped_at(self) -> float | None:

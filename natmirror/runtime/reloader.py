@@ -21,11 +21,12 @@ from natmirror.rules.reload import refuse_what_cannot_change
 from natmirror.rules.text import differences
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.chores import NEVER, Chore
-from natmirror.runtime.costs import ReloadCost, connections
+from natmirror.runtime.costs import Loss, ReloadCost, connections
 from natmirror.runtime.engine_proxy import EngineProxy
 from natmirror.runtime.host_maintenance import HostMaintenance
 from natmirror.runtime.mailbox import Mailbox
 from natmirror.runtime.output_files import OrderFiles
+from natmirror.runtime.rules_view import RulesView
 from natmirror.runtime.shared_state import SharedState
 
 log = logging.getLogger("natmirror")
@@ -53,6 +54,8 @@ class Reloader:
         self.collection = Chore("garbage collection after a reload", NEVER, _collect, NEVER)
         """A chore for the main thread."""
         self._rules = rules
+        self.view = RulesView(rules, self._delay_collection)
+        """The rules that run, for the thread of HostMaintenance."""
         self._maintenance = maintenance
         self._order_files = order_files
         self._mailbox = mailbox
@@ -80,14 +83,28 @@ class Reloader:
     def preview(self) -> tuple[list[str], list[str]]:
         """Read the rules file; return the changes that a reload would make, and what connections would lose.
         NatmirrorError where a reload would be refused. Call it in the thread of HostMaintenance."""
+        rules = self.read()
+        losses: Counter[Loss] = Counter()
+        for engine in self._engines if rules != self._rules else ():
+            losses += engine.count_flows(ReloadCost(self._rules, rules).losses)
+        costs = [
+            f"{connections(count)} of {loss.service} {loss.one if count == 1 else loss.several}"
+            for loss, count in sorted(losses.items())
+        ]
+        return differences(self._rules, rules), costs
+
+    def read(self) -> Rules:
+        """Return the rules in the file. NatmirrorError where a reload would refuse them. Call it in the thread of
+        HostMaintenance."""
         self._delay_collection()
         rules = load_rules(self._rules.path)
         refuse_what_cannot_change(self._maintenance.kernel_rules.rules, rules)
-        losses: Counter[str] = Counter()
-        for engine in self._engines if rules != self._rules else ():
-            losses += engine.count_flows(ReloadCost(self._rules, rules).losses)
-        costs = [f"{connections(count)} {loss}" for loss, count in sorted(losses.items())]
-        return differences(self._rules, rules), costs
+        return rules
+
+    @property
+    def rules(self) -> Rules:
+        """The rules that run."""
+        return self._rules
 
     def reload_for_signal(self) -> None:
         """Reload because of a signal; log an error."""
@@ -124,6 +141,7 @@ class Reloader:
         # 4. In the main thread: the engines apply the new rules, then the parts that follow the engines.
         self._run_in_main_thread(rules)
         self._rules = rules
+        self.view.set(rules)
         # 5. Read the MTUs of routes to new mirrors. Soon, remove the kernel rules of removed services that have no
         #    connections left; later where state is shared: another host may still pass packets by the old rules.
         #    Another thread looks for problems of this host with the new rules.

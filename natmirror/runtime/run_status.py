@@ -3,15 +3,14 @@
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from natmirror import __version__
+from natmirror.api import times
 from natmirror.backends.shown import AdmissionEntry, BackendState
-from natmirror.engine.shown import SwitchDecisions
 from natmirror.findings import Findings
 from natmirror.ha.member import PairMember
 from natmirror.linux.counters import OutboxCounter
-from natmirror.mirror.shown import FlowEntry
 from natmirror.nat.services import BackendCounts
 from natmirror.runtime.aggregate import aggregate
 from natmirror.runtime.backend_control import BackendControl
@@ -19,6 +18,7 @@ from natmirror.runtime.chores import ChoreFailure
 from natmirror.runtime.keeper import Keeper
 from natmirror.runtime.kernel_rules import KernelRules
 from natmirror.runtime.logs import LogEntry
+from natmirror.runtime.selection import Names, names_in
 from natmirror.runtime.shared_state import OFF, SharedState
 from natmirror.runtime.shown import BackendEntry, MachineEntry, RunSums, StatusAnswer
 from natmirror.runtime.worker import Worker
@@ -52,24 +52,20 @@ class RunStatus:
         self._failing_chores = failing_chores
         self._findings = findings
         self._keeper = keeper
-        self._started_at = time.monotonic()
+        self._started_at, self._started = time.monotonic(), times.show(time.time())
 
-    def flows(self) -> Iterator[list[FlowEntry]]:
-        """Yield the flows of all threads, with their legs, some at a time."""
-        for worker in self._workers:
-            yield from worker.engine.flows()
-
-    def decisions(self) -> Iterator[list[SwitchDecisions]]:
-        """Yield the orders of backends and masters for each switch, some at a time."""
-        for worker in self._workers:
-            yield from worker.engine.decisions()
+    def names(self) -> Names:
+        """Return the names of services, backends and mirrors, also of removed ones that still have connections."""
+        return names_in([worker.engine.snapshot() for worker in self._workers])
 
     def status(self) -> StatusAnswer:
         """Return everything but the lists of flows, legs and decisions."""
         return {
+            "at": times.show(time.time()),
             "version": __version__,
             "pid": os.getpid(),
             "rules": self._rules_path,
+            "started_at": self._started,
             "uptime_seconds": round(time.monotonic() - self._started_at, 3),
             "machine": self.machine(),
             "health": self._backends.health(),

@@ -20,11 +20,13 @@ from natmirror.fastpath import ConnectionCounts, Memory
 from natmirror.findings import Findings
 from natmirror.ha.member import PairMember
 from natmirror.linux import descriptors
+from natmirror.linux.cores import thread_count
 from natmirror.linux.instance import InstanceLock
 from natmirror.linux.iptables import Firewall
-from natmirror.linux.setup import thread_count
+from natmirror.linux.reachability import Reachability
 from natmirror.linux.systemd import Heartbeat, Notifier, WatchdogFeeder
 from natmirror.linux.tun import TunDevice
+from natmirror.linux.vrf import ProductionVrf
 from natmirror.mirror.sessions.claims import SwitchClaims
 from natmirror.rules import Rules
 from natmirror.rules.shards import Shard
@@ -33,6 +35,7 @@ from natmirror.runtime.api_process import ApiProcess
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.chores import NEVER, Chore, ChoreFailure, failures
 from natmirror.runtime.costs import cost_of_stop
+from natmirror.runtime.explanation import Explainer
 from natmirror.runtime.host_maintenance import HostMaintenance
 from natmirror.runtime.kernel_rules import KernelRules
 from natmirror.runtime.logs import Logs
@@ -81,7 +84,9 @@ class Runner:
         self._shared = SharedState(rules) if is_shared else None
         self._findings = Findings()
         counts = ConnectionCounts()
-        self._backends = BackendControl(rules, self._mailbox, self._findings, counts, is_active=is_active)
+        self._vrf = ProductionVrf()
+        host = Reachability(self._vrf)
+        self._backends = BackendControl(rules, self._mailbox, self._findings, counts, host, is_active=is_active)
         self._files = OutputFiles(rules)
         self._worker_events = WorkerEvents(self._backends, self._files.orders, self._shared, self._waker.wake)
         memory, count = Memory(rules.mirror_memory), thread_count(rules)
@@ -108,14 +113,14 @@ class Runner:
         self._feeder = None
         if beat_interval is not None:
             self._feeder = WatchdogFeeder(Heartbeat(notifier.beat, count), self._rounds, beat_interval)
-        self._tun = TunDevice()
+        self._tun = TunDevice(self._vrf)
         self._kernel_rules = KernelRules(rules, firewall, engines)
         self._maintenance = HostMaintenance(
             rules,
             self._workers,
             self._kernel_rules,
             self.member,
-            *(self._mailbox, self._findings, self._tun),
+            *(self._mailbox, self._findings, self._tun, self._backends.silent),
             self._send_status if notifier.has_manager else None,
             time.monotonic(),
         )
@@ -147,7 +152,12 @@ class Runner:
             engines=engines,
             reloader=self._reloader,
         )
-        documents, lists = api_control.documents(self._status), api_control.lists(self._status, self._worker_events)
+        explainer = Explainer(
+            *(engines, self._reloader, self._maintenance, self._backends, self.member, self._shared),
+            keeps_rules=keep_rules,
+        )
+        lists = api_control.lists(self._status, self._worker_events, engines)
+        documents = api_control.documents(self._status, self._maintenance, self._reloader, explainer)
         self._api = ApiProcess(api_path, documents, lists, commands)
         self.member.readiness.queue_problem = self._queue_problem
         self.member.readiness.host_failure = self._host_failure
@@ -185,6 +195,7 @@ class Runner:
         instance = InstanceLock()
         held.callback(instance.close)
         self._chores.append(Chore("connections to the lock", _LOCK_INTERVAL, instance.close_connections))
+        self._maintenance.follow_vrfs()
         self._maintenance.check_host()
         # 3. Signals.
         self._waker.open()

@@ -1,15 +1,22 @@
 """Watches by looks at flows whether production passes this host, and judges whether another host might do better.
 
 Whatever stops production (a route, a neighbour, another program's rule, a filter that natmirror cannot read), traffic
-shows it. A service is **silent** if clients wait while none of its backends sends a packet. Clients are **unreachable**
-if they go on sending, but acknowledge nothing of what the backends have sent.
+shows it. A service is **silent** if clients wait while none of its backends acknowledges or sends anything. Clients are
+**unreachable** if they go on sending, but acknowledge nothing of what the backends have sent. Both end with the first
+data that is acknowledged. A handshake ends them only where no connection waits: a filter may let small packets pass,
+and no data. A service **hardly passes** if hardly a client goes on, whatever packet gets through now and then.
 
 **What can be forged?** Anyone can send SYNs in any client's name. A backend ignores some of them (those with an MD5
 signature, for example), and no client acknowledges the SYN-ACKs to the others. So where clients have established
 connections, only these count: two clients have to wait or to be unreachable, or the only one. A forger would need the
 numbers of those connections. SYNs without an answer count only where no client has such a connection to lose, and are a
 warning and no more if they come from one address, or if the checks say that a backend is up. SYN-ACKs without an
-acknowledgement are a warning too, because a flood of forged SYNs looks the same. One answer ends each finding.
+acknowledgement are a warning too, because a flood of forged SYNs looks the same, and so are new connections that all
+fail while others go on.
+
+A client that has connections can leave out bytes, which its backend awaits in vain. So it is clients that count, not
+their flows: a service hardly passes if four fifths of the *groups* of clients (looks.h) are stuck. And connections with
+two backends have to wait or to be unreachable, or with the only one that has any: a single backend may be down.
 
 **Is it this host?** The backends may all be down, and every host would say the same. If a pair or a fleet gives its
 addresses away for that, no host has them. So this host is *blamed*, and unfit, only if
@@ -31,8 +38,9 @@ from natmirror.findings import Finding, PathCode
 from natmirror.rules import Pool
 
 _LOOKS = 3
-"""Looks in a row, a second apart, until a failure is certain; for silence, clients have just begun to wait at the
-first."""
+"""Looks in a row, a second apart, until a failure is certain; at the first one, an end may just have sent something."""
+_STUCK_SHARE = 4
+"""A service hardly passes if so many groups of clients are stuck for each one that goes on, or more."""
 _MIN_TRIES = 2
 """A single SYN may be lost."""
 # Seconds
@@ -77,6 +85,10 @@ class _Service:
     """A service, as the looks have shown it."""
 
     silence: _Trouble = field(default_factory=_Trouble)
+    scarcity: _Trouble = field(default_factory=_Trouble)
+    """The service hardly passes."""
+    newcomers: _Trouble = field(default_factory=_Trouble)
+    """New connections fail, while others go on."""
     calls: _Trouble = field(default_factory=_Trouble)
     """SYNs without an answer, where no client has a connection."""
     deafness: _Trouble = field(default_factory=_Trouble)
@@ -95,30 +107,37 @@ class _Service:
 
     def follow(self, look: ServiceLook, is_up: bool | None, now: float) -> None:
         """Take a look. ``is_up``: whether the checks say that a backend is up; None: they say nothing."""
-        if look.answered and look.reached:  # a client may acknowledge what another host has passed
+        if _passes(look):
             self.passed_at = now
         self.is_up = is_up is True
         if is_up:
             self.up_at = now
         self.down_since = None if is_up is not False else now if self.down_since is None else self.down_since
         # Silence. Calls of this look do not count yet: the last SYN may be too young for an answer.
-        is_over = look.answered + look.reached > 0
+        have_greeted = look.answered + look.reached > 0
         is_certain = self.tries >= _MIN_TRIES and not look.open.clients
-        self.calls.follow(look.calling, now, is_over=is_over, is_certain=is_certain)
+        self.calls.follow(look.calling, now, is_over=have_greeted, is_certain=is_certain)
         self.tries = self.tries + look.tries if self.calls.looks else 0
         have_called = self.have_several_called or look.calling.clients >= SEVERAL
         self.have_several_called = self.calls.looks > 0 and have_called
         in_vain = look.waiting + Tally(look.asking)
         in_vain += look.calling if self.silence.lasts else Tally()
         is_certain = _are_most(look.waiting, look.open)
+        is_over = look.answered_data + look.reached_data > 0 or (have_greeted and not look.waiting.flows + look.asking)
         self.silence.follow(in_vain, now, is_over=is_over, is_certain=is_certain)
         # Unreachable clients, and handshakes. Those of new connections show that clients are still unreachable.
-        unreached = look.unreached + look.greeted if self.deafness.lasts else look.unreached
-        for trouble, tally, is_certain in (
-            (self.deafness, unreached, _are_most(look.unreached, look.open)),
-            (self.greetings, look.greeted, look.greeted.flows >= _MIN_TRIES),
-        ):
-            trouble.follow(tally, now, is_over=look.reached > 0, is_certain=is_certain)
+        unreached = look.unreached + Tally(look.telling)
+        unreached += look.greeted if self.deafness.lasts else Tally()
+        is_certain = _are_most(look.unreached, look.open)
+        is_over = look.reached_data > 0 or (look.reached > 0 and not look.unreached.flows + look.telling)
+        self.deafness.follow(unreached, now, is_over=is_over, is_certain=is_certain)
+        is_certain = look.greeted.flows >= _MIN_TRIES
+        self.greetings.follow(look.greeted, now, is_over=look.reached > 0, is_certain=is_certain)
+        # What passes now and then
+        self.scarcity.follow(look.stuck, now, is_over=_goes_on(look), is_certain=_are_most(look.stuck, look.open))
+        is_certain = look.unconnected.flows >= _MIN_TRIES and _are_most(look.unconnected, look.open)
+        new = look.unconnected + Tally(look.connecting)
+        self.newcomers.follow(new, now, is_over=look.connected > 0, is_certain=is_certain)
 
     def silent(self) -> _Trouble | None:
         """Return what shows that the service is silent; None if it is not, or if the SYNs alone may be to blame."""
@@ -128,7 +147,7 @@ class _Service:
 
     def failure(self) -> _Trouble | None:
         """Return the trouble of traffic that shows that the service does not pass."""
-        return self.silent() or (self.deafness if self.deafness.lasts else None)
+        return self.silent() or next((one for one in (self.deafness, self.scarcity) if one.lasts), None)
 
     def failed_at(self, now: float) -> tuple[float, float] | None:
         """Return when the service has failed, and when it last passed, by the same kind of evidence; None if it has
@@ -186,9 +205,23 @@ class ServiceWatch:
                 yield name
 
 
+def _goes_on(look: ServiceLook) -> bool:
+    """Return whether more than a fifth of the groups of clients go on."""
+    return look.passing_groups * _STUCK_SHARE > look.stuck_groups
+
+
+def _passes(look: ServiceLook) -> bool:
+    """Return whether the service passes: backends answer, and clients get that, as a client may also acknowledge what
+    another host has passed. Handshakes suffice where nothing waits."""
+    if look.answered_data and look.reached_data:
+        return _goes_on(look) or not look.stuck_groups
+    waits = look.asking + look.telling + look.stuck.flows
+    return look.answered > 0 and look.reached > 0 and not waits
+
+
 def _are_most(some: Tally, of: Tally) -> bool:
-    """Return whether these are the flows of two clients, or of the only one."""
-    return 0 < some.clients >= min(of.clients, SEVERAL)
+    """Return whether these are the flows of two clients, or of the only one, and the same of backends."""
+    return 0 < some.clients >= min(of.clients, SEVERAL) and some.backends >= min(of.backends, SEVERAL)
 
 
 def _findings(name: str, pool: Pool, service: _Service) -> Iterator[Finding]:
@@ -197,6 +230,12 @@ def _findings(name: str, pool: Pool, service: _Service) -> Iterator[Finding]:
         code = PathCode.SERVICE_SILENT if silent else PathCode.SYNS_UNANSWERED
         client = IPv4Address((silent or service.calls).client)
         yield code.found(service=name, client=client, host=pool.backends[0].address)
+    elif service.scarcity.lasts and not service.deafness.lasts:
+        client = IPv4Address(service.scarcity.client)
+        yield PathCode.SERVICE_HARDLY_PASSES.found(service=name, client=client, host=pool.backends[0].address)
+    elif service.newcomers.lasts and not service.deafness.lasts:
+        client = IPv4Address(service.newcomers.client)
+        yield PathCode.NO_NEW_CONNECTIONS.found(service=name, client=client)
     if service.deafness.lasts:
         client = IPv4Address(service.deafness.client)
         yield PathCode.CLIENTS_UNREACHABLE.found(service=name, client=client, host=client)

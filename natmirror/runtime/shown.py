@@ -5,12 +5,14 @@ from typing import TypedDict
 
 from natmirror.backends.shown import AdmissionEntry, HealthEntry
 from natmirror.engine.shown import Sums, SwitchDecisions
+from natmirror.fastpath.flow_states import FlowState
 from natmirror.findings import FindingEntry
 from natmirror.ha.member import PairEntry
 from natmirror.linux.counters import OutboxCounter, QueueCounter
-from natmirror.mirror.shown import FlowEntry
+from natmirror.mirror.shown import FlowEntry, LegEntry
 from natmirror.reasons import EndReason
 from natmirror.runtime.chores import ChoreFailure
+from natmirror.runtime.explained import ExplainAnswer
 from natmirror.runtime.keeper import KeptEntry
 from natmirror.runtime.logs import LogEntry
 from natmirror.runtime.shared_state import SharedStateEntry
@@ -18,12 +20,14 @@ from natmirror.runtime.shared_state import SharedStateEntry
 __all__ = [
     "BackendEntry",
     "CommandAnswer",
-    "EmptyAnswer",
     "EndedLeg",
     "ErrorAnswer",
+    "ExplainAnswer",
     "FlowEntry",
+    "LegRow",
     "MachineEntry",
     "ReloadAnswer",
+    "RulesAnswer",
     "RunSums",
     "StatusAnswer",
     "SwitchDecisions",
@@ -84,12 +88,16 @@ class MachineEntry(TypedDict):
 class StatusAnswer(RunSums):
     """The state of a running natmirror."""
 
+    at: str
+    """The time of this state, in UTC (RFC 3339)."""
     version: str
     """natmirror's version."""
     pid: int
     """The process id."""
     rules: str
     """The path of the rules file."""
+    started_at: str
+    """When natmirror started, in UTC (RFC 3339)."""
     uptime_seconds: float
     """How long natmirror has run, in seconds."""
     machine: MachineEntry
@@ -108,11 +116,24 @@ class StatusAnswer(RunSums):
     """The faults on this host or around it that last, the worst first."""
 
 
+class LegRow(LegEntry):
+    """A leg with its connection, or a session or copy without a leg."""
+
+    service: str
+    """The service's name in the rules."""
+    client: str
+    """The client's address and port."""
+    backend: str | None
+    """The backend's name in the rules; null for a service without a pool, and if ``flow_state`` is ``gone``."""
+    flow_state: FlowState
+    """The connection's state; ``gone`` if the leg has outlived it."""
+
+
 class EndedLeg(TypedDict):
     """One of the latest 200 legs that have ended, or of the copies and sessions that never had a leg."""
 
     ended_at: str
-    """When it ended, in UTC (ISO 8601)."""
+    """When it ended, in UTC (RFC 3339)."""
     client: str
     """The client's address and port."""
     service: str
@@ -127,10 +148,6 @@ class EndedLeg(TypedDict):
     """Bytes that the mirror acknowledged."""
 
 
-class EmptyAnswer(TypedDict):
-    """An empty object: natmirror has carried out the command."""
-
-
 class CommandAnswer(TypedDict):
     """natmirror has carried out the command."""
 
@@ -143,6 +160,35 @@ class ErrorAnswer(TypedDict):
 
     error: str
     """Why it failed."""
+
+
+class RulesFile(TypedDict):
+    """The rules file, compared with the rules that run."""
+
+    changed_at: str | None
+    """When the file was written last, in UTC (RFC 3339); null if there is none."""
+    differs: bool
+    """Whether it has other rules, or cannot be used. ``natmirror reload`` applies them."""
+    differences: list[str]
+    """A line for each difference: behind ``-`` what only the running rules have, behind ``+`` what only the file
+    has."""
+    error: str | None
+    """Why a reload cannot apply the file; null if it can."""
+
+
+class RulesAnswer(TypedDict):
+    """The rules that run, and whether the file has others."""
+
+    at: str
+    """The time of this answer, in UTC (RFC 3339)."""
+    path: str
+    """The path of the rules file."""
+    loaded_at: str
+    """Since when these rules have run, in UTC (RFC 3339)."""
+    running: list[str]
+    """The rules that run, with all defaults: the lines that ``natmirror --check`` prints."""
+    file: RulesFile
+    """The rules file, compared with the rules that run."""
 
 
 class ReloadAnswer(TypedDict):

@@ -4,9 +4,10 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from datetime import UTC, datetime
+from itertools import count
 
 from natmirror.actions import LegEnded, Order
+from natmirror.api import times
 from natmirror.engine.replicated_bindings import BindingChange
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.output_files import OrderFiles
@@ -28,13 +29,14 @@ class WorkerEvents:
         self._order_files = order_files
         self._shared = shared
         self._wake = wake
-        self._ended_legs: deque[tuple[float, LegEnded]] = deque(maxlen=_MAX_ENDED_LEGS)
+        self._ended_legs: deque[tuple[int, float, LegEnded]] = deque(maxlen=_MAX_ENDED_LEGS)
+        self._numbers = count(1)
 
     def on_ended(self, events: list[LegEnded]) -> None:
         """Log legs that have ended, and keep the latest ones for the API."""
         for event in events:
             log.info("leg ended: %s", event)  # the log formats it only if it does not suppress it
-            self._ended_legs.append((time.time(), event))
+            self._ended_legs.append((next(self._numbers), time.time(), event))
 
     def on_orders(self, orders: list[Order]) -> None:
         """Record masters' orders."""
@@ -54,17 +56,18 @@ class WorkerEvents:
         """Have the main thread check which worker has ended."""
         self._wake()
 
-    def ended_legs(self) -> list[EndedLeg]:
-        """Return the legs that ended last, as values for JSON; from any thread."""
-        return [
-            {
-                "ended_at": datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds"),
-                "client": event.client,
-                "service": event.service,
-                "mirror": event.mirror,
-                "reason": event.reason,
-                "client_bytes": event.client_bytes,
-                "acked_bytes": event.acked_bytes,
-            }
-            for at, event in list(self._ended_legs)
-        ]
+    def ended_legs(self) -> list[tuple[int, EndedLeg]]:
+        """Return the legs that ended last, as values for JSON, each with its number; from any thread."""
+        return [(number, _shown(at, event)) for number, at, event in list(self._ended_legs)]
+
+
+def _shown(at: float, event: LegEnded) -> EndedLeg:
+    return {
+        "ended_at": times.show(at),
+        "client": event.client,
+        "service": event.service,
+        "mirror": event.mirror,
+        "reason": event.reason,
+        "client_bytes": event.client_bytes,
+        "acked_bytes": event.acked_bytes,
+    }

@@ -4,28 +4,36 @@ import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 from click.testing import CliRunner, Result
 
-from natmirror.api.client import ask
+from natmirror.api import list_tables
+from natmirror.api.client import ask, ask_list
 from natmirror.cli.commands import main
 from natmirror.errors import HostError
 from natmirror.findings import Findings, HostCode
+from natmirror.reasons import EndReason
+from natmirror.runtime import engine_proxy
+from natmirror.runtime.run_lists import RunLists
+from natmirror.runtime.selection import names_in
 from natmirror.runtime.shared_state import OFF
+from natmirror.runtime.shown import EndedLeg
 from tests.helpers.api import served as serving
 from tests.helpers.client_connection import ClientConnection, engine
+from tests.helpers.immediate import proxy
 from tests.helpers.support import CLIENT
 
 QUEUE = {"packets_received": 7, "packets_dropped_queue_full": 0}
-ENDED = {
+ENDED: EndedLeg = {
     "ended_at": "2026-01-02T03:04:05.678+00:00",
     "client": "10.10.0.11:40000",
     "service": "openflow",
     "mirror": "master",
-    "reason": "stalled",
+    "reason": EndReason.STALLED,
     "client_bytes": 500,
     "acked_bytes": 300,
 }
@@ -91,7 +99,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def served(path: Path) -> Iterator[ClientConnection]:
+def served(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ClientConnection]:
     """A session with one leg, served on ``path``."""
     session = ClientConnection(engine())
     session.connect()
@@ -106,10 +114,11 @@ def served(path: Path) -> Iterator[ClientConnection]:
     head |= {"log": {"records_queued": 0, "records_dropped": 3, "records_suppressed": 0}}
     resources = {
         "status": lambda: {**head, **session.engine.snapshot(session.now), "backends": [BACKEND]},
-        "flows": lambda: session.engine.flows(session.now),
-        "ended": lambda: [ENDED],
     }
-    with serving(path, resources):
+    monkeypatch.setattr(engine_proxy, "time", SimpleNamespace(monotonic=lambda: session.now))
+    one = session.engine
+    shown = RunLists([proxy(one)], lambda: names_in([one.snapshot(session.now)]), lambda: [(1, ENDED)])
+    with serving(path, resources, lists={"flows": shown.flows, "legs": shown.legs, "ended": shown.ended}):
         yield session
     assert not path.exists()
 
@@ -124,8 +133,13 @@ def get(path: Path, resource: str, method: str = "GET") -> httpx.Response:
 
 
 def test_the_state_is_told_as_json(served: ClientConnection, path: Path) -> None:
-    assert ask("status", path)["mirrors"] == served.engine.snapshot(served.now)["mirrors"]
-    assert ask("flows", path) == served.engine.flows(served.now)
+    [mirror] = ask("status", path)["mirrors"]
+    assert mirror.pop("lag_since") is not None
+    assert [mirror] == served.engine.snapshot(served.now)["mirrors"]
+    [flow] = ask_list("flows", path)
+    [shown] = served.engine.flows(served.now)
+    assert {name: flow[name] for name in shown} == {**shown, "legs": flow["legs"]}
+    assert {name: flow["legs"][0][name] for name in shown["legs"][0]} == shown["legs"][0]
     assert path.stat().st_mode & 0o777 == 0o660
 
 
@@ -188,7 +202,7 @@ def test_orders_are_obeyed_or_refused(path: Path) -> None:
         assert (result.exit_code, result.output) == (0, "openflow/c1 gets no new connections\n")
         assert obeyed == [{"service": "openflow", "backend": "c1", "deadline": 5.0}]
         result = run("drain", "openflow/c9", "--api", path)
-        assert (result.exit_code, result.output) == (1, f"natmirror: natmirror on {path}: there is no backend c9\n")
+        assert (result.exit_code, result.output) == (1, "natmirror: there is no backend c9\n")
         assert "too busy" in run("undrain", "openflow/c1", "--api", path).output
         assert "expected SERVICE/BACKEND, found c1" in run("undrain", "c1", "--api", path).output
         response = get(path, "/v1/backends/openflow/c1/drain")
@@ -283,20 +297,70 @@ def test_the_status_screen_of_a_pair_says_what_a_move_would_cost(path: Path, sha
 def test_the_legs_screen_has_a_row_for_each_leg(served: ClientConnection, path: Path) -> None:
     other = ClientConnection(served.engine, client=(CLIENT[0], 2))
     other.connect()
-    lines = [line for line in run("legs", "--api", path).output.splitlines() if "10.10.0.11" in line]
-    assert len(lines) == 2
-    assert all(words in lines[0] for words in ("10.10.0.11:40001", "established", "master", "1460 of 20000", "2.5 s"))
-    assert "syn-sent" in lines[1]
+    head, *lines = [line.split("\t") for line in run("legs", "--api", path).output.splitlines()]
+    rows = [dict(zip(head, line, strict=True)) for line in lines]
+    assert [row["client"] for row in rows] == ["10.10.0.11:40001", "10.10.0.11:2"]
+    assert (rows[0]["state"], rows[0]["mirror"], rows[0]["acked_bytes"]) == ("established", "master", "1460")
+    assert (rows[0]["client_bytes"], rows[0]["lag_seconds"], rows[0]["reason"]) == ("20000", "2.5", "-")
+    assert rows[1]["state"] == "syn-sent"
 
 
 @pytest.mark.usefixtures("served")
 def test_the_legs_that_ended_are_told_with_when_and_why(path: Path) -> None:
     [line] = [line for line in run("legs", "--ended", "--api", path).output.splitlines() if "10.10.0.11" in line]
-    assert all(words in line for words in ("03:04:05.678", "openflow/master", "stalled", "300 of 500"))
+    assert line.split("\t") == [str(ENDED[name]) for name in list_tables.ENDED.fields]  # type: ignore[literal-required]
     assert json.loads(run("legs", "--ended", "--json", "--api", path).output) == [ENDED]
 
 
 @pytest.mark.usefixtures("served")
 def test_both_speak_json(path: Path) -> None:
-    assert json.loads(run("status", "--json", "--api", path).output) == ask("status", path)
-    assert json.loads(run("legs", "--json", "--api", path).output) == ask("flows", path)
+    assert json.loads(run("status", "--json", "--api", path).output).keys() == ask("status", path).keys()
+    [leg] = json.loads(run("legs", "--json", "--api", path).output)
+    [same] = ask_list("legs", path)
+    assert {**leg, "lag_since": ""} == {**same, "lag_since": ""}
+
+
+@pytest.mark.parametrize(
+    ("words", "count"),
+    [
+        ((), 2),
+        (("--client", "10.10.0.0/24"), 2),
+        (("--client", "10.10.0.11:2"), 1),
+        (("--client", "10.10.0.12"), 0),
+        (("--service", "openflow", "--mirror", "master"), 2),
+        (("--backend", "c1"), 0),
+        (("--backend", "c2"), 2),
+        (("--state", "syn-sent"), 1),
+        (("--lagging",), 1),
+        (("--lagging", "3"), 0),
+        (("--limit", "1"), 1),
+    ],
+)
+def test_legs_and_flows_are_chosen(served: ClientConnection, path: Path, words: tuple[str, ...], count: int) -> None:
+    ClientConnection(served.engine, client=(CLIENT[0], 2)).connect()
+    assert run("legs", *words, "--api", path).output.count("\n") == 1 + count
+    if "--state" not in words:
+        assert run("flows", *words, "--api", path).output.count("\n") == 1 + count
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("--mirror", "mastr"), "there is no mirror mastr: did you mean master?"),
+        (("--state", "open"), "there is no state open: there are syn-sent, established"),
+        (("--sort", "lag"), "the parameter sort: expected one of these, with or without - before it: client, service"),
+        (("--client", "10.0.0.300"), "the parameter client: expected an address, a network or an address with a port"),
+        (("--ended", "--backend", "c1"), "there is no parameter backend"),
+    ],
+)
+@pytest.mark.usefixtures("served")
+def test_what_does_not_exist_is_refused_with_what_does(path: Path, words: tuple[str, ...], hint: str) -> None:
+    result = run("legs", *words, "--api", path)
+    assert (result.exit_code, result.output.count("\n")) == (1, 1)
+    assert hint in result.output
+
+
+@pytest.mark.usefixtures("served")
+def test_the_environment_names_the_socket(path: Path) -> None:
+    result = CliRunner(env={"NATMIRROR_API": str(path)}).invoke(main, ["flows", "--json"], catch_exceptions=False)
+    assert [flow["client"] for flow in json.loads(result.output)] == ["10.10.0.11:40001"]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from natmirror.backends.host_view import Target
+from natmirror.backends.host_view import Bind, Target
 from natmirror.backends.monitor import HealthChange, Monitor
 from natmirror.lab.process import wait_for
 from natmirror.net.endpoint import Endpoint
@@ -58,6 +58,9 @@ class Host:
         self.asked: list[Endpoint] = []
         self.mirrors: list[Endpoint] = []
         self._targets = list(targets)
+
+    def bind(self, sock: socket.socket) -> None:
+        """This host has no VRFs."""
 
     def why_cut_off(self, to: Endpoint) -> str | None:
         self.asked.append(to)
@@ -234,12 +237,12 @@ def test_a_backend_goes_down_isolated_if_no_second_target_answers_that_has_answe
     gateway, mirror = IPv4Address("10.20.0.1"), (IPv4Address("10.20.0.13").packed, 6653)
     answers: set[Target] = {gateway}
 
-    async def answering(targets: Sequence[Target], _: float) -> list[Target]:
+    async def answering(targets: Sequence[Target], _: float, bind: Bind) -> list[Target]:
         return [target for target in targets if target in answers]
 
-    async def first_answering(targets: Sequence[Target], timeout: float) -> Target | None:
+    async def first_answering(targets: Sequence[Target], timeout: float, bind: Bind) -> Target | None:
         asked.append(list(targets))
-        return next(iter(await answering(targets, timeout)), None)
+        return next(iter(await answering(targets, timeout, bind)), None)
 
     asked: list[list[Target]] = []
     monkeypatch.setattr("natmirror.backends.monitor.answering", answering)
@@ -311,7 +314,7 @@ def test_backends_that_are_cut_off_while_nothing_answers_stay_up_and_fall_when_o
     silent, monitored = (IPv4Address("255.255.255.255").packed, 1), rules(f"{{check: tcp, {FAST}}}", **ports)
     answers: list[Target] = []
 
-    async def first_answering(targets: Sequence[Target], _: float) -> Target | None:
+    async def first_answering(targets: Sequence[Target], _: float, bind: Bind) -> Target | None:
         asked.append(set(targets))
         return next((target for target in targets if target in answers), None)
 
@@ -335,11 +338,11 @@ def test_the_only_backend_goes_down_cut_off_if_a_mirror_or_its_gateway_answers(
     gateway, mirror = IPv4Address("10.20.0.1"), (IPv4Address("10.20.0.13").packed, 6653)
     lately: list[Target] = [gateway, mirror]
 
-    async def answering(targets: Sequence[Target], _: float) -> list[Target]:
+    async def answering(targets: Sequence[Target], _: float, bind: Bind) -> list[Target]:
         found.append(True)
         return [one for one in targets if one in lately]
 
-    async def first_answering(targets: Sequence[Target], _: float) -> Target | None:
+    async def first_answering(targets: Sequence[Target], _: float, bind: Bind) -> Target | None:
         return next((one for one in targets if one in lately), None)
 
     found: list[bool] = []

@@ -22,7 +22,13 @@ from natmirror.rules import Backend, CheckKind, Health
 from tests.helpers.controllers import HOST, Controller, Talk, hang_until_closed, speaks
 
 
-def check(backend: Backend, kind: CheckKind, *command: str, timeout: float = 0.3) -> Outcome:
+def check(backend: Backend, kind: CheckKind, *command: str, timeout: float = 0.3) -> tuple[bool | None, str]:
+    """Make one check and close it; return whether it passed, and why."""
+    ok, reason, _ = outcome_of(backend, kind, *command, timeout=timeout)
+    return ok, reason
+
+
+def outcome_of(backend: Backend, kind: CheckKind, *command: str, timeout: float = 0.3) -> Outcome:
     """Make one check and close it."""
     settings = Health(kind, timeout=timeout, command=command)
 
@@ -59,7 +65,7 @@ def test_tcp_passes_for_a_listening_program_which_never_sees_the_connection(
 def test_a_port_without_a_listener_fails(controllers: Callable[[Talk | None], Controller], kind: CheckKind) -> None:
     controller = controllers(None)
     controller.close()
-    assert check(controller.backend(), kind) == (False, "connection refused")
+    assert outcome_of(controller.backend(), kind) == Outcome(False, "connection refused", is_silence=False)
 
 
 @pytest.mark.parametrize("kind", [CheckKind.TCP, CheckKind.OPENFLOW])
@@ -67,7 +73,7 @@ def test_a_full_accept_queue_fails(kind: CheckKind) -> None:
     with socket.create_server((HOST, 0), backlog=0) as listener:
         waiting = [socket.create_connection(listener.getsockname())]
         backend = Backend("c1", IPv4Address(HOST), listener.getsockname()[1])
-        assert check(backend, kind, timeout=0.2) == (False, "no answer within 200 ms")
+        assert outcome_of(backend, kind, timeout=0.2) == Outcome(False, "no answer within 200 ms", is_silence=True)
         for sock in waiting:
             sock.close()
 
@@ -100,7 +106,7 @@ def test_openflow_a_hello_may_come_in_pieces(controllers: Callable[[Talk | None]
             sock.sendall(piece)
             time.sleep(0.01)  # so that they are not read in one piece
 
-    assert check(controllers(speaks(V13, greeting=greeting)).backend(), CheckKind.OPENFLOW).ok
+    assert outcome_of(controllers(speaks(V13, greeting=greeting)).backend(), CheckKind.OPENFLOW).ok
 
 
 def sends(data: bytes) -> Talk:
@@ -146,8 +152,9 @@ def test_openflow_fails_if_only_the_kernel_accepts_connections(
     controllers: Callable[[Talk | None], Controller],
 ) -> None:
     wedged = controllers(None)
-    assert check(wedged.backend(), CheckKind.TCP).ok
-    assert check(wedged.backend(), CheckKind.OPENFLOW) == (False, "no HELLO within 300 ms")
+    assert outcome_of(wedged.backend(), CheckKind.TCP).ok
+    no_hello = Outcome(False, "no HELLO within 300 ms", is_silence=False)
+    assert outcome_of(wedged.backend(), CheckKind.OPENFLOW) == no_hello, "its kernel has accepted the connection"
 
 
 def test_openflow_fails_for_a_controller_that_sends_endlessly(
@@ -169,7 +176,7 @@ def test_openflow_fails_for_a_controller_that_sends_endlessly(
 NOWHERE = Backend("c7", IPv4Address("192.0.2.7"), 6653)
 
 
-def shell(script: str, **options: Any) -> Outcome:
+def shell(script: str, **options: Any) -> tuple[bool | None, str]:
     return check(NOWHERE, CheckKind.EXEC, "/bin/sh", "-c", script, **options)
 
 
@@ -181,11 +188,11 @@ def test_exec_passes_with_exit_code_0_only() -> None:
 
 def test_exec_a_command_gets_its_backend_and_no_descriptors_of_ours() -> None:
     about = 'test "$NATMIRROR_BACKEND $NATMIRROR_ADDRESS $NATMIRROR_PORT" = "c7 192.0.2.7 6653" && test -n "$PATH"'
-    assert shell(about).ok
+    assert shell(about)[0]
     with socket.socket() as ours:
         os.set_inheritable(ours.fileno(), True)
-        assert shell(f"test ! -e /proc/self/fd/{ours.fileno()}").ok
-    assert shell("test $(readlink /proc/self/fd/0 /proc/self/fd/2 | sort -u) = /dev/null", timeout=2.0).ok
+        assert shell(f"test ! -e /proc/self/fd/{ours.fileno()}")[0]
+    assert shell("test $(readlink /proc/self/fd/0 /proc/self/fd/2 | sort -u) = /dev/null", timeout=2.0)[0]
 
 
 def test_exec_a_command_has_no_capabilities_and_cannot_get_any() -> None:
@@ -196,8 +203,8 @@ def test_exec_a_command_has_no_capabilities_and_cannot_get_any() -> None:
 
     before = own()
     for name in ("CapPrm", "CapEff", "CapAmb", *(["CapInh", "CapBnd"] if os.geteuid() == 0 else [])):
-        assert shell(f"grep -Eq '^{name}:[[:space:]]*0+$' /proc/self/status").ok, name
-    assert shell("grep -Eq '^NoNewPrivs:[[:space:]]*1$' /proc/self/status").ok
+        assert shell(f"grep -Eq '^{name}:[[:space:]]*0+$' /proc/self/status")[0], name
+    assert shell("grep -Eq '^NoNewPrivs:[[:space:]]*1$' /proc/self/status")[0]
     assert own() == before, "the thread that checks keeps its own"
 
 
@@ -210,7 +217,7 @@ def test_exec_a_command_that_hangs_is_killed() -> None:
 @pytest.mark.parametrize(("after", "ok"), [("wait", False), ("exit 0", True)])
 def test_exec_the_children_of_a_command_are_killed_with_it(tmp_path: Path, after: str, ok: bool) -> None:
     file = tmp_path / "pid"
-    assert shell(f"sleep 60 & echo $! > {file}; {after}").ok is ok
+    assert shell(f"sleep 60 & echo $! > {file}; {after}")[0] is ok
     child = Path(f"/proc/{int(file.read_text())}/stat")
     wait_for(lambda: not child.exists() or ") Z " in child.read_text(), "the child's end")
 
@@ -255,7 +262,7 @@ def test_a_late_timeout_is_inconclusive(controllers: Callable[[Talk | None], Con
         finally:
             probe.abort()
 
-    assert asyncio.run(run()) == (None, "this host was too busy to check it")
+    assert asyncio.run(run()) == Outcome(None, "this host was too busy to check it")
 
 
 def test_checks_leave_no_reference_cycles(controllers: Callable[[Talk | None], Controller]) -> None:

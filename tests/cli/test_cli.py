@@ -47,6 +47,17 @@ def test_a_missing_rules_file_is_one_line_and_exit_code_2() -> None:
     assert (result.exit_code, result.output) == (2, "natmirror: /nowhere.yaml: No such file or directory\n")
 
 
+def test_explain_answers_from_a_rules_file() -> None:
+    result = run("explain", "10.10.0.11", "openflow", "--rules", RULES)
+    assert result.exit_code == 0
+    assert "openflow 10.10.0.100:6653: a new connection goes to c" in result.output
+    result = run("explain", "10.10.0.11", "--rules", RULES, "--json")
+    assert '"in_switches": true' in result.output
+    for wrong, why in (("10.10.0", "expected an IPv4 address"), ("10.10.0.11 web", "there is no service web")):
+        result = run("explain", *wrong.split(), "--rules", RULES)
+        assert result.exit_code == 2 and why in result.output
+
+
 def test_neither_rules_nor_a_command_is_a_usage_error() -> None:
     result = run()
     assert result.exit_code == 2

@@ -1,6 +1,6 @@
 """What doctor concludes from a connection of its own, and which addresses it refuses to send from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -62,7 +62,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
     monkeypatch.setattr(Subject, "run", lambda subject: {"pair": None})
 
     def run(flow: dict[str, Any] | None = FLOW, **answer: Any) -> list[Outcome]:
-        asked = iter([[]])
+        asked: Iterator[list[Any]] = iter([[]])
         monkeypatch.setattr(Port, "answer", OPEN | answer)
         monkeypatch.setattr(sending, "ask", lambda *_: next(asked, [] if flow is None else [flow]))
         outcomes = send(Subject(PATH, Path("/nowhere")), CLIENT, b"x")
@@ -114,8 +114,8 @@ def test_a_connection_that_passes_badly_is_a_warning(sent: Sent, answer: dict[st
     ("leg", "code", "text"),
     [
         ({"state": "syn-sent"}, "copy-unanswered", "the mirror does not answer the SYN"),
-        ({"state": "ended", "reason": "refused"}, "copy-unanswered", "start the program on master"),
-        ({"state": "ended", "reason": "stalled"}, "copy-unanswered", "says what stalled means"),
+        ({"state": "ended", "reason": "refused"}, "copy-unanswered", "Start the mirror's program"),
+        ({"state": "ended", "reason": "stalled"}, "copy-unanswered", "program reads too slowly or hangs"),
         ({"acked_bytes": 4}, "copy-not-taken", "has not acknowledged 6 of its 10 bytes"),
         (None, "copy-unanswered", "natmirror has opened no leg for it"),
     ],

@@ -24,7 +24,7 @@ from tests.helpers.declared import assert_declared
 RULES = Path(__file__).parents[2] / "rules" / "lb.yaml"
 NO_FORWARDING = HostCode.NO_FORWARDING.found(interfaces="sw0", settings="net.ipv4.conf.a.forwarding=1 x=1")
 NO_ROUTE = PathCode.NO_ROUTE_TO_MIRROR.found(name="master", address="10.20.0.13", service="openflow")
-STRICT = HostCode.STRICT_REVERSE_PATH.found(interface="sw0.5", setting="sw0/5")
+STRICT = HostCode.STRICT_REVERSE_PATH.found(interface="sw0.5", setting="net.ipv4.conf.sw0/5.rp_filter")
 RUN: dict[str, Any] = {
     "pid": 7,
     "rules": str(RULES),

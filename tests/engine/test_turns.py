@@ -20,6 +20,8 @@ from tests.helpers.support import C1, CLIENT, MASTER, RULES, SERVICE, assert_add
 
 TURNS = int(lib.NM_TURNS_BURST - lib.NM_TURNS_KEPT) // lib.NM_TURN_OF_OTHERS
 """Packets of others than genuine ones that Python decides at once for one client."""
+STEADY = int(lib.NM_TURNS_STEADY) // lib.NM_TURN_OF_OTHERS
+"""Of these, what strays leave."""
 GENUINE = int(lib.NM_TURNS_BURST) // lib.NM_TURN_OF_DATA
 """Data packets of established flows that Python decides at once for one client."""
 NOW = 1000.0
@@ -87,6 +89,36 @@ def test_turns_come_back_with_time() -> None:
     for number in range(12):
         one.receive(junk(9000 + number), Hook.PREROUTING, later + 1e-6, Checksum.VALID)
     assert one.snapshot(NOW)["packets_over_limit"] == {PuntReason.OPENING_OR_CLOSING: 3}
+
+
+def test_a_client_that_sends_strays_saves_up_no_turns() -> None:
+    one = engine()
+    data = packet(at("10.10.0.66", 9999), SERVICE, "PA", 5, 7, b"data")
+    send_junk(one, int(lib.NM_TURNS_BURST), lambda _: data)
+    assert one.snapshot(NOW)["packets_over_limit"] == {}
+    send_junk(one, STEADY + 2)
+    assert one.snapshot(NOW)["packets_over_limit"] == {PuntReason.OPENING_OR_CLOSING: 2}
+
+
+def test_some_strays_cost_a_client_few_turns() -> None:
+    one, strays = engine(), 100
+    data = packet(at("10.10.0.66", 9999), SERVICE, "PA", 5, 7, b"data")
+    send_junk(one, 1 + strays, lambda _: data)
+    send_junk(one, TURNS)
+    assert one.snapshot(NOW)["packets_over_limit"] == {
+        PuntReason.OPENING_OR_CLOSING: 1 + strays // lib.NM_TURN_OF_OTHERS
+    }
+
+
+def test_strays_take_no_turn_of_the_clients_connections() -> None:
+    one = engine()
+    connection = ClientConnection(one, client=at("10.10.0.66", 5555))
+    connection.now = NOW
+    connection.establish()
+    data = packet(at("10.10.0.66", 9999), SERVICE, "PA", 5, 7, b"data")
+    send_junk(one, int(lib.NM_TURNS_BURST), lambda _: data)
+    connection.from_client("FA", b"")
+    assert one.snapshot(NOW)["packets_over_limit"] == {}
 
 
 def test_data_that_would_be_picked_up_passes_without_a_flow() -> None:
@@ -350,10 +382,11 @@ def test_a_backends_replies_take_no_turn_of_the_client() -> None:
         connection.connect()
     victim.connect_mirror()
     assert other.backend
-    for _ in range(GENUINE + 5):  # behind a gap
+    turns = GENUINE - 2  # a SYN-ACK is a stray
+    for _ in range(turns + 5):  # behind a gap
         other.passed(packet(other.backend, CLIENT, "PA", seq.add(IRS, 100), FIRST, b"x"), Hook.FORWARD)
     state = one.snapshot(NOW)
-    assert state["packets_decided_in_python"][PuntReason.OUT_OF_ORDER] == GENUINE
+    assert state["packets_decided_in_python"][PuntReason.OUT_OF_ORDER] == turns
     assert state["packets_over_limit"] == {PuntReason.OUT_OF_ORDER: 5}
     assert one.take_refusals() == Refusals(1, 5, CLIENT[0], 5)
     victim.mirrored()
@@ -377,7 +410,8 @@ def test_all_backends_share_the_turns_for_a_clients_replies() -> None:
     assert len({backend for _, backend in opened}) == 2
     for client, backend in opened * (TURNS // 10):
         one.receive(packet(backend, client, "SA", IRS, FIRST), Hook.FORWARD, NOW, Checksum.VALID)
-    assert sum(one.snapshot(NOW)["packets_decided_in_python"].values()) == TURNS
+    strays = len(opened) // lib.NM_TURN_OF_OTHERS  # the first SYN-ACKs
+    assert sum(one.snapshot(NOW)["packets_decided_in_python"].values()) == TURNS - strays
     refusals = one.take_refusals()
     assert refusals and refusals.address == at("10.10.0.66", 0)[0]
 

@@ -55,6 +55,10 @@ def look(engine: Engine, number: int, now: float, most: int = 1) -> ServiceLook:
     return engine.end_look(one)["openflow"]
 
 
+def shown(tally: Tally) -> tuple[int, int, bytes]:
+    return tally.flows, tally.clients, tally.client
+
+
 @pytest.fixture(params=[True, False], ids=["C", "Python"])
 def gear(request: pytest.FixtureRequest) -> Callable[[str], Scene]:
     return lambda rules: Scene(rules, fast=request.param)
@@ -67,18 +71,18 @@ def test_clients_wait_from_the_second_look_on_until_their_backend_answers(
     scene = gear(rules)
     one, other = scene.connected(), scene.connected(SECOND)
     seen = scene.look(one, other)
-    assert (seen.answered, seen.reached, seen.open) == (2, 2, Tally(2, 2, at(FIRST, 0)[0]))
+    assert (seen.answered, seen.reached, shown(seen.open)) == (2, 2, (2, 2, at(FIRST, 0)[0]))
     assert scene.look(one, other).answered == 0
     one.from_client("PA", b"question")
     seen = scene.look(one, other)
     assert (seen.asking, seen.waiting) == (1, Tally())
-    assert scene.look(one, other).waiting == Tally(1, 1, one.client[0])
+    assert shown(scene.look(one, other).waiting) == (1, 1, one.client[0])
     other.from_client("PA", b"another")
     scene.look(one, other)
     assert scene.look(one, other).waiting.clients == 2
     one.from_backend("A")
     seen = scene.look(one, other)
-    assert (seen.answered, seen.reached, seen.waiting) == (1, 0, Tally(1, 1, other.client[0]))
+    assert (seen.answered, seen.reached, shown(seen.waiting)) == (1, 0, (1, 1, other.client[0]))
     for _ in range(12):
         seen = scene.look(one, other)
     assert (seen.waiting, seen.open.flows) == (Tally(), 1), "a client that has given up does not wait"
@@ -201,12 +205,105 @@ def test_connections_shorter_than_the_time_between_two_looks_count(gear: Callabl
     assert scene.look(one).answered == 0, "the client's last acknowledgement has not reached it"
 
 
+def test_handshakes_and_closes_are_no_data(gear: Callable[[str], Scene]) -> None:
+    scene = gear(UNMIRRORED)
+    one = scene.connected()
+    seen = scene.look(one)
+    assert (seen.answered, seen.answered_data, seen.reached, seen.reached_data) == (1, 0, 1, 0)
+    one.from_client("FA")
+    one.from_backend("FA")
+    one.from_client("A")
+    seen = scene.look(one)
+    assert (seen.answered, seen.answered_data, seen.reached, seen.reached_data) == (1, 0, 1, 0)
+    short = scene.connected()
+    short.from_client("FA")
+    short.from_backend("FA")
+    short.from_client("A")
+    seen = scene.look(short)
+    assert (seen.answered, seen.answered_data, seen.reached, seen.reached_data) == (1, 0, 1, 0)
+    refused = scene.client()
+    refused.syn()
+    assert refused.backend is not None
+    refused.passed(packet(refused.backend, refused.client, "RA", 0, seq.add(ISS, 1)), Hook.FORWARD)
+    seen = scene.look(refused)
+    assert (seen.answered, seen.answered_data, seen.connected) == (1, 0, 1)
+
+
+def test_data_counts_once_it_is_acknowledged_in_connections_of_any_length(gear: Callable[[str], Scene]) -> None:
+    scene = gear(UNMIRRORED)
+    short = scene.connected()
+    short.from_client("PA", b"question")
+    short.from_backend("PA", b"answer")
+    short.from_client("FA")
+    short.from_backend("FA")
+    short.from_client("A")
+    seen = scene.look(short)
+    assert (seen.answered_data, seen.reached_data) == (1, 1)
+    long = scene.connected()
+    scene.look(long)
+    long.from_client("PA", b"question")
+    assert scene.look(long).answered_data == 0
+    long.from_backend("A")
+    seen = scene.look(long)
+    assert (seen.answered_data, seen.reached_data) == (1, 0), "an acknowledgement, and nothing more"
+    long.from_backend("PA", b"answer")
+    seen = scene.look(long)
+    assert (seen.answered_data, seen.reached_data) == (1, 0)
+    long.from_client("A")
+    seen = scene.look(long)
+    assert (seen.answered_data, seen.reached_data) == (0, 1)
+
+
+def test_new_connections_are_unconnected_after_a_second_until_their_handshake_ends(
+    gear: Callable[[str], Scene],
+) -> None:
+    scene = gear(UNMIRRORED)
+    one, other = scene.client(), scene.client(SECOND)
+    one.syn()
+    other.syn()
+    other.syn_ack()
+    seen = scene.look(one, other)
+    assert (seen.unconnected, seen.connecting) == (Tally(), 2), "the answers may be under way"
+    seen = scene.look(one, other)
+    assert (seen.unconnected.flows, seen.unconnected.clients, seen.connected) == (2, 2, 0)
+    one.syn_ack()
+    one.from_client("A")
+    seen = scene.look(one, other)
+    assert (shown(seen.unconnected), seen.connected) == ((1, 1, other.client[0]), 1)
+    for _ in range(10):
+        seen = scene.look(one, other)
+    assert (seen.unconnected, seen.connected) == (Tally(), 0), "it has given up"
+
+
+def test_clients_are_stuck_or_pass_by_what_most_of_their_flows_do(gear: Callable[[str], Scene]) -> None:
+    scene = gear(UNMIRRORED)
+    well = [scene.connected(FIRST) for _ in range(3)]
+    bad = [scene.connected(f"10.10.0.{n}") for n in range(30, 34) for _ in range(5)]
+    seen = scene.look(*well, *bad)
+    assert (seen.stuck_groups, seen.passing_groups) == (0, 0), "idle"
+    for one in (*well, *bad):
+        one.from_client("PA", b"question")
+    for one in (*well, *bad[::5]):  # one flow in five of each client
+        one.from_backend("A")
+    seen = scene.look(*well, *bad)
+    assert (seen.stuck, seen.stuck_groups) == (Tally(), 0), "they have just asked"
+    seen = scene.look(*well, *bad)
+    assert (seen.stuck.flows, seen.stuck.clients, seen.passing_groups) == (16, 2, 1)
+    assert 2 <= seen.stuck_groups <= 4, "clients with the same hash count as one"
+    for one in bad[1::5]:
+        one.from_backend("A")
+    assert scene.look(*well, *bad).stuck_groups == 0
+    for _ in range(11):
+        seen = scene.look(*well, *bad)
+    assert (seen.stuck_groups, seen.passing_groups) == (0, 0), "long ago"
+
+
 def test_syns_without_an_answer_are_calls(gear: Callable[[str], Scene]) -> None:
     scene = gear(UNMIRRORED)
     one = scene.client()
     one.syn()
     seen = scene.look(one)
-    assert (seen.calling, seen.tries, seen.answered) == (Tally(1, 1, one.client[0]), 1, 0)
+    assert (shown(seen.calling), seen.tries, seen.answered) == ((1, 1, one.client[0]), 1, 0)
     seen = scene.look(one)
     assert (seen.calling.flows, seen.tries) == (1, 0)
     one.now += SYN_ANSWER_TIMEOUT
@@ -232,12 +329,14 @@ def test_clients_that_repeat_themselves_do_not_get_their_answers(gear: Callable[
     scene.look(one)
     one.from_client("PA", b"question")
     one.from_backend("PA", b"answer")
-    assert scene.look(one).unreached == Tally(), "the answer may be under way"
-    assert scene.look(one).unreached == Tally(), "a client that has died says nothing"
+    seen = scene.look(one)
+    assert (seen.unreached, seen.telling) == (Tally(), 1), "the answer may be under way"
+    seen = scene.look(one)
+    assert (seen.unreached, seen.telling) == (Tally(), 0), "a client that has died says nothing"
     one.passed(_repeated(one), Hook.PREROUTING)
     for _ in range(8):
         seen = scene.look(one)
-        assert (seen.unreached, seen.reached) == (Tally(1, 1, one.client[0]), 0)
+        assert (shown(seen.unreached), seen.reached) == ((1, 1, one.client[0]), 0)
     for _ in range(3):
         seen = scene.look(one)
     assert seen.unreached == Tally(), "it may have died since"
@@ -258,7 +357,7 @@ def test_a_handshake_that_no_client_completes(gear: Callable[[str], Scene]) -> N
     one.syn_ack()
     assert scene.look(one).greeted == Tally()
     seen = scene.look(one)
-    assert (seen.greeted, seen.reached) == (Tally(1, 1, one.client[0]), 0)
+    assert (shown(seen.greeted), seen.reached) == ((1, 1, one.client[0]), 0)
     one.from_client("A")
     seen = scene.look(one)
     assert (seen.greeted, seen.reached) == (Tally(), 1)
@@ -281,7 +380,9 @@ def test_services_that_a_reload_removes_are_left_out(gear: Callable[[str], Scene
 
 
 def test_tallies_of_threads_add_up_to_several_clients() -> None:
-    one, other = Tally(3, 1, b"a"), Tally(1, 1, b"b")
-    assert one + other == Tally(4, 2, b"a")
-    assert Tally() + other == other
+    one, other = Tally(3, 1, b"a", 1, b"x"), Tally(1, 1, b"b", 1, b"x")
+    assert one + other == Tally(4, 2, b"a", 1, b"x")
+    assert one + Tally(1, 1, b"b", 1, b"y") == Tally(4, 2, b"a", 2, b"x")
+    assert one + Tally(1, 1, b"b", 2, b"x") == Tally(4, 2, b"a", 2, b"x")
+    assert Tally() + other == other + Tally() == other
     assert (ServiceLook(answered=1, open=one) + ServiceLook(answered=2, open=other)).open.clients == 2

@@ -26,6 +26,7 @@ VIEWS = {
     "nm_gear": rows.GearRow,
     "nm_half": rows.HalfRow,
     "nm_holders": rows.HoldersRow,
+    "nm_group": sum_rows.GroupRow,
     "nm_leg": rows.LegRow,
     "nm_account_sums": sum_rows.AccountSums,
     "nm_leg_sums": sum_rows.LegSums,

@@ -418,9 +418,10 @@ static int is_quiet(const nm_flow *flow, const uint8_t *packet, size_t len, int 
     if (is_orig)
         return !(is_data || seg.flags & URG) || !nm_is_taken(flow, &seg, 1) ||
                (!(seg.flags & FIN) && !is_urgent && is_repetition(flow, packet, len));
-    int awaits_fin = flow->orig.flags & NM_HALF_FIN &&
-                     !(flow->reply.flags & NM_HALF_ACK && flow->reply.ack == flow->orig.end);
-    return !(flow->flags & (NM_FLOW_THROTTLED | NM_FLOW_PAST_WINDOW | NM_FLOW_SKIPPED)) && !flow->held_len && !awaits_fin &&
+    int is_fin_acked = flow->reply.flags & NM_HALF_ACK && flow->reply.ack == flow->orig.end;
+    int has_hole = has_takers && !(flow->flags & NM_FLOW_PICKED_UP) && after(next.reply.ack, flow->orig.next) > 0;
+    int awaits_ack = flow->orig.flags & NM_HALF_FIN ? !is_fin_acked : has_hole;
+    return !(flow->flags & (NM_FLOW_THROTTLED | NM_FLOW_PAST_WINDOW | NM_FLOW_SKIPPED)) && !flow->held_len && !awaits_ack &&
            !(is_data && flow->flags & NM_FLOW_HAS_READER);
 }
 

@@ -15,6 +15,7 @@
 #define STORE 3000.0
 #define PRICE_OF_DATA 1
 #define PRICE_OF_OTHERS 4
+#define STEADY 12
 #define SOURCE_AT 12
 
 const uint8_t OF_REPLIES[4] = {255, 255, 255, 255};
@@ -128,12 +129,22 @@ static int knows_leg(const mirror_leg *leg, const uint8_t *packet)
     return tcp[13] & ACK && after(ack, leg->row->snd_una) >= 0 && after(ack, leg->row->snd_max) <= 0;
 }
 
+/* Whether a packet that C has decided is of no established connection; `flow` as it was before. */
+static int is_stray(const world *w, const snapshot *before, const nm_flow *flow)
+{
+    if (!flow)
+        return 1;
+    const nm_flow *now = nm_flow_by_id(w->gear->flows, (uint32_t)(flow - before->rows));
+    int is_unconfirmed = now->flags & NM_FLOW_LOOSE && !(now->flags & NM_FLOW_VOUCHED) && now->state < NM_STATE_TIME_WAIT;
+    return now->state <= NM_STATE_SYN_RECEIVED || now->state == NM_STATE_RESET || is_unconfirmed;
+}
+
 void check_turn(world *w, const snapshot *before, const uint8_t *packet, size_t len, int hook, int checksum, int decided)
 {
     static const uint8_t NO_ADDRESS[4];
     int over = over_limit_reason(w, before), reason = over ? over : decided;
     must(reason != NM_PUNT_RESET && reason != NM_PUNT_MPTCP ? 1 : !over);
-    if (reason < NM_PUNT || reason == NM_PUNT_RESET || reason == NM_PUNT_MPTCP)
+    if (reason == NM_PUNT_RESET || reason == NM_PUNT_MPTCP)
         return;
     const nm_flow *flow = flow_before(before, packet, len, hook);
     const mirror_leg *leg = flow ? NULL : leg_before(w, packet, len, hook);
@@ -142,7 +153,13 @@ void check_turn(world *w, const snapshot *before, const uint8_t *packet, size_t 
         address = flow->client, more = OF_REPLIES;
     else if (leg)
         more = leg->flow ? leg->flow->client.address : leg->local.address;
+    if (reason < NM_PUNT && (leg || !is_stray(w, before, flow)))
+        return;
     peer_turns *one = turns_of(w, address, more);
+    if (reason < NM_PUNT) {
+        one->left = one->left > KEPT + STEADY + 1 ? one->left - 1 : one->left > KEPT + STEADY ? KEPT + STEADY : one->left;
+        return;
+    }
     int price = is_of_data(reason) ? PRICE_OF_DATA : PRICE_OF_OTHERS;
     int is_genuine = flow ? knows_flow(flow, packet, len, hook == PREROUTING, checksum) : leg && knows_leg(leg, packet);
     int has_turn = one->left >= price + (is_genuine ? 0 : KEPT);

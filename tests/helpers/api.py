@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from natmirror.api.resources import LISTS
-from natmirror.runtime.api_process import ApiProcess
+from natmirror.runtime.api_process import ApiProcess, Parts
 from natmirror.runtime.mailbox import settle
 
 
@@ -16,8 +16,9 @@ def served(
     path: Path,
     resources: Mapping[str, Callable[[], Any]],
     commands: Mapping[str, Callable[[dict[str, Any]], Any]] | None = None,
+    lists: Mapping[str, Parts] | None = None,
 ) -> Iterator[ApiProcess]:
-    """Serve these resources and commands on ``path``, each command at once."""
+    """Serve these resources, commands and lists on ``path``, each command at once."""
 
     def command(obey: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]], "Future[Any]"]:
         def run(arguments: dict[str, Any]) -> "Future[Any]":
@@ -31,12 +32,12 @@ def served(
         return lambda _: make()
 
     def parts(make: Callable[[], Any]) -> Callable[[dict[str, Any]], Iterator[list[Any]]]:
-        return lambda _: iter([make()])
+        return lambda _: iter([[([number], row) for number, row in enumerate(make())]])
 
     api = ApiProcess(
         path,
         {name: document(make) for name, make in resources.items() if name not in LISTS},
-        {name: parts(make) for name, make in resources.items() if name in LISTS},
+        {name: parts(make) for name, make in resources.items() if name in LISTS} | dict(lists or {}),
         {name: command(obey) for name, obey in (commands or {}).items()},
     )
     api.open()

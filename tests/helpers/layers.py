@@ -11,7 +11,7 @@ LAYERS = (
     ("tcp", "backends"),
     ("fastpath", "rules", "api"),
     ("net", "openflow", "actions", "errors", "unprivileged"),
-    ("_ffi", "_fastpath_build", "reasons", "findings"),
+    ("_ffi", "_fastpath_build", "docstrings", "reasons", "findings"),
 )
 
 

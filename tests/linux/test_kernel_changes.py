@@ -12,6 +12,8 @@ from natmirror.linux.kernel_changes import KernelChanges, generation
 
 NEWTABLE, NEWRULE, NEWGEN = 0xA00, 0xA06, 0xA0F
 IPV4, INET = 2, 1
+OURS = 71
+"""The process id of a program that natmirror has run."""
 
 
 def message(kind: int, family: int, port: int, *attributes: tuple[int, bytes]) -> bytes:
@@ -52,7 +54,8 @@ def netlink() -> Netlink:
 
 
 @pytest.fixture
-def changes(netlink: Netlink) -> KernelChanges:
+def changes(netlink: Netlink, monkeypatch: pytest.MonkeyPatch) -> KernelChanges:
+    monkeypatch.setattr(commands, "_own", deque([OURS]))  # in a PID namespace, other tests' programs have low ids
     one = KernelChanges(["raw", "natmirror"])
     one._nftables = netlink  # type: ignore[assignment]
     return one
@@ -73,17 +76,36 @@ def test_other_tables_and_families_are_not_told(changes: KernelChanges, netlink:
 
 
 def test_our_own_programs_are_not_told(changes: KernelChanges, netlink: Netlink) -> None:
-    commands._own.append(71)
-    netlink.datagrams += [rule(b"raw", 71), end(71), rule(b"raw", 70), end(70, b"nft"), rule(b"raw", 71), end(71)]
+    netlink.datagrams += [
+        rule(b"raw", OURS),
+        end(OURS),
+        rule(b"raw", 70),
+        end(70, b"nft"),
+        rule(b"raw", OURS),
+        end(OURS),
+    ]
     assert changes._read_tables()
     assert changes.take("raw") == "nft (pid 77)"
-    netlink.datagrams += [rule(b"raw", 71), end(71)]
+    netlink.datagrams += [rule(b"raw", OURS), end(OURS)]
     assert not changes._read_tables()
 
 
 def test_programs_are_read_when_they_are_asked_for(changes: KernelChanges, netlink: Netlink) -> None:
     netlink.datagrams += [message(NEWTABLE, IPV4, 70, (1, b"natmirror\0")), end(70, b"nft")]
     assert changes.take("natmirror") == "nft (pid 77)"
+
+
+def test_a_change_that_is_read_with_another_tables_program_is_told(
+    changes: KernelChanges, netlink: Netlink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(changes, "_on_tables", lambda: told.append("changed"))
+    netlink.datagrams += [rule(b"raw", 70), end(70), rule(b"natmirror", 70), end(70)]
+    assert changes.take("raw") == "iptables-nft-re (pid 77)"
+    assert told == ["changed"]
+    netlink.datagrams += [rule(b"raw", OURS), end(OURS)]
+    changes.take("raw")
+    assert told == ["changed"], "natmirror's own change is none"
 
 
 def test_lost_notifications_count_as_a_change_by_an_unknown_program(changes: KernelChanges, netlink: Netlink) -> None:

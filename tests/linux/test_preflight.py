@@ -168,6 +168,8 @@ def test_the_reverse_path_filter_is_strict() -> None:
     assert {level for level, _ in found} == {"warning"}
     assert len(found) == 1
     assert "sysctl -w net.ipv4.conf.pl0.rp_filter=2" in found[0][1]
+    host.routes = dict.fromkeys(host.routes, "eth0.7")
+    assert "sysctl -w net.ipv4.conf.eth0/7.rp_filter=2" in dict(findings(host))["warning"]
 
 
 def test_a_standby_host_needs_no_virtual_address() -> None:

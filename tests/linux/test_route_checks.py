@@ -18,6 +18,7 @@ from natmirror.rules import parse_rules
 from tests.helpers.support import RULES
 
 NETWORK = IPv4Network("10.10.0.0/24")
+ANY = IPv4Network("0.0.0.0/0")
 FAR = IPv4Network("10.0.0.0/12")
 SERVICE = IPv4Address("10.10.0.100")
 FIRST, LAST = IPv4Address("10.10.0.2"), IPv4Address("10.10.0.254")
@@ -174,6 +175,18 @@ def test_a_strict_reverse_path_filter_refuses_clients_whose_route_leads_elsewher
     assert "sysctl -w net.ipv4.conf.sw0.rp_filter=2" in found(host)["production-cut"]
 
 
+def test_sysctl_takes_a_slash_for_the_dot_in_the_name_of_a_vlan(host: HostState) -> None:
+    host.clients = [replace(client, links=("eth0.7",)) for client in host.clients]
+    host.links["eth0.7"] = host.links.pop("sw0")
+    ask(host)
+    route(host, {FIRST, LAST}, "pl0")
+    host.rp_filter = {"eth0.7": 1}
+    refuse(host, EINVAL, to=BACKENDS, link="eth0.7")
+    assert "sysctl -w net.ipv4.conf.eth0/7.rp_filter=2" in found(host)["production-cut"]
+    host.forwarding = {"eth0.7": 0}
+    assert "sysctl -w net.ipv4.conf.eth0/7.forwarding=1" in found(host)["production-cut"]
+
+
 def test_a_refusal_without_a_known_cause_names_the_question(host: HostState) -> None:
     refuse(host, EINVAL, to=BACKENDS, link="sw0")
     assert "see: ip rule; ip route get 10.20.0.11 from 10.10.0.2 iif sw0" in found(host)["production-cut"]
@@ -277,6 +290,8 @@ def test_an_ipsec_policy_blocks_clients_packets(host: HostState) -> None:
 
 
 def test_an_ipsec_policy_blocks_packets_that_go_out(host: HostState) -> None:
+    host.policies = [Policy("fwd", 0, 1 << 32, True, ANY, ANY)]
+    assert "run: ip xfrm policy setdefault fwd accept" in found(host)["production-cut"]
     host.policies = [Policy("out", 1234, 7, True, NETWORK, IPv4Network("10.20.0.0/24"))]
     host.unpoliced = {"fwd": {"all"}, "out": {"sw0"}}
     assert "run: ip xfrm policy delete index 1234 dir out" in found(host)["production-cut"]

@@ -86,6 +86,13 @@ def test_neighbours_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
         ]
 
 
+def test_interfaces_with_permanent_neighbours_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "socket", Kernel)
+    monkeypatch.setattr(socket, "if_indextoname", lambda index: f"d{index}")
+    with RouteSocket() as routes:
+        assert routes.static_links() == {"d2"}
+
+
 def test_no_question_has_no_answer() -> None:
     with RouteSocket() as routes:
         assert routes.ask([]) == {}

@@ -1,7 +1,8 @@
 """Packets of production and of legs, walked through other programs' rules as iptables-save and nft show them."""
 
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
@@ -81,17 +82,53 @@ def test_a_policy_of_drop_stops_all_and_the_remedy_lets_it_pass() -> None:
     found = drops(iptables(policy="DROP"))
     assert sorted(found) == BOTH
     assert found["production-dropped"].endswith(
-        "run: iptables-nft -I FORWARD -s 10.10.0.0/24 -j ACCEPT && iptables-nft -I FORWARD -d 10.10.0.0/24 -j ACCEPT"
+        "run: iptables-nft -I FORWARD -s 10.10.0.0/24 -d 10.20.0.11,10.20.0.12 -p tcp --dport 6653 -j ACCEPT"
+        " && iptables-nft -I FORWARD -s 10.10.0.100 -d 10.10.0.0/24 -p tcp --sport 6653 -j ACCEPT"
     )
-    assert found["copies-dropped"].endswith("run: iptables-nft -I FORWARD -i natmirror+ -j ACCEPT")
-    accepted = ("-s 10.10.0.0/24", "-d 10.10.0.0/24", "-i natmirror+")
+    to_mirror = "-i natmirror+ -s 10.10.0.0/24 -d 10.20.0.13 -p tcp --dport 6653"
+    assert found["copies-dropped"].endswith(f"run: iptables-nft -I FORWARD {to_mirror} -j ACCEPT")
+    accepted = (
+        *(f"-s 10.10.0.0/24 -d 10.20.0.{last}/32 -p tcp -m tcp --dport 6653" for last in (11, 12)),
+        *("-s 10.10.0.100/32 -d 10.10.0.0/24 -p tcp -m tcp --sport 6653", to_mirror),
+    )
     assert drops(iptables(*(f"-A FORWARD {one} -j ACCEPT" for one in accepted), policy="DROP")) == {}
     found = drops(nft(ESTABLISHED))
     assert (
         "nft inet fw c drops clients' packets to c1 of service openflow, by its policy" in found["production-dropped"]
     )
-    assert "run: nft insert rule inet fw c ip saddr 10.10.0.0/24 accept" in found["production-dropped"]
-    assert found["copies-dropped"].endswith('run: nft insert rule inet fw c iifname "natmirror*" accept')
+    backends = "{ 10.20.0.11, 10.20.0.12 }"
+    assert found["production-dropped"].endswith(
+        f"run: nft insert rule inet fw c ip saddr 10.10.0.0/24 ip daddr {backends} tcp dport 6653 accept"
+    )
+    assert found["copies-dropped"].endswith(
+        'run: nft insert rule inet fw c iifname "natmirror*" ip saddr 10.10.0.0/24 ip daddr 10.20.0.13 tcp dport 6653'
+        " accept"
+    )
+
+
+def rules_of(remedies: Iterable[str]) -> list[str]:
+    """Return what the commands of these remedies insert, as iptables-save shows it: one rule for each address."""
+    commands = [text.split() for one in remedies for text in one.partition("run: ")[2].split(" && ")]
+    inserted = [words[words.index("-I") + 1 :] for words in commands]
+    each = [itertools.product(*(word.split(",") for word in words)) for words in inserted]
+    return ["-A " + " ".join(words) for some in each for words in some]
+
+
+@pytest.mark.parametrize(
+    ("table", "chain"),
+    [
+        *(("raw", "PREROUTING"), ("mangle", "PREROUTING"), ("mangle", "FORWARD"), ("filter", "FORWARD")),
+        *(("mangle", "POSTROUTING"), ("nat", "POSTROUTING"), ("security", "FORWARD")),
+    ],
+)
+def test_the_remedies_let_all_packets_pass_wherever_they_are_dropped(table: str, chain: str) -> None:
+    rules = RULES.replace("10.20.0.12}", "10.20.0.12, port: 7000}")
+    dropped = drops(iptables(policy="DROP", table=table, chain=chain), rules)
+    assert "production-dropped" in dropped
+    added = rules_of(dropped.values())
+    assert all("-p tcp" in rule and "-s " in rule and "-d " in rule and "port" in rule for rule in added)
+    assert "-i natmirror+" not in "".join(added) or chain != "POSTROUTING", "iptables refuses it there"
+    assert drops(iptables(*added, policy="DROP", table=table, chain=chain), rules) == {}
 
 
 def test_a_firewall_that_lets_production_pass_may_drop_the_copies() -> None:
@@ -203,7 +240,7 @@ def test_a_rule_above_our_jump_keeps_packets_from_the_queue() -> None:
     assert "the rule '-A PREROUTING -s 10.10.0.0/24 -g user'" in found["production-not-queued"]
     found = drops(iptables("-A PREROUTING -p tcp -j user", "-A user -s 10.10.0.0/24 -j DROP", JUMP, **RAW))
     assert f"-I {PRE.jump}" in found["production-dropped"]
-    assert "-i natmirror+ -j CT --notrack" in found["copies-dropped"]
+    assert "-d 10.20.0.13 -p tcp --dport 6653 -j CT --notrack" in found["copies-dropped"]
     found = drops(iptables("-A PREROUTING -i pl0 -j ACCEPT", JUMP, **RAW))
     assert list(found) == ["copies-dropped"]
     assert "keeps from natmirror's queue answers of master of service openflow" in found["copies-dropped"]
@@ -298,7 +335,9 @@ def test_a_queue_that_no_program_reads_drops() -> None:
 def test_a_translation_after_ours_sends_production_elsewhere() -> None:
     found = drops(iptables("-A PREROUTING -p tcp -m tcp --dport 6653 -j DNAT --to-destination 10.20.0.99", **NAT))
     assert list(found) == ["production-redirected"]
-    assert found["production-redirected"].endswith("run: iptables-nft -t nat -I PREROUTING -s 10.10.0.0/24 -j ACCEPT")
+    assert found["production-redirected"].endswith(
+        "run: iptables-nft -t nat -I PREROUTING -s 10.10.0.0/24 -d 10.20.0.11,10.20.0.12 -p tcp --dport 6653 -j ACCEPT"
+    )
     assert drops(iptables("-A PREROUTING -d 10.10.0.100/32 -j DNAT --to-destination 10.20.0.99", **NAT)) == {}
     same = drops(iptables("-A PREROUTING -i sw0 -j DNAT --to-destination 10.20.0.11:6653", **NAT))
     assert list(same) == ["partly-dropped"], "c1 gets its clients' packets all the same"

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from natmirror.linux.tun import TunDevice, _differences, _raw_state
+from natmirror.linux.vrf import ProductionVrf
 
 SETTINGS = {"rp_filter": 2, "accept_local": 1, "forwarding": 1, "proxy_arp": 0}
 UP = 1
@@ -18,9 +19,9 @@ class Answer(dict[str, Any]):
         return self["attrs"][name]
 
 
-def link(name: str = "natmirror0", flags: int = UP, **settings: int) -> Answer:
+def link(name: str = "natmirror0", flags: int = UP, master: int | None = None, **settings: int) -> Answer:
     spec = Answer(attrs={"AF_INET": SETTINGS | settings})
-    return Answer(flags=flags, attrs={"IFLA_IFNAME": name, "IFLA_AF_SPEC": spec})
+    return Answer(flags=flags, attrs={"IFLA_IFNAME": name, "IFLA_MASTER": master, "IFLA_AF_SPEC": spec})
 
 
 @pytest.mark.parametrize(
@@ -33,10 +34,11 @@ def link(name: str = "natmirror0", flags: int = UP, **settings: int) -> Answer:
         (link(), [], ["it lacks the address 192.0.0.8"]),
         (link(rp_filter=1, forwarding=0), ["192.0.0.8"], ["rp_filter is 1, not 2", "forwarding is 0, not 1"]),
         (link(proxy_arp=1), ["192.0.0.8"], []),
+        (link(master=5), ["192.0.0.8"], ["it is in another device"]),
     ],
 )
 def test_each_setting_of_ours_counts_and_no_other(answer: Answer, addresses: list[str], said: list[str]) -> None:
-    assert list(_differences(answer, addresses)) == said
+    assert list(_differences(answer, addresses, None)) == said
 
 
 def test_what_the_kernel_says_of_a_device_stays_the_same_while_packets_pass() -> None:
@@ -72,7 +74,7 @@ def test_a_device_that_is_as_it_was_is_not_read_again(monkeypatch: pytest.Monkey
     addresses, said = ["192.0.0.8"], [b"1"]
     monkeypatch.setattr("natmirror.linux.tun.IPRoute", Netlink)
     monkeypatch.setattr("natmirror.linux.tun._raw_state", lambda index: list(said))
-    device = TunDevice()
+    device = TunDevice(ProductionVrf())
     assert [device.differences(), device.differences()] == [[], []]
     assert len(reads) == 1
     addresses.clear()
@@ -82,7 +84,7 @@ def test_a_device_that_is_as_it_was_is_not_read_again(monkeypatch: pytest.Monkey
 
 
 def test_a_closed_device_is_not_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    device = TunDevice()
+    device = TunDevice(ProductionVrf())
     monkeypatch.setattr(device, "differences", lambda: ["it is missing"])
     device.repair()
     assert device.fd == -1

@@ -3,6 +3,7 @@
 import socket
 import struct
 import sys
+from errno import EINVAL
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
@@ -60,10 +61,12 @@ def changed(*values: tuple[int, str]) -> bytes:
 
 
 class Kernel:
-    """Answers the request for all policies."""
+    """Answers the requests for the defaults, with an error where there are none, and for all policies."""
 
-    def __init__(self, *policies: bytes) -> None:
+    def __init__(self, *policies: bytes, defaults: bytes = b"") -> None:
         self.left = list(policies)
+        self.defaults = defaults
+        self.asked = 0
 
     def __enter__(self) -> "Kernel":
         return self
@@ -76,14 +79,18 @@ class Kernel:
 
     def send(self, request: bytes) -> None:
         assert len(request) == int.from_bytes(request[:4], sys.byteorder)
+        self.asked = int.from_bytes(request[4:6], sys.byteorder)
 
     def recv(self, _: int) -> bytes:
-        kind, body = (19, self.left.pop(0)) if self.left else (3, bytes(4))
+        if self.asked == 40:
+            kind, body = (40, self.defaults) if self.defaults else (2, struct.pack("=i", -EINVAL))
+        else:
+            kind, body = (19, self.left.pop(0)) if self.left else (3, bytes(4))
         return struct.pack("=IHHII", 16 + len(body), kind, 2, 1, 0) + body
 
 
-def read(monkeypatch: pytest.MonkeyPatch, *policies: bytes) -> list[Policy]:
-    monkeypatch.setattr(socket, "socket", lambda *_: Kernel(*policies))
+def read(monkeypatch: pytest.MonkeyPatch, *policies: bytes, defaults: bytes = b"") -> list[Policy]:
+    monkeypatch.setattr(socket, "socket", lambda *_: Kernel(*policies, defaults=defaults))
     return read_policies()
 
 
@@ -95,6 +102,17 @@ def test_policies_are_read_by_priority(monkeypatch: pytest.MonkeyPatch) -> None:
         Policy("fwd", 2, 6, False, CLIENTS, POOL),
         Policy("fwd", 2, 7, True, CLIENTS, POOL),
     ]
+
+
+def test_a_default_blocks_what_no_policy_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read(monkeypatch, defaults=b"\1\2\2\0") == []
+    (found,) = read(monkeypatch, defaults=b"\2\1\2\0")  # what Linux 6.18 sends after setdefault fwd block
+    assert blocking([found], REQUEST, ["fwd"]) == found
+    assert blocking([found], REQUEST, ["out"]) is None
+    assert (str(found), found.removal) == ("default fwd block", "ip xfrm policy setdefault fwd accept")
+    allowing = read(monkeypatch, changed((161, "00"), (32, "0000"), (44, "00")), defaults=b"\2\1\2\0")
+    assert [one.index for one in allowing] == [2, 0]
+    assert blocking(allowing, REQUEST, ["fwd"]) is None
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from threading import Event, Thread
 
 import pytest
 
-from natmirror.api.client import ask
+from natmirror.api.client import ask, ask_list
 from natmirror.ha import exit_codes, keepalived_hooks
 from natmirror.lab.loadbalancer import LoadBalancer
 from natmirror.lab.process import pids_in, wait_for
@@ -81,7 +81,7 @@ def test_neither_a_flood_nor_the_end_of_the_api_delays_production(scene: Scene) 
         is_over.set()
         for reader in readers:
             reader.join()
-    assert len(ask("flows", balancer.api)) > FLOWS / 2
+    assert len(ask_list("flows", balancer.api)) > FLOWS / 2
     until.touch()
     scene.finish(client)
     assert_all_well(records, 8)

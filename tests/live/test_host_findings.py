@@ -7,7 +7,7 @@ from tests.live.faults import FAULTS
 from tests.live.faults.stage import Stage, table
 from tests.live.scene import Scene
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.faults]
 
 
 @pytest.mark.parametrize("iptables", FAULTS)

@@ -1,7 +1,10 @@
 """Two hosts behind keepalived: the active one fails, and every connection continues through the other one."""
 
+import contextlib
+import io
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,6 +13,7 @@ import pytest
 
 from natmirror.ha import exit_codes, keepalived_hooks
 from natmirror.ha.member import PairMember
+from natmirror.lab.pair_host import PairHost
 from natmirror.lab.process import wait_for
 from tests.helpers.declared import assert_answers_are_declared
 from tests.live.pair import CONNECTIONS, EVENTS, RULES, SWITCHES, Pair, running
@@ -50,6 +54,38 @@ def by_traffic(pair: Pair, host: str) -> dict[str, bool]:
     """Return the services that are silent at a host, and whether that makes it unfit."""
     findings = pair.members[host].balancer.status()["findings"]
     return {one["subject"]: one["makes_unfit"] for one in findings if one["code"] == "service-silent"}
+
+
+def health(member: PairHost) -> int:
+    with contextlib.redirect_stdout(io.StringIO()):
+        return keepalived_hooks.health(str(member.api))
+
+
+def test_a_fault_moves_the_addresses_only_if_the_other_host_does_better(pair: Pair) -> None:
+    lab, lb1, lb2 = pair.scene.lab, pair.members["lb1"], pair.members["lb2"]
+
+    def forward(host: str, value: int) -> None:
+        lab.run(host, ["sysctl", "-qw", f"net.ipv4.ip_forward={value}"])
+
+    forward("lb2", 0)
+    wait_for(lambda: health(lb2) == exit_codes.HOST_FAILS, "the standby to see that it could not take over")
+    lab.run("lb1", ["iptables", "-t", "raw", "-F"])
+    began_at = time.monotonic()
+    pair.traffic.wait_until_all_go_on(began_at)
+    assert health(lb1) == exit_codes.FIT
+    forward("lb2", 1)
+    wait_for(lambda: health(lb2) == exit_codes.FIT, "the standby to be fit again")
+    lb2.wait_for_role("backup")
+    assert lb1.has_addresses(), "no other host has done better"
+
+    pair.move("no forwarding", lambda: forward("lb1", 0), to="lb2")
+    served_since = lb2.balancer.status()["pair"]["since"]
+    assert health(lb1) == exit_codes.HOST_FAILS
+    forward("lb1", 1)
+    lb1.wait_for_role("backup")
+    shown = lb2.balancer.status()["pair"]
+    assert (shown["role"], shown["since"]) == ("master", served_since), "a host that is fit again takes no role"
+    pair.end()
 
 
 @pytest.mark.soak

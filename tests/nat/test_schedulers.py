@@ -2,13 +2,13 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from ipaddress import IPv4Address
 
 import pytest
 
 from natmirror.fastpath import number_places, places_of
-from natmirror.nat.failed_attempts import AVOID_TIMEOUT, MAX_CLIENTS, FailedAttempts
+from natmirror.nat.failed_attempts import AVOID_TIMEOUT, MAX_CLIENTS, Client, FailedAttempts
 from natmirror.nat.schedulers import TABLE_SIZE, Maglev, RoundRobin, Scheduler
 from natmirror.net.endpoint import Endpoint
 from natmirror.rules import Backend, Balance, HashInput, Pool
@@ -147,6 +147,12 @@ class Suspects(Counter[tuple[int, bytes]]):
 WHO = (0, b"\x0a\x0a\x00\x01")
 
 
+def avoided(attempts: FailedAttempts, client: Client, now: float, accepted: Callable[[Backend], int]) -> list[Backend]:
+    """Forget old failures as before a choice; return the backends that the client avoids."""
+    attempts.forget_old(now)
+    return [failure.backend for failure in attempts.lasting(client, now, accepted)]
+
+
 def seven(_backend: Backend) -> int:
     """Return how many connections a backend has accepted: always seven."""
     return 7
@@ -159,11 +165,11 @@ def test_a_backend_that_failed_is_avoided_until_it_answers() -> None:
     attempts.add(WHO, backend, 0.0, None)
     attempts.add(WHO, backend, 0.5, None)
     assert suspects[WHO] == 1
-    assert attempts.to_avoid(WHO, 1.0, seven) == [backend]
-    assert attempts.to_avoid((1, WHO[1]), 1.0, seven) == []
+    assert avoided(attempts, WHO, 1.0, seven) == [backend]
+    assert avoided(attempts, (1, WHO[1]), 1.0, seven) == []
     attempts.remove(WHO, backend)
     attempts.remove(WHO, backend)
-    assert attempts.to_avoid(WHO, 2.0, seven) == []
+    assert avoided(attempts, WHO, 2.0, seven) == []
     assert suspects[WHO] == 0
 
 
@@ -172,10 +178,10 @@ def test_an_unanswered_syn_counts_until_its_backend_accepts_a_connection() -> No
     attempts = FailedAttempts(Suspects().note)
     attempts.add(WHO, silent, 0.0, 7)
     attempts.add(WHO, refused, 0.0, None)
-    assert attempts.to_avoid(WHO, 1.0, seven) == [silent, refused]
-    assert attempts.to_avoid(WHO, 1.0, lambda _backend: 8) == [refused]
+    assert avoided(attempts, WHO, 1.0, seven) == [silent, refused]
+    assert avoided(attempts, WHO, 1.0, lambda _backend: 8) == [refused]
     attempts.add(WHO, silent, 0.0, 8)
-    assert attempts.to_avoid(WHO, 1.0, lambda _backend: 8) == [silent, refused]
+    assert avoided(attempts, WHO, 1.0, lambda _backend: 8) == [silent, refused]
 
 
 def test_a_failure_expires() -> None:
@@ -184,8 +190,8 @@ def test_a_failure_expires() -> None:
     attempts = FailedAttempts(suspects.note)
     attempts.add(WHO, one, 0.1, None)
     attempts.add(WHO, other, 5.0, 7)
-    assert attempts.to_avoid(WHO, 0.1 + AVOID_TIMEOUT, seven) == [other]
-    assert attempts.to_avoid((7, b""), 5.0 + AVOID_TIMEOUT, seven) == []
+    assert avoided(attempts, WHO, 0.1 + AVOID_TIMEOUT, seven) == [other]
+    assert avoided(attempts, (7, b""), 5.0 + AVOID_TIMEOUT, seven) == []
     assert suspects[WHO] == 0, "a request about any client forgets old failures"
 
 
@@ -196,8 +202,8 @@ def test_spoofed_clients_do_not_make_memory_grow() -> None:
     clients = [(0, number.to_bytes(4, "big")) for number in range(2 * MAX_CLIENTS)]
     for client in clients:
         attempts.add(client, backend, 0.0, None)
-    assert attempts.to_avoid(clients[0], 1.0, seven) == []
-    assert attempts.to_avoid(clients[-1], 1.0, seven) == [backend]
+    assert avoided(attempts, clients[0], 1.0, seven) == []
+    assert avoided(attempts, clients[-1], 1.0, seven) == [backend]
     assert suspects.total() == MAX_CLIENTS
 
 

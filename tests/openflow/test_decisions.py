@@ -96,7 +96,7 @@ def test_an_order_answers_the_packet_in_with_its_frame_or_buffer(version: int) -
     decisions.decided(By.MASTER, parse(flow_mod(version)), 9.0)
     *_, latest = decisions.latest(By.MASTER)
     assert latest.cause is None
-    fields = cast("FlowModFields", latest.plain()["fields"])
+    fields = cast("FlowModFields", latest.plain(0.0)["fields"])
     assert fields["command"] == "add"
 
 
@@ -122,7 +122,7 @@ def test_a_cut_message_keeps_the_fields_that_are_there(version: int, length: int
         decisions.saw(message, 0.0)
         decisions.decided(By.MASTER, message, 0.0)
         (decision,) = decisions.latest(By.MASTER)
-        assert decision.plain()["type"] == message.name
+        assert decision.plain(0.0)["type"] == message.name
 
 
 kinds = st.sampled_from([Type.FLOW_MOD, Type.PACKET_OUT, Type.PACKET_IN, Type.BARRIER_REQUEST])

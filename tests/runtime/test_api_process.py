@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from natmirror.api import frames
-from natmirror.api.client import ask, send_command
+from natmirror.api.client import ask, ask_list, send_command
 from natmirror.errors import HostError
 from natmirror.lab.process import wait_for
 from natmirror.runtime import api_process
@@ -26,6 +26,7 @@ from natmirror.runtime.api_process import ApiProcess
 
 FLOWS = 20_000
 SLICE = 200
+PARTS = [[([0, 1], {"n": 1})], [], [([0, 2], {"n": 2})]]
 
 
 class World:
@@ -39,14 +40,14 @@ class World:
         self.api = ApiProcess(
             path,
             {"status": lambda _: {"pid": os.getpid()}},
-            {"flows": self._flows, "ended": lambda _: iter([]), "decisions": lambda _: iter([[1], [], [2]])},
+            {"flows": self._flows, "ended": lambda _: iter([]), "decisions": lambda _: iter(PARTS)},
             {"drain": self._command, "reload": self._refuse},
         )
 
     def _flows(self, _: dict[str, Any]) -> Iterator[list[Any]]:
         for first in range(0, FLOWS, SLICE):
             self.made += 1
-            yield [{"number": number, "text": "x" * 500} for number in range(first, first + SLICE)]
+            yield [([number], {"number": number, "text": "x" * 500}) for number in range(first, first + SLICE)]
 
     def _command(self, arguments: dict[str, Any]) -> "Future[Any]":
         self.arguments.append(arguments)
@@ -94,9 +95,9 @@ def test_the_process_has_no_rights_and_ends_with_natmirror(world: World) -> None
 
 
 def test_lists_are_asked_for_in_parts(world: World) -> None:
-    assert ask("decisions", world.path) == [1, 2]
-    assert ask("ended", world.path) == []
-    flows = ask("flows", world.path)
+    assert ask_list("decisions", world.path) == [{"n": 1}, {"n": 2}]
+    assert ask_list("ended", world.path) == []
+    flows = ask_list("flows", world.path)
     assert [flow["number"] for flow in flows] == list(range(FLOWS))
 
 

@@ -7,10 +7,14 @@ from natmirror.backends.monitor import HealthChange
 from natmirror.backends.probes import Outcome
 from natmirror.fastpath import ConnectionCounts
 from natmirror.findings import FindingCode, Findings, PathCode
+from natmirror.linux.reachability import Reachability
+from natmirror.linux.vrf import ProductionVrf
 from natmirror.rules import Rules, parse_rules
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.mailbox import Mailbox
 from tests.helpers.support import RULES
+
+HOST = Reachability(ProductionVrf())
 
 RULES_CHECKED = parse_rules(RULES.replace("    pool:\n", "    pool:\n      health: {check: tcp}\n"))
 SORRY = parse_rules(
@@ -33,12 +37,12 @@ class Control:
 
     def __init__(self, rules: Rules = RULES_CHECKED) -> None:
         self.mailbox, self.findings, self.engine = Mailbox(lambda: None), Findings(), Engine()
-        self.one = BackendControl(rules, self.mailbox, self.findings, ConnectionCounts(), is_active=True)
+        self.one = BackendControl(rules, self.mailbox, self.findings, ConnectionCounts(), HOST, is_active=True)
         self.one.attach([self.engine])  # type: ignore[list-item]
 
-    def check(self, backend: str, ok: bool | None, reason: str) -> None:
+    def check(self, backend: str, ok: bool | None, reason: str, *, is_silence: bool = False) -> None:
         monitor = self.one._monitor
-        monitor._enter_outcome(monitor._watched["openflow", backend], Outcome(ok, reason))
+        monitor._enter_outcome(monitor._watched["openflow", backend], Outcome(ok, reason, is_silence))
         self.mailbox.read()
 
     def change(self, name: str, *, is_up: bool, is_isolated: bool = True) -> None:
@@ -65,6 +69,19 @@ def test_a_check_that_says_nothing_is_a_finding_until_one_says_something() -> No
     control.check("c1", True, "it accepts connections")
     assert control.found() == []
     assert control.engine.changes == []
+
+
+def test_a_backend_is_silent_while_the_checks_that_took_it_down_get_no_packet() -> None:
+    control = Control()
+    control.check("c1", False, "no answer within 300 ms", is_silence=True)
+    assert control.one.silent() == set(), "it is up"
+    for _ in range(5):
+        control.check("c1", False, "no answer within 300 ms", is_silence=True)
+    assert control.one.silent() == {"openflow/c1"}
+    control.check("c1", None, "this host has no route to it")
+    assert control.one.silent() == {"openflow/c1"}
+    control.check("c1", False, "connection refused")
+    assert control.one.silent() == set()
 
 
 @pytest.mark.parametrize(

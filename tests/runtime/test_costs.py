@@ -6,7 +6,7 @@ import pytest
 
 from natmirror.mirror.shown import FlowEntry
 from natmirror.rules import parse_rules
-from natmirror.runtime.costs import ReloadCost, cost_of_stop
+from natmirror.runtime.costs import Loss, ReloadCost, cost_of_stop
 from natmirror.runtime.shown import RunSums
 from tests.helpers.support import RULES
 
@@ -29,9 +29,7 @@ def test_a_stop_counts_the_connections_that_it_cuts_or_leaves_waiting() -> None:
     assert "; 7 of them are pinned and may be reset then" in str(cost_of_stop(sums(7, 310), keeps_rules=True))
 
 
-def losses(
-    new: str, *, legs: dict[str, str | None], backend: str = "c2", client: str = "10.10.0.11:40001"
-) -> list[str]:
+def losses(new: str, *, legs: dict[str, str | None]) -> list[Loss]:
     """Return what a connection with these legs, by mirror with the reason of their end, loses by other rules."""
     flow: dict[str, Any] = {"service": "openflow", "client": "10.10.0.11:40001", "backend": "c2"}
     flow["legs"] = [{"mirror": name, "reason": reason} for name, reason in legs.items()]
@@ -61,7 +59,9 @@ def losses(
 )
 def test_what_a_reload_costs_a_connection(old: str, new: str, expected: list[str]) -> None:
     text = RULES.replace(old, new) if old else RULES
-    assert losses(text, legs={"master": None}) == [f"of openflow {loss}" for loss in expected]
+    found = losses(text, legs={"master": None})
+    assert [(loss.service, loss.several) for loss in found] == [("openflow", loss) for loss in expected]
+    assert all(loss.one != loss.several for loss in found)
 
 
 def test_a_copy_that_has_ended_is_not_lost_again() -> None:

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from natmirror.errors import HostError
-from natmirror.findings import Finding, Findings, HostCode
+from natmirror.findings import Finding, Findings, HostCode, PathCode
 from natmirror.ha.member import PairMember
+from natmirror.linux.arp_requests import ArpRequests
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.iptables_rules import PRE
 from natmirror.linux.tun import TunDevice
+from natmirror.linux.vrf import ProductionVrf
 from natmirror.rules import parse_rules
 from natmirror.runtime.host_maintenance import HostMaintenance
 from natmirror.runtime.kernel_rules import KernelRules
@@ -61,7 +63,8 @@ def maintenance(monkeypatch: pytest.MonkeyPatch) -> HostMaintenance:
     member.readiness.rules_are_in_place = True
 
     mailbox = Mailbox(lambda: None)
-    return HostMaintenance(rules, workers, kernel_rules, member, mailbox, Findings(), TunDevice(), None, 0.0)
+    tun = TunDevice(ProductionVrf())
+    return HostMaintenance(rules, workers, kernel_rules, member, mailbox, Findings(), tun, set, None, 0.0)
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.EAGAIN, errno.ENOMEM])
@@ -139,7 +142,7 @@ def codes_at(maintenance: HostMaintenance, clock: Clock, now: float) -> list[str
 
 
 CUT = HostCode.NO_FORWARDING.found(interfaces="eth0", settings="x=1")
-WARNED = HostCode.STRICT_REVERSE_PATH.found(interface="eth0")
+WARNED = HostCode.STRICT_REVERSE_PATH.found(interface="eth0", setting="x")
 
 
 def test_a_failure_counts_at_once_at_the_start_and_later_when_a_second_look_finds_it_too(
@@ -197,3 +200,35 @@ def test_a_reload_waits_for_no_look_at_the_host(
     assert not maintenance._findings.all()
     maintenance.checks._mailbox.read()
     assert codes_at(maintenance, clock, 3.1) == ["strict-reverse-path"]
+
+
+def test_a_backend_that_its_checks_have_taken_down_is_silent_too(
+    maintenance: HostMaintenance, found: list[Finding], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def check(*arguments: Any) -> list[Finding]:
+        asked.append(arguments[-1])
+        return found
+
+    monkeypatch.setattr("natmirror.linux.preflight.check", check)
+    maintenance.check_host()
+    maintenance._silent_by_checks = lambda: {"openflow/c1"}
+    values = {"address": "10.20.0.12:6653", "host": "10.20.0.12", "count": 2}
+    maintenance._findings.replace("answers", [PathCode.BACKEND_SILENT.found(name="c2", service="openflow", **values)])
+    maintenance.check_host()
+    assert asked == [set(), {"openflow/c1", "openflow/c2"}]
+
+
+def test_what_hosts_ask_by_arp_counts_only_while_an_active_host_passes_nothing(
+    maintenance: HostMaintenance, found: list[Finding], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgotten: list[int | None] = []
+    monkeypatch.setattr(ArpRequests, "forget", lambda self: forgotten.append(maintenance._progress.number))
+    for number in (None, 1, 1, 1, 2, 2):
+        maintenance._progress.number = number
+        maintenance.check_host()
+    assert forgotten == [1, 2]
+    monkeypatch.setattr(PairMember, "is_active", False)
+    maintenance.check_host()
+    assert forgotten == [1, 2, 2]

@@ -194,7 +194,7 @@ def test_a_command_switches_mirroring_on_in_all_threads(several: Runner) -> None
         worker._engine.faults.switch_off(None)
     resume = several._api.commands["resume-mirroring"]({})
     several._mailbox.read()
-    assert resume.result(0) == {}
+    assert resume.result(0) == {"done": "new connections are mirrored again"}
     for worker in several._workers:
         worker.do_requests()
         assert not worker._engine.faults.off

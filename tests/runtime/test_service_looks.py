@@ -5,11 +5,15 @@ from typing import Any
 
 from natmirror.fastpath import ConnectionCounts, ServiceLook, Tally
 from natmirror.findings import Findings
+from natmirror.linux.reachability import Reachability
+from natmirror.linux.vrf import ProductionVrf
 from natmirror.rules import parse_rules
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.mailbox import Mailbox
 from natmirror.runtime.service_looks import ServiceLooks
 from tests.helpers.support import RULES
+
+HOST = Reachability(ProductionVrf())
 
 WAITS = Tally(1, 1, bytes((10, 10, 0, 11)))
 IN_VAIN = ServiceLook(open=WAITS, waiting=WAITS)
@@ -34,7 +38,7 @@ class Host:
     def __init__(self) -> None:
         self.mailbox, self.findings, self.engines = Mailbox(lambda: None), Findings(), [Engine(), Engine()]
         rules = parse_rules(RULES)
-        backends = BackendControl(rules, self.mailbox, self.findings, ConnectionCounts(), is_active=True)
+        backends = BackendControl(rules, self.mailbox, self.findings, ConnectionCounts(), HOST, is_active=True)
         engines: Any = self.engines
         self.looks = ServiceLooks(engines, backends, self.mailbox, self.findings, is_active=True)
         self.look(ServiceLook(), ServiceLook())
@@ -54,7 +58,7 @@ def test_the_looks_of_all_threads_count_together() -> None:
     assert [host.look(IN_VAIN, several) for _ in range(3)] == [[], [], []], "one of two clients may lie"
     assert host.look(IN_VAIN, IN_VAIN) == ["service-silent"]
     assert host.findings.why_unfit().startswith("service-silent")
-    assert host.look(IN_VAIN, ServiceLook(answered=1)) == []
+    assert host.look(IN_VAIN, ServiceLook(answered=1, answered_data=1)) == []
     assert host.findings.why_unfit() == ""
 
 

@@ -1,5 +1,6 @@
 """Services that are silent, clients that cannot be reached, and whether this host is to blame; with a manual clock."""
 
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 from natmirror.fastpath import ServiceLook, Tally
@@ -9,7 +10,10 @@ from tests.helpers.support import RULES
 
 ONE = Tally(1, 1, IPv4Address("10.10.0.11").packed)
 TWO = Tally(5, 2, IPv4Address("10.10.0.11").packed)
-WELL = ServiceLook(answered=9, reached=9, open=TWO)
+GOES_ON = ServiceLook(answered=9, answered_data=9, reached=9, reached_data=9)
+GREETS = ServiceLook(answered=9, reached=9, connected=9)
+"""Handshakes, and no more"""
+WELL = replace(GOES_ON, open=TWO)
 WAITING = ServiceLook(open=TWO, waiting=TWO)
 IDLE = ServiceLook(open=TWO)
 DEAF = ServiceLook(answered=3, open=TWO, unreached=TWO)
@@ -55,11 +59,11 @@ def test_a_service_is_silent_at_the_third_look_in_a_row_until_one_backend_answer
     assert host.after(2, WAITING) == []
     assert host.look(WAITING) == ["service-silent"]
     assert host.texts[0].startswith(
-        "service-silent: no backend of service of sends anything to its clients, 10.10.0.11 among them, which wait"
+        "service-silent: no backend of service of acknowledges anything that its clients, 10.10.0.11 among"
     )
     assert "ip route get 10.20.0.11" in host.texts[0]
     assert host.is_blamed
-    assert host.look(ServiceLook(answered=1, open=TWO, waiting=TWO)) == []
+    assert host.look(ServiceLook(answered=1, answered_data=1, open=TWO, waiting=TWO)) == []
     assert not host.is_blamed
 
 
@@ -90,6 +94,80 @@ def test_syns_count_where_no_client_has_a_connection_and_a_single_one_may_be_los
     assert host.is_blamed
     assert host.look(ServiceLook(answered=1)) == []
     assert host.after(2, ServiceLook(calling=TWO, tries=1)) == []
+
+
+def test_handshakes_do_not_end_a_silence_in_which_connections_wait_for_data() -> None:
+    host = Host()
+    host.look(replace(GOES_ON, open=TWO, asking=2))
+    greeting = replace(GREETS, open=TWO, waiting=TWO)
+    assert host.after(3, greeting) == ["service-silent"]
+    assert host.is_blamed
+    assert host.after(9, replace(GREETS, open=TWO, asking=1)) == ["service-silent"]
+    assert host.look(replace(GREETS, open=TWO)) == [], "nobody waits, so handshakes show that it passes"
+    assert host.after(2, greeting) == []
+    assert host.look(ServiceLook(answered=1, answered_data=1, open=TWO, waiting=TWO)) == []
+    deaf = ServiceLook(answered=9, answered_data=9, reached=9, connected=9, open=TWO, unreached=TWO)
+    assert host.after(3, deaf) == ["clients-unreachable"]
+    assert host.is_blamed
+    assert host.look(replace(GREETS, open=TWO)) == []
+
+
+def test_services_whose_handshakes_alone_pass_do_not_excuse_this_host() -> None:
+    host = Host()
+    host.look(WELL, WELL)
+    greeting = replace(GREETS, open=TWO, waiting=TWO, stuck=TWO)
+    host.after(3, greeting, greeting)
+    assert host.watch.blamed == {"of", "web"}
+    other = Host()
+    other.look(WELL, WELL)
+    other.after(3, greeting, replace(GREETS, open=TWO))
+    assert other.watch.blamed == frozenset(), "of web, nobody waits"
+
+
+def test_one_backend_of_several_that_is_silent_is_no_failure() -> None:
+    one, both = Tally(5, 2, ONE.client, 1, b"c1"), Tally(9, 2, ONE.client, 2, b"c1")
+    host = Host()
+    assert host.after(9, ServiceLook(open=both, unreached=one)) == []
+    assert host.after(9, ServiceLook(open=both, waiting=one, stuck=one, stuck_groups=2)) == []
+    assert host.look(ServiceLook(open=both, waiting=both)) == ["service-silent"]
+    single = Host()
+    assert single.after(3, ServiceLook(open=one, waiting=one)) == ["service-silent"]
+
+
+def test_new_connections_that_fail_while_others_go_on_are_a_warning() -> None:
+    host = Host()
+    failing = replace(GOES_ON, open=TWO, unconnected=TWO)
+    assert host.look(replace(GOES_ON, open=TWO, connecting=2)) == []
+    assert host.look(failing) == []
+    assert host.look(failing) == ["no-new-connections"]
+    assert "10.10.0.11" in host.texts[0]
+    assert not host.is_blamed
+    assert host.look(replace(GOES_ON, open=TWO, unconnected=TWO, connected=1)) == []
+    assert host.after(9, replace(GOES_ON, open=TWO, unconnected=Tally(9, 1, ONE.client))) == [], "it may be banned"
+    assert host.after(9, replace(GOES_ON, open=ONE, unconnected=ONE)) == [], "a single SYN may be lost"
+    assert host.look(replace(GOES_ON, open=ONE, unconnected=Tally(2, 1, ONE.client))) == ["no-new-connections"]
+    assert host.after(59, WELL) == ["no-new-connections"]
+    assert host.look(WELL) == []
+
+
+def test_a_service_hardly_passes_while_four_fifths_of_its_clients_are_stuck() -> None:
+    stuck = replace(GOES_ON, open=TWO, stuck=TWO, stuck_groups=20, passing_groups=5)
+    host = Host()
+    assert host.after(9, replace(GOES_ON, open=TWO, stuck=TWO, stuck_groups=19, passing_groups=5)) == []
+    assert host.after(2, stuck) == []
+    assert host.look(stuck) == ["service-hardly-passes"]
+    assert "10.10.0.11" in host.texts[0]
+    assert host.is_blamed
+    assert host.after(59, ServiceLook(open=TWO)) == ["service-hardly-passes"]
+    assert host.look(replace(GOES_ON, open=TWO, passing_groups=1)) == []
+    alone = replace(GOES_ON, open=TWO, stuck=ONE, stuck_groups=1)
+    assert host.after(9, alone) == [], "one client of several"
+    few = replace(GOES_ON, open=TWO, stuck=Tally(9999, 2, ONE.client), stuck_groups=2, passing_groups=1)
+    assert host.after(9, few) == [], "two clients alone may lie"
+    both = Host()
+    both.look(WELL, WELL)
+    both.after(4, stuck, stuck)
+    assert both.watch.blamed == {"of", "web"}, "what passes now and then is no excuse"
 
 
 def test_syns_of_one_address_or_past_checks_that_find_a_backend_are_a_warning() -> None:
@@ -131,12 +209,15 @@ def test_a_silence_outlasts_pauses_of_the_clients_but_not_a_minute() -> None:
 
 def test_clients_are_unreachable_at_the_third_look_in_a_row_until_one_acknowledges_something() -> None:
     host = Host()
-    assert host.after(2, DEAF) == []
+    assert host.after(9, ServiceLook(answered=3, open=TWO, telling=5)) == [], "clients that have died say nothing"
+    assert host.look(ServiceLook(answered=3, reached=1, open=TWO)) == []
+    assert host.look(ServiceLook(answered=3, open=TWO, telling=5)) == []
+    assert host.look(DEAF) == []
     assert host.look(DEAF) == ["clients-unreachable"]
     assert "ip route get 10.10.0.11" in host.texts[0]
     assert host.is_blamed
     assert host.after(90, ServiceLook(answered=3, greeted=TWO)) == ["clients-unreachable"], "none is open any more"
-    assert host.look(ServiceLook(answered=3, reached=1, open=TWO, unreached=TWO)) == []
+    assert host.look(ServiceLook(answered=3, reached=1, reached_data=1, open=TWO, unreached=TWO)) == []
     assert host.after(9, ServiceLook(answered=3, open=TWO, unreached=ONE)) == []
 
 

@@ -26,7 +26,7 @@ from natmirror.mirror.sessions.session_states import SessionEvent
 from natmirror.mirror.sessions.totals import SessionTotals
 from natmirror.mirror.shown import MirrorSessions
 from natmirror.mirror.timers import Timers
-from natmirror.net.endpoint import Endpoint, endpoint_of, show
+from natmirror.net.endpoint import Endpoint, show
 from natmirror.openflow.decisions import Decisions
 from natmirror.openflow.directory import Directory
 from natmirror.openflow.framer import Broken
@@ -113,11 +113,9 @@ class MasterSessions:
     def _why_not(self, mirror: Mirror, flow: MirroredFlow, backend: Endpoint | None) -> EndReason | None:
         if Work.SESSION in self._faults.off:
             return EndReason.MIRRORING_OFF
-        if endpoint_of(mirror) == backend:
-            return EndReason.MIRROR_IS_BACKEND
-        if flow.is_picked_up and mirror.reconnect is Reconnect.NEVER:
-            return EndReason.PICKED_UP
-        return why_flow_not_mirrored(mirror, flow)
+        left_out = why_flow_not_mirrored(mirror, flow, backend)
+        is_too_late = flow.is_picked_up and mirror.reconnect is Reconnect.NEVER
+        return EndReason.PICKED_UP if left_out is None and is_too_late else left_out
 
     # Reading
 

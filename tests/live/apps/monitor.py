@@ -9,6 +9,7 @@ import time
 
 from natmirror.backends.monitor import Monitor
 from natmirror.linux.reachability import Reachability
+from natmirror.linux.vrf import ProductionVrf
 from natmirror.rules import load_rules
 
 _PERIOD = 0.1
@@ -26,7 +27,7 @@ def main() -> None:
         load_rules(sys.argv[1]),
         lambda one: tell(service=one.service, backend=one.backend.name, up=one.is_up, reason=one.reason),
         lambda: None,
-        Reachability(),
+        Reachability(ProductionVrf()),
     )
     monitor.start()
     while True:

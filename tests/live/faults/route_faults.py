@@ -1,11 +1,14 @@
 """Faults of the routes and interfaces by which the kernel forwards: production, and the copies."""
 
-from tests.live.faults.fault import Fault
+from tests.live.faults.fault import Fault, Loss
 
 _HALVES = "ip route {0} unreachable 10.10.0.0/25; ip route {0} unreachable 10.10.0.128/25"
 _BLACKHOLES = "ip route {0} blackhole 10.10.0.8/29; ip route {0} blackhole 10.10.0.16/28"
 _IPSEC = "src 10.10.0.0/24 dst 10.20.0.0/24 dir fwd"
 _LOCAL_ROUTE = "table local local 10.10.0.100 dev sw0 proto kernel scope host"
+
+_NO_ARP = "table arp fw { chain c { type filter hook output priority 0; policy drop; }; }"
+_WRONG_NEIGHBOUR = "10.20.0.12 lladdr 02:00:00:00:de:ad dev pl0"
 
 ROUTE_FAULTS = (
     Fault(
@@ -77,5 +80,37 @@ ROUTE_FAULTS = (
         f"ip xfrm policy del {_IPSEC}",
         "run: ip xfrm policy delete index",
         stops_production=True,
+    ),
+    Fault(
+        "ARP off on the interface to the backends",
+        ("no-backend-reachable", "arp-unanswered"),
+        "ip link set pl0 arp off",
+        "ip link set pl0 arp on",
+        "run: ip link set pl0 arp on",
+        stops_production=True,
+    ),
+    Fault(
+        "nftables drops ARP, and the backends are forgotten",
+        ("no-backend-reachable", "arp-unanswered"),
+        f"nft '{_NO_ARP}'; ip neigh flush dev pl0",
+        "nft delete table arp fw",
+        "nft insert rule arp fw c arp operation request arp daddr ip 10.20.0.0/24 accept",
+        stops_production=True,
+    ),
+    Fault(
+        "no answers to the clients' ARP requests",
+        ("arp-unanswered",),
+        "sysctl -qw net.ipv4.conf.sw0.arp_ignore=8",
+        "sysctl -qw net.ipv4.conf.sw0.arp_ignore=0",
+        "run: sysctl -w net.ipv4.conf.sw0.arp_ignore=0",
+    ),
+    Fault(
+        "a wrong permanent neighbour entry",
+        ("static-neighbour",),
+        f"ip neigh replace {_WRONG_NEIGHBOUR} nud permanent",
+        f"ip neigh del {_WRONG_NEIGHBOUR}",
+        "run: ip neigh del 10.20.0.12 dev pl0",
+        loses=Loss.CONNECTIONS,
+        blames=("c2",),
     ),
 )

@@ -8,6 +8,9 @@ _BY_INTERFACE = 'iifname "pl0" accept; iifname "sw0" oifname "pl0" accept'
 _REJECT = "FORWARD -p tcp -d 10.20.0.8/29 --dport 6653 -j REJECT"
 _INVALID = "FORWARD -m conntrack --ctstate INVALID -j DROP"
 _LOOSE = "/proc/sys/net/netfilter/nf_conntrack_tcp_loose"
+_LARGE = "FORWARD -p tcp -m length --length 100:65535 -j DROP"
+_DATA = "FORWARD -i pl0 -p tcp --tcp-flags PSH PSH -j DROP"
+_SYNS = "FORWARD -i pl0 -p tcp --tcp-flags SYN,ACK SYN,ACK -j DROP"
 _RPFILTER = "PREROUTING -m rpfilter --invert -j DROP"
 _MARKED = "FORWARD -m mark --mark 0x4000/0x4000 -j ACCEPT"
 _QUEUE = "FORWARD -j NFQUEUE --queue-num 200"
@@ -19,6 +22,8 @@ _INGRESS = (
     "nft 'table netdev fw { set bad { type ipv4_addr; flags interval; elements = { 10.10.0.0/24 }; };"
     ' chain c { type filter hook ingress device "sw0" priority 0; ip saddr @bad tcp dport 6653 drop; }; }\''
 )
+_TO_BACKENDS = "-s 10.10.0.0/24 -d 10.20.0.11,10.20.0.12 -p tcp --dport 6653"
+_TO_MIRROR = "ip daddr 10.20.0.13 tcp dport 6653"
 _BOTH = ("production-dropped", "copies-dropped")
 
 RULE_FAULTS = (
@@ -27,7 +32,7 @@ RULE_FAULTS = (
         _BOTH,
         _NFT % ("forward", 0, "drop", "ct state established,related accept"),
         _NO_NFT,
-        "nft insert rule inet fw c ip saddr 10.10.0.0/24 accept",
+        "nft insert rule inet fw c ip saddr 10.10.0.0/24 ip daddr { 10.20.0.11, 10.20.0.12 } tcp dport 6653 accept",
         stops_production=True,
     ),
     Fault(
@@ -35,28 +40,28 @@ RULE_FAULTS = (
         ("copies-dropped",),
         _NFT % ("forward", 0, "drop", _BY_INTERFACE),
         _NO_NFT,
-        'nft insert rule inet fw c iifname "natmirror*" accept',
+        f'nft insert rule inet fw c iifname "natmirror*" ip saddr 10.10.0.0/24 {_TO_MIRROR} accept',
     ),
     Fault(
         "nftables checks the reverse path",
         ("copies-dropped",),
         _NFT % ("prerouting", -290, "accept", "fib saddr . iif oif missing drop"),
         _NO_NFT,
-        'nft insert rule inet fw c iifname "natmirror*" accept',
+        f'nft insert rule inet fw c iifname "natmirror*" ip saddr 10.10.0.0/24 {_TO_MIRROR} accept',
     ),
     Fault(
         "iptables checks the reverse path",
         ("copies-dropped",),
         f"iptables-legacy -t raw -A {_RPFILTER}",
         f"iptables-legacy -t raw -D {_RPFILTER}",
-        "iptables-legacy -t raw -I PREROUTING -i natmirror+ -j ACCEPT",
+        "-t raw -I PREROUTING -i natmirror+ -s 10.10.0.0/24 -d 10.20.0.13 -p tcp --dport 6653 -j ACCEPT",
     ),
     Fault(
         "policy DROP, but for marked packets",
         _BOTH,
         f"iptables -P FORWARD DROP; iptables -A {_MARKED}",
         f"iptables -P FORWARD ACCEPT; iptables -D {_MARKED}",
-        "-I FORWARD -s 10.10.0.0/24 -j ACCEPT && ",
+        f"-I FORWARD {_TO_BACKENDS} -j ACCEPT && ",
         stops_production=True,
     ),
     Fault(
@@ -64,7 +69,7 @@ RULE_FAULTS = (
         _BOTH,
         f"iptables -I {_QUEUE}",
         f"iptables -D {_QUEUE}",
-        "-I FORWARD -s 10.10.0.0/24 -j ACCEPT",
+        f"-I FORWARD {_TO_BACKENDS} -j ACCEPT",
         stops_production=True,
     ),
     Fault(
@@ -72,7 +77,7 @@ RULE_FAULTS = (
         ("production-dropped",),
         _INGRESS,
         "nft delete table netdev fw",
-        "nft insert rule netdev fw c ip saddr 10.10.0.0/24 accept",
+        "nft insert rule netdev fw c ip saddr 10.10.0.0/24 ip daddr 10.10.0.100 tcp dport 6653 accept",
         stops_production=True,
     ),
     Fault(
@@ -80,7 +85,7 @@ RULE_FAULTS = (
         _BOTH,
         f"iptables-legacy -t raw -A {_BY_PORT}",
         f"iptables-legacy -t raw -D {_BY_PORT}",
-        "iptables-legacy -t raw -I PREROUTING -s 10.10.0.0/24 -j ACCEPT",
+        "iptables-legacy -t raw -I PREROUTING -s 10.10.0.0/24 -d 10.10.0.100",
         stops_production=True,
     ),
     Fault(
@@ -88,7 +93,7 @@ RULE_FAULTS = (
         ("mark-collides",),
         f"iptables -t mangle -A {_OUR_MARK}",
         f"iptables -t mangle -D {_OUR_MARK}",
-        "iptables-nft -t mangle -I PREROUTING -s 10.10.0.0/24 -j ACCEPT",
+        f"iptables-nft -t mangle -I PREROUTING {_TO_BACKENDS} -j ACCEPT",
         stops_production=True,
     ),
     Fault(
@@ -96,7 +101,7 @@ RULE_FAULTS = (
         ("production-redirected",),
         f"iptables -t nat -A {_REDIRECT}",
         f"iptables -t nat -D {_REDIRECT}",
-        "-t nat -I PREROUTING -s 10.10.0.0/24 -j ACCEPT",
+        f"-t nat -I PREROUTING {_TO_BACKENDS} -j ACCEPT",
         stops_production=True,
     ),
     Fault(
@@ -104,15 +109,41 @@ RULE_FAULTS = (
         ("clients-hidden",),
         f"iptables -t nat -A {_MASQUERADE}",
         f"iptables -t nat -D {_MASQUERADE}",
-        "if they have to, run: iptables-nft -t nat -I POSTROUTING -s 10.10.0.0/24 -j ACCEPT",
+        f"if they have to, run: iptables-nft -t nat -I POSTROUTING {_TO_BACKENDS} -j ACCEPT",
         loses=Loss.CONNECTIONS,
+    ),
+    # Rules that natmirror cannot judge: traffic shows them.
+    Fault(
+        "large packets dropped",
+        ("service-silent",),
+        f"iptables -I {_LARGE}",
+        f"iptables -D {_LARGE}",
+        "if only small packets go out, look for a rule with a length",
+        stops_production=True,
+    ),
+    Fault(
+        "the backends' data dropped",
+        ("clients-unreachable",),
+        f"iptables -I {_DATA}",
+        f"iptables -D {_DATA}",
+        "look at the network between this host and the clients",
+        stops_production=True,
+    ),
+    Fault(
+        "new connections dropped",
+        ("no-new-connections",),
+        f"iptables -I {_SYNS}",
+        f"iptables -D {_SYNS}",
+        "look for rules that match SYNs",
+        loses=Loss.TIME,
+        settles=2.0,  # a SYN is repeated after a second
     ),
     Fault(
         "REJECT towards the backends",
         _BOTH,
         f"iptables -I {_REJECT}",
         f"iptables -D {_REJECT}",
-        "-I FORWARD -s 10.10.0.0/24 -j ACCEPT",
+        f"-I FORWARD {_TO_BACKENDS} -j ACCEPT",
         stops_production=True,
     ),
     Fault(
@@ -120,7 +151,7 @@ RULE_FAULTS = (
         ("partly-dropped",),
         "iptables -I FORWARD -d 10.20.0.12 -p tcp -j REJECT --reject-with tcp-reset",
         "iptables -D FORWARD -d 10.20.0.12 -p tcp -j REJECT --reject-with tcp-reset",
-        "-I FORWARD -s 10.10.0.0/24 -j ACCEPT",
+        "-I FORWARD -s 10.10.0.0/24 -d 10.20.0.12 -p tcp --dport 6653 -j ACCEPT",
         loses=Loss.CONNECTIONS,
     ),
     Fault(

@@ -64,7 +64,7 @@ def test_a_master_gets_the_messages_that_a_switch_would_send_it(fast: bool) -> N
     assert leg["session"]["orders"] == {"flow_mod": 1}
     assert leg["session"]["messages_passed"] == {"packet_in": 3}
     assert leg["client_bytes"] == leg["acked_bytes"] == len(master.stream)
-    [decisions] = one.decisions(one.flow_ids())
+    [decisions] = one.decisions(session.now, one.flow_ids())
     assert decisions["master"]["counts"] == {"flow_mod": 1}
     assert_adds_up(one.snapshot(session.now))
 

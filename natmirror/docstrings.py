@@ -1,4 +1,4 @@
-"""The sentences in the code that the pages show: docstrings of classes, and those below the members of a class.
+"""The sentences in the code that pages and screens show: docstrings of classes, and those below a class's members.
 
 Python does not keep a member's docstring, so the class's source is read.
 """
@@ -7,12 +7,10 @@ import ast
 import inspect
 from textwrap import dedent
 
-from natmirror.reference import markdown
-
 
 def summary(kind: type) -> str:
     """Return the first paragraph of the docstring of a TypedDict or an enumeration, as Markdown on one line."""
-    return markdown.text((inspect.getdoc(kind) or "").partition("\n\n")[0])
+    return text((inspect.getdoc(kind) or "").partition("\n\n")[0])
 
 
 def sentences(kind: type) -> dict[str, str]:
@@ -37,6 +35,12 @@ def _member(node: ast.stmt) -> str:
     return target.id if isinstance(target, ast.Name) else ""
 
 
+def text(docstring: str) -> str:
+    """Return a docstring with each paragraph on one line, its code between single back-ticks."""
+    paragraphs = docstring.replace("``", "`").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
 def _text(node: ast.stmt) -> str:
     is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-    return markdown.text(str(node.value.value)) if is_text else ""  # type: ignore[attr-defined]
+    return text(str(node.value.value)) if is_text else ""  # type: ignore[attr-defined]

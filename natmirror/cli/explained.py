@@ -1,0 +1,276 @@
+"""The text of ``natmirror explain``: a few lines for an operator at night. The words' sentences are those of
+the reference. A word may be plain text here, from the API, or a member of its enumeration.
+"""
+
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from functools import cache
+
+from natmirror import docstrings
+from natmirror.backends.shown import AdmissionEntry, BackendState
+from natmirror.engine.explained import FailureEntry, FailureKind, Obstacle, PoolMemberEntry
+from natmirror.mirror.shown import CopyEntry, CopyWait, ForeseenCopy, SessionWait
+from natmirror.nat.new_connections import Opening
+from natmirror.reasons import EndReason
+from natmirror.replication.synchroniser import SyncState
+from natmirror.rules import Balance
+from natmirror.runtime.explained import (
+    AddressEntry,
+    AddressKind,
+    ConnectionFate,
+    CopyFate,
+    ExplainAnswer,
+    ExplainedConnection,
+    ExplainedService,
+    OutcomeEntry,
+)
+
+_MOST_BACKENDS = 8
+_MOST_CONNECTIONS = 10
+_BALANCES = {
+    Balance.ROUND_ROBIN: "it is the next in turn, unless another client of this packet thread comes first",
+    Balance.LEAST_CONNECTIONS: "it has the fewest connections for its weight now",
+    Balance.PRIORITY: "it is the first open backend in the order of the rules",
+}
+_UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
+
+
+def text(answer: ExplainAnswer) -> str:
+    """Return an answer as lines of text."""
+    return "\n".join((*_head(answer), *(line for one in _blocks(answer) for line in one)))
+
+
+def _head(answer: ExplainAnswer) -> Iterator[str]:
+    client = answer["client"]
+    queues = " and ".join(f"queue {number}" for number in answer["queues"])
+    if answer["in_switches"]:
+        yield f"{client} is a client: packet thread {answer['thread']} has it, {queues}"
+    else:
+        yield (
+            f"{client} is no client: it is in none of the networks in switches. natmirror leaves its packets alone, so"
+            " that they reach no backend by a service's address"
+        )
+    for one in answer["address_is"]:
+        yield f"{client.partition(':')[0]} is also {_address(one)}"
+    if not answer["in_switches"]:
+        return
+    if not answer["running"]:
+        yield "By the rules alone, as after a start, while all backends are up:"
+    elif not answer["active"]:
+        yield "This host is the standby of its pair. It would do this if it took over now; the other host knows more:"
+    if answer["shared_state"] != SyncState.OFF:
+        yield f"The pair's shared state is {answer['shared_state']}: {_sentence(answer['shared_state'], SyncState)}"
+
+
+def _address(one: AddressEntry) -> str:
+    if one["kind"] == AddressKind.THIS_HOST:
+        return (
+            "an address of this host. A connection that this host itself opens to a service is not translated, because"
+            " it comes in by no interface"
+        )
+    return f"the address of the {one['kind']} {one['name']}"
+
+
+def _blocks(answer: ExplainAnswer) -> Iterator[Iterator[str]]:
+    if answer["in_switches"]:
+        yield from (_service(one, is_running=answer["running"]) for one in answer["services"])
+    shown = answer["connections"][:_MOST_CONNECTIONS]
+    yield from (_connection(one, answer["reload_refused"]) for one in shown)
+    if answer["running"]:
+        yield _rest(answer["connection_count"], len(shown))
+
+
+def _rest(count: int, shown: int) -> Iterator[str]:
+    if not count:
+        yield "no connection now"
+    elif count > shown:
+        yield f"and {count - shown} more connections: --json has up to 100, natmirror legs has all"
+
+
+# A new connection
+
+
+def _service(one: ExplainedService, *, is_running: bool) -> Iterator[str]:
+    chosen = next((member for member in one["pool"] if member["backend"] == one["backend"]), None)
+    yield f"{one['service']} {one['address']}: a new connection {_opening(one, chosen)}"
+    if one["has_tried_all"]:
+        yield "  all open backends have lately failed this client, so that it avoids none of them"
+    if one["first_choice"] is not None:
+        yield f"  its first choice is {one['first_choice']}: by its hash it has Maglev's slot {one['slot']} of 65537"
+    for member in _notable(one) if is_running else ():
+        yield f"  {member['backend']}: {_member(member, one['states'].get(member['backend']))}"
+    for copy in one["copies"]:
+        yield f"  {_foreseen(copy)}"
+
+
+def _opening(one: ExplainedService, chosen: PoolMemberEntry | None) -> str:
+    if one["opening"] != Opening.TO_BACKEND:
+        return f"is {one['opening']}: {_sentence(one['opening'], Opening)}"
+    if one["needs_port"]:
+        return "goes to a backend that depends on the client's port (hash: address-port): ask for CLIENT:PORT"
+    assert chosen is not None, "a backend of the pool"
+    where = f"goes to {chosen['backend']} ({chosen['address']})"
+    if chosen["backend"] not in one["states"]:
+        return f"{where}, the sorry server, because no backend is open"
+    why = _BALANCES.get(one["balance"]) if one["balance"] is not None else None
+    return f"{where}: {why}" if why else where
+
+
+def _notable(one: ExplainedService) -> list[PoolMemberEntry]:
+    """Return the backends that explain the choice: the one that is chosen, the first choice, those with an obstacle."""
+    if one["opening"] in (Opening.NO_CLIENT, Opening.PAST_SERVICE):
+        return []
+    named = (one["backend"], one["first_choice"])
+    found = [member for member in one["pool"] if member["backend"] in named or member["obstacles"]]
+    return sorted(found, key=lambda member: member["backend"] not in named)[:_MOST_BACKENDS]
+
+
+def _member(member: PoolMemberEntry, state: AdmissionEntry | None) -> str:
+    reasons = [_obstacle(obstacle, member, state) for obstacle in member["obstacles"]]
+    return "; ".join(reasons or [_state(state)]) + f"; {_count(member['connections'], 'connection')}"
+
+
+def _obstacle(obstacle: Obstacle, member: PoolMemberEntry, state: AdmissionEntry | None) -> str:
+    match obstacle:
+        case Obstacle.FULL:
+            return f"full: max-connections is {member['max_connections']}"
+        case Obstacle.SLOW_START:
+            return f"in its slow start, with {100 * member['share']:.0f} % of its clients, and not yet this one"
+        case Obstacle.FAILED if (failure := member["failure"]) is not None:
+            return _failure(failure)
+    return _state(state)
+
+
+def _failure(failure: FailureEntry) -> str:
+    for_time = f"for {duration(failure['avoided_seconds'])} more"
+    ago = duration(failure["failed_seconds"])
+    if failure["kind"] == FailureKind.REFUSED:
+        return f"it refused this client's SYN {ago} ago, so the client's new connections avoid it {for_time}"
+    return (
+        f"it left this client's SYN of {ago} ago unanswered, so the client's new connections avoid it {for_time}, or"
+        " until it accepts a connection of any client"
+    )
+
+
+def _state(state: AdmissionEntry | None) -> str:
+    if state is None:
+        return "the sorry server, for the time when no backend is open"
+    since = "" if state["state_seconds"] is None else f" for {duration(state['state_seconds'])}"
+    match state["state"]:
+        case BackendState.DOWN | BackendState.PANIC:
+            return f"{state['state']}{since}: {state['reason']}"
+        case BackendState.DRAINING:
+            return "drained: natmirror undrain gives it new connections again"
+        case BackendState.UNCHECKED:
+            return "open, and not checked: it gets connections whether it answers or not"
+    share = state["share"] or 0.0
+    return f"up{since}" + (f", in its slow start with {100 * share:.0f} % of its clients" if 0 < share < 1 else "")
+
+
+def _foreseen(copy: ForeseenCopy) -> str:
+    if (reason := copy["reason"]) is None:
+        return f"copied to {copy['mirror']}"
+    return f"not copied to {copy['mirror']}: {reason}: {_sentence(reason, *_REASONS)}"
+
+
+# Connections
+
+
+def _connection(one: ExplainedConnection, refused: str | None) -> Iterator[str]:
+    to = one["service"] if one["backend"] is None else f"{one['service']}, with {one['backend']}"
+    idle = "" if one["idle_seconds"] is None else f", last packet {duration(one['idle_seconds'])} ago"
+    yield f"{one['client']} to {to}: {one['state']}{idle}"
+    yield from (f"  {line}" for line in _binding(one))
+    yield from (f"  {_copy(copy)}" for copy in one["copies"])
+    for what, outcome in (("restart", one["restart"]), ("stop", one["stop"]), ("move to the other host", one["move"])):
+        if outcome is not None:
+            yield f"  {what}: {_outcome(outcome)}"
+    if refused is not None:
+        yield f"  reload: it would be refused: {refused}"
+    elif not one["is_over"]:
+        yield f"  reload of the file on disk: {'; '.join(f'it {loss}' for loss in one['reload']) or 'it loses nothing'}"
+
+
+def _binding(one: ExplainedConnection) -> Iterator[str]:
+    backend, derived = one["backend"], one["derived_backend"]
+    if one["direct"]:
+        yield "connected to the backend's own address: natmirror lets it pass, and copies nothing"
+    elif one["is_over"]:
+        return
+    elif one["pinned"] and backend != derived:
+        yield (
+            f"pinned: the rules alone would give it {derived}. natmirror moves no open connection: it stays with"
+            f" {backend} until it ends"
+        )
+    elif backend is not None:
+        yield f"derived: the rules alone give it {backend}, on each host"
+    notes = {
+        "its packets pass the other host of the pair, as far as this one knows": one["guest"],
+        "natmirror has reset it, because its backend or its client was taken away": one["reset_by_natmirror"],
+        "picked up: its SYN did not pass here": one["picked_up"] and not one["is_over"],
+        "its two ends have not agreed on their numbers here yet: it expires after ten seconds of silence": (
+            one["unconfirmed"]
+        ),
+        "throttled: the client sees a smaller window because of a mirror": one["throttled"],
+    }
+    yield from (note for note, holds in notes.items() if holds)
+
+
+def _copy(copy: CopyEntry) -> str:
+    waits = ", and the client waits for it now" if copy["client_waits"] else ""
+    if copy["copied"]:
+        return f"copied to {copy['mirror']}{waits}"
+    reason = copy["reason"]
+    if reason is None:
+        return f"not copied to {copy['mirror']}: no session has begun, and the log has the reason"
+    if reason != EndReason.RECONNECTING:
+        return f"not copied to {copy['mirror']}: {reason}: {_sentence(reason, *_REASONS)}"
+    before = "" if copy["ended_as"] is None else f" after {copy['ended_as']} ({_sentence(copy['ended_as'], EndReason)})"
+    when = copy["begins_in_seconds"]
+    begins = (
+        "once another connection has reached the mirror" if when is None else f"in {duration(when)} at the earliest"
+    )
+    begins = "with the client's next data after a pause" if when == 0 else begins
+    return f"not copied to {copy['mirror']}{before}: it begins again {begins}"
+
+
+def _outcome(outcome: OutcomeEntry) -> str:
+    copies = [f"its copy to {name} {_COPY_FATES[fate]}" for name, fate in outcome["copies"].items()]
+    return "; ".join((_sentence(outcome["connection"], ConnectionFate), *copies))
+
+
+_COPY_FATES = {
+    CopyFate.GOES_ON: "goes on",
+    CopyFate.BEGINS_AGAIN: "ends, and begins again in the middle",
+    CopyFate.ENDS: "ends",
+}
+
+
+# Words
+
+_REASONS = (EndReason, SessionWait, CopyWait)
+
+
+@cache
+def _sentences(kind: type[StrEnum]) -> Mapping[str, str]:
+    """Return the first paragraph of each word's sentence in the reference, without its full stop."""
+    told = docstrings.sentences(kind)
+    return {word: told[word.name].partition("\n\n")[0].rstrip(".") for word in kind}
+
+
+def _sentence(word: str, *kinds: type[StrEnum]) -> str:
+    """Return the sentence of a word of one of these enumerations, to stand behind a colon."""
+    sentence = next(_sentences(kind)[word] for kind in kinds if word in _sentences(kind))
+    return sentence[:1].lower() + sentence[1:]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration as text: ``12 s``, ``3 min``."""
+    for length, unit in _UNITS:
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"

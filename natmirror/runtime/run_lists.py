@@ -1,0 +1,147 @@
+"""The lists of a run as values for JSON: flows, legs, ended legs and decisions of all threads, some at a time.
+
+Each row has its place, from which a later request can go on: api/lists.py says how.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from typing import Any, TypeVar
+
+from natmirror.api.lists import Place
+from natmirror.engine.shown import SwitchDecisions
+from natmirror.fastpath.flow_states import FlowState
+from natmirror.mirror.shown import FlowEntry, LegEntry, LegPhase
+from natmirror.net.endpoint import parse_endpoint
+from natmirror.reasons import EndReason
+from natmirror.runtime.api_process import Arguments
+from natmirror.runtime.engine_proxy import FIRST, EngineProxy, FlowPlace
+from natmirror.runtime.selection import ClientFilter, Names, Selection, check_word
+from natmirror.runtime.shown import EndedLeg, LegRow
+
+_Row = TypeVar("_Row")
+_Rows = Iterator[list[tuple[Place, _Row]]]
+_BAD_CURSOR = "the parameter cursor: expected the value of next in the answer before this one"
+
+
+class RunLists:
+    """The lists. ``names`` returns the names that are known now, ``ended_legs`` the legs that ended last. Each list
+    raises ValueError for arguments that it refuses: names and words that are not known, or a foreign cursor."""
+
+    def __init__(
+        self,
+        engines: Sequence[EngineProxy],
+        names: Callable[[], Names],
+        ended_legs: Callable[[], list[tuple[int, EndedLeg]]],
+    ) -> None:
+        self._engines = engines
+        self._names = names
+        self._ended_legs = ended_legs
+
+    def flows(self, arguments: Arguments) -> _Rows[FlowEntry]:
+        """Return the flows with their legs."""
+        check_word(arguments.get("state"), "state", FlowState)
+        self._check_names(arguments)
+        after = _place(arguments, int, bool, int)
+        return self._flows(Selection(arguments, of_legs=False), after)
+
+    def legs(self, arguments: Arguments) -> _Rows[LegRow]:
+        """Return a row for each leg."""
+        check_word(arguments.get("state"), "state", LegPhase)
+        self._check_names(arguments)
+        after = _place(arguments, int, bool, int, str)
+        return self._legs(Selection(arguments, of_legs=True), after)
+
+    def ended(self, arguments: Arguments) -> _Rows[EndedLeg]:
+        """Return the legs that ended last, the latest last."""
+        check_word(arguments.get("reason"), "reason", EndReason)
+        legs = self._ended_legs()
+        rows = [leg for _, leg in legs]
+        self._check_names(arguments, rows)
+        after = _place(arguments, int) or [0]
+        client = ClientFilter(arguments.get("client"))
+        wanted = {key: arguments[key] for key in ("service", "mirror", "reason") if key in arguments}
+        return iter(
+            [
+                [
+                    ([number], leg)
+                    for number, leg in legs
+                    if number > after[0]
+                    and client.takes(parse_endpoint(leg["client"]))
+                    and wanted.items() <= leg.items()
+                ]
+            ]
+        )
+
+    def decisions(self, arguments: Arguments) -> _Rows[SwitchDecisions]:
+        """Return the orders of backends and masters for each switch."""
+        self._check_names(arguments)
+        return self._decisions(arguments, _place(arguments, int, int) or [0, -1])
+
+    def _decisions(self, arguments: Arguments, after: Place) -> _Rows[SwitchDecisions]:
+        client, service = ClientFilter(arguments.get("client")), arguments.get("service")
+        for thread, engine in self._from(after):
+            for part in engine.decisions(after[1] + 1 if thread == after[0] else 0):
+                yield [
+                    ([thread, number], one)
+                    for number, one in part
+                    if client.takes(parse_endpoint(one["client"])) and service in (None, one["service"])
+                ]
+
+    def _flows(self, wanted: Selection, after: Place | None) -> _Rows[FlowEntry]:
+        for thread, engine in self._from(after):
+            first = FIRST
+            if after is not None and thread == after[0]:
+                first = after[1], after[2] + 1
+            for part in engine.flows(wanted, first):
+                yield [([thread, *place], flow) for place, flow in part]
+
+    def _legs(self, wanted: Selection, after: Place | None) -> _Rows[LegRow]:
+        for thread, engine in self._from(after):
+            first = FIRST if after is None or thread != after[0] else (after[1], after[2])
+            for part in engine.flows(wanted, first):
+                rows = chain.from_iterable(_leg_rows(thread, place, flow, wanted) for place, flow in part)
+                yield [(place, row) for place, row in rows if after is None or place > after]
+
+    def _from(self, after: Place | None) -> Iterator[tuple[int, EngineProxy]]:
+        for thread, engine in enumerate(self._engines):
+            if after is None or thread >= after[0]:
+                yield thread, engine
+
+    def _check_names(self, arguments: Arguments, ended: Sequence[EndedLeg] = ()) -> None:
+        if not arguments.keys() & {"service", "backend", "mirror"}:
+            return
+        names = self._names()
+        services = names.services | {leg["service"] for leg in ended}
+        mirrors = names.mirrors | {(leg["service"], leg["mirror"]) for leg in ended}
+        Names(services, names.backends, mirrors).check(arguments)
+
+
+def _leg_rows(thread: int, place: FlowPlace, flow: FlowEntry, wanted: Selection) -> Iterator[tuple[Place, LegRow]]:
+    """Yield the rows of a flow's legs, by their mirrors' names."""
+    for leg in sorted(flow["legs"], key=_mirror):
+        if wanted.takes_leg(leg):
+            row: LegRow = {
+                "service": flow["service"],
+                "client": flow["client"],
+                "backend": flow["backend"],
+                "flow_state": flow["state"],
+                **leg,
+            }
+            yield [thread, *place, leg["mirror"]], row
+
+
+def _mirror(leg: LegEntry) -> str:
+    return leg["mirror"]
+
+
+def _place(arguments: Arguments, *kinds: type) -> Place | None:
+    """Return the place behind which the list goes on, or None for the whole list."""
+    place: Any = arguments.get("after")
+    if place is None:
+        return None
+    is_one = isinstance(place, list) and len(place) == len(kinds)
+    if not is_one or not all(type(one) is kind for one, kind in zip(place, kinds, strict=True)):
+        raise ValueError(_BAD_CURSOR)
+    if any(isinstance(one, int) and not -1 <= one < 1 << 31 for one in place):
+        raise ValueError(_BAD_CURSOR)
+    return list(place)

@@ -1,0 +1,52 @@
+"""The rules that run, beside those in the file."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from natmirror.rules import load_rules
+from natmirror.rules.text import describe
+from natmirror.runtime.rules_view import RulesView
+from tests.helpers.support import RULES
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "rules.yaml"
+    path.write_text(RULES)
+    return path
+
+
+def test_the_file_is_compared_and_parsed_only_after_a_change(path: Path) -> None:
+    parsed: list[int] = []
+    rules = load_rules(path)
+    view = RulesView(rules, lambda: parsed.append(1))
+    shown = view.show()
+    assert (shown["path"], shown["running"]) == (str(path), describe(rules).splitlines())
+    assert (shown["file"]["differs"], shown["file"]["differences"], shown["file"]["error"]) == (False, [], None)
+    path.write_text("max-flows: 8192\n" + RULES)
+    os.utime(path, ns=(1, 1_000_000_000))
+    for _ in range(3):
+        file = view.show()["file"]
+    assert file["changed_at"] == "1970-01-01T00:00:01.000+00:00"
+    assert file["differences"] == [f"- max-flows: {rules.max_flows}", "+ max-flows: 8192"]
+    assert "max-flows: cannot change while natmirror runs; restart natmirror" in str(file["error"])
+    assert len(parsed) == 2
+    view.set(load_rules(path))
+    assert view.show()["file"]["differs"] is False
+
+
+def test_a_file_that_cannot_be_used_says_why(path: Path) -> None:
+    view = RulesView(load_rules(path), lambda: None)
+    path.write_text(RULES + "nonsense: 1\n")
+    file = view.show()["file"]
+    assert file["differs"]
+    assert "nonsense" in str(file["error"])
+    path.unlink()
+    assert view.show()["file"] == {
+        "changed_at": None,
+        "differs": True,
+        "differences": [],
+        "error": f"{path}: No such file or directory",
+    }

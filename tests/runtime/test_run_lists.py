@@ -1,0 +1,102 @@
+"""The lists of a run: their rows' places, and lists that go on behind one."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from natmirror.api.lists import Place
+from natmirror.fastpath.flow_states import FlowState, State
+from natmirror.runtime import engine_proxy
+from natmirror.runtime.run_lists import RunLists
+from natmirror.runtime.selection import names_in
+from natmirror.runtime.shown import EndedLeg
+from tests.helpers.client_connection import ClientConnection, engine
+from tests.helpers.immediate import ImmediateThread, proxy
+from tests.helpers.support import CLIENT, TIMEOUTS
+
+COUNT = 130
+NOW = 1001.0
+
+
+@pytest.fixture
+def lists(monkeypatch: pytest.MonkeyPatch) -> RunLists:
+    """The lists of two threads with 130 mirrored connections each; one leg of the first has outlived its flow."""
+    monkeypatch.setattr(engine_proxy, "time", SimpleNamespace(monotonic=lambda: NOW))
+    engines = [engine(), engine()]
+    for number, one in enumerate(engines):
+        for port in range(1, COUNT + 1):
+            connection = ClientConnection(one, client=(CLIENT[0], 1000 * number + port))
+            connection.connect()
+            if (number, port) == (0, 3):
+                close(connection)
+    ended: list[tuple[int, EndedLeg]] = []
+    proxies = [proxy(one) for one in engines]
+    return RunLists(proxies, lambda: names_in([one.snapshot(NOW) for one in engines]), lambda: ended)
+
+
+def close(connection: ClientConnection) -> None:
+    """End a connection whose mirror has not acknowledged all."""
+    connection.connect_mirror()
+    connection.from_client("PA", b"not acknowledged yet")
+    connection.from_client("FA")
+    connection.from_backend("FA")
+    connection.from_client("A")
+    connection.now += TIMEOUTS[State.TIME_WAIT]
+    connection.from_mirror("A", 1, 2)
+    connection.engine.handle_timer(connection.now)
+
+
+def all_rows(make: Any, arguments: dict[str, Any]) -> list[tuple[Place, Any]]:
+    return [row for part in make(arguments) for row in part]
+
+
+@pytest.mark.parametrize("name", ["flows", "legs"])
+def test_a_list_goes_on_behind_each_of_its_rows(lists: RunLists, name: str) -> None:
+    make = getattr(lists, name)
+    rows = all_rows(make, {})
+    places = [place for place, _ in rows]
+    assert len(rows) == 2 * COUNT
+    assert places == sorted(places)
+    for at in (0, 48, 49, 50, COUNT - 2, COUNT - 1, COUNT, 2 * COUNT - 1):
+        assert all_rows(make, {"after": places[at]}) == rows[at + 1 :]
+
+
+def test_a_leg_that_has_outlived_its_flow_is_listed(lists: RunLists) -> None:
+    [(place, row)] = [one for one in all_rows(lists.legs, {}) if one[1]["flow_state"] == FlowState.GONE]
+    assert place[:2] == [0, True]
+    assert row["client"] == "10.10.0.11:3"
+    assert [one["client"] for _, one in all_rows(lists.flows, {"state": "gone"})] == [row["client"]]
+    assert all_rows(lists.flows, {"state": "gone", "client": "10.10.0.11:4"}) == []
+
+
+def test_few_questions_find_one_client_among_many() -> None:
+    thread, one = ImmediateThread(), engine()
+    for port in range(1, 1001):
+        ClientConnection(one, client=(bytes((10, 10, port >> 8, port & 0xFF)), port)).connect()
+    shown = RunLists([proxy(one, thread)], lambda: names_in([]), list)
+    [(_, row)] = all_rows(shown.flows, {"client": "10.10.0.77"})
+    assert row["client"] == "10.10.0.77:77"
+    assert thread.questions < 10
+
+
+@pytest.mark.parametrize("place", [[], [0], [0, False, "x"], [0, 1, 2], [0, False, 1 << 40], "x", {"a": 1}])
+def test_a_foreign_place_is_refused(lists: RunLists, place: Any) -> None:
+    with pytest.raises(ValueError, match="the parameter cursor"):
+        lists.flows({"after": place})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ({"service": "opnflow"}, "there is no service opnflow: did you mean openflow?"),
+        ({"backend": "c"}, "there is no backend c: did you mean c"),
+        ({"mirror": "zz"}, "there is no mirror zz: there are master"),
+        ({"state": "opn"}, "there is no state opn: "),
+    ],
+)
+def test_unknown_names_are_refused_with_those_that_are_known(
+    lists: RunLists, arguments: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(ValueError, match=why.replace("?", r"\?")):
+        lists.legs(arguments)
