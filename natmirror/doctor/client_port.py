@@ -40,7 +40,7 @@ class ClientPort:
 
     def __init__(self, client: IPv4Address, services: Iterable[IPv4Address], link: str | None) -> None:
         self._client = client
-        self._services = list(services)
+        self._services = list(dict.fromkeys(services))
         self.link = None if link is None or _is_strict(link) else link
         """The interface by which its packets come in; None: the pair's end."""
 
@@ -126,7 +126,7 @@ class ClientPort:
             with IPRoute() as kernel:
                 [index] = kernel.link_lookup(ifname=PORT)
                 to = str(self._client)
-                kernel.neigh("add", family=AF_INET, dst=to, lladdr=link_address, ifindex=index, state=PERMANENT)
+                kernel.neigh("replace", family=AF_INET, dst=to, lladdr=link_address, ifindex=index, state=PERMANENT)
                 wait_until_up(kernel, index)
         except (NetlinkError, OSError) as error:
             raise HostError(f"cannot make a client: {_why(error)}") from None

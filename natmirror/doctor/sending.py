@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address
 from typing import Any
 
-from natmirror.api.client import ask
+from natmirror.api.client import ask_list
 from natmirror.docstrings import sentences
 from natmirror.doctor.client_port import ClientPort
 from natmirror.doctor.free_address import route_to, why_not_free
@@ -29,8 +29,8 @@ _SECOND_SYN_AFTER = 0.9  # Linux sends a SYN again after one
 _COPIED_WITHIN = 3.5  # a leg sends SYNs after 0, 1 and 3 s
 _POLL = 0.1
 _NO_ANSWER = (
-    "run: tcpdump -ni any host {address} and host {client}; if nothing comes back, look on {name}: ip route get {client}"
-    " has to name this host as the gateway (or set source for the mirror), and no firewall may drop SYNs"
+    "run: tcpdump -ni any host {address} and host {client}; if nothing comes back, look on {name}: ip route get"
+    " {client} has to name this host as the gateway (or set source for the mirror), and no firewall may drop SYNs"
 )
 
 
@@ -67,7 +67,8 @@ def _services(subject: Subject) -> list[Service]:
 
 
 def _refuse_unless_free(subject: Subject, client: IPv4Address) -> None:
-    known = {one["client"].rpartition(":")[0] for one in ask("flows", subject.api) if one["state"] in _OPEN}
+    flows = ask_list("flows", subject.api, client=client)
+    known = {one["client"].rpartition(":")[0] for one in flows if one["state"] in _OPEN}
     if why := why_not_free(client, subject.rules(), own_addresses(), known):
         raise NotCheckedError(
             f"{client} cannot be doctor's client: {why}; name a free address of switches with --client"
@@ -106,8 +107,8 @@ def _speaks_openflow(service: Service) -> bool:
 
 def _flow(subject: Subject, client: IPv4Address, port: int) -> dict[str, Any] | None:
     """Return the connection as natmirror shows it; None: it has not seen it."""
-    name = f"{client}:{port}"
-    return next((one for one in ask("flows", subject.api) if one["client"] == name), None)
+    flows: list[dict[str, Any]] = ask_list("flows", subject.api, client=f"{client}:{port}")
+    return next(iter(flows), None)
 
 
 def _backend(flow: dict[str, Any] | None) -> str:

@@ -64,7 +64,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
     def run(flow: dict[str, Any] | None = FLOW, **answer: Any) -> list[Outcome]:
         asked: Iterator[list[Any]] = iter([[]])
         monkeypatch.setattr(Port, "answer", OPEN | answer)
-        monkeypatch.setattr(sending, "ask", lambda *_: next(asked, [] if flow is None else [flow]))
+        monkeypatch.setattr(sending, "ask_list", lambda *_, **__: next(asked, [] if flow is None else [flow]))
         outcomes = send(Subject(PATH, Path("/nowhere")), CLIENT, b"x")
         for one in outcomes:
             assert_declared(DoctorCheck, one.show())
