@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import IntEnum
 
-from natmirror.reasons import DropReason, EndReason
+from natmirror.reasons import DropReason, EndedBy, EndReason
 
 
 class Hook(IntEnum):
@@ -76,9 +76,12 @@ class LegEnded:
     reason: EndReason
     client_bytes: int
     acked_bytes: int
+    ended_by: EndedBy | None = None
+    """Which end of the client's connection closed or reset it first; None while it goes on, and if unknown."""
 
     def __str__(self) -> str:
+        by = "" if self.ended_by is None else f"; the {self.ended_by} ended the connection"
         return (
             f"{self.client} -> {self.service} => {self.mirror}: {self.reason},"
-            f" {self.acked_bytes} of {self.client_bytes} bytes acknowledged"
+            f" {self.acked_bytes} of {self.client_bytes} bytes acknowledged{by}"
         )

@@ -52,6 +52,15 @@ class DropReason(StrEnum):
     """The packet came before natmirror's threads had started. It is not counted; its sender sends it again."""
 
 
+class EndedBy(StrEnum):
+    """Which end of a client's connection closed it or reset it first."""
+
+    CLIENT = "client"
+    """The client."""
+    BACKEND = "backend"
+    """The backend, or the program that serves a service without a pool."""
+
+
 class EndReason(StrEnum):
     """Why a leg ended, why a copy or session never had a leg, or why a mirror did not get some bytes."""
 

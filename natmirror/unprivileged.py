@@ -11,7 +11,8 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from errno import EAGAIN
-from threading import Thread
+
+from natmirror.threads import NamedThread
 
 # linux/prctl.h, linux/capability.h
 _PR_CAPBSET_DROP = 24
@@ -104,7 +105,7 @@ def start(
         except Exception as error:
             outcome.append(error)
 
-    thread = Thread(target=run, name="starts a program", daemon=True)
+    thread = NamedThread(run, "program")
     try:
         thread.start()
     except RuntimeError:

@@ -12,6 +12,7 @@ from natmirror.api.resources import ROUTES, Kind
 from natmirror.backends.probes import PROBES
 from natmirror.cli.commands import main as cli
 from natmirror.engine.counters import EngineCounter
+from natmirror.events import EventKind
 from natmirror.linux import iptables_rules
 from natmirror.linux.iptables_rules import CHAINS, Chain
 from natmirror.openflow.answers import ANSWERED
@@ -57,7 +58,7 @@ def paragraph(title: str) -> str:
 
 def test_the_list_of_kinds_is_complete() -> None:
     wanted = "scheduler", "key of the rules", "health check", "counter", "OpenFlow message", "mirror policy", "command"
-    assert [one.partition(" ")[2] for one in KINDS] == [*wanted, "rule in the kernel"]
+    assert [one.partition(" ")[2] for one in KINDS] == [*wanted, "kind of event", "rule in the kernel"]
 
 
 @pytest.mark.parametrize("title", KINDS)
@@ -133,6 +134,13 @@ def test_commands_follow_the_steps(command: str) -> None:
     word = _WORDS.get(command, command)
     assert word in cli.commands
     assert f"## natmirror {word}\n" in source("docs/reference/commands.md")
+
+
+@pytest.mark.parametrize("kind", EventKind)
+def test_kinds_of_events_follow_the_steps(kind: EventKind) -> None:
+    sources = [path for path in (ROOT / "natmirror").rglob("*.py") if path.name != "kinds.py"]
+    assert any(f"EventKind.{kind.name}" in path.read_text(encoding="utf-8") for path in sources)
+    assert f"| `{kind}` |" in source("docs/reference/state.md")
 
 
 def test_a_masters_questions_have_handlers() -> None:

@@ -14,8 +14,8 @@ DOCUMENTS = [
     "README.md",
     *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
 ]
-FOLDERS = ("natmirror", "tests", "bench", "docs", "scripts", "systemd", "rules", "pcaps")
-SOURCES = {".py", ".pyi", ".c", ".h", ".yaml", ".service", ""}
+FOLDERS = ("natmirror", "tests", "bench", "docs", "scripts", "systemd", "rules", "pcaps", "monitoring")
+SOURCES = {".py", ".pyi", ".c", ".h", ".yaml", ".yml", ".service", ""}
 FOREIGN = {
     *("IFLA_AF_SPEC", "accept_local", "fib_multipath_hash_policy"),  # Linux
     *("rules.yaml", "switches.json"),  # an operator's
@@ -144,7 +144,8 @@ def examples() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("document", "text"), examples())
 def test_examples_are_rules(document: str, text: str) -> None:
     first = text.split()[0]
-    whole = text + SERVICE + POOL if first in ("ha:", "limit-per-client:") else WHAT_IS_LEFT_OUT[first] + text
+    is_of_the_top = first in ("ha:", "limit-per-client:", "metrics:")
+    whole = text + SERVICE + POOL if is_of_the_top else WHAT_IS_LEFT_OUT[first] + text
     parse_rules(
         whole if re.search("^switches:", whole, re.MULTILINE) else "switches: [10.10.0.0/24]\n" + whole, document
     )

@@ -14,9 +14,22 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "natmirror"
 
 MAX_LEVELS = 10
-CORE = {"actions", "engine", "errors", "fastpath", "mirror", "nat", "net", "openflow", "reasons", "rules", "tcp"}
+CORE = {
+    "actions",
+    "engine",
+    "errors",
+    "fastpath",
+    "histograms",
+    "mirror",
+    "nat",
+    "net",
+    "openflow",
+    "reasons",
+    "rules",
+    "tcp",
+}
 FORBIDDEN_IN_CORE = {"asyncio", "os", "random", "select", "signal", "socket", "subprocess", "threading", "time"}
-IMPORTED_BY_LINUX = {"_ffi", "actions", "errors", "findings", "net", "reasons", "rules"}
+IMPORTED_BY_LINUX = {"_ffi", "actions", "errors", "findings", "histograms", "net", "reasons", "rules", "threads"}
 USERS_OF_THE_EXTENSION = {"fastpath", "linux"}
 IMPORT_NOTHING = ("natmirror", "natmirror.cli", "natmirror.ha")
 """Packages that ``natmirror health`` imports: it runs every second, so their ``__init__`` imports nothing."""

@@ -21,6 +21,7 @@ SHIPPED = (
     "natmirror/py.typed",
     "rules/*.yaml",
     "systemd/*",
+    "monitoring/*",
     "pcaps/**/*.*",
     "scripts/*",
 )

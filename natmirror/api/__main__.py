@@ -1,7 +1,9 @@
-"""The process that serves the API: ``python -m natmirror.api LISTENING CONNECTION``, started by natmirror itself.
+"""The process that serves the API: ``python -m natmirror.api CONNECTION LISTENING METRICS API``, started by natmirror
+itself.
 
-The arguments are descriptors: the API's listening socket, and the connection to natmirror. The process gives up all
-rights before it reads anything, and ends when natmirror ends.
+The arguments are descriptors: the connection to natmirror, the API's listening socket, and those of the rules keys
+``metrics`` and ``api``, or -1. The process gives up all rights before it reads anything, and ends when natmirror
+ends.
 """
 
 import asyncio
@@ -14,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from natmirror.api.http_server import HttpServer
+from natmirror.api.metrics import Metrics, read_only
 from natmirror.api.program import Program
 from natmirror.api.routes import Routes
 from natmirror.unprivileged import give_up_rights
@@ -21,6 +24,7 @@ from natmirror.unprivileged import give_up_rights
 _NICE = 5  # packets come first
 _OOM_SCORE = 800  # of 1,000: the kernel kills this process rather than the one that passes packets
 _MAX_MEMORY = 512 << 20  # bytes of address space
+_MAX_REMOTE = 64  # connections to each address of the rules
 
 
 def _confine() -> None:
@@ -36,12 +40,24 @@ def _confine() -> None:
     give_up_rights()
 
 
-async def _serve(listening: socket.socket, connection: socket.socket, description: bytes) -> None:
+async def _serve(description: bytes, connection: socket.socket, *listening: socket.socket | None) -> None:
     program = Program(*await asyncio.open_connection(sock=connection))
-    serving = asyncio.create_task(HttpServer(Routes(program, description).respond).serve(listening))
-    await asyncio.wait({serving, asyncio.create_task(program.run())}, return_when=asyncio.FIRST_COMPLETED)
-    if serving.done():
-        serving.result()
+    metrics = Metrics(program)
+    routes = Routes(program, metrics, description)
+    servers = (
+        HttpServer(routes.respond),
+        HttpServer(metrics.respond, _MAX_REMOTE),
+        HttpServer(read_only(routes.respond), _MAX_REMOTE),
+    )
+    serving = [
+        asyncio.create_task(server.serve(one))
+        for server, one in zip(servers, listening, strict=True)
+        if one is not None
+    ]
+    await asyncio.wait({*serving, asyncio.create_task(program.run())}, return_when=asyncio.FIRST_COMPLETED)
+    for task in serving:
+        if task.done():
+            task.result()
     os._exit(0)  # natmirror has ended: clients' connections end with this process
 
 
@@ -49,9 +65,12 @@ def main() -> None:
     """Serve the API until natmirror ends."""
     description = Path(__file__).with_name("openapi.json").read_bytes()
     _confine()
-    listening, connection = (socket.socket(fileno=int(word)) for word in sys.argv[1:3])
-    listening.setblocking(False)
-    asyncio.run(_serve(listening, connection, description))
+    connection, *listening = (None if word == "-1" else socket.socket(fileno=int(word)) for word in sys.argv[1:])
+    assert connection is not None, "natmirror itself has started this process"
+    for one in listening:
+        if one is not None:
+            one.setblocking(False)
+    asyncio.run(_serve(description, connection, *listening))
 
 
 if __name__ == "__main__":

@@ -54,10 +54,11 @@ Respond = Callable[[Request], Answer]
 
 
 class HttpServer:
-    """Serves the connections of a listening socket."""
+    """Serves the connections of a listening socket, ``most`` at once: another one ends the longest silent one."""
 
-    def __init__(self, respond: Respond) -> None:
+    def __init__(self, respond: Respond, most: int = MAX_CONNECTIONS) -> None:
         self._respond = respond
+        self._most = most
         self._open = 0
         self._silent: dict[_Connection, None] = {}  # without a whole request; the longest silent first
 
@@ -70,7 +71,7 @@ class HttpServer:
         connection = _Connection(reader, writer)
         self._open += 1
         self._silent[connection] = None
-        if self._open > MAX_CONNECTIONS:
+        if self._open > self._most:
             longest = next(iter(self._silent))
             del self._silent[longest]
             longest.abort()

@@ -113,9 +113,10 @@ ENDED = Listing(
         _field("client", 1, "client"),
         _Column("mirror", 3, lambda row: f"{row['service']}/{row['mirror']}"),
         _field("reason", 4, "reason"),
+        _field("closed by", 6, "ended_by"),
         _Column("mirrored", 5, lambda row: f"{row['acked_bytes']} of {row['client_bytes']}", True),
     ),
-    ("ended_at", "client", "service", "mirror", "reason", "client_bytes", "acked_bytes"),
+    ("ended_at", "client", "service", "mirror", "reason", "client_bytes", "acked_bytes", "ended_by"),
 )
 
 

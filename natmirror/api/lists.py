@@ -1,9 +1,9 @@
 """A page of a list: its order, its limit, and the cursor that leads to the next page.
 
-Each row comes with its place: a list of numbers and words, in the order in which natmirror walks through its flows. A
-page in this order goes on behind the place of the last row, so natmirror walks no further than the limit, and flows
-that begin or end meanwhile move no other row. A sorted page needs a whole walk, and keeps only the rows that may stand
-on it. Its cursor has the last row's value and place, so a row whose value changes meanwhile may come twice or not.
+Each row comes with its position: a list of numbers and words, in the order in which natmirror walks through its flows.
+A page in this order goes on behind the position of the last row, so natmirror walks no further than the limit, and
+flows that begin or end meanwhile move no other row. A sorted page needs a whole walk, and keeps the rows that may stand
+on it. Its cursor has the last row's value and position, so a row whose value changes meanwhile may come twice or not.
 """
 
 import json
@@ -14,9 +14,9 @@ from typing import Any
 
 from natmirror.api.times import with_moments
 
-Place = list[Any]
-Row = tuple[Place, dict[str, Any]]
-_Key = tuple[bool, Any, Place]
+Position = list[Any]
+Row = tuple[Position, dict[str, Any]]
+_Key = tuple[bool, Any, Position]
 
 
 class CursorError(ValueError):
@@ -25,27 +25,27 @@ class CursorError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The end of a page: the value by which its last row was sorted, None without an order, and the row's place."""
+    """The end of a page: the value by which its last row was sorted, None without an order, and the row's position."""
 
     sort: str | None
     value: Any
-    place: Place
+    position: Position
 
     def __str__(self) -> str:
-        return urlsafe_b64encode(json.dumps([self.sort, self.value, self.place]).encode()).decode().rstrip("=")
+        return urlsafe_b64encode(json.dumps([self.sort, self.value, self.position]).encode()).decode().rstrip("=")
 
 
 def parse_cursor(text: str, sort: str | None) -> Cursor:
     """Return the cursor that a page with this order gave; CursorError where it is no such cursor."""
     try:
-        found_sort, value, place = json.loads(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        found_sort, value, position = json.loads(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
     except (ValueError, TypeError, RecursionError):
         raise CursorError("expected the value of next in the answer before this one") from None
     if found_sort != sort:
         raise CursorError(f"expected the same sort as before: {found_sort}")
-    if not isinstance(place, list):
+    if not isinstance(position, list):
         raise CursorError("expected the value of next in the answer before this one")
-    return Cursor(sort, value, place)
+    return Cursor(sort, value, position)
 
 
 class SortedPage:
@@ -57,19 +57,19 @@ class SortedPage:
         self._column = sort.removeprefix("-")
         self._is_descending = sort.startswith("-")
         self._limit = limit
-        self._after = None if after is None else self._key(after.value, after.place)
+        self._after = None if after is None else self._key(after.value, after.position)
         self._last: _Key | None = None  # no row behind it can stand on the page
-        self._kept: list[tuple[_Key, Any, Place, bytes]] = []
+        self._kept: list[tuple[_Key, Any, Position, bytes]] = []
 
     def add(self, rows: Iterable[Row], now: float) -> None:
         """Take rows of the time ``now``, in seconds since 1970. CursorError where the cursor does not fit them."""
         try:
-            for place, row in rows:
+            for position, row in rows:
                 value = row[self._column]
-                key = self._key(value, place)
+                key = self._key(value, position)
                 is_next = self._after is None or self._is_behind(key, self._after)
                 if is_next and (self._last is None or not self._is_behind(key, self._last)):
-                    self._kept.append((key, value, place, json.dumps(with_moments(row, now)).encode()))
+                    self._kept.append((key, value, position, json.dumps(with_moments(row, now)).encode()))
         except TypeError:
             raise CursorError("expected the value of next in the answer before this one") from None
         if len(self._kept) > 2 * self._limit + 1:
@@ -82,11 +82,11 @@ class SortedPage:
         rows = [row for _, _, _, row in self._kept[: self._limit]]
         if len(self._kept) <= self._limit:
             return rows, None
-        _, value, place, _ = self._kept[self._limit - 1]
-        return rows, Cursor(self._sort, value, place)
+        _, value, position, _ = self._kept[self._limit - 1]
+        return rows, Cursor(self._sort, value, position)
 
-    def _key(self, value: Any, place: Place) -> _Key:
-        return (value is None) != self._is_descending, _comparable(value), place
+    def _key(self, value: Any, position: Position) -> _Key:
+        return (value is None) != self._is_descending, _comparable(value), position
 
     def _is_behind(self, key: _Key, other: _Key) -> bool:
         return key < other if self._is_descending else key > other

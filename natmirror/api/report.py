@@ -51,6 +51,7 @@ def status_screen(status: Mapping[str, Any]) -> Group:
         ("counters", listed(status["counters"])),
         *_packets(status, machine),
     ]
+    facts += [(f"a {what} now", _cost(cost)) for what, cost in status["costs"].items() if cost is not None]
     if why := machine["kernel_translation_off_because"]:
         facts.append(("the kernel does not translate addresses", why))
     if not machine["paths_checked"]:
@@ -121,6 +122,16 @@ def _faults(sums: Mapping[str, Any], machine: Mapping[str, Any]) -> list[tuple[s
         when = f"on again in {one['on_again_seconds']:.0f} s, or by 'natmirror resume-mirroring'"
         shown.append((f"OFF after internal errors: {one['work']} in thread {one['thread']}", when))
     return shown
+
+
+def _cost(cost: Mapping[str, int]) -> str:
+    """Return what an interruption would cost."""
+    counts = {
+        "connections may be reset": cost["connections"],
+        "copies end": cost["copies_ended"],
+        "copies begin again in the middle": cost["copies_begun_again"],
+    }
+    return ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "costs no connection and no copy"
 
 
 def _pair(status: Mapping[str, Any]) -> list[tuple[str, str]]:

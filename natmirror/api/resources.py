@@ -12,7 +12,18 @@ from itertools import zip_longest
 from urllib.parse import unquote
 
 from natmirror.api import PREFIX
-from natmirror.api.values import Client, Count, Cursor, Flag, Name, Order, Seconds, ValueType, Words
+from natmirror.api.values import (
+    Client,
+    Count,
+    Cursor,
+    Flag,
+    Name,
+    Order,
+    Seconds,
+    Since,
+    ValueType,
+    Words,
+)
 
 JSON = "application/json"
 MAX_LIMIT = 10_000
@@ -192,6 +203,19 @@ ROUTES = (
             Parameter("client", Client(), "The client's address, or its address and port.", is_required=True),
             _SERVICE,
         ),
+    ),
+    Route(
+        Kind.LIST,
+        f"{PREFIX}events",
+        "events",
+        "EventEntry",
+        "What has happened: the latest events, also of earlier runs. The latest come last.",
+        (
+            Parameter("since", Since(), "Only events after the one with this number, or from this time on."),
+            Parameter("kind", Words("EventKind"), "Only events of this kind."),
+            Parameter("severity", Words("EventSeverity"), "Only events of this severity, and worse ones."),
+        ),
+        columns=("number", "time", "kind", "severity", "service", "backend", "mirror", "code", "count"),
     ),
     Route(
         Kind.COMMAND,

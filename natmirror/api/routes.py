@@ -9,7 +9,8 @@ from urllib.parse import parse_qsl
 
 from natmirror.api import times
 from natmirror.api.http_server import Answer, Request
-from natmirror.api.lists import Cursor, CursorError, Place, SortedPage, parse_cursor
+from natmirror.api.lists import Cursor, CursorError, Position, SortedPage, parse_cursor
+from natmirror.api.metrics import METRICS_PATH, Metrics
 from natmirror.api.program import BUSY, Program, Refused
 from natmirror.api.resources import DEFAULT_LIMIT, JSON, ROUTES, Kind, Parameter, Route
 from natmirror.api.times import with_moments
@@ -20,15 +21,19 @@ _ROWS_AT_ONCE = 50
 
 
 class Routes:
-    """Answers requests, by asking ``program``. ``description`` is the file openapi.json."""
+    """Answers requests, by asking ``program``. ``metrics`` has the page of metrics, ``description`` is the file
+    openapi.json."""
 
-    def __init__(self, program: Program, description: bytes) -> None:
+    def __init__(self, program: Program, metrics: Metrics, description: bytes) -> None:
         self._program = program
+        self._metrics = metrics
         self._description = description
         self._sorted_pages = 0
 
     def respond(self, request: Request) -> Answer:
         """Return the answer to a request. Refused where there is none."""
+        if request.path == METRICS_PATH:
+            return self._metrics.respond(request)
         route, in_path = _find(request)
         if route.kind is Kind.COMMAND:
             _check_query(request.query, route.query)
@@ -59,7 +64,7 @@ class Routes:
         if sort is not None:
             pieces = self._sorted(route, arguments, SortedPage(sort, limit or DEFAULT_LIMIT, after))
         else:
-            more = {} if after is None else {"after": after.place}
+            more = {} if after is None else {"after": after.position}
             pieces = self._in_natural_order(route, arguments | more, sys.maxsize if limit is None else limit)
         async with aclosing(pieces):
             async for piece in pieces:
@@ -88,7 +93,7 @@ class Routes:
     ) -> AsyncGenerator[bytes, None]:
         """Yield the pieces of a page while natmirror makes its rows."""
         before, left, end = b"", limit, None
-        last: Place = []
+        last: Position = []
         async with aclosing(self._program.get(route.name, arguments)) as parts:
             async for rows, now in parts:
                 if not before:
@@ -127,7 +132,8 @@ def _find(request: Request) -> tuple[Route, Mapping[str, str]]:
     """Return the route of a request, and the parameters in its path."""
     found = [(route, in_path) for route in ROUTES if (in_path := route.match(request.path)) is not None]
     if not found:
-        raise Refused(404, f"there is no {request.path:.100}: {closest(request.path, [one.path for one in ROUTES])}")
+        known = [*(one.path for one in ROUTES), METRICS_PATH]
+        raise Refused(404, f"there is no {request.path:.100}: {closest(request.path, known)}")
     for route, in_path in found:
         if route.method == request.method:
             return route, in_path

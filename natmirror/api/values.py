@@ -5,6 +5,8 @@ from difflib import get_close_matches
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
+from natmirror.events.query import SINCE, read_since
+
 
 class ValueType:
     """A type of values: what an error says that it expects, and its JSON Schema."""
@@ -62,6 +64,16 @@ class Order(ValueType):
 
     def schema(self) -> dict[str, Any]:
         return {"type": "string", "enum": self.words}
+
+
+class Since(ValueType):
+    """The number of an event, or a time."""
+
+    expected = SINCE
+
+    def from_text(self, text: str) -> str:
+        read_since(text)
+        return text
 
 
 class Flag(ValueType):

@@ -22,6 +22,7 @@ from natmirror.backends.shown import BackendState, HealthEntry
 from natmirror.errors import HostError
 from natmirror.net.endpoint import Endpoint, endpoint_of, show
 from natmirror.rules import Backend, Health, Rules
+from natmirror.threads import NamedThread
 
 log = logging.getLogger("natmirror")
 
@@ -103,7 +104,7 @@ class Monitor:
         try:
             self._loop = asyncio.new_event_loop()
             self._checks = self._loop.create_task(self._check_all())
-            thread = threading.Thread(target=self._run, name="health", daemon=True)
+            thread = NamedThread(self._run, "health")
             thread.start()
         except (OSError, RuntimeError) as error:
             raise HostError(f"cannot start the health checks: {error}") from None

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from natmirror import __version__
-from natmirror.cli import exit_codes, lists, running, tools
+from natmirror.cli import events, exit_codes, lists, running, tools
 from natmirror.cli.doctor import doctor
 from natmirror.cli.exit_codes import epilog
 from natmirror.cli.explain import explain
@@ -56,6 +56,24 @@ class _Commands(click.Group):
 )
 @api_option
 @iptables_option
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "logfmt", "json"]),
+    default="text",
+    show_default=True,
+    envvar="NATMIRROR_LOG_FORMAT",
+    show_envvar=True,
+    help="Write the log in this form: lines of text, or one record of named fields a line.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    envvar="NATMIRROR_LOG_LEVEL",
+    show_envvar=True,
+    help="Log messages of this level and above. debug has a line for each leg that ends.",
+)
 @click.pass_context
 def main(
     ctx: click.Context,
@@ -65,6 +83,8 @@ def main(
     on_stop: str | None,
     api_path: Path,
     backend: str | None,
+    log_format: str,
+    log_level: str,
 ) -> None:
     """Translate the connections of clients to a pool of backends, and copy them to mirrors.
 
@@ -83,6 +103,9 @@ def main(
     from natmirror.linux import nftables
     from natmirror.linux.cores import thread_count
     from natmirror.linux.iptables import Firewall, plan
+    from natmirror.linux.rights import require_net_admin
+    from natmirror.runtime.event_file import FILE_NAME
+    from natmirror.runtime.log_formats import Formatter, LogFormat
     from natmirror.runtime.logs import Logs, print_line
     from natmirror.runtime.runner import Runner
 
@@ -91,26 +114,30 @@ def main(
         click.echo(f"# iptables-restore --noflush\n{plan(loaded, thread_count(loaded))}")
         return
 
-    logs, code, runner = Logs(), 0, None
-    logs.start()
+    require_net_admin("natmirror")
+    formatter = Formatter(LogFormat(log_format), to_journal=systemd.is_journal(os.environ))
+    logs, code, runner = Logs(formatter=formatter), 0, None
+    directory = systemd.state_directory(os.environ)
+    logs.start(logging.getLevelNamesMapping()[log_level.upper()])
     try:
         firewall = Firewall(backend)
         for warning in loaded.warnings:
             log.warning("rules: %s", warning)
         notifier = systemd.Notifier(service)
-        runner = Runner(loaded, firewall, notifier, logs, keep_rules=keep_rules, api_path=api_path)
+        history = loaded.events or (directory and directory / FILE_NAME)
+        runner = Runner(loaded, firewall, notifier, logs, history, keep_rules=keep_rules, api_path=api_path)
         summary = runner.run()
     except NatmirrorError as error:
         code, summary = error.exit_code, "\n".join(getattr(error, "__notes__", ()))
-        last_words = f"natmirror: {error}"
+        last_words = str(error)
     except Exception:
         log.exception("internal error: natmirror exits")
-        code, summary, last_words = 1, "", "natmirror: internal error, see the log"
+        code, summary, last_words = 1, "", "internal error, see the log"
     logs.close()
     if summary:
         print_line(summary)
     if code:
-        print_line(last_words, is_error=True)
+        print_line(formatter.last_words(last_words), is_error=True)
     if runner is not None and runner.hangs:
         os._exit(code)
     ctx.exit(code)
@@ -118,7 +145,7 @@ def main(
 
 for _command in (
     *(running.status, lists.flows, lists.legs, running.drain, running.undrain, running.reload, running.rules),
-    *(running.resume_mirroring, explain, doctor, running.health, running.role),
+    *(running.resume_mirroring, explain, doctor, running.health, running.role, events.events),
     *(tools.keepalived, tools.cleanup, tools.replay, tools.demo),
 ):
     main.add_command(_command)

@@ -12,12 +12,19 @@ RUN = {
     " internal error.",
     2: "The command line or the rules file is wrong.",
 }
-ASK = {0: "The running natmirror has answered.", 1: "No natmirror answers on SOCKET, or it is too busy."} | _USAGE
+ASK = {
+    0: "The running natmirror has answered.",
+    1: "No natmirror answers on SOCKET, it is too busy, or it refuses the request.",
+} | _USAGE
 EXPLAIN = {
     0: "The running natmirror has answered, or the rules have.",
     1: "No natmirror answers on SOCKET, it is too busy, or it knows no such service.",
     2: "The command line or the rules file is wrong.",
 }
+EVENTS = {
+    0: "The events are shown.",
+    1: "No natmirror answers on SOCKET, and FILE has no events or cannot be read.",
+} | _USAGE
 COMMAND = {
     0: "The running natmirror has carried out the command.",
     1: "No natmirror answers on SOCKET, or it has refused the command.",

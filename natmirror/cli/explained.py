@@ -84,7 +84,7 @@ def _rest(count: int, shown: int) -> Iterator[str]:
     if not count:
         yield "no connection now"
     elif count > shown:
-        yield f"and {count - shown} more connections: --json has up to 100, natmirror legs has all"
+        yield f"and {count - shown} more connections: --json has up to 100, natmirror flows has all"
 
 
 # A new connection
@@ -97,8 +97,11 @@ def _service(one: ExplainedService, *, is_running: bool) -> Iterator[str]:
         yield "  all open backends have lately failed this client, so that it avoids none of them"
     if one["first_choice"] is not None:
         yield f"  its first choice is {one['first_choice']}: by its hash it has Maglev's slot {one['slot']} of 65537"
-    for member in _notable(one) if is_running else ():
+    notable = _notable(one) if is_running else []
+    for member in notable[:_MOST_BACKENDS]:
         yield f"  {member['backend']}: {_member(member, one['states'].get(member['backend']))}"
+    if (more := len(notable) - _MOST_BACKENDS) > 0:
+        yield f"  and {_count(more, 'more backend')} with an obstacle: see --json"
     for copy in one["copies"]:
         yield f"  {_foreseen(copy)}"
 
@@ -122,7 +125,7 @@ def _notable(one: ExplainedService) -> list[PoolMemberEntry]:
         return []
     named = (one["backend"], one["first_choice"])
     found = [member for member in one["pool"] if member["backend"] in named or member["obstacles"]]
-    return sorted(found, key=lambda member: member["backend"] not in named)[:_MOST_BACKENDS]
+    return sorted(found, key=lambda member: member["backend"] not in named)
 
 
 def _member(member: PoolMemberEntry, state: AdmissionEntry | None) -> str:
@@ -219,7 +222,8 @@ def _binding(one: ExplainedConnection) -> Iterator[str]:
 def _copy(copy: CopyEntry) -> str:
     waits = ", and the client waits for it now" if copy["client_waits"] else ""
     if copy["copied"]:
-        return f"copied to {copy['mirror']}{waits}"
+        middle = ", from the middle of the connection on" if copy["from_middle"] else ""
+        return f"copied to {copy['mirror']}{middle}{waits}"
     reason = copy["reason"]
     if reason is None:
         return f"not copied to {copy['mirror']}: no session has begun, and the log has the reason"

@@ -11,7 +11,7 @@ FILE = click.Path(path_type=Path)
 api_option = click.option(
     "--api",
     "api_path",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=click.Path(path_type=Path, readable=False),  # client and server say better why they cannot use it
     default=keepalived_hooks.DEFAULT_API,
     envvar=keepalived_hooks.API_VARIABLE,
     show_envvar=True,

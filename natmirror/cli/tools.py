@@ -99,7 +99,9 @@ def cleanup(force: bool, api_path: Path, as_json: bool) -> None:
     network namespace. Prints what it removes. With --force a running natmirror stops to install them again.
     """
     from natmirror.linux import instance, iptables, nftables
+    from natmirror.linux.rights import require_net_admin
 
+    require_net_admin("natmirror cleanup")
     owner, not_told = instance.running(), None
     if owner is not None:
         if not force:

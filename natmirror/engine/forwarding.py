@@ -61,7 +61,7 @@ from natmirror.net.build import rewrite
 from natmirror.net.checksum import Checksum
 from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.net.packet import ACK, FIN, RST, SYN, URG, Datagram, Malformed, Segment, parse
-from natmirror.reasons import DropReason
+from natmirror.reasons import DropReason, EndedBy
 from natmirror.rules import Backend, Service
 from natmirror.tcp import tracker
 from natmirror.tcp.acceptance import agrees, is_taken
@@ -384,7 +384,7 @@ class Forwarding:
 
     def _hand_on_end(self, flow: Flow, event: Event | None, now: float, *, from_client: bool) -> None:
         if event is Event.RST:
-            self._mirroring.flow_reset(flow, now, by_client=from_client)
+            self._mirroring.flow_reset(flow, now, EndedBy.CLIENT if from_client else EndedBy.BACKEND)
         elif event is Event.LAST_ACK:
             self._mirroring.flow_closed(flow, now)
 

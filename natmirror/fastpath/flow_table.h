@@ -91,7 +91,7 @@ typedef struct {
     uint32_t state;
     uint32_t spoke_in;          /* the last look at which its client had sent something since the look before */
     uint32_t heard_in;          /* the same for its backend */
-    uint32_t passed_in;         /* the last look at which data had been acknowledged, or sent by its backend, since then */
+    uint32_t passed_in;         /* the last look since which data was acknowledged, or sent by its backend, at once */
     uint32_t waits_from;        /* the look since which its client has waited for an acknowledgement */
     uint32_t unreached_from;    /* the look since which its backend has waited for one */
 } nm_looked;

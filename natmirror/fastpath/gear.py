@@ -13,9 +13,12 @@ from natmirror.fastpath.looks import Look
 from natmirror.fastpath.memory import Memory
 from natmirror.fastpath.punt_reasons import PUNTS, PuntReason
 from natmirror.fastpath.rows import Array, CountersRow, FlowRow, GearRow
-from natmirror.fastpath.sum_rows import AccountSums, LegSums
+from natmirror.fastpath.sum_rows import AccountSums, LegSums, TimesRow
 from natmirror.fastpath.tables import FlowTable, LegTable
+from natmirror.histograms import HistogramEntry, histogram
 from natmirror.reasons import DropReason
+
+_NO_TIMES: TimesRow = ffi.new("nm_times *")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,13 @@ class Gear:
         sums: Array[LegSums] = ffi.new("nm_leg_sums[]", mirrors)
         lib.nm_legs_add_up(self.handle.legs, self.handle.flows, sums, mirrors)
         return sums  # a list of its structs would not keep their memory
+
+    def mirror_times(self, mirror: int) -> tuple[HistogramEntry, HistogramEntry]:
+        """Return how old a mirror's oldest byte was at each of its acknowledgements, and its round trips."""
+        times = lib.nm_legs_times(self.handle.legs, mirror)
+        both = (times.lags, times.round_trips) if times else (_NO_TIMES, _NO_TIMES)
+        lags, round_trips = (histogram(lib.nm_time_bounds, one.counts, one.sum) for one in both)
+        return lags, round_trips
 
     def hold(self, row: FlowRow, most: int) -> HeldBytes:
         """Return the held bytes of a flow, which may be ``most``."""

@@ -94,11 +94,12 @@ void nm_leg_output(nm_leg *leg, double now, nm_out *out)
 }
 
 /* The counterpart of retransmit_timer.acknowledged() in Python. */
-static void take_sample(nm_leg *leg, uint32_t ack, double now)
+static void take_sample(nm_legs *legs, nm_leg *leg, uint32_t ack, double now)
 {
     if (leg->flags & NM_LEG_SAMPLING && diff(ack, leg->sample_end) >= 0) {
         double round_trip = now - leg->sample_at;
         leg->flags &= (uint8_t)~NM_LEG_SAMPLING;
+        nm_leg_note_round_trip(legs, leg, round_trip);
         if (!(leg->flags & NM_LEG_MEASURED)) {
             leg->flags |= NM_LEG_MEASURED;
             leg->srtt = round_trip;
@@ -139,10 +140,11 @@ void nm_leg_take_ack(nm_legs *legs, nm_leg *leg, uint32_t ack, uint32_t window, 
     if (acked) {
         uint32_t data = least(ack - leg->buffer_seq, leg->buffered);
         leg->snd_una = ack;
+        nm_leg_note_lag(legs, leg, now);
         nm_leg_drop(legs, leg, data, ack);
         leg->acked_bytes += data;
         leg->progress_at = now;
-        take_sample(leg, ack, now);
+        take_sample(legs, leg, ack, now);
         leg->rto_at = leg->snd_nxt != ack ? now + leg->rto : INFINITY;
         widen_window(leg, acked, flight);
     }

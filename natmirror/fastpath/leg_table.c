@@ -25,6 +25,8 @@ struct nm_legs {
     uint32_t *buckets;
     uint32_t bucket_count;
     nm_heap heap;
+    nm_mirror_times *times; /* by mirror_id */
+    uint32_t time_count;
     uint8_t key[16];
 };
 
@@ -61,6 +63,7 @@ void nm_legs_free(nm_legs *legs)
     free(legs->free);
     free(legs->heap.places);
     free(legs->buckets);
+    free(legs->times);
     free(legs);
 }
 
@@ -286,4 +289,40 @@ void nm_legs_add_up(nm_legs *legs, nm_flows *flows, nm_leg_sums *sums, uint32_t 
         if (leg->flags & NM_LEG_MEASURED && leg->srtt > sum->srtt)
             sum->srtt = leg->srtt;
     }
+}
+
+/* Times */
+
+/* Return the times of a leg's mirror; NULL without memory for them. */
+static nm_mirror_times *times_of(nm_legs *legs, const nm_leg *leg)
+{
+    uint32_t count = leg->mirror_id + 1u;
+    if (count > legs->time_count) {
+        nm_mirror_times *grown = realloc(legs->times, count * sizeof *grown);
+        if (!grown)
+            return NULL;
+        memset(grown + legs->time_count, 0, (count - legs->time_count) * sizeof *grown);
+        legs->times = grown;
+        legs->time_count = count;
+    }
+    return &legs->times[leg->mirror_id];
+}
+
+void nm_leg_note_lag(nm_legs *legs, const nm_leg *leg, double now)
+{
+    nm_mirror_times *times = times_of(legs, leg);
+    if (times && leg->mark_count)
+        nm_times_add(&times->lags, now - leg->mark_at[0]);
+}
+
+void nm_leg_note_round_trip(nm_legs *legs, const nm_leg *leg, double seconds)
+{
+    nm_mirror_times *times = times_of(legs, leg);
+    if (times)
+        nm_times_add(&times->round_trips, seconds);
+}
+
+const nm_mirror_times *nm_legs_times(const nm_legs *legs, uint32_t mirror_id)
+{
+    return mirror_id < legs->time_count ? &legs->times[mirror_id] : NULL;
 }

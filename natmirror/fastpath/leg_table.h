@@ -13,6 +13,7 @@
 #include "fastpath/byte_ring.h"
 #include "fastpath/flow_table.h"
 #include "fastpath/heap.h"
+#include "fastpath/times.h"
 
 #define NM_MARKS 8 /* marks of a leg, by which it knows the age of its bytes */
 
@@ -86,6 +87,12 @@ typedef struct {
     double srtt;      /* the longest of all legs; 0: none is measured */
 } nm_leg_sums;
 
+/* What the acknowledgements of one mirror have shown, on all its legs. */
+typedef struct {
+    nm_times lags;        /* the age of the oldest unacknowledged byte, at each of them */
+    nm_times round_trips; /* as the retransmission timers measure them */
+} nm_mirror_times;
+
 typedef struct nm_legs nm_legs;
 
 /* Return a table whose buffers take chunks from these and whose hash is keyed with key[16]; NULL without memory. */
@@ -128,5 +135,11 @@ nm_leg *nm_legs_take_due(nm_legs *legs, double now);
 
 /* Sum up the legs of each mirror; count is the number of mirrors. */
 void nm_legs_add_up(nm_legs *legs, nm_flows *flows, nm_leg_sums *sums, uint32_t count);
+
+/* Note the age of a leg's oldest byte, before an acknowledgement drops it; and a round trip that was measured. */
+void nm_leg_note_lag(nm_legs *legs, const nm_leg *leg, double now);
+void nm_leg_note_round_trip(nm_legs *legs, const nm_leg *leg, double seconds);
+/* Return what was noted of a mirror; NULL: nothing. */
+const nm_mirror_times *nm_legs_times(const nm_legs *legs, uint32_t mirror_id);
 
 #endif

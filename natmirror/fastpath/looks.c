@@ -3,11 +3,11 @@
 
 #include <string.h>
 
-#include "fastpath/hash.h"
 #include "fastpath/packet.h"
 
 #define RECENT_TIME 60.0 /* seconds: most connections that live are not silent for so long */
 #define LATELY 10        /* looks: TCP sends again what is not acknowledged, at growing intervals */
+#define PASSED_LATELY 5 /* looks: what was well before a fault hides it for so long */
 #define GREETING_TIME 1.0 /* seconds: a round trip, and more */
 #define STUCK_SHARE 4 /* so many flows of a group are stuck for each one that passes */
 
@@ -111,7 +111,8 @@ static void note(nm_looked *looked, const nm_flow *flow, const happened *is, uin
         looked->spoke_in = look;
     if ((uint32_t)flow->reply.packets != looked->replies)
         looked->heard_in = look;
-    if (is->answered_data || is->reached_data)
+    int is_late = looked->waits_from || looked->unreached_from;
+    if ((is->answered_data || is->reached_data) && !is_late)
         looked->passed_in = look;
     looked->requests = (uint32_t)flow->orig.packets;
     looked->replies = (uint32_t)flow->reply.packets;
@@ -121,9 +122,14 @@ static void note(nm_looked *looked, const nm_flow *flow, const happened *is, uin
     looked->reply_ack = flow->reply.ack;
 }
 
+/* Return the group of a flow's client: by a product with secret numbers, of which a client sees nothing; nm_siphash()
+ * would cost more than the look itself. */
 static nm_group *group_of(nm_service_look *look, const nm_flow *flow, const uint8_t *key)
 {
-    return &look->groups[nm_siphash(key, flow->client, sizeof flow->client) % NM_GROUPS];
+    uint64_t client[2], secret[2];
+    memcpy(client, flow->client, sizeof client);
+    memcpy(secret, key, sizeof secret);
+    return &look->groups[(client[0] * (secret[0] | 1) + client[1] * (secret[1] | 1)) >> 32 & (NM_GROUPS - 1)];
 }
 
 static void look_at(nm_flow *flow, uint32_t look, double now, const uint8_t *key, nm_service_look *of)
@@ -131,14 +137,17 @@ static void look_at(nm_flow *flow, uint32_t look, double now, const uint8_t *key
     nm_looked *looked = &flow->looked;
     int is_certain = !nm_flow_is_unconfirmed(flow);
     int has_opened = is_certain && flow->state >= NM_STATE_ESTABLISHED && flow->state < NM_STATE_TIME_WAIT;
-    happened is = compare(flow, looked);
+    happened is = {0};
     int spoke = (uint32_t)flow->orig.packets != looked->requests;
+    if (spoke || (uint32_t)flow->reply.packets != looked->replies || flow->state != looked->state) {
+        is = compare(flow, looked);
+        of->answered += (uint32_t)is.answered;
+        of->answered_data += (uint32_t)is.answered_data;
+        of->reached += (uint32_t)is.reached;
+        of->reached_data += (uint32_t)is.reached_data;
+        of->connected += (uint32_t)is.connected;
+    }
     note(looked, flow, &is, look);
-    of->answered += (uint32_t)is.answered;
-    of->answered_data += (uint32_t)is.answered_data;
-    of->reached += (uint32_t)is.reached;
-    of->reached_data += (uint32_t)is.reached_data;
-    of->connected += (uint32_t)is.connected;
 
     int has_spoken = is_within(looked->spoke_in, look, LATELY), has_heard = is_within(looked->heard_in, look, LATELY);
     int is_quiet = !is.answered && !is.reached && has_spoken, is_old = now - flow->created_at > GREETING_TIME;
@@ -149,7 +158,10 @@ static void look_at(nm_flow *flow, uint32_t look, double now, const uint8_t *key
     looked->unreached_from = since(looked->unreached_from, is_deaf, look);
     int waits = looked->waits_from && looked->waits_from != look;
     int has_unacked = looked->unreached_from && looked->unreached_from != look;
-    if (is_certain && is_within(looked->passed_in, look, LATELY) && !waits && !has_unacked)
+    int has_ended = flow->state >= NM_STATE_TIME_WAIT;
+    int is_acked = has_ended ? !is_unacked(&flow->orig, &flow->reply) && !is_unacked(&flow->reply, &flow->orig)
+                             : !waits && !has_unacked;
+    if (is_certain && is_within(looked->passed_in, look, PASSED_LATELY) && is_acked)
         group_of(of, flow, key)->passing++;
     if (has_opened && now - flow->came_at < RECENT_TIME) {
         int is_unreached = has_unacked && looked->spoke_in > looked->unreached_from && has_spoken && has_heard;

@@ -53,8 +53,8 @@ typedef struct {
     nm_tally greeted;   /* the backend has sent its SYN-ACK, a second ago or longer, which the client has not acknowledged */
     nm_tally unconnected; /* new flows: the client has sent its SYN a second ago or longer, and has lately sent more,
                              but its handshake is not complete */
-    nm_group groups[NM_GROUPS]; /* the stuck flows, and those that pass: data was acknowledged lately, and nothing has
-                                   waited for an acknowledgement since the look before */
+    nm_group groups[NM_GROUPS]; /* the stuck flows, and those that pass: data was acknowledged lately and at once, and
+                                   nothing has waited for an acknowledgement since the look before */
     uint32_t stuck_groups;   /* at the end of a look: the groups of which four fifths of the flows or more are stuck. No
                                 client can spoil more than one, so many flows of few clients decide nothing */
     uint32_t passing_groups; /* the others that have such flows */

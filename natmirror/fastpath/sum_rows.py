@@ -29,6 +29,20 @@ class LegSums(Protocol):
     srtt: float
 
 
+class TimesRow(Protocol):
+    """``nm_times``: a histogram of durations."""
+
+    counts: Array[int]
+    sum: float
+
+
+class MirrorTimesRow(Protocol):
+    """``nm_mirror_times``: what the acknowledgements of one mirror have shown."""
+
+    lags: TimesRow
+    round_trips: TimesRow
+
+
 class TallyRow(Protocol):
     """``nm_tally``: some flows of a service."""
 

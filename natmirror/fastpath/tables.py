@@ -218,6 +218,14 @@ class LegTable:
         """Drop the first ``count`` bytes; everything before ``ack`` is acknowledged."""
         lib.nm_leg_drop(self._legs, row, count, ack)
 
+    def note_lag(self, row: LegRow, now: float) -> None:
+        """Note the age of the leg's oldest byte, before an acknowledgement drops it."""
+        lib.nm_leg_note_lag(self._legs, row, now)
+
+    def note_round_trip(self, row: LegRow, seconds: float) -> None:
+        """Note a round trip that the leg has measured."""
+        lib.nm_leg_note_round_trip(self._legs, row, seconds)
+
     def clear(self, row: LegRow) -> None:
         """Drop all bytes."""
         lib.nm_leg_clear(self._legs, row)

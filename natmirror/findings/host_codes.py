@@ -107,6 +107,23 @@ class HostCode(FindingCode):
         "natmirror may take {most} MiB with these rules, and is killed at {limit} MiB (MemoryMax=)",
         "set MemoryMax={most}M with: systemctl edit natmirror; or lower mirror-memory or max-flows",
     )
+    CPU_THROTTLED = (
+        *("cpu-throttled", _WARNING, _PRODUCTION),
+        "the CPU quota of {group} was used up in {count} of {periods} periods within the last minute: packets wait",
+        "raise CPUQuota= with: systemctl edit natmirror; in a container, raise the container's limit",
+    )
+    MEMORY_SHORT = (
+        *("memory-short", _WARNING, _PRODUCTION),
+        "the memory limit of {group} was reached {count} times within the last minute: natmirror is slowed down, and"
+        " killed if the kernel can free nothing",
+        "raise MemoryHigh= or MemoryMax= with: systemctl edit natmirror; or lower mirror-memory or max-flows",
+    )
+    PROCESSES_REFUSED = (
+        *("processes-refused", _WARNING, _PRODUCTION),
+        "the limit on processes of {group} has refused {count} within the last minute: natmirror cannot run iptables,"
+        " so it neither sees nor repairs a change of its rules",
+        "raise TasksMax= with: systemctl edit natmirror; in a container, raise the container's limit",
+    )
     NOT_IN_PAIR = (
         *("not-in-pair", _WARNING, _PRODUCTION),
         "this host is not one of the pair: it has both addresses neither of {hosts}",

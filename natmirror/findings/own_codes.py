@@ -54,8 +54,8 @@ class OwnCode(FindingCode):
     RULES_UNREADABLE = (
         *("rules-unreadable", _WARNING, _PRODUCTION),
         "natmirror cannot read {name}, so it neither sees nor repairs a change: {error}",
-        "run {command} by hand to see why it fails; if descriptors are missing, raise LimitNOFILE= with: systemctl"
-        " edit natmirror",
+        "run {command} by hand to see why it fails; if descriptors or processes are missing, raise LimitNOFILE= or"
+        " TasksMax= with: systemctl edit natmirror",
     )
     RULES_UNKNOWN = (
         *("rules-unknown", _FAILURE, _PRODUCTION),
@@ -104,6 +104,12 @@ class OwnCode(FindingCode):
         *("orders-lost", _WARNING, _COPIES),
         "{path} lacks {count} orders of masters: too many waited for its disk",
         "nothing to do for later orders; the count begins again with a restart of natmirror",
+    )
+    EVENTS_NOT_SAVED = (
+        *("events-not-saved", _WARNING, _COPIES),
+        "events cannot be written to {path} ({error}): natmirror keeps the latest 4096 in memory, and a restart loses"
+        " those that are not written",
+        "free space on its disk, correct its permissions, or mend the disk; natmirror tries again each second",
     )
     LOG_LOST = (
         *("log-lost", _WARNING, _COPIES),

@@ -37,10 +37,15 @@ _Key = tuple[FindingCode, str]
 
 class Findings:
     """The faults that last, from all parts of the run. Any thread may report and read them. ``time_of_day`` returns the
-    time as text."""
+    time as text; ``on_change`` is called with each finding when it begins (True), and when it ends."""
 
-    def __init__(self, time_of_day: Callable[[], str] | None = None) -> None:
+    def __init__(
+        self,
+        time_of_day: Callable[[], str] | None = None,
+        on_change: Callable[[Finding, bool], None] = lambda one, has_begun: None,
+    ) -> None:
         self._time_of_day = time_of_day or _time_of_day
+        self._on_change = on_change
         self._lock = threading.Lock()
         self._found: dict[str, dict[_Key, Finding]] = {}  # by source; a source's dict is never changed
         self._since: dict[_Key, str] = {}
@@ -58,8 +63,10 @@ class Findings:
             self._since = {key: self._since.get(key, now) for key in after}
         for one in [after[key] for key in after if key not in before]:
             log.log(logging.ERROR if one.code.severity is Severity.FAILURE else logging.WARNING, "%s", one)
+            self._on_change(one, True)
         for one in [before[key] for key in before if key not in after]:
             log.info("%s: no longer so: %s", one.code, one.problem)
+            self._on_change(one, False)
 
     def all(self) -> list[Finding]:
         """Return the findings of all sources: failures of production come first, then other failures, then warnings,

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from natmirror.linux import descriptors
 from natmirror.linux.unix_socket import PathSocket
+from natmirror.threads import NamedThread
 
 log = logging.getLogger("natmirror")
 
@@ -36,7 +37,7 @@ class HealthServer:
         self._logged: type[Exception] | None = None  # the kind of error that was last logged
         self._socket = PathSocket(path, socket.SOCK_STREAM, _MODE, "serve health", backlog=_BACKLOG)
         self._open_spare()
-        self._thread = threading.Thread(target=self._serve, name="health", daemon=True)
+        self._thread = NamedThread(self._serve, "readiness")
         self._thread.start()
 
     def close(self) -> None:

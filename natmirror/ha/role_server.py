@@ -14,6 +14,7 @@ from pathlib import Path
 
 from natmirror.ha.role import HostRole
 from natmirror.linux.unix_socket import PathSocket
+from natmirror.threads import NamedThread
 
 log = logging.getLogger("natmirror")
 
@@ -32,7 +33,7 @@ class RoleServer:
         self._report = report
         self._is_closing = threading.Event()
         self._socket = PathSocket(path, socket.SOCK_DGRAM, _MODE, "take reports of the role")
-        self._thread = threading.Thread(target=self._serve, name="role", daemon=True)
+        self._thread = NamedThread(self._serve, "role")
         self._thread.start()
 
     def close(self) -> None:

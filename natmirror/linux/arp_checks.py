@@ -57,9 +57,15 @@ def unanswered(rules: Rules, host: HostState) -> list[Unanswered]:
     for service in rules.services:
         for link, addresses, asking, who in dict.fromkeys([*_clients(service, rules, host), *_gateways(service, host)]):
             whys = [paths.why_unanswered(link, address, asking) for address in addresses]
-            if whys and whys[0] is not None and None not in whys and why_dead(link, host) is None:
+            is_certain = None not in whys and not _has_beside(link, host) and why_dead(link, host) is None
+            if whys and whys[0] is not None and is_certain:
                 found.append(Unanswered(service.name, link, addresses, asking, who, whys[0]))
     return found
+
+
+def _has_beside(link: str, host: HostState) -> bool:
+    """Return whether a macvlan of this host is in the same network, which may answer: keepalived makes them."""
+    return any(one.beside == link for one in host.details.values())
 
 
 _Need = tuple[str, tuple[IPv4Address, ...], IPv4Network, str]

@@ -40,9 +40,10 @@ class ArpRequests:
         self._read()
         for link in self._sockets.keys() - set(links):
             self._sockets.pop(link).close()
+            self._tries = Counter({key: count for key, count in self._tries.items() if key[0] != link})
         for link in set(links) - self._sockets.keys():
             self._sockets[link] = _listening(link)
-        found = [key for key, count in self._tries.items() if count >= _MIN_TRIES and key[0] in links]
+        found = [key for key, count in self._tries.items() if count >= _MIN_TRIES]
         return {(link, target): sender for link, target, sender in found}
 
     def close(self) -> None:

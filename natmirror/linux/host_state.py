@@ -84,7 +84,7 @@ class HostState:
     rp_filter: dict[str, int] = field(default_factory=dict)
     """net.ipv4.conf.*.rp_filter by interface, ``all`` included."""
     arp_ignore: dict[str, int] = field(default_factory=dict)
-    """net.ipv4.conf.*.arp_ignore by interface, ``all`` included."""
+    """net.ipv4.conf.*.arp_ignore by interface, of those that packets take, ``all`` included."""
     conntrack: dict[str, int] = field(default_factory=dict)
     """net.netfilter.nf_conntrack_tcp_* by the rest of the name; empty where conntrack is not loaded."""
     client_routes: dict[IPv4Network, str | None] = field(default_factory=dict)
@@ -168,7 +168,6 @@ def read_host(
     for directory in directories:
         host.rp_filter[directory.name] = _read(directory / "rp_filter")
         host.forwarding[directory.name] = _read(directory / "forwarding")
-        host.arp_ignore[directory.name] = _read(directory / "arp_ignore")
     for name in CONNTRACK_SETTINGS:
         if (file := Path(_CONNTRACK_FILES + name)).exists():
             host.conntrack[name] = _read(file)
@@ -229,6 +228,8 @@ def _ask_kernel(rules: Rules, host: HostState, live: LiveClients) -> None:
         host.neighbours = kernel.neighbours(hop for hop in hops if hop is not None)
         if any(chain.gets_arp for chain in host.chains) or any(one.does_arp is False for one in host.details.values()):
             host.static_links = kernel.static_links()
+    for link in {"all", *(answer.link for answer in host.answers.values() if answer.link is not None)}:
+        host.arp_ignore[link] = _read(_SYSCTL / "conf" / link / "arp_ignore")
 
 
 def _read_links(kernel: RouteSocket, host: HostState) -> None:

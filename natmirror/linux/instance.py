@@ -16,6 +16,7 @@ from pathlib import Path
 
 from natmirror.errors import HostError
 from natmirror.linux.iptables_rules import NAT_QUEUE
+from natmirror.linux.rights import has_net_admin
 
 log = logging.getLogger("natmirror")
 
@@ -25,7 +26,6 @@ _BACKLOG = 1024
 _AT_ONCE = 2 * _BACKLOG
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 _KERNEL_QUEUES = Path("/proc/net/netfilter/nfnetlink_queue")
-_CAP_NET_ADMIN = 1 << 12  # linux/capability.h
 _TIMEOUT = 1.0  # seconds; a natmirror listens at once
 _PAUSE = 0.02
 _COMMAND_LEN = 200
@@ -117,13 +117,7 @@ def _holder() -> tuple[int, int]:
 def _is_natmirror(pid: int, uid: int) -> bool:
     """Return whether a process can be a natmirror: its user is root or ours, or it has the capability that queues
     need."""
-    if uid in (0, os.geteuid()):
-        return True
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return False
-    return any(line.startswith("CapEff:") and int(line.split()[1], 16) & _CAP_NET_ADMIN for line in lines)
+    return uid in (0, os.geteuid()) or bool(has_net_admin(pid))
 
 
 def queue_owner(queue: int) -> str | None:

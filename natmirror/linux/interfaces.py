@@ -13,20 +13,26 @@ from natmirror.linux.routes import RouteSocket
 _GETLINK, _GETADDR = 18, 22
 _LINK = struct.Struct("=BBHiII")  # struct ifinfomsg: family, padding, type, index, flags, change
 _ADDRESS = struct.Struct("=BBBBI")  # struct ifaddrmsg: family, prefix length, flags, scope, index
-_NAME, _MTU, _MASTER, _LINKINFO, _EXT_MASK, _BUS = 3, 4, 10, 18, 29, 57
+_NAME, _MTU, _LINK_BELOW, _MASTER, _LINKINFO, _EXT_MASK, _BELOW_ELSEWHERE, _BUS = 3, 4, 5, 10, 18, 29, 37, 57
 _KIND, _SLAVE_KIND = 1, 4  # IFLA_INFO_*
 _SKIP_STATS = struct.pack("=I", 1 << 3)  # RTEXT_FILTER_SKIP_STATS
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _LOWER_UP = 1 << 16  # IFF_LOWER_UP: there is a carrier
 _NOARP = 1 << 7
 _ETHERNET = 1  # ARPHRD_ETHER of linux/if_arp.h
-_NEED_ARP = ("", "veth", "vlan", "bridge", "bond", "team", "macvlan")
-"""Kinds of Ethernet interfaces behind which a host gets no packets that have another MAC address."""
+_ETHERNET_KINDS = ("", "veth", "vlan", "bridge", "bond", "team", "macvlan")
+"""Kinds of interfaces that need ARP if they are Ethernet: a host behind them gets no packets for another's address."""
+_ETHERNET_BUSES = ("pci", "platform", "virtio", "vmbus", "xen")
+"""Of interfaces without a kind. Modems (usb) and mainframes' (ccwgroup) may be of type Ethernet, and need no ARP."""
 _TAKES_PACKETS = ("bridge", "bond", "team", "openvswitch")
 """Kinds of interfaces that get all packets of their ports."""
 
 DOCTORS_PORT = "nmdoctor"
 """The interface of the client of ``natmirror doctor --send``, as long as that runs."""
+
+
+_Said = tuple[int, int, Mapping[int, bytes]]
+"""What the kernel says of an interface: its type, its flags and its attributes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,23 +50,28 @@ class Link:
     """Whether another interface may get its packets, a VRF too."""
     does_arp: bool | None = True
     """Whether the kernel does ARP there. None: there is no need, or it is unknown."""
+    beside: str | None = None
+    """Of a macvlan: the interface whose network it is in too."""
 
 
 def read_links(kernel: RouteSocket) -> dict[int, tuple[str, Link]]:
     """Return the interfaces by number, each with its name. OSError where the kernel does not answer."""
-    found = {}
+    found: dict[int, _Said] = {}
     for body in kernel.dump(_GETLINK, _LINK.pack(*(0,) * 6) + attribute(_EXT_MASK, _SKIP_STATS)):
         _, _, device_type, index, flags, _ = _LINK.unpack_from(body)
         found[index] = device_type, flags, attributes(body[_LINK.size :])
     names = {index: _text(values.get(_NAME, b"?")) for index, (_, _, values) in found.items()}
-    return {index: (names[index], _link(*said, names)) for index, said in found.items()}
+    return {index: (names[index], _link(said, found, names)) for index, said in found.items()}
 
 
-def _link(device_type: int, flags: int, values: Mapping[int, bytes], names: Mapping[int, str]) -> Link:
+def _link(said: _Said, all_said: Mapping[int, _Said], names: Mapping[int, str]) -> Link:
+    device_type, flags, values = said
     info = attributes(values.get(_LINKINFO, b""))
-    kind, is_modem = _text(info.get(_KIND, b"")), _text(values.get(_BUS, b"")) == "usb"
-    needs_arp = device_type == _ETHERNET and kind in _NEED_ARP and not is_modem
+    kind = _text(info.get(_KIND, b""))
     slave_kind, master = _text(info.get(_SLAVE_KIND, b"")), names.get(_number(values.get(_MASTER)))
+    below = None if _BELOW_ELSEWHERE in values else _number(values.get(_LINK_BELOW))
+    does_arp = not flags & _NOARP
+    is_known = does_arp or _is_set_by_hand(kind, values, all_said.get(below or 0))
     return Link(
         mtu=_number(values.get(_MTU)),
         has_carrier=bool(flags & _LOWER_UP),
@@ -68,8 +79,16 @@ def _link(device_type: int, flags: int, values: Mapping[int, bytes], names: Mapp
         vrf=master if slave_kind == "vrf" else None,
         is_bridge=kind == "bridge",
         is_port=_MASTER in values,
-        does_arp=not flags & _NOARP if needs_arp else None,
+        does_arp=does_arp if device_type == _ETHERNET and kind in _ETHERNET_KINDS and is_known else None,
+        beside=names.get(below or 0) if kind == "macvlan" else None,
     )
+
+
+def _is_set_by_hand(kind: str, values: Mapping[int, bytes], below: _Said | None) -> bool:
+    """Return whether an Ethernet interface without ARP needs it: its driver would not have left it out."""
+    if not kind:
+        return _text(values.get(_BUS, b"")) in _ETHERNET_BUSES
+    return kind != "vlan" or (below is not None and not below[1] & _NOARP)  # a VLAN gets the flag of the one below
 
 
 def read_addresses(kernel: RouteSocket) -> list[tuple[int, IPv4Interface]]:

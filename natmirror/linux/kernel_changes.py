@@ -17,6 +17,7 @@ from errno import ENOBUFS
 from natmirror.errors import HostError
 from natmirror.linux import commands
 from natmirror.linux.netlink import Message, attributes, message, messages
+from natmirror.threads import NamedThread
 
 # linux/netlink.h, linux/netfilter/nfnetlink.h, linux/netfilter/nf_tables.h
 _NETLINK_NETFILTER = 12
@@ -63,7 +64,7 @@ class KernelChanges:
         self._under_way: set[str] = set()  # our tables in a transaction whose end has not been read
         self._stop: tuple[socket.socket, socket.socket] | None = None
         self._on_tables: Callable[[], None] = lambda: None
-        self._thread = threading.Thread(target=self._run, name="kernel-changes", daemon=True)
+        self._thread = NamedThread(self._run, "kernel-watch")
 
     def start(self, on_tables: Callable[[], None], on_links: Callable[[], None]) -> None:
         """Open the sockets, and start the thread. It calls ``on_tables`` when other programs may have changed the

@@ -27,6 +27,7 @@
 #define MAX_SPIN_CREDIT 8      /* busy polls in a row without an answer, after which the loop busy-polls ... */
 #define TRY_SPIN_EVERY 64      /* ... only for one request of this many */
 #define CUT_TIME 10.0          /* seconds for which the kernel cuts all large packets, after one above 64 KiB */
+#define SAMPLE_EVERY 16        /* of so many packets, the delay of one is measured, of each batch one at most */
 #define SLICE 100000           /* nanoseconds: the shortest that the kernel takes */
 /* Seconds between two attempts to send verdicts that the kernel refused for want of memory; doubled each time. */
 #define FIRST_PAUSE 0.001
@@ -40,6 +41,27 @@ double nl_clock(void)
 }
 
 void nl_send(nl_loop *loop) { nl_outbox_send(&loop->outbox, &loop->gear->out, nl_clock()); }
+
+/* Choose the packet of a new batch whose delay is measured. */
+static void choose_sample(nl_loop *loop)
+{
+    loop->sampled = loop->sample_in < loop->count ? loop->sample_in : -1;
+    loop->sample_in = loop->sampled < 0 ? loop->sample_in - loop->count : SAMPLE_EVERY - 1;
+}
+
+/* Measure the delay of the chosen packet, once its verdict is sent. */
+static void measure_delay(nl_loop *loop)
+{
+    if (loop->sampled < 0 || loop->sampled >= loop->next)
+        return;
+    double arrived_at = nq_arrived_at(&loop->packets[loop->sampled]);
+    struct timespec now;
+    loop->sampled = -1;
+    if (!arrived_at)
+        return;
+    clock_gettime(CLOCK_REALTIME, &now);
+    nm_times_add(&loop->delays, (double)now.tv_sec + (double)now.tv_nsec / 1e9 - arrived_at);
+}
 
 /* Send a queue's verdicts; do not send refused ones again before their pause is over. */
 static void flush_queue(nl_loop *loop, uint32_t index, double now)
@@ -60,6 +82,7 @@ static void flush(nl_loop *loop, double now)
 {
     for (uint32_t i = 0; i < loop->queue_count; i++)
         flush_queue(loop, i, now);
+    measure_delay(loop);
     nl_outbox_gather(&loop->outbox, &loop->gear->out, now);
 }
 
@@ -162,6 +185,7 @@ static int take_batch(nl_loop *loop, int waits)
             loop->failed = loop->current;
             loop->next = 0;
             loop->now = nl_clock();
+            choose_sample(loop);
             note_missed(loop);
             stop_cutting(loop);
             return count;

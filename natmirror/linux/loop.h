@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "fastpath/gear.h"
+#include "fastpath/times.h"
 #include "linux/nfqueue.h"
 #include "linux/outbox.h"
 
@@ -47,6 +48,9 @@ typedef struct {
     double now;           /* when the batch was received, CLOCK_MONOTONIC */
     nq_packet packets[NQ_BATCH];
     nq_packet *punted;
+    nm_times delays;   /* from packets' arrival to their verdicts, of a sample of all packets */
+    int sample_in;     /* packets until the next one whose delay is measured */
+    int sampled;       /* the packet of the batch whose delay is measured; -1: none, or it is already */
 } nl_loop;
 
 /* Run until Python has something to do, or the clock shows until. Return NL_PUNT, NL_TIMER or NL_WAKE; or a negative

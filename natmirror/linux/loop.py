@@ -9,6 +9,7 @@ from errno import errorcode
 from natmirror._ffi import ffi, lib
 from natmirror.actions import Accept, Decision, Send, Verdict
 from natmirror.errors import HostError
+from natmirror.histograms import HistogramEntry, histogram
 from natmirror.linux.counters import IN_OUTBOX_OF_C, OutboxCounter
 from natmirror.linux.nfqueue import LONGEST_WAIT, Packet, Queue, packet_of
 
@@ -167,6 +168,12 @@ class Loop:
         for bound in self._open_queues:
             bound.queue.flush()
         lib.nl_send(self._loop)
+
+    @property
+    def added_latency(self) -> HistogramEntry:
+        """Return how long packets have waited for their verdicts, as far as was measured."""
+        delays = self._loop.delays
+        return histogram(lib.nm_time_bounds, delays.counts, delays.sum)
 
     @property
     def counters(self) -> dict[OutboxCounter, int]:

@@ -3,13 +3,13 @@
 from contextlib import suppress
 from pathlib import Path
 
+from natmirror.linux.group_limits import CGROUPS, OWN, own_group
 from natmirror.rules import MAX_THREADS, Rules
 
 _PROGRAM = 256 << 20  # the program itself, its log, orders and records that wait to be written
 _THREAD = 64 << 20  # a batch of packets, free pieces of buffers, tables of past legs and of switches
 _FLOW = 2304  # a row, and Python's objects of a mirrored connection, with other SYNs inside it
 _API = 512 << 20  # the process that serves the API, which limits itself
-_CGROUPS = Path("/sys/fs/cgroup")
 
 
 def most_memory(rules: Rules) -> int:
@@ -18,12 +18,10 @@ def most_memory(rules: Rules) -> int:
     return _PROGRAM + _API + threads + rules.mirror_memory + _FLOW * rules.max_flows
 
 
-def memory_limit(own: Path = Path("/proc/self/cgroup"), cgroups: Path = _CGROUPS) -> int | None:
+def memory_limit(own: Path = OWN, cgroups: Path = CGROUPS) -> int | None:
     """Return the limit of this process's control group (MemoryMax= of a systemd unit), in bytes; None: there is
     none, or it cannot be read."""
     with suppress(OSError, ValueError):
-        for line in own.read_text(encoding="utf-8").splitlines():
-            number, _, path = line.split(":", 2)
-            if number == "0":  # cgroup v2
-                return int((cgroups / path.lstrip("/") / "memory.max").read_text(encoding="ascii"))
+        if (group := own_group(own, cgroups)) is not None:
+            return int((group / "memory.max").read_text(encoding="ascii"))
     return None

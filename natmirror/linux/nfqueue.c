@@ -6,6 +6,7 @@
 #include "linux/nfqueue.h"
 
 #include <arpa/inet.h>
+#include <endian.h>
 #include <errno.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nfnetlink.h>
@@ -154,6 +155,11 @@ static int parse_attributes(const uint8_t *at, size_t len, nq_packet *packet)
             memcpy(&packet->mark, value, sizeof packet->mark);
             packet->mark = ntohl(packet->mark);
             break;
+        case NFQA_TIMESTAMP:
+            if (value_len < sizeof(struct nfqnl_msg_packet_timestamp))
+                return 0;
+            packet->arrival = value;
+            break;
         case NFQA_SKB_INFO: {
             uint32_t info;
             if (value_len < sizeof info)
@@ -212,6 +218,15 @@ int nq_parse(nq *queue, const uint8_t *datagram, size_t len, nq_packet *packets,
         len -= step;
     }
     return count;
+}
+
+double nq_arrived_at(const nq_packet *packet)
+{
+    struct nfqnl_msg_packet_timestamp noted;
+    if (!packet->arrival)
+        return 0;
+    memcpy(&noted, packet->arrival, sizeof noted);
+    return (double)be64toh(noted.sec) + (double)be64toh(noted.usec) / 1e6;
 }
 
 int nq_receive(nq *queue, nq_packet *packets, int waits)

@@ -16,6 +16,7 @@
 
 typedef struct {
     const uint8_t *payload; /* from the IP header on; valid until the next nq_receive() */
+    const uint8_t *arrival; /* nq_arrived_at(); valid as long as the payload */
     uint32_t len;
     uint32_t id;
     uint32_t mark; /* set by another program; 0: none */
@@ -54,6 +55,9 @@ int nq_receive(nq *queue, nq_packet *packets, int waits);
 
 /* Parse one datagram of len bytes; return the number of its packets, at most max. */
 int nq_parse(nq *queue, const uint8_t *datagram, size_t len, nq_packet *packets, int max);
+
+/* Return the time of day, in seconds, at which the kernel received a packet; 0: it has not noted that. */
+double nq_arrived_at(const nq_packet *packet);
 
 /* Return the number of our last request that the kernel has answered, and the answer: 0 or a positive errno. */
 uint32_t nq_acknowledged(const nq *queue);

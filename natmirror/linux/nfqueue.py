@@ -62,6 +62,7 @@ class PacketRow(Protocol):
     """``nq_packet``: a packet in the codec's receive buffers, valid until the next receiving call."""
 
     payload: object
+    arrival: object
     len: int
     id: int
     mark: int

@@ -6,8 +6,10 @@ import socket
 import threading
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from natmirror.errors import HostError
+from natmirror.threads import NamedThread
 
 log = logging.getLogger("natmirror")
 
@@ -33,6 +35,22 @@ def take_variables(environment: MutableMapping[str, str]) -> dict[str, str]:
     when they end), and would wait while the socket's queue is full.
     """
     return {name: environment.pop(name) for name in _OWN_VARIABLES if name in environment}
+
+
+def state_directory(environment: Mapping[str, str]) -> Path | None:
+    """Return the directory in which the service manager has this process keep its state, or None (systemd.exec(5):
+    several are separated by colons)."""
+    name = environment.get("STATE_DIRECTORY", "").partition(":")[0]
+    return Path(name) if name.startswith("/") else None
+
+
+def is_journal(environment: Mapping[str, str], descriptor: int = 2) -> bool:
+    """Return whether a descriptor, stderr by default, leads to systemd's journal (systemd.exec(5): JOURNAL_STREAM)."""
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        return False
+    return environment.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
 
 class Notifier:
@@ -108,7 +126,7 @@ class WatchdogFeeder:
         self._rounds = rounds
         self._interval = interval
         self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
+        self._thread = NamedThread(self._run, "watchdog")
 
     def start(self) -> None:
         """Start the thread. HostError where the host refuses another thread."""

@@ -4,10 +4,16 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from natmirror.fastpath import FlowRow, client_bytes
-from natmirror.fastpath.flow_flags import clear_orig_waiting, has_inferred_end, has_reader, remove_reader
+from natmirror.fastpath.flow_flags import (
+    clear_orig_waiting,
+    has_inferred_end,
+    has_reader,
+    is_finished,
+    remove_reader,
+)
 from natmirror.mirror.copy_states import TRANSITIONS, StreamEvent, StreamState
 from natmirror.net.endpoint import Endpoint
-from natmirror.reasons import EndReason
+from natmirror.reasons import EndedBy, EndReason
 from natmirror.rules import Mirror, Service
 from natmirror.tcp.leg import Leg
 from natmirror.tcp.reassembler import Reassembler
@@ -107,10 +113,17 @@ class MirroredStream:
     """While the stream is standby: the lowest number that a mirror may lack, by the latest record."""
     final_bytes: int = 0
     """All bytes of the client that count, once the flow is forgotten."""
+    ended_by: EndedBy | None = None
+    """Which end closed or reset the connection first; None as long as neither has, or if that was not seen."""
 
     def move(self, event: StreamEvent) -> None:
         """Change to the next state; KeyError where the event is not possible."""
         self.state = TRANSITIONS[self.state, event]
+
+    def note_end(self, by: EndedBy) -> None:
+        """Note that an end closes or resets the connection, if it is the first one."""
+        if self.ended_by is None:
+            self.ended_by = EndedBy.BACKEND if is_finished(self.flow.row.reply) else by
 
     @property
     def has_ended(self) -> bool:

@@ -55,6 +55,7 @@ class MirrorExplanation:
         return {
             "mirror": copy.mirror.name,
             "copied": leg is not None and leg.ended is None,
+            "from_middle": copy.has_begun_again,
             "reason": copy.why_ended,
             "ended_as": copy.ended_as if copy.waits else None,
             "begins_again": copy.waits,
@@ -69,6 +70,7 @@ class MirrorExplanation:
             yield {
                 "mirror": mirror.name,
                 "copied": False,
+                "from_middle": False,
                 "reason": wait or (None if mirror.speaks_openflow else EndReason.MIRROR_ADDED),
                 "ended_as": None,
                 "begins_again": wait is not None,
@@ -83,6 +85,7 @@ def _session(master: MasterSession, now: float) -> CopyEntry:
     return {
         "mirror": master.mirror.name,
         "copied": master.has_leg,
+        "from_middle": master.connection.is_picked_up,
         "reason": reason,
         "ended_as": None,
         "begins_again": master.why_absent is None and (waits or master.mirror.reconnect is Reconnect.NEXT_MESSAGE),

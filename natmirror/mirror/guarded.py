@@ -20,7 +20,7 @@ from natmirror.mirror.timers import AT_ONCE, TimerKind
 from natmirror.net.endpoint import Endpoint, show
 from natmirror.net.icmp import IcmpError
 from natmirror.net.packet import Segment
-from natmirror.reasons import EndReason
+from natmirror.reasons import EndedBy, EndReason
 from natmirror.rules import Service
 from natmirror.tcp.acceptance import has_new_data
 from natmirror.tcp.leg_record import FlowRecord
@@ -97,8 +97,8 @@ class GuardedMirroring:
         window = self._guard.run(Work.THROTTLE, flow, self._backpressure.throttled_window, flow, segment)
         return segment.window if window is None else max(0, min(window, segment.window))
 
-    def flow_reset(self, flow: MirroredFlow, now: float, *, by_client: bool = False) -> None:
-        reset = partial(self._mirroring.flow_reset, by_client=by_client)
+    def flow_reset(self, flow: MirroredFlow, now: float, by: EndedBy | None = None) -> None:
+        reset = partial(self._mirroring.flow_reset, by=by)
         self._guard.run(Work.COPY, flow, reset, flow, now)
 
     def flow_closed(self, flow: MirroredFlow, now: float) -> None:

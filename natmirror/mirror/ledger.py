@@ -208,7 +208,7 @@ class Ledger:
     def show(self, gear: Gear, services: Sequence[str], now: float) -> list[MirrorEntry]:
         """Return the sums of each mirror; ``services`` names each service, by its number. A mirror that the rules no
         longer name is included while it has legs."""
-        shown = {key: self._shown(*key, totals) for key, totals in self._totals.items()}
+        shown = {key: self._shown(gear, *key, totals) for key, totals in self._totals.items()}
         of_accounts, without_account = gear.account_sums(len(self._accounts), len(services))
         self._add_flows(shown, of_accounts)
         for service, connections in zip(services, without_account, strict=True):
@@ -263,8 +263,8 @@ class Ledger:
     def _key(of: CopyOrSession) -> tuple[str, str]:
         return of.service_name, of.mirror.name
 
-    @staticmethod
-    def _shown(service: str, name: str, totals: Totals) -> MirrorEntry:
+    def _shown(self, gear: Gear, service: str, name: str, totals: Totals) -> MirrorEntry:
+        lags, round_trips = gear.mirror_times(self._numbers[service, name])
         return {
             "service": service,
             "name": name,
@@ -289,6 +289,8 @@ class Ledger:
             "timeouts": totals.timeouts,
             "lag_seconds": 0.0,
             "rtt_seconds": 0.0,
+            "leg_lag": lags,
+            "leg_rtt": round_trips,
             "sessions": None,
         }
 

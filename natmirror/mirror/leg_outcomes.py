@@ -117,8 +117,8 @@ class LegOutcomes:
         if stream.state is not StreamState.STANDBY:
             self._ledger.leg_ended(copy, leg, reason)
             count, acked = stream.client_bytes - copy.before, leg.acked_bytes
-            event = LegEnded(show(flow.client), flow.service.name, copy.mirror.name, reason, count, acked)
-            self._ended_copies.append(event)
+            names = show(flow.client), flow.service.name, copy.mirror.name
+            self._ended_copies.append(LegEnded(*names, reason, count, acked, stream.ended_by))
             self._reconnection.leg_ended(copy, reason)
         if stream.state is StreamState.FORGOTTEN:
             return

@@ -35,7 +35,7 @@ from natmirror.mirror.timers import TimerKind, Timers
 from natmirror.net import seq
 from natmirror.net.endpoint import Endpoint, parse_endpoint
 from natmirror.net.packet import FIN, URG, Segment
-from natmirror.reasons import EndReason
+from natmirror.reasons import EndedBy, EndReason
 from natmirror.rules import Release, Service
 from natmirror.tcp import tracker
 from natmirror.tcp.acceptance import has_new_data, is_urgent
@@ -183,6 +183,8 @@ class Mirroring:
             if is_service_mirrored(flow.row) and has_new_data(flow.row, segment, from_client=True):
                 self._ledger.not_copied(flow.service, segment.payload_len, EndReason.NOT_FOLLOWED)
             return
+        if segment.flags & FIN:
+            stream.note_end(EndedBy.CLIENT)
         if not stream.reassembler.is_placed:
             stream.reassembler.place(segment.seq)
         if reconnects(flow.row):
@@ -269,14 +271,16 @@ class Mirroring:
         if (stream := self.streams.get(flow)) is not None:
             self._feeding.positions_known(stream, now)
 
-    def flow_reset(self, flow: MirroredFlow, now: float, *, by_client: bool = False) -> None:
-        """Reset the legs of a connection that was reset. After a client's RST, the backend's acknowledgements of its
-        last bytes may still be under way: the legs wait for them."""
-        self.acknowledged(flow, now)
+    def flow_reset(self, flow: MirroredFlow, now: float, by: EndedBy | None = None) -> None:
+        """Reset the legs of a connection that was reset, by one of its ends or (None) by natmirror. After a client's
+        RST, the backend's acknowledgements of its last bytes may still be under way: the legs wait for them."""
         stream = self.streams.get(flow)
+        if stream is not None and by is not None:
+            stream.note_end(by)
+        self.acknowledged(flow, now)
         if stream is None:
             return
-        if by_client and holds(flow.row) and flow.row.held_len and not stream.has_ended:
+        if by is EndedBy.CLIENT and holds(flow.row) and flow.row.held_len and not stream.has_ended:
             stream.awaits_last = True
             self._timers.set((TimerKind.LAST_ACKNOWLEDGEMENTS, flow), now + _LAST_ACKNOWLEDGEMENTS)
         self._end_flow(flow, now, lambda leg: leg.reset(now))

@@ -4,6 +4,7 @@ from enum import StrEnum
 from typing import Literal, TypedDict
 
 from natmirror.fastpath.flow_states import FlowState
+from natmirror.histograms import HistogramEntry
 from natmirror.openflow.shown import SessionCounters, SessionEntry
 from natmirror.reasons import EndReason
 from natmirror.tcp.leg_states import LegState
@@ -131,6 +132,8 @@ class CopyEntry(TypedDict):
     """The mirror's name in the rules."""
     copied: bool
     """Whether it has a leg that carries them."""
+    from_middle: bool
+    """Whether this leg, or the last one, began in the middle of the connection."""
     reason: EndReason | SessionWait | CopyWait | None
     """Why it does not get them; null if it does, and if the reason was not kept."""
     ended_as: EndReason | None
@@ -208,6 +211,10 @@ class MirrorEntry(TypedDict):
     """How long the oldest pending byte has waited, in seconds."""
     rtt_seconds: float
     """The longest smoothed round trip time of an open leg, in seconds; 0 if none is open."""
+    leg_lag: HistogramEntry
+    """How long the oldest byte that the mirror had not acknowledged had waited, at each of its acknowledgements."""
+    leg_rtt: HistogramEntry
+    """The round trips to the mirror, as legs measure them for their retransmission timers."""
     sessions: MirrorSessions | None
     """The counters of the OpenFlow sessions; null for a mirror with ``protocol: raw``."""
 

@@ -133,7 +133,7 @@ def _typed_dict(kind: type, schemas: dict[str, Any]) -> dict[str, Any]:
     properties = {}
     for field in fields(kind):
         schema = _schema(field.type, schemas)
-        if field.name in ("at", "since") or field.name.endswith(("_at", "_since")):
+        if field.name in ("at", "since", "time") or field.name.endswith(("_at", "_since")):
             schema |= {"format": "date-time"}
         properties[field.name] = schema | {"description": field.sentence}
     return {"description": summary(kind)} | _object(properties, properties)

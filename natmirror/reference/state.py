@@ -16,6 +16,7 @@ from natmirror.docstrings import summary
 from natmirror.doctor.outcome import CheckState, DoctorAnswer
 from natmirror.engine.counters import EngineCounter
 from natmirror.engine.explained import FailureKind, Obstacle
+from natmirror.events import EventKind, EventSeverity
 from natmirror.fastpath.flow_states import FlowState
 from natmirror.fastpath.punt_reasons import PuntReason
 from natmirror.findings import ALL_CODES, Affected, FindingCode, Severity
@@ -25,7 +26,7 @@ from natmirror.mirror.faults import Work
 from natmirror.mirror.shown import CopyWait, LegPhase, SessionWait
 from natmirror.nat.new_connections import Opening
 from natmirror.openflow.shown import RequestOutcome
-from natmirror.reasons import DropReason, EndReason, NotKeptReason, WithheldReason
+from natmirror.reasons import DropReason, EndedBy, EndReason, NotKeptReason, WithheldReason
 from natmirror.reference import markdown
 from natmirror.reference.choices import sentences
 from natmirror.reference.fields import Field, fields
@@ -49,6 +50,7 @@ WORDS: dict[str, type[StrEnum]] = {
     "Drop reasons": DropReason,
     "Reasons to decide a packet in Python": PuntReason,
     "End reasons of legs, loss reasons of bytes": EndReason,
+    "Ends of a client's connection": EndedBy,
     "Reasons why a session waits": SessionWait,
     "Outcomes of a master's requests": RequestOutcome,
     "Reasons to withhold a message from a master": WithheldReason,
@@ -68,6 +70,8 @@ WORDS: dict[str, type[StrEnum]] = {
     "What an address is": AddressKind,
     "What an interruption does to a connection": ConnectionFate,
     "What an interruption does to a copy": CopyFate,
+    "Kinds of events": EventKind,
+    "Severities of events": EventSeverity,
     "Findings": FindingCode,
     "Results of doctor's checks": CheckState,
     "Severities of findings": Severity,

@@ -25,6 +25,7 @@ from natmirror.ha.role import RELEASE_DELAY
 from natmirror.replication.record_kind import RecordKind
 from natmirror.replication.store import ENDED, GONE, PUT, Op, Store, StoreError
 from natmirror.replication.write_queue import WriteQueue
+from natmirror.threads import NamedThread
 
 log = logging.getLogger("natmirror")
 
@@ -102,7 +103,7 @@ class Synchroniser:
         self._changed_at: float | None = None
         self._outages = 0
         self._error: str | None = None
-        self._thread = threading.Thread(target=self._run, name="shared-state", daemon=True)
+        self._thread = NamedThread(self._run, "shared-state")
         self._loop = asyncio.new_event_loop()
         self._role_changed = asyncio.Event()
         self._first_role_applied = asyncio.Event()

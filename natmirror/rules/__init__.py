@@ -7,6 +7,7 @@ rules with all defaults, reload.py says what may change while natmirror runs, sh
 threads. Imports net and errors.
 """
 
+from natmirror.rules.addresses import ListenAddress
 from natmirror.rules.file import (
     load_rules,
     parse_rules,
@@ -48,6 +49,7 @@ __all__ = [
     "HashInput",
     "Health",
     "Host",
+    "ListenAddress",
     "Mirror",
     "MirrorProtocol",
     "Pair",

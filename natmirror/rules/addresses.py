@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv4Interface, IPv4Network
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from natmirror.rules.scalars import Schema, ValueType
@@ -10,6 +11,7 @@ from natmirror.rules.yaml_reader import Value
 OWN_ADDRESS = "an address of this host"
 
 _MAX_DATABASE = 1_000_000
+_MAX_PORT = 65535
 _OCTET = r"(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 _ADDRESS_PATTERN = rf"{_OCTET}(\.{_OCTET}){{3}}"
 
@@ -97,6 +99,39 @@ class InterfaceAddress(ValueType[IPv4Interface]):
 
     def schema(self) -> Schema:
         return {"type": "string", "pattern": rf"^{_ADDRESS_PATTERN}/\d{{1,2}}$"}
+
+
+class ListenAddress(NamedTuple):
+    """An address of this host and a TCP port, to listen on."""
+
+    address: IPv4Address
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.address}:{self.port}"
+
+
+@dataclass(frozen=True)
+class ListenAt(ValueType[ListenAddress | None]):
+    """An address of this host, or 0.0.0.0 for all of them, and a port."""
+
+    @property
+    def name(self) -> str:
+        return "ADDRESS:PORT"
+
+    def read(self, value: Value) -> ListenAddress:
+        expected = "ADDRESS:PORT with an IPv4 address of this host, or 0.0.0.0 for all of them"
+        address, _, port = value.scalar(expected).rpartition(":")
+        try:
+            found = ListenAddress(IPv4Address(address), int(port) if port.isascii() and port.isdecimal() else 0)
+        except ValueError:
+            raise value.unexpected(expected) from None
+        if not 0 < found.port <= _MAX_PORT or found.address.is_multicast or found.address.is_reserved:
+            raise value.unexpected(expected)
+        return found
+
+    def schema(self) -> Schema:
+        return {"type": "string", "pattern": rf"^{_ADDRESS_PATTERN}:\d{{1,5}}$"}
 
 
 @dataclass(frozen=True)

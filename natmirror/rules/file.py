@@ -46,6 +46,7 @@ def parse_rules(text: str, path: str = "<rules>", taken: Mapping[IPv4Address, st
         service = _service(fields, switches, taken or {})
         _refuse_duplicate(fields.value, service, services)
         services.append(service)
+    _refuse_taken_ports(top, services)
     pair = top["ha"] and build_pair(top["ha"], services)
     _refuse_masters_in_pools(top["services"], services)
     warnings = (
@@ -62,6 +63,15 @@ def _refuse_overlaps(value: Value, networks: Sequence[IPv4Network]) -> None:
         for other in networks[:place]:
             if network.overlaps(other):
                 raise one.unexpected("networks that do not overlap", f"{network} and {other}")
+
+
+def _refuse_taken_ports(top: Fields, services: Iterable[Service]) -> None:
+    taken = {(service.address, service.port): f"of the service {service.name}" for service in services}
+    for key in ("metrics", "api"):
+        if (found := top[key]) is not None:
+            if (whose := taken.get(found)) is not None:
+                raise top.place(key).unexpected("an address and port of its own", f"{found} {whose}")
+            taken[found] = f"of {key}"
 
 
 class _Context:

@@ -9,7 +9,7 @@ and the JSON Schema from them. Rules that involve several keys are code, in file
 
 from typing import Final
 
-from natmirror.rules.addresses import Address, Network
+from natmirror.rules.addresses import Address, ListenAt, Network
 from natmirror.rules.kinds import Release
 from natmirror.rules.mirror_keys import MIRROR
 from natmirror.rules.pair_keys import HA, HOST, SIDE
@@ -167,6 +167,34 @@ TOP = Section(
             example="/var/lib/natmirror/switches.json",
             default=None,
             absent="not kept",
+        ),
+        Key(
+            "metrics",
+            ListenAt(),
+            "Where this host serves its metrics for Prometheus to all who can reach the address: GET /metrics, and"
+            " nothing else. As long as it does, the kernel notes when each packet arrives, which"
+            " natmirror_added_latency_seconds needs and which costs some 20 ns a packet.",
+            example="10.20.0.1:9653",
+            default=None,
+            absent="only on the Unix socket",
+        ),
+        Key(
+            "api",
+            ListenAt(),
+            "Where this host serves its state, clients' addresses included, to all who can reach the address: all GETs"
+            " of the API, and no commands.",
+            example="127.0.0.1:9654",
+            default=None,
+            absent="only on the Unix socket",
+        ),
+        Key(
+            "events",
+            FilePath(),
+            "File that keeps the latest events across a restart: natmirror events shows them. With FILE.1 it takes 5"
+            " MiB at most.",
+            example="/var/lib/natmirror/events.jsonl",
+            default=None,
+            absent="events.jsonl in the state directory of the service manager's unit; without one, memory only",
         ),
         Key(
             "ha",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
+from natmirror.rules.addresses import ListenAddress
 from natmirror.rules.keys import SERVICE, TIMEOUTS, TOP
 from natmirror.rules.kinds import (
     Balance,
@@ -221,4 +222,9 @@ class Rules:
     limit_per_client: int | None = TOP["limit-per-client"].default
     """Packets a second that the kernel takes from one client; None: no limit."""
     known_switches: Path | None = TOP["known-switches"].default
+    metrics: ListenAddress | None = TOP["metrics"].default
+    """Where the metrics are served; None: on the Unix socket alone."""
+    api: ListenAddress | None = TOP["api"].default
+    """Where the API's state is served, read-only; None: on the Unix socket alone."""
+    events: Path | None = TOP["events"].default
     ha: Pair | None = TOP["ha"].default

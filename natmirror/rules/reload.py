@@ -9,7 +9,7 @@ from natmirror.rules.model import Backend, Mirror, Pool, Rules, Service
 Kept = tuple[Service, Backend | None]
 """A service, or a backend of it, that the rules no longer name but that still has connections."""
 
-_FIXED_WHILE_RUNNING = ("threads", "max_flows", "known_switches", "ha")
+_FIXED_WHILE_RUNNING = ("threads", "max_flows", "known_switches", "events", "ha")
 
 
 def refuse_what_cannot_change(old: Rules, new: Rules) -> None:

@@ -50,6 +50,9 @@ def _describe_top(rules: Rules) -> list[str]:
         f"threads: {TOP['threads'].type.show(rules.threads)}",
         f"limit-per-client: {rules.limit_per_client or TOP['limit-per-client'].absent}",
         f"known-switches: {rules.known_switches or TOP['known-switches'].absent}",
+        f"metrics: {rules.metrics or TOP['metrics'].absent}",
+        f"api: {rules.api or TOP['api'].absent}",
+        f"events: {rules.events or TOP['events'].absent}",
     ]
 
 

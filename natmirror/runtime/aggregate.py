@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from operator import itemgetter
 
 from natmirror.engine.shown import Snapshot
+from natmirror.histograms import add_histograms
 from natmirror.mirror.sessions.totals import add_counts, add_sessions
 from natmirror.mirror.shown import MirrorEntry
 from natmirror.nat.services import BackendCounts
@@ -77,5 +78,7 @@ def _mirror(one: MirrorEntry, other: MirrorEntry) -> MirrorEntry:
         "timeouts": one["timeouts"] + other["timeouts"],
         "lag_seconds": max(one["lag_seconds"], other["lag_seconds"]),
         "rtt_seconds": max(one["rtt_seconds"], other["rtt_seconds"]),
+        "leg_lag": add_histograms((one["leg_lag"], other["leg_lag"])),
+        "leg_rtt": add_histograms((one["leg_rtt"], other["leg_rtt"])),
         "sessions": add_sessions(one["sessions"], other["sessions"]),
     }

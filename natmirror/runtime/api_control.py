@@ -7,6 +7,7 @@ its future is settled there.
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from natmirror.events import EventRing
 from natmirror.runtime.api_process import Arguments, Command, Document, Parts
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.engine_proxy import EngineProxy
@@ -34,10 +35,16 @@ def documents(
     }
 
 
-def lists(status: RunStatus, events: WorkerEvents, engines: Sequence[EngineProxy]) -> dict[str, Parts]:
+def lists(status: RunStatus, events: WorkerEvents, engines: Sequence[EngineProxy], ring: EventRing) -> dict[str, Parts]:
     """Return the function behind each list."""
-    made = RunLists(engines, status.names, events.ended_legs)
-    return {"flows": made.flows, "legs": made.legs, "ended": made.ended, "decisions": made.decisions}
+    made = RunLists(engines, status.names, events.ended_legs, ring)
+    return {
+        "flows": made.flows,
+        "legs": made.legs,
+        "ended": made.ended,
+        "decisions": made.decisions,
+        "events": made.events,
+    }
 
 
 def commands(

@@ -11,7 +11,6 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,7 +22,9 @@ from natmirror import unprivileged
 from natmirror.api import frames
 from natmirror.errors import HostError, NatmirrorError
 from natmirror.linux.unix_socket import CHECK_INTERVAL, PathSocket
+from natmirror.runtime.api_addresses import ApiAddresses
 from natmirror.runtime.chores import ChoreFailure
+from natmirror.threads import NamedThread, name_thread
 
 log = logging.getLogger("natmirror")
 
@@ -48,8 +49,8 @@ Arguments = dict[str, Any]
 Document = Callable[[Arguments], Any]
 """Returns a resource as values for JSON; raises TimeoutError, or as Command for arguments that are refused."""
 Parts = Callable[[Arguments], Iterator[list[Any]]]
-"""Yields the parts of a list: pairs of a row's place (api/lists.py) and the row. Raises TimeoutError, or as Command for
-arguments that are refused."""
+"""Yields the parts of a list: pairs of a row's position (api/lists.py) and the row. Raises TimeoutError, or as Command
+for arguments that are refused."""
 Command = Callable[[Arguments], "Future[Any]"]
 """Has a thread obey a command. The future has the answer, or ValueError, TypeError or KeyError for arguments that are
 refused, or one of natmirror's errors. As long as it can be cancelled, the command has not begun."""
@@ -63,33 +64,37 @@ class _Makers(NamedTuple):
 
 
 class ApiProcess:
-    """The API on the Unix socket ``path``, from open() to close()."""
+    """The API on the Unix socket ``path``, and on ``addresses``, from open() to close()."""
 
     def __init__(
-        self, path: Path, documents: Mapping[str, Document], lists: Mapping[str, Parts], commands: Mapping[str, Command]
+        self,
+        path: Path,
+        addresses: ApiAddresses,
+        documents: Mapping[str, Document],
+        lists: Mapping[str, Parts],
+        commands: Mapping[str, Command],
     ) -> None:
         self._path = path
+        self._addresses = addresses
         self._documents = documents
         self._lists = lists
         self.commands = commands
-        self._makers = _Makers(
-            ThreadPoolExecutor(_DOCUMENT_THREADS, "api-documents"), ThreadPoolExecutor(1, "api-lists")
-        )
+        self._makers = _Makers(_makers(_DOCUMENT_THREADS, "api-status"), _makers(1, "api-lists"))
         self._process: subprocess.Popen[bytes] | None = None
         self._failure: tuple[str, float] | None = None
-        self._thread = threading.Thread(target=self._run, name="api", daemon=True)
+        self._thread = NamedThread(self._run, "api")
 
     def open(self) -> None:
         """Make the socket, and start the process soon. HostError where the socket cannot be made, or another natmirror
         listens on it."""
         self._listening = PathSocket(self._path, socket.SOCK_STREAM, _MODE, "serve the API", backlog=_BACKLOG)
+        self._addresses.update()
         try:
             self._loop = asyncio.new_event_loop()
             self._main = self._loop.create_task(self._keep_running())
             self._thread.start()
         except (OSError, RuntimeError) as error:
-            self._listening.remove()
-            self._listening.close()
+            self._remove_sockets()
             raise HostError(f"cannot serve the API: {error}") from None
 
     def close(self) -> None:
@@ -98,10 +103,14 @@ class ApiProcess:
             with suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self._main.cancel)
             self._thread.join(_JOIN_TIMEOUT)
-        self._listening.remove()
-        self._listening.close()
+        self._remove_sockets()
         for threads in self._makers:
             threads.shutdown(wait=False, cancel_futures=True)
+
+    def _remove_sockets(self) -> None:
+        self._listening.remove()
+        self._listening.close()
+        self._addresses.close()
 
     @property
     def pid(self) -> int | None:
@@ -111,9 +120,13 @@ class ApiProcess:
 
     def failures(self) -> list[ChoreFailure]:
         """Return why the process does not run, as values for JSON, if it does not; from any thread."""
+        shown = self._addresses.failures()
         if (failure := self._failure) is None:
-            return []
-        return [{"name": _NAME, "error": failure[0], "failing_seconds": round(time.monotonic() - failure[1], 3)}]
+            return shown
+        return [
+            *shown,
+            {"name": _NAME, "error": failure[0], "failing_seconds": round(time.monotonic() - failure[1], 3)},
+        ]
 
     # In the thread
 
@@ -130,6 +143,8 @@ class ApiProcess:
                 why = await self._run_once()
             except Exception as error:  # e.g. no descriptors, no processes, no memory
                 why = (isinstance(error, OSError) and error.strerror) or repr(error)
+            if why is None:
+                continue
             if time.monotonic() - began_at > _LONG_LIFE:
                 pause = _PAUSES[0]
             self._note_failure(f"{why}; starting it again")
@@ -141,8 +156,9 @@ class ApiProcess:
             log.warning("%s: %s", _NAME, why)
         self._failure = why, time.monotonic() if self._failure is None else self._failure[1]
 
-    async def _run_once(self) -> str:
-        """Start the process, and answer it until it ends; return why it has ended."""
+    async def _run_once(self) -> str | None:
+        """Start the process, and answer it until it ends; return why it has ended, or None if it was ended because it
+        has to serve other sockets."""
         self._listening.restore()
         ours, theirs = socket.socketpair()
         with ours:
@@ -152,11 +168,11 @@ class ApiProcess:
                 ours.setblocking(False)
                 streams = await asyncio.open_connection(sock=ours)
                 conversation = _Conversation(*streams, self._documents, self._lists, self.commands, self._makers)
-                watching = asyncio.create_task(self._restore_socket(ours))
+                watching = asyncio.create_task(self._watch_sockets(ours))
                 try:
                     why = await conversation.run(self._note_beat)
                     if watching.done():
-                        why = "its socket was removed"
+                        return None
                 finally:
                     watching.cancel()
                     conversation.close()
@@ -167,9 +183,10 @@ class ApiProcess:
                 code = _end(process)
         return why or f"it has ended, {code}"
 
-    async def _restore_socket(self, connection: socket.socket) -> None:
-        """Once the socket's path was removed and there is another socket, end the process, which has the old one."""
-        while not self._listening.restore():
+    async def _watch_sockets(self, connection: socket.socket) -> None:
+        """Once there are other sockets, because the path of one was removed or the rules have changed, end the process,
+        which has the old ones."""
+        while not (self._listening.restore() | self._addresses.update()):
             await asyncio.sleep(CHECK_INTERVAL)
         connection.shutdown(socket.SHUT_RDWR)
 
@@ -179,8 +196,9 @@ class ApiProcess:
             self._failure = None
 
     def _start(self, connection: int) -> "subprocess.Popen[bytes]":
-        keep = (self._listening.socket.fileno(), connection)
-        command = [sys.executable, "-m", "natmirror.api", *map(str, keep)]
+        passed = (connection, self._listening.socket.fileno(), *self._addresses.descriptors())
+        keep = [number for number in passed if number >= 0]
+        command = [sys.executable, "-m", "natmirror.api", *map(str, passed)]
         return unprivileged.start(command, os.environ, keep=keep, errors=None, is_ours=True)
 
 
@@ -287,6 +305,10 @@ def _begun_at_first_use(make: Parts, arguments: Arguments) -> Iterator[list[Any]
 def _part(number: int, parts: Iterator[list[Any]]) -> bytes:
     part = next(parts, None)
     return frames.encode({"id": number, "answer": part or [], "at": time.time(), "more": part is not None})
+
+
+def _makers(count: int, name: str) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count, initializer=name_thread, initargs=(name,))
 
 
 def _end(process: "subprocess.Popen[bytes]") -> str:

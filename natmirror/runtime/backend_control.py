@@ -1,6 +1,6 @@
 """The backends' shares of new connections, which follow health checks, the operator's commands and slow starts.
 
-Admission computes the changes; BackendControl passes them on to the workers' engines, and logs them.
+Admission computes the changes; BackendControl passes them on to the workers' engines, and tells of them.
 """
 
 import logging
@@ -15,6 +15,7 @@ from natmirror.backends.admission import Admission, AdmissionChange, Kill, Panic
 from natmirror.backends.host_view import HostView
 from natmirror.backends.monitor import HealthChange, Monitor
 from natmirror.backends.shown import AdmissionEntry, HealthEntry
+from natmirror.events import EventKind, EventRing, EventSeverity
 from natmirror.fastpath import ConnectionCounts
 from natmirror.findings import Findings
 from natmirror.net.endpoint import endpoint_of
@@ -31,13 +32,15 @@ log = logging.getLogger("natmirror")
 class BackendControl:
     """The state of all backends. It belongs to the main thread, which reads ``mailbox``, except for syn_failed(),
     states(), health() and silent(). ``is_active``: this host passes the packets; ``host`` says why a check may fail.
-    ``findings`` gets what keeps checks from telling anything, and pools in panic or without an open backend."""
+    ``findings`` gets what keeps checks from telling anything, and pools in panic or without an open backend; ``ring``
+    gets the events."""
 
     def __init__(
         self,
         rules: Rules,
         mailbox: Mailbox,
         findings: Findings,
+        ring: EventRing,
         counts: ConnectionCounts,
         host: HostView,
         *,
@@ -47,6 +50,7 @@ class BackendControl:
         self._admission = Admission(rules, time.monotonic())
         self._monitor = Monitor(rules, self._on_health, self._on_inconclusive, host)
         self._findings = findings
+        self._ring = ring
         self._mailbox = mailbox
         self._counts = counts
         self._engines: Sequence[EngineProxy] = ()
@@ -97,6 +101,7 @@ class BackendControl:
         fate = "they stay until they end" if until is None else f"reset in {until:g} s unless they end before"
         left = f"connections left: {count} ({fate})" if count else "no connections left"
         follows = self._admission.after_drain(service)
+        self._add(EventKind.BACKEND_DRAINED, service, backend, f"is drained by a command; {left}; {follows}")
         return {"done": f"{service}/{backend} gets no new connections; {left}; {follows}"}
 
     def undrain(self, request: Mapping[str, Any]) -> CommandAnswer:
@@ -104,6 +109,7 @@ class BackendControl:
         service, backend = request["service"], request["backend"]
         self._apply(self._admission.undrain(service, backend, time.monotonic()))
         self._report_findings()
+        self._add(EventKind.BACKEND_UNDRAINED, service, backend, "is drained no more: a command has ended that")
         return {"done": self._admission.after_undrain(service, backend)}
 
     def syn_failed(self, service: str, backend: str) -> None:
@@ -151,8 +157,11 @@ class BackendControl:
                 place=endpoint_of(backend),
                 is_isolated=change.is_isolated,
             )
-            why = "" if change.is_up else f": {change.reason}"
-            log.warning("%s/%s is %s%s", service, backend.name, "up" if change.is_up else "down", why)
+            if change.is_up:
+                self._add(EventKind.BACKEND_UP, service, backend.name, "is up")
+            else:
+                text = f"is down: {change.reason}"
+                self._add(EventKind.BACKEND_DOWN, service, backend.name, text, EventSeverity.WARNING)
             self._apply(changes)
             self._report_findings()
 
@@ -171,7 +180,8 @@ class BackendControl:
             if isinstance(change, Kill) and change.is_repeated:
                 log.debug("resetting the connections of %s/%s once more", change.service, change.backend)
             elif isinstance(change, Kill):
-                log.info("resetting the connections of %s/%s", change.service, change.backend)
+                text = "has its connections reset"
+                self._add(EventKind.CONNECTIONS_RESET, change.service, change.backend, text, EventSeverity.WARNING)
             elif known.get((change.service, change.backend)) != change.share:
                 log.info(
                     "%s/%s gets %.0f %% of its share of new connections",
@@ -184,3 +194,8 @@ class BackendControl:
                     engine.kill(change)
                 else:
                     engine.set_share(change)
+
+    def _add(
+        self, kind: EventKind, service: str, backend: str, what: str, severity: EventSeverity = EventSeverity.INFO
+    ) -> None:
+        self._ring.add(kind, severity, f"{service}/{backend} {what}", service=service, backend=backend)

@@ -16,6 +16,7 @@ from typing import Any, TypedDict
 from natmirror.errors import HostError, NatmirrorError
 from natmirror.linux import descriptors
 from natmirror.runtime.mailbox import Mailbox, settle
+from natmirror.threads import NamedThread
 
 log = logging.getLogger("natmirror")
 
@@ -133,7 +134,7 @@ class ChoreThread:
         self._has_ended = False
         self._under_way: tuple[str, float] | None = None
         self._hung_since: float | None = None
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = NamedThread(self._run, name)
 
     def start(self) -> None:
         """Start the thread. HostError where the host refuses another thread."""

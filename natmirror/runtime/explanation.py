@@ -1,7 +1,7 @@
 """Gathers what ``natmirror explain`` answers: from the packet thread that has the client, from the backends' states and
 from the rules file on disk; or, for a rules file alone, from a fresh engine."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from ipaddress import IPv4Address
@@ -11,7 +11,6 @@ from natmirror.backends.shown import AdmissionEntry
 from natmirror.engine.engine import Engine
 from natmirror.engine.explained import ConnectionEntry, NewConnectionEntry
 from natmirror.errors import HostError, NatmirrorError
-from natmirror.ha.member import PairMember
 from natmirror.linux.addresses import own_addresses
 from natmirror.linux.iptables_rules import NAT_QUEUE, WATCH_QUEUE, queue_number
 from natmirror.net.endpoint import parse_client
@@ -26,7 +25,6 @@ from natmirror.runtime.explained import AddressEntry, AddressKind, ExplainAnswer
 from natmirror.runtime.host_maintenance import HostMaintenance
 from natmirror.runtime.interruptions import Situation
 from natmirror.runtime.reloader import Reloader
-from natmirror.runtime.shared_state import SharedState
 
 _MOST_CONNECTIONS = 100
 _FILE_TIMEOUT = 3.0  # seconds
@@ -37,7 +35,7 @@ _States = dict[tuple[str, str], AdmissionEntry]
 
 
 class Explainer:
-    """Explains a running natmirror, from any thread. ``keeps_rules``: a stop leaves the iptables rules in place."""
+    """Explains a running natmirror, from any thread."""
 
     def __init__(
         self,
@@ -45,28 +43,18 @@ class Explainer:
         reloader: Reloader,
         maintenance: HostMaintenance,
         backends: BackendControl,
-        member: PairMember,
-        shared: SharedState | None,
-        *,
-        keeps_rules: bool,
+        situation: Callable[[], Situation],
     ) -> None:
         self._engines = engines
         self._reloader = reloader
         self._maintenance = maintenance
         self._backends = backends
-        self._member = member
-        self._shared = shared
-        self._keeps_rules = keeps_rules
-
-    @property
-    def _situation(self) -> Situation:
-        state = SyncState.OFF if self._shared is None else self._shared.show()["state"]
-        return Situation(self._keeps_rules, self._member.is_in_pair, self._member.is_active, state)
+        self._situation = situation
 
     def explain(self, client: str, service: str | None) -> ExplainAnswer:
         """Return what natmirror does with a client's connections to a service, or to all. ValueError where ``client``
         is no address or endpoint, or there is no such service; TimeoutError where a thread does not answer."""
-        rules, situation = self._reloader.rules, self._situation
+        rules, situation = self._reloader.rules, self._situation()
         (address, port), shard = _question(rules, client, service, len(self._engines))
         engine = self._engines[shard.number]
         foreseen = engine.foresee(address, port, service)

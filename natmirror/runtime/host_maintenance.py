@@ -12,11 +12,13 @@ from functools import partial
 from ipaddress import IPv4Address
 
 from natmirror.engine.shown import Snapshot
+from natmirror.events import EventRing
 from natmirror.findings import FindingCode, Findings, PathCode
 from natmirror.ha.member import PairMember
 from natmirror.linux import host_state, iptables, preflight
 from natmirror.linux.arp_requests import ArpRequests
 from natmirror.linux.counters import QueueCounter
+from natmirror.linux.group_limits import GroupLimits
 from natmirror.linux.iptables_rules import TABLES
 from natmirror.linux.kernel_changes import KernelChanges
 from natmirror.linux.rule_reader import RuleReader
@@ -31,6 +33,7 @@ from natmirror.runtime.keeper import Keeper, Kept
 from natmirror.runtime.kept import KeptDevice, KeptTable, KeptTranslation, OtherBackend
 from natmirror.runtime.kernel_rules import CHECK_INTERVAL, KernelRules
 from natmirror.runtime.mailbox import Mailbox
+from natmirror.runtime.mirror_watch import MirrorWatch
 from natmirror.runtime.progress_watch import ProgressWatch
 from natmirror.runtime.worker import Worker
 
@@ -43,6 +46,7 @@ _KEEP_INTERVAL = 3.0  # between two comparisons, also without a notification
 _GRACE = 1.0  # for the last packets of removed services
 _PATHS_INTERVAL = 10.0
 _FORGED_INTERVAL = 10.0
+_LIMITS_INTERVAL = 10.0
 _HOST_INTERVAL = 3.0
 _SECOND_LOOK_AFTER = 0.5
 _ANSWERS_INTERVAL = 2.0
@@ -55,7 +59,7 @@ _SILENT = (PathCode.BACKEND_SILENT, PathCode.MIRROR_SILENT)
 
 class HostMaintenance:
     """The chores of ``thread``, which repairs, and of ``checks``, which only looks. ``kernel_rules`` belongs to the
-    former as soon as it runs. The problems of this host go to ``findings``.
+    former as soon as it runs. The problems of this host go to ``findings``, events to ``ring``.
 
     ``mailbox`` is the main thread's, to which ``member`` belongs. ``silent_by_checks`` returns the backends that answer
     no health checks, as subjects of findings. ``send_status`` sends a line to the service manager; None: there is none.
@@ -69,6 +73,7 @@ class HostMaintenance:
         member: PairMember,
         mailbox: Mailbox,
         findings: Findings,
+        ring: EventRing,
         tun: TunDevice,
         silent_by_checks: Callable[[], set[str]],
         send_status: Callable[[], None] | None,
@@ -82,10 +87,12 @@ class HostMaintenance:
         self._findings = findings
         self._silent_by_checks = silent_by_checks
         self._answers = AnswerWatch()
+        self._mirror_watch = MirrorWatch(ring)
         self._progress = ProgressWatch()
         self._failures: set[FindingCode] | None = None  # of production, that the last check of the host found
         self._features: tuple[Rules, host_state.Features] | None = None
         self._rule_reader = RuleReader()
+        self._limits = GroupLimits()
         self._arp_requests = ArpRequests()
         self._progress_before: int | None = None
         self.removal = Chore("unused kernel rules", CHECK_INTERVAL, kernel_rules.remove_unused, now + CHECK_INTERVAL)
@@ -101,6 +108,7 @@ class HostMaintenance:
             [*self._tables, *self._other_backend, self._translation, self._device],
             self._changes,
             findings,
+            ring,
             stopped_at=lambda: self._progress.stopped_at,
         )
         self._kept_in_tables = [
@@ -125,9 +133,10 @@ class HostMaintenance:
             chores.append(Chore("bypass of services without a pool", _BYPASS_INTERVAL, self._mend_bypass))
         if send_status is not None:
             chores.append(Chore("service manager's status", _STATUS_INTERVAL, send_status, now + _STATUS_INTERVAL))
-        self.thread = ChoreThread("host-maintenance", chores)
+        self.thread = ChoreThread("maintenance", chores)
         checks = [
             Chore("forged packets", _FORGED_INTERVAL, kernel_rules.count_forged, now + _FORGED_INTERVAL),
+            Chore("limits of the control group", _LIMITS_INTERVAL, self._check_limits),
             *(self._host_check, self._second_look),
         ]
         self.checks = ChoreThread("host-checks", checks)
@@ -195,6 +204,7 @@ class HostMaintenance:
             sums = aggregate([worker.engine.snapshot() for worker in self._workers])
             queues = {number: found for worker in self._workers for number, found in worker.queue_counters().items()}
             self._findings.replace("answers", self._answers.look(sums, queues, self.thread.now()))
+            self._mirror_watch.look(sums, self.thread.now())
             if self._member.is_active:
                 self._progress.look(_progress(sums, queues), self.thread.now())
             else:
@@ -234,6 +244,9 @@ class HostMaintenance:
     def _keep_device(self) -> None:
         self.follow_vrfs()
         self.keeper.check([self._device], self.thread.now())
+
+    def _check_limits(self) -> None:
+        self._findings.replace("limits", self._limits.look())
 
     def _check_role(self) -> None:
         self._mailbox.post(partial(self._member.compare, self._member.role_by_addresses()))

@@ -1,11 +1,16 @@
-"""Says what a restart, a stop and a move to the other host would do to a connection: docs/interruptions.md as code."""
+"""Says what a restart, a stop and a move to the other host would do to a connection, and to all of them together:
+docs/interruptions.md as code."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 from natmirror.engine.explained import ConnectionEntry
+from natmirror.ha.member import PairMember
 from natmirror.replication.synchroniser import SyncState
-from natmirror.rules import Mirror, Reconnect, Service
+from natmirror.rules import Mirror, Reconnect, Rules, Service
 from natmirror.runtime.explained import ConnectionFate, CopyFate, OutcomeEntry
+from natmirror.runtime.shared_state import SharedState
+from natmirror.runtime.shown import CostEntry, CostsEntry, RunSums
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,28 @@ class Situation:
         fate = _lasts(connection, is_shared=self.shares_state, is_reset=False)
         return {"connection": fate, "copies": self._copies(connection, service)}
 
+    def costs(self, sums: RunSums, rules: Rules) -> CostsEntry:
+        """Return what a restart and a move would cost all connections and copies together."""
+        move = self._cost(sums, rules, sums["pinned_flows"])
+        keeps = self.keeps_rules or self.is_in_pair
+        every = sum(backend["flows"] for backend in sums["backends"])
+        return {
+            "restart": move if keeps else self._cost(sums, rules, every),
+            "move": move if self.is_in_pair else None,
+        }
+
+    def _cost(self, sums: RunSums, rules: Rules, connections: int) -> CostEntry:
+        """Return the cost of an interruption that these connections may not survive without shared state."""
+        mirrors = {(service.name, mirror.name): mirror for service in rules.services for mirror in service.mirrors}
+        legs: Counter[CopyFate] = Counter()
+        for shown in sums["mirrors"] if self.is_active else ():
+            legs[self._copy(mirrors.get((shown["service"], shown["name"])))] += shown["legs"]
+        return {
+            "connections": connections if self.is_active and not self.shares_state else 0,
+            "copies_ended": legs[CopyFate.ENDS],
+            "copies_begun_again": legs[CopyFate.BEGINS_AGAIN],
+        }
+
     def _copies(self, connection: ConnectionEntry, service: Service | None) -> dict[str, CopyFate]:
         mirrors = {} if service is None else {mirror.name: mirror for mirror in service.mirrors}
         return {name: self._copy(mirrors.get(name)) for name in _copied(connection)}
@@ -89,3 +116,9 @@ def _is_watched(connection: ConnectionEntry) -> bool:
 def _copied(connection: ConnectionEntry) -> list[str]:
     """Return the mirrors that the connection has a copy or a session for, or waits for one."""
     return [copy["mirror"] for copy in connection["copies"] if copy["copied"] or copy["begins_again"]]
+
+
+def situation_of(member: PairMember, shared: SharedState | None, *, keeps_rules: bool) -> Situation:
+    """Return the situation of a run now; from any thread."""
+    state = SyncState.OFF if shared is None else shared.show()["state"]
+    return Situation(keeps_rules, member.is_in_pair, member.is_active, state)

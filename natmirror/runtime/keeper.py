@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Protocol, TypedDict
 
 from natmirror.errors import HostError
+from natmirror.events import EventKind, EventRing, EventSeverity
 from natmirror.findings import Finding, FindingCode, Findings, OwnCode, Severity
 from natmirror.linux.commands import HangsError
 
@@ -147,7 +148,8 @@ class _State:
 class Keeper:
     """Keeps ``things`` as they were made; it belongs to the thread that also makes and changes them on purpose.
 
-    ``stopped_at`` returns when production has stopped passing, or None. ``time_of_day`` returns the time as text.
+    ``ring`` gets an event for each repair. ``stopped_at`` returns when production has stopped passing, or None.
+    ``time_of_day`` returns the time as text.
     """
 
     def __init__(
@@ -155,6 +157,7 @@ class Keeper:
         things: Sequence[Kept],
         changes: Changes,
         findings: Findings,
+        ring: EventRing,
         *,
         stopped_at: Callable[[], float | None],
         time_of_day: Callable[[], str] = lambda: datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -164,6 +167,7 @@ class Keeper:
         self._states = {thing.name: _State(thing) for thing in things}
         self._changes = changes
         self._findings = findings
+        self._ring = ring
         self._stopped_at = stopped_at
         self._time_of_day = time_of_day
         self._has_stopped = False
@@ -225,8 +229,18 @@ class Keeper:
         except HostError as error:
             state.error = str(error)
             return
-        if limit.is_recent(now):  # otherwise the finding begins, and is logged
-            log.warning("%s: repaired again: %s (changed by %s)", thing.name, state.difference, state.changed_by)
+        is_known = limit.is_recent(now)  # otherwise the finding begins, and is logged
+        text = (
+            f"{thing.name}: repaired{' again' if is_known else ''}: {state.difference} (changed by {state.changed_by})"
+        )
+        self._ring.add(
+            EventKind.KERNEL_REPAIRED,
+            EventSeverity.WARNING,
+            text,
+            code=thing.repaired,
+            subject=thing.name,
+            is_logged=is_known,
+        )
         state.repairs += 1
         state.repaired_at = self._time_of_day()
         state.version, state.error = None, None

@@ -13,16 +13,19 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, TypedDict
 
 from natmirror.errors import HostError
 from natmirror.findings import Finding, OwnCode
+from natmirror.runtime.log_formats import Formatter, event_of
+from natmirror.threads import NamedThread
 
 log = logging.getLogger("natmirror")
 
 MessageKind = tuple[int, str]
-"""A level and a format string."""
+"""A level and a format string, or the kind of an event."""
 
 MAX_QUEUED = 1000
 MAX_OF_A_KIND = 20
@@ -34,7 +37,6 @@ _OTHERS: MessageKind = (logging.INFO, "messages of other kinds")
 _CHECK_INTERVAL = 1.0  # seconds between two checks for suppressed messages
 _FLUSH_TIMEOUT = 1.5
 _MAX_KIND_LEN = 80
-_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
 
 
@@ -100,10 +102,13 @@ class Logs(logging.Handler):
     may block; it returns why that failed, or None."""
 
     def __init__(
-        self, write: Callable[[str], str | None] | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        write: Callable[[str], str | None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        formatter: Formatter | None = None,
     ) -> None:
         super().__init__()
-        self.setFormatter(logging.Formatter(_FORMAT))
+        self.formatter: Formatter = formatter or Formatter()
         self.is_limited = False
         """Whether the messages of each kind are limited: only while packets pass, so that a start logs all it has."""
         self._write = write or _to_stderr
@@ -115,17 +120,18 @@ class Logs(logging.Handler):
         self._unwritten = 0  # messages since the last one that could be written
         self._error: str | None = None
         self._drained = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self._thread = NamedThread(self._run, "log")
 
-    def start(self) -> None:
-        """Become the log of this process. Call it before any other file is opened. HostError where the host refuses
-        another thread."""
+    def start(self, level: int = logging.INFO) -> None:
+        """Become the log of this process, for messages of a level and above. Call it before any other file is opened.
+        HostError where the host refuses another thread."""
         _reserve_standard_descriptors()
         try:
             self._thread.start()
         except RuntimeError as error:
             raise HostError(f"cannot start the thread log: {error}") from None
-        logging.basicConfig(level=logging.INFO, handlers=[self])
+        self.addFilter(lambda record: record.levelno >= logging.INFO or record.name == log.name)
+        logging.basicConfig(level=level, handlers=[self])
         # By default the failing thread itself prints these, and would block on a stderr that is not read.
         threading.excepthook = _log_end_of_thread
         sys.unraisablehook = _log_unraisable
@@ -141,7 +147,8 @@ class Logs(logging.Handler):
         """Queue a record. Format its arguments here, before they change; format a traceback later, since that reads
         files."""
         now = self._clock()
-        kind = (record.levelno, str(record.msg))
+        event = event_of(record)
+        kind = (record.levelno, str(record.msg) if event is None else event.kind)
         if self.is_limited and not self._limiter.admits(kind, now):
             self._suppressed += 1
             return
@@ -229,7 +236,7 @@ class Logs(logging.Handler):
 def print_line(text: str, *, is_error: bool = False, timeout: float = _FLUSH_TIMEOUT) -> None:
     """Print a line; give up after ``timeout`` seconds where the reader does not read."""
     number = _STDERR if is_error else _STDOUT
-    thread = threading.Thread(target=_write_to, args=(number, f"{text}\n"), daemon=True)
+    thread = NamedThread(partial(_write_to, number, f"{text}\n"), "print")
     try:
         thread.start()
     except RuntimeError:  # no thread is left: lose the line rather than block

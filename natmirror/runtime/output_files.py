@@ -1,4 +1,4 @@
-"""The files that a run writes while packets pass: recordings of masters' orders, and the known switches.
+"""The files that a run writes while packets pass: recordings of masters' orders, the known switches, and the events.
 
 ``OutputFiles`` has all of them.
 
@@ -19,6 +19,7 @@ from natmirror.rules.shards import shard_of_client
 from natmirror.runtime import switch_file
 from natmirror.runtime.chores import HANGS, NEVER, Chore, ChoreThread
 from natmirror.runtime.engine_proxy import EngineProxy
+from natmirror.runtime.event_file import EventFile
 from natmirror.runtime.order_recorder import OrderRecorder
 
 log = logging.getLogger("natmirror")
@@ -89,7 +90,7 @@ class KnownSwitches:
         self._engines = engines
         first_at = time.monotonic() + _SAVE_INTERVAL
         chore = Chore("known-switches", _SAVE_INTERVAL, self._save, first_at, at_end=True)
-        self.thread = ChoreThread("known-switches", [chore])
+        self.thread = ChoreThread("switches", [chore])
 
     def restore(self) -> None:
         """Restore the switches of an earlier run in the engines, before their threads start. Log what cannot be
@@ -120,8 +121,9 @@ class KnownSwitches:
 class OutputFiles:
     """All files that a run writes, by these rules."""
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: Rules, events: EventFile) -> None:
         self.orders = OrderFiles(rules)
+        self._events = events
         self._known_switches = rules.known_switches
         self._switches: KnownSwitches | None = None
 
@@ -133,14 +135,16 @@ class OutputFiles:
     @property
     def threads(self) -> list[ChoreThread]:
         """The threads that write the files."""
-        return [self.orders.thread, *(() if self._switches is None else (self._switches.thread,))]
+        return [self.orders.thread, *(() if self._switches is None else (self._switches.thread,)), self._events.thread]
 
     def open(self) -> None:
         """Create and read the files, before the threads start. CaptureError where a recording cannot be created."""
         self.orders.open()
+        self._events.restore()
         if self._switches is not None:
             self._switches.restore()
 
     def findings(self) -> list[Finding]:
         """Return what is wrong with the files; from any thread."""
-        return self.orders.findings() + ([] if self._switches is None else self._switches.findings())
+        switches = [] if self._switches is None else self._switches.findings()
+        return self.orders.findings() + switches + self._events.findings()

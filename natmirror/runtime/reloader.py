@@ -14,11 +14,13 @@ from concurrent.futures import wait
 from contextlib import suppress
 
 from natmirror.errors import CaptureError, HostError, NatmirrorError
+from natmirror.events import EventKind, EventRing, EventSeverity
 from natmirror.fastpath import Memory
 from natmirror.linux.addresses import taken_addresses
 from natmirror.rules import Rules, load_rules
 from natmirror.rules.reload import refuse_what_cannot_change
 from natmirror.rules.text import differences
+from natmirror.runtime.api_addresses import ApiAddresses
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.chores import NEVER, Chore
 from natmirror.runtime.costs import Loss, ReloadCost, connections
@@ -31,6 +33,7 @@ from natmirror.runtime.shared_state import SharedState
 
 log = logging.getLogger("natmirror")
 
+_MAX_SHOWN = 20  # changes that an event names
 # Seconds
 _COLLECT_DELAY = 1.0
 _STOP_CHECK_INTERVAL = 0.5  # between two checks whether natmirror is stopping, while the main thread has not answered
@@ -45,11 +48,13 @@ class Reloader:
         maintenance: HostMaintenance,
         order_files: OrderFiles,
         mailbox: Mailbox,
+        ring: EventRing,
         *,
         engines: Sequence[EngineProxy],
         memory: Memory,
         backends: BackendControl,
         shared: SharedState | None,
+        addresses: ApiAddresses,
     ) -> None:
         self.collection = Chore("garbage collection after a reload", NEVER, _collect, NEVER)
         """A chore for the main thread."""
@@ -59,13 +64,15 @@ class Reloader:
         self._maintenance = maintenance
         self._order_files = order_files
         self._mailbox = mailbox
+        self._ring = ring
         self._engines = engines
         self._memory = memory
         self._backends = backends
         self._shared = shared
+        self._addresses = addresses
         self._is_stopping = False
 
-    def reload(self) -> list[str]:
+    def reload(self, asked_by: str = "a command") -> list[str]:
         """Read and apply the rules file; return the changes. NatmirrorError where it cannot be applied: then nothing
         has changed. Call it in the thread of HostMaintenance."""
         began_at = time.monotonic()
@@ -73,11 +80,16 @@ class Reloader:
         try:
             changes = self._reload()
         except NatmirrorError as error:
-            log.error("the rules stay as they were: %s", error)
+            text = f"the rules stay as they were: {error} (asked by {asked_by})"
+            self._ring.add(EventKind.RELOAD_REFUSED, EventSeverity.ERROR, text)
             raise
         for change in changes:
             log.info("rules: %s", change)
-        log.info("reloaded %s in %.0f ms", self._rules.path, 1000 * (time.monotonic() - began_at))
+        took = f"in {1000 * (time.monotonic() - began_at):.0f} ms, asked by {asked_by}"
+        log.info("reloaded %s %s", self._rules.path, took)
+        shown = changes[:_MAX_SHOWN] + ([f"and {len(changes) - _MAX_SHOWN} more"] if len(changes) > _MAX_SHOWN else [])
+        text = f"reloaded {self._rules.path} {took}: {'; '.join(shown) or 'no changes'}"
+        self._ring.add(EventKind.RULES_RELOADED, EventSeverity.INFO, text, count=len(changes), is_logged=False)
         return changes
 
     def preview(self) -> tuple[list[str], list[str]]:
@@ -109,7 +121,7 @@ class Reloader:
     def reload_for_signal(self) -> None:
         """Reload because of a signal; log an error."""
         with suppress(NatmirrorError):  # reload() has logged it
-            self.reload()
+            self.reload("SIGHUP")
 
     def stop(self) -> None:
         """Make a reload that waits for the main thread give up, because that thread is stopping."""
@@ -144,8 +156,10 @@ class Reloader:
         self.view.set(rules)
         # 5. Read the MTUs of routes to new mirrors. Soon, remove the kernel rules of removed services that have no
         #    connections left; later where state is shared: another host may still pass packets by the old rules.
-        #    Another thread looks for problems of this host with the new rules.
+        #    Another thread looks for problems of this host with the new rules. The API's process listens on other
+        #    addresses soon.
         self._maintenance.reload(rules, others_may_lag=self._shared is not None)
+        self._addresses.follow(rules)
         for warning in rules.warnings:
             log.warning("rules: %s", warning)
         return changes

@@ -3,8 +3,9 @@
 import time
 from collections.abc import Sequence
 
+from natmirror.events import EventKind, EventRing, EventSeverity
 from natmirror.ha.member import PairMember
-from natmirror.ha.role import RELEASE_DELAY, HostRole
+from natmirror.ha.role import RELEASE_DELAY, HostRole, RoleSource
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.chores import NEVER, Chore
 from natmirror.runtime.engine_proxy import EngineProxy
@@ -22,6 +23,7 @@ class RoleChanges:
         looks: ServiceLooks,
         engines: Sequence[EngineProxy],
         shared: SharedState | None,
+        ring: EventRing,
         *,
         is_active: bool,
     ) -> None:
@@ -30,12 +32,14 @@ class RoleChanges:
         self._looks = looks
         self._engines = engines
         self._shared = shared
+        self._ring = ring
         self._is_active = is_active
+        self._has_followed = False
         self.leg_removal = Chore("end of the legs on a backup", NEVER, self._end_legs, NEVER)
         """A chore for the main thread; due if the other host gets the packets, and no state is shared with it."""
 
     def follow(self) -> None:
-        """Apply the role now and at each change."""
+        """Apply the role now and at each change, and tell of each change."""
         self._member.on_role(self._on_role)
 
     def _on_role(self, role: HostRole) -> None:
@@ -52,6 +56,13 @@ class RoleChanges:
         self._backends.set_active(self._is_active)
         # 3. Only the active host sees whether backends answer clients.
         self._looks.set_active(self._is_active)
+        # 4. The event. The first call brings the role that each host has before it knows its own. The member logs.
+        pair = self._member.show()
+        if self._has_followed and pair is not None:
+            how = "as keepalived reports" if pair["source"] is RoleSource.KEEPALIVED else "as its addresses show"
+            text = f"this host is {role} now, {how}"
+            self._ring.add(EventKind.ROLE_CHANGED, EventSeverity.WARNING, text, code=role, is_logged=False)
+        self._has_followed = True
 
     def _end_legs(self) -> None:
         for engine in self._engines:

@@ -1,25 +1,29 @@
 """The lists of a run as values for JSON: flows, legs, ended legs and decisions of all threads, some at a time.
 
-Each row has its place, from which a later request can go on: api/lists.py says how.
+Each row has its position, from which a later request can go on: api/lists.py says how.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Any, TypeVar
 
-from natmirror.api.lists import Place
+from natmirror.api.lists import Position
 from natmirror.engine.shown import SwitchDecisions
+from natmirror.events import EventEntry, EventKind, EventQuery, EventRing, EventSeverity
+from natmirror.events.query import MAX_NUMBER
 from natmirror.fastpath.flow_states import FlowState
 from natmirror.mirror.shown import FlowEntry, LegEntry, LegPhase
 from natmirror.net.endpoint import parse_endpoint
 from natmirror.reasons import EndReason
 from natmirror.runtime.api_process import Arguments
-from natmirror.runtime.engine_proxy import FIRST, EngineProxy, FlowPlace
+from natmirror.runtime.engine_proxy import FIRST, EngineProxy, FlowPosition
 from natmirror.runtime.selection import ClientFilter, Names, Selection, check_word
 from natmirror.runtime.shown import EndedLeg, LegRow
 
 _Row = TypeVar("_Row")
-_Rows = Iterator[list[tuple[Place, _Row]]]
+_Rows = Iterator[list[tuple[Position, _Row]]]
+_MOST = (1 << 31) - 1
+_EVENTS_AT_ONCE = 256
 _BAD_CURSOR = "the parameter cursor: expected the value of next in the answer before this one"
 
 
@@ -32,23 +36,25 @@ class RunLists:
         engines: Sequence[EngineProxy],
         names: Callable[[], Names],
         ended_legs: Callable[[], list[tuple[int, EndedLeg]]],
+        ring: EventRing,
     ) -> None:
         self._engines = engines
         self._names = names
         self._ended_legs = ended_legs
+        self._ring = ring
 
     def flows(self, arguments: Arguments) -> _Rows[FlowEntry]:
         """Return the flows with their legs."""
         check_word(arguments.get("state"), "state", FlowState)
         self._check_names(arguments)
-        after = _place(arguments, int, bool, int)
+        after = _position(arguments, int, bool, int)
         return self._flows(Selection(arguments, of_legs=False), after)
 
     def legs(self, arguments: Arguments) -> _Rows[LegRow]:
         """Return a row for each leg."""
         check_word(arguments.get("state"), "state", LegPhase)
         self._check_names(arguments)
-        after = _place(arguments, int, bool, int, str)
+        after = _position(arguments, int, bool, int, str)
         return self._legs(Selection(arguments, of_legs=True), after)
 
     def ended(self, arguments: Arguments) -> _Rows[EndedLeg]:
@@ -57,7 +63,7 @@ class RunLists:
         legs = self._ended_legs()
         rows = [leg for _, leg in legs]
         self._check_names(arguments, rows)
-        after = _place(arguments, int) or [0]
+        after = _position(arguments, int) or [0]
         client = ClientFilter(arguments.get("client"))
         wanted = {key: arguments[key] for key in ("service", "mirror", "reason") if key in arguments}
         return iter(
@@ -72,12 +78,24 @@ class RunLists:
             ]
         )
 
+    def events(self, arguments: Arguments) -> _Rows[EventEntry]:
+        """Return the events, the latest last."""
+        check_word(arguments.get("kind"), "kind", EventKind)
+        check_word(arguments.get("severity"), "severity", EventSeverity)
+        [after] = _position(arguments, int, most=MAX_NUMBER) or [0]
+        return self._events(EventQuery.read(arguments), after)
+
+    def _events(self, wanted: EventQuery, after: int) -> _Rows[EventEntry]:
+        found = wanted.select(self._ring.after(after))
+        for start in range(0, len(found), _EVENTS_AT_ONCE):
+            yield [([one.number], one.entry()) for one in found[start : start + _EVENTS_AT_ONCE]]
+
     def decisions(self, arguments: Arguments) -> _Rows[SwitchDecisions]:
         """Return the orders of backends and masters for each switch."""
         self._check_names(arguments)
-        return self._decisions(arguments, _place(arguments, int, int) or [0, -1])
+        return self._decisions(arguments, _position(arguments, int, int) or [0, -1])
 
-    def _decisions(self, arguments: Arguments, after: Place) -> _Rows[SwitchDecisions]:
+    def _decisions(self, arguments: Arguments, after: Position) -> _Rows[SwitchDecisions]:
         client, service = ClientFilter(arguments.get("client")), arguments.get("service")
         for thread, engine in self._from(after):
             for part in engine.decisions(after[1] + 1 if thread == after[0] else 0):
@@ -87,22 +105,22 @@ class RunLists:
                     if client.takes(parse_endpoint(one["client"])) and service in (None, one["service"])
                 ]
 
-    def _flows(self, wanted: Selection, after: Place | None) -> _Rows[FlowEntry]:
+    def _flows(self, wanted: Selection, after: Position | None) -> _Rows[FlowEntry]:
         for thread, engine in self._from(after):
             first = FIRST
             if after is not None and thread == after[0]:
                 first = after[1], after[2] + 1
             for part in engine.flows(wanted, first):
-                yield [([thread, *place], flow) for place, flow in part]
+                yield [([thread, *position], flow) for position, flow in part]
 
-    def _legs(self, wanted: Selection, after: Place | None) -> _Rows[LegRow]:
+    def _legs(self, wanted: Selection, after: Position | None) -> _Rows[LegRow]:
         for thread, engine in self._from(after):
             first = FIRST if after is None or thread != after[0] else (after[1], after[2])
             for part in engine.flows(wanted, first):
-                rows = chain.from_iterable(_leg_rows(thread, place, flow, wanted) for place, flow in part)
-                yield [(place, row) for place, row in rows if after is None or place > after]
+                rows = chain.from_iterable(_leg_rows(thread, position, flow, wanted) for position, flow in part)
+                yield [(position, row) for position, row in rows if after is None or position > after]
 
-    def _from(self, after: Place | None) -> Iterator[tuple[int, EngineProxy]]:
+    def _from(self, after: Position | None) -> Iterator[tuple[int, EngineProxy]]:
         for thread, engine in enumerate(self._engines):
             if after is None or thread >= after[0]:
                 yield thread, engine
@@ -116,7 +134,9 @@ class RunLists:
         Names(services, names.backends, mirrors).check(arguments)
 
 
-def _leg_rows(thread: int, place: FlowPlace, flow: FlowEntry, wanted: Selection) -> Iterator[tuple[Place, LegRow]]:
+def _leg_rows(
+    thread: int, position: FlowPosition, flow: FlowEntry, wanted: Selection
+) -> Iterator[tuple[Position, LegRow]]:
     """Yield the rows of a flow's legs, by their mirrors' names."""
     for leg in sorted(flow["legs"], key=_mirror):
         if wanted.takes_leg(leg):
@@ -127,21 +147,21 @@ def _leg_rows(thread: int, place: FlowPlace, flow: FlowEntry, wanted: Selection)
                 "flow_state": flow["state"],
                 **leg,
             }
-            yield [thread, *place, leg["mirror"]], row
+            yield [thread, *position, leg["mirror"]], row
 
 
 def _mirror(leg: LegEntry) -> str:
     return leg["mirror"]
 
 
-def _place(arguments: Arguments, *kinds: type) -> Place | None:
-    """Return the place behind which the list goes on, or None for the whole list."""
-    place: Any = arguments.get("after")
-    if place is None:
+def _position(arguments: Arguments, *kinds: type, most: int = _MOST) -> Position | None:
+    """Return the position behind which the list goes on, or None for the whole list. ``most`` bounds its numbers."""
+    position: Any = arguments.get("after")
+    if position is None:
         return None
-    is_one = isinstance(place, list) and len(place) == len(kinds)
-    if not is_one or not all(type(one) is kind for one, kind in zip(place, kinds, strict=True)):
+    is_one = isinstance(position, list) and len(position) == len(kinds)
+    if not is_one or not all(type(one) is kind for one, kind in zip(position, kinds, strict=True)):
         raise ValueError(_BAD_CURSOR)
-    if any(isinstance(one, int) and not -1 <= one < 1 << 31 for one in place):
+    if any(isinstance(one, int) and not -1 <= one <= most for one in position):
         raise ValueError(_BAD_CURSOR)
-    return list(place)
+    return list(position)

@@ -10,6 +10,7 @@ from natmirror.api import times
 from natmirror.backends.shown import AdmissionEntry, BackendState
 from natmirror.findings import Findings
 from natmirror.ha.member import PairMember
+from natmirror.histograms import add_histograms
 from natmirror.linux.counters import OutboxCounter
 from natmirror.nat.services import BackendCounts
 from natmirror.runtime.aggregate import aggregate
@@ -20,13 +21,14 @@ from natmirror.runtime.kernel_rules import KernelRules
 from natmirror.runtime.logs import LogEntry
 from natmirror.runtime.selection import Names, names_in
 from natmirror.runtime.shared_state import OFF, SharedState
-from natmirror.runtime.shown import BackendEntry, MachineEntry, RunSums, StatusAnswer
+from natmirror.runtime.shown import BackendEntry, CostsEntry, MachineEntry, RunSums, StatusAnswer
 from natmirror.runtime.worker import Worker
+from natmirror.threads import processor_seconds
 
 
 class RunStatus:
     """The state of a run as values for JSON, for the API's threads and the main thread. ``log`` returns the log's
-    counters, ``failing_chores`` the chores that fail."""
+    counters, ``failing_chores`` the chores that fail, ``costs`` what interruptions would cost."""
 
     def __init__(
         self,
@@ -41,6 +43,7 @@ class RunStatus:
         failing_chores: Callable[[], list[ChoreFailure]],
         findings: Findings,
         keeper: Keeper,
+        costs: Callable[[RunSums], CostsEntry],
     ) -> None:
         self._rules_path = rules_path
         self._workers = workers
@@ -52,6 +55,7 @@ class RunStatus:
         self._failing_chores = failing_chores
         self._findings = findings
         self._keeper = keeper
+        self._costs = costs
         self._started_at, self._started = time.monotonic(), times.show(time.time())
 
     def names(self) -> Names:
@@ -60,6 +64,7 @@ class RunStatus:
 
     def status(self) -> StatusAnswer:
         """Return everything but the lists of flows, legs and decisions."""
+        sums = self.sums()
         return {
             "at": times.show(time.time()),
             "version": __version__,
@@ -74,7 +79,8 @@ class RunStatus:
             "log": self._log(),
             "failing_chores": self._failing_chores(),
             "findings": self._findings.show(),
-            **self.sums(),
+            "costs": self._costs(sums),
+            **sums,
         }
 
     def sums(self) -> RunSums:
@@ -83,6 +89,11 @@ class RunStatus:
         states = self._backends.states()
         backends = [_backend(counts, states.get((counts["service"], counts["name"]))) for counts in whole["backends"]]
         return {**whole, "backends": backends}
+
+    def line(self) -> str:
+        """Return the state in a few words."""
+        whole = self.sums()
+        return f"{whole['flows']} flows, {sum(mirror['legs'] for mirror in whole['mirrors'])} legs"
 
     def machine(self) -> MachineEntry:
         """Return the state of the queues, the TUN device and the threads."""
@@ -98,6 +109,8 @@ class RunStatus:
             "paths_checked": self._kernel_rules.firewall.checks_paths,
             "kept": self._keeper.entries,
             "packets_forged": dict(self._kernel_rules.forged_packets),
+            "added_latency": add_histograms([worker.added_latency() for worker in self._workers]),
+            "thread_cpu_seconds": processor_seconds(),
             "internal_errors": sum(worker.internal_errors for worker in self._workers),
             "ended_threads": {str(number): why for number, why in self._member.readiness.ended.items()},
         }

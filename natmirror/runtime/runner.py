@@ -11,44 +11,46 @@ import os
 import sys
 import time
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 
 from natmirror.api.report import summarize
-from natmirror.engine.engine import Engine
 from natmirror.errors import HostError
+from natmirror.events import EventRing
 from natmirror.fastpath import ConnectionCounts, Memory
 from natmirror.findings import Findings
 from natmirror.ha.member import PairMember
 from natmirror.linux import descriptors
-from natmirror.linux.cores import thread_count
 from natmirror.linux.instance import InstanceLock
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.reachability import Reachability
 from natmirror.linux.systemd import Heartbeat, Notifier, WatchdogFeeder
 from natmirror.linux.tun import TunDevice
 from natmirror.linux.vrf import ProductionVrf
-from natmirror.mirror.sessions.claims import SwitchClaims
 from natmirror.rules import Rules
-from natmirror.rules.shards import Shard
 from natmirror.runtime import api_control
+from natmirror.runtime.api_addresses import ApiAddresses
 from natmirror.runtime.api_process import ApiProcess
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.chores import NEVER, Chore, ChoreFailure, failures
 from natmirror.runtime.costs import cost_of_stop
+from natmirror.runtime.event_file import EventFile
 from natmirror.runtime.explanation import Explainer
 from natmirror.runtime.host_maintenance import HostMaintenance
+from natmirror.runtime.interruptions import situation_of
 from natmirror.runtime.kernel_rules import KernelRules
 from natmirror.runtime.logs import Logs
 from natmirror.runtime.mailbox import Mailbox, Waker
 from natmirror.runtime.output_files import OutputFiles
 from natmirror.runtime.reloader import Reloader
 from natmirror.runtime.role_changes import RoleChanges
+from natmirror.runtime.run_events import add_end_of_thread, add_finding, add_start, add_stop
 from natmirror.runtime.run_status import RunStatus
 from natmirror.runtime.service_looks import ServiceLooks
 from natmirror.runtime.shared_state import SharedState
 from natmirror.runtime.signals import Signals
-from natmirror.runtime.worker import Worker
 from natmirror.runtime.worker_events import WorkerEvents
+from natmirror.runtime.workers import make_workers
 
 log = logging.getLogger("natmirror")
 
@@ -59,15 +61,22 @@ _ROLE_TIMEOUT = 4.0  # less than `natmirror role` waits
 _REST = 0.1  # after an error that would come again at once
 _STOP_TIMEOUT = 3.0  # for a disk that hangs
 _MAINTENANCE_STOP_TIMEOUT = 5.0  # in addition, for a program that waits for another program's lock
-_MAX_PULSE_INTERVAL = 1.0  # in which an idle packet thread completes a round
 _SWITCH_INTERVAL = 0.0005  # limit on the time that a packet thread waits for another thread's Python code
 
 
 class Runner:
-    """One natmirror on this host. It changes nothing on the host before run()."""
+    """One natmirror on this host. It changes nothing before run(). ``events`` is the file of events, see EventFile."""
 
     def __init__(
-        self, rules: Rules, firewall: Firewall, notifier: Notifier, logs: Logs, *, keep_rules: bool, api_path: Path
+        self,
+        rules: Rules,
+        firewall: Firewall,
+        notifier: Notifier,
+        logs: Logs,
+        events: Path | None,
+        *,
+        keep_rules: bool,
+        api_path: Path,
     ) -> None:
         self._rules_path = rules.path
         self._notifier = notifier
@@ -82,34 +91,28 @@ class Runner:
         is_active = rules.ha is None
         is_shared = rules.ha is not None and rules.ha.state is not None
         self._shared = SharedState(rules) if is_shared else None
-        self._findings = Findings()
+        self._ring = EventRing(time.time)
+        self._findings = Findings(on_change=partial(add_finding, self._ring))
         counts = ConnectionCounts()
         self._vrf = ProductionVrf()
         host = Reachability(self._vrf)
-        self._backends = BackendControl(rules, self._mailbox, self._findings, counts, host, is_active=is_active)
-        self._files = OutputFiles(rules)
-        self._worker_events = WorkerEvents(self._backends, self._files.orders, self._shared, self._waker.wake)
-        memory, count = Memory(rules.mirror_memory), thread_count(rules)
-        key, claims = os.urandom(16), SwitchClaims()
-        beat_interval = notifier.watchdog_interval
-        pulse_interval = _MAX_PULSE_INTERVAL if beat_interval is None else min(_MAX_PULSE_INTERVAL, beat_interval / 2)
-        self._workers = [
-            Worker(
-                rules,
-                shard,
-                Engine(rules, key=key, shard=shard, memory=memory, connection_counts=counts, switch_claims=claims),
-                self._worker_events,
-                is_replicated=is_shared,
-                pulse_interval=pulse_interval,
-            )
-            for shard in (Shard(number, count) for number in range(count))
-        ]
+        self._backends = BackendControl(
+            *(rules, self._mailbox, self._findings, self._ring, counts, host), is_active=is_active
+        )
+        self._files = OutputFiles(rules, EventFile(events, self._ring))
+        sinks = self._files.orders, self._shared, self._ring
+        self._worker_events = WorkerEvents(self._backends, *sinks, self._waker.wake)
+        memory, beat_interval = Memory(rules.mirror_memory), notifier.watchdog_interval
+        self._workers = make_workers(rules, self._worker_events, memory, counts, beat_interval)
+        count = len(self._workers)
         engines = [worker.engine for worker in self._workers]
         self._backends.attach(engines)
         self._files.attach(engines)
         self.member = PairMember(rules.ha, count, self._rounds)
         looks = ServiceLooks(engines, self._backends, self._mailbox, self._findings, is_active=is_active)
-        self._roles = RoleChanges(self.member, self._backends, looks, engines, self._shared, is_active=is_active)
+        self._roles = RoleChanges(
+            *(self.member, self._backends, looks, engines, self._shared, self._ring), is_active=is_active
+        )
         self._feeder = None
         if beat_interval is not None:
             self._feeder = WatchdogFeeder(Heartbeat(notifier.beat, count), self._rounds, beat_interval)
@@ -120,17 +123,19 @@ class Runner:
             self._workers,
             self._kernel_rules,
             self.member,
-            *(self._mailbox, self._findings, self._tun, self._backends.silent),
+            *(self._mailbox, self._findings, self._ring, self._tun, self._backends.silent),
             self._send_status if notifier.has_manager else None,
             time.monotonic(),
         )
         self._chore_threads = [self._maintenance.thread, self._maintenance.checks, *self._files.threads]
+        addresses = ApiAddresses(rules)
         self._reloader = Reloader(
-            *(rules, self._maintenance, self._files.orders, self._mailbox),
+            *(rules, self._maintenance, self._files.orders, self._mailbox, self._ring),
             engines=engines,
             memory=memory,
             backends=self._backends,
             shared=self._shared,
+            addresses=addresses,
         )
         self._chores = [
             self._roles.leg_removal,
@@ -139,12 +144,14 @@ class Runner:
             looks.chore,
             self._reloader.collection,
         ]
+        situation = partial(situation_of, self.member, self._shared, keeps_rules=keep_rules)
         self._status = RunStatus(
             *(rules.path, self._workers, self._backends, self.member, self._kernel_rules, self._shared),
             log=logs.status,
             failing_chores=self._failing_chores,
             findings=self._findings,
             keeper=self._maintenance.keeper,
+            costs=lambda sums: situation().costs(sums, self._reloader.rules),
         )
         commands = api_control.commands(
             *(self._mailbox, self._maintenance),
@@ -152,13 +159,10 @@ class Runner:
             engines=engines,
             reloader=self._reloader,
         )
-        explainer = Explainer(
-            *(engines, self._reloader, self._maintenance, self._backends, self.member, self._shared),
-            keeps_rules=keep_rules,
-        )
-        lists = api_control.lists(self._status, self._worker_events, engines)
+        explainer = Explainer(engines, self._reloader, self._maintenance, self._backends, situation)
+        lists = api_control.lists(self._status, self._worker_events, engines, self._ring)
         documents = api_control.documents(self._status, self._maintenance, self._reloader, explainer)
-        self._api = ApiProcess(api_path, documents, lists, commands)
+        self._api = ApiProcess(api_path, addresses, documents, lists, commands)
         self.member.readiness.queue_problem = self._queue_problem
         self.member.readiness.host_failure = self._host_failure
         self.member.readiness.why_host_fails = self._findings.why_unfit
@@ -245,6 +249,7 @@ class Runner:
             "ready: rules %s, iptables %s, queues %s, pid %d",
             *(self._rules_path, self._kernel_rules.firewall.backend, queues, os.getpid()),
         )
+        add_start(self._ring, self._rules_path)
         self._notifier.ready()
         if self._notifier.has_manager:
             self._maintenance.thread.post(self._send_status)
@@ -290,14 +295,16 @@ class Runner:
         if self._feeder is not None:
             self._feeder.stop()
         self._stop_workers()
-        # 5. Stop the chore threads, which write their files for the last time.
-        self._stop_chore_threads()
-        # 6. If a worker has failed, raise its failure. Log how many connections the end of the rules cuts; in a pair
+        # 5. If a worker has failed, raise its failure. Tell how many connections the end of the rules cuts; in a pair
         #    the other host passes them.
         self._raise_first_failure()
         sums = self._status.sums()
-        if not self.member.is_in_pair and (cost := cost_of_stop(sums, keeps_rules=self._keep_rules)):
+        cost = None if self.member.is_in_pair else cost_of_stop(sums, keeps_rules=self._keep_rules)
+        if cost:
             log.warning("stopping: %s", cost)
+        add_stop(self._ring, cost)
+        # 6. Stop the chore threads, which write their files for the last time.
+        self._stop_chore_threads()
         return summarize(sums, self._status.machine())
 
     @property
@@ -319,11 +326,9 @@ class Runner:
         for number, worker in enumerate(self._workers):
             if worker.failure is not None and number not in ended:
                 ended[number] = f"{type(worker.failure).__name__}: {worker.failure}"
-                log.critical(
-                    "packet thread %d has ended: no packet of its clients passes until natmirror is restarted: %s",
-                    *(number, ended[number]),
-                    exc_info=worker.failure,
-                )
+                text = "packet thread %d has ended: no packet of its clients passes until natmirror is restarted: %s"
+                log.critical(text, number, ended[number], exc_info=worker.failure)
+                add_end_of_thread(self._ring, text % (number, ended[number]))
         if len(ended) == len(self._workers):
             self._raise_first_failure()
 
@@ -376,9 +381,7 @@ class Runner:
     def _send_status(self) -> None:
         """Send a line for ``systemctl status``."""
         with suppress(TimeoutError):
-            whole = self._status.sums()
-            legs = sum(mirror["legs"] for mirror in whole["mirrors"])
-            self._notifier.status(f"{whole['flows']} flows, {legs} legs")
+            self._notifier.status(self._status.line())
 
     def _report_hung(self) -> None:
         for thread in self._chore_threads:

@@ -11,6 +11,7 @@ from typing import Any
 
 from natmirror.api.values import closest, parse_client
 from natmirror.engine.shown import Snapshot
+from natmirror.fastpath.flow_states import SHOWN_STATES
 from natmirror.mirror.shown import FlowEntry, LegEntry
 from natmirror.nat.flow import Flow
 from natmirror.net.endpoint import Endpoint, parse_endpoint
@@ -82,6 +83,7 @@ class Selection:
             self._client.takes(flow.client)
             and self._service in (None, flow.service.name)
             and self._backend in (None, backend)
+            and self._flow_state in (None, SHOWN_STATES[flow.state])
         )
 
     def takes(self, flow: FlowEntry) -> bool:

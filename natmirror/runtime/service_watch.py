@@ -123,7 +123,8 @@ class _Service:
         in_vain = look.waiting + Tally(look.asking)
         in_vain += look.calling if self.silence.lasts else Tally()
         is_certain = _are_most(look.waiting, look.open)
-        is_over = look.answered_data + look.reached_data > 0 or (have_greeted and not look.waiting.flows + look.asking)
+        has_data = look.answered_data + look.reached_data > 0
+        is_over = has_data or (have_greeted and not look.waiting.flows + look.asking)
         self.silence.follow(in_vain, now, is_over=is_over, is_certain=is_certain)
         # Unreachable clients, and handshakes. Those of new connections show that clients are still unreachable.
         unreached = look.unreached + Tally(look.telling)
@@ -134,7 +135,8 @@ class _Service:
         is_certain = look.greeted.flows >= _MIN_TRIES
         self.greetings.follow(look.greeted, now, is_over=look.reached > 0, is_certain=is_certain)
         # What passes now and then
-        self.scarcity.follow(look.stuck, now, is_over=_goes_on(look), is_certain=_are_most(look.stuck, look.open))
+        is_over = _goes_on(look) or (has_data and not look.stuck.flows)
+        self.scarcity.follow(look.stuck, now, is_over=is_over, is_certain=_are_most(look.stuck, look.open))
         is_certain = look.unconnected.flows >= _MIN_TRIES and _are_most(look.unconnected, look.open)
         new = look.unconnected + Tally(look.connecting)
         self.newcomers.follow(new, now, is_over=look.connected > 0, is_certain=is_certain)

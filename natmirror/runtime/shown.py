@@ -5,12 +5,14 @@ from typing import TypedDict
 
 from natmirror.backends.shown import AdmissionEntry, HealthEntry
 from natmirror.engine.shown import Sums, SwitchDecisions
+from natmirror.events import EventEntry
 from natmirror.fastpath.flow_states import FlowState
 from natmirror.findings import FindingEntry
 from natmirror.ha.member import PairEntry
+from natmirror.histograms import HistogramEntry
 from natmirror.linux.counters import OutboxCounter, QueueCounter
 from natmirror.mirror.shown import FlowEntry, LegEntry
-from natmirror.reasons import EndReason
+from natmirror.reasons import EndedBy, EndReason
 from natmirror.runtime.chores import ChoreFailure
 from natmirror.runtime.explained import ExplainAnswer
 from natmirror.runtime.keeper import KeptEntry
@@ -22,6 +24,7 @@ __all__ = [
     "CommandAnswer",
     "EndedLeg",
     "ErrorAnswer",
+    "EventEntry",
     "ExplainAnswer",
     "FlowEntry",
     "LegRow",
@@ -78,11 +81,37 @@ class MachineEntry(TypedDict):
     """What natmirror has put into the kernel, and compares with what should be there."""
     packets_forged: dict[str, int]
     """Packets that were dropped for that reason, by the endpoint in whose name they came; counted every 10 s."""
+    added_latency: HistogramEntry
+    """How long packets have waited on this host for natmirror's verdict, from the moment at which the kernel received
+    them. One packet of 16 is measured, if the kernel notes when packets come: with ``metrics`` in the rules it does."""
+    thread_cpu_seconds: dict[str, float]
+    """The processor time of natmirror's threads, in seconds, by their names, which ``top -H`` shows after ``nm-``."""
     internal_errors: int
     """Internal errors outside mirroring. Each cost at most one packet or one request; the log has the tracebacks."""
     ended_threads: dict[str, str]
     """Why packet threads have ended, by the thread's number. No packet of such a thread's clients passes until
     natmirror is restarted."""
+
+
+class CostEntry(TypedDict):
+    """What an interruption would cost the connections and copies of now."""
+
+    connections: int
+    """Connections to services with a pool that it would reset, or that would go on only if their backends send data
+    first."""
+    copies_ended: int
+    """Copies and sessions that it would end for good."""
+    copies_begun_again: int
+    """Copies and sessions that it would end, and that would begin again in the middle (``reconnect``)."""
+
+
+class CostsEntry(TypedDict):
+    """What interruptions would cost now; ``natmirror explain`` tells it of one client."""
+
+    restart: CostEntry
+    """A restart of natmirror on this host."""
+    move: CostEntry | None
+    """The other host of the pair takes over; null without a pair."""
 
 
 class StatusAnswer(RunSums):
@@ -108,6 +137,8 @@ class StatusAnswer(RunSums):
     """The pair that this host belongs to; null for a host alone."""
     shared_state: SharedStateEntry
     """The state that this host shares with the other host of the pair."""
+    costs: CostsEntry
+    """What interruptions would cost now."""
     log: LogEntry
     """Log messages that have not been written."""
     failing_chores: list[ChoreFailure]
@@ -146,6 +177,9 @@ class EndedLeg(TypedDict):
     """Bytes that the leg had to carry to the mirror."""
     acked_bytes: int
     """Bytes that the mirror acknowledged."""
+    ended_by: EndedBy | None
+    """Which end closed or reset the client's connection first; null if it went on, if that was not seen, and for an
+    OpenFlow session."""
 
 
 class CommandAnswer(TypedDict):

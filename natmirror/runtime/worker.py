@@ -6,27 +6,26 @@ engine go through ``engine``, an EngineProxy.
 """
 
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from contextlib import ExitStack
 from functools import partial
-from ipaddress import IPv4Address
 from typing import Any, Protocol
 
 from natmirror.actions import Decision, Drop, Hook, LegEnded, Order, Send, Verdict
 from natmirror.engine.engine import Engine
 from natmirror.engine.replicated_bindings import BindingChange
-from natmirror.fastpath import NEVER
+from natmirror.fastpath import NEVER, Refusals
+from natmirror.histograms import HistogramEntry
 from natmirror.linux.bypass import BEAT_INTERVAL, Bypass
 from natmirror.linux.counters import OutboxCounter, QueueCounter
 from natmirror.linux.iptables_rules import NAT_QUEUE, WATCH_QUEUE, queue_number
 from natmirror.linux.loop import BoundQueue, Loop, LoopEvent, shorten_slice
 from natmirror.linux.nfqueue import Packet, Queue
 from natmirror.linux.queue_monitor import QueueMonitor
-from natmirror.mirror.faults import Fault
+from natmirror.mirror.faults import Fault, WorkChanged
 from natmirror.net.checksum import Checksum
 from natmirror.reasons import DropReason
 from natmirror.replication.engine_adapter import EngineAdapter
@@ -34,6 +33,7 @@ from natmirror.rules import Rules
 from natmirror.rules.shards import Shard
 from natmirror.runtime.engine_proxy import EngineProxy
 from natmirror.runtime.mailbox import Mailbox, Waker, settle
+from natmirror.threads import NamedThread
 
 log = logging.getLogger("natmirror")
 
@@ -63,6 +63,12 @@ class WorkerListener(Protocol):
 
     def on_bindings(self, changes: list[BindingChange], missed: bool) -> None:
         """Pinned bindings have changed; ``missed``: further changes were lost."""
+
+    def on_work_changed(self, thread: int, change: WorkChanged) -> None:
+        """Mirroring work was switched off or on in the thread with this number."""
+
+    def on_over_limit(self, thread: int, refusals: Refusals) -> None:
+        """Clients, or other peers, of the thread with this number have had no turn left."""
 
     def on_end(self) -> None:
         """The thread has ended; if it has failed, the worker's ``failure`` says why."""
@@ -111,7 +117,7 @@ class Worker:
         self._pulse_interval = pulse_interval
         self._pulse_at = 0.0
         self._refusals_at = 0.0
-        self._thread = threading.Thread(target=self._run, name=f"natmirror-{shard.number}", daemon=True)
+        self._thread = NamedThread(self._run, f"packets-{shard.number}")
 
     # Start and stop, from the main thread
 
@@ -200,6 +206,10 @@ class Worker:
         """Return the counters of synthesised packets."""
         return self._loop.counters
 
+    def added_latency(self) -> HistogramEntry:
+        """Return how long packets have waited for their verdicts."""
+        return self._loop.added_latency
+
     # In the thread: its rounds
 
     def _run(self) -> None:
@@ -279,21 +289,16 @@ class Worker:
         if failed := self._engine.take_failed_syns():
             self._listener.on_failed_syns(failed)
         for news in self._engine.faults.take_news():
-            error = news.error if isinstance(news, Fault) else None
-            log.error("packet thread %d: %s", self._shard.number, news, exc_info=error)
+            if isinstance(news, Fault):
+                log.error("packet thread %d: %s", self._shard.number, news, exc_info=news.error)
+            else:
+                self._listener.on_work_changed(self._shard.number, news)
 
     def _report_refusals(self, now: float) -> None:
         refusals = self._engine.take_refusals()
-        if refusals is None:
-            return
-        self._refusals_at = now + _REFUSALS_INTERVAL
-        log.warning(
-            "packet thread %d: %s takes more than its share of this thread: %d of its packets were dropped, or passed"
-            " without mirroring, and %d of %d other hosts; limit-per-client in the rules can drop such packets in the"
-            " kernel",
-            *(self._shard.number, IPv4Address(refusals.address), refusals.most),
-            *(refusals.packets - refusals.most, refusals.peers - 1),
-        )
+        if refusals is not None:
+            self._refusals_at = now + _REFUSALS_INTERVAL
+            self._listener.on_over_limit(self._shard.number, refusals)
 
     def _try(self, what: str, do: Callable[..., object], *arguments: object) -> None:
         try:

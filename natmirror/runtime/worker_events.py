@@ -4,11 +4,15 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from ipaddress import IPv4Address
 from itertools import count
 
 from natmirror.actions import LegEnded, Order
 from natmirror.api import times
 from natmirror.engine.replicated_bindings import BindingChange
+from natmirror.events import EventKind, EventRing, EventSeverity
+from natmirror.fastpath import Refusals
+from natmirror.mirror.faults import WorkChanged
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.output_files import OrderFiles
 from natmirror.runtime.shared_state import SharedState
@@ -23,19 +27,25 @@ class WorkerEvents:
     """The WorkerListener of all workers, which call its methods in their threads. ``wake`` wakes the main thread."""
 
     def __init__(
-        self, backends: BackendControl, order_files: OrderFiles, shared: SharedState | None, wake: Callable[[], None]
+        self,
+        backends: BackendControl,
+        order_files: OrderFiles,
+        shared: SharedState | None,
+        ring: EventRing,
+        wake: Callable[[], None],
     ) -> None:
         self._backends = backends
         self._order_files = order_files
         self._shared = shared
+        self._ring = ring
         self._wake = wake
         self._ended_legs: deque[tuple[int, float, LegEnded]] = deque(maxlen=_MAX_ENDED_LEGS)
         self._numbers = count(1)
 
     def on_ended(self, events: list[LegEnded]) -> None:
-        """Log legs that have ended, and keep the latest ones for the API."""
+        """Keep the latest legs that have ended for the API. MirrorWatch logs what goes wrong, once for all legs."""
         for event in events:
-            log.info("leg ended: %s", event)  # the log formats it only if it does not suppress it
+            log.debug("leg ended: %s", event)
             self._ended_legs.append((next(self._numbers), time.time(), event))
 
     def on_orders(self, orders: list[Order]) -> None:
@@ -51,6 +61,24 @@ class WorkerEvents:
         """Share changes of pinned bindings with the other host."""
         if self._shared is not None:
             self._shared.report_bindings(changes, missed)
+
+    def on_work_changed(self, thread: int, change: WorkChanged) -> None:
+        """Tell of mirroring work that was switched off or on."""
+        kind, severity = EventKind.MIRRORING_ON, EventSeverity.INFO
+        if change.is_off:
+            kind, severity = EventKind.MIRRORING_OFF, EventSeverity.ERROR
+        self._ring.add(kind, severity, f"packet thread {thread}: {change}", code=change.work or "all")
+
+    def on_over_limit(self, thread: int, refusals: Refusals) -> None:
+        """Tell of clients that have had no turn left."""
+        text = (
+            f"packet thread {thread}: {IPv4Address(refusals.address)} takes more than its share of this thread:"
+            f" {refusals.most} of its packets were dropped, or passed without mirroring, and"
+            f" {refusals.packets - refusals.most} of {refusals.peers - 1} other hosts; limit-per-client in the rules"
+            " can drop such packets in the kernel"
+        )
+        warning = EventSeverity.WARNING
+        self._ring.add(EventKind.LIMIT_REACHED, warning, text, code="over-limit", count=refusals.packets)
 
     def on_end(self) -> None:
         """Have the main thread check which worker has ended."""
@@ -70,4 +98,5 @@ def _shown(at: float, event: LegEnded) -> EndedLeg:
         "reason": event.reason,
         "client_bytes": event.client_bytes,
         "acked_bytes": event.acked_bytes,
+        "ended_by": event.ended_by,
     }

@@ -39,11 +39,13 @@ def stop(row: LegRow) -> None:
     row.rto_at = NEVER
 
 
-def acknowledged(row: LegRow, ack: int, now: float) -> None:
-    """Finish the sample, if new data up to ``ack`` acknowledges it (§2.2, §2.3), and undo the back-off.
+def acknowledged(row: LegRow, ack: int, now: float) -> float | None:
+    """Finish the sample, if new data up to ``ack`` acknowledges it (§2.2, §2.3), and return the round trip in seconds,
+    or None. Undo the back-off.
 
     Deviation from §5.7, which undoes it only after a new sample: on a lossy path that may take minutes.
     """
+    round_trip = None
     if is_sampling(row) and seq.le(row.sample_end, ack):
         round_trip = now - row.sample_at
         set_sampling(row, False)
@@ -56,6 +58,7 @@ def acknowledged(row: LegRow, ack: int, now: float) -> None:
     row.rto = RTO_INITIAL
     if has_measured(row):
         row.rto = min(max(row.srtt + max(RTO_GRANULARITY, 4 * row.rttvar), RTO_MIN), RTO_MAX)
+    return round_trip
 
 
 def forget_sample(row: LegRow) -> None:

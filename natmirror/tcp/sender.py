@@ -119,7 +119,7 @@ class Sender:
         row.window = row.max_window = window
         set_sack(row, sack)
         self._congestion.start()
-        retransmit_timer.acknowledged(row, ack, now)
+        self._take_sample(ack, now)
         retransmit_timer.stop(row)
         row.progress_at = row.sent_at = now
 
@@ -338,14 +338,20 @@ class Sender:
         if seq.lt(row.snd_nxt, ack):
             row.snd_nxt = ack  # after a timeout: the mirror had more bytes than assumed
         data = min(seq.diff(ack, row.buffer_seq), row.buffered)
+        self._table.note_lag(row, now)
         self._table.drop(row, data, ack)
         row.acked_bytes += data
         row.progress_at = now
-        retransmit_timer.acknowledged(row, ack, now)
+        self._take_sample(ack, now)
         if self.in_flight:
             retransmit_timer.restart(row, now)
         else:
             retransmit_timer.stop(row)
+
+    def _take_sample(self, ack: int, now: float) -> None:
+        round_trip = retransmit_timer.acknowledged(self.row, ack, now)
+        if round_trip is not None:
+            self._table.note_round_trip(self.row, round_trip)
 
     def _fall_back(self) -> None:
         """Begin again with the first unacknowledged byte."""

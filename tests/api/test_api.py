@@ -15,8 +15,9 @@ from natmirror.api import list_tables
 from natmirror.api.client import ask, ask_list
 from natmirror.cli.commands import main
 from natmirror.errors import HostError
+from natmirror.events import EventRing
 from natmirror.findings import Findings, HostCode
-from natmirror.reasons import EndReason
+from natmirror.reasons import EndedBy, EndReason
 from natmirror.runtime import engine_proxy
 from natmirror.runtime.run_lists import RunLists
 from natmirror.runtime.selection import names_in
@@ -36,6 +37,7 @@ ENDED: EndedLeg = {
     "reason": EndReason.STALLED,
     "client_bytes": 500,
     "acked_bytes": 300,
+    "ended_by": EndedBy.CLIENT,
 }
 BACKEND = {
     "service": "openflow",
@@ -51,6 +53,7 @@ BACKEND = {
     "refused_syns": 2,
     "unanswered_syns": 3,
 }
+COSTS = {"restart": {"connections": 2, "copies_ended": 3, "copies_begun_again": 0}, "move": None}
 CHORES = [
     {
         "name": "iptables rules",
@@ -110,14 +113,15 @@ def served(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ClientConnec
     head = {"version": "1.2", "pid": 5, "uptime_seconds": 90_061.0, "rules": "lb.yaml", "machine": MACHINE}
     findings = Findings(lambda: "01:02")
     findings.replace("host", [HostCode.NO_FORWARDING.found(interfaces="sw0", settings="net.ipv4.ip_forward=1")])
-    head |= {"failing_chores": CHORES, "findings": findings.show(), "pair": None}
+    head |= {"failing_chores": CHORES, "findings": findings.show(), "pair": None, "costs": COSTS}
     head |= {"log": {"records_queued": 0, "records_dropped": 3, "records_suppressed": 0}}
     resources = {
         "status": lambda: {**head, **session.engine.snapshot(session.now), "backends": [BACKEND]},
     }
     monkeypatch.setattr(engine_proxy, "time", SimpleNamespace(monotonic=lambda: session.now))
     one = session.engine
-    shown = RunLists([proxy(one)], lambda: names_in([one.snapshot(session.now)]), lambda: [(1, ENDED)])
+    ring = EventRing(lambda: 0.0)
+    shown = RunLists([proxy(one)], lambda: names_in([one.snapshot(session.now)]), lambda: [(1, ENDED)], ring)
     with serving(path, resources, lists={"flows": shown.flows, "legs": shown.legs, "ended": shown.ended}):
         yield session
     assert not path.exists()
@@ -233,6 +237,7 @@ def test_the_status_screen_tells_it_all(path: Path) -> None:
     assert "queue 6653: packets_received 7\n" in screen
     assert "memory for mirrors: 45.6 KiB of 1024.0 MiB" in screen
     assert "the kernel does not translate addresses: nft is missing" in screen
+    assert "a restart now: 2 connections may be reset, 3 copies end\n" in screen
     assert "failing for 0:01:12: iptables rules: cannot run iptables-nft-save -t raw: Too many open files" in screen
     assert (
         "repaired 2 times, last at 01:03: iptables-nft table raw: chain NATMIRROR-PRE is missing (changed by" in screen

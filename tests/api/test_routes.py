@@ -1,11 +1,14 @@
 """Requests that the API refuses, each with a hint that says what to send."""
 
 import asyncio
+import json
+from collections.abc import AsyncGenerator
 from typing import Any, cast
 
 import pytest
 
 from natmirror.api.http_server import Request
+from natmirror.api.metrics import Metrics
 from natmirror.api.program import Program, Refused
 from natmirror.api.resources import ROUTES, Kind
 from natmirror.api.routes import Routes
@@ -30,7 +33,8 @@ def answer(program: Recorder, method: str, target: str, content_type: str = "", 
     request = Request(method, path, query, content_type, body)
 
     async def run() -> bytes:
-        return b"".join([piece async for piece in Routes(cast(Program, program), b"{}").respond(request).pieces])
+        routes = Routes(cast(Program, program), Metrics(cast(Program, program)), b"{}")
+        return b"".join([piece async for piece in routes.respond(request).pieces])
 
     return asyncio.run(run())
 
@@ -54,7 +58,8 @@ def test_each_route_is_found_and_its_answers_type_is_declared(route: Any) -> Non
     ("method", "target", "status", "hint"),
     [
         ("GET", "/v1/flow", 404, "did you mean /v1/flows?"),
-        ("GET", "/metrix", 404, "there are /v1/status, /v1/flows,"),
+        ("GET", "/metrix", 404, "did you mean /metrics?"),
+        ("GET", "/nothing", 404, "there are /v1/status, /v1/flows,"),
         ("GET", "/v1/backends//c1/drain", 404, "/v1/backends/{service}/{backend}/drain"),
         ("GET", "/v1/reload", 405, "/v1/reload takes POST, not GET"),
         ("POST", "/v1/status", 405, "/v1/status takes GET, not POST"),
@@ -97,3 +102,59 @@ def test_a_command_gets_the_parameters_of_its_path_and_body() -> None:
     ]
     status, text = refusal("POST", "/v1/backends/of/c1/drain", JSON, b'{"deadline": -1}')
     assert (status, text) == (400, "the member deadline: expected a number of seconds, 0 or more, found -1")
+
+
+class Lists(Recorder):
+    """A program with a list of some rows, in parts."""
+
+    def __init__(self, *parts: list[tuple[list[int], dict[str, Any]]]) -> None:
+        super().__init__()
+        self.parts = parts
+        self.asked: list[dict[str, Any]] = []
+
+    async def get(self, name: str, arguments: dict[str, Any]) -> AsyncGenerator[tuple[Any, float], None]:
+        self.asked.append(arguments)
+        for part in self.parts:
+            yield part, 0.0
+
+
+def rows(*numbers: int) -> list[tuple[list[int], dict[str, Any]]]:
+    return [([number], {"client": f"10.0.0.1:{number}"}) for number in numbers]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize("sort", ["", "&sort=-client"])
+def test_a_page_ends_at_its_limit_and_tells_where_it_goes_on(limit: int, sort: str) -> None:
+    program = Lists([], rows(1, 2, 3), [], rows(4, 5))
+    page = json.loads(answer(program, "GET", f"/v1/legs?limit={limit}{sort}"))
+    assert page["at"] == "1970-01-01T00:00:00.000+00:00"
+    numbers = [int(row["client"].partition(":")[2]) for row in page["items"]]
+    assert numbers == ([5, 4, 3, 2, 1] if sort else [1, 2, 3, 4, 5])[:limit]
+    assert (page["next"] is None) == (limit >= 5)
+    if limit < 5:
+        page = json.loads(answer(program, "GET", f"/v1/legs?limit=9{sort}&cursor={page['next']}&mirror=m"))
+        assert program.asked[-1] == {"mirror": "m"} | ({} if sort else {"after": [limit]})
+        assert len(page["items"]) == (5 - limit if sort else 5)  # natmirror itself goes on behind a position
+
+
+def test_an_empty_list_is_a_page() -> None:
+    assert json.loads(answer(Lists([]), "GET", "/v1/ended"))["items"] == []
+
+
+def test_few_lists_are_sorted_at_the_same_time() -> None:
+    program = cast(Program, Lists(rows(1, 2)))
+    routes = Routes(program, Metrics(program), b"{}")
+    request = Request("GET", "/v1/legs", "sort=client", "", b"")
+
+    async def run() -> None:
+        pages = [routes.respond(request).pieces for _ in range(9)]
+        for page in pages[:8]:
+            await anext(page)
+        with pytest.raises(Refused) as found:
+            await anext(pages[8])
+        assert found.value.status == 503
+        for page in pages:
+            await page.aclose()
+        assert b"10.0.0.1:1" in b"".join([piece async for piece in routes.respond(request).pieces])
+
+    asyncio.run(run())

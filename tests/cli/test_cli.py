@@ -16,6 +16,12 @@ from natmirror.rules import Rules
 RULES = Path(__file__).parents[2] / "rules" / "lb.yaml"
 
 
+@pytest.fixture(autouse=True)
+def rights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands find CAP_NET_ADMIN, also if the tests run without root."""
+    monkeypatch.setattr("natmirror.linux.rights.has_net_admin", lambda: True)
+
+
 def run(*words: object, env: dict[str, str] | None = None) -> Result:
     return CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False, env=env)
 
@@ -179,3 +185,11 @@ def test_no_program_that_a_command_starts_can_notify_its_service_manager(monkeyp
     result = run("cleanup", env=SERVICE)
     assert (result.exit_code, "PATH=" in result.output) == (0, True)
     assert not [name for name in SERVICE if name in result.output]
+
+
+@pytest.mark.parametrize("words", [["--rules", RULES], ["cleanup"]])
+def test_without_rights_the_line_names_them(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+    monkeypatch.setattr("natmirror.linux.rights.has_net_admin", lambda: False)
+    result = run(*words)
+    assert (result.exit_code, result.output.count("\n")) == (1, 1)
+    assert "needs root or CAP_NET_ADMIN: run it with sudo, or start the service natmirror" in result.output

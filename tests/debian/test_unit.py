@@ -118,7 +118,11 @@ def test_a_start_returns_when_packets_pass(machine: Machine, scene: Scene) -> No
     assert_all_well(scene.run_client(connections=5, requests=5), 5)
     wait_for(lambda: machine.show(UNIT, "StatusText") != "", "a status", 15.0)
     assert re.fullmatch(r"\d+ flows, \d+ legs", machine.show(UNIT, "StatusText"))
-    assert "INFO ready: rules /etc/natmirror/rules.yaml, iptables nft, queues 6653, " in machine.journal(UNIT)
+    journal = machine.journal(UNIT, "--priority=info..info")
+    ready = r"^INFO ready: rules /etc/natmirror/rules\.yaml, iptables nft, queues 6653, "  # without a second time
+    assert re.search(ready, journal, re.MULTILINE)
+    assert " started " in machine.run(NATMIRROR, "events", "--file", "/nowhere")
+    assert machine.run("cat", "/var/lib/natmirror/events.jsonl").count('"kind": "started"') == 1
 
 
 def test_it_has_the_rights_that_it_needs_and_no_others(machine: Machine, client: Client) -> None:

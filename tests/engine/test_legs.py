@@ -5,7 +5,7 @@ import pytest
 from natmirror.actions import Accept, Drop, Hook, Send
 from natmirror.fastpath import LEG_ACK_DELAY
 from natmirror.net import seq
-from natmirror.reasons import DropReason
+from natmirror.reasons import DropReason, EndedBy
 from tests.helpers.client_connection import IRS, ISS, MIRROR_ISS, ClientConnection, engine
 from tests.helpers.support import (
     C1,
@@ -108,6 +108,29 @@ def test_a_connection_that_closes_with_a_hole_ends_its_leg_for_the_hole(connecti
     connection.from_client("A")
     assert [letters for letters, *_ in connection.mirrored()] == ["RA"]
     assert [event.reason for event in connection.engine.take_events()] == ["hole"]
+
+
+@pytest.mark.parametrize(
+    ("packets", "by"),
+    [
+        (("client FA", "backend FA", "client A"), EndedBy.CLIENT),
+        (("backend FA", "client FA", "backend A"), EndedBy.BACKEND),
+        (("client RA",), EndedBy.CLIENT),
+        (("backend RA",), EndedBy.BACKEND),
+        (("backend FA", "client RA"), EndedBy.BACKEND),
+    ],
+)
+def test_the_end_of_a_leg_tells_which_end_of_the_connection_was_first(
+    connection: ClientConnection, packets: tuple[str, ...], by: EndedBy
+) -> None:
+    connection.establish()
+    for one in packets:
+        end, letters = one.split()
+        (connection.from_client if end == "client" else connection.from_backend)(letters)
+    if packets[-1] == "client A" or packets[-1] == "backend A":
+        connection.from_mirror("FA", 1, 2)
+    [event] = connection.engine.take_events()
+    assert event.ended_by is by
 
 
 def test_a_full_buffer_ends_the_leg_and_does_not_touch_production(fast: bool) -> None:

@@ -13,9 +13,11 @@ import pytest
 import natmirror
 from natmirror.actions import Hook, LegEnded, Order
 from natmirror.engine.replicated_bindings import BindingChange
+from natmirror.fastpath import Refusals
 from natmirror.linux import nfqueue
 from natmirror.linux.loop import Loop
 from natmirror.linux.nfqueue import Queue
+from natmirror.mirror.faults import WorkChanged
 from natmirror.net import seq
 from natmirror.rules import parse_rules
 from natmirror.rules.shards import ALL
@@ -67,6 +69,8 @@ class Listener:
     def on_orders(self, orders: list[Order]) -> None: ...
     def on_failed_syns(self, failed: list[tuple[str, str]]) -> None: ...
     def on_bindings(self, changes: list[BindingChange], missed: bool) -> None: ...
+    def on_work_changed(self, thread: int, change: WorkChanged) -> None: ...
+    def on_over_limit(self, thread: int, refusals: Refusals) -> None: ...
     def on_end(self) -> None: ...
 
 

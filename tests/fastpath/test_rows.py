@@ -33,6 +33,7 @@ VIEWS = {
     "nm_maglev_backend": rows.MaglevRow,
     "nm_looked": rows.LookedRow,
     "nm_mirror": rows.MirrorRow,
+    "nm_mirror_times": sum_rows.MirrorTimesRow,
     "nm_network": rows.NetworkRow,
     "nm_options": rows.OptionsRow,
     "nm_out": rows.OutRow,
@@ -43,6 +44,7 @@ VIEWS = {
     "nm_service": rows.ServiceRow,
     "nm_service_look": sum_rows.ServiceLookRow,
     "nm_tally": sum_rows.TallyRow,
+    "nm_times": sum_rows.TimesRow,
     "nm_translation": rows.TranslationRow,
 }
 OPAQUE = {

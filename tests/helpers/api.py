@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from natmirror.api.resources import LISTS
+from natmirror.rules import parse_rules
+from natmirror.runtime.api_addresses import ApiAddresses
 from natmirror.runtime.api_process import ApiProcess, Parts
 from natmirror.runtime.mailbox import settle
+from tests.helpers.support import RULES
 
 
 @contextmanager
@@ -17,8 +20,9 @@ def served(
     resources: Mapping[str, Callable[[], Any]],
     commands: Mapping[str, Callable[[dict[str, Any]], Any]] | None = None,
     lists: Mapping[str, Parts] | None = None,
+    rules: str = RULES,
 ) -> Iterator[ApiProcess]:
-    """Serve these resources, commands and lists on ``path``, each command at once."""
+    """Serve these resources, commands and lists on ``path`` and at the addresses of the rules, each command at once."""
 
     def command(obey: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]], "Future[Any]"]:
         def run(arguments: dict[str, Any]) -> "Future[Any]":
@@ -36,6 +40,7 @@ def served(
 
     api = ApiProcess(
         path,
+        ApiAddresses(parse_rules(rules)),
         {name: document(make) for name, make in resources.items() if name not in LISTS},
         {name: parts(make) for name, make in resources.items() if name in LISTS} | dict(lists or {}),
         {name: command(obey) for name, obey in (commands or {}).items()},

@@ -10,8 +10,8 @@ LAYERS = (
     ("mirror", "nat", "linux"),
     ("tcp", "backends"),
     ("fastpath", "rules", "api"),
-    ("net", "openflow", "actions", "errors", "unprivileged"),
-    ("_ffi", "_fastpath_build", "docstrings", "reasons", "findings"),
+    ("net", "openflow", "events", "metrics", "actions", "errors", "unprivileged"),
+    ("_ffi", "_fastpath_build", "docstrings", "reasons", "findings", "threads", "histograms"),
 )
 
 

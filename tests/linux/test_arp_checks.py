@@ -134,6 +134,15 @@ def test_an_address_of_another_interface_is_answered_for_unless_arp_ignore_forbi
     assert "net.ipv4.conf.sw0.arp_ignore = 2" in found(host)["arp-unanswered"]
 
 
+def test_a_macvlan_beside_the_interface_may_answer(host: HostState) -> None:
+    host.arp_ignore = {"sw0": 1}
+    host.own["vrrp.51"] = [host.own["sw0"].pop()]
+    host.details["vrrp.51"] = Link(1500, True, beside="pl0")
+    assert found(host).keys() == {"arp-unanswered"}
+    host.details["vrrp.51"] = Link(1500, True, beside="sw0")
+    assert found(host) == {}
+
+
 def test_backends_have_to_get_an_answer_for_one_of_the_addresses_that_may_be_their_gateway(host: HostState) -> None:
     host.arp_ignore = {"pl0": 8}
     host.own["pl0"].append(IPv4Interface("10.20.0.100/24"))

@@ -62,6 +62,7 @@ def test_natmirror_listens_where_it_is_asked_to_and_nowhere_else(sockets: dict[s
     sockets["pl0"].packets += [request(CLIENT)] * 2
     assert requests.in_vain({"sw0"}) == {}
     assert sockets["pl0"].is_closed and not sockets["sw0"].is_closed
+    assert requests.in_vain({"sw0", "pl0"}) == {}, "that was before"
     requests.close()
     assert sockets["sw0"].is_closed
 

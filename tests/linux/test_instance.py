@@ -159,6 +159,7 @@ def test_a_natmirror_without_the_lock_is_known_by_its_queue(tmp_path: Path, port
 def test_cleanup_is_refused_while_natmirror_runs_unless_forced(
     other: "subprocess.Popen[str]", monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("natmirror.linux.rights.has_net_admin", lambda: True)
     monkeypatch.setattr("natmirror.linux.nftables.remove", lambda: ["nft: table"])
     monkeypatch.setattr("natmirror.linux.iptables.cleanup", list)
     refused = CliRunner().invoke(main, ["cleanup"])

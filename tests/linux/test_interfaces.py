@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from natmirror.linux.interfaces import read_links
+from natmirror.linux.interfaces import Link, read_links
 from natmirror.linux.netlink import attribute
 
 ETHERNET, TUNNEL, LOOPBACK = 1, 65534, 772  # ARPHRD_*
@@ -14,33 +14,56 @@ NOARP = 1 << 7
 
 
 class Kernel:
-    """Shows one interface."""
+    """Shows these interfaces, eth2 first."""
 
-    def __init__(self, device_type: int, flags: int, kind: str, bus: str) -> None:
-        info = attribute(1, kind.encode()) if kind else b""
-        self.body = struct.pack("=BBHiII", 0, 0, device_type, 2, flags, 0) + attribute(3, b"eth0\0")
-        self.body += attribute(18, info) + (attribute(57, bus.encode() + b"\0") if bus else b"")
+    def __init__(self, *links: tuple[int, int, bytes]) -> None:
+        self.links = [
+            struct.pack("=BBHiII", 0, 0, device_type, index, flags, 0) + attribute(3, b"eth%d\0" % index) + more
+            for index, (device_type, flags, more) in enumerate(links, 2)
+        ]
 
     def dump(self, kind: int, body: bytes) -> Iterator[bytes]:
-        yield self.body
+        yield from self.links
+
+
+def link(*links: tuple[int, int, bytes]) -> Link:
+    kernel: Any = Kernel(*links)
+    return dict(read_links(kernel).values())["eth2"]
+
+
+def kind(name: str) -> bytes:
+    return attribute(18, attribute(1, name.encode()))
+
+
+def bus(name: str) -> bytes:
+    return attribute(57, name.encode() + b"\0")
+
+
+OVER_ETH3 = attribute(5, struct.pack("=I", 3))
 
 
 @pytest.mark.parametrize(
-    ("device_type", "flags", "kind", "bus", "does_arp"),
+    ("links", "does_arp"),
     [
-        (ETHERNET, 0, "", "pci", True),
-        (ETHERNET, NOARP, "", "pci", False),
-        (ETHERNET, NOARP, "vlan", "", False),
-        (ETHERNET, NOARP, "ipvlan", "", None),
-        (ETHERNET, NOARP, "", "usb", None),
-        (TUNNEL, NOARP, "tun", "", None),
-        (LOOPBACK, 0, "", "", None),
+        ([(ETHERNET, 0, bus("pci"))], True),
+        ([(ETHERNET, NOARP, bus("pci"))], False),
+        ([(ETHERNET, NOARP, kind("bond"))], False),
+        ([(ETHERNET, NOARP, kind("vlan") + OVER_ETH3), (ETHERNET, 0, bus("pci"))], False),
+        ([(ETHERNET, NOARP, kind("vlan") + OVER_ETH3), (ETHERNET, NOARP, bus("ccwgroup"))], None),
+        ([(ETHERNET, NOARP, kind("ipvlan"))], None),
+        ([(ETHERNET, NOARP, bus("usb"))], None),
+        ([(ETHERNET, 0, bus("usb"))], True),
+        ([(TUNNEL, NOARP, kind("tun"))], None),
+        ([(LOOPBACK, 0, b"")], None),
     ],
-    ids=["on", "off", "off at a VLAN", "routed without ARP", "a modem", "no Ethernet", "lo"],
 )
-def test_arp_is_off_only_where_it_is_needed(
-    device_type: int, flags: int, kind: str, bus: str, does_arp: bool | None
-) -> None:
-    kernel: Any = Kernel(device_type, flags, kind, bus)
-    [(name, link)] = read_links(kernel).values()
-    assert (name, link.does_arp) == ("eth0", does_arp)
+def test_arp_is_off_only_where_it_is_needed(links: list[tuple[int, int, bytes]], does_arp: bool | None) -> None:
+    assert link(*links).does_arp == does_arp
+
+
+def test_a_macvlan_is_beside_another_interface() -> None:
+    below = (ETHERNET, 0, bus("pci"))
+    assert link((ETHERNET, 0, kind("macvlan") + OVER_ETH3), below).beside == "eth3"
+    assert link((ETHERNET, 0, kind("vlan") + OVER_ETH3), below).beside is None
+    elsewhere = kind("macvlan") + OVER_ETH3 + attribute(37, bytes(4))
+    assert link((ETHERNET, 0, elsewhere), below).beside is None, "in another network namespace"

@@ -17,7 +17,15 @@ from natmirror.fastpath import NEVER, Memory
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.loop import LoopEvent
 from natmirror.linux.memory_limit import most_memory
-from natmirror.linux.systemd import Heartbeat, Notifier, WatchdogFeeder, is_service, take_variables
+from natmirror.linux.systemd import (
+    Heartbeat,
+    Notifier,
+    WatchdogFeeder,
+    is_journal,
+    is_service,
+    state_directory,
+    take_variables,
+)
 from natmirror.replication.synchroniser import MAX_WAITING_LEN as MAX_OPS_LEN
 from natmirror.rules import parse_rules
 from natmirror.rules.shards import ALL
@@ -84,6 +92,21 @@ def test_a_service_manager_is_recognised(monkeypatch: pytest.MonkeyPatch) -> Non
         assert is_service({"NOTIFY_SOCKET": "/run/systemd/notify"})
         assert is_service({"INVOCATION_ID": "7"}) is not is_terminal
         assert not is_service({"PATH": "/bin"})
+
+
+def test_the_journal_is_recognised_by_the_identity_of_its_stream(tmp_path: Path) -> None:
+    with (tmp_path / "stream").open("w") as stream:
+        found = os.fstat(stream.fileno())
+        name = f"{found.st_dev}:{found.st_ino}"
+        assert is_journal({"JOURNAL_STREAM": name}, stream.fileno())
+        assert not is_journal({"JOURNAL_STREAM": f"{name}1"}, stream.fileno())
+        assert not is_journal({}, stream.fileno())
+    assert not is_journal({"JOURNAL_STREAM": name}, 1 << 20)
+
+
+def test_the_state_directory_is_the_first_of_the_units() -> None:
+    assert state_directory({"STATE_DIRECTORY": "/var/lib/natmirror:/var/lib/other"}) == Path("/var/lib/natmirror")
+    assert state_directory({}) is state_directory({"STATE_DIRECTORY": "relative"}) is None
 
 
 @pytest.mark.parametrize("environment", [{}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "/nowhere/notify"}])
@@ -162,7 +185,7 @@ def run(manager: ManagerSocket, tmp_path: Path) -> Callable[[dict[str, str]], Ru
     def make(more: dict[str, str]) -> Runner:
         notifier = Notifier({"NOTIFY_SOCKET": manager.name, **more})
         rules = parse_rules(f"threads: 2\n{RULES}")
-        return Runner(rules, Firewall("nft"), notifier, Logs(), keep_rules=True, api_path=tmp_path / "api.sock")
+        return Runner(rules, Firewall("nft"), notifier, Logs(), None, keep_rules=True, api_path=tmp_path / "api.sock")
 
     return make
 

@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from natmirror.api.client import ask, ask_list
-from natmirror.api.resources import ROUTES
 from natmirror.lab.process import wait_for
+from tests.helpers.declared import assert_answers_are_declared
 from tests.helpers.openapi import assert_described
 from tests.live.scene import ROOT, RULES, Scene, assert_all_well
 
@@ -58,9 +58,7 @@ def test_answers_and_refusals_are_as_described_and_rows_can_be_chosen(scene: Sce
     balancer.wait_for_status(lambda status: len(status["flows"]) == COUNT, "all connections")
 
     # Each resource, and refusals.
-    for route in ROUTES:
-        if route.method == "GET" and route.name != "openapi":
-            assert_described(route.name, ask(route.name, balancer.api))
+    assert_answers_are_declared(balancer.api)
     rules.write_text("mirror-memory: 512MiB\n" + RULES.read_text())
     with httpx.Client(transport=httpx.HTTPTransport(uds=str(balancer.api)), base_url="http://natmirror") as http:
         assert http.get("/v1/openapi.json").json()["openapi"] == "3.1.0"

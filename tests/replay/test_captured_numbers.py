@@ -49,7 +49,10 @@ def test_a_leg_has_the_number_that_the_capture_gives_it(tmp_path: Path, iss: int
     sent = [step.action.packet for step in run.steps() if isinstance(step.action, Send)]
     assert int.from_bytes(sent[0][24:28], "big") == iss
     assert list(streams.values()) == [b"hello"]
-    assert run.report.legs == ["leg ended: 10.10.0.11:40001 -> openflow => master: closed, 5 of 5 bytes acknowledged"]
+    assert run.report.legs == [
+        "leg ended: 10.10.0.11:40001 -> openflow => master: closed, 5 of 5 bytes acknowledged; the client ended the"
+        " connection"
+    ]
 
 
 def test_each_leg_between_the_same_endpoints_has_its_own_number(tmp_path: Path) -> None:

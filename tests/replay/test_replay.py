@@ -148,7 +148,10 @@ def test_each_packet_counts_once_and_unrelated_ones_are_skipped(tmp_path: Path) 
     report = replay(parse_rules(ONE_BACKEND), capture, tmp_path / "out.pcap", streams=tmp_path / "streams")
     assert dict(report.skipped) == {"already rewritten": 2, "unrelated": 1, "from a mirror": 1}
     assert (report.packets, report.accepted) == (11, 7)
-    assert report.legs == ["leg ended: 10.10.0.11:40001 -> openflow => master: closed, 5 of 5 bytes acknowledged"]
+    assert report.legs == [
+        "leg ended: 10.10.0.11:40001 -> openflow => master: closed, 5 of 5 bytes acknowledged; the client ended the"
+        " connection"
+    ]
     [stream] = (tmp_path / "streams").iterdir()
     assert (stream.name, stream.read_bytes()) == ("master-10.10.0.11-40001.bin", b"hello")
 

@@ -288,13 +288,13 @@ MISTAKES = [
         "services:",
         "services: {}\nother:",
         "3: other: expected one of the keys switches, services, mirror-memory, max-flows, timeouts, threads,"
-        " limit-per-client, known-switches, ha, found other",
+        " limit-per-client, known-switches, metrics, api, events, ha, found other",
     ),
     (
         "services:",
         "queues: cores\nservices:",
         "2: queues: expected one of the keys switches, services, mirror-memory, max-flows, timeouts, threads,"
-        " limit-per-client, known-switches, ha, found queues",
+        " limit-per-client, known-switches, metrics, api, events, ha, found queues",
     ),
 ]
 
@@ -441,7 +441,7 @@ def test_buffers_that_one_client_may_not_fill_give_a_warning() -> None:
         (
             b"- a\n",
             "1: expected a mapping with switches, services, mirror-memory, max-flows, timeouts, threads,"
-            " limit-per-client, known-switches, ha, found a list",
+            " limit-per-client, known-switches, metrics, api, events, ha, found a list",
         ),
         (b"a: [1\n", "2: expected YAML, found: "),
         (b"a:\n  b: 1\n c: 2\n", "3: expected YAML, found: "),

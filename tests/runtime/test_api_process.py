@@ -21,8 +21,11 @@ from natmirror.api import frames
 from natmirror.api.client import ask, ask_list, send_command
 from natmirror.errors import HostError
 from natmirror.lab.process import wait_for
+from natmirror.rules import parse_rules
 from natmirror.runtime import api_process
+from natmirror.runtime.api_addresses import ApiAddresses
 from natmirror.runtime.api_process import ApiProcess
+from tests.helpers.support import RULES
 
 FLOWS = 20_000
 SLICE = 200
@@ -37,8 +40,10 @@ class World:
         self.made = 0
         self.commands: list[Future[Any]] = []
         self.arguments: list[dict[str, Any]] = []
+        self.addresses = ApiAddresses(parse_rules(RULES))
         self.api = ApiProcess(
             path,
+            self.addresses,
             {"status": lambda _: {"pid": os.getpid()}},
             {"flows": self._flows, "ended": lambda _: iter([]), "decisions": lambda _: iter(PARTS)},
             {"drain": self._command, "reload": self._refuse},
@@ -252,3 +257,13 @@ def test_a_removed_socket_is_made_again(world: World, monkeypatch: pytest.Monkey
 
 def test_what_is_sent_is_json_after_its_length() -> None:
     assert json.loads(frames.encode({"id": 1})[4:]) == {"id": 1}
+
+
+def test_a_command_that_is_withdrawn_before_natmirror_reads_it_is_not_begun(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when natmirror was stopped by SIGSTOP: a client gave up meanwhile."""
+    monkeypatch.setattr(api_process, "_BEAT_TIMEOUT", 0.2)
+    command = {"id": 1, "command": "drain", "arguments": {"service": "s", "backend": "b"}}
+    _why_ended(world, frames.encode(command) + frames.encode({"id": 1, "withdraw": True}))
+    assert world.commands == []

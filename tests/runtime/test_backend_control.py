@@ -5,6 +5,7 @@ import pytest
 from natmirror.backends.admission import AdmissionChange, Kill, Share
 from natmirror.backends.monitor import HealthChange
 from natmirror.backends.probes import Outcome
+from natmirror.events import EventKind, EventRing
 from natmirror.fastpath import ConnectionCounts
 from natmirror.findings import FindingCode, Findings, PathCode
 from natmirror.linux.reachability import Reachability
@@ -37,7 +38,9 @@ class Control:
 
     def __init__(self, rules: Rules = RULES_CHECKED) -> None:
         self.mailbox, self.findings, self.engine = Mailbox(lambda: None), Findings(), Engine()
-        self.one = BackendControl(rules, self.mailbox, self.findings, ConnectionCounts(), HOST, is_active=True)
+        self.ring = EventRing(lambda: 0.0)
+        counts = ConnectionCounts()
+        self.one = BackendControl(rules, self.mailbox, self.findings, self.ring, counts, HOST, is_active=True)
         self.one.attach([self.engine])  # type: ignore[list-item]
 
     def check(self, backend: str, ok: bool | None, reason: str, *, is_silence: bool = False) -> None:
@@ -152,3 +155,18 @@ def test_a_pool_whose_backends_are_all_down_or_drained_is_a_finding(rules: Rules
     assert control.found() == [(code, "openflow")]
     control.change("c2", is_up=True)
     assert control.found() == []
+
+
+def test_what_happens_to_a_backend_is_an_event_each(caplog: pytest.LogCaptureFixture) -> None:
+    control = Control()
+    words = {"service": "openflow", "backend": "c1"}
+    control.one.drain({**words, "deadline": 60})
+    control.one.undrain(words)
+    control.change("c1", is_up=False, is_isolated=False)
+    control.change("c1", is_up=True)
+    events = control.ring.all()
+    assert {(one.service, one.backend) for one in events} == {("openflow", "c1")}
+    assert [one.kind for one in events if one.kind is not EventKind.CONNECTIONS_RESET] == [
+        *(EventKind.BACKEND_DRAINED, EventKind.BACKEND_UNDRAINED, EventKind.BACKEND_DOWN, EventKind.BACKEND_UP),
+    ]
+    assert "openflow/c1 is down: no answer" in caplog.messages

@@ -23,6 +23,7 @@ from natmirror.runtime.engine_proxy import EngineProxy
 from natmirror.runtime.explained import ConnectionFate, CopyFate, ExplainAnswer
 from natmirror.runtime.explanation import Explainer, explain_rules
 from natmirror.runtime.interruptions import Situation
+from natmirror.runtime.shown import CostEntry, RunSums
 from tests.helpers.client_connection import ISS, ClientConnection
 from tests.helpers.declared import assert_declared
 from tests.helpers.relative import RelativeEngine
@@ -72,17 +73,18 @@ class Run:
             raise RulesError("rules.yaml:3: expected another word")
         return self.on_disk
 
+    @property
+    def situation(self) -> Situation:
+        state = SyncState.COMPLETE if self.shares_state else SyncState.OFF
+        return Situation(self.keeps_rules, self.is_in_pair, self.is_active, state)
+
     def answer(self, client: str = "10.10.0.11", service: str | None = None) -> ExplainAnswer:
-        shared = SimpleNamespace(show=lambda: {"state": SyncState.COMPLETE}) if self.shares_state else None
-        member = SimpleNamespace(is_in_pair=self.is_in_pair, is_active=self.is_active)
         explainer = Explainer(
             [EngineProxy(self.engine, cast(Any, None), Thread(), self.rules)],
             cast(Any, SimpleNamespace(rules=self.rules, read=self.read)),
             cast(Any, SimpleNamespace(thread=Thread())),
             cast(Any, SimpleNamespace(states=lambda: self.admission.show(self.connection.now))),
-            cast(Any, member),
-            cast(Any, shared),
-            keeps_rules=self.keeps_rules,
+            lambda: self.situation,
         )
         found = explainer.explain(client, service)
         assert_declared(ExplainAnswer, found)
@@ -139,12 +141,26 @@ def test_the_text_tells_why_a_copy_waits(run: Run) -> None:
     )
     run.connection.now += 2
     assert "it begins again with the client's next data after a pause" in run.text()
+    run.connection.from_client("PA", b"one")
+    run.connection.from_backend("A")
+    run.connection.from_client("PA", b"two")
+    assert "  copied to audit, from the middle of the connection on\n" in run.text()
 
 
 def test_no_backend_is_told_with_what_follows(run: Run) -> None:
     for name in ("c1", "c2"):
         run.set_up(name, is_up=False)
     assert "a new connection is dropped: no backend is open, so the SYN is dropped" in run.text()
+
+
+def test_a_large_pool_is_told_in_a_few_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    backends = "".join(f"        - {{name: b{number}, address: 10.20.1.{number}}}\n" for number in range(1, 31))
+    rules = parse_rules(SLOW.replace("      backends:\n", f"      backends:\n{backends}"))
+    run = Run(rules, monkeypatch, rules)
+    for number in range(1, 31):
+        run.set_up(f"b{number}", is_up=False)
+    told = run.text()
+    assert told.count(": down for ") in (7, 8) and "more backends with an obstacle: see --json" in told
 
 
 def test_a_reload_that_would_be_refused_says_why(run: Run) -> None:
@@ -296,6 +312,29 @@ def test_a_connection_of_a_service_without_a_pool_is_not_touched() -> None:
     direct = watched | {"direct": True, "backend": "c1"}
     assert situation.restart(direct, None)["connection"] is ConnectionFate.LOST
     assert situation.stop(direct, None)["connection"] is ConnectionFate.GOES_ON
+
+
+def test_the_costs_are_those_of_all_connections_together(run: Run) -> None:
+    pin(run)
+    ClientConnection(run.engine, client=at("10.10.0.12", 40_001)).connect()
+
+    def numbers(cost: CostEntry) -> tuple[int, int, int]:
+        return cost["connections"], cost["copies_ended"], cost["copies_begun_again"]
+
+    def costs() -> dict[str, tuple[int, int, int] | None]:
+        found = run.situation.costs(cast(RunSums, run.engine.snapshot(run.connection.now)), run.rules)
+        move = found["move"]
+        return {"restart": numbers(found["restart"]), "move": None if move is None else numbers(move)}
+
+    assert costs() == {"restart": (1, 2, 2), "move": None}
+    run.keeps_rules = False
+    assert costs() == {"restart": (2, 2, 2), "move": None}
+    run.is_in_pair = True
+    assert costs() == dict.fromkeys(("restart", "move"), (1, 2, 2))
+    run.shares_state = True
+    assert costs() == dict.fromkeys(("restart", "move"), (0, 0, 0))
+    run.shares_state, run.is_active = False, False
+    assert costs() == dict.fromkeys(("restart", "move"), (0, 0, 0))
 
 
 def test_durations_as_text() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from natmirror.errors import HostError
+from natmirror.events import EventRing
 from natmirror.findings import Finding, Findings, HostCode, PathCode
 from natmirror.ha.member import PairMember
 from natmirror.linux.arp_requests import ArpRequests
@@ -63,8 +64,9 @@ def maintenance(monkeypatch: pytest.MonkeyPatch) -> HostMaintenance:
     member.readiness.rules_are_in_place = True
 
     mailbox = Mailbox(lambda: None)
+    ring = EventRing(lambda: 0.0)
     tun = TunDevice(ProductionVrf())
-    return HostMaintenance(rules, workers, kernel_rules, member, mailbox, Findings(), tun, set, None, 0.0)
+    return HostMaintenance(rules, workers, kernel_rules, member, mailbox, Findings(), ring, tun, set, None, 0.0)
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.EAGAIN, errno.ENOMEM])

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from natmirror.errors import HostError
+from natmirror.events import EventKind, EventRing
 from natmirror.findings import FindingCode, Findings, OwnCode
 from natmirror.linux.commands import HangsError
 from natmirror.runtime.keeper import Keeper, RepairLimit
@@ -87,11 +88,17 @@ def findings() -> Findings:
 
 
 @pytest.fixture
-def keeper(kernel: Kernel, raw: Thing, device: Thing, findings: Findings) -> Keeper:
+def ring() -> EventRing:
+    return EventRing(lambda: 0.0)
+
+
+@pytest.fixture
+def keeper(kernel: Kernel, raw: Thing, device: Thing, findings: Findings, ring: EventRing) -> Keeper:
     return Keeper(
         [raw, device],
         kernel,
         findings,
+        ring,
         stopped_at=lambda: kernel.stopped_at,
         time_of_day=lambda: "now",
     )
@@ -102,11 +109,14 @@ def codes(findings: Findings) -> list[str]:
 
 
 def test_what_differs_is_repaired_at_once_and_reported_for_a_minute(
-    keeper: Keeper, kernel: Kernel, raw: Thing, findings: Findings, caplog: pytest.LogCaptureFixture
+    keeper: Keeper, kernel: Kernel, raw: Thing, findings: Findings, ring: EventRing, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert keeper.check([raw], 100.0)
     kernel.change(raw)
     assert keeper.check([raw], 103.0)
+    [repaired] = ring.all()
+    assert (repaired.kind, repaired.code) == (EventKind.KERNEL_REPAIRED, "rules-repaired")
+    assert repaired.text == f"{raw.name}: repaired: chain X is missing (changed by nft (pid 7))"
     assert raw.repairs == 1
     [found] = findings.all()
     assert str(found).startswith(

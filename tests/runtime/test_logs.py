@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from natmirror.events import EventKind, EventRing, EventSeverity
 from natmirror.findings import OwnCode
 from natmirror.runtime.logs import MAX_OF_A_KIND, MAX_QUEUED, WINDOW, Limiter, Logs
 from tests.helpers.clock import Clock
@@ -28,7 +29,7 @@ class Out:
 
     def lines(self) -> list[str]:
         """Return the messages, without time and level."""
-        return [line.split(" ", 3)[3] if line[:1].isdigit() else line for line in self.text.splitlines()]
+        return [line.split(" ", 2)[2] if line[:1].isdigit() else line for line in self.text.splitlines()]
 
 
 @pytest.fixture
@@ -221,7 +222,7 @@ def test_a_slow_reader_gets_all_records() -> None:
             time.sleep(0.5)
             lines = reader.read().decode().splitlines()
         assert process.wait(20.0) == 0
-    assert [line.split()[4] for line in lines[:-2]] == [str(number) for number in range(900)]
+    assert [line.split()[3] for line in lines[:-2]] == [str(number) for number in range(900)]
     assert lines[-2:] == ["the summary", "the last words"]
 
 
@@ -250,3 +251,19 @@ def test_messages_that_a_full_disk_refuses_are_counted_and_named_once_it_works_a
     logger.warning("whole")
     drain(logs)
     assert out.lines()[1:] == ["whole"]
+
+
+def test_events_of_one_kind_are_limited_together(
+    logs: Logs, out: Out, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("natmirror"), "handlers", [logs])
+    logs.is_limited = True
+    ring = EventRing(clock)
+    for number in range(MAX_OF_A_KIND + 5):
+        ring.add(EventKind.BACKEND_UP, EventSeverity.WARNING, f"web/c{number} is up", backend=f"c{number}")
+    ring.add(EventKind.BACKEND_DOWN, EventSeverity.WARNING, "web/c0 is down")
+    drain(logs)
+    assert len(out.lines()) == MAX_OF_A_KIND + 1
+    clock.now += WINDOW
+    logs.write_one(0.0)
+    assert out.lines()[-1] == "5 similar messages suppressed: backend-up"

@@ -1,11 +1,12 @@
-"""The lists of a run: their rows' places, and lists that go on behind one."""
+"""The lists of a run: their rows' positions, and lists that go on behind one."""
 
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from natmirror.api.lists import Place
+from natmirror.api.lists import Position
+from natmirror.events import EventKind, EventRing, EventSeverity
 from natmirror.fastpath.flow_states import FlowState, State
 from natmirror.runtime import engine_proxy
 from natmirror.runtime.run_lists import RunLists
@@ -13,7 +14,7 @@ from natmirror.runtime.selection import names_in
 from natmirror.runtime.shown import EndedLeg
 from tests.helpers.client_connection import ClientConnection, engine
 from tests.helpers.immediate import ImmediateThread, proxy
-from tests.helpers.support import CLIENT, TIMEOUTS
+from tests.helpers.support import CLIENT, RULES, TIMEOUTS
 
 COUNT = 130
 NOW = 1001.0
@@ -32,7 +33,10 @@ def lists(monkeypatch: pytest.MonkeyPatch) -> RunLists:
                 close(connection)
     ended: list[tuple[int, EndedLeg]] = []
     proxies = [proxy(one) for one in engines]
-    return RunLists(proxies, lambda: names_in([one.snapshot(NOW) for one in engines]), lambda: ended)
+    ring = EventRing(lambda: NOW)
+    for kind in (EventKind.BACKEND_DOWN, EventKind.MIRROR_DOWN, EventKind.BACKEND_UP):
+        ring.add(kind, EventSeverity.INFO, kind)
+    return RunLists(proxies, lambda: names_in([one.snapshot(NOW) for one in engines]), lambda: ended, ring)
 
 
 def close(connection: ClientConnection) -> None:
@@ -47,7 +51,7 @@ def close(connection: ClientConnection) -> None:
     connection.engine.handle_timer(connection.now)
 
 
-def all_rows(make: Any, arguments: dict[str, Any]) -> list[tuple[Place, Any]]:
+def all_rows(make: Any, arguments: dict[str, Any]) -> list[tuple[Position, Any]]:
     return [row for part in make(arguments) for row in part]
 
 
@@ -55,35 +59,47 @@ def all_rows(make: Any, arguments: dict[str, Any]) -> list[tuple[Place, Any]]:
 def test_a_list_goes_on_behind_each_of_its_rows(lists: RunLists, name: str) -> None:
     make = getattr(lists, name)
     rows = all_rows(make, {})
-    places = [place for place, _ in rows]
+    positions = [position for position, _ in rows]
     assert len(rows) == 2 * COUNT
-    assert places == sorted(places)
+    assert positions == sorted(positions)
     for at in (0, 48, 49, 50, COUNT - 2, COUNT - 1, COUNT, 2 * COUNT - 1):
-        assert all_rows(make, {"after": places[at]}) == rows[at + 1 :]
+        assert all_rows(make, {"after": positions[at]}) == rows[at + 1 :]
 
 
 def test_a_leg_that_has_outlived_its_flow_is_listed(lists: RunLists) -> None:
-    [(place, row)] = [one for one in all_rows(lists.legs, {}) if one[1]["flow_state"] == FlowState.GONE]
-    assert place[:2] == [0, True]
+    [(position, row)] = [one for one in all_rows(lists.legs, {}) if one[1]["flow_state"] == FlowState.GONE]
+    assert position[:2] == [0, True]
     assert row["client"] == "10.10.0.11:3"
     assert [one["client"] for _, one in all_rows(lists.flows, {"state": "gone"})] == [row["client"]]
     assert all_rows(lists.flows, {"state": "gone", "client": "10.10.0.11:4"}) == []
 
 
+def test_events_go_on_behind_each_of_them_and_can_be_chosen(lists: RunLists) -> None:
+    rows = all_rows(lists.events, {})
+    assert [row["kind"] for _, row in rows] == ["backend-down", "mirror-down", "backend-up"]
+    assert all_rows(lists.events, {"after": rows[0][0]}) == rows[1:]
+    assert all_rows(lists.events, {"since": str(rows[1][1]["number"])}) == rows[2:]
+    assert all_rows(lists.events, {"kind": "mirror-down"}) == rows[1:2]
+    assert all_rows(lists.events, {"severity": "warning"}) == []
+    for wrong in ({"after": ["1"]}, {"kind": "nonsense"}, {"severity": "bad"}):
+        with pytest.raises(ValueError, match=r"cursor|there is no"):
+            lists.events(wrong)
+
+
 def test_few_questions_find_one_client_among_many() -> None:
-    thread, one = ImmediateThread(), engine()
+    thread, one = ImmediateThread(), engine(RULES.replace("10.10.0.0/24", "10.10.0.0/16"))
     for port in range(1, 1001):
         ClientConnection(one, client=(bytes((10, 10, port >> 8, port & 0xFF)), port)).connect()
-    shown = RunLists([proxy(one, thread)], lambda: names_in([]), list)
+    shown = RunLists([proxy(one, thread)], lambda: names_in([]), list, EventRing(lambda: 0.0))
     [(_, row)] = all_rows(shown.flows, {"client": "10.10.0.77"})
     assert row["client"] == "10.10.0.77:77"
-    assert thread.questions < 10
+    assert thread.questions < 15
 
 
-@pytest.mark.parametrize("place", [[], [0], [0, False, "x"], [0, 1, 2], [0, False, 1 << 40], "x", {"a": 1}])
-def test_a_foreign_place_is_refused(lists: RunLists, place: Any) -> None:
+@pytest.mark.parametrize("position", [[], [0], [0, False, "x"], [0, 1, 2], [0, False, 1 << 40], "x", {"a": 1}])
+def test_a_foreign_position_is_refused(lists: RunLists, position: Any) -> None:
     with pytest.raises(ValueError, match="the parameter cursor"):
-        lists.flows({"after": place})
+        lists.flows({"after": position})
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from natmirror.events import EventRing
 from natmirror.fastpath import ConnectionCounts, ServiceLook, Tally
 from natmirror.findings import Findings
 from natmirror.linux.reachability import Reachability
@@ -38,7 +39,9 @@ class Host:
     def __init__(self) -> None:
         self.mailbox, self.findings, self.engines = Mailbox(lambda: None), Findings(), [Engine(), Engine()]
         rules = parse_rules(RULES)
-        backends = BackendControl(rules, self.mailbox, self.findings, ConnectionCounts(), HOST, is_active=True)
+        backends = BackendControl(
+            rules, self.mailbox, self.findings, EventRing(lambda: 0.0), ConnectionCounts(), HOST, is_active=True
+        )
         engines: Any = self.engines
         self.looks = ServiceLooks(engines, backends, self.mailbox, self.findings, is_active=True)
         self.look(ServiceLook(), ServiceLook())

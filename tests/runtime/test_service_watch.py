@@ -103,7 +103,7 @@ def test_handshakes_do_not_end_a_silence_in_which_connections_wait_for_data() ->
     assert host.after(3, greeting) == ["service-silent"]
     assert host.is_blamed
     assert host.after(9, replace(GREETS, open=TWO, asking=1)) == ["service-silent"]
-    assert host.look(replace(GREETS, open=TWO)) == [], "nobody waits, so handshakes show that it passes"
+    assert host.look(replace(GREETS, open=TWO)) == [], "no client waits, so handshakes show that it passes"
     assert host.after(2, greeting) == []
     assert host.look(ServiceLook(answered=1, answered_data=1, open=TWO, waiting=TWO)) == []
     deaf = ServiceLook(answered=9, answered_data=9, reached=9, connected=9, open=TWO, unreached=TWO)
@@ -121,7 +121,7 @@ def test_services_whose_handshakes_alone_pass_do_not_excuse_this_host() -> None:
     other = Host()
     other.look(WELL, WELL)
     other.after(3, greeting, replace(GREETS, open=TWO))
-    assert other.watch.blamed == frozenset(), "of web, nobody waits"
+    assert other.watch.blamed == frozenset(), "of web, no client waits"
 
 
 def test_one_backend_of_several_that_is_silent_is_no_failure() -> None:
@@ -160,6 +160,8 @@ def test_a_service_hardly_passes_while_four_fifths_of_its_clients_are_stuck() ->
     assert host.is_blamed
     assert host.after(59, ServiceLook(open=TWO)) == ["service-hardly-passes"]
     assert host.look(replace(GOES_ON, open=TWO, passing_groups=1)) == []
+    assert host.after(3, stuck) == ["service-hardly-passes"]
+    assert host.look(replace(GOES_ON, open=TWO)) == [], "late answers, after which no client waits"
     alone = replace(GOES_ON, open=TWO, stuck=ONE, stuck_groups=1)
     assert host.after(9, alone) == [], "one client of several"
     few = replace(GOES_ON, open=TWO, stuck=Tally(9999, 2, ONE.client), stuck_groups=2, passing_groups=1)

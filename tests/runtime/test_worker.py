@@ -315,9 +315,7 @@ def test_an_internal_error_in_mirroring_is_logged_with_its_traceback(
     assert "ZeroDivisionError: a mistake" in caplog.text
 
 
-def test_a_client_over_its_limit_is_named_in_the_log_once_a_minute(
-    worker: Worker, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_client_over_its_limit_is_reported_once_a_minute(worker: Worker, listener: Listener) -> None:
     engine = worker._engine
 
     def exceed(now: float) -> None:
@@ -325,15 +323,12 @@ def test_a_client_over_its_limit_is_named_in_the_log_once_a_minute(
             raw = packet(at("10.10.0.66", 1024 + number), SERVICE, "S", 1, 0, b"x")
             engine.receive(raw, Hook.PREROUTING, now, Checksum.VALID)
 
-    def warnings() -> int:
-        return caplog.text.count("10.10.0.66 takes more than its share of this thread")
-
     worker._report_refusals(1000.0)
-    assert warnings() == 0
+    assert listener.refusals == []
     exceed(1000.0)
     worker._report_refusals(1000.0)
-    assert "1500 of its packets were dropped" in caplog.text
-    assert (warnings(), worker._refusals_at) == (1, 1060.0)
+    assert [(one.address, one.most) for one in listener.refusals] == [(bytes((10, 10, 0, 66)), 1500)]
+    assert worker._refusals_at == 1060.0
     exceed(1001.0)
     worker._report_refusals(1060.0)
-    assert warnings() == 2
+    assert len(listener.refusals) == 2

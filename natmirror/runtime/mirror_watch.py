@@ -1,0 +1,212 @@
+"""Tells by the counters when a mirror goes down or comes back, what it loses, and when the flow table is full.
+
+Theory. A client's connection costs one leg, so a mirror that ends costs hundreds of them at once. One event tells of
+all legs that fail together: it waits until a look finds no further ones. A mirror is down when it refuses legs and
+acknowledges nothing, or when all of its legs have ended and the latest ones have failed. It is back when it has
+acknowledged bytes since, or has an open leg. Losses are the ledger's, so the events, the log and ``natmirror status``
+have the same numbers.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from natmirror.engine.counters import EngineCounter
+from natmirror.engine.shown import Snapshot
+from natmirror.events import EventKind, EventRing, EventSeverity
+from natmirror.mirror.shown import MirrorEntry
+from natmirror.reasons import EndReason
+
+_REFUSALS = {
+    EndReason.REFUSED: "see whether its program listens there",
+    EndReason.UNREACHABLE: "look at this host's route to it, and for a firewall that rejects",
+    EndReason.CONNECT_TIMEOUT: "see whether it runs, and has a route back to the clients' networks through this host",
+    EndReason.RESUME_TIMEOUT: "see whether it reaches this host",
+}
+_FAILURES = {
+    EndReason.MIRROR_RESET: "its own log says why it has ended the connections",
+    EndReason.STALLED: "its program hangs, or packets are lost on the way to it",
+}
+_MENDS = _REFUSALS | _FAILURES
+"""The reasons of legs that fail because of their mirror, each with what the operator can do."""
+_NOT_LOST = frozenset(
+    (
+        *(EndReason.NOT_SELECTED, EndReason.NOT_SAMPLED, EndReason.MIRROR_IS_BACKEND),
+        *(EndReason.CLOSED, EndReason.CLIENT_RESET, EndReason.RELEASED, EndReason.STOPPED),
+    )
+)
+"""The reasons for which a mirror lacks bytes though nothing has gone wrong."""
+_MAX_LOOKS = 2
+"""After so many looks in a row that find failures, the event does not wait for further ones."""
+_INTERVALS = (0.0, 10.0, 60.0, 600.0, 3600.0)
+"""Seconds between two events about one loss that lasts: the first at once, then longer and longer."""
+_QUIET_TIME = 600.0
+"""After so many seconds without a loss, the next one is an event at once again."""
+
+
+@dataclass(slots=True)
+class _Loss:
+    """What a mirror loses for one reason, and when to tell it."""
+
+    bytes: int = 0
+    legs: int = 0
+    """Both since the last event."""
+    since: float = 0.0
+    step: int = 0
+    last_at: float = 0.0
+
+
+@dataclass(slots=True)
+class _Mirror:
+    """What the last look at a mirror has found."""
+
+    ended: Counter[EndReason] = field(default_factory=Counter)
+    lost: Counter[EndReason] = field(default_factory=Counter)
+    opened: int = 0
+    acked: int = 0
+    has_open: bool = False
+    """Whether a mirror has accepted one of the open legs."""
+    failed: Counter[EndReason] = field(default_factory=Counter)
+    """Legs that have failed: since it was well, or since it is down."""
+    looks: int = 0
+    is_failing: bool = False
+    has_lost_all: bool = False
+    """Whether all of its legs have ended since it was well: an open one is younger."""
+    down_at: float | None = None
+    losses: dict[EndReason, _Loss] = field(default_factory=dict)
+
+
+class MirrorWatch:
+    """Compares the counters with those of earlier looks, and adds events to ``ring``. Time is an argument, in seconds
+    of any steady clock."""
+
+    def __init__(self, ring: EventRing) -> None:
+        self._ring = ring
+        self._mirrors: dict[tuple[str, str, str], _Mirror] = {}
+        self._untracked = 0
+
+    def look(self, sums: Snapshot, now: float) -> None:
+        """Look at the counters of all engines together."""
+        for entry in sums["mirrors"]:
+            mirror = self._mirrors.setdefault((entry["service"], entry["name"], entry["address"]), _Mirror())
+            ended = Counter(entry["legs_ended"])
+            failed = Counter({reason: count for reason, count in (ended - mirror.ended).items() if reason in _MENDS})
+            self._follow(mirror, entry, failed, now)
+            self._note_losses(mirror, entry, ended - mirror.ended, now)
+            mirror.ended, mirror.opened, mirror.acked = ended, entry["legs_opened"], entry["acked_bytes"]
+            mirror.has_open = _has_open(entry)
+        untracked = sums["counters"][EngineCounter.FLOWS_UNTRACKED]
+        if untracked > self._untracked:
+            count = untracked - self._untracked
+            self._ring.add(
+                EventKind.LIMIT_REACHED,
+                EventSeverity.WARNING,
+                f"the flow table is full: {count} connections pass without being tracked, and are not mirrored; raise"
+                " max-flows, or look for a flood",
+                code="max-flows",
+                count=count,
+            )
+        self._untracked = untracked
+
+    def _follow(self, mirror: _Mirror, entry: MirrorEntry, failed: Counter[EndReason], now: float) -> None:
+        """Follow whether a mirror is up."""
+        has_acked = entry["acked_bytes"] > mirror.acked
+        is_new = _has_open(entry) and not mirror.has_open
+        mirror.failed += failed
+        if mirror.down_at is None:
+            opened = entry["legs_opened"] - mirror.opened
+            refuses = any(reason in _REFUSALS for reason in failed) and not has_acked and not is_new
+            has_lost_all = bool(failed) and entry["legs"] <= opened and _all_failed(mirror, entry, failed)
+            mirror.has_lost_all |= has_lost_all
+            mirror.is_failing |= refuses or has_lost_all
+            mirror.looks = mirror.looks + 1 if failed else 0
+            if not mirror.is_failing and not failed:
+                mirror.failed.clear()
+            if not mirror.is_failing or (failed and mirror.looks < _MAX_LOOKS):
+                return
+            self._tell_down(mirror, entry, now)
+            is_new = _has_open(entry) and mirror.has_lost_all
+            has_acked = False
+        if is_new or (has_acked and not any(reason in _REFUSALS for reason in failed)):
+            self._tell_up(mirror, entry, now)
+
+    def _tell_down(self, mirror: _Mirror, entry: MirrorEntry, now: float) -> None:
+        [(reason, _)] = mirror.failed.most_common(1)
+        count = sum(mirror.failed.values())
+        mirror.down_at = now
+        mirror.failed.clear()
+        self._ring.add(
+            EventKind.MIRROR_DOWN,
+            EventSeverity.WARNING,
+            f"mirror {entry['name']} of {entry['service']} ({entry['address']}) is down: {_legs(count)} failed"
+            f" ({reason}); {_MENDS[reason]}",
+            service=entry["service"],
+            mirror=entry["name"],
+            code=reason,
+            count=count,
+        )
+
+    def _tell_up(self, mirror: _Mirror, entry: MirrorEntry, now: float) -> None:
+        assert mirror.down_at is not None, "it was down"
+        count = sum(mirror.failed.values())
+        uncopied = sum(entry["connections_not_copied"].values())
+        rest = f"; {uncopied} open connections are not copied to it: see natmirror status" if uncopied else ""
+        self._ring.add(
+            EventKind.MIRROR_UP,
+            EventSeverity.INFO,
+            f"mirror {entry['name']} of {entry['service']} ({entry['address']}) is back after"
+            f" {now - mirror.down_at:.0f} s, in which {_legs(count)} failed{rest}",
+            service=entry["service"],
+            mirror=entry["name"],
+            count=count,
+        )
+        mirror.down_at, mirror.is_failing, mirror.has_lost_all, mirror.looks = None, False, False, 0
+        mirror.failed.clear()
+
+    def _note_losses(self, mirror: _Mirror, entry: MirrorEntry, ended: Counter[EndReason], now: float) -> None:
+        """Count what the mirror has lost since the last look, and tell what is due."""
+        for reason, count in entry["lost_bytes"].items():
+            if reason in _NOT_LOST or count <= mirror.lost[reason]:
+                continue
+            loss = mirror.losses.setdefault(reason, _Loss(since=now))
+            if now - loss.last_at > _QUIET_TIME:
+                loss.step = 0
+            if not loss.bytes:
+                loss.since = now
+            loss.bytes += count - mirror.lost[reason]
+            loss.last_at = now
+            mirror.lost[reason] = count
+        for reason, loss in mirror.losses.items():
+            loss.legs += ended[reason]
+            if loss.bytes and now - loss.since >= _INTERVALS[loss.step]:
+                self._tell_loss(entry, reason, loss)
+
+    def _tell_loss(self, entry: MirrorEntry, reason: EndReason, loss: _Loss) -> None:
+        total = sum(count for one, count in entry["lost_bytes"].items() if one not in _NOT_LOST)
+        ends = f"{_legs(loss.legs)} ended" if loss.legs else "for legs that have ended before"
+        self._ring.add(
+            EventKind.COPIES_LOST,
+            EventSeverity.WARNING,
+            f"mirror {entry['name']} of {entry['service']} has lost {loss.bytes} bytes ({reason}, {ends}); in total"
+            f" {total} bytes since the start",
+            service=entry["service"],
+            mirror=entry["name"],
+            code=reason,
+            count=loss.legs,
+        )
+        loss.bytes = loss.legs = 0
+        loss.step = min(loss.step + 1, len(_INTERVALS) - 1)
+
+
+def _all_failed(mirror: _Mirror, entry: MirrorEntry, failed: Mapping[EndReason, int]) -> bool:
+    """Return whether all legs that have ended since the last look have failed."""
+    return sum(failed.values()) == sum(entry["legs_ended"].values()) - sum(mirror.ended.values())
+
+
+def _has_open(entry: MirrorEntry) -> bool:
+    """Return whether the mirror has accepted an open leg: then there is a round trip time."""
+    return entry["legs"] > 0 and entry["rtt_seconds"] > 0
+
+
+def _legs(count: int) -> str:
+    return f"{count} leg{'' if count == 1 else 's'}"
