@@ -12,9 +12,10 @@ import click
 
 from natmirror import __version__
 from natmirror.cli import events, exit_codes, lists, running, tools
+from natmirror.cli.doctor import doctor
 from natmirror.cli.exit_codes import epilog
 from natmirror.cli.explain import explain
-from natmirror.cli.options import FILE, api_option
+from natmirror.cli.options import FILE, api_option, iptables_option
 from natmirror.errors import NatmirrorError, NoAnswerError
 from natmirror.linux import systemd
 from natmirror.linux.addresses import taken_addresses
@@ -54,15 +55,7 @@ class _Commands(click.Group):
     " pool until the next start; TCP sends them again, so derived connections survive a restart.",
 )
 @api_option
-@click.option(
-    "--iptables",
-    "backend",
-    type=click.Choice(["nft", "legacy"]),
-    envvar="NATMIRROR_IPTABLES",
-    show_envvar=True,
-    show_default="the host's default",
-    help="Use this variant of iptables.",
-)
+@iptables_option
 @click.option(
     "--log-format",
     type=click.Choice(["text", "logfmt", "json"]),
@@ -152,7 +145,7 @@ def main(
 
 for _command in (
     *(running.status, lists.flows, lists.legs, running.drain, running.undrain, running.reload, running.rules),
-    *(running.resume_mirroring, explain, running.health, running.role, events.events),
+    *(running.resume_mirroring, explain, doctor, running.health, running.role, events.events),
     *(tools.keepalived, tools.cleanup, tools.replay, tools.demo),
 ):
     main.add_command(_command)

@@ -1,5 +1,6 @@
 """The exit codes of the commands, as text at the end of their help."""
 
+from natmirror.doctor import COPIES_FAIL, PRODUCTION_FAILS, WARNED
 from natmirror.ha.exit_codes import FIT, HOST_FAILS, MISUSED, NOT_READY, NOT_RUNNING, RULES_MISSING, STUCK
 
 _WIDTH = 4
@@ -56,6 +57,14 @@ CLEANUP = {
     0: "Nothing of natmirror is left in this network namespace.",
     1: "natmirror is running, or the host has refused to remove something.",
 } | _USAGE
+DOCTOR = {
+    0: "No problem was found.",
+    1: "There was an error in doctor itself.",
+    2: "The command line is wrong.",
+    WARNED: "There are warnings, or a check could not be made.",
+    COPIES_FAIL: "There is a failure that keeps copies from mirrors.",
+    PRODUCTION_FAILS: "There is a failure that stops production, or that a start of natmirror would meet.",
+}
 REPLAY = {
     0: "The whole capture was replayed.",
     1: "The capture cannot be read, or not to its end; the report covers the packets before that.",

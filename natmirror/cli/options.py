@@ -20,3 +20,14 @@ api_option = click.option(
     help="Unix socket on which the running natmirror serves its HTTP API.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+iptables_option = click.option(
+    "--iptables",
+    "backend",
+    type=click.Choice(["nft", "legacy"]),
+    envvar="NATMIRROR_IPTABLES",
+    show_envvar=True,
+    show_default="the host's default",
+    help="Use this variant of iptables.",
+)

@@ -36,15 +36,26 @@ class Trait(Enum):
 
 class FindingCode(StrEnum):
     """A kind of finding: its stable code, its severity, what it affects, the problem and the remedy. Words in braces
-    stand for the values of a single finding."""
+    stand for the values of a single finding.
+
+    ``fix`` is a command that mends a finding of this kind for certain, and changes no other program's rules and no
+    routes: ``natmirror doctor --fix`` runs it. ``{fix}`` in the remedy stands for it.
+    """
 
     def __new__(
-        cls, code: str, severity: Severity, affects: Affected, problem: str, mend: str, trait: Trait | None = None
+        cls,
+        code: str,
+        severity: Severity,
+        affects: Affected,
+        problem: str,
+        mend: str,
+        trait: Trait | None = None,
+        fix: tuple[str, ...] = (),
     ) -> Self:
         member = str.__new__(cls, code)
         member._value_ = code
         member.severity, member.affects, member.problem, member.mend = severity, affects, problem, mend
-        member.trait = trait
+        member.trait, member.fix = trait, fix
         return member
 
     severity: Severity
@@ -52,17 +63,25 @@ class FindingCode(StrEnum):
     problem: str
     mend: str
     trait: Trait | None
+    fix: tuple[str, ...]
 
     def found(self, **values: object) -> "Finding":
         """Return a finding of this kind. The first value identifies it among those of its kind, ``service`` with it if
         there is one; the others may change while it lasts."""
         key, first = next(iter(values.items()), ("", ""))
         subject = f"{values['service']}/{first}" if "service" in values and key != "service" else str(first)
-        return Finding(self, subject, self.problem.format(**values), self.mend.format(**values))
+        command = tuple(word for part in self.fix for word in part.format(**values).split())
+        mended_by = self.mend.format(**values, fix=" ".join(command))
+        return Finding(self, subject, self.problem.format(**values), mended_by, command)
+
+    @property
+    def remedy(self) -> str:
+        """The remedy with the words in braces, but with the command of ``fix``."""
+        return self.mend.replace("{fix}", " ".join(self.fix))
 
     def values(self) -> set[str]:
         """Return the names of the values that a finding of this kind has."""
-        texts = Formatter().parse(f"{self.problem} {self.mend}")
+        texts = Formatter().parse(f"{self.problem} {self.remedy}")
         return {name for _, name, _, _ in texts if name}
 
 
@@ -74,6 +93,8 @@ class Finding:
     subject: str
     problem: str
     mend: str
+    fix: tuple[str, ...] = ()
+    """The command that mends it, word by word; empty if there is none that is safe to run unseen."""
 
     def __str__(self) -> str:
         return f"{self.code}: {self.problem}; {self.mend}"

@@ -12,13 +12,17 @@ class HostCode(FindingCode):
     NO_FORWARDING = (
         *("no-forwarding", _FAILURE, _PRODUCTION),
         "this host does not forward packets that come in by {interfaces} (net.ipv4.conf.*.forwarding = 0)",
-        "run: sysctl -w {settings}",
+        "run: {fix}",
+        None,
+        ("sysctl", "-w", "{settings}"),
     )
     PARTLY_FORWARDING = (
         *("partly-forwarding", _WARNING, _PRODUCTION),
         "this host does not forward packets that come in by {interfaces} (net.ipv4.conf.*.forwarding = 0), to which the"
         " routes to some clients or backends lead: what these send by there does not get through",
-        "run: sysctl -w {settings}",
+        "run: {fix}",
+        None,
+        ("sysctl", "-w", "{settings}"),
     )
     PRODUCTION_DROPPED = (
         *("production-dropped", _FAILURE, _PRODUCTION),
@@ -72,23 +76,31 @@ class HostCode(FindingCode):
         *("strict-reverse-path", _WARNING, _PRODUCTION),
         "the reverse path filter of {interface} is strict (rp_filter = 1): it drops packets that arrive there from an"
         " address to which the route leads through another interface",
-        "if routes are asymmetric, run: sysctl -w {setting}=2",
+        "if routes are asymmetric, run: {fix}",
+        None,
+        ("sysctl", "-w", "{setting}=2"),
     )
     NO_HASHLIMIT = (
         *("no-hashlimit", _FAILURE, _PRODUCTION),
         "iptables or the kernel lacks the match hashlimit, which limit-per-client needs",
-        "run: modprobe xt_hashlimit, or remove limit-per-client from the rules",
+        "run: {fix}, or remove limit-per-client from the rules",
+        None,
+        ("modprobe", "xt_hashlimit"),
     )
     NO_SOCKET_MATCH = (
         *("no-socket-match", _FAILURE, _PRODUCTION),
         "iptables or the kernel lacks the match socket, by which the kernel reassembles fragments for natmirror",
-        "run: modprobe xt_socket, and restart natmirror",
+        "run: {fix}, and restart natmirror",
+        None,
+        ("modprobe", "xt_socket"),
     )
     NO_RPFILTER_MATCH = (
         *("no-rpfilter-match", _WARNING, _COPIES),
         "iptables or the kernel lacks the match rpfilter: natmirror takes packets in the name of a mirror or a backend"
         " from each interface, also those that a client has forged",
-        "run: modprobe ipt_rpfilter, and restart natmirror",
+        "run: {fix}, and restart natmirror",
+        None,
+        ("modprobe", "ipt_rpfilter"),
     )
     MEMORY_LIMIT = (
         *("memory-limit", _WARNING, _PRODUCTION),

@@ -197,6 +197,12 @@ class PathCode(FindingCode):
         " another host answers ARP requests for it, no client can reach it",
         "run: ip address add {address}/{length} dev {interface}",
     )
+    CLIENTS_NOT_IN_SWITCHES = (
+        *("clients-not-in-switches", _WARNING, _PRODUCTION),
+        "{address} of service {service} lies in {network} on {interface}, but no network of switches does, or is routed"
+        " there: the service refuses the clients beside its address",
+        "add {network} to switches in the rules, and run: natmirror reload",
+    )
     SERVICE_ADDRESS_NOT_LOCAL = (
         *("service-address-not-local", _FAILURE, _PRODUCTION),
         "{address} of service {service} is an address of this host, but its local route is gone: the kernel answers no"

@@ -17,7 +17,7 @@ from natmirror.linux import descriptors
 from natmirror.linux.arp_requests import Asked
 from natmirror.linux.flights import Surroundings
 from natmirror.linux.foreign_rules import BaseChain
-from natmirror.linux.interfaces import Link, read_addresses, read_links
+from natmirror.linux.interfaces import DOCTORS_PORT, Link, read_addresses, read_links
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.memory_limit import memory_limit
 from natmirror.linux.pauses import give_way
@@ -254,10 +254,12 @@ def _read_routes(kernel: RouteSocket, rules: Rules, host: HostState, live: LiveC
     host.answers = kernel.ask([Question(one) for one in to])
     links = {question.to: answer.link for question, answer in host.answers.items()}
     host.routes = {one.address: links.get(one.address) for service in rules.services for one in targets(service)}
-    for network, addresses in samples.items():
+    for network in rules.switches:
+        addresses = [one for one in samples[network] if links.get(one) != DOCTORS_PORT]
         host.client_routes[network] = links.get(addresses[0]) if addresses else None
         connected = tuple(connected_links(network, host.links))
-        for one in (*addresses, *(client for client in answered if client in network)):
+        live_ones = (one for one in answered if one in network and links.get(one) != DOCTORS_PORT)
+        for one in (*addresses, *live_ones):
             incoming = connected or tuple(link for link in (links.get(one),) if link is not None)
             host.clients.append(
                 Client(

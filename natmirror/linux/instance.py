@@ -67,9 +67,9 @@ class InstanceLock:
         except ConnectionRefusedError:
             if not is_last:
                 return True
-            shown, owner = _SILENT, _queue_owner()
+            shown, owner = _SILENT, queue_owner(NAT_QUEUE)
         except BlockingIOError:
-            shown, owner = _SILENT, _queue_owner()
+            shown, owner = _SILENT, queue_owner(NAT_QUEUE)
         else:
             shown = _shown(pid)
             owner = _described(pid) if _is_natmirror(pid, uid) else None
@@ -98,10 +98,10 @@ def running() -> str | None:
     try:
         pid, uid = _holder()
     except ConnectionRefusedError:
-        return _queue_owner()
+        return queue_owner(NAT_QUEUE)
     except BlockingIOError:
-        return _queue_owner() or _SILENT
-    return _shown(pid) if _is_natmirror(pid, uid) else _queue_owner()
+        return queue_owner(NAT_QUEUE) or _SILENT
+    return _shown(pid) if _is_natmirror(pid, uid) else queue_owner(NAT_QUEUE)
 
 
 def _holder() -> tuple[int, int]:
@@ -120,15 +120,15 @@ def _is_natmirror(pid: int, uid: int) -> bool:
     return uid in (0, os.geteuid()) or bool(has_net_admin(pid))
 
 
-def _queue_owner() -> str | None:
-    """Return the process that is bound to our first queue, as text. A netlink socket's port id is usually its process
-    id (netlink(7))."""
+def queue_owner(queue: int) -> str | None:
+    """Return the process that is bound to a queue, as text. A netlink socket's port id is usually its process id
+    (netlink(7))."""
     try:
         lines = _KERNEL_QUEUES.read_text().splitlines()
     except OSError:
         return None
     for number, port, *_ in map(str.split, lines):
-        if int(number) == NAT_QUEUE:
+        if int(number) == queue:
             return _shown(int(port)) if Path(f"/proc/{port}").exists() else f"the process bound to NFQUEUE {number}"
     return None
 

@@ -27,6 +27,9 @@ _ETHERNET_BUSES = ("pci", "platform", "virtio", "vmbus", "xen")
 _TAKES_PACKETS = ("bridge", "bond", "team", "openvswitch")
 """Kinds of interfaces that get all packets of their ports."""
 
+DOCTORS_PORT = "nmdoctor"
+"""The interface of the client of ``natmirror doctor --send``, as long as that runs."""
+
 
 _Said = tuple[int, int, Mapping[int, bytes]]
 """What the kernel says of an interface: its type, its flags and its attributes."""

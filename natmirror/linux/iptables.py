@@ -183,6 +183,12 @@ class Firewall:
         """Return whether iptables and the kernel have the match of FROM_ITS_ROUTE. HostError where that is unknown."""
         return self._supports(FROM_ITS_ROUTE, "rpfilter")
 
+    def unsupported(self, rules: Rules, threads: int) -> str:
+        """Return what of these rules iptables and the kernel do not support, as iptables says it; empty where they take
+        all. Change nothing. HostError where they refuse the rules."""
+        text = "".join(texts.refilled(table, contents(rules, threads), []) for table in TABLES)
+        return "; ".join(line.strip() for line in self._test(text).splitlines() if _NOT_SUPPORTED in line)
+
     def _supports(self, rule: str, extension: str) -> bool:
         text = f"*{PRE.table}\n:{PRE.name} - [0:0]\n-A {PRE.name} {rule}\nCOMMIT\n"
         try:

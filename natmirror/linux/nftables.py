@@ -138,6 +138,16 @@ def script(marks: Mapping[ServiceBackend, int]) -> str:
     return "\n".join([*lines, "}", ""])
 
 
+def test(rules: Rules) -> None:
+    """Have nft and the kernel check the table of these rules, and change nothing. HostError where they refuse it."""
+    _run("-c", "-f", "-", text=plan(rules))
+
+
+def is_left_behind() -> bool:
+    """Return whether the table is there. HostError where that is unknown."""
+    return _list() is not None
+
+
 def _pairs(rules: Rules) -> Iterator[ServiceBackend]:
     for service in rules.services:
         for backend in service.pool.members if service.pool else ():

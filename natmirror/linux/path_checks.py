@@ -78,3 +78,16 @@ def find_socket_problems(rules: Rules, host: HostState) -> Iterator[Finding]:
             yield PathCode.LISTENER_BYPASSED.found(address=address, port=port, service=service.name)
         if (address, port) in host.connecting:
             yield PathCode.LOCAL_CLIENT.found(service=service.name)
+
+
+def find_client_problems(rules: Rules, host: HostState) -> Iterator[Finding]:
+    """Yield a problem for each service whose address is beside clients to whom no network of the rules belongs."""
+    for service in rules.services:
+        for link, networks in host.links.items():
+            if link in host.client_routes.values() or service.address not in host.addresses:
+                continue
+            for network in dict.fromkeys(networks):
+                if service.address in network and not any(network.overlaps(one) for one in rules.switches):
+                    yield PathCode.CLIENTS_NOT_IN_SWITCHES.found(
+                        address=service.address, service=service.name, network=network, interface=link
+                    )

@@ -14,6 +14,7 @@ from natmirror.linux.host_state import CONNTRACK_SETTINGS, Features, HostState, 
 from natmirror.linux.interfaces import setting_of
 from natmirror.linux.memory_limit import most_memory
 from natmirror.linux.path_checks import (
+    find_client_problems,
     find_forwarding_problems,
     find_link_problems,
     find_path_problems,
@@ -55,6 +56,7 @@ def find_problems(rules: Rules, host: HostState) -> Iterator[Finding]:
     yield from find_forwarding_problems(rules, host)
     yield from find_link_problems(rules, host)
     yield from find_socket_problems(rules, host)
+    yield from find_client_problems(rules, host)
     yield from find_route_problems(rules, host)
     yield from find_arp_problems(rules, host)
     if not host.features.can_reassemble:

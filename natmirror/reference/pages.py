@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from natmirror.reference import commands, metrics, rules, rules_schema, state
+from natmirror.reference import commands, findings, metrics, rules, rules_schema, state
 
 FOLDER = Path(__file__).parents[2] / "docs" / "reference"
 
 PAGES: dict[str, Callable[[], str]] = {
     "commands.md": commands.page,
+    "findings.md": findings.page,
     "metrics.md": metrics.page,
     "rules.md": rules.page,
     "rules.schema.json": rules_schema.page,

@@ -13,6 +13,7 @@ from natmirror.api.resources import JSON, ROUTES, Kind
 from natmirror.api.values import ValueType, Words
 from natmirror.backends.shown import BackendState
 from natmirror.docstrings import summary
+from natmirror.doctor.outcome import CheckState, DoctorAnswer
 from natmirror.engine.counters import EngineCounter
 from natmirror.engine.explained import FailureKind, Obstacle
 from natmirror.events import EventKind, EventSeverity
@@ -39,7 +40,7 @@ ANSWERS: dict[str, Any] = {
     route.title: list[getattr(shown, route.answer)] if route.kind is Kind.LIST else getattr(shown, route.answer)  # type: ignore[misc]
     for route in ROUTES
     if route.content_type == JSON and route.kind is not Kind.FILE
-} | {"An error: status 400, 404, 405, 413, 415, 500 or 503": shown.ErrorAnswer}
+} | {"natmirror doctor --json": DoctorAnswer, "An error: status 400, 404, 405, 413, 415, 500 or 503": shown.ErrorAnswer}
 """The types of the API's answers, by request."""
 
 WORDS: dict[str, type[StrEnum]] = {
@@ -72,6 +73,7 @@ WORDS: dict[str, type[StrEnum]] = {
     "Kinds of events": EventKind,
     "Severities of events": EventSeverity,
     "Findings": FindingCode,
+    "Results of doctor's checks": CheckState,
     "Severities of findings": Severity,
     "What findings affect": Affected,
 }
@@ -201,5 +203,5 @@ def _words(title: str, kind: type[StrEnum]) -> str:
 
 
 def _finding_codes() -> str:
-    rows = [(literal(one), one.severity, one.affects, one.problem, one.mend) for one in ALL_CODES]
-    return markdown.table(("code", "severity", "affects", "problem", "remedy"), rows)
+    rows = [(f"[{literal(one)}](findings.md#{one})", one.severity, one.affects, one.problem) for one in ALL_CODES]
+    return markdown.table(("code and remedy", "severity", "affects", "problem"), rows)

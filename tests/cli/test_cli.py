@@ -135,6 +135,12 @@ def test_without_an_answer_the_error_says_what_holds_the_traffic(
         assert expected in result.output
 
 
+def test_doctor_lists_its_checks() -> None:
+    result = run("doctor", "--list-checks")
+    assert result.exit_code == 0
+    assert "  forwarding        the kernel forwards packets of clients and backends\n" in result.output
+
+
 SERVICE = {"NOTIFY_SOCKET": "@natmirror-test-manager", "WATCHDOG_USEC": "4000000"}
 
 

@@ -5,7 +5,7 @@ LAYERS = (
     ("__main__", "reference"),
     ("cli",),
     ("lab", "runtime"),
-    ("replication", "replay"),
+    ("doctor", "replication", "replay"),
     ("engine", "ha"),
     ("mirror", "nat", "linux"),
     ("tcp", "backends"),

@@ -75,3 +75,16 @@ def test_a_backend_or_mirror_has_become_this_host(host: HostState) -> None:
     assert codes(host, RULES.replace("10.20.0.13}", "10.20.0.13, source: 10.20.0.1}")) == []
     host.addresses |= {C1}
     assert codes(host) == ["target-is-this-host", "target-is-this-host"]
+
+
+def test_clients_beside_a_service_whose_network_is_not_in_switches_are_refused(host: HostState) -> None:
+    wrong = RULES.replace("switches: [10.10.0.0/24]", "switches: [10.99.0.0/24]")
+    host.client_routes = {IPv4Network("10.99.0.0/24"): "wan"}
+    host.links["sw0"] *= 2  # two addresses
+    found = [one for one in find_problems(parse_rules(wrong), host) if one.code == "clients-not-in-switches"]
+    assert [one.problem for one in found] == [
+        "10.10.0.100 of service openflow lies in 10.10.0.0/24 on sw0, but no network of switches does, or is routed"
+        " there: the service refuses the clients beside its address"
+    ]
+    host.client_routes = {IPv4Network("10.99.0.0/24"): "sw0"}  # clients behind a router beside the service
+    assert "clients-not-in-switches" not in codes(host, wrong)

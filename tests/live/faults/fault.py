@@ -19,8 +19,8 @@ class Loss(StrEnum):
 class Fault:
     """Shell commands on a host that plant a fault and remove it, the findings to expect, and a part of the remedy of
     one of them. ``repairs`` names what natmirror itself repairs; then ``undo`` only removes what is left. ``blames``
-    names the backends that may be called down meanwhile. ``settles`` is the time in seconds after its end in which its
-    effects are still its own."""
+    names the backends that may be called down meanwhile. ``fix`` is the command by which natmirror doctor mends it, if
+    that is safe. ``settles`` is the time in seconds after its end in which its effects are still its own."""
 
     name: str
     codes: tuple[str, ...]
@@ -32,4 +32,5 @@ class Fault:
     loses: Loss = Loss.NOTHING
     repairs: str = ""
     blames: tuple[str, ...] = ()
+    fix: str = ""
     settles: float = 0.5

@@ -24,6 +24,7 @@ HOST_FAULTS = (
         "sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0",
         "sysctl -w net.ipv4.ip_forward=1",
         stops_production=True,
+        fix="sysctl -w net.ipv4.ip_forward=1",
     ),
     Fault(
         "strict reverse path filter",
@@ -31,6 +32,7 @@ HOST_FAULTS = (
         f"{_RP_FILTER}=1",
         f"{_RP_FILTER}=0",
         "sysctl -w net.ipv4.conf.pl0.rp_filter=2",
+        fix="sysctl -w net.ipv4.conf.pl0.rp_filter=2",
     ),
     Fault(
         "no route to the mirror",

@@ -4,6 +4,8 @@ fault costs them."""
 import contextlib
 import io
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,7 +17,7 @@ from natmirror.ha import exit_codes, keepalived_hooks
 from natmirror.lab.process import wait_for
 from natmirror.lab.topology import SERVICE
 from tests.live.faults.fault import Fault, Loss
-from tests.live.scene import CLIENTS, PORT, RULES, Scene
+from tests.live.scene import CLIENTS, PORT, ROOT, RULES, Scene
 
 _RULES = RULES.read_text().replace(
     "balance: maglev", "balance: round-robin\n      health: {check: tcp, interval: 500ms, timeout: 300ms, fall: 2}"
@@ -37,6 +39,8 @@ class Outcome:
     seen_at: float | None = None
     ended_at: float = 0.0
     shown: list[str] = field(default_factory=list)
+    by_doctor: list[dict[str, Any]] = field(default_factory=list)
+    after_fix: list[dict[str, Any]] = field(default_factory=list)
     down: set[str] = field(default_factory=set)
     is_unfit: bool = False
     has_recovered: bool = False
@@ -54,6 +58,15 @@ class Outcome:
             found.append(f"not seen within {SEEN_WITHIN:g} s")
         if not any(fault.remedy in text for text in self.shown):
             found.append("no such remedy")
+        named = {one["code"] for one in self.by_doctor}
+        if not named >= set(fault.codes) or not any(
+            fault.remedy in f"{one['problem']}; {one['mend']}" for one in self.by_doctor
+        ):
+            found.append(f"doctor names {named}")
+        if fault.fix and fault.fix not in {" ".join(one["fix"]) for one in self.by_doctor}:
+            found.append("doctor does not mend it")
+        if {one["code"] for one in self.after_fix} & set(fault.codes):
+            found.append("doctor has not mended it")
         if self.is_unfit != fault.stops_production and not fault.repairs:  # it is unfit until the repair is noticed
             found.append("unfit" if self.is_unfit else "fit")
         if not self.down <= {*fault.blames}:
@@ -100,7 +113,16 @@ class Stage:
         scene.record("c1", "c2", "m")
         # A rule of another program in a table that natmirror does not use
         scene.lab.run("lb", ["iptables-nft", "-t", "nat", "-A", "PREROUTING", "-s", "192.0.2.1", "-j", "ACCEPT"])
-        self.balancer = scene.balance(scene.rules(_RULES), iptables=iptables)
+        rules = scene.rules(_RULES)
+        self.balancer = scene.balance(rules, iptables=iptables)
+        self._doctor = scene.lab.start(
+            "lb",
+            [sys.executable, "-m", "tests.live.apps.doctor", str(rules), str(self.balancer.api)],
+            name="doctor",
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+        )
+        self._doctor.wait_for_text("ready")
         self._file = scene.file("calls.jsonl")
         self._events: list[dict[str, Any]] = []
         self._read = 0
@@ -127,10 +149,15 @@ class Stage:
             if self._waited(lambda: self._is_seen(fault, _repairs(before, fault.repairs)), SEEN_WITHIN):
                 outcome.seen_at = time.monotonic()
             status = self._status()
-            outcome.shown = [f"{one['code']}: {one['problem']}; {one['mend']}" for one in status["findings"]]
+            outcome.shown = [
+                f"{one['code']}: {one['problem']}; {one['problem']}; {one['mend']}" for one in status["findings"]
+            ]
             outcome.down = {one["name"] for one in status["backends"] if one["state"] == "down"}
+            outcome.by_doctor = self._ask_doctor("look")
             with contextlib.redirect_stdout(io.StringIO()):
                 outcome.is_unfit = keepalived_hooks.health(str(self.balancer.api)) == exit_codes.HOST_FAILS
+            if fault.fix:
+                outcome.after_fix = self._ask_doctor("fix")
         finally:
             self._shell(fault.host, fault.undo)
         outcome.ended_at = time.monotonic()
@@ -147,6 +174,17 @@ class Stage:
             later = self._outcomes[number + 1 :]
             self._add_up(outcome, later[0].planted_at if later else float("inf"))
         return self._outcomes
+
+    def _ask_doctor(self, order: str) -> list[dict[str, Any]]:
+        """Return the findings of doctor."""
+        answered = self._doctor.text.count("\n")
+        stdin = self._doctor.popen.stdin
+        assert stdin is not None
+        stdin.write(f"{order}\n".encode())
+        stdin.flush()
+        wait_for(lambda: self._doctor.text.count("\n") > answered, "doctor", 15.0)
+        answer = json.loads(self._doctor.text.splitlines()[-1])
+        return [finding for check in answer["checks"] for finding in check["findings"]]
 
     def _status(self) -> dict[str, Any]:
         status: dict[str, Any] = ask("status", self.balancer.api)
