@@ -351,6 +351,7 @@ def test_the_status_screen_has_the_reason_why_there_is_no_session() -> None:
         "pair": None,
         "failing_chores": [],
         "findings": [],
+        "costs": {},
         "log": {"records_dropped": 0, "records_suppressed": 0},
         **one.snapshot(session.now),
         "backends": [],
