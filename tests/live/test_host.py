@@ -101,7 +101,8 @@ def test_a_stop_that_cannot_remove_its_rules_says_so_and_how_to_remove_them(scen
 
 def test_a_log_without_a_reader_costs_production_nothing(scene: Scene) -> None:
     scene.record("c1", "c2", "m")
-    balancer = scene.balance(through=[sys.executable, str(ROOT / "tests/live/apps/unread.py")])
+    chatty = ["env", "NATMIRROR_LOG_LEVEL=debug"]  # a message for each leg that ends
+    balancer = scene.balance(through=[*chatty, sys.executable, str(ROOT / "tests/live/apps/unread.py")])
     balancer.program.wait_for_text("full")
     client, until = clients(scene)
     assert_all_well(scene.run_client(connections=20, requests=3), 20)
