@@ -122,7 +122,9 @@ def test_a_start_returns_when_packets_pass(machine: Machine, scene: Scene) -> No
     ready = r"^INFO ready: rules /etc/natmirror/rules\.yaml, iptables nft, queues 6653, "  # without a second time
     assert re.search(ready, journal, re.MULTILINE)
     assert " started " in machine.run(NATMIRROR, "events", "--file", "/nowhere")
-    assert machine.run("cat", "/var/lib/natmirror/events.jsonl").count('"kind": "started"') == 1
+    kept = "/var/lib/natmirror/events.jsonl"  # written once a second
+    wait_for(lambda: not machine.attempt("test", "-s", kept).returncode, "the events to be written", 15.0)
+    assert machine.run("cat", kept).count('"kind": "started"') == 1
 
 
 def test_it_has_the_rights_that_it_needs_and_no_others(machine: Machine, client: Client) -> None:
