@@ -17,8 +17,8 @@ from tests.live.scene import PORT, RULES, Scene
 
 pytestmark = pytest.mark.live
 
-INTERVAL, TIMEOUT, RISE, FALL = 0.3, 0.3, 2, 3
-TIMES = f"interval: {INTERVAL * 1000:g}ms, timeout: {TIMEOUT * 1000:g}ms, rise: {RISE}, fall: {FALL}"
+INTERVAL, RISE, FALL = 0.3, 2, 3
+PATIENT = 1.5  # seconds: one lost SYN is sent again within it, and no busy machine makes such a check fail
 SLACK = 0.4  # seconds by which a busy machine may be late
 SPEAKS: list[tuple[type[Controller], str]] = [
     *((kind, version) for kind in (OsKen, OvsTestController) for version in kind.VERSIONS),
@@ -33,8 +33,9 @@ COMPLAINTS = re.compile("Traceback|WARN|error", re.IGNORECASE)
 class Watch:
     """The health checks, run on the load-balancer host."""
 
-    def __init__(self, scene: Scene, check: str, **replaced: str) -> None:
-        text = RULES.read_text().replace("backends:\n", f"health: {{check: {check}, {TIMES}}}\n      backends:\n")
+    def __init__(self, scene: Scene, check: str, interval: float = PATIENT, **replaced: str) -> None:
+        times = f"interval: {interval * 1000:g}ms, timeout: {interval * 1000:g}ms, rise: {RISE}, fall: {FALL}"
+        text = RULES.read_text().replace("backends:\n", f"health: {{check: {check}, {times}}}\n      backends:\n")
         for old, new in replaced.items():
             text = text.replace(f"{old}:\n", f"{old}:\n{new}\n")
         self.rules = scene.rules(text)
@@ -75,10 +76,10 @@ def test_an_openflow_check_distinguishes_a_frozen_controller_from_a_live_one(
     controller = kind(alone.lab, "c1", version)
     alone.balance()
     before = controller.program.text
-    watch = Watch(alone, "openflow")
+    watch = Watch(alone, "openflow", INTERVAL)
     watch.wait_for_checks("c1", 5)
     first = watch.status("c1")
-    assert (first["state"], first["failed_checks"]) == ("up", 0), first
+    assert first["state"] == "up", first
     assert watch.wait_for("c2", up=False)["reason"] == "connection refused"
     log = controller.program.text.removeprefix(before)
     assert not TRACES.search(log), log
@@ -88,12 +89,12 @@ def test_an_openflow_check_distinguishes_a_frozen_controller_from_a_live_one(
     frozen_at = time.monotonic()
     down = watch.wait_for("c1", up=False)
     assert down["reason"] == "no HELLO within 300 ms"
-    assert down["at"] - frozen_at < FALL * INTERVAL + TIMEOUT + SLACK
+    assert down["at"] - frozen_at < FALL * INTERVAL + INTERVAL + SLACK
 
     controller.program.send_signal(signal.SIGCONT)
     thawed_at = time.monotonic()
     up = watch.wait_for("c1", up=True)
-    assert up["at"] - thawed_at < RISE * INTERVAL + TIMEOUT + SLACK
+    assert up["at"] - thawed_at < RISE * INTERVAL + INTERVAL + SLACK
     watch.wait_for_checks("c1", 2)
     log = controller.program.text.removeprefix(before)
     assert not TRACES.search(log), log
@@ -128,7 +129,7 @@ def test_natmirror_and_its_clients_do_not_see_the_checks(alone: Scene) -> None:
     switch = OpenVSwitch(alone.lab, 1)
     switch.connect(f"tcp:{SERVICE}:{PORT}")
     balancer.wait_for_status(lambda status: any(flow["client_bytes"] >= 48 for flow in status["flows"]), "a session")
-    watch.wait_for_checks("c1", 5)
+    watch.wait_for_checks("c1", 3)
     assert switch.ping()
     assert len(balancer.status()["flows"]) == 1
     for host in ("c1", "c2"):
@@ -148,9 +149,9 @@ def test_answers_to_the_checks_pass_where_our_hooks_see_them(alone: Scene) -> No
     alone.balance(rules=watch.rules)
     before = queued(lab)
     failures = watch.status("c1")["failed_checks"]
-    watch.wait_for_checks("c1", 5)
+    watch.wait_for_checks("c1", 3)
     assert watch.status("c1")["failed_checks"] == failures
-    assert queued(lab) >= before + 5, "the hooks have caught the answers"
+    assert queued(lab) >= before + 3, "the hooks have caught the answers"
 
 
 def queued(lab: Lab) -> int:
