@@ -124,7 +124,7 @@ def test_mirror_policies_follow_the_steps(policy: type[StrEnum]) -> None:
     assert all(f"`{word}`" in source("docs/reference/rules.md") for word in policy)
 
 
-COMMANDS = commands(Mock(), Mock(), backends=Mock(), engines=(), reloader=Mock())
+COMMANDS = commands(Mock(), Mock(), overrides=Mock(), engines=(), reloader=Mock())
 _WORDS = {"release-kernel": "cleanup"}  # a command of the API that has another word on the command line
 
 

@@ -122,6 +122,13 @@ BACKEND_METRICS = (
         _BACKEND,
     ),
     Metric(
+        "natmirror_backend_weight",
+        Kind.GAUGE,
+        "The backend's weight: that of the last natmirror weight, or else that of the rules.",
+        rows("backends", _BACKEND_KEYS, itemgetter("weight")),
+        _BACKEND,
+    ),
+    Metric(
         "natmirror_backend_flows",
         Kind.GAUGE,
         "The backend's connections now.",

@@ -19,6 +19,7 @@ from natmirror.runtime.chores import ChoreFailure
 from natmirror.runtime.keeper import Keeper
 from natmirror.runtime.kernel_rules import KernelRules
 from natmirror.runtime.logs import LogEntry
+from natmirror.runtime.override_control import OverrideControl
 from natmirror.runtime.selection import Names, names_in
 from natmirror.runtime.shared_state import OFF, SharedState
 from natmirror.runtime.shown import BackendEntry, CostsEntry, MachineEntry, RunSums, StatusAnswer
@@ -35,6 +36,7 @@ class RunStatus:
         rules_path: str,
         workers: Sequence[Worker],
         backends: BackendControl,
+        overrides: OverrideControl,
         member: PairMember,
         kernel_rules: KernelRules,
         shared: SharedState | None,
@@ -48,6 +50,7 @@ class RunStatus:
         self._rules_path = rules_path
         self._workers = workers
         self._backends = backends
+        self._overrides = overrides
         self._member = member
         self._kernel_rules = kernel_rules
         self._shared = shared
@@ -73,6 +76,7 @@ class RunStatus:
             "started_at": self._started,
             "uptime_seconds": round(time.monotonic() - self._started_at, 3),
             "machine": self.machine(),
+            "overrides": self._overrides.show(),
             "health": self._backends.health(),
             "pair": self._member.show(),
             "shared_state": OFF if self._shared is None else self._shared.show(),
@@ -120,7 +124,15 @@ def _backend(counts: BackendCounts, admission: AdmissionEntry | None) -> Backend
     """Return a backend with its state. ``admission`` is None for a sorry server and for a removed backend."""
     if admission is None or counts["removed"]:
         state = BackendState.REMOVED if counts["removed"] else BackendState.SORRY
-        admission = {"state": state, "healthy": None, "reason": "", "state_seconds": None, "share": None}
+        admission = {
+            "state": state,
+            "healthy": None,
+            "reason": "",
+            "state_seconds": None,
+            "share": None,
+            "weight": None,
+            "weight_in_rules": None,
+        }
     return {
         "service": counts["service"],
         "name": counts["name"],

@@ -42,6 +42,8 @@ from natmirror.runtime.kernel_rules import KernelRules
 from natmirror.runtime.logs import Logs
 from natmirror.runtime.mailbox import Mailbox, Waker
 from natmirror.runtime.output_files import OutputFiles
+from natmirror.runtime.override_control import OverrideControl
+from natmirror.runtime.override_file import OverrideFile
 from natmirror.runtime.reloader import Reloader
 from natmirror.runtime.role_changes import RoleChanges
 from natmirror.runtime.run_events import add_end_of_thread, add_finding, add_start, add_stop
@@ -65,7 +67,8 @@ _SWITCH_INTERVAL = 0.0005  # limit on the time that a packet thread waits for an
 
 
 class Runner:
-    """One natmirror on this host. It changes nothing before run(). ``events`` is the file of events, see EventFile."""
+    """One natmirror on this host. It changes nothing before run(). ``events`` is the file of events, see EventFile,
+    ``overrides`` that of OverrideFile."""
 
     def __init__(
         self,
@@ -75,6 +78,7 @@ class Runner:
         logs: Logs,
         events: Path | None,
         *,
+        overrides: Path | None,
         keep_rules: bool,
         api_path: Path,
     ) -> None:
@@ -99,7 +103,7 @@ class Runner:
         self._backends = BackendControl(
             *(rules, self._mailbox, self._findings, self._ring, counts, host), is_active=is_active
         )
-        self._files = OutputFiles(rules, EventFile(events, self._ring))
+        self._files = OutputFiles(rules, EventFile(events, self._ring), OverrideFile(overrides))
         sinks = self._files.orders, self._shared, self._ring
         self._worker_events = WorkerEvents(self._backends, *sinks, self._waker.wake)
         memory, beat_interval = Memory(rules.mirror_memory), notifier.watchdog_interval
@@ -108,6 +112,9 @@ class Runner:
         engines = [worker.engine for worker in self._workers]
         self._backends.attach(engines)
         self._files.attach(engines)
+        self._overrides = OverrideControl(
+            *(rules, self._backends, engines, self._mailbox, self._ring, self._files.overrides)
+        )
         self.member = PairMember(rules.ha, count, self._rounds)
         looks = ServiceLooks(engines, self._backends, self._mailbox, self._findings, is_active=is_active)
         self._roles = RoleChanges(
@@ -134,6 +141,7 @@ class Runner:
             engines=engines,
             memory=memory,
             backends=self._backends,
+            overrides=self._overrides,
             shared=self._shared,
             addresses=addresses,
         )
@@ -146,7 +154,8 @@ class Runner:
         ]
         situation = partial(situation_of, self.member, self._shared, keeps_rules=keep_rules)
         self._status = RunStatus(
-            *(rules.path, self._workers, self._backends, self.member, self._kernel_rules, self._shared),
+            *(rules.path, self._workers, self._backends, self._overrides),
+            *(self.member, self._kernel_rules, self._shared),
             log=logs.status,
             failing_chores=self._failing_chores,
             findings=self._findings,
@@ -155,7 +164,7 @@ class Runner:
         )
         commands = api_control.commands(
             *(self._mailbox, self._maintenance),
-            backends=self._backends,
+            overrides=self._overrides,
             engines=engines,
             reloader=self._reloader,
         )
@@ -211,8 +220,12 @@ class Runner:
         for worker in self._workers:
             worker.open(held, self._tun.fd)
         held.callback(self._stop_workers)
-        # 5. What the engines need before packets come: recordings, path MTUs, known switches.
+        # 5. What the engines need before packets come: recordings, path MTUs, known switches, and what commands of
+        #    earlier runs have set.
         self._files.open()
+        self._overrides.restore()
+        for worker in self._workers:
+            worker.do_requests()
         self._maintenance.read_path_mtus()
         # 6. The API's process.
         self._api.open()

@@ -48,6 +48,8 @@ BACKEND = {
     "reason": "",
     "state_seconds": 9.5,
     "share": 0.4,
+    "weight": 1,
+    "weight_in_rules": 1,
     "flows": 1,
     "connections": 1,
     "refused_syns": 2,

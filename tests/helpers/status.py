@@ -15,6 +15,8 @@ BACKEND = {
     "state": "down",
     "state_seconds": None,
     "share": 0.0,
+    "weight": 1,
+    "weight_in_rules": 1,
     "flows": 1,
     "connections": 7,
     "refused_syns": 2,

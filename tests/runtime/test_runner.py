@@ -51,7 +51,9 @@ def runner(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     file = tmp_path / "rules.yaml"
     file.write_text(f"threads: 1\n{CHECKED}")
     rules = load_rules(str(file))
-    one = Runner(rules, machine, Notifier({}), Logs(), None, keep_rules=True, api_path=tmp_path / "api.sock")
+    one = Runner(
+        rules, machine, Notifier({}), Logs(), None, overrides=None, keep_rules=True, api_path=tmp_path / "api.sock"
+    )
     one._files.orders.open()
     one._files.orders.thread.start()
     monkeypatch.setattr(one._reloader, "_run_in_main_thread", one._reloader._apply)
@@ -170,7 +172,9 @@ def test_many_reloads_in_a_row_do_not_postpone_the_removal_of_unused_kernel_rule
 @pytest.fixture
 def several(tmp_path: Path) -> Runner:
     rules = parse_rules(f"threads: 2\n{RULES}")
-    return Runner(rules, Machine(), Notifier({}), Logs(), None, keep_rules=True, api_path=tmp_path / "api.sock")
+    return Runner(
+        rules, Machine(), Notifier({}), Logs(), None, overrides=None, keep_rules=True, api_path=tmp_path / "api.sock"
+    )
 
 
 def test_a_thread_that_ends_does_not_end_others_and_health_reports_it(several: Runner) -> None:
