@@ -250,6 +250,21 @@ ROUTES = (
     ),
     Route(
         Kind.COMMAND,
+        f"{PREFIX}mirrors/{{service}}/{{mirror}}/pause",
+        "pause",
+        "CommandAnswer",
+        "End the copies to a mirror, and begin no new ones.",
+        (_PERSIST,),
+    ),
+    Route(
+        Kind.COMMAND,
+        f"{PREFIX}mirrors/{{service}}/{{mirror}}/resume",
+        "resume",
+        "CommandAnswer",
+        "Give a paused mirror copies again.",
+    ),
+    Route(
+        Kind.COMMAND,
         f"{PREFIX}reload",
         "reload",
         "ReloadAnswer",
@@ -273,4 +288,8 @@ ROUTES = (
 )
 
 LISTS = tuple(route.name for route in ROUTES if route.kind is Kind.LIST)
-PARAMETERS_OF_PATHS = {"service": "The service's name in the rules.", "backend": "The backend's name in the rules."}
+PARAMETERS_OF_PATHS = {
+    "service": "The service's name in the rules.",
+    "backend": "The backend's name in the rules.",
+    "mirror": "The mirror's name in the rules.",
+}

@@ -18,6 +18,7 @@ _FOREVER = float("inf")
 _IN_RULES = "rules"
 
 _backend_argument = click.argument("backend", metavar="SERVICE/BACKEND")
+_mirror_argument = click.argument("mirror", metavar="SERVICE/MIRROR")
 _persist_option = click.option("--persist", is_flag=True, help="Have it hold over a restart, too.")
 
 
@@ -160,29 +161,63 @@ def _show_weight(backend: str, api_path: Path, as_json: bool) -> None:
     click.echo(f"{backend} has weight {now}" + ("" if now == before else f", by a command; the rules give it {before}"))
 
 
+@click.group()
+def mirror() -> None:
+    """Pause a mirror, or resume it."""
+
+
+@mirror.command(epilog=epilog(exit_codes.COMMAND))
+@_mirror_argument
+@_persist_option
+@api_option
+@json_option
+def pause(mirror: str, persist: bool, api_path: Path, as_json: bool) -> None:
+    """End the copies to a mirror, and begin no new ones.
+
+    SERVICE and MIRROR are names in the rules. What the mirror misses counts as lost, for the reason mirror-paused. The
+    pause holds until natmirror mirror resume; a reload keeps it, and a restart with --persist. The command holds for
+    one host: in a pair, run it on both.
+    """
+    _print(_send("pause", mirror, api_path, persist=persist), as_json)
+
+
+@mirror.command(epilog=epilog(exit_codes.COMMAND))
+@_mirror_argument
+@api_option
+@json_option
+def resume(mirror: str, api_path: Path, as_json: bool) -> None:
+    """Give a paused mirror copies again.
+
+    SERVICE and MIRROR are names in the rules. New connections are copied again; open ones, too, if the mirror's
+    reconnect in the rules lets their copies begin in the middle.
+    """
+    _print(_send("resume", mirror, api_path), as_json)
+
+
 def _find_backend(backend: str, api_path: Path) -> Any:
     """Return a backend's entry in the status, or None if it has none."""
     from natmirror.api.client import ask
 
-    service, name = _parts(backend)
+    service, name = _parts(backend, "BACKEND")
     entries = ask("status", api_path)["backends"]
     return next((one for one in entries if (one["service"], one["name"]) == (service, name)), None)
 
 
-def _parts(subject: str) -> tuple[str, str]:
+def _parts(subject: str, what: str) -> tuple[str, str]:
     service, slash, name = subject.partition("/")
     if not slash:
-        raise click.UsageError(f"expected SERVICE/BACKEND, found {subject}")
+        raise click.UsageError(f"expected SERVICE/{what}, found {subject}")
     return service, name
 
 
-def _send(command: str, backend: str, api_path: Path, *, persist: bool = False, **arguments: Any) -> Any:
+def _send(command: str, subject: str, api_path: Path, *, persist: bool = False, **arguments: Any) -> Any:
     from natmirror.api.client import send_command
 
-    service, name = _parts(backend)
+    what = "mirror" if command in ("pause", "resume") else "backend"
+    service, name = _parts(subject, what.upper())
     if persist:
         arguments["persist"] = True
-    return send_command(command, {"service": service, "backend": name, **arguments}, api_path)
+    return send_command(command, {"service": service, what: name, **arguments}, api_path)
 
 
 def _print(answer: Any, as_json: bool) -> None:

@@ -263,7 +263,7 @@ class Engine:
         return self._legs.ids()
 
     def end_removed(self, leg_ids: Iterable[int], now: float) -> list[Send]:
-        """End each leg, of those with these numbers, whose mirror the rules no longer name."""
+        """End each leg, of those with these numbers, whose mirror is paused, or no longer in the rules."""
         self._mirroring.end_removed(leg_ids)
         return self.read_sessions(now)
 

@@ -55,6 +55,10 @@ class EventKind(StrEnum):
     MIRROR_UP = "mirror-up"
     """A mirror that was down has accepted a leg, or acknowledged bytes; ``count`` has the number of legs that failed
     meanwhile."""
+    MIRROR_PAUSED = "mirror-paused"
+    """The operator has paused a mirror."""
+    MIRROR_RESUMED = "mirror-resumed"
+    """The operator has ended a mirror's pause."""
     COPIES_LOST = "copies-lost"
     """A mirror has lost copies or parts of them: ``code`` has the reason, ``count`` the legs that ended for it
     (0: legs that ended earlier lose more), the text the number of bytes. While it lasts, the events cover longer and

@@ -80,6 +80,8 @@ def commands(
         "drain": partial(overrides.command, overrides.drain),
         "undrain": partial(overrides.command, overrides.undrain),
         "weight": partial(overrides.command, overrides.weigh),
+        "pause": partial(overrides.command, overrides.pause),
+        "resume": partial(overrides.command, overrides.resume),
         "reload": lambda arguments: maintenance.thread.request(partial(reload, arguments)),
         "release-kernel": lambda arguments: maintenance.thread.request(release_kernel),
         "resume-mirroring": in_main_thread(resume_mirroring),

@@ -6,13 +6,26 @@ They are one value, the overrides (rules/overrides.py). A command changes the va
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from natmirror.api import times
 from natmirror.errors import HostError
 from natmirror.events import EventKind, EventRing, EventSeverity
-from natmirror.rules import Backend, Balance, Override, OverrideKind, Overrides, Pool, Rules, Service, place_of
+from natmirror.rules import (
+    Backend,
+    Balance,
+    Mirror,
+    Override,
+    OverrideKind,
+    Overrides,
+    Pool,
+    Reconnect,
+    Rules,
+    Service,
+    place_of,
+)
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.engine_proxy import EngineProxy
 from natmirror.runtime.mailbox import Mailbox
@@ -160,11 +173,35 @@ class OverrideControl:
         self._add(EventKind.WEIGHT_CHANGED, one, text)
         return f"{text}; open connections stay where they are{_lasts(one)}"
 
+    def pause(self, arguments: Mapping[str, Any]) -> str:
+        """Obey ``{"service": …, "mirror": …, "persist": …}``."""
+        service, mirror = self._mirror(arguments)
+        before = self.value.get(OverrideKind.PAUSE, service.name, mirror.name)
+        one = self._made(OverrideKind.PAUSE, service, mirror, arguments)
+        if before is not None:  # it has been paused since then
+            one = replace(one, at=before.at)
+        self._set(self.value.including(one))
+        text = f"mirror {one.subject} is paused: its copies have ended, and no new ones begin"
+        if before is None:
+            self._add(EventKind.MIRROR_PAUSED, one, f"{text} until natmirror mirror resume")
+        return f"{text} until natmirror mirror resume {one.subject}{_lasts(one)}"
+
+    def resume(self, arguments: Mapping[str, Any]) -> str:
+        """Obey ``{"service": …, "mirror": …}``."""
+        service, mirror = self._mirror(arguments)
+        subject = f"mirror {service.name}/{mirror.name}"
+        if self.value.get(OverrideKind.PAUSE, service.name, mirror.name) is None:
+            return f"{subject} was not paused"
+        self._end(OverrideKind.PAUSE, service.name, mirror.name, EventKind.MIRROR_RESUMED, "is paused no more")
+        if mirror.reconnect is Reconnect.NEVER:
+            return f"{subject} gets copies of new connections again; those that are open now stay without one"
+        return f"{subject} gets copies again: of new connections, and of open ones from a later message on"
+
     def _made(
         self,
         kind: OverrideKind,
         service: Service,
-        subject: Backend,
+        subject: Backend | Mirror,
         arguments: Mapping[str, Any],
         *,
         weight: int | None = None,
@@ -177,7 +214,8 @@ class OverrideControl:
         """Take an override back, if there is one, and tell so."""
         if (one := self.value.get(kind, service, name)) is not None:
             self._set(self.value.without(one.key))
-            self._add(event, one, f"{one.subject} {text}: a command has ended what another one had set")
+            what = "mirror " if one.is_of_mirror else ""
+            self._add(event, one, f"{what}{one.subject} {text}: a command has ended what another one had set")
 
     def _add(self, kind: EventKind, one: Override, text: str, severity: EventSeverity = EventSeverity.INFO) -> None:
         backend, mirror = (None, one.name) if one.is_of_mirror else (one.name, None)
@@ -195,6 +233,15 @@ class OverrideControl:
                 return service, service.pool, backend
         known = _known(backend.name for backend in service.pool.backends)
         raise ValueError(f"there is no backend {arguments['backend']:.50} in {service.name}: it has {known}")
+
+    def _mirror(self, arguments: Mapping[str, Any]) -> tuple[Service, Mirror]:
+        """Return the mirror that a command names. ValueError where the rules have none of that name."""
+        service = self._service(arguments["service"])
+        for mirror in service.mirrors:
+            if mirror.name == arguments["mirror"]:
+                return service, mirror
+        known = f"it has {_known(mirror.name for mirror in service.mirrors)}" if service.mirrors else "it has none"
+        raise ValueError(f"there is no mirror {arguments['mirror']:.50} in {service.name}: {known}")
 
     def _service(self, name: str) -> Service:
         for service in self._rules.services:

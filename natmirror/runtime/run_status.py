@@ -12,7 +12,9 @@ from natmirror.findings import Findings
 from natmirror.ha.member import PairMember
 from natmirror.histograms import add_histograms
 from natmirror.linux.counters import OutboxCounter
+from natmirror.mirror.shown import MirrorEntry
 from natmirror.nat.services import BackendCounts
+from natmirror.rules import OverrideKind
 from natmirror.runtime.aggregate import aggregate
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.chores import ChoreFailure
@@ -22,7 +24,7 @@ from natmirror.runtime.logs import LogEntry
 from natmirror.runtime.override_control import OverrideControl
 from natmirror.runtime.selection import Names, names_in
 from natmirror.runtime.shared_state import OFF, SharedState
-from natmirror.runtime.shown import BackendEntry, CostsEntry, MachineEntry, RunSums, StatusAnswer
+from natmirror.runtime.shown import BackendEntry, CostsEntry, MachineEntry, RunMirrorEntry, RunSums, StatusAnswer
 from natmirror.runtime.worker import Worker
 from natmirror.threads import processor_seconds
 
@@ -92,7 +94,12 @@ class RunStatus:
         whole = aggregate([worker.engine.snapshot() for worker in self._workers])
         states = self._backends.states()
         backends = [_backend(counts, states.get((counts["service"], counts["name"]))) for counts in whole["backends"]]
-        return {**whole, "backends": backends}
+        mirrors = [self._mirror(entry) for entry in whole["mirrors"]]
+        return {**whole, "backends": backends, "mirrors": mirrors}
+
+    def _mirror(self, entry: MirrorEntry) -> RunMirrorEntry:
+        pause = self._overrides.value.get(OverrideKind.PAUSE, entry["service"], entry["name"])
+        return {**entry, "paused_since": None if pause is None else times.show(pause.at)}
 
     def line(self) -> str:
         """Return the state in a few words."""

@@ -11,7 +11,7 @@ from natmirror.findings import FindingEntry
 from natmirror.ha.member import PairEntry
 from natmirror.histograms import HistogramEntry
 from natmirror.linux.counters import OutboxCounter, QueueCounter
-from natmirror.mirror.shown import FlowEntry, LegEntry
+from natmirror.mirror.shown import FlowEntry, LegEntry, MirrorEntry
 from natmirror.reasons import EndedBy, EndReason
 from natmirror.rules import OverrideKind
 from natmirror.runtime.chores import ChoreFailure
@@ -58,8 +58,18 @@ class BackendEntry(AdmissionEntry):
     """Clients' SYNs that it has not answered in time."""
 
 
+class RunMirrorEntry(MirrorEntry):
+    """A mirror, and whether a command has paused it."""
+
+    paused_since: str | None
+    """When ``natmirror mirror pause`` was given, in UTC (RFC 3339); null unless it is paused."""
+
+
 class RunSums(Sums):
     """The counters of all threads together."""
+
+    mirrors: list[RunMirrorEntry]
+    """Each mirror, in the order of the rules."""
 
     backends: list[BackendEntry]
     """Each backend, in the order of the rules."""
