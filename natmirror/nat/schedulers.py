@@ -7,6 +7,7 @@ evenly, but only the host that made a choice knows it.
 
 from array import array
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from math import gcd
 from types import MappingProxyType, SimpleNamespace
 from typing import Protocol
@@ -60,6 +61,8 @@ class Maglev:
     def __init__(self, pool: Pool) -> None:
         self._backends = pool.backends
         self._full_table = _lookup_table(pool.backends)
+        self._weights = _NO_WEIGHTS
+        self._whole_table = self._full_table
         self.table = self._full_table
         self._open = fastpath.places_of(self.table, len(pool.backends))
         self._with_port = pool.hash is HashInput.ADDRESS_PORT
@@ -72,12 +75,13 @@ class Maglev:
     def set_shares(self, shares: Shares, weights: Weights = _NO_WEIGHTS) -> None:
         """Set each backend's share: the fraction, 0 to 1, of its normal part of new connections.
 
-        The table of derive() stays as it is, so that the rules alone say which connections are derived. By other
-        weights, the open backend whose weight has grown most keeps its entries, and the others keep fewer of theirs."""
-        growth = {one: weights.get(one, one.weight) / one.weight for one in self._backends if shares.get(one)}
-        most = max(growth.values(), default=1.0)
-        parts = [shares.get(backend, 0.0) * growth.get(backend, 0.0) / most for backend in self._backends]
-        self.table = self._full_table if min(parts) == 1.0 else fastpath.share_maglev(self._full_table, parts)
+        With other weights the table is as if the rules had them. That of derive() stays as it is: the rules alone say
+        which connections are derived."""
+        if weights != self._weights:
+            weighted = [replace(one, weight=weights.get(one, one.weight)) for one in self._backends]
+            self._weights, self._whole_table = weights, _lookup_table(weighted) if weights else self._full_table
+        parts = [shares.get(backend, 0.0) for backend in self._backends]
+        self.table = self._whole_table if min(parts) == 1.0 else fastpath.share_maglev(self._whole_table, parts)
         self._open = fastpath.places_of(self.table, len(self._backends))
 
     def slot_of(self, client: Endpoint) -> int:
