@@ -46,13 +46,13 @@ from natmirror.runtime.override_control import OverrideControl
 from natmirror.runtime.override_file import OverrideFile
 from natmirror.runtime.reloader import Reloader
 from natmirror.runtime.role_changes import RoleChanges
-from natmirror.runtime.run_events import add_end_of_thread, add_finding, add_start, add_stop
+from natmirror.runtime.run_events import add_finding, add_start, add_stop
 from natmirror.runtime.run_status import RunStatus
 from natmirror.runtime.service_looks import ServiceLooks
 from natmirror.runtime.shared_state import SharedState
 from natmirror.runtime.signals import Signals
 from natmirror.runtime.worker_events import WorkerEvents
-from natmirror.runtime.workers import make_workers
+from natmirror.runtime.workers import make_workers, note_ended, raise_first_failure
 
 log = logging.getLogger("natmirror")
 
@@ -224,8 +224,6 @@ class Runner:
         #    earlier runs have set.
         self._files.open()
         self._overrides.restore()
-        for worker in self._workers:
-            worker.do_requests()
         self._maintenance.read_path_mtus()
         # 6. The API's process.
         self._api.open()
@@ -280,7 +278,7 @@ class Runner:
         if self._signals.take_reload():
             self._maintenance.thread.post(self._reloader.reload_for_signal)
         # 4. Workers that have failed.
-        self._note_ended_workers()
+        note_ended(self._workers, self.member.readiness.ended, self._ring)
         # 5. Changes of backends' shares that are due, then wait.
         try:
             due = self._backends.tick(time.monotonic()) or NEVER
@@ -310,7 +308,7 @@ class Runner:
         self._stop_workers()
         # 5. If a worker has failed, raise its failure. Tell how many connections the end of the rules cuts; in a pair
         #    the other host passes them.
-        self._raise_first_failure()
+        raise_first_failure(self._workers)
         sums = self._status.sums()
         cost = None if self.member.is_in_pair else cost_of_stop(sums, keeps_rules=self._keep_rules)
         if cost:
@@ -332,23 +330,6 @@ class Runner:
 
     def _queue_problem(self) -> str | None:
         return next((problem for worker in self._workers if (problem := worker.queue_problem())), None)
-
-    def _note_ended_workers(self) -> None:
-        """Note workers that have failed for good. The others continue; the failure of the last one ends the run."""
-        ended = self.member.readiness.ended
-        for number, worker in enumerate(self._workers):
-            if worker.failure is not None and number not in ended:
-                ended[number] = f"{type(worker.failure).__name__}: {worker.failure}"
-                text = "packet thread %d has ended: no packet of its clients passes until natmirror is restarted: %s"
-                log.critical(text, number, ended[number], exc_info=worker.failure)
-                add_end_of_thread(self._ring, text % (number, ended[number]))
-        if len(ended) == len(self._workers):
-            self._raise_first_failure()
-
-    def _raise_first_failure(self) -> None:
-        for worker in self._workers:
-            if worker.failure is not None:
-                raise worker.failure
 
     def _stop_workers(self) -> None:
         for worker in self._workers:

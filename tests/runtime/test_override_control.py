@@ -12,6 +12,8 @@ from natmirror.errors import HostError
 from natmirror.events import EventKind, EventRing
 from natmirror.fastpath import ConnectionCounts
 from natmirror.findings import Findings, OwnCode
+from natmirror.linux.reachability import Reachability
+from natmirror.linux.vrf import ProductionVrf
 from natmirror.rules import OverrideKind, Overrides, Rules, parse_rules
 from natmirror.runtime import whole_file
 from natmirror.runtime.backend_control import BackendControl
@@ -22,8 +24,8 @@ from natmirror.runtime.shown import OverrideEntry
 from tests.helpers.declared import assert_declared
 from tests.helpers.overrides import override
 from tests.helpers.support import RULES
-from tests.runtime.test_backend_control import HOST
 
+HOST = Reachability(ProductionVrf())
 BASE = parse_rules(RULES)
 C1 = {"service": "openflow", "backend": "c1"}
 MASTER = {"service": "openflow", "mirror": "master"}
