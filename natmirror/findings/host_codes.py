@@ -66,6 +66,25 @@ class HostCode(FindingCode):
         "{place} {does} {packets}, by {by}",
         "run: {commands}",
     )
+    PRODUCTION_STOPPED = (
+        *("production-stopped", _FAILURE, _PRODUCTION),
+        "production has stopped passing since another program has attached to {interface}: {what}, which gets packets"
+        " before natmirror or after it",
+        "run: {removal}; or have it let the packets of clients, backends and mirrors pass",
+    )
+    QDISC_DROPS = (
+        *("qdisc-drops", _FAILURE, _PRODUCTION),
+        "production has stopped passing, and the qdisc {kind} of {interface} has dropped {lost} packets since, and holds"
+        " back {held}",
+        "find what drops or limits them: tc -s qdisc show dev {interface}; tc -s filter show dev {interface} ingress;"
+        " tc -s filter show dev {interface} egress",
+    )
+    FILTER_IN_FRONT = (
+        *("filter-in-front", _WARNING, _PRODUCTION),
+        "natmirror does not see production pass, and {interface} has {what}, which may drop packets before natmirror"
+        " gets them",
+        "see what it does: tc -s filter show dev {interface} ingress; bpftool net; to try without it, run: {removal}",
+    )
     INVALID_DROPPED = (
         *("invalid-dropped", _WARNING, _PRODUCTION),
         "{place} drops packets that conntrack calls INVALID, and it calls {packets} so: after a restart, a takeover or"

@@ -123,7 +123,7 @@ class Runner:
             self._workers,
             self._kernel_rules,
             self.member,
-            *(self._mailbox, self._findings, self._ring, self._tun, self._backends.silent),
+            *(self._mailbox, self._findings, self._ring, self._tun, self._backends.silent, looks.progress),
             self._send_status if notifier.has_manager else None,
             time.monotonic(),
         )
