@@ -218,7 +218,11 @@ def _ask_kernel(rules: Rules, host: HostState, live: LiveClients) -> None:
         give_way()
         _read_routes(kernel, rules, host, live)
         give_way()
-        ways = {*host.routes.values(), *host.client_routes.values(), *(link for one in host.clients for link in one.links)}
+        ways = {
+            *host.routes.values(),
+            *host.client_routes.values(),
+            *(link for one in host.clients for link in one.links),
+        }
         host.traffic = read_traffic(kernel, links, {link for link in ways if link is not None})
         give_way()
         host.routing = routing(kernel)

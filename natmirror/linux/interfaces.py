@@ -15,7 +15,7 @@ _LINK = struct.Struct("=BBHiII")  # struct ifinfomsg: family, padding, type, ind
 _ADDRESS = struct.Struct("=BBBBI")  # struct ifaddrmsg: family, prefix length, flags, scope, index
 _NAME, _MTU, _LINK_BELOW, _MASTER, _LINKINFO, _EXT_MASK, _BELOW_ELSEWHERE, _XDP, _BUS = 3, 4, 5, 10, 18, 29, 37, 43, 57
 _KIND, _SLAVE_KIND = 1, 4  # IFLA_INFO_*
-_PROGRAM_ID = 4  # IFLA_XDP_PROG_ID
+_XDP_MODES = {5: "xdpdrv", 6: "xdpgeneric", 7: "xdpoffload"}  # IFLA_XDP_*_PROG_ID, in the words of ip-link(8)
 _SKIP_STATS = struct.pack("=I", 1 << 3)  # RTEXT_FILTER_SKIP_STATS
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _LOWER_UP = 1 << 16  # IFF_LOWER_UP: there is a carrier
@@ -55,8 +55,8 @@ class Link:
     """Of a macvlan: the interface whose network it is in too."""
     below: str | None = None
     """The interface by which this one's packets come, such as that of a VLAN."""
-    xdp: int | None = None
-    """The number of the XDP program that gets this interface's packets before the kernel's hooks."""
+    xdp: tuple[tuple[str, int], ...] = ()
+    """The XDP programs that get this interface's packets before the kernel's hooks: the mode and the number of each."""
 
 
 def read_links(kernel: RouteSocket) -> dict[int, tuple[str, Link]]:
@@ -87,8 +87,12 @@ def _link(said: _Said, all_said: Mapping[int, _Said], names: Mapping[int, str]) 
         does_arp=does_arp if device_type == _ETHERNET and kind in _ETHERNET_KINDS and is_known else None,
         beside=names.get(below or 0) if kind == "macvlan" else None,
         below=names.get(below or 0) if kind != "veth" else None,
-        xdp=_number(attributes(values.get(_XDP, b"")).get(_PROGRAM_ID)) or None,
+        xdp=_programs(attributes(values.get(_XDP, b""))),
     )
+
+
+def _programs(values: Mapping[int, bytes]) -> tuple[tuple[str, int], ...]:
+    return tuple((mode, number) for kind, mode in _XDP_MODES.items() if (number := _number(values.get(kind))))
 
 
 def _is_set_by_hand(kind: str, values: Mapping[int, bytes], below: _Said | None) -> bool:

@@ -1,5 +1,5 @@
 """Reads what the kernel gives the packets of an interface to before its hooks, and after them: XDP programs, filters
-and qdiscs of tc(8). natmirror sees none of the packets that they drop, redirect or hold back on the way in.
+and qdiscs of tc(8). natmirror sees none of the packets that they drop, redirect or hold on the way in.
 """
 
 import struct
@@ -44,7 +44,7 @@ class Traffic:
     lost: Mapping[str, int] = field(default_factory=dict)
     """Packets that each qdisc has dropped."""
     held: Mapping[str, int] = field(default_factory=dict)
-    """Packets that each qdisc holds back now."""
+    """Packets that each qdisc holds now."""
     may_change: bool = False
     """Whether filters may change what comes in."""
 
@@ -70,8 +70,8 @@ def read_traffic(
         if number in numbers:
             _take_qdisc(found[numbers[number]], numbers[number], handle, parent, attributes(body[_HEADER.size :]))
     for number, name in numbers.items():
-        if (program := links[number][1].xdp) is not None:
-            found[name].attached.append(Attachment(f"the XDP program {program}", f"ip link set {name} xdp off", program))
+        for mode, program in links[number][1].xdp:
+            found[name].attached.append(Attachment(f"XDP program {program}", f"ip link set {name} {mode} off", program))
         for parent, place in found[name].parents.items():
             found[name].attached += _filters(number, parent, name, place)
     return {name: _traffic(one) for name, one in found.items()}
@@ -83,7 +83,8 @@ def _with_those_below(names: Collection[str], details: Mapping[str, Link]) -> se
     while more:
         found |= more
         ports = {name for name, link in details.items() if link.master in more}
-        more = {below for name in more if (below := details[name].below) in details} | ports
+        below = (details[name].below for name in more)
+        more = {name for name in below if name is not None and name in details} | ports
         more -= found
     return found
 
@@ -100,7 +101,7 @@ def _take_qdisc(found: _Found, link: str, handle: int, parent: int, values: Mapp
     elif kind == "ingress":
         found.parents[_INGRESS_QDISC] = "ingress"
     elif parent == _ROOT and handle:  # the kernel's own ones have no number
-        found.attached.append(Attachment(f"the qdisc {kind}", f"tc qdisc del dev {link} root", handle, False))
+        found.attached.append(Attachment(f"qdisc {kind}", f"tc qdisc del dev {link} root", handle, False))
         found.parents[handle] = f"parent {handle >> _MAJOR_SHIFT:x}:"
 
 
@@ -111,7 +112,7 @@ def _filters(number: int, parent: int, link: str, place: str) -> Iterator[Attach
         *_, handle, _, info = _HEADER.unpack_from(body)
         kind, pref = _text(attributes(body[_HEADER.size :]).get(_KIND, b"")), info >> _PREF_SHIFT
         if handle:  # without a number: the head of a list of filters
-            what = f"the tc filter {kind} with preference {pref} ({place})"
+            what = f"tc filter {kind} with preference {pref} ({place})"
             yield Attachment(what, f"tc filter del dev {link} {place} pref {pref}", handle)
 
 

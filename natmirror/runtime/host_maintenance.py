@@ -6,12 +6,11 @@ looks at the host has another thread, so that a program that hangs there delays 
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from ipaddress import IPv4Address
 
-from natmirror.engine.shown import Snapshot
 from natmirror.events import EventRing
 from natmirror.findings import FindingCode, Findings, HostCode, PathCode
 from natmirror.ha.member import PairMember
@@ -63,7 +62,8 @@ class HostMaintenance:
     former as soon as it runs. The problems of this host go to ``findings``, events to ``ring``.
 
     ``mailbox`` is the main thread's, to which ``member`` belongs. ``silent_by_checks`` returns the backends that answer
-    no health checks, as subjects of findings. ``progress`` says whether production goes on. ``send_status`` sends a line to the service manager; None: there is none.
+    no health checks, as subjects of findings. ``progress`` says whether production goes on. ``send_status`` sends a
+    line to the service manager; None: there is none.
     """
 
     def __init__(
@@ -251,4 +251,3 @@ class HostMaintenance:
     def _mend_bypass(self) -> None:
         for worker in self._workers:
             worker.mend_bypass()
-

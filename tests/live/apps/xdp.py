@@ -14,7 +14,7 @@ from natmirror.linux.netlink import attribute, message, messages
 # linux/bpf.h, linux/if_link.h, linux/rtnetlink.h; the system call's number is that of x86-64 or arm64
 _BPF = {"x86_64": 321, "aarch64": 280}
 _PROG_LOAD, _XDP = 5, 6
-_DROP = bytes.fromhex("b700000001000000" "9500000000000000")  # r0 = XDP_DROP; exit
+_DROP = bytes.fromhex("b7000000010000009500000000000000")  # r0 = XDP_DROP; exit
 _SETLINK, _ACK, _ERROR = 19, 4, 2
 _IFLA_XDP, _FD, _FLAGS, _GENERIC = 43, 1, 3, 1 << 1
 

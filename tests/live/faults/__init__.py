@@ -3,9 +3,8 @@ lose. ``python -m tests.live.faults`` plants them one at a time beside traffic, 
 
 Begin with fault.py. A row belongs into host_faults.py (settings, addresses and programs of the host and of those around
 it), route_faults.py (routes and interfaces), rule_faults.py (other programs' rules), filter_faults.py (XDP and tc),
-kernel_faults.py (what natmirror
-itself has put into the kernel, and repairs) or check_faults.py (what may look like a backend's fault). ``Stage`` has
-the traffic, and plants.
+kernel_faults.py (what natmirror itself has put into the kernel, and repairs) or check_faults.py (what may look like a
+backend's fault). ``Stage`` has the traffic, and plants.
 """
 
 from tests.live.faults.check_faults import CHECK_FAULTS

@@ -40,8 +40,8 @@ FILTER_FAULTS = (
         "an XDP program drops what the clients send",
         ("production-stopped",),
         f"PYTHONPATH={ROOT} {sys.executable} -m tests.live.apps.xdp sw0",
-        "ip link set sw0 xdp off",
-        "run: ip link set sw0 xdp off;",
+        "ip link set sw0 xdpgeneric off",
+        "run: ip link set sw0 xdpgeneric off;",
         stops_production=True,
     ),
 )
