@@ -1,5 +1,6 @@
 """Writes actions and instructions as ``ovs-ofctl dump-flows --no-names`` does."""
 
+from natmirror.openflow.bodies.action_sets import ActionSet
 from natmirror.openflow.bodies.elements import (
     ALL_TABLES,
     Action,
@@ -21,12 +22,15 @@ from natmirror.openflow.bodies.field_text import (
 from natmirror.openflow.bodies.fields import BY_HEADER
 
 _ALL_OF_METADATA = (1 << 64) - 1
-_BITS = {field.name: field.bits for field in BY_HEADER.values()}
+_BITS = {**{field.name: field.bits for field in BY_HEADER.values()}, "vlan_vid": 12}
+"""The bits of a field that move and load can name."""
+_REASONS, _REASON_ACTION = ("no_match", "action", "invalid_ttl"), 1
+_ALL_BYTES = 0xFFFF
 
 
 def actions_text(actions: Actions) -> str:
-    """Return a list of actions; ``drop`` for an empty one."""
-    return ",".join(map(action_text, actions)) or "drop"
+    """Return a list of actions; ``drop`` for an empty one. A set is written in the order in which it was ordered."""
+    return ",".join(map(action_text, actions.written if isinstance(actions, ActionSet) else actions)) or "drop"
 
 
 def instructions_text(instructions: Instructions) -> str:
@@ -79,6 +83,13 @@ def action_text(action: Action) -> str:
             return f"move:{_bits_text(source, source_bit, bits)}->{_bits_text(destination, bit, bits)}"
         case "load":
             return _load_text(args[0])
+        case "note":
+            return f"note:{args[0].hex('.')}"
+        case "conjunction":
+            clause, clauses, number = args
+            return f"conjunction({number},{clause + 1}/{clauses})"
+        case "controller":
+            return _controller_text(*args)
         case "experimenter" | "unknown":
             number, body = args
             return f"{name}({number:#x},{body.hex()})"
@@ -90,6 +101,15 @@ def _output_text(port: int, max_len: int | None = None) -> str:
         return f"CONTROLLER:{max_len}"
     text = port_text(port)
     return f"output:{text}" if text.isdigit() else text
+
+
+def _controller_text(max_len: int, controller: int, reason: int) -> str:
+    words = [] if reason == _REASON_ACTION else [f"reason={_REASONS[reason] if reason < len(_REASONS) else reason}"]
+    words += [] if max_len == _ALL_BYTES else [f"max_len={max_len}"]
+    words += [f"id={controller}"] if controller else []
+    if reason == _REASON_ACTION and not controller:
+        return f"CONTROLLER:{max_len}"
+    return f"controller({','.join(words)})"
 
 
 def _resubmit_text(port: int, table: int) -> str:

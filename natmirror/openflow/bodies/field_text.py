@@ -18,12 +18,14 @@ _OVS_NAMES = {
     "ipv6_nd_sll": "nd_sll",
     "ipv6_nd_tll": "nd_tll",
     "tunnel_id": "tun_id",
+    "ip_tos": "nw_tos",
 }
 """Open vSwitch's names, where they differ from OXM's."""
 _NXM_NAMES = {
     **_OVS_NAMES,
     "ip_ecn": "ip_ecn",
     "ip_proto": "ip_proto",
+    "ip_tos": "ip_tos",
     "nw_ttl": "ip_ttl",
     "tun_src": "tun_ipv4_src",
     "tun_dst": "tun_ipv4_dst",
@@ -68,9 +70,11 @@ def ipv4_text(address: int) -> str:
 
 
 def ipv6_text(address: int) -> str:
-    """Return an IPv6 address as RFC 5952 and inet_ntop() write it."""
+    """Return an IPv6 address as glibc's inet_ntop() writes it: RFC 5952, with IPv4 addresses in their own form."""
     if address >> 32 == 0xFFFF:
         return f"::ffff:{ipv4_text(address & 0xFFFF_FFFF)}"
+    if 1 << 16 <= address < 1 << 32:
+        return f"::{ipv4_text(address)}"
     return str(IPv6Address(address))
 
 

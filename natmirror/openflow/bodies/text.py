@@ -52,11 +52,9 @@ _SHOWN_OF_FRAMES = frozenset(
 
 
 def flow_text(flow: FlowMod | FlowStats) -> str:
-    """Return a flow as a line of ``ovs-ofctl dump-flows --no-names --no-stats``, without the space that it begins with.
-
-    The order of a set of actions is that of its execution; Open vSwitch prints that of the FLOW_MOD.
-    """
-    return f"{_head(flow)} actions={instructions_text(flow.instructions)}".lstrip()
+    """Return a flow as a line of ``ovs-ofctl dump-flows --no-names --no-stats``, without the space at its beginning."""
+    head = _head(flow)
+    return f"{head}{' ' if head[-1:] not in ('', ' ') else ''}actions={instructions_text(flow.instructions)}"
 
 
 def _head(flow: FlowMod | FlowStats) -> str:
