@@ -4,7 +4,8 @@ from struct import Struct
 
 from natmirror.openflow.bodies.elements import ALL_TABLES, Action, Actions, Malformed, MatchField, ReservedPort
 from natmirror.openflow.bodies.fields import BY_HEADER, EXPERIMENTER, Header, unknown_name
-from natmirror.openflow.bodies.matches import decode_field, encode_field, header_of, narrow_port, widen_port
+from natmirror.openflow.bodies.matches import decode_field, encode_field, header_of
+from natmirror.openflow.bodies.v10_ports import narrow_port, widen_port
 from natmirror.openflow.messages import NICIRA, V10, V15, VERSIONS
 
 _HEAD = Struct("!HH")

@@ -3,8 +3,8 @@
 from struct import Struct
 
 from natmirror.openflow.bodies.elements import Malformed
-from natmirror.openflow.bodies.matches import widen_port
 from natmirror.openflow.bodies.properties import split_properties
+from natmirror.openflow.bodies.v10_ports import widen_port
 from natmirror.openflow.bodies.values import (
     AsyncMask,
     BundleControl,
