@@ -79,9 +79,7 @@ def corpus(version: int) -> list[bytes]:
         ),
     ]
     if version == V10:
-        requests = [
-            kit.make("OFPFlowStatsRequest", 1, flags=0, match=parser.OFPMatch(), table_id=0xFF, out_port=0xFFFF)
-        ]
+        request = {"flags": 0, "match": parser.OFPMatch(), "table_id": 0xFF, "out_port": 0xFFFF}
         port_mod = {"port_no": 1, "hw_addr": "02:00:00:00:00:01", "config": 1, "mask": 1, "advertise": 0}
         return [*found, kit.make("OFPFlowStatsRequest", 1, **request), kit.make("OFPPortMod", 1, **port_mod)]
     written = parser.OFPInstructionActions(ofproto.OFPIT_WRITE_ACTIONS, actions)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from natmirror.openflow.bodies.elements import Action, Instruction, Malformed, MatchField
-from natmirror.openflow.bodies.values import FlowCommand, FlowFlag, FlowMod, FlowRemoved
+from natmirror.openflow.bodies.values import FlowCommand, FlowMod, FlowRemoved
 from natmirror.openflow.messages import V10, V13, V14, V15, Type, build
 from tests.helpers.openflow import ALL, KITS
 from tests.helpers.openflow_bodies import LATER, applied, flow_mod, mod, value
