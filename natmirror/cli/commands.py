@@ -150,7 +150,7 @@ def main(
 
 for _command in (
     *(running.status, lists.flows, lists.legs, overrides.drain, overrides.undrain, overrides.weight),
-    *(overrides.mirror, running.reload, running.rules),
+    *(overrides.backend, overrides.mirror, running.reload, running.rules),
     *(running.resume_mirroring, explain, doctor, running.health, running.role, events.events),
     *(tools.keepalived, tools.cleanup, tools.replay, tools.demo),
 ):

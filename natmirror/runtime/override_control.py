@@ -33,7 +33,11 @@ from natmirror.runtime.override_file import OverrideFile
 from natmirror.runtime.shown import CommandAnswer, OverrideEntry
 
 _MAX_NAMES = 20  # known names that an error lists
+_BACK = {OverrideKind.ADD: "backend remove", OverrideKind.REMOVE: "backend add"}
+"""The commands that take a change of a pool's backends back."""
 
+Change = Callable[[Overrides], Overrides]
+"""Changes the overrides that hold."""
 Obey = Callable[[Mapping[str, Any]], str]
 """Obeys a command in the main thread; returns what it has done, as a sentence. ValueError where the rules have no such
 backend or mirror."""
@@ -53,9 +57,13 @@ class OverrideControl:
         mailbox: Mailbox,
         ring: EventRing,
         file: OverrideFile,
+        restored: Overrides,
         today: Callable[[], float] = time.time,
     ) -> None:
-        self.value = Overrides()
+        """``restored`` are those of earlier runs. The engines and ``backends`` begin with the rules to which those that
+        fit are applied."""
+        self._restored = restored
+        self.value = restored.fitting(rules)
         """The overrides that hold."""
         self._rules = rules
         self._backends = backends
@@ -67,27 +75,40 @@ class OverrideControl:
 
     # Changes
 
-    def restore(self) -> None:
-        """Set the overrides of earlier runs, before the workers start."""
-        kept = self._file.restore()
-        fitting = kept.fitting(self._rules)
-        self._report_dropped(kept, fitting)
-        self._set(fitting)
-        self._file.save(fitting)
-
-    def reload(self, rules: Rules) -> Rules:
-        """Follow other rules of the file: drop the overrides whose backends and mirrors they lack. Return the rules for
-        the engines; the backends have to follow them and ``value``."""
-        before, self.value = self.value, self.value.fitting(rules)
-        self._rules = rules
-        self._report_dropped(before, self.value)
+    def start(self) -> None:
+        """Give the backends the shares and weights of earlier runs, before the workers start."""
+        self._report_dropped(self._restored, self.value)
+        self._backends.follow(self.value)
         self._file.save(self.value)
-        return self.value.applied(rules)
+
+    @property
+    def rules(self) -> Rules:
+        """The rules that run: those of the file, with what the overrides change in them; for any thread."""
+        return self.value.applied(self._rules)
+
+    def reload(self, rules: Rules, change: Change) -> Rules:
+        """Follow other rules of the file, and a change of the overrides that fits them; report which of them are
+        dropped. Return the rules for the engines; the backends have to follow them and ``value``."""
+        before, self.value = self.value, change(self.value)
+        if rules is not self._rules:
+            self._report_dropped(before, self.value)
+        self._rules = rules
+        self._file.save(self.value)
+        return self.rules
+
+    def foresee(self, rules: Rules) -> Rules:
+        """Return the rules that would run after a reload of these; from any thread."""
+        return self.value.fitting(rules).applied(rules)
 
     def dropped_by(self, rules: Rules) -> list[str]:
         """Return a line for each override that a reload of these rules would drop; from any thread."""
         value = self.value
         return [f"- command: {_text(one)}" for one in _lost(value, value.fitting(rules))]
+
+    def beside(self) -> list[str]:
+        """Return a line for each backend that a command has added or removed, and how to take that back; from any
+        thread."""
+        return [f"{_text(one)}, until natmirror {_BACK[one.kind]}" for one in self.value if one.kind in _BACK]
 
     def _set(self, value: Overrides) -> None:
         """Have all parts follow the value."""
@@ -100,8 +121,8 @@ class OverrideControl:
 
     def _report_dropped(self, before: Overrides, after: Overrides) -> None:
         for one in _lost(before, after):
-            text = f"{_text(one)}: dropped, because the rules no longer have {one.name} at {one.place}"
-            self._add(EventKind.OVERRIDE_DROPPED, one, text, EventSeverity.WARNING)
+            text = f"{_text(one)}: that holds no more, because {_why_dropped(one)}"
+            self.add_event(EventKind.OVERRIDE_DROPPED, one, text, EventSeverity.WARNING)
 
     # Commands
 
@@ -116,11 +137,7 @@ class OverrideControl:
         if not answer.set_running_or_notify_cancel():
             return
         try:
-            if arguments.get("persist") and not self._file.is_there:
-                raise ValueError(
-                    "there is no directory to keep it in: run natmirror by its unit, which has StateDirectory=, or set"
-                    " STATE_DIRECTORY"
-                )
+            self.check(arguments)
             done = obey(arguments)
             saving = self._file.save(self.value)
         except Exception as error:
@@ -131,9 +148,26 @@ class OverrideControl:
         else:
             saving.add_done_callback(partial(_answer_when_saved, answer, done))
 
+    def check(self, arguments: Mapping[str, Any]) -> None:
+        """Raise ValueError where a command wants to be kept, and there is no place for that."""
+        if arguments.get("persist") and not self._file.is_there:
+            raise ValueError(
+                "there is no directory to keep it in: run natmirror by its unit, which has StateDirectory=, or set"
+                " STATE_DIRECTORY"
+            )
+
+    def wait_until_kept(self, timeout: float) -> None:
+        """Wait until the file has what is to be kept; not in the main thread. HostError where it cannot be written,
+        TimeoutError where that takes longer."""
+        self._file.wait_until_saved(timeout)
+
+    def connections(self, service: str, backend: str) -> int:
+        """Return the number of a backend's connections now."""
+        return self._backends.connections(service, backend)
+
     def drain(self, arguments: Mapping[str, Any]) -> str:
         """Obey ``{"service": …, "backend": …, "deadline": seconds or null, "persist": …}``."""
-        service, _, backend = self._backend(arguments)
+        service, _, backend = self.backend(arguments)
         deadline = arguments.get("deadline")
         until = None if deadline is None else self._today() + deadline
         one = self._made(OverrideKind.DRAIN, service, backend, arguments, until=until)
@@ -143,19 +177,19 @@ class OverrideControl:
         fate = "they stay until they end" if deadline is None else f"reset in {deadline:g} s unless they end before"
         left = f"connections left: {count} ({fate})" if count else "no connections left"
         follows = self._backends.after_drain(service.name, was_open=was_open)
-        self._add(EventKind.BACKEND_DRAINED, one, f"{one.subject} is drained by a command; {left}; {follows}")
+        self.add_event(EventKind.BACKEND_DRAINED, one, f"{one.subject} is drained by a command; {left}; {follows}")
         return f"{one.subject} gets no new connections; {left}; {follows}{_lasts(one)}"
 
     def undrain(self, arguments: Mapping[str, Any]) -> str:
         """Obey ``{"service": …, "backend": …}``."""
-        service, _, backend = self._backend(arguments)
+        service, _, backend = self.backend(arguments)
         self._end(OverrideKind.DRAIN, service.name, backend.name, EventKind.BACKEND_UNDRAINED, "is drained no more")
         return self._backends.after_undrain(service.name, backend.name)
 
     def weigh(self, arguments: Mapping[str, Any]) -> str:
         """Obey ``{"service": …, "backend": …, "weight": number or null, "persist": …}``; null stands for the weight of
         the rules."""
-        service, pool, backend = self._backend(arguments)
+        service, pool, backend = self.backend(arguments)
         weight = arguments["weight"]
         if pool.balance is Balance.PRIORITY:
             raise ValueError(
@@ -170,7 +204,7 @@ class OverrideControl:
         one = self._made(OverrideKind.WEIGHT, service, backend, arguments, weight=weight)
         self._set(self.value.including(one))
         text = f"{subject} has weight {weight} for new connections, instead of {backend.weight} in the rules"
-        self._add(EventKind.WEIGHT_CHANGED, one, text)
+        self.add_event(EventKind.WEIGHT_CHANGED, one, text)
         return f"{text}; open connections stay where they are{_lasts(one)}"
 
     def pause(self, arguments: Mapping[str, Any]) -> str:
@@ -183,7 +217,7 @@ class OverrideControl:
         self._set(self.value.including(one))
         text = f"mirror {one.subject} is paused: its copies have ended, and no new ones begin"
         if before is None:
-            self._add(EventKind.MIRROR_PAUSED, one, f"{text} until natmirror mirror resume")
+            self.add_event(EventKind.MIRROR_PAUSED, one, f"{text} until natmirror mirror resume")
         return f"{text} until natmirror mirror resume {one.subject}{_lasts(one)}"
 
     def resume(self, arguments: Mapping[str, Any]) -> str:
@@ -215,17 +249,20 @@ class OverrideControl:
         if (one := self.value.get(kind, service, name)) is not None:
             self._set(self.value.without(one.key))
             what = "mirror " if one.is_of_mirror else ""
-            self._add(event, one, f"{what}{one.subject} {text}: a command has ended what another one had set")
+            self.add_event(event, one, f"{what}{one.subject} {text}: a command has ended what another one had set")
 
-    def _add(self, kind: EventKind, one: Override, text: str, severity: EventSeverity = EventSeverity.INFO) -> None:
+    def add_event(
+        self, kind: EventKind, one: Override, text: str, severity: EventSeverity = EventSeverity.INFO
+    ) -> None:
+        """Add an event about what a command has set."""
         backend, mirror = (None, one.name) if one.is_of_mirror else (one.name, None)
         self._ring.add(kind, severity, text, service=one.service, backend=backend, mirror=mirror)
 
     # Names
 
-    def _backend(self, arguments: Mapping[str, Any]) -> tuple[Service, Pool, Backend]:
+    def backend(self, arguments: Mapping[str, Any]) -> tuple[Service, Pool, Backend]:
         """Return the backend that a command names. ValueError where the rules have none of that name."""
-        service = self._service(arguments["service"])
+        service = self.service(arguments["service"])
         if service.pool is None:
             raise ValueError(f"service {service.name} has no pool, so that it has no backends")
         for backend in service.pool.backends:
@@ -236,20 +273,20 @@ class OverrideControl:
 
     def _mirror(self, arguments: Mapping[str, Any]) -> tuple[Service, Mirror]:
         """Return the mirror that a command names. ValueError where the rules have none of that name."""
-        service = self._service(arguments["service"])
+        service = self.service(arguments["service"])
         for mirror in service.mirrors:
             if mirror.name == arguments["mirror"]:
                 return service, mirror
         known = f"it has {_known(mirror.name for mirror in service.mirrors)}" if service.mirrors else "it has none"
         raise ValueError(f"there is no mirror {arguments['mirror']:.50} in {service.name}: {known}")
 
-    def _service(self, name: str) -> Service:
-        for service in self._rules.services:
+    def service(self, name: str) -> Service:
+        """Return the service of that name. ValueError where the rules have none."""
+        services = self.rules.services
+        for service in services:
             if service.name == name:
                 return service
-        raise ValueError(
-            f"there is no service {name:.50}: there are {_known(one.name for one in self._rules.services)}"
-        )
+        raise ValueError(f"there is no service {name:.50}: there are {_known(one.name for one in services)}")
 
     # The API
 
@@ -278,6 +315,18 @@ def _text(one: Override) -> str:
             return f"{one.subject} is drained"
         case OverrideKind.PAUSE:
             return f"mirror {one.subject} is paused"
+        case OverrideKind.ADD:
+            return f"{one.subject} at {one.place} is added by a command"
+        case OverrideKind.REMOVE:
+            return f"{one.subject} at {one.place} is removed by a command"
+
+
+def _why_dropped(one: Override) -> str:
+    if one.kind is OverrideKind.ADD:
+        return "the rules now have a backend of its name or address themselves, or refuse it"
+    if one.kind is OverrideKind.REMOVE:
+        return f"the rules no longer have {one.name} at {one.place}, or have no other backend"
+    return f"the rules no longer have {one.name} at {one.place}"
 
 
 def _lasts(one: Override) -> str:
@@ -297,8 +346,9 @@ def _shown(one: Override) -> OverrideEntry:
         "service": one.service,
         "backend": None if one.is_of_mirror else one.name,
         "mirror": one.name if one.is_of_mirror else None,
-        "weight": one.weight,
+        "weight": one.weight if one.backend is None else one.backend.weight,
         "resets_at": None if one.until is None else times.show(one.until),
         "since": times.show(one.at),
+        "address": one.place,
         "kept": one.is_kept,
     }

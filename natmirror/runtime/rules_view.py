@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from natmirror.api import times
 from natmirror.errors import RulesError
-from natmirror.rules import Rules, load_rules
+from natmirror.rules import Overrides, Rules, load_rules
 from natmirror.rules.reload import refuse_what_cannot_change
 from natmirror.rules.text import describe, differences
 from natmirror.runtime.shown import RulesAnswer, RulesFile
@@ -25,27 +25,30 @@ class _Seen:
 
 
 class RulesView:
-    """Shows the rules that run and how the file differs. It reads the file, so it belongs to a thread that may wait for
-    the disk. The file is parsed again only after it has changed, ``before_parsing`` is called first."""
+    """Shows the rules that run, what commands have changed in them, and how the file differs. It reads the file, so
+    it belongs to a thread that may wait for the disk. The file is parsed again only after it has changed,
+    ``before_parsing`` is called first."""
 
-    def __init__(self, rules: Rules, before_parsing: Callable[[], None]) -> None:
+    def __init__(self, rules: Rules, overrides: Callable[[], Overrides], before_parsing: Callable[[], None]) -> None:
+        self._overrides = overrides
         self._before_parsing = before_parsing
         self.set(rules)
 
     def set(self, rules: Rules) -> None:
-        """Set the rules that run from now on."""
+        """Set the rules of the file that run from now on."""
         self._rules = rules
-        self._lines = describe(rules).splitlines()
         self._loaded_at = times.show(time.time())
         self._seen: _Seen | None = None
 
     def show(self) -> RulesAnswer:
         """Return the rules and the comparison as values for JSON."""
+        running = self._overrides().applied(self._rules)
         return {
             "at": times.show(time.time()),
             "path": self._rules.path,
             "loaded_at": self._loaded_at,
-            "running": self._lines,
+            "running": describe(running).splitlines(),
+            "by_commands": differences(self._rules, running),
             "file": self._file(),
         }
 

@@ -52,12 +52,17 @@ class Run:
         self.engine, self.ring = Engine(), EventRing(lambda: TODAY)
         self.mailbox, self.file = Mailbox(lambda: None), OverrideFile(path)
         engines: Any = [self.engine]
+        restored = self.file.restore()
+        running = restored.fitting(rules).applied(rules)
+        self.began_with = running
         backends = BackendControl(
-            *(rules, self.mailbox, Findings(), self.ring, ConnectionCounts(), HOST), is_active=True
+            *(running, self.mailbox, Findings(), self.ring, ConnectionCounts(), HOST), is_active=True
         )
         backends.attach(engines)
-        self.one = OverrideControl(*(rules, backends, engines, self.mailbox, self.ring, self.file), today=lambda: TODAY)
-        self.one.restore()
+        self.one = OverrideControl(
+            *(rules, backends, engines, self.mailbox, self.ring, self.file, restored), today=lambda: TODAY
+        )
+        self.one.start()
 
     def give(self, obey: Obey, **arguments: Any) -> str:
         """Give a command, and do what all threads have to do for it; return what it says."""
@@ -133,7 +138,7 @@ def test_what_is_to_be_kept_holds_after_a_restart_and_nothing_else(tmp_path: Pat
     assert run.give(run.one.pause, **MASTER, persist=True).endswith("; it holds over a restart, too")
     again = Run(path)
     assert again.engine.shares == [Share("openflow", "c1", 0.0)]
-    assert again.engine.paused == [True]
+    assert [mirror.is_paused for mirror in again.began_with.services[0].mirrors] == [True]
     assert [(one["kind"], one["kept"]) for one in again.shown()] == [("drain", True), ("pause", True)]
     assert again.shown()[0]["resets_at"] is not None
     again.give(again.one.undrain, **C1)
@@ -148,11 +153,11 @@ def test_what_the_rules_no_longer_have_is_dropped_and_told(tmp_path: Path) -> No
     run.give(run.one.pause, **MASTER, persist=True)
     elsewhere = parse_rules(RULES.replace("10.20.0.11", "10.20.0.19"))
     assert run.one.dropped_by(elsewhere) == ["- command: openflow/c1 is drained"]
-    [mirror] = run.one.reload(elsewhere).services[0].mirrors
+    [mirror] = run.one.reload(elsewhere, lambda value: value.fitting(elsewhere)).services[0].mirrors
     assert mirror.is_paused
     assert [one["kind"] for one in run.shown()] == ["pause"]
     assert run.ring.all()[-1].text == (
-        "openflow/c1 is drained: dropped, because the rules no longer have c1 at 10.20.0.11:6653"
+        "openflow/c1 is drained: that holds no more, because the rules no longer have c1 at 10.20.0.11:6653"
     )
     run.file.thread._mailbox.read()
     plain = RULES[: RULES.index("    mirrors:")]
@@ -175,7 +180,7 @@ def test_a_disk_that_is_full_fails_the_command_that_is_to_be_kept_and_no_other(
         run.give(run.one.drain, **C1, persist=True)
     assert run.give(run.one.weigh, **C1, weight=2)
     assert [one["kind"] for one in run.shown()] == ["drain", "weight"]
-    [chore, _] = run.file.thread._chores
+    chore = run.file.thread._chores[1]
     assert not chore.run(lambda: 1.0)
     assert [one.code for one in run.file.findings()] == [OwnCode.OVERRIDES_NOT_SAVED]
     monkeypatch.undo()
