@@ -49,6 +49,8 @@ class EventKind(StrEnum):
     """A command has added a backend to a pool, or taken a removal back."""
     BACKEND_REMOVED = "backend-removed"
     """A command has removed a backend from a pool."""
+    OVERRIDE_ADOPTED = "override-adopted"
+    """This host follows a command that was given to the other host of the pair."""
     OVERRIDE_DROPPED = "override-dropped"
     """What a command had set holds no more, because the rules no longer have its backend or mirror."""
     CONNECTIONS_RESET = "connections-reset"

@@ -142,6 +142,11 @@ class Overrides:
     def without(self, key: OverrideKey) -> "Overrides":
         return Overrides({one.key: one for one in self if one.key != key})
 
+    def changed_by(self, changes: Mapping[OverrideKey, Override | None]) -> "Overrides":
+        """Return these with others set, or (None) taken back."""
+        changed = {**self.by_key, **changes}
+        return Overrides({key: one for key, one in changed.items() if one is not None})
+
     def fitting(self, rules: Rules) -> "Overrides":
         """Return those whose backend or mirror the rules have, with its name and at its place, and the added backends
         that may still be beside those of the rules."""

@@ -4,13 +4,11 @@ They are one value, the overrides (rules/overrides.py). A command changes the va
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from natmirror.api import times
 from natmirror.errors import HostError
 from natmirror.events import EventKind, EventRing, EventSeverity
 from natmirror.rules import (
@@ -26,18 +24,22 @@ from natmirror.rules import (
     Service,
     place_of,
 )
+from natmirror.rules.override_history import Entry, OverrideHistory
+from natmirror.rules.overrides import OverrideKey
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.engine_proxy import EngineProxy
 from natmirror.runtime.mailbox import Mailbox
 from natmirror.runtime.override_file import OverrideFile
+from natmirror.runtime.override_words import known, lost, shown, text_of, why_dropped
 from natmirror.runtime.shown import CommandAnswer, OverrideEntry
 
-_MAX_NAMES = 20  # known names that an error lists
 _BACK = {OverrideKind.ADD: "backend remove", OverrideKind.REMOVE: "backend add"}
 """The commands that take a change of a pool's backends back."""
 
 Change = Callable[[Overrides], Overrides]
 """Changes the overrides that hold."""
+Later = Mapping[OverrideKey, Override | None]
+"""What other hosts have set later than this one; None: ended."""
 Obey = Callable[[Mapping[str, Any]], str]
 """Obeys a command in the main thread; returns what it has done, as a sentence. ValueError where the rules have no such
 backend or mirror."""
@@ -72,6 +74,11 @@ class OverrideControl:
         self._ring = ring
         self._file = file
         self._today = today
+        self._history = OverrideHistory()
+        self.share: Callable[[list[Entry]], None] = _share_nothing
+        """Shares what commands have changed with the other host."""
+        self.adopt_pools: Callable[[Later], None] = _adopt_nothing
+        """Follows what commands on the other host have changed in pools."""
 
     # Changes
 
@@ -92,6 +99,8 @@ class OverrideControl:
         before, self.value = self.value, change(self.value)
         if rules is not self._rules:
             self._report_dropped(before, self.value)
+        else:
+            self.share(self._history.note(before, self.value, self._today()))
         self._rules = rules
         self._file.save(self.value)
         return self.rules
@@ -103,12 +112,12 @@ class OverrideControl:
     def dropped_by(self, rules: Rules) -> list[str]:
         """Return a line for each override that a reload of these rules would drop; from any thread."""
         value = self.value
-        return [f"- command: {_text(one)}" for one in _lost(value, value.fitting(rules))]
+        return [f"- command: {text_of(one)}" for one in lost(value, value.fitting(rules))]
 
     def beside(self) -> list[str]:
         """Return a line for each backend that a command has added or removed, and how to take that back; from any
         thread."""
-        return [f"{_text(one)}, until natmirror {_BACK[one.kind]}" for one in self.value if one.kind in _BACK]
+        return [f"{text_of(one)}, until natmirror {_BACK[one.kind]}" for one in self.value if one.kind in _BACK]
 
     def _set(self, value: Overrides) -> None:
         """Have all parts follow the value."""
@@ -119,9 +128,45 @@ class OverrideControl:
                 engine.reload(rules)
         self._backends.follow(value)
 
+    def _change(self, value: Overrides) -> None:
+        """Have all parts follow a command, those of the other host, too."""
+        entries = self._history.note(self.value, value, self._today())
+        self._set(value)
+        self.share(entries)
+
+    # The other host
+
+    def entries(self) -> list[Entry]:
+        """Return the overrides that hold, and the ends of others, for the other host; from any thread."""
+        return self._history.entries(self.value)
+
+    def adopt(self, entries: Sequence[Entry]) -> None:
+        """Have other hosts' entries hold here, as far as they are later and fit the rules; from any thread."""
+        self._mailbox.post(partial(self._adopt, entries))
+
+    def _adopt(self, entries: Sequence[Entry]) -> None:
+        later = self._history.later(self.value, entries)
+        pools = {key: one for key, one in later.items() if key[0] in _BACK}
+        before, value = self.value, self.value.changed_by({key: later[key] for key in later.keys() - pools.keys()})
+        fitting = value.fitting(self._rules)
+        if fitting.by_key != before.by_key:
+            self._set(fitting)
+            self.report_adopted(before)
+            self._file.save(self.value)
+        if pools:
+            self.adopt_pools(pools)
+
+    def report_adopted(self, before: Overrides) -> None:
+        """Add events about what another host's commands have changed since the overrides ``before``."""
+        for one in (one for one in self.value if before.by_key.get(one.key) != one):
+            self.add_event(EventKind.OVERRIDE_ADOPTED, one, f"{text_of(one)}, by a command on the other host")
+        for one in lost(before, self.value):
+            text = f"it holds no more that {text_of(one)}: a command on the other host has ended that"
+            self.add_event(EventKind.OVERRIDE_ADOPTED, one, text)
+
     def _report_dropped(self, before: Overrides, after: Overrides) -> None:
-        for one in _lost(before, after):
-            text = f"{_text(one)}: that holds no more, because {_why_dropped(one)}"
+        for one in lost(before, after):
+            text = f"{text_of(one)}: that holds no more, because {why_dropped(one)}"
             self.add_event(EventKind.OVERRIDE_DROPPED, one, text, EventSeverity.WARNING)
 
     # Commands
@@ -161,6 +206,10 @@ class OverrideControl:
         TimeoutError where that takes longer."""
         self._file.wait_until_saved(timeout)
 
+    def next_at(self, key: OverrideKey) -> float:
+        """Return the time of a command that is given now, in seconds since 1970."""
+        return self._history.next_at(self.value, key, self._today())
+
     def connections(self, service: str, backend: str) -> int:
         """Return the number of a backend's connections now."""
         return self._backends.connections(service, backend)
@@ -172,19 +221,19 @@ class OverrideControl:
         until = None if deadline is None else self._today() + deadline
         one = self._made(OverrideKind.DRAIN, service, backend, arguments, until=until)
         was_open = self._backends.is_open(service.name, backend.name)
-        self._set(self.value.including(one))
+        self._change(self.value.including(one))
         count = self._backends.connections(service.name, backend.name)
         fate = "they stay until they end" if deadline is None else f"reset in {deadline:g} s unless they end before"
         left = f"connections left: {count} ({fate})" if count else "no connections left"
         follows = self._backends.after_drain(service.name, was_open=was_open)
         self.add_event(EventKind.BACKEND_DRAINED, one, f"{one.subject} is drained by a command; {left}; {follows}")
-        return f"{one.subject} gets no new connections; {left}; {follows}{_lasts(one)}"
+        return f"{one.subject} gets no new connections; {left}; {follows}{self._holds(one)}"
 
     def undrain(self, arguments: Mapping[str, Any]) -> str:
         """Obey ``{"service": …, "backend": …}``."""
         service, _, backend = self.backend(arguments)
         self._end(OverrideKind.DRAIN, service.name, backend.name, EventKind.BACKEND_UNDRAINED, "is drained no more")
-        return self._backends.after_undrain(service.name, backend.name)
+        return self._backends.after_undrain(service.name, backend.name) + self.reach()
 
     def weigh(self, arguments: Mapping[str, Any]) -> str:
         """Obey ``{"service": …, "backend": …, "weight": number or null, "persist": …}``; null stands for the weight of
@@ -200,25 +249,23 @@ class OverrideControl:
         if weight is None:
             text = f"has the weight of the rules again: {backend.weight}"
             self._end(OverrideKind.WEIGHT, service.name, backend.name, EventKind.WEIGHT_CHANGED, text)
-            return f"{subject} has the weight of the rules: {backend.weight}"
+            return f"{subject} has the weight of the rules: {backend.weight}{self.reach()}"
         one = self._made(OverrideKind.WEIGHT, service, backend, arguments, weight=weight)
-        self._set(self.value.including(one))
+        self._change(self.value.including(one))
         text = f"{subject} has weight {weight} for new connections, instead of {backend.weight} in the rules"
         self.add_event(EventKind.WEIGHT_CHANGED, one, text)
-        return f"{text}; open connections stay where they are{_lasts(one)}"
+        return f"{text}; open connections stay where they are{self._holds(one)}"
 
     def pause(self, arguments: Mapping[str, Any]) -> str:
         """Obey ``{"service": …, "mirror": …, "persist": …}``."""
         service, mirror = self._mirror(arguments)
         before = self.value.get(OverrideKind.PAUSE, service.name, mirror.name)
         one = self._made(OverrideKind.PAUSE, service, mirror, arguments)
-        if before is not None:  # it has been paused since then
-            one = replace(one, at=before.at)
-        self._set(self.value.including(one))
+        self._change(self.value.including(one))
         text = f"mirror {one.subject} is paused: its copies have ended, and no new ones begin"
         if before is None:
             self.add_event(EventKind.MIRROR_PAUSED, one, f"{text} until natmirror mirror resume")
-        return f"{text} until natmirror mirror resume {one.subject}{_lasts(one)}"
+        return f"{text} until natmirror mirror resume {one.subject}{self._holds(one)}"
 
     def resume(self, arguments: Mapping[str, Any]) -> str:
         """Obey ``{"service": …, "mirror": …}``."""
@@ -228,8 +275,10 @@ class OverrideControl:
             return f"{subject} was not paused"
         self._end(OverrideKind.PAUSE, service.name, mirror.name, EventKind.MIRROR_RESUMED, "is paused no more")
         if mirror.reconnect is Reconnect.NEVER:
-            return f"{subject} gets copies of new connections again; those that are open now stay without one"
-        return f"{subject} gets copies again: of new connections, and of open ones from a later message on"
+            which = "of new connections; those that are open now stay without one"
+        else:
+            which = "of new connections, and of open ones from a later message on"
+        return f"{subject} gets copies again: {which}{self.reach()}"
 
     def _made(
         self,
@@ -241,15 +290,29 @@ class OverrideControl:
         weight: int | None = None,
         until: float | None = None,
     ) -> Override:
+        at = self.next_at((kind, service.name, subject.name))
         is_kept = bool(arguments.get("persist"))
-        return Override(kind, service.name, subject.name, place_of(subject), self._today(), is_kept, weight, until)
+        return Override(kind, service.name, subject.name, place_of(subject), at, is_kept, weight, until)
 
     def _end(self, kind: OverrideKind, service: str, name: str, event: EventKind, text: str) -> None:
         """Take an override back, if there is one, and tell so."""
         if (one := self.value.get(kind, service, name)) is not None:
-            self._set(self.value.without(one.key))
+            self._change(self.value.without(one.key))
             what = "mirror " if one.is_of_mirror else ""
             self.add_event(event, one, f"{what}{one.subject} {text}: a command has ended what another one had set")
+
+    def _holds(self, one: Override) -> str:
+        """Return where and how long an override holds, as the end of a sentence."""
+        return ("; it holds over a restart, too" if one.is_kept else "") + self.reach()
+
+    def reach(self) -> str:
+        """Return whether the other host of a pair follows a command, as the end of a sentence."""
+        pair = self._rules.ha
+        if pair is None:
+            return ""
+        if pair.state is None:
+            return "; the other host of the pair does not know of it: give it the same command"
+        return "; the other host follows through the shared state"
 
     def add_event(
         self, kind: EventKind, one: Override, text: str, severity: EventSeverity = EventSeverity.INFO
@@ -268,8 +331,8 @@ class OverrideControl:
         for backend in service.pool.backends:
             if backend.name == arguments["backend"]:
                 return service, service.pool, backend
-        known = _known(backend.name for backend in service.pool.backends)
-        raise ValueError(f"there is no backend {arguments['backend']:.50} in {service.name}: it has {known}")
+        names = known(backend.name for backend in service.pool.backends)
+        raise ValueError(f"there is no backend {arguments['backend']:.50} in {service.name}: it has {names}")
 
     def _mirror(self, arguments: Mapping[str, Any]) -> tuple[Service, Mirror]:
         """Return the mirror that a command names. ValueError where the rules have none of that name."""
@@ -277,8 +340,8 @@ class OverrideControl:
         for mirror in service.mirrors:
             if mirror.name == arguments["mirror"]:
                 return service, mirror
-        known = f"it has {_known(mirror.name for mirror in service.mirrors)}" if service.mirrors else "it has none"
-        raise ValueError(f"there is no mirror {arguments['mirror']:.50} in {service.name}: {known}")
+        names = f"it has {known(mirror.name for mirror in service.mirrors)}" if service.mirrors else "it has none"
+        raise ValueError(f"there is no mirror {arguments['mirror']:.50} in {service.name}: {names}")
 
     def service(self, name: str) -> Service:
         """Return the service of that name. ValueError where the rules have none."""
@@ -286,13 +349,21 @@ class OverrideControl:
         for service in services:
             if service.name == name:
                 return service
-        raise ValueError(f"there is no service {name:.50}: there are {_known(one.name for one in services)}")
+        raise ValueError(f"there is no service {name:.50}: there are {known(one.name for one in services)}")
 
     # The API
 
     def show(self) -> list[OverrideEntry]:
         """Return the overrides that hold as values for JSON, the oldest first; from any thread."""
-        return [_shown(one) for one in sorted(self.value, key=lambda one: one.at)]
+        return [shown(one) for one in sorted(self.value, key=lambda one: one.at)]
+
+
+def _share_nothing(_: list[Entry]) -> None:
+    """No state is shared."""
+
+
+def _adopt_nothing(_: Later) -> None:
+    """No state is shared."""
 
 
 def _answer_when_saved(answer: "Future[CommandAnswer]", done: str, saving: "Future[None]") -> None:
@@ -300,55 +371,3 @@ def _answer_when_saved(answer: "Future[CommandAnswer]", done: str, saving: "Futu
         answer.set_result({"done": done})
     else:
         answer.set_exception(HostError(f"{done}. But the file does not say so yet: {error}; natmirror tries again"))
-
-
-def _lost(before: Overrides, after: Overrides) -> list[Override]:
-    return [one for one in before if one.key not in after.by_key]
-
-
-def _text(one: Override) -> str:
-    """Return what an override says, in a few words."""
-    match one.kind:
-        case OverrideKind.WEIGHT:
-            return f"{one.subject} has weight {one.weight}"
-        case OverrideKind.DRAIN:
-            return f"{one.subject} is drained"
-        case OverrideKind.PAUSE:
-            return f"mirror {one.subject} is paused"
-        case OverrideKind.ADD:
-            return f"{one.subject} at {one.place} is added by a command"
-        case OverrideKind.REMOVE:
-            return f"{one.subject} at {one.place} is removed by a command"
-
-
-def _why_dropped(one: Override) -> str:
-    if one.kind is OverrideKind.ADD:
-        return "the rules now have a backend of its name or address themselves, or refuse it"
-    if one.kind is OverrideKind.REMOVE:
-        return f"the rules no longer have {one.name} at {one.place}, or have no other backend"
-    return f"the rules no longer have {one.name} at {one.place}"
-
-
-def _lasts(one: Override) -> str:
-    """Return how long an override holds, as the end of a sentence."""
-    return "; it holds over a restart, too" if one.is_kept else ""
-
-
-def _known(names: Iterable[str]) -> str:
-    found = list(names)
-    more = len(found) - _MAX_NAMES
-    return ", ".join(found[:_MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
-
-
-def _shown(one: Override) -> OverrideEntry:
-    return {
-        "kind": one.kind,
-        "service": one.service,
-        "backend": None if one.is_of_mirror else one.name,
-        "mirror": one.name if one.is_of_mirror else None,
-        "weight": one.weight if one.backend is None else one.backend.weight,
-        "resets_at": None if one.until is None else times.show(one.until),
-        "since": times.show(one.at),
-        "address": one.place,
-        "kept": one.is_kept,
-    }

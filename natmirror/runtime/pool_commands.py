@@ -4,29 +4,34 @@ They change the overrides on the way of a reload (reloader.py): a new backend pa
 kernel rules are in place before a client can reach it.
 """
 
-import time
+import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from natmirror.errors import HostError
+from natmirror.errors import HostError, NatmirrorError
 from natmirror.events import EventKind
 from natmirror.linux.addresses import taken_addresses
 from natmirror.rules import Backend, Override, OverrideKind, Overrides, Service, place_of
 from natmirror.rules.added_backend import checked_backend
-from natmirror.runtime.override_control import OverrideControl
+from natmirror.runtime.chores import ChoreThread
+from natmirror.runtime.override_control import Later, OverrideControl
 from natmirror.runtime.reloader import Reloader
 from natmirror.runtime.shown import CommandAnswer
+
+log = logging.getLogger("natmirror")
 
 _SAVE_TIMEOUT = 5.0  # seconds
 _OPTIONS = {"weight": "weight", "max_connections": "max-connections"}
 
 
 class PoolCommands:
-    """The commands. The thread of HostMaintenance calls its methods."""
+    """The commands. ``thread``, that of HostMaintenance, calls its methods."""
 
-    def __init__(self, overrides: OverrideControl, reloader: Reloader) -> None:
+    def __init__(self, overrides: OverrideControl, reloader: Reloader, thread: ChoreThread) -> None:
         self._overrides = overrides
         self._reloader = reloader
+        overrides.adopt_pools = lambda later: thread.post(partial(self._adopt, later))
 
     def add(self, arguments: Mapping[str, Any]) -> CommandAnswer:
         """Obey ``{"service": …, "backend": its name, "address": ADDRESS or ADDRESS:PORT, "weight": …,
@@ -74,14 +79,28 @@ class PoolCommands:
         what = f"is out of its pool, and gets no new connections; {left}"
         return self._done(EventKind.BACKEND_REMOVED, one, what, arguments)
 
+    def _adopt(self, later: Later) -> None:
+        """Follow what other hosts' commands have changed in pools; log why that cannot be done."""
+        before = self._overrides.value
+        try:
+            self._reloader.change_overrides(
+                lambda overrides: overrides.changed_by(later).fitting(self._reloader.loaded)
+            )
+        except NatmirrorError as error:
+            log.error("a command on the other host has changed a pool, and this host cannot follow: %s", error)
+            return
+        self._overrides.report_adopted(before)
+
     def _made(self, kind: OverrideKind, service: Service, backend: Backend, arguments: Mapping[str, Any]) -> Override:
         is_kept, added = bool(arguments.get("persist")), backend if kind is OverrideKind.ADD else None
-        return Override(kind, service.name, backend.name, place_of(backend), time.time(), is_kept, backend=added)
+        at = self._overrides.next_at((kind, service.name, backend.name))
+        return Override(kind, service.name, backend.name, place_of(backend), at, is_kept, backend=added)
 
     def _done(self, kind: EventKind, one: Override, what: str, arguments: Mapping[str, Any]) -> CommandAnswer:
         self._overrides.add_event(kind, one, f"{one.subject} {what}: a command has changed its pool")
         lasts = "a restart keeps that, too" if arguments.get("persist") else "a restart forgets that, without --persist"
-        done = f"{one.subject} {what}; a reload of the rules file keeps that, and {lasts}"
+        reach = self._overrides.reach()
+        done = f"{one.subject} {what}; a reload of the rules file keeps that, and {lasts}{reach}"
         try:
             self._overrides.wait_until_kept(_SAVE_TIMEOUT)
         except (HostError, TimeoutError) as error:

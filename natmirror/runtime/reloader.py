@@ -121,6 +121,11 @@ class Reloader:
         return rules
 
     @property
+    def loaded(self) -> Rules:
+        """The rules of the file that were loaded last."""
+        return self._rules
+
+    @property
     def rules(self) -> Rules:
         """The rules that run: those of the file, with what commands have changed in them."""
         return self._overrides.rules

@@ -170,7 +170,7 @@ class Runner:
         commands = api_control.commands(
             *(self._mailbox, self._maintenance),
             overrides=self._overrides,
-            pools=PoolCommands(self._overrides, self._reloader),
+            pools=PoolCommands(self._overrides, self._reloader, self._maintenance.thread),
             engines=engines,
             reloader=self._reloader,
         )
@@ -237,7 +237,9 @@ class Runner:
         # 7. The shared state: read the other host's records, and share this host's from now on.
         if self._shared is not None:
             held.callback(self._shared.close)
-            self._shared.open(self._workers)
+            self._shared.open(self._workers, self._overrides)
+            self._overrides.share = self._shared.report_overrides
+            self._mailbox.read()  # the other host's overrides hold before packets pass
             self.member.readiness.why_incomplete = self._shared.why_incomplete
         # 8. This host's role in the pair, and the sockets for keepalived.
         if self.member.is_in_pair:

@@ -206,3 +206,71 @@ def test_a_file_that_cannot_be_read_is_logged_and_replaced(tmp_path: Path, caplo
     assert "no drain, weight or pause of an earlier run holds" in caplog.text
     run.give(run.one.drain, **C1, persist=True)
     assert [one["kind"] for one in Run(path).shown()] == ["drain"]
+
+
+PAIR_OF_RUNS = parse_rules(RULES.replace("services:", "max-flows: 4096\nservices:"))
+
+
+def connected(*runs: Run) -> None:
+    """Have each run share its commands with the others, through the form that the store keeps."""
+    for run in runs:
+        others = [other for other in runs if other is not run]
+
+        def share(entries: Any, others: list[Run] = others) -> None:
+            for other in others:
+                other.one.adopt(json.loads(json.dumps(entries)))
+
+        run.one.share = share
+
+
+def test_a_command_on_one_host_holds_on_the_other_and_so_does_its_end() -> None:
+    one, other = Run(), Run(rules=PAIR_OF_RUNS)
+    connected(one, other)
+    one.give(one.one.drain, **C1)
+    one.give(one.one.pause, **MASTER)
+    other.mailbox.read()
+    assert [shown["kind"] for shown in other.shown()] == ["drain", "pause"]
+    assert (other.engine.shares, other.engine.paused) == ([Share("openflow", "c1", 0.0)], [True])
+    assert [event.text for event in other.ring.all()] == [
+        "openflow/c1 is drained, by a command on the other host",
+        "mirror openflow/master is paused, by a command on the other host",
+    ]
+    other.give(other.one.undrain, **C1)
+    other.give(other.one.resume, **MASTER)
+    one.mailbox.read()
+    assert (one.shown(), one.engine.shares[-1], one.engine.paused) == ([], Share("openflow", "c1", 1.0), [False])
+    assert one.kinds()[-2:] == [EventKind.OVERRIDE_ADOPTED] * 2
+
+
+def test_what_does_not_fit_here_holds_once_it_does() -> None:
+    one, other = Run(), Run(rules=parse_rules(RULES.replace("10.20.0.11", "10.20.0.19")))
+    connected(one, other)
+    one.give(one.one.drain, **C1)
+    other.mailbox.read()
+    assert (other.shown(), other.kinds()) == ([], [])
+    other.one.reload(BASE, lambda value: value.fitting(BASE))
+    other.one.adopt(one.one.entries())
+    other.mailbox.read()
+    assert [shown["kind"] for shown in other.shown()] == ["drain"]
+
+
+def test_a_drop_by_a_reload_is_no_command() -> None:
+    one, other = Run(), Run()
+    connected(one, other)
+    one.give(one.one.drain, **C1)
+    other.mailbox.read()
+    elsewhere = parse_rules(RULES.replace("10.20.0.11", "10.20.0.19"))
+    one.one.reload(elsewhere, lambda value: value.fitting(elsewhere))
+    other.mailbox.read()
+    assert (one.shown(), [shown["kind"] for shown in other.shown()]) == ([], ["drain"])
+
+
+def test_changes_of_pools_go_to_the_thread_that_reloads() -> None:
+    one, other = Run(), Run()
+    connected(one, other)
+    adopted: list[Any] = []
+    other.one.adopt_pools = adopted.append
+    removal = override(BASE, OverrideKind.REMOVE, "c1", at=TODAY)
+    one.one.reload(BASE, lambda value: value.including(removal))
+    other.mailbox.read()
+    assert (other.shown(), adopted) == ([], [{removal.key: removal}])

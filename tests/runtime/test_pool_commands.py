@@ -37,7 +37,11 @@ class Run:
         self.file.thread.start()
         self.overrides = OverrideControl(rules, self.backends, [], mailbox, self.ring, self.file, Overrides())
         reloader: Any = self
-        self.pools = PoolCommands(self.overrides, reloader)
+        self.pools = PoolCommands(self.overrides, reloader, self.file.thread)
+
+    @property
+    def loaded(self) -> Rules:
+        return self._rules
 
     def change_overrides(self, change: Change) -> None:
         """Do what Reloader does in the main thread."""
