@@ -1,17 +1,22 @@
-"""Records of overrides: ``override drain openflow/c1`` → what a command has set there last, or that it has ended that.
+"""Records of overrides: ``override drain openflow/c1`` → ``seal entry``: what a command has set there last, or its end.
 
 Both hosts write what they know, whatever their roles: an operator may give a command to either. Each entry has the time
 of its command, and the latest one holds. An end stays as a record, so that a host which starts later learns it, too.
+
+An entry commands a host, so its seal, a keyed hash, shows that a host with the pair's key has written it.
 """
 
 import json
 from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from hmac import compare_digest
 from typing import Any, Protocol
 
 from natmirror.replication.record_kind import RecordWriter
 from natmirror.replication.store import PUT, Op
 
 _KIND = "override"
+_SEAL_LEN = 16  # bytes
 _NAMES = ("kind", "service", "name")
 
 Entry = Mapping[str, Any]
@@ -32,18 +37,20 @@ class OverrideRecords:
     """The RecordKind of overrides."""
 
     name = _KIND
+    is_held = False
 
-    def __init__(self, holder: OverrideHolder, writer: RecordWriter) -> None:
+    def __init__(self, holder: OverrideHolder, writer: RecordWriter, pair_key: bytes) -> None:
+        self._key = pair_key
         self._holder = holder
         self._writer = writer
 
     def report(self, entries: Sequence[Entry]) -> None:
         """Write entries that a command has just changed; from any thread."""
-        self._writer.write([_op(entry) for entry in entries])
+        self._writer.write([self._op(entry) for entry in entries])
 
     async def adopt(self, records: Mapping[str, str]) -> int:
-        """Adopt other hosts' entries; return how many records were rejected as malformed."""
-        entries = [entry for text in records.values() if (entry := _entry(text)) is not None]
+        """Adopt other hosts' entries; return how many records were rejected as malformed or not sealed with the key."""
+        entries = [entry for text in records.values() if (entry := self._entry(text)) is not None]
         self._holder.adopt(entries)
         return len(records) - len(entries)
 
@@ -66,14 +73,20 @@ class OverrideRecords:
     async def release(self) -> None:
         """Do nothing: overrides hold whatever the role."""
 
+    def _op(self, entry: Entry) -> Op:
+        text = json.dumps(entry)
+        key = f"{_KIND} {entry['kind']} {entry['service']}/{entry['name']}"
+        return Op(PUT, key, f"{self._seal(text)} {text}")
 
-def _op(entry: Entry) -> Op:
-    return Op(PUT, f"{_KIND} {entry['kind']} {entry['service']}/{entry['name']}", json.dumps(entry))
+    def _entry(self, record: str) -> Entry | None:
+        seal, _, text = record.partition(" ")
+        if not compare_digest(seal.encode(), self._seal(text).encode()):
+            return None
+        try:
+            entry = json.loads(text)
+        except (ValueError, RecursionError):
+            return None
+        return entry if isinstance(entry, dict) and all(isinstance(entry.get(name), str) for name in _NAMES) else None
 
-
-def _entry(text: str) -> Entry | None:
-    try:
-        entry = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return entry if isinstance(entry, dict) and all(isinstance(entry.get(name), str) for name in _NAMES) else None
+    def _seal(self, text: str) -> str:
+        return blake2b(text.encode(), key=self._key, digest_size=_SEAL_LEN, person=b"natmirror").hexdigest()

@@ -13,6 +13,7 @@ from natmirror.replication.switches import SwitchRecords
 from natmirror.replication.synchroniser import SyncEntry, Synchroniser, SyncState
 from natmirror.rules import Rules
 from natmirror.runtime.worker import Worker
+from natmirror.tcp.record_masks import masks
 
 
 class SharedStateEntry(SyncEntry):
@@ -49,6 +50,7 @@ class SharedState:
     def __init__(self, rules: Rules) -> None:
         assert rules.ha is not None and rules.ha.state is not None, "the caller checks that state is shared"
         self._where = rules.ha.state_shown
+        self._pair_key = masks(rules.ha).pair_key
         # Each run has a name of its own: it reads the records of an earlier run like those of another host.
         store = RedisStore(rules.ha.state, str(rules.ha.switch_side.vrrp_id), os.urandom(8).hex())
         self._synchroniser = Synchroniser(store)
@@ -67,7 +69,7 @@ class SharedState:
         """Start the exchange, before the workers start; return when they have the shared state, at the latest after
         5 s."""
         self._bindings = BindingRecords(workers, self._synchroniser)
-        self._overrides = OverrideRecords(overrides, self._synchroniser)
+        self._overrides = OverrideRecords(overrides, self._synchroniser, self._pair_key)
         switches, legs = SwitchRecords(workers, self._synchroniser), LegRecords(workers, self._synchroniser)
         self._synchroniser.start([self._bindings, switches, self._overrides, legs])
         deadline = time.monotonic() + _FIRST_TIMEOUT
