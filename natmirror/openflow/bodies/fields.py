@@ -139,7 +139,7 @@ _NXM_1_FIELDS = {
     27: _OXM["ipv6_flabel"],
     28: _OXM["ip_ecn"],
     29: _field("nw_ttl", 8),
-    30: _field("mpls_ttl", 8),
+    30: _field("cookie", 64, Form.HEX),  # of the flow, in NXT_FLOW_MOD only; no field of packets
     31: _field("tun_src", 32, Form.IPV4),
     32: _field("tun_dst", 32, Form.IPV4),
     33: _field("pkt_mark", 32, Form.HEX),
