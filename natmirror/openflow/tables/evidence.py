@@ -8,9 +8,9 @@ from collections.abc import Mapping
 
 from natmirror.openflow.bodies.elements import ReservedPort
 from natmirror.openflow.bodies.values import PacketIn
-from natmirror.openflow.tables.entries import sends_to_port, actions_of
-from natmirror.openflow.tables.packed import pack_frame
+from natmirror.openflow.tables.entries import actions_of, sends_to_port
 from natmirror.openflow.tables.frame import Frame
+from natmirror.openflow.tables.packed import pack_frame
 from natmirror.openflow.tables.production import ProductionModel, Removal
 
 _BY_RULES = (0, 1)  # OFPR_NO_MATCH and OFPR_ACTION (1.3.5 §7.4.1): a rule of the message's table sent the frame

@@ -29,7 +29,16 @@ _PORTS = {
     "mod_tp_dst": ("tcp_dst", "udp_dst", "sctp_dst", "icmpv4_code"),
 }
 
-_OPAQUE = ("push_mpls", "pop_mpls", "push_pbb", "pop_pbb", "set_mpls_ttl", "dec_mpls_ttl", "copy_ttl_in", "copy_ttl_out")
+_OPAQUE = (
+    "push_mpls",
+    "pop_mpls",
+    "push_pbb",
+    "pop_pbb",
+    "set_mpls_ttl",
+    "dec_mpls_ttl",
+    "copy_ttl_in",
+    "copy_ttl_out",
+)
 
 Changes = tuple[tuple[str, object], ...]
 

@@ -7,8 +7,8 @@ each mask in use, and not one comparison for each rule.
 
 from collections.abc import Iterator
 
-from natmirror.openflow.tables.packed import HIDDEN, PackedFrame, PackedMatch, covers, overlaps
 from natmirror.openflow.tables.entries import Rule
+from natmirror.openflow.tables.packed import HIDDEN, PackedFrame, PackedMatch, covers, overlaps
 
 
 class RuleIndex:

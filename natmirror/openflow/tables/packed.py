@@ -21,7 +21,9 @@ def _places() -> dict[str, tuple[int, int]]:
 
 
 _PLACES = _places()
-_HIDDEN_NAMES = re.compile(r"ct_|tun_|recirc_id|dp_hash|conj_id|ip_frag|nw_ttl|mpls_|pbb_|tcp_flags|pkt_mark|ipv6_exthdr|xxreg|packet_type")
+_HIDDEN_NAMES = re.compile(
+    r"ct_|tun_|recirc_id|dp_hash|conj_id|ip_frag|nw_ttl|mpls_|pbb_|tcp_flags|pkt_mark|ipv6_exthdr|xxreg|packet_type"
+)
 HIDDEN = sum(full << shift for name, (shift, full) in _PLACES.items() if _HIDDEN_NAMES.match(name))
 """The bits of the fields that a frame may have though its PACKET_IN does not show them."""
 

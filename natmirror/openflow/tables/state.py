@@ -163,8 +163,11 @@ class State:
             self._unlink(old)
         if isinstance(new, Rule):
             self._link(new)
-        entries: dict[Key, Entry] = self.rules if isinstance(key, RuleKey) else (  # type: ignore[assignment]
-            self.groups if isinstance(key, GroupKey) else self.meters
+        entries: dict[Key, Entry] = (
+            self.rules
+            if isinstance(key, RuleKey)
+            # type: ignore[assignment]
+            else (self.groups if isinstance(key, GroupKey) else self.meters)
         )
         if new is None:
             del entries[key]

@@ -90,7 +90,9 @@ class _UnknownError(Exception):
     """The outputs cannot be known, for the reason in the argument."""
 
 
-def walk(model: Model, fields: Mapping[str, int], now: float, *, table: int = 0, ports: Ports = UNKNOWN_PORTS) -> Outcome:
+def walk(
+    model: Model, fields: Mapping[str, int], now: float, *, table: int = 0, ports: Ports = UNKNOWN_PORTS
+) -> Outcome:
     """Return what becomes of a frame with these fields that enters a table.
 
     Meters are taken to pass it. NORMAL stays an output of its own: what the switch has learned is unknown.
