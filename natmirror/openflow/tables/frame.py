@@ -108,11 +108,7 @@ class Frame:
         if field.name not in self.fields and field.name not in _ALWAYS:
             return
         old = self.fields.get(field.name, 0)
-        if field.mask is None:
-            new = field.value
-        else:
-            new = old & ~field.mask | field.value & field.mask
-        self.fields[field.name] = new
+        self.fields[field.name] = field.value if field.mask is None else old & ~field.mask | field.value & field.mask
 
     def _set_tag(self, name: str, value: int) -> None:
         """Do 1.0's actions, which add a tag to a frame without one (1.0.0 §5.2.4)."""

@@ -1,8 +1,8 @@
 """The latest steps that changed a state, so that a step can be taken out of the middle as if it had never been.
 
 A switch may refuse an order (ERROR) after its controller has sent more orders. Undoing the refused one alone would be
-wrong: what a later deletion has found depends on it. So the later steps are undone too, the latest first, and done again
-without the refused one, each with its own time. Where no later step can depend on it, that is left out.
+wrong: what a later deletion has found depends on it. So the later steps are undone too, the latest first, and done
+again without the refused one, each with its own time. Where no later step can depend on it, that is left out.
 """
 
 from collections import deque
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from natmirror.openflow.tables.entries import Key
-from natmirror.openflow.tables.state import Account, Change, Known, State
+from natmirror.openflow.tables.state import NOTHING_KNOWN, Account, Change, Known, State
 
 MAX_STEPS = 1024
 """Steps that can be undone, of one switch and side."""
@@ -40,7 +40,7 @@ class Step:
     is_unknown: bool = False
     """Whether natmirror cannot say what the order changes; then the switch must refuse it."""
     changes: list[Change] = field(default_factory=list)
-    known_before: Known = Known()
+    known_before: Known = NOTHING_KNOWN
     cost: int = 0
     """Bytes of memory, with the entries that the step replaced."""
 

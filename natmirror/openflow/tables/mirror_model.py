@@ -58,7 +58,7 @@ class MirrorModel(Model):
 
     def production_lost(self, removal: Removal, now: float) -> list[Rule]:
         """Apply to the mirror's rules that one of production's is gone; return the rules that end with it."""
-        gone = []
+        gone: list[Rule] = []
         index = self.state.index(removal.rule.key.table)
         if index is None:
             return gone

@@ -220,7 +220,7 @@ class State:
         self._used = 0
         self.known = NOTHING_KNOWN
         for entries in (self.rules, self.groups, self.meters, self._indexes, self._users):
-            entries.clear()  # type: ignore[attr-defined]
+            entries.clear()
         self._deadlines.clear()
         self._with_deadline = 0
         for watcher in self._watchers:
