@@ -3,12 +3,17 @@
 from dataclasses import dataclass, field
 
 from natmirror.openflow.bodies.values import Body, BundleAdd, BundleControl
-from natmirror.openflow.tables.journal import STEP_COST
 from natmirror.openflow.tables.state import Account
 
+ORDER_COST = 900
+"""Bytes that Python needs for an order that is kept."""
 _OPEN, _COMMIT, _DISCARD = 0, 4, 6  # OFPBCT_*_REQUEST; a closed bundle changes nothing yet
 _MAX_BUNDLES = 16
 _MAX_ORDERS = 1024  # orders of one bundle
+
+
+Order = tuple[int, Body]
+"""An order with its transaction id."""
 
 
 @dataclass(slots=True)
@@ -17,8 +22,7 @@ class Bundle:
 
     opened_by: int
     """The transaction id of its first message."""
-    orders: list[tuple[int, Body]] = field(default_factory=list)
-    """Each order with its transaction id."""
+    orders: list[Order] = field(default_factory=list)
     is_whole: bool = True
     """Whether all its orders are kept."""
 
@@ -33,7 +37,7 @@ class Bundles:
     def add(self, body: BundleAdd, xid: int) -> None:
         """Add an order to a bundle; open the bundle if it is new."""
         bundle = self._opened(body.bundle_id, xid)
-        if len(bundle.orders) < _MAX_ORDERS and self._account.take(STEP_COST):
+        if len(bundle.orders) < _MAX_ORDERS and self._account.take(ORDER_COST):
             bundle.orders.append((xid, body.body))
         else:
             bundle.is_whole = False
@@ -61,7 +65,7 @@ class Bundles:
             at = next((at for at, (one, _) in enumerate(bundle.orders) if one == xid), None)
             if at is not None:
                 del bundle.orders[at]
-                self._account.give(STEP_COST)
+                self._account.give(ORDER_COST)
                 return True
             if bundle.opened_by == xid:
                 self._drop(bundle_id)
@@ -76,5 +80,5 @@ class Bundles:
     def _drop(self, bundle_id: int) -> Bundle | None:
         bundle = self._open.pop(bundle_id, None)
         if bundle is not None:
-            self._account.give(STEP_COST * len(bundle.orders))
+            self._account.give(ORDER_COST * len(bundle.orders))
         return bundle

@@ -62,7 +62,7 @@ class Rule:
     """The latest time at which the rule was in use for certain."""
     is_baseline: bool = False
     """Whether the rule was there before the model followed the switch."""
-    packed: PackedMatch = field(init=False)
+    packed: PackedMatch = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.packed = pack_match(self.key.match)
@@ -142,6 +142,8 @@ def group_ids_of(actions: Iterator[Action] | Actions) -> set[int]:
 
 
 def meter_ids_of(instructions: Instructions) -> set[int]:
-    """Return the numbers of the meters of a rule: an instruction's, and from 1.5 on an action's."""
+    """Return the numbers of the meters of a rule: an instruction's, and from 1.5 on an action's. As in Open vSwitch 3.1,
+    an action counts only where it is the first one."""
     numbers = {one.args[0] for one in instructions if one.name == "meter"}
-    return numbers | {one.args[0] for one in actions_of(instructions) if one.name == "meter"}
+    first = next(actions_of(instructions), None)
+    return numbers | {first.args[0]} if first is not None and first.name == "meter" else numbers

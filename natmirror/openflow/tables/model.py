@@ -10,7 +10,7 @@ from natmirror.openflow.bodies.elements import ALL_GROUPS, ALL_METERS, ALL_TABLE
 from natmirror.openflow.bodies.group_values import GroupCommand, GroupMod, MeterCommand, MeterMod
 from natmirror.openflow.bodies.values import Body, BundleAdd, BundleControl, FlowMod, Opaque, TableMod
 from natmirror.openflow.messages import V10, Message, Type
-from natmirror.openflow.tables.bundles import Bundle, Bundles
+from natmirror.openflow.tables.bundles import Bundle, Bundles, Order
 from natmirror.openflow.tables.entries import Rule
 from natmirror.openflow.tables.flow_mods import apply_flow_mod, empties, predicted_refusal
 from natmirror.openflow.tables.group_mods import (
@@ -53,7 +53,7 @@ class Model:
         self.expire(now)
         match body:
             case FlowMod() | GroupMod() | MeterMod():
-                self._order(message, [body], now)
+                self._order(message, [(message.xid, body)], now)
             case TableMod():
                 self._set_eviction(body)
             case BundleAdd():
@@ -73,26 +73,26 @@ class Model:
 
     def _commit(self, message: Message, bundle: Bundle, now: float) -> None:
         if bundle.is_whole:
-            self._order(message, [body for _, body in bundle.orders], now)
+            self._order(message, bundle.orders, now)
         else:
             self.ordered_unknown(message, now)
 
-    def _order(self, message: Message, bodies: list[Body], now: float) -> list[Change]:
-        """Do orders together, as one step. Return the changes."""
+    def _order(self, message: Message, orders: list[Order], now: float) -> list[Change]:
+        """Do orders together. Return the changes."""
         if self.state.not_followed is not None:
-            if not any(isinstance(body, FlowMod) and empties(body) == ALL_TABLES for body in bodies):
+            if not any(isinstance(body, FlowMod) and empties(body) == ALL_TABLES for _, body in orders):
                 return []
             self.state.begin(now)
-        return self._do(message, bodies, now)
+        return self._do(message, orders, now)
 
-    def _do(self, message: Message, bodies: list[Body], now: float) -> list[Change]:
-        return self._apply_all(bodies, now)
+    def _do(self, message: Message, orders: list[Order], now: float) -> list[Change]:
+        return self._apply_all(orders, now)
 
-    def _apply_all(self, bodies: list[Body], now: float) -> list[Change]:
+    def _apply_all(self, orders: list[Order], now: float) -> list[Change]:
         """Do orders in turn; if one is refused, undo all."""
         changes: list[Change] = []
         known = self.state.known
-        for body in bodies:
+        for _, body in orders:
             if self._refusal(body) is not None:
                 self.state.undo(reversed(changes), now)
                 self.state.known = known

@@ -1,10 +1,9 @@
 """A match, and the fields of a frame, as integers, so that comparing two of them costs one operation for all fields.
 
-Each field has its bits at a fixed place of one large integer. A match is then a mask and a value; a frame is the mask of
-the fields that it has, and their values. A field without a place, such as an experimenter's, is kept beside them.
+Each field has its bits at a fixed place of one large integer. A match is then a mask and a value; a frame is the mask
+of the fields that it has, and their values. A field without a place, such as an experimenter's, is kept beside them.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -21,10 +20,11 @@ def _places() -> dict[str, tuple[int, int]]:
 
 
 _PLACES = _places()
-_HIDDEN_NAMES = re.compile(
-    r"ct_|tun_|recirc_id|dp_hash|conj_id|ip_frag|nw_ttl|mpls_|pbb_|tcp_flags|pkt_mark|ipv6_exthdr|xxreg|packet_type"
+_HIDDEN_NAMES = (
+    *("ct_", "tun_", "recirc_id", "dp_hash", "conj_id", "ip_frag", "nw_ttl", "mpls_", "pbb_", "tcp_flags"),
+    *("pkt_mark", "ipv6_exthdr", "packet_type"),
 )
-HIDDEN = sum(full << shift for name, (shift, full) in _PLACES.items() if _HIDDEN_NAMES.match(name))
+HIDDEN = sum(full << shift for name, (shift, full) in _PLACES.items() if name.startswith(_HIDDEN_NAMES))
 """The bits of the fields that a frame may have though its PACKET_IN does not show them."""
 
 

@@ -24,7 +24,8 @@ from natmirror.openflow.bodies.values import (
     FlowStatsRequest,
 )
 from natmirror.openflow.messages import V10, Message, Multipart, Type, multipart_of
-from natmirror.openflow.tables.entries import GroupKey, Key, MeterKey, Rule, RuleKey
+from natmirror.openflow.tables.bundles import Order
+from natmirror.openflow.tables.entries import STATE_FLAGS, GroupKey, Key, MeterKey, Rule, RuleKey
 from natmirror.openflow.tables.flow_mods import touches_one_key
 from natmirror.openflow.tables.journal import HEAD_LEN, Journal, Step
 from natmirror.openflow.tables.model import Model
@@ -110,15 +111,15 @@ class ProductionModel(Model):
         if self.state.not_followed is None:
             self._take(Step(lambda at: [], now, message.xid, message.raw[:HEAD_LEN], is_unknown=True))
 
-    def _order(self, message: Message, bodies: list[Body], now: float) -> list[Change]:
-        changes = super()._order(message, bodies, now)
+    def _order(self, message: Message, orders: list[Order], now: float) -> list[Change]:
+        changes = super()._order(message, orders, now)
         if self.state.not_followed is not None:
             self._polls.clear()  # no step stands for this order, so no list can be corrected by it
         return changes
 
-    def _do(self, message: Message, bodies: list[Body], now: float) -> list[Change]:
-        only_key = only_key_of(bodies[0]) if len(bodies) == 1 else None
-        step = Step(partial(self._apply_all, bodies), now, message.xid, message.raw[:HEAD_LEN], only_key)
+    def _do(self, message: Message, orders: list[Order], now: float) -> list[Change]:
+        only_key = only_key_of(orders[0][1]) if len(orders) == 1 else None
+        step = Step(partial(self._apply_all, orders), now, message.xid, message.raw[:HEAD_LEN], orders, only_key)
         changes = self._take(step)
         for rule in _removed_by(changes):
             if self._is_told(rule):
@@ -163,7 +164,7 @@ class ProductionModel(Model):
         if step is not None:
             for rule in _removed_by(step.changes):
                 self._take_expected(rule.key, now)
-            self._journal.refuse(step, now)
+            self._journal.refuse(step, message.xid, now)
             self._check(now)
         elif not self._bundles.refuse(message.xid):
             kinds = _ORDER_ERRORS_V10 if self.version == V10 else _ORDER_ERRORS
@@ -248,7 +249,7 @@ class ProductionModel(Model):
             if poll.table != ALL_TABLES or poll.match != ALL:
                 return
             self.state.begin(now)
-        if poll.first_step < self._journal.first:
+        if poll.first_step < self._journal.kept_from:
             return  # orders after the request were dropped, so the list does not show what they have changed
         self._journal.confirm(poll.first_step)
         self._check(now)
@@ -288,7 +289,7 @@ class ProductionModel(Model):
             flow.cookie,
             flow.idle_timeout,
             flow.hard_timeout,
-            flow.flags,
+            flow.flags & STATE_FLAGS,
             flow.importance,
             made_at=made_at,
             modified_at=made_at,
