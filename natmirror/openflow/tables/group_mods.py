@@ -3,6 +3,8 @@
 A group or meter that goes takes along the rules that use it.
 """
 
+from dataclasses import replace
+
 from natmirror.openflow.bodies.elements import ALL_GROUPS, ALL_METERS
 from natmirror.openflow.bodies.group_values import (
     Bucket,
@@ -15,7 +17,7 @@ from natmirror.openflow.bodies.group_values import (
 from natmirror.openflow.tables.entries import Group, GroupKey, Meter, MeterKey, group_ids_of
 from natmirror.openflow.tables.state import Change, State
 
-_FIRST, _LAST, _ALL = 0xFFFF_FFFE, 0xFFFF_FFFD, 0xFFFF_FFFF  # OFPG_BUCKET_*
+_FIRST, _LAST, _ALL = 0xFFFF_FFFD, 0xFFFF_FFFE, 0xFFFF_FFFF  # OFPG_BUCKET_*
 
 
 def apply_group_mod(state: State, mod: GroupMod, now: float) -> list[Change]:
@@ -28,7 +30,7 @@ def apply_group_mod(state: State, mod: GroupMod, now: float) -> list[Change]:
     if mod.command is GroupCommand.INSERT_BUCKET or mod.command is GroupCommand.REMOVE_BUCKET:
         if known is None:
             return []
-        buckets = _changed_buckets(known.buckets, mod)
+        buckets = _changed_buckets(known, mod)
         return [state.put(key, Group(key, known.type, buckets, known.properties), now)]
     assert mod.type is not None, "the decoder gives each other command a type"
     return [state.put(key, Group(key, mod.type, mod.buckets, mod.properties), now)]
@@ -77,13 +79,15 @@ def _remove(state: State, key: GroupKey | MeterKey, now: float) -> list[Change]:
     return [*changes, state.put(key, None, now)]
 
 
-def _changed_buckets(buckets: tuple[Bucket, ...], mod: GroupMod) -> tuple[Bucket, ...]:
+def _changed_buckets(group: Group, mod: GroupMod) -> tuple[Bucket, ...]:
     """Return a group's buckets after INSERT_BUCKET or REMOVE_BUCKET (1.5.1 §6.7)."""
-    where = mod.command_bucket_id
+    buckets, where = group.buckets, mod.command_bucket_id
     at = next((at for at, one in enumerate(buckets) if one.bucket_id == where), None)
     if mod.command is GroupCommand.INSERT_BUCKET:
         place = {_FIRST: 0, _LAST: len(buckets)}.get(-1 if where is None else where, None if at is None else at + 1)
-        return buckets if place is None else (*buckets[:place], *mod.buckets, *buckets[place:])
+        has_weights = group.type is GroupType.SELECT
+        new = [one if has_weights else replace(one, weight=0) for one in mod.buckets]
+        return buckets if place is None else (*buckets[:place], *new, *buckets[place:])
     if where == _ALL:
         return ()
     place = {_FIRST: 0, _LAST: len(buckets) - 1}.get(-1 if where is None else where, at)

@@ -20,7 +20,7 @@ from natmirror.openflow.messages import (
 
 _NO_PORT, _ANY = 0xFFFF, 0xFFFF_FFFF
 _V10_ALL_WILDCARDS = (1 << 22) - 1
-_TIMEOUT = 20.0
+_TIMEOUT = 10.0
 
 
 class Line:
