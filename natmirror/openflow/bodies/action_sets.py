@@ -23,7 +23,14 @@ _IN_ANY_ORDER = ("set_field", "mod_nw_ttl", "set_mpls_ttl")
 """Actions that set a field to a value. Unless others are between, their order has no effect."""
 
 
-def action_set(actions: Actions) -> Actions:
+class ActionSet(tuple[Action, ...]):
+    """An action set, in the order of its execution, by which it compares."""
+
+    written: Actions
+    """The actions that wrote it, in their order."""
+
+
+def action_set(actions: Actions) -> ActionSet:
     """Return the set in the order of its execution. Of several actions of one kind the last one counts; set_field is a
     kind for each field, and with a mask it counts beside earlier ones.
 
@@ -39,7 +46,9 @@ def action_set(actions: Actions) -> Actions:
         setting.sort()
     others = sorted((action for action in found.values() if action.name in _POSITIONS), key=_position)
     before = [action for action in others if _position(action)[0] < _SET]
-    return (*before, *setting, *others[len(before) :])
+    ordered = ActionSet((*before, *setting, *others[len(before) :]))
+    ordered.written = actions
+    return ordered
 
 
 def _kind_of(action: Action, number: int) -> object:

@@ -4,7 +4,8 @@ from struct import Struct
 
 from natmirror.openflow.bodies.elements import ALL_TABLES, Action, Actions, Malformed, MatchField, ReservedPort
 from natmirror.openflow.bodies.fields import BY_HEADER, EXPERIMENTER, Header, unknown_name
-from natmirror.openflow.bodies.matches import decode_field, encode_field, header_of, narrow_port, widen_port
+from natmirror.openflow.bodies.matches import decode_field, encode_field, header_of
+from natmirror.openflow.bodies.v10_ports import narrow_port, widen_port
 from natmirror.openflow.messages import NICIRA, V10, V15, VERSIONS
 
 _HEAD = Struct("!HH")
@@ -48,11 +49,18 @@ _NICIRA_LAYOUTS = {
     9: ("set_tunnel64", Struct("!6xQ")),
     17: ("exit", Struct("!6x")),
     18: ("dec_ttl", Struct("!6x")),
+    20: ("controller", Struct("!HHBx")),
+    23: ("push_mpls", Struct("!H4x")),
+    24: ("pop_mpls", Struct("!H4x")),
+    25: ("set_mpls_ttl", Struct("!B5x")),
+    26: ("dec_mpls_ttl", Struct("!6x")),
+    34: ("conjunction", Struct("!BBI")),
 }
 """Actions of Open vSwitch whose arguments are numbers, by subtype; the layout follows the subtype."""
 _NX_RESUBMIT, _NX_REG_MOVE, _NX_REG_LOAD, _NX_RESUBMIT_TABLE = 1, 6, 7, 14
 _NX_THIS_PORT = 0xFFF8  # OFPP_IN_PORT: the packet's own
 _NX_HEAD, _NX_RESUBMIT_BODY = Struct("!IH"), Struct("!HB3x")
+_NX_NOTE = 8
 _NX_MOVE_BODY, _NX_LOAD_BODY = Struct("!HHHII"), Struct("!HIQ")
 _COPY_FIELD_BODY = Struct("!HHH2x")
 _TLV = Struct("!I")
@@ -153,6 +161,8 @@ def _experimenter(body: bytes) -> Action:
             return Action("resubmit", (port, ALL_TABLES if subtype == _NX_RESUBMIT else table))
         if subtype == _NX_REG_LOAD:
             return _load(rest)
+        if subtype == _NX_NOTE:
+            return Action("note", (rest,))
         if subtype == _NX_REG_MOVE:
             bits, source_bit, bit, source, destination = _unpack("move", _NX_MOVE_BODY, rest)
             return Action("move", (bits, _name_of(source), source_bit, _name_of(destination), bit))
@@ -205,6 +215,8 @@ def _encode(version: int, action: Action) -> bytes:
             has_table = args[1] != ALL_TABLES
             body = _NX_RESUBMIT_BODY.pack(port, args[1] if has_table else 0)
             return _wrap_nicira(_NX_RESUBMIT_TABLE if has_table else _NX_RESUBMIT, body)
+        case "note":
+            return _wrap_nicira(_NX_NOTE, args[0])
         case "experimenter":
             return _wrap(_EXPERIMENTER, args[0].to_bytes(4, "big") + args[1])
         case "unknown":

@@ -153,6 +153,6 @@ def _decode_bundle_add(version: int, body: bytes) -> BundleAdd:
     if inner_version != version or not HEADER_LEN <= length <= len(body) - at:
         raise Malformed("the message in the BUNDLE_ADD_MESSAGE has another version or is cut off")
     inner = parse(body[at : at + length])
-    if inner.kind in _NOT_IN_BUNDLES or inner.body[:4] == _ONF_ID and inner.kind is Type.EXPERIMENTER:
+    if inner.kind in _NOT_IN_BUNDLES or (inner.body[:4] == _ONF_ID and inner.kind is Type.EXPERIMENTER):
         raise Malformed("a bundle is in a bundle")  # 1.4.1 §7.3.9.6 forbids it, so decoding never nests deeper
     return BundleAdd(bundle_id, flags, decode(inner), inner.xid)

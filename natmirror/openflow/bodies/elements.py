@@ -68,6 +68,11 @@ class Action(NamedTuple):
     move                                      bits, source, its first bit, destination, its first bit (names)
     load                                      MatchField: the bits of a field that it sets (Open vSwitch)
     resubmit                                  port, table; ANY and ALL_TABLES for the current ones (Open vSwitch)
+    set_tunnel, set_tunnel64                  tunnel id (Open vSwitch)
+    controller                                bytes to send, controller's id, reason (Open vSwitch)
+    conjunction                               clause from 0 on, number of clauses, id (Open vSwitch)
+    note                                      bytes that the switch ignores (Open vSwitch)
+    exit, pop_queue                           none (Open vSwitch)
     experimenter                              experimenter's id, body: opaque
     unknown                                   action type, body: opaque
     ========================================  ==================================================================

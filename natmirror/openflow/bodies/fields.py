@@ -98,9 +98,9 @@ IP_TOS = _field("ip_tos", 8)
 """NXM's field for ip_dscp, in its upper six bits; a match has that instead."""
 SHORT_IN_PORT = _field("in_port", 16)
 """NXM's field for in_port, with 1.0's numbers."""
-XREGS = tuple(_field(f"xreg{number}", 64) for number in range(8))
+XREGS = tuple(_field(f"xreg{number}", 64, Form.HEX) for number in range(8))
 """Pairs of registers; a match has the registers instead."""
-XXREGS = tuple(_field(f"xxreg{number}", 128) for number in range(4))
+XXREGS = tuple(_field(f"xxreg{number}", 128, Form.HEX) for number in range(4))
 
 _OXM = {field.name: field for field in _BASIC_FIELDS.values()}
 _NXM_0_FIELDS = {
@@ -151,7 +151,7 @@ _NXM_1_FIELDS = {
     39: _field("tun_gbp_flags", 8, Form.HEX),
     104: _field("tun_flags", 16, Form.HEX),
     105: _field("ct_state", 32, Form.HEX),
-    106: _field("ct_zone", 16, Form.HEX),
+    106: _field("ct_zone", 16),
     107: _field("ct_mark", 32, Form.HEX),
     108: _field("ct_label", 128, Form.HEX),
     109: _field("tun_ipv6_src", 128, Form.IPV6),

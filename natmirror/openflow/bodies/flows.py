@@ -4,8 +4,10 @@ from struct import Struct
 
 from natmirror.openflow.bodies.elements import Malformed, Match
 from natmirror.openflow.bodies.instructions import decode_instructions
-from natmirror.openflow.bodies.matches import V10_MATCH_LEN, decode_fields, decode_match, decode_v10_match, widen_port
+from natmirror.openflow.bodies.matches import decode_fields, decode_match
 from natmirror.openflow.bodies.oxs import decode_stats
+from natmirror.openflow.bodies.v10_matches import V10_MATCH_LEN, decode_v10_match
+from natmirror.openflow.bodies.v10_ports import widen_port
 from natmirror.openflow.bodies.values import FlowCommand, FlowFlag, FlowMod, FlowRemoved
 from natmirror.openflow.messages import V10, V14, V15
 

@@ -30,6 +30,7 @@ _GROUP_COMMANDS = {
 _BUCKET_COMMANDS = (GroupCommand.INSERT_BUCKET, GroupCommand.REMOVE_BUCKET)
 _GROUP_TYPES = tuple(GroupType)
 _WEIGHT, _WATCH = Struct("!H2x"), Struct("!I")
+_DEFAULT_WEIGHT = 1  # as in Open vSwitch; the specification has none
 
 _METER_HEAD, _BAND, _BAND_REST = Struct("!HHI"), Struct("!HHII"), Struct("!B3x")
 _METER_COMMANDS = tuple(MeterCommand)
@@ -92,13 +93,14 @@ def _v15_buckets(version: int, kind: GroupType | None, raw: bytes) -> tuple[Buck
 
 
 def _v15_bucket(kind: GroupType | None, actions: Actions, bucket_id: int, properties: Properties) -> Bucket:
-    """Return a bucket of 1.5. Where the group's type is not in the message, the weight is kept."""
-    weight, port, group = 0, int(ReservedPort.ANY), ANY_GROUP
+    """Return a bucket of 1.5. A bucket that is inserted or removed (``kind`` None) keeps its weight."""
+    has_weight = kind in (None, GroupType.SELECT)
+    weight, port, group = _DEFAULT_WEIGHT if has_weight else 0, int(ReservedPort.ANY), ANY_GROUP
     others: list[tuple[int, bytes]] = []
     for number, body in properties:
         match number:
             case 0:
-                weight = _WEIGHT.unpack(body)[0] if kind in (None, GroupType.SELECT) else 0
+                weight = _WEIGHT.unpack(body)[0] if has_weight else 0
             case 1:
                 port = _WATCH.unpack(body)[0]
             case 2:

@@ -4,7 +4,8 @@ from struct import Struct
 
 from natmirror.openflow.bodies.actions import decode_actions
 from natmirror.openflow.bodies.elements import NO_BUFFER, Malformed, Match, MatchField, ReservedPort
-from natmirror.openflow.bodies.matches import decode_match, widen_port
+from natmirror.openflow.bodies.matches import decode_match
+from natmirror.openflow.bodies.v10_ports import widen_port
 from natmirror.openflow.bodies.values import PacketIn, PacketOut
 from natmirror.openflow.messages import V10, V15
 

@@ -3,8 +3,8 @@
 from struct import Struct
 
 from natmirror.openflow.bodies.elements import Malformed
-from natmirror.openflow.bodies.matches import widen_port
 from natmirror.openflow.bodies.properties import split_properties
+from natmirror.openflow.bodies.v10_ports import widen_port
 from natmirror.openflow.bodies.values import (
     AsyncMask,
     BundleControl,
@@ -33,7 +33,7 @@ ASYNC_KINDS = (
     Type.TABLE_STATUS,
     Type.REQUESTFORWARD,
 )
-"""The types that SET_ASYNC masks. From 1.4 on the n-th has property 2n for slaves, 2n + 1 for others (1.4.1 §7.3.10)."""
+"""The types that SET_ASYNC masks. From 1.4 on the n-th has property 2n for slaves, else 2n + 1 (1.4.1 §7.3.10)."""
 _V13_MASKS, _V13_KINDS = Struct("!6I"), 3
 _MASK = Struct("!I")
 _MAX_PROPERTIES = 64  # of a SET_ASYNC; 1.5 defines 12, and one for experimenters

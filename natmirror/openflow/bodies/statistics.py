@@ -8,14 +8,10 @@ from typing import Any
 
 from natmirror.openflow.bodies.elements import Malformed
 from natmirror.openflow.bodies.instructions import decode_instructions, encode_instructions
-from natmirror.openflow.bodies.matches import (
-    V10_MATCH_LEN,
-    decode_match,
-    decode_v10_match,
-    encode_any_match,
-    widen_port,
-)
+from natmirror.openflow.bodies.matches import decode_match, encode_match
 from natmirror.openflow.bodies.oxs import Stats, decode_stats, encode_stats, split_duration
+from natmirror.openflow.bodies.v10_matches import V10_MATCH_LEN, decode_v10_match, encode_v10_match
+from natmirror.openflow.bodies.v10_ports import widen_port
 from natmirror.openflow.bodies.values import (
     AggregateStats,
     FlowStats,
@@ -104,7 +100,7 @@ def _decode_v15_stats(version: int, raw: bytes) -> FlowStats:
 
 def encode_flow_stats(version: int, multipart: int, flow: FlowStats) -> bytes:
     """Return the entry of one flow in a reply. ValueError where the version cannot express it."""
-    match = encode_any_match(version, flow.match)
+    match = encode_v10_match(flow.match) if version == V10 else encode_match(flow.match)
     seconds, nanoseconds = split_duration(flow.duration)
     times = flow.idle_timeout, flow.hard_timeout
     counters = flow.cookie, flow.packets, flow.bytes
