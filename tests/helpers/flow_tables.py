@@ -134,7 +134,7 @@ def contents(state: State) -> dict[Key, tuple[object, ...]]:
         names = ("effect", "cookie", "flags", "importance", "made_at", "modified_at")
         return tuple(getattr(entry, name, None) for name in names)
 
-    return {key: value(state.get(key)) for key in state.keys()}
+    return {key: value(state.get(key)) for key in state.all_keys()}
 
 
 # Strategies

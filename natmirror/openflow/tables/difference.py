@@ -44,7 +44,7 @@ class Difference:
             self.since.clear()
             return
         before, self.since = self.since, {}
-        for key in [*before, *self.production.keys(), *self.mirror.keys()]:
+        for key in [*before, *self.production.all_keys(), *self.mirror.all_keys()]:
             if key not in self.since:
                 self.changed(key, before.get(key, now))
 

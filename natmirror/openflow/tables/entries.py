@@ -142,8 +142,8 @@ def group_ids_of(actions: Iterator[Action] | Actions) -> set[int]:
 
 
 def meter_ids_of(instructions: Instructions) -> set[int]:
-    """Return the numbers of the meters of a rule: an instruction's, and from 1.5 on an action's. As in Open vSwitch 3.1,
-    an action counts only where it is the first one."""
+    """Return the numbers of the meters of a rule: an instruction's, and from 1.5 on an action's. An action counts only
+    where it is the first one, as in Open vSwitch 3.1."""
     numbers = {one.args[0] for one in instructions if one.name == "meter"}
     first = next(actions_of(instructions), None)
     return numbers | {first.args[0]} if first is not None and first.name == "meter" else numbers

@@ -50,15 +50,10 @@ def predicted_refusal(state: State, mod: FlowMod, version: int) -> str | None:
         return "the table does not exist"
     if any(one.name == "goto_table" and one.args[0] <= mod.table for one in mod.instructions):
         return "it goes to an earlier table"
-    if state.known.groups and any(
-        GroupKey(number) not in state.groups for number in group_ids_of(actions_of(mod.instructions))
-    ):
-        return "the group does not exist"
-    if state.known.meters and any(MeterKey(number) not in state.meters for number in meter_ids_of(mod.instructions)):
-        return "the meter does not exist"
-    if mod.flags & FlowFlag.CHECK_OVERLAP and _adds(state, mod, version) and _has_overlap(state, mod):
+    adds = mod.command is FlowCommand.ADD or (version == V10 and not _chosen(state, mod))
+    if mod.flags & FlowFlag.CHECK_OVERLAP and adds and _has_overlap(state, mod):
         return "it overlaps a rule of equal priority"
-    return None
+    return _missing(state, mod) if adds or _chosen(state, mod) else None
 
 
 def touches_one_key(mod: FlowMod) -> RuleKey | None:
@@ -121,8 +116,14 @@ def _is_sending(rule: Rule, mod: FlowMod) -> bool:
     return mod.out_group == ANY_GROUP or mod.out_group in group_ids_of(actions_of(rule.instructions))
 
 
-def _adds(state: State, mod: FlowMod, version: int) -> bool:
-    return mod.command is FlowCommand.ADD or (version == V10 and not _chosen(state, mod))
+def _missing(state: State, mod: FlowMod) -> str | None:
+    """Return what a rule needs and does not exist, where all that exists is known; else None."""
+    groups, meters = group_ids_of(actions_of(mod.instructions)), meter_ids_of(mod.instructions)
+    if state.known.groups and any(GroupKey(number) not in state.groups for number in groups):
+        return "the group does not exist"
+    if state.known.meters and any(MeterKey(number) not in state.meters for number in meters):
+        return "the meter does not exist"
+    return None
 
 
 def _has_overlap(state: State, mod: FlowMod) -> bool:

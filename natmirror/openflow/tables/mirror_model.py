@@ -50,7 +50,7 @@ class MirrorModel(Model):
         self._ends.clear()
 
     def _refusal(self, body: Body) -> str | None:
-        refusal = self._predicted_refusal(body)
+        refusal = self.predicted_refusal(body)
         self.refused += refusal is not None
         return refusal
 

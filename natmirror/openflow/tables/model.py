@@ -104,7 +104,8 @@ class Model:
         """Return why the switch refuses an order, where it can only be predicted; else None."""
         return None
 
-    def _predicted_refusal(self, body: Body) -> str | None:
+    def predicted_refusal(self, body: Body) -> str | None:
+        """Return why a switch with these tables refuses an order; None if it accepts it, as far as is known."""
         match body:
             case FlowMod():
                 return predicted_refusal(self.state, body, self.version)

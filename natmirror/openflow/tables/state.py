@@ -129,7 +129,7 @@ class State:
             return self.rules.get(key)
         return self.groups.get(key) if isinstance(key, GroupKey) else self.meters.get(key)
 
-    def keys(self) -> Iterator[Key]:
+    def all_keys(self) -> Iterator[Key]:
         """Yield the keys of all entries."""
         yield from self.rules
         yield from self.groups

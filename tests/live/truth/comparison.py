@@ -13,7 +13,6 @@ from natmirror.openflow.bodies.group_values import GroupMod, MeterMod
 from natmirror.openflow.bodies.values import Body, ErrorMessage, FlowStats, FlowStatsReply, Opaque
 from natmirror.openflow.messages import V10, V15, VERSIONS, Message, Multipart, Type, build, multipart_of, parse
 from natmirror.openflow.tables.entries import STATE_FLAGS, Rule, RuleKey
-from natmirror.openflow.tables.mirror_model import MirrorModel
 from natmirror.openflow.tables.production import ProductionModel
 from tests.live.truth.line import Line
 from tests.live.truth.orders import Orders
@@ -53,19 +52,21 @@ class Figures:
     doubtful: int = 0
     """Rules that the switch had removed, and the model called doubtful."""
     refused: int = 0
+    alone: int = 0
+    """Orders that were given alone, so that the state before them was known."""
+    refused_alone: int = 0
     predicted: int = 0
-    """Refusals that the model of a mirror's orders had predicted too."""
+    """Of these, the refusals that the model of a mirror would have predicted."""
     removed: int = 0
     """FLOW_REMOVEDs."""
     differences: list[str] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
 
     def __str__(self) -> str:
-        return (
-            f"{VERSIONS[self.version]}: {self.steps:,} orders in {self.seconds:.0f} s, {self.refused:,} refused"
-            f" ({self.predicted:,} predicted), {self.removed:,} FLOW_REMOVEDs; {self.comparisons:,} comparisons of"
-            f" {self.rules:,} rules, {self.doubtful:,} of them doubtful and gone; {len(self.differences)} differences"
-        )
+        orders = f"{VERSIONS[self.version]}: {self.steps:,} orders in {self.seconds:.0f} s, {self.refused:,} refused"
+        predicted = f"of {self.alone:,} given alone {self.refused_alone:,} refused, {self.predicted:,} predicted"
+        compared = f"{self.comparisons:,} comparisons of {self.rules:,} rules, {self.doubtful:,} doubtful ones gone"
+        return f"{orders}; {predicted}; {self.removed:,} removed; {compared}; {len(self.differences)} differences"
 
 
 class Comparison:
@@ -80,7 +81,6 @@ class Comparison:
         self._model = ProductionModel(version, self._account)
         self._latest: list[str] = []
         """The messages of the latest burst."""
-        self._mirror = MirrorModel(version, Unlimited(), self._model)
 
     def run(self, steps: int) -> Figures:
         """Give that many orders; return what was found."""
@@ -107,6 +107,9 @@ class Comparison:
                     self._line.send(raw)
         self._line.barrier()
         self._poll()
+        if self._version > V10:
+            self._give(self._orders.delete_all()[1:])  # so that the model knows all groups and meters
+        self._settle()
         self._compare()
 
     # One burst
@@ -114,8 +117,13 @@ class Comparison:
     def _burst(self) -> None:
         rng = self._orders.random
         self._latest.clear()
-        for _ in range(rng.randint(1, _MAX_BURST)):
-            self._give(self._orders.order())
+        count = rng.randint(1, _MAX_BURST)
+        for _ in range(count):
+            messages = self._orders.order()
+            if count == len(messages) == 1:
+                self._give_alone(messages[0])
+            else:
+                self._give(messages)
             self.figures.steps += 1
         if rng.random() < _POLL_SHARE:
             request = self._line.flow_request()
@@ -127,6 +135,25 @@ class Comparison:
                 self._report(message)
         self._settle()
         self._compare()
+
+    def _give_alone(self, raw: bytes) -> None:
+        """Give an order that the model must not predict to be refused if the switch accepts it."""
+        try:
+            predicted = self._model.predicted_refusal(decode(parse(raw)))
+        except Malformed:
+            predicted = "malformed"
+        refused = self.figures.refused
+        self._give([raw])
+        self._settle()
+        is_refused = self.figures.refused > refused
+        self.figures.alone += 1
+        self.figures.refused_alone += is_refused
+        self.figures.predicted += is_refused and predicted is not None
+        if predicted is not None and not is_refused:
+            self.figures.differences += [
+                f"the switch accepts what is predicted to be refused: {predicted}",
+                *self._latest,
+            ]
 
     def _give(self, messages: list[bytes]) -> None:
         for raw in messages:

@@ -1,8 +1,10 @@
 """What each FLOW_MOD, GROUP_MOD and METER_MOD changes."""
 
+from typing import Any
+
 import pytest
 
-from natmirror.openflow.bodies.elements import ALL_GROUPS, ALL_TABLES, Action, Instruction, Instructions, MatchField
+from natmirror.openflow.bodies.elements import ALL_GROUPS, ALL_TABLES, Action, Instruction, Instructions, Match
 from natmirror.openflow.bodies.group_values import (
     Band,
     Bucket,
@@ -29,11 +31,11 @@ def _model(*mods: FlowMod, version: int = V13) -> Model:
     return model
 
 
-def _rule(model: Model, match: object = HOST, **key: int) -> Rule:
-    return model.state.rules[RuleKey(key.get("table", 0), key.get("priority", 1), match)]  # type: ignore[arg-type]
+def _rule(model: Model, match: Match = HOST) -> Rule:
+    return model.state.rules[RuleKey(0, 1, match)]
 
 
-def _kept(model: Model) -> list[object]:
+def _kept(model: Model) -> list[Match]:
     return sorted(rule.key.match for rule in model.state.rules.values())
 
 
@@ -99,7 +101,7 @@ def test_a_deletion_may_ask_for_a_port_a_group_and_a_cookie() -> None:
         flow_mod(ADD, fields(in_port=3), instructions=grouped, cookie=0b11),
     ]
 
-    def after(**asked: int) -> list[int]:
+    def after(**asked: Any) -> list[int]:
         kept = _model(*mods, flow_mod(DELETE, **asked)).state.rules
         return [key.match[0].value for key in kept]
 
@@ -168,8 +170,6 @@ def test_a_meter_that_goes_takes_along_the_rules_that_use_it(used: Instructions)
 
 # Refusals that can be predicted, for a mirror
 
-SET = Action("set_field", (MatchField("eth_dst", 1),))
-
 
 @pytest.mark.parametrize(
     ("version", "body"),
@@ -202,9 +202,9 @@ def test_a_mirrors_order_that_a_switch_would_refuse_changes_nothing(
         flow_mod(ADD, fields(eth_dst=1)),
     ):
         order(model, known, 0.0)
-    before = set(model.state.keys())
+    before = set(model.state.all_keys())
     order(model, body, 1.0)
-    assert set(model.state.keys()) == before
+    assert set(model.state.all_keys()) == before
     assert model.refused == 1
 
 

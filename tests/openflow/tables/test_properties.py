@@ -89,7 +89,7 @@ def test_an_order_that_the_switch_refuses_might_as_well_never_have_been_given(
 
 def _fresh(difference: Difference) -> set[Any]:
     one, other = difference.production, difference.mirror
-    keys = {*one.keys(), *other.keys()}
+    keys = {*one.all_keys(), *other.all_keys()}
     return {key for key in keys if getattr(one.get(key), "effect", None) != getattr(other.get(key), "effect", None)}
 
 
@@ -184,4 +184,3 @@ def test_the_index_finds_what_a_look_at_each_rule_finds(
     ]
     highest = max((rule.key.priority for rule in fitting), default=0)
     assert set(index.find(fields)) == {rule for rule in fitting if rule.key.priority == highest}
-

@@ -70,7 +70,9 @@ def test_a_frame_goes_on_through_the_tables_with_its_metadata_and_its_action_set
     assert _ports(_walk(start)) == []  # without a rule in table 3 it is dropped with its action set
     cleared = flow_mod(match=fields(metadata=0xAB), table=3, instructions=(*apply(4), clear))
     assert _ports(_walk(start, cleared)) == [4]
-    assert _ports(_walk(flow_mod(match=fields(metadata=1), instructions=apply(7)), frame={**FRAME, "metadata": 1})) == [7]
+    assert _ports(_walk(flow_mod(match=fields(metadata=1), instructions=apply(7)), frame={**FRAME, "metadata": 1})) == [
+        7
+    ]
     assert _ports(_walk(start, on, table=3, frame={**FRAME, "metadata": 0xA1})) == []
 
 
