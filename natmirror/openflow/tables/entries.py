@@ -63,20 +63,26 @@ class Rule:
     is_baseline: bool = False
     """Whether the rule was there before the model followed the switch."""
     packed: PackedMatch = field(init=False, repr=False)
+    uses: tuple[GroupKey | MeterKey, ...] = field(init=False, repr=False)
+    """The groups and meters that it uses."""
+    cost: int = field(init=False, repr=False)
+    """Bytes of memory."""
 
     def __post_init__(self) -> None:
         self.packed = pack_match(self.key.match)
+        count = len(self.instructions)
+        self.uses = ()
+        if count:
+            actions = tuple(actions_of(self.instructions))
+            meters = [MeterKey(number) for number in meter_ids_of(self.instructions)]
+            self.uses = (*(GroupKey(number) for number in group_ids_of(actions)), *meters)
+            count += len(actions)
+        self.cost = _RULE_COST + _FIELD_COST * len(self.key.match) + _ACTION_COST * count
 
     @property
     def effect(self) -> tuple[object, ...]:
         """What counts when two tables are compared: all but cookie, flags and importance, which leave frames alone."""
         return self.instructions, self.idle_timeout, self.hard_timeout
-
-    @property
-    def cost(self) -> int:
-        """Bytes of memory."""
-        actions = sum(1 for _ in actions_of(self.instructions))
-        return _RULE_COST + _FIELD_COST * len(self.key.match) + _ACTION_COST * (actions + len(self.instructions))
 
     @property
     def reports_removal(self) -> bool:

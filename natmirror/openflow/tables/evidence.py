@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from natmirror.openflow.bodies.elements import ReservedPort
 from natmirror.openflow.bodies.values import PacketIn
 from natmirror.openflow.tables.entries import actions_of, sends_to_port
-from natmirror.openflow.tables.frame import Frame
+from natmirror.openflow.tables.frame import Frame, is_cut_off
 from natmirror.openflow.tables.packed import pack_frame
 from natmirror.openflow.tables.production import ProductionModel, Removal
 
@@ -23,7 +23,7 @@ def prove_gone(model: ProductionModel, packet_in: PacketIn, fields: Mapping[str,
     Only a rule that may be gone anyway is removed: a PACKET_IN may be older than the rule.
     """
     removals: list[Removal] = []
-    if packet_in.reason not in _BY_RULES:
+    if packet_in.reason not in _BY_RULES or is_cut_off(fields):
         return removals
     packed = pack_frame(Frame(fields).fields)
     while (index := model.state.index(packet_in.table)) is not None and len(removals) < _MAX_RULES:

@@ -13,7 +13,7 @@ PRESENT = 0x1000
 """OFPVID_PRESENT: the bit of vlan_vid that says that there is a tag."""
 _VLAN_TYPES = (0x8100, 0x88A8)
 _REGISTERS = tuple(name for name in FIELDS if name.startswith("reg"))
-_AT_FIRST = {"metadata": 0, "tunnel_id": 0, "vlan_vid": 0, **dict.fromkeys(_REGISTERS, 0)}
+_AT_FIRST = {"metadata": 0, "tunnel_id": 0, "vlan_vid": 0, "vlan_pcp": 0, **dict.fromkeys(_REGISTERS, 0)}
 PIPELINE = frozenset(("in_port", "in_phy_port", "metadata", "actset_output", "packet_type", "pkt_mark", *_REGISTERS))
 """The fields that no frame has outside of the switch."""
 _ALWAYS = frozenset((*PIPELINE, "tunnel_id"))  # fields that an action can set whatever the frame is
@@ -43,6 +43,19 @@ _OPAQUE = (
 Changes = tuple[tuple[str, object], ...]
 
 
+_IP_TYPES = (0x0800, 0x86DD)
+_PORTS_OF = {6: "tcp_src", 17: "udp_src", 132: "sctp_src"}
+
+
+def is_cut_off(fields: Mapping[str, int]) -> bool:
+    """Return whether a frame lacks headers that it must have: a PACKET_IN may have only its beginning, or nothing."""
+    if "eth_type" not in fields:
+        return True
+    if fields["eth_type"] not in _IP_TYPES:
+        return False
+    return "ip_proto" not in fields or _PORTS_OF.get(fields["ip_proto"], "ip_proto") not in fields
+
+
 class Frame:
     """A frame inside a switch. copy() makes another one that is changed alone."""
 
@@ -66,12 +79,11 @@ class Frame:
         return self.fields.get("in_port")
 
     def changes(self) -> Changes:
-        """Return what differs from the frame that came in, by field; None for a field that is gone."""
-        names = self.fields.keys() | self._original.keys()
+        """Return what differs from the frame that came in, by field."""
         differing = [
-            (name, self.fields.get(name))
-            for name in sorted(names - PIPELINE)
-            if self.fields.get(name) != self._original.get(name)
+            (name, value)
+            for name, value in sorted(self.fields.items())
+            if name not in PIPELINE and self._original.get(name) != value
         ]
         return (*differing, *self._others)
 
@@ -114,7 +126,6 @@ class Frame:
         """Do 1.0's actions, which add a tag to a frame without one (1.0.0 §5.2.4)."""
         if name == "mod_vlan_vid":
             self.fields["vlan_vid"] = PRESENT | value
-            self.fields.setdefault("vlan_pcp", 0)
         else:
             self.fields["vlan_vid"] |= PRESENT
             self.fields["vlan_pcp"] = value
@@ -122,7 +133,7 @@ class Frame:
     def _push_tag(self, kind: int) -> None:
         """Add a tag, with VLAN 0 and priority 0 as Open vSwitch does."""
         if self.fields["vlan_vid"] & PRESENT:
-            self._others = (*self._others, ("inner_tag", (self.fields["vlan_vid"], self.fields.get("vlan_pcp", 0))))
+            self._others = (*self._others, ("inner_tag", (self.fields["vlan_vid"], self.fields["vlan_pcp"])))
         if kind != _VLAN_TYPES[0]:
             self._others = (*self._others, ("push_vlan", kind))
         self.fields["vlan_vid"], self.fields["vlan_pcp"] = PRESENT, 0
@@ -139,8 +150,7 @@ class Frame:
         elif self.fields.get("eth_type") in _VLAN_TYPES:
             self._do_opaque(Action("pop_vlan"))
         else:
-            self.fields["vlan_vid"] = 0
-            self.fields.pop("vlan_pcp", None)
+            self.fields["vlan_vid"], self.fields["vlan_pcp"] = 0, 0
 
     def _do_opaque(self, action: Action) -> None:
         self.is_opaque = True

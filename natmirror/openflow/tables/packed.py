@@ -8,12 +8,14 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from natmirror.openflow.bodies.elements import Match, MatchField
-from natmirror.openflow.bodies.fields import FIELDS
+from natmirror.openflow.bodies.fields import BASIC, FIELDS, HEADERS
 
 
 def _places() -> dict[str, tuple[int, int]]:
+    """Return the place of each field, as its first bit and the mask of its bits. The usual fields come first, so that
+    most integers are short."""
     places, at = {}, 0
-    for name, field in FIELDS.items():
+    for name, field in sorted(FIELDS.items(), key=lambda one: (HEADERS[one[0]][0] != BASIC, one[1].bits > 64)):
         places[name] = (at, field.all_ones)
         at += field.bits
     return places

@@ -20,9 +20,6 @@ from natmirror.openflow.tables.entries import (
     MeterKey,
     Rule,
     RuleKey,
-    actions_of,
-    group_ids_of,
-    meter_ids_of,
 )
 from natmirror.openflow.tables.index import RuleIndex
 
@@ -176,7 +173,7 @@ class State:
 
     def _link(self, rule: Rule) -> None:
         self._indexes.setdefault(rule.key.table, RuleIndex()).add(rule)
-        for used in _used_by(rule):
+        for used in rule.uses:
             self._users.setdefault(used, {})[rule] = None
         if rule.hard_timeout:
             self._with_deadline += 1
@@ -192,7 +189,7 @@ class State:
         if not index.count:
             del self._indexes[rule.key.table]
         self._with_deadline -= bool(rule.hard_timeout)
-        for used in _used_by(rule):
+        for used in rule.uses:
             users = self._users[used]
             del users[rule]
             if not users:
@@ -266,10 +263,3 @@ class State:
         while (first := self.next_deadline()) is not None and first < deadline:
             found.append(heappop(self._deadlines)[2])
         return found
-
-
-def _used_by(rule: Rule) -> list[GroupKey | MeterKey]:
-    if not rule.instructions:
-        return []
-    groups: list[GroupKey | MeterKey] = [GroupKey(number) for number in group_ids_of(actions_of(rule.instructions))]
-    return groups + [MeterKey(number) for number in meter_ids_of(rule.instructions)]

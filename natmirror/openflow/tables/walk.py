@@ -14,7 +14,7 @@ from natmirror.openflow.bodies.elements import ANY_GROUP, Action, Actions, Reser
 from natmirror.openflow.bodies.group_values import Bucket, GroupType
 from natmirror.openflow.messages import V10
 from natmirror.openflow.tables.entries import GroupKey, Rule
-from natmirror.openflow.tables.frame import Changes, Frame
+from natmirror.openflow.tables.frame import Changes, Frame, is_cut_off
 from natmirror.openflow.tables.model import Model
 from natmirror.openflow.tables.packed import pack_frame
 
@@ -135,6 +135,8 @@ class _Walk:
         self._entries += 1
         if self._entries > 2:
             raise _UnknownError("a PACKET_OUT enters the tables more than twice")
+        if is_cut_off(frame.fields):
+            raise _UnknownError("the frame is cut off")
         written: Actions = ()
         onward: int | None = table
         while onward is not None:

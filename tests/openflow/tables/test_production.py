@@ -352,7 +352,7 @@ def test_a_list_that_is_too_long_is_not_followed_and_a_short_one_begins_again() 
 
 # Proof
 
-FRAME = {"in_port": 1, "eth_dst": 5}
+FRAME = {"in_port": 1, "eth_dst": 5, "eth_type": 0x806}
 
 
 def _packet_in(reason: int = 0, table: int = 0) -> PacketIn:
@@ -366,6 +366,7 @@ def test_a_packet_in_proves_that_an_idle_rule_is_gone() -> None:
     order(model, flow_mod(ADD, (), instructions=apply(ReservedPort.CONTROLLER), priority=0), 0.0)
     assert prove_gone(model, _packet_in(), FRAME, 4.9) == []  # the frame may have left before the rule came
     assert prove_gone(model, _packet_in(reason=2), FRAME, 6.0) == []
+    assert prove_gone(model, _packet_in(), {"in_port": 1, "eth_dst": 5}, 6.0) == []  # the frame is cut off
     removals = prove_gone(model, _packet_in(), FRAME, 6.0)
     assert [one.rule.key.match for one in removals] == [HOST, fields(eth_dst=5)]
     assert _matches(model) == [()]

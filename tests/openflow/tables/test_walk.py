@@ -15,7 +15,8 @@ from natmirror.openflow.tables.walk import Choice, Outcome, Output, Ports, carry
 from tests.helpers.flow_tables import TestAccount, apply, applying, fields, flow_mod, order, output, production
 
 CONTROLLER, FLOOD, IN_PORT = ReservedPort.CONTROLLER, ReservedPort.FLOOD, ReservedPort.IN_PORT
-FRAME = {"in_port": 1, "eth_dst": 5, "eth_src": 6, "eth_type": 0x800, "ip_proto": 6, "ip_dscp": 0, "tcp_dst": 80}
+FRAME = {"in_port": 1, "eth_dst": 5, "eth_src": 6, "eth_type": 0x800, "ip_proto": 6, "ip_dscp": 0}
+FRAME |= {"tcp_src": 7, "tcp_dst": 80}
 TAGGED = {**FRAME, "vlan_vid": 0x1007, "vlan_pcp": 3}
 
 
@@ -120,12 +121,12 @@ def test_a_packet_out_may_enter_the_tables() -> None:
         (Action("mod_tp_dst", (9,)), FRAME, {"tcp_dst": 9}),
         (Action("mod_nw_tos", (32,)), FRAME, {"ip_dscp": 8}),
         (Action("mod_nw_src", (32,)), FRAME, {}),
-        (Action("mod_vlan_vid", (5,)), FRAME, {"vlan_vid": 0x1005, "vlan_pcp": 0}),
+        (Action("mod_vlan_vid", (5,)), FRAME, {"vlan_vid": 0x1005}),
         (Action("mod_vlan_pcp", (5,)), FRAME, {"vlan_vid": 0x1000, "vlan_pcp": 5}),
         (Action("mod_vlan_vid", (5,)), TAGGED, {"vlan_vid": 0x1005}),
-        (Action("push_vlan", (0x8100,)), FRAME, {"vlan_vid": 0x1000, "vlan_pcp": 0}),
-        (Action("push_vlan", (0x88A8,)), FRAME, {"vlan_vid": 0x1000, "vlan_pcp": 0, "push_vlan": 0x88A8}),
-        (Action("pop_vlan"), TAGGED, {"vlan_vid": 0, "vlan_pcp": None}),
+        (Action("push_vlan", (0x8100,)), FRAME, {"vlan_vid": 0x1000}),
+        (Action("push_vlan", (0x88A8,)), FRAME, {"vlan_vid": 0x1000, "push_vlan": 0x88A8}),
+        (Action("pop_vlan"), TAGGED, {"vlan_vid": 0, "vlan_pcp": 0}),
         (Action("strip_vlan"), FRAME, {}),
         (Action("set_queue", (3,)), FRAME, {"queue": 3}),
         (Action("dec_ttl"), FRAME, {"dec_ttl": None}),
@@ -194,6 +195,12 @@ def test_a_fast_failover_group_takes_its_first_live_bucket(
 def test_groups_that_send_to_each_other_end() -> None:
     chained = GroupMod(GroupCommand.ADD, 1, GroupType.ALL, (Bucket((Action("group", (1,)),)),) * 3)
     assert _walk(chained, USES_GROUP).unknown is not None
+
+
+@pytest.mark.parametrize("missing", ["eth_type", "ip_proto", "tcp_src"])
+def test_a_frame_that_is_cut_off_may_meet_any_rule(missing: str) -> None:
+    frame = {name: value for name, value in FRAME.items() if name != missing}
+    assert "cut off" in str(_walk(flow_mod(instructions=apply(2)), frame=frame).unknown)
 
 
 def test_what_cannot_be_known_is_said() -> None:
