@@ -197,8 +197,8 @@ class HostMaintenance:
 
     def _silent(self) -> set[str]:
         """Return the backends and mirrors that answer nothing, as subjects of findings."""
-        found = {one.subject for one in self._findings.all() if one.code in _SILENT}
-        return found | self._silent_by_checks()  # a backend that is down gets no SYNs that would show it
+        # A backend that is down gets no SYNs that would show it.
+        return self._findings.subjects(_SILENT) | self._silent_by_checks()
 
     def _check_answers(self) -> None:
         before = self._silent()
