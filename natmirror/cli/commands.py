@@ -40,6 +40,17 @@ class _Commands(click.Group):
                 click.echo(note)
             click.echo(f"natmirror: {error}", err=True)
             ctx.exit(error.exit_code)
+        except (LookupError, TypeError, ValueError):
+            from natmirror.api.client import other_version
+
+            if (other := other_version()) is None:
+                raise
+            click.echo(
+                f"natmirror: natmirror {other} runs, and this command is of {__version__}, so that it cannot show the"
+                " answer: --json does; restart natmirror to run the version that is installed",
+                err=True,
+            )
+            ctx.exit(1)
 
 
 @click.group(cls=_Commands, invoke_without_command=True, epilog=epilog(exit_codes.RUN))

@@ -37,17 +37,20 @@ _NO_ANSWER = (
 def send(subject: Subject, client: IPv4Address, data: bytes) -> list[Outcome]:
     """Call each service with a pool from ``client``; return what has become of each connection and of its copies.
     ``data`` is what to send to a service that does not speak OpenFlow."""
+    outcomes: list[Outcome] = []
     try:
         services = _services(subject)
         _refuse_unless_free(subject, client)
         route = route_to(client)
         link = None if route.gateway is None and route.link == "lo" else route.link
         with ClientPort(client, [one.address for one in services], link) as port:
-            return [outcome for one in services for outcome in _called(subject, port, one, client, data)]
+            for one in services:
+                outcomes.extend(_called(subject, port, one, client, data))
     except NothingToCheckError as error:
-        return [_unmade(CheckState.SKIPPED, str(error))]
-    except (NotCheckedError, HostError, OSError) as error:
-        return [_unmade(CheckState.UNKNOWN, str(error))]
+        outcomes.append(_unmade(CheckState.SKIPPED, str(error)))
+    except (NotCheckedError, HostError, OSError) as error:  # such as a natmirror that stops meanwhile
+        outcomes.append(_unmade(CheckState.UNKNOWN, str(error)))
+    return outcomes
 
 
 def _unmade(state: CheckState, why: str) -> Outcome:

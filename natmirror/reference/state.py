@@ -40,7 +40,7 @@ ANSWERS: dict[str, Any] = {
     route.title: list[getattr(shown, route.answer)] if route.kind is Kind.LIST else getattr(shown, route.answer)  # type: ignore[misc]
     for route in ROUTES
     if route.content_type == JSON and route.kind is not Kind.FILE
-} | {"natmirror doctor --json": DoctorAnswer, "An error: status 400, 404, 405, 413, 415, 500 or 503": shown.ErrorAnswer}
+} | {"natmirror doctor --json": DoctorAnswer, "An error, with a status of 400 or more": shown.ErrorAnswer}
 """The types of the API's answers, by request."""
 
 WORDS: dict[str, type[StrEnum]] = {

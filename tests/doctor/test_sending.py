@@ -143,6 +143,16 @@ def test_a_host_that_refuses_the_client_is_not_checked(sent: Sent, monkeypatch: 
     assert (outcome.state, outcome.why) == ("unknown", "cannot make a client: it refuses")
 
 
+def test_what_was_seen_before_an_end_is_kept(sent: Sent, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object) -> None:
+        raise HostError("no natmirror answers")
+
+    monkeypatch.setattr(Port, "hang_up", refuse)
+    service, mirror, outcome = sent()
+    assert (service.state, mirror.state) == ("ok", "ok")
+    assert (outcome.state, outcome.why) == ("unknown", "no natmirror answers")
+
+
 @pytest.mark.parametrize(
     ("address", "why"),
     [

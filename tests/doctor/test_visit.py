@@ -7,6 +7,7 @@ from typing import Any
 import click
 import pytest
 
+from natmirror import __version__
 from natmirror.doctor import COPIES_FAIL, PRODUCTION_FAILS, WARNED
 from natmirror.doctor import subject as subjects
 from natmirror.doctor.checks import CHECKS
@@ -26,6 +27,7 @@ NO_FORWARDING = HostCode.NO_FORWARDING.found(interfaces="sw0", settings="net.ipv
 NO_ROUTE = PathCode.NO_ROUTE_TO_MIRROR.found(name="master", address="10.20.0.13", service="openflow")
 STRICT = HostCode.STRICT_REVERSE_PATH.found(interface="sw0.5", setting="net.ipv4.conf.sw0/5.rp_filter")
 RUN: dict[str, Any] = {
+    "version": __version__,
     "pid": 7,
     "rules": str(RULES),
     "findings": [],
