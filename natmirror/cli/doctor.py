@@ -32,9 +32,8 @@ def _address(_: click.Context, __: click.Parameter, value: str | None) -> IPv4Ad
     "--fix",
     "mends",
     is_flag=True,
-    help="Run the commands that mend a finding for certain, each printed before, and check again. They change sysctls,"
-    " load kernel modules, and remove kernel rules of natmirror's own if none runs; other programs' rules and routes"
-    " stay as they are.",
+    help="Run the commands that mend a finding for certain, each printed before, and check again. They make the kernel"
+    " forward packets and load kernel modules; rules, routes, filters and connections stay as they are.",
 )
 @click.option(
     "--send",
