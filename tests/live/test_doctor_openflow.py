@@ -92,21 +92,17 @@ def test_faults_that_no_look_finds(alone: Scene, protocol: str) -> None:
         return lambda: program.send_signal(signal.SIGSTOP), lambda: program.send_signal(signal.SIGCONT)
 
     assert doctor.sent() == (["ok"], ["ok"])
-    is_session = protocol == "openflow"
-    faults = (
-        ("tc drops all to the master", on_link("lb", "pl0", TO_MASTER), (["ok"], ["copy-unanswered"])),
-        (
-            "the backend accepts and never answers",
-            frozen(doctor.backend.program),
-            (["sent-no-reply"], ["unknown"] if is_session else ["ok"]),
-        ),
-        ("large packets to the backend vanish", on_link("net", "c1-eth0", LARGE), (["sent-lost"], ["unknown"])),
-        (
-            "the master accepts and never answers",
-            frozen(doctor.master.program),
-            (["ok"], ["master-silent"] if is_session else ["ok"]),
-        ),
+    of_copies = (
+        ("large packets to the mirror vanish", on_link("net", "m-eth0", LARGE), (["ok"], ["copy-not-taken"])),
+        ("the backend accepts and never answers", frozen(doctor.backend.program), (["sent-no-reply"], ["ok"])),
     )
+    of_sessions = (
+        ("tc drops all to the master", on_link("lb", "pl0", TO_MASTER), (["ok"], ["copy-unanswered"])),
+        ("the backend accepts and never answers", frozen(doctor.backend.program), (["sent-no-reply"], ["unknown"])),
+        ("large packets to the backend vanish", on_link("net", "c1-eth0", LARGE), (["sent-lost"], ["unknown"])),
+        ("the master accepts and never answers", frozen(doctor.master.program), (["ok"], ["master-silent"])),
+    )
+    faults = of_sessions if protocol == "openflow" else of_copies
     for name, (plant, mend), expected in faults:
         plant()
         assert doctor.looks_well(), name
