@@ -8,6 +8,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from natmirror.api.override_text import override_rows
 from natmirror.api.text import duration, listed, size
 
 
@@ -42,6 +43,7 @@ def status_screen(status: Mapping[str, Any]) -> Group:
     found = "".join(f"\n{line}" for line in _findings(status["findings"]))
     machine, memory = status["machine"], status["mirror_memory"]
     facts = [
+        *override_rows(status["overrides"]),
         *_pair(status),
         ("memory for mirrors", f"{size(memory['used_bytes'])} of {size(memory['limit_bytes'])}"),
         (

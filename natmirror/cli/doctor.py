@@ -85,9 +85,7 @@ def doctor(
     from natmirror.doctor.visit import visit
 
     if list_checks:
-        listed: list[ListedCheck] = [
-            {"name": one.name, "section": one.section, "title": one.title} for one in CHECKS
-        ]
+        listed: list[ListedCheck] = [{"name": one.name, "section": one.section, "title": one.title} for one in CHECKS]
         click.echo(json.dumps(listed, indent=2) if as_json else "\n".join(listing()))
         return
     if sends != (client is not None):

@@ -1,4 +1,4 @@
-"""What commands print with --json that need no running natmirror, field by field. The reference shows these sentences."""
+"""What commands print with --json that need no running natmirror, field by field: for the reference."""
 
 from typing import TypedDict
 

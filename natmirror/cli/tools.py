@@ -160,9 +160,7 @@ def _release_kernel(owner: str, api_path: Path) -> HostError | None:
     "--streams", type=FILE, metavar="DIR", help="Write the byte stream of each leg to a file of its own in DIR."
 )
 @json_option
-def replay(
-    rules_file: Path, capture: Path, output: Path, mirror: str, streams: Path | None, as_json: bool
-) -> None:
+def replay(rules_file: Path, capture: Path, output: Path, mirror: str, streams: Path | None, as_json: bool) -> None:
     """Run natmirror's engine over a capture.
 
     CAPTURE is a pcap or pcapng file; the times of its packets are the engine's clock. Prints a report. Needs no root

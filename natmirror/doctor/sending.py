@@ -209,11 +209,7 @@ def _is_delivered(leg: dict[str, Any] | None, answer: dict[str, Any]) -> bool:
     if leg is None or leg["reason"] is not None or leg["state"] == "syn-sent":
         return False
     is_answered = leg["session"] is None or leg["consumed_bytes"] > 0
-    return (
-        is_answered
-        and leg["acked_bytes"] == leg["client_bytes"]
-        and (leg["client_bytes"] > 0 or not answer["sent"])
-    )
+    return is_answered and leg["acked_bytes"] == leg["client_bytes"] and (leg["client_bytes"] > 0 or not answer["sent"])
 
 
 def _copy(

@@ -7,7 +7,6 @@ from typing import Any, TypedDict
 
 from natmirror.events.kinds import EventKind, EventSeverity
 
-
 MAX_TIME = 253_402_300_800.0
 """The year 10000, in seconds since 1970: RFC 3339 writes no later time."""
 

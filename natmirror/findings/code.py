@@ -39,7 +39,8 @@ class FindingCode(StrEnum):
     stand for the values of a single finding.
 
     ``fix`` is a command that mends a finding of this kind for certain. It changes no rules and no routes, makes no
-    filter let more pass, and ends no connection: ``natmirror doctor --fix`` runs it. ``{fix}`` in the remedy stands for it.
+    filter let more pass, and ends no connection: ``natmirror doctor --fix`` runs it. ``{fix}`` in the remedy stands for
+    it.
     """
 
     def __new__(

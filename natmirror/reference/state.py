@@ -34,7 +34,7 @@ from natmirror.reference.fields import Field, fields
 from natmirror.reference.markdown import anchor, literal
 from natmirror.replay.replay import ReplayAnswer
 from natmirror.replication.synchroniser import SyncState
-from natmirror.rules import Balance
+from natmirror.rules import Balance, OverrideKind
 from natmirror.runtime import shown
 from natmirror.runtime.explained import AddressKind, ConnectionFate, CopyFate
 
@@ -69,6 +69,7 @@ WORDS: dict[str, type[StrEnum]] = {
     "States of a flow": FlowState,
     "States of a leg": LegPhase,
     "States of a backend": BackendState,
+    "What commands set over the rules": OverrideKind,
     "States of the shared state": SyncState,
     "Roles of a host": HostRole,
     "Sources of the role": RoleSource,

@@ -250,8 +250,8 @@ def replay(
     """Replay ``capture`` with ``rules`` into ``output``, and write each leg's byte stream to a file in ``streams``.
 
     CaptureError where a file cannot be read or written. If the capture breaks off, the packets before that are still
-    replayed and written, and the error's note has the report as ``show`` returns it. No file is overwritten before ``capture`` is known to be
-    a capture.
+    replayed and written, and the error's note has the report as ``show`` returns it. No file is overwritten before
+    ``capture`` is known to be a capture.
     """
     run = Replay(rules, capture, mirror=mirror, streams=None if streams is None else StreamFiles(streams))
     if output.exists() and output.samefile(capture):

@@ -32,7 +32,7 @@ _MENDS = _REFUSALS | _FAILURES
 _NOT_LOST = frozenset(
     (
         *(EndReason.NOT_SELECTED, EndReason.NOT_SAMPLED, EndReason.MIRROR_IS_BACKEND),
-        *(EndReason.CLOSED, EndReason.CLIENT_RESET, EndReason.RELEASED, EndReason.STOPPED),
+        *(EndReason.CLOSED, EndReason.CLIENT_RESET, EndReason.RELEASED, EndReason.STOPPED, EndReason.MIRROR_PAUSED),
     )
 )
 """The reasons for which a mirror lacks bytes though nothing has gone wrong."""

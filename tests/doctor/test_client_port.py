@@ -50,7 +50,7 @@ class Caller:
 
 def test_a_second_doctor_leaves_the_first_ones_interface(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_port, "IPRoute", Kernel)
-    monkeypatch.setattr(client_port.subprocess, "Popen", Caller)
+    monkeypatch.setattr("subprocess.Popen", Caller)
     port = ClientPort(IPv4Address("10.10.0.77"), [IPv4Address("10.10.0.100")], None)
     with pytest.raises(HostError, match="wait until another doctor ends"):
         port.__enter__()

@@ -126,7 +126,7 @@ def test_each_way_of_ending_leaves_nothing_behind(alone: Scene) -> None:
     # A second doctor leaves the first one alone
     doctor.backend.program.send_signal(signal.SIGSTOP)
     first = doctor.start()
-    second = doctor.checks(doctor.sending[:-1] + ["10.10.0.78"])["send"]
+    second = doctor.checks([*doctor.sending[:-1], "10.10.0.78"])["send"]
     assert (second["state"], "wait until another doctor ends" in second["why"]) == ("unknown", True)
     assert DOCTORS_PORT in alone.lab.run("lb", ["ip", "link"])
     doctor.backend.program.send_signal(signal.SIGCONT)
