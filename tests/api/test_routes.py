@@ -47,7 +47,7 @@ def refusal(method: str, target: str, content_type: str = "", body: bytes = b"")
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.title)
 def test_each_route_is_found_and_its_answers_type_is_declared(route: Any) -> None:
-    path = route.path.replace("{service}", "a%20b").replace("{backend}", "c%2Fd")
+    path = route.path.replace("{service}", "a%20b").replace("{backend}", "c%2Fd").replace("{mirror}", "c%2Fd")
     matches = [one.match(path) for one in ROUTES if one.method == route.method]
     [in_path] = [one for one in matches if one is not None]
     assert set(in_path.values()) <= {"a b", "c/d"}
