@@ -2,7 +2,7 @@
 the reference. A word may be plain text here, from the API, or a member of its enumeration.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import cache
 
@@ -26,7 +26,8 @@ from natmirror.runtime.explained import (
 )
 
 _MOST_BACKENDS = 8
-_MOST_CONNECTIONS = 10
+_MOST_GROUPS = 10  # of connections that fare alike
+_MOST_PORTS = 8
 _BALANCES = {
     Balance.ROUND_ROBIN: "it is the next in turn, unless another client of this packet thread comes first",
     Balance.LEAST_CONNECTIONS: "it has the fewest connections for its weight now",
@@ -74,10 +75,15 @@ def _address(one: AddressEntry) -> str:
 def _blocks(answer: ExplainAnswer) -> Iterator[Iterator[str]]:
     if answer["in_switches"]:
         yield from (_service(one, is_running=answer["running"]) for one in answer["services"])
-    shown = answer["connections"][:_MOST_CONNECTIONS]
-    yield from (_connection(one, answer["reload_refused"]) for one in shown)
+    alike: dict[tuple[str, ...], list[ExplainedConnection]] = {}
+    for connection in answer["connections"]:
+        lines = _connection(connection, answer["reload_refused"])
+        alike.setdefault((_where(connection), *lines), []).append(connection)
+    shown = list(alike.items())[:_MOST_GROUPS]
+    for (where, *lines_of_all), connections in shown:
+        yield iter((_named(connections, where), *lines_of_all))
     if answer["running"]:
-        yield _rest(answer["connection_count"], len(shown))
+        yield _rest(answer["connection_count"], sum(len(connections) for _, connections in shown))
 
 
 def _rest(count: int, shown: int) -> Iterator[str]:
@@ -183,10 +189,25 @@ def _foreseen(copy: ForeseenCopy) -> str:
 # Connections
 
 
-def _connection(one: ExplainedConnection, refused: str | None) -> Iterator[str]:
+def _where(one: ExplainedConnection) -> str:
     to = one["service"] if one["backend"] is None else f"{one['service']}, with {one['backend']}"
-    idle = "" if one["idle_seconds"] is None else f", last packet {duration(one['idle_seconds'])} ago"
-    yield f"{one['client']} to {to}: {one['state']}{idle}"
+    return f"to {to}: {one['state']}"
+
+
+def _named(connections: Sequence[ExplainedConnection], where: str) -> str:
+    """Return the first line about connections of a client that fare alike."""
+    idle = sorted(one["idle_seconds"] for one in connections if one["idle_seconds"] is not None)
+    ages = list(dict.fromkeys(duration(seconds) for seconds in (*idle[:1], *idle[-1:])))
+    last = f", last packet {' to '.join(ages)} ago" if ages else ""
+    if len(connections) == 1:
+        return f"{connections[0]['client']} {where}{last}"
+    ports = [one["client"].rpartition(":")[2] for one in connections[:_MOST_PORTS]]
+    more = f" and {len(connections) - len(ports)} more" if len(connections) > len(ports) else ""
+    return f"{len(connections)} connections {where}{last}; from ports {', '.join(ports)}{more}"
+
+
+def _connection(one: ExplainedConnection, refused: str | None) -> Iterator[str]:
+    """Yield what is to be said about a connection, below the line that names it."""
     yield from (f"  {line}" for line in _binding(one))
     yield from (f"  {_copy(copy)}" for copy in one["copies"])
     for what, outcome in (("restart", one["restart"]), ("stop", one["stop"]), ("move to the other host", one["move"])):
