@@ -68,6 +68,7 @@ class FlowRow(Protocol):
     family: int
     state: int
     sharing: int
+    counted: int
     flags: int
     service_id: int
     backend_id: int
@@ -212,6 +213,37 @@ class ServiceRow(Protocol):
     table: Array[int]
     derived_len: int
     derived: Array[int]
+    limits: "LimitsRow"
+    limited: Array["LimitedRow"]
+
+
+class LimitsRow(Protocol):
+    """``nm_limits``: a service's limits for each client."""
+
+    max_connections: int
+    rate: float
+    burst: float
+
+
+class LimitedRow(Protocol):
+    """``nm_limited``: the clients that have met a limit."""
+
+    syns: int
+    clients: int
+    at: float
+    client: Array[int]
+
+
+class ClientUseRow(Protocol):
+    """``nm_client_use``: what a client has of a service."""
+
+    open: int
+    half_open: int
+    spent: float
+
+
+class ClientTableRow(Protocol):
+    """``nm_clients``: the table of clients of services with limits, opaque to Python."""
 
 
 class BackendRow(Protocol):

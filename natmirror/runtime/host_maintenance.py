@@ -32,6 +32,7 @@ from natmirror.runtime.chores import NEVER, Chore, ChoreThread
 from natmirror.runtime.keeper import Keeper, Kept
 from natmirror.runtime.kept import KeptDevice, KeptTable, KeptTranslation, OtherBackend
 from natmirror.runtime.kernel_rules import CHECK_INTERVAL, KernelRules
+from natmirror.runtime.limit_watch import LimitWatch
 from natmirror.runtime.mailbox import Mailbox
 from natmirror.runtime.mirror_watch import MirrorWatch
 from natmirror.runtime.progress_watch import ProgressWatch
@@ -87,7 +88,7 @@ class HostMaintenance:
         self._findings = findings
         self._silent_by_checks = silent_by_checks
         self._answers = AnswerWatch()
-        self._mirror_watch = MirrorWatch(ring)
+        self._mirror_watch, self._limit_watch = MirrorWatch(ring), LimitWatch(ring)
         self._progress = ProgressWatch()
         self._failures: set[FindingCode] | None = None  # of production, that the last check of the host found
         self._features: tuple[Rules, host_state.Features] | None = None
@@ -205,6 +206,7 @@ class HostMaintenance:
             queues = {number: found for worker in self._workers for number, found in worker.queue_counters().items()}
             self._findings.replace("answers", self._answers.look(sums, queues, self.thread.now()))
             self._mirror_watch.look(sums, self.thread.now())
+            self._limit_watch.look(sums, self.thread.now())
             if self._member.is_active:
                 self._progress.look(_progress(sums, queues), self.thread.now())
             else:

@@ -19,6 +19,7 @@ VIEWS = {
     "nm_backend": rows.BackendRow,
     "nm_budget": rows.Budget,
     "nm_change": rows.ChangeRow,
+    "nm_client_use": rows.ClientUseRow,
     "nm_changes": rows.ChangesRow,
     "nm_counters": rows.CountersRow,
     "nm_due": rows.DueRow,
@@ -30,6 +31,8 @@ VIEWS = {
     "nm_leg": rows.LegRow,
     "nm_account_sums": sum_rows.AccountSums,
     "nm_leg_sums": sum_rows.LegSums,
+    "nm_limited": rows.LimitedRow,
+    "nm_limits": rows.LimitsRow,
     "nm_maglev_backend": rows.MaglevRow,
     "nm_looked": rows.LookedRow,
     "nm_mirror": rows.MirrorRow,
@@ -48,6 +51,7 @@ VIEWS = {
     "nm_translation": rows.TranslationRow,
 }
 OPAQUE = {
+    "nm_clients": rows.ClientTableRow,
     "nm_turns": rows.TurnsRow,
     "nm_flows": rows.FlowTableRow,
     "nm_legs": rows.LegTableRow,
