@@ -8,12 +8,11 @@ from typing import Any, TypeVar, overload
 
 from typing_extensions import Buffer
 
+from natmirror.fastpath.client_rows import ClientTableRow, ClientUseRow, RefusalsRow
 from natmirror.fastpath.rows import (
     Array,
     Budget,
     ChangesRow,
-    ClientTableRow,
-    ClientUseRow,
     FlowRow,
     FlowTableRow,
     GearRow,
@@ -26,7 +25,6 @@ from natmirror.fastpath.rows import (
     OptionsRow,
     OutRow,
     PlanRow,
-    RefusalsRow,
     TurnsRow,
 )
 from natmirror.fastpath.sum_rows import AccountSums, LegSums, MirrorTimesRow, ServiceLookRow

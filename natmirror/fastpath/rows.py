@@ -234,18 +234,6 @@ class LimitedRow(Protocol):
     client: Array[int]
 
 
-class ClientUseRow(Protocol):
-    """``nm_client_use``: what a client has of a service."""
-
-    open: int
-    half_open: int
-    spent: float
-
-
-class ClientTableRow(Protocol):
-    """``nm_clients``: the table of clients of services with limits, opaque to Python."""
-
-
 class BackendRow(Protocol):
     """``nm_backend``: a backend of the plan."""
 
@@ -360,15 +348,6 @@ class ChunksRow(Protocol):
 
 class TurnsRow(Protocol):
     """``nm_turns``: the peers' turns, opaque to Python."""
-
-
-class RefusalsRow(Protocol):
-    """``nm_refusals``: the peers that were refused turns."""
-
-    peers: int
-    packets: int
-    address: Array[int]
-    most: int
 
 
 class GearRow(Protocol):

@@ -66,8 +66,8 @@ PER_CLIENT = Section(
             "max-connections",
             Integer(1, MAX_CONNECTIONS, "connections"),
             "Limit on a client's connections. A SYN beyond it is answered with a RST, so that the client knows at once"
-            " and does not wait for a timeout. A connection counts from its SYN on; a half open one for 10 to 20 s only,"
-            " because its SYN may be forged.",
+            " and does not wait for a timeout. A connection counts from its SYN on, a half open one for 10 to 20 s"
+            " only, because its SYN may be forged.",
             example="100",
             default=None,
             absent="no limit",

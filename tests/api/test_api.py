@@ -52,6 +52,8 @@ BACKEND = {
     "connections": 1,
     "refused_syns": 2,
     "unanswered_syns": 3,
+    "full_syns": 5,
+    "max_connections": 500,
 }
 COSTS = {"restart": {"connections": 2, "copies_ended": 3, "copies_begun_again": 0}, "move": None}
 CHORES = [

@@ -67,7 +67,7 @@ MISTAKES = [
         "port: 6653\n",
         "prt: 6653\n",
         "5: services[0].prt: expected one of the keys name, address, port, pool, mirrors,"
-        " release, found prt (did you mean port?)",
+        " release, per-client, found prt (did you mean port?)",
     ),
     ("port: 6653\n", "port: 6653\n    port: 6653\n", "6: services[0].port: expected each key once, found port twice"),
     ("    port: 6653\n", "", "3: services[0]: expected the key port, found only name, address, pool, mirrors"),

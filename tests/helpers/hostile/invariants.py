@@ -115,9 +115,9 @@ def _check_clients(engine: Engine, rows: list[FlowRow], now: float) -> None:
         assert row.counted == (0 if not counted else 1 if row.state <= State.SYN_RECEIVED else 2)
         count_open[client] += row.counted == 2
         half_open[client] += row.counted == 1 and row.created_at // 10 >= now // 10 - 1
-    for service, client in count_open:
-        used = engine._gear.clients.use(service, client, now).connections
-        assert used == count_open[service, client] + half_open[service, client]
+    for key in count_open:
+        used = engine._gear.clients.use(*key, now).connections
+        assert used == count_open[key] + half_open[key]
 
 
 def _check_flow(engine: Engine, row: FlowRow, now: float) -> None:
