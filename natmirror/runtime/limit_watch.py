@@ -1,6 +1,6 @@
 """Tells by the counters when a limit is reached: per client, of a backend, or of the flow table.
 
-A limit that stays reached is told again after longer and longer times, each time with all that happened meanwhile.
+While a limit stays reached, further events come after longer and longer times, each with all that happened meanwhile.
 """
 
 from dataclasses import dataclass
