@@ -13,10 +13,11 @@ from natmirror.linux.routes import RouteSocket
 _GETLINK, _GETADDR = 18, 22
 _LINK = struct.Struct("=BBHiII")  # struct ifinfomsg: family, padding, type, index, flags, change
 _ADDRESS = struct.Struct("=BBBBI")  # struct ifaddrmsg: family, prefix length, flags, scope, index
-_NAME, _MTU, _LINK_BELOW, _MASTER, _LINKINFO, _EXT_MASK, _BELOW_ELSEWHERE, _BUS = 3, 4, 5, 10, 18, 29, 37, 57
+_NAME, _MTU, _LINK_BELOW, _MASTER, _LINKINFO, _EXT_MASK, _BELOW_ELSEWHERE, _XDP, _BUS = 3, 4, 5, 10, 18, 29, 37, 43, 57
 _KIND, _SLAVE_KIND = 1, 4  # IFLA_INFO_*
+_XDP_MODES = {5: "xdpdrv", 6: "xdpgeneric", 7: "xdpoffload"}  # IFLA_XDP_*_PROG_ID, in the words of ip-link(8)
 _SKIP_STATS = struct.pack("=I", 1 << 3)  # RTEXT_FILTER_SKIP_STATS
-_IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_IFA_ADDRESS, _IFA_LOCAL, _SCOPE_HOST = 1, 2, 254
 _LOWER_UP = 1 << 16  # IFF_LOWER_UP: there is a carrier
 _NOARP = 1 << 7
 _ETHERNET = 1  # ARPHRD_ETHER of linux/if_arp.h
@@ -52,6 +53,10 @@ class Link:
     """Whether the kernel does ARP there. None: there is no need, or it is unknown."""
     beside: str | None = None
     """Of a macvlan: the interface whose network it is in too."""
+    below: str | None = None
+    """The interface by which this one's packets come, such as that of a VLAN."""
+    xdp: tuple[tuple[str, int], ...] = ()
+    """The XDP programs that get this interface's packets before the kernel's hooks: the mode and the number of each."""
 
 
 def read_links(kernel: RouteSocket) -> dict[int, tuple[str, Link]]:
@@ -81,7 +86,13 @@ def _link(said: _Said, all_said: Mapping[int, _Said], names: Mapping[int, str]) 
         is_port=_MASTER in values,
         does_arp=does_arp if device_type == _ETHERNET and kind in _ETHERNET_KINDS and is_known else None,
         beside=names.get(below or 0) if kind == "macvlan" else None,
+        below=names.get(below or 0) if kind != "veth" else None,
+        xdp=_programs(attributes(values.get(_XDP, b""))),
     )
+
+
+def _programs(values: Mapping[int, bytes]) -> tuple[tuple[str, int], ...]:
+    return tuple((mode, number) for kind, mode in _XDP_MODES.items() if (number := _number(values.get(kind))))
 
 
 def _is_set_by_hand(kind: str, values: Mapping[int, bytes], below: _Said | None) -> bool:
@@ -91,15 +102,15 @@ def _is_set_by_hand(kind: str, values: Mapping[int, bytes], below: _Said | None)
     return kind != "vlan" or (below is not None and not below[1] & _NOARP)  # a VLAN gets the flag of the one below
 
 
-def read_addresses(kernel: RouteSocket) -> list[tuple[int, IPv4Interface]]:
-    """Return the IPv4 addresses with their networks, each with its interface's number. OSError where the kernel does
-    not answer."""
+def read_addresses(kernel: RouteSocket) -> list[tuple[int, IPv4Interface, bool]]:
+    """Return the IPv4 addresses with their networks, each with its interface's number, and whether it is valid on this
+    host alone (scope host). OSError where the kernel does not answer."""
     found = []
     for body in kernel.dump(_GETADDR, _ADDRESS.pack(socket.AF_INET, 0, 0, 0, 0)):
-        _, prefix_len, _, _, index = _ADDRESS.unpack_from(body)
+        _, prefix_len, _, scope, index = _ADDRESS.unpack_from(body)
         values = attributes(body[_ADDRESS.size :])
         if (own := values.get(_IFA_LOCAL) or values.get(_IFA_ADDRESS)) is not None:
-            found.append((index, IPv4Interface((IPv4Address(own), prefix_len))))
+            found.append((index, IPv4Interface((IPv4Address(own), prefix_len)), scope >= _SCOPE_HOST))
     return found
 
 

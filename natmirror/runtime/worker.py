@@ -137,12 +137,14 @@ class Worker:
         self._monitor = QueueMonitor(self._loop, self._bypass, time.monotonic())
 
     def start(self, workers: Sequence["Worker"]) -> None:
-        """Begin to pass packets. ``workers`` are all workers in the order of their shards, including this one.
+        """Do the pending requests, then begin to pass packets. ``workers`` are all workers in the order of their
+        shards, including this one.
 
         Packets that wait already are dropped: earlier iptables rules may have queued them for other workers. Their
         senders send them again.
         """
         self._peers = workers
+        self.do_requests()
         for bound in self._queues:
             self._drop_stale(bound)
         self._thread.start()
@@ -154,6 +156,11 @@ class Worker:
             self._thread.join()
 
     # Requests, from any thread
+
+    @property
+    def native_id(self) -> int | None:
+        """The kernel's number of the thread; None before its start."""
+        return self._thread.native_id
 
     def post(self, do: Callable[[], None]) -> None:
         """Have the thread call a function soon."""

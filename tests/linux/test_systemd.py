@@ -38,7 +38,7 @@ from tests.helpers.listener import Listener
 from tests.helpers.support import RULES
 from tests.helpers.unitfile import UNIT, settings
 
-MAX_EXPOSURE = 2.1
+MAX_EXPOSURE = 2.0
 needs_systemd_analyze = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
 
 
@@ -185,7 +185,16 @@ def run(manager: ManagerSocket, tmp_path: Path) -> Callable[[dict[str, str]], Ru
     def make(more: dict[str, str]) -> Runner:
         notifier = Notifier({"NOTIFY_SOCKET": manager.name, **more})
         rules = parse_rules(f"threads: 2\n{RULES}")
-        return Runner(rules, Firewall("nft"), notifier, Logs(), None, keep_rules=True, api_path=tmp_path / "api.sock")
+        return Runner(
+            rules,
+            Firewall("nft"),
+            notifier,
+            Logs(),
+            None,
+            overrides=None,
+            keep_rules=True,
+            api_path=tmp_path / "api.sock",
+        )
 
     return make
 

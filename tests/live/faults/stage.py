@@ -73,7 +73,7 @@ class Outcome:
             found.append(f"down: {self.down}")
         if not self.has_recovered:
             found.append("not all connections go on afterwards")
-        if fault.repairs == "TUN device" and self.lost_copies:
+        if fault.keeps_copies and self.lost_copies:
             found.append(f"{self.lost_copies} bytes of copies lost")
         may_lose = Loss.TIME if fault.stops_production and fault.loses is Loss.NOTHING else fault.loses
         if may_lose is not Loss.CONNECTIONS and self.connections_lost:
@@ -131,7 +131,7 @@ class Stage:
         scene.app("s1", "caller", SERVICE, PORT, self._file, ",".join(SOURCES))
         self.balancer.wait_for_status(
             lambda status: (
-                status["mirrors"][0]["acked_bytes"] > 1000 and min(one["checks"] for one in status["health"]) >= 4
+                status["mirrors"][0]["acked_bytes"] > 1000 and min(one["checks"] for one in status["health"]) >= 12
             ),
             "copies, and checks that have found the second target",
         )
