@@ -150,7 +150,7 @@ class Overrides:
     def fitting(self, rules: Rules) -> "Overrides":
         """Return those whose backend or mirror the rules have, with its name and at its place, and the added backends
         that may still be beside those of the rules."""
-        found = Overrides({one.key: one for one in self._of(OverrideKind.REMOVE) if _fits(one, rules)})
+        found = Overrides({one.key: one for one in self._of(OverrideKind.REMOVE) if has_subject(rules, one)})
         for one in self._of(OverrideKind.ADD):
             if _may_be_added(one, found.applied(rules)):
                 found = found.including(one)
@@ -159,7 +159,7 @@ class Overrides:
                 emptied = {one.key for one in found._of(OverrideKind.REMOVE) if one.service == service.name}
                 found = Overrides({one.key: one for one in found if one.key not in emptied})
         changed = found.applied(rules)
-        others = {one.key: one for one in self if one.kind not in _OF_POOLS and _fits(one, changed)}
+        others = {one.key: one for one in self if one.kind not in _OF_POOLS and has_subject(changed, one)}
         return Overrides({one.key: one for one in self if one.key in found.by_key or one.key in others})
 
     def _of(self, kind: OverrideKind) -> list[Override]:
@@ -219,7 +219,8 @@ def keys_of(backend: Backend, pool: Pool) -> dict[str, Any]:
     return keys if backend.max_connections is None else keys | {"max-connections": backend.max_connections}
 
 
-def _fits(one: Override, rules: Rules) -> bool:
+def has_subject(rules: Rules, one: Override) -> bool:
+    """Return whether the rules have an override's backend or mirror, with its name and at its place."""
     return any(found.name == one.name and place_of(found) == one.place for found in _subjects(one, rules))
 
 

@@ -25,7 +25,7 @@ from natmirror.rules import (
     place_of,
 )
 from natmirror.rules.override_history import Entry, OverrideHistory
-from natmirror.rules.overrides import OverrideKey
+from natmirror.rules.overrides import OverrideKey, has_subject
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.engine_proxy import EngineProxy
 from natmirror.runtime.mailbox import Mailbox
@@ -97,11 +97,9 @@ class OverrideControl:
         """Follow other rules of the file, and a change of the overrides that fits them; report which of them are
         dropped. Return the rules for the engines; the backends have to follow them and ``value``."""
         before, self.value = self.value, change(self.value)
-        if rules is not self._rules:
+        was, self._rules = self._rules, rules
+        if rules is not was:
             self._report_dropped(before, self.value)
-        else:
-            self.share(self._history.note(before, self.value, self._today()))
-        self._rules = rules
         self._file.save(self.value)
         return self.rules
 
@@ -117,7 +115,9 @@ class OverrideControl:
     def beside(self) -> list[str]:
         """Return a line for each backend that a command has added or removed, and how to take that back; from any
         thread."""
-        return [f"{text_of(one)}, until natmirror {_BACK[one.kind]}" for one in self.value if one.kind in _BACK]
+        return [
+            f"{text_of(one)} by a command, until natmirror {_BACK[one.kind]}" for one in self.value if one.kind in _BACK
+        ]
 
     def _set(self, value: Overrides) -> None:
         """Have all parts follow the value."""
@@ -130,9 +130,13 @@ class OverrideControl:
 
     def _change(self, value: Overrides) -> None:
         """Have all parts follow a command, those of the other host, too."""
-        entries = self._history.note(self.value, value, self._today())
+        before = self.value
         self._set(value)
-        self.share(entries)
+        self.note(before, value)
+
+    def note(self, before: Overrides, after: Overrides) -> None:
+        """Note what a command has changed, and share it with the other host."""
+        self.share(self._history.note(before, after, self._today()))
 
     # The other host
 
@@ -161,13 +165,15 @@ class OverrideControl:
         for one in (one for one in self.value if before.by_key.get(one.key) != one):
             self.add_event(EventKind.OVERRIDE_ADOPTED, one, f"{text_of(one)}, by a command on the other host")
         for one in lost(before, self.value):
-            text = f"it holds no more that {text_of(one)}: a command on the other host has ended that"
+            text = f"{text_of(one)}: a command on the other host has ended that"
             self.add_event(EventKind.OVERRIDE_ADOPTED, one, text)
 
     def _report_dropped(self, before: Overrides, after: Overrides) -> None:
         for one in lost(before, after):
-            text = f"{text_of(one)}: that holds no more, because {why_dropped(one)}"
-            self.add_event(EventKind.OVERRIDE_DROPPED, one, text, EventSeverity.WARNING)
+            is_expected = one.kind in _BACK and has_subject(self._rules, one) == (one.kind is OverrideKind.ADD)
+            severity = EventSeverity.INFO if is_expected else EventSeverity.WARNING
+            text = f"{text_of(one)}: that holds no more, because {why_dropped(one, self._rules)}"
+            self.add_event(EventKind.OVERRIDE_DROPPED, one, text, severity)
 
     # Commands
 
@@ -355,7 +361,8 @@ class OverrideControl:
 
     def show(self) -> list[OverrideEntry]:
         """Return the overrides that hold as values for JSON, the oldest first; from any thread."""
-        return [shown(one) for one in sorted(self.value, key=lambda one: one.at)]
+        found = (shown(one) for one in sorted(self.value, key=lambda one: one.at))
+        return [{**entry, "kept": entry["kept"] and self._file.is_there} for entry in found]
 
 
 def _share_nothing(_: list[Entry]) -> None:

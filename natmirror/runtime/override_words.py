@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 
 from natmirror.api import times
-from natmirror.rules import Override, OverrideKind, Overrides
+from natmirror.rules import Override, OverrideKind, Overrides, Rules
+from natmirror.rules.overrides import has_subject
 from natmirror.runtime.shown import OverrideEntry
 
 _MAX_NAMES = 20  # known names that an error lists
@@ -24,17 +25,19 @@ def text_of(one: Override) -> str:
         case OverrideKind.PAUSE:
             return f"mirror {one.subject} is paused"
         case OverrideKind.ADD:
-            return f"{one.subject} at {one.place} is added by a command"
+            return f"{one.subject} at {one.place} is added"
         case OverrideKind.REMOVE:
-            return f"{one.subject} at {one.place} is removed by a command"
+            return f"{one.subject} at {one.place} is removed"
 
 
-def why_dropped(one: Override) -> str:
+def why_dropped(one: Override, rules: Rules) -> str:
     """Return why an override does not fit the rules, as the end of a sentence."""
     if one.kind is OverrideKind.ADD:
-        return "the rules now have a backend of its name or address themselves, or refuse it"
-    if one.kind is OverrideKind.REMOVE:
-        return f"the rules no longer have {one.name} at {one.place}, or have no other backend"
+        if has_subject(rules, one):
+            return "the rules have it now"
+        return "the rules have another backend of its name or address, or would refuse it"
+    if one.kind is OverrideKind.REMOVE and has_subject(rules, one):
+        return "the rules have no other backend in its pool"
     return f"the rules no longer have {one.name} at {one.place}"
 
 

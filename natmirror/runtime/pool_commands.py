@@ -15,7 +15,7 @@ from natmirror.linux.addresses import taken_addresses
 from natmirror.rules import Backend, Override, OverrideKind, Overrides, Service, place_of
 from natmirror.rules.added_backend import checked_backend
 from natmirror.runtime.chores import ChoreThread
-from natmirror.runtime.override_control import Later, OverrideControl
+from natmirror.runtime.override_control import Change, Later, OverrideControl
 from natmirror.runtime.reloader import Reloader
 from natmirror.runtime.shown import CommandAnswer
 
@@ -49,10 +49,10 @@ class PoolCommands:
         one = self._made(OverrideKind.ADD, service, backend, arguments)
         removal = self._overrides.value.get(OverrideKind.REMOVE, service.name, backend.name)
         if removal is not None and removal.place == one.place:
-            self._reloader.change_overrides(lambda overrides: overrides.without(removal.key))
+            self._change(lambda overrides: overrides.without(removal.key))
             what = "is in its pool again, as the rules have it"
         else:
-            self._reloader.change_overrides(lambda overrides: overrides.including(one))
+            self._change(lambda overrides: overrides.including(one))
             what = f"at {one.place} is in its pool, and gets new connections"
         return self._done(EventKind.BACKEND_ADDED, one, what, arguments)
 
@@ -74,10 +74,21 @@ class PoolCommands:
             added = overrides.get(OverrideKind.ADD, service.name, backend.name)
             return overrides.including(one) if added is None else overrides.without(added.key)
 
-        self._reloader.change_overrides(change)
+        self._change(change)
         left = f"connections left: {count} (they stay until they end)" if count else "no connections left"
         what = f"is out of its pool, and gets no new connections; {left}"
         return self._done(EventKind.BACKEND_REMOVED, one, what, arguments)
+
+    def _change(self, change: Change) -> None:
+        """Have a command change the overrides, those of the other host, too."""
+        pairs: list[tuple[Overrides, Overrides]] = []
+
+        def noted(overrides: Overrides) -> Overrides:
+            pairs.append((overrides, change(overrides)))
+            return pairs[-1][1]
+
+        self._reloader.change_overrides(noted)
+        self._overrides.note(*pairs[-1])
 
     def _adopt(self, later: Later) -> None:
         """Follow what other hosts' commands have changed in pools; log why that cannot be done."""

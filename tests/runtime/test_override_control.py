@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import Future
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,12 @@ import pytest
 
 from natmirror.backends.admission import Share
 from natmirror.errors import HostError
-from natmirror.events import EventKind, EventRing
+from natmirror.events import EventKind, EventRing, EventSeverity
 from natmirror.fastpath import ConnectionCounts
 from natmirror.findings import Findings, OwnCode
 from natmirror.linux.reachability import Reachability
 from natmirror.linux.vrf import ProductionVrf
-from natmirror.rules import OverrideKind, Overrides, Rules, parse_rules
+from natmirror.rules import Backend, Override, OverrideKind, Overrides, Rules, parse_rules
 from natmirror.runtime import whole_file
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.mailbox import Mailbox
@@ -167,6 +168,22 @@ def test_what_the_rules_no_longer_have_is_dropped_and_told(tmp_path: Path) -> No
     assert json.loads(path.read_text())["overrides"] == []
 
 
+def test_what_the_file_says_by_now_is_no_command_any_more() -> None:
+    run = Run()
+    c3 = Backend("c3", IPv4Address("10.20.0.15"), 6653)
+    added = Override(OverrideKind.ADD, "openflow", "c3", "10.20.0.15:6653", TODAY, backend=c3)
+    drain = Override(OverrideKind.DRAIN, "openflow", "c3", "10.20.0.15:6653", TODAY)
+    run.one.reload(BASE, lambda value: value.including(added).including(drain))
+    same = parse_rules(RULES.replace("name: c1, address: 10.20.0.11", "name: c3, address: 10.20.0.15"))
+    run.one.reload(same, lambda value: value.fitting(same))
+    assert [shown["kind"] for shown in run.shown()] == ["drain"]
+    [event] = run.ring.all()
+    assert (event.severity, event.text) == (
+        EventSeverity.INFO,
+        "openflow/c3 at 10.20.0.15:6653 is added: that holds no more, because the rules have it now",
+    )
+
+
 def test_a_disk_that_is_full_fails_the_command_that_is_to_be_kept_and_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -272,5 +289,6 @@ def test_changes_of_pools_go_to_the_thread_that_reloads() -> None:
     other.one.adopt_pools = adopted.append
     removal = override(BASE, OverrideKind.REMOVE, "c1", at=TODAY)
     one.one.reload(BASE, lambda value: value.including(removal))
+    one.one.note(Overrides(), one.one.value)
     other.mailbox.read()
     assert (other.shown(), adopted) == ([], [{removal.key: removal}])

@@ -11,13 +11,14 @@ from natmirror.fastpath import ConnectionCounts
 from natmirror.findings import Findings
 from natmirror.linux.reachability import Reachability
 from natmirror.linux.vrf import ProductionVrf
-from natmirror.rules import Overrides, Rules, parse_rules
+from natmirror.rules import OverrideKind, Overrides, Rules, parse_rules
 from natmirror.runtime import pool_commands
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.mailbox import Mailbox
 from natmirror.runtime.override_control import Change, OverrideControl
 from natmirror.runtime.override_file import OverrideFile
 from natmirror.runtime.pool_commands import PoolCommands
+from tests.helpers.overrides import override
 from tests.helpers.support import RULES
 
 BASE = parse_rules(RULES)
@@ -95,6 +96,21 @@ def test_a_backend_of_the_rules_is_removed_and_comes_back(run: Run) -> None:
     back = run.pools.add({"service": "openflow", "backend": "c1", "address": "10.20.0.11"})["done"]
     assert back.startswith("openflow/c1 is in its pool again, as the rules have it; ")
     assert (run.members(), run.overrides.show()) == (["c1", "c2"], [])
+
+
+def test_what_the_other_hosts_commands_change_is_followed_and_not_shared_again(run: Run) -> None:
+    shared: list[Any] = []
+    run.overrides.share = shared.append
+    run.pools.add({**C3, "address": "10.20.0.15"})
+    [[entry]] = shared
+    assert (entry["kind"], entry["name"], entry["place"]) == ("add", "c3", "10.20.0.15:6653")
+    removal = override(BASE, OverrideKind.REMOVE, "c1", at=2e9)
+    run.pools._adopt({removal.key: removal, (OverrideKind.ADD, "openflow", "c3"): None})
+    assert (run.members(), len(shared)) == (["c2"], 1)
+    assert [event.text for event in run.ring.all()][1:] == [
+        "openflow/c1 at 10.20.0.11:6653 is removed, by a command on the other host",
+        "openflow/c3 at 10.20.0.15:6653 is added: a command on the other host has ended that",
+    ]
 
 
 def test_what_the_rules_would_refuse_changes_nothing(run: Run) -> None:
