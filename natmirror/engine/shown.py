@@ -12,7 +12,7 @@ from natmirror.reasons import DropReason, NotKeptReason
 
 
 class Sums(TypedDict):
-    """The counters of engines, without those of backends."""
+    """The counters of engines, without those of backends and mirrors."""
 
     counters: dict[EngineCounter, int]
     """The engine's counters, by name."""
@@ -27,8 +27,6 @@ class Sums(TypedDict):
     """Flows in the flow table now, without clients' direct connections to backends."""
     pinned_flows: int
     """Pinned flows now: the rules alone would give another backend, so the binding has to be stored and shared."""
-    mirrors: list[MirrorEntry]
-    """Each mirror, in the order of the rules."""
     mirror_memory: MirrorMemory
     """The memory budget that all mirrors share."""
     faults: FaultsEntry
@@ -42,6 +40,8 @@ class Snapshot(Sums):
 
     backends: list[BackendCounts]
     """Each backend with its connections, in the order of the rules."""
+    mirrors: list[MirrorEntry]
+    """Each mirror, in the order of the rules."""
 
 
 class SwitchDecisions(TypedDict):
