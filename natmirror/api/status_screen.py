@@ -26,6 +26,7 @@ _COLOURS = {
     **dict.fromkeys(("down", "panic"), "red"),
     **dict.fromkeys(("draining", "behind"), "yellow"),
 }
+_TELL_WHAT_IS_NOT_COPIED = ("mirror-down", "not-copied")
 _INDENT = " " * 4
 _PROMPT_LINES = 1  # the line of the shell below the screen
 
@@ -108,10 +109,8 @@ def _facts_of_host(status: Status) -> Iterator[str]:
     kernel = f"kernel rules NOT in place: {', '.join(missing)}" if missing else "kernel rules in place"
     kernel += f", repaired {repairs} time{'' if repairs == 1 else 's'}" if repairs else ""
     memory = status["mirror_memory"]
-    yield (
-        f"{kernel}; {status['flows']} connections;"
-        f" memory for mirrors {size(memory['used_bytes'])} of {size(memory['limit_bytes'])}"
-    )
+    used = f"mirror-memory {size(memory['used_bytes'])} of {size(memory['limit_bytes'])}"
+    yield f"{kernel}; {status['flows']} connections; {used}"
     if (pair := status["pair"]) is not None:
         source = (
             "" if pair["source"] == "keepalived" else ", inferred from its addresses: keepalived has not reported it"
@@ -139,8 +138,9 @@ def _shared_state(shared: Status) -> str:
 def _facts(status: Status) -> Iterator[str]:
     """Yield what mirrors lack, what interruptions would cost, and what else is not as it should be."""
     machine = status["machine"]
+    told = {one["subject"] for one in status["condition"]["problems"] if one["code"] in _TELL_WHAT_IS_NOT_COPIED}
     for mirror in status["mirrors"]:
-        yield from _facts_of_mirror(mirror)
+        yield from _facts_of_mirror(mirror, is_told=_name(mirror) in told)
     for what, cost in status["costs"].items():
         if cost is not None:
             yield f"a {what} now: {_cost(cost)}"
@@ -148,25 +148,27 @@ def _facts(status: Status) -> Iterator[str]:
         yield f"the kernel does not translate addresses: {why}"
     if not machine["paths_checked"]:
         yield "mirrors' and backends' packets are taken from each interface: iptables or the kernel lacks rpfilter"
-    for one in machine["kept"]:
-        if one["repairs"]:
-            last = f"{one['difference']} (changed by {one['changed_by']})"
-            yield f"repaired {one['repairs']} times, last at {one['repaired_at']}: {one['name']}: {last}"
+    repaired = [one for one in machine["kept"] if one["repairs"]]
+    if repaired:
+        last = max(repaired, key=lambda one: one["repaired_at"])
+        what = f"{last['name']}: {last['difference']} (changed by {last['changed_by']})"
+        yield f"repaired last at {moment(last['repaired_at'])}: {what}; natmirror events has all repairs"
     yield from (f"{name}: {text}" for name, text in report.internal_errors(status, machine))
     not_written = {name: status["log"][f"records_{name}"] for name in ("dropped", "suppressed")}
     if any(not_written.values()):
         yield f"log messages not written: {listed(not_written)}"
 
 
-def _facts_of_mirror(mirror: Status) -> Iterator[str]:
-    name = f"{mirror['service']}/{mirror['name']}"
-    if mirror["connections_not_copied"]:
+def _facts_of_mirror(mirror: Status, *, is_told: bool) -> Iterator[str]:
+    name = _name(mirror)
+    if mirror["connections_not_copied"] and not is_told:
         yield f"connections not copied now to {name}: {listed(mirror['connections_not_copied'])}"
     if mirror["connections_excluded"]:
         yield f"connections that the rules leave out for {name}: {listed(mirror['connections_excluded'])}"
     if lost := _lost(mirror["lost_bytes"]):
-        hour = sizes(_lost(mirror["lost_bytes_last_hour"]))
-        yield f"lost by {name}: in the last hour {hour}; since the start {sizes(lost)}"
+        hour = _lost(mirror["lost_bytes_last_hour"])
+        when = ", all in the last hour" if hour == lost else f"; in the last hour {sizes(hour)}"
+        yield f"lost by {name}: {sizes(lost)}{when}"
 
 
 def _lost(counters: Mapping[str, int]) -> dict[str, int]:
@@ -190,7 +192,7 @@ def _counters(status: Status) -> Iterator[str]:
     yield f"counters: {listed(status['counters'])}"
     yield from (f"{name}: {text}" for name, text in report.packets(status, status["machine"]))
     for mirror in status["mirrors"]:
-        name = f"{mirror['service']}/{mirror['name']}"
+        name = _name(mirror)
         if mirror["legs_ended"]:
             yield f"ended legs of {name}: {listed(mirror['legs_ended'])}"
         if sessions := report.sessions(mirror):
@@ -244,7 +246,7 @@ def _lag(mirror: Status) -> str:
     """Return how far a mirror is behind; ``none`` only if it gets all connections that it should get."""
     if mirror["pending_bytes"]:
         return f"{size(mirror['pending_bytes'])}, {mirror['lag_seconds']:.1f} s"
-    return "not all copied" if mirror["connections_not_copied"] else "none"
+    return "-" if mirror["connections_not_copied"] else "none"
 
 
 def _lag_colour(mirror: Status) -> str | None:

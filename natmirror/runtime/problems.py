@@ -146,7 +146,8 @@ def _of_mirror(mirror: MirrorStatus, now: float) -> Iterator[ProblemEntry]:
         if not _REMEDIES[reason].startswith(_NOTHING_TO_DO)
     }
     count = sum(uncopied.values())
-    connections = f"{count} open connection{'' if count == 1 else 's'}"
+    shown = ", ".join(f"{one} {number}" for one, number in uncopied.items())
+    connections = f"{count} open connection{'' if count == 1 else 's'} ({shown})"
     if mirror["state"] is MirrorState.DOWN:
         assert mirror["reason"] is not None, "the reason why its legs fail"
         lacks = f", and lacks {connections}" if count else ""
@@ -159,8 +160,7 @@ def _of_mirror(mirror: MirrorStatus, now: float) -> Iterator[ProblemEntry]:
         yield _problem(ProblemKind.MIRROR_BEHIND, subject, text, mend, since, affects=Affected.COPIES)
     if uncopied:
         reason = max(uncopied, key=lambda one: uncopied[one])
-        shown = ", ".join(f"{one} {number}" for one, number in uncopied.items())
-        text = f"{name} does not get {connections} ({shown})"
+        text = f"{name} does not get {connections}"
         yield _problem(ProblemKind.NOT_COPIED, subject, text, _REMEDIES[reason], affects=Affected.COPIES)
 
 

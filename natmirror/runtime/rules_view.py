@@ -17,7 +17,7 @@ _State = tuple[int, ...]
 """What changes if a file does: its device, inode, length, and time of change in nanoseconds. Empty before a look."""
 _SAME: RulesFile = {"changed_at": None, "differs": False, "differences": [], "error": None}
 """A file that has not been looked at since the rules were read from it."""
-_VERSION_LEN = 12  # hexadecimal digits
+_VERSION_LEN = 8  # hexadecimal digits
 
 
 @dataclass(frozen=True, slots=True)
