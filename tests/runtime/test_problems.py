@@ -1,4 +1,4 @@
-"""The condition with which the status begins: what is a problem, what is told once, and the order."""
+"""The condition with which the status begins: what is a problem, what stands there only once, and the order."""
 
 from typing import Any
 
