@@ -20,7 +20,7 @@ Status = Mapping[str, Any]
 
 _CONDITIONS = {"ok": ("OK", "green"), "degraded": ("DEGRADED", "yellow"), "not-fit": ("NOT FIT", "red")}
 _SEVERITIES = {"failure": ("FAILURE", "red"), "warning": ("WARNING", "yellow")}
-_MENDED = ("REPAIRED", None)
+_MENDED = ("MENDED", None)
 _COLOURS = {
     **dict.fromkeys(("up", "complete"), "green"),
     **dict.fromkeys(("down", "panic"), "red"),
@@ -49,10 +49,10 @@ def _head(status: Status) -> str:
     """Return the first line: the condition, and natmirror itself."""
     word, colour = _CONDITIONS[status["condition"]["state"]]
     problems = status["condition"]["problems"]
-    repairs = sum(one["mended"] for one in problems)
-    count = len(problems) - repairs
+    mended = sum(one["mended"] for one in problems)
+    count = len(problems) - mended
     parts = [f"{count} problem{'' if count == 1 else 's'}"] if count else []
-    parts += [f"{repairs} repaired"] if repairs else []
+    parts += [f"{mended} mended"] if mended else []
     shown = click.style(": ".join([word, *filter(None, [", ".join(parts)])]), fg=colour, bold=True)
     return f"{shown}  natmirror {status['version']}, up {duration(status['uptime_seconds'])}, pid {status['pid']}"
 

@@ -11,7 +11,7 @@ class Condition(StrEnum):
     """Whether all is well with this host and with what it serves."""
 
     OK = "ok"
-    """There is no problem, or only such as natmirror has mended."""
+    """There is no problem, or only such as are mended already."""
     DEGRADED = "degraded"
     """There are problems, but this host can be active: it passes what it can, or another host would do no better."""
     NOT_FIT = "not-fit"
@@ -57,7 +57,7 @@ class ProblemEntry(TypedDict):
     since: str | None
     """Since when natmirror has seen it, in UTC (RFC 3339); null if it does not know that."""
     mended: bool
-    """Whether natmirror has mended it already."""
+    """Whether it is mended already: natmirror only tells of it for a while."""
 
 
 class ConditionEntry(TypedDict):
@@ -68,4 +68,4 @@ class ConditionEntry(TypedDict):
     unfit_because: str
     """Why ``natmirror health`` calls this host unfit; empty if it is fit."""
     problems: list[ProblemEntry]
-    """What is wrong now, the worst first; what natmirror has mended comes last."""
+    """What is wrong now, the worst first; what is mended already comes last."""

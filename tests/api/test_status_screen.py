@@ -120,8 +120,8 @@ def test_repairs_are_no_problems(status: dict[str, Any]) -> None:
         {**status["machine"]["kept"][0], "repairs": 1, "repaired_at": AT, "name": "TUN device"},
     ]
     lines = shown(status)
-    assert lines[0].startswith("OK: 1 repaired  natmirror")
-    assert lines[1].startswith("REPAIRED rules-repaired: nft has changed raw -> ")
+    assert lines[0].startswith("OK: 1 mended  natmirror")
+    assert lines[1].startswith("MENDED rules-repaired: nft has changed raw -> ")
     assert any(line.startswith("kernel rules in place, repaired 3 times; 1 connections; ") for line in lines)
     assert lines[-1].startswith("repaired last at 2026-01-02 03:04:00Z: TUN device: chain NATMIRROR-PRE is missing")
 
@@ -250,5 +250,5 @@ def test_the_entries_of_findings_are_problems(status: dict[str, Any]) -> None:
     findings.replace("host", [found, OwnCode.RULES_REPAIRED.found(name="raw", difference="gone", program="nft")])
     status["condition"] = {"state": "not-fit", "unfit_because": str(found), "problems": findings.show()}
     lines = shown(status)
-    assert lines[0].startswith("NOT FIT: 1 problem, 1 repaired  natmirror")
+    assert lines[0].startswith("NOT FIT: 1 problem, 1 mended  natmirror")
     assert re.fullmatch(r"FAILURE no-forwarding: .* -> run: sysctl -w net\.ipv4\.ip_forward=1 \(for 10 s\)", lines[1])
