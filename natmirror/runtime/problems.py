@@ -5,7 +5,7 @@ not copied, work that fails. What follows from a finding that names the cause is
 state come as arguments.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from natmirror import docstrings
@@ -42,8 +42,8 @@ class Observed:
 
     now: float
     sums: RunSums
-    findings: Sequence[FindingEntry]
-    failing_chores: Sequence[ChoreFailure]
+    findings: list[FindingEntry]
+    failing_chores: list[ChoreFailure]
     rules: LoadedRules
     health: tuple[int, str]
 

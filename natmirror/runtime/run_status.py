@@ -74,15 +74,15 @@ class RunStatus:
 
     def status(self) -> StatusAnswer:
         """Return everything but the lists of flows, legs and decisions."""
-        sums, now = self.sums(), time.time()
-        findings, failing, loaded = self._findings.show(), self._failing_chores(), self._loaded_rules()
+        seen = self._observe()
+        sums = seen.sums
         return {
-            "at": times.show(now),
-            "condition": condition(Observed(now, sums, findings, failing, loaded, self._member.health())),
+            "at": times.show(seen.now),
+            "condition": condition(seen),
             "version": __version__,
             "pid": os.getpid(),
             "rules": self._rules_path,
-            "loaded_rules": loaded,
+            "loaded_rules": seen.rules,
             "started_at": self._started,
             "uptime_seconds": round(time.monotonic() - self._started_at, 3),
             "machine": self.machine(),
@@ -90,8 +90,8 @@ class RunStatus:
             "pair": self._member.show(),
             "shared_state": OFF if self._shared is None else self._shared.show(),
             "log": self._log(),
-            "failing_chores": failing,
-            "findings": findings,
+            "failing_chores": seen.failing_chores,
+            "findings": seen.findings,
             "costs": self._costs(sums),
             **sums,
         }
@@ -119,9 +119,19 @@ class RunStatus:
         }
 
     def line(self) -> str:
-        """Return the state in a few words."""
-        whole = self.sums()
-        return f"{whole['flows']} flows, {sum(mirror['legs'] for mirror in whole['mirrors'])} legs"
+        """Return the state in a few words, with the codes of what is wrong."""
+        seen = self._observe()
+        shown = condition(seen)
+        codes = dict.fromkeys(one["code"] for one in shown["problems"] if not one["mended"])
+        words = f"{shown['state']}: {', '.join(codes)}" if codes else str(shown["state"])
+        legs = sum(mirror["legs"] for mirror in seen.sums["mirrors"])
+        return f"{seen.sums['flows']} flows, {legs} legs, {words}"
+
+    def _observe(self) -> Observed:
+        return Observed(
+            *(time.time(), self.sums(), self._findings.show(), self._failing_chores()),
+            *(self._loaded_rules(), self._member.health()),
+        )
 
     def machine(self) -> MachineEntry:
         """Return the state of the queues, the TUN device and the threads."""
