@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from natmirror.api import report
+from natmirror.api.override_text import override_rows
 from natmirror.api.tables import Column, table
 from natmirror.api.text import age, duration, listed, moment, size, sizes
 from natmirror.reasons import NOT_LOST
@@ -24,7 +25,7 @@ _MENDED = ("MENDED", None)
 _COLOURS = {
     **dict.fromkeys(("up", "complete"), "green"),
     **dict.fromkeys(("down", "panic"), "red"),
-    **dict.fromkeys(("draining", "behind"), "yellow"),
+    **dict.fromkeys(("draining", "behind", "paused"), "yellow"),
 }
 _TELL_WHAT_IS_NOT_COPIED = ("mirror-down", "not-copied")
 _INDENT = " " * 4
@@ -138,6 +139,7 @@ def _shared_state(shared: Status) -> str:
 def _facts(status: Status) -> Iterator[str]:
     """Yield what mirrors lack, what interruptions would cost, and what else is not as it should be."""
     machine = status["machine"]
+    yield from (f"{name}: {text}" for name, text in override_rows(status["overrides"]))
     told = {one["subject"] for one in status["condition"]["problems"] if one["code"] in _TELL_WHAT_IS_NOT_COPIED}
     for mirror in status["mirrors"]:
         yield from _facts_of_mirror(mirror, is_told=_name(mirror) in told)
@@ -233,8 +235,9 @@ _BACKENDS: Sequence[Column] = (
     Column("share", 5, _share, is_number=True),
     Column("refused", 8, lambda row: str(row["refused_syns"]), is_number=True),
     Column("unanswered", 9, lambda row: str(row["unanswered_syns"]), is_number=True),
-    Column("address", 10, lambda row: str(row["address"])),
-    Column("reason", 11, lambda row: str(row["reason"]), may_be_cut=True, may_be_absent=True),
+    Column("weight", 10, lambda row: "" if row["weight"] is None else str(row["weight"]), is_number=True),
+    Column("address", 11, lambda row: str(row["address"])),
+    Column("reason", 12, lambda row: str(row["reason"]), may_be_cut=True, may_be_absent=True),
 )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from natmirror import __version__
-from natmirror.cli import events, exit_codes, lists, running, tools
+from natmirror.cli import events, exit_codes, lists, overrides, running, tools
 from natmirror.cli.doctor import doctor
 from natmirror.cli.exit_codes import epilog
 from natmirror.cli.explain import explain
@@ -104,7 +104,7 @@ def main(
     from natmirror.linux.cores import thread_count
     from natmirror.linux.iptables import Firewall, plan
     from natmirror.linux.rights import require_net_admin
-    from natmirror.runtime.event_file import FILE_NAME
+    from natmirror.runtime import event_file, override_file
     from natmirror.runtime.log_formats import Formatter, LogFormat
     from natmirror.runtime.logs import Logs, print_line
     from natmirror.runtime.runner import Runner
@@ -124,8 +124,13 @@ def main(
         for warning in loaded.warnings:
             log.warning("rules: %s", warning)
         notifier = systemd.Notifier(service)
-        history = loaded.events or (directory and directory / FILE_NAME)
-        runner = Runner(loaded, firewall, notifier, logs, history, keep_rules=keep_rules, api_path=api_path)
+        runner = Runner(
+            *(loaded, firewall, notifier, logs),
+            loaded.events or (directory and directory / event_file.FILE_NAME),
+            overrides=directory and directory / override_file.FILE_NAME,
+            keep_rules=keep_rules,
+            api_path=api_path,
+        )
         summary = runner.run()
     except NatmirrorError as error:
         code, summary = error.exit_code, "\n".join(getattr(error, "__notes__", ()))
@@ -144,7 +149,8 @@ def main(
 
 
 for _command in (
-    *(running.status, lists.flows, lists.legs, running.drain, running.undrain, running.reload, running.rules),
+    *(running.status, lists.flows, lists.legs, overrides.drain, overrides.undrain, overrides.weight),
+    *(overrides.mirror, running.reload, running.rules),
     *(running.resume_mirroring, explain, doctor, running.health, running.role, events.events),
     *(tools.keepalived, tools.cleanup, tools.replay, tools.demo),
 ):

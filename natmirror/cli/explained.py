@@ -139,6 +139,10 @@ def _obstacle(obstacle: Obstacle, member: PoolMemberEntry, state: AdmissionEntry
             return f"full: max-connections is {member['max_connections']}"
         case Obstacle.SLOW_START:
             return f"in its slow start, with {100 * member['share']:.0f} % of its clients, and not yet this one"
+        case Obstacle.WEIGHTS:
+            return (
+                f"by the weights that commands have set, it leaves this client to another (its own: {member['weight']})"
+            )
         case Obstacle.FAILED if (failure := member["failure"]) is not None:
             return _failure(failure)
     return _state(state)

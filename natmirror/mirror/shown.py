@@ -158,6 +158,8 @@ class MirrorState(StrEnum):
     """It is up, but bytes have waited for its acknowledgement for more than 5 s."""
     DOWN = "down"
     """It refuses legs and acknowledges nothing, or all of its legs have ended and the latest ones have failed."""
+    PAUSED = "paused"
+    """The operator has paused it: it gets no bytes."""
 
 
 class MirrorSessions(SessionCounters):

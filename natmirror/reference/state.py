@@ -32,7 +32,7 @@ from natmirror.reference.choices import sentences
 from natmirror.reference.fields import Field, fields
 from natmirror.reference.markdown import anchor, literal
 from natmirror.replication.synchroniser import SyncState
-from natmirror.rules import Balance
+from natmirror.rules import Balance, OverrideKind
 from natmirror.runtime import shown
 from natmirror.runtime.condition import Condition, ProblemKind
 from natmirror.runtime.explained import AddressKind, ConnectionFate, CopyFate
@@ -60,6 +60,7 @@ WORDS: dict[str, type[StrEnum]] = {
     "States of a leg": LegPhase,
     "States of a backend": BackendState,
     "States of a mirror": MirrorState,
+    "What commands set over the rules": OverrideKind,
     "States of the shared state": SyncState,
     "Roles of a host": HostRole,
     "Sources of the role": RoleSource,

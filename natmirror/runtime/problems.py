@@ -15,7 +15,7 @@ from natmirror.findings import Affected, FindingEntry, PathCode, Severity
 from natmirror.ha.exit_codes import FIT, HOST_FAILS, RULES_MISSING
 from natmirror.mirror.faults import OffEntry
 from natmirror.mirror.shown import MirrorState
-from natmirror.reasons import EndReason
+from natmirror.reasons import NOT_LOST, EndReason
 from natmirror.runtime.chores import ChoreFailure
 from natmirror.runtime.condition import Condition, ConditionEntry, ProblemEntry, ProblemKind
 from natmirror.runtime.mirror_watch import MENDS
@@ -143,7 +143,7 @@ def _of_mirror(mirror: MirrorStatus, now: float) -> Iterator[ProblemEntry]:
     uncopied = {
         reason: count
         for reason, count in mirror["connections_not_copied"].items()
-        if not _REMEDIES[reason].startswith(_NOTHING_TO_DO)
+        if reason not in NOT_LOST and not _REMEDIES[reason].startswith(_NOTHING_TO_DO)
     }
     count = sum(uncopied.values())
     shown = ", ".join(f"{one} {number}" for one, number in uncopied.items())

@@ -12,13 +12,16 @@ from natmirror.findings import Findings
 from natmirror.ha.member import PairMember
 from natmirror.histograms import add_histograms
 from natmirror.linux.counters import OutboxCounter
-from natmirror.mirror.shown import MirrorEntry
+from natmirror.mirror.shown import MirrorEntry, MirrorState
 from natmirror.nat.services import BackendCounts
+from natmirror.rules import OverrideKind
 from natmirror.runtime.aggregate import aggregate
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.chores import ChoreFailure
 from natmirror.runtime.host_maintenance import HostMaintenance
 from natmirror.runtime.logs import LogEntry
+from natmirror.runtime.mirror_watch import MirrorView
+from natmirror.runtime.override_control import OverrideControl
 from natmirror.runtime.problems import Observed, condition
 from natmirror.runtime.selection import Names, names_in
 from natmirror.runtime.shared_state import OFF, SharedState
@@ -45,6 +48,7 @@ class RunStatus:
         rules_path: str,
         workers: Sequence[Worker],
         backends: BackendControl,
+        overrides: OverrideControl,
         member: PairMember,
         maintenance: HostMaintenance,
         shared: SharedState | None,
@@ -58,6 +62,7 @@ class RunStatus:
         self._rules_path = rules_path
         self._workers = workers
         self._backends = backends
+        self._overrides = overrides
         self._member = member
         self._maintenance = maintenance
         self._shared = shared
@@ -86,6 +91,7 @@ class RunStatus:
             "started_at": self._started,
             "uptime_seconds": round(time.monotonic() - self._started_at, 3),
             "machine": self.machine(),
+            "overrides": self._overrides.show(),
             "health": self._backends.health(),
             "pair": self._member.show(),
             "shared_state": OFF if self._shared is None else self._shared.show(),
@@ -109,6 +115,9 @@ class RunStatus:
     def _mirror(self, mirror: MirrorEntry, now: float) -> MirrorStatus:
         recent = self._maintenance.recent
         view = self._maintenance.mirror_watch.view(mirror, now)
+        pause = self._overrides.value.get(OverrideKind.PAUSE, mirror["service"], mirror["name"])
+        if pause is not None:
+            view = MirrorView(MirrorState.PAUSED, None, now - (time.time() - pause.at))
         return {
             **mirror,
             "state": view.state,
@@ -158,7 +167,15 @@ def _backend(counts: BackendCounts, admission: AdmissionEntry | None, rate: floa
     """Return a backend with its state. ``admission`` is None for a sorry server and for a removed backend."""
     if admission is None or counts["removed"]:
         state = BackendState.REMOVED if counts["removed"] else BackendState.SORRY
-        admission = {"state": state, "healthy": None, "reason": "", "state_seconds": None, "share": None}
+        admission = {
+            "state": state,
+            "healthy": None,
+            "reason": "",
+            "state_seconds": None,
+            "share": None,
+            "weight": None,
+            "weight_in_rules": None,
+        }
     return {
         "service": counts["service"],
         "name": counts["name"],

@@ -13,6 +13,7 @@ from natmirror.histograms import HistogramEntry
 from natmirror.linux.counters import OutboxCounter, QueueCounter
 from natmirror.mirror.shown import FlowEntry, LegEntry, MirrorEntry, MirrorState
 from natmirror.reasons import EndedBy, EndReason
+from natmirror.rules import OverrideKind
 from natmirror.runtime.chores import ChoreFailure
 from natmirror.runtime.condition import ConditionEntry
 from natmirror.runtime.explained import ExplainAnswer
@@ -30,6 +31,7 @@ __all__ = [
     "FlowEntry",
     "LegRow",
     "MachineEntry",
+    "OverrideEntry",
     "ReloadAnswer",
     "RulesAnswer",
     "RunSums",
@@ -82,6 +84,27 @@ class RunSums(Sums):
     """Each backend, in the order of the rules."""
     mirrors: list[MirrorStatus]
     """Each mirror, in the order of the rules."""
+
+
+class OverrideEntry(TypedDict):
+    """What an operator's command has set over the rules, until another one takes it back."""
+
+    kind: OverrideKind
+    """What it has set."""
+    service: str
+    """The service's name in the rules."""
+    backend: str | None
+    """The backend's name in the rules; null if it is about a mirror."""
+    mirror: str | None
+    """The mirror's name in the rules; null if it is about a backend."""
+    weight: int | None
+    """The backend's weight, if that is what was set."""
+    resets_at: str | None
+    """When a drained backend's remaining connections are reset, in UTC (RFC 3339); null for never."""
+    since: str
+    """When the command was given, in UTC (RFC 3339)."""
+    kept: bool
+    """Whether it holds over a restart (``--persist``)."""
 
 
 class MachineEntry(TypedDict):
@@ -170,6 +193,8 @@ class StatusAnswer(RunSums):
     """How long natmirror has run, in seconds."""
     machine: MachineEntry
     """The queues, the TUN device and the threads of natmirror on this host."""
+    overrides: list[OverrideEntry]
+    """What commands have set over the rules, the oldest first."""
     health: list[HealthEntry]
     """The health checks of each backend that is checked, in the order of the rules."""
     pair: PairEntry | None

@@ -71,7 +71,7 @@ def test_columns_that_matter_least_are_left_out_first(status: dict[str, Any]) ->
         return [line.split() for line in lines if line.startswith(("backend ", "mirror "))]
 
     every = [
-        ["backend", "state", "for", "open", "total", "new/s", "share", "refused", "unanswered", "address"],
+        ["backend", "state", "for", "open", "total", "new/s", "share", "refused", "unanswered", "weight", "address"],
         ["mirror", "state", "for", "copied", "lag", "rate", "lost", "1", "h", "lost", "mirrored", "resent", "address"],
     ]
     assert titles(400) == every
@@ -134,6 +134,21 @@ def test_states_have_colours_on_a_terminal(status: dict[str, Any]) -> None:
     assert click.style("FAILURE", fg="red") in screen
     assert click.style("down", fg="red") in screen
     assert click.style("up", fg="green") in screen
+
+
+def test_what_commands_have_set_is_shown(status: dict[str, Any]) -> None:
+    common = {"service": "openflow", "backend": "c1", "mirror": None, "weight": None, "resets_at": None, "kept": False}
+    common |= {"since": "2026-11-30T02:00:00.123+00:00"}
+    status["overrides"] = [
+        {**common, "kind": "drain", "resets_at": "2026-11-30T03:00:00.123+00:00"},
+        {**common, "kind": "weight", "weight": 3, "kept": True},
+        {**common, "kind": "pause", "backend": None, "mirror": "master"},
+    ]
+    since = "by a command since 2026-11-30T02:00:00Z"
+    lines = shown(status)
+    assert f"openflow/c1: drained, resets what is left at 2026-11-30T03:00:00Z, {since}" in lines
+    assert f"openflow/c1: weight 3, {since}, also over a restart" in lines
+    assert f"mirror openflow/master: paused, {since}" in lines
 
 
 @pytest.mark.parametrize(

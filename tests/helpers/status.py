@@ -19,6 +19,8 @@ BACKEND = {
     "reason": "connection refused",
     "state_seconds": None,
     "share": 0.0,
+    "weight": 1,
+    "weight_in_rules": 1,
     "flows": 1,
     "connections": 7,
     "connections_per_second": 0.4,
@@ -81,6 +83,7 @@ def status_document() -> dict[str, Any]:
     return {
         **snapshot,
         "mirrors": [mirror_status(one) for one in snapshot["mirrors"]],
+        "overrides": [],
         "at": AT,
         "version": "1.2",
         "pid": 5,

@@ -27,6 +27,7 @@ from natmirror.runtime.interruptions import Situation
 from natmirror.runtime.shown import CostEntry, RunSums
 from tests.helpers.client_connection import ISS, ClientConnection
 from tests.helpers.declared import assert_declared
+from tests.helpers.overrides import drain
 from tests.helpers.relative import RelativeEngine
 from tests.helpers.support import CLIENT, RULES, at, packet
 
@@ -126,7 +127,7 @@ def test_the_text_follows_a_backend_down_and_up_again(run: Run) -> None:
     assert f"  {first}: in its slow start, with 5 % of its clients, and not yet this one" in slow
     assert f"pinned: the rules alone would give it {first}. natmirror moves no open connection" in slow
     assert "  copied to master\n  copied to audit\n  restart: it goes on if its backend sends data" in slow
-    run.admission.drain("openflow", first, None, run.connection.now)
+    drain(run.admission, first, run.connection.now)
     run.engine.set_share("openflow", first, 0.0)
     assert f"  {first}: drained: natmirror undrain gives it new connections again" in run.text()
 

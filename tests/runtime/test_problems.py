@@ -58,7 +58,9 @@ def test_without_a_problem_all_is_well() -> None:
 @pytest.mark.parametrize("state", ["up", "unchecked", "draining", "removed", "sorry"])
 def test_what_the_operator_wants_is_no_problem(state: str) -> None:
     uncopied = {EndReason.MIRROR_ADDED: 3, EndReason.NEWER_CONNECTION: 1}
-    shown = judge(backends=[backend(state)], mirrors=[mirror("untried", connections_not_copied=uncopied)])
+    mirrors = [mirror("untried", connections_not_copied=uncopied)]
+    mirrors += [mirror("paused", connections_not_copied={EndReason.MIRROR_PAUSED: 2})]
+    shown = judge(backends=[backend(state)], mirrors=mirrors)
     assert shown["state"] == "ok"
 
 
