@@ -27,6 +27,7 @@ from natmirror.api.values import (
 )
 
 JSON = "application/json"
+METRICS_PATH = "/metrics"
 MAX_LIMIT = 10_000
 DEFAULT_LIMIT = 1000
 """Rows of a sorted list, at most and by default."""
@@ -195,6 +196,14 @@ ROUTES = (
         "The rules that run, and how those in the file differ.",
     ),
     Route(Kind.FILE, f"{PREFIX}openapi.json", "openapi", "", "This description of the API (OpenAPI 3.1)."),
+    Route(
+        Kind.FILE,
+        METRICS_PATH,
+        "metrics",
+        "",
+        "The metrics, in the text format of Prometheus. docs/reference/metrics.md lists them.",
+        content_type="text/plain",
+    ),
     Route(
         Kind.DOCUMENT,
         f"{PREFIX}explain",

@@ -140,6 +140,7 @@ def _facts(status: Status) -> Iterator[str]:
     """Yield what mirrors lack, what interruptions would cost, and what else is not as it should be."""
     machine = status["machine"]
     yield from (f"{name}: {text}" for name, text in override_rows(status["overrides"]))
+    yield from _client_limits(status["client_limits"])
     told = {one["subject"] for one in status["condition"]["problems"] if one["code"] in _TELL_WHAT_IS_NOT_COPIED}
     for mirror in status["mirrors"]:
         yield from _facts_of_mirror(mirror, is_told=_name(mirror) in told)
@@ -159,6 +160,15 @@ def _facts(status: Status) -> Iterator[str]:
     not_written = {name: status["log"][f"records_{name}"] for name in ("dropped", "suppressed")}
     if any(not_written.values()):
         yield f"log messages not written: {listed(not_written)}"
+
+
+def _client_limits(limits: Iterable[Status]) -> Iterator[str]:
+    """Yield the limits per client that clients have met."""
+    for one in limits:
+        if one["refused_syns"]:
+            refused = f"{one['refused_syns']} SYNs refused, the last of {one['last_client']}"
+            limit = f"{one['service']} per client {one['limit']} {one['value']}"
+            yield f"{limit}: {refused} {age(one['last_seconds'])} ago"
 
 
 def _facts_of_mirror(mirror: Status, *, is_told: bool) -> Iterator[str]:
@@ -225,19 +235,26 @@ def _warns(name: str) -> Any:
     return lambda row: "yellow" if row[name] else None
 
 
+def _open(backend: Status) -> str:
+    """Return the connections, with their limit if there is one."""
+    most = backend["max_connections"]
+    return str(backend["flows"]) if most is None else f"{backend['flows']}/{most}"
+
+
 _BACKENDS: Sequence[Column] = (
     Column("backend", 1, _name),
     Column("state", 2, lambda row: str(row["state"]), colour=_colour),
     Column("for", 6, _age, is_number=True),
-    Column("open", 3, lambda row: str(row["flows"]), is_number=True),
+    Column("open", 3, _open, is_number=True),
     Column("total", 7, lambda row: str(row["connections"]), is_number=True),
     Column("new/s", 4, lambda row: f"{row['connections_per_second']:.1f}", is_number=True),
     Column("share", 5, _share, is_number=True),
     Column("refused", 8, lambda row: str(row["refused_syns"]), is_number=True),
     Column("unanswered", 9, lambda row: str(row["unanswered_syns"]), is_number=True),
-    Column("weight", 10, lambda row: "" if row["weight"] is None else str(row["weight"]), is_number=True),
-    Column("address", 11, lambda row: str(row["address"])),
-    Column("reason", 12, lambda row: str(row["reason"]), may_be_cut=True, may_be_absent=True),
+    Column("full", 10, lambda row: str(row["full_syns"] or ""), is_number=True, may_be_absent=True),
+    Column("weight", 11, lambda row: "" if row["weight"] is None else str(row["weight"]), is_number=True),
+    Column("address", 12, lambda row: str(row["address"])),
+    Column("reason", 13, lambda row: str(row["reason"]), may_be_cut=True, may_be_absent=True),
 )
 
 

@@ -1,4 +1,4 @@
-"""Tells by the counters when a mirror goes down or comes back, what it loses, and when the flow table is full.
+"""Tells by the counters when a mirror goes down or comes back, and what it loses.
 
 Theory. A client's connection costs one leg, so a mirror that ends costs hundreds of them at once. One event tells of
 all legs that fail together: it waits until a look finds no further ones. A mirror is down when it refuses legs and
@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from natmirror.engine.counters import EngineCounter
 from natmirror.engine.shown import Snapshot
 from natmirror.events import EventKind, EventRing, EventSeverity
 from natmirror.mirror.shown import MirrorEntry, MirrorState
@@ -99,7 +98,6 @@ class MirrorWatch:
         self._ring = ring
         self._views: Mapping[_Key, MirrorView] = {}  # replaced at each look, because other threads read it
         self._mirrors: dict[_Key, _Mirror] = {}
-        self._untracked = 0
 
     def look(self, sums: Snapshot, now: float) -> None:
         """Look at the counters of all engines together."""
@@ -114,18 +112,6 @@ class MirrorWatch:
             if mirror.up_at is None and mirror.down_at is None and (mirror.has_open or mirror.acked):
                 mirror.up_at = now
         self._views = {key: _view(mirror) for key, mirror in self._mirrors.items()}
-        untracked = sums["counters"][EngineCounter.FLOWS_UNTRACKED]
-        if untracked > self._untracked:
-            count = untracked - self._untracked
-            self._ring.add(
-                EventKind.LIMIT_REACHED,
-                EventSeverity.WARNING,
-                f"the flow table is full: {count} connections pass without being tracked, and are not mirrored; raise"
-                " max-flows, or look for a flood",
-                code="max-flows",
-                count=count,
-            )
-        self._untracked = untracked
 
     def view(self, entry: MirrorEntry, now: float) -> MirrorView:
         """Return a mirror's state, as the last look has found it, with what its lag is now; from any thread."""

@@ -185,5 +185,7 @@ def _backend(counts: BackendCounts, admission: AdmissionEntry | None, rate: floa
         "connections_per_second": rate,
         "refused_syns": counts["refused_syns"],
         "unanswered_syns": counts["unanswered_syns"],
+        "full_syns": counts["full_syns"],
+        "max_connections": counts["max_connections"],
         **admission,
     }

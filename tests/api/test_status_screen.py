@@ -39,6 +39,7 @@ def status() -> dict[str, Any]:
     [backend], [mirror] = status["backends"], status["mirrors"]
     well = {"state": "up", "healthy": True, "reason": "", "state_seconds": 90_061.0, "share": 1.0}
     well |= {"connections": 123_456, "connections_per_second": 12.34, "flows": 1234}
+    well |= {"full_syns": 0, "max_connections": None}
     status["backends"] = [{**backend, **well, "name": f"controller-{number}"} for number in (1, 2, 3)]
     status["mirrors"] = [mirror, {**mirror, "name": "audit", "acked_bytes": 12 << 30, "client_bytes": 12 << 30}]
     status["machine"]["kept"] = [{**status["machine"]["kept"][0], "in_place": True, "repairs": 0}]
@@ -149,6 +150,18 @@ def test_what_commands_have_set_is_shown(status: dict[str, Any]) -> None:
     assert f"openflow/c1: drained, resets what is left at 2026-11-30T03:00:00Z, {since}" in lines
     assert f"openflow/c1: weight 3, {since}, also over a restart" in lines
     assert f"mirror openflow/master: paused, {since}" in lines
+
+
+def test_limits_that_clients_have_met_are_shown(status: dict[str, Any]) -> None:
+    limit = {"service": "openflow", "limit": "max-connections", "value": "3", "refused_syns": 7, "limited_clients": 1}
+    met = {**limit, "last_client": "10.10.0.11", "last_seconds": 12.0}
+    status["client_limits"] = [met, {**limit, "service": "web", "refused_syns": 0, "last_client": None}]
+    status["backends"][0] |= {"full_syns": 5, "max_connections": 1300}
+    lines = shown(status)
+    assert "openflow per client max-connections 3: 7 SYNs refused, the last of 10.10.0.11 12 s ago" in lines
+    assert not any("web per client" in line for line in lines)
+    [first, second, _] = [line.split() for line in lines if line.startswith("openflow/controller")]
+    assert (first[4], first[10], second[10]) == ("1234/1300", "5", "1"), "the column full, and then the weight"
 
 
 @pytest.mark.parametrize(

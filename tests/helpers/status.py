@@ -26,6 +26,8 @@ BACKEND = {
     "connections_per_second": 0.4,
     "refused_syns": 2,
     "unanswered_syns": 3,
+    "full_syns": 5,
+    "max_connections": 500,
 }
 HEALTH = {
     "service": "openflow",
@@ -84,6 +86,7 @@ def status_document() -> dict[str, Any]:
         **snapshot,
         "mirrors": [mirror_status(one) for one in snapshot["mirrors"]],
         "overrides": [],
+        "client_limits": [],
         "at": AT,
         "version": "1.2",
         "pid": 5,

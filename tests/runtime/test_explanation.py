@@ -189,11 +189,16 @@ def test_one_port_and_one_service_are_asked_for(run: Run) -> None:
             run.answer(wrong)
 
 
-def test_only_the_first_connections_are_printed(run: Run) -> None:
+def test_connections_that_fare_alike_are_told_once(run: Run) -> None:
     for port in range(41_000, 41_012):
         ClientConnection(run.engine, client=(CLIENT[0], port)).connect()
-    assert run.text().count("established") == 10
-    assert "and 2 more connections: --json has up to 100" in run.text()
+    [line] = [line for line in run.text().splitlines() if "established" in line]
+    assert line.startswith("12 connections to openflow, with c")
+    ports = ", ".join(map(str, range(41_000, 41_008)))
+    assert line.endswith(f": established, last packet 0.0 s ago; from ports {ports} and 4 more")
+    assert run.text().count("restart: ") == 1
+    ClientConnection(run.engine, client=(CLIENT[0], 42_000)).syn()
+    assert "10.10.0.11:42000 to openflow" in run.text()
 
 
 @pytest.mark.parametrize(
