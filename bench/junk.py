@@ -10,9 +10,10 @@ In the lab, all clients belong to one packet thread. For each kind of junk, the 
   are medians of all rounds;
 - the same with junk as fast as the lab can send it, without and with ``limit-per-client``.
 
-Each measurement begins when the junk has lasted for half a second. natmirror has half of the cores, the lab's programs
-share the others. There, clients, servers and a sender that keeps to a rate come before all other programs. natmirror
-has the weight on its cores that its unit gives it.
+Each measurement begins when the junk has lasted for half a second. natmirror has half of the cores, with the weight
+that its unit gives it; the lab's programs share the others. There, clients and servers come first, then a sender that
+keeps to a rate, then all other programs. Such a sender does not make up for a stop of its own: on a network, the rate
+would be constant.
 
 The command fails if a ratio is above 2, or a connection was lost.
 """
@@ -222,9 +223,8 @@ class Queue:
 
 
 def _start(lab: Lab, host: str, *words: str, **options: int) -> Program:
-    with running_on(LOAD_CORES):
-        command = [sys.executable, "-m", "bench.junk_peers", *words]
-        return lab.start(host, command, name=words[0], cwd=_REPOSITORY, **options)
+    command = [sys.executable, "-m", "bench.junk_peers", *words]
+    return lab.start(host, command, name=words[0], cwd=_REPOSITORY, **options)
 
 
 def _rate(sender: Program) -> float:
@@ -259,7 +259,7 @@ def main(rounds: int, seconds: float, kinds: Sequence[str]) -> None:
     """Measure the latency of clients while another one sends junk."""
     failures: list[str] = []
     try:
-        with Lab(switches=2) as lab:
+        with running_on(LOAD_CORES), Lab(switches=2) as lab:
             lab.run("lb", ["nft", _DROP])
             for host in ("c1", "c2", "m"):
                 _start(lab, host, "serve")

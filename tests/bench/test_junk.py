@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from bench.junk import Figures, Queue, Result
+from bench.junk_peers import BURST, Pace
 
 QUIET = [Figures(0.0001, 0.0002, 0), Figures(0.0001, 0.0004, 0), Figures(0.0001, 0.0002, 0)]
 JUNK = [Figures(0.0001, 0.0003, 0), Figures(0.0001, 0.0004, 0), Figures(0.0001, 0.0008, 0)]
@@ -35,3 +36,11 @@ def test_a_high_ratio_and_lost_connections_fail() -> None:
 
 def test_the_kernels_counters_of_a_queue() -> None:
     assert Queue.parse(" 6653  1234  17 2 65531     5     6   123456  1\n") == Queue(17, 11, 123456)
+
+
+def test_a_sender_keeps_to_its_rate_and_does_not_make_up_for_a_stop() -> None:
+    pace = Pace(10_000, 5.0)
+    times = [5.0 + step * 0.00037 for step in range(1, 1001)]
+    assert abs(sum(map(pace.due, times)) - 3700) <= 1
+    assert pace.due(7.0) == BURST
+    assert pace.due(7.00015) == 1
