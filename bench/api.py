@@ -153,12 +153,16 @@ class Scene:
         send = [sys.executable, "-m", "bench.delay_peers", "send", SERVICE, str(_DELAY_PORT), str(seconds)]
         lab.run("s1", send, cwd=_REPOSITORY, timeout=seconds + _END_TIMEOUT)
         for receiver in receivers:
-            wait_for(lambda one=receiver: not one.running(), "a receiver to have all messages", _END_TIMEOUT)
+            _wait_for_end(receiver)
         return list(json.loads(receivers[-1].text.splitlines()[-1]).values())
 
     def _peer(self, host: str, *words: object) -> Program:
         command = [sys.executable, "-m", "bench.delay_peers", *map(str, words)]
         return self.network.lab.start(host, command, name="peer", cwd=_REPOSITORY)
+
+
+def _wait_for_end(receiver: Program) -> None:
+    wait_for(lambda: not receiver.running(), "a receiver to have all messages", _END_TIMEOUT)
 
 
 # Production's measures
@@ -250,17 +254,20 @@ def main(only: tuple[str, ...], pairs: int, seconds: float) -> None:
     try:
         gauges = choose(all_gauges(seconds, lambda: scenes[0]), only, _report)
         raise_files_limit()
-        with tempfile.TemporaryDirectory(prefix="natmirror-bench-") as place, running_on(LOAD_CORES):
-            with Network(compile_programs(Path(place)), flows=_FLOWS) as network:
-                scenes.append(Scene(network))
-                comparison = Comparison([ALONE, ASKED], gauges, only, _report)
-                try:
-                    comparison.run(pairs)
-                finally:  # after Ctrl-C, print what was found so far
-                    click.echo(table(comparison))
-                    for asking, asked in scenes[0].asked.items():
-                        click.echo(f"{asking}: {asked}")
-                scenes[0].close()
+        with (
+            tempfile.TemporaryDirectory(prefix="natmirror-bench-") as place,
+            running_on(LOAD_CORES),
+            Network(compile_programs(Path(place)), flows=_FLOWS) as network,
+        ):
+            scenes.append(Scene(network))
+            comparison = Comparison([ALONE, ASKED], gauges, only, _report)
+            try:
+                comparison.run(pairs)
+            finally:  # after Ctrl-C, print what was found so far
+                click.echo(table(comparison))
+                for asking, asked in scenes[0].asked.items():
+                    click.echo(f"{asking}: {asked}")
+            scenes[0].close()
     except (HostError, ComparisonError) as error:
         _report(str(error))
         sys.exit(2)

@@ -4,7 +4,7 @@ each."""
 import ctypes
 import threading
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -45,13 +45,19 @@ def name_thread(name: str) -> None:
 def processor_seconds() -> dict[str, float]:
     """Return the processor time of this process's living threads by name, in seconds; that of threads with the same
     name together."""
-    found: Counter[str] = Counter()
+    found: defaultdict[str, float] = defaultdict(float)
     for thread in threading.enumerate():
         name = MAIN if thread is threading.main_thread() else thread.name
-        if thread.native_id is not None:
-            with suppress(OSError):  # it has ended
-                found[name if name in _given else OTHERS] += time.clock_gettime_ns(_clock_of(thread.native_id))
-    return {name: nanoseconds / 1e9 for name, nanoseconds in sorted(found.items())}
+        found[name if name in _given else OTHERS] += seconds_of(thread)
+    return dict(sorted(found.items()))
+
+
+def seconds_of(thread: threading.Thread) -> float:
+    """Return the processor time of a thread, in seconds; 0 before it begins and after it has ended."""
+    if thread.native_id is not None:
+        with suppress(OSError):
+            return time.clock_gettime_ns(_clock_of(thread.native_id)) / 1e9
+    return 0.0
 
 
 def _clock_of(native_id: int) -> int:

@@ -33,7 +33,7 @@ from natmirror.rules import Rules
 from natmirror.rules.shards import Shard
 from natmirror.runtime.engine_proxy import EngineProxy
 from natmirror.runtime.mailbox import Mailbox, Waker, settle
-from natmirror.threads import NamedThread
+from natmirror.threads import NamedThread, seconds_of
 
 log = logging.getLogger("natmirror")
 
@@ -191,6 +191,16 @@ class Worker:
         """Restart the bypass process, if it has ended. HostError where the host refuses."""
         if self._bypass is not None:
             self._bypass.mend()
+
+    @property
+    def processor_seconds(self) -> float:
+        """Return the processor time that the thread has taken."""
+        return seconds_of(self._thread)
+
+    @property
+    def answering_seconds(self) -> float:
+        """Return the time that the thread has taken to answer other threads."""
+        return self.engine.answering_seconds
 
     def queue_counters(self) -> dict[str, dict[QueueCounter, int]]:
         """Return the counters of each queue, by its number."""

@@ -85,10 +85,10 @@ def test_the_clients_answers_add_up() -> None:
     asked = Asked()
     assert str(asked) == "not measured"
     for _ in range(2):
-        asked.add(json.dumps({"answers": {"200": 10, "503": 5}, "bytes": 1_000_000, "seconds": 2.0, "cpu_seconds": 0.5}))
-    assert str(asked) == (
-        "answers a second: 5.0 with 200, 2.5 with 503; 0.5 MB/s; the clients took 25.0% of a core"
-    )
+        asked.add(
+            json.dumps({"answers": {"200": 10, "503": 5}, "bytes": 1_000_000, "seconds": 2.0, "cpu_seconds": 0.5})
+        )
+    assert str(asked) == ("answers a second: 5.0 with 200, 2.5 with 503; 0.5 MB/s; the clients took 25.0% of a core")
 
 
 def test_an_asker_counts_answers_by_their_code(tmp_path: Path) -> None:
@@ -113,4 +113,3 @@ def test_an_asker_counts_answers_by_their_code(tmp_path: Path) -> None:
     asker.get("/v1/flows")  # no program listens any more
     assert asker.answers == {"200": 1, "503": 1, "none": 2}
     assert asker.bytes == sum(map(len, answers))
-

@@ -23,6 +23,7 @@ from natmirror.errors import HostError
 from natmirror.lab.process import wait_for
 from natmirror.rules import parse_rules
 from natmirror.runtime import api_process
+from natmirror.runtime.allowance import Allowance
 from natmirror.runtime.api_addresses import ApiAddresses
 from natmirror.runtime.api_process import ApiProcess
 from tests.helpers.support import RULES
@@ -47,6 +48,7 @@ class World:
             {"status": lambda _: {"pid": os.getpid()}},
             {"flows": self._flows, "ended": lambda _: iter([]), "decisions": lambda _: iter(PARTS)},
             {"drain": self._command, "reload": self._refuse},
+            Allowance([]),
         )
 
     def _flows(self, _: dict[str, Any]) -> Iterator[list[Any]]:
@@ -230,7 +232,8 @@ def _why_ended(world: World, said: bytes) -> str:
         with theirs, ThreadPoolExecutor(1) as threads:
             writing = asyncio.create_task(asyncio.to_thread(_send_all, theirs, said))
             streams = await asyncio.open_connection(sock=ours)
-            one = api_process._Conversation(*streams, {}, {}, world.api.commands, api_process._Makers(threads, threads))
+            makers = api_process._Makers(threads, threads, Allowance([]))
+            one = api_process._Conversation(*streams, {}, {}, world.api.commands, makers)
             why = await one.run(lambda: None)
             one.close()
             await writing
