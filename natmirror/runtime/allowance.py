@@ -9,7 +9,7 @@ from typing import Protocol
 
 from natmirror.fastpath import NEVER
 
-_STORE = 0.1  # seconds of a packet thread: enough to show some 5,000 flows
+_STORE = 0.05  # seconds of a packet thread: enough to show some 2,500 flows
 _IDLE_SHARE = 0.25  # of the time, in which the bucket fills while no packet passes
 _BUSY_SHARE = 0.005  # the rest of an answer, in other threads and the API's process, takes three times as much
 _BUSY = 0.1  # the part of the time that packets take from which on the bucket fills by the lesser share

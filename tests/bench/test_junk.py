@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from bench.junk import Figures, Queue, Result
+from bench.junk import Figures, Queue, Result, p99_bound
 from bench.junk_peers import BURST, Pace
 
 QUIET = [Figures(0.0001, 0.0002, 0), Figures(0.0001, 0.0004, 0), Figures(0.0001, 0.0002, 0)]
-JUNK = [Figures(0.0001, 0.0003, 0), Figures(0.0001, 0.0004, 0), Figures(0.0001, 0.0008, 0)]
+JUNK = [Figures(0.0001, 0.0003, 0, 0.0005), Figures(0.0001, 0.0004, 0, 0.002), Figures(0.0001, 0.0008, 0, 0.001)]
 BESIDE = [Figures(0.0001, 0.0002, 0), Figures(0.0001, 0.0005, 0), Figures(0.0001, 0.0002, 0)]
 RESULT = Result("SYNs", 20_000, 10_000, QUIET, BESIDE, JUNK, 90_000, Figures(0.1, 2.0, 0), Figures(0.0001, 0.0003, 0))
 
@@ -19,7 +19,8 @@ def test_the_ratio_is_the_median_of_pairs() -> None:
 def test_a_row_has_milliseconds() -> None:
     cells = [cell.strip() for cell in RESULT.row().strip("|").split("|")]
     assert cells == [
-        "SYNs", "20,000", "10,000", "0.10 ms", "0.20 ms", "0.20 ms", "0.40 ms", "1.5", "0",
+        "SYNs", "20,000", "10,000", "0.10 ms", "0.20 ms", "0.20 ms", "0.40 ms", "1.5",
+        "≤ 1.00 ms", "≤ 0.00 ms", "≤ 0.00 ms", "0",
         "90,000", "2000.00 ms", "0.30 ms", "0",
     ]  # fmt: skip
 
@@ -32,6 +33,14 @@ def test_a_high_ratio_and_lost_connections_fail() -> None:
     ]
     lost = replace(RESULT, limited=Figures(0.0001, 0.0003, 2))
     assert list(lost.failures()) == ["SYNs: 2 connections were lost"]
+
+
+def test_the_bound_that_99_in_100_keep() -> None:
+    before = {"0.0001": 100, "0.001": 200, "+Inf": 300}
+    assert p99_bound(before, {"0.0001": 199, "0.001": 299, "+Inf": 400}) == 0.0001
+    assert p99_bound(before, {"0.0001": 198, "0.001": 300, "+Inf": 400}) == 0.001
+    assert p99_bound(before, {"0.0001": 100, "0.001": 200, "+Inf": 402}) == float("inf")
+    assert p99_bound(before, before) == 0.0001
 
 
 def test_the_kernels_counters_of_a_queue() -> None:
