@@ -74,6 +74,12 @@ _NAMED: tuple[Check, ...] = (
         ),
     ),
     Check(
+        "filters",
+        _HOST,
+        "nothing in front of the kernel's hooks stops production: XDP, tc",
+        codes=(HostCode.PRODUCTION_STOPPED, HostCode.QDISC_DROPS, HostCode.FILTER_IN_FRONT),
+    ),
+    Check(
         "conntrack",
         _HOST,
         "conntrack calls no good packet INVALID",

@@ -7,7 +7,7 @@
 
 #define RECENT_TIME 60.0 /* seconds: most connections that live are not silent for so long */
 #define LATELY 10        /* looks: TCP sends again what is not acknowledged, at growing intervals */
-#define PASSED_LATELY 5 /* looks: what was well before a fault hides it for so long */
+#define PASSED_LATELY 5 /* looks: an idle connection that was well still says so for so long */
 #define GREETING_TIME 1.0 /* seconds: a round trip, and more */
 #define STUCK_SHARE 4 /* so many flows of a group are stuck for each one that passes */
 
@@ -112,8 +112,8 @@ static void note(nm_looked *looked, const nm_flow *flow, const happened *is, uin
     if ((uint32_t)flow->reply.packets != looked->replies)
         looked->heard_in = look;
     int is_late = looked->waits_from || looked->unreached_from;
-    if ((is->answered_data || is->reached_data) && !is_late)
-        looked->passed_in = look;
+    if (is->answered_data || is->reached_data)
+        looked->passed_in = is_late ? 0 : look;
     looked->requests = (uint32_t)flow->orig.packets;
     looked->replies = (uint32_t)flow->reply.packets;
     looked->state = flow->state;
@@ -158,10 +158,12 @@ static void look_at(nm_flow *flow, uint32_t look, double now, const uint8_t *key
     looked->unreached_from = since(looked->unreached_from, is_deaf, look);
     int waits = looked->waits_from && looked->waits_from != look;
     int has_unacked = looked->unreached_from && looked->unreached_from != look;
+    if (waits || has_unacked)
+        looked->passed_in = 0;
+    /* Where clients come and go, what passed before a fault would outnumber what it stops. */
     int has_ended = flow->state >= NM_STATE_TIME_WAIT;
-    int is_acked = has_ended ? !is_unacked(&flow->orig, &flow->reply) && !is_unacked(&flow->reply, &flow->orig)
-                             : !waits && !has_unacked;
-    if (is_certain && is_within(looked->passed_in, look, PASSED_LATELY) && is_acked)
+    int is_acked = !has_ended || (!is_unacked(&flow->orig, &flow->reply) && !is_unacked(&flow->reply, &flow->orig));
+    if (is_certain && is_within(looked->passed_in, look, has_ended ? 0 : PASSED_LATELY) && is_acked)
         group_of(of, flow, key)->passing++;
     if (has_opened && now - flow->came_at < RECENT_TIME) {
         int is_unreached = has_unacked && looked->spoke_in > looked->unreached_from && has_spoken && has_heard;

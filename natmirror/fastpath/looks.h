@@ -54,7 +54,8 @@ typedef struct {
     nm_tally unconnected; /* new flows: the client has sent its SYN a second ago or longer, and has lately sent more,
                              but its handshake is not complete */
     nm_group groups[NM_GROUPS]; /* the stuck flows, and those that pass: data was acknowledged lately and at once, and
-                                   nothing has waited for an acknowledgement since the look before */
+                                   nothing has waited for an acknowledgement since; of flows that have ended, only those
+                                   in which this was since the look before */
     uint32_t stuck_groups;   /* at the end of a look: the groups of which four fifths of the flows or more are stuck. No
                                 client can spoil more than one, so many flows of few clients decide nothing */
     uint32_t passing_groups; /* the others that have such flows */

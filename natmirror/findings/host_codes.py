@@ -1,6 +1,6 @@
 """Findings about the settings of this host: forwarding, other programs' rules, conntrack, memory, the pair."""
 
-from natmirror.findings.code import Affected, FindingCode, Severity
+from natmirror.findings.code import Affected, FindingCode, Severity, Trait
 
 _WARNING, _FAILURE = Severity.WARNING, Severity.FAILURE
 _PRODUCTION, _COPIES = Affected.PRODUCTION, Affected.COPIES
@@ -66,6 +66,25 @@ class HostCode(FindingCode):
         "{place} {does} {packets}, by {by}",
         "run: {commands}",
     )
+    PRODUCTION_STOPPED = (
+        *("production-stopped", _FAILURE, _PRODUCTION),
+        "production has stopped passing since another program has attached to {interface}: {what}, which gets packets"
+        " before natmirror or after it",
+        "run: {removal}; or have it let the packets of clients, backends and mirrors pass",
+    )
+    QDISC_DROPS = (
+        *("qdisc-drops", _FAILURE, _PRODUCTION),
+        "production has stopped passing, and the qdisc {kind} of {interface} has dropped {lost} packets since, and"
+        " holds {held}",
+        "find what drops or limits them: tc -s qdisc show dev {interface}; tc -s filter show dev {interface} ingress;"
+        " tc -s filter show dev {interface} egress",
+    )
+    FILTER_IN_FRONT = (
+        *("filter-in-front", _WARNING, _PRODUCTION),
+        "natmirror does not see production pass, and {interface} has {what}, which may drop packets before natmirror"
+        " gets them",
+        "see what it does: tc -s filter show dev {interface} ingress; bpftool net; to try without it, run: {removal}",
+    )
     INVALID_DROPPED = (
         *("invalid-dropped", _WARNING, _PRODUCTION),
         "{place} drops packets that conntrack calls INVALID, and it calls {packets} so: after a restart, a takeover or"
@@ -111,6 +130,20 @@ class HostCode(FindingCode):
         *("cpu-throttled", _WARNING, _PRODUCTION),
         "the CPU quota of {group} was used up in {count} of {periods} periods within the last minute: packets wait",
         "raise CPUQuota= with: systemctl edit natmirror; in a container, raise the container's limit",
+    )
+    CPU_SCARCE = (
+        *("cpu-scarce", _WARNING, _PRODUCTION),
+        "packet thread {number} has waited {waited} of the last {seconds} s for a core, and run for {ran} ms: packets"
+        " wait",
+        "see what keeps the cores busy: top -H; keep it from natmirror's cores, or raise CPUWeight= or CPUQuota= with:"
+        " systemctl edit natmirror; in a container, raise the container's limit",
+    )
+    STOOD_STILL = (
+        *("stood-still", _WARNING, _PRODUCTION),
+        "natmirror has stood still for {seconds} s within the last minute, without waiting for a core: a program has"
+        " stopped or frozen it, or the machine; packets waited",
+        "look for what sends SIGSTOP, freezes control groups, debugs natmirror, or pauses the virtual machine",
+        Trait.FADES,
     )
     MEMORY_SHORT = (
         *("memory-short", _WARNING, _PRODUCTION),

@@ -60,8 +60,8 @@ class PathCode(FindingCode):
     )
     ARP_IN_VAIN = (
         *("arp-in-vain", _FAILURE, _PRODUCTION),
-        "production does not pass, and {asking} asks on {interface} by ARP for {address}, by which it reaches service"
-        " {service}, in vain: {why}",
+        "production has stopped passing, and the kernel answers no ARP request on {interface} for {addresses}, by which"
+        " {who} reach service {service}: {why}",
         "{mend}",
     )
     LINK_ENSLAVED = (

@@ -1,7 +1,7 @@
 """Checks of ARP: whether this host answers for the addresses by which clients and backends reach it; pure functions.
 
-A host that gets no answer may still have the MAC address, or never need it. So this is a failure only where a host asks
-in vain while production does not pass.
+A host that gets no answer may still have the MAC address, or never need it. So this is a failure only once production
+has stopped.
 """
 
 from collections.abc import Iterator
@@ -32,24 +32,19 @@ class Unanswered:
 
 def find_arp_problems(rules: Rules, host: HostState) -> Iterator[Finding]:
     """Yield the problems with ARP requests that the kernel does not answer."""
-    for one in unanswered(rules, host):
-        asked = {address: host.asking.get((one.link, address)) for address in one.addresses}
-        values = {
-            "interface": one.link,
-            "service": one.service,
-            "addresses": " or ".join(map(str, one.addresses)),
-            "why": one.why.problem,
-            "mend": one.why.mend,
-        }
-        for address, asking in asked.items():
-            if asking is not None and asking in one.asking:
-                yield PathCode.ARP_IN_VAIN.found(**values, address=address, asking=asking)
-                break
-        else:
-            yield PathCode.ARP_UNANSWERED.found(**values, who=one.who)
+    for one in _unanswered(rules, host):
+        code = PathCode.ARP_IN_VAIN if host.has_stopped else PathCode.ARP_UNANSWERED
+        yield code.found(
+            interface=one.link,
+            service=one.service,
+            addresses=" or ".join(map(str, one.addresses)),
+            who=one.who,
+            why=one.why.problem,
+            mend=one.why.mend,
+        )
 
 
-def unanswered(rules: Rules, host: HostState) -> list[Unanswered]:
+def _unanswered(rules: Rules, host: HostState) -> list[Unanswered]:
     """Return where the kernel answers no ARP request for a service's address, or for any address that hosts there may
     have as their gateway."""
     paths = ArpPaths(host)

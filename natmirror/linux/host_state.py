@@ -2,10 +2,9 @@
 
 import gc
 import socket
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from errno import ENOENT
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from natmirror.errors import HostError
 from natmirror.linux import descriptors
-from natmirror.linux.arp_requests import Asked
 from natmirror.linux.flights import Surroundings
 from natmirror.linux.foreign_rules import BaseChain
 from natmirror.linux.interfaces import DOCTORS_PORT, Link, read_addresses, read_links
@@ -27,6 +25,7 @@ from natmirror.linux.route_questions import questions
 from natmirror.linux.routes import Answer, Neighbour, Place, Question, RefusingRoute, RouteSocket
 from natmirror.linux.rule_reader import RuleReader
 from natmirror.linux.sampled_clients import Client, LiveClients, connected_links, sample
+from natmirror.linux.traffic_control import Traffic, read_traffic
 from natmirror.linux.unknown_form import UnknownFormError, understanding
 from natmirror.linux.vrf import of_clients
 from natmirror.linux.xfrm import Policy, read_policies
@@ -44,7 +43,6 @@ _UNPOLICED = {"fwd": "disable_policy", "out": "disable_xfrm"}
 """net.ipv4.conf.*.NAME by the direction of the IPsec policies that it disables: of the interface by which packets come
 in, and of that by which they go out."""
 
-_INGRESS = 0xFFFFFFF1  # TC_H_INGRESS of linux/pkt_sched.h: where the qdiscs ingress and clsact are
 _SYN_SENT, _LISTEN = 1 << 2, 1 << 10  # of TCP's states in include/net/tcp_states.h
 _CONNECTING = 2
 
@@ -97,8 +95,8 @@ class HostState:
     """The addresses and ports on which programs of this host listen; 0.0.0.0 is any address."""
     connecting: set[Endpoint] = field(default_factory=set)
     """The endpoints to which programs of this host connect now, without an answer yet."""
-    filtered: set[str] = field(default_factory=set)
-    """The interfaces of clients, backends and mirrors at which tc filters may change what comes in."""
+    traffic: dict[str, Traffic] = field(default_factory=dict)
+    """What gets the packets of the interfaces of clients, backends and mirrors, beside the kernel's hooks."""
     unread_queues: set[int] = field(default_factory=set)
     """The NFQUEUEs of other programs' rules that no program reads."""
     features: Features = field(default_factory=Features)
@@ -112,8 +110,8 @@ class HostState:
     """The next hops to the clients, backends and mirrors, as far as the kernel has entries for them."""
     static_links: set[str] = field(default_factory=set)
     """The interfaces that have neighbours which ARP has not found out; read only where ARP may not pass."""
-    asking: Mapping[Asked, IPv4Address] = field(default_factory=dict)
-    """The hosts that ask in vain by ARP, since production has stopped passing."""
+    has_stopped: bool = False
+    """Whether production has passed, and does so no more."""
     answers: dict[Question, Answer] = field(default_factory=dict)
     """The kernel's answers about the routes of packets; about those that this host forwards none if ``routing`` is
     unknown."""
@@ -129,6 +127,11 @@ class HostState:
     """The routes that refuse packets; empty as long as the kernel refuses none."""
     not_understood: dict[str, UnknownFormError] = field(default_factory=dict)
     """What of this state natmirror has not understood, and why; it is empty here."""
+
+    @property
+    def filtered(self) -> set[str]:
+        """The interfaces at which tc filters may change what comes in."""
+        return {link for link, traffic in self.traffic.items() if traffic.may_change}
 
     @property
     def surroundings(self) -> Surroundings:
@@ -210,12 +213,17 @@ def _cycles_collected() -> Iterator[None]:
 
 def _ask_kernel(rules: Rules, host: HostState, live: LiveClients) -> None:
     with IPRoute() as netlink, RouteSocket() as kernel:
-        _read_links(kernel, host)
+        links = _read_links(kernel, host)
         kernel.vrf = of_clients(rules, host.details, host.links)
         give_way()
         _read_routes(kernel, rules, host, live)
         give_way()
-        host.filtered = _filtered(netlink, {*host.routes.values(), *host.client_routes.values()})
+        ways = {
+            *host.routes.values(),
+            *host.client_routes.values(),
+            *(link for one in host.clients for link in one.links),
+        }
+        host.traffic = read_traffic(kernel, links, {link for link in ways if link is not None})
         give_way()
         host.routing = routing(kernel)
         if host.routing is not Routing.UNKNOWN:
@@ -232,7 +240,7 @@ def _ask_kernel(rules: Rules, host: HostState, live: LiveClients) -> None:
         host.arp_ignore[link] = _read(_SYSCTL / "conf" / link / "arp_ignore")
 
 
-def _read_links(kernel: RouteSocket, host: HostState) -> None:
+def _read_links(kernel: RouteSocket, host: HostState) -> dict[int, tuple[str, Link]]:
     links = read_links(kernel)
     host.details = dict(links.values())
     host.interfaces = set(host.details)
@@ -242,6 +250,7 @@ def _read_links(kernel: RouteSocket, host: HostState) -> None:
         host.own.setdefault(name, []).append(own)
         if name != "lo":
             host.links.setdefault(name, []).append(own.network)
+    return links
 
 
 def _read_routes(kernel: RouteSocket, rules: Rules, host: HostState, live: LiveClients) -> None:
@@ -269,19 +278,6 @@ def _read_routes(kernel: RouteSocket, rules: Rules, host: HostState, live: LiveC
                     was_answered=answered.get(one, False),
                 )
             )
-
-
-def _filtered(netlink: IPRoute, names: Iterable[str | None]) -> set[str]:
-    """Return those interfaces that have a qdisc for what comes in, or may have one."""
-    found = set()
-    for name in filter(None, names):
-        try:
-            netlink.tc("get", index=socket.if_nametoindex(name), parent=_INGRESS)
-        except NetlinkError as error:
-            if error.code == ENOENT:
-                continue
-        found.add(name)
-    return found
 
 
 def _read_sockets(host: HostState) -> None:

@@ -13,8 +13,9 @@ from natmirror.linux.routes import RouteSocket
 _GETLINK, _GETADDR = 18, 22
 _LINK = struct.Struct("=BBHiII")  # struct ifinfomsg: family, padding, type, index, flags, change
 _ADDRESS = struct.Struct("=BBBBI")  # struct ifaddrmsg: family, prefix length, flags, scope, index
-_NAME, _MTU, _LINK_BELOW, _MASTER, _LINKINFO, _EXT_MASK, _BELOW_ELSEWHERE, _BUS = 3, 4, 5, 10, 18, 29, 37, 57
+_NAME, _MTU, _LINK_BELOW, _MASTER, _LINKINFO, _EXT_MASK, _BELOW_ELSEWHERE, _XDP, _BUS = 3, 4, 5, 10, 18, 29, 37, 43, 57
 _KIND, _SLAVE_KIND = 1, 4  # IFLA_INFO_*
+_XDP_MODES = {5: "xdpdrv", 6: "xdpgeneric", 7: "xdpoffload"}  # IFLA_XDP_*_PROG_ID, in the words of ip-link(8)
 _SKIP_STATS = struct.pack("=I", 1 << 3)  # RTEXT_FILTER_SKIP_STATS
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _LOWER_UP = 1 << 16  # IFF_LOWER_UP: there is a carrier
@@ -52,6 +53,10 @@ class Link:
     """Whether the kernel does ARP there. None: there is no need, or it is unknown."""
     beside: str | None = None
     """Of a macvlan: the interface whose network it is in too."""
+    below: str | None = None
+    """The interface by which this one's packets come, such as that of a VLAN."""
+    xdp: tuple[tuple[str, int], ...] = ()
+    """The XDP programs that get this interface's packets before the kernel's hooks: the mode and the number of each."""
 
 
 def read_links(kernel: RouteSocket) -> dict[int, tuple[str, Link]]:
@@ -81,7 +86,13 @@ def _link(said: _Said, all_said: Mapping[int, _Said], names: Mapping[int, str]) 
         is_port=_MASTER in values,
         does_arp=does_arp if device_type == _ETHERNET and kind in _ETHERNET_KINDS and is_known else None,
         beside=names.get(below or 0) if kind == "macvlan" else None,
+        below=names.get(below or 0) if kind != "veth" else None,
+        xdp=_programs(attributes(values.get(_XDP, b""))),
     )
+
+
+def _programs(values: Mapping[int, bytes]) -> tuple[tuple[str, int], ...]:
+    return tuple((mode, number) for kind, mode in _XDP_MODES.items() if (number := _number(values.get(kind))))
 
 
 def _is_set_by_hand(kind: str, values: Mapping[int, bytes], below: _Said | None) -> bool:

@@ -4,12 +4,11 @@
 """
 
 from collections.abc import Container, Iterator
-from contextlib import suppress
 from ipaddress import IPv4Address
 
 from natmirror.findings import Finding, HostCode, PathCode
-from natmirror.linux.arp_checks import find_arp_problems, unanswered
-from natmirror.linux.arp_requests import ArpRequests
+from natmirror.linux.arp_checks import find_arp_problems
+from natmirror.linux.attachment_watch import AttachmentWatch, Passing
 from natmirror.linux.host_state import CONNTRACK_SETTINGS, Features, HostState, read_host
 from natmirror.linux.interfaces import setting_of
 from natmirror.linux.memory_limit import most_memory
@@ -34,17 +33,19 @@ def check(
     rules: Rules,
     features: Features,
     rule_reader: RuleReader,
-    arp_requests: ArpRequests,
     live: LiveClients,
     silent: Container[str],
+    attachments: AttachmentWatch,
+    passing: Passing,
+    now: float,
 ) -> list[Finding]:
-    """Return the problems of this host with these rules. ``live`` and ``silent`` as for read_host(). HostError where
-    its state cannot be read."""
+    """Return the problems of this host with these rules. ``live`` and ``silent`` as for read_host(), ``now`` as for
+    AttachmentWatch. HostError where its state cannot be read."""
     try:
         host = read_host(rules, features, rule_reader, live, silent)
-        with suppress(OSError):  # without a socket nothing is certain
-            host.asking = arp_requests.in_vain({one.link for one in unanswered(rules, host)})
-        return list(find_problems(rules, host))
+        host.has_stopped = passing.stopped_at is not None
+        found, by_attachments = list(find_problems(rules, host)), attachments.look(host.traffic, passing, now)
+        return found if any(one.stops_production for one in found) else found + by_attachments
     except UnknownFormError as error:
         return [HostCode.NOT_UNDERSTOOD.found(name="this host's addresses, routes and sockets", error=error)]
 

@@ -6,18 +6,16 @@ looks at the host has another thread, so that a program that hangs there delays 
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from ipaddress import IPv4Address
 
-from natmirror.engine.shown import Snapshot
 from natmirror.events import EventRing
-from natmirror.findings import FindingCode, Findings, PathCode
+from natmirror.findings import FindingCode, Findings, HostCode, PathCode
 from natmirror.ha.member import PairMember
 from natmirror.linux import host_state, iptables, preflight
-from natmirror.linux.arp_requests import ArpRequests
-from natmirror.linux.counters import QueueCounter
+from natmirror.linux.attachment_watch import AttachmentWatch, Passing
 from natmirror.linux.group_limits import GroupLimits
 from natmirror.linux.iptables_rules import TABLES
 from natmirror.linux.kernel_changes import KernelChanges
@@ -55,6 +53,8 @@ _STATUS_INTERVAL = 10.0
 
 _LIVE_CLIENTS = 8
 _SILENT = (PathCode.BACKEND_SILENT, PathCode.MIRROR_SILENT)
+_BY_TRAFFIC = {HostCode.PRODUCTION_STOPPED, HostCode.QDISC_DROPS, PathCode.ARP_IN_VAIN}
+"""Failures that are found only when production has stopped: there is no need to look again."""
 
 
 class HostMaintenance:
@@ -62,7 +62,8 @@ class HostMaintenance:
     former as soon as it runs. The problems of this host go to ``findings``, events to ``ring``.
 
     ``mailbox`` is the main thread's, to which ``member`` belongs. ``silent_by_checks`` returns the backends that answer
-    no health checks, as subjects of findings. ``send_status`` sends a line to the service manager; None: there is none.
+    no health checks, as subjects of findings. ``progress`` says whether production goes on. ``send_status`` sends a
+    line to the service manager; None: there is none.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class HostMaintenance:
         ring: EventRing,
         tun: TunDevice,
         silent_by_checks: Callable[[], set[str]],
+        progress: ProgressWatch,
         send_status: Callable[[], None] | None,
         now: float,
     ) -> None:
@@ -88,13 +90,13 @@ class HostMaintenance:
         self._silent_by_checks = silent_by_checks
         self._answers = AnswerWatch()
         self._mirror_watch = MirrorWatch(ring)
-        self._progress = ProgressWatch()
+        self._progress = progress
+        progress.on_stop = lambda: self.checks.post(self._host_check.hasten)
         self._failures: set[FindingCode] | None = None  # of production, that the last check of the host found
         self._features: tuple[Rules, host_state.Features] | None = None
         self._rule_reader = RuleReader()
         self._limits = GroupLimits()
-        self._arp_requests = ArpRequests()
-        self._progress_before: int | None = None
+        self._attachments = AttachmentWatch(now)
         self.removal = Chore("unused kernel rules", CHECK_INTERVAL, kernel_rules.remove_unused, now + CHECK_INTERVAL)
         self._path_mtus = Chore("path MTUs to mirrors", _PATHS_INTERVAL, self.read_path_mtus)
         firewall = kernel_rules.firewall
@@ -173,13 +175,13 @@ class HostMaintenance:
         rules = self._rules
         if self._features is None or self._features[0] is not rules:
             self._features = rules, host_state.read_features(rules, self.kernel_rules.firewall)
-        before, self._progress_before = self._progress_before, self._progress.number
-        if before != self._progress_before or not self._member.is_active:
-            self._arp_requests.forget()
+        passing = Passing(self._progress.stopped_at, self._progress.is_regular or not self._member.is_active)
         known = live or LiveClients(), self._silent()
-        found = preflight.check(rules, self._features[1], self._rule_reader, self._arp_requests, *known)
+        found = preflight.check(
+            *(rules, self._features[1], self._rule_reader, *known, self._attachments, passing, self.checks.now())
+        )
         failures = {one.code for one in found if one.stops_production}
-        unsure = set() if self._failures is None else failures - self._failures
+        unsure = set() if self._failures is None else failures - self._failures - _BY_TRAFFIC
         self._findings.replace("host", [one for one in found if one.code not in unsure])
         self._failures = failures
         if unsure:
@@ -205,10 +207,6 @@ class HostMaintenance:
             queues = {number: found for worker in self._workers for number, found in worker.queue_counters().items()}
             self._findings.replace("answers", self._answers.look(sums, queues, self.thread.now()))
             self._mirror_watch.look(sums, self.thread.now())
-            if self._member.is_active:
-                self._progress.look(_progress(sums, queues), self.thread.now())
-            else:
-                self._progress = ProgressWatch()
             self.keeper.check([], self.thread.now())
         if self._silent() - before:  # this host may be why
             self.checks.post(self._host_check.hasten)
@@ -216,7 +214,6 @@ class HostMaintenance:
     def watch_kernel(self, held: ExitStack) -> None:
         """Compare what is in the kernel as soon as the kernel tells of a change; ``held`` gets the function that ends
         that. HostError where the host refuses another thread."""
-        held.callback(self._arp_requests.close)
         held.callback(self._changes.close)
         self._changes.start(
             lambda: self.thread.post(self._hasten_tables), lambda: self.thread.post(self._kept_device.hasten)
@@ -254,12 +251,3 @@ class HostMaintenance:
     def _mend_bypass(self) -> None:
         for worker in self._workers:
             worker.mend_bypass()
-
-
-def _progress(sums: Snapshot, queues: Mapping[str, Mapping[QueueCounter, int]]) -> int:
-    """Return a number that grows while production passes in both directions; where nothing is copied, while packets
-    come."""
-    progress = sum(one["connections"] for one in sums["backends"]) + sum(one["client_bytes"] for one in sums["mirrors"])
-    if not sums["mirrors"]:
-        progress += sum(counters[QueueCounter.PACKETS_RECEIVED] for counters in queues.values())
-    return progress

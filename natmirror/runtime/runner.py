@@ -34,6 +34,7 @@ from natmirror.runtime.api_addresses import ApiAddresses
 from natmirror.runtime.api_process import ApiProcess
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.chores import NEVER, Chore, ChoreFailure, failures
+from natmirror.runtime.core_watch import CoreWatch
 from natmirror.runtime.costs import cost_of_stop
 from natmirror.runtime.event_file import EventFile
 from natmirror.runtime.explanation import Explainer
@@ -124,7 +125,7 @@ class Runner:
             self._workers,
             self._kernel_rules,
             self.member,
-            *(self._mailbox, self._findings, self._ring, self._tun, self._backends.silent),
+            *(self._mailbox, self._findings, self._ring, self._tun, self._backends.silent, looks.progress),
             self._send_status if notifier.has_manager else None,
             time.monotonic(),
         )
@@ -143,6 +144,7 @@ class Runner:
             self._backends.starting_checks,
             Chore("hung chores", _HUNG_CHECK_INTERVAL, self._report_hung),
             looks.chore,
+            CoreWatch(self._workers, self._findings).chore,
             self._reloader.collection,
         ]
         situation = partial(situation_of, self.member, self._shared, keeps_rules=keep_rules)

@@ -10,6 +10,7 @@ from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.chores import Chore
 from natmirror.runtime.engine_proxy import EngineProxy
 from natmirror.runtime.mailbox import Mailbox
+from natmirror.runtime.progress_watch import ProgressWatch
 from natmirror.runtime.service_watch import ServiceWatch
 
 # Seconds
@@ -42,6 +43,9 @@ class ServiceLooks:
         self._missing = 0
         self._is_first = True
         self._sums: dict[str, ServiceLook] = {}
+        self._well = 0
+        self.progress = ProgressWatch()
+        """Whether production goes on: an end acknowledges data that the other one has sent, of any service."""
         self.chore = Chore("looks at flows", _INTERVAL, self.begin)
 
     def set_active(self, is_active: bool) -> None:
@@ -51,6 +55,7 @@ class ServiceLooks:
         self._missing = 0
         self._number += 1  # looks that are under way count no more
         self._is_first = True
+        self.progress.forget()
         self._report([])
 
     def begin(self) -> None:
@@ -74,6 +79,8 @@ class ServiceLooks:
             self._sums[name] = self._sums.get(name, ServiceLook()) + look
         if self._missing:
             return
+        self._well += any(look.answered_data or look.reached_data for look in self._sums.values())
+        self.progress.look(self._well, self._begun_at)
         is_first, self._is_first = self._is_first, False
         if not is_first:  # which compares flows with what they were long ago, or at another host
             pools = self._backends.pools()

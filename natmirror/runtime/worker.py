@@ -155,6 +155,11 @@ class Worker:
 
     # Requests, from any thread
 
+    @property
+    def native_id(self) -> int | None:
+        """The kernel's number of the thread; None before its start."""
+        return self._thread.native_id
+
     def post(self, do: Callable[[], None]) -> None:
         """Have the thread call a function soon."""
         self._mailbox.post(do)

@@ -6,7 +6,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from natmirror.linux import host_state
-from natmirror.linux.arp_requests import ArpRequests
+from natmirror.linux.attachment_watch import AttachmentWatch, Passing
 from natmirror.linux.foreign_rules import BaseChain
 from natmirror.linux.host_state import Features
 from natmirror.linux.preflight import check
@@ -18,6 +18,7 @@ from natmirror.rules import parse_rules
 from tests.helpers.support import RULES
 
 LOCAL = IPv4Address("127.0.0.1")
+PASSES = AttachmentWatch(), Passing(has_passed=True), 0.0
 
 
 class UnknownRules(RuleReader):
@@ -37,7 +38,7 @@ def unknown(*_: object) -> Iterator[None]:
 
 def found(reader: RuleReader) -> dict[str, str]:
     """Return what a check of this machine says of parts that it does not understand, by their names."""
-    problems = check(parse_rules(RULES), Features(), reader, ArpRequests(), LiveClients(), ())
+    problems = check(parse_rules(RULES), Features(), reader, LiveClients(), (), *PASSES)
     assert all(one.code.severity == "warning" for one in problems if one.code == "not-understood")
     return {one.subject: str(one) for one in problems if one.code == "not-understood"}
 
@@ -54,6 +55,6 @@ def test_other_programs_rules_and_policy_rules_are_left_out(monkeypatch: pytest.
 
 def test_without_addresses_and_routes_nothing_else_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host_state, "read_links", unknown)
-    problems = check(parse_rules(RULES), Features(), NoRules(), ArpRequests(), LiveClients(), ())
+    problems = check(parse_rules(RULES), Features(), NoRules(), LiveClients(), (), *PASSES)
     assert [str(one.code) for one in problems] == ["not-understood"]
     assert "this host's addresses, routes and sockets" in str(problems[0])

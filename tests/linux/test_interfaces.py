@@ -67,3 +67,14 @@ def test_a_macvlan_is_beside_another_interface() -> None:
     assert link((ETHERNET, 0, kind("vlan") + OVER_ETH3), below).beside is None
     elsewhere = kind("macvlan") + OVER_ETH3 + attribute(37, bytes(4))
     assert link((ETHERNET, 0, elsewhere), below).beside is None, "in another network namespace"
+
+
+def test_the_xdp_programs_of_an_interface() -> None:
+    def programs(*numbers: tuple[int, int]) -> bytes:
+        return attribute(
+            43, attribute(2, b"\2") + b"".join(attribute(kind, struct.pack("=I", n)) for kind, n in numbers)
+        )
+
+    assert link((ETHERNET, 0, programs((4, 12), (6, 12)))).xdp == (("xdpgeneric", 12),)
+    assert link((ETHERNET, 0, programs((5, 3), (6, 12)))).xdp == (("xdpdrv", 3), ("xdpgeneric", 12))
+    assert link((ETHERNET, 0, attribute(43, attribute(2, b"\0")))).xdp == ()

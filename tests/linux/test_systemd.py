@@ -38,7 +38,7 @@ from tests.helpers.listener import Listener
 from tests.helpers.support import RULES
 from tests.helpers.unitfile import UNIT, settings
 
-MAX_EXPOSURE = 2.1
+MAX_EXPOSURE = 2.0
 needs_systemd_analyze = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
 
 

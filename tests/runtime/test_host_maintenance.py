@@ -12,7 +12,6 @@ from natmirror.errors import HostError
 from natmirror.events import EventRing
 from natmirror.findings import Finding, Findings, HostCode, PathCode
 from natmirror.ha.member import PairMember
-from natmirror.linux.arp_requests import ArpRequests
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.iptables_rules import PRE
 from natmirror.linux.tun import TunDevice
@@ -21,6 +20,7 @@ from natmirror.rules import parse_rules
 from natmirror.runtime.host_maintenance import HostMaintenance
 from natmirror.runtime.kernel_rules import KernelRules
 from natmirror.runtime.mailbox import Mailbox
+from natmirror.runtime.progress_watch import ProgressWatch
 from tests.helpers.clock import Clock
 from tests.helpers.support import RULES
 
@@ -66,7 +66,8 @@ def maintenance(monkeypatch: pytest.MonkeyPatch) -> HostMaintenance:
     mailbox = Mailbox(lambda: None)
     ring = EventRing(lambda: 0.0)
     tun = TunDevice(ProductionVrf())
-    return HostMaintenance(rules, workers, kernel_rules, member, mailbox, Findings(), ring, tun, set, None, 0.0)
+    given = mailbox, Findings(), ring, tun, set, ProgressWatch()
+    return HostMaintenance(rules, workers, kernel_rules, member, *given, None, 0.0)
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.EAGAIN, errno.ENOMEM])
@@ -210,7 +211,7 @@ def test_a_backend_that_its_checks_have_taken_down_is_silent_too(
     asked: list[Any] = []
 
     def check(*arguments: Any) -> list[Finding]:
-        asked.append(arguments[-1])
+        asked.append(arguments[4])
         return found
 
     monkeypatch.setattr("natmirror.linux.preflight.check", check)
@@ -222,15 +223,15 @@ def test_a_backend_that_its_checks_have_taken_down_is_silent_too(
     assert asked == [set(), {"openflow/c1", "openflow/c2"}]
 
 
-def test_what_hosts_ask_by_arp_counts_only_while_an_active_host_passes_nothing(
-    maintenance: HostMaintenance, found: list[Finding], monkeypatch: pytest.MonkeyPatch
+def test_a_stop_of_production_is_looked_into_at_once_and_its_cause_needs_no_second_look(
+    maintenance: HostMaintenance, clock: Clock, found: list[Finding]
 ) -> None:
-    forgotten: list[int | None] = []
-    monkeypatch.setattr(ArpRequests, "forget", lambda self: forgotten.append(maintenance._progress.number))
-    for number in (None, 1, 1, 1, 2, 2):
-        maintenance._progress.number = number
-        maintenance.check_host()
-    assert forgotten == [1, 2]
-    monkeypatch.setattr(PairMember, "is_active", False)
-    maintenance.check_host()
-    assert forgotten == [1, 2, 2]
+    assert codes_at(maintenance, clock, 3.0) == []
+    found.append(HostCode.PRODUCTION_STOPPED.found(interface="sw0", what="an XDP program", removal="ip link"))
+    for second in range(6):
+        maintenance._progress.look(second, 3.0 + second / 2)
+    assert codes_at(maintenance, clock, 5.6) == []
+    maintenance._progress.look(5, 8.1)
+    assert maintenance._progress.stopped_at == 5.5
+    maintenance.checks._mailbox.read()
+    assert codes_at(maintenance, clock, 5.7) == ["production-stopped"]

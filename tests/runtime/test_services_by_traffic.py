@@ -242,11 +242,35 @@ def test_a_packet_now_and_then(host: Host) -> None:
         lucky.from_backend("PA", b"answer")
         lucky.from_client("PA", b"question")
         found.append(host.look())
-    assert found[7:] == [["service-hardly-passes"]] * 17
-    assert found[:5] == [[]] * 5
+    assert found == [*[[]] * 3, *[["service-hardly-passes"]] * 21]
     assert host.is_blamed
     for _ in range(2):
         talk(*host.clients)
         found.append(host.look())
     assert found[-1] == []
     assert not host.is_blamed
+
+
+def test_a_packet_now_and_then_where_connections_come_and_go(host: Host) -> None:
+    """Those that have ended well before outnumber the others."""
+    for _ in range(6):
+        for one in host.connect(*CLIENTS, *CLIENTS):
+            talk(one)
+            close(one)
+        talk(*host.clients[: len(CLIENTS)])
+        assert host.look() == []
+    lasting, found = host.clients[: len(CLIENTS)], []
+    ask(*lasting)
+    for second in range(5):
+        ask_again(*lasting)
+        lasting[second].from_backend("PA", b"answer")
+        lasting[second].from_client("PA", b"question")
+        found.append(host.look())
+    assert found == [*[[]] * 3, *[["service-hardly-passes"]] * 2]
+
+
+def close(one: ClientConnection) -> None:
+    """Close a connection from both sides."""
+    one.from_client("FA")
+    one.from_backend("FA")
+    one.from_client("A")

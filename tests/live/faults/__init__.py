@@ -2,13 +2,14 @@
 lose. ``python -m tests.live.faults`` plants them one at a time beside traffic, and prints a table.
 
 Begin with fault.py. A row belongs into host_faults.py (settings, addresses and programs of the host and of those around
-it), route_faults.py (routes and interfaces), rule_faults.py (other programs' rules), kernel_faults.py (what natmirror
-itself has put into the kernel, and repairs) or check_faults.py (what may look like a backend's fault). ``Stage`` has
-the traffic, and plants.
+it), route_faults.py (routes and interfaces), rule_faults.py (other programs' rules), filter_faults.py (XDP and tc),
+kernel_faults.py (what natmirror itself has put into the kernel, and repairs) or check_faults.py (what may look like a
+backend's fault). ``Stage`` has the traffic, and plants.
 """
 
 from tests.live.faults.check_faults import CHECK_FAULTS
 from tests.live.faults.fault import Fault, Loss
+from tests.live.faults.filter_faults import FILTER_FAULTS
 from tests.live.faults.host_faults import HOST_FAULTS
 from tests.live.faults.kernel_faults import DEVICE_FAULTS, kernel_rule_faults
 from tests.live.faults.route_faults import ROUTE_FAULTS
@@ -21,6 +22,7 @@ FAULTS: dict[str, tuple[Fault, ...]] = {
         *ROUTE_FAULTS,
         *HOST_FAULTS,
         *RULE_FAULTS,
+        *FILTER_FAULTS,
         *CHECK_FAULTS,
         *DEVICE_FAULTS[2:],
     ),

@@ -131,7 +131,7 @@ class Stage:
         scene.app("s1", "caller", SERVICE, PORT, self._file, ",".join(SOURCES))
         self.balancer.wait_for_status(
             lambda status: (
-                status["mirrors"][0]["acked_bytes"] > 1000 and min(one["checks"] for one in status["health"]) >= 4
+                status["mirrors"][0]["acked_bytes"] > 1000 and min(one["checks"] for one in status["health"]) >= 12
             ),
             "copies, and checks that have found the second target",
         )

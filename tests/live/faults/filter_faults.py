@@ -1,0 +1,47 @@
+"""Faults in front of the kernel's hooks, where natmirror sees no packet: XDP, and what tc attaches to an interface."""
+
+import sys
+
+from tests.live.faults.fault import Fault
+from tests.live.scene import ROOT
+
+_CLSACT = "tc qdisc %s dev sw0 clsact"
+_DROP = "bpf da bytecode '1,6 0 0 2,'"  # TC_ACT_SHOT
+_ALL = "protocol all u32 match u32 0 0"
+_SLOW = "rate 8bit burst 1540 limit 3000"
+
+FILTER_FAULTS = (
+    Fault(
+        "a tc filter drops what the clients send",
+        ("production-stopped",),
+        f"{_CLSACT % 'add'}; tc filter add dev sw0 ingress {_DROP}",
+        _CLSACT % "del",
+        "run: tc filter del dev sw0 ingress pref 49152;",
+        stops_production=True,
+    ),
+    Fault(
+        "a tc filter redirects what goes to the clients",
+        ("production-stopped",),
+        f"ip link add br8 type bridge; ip link set br8 up; {_CLSACT % 'add'};"
+        f" tc filter add dev sw0 egress {_ALL} action mirred egress redirect dev br8",
+        f"{_CLSACT % 'del'}; ip link del br8",
+        "run: tc filter del dev sw0 egress pref 49152;",
+        stops_production=True,
+    ),
+    Fault(
+        "a qdisc that is too slow",
+        ("production-stopped",),
+        f"tc qdisc add dev pl0 root tbf {_SLOW}",
+        "tc qdisc del dev pl0 root",
+        "run: tc qdisc del dev pl0 root;",
+        stops_production=True,
+    ),
+    Fault(
+        "an XDP program drops what the clients send",
+        ("production-stopped",),
+        f"PYTHONPATH={ROOT} {sys.executable} -m tests.live.apps.xdp sw0",
+        "ip link set sw0 xdpgeneric off",
+        "run: ip link set sw0 xdpgeneric off;",
+        stops_production=True,
+    ),
+)
