@@ -25,7 +25,7 @@ from natmirror.fastpath.rows import (
     RefusalsRow,
     TurnsRow,
 )
-from natmirror.fastpath.sum_rows import AccountSums, LegSums, MirrorTimesRow, ServiceLookRow
+from natmirror.fastpath.sum_rows import AccountSums, LegSums, MirrorTimesRow, ServiceLookRow, TimesRow
 
 _T = TypeVar("_T")
 

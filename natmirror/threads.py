@@ -4,9 +4,10 @@ each."""
 import ctypes
 import threading
 import time
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 PREFIX = "nm-"
 """The first characters of a thread's name in the kernel."""
@@ -45,19 +46,23 @@ def name_thread(name: str) -> None:
 def processor_seconds() -> dict[str, float]:
     """Return the processor time of this process's living threads by name, in seconds; that of threads with the same
     name together."""
-    found: defaultdict[str, float] = defaultdict(float)
+    found: Counter[str] = Counter()
     for thread in threading.enumerate():
         name = MAIN if thread is threading.main_thread() else thread.name
-        found[name if name in _given else OTHERS] += seconds_of(thread)
-    return dict(sorted(found.items()))
+        if thread.native_id is not None:
+            with suppress(OSError):  # it has ended
+                found[name if name in _given else OTHERS] += time.clock_gettime_ns(_clock_of(thread.native_id))
+    return {name: nanoseconds / 1e9 for name, nanoseconds in sorted(found.items())}
 
 
-def seconds_of(thread: threading.Thread) -> float:
-    """Return the processor time of a thread, in seconds; 0 before it begins and after it has ended."""
-    if thread.native_id is not None:
-        with suppress(OSError):
-            return time.clock_gettime_ns(_clock_of(thread.native_id)) / 1e9
-    return 0.0
+def busy_seconds(thread: threading.Thread) -> float:
+    """Return how long a thread has had, or waited for, a processor, in seconds; 0 where the kernel does not tell, and
+    unless the thread runs."""
+    try:
+        had, waited, _ = Path(f"/proc/self/task/{thread.native_id}/schedstat").read_text().split()
+    except (OSError, ValueError):
+        return 0.0
+    return (int(had) + int(waited)) / 1e9
 
 
 def _clock_of(native_id: int) -> int:

@@ -5,16 +5,13 @@
 const double nm_time_bounds[NM_TIME_BOUNDS] = {0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01,
                                                0.02,    0.05,    0.1,    0.2,    0.5,    1.0,   2.0,   5.0,   10.0};
 
-#define FIRST_STEP 16 /* the largest power of two up to NM_TIME_BOUNDS */
-
 void nm_times_add(nm_times *times, double seconds)
 {
-    int at = 0; /* all bounds before this one are smaller */
+    int at = 0;
     if (seconds < 0)
         seconds = 0;
-    for (int step = FIRST_STEP; step; step /= 2)
-        if (at + step <= NM_TIME_BOUNDS && seconds > nm_time_bounds[at + step - 1])
-            at += step;
+    while (at < NM_TIME_BOUNDS && seconds > nm_time_bounds[at])
+        at++;
     times->counts[at]++;
     times->sum += seconds;
 }

@@ -12,7 +12,7 @@ from natmirror.fastpath import NEVER
 _STORE = 0.05  # seconds of a packet thread: enough to show some 2,500 flows
 _IDLE_SHARE = 0.25  # of the time, in which the bucket fills while no packet passes
 _BUSY_SHARE = 0.005  # the rest of an answer, in other threads and the API's process, takes three times as much
-_BUSY = 0.1  # the part of the time that packets take from which on the bucket fills by the lesser share
+_BUSY = 0.1  # part of the time: from there on the bucket fills by the lesser share
 _LOOK_INTERVAL = 0.02  # seconds between two looks at how busy the threads are
 _LONGEST_PAUSE = 0.25  # seconds, after which the threads may be less busy
 
@@ -25,8 +25,8 @@ class AskedThread(Protocol):
         """Return the time in which it has answered other threads."""
 
     @property
-    def processor_seconds(self) -> float:
-        """Return the processor time that it has taken, with the answers."""
+    def busy_seconds(self) -> float:
+        """Return the time in which it has had, or waited for, a processor, with the answers."""
 
 
 class Allowance:
@@ -53,8 +53,7 @@ class Allowance:
     def _look(self, answering: Sequence[float], now: float) -> None:
         """Set the share by the busiest thread's packets since the last look."""
         packets = [
-            max(0.0, thread.processor_seconds - answers)
-            for thread, answers in zip(self._threads, answering, strict=True)
+            max(0.0, thread.busy_seconds - answers) for thread, answers in zip(self._threads, answering, strict=True)
         ]
         busiest = max((after - before for before, after in zip(self._packets, packets, strict=True)), default=0.0)
         busy = busiest / (now - self._looked_at)

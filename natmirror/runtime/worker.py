@@ -33,7 +33,7 @@ from natmirror.rules import Rules
 from natmirror.rules.shards import Shard
 from natmirror.runtime.engine_proxy import EngineProxy
 from natmirror.runtime.mailbox import Mailbox, Waker, settle
-from natmirror.threads import NamedThread, seconds_of
+from natmirror.threads import NamedThread, busy_seconds
 
 log = logging.getLogger("natmirror")
 
@@ -198,9 +198,9 @@ class Worker:
             self._bypass.mend()
 
     @property
-    def processor_seconds(self) -> float:
-        """Return the processor time that the thread has taken."""
-        return seconds_of(self._thread)
+    def busy_seconds(self) -> float:
+        """Return how long the thread has had, or waited for, a processor."""
+        return busy_seconds(self._thread)
 
     @property
     def answering_seconds(self) -> float:

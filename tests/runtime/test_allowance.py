@@ -14,7 +14,7 @@ class Thread:
     """A packet thread."""
 
     answering_seconds: float = 0.0
-    processor_seconds: float = 0.0
+    busy_seconds: float = 0.0
 
 
 def answered(threads: list[Thread], seconds: float, busy: float) -> float:
@@ -29,9 +29,9 @@ def answered(threads: list[Thread], seconds: float, busy: float) -> float:
             if not pause:
                 thread = threads[asked % len(threads)]
                 thread.answering_seconds += SLICE
-                thread.processor_seconds += SLICE
+                thread.busy_seconds += SLICE
                 asked += 1
-        threads[0].processor_seconds += busy * STEP
+        threads[0].busy_seconds += busy * STEP
         now += STEP
     return sum(thread.answering_seconds for thread in threads)
 
