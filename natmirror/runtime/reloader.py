@@ -62,8 +62,9 @@ class Reloader:
         """A chore for the main thread."""
         self._rules = rules
         self.view = RulesView(rules, lambda: overrides.value, self._delay_collection)
-        """The rules that run, for the thread of HostMaintenance."""
+        """The rules that run, for the thread in which HostMaintenance looks at the host."""
         self._maintenance = maintenance
+        maintenance.look_at_rules_file = self.view.look
         self._order_files = order_files
         self._mailbox = mailbox
         self._ring = ring
@@ -153,6 +154,7 @@ class Reloader:
         changes = differences(self._rules, rules) + self._overrides.dropped_by(rules)
         if rules != self._rules:
             self._put_in_place(rules, lambda overrides: overrides.fitting(rules))
+            self.view.set(rules)
             self._addresses.follow(rules)
             for warning in rules.warnings:
                 log.warning("rules: %s", warning)
@@ -179,7 +181,6 @@ class Reloader:
         # 4. In the main thread: the engines apply the new rules, then the parts that follow the engines.
         running = self._run_in_main_thread(rules, change)
         self._rules = rules
-        self.view.set(rules)
         # 5. Read the MTUs of routes to new mirrors. Soon, remove the kernel rules of removed services that have no
         #    connections left; later where state is shared: another host may still pass packets by the old rules.
         #    Another thread looks for problems of this host with the new rules.
