@@ -151,12 +151,9 @@ class Runner:
             addresses=addresses,
         )
         self._chores = [
-            self._roles.leg_removal,
-            self._backends.starting_checks,
+            *(self._roles.leg_removal, self._backends.starting_checks, looks.chore, self._reloader.collection),
             Chore("hung chores", _HUNG_CHECK_INTERVAL, self._report_hung),
-            looks.chore,
             CoreWatch(self._workers, self._findings).chore,
-            self._reloader.collection,
         ]
         situation = partial(situation_of, self.member, self._shared, keeps_rules=keep_rules)
         self._status = RunStatus(
