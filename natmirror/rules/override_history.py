@@ -4,7 +4,8 @@ The clocks of the hosts may differ. A command counts as later than all that its 
 holds there; commands on both hosts within the difference of their clocks may hold in another order than they came.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from natmirror.rules.overrides import Override, OverrideKey, OverrideKind, Overrides, read_override
@@ -42,16 +43,17 @@ class OverrideHistory:
         """Return the overrides that other hosts have set (None: ended) later than this one. Leave out malformed
         ones."""
         found: dict[OverrideKey, Override | None] = {}
-        for entry in entries:
-            try:
-                key, at, one = _read(entry)
-            except (KeyError, TypeError, ValueError):
-                continue
+        for key, at, one in _well_formed(entries):
             if at > self._known_at(value, key):
                 found[key] = one
                 if one is None:
                     self._ended[key] = at
         return found
+
+    def earlier(self, value: Overrides, entries: Iterable[Entry]) -> list[Entry]:
+        """Return this host's entries in place of those, of other hosts, that are earlier."""
+        overtaken = {key for key, at, _ in _well_formed(entries) if at < self._known_at(value, key)}
+        return [one for one in self.entries(value) if _read(one)[0] in overtaken]
 
     def _known_at(self, value: Overrides, key: OverrideKey) -> float:
         one = value.by_key.get(key)
@@ -61,6 +63,12 @@ class OverrideHistory:
 def _end(key: OverrideKey, at: float) -> Entry:
     kind, service, name = key
     return {"kind": str(kind), "service": service, "name": name, "at": at, "ended": True}
+
+
+def _well_formed(entries: Iterable[Entry]) -> Iterator[tuple[OverrideKey, float, Override | None]]:
+    for entry in entries:
+        with suppress(KeyError, TypeError, ValueError):
+            yield _read(entry)
 
 
 def _read(entry: Entry) -> tuple[OverrideKey, float, Override | None]:

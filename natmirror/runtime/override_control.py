@@ -149,6 +149,8 @@ class OverrideControl:
         self._mailbox.post(partial(self._adopt, entries))
 
     def _adopt(self, entries: Sequence[Entry]) -> None:
+        if earlier := self._history.earlier(self.value, entries):
+            self.share(earlier)  # the store has the entry that was written last, and a later one has to stay
         later = self._history.later(self.value, entries)
         pools = {key: one for key, one in later.items() if key[0] in _BACK}
         before, value = self.value, self.value.changed_by({key: later[key] for key in later.keys() - pools.keys()})

@@ -59,6 +59,15 @@ def test_a_command_holds_on_its_own_host_whatever_the_other_ones_clock_says() ->
     assert (fast.weights, slow.weights) == ([2], [2])
 
 
+def test_an_earlier_entry_of_another_host_is_answered_with_the_later_one() -> None:
+    one, other = Host(), Host()
+    early, late = one.weigh(3, 100.0), other.weigh(5, 101.0)
+    assert one.history.earlier(one.value, map(json.loads, late)) == []
+    assert other.history.earlier(other.value, map(json.loads, early)) == list(map(json.loads, late))
+    end = other.weigh(None, 102.0)
+    assert other.history.earlier(other.value, map(json.loads, [*early, *late, "{}"])) == list(map(json.loads, end))
+
+
 def test_a_host_that_starts_later_learns_what_holds_and_what_has_ended() -> None:
     one, later = Host(), Host()
     later.value = later.value.including(override(BASE, OverrideKind.WEIGHT, "c1", at=50.0, weight=9, kept=True))
