@@ -51,7 +51,7 @@ void plan_begin(plan_rows *rows, nm_plan *plan, int may_throttle, int needs_pyth
         service->needs_python = i == ROUND_ROBIN && needs_python;
         if (i == MAGLEV || i == ROUND_ROBIN) {
             service->flags |= NM_FLOW_LIMITED;
-            service->limits.max_connections = i == MAGLEV ? 4 : 6;
+            service->limits.max_connections = i == MAGLEV ? 2 : 3;
             service->limits.rate = i == MAGLEV ? 0 : 0.5;
             service->limits.burst = i == MAGLEV ? 0 : 4;
         }
