@@ -242,6 +242,11 @@ class EndReason(StrEnum):
     ``protocol``.
 
     Nothing to do. The clients' next connections follow the new rules."""
+    MIRROR_PAUSED = "mirror-paused"
+    """The operator has paused the mirror.
+
+    ``natmirror mirror resume`` ends that. The clients' next connections are copied then; with ``reconnect:
+    next-segment`` or ``next-message``, open ones are, too."""
     MIRRORING_OFF = "mirroring-off"
     """natmirror has switched this kind of work off after internal errors; ``natmirror resume-mirroring`` switches it on
     again.
@@ -337,6 +342,15 @@ class EndReason(StrEnum):
     """The master's requests need more memory than one session may hold.
 
     Let the master wait for answers before it asks more."""
+
+
+NOT_LOST = frozenset(
+    (
+        *(EndReason.NOT_SELECTED, EndReason.NOT_SAMPLED, EndReason.MIRROR_IS_BACKEND),
+        *(EndReason.CLOSED, EndReason.CLIENT_RESET, EndReason.RELEASED, EndReason.STOPPED, EndReason.MIRROR_PAUSED),
+    )
+)
+"""The reasons for which a mirror lacks bytes though nothing has gone wrong."""
 
 
 class WithheldReason(StrEnum):

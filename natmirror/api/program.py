@@ -11,7 +11,7 @@ from natmirror.api import frames
 _MAX_ANSWER_LEN = 64 << 20
 _MAX_PARTS = 4  # that natmirror makes at the same time, so that no flood of clients takes much of its time
 _MAX_COMMANDS = 16  # that natmirror has at the same time
-BUSY = "natmirror is too busy to answer: try again"
+BUSY = "natmirror is too busy to answer: try again; natmirror health says if it is stuck"
 
 # Seconds
 _GET_TIMEOUT = 10.0

@@ -2,11 +2,12 @@
 the reference. A word may be plain text here, from the API, or a member of its enumeration.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import cache
 
 from natmirror import docstrings
+from natmirror.api.text import age
 from natmirror.backends.shown import AdmissionEntry, BackendState
 from natmirror.engine.explained import ClientUseEntry, FailureEntry, FailureKind, Obstacle, PoolMemberEntry
 from natmirror.mirror.shown import CopyEntry, CopyWait, ForeseenCopy, SessionWait
@@ -26,13 +27,13 @@ from natmirror.runtime.explained import (
 )
 
 _MOST_BACKENDS = 8
-_MOST_CONNECTIONS = 10
+_MOST_GROUPS = 10  # of connections that fare alike
+_MOST_PORTS = 8
 _BALANCES = {
     Balance.ROUND_ROBIN: "it is the next in turn, unless another client of this packet thread comes first",
     Balance.LEAST_CONNECTIONS: "it has the fewest connections for its weight now",
     Balance.PRIORITY: "it is the first open backend in the order of the rules",
 }
-_UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
 
 
 def text(answer: ExplainAnswer) -> str:
@@ -74,10 +75,15 @@ def _address(one: AddressEntry) -> str:
 def _blocks(answer: ExplainAnswer) -> Iterator[Iterator[str]]:
     if answer["in_switches"]:
         yield from (_service(one, is_running=answer["running"]) for one in answer["services"])
-    shown = answer["connections"][:_MOST_CONNECTIONS]
-    yield from (_connection(one, answer["reload_refused"]) for one in shown)
+    alike: dict[tuple[str, ...], list[ExplainedConnection]] = {}
+    for connection in answer["connections"]:
+        lines = _connection(connection, answer["reload_refused"])
+        alike.setdefault((_where(connection), *lines), []).append(connection)
+    shown = list(alike.items())[:_MOST_GROUPS]
+    for (where, *lines_of_all), connections in shown:
+        yield iter((_named(connections, where), *lines_of_all))
     if answer["running"]:
-        yield _rest(answer["connection_count"], len(shown))
+        yield _rest(answer["connection_count"], sum(len(connections) for _, connections in shown))
 
 
 def _rest(count: int, shown: int) -> Iterator[str]:
@@ -152,14 +158,18 @@ def _obstacle(obstacle: Obstacle, member: PoolMemberEntry, state: AdmissionEntry
             return f"full: max-connections is {member['max_connections']}"
         case Obstacle.SLOW_START:
             return f"in its slow start, with {100 * member['share']:.0f} % of its clients, and not yet this one"
+        case Obstacle.WEIGHTS:
+            return (
+                f"by the weights that commands have set, it leaves this client to another (its own: {member['weight']})"
+            )
         case Obstacle.FAILED if (failure := member["failure"]) is not None:
             return _failure(failure)
     return _state(state)
 
 
 def _failure(failure: FailureEntry) -> str:
-    for_time = f"for {duration(failure['avoided_seconds'])} more"
-    ago = duration(failure["failed_seconds"])
+    for_time = f"for {age(failure['avoided_seconds'])} more"
+    ago = age(failure["failed_seconds"])
     if failure["kind"] == FailureKind.REFUSED:
         return f"it refused this client's SYN {ago} ago, so the client's new connections avoid it {for_time}"
     return (
@@ -171,7 +181,7 @@ def _failure(failure: FailureEntry) -> str:
 def _state(state: AdmissionEntry | None) -> str:
     if state is None:
         return "the sorry server, for the time when no backend is open"
-    since = "" if state["state_seconds"] is None else f" for {duration(state['state_seconds'])}"
+    since = "" if state["state_seconds"] is None else f" for {age(state['state_seconds'])}"
     match state["state"]:
         case BackendState.DOWN | BackendState.PANIC:
             return f"{state['state']}{since}: {state['reason']}"
@@ -192,10 +202,25 @@ def _foreseen(copy: ForeseenCopy) -> str:
 # Connections
 
 
-def _connection(one: ExplainedConnection, refused: str | None) -> Iterator[str]:
+def _where(one: ExplainedConnection) -> str:
     to = one["service"] if one["backend"] is None else f"{one['service']}, with {one['backend']}"
-    idle = "" if one["idle_seconds"] is None else f", last packet {duration(one['idle_seconds'])} ago"
-    yield f"{one['client']} to {to}: {one['state']}{idle}"
+    return f"to {to}: {one['state']}"
+
+
+def _named(connections: Sequence[ExplainedConnection], where: str) -> str:
+    """Return the first line about connections of a client that fare alike."""
+    idle = sorted(one["idle_seconds"] for one in connections if one["idle_seconds"] is not None)
+    ages = list(dict.fromkeys(age(seconds) for seconds in (*idle[:1], *idle[-1:])))
+    last = f", last packet {' to '.join(ages)} ago" if ages else ""
+    if len(connections) == 1:
+        return f"{connections[0]['client']} {where}{last}"
+    ports = [one["client"].rpartition(":")[2] for one in connections[:_MOST_PORTS]]
+    more = f" and {len(connections) - len(ports)} more" if len(connections) > len(ports) else ""
+    return f"{len(connections)} connections {where}{last}; from ports {', '.join(ports)}{more}"
+
+
+def _connection(one: ExplainedConnection, refused: str | None) -> Iterator[str]:
+    """Yield what is to be said about a connection, below the line that names it."""
     yield from (f"  {line}" for line in _binding(one))
     yield from (f"  {_copy(copy)}" for copy in one["copies"])
     for what, outcome in (("restart", one["restart"]), ("stop", one["stop"]), ("move to the other host", one["move"])):
@@ -244,9 +269,7 @@ def _copy(copy: CopyEntry) -> str:
         return f"not copied to {copy['mirror']}: {reason}: {_sentence(reason, *_REASONS)}"
     before = "" if copy["ended_as"] is None else f" after {copy['ended_as']} ({_sentence(copy['ended_as'], EndReason)})"
     when = copy["begins_in_seconds"]
-    begins = (
-        "once another connection has reached the mirror" if when is None else f"in {duration(when)} at the earliest"
-    )
+    begins = "once another connection has reached the mirror" if when is None else f"in {age(when)} at the earliest"
     begins = "with the client's next data after a pause" if when == 0 else begins
     return f"not copied to {copy['mirror']}{before}: it begins again {begins}"
 
@@ -283,11 +306,3 @@ def _sentence(word: str, *kinds: type[StrEnum]) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def duration(seconds: float) -> str:
-    """Return a duration as text: ``12 s``, ``3 min``."""
-    for length, unit in _UNITS:
-        if seconds >= length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"

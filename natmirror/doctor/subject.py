@@ -7,9 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from natmirror import __version__
 from natmirror.api.client import ask
 from natmirror.errors import HostError, RulesError
-from natmirror.findings import ALL_CODES, Finding, FindingCode, PathCode, SetupCode
+from natmirror.findings import ALL_CODES, Finding, FindingCode, PathCode, SetupCode, without_consequences
 from natmirror.linux import instance, preflight
 from natmirror.linux.addresses import taken_addresses
 from natmirror.linux.attachment_watch import AttachmentWatch, Passing
@@ -64,9 +65,12 @@ class Subject:
         if self.owner is None:
             return None, ""
         try:
-            return ask("status", self.api), ""
+            status = ask("status", self.api)
         except HostError as error:
             return None, str(error)
+        if status["version"] != __version__:
+            return None, f"it is natmirror {status['version']}, and this doctor is of {__version__}"
+        return status, ""
 
     def run(self) -> Mapping[str, Any]:
         """Return the state of the running natmirror. NothingToCheckError where none runs, NotCheckedError where it does
@@ -155,7 +159,8 @@ class Subject:
             features = replace(read_features(rules, self.firewall), memory_limit=self._memory_limit())
             silent = {one.subject for one in self._reported if one.code in _SILENT}
             no_watch = AttachmentWatch(), Passing(has_passed=self.status is not None), 0.0  # which a run has itself
-            return preflight.check(rules, features, RuleReader(), LiveClients(), silent, *no_watch), ""
+            found = preflight.check(rules, features, RuleReader(), LiveClients(), silent, *no_watch)
+            return without_consequences(found), ""
         except (NotCheckedError, HostError) as error:
             return [], str(error)
 

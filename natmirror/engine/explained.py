@@ -19,6 +19,8 @@ class Obstacle(StrEnum):
     """It has lately refused this client's SYN, or left it unanswered."""
     SLOW_START = "slow-start"
     """The client is among those that it does not get yet, because its share is below 1."""
+    WEIGHTS = "weights"
+    """The client is among those that it leaves to others, because commands have changed the pool's weights."""
 
 
 class FailureKind(StrEnum):
@@ -49,7 +51,7 @@ class PoolMemberEntry(TypedDict):
     address: str
     """The backend's address and port."""
     weight: int
-    """Its weight in the rules."""
+    """Its weight: that of the last ``natmirror weight``, or else that of the rules."""
     share: float
     """The fraction, 0 to 1, of its normal part of new connections that it gets."""
     connections: int

@@ -101,16 +101,18 @@ class EngineExplanation:
     ) -> PoolMemberEntry:
         backend = member.backend
         failure = next((one for one in choice.failures if one.backend == backend), None)
+        lends_slot = is_hashed and backend != choice.backend and self._lends_slot(service, client, member)
         obstacles = {
             Obstacle.CLOSED: not member.share,
             Obstacle.FULL: backend in choice.full,
             Obstacle.FAILED: failure is not None and not choice.has_tried_all,
-            Obstacle.SLOW_START: is_hashed and backend != choice.backend and self._lends_slot(service, client, member),
+            Obstacle.SLOW_START: 0 < member.share < 1 and lends_slot,
+            Obstacle.WEIGHTS: member.share == 1 and lends_slot,
         }
         return {
             "backend": backend.name,
             "address": show(endpoint_of(backend)),
-            "weight": backend.weight,
+            "weight": backend.weight if member.weight is None else member.weight,
             "share": member.share,
             "connections": member.connection_count[0],
             "max_connections": backend.max_connections,
@@ -119,9 +121,9 @@ class EngineExplanation:
         }
 
     def _lends_slot(self, service: Service, client: Endpoint, member: PoolMember) -> bool:
-        """Return whether the client's slot is this backend's, and another one has it while this one's share grows."""
+        """Return whether the client's slot is this backend's, and another one has it for this one's share or weight."""
         maglev = self._services.maglev(service)
-        return 0 < member.share < 1 and maglev.derive(client) == member.backend and maglev.gives_slot_away(client)
+        return maglev.derive(client) == member.backend and maglev.gives_slot_away(client)
 
     def _foreseen_copies(
         self, service: Service, client: Endpoint, choice: Choice, opening: Opening

@@ -13,7 +13,7 @@ from natmirror.reasons import DropReason, NotKeptReason
 
 
 class Sums(TypedDict):
-    """The counters of engines, without those of backends."""
+    """The counters of engines, without those of backends and mirrors."""
 
     counters: dict[EngineCounter, int]
     """The engine's counters, by name."""
@@ -30,8 +30,6 @@ class Sums(TypedDict):
     """Pinned flows now: the rules alone would give another backend, so the binding has to be stored and shared."""
     client_limits: list[ClientLimitEntry]
     """The limits per client of each service that has some, and the clients that have met them."""
-    mirrors: list[MirrorEntry]
-    """Each mirror, in the order of the rules."""
     mirror_memory: MirrorMemory
     """The memory budget that all mirrors share."""
     faults: FaultsEntry
@@ -45,6 +43,8 @@ class Snapshot(Sums):
 
     backends: list[BackendCounts]
     """Each backend with its connections, in the order of the rules."""
+    mirrors: list[MirrorEntry]
+    """Each mirror, in the order of the rules."""
 
 
 class SwitchDecisions(TypedDict):

@@ -23,6 +23,8 @@ class PoolMember:
     connection_count: Array[int]
     """The number of the backend's connections now, as an array of one that all threads share."""
     share: float = 1.0
+    weight: int | None = None
+    """The weight that a command has given it; None: that of the rules holds."""
     is_removed: bool = False
     refused_syns: int = 0
     unanswered_syns: int = 0
@@ -52,6 +54,11 @@ class ServiceEntry:
     def shares(self, pool: Pool) -> dict[Backend, float]:
         """Return the share of each of the pool's backends; removed ones are not in the pool."""
         return {backend: self.member_of(backend).share for backend in pool.backends}
+
+    def weights(self, pool: Pool) -> dict[Backend, int]:
+        """Return the weights that commands have given to the pool's backends."""
+        found = ((backend, self.member_of(backend).weight) for backend in pool.backends)
+        return {backend: weight for backend, weight in found if weight is not None}
 
 
 class _PlanPosition:

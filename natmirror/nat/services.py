@@ -181,15 +181,17 @@ class ServiceTable:
         assert scheduler is not None, "a service with a pool"
         return scheduler
 
-    def set_share(self, service: Service, backend: Backend, share: float) -> None:
-        """Set a backend's share: the fraction, 0 to 1, of its normal part of new connections."""
+    def set_share(self, service: Service, backend: Backend, share: float, weight: int | None) -> None:
+        """Set a backend's share: the fraction, 0 to 1, of its normal part of new connections; and its weight, or None
+        for that of the rules."""
         entry = self._entry(service)
-        if entry.member_of(backend).share == share:
+        member = entry.member_of(backend)
+        if (member.share, member.weight) == (share, weight):
             return  # a reload sets all shares again, and computing a table delays packets by some milliseconds
-        entry.member_of(backend).share = share
+        member.share, member.weight = share, weight
         pool, scheduler = service.pool, entry.scheduler
         assert pool is not None and scheduler is not None, "a backend is in a pool"
-        scheduler.set_shares(entry.shares(pool))
+        scheduler.set_shares(entry.shares(pool), entry.weights(pool))
         self._tables.put_table(entry, pool, scheduler)
 
     def set_marks(self, marks: Mapping[tuple[Endpoint, Endpoint], int]) -> None:
@@ -329,7 +331,7 @@ class ServiceTable:
             self._update_members(entry, pool)
             entry.maglev = Maglev(pool)
             entry.scheduler = self._tables.new_scheduler(entry, pool)
-            entry.scheduler.set_shares(entry.shares(pool))
+            entry.scheduler.set_shares(entry.shares(pool), entry.weights(pool))
         self._put(entry)
         return entry
 
@@ -342,7 +344,7 @@ class ServiceTable:
                 self._add_member(entry, backend)
                 continue
             if member.is_removed:
-                member.is_removed, member.share = False, 1.0
+                member.is_removed, member.share, member.weight = False, 1.0, None
             member.backend = self._backends[member.number] = backend
             entry.members[endpoint] = member
         for endpoint, member in before.items():

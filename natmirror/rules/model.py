@@ -107,6 +107,8 @@ class Mirror:
     unsolicited: Unsolicited = MIRROR["unsolicited"].default
     statistics: Statistics = MIRROR["statistics"].default
     record: Path | None = MIRROR["record"].default
+    is_paused: bool = False
+    """Whether a command has paused it; no key of a rules file says so."""
 
     # Read for each packet, so they are computed once.
     speaks_openflow: bool = field(init=False, repr=False, compare=False)

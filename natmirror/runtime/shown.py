@@ -11,9 +11,11 @@ from natmirror.findings import FindingEntry
 from natmirror.ha.member import PairEntry
 from natmirror.histograms import HistogramEntry
 from natmirror.linux.counters import OutboxCounter, QueueCounter
-from natmirror.mirror.shown import FlowEntry, LegEntry
+from natmirror.mirror.shown import FlowEntry, LegEntry, MirrorEntry, MirrorState
 from natmirror.reasons import EndedBy, EndReason
+from natmirror.rules import OverrideKind
 from natmirror.runtime.chores import ChoreFailure
+from natmirror.runtime.condition import ConditionEntry
 from natmirror.runtime.explained import ExplainAnswer
 from natmirror.runtime.keeper import KeptEntry
 from natmirror.runtime.logs import LogEntry
@@ -29,6 +31,7 @@ __all__ = [
     "FlowEntry",
     "LegRow",
     "MachineEntry",
+    "OverrideEntry",
     "ReloadAnswer",
     "RulesAnswer",
     "RunSums",
@@ -50,6 +53,8 @@ class BackendEntry(AdmissionEntry):
     """Its connections now."""
     connections: int
     """Connections that it has accepted since natmirror started."""
+    connections_per_second: float
+    """New connections that it accepts per second, in the last 10 s."""
     refused_syns: int
     """Clients' SYNs that it has answered with a RST."""
     unanswered_syns: int
@@ -60,11 +65,50 @@ class BackendEntry(AdmissionEntry):
     """The limit on its connections; null for none."""
 
 
+class MirrorStatus(MirrorEntry):
+    """A mirror, with its state. At any moment, ``client_bytes`` = ``acked_bytes`` + ``pending_bytes`` + the sum of
+    ``lost_bytes``."""
+
+    state: MirrorState
+    """Whether it takes copies."""
+    reason: EndReason | None
+    """Why its legs fail; null while it is not down."""
+    state_seconds: float
+    """Seconds for which it has been so, as far as legs have shown it; looked at every two seconds."""
+    acked_bytes_per_second: float
+    """Bytes that it acknowledges per second, in the last 10 s."""
+    lost_bytes_last_hour: dict[EndReason, int]
+    """Bytes that it did not get within the last hour, by reason; counted every minute."""
+
+
 class RunSums(Sums):
     """The counters of all threads together."""
 
     backends: list[BackendEntry]
     """Each backend, in the order of the rules."""
+    mirrors: list[MirrorStatus]
+    """Each mirror, in the order of the rules."""
+
+
+class OverrideEntry(TypedDict):
+    """What an operator's command has set over the rules, until another one takes it back."""
+
+    kind: OverrideKind
+    """What it has set."""
+    service: str
+    """The service's name in the rules."""
+    backend: str | None
+    """The backend's name in the rules; null if it is about a mirror."""
+    mirror: str | None
+    """The mirror's name in the rules; null if it is about a backend."""
+    weight: int | None
+    """The backend's weight, if that is what was set."""
+    resets_at: str | None
+    """When a drained backend's remaining connections are reset, in UTC (RFC 3339); null for never."""
+    since: str
+    """When the command was given, in UTC (RFC 3339)."""
+    kept: bool
+    """Whether it holds over a restart (``--persist``)."""
 
 
 class MachineEntry(TypedDict):
@@ -118,23 +162,43 @@ class CostsEntry(TypedDict):
     """The other host of the pair takes over; null without a pair."""
 
 
+class LoadedRules(TypedDict):
+    """The rules that run, in short."""
+
+    version: str
+    """The beginning of the SHA-256 of these rules as text with all defaults: two natmirrors with the same version have
+    the same rules."""
+    loaded_at: str
+    """Since when these rules have run, in UTC (RFC 3339)."""
+    file_differs: bool
+    """Whether the rules file has other rules, or cannot be used. natmirror looks every three seconds."""
+    file_error: str | None
+    """Why a reload cannot apply the file; null if it can."""
+
+
 class StatusAnswer(RunSums):
     """The state of a running natmirror."""
 
     at: str
     """The time of this state, in UTC (RFC 3339)."""
+    condition: ConditionEntry
+    """Whether all is well, and what is not."""
     version: str
     """natmirror's version."""
     pid: int
     """The process id."""
     rules: str
     """The path of the rules file."""
+    loaded_rules: LoadedRules
+    """The rules that run, in short."""
     started_at: str
     """When natmirror started, in UTC (RFC 3339)."""
     uptime_seconds: float
     """How long natmirror has run, in seconds."""
     machine: MachineEntry
     """The queues, the TUN device and the threads of natmirror on this host."""
+    overrides: list[OverrideEntry]
+    """What commands have set over the rules, the oldest first."""
     health: list[HealthEntry]
     """The health checks of each backend that is checked, in the order of the rules."""
     pair: PairEntry | None
@@ -221,6 +285,9 @@ class RulesAnswer(TypedDict):
     """The time of this answer, in UTC (RFC 3339)."""
     path: str
     """The path of the rules file."""
+    version: str
+    """The beginning of the SHA-256 of these rules as text with all defaults: two natmirrors with the same version have
+    the same rules."""
     loaded_at: str
     """Since when these rules have run, in UTC (RFC 3339)."""
     running: list[str]
