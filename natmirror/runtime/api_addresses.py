@@ -35,8 +35,9 @@ class ApiAddresses:
         self._wanted: dict[str, ListenAddress | None] = {key: getattr(rules, key) for key in KEYS}
 
     def update(self) -> bool:
-        """Open the sockets that the rules want, and close all others; return whether that changed any. The API's process
-        keeps a closed one open until it ends: call this again before it is started again."""
+        """Open the sockets that the rules want, and close all others; return whether that changed any.
+
+        The API's process keeps a closed one open until it ends: call this again before it is started again."""
         outdated = [key for key, (where, _) in self._sockets.items() if where != self._wanted[key]]
         for key in outdated:
             self._sockets.pop(key)[1].close()
