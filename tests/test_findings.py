@@ -1,5 +1,7 @@
 """Findings: what is logged, shown and counted against this host, and that each kind can be filled."""
 
+from collections.abc import Mapping
+
 import pytest
 
 from natmirror.findings import (
@@ -12,6 +14,7 @@ from natmirror.findings import (
     OwnCode,
     PathCode,
     Severity,
+    consequences,
 )
 from tests.helpers.declared import assert_declared
 
@@ -105,3 +108,69 @@ def test_what_has_been_repaired_comes_after_what_lasts(findings: Findings) -> No
     findings.replace("keeper", [repaired])
     findings.replace("host", [lasting, NO_ROUTE])
     assert findings.all() == [NO_ROUTE, lasting, repaired]
+
+
+def codes(*found: Finding) -> list[str]:
+    findings = Findings()
+    findings.replace("host", found)
+    return [str(one.code) for one in findings.all()]
+
+
+NO_FORWARDING = HostCode.NO_FORWARDING.found(interfaces="sw0", settings="net.ipv4.ip_forward=1")
+CUT = PathCode.PRODUCTION_CUT.found(service="of", why="sw0 forwards nothing", mend="run: sysctl")
+
+
+def silent(service: str) -> Finding:
+    return PathCode.SERVICE_SILENT.found(service=service, client="10.10.0.11", host="10.20.0.11")
+
+
+def test_what_follows_from_a_cause_is_not_shown() -> None:
+    assert codes(silent("of"), CUT, NO_FORWARDING) == ["no-forwarding"]
+    assert codes(silent("of"), CUT) == ["production-cut"]
+    assert codes(silent("web"), CUT) == ["service-silent", "production-cut"], "another service"
+    mirror = {"service": "of", "address": "10.20.0.13"}
+    mirrors = [PathCode.MIRROR_SILENT.found(name=name, **mirror, host="10.20.0.13", count=9) for name in ("m", "n")]
+    assert codes(NO_ROUTE, *mirrors) == ["no-route-to-mirror", "mirror-silent"], "n is silent for another reason"
+
+
+def test_a_warning_that_a_failures_remedy_mends_too_is_not_shown() -> None:
+    down = PathCode.LINK_DOWN.found(interface="sw0", hosts="clients")
+    cut = PathCode.PRODUCTION_CUT.found(service="of", why="the interface sw0 is down", mend=down.mend)
+    assert codes(cut, down) == ["production-cut"]
+    assert codes(CUT, down) == ["production-cut", "link-down"]
+    other = PathCode.PRODUCTION_CUT.found(service="web", why="the interface sw0 is down", mend=down.mend)
+    assert codes(cut, other) == ["production-cut"] * 2, "two services"
+
+
+def test_a_consequence_begins_in_the_log_once_its_cause_has_gone_and_ends_when_it_is_over(
+    findings: Findings, caplog: pytest.LogCaptureFixture
+) -> None:
+    findings.replace("host", [NO_FORWARDING])
+    findings.replace("services", [silent("of")])
+    assert [one.partition(":")[0] for one in caplog.messages] == ["no-forwarding"]
+    findings.replace("host", [])
+    assert [one.partition(":")[0] for one in caplog.messages[1:]] == ["service-silent", "no-forwarding"]
+    findings.replace("host", [NO_FORWARDING])
+    assert [one["code"] for one in findings.show()] == ["no-forwarding"]
+    findings.replace("services", [])
+    assert caplog.messages[-1].startswith("service-silent: no longer so")
+    assert findings.subjects([PathCode.SERVICE_SILENT]) == set()
+
+
+def test_a_consequence_hides_no_failure_that_makes_the_host_unfit(findings: Findings) -> None:
+    findings.replace("services", [silent("of")])
+    findings.blame(frozenset({"of"}))
+    for cause in (CUT, NO_FORWARDING):
+        findings.replace("host", [cause])
+        assert findings.why_unfit().startswith(cause.code)
+        assert findings.subjects([PathCode.SERVICE_SILENT]) == {"of"}
+
+
+@pytest.mark.parametrize("follows", [consequences._FOLLOWS, consequences._FOLLOWS_FOR_SAME])
+def test_a_cause_is_at_least_as_bad_as_what_follows_from_it(
+    follows: Mapping[FindingCode, frozenset[FindingCode]],
+) -> None:
+    for cause, some in follows.items():
+        for one in some:
+            assert one.severity is Severity.WARNING or cause.severity is Severity.FAILURE
+            assert one.affects is cause.affects

@@ -8,7 +8,7 @@ from functools import cache
 
 from natmirror import docstrings
 from natmirror.backends.shown import AdmissionEntry, BackendState
-from natmirror.engine.explained import FailureEntry, FailureKind, Obstacle, PoolMemberEntry
+from natmirror.engine.explained import ClientUseEntry, FailureEntry, FailureKind, Obstacle, PoolMemberEntry
 from natmirror.mirror.shown import CopyEntry, CopyWait, ForeseenCopy, SessionWait
 from natmirror.nat.new_connections import Opening
 from natmirror.reasons import EndReason
@@ -99,6 +99,8 @@ def _rest(count: int, shown: int) -> Iterator[str]:
 def _service(one: ExplainedService, *, is_running: bool) -> Iterator[str]:
     chosen = next((member for member in one["pool"] if member["backend"] == one["backend"]), None)
     yield f"{one['service']} {one['address']}: a new connection {_opening(one, chosen)}"
+    if is_running and (use := one["per_client"]) is not None:
+        yield f"  {_use(use)}"
     if one["has_tried_all"]:
         yield "  all open backends have lately failed this client, so that it avoids none of them"
     if one["first_choice"] is not None:
@@ -125,9 +127,20 @@ def _opening(one: ExplainedService, chosen: PoolMemberEntry | None) -> str:
     return f"{where}: {why}" if why else where
 
 
+def _use(use: ClientUseEntry) -> str:
+    count, most, rate = use["connections"], use["max_connections"], use["new_connections"]
+    has = _count(count, "connection") if most is None else f"{count} of {_count(most, 'connection')}"
+    refused = "; its next SYN is refused" if most is not None and count >= most else ""
+    if rate is None:
+        return f"the client has {has}{refused}"
+    left = use["new_connections_left"]
+    dropped = "; its next SYN is dropped" if not left else refused
+    return f"the client has {has}, and may open {left} now (new-connections: {rate}){dropped}"
+
+
 def _notable(one: ExplainedService) -> list[PoolMemberEntry]:
     """Return the backends that explain the choice: the one that is chosen, the first choice, those with an obstacle."""
-    if one["opening"] in (Opening.NO_CLIENT, Opening.PAST_SERVICE):
+    if one["opening"] in (Opening.NO_CLIENT, Opening.PAST_SERVICE, Opening.CLIENT_FULL, Opening.CLIENT_TOO_FAST):
         return []
     named = (one["backend"], one["first_choice"])
     found = [member for member in one["pool"] if member["backend"] in named or member["obstacles"]]

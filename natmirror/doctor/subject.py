@@ -10,7 +10,7 @@ from typing import Any
 from natmirror import __version__
 from natmirror.api.client import ask
 from natmirror.errors import HostError, RulesError
-from natmirror.findings import ALL_CODES, Finding, FindingCode, PathCode, SetupCode
+from natmirror.findings import ALL_CODES, Finding, FindingCode, PathCode, SetupCode, without_consequences
 from natmirror.linux import instance, preflight
 from natmirror.linux.addresses import taken_addresses
 from natmirror.linux.attachment_watch import AttachmentWatch, Passing
@@ -159,7 +159,8 @@ class Subject:
             features = replace(read_features(rules, self.firewall), memory_limit=self._memory_limit())
             silent = {one.subject for one in self._reported if one.code in _SILENT}
             no_watch = AttachmentWatch(), Passing(has_passed=self.status is not None), 0.0  # which a run has itself
-            return preflight.check(rules, features, RuleReader(), LiveClients(), silent, *no_watch), ""
+            found = preflight.check(rules, features, RuleReader(), LiveClients(), silent, *no_watch)
+            return without_consequences(found), ""
         except (NotCheckedError, HostError) as error:
             return [], str(error)
 

@@ -110,7 +110,7 @@ class Engine:
         mirror_packets = MirrorPackets(
             *(self._services, self._mirrors, self._mirroring, self.replicated_legs, self._outgoing, counters)
         )
-        new_connections = NewConnections(self._services, self._nat)
+        new_connections = NewConnections(self._services, self._nat, self._gear.clients)
         self.decide = Forwarding(
             *(self._services, self._nat, new_connections, mirror_packets, self._mirroring),
             *(self._failover, self._icmp_errors, self._outgoing, counters),

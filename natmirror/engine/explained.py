@@ -64,6 +64,19 @@ class PoolMemberEntry(TypedDict):
     """The client's failed attempt, if that is an obstacle."""
 
 
+class ClientUseEntry(TypedDict):
+    """What the client has of the service, and what its limits allow."""
+
+    connections: int
+    """Its connections that count now: a half open one does so for 10 to 20 s."""
+    max_connections: int | None
+    """The limit on them; null for none."""
+    new_connections: str | None
+    """The limit on its new connections, such as ``20/s``; null for none."""
+    new_connections_left: int | None
+    """How many it may open now; null without such a limit."""
+
+
 class NewConnectionEntry(TypedDict):
     """What would become of a client's new connection to a service now."""
 
@@ -73,6 +86,8 @@ class NewConnectionEntry(TypedDict):
     """The service's address and port."""
     opening: Opening
     """What would become of the connection."""
+    per_client: ClientUseEntry | None
+    """What the client has of the service; null if the service has no limits per client."""
     backend: str | None
     """The backend that it would get; null if it gets none, and if that depends on the client's port."""
     needs_port: bool

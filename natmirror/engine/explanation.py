@@ -4,6 +4,7 @@ It asks the functions that decide, and changes nothing.
 """
 
 from natmirror.engine.explained import (
+    ClientUseEntry,
     ConnectionEntry,
     FailureEntry,
     FailureKind,
@@ -73,6 +74,7 @@ class EngineExplanation:
             "service": service.name,
             "address": show(endpoint_of(service)),
             "opening": opening,
+            "per_client": self._use(service, client, now),
             "backend": None if backend is None or (needs_port and not is_sorry) else backend.name,
             "needs_port": needs_port and not is_sorry,
             "balance": None if pool is None else pool.balance,
@@ -81,6 +83,17 @@ class EngineExplanation:
             "has_tried_all": choice.has_tried_all,
             "pool": [self._member(service, client, one, choice, now, is_hashed) for one in members],
             "copies": self._foreseen_copies(service, client, choice, opening),
+        }
+
+    def _use(self, service: Service, client: Endpoint, now: float) -> ClientUseEntry | None:
+        use, limits = self._new_connections.use_of(service, client, now), service.per_client
+        if use is None or limits is None:
+            return None
+        return {
+            "connections": use.connections,
+            "max_connections": limits.max_connections,
+            "new_connections": None if limits.new_connections is None else str(limits.new_connections),
+            "new_connections_left": use.tokens,
         }
 
     def _member(

@@ -6,6 +6,7 @@ from natmirror.engine.counters import EngineCounter
 from natmirror.fastpath.punt_reasons import PuntReason
 from natmirror.mirror.faults import FaultsEntry
 from natmirror.mirror.shown import MirrorEntry, MirrorMemory
+from natmirror.nat.client_limits import ClientLimitEntry
 from natmirror.nat.services import BackendCounts
 from natmirror.openflow.shown import SideEntry
 from natmirror.reasons import DropReason, NotKeptReason
@@ -27,6 +28,8 @@ class Sums(TypedDict):
     """Flows in the flow table now, without clients' direct connections to backends."""
     pinned_flows: int
     """Pinned flows now: the rules alone would give another backend, so the binding has to be stored and shared."""
+    client_limits: list[ClientLimitEntry]
+    """The limits per client of each service that has some, and the clients that have met them."""
     mirror_memory: MirrorMemory
     """The memory budget that all mirrors share."""
     faults: FaultsEntry

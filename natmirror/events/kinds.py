@@ -76,5 +76,7 @@ class EventKind(StrEnum):
     MIRRORING_ON = "mirroring-on"
     """natmirror has switched a kind of mirroring work on again."""
     LIMIT_REACHED = "limit-reached"
-    """A limit was reached: ``code`` is ``over-limit`` for a client that had no turn left, ``max-flows`` for a full flow
-    table."""
+    """A limit was reached: ``code`` is ``over-limit`` for a client that had no turn left, ``client-max-connections`` or
+    ``client-new-connections`` for clients that met a limit of ``per-client``, ``max-connections`` for a full backend,
+    ``max-flows`` for a full flow table; ``count`` has the packets or connections. While it lasts, the events cover
+    longer and longer times, up to an hour."""

@@ -5,6 +5,8 @@ from enum import Enum, StrEnum, auto
 from string import Formatter
 from typing import Self
 
+_NAMES_OF_SERVICES = ("service", "pool")
+
 
 class Severity(StrEnum):
     """How bad a finding is."""
@@ -73,7 +75,8 @@ class FindingCode(StrEnum):
         subject = f"{values['service']}/{first}" if "service" in values and key != "service" else str(first)
         command = tuple(word for part in self.fix for word in part.format(**values).split())
         mended_by = self.mend.format(**values, fix=" ".join(command))
-        return Finding(self, subject, self.problem.format(**values), mended_by, command)
+        services = frozenset(str(values[name]) for name in _NAMES_OF_SERVICES if name in values)
+        return Finding(self, subject, self.problem.format(**values), mended_by, command, services)
 
     @property
     def remedy(self) -> str:
@@ -96,6 +99,8 @@ class Finding:
     mend: str
     fix: tuple[str, ...] = ()
     """The command that mends it, word by word; empty if there is none that is safe to run unseen."""
+    services: frozenset[str] = frozenset()
+    """The services that it is about; empty: all, or they are unknown."""
 
     def __str__(self) -> str:
         return f"{self.code}: {self.problem}; {self.mend}"

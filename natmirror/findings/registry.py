@@ -2,11 +2,12 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime
 from typing import TypedDict
 
 from natmirror.findings.code import Affected, Finding, FindingCode, Severity, Trait
+from natmirror.findings.consequences import without_consequences
 
 log = logging.getLogger("natmirror")
 
@@ -49,29 +50,37 @@ class Findings:
         self._lock = threading.Lock()
         self._found: dict[str, dict[_Key, Finding]] = {}  # by source; a source's dict is never changed
         self._since: dict[_Key, str] = {}
+        self._begun: dict[_Key, Finding] = {}  # whose beginning was logged, and whose end was not
         self._blamed: frozenset[str] = frozenset()
 
     def replace(self, source: str, findings: Iterable[Finding]) -> None:
         """Take all that ``source`` finds now, in place of what it found before. Log each finding when it begins, and
-        when it ends."""
+        when it ends; one that follows from another, if it lasts longer."""
         fresh = {(one.code, one.subject): one for one in findings}
         with self._lock:
-            before = self._all()
             self._found = {**self._found, source: fresh}
             after = self._all()
             now = self._time_of_day()
             self._since = {key: self._since.get(key, now) for key in after}
-        for one in [after[key] for key in after if key not in before]:
+            begun = [one for one in self.all() if (one.code, one.subject) not in self._begun]
+            ended = [one for key, one in self._begun.items() if key not in after]
+            lasting = {key: one for key, one in self._begun.items() if key in after}
+            self._begun = {**lasting, **{(one.code, one.subject): one for one in begun}}
+        for one in begun:
             log.log(logging.ERROR if one.code.severity is Severity.FAILURE else logging.WARNING, "%s", one)
             self._on_change(one, True)
-        for one in [before[key] for key in before if key not in after]:
+        for one in ended:
             log.info("%s: no longer so: %s", one.code, one.problem)
             self._on_change(one, False)
 
     def all(self) -> list[Finding]:
-        """Return the findings of all sources: failures of production come first, then other failures, then warnings,
-        and what is mended already comes last."""
-        return sorted(self._all().values(), key=_rank)
+        """Return the findings of all sources but those that follow from others: failures of production come first, then
+        other failures, then warnings, and what is mended already comes last."""
+        return sorted(without_consequences(self._all().values()), key=_rank)
+
+    def subjects(self, codes: Collection[FindingCode]) -> set[str]:
+        """Return the subjects of the findings of these kinds, also of those that follow from others."""
+        return {subject for code, subject in self._all() if code in codes}
 
     def show(self) -> list[FindingEntry]:
         """Return the findings as values for JSON, in the order of all()."""

@@ -18,9 +18,9 @@ from natmirror.linux.rule_walk import RuleWalk, What
 
 _ANY: Span = (0, 0xFFFFFFFF)
 _OPCODES = {"request": 1, "reply": 2}
-_OF_THE_INTERFACE, _IN_ITS_NETWORK, _NEVER = 1, 2, 8
+_OF_THE_INTERFACE, _IN_ITS_NETWORK, _NOT_HIDDEN, _NEVER = 1, 2, 3, 8
 """Values of arp_ignore: the kernel answers only for addresses of the interface, only for those in a network of the
-interface that the asking host is in too, or for none."""
+interface that the asking host is in too, for none that is valid on this host alone (scope host), or for none."""
 
 Network = IPv4Network | IPv4Address
 
@@ -70,7 +70,7 @@ class ArpPaths:
             mend = ""
         elif value in (_OF_THE_INTERFACE, _IN_ITS_NETWORK) and not is_here:
             mend = f"ip address add {address}/32 dev {link}; or: "
-        elif value == _IN_ITS_NETWORK and not is_near:
+        elif (value == _IN_ITS_NETWORK and not is_near) or (value == _NOT_HIDDEN and address in self._host.hidden):
             mend = ""
         else:
             return None

@@ -21,7 +21,7 @@ from natmirror.linux.memory_limit import memory_limit
 from natmirror.linux.pauses import give_way
 from natmirror.linux.policy_rules import PolicyRule, Routing, refusing_rules, routing
 from natmirror.linux.queue_readers import unread_queues
-from natmirror.linux.route_questions import questions
+from natmirror.linux.route_questions import questions, sent_to
 from natmirror.linux.routes import Answer, Neighbour, Place, Question, RefusingRoute, RouteSocket
 from natmirror.linux.rule_reader import RuleReader
 from natmirror.linux.sampled_clients import Client, LiveClients, connected_links, sample
@@ -72,13 +72,16 @@ class HostState:
     """net.ipv4.conf.*.forwarding by interface."""
     addresses: set[IPv4Address] = field(default_factory=set)
     """The host's own addresses."""
+    hidden: set[IPv4Address] = field(default_factory=set)
+    """Those that are valid on this host alone (scope host)."""
     interfaces: set[str] = field(default_factory=set)
     links: dict[str, list[IPv4Network]] = field(default_factory=dict)
     """Directly connected networks by interface."""
     own: dict[str, list[IPv4Interface]] = field(default_factory=dict)
     """The host's own addresses by interface."""
     routes: dict[IPv4Address, str | None] = field(default_factory=dict)
-    """The outgoing interface by address, for each backend and mirror in the rules; None where there is no route."""
+    """The outgoing interface by address, for each backend and mirror in the rules; None where there is no route. It is
+    that of this host's own packets or, if these have no route, of the packets that it passes."""
     rp_filter: dict[str, int] = field(default_factory=dict)
     """net.ipv4.conf.*.rp_filter by interface, ``all`` included."""
     arp_ignore: dict[str, int] = field(default_factory=dict)
@@ -226,6 +229,8 @@ def _ask_kernel(rules: Rules, host: HostState, live: LiveClients) -> None:
         host.traffic = read_traffic(kernel, links, {link for link in ways if link is not None})
         give_way()
         host.routing = routing(kernel)
+        if host.routing is Routing.BY_PACKET:
+            _read_routes_of_packets(kernel, rules, host)
         if host.routing is not Routing.UNKNOWN:
             host.answers |= kernel.ask(questions(rules, host.clients, host.routes, host.interfaces))
         if any(answer.error for answer in host.answers.values()):
@@ -244,8 +249,10 @@ def _read_links(kernel: RouteSocket, host: HostState) -> dict[int, tuple[str, Li
     links = read_links(kernel)
     host.details = dict(links.values())
     host.interfaces = set(host.details)
-    for index, own in read_addresses(kernel):
+    for index, own, is_hidden in read_addresses(kernel):
         host.addresses.add(own.ip)
+        if is_hidden:
+            host.hidden.add(own.ip)
         name = links[index][0] if index in links else "?"
         host.own.setdefault(name, []).append(own)
         if name != "lo":
@@ -278,6 +285,18 @@ def _read_routes(kernel: RouteSocket, rules: Rules, host: HostState, live: LiveC
                     was_answered=answered.get(one, False),
                 )
             )
+
+
+def _read_routes_of_packets(kernel: RouteSocket, rules: Rules, host: HostState) -> None:
+    """Find the interfaces to targets to which this host has no route of its own, but packets of clients, or copies,
+    have one by policy rules."""
+    for service in rules.services:
+        for target in targets(service):
+            if host.routes[target.address] is None:
+                asked = [one for client in host.clients for one in sent_to(target, client, host.interfaces)]
+                links = {answer.link for answer in kernel.ask(asked).values()}
+                if len(links) == 1:
+                    host.routes[target.address] = links.pop()
 
 
 def _read_sockets(host: HostState) -> None:

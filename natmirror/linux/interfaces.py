@@ -17,7 +17,7 @@ _NAME, _MTU, _LINK_BELOW, _MASTER, _LINKINFO, _EXT_MASK, _BELOW_ELSEWHERE, _XDP,
 _KIND, _SLAVE_KIND = 1, 4  # IFLA_INFO_*
 _XDP_MODES = {5: "xdpdrv", 6: "xdpgeneric", 7: "xdpoffload"}  # IFLA_XDP_*_PROG_ID, in the words of ip-link(8)
 _SKIP_STATS = struct.pack("=I", 1 << 3)  # RTEXT_FILTER_SKIP_STATS
-_IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_IFA_ADDRESS, _IFA_LOCAL, _SCOPE_HOST = 1, 2, 254
 _LOWER_UP = 1 << 16  # IFF_LOWER_UP: there is a carrier
 _NOARP = 1 << 7
 _ETHERNET = 1  # ARPHRD_ETHER of linux/if_arp.h
@@ -102,15 +102,15 @@ def _is_set_by_hand(kind: str, values: Mapping[int, bytes], below: _Said | None)
     return kind != "vlan" or (below is not None and not below[1] & _NOARP)  # a VLAN gets the flag of the one below
 
 
-def read_addresses(kernel: RouteSocket) -> list[tuple[int, IPv4Interface]]:
-    """Return the IPv4 addresses with their networks, each with its interface's number. OSError where the kernel does
-    not answer."""
+def read_addresses(kernel: RouteSocket) -> list[tuple[int, IPv4Interface, bool]]:
+    """Return the IPv4 addresses with their networks, each with its interface's number, and whether it is valid on this
+    host alone (scope host). OSError where the kernel does not answer."""
     found = []
     for body in kernel.dump(_GETADDR, _ADDRESS.pack(socket.AF_INET, 0, 0, 0, 0)):
-        _, prefix_len, _, _, index = _ADDRESS.unpack_from(body)
+        _, prefix_len, _, scope, index = _ADDRESS.unpack_from(body)
         values = attributes(body[_ADDRESS.size :])
         if (own := values.get(_IFA_LOCAL) or values.get(_IFA_ADDRESS)) is not None:
-            found.append((index, IPv4Interface((IPv4Address(own), prefix_len))))
+            found.append((index, IPv4Interface((IPv4Address(own), prefix_len)), scope >= _SCOPE_HOST))
     return found
 
 

@@ -106,6 +106,8 @@ def contents(
     chains[PRE] += _past_services(rules, threads)
     if checks_paths:
         chains[PRE] += _forged(rules)
+    for chain, rule in _past_queue(rules):
+        chains[chain].append(rule)
     # Fragments have no ports. The kernel reassembles them if a rule matches sockets, even if no packet reaches that
     # rule. Conntrack would reassemble them too, but also inspect each packet, and refuse some when its table is full.
     chains[GUARD].append(f"-i {TUN_NAME}+ -m socket -j RETURN")
@@ -211,17 +213,32 @@ def _past_services(rules: Rules, threads: int) -> Iterator[str]:
 
 def _forged(rules: Rules) -> Iterator[str]:
     """Yield the rules that drop packets in a mirror's name that no rule before has queued: no other program needs them,
-    and a client would answer them with a RST. But packets of backends and of ``direct`` mirrors pass on."""
+    and a client would answer them with a RST."""
+    for mirror in _never_passing(rules):
+        if not mirror.asymmetric:
+            yield from _dropped(mirror, rules)
+
+
+def _past_queue(rules: Rules) -> Iterator[tuple[Chain, str]]:
+    """Yield the rules for packets of a mirror that come past the table raw, as long as another program has flushed it:
+    a client, or this host's kernel, would answer them with a RST, and so end the leg."""
+    for mirror in _never_passing(rules):
+        yield from ((FORWARD if mirror.source is None else GUARD, rule) for rule in _dropped(mirror, rules))
+
+
+def _never_passing(rules: Rules) -> list[Mirror]:
+    """Return the mirrors whose packets never pass on: all but backends, and ``direct`` ones."""
     passing = {(one.address, one.port) for service in rules.services if service.pool for one in service.pool.members}
     mirrors = [mirror for service in rules.services for mirror in service.mirrors]
     passing |= {(mirror.address, mirror.port) for mirror in mirrors if mirror.direct}
-    for mirror in mirrors:
-        if mirror.asymmetric or (mirror.address, mirror.port) in passing:
-            continue
-        if mirror.source is None:
-            yield from (f"{_named(mirror, str(network))} -j DROP" for network in rules.switches)
-        else:
-            yield f"{_named(mirror, f'{mirror.source}/32')} --dport {LEG_PORTS[0]}:{LEG_PORTS[-1]} -j DROP"
+    return [mirror for mirror in mirrors if (mirror.address, mirror.port) not in passing]
+
+
+def _dropped(mirror: Mirror, rules: Rules) -> Iterator[str]:
+    if mirror.source is None:
+        yield from (f"{_named(mirror, str(network))} -j DROP" for network in rules.switches)
+    else:
+        yield f"{_named(mirror, f'{mirror.source}/32')} --dport {LEG_PORTS[0]}:{LEG_PORTS[-1]} -j DROP"
 
 
 def _answers_to_us(mirror: Mirror, source: IPv4Address, threads: int, checks_paths: bool) -> Iterator[str]:

@@ -52,6 +52,11 @@ def copies(mirror: Mirror, client: Client, interfaces: Iterable[str]) -> list[Qu
     return [Question(mirror.address, mirror.source or client.address, link, dport=mirror.port) for link in tuns]
 
 
+def sent_to(target: Backend | Mirror, client: Client, interfaces: Iterable[str]) -> list[Question]:
+    """Return the packets that go to a backend or to a mirror."""
+    return requests(client, target) if isinstance(target, Backend) else copies(target, client, interfaces)
+
+
 def ways(service: Service, clients: Iterable[Client]) -> list[tuple[Client, Backend]]:
     """Return the clients and backends between which packets are asked about. The clients of a kind share the backends:
     each backend is asked about for one of them at least."""

@@ -86,5 +86,8 @@ def why_dead(link: str, host: HostState) -> Break | None:
             f"run: ip link set {link} up; if it is up, see the cable or the other end",
         )
     if details.master is not None:
-        return Break(f"the interface {link} is a port of {details.master}", f"run: ip link set {link} nomaster")
+        return Break(
+            f"the interface {link} is a port of {details.master}",
+            f"run: ip link set {link} nomaster; or move its addresses and routes to {details.master}",
+        )
     return None

@@ -1,6 +1,7 @@
 """Findings about other programs' rules that keep packets of production or of legs from their ends."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from natmirror.findings import Finding, FindingCode, HostCode
 from natmirror.linux.flights import Flight, Surroundings, flights
@@ -47,7 +48,7 @@ def find_drops(rules: Rules, host: Surroundings, chains: Sequence[BaseChain]) ->
     for (code, place, by), cases in found.items():
         flight, fate = cases[0]
         is_partial = code in _PRODUCTION.values() and all(one.service in passing for one, _ in cases)
-        yield (HostCode.PARTLY_DROPPED if is_partial and code is not HostCode.CLIENTS_HIDDEN else code).found(
+        one = (HostCode.PARTLY_DROPPED if is_partial and code is not HostCode.CLIENTS_HIDDEN else code).found(
             place=place,
             by=by,
             does=fate.what.value,
@@ -56,6 +57,7 @@ def find_drops(rules: Rules, host: Surroundings, chains: Sequence[BaseChain]) ->
             interface=flight.entrance,
             marks=f"{MARKS:#x}/{MARKS_MASK:#x}",
         )
+        yield replace(one, services=frozenset(flight.service for flight, _ in cases))
 
 
 def _code(flight: Flight, fate: Fate) -> FindingCode:

@@ -44,7 +44,7 @@ class ProductionVrf:
         links = read_links(kernel)
         details = dict(links.values())
         networks: dict[str, list[IPv4Network]] = {}
-        for index, own in read_addresses(kernel):
+        for index, own, _ in read_addresses(kernel):
             if index in links:
                 networks.setdefault(links[index][0], []).append(own.network)
         kernel.vrf = of_clients(rules, details, networks)

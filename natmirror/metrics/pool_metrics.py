@@ -157,6 +157,13 @@ BACKEND_METRICS = (
         _BACKEND,
     ),
     Metric(
+        "natmirror_backend_full_syns_total",
+        Kind.COUNTER,
+        "New connections of the service that came while the backend was at its max-connections.",
+        rows("backends", _BACKEND_KEYS, itemgetter("full_syns")),
+        _BACKEND,
+    ),
+    Metric(
         "natmirror_backend_checks_total",
         Kind.COUNTER,
         "Health checks of the backend, by result: passed, failed, or inconclusive because of this host.",

@@ -27,7 +27,7 @@ from natmirror.mirror.faults import Work
 from natmirror.mirror.shown import CopyWait, LegPhase, SessionWait
 from natmirror.nat.new_connections import Opening
 from natmirror.openflow.shown import RequestOutcome
-from natmirror.reasons import DropReason, EndedBy, EndReason, NotKeptReason, WithheldReason
+from natmirror.reasons import ClientLimit, DropReason, EndedBy, EndReason, NotKeptReason, WithheldReason
 from natmirror.reference import markdown
 from natmirror.reference.choices import sentences
 from natmirror.reference.fields import Field, fields
@@ -59,6 +59,7 @@ WORDS: dict[str, type[StrEnum]] = {
     "Counters of a queue": QueueCounter,
     "Counters of the TUN device": OutboxCounter,
     "Drop reasons": DropReason,
+    "Limits per client": ClientLimit,
     "Reasons to decide a packet in Python": PuntReason,
     "End reasons of legs, loss reasons of bytes": EndReason,
     "Ends of a client's connection": EndedBy,

@@ -148,5 +148,7 @@ def _backend(counts: BackendCounts, admission: AdmissionEntry | None) -> Backend
         "connections": counts["connections"],
         "refused_syns": counts["refused_syns"],
         "unanswered_syns": counts["unanswered_syns"],
+        "full_syns": counts["full_syns"],
+        "max_connections": counts["max_connections"],
         **admission,
     }

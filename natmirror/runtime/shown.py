@@ -56,6 +56,10 @@ class BackendEntry(AdmissionEntry):
     """Clients' SYNs that it has answered with a RST."""
     unanswered_syns: int
     """Clients' SYNs that it has not answered in time."""
+    full_syns: int
+    """New connections of the service that came while it had as many as its ``max-connections`` allows."""
+    max_connections: int | None
+    """The limit on its connections; null for none."""
 
 
 class RunMirrorEntry(MirrorEntry):

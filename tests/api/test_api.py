@@ -56,6 +56,8 @@ BACKEND = {
     "connections": 1,
     "refused_syns": 2,
     "unanswered_syns": 3,
+    "full_syns": 5,
+    "max_connections": 500,
 }
 _OVERRIDE = {
     "service": "openflow",

@@ -21,6 +21,8 @@ BACKEND = {
     "connections": 7,
     "refused_syns": 2,
     "unanswered_syns": 3,
+    "full_syns": 5,
+    "max_connections": 500,
 }
 HEALTH = {
     "service": "openflow",

@@ -109,6 +109,15 @@ def test_the_kernel_answers_no_arp_request(host: HostState, values: dict[str, in
     assert texts["arp-unanswered"].endswith(f"run: {mend}")
 
 
+def test_addresses_of_this_host_alone_are_hidden_by_another_value(host: HostState) -> None:
+    host.arp_ignore = {"sw0": 3}
+    assert found(host) == {}
+    host.hidden = {SERVICE}
+    texts = found(host)
+    assert texts.keys() == {"arp-unanswered"}
+    assert texts["arp-unanswered"].endswith("run: sysctl -w net.ipv4.conf.sw0.arp_ignore=0")
+
+
 def test_it_is_a_failure_once_production_has_stopped(host: HostState) -> None:
     host.has_stopped = True
     assert found(host) == {}

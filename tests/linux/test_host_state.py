@@ -1,6 +1,7 @@
 """A part of a host's state in a form that natmirror does not know costs that part alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from errno import ENETUNREACH
 from ipaddress import IPv4Address
 
 import pytest
@@ -8,11 +9,12 @@ import pytest
 from natmirror.linux import host_state
 from natmirror.linux.attachment_watch import AttachmentWatch, Passing
 from natmirror.linux.foreign_rules import BaseChain
-from natmirror.linux.host_state import Features
+from natmirror.linux.host_state import Features, HostState
+from natmirror.linux.path_checks import find_path_problems
 from natmirror.linux.preflight import check
-from natmirror.linux.routes import Question
+from natmirror.linux.routes import Answer, Question
 from natmirror.linux.rule_reader import RuleReader
-from natmirror.linux.sampled_clients import LiveClients
+from natmirror.linux.sampled_clients import Client, LiveClients
 from natmirror.linux.unknown_form import understanding
 from natmirror.rules import parse_rules
 from tests.helpers.support import RULES
@@ -58,3 +60,29 @@ def test_without_addresses_and_routes_nothing_else_is_reported(monkeypatch: pyte
     problems = check(parse_rules(RULES), Features(), NoRules(), LiveClients(), (), *PASSES)
     assert [str(one.code) for one in problems] == ["not-understood"]
     assert "this host's addresses, routes and sockets" in str(problems[0])
+
+
+class PolicyRoutes:
+    """A kernel with routes for packets that come in by the interfaces of this table: none for this host's own."""
+
+    def __init__(self, **routes: str) -> None:
+        self._routes = routes
+
+    def ask(self, questions: Iterable[Question]) -> dict[Question, Answer]:
+        links = {one: self._routes.get(one.link or "") for one in questions}
+        return {one: Answer(ENETUNREACH) if link is None else Answer(link=link) for one, link in links.items()}
+
+
+def test_a_route_that_only_packets_of_clients_and_copies_have_is_a_route() -> None:
+    rules = parse_rules(RULES)
+    c1, c2, master = (IPv4Address(f"10.20.0.{number}") for number in (11, 12, 13))
+    client = Client(IPv4Address("10.10.0.11"), rules.switches[0], ("sw0",), is_beside=True)
+    host = HostState(routes={c1: "pl0", c2: None, master: None}, clients=[client], interfaces={"natmirror0"})
+    for kernel, expected in (
+        (PolicyRoutes(sw0="pl1"), {c1: "pl0", c2: "pl1", master: None}),
+        (PolicyRoutes(sw0="pl1", natmirror0="pl2"), {c1: "pl0", c2: "pl1", master: "pl2"}),
+    ):
+        host_state._read_routes_of_packets(kernel, rules, host)  # type: ignore[arg-type]
+        assert host.routes == expected
+    problems = [one.code for service in rules.services for one in find_path_problems(service, host)]
+    assert problems == []

@@ -18,6 +18,7 @@ from natmirror.linux.iptables_rules import (
     PRE,
     PRE_ERRORS,
     WATCH_QUEUE,
+    Chain,
     contents,
 )
 from natmirror.rules import parse_rules
@@ -106,7 +107,21 @@ def test_replies_are_queued_when_they_are_forwarded() -> None:
     assert contents(parse_rules(RULES))[FORWARD] == [
         f"-s {address}/32 -d 10.10.0.0/24 -p tcp --sport 6653 -j NFQUEUE --queue-num {NAT_QUEUE}"
         for address in ("10.20.0.11", "10.20.0.12")
-    ]
+    ] + [FROM_MIRROR]
+
+
+@pytest.mark.parametrize("checks_paths", [True, False])
+def test_packets_of_mirrors_that_come_past_the_table_raw_are_dropped(checks_paths: bool) -> None:
+    def dropped(rules: str, chain: Chain = FORWARD) -> list[str]:
+        found = contents(parse_rules(rules), checks_paths=checks_paths)[chain]
+        return [rule for rule in found if "-s 10.20.0.13" in rule and "DROP" in rule]
+
+    assert dropped(RULES) == [FROM_MIRROR]
+    assert dropped(RULES.replace("10.20.0.13}", "10.20.0.13, asymmetric: true}")) == [FROM_MIRROR]
+    assert dropped(RULES.replace("10.20.0.13}", "10.20.0.13, direct: true}")) == []
+    assert dropped(RULES.replace("10.20.0.13}", "10.20.0.13, source: 10.20.0.1}")) == []
+    [to_us] = dropped(RULES.replace("10.20.0.13}", "10.20.0.13, source: 10.20.0.1}"), GUARD)
+    assert to_us.startswith("-s 10.20.0.13/32 -d 10.20.0.1/32 -p tcp --sport 6653 --dport ")
 
 
 @pytest.mark.parametrize("source", ["", ", source: 10.20.0.1"])
@@ -248,6 +263,7 @@ def tables(text: str) -> list[str]:
     return [line for line in text.splitlines() if line.startswith("*")]
 
 
+FROM_MIRROR = "-s 10.20.0.13/32 -d 10.10.0.0/24 -p tcp --sport 6653 -j DROP"
 MORE = RULES.replace("    mirrors:", "        - {name: c3, address: 10.20.0.14}\n    mirrors:")
 OTHER = (
     RULES + "  - {name: other, address: 10.10.0.100, port: 7000, pool: {backends: [{name: c1, address: 10.20.0.11}]}}\n"
@@ -309,9 +325,8 @@ def test_without_the_match_for_paths_packets_of_mirrors_are_taken_from_each_inte
     firewall.extend(parse_rules(OTHER), 1)
     assert firewall.checks_paths is not is_missing
     raw = [text for text in firewall.restored if "*raw" in text]
-    assert [("rpfilter" in text, "--sport 6653 -j DROP" in text) for text in raw] == [
-        (not is_missing, not is_missing)
-    ] * 2
+    drops = f"-A {PRE.name} {FROM_MIRROR}"
+    assert [("rpfilter" in text, drops in text) for text in raw] == [(not is_missing, not is_missing)] * 2
 
 
 @pytest.mark.parametrize("why", ["Couldn't load match `rpfilter'", "the lock is taken"])

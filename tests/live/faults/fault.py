@@ -20,7 +20,8 @@ class Fault:
     """Shell commands on a host that plant a fault and remove it, the findings to expect, and a part of the remedy of
     one of them. ``repairs`` names what natmirror itself repairs; then ``undo`` only removes what is left. ``blames``
     names the backends that may be called down meanwhile. ``fix`` is the command by which natmirror doctor mends it, if
-    that is safe. ``settles`` is the time in seconds after its end in which its effects are still its own."""
+    that is safe. ``settles`` is the time in seconds after its end in which its effects are still its own. With
+    ``keeps_copies`` no copy loses a byte."""
 
     name: str
     codes: tuple[str, ...]
@@ -34,3 +35,4 @@ class Fault:
     blames: tuple[str, ...] = ()
     fix: str = ""
     settles: float = 0.5
+    keeps_copies: bool = False

@@ -7,7 +7,7 @@ _LEAVE_ALONE = "leave the interfaces natmirror* alone"
 
 
 def _device_fault(name: str, plant: str) -> Fault:
-    return Fault(name, ("tun-repaired",), plant, "", _LEAVE_ALONE, repairs="TUN device")
+    return Fault(name, ("tun-repaired",), plant, "", _LEAVE_ALONE, repairs="TUN device", keeps_copies=True)
 
 
 DEVICE_FAULTS = (
@@ -30,6 +30,17 @@ def kernel_rule_faults(backend: str, other: str) -> tuple[Fault, ...]:
             by,
             loses=Loss.TIME,
             repairs=f"iptables-{backend} table raw",
+            keeps_copies=True,
+        ),
+        Fault(
+            f"the table raw flushed ({backend})",
+            ("rules-repaired",),
+            f"iptables-{backend} -t raw -F",
+            "",
+            by,
+            loses=Loss.TIME,
+            repairs=f"iptables-{backend} table raw",
+            keeps_copies=True,
         ),
         Fault(
             f"older rules restored ({backend})",

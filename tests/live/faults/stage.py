@@ -73,7 +73,7 @@ class Outcome:
             found.append(f"down: {self.down}")
         if not self.has_recovered:
             found.append("not all connections go on afterwards")
-        if fault.repairs == "TUN device" and self.lost_copies:
+        if fault.keeps_copies and self.lost_copies:
             found.append(f"{self.lost_copies} bytes of copies lost")
         may_lose = Loss.TIME if fault.stops_production and fault.loses is Loss.NOTHING else fault.loses
         if may_lose is not Loss.CONNECTIONS and self.connections_lost:

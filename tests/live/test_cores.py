@@ -1,0 +1,73 @@
+"""A natmirror that gets hardly any processor time, or none for a while, says so."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from natmirror.lab.process import wait_for
+from tests.live.scene import Scene
+
+pytestmark = pytest.mark.live
+
+_V1, _V2 = Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup")
+_PERIOD = 100_000  # microseconds
+_SHARE = 0.03
+_STOPPED_FOR = 4.5  # seconds
+
+
+@pytest.fixture
+def group() -> Iterator[Path]:
+    """A control group with a small share of a core's time."""
+    path = (_V1 if _V1.is_dir() else _V2) / f"natmirror-test-{os.getpid()}"
+    quota = int(_PERIOD * _SHARE)
+    try:
+        path.mkdir()
+        if path.parent == _V1:
+            (path / "cpu.cfs_period_us").write_text(str(_PERIOD))
+            (path / "cpu.cfs_quota_us").write_text(str(quota))
+        else:
+            (path / "cpu.max").write_text(f"{quota} {_PERIOD}")
+    except OSError as error:
+        pytest.skip(f"no control group with a quota: {error}")
+    yield path
+    for pid in (path / "cgroup.procs").read_text().split():
+        _move(path.parent, int(pid))
+    with suppress(OSError):  # of a process that has not ended yet
+        path.rmdir()
+
+
+def _move(group: Path, pid: int) -> None:
+    with suppress(ProcessLookupError):
+        (group / "cgroup.procs").write_text(str(pid))
+
+
+def _codes(scene: Scene) -> set[str]:
+    return {one["code"] for one in scene.balancers[0].status()["findings"]}
+
+
+def test_a_packet_thread_that_hardly_gets_a_core_is_a_finding(scene: Scene, group: Path) -> None:
+    scene.record("c1", "c2", "m")
+    balancer = scene.balance()
+    client, _ = scene.client(connections=8, requests=10_000, pause=0.05, seed=1)
+    balancer.wait_for_status(lambda status: status["mirrors"][0]["acked_bytes"] > 1000, "copies")
+    assert "cpu-scarce" not in _codes(scene)
+    _move(group, balancer.program.pid)
+    wait_for(lambda: "cpu-scarce: packet thread 0 has waited" in balancer.program.text, "the finding", 60.0)
+    _move(group.parent, balancer.program.pid)
+    wait_for(lambda: "cpu-scarce: no longer so" in balancer.program.text, "its end", 60.0)
+    client.end()
+    scene.clients.clear()
+
+
+def test_a_natmirror_that_was_stopped_says_how_long(scene: Scene) -> None:
+    balancer = scene.balance()
+    balancer.program.send_signal(signal.SIGSTOP)
+    until = time.monotonic() + _STOPPED_FOR
+    wait_for(lambda: time.monotonic() > until, "the end of its stop")
+    balancer.program.send_signal(signal.SIGCONT)
+    balancer.program.wait_for_text("stood-still: natmirror has stood still for ")
