@@ -92,7 +92,8 @@ def status_screen(status: Mapping[str, Any]) -> Group:
 def _findings(findings: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return the faults on this host or around it, with what mends them."""
     return [
-        f"{one['severity'].upper()} {one['code']}: {one['problem']}; {one['mend']} (since {one['since']})"
+        f"{one['severity'].upper()} {one['code']}: {'; '.join((one['problem'], *one['mend'].splitlines()))}"
+        f" (since {one['since']})"
         for one in findings
     ]
 
