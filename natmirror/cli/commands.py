@@ -27,11 +27,20 @@ from natmirror.rules import Rules, load_rules, text
 
 log = logging.getLogger("natmirror")
 
+_PROGRAMS_OF_ROOT = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+
+
+def _find_programs_of_root() -> None:
+    """Have programs such as iptables found also where PATH lacks their directories, as in cron and for users."""
+    found = [one for one in os.environ.get("PATH", os.defpath).split(os.pathsep) if one]
+    os.environ["PATH"] = os.pathsep.join(dict.fromkeys((*found, *_PROGRAMS_OF_ROOT)))
+
 
 class _Commands(click.Group):
     """The group of all commands: prints natmirror's own errors as one line, and exits with their codes."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        _find_programs_of_root()
         try:
             return super().invoke(ctx)
         except NoAnswerError as error:

@@ -99,8 +99,8 @@ class Reloader:
     def preview(self) -> tuple[list[str], list[str]]:
         """Read the rules file; return the changes that a reload would make, and what connections would lose.
         NatmirrorError where a reload would be refused. Call it in the thread of HostMaintenance."""
-        rules = self._read()
-        before, after = self.rules, self._overrides.foresee(rules)
+        rules = self.read()
+        before, after = self.rules, self.foresee(rules)
         losses: Counter[Loss] = Counter()
         for engine in self._engines if before != after else ():
             losses += engine.count_flows(ReloadCost(before, after).losses)
@@ -110,12 +110,13 @@ class Reloader:
         ]
         return differences(self._rules, rules) + self._overrides.dropped_by(rules), costs
 
-    def foresee(self) -> Rules:
-        """Return the rules that would run after a reload. NatmirrorError where it would be refused. Call it in the
-        thread of HostMaintenance."""
-        return self._overrides.foresee(self._read())
+    def foresee(self, rules: Rules) -> Rules:
+        """Return the rules that would run after a reload of these: with what commands have set."""
+        return self._overrides.foresee(rules)
 
-    def _read(self) -> Rules:
+    def read(self) -> Rules:
+        """Read the rules file. NatmirrorError where a reload would be refused. Call it in the thread of
+        HostMaintenance."""
         self._delay_collection()
         rules = load_rules(self._rules.path)
         refuse_what_cannot_change(self._maintenance.kernel_rules.rules, rules)
