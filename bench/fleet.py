@@ -18,7 +18,7 @@ from bench.ecmp import Router
 from natmirror.backends.admission import Admission, AdmissionChange, Kill, Share
 from natmirror.nat.schedulers import Maglev, RoundRobin
 from natmirror.net.endpoint import Endpoint
-from natmirror.rules import Backend, Balance, HashInput, Rules, Service, Timeouts
+from natmirror.rules import Backend, Balance, HashInput, Override, OverrideKind, Overrides, Rules, Service, Timeouts
 from natmirror.rules import Pool as PoolRules
 
 _ANY_CLIENT: Endpoint = (bytes(4), 0)  # round-robin gives any client the next backend
@@ -125,10 +125,10 @@ class Balancing:
                 return self._update(self._pool.set_health(_SERVICE, name, is_up=True, reason="", now=event.at))
             case "drain":
                 closed.add("drained")
-                return self._update(self._pool.drain(_SERVICE, name, None, event.at))
+                return self._update(self._follow(event.at))
             case "undrain":
                 closed.discard("drained")
-                return self._update(self._pool.undrain(_SERVICE, name, event.at))
+                return self._update(self._follow(event.at))
             case "add":
                 self._members.add(event.number)
                 return self._load_rules(event.at)
@@ -136,6 +136,11 @@ class Balancing:
                 self._members.discard(event.number)
                 return [*self._load_rules(event.at), name]
         raise ValueError(f"no event of a backend is called {event.what}")
+
+    def _follow(self, now: float) -> list[AdmissionChange]:
+        drained = (_name(number) for number in self._members if "drained" in self._closed.get(number, ()))
+        drains = [Override(OverrideKind.DRAIN, _SERVICE, name, "", now) for name in drained]
+        return self._pool.follow(Overrides({one.key: one for one in drains}), now, now)
 
     def _load_rules(self, now: float) -> list[str]:
         """Load rules with the present members; return the backends whose connections that resets."""

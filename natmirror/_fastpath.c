@@ -388,10 +388,11 @@ static int decide(nm_gear *gear, nm_flow *flow, nm_leg *leg, const nm_segment *s
     int is_control = seg->flags & (TCP_SYN | TCP_FIN | TCP_RST), is_orig = hook == NF_INET_PRE_ROUTING;
     /* 1. A client's SYN that opens a flow. */
     if (is_orig && seg->flags & TCP_SYN && (!flow || nm_flow_is_closed(flow))) {
-        nm_flow *opened = nm_flow_open(gear, flow, seg, checksum, now);
-        if (opened) {
+        int dropped = 0;
+        nm_flow *opened = nm_flow_open(gear, flow, seg, checksum, now, &dropped);
+        if (opened || dropped) {
             gear->counters.packets_decided_in_c++;
-            return pass_on(gear, opened, seg, 1);
+            return opened ? pass_on(gear, opened, seg, 1) : dropped;
         }
         if (flow && !has_bad_sum(seg, checksum) && !nm_is_vain_syn(flow->flags, seg))
             return NM_PUNT_OPENING_OR_CLOSING;

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, overload
 
 from typing_extensions import Buffer
 
+from natmirror.fastpath.client_rows import ClientTableRow, ClientUseRow, RefusalsRow
 from natmirror.fastpath.rows import (
     Array,
     Budget,
@@ -18,11 +19,12 @@ from natmirror.fastpath.rows import (
     HoldersRow,
     LegRow,
     LegTableRow,
+    LimitedRow,
+    LimitsRow,
     MaglevRow,
     OptionsRow,
     OutRow,
     PlanRow,
-    RefusalsRow,
     TurnsRow,
 )
 from natmirror.fastpath.sum_rows import AccountSums, LegSums, MirrorTimesRow, ServiceLookRow
@@ -93,6 +95,7 @@ class _Lib:
     NM_AGREEMENT_BITS: int
     NM_CONTINUATION: int
     NM_FLOW_KILLED: int
+    NM_FLOW_LIMITED: int
     NM_FLOW_LOOSE: int
     NM_FLOW_VOUCHED: int
     NM_FLOW_HOLDS: int
@@ -119,6 +122,7 @@ class _Lib:
     NM_FLOW_WATCHED: int
     NM_GUEST: int
     NM_HALF_ACK: int
+    NM_HALF_OPEN_WINDOW: int
     NM_HALF_FIN: int
     NM_HALF_INFERRED: int
     NM_HALF_STAMP: int
@@ -128,6 +132,9 @@ class _Lib:
     NM_HALF_SEQ: int
     NM_INITIAL_SEGMENTS: int
     NM_LEG_ACK_DELAY: float
+    NM_LIMIT_CONNECTIONS: int
+    NM_LIMIT_RATE: int
+    NM_LIMITED_QUIET: float
     NM_LEG_MAX_SEGMENTS: int
     NM_MAX_RELEASE_LEN: int
     NM_LEG_MEASURED: int
@@ -260,6 +267,27 @@ class _Lib:
     def nm_held_clear(self, gear: GearRow, flow: FlowRow, /) -> None: ...
     def nm_flow_client_bytes(self, flow: FlowRow, /) -> int: ...
     def nm_gear_new(self, max_flows: int, budget: Budget, key: Buffer, /) -> GearRow: ...
+    def nm_flows_clients(self, flows: FlowTableRow, /) -> ClientTableRow: ...
+    def nm_client_limit(
+        self, clients: ClientTableRow, limits: LimitsRow, service: int, family: int, client: Buffer, now: float, /
+    ) -> int: ...
+    def nm_client_spend(
+        self, clients: ClientTableRow, limits: LimitsRow, service: int, family: int, client: Buffer, now: float, /
+    ) -> None: ...
+    def nm_client_refuse(
+        self,
+        clients: ClientTableRow,
+        limited: LimitedRow,
+        limit: int,
+        service: int,
+        family: int,
+        client: Buffer,
+        now: float,
+        /,
+    ) -> None: ...
+    def nm_client_used(
+        self, clients: ClientTableRow, limits: LimitsRow, service: int, family: int, client: Buffer, now: float, /
+    ) -> ClientUseRow: ...
     def nm_turns_take_refusals(self, turns: TurnsRow, /) -> RefusalsRow: ...
     def nm_gear_free(self, gear: GearRow, /) -> None: ...
     def nm_gear_insert(

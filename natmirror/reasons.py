@@ -11,6 +11,10 @@ class DropReason(StrEnum):
 
     NO_BACKEND = "no-backend"
     """A client sent a SYN while no backend of the service was available. With ``when-none: refuse`` it got a RST."""
+    CLIENT_MAX_CONNECTIONS = "client-max-connections"
+    """A client sent a SYN while it had as many connections as ``per-client`` allows. It got a RST."""
+    CLIENT_NEW_CONNECTIONS = "client-new-connections"
+    """A client sent a SYN sooner than the rate of ``per-client`` allows. It sends the SYN again."""
     FLOW_RESET = "flow-reset"
     """natmirror has reset the packet's connection. It answers each later packet with a RST."""
     FORMER_BACKEND = "former-backend"
@@ -50,6 +54,15 @@ class DropReason(StrEnum):
     drops."""
     QUEUED_BEFORE_START = "queued-before-start"
     """The packet came before natmirror's threads had started. It is not counted; its sender sends it again."""
+
+
+class ClientLimit(StrEnum):
+    """The limits of a service for each client, by their keys in ``per-client``."""
+
+    MAX_CONNECTIONS = "max-connections"
+    """The client has as many connections as it may have, so its SYN is answered with a RST."""
+    NEW_CONNECTIONS = "new-connections"
+    """The client opens connections too fast, so its SYN is dropped; it sends the SYN again."""
 
 
 class EndedBy(StrEnum):
@@ -229,6 +242,11 @@ class EndReason(StrEnum):
     ``protocol``.
 
     Nothing to do. The clients' next connections follow the new rules."""
+    MIRROR_PAUSED = "mirror-paused"
+    """The operator has paused the mirror.
+
+    ``natmirror mirror resume`` ends that. The clients' next connections are copied then; with ``reconnect:
+    next-segment`` or ``next-message``, open ones are, too."""
     MIRRORING_OFF = "mirroring-off"
     """natmirror has switched this kind of work off after internal errors; ``natmirror resume-mirroring`` switches it on
     again.

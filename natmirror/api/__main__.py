@@ -16,8 +16,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from natmirror.api.http_server import HttpServer
-from natmirror.api.metrics import Metrics, read_only
+from natmirror.api.metrics import Metrics
 from natmirror.api.program import Program
+from natmirror.api.read_only import read_only
 from natmirror.api.routes import Routes
 from natmirror.unprivileged import give_up_rights
 
@@ -43,11 +44,11 @@ def _confine() -> None:
 async def _serve(description: bytes, connection: socket.socket, *listening: socket.socket | None) -> None:
     program = Program(*await asyncio.open_connection(sock=connection))
     metrics = Metrics(program)
-    routes = Routes(program, metrics, description)
     servers = (
-        HttpServer(routes.respond),
+        HttpServer(Routes(program, metrics, description).respond),
         HttpServer(metrics.respond, _MAX_REMOTE),
-        HttpServer(read_only(routes.respond), _MAX_REMOTE),
+        # With limits of its own, so that remote clients who read slowly take none of the Unix socket's
+        HttpServer(read_only(Routes(program, metrics, description).respond), _MAX_REMOTE),
     )
     serving = [
         asyncio.create_task(server.serve(one))

@@ -7,12 +7,21 @@ from urllib.parse import quote, urlencode
 
 import httpx
 
+from natmirror import __version__
 from natmirror.api.owner import require_owner
 from natmirror.api.resources import MAX_LIMIT, ROUTES, Route
 from natmirror.errors import HostError, NoAnswerError
 
 _TIMEOUT = 5.0
 _ROUTES = {route.name: route for route in ROUTES}
+_OWN_SERVER = f"natmirror/{__version__}"
+_other_versions: set[str] = set()
+
+
+def other_version() -> str | None:
+    """Return the version of the natmirror that has answered, if it is not this one, so that its answers may lack what
+    this one expects; else None."""
+    return next(iter(_other_versions), None)
 
 
 def ask(name: str, path: Path, **parameters: Any) -> Any:
@@ -60,6 +69,8 @@ def _call(
     try:
         with httpx.Client(transport=transport, timeout=_TIMEOUT + timeout) as client:
             response = client.request(route.method, f"http://natmirror{resource}{query}", **more)
+            if (server := response.headers.get("Server", _OWN_SERVER)) != _OWN_SERVER:
+                _other_versions.add(server.partition("/")[2])
             answer = response.json()
     except (httpx.HTTPError, OSError, ValueError) as error:
         raise NoAnswerError(f"no natmirror answers on {path}: {error}") from None

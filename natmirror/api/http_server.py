@@ -14,10 +14,13 @@ from typing import Any
 
 import h11
 
+from natmirror import __version__
 from natmirror.api.program import Refused
 from natmirror.api.resources import JSON
 
 MAX_BODY_LEN = 64 << 10
+READING = "GET, HEAD"
+"""The methods by which a resource is read, in the header Allow."""
 MAX_CONNECTIONS = 800  # the usual limit on a process's descriptors is 1,024
 _MAX_HEAD_LEN = 16 << 10
 _PIECE_LEN = 16 << 10
@@ -32,13 +35,15 @@ _LINGER = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request that has been read as a whole."""
+    """A request that has been read as a whole. ``host`` is the name by which the client knows this server; empty if it
+    does not say."""
 
     method: str
     path: str
     query: str
-    content_type: str
-    body: bytes
+    content_type: str = ""
+    body: bytes = b""
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +59,15 @@ Respond = Callable[[Request], Answer]
 
 
 class HttpServer:
-    """Serves the connections of a listening socket, ``most`` at once: another one ends the longest silent one."""
+    """Serves the connections of a listening socket, ``most`` at once: another one ends the longest silent one, or if
+    there is none, the one whose answer has taken longest."""
 
     def __init__(self, respond: Respond, most: int = MAX_CONNECTIONS) -> None:
         self._respond = respond
         self._most = most
         self._open = 0
         self._silent: dict[_Connection, None] = {}  # without a whole request; the longest silent first
+        self._answered: dict[_Connection, None] = {}  # with one; the longest first
 
     async def serve(self, listening: socket.socket) -> None:
         """Serve until cancelled."""
@@ -70,11 +77,11 @@ class HttpServer:
     async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = _Connection(reader, writer)
         self._open += 1
-        self._silent[connection] = None
         if self._open > self._most:
-            longest = next(iter(self._silent))
-            del self._silent[longest]
+            longest = next(iter(self._silent or self._answered), connection)
+            self._forget(longest)
             longest.abort()
+        self._silent[connection] = None
         try:
             while await self._serve_request(connection):
                 pass
@@ -82,26 +89,32 @@ class HttpServer:
             connection.abort()
         finally:
             self._open -= 1
-            self._silent.pop(connection, None)
+            self._forget(connection)
             connection.close()
 
     async def _serve_request(self, connection: "_Connection") -> bool:
         """Answer the next request; return whether the connection stays open for another one."""
+        self._forget(connection)
         self._silent[connection] = None
         try:
             async with asyncio.timeout(IDLE_TIMEOUT):
                 await connection.wait_for_data()
             async with asyncio.timeout(REQUEST_TIMEOUT):
                 request = await connection.read_request()
-            self._silent.pop(connection, None)
+            self._forget(connection)
             if request is None:
                 return False
+            self._answered[connection] = None
             await connection.while_connected(connection.send_answer(self._respond(request)))
         except h11.RemoteProtocolError as error:
             await connection.send_error(Refused(error.error_status_hint, str(error)))
         except Refused as refused:
             await connection.send_error(refused)
         return await connection.begins_next()
+
+    def _forget(self, connection: "_Connection") -> None:
+        self._silent.pop(connection, None)
+        self._answered.pop(connection, None)
 
 
 class _Connection:
@@ -112,6 +125,7 @@ class _Connection:
         self._writer = writer
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD_LEN)
         self._reading: asyncio.Task[bytes] | None = None
+        self._asks_for_head = False
 
     # Requests
 
@@ -130,16 +144,14 @@ class _Connection:
                     await self._send(h11.InformationalResponse(status_code=100, headers=[]))
                 self._http.receive_data(await self._read())
             elif isinstance(event, h11.Request):
-                head = event
+                head, self._asks_for_head = event, event.method == b"HEAD"
                 announced = next((int(value) for name, value in event.headers if name == b"content-length"), 0)
                 _require_short(announced)
             elif isinstance(event, h11.Data):
                 body += event.data
                 _require_short(len(body))
             elif isinstance(event, h11.EndOfMessage) and head is not None:
-                path, _, query = head.target.decode("ascii").partition("?")
-                content_type = next((value for name, value in head.headers if name == b"content-type"), b"")
-                return Request(head.method.decode("ascii"), path, query, content_type.decode("latin-1"), body)
+                return _request(head, body)
             else:
                 return None
 
@@ -163,6 +175,9 @@ class _Connection:
         """Send an answer while its pieces are made. Refused where not even the first one could be made."""
         async with aclosing(answer.pieces) as pieces:
             first = await anext(pieces)
+            if self._asks_for_head:
+                await self._send(_head(200, answer.content_type), h11.EndOfMessage())
+                return
             second = await anext(pieces, None)
             if second is None:
                 await self._send(_head(200, answer.content_type, len(first)), h11.Data(first), h11.EndOfMessage())
@@ -181,7 +196,7 @@ class _Connection:
             raise ConnectionResetError
         body = json.dumps({"error": refused.text}).encode()
         head = _head(refused.status, JSON, len(body), refused.methods)
-        await self._send(head, h11.Data(body), h11.EndOfMessage())
+        await self._send(head, h11.Data(b"" if self._asks_for_head else body), h11.EndOfMessage())
 
     async def begins_next(self) -> bool:
         """Prepare for the next request; return False if there is none. Then read, for a short time, what the client may
@@ -224,8 +239,20 @@ class _Connection:
         self._writer.close()
 
 
+def _request(head: h11.Request, body: bytes) -> Request:
+    """Return a request as a value. HEAD asks what GET asks; a proxy's client names the server in the target."""
+    headers = {name: value.decode("latin-1") for name, value in reversed(head.headers)}
+    method, target = head.method.decode("ascii"), head.target.decode("ascii")
+    host = headers.get(b"host", "")
+    if target.lower().startswith("http://"):
+        host, slash, rest = target[len("http://") :].partition("/")
+        target = slash + rest
+    path, _, query = target.partition("?")
+    return Request("GET" if method == "HEAD" else method, path, query, headers.get(b"content-type", ""), body, host)
+
+
 def _head(status: int, content_type: str, length: int | None = None, methods: str = "") -> h11.Response:
-    headers = [("Content-Type", content_type)]
+    headers = [("Content-Type", content_type), ("Server", f"natmirror/{__version__}")]
     if length is not None:
         headers.append(("Content-Length", str(length)))
     if methods:

@@ -1,15 +1,14 @@
-"""The answer to GET /metrics, and what the addresses of the rules keys ``metrics`` and ``api`` answer."""
+"""The answer to GET /metrics, which is all that the address of the rules key ``metrics`` answers."""
 
 import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from natmirror.api.http_server import Answer, Request, Respond
+from natmirror.api.http_server import READING, Answer, Request
 from natmirror.api.program import Program, Refused
+from natmirror.api.resources import METRICS_PATH
 from natmirror.metrics.page import CONTENT_TYPE, MetricsPage
-
-METRICS_PATH = "/metrics"
 
 _MAX_AGE = 0.5  # seconds for which a page serves all who ask, so that they cost the packet threads no more than one
 
@@ -29,7 +28,7 @@ class Metrics:
         if request.path != METRICS_PATH:
             raise Refused(404, f"there is only {METRICS_PATH} at this address")
         if request.method != "GET":
-            raise Refused(405, "the metrics can only be read, with GET", "GET")
+            raise Refused(405, "the metrics can only be read, with GET", READING)
         return Answer(CONTENT_TYPE, self._pieces())
 
     async def _pieces(self) -> AsyncGenerator[bytes, None]:
@@ -40,14 +39,3 @@ class Metrics:
                 self._rendered = self._page.render(status)
                 self._rendered_at = time.monotonic()
         yield self._rendered
-
-
-def read_only(respond: Respond) -> Respond:
-    """Return a function that answers as ``respond`` does, but refuses commands."""
-
-    def answer(request: Request) -> Answer:
-        if request.method != "GET":
-            raise Refused(405, "this address is read-only: send commands to the Unix socket", "GET")
-        return respond(request)
-
-    return answer

@@ -8,6 +8,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from natmirror.api.override_text import override_rows
 from natmirror.api.text import duration, listed, size
 
 
@@ -42,6 +43,7 @@ def status_screen(status: Mapping[str, Any]) -> Group:
     found = "".join(f"\n{line}" for line in _findings(status["findings"]))
     machine, memory = status["machine"], status["mirror_memory"]
     facts = [
+        *override_rows(status["overrides"]),
         *_pair(status),
         ("memory for mirrors", f"{size(memory['used_bytes'])} of {size(memory['limit_bytes'])}"),
         (
@@ -50,6 +52,7 @@ def status_screen(status: Mapping[str, Any]) -> Group:
         ),
         ("counters", listed(status["counters"])),
         *_packets(status, machine),
+        *_client_limits(status["client_limits"]),
     ]
     facts += [(f"a {what} now", _cost(cost)) for what, cost in status["costs"].items() if cost is not None]
     if why := machine["kernel_translation_off_because"]:
@@ -103,6 +106,18 @@ def _packets(sums: Mapping[str, Any], machine: Mapping[str, Any]) -> list[tuple[
         *((f"queue {number}", listed(counters)) for number, counters in machine["queues"].items()),
         ("packets sent by natmirror itself", listed(machine["tunnel"])),
         ("dropped packets in another host's name from a wrong interface", listed(machine["packets_forged"])),
+    ]
+
+
+def _client_limits(limits: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Return the limits per client that clients have met."""
+    return [
+        (
+            f"{one['service']} per client {one['limit']} {one['value']}",
+            f"{one['refused_syns']} SYNs refused, the last of {one['last_client']} {duration(one['last_seconds'])} ago",
+        )
+        for one in limits
+        if one["refused_syns"]
     ]
 
 

@@ -22,10 +22,12 @@ from natmirror.api.values import (
     Seconds,
     Since,
     ValueType,
+    Weight,
     Words,
 )
 
 JSON = "application/json"
+METRICS_PATH = "/metrics"
 MAX_LIMIT = 10_000
 DEFAULT_LIMIT = 1000
 """Rows of a sorted list, at most and by default."""
@@ -122,6 +124,7 @@ _CLIENT = Parameter("client", Client(), "Only this client, these clients, or thi
 _SERVICE = Parameter("service", Name(), "Only this service, by its name in the rules.")
 _BACKEND = Parameter("backend", Name(), "Only connections to this backend, by its name in the rules.")
 _LAGGING = "whose mirror has left the client's bytes unacknowledged for this many seconds, or longer."
+_PERSIST = Parameter("persist", Flag(), "Have it hold over a restart, too.")
 _COUNTS = ("client_bytes", "sent_bytes", "acked_bytes", "in_flight_bytes", "lag_bytes", "lag_seconds", "consumed_bytes")
 
 ROUTES = (
@@ -194,6 +197,14 @@ ROUTES = (
     ),
     Route(Kind.FILE, f"{PREFIX}openapi.json", "openapi", "", "This description of the API (OpenAPI 3.1)."),
     Route(
+        Kind.FILE,
+        METRICS_PATH,
+        "metrics",
+        "",
+        "The metrics, in the text format of Prometheus. docs/reference/metrics.md lists them.",
+        content_type="text/plain",
+    ),
+    Route(
         Kind.DOCUMENT,
         f"{PREFIX}explain",
         "explain",
@@ -223,7 +234,10 @@ ROUTES = (
         "drain",
         "CommandAnswer",
         "Give a backend no new connections.",
-        (Parameter("deadline", Seconds(), "Reset the connections that are left after this time; null for never."),),
+        (
+            Parameter("deadline", Seconds(), "Reset the connections that are left after this time; null for never."),
+            _PERSIST,
+        ),
     ),
     Route(
         Kind.COMMAND,
@@ -231,6 +245,32 @@ ROUTES = (
         "undrain",
         "CommandAnswer",
         "Give a drained backend new connections again.",
+    ),
+    Route(
+        Kind.COMMAND,
+        f"{PREFIX}backends/{{service}}/{{backend}}/weight",
+        "weight",
+        "CommandAnswer",
+        "Give a backend another weight than the rules do, for new connections.",
+        (
+            Parameter("weight", Weight(), "The weight; null for that of the rules.", is_required=True),
+            _PERSIST,
+        ),
+    ),
+    Route(
+        Kind.COMMAND,
+        f"{PREFIX}mirrors/{{service}}/{{mirror}}/pause",
+        "pause",
+        "CommandAnswer",
+        "End the copies to a mirror, and begin no new ones.",
+        (_PERSIST,),
+    ),
+    Route(
+        Kind.COMMAND,
+        f"{PREFIX}mirrors/{{service}}/{{mirror}}/resume",
+        "resume",
+        "CommandAnswer",
+        "Give a paused mirror copies again.",
     ),
     Route(
         Kind.COMMAND,
@@ -257,4 +297,8 @@ ROUTES = (
 )
 
 LISTS = tuple(route.name for route in ROUTES if route.kind is Kind.LIST)
-PARAMETERS_OF_PATHS = {"service": "The service's name in the rules.", "backend": "The backend's name in the rules."}
+PARAMETERS_OF_PATHS = {
+    "service": "The service's name in the rules.",
+    "backend": "The backend's name in the rules.",
+    "mirror": "The mirror's name in the rules.",
+}

@@ -8,11 +8,11 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from natmirror.api import times
-from natmirror.api.http_server import Answer, Request
+from natmirror.api.http_server import READING, Answer, Request
 from natmirror.api.lists import Cursor, CursorError, Position, SortedPage, parse_cursor
-from natmirror.api.metrics import METRICS_PATH, Metrics
+from natmirror.api.metrics import Metrics
 from natmirror.api.program import BUSY, Program, Refused
-from natmirror.api.resources import DEFAULT_LIMIT, JSON, ROUTES, Kind, Parameter, Route
+from natmirror.api.resources import DEFAULT_LIMIT, JSON, METRICS_PATH, ROUTES, Kind, Parameter, Route
 from natmirror.api.times import with_moments
 from natmirror.api.values import closest
 
@@ -132,12 +132,11 @@ def _find(request: Request) -> tuple[Route, Mapping[str, str]]:
     """Return the route of a request, and the parameters in its path."""
     found = [(route, in_path) for route in ROUTES if (in_path := route.match(request.path)) is not None]
     if not found:
-        known = [*(one.path for one in ROUTES), METRICS_PATH]
-        raise Refused(404, f"there is no {request.path:.100}: {closest(request.path, known)}")
+        raise Refused(404, f"there is no {request.path:.100}: {closest(request.path, [one.path for one in ROUTES])}")
     for route, in_path in found:
         if route.method == request.method:
             return route, in_path
-    methods = ", ".join(route.method for route, _ in found)
+    methods = ", ".join(READING if route.method == "GET" else route.method for route, _ in found)
     raise Refused(405, f"{request.path} takes {methods}, not {request.method:.20}", methods)
 
 

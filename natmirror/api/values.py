@@ -7,6 +7,9 @@ from typing import Any
 
 from natmirror.events.query import SINCE, read_since
 
+MAX_WEIGHT = 1000
+"""The largest weight that the rules take, too."""
+
 
 class ValueType:
     """A type of values: what an error says that it expects, and its JSON Schema."""
@@ -114,6 +117,20 @@ class Count(ValueType):
 
     def schema(self) -> dict[str, Any]:
         return {"type": "integer", "minimum": self.least, "maximum": self.most}
+
+
+class Weight(Count):
+    """A backend's weight; null stands for that of the rules."""
+
+    def __init__(self) -> None:
+        super().__init__(1, MAX_WEIGHT)
+        self.expected += ", or null for the weight of the rules (drain gives a backend no new connections)"
+
+    def from_json(self, value: Any) -> Any:
+        return None if value is None else super().from_json(value)
+
+    def schema(self) -> dict[str, Any]:
+        return {**super().schema(), "type": ["integer", "null"]}
 
 
 class Seconds(ValueType):

@@ -1,4 +1,4 @@
-"""Admission: each backend's share of the new connections, from its health and the operator's commands.
+"""Admission: each backend's share of the new connections, from its health and the operator's overrides.
 
 Panic. If no second target answered either when a backend went down, this host's network may be what has failed. Then
 the backend's connections are not reset until two intervals have shown how many of the pool go down with it. If these
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from natmirror.backends.shown import AdmissionEntry, BackendState
 from natmirror.net.endpoint import Endpoint, endpoint_of, show
-from natmirror.rules import Backend, Rules, Service, WhenDown, WhenNone
+from natmirror.rules import Backend, Override, OverrideKind, Overrides, Rules, Service, WhenDown, WhenNone
 
 _REPEATS = (1.0, 5.0)  # seconds after which connections are reset again: a RST may be lost, and is not acknowledged
 _STEPS = 20  # steps of a slow start
@@ -24,11 +24,13 @@ _MIN_PANIC = 2  # backends that were up; one alone tells nothing of this host
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A backend's new share: the fraction, 0 to 1, of its normal part of new connections."""
+    """A backend's new share: the fraction, 0 to 1, of its normal part of new connections. ``weight`` says how large
+    that part is, if a command has changed it; None: as large as in the rules."""
 
     service: str
     backend: str
     share: float
+    weight: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +65,12 @@ class _Member:
     """Why the backend is down; empty while it is up."""
     since: float = 0.0
     """When it went up or down, in seconds."""
-    is_draining: bool = False
+    drain: Override | None = None
+    """The command that has drained it."""
     drain_until: float | None = None
-    """When a drained backend's remaining connections are reset; None: never."""
+    """When a drained backend's remaining connections are reset; None: never, or they have been."""
+    weight: int | None = None
+    """The weight that a command has given it; None: that of the rules holds."""
     is_isolated: bool = False
     """Whether it is down, no second target answered when it went down, and its connections were not reset."""
     reset_at: float | None = None
@@ -80,6 +85,8 @@ class Admission:
     """The admission of the rules' backends. Methods that take ``now`` (seconds) return the changes."""
 
     def __init__(self, rules: Rules, now: float) -> None:
+        self.overrides = Overrides()
+        """The overrides that follow() has set."""
         self._members = {
             (service.name, backend.name): _Member(service, backend, since=now)
             for service in rules.services
@@ -91,8 +98,9 @@ class Admission:
         self._repeats: list[tuple[float, Kill]] = []
 
     def reload(self, rules: Rules, now: float) -> list[AdmissionChange]:
-        """Use these rules from now on. Backends that keep name and endpoint keep their health and their drain; new ones
-        begin with a slow start. The deadline of a drain holds for removed backends, too."""
+        """Use these rules from now on; follow() has to come afterwards. Backends that keep name and endpoint keep their
+        health and their drain; new ones begin with a slow start. The deadline of a drain holds for removed backends,
+        too."""
         before, self._members = self._members, {}
         for key, fresh in Admission(rules, now)._members.items():
             member = before.get(key, fresh)
@@ -108,6 +116,12 @@ class Admission:
         self._removed |= {key: one.drain_until for key, one in before.items() if one.drain_until is not None}
         self._removed = {key: until for key, until in self._removed.items() if key not in self._members}
         return [change for member in self._members.values() for change in self._set_share(member, now)]
+
+    def shares(self) -> list[AdmissionChange]:
+        """Return each backend's share."""
+        return [
+            Share(service, backend, member.share, member.weight) for (service, backend), member in self._members.items()
+        ]
 
     def set_health(
         self,
@@ -140,36 +154,42 @@ class Admission:
             changes += self._reset(member, now)
         return changes + panic
 
-    def drain(self, service: str, backend: str, deadline: float | None, now: float) -> list[AdmissionChange]:
-        """Give a backend no new connections, and reset the remaining ones after ``deadline`` seconds.
+    def follow(self, overrides: Overrides, now: float, today: float) -> list[AdmissionChange]:
+        """Drain the backends, and give them the weights, that these overrides say, and no others. ``today`` is ``now``
+        in seconds since 1970, as overrides have it."""
+        self.overrides = overrides
+        changes: list[AdmissionChange] = []
+        for key, member in self._members.items():
+            drain, weight = (overrides.get(kind, *key) for kind in (OverrideKind.DRAIN, OverrideKind.WEIGHT))
+            was_drained = member.drain is not None
+            if drain != member.drain:
+                member.drain = drain
+                until = None if drain is None else drain.until
+                member.drain_until = None if until is None else now + until - today
+            if was_drained and drain is None:
+                self._begin_slow_start(member, now)
+            before, member.weight = member.weight, None if weight is None else weight.weight
+            changes += self._update_share(member, now) if before == member.weight else self._set_share(member, now)
+        return changes
 
-        ValueError where there is no such backend.
-        """
-        member = self._member(service, backend)
-        member.is_draining = True
-        member.drain_until = None if deadline is None else now + deadline
-        return self._update_share(member, now)
+    def is_open(self, service: str, backend: str) -> bool:
+        """Return whether a backend gets new connections; ValueError where there is no such backend."""
+        return self._member(service, backend).share > 0
 
-    def undrain(self, service: str, backend: str, now: float) -> list[AdmissionChange]:
-        """Give a drained backend new connections again; ValueError where there is no such backend."""
-        member = self._member(service, backend)
-        if member.is_draining:
-            member.is_draining, member.drain_until = False, None
-            self._begin_slow_start(member, now)
-        return self._update_share(member, now)
-
-    def after_drain(self, service: str) -> str:
-        """Return where new connections of a service go while backends of it are drained, as the end of a sentence."""
+    def after_drain(self, service: str, *, was_open: bool) -> str:
+        """Return where new connections of a service go now that a backend is drained, as the end of a sentence.
+        ``was_open``: that backend has got new connections until now."""
         members = [member for member in self._members.values() if member.service.name == service]
         open_ones = [member.backend.name for member in members if member.share > 0]
         if open_ones:
             return f"new ones go to {', '.join(open_ones)}"
         pool = members[0].service.pool
         assert pool is not None, "a member is in a pool"
+        which = f"it was the last open backend of {service}" if was_open else f"no backend of {service} is open"
         if pool.sorry is not None:
-            return f"no backend of {service} is open any more: new ones go to the sorry server {pool.sorry.name}"
+            return f"{which}: new ones go to the sorry server {pool.sorry.name}"
         fate = "refused" if pool.when_none is WhenNone.REFUSE else "dropped"
-        return f"no backend of {service} is open any more: new ones are {fate} until natmirror undrain"
+        return f"{which}: new ones are {fate} until natmirror undrain"
 
     def endpoints(self, service: str, backend: str) -> tuple[Endpoint, Endpoint]:
         """Return the endpoints of a service and of a backend; ValueError where there is no such backend."""
@@ -229,6 +249,8 @@ class Admission:
                 "reason": member.reason,
                 "state_seconds": round(now - member.since, 3),
                 "share": member.share,
+                "weight": member.backend.weight if member.weight is None else member.weight,
+                "weight_in_rules": member.backend.weight,
             }
             for key, member in self._members.items()
         }
@@ -242,7 +264,7 @@ class Admission:
     @staticmethod
     def _takes_any(member: _Member) -> bool:
         has_sorry = member.service.pool is not None and member.service.pool.sorry is not None
-        return (member.is_up or (member.is_in_panic and not has_sorry)) and not member.is_draining
+        return (member.is_up or (member.is_in_panic and not has_sorry)) and member.drain is None
 
     def _members_of(self, service: Service) -> list[_Member]:
         return [member for (name, _), member in self._members.items() if name == service.name]
@@ -295,11 +317,11 @@ class Admission:
             if share == 1.0:
                 member.started_at = None
         member.share = share
-        return [Share(member.service.name, member.backend.name, share)]
+        return [Share(member.service.name, member.backend.name, share, member.weight)]
 
 
 def _state(member: _Member) -> BackendState:
-    if member.is_draining:
+    if member.drain is not None:
         return BackendState.DRAINING
     if not _is_checked(member):
         return BackendState.UNCHECKED

@@ -39,6 +39,11 @@ class AdmissionEntry(TypedDict):
     share: float | None
     """The fraction of its normal part of new connections that it gets: 0 for none, between 0 and 1 during slow start,
     then 1; null for a sorry server and a removed backend."""
+    weight: int | None
+    """The weight that holds: that of the last ``natmirror weight``, or else that of the rules; null for a sorry server
+    and a removed backend."""
+    weight_in_rules: int | None
+    """The weight that the rules give it; null as above."""
 
 
 class HealthEntry(TypedDict):

@@ -3,23 +3,27 @@
 The help texts are the reference of the commands: natmirror.reference writes them to a page.
 """
 
+import json
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from natmirror import __version__
-from natmirror.cli import events, exit_codes, lists, running, tools
+from natmirror.cli import events, exit_codes, lists, overrides, running, tools
 from natmirror.cli.doctor import doctor
 from natmirror.cli.exit_codes import epilog
 from natmirror.cli.explain import explain
 from natmirror.cli.options import FILE, api_option, iptables_option
+from natmirror.cli.shown import CheckedRules, KernelRules
 from natmirror.errors import NatmirrorError, NoAnswerError
 from natmirror.linux import systemd
 from natmirror.linux.addresses import taken_addresses
-from natmirror.rules import load_rules, text
+from natmirror.rules import Rules, load_rules, text
 
 log = logging.getLogger("natmirror")
 
@@ -40,6 +44,17 @@ class _Commands(click.Group):
                 click.echo(note)
             click.echo(f"natmirror: {error}", err=True)
             ctx.exit(error.exit_code)
+        except (LookupError, TypeError, ValueError):
+            from natmirror.api.client import other_version
+
+            if (other := other_version()) is None:
+                raise
+            click.echo(
+                f"natmirror: natmirror {other} runs, and this command is of {__version__}, so that it cannot show the"
+                " answer: --json does; restart natmirror to run the version that is installed",
+                err=True,
+            )
+            ctx.exit(1)
 
 
 @click.group(cls=_Commands, invoke_without_command=True, epilog=epilog(exit_codes.RUN))
@@ -47,6 +62,7 @@ class _Commands(click.Group):
 @click.option("--rules", "rules_file", type=FILE, metavar="FILE", help="Run with the rules in FILE.")
 @click.option("--check", is_flag=True, help="Check the rules, print them with their defaults, and exit.")
 @click.option("--dry-run", is_flag=True, help="Print the nftables and iptables rules that a start installs, and exit.")
+@click.option("--json", "as_json", is_flag=True, help="Have --check or --dry-run print JSON.")
 @click.option(
     "--on-stop",
     type=click.Choice(["remove", "keep"]),
@@ -80,6 +96,7 @@ def main(
     rules_file: Path | None,
     check: bool,
     dry_run: bool,
+    as_json: bool,
     on_stop: str | None,
     api_path: Path,
     backend: str | None,
@@ -93,26 +110,25 @@ def main(
     keep_rules = systemd.is_service(os.environ) if on_stop is None else on_stop == "keep"
     service = systemd.take_variables(os.environ)  # no program that this process starts may inherit them
     if ctx.invoked_subcommand is not None:
+        _refuse_misplaced(ctx)
         return
     if rules_file is None:
         raise click.UsageError("expected --rules FILE or a command")
+    if as_json and not (check or dry_run):
+        raise click.UsageError("--json goes with --check or --dry-run; the log of a run has --log-format json")
     loaded = load_rules(rules_file, {} if check or dry_run else taken_addresses())
     if check:
-        click.echo(text.describe(loaded))
+        _print_rules(loaded, as_json=as_json)
         return
-    from natmirror.linux import nftables
-    from natmirror.linux.cores import thread_count
-    from natmirror.linux.iptables import Firewall, plan
+    if dry_run:
+        _print_kernel_rules(loaded, as_json=as_json)
+        return
+    from natmirror.linux.iptables import Firewall
     from natmirror.linux.rights import require_net_admin
-    from natmirror.runtime.event_file import FILE_NAME
+    from natmirror.runtime import event_file, override_file
     from natmirror.runtime.log_formats import Formatter, LogFormat
     from natmirror.runtime.logs import Logs, print_line
     from natmirror.runtime.runner import Runner
-
-    if dry_run:
-        click.echo(f"# nft -f -\n{nftables.plan(loaded)}")
-        click.echo(f"# iptables-restore --noflush\n{plan(loaded, thread_count(loaded))}")
-        return
 
     require_net_admin("natmirror")
     formatter = Formatter(LogFormat(log_format), to_journal=systemd.is_journal(os.environ))
@@ -124,8 +140,13 @@ def main(
         for warning in loaded.warnings:
             log.warning("rules: %s", warning)
         notifier = systemd.Notifier(service)
-        history = loaded.events or (directory and directory / FILE_NAME)
-        runner = Runner(loaded, firewall, notifier, logs, history, keep_rules=keep_rules, api_path=api_path)
+        runner = Runner(
+            *(loaded, firewall, notifier, logs),
+            loaded.events or (directory and directory / event_file.FILE_NAME),
+            overrides=directory and directory / override_file.FILE_NAME,
+            keep_rules=keep_rules,
+            api_path=api_path,
+        )
         summary = runner.run()
     except NatmirrorError as error:
         code, summary = error.exit_code, "\n".join(getattr(error, "__notes__", ()))
@@ -143,8 +164,33 @@ def main(
     ctx.exit(code)
 
 
+def _refuse_misplaced(ctx: click.Context) -> None:
+    """UsageError where an option of a run stands before a command, which would not see it."""
+    for one in ctx.command.params:
+        if one.name is not None and ctx.get_parameter_source(one.name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{one.opts[0]} belongs to a run, not to {ctx.invoked_subcommand}: put it behind it")
+
+
+def _print_rules(loaded: Rules, *, as_json: bool) -> None:
+    lines = text.describe(replace(loaded, warnings=())).splitlines()
+    checked: CheckedRules = {"path": loaded.path, "rules": lines, "warnings": [*loaded.warnings]}
+    click.echo(json.dumps(checked, indent=2) if as_json else text.describe(loaded))
+
+
+def _print_kernel_rules(loaded: Rules, *, as_json: bool) -> None:
+    from natmirror.linux import iptables, nftables
+    from natmirror.linux.cores import thread_count
+
+    shown: KernelRules = {"nftables": nftables.plan(loaded), "iptables": iptables.plan(loaded, thread_count(loaded))}
+    if as_json:
+        click.echo(json.dumps(shown, indent=2))
+    else:
+        click.echo(f"# nft -f -\n{shown['nftables']}\n# iptables-restore --noflush\n{shown['iptables']}")
+
+
 for _command in (
-    *(running.status, lists.flows, lists.legs, running.drain, running.undrain, running.reload, running.rules),
+    *(running.status, lists.flows, lists.legs, overrides.drain, overrides.undrain, overrides.weight),
+    *(overrides.mirror, running.reload, running.rules),
     *(running.resume_mirroring, explain, doctor, running.health, running.role, events.events),
     *(tools.keepalived, tools.cleanup, tools.replay, tools.demo),
 ):

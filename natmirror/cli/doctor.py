@@ -9,6 +9,7 @@ import click
 from natmirror.cli import exit_codes
 from natmirror.cli.exit_codes import epilog
 from natmirror.cli.options import FILE, api_option, iptables_option
+from natmirror.cli.shown import ListedCheck
 
 
 def _address(_: click.Context, __: click.Parameter, value: str | None) -> IPv4Address | None:
@@ -32,9 +33,8 @@ def _address(_: click.Context, __: click.Parameter, value: str | None) -> IPv4Ad
     "--fix",
     "mends",
     is_flag=True,
-    help="Run the commands that mend a finding for certain, each printed before, and check again. They change sysctls,"
-    " load kernel modules, and remove kernel rules of natmirror's own if none runs; other programs' rules and routes"
-    " stay as they are.",
+    help="Run the commands that mend a finding for certain, each printed before, and check again. They make the kernel"
+    " forward packets and load kernel modules; rules, routes, filters and connections stay as they are.",
 )
 @click.option(
     "--send",
@@ -78,13 +78,15 @@ def doctor(
     runs, for its own findings. Without --fix it changes nothing. A check that cannot be made, as without root, is shown
     as such.
     """
+    from natmirror.doctor.checks import CHECKS
     from natmirror.doctor.screen import listing, screen
     from natmirror.doctor.sending import send
     from natmirror.doctor.subject import Subject
     from natmirror.doctor.visit import visit
 
     if list_checks:
-        click.echo("\n".join(listing()))
+        listed: list[ListedCheck] = [{"name": one.name, "section": one.section, "title": one.title} for one in CHECKS]
+        click.echo(json.dumps(listed, indent=2) if as_json else "\n".join(listing()))
         return
     if sends != (client is not None):
         raise click.UsageError("--send and --client ADDRESS go together: doctor sends from an address that no host has")

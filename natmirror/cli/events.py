@@ -104,7 +104,7 @@ def _since(text: str | None) -> str | None:
     if text is None:
         return None
     if match := _DURATION.fullmatch(text):
-        return show_time(time.time() - int(match[1]) * _SECONDS[match[2]])
+        return show_time(max(time.time() - int(match[1]) * _SECONDS[match[2]], 0.0))
     try:
         read_since(text)
     except ValueError as error:

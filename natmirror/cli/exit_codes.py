@@ -29,6 +29,8 @@ COMMAND = {
     0: "The running natmirror has carried out the command.",
     1: "No natmirror answers on SOCKET, or it has refused the command.",
 } | _USAGE
+NOT_EMPTY = 3
+DRAIN = COMMAND | {NOT_EMPTY: "The time of --wait is over, and connections are left."}
 RELOAD = {
     0: "The running natmirror uses the new rules.",
     1: "No natmirror answers on SOCKET, or it has refused the new rules and keeps the old ones.",

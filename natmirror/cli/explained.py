@@ -2,13 +2,13 @@
 the reference. A word may be plain text here, from the API, or a member of its enumeration.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import cache
 
 from natmirror import docstrings
 from natmirror.backends.shown import AdmissionEntry, BackendState
-from natmirror.engine.explained import FailureEntry, FailureKind, Obstacle, PoolMemberEntry
+from natmirror.engine.explained import ClientUseEntry, FailureEntry, FailureKind, Obstacle, PoolMemberEntry
 from natmirror.mirror.shown import CopyEntry, CopyWait, ForeseenCopy, SessionWait
 from natmirror.nat.new_connections import Opening
 from natmirror.reasons import EndReason
@@ -26,7 +26,8 @@ from natmirror.runtime.explained import (
 )
 
 _MOST_BACKENDS = 8
-_MOST_CONNECTIONS = 10
+_MOST_GROUPS = 10  # of connections that fare alike
+_MOST_PORTS = 8
 _BALANCES = {
     Balance.ROUND_ROBIN: "it is the next in turn, unless another client of this packet thread comes first",
     Balance.LEAST_CONNECTIONS: "it has the fewest connections for its weight now",
@@ -74,10 +75,15 @@ def _address(one: AddressEntry) -> str:
 def _blocks(answer: ExplainAnswer) -> Iterator[Iterator[str]]:
     if answer["in_switches"]:
         yield from (_service(one, is_running=answer["running"]) for one in answer["services"])
-    shown = answer["connections"][:_MOST_CONNECTIONS]
-    yield from (_connection(one, answer["reload_refused"]) for one in shown)
+    alike: dict[tuple[str, ...], list[ExplainedConnection]] = {}
+    for connection in answer["connections"]:
+        lines = _connection(connection, answer["reload_refused"])
+        alike.setdefault((_where(connection), *lines), []).append(connection)
+    shown = list(alike.items())[:_MOST_GROUPS]
+    for (where, *lines_of_all), connections in shown:
+        yield iter((_named(connections, where), *lines_of_all))
     if answer["running"]:
-        yield _rest(answer["connection_count"], len(shown))
+        yield _rest(answer["connection_count"], sum(len(connections) for _, connections in shown))
 
 
 def _rest(count: int, shown: int) -> Iterator[str]:
@@ -93,6 +99,8 @@ def _rest(count: int, shown: int) -> Iterator[str]:
 def _service(one: ExplainedService, *, is_running: bool) -> Iterator[str]:
     chosen = next((member for member in one["pool"] if member["backend"] == one["backend"]), None)
     yield f"{one['service']} {one['address']}: a new connection {_opening(one, chosen)}"
+    if is_running and (use := one["per_client"]) is not None:
+        yield f"  {_use(use)}"
     if one["has_tried_all"]:
         yield "  all open backends have lately failed this client, so that it avoids none of them"
     if one["first_choice"] is not None:
@@ -119,9 +127,20 @@ def _opening(one: ExplainedService, chosen: PoolMemberEntry | None) -> str:
     return f"{where}: {why}" if why else where
 
 
+def _use(use: ClientUseEntry) -> str:
+    count, most, rate = use["connections"], use["max_connections"], use["new_connections"]
+    has = _count(count, "connection") if most is None else f"{count} of {_count(most, 'connection')}"
+    refused = "; its next SYN is refused" if most is not None and count >= most else ""
+    if rate is None:
+        return f"the client has {has}{refused}"
+    left = use["new_connections_left"]
+    dropped = "; its next SYN is dropped" if not left else refused
+    return f"the client has {has}, and may open {left} now (new-connections: {rate}){dropped}"
+
+
 def _notable(one: ExplainedService) -> list[PoolMemberEntry]:
     """Return the backends that explain the choice: the one that is chosen, the first choice, those with an obstacle."""
-    if one["opening"] in (Opening.NO_CLIENT, Opening.PAST_SERVICE):
+    if one["opening"] in (Opening.NO_CLIENT, Opening.PAST_SERVICE, Opening.CLIENT_FULL, Opening.CLIENT_TOO_FAST):
         return []
     named = (one["backend"], one["first_choice"])
     found = [member for member in one["pool"] if member["backend"] in named or member["obstacles"]]
@@ -139,6 +158,10 @@ def _obstacle(obstacle: Obstacle, member: PoolMemberEntry, state: AdmissionEntry
             return f"full: max-connections is {member['max_connections']}"
         case Obstacle.SLOW_START:
             return f"in its slow start, with {100 * member['share']:.0f} % of its clients, and not yet this one"
+        case Obstacle.WEIGHTS:
+            return (
+                f"by the weights that commands have set, it leaves this client to another (its own: {member['weight']})"
+            )
         case Obstacle.FAILED if (failure := member["failure"]) is not None:
             return _failure(failure)
     return _state(state)
@@ -179,10 +202,25 @@ def _foreseen(copy: ForeseenCopy) -> str:
 # Connections
 
 
-def _connection(one: ExplainedConnection, refused: str | None) -> Iterator[str]:
+def _where(one: ExplainedConnection) -> str:
     to = one["service"] if one["backend"] is None else f"{one['service']}, with {one['backend']}"
-    idle = "" if one["idle_seconds"] is None else f", last packet {duration(one['idle_seconds'])} ago"
-    yield f"{one['client']} to {to}: {one['state']}{idle}"
+    return f"to {to}: {one['state']}"
+
+
+def _named(connections: Sequence[ExplainedConnection], where: str) -> str:
+    """Return the first line about connections of a client that fare alike."""
+    idle = sorted(one["idle_seconds"] for one in connections if one["idle_seconds"] is not None)
+    ages = list(dict.fromkeys(duration(seconds) for seconds in (*idle[:1], *idle[-1:])))
+    last = f", last packet {' to '.join(ages)} ago" if ages else ""
+    if len(connections) == 1:
+        return f"{connections[0]['client']} {where}{last}"
+    ports = [one["client"].rpartition(":")[2] for one in connections[:_MOST_PORTS]]
+    more = f" and {len(connections) - len(ports)} more" if len(connections) > len(ports) else ""
+    return f"{len(connections)} connections {where}{last}; from ports {', '.join(ports)}{more}"
+
+
+def _connection(one: ExplainedConnection, refused: str | None) -> Iterator[str]:
+    """Yield what is to be said about a connection, below the line that names it."""
     yield from (f"  {line}" for line in _binding(one))
     yield from (f"  {_copy(copy)}" for copy in one["copies"])
     for what, outcome in (("restart", one["restart"]), ("stop", one["stop"]), ("move to the other host", one["move"])):

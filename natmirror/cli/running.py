@@ -39,48 +39,6 @@ def _print(shown: Any) -> None:
         Console(highlight=False).print(shown)
 
 
-@click.command(epilog=epilog(exit_codes.COMMAND))
-@click.argument("backend", metavar="SERVICE/BACKEND")
-@click.option(
-    "--deadline",
-    type=click.FloatRange(0),
-    metavar="SECONDS",
-    show_default="no deadline",
-    help="Reset the connections that are left after this time.",
-)
-@api_option
-@json_option
-def drain(backend: str, deadline: float | None, api_path: Path, as_json: bool) -> None:
-    """Give a backend no new connections.
-
-    SERVICE and BACKEND are names in the rules. The backend's connections stay until they end or the deadline expires. A
-    restart undrains all backends. The command holds for one host: in a pair, run it on both.
-    """
-    _command_backend("drain", backend, api_path, as_json, deadline=deadline)
-
-
-@click.command(epilog=epilog(exit_codes.COMMAND))
-@click.argument("backend", metavar="SERVICE/BACKEND")
-@api_option
-@json_option
-def undrain(backend: str, api_path: Path, as_json: bool) -> None:
-    """Give a drained backend new connections again.
-
-    SERVICE and BACKEND are names in the rules.
-    """
-    _command_backend("undrain", backend, api_path, as_json)
-
-
-def _command_backend(name: str, backend: str, api_path: Path, as_json: bool, **more: Any) -> None:
-    from natmirror.api.client import send_command
-
-    service, slash, member = backend.partition("/")
-    if not slash:
-        raise click.UsageError(f"expected SERVICE/BACKEND, found {backend}")
-    answer = send_command(name, {"service": service, "backend": member, **more}, api_path)
-    click.echo(json.dumps(answer) if as_json else answer["done"])
-
-
 @click.command(context_settings=_PASSED_ON, epilog=epilog(exit_codes.HEALTH))
 @click.argument("arguments", nargs=-1)
 @click.pass_context

@@ -10,6 +10,7 @@ import click
 from natmirror.cli import exit_codes
 from natmirror.cli.exit_codes import epilog
 from natmirror.cli.options import FILE, api_option, json_option
+from natmirror.cli.shown import RemovedRules
 from natmirror.errors import HostError
 from natmirror.rules import load_rules
 
@@ -118,7 +119,8 @@ def cleanup(force: bool, api_path: Path, as_json: bool) -> None:
         raise
     removed += iptables.cleanup()
     if as_json:
-        click.echo(json.dumps({"removed": removed}))
+        shown: RemovedRules = {"removed": removed}
+        click.echo(json.dumps(shown))
     else:
         click.echo("\n".join(removed) if removed else "nothing to remove")
     if not_told is not None:
@@ -157,15 +159,20 @@ def _release_kernel(owner: str, api_path: Path) -> HostError | None:
 @click.option(
     "--streams", type=FILE, metavar="DIR", help="Write the byte stream of each leg to a file of its own in DIR."
 )
-def replay(rules_file: Path, capture: Path, output: Path, mirror: str, streams: Path | None) -> None:
+@json_option
+def replay(rules_file: Path, capture: Path, output: Path, mirror: str, streams: Path | None, as_json: bool) -> None:
     """Run natmirror's engine over a capture.
 
     CAPTURE is a pcap or pcapng file; the times of its packets are the engine's clock. Prints a report. Needs no root
     and no network.
     """
+    from natmirror.replay.replay import Report
     from natmirror.replay.replay import replay as run
 
-    click.echo(str(run(load_rules(rules_file), capture, output, mirror=mirror, streams=streams)))
+    def shown(report: Report) -> str:
+        return json.dumps(report.show(), indent=2) if as_json else str(report)
+
+    click.echo(shown(run(load_rules(rules_file), capture, output, mirror=mirror, streams=streams, show=shown)))
 
 
 @click.command(epilog=epilog(exit_codes.DEMO))

@@ -159,7 +159,7 @@ def _greet(connection: socket.socket, answer: dict[str, Any]) -> None:
     handshake = Handshake()
 
     def greeted(piece: bytes) -> bool:
-        connection.sendall(handshake.receive(piece))
+        _send(connection, handshake.receive(piece))
         return handshake.is_answered
 
     try:
@@ -184,17 +184,31 @@ def _exchange(
 ) -> None:
     """Send bytes; wait until they are acknowledged, and until ``answers``, called with each piece that comes, returns
     True. ``what`` names the bytes."""
-    connection.sendall(data)
+    has_room = _send(connection, data)
     answer["sent"] += len(data)
     answer["size"] = len(data)
     until = time.monotonic() + _ANSWER_TIMEOUT
     is_answered = False
     while True:
         is_answered = answers(_receive(connection, _POLL, answer)) or is_answered
-        answer["unacked"] = unacked(connection) > 0
+        answer["unacked"] = not has_room or unacked(connection) > 0
         if (is_answered and not answer["unacked"]) or time.monotonic() > until:
             answer["silent"] = "" if is_answered else what
             return
+
+
+def _send(connection: socket.socket, data: bytes) -> bool:
+    """Send bytes; return whether the peer had room for all. Ended where the backend ends the connection."""
+    connection.settimeout(_ANSWER_TIMEOUT)
+    try:
+        connection.sendall(data)
+        return True
+    except TimeoutError:
+        return False
+    except OSError:
+        raise Ended(is_reset=True) from None
+    finally:
+        connection.settimeout(_POLL)
 
 
 def _receive(connection: socket.socket, seconds: float, answer: dict[str, Any]) -> bytes:

@@ -43,6 +43,7 @@ class ClientPort:
         self._services = list(dict.fromkeys(services))
         self.link = None if link is None or _is_strict(link) else link
         """The interface by which its packets come in; None: the pair's end."""
+        self._index: int | None = None
 
     def __enter__(self) -> "ClientPort":
         self._caller = subprocess.Popen(
@@ -72,9 +73,9 @@ class ClientPort:
             self._caller.communicate(timeout=_END_TIMEOUT)
         self._caller.kill()
         self._caller.communicate()
-        with IPRoute() as kernel, suppress(NetlinkError):
-            for index in kernel.link_lookup(ifname=PORT):
-                kernel.link("del", index=index)
+        if self._index is not None:  # else the interface of that name is another doctor's
+            with IPRoute() as kernel, suppress(NetlinkError):
+                kernel.link("del", index=self._index)
 
     def call(self, address: IPv4Address, port: int, data: bytes, *, is_openflow: bool) -> dict[str, Any]:
         """Make a connection, which stays open; return what has become of it, as caller.py says."""
@@ -110,6 +111,7 @@ class ClientPort:
                 peer = {"ifname": INTERFACE, "net_ns_pid": self._caller.pid, "mtu": mtu}
                 kernel.link("add", ifname=PORT, kind="veth", peer=peer, mtu=mtu)
                 [index] = kernel.link_lookup(ifname=PORT)
+                self._index = index
                 for name, value in _SETTINGS.items():
                     (_CONF / PORT / name).write_text(str(value))
                 kernel.link("set", index=index, state="up")
@@ -171,4 +173,6 @@ def _mtu(kernel: IPRoute, link: str | None) -> int:
 
 def _why(error: Exception) -> str:
     why = error.args[1] if isinstance(error, NetlinkError) and len(error.args) > 1 else str(error)
-    return f"{PORT} or a route to the client's address is there already" if "exists" in str(why) else str(why)
+    if "exists" not in str(why):
+        return str(why)
+    return f"the interface {PORT}, or a route to the client's address alone, is there: wait until another doctor ends"

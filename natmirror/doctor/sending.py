@@ -19,11 +19,15 @@ from natmirror.errors import HostError
 from natmirror.fastpath.flow_states import FlowState
 from natmirror.findings import Finding, SendCode
 from natmirror.linux.addresses import own_addresses
+from natmirror.mirror.shown import SessionWait
 from natmirror.reasons import EndReason
 from natmirror.rules import CheckKind, Mirror, Service
 
 SECTION = "packets that doctor has sent"
 _OPEN = (FlowState.ESTABLISHED, FlowState.HALF_CLOSED, FlowState.CLOSING)
+_OPENFLOW_PORTS = (6653, 6633)
+_NO_DATA = "no data was sent: name some with --data"
+_WAITS = sentences(SessionWait)
 # Seconds
 _SECOND_SYN_AFTER = 0.9  # Linux sends a SYN again after one
 _COPIED_WITHIN = 3.5  # a leg sends SYNs after 0, 1 and 3 s
@@ -37,17 +41,20 @@ _NO_ANSWER = (
 def send(subject: Subject, client: IPv4Address, data: bytes) -> list[Outcome]:
     """Call each service with a pool from ``client``; return what has become of each connection and of its copies.
     ``data`` is what to send to a service that does not speak OpenFlow."""
+    outcomes: list[Outcome] = []
     try:
         services = _services(subject)
         _refuse_unless_free(subject, client)
         route = route_to(client)
         link = None if route.gateway is None and route.link == "lo" else route.link
         with ClientPort(client, [one.address for one in services], link) as port:
-            return [outcome for one in services for outcome in _called(subject, port, one, client, data)]
+            for one in services:
+                outcomes.extend(_called(subject, port, one, client, data))
     except NothingToCheckError as error:
-        return [_unmade(CheckState.SKIPPED, str(error))]
-    except (NotCheckedError, HostError, OSError) as error:
-        return [_unmade(CheckState.UNKNOWN, str(error))]
+        outcomes.append(_unmade(CheckState.SKIPPED, str(error)))
+    except (NotCheckedError, HostError, OSError) as error:  # such as a natmirror that stops meanwhile
+        outcomes.append(_unmade(CheckState.UNKNOWN, str(error)))
+    return outcomes
 
 
 def _unmade(state: CheckState, why: str) -> Outcome:
@@ -57,6 +64,8 @@ def _unmade(state: CheckState, why: str) -> Outcome:
 def _services(subject: Subject) -> list[Service]:
     """Return the services to call."""
     subject.need_rights()
+    if subject.owner is None:
+        raise NotCheckedError("natmirror does not run: start it, and then run natmirror doctor --send again")
     status = subject.run()
     if (pair := status["pair"]) is not None and pair["role"] != "master":
         raise NothingToCheckError("this host of the pair is not active")
@@ -78,7 +87,7 @@ def _refuse_unless_free(subject: Subject, client: IPv4Address) -> None:
 def _called(
     subject: Subject, port: ClientPort, service: Service, client: IPv4Address, data: bytes
 ) -> Iterator[Outcome]:
-    answer = port.call(service.address, service.port, data, is_openflow=_speaks_openflow(service))
+    answer = port.call(service.address, service.port, data, is_openflow=_is_likely_openflow(service, data))
     flow = _flow(subject, client, answer["port"])
     try:
         found = list(_production(service, client, answer, flow, port.link))
@@ -105,6 +114,12 @@ def _speaks_openflow(service: Service) -> bool:
     return is_checked or any(mirror.speaks_openflow for mirror in service.mirrors)
 
 
+def _is_likely_openflow(service: Service, data: bytes) -> bool:
+    """Return whether to speak OpenFlow to a service: the rules say that it does, or else its port, if there is no data
+    for it."""
+    return _speaks_openflow(service) or (not data and service.port in _OPENFLOW_PORTS)
+
+
 def _flow(subject: Subject, client: IPv4Address, port: int) -> dict[str, Any] | None:
     """Return the connection as natmirror shows it; None: it has not seen it."""
     flows: list[dict[str, Any]] = ask_list("flows", subject.api, client=f"{client}:{port}")
@@ -115,16 +130,24 @@ def _backend(flow: dict[str, Any] | None) -> str:
     return "a backend" if flow is None or flow["backend"] is None else str(flow["backend"])
 
 
+def _address(service: Service, backend: str) -> str:
+    """Return a backend's address, for a command."""
+    members = service.pool.members if service.pool else ()
+    return next((str(one.address) for one in members if one.name == backend), "BACKEND")
+
+
 def _said(client: IPv4Address, answer: dict[str, Any], flow: dict[str, Any] | None) -> str:
-    sent = f", and acknowledges {answer['sent']} bytes" if answer["sent"] else ""
-    return f"{_backend(flow)} answers {client} after {1000 * answer['seconds']:.1f} ms{sent}"
+    time_needed = f"{1000 * answer['seconds']:.1f} ms"
+    if answer["sent"]:
+        return f"{_backend(flow)} answers {client} after {time_needed}, and acknowledges {answer['sent']} bytes"
+    return f"{_backend(flow)} accepts a connection of {client} after {time_needed}; {_NO_DATA}"
 
 
 def _production(
     service: Service, client: IPv4Address, answer: dict[str, Any], flow: dict[str, Any] | None, link: str | None
 ) -> Iterator[Finding]:
     """Yield what is wrong with the connection."""
-    names = {"service": service.name, "client": client, "backend": _backend(flow)}
+    names: dict[str, Any] = {"service": service.name, "client": client, "backend": _backend(flow)}
     if answer["state"] == "unanswered" and flow is None:
         yield SendCode.SENT_NOT_SEEN.found(**names, interface=link or "INTERFACE")
     elif answer["state"] == "unanswered":
@@ -134,7 +157,7 @@ def _production(
     elif answer["state"] == "ended":
         yield SendCode.SENT_ENDED.found(**names, how=answer["how"], sent=answer["sent"])
     elif answer["unacked"]:
-        yield SendCode.SENT_LOST.found(**names, size=answer["size"])
+        yield SendCode.SENT_LOST.found(**names, size=answer["size"], address=_address(service, names["backend"]))
     elif answer["silent"]:
         yield SendCode.SENT_NO_REPLY.found(**names, what=answer["silent"])
     elif answer["seconds"] > _SECOND_SYN_AFTER:
@@ -160,9 +183,20 @@ def _copies(subject: Subject, service: Service, client: IPv4Address, answer: dic
         if leg is None and (why := _why_excluded(mirror, client)):
             yield Outcome(*_named(service, mirror), state=CheckState.SKIPPED, why=why)
             continue
+        if leg is not None and leg["reason"] in {*SessionWait}:
+            why = _WAITS[SessionWait(leg["reason"]).name]
+            yield Outcome(*_named(service, mirror), state=CheckState.UNKNOWN, why=f"no session has begun: {why}")
+            continue
         found = list(_copy(service, mirror, client, leg, answer))
-        said = "" if leg is None or found else f"{leg['acked_bytes']} of {leg['client_bytes']} bytes acknowledged"
+        said = "" if leg is None or found else _said_of_copy(leg)
         yield Outcome(*_named(service, mirror), found, state_of(found), said=said)
+
+
+def _said_of_copy(leg: dict[str, Any]) -> str:
+    if not leg["client_bytes"]:
+        return f"the leg to it is open; {_NO_DATA}"
+    said = f"{leg['acked_bytes']} of {leg['client_bytes']} bytes acknowledged"
+    return said if leg["session"] is None else f"the master has sent its HELLO, {said}"
 
 
 def _why_excluded(mirror: Mirror, client: IPv4Address) -> str:
@@ -174,7 +208,8 @@ def _why_excluded(mirror: Mirror, client: IPv4Address) -> str:
 def _is_delivered(leg: dict[str, Any] | None, answer: dict[str, Any]) -> bool:
     if leg is None or leg["reason"] is not None or leg["state"] == "syn-sent":
         return False
-    return leg["acked_bytes"] == leg["client_bytes"] and (leg["client_bytes"] > 0 or not answer["sent"])
+    is_answered = leg["session"] is None or leg["consumed_bytes"] > 0
+    return is_answered and leg["acked_bytes"] == leg["client_bytes"] and (leg["client_bytes"] > 0 or not answer["sent"])
 
 
 def _copy(
@@ -185,6 +220,9 @@ def _copy(
         return
     names = {"name": mirror.name, "service": service.name, "address": mirror.address}
     if leg is not None and leg["reason"] is None and leg["state"] != "syn-sent":
+        if leg["acked_bytes"] == leg["client_bytes"] and leg["session"] is not None:
+            yield SendCode.MASTER_SILENT.found(**names)
+            return
         yield SendCode.COPY_NOT_TAKEN.found(
             **names, count=leg["client_bytes"] - leg["acked_bytes"], total=leg["client_bytes"]
         )

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from natmirror import __version__
 from natmirror.api.client import ask
 from natmirror.errors import HostError, RulesError
 from natmirror.findings import ALL_CODES, Finding, FindingCode, PathCode, SetupCode, without_consequences
@@ -64,9 +65,12 @@ class Subject:
         if self.owner is None:
             return None, ""
         try:
-            return ask("status", self.api), ""
+            status = ask("status", self.api)
         except HostError as error:
             return None, str(error)
+        if status["version"] != __version__:
+            return None, f"it is natmirror {status['version']}, and this doctor is of {__version__}"
+        return status, ""
 
     def run(self) -> Mapping[str, Any]:
         """Return the state of the running natmirror. NothingToCheckError where none runs, NotCheckedError where it does

@@ -1,9 +1,9 @@
 """A visit: makes all checks, mends what is safe to mend, and checks again.
 
-A command that mends changes no other program's rules and no route. It is this program's own, never a socket's.
+A command that mends changes no rule and no route, makes no filter let more pass, and ends no connection. It is this
+program's own, never a socket's.
 """
 
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 
@@ -74,6 +74,8 @@ def _made(check: Check, subject: Subject) -> Outcome:
             return Outcome(*named, state=CheckState.UNKNOWN, why=str(error))
     except NothingToCheckError as error:
         return Outcome(*named, state=CheckState.SKIPPED, why=str(error))
+    except Exception as error:  # must not keep the other checks' results from the operator
+        return Outcome(*named, state=CheckState.UNKNOWN, why=f"internal error of doctor, report it: {error!r}")
     return Outcome(*named, found, state_of(found))
 
 
@@ -84,10 +86,8 @@ def _fixes(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:
 
 def _run(command: Sequence[str]) -> str | None:
     """Run a command; return why it failed, None where it did not."""
-    program, *words = command
-    argv = [sys.executable, "-m", "natmirror", *words] if program == "natmirror" else [program, *words]
     try:
-        commands.run(argv, package=_PACKAGES.get(program, program))
+        commands.run(command, package=_PACKAGES[command[0]])
     except HostError as error:
         return str(error)
     return None

@@ -110,7 +110,7 @@ class Engine:
         mirror_packets = MirrorPackets(
             *(self._services, self._mirrors, self._mirroring, self.replicated_legs, self._outgoing, counters)
         )
-        new_connections = NewConnections(self._services, self._nat)
+        new_connections = NewConnections(self._services, self._nat, self._gear.clients)
         self.decide = Forwarding(
             *(self._services, self._nat, new_connections, mirror_packets, self._mirroring),
             *(self._failover, self._icmp_errors, self._outgoing, counters),
@@ -263,7 +263,7 @@ class Engine:
         return self._legs.ids()
 
     def end_removed(self, leg_ids: Iterable[int], now: float) -> list[Send]:
-        """End each leg, of those with these numbers, whose mirror the rules no longer name."""
+        """End each leg, of those with these numbers, whose mirror is paused, or no longer in the rules."""
         self._mirroring.end_removed(leg_ids)
         return self.read_sessions(now)
 
@@ -292,10 +292,10 @@ class Engine:
         rules do not name them; they are treated like removed ones."""
         return self._services.unlisted_backends
 
-    def set_share(self, service: str, backend: str, share: float) -> None:
-        """Set a backend's share: the fraction, 0 to 1, of its normal part of new connections. Raise ValueError if there
-        is no such backend."""
-        self._services.set_share(*self._services.backend_named(service, backend), share)
+    def set_share(self, service: str, backend: str, share: float, weight: int | None = None) -> None:
+        """Set a backend's share: the fraction, 0 to 1, of its normal part of new connections; and its weight, or None
+        for that of the rules. Raise ValueError if there is no such backend."""
+        self._services.set_share(*self._services.backend_named(service, backend), share, weight)
 
     def set_marks(self, marks: Mapping[tuple[Endpoint, Endpoint], int]) -> None:
         """Set the kernel's mark for each pair of a service and one of its backends: with a mark the loop may leave the

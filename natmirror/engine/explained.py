@@ -19,6 +19,8 @@ class Obstacle(StrEnum):
     """It has lately refused this client's SYN, or left it unanswered."""
     SLOW_START = "slow-start"
     """The client is among those that it does not get yet, because its share is below 1."""
+    WEIGHTS = "weights"
+    """The client is among those that it leaves to others, because commands have changed the pool's weights."""
 
 
 class FailureKind(StrEnum):
@@ -49,7 +51,7 @@ class PoolMemberEntry(TypedDict):
     address: str
     """The backend's address and port."""
     weight: int
-    """Its weight in the rules."""
+    """Its weight: that of the last ``natmirror weight``, or else that of the rules."""
     share: float
     """The fraction, 0 to 1, of its normal part of new connections that it gets."""
     connections: int
@@ -62,6 +64,19 @@ class PoolMemberEntry(TypedDict):
     """The client's failed attempt, if that is an obstacle."""
 
 
+class ClientUseEntry(TypedDict):
+    """What the client has of the service, and what its limits allow."""
+
+    connections: int
+    """Its connections that count now: a half open one does so for 10 to 20 s."""
+    max_connections: int | None
+    """The limit on them; null for none."""
+    new_connections: str | None
+    """The limit on its new connections, such as ``20/s``; null for none."""
+    new_connections_left: int | None
+    """How many it may open now; null without such a limit."""
+
+
 class NewConnectionEntry(TypedDict):
     """What would become of a client's new connection to a service now."""
 
@@ -71,6 +86,8 @@ class NewConnectionEntry(TypedDict):
     """The service's address and port."""
     opening: Opening
     """What would become of the connection."""
+    per_client: ClientUseEntry | None
+    """What the client has of the service; null if the service has no limits per client."""
     backend: str | None
     """The backend that it would get; null if it gets none, and if that depends on the client's port."""
     needs_port: bool

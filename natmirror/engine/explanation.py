@@ -4,6 +4,7 @@ It asks the functions that decide, and changes nothing.
 """
 
 from natmirror.engine.explained import (
+    ClientUseEntry,
     ConnectionEntry,
     FailureEntry,
     FailureKind,
@@ -73,6 +74,7 @@ class EngineExplanation:
             "service": service.name,
             "address": show(endpoint_of(service)),
             "opening": opening,
+            "per_client": self._use(service, client, now),
             "backend": None if backend is None or (needs_port and not is_sorry) else backend.name,
             "needs_port": needs_port and not is_sorry,
             "balance": None if pool is None else pool.balance,
@@ -83,21 +85,34 @@ class EngineExplanation:
             "copies": self._foreseen_copies(service, client, choice, opening),
         }
 
+    def _use(self, service: Service, client: Endpoint, now: float) -> ClientUseEntry | None:
+        use, limits = self._new_connections.use_of(service, client, now), service.per_client
+        if use is None or limits is None:
+            return None
+        return {
+            "connections": use.connections,
+            "max_connections": limits.max_connections,
+            "new_connections": None if limits.new_connections is None else str(limits.new_connections),
+            "new_connections_left": use.tokens,
+        }
+
     def _member(
         self, service: Service, client: Endpoint, member: PoolMember, choice: Choice, now: float, is_hashed: bool
     ) -> PoolMemberEntry:
         backend = member.backend
         failure = next((one for one in choice.failures if one.backend == backend), None)
+        lends_slot = is_hashed and backend != choice.backend and self._lends_slot(service, client, member)
         obstacles = {
             Obstacle.CLOSED: not member.share,
             Obstacle.FULL: backend in choice.full,
             Obstacle.FAILED: failure is not None and not choice.has_tried_all,
-            Obstacle.SLOW_START: is_hashed and backend != choice.backend and self._lends_slot(service, client, member),
+            Obstacle.SLOW_START: 0 < member.share < 1 and lends_slot,
+            Obstacle.WEIGHTS: member.share == 1 and lends_slot,
         }
         return {
             "backend": backend.name,
             "address": show(endpoint_of(backend)),
-            "weight": backend.weight,
+            "weight": backend.weight if member.weight is None else member.weight,
             "share": member.share,
             "connections": member.connection_count[0],
             "max_connections": backend.max_connections,
@@ -106,9 +121,9 @@ class EngineExplanation:
         }
 
     def _lends_slot(self, service: Service, client: Endpoint, member: PoolMember) -> bool:
-        """Return whether the client's slot is this backend's, and another one has it while this one's share grows."""
+        """Return whether the client's slot is this backend's, and another one has it for this one's share or weight."""
         maglev = self._services.maglev(service)
-        return 0 < member.share < 1 and maglev.derive(client) == member.backend and maglev.gives_slot_away(client)
+        return maglev.derive(client) == member.backend and maglev.gives_slot_away(client)
 
     def _foreseen_copies(
         self, service: Service, client: Endpoint, choice: Choice, opening: Opening

@@ -24,6 +24,12 @@ from natmirror.net.packet import ACK, RST, Segment
 from natmirror.reasons import DropReason
 from natmirror.rules import Backend, Service
 
+_REASONS = {
+    Opening.PAST_SERVICE: DropReason.PAST_SERVICE,
+    Opening.CLIENT_FULL: DropReason.CLIENT_MAX_CONNECTIONS,
+    Opening.CLIENT_TOO_FAST: DropReason.CLIENT_NEW_CONNECTIONS,
+}
+
 
 class Failover:
     """The part of an engine that resets, releases and picks up connections."""
@@ -109,8 +115,8 @@ class Failover:
         """Return the verdict on a SYN that opens no flow, and reset its client if the rules say so."""
         if opening is Opening.NO_CLIENT:
             return Accept()
-        if opening is Opening.REFUSED:
+        if opening in (Opening.REFUSED, Opening.CLIENT_FULL):
             self._outgoing.add([Send(build_reset(syn))])
-        reason = DropReason.PAST_SERVICE if opening is Opening.PAST_SERVICE else DropReason.NO_BACKEND
+        reason = _REASONS.get(opening, DropReason.NO_BACKEND)
         self._counters.drop(reason)
         return Drop(reason)

@@ -187,14 +187,15 @@ class Forwarding:
                 return self._drop(DropReason.OVER_LIMIT)
             flow.row.orig.packets += 1
             return self._to_backend(segment, service, flow)
-        if flow is not None and flow.is_first_syn(segment) and flow.state in (State.SYN_SENT, State.SYN_RECEIVED):
+        again = flow is not None and flow.is_first_syn(segment) and flow.state in (State.SYN_SENT, State.SYN_RECEIVED)
+        if flow is not None and again:
             if not self._nat.is_unanswered(flow, now):
                 self._nat.note_repeated_syn(flow, segment)
                 tracker.track(flow.row, segment, from_client=True, is_taken=False)
                 self._nat.touch(flow, now)
                 return self._to_backend(segment, service, flow)
             self._counters.count(EngineCounter.SYNS_UNANSWERED)
-        backend, opening = self._new_connections.choose(service, (segment.src, segment.sport), now)
+        backend, opening = self._new_connections.choose(service, (segment.src, segment.sport), now, again=again)
         if opening not in (Opening.TO_BACKEND, Opening.WATCHED):
             return self._failover.refuse(segment, opening)
         flow = self._nat.open(service, backend, segment, now)

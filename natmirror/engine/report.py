@@ -11,6 +11,7 @@ from natmirror.mirror.faults import Faults
 from natmirror.mirror.report import MirrorReport
 from natmirror.mirror.sessions.sessions import MasterSessions
 from natmirror.mirror.shown import FlowEntry
+from natmirror.nat.client_limits import client_limits
 from natmirror.nat.flow import Flow
 from natmirror.nat.flows import Nat
 from natmirror.nat.services import ServiceTable
@@ -66,6 +67,7 @@ class EngineReport:
             "flows": self._services.flow_count(),
             "pinned_flows": self._nat.table.announced(),
             "backends": self._services.backends(),
+            "client_limits": [*client_limits(self._services.numbered(), self._gear.clients, now)],
             "mirrors": self._mirrors.mirrors(self._services.names(), now),
             "mirror_memory": self._mirrors.memory(),
             "faults": self._faults.show(self._thread),

@@ -6,13 +6,14 @@ from natmirror.engine.counters import EngineCounter
 from natmirror.fastpath.punt_reasons import PuntReason
 from natmirror.mirror.faults import FaultsEntry
 from natmirror.mirror.shown import MirrorEntry, MirrorMemory
+from natmirror.nat.client_limits import ClientLimitEntry
 from natmirror.nat.services import BackendCounts
 from natmirror.openflow.shown import SideEntry
 from natmirror.reasons import DropReason, NotKeptReason
 
 
 class Sums(TypedDict):
-    """The counters of engines, without those of backends."""
+    """The counters of engines, without those of backends and mirrors."""
 
     counters: dict[EngineCounter, int]
     """The engine's counters, by name."""
@@ -27,8 +28,8 @@ class Sums(TypedDict):
     """Flows in the flow table now, without clients' direct connections to backends."""
     pinned_flows: int
     """Pinned flows now: the rules alone would give another backend, so the binding has to be stored and shared."""
-    mirrors: list[MirrorEntry]
-    """Each mirror, in the order of the rules."""
+    client_limits: list[ClientLimitEntry]
+    """The limits per client of each service that has some, and the clients that have met them."""
     mirror_memory: MirrorMemory
     """The memory budget that all mirrors share."""
     faults: FaultsEntry
@@ -42,6 +43,8 @@ class Snapshot(Sums):
 
     backends: list[BackendCounts]
     """Each backend with its connections, in the order of the rules."""
+    mirrors: list[MirrorEntry]
+    """Each mirror, in the order of the rules."""
 
 
 class SwitchDecisions(TypedDict):

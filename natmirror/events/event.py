@@ -7,6 +7,9 @@ from typing import Any, TypedDict
 
 from natmirror.events.kinds import EventKind, EventSeverity
 
+MAX_TIME = 253_402_300_800.0
+"""The year 10000, in seconds since 1970: RFC 3339 writes no later time."""
+
 
 class EventEntry(TypedDict):
     """Something that has happened."""
@@ -84,14 +87,17 @@ def encode(event: Event) -> bytes:
 def decode(line: bytes | str) -> Event:
     """Return the event in a line of a file. ValueError where it has none."""
     try:
-        found = json.loads(line)
-        return from_entry(found)
-    except (KeyError, TypeError, RecursionError) as error:
+        event = from_entry(json.loads(line))
+    except (KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(f"no event: {error!r}") from None
+    # Numbers follow the time of day in milliseconds (EventRing), so that none is ever above the last time's
+    if not (0 < event.number < MAX_TIME * 1000 and 0 <= event.at < MAX_TIME and event.count >= 0):
+        raise ValueError(f"no event: number {event.number}, time {event.at}, count {event.count}")
+    return event
 
 
 def from_entry(found: dict[str, Any]) -> Event:
-    """Return the event that an entry shows. ValueError, KeyError or TypeError where it shows none."""
+    """Return the event that an entry shows. ValueError, KeyError, TypeError or OverflowError where it shows none."""
     words = {
         name: None if found[name] is None else str(found[name]) for name in ("service", "backend", "mirror", "code")
     }

@@ -43,6 +43,10 @@ class EventKind(StrEnum):
     """The operator has drained a backend."""
     BACKEND_UNDRAINED = "backend-undrained"
     """The operator has given a drained backend new connections again."""
+    WEIGHT_CHANGED = "weight-changed"
+    """The operator has given a backend another weight, or that of the rules again."""
+    OVERRIDE_DROPPED = "override-dropped"
+    """What a command had set holds no more, because the rules no longer have its backend or mirror."""
     CONNECTIONS_RESET = "connections-reset"
     """natmirror has reset the connections of a backend, because it is down or was drained past its deadline."""
     MIRROR_DOWN = "mirror-down"
@@ -51,6 +55,10 @@ class EventKind(StrEnum):
     MIRROR_UP = "mirror-up"
     """A mirror that was down has accepted a leg, or acknowledged bytes; ``count`` has the number of legs that failed
     meanwhile."""
+    MIRROR_PAUSED = "mirror-paused"
+    """The operator has paused a mirror."""
+    MIRROR_RESUMED = "mirror-resumed"
+    """The operator has ended a mirror's pause."""
     COPIES_LOST = "copies-lost"
     """A mirror has lost copies or parts of them: ``code`` has the reason, ``count`` the legs that ended for it
     (0: legs that ended earlier lose more), the text the number of bytes. While it lasts, the events cover longer and
@@ -68,5 +76,7 @@ class EventKind(StrEnum):
     MIRRORING_ON = "mirroring-on"
     """natmirror has switched a kind of mirroring work on again."""
     LIMIT_REACHED = "limit-reached"
-    """A limit was reached: ``code`` is ``over-limit`` for a client that had no turn left, ``max-flows`` for a full flow
-    table."""
+    """A limit was reached: ``code`` is ``over-limit`` for a client that had no turn left, ``client-max-connections`` or
+    ``client-new-connections`` for clients that met a limit of ``per-client``, ``max-connections`` for a full backend,
+    ``max-flows`` for a full flow table; ``count`` has the packets or connections. While it lasts, the events cover
+    longer and longer times, up to an hour."""

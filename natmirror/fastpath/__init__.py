@@ -1,11 +1,13 @@
 """The C gear and its Python interface: flow table, leg table, tracker, leg sender, plan, Maglev tables.
 
 Begin with gear.py: it owns the tables of flows and legs (tables.py) and calls ``_fastpath.c``, one folder up, which
-decides packets. plan.py hands services and backends to C. client_memory.py counts memory by client. rows.py gives C's
+decides packets. plan.py hands services and backends to C. client_memory.py counts
+memory by client, client_limits.py connections. rows.py gives C's
 structs their Python types, flow_flags.py and leg_flags.py name their bits, constants.py and flow_states.py read C's
 constants and tables from the library. No I/O, no clock, no policy. Imports net and actions.
 """
 
+from natmirror.fastpath.client_limits import ClientTable, ClientUse, Limited
 from natmirror.fastpath.client_memory import ClientMemory
 from natmirror.fastpath.constants import (
     ACCEPT,
@@ -56,7 +58,7 @@ from natmirror.fastpath.held_bytes import MAX_RELEASE_LEN, HeldBytes, client_byt
 from natmirror.fastpath.looks import SEVERAL, Look, ServiceLook, Tally
 from natmirror.fastpath.maglev import fill_maglev, number_places, places_of, share_maglev
 from natmirror.fastpath.memory import ConnectionCounts, Memory
-from natmirror.fastpath.plan import Plan, PlannedService
+from natmirror.fastpath.plan import ClientLimits, Plan, PlannedService
 from natmirror.fastpath.rows import Array, FlowRow, GearRow, HalfRow, LegRow
 from natmirror.fastpath.siphash import siphash, subkey
 from natmirror.fastpath.sum_rows import AccountSums
@@ -109,7 +111,10 @@ __all__ = [
     "UNCONFIRMED_TIMEOUT",
     "AccountSums",
     "Array",
+    "ClientLimits",
     "ClientMemory",
+    "ClientTable",
+    "ClientUse",
     "ConnectionCounts",
     "FlowRow",
     "FlowTable",
@@ -119,6 +124,7 @@ __all__ = [
     "HeldBytes",
     "LegRow",
     "LegTable",
+    "Limited",
     "Look",
     "Memory",
     "Plan",

@@ -29,6 +29,7 @@ RECONNECTS = lib.NM_FLOW_RECONNECTS
 AT_BREAK = lib.NM_FLOW_AT_BREAK
 UNREAD = lib.NM_FLOW_UNREAD
 AHEAD = lib.NM_FLOW_AHEAD
+LIMITED = lib.NM_FLOW_LIMITED
 """Bits of ``FlowRow.flags``."""
 NOT_PLAIN = LOOSE | PICKED_UP | SERVICE_MIRRORED
 """The flow's service has mirrors, or its SYN did not pass here."""

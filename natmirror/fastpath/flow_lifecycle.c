@@ -85,6 +85,9 @@ uint32_t nm_gear_sweep(nm_gear *gear, uint32_t first, uint32_t max, int how, dou
         nm_flow_renew_deadline(gear->flows, flow);
         if (flow->flags & (NM_FLOW_DIRECT | NM_FLOW_WATCHED))
             continue;
+        uint32_t is_limited = gear->plan.services[flow->service_id].flags & NM_FLOW_LIMITED;
+        flow->flags = (flow->flags & ~(uint32_t)NM_FLOW_LIMITED) | is_limited;
+        nm_flow_recount(gear->flows, flow);
         if (how & NM_SWEEP_STANDBY && is_pinned(gear, flow)) {
             if (is_forgettable(flow)) {
                 nm_gear_remove(gear, flow);
@@ -120,16 +123,32 @@ int nm_flow_is_closed(const nm_flow *flow)
     return flow->state >= NM_STATE_TIME_WAIT && !(flow->flags & NM_FLOW_PYTHON_STATE);
 }
 
-nm_flow *nm_flow_open(nm_gear *gear, nm_flow *closed, const nm_segment *syn, int checksum, double now)
+/* Return whether a client's limits allow another connection. A SYN that comes too fast is dropped here, and *dropped is
+ * the reason; Python answers one that exceeds the other limit, and forgets a killed flow before. */
+static int is_allowed(nm_gear *gear, nm_service *service, const nm_flow *closed, const uint8_t *client, double now,
+                      int *dropped)
+{
+    nm_clients *clients = nm_flows_clients(gear->flows);
+    uint16_t service_id = (uint16_t)(service - gear->plan.services);
+    int limit = nm_client_limit(clients, &service->limits, service_id, 4, client, now);
+    if (limit == NM_LIMIT_RATE && !(closed && closed->flags & NM_FLOW_KILLED)) {
+        nm_client_refuse(clients, &service->limited[limit], limit, service_id, 4, client, now);
+        *dropped = NM_DROP_CLIENT_NEW_CONNECTIONS;
+        gear->counters.drops[*dropped]++;
+    }
+    return limit == NM_WITHIN_LIMITS;
+}
+
+nm_flow *nm_flow_open(nm_gear *gear, nm_flow *closed, const nm_segment *syn, int checksum, double now, int *dropped)
 {
     const uint8_t *client = source_of(syn);
     nm_service *service = nm_plan_service(&gear->plan, 4, client, destination_of(syn), syn->dport);
-    if (!service || service->needs_python || syn->payload_len ||
-        (syn->flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) != TCP_SYN || nm_is_vain_syn(service->flags, syn) ||
-        has_bad_sum(syn, checksum))
+    if (!service || (syn->flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) != TCP_SYN ||
+        nm_is_vain_syn(service->flags, syn) || has_bad_sum(syn, checksum) ||
+        (service->flags & NM_FLOW_LIMITED && !is_allowed(gear, service, closed, client, now, dropped)))
         return NULL;
     uint16_t service_id = (uint16_t)(service - gear->plan.services);
-    if (*nm_plan_suspect(&gear->plan, service_id, 4, client))
+    if (service->needs_python || syn->payload_len || *nm_plan_suspect(&gear->plan, service_id, 4, client))
         return NULL;
     uint16_t backend_id = nm_plan_pick(service, client, syn->sport);
     endpoint there = endpoint_of(gear, service, backend_id);
@@ -154,6 +173,8 @@ nm_flow *nm_flow_open(nm_gear *gear, nm_flow *closed, const nm_segment *syn, int
     flow->created_at = now;
     nm_track_syn(flow, syn);
     nm_flow_touch(gear->flows, flow, now, 1);
+    if (service->flags & NM_FLOW_LIMITED)
+        nm_client_spend(nm_flows_clients(gear->flows), &service->limits, service_id, 4, client, now);
     if (service->round_robin)
         service->next_entry = (service->next_entry + 1) % service->table_len;
     gear->counters.flows_opened++;

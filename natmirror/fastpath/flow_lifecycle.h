@@ -17,8 +17,9 @@ nm_flow *nm_gear_insert(nm_gear *gear, uint8_t family, const uint8_t *client, ui
 void nm_gear_remove(nm_gear *gear, nm_flow *flow);
 
 /* Open a flow for a client's first SYN; it replaces `closed`, a closed flow with the same tuple, or NULL. Return
- * NULL, with nothing changed, if Python has to decide. */
-nm_flow *nm_flow_open(nm_gear *gear, nm_flow *closed, const struct nm_segment *syn, int checksum, double now);
+ * NULL if the SYN is dropped, for the reason in *dropped, or with nothing changed if Python has to decide. */
+nm_flow *nm_flow_open(nm_gear *gear, nm_flow *closed, const struct nm_segment *syn, int checksum, double now,
+                      int *dropped);
 
 /* Open a flow for a client's direct connection to the backend that has sent this SYN-ACK, if the table has room.
  * Return 0, with nothing changed, if Python has to decide. */
@@ -28,7 +29,7 @@ int nm_flow_open_direct(nm_gear *gear, const nm_backend *backend, const struct n
 int nm_flow_is_closed(const nm_flow *flow);
 
 /* The options of nm_gear_sweep(), which always renews deadlines by the present timeouts, and checks again whether each
- * flow is pinned. */
+ * flow is pinned and counts among its client's connections. */
 #define NM_SWEEP_ANNOUNCE 1   /* log NM_CHANGE_BOUND again for each flow with NM_ANNOUNCED */
 #define NM_SWEEP_CLAIM_SEEN 2 /* make guests our own that have had packets here */
 #define NM_SWEEP_CLAIM_ALL 4  /* make all guests our own */

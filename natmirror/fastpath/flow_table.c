@@ -34,6 +34,7 @@ struct nm_flows {
     double timeouts[NM_STATES]; /* seconds */
     uint32_t announced_count;
     nm_changes *changes;
+    nm_clients *clients;
     nm_heap heap;
     uint8_t key[16];
 };
@@ -104,6 +105,7 @@ static void free_parts(nm_flows *flows)
     free(flows->reply);
     free(flows->free);
     free(flows->heap.places);
+    nm_clients_free(flows->clients);
     free(flows);
 }
 
@@ -120,7 +122,8 @@ nm_flows *nm_flows_new(uint32_t max_flows, const uint8_t *key)
     flows->reply = malloc(buckets * sizeof *flows->reply);
     flows->free = malloc(max_flows * sizeof *flows->free);
     flows->heap.places = malloc(max_flows * sizeof *flows->heap.places);
-    if (!flows->rows || !flows->orig || !flows->reply || !flows->free || !flows->heap.places) {
+    flows->clients = nm_clients_new(max_flows, key);
+    if (!flows->rows || !flows->orig || !flows->reply || !flows->free || !flows->heap.places || !flows->clients) {
         free_parts(flows);
         return NULL;
     }
@@ -225,6 +228,26 @@ int nm_flow_is_half_open(const nm_flow *flow)
     return flow->state <= NM_STATE_SYN_RECEIVED || nm_flow_is_unconfirmed(flow);
 }
 
+/* Return what a flow counts as. Only a strict one does: anyone can forge packets of a connection that is not known. */
+static uint8_t counts_as(const nm_flow *flow)
+{
+    if (!(flow->flags & NM_FLOW_LIMITED) || flow->flags & (NM_FLOW_DIRECT | NM_FLOW_LOOSE) ||
+        flow->sharing & NM_GUEST || flow->state >= NM_STATE_TIME_WAIT)
+        return NM_COUNTED_NOT;
+    return flow->state <= NM_STATE_SYN_RECEIVED ? NM_COUNTED_HALF_OPEN : NM_COUNTED_OPEN;
+}
+
+static void count_as(nm_flows *flows, nm_flow *flow, uint8_t what)
+{
+    if (flow->counted != what)
+        flow->counted = nm_client_count(flows->clients, flow->service_id, flow->family, flow->client, flow->counted, what,
+                                        flow->created_at);
+}
+
+void nm_flow_recount(nm_flows *flows, nm_flow *flow) { count_as(flows, flow, counts_as(flow)); }
+
+nm_clients *nm_flows_clients(const nm_flows *flows) { return flows->clients; }
+
 static void log_change(nm_flows *flows, const nm_flow *flow, uint8_t kind)
 {
     nm_changes *changes = flows->changes;
@@ -291,6 +314,7 @@ void nm_flow_release(nm_flows *flows, nm_flow *flow)
         flow->flags |= NM_FLOW_PICKED_UP | NM_FLOW_LOOSE | NM_FLOW_VOUCHED;
         flow->orig.flags = flow->reply.flags = 0;
     }
+    nm_flow_recount(flows, flow);
     if (!(flow->sharing & NM_PINNED))
         return;
     if (flow->sharing & NM_ANNOUNCED) { /* the host that passes it now announces its changes */
@@ -298,6 +322,7 @@ void nm_flow_release(nm_flows *flows, nm_flow *flow)
         flows->announced_count--;
     }
     flow->sharing |= NM_GUEST;
+    nm_flow_recount(flows, flow);
     flow->seen_at = 0.0;
     leave(flows, flow);
     nm_heap_remove(&flows->heap, &flow->due);
@@ -359,6 +384,7 @@ void nm_flow_remove(nm_flows *flows, nm_flow *flow)
     unlink_from(flows, BY_CLIENT, flow);
     unlink_from(flows, BY_BACKEND, flow);
     leave(flows, flow);
+    count_as(flows, flow, NM_COUNTED_NOT);
     set_announced(flows, flow, 0, NM_CHANGE_FORGOTTEN);
     nm_heap_remove(&flows->heap, &flow->due);
     flow->family = 0; /* a free row's mark */
@@ -460,11 +486,9 @@ void nm_flow_keep(nm_flows *flows, nm_flow *flow, double now)
     nm_heap_set(&flows->heap, &flow->due, now + flows->timeouts[flow->state]);
 }
 
-void nm_flow_touch(nm_flows *flows, nm_flow *flow, double now, int moved)
+/* Put a flow whose state has changed into its list, and set its deadline. */
+static void follow_state(nm_flows *flows, nm_flow *flow)
 {
-    flow->seen_at = now;
-    if (!moved && !(flow->flags & NM_FLOW_HALF_OPEN && !nm_flow_is_half_open(flow)))
-        return;
     flow->sharing &= (uint8_t)~NM_GUEST;
     if (nm_flow_is_half_open(flow))
         join(flows, flow, NM_FLOW_HALF_OPEN);
@@ -474,6 +498,14 @@ void nm_flow_touch(nm_flows *flows, nm_flow *flow, double now, int moved)
         leave(flows, flow);
     update_announced(flows, flow);
     nm_heap_set(&flows->heap, &flow->due, deadline(flows, flow));
+}
+
+void nm_flow_touch(nm_flows *flows, nm_flow *flow, double now, int moved)
+{
+    flow->seen_at = now;
+    if (moved || (flow->flags & NM_FLOW_HALF_OPEN && !nm_flow_is_half_open(flow)))
+        follow_state(flows, flow);
+    nm_flow_recount(flows, flow);
 }
 
 double nm_flows_next_due(nm_flows *flows) { return nm_heap_next(&flows->heap); }

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "fastpath/byte_ring.h"
+#include "fastpath/client_limits.h"
 #include "fastpath/flow_states.h"
 #include "fastpath/heap.h"
 
@@ -45,6 +46,7 @@
 #define NM_FLOW_AT_BREAK 0x2000000   /* there is one at break_at */
 #define NM_FLOW_UNREAD 0x4000000     /* client data passed whose numbers agreed with nothing: its backend may have it */
 #define NM_FLOW_AHEAD 0x8000000      /* its backend may have bytes of the client past orig.end, up to ahead_to */
+#define NM_FLOW_LIMITED 0x10000000   /* its service has limits per client: it counts */
 
 /* nm_flow.sharing: what another host needs to know of the flow */
 #define NM_PINNED 1    /* the rules alone give another backend */
@@ -111,6 +113,7 @@ typedef struct {
     uint8_t family;        /* 4 or 6 */
     uint8_t state;         /* NM_STATE_* */
     uint8_t sharing;       /* NM_PINNED | NM_ANNOUNCED | NM_GUEST */
+    uint8_t counted;       /* NM_COUNTED_*: what it counts as, among its client's connections */
     uint32_t flags;        /* NM_FLOW_* */
     uint16_t service_id;   /* index of nm_plan.services */
     uint16_t backend_id;   /* of nm_plan.backends; NM_NO_BACKEND where there is no pool, and for NM_FLOW_DIRECT */
@@ -180,6 +183,10 @@ nm_flow *nm_flow_find_reply(nm_flows *flows, uint8_t family, const uint8_t *back
  * its state's timeout after its last packet, and an unconfirmed one sooner. A flow with an unanswered SYN is due once
  * before that, for Python to count it. */
 void nm_flow_touch(nm_flows *flows, nm_flow *flow, double now, int moved);
+/* Count a flow among its client's connections again, or not any more, after NM_FLOW_LIMITED has changed. */
+void nm_flow_recount(nm_flows *flows, nm_flow *flow);
+/* Return the connections of each client of the services with limits. */
+nm_clients *nm_flows_clients(const nm_flows *flows);
 /* Keep a flow that is due, because its connection may be alive though it is silent: it is due again after another
  * timeout, and until a packet passes it may be evicted. */
 void nm_flow_keep(nm_flows *flows, nm_flow *flow, double now);

@@ -19,22 +19,23 @@
 #define NM_CONSUMED 2 /* a mirror has sent it to a leg: it is dropped */
 /* From here on: dropped, for this reason (natmirror/reasons.py). */
 #define NM_DROP_AMBIGUOUS_REPLY 3
-#define NM_DROP_FORMER_BACKEND 4
-#define NM_DROP_OVER_LIMIT 5
-#define NM_DROP_PAST_SERVICE 6
+#define NM_DROP_CLIENT_NEW_CONNECTIONS 4
+#define NM_DROP_FORMER_BACKEND 5
+#define NM_DROP_OVER_LIMIT 6
+#define NM_DROP_PAST_SERVICE 7
 /* From here on: punted to Python, for this reason; neither the packet nor any number was changed. */
-#define NM_PUNT 7
-#define NM_PUNT_NOT_TCP 7            /* not exactly one TCP segment: ICMP, fragments, padding, other protocols */
-#define NM_PUNT_OPENING_OR_CLOSING 8 /* SYN, FIN or RST, or another packet of a flow that is opening or closing */
-#define NM_PUNT_NO_FLOW 9            /* a packet of no flow and no leg: data, or a mirror's */
-#define NM_PUNT_SPECIAL_FLOW 10      /* its flow was killed, is direct to a service's endpoint, or passes at another hook */
-#define NM_PUNT_THROTTLED 11         /* its client is throttled for a mirror */
-#define NM_PUNT_OUT_OF_ORDER 12      /* data that a leg or a reader wants, out of order or past the window */
-#define NM_PUNT_LEG_REPAIR 13        /* a leg has no room, or is not in its steady state (NM_LEG_STEADY) */
-#define NM_PUNT_RESET 14             /* a RST that ends a flow with mirrors: it comes once */
-#define NM_PUNT_MPTCP 15             /* data of a flow with legs or readers, with an MPTCP option */
-#define NM_PUNT_COPY_BEGINS 16       /* a client's data, with which a copy may begin again */
-#define NM_PUNT_REASONS 17
+#define NM_PUNT 8
+#define NM_PUNT_NOT_TCP 8            /* not exactly one TCP segment: ICMP, fragments, padding, other protocols */
+#define NM_PUNT_OPENING_OR_CLOSING 9 /* SYN, FIN or RST, or another packet of a flow that is opening or closing */
+#define NM_PUNT_NO_FLOW 10           /* a packet of no flow and no leg: data, or a mirror's */
+#define NM_PUNT_SPECIAL_FLOW 11      /* its flow was killed, is direct to a service's endpoint, or passes at another hook */
+#define NM_PUNT_THROTTLED 12         /* its client is throttled for a mirror */
+#define NM_PUNT_OUT_OF_ORDER 13      /* data that a leg or a reader wants, out of order or past the window */
+#define NM_PUNT_LEG_REPAIR 14        /* a leg has no room, or is not in its steady state (NM_LEG_STEADY) */
+#define NM_PUNT_RESET 15             /* a RST that ends a flow with mirrors: it comes once */
+#define NM_PUNT_MPTCP 16             /* data of a flow with legs or readers, with an MPTCP option */
+#define NM_PUNT_COPY_BEGINS 17       /* a client's data, with which a copy may begin again */
+#define NM_PUNT_REASONS 18
 
 /* nm_send.kind in nm_gear.read; Python uses further kinds. */
 #define NM_READ_ORIG 0   /* the next bytes of a client */

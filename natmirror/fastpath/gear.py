@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from natmirror._ffi import ffi, lib
 from natmirror.actions import Send
+from natmirror.fastpath.client_limits import ClientTable
 from natmirror.fastpath.client_memory import ClientMemory
 from natmirror.fastpath.constants import NEVER, NO_HOLDER
 from natmirror.fastpath.drop_reasons import DROPS
@@ -50,6 +51,7 @@ class Gear:
         self.memory = ClientMemory(self.handle, memory)
         """The memory of the engine's clients."""
         self.flows = FlowTable(self.handle)
+        self.clients = ClientTable(self.handle)
         self.legs = LegTable(self.handle, self.memory)
         self._begin_at: Array[float] = ffi.new("double[]", 0)
 

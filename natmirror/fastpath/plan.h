@@ -8,6 +8,8 @@
 
 #include <stdint.h>
 
+#include "fastpath/client_limits.h"
+
 #define NM_NO_BACKEND 0xffff
 #define NM_SUSPECTS 16384
 
@@ -30,13 +32,15 @@ typedef struct {
     uint8_t round_robin;      /* choose the table's entries in turn, else by the client's hash */
     uint8_t may_throttle;     /* its mirrors may throttle clients */
     uint8_t needs_python;     /* Python chooses the backend of each new connection, or refuses it */
-    uint32_t flags;           /* for its flows: NM_FLOW_WATCHED, NM_FLOW_SERVICE_MIRRORED, NM_FLOW_STRIPS_MPTCP */
+    uint32_t flags;           /* for its flows: NM_FLOW_WATCHED, _SERVICE_MIRRORED, _STRIPS_MPTCP, _LIMITED */
     uint32_t flows;           /* its flows now, without direct connections */
     uint32_t next_entry;      /* round_robin: the table's next entry */
     uint32_t table_len;       /* 0 for a service without a pool */
     uint16_t *table;          /* indexes of nm_plan.backends */
     uint32_t derived_len;
     uint16_t *derived; /* the table for clients whose flow is unknown: always by the client's hash */
+    nm_limits limits;               /* for each client, with NM_FLOW_LIMITED in flags */
+    nm_limited limited[NM_LIMITS];  /* the clients that have met each of them */
 } nm_service;
 
 /* A network of clients: IPv4, host order. */

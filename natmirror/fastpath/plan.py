@@ -2,16 +2,27 @@
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import TypeVar
 
 from natmirror._ffi import ffi, lib
 from natmirror.fastpath.constants import IPV4
-from natmirror.fastpath.flow_flags import SERVICE_MIRRORED, STRIPS_MPTCP, WATCHED
+from natmirror.fastpath.flow_flags import LIMITED, SERVICE_MIRRORED, STRIPS_MPTCP, WATCHED
 from natmirror.fastpath.rows import Array, BackendRow, GearRow, ServiceRow
 from natmirror.net.endpoint import Endpoint
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ClientLimits:
+    """What each client may have of a service. 0: no limit."""
+
+    max_connections: int = 0
+    rate: float = 0.0
+    """New connections a second."""
+    burst: int = 0
+    """New connections at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +49,8 @@ class PlannedService:
     """Mirrors may throttle its clients."""
     needs_python: bool = False
     """Python chooses the backend of each new connection, or refuses it."""
+    limits: ClientLimits | None = None
+    """The limits of each client, if there are any: then its connections are counted."""
 
 
 class Plan:
@@ -85,7 +98,10 @@ class Plan:
             (WATCHED if service.is_watched else 0)
             | (SERVICE_MIRRORED if service.is_mirrored else 0)
             | (STRIPS_MPTCP if service.strips_mptcp else 0)
+            | (LIMITED if service.limits else 0)
         )
+        limits = service.limits or ClientLimits()
+        row.limits.max_connections, row.limits.rate, row.limits.burst = astuple(limits)
         row.round_robin, row.may_throttle = service.round_robin, service.may_throttle
         derived = self._derived[number] = _numbers(service.derived)
         row.derived, row.derived_len = derived, len(derived)

@@ -68,6 +68,7 @@ class FlowRow(Protocol):
     family: int
     state: int
     sharing: int
+    counted: int
     flags: int
     service_id: int
     backend_id: int
@@ -212,6 +213,25 @@ class ServiceRow(Protocol):
     table: Array[int]
     derived_len: int
     derived: Array[int]
+    limits: "LimitsRow"
+    limited: Array["LimitedRow"]
+
+
+class LimitsRow(Protocol):
+    """``nm_limits``: a service's limits for each client."""
+
+    max_connections: int
+    rate: float
+    burst: float
+
+
+class LimitedRow(Protocol):
+    """``nm_limited``: the clients that have met a limit."""
+
+    syns: int
+    clients: int
+    at: float
+    client: Array[int]
 
 
 class BackendRow(Protocol):
@@ -328,15 +348,6 @@ class ChunksRow(Protocol):
 
 class TurnsRow(Protocol):
     """``nm_turns``: the peers' turns, opaque to Python."""
-
-
-class RefusalsRow(Protocol):
-    """``nm_refusals``: the peers that were refused turns."""
-
-    peers: int
-    packets: int
-    address: Array[int]
-    most: int
 
 
 class GearRow(Protocol):

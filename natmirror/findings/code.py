@@ -40,8 +40,9 @@ class FindingCode(StrEnum):
     """A kind of finding: its stable code, its severity, what it affects, the problem and the remedy. Words in braces
     stand for the values of a single finding.
 
-    ``fix`` is a command that mends a finding of this kind for certain, and changes no other program's rules and no
-    routes: ``natmirror doctor --fix`` runs it. ``{fix}`` in the remedy stands for it.
+    ``fix`` is a command that mends a finding of this kind for certain. It changes no rules and no routes, makes no
+    filter let more pass, and ends no connection: ``natmirror doctor --fix`` runs it. ``{fix}`` in the remedy stands for
+    it.
     """
 
     def __new__(

@@ -95,9 +95,7 @@ class HostCode(FindingCode):
         *("strict-reverse-path", _WARNING, _PRODUCTION),
         "the reverse path filter of {interface} is strict (rp_filter = 1): it drops packets that arrive there from an"
         " address to which the route leads through another interface",
-        "if routes are asymmetric, run: {fix}",
-        None,
-        ("sysctl", "-w", "{setting}=2"),
+        "it is right as long as routes are symmetric; where they are not, run: sysctl -w {setting}=2",
     )
     NO_HASHLIMIT = (
         *("no-hashlimit", _FAILURE, _PRODUCTION),

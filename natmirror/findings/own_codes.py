@@ -111,6 +111,11 @@ class OwnCode(FindingCode):
         " those that are not written",
         "free space on its disk, correct its permissions, or mend the disk; natmirror tries again each second",
     )
+    OVERRIDES_NOT_SAVED = (
+        *("overrides-not-saved", _WARNING, _PRODUCTION),
+        "the operator's overrides cannot be written to {path} ({error}): after a restart, those hold that it has now",
+        "free space on its disk, correct its permissions, or mend the disk; natmirror tries again every 10 s",
+    )
     LOG_LOST = (
         *("log-lost", _WARNING, _COPIES),
         "log messages are lost, because {error}",

@@ -44,11 +44,11 @@ class SendCode(FindingCode):
         *("sent-lost", _FAILURE, _PRODUCTION),
         "service {service} accepts a connection from {client}, but {backend} does not acknowledge a segment of {size}"
         " bytes",
-        "something drops packets with data, or of that size: run ping -M do -s {size} to {backend}; look at the MTU on"
-        " the way, at its firewall, and at tc filter show on both interfaces of this host",
+        "something drops packets with data, or of that size: look at the MTU on the way, at the backend's firewall, and"
+        " at tc filter show on both interfaces of this host; run: ping -c 3 -M do -s {size} {address}",
     )
     SENT_NO_REPLY = (
-        *("sent-no-reply", _WARNING, _PRODUCTION),
+        *("sent-no-reply", _FAILURE, _PRODUCTION),
         "service {service} acknowledges {what} from {client}, and {backend} does not answer it",
         "see whether the program on {backend} hangs, and whether large packets from it get through",
     )
@@ -56,6 +56,12 @@ class SendCode(FindingCode):
         *("copy-unanswered", _FAILURE, _COPIES),
         "the copy of a connection to service {service} does not reach mirror {name} ({address}): {why}",
         "{mend}",
+    )
+    MASTER_SILENT = (
+        *("master-silent", _FAILURE, _COPIES),
+        "mirror {name} ({address}) has acknowledged the HELLO of a session for service {service}, and has not sent its"
+        " own",
+        "see whether the program on {name} hangs, and whether it speaks OpenFlow at that port",
     )
     COPY_NOT_TAKEN = (
         *("copy-not-taken", _FAILURE, _COPIES),

@@ -89,9 +89,7 @@ class SetupCode(FindingCode):
         *("left-behind", _FAILURE, _PRODUCTION),
         "natmirror does not run, but its kernel rules are still there ({names}): the kernel drops the packets of"
         " services with a pool",
-        "start natmirror, and connections go on; or run: {fix}, which ends them",
-        None,
-        ("natmirror", "cleanup"),
+        "start natmirror, and connections go on; to end them and remove the rules, run: natmirror cleanup",
     )
     FEW_DESCRIPTORS = (
         *("few-descriptors", _WARNING, _PRODUCTION),

@@ -46,6 +46,8 @@ def health(api: str, *, as_json: bool = False) -> int:
         answer = _read(health_socket(api), _TIMEOUT).decode()
         code, reason = answer.split(" ", 1)
         found = int(code)
+        if found not in MEANINGS:
+            raise ValueError(f"an answer of another version: {answer}")
     except TimeoutError:
         found, reason = STUCK, f"no answer in {_TIMEOUT:g} s"
     except (OSError, ValueError) as error:

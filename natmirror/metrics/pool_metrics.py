@@ -122,6 +122,13 @@ BACKEND_METRICS = (
         _BACKEND,
     ),
     Metric(
+        "natmirror_backend_weight",
+        Kind.GAUGE,
+        "The backend's weight: that of the last natmirror weight, or else that of the rules.",
+        rows("backends", _BACKEND_KEYS, itemgetter("weight")),
+        _BACKEND,
+    ),
+    Metric(
         "natmirror_backend_flows",
         Kind.GAUGE,
         "The backend's connections now.",
@@ -150,6 +157,13 @@ BACKEND_METRICS = (
         _BACKEND,
     ),
     Metric(
+        "natmirror_backend_full_syns_total",
+        Kind.COUNTER,
+        "New connections of the service that came while the backend was at its max-connections.",
+        rows("backends", _BACKEND_KEYS, itemgetter("full_syns")),
+        _BACKEND,
+    ),
+    Metric(
         "natmirror_backend_checks_total",
         Kind.COUNTER,
         "Health checks of the backend, by result: passed, failed, or inconclusive because of this host.",
@@ -167,6 +181,13 @@ BACKEND_METRICS = (
 """The metrics of backends."""
 
 MIRROR_METRICS = (
+    Metric(
+        "natmirror_mirror_paused",
+        Kind.GAUGE,
+        "1 while natmirror mirror pause holds for the mirror, else 0.",
+        rows("mirrors", _MIRROR_KEYS, lambda row: int(row["paused_since"] is not None)),
+        _MIRROR,
+    ),
     *(
         Metric(
             f"natmirror_mirror_{name}_total",

@@ -1,9 +1,12 @@
 """The metrics of packets and connections on this host."""
 
 from collections.abc import Iterable
+from operator import itemgetter
 
-from natmirror.metrics.metric import Kind, Metric, Read, Sample, Status, by_word, one
+from natmirror.metrics.metric import Kind, Metric, Read, Sample, Status, by_word, one, rows
 from natmirror.reasons import DropReason
+
+_LIMIT_KEYS = ("service", "limit")
 
 ENGINE_COUNTERS = {
     "flows_opened": "Connections whose SYN passed this host.",
@@ -97,6 +100,20 @@ TRAFFIC_METRICS = (
         "Packets of clients and other peers that had no turn left, by the reason why Python would have decided them.",
         by_word("packets_over_limit"),
         ("reason",),
+    ),
+    Metric(
+        "natmirror_client_limit_refused_syns_total",
+        Kind.COUNTER,
+        "Clients' SYNs that were answered with a RST or dropped because of a limit per client.",
+        rows("client_limits", _LIMIT_KEYS, itemgetter("refused_syns")),
+        _LIMIT_KEYS,
+    ),
+    Metric(
+        "natmirror_client_limit_limited_clients_total",
+        Kind.COUNTER,
+        "Times that a client began to be limited by a limit per client.",
+        rows("client_limits", _LIMIT_KEYS, itemgetter("limited_clients")),
+        _LIMIT_KEYS,
     ),
     Metric(
         "natmirror_packets_forged_total",

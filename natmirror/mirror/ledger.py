@@ -121,6 +121,13 @@ class Ledger:
         """Return whether present_mirror() returns a mirror."""
         return self.present_mirror(of) is not None
 
+    def why_ended_by_rules(self, of: CopyOrSession) -> EndReason | None:
+        """Return the reason why the mirror gets nothing any more by the present rules, or None if it may."""
+        mirror = self.present_mirror(of)
+        if mirror is None:
+            return EndReason.MIRROR_REMOVED
+        return EndReason.MIRROR_PAUSED if mirror.is_paused else None
+
     def has_sessions(self, service: str, mirror: str) -> bool:
         """Return whether the rules have this mirror with ``protocol: openflow``."""
         named = self._mirrors.get((service, mirror))

@@ -238,12 +238,17 @@ class Mirroring:
             self._replies.feed(stream, segment)
 
     def end_removed(self, leg_ids: Iterable[int]) -> None:
-        """End each leg, of those with these numbers, whose mirror is no longer in the rules."""
+        """End each leg, of those with these numbers, whose mirror is paused or no longer in the rules."""
         for owner in map(self._legs.owner, leg_ids):
             if isinstance(owner, MasterSession):
                 self._sessions.end_if_removed(owner)
-            elif isinstance(owner, StreamCopy) and owner.leg is not None and not self._ledger.is_current(owner):
-                self._outcomes.apply(self._legs.collect(owner, owner.leg, owner.leg.abort(EndReason.MIRROR_REMOVED)))
+            elif isinstance(owner, StreamCopy):
+                self._end_if_removed(owner)
+
+    def _end_if_removed(self, copy: StreamCopy) -> None:
+        reason = self._ledger.why_ended_by_rules(copy)
+        if reason is not None and copy.leg is not None:
+            self._outcomes.apply(self._legs.collect(copy, copy.leg, copy.leg.abort(reason)))
 
     def acknowledged(self, flow: MirroredFlow, now: float) -> None:
         """Copy the bytes that the backend has acknowledged, or for which its window was too small before."""

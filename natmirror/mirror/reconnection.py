@@ -113,7 +113,7 @@ class Reconnection:
         elif reason in _FAILURES and gate.works:
             gate.works, gate.opens_at = False, self._now
         is_young = opened_at is None or self._now - opened_at < _SHORT_LIFE
-        if copy.has_begun_again and is_young and reason not in _REFUSALS:
+        if copy.has_begun_again and is_young and reason not in _REFUSALS and reason is not EndReason.MIRROR_PAUSED:
             copy.not_before = self._now + _OWN_PAUSE
         copy.opened_at = None
         self._move_gate(copy)
@@ -146,7 +146,8 @@ class Reconnection:
             return False
         mirror = self._ledger.present_mirror(copy)
         row = stream.flow.row
-        return mirror is not None and mirror.begins_again and not is_mptcp(row) and not is_ambiguous(row)
+        may_begin = mirror is not None and mirror.begins_again and not mirror.is_paused
+        return may_begin and not is_mptcp(row) and not is_ambiguous(row)
 
     def give_up(self, stream: MirroredStream, reason: EndReason) -> None:
         """End the waiting of the stream's copies: from now on the client's bytes are lost for another reason."""
@@ -160,8 +161,8 @@ class Reconnection:
         mirror = self._ledger.present_mirror(copy)
         if mirror is not None:
             copy.mirror = mirror
-        if copy.waits and (mirror is None or not mirror.begins_again):
-            self._ledger.change_fate(copy, EndReason.MIRROR_REMOVED if mirror is None else copy.ended_as)
+        if copy.waits and (mirror is None or mirror.is_paused or not mirror.begins_again):
+            self._ledger.change_fate(copy, self._ledger.why_ended_by_rules(copy) or copy.ended_as)
         elif mirror is not None and copy.why_ended is EndReason.MIRROR_REMOVED:
             self._ledger.change_fate(copy, EndReason.MIRROR_ADDED)
 

@@ -97,8 +97,9 @@ def shown_session(master: MasterSession, now: float) -> LegEntry:
     """Return a session with its leg, or without one."""
     leg, session = master.leg, master.session
     if leg is None:
-        wait = EndReason.DATAPATH_IN_USE if master.is_refused else session_wait(master)
-        return _without_leg(master.mirror, master.why_absent or wait) | {"messages_missed": master.messages_missed}
+        why = master.why_without_leg
+        reason = session_wait(master) if why is None or why is EndReason.RECONNECTING else why
+        return _without_leg(master.mirror, reason) | {"messages_missed": master.messages_missed}
     shown = _leg(master.mirror, leg, int(leg.row.client_bytes), leg.lag_bytes, now)
     shown["session"] = None if session is None else session.shown()
     shown["messages_missed"] = master.messages_missed

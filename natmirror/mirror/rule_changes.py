@@ -1,4 +1,5 @@
-"""Has the copies of open connections follow a reload, slice by slice, after the legs of removed mirrors have ended."""
+"""Has the copies of open connections follow a reload, slice by slice, after the legs of removed and paused mirrors have
+ended."""
 
 from natmirror.mirror.copies import MirroredFlow, MirroredStream
 from natmirror.mirror.ledger import Ledger

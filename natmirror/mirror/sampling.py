@@ -27,13 +27,14 @@ def why_not_mirrored(mirror: Mirror, client: bytes, backend: Endpoint | None) ->
         return EndReason.NOT_SELECTED
     if siphash(_KEY, client) >= mirror.sample * (1 << 64):
         return EndReason.NOT_SAMPLED
-    return None
+    return EndReason.MIRROR_PAUSED if mirror.is_paused else None
 
 
 def why_flow_not_mirrored(mirror: Mirror, flow: MirroredFlow, backend: Endpoint | None) -> EndReason | None:
     """Return the reason why the mirror does not get a flow whose SYNs have passed here, or None if it gets the flow."""
-    if (reason := why_not_mirrored(mirror, flow.client[0], backend)) is not None:
+    reason = why_not_mirrored(mirror, flow.client[0], backend)
+    if reason not in (None, EndReason.MIRROR_PAUSED):  # a pause may end
         return reason
     if is_ambiguous(flow.row):
         return EndReason.AMBIGUOUS
-    return EndReason.MPTCP if is_mptcp(flow.row) else None
+    return EndReason.MPTCP if is_mptcp(flow.row) else reason

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 
+from natmirror.fastpath import ClientTable, ClientUse
 from natmirror.nat.failed_attempts import Failure
 from natmirror.nat.flows import Nat
 from natmirror.nat.services import ServiceTable
 from natmirror.net.endpoint import Endpoint, endpoint_of
+from natmirror.reasons import ClientLimit
 from natmirror.rules import Backend, Pool, Service, WhenNone
 
 _Pick = Callable[[Endpoint, Collection[Backend]], Backend | None]
@@ -28,6 +30,10 @@ class Opening(StrEnum):
     """No backend is open, so the SYN is dropped, and the client sends it again (``when-none: drop``)."""
     REFUSED = "refused"
     """No backend is open, so the SYN is answered with a RST (``when-none: refuse``)."""
+    CLIENT_FULL = "client-full"
+    """The SYN is answered with a RST: the client has as many connections as ``per-client`` allows."""
+    CLIENT_TOO_FAST = "client-too-fast"
+    """The SYN is dropped, and the client sends it again: it opens connections faster than ``per-client`` allows."""
     PAST_SERVICE = "past-service"
     """The SYN is dropped: the client's port has an open connection with the same backend through another service."""
     NO_CLIENT = "no-client"
@@ -35,6 +41,12 @@ class Opening(StrEnum):
     service."""
     NO_ROOM = "no-room"
     """The flow table is full of open connections: this one is translated to its derived backend, but not copied."""
+
+
+_LIMITED = {
+    ClientLimit.MAX_CONNECTIONS: Opening.CLIENT_FULL,
+    ClientLimit.NEW_CONNECTIONS: Opening.CLIENT_TOO_FAST,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,24 +66,50 @@ class Choice:
 class NewConnections:
     """Decides on new connections of one engine."""
 
-    def __init__(self, services: ServiceTable, nat: Nat) -> None:
+    def __init__(self, services: ServiceTable, nat: Nat, clients: ClientTable) -> None:
         self._services = services
         self._nat = nat
+        self._clients = clients
 
-    def choose(self, service: Service, client: Endpoint, now: float) -> tuple[Backend | None, Opening]:
+    def choose(
+        self, service: Service, client: Endpoint, now: float, *, again: bool = False
+    ) -> tuple[Backend | None, Opening]:
         """Return the backend for a client's new connection, whose turn is over by that, and what becomes of the
-        connection if there is room."""
+        connection if there is room. ``again``: the client repeats its SYN, which has counted before."""
         if service.pool is None:
             return None, self._opening(service, client, None)
+        limit = None if again else self._limit(service, client, now)
+        if limit is not None:
+            number = self._services.number(service)
+            self._clients.refuse(number, client[0], limit, now)
+            if limit is ClientLimit.MAX_CONNECTIONS:
+                self._clients.spend(number, client[0], now)
+            return None, _LIMITED[limit]
         self._nat.attempts.forget_old(now)
         choice = self._choice(service, service.pool, client, now, self._services.scheduler(service).pick)
+        self._services.count_full(service, choice.full)
         if choice.has_tried_all:
             self._nat.attempts.forget(self._key(service, client))
-        return choice.backend, self._opening(service, client, choice.backend)
+        opening = self._opening(service, client, choice.backend)
+        if service.per_client and opening is Opening.TO_BACKEND and not again:
+            self._clients.spend(self._services.number(service), client[0], now)
+        return choice.backend, opening
+
+    def use_of(self, service: Service, client: Endpoint, now: float) -> ClientUse | None:
+        """Return what a client has of a service that has limits per client; None for another service."""
+        return self._clients.use(self._services.number(service), client[0], now) if service.per_client else None
+
+    def _limit(self, service: Service, client: Endpoint, now: float) -> ClientLimit | None:
+        """Return the limit that a client's new connection would exceed."""
+        if service.per_client is None or client[0] not in self._services.clients:
+            return None
+        return self._clients.limit(self._services.number(service), client[0], now)
 
     def foresee(self, service: Service, client: Endpoint, now: float) -> tuple[Choice, Opening]:
         """Return what would become of a client's new connection now. Change nothing."""
         choice = Choice(None)
+        if (limit := self._limit(service, client, now)) is not None:
+            return choice, _LIMITED[limit]
         if service.pool is not None:
             choice = self._choice(service, service.pool, client, now, self._services.scheduler(service).peek)
         opening = self._opening(service, client, choice.backend)

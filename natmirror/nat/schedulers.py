@@ -7,8 +7,9 @@ evenly, but only the host that made a choice knows it.
 
 from array import array
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from math import gcd
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Protocol
 
 from natmirror import fastpath
@@ -26,6 +27,9 @@ _KEY_SKIP = b"natmirror skip  "
 
 Shares = Mapping[Backend, float]
 """Each backend's share, from 0 (closed) to 1. A backend without one is closed."""
+Weights = Mapping[Backend, int]
+"""The weights that commands have given to backends; the others have those of the rules."""
+_NO_WEIGHTS: Weights = MappingProxyType({})
 
 
 class Scheduler(Protocol):
@@ -35,8 +39,9 @@ class Scheduler(Protocol):
     table: "array[int]"
     """Indexes into the pool's backends, which are in the order of the rules."""
 
-    def set_shares(self, shares: Shares) -> None:
-        """Set each backend's share: the fraction, 0 to 1, of its normal part of new connections."""
+    def set_shares(self, shares: Shares, weights: Weights = _NO_WEIGHTS) -> None:
+        """Set each backend's share: the fraction, 0 to 1, of its normal part of new connections. The weights say how
+        large that part is."""
 
     def peek(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend | None:
         """Return the backend for a client, or None if none is open. Choose one of ``avoid`` only if every open backend
@@ -56,6 +61,8 @@ class Maglev:
     def __init__(self, pool: Pool) -> None:
         self._backends = pool.backends
         self._full_table = _lookup_table(pool.backends)
+        self._weights = _NO_WEIGHTS
+        self._whole_table = self._full_table
         self.table = self._full_table
         self._open = fastpath.places_of(self.table, len(pool.backends))
         self._with_port = pool.hash is HashInput.ADDRESS_PORT
@@ -65,10 +72,16 @@ class Maglev:
         """The table of derive(), with every backend open."""
         return self._full_table
 
-    def set_shares(self, shares: Shares) -> None:
-        """Set each backend's share: the fraction, 0 to 1, of its normal part of new connections."""
+    def set_shares(self, shares: Shares, weights: Weights = _NO_WEIGHTS) -> None:
+        """Set each backend's share: the fraction, 0 to 1, of its normal part of new connections.
+
+        With other weights the table is as if the rules had them. That of derive() stays as it is: the rules alone say
+        which connections are derived."""
+        if weights != self._weights:
+            weighted = [replace(one, weight=weights.get(one, one.weight)) for one in self._backends]
+            self._weights, self._whole_table = weights, _lookup_table(weighted) if weights else self._full_table
         parts = [shares.get(backend, 0.0) for backend in self._backends]
-        self.table = self._full_table if min(parts) == 1.0 else fastpath.share_maglev(self._full_table, parts)
+        self.table = self._whole_table if min(parts) == 1.0 else fastpath.share_maglev(self._whole_table, parts)
         self._open = fastpath.places_of(self.table, len(self._backends))
 
     def slot_of(self, client: Endpoint) -> int:
@@ -118,14 +131,14 @@ class RoundRobin:
         self._open = set(self.table)
         self._position: RoundRobinPosition = position or SimpleNamespace(next_entry=0)
 
-    def set_shares(self, shares: Shares) -> None:
+    def set_shares(self, shares: Shares, weights: Weights = _NO_WEIGHTS) -> None:
         """Set each backend's share: the fraction, 0 to 1, of its normal part of new connections."""
-        weights = {}
+        turns = {}
         for index, backend in enumerate(self._backends):
             if (share := shares.get(backend, 0.0)) > 0:
-                weights[index] = max(1, round(_STEPS * share)) * backend.weight
-        self.table = _one_round(weights)
-        self._open = set(weights)
+                turns[index] = max(1, round(_STEPS * share)) * weights.get(backend, backend.weight)
+        self.table = _one_round(turns)
+        self._open = set(turns)
         self._position.next_entry = 0
 
     def peek(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend | None:
@@ -158,8 +171,9 @@ class Priority:
         self._open = list(range(len(pool.backends)))
         self.table = array("H", [0])
 
-    def set_shares(self, shares: Shares) -> None:
-        """Set the backends' shares: the first backend with a share above 0 gets all new connections."""
+    def set_shares(self, shares: Shares, weights: Weights = _NO_WEIGHTS) -> None:
+        """Set the backends' shares: the first backend with a share above 0 gets all new connections, whatever its
+        weight."""
         self._open = [index for index, backend in enumerate(self._backends) if shares.get(backend)]
         self.table = array("H", self._open[:1])
 
@@ -183,11 +197,12 @@ class LeastConnections:
         self._connections_of = connections_of
         self._next_entry = 0
         self._shares: Shares = dict.fromkeys(pool.backends, 1.0)
+        self._weights = _NO_WEIGHTS
         self.table = array("H", range(len(pool.backends)))
 
-    def set_shares(self, shares: Shares) -> None:
+    def set_shares(self, shares: Shares, weights: Weights = _NO_WEIGHTS) -> None:
         """Set each backend's share; its weight is multiplied by it."""
-        self._shares = shares
+        self._shares, self._weights = shares, weights
         self.table = array("H", (index for index, backend in enumerate(self._backends) if shares.get(backend)))
         self._next_entry = 0
 
@@ -198,7 +213,10 @@ class LeastConnections:
         candidates = [backend for backend in order if backend not in avoid] or order
         if not candidates:
             return None
-        return min(candidates, key=lambda one: (self._connections_of(one) + 1) / (one.weight * self._shares[one]))
+        return min(candidates, key=lambda one: (self._connections_of(one) + 1) / self._capacity(one))
+
+    def _capacity(self, backend: Backend) -> float:
+        return self._weights.get(backend, backend.weight) * self._shares[backend]
 
     def pick(self, client: Endpoint, avoid: Collection[Backend] = ()) -> Backend | None:
         """Return what peek() returns; equal backends after it in the order of the rules come next."""

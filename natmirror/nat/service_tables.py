@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import assert_never
 
-from natmirror.fastpath import Array, Plan, PlannedService, number_places
+from natmirror.fastpath import Array, ClientLimits, Plan, PlannedService, number_places
 from natmirror.nat.schedulers import LeastConnections, Maglev, Priority, RoundRobin, Scheduler
 from natmirror.net.endpoint import Endpoint, endpoint_of
-from natmirror.rules import Backend, Balance, HashInput, Pool, Service
+from natmirror.rules import Backend, Balance, HashInput, PerClient, Pool, Service
 
 
 @dataclass(slots=True, eq=False)
@@ -23,9 +23,13 @@ class PoolMember:
     connection_count: Array[int]
     """The number of the backend's connections now, as an array of one that all threads share."""
     share: float = 1.0
+    weight: int | None = None
+    """The weight that a command has given it; None: that of the rules holds."""
     is_removed: bool = False
     refused_syns: int = 0
     unanswered_syns: int = 0
+    full_syns: int = 0
+    """New connections that came while it was full."""
 
 
 @dataclass(slots=True, eq=False)
@@ -50,6 +54,11 @@ class ServiceEntry:
     def shares(self, pool: Pool) -> dict[Backend, float]:
         """Return the share of each of the pool's backends; removed ones are not in the pool."""
         return {backend: self.member_of(backend).share for backend in pool.backends}
+
+    def weights(self, pool: Pool) -> dict[Backend, int]:
+        """Return the weights that commands have given to the pool's backends."""
+        found = ((backend, self.member_of(backend).weight) for backend in pool.backends)
+        return {backend: weight for backend, weight in found if weight is not None}
 
 
 class _PlanPosition:
@@ -100,6 +109,7 @@ class ServiceTables:
                 with_port=pool.hash is HashInput.ADDRESS_PORT,
                 may_throttle=service.throttles,
                 needs_python=entry.is_removed or _needs_python(pool, scheduler),
+                limits=_limits(service.per_client),
             )
         self._plan.put_service(entry.number, planned)
 
@@ -136,6 +146,17 @@ def _numbered(entry: ServiceEntry, pool: Pool, table: "array[int]") -> "array[in
     """Return a table of indexes into a pool as a table of backends' numbers."""
     numbers = [entry.member_of(backend).number for backend in pool.backends]
     return number_places(table, numbers)
+
+
+def _limits(per_client: PerClient | None) -> ClientLimits | None:
+    if per_client is None:
+        return None
+    rate = per_client.new_connections
+    return ClientLimits(
+        max_connections=per_client.max_connections or 0,
+        rate=rate.per_second if rate else 0.0,
+        burst=rate.most if rate else 0,
+    )
 
 
 def _needs_python(pool: Pool, scheduler: Scheduler) -> bool:

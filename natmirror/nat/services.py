@@ -6,7 +6,7 @@ identified by its endpoint, and a backend by its endpoint within the service: a 
 them leaves their connections where they are.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import TypedDict
@@ -41,6 +41,10 @@ class BackendCounts(TypedDict):
     """Clients' SYNs that it has answered with a RST."""
     unanswered_syns: int
     """Clients' SYNs that it has not answered in time."""
+    full_syns: int
+    """New connections of the service that came while it had as many as its ``max-connections`` allows."""
+    max_connections: int | None
+    """The limit on its connections; null for none."""
     removed: bool
     """Whether the rules no longer name it."""
 
@@ -177,15 +181,17 @@ class ServiceTable:
         assert scheduler is not None, "a service with a pool"
         return scheduler
 
-    def set_share(self, service: Service, backend: Backend, share: float) -> None:
-        """Set a backend's share: the fraction, 0 to 1, of its normal part of new connections."""
+    def set_share(self, service: Service, backend: Backend, share: float, weight: int | None) -> None:
+        """Set a backend's share: the fraction, 0 to 1, of its normal part of new connections; and its weight, or None
+        for that of the rules."""
         entry = self._entry(service)
-        if entry.member_of(backend).share == share:
+        member = entry.member_of(backend)
+        if (member.share, member.weight) == (share, weight):
             return  # a reload sets all shares again, and computing a table delays packets by some milliseconds
-        entry.member_of(backend).share = share
+        member.share, member.weight = share, weight
         pool, scheduler = service.pool, entry.scheduler
         assert pool is not None and scheduler is not None, "a backend is in a pool"
-        scheduler.set_shares(entry.shares(pool))
+        scheduler.set_shares(entry.shares(pool), entry.weights(pool))
         self._tables.put_table(entry, pool, scheduler)
 
     def set_marks(self, marks: Mapping[tuple[Endpoint, Endpoint], int]) -> None:
@@ -209,6 +215,10 @@ class ServiceTable:
         """Return the number of each service that the rules name, by its name."""
         return {entry.service.name: entry.number for entry in self._at.values() if not entry.is_removed}
 
+    def numbered(self) -> list[tuple[int, Service]]:
+        """Return each service with its number."""
+        return [(entry.number, entry.service) for entry in self._at.values()]
+
     def flow_count(self) -> int:
         """Return the number of connections, without direct ones of clients to backends."""
         return sum(row.flows for row in self._plan.services)
@@ -226,6 +236,11 @@ class ServiceTable:
             member.refused_syns += 1
         else:
             member.unanswered_syns += 1
+
+    def count_full(self, service: Service, full: Iterable[Backend]) -> None:
+        """Count a new connection that these backends cannot get, because they have reached their limit."""
+        for backend in full:
+            self._entry(service).member_of(backend).full_syns += 1
 
     def accepted(self, service: Service, backend: Backend) -> int:
         """Return the number of connections of a service that a backend has accepted; 0 for a forgotten backend."""
@@ -246,6 +261,8 @@ class ServiceTable:
                     "connections": row.connections,
                     "refused_syns": member.refused_syns,
                     "unanswered_syns": member.unanswered_syns,
+                    "full_syns": member.full_syns,
+                    "max_connections": member.backend.max_connections,
                     "removed": member.is_removed,
                 }
             )
@@ -314,7 +331,7 @@ class ServiceTable:
             self._update_members(entry, pool)
             entry.maglev = Maglev(pool)
             entry.scheduler = self._tables.new_scheduler(entry, pool)
-            entry.scheduler.set_shares(entry.shares(pool))
+            entry.scheduler.set_shares(entry.shares(pool), entry.weights(pool))
         self._put(entry)
         return entry
 
@@ -327,7 +344,7 @@ class ServiceTable:
                 self._add_member(entry, backend)
                 continue
             if member.is_removed:
-                member.is_removed, member.share = False, 1.0
+                member.is_removed, member.share, member.weight = False, 1.0, None
             member.backend = self._backends[member.number] = backend
             entry.members[endpoint] = member
         for endpoint, member in before.items():
@@ -349,7 +366,7 @@ class ServiceTable:
             member.is_removed, member.share = True, 0.0
         if pool is not None:
             pool = replace(pool, sorry=None, when_none=WhenNone.REFUSE)
-        entry.service = replace(entry.service, pool=pool, mirrors=())
+        entry.service = replace(entry.service, pool=pool, mirrors=(), per_client=None)
         self._put(entry)
 
     def _put(self, entry: ServiceEntry) -> None:

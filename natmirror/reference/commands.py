@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from collections.abc import Iterator
 
 import click
 
@@ -18,17 +19,18 @@ _INTRODUCTION = """
 def page() -> str:
     """Return the page."""
     top = click.Context(main, info_name="natmirror")
-    commands = [(name, main.get_command(top, name)) for name in main.list_commands(top)]
-    return markdown.page(
-        "Commands",
-        _INTRODUCTION,
-        f"## natmirror\n\n{_command(top)}",
-        *(
-            f"## natmirror {name}\n\n{_command(_context(command, top, name))}"
-            for name, command in commands
-            if command is not None
-        ),
-    )
+    sections = (f"## {one.command_path}\n\n{_command(one)}" for one in _contexts(top, main))
+    return markdown.page("Commands", _INTRODUCTION, f"## natmirror\n\n{_command(top)}", *sections)
+
+
+def _contexts(parent: click.Context, group: click.Group) -> Iterator[click.Context]:
+    """Yield the context of each command of a group, and of the groups in it."""
+    for name in group.list_commands(parent):
+        command = group.get_command(parent, name)
+        if isinstance(command, click.Group):
+            yield from _contexts(_context(command, parent, name), command)
+        elif command is not None:
+            yield _context(command, parent, name)
 
 
 def _context(command: click.Command, parent: click.Context, name: str) -> click.Context:

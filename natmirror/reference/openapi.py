@@ -67,10 +67,10 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
 
 
 def _answer(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
-    if route.kind is Kind.FILE:
-        return {"type": "object"}
     if route.content_type != JSON:
         return {"type": "string"}
+    if route.kind is Kind.FILE:
+        return {"type": "object"}
     schema = _schema(getattr(shown, route.answer), schemas)
     return _page(schema) if route.kind is Kind.LIST else schema
 

@@ -12,6 +12,7 @@ from natmirror.api import PREFIX
 from natmirror.api.resources import JSON, ROUTES, Kind
 from natmirror.api.values import ValueType, Words
 from natmirror.backends.shown import BackendState
+from natmirror.cli.shown import CheckedRules, HealthEntry, KernelRules, ListedCheck, RemovedRules
 from natmirror.docstrings import summary
 from natmirror.doctor.outcome import CheckState, DoctorAnswer
 from natmirror.engine.counters import EngineCounter
@@ -26,13 +27,14 @@ from natmirror.mirror.faults import Work
 from natmirror.mirror.shown import CopyWait, LegPhase, SessionWait
 from natmirror.nat.new_connections import Opening
 from natmirror.openflow.shown import RequestOutcome
-from natmirror.reasons import DropReason, EndedBy, EndReason, NotKeptReason, WithheldReason
+from natmirror.reasons import ClientLimit, DropReason, EndedBy, EndReason, NotKeptReason, WithheldReason
 from natmirror.reference import markdown
 from natmirror.reference.choices import sentences
 from natmirror.reference.fields import Field, fields
 from natmirror.reference.markdown import anchor, literal
+from natmirror.replay.replay import ReplayAnswer
 from natmirror.replication.synchroniser import SyncState
-from natmirror.rules import Balance
+from natmirror.rules import Balance, OverrideKind
 from natmirror.runtime import shown
 from natmirror.runtime.explained import AddressKind, ConnectionFate, CopyFate
 
@@ -40,14 +42,24 @@ ANSWERS: dict[str, Any] = {
     route.title: list[getattr(shown, route.answer)] if route.kind is Kind.LIST else getattr(shown, route.answer)  # type: ignore[misc]
     for route in ROUTES
     if route.content_type == JSON and route.kind is not Kind.FILE
-} | {"natmirror doctor --json": DoctorAnswer, "An error: status 400, 404, 405, 413, 415, 500 or 503": shown.ErrorAnswer}
-"""The types of the API's answers, by request."""
+} | {
+    "An error, with a status of 400 or more": shown.ErrorAnswer,
+    "natmirror doctor --json": DoctorAnswer,
+    "Each item of natmirror doctor --list-checks --json": ListedCheck,
+    "natmirror health --json": HealthEntry,
+    "natmirror --check --json": CheckedRules,
+    "natmirror --dry-run --json": KernelRules,
+    "natmirror replay --json": ReplayAnswer,
+    "natmirror cleanup --json": RemovedRules,
+}
+"""The types of the API's answers, by request, and of what commands print that ask no natmirror."""
 
 WORDS: dict[str, type[StrEnum]] = {
     "Counters of the engine": EngineCounter,
     "Counters of a queue": QueueCounter,
     "Counters of the TUN device": OutboxCounter,
     "Drop reasons": DropReason,
+    "Limits per client": ClientLimit,
     "Reasons to decide a packet in Python": PuntReason,
     "End reasons of legs, loss reasons of bytes": EndReason,
     "Ends of a client's connection": EndedBy,
@@ -58,6 +70,7 @@ WORDS: dict[str, type[StrEnum]] = {
     "States of a flow": FlowState,
     "States of a leg": LegPhase,
     "States of a backend": BackendState,
+    "What commands set over the rules": OverrideKind,
     "States of the shared state": SyncState,
     "Roles of a host": HostRole,
     "Sources of the role": RoleSource,

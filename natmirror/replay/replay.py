@@ -2,9 +2,10 @@
 
 import heapq
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypedDict
 
 from natmirror.actions import Accept, Action, Drop, Hook, Send
 from natmirror.engine.counters import EngineCounter
@@ -37,6 +38,29 @@ class Step:
     action: Action
 
 
+class ReplayAnswer(TypedDict):
+    """The outcome of a replay."""
+
+    read: int
+    """Packets in the capture."""
+    skipped: dict[str, int]
+    """Those that the engine did not get, by reason."""
+    set_back: int
+    """Packets with an earlier time than the packet before them; the engine's clock did not move for them."""
+    fragments: str
+    """The outcome of fragments; empty if there were none."""
+    passed: int
+    """Packets that natmirror would pass on."""
+    dropped: dict[str, int]
+    """Packets that it would drop, by reason."""
+    sent: int
+    """Packets that it would send itself."""
+    legs: list[str]
+    """A line for each leg that ended."""
+    notes: list[str]
+    """What the operator should know of the capture, and why nothing was mirrored."""
+
+
 @dataclass(slots=True)
 class Report:
     """The outcome of a replay: its packets and its legs."""
@@ -55,6 +79,20 @@ class Report:
     """A line for each leg that ended."""
     notes: list[str] = field(default_factory=list)
     """What the operator should know of the capture, and why nothing was mirrored."""
+
+    def show(self) -> ReplayAnswer:
+        """Return the outcome as values for JSON."""
+        return {
+            "read": self.packets,
+            "skipped": dict(self.skipped),
+            "set_back": self.set_back,
+            "fragments": self.fragments,
+            "passed": self.accepted,
+            "dropped": dict(self.dropped),
+            "sent": self.sent,
+            "legs": self.legs,
+            "notes": self.notes,
+        }
 
     def __str__(self) -> str:
         def listed(counter: Counter[str]) -> str:
@@ -200,12 +238,20 @@ class Replay:
                 heapq.heappush(self._coming, (self._now + DELAY, self._count, answer))
 
 
-def replay(rules: Rules, capture: Path, output: Path, *, mirror: str = "model", streams: Path | None = None) -> Report:
+def replay(
+    rules: Rules,
+    capture: Path,
+    output: Path,
+    *,
+    mirror: str = "model",
+    streams: Path | None = None,
+    show: Callable[[Report], str] = str,
+) -> Report:
     """Replay ``capture`` with ``rules`` into ``output``, and write each leg's byte stream to a file in ``streams``.
 
     CaptureError where a file cannot be read or written. If the capture breaks off, the packets before that are still
-    replayed and written, and the error's note has the report. No file is overwritten before ``capture`` is known to be
-    a capture.
+    replayed and written, and the error's note has the report as ``show`` returns it. No file is overwritten before
+    ``capture`` is known to be a capture.
     """
     run = Replay(rules, capture, mirror=mirror, streams=None if streams is None else StreamFiles(streams))
     if output.exists() and output.samefile(capture):
@@ -216,7 +262,7 @@ def replay(rules: Rules, capture: Path, output: Path, *, mirror: str = "model", 
                 for packet in leaving(step):
                     writer.write(step.at, packet)
     except CaptureError as error:
-        error.add_note(str(run.report))
+        error.add_note(show(run.report))
         raise
     return run.report
 

@@ -2,9 +2,9 @@
 
 Begin with keys.py, the table of the keys; pool_keys.py, mirror_keys.py and pair_keys.py have parts of it. scalars.py
 and addresses.py hold the types of values, kinds.py the words that a key may choose between. model.py has the rules as
-values. file.py and pair_section.py read a file by the tables, through tables.py and yaml_reader.py. text.py describes
-rules with all defaults, reload.py says what may change while natmirror runs, shards.py divides the clients among the
-threads. Imports net and errors.
+values, overrides.py what commands have set over them. file.py and pair_section.py read a file by the tables, through
+tables.py and yaml_reader.py. text.py describes rules with all defaults, reload.py says what may change while natmirror
+runs, shards.py divides the clients among the threads. Imports net and errors.
 """
 
 from natmirror.rules.addresses import ListenAddress
@@ -33,12 +33,14 @@ from natmirror.rules.model import (
     Host,
     Mirror,
     Pair,
+    PerClient,
     Pool,
     Rules,
     Service,
     Side,
     Timeouts,
 )
+from natmirror.rules.overrides import Override, OverrideKind, Overrides, place_of
 
 __all__ = [
     "LEG_PORTS",
@@ -52,7 +54,11 @@ __all__ = [
     "ListenAddress",
     "Mirror",
     "MirrorProtocol",
+    "Override",
+    "OverrideKind",
+    "Overrides",
     "Pair",
+    "PerClient",
     "Pool",
     "Reconnect",
     "Release",
@@ -67,4 +73,5 @@ __all__ = [
     "WhenNone",
     "load_rules",
     "parse_rules",
+    "place_of",
 ]

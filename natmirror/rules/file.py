@@ -10,7 +10,7 @@ from natmirror.rules.addresses import OWN_ADDRESS
 from natmirror.rules.keys import CLIENT_SHARE, TOP
 from natmirror.rules.kinds import Balance, CheckKind, Reconnect
 from natmirror.rules.mirror_keys import ONLY_OPENFLOW
-from natmirror.rules.model import Backend, Health, Mirror, Pool, Rules, Service, Timeouts
+from natmirror.rules.model import Backend, Health, Mirror, PerClient, Pool, Rules, Service, Timeouts
 from natmirror.rules.pair_section import build_pair, pair_warnings
 from natmirror.rules.tables import Fields
 from natmirror.rules.units import show_duration
@@ -119,7 +119,18 @@ def _service(fields: Fields, switches: tuple[IPv4Network, ...], taken: Mapping[I
                 "expected a pool with when-behind: throttle, found none: without a pool natmirror changes no packet"
             )
         mirrors.append(mirror)
-    return Service(**fields.arguments(pool=pool, mirrors=tuple(mirrors)))
+    per_client = fields["per-client"] and _per_client(fields["per-client"], pool)
+    return Service(**fields.arguments(pool=pool, mirrors=tuple(mirrors), per_client=per_client))
+
+
+def _per_client(fields: Fields, pool: Pool | None) -> PerClient:
+    if pool is None:
+        raise fields.value.error(
+            "expected a pool with per-client, found none: without a pool natmirror drops and answers no packet"
+        )
+    if not any(map(fields.is_given, ("max-connections", "new-connections"))):
+        raise fields.value.error("expected max-connections or new-connections or both, found neither")
+    return PerClient(**fields.arguments())
 
 
 def _pool(fields: Fields, context: _Context) -> Pool:

@@ -14,7 +14,7 @@ from natmirror.rules.kinds import Release
 from natmirror.rules.mirror_keys import MIRROR
 from natmirror.rules.pair_keys import HA, HOST, SIDE
 from natmirror.rules.pool_keys import BACKEND, HEALTH, MAX_CONNECTIONS, POOL, SORRY
-from natmirror.rules.scalars import NAME, PORT, Choice, Duration, FilePath, Integer, Size, Threads
+from natmirror.rules.scalars import NAME, PORT, Choice, Duration, FilePath, Integer, RateType, Size, Threads
 from natmirror.rules.tables import Key, ListOf, Section
 
 MAX_THREADS: Final = 16
@@ -57,6 +57,34 @@ TIMEOUTS = Section(
     ),
 )
 
+PER_CLIENT = Section(
+    "per-client",
+    "What each client may have of a service. A client is an address: all hosts behind a NAT are one. Open connections"
+    " never suffer; a reload that lowers a limit ends none.",
+    (
+        Key(
+            "max-connections",
+            Integer(1, MAX_CONNECTIONS, "connections"),
+            "Limit on a client's connections. A SYN beyond it is answered with a RST, so that the client knows at once"
+            " and does not wait for a timeout. A connection counts from its SYN on, a half open one for 10 to 20 s"
+            " only, because its SYN may be forged.",
+            example="100",
+            default=None,
+            absent="no limit",
+        ),
+        Key(
+            "new-connections",
+            RateType(1_000_000, "new connections"),
+            "Limit on a client's new connections in each second, minute or hour; as many may come at once. A SYN beyond"
+            " it is dropped, as if it were lost: the client sends it again and gets its connection later. SYNs that are"
+            " sent again count once.",
+            example="20/s",
+            default=None,
+            absent="no limit",
+        ),
+    ),
+)
+
 SERVICE = Section(
     "service",
     "An address and port that clients know. It has a pool, mirrors or both.",
@@ -93,6 +121,14 @@ SERVICE = Section(
             " handshake.",
             example="seen",
             default=Release.ACKNOWLEDGED,
+        ),
+        Key(
+            "per-client",
+            PER_CLIENT,
+            "What each client may have of the service. Requires a pool.",
+            example="{max-connections: 100, new-connections: 20/s}",
+            default=None,
+            absent="no limits",
         ),
     ),
 )
@@ -210,5 +246,5 @@ TOP = Section(
     ),
 )
 
-SECTIONS = (TOP, TIMEOUTS, SERVICE, POOL, BACKEND, SORRY, HEALTH, MIRROR, HA, HOST, SIDE)
+SECTIONS = (TOP, TIMEOUTS, SERVICE, PER_CLIENT, POOL, BACKEND, SORRY, HEALTH, MIRROR, HA, HOST, SIDE)
 """All tables, in the order of the reference."""

@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
 from natmirror.rules.addresses import ListenAddress
-from natmirror.rules.keys import SERVICE, TIMEOUTS, TOP
+from natmirror.rules.keys import PER_CLIENT, SERVICE, TIMEOUTS, TOP
 from natmirror.rules.kinds import (
     Balance,
     CheckKind,
@@ -28,6 +28,7 @@ from natmirror.rules.kinds import (
 from natmirror.rules.mirror_keys import MIRROR
 from natmirror.rules.pair_keys import HA
 from natmirror.rules.pool_keys import BACKEND, HEALTH, POOL
+from natmirror.rules.units import Rate
 
 LEG_PORTS = range(10240, 32768)
 """The source ports of legs from an address of this host: below the ports that Linux gives its own connections."""
@@ -106,6 +107,8 @@ class Mirror:
     unsolicited: Unsolicited = MIRROR["unsolicited"].default
     statistics: Statistics = MIRROR["statistics"].default
     record: Path | None = MIRROR["record"].default
+    is_paused: bool = False
+    """Whether a command has paused it; no key of a rules file says so."""
 
     # Read for each packet, so they are computed once.
     speaks_openflow: bool = field(init=False, repr=False, compare=False)
@@ -122,6 +125,14 @@ class Mirror:
 
 
 @dataclass(frozen=True, slots=True)
+class PerClient:
+    """What each client may have of a service; None: no limit."""
+
+    max_connections: int | None = PER_CLIENT["max-connections"].default
+    new_connections: Rate | None = PER_CLIENT["new-connections"].default
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
     """An address and port that clients know. Without a pool another program serves it, and natmirror only mirrors."""
 
@@ -131,6 +142,7 @@ class Service:
     pool: Pool | None = SERVICE["pool"].default
     mirrors: tuple[Mirror, ...] = SERVICE["mirrors"].default
     release: Release = SERVICE["release"].default
+    per_client: PerClient | None = SERVICE["per-client"].default
 
     # Read for each packet, so they are computed once.
     copies: tuple[Mirror, ...] = field(init=False, repr=False, compare=False)

@@ -8,6 +8,7 @@ from natmirror.rules.scalars import NAME, PORT, Boolean, Choice, Duration, Integ
 from natmirror.rules.tables import Key, ListOf, Section
 
 MAX_CONNECTIONS: Final = 1 << 24
+MAX_WEIGHT: Final = 1000
 _IN_A_ROW = Integer(1, 100, "checks in a row")
 _MIN_CHECK_INTERVAL = 0.1  # seconds; more frequent checks would take CPU time that packets need
 
@@ -56,7 +57,7 @@ BACKEND = Section(
         Key("port", PORT, "TCP port of the backend.", example="6653", default=None, absent="the service's port"),
         Key(
             "weight",
-            Integer(1, 1000),
+            Integer(1, MAX_WEIGHT),
             "A backend with weight 2 gets twice as many new connections as one with weight 1. Refused with balance:"
             " priority.",
             example="2",

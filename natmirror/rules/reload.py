@@ -50,7 +50,7 @@ def merged(rules: Rules, others: Iterable[Rules | Kept]) -> Rules:
 def _only(service: Service, backend: Backend | None) -> Service:
     """Return the service without mirrors, and with no backend but this one."""
     pool = service.pool and replace(service.pool, backends=() if backend is None else (backend,), sorry=None)
-    return replace(service, pool=pool, mirrors=())
+    return replace(service, pool=pool, mirrors=(), per_client=None)
 
 
 def _merged(one: Service, other: Service) -> Service:

@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from natmirror.rules.units import SECONDS, UNITS, show_duration, show_size
+from natmirror.rules.units import SECONDS, UNITS, Rate, show_duration, show_size
 from natmirror.rules.yaml_reader import Value
 
 T = TypeVar("T")
@@ -21,6 +21,7 @@ Schema = dict[str, Any]
 _SIZE = re.compile(r"(\d{1,12}) ?(KiB|MiB|GiB)?")
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?) ?(ms|s|m|h|d)")
 _PERCENTAGE = re.compile(r"(\d{1,3}(?:\.\d{1,6})?) ?%")
+_RATE = re.compile(r"(\d{1,9}) ?/ ?(s|m|h)")
 _EXACT = 1e-9  # seconds
 
 
@@ -155,6 +156,36 @@ class Duration(ValueType[float]):
 
     def show(self, found: float) -> str:
         return show_duration(found)
+
+
+@dataclass(frozen=True)
+class RateType(ValueType[Rate]):
+    """A number of things for each second, minute or hour, such as 20/s, from 1 to ``high``; ``counted`` names them."""
+
+    high: int
+    counted: str
+
+    @property
+    def name(self) -> str:
+        return "rate"
+
+    @property
+    def unit(self) -> str:
+        return f"{self.counted} /s, /m, /h"
+
+    @property
+    def bounds(self) -> str:
+        return f"1 to {self.high} in each unit"
+
+    def read(self, value: Value) -> Rate:
+        expected = f"a rate of 1 to {self.high} in each second, minute or hour, such as 20/s, 600/m or 100/h"
+        match = _RATE.fullmatch(value.scalar(expected))
+        if not match or not 1 <= int(match[1]) <= self.high:
+            raise value.unexpected(expected)
+        return Rate(int(match[1]), match[2])
+
+    def schema(self) -> Schema:
+        return {"type": "string", "pattern": _whole(_RATE)}
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import shlex
 from natmirror.rules.keys import TOP
 from natmirror.rules.kinds import Balance
 from natmirror.rules.mirror_keys import MIRROR
-from natmirror.rules.model import Health, Mirror, Pair, Rules, Service, Side, Timeouts
+from natmirror.rules.model import Health, Mirror, Pair, PerClient, Rules, Service, Side, Timeouts
 from natmirror.rules.pool_keys import POOL
 from natmirror.rules.scalars import Percentage
 from natmirror.rules.units import show_duration, show_size
@@ -84,7 +84,17 @@ def _describe_service(service: Service) -> list[str]:
     more += f" panic {Percentage().show(pool.panic)}" if pool.panic != POOL["panic"].default else ""
     lines.append(f"when-none {pool.when_none} when-down {pool.when_down} mptcp {pool.mptcp}{more}")
     lines.append(f"health  {_describe_health(pool.health)}")
+    if service.per_client is not None:
+        lines.append(f"per-client {_describe_per_client(service.per_client)}")
     return lines + release + mirrors
+
+
+def _describe_per_client(limits: PerClient) -> str:
+    settings = (
+        f"max-connections {limits.max_connections}" if limits.max_connections else "",
+        f"new-connections {limits.new_connections}" if limits.new_connections else "",
+    )
+    return " ".join(filter(None, settings))
 
 
 def _describe_health(health: Health | None) -> str:

@@ -1,9 +1,27 @@
-"""Sizes and durations as a rules file writes them."""
+"""Sizes, durations and rates as a rules file writes them."""
+
+from dataclasses import dataclass
 
 UNITS = {"KiB": 10, "MiB": 20, "GiB": 30}
 """The units of sizes, as powers of two."""
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 """The units of durations, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A number of things in each period."""
+
+    most: int
+    unit: str
+    """The period: one of the units of durations."""
+
+    @property
+    def per_second(self) -> float:
+        return self.most / SECONDS[self.unit]
+
+    def __str__(self) -> str:
+        return f"{self.most}/{self.unit}"
 
 
 def show_duration(seconds: float) -> str:

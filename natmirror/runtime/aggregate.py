@@ -7,7 +7,9 @@ from natmirror.engine.shown import Snapshot
 from natmirror.histograms import add_histograms
 from natmirror.mirror.sessions.totals import add_counts, add_sessions
 from natmirror.mirror.shown import MirrorEntry
+from natmirror.nat.client_limits import ClientLimitEntry
 from natmirror.nat.services import BackendCounts
+from natmirror.reasons import ClientLimit
 
 
 def aggregate(snapshots: Sequence[Snapshot]) -> Snapshot:
@@ -19,6 +21,7 @@ def aggregate(snapshots: Sequence[Snapshot]) -> Snapshot:
         "packets_over_limit": add_counts(one["packets_over_limit"] for one in snapshots),
         "flows": sum(one["flows"] for one in snapshots),
         "pinned_flows": sum(one["pinned_flows"] for one in snapshots),
+        "client_limits": _client_limits(row for one in snapshots for row in one["client_limits"]),
         "mirrors": _mirrors(row for one in snapshots for row in one["mirrors"]),
         "mirror_memory": max((one["mirror_memory"] for one in snapshots), key=itemgetter("largest_client_bytes")),
         "faults": {
@@ -40,7 +43,22 @@ def _backends(rows: Iterable[BackendCounts]) -> list[BackendCounts]:
             sums["connections"] += row["connections"]
             sums["refused_syns"] += row["refused_syns"]
             sums["unanswered_syns"] += row["unanswered_syns"]
+            sums["full_syns"] += row["full_syns"]
             sums["removed"] |= row["removed"]
+    return list(found.values())
+
+
+def _client_limits(rows: Iterable[ClientLimitEntry]) -> list[ClientLimitEntry]:
+    """Add up the rows of the same limits."""
+    found: dict[tuple[str, ClientLimit], ClientLimitEntry] = {}
+    for row in rows:
+        sums = found.setdefault((row["service"], row["limit"]), row)
+        if sums is not row:
+            sums["refused_syns"] += row["refused_syns"]
+            sums["limited_clients"] += row["limited_clients"]
+            last, other = sums["last_seconds"], row["last_seconds"]
+            if other is not None and (last is None or other < last):
+                sums["last_client"], sums["last_seconds"] = row["last_client"], other
     return list(found.values())
 
 

@@ -9,11 +9,11 @@ from functools import partial
 
 from natmirror.events import EventRing
 from natmirror.runtime.api_process import Arguments, Command, Document, Parts
-from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.engine_proxy import EngineProxy
 from natmirror.runtime.explanation import Explainer
 from natmirror.runtime.host_maintenance import HostMaintenance
 from natmirror.runtime.mailbox import Mailbox
+from natmirror.runtime.override_control import OverrideControl
 from natmirror.runtime.reloader import Reloader
 from natmirror.runtime.run_lists import RunLists
 from natmirror.runtime.run_status import RunStatus
@@ -51,7 +51,7 @@ def commands(
     mailbox: Mailbox,
     maintenance: HostMaintenance,
     *,
-    backends: BackendControl,
+    overrides: OverrideControl,
     engines: Sequence[EngineProxy],
     reloader: Reloader,
 ) -> dict[str, Command]:
@@ -77,8 +77,11 @@ def commands(
         return {"done": "new connections are mirrored again"}
 
     return {
-        "drain": in_main_thread(backends.drain),
-        "undrain": in_main_thread(backends.undrain),
+        "drain": partial(overrides.command, overrides.drain),
+        "undrain": partial(overrides.command, overrides.undrain),
+        "weight": partial(overrides.command, overrides.weigh),
+        "pause": partial(overrides.command, overrides.pause),
+        "resume": partial(overrides.command, overrides.resume),
         "reload": lambda arguments: maintenance.thread.request(partial(reload, arguments)),
         "release-kernel": lambda arguments: maintenance.thread.request(release_kernel),
         "resume-mirroring": in_main_thread(resume_mirroring),

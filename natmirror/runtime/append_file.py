@@ -2,13 +2,15 @@
 
 If the disk takes only a part of a piece, the file is cut back to what it had before, and the caller tries again later.
 A file that has grown to its limit becomes FILE.1, and older ones move up by one. If another program moves or removes
-the file, a new one begins.
+the file, a new one begins. One process writes a file: another one that shall write it too gets an error.
 """
 
+import fcntl
 import os
 import stat
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from natmirror.errors import HostError
 
@@ -20,11 +22,29 @@ def older_names(path: Path, kept: int) -> list[Path]:
     return [path.with_name(f"{path.name}.{number}") for number in range(1, kept + 1)]
 
 
+def open_at_once(path: Path) -> BinaryIO:
+    """Open a file to read it, and wait for nothing, such as a pipe's writer. OSError where it cannot be opened."""
+    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+
+
+def is_being_written(path: Path) -> bool:
+    """Return whether an AppendFile has the file open, of this or of another process. OSError where it cannot be
+    opened."""
+    with open_at_once(path) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # a file system without locks
+            return False
+    return False
+
+
 class AppendFile:
     """The file ``path``, which begins with ``header``. From ``max_len`` bytes on the next file begins, and ``kept``
     older ones are kept. The file of an earlier run goes on, or becomes FILE.1 with ``begins_anew``.
 
-    HostError where it cannot be created. All methods may wait for the disk.
+    HostError where it cannot be created, or another AppendFile has it open. All methods may wait for the disk.
     """
 
     def __init__(self, path: Path, max_len: int, kept: int, *, header: bytes = b"", begins_anew: bool = False) -> None:
@@ -56,6 +76,8 @@ class AppendFile:
                 found = self._path.stat()
                 if not stat.S_ISREG(found.st_mode):
                     raise HostError(f"{self._path}: expected a file, found something else")
+                if is_being_written(self._path):
+                    raise BlockingIOError
                 if found.st_size <= len(self._header):
                     self._path.unlink()
                 elif begins_anew or found.st_size >= self._max_len:
@@ -63,6 +85,10 @@ class AppendFile:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
             self._fd = os.open(self._path, flags, _MODE)
             self._len = os.fstat(self._fd).st_size
+            with suppress(OSError):  # a file system without locks, or a process that was faster: each line is whole
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise HostError(f"{self._path}: another program writes it, such as a second natmirror") from None
         except OSError as error:
             raise HostError(f"{self._path}: {error.strerror}") from None
 

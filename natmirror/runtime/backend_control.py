@@ -1,4 +1,4 @@
-"""The backends' shares of new connections, which follow health checks, the operator's commands and slow starts.
+"""The backends' shares of new connections, which follow health checks, the operator's overrides and slow starts.
 
 Admission computes the changes; BackendControl passes them on to the workers' engines, and tells of them.
 """
@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from types import MappingProxyType
-from typing import Any
 
 from natmirror.backends.admission import Admission, AdmissionChange, Kill, Panic
 from natmirror.backends.host_view import HostView
@@ -19,12 +18,11 @@ from natmirror.events import EventKind, EventRing, EventSeverity
 from natmirror.fastpath import ConnectionCounts
 from natmirror.findings import Findings
 from natmirror.net.endpoint import endpoint_of
-from natmirror.rules import Pool, Rules
+from natmirror.rules import Overrides, Pool, Rules
 from natmirror.runtime.backend_findings import backend_findings, pools_up
 from natmirror.runtime.chores import NEVER, Chore
 from natmirror.runtime.engine_proxy import EngineProxy
 from natmirror.runtime.mailbox import Mailbox
-from natmirror.runtime.shown import CommandAnswer
 
 log = logging.getLogger("natmirror")
 
@@ -74,10 +72,13 @@ class BackendControl:
         self._apply(self._admission.tick(now))
         return self._admission.next_tick(now)
 
-    def reload(self, rules: Rules) -> None:
-        """Apply other rules, which the engines have applied already."""
-        shares = {key: shown["share"] for key, shown in self._admission.show(0.0).items()}
-        self._apply(self._admission.reload(rules, time.monotonic()), shares)
+    def reload(self, rules: Rules, overrides: Overrides) -> None:
+        """Apply other rules, which the engines have applied already, and these overrides."""
+        shares = self._shares()
+        now = time.monotonic()
+        self._admission.reload(rules, now)
+        self._admission.follow(overrides, now, time.time())
+        self._apply(self._admission.shares(), shares)
         self._monitor.reload(rules)
         self._rules = rules
         self._report_findings()
@@ -90,27 +91,27 @@ class BackendControl:
         if is_active:
             self._apply(self._admission.current_kills())
 
-    def drain(self, request: Mapping[str, Any]) -> CommandAnswer:
-        """Obey ``{"service": …, "backend": …, "deadline": seconds or null}``. ValueError where the rules have no such
-        backend."""
-        until = request.get("deadline")
-        service, backend = request["service"], request["backend"]
-        self._apply(self._admission.drain(service, backend, until, time.monotonic()))
+    def follow(self, overrides: Overrides) -> None:
+        """Apply other overrides."""
+        shares = self._shares()
+        self._apply(self._admission.follow(overrides, time.monotonic(), time.time()), shares)
         self._report_findings()
-        count = self._counts.of(*self._admission.endpoints(service, backend))[0]
-        fate = "they stay until they end" if until is None else f"reset in {until:g} s unless they end before"
-        left = f"connections left: {count} ({fate})" if count else "no connections left"
-        follows = self._admission.after_drain(service)
-        self._add(EventKind.BACKEND_DRAINED, service, backend, f"is drained by a command; {left}; {follows}")
-        return {"done": f"{service}/{backend} gets no new connections; {left}; {follows}"}
 
-    def undrain(self, request: Mapping[str, Any]) -> CommandAnswer:
-        """Obey ``{"service": …, "backend": …}``. ValueError where the rules have no such backend."""
-        service, backend = request["service"], request["backend"]
-        self._apply(self._admission.undrain(service, backend, time.monotonic()))
-        self._report_findings()
-        self._add(EventKind.BACKEND_UNDRAINED, service, backend, "is drained no more: a command has ended that")
-        return {"done": self._admission.after_undrain(service, backend)}
+    def connections(self, service: str, backend: str) -> int:
+        """Return the number of a backend's connections now; ValueError where there is no such backend."""
+        return self._counts.of(*self._admission.endpoints(service, backend))[0]
+
+    def is_open(self, service: str, backend: str) -> bool:
+        """Return whether a backend gets new connections; ValueError where there is no such backend."""
+        return self._admission.is_open(service, backend)
+
+    def after_drain(self, service: str, *, was_open: bool) -> str:
+        """Return what Admission.after_drain() returns."""
+        return self._admission.after_drain(service, was_open=was_open)
+
+    def after_undrain(self, service: str, backend: str) -> str:
+        """Return what Admission.after_undrain() returns."""
+        return self._admission.after_undrain(service, backend)
 
     def syn_failed(self, service: str, backend: str) -> None:
         """Check a backend soon, because a client's SYN to it has failed; from any thread, without waiting."""
@@ -169,6 +170,9 @@ class BackendControl:
         """Report the checks that say nothing, and the pools in panic or without an open backend."""
         found = backend_findings(self._rules, self._admission.show(time.monotonic()), self._monitor.status())
         self._findings.replace("backends", found)
+
+    def _shares(self) -> dict[tuple[str, str], float | None]:
+        return {key: shown["share"] for key, shown in self._admission.show(0.0).items()}
 
     def _apply(
         self, changes: list[AdmissionChange], known: Mapping[tuple[str, str], float | None] = MappingProxyType({})

@@ -239,8 +239,9 @@ class EngineProxy:
     # Backends, mirrors and the host's role
 
     def set_share(self, change: Share) -> None:
-        """Set a backend's share of new connections."""
-        self._thread.post(lambda: self._engine.set_share(change.service, change.backend, change.share))
+        """Set a backend's share of new connections, and its weight."""
+        set_share = partial(self._engine.set_share, change.service, change.backend, change.share, change.weight)
+        self._thread.post(set_share)
 
     def kill(self, change: Kill) -> None:
         """Reset a backend's connections."""

@@ -7,6 +7,7 @@ where no natmirror answers.
 
 import logging
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +18,7 @@ from natmirror.events.kinds import EventKind, EventSeverity
 from natmirror.events.query import MAX_EVENTS
 from natmirror.events.ring import EventRing
 from natmirror.findings import Finding, OwnCode
-from natmirror.runtime.append_file import AppendFile, older_names
+from natmirror.runtime.append_file import AppendFile, is_being_written, older_names, open_at_once
 from natmirror.runtime.chores import HANGS, NEVER, Chore, ChoreThread
 
 log = logging.getLogger("natmirror")
@@ -30,6 +31,7 @@ _KEPT = 1
 _INTERVAL = 1.0  # seconds
 _EVENTS_AT_ONCE = 256
 _MAX_LINE_LEN = 64 << 10
+_MAX_READ_LEN = 2 * MAX_LEN
 
 
 def read_events(path: Path) -> list[Event]:
@@ -47,7 +49,12 @@ def read_events(path: Path) -> list[Event]:
 
 
 def _events_of(path: Path) -> Iterator[Event]:
-    with path.open("rb") as file:
+    """Yield the events in the last part of a file. It may be another program's, so no pipe and no device is read."""
+    with open_at_once(path) as file:
+        about = os.fstat(file.fileno())
+        if not stat.S_ISREG(about.st_mode):
+            raise HostError(f"{path}: expected a file, found something else")
+        file.seek(max(about.st_size - _MAX_READ_LEN, 0))
         while line := file.readline(_MAX_LINE_LEN):
             with suppress(ValueError):
                 yield decode(line)
@@ -88,13 +95,19 @@ class EventFile:
         self._ring.restore(before)
         self._saved = before[-1].number if before else 0
         runs = [one for one in before if one.kind in (EventKind.STARTED, EventKind.STOPPED)]
-        if runs and runs[-1].kind is EventKind.STARTED:
+        if runs and runs[-1].kind is EventKind.STARTED and not self._is_anothers():
             self._ring.add(
                 EventKind.CRASHED,
                 EventSeverity.ERROR,
                 f"the natmirror that started at {show_time(runs[-1].at)} did not stop: it crashed, was killed, or its"
                 f" host failed, at {show_time(before[-1].at)} or later",
             )
+
+    def _is_anothers(self) -> bool:
+        """Return whether another natmirror writes the file, as in another network namespace."""
+        with suppress(OSError):
+            return self._path is not None and is_being_written(self._path)
+        return False
 
     def findings(self) -> list[Finding]:
         """Return what is wrong with the file; from any thread."""

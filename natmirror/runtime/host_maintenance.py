@@ -30,6 +30,7 @@ from natmirror.runtime.chores import NEVER, Chore, ChoreThread
 from natmirror.runtime.keeper import Keeper, Kept
 from natmirror.runtime.kept import KeptDevice, KeptTable, KeptTranslation, OtherBackend
 from natmirror.runtime.kernel_rules import CHECK_INTERVAL, KernelRules
+from natmirror.runtime.limit_watch import LimitWatch
 from natmirror.runtime.mailbox import Mailbox
 from natmirror.runtime.mirror_watch import MirrorWatch
 from natmirror.runtime.progress_watch import ProgressWatch
@@ -89,7 +90,7 @@ class HostMaintenance:
         self._findings = findings
         self._silent_by_checks = silent_by_checks
         self._answers = AnswerWatch()
-        self._mirror_watch = MirrorWatch(ring)
+        self._mirror_watch, self._limit_watch = MirrorWatch(ring), LimitWatch(ring)
         self._progress = progress
         progress.on_stop = lambda: self.checks.post(self._host_check.hasten)
         self._failures: set[FindingCode] | None = None  # of production, that the last check of the host found
@@ -207,6 +208,7 @@ class HostMaintenance:
             queues = {number: found for worker in self._workers for number, found in worker.queue_counters().items()}
             self._findings.replace("answers", self._answers.look(sums, queues, self.thread.now()))
             self._mirror_watch.look(sums, self.thread.now())
+            self._limit_watch.look(sums, self.thread.now())
             self.keeper.check([], self.thread.now())
         if self._silent() - before:  # this host may be why
             self.checks.post(self._host_check.hasten)

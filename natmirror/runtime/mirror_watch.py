@@ -1,4 +1,4 @@
-"""Tells by the counters when a mirror goes down or comes back, what it loses, and when the flow table is full.
+"""Tells by the counters when a mirror goes down or comes back, and what it loses.
 
 Theory. A client's connection costs one leg, so a mirror that ends costs hundreds of them at once. One event tells of
 all legs that fail together: it waits until a look finds no further ones. A mirror is down when it refuses legs and
@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from natmirror.engine.counters import EngineCounter
 from natmirror.engine.shown import Snapshot
 from natmirror.events import EventKind, EventRing, EventSeverity
 from natmirror.mirror.shown import MirrorEntry
@@ -32,7 +31,7 @@ _MENDS = _REFUSALS | _FAILURES
 _NOT_LOST = frozenset(
     (
         *(EndReason.NOT_SELECTED, EndReason.NOT_SAMPLED, EndReason.MIRROR_IS_BACKEND),
-        *(EndReason.CLOSED, EndReason.CLIENT_RESET, EndReason.RELEASED, EndReason.STOPPED),
+        *(EndReason.CLOSED, EndReason.CLIENT_RESET, EndReason.RELEASED, EndReason.STOPPED, EndReason.MIRROR_PAUSED),
     )
 )
 """The reasons for which a mirror lacks bytes though nothing has gone wrong."""
@@ -83,7 +82,6 @@ class MirrorWatch:
     def __init__(self, ring: EventRing) -> None:
         self._ring = ring
         self._mirrors: dict[tuple[str, str, str], _Mirror] = {}
-        self._untracked = 0
 
     def look(self, sums: Snapshot, now: float) -> None:
         """Look at the counters of all engines together."""
@@ -95,18 +93,6 @@ class MirrorWatch:
             self._note_losses(mirror, entry, ended - mirror.ended, now)
             mirror.ended, mirror.opened, mirror.acked = ended, entry["legs_opened"], entry["acked_bytes"]
             mirror.has_open = _has_open(entry)
-        untracked = sums["counters"][EngineCounter.FLOWS_UNTRACKED]
-        if untracked > self._untracked:
-            count = untracked - self._untracked
-            self._ring.add(
-                EventKind.LIMIT_REACHED,
-                EventSeverity.WARNING,
-                f"the flow table is full: {count} connections pass without being tracked, and are not mirrored; raise"
-                " max-flows, or look for a flood",
-                code="max-flows",
-                count=count,
-            )
-        self._untracked = untracked
 
     def _follow(self, mirror: _Mirror, entry: MirrorEntry, failed: Counter[EndReason], now: float) -> None:
         """Follow whether a mirror is up."""

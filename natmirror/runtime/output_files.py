@@ -1,4 +1,5 @@
-"""The files that a run writes while packets pass: recordings of masters' orders, the known switches, and the events.
+"""The files that a run writes while packets pass: recordings of masters' orders, the known switches, the overrides, and
+the events.
 
 ``OutputFiles`` has all of them.
 
@@ -16,11 +17,12 @@ from natmirror.errors import CaptureError, HostError
 from natmirror.findings import Finding, OwnCode
 from natmirror.rules import Rules
 from natmirror.rules.shards import shard_of_client
-from natmirror.runtime import switch_file
+from natmirror.runtime import switch_file, whole_file
 from natmirror.runtime.chores import HANGS, NEVER, Chore, ChoreThread
 from natmirror.runtime.engine_proxy import EngineProxy
 from natmirror.runtime.event_file import EventFile
 from natmirror.runtime.order_recorder import OrderRecorder
+from natmirror.runtime.override_file import OverrideFile
 
 log = logging.getLogger("natmirror")
 
@@ -95,7 +97,7 @@ class KnownSwitches:
     def restore(self) -> None:
         """Restore the switches of an earlier run in the engines, before their threads start. Log what cannot be
         restored."""
-        switch_file.remove_unfinished(self._path)
+        whole_file.remove_unfinished(self._path)
         try:
             entries = switch_file.load(self._path)
         except HostError as error:
@@ -121,8 +123,9 @@ class KnownSwitches:
 class OutputFiles:
     """All files that a run writes, by these rules."""
 
-    def __init__(self, rules: Rules, events: EventFile) -> None:
+    def __init__(self, rules: Rules, events: EventFile, overrides: OverrideFile) -> None:
         self.orders = OrderFiles(rules)
+        self.overrides = overrides
         self._events = events
         self._known_switches = rules.known_switches
         self._switches: KnownSwitches | None = None
@@ -135,7 +138,8 @@ class OutputFiles:
     @property
     def threads(self) -> list[ChoreThread]:
         """The threads that write the files."""
-        return [self.orders.thread, *(() if self._switches is None else (self._switches.thread,)), self._events.thread]
+        switches = () if self._switches is None else (self._switches.thread,)
+        return [self.orders.thread, *switches, self.overrides.thread, self._events.thread]
 
     def open(self) -> None:
         """Create and read the files, before the threads start. CaptureError where a recording cannot be created."""
@@ -147,4 +151,4 @@ class OutputFiles:
     def findings(self) -> list[Finding]:
         """Return what is wrong with the files; from any thread."""
         switches = [] if self._switches is None else self._switches.findings()
-        return self.orders.findings() + switches + self._events.findings()
+        return self.orders.findings() + switches + self.overrides.findings() + self._events.findings()

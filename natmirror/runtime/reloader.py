@@ -28,6 +28,7 @@ from natmirror.runtime.engine_proxy import EngineProxy
 from natmirror.runtime.host_maintenance import HostMaintenance
 from natmirror.runtime.mailbox import Mailbox
 from natmirror.runtime.output_files import OrderFiles
+from natmirror.runtime.override_control import OverrideControl
 from natmirror.runtime.rules_view import RulesView
 from natmirror.runtime.shared_state import SharedState
 
@@ -53,6 +54,7 @@ class Reloader:
         engines: Sequence[EngineProxy],
         memory: Memory,
         backends: BackendControl,
+        overrides: OverrideControl,
         shared: SharedState | None,
         addresses: ApiAddresses,
     ) -> None:
@@ -68,6 +70,7 @@ class Reloader:
         self._engines = engines
         self._memory = memory
         self._backends = backends
+        self._overrides = overrides
         self._shared = shared
         self._addresses = addresses
         self._is_stopping = False
@@ -103,7 +106,7 @@ class Reloader:
             f"{connections(count)} of {loss.service} {loss.one if count == 1 else loss.several}"
             for loss, count in sorted(losses.items())
         ]
-        return differences(self._rules, rules), costs
+        return differences(self._rules, rules) + self._overrides.dropped_by(rules), costs
 
     def read(self) -> Rules:
         """Return the rules in the file. NatmirrorError where a reload would refuse them. Call it in the thread of
@@ -138,7 +141,7 @@ class Reloader:
         #    removed service that has connections left.
         rules = load_rules(self._rules.path, taken_addresses())
         refuse_what_cannot_change(kernel_rules.rules, rules)
-        changes = differences(self._rules, rules)
+        changes = differences(self._rules, rules) + self._overrides.dropped_by(rules)
         if rules == self._rules:
             return changes
         # 2. Install the iptables rules and the nftables elements of new services, before any client can reach them.
@@ -167,12 +170,13 @@ class Reloader:
     def _apply(self, rules: Rules) -> None:
         """Do step 4, in the main thread."""
         # 4a. The engines, one after another, between packets: EngineProxy.reload() has the steps.
+        overridden = self._overrides.reload(rules)
         for engine in self._engines:
-            engine.reload(rules)
+            engine.reload(overridden)
         # 4b. The budget: the limit on the memory of all mirrors' buffers.
         self._memory.limit = rules.mirror_memory
         # 4c. The backends' shares of new connections, and the health checks.
-        self._backends.reload(rules)
+        self._backends.reload(rules, self._overrides.value)
         # 4d. Read and write the shared state again: its records may name removed backends that have connections left.
         if self._shared is not None:
             self._shared.refresh()

@@ -12,16 +12,19 @@ from natmirror.findings import Findings
 from natmirror.ha.member import PairMember
 from natmirror.histograms import add_histograms
 from natmirror.linux.counters import OutboxCounter
+from natmirror.mirror.shown import MirrorEntry
 from natmirror.nat.services import BackendCounts
+from natmirror.rules import OverrideKind
 from natmirror.runtime.aggregate import aggregate
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.chores import ChoreFailure
 from natmirror.runtime.keeper import Keeper
 from natmirror.runtime.kernel_rules import KernelRules
 from natmirror.runtime.logs import LogEntry
+from natmirror.runtime.override_control import OverrideControl
 from natmirror.runtime.selection import Names, names_in
 from natmirror.runtime.shared_state import OFF, SharedState
-from natmirror.runtime.shown import BackendEntry, CostsEntry, MachineEntry, RunSums, StatusAnswer
+from natmirror.runtime.shown import BackendEntry, CostsEntry, MachineEntry, RunMirrorEntry, RunSums, StatusAnswer
 from natmirror.runtime.worker import Worker
 from natmirror.threads import processor_seconds
 
@@ -35,6 +38,7 @@ class RunStatus:
         rules_path: str,
         workers: Sequence[Worker],
         backends: BackendControl,
+        overrides: OverrideControl,
         member: PairMember,
         kernel_rules: KernelRules,
         shared: SharedState | None,
@@ -48,6 +52,7 @@ class RunStatus:
         self._rules_path = rules_path
         self._workers = workers
         self._backends = backends
+        self._overrides = overrides
         self._member = member
         self._kernel_rules = kernel_rules
         self._shared = shared
@@ -73,6 +78,7 @@ class RunStatus:
             "started_at": self._started,
             "uptime_seconds": round(time.monotonic() - self._started_at, 3),
             "machine": self.machine(),
+            "overrides": self._overrides.show(),
             "health": self._backends.health(),
             "pair": self._member.show(),
             "shared_state": OFF if self._shared is None else self._shared.show(),
@@ -88,7 +94,12 @@ class RunStatus:
         whole = aggregate([worker.engine.snapshot() for worker in self._workers])
         states = self._backends.states()
         backends = [_backend(counts, states.get((counts["service"], counts["name"]))) for counts in whole["backends"]]
-        return {**whole, "backends": backends}
+        mirrors = [self._mirror(entry) for entry in whole["mirrors"]]
+        return {**whole, "backends": backends, "mirrors": mirrors}
+
+    def _mirror(self, entry: MirrorEntry) -> RunMirrorEntry:
+        pause = self._overrides.value.get(OverrideKind.PAUSE, entry["service"], entry["name"])
+        return {**entry, "paused_since": None if pause is None else times.show(pause.at)}
 
     def line(self) -> str:
         """Return the state in a few words."""
@@ -120,7 +131,15 @@ def _backend(counts: BackendCounts, admission: AdmissionEntry | None) -> Backend
     """Return a backend with its state. ``admission`` is None for a sorry server and for a removed backend."""
     if admission is None or counts["removed"]:
         state = BackendState.REMOVED if counts["removed"] else BackendState.SORRY
-        admission = {"state": state, "healthy": None, "reason": "", "state_seconds": None, "share": None}
+        admission = {
+            "state": state,
+            "healthy": None,
+            "reason": "",
+            "state_seconds": None,
+            "share": None,
+            "weight": None,
+            "weight_in_rules": None,
+        }
     return {
         "service": counts["service"],
         "name": counts["name"],
@@ -129,5 +148,7 @@ def _backend(counts: BackendCounts, admission: AdmissionEntry | None) -> Backend
         "connections": counts["connections"],
         "refused_syns": counts["refused_syns"],
         "unanswered_syns": counts["unanswered_syns"],
+        "full_syns": counts["full_syns"],
+        "max_connections": counts["max_connections"],
         **admission,
     }

@@ -43,15 +43,17 @@ from natmirror.runtime.kernel_rules import KernelRules
 from natmirror.runtime.logs import Logs
 from natmirror.runtime.mailbox import Mailbox, Waker
 from natmirror.runtime.output_files import OutputFiles
+from natmirror.runtime.override_control import OverrideControl
+from natmirror.runtime.override_file import OverrideFile
 from natmirror.runtime.reloader import Reloader
 from natmirror.runtime.role_changes import RoleChanges
-from natmirror.runtime.run_events import add_end_of_thread, add_finding, add_start, add_stop
+from natmirror.runtime.run_events import add_finding, add_start, add_stop
 from natmirror.runtime.run_status import RunStatus
 from natmirror.runtime.service_looks import ServiceLooks
 from natmirror.runtime.shared_state import SharedState
 from natmirror.runtime.signals import Signals
 from natmirror.runtime.worker_events import WorkerEvents
-from natmirror.runtime.workers import make_workers
+from natmirror.runtime.workers import make_workers, note_ended, raise_first_failure
 
 log = logging.getLogger("natmirror")
 
@@ -66,7 +68,8 @@ _SWITCH_INTERVAL = 0.0005  # limit on the time that a packet thread waits for an
 
 
 class Runner:
-    """One natmirror on this host. It changes nothing before run(). ``events`` is the file of events, see EventFile."""
+    """One natmirror on this host. It changes nothing before run(). ``events`` is the file of events, see EventFile,
+    ``overrides`` that of OverrideFile."""
 
     def __init__(
         self,
@@ -76,6 +79,7 @@ class Runner:
         logs: Logs,
         events: Path | None,
         *,
+        overrides: Path | None,
         keep_rules: bool,
         api_path: Path,
     ) -> None:
@@ -100,7 +104,7 @@ class Runner:
         self._backends = BackendControl(
             *(rules, self._mailbox, self._findings, self._ring, counts, host), is_active=is_active
         )
-        self._files = OutputFiles(rules, EventFile(events, self._ring))
+        self._files = OutputFiles(rules, EventFile(events, self._ring), OverrideFile(overrides))
         sinks = self._files.orders, self._shared, self._ring
         self._worker_events = WorkerEvents(self._backends, *sinks, self._waker.wake)
         memory, beat_interval = Memory(rules.mirror_memory), notifier.watchdog_interval
@@ -109,6 +113,9 @@ class Runner:
         engines = [worker.engine for worker in self._workers]
         self._backends.attach(engines)
         self._files.attach(engines)
+        self._overrides = OverrideControl(
+            *(rules, self._backends, engines, self._mailbox, self._ring, self._files.overrides)
+        )
         self.member = PairMember(rules.ha, count, self._rounds)
         looks = ServiceLooks(engines, self._backends, self._mailbox, self._findings, is_active=is_active)
         self._roles = RoleChanges(
@@ -135,6 +142,7 @@ class Runner:
             engines=engines,
             memory=memory,
             backends=self._backends,
+            overrides=self._overrides,
             shared=self._shared,
             addresses=addresses,
         )
@@ -148,7 +156,8 @@ class Runner:
         ]
         situation = partial(situation_of, self.member, self._shared, keeps_rules=keep_rules)
         self._status = RunStatus(
-            *(rules.path, self._workers, self._backends, self.member, self._kernel_rules, self._shared),
+            *(rules.path, self._workers, self._backends, self._overrides),
+            *(self.member, self._kernel_rules, self._shared),
             log=logs.status,
             failing_chores=self._failing_chores,
             findings=self._findings,
@@ -157,7 +166,7 @@ class Runner:
         )
         commands = api_control.commands(
             *(self._mailbox, self._maintenance),
-            backends=self._backends,
+            overrides=self._overrides,
             engines=engines,
             reloader=self._reloader,
         )
@@ -213,8 +222,10 @@ class Runner:
         for worker in self._workers:
             worker.open(held, self._tun.fd)
         held.callback(self._stop_workers)
-        # 5. What the engines need before packets come: recordings, path MTUs, known switches.
+        # 5. What the engines need before packets come: recordings, path MTUs, known switches, and what commands of
+        #    earlier runs have set.
         self._files.open()
+        self._overrides.restore()
         self._maintenance.read_path_mtus()
         # 6. The API's process.
         self._api.open()
@@ -269,7 +280,7 @@ class Runner:
         if self._signals.take_reload():
             self._maintenance.thread.post(self._reloader.reload_for_signal)
         # 4. Workers that have failed.
-        self._note_ended_workers()
+        note_ended(self._workers, self.member.readiness.ended, self._ring)
         # 5. Changes of backends' shares that are due, then wait.
         try:
             due = self._backends.tick(time.monotonic()) or NEVER
@@ -299,7 +310,7 @@ class Runner:
         self._stop_workers()
         # 5. If a worker has failed, raise its failure. Tell how many connections the end of the rules cuts; in a pair
         #    the other host passes them.
-        self._raise_first_failure()
+        raise_first_failure(self._workers)
         sums = self._status.sums()
         cost = None if self.member.is_in_pair else cost_of_stop(sums, keeps_rules=self._keep_rules)
         if cost:
@@ -321,23 +332,6 @@ class Runner:
 
     def _queue_problem(self) -> str | None:
         return next((problem for worker in self._workers if (problem := worker.queue_problem())), None)
-
-    def _note_ended_workers(self) -> None:
-        """Note workers that have failed for good. The others continue; the failure of the last one ends the run."""
-        ended = self.member.readiness.ended
-        for number, worker in enumerate(self._workers):
-            if worker.failure is not None and number not in ended:
-                ended[number] = f"{type(worker.failure).__name__}: {worker.failure}"
-                text = "packet thread %d has ended: no packet of its clients passes until natmirror is restarted: %s"
-                log.critical(text, number, ended[number], exc_info=worker.failure)
-                add_end_of_thread(self._ring, text % (number, ended[number]))
-        if len(ended) == len(self._workers):
-            self._raise_first_failure()
-
-    def _raise_first_failure(self) -> None:
-        for worker in self._workers:
-            if worker.failure is not None:
-                raise worker.failure
 
     def _stop_workers(self) -> None:
         for worker in self._workers:

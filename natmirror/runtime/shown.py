@@ -11,8 +11,9 @@ from natmirror.findings import FindingEntry
 from natmirror.ha.member import PairEntry
 from natmirror.histograms import HistogramEntry
 from natmirror.linux.counters import OutboxCounter, QueueCounter
-from natmirror.mirror.shown import FlowEntry, LegEntry
+from natmirror.mirror.shown import FlowEntry, LegEntry, MirrorEntry
 from natmirror.reasons import EndedBy, EndReason
+from natmirror.rules import OverrideKind
 from natmirror.runtime.chores import ChoreFailure
 from natmirror.runtime.explained import ExplainAnswer
 from natmirror.runtime.keeper import KeptEntry
@@ -29,6 +30,7 @@ __all__ = [
     "FlowEntry",
     "LegRow",
     "MachineEntry",
+    "OverrideEntry",
     "ReloadAnswer",
     "RulesAnswer",
     "RunSums",
@@ -54,13 +56,48 @@ class BackendEntry(AdmissionEntry):
     """Clients' SYNs that it has answered with a RST."""
     unanswered_syns: int
     """Clients' SYNs that it has not answered in time."""
+    full_syns: int
+    """New connections of the service that came while it had as many as its ``max-connections`` allows."""
+    max_connections: int | None
+    """The limit on its connections; null for none."""
+
+
+class RunMirrorEntry(MirrorEntry):
+    """A mirror, and whether a command has paused it."""
+
+    paused_since: str | None
+    """When ``natmirror mirror pause`` was given, in UTC (RFC 3339); null unless it is paused."""
 
 
 class RunSums(Sums):
     """The counters of all threads together."""
 
+    mirrors: list[RunMirrorEntry]
+    """Each mirror, in the order of the rules."""
+
     backends: list[BackendEntry]
     """Each backend, in the order of the rules."""
+
+
+class OverrideEntry(TypedDict):
+    """What an operator's command has set over the rules, until another one takes it back."""
+
+    kind: OverrideKind
+    """What it has set."""
+    service: str
+    """The service's name in the rules."""
+    backend: str | None
+    """The backend's name in the rules; null if it is about a mirror."""
+    mirror: str | None
+    """The mirror's name in the rules; null if it is about a backend."""
+    weight: int | None
+    """The backend's weight, if that is what was set."""
+    resets_at: str | None
+    """When a drained backend's remaining connections are reset, in UTC (RFC 3339); null for never."""
+    since: str
+    """When the command was given, in UTC (RFC 3339)."""
+    kept: bool
+    """Whether it holds over a restart (``--persist``)."""
 
 
 class MachineEntry(TypedDict):
@@ -131,6 +168,8 @@ class StatusAnswer(RunSums):
     """How long natmirror has run, in seconds."""
     machine: MachineEntry
     """The queues, the TUN device and the threads of natmirror on this host."""
+    overrides: list[OverrideEntry]
+    """What commands have set over the rules, the oldest first."""
     health: list[HealthEntry]
     """The health checks of each backend that is checked, in the order of the rules."""
     pair: PairEntry | None

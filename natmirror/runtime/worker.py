@@ -137,12 +137,14 @@ class Worker:
         self._monitor = QueueMonitor(self._loop, self._bypass, time.monotonic())
 
     def start(self, workers: Sequence["Worker"]) -> None:
-        """Begin to pass packets. ``workers`` are all workers in the order of their shards, including this one.
+        """Do the pending requests, then begin to pass packets. ``workers`` are all workers in the order of their
+        shards, including this one.
 
         Packets that wait already are dropped: earlier iptables rules may have queued them for other workers. Their
         senders send them again.
         """
         self._peers = workers
+        self.do_requests()
         for bound in self._queues:
             self._drop_stale(bound)
         self._thread.start()

@@ -1,14 +1,20 @@
 """The packet threads of a run, one for each shard of the clients."""
 
+import logging
 import os
+from collections.abc import Sequence
 
 from natmirror.engine.engine import Engine
+from natmirror.events import EventRing
 from natmirror.fastpath import ConnectionCounts, Memory
 from natmirror.linux.cores import thread_count
 from natmirror.mirror.sessions.claims import SwitchClaims
 from natmirror.rules import Rules
 from natmirror.rules.shards import Shard
+from natmirror.runtime.run_events import add_end_of_thread
 from natmirror.runtime.worker import Worker, WorkerListener
+
+log = logging.getLogger("natmirror")
 
 _MAX_PULSE_INTERVAL = 1.0  # seconds in which an idle packet thread completes a round
 
@@ -32,3 +38,23 @@ def make_workers(
         )
         for shard in (Shard(number, count) for number in range(count))
     ]
+
+
+def note_ended(workers: Sequence[Worker], ended: dict[int, str], ring: EventRing) -> None:
+    """Note in ``ended``, by their numbers, the workers that have failed for good, and tell of each once. The others
+    continue; raise the failure of the first one if all have failed."""
+    for number, worker in enumerate(workers):
+        if worker.failure is not None and number not in ended:
+            ended[number] = f"{type(worker.failure).__name__}: {worker.failure}"
+            text = "packet thread %d has ended: no packet of its clients passes until natmirror is restarted: %s"
+            log.critical(text, number, ended[number], exc_info=worker.failure)
+            add_end_of_thread(ring, text % (number, ended[number]))
+    if len(ended) == len(workers):
+        raise_first_failure(workers)
+
+
+def raise_first_failure(workers: Sequence[Worker]) -> None:
+    """Raise the failure of the first worker that has failed, if one has."""
+    for worker in workers:
+        if worker.failure is not None:
+            raise worker.failure

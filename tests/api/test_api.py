@@ -2,7 +2,7 @@
 
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from natmirror.api import list_tables
 from natmirror.api.client import ask, ask_list
+from natmirror.cli import overrides
 from natmirror.cli.commands import main
 from natmirror.errors import HostError
 from natmirror.events import EventRing
@@ -25,6 +26,7 @@ from natmirror.runtime.shared_state import OFF
 from natmirror.runtime.shown import EndedLeg
 from tests.helpers.api import served as serving
 from tests.helpers.client_connection import ClientConnection, engine
+from tests.helpers.clock import Clock
 from tests.helpers.immediate import proxy
 from tests.helpers.support import CLIENT
 
@@ -48,11 +50,29 @@ BACKEND = {
     "reason": "",
     "state_seconds": 9.5,
     "share": 0.4,
+    "weight": 1,
+    "weight_in_rules": 1,
     "flows": 1,
     "connections": 1,
     "refused_syns": 2,
     "unanswered_syns": 3,
+    "full_syns": 5,
+    "max_connections": 500,
 }
+_OVERRIDE = {
+    "service": "openflow",
+    "backend": "c1",
+    "mirror": None,
+    "weight": None,
+    "resets_at": None,
+    "since": "2026-11-30T02:00:00.123+00:00",
+    "kept": False,
+}
+OVERRIDES = [
+    {**_OVERRIDE, "kind": "drain", "resets_at": "2026-11-30T03:00:00.123+00:00"},
+    {**_OVERRIDE, "kind": "weight", "weight": 3, "kept": True},
+    {**_OVERRIDE, "kind": "pause", "backend": None, "mirror": "master"},
+]
 COSTS = {"restart": {"connections": 2, "copies_ended": 3, "copies_begun_again": 0}, "move": None}
 CHORES = [
     {
@@ -113,7 +133,13 @@ def served(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ClientConnec
     head = {"version": "1.2", "pid": 5, "uptime_seconds": 90_061.0, "rules": "lb.yaml", "machine": MACHINE}
     findings = Findings(lambda: "01:02")
     findings.replace("host", [HostCode.NO_FORWARDING.found(interfaces="sw0", settings="net.ipv4.ip_forward=1")])
-    head |= {"failing_chores": CHORES, "findings": findings.show(), "pair": None, "costs": COSTS}
+    head |= {
+        "overrides": OVERRIDES,
+        "failing_chores": CHORES,
+        "findings": findings.show(),
+        "pair": None,
+        "costs": COSTS,
+    }
     head |= {"log": {"records_queued": 0, "records_dropped": 3, "records_suppressed": 0}}
     resources = {
         "status": lambda: {**head, **session.engine.snapshot(session.now), "backends": [BACKEND]},
@@ -214,6 +240,75 @@ def test_orders_are_obeyed_or_refused(path: Path) -> None:
         response = get(path, "/v1/backends/openflow/c1/drain", "POST")
         assert response.status_code == 415
         assert "deadline: a number of seconds" in response.json()["error"]
+
+
+def test_the_status_screen_has_what_commands_have_set(served: ClientConnection, path: Path) -> None:
+    screen = run("status", "--api", path).output
+    since = "by a command since 2026-11-30T02:00:00Z"
+    assert f"openflow/c1: drained, resets what is left at 2026-11-30T03:00:00Z, {since}\n" in screen
+    assert f"openflow/c1: weight 3, {since}, also over a restart\n" in screen
+    assert f"mirror openflow/master: paused, {since}\n" in screen
+
+
+def backend_rows(*rows: dict[str, Any]) -> Callable[[], Any]:
+    """Return a resource that shows these rows of backends, one after another, and the last one from then on."""
+    left = list(rows)
+    return lambda: {"backends": [left.pop(0) if len(left) > 1 else left[0]]}
+
+
+def drained(flows: int, state: str = "draining") -> dict[str, Any]:
+    return {**BACKEND, "state": state, "flows": flows}
+
+
+def test_a_drain_waits_until_its_backend_is_empty(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+
+    def sleep(seconds: float) -> None:
+        clock.now += seconds
+
+    monkeypatch.setattr(overrides, "time", SimpleNamespace(monotonic=clock, sleep=sleep))
+    obey = {"drain": lambda _: {"done": "openflow/c1 gets no new connections"}}
+    words = ("drain", "openflow/c1", "--api", path, "--wait")
+    with serving(path, {"status": backend_rows(*map(drained, (3, 3, 1, 0)))}, obey):
+        result = run(*words)
+    assert (result.exit_code, result.output.splitlines()) == (
+        *(0, ["openflow/c1 gets no new connections", "3 left", "1 left", "empty after 2 s"]),
+    )
+    with serving(path, {"status": backend_rows(drained(2))}, obey):
+        result = run(*words, "10")
+        assert (result.exit_code, result.output.splitlines()[-1]) == (
+            *(3, "2 connections left after 10 s: the time of --wait is over, and openflow/c1 stays drained"),
+        )
+        result = run(*words, "1", "--json")
+        assert (result.exit_code, json.loads(result.output)["connections_left"]) == (3, 2)
+    with serving(path, {"status": backend_rows(drained(2), drained(2, "up"))}, obey):
+        result = run(*words)
+        assert (result.exit_code, "is drained no more" in result.output) == (1, True)
+        result = run("drain", "--wait", "openflow/c1", "--api", path)
+        assert (result.exit_code, "SERVICE/BACKEND comes before it" in result.output) == (2, True)
+
+
+def test_a_weight_is_shown_and_set(path: Path) -> None:
+    obeyed: list[dict[str, Any]] = []
+
+    def weigh(words: dict[str, Any]) -> dict[str, Any]:
+        obeyed.append(words)
+        return {"done": "openflow/c1 has weight 3"}
+
+    heavy = {**BACKEND, "weight": 3}
+    with serving(path, {"status": backend_rows(heavy)}, {"weight": weigh}):
+        shown = run("weight", "openflow/c1", "--api", path)
+        assert shown.output == "openflow/c1 has weight 3, by a command; the rules give it 1\n"
+        assert "there is no backend openflow/c9" in run("weight", "openflow/c9", "--api", path).output
+        run("weight", "openflow/c1", "3", "--persist", "--api", path)
+        run("weight", "openflow/c1", "rules", "--api", path)
+        names = {"service": "openflow", "backend": "c1"}
+        assert obeyed == [{**names, "weight": 3, "persist": True}, {**names, "weight": None}]
+        for wrong in ("0", "1001"):
+            refused = run("weight", "openflow/c1", wrong, "--api", path)
+            assert (refused.exit_code, "expected a whole number from 1 to 1000" in refused.output) == (1, True)
+        refused = run("weight", "openflow/c1", "heavy", "--api", path)
+        assert (refused.exit_code, "expected a weight from 1 to 1000 or rules" in refused.output) == (2, True)
 
 
 def test_the_status_screen_counts_what_is_not_copied(served: ClientConnection, path: Path) -> None:

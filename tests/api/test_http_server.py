@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from natmirror.api import http_server
-from natmirror.api.http_server import MAX_BODY_LEN, Answer, HttpServer, Request
+from natmirror.api.http_server import MAX_BODY_LEN, MAX_CONNECTIONS, Answer, HttpServer, Request
 from natmirror.api.program import Refused
 
 LONG = 200_000
@@ -61,14 +61,14 @@ class World:
             writer.close()
 
 
-def run(tmp_path: Path, test: Callable[[World], Awaitable[None]]) -> None:
+def run(tmp_path: Path, test: Callable[[World], Awaitable[None]], most: int = MAX_CONNECTIONS) -> None:
     async def inside() -> None:
         world = World(tmp_path)
         with socket.socket(socket.AF_UNIX) as listening:
             listening.bind(world.path)
             listening.listen()
             listening.setblocking(False)
-            serving = asyncio.create_task(HttpServer(world.respond).serve(listening))
+            serving = asyncio.create_task(HttpServer(world.respond, most).serve(listening))
             try:
                 await test(world)
             finally:
@@ -147,7 +147,7 @@ def test_the_largest_body_is_taken_also_after_100_continue(tmp_path: Path) -> No
         writer.write(body)
         assert b"HTTP/1.1 200 " in await reader.read()
         writer.close()
-        assert world.requests == [Request("POST", "/", "", "", body)]
+        assert world.requests == [Request("POST", "/", "", "", body, "n")]
 
     run(tmp_path, test)
 
@@ -209,9 +209,7 @@ def test_a_list_that_cannot_be_finished_is_not_ended(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"GET / HTTP/1.1\r\nX: "])
-def test_the_longest_silent_connection_makes_room(tmp_path: Path, data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_server, "MAX_CONNECTIONS", 20)
-
+def test_the_longest_silent_connection_makes_room(tmp_path: Path, data: bytes) -> None:
     async def test(world: World) -> None:
         silent = [await asyncio.open_unix_connection(world.path) for _ in range(60)]
         for _, writer in silent:
@@ -223,5 +221,44 @@ def test_the_longest_silent_connection_makes_room(tmp_path: Path, data: bytes, m
                 raise ConnectionResetError
         for _, writer in silent:
             writer.close()
+
+    run(tmp_path, test, most=20)
+
+
+def test_without_a_silent_one_the_connection_that_reads_longest_makes_room(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        slow = [await asyncio.open_unix_connection(world.path) for _ in range(6)]
+        for _, writer in slow:
+            writer.write(GET % (b"/long", b""))
+        await until(lambda: len(world.requests) >= 5)
+        assert b"HTTP/1.1 200 " in await world.talk(GET % (b"/", CLOSE))
+        for _, writer in slow:
+            writer.close()
+
+    run(tmp_path, test, most=5)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [(b"/", b"200"), (b"/parts", b"200"), (b"/long", b"200"), (b"/refused", b"404")]
+)
+def test_head_gets_the_head_alone_and_the_connection_goes_on(tmp_path: Path, path: bytes, status: bytes) -> None:
+    async def test(world: World) -> None:
+        head = (GET % (path, b"")).replace(b"GET", b"HEAD")
+        first, second = (await world.talk(head + GET % (b"/", CLOSE))).split(b"HTTP/1.1 ")[1:]
+        assert first.startswith(status) and first.endswith(b"\r\n\r\n")
+        assert second.endswith(b'{"fine": true}')
+        assert [request.method for request in world.requests] == ["GET", "GET"]
+
+    run(tmp_path, test)
+
+
+def test_a_target_with_a_host_names_the_path_and_the_host(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        await world.talk(GET % (b"http://lb1:9653/v1/status?x=1", CLOSE))
+        await world.talk(GET % (b"/v1/status", CLOSE))
+        assert [(one.path, one.query, one.host) for one in world.requests] == [
+            ("/v1/status", "x=1", "lb1:9653"),
+            ("/v1/status", "", "n"),
+        ]
 
     run(tmp_path, test)

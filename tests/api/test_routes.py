@@ -47,7 +47,7 @@ def refusal(method: str, target: str, content_type: str = "", body: bytes = b"")
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.title)
 def test_each_route_is_found_and_its_answers_type_is_declared(route: Any) -> None:
-    path = route.path.replace("{service}", "a%20b").replace("{backend}", "c%2Fd")
+    path = route.path.replace("{service}", "a%20b").replace("{backend}", "c%2Fd").replace("{mirror}", "c%2Fd")
     matches = [one.match(path) for one in ROUTES if one.method == route.method]
     [in_path] = [one for one in matches if one is not None]
     assert set(in_path.values()) <= {"a b", "c/d"}
@@ -62,7 +62,7 @@ def test_each_route_is_found_and_its_answers_type_is_declared(route: Any) -> Non
         ("GET", "/nothing", 404, "there are /v1/status, /v1/flows,"),
         ("GET", "/v1/backends//c1/drain", 404, "/v1/backends/{service}/{backend}/drain"),
         ("GET", "/v1/reload", 405, "/v1/reload takes POST, not GET"),
-        ("POST", "/v1/status", 405, "/v1/status takes GET, not POST"),
+        ("POST", "/v1/status", 405, "/v1/status takes GET, HEAD, not POST"),
         ("GET", "/v1/status?verbose=1", 400, "there is no parameter verbose: there are none"),
         ("POST", "/v1/reload?dry_run=true", 400, "there is no parameter dry_run"),
     ],

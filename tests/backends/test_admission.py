@@ -3,7 +3,8 @@
 import pytest
 
 from natmirror.backends.admission import Admission, Kill, Panic, Share
-from natmirror.rules import parse_rules
+from natmirror.rules import OverrideKind, parse_rules
+from tests.helpers.overrides import drain, end, follow, override, undrain
 from tests.helpers.support import RULES, at
 
 CHECKED = {"health": "{check: tcp, interval: 1s}"}
@@ -38,20 +39,20 @@ def test_with_when_down_keep_the_connections_stay() -> None:
 
 def test_a_drained_backend_keeps_its_connections_until_the_deadline() -> None:
     one = pool()
-    assert one.drain("openflow", "c1", 60.0, 10.0) == [Share("openflow", "c1", 0.0)]
+    assert drain(one, "c1", 10.0, 60.0) == [Share("openflow", "c1", 0.0)]
     assert (state(one), one.next_tick(10.0)) == ("draining", 70.0)
     assert one.tick(69.9) == []
     assert one.tick(70.0) == [Kill("openflow", "c1")]
     assert [one.tick(now) for now in (71.0, 75.0)] == [[AGAIN], [AGAIN]], "a RST may be lost"
     assert one.next_tick(75.0) is None
-    assert one.undrain("openflow", "c1", 80.0) == [Share("openflow", "c1", 1.0)]
-    assert one.undrain("openflow", "c1", 80.0) == []
+    assert undrain(one, "c1", 80.0) == [Share("openflow", "c1", 1.0)]
+    assert undrain(one, "c1", 80.0) == []
 
 
 def test_the_deadline_of_a_drain_holds_when_its_backend_is_removed_from_the_rules() -> None:
     without = parse_rules(RULES.replace("        - {name: c1, address: 10.20.0.11}\n", ""))
     one = pool()
-    one.drain("openflow", "c1", 60.0, 10.0)
+    drain(one, "c1", 10.0, 60.0)
     for now in (20.0, 30.0):
         one.reload(without, now)
     assert one.next_tick(30.0) == 70.0
@@ -60,7 +61,7 @@ def test_the_deadline_of_a_drain_holds_when_its_backend_is_removed_from_the_rule
     assert [one.tick(now) for now in (71.0, 75.0)] == [[AGAIN], [AGAIN]]
     assert one.next_tick(75.0) is None
     again = pool()
-    again.drain("openflow", "c1", 60.0, 10.0)
+    drain(again, "c1", 10.0, 60.0)
     again.reload(without, 20.0)
     again.reload(parse_rules(RULES), 30.0)
     assert again.tick(70.0) == [], "it is in the rules again, and not drained"
@@ -68,7 +69,7 @@ def test_the_deadline_of_a_drain_holds_when_its_backend_is_removed_from_the_rule
 
 def test_a_drain_without_a_deadline_never_ends() -> None:
     one = pool()
-    one.drain("openflow", "c1", None, 10.0)
+    drain(one, "c1", 10.0)
     assert one.next_tick(10.0) is None
     assert one.tick(1e9) == []
 
@@ -76,9 +77,9 @@ def test_a_drain_without_a_deadline_never_ends() -> None:
 def test_a_drained_backend_that_comes_up_again_stays_drained() -> None:
     one = pool()
     one.set_health("openflow", "c1", is_up=False, reason="x", now=1.0)
-    assert one.drain("openflow", "c1", None, 2.0) == []
+    assert drain(one, "c1", 2.0) == []
     assert one.set_health("openflow", "c1", is_up=True, reason="", now=3.0) == []
-    assert one.undrain("openflow", "c1", 4.0) == [Share("openflow", "c1", 1.0)]
+    assert undrain(one, "c1", 4.0) == [Share("openflow", "c1", 1.0)]
 
 
 def test_a_backend_that_comes_up_begins_with_a_slow_start() -> None:
@@ -99,14 +100,14 @@ def test_a_backend_that_comes_up_begins_with_a_slow_start() -> None:
 
 def test_an_unknown_backend_is_an_error() -> None:
     with pytest.raises(ValueError, match="no backend c9 in openflow"):
-        pool().drain("openflow", "c9", None, 0.0)
+        pool().endpoints("openflow", "c9")
 
 
 def test_a_reload_keeps_the_health_and_the_drain_of_backends() -> None:
     text = RULES.replace("    pool:\n", "    pool:\n      health: {check: tcp}\n")
     one = Admission(parse_rules(text), 0.0)
     one.set_health("openflow", "c1", is_up=False, reason="refused", now=1.0)
-    one.drain("openflow", "c2", 60.0, 2.0)
+    drain(one, "c2", 2.0, 60.0)
     more = (
         text
         + "  - {name: other, address: 10.10.0.100, port: 7000, pool: {backends: [{name: c1, address: 10.20.0.11}]}}\n"
@@ -118,7 +119,7 @@ def test_a_reload_keeps_the_health_and_the_drain_of_backends() -> None:
     one.reload(parse_rules(text.replace("10.20.0.11", "10.20.0.19")), 70.0)
     assert state(one, "c1") == "up", "with another address it is another backend"
     with pytest.raises(ValueError, match="no backend c1 in other"):
-        one.drain("other", "c1", None, 71.0)
+        one.endpoints("other", "c1")
 
 
 def test_a_result_about_an_earlier_backend_of_the_name_is_refused() -> None:
@@ -151,17 +152,37 @@ def test_a_new_backend_begins_with_a_slow_start_which_a_reload_may_end() -> None
     assert one.next_tick(6.0) is None
 
 
+def test_a_weight_holds_beside_health_and_slow_start_until_it_is_taken_back() -> None:
+    rules = parse_rules(RULES.replace("    pool:\n", "    pool:\n      health: {check: tcp}\n"))
+    one = Admission(rules, 0.0)
+    heavy = override(rules, OverrideKind.WEIGHT, "c1", weight=3)
+    assert follow(one, heavy, 1.0) == [Share("openflow", "c1", 1.0, 3)]
+    assert follow(one, heavy, 2.0) == []
+    assert one.show(2.0)["openflow", "c1"]["weight"] == 3
+    assert falls(one, "c1", 3.0, isolated=False)[0] == Share("openflow", "c1", 0.0, 3)
+    one.reload(rules, 4.0)
+    assert one.follow(one.overrides, 4.0, 4.0) == []
+    assert Share("openflow", "c1", 0.0, 3) in one.shares()
+    assert rises(one, "c1", 5.0) == [Share("openflow", "c1", 1.0, 3)]
+    assert end(one, heavy.key, 6.0) == [Share("openflow", "c1", 1.0)]
+    shown = one.show(6.0)["openflow", "c1"]
+    assert (shown["weight"], shown["weight_in_rules"]) == (1, 1)
+
+
 def test_a_drain_and_its_end_say_where_new_connections_go() -> None:
     one = pool(slow_start="30s")
-    one.drain("openflow", "c1", None, 10.0)
-    assert one.after_drain("openflow") == "new ones go to c2"
+    drain(one, "c1", 10.0)
+    assert one.after_drain("openflow", was_open=True) == "new ones go to c2"
     one.set_health("openflow", "c2", is_up=False, reason="refused", now=11.0)
-    assert one.after_drain("openflow") == (
-        "no backend of openflow is open any more: new ones are dropped until natmirror undrain"
-    )
-    one.undrain("openflow", "c1", 12.0)
+    for was_open, which in (
+        (True, "it was the last open backend of openflow"),
+        (False, "no backend of openflow is open"),
+    ):
+        rest = "new ones are dropped until natmirror undrain"
+        assert one.after_drain("openflow", was_open=was_open) == f"{which}: {rest}"
+    undrain(one, "c1", 12.0)
     assert one.after_undrain("openflow", "c1") == "openflow/c1 gets new connections, in a slow start of 30 s"
-    one.undrain("openflow", "c2", 12.0)
+    undrain(one, "c2", 12.0)
     assert one.after_undrain("openflow", "c2") == "openflow/c2 is drained no more, but it is down: refused"
 
 
@@ -172,8 +193,8 @@ def test_without_a_backend_the_sorry_server_or_a_refusal_answers() -> None:
     ):
         one = pool(**keys)
         for backend in ("c1", "c2"):
-            one.drain("openflow", backend, None, 10.0)
-        assert one.after_drain("openflow").endswith(expected)
+            drain(one, backend, 10.0)
+        assert one.after_drain("openflow", was_open=True).endswith(expected)
 
 
 TWO_INTERVALS = 2.0
@@ -252,7 +273,7 @@ def test_without_a_second_target_or_with_one_that_answers_nothing_panics() -> No
 
 def test_a_drained_backend_gets_no_connections_in_a_panic() -> None:
     one = pool(**CHECKED)
-    one.drain("openflow", "c1", None, 1.0)
+    drain(one, "c1", 1.0)
     falls(one, "c1", 5.0)
     falls(one, "c2", 5.0)
     assert [one.show(6.0)["openflow", name]["share"] for name in ("c1", "c2")] == [0.0, 1.0]

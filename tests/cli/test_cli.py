@@ -1,17 +1,23 @@
 """The command line: its output and its exit codes, and no traceback."""
 
+import json
 import subprocess
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from natmirror import __version__
 from natmirror.cli.commands import main
+from natmirror.cli.shown import CheckedRules, KernelRules, ListedCheck
 from natmirror.errors import HostError
 from natmirror.linux import instance, iptables, nftables
 from natmirror.linux.iptables import Firewall
 from natmirror.linux.systemd import Notifier
+from natmirror.replay.replay import ReplayAnswer
 from natmirror.rules import Rules
+from tests.helpers.api import served
+from tests.helpers.declared import assert_declared
 
 RULES = Path(__file__).parents[2] / "rules" / "lb.yaml"
 
@@ -37,6 +43,47 @@ def test_dry_run_prints_the_iptables_changes() -> None:
     result = run("--rules", RULES, "--dry-run")
     assert result.exit_code == 0
     assert "-A NATMIRROR-GUARD -s 10.10.0.0/24 -d 10.10.0.100/32 -p tcp --dport 6653 -j DROP" in result.output
+
+
+def test_check_and_dry_run_print_json() -> None:
+    checked = json.loads(run("--rules", RULES, "--check", "--json").output)
+    assert_declared(CheckedRules, checked)
+    assert "  backend c2 10.20.0.12:6653 weight 1" in checked["rules"]
+    planned = json.loads(run("--rules", RULES, "--dry-run", "--json").output)
+    assert_declared(KernelRules, planned)
+    assert "-A NATMIRROR-GUARD" in planned["iptables"] and "table ip natmirror" in planned["nftables"]
+    refused = run("--rules", RULES, "--json")
+    assert (refused.exit_code, "--json goes with --check or --dry-run" in refused.output) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "words", [("--json", "status"), ("--api", "/nowhere", "status"), ("--rules", RULES, "doctor"), ("--check", "rules")]
+)
+def test_an_option_before_a_command_that_would_not_see_it_is_refused(words: tuple[object, ...]) -> None:
+    result = run(*words)
+    assert result.exit_code == 2
+    assert f"{words[0]} belongs to a run, not to {words[-1]}: put it behind it" in result.output
+
+
+def test_an_option_of_a_run_in_the_environment_is_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instance, "running", lambda: None)
+    result = run("doctor", "--list-checks", "--json", env={"NATMIRROR_API": "/nowhere", "NATMIRROR_LOG_LEVEL": "debug"})
+    assert result.exit_code == 0
+    for one in json.loads(result.output):
+        assert_declared(ListedCheck, one)
+
+
+def test_an_answer_of_another_version_that_cannot_be_shown_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("natmirror.api.client._other_versions", set())
+    monkeypatch.setattr("natmirror.api.client._OWN_SERVER", "natmirror/9.0.0")
+    path = tmp_path / "api.sock"
+    with served(path, {"status": lambda: {"version": __version__}}):
+        result = run("status", "--api", path)
+        assert (result.exit_code, len(result.output.splitlines())) == (1, 1)
+        assert f"natmirror {__version__} runs, and this command is of" in result.output
+        assert json.loads(run("status", "--api", path, "--json").output) == {"version": __version__}
 
 
 @pytest.mark.parametrize("words", [[], ["--check"], ["--dry-run"]])
@@ -97,6 +144,10 @@ def test_a_truncated_capture_is_reported_up_to_its_end(tmp_path: Path) -> None:
     lines = result.output.splitlines()
     assert lines[0].startswith("packets read: ")
     assert lines[-1].startswith(f"natmirror: {broken}: truncated dump file")
+    result = run("replay", "--rules", capture.with_suffix(".yaml"), broken, "-o", tmp_path / "out.pcap", "--json")
+    text, _, error = result.output.rpartition("natmirror: ")
+    assert_declared(ReplayAnswer, json.loads(text))
+    assert error.startswith(f"{broken}: truncated dump file")
 
 
 def test_cleanup_goes_on_with_iptables_where_nftables_refuses(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,7 @@ def test_where_no_natmirror_answers_the_file_has_the_events(tmp_path: Path, file
     assert run(*nowhere, "--severity", "warning").output == LINES.splitlines(keepends=True)[0]
     assert run(*nowhere, "--kind", "backend-up").output == LINES.splitlines(keepends=True)[1]
     assert run(*nowhere, "--since", "2026-11-30T03:00:01").output == ""
+    assert run(*nowhere, "--since", "999999d").output == LINES  # before 1970
     assert run(*nowhere, "--limit", "1", "--json").output.count("number") == 1
 
 

@@ -15,7 +15,7 @@ from natmirror.doctor.sending import send
 from natmirror.doctor.subject import Subject
 from natmirror.errors import HostError
 from natmirror.linux.routes import Answer
-from natmirror.rules import load_rules
+from natmirror.rules import MirrorProtocol, Rules, load_rules
 from tests.helpers.declared import assert_declared
 
 PATH = Path(__file__).parents[2] / "rules" / "lb.yaml"
@@ -24,7 +24,17 @@ CLIENT = IPv4Address("10.10.0.77")
 OPEN = {"state": "open", "how": "", "port": 5000, "seconds": 0.001, "sent": 10, "size": 10, "received": 0}
 OPEN |= {"unacked": False, "silent": ""}
 LEG = {"mirror": "master", "state": "established", "reason": None, "client_bytes": 10, "acked_bytes": 10}
+LEG |= {"session": None, "consumed_bytes": 0}
+SESSION: dict[str, Any] = {"session": {"version": "1.3"}}
 FLOW = {"client": f"{CLIENT}:5000", "state": "established", "backend": "c1", "legs": [LEG]}
+
+
+def _with(port: int, **mirror: Any) -> Rules:
+    [service] = RULES.services
+    return replace(
+        RULES,
+        services=(replace(service, port=port, mirrors=tuple(replace(one, **mirror) for one in service.mirrors)),),
+    )
 
 
 class Port:
@@ -59,6 +69,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
     monkeypatch.setattr(sending, "own_addresses", set)
     monkeypatch.setattr(free_address, "answers", lambda address: False)
     monkeypatch.setattr(Subject, "need_rights", lambda subject: None)
+    monkeypatch.setattr(Subject, "owner", "pid 7")
     monkeypatch.setattr(Subject, "run", lambda subject: {"pair": None})
 
     def run(flow: dict[str, Any] | None = FLOW, **answer: Any) -> list[Outcome]:
@@ -91,6 +102,7 @@ def test_a_connection_that_passes_names_its_backend_and_its_copy(sent: Sent) -> 
         ({"state": "refused"}, "sent-refused", FLOW),
         ({"state": "ended", "how": "a reset"}, "sent-ended", FLOW),
         ({"unacked": True}, "sent-lost", FLOW),
+        ({"silent": "a HELLO", "unacked": True}, "sent-lost", FLOW),
     ],
 )
 def test_a_connection_that_does_not_pass_is_a_failure_and_says_nothing_about_its_copies(
@@ -101,13 +113,54 @@ def test_a_connection_that_does_not_pass_is_a_failure_and_says_nothing_about_its
     assert [one.state for one in outcomes] == ["failure", "unknown"]
 
 
-@pytest.mark.parametrize(
-    ("answer", "code"), [({"silent": "a HELLO"}, "sent-no-reply"), ({"seconds": 1.0}, "sent-late")]
-)
-def test_a_connection_that_passes_badly_is_a_warning(sent: Sent, answer: dict[str, Any], code: str) -> None:
-    outcomes = sent(**answer)
-    assert codes(outcomes) == [[code], []]
+def test_a_connection_that_passes_late_is_a_warning(sent: Sent) -> None:
+    outcomes = sent(seconds=1.0)
+    assert codes(outcomes) == [["sent-late"], []]
     assert [one.state for one in outcomes] == ["warning", "ok"]
+
+
+def test_a_backend_that_accepts_and_never_answers_is_a_failure(sent: Sent) -> None:
+    outcomes = sent(silent="a HELLO")
+    assert codes(outcomes) == [["sent-no-reply"], []]
+    assert [one.state for one in outcomes] == ["failure", "ok"]
+    waiting = LEG | {"state": "none", "reason": "waits-for-hellos"}
+    service, mirror = sent(FLOW | {"legs": [waiting]}, silent="a HELLO")
+    assert (service.state, mirror.state) == ("failure", "unknown")
+    assert mirror.why == "no session has begun: The switch or the backend has not sent its HELLO yet."
+
+
+def test_without_data_no_more_is_said_than_was_seen(sent: Sent) -> None:
+    service, mirror = sent(FLOW | {"legs": [LEG | {"client_bytes": 0, "acked_bytes": 0}]}, sent=0, size=0)
+    assert service.said == (
+        "c1 accepts a connection of 10.10.0.77 after 1.0 ms; no data was sent: name some with --data"
+    )
+    assert mirror.said == "the leg to it is open; no data was sent: name some with --data"
+
+
+def test_a_session_is_proven_by_the_masters_hello(sent: Sent) -> None:
+    _, mirror = sent(FLOW | {"legs": [LEG | SESSION | {"consumed_bytes": 16}]})
+    assert mirror.said == "the master has sent its HELLO, 10 of 10 bytes acknowledged"
+    outcomes = sent(FLOW | {"legs": [LEG | SESSION]})
+    assert codes(outcomes) == [[], ["master-silent"]]
+
+
+@pytest.mark.parametrize(
+    ("rules", "data", "expected"),
+    [
+        (RULES, b"", True),  # by its port
+        (RULES, b"x", False),
+        (_with(port=80), b"", False),
+        (_with(port=80, protocol=MirrorProtocol.OPENFLOW), b"x", True),
+    ],
+)
+def test_to_whom_doctor_speaks_openflow(rules: Rules, data: bytes, expected: bool) -> None:
+    assert sending._is_likely_openflow(rules.services[0], data) is expected
+
+
+def test_without_a_natmirror_nothing_is_proven(sent: Sent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Subject, "owner", None)
+    [outcome] = sent()
+    assert (outcome.state, outcome.why.partition(":")[0]) == ("unknown", "natmirror does not run")
 
 
 @pytest.mark.parametrize(
@@ -141,6 +194,16 @@ def test_a_host_that_refuses_the_client_is_not_checked(sent: Sent, monkeypatch: 
     monkeypatch.setattr(Port, "__enter__", refuse)
     [outcome] = sent()
     assert (outcome.state, outcome.why) == ("unknown", "cannot make a client: it refuses")
+
+
+def test_what_was_seen_before_an_end_is_kept(sent: Sent, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object) -> None:
+        raise HostError("no natmirror answers")
+
+    monkeypatch.setattr(Port, "hang_up", refuse)
+    service, mirror, outcome = sent()
+    assert (service.state, mirror.state) == ("ok", "ok")
+    assert (outcome.state, outcome.why) == ("unknown", "no natmirror answers")
 
 
 @pytest.mark.parametrize(

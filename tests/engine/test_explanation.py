@@ -22,12 +22,14 @@ from natmirror.rules import (
     HashInput,
     Mirror,
     MirrorProtocol,
+    PerClient,
     Pool,
     Rules,
     Service,
     WhenNone,
     parse_rules,
 )
+from natmirror.rules.units import Rate
 from tests.helpers.client_connection import IRS, ISS, KEY, ClientConnection, engine
 from tests.helpers.declared import assert_declared
 from tests.helpers.support import C1, C2, CLIENT, RULES, SERVICE, at, packet, segment
@@ -85,9 +87,12 @@ def random_rules(draw: st.DrawFn) -> Rules:
         for number in range(draw(st.integers(0, 2)))
     )
     watched = draw(st.booleans())
-    return Rules(
-        "", (NETWORK,), (Service("openflow", IPv4Address("10.10.0.100"), 6653, None if watched else pool, mirrors),)
+    limits = draw(st.sampled_from((None, None, PerClient(2), PerClient(new_connections=Rate(3, "s")))))
+    service = Service(
+        *("openflow", IPv4Address("10.10.0.100"), 6653, None if watched else pool, mirrors),
+        per_client=None if watched else limits,
     )
+    return Rules("", (NETWORK,), (service,))
 
 
 STEPS = st.one_of(
@@ -151,6 +156,12 @@ class World:
         match found["opening"]:
             case Opening.DROPPED | Opening.REFUSED:
                 assert verdict == Drop(DropReason.NO_BACKEND)
+                return
+            case Opening.CLIENT_FULL:
+                assert verdict == Drop(DropReason.CLIENT_MAX_CONNECTIONS)
+                return
+            case Opening.CLIENT_TOO_FAST:
+                assert verdict == Drop(DropReason.CLIENT_NEW_CONNECTIONS)
                 return
             case Opening.NO_CLIENT:
                 assert verdict == Accept() and not open_ones(asking, client, self.now)

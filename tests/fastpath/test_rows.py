@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, get_type_hints
 import pytest
 
 from natmirror._ffi import ffi, lib
-from natmirror.fastpath import rows, sum_rows
+from natmirror.fastpath import client_rows, rows, sum_rows
 from natmirror.linux.nfqueue import PacketRow
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ VIEWS = {
     "nm_backend": rows.BackendRow,
     "nm_budget": rows.Budget,
     "nm_change": rows.ChangeRow,
+    "nm_client_use": client_rows.ClientUseRow,
     "nm_changes": rows.ChangesRow,
     "nm_counters": rows.CountersRow,
     "nm_due": rows.DueRow,
@@ -30,6 +31,8 @@ VIEWS = {
     "nm_leg": rows.LegRow,
     "nm_account_sums": sum_rows.AccountSums,
     "nm_leg_sums": sum_rows.LegSums,
+    "nm_limited": rows.LimitedRow,
+    "nm_limits": rows.LimitsRow,
     "nm_maglev_backend": rows.MaglevRow,
     "nm_looked": rows.LookedRow,
     "nm_mirror": rows.MirrorRow,
@@ -38,7 +41,7 @@ VIEWS = {
     "nm_options": rows.OptionsRow,
     "nm_out": rows.OutRow,
     "nm_plan": rows.PlanRow,
-    "nm_refusals": rows.RefusalsRow,
+    "nm_refusals": client_rows.RefusalsRow,
     "nm_ring": rows.RingRow,
     "nm_send": rows.SendRow,
     "nm_service": rows.ServiceRow,
@@ -48,6 +51,7 @@ VIEWS = {
     "nm_translation": rows.TranslationRow,
 }
 OPAQUE = {
+    "nm_clients": client_rows.ClientTableRow,
     "nm_turns": rows.TurnsRow,
     "nm_flows": rows.FlowTableRow,
     "nm_legs": rows.LegTableRow,

@@ -15,10 +15,14 @@ BACKEND = {
     "state": "down",
     "state_seconds": None,
     "share": 0.0,
+    "weight": 1,
+    "weight_in_rules": 1,
     "flows": 1,
     "connections": 7,
     "refused_syns": 2,
     "unanswered_syns": 3,
+    "full_syns": 5,
+    "max_connections": 500,
 }
 HEALTH = {
     "service": "openflow",
@@ -42,8 +46,11 @@ def status_document() -> dict[str, Any]:
     session.from_mirror("A", 1, 1 + 1460)
     findings = Findings(lambda: "01:02")
     findings.replace("host", [HostCode.NO_FORWARDING.found(interfaces="sw0", settings="x=1")])
+    snapshot = session.engine.snapshot(session.now)
     return {
-        **session.engine.snapshot(session.now),
+        **snapshot,
+        "mirrors": [{**mirror, "paused_since": None} for mirror in snapshot["mirrors"]],
+        "overrides": [],
         "version": "1.2",
         "uptime_seconds": 60.5,
         "findings": findings.show(),

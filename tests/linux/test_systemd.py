@@ -185,7 +185,16 @@ def run(manager: ManagerSocket, tmp_path: Path) -> Callable[[dict[str, str]], Ru
     def make(more: dict[str, str]) -> Runner:
         notifier = Notifier({"NOTIFY_SOCKET": manager.name, **more})
         rules = parse_rules(f"threads: 2\n{RULES}")
-        return Runner(rules, Firewall("nft"), notifier, Logs(), None, keep_rules=True, api_path=tmp_path / "api.sock")
+        return Runner(
+            rules,
+            Firewall("nft"),
+            notifier,
+            Logs(),
+            None,
+            overrides=None,
+            keep_rules=True,
+            api_path=tmp_path / "api.sock",
+        )
 
     return make
 

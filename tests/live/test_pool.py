@@ -60,7 +60,7 @@ def test_the_sorry_server_answers_with_the_services_address(scene: Scene) -> Non
         )
     )
     drained = send_command("drain", {"service": "openflow", "backend": "c1"}, balancer.api)["done"]
-    assert drained.endswith("no backend of openflow is open any more: new ones go to the sorry server c2")
+    assert drained.endswith("it was the last open backend of openflow: new ones go to the sorry server c2")
     balancer.program.wait_for_text("all-drained: the operator has drained all backends of service openflow")
     balancer.wait_for_status(lambda status: state(status, "c1") == "draining", "the drain")
     sent = assert_all_well(scene.run_client(connections=5, requests=5), 5)

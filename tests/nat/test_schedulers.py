@@ -9,7 +9,7 @@ import pytest
 
 from natmirror.fastpath import number_places, places_of
 from natmirror.nat.failed_attempts import AVOID_TIMEOUT, MAX_CLIENTS, Client, FailedAttempts
-from natmirror.nat.schedulers import TABLE_SIZE, Maglev, RoundRobin, Scheduler
+from natmirror.nat.schedulers import TABLE_SIZE, LeastConnections, Maglev, RoundRobin, Scheduler
 from natmirror.net.endpoint import Endpoint
 from natmirror.rules import Backend, Balance, HashInput, Pool
 
@@ -93,6 +93,49 @@ def test_an_entry_that_a_backend_gives_up_goes_to_the_next_that_keeps_its_own(pa
         following = place if is_kept else following
         expected.append(following)
     assert maglev.table.tolist() == (expected[TABLE_SIZE:][::-1] if any(parts) else [])
+
+
+@pytest.mark.parametrize(
+    ("in_rules", "commands", "expected"),
+    [((1, 1, 1), {0: 3}, (3, 1, 1)), ((1, 2, 1), {1: 1}, (1, 1, 1)), ((1, 1, 1), {0: 1000}, (1000, 1, 1))],
+)
+def test_weights_of_commands_count_as_those_of_the_rules_and_leave_the_derived_backends(
+    in_rules: tuple[int, ...], commands: dict[int, int], expected: tuple[int, ...]
+) -> None:
+    three = pool(*in_rules)
+    weights = {three.backends[index]: weight for index, weight in commands.items()}
+    everybody = dict.fromkeys(three.backends, 1.0)
+    maglev, turns, plain = Maglev(three), RoundRobin(three), Maglev(three)
+    maglev.set_shares(everybody, weights)
+    turns.set_shares(everybody, weights)
+    for table in (maglev.table, turns.table):
+        counted = Counter(table)
+        for index, weight in enumerate(expected):
+            assert counted[index] / len(table) == pytest.approx(weight / sum(expected), abs=0.001)
+    assert [maglev.derive(client) for client in CLIENTS] == [plain.derive(client) for client in CLIENTS]
+    maglev.set_shares(everybody)
+    assert maglev.table == plain.table
+
+
+def test_the_table_by_a_commands_weight_is_that_of_rules_with_this_weight() -> None:
+    three, heavy = pool(1, 1, 1), pool(1, 5, 1)
+    shares = dict(zip(three.backends, (1.0, 0.5, 0.0), strict=True))
+    maglev, by_rules = Maglev(three), Maglev(heavy)
+    maglev.set_shares(shares, {three.backends[1]: 5})
+    by_rules.set_shares(dict(zip(heavy.backends, (1.0, 0.5, 0.0), strict=True)))
+    assert maglev.table == by_rules.table
+    maglev.set_shares(shares)
+    assert maglev.table != by_rules.table
+
+
+def test_least_connections_follow_the_weights_of_commands() -> None:
+    two = pool(1, 1)
+    counts = Counter[Backend]()
+    fewest = LeastConnections(two, lambda backend: counts[backend])
+    fewest.set_shares(dict.fromkeys(two.backends, 1.0), {two.backends[1]: 3})
+    for client in CLIENTS[:400]:
+        counts[pick(fewest, client)] += 1
+    assert [counts[one] for one in two.backends] == [100, 300]
 
 
 def test_a_clients_connections_go_to_one_backend_unless_ports_are_hashed() -> None:

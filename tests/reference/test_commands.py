@@ -7,7 +7,18 @@ from natmirror.cli.commands import main
 from natmirror.ha.exit_codes import MEANINGS, MISUSED
 from natmirror.reference import commands
 
-COMMANDS = {"natmirror": main, **{f"natmirror {name}": command for name, command in main.commands.items()}}
+
+def commands_of(group: click.Command, path: str) -> dict[str, click.Command]:
+    """Return a command, or the commands of a group and of the groups in it, by their words."""
+    if not isinstance(group, click.Group):
+        return {path: group}
+    found: dict[str, click.Command] = {}
+    for name, command in group.commands.items():
+        found |= commands_of(command, f"{path} {name}")
+    return found
+
+
+COMMANDS = {"natmirror": main, **commands_of(main, "natmirror")}
 
 
 def part(title: str) -> str:

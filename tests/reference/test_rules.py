@@ -18,6 +18,7 @@ from natmirror.rules import (
     Host,
     Mirror,
     Pair,
+    PerClient,
     Pool,
     Rules,
     Service,
@@ -38,6 +39,7 @@ MODELS = {
     "rules": Rules,
     "timeouts": Timeouts,
     "service": Service,
+    "per-client": PerClient,
     "pool": Pool,
     "backend": Backend,
     "sorry": Backend,
@@ -47,7 +49,9 @@ MODELS = {
     "host": Host,
     "side": Side,
 }
-DERIVED = {"path", "warnings", "copies", "sessions", "throttles", "speaks_openflow", "strips_mptcp", "begins_again"}
+DERIVED = {"path", "warnings", "copies", "sessions", "throttles", "speaks_openflow", "strips_mptcp", "begins_again"} | {
+    "is_paused"  # a command sets it
+}
 """Fields of the model that are no keys."""
 KEYS = [pytest.param(section, key, id=f"{section.title}-{key.name}") for section in SECTIONS for key in section.keys]
 

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from natmirror.errors import RulesError
 from natmirror.fastpath import constants
-from natmirror.rules import Balance, CheckKind, Health, Timeouts, load_rules, parse_rules
+from natmirror.rules import Balance, CheckKind, Health, PerClient, Timeouts, load_rules, parse_rules
 from natmirror.rules.keys import CLIENT_SHARE
 from natmirror.rules.text import describe
+from natmirror.rules.units import Rate
 
 DIRECTORY = Path(__file__).parents[2] / "rules"
 GOOD = """\
@@ -66,7 +67,7 @@ MISTAKES = [
         "port: 6653\n",
         "prt: 6653\n",
         "5: services[0].prt: expected one of the keys name, address, port, pool, mirrors,"
-        " release, found prt (did you mean port?)",
+        " release, per-client, found prt (did you mean port?)",
     ),
     ("port: 6653\n", "port: 6653\n    port: 6653\n", "6: services[0].port: expected each key once, found port twice"),
     ("    port: 6653\n", "", "3: services[0]: expected the key port, found only name, address, pool, mirrors"),
@@ -298,6 +299,28 @@ MISTAKES = [
     ),
 ]
 
+MISTAKES += [
+    ("    pool:\n", f"    per-client: {{{keys}}}\n    pool:\n", f"6: services[0].per-client{message}")
+    for keys, message in (
+        ("max-connections: 0", ".max-connections: expected 1..16777216, found 0"),
+        ("max-connections: -1", ".max-connections: expected 1..16777216, found -1"),
+        ("max-connections: 20/s", ".max-connections: expected 1..16777216, found 20/s"),
+        *(
+            (
+                f"new-connections: {wrong}",
+                ".new-connections: expected a rate of 1 to 1000000 in each second, minute or hour, such as 20/s, 600/m"
+                f" or 100/h, found {wrong}",
+            )
+            for wrong in ("0/s", "-1/s", "20", "20/d", "20/ms", "2.5/s", "1000001/s", "20 per second")
+        ),
+        ("", ": expected max-connections or new-connections or both, found neither"),
+        (
+            "new: 1/s",
+            ".new: expected one of the keys max-connections, new-connections, found new",
+        ),
+    )
+]
+
 
 @pytest.mark.parametrize(
     ("old", "new", "message"), MISTAKES, ids=[message.split(" ", 1)[1][:50] for *_, message in MISTAKES]
@@ -384,6 +407,33 @@ def test_the_default_timeouts_are_those_of_the_rfcs() -> None:
     assert "timeouts: opening 4m established 124m closing 4m closed 10s" in describe(rules)
     assert parse_rules("timeouts: {established: 4h}\n" + GOOD).timeouts == replace(rules.timeouts, established=14_400)
     assert parse_rules("timeouts: {opening: 30s, closed: 4m}\n" + GOOD).timeouts.closed == 240.0
+
+
+@pytest.mark.parametrize(
+    ("written", "limits", "shown"),
+    [
+        ("max-connections: 100", PerClient(100), "max-connections 100"),
+        ("new-connections: 20/s", PerClient(None, Rate(20, "s")), "new-connections 20/s"),
+        (
+            "max-connections: 5, new-connections: 600 / m",
+            PerClient(5, Rate(600, "m")),
+            "max-connections 5 new-connections 600/m",
+        ),
+        ("new-connections: 7/h", PerClient(None, Rate(7, "h")), "new-connections 7/h"),
+    ],
+)
+def test_limits_per_client(written: str, limits: PerClient, shown: str) -> None:
+    rules = parse_rules(GOOD.replace("    pool:\n", f"    per-client: {{{written}}}\n    pool:\n", 1))
+    assert rules.services[0].per_client == limits
+    assert f"\n  per-client {shown}\n" in describe(rules) + "\n"
+
+
+def test_only_a_service_with_a_pool_can_have_limits_per_client() -> None:
+    text = "switches: [10.10.0.0/24]\nservices:\n  - name: a\n    address: 10.10.0.100\n    port: 1\n"
+    with pytest.raises(RulesError, match=r"6: services\[0\]\.per-client: expected a pool with per-client, found none"):
+        parse_rules(
+            text + "    per-client: {max-connections: 1}\n    mirrors:\n      - {name: m, address: 10.20.0.13}\n"
+        )
 
 
 def test_only_a_service_with_a_pool_can_throttle_its_clients() -> None:

@@ -13,6 +13,8 @@ from natmirror.linux.vrf import ProductionVrf
 from natmirror.rules import Rules, parse_rules
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.mailbox import Mailbox
+from natmirror.runtime.override_control import OverrideControl
+from natmirror.runtime.override_file import OverrideFile
 from tests.helpers.support import RULES
 
 HOST = Reachability(ProductionVrf())
@@ -42,6 +44,7 @@ class Control:
         counts = ConnectionCounts()
         self.one = BackendControl(rules, self.mailbox, self.findings, self.ring, counts, HOST, is_active=True)
         self.one.attach([self.engine])  # type: ignore[list-item]
+        self.overrides = OverrideControl(rules, self.one, [], self.mailbox, self.ring, OverrideFile(None))
 
     def check(self, backend: str, ok: bool | None, reason: str, *, is_silence: bool = False) -> None:
         monitor = self.one._monitor
@@ -113,13 +116,13 @@ def test_a_drain_says_what_is_left_and_that_no_backend_is(caplog: pytest.LogCapt
     count = control.one._counts.of(place, c1)
     count[0] = 310
     words = {"service": "openflow", "backend": "c1", "deadline": 60}
-    assert control.one.drain(words)["done"] == (
+    assert control.overrides.drain(words) == (
         "openflow/c1 gets no new connections; connections left: 310 (reset in 60 s unless they end before); new ones go"
         " to c2"
     )
     assert caplog.text == ""
-    gone = "no backend of openflow is open any more: new ones are dropped until natmirror undrain"
-    assert control.one.drain({"service": "openflow", "backend": "c2"})["done"] == (
+    gone = "it was the last open backend of openflow: new ones are dropped until natmirror undrain"
+    assert control.overrides.drain({"service": "openflow", "backend": "c2"}) == (
         f"openflow/c2 gets no new connections; no connections left; {gone}"
     )
     [drained] = control.findings.all()
@@ -129,7 +132,7 @@ def test_a_drain_says_what_is_left_and_that_no_backend_is(caplog: pytest.LogCapt
     )
     assert str(drained) in caplog.text
     assert control.findings.why_unfit() == ""
-    assert control.one.undrain({"service": "openflow", "backend": "c2"})["done"] == "openflow/c2 gets new connections"
+    assert control.overrides.undrain({"service": "openflow", "backend": "c2"}) == "openflow/c2 gets new connections"
     assert control.found() == []
 
 
@@ -142,14 +145,14 @@ def test_a_drain_says_what_is_left_and_that_no_backend_is(caplog: pytest.LogCapt
 )
 def test_a_pool_whose_backends_are_all_down_or_drained_is_a_finding(rules: Rules, code: FindingCode, fate: str) -> None:
     control = Control(rules)
-    control.one.drain({"service": "openflow", "backend": "c1"})
+    control.overrides.drain({"service": "openflow", "backend": "c1"})
     assert control.found() == []
     control.change("c2", is_up=False, is_isolated=False)
     assert control.found() == [(code, "openflow")]
     [finding] = control.findings.all()
     assert finding.problem.endswith(f"is up: new connections {fate} (c2: no answer; c1: drained)")
     assert "ip route get 10.20.0.12" in finding.mend
-    control.one.undrain({"service": "openflow", "backend": "c1"})
+    control.overrides.undrain({"service": "openflow", "backend": "c1"})
     assert control.found() == []
     control.change("c1", is_up=False, is_isolated=False)
     assert control.found() == [(code, "openflow")]
@@ -160,8 +163,8 @@ def test_a_pool_whose_backends_are_all_down_or_drained_is_a_finding(rules: Rules
 def test_what_happens_to_a_backend_is_an_event_each(caplog: pytest.LogCaptureFixture) -> None:
     control = Control()
     words = {"service": "openflow", "backend": "c1"}
-    control.one.drain({**words, "deadline": 60})
-    control.one.undrain(words)
+    control.overrides.drain({**words, "deadline": 60})
+    control.overrides.undrain(words)
     control.change("c1", is_up=False, is_isolated=False)
     control.change("c1", is_up=True)
     events = control.ring.all()

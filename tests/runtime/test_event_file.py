@@ -1,5 +1,7 @@
 """The file of events: kept over restarts and crashes, bounded, and written again once a disk works again."""
 
+import json
+import os
 import threading
 import time
 from pathlib import Path
@@ -7,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from natmirror.errors import HostError
-from natmirror.events import EventKind, EventRing, EventSeverity
+from natmirror.events import Event, EventKind, EventRing, EventSeverity
+from natmirror.events.event import encode
+from natmirror.events.query import read_since
 from natmirror.findings import OwnCode
 from natmirror.runtime import event_file as module
 from natmirror.runtime.append_file import AppendFile
@@ -37,6 +41,11 @@ class Run:
     def save(self) -> None:
         self.file._save()
 
+    def die(self) -> None:
+        """Close the files as the kernel does for a process that is killed."""
+        if self.file._file is not None:
+            self.file._file.close()
+
 
 def kinds(path: Path) -> list[EventKind]:
     return [one.kind for one in read_events(path)]
@@ -60,7 +69,8 @@ def test_events_outlive_a_stop(path: Path, clock: Clock) -> None:
 def test_a_start_that_finds_no_stop_tells_of_a_crash(path: Path, clock: Clock) -> None:
     first = Run(path, clock)
     first.add(STARTED, DOWN)
-    first.save()  # and then it is killed
+    first.save()
+    first.die()
     again = Run(path, clock)
     again.add(STARTED)
     again.save()
@@ -69,6 +79,72 @@ def test_a_start_that_finds_no_stop_tells_of_a_crash(path: Path, clock: Clock) -
     again.file._finish()
     Run(path, clock).save()
     assert kinds(path)[-1] is STOPPED
+
+
+WRONG = (
+    b"",
+    b"\xff\xfe\x00",
+    b"[]",
+    b'"text"',
+    b"[" * 60_000,
+    b'{"number": 1e999}',
+    b'{"number": 12',
+    *(
+        json.dumps({**Event(5, 0.0, DOWN, EventSeverity.INFO, "x").entry(), name: value}).encode()
+        for name, value in (
+            *(("number", one) for one in (float("inf"), 10**30, 10**18, 0, -1, None)),
+            *(("time", one) for one in (5, "never", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00")),
+            *(("count", one) for one in (float("inf"), -1)),
+            *(("kind", one) for one in ("unknown-kind", ["down"], None)),
+        )
+    ),
+)
+
+
+@pytest.mark.parametrize("line", WRONG, ids=range(len(WRONG)))
+def test_a_line_that_is_no_event_costs_only_itself(path: Path, clock: Clock, line: bytes) -> None:
+    first = Run(path, clock)
+    first.add(STOPPED)
+    first.file._finish()
+    with path.open("ab") as file:
+        file.write(line + b"\n")
+    again = Run(path, clock)
+    again.add(STARTED)
+    again.save()
+    assert kinds(path) == [STOPPED, STARTED]
+    assert [read_since(str(one.entry()["number"])) for one in again.ring.all()]
+    assert again.ring.all()[-1].number < 10**15
+
+
+def test_a_pipe_is_not_waited_for_and_of_a_huge_file_only_the_end_is_read(path: Path, clock: Clock) -> None:
+    path.parent.mkdir()
+    os.mkfifo(path)
+    with pytest.raises(HostError, match="expected a file, found something else"):
+        read_events(path)
+    assert Run(path, clock).ring.all() == []
+    path.unlink()
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+        file.seek(0, os.SEEK_END)
+        file.write(b"\n" + encode(Event(7, 1.0, DOWN, EventSeverity.INFO, "down")))
+    assert kinds(path) == [DOWN]
+
+
+def test_one_natmirror_writes_the_file(path: Path, clock: Clock) -> None:
+    first = Run(path, clock)
+    first.add(STARTED)
+    first.save()
+    clock.now += 1.0
+    second = Run(path, clock)  # in another network namespace
+    second.add(STARTED)
+    with pytest.raises(HostError, match="another program writes it, such as a second natmirror"):
+        second.save()
+    assert [one.kind for one in second.ring.all()] == [STARTED, STARTED]
+    clock.now += 1.0
+    first.add(STOPPED)
+    first.file._finish()
+    second.save()
+    assert kinds(path) == [STARTED, STARTED, STOPPED]
 
 
 def test_a_line_that_a_power_failure_has_cut_off_costs_only_itself(path: Path, clock: Clock) -> None:

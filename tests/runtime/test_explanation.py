@@ -26,6 +26,7 @@ from natmirror.runtime.interruptions import Situation
 from natmirror.runtime.shown import CostEntry, RunSums
 from tests.helpers.client_connection import ISS, ClientConnection
 from tests.helpers.declared import assert_declared
+from tests.helpers.overrides import drain
 from tests.helpers.relative import RelativeEngine
 from tests.helpers.support import CLIENT, RULES, at, packet
 
@@ -125,7 +126,7 @@ def test_the_text_follows_a_backend_down_and_up_again(run: Run) -> None:
     assert f"  {first}: in its slow start, with 5 % of its clients, and not yet this one" in slow
     assert f"pinned: the rules alone would give it {first}. natmirror moves no open connection" in slow
     assert "  copied to master\n  copied to audit\n  restart: it goes on if its backend sends data" in slow
-    run.admission.drain("openflow", first, None, run.connection.now)
+    drain(run.admission, first, run.connection.now)
     run.engine.set_share("openflow", first, 0.0)
     assert f"  {first}: drained: natmirror undrain gives it new connections again" in run.text()
 
@@ -187,11 +188,16 @@ def test_one_port_and_one_service_are_asked_for(run: Run) -> None:
             run.answer(wrong)
 
 
-def test_only_the_first_connections_are_printed(run: Run) -> None:
+def test_connections_that_fare_alike_are_told_once(run: Run) -> None:
     for port in range(41_000, 41_012):
         ClientConnection(run.engine, client=(CLIENT[0], port)).connect()
-    assert run.text().count("established") == 10
-    assert "and 2 more connections: --json has up to 100" in run.text()
+    [line] = [line for line in run.text().splitlines() if "established" in line]
+    assert line.startswith("12 connections to openflow, with c")
+    ports = ", ".join(map(str, range(41_000, 41_008)))
+    assert line.endswith(f": established, last packet 0.0 s ago; from ports {ports} and 4 more")
+    assert run.text().count("restart: ") == 1
+    ClientConnection(run.engine, client=(CLIENT[0], 42_000)).syn()
+    assert "10.10.0.11:42000 to openflow" in run.text()
 
 
 @pytest.mark.parametrize(

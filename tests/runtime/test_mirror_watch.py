@@ -1,10 +1,9 @@
-"""Mirrors that go down and come back, their losses, and a full flow table, as events; with a manual clock."""
+"""Mirrors that go down and come back, and their losses, as events; with a manual clock."""
 
 from typing import Any
 
 import pytest
 
-from natmirror.engine.counters import EngineCounter
 from natmirror.events import Event, EventKind, EventRing
 from natmirror.reasons import EndReason
 from natmirror.runtime.mirror_watch import MirrorWatch
@@ -20,7 +19,6 @@ class Mirror:
         self.ring = EventRing(lambda: self.now)
         self.watch = MirrorWatch(self.ring)
         self.now = 1000.0
-        self.untracked = 0
         self.entry: dict[str, Any] = {
             **{"service": "web", "name": "m1", "address": "10.20.0.13:80", "legs": 0, "legs_opened": 0},
             **{"legs_ended": {}, "acked_bytes": 0, "lost_bytes": {}, "rtt_seconds": 0.0, "connections_not_copied": {}},
@@ -29,7 +27,7 @@ class Mirror:
     def look(self) -> list[Event]:
         """Look; return the new events."""
         before = len(self.ring.all())
-        sums: Any = {"mirrors": [self.entry], "counters": {EngineCounter.FLOWS_UNTRACKED: self.untracked}}
+        sums: Any = {"mirrors": [self.entry]}
         self.watch.look(sums, self.now)
         self.now += LOOK
         return self.ring.all()[before:]
@@ -166,11 +164,4 @@ def test_losses_are_told_at_once_then_over_longer_and_longer_times_with_the_tota
 @pytest.mark.parametrize("reason", [EndReason.NOT_SAMPLED, EndReason.STOPPED])
 def test_what_the_rules_leave_out_is_no_loss(mirror: Mirror, reason: EndReason) -> None:
     mirror.lose(reason, 5000)
-    assert mirror.look() == []
-
-
-def test_a_full_flow_table_is_an_event(mirror: Mirror) -> None:
-    mirror.untracked = 12
-    [full] = mirror.look()
-    assert (full.kind, full.code, full.count) == (EventKind.LIMIT_REACHED, "max-flows", 12)
     assert mirror.look() == []

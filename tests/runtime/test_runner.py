@@ -17,6 +17,7 @@ from natmirror.rules import Rules, load_rules, parse_rules
 from natmirror.rules.reload import merged
 from natmirror.runtime.logs import Logs
 from natmirror.runtime.runner import Runner
+from natmirror.runtime.workers import note_ended
 from tests.helpers.support import RULES
 
 CHECKED = RULES.replace("    pool:\n", "    pool:\n      health: {check: tcp}\n")
@@ -51,7 +52,9 @@ def runner(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     file = tmp_path / "rules.yaml"
     file.write_text(f"threads: 1\n{CHECKED}")
     rules = load_rules(str(file))
-    one = Runner(rules, machine, Notifier({}), Logs(), None, keep_rules=True, api_path=tmp_path / "api.sock")
+    one = Runner(
+        rules, machine, Notifier({}), Logs(), None, overrides=None, keep_rules=True, api_path=tmp_path / "api.sock"
+    )
     one._files.orders.open()
     one._files.orders.thread.start()
     monkeypatch.setattr(one._reloader, "_run_in_main_thread", one._reloader._apply)
@@ -170,12 +173,14 @@ def test_many_reloads_in_a_row_do_not_postpone_the_removal_of_unused_kernel_rule
 @pytest.fixture
 def several(tmp_path: Path) -> Runner:
     rules = parse_rules(f"threads: 2\n{RULES}")
-    return Runner(rules, Machine(), Notifier({}), Logs(), None, keep_rules=True, api_path=tmp_path / "api.sock")
+    return Runner(
+        rules, Machine(), Notifier({}), Logs(), None, overrides=None, keep_rules=True, api_path=tmp_path / "api.sock"
+    )
 
 
 def test_a_thread_that_ends_does_not_end_others_and_health_reports_it(several: Runner) -> None:
     several._workers[1].failure = HostError("its queue is gone")
-    several._note_ended_workers()
+    note_ended(several._workers, several.member.readiness.ended, several._ring)
     several.member.readiness.not_ready = None
     code, reason = several.member.readiness.check([1, 1], 100.0)
     assert (code, reason) == (STUCK, "packet thread 1 has ended: HostError: its queue is gone; restart natmirror")
@@ -186,7 +191,7 @@ def test_the_end_of_the_last_thread_ends_the_run(several: Runner) -> None:
     for worker in several._workers:
         worker.failure = HostError("its queue is gone")
     with pytest.raises(HostError, match="its queue is gone"):
-        several._note_ended_workers()
+        note_ended(several._workers, several.member.readiness.ended, several._ring)
 
 
 def test_a_command_switches_mirroring_on_in_all_threads(several: Runner) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from natmirror.errors import HostError
-from natmirror.runtime import switch_file
+from natmirror.runtime import switch_file, whole_file
 
 SWITCHES = [{"client": "10.10.0.11:40001", "datapath_id": 7, "auxiliary_id": 0, "version": 4, "answers": []}]
 
@@ -76,5 +76,5 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path, m
 def test_what_a_killed_run_was_writing_is_removed_and_nothing_else(tmp_path: Path) -> None:
     for name in (".known.json.abc", ".known2.json.abc", "known.json"):
         (tmp_path / name).touch()
-    switch_file.remove_unfinished(tmp_path / "known.json")
+    whole_file.remove_unfinished(tmp_path / "known.json")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".known2.json.abc", "known.json"]

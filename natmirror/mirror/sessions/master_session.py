@@ -38,6 +38,8 @@ class MasterSession:
     """Service, master, datapath id and auxiliary id, while this is the switch's session with the master (claims.py)."""
     is_refused: bool = False
     """Whether the switch is another client's at the moment."""
+    is_paused: bool = False
+    """Whether a command has paused the master."""
     tried_at: float = float("-inf")
     pause: float = 0.0
     ordered_bytes: int = 0
@@ -69,8 +71,9 @@ class MasterSession:
     @property
     def why_without_leg(self) -> EndReason | None:
         """Why the session has no leg; None if it has not begun yet."""
-        if self.why_absent is not None or self.is_refused:
-            return self.why_absent or EndReason.DATAPATH_IN_USE
+        if self.why_absent is not None or self.is_paused or self.is_refused:
+            waits = EndReason.MIRROR_PAUSED if self.is_paused else EndReason.DATAPATH_IN_USE
+            return self.why_absent or waits
         return None if self.tried_at == float("-inf") else EndReason.RECONNECTING
 
     def is_alive(self, now: float) -> bool:

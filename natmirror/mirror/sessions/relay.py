@@ -179,10 +179,10 @@ class Relay:
                 self._open(master)
 
     def _open(self, master: MasterSession) -> None:
-        """Open a session with a master, unless it is too early or the rules no longer have the master."""
+        """Open a session with a master, unless it is too early, or the master is paused or no longer in the rules."""
         if not self._open_sessions.may_open(master):
             return
-        if not self._ledger.is_current(master):
+        if self._ledger.why_ended_by_rules(master) is not None:
             self.end_if_removed(master)
             return
         self._open_sessions.note_attempt(master)
@@ -204,12 +204,13 @@ class Relay:
         self._open_sessions.stop_reading_if_ended(connection)
 
     def end_if_removed(self, master: MasterSession) -> None:
-        """End a session whose master the rules no longer have; no session will follow."""
-        if self._ledger.is_current(master):
+        """End a session whose master is paused, or no longer in the rules: then no session will follow."""
+        reason = self._ledger.why_ended_by_rules(master)
+        if reason is None:
             return
-        if master.why_absent is None:
-            master.give_up(EndReason.MIRROR_REMOVED)
-        self._abort(master, EndReason.MIRROR_REMOVED)
+        if master.why_absent is None and reason is EndReason.MIRROR_REMOVED:
+            master.give_up(reason)
+        self._abort(master, reason)
         self._open_sessions.stop_reading_if_ended(master.connection)
 
     def _end_all(self, connection: Connection, reason: EndReason) -> Iterator[None]:

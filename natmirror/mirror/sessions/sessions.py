@@ -56,6 +56,7 @@ class MasterSessions:
         self._faults = faults
         self._read_queue = read_queue
         self._legs = legs
+        self._ledger = ledger
         self._outcomes = outcomes
         self._open_sessions = open_sessions
         self._totals = totals
@@ -81,7 +82,9 @@ class MasterSessions:
         connection = Connection(
             *(flow, flow.client, flow.service.name, flow.is_picked_up, observer), self._memory, holder, self._drop
         )
-        connection.masters = tuple(MasterSession(mirror, connection) for mirror, _ in reasons)
+        connection.masters = tuple(
+            MasterSession(mirror, connection, is_paused=mirror.is_paused) for mirror, _ in reasons
+        )
         if not connection.begin_counting():
             connection.masters = ()  # breaks a reference cycle
             self.directory.remove(name)  # an earlier connection was of the same name
@@ -114,6 +117,8 @@ class MasterSessions:
         if Work.SESSION in self._faults.off:
             return EndReason.MIRRORING_OFF
         left_out = why_flow_not_mirrored(mirror, flow, backend)
+        if left_out is EndReason.MIRROR_PAUSED and mirror.reconnect is not Reconnect.NEVER:
+            left_out = None  # the session begins once the pause is over
         is_too_late = flow.is_picked_up and mirror.reconnect is Reconnect.NEVER
         return EndReason.PICKED_UP if left_out is None and is_too_late else left_out
 
@@ -287,8 +292,14 @@ class MasterSessions:
             self._open_sessions.unclaim_switch(master)
 
     def end_if_removed(self, master: MasterSession) -> None:
-        """End a session whose master the rules no longer have."""
+        """End a session whose master is paused, or no longer in the rules."""
         self._relay.end_if_removed(master)
+
+    def follow_rules(self, flow: MirroredFlow) -> None:
+        """Follow a reload or a pause, after end_if_removed(), for the sessions of a flow that have none now."""
+        if (connection := self._of_flows.get(flow)) is not None:
+            for master in connection.masters:
+                master.is_paused = self._ledger.why_ended_by_rules(master) is EndReason.MIRROR_PAUSED
 
     def take_orders(self) -> list[Order]:
         """Return the orders that recorded masters have sent since the last call."""

@@ -11,6 +11,7 @@ from natmirror.openflow.bodies.elements import (
     ReservedPort,
 )
 from natmirror.openflow.bodies.field_text import (
+    bytes_text,
     hex_text,
     ipv4_text,
     mac_text,
@@ -53,7 +54,7 @@ def _instruction_text(instruction: Instruction) -> str:
         case "clear_actions":
             return name
     kind, body = args
-    return f"{name}({kind},{body.hex()})"
+    return f"{name}({kind},{bytes_text(body)})"
 
 
 def action_text(action: Action) -> str:
@@ -92,7 +93,7 @@ def action_text(action: Action) -> str:
             return _controller_text(*args)
         case "experimenter" | "unknown":
             number, body = args
-            return f"{name}({number:#x},{body.hex()})"
+            return f"{name}({number:#x},{bytes_text(body)})"
     return f"{name}:{args[0]}" if args else name
 
 

@@ -36,6 +36,7 @@ _NXM_CLASSES = {
     for (of_class, _, _), field in BY_HEADER.items()
     if of_class in (NXM_0, NXM_1, PACKET_REGISTERS)
 }
+_MAX_OPAQUE_LEN = 64  # bytes that are shown
 _RESERVED = {int(port): port.name for port in ReservedPort}
 _WIDE_FIELDS = {field.name: field for field in BY_HEADER.values()}
 
@@ -76,6 +77,13 @@ def ipv6_text(address: int) -> str:
     if 1 << 16 <= address < 1 << 32:
         return f"::{ipv4_text(address)}"
     return str(IPv6Address(address))
+
+
+def bytes_text(body: bytes) -> str:
+    """Return opaque bytes in hexadecimal, or their beginning and their number."""
+    if len(body) <= _MAX_OPAQUE_LEN:
+        return body.hex()
+    return f"{body[:_MAX_OPAQUE_LEN].hex()}… ({len(body)} bytes)"
 
 
 def hex_text(number: int) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from natmirror.openflow.bodies.action_text import actions_text
 from natmirror.openflow.bodies.elements import ALL_GROUPS, ALL_METERS, ANY_GROUP, ReservedPort
-from natmirror.openflow.bodies.field_text import port_text
+from natmirror.openflow.bodies.field_text import bytes_text, port_text
 from natmirror.openflow.bodies.group_values import Band, Bucket, GroupMod, GroupType, MeterMod
 
 _DEFAULT_WEIGHT = {GroupType.SELECT: 1, None: 1}
@@ -19,7 +19,7 @@ def group_text(group: GroupMod) -> str:
         words.append(f"type={group.type}")
     if group.command_bucket_id is not None:
         words.append(f"command_bucket_id={group.command_bucket_id}")
-    words += (f"property{kind:#x}={body.hex()}" for kind, body in group.properties)
+    words += (f"property{kind:#x}={bytes_text(body)}" for kind, body in group.properties)
     words += (_bucket_text(bucket, group.type) for bucket in group.buckets)
     return ",".join(words)
 
@@ -34,7 +34,7 @@ def _bucket_text(bucket: Bucket, kind: GroupType | None) -> str:
     words += [] if bucket.weight == _DEFAULT_WEIGHT.get(kind, 0) else [f"weight:{bucket.weight}"]
     words += [] if bucket.watch_port == ReservedPort.ANY else [f"watch_port:{port_text(bucket.watch_port)}"]
     words += [] if bucket.watch_group == ANY_GROUP else [f"watch_group:{bucket.watch_group}"]
-    words += [f"property{number:#x}:{body.hex()}" for number, body in bucket.properties]
+    words += [f"property{number:#x}:{bytes_text(body)}" for number, body in bucket.properties]
     return f"bucket={','.join([*words, f'actions={actions_text(bucket.actions)}'])}"
 
 
@@ -61,6 +61,6 @@ def _band_words(band: Band, *, has_burst: bool) -> Iterable[str]:
     if has_burst:
         yield f"burst_size={band.burst}"
     if isinstance(band.argument, bytes):
-        yield band.argument.hex()
+        yield bytes_text(band.argument)
     elif band.kind == "dscp_remark":
         yield f"prec_level={band.argument}"

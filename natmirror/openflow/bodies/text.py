@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from natmirror.openflow.bodies.action_text import actions_text, instructions_text
 from natmirror.openflow.bodies.elements import ALL_TABLES, ANY_GROUP, NO_BUFFER, Match, MatchField, ReservedPort
-from natmirror.openflow.bodies.field_text import hex_text, mac_text, port_text
+from natmirror.openflow.bodies.field_text import bytes_text, hex_text, mac_text, port_text
 from natmirror.openflow.bodies.frames import frame_fields
 from natmirror.openflow.bodies.group_text import group_mod_text, meter_mod_text
 from natmirror.openflow.bodies.group_values import GroupMod, MeterMod
@@ -185,7 +185,7 @@ def body_text(body: Body) -> str:
         case ErrorMessage():
             return f"error type={body.kind} code={body.code}"
         case Opaque():
-            return f"{body.name} {body.body.hex()}".rstrip()
+            return f"{body.name} {bytes_text(body.body)}".rstrip()
     return _setting_text(body)
 
 
@@ -236,4 +236,4 @@ def _async_mask(mask: AsyncMask) -> str:
 
 
 def _properties(properties: tuple[tuple[int, bytes], ...]) -> str:
-    return "".join(f" property{kind:#x}={rest.hex()}" for kind, rest in properties)
+    return "".join(f" property{kind:#x}={bytes_text(rest)}" for kind, rest in properties)

@@ -6,7 +6,7 @@ from typing import Any
 from natmirror.engine.engine import Engine
 from natmirror.fastpath import ANNOUNCE, CLAIM_ALL, CLAIM_SEEN, RELEASE
 from natmirror.net.endpoint import show
-from natmirror.rules import Rules
+from natmirror.rules import Override, OverrideKind, Overrides, Rules, place_of
 from tests.helpers.hostile.moves import Move
 from tests.helpers.hostile.peers import Peers
 from tests.helpers.hostile.setting import BACKENDS, MIRRORS, SERVICES
@@ -46,8 +46,13 @@ class Commands:
     # The operator
 
     def reload(self, peers: Peers) -> None:
-        """Reload with other rules, with all steps or some."""
+        """Reload with other rules, or with a paused mirror, with all steps or some."""
         host, rules = peers.host, peers.random.choice(self._variants)
+        mirrors = [(service, mirror) for service in rules.services for mirror in service.mirrors]
+        if mirrors and peers.random.random() < 0.3:
+            service, mirror = peers.random.choice(mirrors)
+            pause = Override(OverrideKind.PAUSE, service.name, mirror.name, place_of(mirror), 0.0)
+            rules = Overrides({pause.key: pause}).applied(rules)
         if peers.random.random() < 0.7:
             host.send(lambda engine: engine.expel(rules.switches, engine.flow_ids(), host.now))
         host.both(lambda engine: engine.bindings.take_changes())
@@ -73,8 +78,8 @@ class Commands:
     def set_share(self, peers: Peers) -> None:
         """Drain a backend, or open it again."""
         service, backend = peers.random.choice((("a", "c1"), ("a", "m"), ("o", "c1"), ("nat", "c1"), ("nat", "c2")))
-        share = peers.random.choice((0.0, 0.0, 0.5, 1.0))
-        peers.host.command(lambda engine: engine.set_share(service, backend, share))
+        share, weight = peers.random.choice((0.0, 0.0, 0.5, 1.0)), peers.random.choice((None, None, 1, 7))
+        peers.host.command(lambda engine: engine.set_share(service, backend, share, weight))
         mtu = peers.random.choice((576, 1500, 9000))
         peers.host.both(lambda engine: engine.set_path_mtu(MIRRORS[0], mtu))
         peers.host.both(lambda engine: engine.take_failed_syns())

@@ -10,7 +10,7 @@ from natmirror.engine.engine import Engine
 from natmirror.engine.shown import Snapshot
 from natmirror.fastpath import NEVER, NO_BACKEND, NO_HOLDER, FlowRow, LegRow
 from natmirror.fastpath.constants import NO_LEG
-from natmirror.fastpath.flow_flags import is_direct, is_guest
+from natmirror.fastpath.flow_flags import LIMITED, LOOSE, is_direct, is_guest
 from natmirror.fastpath.flow_states import State
 from natmirror.fastpath.tables import LEG_COST
 from natmirror.mirror.sessions.read_queue import _ENTRY_COST
@@ -95,11 +95,29 @@ def _check_flows(engine: Engine, now: float) -> None:
         if row.flags & _LISTED:
             for other, back in ((row.older, "newer"), (row.newer, "older")):
                 assert other == _NONE or getattr(rows[other], back) == number, "a list of flows is broken"
+    _check_clients(engine, list(rows.values()), now)
     assert engine._gear.flows.next_due() == min((row.due.due_at for row in rows.values()), default=NEVER)
     for number in of_service:
         assert services[number].flows == of_service[number]
     for number in of_backend:
         assert of_backend[number] == 0 or engine._gear.handle.plan.backends[number].flows == of_backend[number]
+
+
+def _check_clients(engine: Engine, rows: list[FlowRow], now: float) -> None:
+    """Assert that each client of a service with limits has as many connections as its flows say; half open ones count
+    for a while only."""
+    count_open: Counter[tuple[int, bytes]] = Counter()
+    half_open: Counter[tuple[int, bytes]] = Counter()
+    for row in rows:
+        client = row.service_id, bytes(row.client[0:4])
+        is_strict = row.flags & LIMITED and not row.flags & LOOSE and not is_direct(row) and not is_guest(row)
+        counted = is_strict and row.state < State.TIME_WAIT
+        assert row.counted == (0 if not counted else 1 if row.state <= State.SYN_RECEIVED else 2)
+        count_open[client] += row.counted == 2
+        half_open[client] += row.counted == 1 and row.created_at // 10 >= now // 10 - 1
+    for key in count_open:
+        used = engine._gear.clients.use(*key, now).connections
+        assert used == count_open[key] + half_open[key]
 
 
 def _check_flow(engine: Engine, row: FlowRow, now: float) -> None:

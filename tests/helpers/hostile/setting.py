@@ -26,6 +26,7 @@ services:
   - name: o
     address: 10.10.0.101
     port: 6653
+    per-client: {max-connections: 4}
     pool: {backends: [{name: c1, address: 10.20.0.11}, {name: c3, address: 10.20.0.17}]}
     mirrors:
       - {name: again, address: 10.20.0.16, port: 7653, protocol: openflow, reconnect: next-message, buffer: 64KiB}
@@ -40,6 +41,7 @@ services:
   - name: nat
     address: 10.10.0.103
     port: 6640
+    per-client: {max-connections: 5, new-connections: 3/s}
     pool:
       balance: least-connections
       backends: [{name: c1, address: 10.20.0.11}, {name: c2, address: 10.20.0.12}]
@@ -68,6 +70,8 @@ _CHANGES = (
     ("source: 10.20.0.1, buffer: 64KiB", "source: 10.20.0.1, buffer: 64KiB, reconnect: next-segment"),
     ("- name: o\n", "- name: renamed\n"),
     ("10.10.0.0/24", "10.10.0.0/28"),
+    ("per-client: {max-connections: 5, new-connections: 3/s}", "per-client: {max-connections: 1}"),
+    ("    per-client: {max-connections: 4}\n", ""),
     ("protocol: openflow, unsolicited: pass, statistics: refuse, ", ""),
     ("      balance: round-robin\n", "      balance: maglev\n"),
     ("source: 10.20.0.1, ", ""),

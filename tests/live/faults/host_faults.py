@@ -32,7 +32,6 @@ HOST_FAULTS = (
         f"{_RP_FILTER}=1",
         f"{_RP_FILTER}=0",
         "sysctl -w net.ipv4.conf.pl0.rp_filter=2",
-        fix="sysctl -w net.ipv4.conf.pl0.rp_filter=2",
     ),
     Fault(
         "no route to the mirror",

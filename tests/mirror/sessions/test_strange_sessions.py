@@ -349,6 +349,7 @@ def test_the_status_screen_has_the_reason_why_there_is_no_session() -> None:
         "rules": "",
         "machine": machine,
         "pair": None,
+        "overrides": [],
         "failing_chores": [],
         "findings": [],
         "costs": {},

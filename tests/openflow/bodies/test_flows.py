@@ -21,7 +21,7 @@ OTHER: dict[str, Any] = {
     "idle_timeout": 6,
     "hard_timeout": 7,
     "buffer_id": 8,
-    "flags": FlowFlag.SEND_FLOW_REM,
+    "flags": 1,
 }
 
 

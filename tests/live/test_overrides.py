@@ -1,0 +1,86 @@
+"""Commands that hold until they are taken back: a weight, a pause, a drain that is waited for, and one that is kept."""
+
+import os
+import sys
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from natmirror.cli.commands import main
+from natmirror.lab.loadbalancer import LoadBalancer
+from tests.live.scene import SOON_FORGOTTEN, Scene, assert_all_well
+
+pytestmark = pytest.mark.live
+
+RULES = (
+    SOON_FORGOTTEN
+    + "switches: [10.10.0.0/24]\nservices:\n  - name: openflow\n    address: 10.10.0.100\n    port: 6653\n"
+    "    pool:\n      hash: address-port\n      backends:\n"
+    "        - {name: c1, address: 10.20.0.11}\n        - {name: c2, address: 10.20.0.12}\n"
+    "    mirrors: [{name: master, address: 10.20.0.13}]\n"
+)
+HELD = 20
+
+
+def run(balancer: LoadBalancer, *words: str) -> str:
+    done = CliRunner().invoke(main, [*words, "--api", str(balancer.api)], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def backend(status: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(dict(one) for one in status["backends"] if one["name"] == name)
+
+
+def test_what_commands_set_holds_until_it_is_taken_back(scene: Scene) -> None:
+    scene.record("c1", "c2", "m")
+    rules, state = scene.rules(RULES), {**os.environ, "STATE_DIRECTORY": str(scene.file("state"))}
+    balancer = scene.balance(rules, env=state)
+
+    # A weight holds for new connections.
+    until = scene.file("until")
+    held, records = scene.client(connections=HELD, until=until, started=scene.file("started"), size=200)
+    balancer.wait_for_status(lambda status: len(status["flows"]) == HELD, "the connections")
+    before = {name: backend(balancer.status(), name)["connections"] for name in ("c1", "c2")}
+    run(balancer, "weight", "openflow/c1", "19")
+    assert "c1 has weight 19, by a command" in run(balancer, "weight", "openflow/c1")
+    assert_all_well(scene.run_client(connections=100, requests=1), 100)
+    more = backend(balancer.status(), "c1")["connections"] - before["c1"]
+    assert 75 < more < 100, "95 are to be expected"
+    assert sum(backend(balancer.status(), name)["flows"] for name in ("c1", "c2")) >= HELD
+    run(balancer, "weight", "openflow/c1", "rules")
+
+    # A paused mirror gets nothing, and a resumed one new connections.
+    run(balancer, "mirror", "pause", "openflow/master")
+    balancer.wait_for_status(lambda status: status["mirrors"][0]["legs"] == 0, "the legs to end")
+    mirror = balancer.status()["mirrors"][0]
+    assert (mirror["legs_ended"]["mirror-paused"], mirror["paused_since"] is not None) == (HELD, True)
+    assert_all_well(scene.run_client(connections=5, requests=5), 5)
+    mirror = balancer.status()["mirrors"][0]
+    assert mirror["lost_bytes"]["mirror-paused"] > 0
+    run(balancer, "mirror", "resume", "openflow/master")
+    opened = mirror["legs_opened"]
+    assert_all_well(scene.run_client(connections=5, requests=5), 5)
+    assert balancer.status()["mirrors"][0]["legs_opened"] == opened + 5
+
+    # A drain waits until its backend is empty.
+    words = ("drain", "openflow/c1", "--wait", "--api", str(balancer.api))
+    waiting = scene.start("lb", sys.executable, "-m", "natmirror", *words, name="drain")
+    waiting.wait_for_text(" left\n")
+    until.touch()
+    scene.finish(held)
+    assert_all_well(records, HELD)
+    waiting.wait_for_text("empty after ", 30.0)
+
+    # What is kept holds after a restart, and the rest does not.
+    run(balancer, "undrain", "openflow/c1")
+    run(balancer, "weight", "openflow/c1", "7")
+    run(balancer, "drain", "openflow/c2", "--persist")
+    assert balancer.stop() == 0
+    again = scene.balance(rules, env=state)
+    assert [(one["kind"], one["backend"], one["kept"]) for one in again.status()["overrides"]] == [
+        ("drain", "c2", True)
+    ]
+    assert_all_well(scene.run_client(connections=10, requests=1), 10)
+    assert (backend(again.status(), "c1")["connections"], backend(again.status(), "c2")["connections"]) == (10, 0)

@@ -1,0 +1,203 @@
+"""Commands that hold: what follows them, what is kept over a restart, and what is refused."""
+
+import json
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from natmirror.backends.admission import Share
+from natmirror.errors import HostError
+from natmirror.events import EventKind, EventRing
+from natmirror.fastpath import ConnectionCounts
+from natmirror.findings import Findings, OwnCode
+from natmirror.linux.reachability import Reachability
+from natmirror.linux.vrf import ProductionVrf
+from natmirror.rules import OverrideKind, Overrides, Rules, parse_rules
+from natmirror.runtime import whole_file
+from natmirror.runtime.backend_control import BackendControl
+from natmirror.runtime.mailbox import Mailbox
+from natmirror.runtime.override_control import Obey, OverrideControl
+from natmirror.runtime.override_file import OverrideFile
+from natmirror.runtime.shown import OverrideEntry
+from tests.helpers.declared import assert_declared
+from tests.helpers.overrides import override
+from tests.helpers.support import RULES
+
+HOST = Reachability(ProductionVrf())
+BASE = parse_rules(RULES)
+C1 = {"service": "openflow", "backend": "c1"}
+MASTER = {"service": "openflow", "mirror": "master"}
+TODAY = 1.6e9
+
+
+class Engine:
+    """Records what an engine gets."""
+
+    def __init__(self) -> None:
+        self.shares: list[Share] = []
+        self.rules: list[Rules] = []
+        self.set_share, self.reload = self.shares.append, self.rules.append
+
+    @property
+    def paused(self) -> list[bool]:
+        return [mirror.is_paused for mirror in self.rules[-1].services[0].mirrors]
+
+
+class Run:
+    """A run's overrides, with one engine; the test obeys the threads' requests."""
+
+    def __init__(self, path: Path | None = None, rules: Rules = BASE) -> None:
+        self.engine, self.ring = Engine(), EventRing(lambda: TODAY)
+        self.mailbox, self.file = Mailbox(lambda: None), OverrideFile(path)
+        engines: Any = [self.engine]
+        backends = BackendControl(
+            *(rules, self.mailbox, Findings(), self.ring, ConnectionCounts(), HOST), is_active=True
+        )
+        backends.attach(engines)
+        self.one = OverrideControl(*(rules, backends, engines, self.mailbox, self.ring, self.file), today=lambda: TODAY)
+        self.one.restore()
+
+    def give(self, obey: Obey, **arguments: Any) -> str:
+        """Give a command, and do what all threads have to do for it; return what it says."""
+        answer: Future[Any] = self.one.command(obey, arguments)
+        self.mailbox.read()
+        self.file.thread._mailbox.read()
+        return str(answer.result(0)["done"])
+
+    def shown(self) -> list[OverrideEntry]:
+        found = self.one.show()
+        assert_declared(list[OverrideEntry], found)
+        return found
+
+    def kinds(self) -> list[EventKind]:
+        return [event.kind for event in self.ring.all()]
+
+
+def test_a_weight_goes_to_the_engines_and_is_taken_back() -> None:
+    run = Run()
+    assert run.give(run.one.weigh, **C1, weight=3) == (
+        "openflow/c1 has weight 3 for new connections, instead of 1 in the rules; open connections stay where they are"
+    )
+    assert run.engine.shares == [Share("openflow", "c1", 1.0, 3)]
+    [shown] = run.shown()
+    assert (shown["kind"], shown["backend"], shown["weight"], shown["kept"]) == ("weight", "c1", 3, False)
+    assert shown["since"].startswith("2020-09-13T12:26:40")
+    assert run.give(run.one.weigh, **C1, weight=None) == "openflow/c1 has the weight of the rules: 1"
+    assert run.engine.shares[1:] == [Share("openflow", "c1", 1.0)]
+    assert run.shown() == []
+    run.give(run.one.weigh, **C1, weight=None)
+    assert run.kinds() == [EventKind.WEIGHT_CHANGED] * 2
+
+
+def test_a_mirror_is_paused_in_the_engines_rules_until_it_is_resumed() -> None:
+    run = Run()
+    assert run.give(run.one.pause, **MASTER) == (
+        "mirror openflow/master is paused: its copies have ended, and no new ones begin until natmirror mirror resume"
+        " openflow/master"
+    )
+    assert run.engine.paused == [True]
+    run.give(run.one.pause, **MASTER)
+    assert len(run.engine.rules) == 1
+    assert run.give(run.one.resume, **MASTER).endswith("those that are open now stay without one")
+    assert run.engine.paused == [False]
+    assert run.give(run.one.resume, **MASTER) == "mirror openflow/master was not paused"
+    assert run.kinds() == [EventKind.MIRROR_PAUSED, EventKind.MIRROR_RESUMED]
+
+
+def test_unknown_names_are_refused_with_the_known_ones() -> None:
+    run = Run()
+    for obey, arguments, error in (
+        (run.one.drain, {**C1, "backend": "c9"}, "there is no backend c9 in openflow: it has c1, c2"),
+        (run.one.weigh, {**C1, "service": "http", "weight": 2}, "there is no service http: there are openflow"),
+        (run.one.pause, {**MASTER, "mirror": "m"}, "there is no mirror m in openflow: it has master"),
+        (run.one.drain, {**C1, "persist": True}, "there is no directory to keep it in"),
+    ):
+        with pytest.raises(ValueError, match=error):
+            run.give(obey, **arguments)
+    assert (run.shown(), run.kinds()) == ([], [])
+    by_order = Run(rules=parse_rules(RULES.replace("    pool:\n", "    pool:\n      balance: priority\n")))
+    with pytest.raises(ValueError, match="balance: priority, in which weights have no effect"):
+        by_order.give(by_order.one.weigh, **C1, weight=2)
+    watched = Run(rules=parse_rules(RULES[: RULES.index("    pool:")] + RULES[RULES.index("    mirrors:") :]))
+    with pytest.raises(ValueError, match="service openflow has no pool"):
+        watched.give(watched.one.drain, **C1)
+
+
+def test_what_is_to_be_kept_holds_after_a_restart_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "overrides.json"
+    run = Run(path)
+    run.give(run.one.drain, **C1, deadline=60.0, persist=True)
+    run.give(run.one.weigh, service="openflow", backend="c2", weight=7)
+    assert run.give(run.one.pause, **MASTER, persist=True).endswith("; it holds over a restart, too")
+    again = Run(path)
+    assert again.engine.shares == [Share("openflow", "c1", 0.0)]
+    assert again.engine.paused == [True]
+    assert [(one["kind"], one["kept"]) for one in again.shown()] == [("drain", True), ("pause", True)]
+    assert again.shown()[0]["resets_at"] is not None
+    again.give(again.one.undrain, **C1)
+    again.give(again.one.pause, **MASTER)
+    assert Run(path).shown() == [], "the later pause is not kept"
+
+
+def test_what_the_rules_no_longer_have_is_dropped_and_told(tmp_path: Path) -> None:
+    path = tmp_path / "overrides.json"
+    run = Run(path)
+    run.give(run.one.drain, **C1, persist=True)
+    run.give(run.one.pause, **MASTER, persist=True)
+    elsewhere = parse_rules(RULES.replace("10.20.0.11", "10.20.0.19"))
+    assert run.one.dropped_by(elsewhere) == ["- command: openflow/c1 is drained"]
+    [mirror] = run.one.reload(elsewhere).services[0].mirrors
+    assert mirror.is_paused
+    assert [one["kind"] for one in run.shown()] == ["pause"]
+    assert run.ring.all()[-1].text == (
+        "openflow/c1 is drained: dropped, because the rules no longer have c1 at 10.20.0.11:6653"
+    )
+    run.file.thread._mailbox.read()
+    plain = RULES[: RULES.index("    mirrors:")]
+    without = Run(path, parse_rules(plain))
+    assert (without.shown(), without.kinds()) == ([], [EventKind.OVERRIDE_DROPPED])
+    without.file.thread._mailbox.read()
+    assert json.loads(path.read_text())["overrides"] == []
+
+
+def test_a_disk_that_is_full_fails_the_command_that_is_to_be_kept_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(tmp_path / "overrides.json")
+
+    def full(*_: Any) -> None:
+        raise HostError(f"{tmp_path}/overrides.json: No space left on device")
+
+    monkeypatch.setattr(whole_file, "write_list", full)
+    with pytest.raises(HostError, match=r"no new connections.*But the file does not say so yet: .*No space left"):
+        run.give(run.one.drain, **C1, persist=True)
+    assert run.give(run.one.weigh, **C1, weight=2)
+    assert [one["kind"] for one in run.shown()] == ["drain", "weight"]
+    [chore, _] = run.file.thread._chores
+    assert not chore.run(lambda: 1.0)
+    assert [one.code for one in run.file.findings()] == [OwnCode.OVERRIDES_NOT_SAVED]
+    monkeypatch.undo()
+    assert chore.run(lambda: 2.0)
+    assert (run.file.findings(), [one["kind"] for one in Run(tmp_path / "overrides.json").shown()]) == ([], ["drain"])
+
+
+@pytest.mark.parametrize("entry", [7, {}, {"kind": "drain"}, {"kind": "weight", "weight": 0}, {"kind": "x"}])
+def test_malformed_entries_are_ignored(tmp_path: Path, entry: Any, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "overrides.json"
+    good = override(BASE, OverrideKind.WEIGHT, "c2", weight=1000, kept=True)
+    if isinstance(entry, dict):
+        entry = {**good.plain(), "weight": None, "at": float("inf"), **entry} if entry else entry
+    whole_file.write_list(path, "overrides", 1, [entry, good.plain()])
+    assert Run(path).one.value == Overrides({good.key: good})
+    assert "ignoring a malformed entry" in caplog.text
+
+
+def test_a_file_that_cannot_be_read_is_logged_and_replaced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "overrides.json"
+    path.write_text("{")
+    run = Run(path)
+    assert "no drain, weight or pause of an earlier run holds" in caplog.text
+    run.give(run.one.drain, **C1, persist=True)
+    assert [one["kind"] for one in Run(path).shown()] == ["drain"]
