@@ -29,6 +29,7 @@ from natmirror.linux.tun import TunDevice
 from natmirror.linux.vrf import ProductionVrf
 from natmirror.rules import Rules
 from natmirror.runtime import api_control
+from natmirror.runtime.allowance import Allowance
 from natmirror.runtime.api_addresses import ApiAddresses
 from natmirror.runtime.api_process import ApiProcess
 from natmirror.runtime.backend_control import BackendControl
@@ -157,11 +158,11 @@ class Runner:
         situation = partial(situation_of, self.member, self._shared, keeps_rules=keep_rules)
         self._status = RunStatus(
             *(rules.path, self._workers, self._backends, self._overrides),
-            *(self.member, self._kernel_rules, self._shared),
+            *(self.member, self._maintenance, self._shared),
             log=logs.status,
             failing_chores=self._failing_chores,
             findings=self._findings,
-            keeper=self._maintenance.keeper,
+            loaded_rules=self._reloader.view.loaded,
             costs=lambda sums: situation().costs(sums, self._reloader.rules),
         )
         commands = api_control.commands(
@@ -173,7 +174,7 @@ class Runner:
         explainer = Explainer(engines, self._reloader, self._maintenance, self._backends, situation)
         lists = api_control.lists(self._status, self._worker_events, engines, self._ring)
         documents = api_control.documents(self._status, self._maintenance, self._reloader, explainer)
-        self._api = ApiProcess(api_path, addresses, documents, lists, commands)
+        self._api = ApiProcess(api_path, addresses, documents, lists, commands, Allowance(self._workers))
         self.member.readiness.queue_problem = self._queue_problem
         self.member.readiness.host_failure = self._host_failure
         self.member.readiness.why_host_fails = self._findings.why_unfit
@@ -382,6 +383,7 @@ class Runner:
     def _report_hung(self) -> None:
         for thread in self._chore_threads:
             thread.report_hung()
+        self.member.health()  # then the first question for it finds a packet thread that is stuck
         self._findings.replace("files", self._files.findings() + self._logs.findings())
 
     def _failing_chores(self) -> list[ChoreFailure]:
