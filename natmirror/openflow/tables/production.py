@@ -22,6 +22,7 @@ from natmirror.openflow.bodies.values import (
     FlowStats,
     FlowStatsReply,
     FlowStatsRequest,
+    SetAsync,
 )
 from natmirror.openflow.messages import V10, Message, Multipart, Type, multipart_of
 from natmirror.openflow.tables.bundles import Order
@@ -44,6 +45,7 @@ class RemovalReason(IntEnum):
     EVICTION = 5
 
 
+_USUAL_REASONS = 1 << RemovalReason.IDLE_TIMEOUT | 1 << RemovalReason.HARD_TIMEOUT | 1 << RemovalReason.DELETE
 _BY_ORDER = (RemovalReason.DELETE, RemovalReason.GROUP_DELETE, RemovalReason.METER_DELETE)
 _AGE_TOLERANCE = 0.1  # seconds by which a switch's clock may differ from ours over a rule's life
 _EXPECTED_TIMEOUT = 10.0  # seconds in which a switch reports a rule that was deleted
@@ -84,7 +86,7 @@ class ProductionModel(Model):
         super().__init__(version, account)
         self._journal = Journal(self.state, account)
         self.reports_removals = True
-        """Whether the switch sends FLOW_REMOVED; not if its controller has masked it."""
+        """Whether the switch sends FLOW_REMOVED; not if its controller has masked a reason."""
         self._barriers: OrderedDict[int, int] = OrderedDict()  # by transaction id: the steps before the BARRIER
         self._expected: OrderedDict[RuleKey, list[float]] = OrderedDict()
         """Rules that were deleted by order and whose FLOW_REMOVED may still come, with the times of their deletion."""
@@ -95,6 +97,10 @@ class ProductionModel(Model):
             _put(self._barriers, message.xid, self._journal.end, _MAX_BARRIERS)
         elif isinstance(body, FlowStatsRequest):
             self._asked(message, body, now)
+        elif isinstance(body, SetAsync):
+            for mask in body.masks:
+                if mask.kind is Type.FLOW_REMOVED and not mask.is_for_slave:
+                    self.reports_removals = mask.reasons & _USUAL_REASONS == _USUAL_REASONS
         super().ordered(message, body, now)
 
     def close(self, now: float) -> None:

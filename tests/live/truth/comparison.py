@@ -166,7 +166,7 @@ class Comparison:
         self.figures.alone += 1
         self.figures.refused_alone += is_refused
         self.figures.predicted += is_refused and predicted is not None
-        if predicted is not None and not is_refused:
+        if predicted is not None and not is_refused and not self._model.doubtful_rules(time.monotonic()):
             self.figures.differences += [
                 f"the switch accepts what is predicted to be refused: {predicted}",
                 *self._latest,

@@ -7,9 +7,7 @@ Other orders are left out because of faults in Open vSwitch 3.1, where no model 
 
 - If a rule has two groups, or one twice, the switch aborts when they are deleted.
 - INSERT_BUCKET without a bucket makes it hang.
-- Until the end of a commit, it may not find rules that the bundle has added with a mask that no other rule has. So in
-  a bundle deletions and modifications come first, and no rule is checked for overlaps.
-- It aborts when a bundle deletes a rule and then the rule's group.
+- It aborts when a bundle adds a rule and deletes the rule's group.
 """
 
 from itertools import count
@@ -264,11 +262,9 @@ class Orders:
         messages = [self._control(number, ofproto.OFPBCT_OPEN_REQUEST)]
         orders = [self._group() if self._has_luck(0.15) else ("OFPFlowMod", self._flow()) for _ in range(5)]
         orders = orders[: self.random.randint(0, 5)]
-        for name, fields in sorted(orders, key=lambda one: -one[1]["command"]):
+        for name, fields in orders:
             if name == "OFPGroupMod" and fields["command"] == _DELETE:
                 continue
-            if "flags" in fields:
-                fields["flags"] &= ~ofproto.OFPFF_CHECK_OVERLAP
             message = getattr(self._kit.parser, name)(self._kit.desc, **fields)
             xid = next(self._xids)
             message.set_xid(xid)

@@ -8,6 +8,7 @@ import pytest
 from natmirror.openflow.bodies.elements import ALL_TABLES, Action, Match, ReservedPort
 from natmirror.openflow.bodies.group_values import Bucket, GroupCommand, GroupMod, GroupType
 from natmirror.openflow.bodies.values import (
+    AsyncMask,
     BundleAdd,
     BundleControl,
     FlowCommand,
@@ -18,6 +19,7 @@ from natmirror.openflow.bodies.values import (
     FlowStatsRequest,
     Opaque,
     PacketIn,
+    SetAsync,
     TableMod,
 )
 from natmirror.openflow.messages import V13, V15, Message, Multipart, Type, build, parse
@@ -251,8 +253,11 @@ def test_a_rule_is_doubtful_when_it_may_have_gone_without_a_report() -> None:
     order(model, flow_mod(ADD, OTHER, idle_timeout=5, flags=TOLD), 0.0)
     assert model.doubtful_rules(4.9) == []
     assert [rule.key.match for rule in model.doubtful_rules(5.0)] == [HOST]
-    model.reports_removals = False
+    masked = SetAsync((AsyncMask(Type.FLOW_REMOVED, False, 0b110),))
+    model.ordered(message(Type.SET_ASYNC), masked, 5.0)
     assert len(model.doubtful_rules(5.0)) == 2
+    model.ordered(message(Type.SET_ASYNC), SetAsync((AsyncMask(Type.FLOW_REMOVED, False, 0b111),)), 5.0)
+    assert len(model.doubtful_rules(5.0)) == 1
 
 
 def test_a_table_that_evicts_rules_has_doubtful_ones() -> None:
