@@ -5,7 +5,7 @@ too. A bucket that is inserted has a weight, whose default in Open vSwitch depen
 
 Other orders are left out because of faults in Open vSwitch 3.1, where no model can follow:
 
-- If a rule has two groups, or one twice, the switch aborts when they are deleted.
+- It aborts when a group is deleted that a rule uses twice.
 - INSERT_BUCKET without a bucket makes it hang.
 - It aborts when a bundle adds a rule and deletes the rule's group.
 """
@@ -36,8 +36,8 @@ class Orders:
         self._kit = KITS[version]
         self._xids = count(1)
         self._bundles = count(1)
-        self._may_use_group = True
-        """Whether the rule has no group yet."""
+        self._groups = set(_GROUPS)
+        """The groups that a rule has not used yet."""
 
     def order(self) -> list[bytes]:
         """Return one order, or the messages of a bundle with several."""
@@ -181,9 +181,10 @@ class Orders:
                 found.append(parser.OFPActionSetField(eth_dst="02:00:00:00:00:09"))
             if self._has_luck(0.1):
                 found.append(parser.OFPActionPushVlan(0x8100))
-            if (of_bucket or self._may_use_group) and self._has_luck(0.1 if of_bucket else 0.2):
-                self._may_use_group = False
-                found.append(parser.OFPActionGroup(self.random.choice(_GROUPS)))
+            if self._has_luck(0.1 if of_bucket else 0.2):
+                group = self.random.choice(_GROUPS if of_bucket else sorted(self._groups))
+                self._groups.discard(group)
+                found.append(parser.OFPActionGroup(group))
         ports = (1, 2, 3, ofproto.OFPP_CONTROLLER, ofproto.OFPP_FLOOD, ofproto.OFPP_NORMAL)
         if self.version == V15 and not of_bucket and not is_set and self._has_luck(0.2):
             found.insert(self.random.choice((0, 0, len(found))), parser.OFPActionMeter(self.random.choice(_METERS)))
@@ -193,7 +194,7 @@ class Orders:
 
     def _instructions(self, table: int) -> list[Any]:
         parser, ofproto, found = self._kit.parser, self._kit.ofproto, []
-        self._may_use_group = True
+        self._groups = set(_GROUPS)
         for kind in (ofproto.OFPIT_APPLY_ACTIONS, ofproto.OFPIT_WRITE_ACTIONS):
             if self._has_luck(0.5):
                 actions = self._actions(is_set=kind == ofproto.OFPIT_WRITE_ACTIONS)
