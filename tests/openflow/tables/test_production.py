@@ -339,6 +339,38 @@ def test_a_list_of_some_rules_says_nothing_about_the_others() -> None:
     assert _matches(model) == [HOST]
 
 
+def test_the_parts_of_a_list_count_in_the_account_until_it_is_whole() -> None:
+    account = TestAccount(20 * ORDER_COST)
+    model = production(V13, account)
+    flows = [_listed(fields(eth_dst=number)) for number in range(15)]
+    _ask(model, 1, 0.0)
+    _answer(model, 1, 0.1, *flows, has_more=True)
+    assert account.used == 15 * ORDER_COST
+    _answer(model, 1, 0.1, *flows)
+    assert account.used == 0
+    for xid in range(10):
+        _ask(model, xid, 1.0)
+        _answer(model, xid, 1.0, flows[0], has_more=True)
+    assert account.used <= 4 * ORDER_COST
+    model.close(2.0)
+    assert account.used == 0
+
+
+def test_reports_that_are_expected_count_in_the_account() -> None:
+    account = TestAccount()
+    model = production(V13, account)
+    for number in range(100):
+        order(model, flow_mod(ADD, fields(eth_dst=number), flags=TOLD), 0.0, number)
+    order(model, flow_mod(DELETE), 0.0, 200)
+    barrier(model, 201, 0.0)
+    assert 0 < account.used < 200_000
+    order(model, flow_mod(ADD, HOST, flags=TOLD), 30.0, 202)
+    order(model, flow_mod(DELETE), 30.0, 203)
+    assert len(model._expected) == 1
+    model.close(31.0)
+    assert account.used == 0
+
+
 def test_a_list_that_is_too_long_is_not_followed_and_a_short_one_begins_again() -> None:
     model = production()
     _ask(model, 1, 0.0)
