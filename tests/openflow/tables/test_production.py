@@ -22,7 +22,7 @@ from natmirror.openflow.bodies.values import (
     SetAsync,
     TableMod,
 )
-from natmirror.openflow.messages import V13, V15, Message, Multipart, Type, build, parse
+from natmirror.openflow.messages import V10, V13, V15, Message, Multipart, Type, build, parse
 from natmirror.openflow.tables.bundles import ORDER_COST
 from natmirror.openflow.tables.evidence import prove_gone
 from natmirror.openflow.tables.journal import MAX_STEPS, REFUSAL_TIMEOUT
@@ -111,6 +111,18 @@ def test_a_journal_without_memory_is_shorter() -> None:
     refuse(model, 1, 1.0)
     assert model.state.not_followed is NotFollowed.REFUSED_LATE
     assert account.used == 0
+
+
+def test_a_deletion_of_all_rules_begins_again_in_version_1_0_too() -> None:
+    model = production(V10)
+    model.lose(NotFollowed.NO_MEMORY, 0.0)
+    order(model, flow_mod(ADD, HOST), 1.0)
+    order(model, flow_mod(DELETE, HOST), 1.0)
+    assert model.state.not_followed is NotFollowed.NO_MEMORY
+    order(model, flow_mod(DELETE), 2.0)
+    order(model, flow_mod(ADD, OTHER), 3.0)
+    assert _matches(model) == [OTHER]
+    assert model.state.known.has(0)
 
 
 def test_an_order_that_is_unknown_here_ends_the_following_unless_it_is_refused() -> None:
