@@ -3,7 +3,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit check words reference deep threads soak truth junk bench compare swarm scaling fuzz releases systemd pcaps build clean
+.PHONY: help demo test unit check words reference deep threads soak truth junk api bench compare swarm scaling fuzz releases systemd pcaps build clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -60,6 +60,10 @@ truth: ## the model of flow tables beside Open vSwitch: 10,000 random orders in 
 junk: ## other clients' latency while one sends junk; fails above twice the p99 beside it (root, six minutes)
 	@scripts/setup --need-root
 	@$(BIN)/python -m bench.junk
+
+api: ## is production slower while clients scrape the metrics, or flood the API? (root, a quarter of an hour)
+	@scripts/setup --need-root
+	@$(BIN)/python -m bench.api
 
 soak: ## sustained uploads, and throughput against loss beside the kernel's TCP; prints what it measures (root, minutes)
 	@scripts/setup --need-root

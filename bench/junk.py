@@ -8,11 +8,14 @@ In the lab, all clients belong to one packet thread. For each kind of junk, the 
   the kernel drops before natmirror, then with the same junk for natmirror, and so on in turn. The ratio compares the
   last two, because the sender takes time from the clients and servers too. It is the median of each round's, the times
   are medians of all rounds;
-- the same with junk as fast as the lab can send it, without and with ``limit-per-client``.
+- beside that, natmirror's part of it: the p99 of the time from a packet's arrival to its verdict, by natmirror's own
+  histogram, so that only a bound is known. It covers junk too, which waits in the same queue;
+- the clients' times with junk as fast as the lab can send it, without and with ``limit-per-client``.
 
-Each measurement begins when the junk has lasted for half a second. natmirror has half of the cores, the lab's programs
-share the others. There, clients, servers and a sender that keeps to a rate come before all other programs. natmirror
-has the weight on its cores that its unit gives it.
+Each measurement begins when the junk has lasted for half a second. natmirror has half of the cores, with the weight
+that its unit gives it; the lab's programs share the others. There, clients and servers come first, then a sender that
+keeps to a rate, then all other programs. Such a sender does not make up for a stop of its own: on a network, the rate
+would be constant.
 
 The command fails if a ratio is above 2, or a connection was lost.
 """
@@ -21,15 +24,16 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
 
 from bench.junk_peers import KINDS, OVER, PORT, SENDER
 from bench.machine import CONTENDER_CORES, LOAD_CORES, give_weight, running_on
+from natmirror.api.client import ask
 from natmirror.errors import HostError
 from natmirror.lab.loadbalancer import LoadBalancer
 from natmirror.lab.process import Program, wait_for, wait_listen
@@ -50,6 +54,7 @@ _DROP = (
 """Drops such junk before natmirror. It is there all the time, because natmirror reads the rules after each change."""
 _RULES = f"""
 threads: 1
+metrics: 10.20.0.1:9653
 switches: [10.10.0.0/24]
 services:
   - name: echo
@@ -60,18 +65,21 @@ services:
 """
 _REPOSITORY = Path(__file__).parents[1]
 _HEAD = (
-    "| junk | capacity | half of it: sent | p50, quiet | p99, quiet | p99, dropped before | p99 | ratio | lost |"
-    f" highest rate: sent | p99 | with limit-per-client: {_LIMIT} | lost |\n" + "|---" * 13 + "|"
+    "| junk | capacity | half of it: sent | p50, quiet | p99, quiet | p99, dropped before | p99 | ratio"
+    " | natmirror's part | the same, dropped before | the same, quiet | lost"
+    f" | highest rate: sent | p99 | with limit-per-client: {_LIMIT} | lost |\n" + "|---" * 16 + "|"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """The time between request and reply in seconds, and the number of connections that were lost."""
+    """The time between request and reply in seconds, and the number of connections that were lost. ``added``: up to
+    what bound 99 % of all packets waited for their verdicts, in seconds."""
 
     p50: float
     p99: float
     lost: int
+    added: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +117,9 @@ class Result:
         cells += [_milliseconds(statistics.median(one.p50 for one in self.quiet))]
         measured = (self.quiet, self.dropped, self.half)
         cells += [_milliseconds(statistics.median(one.p99 for one in ones)) for ones in measured]
-        cells += [f"{self.ratio:.1f}", str(self.lost), f"{self.highest_sent:,.0f}"]
+        cells += [f"{self.ratio:.1f}"]
+        cells += ["≤ " + _milliseconds(statistics.median(one.added for one in ones)) for ones in reversed(measured)]
+        cells += [str(self.lost), f"{self.highest_sent:,.0f}"]
         cells += [_milliseconds(one.p99) for one in (self.highest, self.limited)] + [str(self.lost_at_highest)]
         return "| " + " | ".join(cells) + " |"
 
@@ -157,16 +167,22 @@ class Scene:
 
     def ask(self, seconds: float) -> Figures:
         """Return the clients' figures."""
+        before = self._waits()
         self._begin(seconds)
-        return self._figures()
+        return replace(self._figures(), added=p99_bound(before, self._waits()))
 
     def ask_during_junk(self, seconds: float, rate: float = 0.0, *, is_dropped: bool = False) -> tuple[Figures, float]:
         """Return the clients' figures while junk is sent, and its rate. It ends before the last replies come.
         ``is_dropped``: the kernel drops it before natmirror."""
         with self.junk(rate, is_dropped=is_dropped) as sender:
+            before = self._waits()
             self._begin(seconds)
             sent = _rate(sender)
-        return self._figures(), sent
+        return replace(self._figures(), added=p99_bound(before, self._waits())), sent
+
+    def _waits(self) -> dict[str, int]:
+        """Return natmirror's histogram of the time from packets' arrival to their verdicts."""
+        return dict(ask("status", self._balancer.api)["machine"]["added_latency"]["at_most"])
 
     def _begin(self, seconds: float) -> None:
         """Have the clients send requests for this time."""
@@ -221,10 +237,16 @@ class Queue:
         return cls(waiting, full + refused, last)
 
 
+def p99_bound(before: Mapping[str, int], after: Mapping[str, int]) -> float:
+    """Return the bound in seconds that 99 % of the durations between two states of a histogram did not exceed; infinity
+    if there is none."""
+    counts = {limit: count - before[limit] for limit, count in after.items()}
+    return next(float(limit) for limit, count in counts.items() if count >= 0.99 * counts["+Inf"])
+
+
 def _start(lab: Lab, host: str, *words: str, **options: int) -> Program:
-    with running_on(LOAD_CORES):
-        command = [sys.executable, "-m", "bench.junk_peers", *words]
-        return lab.start(host, command, name=words[0], cwd=_REPOSITORY, **options)
+    command = [sys.executable, "-m", "bench.junk_peers", *words]
+    return lab.start(host, command, name=words[0], cwd=_REPOSITORY, **options)
 
 
 def _rate(sender: Program) -> float:
@@ -259,7 +281,7 @@ def main(rounds: int, seconds: float, kinds: Sequence[str]) -> None:
     """Measure the latency of clients while another one sends junk."""
     failures: list[str] = []
     try:
-        with Lab(switches=2) as lab:
+        with running_on(LOAD_CORES), Lab(switches=2) as lab:
             lab.run("lb", ["nft", _DROP])
             for host in ("c1", "c2", "m"):
                 _start(lab, host, "serve")

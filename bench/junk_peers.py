@@ -28,6 +28,7 @@ PORT = 6653
 OVER = "over"
 """What ``ask`` prints when it sends no more requests of a measurement; the figures follow."""
 
+_MEASURED_PRIORITY, _JUNK_PRIORITY = 2, 1
 _CONNECTIONS = 20
 _INTERVAL = 0.02  # seconds between two requests of a connection
 _MESSAGE = bytes(100)
@@ -36,21 +37,23 @@ _MAX_WAIT = 20.0  # seconds for the last replies; a connection without its reply
 SENDER = "10.10.0.11"
 _SENDER, _SERVICE = IPv4Address(SENDER).packed, IPv4Address(SERVICE).packed
 _VARIETY = 8192  # different packets, sent again and again
-_BURST = 32  # packets at once, at most
+BURST = 32
+"""Packets that are sent at once, at most."""
 _PAUSE = 0.00005  # seconds
 _WARM_UP = 0.5  # seconds
 _ALL_PROTOCOLS = 3  # ETH_P_ALL in linux/if_ether.h
 
 
-def _take_precedence() -> None:
-    """Have the kernel run this process as soon as it has something to do: it never has much."""
+def _take_precedence(priority: int) -> None:
+    """Have the kernel run this process as soon as it has something to do: it never has much. Of several, the one with
+    the higher priority comes first."""
     with suppress(OSError):  # a container may forbid it
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(priority))
 
 
 def serve() -> None:
     """Run a server that sends back what it gets."""
-    _take_precedence()
+    _take_precedence(_MEASURED_PRIORITY)
     with socket.create_server(("", PORT), backlog=100) as server:
         while True:
             threading.Thread(target=_echo, args=(server.accept()[0],), daemon=True).start()
@@ -98,7 +101,7 @@ class Client:
 
 def ask() -> None:
     """Run the clients: for each line of the input, measure for that many seconds, and print the figures."""
-    _take_precedence()
+    _take_precedence(_MEASURED_PRIORITY)
     clients = [Client() for _ in range(_CONNECTIONS)]
     print("ready", flush=True)
     for line in sys.stdin:
@@ -151,11 +154,26 @@ def _read(replies: selectors.BaseSelector, clients: list[Client], timeout: float
 # Junk
 
 
+class Pace:
+    """Tells how many packets are due at a rate, in packets a second. A sender that was stopped does not make up for
+    that: a network has no higher rate than its own either."""
+
+    def __init__(self, rate: float, now: float) -> None:
+        self._rate = rate
+        self._sent_until = now
+
+    def due(self, now: float) -> int:
+        """Return the number of packets to send now; the caller sends them."""
+        count = int((now - self._sent_until) * self._rate)
+        self._sent_until = now if count > BURST else self._sent_until + count / self._rate
+        return min(count, BURST)
+
+
 def send(kind: str, rate: float, dscp: int) -> None:
     """Send junk at this rate, in packets a second, for ever; 0: as fast as possible. After a while, print the rate.
     ``dscp`` is the packets' differentiated services code point (RFC 2474 3)."""
     if rate:
-        _take_precedence()
+        _take_precedence(_JUNK_PRIORITY)
     else:  # clients and servers, which share its core, come first
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
@@ -163,11 +181,11 @@ def send(kind: str, rate: float, dscp: int) -> None:
     with KINDS[kind]() as made:
         packets = [packet[:1] + bytes([dscp << 2]) + packet[2:] for packet in made]  # the kernel fills in the checksum
         began = said = time.perf_counter()
-        sent = 0
+        sent, pace = 0, Pace(rate, began)
         while True:
             now = time.perf_counter()
-            due = min(_BURST, int((now - began) * rate) - sent) if rate else _BURST
-            if due <= 0:
+            due = pace.due(now) if rate else BURST
+            if not due:
                 time.sleep(_PAUSE)
             for _ in range(due):
                 with suppress(OSError):  # the device's queue is full

@@ -88,12 +88,12 @@ class Network:
         except HostError as error:
             raise HostError(str(error).partition(": ")[2] or str(error)) from None
 
-    def hold(self, to: str, count: int, seconds: float) -> tuple[list[Program], int, float]:
+    def hold(self, to: str, count: int, seconds: float, *, port: int = PORT) -> tuple[list[Program], int, float]:
         """Open ``count`` connections that send no data, in at most ``seconds``. Return the programs that keep them
         open, the number of open connections, and the seconds that opening them took."""
         start = time.monotonic()
         programs = [
-            self.lab.start("s1", self._client("idle", to, connections=share, seconds=seconds), name="idle")
+            self.lab.start("s1", self._client("idle", to, connections=share, seconds=seconds, port=port), name="idle")
             for share in _shares(count)
         ]
 

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 PREFIX = "nm-"
 """The first characters of a thread's name in the kernel."""
@@ -52,6 +53,16 @@ def processor_seconds() -> dict[str, float]:
             with suppress(OSError):  # it has ended
                 found[name if name in _given else OTHERS] += time.clock_gettime_ns(_clock_of(thread.native_id))
     return {name: nanoseconds / 1e9 for name, nanoseconds in sorted(found.items())}
+
+
+def busy_seconds(thread: threading.Thread) -> float:
+    """Return how long a thread has had, or waited for, a processor, in seconds; 0 where the kernel does not tell, and
+    unless the thread runs."""
+    try:
+        had, waited, _ = Path(f"/proc/self/task/{thread.native_id}/schedstat").read_text().split()
+    except (OSError, ValueError):
+        return 0.0
+    return (int(had) + int(waited)) / 1e9
 
 
 def _clock_of(native_id: int) -> int:

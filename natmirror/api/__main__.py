@@ -22,7 +22,7 @@ from natmirror.api.read_only import read_only
 from natmirror.api.routes import Routes
 from natmirror.unprivileged import give_up_rights
 
-_NICE = 5  # packets come first
+_NICE = 10  # packets come first
 _OOM_SCORE = 800  # of 1,000: the kernel kills this process rather than the one that passes packets
 _MAX_MEMORY = 512 << 20  # bytes of address space
 _MAX_REMOTE = 64  # connections to each address of the rules

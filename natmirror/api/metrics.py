@@ -34,7 +34,7 @@ class Metrics:
     async def _pieces(self) -> AsyncGenerator[bytes, None]:
         async with self._lock:
             if time.monotonic() - self._rendered_at > _MAX_AGE:
-                async with aclosing(self._program.get("status", {})) as answers:
+                async with aclosing(self._program.get("status", {}, comes_first=True)) as answers:
                     status, _ = await anext(answers)
                 self._rendered = self._page.render(status)
                 self._rendered_at = time.monotonic()

@@ -2,15 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from itertools import count
 from typing import Any
 
 from natmirror.api import frames
+from natmirror.api.resources import ROUTES, Kind
 
 _MAX_ANSWER_LEN = 64 << 20
-_MAX_PARTS = 4  # that natmirror makes at the same time, so that no flood of clients takes much of its time
+# What natmirror makes at the same time: a flood of requests for lists delays no document, and no flood the metrics.
+_MAX_DOCUMENTS = 2
+_MAX_PARTS = 2
 _MAX_COMMANDS = 16  # that natmirror has at the same time
+_LISTS = frozenset(route.name for route in ROUTES if route.kind is Kind.LIST)
 BUSY = "natmirror is too busy to answer: try again; natmirror health says if it is stuck"
 
 # Seconds
@@ -37,6 +41,7 @@ class Program:
         self._writer = writer
         self._numbers = count(1)
         self._answers: dict[int, asyncio.Queue[dict[str, Any]]] = {}
+        self._documents = asyncio.Semaphore(_MAX_DOCUMENTS)
         self._parts = asyncio.Semaphore(_MAX_PARTS)
         self._commands = 0
 
@@ -50,14 +55,17 @@ class Program:
         finally:
             beats.cancel()
 
-    async def get(self, resource: str, arguments: dict[str, Any]) -> AsyncGenerator[tuple[Any, float], None]:
-        """Yield a resource, or the parts of a list, each with its time in seconds since 1970. Refused where natmirror
-        does not answer."""
+    async def get(
+        self, resource: str, arguments: dict[str, Any], *, comes_first: bool = False
+    ) -> AsyncGenerator[tuple[Any, float], None]:
+        """Yield a resource, or the parts of a list, each with its time in seconds since 1970. ``comes_first``: it waits
+        for no other request. Refused where natmirror does not answer."""
+        line = self._parts if resource in _LISTS else self._documents
         async with self._question() as (number, answers):
             question: dict[str, Any] = {"id": number, "get": resource, "arguments": arguments}
             while True:
                 try:
-                    async with asyncio.timeout(_GET_TIMEOUT), self._parts:
+                    async with asyncio.timeout(_GET_TIMEOUT), nullcontext() if comes_first else line:
                         self._send(question)
                         answer = _checked(await answers.get())
                 except TimeoutError:

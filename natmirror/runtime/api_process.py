@@ -2,7 +2,8 @@
 
 natmirror itself makes the socket, so clients wait in its backlog while the process is started again. The process asks
 for parts of lists, one after another; one thread makes them, by asking the packet threads. With more, a packet thread
-waits for Python's interpreter lock behind several others.
+waits for Python's interpreter lock behind several others. Each answer, and each part, waits until there is time for it
+(allowance.py).
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from natmirror import unprivileged
 from natmirror.api import frames
 from natmirror.errors import HostError, NatmirrorError
 from natmirror.linux.unix_socket import CHECK_INTERVAL, PathSocket
+from natmirror.runtime.allowance import Allowance
 from natmirror.runtime.api_addresses import ApiAddresses
 from natmirror.runtime.chores import ChoreFailure
 from natmirror.threads import NamedThread, name_thread
@@ -57,14 +59,16 @@ refused, or one of natmirror's errors. As long as it can be cancelled, the comma
 
 
 class _Makers(NamedTuple):
-    """The threads that make answers."""
+    """The threads that make answers, and the time that these may take."""
 
     documents: ThreadPoolExecutor
     lists: ThreadPoolExecutor
+    allowance: Allowance
 
 
 class ApiProcess:
-    """The API on the Unix socket ``path``, and on ``addresses``, from open() to close()."""
+    """The API on the Unix socket ``path``, and on ``addresses``, from open() to close(). ``allowance`` is
+    the time that answers may take."""
 
     def __init__(
         self,
@@ -73,13 +77,14 @@ class ApiProcess:
         documents: Mapping[str, Document],
         lists: Mapping[str, Parts],
         commands: Mapping[str, Command],
+        allowance: Allowance,
     ) -> None:
         self._path = path
         self._addresses = addresses
         self._documents = documents
         self._lists = lists
         self.commands = commands
-        self._makers = _Makers(_makers(_DOCUMENT_THREADS, "api-status"), _makers(1, "api-lists"))
+        self._makers = _Makers(_makers(_DOCUMENT_THREADS, "api-status"), _makers(1, "api-lists"), allowance)
         self._process: subprocess.Popen[bytes] | None = None
         self._failure: tuple[str, float] | None = None
         self._thread = NamedThread(self._run, "api")
@@ -104,7 +109,7 @@ class ApiProcess:
                 self._loop.call_soon_threadsafe(self._main.cancel)
             self._thread.join(_JOIN_TIMEOUT)
         self._remove_sockets()
-        for threads in self._makers:
+        for threads in (self._makers.documents, self._makers.lists):
             threads.shutdown(wait=False, cancel_futures=True)
 
     def _remove_sockets(self) -> None:
@@ -222,6 +227,7 @@ class _Conversation:
         self._makers = makers
         self._parts: dict[int, Iterator[list[Any]]] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._next = asyncio.Lock()
 
     async def run(self, on_beat: Callable[[], None]) -> str:
         """Answer questions until the process has ended, is silent, or talks nonsense; return why if it runs still."""
@@ -277,21 +283,30 @@ class _Conversation:
         loop = asyncio.get_running_loop()
         resource, command, arguments = question.get("get", ""), question.get("command", ""), question.get("arguments")
         if number in self._parts:
+            await self._wait()
             return await loop.run_in_executor(self._makers.lists, _part, number, self._parts[number])
         if not isinstance(arguments, dict):
             raise ValueError(_OTHER_VERSION)
         if resource in self._documents:
+            await self._wait()
             make = self._documents[resource]
             return await loop.run_in_executor(self._makers.documents, _document, number, make, arguments)
         if resource in self._lists:
             if len(self._parts) >= _MAX_LISTS:
                 raise TimeoutError
             self._parts[number] = _begun_at_first_use(self._lists[resource], arguments)
+            await self._wait()
             return await loop.run_in_executor(self._makers.lists, _part, number, self._parts[number])
         if command in self._commands:
             answer = await asyncio.wrap_future(self._commands[command](arguments))
             return frames.encode({"id": number, "answer": answer, "more": False})
         raise ValueError(_OTHER_VERSION)
+
+    async def _wait(self) -> None:
+        """Wait until there is time for the next answer, behind those that wait already."""
+        async with self._next:
+            while (pause := self._makers.allowance.pause(time.monotonic())) > 0:
+                await asyncio.sleep(pause)
 
 
 def _document(number: int, make: Document, arguments: Arguments) -> bytes:

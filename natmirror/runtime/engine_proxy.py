@@ -65,6 +65,8 @@ class EngineProxy:
         self._replication = replication
         self._thread = thread
         self._rules = rules
+        self.answering_seconds = 0.0
+        """The time that the thread has taken to answer, without what it has done for the host."""
 
     # What the API shows
 
@@ -271,7 +273,14 @@ class EngineProxy:
     # Requests to the thread
 
     def _ask(self, question: Callable[[], Any]) -> Any:
-        return self._thread.ask(question, _ANSWER_TIMEOUT)
+        return self._thread.ask(partial(self._answer, question), _ANSWER_TIMEOUT)
+
+    def _answer(self, question: Callable[[], Any]) -> Any:
+        began_at = time.monotonic()
+        try:
+            return question()
+        finally:
+            self.answering_seconds += time.monotonic() - began_at
 
     def _wait_for(self, question: Callable[[], Any]) -> Any:
         return self._thread.ask(question, None)

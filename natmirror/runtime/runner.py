@@ -29,6 +29,7 @@ from natmirror.linux.tun import TunDevice
 from natmirror.linux.vrf import ProductionVrf
 from natmirror.rules import Rules
 from natmirror.runtime import api_control
+from natmirror.runtime.allowance import Allowance
 from natmirror.runtime.api_addresses import ApiAddresses
 from natmirror.runtime.api_process import ApiProcess
 from natmirror.runtime.backend_control import BackendControl
@@ -173,7 +174,7 @@ class Runner:
         explainer = Explainer(engines, self._reloader, self._maintenance, self._backends, situation)
         lists = api_control.lists(self._status, self._worker_events, engines, self._ring)
         documents = api_control.documents(self._status, self._maintenance, self._reloader, explainer)
-        self._api = ApiProcess(api_path, addresses, documents, lists, commands)
+        self._api = ApiProcess(api_path, addresses, documents, lists, commands, Allowance(self._workers))
         self.member.readiness.queue_problem = self._queue_problem
         self.member.readiness.host_failure = self._host_failure
         self.member.readiness.why_host_fails = self._findings.why_unfit

@@ -33,7 +33,7 @@ from natmirror.rules import Rules
 from natmirror.rules.shards import Shard
 from natmirror.runtime.engine_proxy import EngineProxy
 from natmirror.runtime.mailbox import Mailbox, Waker, settle
-from natmirror.threads import NamedThread
+from natmirror.threads import NamedThread, busy_seconds
 
 log = logging.getLogger("natmirror")
 
@@ -198,6 +198,16 @@ class Worker:
         """Restart the bypass process, if it has ended. HostError where the host refuses."""
         if self._bypass is not None:
             self._bypass.mend()
+
+    @property
+    def busy_seconds(self) -> float:
+        """Return how long the thread has had, or waited for, a processor."""
+        return busy_seconds(self._thread)
+
+    @property
+    def answering_seconds(self) -> float:
+        """Return the time that the thread has taken to answer other threads."""
+        return self.engine.answering_seconds
 
     def queue_counters(self) -> dict[str, dict[QueueCounter, int]]:
         """Return the counters of each queue, by its number."""

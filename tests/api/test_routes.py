@@ -112,7 +112,9 @@ class Lists(Recorder):
         self.parts = parts
         self.asked: list[dict[str, Any]] = []
 
-    async def get(self, name: str, arguments: dict[str, Any]) -> AsyncGenerator[tuple[Any, float], None]:
+    async def get(
+        self, name: str, arguments: dict[str, Any], *, comes_first: bool = False
+    ) -> AsyncGenerator[tuple[Any, float], None]:
         self.asked.append(arguments)
         for part in self.parts:
             yield part, 0.0

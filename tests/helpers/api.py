@@ -8,6 +8,7 @@ from typing import Any
 
 from natmirror.api.resources import LISTS
 from natmirror.rules import parse_rules
+from natmirror.runtime.allowance import Allowance
 from natmirror.runtime.api_addresses import ApiAddresses
 from natmirror.runtime.api_process import ApiProcess, Parts
 from natmirror.runtime.mailbox import settle
@@ -44,6 +45,7 @@ def served(
         {name: document(make) for name, make in resources.items() if name not in LISTS},
         {name: parts(make) for name, make in resources.items() if name in LISTS} | dict(lists or {}),
         {name: command(obey) for name, obey in (commands or {}).items()},
+        Allowance([]),
     )
     api.open()
     try:

@@ -14,6 +14,7 @@ from natmirror.lab.process import wait_for
 from natmirror.metrics.page import CONTENT_TYPE
 from natmirror.rules import Rules, parse_rules
 from natmirror.runtime import api_process
+from natmirror.runtime.allowance import Allowance
 from natmirror.runtime.api_addresses import ApiAddresses
 from natmirror.runtime.api_process import ApiProcess
 from tests.helpers.status import status_document
@@ -38,7 +39,9 @@ def rules(**ports: int) -> Rules:
 
 @contextmanager
 def serving(tmp_path: Path, addresses: ApiAddresses, status: dict[str, Any]) -> Iterator[ApiProcess]:
-    api = ApiProcess(tmp_path / "api.sock", addresses, {"status": lambda _: status}, {"flows": lambda _: iter([])}, {})
+    api = ApiProcess(
+        tmp_path / "api.sock", addresses, {"status": lambda _: status}, {"flows": lambda _: iter([])}, {}, Allowance([])
+    )
     api.open()
     try:
         yield api

@@ -23,6 +23,7 @@ from natmirror.errors import HostError
 from natmirror.lab.process import wait_for
 from natmirror.rules import parse_rules
 from natmirror.runtime import api_process
+from natmirror.runtime.allowance import Allowance
 from natmirror.runtime.api_addresses import ApiAddresses
 from natmirror.runtime.api_process import ApiProcess
 from tests.helpers.support import RULES
@@ -32,11 +33,25 @@ SLICE = 200
 PARTS = [[([0, 1], {"n": 1})], [], [([0, 2], {"n": 2})]]
 
 
+class GivenAllowance(Allowance):
+    """Lets answers wait while ``is_spent``."""
+
+    def __init__(self) -> None:
+        super().__init__([])
+        self.is_spent = False
+        self.asked = 0
+
+    def pause(self, now: float) -> float:
+        self.asked += 1
+        return 0.01 if self.is_spent else super().pause(now)
+
+
 class World:
     """A natmirror with a list of flows, and a thread that obeys commands when the test says so."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.allowance = GivenAllowance()
         self.made = 0
         self.commands: list[Future[Any]] = []
         self.arguments: list[dict[str, Any]] = []
@@ -47,6 +62,7 @@ class World:
             {"status": lambda _: {"pid": os.getpid()}},
             {"flows": self._flows, "ended": lambda _: iter([]), "decisions": lambda _: iter(PARTS)},
             {"drain": self._command, "reload": self._refuse},
+            self.allowance,
         )
 
     def _flows(self, _: dict[str, Any]) -> Iterator[list[Any]]:
@@ -112,6 +128,46 @@ def test_a_client_that_does_not_read_has_few_parts_made(world: World) -> None:
         time.sleep(0.3)  # in which far more would be made
         assert world.made < 50
         assert ask("status", world.path)["pid"]
+
+
+@pytest.mark.parametrize("target", ["/v1/status", "/v1/flows"])
+def test_answers_wait_while_the_packet_threads_have_no_time_left_for_them(world: World, target: str) -> None:
+    ask("status", world.path)
+    world.allowance.is_spent = True
+    with ThreadPoolExecutor(1) as pool, client(world) as one:
+        answer = pool.submit(one.get, f"http://n{target}")
+        before = world.allowance.asked
+        wait_for(lambda: world.allowance.asked > before + 3, "the allowance to be asked")
+        assert not answer.done()
+        assert world.made == 0
+        world.allowance.is_spent = False
+        assert answer.result(10.0).status_code == 200
+
+
+def test_a_client_that_gives_up_leaves_the_line(world: World) -> None:
+    ask("status", world.path)
+    world.allowance.is_spent = True
+    for _ in range(2):
+        with socket.socket(socket.AF_UNIX) as impatient:
+            impatient.connect(str(world.path))
+            before = world.allowance.asked
+            impatient.sendall(b"GET /v1/flows HTTP/1.1\r\nHost: n\r\n\r\n")
+            wait_for(lambda: world.allowance.asked > before + 3, "its answer to wait")  # noqa: B023
+    wait_for(lambda: world.allowance.asked == _later(world), "the line to be empty")
+    assert world.made == 0
+
+
+def _later(world: World) -> int:
+    """Return how often the allowance was asked in a moment."""
+    time.sleep(0.05)
+    return world.allowance.asked
+
+
+def test_commands_do_not_wait_for_the_allowance(world: World) -> None:
+    world.allowance.is_spent = True
+    with pytest.raises(HostError, match="not now"):
+        send_command("reload", {}, world.path)
+    assert world.allowance.asked == 0
 
 
 def test_a_dead_process_is_started_again_and_waiting_clients_are_answered(
@@ -230,7 +286,8 @@ def _why_ended(world: World, said: bytes) -> str:
         with theirs, ThreadPoolExecutor(1) as threads:
             writing = asyncio.create_task(asyncio.to_thread(_send_all, theirs, said))
             streams = await asyncio.open_connection(sock=ours)
-            one = api_process._Conversation(*streams, {}, {}, world.api.commands, api_process._Makers(threads, threads))
+            makers = api_process._Makers(threads, threads, Allowance([]))
+            one = api_process._Conversation(*streams, {}, {}, world.api.commands, makers)
             why = await one.run(lambda: None)
             one.close()
             await writing
