@@ -7,6 +7,7 @@ one line, and nothing is left out.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from os import terminal_size
+from textwrap import TextWrapper
 from typing import Any
 
 import click
@@ -89,12 +90,11 @@ def _seconds(since: str, at: str) -> float:
 
 
 def _wrapped(texts: Iterable[str], width: int | None) -> list[str]:
-    """Return texts as lines that fit."""
+    """Return texts as lines that fit. Paths, names and options stay whole, so that commands can be copied."""
     if width is None:
         return [*texts]
-    return [
-        line for text in texts for line in click.wrap_text(text, width, subsequent_indent=_INDENT).splitlines() or [""]
-    ]
+    wrapper = TextWrapper(width, subsequent_indent=_INDENT, break_on_hyphens=False, break_long_words=False)
+    return [line for text in texts for line in wrapper.wrap(text)]
 
 
 # Facts
