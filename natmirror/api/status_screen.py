@@ -78,7 +78,8 @@ def _problems(status: Status, width: int | None, room: int | None) -> Iterator[s
 def _problem(one: Status, at: str, width: int | None) -> list[str]:
     word, colour = _MENDED if one["mended"] else _SEVERITIES[one["severity"]]
     since = "" if one["since"] is None else f" (for {age(_seconds(one['since'], at))})"
-    text = f"{word} {one['code']}: {one['problem']} -> {one['mend']}{since}"
+    remedy = "; ".join(one["mend"].splitlines())
+    text = f"{word} {one['code']}: {one['problem']} -> {remedy}{since}"
     first, *others = _wrapped([text], width)
     return [click.style(word, fg=colour) + first.removeprefix(word), *others]
 
