@@ -190,7 +190,7 @@ def _print_kernel_rules(loaded: Rules, *, as_json: bool) -> None:
 
 for _command in (
     *(running.status, lists.flows, lists.legs, overrides.drain, overrides.undrain, overrides.weight),
-    *(overrides.mirror, running.reload, running.rules),
+    *(overrides.backend, overrides.mirror, running.reload, running.rules),
     *(running.resume_mirroring, explain, doctor, running.health, running.role, events.events),
     *(tools.keepalived, tools.cleanup, tools.replay, tools.demo),
 ):

@@ -74,7 +74,7 @@ class Explainer:
     def _cost_of_reload(self, rules: Rules) -> tuple[ReloadCost | None, str | None]:
         """Return what a reload would cost, or why it would be refused."""
         try:
-            return ReloadCost(rules, self._maintenance.thread.ask(self._reloader.read, _FILE_TIMEOUT)), None
+            return ReloadCost(rules, self._maintenance.thread.ask(self._reloader.foresee, _FILE_TIMEOUT)), None
         except TimeoutError:
             return None, "natmirror cannot read it now: its maintenance thread is busy"
         except NatmirrorError as error:

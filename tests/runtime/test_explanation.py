@@ -83,7 +83,7 @@ class Run:
     def answer(self, client: str = "10.10.0.11", service: str | None = None) -> ExplainAnswer:
         explainer = Explainer(
             [EngineProxy(self.engine, cast(Any, None), Thread(), self.rules)],
-            cast(Any, SimpleNamespace(rules=self.rules, read=self.read)),
+            cast(Any, SimpleNamespace(rules=self.rules, foresee=self.read)),
             cast(Any, SimpleNamespace(thread=Thread())),
             cast(Any, SimpleNamespace(states=lambda: self.admission.show(self.connection.now))),
             lambda: self.situation,
