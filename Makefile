@@ -3,7 +3,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit check words reference deep threads soak junk api bench compare swarm scaling fuzz releases systemd pcaps build clean
+.PHONY: help demo test unit check words reference deep threads soak truth junk api bench compare swarm scaling fuzz releases systemd pcaps build clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +52,10 @@ threads: ## the tests in network namespaces with one thread and with four (root,
 	@scripts/setup --need-root
 	@NATMIRROR_LIVE_THREADS=1 $(BIN)/pytest -m "live and not soak"
 	@NATMIRROR_LIVE_THREADS=4 $(BIN)/pytest -m "live and not soak"
+
+truth: ## the model of flow tables beside Open vSwitch: 10,000 random orders in each version of OpenFlow (root, three minutes)
+	@scripts/setup --need-root
+	@$(BIN)/python -m tests.live.truth
 
 junk: ## other clients' latency while one sends junk; fails above twice the p99 beside it (root, six minutes)
 	@scripts/setup --need-root

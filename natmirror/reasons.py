@@ -344,6 +344,15 @@ class EndReason(StrEnum):
     Let the master wait for answers before it asks more."""
 
 
+NOT_LOST = frozenset(
+    (
+        *(EndReason.NOT_SELECTED, EndReason.NOT_SAMPLED, EndReason.MIRROR_IS_BACKEND),
+        *(EndReason.CLOSED, EndReason.CLIENT_RESET, EndReason.RELEASED, EndReason.STOPPED, EndReason.MIRROR_PAUSED),
+    )
+)
+"""The reasons for which a mirror lacks bytes though nothing has gone wrong."""
+
+
 class WithheldReason(StrEnum):
     """Why a master did not get one of the switch's messages."""
 

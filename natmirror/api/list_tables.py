@@ -1,41 +1,34 @@
 """Flows, legs, sessions and ended legs as text: a table as wide as the terminal, or lines for other programs.
 
-A line for other programs has a row's fields as the API shows them, between tabs, below a line with their names. A
-table drops the columns that matter least until the others fit; no cell is wrapped.
+A line for other programs has a row's fields as the API shows them, between tabs, below a line with their names.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+from natmirror.api import tables
+from natmirror.api.tables import Column, Row
 from natmirror.api.text import duration, size
-
-Row = Mapping[str, Any]
-_GAP = "  "
-
-
-class _Column(NamedTuple):
-    """A column of a table. The columns with the smallest ``rank`` stay longest."""
-
-    title: str
-    rank: int
-    show: Callable[[Row], str]
-    is_number: bool = False
 
 
 class Listing(NamedTuple):
     """How a kind of rows looks: the columns of the table, and the fields of a line."""
 
-    columns: tuple[_Column, ...]
+    columns: tuple[Column, ...]
     fields: tuple[str, ...]
 
 
-def _field(title: str, rank: int, name: str) -> _Column:
-    return _Column(title, rank, lambda row: "" if row[name] is None else str(row[name]))
+def _field(title: str, rank: int, name: str) -> Column:
+    return Column(title, rank, lambda row: "" if row[name] is None else str(row[name]))
 
 
 def _leg_state(leg: Row) -> str:
     state = "no leg" if leg["state"] == "none" else leg["state"]
     return f"{state}: {leg['reason']}" if leg["reason"] else str(state)
+
+
+def _leg_colour(leg: Row) -> str | None:
+    return {"established": "green", "ended": "red", "none": "red"}.get(leg["state"])
 
 
 def _lag(leg: Row) -> str:
@@ -61,10 +54,10 @@ FLOWS = Listing(
         _field("service", 6, "service"),
         _field("backend", 2, "backend"),
         _field("state", 3, "state"),
-        _Column("idle", 5, lambda row: "" if row["idle_seconds"] is None else duration(row["idle_seconds"]), True),
-        _Column("sent", 7, lambda row: size(row["client_bytes"]), True),
-        _Column("received", 8, lambda row: "" if row["backend_bytes"] is None else size(row["backend_bytes"]), True),
-        _Column("copies", 4, lambda row: ", ".join(f"{leg['mirror']} {_leg_state(leg)}" for leg in row["legs"])),
+        Column("idle", 5, lambda row: "" if row["idle_seconds"] is None else duration(row["idle_seconds"]), True),
+        Column("sent", 7, lambda row: size(row["client_bytes"]), True),
+        Column("received", 8, lambda row: "" if row["backend_bytes"] is None else size(row["backend_bytes"]), True),
+        Column("copies", 4, lambda row: ", ".join(f"{leg['mirror']} {_leg_state(leg)}" for leg in row["legs"])),
     ),
     ("client", "service", "backend", "state", "idle_seconds", "guest", "client_bytes", "backend_bytes", "legs"),
 )
@@ -76,11 +69,11 @@ LEGS = Listing(
         _field("backend", 5, "backend"),
         _field("connection", 7, "flow_state"),
         _field("mirror", 2, "mirror"),
-        _Column("leg", 3, _leg_state),
-        _Column("mirrored", 6, lambda row: f"{row['acked_bytes']} of {row['client_bytes']}", True),
-        _Column("lag", 4, _lag, True),
-        _Column("resent", 8, lambda row: str(row["retransmits"]), True),
-        _Column("rtt", 10, lambda row: _milliseconds(row["rtt_seconds"]), True),
+        Column("leg", 3, _leg_state, colour=_leg_colour),
+        Column("mirrored", 6, lambda row: f"{row['acked_bytes']} of {row['client_bytes']}", True),
+        Column("lag", 4, _lag, True),
+        Column("resent", 8, lambda row: str(row["retransmits"]), True),
+        Column("rtt", 10, lambda row: _milliseconds(row["rtt_seconds"]), True),
     ),
     (
         *("client", "service", "backend", "flow_state", "mirror", "state", "reason"),
@@ -93,13 +86,13 @@ SESSIONS = Listing(
     (
         _field("client", 1, "client"),
         _field("mirror", 2, "mirror"),
-        _Column("datapath", 3, _datapath),
+        Column("datapath", 3, _datapath),
         _field("role", 4, "role"),
         _field("version", 9, "version"),
-        _Column("passed", 5, _total("messages_passed"), True),
-        _Column("withheld", 6, _total("messages_withheld"), True),
-        _Column("requests", 7, _total("requests"), True),
-        _Column("orders", 8, _total("orders"), True),
+        Column("passed", 5, _total("messages_passed"), True),
+        Column("withheld", 6, _total("messages_withheld"), True),
+        Column("requests", 7, _total("requests"), True),
+        Column("orders", 8, _total("orders"), True),
     ),
     (
         *("client", "service", "mirror", "version", "datapath_id", "role", "features_sent"),
@@ -111,10 +104,10 @@ ENDED = Listing(
     (
         _field("ended", 2, "ended_at"),
         _field("client", 1, "client"),
-        _Column("mirror", 3, lambda row: f"{row['service']}/{row['mirror']}"),
+        Column("mirror", 3, lambda row: f"{row['service']}/{row['mirror']}"),
         _field("reason", 4, "reason"),
         _field("closed by", 6, "ended_by"),
-        _Column("mirrored", 5, lambda row: f"{row['acked_bytes']} of {row['client_bytes']}", True),
+        Column("mirrored", 5, lambda row: f"{row['acked_bytes']} of {row['client_bytes']}", True),
     ),
     ("ended_at", "client", "service", "mirror", "reason", "client_bytes", "acked_bytes", "ended_by"),
 )
@@ -126,25 +119,8 @@ def session_rows(legs: Iterable[Row]) -> list[Row]:
 
 
 def table(listing: Listing, rows: Iterable[Row], width: int) -> str:
-    """Return rows as a table of at most ``width`` columns, unless the column that matters most is wider."""
-    cells = [[column.show(row) for column in listing.columns] for row in rows]
-    widths = [
-        max(len(column.title), *(len(row[at]) for row in cells)) if cells else len(column.title)
-        for at, column in enumerate(listing.columns)
-    ]
-    kept = list(range(len(listing.columns)))
-    while len(kept) > 1 and sum(widths[at] for at in kept) + len(_GAP) * (len(kept) - 1) > width:
-        kept.remove(max(kept, key=lambda at: listing.columns[at].rank))
-    titles = [column.title for column in listing.columns]
-    return "\n".join(_line(listing, [cell[at] for at in kept], kept, widths) for cell in (titles, *cells))
-
-
-def _line(listing: Listing, cells: Sequence[str], kept: Sequence[int], widths: Sequence[int]) -> str:
-    padded = [
-        cell.rjust(widths[at]) if listing.columns[at].is_number else cell.ljust(widths[at])
-        for cell, at in zip(cells, kept, strict=True)
-    ]
-    return _GAP.join(padded).rstrip()
+    """Return rows as a table of at most ``width`` characters, unless the column that matters most is wider."""
+    return "\n".join(tables.table(listing.columns, rows, width))
 
 
 def lines(listing: Listing, rows: Iterable[Row]) -> str:

@@ -15,7 +15,7 @@ _MAX_DOCUMENTS = 2
 _MAX_PARTS = 2
 _MAX_COMMANDS = 16  # that natmirror has at the same time
 _LISTS = frozenset(route.name for route in ROUTES if route.kind is Kind.LIST)
-BUSY = "natmirror is too busy to answer: try again"
+BUSY = "natmirror is too busy to answer: try again; natmirror health says if it is stuck"
 
 # Seconds
 _GET_TIMEOUT = 10.0

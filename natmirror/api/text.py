@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+_LONG_UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
 _UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
@@ -19,6 +20,24 @@ def duration(seconds: float) -> str:
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
     return (f"{days} d " if days else "") + f"{hours}:{minutes:02}:{left:02}"
+
+
+def age(seconds: float) -> str:
+    """Return seconds in one unit: ``12 s``, ``3 min``."""
+    for length, unit in _LONG_UNITS:
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
+def moment(text: str) -> str:
+    """Return a time of the API, in UTC (RFC 3339), without its fraction of a second."""
+    return text.partition(".")[0].replace("T", " ") + "Z"
+
+
+def sizes(counters: Mapping[str, int]) -> str:
+    """Return numbers of bytes by name."""
+    return ", ".join(f"{name} {size(count)}" for name, count in counters.items() if count) or "nothing"
 
 
 def listed(counters: Mapping[str, int]) -> str:

@@ -67,6 +67,8 @@ class _Member:
     """When it went up or down, in seconds."""
     drain: Override | None = None
     """The command that has drained it."""
+    drained_at: float = 0.0
+    """When that was."""
     drain_until: float | None = None
     """When a drained backend's remaining connections are reset; None: never, or they have been."""
     weight: int | None = None
@@ -166,6 +168,7 @@ class Admission:
                 member.drain = drain
                 until = None if drain is None else drain.until
                 member.drain_until = None if until is None else now + until - today
+                member.drained_at = now if drain is None else now + drain.at - today
             if was_drained and drain is None:
                 self._begin_slow_start(member, now)
             before, member.weight = member.weight, None if weight is None else weight.weight
@@ -247,7 +250,7 @@ class Admission:
                 "state": _state(member),
                 "healthy": member.is_up if _is_checked(member) else None,
                 "reason": member.reason,
-                "state_seconds": round(now - member.since, 3),
+                "state_seconds": round(now - (member.since if member.drain is None else member.drained_at), 3),
                 "share": member.share,
                 "weight": member.backend.weight if member.weight is None else member.weight,
                 "weight_in_rules": member.backend.weight,

@@ -34,8 +34,8 @@ class AdmissionEntry(TypedDict):
     reason: str
     """Why it is down; empty while it is not."""
     state_seconds: float | None
-    """Seconds for which it has been up or down, as far as its checks say; null for a sorry server and a removed
-    backend."""
+    """Seconds for which it has been drained, or else up or down as far as its checks say; null for a sorry server and a
+    removed backend."""
     share: float | None
     """The fraction of its normal part of new connections that it gets: 0 for none, between 0 and 1 during slow start,
     then 1; null for a sorry server and a removed backend."""

@@ -7,6 +7,7 @@ from enum import StrEnum
 from functools import cache
 
 from natmirror import docstrings
+from natmirror.api.text import age
 from natmirror.backends.shown import AdmissionEntry, BackendState
 from natmirror.engine.explained import ClientUseEntry, FailureEntry, FailureKind, Obstacle, PoolMemberEntry
 from natmirror.mirror.shown import CopyEntry, CopyWait, ForeseenCopy, SessionWait
@@ -33,7 +34,6 @@ _BALANCES = {
     Balance.LEAST_CONNECTIONS: "it has the fewest connections for its weight now",
     Balance.PRIORITY: "it is the first open backend in the order of the rules",
 }
-_UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
 
 
 def text(answer: ExplainAnswer) -> str:
@@ -168,8 +168,8 @@ def _obstacle(obstacle: Obstacle, member: PoolMemberEntry, state: AdmissionEntry
 
 
 def _failure(failure: FailureEntry) -> str:
-    for_time = f"for {duration(failure['avoided_seconds'])} more"
-    ago = duration(failure["failed_seconds"])
+    for_time = f"for {age(failure['avoided_seconds'])} more"
+    ago = age(failure["failed_seconds"])
     if failure["kind"] == FailureKind.REFUSED:
         return f"it refused this client's SYN {ago} ago, so the client's new connections avoid it {for_time}"
     return (
@@ -181,7 +181,7 @@ def _failure(failure: FailureEntry) -> str:
 def _state(state: AdmissionEntry | None) -> str:
     if state is None:
         return "the sorry server, for the time when no backend is open"
-    since = "" if state["state_seconds"] is None else f" for {duration(state['state_seconds'])}"
+    since = "" if state["state_seconds"] is None else f" for {age(state['state_seconds'])}"
     match state["state"]:
         case BackendState.DOWN | BackendState.PANIC:
             return f"{state['state']}{since}: {state['reason']}"
@@ -210,7 +210,7 @@ def _where(one: ExplainedConnection) -> str:
 def _named(connections: Sequence[ExplainedConnection], where: str) -> str:
     """Return the first line about connections of a client that fare alike."""
     idle = sorted(one["idle_seconds"] for one in connections if one["idle_seconds"] is not None)
-    ages = list(dict.fromkeys(duration(seconds) for seconds in (*idle[:1], *idle[-1:])))
+    ages = list(dict.fromkeys(age(seconds) for seconds in (*idle[:1], *idle[-1:])))
     last = f", last packet {' to '.join(ages)} ago" if ages else ""
     if len(connections) == 1:
         return f"{connections[0]['client']} {where}{last}"
@@ -269,9 +269,7 @@ def _copy(copy: CopyEntry) -> str:
         return f"not copied to {copy['mirror']}: {reason}: {_sentence(reason, *_REASONS)}"
     before = "" if copy["ended_as"] is None else f" after {copy['ended_as']} ({_sentence(copy['ended_as'], EndReason)})"
     when = copy["begins_in_seconds"]
-    begins = (
-        "once another connection has reached the mirror" if when is None else f"in {duration(when)} at the earliest"
-    )
+    begins = "once another connection has reached the mirror" if when is None else f"in {age(when)} at the earliest"
     begins = "with the client's next data after a pause" if when == 0 else begins
     return f"not copied to {copy['mirror']}{before}: it begins again {begins}"
 
@@ -308,11 +306,3 @@ def _sentence(word: str, *kinds: type[StrEnum]) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def duration(seconds: float) -> str:
-    """Return a duration as text: ``12 s``, ``3 min``."""
-    for length, unit in _UNITS:
-        if seconds >= length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"

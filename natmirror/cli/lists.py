@@ -1,15 +1,13 @@
 """The commands that list flows and legs of a running natmirror."""
 
 import json
-import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from natmirror.cli import exit_codes
+from natmirror.cli import exit_codes, terminal
 from natmirror.cli.exit_codes import epilog
 from natmirror.cli.options import api_option, json_option
 
@@ -87,7 +85,7 @@ def _list(
     rows = choose(ask_list(name, api_path, **filters))
     if as_json:
         click.echo(json.dumps(rows, indent=2))
-    elif sys.stdout.isatty():
-        click.echo(table(listing, rows, shutil.get_terminal_size().columns))
+    elif (size := terminal.size()) is not None:
+        terminal.echo(table(listing, rows, size.columns))
     else:
         click.echo(lines(listing, rows))

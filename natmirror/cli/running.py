@@ -2,11 +2,10 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import click
 
-from natmirror.cli import exit_codes
+from natmirror.cli import exit_codes, terminal
 from natmirror.cli.exit_codes import epilog
 from natmirror.cli.options import api_option, json_option
 from natmirror.ha import keepalived_hooks
@@ -18,25 +17,24 @@ _PASSED_ON = {"ignore_unknown_options": True, "help_option_names": []}
 
 
 @click.command(epilog=epilog(exit_codes.ASK))
+@click.option("--counters", "with_counters", is_flag=True, help="Print all counters, too.")
 @api_option
 @json_option
-def status(api_path: Path, as_json: bool) -> None:
-    """Show backends, mirrors, losses and drops by reason."""
+def status(with_counters: bool, api_path: Path, as_json: bool) -> None:
+    """Show on one screen whether all is well.
+
+    The first line says OK, DEGRADED or NOT FIT. Below it stand the problems with what mends them, the worst first; then
+    backends and mirrors, with rates of the last 10 s, and what a restart would cost now. On a terminal the columns that
+    matter least are left out first.
+    """
     from natmirror.api.client import ask
-    from natmirror.api.report import status_screen
+    from natmirror.api.status_screen import status_screen
 
     state = ask("status", api_path)
-    _print(json.dumps(state, indent=2) if as_json else status_screen(state))
-
-
-def _print(shown: Any) -> None:
-    """Print text as it is, and a table in the terminal's width."""
-    if isinstance(shown, str):
-        click.echo(shown)
+    if as_json:
+        click.echo(json.dumps(state, indent=2))
     else:
-        from rich.console import Console
-
-        Console(highlight=False).print(shown)
+        terminal.echo(status_screen(state, terminal.size(), with_counters=with_counters))
 
 
 @click.command(context_settings=_PASSED_ON, epilog=epilog(exit_codes.HEALTH))

@@ -29,6 +29,8 @@ class FindingEntry(TypedDict):
     """What mends it: a command, mostly."""
     makes_unfit: bool
     """Whether it makes this host unfit: it stops production, and another host may do better."""
+    mended: bool
+    """Whether it is mended already: natmirror only tells of it for a while."""
     since: str
     """The time at which natmirror found it, in UTC (RFC 3339)."""
 
@@ -95,6 +97,7 @@ class Findings:
                 "problem": one.problem,
                 "mend": one.mend,
                 "makes_unfit": self._makes_unfit(one),
+                "mended": one.code.trait is Trait.FADES,
                 "since": since[one.code, one.subject],
             }
             for one in found

@@ -66,7 +66,7 @@ class PairMember:
         """Serve the sockets for health and role from now on, and infer the role from the host's addresses: keepalived
         reports only changes, so it reports nothing to a natmirror that has just started. ``in_main_thread`` calls a
         function in the main thread; TimeoutError where that does not answer."""
-        held.callback(HealthServer(Path(health_socket(str(api_path))), self._health).close)
+        held.callback(HealthServer(Path(health_socket(str(api_path))), self.health).close)
 
         def report(role: HostRole, sequence: int) -> None:
             in_main_thread(partial(self.set_role, role, sequence))
@@ -124,6 +124,11 @@ class PairMember:
         until = self._release_deadline
         return until if until is not None and now < until and self._current_role.role is HostRole.MASTER else None
 
+    def health(self) -> tuple[int, str]:
+        """Return the exit code of ``natmirror health``, and the reason; from any thread. The main thread calls it
+        every second, because only two calls can show that a packet thread is stuck."""
+        return self.readiness.check(self._rounds(), time.monotonic())
+
     def show(self) -> PairEntry | None:
         """Return the pair as values for JSON, None where there is no pair."""
         if self._pair is None:
@@ -137,9 +142,6 @@ class PairMember:
         own = own_addresses()
         found = [address.ip in own for address in self._pair.addresses]
         return HostRole.MASTER if all(found) else None if any(found) else HostRole.BACKUP
-
-    def _health(self) -> tuple[int, str]:
-        return self.readiness.check(self._rounds(), time.monotonic())
 
 
 def _time_of_day() -> str:

@@ -185,7 +185,7 @@ MIRROR_METRICS = (
         "natmirror_mirror_paused",
         Kind.GAUGE,
         "1 while natmirror mirror pause holds for the mirror, else 0.",
-        rows("mirrors", _MIRROR_KEYS, lambda row: int(row["paused_since"] is not None)),
+        rows("mirrors", _MIRROR_KEYS, lambda row: int(row["state"] == "paused")),
         _MIRROR,
     ),
     *(

@@ -147,6 +147,21 @@ class CopyEntry(TypedDict):
     """Whether the client is throttled because of this mirror at the moment."""
 
 
+class MirrorState(StrEnum):
+    """Whether a mirror takes copies, as far as its legs show."""
+
+    UNTRIED = "untried"
+    """No leg to it has been accepted, and none has failed, since natmirror started."""
+    UP = "up"
+    """It has accepted a leg or acknowledged bytes, and keeps up."""
+    BEHIND = "behind"
+    """It is up, but bytes have waited for its acknowledgement for more than 5 s."""
+    DOWN = "down"
+    """It refuses legs and acknowledges nothing, or all of its legs have ended and the latest ones have failed."""
+    PAUSED = "paused"
+    """The operator has paused it: it gets no bytes."""
+
+
 class MirrorSessions(SessionCounters):
     """The counters of all OpenFlow sessions with a mirror."""
 

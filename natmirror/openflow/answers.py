@@ -8,8 +8,12 @@ bundles are granted, but only in the session's own state.
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from struct import Struct
+from typing import TypeVar
 
 from natmirror.openflow.async_config import AsyncConfig, Role
+from natmirror.openflow.bodies.decoder import decode
+from natmirror.openflow.bodies.elements import Malformed
+from natmirror.openflow.bodies.values import BundleControl, RoleRequest, SetAsync
 from natmirror.openflow.datapath import CONFIG, FEATURES, NO_MULTIPART, Answer, Key, Ports, multipart_key
 from natmirror.openflow.messages import (
     BAD_REQUEST,
@@ -47,6 +51,9 @@ _NX_ROLE_REQUEST, _NX_ROLE_REPLY = 10, 11
 _NX_TLV_TABLE_REQUEST = 25
 _NX_ROLES = {0: Role.EQUAL, 1: Role.MASTER, 2: Role.SLAVE}
 _BUNDLE_REQUESTS = (0, 2, 4, 6)  # OPEN, CLOSE, COMMIT, DISCARD
+
+
+BodyType = TypeVar("BodyType", RoleRequest, SetAsync, BundleControl)
 
 
 class Answers:
@@ -128,6 +135,17 @@ class Answers:
         self._queue.put_answer(refusal, len(refusal))
         self.counts[RequestOutcome.REFUSED] += 1
 
+    def _decode(self, message: Message, kind: type[BodyType]) -> BodyType | None:
+        """Return the value of a request; refuse one that is malformed, and return None."""
+        try:
+            body = decode(message)
+        except Malformed:
+            body = None
+        if isinstance(body, kind):
+            return body
+        self.refuse(message, Refusal.BAD_LEN)
+        return None
+
     def _echo(self, message: Message, now: float) -> None:
         if now - self._observer.heard_at > ECHO_LIMIT:
             self.counts[RequestOutcome.UNANSWERED] += 1  # the switch is silent, so its session is silent too
@@ -203,11 +221,11 @@ class Answers:
         self.counts[RequestOutcome.ANSWERED] += 1
 
     def _ask_role(self, message: Message, now: float) -> None:
-        if len(message.body) < 16:
-            return self.refuse(message, Refusal.BAD_LEN)
-        role, generation_id = Struct("!I4xQ").unpack_from(message.body)
+        request = self._decode(message, RoleRequest)
+        if request is None:
+            return None
         try:
-            is_granted = self._async_config.request_role(role, generation_id)
+            is_granted = self._async_config.request_role(request.role, request.generation_id)
         except ValueError:
             return self.refuse(message, ROLE_BAD, ROLE_REQUEST_FAILED)
         if not is_granted:
@@ -220,20 +238,19 @@ class Answers:
         self._reply(message, Type.GET_ASYNC_REPLY, self._async_config.get_async(self._version))
 
     def _set_async(self, message: Message, now: float) -> None:
-        try:
-            self._async_config.set_async(self._version, message.body)
-        except ValueError:
-            self.refuse(message, Refusal.BAD_LEN)
+        if (wanted := self._decode(message, SetAsync)) is not None:
+            self._async_config.set_async(wanted)
 
     def _bundle(self, message: Message, now: float) -> None:
         """Grant to open, close, commit or discard a bundle, without any effect (1.4.1 §7.3.9): an answer's type is its
         request's plus one."""
-        if len(message.body) < 8:
-            return self.refuse(message, Refusal.BAD_LEN)
-        bundle, kind, flags = Struct("!IHH").unpack_from(message.body)
-        if kind not in _BUNDLE_REQUESTS:
+        request = self._decode(message, BundleControl)
+        if request is None:
+            return None
+        if request.kind not in _BUNDLE_REQUESTS:
             return self.refuse(message, BUNDLE_BAD_TYPE, BUNDLE_FAILED)
-        return self._reply(message, Type.BUNDLE_CONTROL, Struct("!IHH").pack(bundle, kind + 1, flags))
+        answer = Struct("!IHH").pack(request.bundle_id, request.kind + 1, request.flags)
+        return self._reply(message, Type.BUNDLE_CONTROL, answer)
 
     def _experimenter(self, message: Message, now: float) -> None:
         """Answer role requests, which are an extension in 1.0. Refuse TLV table requests, and other experimenters; the

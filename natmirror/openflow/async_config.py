@@ -7,6 +7,8 @@ By default it gets all asynchronous messages that the switch sends in production
 from enum import IntEnum
 from struct import Struct
 
+from natmirror.openflow.bodies.settings import ASYNC_KINDS, V13_ASYNC_KINDS
+from natmirror.openflow.bodies.values import SetAsync
 from natmirror.openflow.messages import HEADER_LEN, V13, V15, Message, Type
 
 
@@ -19,18 +21,7 @@ class Role(IntEnum):
     SLAVE = 3
 
 
-_MASKS = {
-    Type.PACKET_IN: 0,
-    Type.PORT_STATUS: 1,
-    Type.FLOW_REMOVED: 2,
-    Type.ROLE_STATUS: 3,
-    Type.TABLE_STATUS: 4,
-    Type.REQUESTFORWARD: 5,
-}
-"""The number n of each type: 1.4's property types (1.4.1 §7.3.10) are 2n for slaves and 2n + 1 for others."""
-_V13_MASKS = (Type.PACKET_IN, Type.PORT_STATUS, Type.FLOW_REMOVED)
 _ALL = 0xFFFF_FFFF
-_MAX_PROPERTIES = 64  # of an asynchronous configuration; 1.5 defines 12, and one for experimenters
 _REASON_AT = {Type.PACKET_IN: 6, Type.PORT_STATUS: 0, Type.FLOW_REMOVED: 10, Type.ROLE_STATUS: 4, Type.TABLE_STATUS: 0}
 """The reason's offset in a message's body; in 1.5 that of a FLOW_REMOVED differs."""
 _V15_FLOW_REMOVED_REASON_AT = 1
@@ -42,8 +33,8 @@ class AsyncConfig:
     def __init__(self) -> None:
         self.role = Role.EQUAL
         self.generation_id: int | None = None
-        self._for_slave: dict[Type | None, int] = {**dict.fromkeys(_MASKS, 0), Type.PORT_STATUS: _ALL}
-        self._for_others: dict[Type | None, int] = {**dict.fromkeys(_MASKS, _ALL)}
+        self._for_slave: dict[Type | None, int] = {**dict.fromkeys(ASYNC_KINDS, 0), Type.PORT_STATUS: _ALL}
+        self._for_others: dict[Type | None, int] = {**dict.fromkeys(ASYNC_KINDS, _ALL)}
 
     def wants(self, message: Message) -> bool:
         """Return whether the master gets an asynchronous message of the switch."""
@@ -70,38 +61,19 @@ class AsyncConfig:
         self.role = wanted
         return True
 
-    def set_async(self, version: int, body: bytes) -> None:
-        """Set the configuration from the body of a SET_ASYNC; ValueError where that is malformed."""
-        if version == V13:
-            if len(body) < 24:
-                raise ValueError("the asynchronous configuration is too short")
-            numbers = Struct("!6I").unpack_from(body)
-            for index, kind in enumerate(_V13_MASKS):
-                self._for_others[kind], self._for_slave[kind] = numbers[2 * index : 2 * index + 2]
-            return
-        kinds = {index: kind for kind, index in _MASKS.items()}
-        named: list[tuple[bool, Type | None, int]] = []
-        at = 0
-        while at + 8 <= len(body):
-            if len(named) >= _MAX_PROPERTIES:
-                raise ValueError("the asynchronous configuration has too many properties")
-            prop, length, mask = Struct("!HHI").unpack_from(body, at)
-            if length < 8:
-                raise ValueError("a property is too short")
-            named.append((bool(prop & 1), kinds.get(prop >> 1), mask))
-            at += (length + 7) & ~7
-        for is_other, about, mask in named:
-            if about is not None:
-                (self._for_others if is_other else self._for_slave)[about] = mask
+    def set_async(self, wanted: SetAsync) -> None:
+        """Set the masks that a SET_ASYNC has."""
+        for kind, is_for_slave, reasons in wanted.masks:
+            (self._for_slave if is_for_slave else self._for_others)[kind] = reasons
 
     def get_async(self, version: int) -> bytes:
         """Return the body of a GET_ASYNC_REPLY."""
         if version == V13:
-            pairs = [(self._for_others[kind], self._for_slave[kind]) for kind in _V13_MASKS]
+            pairs = [(self._for_others[kind], self._for_slave[kind]) for kind in V13_ASYNC_KINDS]
             return b"".join(Struct("!II").pack(*pair) for pair in pairs)
         return b"".join(
             Struct("!HHI").pack(2 * index + is_other, 8, masks[kind])
-            for kind, index in _MASKS.items()
+            for index, kind in enumerate(ASYNC_KINDS)
             for is_other, masks in enumerate((self._for_slave, self._for_others))
         )
 

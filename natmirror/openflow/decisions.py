@@ -10,6 +10,14 @@ from enum import StrEnum
 from struct import Struct
 from typing import TypeVar
 
+from natmirror.openflow.bodies.actions import encode_actions
+from natmirror.openflow.bodies.decoder import decode
+from natmirror.openflow.bodies.elements import Malformed
+from natmirror.openflow.bodies.instructions import encode_instructions
+from natmirror.openflow.bodies.matches import encode_match
+from natmirror.openflow.bodies.text import body_text
+from natmirror.openflow.bodies.v10_matches import encode_v10_match
+from natmirror.openflow.bodies.values import Body, FlowMod, PacketIn, PacketOut
 from natmirror.openflow.messages import HEADER_LEN, V10, V15, Message, Type
 from natmirror.openflow.shown import CauseEntry, DecisionEntry, FlowModFields, PacketOutFields, SideEntry
 
@@ -20,11 +28,8 @@ _RECENT = 1.0  # seconds after a PACKET_IN in which an order that names no packe
 _COST = 500  # bytes that Python needs for a decision or a PACKET_IN besides its message
 _NO_BUFFER = 0xFFFF_FFFF
 
-_V10_FLOW_MOD = Struct("!40sQHHHHIHH")
-_FLOW_MOD = Struct("!QQBBHHHIIIHH")
 _V10_BUFFER_AT, _BUFFER_AT = 56, 24  # in a FLOW_MOD
 _PACKET_OUT, _V13_PACKET_OUT = {V10: Struct("!IHH"), V15: Struct("!IH2xHH")}, Struct("!IIH6x")
-_COMMANDS = ("add", "modify", "modify-strict", "delete", "delete-strict")
 
 
 class By(StrEnum):
@@ -49,7 +54,8 @@ class Cause:
 
     def plain(self, now: float) -> CauseEntry:
         """Return values for JSON."""
-        return {"age_seconds": round(now - self.at, 3), "buffer_id": self.buffer_id}
+        text = text_of(self.message)
+        return {"age_seconds": round(now - self.at, 3), "buffer_id": self.buffer_id, "text": text}
 
 
 @dataclass(slots=True)
@@ -73,6 +79,7 @@ class SwitchDecision:
             "by": str(self.by),
             "type": self.message.name,
             "xid": self.message.xid,
+            "text": text_of(self.message),
             "fields": fields_of(self.message),
             "cause": None if self.cause is None else self.cause.plain(now),
         }
@@ -132,15 +139,21 @@ class Decisions:
         for cause in reversed(self._causes):
             if buffer_id != _NO_BUFFER and cause.buffer_id == buffer_id:
                 return cause
-            if data and cause.message.raw.endswith(data) and frame_in(cause.message) == data:
+            if data and cause.message.raw.endswith(data) and _frame_of(cause.message) == data:
                 return cause
         latest = self._causes[-1] if self._causes else None
         is_recent = latest is not None and now - latest.at <= _RECENT and message.kind is not Type.PACKET_OUT
         return latest if is_recent else None
 
 
+def _frame_of(packet_in: Message) -> bytes:
+    """Return the frame of a PACKET_IN, or no bytes."""
+    body = _body_of(packet_in)
+    return body.frame if isinstance(body, PacketIn) else b""
+
+
 def _about(message: Message) -> tuple[int, bytes]:
-    """Return the buffer id or the frame to which an order refers."""
+    """Return the buffer id or the frame to which an order refers, without decoding the whole of each order."""
     body = message.body
     if message.kind is Type.PACKET_OUT and (parts := _parts_of(message.version, body)) is not None:
         return parts[0], parts[3]
@@ -150,67 +163,53 @@ def _about(message: Message) -> tuple[int, bytes]:
     return _NO_BUFFER, b""
 
 
-def frame_in(packet_in: Message) -> bytes:
-    """Return the frame of a PACKET_IN, or no bytes (1.0.0 §5.4.1, 1.3.5 §7.4.1)."""
-    body = packet_in.body
-    if packet_in.version == V10:
-        return body[10:]
-    if len(body) < 20:
-        return b""
-    match_len = int.from_bytes(body[18:20], "big")
-    return body[16 + (match_len + 7) // 8 * 8 + 2 :]
+def _body_of(message: Message) -> Body | None:
+    """Return the value of a message; None for one that is malformed, or that was cut off because it is long."""
+    try:
+        return decode(message)
+    except Malformed:
+        return None
+
+
+def text_of(message: Message) -> str | None:
+    """Return a message as one line in the words of ovs-ofctl; None for one that is malformed or cut off."""
+    body = _body_of(message)
+    return None if body is None else body_text(body)
 
 
 def fields_of(message: Message) -> FlowModFields | PacketOutFields | None:
-    """Return the fields of a FLOW_MOD or PACKET_OUT by name, bytes in hexadecimal (1.0.0 §5.3.3, §5.3.6, 1.3.5
-    §7.3.4.1, §7.3.7). Return None for other messages, and for those that are too short."""
-    if message.kind is Type.FLOW_MOD:
-        return _flow_mod(message)
-    if message.kind is Type.PACKET_OUT:
-        return _packet_out(message)
+    """Return the fields of a FLOW_MOD or PACKET_OUT by name, bytes in hexadecimal. Return None for other messages, and
+    for those that are malformed or cut off."""
+    body = _body_of(message) if message.kind in (Type.FLOW_MOD, Type.PACKET_OUT) else None
+    if isinstance(body, FlowMod):
+        return _flow_mod(message.version, body)
+    if isinstance(body, PacketOut):
+        return {
+            "buffer_id": body.buffer_id,
+            "in_port": body.in_port,
+            "actions": encode_actions(message.version, body.actions).hex(),
+            "data": body.frame.hex(),
+        }
     return None
 
 
-def _flow_mod(message: Message) -> FlowModFields | None:
-    body = message.body
-    if message.version == V10:
-        if len(body) < _V10_FLOW_MOD.size:
-            return None
-        match, cookie, command, idle, hard, priority, buffer_id, out_port, flags = _V10_FLOW_MOD.unpack_from(body)
-        table, actions, mask, group = 0, body[_V10_FLOW_MOD.size :], 0, None
-    else:
-        if len(body) < _FLOW_MOD.size + 4:
-            return None
-        cookie, mask, table, command, idle, hard, priority, buffer_id, out_port, group, flags, _ = (
-            _FLOW_MOD.unpack_from(body)
-        )
-        match_len = int.from_bytes(body[_FLOW_MOD.size + 2 : _FLOW_MOD.size + 4], "big")
-        match, actions = (
-            body[_FLOW_MOD.size : _FLOW_MOD.size + match_len],
-            body[_FLOW_MOD.size + (match_len + 7) // 8 * 8 :],
-        )
+def _flow_mod(version: int, mod: FlowMod) -> FlowModFields:
+    match = encode_v10_match(mod.match) if version == V10 else encode_match(mod.match)
     return {
-        "command": _COMMANDS[command] if command < len(_COMMANDS) else command,
-        "table_id": table,
-        "priority": priority,
+        "command": mod.command,
+        "table_id": mod.table,
+        "priority": mod.priority,
         "match": match.hex(),
-        "instructions": actions.hex(),
-        "cookie": cookie,
-        "cookie_mask": mask,
-        "idle_timeout": idle,
-        "hard_timeout": hard,
-        "buffer_id": buffer_id,
-        "out_port": out_port,
-        "out_group": group,
-        "flags": flags,
+        "instructions": encode_instructions(version, mod.instructions).hex(),
+        "cookie": mod.cookie,
+        "cookie_mask": mod.cookie_mask,
+        "idle_timeout": mod.idle_timeout,
+        "hard_timeout": mod.hard_timeout,
+        "buffer_id": mod.buffer_id,
+        "out_port": mod.out_port,
+        "out_group": None if version == V10 else mod.out_group,
+        "flags": mod.flags,
     }
-
-
-def _packet_out(message: Message) -> PacketOutFields | None:
-    if (parts := _parts_of(message.version, message.body)) is None:
-        return None
-    buffer_id, in_port, actions, data = parts
-    return {"buffer_id": buffer_id, "in_port": in_port, "actions": actions.hex(), "data": data.hex()}
 
 
 def _parts_of(version: int, body: bytes) -> tuple[int, int | None, bytes, bytes] | None:

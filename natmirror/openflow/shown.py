@@ -51,21 +51,23 @@ class CauseEntry(TypedDict):
     """Seconds since it passed."""
     buffer_id: int
     """The number of the packet's buffer in the switch."""
+    text: str | None
+    """The message as one line, in the words of ovs-ofctl; null if it is malformed."""
 
 
 class FlowModFields(TypedDict):
     """The fields of a FLOW_MOD."""
 
-    command: str | int
-    """``add``, ``modify``, ``modify-strict``, ``delete`` or ``delete-strict``; the number of an unknown command."""
+    command: str
+    """``add``, ``modify``, ``modify-strict``, ``delete`` or ``delete-strict``."""
     table_id: int
     """The flow table in the switch; 0 in OpenFlow 1.0."""
     priority: int
     """The entry's priority."""
     match: str
-    """The match, in hexadecimal."""
+    """The match, in hexadecimal, without what has no effect."""
     instructions: str
-    """The instructions, or in OpenFlow 1.0 the actions, in hexadecimal."""
+    """The instructions, or in OpenFlow 1.0 the actions, in hexadecimal, without what has no effect."""
     cookie: int
     """The number by which the controller recognises the entry."""
     cookie_mask: int
@@ -77,7 +79,7 @@ class FlowModFields(TypedDict):
     buffer_id: int
     """The buffered packet in the switch to which the entry applies at once; 4294967295 for none."""
     out_port: int
-    """A deletion removes only entries that send to this port."""
+    """A deletion removes only entries that send to this port; 4294967295 for any."""
     out_group: int | None
     """A deletion removes only entries that send to this group; null in OpenFlow 1.0."""
     flags: int
@@ -89,10 +91,10 @@ class PacketOutFields(TypedDict):
 
     buffer_id: int
     """The buffered packet in the switch that is to be sent; 4294967295 if ``data`` holds the packet."""
-    in_port: int | None
-    """The port that the packet came from; null in OpenFlow 1.5, where the match has it."""
+    in_port: int
+    """The port that the packet came from, with 32 bits in all versions; 4294967295 for none."""
     actions: str
-    """The actions, in hexadecimal."""
+    """The actions, in hexadecimal, without what has no effect."""
     data: str
     """The frame, in hexadecimal; empty if the packet is in the switch's buffer."""
 
@@ -108,8 +110,11 @@ class DecisionEntry(TypedDict):
     """The message's type; for example ``flow_mod``."""
     xid: int
     """The message's transaction id."""
+    text: str | None
+    """The order as one line, in the words of ovs-ofctl; null if it is malformed or longer than 2,048 bytes."""
     fields: FlowModFields | PacketOutFields | None
-    """The fields of a FLOW_MOD or PACKET_OUT; null for other messages, and for one that is too short."""
+    """The fields of a FLOW_MOD or PACKET_OUT, those that its command ignores with their defaults; null for other
+    messages, and for one that is malformed or longer than 2,048 bytes."""
     cause: CauseEntry | None
     """The PACKET_IN that the order most likely answers; null if none is known."""
 

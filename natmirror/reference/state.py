@@ -24,7 +24,7 @@ from natmirror.findings import ALL_CODES, Affected, FindingCode, Severity
 from natmirror.ha.role import HostRole, RoleSource
 from natmirror.linux.counters import OutboxCounter, QueueCounter
 from natmirror.mirror.faults import Work
-from natmirror.mirror.shown import CopyWait, LegPhase, SessionWait
+from natmirror.mirror.shown import CopyWait, LegPhase, MirrorState, SessionWait
 from natmirror.nat.new_connections import Opening
 from natmirror.openflow.shown import RequestOutcome
 from natmirror.reasons import ClientLimit, DropReason, EndedBy, EndReason, NotKeptReason, WithheldReason
@@ -36,6 +36,7 @@ from natmirror.replay.replay import ReplayAnswer
 from natmirror.replication.synchroniser import SyncState
 from natmirror.rules import Balance, OverrideKind
 from natmirror.runtime import shown
+from natmirror.runtime.condition import Condition, ProblemKind
 from natmirror.runtime.explained import AddressKind, ConnectionFate, CopyFate
 
 ANSWERS: dict[str, Any] = {
@@ -70,6 +71,7 @@ WORDS: dict[str, type[StrEnum]] = {
     "States of a flow": FlowState,
     "States of a leg": LegPhase,
     "States of a backend": BackendState,
+    "States of a mirror": MirrorState,
     "What commands set over the rules": OverrideKind,
     "States of the shared state": SyncState,
     "Roles of a host": HostRole,
@@ -85,6 +87,8 @@ WORDS: dict[str, type[StrEnum]] = {
     "What an interruption does to a copy": CopyFate,
     "Kinds of events": EventKind,
     "Severities of events": EventSeverity,
+    "Conditions of a host": Condition,
+    "Kinds of problems": ProblemKind,
     "Findings": FindingCode,
     "Results of doctor's checks": CheckState,
     "Severities of findings": Severity,

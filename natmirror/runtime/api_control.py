@@ -26,12 +26,12 @@ _RULES_TIMEOUT = 5.0  # seconds
 def documents(
     status: RunStatus, maintenance: HostMaintenance, reloader: Reloader, explainer: Explainer
 ) -> dict[str, Document]:
-    """Return the function behind each resource that is no list. ``maintenance`` has the thread that reads the rules
+    """Return the function behind each resource that is no list. ``maintenance`` has the thread that looks at the rules
     file."""
     return {
         "status": lambda _: status.status(),
         "explain": lambda arguments: explainer.explain(arguments["client"], arguments.get("service")),
-        "rules": lambda _: maintenance.thread.ask(reloader.view.show, _RULES_TIMEOUT),
+        "rules": lambda _: maintenance.checks.ask(reloader.view.show, _RULES_TIMEOUT),
     }
 
 

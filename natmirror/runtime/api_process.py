@@ -37,7 +37,7 @@ _DOCUMENT_THREADS = 3
 _MAX_QUESTIONS = 1024  # of the clients that the process has
 _MAX_LISTS = 256  # that are being read; each may hold the numbers of all legs of a thread
 _MAX_QUESTION_LEN = 128 << 10  # bytes; a body has 64 KiB at most
-_BUSY = "natmirror is too busy to answer: try again"
+_BUSY = "natmirror is too busy to answer: try again; natmirror health says if it is stuck"
 _OTHER_VERSION = "this natmirror does not know the question: is it of another version?"
 # Seconds
 _BEAT_TIMEOUT = 30.0

@@ -34,6 +34,7 @@ from natmirror.runtime.limit_watch import LimitWatch
 from natmirror.runtime.mailbox import Mailbox
 from natmirror.runtime.mirror_watch import MirrorWatch
 from natmirror.runtime.progress_watch import ProgressWatch
+from natmirror.runtime.recent import RecentCounts
 from natmirror.runtime.worker import Worker
 
 log = logging.getLogger("natmirror")
@@ -47,6 +48,7 @@ _PATHS_INTERVAL = 10.0
 _FORGED_INTERVAL = 10.0
 _LIMITS_INTERVAL = 10.0
 _HOST_INTERVAL = 3.0
+_RULES_FILE_INTERVAL = 3.0
 _SECOND_LOOK_AFTER = 0.5
 _ANSWERS_INTERVAL = 2.0
 _BYPASS_INTERVAL = 1.0
@@ -60,7 +62,8 @@ _BY_TRAFFIC = {HostCode.PRODUCTION_STOPPED, HostCode.QDISC_DROPS, PathCode.ARP_I
 
 class HostMaintenance:
     """The chores of ``thread``, which repairs, and of ``checks``, which only looks. ``kernel_rules`` belongs to the
-    former as soon as it runs. The problems of this host go to ``findings``, events to ``ring``.
+    former as soon as it runs, as ``mirror_watch`` and ``recent`` do, whose results any thread may read. The problems of
+    this host go to ``findings``, events to ``ring``.
 
     ``mailbox`` is the main thread's, to which ``member`` belongs. ``silent_by_checks`` returns the backends that answer
     no health checks, as subjects of findings. ``progress`` says whether production goes on. ``send_status`` sends a
@@ -83,6 +86,10 @@ class HostMaintenance:
         now: float,
     ) -> None:
         self.kernel_rules = kernel_rules
+        self.look_at_rules_file: Callable[[], None] = lambda: None
+        """Compares the rules file with the rules that run; Reloader sets it."""
+        self.mirror_watch = MirrorWatch(ring)
+        self.recent = RecentCounts(now)
         self._rules = rules
         self._workers = workers
         self._member = member
@@ -90,7 +97,7 @@ class HostMaintenance:
         self._findings = findings
         self._silent_by_checks = silent_by_checks
         self._answers = AnswerWatch()
-        self._mirror_watch, self._limit_watch = MirrorWatch(ring), LimitWatch(ring)
+        self._limit_watch = LimitWatch(ring)
         self._progress = progress
         progress.on_stop = lambda: self.checks.post(self._host_check.hasten)
         self._failures: set[FindingCode] | None = None  # of production, that the last check of the host found
@@ -141,6 +148,7 @@ class HostMaintenance:
             Chore("forged packets", _FORGED_INTERVAL, kernel_rules.count_forged, now + _FORGED_INTERVAL),
             Chore("limits of the control group", _LIMITS_INTERVAL, self._check_limits),
             *(self._host_check, self._second_look),
+            Chore("rules file", _RULES_FILE_INTERVAL, lambda: self.look_at_rules_file(), now + _RULES_FILE_INTERVAL),
         ]
         self.checks = ChoreThread("host-checks", checks)
 
@@ -207,7 +215,8 @@ class HostMaintenance:
             sums = aggregate([worker.engine.snapshot() for worker in self._workers])
             queues = {number: found for worker in self._workers for number, found in worker.queue_counters().items()}
             self._findings.replace("answers", self._answers.look(sums, queues, self.thread.now()))
-            self._mirror_watch.look(sums, self.thread.now())
+            self.recent.look(sums, self.thread.now())
+            self.mirror_watch.look(sums, self.thread.now())
             self._limit_watch.look(sums, self.thread.now())
             self.keeper.check([], self.thread.now())
         if self._silent() - before:  # this host may be why

@@ -3,18 +3,19 @@
 Theory. A client's connection costs one leg, so a mirror that ends costs hundreds of them at once. One event tells of
 all legs that fail together: it waits until a look finds no further ones. A mirror is down when it refuses legs and
 acknowledges nothing, or when all of its legs have ended and the latest ones have failed. It is back when it has
-acknowledged bytes since, or has an open leg. Losses are the ledger's, so the events, the log and ``natmirror status``
-have the same numbers.
+acknowledged bytes since, or has an open leg; ``natmirror status`` shows the same. Losses are the ledger's, so the
+events, the log and ``natmirror status`` have the same numbers.
 """
 
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from natmirror.engine.shown import Snapshot
 from natmirror.events import EventKind, EventRing, EventSeverity
-from natmirror.mirror.shown import MirrorEntry
-from natmirror.reasons import EndReason
+from natmirror.mirror.shown import MirrorEntry, MirrorState
+from natmirror.reasons import NOT_LOST, EndReason
 
 _REFUSALS = {
     EndReason.REFUSED: "see whether its program listens there",
@@ -26,21 +27,30 @@ _FAILURES = {
     EndReason.MIRROR_RESET: "its own log says why it has ended the connections",
     EndReason.STALLED: "its program hangs, or packets are lost on the way to it",
 }
-_MENDS = _REFUSALS | _FAILURES
+MENDS = _REFUSALS | _FAILURES
 """The reasons of legs that fail because of their mirror, each with what the operator can do."""
-_NOT_LOST = frozenset(
-    (
-        *(EndReason.NOT_SELECTED, EndReason.NOT_SAMPLED, EndReason.MIRROR_IS_BACKEND),
-        *(EndReason.CLOSED, EndReason.CLIENT_RESET, EndReason.RELEASED, EndReason.STOPPED, EndReason.MIRROR_PAUSED),
-    )
-)
-"""The reasons for which a mirror lacks bytes though nothing has gone wrong."""
 _MAX_LOOKS = 2
 """After so many looks in a row that find failures, the event does not wait for further ones."""
 _INTERVALS = (0.0, 10.0, 60.0, 600.0, 3600.0)
 """Seconds between two events about one loss that lasts: the first at once, then longer and longer."""
 _QUIET_TIME = 600.0
 """After so many seconds without a loss, the next one is an event at once again."""
+
+
+_BEHIND_AFTER = 5.0
+"""So many seconds a byte may wait for a mirror that keeps up; the alert NatmirrorMirrorLags has the same limit."""
+
+_Key = tuple[str, str, str]
+
+
+class MirrorView(NamedTuple):
+    """A mirror's state."""
+
+    state: MirrorState
+    reason: EndReason | None
+    """Why its legs fail; None while it is not down."""
+    since: float
+    """When the state began, in seconds of the watch's clock."""
 
 
 @dataclass(slots=True)
@@ -57,8 +67,9 @@ class _Loss:
 
 @dataclass(slots=True)
 class _Mirror:
-    """What the last look at a mirror has found."""
+    """What the last look at a mirror has found, since ``began_at``."""
 
+    began_at: float
     ended: Counter[EndReason] = field(default_factory=Counter)
     lost: Counter[EndReason] = field(default_factory=Counter)
     opened: int = 0
@@ -72,6 +83,10 @@ class _Mirror:
     has_lost_all: bool = False
     """Whether all of its legs have ended since it was well: an open one is younger."""
     down_at: float | None = None
+    reason: EndReason | None = None
+    """Why it is down."""
+    up_at: float | None = None
+    """When it was first seen to answer since it was down last, or since the start."""
     losses: dict[EndReason, _Loss] = field(default_factory=dict)
 
 
@@ -81,18 +96,29 @@ class MirrorWatch:
 
     def __init__(self, ring: EventRing) -> None:
         self._ring = ring
-        self._mirrors: dict[tuple[str, str, str], _Mirror] = {}
+        self._views: Mapping[_Key, MirrorView] = {}  # replaced at each look, because other threads read it
+        self._mirrors: dict[_Key, _Mirror] = {}
 
     def look(self, sums: Snapshot, now: float) -> None:
         """Look at the counters of all engines together."""
         for entry in sums["mirrors"]:
-            mirror = self._mirrors.setdefault((entry["service"], entry["name"], entry["address"]), _Mirror())
+            mirror = self._mirrors.setdefault(_key(entry), _Mirror(now))
             ended = Counter(entry["legs_ended"])
-            failed = Counter({reason: count for reason, count in (ended - mirror.ended).items() if reason in _MENDS})
+            failed = Counter({reason: count for reason, count in (ended - mirror.ended).items() if reason in MENDS})
             self._follow(mirror, entry, failed, now)
             self._note_losses(mirror, entry, ended - mirror.ended, now)
             mirror.ended, mirror.opened, mirror.acked = ended, entry["legs_opened"], entry["acked_bytes"]
             mirror.has_open = _has_open(entry)
+            if mirror.up_at is None and mirror.down_at is None and (mirror.has_open or mirror.acked):
+                mirror.up_at = now
+        self._views = {key: _view(mirror) for key, mirror in self._mirrors.items()}
+
+    def view(self, entry: MirrorEntry, now: float) -> MirrorView:
+        """Return a mirror's state, as the last look has found it, with what its lag is now; from any thread."""
+        view = self._views.get(_key(entry)) or MirrorView(MirrorState.UNTRIED, None, now)
+        if view.state is MirrorState.UP and entry["lag_seconds"] > _BEHIND_AFTER:
+            return MirrorView(MirrorState.BEHIND, None, now - entry["lag_seconds"] + _BEHIND_AFTER)
+        return view
 
     def _follow(self, mirror: _Mirror, entry: MirrorEntry, failed: Counter[EndReason], now: float) -> None:
         """Follow whether a mirror is up."""
@@ -119,13 +145,13 @@ class MirrorWatch:
     def _tell_down(self, mirror: _Mirror, entry: MirrorEntry, now: float) -> None:
         [(reason, _)] = mirror.failed.most_common(1)
         count = sum(mirror.failed.values())
-        mirror.down_at = now
+        mirror.down_at, mirror.up_at, mirror.reason = now, None, reason
         mirror.failed.clear()
         self._ring.add(
             EventKind.MIRROR_DOWN,
             EventSeverity.WARNING,
             f"mirror {entry['name']} of {entry['service']} ({entry['address']}) is down: {_legs(count)} failed"
-            f" ({reason}); {_MENDS[reason]}",
+            f" ({reason}); {MENDS[reason]}",
             service=entry["service"],
             mirror=entry["name"],
             code=reason,
@@ -146,13 +172,14 @@ class MirrorWatch:
             mirror=entry["name"],
             count=count,
         )
-        mirror.down_at, mirror.is_failing, mirror.has_lost_all, mirror.looks = None, False, False, 0
+        mirror.down_at, mirror.up_at = None, now
+        mirror.is_failing, mirror.has_lost_all, mirror.looks = False, False, 0
         mirror.failed.clear()
 
     def _note_losses(self, mirror: _Mirror, entry: MirrorEntry, ended: Counter[EndReason], now: float) -> None:
         """Count what the mirror has lost since the last look, and tell what is due."""
         for reason, count in entry["lost_bytes"].items():
-            if reason in _NOT_LOST or count <= mirror.lost[reason]:
+            if reason in NOT_LOST or count <= mirror.lost[reason]:
                 continue
             loss = mirror.losses.setdefault(reason, _Loss(since=now))
             if now - loss.last_at > _QUIET_TIME:
@@ -168,7 +195,7 @@ class MirrorWatch:
                 self._tell_loss(entry, reason, loss)
 
     def _tell_loss(self, entry: MirrorEntry, reason: EndReason, loss: _Loss) -> None:
-        total = sum(count for one, count in entry["lost_bytes"].items() if one not in _NOT_LOST)
+        total = sum(count for one, count in entry["lost_bytes"].items() if one not in NOT_LOST)
         ends = f"{_legs(loss.legs)} ended" if loss.legs else "for legs that have ended before"
         self._ring.add(
             EventKind.COPIES_LOST,
@@ -182,6 +209,18 @@ class MirrorWatch:
         )
         loss.bytes = loss.legs = 0
         loss.step = min(loss.step + 1, len(_INTERVALS) - 1)
+
+
+def _key(entry: MirrorEntry) -> _Key:
+    return entry["service"], entry["name"], entry["address"]
+
+
+def _view(mirror: _Mirror) -> MirrorView:
+    if mirror.down_at is not None:
+        return MirrorView(MirrorState.DOWN, mirror.reason, mirror.down_at)
+    if mirror.up_at is not None:
+        return MirrorView(MirrorState.UP, None, mirror.up_at)
+    return MirrorView(MirrorState.UNTRIED, None, mirror.began_at)
 
 
 def _all_failed(mirror: _Mirror, entry: MirrorEntry, failed: Mapping[EndReason, int]) -> bool:

@@ -62,8 +62,9 @@ class Reloader:
         """A chore for the main thread."""
         self._rules = rules
         self.view = RulesView(rules, self._delay_collection)
-        """The rules that run, for the thread of HostMaintenance."""
+        """The rules that run, for the thread in which HostMaintenance looks at the host."""
         self._maintenance = maintenance
+        maintenance.look_at_rules_file = self.view.look
         self._order_files = order_files
         self._mailbox = mailbox
         self._ring = ring

@@ -12,26 +12,36 @@ from natmirror.findings import Findings
 from natmirror.ha.member import PairMember
 from natmirror.histograms import add_histograms
 from natmirror.linux.counters import OutboxCounter
-from natmirror.mirror.shown import MirrorEntry
+from natmirror.mirror.shown import MirrorEntry, MirrorState
 from natmirror.nat.services import BackendCounts
 from natmirror.rules import OverrideKind
 from natmirror.runtime.aggregate import aggregate
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.chores import ChoreFailure
-from natmirror.runtime.keeper import Keeper
-from natmirror.runtime.kernel_rules import KernelRules
+from natmirror.runtime.host_maintenance import HostMaintenance
 from natmirror.runtime.logs import LogEntry
+from natmirror.runtime.mirror_watch import MirrorView
 from natmirror.runtime.override_control import OverrideControl
+from natmirror.runtime.problems import Observed, condition
 from natmirror.runtime.selection import Names, names_in
 from natmirror.runtime.shared_state import OFF, SharedState
-from natmirror.runtime.shown import BackendEntry, CostsEntry, MachineEntry, RunMirrorEntry, RunSums, StatusAnswer
+from natmirror.runtime.shown import (
+    BackendEntry,
+    CostsEntry,
+    LoadedRules,
+    MachineEntry,
+    MirrorStatus,
+    RunSums,
+    StatusAnswer,
+)
 from natmirror.runtime.worker import Worker
 from natmirror.threads import processor_seconds
 
 
 class RunStatus:
     """The state of a run as values for JSON, for the API's threads and the main thread. ``log`` returns the log's
-    counters, ``failing_chores`` the chores that fail, ``costs`` what interruptions would cost."""
+    counters, ``failing_chores`` the chores that fail, ``loaded_rules`` the rules in short, ``costs`` what interruptions
+    would cost."""
 
     def __init__(
         self,
@@ -40,13 +50,13 @@ class RunStatus:
         backends: BackendControl,
         overrides: OverrideControl,
         member: PairMember,
-        kernel_rules: KernelRules,
+        maintenance: HostMaintenance,
         shared: SharedState | None,
         *,
         log: Callable[[], LogEntry],
         failing_chores: Callable[[], list[ChoreFailure]],
         findings: Findings,
-        keeper: Keeper,
+        loaded_rules: Callable[[], LoadedRules],
         costs: Callable[[RunSums], CostsEntry],
     ) -> None:
         self._rules_path = rules_path
@@ -54,12 +64,12 @@ class RunStatus:
         self._backends = backends
         self._overrides = overrides
         self._member = member
-        self._kernel_rules = kernel_rules
+        self._maintenance = maintenance
         self._shared = shared
         self._log = log
         self._failing_chores = failing_chores
         self._findings = findings
-        self._keeper = keeper
+        self._loaded_rules = loaded_rules
         self._costs = costs
         self._started_at, self._started = time.monotonic(), times.show(time.time())
 
@@ -69,12 +79,15 @@ class RunStatus:
 
     def status(self) -> StatusAnswer:
         """Return everything but the lists of flows, legs and decisions."""
-        sums = self.sums()
+        seen = self._observe()
+        sums = seen.sums
         return {
-            "at": times.show(time.time()),
+            "at": times.show(seen.now),
+            "condition": condition(seen),
             "version": __version__,
             "pid": os.getpid(),
             "rules": self._rules_path,
+            "loaded_rules": seen.rules,
             "started_at": self._started,
             "uptime_seconds": round(time.monotonic() - self._started_at, 3),
             "machine": self.machine(),
@@ -83,28 +96,51 @@ class RunStatus:
             "pair": self._member.show(),
             "shared_state": OFF if self._shared is None else self._shared.show(),
             "log": self._log(),
-            "failing_chores": self._failing_chores(),
-            "findings": self._findings.show(),
+            "failing_chores": seen.failing_chores,
+            "findings": seen.findings,
             "costs": self._costs(sums),
             **sums,
         }
 
     def sums(self) -> RunSums:
-        """Return the counters of all threads together, and each backend's state."""
+        """Return the counters of all threads together, and the state of each backend and mirror."""
         whole = aggregate([worker.engine.snapshot() for worker in self._workers])
-        states = self._backends.states()
-        backends = [_backend(counts, states.get((counts["service"], counts["name"]))) for counts in whole["backends"]]
-        mirrors = [self._mirror(entry) for entry in whole["mirrors"]]
-        return {**whole, "backends": backends, "mirrors": mirrors}
+        states, now, recent = self._backends.states(), time.monotonic(), self._maintenance.recent
+        backends = [
+            _backend(one, states.get((one["service"], one["name"])), recent.connection_rate(one, now))
+            for one in whole["backends"]
+        ]
+        return {**whole, "backends": backends, "mirrors": [self._mirror(one, now) for one in whole["mirrors"]]}
 
-    def _mirror(self, entry: MirrorEntry) -> RunMirrorEntry:
-        pause = self._overrides.value.get(OverrideKind.PAUSE, entry["service"], entry["name"])
-        return {**entry, "paused_since": None if pause is None else times.show(pause.at)}
+    def _mirror(self, mirror: MirrorEntry, now: float) -> MirrorStatus:
+        recent = self._maintenance.recent
+        view = self._maintenance.mirror_watch.view(mirror, now)
+        pause = self._overrides.value.get(OverrideKind.PAUSE, mirror["service"], mirror["name"])
+        if pause is not None:
+            view = MirrorView(MirrorState.PAUSED, None, now - (time.time() - pause.at))
+        return {
+            **mirror,
+            "state": view.state,
+            "reason": view.reason,
+            "state_seconds": round(max(now - view.since, 0.0), 3),
+            "acked_bytes_per_second": recent.copy_rate(mirror, now),
+            "lost_bytes_last_hour": recent.lost_in_last_hour(mirror, now),
+        }
 
     def line(self) -> str:
-        """Return the state in a few words."""
-        whole = self.sums()
-        return f"{whole['flows']} flows, {sum(mirror['legs'] for mirror in whole['mirrors'])} legs"
+        """Return the state in a few words, with the codes of what is wrong."""
+        seen = self._observe()
+        shown = condition(seen)
+        codes = dict.fromkeys(one["code"] for one in shown["problems"] if not one["mended"])
+        words = f"{shown['state']}: {', '.join(codes)}" if codes else str(shown["state"])
+        legs = sum(mirror["legs"] for mirror in seen.sums["mirrors"])
+        return f"{seen.sums['flows']} flows, {legs} legs, {words}"
+
+    def _observe(self) -> Observed:
+        return Observed(
+            *(time.time(), self.sums(), self._findings.show(), self._failing_chores()),
+            *(self._loaded_rules(), self._member.health()),
+        )
 
     def machine(self) -> MachineEntry:
         """Return the state of the queues, the TUN device and the threads."""
@@ -116,10 +152,10 @@ class RunStatus:
                 number: counters for worker in self._workers for number, counters in worker.queue_counters().items()
             },
             "tunnel": dict(tunnel),
-            "kernel_translation_off_because": self._kernel_rules.why_not_translated,
-            "paths_checked": self._kernel_rules.firewall.checks_paths,
-            "kept": self._keeper.entries,
-            "packets_forged": dict(self._kernel_rules.forged_packets),
+            "kernel_translation_off_because": self._maintenance.kernel_rules.why_not_translated,
+            "paths_checked": self._maintenance.kernel_rules.firewall.checks_paths,
+            "kept": self._maintenance.keeper.entries,
+            "packets_forged": dict(self._maintenance.kernel_rules.forged_packets),
             "added_latency": add_histograms([worker.added_latency() for worker in self._workers]),
             "thread_cpu_seconds": processor_seconds(),
             "internal_errors": sum(worker.internal_errors for worker in self._workers),
@@ -127,7 +163,7 @@ class RunStatus:
         }
 
 
-def _backend(counts: BackendCounts, admission: AdmissionEntry | None) -> BackendEntry:
+def _backend(counts: BackendCounts, admission: AdmissionEntry | None, rate: float) -> BackendEntry:
     """Return a backend with its state. ``admission`` is None for a sorry server and for a removed backend."""
     if admission is None or counts["removed"]:
         state = BackendState.REMOVED if counts["removed"] else BackendState.SORRY
@@ -146,6 +182,7 @@ def _backend(counts: BackendCounts, admission: AdmissionEntry | None) -> Backend
         "address": counts["address"],
         "flows": counts["flows"],
         "connections": counts["connections"],
+        "connections_per_second": rate,
         "refused_syns": counts["refused_syns"],
         "unanswered_syns": counts["unanswered_syns"],
         "full_syns": counts["full_syns"],

@@ -158,11 +158,11 @@ class Runner:
         situation = partial(situation_of, self.member, self._shared, keeps_rules=keep_rules)
         self._status = RunStatus(
             *(rules.path, self._workers, self._backends, self._overrides),
-            *(self.member, self._kernel_rules, self._shared),
+            *(self.member, self._maintenance, self._shared),
             log=logs.status,
             failing_chores=self._failing_chores,
             findings=self._findings,
-            keeper=self._maintenance.keeper,
+            loaded_rules=self._reloader.view.loaded,
             costs=lambda sums: situation().costs(sums, self._reloader.rules),
         )
         commands = api_control.commands(
@@ -383,6 +383,7 @@ class Runner:
     def _report_hung(self) -> None:
         for thread in self._chore_threads:
             thread.report_hung()
+        self.member.health()  # then the first question for it finds a packet thread that is stuck
         self._findings.replace("files", self._files.findings() + self._logs.findings())
 
     def _failing_chores(self) -> list[ChoreFailure]:

@@ -11,10 +11,11 @@ from natmirror.findings import FindingEntry
 from natmirror.ha.member import PairEntry
 from natmirror.histograms import HistogramEntry
 from natmirror.linux.counters import OutboxCounter, QueueCounter
-from natmirror.mirror.shown import FlowEntry, LegEntry, MirrorEntry
+from natmirror.mirror.shown import FlowEntry, LegEntry, MirrorEntry, MirrorState
 from natmirror.reasons import EndedBy, EndReason
 from natmirror.rules import OverrideKind
 from natmirror.runtime.chores import ChoreFailure
+from natmirror.runtime.condition import ConditionEntry
 from natmirror.runtime.explained import ExplainAnswer
 from natmirror.runtime.keeper import KeptEntry
 from natmirror.runtime.logs import LogEntry
@@ -52,6 +53,8 @@ class BackendEntry(AdmissionEntry):
     """Its connections now."""
     connections: int
     """Connections that it has accepted since natmirror started."""
+    connections_per_second: float
+    """New connections that it accepts per second, in the last 10 s."""
     refused_syns: int
     """Clients' SYNs that it has answered with a RST."""
     unanswered_syns: int
@@ -62,21 +65,29 @@ class BackendEntry(AdmissionEntry):
     """The limit on its connections; null for none."""
 
 
-class RunMirrorEntry(MirrorEntry):
-    """A mirror, and whether a command has paused it."""
+class MirrorStatus(MirrorEntry):
+    """A mirror, with its state. At any moment, ``client_bytes`` = ``acked_bytes`` + ``pending_bytes`` + the sum of
+    ``lost_bytes``."""
 
-    paused_since: str | None
-    """When ``natmirror mirror pause`` was given, in UTC (RFC 3339); null unless it is paused."""
+    state: MirrorState
+    """Whether it takes copies."""
+    reason: EndReason | None
+    """Why its legs fail; null while it is not down."""
+    state_seconds: float
+    """Seconds for which it has been so, as far as legs have shown it; looked at every two seconds."""
+    acked_bytes_per_second: float
+    """Bytes that it acknowledges per second, in the last 10 s."""
+    lost_bytes_last_hour: dict[EndReason, int]
+    """Bytes that it did not get within the last hour, by reason; counted every minute."""
 
 
 class RunSums(Sums):
     """The counters of all threads together."""
 
-    mirrors: list[RunMirrorEntry]
-    """Each mirror, in the order of the rules."""
-
     backends: list[BackendEntry]
     """Each backend, in the order of the rules."""
+    mirrors: list[MirrorStatus]
+    """Each mirror, in the order of the rules."""
 
 
 class OverrideEntry(TypedDict):
@@ -151,17 +162,35 @@ class CostsEntry(TypedDict):
     """The other host of the pair takes over; null without a pair."""
 
 
+class LoadedRules(TypedDict):
+    """The rules that run, in short."""
+
+    version: str
+    """The beginning of the SHA-256 of these rules as text with all defaults: two natmirrors with the same version have
+    the same rules."""
+    loaded_at: str
+    """Since when these rules have run, in UTC (RFC 3339)."""
+    file_differs: bool
+    """Whether the rules file has other rules, or cannot be used. natmirror looks every three seconds."""
+    file_error: str | None
+    """Why a reload cannot apply the file; null if it can."""
+
+
 class StatusAnswer(RunSums):
     """The state of a running natmirror."""
 
     at: str
     """The time of this state, in UTC (RFC 3339)."""
+    condition: ConditionEntry
+    """Whether all is well, and what is not."""
     version: str
     """natmirror's version."""
     pid: int
     """The process id."""
     rules: str
     """The path of the rules file."""
+    loaded_rules: LoadedRules
+    """The rules that run, in short."""
     started_at: str
     """When natmirror started, in UTC (RFC 3339)."""
     uptime_seconds: float
@@ -256,6 +285,9 @@ class RulesAnswer(TypedDict):
     """The time of this answer, in UTC (RFC 3339)."""
     path: str
     """The path of the rules file."""
+    version: str
+    """The beginning of the SHA-256 of these rules as text with all defaults: two natmirrors with the same version have
+    the same rules."""
     loaded_at: str
     """Since when these rules have run, in UTC (RFC 3339)."""
     running: list[str]

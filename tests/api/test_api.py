@@ -17,20 +17,18 @@ from natmirror.cli import overrides
 from natmirror.cli.commands import main
 from natmirror.errors import HostError
 from natmirror.events import EventRing
-from natmirror.findings import Findings, HostCode
 from natmirror.reasons import EndedBy, EndReason
 from natmirror.runtime import engine_proxy
 from natmirror.runtime.run_lists import RunLists
 from natmirror.runtime.selection import names_in
-from natmirror.runtime.shared_state import OFF
 from natmirror.runtime.shown import EndedLeg
 from tests.helpers.api import served as serving
 from tests.helpers.client_connection import ClientConnection, engine
 from tests.helpers.clock import Clock
 from tests.helpers.immediate import proxy
+from tests.helpers.status import status_document
 from tests.helpers.support import CLIENT
 
-QUEUE = {"packets_received": 7, "packets_dropped_queue_full": 0}
 ENDED: EndedLeg = {
     "ended_at": "2026-01-02T03:04:05.678+00:00",
     "client": "10.10.0.11:40000",
@@ -41,75 +39,7 @@ ENDED: EndedLeg = {
     "acked_bytes": 300,
     "ended_by": EndedBy.CLIENT,
 }
-BACKEND = {
-    "service": "openflow",
-    "name": "c1",
-    "address": "10.20.0.11:6653",
-    "state": "up",
-    "healthy": True,
-    "reason": "",
-    "state_seconds": 9.5,
-    "share": 0.4,
-    "weight": 1,
-    "weight_in_rules": 1,
-    "flows": 1,
-    "connections": 1,
-    "refused_syns": 2,
-    "unanswered_syns": 3,
-    "full_syns": 5,
-    "max_connections": 500,
-}
-_OVERRIDE = {
-    "service": "openflow",
-    "backend": "c1",
-    "mirror": None,
-    "weight": None,
-    "resets_at": None,
-    "since": "2026-11-30T02:00:00.123+00:00",
-    "kept": False,
-}
-OVERRIDES = [
-    {**_OVERRIDE, "kind": "drain", "resets_at": "2026-11-30T03:00:00.123+00:00"},
-    {**_OVERRIDE, "kind": "weight", "weight": 3, "kept": True},
-    {**_OVERRIDE, "kind": "pause", "backend": None, "mirror": "master"},
-]
-COSTS = {"restart": {"connections": 2, "copies_ended": 3, "copies_begun_again": 0}, "move": None}
-CHORES = [
-    {
-        "name": "iptables rules",
-        "error": "cannot run iptables-nft-save -t raw: Too many open files",
-        "failing_seconds": 72.5,
-    }
-]
-MACHINE = {
-    "queues": {"6653": QUEUE},
-    "tunnel": {"packets_sent": 3},
-    "ended_threads": {},
-    "internal_errors": 0,
-    "kernel_translation_off_because": "nft is missing",
-    "paths_checked": False,
-    "kept": [
-        {
-            "name": "iptables-nft table raw",
-            "in_place": True,
-            "repairs": 2,
-            "repaired_at": "01:03",
-            "difference": "chain NATMIRROR-PRE is missing",
-            "changed_by": "nft (pid 7)",
-            "contested": False,
-        },
-        {
-            "name": "TUN device",
-            "in_place": True,
-            "repairs": 0,
-            "repaired_at": None,
-            "difference": "",
-            "changed_by": "",
-            "contested": False,
-        },
-    ],
-    "packets_forged": {"10.20.0.13:6653": 3},
-}
+BACKEND = {"service": "openflow", "name": "c1", "state": "up", "flows": 1, "weight": 1, "weight_in_rules": 1}
 
 
 def too_busy() -> Any:
@@ -130,20 +60,8 @@ def served(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ClientConnec
     session.from_client("PA", b"x" * 20_000)
     session.from_mirror("A", 1, 1 + 1460)
     session.now += 2.5
-    head = {"version": "1.2", "pid": 5, "uptime_seconds": 90_061.0, "rules": "lb.yaml", "machine": MACHINE}
-    findings = Findings(lambda: "01:02")
-    findings.replace("host", [HostCode.NO_FORWARDING.found(interfaces="sw0", settings="net.ipv4.ip_forward=1")])
-    head |= {
-        "overrides": OVERRIDES,
-        "failing_chores": CHORES,
-        "findings": findings.show(),
-        "pair": None,
-        "costs": COSTS,
-    }
-    head |= {"log": {"records_queued": 0, "records_dropped": 3, "records_suppressed": 0}}
-    resources = {
-        "status": lambda: {**head, **session.engine.snapshot(session.now), "backends": [BACKEND]},
-    }
+    head = status_document()
+    resources = {"status": lambda: {**head, "mirrors": session.engine.snapshot(session.now)["mirrors"]}}
     monkeypatch.setattr(engine_proxy, "time", SimpleNamespace(monotonic=lambda: session.now))
     one = session.engine
     ring = EventRing(lambda: 0.0)
@@ -242,14 +160,6 @@ def test_orders_are_obeyed_or_refused(path: Path) -> None:
         assert "deadline: a number of seconds" in response.json()["error"]
 
 
-def test_the_status_screen_has_what_commands_have_set(served: ClientConnection, path: Path) -> None:
-    screen = run("status", "--api", path).output
-    since = "by a command since 2026-11-30T02:00:00Z"
-    assert f"openflow/c1: drained, resets what is left at 2026-11-30T03:00:00Z, {since}\n" in screen
-    assert f"openflow/c1: weight 3, {since}, also over a restart\n" in screen
-    assert f"mirror openflow/master: paused, {since}\n" in screen
-
-
 def backend_rows(*rows: dict[str, Any]) -> Callable[[], Any]:
     """Return a resource that shows these rows of backends, one after another, and the last one from then on."""
     left = list(rows)
@@ -311,87 +221,13 @@ def test_a_weight_is_shown_and_set(path: Path) -> None:
         assert (refused.exit_code, "expected a weight from 1 to 1000 or rules" in refused.output) == (2, True)
 
 
-def test_the_status_screen_counts_what_is_not_copied(served: ClientConnection, path: Path) -> None:
-    served.from_mirror("RA", 1, 1)
-    screen = run("status", "--api", path).output
-    [row] = [line for line in screen.splitlines() if "mirror-reset 18.1 KiB" in line]
-    assert all(words in row for words in ("not all copied", " 1 ")), screen
-    assert "connections not copied now to openflow/master: mirror-reset 1\n" in screen
-
-
-@pytest.mark.usefixtures("served")
-def test_the_status_screen_tells_it_all(path: Path) -> None:
-    screen = run("status", "--api", path).output
-    assert "natmirror 1.2, pid 5, up 1 d 1:01:01, rules lb.yaml, 1 flows" in screen
-    for words in (
-        ["c1", "10.20.0.11:6653", "up, slow start: 40% of its share"],
-        ["master", "1460 B of 19.5 KiB", "18.1 KiB, 2.5 s", "nothing"],
-    ):
-        assert any(all(word in line for word in words) for line in screen.splitlines()), screen
-    assert "packets dropped: for-leg" not in screen
-    assert "queue 6653: packets_received 7\n" in screen
-    assert "memory for mirrors: 45.6 KiB of 1024.0 MiB" in screen
-    assert "the kernel does not translate addresses: nft is missing" in screen
-    assert "a restart now: 2 connections may be reset, 3 copies end\n" in screen
-    assert "failing for 0:01:12: iptables rules: cannot run iptables-nft-save -t raw: Too many open files" in screen
-    assert (
-        "repaired 2 times, last at 01:03: iptables-nft table raw: chain NATMIRROR-PRE is missing (changed by" in screen
-    )
-    assert "TUN device" not in screen
-    assert "log messages not written: dropped 3\n" in screen
-    assert screen.splitlines()[1].startswith("FAILURE no-forwarding: this host does not forward packets")
-    assert "run: sysctl -w net.ipv4.ip_forward=1 (since 01:02)" in " ".join(screen.split())
-
-
-PAIR = {"role": "master", "since": "03:04", "source": "keepalived", "hosts": ["lb1", "lb2"], "store": "redis://h"}
-SHARED = {
-    "store": "redis://h",
-    "state": "connecting",
-    "records": 7,
-    "records_rejected": 0,
-    "waiting_writes": 3,
-    "lag_seconds": 1.25,
-    "last_change_seconds": None,
-    "outages": 2,
-    "error": "Connection refused",
-}
-
-
-@pytest.mark.parametrize(
-    ("shared", "line"),
-    [
-        (
-            dict(OFF),
-            "none (the rules have no ha.state): a takeover ends all legs, and may reset pinned flows\n",
-        ),
-        (
-            SHARED,
-            "redis://h connecting, 7 records of the other host, 3 own changes not written for 1.2 s, outages 2,",
-        ),
-        (
-            SHARED
-            | {
-                "state": "complete",
-                "waiting_writes": 0,
-                "lag_seconds": 0.0,
-                "outages": 0,
-                "error": None,
-                "records_rejected": 1,
-            },
-            "redis://h complete, 7 records of the other host,"
-            " 1 rejected: the hosts' rules, ha.key or versions differ\n",
-        ),
-    ],
-)
-@pytest.mark.usefixtures("served")
-def test_the_status_screen_of_a_pair_says_what_a_move_would_cost(path: Path, shared: dict[str, Any], line: str) -> None:
-    status = {**ask("status", path), "pair": PAIR, "shared_state": shared, "pinned_flows": 4}
-    other = path.with_name("pair.sock")
-    with serving(other, {"status": lambda: status}):
-        screen = run("status", "--api", other).output
-    assert "pair: lb1 and lb2\nthis host: master since 03:04\n" in screen
-    assert f"shared state: {line}" in screen
-    assert "pinned flows: 4, whose backend the rules alone do not give\n" in screen
+def test_the_status_is_a_screen(path: Path) -> None:
+    with serving(path, {"status": status_document}):
+        result = run("status", "--api", path)
+        assert result.exit_code == 0
+        assert result.output.startswith("NOT FIT: 1 problem  natmirror 1.2, up 0:01:00, pid 5\nFAILURE no-forwarding: ")
+        assert "counters: " not in result.output
+        assert "counters: " in run("status", "--counters", "--api", path).output
 
 
 def test_the_legs_screen_has_a_row_for_each_leg(served: ClientConnection, path: Path) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from natmirror.backends.admission import Admission, Kill, Panic, Share
-from natmirror.rules import OverrideKind, parse_rules
+from natmirror.rules import Override, OverrideKind, parse_rules
 from tests.helpers.overrides import drain, end, follow, override, undrain
 from tests.helpers.support import RULES, at
 
@@ -35,6 +35,18 @@ def test_a_backend_that_goes_down_is_closed_and_its_connections_are_reset() -> N
 def test_with_when_down_keep_the_connections_stay() -> None:
     one = pool(when_down="keep")
     assert one.set_health("openflow", "c1", is_up=False, reason="x", now=5.0) == [Share("openflow", "c1", 0.0)]
+
+
+def test_a_drained_backend_shows_since_when_it_is_drained() -> None:
+    one = pool()
+    drain(one, "c1", 10.0)
+    assert one.show(25.0)["openflow", "c1"]["state_seconds"] == 15.0
+    undrain(one, "c1", 30.0)
+    assert one.show(31.0)["openflow", "c1"]["state_seconds"] == 31.0, "it has been up all the time"
+    kept = Override(OverrideKind.DRAIN, "openflow", "c1", "", at=5000.0, is_kept=True)
+    again = pool()
+    again.follow(again.overrides.including(kept), 1.0, 5100.0)  # by a run before this one
+    assert again.show(2.0)["openflow", "c1"]["state_seconds"] == 101.0
 
 
 def test_a_drained_backend_keeps_its_connections_until_the_deadline() -> None:

@@ -140,6 +140,24 @@ def _set_async(version: int) -> bytes:
     return build(version, Type.SET_ASYNC, 1, pack("!HHIHHI", 0, 8, 5, 1, 8, 6))
 
 
+SAMPLES = {version: corpus(version) for version in ALL}
+
+
+@st.composite
+def changed(draw: st.DrawFn) -> bytes:
+    """Draw a message that is changed in some places, and cut off or longer."""
+    version = draw(st.sampled_from(ALL))
+    raw = bytearray(draw(st.sampled_from(SAMPLES[version])))
+    special = st.sampled_from((0, 1, 3, 4, 7, 8, 0x7F, 0x80, 0xFF)) | st.integers(0, 255)
+    for place in draw(st.lists(st.integers(8, len(raw)), max_size=4)):
+        if place < len(raw):
+            raw[place] = draw(special)
+    raw = raw[: draw(st.integers(8, len(raw)))] if draw(st.booleans()) else raw
+    raw += draw(st.binary(max_size=9))
+    raw[2:4] = pack("!H", len(raw))
+    return bytes(raw)
+
+
 # Values
 
 

@@ -55,7 +55,7 @@ def test_what_commands_set_holds_until_it_is_taken_back(scene: Scene) -> None:
     run(balancer, "mirror", "pause", "openflow/master")
     balancer.wait_for_status(lambda status: status["mirrors"][0]["legs"] == 0, "the legs to end")
     mirror = balancer.status()["mirrors"][0]
-    assert (mirror["legs_ended"]["mirror-paused"], mirror["paused_since"] is not None) == (HELD, True)
+    assert (mirror["legs_ended"]["mirror-paused"], mirror["state"]) == (HELD, "paused")
     assert_all_well(scene.run_client(connections=5, requests=5), 5)
     mirror = balancer.status()["mirrors"][0]
     assert mirror["lost_bytes"]["mirror-paused"] > 0

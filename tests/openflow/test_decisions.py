@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from natmirror.openflow.decisions import By, Decisions, fields_of, frame_in
+from natmirror.openflow.decisions import By, Decisions, fields_of, text_of
 from natmirror.openflow.messages import V10, V13, V15, Message, Type, build, parse
 from natmirror.openflow.shown import FlowModFields
 from tests.helpers.openflow import ALL, KITS, packet_in
@@ -35,11 +35,18 @@ def packet_out(version: int, *, buffer_id: int = NO_BUFFER, data: bytes = b"fram
     return kit.make("OFPPacketOut", 2, buffer_id=buffer_id, actions=[action], data=data or None, **source)
 
 
+def output(version: int) -> str:
+    """Return the bytes of an output action in hexadecimal; the number of bytes counts for the controller only."""
+    written = bytearray()
+    KITS[version].parser.OFPActionOutput(3, 0).serialize(written, 0)
+    return bytes(written).hex()
+
+
 @everywhere
 def test_the_fields_of_a_flow_mod(version: int) -> None:
-    fields = cast("FlowModFields", fields_of(parse(flow_mod(version, buffer_id=9, command=3))))
+    fields = cast("FlowModFields", fields_of(parse(flow_mod(version, buffer_id=9))))
     expected = {
-        "command": "delete",
+        "command": "add",
         "cookie": 0xC00C1E,
         "idle_timeout": 5,
         "hard_timeout": 6,
@@ -48,30 +55,44 @@ def test_the_fields_of_a_flow_mod(version: int) -> None:
         "table_id": 0 if version == V10 else 4,
     }
     assert expected.items() <= fields.items()
-    action = KITS[version].parser.OFPActionOutput(3)
-    written = bytearray()
-    action.serialize(written, 0)
-    assert bytes(written).hex() in fields["instructions"]
+    assert fields["instructions"].endswith(output(version))
     if version != V10:
-        assert fields["match"] == "0001000c8000000400000001"
+        assert fields["match"] == "0001000c800000040000000100000000"
+
+
+@everywhere
+def test_fields_that_a_command_ignores_have_their_defaults(version: int) -> None:
+    fields = cast("FlowModFields", fields_of(parse(flow_mod(version, buffer_id=9, command=3))))
+    assert (fields["command"], fields["instructions"]) == ("delete", "")
+    assert (fields["buffer_id"], fields["idle_timeout"], fields["priority"]) == (NO_BUFFER, 0, 0)
 
 
 @everywhere
 def test_the_fields_of_a_packet_out(version: int) -> None:
     fields = fields_of(parse(packet_out(version, buffer_id=NO_BUFFER)))
-    written = bytearray()
-    KITS[version].parser.OFPActionOutput(3).serialize(written, 0)
     assert fields == {
         "buffer_id": NO_BUFFER,
-        "in_port": None if version == V15 else 1,
-        "actions": bytes(written).hex(),
+        "in_port": 1,
+        "actions": output(version),
         "data": b"frame".hex(),
     }
 
 
 @everywhere
-def test_the_frame_in_a_packet_in(version: int) -> None:
-    assert frame_in(parse(packet_in(version, frame=b"a frame"))) == b"a frame"
+def test_orders_and_their_causes_have_a_line(version: int) -> None:
+    decisions = Decisions()
+    decisions.saw(parse(packet_in(version, frame=b"frame")), 0.0)
+    decisions.decided(By.BACKEND, parse(flow_mod(version)), 0.5)
+    decisions.decided(By.BACKEND, parse(packet_out(version)[:20]), 0.5)
+    entry, cut = (one.plain(1.0) for one in decisions.latest(By.BACKEND))
+    head = "add cookie=0xc00c1e, " + ("" if version == V10 else "table=4, ")
+    assert entry["text"] == f"{head}idle_timeout=5, hard_timeout=6, priority=7,in_port=1 actions=output:3"
+    assert entry["cause"] == {
+        "age_seconds": 1.0,
+        "buffer_id": NO_BUFFER,
+        "text": "packet_in reason=no_match in_port=1 (5 bytes)",
+    }
+    assert (cut["text"], cut["fields"]) == (None, None)
 
 
 @everywhere
@@ -117,7 +138,7 @@ def test_a_cut_message_keeps_the_fields_that_are_there(version: int, length: int
     for raw in (flow_mod(version), packet_out(version), packet_in(version)):
         message = parse(raw[: 8 + length])
         fields_of(message)
-        frame_in(message)
+        text_of(message)
         decisions = Decisions()
         decisions.saw(message, 0.0)
         decisions.decided(By.MASTER, message, 0.0)
@@ -132,7 +153,7 @@ kinds = st.sampled_from([Type.FLOW_MOD, Type.PACKET_OUT, Type.PACKET_IN, Type.BA
 def test_any_bytes_raise_no_error(version: int, kind: Type, body: bytes) -> None:
     message: Message = parse(build(version, kind, 1, body))
     fields_of(message)
-    frame_in(message)
+    text_of(message)
     decisions = Decisions()
     decisions.saw(message, 0.0)
     decisions.decided(By.BACKEND, message, 0.0)

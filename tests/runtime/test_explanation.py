@@ -9,8 +9,9 @@ from typing import Any, cast
 import pytest
 
 from natmirror.actions import Drop, Hook
+from natmirror.api.text import age
 from natmirror.backends.admission import Admission, Share
-from natmirror.cli.explained import duration, text
+from natmirror.cli.explained import text
 from natmirror.engine.engine import Engine
 from natmirror.errors import RulesError
 from natmirror.linux.iptables_rules import contents
@@ -344,6 +345,6 @@ def test_the_costs_are_those_of_all_connections_together(run: Run) -> None:
 
 
 def test_durations_as_text() -> None:
-    assert [duration(one) for one in (0.04, 9.9, 12, 61, 7200, 100_000)] == [
+    assert [age(one) for one in (0.04, 9.9, 12, 61, 7200, 100_000)] == [
         *("0.0 s", "9.9 s", "12 s", "1 min", "2 h", "1 d"),
     ]

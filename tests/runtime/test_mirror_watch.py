@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from natmirror.events import Event, EventKind, EventRing
+from natmirror.mirror.shown import MirrorState
 from natmirror.reasons import EndReason
 from natmirror.runtime.mirror_watch import MirrorWatch
 
@@ -22,6 +23,7 @@ class Mirror:
         self.entry: dict[str, Any] = {
             **{"service": "web", "name": "m1", "address": "10.20.0.13:80", "legs": 0, "legs_opened": 0},
             **{"legs_ended": {}, "acked_bytes": 0, "lost_bytes": {}, "rtt_seconds": 0.0, "connections_not_copied": {}},
+            "lag_seconds": 0.0,
         }
 
     def look(self) -> list[Event]:
@@ -165,3 +167,55 @@ def test_losses_are_told_at_once_then_over_longer_and_longer_times_with_the_tota
 def test_what_the_rules_leave_out_is_no_loss(mirror: Mirror, reason: EndReason) -> None:
     mirror.lose(reason, 5000)
     assert mirror.look() == []
+
+
+# The state
+
+
+def state(mirror: Mirror) -> tuple[MirrorState, EndReason | None, float]:
+    """Return what the status shows of the mirror."""
+    view = mirror.watch.view(mirror.entry, mirror.now)  # type: ignore[arg-type]
+    return view.state, view.reason, mirror.now - view.since
+
+
+def test_a_mirror_is_untried_until_it_has_accepted_a_leg(mirror: Mirror) -> None:
+    assert state(mirror) == (MirrorState.UNTRIED, None, 0.0)
+    mirror.look()
+    mirror.look()
+    assert state(mirror) == (MirrorState.UNTRIED, None, 2 * LOOK)
+    mirror.open(1)
+    mirror.look()
+    assert state(mirror) == (MirrorState.UP, None, LOOK)
+
+
+def test_a_mirror_is_down_from_its_legs_failure_to_its_next_leg(mirror: Mirror) -> None:
+    mirror.open(3, 1000)
+    mirror.look()
+    mirror.end(3, RESET)
+    mirror.look()
+    assert state(mirror) == (MirrorState.UP, None, 2 * LOOK), "a look may come in the middle"
+    mirror.look()
+    assert state(mirror) == (MirrorState.DOWN, RESET, LOOK)
+    mirror.refuse(2)
+    mirror.look()
+    assert state(mirror) == (MirrorState.DOWN, RESET, 2 * LOOK)
+    mirror.open(1)
+    mirror.look()
+    mirror.look()
+    assert state(mirror) == (MirrorState.UP, None, 2 * LOOK)
+
+
+def test_a_mirror_that_has_refused_each_leg_is_down(mirror: Mirror) -> None:
+    mirror.refuse(2)
+    mirror.look()
+    mirror.look()
+    assert state(mirror) == (MirrorState.DOWN, REFUSED, LOOK)
+
+
+def test_a_mirror_is_behind_after_five_seconds(mirror: Mirror) -> None:
+    mirror.open(1, 1000)
+    mirror.look()
+    mirror.entry["lag_seconds"] = 5.0
+    assert state(mirror)[0] == MirrorState.UP
+    mirror.entry["lag_seconds"] = 7.5
+    assert state(mirror) == (MirrorState.BEHIND, None, 2.5)

@@ -37,6 +37,30 @@ def test_the_file_is_compared_and_parsed_only_after_a_change(path: Path) -> None
     assert view.show()["file"]["differs"] is False
 
 
+def test_the_status_has_what_the_last_look_found(path: Path) -> None:
+    view = RulesView(load_rules(path), lambda: None)
+    before = view.loaded()
+    assert (before["file_differs"], before["file_error"]) == (False, None)
+    path.write_text(RULES + "nonsense: 1\n")
+    assert view.loaded() == before, "it waits for no disk"
+    view.look()
+    assert view.loaded()["file_differs"] and "nonsense" in str(view.loaded()["file_error"])
+    path.write_text(RULES.replace("6653", "6654"))
+    view.look()
+    assert (view.loaded()["file_differs"], view.loaded()["file_error"]) == (True, None)
+    view.set(load_rules(path))
+    after = view.loaded()
+    assert (after["file_differs"], after["file_error"]) == (False, None)
+    assert len(after["version"]) == 8 and after["version"] not in ("", before["version"])
+    assert view.show()["version"] == after["version"]
+
+
+def test_the_version_is_that_of_the_rules_and_not_of_the_file(path: Path) -> None:
+    version = RulesView(load_rules(path), lambda: None).loaded()["version"]
+    path.write_text("# the same rules\n" + RULES)
+    assert RulesView(load_rules(path), lambda: None).loaded()["version"] == version
+
+
 def test_a_file_that_cannot_be_used_says_why(path: Path) -> None:
     view = RulesView(load_rules(path), lambda: None)
     path.write_text(RULES + "nonsense: 1\n")

@@ -50,6 +50,10 @@ _NICIRA_LAYOUTS = {
     17: ("exit", Struct("!6x")),
     18: ("dec_ttl", Struct("!6x")),
     20: ("controller", Struct("!HHBx")),
+    23: ("push_mpls", Struct("!H4x")),
+    24: ("pop_mpls", Struct("!H4x")),
+    25: ("set_mpls_ttl", Struct("!B5x")),
+    26: ("dec_mpls_ttl", Struct("!6x")),
     34: ("conjunction", Struct("!BBI")),
 }
 """Actions of Open vSwitch whose arguments are numbers, by subtype; the layout follows the subtype."""

@@ -36,6 +36,7 @@ _NXM_CLASSES = {
     for (of_class, _, _), field in BY_HEADER.items()
     if of_class in (NXM_0, NXM_1, PACKET_REGISTERS)
 }
+_FIRST_RESERVED = 0xFFFF_FF00
 _MAX_OPAQUE_LEN = 64  # bytes that are shown
 _RESERVED = {int(port): port.name for port in ReservedPort}
 _WIDE_FIELDS = {field.name: field for field in BY_HEADER.values()}
@@ -55,8 +56,8 @@ def nxm_name(name: str) -> str:
 
 
 def port_text(port: int) -> str:
-    """Return a port's number, or its name if it is reserved."""
-    return _RESERVED.get(port) or str(port)
+    """Return a port's number, or its name if it is reserved; as Open vSwitch does, with 16 bits if it has no name."""
+    return _RESERVED.get(port) or str(port & 0xFFFF if port >= _FIRST_RESERVED else port)
 
 
 def mac_text(address: int) -> str:

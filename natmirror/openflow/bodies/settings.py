@@ -34,7 +34,8 @@ ASYNC_KINDS = (
     Type.REQUESTFORWARD,
 )
 """The types that SET_ASYNC masks. From 1.4 on the n-th has property 2n for slaves, else 2n + 1 (1.4.1 §7.3.10)."""
-_V13_MASKS, _V13_KINDS = Struct("!6I"), 3
+V13_ASYNC_KINDS = ASYNC_KINDS[:3]
+_V13_MASKS = Struct("!6I")
 _MASK = Struct("!I")
 _MAX_PROPERTIES = 64  # of a SET_ASYNC; 1.5 defines 12, and one for experimenters
 
@@ -82,7 +83,7 @@ def decode_set_async(version: int, body: bytes) -> SetAsync:
         return SetAsync(
             tuple(
                 AsyncMask(kind, is_for_slave, next(numbers))
-                for kind in ASYNC_KINDS[:_V13_KINDS]
+                for kind in V13_ASYNC_KINDS
                 for is_for_slave in (False, True)
             )
         )

@@ -112,8 +112,8 @@ def encode_v10_match(match: Match) -> bytes:
 
     in_port = narrow_port(take("in_port", _W_IN_PORT))
     src, dst = (take(name, bit).to_bytes(6, "big") for name, bit in (("eth_src", _W_SRC), ("eth_dst", _W_DST)))
-    if fields.get("vlan_vid") == _ANY_VLAN:
-        del fields["vlan_vid"]  # a priority demands a VLAN in 1.0
+    if fields.get("vlan_vid") == _ANY_VLAN and "vlan_pcp" in fields:
+        del fields["vlan_vid"]  # in 1.0 a priority demands a VLAN
     has_vlan = fields.get("vlan_vid") != _WITHOUT_VLAN
     vlan = take("vlan_vid", _W_VLAN) & 0xFFF if has_vlan else _NO_VLAN
     if not has_vlan:

@@ -1,15 +1,13 @@
 """OpenFlow sessions in unusual cases: faults, ends from both sides, wrong switches, limits on memory."""
 
-import io
 import itertools
 import tracemalloc
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from natmirror.actions import Hook
-from natmirror.api.report import status_screen
+from natmirror.api.status_screen import status_screen
 from natmirror.engine.engine import Engine
 from natmirror.fastpath.flow_flags import has_reader
 from natmirror.net.checksum import Checksum
@@ -32,6 +30,7 @@ from tests.helpers.openflow_sessions import (
     request,
     session_of,
 )
+from tests.helpers.status import mirror_status, status_document
 from tests.helpers.support import CLIENT, MASTER, RULES, at, packet, summary
 
 V13 = messages.V13
@@ -332,34 +331,10 @@ def test_the_status_screen_has_the_reason_why_there_is_no_session() -> None:
     session = ClientConnection(one)
     session.connect()
     session.from_client("PA", TLS)
-    machine = {
-        "queues": {},
-        "tunnel": {},
-        "internal_errors": 0,
-        "ended_threads": {},
-        "kernel_translation_off_because": None,
-        "paths_checked": True,
-        "packets_forged": {},
-        "kept": [],
-    }
-    status = {
-        "version": "",
-        "pid": 1,
-        "uptime_seconds": 1,
-        "rules": "",
-        "machine": machine,
-        "pair": None,
-        "overrides": [],
-        "failing_chores": [],
-        "findings": [],
-        "costs": {},
-        "log": {"records_dropped": 0, "records_suppressed": 0},
-        **one.snapshot(session.now),
-        "backends": [],
-    }
-    screen = io.StringIO()
-    Console(file=screen, width=120).print(status_screen(status))
-    assert "tls" in screen.getvalue()
+    status = status_document()
+    status["mirrors"] = [mirror_status(entry) for entry in one.snapshot(session.now)["mirrors"]]
+    assert "connections not copied now to openflow/master: tls 1\n" in status_screen(status, None)
+    assert "OpenFlow sessions of openflow/master: not opened: tls 1" in status_screen(status, None, with_counters=True)
 
 
 def test_a_picked_up_connection_does_not_wait_for_hellos() -> None:

@@ -16,19 +16,19 @@ from natmirror.openflow.bodies.elements import Malformed
 from natmirror.openflow.bodies.frames import frame_fields
 from natmirror.openflow.bodies.text import body_text
 from natmirror.openflow.bodies.values import Body, Opaque
+from natmirror.openflow.decisions import fields_of
 from natmirror.openflow.messages import TYPES, V10, V13, V14, V15, Message, Type, build, parse
 from tests.helpers.openflow import ALL
-from tests.helpers.openflow_bodies import FRAME, corpus
+from tests.helpers.openflow_bodies import FRAME, SAMPLES, changed
 
 MAX_LEN = 0xFFFF
 STEPS_PER_BYTE = 16
 """Lines of Python; the worst message found so far needs 10 for each of its bytes."""
 everywhere = pytest.mark.parametrize("version", ALL)
-SAMPLES = {version: corpus(version) for version in ALL}
 
 
 def attempt(message: Message) -> Body | None:
-    """Return the value, or None for a message that is malformed; write its line, which works for any value."""
+    """Return the value, or None for a message that is malformed. Any value has a line, and what decisions show."""
     try:
         body = decode(message)
     except Malformed as error:
@@ -36,6 +36,7 @@ def attempt(message: Message) -> Body | None:
         return None
     assert hash(body) == hash(decode(message))
     assert body_text(body)
+    fields_of(message)
     return body
 
 
@@ -55,21 +56,6 @@ def steps(function: Callable[[], object]) -> int:
     finally:
         sys.settrace(before)
     return count
-
-
-@st.composite
-def changed(draw: st.DrawFn) -> bytes:
-    """Draw a message that is changed in some places, and cut off or longer."""
-    version = draw(st.sampled_from(ALL))
-    raw = bytearray(draw(st.sampled_from(SAMPLES[version])))
-    special = st.sampled_from((0, 1, 3, 4, 7, 8, 0x7F, 0x80, 0xFF)) | st.integers(0, 255)
-    for place in draw(st.lists(st.integers(8, len(raw)), max_size=4)):
-        if place < len(raw):
-            raw[place] = draw(special)
-    raw = raw[: draw(st.integers(8, len(raw)))] if draw(st.booleans()) else raw
-    raw += draw(st.binary(max_size=9))
-    raw[2:4] = pack("!H", len(raw))
-    return bytes(raw)
 
 
 @given(changed())

@@ -191,6 +191,8 @@ def test_a_match_of_1_0_survives_its_encoding(raw: bytes) -> None:
 def test_1_0_cannot_match_all_fields() -> None:
     with pytest.raises(ValueError, match="metadata"):
         encode_v10_match((MatchField("metadata", 5),))
+    with pytest.raises(ValueError, match="vlan_vid"):
+        encode_v10_match((MatchField("vlan_vid", 0x1000, 0x1000),))
     with pytest.raises(ValueError, match="eth_src"):
         encode_v10_match((MatchField("eth_src", 5, 7),))
 

@@ -114,7 +114,7 @@ def test_requests(version: int) -> None:
     if version != V10:
         fields |= {"out_group": 5, "cookie": 6, "cookie_mask": 4}
     name = "OFPFlowDescStatsRequest" if version == V15 else "OFPFlowStatsRequest"
-    later = {} if version == V10 else {"out_group": 5, "cookie": 4, "cookie_mask": 4}
+    later: dict[str, Any] = {} if version == V10 else {"out_group": 5, "cookie": 4, "cookie_mask": 4}
     match = (MatchField("in_port", 1),)
     assert value(kit.make(name, 1, **fields)) == FlowStatsRequest(3, match, 4, **later)
     aggregate = value(kit.make("OFPAggregateStatsRequest", 1, **fields))

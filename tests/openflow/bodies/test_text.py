@@ -59,6 +59,7 @@ _WITH_TAG = MatchField("vlan_vid", 0x1000, 0x1000)
         ((MatchField("eth_src", 1 << 40, 1 << 40),), "dl_src=01:00:00:00:00:00/01:00:00:00:00:00"),
         ((MatchField("in_port", 0xFFFF_FFFE), MatchField("metadata", 5, 255)), "metadata=0x5/0xff,in_port=LOCAL"),
         ((MatchField("reg1", 0), MatchField("tunnel_id", 9)), "reg1=0,tun_id=0x9"),
+        ((MatchField("in_port", 0xFFFF_FF01),), "in_port=65281"),
         ((MatchField("oxm_8000_99_2", 5),), "oxm_8000_99_2=0x5"),
     ],
 )

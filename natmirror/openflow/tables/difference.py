@@ -1,0 +1,63 @@
+"""The entries in which two states differ, kept up to date with each change, so that a comparison costs nothing.
+
+A rule is the same in both if table, priority, match, instructions and timeouts are; a group if its type and buckets
+are; a meter if its bands are.
+"""
+
+from natmirror.openflow.tables.entries import Key
+from natmirror.openflow.tables.state import State
+
+
+class Difference:
+    """The difference between production's state and a mirror's."""
+
+    def __init__(self, production: State, mirror: State, now: float) -> None:
+        self.production = production
+        self.mirror = mirror
+        self.since: dict[Key, float] = {}
+        """The keys of differing entries, each with the time since which it has differed; the longest first."""
+        production.watch(self)
+        mirror.watch(self)
+        self.reset(now)
+
+    def close(self) -> None:
+        """End the comparison."""
+        self.production.unwatch(self)
+        self.mirror.unwatch(self)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether both states are followed; else they cannot be compared."""
+        return self.production.not_followed is None and self.mirror.not_followed is None
+
+    def changed(self, key: Key, now: float) -> None:
+        """Compare one entry again."""
+        one, other = self.production.get(key), self.mirror.get(key)
+        if one is other or (one is not None and other is not None and one.effect == other.effect):
+            self.since.pop(key, None)
+        else:
+            self.since.setdefault(key, now)
+
+    def reset(self, now: float) -> None:
+        """Compare all entries again."""
+        if not self.is_known:
+            self.since.clear()
+            return
+        before, self.since = self.since, {}
+        for key in [*before, *self.production.all_keys(), *self.mirror.all_keys()]:
+            if key not in self.since:
+                self.changed(key, before.get(key, now))
+
+    @property
+    def oldest(self) -> float | None:
+        """Since when the entry that has differed for longest has done so; None if none differs."""
+        return next(iter(self.since.values()), None)
+
+    def lasting(self, now: float, seconds: float) -> list[Key]:
+        """Return the entries that have differed for so long."""
+        found = []
+        for key, since in self.since.items():
+            if now - since < seconds:
+                break
+            found.append(key)
+        return found

@@ -1,0 +1,87 @@
+"""The answers to a master's questions for flow, aggregate and table statistics, out of the model of its own rules.
+
+No switch has these rules, so no frame has used them: all counters are 0. A rule's age counts from the master's order.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from natmirror.openflow.bodies.elements import ANY_GROUP, ReservedPort
+from natmirror.openflow.bodies.statistics import (
+    decode_table_stats,
+    encode_aggregate_stats,
+    encode_flow_stats,
+    encode_table_stats,
+)
+from natmirror.openflow.bodies.values import AggregateStats, FlowStats, FlowStatsRequest, TableStats
+from natmirror.openflow.messages import V10
+from natmirror.openflow.tables.entries import Rule, actions_of, group_ids_of, sends_to_port
+from natmirror.openflow.tables.model import Model
+from natmirror.openflow.tables.packed import pack_match
+
+_MAX_BODY_LEN = 60_000  # bytes of one part; a message has at most 65,535
+
+
+def flow_bodies(model: Model, multipart: int, request: FlowStatsRequest, now: float) -> tuple[bytes, ...]:
+    """Return the bodies of the answer to a request for flow statistics, one for each part."""
+    return _parts(encode_flow_stats(model.version, multipart, _stats_of(one, now)) for one in _asked(model, request))
+
+
+def aggregate_bodies(model: Model, request: FlowStatsRequest) -> tuple[bytes, ...]:
+    """Return the body of the answer to a request for the sums over flows."""
+    return (encode_aggregate_stats(model.version, AggregateStats(0, 0, sum(1 for _ in _asked(model, request)))),)
+
+
+def table_bodies(model: Model, like: Iterable[bytes], n_tables: int) -> tuple[bytes, ...] | None:
+    """Return the bodies of the answer to a request for table statistics: those that the switch gave in production, with
+    the model's numbers; without such ones, ``n_tables`` entries. 1.0's entries have names, so None without such ones.
+    """
+    version = model.version
+    known = [one for body in like for one in decode_table_stats(version, body, has_more=False).tables]
+    if not known:
+        if version == V10:
+            return None
+        known = [TableStats(table, 0, 0, 0) for table in range(n_tables)]
+    count = model.state.count_in
+    return _parts(
+        encode_table_stats(version, replace(one, active=count(one.table), lookups=0, matched=0)) for one in known
+    )
+
+
+def _asked(model: Model, request: FlowStatsRequest) -> Iterator[Rule]:
+    match = pack_match(request.match)
+    for index in model.state.indexes(request.table):
+        for rule in index.covered_by(match):
+            if (rule.cookie ^ request.cookie) & request.cookie_mask:
+                continue
+            if request.out_port != ReservedPort.ANY and not sends_to_port(rule.instructions, request.out_port):
+                continue
+            if request.out_group != ANY_GROUP and request.out_group not in group_ids_of(actions_of(rule.instructions)):
+                continue
+            yield rule
+
+
+def _stats_of(rule: Rule, now: float) -> FlowStats:
+    return FlowStats(
+        *rule.key,
+        rule.instructions,
+        rule.cookie,
+        rule.idle_timeout,
+        rule.hard_timeout,
+        rule.flags,
+        rule.importance,
+        duration=max(0.0, now - rule.made_at),
+    )
+
+
+def _parts(entries: Iterable[bytes]) -> tuple[bytes, ...]:
+    """Join entries to bodies; an answer without entries has one empty body."""
+    parts: list[list[bytes]] = [[]]
+    length = 0
+    for entry in entries:
+        if length + len(entry) > _MAX_BODY_LEN and parts[-1]:
+            parts.append([])
+            length = 0
+        parts[-1].append(entry)
+        length += len(entry)
+    return tuple(b"".join(part) for part in parts)
