@@ -22,7 +22,7 @@ class AskedThread(Protocol):
 
     @property
     def answering_seconds(self) -> float:
-        """Return the time in which it has answered other threads."""
+        """Return the processor time that it has taken to answer other threads."""
 
     @property
     def busy_seconds(self) -> float:
