@@ -124,8 +124,14 @@ def test_mirror_policies_follow_the_steps(policy: type[StrEnum]) -> None:
     assert all(f"`{word}`" in source("docs/reference/rules.md") for word in policy)
 
 
-COMMANDS = commands(Mock(), Mock(), overrides=Mock(), engines=(), reloader=Mock())
-_WORDS = {"release-kernel": "cleanup", "pause": "mirror pause", "resume": "mirror resume"}
+COMMANDS = commands(Mock(), Mock(), overrides=Mock(), pools=Mock(), engines=(), reloader=Mock())
+_WORDS = {
+    "release-kernel": "cleanup",
+    "pause": "mirror pause",
+    "resume": "mirror resume",
+    "add": "backend add",
+    "remove": "backend remove",
+}
 """The commands of the API that have other words on the command line."""
 
 

@@ -128,6 +128,7 @@ WHAT_IS_LEFT_OUT = {
     "pool:": SERVICE,
     "mirrors:": SERVICE + POOL,
     "release:": SERVICE + POOL,
+    "per-client:": SERVICE + POOL,
 }
 """What examples lack, by their first key."""
 

@@ -1,5 +1,6 @@
 """Findings: what is logged, shown and counted against this host, and that each kind can be filled."""
 
+import shlex
 from collections.abc import Mapping
 
 import pytest
@@ -35,6 +36,23 @@ def test_a_finding_of_each_kind_says_what_is_wrong_and_what_to_do(code: FindingC
     assert found.mend
     assert "{" not in str(found)
     assert code == code.value == code.lower()
+
+
+PROGRAMS = {"apt", "chmod", "ip", "iptables", "iptables-legacy-save", "modprobe", "natmirror", "nft", "ping", "ss"} | {
+    *("sysctl", "systemctl", "tc", "tcpdump", "timedatectl", "ulimit", "X")
+}
+
+
+@pytest.mark.parametrize("code", ALL_CODES)
+def test_a_command_in_a_remedy_can_be_copied_up_to_the_end_of_its_line(code: FindingCode) -> None:
+    for line in code.found(**dict.fromkeys(code.values(), "X")).mend.splitlines():
+        before, run, command = line.partition("run: ")
+        assert "or: " not in before
+        if run:
+            words = shlex.split(command.replace(";", " ; "), posix=True)
+            first = [word for place, word in enumerate(words) if place == 0 or words[place - 1] == ";"]
+            assert {*first} <= PROGRAMS, command
+            assert not {"and", "or", "if", "else"} & {*words}, command
 
 
 def test_a_finding_is_logged_when_it_begins_and_when_it_ends(

@@ -21,6 +21,10 @@ def _what(one: Mapping[str, Any]) -> str:
             return f"weight {one['weight']}"
         case "pause":
             return "paused"
+        case "add":
+            return f"added at {one['address']}"
+        case "remove":
+            return "removed"
         case _:
             resets = "" if one["resets_at"] is None else f", resets what is left at {_time(one['resets_at'])}"
             return f"drained{resets}"

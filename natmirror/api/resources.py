@@ -19,6 +19,7 @@ from natmirror.api.values import (
     Flag,
     Name,
     Order,
+    Place,
     Seconds,
     Since,
     ValueType,
@@ -29,6 +30,7 @@ from natmirror.api.values import (
 JSON = "application/json"
 METRICS_PATH = "/metrics"
 MAX_LIMIT = 10_000
+MAX_CONNECTIONS = 1 << 24
 DEFAULT_LIMIT = 1000
 """Rows of a sorted list, at most and by default."""
 
@@ -256,6 +258,27 @@ ROUTES = (
             Parameter("weight", Weight(), "The weight; null for that of the rules.", is_required=True),
             _PERSIST,
         ),
+    ),
+    Route(
+        Kind.COMMAND,
+        f"{PREFIX}backends/{{service}}/{{backend}}/add",
+        "add",
+        "CommandAnswer",
+        "Add a backend to a pool, without a change of the rules file.",
+        (
+            Parameter("address", Place(), "Its address, or its address and port.", is_required=True),
+            Parameter("weight", Weight(), "Its weight; null for 1."),
+            Parameter("max_connections", Count(1, MAX_CONNECTIONS), "The limit on its connections."),
+            _PERSIST,
+        ),
+    ),
+    Route(
+        Kind.COMMAND,
+        f"{PREFIX}backends/{{service}}/{{backend}}/remove",
+        "remove",
+        "CommandAnswer",
+        "Remove a backend from its pool, without a change of the rules file.",
+        (_PERSIST,),
     ),
     Route(
         Kind.COMMAND,

@@ -7,6 +7,7 @@ one line, and nothing is left out.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from os import terminal_size
+from textwrap import TextWrapper
 from typing import Any
 
 import click
@@ -78,7 +79,8 @@ def _problems(status: Status, width: int | None, room: int | None) -> Iterator[s
 def _problem(one: Status, at: str, width: int | None) -> list[str]:
     word, colour = _MENDED if one["mended"] else _SEVERITIES[one["severity"]]
     since = "" if one["since"] is None else f" (for {age(_seconds(one['since'], at))})"
-    text = f"{word} {one['code']}: {one['problem']} -> {one['mend']}{since}"
+    remedy = "; ".join(one["mend"].splitlines())
+    text = f"{word} {one['code']}: {one['problem']} -> {remedy}{since}"
     first, *others = _wrapped([text], width)
     return [click.style(word, fg=colour) + first.removeprefix(word), *others]
 
@@ -88,12 +90,11 @@ def _seconds(since: str, at: str) -> float:
 
 
 def _wrapped(texts: Iterable[str], width: int | None) -> list[str]:
-    """Return texts as lines that fit."""
+    """Return texts as lines that fit. Paths, names and options stay whole, so that commands can be copied."""
     if width is None:
         return [*texts]
-    return [
-        line for text in texts for line in click.wrap_text(text, width, subsequent_indent=_INDENT).splitlines() or [""]
-    ]
+    wrapper = TextWrapper(width, subsequent_indent=_INDENT, break_on_hyphens=False, break_long_words=False)
+    return [line for text in texts for line in wrapper.wrap(text)]
 
 
 # Facts

@@ -37,6 +37,12 @@ class Name(ValueType):
     expected = "a name"
 
 
+class Place(ValueType):
+    """Where a new backend is. natmirror itself refuses what is no address."""
+
+    expected = "ADDRESS or ADDRESS:PORT"
+
+
 class Cursor(ValueType):
     """The end of an earlier page (lists.py)."""
 

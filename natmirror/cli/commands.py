@@ -27,11 +27,20 @@ from natmirror.rules import Rules, load_rules, text
 
 log = logging.getLogger("natmirror")
 
+_PROGRAMS_OF_ROOT = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+
+
+def _find_programs_of_root() -> None:
+    """Have programs such as iptables found also where PATH lacks their directories, as in cron and for users."""
+    found = [one for one in os.environ.get("PATH", os.defpath).split(os.pathsep) if one]
+    os.environ["PATH"] = os.pathsep.join(dict.fromkeys((*found, *_PROGRAMS_OF_ROOT)))
+
 
 class _Commands(click.Group):
     """The group of all commands: prints natmirror's own errors as one line, and exits with their codes."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        _find_programs_of_root()
         try:
             return super().invoke(ctx)
         except NoAnswerError as error:
@@ -190,7 +199,7 @@ def _print_kernel_rules(loaded: Rules, *, as_json: bool) -> None:
 
 for _command in (
     *(running.status, lists.flows, lists.legs, overrides.drain, overrides.undrain, overrides.weight),
-    *(overrides.mirror, running.reload, running.rules),
+    *(overrides.backend, overrides.mirror, running.reload, running.rules),
     *(running.resume_mirroring, explain, doctor, running.health, running.role, events.events),
     *(tools.keepalived, tools.cleanup, tools.replay, tools.demo),
 ):

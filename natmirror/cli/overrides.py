@@ -64,9 +64,9 @@ def drain(
 ) -> None:
     """Give a backend no new connections.
 
-    SERVICE and BACKEND are names in the rules. The backend's connections stay until they end or the deadline expires.
-    The drain holds until natmirror undrain; a reload keeps it, and a restart with --persist. The command holds for one
-    host: in a pair, run it on both.
+    SERVICE and BACKEND are names in the rules. The backend's connections stay until they end or the deadline
+    expires. The drain holds until natmirror undrain; a reload keeps it, and a restart with --persist. With shared
+    state the command holds on both hosts of a pair; without, run it on both.
     """
     began_at = time.monotonic()
     answer = _send("drain", backend, api_path, deadline=deadline, persist=persist)
@@ -133,11 +133,12 @@ def undrain(backend: str, api_path: Path, as_json: bool) -> None:
 def weight(backend: str, weight: str | None, persist: bool, api_path: Path, as_json: bool) -> None:
     """Show a backend's weight, or give it another one.
 
-    SERVICE and BACKEND are names in the rules. WEIGHT is a number from 1 to 1000, or the word rules for the weight that
-    the rules give. It counts for new connections, beside the weights of the pool's other backends; open connections
-    stay where they are. With balance: maglev, some clients' next connections go to other backends. With balance:
-    priority, weights have no effect, and the command is refused. The weight holds until the next weight command; a
-    reload keeps it, and a restart with --persist. The command holds for one host: in a pair, run it on both.
+    SERVICE and BACKEND are names in the rules. WEIGHT is a number from 1 to 1000, or the word rules for the weight
+    that the rules give. It counts for new connections, beside the weights of the pool's other backends; open
+    connections stay where they are. With balance: maglev, some clients' next connections go to other backends. With
+    balance: priority, weights have no effect, and the command is refused. The weight holds until the next weight
+    command; a reload keeps it, and a restart with --persist. With shared state the command holds on both hosts of a
+    pair; without, run it on both.
     """
     if weight is None:
         _show_weight(backend, api_path, as_json)
@@ -162,6 +163,59 @@ def _show_weight(backend: str, api_path: Path, as_json: bool) -> None:
 
 
 @click.group()
+def backend() -> None:
+    """Add a backend to a pool, or remove one."""
+
+
+@backend.command(epilog=epilog(exit_codes.COMMAND))
+@click.argument("service", metavar="SERVICE")
+@click.argument("name", metavar="NAME")
+@click.argument("address", metavar="ADDRESS[:PORT]")
+@click.option("--weight", type=int, metavar="WEIGHT", help="Its weight.", show_default="1")
+@click.option("--max-connections", type=int, metavar="COUNT", help="Limit on its connections.", show_default="no limit")
+@_persist_option
+@api_option
+@json_option
+def add(
+    service: str,
+    name: str,
+    address: str,
+    weight: int | None,
+    max_connections: int | None,
+    persist: bool,
+    api_path: Path,
+    as_json: bool,
+) -> None:
+    """Add a backend to a pool, without a change of the rules file.
+
+    SERVICE is a name in the rules, NAME is the backend's new name. Without PORT it has the service's. The backend
+    passes the checks that a backend in a rules file passes, and begins with a slow start if its pool has one. It
+    stays until natmirror backend remove: a reload keeps it, unless the file then has a backend of its name or
+    address. A restart keeps it with --persist alone. With shared state the command holds on both hosts of a pair;
+    without, run it on both.
+    """
+    more: dict[str, Any] = {"weight": weight, "max_connections": max_connections}
+    given = {key: value for key, value in more.items() if value is not None}
+    _print(_send("add", f"{service}/{name}", api_path, persist=persist, address=address, **given), as_json)
+
+
+@backend.command(epilog=epilog(exit_codes.COMMAND))
+@_backend_argument
+@_persist_option
+@api_option
+@json_option
+def remove(backend: str, persist: bool, api_path: Path, as_json: bool) -> None:
+    """Remove a backend from its pool, without a change of the rules file.
+
+    SERVICE and BACKEND are names in the rules. The backend gets no new connections, and keeps those that it has
+    until they end; for a deadline, drain it with --deadline before. It stays out until natmirror backend add: a
+    reload keeps it out, a restart with --persist alone. The last backend of a pool cannot be removed. With shared
+    state the command holds on both hosts of a pair; without, run it on both.
+    """
+    _print(_send("remove", backend, api_path, persist=persist), as_json)
+
+
+@click.group()
 def mirror() -> None:
     """Pause a mirror, or resume it."""
 
@@ -174,9 +228,9 @@ def mirror() -> None:
 def pause(mirror: str, persist: bool, api_path: Path, as_json: bool) -> None:
     """End the copies to a mirror, and begin no new ones.
 
-    SERVICE and MIRROR are names in the rules. What the mirror misses counts as lost, for the reason mirror-paused. The
-    pause holds until natmirror mirror resume; a reload keeps it, and a restart with --persist. The command holds for
-    one host: in a pair, run it on both.
+    SERVICE and MIRROR are names in the rules. What the mirror misses counts as lost, for the reason mirror-paused.
+    The pause holds until natmirror mirror resume; a reload keeps it, and a restart with --persist. With shared
+    state the command holds on both hosts of a pair; without, run it on both.
     """
     _print(_send("pause", mirror, api_path, persist=persist), as_json)
 

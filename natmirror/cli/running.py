@@ -70,7 +70,8 @@ def reload(dry_run: bool, api_path: Path, as_json: bool) -> None:
     """Read the rules file again, and print the changes.
 
     Lines that begin with - are gone, lines that begin with + are new. Connections and legs stay unless the new rules
-    exclude them. Wrong rules change nothing. SIGHUP does the same, and logs the changes.
+    exclude them. Wrong rules change nothing. SIGHUP does the same, and logs the changes. What commands have set stays:
+    the last lines name the backends that natmirror backend has added or removed.
     """
     from natmirror.api.client import send_command
 
@@ -78,7 +79,7 @@ def reload(dry_run: bool, api_path: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(answer, indent=2))
         return
-    click.echo("\n".join([*(answer["changes"] or ["no changes"]), *answer["costs"]]))
+    click.echo("\n".join([*(answer["changes"] or ["no changes"]), *answer["costs"], *answer["by_commands"]]))
     if dry_run:
         click.echo("nothing has changed: this was a dry run")
 
@@ -89,8 +90,9 @@ def reload(dry_run: bool, api_path: Path, as_json: bool) -> None:
 def rules(api_path: Path, as_json: bool) -> None:
     """Show the rules that run, and how those in the file differ.
 
-    The rules are shown with all defaults. Lines that begin with - are only in the rules that run, lines that begin with
-    + only in the file; natmirror reload applies them.
+    The rules are shown with all defaults, and with the backends that natmirror backend has added or removed. Lines
+    that begin with - are only in the rules that run, lines that begin with + only in the file; natmirror reload
+    applies them.
     """
     from natmirror.api.client import ask
 
@@ -105,7 +107,9 @@ def rules(api_path: Path, as_json: bool) -> None:
         verdict = f"{path}, changed at {file['changed_at']}, differs; natmirror reload applies:"
     else:
         verdict = f"{path} has the same rules"
-    click.echo("\n".join([f"running since {answer['loaded_at']}:", *answer["running"], verdict, *file["differences"]]))
+    commands = ["of these, commands have changed:", *answer["by_commands"]] if answer["by_commands"] else []
+    lines = [f"running since {answer['loaded_at']}:", *answer["running"], *commands, verdict, *file["differences"]]
+    click.echo("\n".join(lines))
 
 
 @click.command(name="resume-mirroring", epilog=epilog(exit_codes.COMMAND))

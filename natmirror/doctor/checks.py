@@ -24,6 +24,11 @@ class Check:
 
 _RULES, _SETUP, _HOST, _PATHS, _RUN = "rules", "what natmirror needs", "this host", "paths", "the running natmirror"
 
+_OF_FILES = (
+    *(OwnCode.SWITCHES_NOT_SAVED, OwnCode.ORDERS_NOT_RECORDED, OwnCode.ORDERS_LOST),
+    *(OwnCode.EVENTS_NOT_SAVED, OwnCode.LOG_LOST),
+)
+
 _NAMED: tuple[Check, ...] = (
     Check("rules-file", _RULES, "the rules file can be used", machine_checks.rules_file),
     Check("rules-in-use", _RULES, "the running natmirror uses the rules file as it is", run_checks.rules_in_use),
@@ -164,19 +169,14 @@ _NAMED: tuple[Check, ...] = (
         _RUN,
         "what it has put into the kernel is in place",
         run_checks.translation,
-        codes=tuple(
-            code
-            for code in OwnCode
-            if code
-            not in (OwnCode.SWITCHES_NOT_SAVED, OwnCode.ORDERS_NOT_RECORDED, OwnCode.ORDERS_LOST, OwnCode.LOG_LOST)
-        ),
+        codes=tuple(code for code in OwnCode if code not in _OF_FILES),
         of_run=True,
     ),
     Check(
         "files",
         _RUN,
         "its files and its log are written",
-        codes=(OwnCode.SWITCHES_NOT_SAVED, OwnCode.ORDERS_NOT_RECORDED, OwnCode.ORDERS_LOST, OwnCode.LOG_LOST),
+        codes=_OF_FILES,
         of_run=True,
     ),
     Check(

@@ -41,7 +41,7 @@ class DoctorFinding(TypedDict):
     problem: str
     """What is wrong."""
     mend: str
-    """What mends it."""
+    """What mends it: a line for each step or alternative. A command stands behind ``run: ``, and ends its line."""
     fix: list[str]
     """The command that ``--fix`` runs, word by word; empty if none is safe to run unseen."""
     document: str

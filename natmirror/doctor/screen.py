@@ -41,7 +41,7 @@ def _shown(one: Outcome) -> Iterator[str]:
     yield f"  {shown} {one.title}{_why(one)}"
     for finding in one.findings:
         yield f"         {finding.code} ({finding.code.severity}): {finding.problem}"
-        yield f"           -> {finding.mend}"
+        yield from (f"           -> {line}" for line in finding.mend.splitlines())
         yield f"           see {document(finding.code)}"
 
 

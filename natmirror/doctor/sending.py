@@ -33,8 +33,8 @@ _SECOND_SYN_AFTER = 0.9  # Linux sends a SYN again after one
 _COPIED_WITHIN = 3.5  # a leg sends SYNs after 0, 1 and 3 s
 _POLL = 0.1
 _NO_ANSWER = (
-    "run: tcpdump -ni any host {address} and host {client}; if nothing comes back, look on {name}: ip route get"
-    " {client} has to name this host as the gateway (or set source for the mirror), and no firewall may drop SYNs"
+    "run: tcpdump -ni any host {address} and host {client}\nif nothing comes back, no firewall may drop SYNs on {name},"
+    " and this has to name this host as the gateway (or set source for the mirror); there, run: ip route get {client}"
 )
 
 

@@ -505,7 +505,8 @@ void nm_flow_touch(nm_flows *flows, nm_flow *flow, double now, int moved)
     flow->seen_at = now;
     if (moved || (flow->flags & NM_FLOW_HALF_OPEN && !nm_flow_is_half_open(flow)))
         follow_state(flows, flow);
-    nm_flow_recount(flows, flow);
+    if (flow->flags & NM_FLOW_LIMITED)
+        nm_flow_recount(flows, flow);
 }
 
 double nm_flows_next_due(nm_flows *flows) { return nm_heap_next(&flows->heap); }

@@ -40,6 +40,9 @@ class FindingCode(StrEnum):
     """A kind of finding: its stable code, its severity, what it affects, the problem and the remedy. Words in braces
     stand for the values of a single finding.
 
+    The remedy has a line for each step or alternative. A command stands behind ``run: ``, and the line ends with it, so
+    that an operator can copy it.
+
     ``fix`` is a command that mends a finding of this kind for certain. It changes no rules and no routes, makes no
     filter let more pass, and ends no connection: ``natmirror doctor --fix`` runs it. ``{fix}`` in the remedy stands for
     it.
@@ -103,7 +106,12 @@ class Finding:
     """The services that it is about; empty: all, or they are unknown."""
 
     def __str__(self) -> str:
-        return f"{self.code}: {self.problem}; {self.mend}"
+        return f"{self.code}: {self.problem}; {self.remedy}"
+
+    @property
+    def remedy(self) -> str:
+        """What mends it, in one line."""
+        return "; ".join(self.mend.splitlines())
 
     @property
     def stops_production(self) -> bool:

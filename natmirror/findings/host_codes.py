@@ -70,7 +70,7 @@ class HostCode(FindingCode):
         *("production-stopped", _FAILURE, _PRODUCTION),
         "production has stopped passing since another program has attached to {interface}: {what}, which gets packets"
         " before natmirror or after it",
-        "run: {removal}; or have it let the packets of clients, backends and mirrors pass",
+        "run: {removal}\nor have it let the packets of clients, backends and mirrors pass",
     )
     QDISC_DROPS = (
         *("qdisc-drops", _FAILURE, _PRODUCTION),
@@ -100,14 +100,14 @@ class HostCode(FindingCode):
     NO_HASHLIMIT = (
         *("no-hashlimit", _FAILURE, _PRODUCTION),
         "iptables or the kernel lacks the match hashlimit, which limit-per-client needs",
-        "run: {fix}, or remove limit-per-client from the rules",
+        "run: {fix}\nor remove limit-per-client from the rules",
         None,
         ("modprobe", "xt_hashlimit"),
     )
     NO_SOCKET_MATCH = (
         *("no-socket-match", _FAILURE, _PRODUCTION),
         "iptables or the kernel lacks the match socket, by which the kernel reassembles fragments for natmirror",
-        "run: {fix}, and restart natmirror",
+        "run: {fix}\nand restart natmirror",
         None,
         ("modprobe", "xt_socket"),
     )
@@ -115,7 +115,7 @@ class HostCode(FindingCode):
         *("no-rpfilter-match", _WARNING, _COPIES),
         "iptables or the kernel lacks the match rpfilter: natmirror takes packets in the name of a mirror or a backend"
         " from each interface, also those that a client has forged",
-        "run: {fix}, and restart natmirror",
+        "run: {fix}\nand restart natmirror",
         None,
         ("modprobe", "ipt_rpfilter"),
     )
@@ -169,7 +169,7 @@ class HostCode(FindingCode):
         *("pair-address-elsewhere", _WARNING, _PRODUCTION),
         "{address} is not an address of {interface}, so the other host does not get this host's keepalived"
         " advertisements",
-        "run: ip address add {address}/{length} dev {interface}, or correct ha.{key}.interface in the rules",
+        "run: ip address add {address}/{length} dev {interface}\nor correct ha.{key}.interface in the rules",
     )
     CONNTRACK_STRICT = (
         *("conntrack-strict", _WARNING, _PRODUCTION),

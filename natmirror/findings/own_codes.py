@@ -60,7 +60,7 @@ class OwnCode(FindingCode):
     RULES_UNKNOWN = (
         *("rules-unknown", _FAILURE, _PRODUCTION),
         "production has stopped passing since natmirror cannot read {name} ({error}): its rules may be gone",
-        "run: systemctl restart natmirror; if that fails too, run {command} by hand to see why",
+        "run: systemctl restart natmirror\nif that fails too, run {command} by hand to see why",
     )
     OLD_RULES_NOT_REMOVED = (
         *("old-rules-not-removed", _FAILURE, _PRODUCTION),

@@ -5,7 +5,7 @@ from natmirror.findings.code import Affected, FindingCode, Severity, Trait
 _WARNING, _FAILURE = Severity.WARNING, Severity.FAILURE
 _PRODUCTION, _COPIES = Affected.PRODUCTION, Affected.COPIES
 _SEARCH = (
-    "tcpdump -ni any host {host}; if nothing goes out to it, look here: ip route get {host}; ip neigh show {host};"
+    "run: tcpdump -ni any host {host}\nif nothing goes out to it, run: ip route get {host}; ip neigh show {host};"
     " ip rule; nft list ruleset; iptables-legacy-save; ip xfrm policy; ip link; tc qdisc"
 )
 """What finds out whether this host is at fault, and where."""
@@ -38,7 +38,7 @@ class PathCode(FindingCode):
         *("clients-elsewhere", _WARNING, _PRODUCTION),
         "the clients' network {network} is on {interface}, but the route to {client}, a part of it, leads to {other}:"
         " clients of that part on {interface} get no reply",
-        "run: ip route get {client}; remove that route or the address of {other}",
+        "remove that route or the address of {other}; to see the route, run: ip route get {client}",
     )
     STATIC_NEIGHBOUR = (
         *("static-neighbour", _WARNING, _PRODUCTION),
@@ -68,7 +68,7 @@ class PathCode(FindingCode):
         *("link-enslaved", _WARNING, _PRODUCTION),
         "the interface {interface} is a port of {master}: the kernel gives its packets to {master}, so addresses and"
         " routes of {interface} do not work",
-        "run: ip link set {interface} nomaster; or move its addresses and routes to {master}",
+        "run: ip link set {interface} nomaster\nor move its addresses and routes to {master}",
     )
     NO_ROUTE_TO_BACKEND = (
         *("no-route-to-backend", _WARNING, _PRODUCTION),
@@ -83,14 +83,14 @@ class PathCode(FindingCode):
     LINK_DOWN = (
         *("link-down", _WARNING, _PRODUCTION),
         "the interface {interface}, by which {hosts} are reached, is down or has no carrier",
-        "run: ip link set {interface} up; if it is up, see the cable or the other end",
+        "run: ip link set {interface} up\nif it is up, see the cable or the other end",
     )
     MTU_NARROWS = (
         *("mtu-narrows", _WARNING, _PRODUCTION),
         "packets that fit {wide} (MTU {wide_mtu}) do not fit {narrow} (MTU {mtu}): connections hang if ICMP errors"
         " are filtered",
-        "run: ip link set {narrow} mtu {wide_mtu}; or: iptables -t mangle -A POSTROUTING -o {narrow} -p tcp --tcp-flags"
-        " SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu",
+        "run: ip link set {narrow} mtu {wide_mtu}\nor run: iptables -t mangle -A POSTROUTING -o {narrow} -p tcp"
+        " --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu",
     )
     BIG_TCP = (
         *("big-tcp", _WARNING, _PRODUCTION),
@@ -103,34 +103,34 @@ class PathCode(FindingCode):
         *("backend-silent", _WARNING, _PRODUCTION),
         "{name} ({address}) of service {service} has answered none of the last {count} SYNs: it is down, this host does"
         " not pass them on, or the replies do not come through this host",
-        f"run: {_SEARCH}; else on {{name}}, run: ip route get CLIENT; it has to name this host as the gateway",
+        f"{_SEARCH}\nelse this has to name this host as the gateway; on {{name}}, run: ip route get CLIENT",
     )
     MIRROR_SILENT = (
         *("mirror-silent", _FAILURE, _COPIES),
         "mirror {name} ({address}) of service {service} answers nothing: {count} packets were sent again since its last"
         " acknowledgement",
-        f"run: {_SEARCH}; else on {{name}}, run: ip route get CLIENT; it has to name this host as the gateway, or set"
-        " source for the mirror",
+        f"{_SEARCH}\nelse set source for the mirror, or this has to name this host as the gateway; on {{name}}, run: ip"
+        " route get CLIENT",
     )
     SERVICE_SILENT = (
         *("service-silent", _FAILURE, _PRODUCTION),
         "no backend of service {service} acknowledges anything that its clients, {client} among them, send",
-        f"run: {_SEARCH}; if only small packets go out, look for a rule with a length, and at the MTUs; else see"
-        " whether the backends run; on each, ip route get {client} has to name this host as the gateway",
+        f"{_SEARCH}\nif only small packets go out, look for a rule with a length, and at the MTUs\nelse see whether the"
+        " backends run; this has to name this host as the gateway; on each, run: ip route get {client}",
         Trait.MAY_LIE_BEYOND,
     )
     SERVICE_HARDLY_PASSES = (
         *("service-hardly-passes", _FAILURE, _PRODUCTION),
         "most clients of service {service}, {client} among them, wait in vain for acknowledgements of their backend, or"
         " do not get what it sends: only a few packets pass",
-        f"run: {_SEARCH}; look for limits and losses there: rules with limit or hashlimit, tc -s qdisc, ip -s link",
+        f"{_SEARCH}\nlook for limits and losses there: rules with limit or hashlimit, tc -s qdisc, ip -s link",
         Trait.MAY_LIE_BEYOND,
     )
     NO_NEW_CONNECTIONS = (
         *("no-new-connections", _WARNING, _PRODUCTION),
         "no new connection to service {service} is completed, though clients try, {client} among them: SYNs or SYN-ACKs"
         " are lost, or the SYNs have forged addresses",
-        "run: tcpdump -ni any 'host {client} and tcp[tcpflags] & tcp-syn != 0'; what comes in and does not go out, this"
+        "run: tcpdump -ni any 'host {client} and tcp[tcpflags] & tcp-syn != 0'\nwhat comes in and does not go out, this"
         " host drops: look for rules that match SYNs, new connections or their number: nft list ruleset;"
         " iptables-legacy-save; sysctl net.netfilter.nf_conntrack_max; else see whether clients that you know can"
         " connect",
@@ -139,20 +139,20 @@ class PathCode(FindingCode):
         *("syns-unanswered", _WARNING, _PRODUCTION),
         "no backend of service {service} answers the SYNs of its clients, {client} among them: they do not reach the"
         " backends, or the backends ignore them, as they do those with an MD5 signature",
-        f"run: {_SEARCH}; else see whether clients that you know can connect",
+        f"{_SEARCH}\nelse see whether clients that you know can connect",
     )
     CLIENTS_UNREACHABLE = (
         *("clients-unreachable", _FAILURE, _PRODUCTION),
         "what the backends of service {service} send does not reach its clients, {client} among them, which go on"
         " sending and acknowledge nothing",
-        f"run: {_SEARCH}; else look at the network between this host and the clients",
+        f"{_SEARCH}\nelse look at the network between this host and the clients",
         Trait.MAY_LIE_BEYOND,
     )
     HANDSHAKES_INCOMPLETE = (
         *("handshakes-incomplete", _WARNING, _PRODUCTION),
         "the backends of service {service} accept connections, but no client, {client} among them, completes one: their"
         " answers do not reach clients, or the SYNs have forged addresses",
-        f"run: {_SEARCH}; else limit-per-client in the rules drops a part of such SYNs",
+        f"{_SEARCH}\nelse limit-per-client in the rules drops a part of such SYNs",
     )
     ALL_DRAINED = (
         *("all-drained", _WARNING, _PRODUCTION),
@@ -173,18 +173,18 @@ class PathCode(FindingCode):
     TARGET_IS_THIS_HOST = (
         *("target-is-this-host", _WARNING, _PRODUCTION),
         "{name} ({address}) of service {service} has an address of this host, so its packets do not pass natmirror",
-        "run: ip address del {address}/32 dev INTERFACE; or correct the rules",
+        "run: ip address del {address}/32 dev INTERFACE\nor correct the rules",
     )
     LISTENER_BYPASSED = (
         *("listener-bypassed", _WARNING, _PRODUCTION),
         "a program on this host listens on {address} port {port}, but gets no connection of a client: natmirror gives"
         " those of service {service} to its pool",
-        "run: ss -ltnp 'sport = :{port}', and stop that program; or leave the pool out of the rules",
+        "stop that program; to see it, run: ss -ltnp 'sport = :{port}'\nor leave the pool out of the rules",
     )
     LOCAL_CLIENT = (
         *("local-client", _WARNING, _PRODUCTION),
         "a program on this host connects to service {service}, which only hosts in the networks of switches can",
-        "run: ss -tnp state syn-sent; have that program connect to a backend's own address",
+        "have that program connect to a backend's own address; to see it, run: ss -tnp state syn-sent",
     )
     SOURCE_MISSING = (
         *("source-missing", _FAILURE, _COPIES),

@@ -26,7 +26,7 @@ class FindingEntry(TypedDict):
     problem: str
     """What is wrong."""
     mend: str
-    """What mends it: a command, mostly."""
+    """What mends it: a line for each step or alternative. A command stands behind ``run: ``, and ends its line."""
     makes_unfit: bool
     """Whether it makes this host unfit: it stops production, and another host may do better."""
     mended: bool

@@ -22,12 +22,12 @@ class SetupCode(FindingCode):
     RULES_NOT_APPLIED = (
         *("rules-not-applied", _WARNING, _PRODUCTION),
         "the running natmirror does not use {path} as it is now (- is in use, + is new): {changes}",
-        "run: natmirror reload --dry-run, and then natmirror reload",
+        "run: natmirror reload --dry-run\nand then run: natmirror reload",
     )
     OTHER_RULES_IN_USE = (
         *("other-rules-in-use", _WARNING, _PRODUCTION),
         "the running natmirror uses the rules {used}, not {path}",
-        "run: natmirror doctor, without --rules; or restart natmirror with the other rules",
+        "run: natmirror doctor\nor restart natmirror with the other rules",
     )
     NO_IPTABLES = (
         *("no-iptables", _FAILURE, _PRODUCTION),
@@ -43,12 +43,13 @@ class SetupCode(FindingCode):
     NO_KEEPALIVED = (
         *("no-keepalived", _WARNING, _PRODUCTION),
         "the rules have a pair, and the program keepalived, which moves its addresses, is missing",
-        "run: apt install keepalived, and natmirror keepalived --rules {path} -o /etc/keepalived/keepalived.conf",
+        "run: apt install keepalived\nand then run: natmirror keepalived --rules {path} -o"
+        " /etc/keepalived/keepalived.conf",
     )
     NO_EXTENSION = (
         *("no-extension", _FAILURE, _PRODUCTION),
         "natmirror's {part} cannot be loaded: {error}",
-        "run: apt install python3-dev gcc libc6-dev libnetfilter-queue-dev, and install natmirror again",
+        "run: apt install python3-dev gcc libc6-dev libnetfilter-queue-dev\nand install natmirror again",
     )
     NO_RIGHTS = (
         *("no-rights", _FAILURE, _PRODUCTION),
@@ -58,7 +59,7 @@ class SetupCode(FindingCode):
     NO_TUN = (
         *("no-tun", _FAILURE, _PRODUCTION),
         "natmirror cannot open /dev/net/tun, through which it sends packets: {error}",
-        "run: {fix}; in a container, let it have that device",
+        "run: {fix}\nin a container, let it have that device",
         None,
         ("modprobe", "tun"),
     )
@@ -77,13 +78,13 @@ class SetupCode(FindingCode):
     IPTABLES_REFUSES = (
         *("iptables-refuses", _FAILURE, _PRODUCTION),
         "iptables-{backend} would refuse natmirror's rules: {error}",
-        "run: natmirror --rules {path} --dry-run, to see the rules; load the kernel's module for what is refused",
+        "to see the rules, run: natmirror --rules {path} --dry-run\nand load the kernel's module for what is refused",
     )
     NFT_REFUSES = (
         *("nft-refuses", _WARNING, _PRODUCTION),
         "nft would refuse natmirror's table: {error}; natmirror then translates each packet itself, which costs"
         " throughput",
-        "run: natmirror --rules {path} --dry-run, to see the table; load the kernel's module for what is refused",
+        "to see the table, run: natmirror --rules {path} --dry-run\nand load the kernel's module for what is refused",
     )
     LEFT_BEHIND = (
         *("left-behind", _FAILURE, _PRODUCTION),
@@ -119,7 +120,7 @@ class SetupCode(FindingCode):
     THREAD_ENDED = (
         *("thread-ended", _FAILURE, _PRODUCTION),
         "packet thread {number} has ended, and its clients' packets do not pass: {error}",
-        "run: systemctl restart natmirror; and report this as a fault of natmirror, with its log",
+        "run: systemctl restart natmirror\nand report this as a fault of natmirror, with its log",
     )
     CHORE_FAILS = (
         *("chore-fails", _WARNING, _PRODUCTION),

@@ -69,6 +69,10 @@ class OpenVSwitch:
         for state in ("down", "up"):
             self._ofctl("mod-port", str(port), state)
 
+    def appctl(self, *words: str) -> str:
+        """Give the switch's process a command of ovs-appctl, and return its output."""
+        return self._run(["ovs-appctl", f"--target={self.directory}/vswitchd.ctl", *words])
+
     def freeze(self) -> None:
         """Stop the switch's process: it keeps its connection, and sends nothing."""
         self._vswitchd.send_signal(signal.SIGSTOP)

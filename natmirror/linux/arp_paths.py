@@ -69,7 +69,7 @@ class ArpPaths:
         if value == _NEVER:
             mend = ""
         elif value in (_OF_THE_INTERFACE, _IN_ITS_NETWORK) and not is_here:
-            mend = f"ip address add {address}/32 dev {link}; or: "
+            mend = f"run: ip address add {address}/32 dev {link}\nor "
         elif (value == _IN_ITS_NETWORK and not is_near) or (value == _NOT_HIDDEN and address in self._host.hidden):
             mend = ""
         else:
@@ -77,7 +77,7 @@ class ArpPaths:
         names = [name for name, one in values.items() if one]
         text = " and ".join(f"{setting_of(name, 'arp_ignore')} = {values[name]}" for name in names)
         zeros = " ".join(f"{setting_of(name, 'arp_ignore')}=0" for name in names)
-        return Break(text, f"run: {mend}sysctl -w {zeros}", False)
+        return Break(text, f"{mend}run: sysctl -w {zeros}", False)
 
     def _why_dropped(self, *packets: "_Arp") -> Break | None:
         problem, mends = "", []

@@ -226,7 +226,8 @@ def _ask_kernel(rules: Rules, host: HostState, live: LiveClients) -> None:
             *host.client_routes.values(),
             *(link for one in host.clients for link in one.links),
         }
-        host.traffic = read_traffic(kernel, links, {link for link in ways if link is not None})
+        with _leaving_out("filters and qdiscs of tc", host), understanding("what the kernel says about tc"):
+            host.traffic = read_traffic(kernel, links, {link for link in ways if link is not None})
         give_way()
         host.routing = routing(kernel)
         if host.routing is Routing.BY_PACKET:

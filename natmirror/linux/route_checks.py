@@ -76,7 +76,7 @@ def _cut(code: PathCode, service: Service, broken: list[Break]) -> Finding:
     for one in broken:
         problems.setdefault(one.problem, one)
     some = list(problems.values())[:_MAX_REASONS]
-    mend = "; ".join(dict.fromkeys(one.mend for one in some))
+    mend = "\n".join(dict.fromkeys(one.mend for one in some))
     return code.found(service=service.name, why="; ".join(one.problem for one in some), mend=mend)
 
 
@@ -108,7 +108,7 @@ def _why_unreachable(backend: Backend, host: HostState, arp: ArpPaths) -> Break 
     if address in host.addresses:
         return Break(
             f"{backend.name} ({address}) has an address of this host",
-            f"run: ip address del {address}/32 dev INTERFACE; or correct the rules",
+            f"run: ip address del {address}/32 dev INTERFACE\nor correct the rules",
         )
     link = host.routes.get(address, "")
     if link is not None:
@@ -157,7 +157,7 @@ def _why_broken(service: Service, client: Client, backend: Backend, host: HostSt
         if client.is_beside and hop is not None and hop[1] not in client.links and _is_unknown(hop, host):
             return Break(
                 f"the route to client {client.address} leads to {hop[1]}, where {hop[0]} answers no ARP request",
-                f"run: ip route get {client.address}; remove that route or the address of {hop[1]}",
+                f"remove that route or the address of {hop[1]}; to see the route, run: ip route get {client.address}",
                 False,
             )
     return None

@@ -51,14 +51,14 @@ def why_refused(question: Question, client: Client, host: HostState) -> Break | 
     if answer.error == EINVAL and reverse_path and back is not None and back.error:
         return Break(
             f"there is no route to {question.source}, which the reverse path filter of {link} asks for",
-            f"run: ip route get {question.source}, and add that route",
+            f"add that route; to see what there is, run: ip route get {question.source}",
             False,
         )
     if answer.error == EINVAL and reverse_path == _STRICT and (back is None or back.link != link):
         return Break(
             f"the reverse path filter of {link} is strict (rp_filter = 1), and the route to {question.source} does not"
             f" lead to {link}",
-            f"run: ip route get {question.source}, and correct that route; or: sysctl -w"
+            f"correct that route; to see it, run: ip route get {question.source}\nor run: sysctl -w"
             f" {setting_of(link, 'rp_filter')}=2",
             False,
         )
@@ -83,11 +83,11 @@ def why_dead(link: str, host: HostState) -> Break | None:
     if not details.has_carrier:
         return Break(
             f"the interface {link} is down or has no carrier",
-            f"run: ip link set {link} up; if it is up, see the cable or the other end",
+            f"run: ip link set {link} up\nif it is up, see the cable or the other end",
         )
     if details.master is not None:
         return Break(
             f"the interface {link} is a port of {details.master}",
-            f"run: ip link set {link} nomaster; or move its addresses and routes to {details.master}",
+            f"run: ip link set {link} nomaster\nor move its addresses and routes to {details.master}",
         )
     return None

@@ -30,6 +30,7 @@ from natmirror.openflow.messages import (
 from natmirror.openflow.observer import MessageClass, Observer
 from natmirror.openflow.send_queue import SendQueue
 from natmirror.openflow.shown import SessionCounters, SessionEntry
+from natmirror.openflow.tables.model import Model
 from natmirror.reasons import EndReason, WithheldReason
 
 _MAX_EARLY_LEN = 128 << 10  # bytes of the switch's messages that wait until the master knows the switch
@@ -118,6 +119,11 @@ class SwitchSession:
     def settle(self, now: float) -> None:
         """Answer the open questions whose answers have come, and refuse those whose answers will not come."""
         self._answers.settle(now)
+
+    def answer_statistics_from(self, model: Model | None) -> None:
+        """Answer the master's questions for flow, aggregate and table statistics from a model of its own orders; with
+        None, as the switch has answered its controller."""
+        self._answers.model = model
 
     def next_deadline(self) -> float | None:
         """Return the deadline of the oldest open question; None where none is open."""

@@ -31,7 +31,7 @@ def _section(code: FindingCode) -> str:
     rows = [
         ("severity", f"{code.severity}, of {code.affects}"),
         ("problem", code.problem),
-        ("remedy", code.remedy),
+        ("remedy", "<br>".join(code.remedy.splitlines())),
     ]
     if code in _CHECKS_OF:
         rows.append(("check of `natmirror doctor`", literal(_CHECKS_OF[code])))

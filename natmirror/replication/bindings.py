@@ -23,6 +23,7 @@ class BindingRecords:
     """The RecordKind of pinned bindings."""
 
     name = _KIND
+    is_held = True
 
     def __init__(self, threads: Sequence[PacketThread], writer: RecordWriter) -> None:
         self._threads = threads

@@ -27,6 +27,7 @@ class LegRecords:
     """The RecordKind of legs."""
 
     name = _KIND
+    is_held = True
 
     def __init__(
         self, threads: Sequence[PacketThread], writer: RecordWriter, clock: Callable[[], float] = time.monotonic

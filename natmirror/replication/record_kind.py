@@ -29,6 +29,8 @@ class RecordKind(Protocol):
 
     name: str
     """The first word of its records' keys in the store; a blank follows it."""
+    is_held: bool
+    """Whether the Synchroniser holds other hosts' records, so that it can withdraw those which the store has lost."""
 
     async def adopt(self, records: Mapping[str, str]) -> int:
         """Adopt other hosts' records; return how many were rejected as invalid here, or for want of room."""

@@ -23,6 +23,7 @@ class SwitchRecords:
     """The RecordKind of known switches."""
 
     name = _KIND
+    is_held = True
 
     def __init__(self, threads: Sequence[PacketThread], writer: RecordWriter) -> None:
         self._threads = threads

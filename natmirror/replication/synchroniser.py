@@ -64,7 +64,7 @@ class SyncEntry(TypedDict):
     state: SyncState
     """Whether this host has read all records from the store."""
     records: int
-    """Records of the other host that this one holds."""
+    """Records of the other host's connections and switches that this one holds."""
     records_rejected: int
     """Records of the other host that this one cannot use, because its rules lack their service, backend or mirror,
     because the ``ha.key`` or the versions of the two hosts differ, or because another program has written them."""
@@ -298,7 +298,7 @@ class Synchroniser:
         async for records in self._store.load():
             own.update(record.key for record in records if record.is_own)
             others = {record.key: record.value for record in records if not record.is_own}
-            fresh |= others
+            fresh |= self._held(others)
             await self._adopt(others)
         missing = self._other_records.keys() - fresh.keys() - own
         lost = missing & self._missing
@@ -345,7 +345,7 @@ class Synchroniser:
         gone = {key: op.what == ENDED for key, op in last.items() if op.what != PUT}
         for key in gone:
             self._other_records.pop(key, None)
-        self._other_records |= put
+        self._other_records |= self._held(put)
         await self._withdraw(gone)
         await self._adopt(put)
         if ops:
@@ -358,6 +358,10 @@ class Synchroniser:
     async def _withdraw(self, gone: Mapping[str, bool]) -> None:
         for kind, its_items in self._by_kind(gone):
             await kind.withdraw(its_items)
+
+    def _held(self, records: Mapping[str, str]) -> Mapping[str, str]:
+        others = tuple(f"{kind.name} " for kind in self._kinds if not kind.is_held)
+        return {key: value for key, value in records.items() if not key.startswith(others)} if others else records
 
     def _by_kind(self, items: Mapping[str, Any]) -> Iterable[tuple[RecordKind, dict[str, Any]]]:
         """Yield each kind with its items, their keys without the kind's name; leave out unknown kinds."""

@@ -17,6 +17,8 @@ from natmirror.rules.units import show_duration
 from natmirror.rules.warnings import memory_warnings, service_warnings
 from natmirror.rules.yaml_reader import MAX_FILE_LEN, Value, parse
 
+_ANY = IPv4Address(0)
+
 
 def load_rules(path: str | Path, taken: Mapping[IPv4Address, str] | None = None) -> Rules:
     """Read a rules file; RulesError with one line where it cannot be used. ``taken`` has the addresses that no other
@@ -66,12 +68,14 @@ def _refuse_overlaps(value: Value, networks: Sequence[IPv4Network]) -> None:
 
 
 def _refuse_taken_ports(top: Fields, services: Iterable[Service]) -> None:
-    taken = {(service.address, service.port): f"of the service {service.name}" for service in services}
+    """Refuse an address whose port something else has, there or at all addresses (0.0.0.0)."""
+    taken = [(service.address, service.port, f"of the service {service.name}") for service in services]
     for key in ("metrics", "api"):
         if (found := top[key]) is not None:
-            if (whose := taken.get(found)) is not None:
-                raise top.place(key).unexpected("an address and port of its own", f"{found} {whose}")
-            taken[found] = f"of {key}"
+            for address, port, whose in taken:
+                if port == found.port and (address == found.address or _ANY in (address, found.address)):
+                    raise top.place(key).unexpected("an address and port of its own", f"{found} {whose}")
+            taken.append((found.address, found.port, f"of {key}"))
 
 
 class _Context:

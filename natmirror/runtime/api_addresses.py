@@ -7,6 +7,7 @@ import logging
 import socket
 import time
 from contextlib import suppress
+from errno import EADDRINUSE
 
 from natmirror.rules import ListenAddress, Rules
 from natmirror.runtime.chores import ChoreFailure
@@ -34,15 +35,17 @@ class ApiAddresses:
         self._wanted: dict[str, ListenAddress | None] = {key: getattr(rules, key) for key in KEYS}
 
     def update(self) -> bool:
-        """Open the sockets that the rules want, and close all others; return whether that changed any."""
-        has_changed = False
+        """Open the sockets that the rules want, and close all others; return whether that changed any.
+
+        The API's process keeps a closed one open until it ends: call this again before it is started again."""
+        outdated = [key for key, (where, _) in self._sockets.items() if where != self._wanted[key]]
+        for key in outdated:
+            self._sockets.pop(key)[1].close()
+        has_changed = bool(outdated)
         for key, wanted in self._wanted.items():
-            if key in self._sockets and self._sockets[key][0] != wanted:
-                self._sockets.pop(key)[1].close()
-                has_changed = True
             if wanted is None:
                 self._failures.pop(key, None)
-            elif key not in self._sockets and (bound := self._bound(key, wanted)) is not None:
+            elif key not in self._sockets and (bound := self._bound(key, wanted, outdated)) is not None:
                 self._sockets[key] = wanted, bound
                 has_changed = True
         return has_changed
@@ -65,10 +68,12 @@ class ApiAddresses:
             for key, (why, since) in list(self._failures.items())
         ]
 
-    def _bound(self, key: str, wanted: ListenAddress) -> socket.socket | None:
+    def _bound(self, key: str, wanted: ListenAddress, outdated: list[str]) -> socket.socket | None:
         try:
             bound = _listen(wanted, notes_arrivals=key == "metrics")
         except OSError as error:
+            if outdated and error.errno == EADDRINUSE:  # by the API's process, most likely
+                return None
             why = f"cannot listen on {wanted}: {error.strerror or error}"
             before = self._failures.get(key)
             if before is None or before[0] != why:

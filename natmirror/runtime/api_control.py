@@ -14,6 +14,7 @@ from natmirror.runtime.explanation import Explainer
 from natmirror.runtime.host_maintenance import HostMaintenance
 from natmirror.runtime.mailbox import Mailbox
 from natmirror.runtime.override_control import OverrideControl
+from natmirror.runtime.pool_commands import PoolCommands
 from natmirror.runtime.reloader import Reloader
 from natmirror.runtime.run_lists import RunLists
 from natmirror.runtime.run_status import RunStatus
@@ -52,6 +53,7 @@ def commands(
     maintenance: HostMaintenance,
     *,
     overrides: OverrideControl,
+    pools: PoolCommands,
     engines: Sequence[EngineProxy],
     reloader: Reloader,
 ) -> dict[str, Command]:
@@ -64,8 +66,8 @@ def commands(
     def reload(arguments: Arguments) -> ReloadAnswer:
         if arguments.get("dry_run"):
             changes, costs = reloader.preview()
-            return {"changes": changes, "costs": costs}
-        return {"changes": reloader.reload(), "costs": []}
+            return {"changes": changes, "costs": costs, "by_commands": overrides.beside()}
+        return {"changes": reloader.reload(), "costs": [], "by_commands": overrides.beside()}
 
     def release_kernel() -> CommandAnswer:
         maintenance.release_kernel()
@@ -79,6 +81,8 @@ def commands(
     return {
         "drain": partial(overrides.command, overrides.drain),
         "undrain": partial(overrides.command, overrides.undrain),
+        "add": lambda arguments: maintenance.thread.request(partial(pools.add, arguments)),
+        "remove": lambda arguments: maintenance.thread.request(partial(pools.remove, arguments)),
         "weight": partial(overrides.command, overrides.weigh),
         "pause": partial(overrides.command, overrides.pause),
         "resume": partial(overrides.command, overrides.resume),

@@ -45,6 +45,8 @@ _END_TIMEOUT = 2.0
 _JOIN_TIMEOUT = 5.0
 _PAUSES = (0.1, 10.0)  # before it is started again: after a first failure, and at most
 _LONG_LIFE = 60.0  # after which a failure counts as the first one
+_MOST_ANSWERING, _IDLE_PAUSE = 5.0, 0.02  # before it is ended for other sockets
+_IDLE_LOOKS = 10  # in a row: the process passes on the last answer meanwhile
 
 Arguments = dict[str, Any]
 """The parameters of a request, by name; those that the client has not given are missing."""
@@ -165,6 +167,7 @@ class ApiProcess:
         """Start the process, and answer it until it ends; return why it has ended, or None if it was ended because it
         has to serve other sockets."""
         self._listening.restore()
+        self._addresses.update()
         ours, theirs = socket.socketpair()
         with ours:
             with theirs:
@@ -173,7 +176,7 @@ class ApiProcess:
                 ours.setblocking(False)
                 streams = await asyncio.open_connection(sock=ours)
                 conversation = _Conversation(*streams, self._documents, self._lists, self.commands, self._makers)
-                watching = asyncio.create_task(self._watch_sockets(ours))
+                watching = asyncio.create_task(self._watch_sockets(ours, conversation))
                 try:
                     why = await conversation.run(self._note_beat)
                     if watching.done():
@@ -188,11 +191,15 @@ class ApiProcess:
                 code = _end(process)
         return why or f"it has ended, {code}"
 
-    async def _watch_sockets(self, connection: socket.socket) -> None:
+    async def _watch_sockets(self, connection: socket.socket, conversation: "_Conversation") -> None:
         """Once there are other sockets, because the path of one was removed or the rules have changed, end the process,
-        which has the old ones."""
+        which has the old ones. Clients that wait for an answer get it first, if that does not take long."""
         while not (self._listening.restore() | self._addresses.update()):
             await asyncio.sleep(CHECK_INTERVAL)
+        idle, until = 0, time.monotonic() + _MOST_ANSWERING
+        while idle < _IDLE_LOOKS and time.monotonic() < until:
+            await asyncio.sleep(_IDLE_PAUSE)
+            idle = 0 if conversation.is_busy else idle + 1
         connection.shutdown(socket.SHUT_RDWR)
 
     def _note_beat(self) -> None:
@@ -249,6 +256,11 @@ class _Conversation:
                 return "it has asked too much"
             else:
                 self._tasks[question["id"]] = asyncio.create_task(self._answer(question["id"], question))
+
+    @property
+    def is_busy(self) -> bool:
+        """Return whether a question or the next part of a list is under way."""
+        return bool(self._tasks or self._parts)
 
     def close(self) -> None:
         """Forget all questions."""

@@ -1,6 +1,7 @@
 """Gathers what ``natmirror explain`` answers: from the packet thread that has the client, from the backends' states and
 from the rules file on disk; or, for a rules file alone, from a fresh engine."""
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -50,6 +51,7 @@ class Explainer:
         self._maintenance = maintenance
         self._backends = backends
         self._situation = situation
+        self._seen: tuple[tuple[int, ...], Rules, Rules | NatmirrorError] | None = None
 
     def explain(self, client: str, service: str | None) -> ExplainAnswer:
         """Return what natmirror does with a client's connections to a service, or to all. ValueError where ``client``
@@ -74,11 +76,32 @@ class Explainer:
     def _cost_of_reload(self, rules: Rules) -> tuple[ReloadCost | None, str | None]:
         """Return what a reload would cost, or why it would be refused."""
         try:
-            return ReloadCost(rules, self._maintenance.thread.ask(self._reloader.read, _FILE_TIMEOUT)), None
+            return ReloadCost(rules, self._maintenance.thread.ask(self._foresee, _FILE_TIMEOUT)), None
         except TimeoutError:
             return None, "natmirror cannot read it now: its maintenance thread is busy"
         except NatmirrorError as error:
             return None, str(error)
+
+    def _foresee(self) -> Rules:
+        return self._reloader.foresee(self._read_file())
+
+    def _read_file(self) -> Rules:
+        """Return the rules in the file, as Reloader.read() does, in the same thread. Parse the file again only after it
+        or the rules that run have changed: not only operators may ask, and often (``api`` in the rules)."""
+        running = self._reloader.rules
+        try:
+            found = os.stat(running.path)
+        except OSError:
+            return self._reloader.read()
+        state = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+        if self._seen is None or self._seen[0] != state or self._seen[1] is not running:
+            try:
+                self._seen = state, running, self._reloader.read()
+            except NatmirrorError as error:
+                self._seen = state, running, error
+        if isinstance(self._seen[2], NatmirrorError):
+            raise self._seen[2].with_traceback(None)  # else it would grow with each raise
+        return self._seen[2]
 
 
 def explain_rules(rules: Rules, threads: int, client: str, service: str | None) -> ExplainAnswer:

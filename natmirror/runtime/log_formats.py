@@ -42,7 +42,7 @@ class Formatter(logging.Formatter):
         if not self._to_journal:
             return text
         priority = f"<{_PRIORITIES.get(record.levelno, 6)}>"
-        return "\n".join(priority + line for line in text.splitlines())
+        return "\n".join(priority + line for line in text.split("\n"))
 
     def last_words(self, text: str) -> str:
         """Return the line with which the program ends because of an error."""

@@ -32,6 +32,7 @@ class OverrideFile:
         self._wanted: list[Override] = []
         self._written: list[Override] = []
         chores = [
+            Chore("overrides", NEVER, self._remove_unfinished),
             Chore("overrides", _RETRY_INTERVAL, self._save),
             Chore("overrides", NEVER, self._save, NEVER, at_end=True),
         ]
@@ -46,7 +47,6 @@ class OverrideFile:
         """Return the overrides of earlier runs, before the thread starts. Log what cannot be read."""
         if self._path is None:
             return Overrides()
-        whole_file.remove_unfinished(self._path)
         try:
             found = whole_file.read_list(self._path, _NAME, _FORMAT, "overrides")
         except HostError as error:
@@ -72,6 +72,12 @@ class OverrideFile:
         self._wanted = wanted
         return self.thread.request(self._save)
 
+    def wait_until_saved(self, timeout: float) -> None:
+        """Wait until the file has the latest change. HostError where it cannot be written, TimeoutError where that
+        takes longer."""
+        if self._path is not None and self._wanted != self._written:
+            self.thread.ask(self._save, timeout)
+
     def findings(self) -> list[Finding]:
         """Return what is wrong with the file; from any thread."""
         errors = {failure["error"] for failure in self.thread.failures()}
@@ -81,6 +87,10 @@ class OverrideFile:
         return [OwnCode.OVERRIDES_NOT_SAVED.found(path=self._path, error=error.removeprefix(f"{self._path}: "))]
 
     # In the thread
+
+    def _remove_unfinished(self) -> None:
+        if self._path is not None:
+            whole_file.remove_unfinished(self._path)
 
     def _save(self) -> None:
         wanted = self._wanted

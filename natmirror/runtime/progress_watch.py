@@ -25,15 +25,18 @@ class ProgressWatch:
         """Forget what was seen: another host passes production now, or has passed it."""
         self._number: int | None = None
         self._grown_at = self._looked_at = 0.0
+        self._has_failed = False  # since then
         self._pauses: deque[float] = deque(maxlen=_REMEMBERED)
 
-    def look(self, number: int, now: float) -> None:
-        """Take the number as it is now; call this every second or so."""
+    def look(self, number: int, now: float, *, has_failed: bool = False) -> None:
+        """Take the number as it is now; call this every second or so. ``has_failed``: it is known that production does
+        not pass, so that such a pause is not usual."""
+        self._has_failed |= has_failed
         had_stopped, self._looked_at = self.stopped_at is not None, now
         if number != self._number:
-            if self._number is not None:
+            if self._number is not None and not self._has_failed:
                 self._pauses.append(now - self._grown_at)
-            self._number, self._grown_at = number, now
+            self._number, self._grown_at, self._has_failed = number, now, has_failed
         if not had_stopped and self.stopped_at is not None:
             self.on_stop()
 

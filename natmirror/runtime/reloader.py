@@ -28,7 +28,7 @@ from natmirror.runtime.engine_proxy import EngineProxy
 from natmirror.runtime.host_maintenance import HostMaintenance
 from natmirror.runtime.mailbox import Mailbox
 from natmirror.runtime.output_files import OrderFiles
-from natmirror.runtime.override_control import OverrideControl
+from natmirror.runtime.override_control import Change, OverrideControl
 from natmirror.runtime.rules_view import RulesView
 from natmirror.runtime.shared_state import SharedState
 
@@ -61,7 +61,7 @@ class Reloader:
         self.collection = Chore("garbage collection after a reload", NEVER, _collect, NEVER)
         """A chore for the main thread."""
         self._rules = rules
-        self.view = RulesView(rules, self._delay_collection)
+        self.view = RulesView(rules, lambda: overrides.value, self._delay_collection)
         """The rules that run, for the thread in which HostMaintenance looks at the host."""
         self._maintenance = maintenance
         maintenance.look_at_rules_file = self.view.look
@@ -100,17 +100,22 @@ class Reloader:
         """Read the rules file; return the changes that a reload would make, and what connections would lose.
         NatmirrorError where a reload would be refused. Call it in the thread of HostMaintenance."""
         rules = self.read()
+        before, after = self.rules, self.foresee(rules)
         losses: Counter[Loss] = Counter()
-        for engine in self._engines if rules != self._rules else ():
-            losses += engine.count_flows(ReloadCost(self._rules, rules).losses)
+        for engine in self._engines if before != after else ():
+            losses += engine.count_flows(ReloadCost(before, after).losses)
         costs = [
             f"{connections(count)} of {loss.service} {loss.one if count == 1 else loss.several}"
             for loss, count in sorted(losses.items())
         ]
         return differences(self._rules, rules) + self._overrides.dropped_by(rules), costs
 
+    def foresee(self, rules: Rules) -> Rules:
+        """Return the rules that would run after a reload of these: with what commands have set."""
+        return self._overrides.foresee(rules)
+
     def read(self) -> Rules:
-        """Return the rules in the file. NatmirrorError where a reload would refuse them. Call it in the thread of
+        """Read the rules file. NatmirrorError where a reload would be refused. Call it in the thread of
         HostMaintenance."""
         self._delay_collection()
         rules = load_rules(self._rules.path)
@@ -118,9 +123,14 @@ class Reloader:
         return rules
 
     @property
-    def rules(self) -> Rules:
-        """The rules that run."""
+    def loaded(self) -> Rules:
+        """The rules of the file that were loaded last."""
         return self._rules
+
+    @property
+    def rules(self) -> Rules:
+        """The rules that run: those of the file, with what commands have changed in them."""
+        return self._overrides.rules
 
     def reload_for_signal(self) -> None:
         """Reload because of a signal; log an error."""
@@ -143,11 +153,26 @@ class Reloader:
         rules = load_rules(self._rules.path, taken_addresses())
         refuse_what_cannot_change(kernel_rules.rules, rules)
         changes = differences(self._rules, rules) + self._overrides.dropped_by(rules)
-        if rules == self._rules:
-            return changes
-        # 2. Install the iptables rules and the nftables elements of new services, before any client can reach them.
-        #    Those of removed services stay.
-        kernel_rules.extend(rules)
+        if rules != self._rules:
+            self._put_in_place(rules, lambda overrides: overrides.fitting(rules))
+            self.view.set(rules)
+            self._addresses.follow(rules)
+            for warning in rules.warnings:
+                log.warning("rules: %s", warning)
+        return changes
+
+    def change_overrides(self, change: Change) -> None:
+        """Have a command change the backends of a pool. HostError where that cannot be done: then nothing has changed.
+        Call it in the thread of HostMaintenance."""
+        self._put_in_place(self._rules, change)
+
+    def _put_in_place(self, rules: Rules, change: Change) -> None:
+        """Have these rules run, with changed overrides."""
+        kernel_rules = self._maintenance.kernel_rules
+        foreseen = change(self._overrides.value).applied(rules)
+        # 2. Install the iptables rules and the nftables elements of new services and backends, before any client can
+        #    reach them. Those of removed services stay.
+        kernel_rules.extend(foreseen)
         # 3. Create the files of new recordings. If that fails, undo step 2: nothing has changed.
         try:
             self._order_files.reload(rules)
@@ -155,39 +180,35 @@ class Reloader:
             kernel_rules.undo_extend()
             raise
         # 4. In the main thread: the engines apply the new rules, then the parts that follow the engines.
-        self._run_in_main_thread(rules)
+        running = self._run_in_main_thread(rules, change)
         self._rules = rules
-        self.view.set(rules)
         # 5. Read the MTUs of routes to new mirrors. Soon, remove the kernel rules of removed services that have no
         #    connections left; later where state is shared: another host may still pass packets by the old rules.
-        #    Another thread looks for problems of this host with the new rules. The API's process listens on other
-        #    addresses soon.
-        self._maintenance.reload(rules, others_may_lag=self._shared is not None)
-        self._addresses.follow(rules)
-        for warning in rules.warnings:
-            log.warning("rules: %s", warning)
-        return changes
+        #    Another thread looks for problems of this host with the new rules.
+        self._maintenance.reload(running, others_may_lag=self._shared is not None)
 
-    def _apply(self, rules: Rules) -> None:
-        """Do step 4, in the main thread."""
+    def _apply(self, rules: Rules, change: Change) -> Rules:
+        """Do step 4, in the main thread; return the rules that run then."""
         # 4a. The engines, one after another, between packets: EngineProxy.reload() has the steps.
-        overridden = self._overrides.reload(rules)
+        running = self._overrides.reload(rules, change)
         for engine in self._engines:
-            engine.reload(overridden)
+            engine.reload(running)
         # 4b. The budget: the limit on the memory of all mirrors' buffers.
         self._memory.limit = rules.mirror_memory
         # 4c. The backends' shares of new connections, and the health checks.
-        self._backends.reload(rules, self._overrides.value)
+        self._backends.reload(running, self._overrides.value)
         # 4d. Read and write the shared state again: its records may name removed backends that have connections left.
         if self._shared is not None:
             self._shared.refresh()
+        return running
 
-    def _run_in_main_thread(self, rules: Rules) -> None:
-        done = self._mailbox.request(lambda: self._apply(rules))
+    def _run_in_main_thread(self, rules: Rules, change: Change) -> Rules:
+        done = self._mailbox.request(lambda: self._apply(rules, change))
         while not wait([done], _STOP_CHECK_INTERVAL).done:
             if self._is_stopping and done.cancel():
                 raise HostError("natmirror is stopping")
-        done.result()
+        running: Rules = done.result()
+        return running
 
 
 def _collect() -> None:

@@ -8,7 +8,7 @@ from hashlib import sha256
 
 from natmirror.api import times
 from natmirror.errors import RulesError
-from natmirror.rules import Rules, load_rules
+from natmirror.rules import Overrides, Rules, load_rules
 from natmirror.rules.reload import refuse_what_cannot_change
 from natmirror.rules.text import describe, differences
 from natmirror.runtime.shown import LoadedRules, RulesAnswer, RulesFile
@@ -22,10 +22,9 @@ _VERSION_LEN = 8  # hexadecimal digits
 
 @dataclass(frozen=True, slots=True)
 class _Running:
-    """The rules that run."""
+    """The rules of the file that run."""
 
     rules: Rules
-    lines: list[str]
     version: str
     loaded_at: str
 
@@ -40,30 +39,33 @@ class _Seen:
 
 
 class RulesView:
-    """Shows the rules that run and how the file differs. look() and show() read the file, so they belong to a thread
-    that may wait for the disk; from any thread, loaded() tells what the last look has found. The file is parsed again
-    only after it has changed, ``before_parsing`` is called first."""
+    """Shows the rules that run, what commands have changed in them, and how the file differs. look() and show() read
+    the file, so they belong to a thread that may wait for the disk; from any thread, loaded() tells what the last look
+    has found. The file is parsed again only after it has changed, ``before_parsing`` is called first."""
 
-    def __init__(self, rules: Rules, before_parsing: Callable[[], None]) -> None:
+    def __init__(self, rules: Rules, overrides: Callable[[], Overrides], before_parsing: Callable[[], None]) -> None:
+        self._overrides = overrides
         self._before_parsing = before_parsing
         self.set(rules)
         self._seen = _Seen(self._running, (), _SAME)
 
     def set(self, rules: Rules) -> None:
-        """Set the rules that run from now on, which were just read from the file."""
+        """Set the rules of the file that run from now on, which were just read."""
         text = describe(rules)
         version = sha256(text.encode()).hexdigest()[:_VERSION_LEN]
-        self._running = _Running(rules, text.splitlines(), version, times.show(time.time()))
+        self._running = _Running(rules, version, times.show(time.time()))
 
     def show(self) -> RulesAnswer:
         """Return the rules and the comparison as values for JSON."""
         running, file = self._compared()
+        overridden = self._overrides().applied(running.rules)
         return {
             "at": times.show(time.time()),
             "path": running.rules.path,
             "version": running.version,
             "loaded_at": running.loaded_at,
-            "running": running.lines,
+            "running": describe(overridden).splitlines(),
+            "by_commands": differences(running.rules, overridden),
             "file": file,
         }
 

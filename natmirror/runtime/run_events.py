@@ -34,7 +34,7 @@ def add_finding(ring: EventRing, one: Finding, has_begun: bool) -> None:
         return
     if has_begun:
         severity = _SEVERITIES[one.code.severity]
-        text = f"{one.problem}; {one.mend}"
+        text = f"{one.problem}; {one.remedy}"
         ring.add(EventKind.FINDING_BEGAN, severity, text, code=one.code, subject=one.subject, is_logged=False)
     else:
         text = f"no longer so: {one.problem}"

@@ -46,6 +46,7 @@ from natmirror.runtime.mailbox import Mailbox, Waker
 from natmirror.runtime.output_files import OutputFiles
 from natmirror.runtime.override_control import OverrideControl
 from natmirror.runtime.override_file import OverrideFile
+from natmirror.runtime.pool_commands import PoolCommands
 from natmirror.runtime.reloader import Reloader
 from natmirror.runtime.role_changes import RoleChanges
 from natmirror.runtime.run_events import add_finding, add_start, add_stop
@@ -102,20 +103,22 @@ class Runner:
         counts = ConnectionCounts()
         self._vrf = ProductionVrf()
         host = Reachability(self._vrf)
-        self._backends = BackendControl(
-            *(rules, self._mailbox, self._findings, self._ring, counts, host), is_active=is_active
-        )
         self._files = OutputFiles(rules, EventFile(events, self._ring), OverrideFile(overrides))
+        restored = self._files.overrides.restore()
+        running = restored.fitting(rules).applied(rules)
+        self._backends = BackendControl(
+            *(running, self._mailbox, self._findings, self._ring, counts, host), is_active=is_active
+        )
         sinks = self._files.orders, self._shared, self._ring
         self._worker_events = WorkerEvents(self._backends, *sinks, self._waker.wake)
         memory, beat_interval = Memory(rules.mirror_memory), notifier.watchdog_interval
-        self._workers = make_workers(rules, self._worker_events, memory, counts, beat_interval)
+        self._workers = make_workers(running, self._worker_events, memory, counts, beat_interval)
         count = len(self._workers)
         engines = [worker.engine for worker in self._workers]
         self._backends.attach(engines)
         self._files.attach(engines)
         self._overrides = OverrideControl(
-            *(rules, self._backends, engines, self._mailbox, self._ring, self._files.overrides)
+            *(rules, self._backends, engines, self._mailbox, self._ring, self._files.overrides), restored
         )
         self.member = PairMember(rules.ha, count, self._rounds)
         looks = ServiceLooks(engines, self._backends, self._mailbox, self._findings, is_active=is_active)
@@ -126,9 +129,9 @@ class Runner:
         if beat_interval is not None:
             self._feeder = WatchdogFeeder(Heartbeat(notifier.beat, count), self._rounds, beat_interval)
         self._tun = TunDevice(self._vrf)
-        self._kernel_rules = KernelRules(rules, firewall, engines)
+        self._kernel_rules = KernelRules(running, firewall, engines)
         self._maintenance = HostMaintenance(
-            rules,
+            running,
             self._workers,
             self._kernel_rules,
             self.member,
@@ -148,12 +151,9 @@ class Runner:
             addresses=addresses,
         )
         self._chores = [
-            self._roles.leg_removal,
-            self._backends.starting_checks,
+            *(self._roles.leg_removal, self._backends.starting_checks, looks.chore, self._reloader.collection),
             Chore("hung chores", _HUNG_CHECK_INTERVAL, self._report_hung),
-            looks.chore,
             CoreWatch(self._workers, self._findings).chore,
-            self._reloader.collection,
         ]
         situation = partial(situation_of, self.member, self._shared, keeps_rules=keep_rules)
         self._status = RunStatus(
@@ -168,6 +168,7 @@ class Runner:
         commands = api_control.commands(
             *(self._mailbox, self._maintenance),
             overrides=self._overrides,
+            pools=PoolCommands(self._overrides, self._reloader, self._maintenance.thread),
             engines=engines,
             reloader=self._reloader,
         )
@@ -226,7 +227,7 @@ class Runner:
         # 5. What the engines need before packets come: recordings, path MTUs, known switches, and what commands of
         #    earlier runs have set.
         self._files.open()
-        self._overrides.restore()
+        self._overrides.start()
         self._maintenance.read_path_mtus()
         # 6. The API's process.
         self._api.open()
@@ -234,7 +235,9 @@ class Runner:
         # 7. The shared state: read the other host's records, and share this host's from now on.
         if self._shared is not None:
             held.callback(self._shared.close)
-            self._shared.open(self._workers)
+            self._shared.open(self._workers, self._overrides)
+            self._overrides.share = self._shared.report_overrides
+            self._mailbox.read()  # the other host's overrides hold before packets pass
             self.member.readiness.why_incomplete = self._shared.why_incomplete
         # 8. This host's role in the pair, and the sockets for keepalived.
         if self.member.is_in_pair:

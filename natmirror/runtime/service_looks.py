@@ -80,7 +80,8 @@ class ServiceLooks:
         if self._missing:
             return
         self._well += any(look.answered_data or look.reached_data for look in self._sums.values())
-        self.progress.look(self._well, self._begun_at)
+        has_failed = any(one.stops_production for one in self._findings.all())
+        self.progress.look(self._well, self._begun_at, has_failed=has_failed)
         is_first, self._is_first = self._is_first, False
         if not is_first:  # which compares flows with what they were long ago, or at another host
             pools = self._backends.pools()

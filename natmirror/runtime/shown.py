@@ -102,11 +102,13 @@ class OverrideEntry(TypedDict):
     mirror: str | None
     """The mirror's name in the rules; null if it is about a backend."""
     weight: int | None
-    """The backend's weight, if that is what was set."""
+    """The backend's weight, if a command has set it or has added the backend."""
     resets_at: str | None
     """When a drained backend's remaining connections are reset, in UTC (RFC 3339); null for never."""
     since: str
     """When the command was given, in UTC (RFC 3339)."""
+    address: str
+    """The backend's or mirror's address and port."""
     kept: bool
     """Whether it holds over a restart (``--persist``)."""
 
@@ -265,15 +267,14 @@ class ErrorAnswer(TypedDict):
 
 
 class RulesFile(TypedDict):
-    """The rules file, compared with the rules that run."""
+    """The rules file, compared with the rules that were loaded last."""
 
     changed_at: str | None
     """When the file was written last, in UTC (RFC 3339); null if there is none."""
     differs: bool
     """Whether it has other rules, or cannot be used. ``natmirror reload`` applies them."""
     differences: list[str]
-    """A line for each difference: behind ``-`` what only the running rules have, behind ``+`` what only the file
-    has."""
+    """A line for each difference: behind ``-`` what only the loaded rules have, behind ``+`` what only the file has."""
     error: str | None
     """Why a reload cannot apply the file; null if it can."""
 
@@ -292,8 +293,11 @@ class RulesAnswer(TypedDict):
     """Since when these rules have run, in UTC (RFC 3339)."""
     running: list[str]
     """The rules that run, with all defaults: the lines that ``natmirror --check`` prints."""
+    by_commands: list[str]
+    """A line for each difference between these and the rules that were loaded last: behind ``+`` the backends that
+    commands have added, behind ``-`` those that commands have removed."""
     file: RulesFile
-    """The rules file, compared with the rules that run."""
+    """The rules file, compared with the rules that were loaded last."""
 
 
 class ReloadAnswer(TypedDict):
@@ -301,5 +305,7 @@ class ReloadAnswer(TypedDict):
 
     changes: list[str]
     """A line for each change of the rules; empty if nothing has changed."""
+    by_commands: list[str]
+    """A line for each backend that a command has added or removed: a reload keeps that."""
     costs: list[str]
     """With ``dry_run``: a line for each loss, with the number of connections that the reload would cost it."""

@@ -113,6 +113,12 @@ def test_problems_come_first_as_far_as_there_is_room(status: dict[str, Any]) -> 
     assert "number 0" in tiny[1] and "    and 8 more: natmirror status | cat" in tiny
 
 
+def test_words_of_commands_stay_whole(status: dict[str, Any]) -> None:
+    path = "/a-directory/with-a-long-name/of-which-no-part/may-stand/on-another-line"
+    status["condition"] = degraded(problem(mend=f"run: rm {path}"))
+    assert any(path in line for line in shown(status, NARROW))
+
+
 def test_repairs_are_no_problems(status: dict[str, Any]) -> None:
     mended = problem("rules-repaired", "nft has changed raw", mended=True)
     status["condition"] = NO_PROBLEM | {"problems": [mended]}

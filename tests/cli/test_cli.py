@@ -1,6 +1,7 @@
 """The command line: its output and its exit codes, and no traceback."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -71,6 +72,15 @@ def test_an_option_of_a_run_in_the_environment_is_no_mistake(monkeypatch: pytest
     assert result.exit_code == 0
     for one in json.loads(result.output):
         assert_declared(ListedCheck, one)
+
+
+@pytest.mark.parametrize("path", ["/usr/bin:/bin", "/usr/sbin:/usr/bin", ""])
+def test_programs_of_root_are_found_by_users_and_in_cron(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    monkeypatch.setenv("PATH", path)
+    run("doctor", "--list-checks")
+    found = os.environ["PATH"].split(":")
+    assert found[: len(path.split(":")) if path else 0] == (path.split(":") if path else [])
+    assert found.count("/usr/sbin") == 1
 
 
 def test_an_answer_of_another_version_that_cannot_be_shown_is_one_line(

@@ -8,6 +8,7 @@
 #include "fastpath/tracker.h"
 #include "check.h"
 #include "feeding.h"
+#include "limits.h"
 #include "lists.h"
 #include "must.h"
 #include "sharing.h"
@@ -100,10 +101,13 @@ static nm_flow *insert(world *w, const uint8_t *client, uint16_t client_port, nm
     return row;
 }
 
-static void open_for(world *w, nm_service *service, const nm_segment *syn)
+/* `again`: the client repeats its SYN, which has taken its token before. */
+static void open_for(world *w, nm_service *service, const nm_segment *syn, int again)
 {
     if (has_pool((int)(service - w->plan.services)) && !service->table_len)
         return; /* no backend is open */
+    if (!again && !take_syn(w, (uint16_t)(service - w->plan.services), syn->ip + 12))
+        return;
     uint16_t backend_id = choose(w, service, syn);
     nm_flow *row = insert(w, syn->ip + 12, syn->sport, service, backend_id, 1);
     if (!row)
@@ -279,7 +283,7 @@ void take_punted(world *w, const uint8_t *packet, size_t len, int hook, int chec
         nm_service *service = is_orig ? nm_plan_service(&w->gear->plan, 4, src, dst, seg.dport) : NULL;
         if (service && (seg.flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN &&
             !is_vain_syn(bytes, !(service->flags & NM_FLOW_WATCHED)) && is_new(w, row, &seg))
-            open_for(w, service, &seg);
+            open_for(w, service, &seg, row && row->state <= NM_STATE_SYN_RECEIVED && row->iss == seg.seq);
         else if (is_own(w, row))
             feed_punted(w, index_of(w, row), &seg, len, hook, checksum);
         else if (row && row->flags & NM_FLOW_DIRECT && !is_orig)

@@ -5,6 +5,7 @@
 #include "check.h"
 #include "check_without_flow.h"
 #include "held.h"
+#include "limits.h"
 #include "lists.h"
 #include "fastpath/packet.h"
 #include "fastpath/tracker.h"
@@ -95,6 +96,7 @@ void check_flows(world *w)
     take_snapshot(w, &now);
     check_sharing(w);
     check_lists(w, &now);
+    check_counted(w);
     for (int i = 0; i < SERVICES; i++) {
         must(w->plan.services[i].flows == of_service[i]);
         must(!w->plan.services[i].next_entry || w->plan.services[i].next_entry < w->plan.services[i].table_len);
@@ -172,7 +174,10 @@ void check_same_flows(const world *w, const snapshot *before, const uint8_t *pac
     } else {
         now.counters.packets_decided_in_c--;
         now.counters.drops[decided]--;
-        now.counters.over_limit[over_limit_reason(w, before)]--;
+        if (decided == NM_DROP_OVER_LIMIT)
+            now.counters.over_limit[over_limit_reason(w, before)]--;
+        for (int i = 0; i < SERVICES; i++) /* limits.c checks these */
+            memcpy(expected.services[i].limited, now.services[i].limited, sizeof now.services[i].limited);
         for (uint32_t id = 0; id < MAX_FLOWS && hook == PREROUTING && payload_at(packet, len); id++)
             if (has_ends_of(&expected.rows[id], packet, 1) && expected.rows[id].flags & NM_FLOW_WATCHED)
                 let_pass(&expected.rows[id], packet, len, checksum);

@@ -49,6 +49,12 @@ void plan_begin(plan_rows *rows, nm_plan *plan, int may_throttle, int needs_pyth
         service->hash_port = OF_SERVICE[i].hash_port;
         service->may_throttle = i == MIRRORED && may_throttle;
         service->needs_python = i == ROUND_ROBIN && needs_python;
+        if (i == MAGLEV || i == ROUND_ROBIN) {
+            service->flags |= NM_FLOW_LIMITED;
+            service->limits.max_connections = i == MAGLEV ? 2 : 3;
+            service->limits.rate = i == MAGLEV ? 0 : 0.5;
+            service->limits.burst = i == MAGLEV ? 0 : 4;
+        }
         service->table = rows->tables[i];
         service->derived = rows->derived[i];
         service->table_len = service->derived_len = OF_SERVICE[i].count ? 2u * OF_SERVICE[i].count + 1 : 0;

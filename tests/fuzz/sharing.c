@@ -207,6 +207,7 @@ static void check_swept(world *w, const nm_flow *was, const nm_flow *now, int ho
     mended.sharing = was->sharing;
     mended.seen_at = was->seen_at;
     mended.came_at = was->came_at;
+    mended.counted = was->counted; /* limits.c checks it */
     must(!memcmp(&mended, was, sizeof mended));
     w->stale &= ~bit;
     if (is_standby)

@@ -10,6 +10,7 @@
 #include "feeding.h"
 #include "flaky.h"
 #include "held.h"
+#include "limits.h"
 #include "must.h"
 #include "sharing.h"
 #include "turns.h"
@@ -365,20 +366,22 @@ int process(world *w, const uint8_t *bytes, size_t len, int hook, int checksum)
     if (len)
         memcpy(packet, bytes, len);
     unsigned long failed = flaky_failed();
+    int limit = limit_of(w, &before, bytes, len, hook, checksum);
     int decided = nm_process(w->gear, packet, len, hook, checksum, w->now);
     must(decided >= 0 && decided < NM_PUNT_REASONS);
     int over = over_limit_reason(w, &before), needs_python = decided >= NM_PUNT || over;
-    if (decided >= NM_PUNT || decided == NM_DROP_OVER_LIMIT) {
+    check_limit(w, &before, limit, bytes, decided);
+    if (decided >= NM_PUNT || decided == NM_DROP_OVER_LIMIT || decided == NM_DROP_CLIENT_NEW_CONNECTIONS) {
         check_untouched(w, legs);
         check_same_flows(w, &before, bytes, len, hook, checksum, decided);
-        if (hook == PREROUTING && payload_at(bytes, len))
+        if (hook == PREROUTING && payload_at(bytes, len) && limit == NM_WITHIN_LIMITS)
             check_not_opened(w, &before, bytes, len, checksum);
     } else {
         must(payload_at(bytes, len)); /* else it is no whole TCP segment */
         check_given(w, &before, bytes, len, hook, checksum);
         check_moved_flows(w, &before, bytes, len, hook, checksum);
     }
-    if (payload_at(bytes, len))
+    if (payload_at(bytes, len) && decided != NM_DROP_CLIENT_NEW_CONNECTIONS)
         check_whose(w, &before, bytes, len, hook, checksum, needs_python);
     check_turn(w, &before, bytes, len, hook, checksum, decided);
     if (over)

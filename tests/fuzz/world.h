@@ -65,6 +65,13 @@ typedef struct {
 
 enum { MAX_PEERS = 1024 }; /* more than an input has packets of unknown senders */
 
+/* The tokens that a client of a service with limits has spent. */
+typedef struct {
+    uint8_t client[4];
+    uint16_t service;
+    double spent, at;
+} limited_client;
+
 /* Flows' numbers, from the oldest to the newest. */
 typedef struct {
     uint32_t ids[MAX_FLOWS], count;
@@ -85,6 +92,8 @@ typedef struct {
     peer_turns peers[MAX_PEERS];
     uint32_t peer_count;
     uint64_t refusals;
+    limited_client clients[MAX_PEERS];
+    uint32_t client_count;
     nm_changes changes;
     nm_change announced[MAX_FLOWS]; /* the changes that other hosts have from us */
     uint32_t announced_count;

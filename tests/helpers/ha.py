@@ -92,6 +92,7 @@ class Things:
     """A RecordKind whose records are in a dictionary."""
 
     name = "thing"
+    is_held = True
 
     def __init__(self, writer: RecordWriter) -> None:
         self._writer = writer

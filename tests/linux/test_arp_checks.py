@@ -131,7 +131,7 @@ def test_an_address_of_another_interface_is_answered_for_unless_arp_ignore_forbi
     host.own["lo"] = [host.own["sw0"].pop()]
     assert found(host) == {}
     host.arp_ignore = {"all": 1}
-    assert "run: ip address add 10.10.0.100/32 dev sw0; or: sysctl -w" in found(host)["arp-unanswered"]
+    assert "run: ip address add 10.10.0.100/32 dev sw0; or run: sysctl -w" in found(host)["arp-unanswered"]
     host.own["sw0"].append(IPv4Interface("10.10.0.100/32"))
     assert found(host) == {}
     host.arp_ignore = {"sw0": 2}

@@ -206,7 +206,7 @@ def test_the_hosts_addresses_are_on_other_interfaces() -> None:
     found = findings(host, swapped.replace("interface: x", "interface: pl0"))
     assert [level for level, _ in found] == ["warning", "warning"]
     assert "10.10.0.1 is not an address of pl0, so the other host does not get" in found[0][1]
-    assert "run: ip address add 10.10.0.1/24 dev pl0, or correct ha.switch-side.interface" in found[0][1]
+    assert "run: ip address add 10.10.0.1/24 dev pl0; or correct ha.switch-side.interface" in found[0][1]
     assert "10.20.0.1 is not an address of sw0" in found[1][1]
 
 

@@ -266,8 +266,9 @@ def test_threads_are_checked_only_if_there_is_a_watchdog(run: Callable[[dict[str
 
 
 def test_the_status_is_one_line(manager: ManagerSocket, run: Callable[[dict[str, str]], Runner]) -> None:
+    """Also of a run that has not started."""
     run({})._send_status()
-    assert manager.received() == ["STATUS=0 flows, 0 legs"]
+    assert manager.received() == ["STATUS=0 flows, 0 legs, not-fit: host-not-fit"]
 
 
 # The unit

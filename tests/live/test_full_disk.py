@@ -1,6 +1,8 @@
 """A disk that is full or frozen while natmirror writes to it: production goes on, and nothing is lost that has room in
 memory."""
 
+import contextlib
+import io
 import json
 import subprocess
 import time
@@ -10,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from natmirror.ha import exit_codes, keepalived_hooks
 from natmirror.lab.controllers.programs import OsKen
 from natmirror.lab.openvswitch import OpenVSwitch
+from natmirror.lab.pair_host import PairHost
 from natmirror.lab.process import wait_for, wait_listen
 from natmirror.lab.topology import SERVICE, Lab
 from natmirror.replay.capture import Capture
@@ -94,6 +98,56 @@ def test_orders_wait_for_a_full_disk_and_are_recorded_once_it_has_room(disk: Pat
         )
         scene.close()
         assert sorted(path.name for path in disk.iterdir()) == ["known.json", "orders.pcap"]
+
+
+PAIR = """
+ha:
+  switch-side: {{interface: sw0, addresses: [10.10.0.100/24], vrrp-id: 51}}
+  pool-side: {{interface: pl0, addresses: [10.20.0.100/24], vrrp-id: 52}}
+  hosts:
+    - {{name: lb1, switch-side: 10.10.0.1, pool-side: 10.20.0.1, priority: 110}}
+    - {{name: lb2, switch-side: 10.10.0.2, pool-side: 10.20.0.2, priority: 100}}
+"""
+
+
+def test_full_disks_keep_a_pair_from_nothing_but_their_files(disk: Path) -> None:
+    """The addresses stay, also when they move for another reason, and all is written once there is room."""
+    with Lab(pair=True) as lab:
+        scene = Scene(lab)
+        backend, master = OsKen(lab, "c1", "1.3"), OsKen(lab, "m", "1.3")
+        hosts = {}
+        for name in ("lb1", "lb2"):
+            (disk / name).mkdir()
+            hosts[name] = PairHost(lab, name, scene.rules(f"{RULES}{PAIR}".format(disk=disk / name)))
+        hosts["lb1"].wait_for_role("master")
+        hosts["lb2"].wait_for_role("backup")
+        filler = fill(disk)
+        switch = OpenVSwitch(lab, 1)
+        switch.connect(f"tcp:{SERVICE}:{PORT}")
+        for controller in (backend, master):
+            controller.wait_until_known(1)
+
+        def orders_wait(name: str) -> bool:
+            switch.ping()  # its first packets go to the controllers, which give orders
+            switch.forget_flows()
+            with contextlib.redirect_stdout(io.StringIO()):
+                assert keepalived_hooks.health(str(hosts[name].api)) == exit_codes.FIT
+            return "orders-not-recorded" in codes(hosts[name].balancer.status())
+
+        wait_for(lambda: orders_wait("lb1"), "the full disk to be named", 20.0)
+        assert hosts["lb1"].has_addresses()
+        wait_for(switch.ping, "production to pass")
+        hosts["lb1"].crash()
+        hosts["lb2"].wait_for_role("master")
+        wait_for(switch.ping, "production to pass the other host", 20.0)
+        switch.disconnect()  # a new connection has a session, and so orders
+        switch.connect(f"tcp:{SERVICE}:{PORT}")
+        wait_for(lambda: orders_wait("lb2"), "the full disk to be named there too", 30.0)
+        filler.unlink()
+        hosts["lb2"].balancer.wait_for_status(lambda status: not codes(status), "the files to be written", 20.0)
+        assert len(list(Capture(disk / "lb2" / "orders.pcap"))) > 0
+        hosts["lb2"].stop()
+        scene.close()
 
 
 @pytest.fixture

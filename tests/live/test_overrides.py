@@ -73,14 +73,25 @@ def test_what_commands_set_holds_until_it_is_taken_back(scene: Scene) -> None:
     assert_all_well(records, HELD)
     waiting.wait_for_text("empty after ", 30.0)
 
-    # What is kept holds after a restart, and the rest does not.
+    # A backend comes and goes without a change of the rules file.
     run(balancer, "undrain", "openflow/c1")
+    assert "is in its pool" in run(balancer, "backend", "add", "openflow", "c3", "10.20.0.13", "--persist")
+    assert "+ openflow: backend c3" in run(balancer, "rules")
+    run(balancer, "backend", "remove", "openflow/c1")
+    run(balancer, "backend", "remove", "openflow/c2")
+    assert "openflow/c3 at 10.20.0.13:6653 is added by a command" in run(balancer, "reload")
+    assert_all_well(scene.run_client(connections=10, requests=2), 10)
+    assert backend(balancer.status(), "c3")["connections"] == 10
+    run(balancer, "backend", "add", "openflow", "c1", "10.20.0.11")
+    run(balancer, "backend", "add", "openflow", "c2", "10.20.0.12")
+
+    # What is kept holds after a restart, and the rest does not.
     run(balancer, "weight", "openflow/c1", "7")
     run(balancer, "drain", "openflow/c2", "--persist")
     assert balancer.stop() == 0
     again = scene.balance(rules, env=state)
-    assert [(one["kind"], one["backend"], one["kept"]) for one in again.status()["overrides"]] == [
-        ("drain", "c2", True)
-    ]
-    assert_all_well(scene.run_client(connections=10, requests=1), 10)
-    assert (backend(again.status(), "c1")["connections"], backend(again.status(), "c2")["connections"]) == (10, 0)
+    kept = again.status()["overrides"]
+    assert [(one["kind"], one["backend"], one["kept"]) for one in kept] == [("add", "c3", True), ("drain", "c2", True)]
+    assert_all_well(scene.run_client(connections=20, requests=1), 20)
+    got = [backend(again.status(), name)["connections"] for name in ("c1", "c2", "c3")]
+    assert (got[1], got[0] + got[2], min(got[0], got[2]) > 0) == (0, 20, True)

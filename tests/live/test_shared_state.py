@@ -275,6 +275,36 @@ def test_a_backend_that_both_hosts_have_removed_keeps_its_connections_through_a_
     assert pair.finish() == []
 
 
+@pytest.mark.parametrize("pair", [WITH_STATE], indirect=True, ids=["redis"])
+def test_a_command_holds_on_both_hosts_and_a_host_that_starts_later_learns_it(pair: Pair) -> None:
+    lb1, lb2 = pair.members["lb1"], pair.members["lb2"]
+    c1 = {"service": "openflow", "backend": "c1"}
+
+    def wait_for_overrides(host: str, *expected: tuple[str, str]) -> None:
+        def holds() -> bool:
+            return sorted((one["kind"], one["backend"]) for one in pair.status(host)["overrides"]) == list(expected)
+
+        wait_for(holds, f"{expected} on {host}")
+
+    for host in ("lb1", "lb2"):
+        wait_for(lambda host=host: pair.status(host)["shared_state"]["state"] == "complete", host)  # type: ignore[misc]
+    done = send_command("drain", c1, lb1.api)["done"]
+    assert done.endswith("the other host follows through the shared state")
+    wait_for_overrides("lb2", ("drain", "c1"))
+    added = {"service": "openflow", "backend": "c3", "address": "10.20.0.13"}
+    send_command("add", added, lb2.api)
+    wait_for_overrides("lb1", ("add", "c3"), ("drain", "c1"))
+    wait_for(lambda: "10.20.0.13" in pair.scene.lab.run("lb1", ["iptables-save", "-t", "mangle"]), "the kernel's rules")
+    lb2.stop_natmirror()
+    send_command("undrain", c1, lb1.api)
+    send_command("weight", {**c1, "weight": 5}, lb1.api)
+    lb2.start_natmirror()
+    wait_for_overrides("lb2", ("add", "c3"), ("weight", "c1"))
+    assert [one["state"] for one in pair.status("lb2")["backends"]] == ["unchecked"] * 3
+    send_command("remove", {"service": "openflow", "backend": "c3"}, lb1.api)
+    wait_for_overrides("lb2", ("weight", "c1"))
+
+
 MIRRORED = WITH_STATE.replace("\nha:\n", "\n    mirrors:\n      - {name: master, address: 10.20.0.13}\nha:\n")
 
 

@@ -19,8 +19,9 @@ def switch(lab: Lab) -> OpenVSwitch:
 
 @pytest.mark.parametrize("version", VERSIONS, ids=VERSIONS.values())
 def test_the_model_has_the_switchs_rules_after_any_orders(switch: OpenVSwitch, version: int) -> None:
-    figures = Comparison(switch.directory / "br0.mgmt", version, seed=1).run(ORDERS)
+    figures = Comparison(switch.directory / "br0.mgmt", version, 1, switch.appctl).run(ORDERS)
     assert figures.differences == []
     assert figures.rules > 1000
     assert figures.refused > 20
     assert figures.removed > 10
+    assert figures.frames > 5

@@ -8,6 +8,11 @@ from natmirror.openflow.answers import ECHO_LIMIT
 from natmirror.openflow.messages import TYPES, V10, V13, V14, V15, Multipart, Type, build, hello
 from natmirror.openflow.session import SessionPolicy
 from natmirror.openflow.shown import RequestOutcome
+from natmirror.openflow.tables.state import NotFollowed
+from tests.helpers.flow_tables import fields, flow_mod
+from tests.helpers.flow_tables import mirror as mirror_model
+from tests.helpers.flow_tables import order as give
+from tests.helpers.flow_tables import production as flow_tables
 from tests.helpers.openflow import (
     ALL,
     DPID,
@@ -373,3 +378,46 @@ def test_bundles_are_opened_and_committed_without_effect(version: int) -> None:
         wrong = build(version, Type.BUNDLE_CONTROL, 9, pack("!IHH", 7, kind, 0))
         assert refusals(ask(made, wrong)) == [(9, 17, 6)]
     assert refusals(ask(made, build(version, Type.BUNDLE_CONTROL, 9, b"\0"))) == [(9, 1, BAD_LEN)]
+
+
+# Statistics of the master's own rules
+
+
+def _flow_request(version: int) -> bytes:
+    kit = KITS[version]
+    match = kit.parser.OFPMatch()
+    if version == V10:
+        return kit.make("OFPFlowStatsRequest", 9, flags=0, match=match, table_id=0xFF, out_port=0xFFFF)
+    name = "OFPFlowDescStatsRequest" if version == V15 else "OFPFlowStatsRequest"
+    return kit.make(name, 9, flags=0, match=match)
+
+
+@everywhere
+def test_a_master_gets_the_statistics_of_its_own_rules(version: int) -> None:
+    production, _ = introduced(version)
+    made = session(production)
+    model = mirror_model(flow_tables(version))
+    made.answer_statistics_from(model)
+    give(model, flow_mod(match=fields(in_port=1), cookie=7), 1.0)
+    reply = understood(ask(made, _flow_request(version), now=2.0))
+    assert reply.xid == 9
+    assert [(one.cookie, one.priority) for one in reply.body] == [(7, 1)]
+    tables = ask(made, KITS[version].make("OFPTableStatsRequest", 10, flags=0), now=2.0)
+    if version == V10:  # its entries have names, which only the switch knows
+        assert refusals(tables) == [(10, 1, BAD_MULTIPART)]
+    else:
+        assert [one.active_count for one in understood(tables).body][:2] == [1, 0]
+    short = request(version, 11, Multipart.FLOW)
+    assert refusals(ask(made, short, now=2.0)) == [(11, 1, BAD_LEN)]
+
+
+@everywhere
+def test_without_the_masters_rules_statistics_are_those_of_production(version: int) -> None:
+    production, _ = introduced(version)
+    made = session(production)
+    model = mirror_model(flow_tables(version))
+    made.answer_statistics_from(model)
+    model.lose(NotFollowed.NO_MEMORY, 0.0)
+    assert refusals(ask(made, _flow_request(version), now=200.0)) == [(9, 1, BAD_MULTIPART)]
+    exchange(production, _flow_request(version), multipart(version, 9, Multipart.FLOW, b""))
+    assert understood(ask(made, _flow_request(version), now=200.0)).body == []

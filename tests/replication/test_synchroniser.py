@@ -1,10 +1,11 @@
 """Hosts that share records, through a store in memory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from natmirror.replication import synchroniser as module
+from natmirror.replication.overrides import Entry, OverrideRecords
 from natmirror.replication.store import ENDED, GONE, PUT, Op
 from natmirror.replication.synchroniser import Synchroniser
 from natmirror.replication.write_queue import WriteQueue
@@ -65,6 +66,51 @@ def test_the_other_host_adopts_records_and_forgets_them_when_they_are_removed(pa
     status = other.synchroniser.status()
     assert (status["records"], status["records_rejected"], status["lag_seconds"], status["error"]) == (0, 0, 0.0, None)
     assert status["last_change_seconds"] is not None
+
+
+KEY = bytes(16)
+
+
+class Holder:
+    """Holds entries of overrides."""
+
+    def __init__(self, *names: str) -> None:
+        self.own: list[Entry] = [_entry(name) for name in names]
+        self.adopted: list[Entry] = []
+
+    def entries(self) -> list[Entry]:
+        return self.own
+
+    def adopt(self, entries: Sequence[Entry]) -> None:
+        self.adopted += entries
+
+
+def _entry(name: str) -> Entry:
+    return {"kind": "drain", "service": "openflow", "name": name, "at": 1.0}
+
+
+def test_overrides_go_to_the_other_host_whatever_the_role_and_are_not_withdrawn(world: World) -> None:
+    one, other = Holder("c1"), Holder()
+    synchronisers = []
+    for name, holder in (("one", one), ("other", other)):
+        synchroniser = Synchroniser(FakeStore(world, name))
+        synchroniser.start([OverrideRecords(holder, synchroniser, KEY)])
+        synchronisers.append(synchroniser)
+        eventually(lambda found=synchroniser: found.status()["state"] == "complete", name)  # type: ignore[misc]
+    eventually(lambda: other.adopted == [_entry("c1")])
+    OverrideRecords(other, synchronisers[1], KEY).report([_entry("c2")])
+    eventually(lambda: one.adopted == [_entry("c2")])
+    assert set(world.records) == {"override drain openflow/c1", "override drain openflow/c2"}
+    assert [synchroniser.status()["records"] for synchroniser in synchronisers] == [0, 0]
+    with world.lock:
+        value = next(iter(world.values().values()))
+        world.records["override drain openflow/c3"] = "third", value.replace("c1", "c3").replace("c2", "c3")
+        world.records["override drain openflow/c4"] = "third", "{"
+    synchronisers[0].refresh()
+    eventually(lambda: synchronisers[0].status()["records_rejected"] == 2, "no record without the key's seal to hold")
+    assert {entry["name"] for entry in one.adopted} == {"c2"}
+    for synchroniser in synchronisers:
+        synchroniser.stop()
 
 
 def test_a_host_that_starts_later_reads_all_records_before_it_is_complete(world: World) -> None:

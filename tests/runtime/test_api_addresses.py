@@ -113,3 +113,19 @@ def test_a_reload_moves_the_addresses(tmp_path: Path, status: dict[str, Any], mo
         assert get(after, "/metrics")[0] == 200
         addresses.follow(rules())
         wait_for(lambda: not accepts(after), "the address to be closed")
+
+
+def test_an_address_moves_to_all_addresses_of_its_port_without_an_error(
+    tmp_path: Path, status: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(api_process, "CHECK_INTERVAL", 0.01)
+    port = free_port()
+    addresses = ApiAddresses(rules(metrics=port))
+    with serving(tmp_path, addresses, status) as api:
+        assert get(port, "/metrics")[0] == 200
+        before = api.pid
+        addresses.follow(parse_rules(f"metrics: 0.0.0.0:{port}\n{RULES}"))
+        wait_for(lambda: addresses.descriptors()[0] >= 0 and api.pid not in (None, before), "the address")
+        assert get(port, "/metrics")[0] == 200
+        assert not api.failures()
+    assert "cannot listen" not in caplog.text

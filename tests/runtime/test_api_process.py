@@ -31,6 +31,7 @@ from tests.helpers.support import RULES
 
 FLOWS = 20_000
 SLICE = 200
+COMMAND = {"service": "s", "backend": "b"}
 PARTS = [[([0, 1], {"n": 1})], [], [([0, 2], {"n": 2})]]
 
 
@@ -322,6 +323,24 @@ def test_a_removed_socket_is_made_again(world: World, monkeypatch: pytest.Monkey
     assert ask("status", world.path) == {"pid": os.getpid()}
     assert pid_of(world) != first
     wait_for(lambda: not world.api.failures(), "a beat")
+
+
+def test_a_reload_to_another_address_waits_for_the_answers_under_way(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_process, "CHECK_INTERVAL", 0.01)
+    ask("status", world.path)
+    first = pid_of(world)
+    done: list[Any] = []
+    thread = threading.Thread(target=lambda: done.append(send_command("drain", COMMAND, world.path)))
+    thread.start()
+    wait_for(lambda: bool(world.commands), "the command")
+    world.addresses.follow(parse_rules("metrics: 127.0.0.7:9653\n" + RULES))
+    wait_for(lambda: world.addresses.descriptors()[0] >= 0, "the address")
+    world.commands[0].set_result({"done": 1})
+    thread.join()
+    assert done == [{"done": 1}]
+    wait_for(lambda: world.api.pid not in (None, first), "the process with the address")
 
 
 def test_what_is_sent_is_json_after_its_length() -> None:

@@ -10,7 +10,7 @@ from natmirror.fastpath import ConnectionCounts
 from natmirror.findings import FindingCode, Findings, PathCode
 from natmirror.linux.reachability import Reachability
 from natmirror.linux.vrf import ProductionVrf
-from natmirror.rules import Rules, parse_rules
+from natmirror.rules import Overrides, Rules, parse_rules
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.mailbox import Mailbox
 from natmirror.runtime.override_control import OverrideControl
@@ -44,7 +44,7 @@ class Control:
         counts = ConnectionCounts()
         self.one = BackendControl(rules, self.mailbox, self.findings, self.ring, counts, HOST, is_active=True)
         self.one.attach([self.engine])  # type: ignore[list-item]
-        self.overrides = OverrideControl(rules, self.one, [], self.mailbox, self.ring, OverrideFile(None))
+        self.overrides = OverrideControl(rules, self.one, [], self.mailbox, self.ring, OverrideFile(None), Overrides())
 
     def check(self, backend: str, ok: bool | None, reason: str, *, is_silence: bool = False) -> None:
         monitor = self.one._monitor

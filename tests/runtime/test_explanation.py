@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -18,7 +19,7 @@ from natmirror.linux.iptables_rules import contents
 from natmirror.mirror.shown import CopyEntry
 from natmirror.reasons import DropReason
 from natmirror.replication.synchroniser import SyncState
-from natmirror.rules import Rules, parse_rules
+from natmirror.rules import Rules, load_rules, parse_rules
 from natmirror.rules.shards import Shard
 from natmirror.runtime.engine_proxy import EngineProxy
 from natmirror.runtime.explained import ConnectionFate, CopyFate, ExplainAnswer
@@ -80,15 +81,17 @@ class Run:
         state = SyncState.COMPLETE if self.shares_state else SyncState.OFF
         return Situation(self.keeps_rules, self.is_in_pair, self.is_active, state)
 
-    def answer(self, client: str = "10.10.0.11", service: str | None = None) -> ExplainAnswer:
-        explainer = Explainer(
+    def explainer(self) -> Explainer:
+        return Explainer(
             [EngineProxy(self.engine, cast(Any, None), Thread(), self.rules)],
-            cast(Any, SimpleNamespace(rules=self.rules, read=self.read)),
+            cast(Any, SimpleNamespace(rules=self.rules, foresee=self.read)),
             cast(Any, SimpleNamespace(thread=Thread())),
             cast(Any, SimpleNamespace(states=lambda: self.admission.show(self.connection.now))),
             lambda: self.situation,
         )
-        found = explainer.explain(client, service)
+
+    def answer(self, client: str = "10.10.0.11", service: str | None = None) -> ExplainAnswer:
+        found = self.explainer().explain(client, service)
         assert_declared(ExplainAnswer, found)
         return found
 
@@ -172,6 +175,27 @@ def test_a_reload_that_would_be_refused_says_why(run: Run) -> None:
     assert "reload of the file on disk: it loses its copy to master" in run.text()
     run.on_disk = None
     assert "  reload: it would be refused: rules.yaml:3: expected another word" in run.text()
+
+
+def test_the_file_is_read_again_only_after_a_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "rules.yaml"
+    path.write_text(RULES)
+    run = Run(load_rules(path), monkeypatch)
+    run.connection.connect()
+    reads = []
+
+    def read() -> Rules:
+        reads.append(path.read_text())
+        return load_rules(path)
+
+    monkeypatch.setattr(run, "read", read)
+    explainer = run.explainer()
+    for _ in range(3):
+        assert explainer.explain("10.10.0.11", None)["reload_refused"] is None
+    path.write_text("nonsense: 1\n")
+    for _ in range(3):
+        assert "nonsense" in str(explainer.explain("10.10.0.11", None)["reload_refused"])
+    assert reads == [RULES, "nonsense: 1\n"]
 
 
 def test_one_port_and_one_service_are_asked_for(run: Run) -> None:

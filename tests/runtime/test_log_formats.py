@@ -75,3 +75,10 @@ def test_logfmt_has_the_fields_of_an_event() -> None:
         .format(event("down"))
         .endswith(" message=down kind=mirror-down service=web mirror=m1 code=refused count=300")
     )
+
+
+@pytest.mark.parametrize("form", [LogFormat.JSON, LogFormat.LOGFMT])
+def test_a_record_for_the_journal_is_one_line_whatever_a_message_has(form: LogFormat) -> None:
+    text = Formatter(form, to_journal=True).format(record("one\u2028two\x85three\x0bfour\rfive\nsix"))
+    assert text.count("<4>") == 1
+    assert "\n" not in text

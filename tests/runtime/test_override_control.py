@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import Future
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,12 @@ import pytest
 
 from natmirror.backends.admission import Share
 from natmirror.errors import HostError
-from natmirror.events import EventKind, EventRing
+from natmirror.events import EventKind, EventRing, EventSeverity
 from natmirror.fastpath import ConnectionCounts
 from natmirror.findings import Findings, OwnCode
 from natmirror.linux.reachability import Reachability
 from natmirror.linux.vrf import ProductionVrf
-from natmirror.rules import OverrideKind, Overrides, Rules, parse_rules
+from natmirror.rules import Backend, Override, OverrideKind, Overrides, Rules, parse_rules
 from natmirror.runtime import whole_file
 from natmirror.runtime.backend_control import BackendControl
 from natmirror.runtime.mailbox import Mailbox
@@ -52,12 +53,17 @@ class Run:
         self.engine, self.ring = Engine(), EventRing(lambda: TODAY)
         self.mailbox, self.file = Mailbox(lambda: None), OverrideFile(path)
         engines: Any = [self.engine]
+        restored = self.file.restore()
+        running = restored.fitting(rules).applied(rules)
+        self.began_with = running
         backends = BackendControl(
-            *(rules, self.mailbox, Findings(), self.ring, ConnectionCounts(), HOST), is_active=True
+            *(running, self.mailbox, Findings(), self.ring, ConnectionCounts(), HOST), is_active=True
         )
         backends.attach(engines)
-        self.one = OverrideControl(*(rules, backends, engines, self.mailbox, self.ring, self.file), today=lambda: TODAY)
-        self.one.restore()
+        self.one = OverrideControl(
+            *(rules, backends, engines, self.mailbox, self.ring, self.file, restored), today=lambda: TODAY
+        )
+        self.one.start()
 
     def give(self, obey: Obey, **arguments: Any) -> str:
         """Give a command, and do what all threads have to do for it; return what it says."""
@@ -133,7 +139,7 @@ def test_what_is_to_be_kept_holds_after_a_restart_and_nothing_else(tmp_path: Pat
     assert run.give(run.one.pause, **MASTER, persist=True).endswith("; it holds over a restart, too")
     again = Run(path)
     assert again.engine.shares == [Share("openflow", "c1", 0.0)]
-    assert again.engine.paused == [True]
+    assert [mirror.is_paused for mirror in again.began_with.services[0].mirrors] == [True]
     assert [(one["kind"], one["kept"]) for one in again.shown()] == [("drain", True), ("pause", True)]
     assert again.shown()[0]["resets_at"] is not None
     again.give(again.one.undrain, **C1)
@@ -148,11 +154,11 @@ def test_what_the_rules_no_longer_have_is_dropped_and_told(tmp_path: Path) -> No
     run.give(run.one.pause, **MASTER, persist=True)
     elsewhere = parse_rules(RULES.replace("10.20.0.11", "10.20.0.19"))
     assert run.one.dropped_by(elsewhere) == ["- command: openflow/c1 is drained"]
-    [mirror] = run.one.reload(elsewhere).services[0].mirrors
+    [mirror] = run.one.reload(elsewhere, lambda value: value.fitting(elsewhere)).services[0].mirrors
     assert mirror.is_paused
     assert [one["kind"] for one in run.shown()] == ["pause"]
     assert run.ring.all()[-1].text == (
-        "openflow/c1 is drained: dropped, because the rules no longer have c1 at 10.20.0.11:6653"
+        "openflow/c1 is drained: that holds no more, because the rules no longer have c1 at 10.20.0.11:6653"
     )
     run.file.thread._mailbox.read()
     plain = RULES[: RULES.index("    mirrors:")]
@@ -160,6 +166,22 @@ def test_what_the_rules_no_longer_have_is_dropped_and_told(tmp_path: Path) -> No
     assert (without.shown(), without.kinds()) == ([], [EventKind.OVERRIDE_DROPPED])
     without.file.thread._mailbox.read()
     assert json.loads(path.read_text())["overrides"] == []
+
+
+def test_what_the_file_says_by_now_is_no_command_any_more() -> None:
+    run = Run()
+    c3 = Backend("c3", IPv4Address("10.20.0.15"), 6653)
+    added = Override(OverrideKind.ADD, "openflow", "c3", "10.20.0.15:6653", TODAY, backend=c3)
+    drain = Override(OverrideKind.DRAIN, "openflow", "c3", "10.20.0.15:6653", TODAY)
+    run.one.reload(BASE, lambda value: value.including(added).including(drain))
+    same = parse_rules(RULES.replace("name: c1, address: 10.20.0.11", "name: c3, address: 10.20.0.15"))
+    run.one.reload(same, lambda value: value.fitting(same))
+    assert [shown["kind"] for shown in run.shown()] == ["drain"]
+    [event] = run.ring.all()
+    assert (event.severity, event.text) == (
+        EventSeverity.INFO,
+        "openflow/c3 at 10.20.0.15:6653 is added: that holds no more, because the rules have it now",
+    )
 
 
 def test_a_disk_that_is_full_fails_the_command_that_is_to_be_kept_and_no_other(
@@ -175,7 +197,7 @@ def test_a_disk_that_is_full_fails_the_command_that_is_to_be_kept_and_no_other(
         run.give(run.one.drain, **C1, persist=True)
     assert run.give(run.one.weigh, **C1, weight=2)
     assert [one["kind"] for one in run.shown()] == ["drain", "weight"]
-    [chore, _] = run.file.thread._chores
+    chore = run.file.thread._chores[1]
     assert not chore.run(lambda: 1.0)
     assert [one.code for one in run.file.findings()] == [OwnCode.OVERRIDES_NOT_SAVED]
     monkeypatch.undo()
@@ -201,3 +223,72 @@ def test_a_file_that_cannot_be_read_is_logged_and_replaced(tmp_path: Path, caplo
     assert "no drain, weight or pause of an earlier run holds" in caplog.text
     run.give(run.one.drain, **C1, persist=True)
     assert [one["kind"] for one in Run(path).shown()] == ["drain"]
+
+
+PAIR_OF_RUNS = parse_rules(RULES.replace("services:", "max-flows: 4096\nservices:"))
+
+
+def connected(*runs: Run) -> None:
+    """Have each run share its commands with the others, through the form that the store keeps."""
+    for run in runs:
+        others = [other for other in runs if other is not run]
+
+        def share(entries: Any, others: list[Run] = others) -> None:
+            for other in others:
+                other.one.adopt(json.loads(json.dumps(entries)))
+
+        run.one.share = share
+
+
+def test_a_command_on_one_host_holds_on_the_other_and_so_does_its_end() -> None:
+    one, other = Run(), Run(rules=PAIR_OF_RUNS)
+    connected(one, other)
+    one.give(one.one.drain, **C1)
+    one.give(one.one.pause, **MASTER)
+    other.mailbox.read()
+    assert [shown["kind"] for shown in other.shown()] == ["drain", "pause"]
+    assert (other.engine.shares, other.engine.paused) == ([Share("openflow", "c1", 0.0)], [True])
+    assert [event.text for event in other.ring.all()] == [
+        "openflow/c1 is drained, by a command on the other host",
+        "mirror openflow/master is paused, by a command on the other host",
+    ]
+    other.give(other.one.undrain, **C1)
+    other.give(other.one.resume, **MASTER)
+    one.mailbox.read()
+    assert (one.shown(), one.engine.shares[-1], one.engine.paused) == ([], Share("openflow", "c1", 1.0), [False])
+    assert one.kinds()[-2:] == [EventKind.OVERRIDE_ADOPTED] * 2
+
+
+def test_what_does_not_fit_here_holds_once_it_does() -> None:
+    one, other = Run(), Run(rules=parse_rules(RULES.replace("10.20.0.11", "10.20.0.19")))
+    connected(one, other)
+    one.give(one.one.drain, **C1)
+    other.mailbox.read()
+    assert (other.shown(), other.kinds()) == ([], [])
+    other.one.reload(BASE, lambda value: value.fitting(BASE))
+    other.one.adopt(one.one.entries())
+    other.mailbox.read()
+    assert [shown["kind"] for shown in other.shown()] == ["drain"]
+
+
+def test_a_drop_by_a_reload_is_no_command() -> None:
+    one, other = Run(), Run()
+    connected(one, other)
+    one.give(one.one.drain, **C1)
+    other.mailbox.read()
+    elsewhere = parse_rules(RULES.replace("10.20.0.11", "10.20.0.19"))
+    one.one.reload(elsewhere, lambda value: value.fitting(elsewhere))
+    other.mailbox.read()
+    assert (one.shown(), [shown["kind"] for shown in other.shown()]) == ([], ["drain"])
+
+
+def test_changes_of_pools_go_to_the_thread_that_reloads() -> None:
+    one, other = Run(), Run()
+    connected(one, other)
+    adopted: list[Any] = []
+    other.one.adopt_pools = adopted.append
+    removal = override(BASE, OverrideKind.REMOVE, "c1", at=TODAY)
+    one.one.reload(BASE, lambda value: value.including(removal))
+    one.one.note(Overrides(), one.one.value)
+    other.mailbox.read()
+    assert (other.shown(), adopted) == ([], [{removal.key: removal}])

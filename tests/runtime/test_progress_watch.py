@@ -43,3 +43,18 @@ def test_silence_counts_only_while_there_is_a_look() -> None:
         watch.look(number, 2.0 * number)
     watch.look(6, 14.0)
     assert watch.stopped_at is None, "no look for however long"
+
+
+def test_outages_are_no_usual_pauses() -> None:
+    watch, now = ProgressWatch(), 0.0
+    for number in range(12):
+        now += 1.0
+        watch.look(number, now)
+        if number in (4, 7, 9):
+            for _ in range(8):
+                now += 1.0
+                watch.look(number, now, has_failed=True)
+    watch.look(11, now + 2.0)
+    assert watch.stopped_at is None
+    watch.look(11, now + 3.0)
+    assert watch.stopped_at == now

@@ -1,13 +1,15 @@
 """The rules that run, beside those in the file."""
 
 import os
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
-from natmirror.rules import load_rules
+from natmirror.rules import Backend, Override, OverrideKind, Overrides, load_rules
 from natmirror.rules.text import describe
 from natmirror.runtime.rules_view import RulesView
+from tests.helpers.overrides import override
 from tests.helpers.support import RULES
 
 
@@ -21,7 +23,7 @@ def path(tmp_path: Path) -> Path:
 def test_the_file_is_compared_and_parsed_only_after_a_change(path: Path) -> None:
     parsed: list[int] = []
     rules = load_rules(path)
-    view = RulesView(rules, lambda: parsed.append(1))
+    view = RulesView(rules, Overrides, lambda: parsed.append(1))
     shown = view.show()
     assert (shown["path"], shown["running"]) == (str(path), describe(rules).splitlines())
     assert (shown["file"]["differs"], shown["file"]["differences"], shown["file"]["error"]) == (False, [], None)
@@ -37,8 +39,25 @@ def test_the_file_is_compared_and_parsed_only_after_a_change(path: Path) -> None
     assert view.show()["file"]["differs"] is False
 
 
+def test_what_commands_have_changed_stands_beside_the_file(path: Path) -> None:
+    rules = load_rules(path)
+    added = Override(
+        *(OverrideKind.ADD, "openflow", "c3", "10.20.0.15:6653", 0.0),
+        backend=Backend("c3", IPv4Address("10.20.0.15"), 6653),
+    )
+    removed = override(rules, OverrideKind.REMOVE, "c1")
+    overrides = Overrides({added.key: added, removed.key: removed})
+    shown = RulesView(rules, lambda: overrides, lambda: None).show()
+    assert shown["by_commands"] == [
+        "- openflow: backend c1 10.20.0.11:6653 weight 1",
+        "+ openflow: backend c3 10.20.0.15:6653 weight 1",
+    ]
+    assert "  backend c3 10.20.0.15:6653 weight 1" in shown["running"]
+    assert shown["file"]["differs"] is False
+
+
 def test_the_status_has_what_the_last_look_found(path: Path) -> None:
-    view = RulesView(load_rules(path), lambda: None)
+    view = RulesView(load_rules(path), Overrides, lambda: None)
     before = view.loaded()
     assert (before["file_differs"], before["file_error"]) == (False, None)
     path.write_text(RULES + "nonsense: 1\n")
@@ -56,13 +75,13 @@ def test_the_status_has_what_the_last_look_found(path: Path) -> None:
 
 
 def test_the_version_is_that_of_the_rules_and_not_of_the_file(path: Path) -> None:
-    version = RulesView(load_rules(path), lambda: None).loaded()["version"]
+    version = RulesView(load_rules(path), Overrides, lambda: None).loaded()["version"]
     path.write_text("# the same rules\n" + RULES)
-    assert RulesView(load_rules(path), lambda: None).loaded()["version"] == version
+    assert RulesView(load_rules(path), Overrides, lambda: None).loaded()["version"] == version
 
 
 def test_a_file_that_cannot_be_used_says_why(path: Path) -> None:
-    view = RulesView(load_rules(path), lambda: None)
+    view = RulesView(load_rules(path), Overrides, lambda: None)
     path.write_text(RULES + "nonsense: 1\n")
     file = view.show()["file"]
     assert file["differs"]

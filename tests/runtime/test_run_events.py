@@ -29,7 +29,7 @@ def test_a_finding_is_an_event_when_it_begins_and_when_it_ends(ring: EventRing) 
     assert (began.kind, began.severity, began.code) == (
         *(EventKind.FINDING_BEGAN, EventSeverity.ERROR, "no-forwarding"),
     )
-    assert found.mend in began.text
+    assert found.remedy in began.text
     assert (ended.kind, ended.severity, ended.code) == (EventKind.FINDING_ENDED, EventSeverity.INFO, "no-forwarding")
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from natmirror.events import EventRing
 from natmirror.fastpath import ConnectionCounts, ServiceLook, Tally
 from natmirror.findings import Findings
@@ -91,3 +93,21 @@ def test_a_host_that_is_not_active_sees_nothing_and_says_nothing() -> None:
     assert host.look(ServiceLook(answered=1, reached=1), IN_VAIN) == [], "of the time before"
     assert [host.look(IN_VAIN, IN_VAIN) for _ in range(3)] == [[], [], ["service-silent"]]
     assert host.findings.why_unfit() == "", "the other host has given it the addresses for the same reason"
+
+
+def test_production_goes_on_while_any_end_acknowledges_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    host, stops = Host(), []
+    host.looks.progress.on_stop = lambda: stops.append(len(host.engines[0].asked))
+    now = 100.0
+    monkeypatch.setattr("natmirror.runtime.service_looks.time.monotonic", lambda: now)
+    well = ServiceLook(answered=1, answered_data=1), ServiceLook(reached=1, reached_data=1)
+    for number in range(6):
+        now += 1.0
+        host.look(well[number % 2], ServiceLook())
+    for silent in range(3):
+        assert host.looks.progress.stopped_at is None, silent
+        now += 1.0
+        host.look(ServiceLook(answered=1), ServiceLook())
+    assert (host.looks.progress.stopped_at, len(stops)) == (106.0, 1)
+    host.looks.set_active(is_active=False)
+    assert not host.looks.progress.is_regular

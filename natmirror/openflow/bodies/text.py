@@ -63,11 +63,14 @@ def _head(flow: FlowMod | FlowStats) -> str:
     words += [f"table={flow.table}"] if flow.table else []
     words += [f"idle_timeout={flow.idle_timeout}"] if flow.idle_timeout else []
     words += [f"hard_timeout={flow.hard_timeout}"] if flow.hard_timeout else []
-    text = "".join(f"{word}, " for word in words)
-    flags = [word for flag, word in _FLAG_WORDS.items() if flow.flags & flag]
-    text += "".join(f"{word} " for word in flags)
+    text = "".join(f"{word}, " for word in words) + _flags_text(flow.flags)
     text += f"importance={flow.importance}, " if flow.importance else ""
     return text + rule_text(flow.priority, flow.match)
+
+
+def _flags_text(flags: int) -> str:
+    """Return the words of flags, with a space behind each."""
+    return "".join(f"{word} " for flag, word in _FLAG_WORDS.items() if flags & flag)
 
 
 def rule_text(priority: int, match: Match) -> str:
@@ -79,19 +82,16 @@ def rule_text(priority: int, match: Match) -> str:
 def flow_mod_text(mod: FlowMod) -> str:
     """Return a FLOW_MOD: its command, and the flow, or what a flow must have."""
     buffered = "" if mod.buffer_id == NO_BUFFER else f" buffer={mod.buffer_id:#x}"
-    if mod.command is FlowCommand.ADD:
-        return f"add {flow_text(mod)}{buffered}"
+    if mod.command is FlowCommand.ADD or (not mod.command.is_delete and mod.priority and not mod.cookie_mask):
+        return f"{mod.command} {flow_text(mod)}{buffered}"  # in 1.0 MODIFY may add the flow, with all that it has
     words = ["table=all"] if mod.table == ALL_TABLES else [f"table={mod.table}"] if mod.table else []
     words += _cookie_words(mod.cookie, mod.cookie_mask)
-    if mod.command.is_strict or (mod.priority and not mod.cookie_mask):
-        words.append(rule_text(mod.priority, mod.match))
-    else:
-        words.append(match_text(mod.match))
+    words.append(rule_text(mod.priority, mod.match) if mod.command.is_strict else match_text(mod.match))
     words += _out_words(mod.out_port, mod.out_group)
-    conditions = ",".join(filter(None, words))
-    if mod.command.is_delete:
-        return f"{mod.command} {conditions}".rstrip()
-    return f"{mod.command} {conditions} actions={instructions_text(mod.instructions)}{buffered}".replace("  ", " ")
+    parts = [str(mod.command), _flags_text(mod.flags).rstrip(), ",".join(filter(None, words))]
+    if not mod.command.is_delete:
+        parts.append(f"actions={instructions_text(mod.instructions)}{buffered}")
+    return " ".join(filter(None, parts))
 
 
 def _cookie_words(cookie: int, mask: int) -> Iterable[str]:

@@ -15,7 +15,7 @@ from natmirror.openflow.tables.packed import PackedMatch, pack_match
 
 STATE_FLAGS = FlowFlag.SEND_FLOW_REM | FlowFlag.NO_PACKET_COUNTS | FlowFlag.NO_BYTE_COUNTS
 """The flags that a rule keeps; the others tell the switch how to add it."""
-_RULE_COST, _FIELD_COST, _ACTION_COST = 900, 140, 180  # bytes that Python needs
+_RULE_COST, _FIELD_COST, _ACTION_COST = 1100, 140, 180  # bytes that Python needs, with the rule's deadlines
 _BUCKET_COST = 260
 
 

@@ -64,7 +64,7 @@ def touches_one_key(mod: FlowMod) -> RuleKey | None:
 
 
 def empties(mod: FlowMod) -> int | None:
-    """Return the table, or ALL_TABLES, from which a deletion takes all rules; None if it is no such order."""
+    """Return the table, or ALL_TABLES, whose rules a deletion takes without a condition; None for other orders."""
     is_plain = mod.out_port == ReservedPort.ANY and mod.out_group == ANY_GROUP and not mod.cookie_mask
     return mod.table if mod.command is FlowCommand.DELETE and not mod.match and is_plain else None
 

@@ -80,7 +80,7 @@ class Model:
     def _order(self, message: Message, orders: list[Order], now: float) -> list[Change]:
         """Do orders together. Return the changes."""
         if self.state.not_followed is not None:
-            if not any(isinstance(body, FlowMod) and empties(body) == ALL_TABLES for _, body in orders):
+            if not any(isinstance(body, FlowMod) and self._emptied_by(body) == ALL_TABLES for _, body in orders):
                 return []
             self.state.begin(now)
         return self._do(message, orders, now)
@@ -121,9 +121,9 @@ class Model:
         match body:
             case FlowMod():
                 changes = apply_flow_mod(state, body, self.version, now)
-                table = empties(body)
+                table = self._emptied_by(body)
                 if table is not None:
-                    state.known = state.known.with_table(ALL_TABLES if self.version == V10 else table)
+                    state.known = state.known.with_table(table)
                 return changes
             case GroupMod():
                 changes = apply_group_mod(state, body, now)
@@ -137,6 +137,11 @@ class Model:
                 return changes
             case _:
                 return []
+
+    def _emptied_by(self, mod: FlowMod) -> int | None:
+        """Return the table, or ALL_TABLES, from which an order takes all rules; None if it is no such order."""
+        table = empties(mod)
+        return ALL_TABLES if table is not None and self.version == V10 else table
 
     def _set_eviction(self, mod: TableMod) -> None:
         tables = range(ALL_TABLES) if mod.table == ALL_TABLES else (mod.table,)

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import partial
-from typing import TypeVar
 
 from natmirror.openflow.bodies.elements import ALL_TABLES, ANY_GROUP, ReservedPort
 from natmirror.openflow.bodies.group_values import GroupCommand, GroupMod, MeterCommand, MeterMod
@@ -22,9 +21,10 @@ from natmirror.openflow.bodies.values import (
     FlowStats,
     FlowStatsReply,
     FlowStatsRequest,
+    SetAsync,
 )
 from natmirror.openflow.messages import V10, Message, Multipart, Type, multipart_of
-from natmirror.openflow.tables.bundles import Order
+from natmirror.openflow.tables.bundles import ORDER_COST, Order
 from natmirror.openflow.tables.entries import STATE_FLAGS, GroupKey, Key, MeterKey, Rule, RuleKey
 from natmirror.openflow.tables.flow_mods import touches_one_key
 from natmirror.openflow.tables.journal import HEAD_LEN, Journal, Step
@@ -44,12 +44,14 @@ class RemovalReason(IntEnum):
     EVICTION = 5
 
 
+_USUAL_REASONS = 1 << RemovalReason.IDLE_TIMEOUT | 1 << RemovalReason.HARD_TIMEOUT | 1 << RemovalReason.DELETE
 _BY_ORDER = (RemovalReason.DELETE, RemovalReason.GROUP_DELETE, RemovalReason.METER_DELETE)
 _AGE_TOLERANCE = 0.1  # seconds by which a switch's clock may differ from ours over a rule's life
 _EXPECTED_TIMEOUT = 10.0  # seconds in which a switch reports a rule that was deleted
 _MAX_EXPECTED = MAX_ENTRIES
 _MAX_BARRIERS = 64
-_MAX_POLLS = 8
+_MAX_POLLS = 4
+_EXPECTED_COST = 700  # bytes that Python needs for a removal that is expected
 # OFPET_FLOW_MOD_FAILED and its neighbours, and BUNDLE_FAILED: the errors of orders that change tables
 _ORDER_ERRORS_V10, _ORDER_ERRORS = {3}, {2, 3, 4, 5, 6, 12, 17}
 
@@ -76,15 +78,21 @@ class _Poll:
     """The number of the first step after the request."""
     flows: list[FlowStats] = field(default_factory=list)
 
+    @property
+    def cost(self) -> int:
+        """Bytes of memory."""
+        return ORDER_COST * len(self.flows)
+
 
 class ProductionModel(Model):
     """The model of the tables that a switch in production has."""
 
     def __init__(self, version: int, account: Account) -> None:
         super().__init__(version, account)
+        self._account = account
         self._journal = Journal(self.state, account)
         self.reports_removals = True
-        """Whether the switch sends FLOW_REMOVED; not if its controller has masked it."""
+        """Whether the switch sends FLOW_REMOVED; not if its controller has masked a reason."""
         self._barriers: OrderedDict[int, int] = OrderedDict()  # by transaction id: the steps before the BARRIER
         self._expected: OrderedDict[RuleKey, list[float]] = OrderedDict()
         """Rules that were deleted by order and whose FLOW_REMOVED may still come, with the times of their deletion."""
@@ -92,20 +100,32 @@ class ProductionModel(Model):
 
     def ordered(self, message: Message, body: Body, now: float) -> None:
         if message.kind is Type.BARRIER_REQUEST:
-            _put(self._barriers, message.xid, self._journal.end, _MAX_BARRIERS)
+            self._barriers[message.xid] = self._journal.end
+            self._barriers.move_to_end(message.xid)
+            if len(self._barriers) > _MAX_BARRIERS:
+                self._barriers.popitem(last=False)
         elif isinstance(body, FlowStatsRequest):
             self._asked(message, body, now)
+        elif isinstance(body, SetAsync):
+            for mask in body.masks:
+                if mask.kind is Type.FLOW_REMOVED and not mask.is_for_slave:
+                    self.reports_removals = mask.reasons & _USUAL_REASONS == _USUAL_REASONS
         super().ordered(message, body, now)
 
     def close(self, now: float) -> None:
-        self._journal.clear()
+        self._forget()
         super().close(now)
 
     def lose(self, reason: NotFollowed, now: float) -> None:
-        self._journal.clear()
-        self._polls.clear()
-        self._expected.clear()
+        self._forget()
         super().lose(reason, now)
+
+    def _forget(self) -> None:
+        """Forget what is not state, and give its memory back."""
+        self._journal.clear()
+        self._drop_polls()
+        while self._expected:
+            self._drop_expected()
 
     def ordered_unknown(self, message: Message, now: float) -> None:
         if self.state.not_followed is None:
@@ -114,7 +134,7 @@ class ProductionModel(Model):
     def _order(self, message: Message, orders: list[Order], now: float) -> list[Change]:
         changes = super()._order(message, orders, now)
         if self.state.not_followed is not None:
-            self._polls.clear()  # no step stands for this order, so no list can be corrected by it
+            self._drop_polls()  # no step stands for this order, so no list can be corrected by it
         return changes
 
     def _do(self, message: Message, orders: list[Order], now: float) -> list[Change]:
@@ -178,9 +198,14 @@ class ProductionModel(Model):
             oldest = next(iter(self._expected.values()))
             if len(self._expected) < _MAX_EXPECTED and now - oldest[-1] <= _EXPECTED_TIMEOUT:
                 break
-            self._expected.popitem(last=False)
-        self._expected.setdefault(key, []).append(now)
-        self._expected.move_to_end(key)
+            self._drop_expected()
+        if self._account.take(_EXPECTED_COST):
+            self._expected.setdefault(key, []).append(now)
+            self._expected.move_to_end(key)
+
+    def _drop_expected(self) -> None:
+        _, times = self._expected.popitem(last=False)
+        self._account.give(_EXPECTED_COST * len(times))
 
     def _take_expected(self, key: RuleKey, now: float) -> bool:
         """Return whether a FLOW_REMOVED of a rule that was deleted by order may be due, and count it as come."""
@@ -188,6 +213,7 @@ class ProductionModel(Model):
         if times is None:
             return False
         is_recent = now - times.pop(0) <= _EXPECTED_TIMEOUT
+        self._account.give(_EXPECTED_COST)
         if not times:
             del self._expected[key]
         return is_recent
@@ -227,19 +253,32 @@ class ProductionModel(Model):
         """Notice a request whose answer lists all rules that a match covers."""
         is_plain = body.out_port == ReservedPort.ANY and body.out_group == ANY_GROUP and not body.cookie_mask
         if is_plain and not body.is_aggregate and multipart_of(message)[0] == Multipart.FLOW:
-            poll = _Poll(body.table, pack_match(body.match), now, self._journal.end)
-            _put(self._polls, message.xid, poll, _MAX_POLLS)
+            self._drop_poll(message.xid)
+            self._polls[message.xid] = _Poll(body.table, pack_match(body.match), now, self._journal.end)
+            if len(self._polls) > _MAX_POLLS:
+                self._drop_poll(next(iter(self._polls)))
+
+    def _drop_poll(self, xid: int) -> None:
+        poll = self._polls.pop(xid, None)
+        if poll is not None:
+            self._account.give(poll.cost)
+
+    def _drop_polls(self) -> None:
+        for xid in list(self._polls):
+            self._drop_poll(xid)
 
     def _counted(self, message: Message, body: FlowStatsReply, now: float) -> None:
         poll = self._polls.get(message.xid)
         if poll is None or multipart_of(message)[0] != Multipart.FLOW:
             return
+        if not self._account.take(ORDER_COST * len(body.flows)):
+            self._drop_poll(message.xid)
+            return
         poll.flows += body.flows
         if len(poll.flows) > MAX_ENTRIES:
-            del self._polls[message.xid]
             self.lose(NotFollowed.TOO_MANY_RULES, now)
         elif not body.has_more:
-            del self._polls[message.xid]
+            self._drop_poll(message.xid)
             self._take_list(poll, now)
 
     def _take_list(self, poll: _Poll, now: float) -> None:
@@ -316,14 +355,3 @@ def _removed_by(changes: list[Change]) -> Iterator[Rule]:
     for change in changes:
         if change.new is None and isinstance(change.old, Rule):
             yield change.old
-
-
-T = TypeVar("T")
-
-
-def _put(kept: "OrderedDict[int, T]", xid: int, one: T, most: int) -> None:
-    """Keep something under a transaction id; forget the oldest if there are too many."""
-    kept[xid] = one
-    kept.move_to_end(xid)
-    if len(kept) > most:
-        kept.popitem(last=False)

@@ -6,6 +6,7 @@ No switch has these rules, so no frame has used them: all counters are 0. A rule
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from natmirror.openflow.bodies.decoder import decode
 from natmirror.openflow.bodies.elements import ANY_GROUP, ReservedPort
 from natmirror.openflow.bodies.statistics import (
     decode_table_stats,
@@ -13,13 +14,29 @@ from natmirror.openflow.bodies.statistics import (
     encode_flow_stats,
     encode_table_stats,
 )
-from natmirror.openflow.bodies.values import AggregateStats, FlowStats, FlowStatsRequest, TableStats
-from natmirror.openflow.messages import V10
+from natmirror.openflow.bodies.values import AggregateStats, FlowStats, FlowStatsRequest, TableStats, TableStatsRequest
+from natmirror.openflow.messages import V10, Message, Multipart, multipart_of
 from natmirror.openflow.tables.entries import Rule, actions_of, group_ids_of, sends_to_port
 from natmirror.openflow.tables.model import Model
 from natmirror.openflow.tables.packed import pack_match
 
+MODELLED = frozenset((Multipart.FLOW, Multipart.AGGREGATE, Multipart.TABLE, Multipart.FLOW_STATS))
+"""The multipart types that a model answers."""
 _MAX_BODY_LEN = 60_000  # bytes of one part; a message has at most 65,535
+
+
+def bodies_of(
+    model: Model, question: Message, now: float, *, tables: Iterable[bytes] = (), n_tables: int = 0
+) -> tuple[bytes, ...] | None:
+    """Return the bodies of the answer to a question of a type in MODELLED, one for each part; None if the model cannot
+    tell. Malformed where the question is. ``tables``: what the switch has answered for table statistics."""
+    if model.state.not_followed is not None:
+        return None
+    request = decode(question)
+    kind = multipart_of(question)[0]
+    if isinstance(request, FlowStatsRequest):
+        return aggregate_bodies(model, request) if request.is_aggregate else flow_bodies(model, kind, request, now)
+    return table_bodies(model, tables, n_tables) if isinstance(request, TableStatsRequest) else None
 
 
 def flow_bodies(model: Model, multipart: int, request: FlowStatsRequest, now: float) -> tuple[bytes, ...]:

@@ -145,7 +145,7 @@ class _Walk:
             if rule is None:
                 if self._model.version == V10:
                     self._output(ReservedPort.CONTROLLER, frame)  # 1.0.0 §3.4: a frame without a match
-                return  # 1.3.5 §5.4: dropped, with the actions that were written
+                break  # 1.3.5 §5.4 drops it; Open vSwitch still does the actions that earlier tables have written
             self._met.append(rule)
             self._is_doubtful = self._is_doubtful or self._model.is_doubtful(rule, self._now)
             onward = None

@@ -8,7 +8,7 @@ from tests.live.scene import ROOT
 _CLSACT = "tc qdisc %s dev sw0 clsact"
 _DROP = "bpf da bytecode '1,6 0 0 2,'"  # TC_ACT_SHOT
 _ALL = "protocol all u32 match u32 0 0"
-_SLOW = "rate 8bit burst 1540 limit 3000"
+_SLOW = "rate 8bit burst 40 limit 3000"  # a packet with data exceeds the burst
 
 FILTER_FAULTS = (
     Fault(
@@ -29,7 +29,7 @@ FILTER_FAULTS = (
         stops_production=True,
     ),
     Fault(
-        "a qdisc that is too slow",
+        "a qdisc that lets no data out",
         ("production-stopped",),
         f"tc qdisc add dev pl0 root tbf {_SLOW}",
         "tc qdisc del dev pl0 root",

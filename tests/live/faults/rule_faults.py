@@ -10,7 +10,6 @@ _INVALID = "FORWARD -m conntrack --ctstate INVALID -j DROP"
 _LOOSE = "/proc/sys/net/netfilter/nf_conntrack_tcp_loose"
 _LARGE = "FORWARD -p tcp -m length --length 100:65535 -j DROP"
 _DATA = "FORWARD -i pl0 -p tcp --tcp-flags PSH PSH -j DROP"
-_MOST = "FORWARD -p tcp -m statistic --mode random --probability 0.95 -j DROP"
 _SYNS = "FORWARD -i pl0 -p tcp --tcp-flags SYN,ACK SYN,ACK -j DROP"
 _RPFILTER = "PREROUTING -m rpfilter --invert -j DROP"
 _MARKED = "FORWARD -m mark --mark 0x4000/0x4000 -j ACCEPT"
@@ -128,14 +127,6 @@ RULE_FAULTS = (
         f"iptables -I {_DATA}",
         f"iptables -D {_DATA}",
         "look at the network between this host and the clients",
-        stops_production=True,
-    ),
-    Fault(
-        "most packets dropped",
-        ("service-hardly-passes",),
-        f"iptables -I {_MOST}",
-        f"iptables -D {_MOST}",
-        "look for limits and losses there",
         stops_production=True,
     ),
     Fault(

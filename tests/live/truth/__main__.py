@@ -20,7 +20,8 @@ def main(steps: str = "10000", seed: str = "1") -> int:
     with Lab() as lab:
         switch = OpenVSwitch(lab, 1, protocols=protocols)
         for version in VERSIONS:
-            figures = Comparison(switch.directory / "br0.mgmt", version, int(seed)).run(int(steps))
+            management = switch.directory / "br0.mgmt"
+            figures = Comparison(management, version, int(seed), switch.appctl).run(int(steps))
             print(figures, flush=True)
             print(*figures.differences, sep="\n", file=sys.stderr)
             is_equal = is_equal and not figures.differences

@@ -1,13 +1,13 @@
 """Random orders of a controller, encoded by os-ken, which natmirror's decoder does not use.
 
 A rule writes one output at most: of several the last one counts, but Open vSwitch deletes the rule by the others' ports
-too. And some orders are left out because of faults in Open vSwitch 3.1, where no model can follow:
+too. A bucket that is inserted has a weight, whose default in Open vSwitch depends on a type that does not count.
 
-- If a rule has two groups, or one twice, the switch aborts when they are deleted.
+Other orders are left out because of faults in Open vSwitch 3.1, where no model can follow:
+
+- It aborts when a group is deleted that a rule uses twice.
 - INSERT_BUCKET without a bucket makes it hang.
-- Until the end of a commit, it may not find rules that the bundle has added with a mask that no other rule has. So in
-  a bundle deletions and modifications come first, and no rule is checked for overlaps.
-- It aborts when a bundle deletes a rule and then the rule's group.
+- It aborts when a bundle adds a rule and deletes the rule's group.
 """
 
 from itertools import count
@@ -36,8 +36,8 @@ class Orders:
         self._kit = KITS[version]
         self._xids = count(1)
         self._bundles = count(1)
-        self._may_use_group = True
-        """Whether the rule has no group yet."""
+        self._groups = set(_GROUPS)
+        """The groups that a rule has not used yet."""
 
     def order(self) -> list[bytes]:
         """Return one order, or the messages of a bundle with several."""
@@ -181,9 +181,10 @@ class Orders:
                 found.append(parser.OFPActionSetField(eth_dst="02:00:00:00:00:09"))
             if self._has_luck(0.1):
                 found.append(parser.OFPActionPushVlan(0x8100))
-            if (of_bucket or self._may_use_group) and self._has_luck(0.1 if of_bucket else 0.2):
-                self._may_use_group = False
-                found.append(parser.OFPActionGroup(self.random.choice(_GROUPS)))
+            if self._has_luck(0.1 if of_bucket else 0.2):
+                group = self.random.choice(_GROUPS if of_bucket else sorted(self._groups))
+                self._groups.discard(group)
+                found.append(parser.OFPActionGroup(group))
         ports = (1, 2, 3, ofproto.OFPP_CONTROLLER, ofproto.OFPP_FLOOD, ofproto.OFPP_NORMAL)
         if self.version == V15 and not of_bucket and not is_set and self._has_luck(0.2):
             found.insert(self.random.choice((0, 0, len(found))), parser.OFPActionMeter(self.random.choice(_METERS)))
@@ -193,7 +194,7 @@ class Orders:
 
     def _instructions(self, table: int) -> list[Any]:
         parser, ofproto, found = self._kit.parser, self._kit.ofproto, []
-        self._may_use_group = True
+        self._groups = set(_GROUPS)
         for kind in (ofproto.OFPIT_APPLY_ACTIONS, ofproto.OFPIT_WRITE_ACTIONS):
             if self._has_luck(0.5):
                 actions = self._actions(is_set=kind == ofproto.OFPIT_WRITE_ACTIONS)
@@ -218,7 +219,7 @@ class Orders:
         command, kind = choose(commands), choose(types)
         number = ofproto.OFPG_ALL if command == _DELETE and self._has_luck(0.2) else choose(_GROUPS)
         fewest = 1 if command == _INSERT else 0
-        buckets = [self._bucket(kind) for _ in range(self.random.randint(fewest, 3))]
+        buckets = [self._bucket(kind, command) for _ in range(self.random.randint(fewest, 3))]
         buckets = [] if command in (_DELETE, _REMOVE) else buckets
         if kind == ofproto.OFPGT_INDIRECT and self._has_luck(0.8):
             buckets = buckets[:1]
@@ -231,15 +232,16 @@ class Orders:
             fields["command_bucket_id"] = where if command in (_INSERT, _REMOVE) else _ALL_BUCKETS
         return fields
 
-    def _bucket(self, kind: int) -> Any:
+    def _bucket(self, kind: int, command: int) -> Any:
         parser, ofproto = self._kit.parser, self._kit.ofproto
-        weight = self.random.randint(0, 2) if kind == ofproto.OFPGT_SELECT else 0
+        has_weight = kind == ofproto.OFPGT_SELECT or command == _INSERT
+        weight = self.random.randint(0, 2) if has_weight else 0
         watch = self.random.randint(1, 2) if kind == ofproto.OFPGT_FF else _ANY
         actions = self._actions(of_bucket=True)
         if self.version < V15:
             return parser.OFPBucket(weight, watch, _ANY, actions)
         properties = []
-        if kind == ofproto.OFPGT_SELECT:
+        if has_weight:
             properties.append(parser.OFPGroupBucketPropWeight(weight=weight, type_=ofproto.OFPGBPT_WEIGHT))
         if kind == ofproto.OFPGT_FF:
             properties.append(parser.OFPGroupBucketPropWatch(watch=watch, type_=ofproto.OFPGBPT_WATCH_PORT))
@@ -261,11 +263,9 @@ class Orders:
         messages = [self._control(number, ofproto.OFPBCT_OPEN_REQUEST)]
         orders = [self._group() if self._has_luck(0.15) else ("OFPFlowMod", self._flow()) for _ in range(5)]
         orders = orders[: self.random.randint(0, 5)]
-        for name, fields in sorted(orders, key=lambda one: -one[1]["command"]):
+        for name, fields in orders:
             if name == "OFPGroupMod" and fields["command"] == _DELETE:
                 continue
-            if "flags" in fields:
-                fields["flags"] &= ~ofproto.OFPFF_CHECK_OVERLAP
             message = getattr(self._kit.parser, name)(self._kit.desc, **fields)
             xid = next(self._xids)
             message.set_xid(xid)

@@ -1,15 +1,16 @@
 """Lines in the words of ovs-ofctl. tests/live/test_flow_text.py compares them with those of a real Open vSwitch."""
 
+from dataclasses import replace
 from struct import pack
 from typing import Any
 
 import pytest
 
 from natmirror.openflow.bodies.action_text import action_text, actions_text
-from natmirror.openflow.bodies.elements import Action, MatchField
+from natmirror.openflow.bodies.elements import Action, Instruction, MatchField
 from natmirror.openflow.bodies.match_text import match_text
-from natmirror.openflow.bodies.text import body_text, flow_text, frame_text
-from natmirror.openflow.bodies.values import FlowStats
+from natmirror.openflow.bodies.text import body_text, flow_mod_text, flow_text, frame_text
+from natmirror.openflow.bodies.values import FlowCommand, FlowFlag, FlowMod, FlowStats
 from natmirror.openflow.messages import V10, V13, V14, V15, Type, build
 from tests.helpers.openflow import KITS, multipart
 from tests.helpers.openflow_bodies import FRAME, mod, value
@@ -149,6 +150,33 @@ def test_the_default_priority_is_left_out() -> None:
 def test_the_commands_of_a_flow_mod(fields: dict[str, Any], text: str) -> None:
     anything: dict[str, Any] = {"out_port": 0xFFFF_FFFF, "out_group": 0xFFFF_FFFF}
     assert body_text(mod(V13, {"in_port": 1}, **anything, **fields)) == text
+
+
+@pytest.mark.parametrize("command", FlowCommand)
+def test_flow_mods_that_differ_have_lines_that_differ(command: FlowCommand) -> None:
+    """Each field of a value shows in its line, as far as a command may have another value than the default."""
+    match, output = (MatchField("in_port", 1),), (Instruction("apply_actions", ((Action("output", (2,)),),)),)
+    changes: dict[str, Any] = {"table": 3, "match": (), "cookie": 5, "cookie_mask": 7}
+    if command.is_strict:
+        changes["priority"] = 9
+    if command.is_delete:
+        changes |= {"out_port": 5, "out_group": 6}
+    else:
+        changes |= {"instructions": output, "flags": FlowFlag.RESET_COUNTS, "buffer_id": 6}
+    if command is FlowCommand.ADD:
+        del changes["cookie_mask"]
+        changes |= {"priority": 9, "idle_timeout": 5, "hard_timeout": 6, "importance": 7, "flags": 1}
+    plain = FlowMod(command, 0, 7 if command.is_strict else 0, match, (), cookie_mask=0)
+    texts = {flow_mod_text(replace(plain, **{name: value})) for name, value in changes.items()}
+    assert len(texts | {flow_mod_text(plain)}) == len(changes) + 1
+
+
+@pytest.mark.parametrize("command", [1, 2])
+def test_a_modification_of_1_0_shows_all_that_the_flow_would_have(command: int) -> None:
+    found = mod(V10, {"in_port": 1}, command=command, idle_timeout=5, flags=1, cookie=9)
+    name = ("modify", "modify-strict")[command - 1]
+    expected = f"{name} cookie=0x9, idle_timeout=5, send_flow_rem priority=7,in_port=1 actions=drop"
+    assert body_text(found) == expected
 
 
 def test_what_a_deletion_sends_to() -> None:

@@ -184,7 +184,6 @@ def test_a_meter_that_goes_takes_along_the_rules_that_use_it(used: Instructions)
         (V13, GroupMod(GroupCommand.ADD, 1, GroupType.ALL)),
         (V13, GroupMod(GroupCommand.MODIFY, 2, GroupType.ALL)),
         (V13, GroupMod(GroupCommand.ADD, 2, GroupType.INDIRECT)),
-        (V13, GroupMod(GroupCommand.ADD, 2, GroupType.ALL, (Bucket((Action("group", (2,)),)),))),
         (V13, MeterMod(MeterCommand.ADD, 1)),
         (V13, MeterMod(MeterCommand.MODIFY, 2)),
     ],

@@ -8,6 +8,7 @@ import pytest
 from natmirror.openflow.bodies.elements import ALL_TABLES, Action, Match, ReservedPort
 from natmirror.openflow.bodies.group_values import Bucket, GroupCommand, GroupMod, GroupType
 from natmirror.openflow.bodies.values import (
+    AsyncMask,
     BundleAdd,
     BundleControl,
     FlowCommand,
@@ -18,9 +19,10 @@ from natmirror.openflow.bodies.values import (
     FlowStatsRequest,
     Opaque,
     PacketIn,
+    SetAsync,
     TableMod,
 )
-from natmirror.openflow.messages import V13, V15, Message, Multipart, Type, build, parse
+from natmirror.openflow.messages import V10, V13, V15, Message, Multipart, Type, build, parse
 from natmirror.openflow.tables.bundles import ORDER_COST
 from natmirror.openflow.tables.evidence import prove_gone
 from natmirror.openflow.tables.journal import MAX_STEPS, REFUSAL_TIMEOUT
@@ -109,6 +111,18 @@ def test_a_journal_without_memory_is_shorter() -> None:
     refuse(model, 1, 1.0)
     assert model.state.not_followed is NotFollowed.REFUSED_LATE
     assert account.used == 0
+
+
+def test_a_deletion_of_all_rules_begins_again_in_version_1_0_too() -> None:
+    model = production(V10)
+    model.lose(NotFollowed.NO_MEMORY, 0.0)
+    order(model, flow_mod(ADD, HOST), 1.0)
+    order(model, flow_mod(DELETE, HOST), 1.0)
+    assert model.state.not_followed is NotFollowed.NO_MEMORY
+    order(model, flow_mod(DELETE), 2.0)
+    order(model, flow_mod(ADD, OTHER), 3.0)
+    assert _matches(model) == [OTHER]
+    assert model.state.known.has(0)
 
 
 def test_an_order_that_is_unknown_here_ends_the_following_unless_it_is_refused() -> None:
@@ -251,8 +265,11 @@ def test_a_rule_is_doubtful_when_it_may_have_gone_without_a_report() -> None:
     order(model, flow_mod(ADD, OTHER, idle_timeout=5, flags=TOLD), 0.0)
     assert model.doubtful_rules(4.9) == []
     assert [rule.key.match for rule in model.doubtful_rules(5.0)] == [HOST]
-    model.reports_removals = False
+    masked = SetAsync((AsyncMask(Type.FLOW_REMOVED, False, 0b110),))
+    model.ordered(message(Type.SET_ASYNC), masked, 5.0)
     assert len(model.doubtful_rules(5.0)) == 2
+    model.ordered(message(Type.SET_ASYNC), SetAsync((AsyncMask(Type.FLOW_REMOVED, False, 0b111),)), 5.0)
+    assert len(model.doubtful_rules(5.0)) == 1
 
 
 def test_a_table_that_evicts_rules_has_doubtful_ones() -> None:
@@ -332,6 +349,38 @@ def test_a_list_of_some_rules_says_nothing_about_the_others() -> None:
     model.ordered(_statistics(Type.MULTIPART_REQUEST, 2), FlowStatsRequest(ALL_TABLES, (), out_port=4), 2.0)
     _answer(model, 2, 2.1)
     assert _matches(model) == [HOST]
+
+
+def test_the_parts_of_a_list_count_in_the_account_until_it_is_whole() -> None:
+    account = TestAccount(20 * ORDER_COST)
+    model = production(V13, account)
+    flows = [_listed(fields(eth_dst=number)) for number in range(15)]
+    _ask(model, 1, 0.0)
+    _answer(model, 1, 0.1, *flows, has_more=True)
+    assert account.used == 15 * ORDER_COST
+    _answer(model, 1, 0.1, *flows)
+    assert account.used == 0
+    for xid in range(10):
+        _ask(model, xid, 1.0)
+        _answer(model, xid, 1.0, flows[0], has_more=True)
+    assert account.used <= 4 * ORDER_COST
+    model.close(2.0)
+    assert account.used == 0
+
+
+def test_reports_that_are_expected_count_in_the_account() -> None:
+    account = TestAccount()
+    model = production(V13, account)
+    for number in range(100):
+        order(model, flow_mod(ADD, fields(eth_dst=number), flags=TOLD), 0.0, number)
+    order(model, flow_mod(DELETE), 0.0, 200)
+    barrier(model, 201, 0.0)
+    assert 0 < account.used < 200_000
+    order(model, flow_mod(ADD, HOST, flags=TOLD), 30.0, 202)
+    order(model, flow_mod(DELETE), 30.0, 203)
+    assert len(model._expected) == 1
+    model.close(31.0)
+    assert account.used == 0
 
 
 def test_a_list_that_is_too_long_is_not_followed_and_a_short_one_begins_again() -> None:

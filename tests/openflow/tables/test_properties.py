@@ -5,14 +5,18 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from natmirror.openflow.bodies.elements import MatchField
-from natmirror.openflow.bodies.values import BundleAdd, BundleControl, FlowCommand, FlowMod, FlowRemoved
-from natmirror.openflow.messages import V10, V13
+from natmirror.openflow.bodies.decoder import decode
+from natmirror.openflow.bodies.elements import Malformed, MatchField
+from natmirror.openflow.bodies.frames import frame_fields
+from natmirror.openflow.bodies.values import BundleAdd, BundleControl, FlowCommand, FlowMod, FlowRemoved, PacketIn
+from natmirror.openflow.messages import HEADER, V10, V13, V15, parse
 from natmirror.openflow.tables.difference import Difference
 from natmirror.openflow.tables.entries import Rule, RuleKey
+from natmirror.openflow.tables.evidence import prove_gone
 from natmirror.openflow.tables.index import RuleIndex
 from natmirror.openflow.tables.packed import covers, overlaps, pack_frame, pack_match
 from natmirror.openflow.tables.state import MAX_ENTRIES, NotFollowed
+from natmirror.openflow.tables.walk import walk
 from tests.helpers.flow_tables import (
     TestAccount,
     barrier,
@@ -28,6 +32,7 @@ from tests.helpers.flow_tables import (
     removed,
     report,
 )
+from tests.helpers.openflow_bodies import corpus
 
 versions = st.sampled_from([V10, V13])
 removals = st.builds(
@@ -184,3 +189,53 @@ def test_the_index_finds_what_a_look_at_each_rule_finds(
     ]
     highest = max((rule.key.priority for rule in fitting), default=0)
     assert set(index.find(fields)) == {rule for rule in fitting if rule.key.priority == highest}
+
+
+# Any bytes
+
+raw_messages = st.builds(
+    lambda kind, xid, body: build_raw(kind, xid, body),
+    st.sampled_from([1, 10, 11, 14, 15, 17, 18, 19, 20, 21, 29, 33, 34]),
+    st.integers(0, 3),
+    st.one_of(st.binary(max_size=120), st.binary(max_size=60).map(lambda end: bytes(8) + end)),
+)
+
+
+def build_raw(kind: int, xid: int, body: bytes) -> bytes:
+    """Return a message of 1.5."""
+    return HEADER.pack(V15, kind, 8 + len(body), xid) + body
+
+
+@given(st.lists(st.one_of(raw_messages, st.sampled_from(corpus(V15)), flow_mods), max_size=20), st.integers(0, 40_000))
+def test_any_messages_of_both_ends_raise_nothing_and_stay_within_the_account(
+    messages: list[bytes | FlowMod], limit: int
+) -> None:
+    account = TestAccount(limit)
+    one = production(V15, account)
+    other = mirror(one, account)
+    difference = Difference(one.state, other.state, 0.0)
+    for number, raw in enumerate(messages):
+        if isinstance(raw, FlowMod):
+            order(one, raw, number, number)
+            continue
+        said = parse(raw)
+        try:
+            body = decode(said)
+        except Malformed:
+            one.ordered_unknown(said, number)
+            other.ordered_unknown(said, number)
+            continue
+        for model in (one, other):
+            model.ordered(said, body, number)
+        removal = one.reported(said, body, number)
+        if removal is not None:
+            other.production_lost(removal, number)
+        if isinstance(body, PacketIn):
+            frame = frame_fields(body.frame, body.in_port)
+            prove_gone(one, body, frame, number)
+            walk(other, frame, number, table=body.table)
+        assert account.used <= limit
+        assert not difference.is_known or set(difference.since) == _fresh(difference)
+    for model in (one, other):
+        model.close(100.0)
+    assert account.used == 0
