@@ -1,8 +1,10 @@
-"""Runs all tests but the long ones: those in network namespaces, and beside them the test that plants faults, and all
-others with a lower priority.
+"""Runs all tests but the long ones: those in network namespaces in two parts side by side, and beside them all others
+with a lower priority.
 
-The live tests mostly wait, so the others take nearly no time of their own. Their output comes after that of the live
-tests, then the names of all tests that failed. Arguments are passed to each part.
+The live tests mostly wait, so the parts take nearly no time of their own. Tests that only wait for events, and so may
+run beside others, are marked ``beside``: they are the second part. Its output, and that of the tests without
+namespaces, comes after that of the first part, then the names of all tests that failed. Arguments are passed to each
+part.
 """
 
 import os
@@ -29,9 +31,9 @@ def _read(file: IO[bytes]) -> bytes:
 
 def main() -> int:
     """Run all parts to their end; return the exit code."""
-    with tempfile.TemporaryFile() as planted, tempfile.TemporaryFile() as file:
-        live = start("live and not faults and not soak", subprocess.PIPE)
-        faults = start("faults", planted.fileno(), "-p", "no:cacheprovider")
+    with tempfile.TemporaryFile() as second, tempfile.TemporaryFile() as file:
+        live = start("live and not beside and not soak", subprocess.PIPE)
+        beside = start("beside", second.fileno(), "-p", "no:cacheprovider")
         os.nice(NICENESS)
         others = start("not live and not soak", file.fileno(), "-p", "no:cacheprovider")
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # all parts get it too, and end in order
@@ -41,8 +43,8 @@ def main() -> int:
             printed += part
             sys.stdout.buffer.write(part)
             sys.stdout.buffer.flush()
-        codes = [live.wait(), faults.wait(), others.wait()]
-        other = b"".join(_read(one) for one in (planted, file))
+        codes = [live.wait(), beside.wait(), others.wait()]
+        other = b"".join(_read(one) for one in (second, file))
         sys.stdout.buffer.write(other)
     failed = re.findall(rb"^(?:FAILED|ERROR) .*", printed + b"\n" + other, re.MULTILINE)
     print(*(["", "failing tests:", *(line.decode(errors="replace") for line in failed)] if failed else []), sep="\n")

@@ -7,7 +7,7 @@ import pytest
 from natmirror.lab.process import wait_for
 from tests.live.scene import PORT, SOON_FORGOTTEN, Scene, assert_all_well
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.beside]
 
 GREEDY, QUIET = "10.10.0.11", "10.10.0.21"
 MOST = 5

@@ -12,7 +12,7 @@ import pytest
 from natmirror.lab.process import wait_for
 from tests.live.scene import Scene
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.beside]
 
 _V1, _V2 = Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup")
 _PERIOD = 100_000  # microseconds

@@ -13,7 +13,7 @@ from natmirror.linux.interfaces import DOCTORS_PORT
 from tests.live.apps.wire import LENGTH
 from tests.live.scene import Scene
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.beside]
 
 CLIENT = "10.10.0.77"
 BODY_LEN = 1300

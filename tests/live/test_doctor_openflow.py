@@ -14,7 +14,7 @@ from natmirror.lab.process import Program, wait_for
 from natmirror.linux.interfaces import DOCTORS_PORT
 from tests.live.scene import Scene
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.beside]
 
 CLIENT = "10.10.0.77"
 RULES = """

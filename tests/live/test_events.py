@@ -16,7 +16,7 @@ from natmirror.runtime.event_file import read_events
 from tests.helpers.declared import assert_declared
 from tests.live.scene import CLIENTS, RULES, Scene
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.beside]
 
 CONNECTIONS = 300
 CHECKED = "      health: {check: tcp, interval: 300ms, timeout: 200ms}\n      backends:\n"

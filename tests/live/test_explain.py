@@ -11,7 +11,7 @@ from natmirror.lab.loadbalancer import LoadBalancer
 from tests.helpers.openapi import assert_described
 from tests.live.scene import PORT, SOON_FORGOTTEN, Scene
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.beside]
 
 CLIENT = "10.10.0.11"
 AUDIT = "      - {name: audit, address: 10.20.0.14, sample: 10%}\n"

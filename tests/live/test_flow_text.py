@@ -24,7 +24,7 @@ from tests.helpers.openflow import ALL
 from tests.helpers.openflow_bodies import LATER
 from tests.live.relay import Relay
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.beside]
 everywhere = pytest.mark.parametrize("version", ALL)
 later = pytest.mark.parametrize("version", LATER)
 BodyType = TypeVar("BodyType", FlowMod, FlowStatsReply, GroupMod, MeterMod)

@@ -7,7 +7,7 @@ from tests.live.faults import FAULTS
 from tests.live.faults.stage import Stage, table
 from tests.live.scene import Scene
 
-pytestmark = [pytest.mark.live, pytest.mark.faults]
+pytestmark = [pytest.mark.live, pytest.mark.beside]
 
 
 @pytest.mark.parametrize("iptables", FAULTS)

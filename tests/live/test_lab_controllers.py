@@ -20,7 +20,7 @@ from natmirror.lab.openvswitch import PORTS, OpenVSwitch
 from natmirror.lab.process import wait_for
 from natmirror.lab.topology import CONTROLLER_SIDE, CONTROLLERS, Lab
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.beside]
 
 HOST = "c1"
 DATAPATH = 1

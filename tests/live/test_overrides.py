@@ -11,7 +11,7 @@ from natmirror.cli.commands import main
 from natmirror.lab.loadbalancer import LoadBalancer
 from tests.live.scene import SOON_FORGOTTEN, Scene, assert_all_well
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.beside]
 
 RULES = (
     SOON_FORGOTTEN

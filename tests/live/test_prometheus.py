@@ -18,7 +18,7 @@ from natmirror.metrics import METRICS
 from tests.live.in_process import inside
 from tests.live.scene import ROOT, Scene
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.beside]
 
 OWN, PROMETHEUS = "10.20.0.1", "10.20.0.12"
 ALERTS, DASHBOARD = ROOT / "monitoring" / "alerts.yml", ROOT / "monitoring" / "dashboard.json"

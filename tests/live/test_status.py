@@ -11,7 +11,7 @@ from natmirror.lab.loadbalancer import LoadBalancer
 from tests.helpers.declared import assert_answers_are_declared
 from tests.live.scene import Scene
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.beside]
 
 RULES = """switches: [10.10.0.0/24]
 services:

@@ -7,7 +7,7 @@ from natmirror.lab.topology import Lab
 from natmirror.openflow.messages import VERSIONS
 from tests.live.truth.comparison import Comparison
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.beside]
 
 ORDERS = 400
 
