@@ -222,6 +222,14 @@ class OverrideControl:
         """Return the number of a backend's connections now."""
         return self._backends.connections(service, backend)
 
+    def is_open(self, service: str, backend: str) -> bool:
+        """Return whether a backend gets new connections."""
+        return self._backends.is_open(service, backend)
+
+    def after_removal(self, service: str, *, was_open: bool) -> str:
+        """Return where new connections of a service go now that a backend is removed, as the end of a sentence."""
+        return self._backends.after_drain(service, was_open=was_open, until="another one opens")
+
     def drain(self, arguments: Mapping[str, Any]) -> str:
         """Obey ``{"service": …, "backend": …, "deadline": seconds or null, "persist": …}``."""
         service, _, backend = self.backend(arguments)
