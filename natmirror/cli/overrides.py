@@ -178,8 +178,7 @@ def backend() -> None:
 
 
 @backend.command(epilog=epilog(exit_codes.COMMAND))
-@click.argument("service", metavar="SERVICE")
-@click.argument("name", metavar="NAME")
+@_backend_argument
 @click.argument("address", metavar="ADDRESS[:PORT]")
 @click.option(
     "--weight", type=click.IntRange(1, MAX_WEIGHT), metavar="WEIGHT", help="Its weight.", show_default="1"
@@ -195,8 +194,7 @@ def backend() -> None:
 @api_option
 @json_option
 def add(
-    service: str,
-    name: str,
+    backend: str,
     address: str,
     weight: int | None,
     max_connections: int | None,
@@ -206,7 +204,7 @@ def add(
 ) -> None:
     """Add a backend to a pool, without a change of the rules file.
 
-    SERVICE is a name in the rules, NAME is the backend's new name. Without PORT it has the service's. The backend
+    SERVICE is a name in the rules, BACKEND is the new backend's name. Without PORT it has the service's. The backend
     passes the checks that a backend in a rules file passes, and begins with a slow start if its pool has one. It
     stays until natmirror backend remove: a reload keeps it, unless the file then has a backend of its name or
     address. A restart keeps it with --persist alone. With shared state the command holds on both hosts of a pair;
@@ -214,7 +212,7 @@ def add(
     """
     more: dict[str, Any] = {"weight": weight, "max_connections": max_connections}
     given = {key: value for key, value in more.items() if value is not None}
-    _print(_send("add", f"{service}/{name}", api_path, persist=persist, address=address, **given), as_json)
+    _print(_send("add", backend, api_path, persist=persist, address=address, **given), as_json)
 
 
 @backend.command(epilog=epilog(exit_codes.COMMAND))

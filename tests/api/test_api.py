@@ -234,7 +234,7 @@ def test_a_weight_is_shown_and_set(path: Path) -> None:
         for wrong in ("0", "1001"):
             refused = run("weight", "openflow/c1", wrong, "--api", path)
             assert (refused.exit_code, "natmirror drain openflow/c1" in refused.output) == (2, True)
-            refused = run("backend", "add", "openflow", "c3", "10.20.0.15", "--weight", wrong, "--api", path)
+            refused = run("backend", "add", "openflow/c3", "10.20.0.15", "--weight", wrong, "--api", path)
             assert (refused.exit_code, "1<=x<=1000" in refused.output) == (2, True)
         refused = run("weight", "openflow/c1", "heavy", "--api", path)
         assert (refused.exit_code, "expected a weight from 1 to 1000 or rules" in refused.output) == (2, True)
