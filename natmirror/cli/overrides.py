@@ -180,9 +180,7 @@ def backend() -> None:
 @backend.command(epilog=epilog(exit_codes.COMMAND))
 @_backend_argument
 @click.argument("address", metavar="ADDRESS[:PORT]")
-@click.option(
-    "--weight", type=click.IntRange(1, MAX_WEIGHT), metavar="WEIGHT", help="Its weight.", show_default="1"
-)
+@click.option("--weight", type=click.IntRange(1, MAX_WEIGHT), metavar="WEIGHT", help="Its weight.", show_default="1")
 @click.option(
     "--max-connections",
     type=click.IntRange(1, MAX_CONNECTIONS),
