@@ -112,12 +112,11 @@ class OverrideControl:
         value = self.value
         return [f"- command: {text_of(one)}" for one in lost(value, value.fitting(rules))]
 
-    def beside(self) -> list[str]:
-        """Return a line for each backend that a command has added or removed, and how to take that back; from any
-        thread."""
-        return [
-            f"{text_of(one)} by a command, until natmirror {_BACK[one.kind]}" for one in self.value if one.kind in _BACK
-        ]
+    def beside(self, rules: Rules) -> list[str]:
+        """Return a line for each backend that a command has added to these rules or removed, and how to take that back;
+        from any thread."""
+        found = (one for one in self.value.fitting(rules) if one.kind in _BACK)
+        return [f"{text_of(one)} by a command, until natmirror {_BACK[one.kind]}" for one in found]
 
     def _set(self, value: Overrides) -> None:
         """Have all parts follow the value."""

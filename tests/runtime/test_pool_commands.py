@@ -74,9 +74,11 @@ def test_a_backend_is_added_and_removed_again(run: Run) -> None:
     assert run.members() == ["c1", "c2", "c3"]
     shown = run.backends.states()["openflow", "c3"]
     assert (shown["share"], shown["weight"], shown["weight_in_rules"]) == (1.0, 3, 3)
-    assert run.overrides.beside() == [
+    assert run.overrides.beside(BASE) == [
         "openflow/c3 at 10.20.0.15:7000 is added by a command, until natmirror backend remove"
     ]
+    with_c3 = RULES.replace("backends:", "backends:\n        - {name: c3, address: 10.20.0.15, port: 7000}", 1)
+    assert run.overrides.beside(parse_rules(with_c3)) == [], "a reload would drop it"
     run.overrides.weigh({**C3, "weight": 8})
     removed = run.pools.remove(C3)["done"]
     assert removed.startswith("openflow/c3 is out of its pool, and gets no new connections; no connections left; ")
