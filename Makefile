@@ -61,7 +61,7 @@ junk: ## other clients' latency while one sends junk; fails above twice the p99 
 	@scripts/setup --need-root
 	@$(BIN)/python -m bench.junk
 
-api: ## is production slower while clients scrape the metrics, or flood the API? (root, a quarter of an hour)
+api: ## is production slower while clients scrape the metrics, or flood the API? (root, half an hour)
 	@scripts/setup --need-root
 	@$(BIN)/python -m bench.api
 

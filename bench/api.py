@@ -247,7 +247,7 @@ def all_gauges(seconds: float, scene: Callable[[], Scene]) -> Sequence[Gauge]:
 @click.option(
     "--pairs", default=20, show_default=True, type=click.IntRange(MIN_PAIRS), help="The most pairs to measure."
 )
-@click.option("--seconds", default=1.0, show_default=True, type=click.FloatRange(0.1), help="Duration of each measure.")
+@click.option("--seconds", default=2.0, show_default=True, type=click.FloatRange(0.1), help="Duration of each measure.")
 def main(only: tuple[str, ...], pairs: int, seconds: float) -> None:
     """Compare production while clients ask natmirror's API with production while none does."""
     scenes: list[Scene] = []

@@ -4,6 +4,7 @@ The API's process asks with the number ``id``, which it chooses; each answer has
 
 ============================================================ =========================================================
 ``{"id": 1, "get": "flows", "arguments": {…}}``              ask for a resource, or for the first part of a list
+``{"id": 1, "get": "status", "first": true, …}``             the same, but do not have it wait for others' answers
 ``{"id": 1, "more": true}``                                  ask for the next part of this list
 ``{"id": 2, "command": "drain", "arguments": {…}}``          give a command
 ``{"id": 2, "withdraw": true}``                              the client has given up: no more parts, no command

@@ -59,10 +59,10 @@ class Program:
         self, resource: str, arguments: dict[str, Any], *, comes_first: bool = False
     ) -> AsyncGenerator[tuple[Any, float], None]:
         """Yield a resource, or the parts of a list, each with its time in seconds since 1970. ``comes_first``: it waits
-        for no other request. Refused where natmirror does not answer."""
+        for no other request, nor for the packet threads to have time. Refused where natmirror does not answer."""
         line = self._parts if resource in _LISTS else self._documents
         async with self._question() as (number, answers):
-            question: dict[str, Any] = {"id": number, "get": resource, "arguments": arguments}
+            question: dict[str, Any] = {"id": number, "get": resource, "arguments": arguments, "first": comes_first}
             while True:
                 try:
                     async with asyncio.timeout(_GET_TIMEOUT), nullcontext() if comes_first else line:

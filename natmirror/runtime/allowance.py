@@ -1,7 +1,7 @@
 """How much of the packet threads' time the API takes: no flood of requests slows packets down.
 
 A bucket holds seconds of a packet thread, which answering takes out. It fills slowly while packets pass, and quickly
-while none do. So a single list comes at once, and a client that asks for one after another waits for its next part.
+while none do. So a single answer comes at once, and a client that asks for one after another waits.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from typing import Protocol
 
 from natmirror.fastpath import NEVER
 
-_STORE = 0.05  # seconds of a packet thread: enough to show some 2,500 flows
+_STORE = 0.01  # seconds of a packet thread: enough to show some 500 flows, or to look through 10,000
 _IDLE_SHARE = 0.25  # of the time, in which the bucket fills while no packet passes
 _BUSY_SHARE = 0.005  # the rest of an answer, in other threads and the API's process, takes three times as much
 _BUSY = 0.1  # part of the time: from there on the bucket fills by the lesser share
@@ -22,7 +22,7 @@ class AskedThread(Protocol):
 
     @property
     def answering_seconds(self) -> float:
-        """Return the time in which it has answered other threads."""
+        """Return the processor time that it has taken to answer other threads."""
 
     @property
     def busy_seconds(self) -> float:

@@ -300,7 +300,8 @@ class _Conversation:
         if not isinstance(arguments, dict):
             raise ValueError(_OTHER_VERSION)
         if resource in self._documents:
-            await self._wait()
+            if not question.get("first"):
+                await self._wait()
             make = self._documents[resource]
             return await loop.run_in_executor(self._makers.documents, _document, number, make, arguments)
         if resource in self._lists:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from time import thread_time
 from typing import Any, Protocol, TypeVar
 
 from natmirror.actions import Send
@@ -66,7 +67,7 @@ class EngineProxy:
         self._thread = thread
         self._rules = rules
         self.answering_seconds = 0.0
-        """The time that the thread has taken to answer, without what it has done for the host."""
+        """The processor time that the thread has taken to answer, without what it has done for the host."""
 
     # What the API shows
 
@@ -276,11 +277,11 @@ class EngineProxy:
         return self._thread.ask(partial(self._answer, question), _ANSWER_TIMEOUT)
 
     def _answer(self, question: Callable[[], Any]) -> Any:
-        began_at = time.monotonic()
+        began_at = thread_time()
         try:
             return question()
         finally:
-            self.answering_seconds += time.monotonic() - began_at
+            self.answering_seconds += thread_time() - began_at
 
     def _wait_for(self, question: Callable[[], Any]) -> Any:
         return self._thread.ask(question, None)

@@ -206,7 +206,7 @@ class Worker:
 
     @property
     def answering_seconds(self) -> float:
-        """Return the time that the thread has taken to answer other threads."""
+        """Return the processor time that the thread has taken to answer other threads."""
         return self.engine.answering_seconds
 
     def queue_counters(self) -> dict[str, dict[QueueCounter, int]]:

@@ -6,7 +6,7 @@ import pytest
 
 from natmirror.runtime.allowance import Allowance
 
-STORE, SLICE, STEP = 0.05, 0.001, 0.001  # seconds
+STORE, SLICE, STEP = 0.01, 0.001, 0.001  # seconds
 
 
 @dataclass
@@ -67,7 +67,7 @@ def test_a_long_answer_is_made_up_for_step_by_step() -> None:
     threads = [Thread()]
     allowance = Allowance(threads)
     allowance.pause(100.0)
-    threads[0].answering_seconds = 1.05
+    threads[0].answering_seconds = 1.01
     now, pauses = 100.0, []
     while pause := allowance.pause(now):
         pauses.append(pause)

@@ -26,6 +26,7 @@ from natmirror.runtime import api_process
 from natmirror.runtime.allowance import Allowance
 from natmirror.runtime.api_addresses import ApiAddresses
 from natmirror.runtime.api_process import ApiProcess
+from tests.helpers.status import status_document
 from tests.helpers.support import RULES
 
 FLOWS = 20_000
@@ -53,6 +54,7 @@ class World:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.allowance = GivenAllowance()
+        self.status: dict[str, Any] = {"pid": os.getpid()}
         self.made = 0
         self.commands: list[Future[Any]] = []
         self.arguments: list[dict[str, Any]] = []
@@ -60,7 +62,7 @@ class World:
         self.api = ApiProcess(
             path,
             self.addresses,
-            {"status": lambda _: {"pid": os.getpid()}},
+            {"status": lambda _: self.status},
             {"flows": self._flows, "ended": lambda _: iter([]), "decisions": lambda _: iter(PARTS)},
             {"drain": self._command, "reload": self._refuse},
             self.allowance,
@@ -162,6 +164,16 @@ def _later(world: World) -> int:
     """Return how often the allowance was asked in a moment."""
     time.sleep(0.05)
     return world.allowance.asked
+
+
+def test_the_metrics_do_not_wait_for_the_allowance(world: World) -> None:
+    ask("status", world.path)
+    world.allowance.is_spent = True
+    world.status = status_document()
+    before = world.allowance.asked
+    with client(world) as one:
+        assert one.get("http://n/metrics").status_code == 200
+    assert world.allowance.asked == before
 
 
 def test_commands_do_not_wait_for_the_allowance(world: World) -> None:

@@ -16,7 +16,7 @@ FILTER_FAULTS = (
         ("production-stopped",),
         f"{_CLSACT % 'add'}; tc filter add dev sw0 ingress {_DROP}",
         _CLSACT % "del",
-        "run: tc filter del dev sw0 ingress pref 49152;",
+        "run: tc filter del dev sw0 ingress pref 49152\nor have it let",
         stops_production=True,
     ),
     Fault(
@@ -25,7 +25,7 @@ FILTER_FAULTS = (
         f"ip link add br8 type bridge; ip link set br8 up; {_CLSACT % 'add'};"
         f" tc filter add dev sw0 egress {_ALL} action mirred egress redirect dev br8",
         f"{_CLSACT % 'del'}; ip link del br8",
-        "run: tc filter del dev sw0 egress pref 49152;",
+        "run: tc filter del dev sw0 egress pref 49152\nor have it let",
         stops_production=True,
     ),
     Fault(
@@ -33,7 +33,7 @@ FILTER_FAULTS = (
         ("production-stopped",),
         f"tc qdisc add dev pl0 root tbf {_SLOW}",
         "tc qdisc del dev pl0 root",
-        "run: tc qdisc del dev pl0 root;",
+        "run: tc qdisc del dev pl0 root\nor have it let",
         stops_production=True,
     ),
     Fault(
@@ -41,7 +41,7 @@ FILTER_FAULTS = (
         ("production-stopped",),
         f"PYTHONPATH={ROOT} {sys.executable} -m tests.live.apps.xdp sw0",
         "ip link set sw0 xdpgeneric off",
-        "run: ip link set sw0 xdpgeneric off;",
+        "run: ip link set sw0 xdpgeneric off\nor have it let",
         stops_production=True,
     ),
 )
