@@ -243,7 +243,7 @@ class EndReason(StrEnum):
 
     Nothing to do. The clients' next connections follow the new rules."""
     MIRROR_PAUSED = "mirror-paused"
-    """The operator has paused the mirror.
+    """The operator paused the mirror.
 
     ``natmirror mirror resume`` ends that. The clients' next connections are copied then; with ``reconnect:
     next-segment`` or ``next-message``, open ones are, too."""

@@ -16,7 +16,7 @@ from natmirror.api import report
 from natmirror.api.override_text import override_rows
 from natmirror.api.tables import Column, table
 from natmirror.api.text import age, duration, listed, moment, size, sizes
-from natmirror.reasons import NOT_LOST
+from natmirror.reasons import NOT_LOST, ClientLimit
 
 Status = Mapping[str, Any]
 
@@ -28,6 +28,7 @@ _COLOURS = {
     **dict.fromkeys(("down", "panic"), "red"),
     **dict.fromkeys(("draining", "behind", "paused"), "yellow"),
 }
+_FATES = {ClientLimit.MAX_CONNECTIONS: "refused", ClientLimit.NEW_CONNECTIONS: "dropped"}
 _TELL_WHAT_IS_NOT_COPIED = ("mirror-down", "not-copied")
 _INDENT = " " * 4
 _PROMPT_LINES = 1  # the line of the shell below the screen
@@ -40,11 +41,26 @@ def status_screen(status: Status, terminal: terminal_size | None, *, with_counte
         _wrapped(_facts_of_host(status), width),
         table(_BACKENDS, status["backends"], width) if status["backends"] else [],
         table(_MIRRORS, status["mirrors"], width) if status["mirrors"] else [],
-        _wrapped([*_facts(status), *(_counters(status) if with_counters else ())], width),
     ]
-    below = "\n\n".join("\n".join(block) for block in blocks if block).splitlines()
-    room = None if terminal is None else terminal.lines - _PROMPT_LINES - 1 - len(below)
-    return "\n".join((_head(status), *_problems(status, width, room), *below))
+    above = "\n\n".join("\n".join(block) for block in blocks if block).splitlines()
+    facts = _wrapped([*_facts(status), *(_counters(status) if with_counters else ())], width)
+    below = [*above, "", *facts] if facts else above
+    if terminal is None:
+        return "\n".join((_head(status), *_problems(status, width, None), *below))
+    room = terminal.lines - _PROMPT_LINES - 1
+    problems = [*_problems(status, width, room - len(below))]
+    if not with_counters:
+        below = _shortened(below, len(above), room - len(problems))
+    return "\n".join((_head(status), *problems, *below))
+
+
+def _shortened(lines: list[str], least: int, room: int) -> list[str]:
+    """Return the lines, without the last ones if there is no room: the condition must not leave the screen. The first
+    ``least`` lines stay."""
+    if len(lines) <= max(room, least):
+        return lines
+    kept = max(room - 1, least)
+    return [*lines[:kept], f"{len(lines) - kept} more lines: natmirror status | cat"]
 
 
 def _head(status: Status) -> str:
@@ -167,7 +183,8 @@ def _client_limits(limits: Iterable[Status]) -> Iterator[str]:
     """Yield the limits per client that clients have met."""
     for one in limits:
         if one["refused_syns"]:
-            refused = f"{one['refused_syns']} SYNs refused, the last of {one['last_client']}"
+            fate = _FATES[ClientLimit(one["limit"])]
+            refused = f"{one['refused_syns']} SYNs {fate}, the last of {one['last_client']}"
             limit = f"{one['service']} per client {one['limit']} {one['value']}"
             yield f"{limit}: {refused} {age(one['last_seconds'])} ago"
 

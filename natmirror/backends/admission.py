@@ -179,9 +179,9 @@ class Admission:
         """Return whether a backend gets new connections; ValueError where there is no such backend."""
         return self._member(service, backend).share > 0
 
-    def after_drain(self, service: str, *, was_open: bool) -> str:
-        """Return where new connections of a service go now that a backend is drained, as the end of a sentence.
-        ``was_open``: that backend has got new connections until now."""
+    def after_drain(self, service: str, *, was_open: bool, until: str = "natmirror undrain") -> str:
+        """Return where new connections of a service go now that a backend is drained or removed, as the end of a
+        sentence. ``was_open``: that backend has got new connections until now; ``until``: what gives them to one."""
         members = [member for member in self._members.values() if member.service.name == service]
         open_ones = [member.backend.name for member in members if member.share > 0]
         if open_ones:
@@ -192,7 +192,7 @@ class Admission:
         if pool.sorry is not None:
             return f"{which}: new ones go to the sorry server {pool.sorry.name}"
         fate = "refused" if pool.when_none is WhenNone.REFUSE else "dropped"
-        return f"{which}: new ones are {fate} until natmirror undrain"
+        return f"{which}: new ones are {fate} until {until}"
 
     def endpoints(self, service: str, backend: str) -> tuple[Endpoint, Endpoint]:
         """Return the endpoints of a service and of a backend; ValueError where there is no such backend."""

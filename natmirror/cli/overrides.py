@@ -12,9 +12,11 @@ from natmirror.cli import exit_codes
 from natmirror.cli.exit_codes import epilog
 from natmirror.cli.options import api_option, json_option
 from natmirror.errors import HostError
+from natmirror.rules.pool_keys import MAX_CONNECTIONS, MAX_WEIGHT
 
 _POLL = 0.5  # seconds
 _FOREVER = float("inf")
+_MOST_SECONDS = 1e9
 _IN_RULES = "rules"
 
 _backend_argument = click.argument("backend", metavar="SERVICE/BACKEND")
@@ -23,33 +25,34 @@ _persist_option = click.option("--persist", is_flag=True, help="Have it hold ove
 
 
 class _Seconds(click.ParamType["float"]):
-    """A number of seconds that may be left out."""
+    """A number of seconds, as the API takes it. ``hint`` is more for the error."""
 
     name = "seconds"
 
+    def __init__(self, hint: str = "") -> None:
+        self._hint = hint
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         try:
-            if (seconds := float(value)) >= 0:
+            if 0 <= (seconds := float(value)) <= _MOST_SECONDS or value == _FOREVER:
                 return seconds
         except ValueError:
             pass
-        self.fail(
-            f"expected a number of seconds or nothing, found {value}: SERVICE/BACKEND comes before it", param, ctx
-        )
+        self.fail(f"expected a number of seconds, 0 or more, found {value}{self._hint}", param, ctx)
 
 
 @click.command(epilog=epilog(exit_codes.DRAIN))
 @_backend_argument
 @click.option(
     "--deadline",
-    type=click.FloatRange(0),
+    type=_Seconds(),
     metavar="SECONDS",
     show_default="no deadline",
     help="Reset the connections that are left after this time.",
 )
 @click.option(
     "--wait",
-    type=_Seconds(),
+    type=_Seconds(hint=": SERVICE/BACKEND comes before --wait"),
     is_flag=False,
     flag_value=_FOREVER,
     metavar="[SECONDS]",
@@ -75,7 +78,11 @@ def drain(
         return
     if not as_json:
         click.echo(answer["done"])
-    left = _wait_until_empty(backend, api_path, began_at + wait, (lambda _: None) if as_json else _echo_left)
+    try:
+        left = _wait_until_empty(backend, api_path, began_at + wait, (lambda _: None) if as_json else _echo_left)
+    except KeyboardInterrupt:
+        click.echo(f"natmirror: the wait is over, and {backend} stays drained until natmirror undrain", err=True)
+        raise
     took = time.monotonic() - began_at
     if as_json:
         click.echo(json.dumps({**answer, "connections_left": left, "waited_seconds": round(took, 1)}))
@@ -143,8 +150,11 @@ def weight(backend: str, weight: str | None, persist: bool, api_path: Path, as_j
     if weight is None:
         _show_weight(backend, api_path, as_json)
         return
-    if weight != _IN_RULES and not (weight.isascii() and weight.isdecimal()):
-        raise click.UsageError(f"expected a weight from 1 to 1000 or {_IN_RULES}, found {weight}")
+    if weight != _IN_RULES and not (weight.isascii() and weight.isdecimal() and 1 <= int(weight) <= MAX_WEIGHT):
+        raise click.UsageError(
+            f"expected a weight from 1 to {MAX_WEIGHT} or {_IN_RULES}, found {weight}; a backend that is to get no new"
+            f" connections is drained: natmirror drain {backend}"
+        )
     number = None if weight == _IN_RULES else int(weight)
     _print(_send("weight", backend, api_path, weight=number, persist=persist), as_json)
 
@@ -168,17 +178,21 @@ def backend() -> None:
 
 
 @backend.command(epilog=epilog(exit_codes.COMMAND))
-@click.argument("service", metavar="SERVICE")
-@click.argument("name", metavar="NAME")
+@_backend_argument
 @click.argument("address", metavar="ADDRESS[:PORT]")
-@click.option("--weight", type=int, metavar="WEIGHT", help="Its weight.", show_default="1")
-@click.option("--max-connections", type=int, metavar="COUNT", help="Limit on its connections.", show_default="no limit")
+@click.option("--weight", type=click.IntRange(1, MAX_WEIGHT), metavar="WEIGHT", help="Its weight.", show_default="1")
+@click.option(
+    "--max-connections",
+    type=click.IntRange(1, MAX_CONNECTIONS),
+    metavar="COUNT",
+    help="Limit on its connections.",
+    show_default="no limit",
+)
 @_persist_option
 @api_option
 @json_option
 def add(
-    service: str,
-    name: str,
+    backend: str,
     address: str,
     weight: int | None,
     max_connections: int | None,
@@ -188,7 +202,7 @@ def add(
 ) -> None:
     """Add a backend to a pool, without a change of the rules file.
 
-    SERVICE is a name in the rules, NAME is the backend's new name. Without PORT it has the service's. The backend
+    SERVICE is a name in the rules, BACKEND is the new backend's name. Without PORT it has the service's. The backend
     passes the checks that a backend in a rules file passes, and begins with a slow start if its pool has one. It
     stays until natmirror backend remove: a reload keeps it, unless the file then has a backend of its name or
     address. A restart keeps it with --persist alone. With shared state the command holds on both hosts of a pair;
@@ -196,7 +210,7 @@ def add(
     """
     more: dict[str, Any] = {"weight": weight, "max_connections": max_connections}
     given = {key: value for key, value in more.items() if value is not None}
-    _print(_send("add", f"{service}/{name}", api_path, persist=persist, address=address, **given), as_json)
+    _print(_send("add", backend, api_path, persist=persist, address=address, **given), as_json)
 
 
 @backend.command(epilog=epilog(exit_codes.COMMAND))

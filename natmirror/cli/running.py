@@ -106,7 +106,7 @@ def rules(api_path: Path, as_json: bool) -> None:
     elif file["differs"]:
         verdict = f"{path}, changed at {file['changed_at']}, differs; natmirror reload applies:"
     else:
-        verdict = f"{path} has the same rules"
+        verdict = f"{path} still has the rules that were loaded"
     commands = ["of these, commands have changed:", *answer["by_commands"]] if answer["by_commands"] else []
     lines = [f"running since {answer['loaded_at']}:", *answer["running"], *commands, verdict, *file["differences"]]
     click.echo("\n".join(lines))

@@ -65,9 +65,10 @@ def commands(
 
     def reload(arguments: Arguments) -> ReloadAnswer:
         if arguments.get("dry_run"):
-            changes, costs = reloader.preview()
-            return {"changes": changes, "costs": costs, "by_commands": overrides.beside()}
-        return {"changes": reloader.reload(), "costs": [], "by_commands": overrides.beside()}
+            changes, costs, by_commands = reloader.preview()
+            return {"changes": changes, "costs": costs, "by_commands": by_commands}
+        changes = reloader.reload()
+        return {"changes": changes, "costs": [], "by_commands": overrides.beside(reloader.loaded)}
 
     def release_kernel() -> CommandAnswer:
         maintenance.release_kernel()

@@ -105,9 +105,9 @@ class BackendControl:
         """Return whether a backend gets new connections; ValueError where there is no such backend."""
         return self._admission.is_open(service, backend)
 
-    def after_drain(self, service: str, *, was_open: bool) -> str:
+    def after_drain(self, service: str, *, was_open: bool, until: str = "natmirror undrain") -> str:
         """Return what Admission.after_drain() returns."""
-        return self._admission.after_drain(service, was_open=was_open)
+        return self._admission.after_drain(service, was_open=was_open, until=until)
 
     def after_undrain(self, service: str, backend: str) -> str:
         """Return what Admission.after_undrain() returns."""

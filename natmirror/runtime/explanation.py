@@ -88,7 +88,7 @@ class Explainer:
     def _read_file(self) -> Rules:
         """Return the rules in the file, as Reloader.read() does, in the same thread. Parse the file again only after it
         or the rules that run have changed: not only operators may ask, and often (``api`` in the rules)."""
-        running = self._reloader.rules
+        running = self._reloader.loaded  # with overrides ``rules`` is another value each time
         try:
             found = os.stat(running.path)
         except OSError:

@@ -77,7 +77,7 @@ class LimitWatch:
             return
         clients, limit.clients = entry["limited_clients"] - limit.clients, entry["limited_clients"]
         client = entry["last_client"]
-        others = f" and {clients - 1} other clients have" if clients > 1 else " has" if clients else " still has"
+        others = f" and {_others(clients - 1)} have" if clients > 1 else " has" if clients else " still has"
         self._tell(
             f"service {service}: {client}{others} reached {entry['limit']} {entry['value']} of per-client:"
             f" {_syns(count)} {_CONSEQUENCES[entry['limit']]}; natmirror explain {client} shows what it has",
@@ -120,6 +120,10 @@ class LimitWatch:
             code=code,
             count=count,
         )
+
+
+def _others(count: int) -> str:
+    return "1 other client" if count == 1 else f"{count} other clients"
 
 
 def _syns(count: int) -> str:

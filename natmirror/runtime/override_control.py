@@ -112,12 +112,11 @@ class OverrideControl:
         value = self.value
         return [f"- command: {text_of(one)}" for one in lost(value, value.fitting(rules))]
 
-    def beside(self) -> list[str]:
-        """Return a line for each backend that a command has added or removed, and how to take that back; from any
-        thread."""
-        return [
-            f"{text_of(one)} by a command, until natmirror {_BACK[one.kind]}" for one in self.value if one.kind in _BACK
-        ]
+    def beside(self, rules: Rules) -> list[str]:
+        """Return a line for each backend that a command has added to these rules or removed, and how to take that back;
+        from any thread."""
+        found = (one for one in self.value.fitting(rules) if one.kind in _BACK)
+        return [f"{text_of(one)} by a command, until natmirror {_BACK[one.kind]}" for one in found]
 
     def _set(self, value: Overrides) -> None:
         """Have all parts follow the value."""
@@ -221,6 +220,14 @@ class OverrideControl:
     def connections(self, service: str, backend: str) -> int:
         """Return the number of a backend's connections now."""
         return self._backends.connections(service, backend)
+
+    def is_open(self, service: str, backend: str) -> bool:
+        """Return whether a backend gets new connections."""
+        return self._backends.is_open(service, backend)
+
+    def after_removal(self, service: str, *, was_open: bool) -> str:
+        """Return where new connections of a service go now that a backend is removed, as the end of a sentence."""
+        return self._backends.after_drain(service, was_open=was_open, until="another one opens")
 
     def drain(self, arguments: Mapping[str, Any]) -> str:
         """Obey ``{"service": …, "backend": …, "deadline": seconds or null, "persist": …}``."""

@@ -49,12 +49,28 @@ class PoolCommands:
         one = self._made(OverrideKind.ADD, service, backend, arguments)
         removal = self._overrides.value.get(OverrideKind.REMOVE, service.name, backend.name)
         if removal is not None and removal.place == one.place:
+            self._check_options(one, arguments)
             self._change(lambda overrides: overrides.without(removal.key))
-            what = "is in its pool again, as the rules have it"
-        else:
-            self._change(lambda overrides: overrides.including(one))
-            what = f"at {one.place} is in its pool, and gets new connections"
-        return self._done(EventKind.BACKEND_ADDED, one, what, arguments)
+            return self._done(EventKind.BACKEND_ADDED, one, "is in its pool again, as the rules have it", is_kept=True)
+        self._change(lambda overrides: overrides.including(one))
+        what = f"at {one.place} is in its pool, and gets new connections"
+        return self._done(EventKind.BACKEND_ADDED, one, what, is_kept=one.is_kept)
+
+    def _check_options(self, one: Override, arguments: Mapping[str, Any]) -> None:
+        """Raise ValueError where a command would give a backend of the rules file other values than the file does."""
+        [found] = [
+            backend
+            for service in self._reloader.loaded.services
+            if service.name == one.service and service.pool is not None
+            for backend in service.pool.backends
+            if backend.name == one.name
+        ]
+        for name, key in _OPTIONS.items():
+            if arguments.get(name) not in (None, in_rules := getattr(found, name)):
+                raise ValueError(
+                    f"{one.subject} comes back as the rules file has it, with {key} {in_rules or 'unset'}: leave {key}"
+                    " out; natmirror weight changes a weight"
+                )
 
     def remove(self, arguments: Mapping[str, Any]) -> CommandAnswer:
         """Obey ``{"service": …, "backend": …, "persist": …}``. ValueError where there is no such backend, or no other
@@ -67,17 +83,19 @@ class PoolCommands:
             )
         one = self._made(OverrideKind.REMOVE, service, backend, arguments)
         count = self._overrides.connections(service.name, backend.name)
+        was_open = self._overrides.is_open(service.name, backend.name)
+        added = self._overrides.value.get(OverrideKind.ADD, service.name, backend.name)
 
         def change(overrides: Overrides) -> Overrides:
             for kind in (OverrideKind.DRAIN, OverrideKind.WEIGHT):
                 overrides = overrides.without((kind, service.name, backend.name))
-            added = overrides.get(OverrideKind.ADD, service.name, backend.name)
             return overrides.including(one) if added is None else overrides.without(added.key)
 
         self._change(change)
         left = f"connections left: {count} (they stay until they end)" if count else "no connections left"
-        what = f"is out of its pool, and gets no new connections; {left}"
-        return self._done(EventKind.BACKEND_REMOVED, one, what, arguments)
+        follows = self._overrides.after_removal(service.name, was_open=was_open)
+        what = f"is out of its pool, and gets no new connections; {left}; {follows}"
+        return self._done(EventKind.BACKEND_REMOVED, one, what, is_kept=one.is_kept or added is not None)
 
     def _change(self, change: Change) -> None:
         """Have a command change the overrides, those of the other host, too."""
@@ -107,9 +125,10 @@ class PoolCommands:
         at = self._overrides.next_at((kind, service.name, backend.name))
         return Override(kind, service.name, backend.name, place_of(backend), at, is_kept, backend=added)
 
-    def _done(self, kind: EventKind, one: Override, what: str, arguments: Mapping[str, Any]) -> CommandAnswer:
+    def _done(self, kind: EventKind, one: Override, what: str, *, is_kept: bool) -> CommandAnswer:
+        """Tell what a command has done. What takes another command back is kept: nothing stands over the rules then."""
         self._overrides.add_event(kind, one, f"{one.subject} {what}: a command has changed its pool")
-        lasts = "a restart keeps that, too" if arguments.get("persist") else "a restart forgets that, without --persist"
+        lasts = "a restart keeps that, too" if is_kept else "a restart forgets that, without --persist"
         reach = self._overrides.reach()
         done = f"{one.subject} {what}; a reload of the rules file keeps that, and {lasts}{reach}"
         try:

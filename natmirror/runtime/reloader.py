@@ -96,9 +96,10 @@ class Reloader:
         self._ring.add(EventKind.RULES_RELOADED, EventSeverity.INFO, text, count=len(changes), is_logged=False)
         return changes
 
-    def preview(self) -> tuple[list[str], list[str]]:
-        """Read the rules file; return the changes that a reload would make, and what connections would lose.
-        NatmirrorError where a reload would be refused. Call it in the thread of HostMaintenance."""
+    def preview(self) -> tuple[list[str], list[str], list[str]]:
+        """Read the rules file; return the changes that a reload would make, what connections would lose, and what
+        commands' changes it would keep. NatmirrorError where a reload would be refused. Call it in the thread of
+        HostMaintenance."""
         rules = self.read()
         before, after = self.rules, self.foresee(rules)
         losses: Counter[Loss] = Counter()
@@ -108,7 +109,8 @@ class Reloader:
             f"{connections(count)} of {loss.service} {loss.one if count == 1 else loss.several}"
             for loss, count in sorted(losses.items())
         ]
-        return differences(self._rules, rules) + self._overrides.dropped_by(rules), costs
+        changes = differences(self._rules, rules) + self._overrides.dropped_by(rules)
+        return changes, costs, self._overrides.beside(rules)
 
     def foresee(self, rules: Rules) -> Rules:
         """Return the rules that would run after a reload of these: with what commands have set."""

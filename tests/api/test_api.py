@@ -195,7 +195,24 @@ def test_a_drain_waits_until_its_backend_is_empty(path: Path, monkeypatch: pytes
         result = run(*words)
         assert (result.exit_code, "is drained no more" in result.output) == (1, True)
         result = run("drain", "--wait", "openflow/c1", "--api", path)
-        assert (result.exit_code, "SERVICE/BACKEND comes before it" in result.output) == (2, True)
+        assert (result.exit_code, "SERVICE/BACKEND comes before --wait" in result.output) == (2, True)
+
+
+@pytest.mark.parametrize("seconds", ["inf", "nan", "-1", "2e9", "3s"])
+def test_a_drain_takes_seconds_alone_as_its_deadline(path: Path, seconds: str) -> None:
+    result = run("drain", "openflow/c1", "--deadline", seconds, "--api", path)
+    assert (result.exit_code, f"expected a number of seconds, 0 or more, found {seconds}" in result.output) == (2, True)
+
+
+def test_a_drain_whose_wait_is_interrupted_says_that_it_holds(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(overrides, "time", SimpleNamespace(monotonic=Clock(), sleep=interrupt))
+    obey = {"drain": lambda _: {"done": "openflow/c1 gets no new connections"}}
+    with serving(path, {"status": backend_rows(drained(2))}, obey):
+        result = run("drain", "openflow/c1", "--wait", "--api", path)
+    assert (result.exit_code, "openflow/c1 stays drained until natmirror undrain" in result.output) == (1, True)
 
 
 def test_a_weight_is_shown_and_set(path: Path) -> None:
@@ -216,7 +233,9 @@ def test_a_weight_is_shown_and_set(path: Path) -> None:
         assert obeyed == [{**names, "weight": 3, "persist": True}, {**names, "weight": None}]
         for wrong in ("0", "1001"):
             refused = run("weight", "openflow/c1", wrong, "--api", path)
-            assert (refused.exit_code, "expected a whole number from 1 to 1000" in refused.output) == (1, True)
+            assert (refused.exit_code, "natmirror drain openflow/c1" in refused.output) == (2, True)
+            refused = run("backend", "add", "openflow/c3", "10.20.0.15", "--weight", wrong, "--api", path)
+            assert (refused.exit_code, "1<=x<=1000" in refused.output) == (2, True)
         refused = run("weight", "openflow/c1", "heavy", "--api", path)
         assert (refused.exit_code, "expected a weight from 1 to 1000 or rules" in refused.output) == (2, True)
 

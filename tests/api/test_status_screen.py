@@ -113,6 +113,17 @@ def test_problems_come_first_as_far_as_there_is_room(status: dict[str, Any]) -> 
     assert "number 0" in tiny[1] and "    and 8 more: natmirror status | cat" in tiny
 
 
+def test_many_facts_do_not_push_the_condition_off_the_screen(status: dict[str, Any]) -> None:
+    entry = {"service": "openflow", "backend": "c1", "mirror": None, "weight": 3, "resets_at": None, "kept": True}
+    status["overrides"] = [{**entry, "kind": "weight", "since": AT} for _ in range(30)]
+    status["condition"] = degraded(*(problem(text=f"number {number}") for number in range(6)))
+    lines = shown(status, NARROW)
+    assert len(lines) == NARROW.lines - 1
+    assert lines[0].startswith("DEGRADED: 6 problems") and "number 0" in lines[1]
+    assert lines[-1].endswith(" more lines: natmirror status | cat")
+    assert len(shown(status)) > 40, "without a terminal nothing is left out"
+
+
 def test_words_of_commands_stay_whole(status: dict[str, Any]) -> None:
     path = "/a-directory/with-a-long-name/of-which-no-part/may-stand/on-another-line"
     status["condition"] = degraded(problem(mend=f"run: rm {path}"))
@@ -166,6 +177,8 @@ def test_limits_that_clients_have_met_are_shown(status: dict[str, Any]) -> None:
     lines = shown(status)
     assert "openflow per client max-connections 3: 7 SYNs refused, the last of 10.10.0.11 12 s ago" in lines
     assert not any("web per client" in line for line in lines)
+    status["client_limits"] = [{**met, "limit": "new-connections", "value": "1/s"}]
+    assert "openflow per client new-connections 1/s: 7 SYNs dropped, the last of 10.10.0.11 12 s ago" in shown(status)
     [first, second, _] = [line.split() for line in lines if line.startswith("openflow/controller")]
     assert (first[4], first[10], second[10]) == ("1234/1300", "5", "1"), "the column full, and then the weight"
 

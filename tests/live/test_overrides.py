@@ -75,15 +75,15 @@ def test_what_commands_set_holds_until_it_is_taken_back(scene: Scene) -> None:
 
     # A backend comes and goes without a change of the rules file.
     run(balancer, "undrain", "openflow/c1")
-    assert "is in its pool" in run(balancer, "backend", "add", "openflow", "c3", "10.20.0.13", "--persist")
+    assert "is in its pool" in run(balancer, "backend", "add", "openflow/c3", "10.20.0.13", "--persist")
     assert "+ openflow: backend c3" in run(balancer, "rules")
     run(balancer, "backend", "remove", "openflow/c1")
     run(balancer, "backend", "remove", "openflow/c2")
     assert "openflow/c3 at 10.20.0.13:6653 is added by a command" in run(balancer, "reload")
     assert_all_well(scene.run_client(connections=10, requests=2), 10)
     assert backend(balancer.status(), "c3")["connections"] == 10
-    run(balancer, "backend", "add", "openflow", "c1", "10.20.0.11")
-    run(balancer, "backend", "add", "openflow", "c2", "10.20.0.12")
+    run(balancer, "backend", "add", "openflow/c1", "10.20.0.11")
+    run(balancer, "backend", "add", "openflow/c2", "10.20.0.12")
 
     # What is kept holds after a restart, and the rest does not.
     run(balancer, "weight", "openflow/c1", "7")

@@ -84,7 +84,9 @@ class Run:
     def explainer(self) -> Explainer:
         return Explainer(
             [EngineProxy(self.engine, cast(Any, None), Thread(), self.rules)],
-            cast(Any, SimpleNamespace(rules=self.rules, foresee=self.read)),
+            cast(
+                Any, SimpleNamespace(rules=self.rules, loaded=self.rules, foresee=lambda rules: rules, read=self.read)
+            ),
             cast(Any, SimpleNamespace(thread=Thread())),
             cast(Any, SimpleNamespace(states=lambda: self.admission.show(self.connection.now))),
             lambda: self.situation,

@@ -84,6 +84,12 @@ def test_three_hundred_clients_are_one_event(host: Host) -> None:
     assert "dropped, which clients send again" in event.text
 
 
+def test_two_clients_are_one_and_one_other(host: Host) -> None:
+    host.refuse(9, clients=2)
+    [event] = host.look()
+    assert "10.10.0.11 and 1 other client have reached max-connections 100" in event.text
+
+
 def test_a_limit_that_is_met_again_after_a_quiet_time_is_an_event_at_once(host: Host) -> None:
     for _ in range(3):
         host.refuse(1, clients=1)

@@ -74,9 +74,11 @@ def test_a_backend_is_added_and_removed_again(run: Run) -> None:
     assert run.members() == ["c1", "c2", "c3"]
     shown = run.backends.states()["openflow", "c3"]
     assert (shown["share"], shown["weight"], shown["weight_in_rules"]) == (1.0, 3, 3)
-    assert run.overrides.beside() == [
+    assert run.overrides.beside(BASE) == [
         "openflow/c3 at 10.20.0.15:7000 is added by a command, until natmirror backend remove"
     ]
+    with_c3 = RULES.replace("backends:", "backends:\n        - {name: c3, address: 10.20.0.15, port: 7000}", 1)
+    assert run.overrides.beside(parse_rules(with_c3)) == [], "a reload would drop it"
     run.overrides.weigh({**C3, "weight": 8})
     removed = run.pools.remove(C3)["done"]
     assert removed.startswith("openflow/c3 is out of its pool, and gets no new connections; no connections left; ")
@@ -94,8 +96,35 @@ def test_a_backend_of_the_rules_is_removed_and_comes_back(run: Run) -> None:
     with pytest.raises(ValueError, match="c2 is the only backend of openflow: add another one first"):
         run.pools.remove({"service": "openflow", "backend": "c2"})
     back = run.pools.add({"service": "openflow", "backend": "c1", "address": "10.20.0.11"})["done"]
-    assert back.startswith("openflow/c1 is in its pool again, as the rules have it; ")
+    assert back == (
+        "openflow/c1 is in its pool again, as the rules have it; a reload of the rules file keeps that, and a restart"
+        " keeps that, too"
+    )
     assert (run.members(), run.overrides.show()) == (["c1", "c2"], [])
+
+
+def test_a_backend_of_the_rules_comes_back_with_their_values_alone(run: Run) -> None:
+    c1 = {"service": "openflow", "backend": "c1"}
+    run.pools.remove(c1)
+    back = {**c1, "address": "10.20.0.11"}
+    with pytest.raises(ValueError, match="c1 comes back as the rules file has it, with weight 1: leave weight out"):
+        run.pools.add({**back, "weight": 7})
+    with pytest.raises(ValueError, match="with max-connections unset: leave max-connections out"):
+        run.pools.add({**back, "max_connections": 7})
+    assert run.members() == ["c2"]
+    run.pools.add({**back, "weight": 1})
+    assert run.members() == ["c1", "c2"]
+
+
+def test_a_removal_says_where_new_connections_go_and_how_long_it_holds(run: Run) -> None:
+    run.pools.add({**C3, "address": "10.20.0.15", "persist": True})
+    removed = run.pools.remove(C3)["done"]
+    assert "; new ones go to c1, c2; " in removed
+    assert removed.endswith("and a restart keeps that, too"), "nothing of it is left to come back"
+    run.overrides.drain({"service": "openflow", "backend": "c2"})
+    removed = run.pools.remove({"service": "openflow", "backend": "c1"})["done"]
+    assert "; it was the last open backend of openflow: new ones are dropped until another one opens; " in removed
+    assert removed.endswith("a restart forgets that, without --persist")
 
 
 def test_what_the_other_hosts_commands_change_is_followed_and_not_shared_again(run: Run) -> None:

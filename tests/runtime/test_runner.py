@@ -147,7 +147,7 @@ def test_a_reload_logs_only_what_has_changed(
 def test_a_preview_of_a_reload_changes_nothing(runner: Runner) -> None:
     Path(runner._rules_path).write_text(f"threads: 1\n{CHECKED.replace('10.20.0.13', '10.20.0.14')}")
     before = runner._reloader._rules
-    changes, costs = runner._reloader.preview()
+    changes, costs, _ = runner._reloader.preview()
     assert ([change[:2] for change in changes], costs) == (["- ", "+ "], [])
     assert runner._reloader._rules is before
     Path(runner._rules_path).write_text(f"threads: 2\n{CHECKED}")
