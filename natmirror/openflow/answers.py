@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from natmirror.openflow.async_config import AsyncConfig, Role
 from natmirror.openflow.bodies.decoder import decode
-from natmirror.openflow.bodies.elements import Malformed
+from natmirror.openflow.bodies.elements import MalformedBody
 from natmirror.openflow.bodies.values import BundleControl, RoleRequest, SetAsync
 from natmirror.openflow.datapath import CONFIG, FEATURES, NO_MULTIPART, Answer, Key, Ports, multipart_key
 from natmirror.openflow.messages import (
@@ -144,7 +144,7 @@ class Answers:
         """Return the value of a request; refuse one that is malformed, and return None."""
         try:
             body = decode(message)
-        except Malformed:
+        except MalformedBody:
             body = None
         if isinstance(body, kind):
             return body
@@ -208,7 +208,7 @@ class Answers:
         n_tables = features.bodies[0][_N_TABLES_AT] if features is not None else 0
         try:
             bodies = bodies_of(model, message, now, tables=known.bodies if known else (), n_tables=n_tables)
-        except Malformed:
+        except MalformedBody:
             return self.refuse(message, Refusal.BAD_LEN)
         if bodies is None:
             return self._answer_or_wait(message, key, now)

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from natmirror.openflow.bodies.actions import encode_actions
 from natmirror.openflow.bodies.decoder import decode
-from natmirror.openflow.bodies.elements import Malformed
+from natmirror.openflow.bodies.elements import MalformedBody
 from natmirror.openflow.bodies.instructions import encode_instructions
 from natmirror.openflow.bodies.matches import encode_match
 from natmirror.openflow.bodies.text import body_text
@@ -167,7 +167,7 @@ def _body_of(message: Message) -> Body | None:
     """Return the value of a message; None for one that is malformed, or that was cut off because it is long."""
     try:
         return decode(message)
-    except Malformed:
+    except MalformedBody:
         return None
 
 

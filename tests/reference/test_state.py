@@ -16,6 +16,7 @@ from tests.helpers.declared import differences
 PACKAGE = Path(__file__).parents[2] / "natmirror"
 SOURCES = [path for path in sorted(PACKAGE.rglob("*.py")) if "lab" not in path.parts]
 OBJECTS: set[type] = {kind for answer in ANSWERS.values() for _, kind in objects(answer)}
+PAGE = state.page()
 LOSS_TITLE = next(title for title, kind in WORDS.items() if kind is EndReason)
 COUNTED = {"count", "drop", "Drop", "Malformed", "Broken", "count_not_kept", "count_not_opened"}
 """Functions that take a counter or a reason as their first argument."""
@@ -43,17 +44,17 @@ def test_each_field_has_its_sentence_and_each_word_its_section(kind: type) -> No
     for field in fields(kind):
         assert field.sentence.endswith("."), field.name
         assert enums(field.type) <= set(WORDS.values())
-        assert f"| `{field.name}` |" in state.page()
+        assert f"| `{field.name}` |" in PAGE
 
 
 @pytest.mark.parametrize("title", WORDS)
 def test_each_word_is_on_the_page(title: str) -> None:
-    section = state.page().partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    section = PAGE.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
     assert all(f"| `{word}` |" in section for word in WORDS[title])
 
 
 def test_each_end_reason_has_its_cause_and_its_remedy() -> None:
-    section = state.page().partition(f"\n## {LOSS_TITLE}\n")[2].partition("\n## ")[0]
+    section = PAGE.partition(f"\n## {LOSS_TITLE}\n")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| `([^`]+)` \|(.*)\|$", section, re.MULTILINE)
     assert [word for word, _ in rows] == list(EndReason)
     for word, cells in rows:
@@ -62,7 +63,7 @@ def test_each_end_reason_has_its_cause_and_its_remedy() -> None:
 
 
 def test_the_page_has_an_anchor_for_each_link() -> None:
-    text = state.page()
+    text = PAGE
     anchors = {
         "".join(char for char in title.lower().replace(" ", "-") if char.isalnum() or char in "-_")
         for title in re.findall(r"^#+ (.*)$", text, re.MULTILINE)

@@ -5,5 +5,5 @@ values.py and group_values.py declare the values, elements.py what they consist 
 
 Values are hashable and canonical: two messages of one version with the same effect on a switch are equal. What has no
 effect is left out, ports have 32 bits, and instructions stand in the order of execution. A body that is malformed
-raises Malformed, and nothing else does. What is unknown here, as an experimenter's action, compares by its bytes.
+raises MalformedBody, and nothing else does. What is unknown here, as an experimenter's action, compares by its bytes.
 """

@@ -2,7 +2,7 @@
 
 from struct import Struct
 
-from natmirror.openflow.bodies.elements import ALL_TABLES, Action, Actions, Malformed, MatchField, ReservedPort
+from natmirror.openflow.bodies.elements import ALL_TABLES, Action, Actions, MalformedBody, MatchField, ReservedPort
 from natmirror.openflow.bodies.fields import BY_HEADER, EXPERIMENTER, Header, unknown_name
 from natmirror.openflow.bodies.matches import decode_field, encode_field, header_of
 from natmirror.openflow.bodies.v10_ports import narrow_port, widen_port
@@ -88,7 +88,7 @@ def decode_actions(version: int, raw: bytes) -> Actions:
     while at < end:
         kind, length = _HEAD.unpack_from(raw, at)
         if length < 8 or length & 7 or at + length > end:
-            raise Malformed(f"an action has {length} bytes")
+            raise MalformedBody(f"an action has {length} bytes")
         body = raw[at + 4 : at + length]
         at += length
         if kind == _OUTPUT:
@@ -114,7 +114,7 @@ def decode_actions(version: int, raw: bytes) -> Actions:
 
 def _unpack(name: str, layout: Struct, body: bytes) -> tuple[int, ...]:
     if len(body) != layout.size:
-        raise Malformed(f"the action {name} has {len(body)} bytes after its header")
+        raise MalformedBody(f"the action {name} has {len(body)} bytes after its header")
     return layout.unpack(body)
 
 
@@ -173,7 +173,7 @@ def _load(rest: bytes) -> Action:
     place, header, value = _unpack("load", _NX_LOAD_BODY, rest)
     bit, bits = place >> 6, (place & 0x3F) + 1
     if value >> bits:
-        raise Malformed("the action load has a value with more bits than it sets")
+        raise MalformedBody("the action load has a value with more bits than it sets")
     return Action("load", (MatchField(_name_of(header), value << bit, ((1 << bits) - 1) << bit),))
 
 

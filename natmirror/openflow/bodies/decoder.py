@@ -4,7 +4,7 @@ from collections.abc import Callable
 from struct import Struct
 from struct import error as StructError
 
-from natmirror.openflow.bodies.elements import Malformed
+from natmirror.openflow.bodies.elements import MalformedBody
 from natmirror.openflow.bodies.fields import ONF
 from natmirror.openflow.bodies.flows import decode_flow_mod, decode_flow_removed, decode_nicira_flow_mod
 from natmirror.openflow.bodies.groups import decode_group_mod, decode_meter_mod
@@ -49,14 +49,14 @@ _ONF_BUNDLE_CONTROL, _ONF_BUNDLE_ADD = 2300, 2301
 
 
 def decode(message: Message) -> Body:
-    """Return the value of a message's body. Malformed where the body does not have the layout of its type.
+    """Return the value of a message's body. MalformedBody where the body does not have the layout of its type.
 
     The message is in one of VERSIONS. Time and memory are bounded by its length, which is at most 65,535 bytes.
     """
     try:
         return _decode(message)
     except StructError:
-        raise Malformed(f"the {message.name} is too short, or an item in it has a wrong length") from None
+        raise MalformedBody(f"the {message.name} is too short, or an item in it has a wrong length") from None
 
 
 def _decode(message: Message) -> Body:
@@ -97,7 +97,7 @@ def _multipart(message: Message) -> tuple[int, bool, bytes]:
     try:
         kind, flags, body = multipart_of(message)
     except ValueError as error:
-        raise Malformed(str(error)) from None
+        raise MalformedBody(str(error)) from None
     return kind, bool(flags & MORE), body
 
 
@@ -151,8 +151,8 @@ def _decode_bundle_add(version: int, body: bytes) -> BundleAdd:
     at = _BUNDLE_ADD.size
     inner_version, _, length, _ = HEADER.unpack_from(body, at)
     if inner_version != version or not HEADER_LEN <= length <= len(body) - at:
-        raise Malformed("the message in the BUNDLE_ADD_MESSAGE has another version or is cut off")
+        raise MalformedBody("the message in the BUNDLE_ADD_MESSAGE has another version or is cut off")
     inner = parse(body[at : at + length])
     if inner.kind in _NOT_IN_BUNDLES or (inner.body[:4] == _ONF_ID and inner.kind is Type.EXPERIMENTER):
-        raise Malformed("a bundle is in a bundle")  # 1.4.1 §7.3.9.6 forbids it, so decoding never nests deeper
+        raise MalformedBody("a bundle is in a bundle")  # 1.4.1 §7.3.9.6 forbids it, so decoding never nests deeper
     return BundleAdd(bundle_id, flags, decode(inner), inner.xid)

@@ -15,7 +15,7 @@ ALL_GROUPS = 0xFFFF_FFFC
 ALL_METERS = 0xFFFF_FFFF
 
 
-class Malformed(ValueError):
+class MalformedBody(ValueError):
     """The bytes are no message of this type and version."""
 
 

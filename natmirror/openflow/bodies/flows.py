@@ -2,7 +2,7 @@
 
 from struct import Struct
 
-from natmirror.openflow.bodies.elements import Malformed, Match
+from natmirror.openflow.bodies.elements import MalformedBody, Match
 from natmirror.openflow.bodies.instructions import decode_instructions
 from natmirror.openflow.bodies.matches import decode_fields, decode_match
 from natmirror.openflow.bodies.oxs import decode_stats
@@ -72,7 +72,7 @@ def decode_flow_mod(version: int, body: bytes) -> FlowMod:
 
 def _command(number: int) -> FlowCommand:
     if number >= len(_COMMANDS):
-        raise Malformed(f"the FLOW_MOD has the command {number}")
+        raise MalformedBody(f"the FLOW_MOD has the command {number}")
     return _COMMANDS[number]
 
 
@@ -106,7 +106,7 @@ def decode_nicira_flow_mod(body: bytes) -> FlowMod:
     at = _NICIRA_FLOW_MOD.size
     end = at + match_len
     if end > len(body):
-        raise Malformed("the match is cut off")
+        raise MalformedBody("the match is cut off")
     match = decode_fields(body, at, end)
     actions = body[at + (match_len + 7 & ~7) :]
     cookies = [one for one in match if one.name == _COOKIE]

@@ -4,7 +4,7 @@ from struct import Struct
 
 from natmirror.openflow.bodies.action_sets import action_set
 from natmirror.openflow.bodies.actions import decode_actions
-from natmirror.openflow.bodies.elements import ANY_GROUP, Actions, Malformed, ReservedPort
+from natmirror.openflow.bodies.elements import ANY_GROUP, Actions, MalformedBody, ReservedPort
 from natmirror.openflow.bodies.group_values import (
     Band,
     Bucket,
@@ -43,11 +43,11 @@ def decode_group_mod(version: int, body: bytes) -> GroupMod:
     """Decode a GROUP_MOD."""
     number, type_number, group_id = _GROUP_HEAD.unpack_from(body)
     if (command := _GROUP_COMMANDS.get(number)) is None or (version < V15 and command in _BUCKET_COMMANDS):
-        raise Malformed(f"the GROUP_MOD has the command {number}")
+        raise MalformedBody(f"the GROUP_MOD has the command {number}")
     if command is GroupCommand.DELETE:
         return GroupMod(command, group_id)
     if type_number >= len(_GROUP_TYPES):
-        raise Malformed(f"the GROUP_MOD has the type {type_number}")
+        raise MalformedBody(f"the GROUP_MOD has the type {type_number}")
     kind = None if command in _BUCKET_COMMANDS else _GROUP_TYPES[type_number]
     at = _GROUP_HEAD.size
     if version < V15:
@@ -58,7 +58,7 @@ def decode_group_mod(version: int, body: bytes) -> GroupMod:
     buckets_len, bucket_id = _V15_GROUP_HEAD.unpack_from(body, at)
     at += _V15_GROUP_HEAD.size
     if at + buckets_len > len(body):
-        raise Malformed("the buckets of the GROUP_MOD are cut off")
+        raise MalformedBody("the buckets of the GROUP_MOD are cut off")
     buckets = _v15_buckets(version, kind, body[at : at + buckets_len])
     properties = split_properties(body[at + buckets_len :])
     return GroupMod(command, group_id, kind, buckets, bucket_id if kind is None else None, properties)
@@ -70,7 +70,7 @@ def _v13_buckets(version: int, kind: GroupType | None, raw: bytes) -> list[Bucke
     while at < end:
         length, weight, port, group = _BUCKET.unpack_from(raw, at)
         if length < _BUCKET.size or length & 7 or at + length > end:
-            raise Malformed(f"a bucket has {length} bytes")
+            raise MalformedBody(f"a bucket has {length} bytes")
         actions = action_set(decode_actions(version, raw[at + _BUCKET.size : at + length]))
         found.append(Bucket(actions, weight if kind is GroupType.SELECT else 0, port, group))
         at += length
@@ -84,7 +84,7 @@ def _v15_buckets(version: int, kind: GroupType | None, raw: bytes) -> tuple[Buck
         length, actions_len, bucket_id = _V15_BUCKET.unpack_from(raw, at)
         actions_at = at + _V15_BUCKET.size
         if length < _V15_BUCKET.size + actions_len or length & 7 or at + length > end:
-            raise Malformed(f"a bucket has {length} bytes")
+            raise MalformedBody(f"a bucket has {length} bytes")
         actions_end = actions_at + actions_len
         actions = action_set(decode_actions(version, raw[actions_at:actions_end]))
         at += length
@@ -114,7 +114,7 @@ def decode_meter_mod(body: bytes) -> MeterMod:
     """Decode a METER_MOD."""
     number, flags, meter_id = _METER_HEAD.unpack_from(body)
     if number >= len(_METER_COMMANDS):
-        raise Malformed(f"the METER_MOD has the command {number}")
+        raise MalformedBody(f"the METER_MOD has the command {number}")
     command = _METER_COMMANDS[number]
     if command is MeterCommand.DELETE:
         return MeterMod(command, meter_id)
@@ -127,7 +127,7 @@ def _bands(raw: bytes, *, counts_burst: bool) -> tuple[Band, ...]:
     while at < end:
         kind, length, rate, burst = _BAND.unpack_from(raw, at)
         if length < _BAND.size or length & 7 or at + length > end:
-            raise Malformed(f"a band of a meter has {length} bytes")
+            raise MalformedBody(f"a band of a meter has {length} bytes")
         rest = raw[at + _BAND.size : at + length]
         at += length
         argument: int | bytes = rest

@@ -5,7 +5,7 @@ from struct import Struct
 
 from natmirror.openflow.bodies.action_sets import action_set
 from natmirror.openflow.bodies.actions import decode_actions, encode_actions
-from natmirror.openflow.bodies.elements import Instruction, Instructions, Malformed
+from natmirror.openflow.bodies.elements import Instruction, Instructions, MalformedBody
 from natmirror.openflow.messages import V10
 
 _HEAD = Struct("!HH")
@@ -51,9 +51,9 @@ def decode_instructions(version: int, raw: bytes) -> Instructions:
     while at < end:
         kind, length = _HEAD.unpack_from(raw, at)
         if length < 8 or length & 7 or at + length > end:
-            raise Malformed(f"an instruction has {length} bytes")
+            raise MalformedBody(f"an instruction has {length} bytes")
         if kind in kinds and kind != _Kind.EXPERIMENTER:
-            raise Malformed(f"the flow has two instructions of type {kind}")
+            raise MalformedBody(f"the flow has two instructions of type {kind}")
         kinds.add(kind)
         one = _decode(version, kind, raw[at + 4 : at + length])
         if one is not None:

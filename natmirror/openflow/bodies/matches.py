@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from struct import Struct
 
-from natmirror.openflow.bodies.elements import Malformed, Match, MatchField
+from natmirror.openflow.bodies.elements import MalformedBody, Match, MatchField
 from natmirror.openflow.bodies.fields import (
     BY_HEADER,
     EXPERIMENTER,
@@ -34,23 +34,23 @@ _ONE_REGISTER = (1 << _REGISTER_BITS) - 1
 def decode_field(raw: bytes, at: int, end: int) -> tuple[Field | None, MatchField, int]:
     """Decode the TLV at ``at``. Return its field (None if unknown), its content, and where it ends."""
     if at + _TLV_HEAD_LEN > end:
-        raise Malformed("a match field is cut off")
+        raise MalformedBody("a match field is cut off")
     of_class, number, length = _TLV_HEAD.unpack_from(raw, at)
     start = at + _TLV_HEAD_LEN
     at = start + length
     if at > end:
-        raise Malformed("a match field is longer than the match")
+        raise MalformedBody("a match field is longer than the match")
     experimenter = 0
     if of_class == EXPERIMENTER:
         if length < _EXPERIMENTER_LEN:
-            raise Malformed("a match field is too short for its experimenter")
+            raise MalformedBody("a match field is too short for its experimenter")
         experimenter = int.from_bytes(raw[start : start + _EXPERIMENTER_LEN], "big")
         start += _EXPERIMENTER_LEN
     size = at - start
     has_mask = number & 1
     if has_mask:
         if size & 1:
-            raise Malformed("a masked match field has an odd length")
+            raise MalformedBody("a masked match field has an odd length")
         size >>= 1
     value = int.from_bytes(raw[start : start + size], "big")
     header = (of_class, number >> 1, experimenter)
@@ -58,12 +58,12 @@ def decode_field(raw: bytes, at: int, end: int) -> tuple[Field | None, MatchFiel
     if field is None:
         name, bits = unknown_name(header, size), 8 * size
     elif size != field.size:
-        raise Malformed(f"the match field {field.name} has {size} bytes")
+        raise MalformedBody(f"the match field {field.name} has {size} bytes")
     else:
         name, bits = field.name, field.bits
     if not has_mask:
         if value >> bits:
-            raise Malformed(f"the value of {name} is too large")
+            raise MalformedBody(f"the value of {name} is too large")
         return field, MatchField(name, value), at
     all_ones = (1 << bits) - 1
     mask = int.from_bytes(raw[start + size : at], "big") & all_ones
@@ -100,7 +100,7 @@ def decode_fields(raw: bytes, at: int, end: int) -> Match:
         field, one, at = decode_field(raw, at, end)
         for part in _split(field, one) if field in _SPLIT else (one,):
             if part.name in found:
-                raise Malformed(f"the match has {part.name} twice")
+                raise MalformedBody(f"the match has {part.name} twice")
             found[part.name] = part
     if len(found) < 2:
         return tuple(one for one in found.values() if one.mask != 0)
@@ -112,7 +112,7 @@ def decode_match(raw: bytes, at: int) -> tuple[Match, int]:
     kind, length = _MATCH_HEAD.unpack_from(raw, at)
     end = at + length
     if kind != _OXM_MATCH or length < _MATCH_HEAD.size or end > len(raw):
-        raise Malformed("the match has no OXM header or is cut off")
+        raise MalformedBody("the match has no OXM header or is cut off")
     return decode_fields(raw, at + _MATCH_HEAD.size, end), at + (length + 7 & ~7)
 
 

@@ -3,7 +3,7 @@
 from struct import Struct
 from typing import NamedTuple
 
-from natmirror.openflow.bodies.elements import Malformed
+from natmirror.openflow.bodies.elements import MalformedBody
 
 _HEAD, _TLV_HEAD = Struct("!2xH"), Struct("!HBB")
 _BASIC = 0x8002
@@ -26,7 +26,7 @@ def decode_stats(raw: bytes, at: int) -> tuple[Stats, int]:
     length = _HEAD.unpack_from(raw, at)[0]
     end = at + length
     if length < _HEAD.size or end > len(raw):
-        raise Malformed("the statistics are cut off")
+        raise MalformedBody("the statistics are cut off")
     found: dict[int, int] = {}
     tlv_at = at + _HEAD.size
     while tlv_at < end:
@@ -34,11 +34,11 @@ def decode_stats(raw: bytes, at: int) -> tuple[Stats, int]:
         start = tlv_at + _TLV_HEAD.size
         tlv_at = start + size
         if tlv_at > end:
-            raise Malformed("a field of the statistics is cut off")
+            raise MalformedBody("a field of the statistics is cut off")
         if of_class != _BASIC or (number := number >> 1) not in _SIZES:
             continue
         if size != _SIZES[number]:
-            raise Malformed(f"a field of the statistics has {size} bytes")
+            raise MalformedBody(f"a field of the statistics has {size} bytes")
         found[number] = int.from_bytes(raw[start:tlv_at], "big")
     seconds, nanoseconds = divmod(found.get(_DURATION, 0), 1 << 32)
     stats = Stats(seconds + nanoseconds / _BILLION, found.get(_PACKETS, 0), found.get(_BYTES, 0), found.get(_FLOWS, 0))

@@ -3,7 +3,7 @@
 from struct import Struct
 
 from natmirror.openflow.bodies.actions import decode_actions
-from natmirror.openflow.bodies.elements import NO_BUFFER, Malformed, Match, MatchField, ReservedPort
+from natmirror.openflow.bodies.elements import NO_BUFFER, MalformedBody, Match, MatchField, ReservedPort
 from natmirror.openflow.bodies.matches import decode_match
 from natmirror.openflow.bodies.v10_ports import widen_port
 from natmirror.openflow.bodies.values import PacketIn, PacketOut
@@ -39,7 +39,7 @@ def decode_packet_out(version: int, body: bytes) -> PacketOut:
         match, at = _of_port(port), _PACKET_OUT.size
     end = at + actions_len
     if end > len(body):
-        raise Malformed("the actions of the PACKET_OUT are cut off")
+        raise MalformedBody("the actions of the PACKET_OUT are cut off")
     frame = body[end:] if buffer_id == NO_BUFFER else b""
     return PacketOut(buffer_id, match, decode_actions(version, body[at:end]), frame)
 

@@ -2,7 +2,7 @@
 
 from struct import Struct
 
-from natmirror.openflow.bodies.elements import Malformed
+from natmirror.openflow.bodies.elements import MalformedBody
 
 _HEAD = Struct("!HH")
 Properties = tuple[tuple[int, bytes], ...]
@@ -16,7 +16,7 @@ def split_properties(raw: bytes) -> Properties:
     while at < end:
         kind, length = _HEAD.unpack_from(raw, at)
         if length < _HEAD.size or at + length > end:
-            raise Malformed(f"a property has {length} bytes")
+            raise MalformedBody(f"a property has {length} bytes")
         found.append((kind, raw[at + _HEAD.size : at + length]))
         at += length + 7 & ~7
     return tuple(found)

@@ -2,7 +2,7 @@
 
 from struct import Struct
 
-from natmirror.openflow.bodies.elements import Malformed
+from natmirror.openflow.bodies.elements import MalformedBody
 from natmirror.openflow.bodies.properties import split_properties
 from natmirror.openflow.bodies.v10_ports import widen_port
 from natmirror.openflow.bodies.values import (
@@ -72,7 +72,7 @@ def decode_nicira_role_request(body: bytes) -> RoleRequest:
     """Decode NXT_ROLE_REQUEST. ``body`` begins after the subtype."""
     number = _NICIRA_ROLE.unpack_from(body)[0]
     if number not in _NICIRA_ROLES:
-        raise Malformed(f"Nicira has no role {number}")
+        raise MalformedBody(f"Nicira has no role {number}")
     return RoleRequest(_NICIRA_ROLES[number])
 
 
@@ -89,7 +89,7 @@ def decode_set_async(version: int, body: bytes) -> SetAsync:
         )
     properties = split_properties(body)
     if len(properties) > _MAX_PROPERTIES:
-        raise Malformed("the SET_ASYNC has too many properties")
+        raise MalformedBody("the SET_ASYNC has too many properties")
     masks: dict[tuple[Type, bool], AsyncMask] = {}
     others: list[tuple[int, bytes]] = []
     for number, rest in properties:

@@ -6,7 +6,7 @@ natmirror builds the replies for masters, from its own tables.
 from struct import Struct
 from typing import Any
 
-from natmirror.openflow.bodies.elements import Malformed
+from natmirror.openflow.bodies.elements import MalformedBody
 from natmirror.openflow.bodies.instructions import decode_instructions, encode_instructions
 from natmirror.openflow.bodies.matches import decode_match, encode_match
 from natmirror.openflow.bodies.oxs import Stats, decode_stats, encode_stats, split_duration
@@ -41,7 +41,7 @@ def decode_flow_stats(version: int, multipart: int, body: bytes, *, has_more: bo
     while at < end:
         length = int.from_bytes(body[at : at + 2], "big")
         if length < 8 or at + length > end:
-            raise Malformed(f"the statistics of a flow have {length} bytes")
+            raise MalformedBody(f"the statistics of a flow have {length} bytes")
         found.append(decode(version, body[at : at + length]))
         at += length
     return FlowStatsReply(tuple(found), has_more)
@@ -152,7 +152,7 @@ def decode_table_stats(version: int, body: bytes, *, has_more: bool) -> TableSta
     """Decode a part of a reply with the statistics of tables."""
     layout = _V10_TABLE if version == V10 else _TABLE
     if len(body) % layout.size:
-        raise Malformed("the statistics of a table are cut off")
+        raise MalformedBody("the statistics of a table are cut off")
     return TableStatsReply(tuple(map(_v10_table if version == V10 else _table, layout.iter_unpack(body))), has_more)
 
 

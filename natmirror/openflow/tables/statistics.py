@@ -29,7 +29,7 @@ def bodies_of(
     model: Model, question: Message, now: float, *, tables: Iterable[bytes] = (), n_tables: int = 0
 ) -> tuple[bytes, ...] | None:
     """Return the bodies of the answer to a question of a type in MODELLED, one for each part; None if the model cannot
-    tell. Malformed where the question is. ``tables``: what the switch has answered for table statistics."""
+    tell. MalformedBody where the question is. ``tables``: what the switch has answered for table statistics."""
     if model.state.not_followed is not None:
         return None
     request = decode(question)

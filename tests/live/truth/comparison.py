@@ -8,7 +8,7 @@ from pathlib import Path
 from struct import pack, unpack_from
 
 from natmirror.openflow.bodies.decoder import decode
-from natmirror.openflow.bodies.elements import Malformed
+from natmirror.openflow.bodies.elements import MalformedBody
 from natmirror.openflow.bodies.group_values import GroupMod, MeterMod
 from natmirror.openflow.bodies.values import Body, ErrorMessage, FlowStats, FlowStatsReply, Opaque
 from natmirror.openflow.messages import V10, V15, VERSIONS, Message, Multipart, Type, build, multipart_of, parse
@@ -157,7 +157,7 @@ class Comparison:
         """Give an order that the model must not predict to be refused if the switch accepts it."""
         try:
             predicted = self._model.predicted_refusal(decode(parse(raw)))
-        except Malformed:
+        except MalformedBody:
             predicted = "malformed"
         refused = self.figures.refused
         self._give([raw])
@@ -181,7 +181,7 @@ class Comparison:
         now = time.monotonic()
         try:
             body = decode(message)
-        except Malformed:
+        except MalformedBody:
             self.figures.kinds["malformed"] += 1
             self._model.ordered_unknown(message, now)
             return

@@ -9,7 +9,7 @@ from hypothesis import given
 
 from natmirror.openflow.bodies.action_sets import action_set
 from natmirror.openflow.bodies.actions import decode_actions, encode_actions
-from natmirror.openflow.bodies.elements import Action, Actions, Instructions, Malformed, MatchField
+from natmirror.openflow.bodies.elements import Action, Actions, Instructions, MalformedBody, MatchField
 from natmirror.openflow.bodies.instructions import decode_instructions, encode_instructions
 from natmirror.openflow.messages import V10, V13, V15
 from tests.helpers.openflow import ALL, KITS
@@ -136,7 +136,7 @@ def test_what_is_unknown_compares_by_its_bytes(version: int) -> None:
     ids=("of no length", "of odd length", "cut off", "too long", "field cut off", "no header", "too many bits"),
 )
 def test_malformed_actions(raw: bytes) -> None:
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedBody):
         decode_actions(V13, raw)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from natmirror.openflow.bodies.elements import Action, Instruction, Malformed, MatchField
+from natmirror.openflow.bodies.elements import Action, Instruction, MalformedBody, MatchField
 from natmirror.openflow.bodies.values import FlowCommand, FlowMod, FlowRemoved
 from natmirror.openflow.messages import V10, V13, V14, V15, Type, build
 from tests.helpers.openflow import ALL, KITS
@@ -107,7 +107,7 @@ def test_in_1_0_the_upper_byte_of_a_command_is_a_table() -> None:
 
 @everywhere
 def test_an_unknown_command_is_malformed(version: int) -> None:
-    with pytest.raises(Malformed, match="command 5"):
+    with pytest.raises(MalformedBody, match="command 5"):
         value(flow_mod(version, {}, command=5))
 
 
@@ -154,7 +154,7 @@ def test_instructions_without_an_effect_are_none(version: int) -> None:
 @later
 def test_two_instructions_of_one_type_are_malformed(version: int) -> None:
     parser = KITS[version].parser
-    with pytest.raises(Malformed, match="two instructions"):
+    with pytest.raises(MalformedBody, match="two instructions"):
         mod(version, {}, instructions=[parser.OFPInstructionGotoTable(3), parser.OFPInstructionGotoTable(4)])
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from natmirror.openflow.bodies.elements import Action, Malformed
+from natmirror.openflow.bodies.elements import Action, MalformedBody
 from natmirror.openflow.bodies.group_values import (
     Band,
     Bucket,
@@ -107,7 +107,7 @@ def test_buckets_that_are_inserted_and_removed() -> None:
         GroupCommand.INSERT_BUCKET, 5, None, (Bucket(OUTPUT, 1, bucket_id=1),), command_bucket_id=0xFFFF_FFFE
     )
     assert group_15(5, ALL, b"", bucket_id=1) == GroupMod(GroupCommand.REMOVE_BUCKET, 5, command_bucket_id=1)
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedBody):
         group(V13, ALL, command=3)
 
 
@@ -122,7 +122,7 @@ def test_buckets_that_are_inserted_and_removed() -> None:
     ids=("command", "type", "length", "cut off"),
 )
 def test_malformed_groups(body: bytes) -> None:
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedBody):
         value(build(V13, Type.GROUP_MOD, 1, body))
 
 
@@ -153,5 +153,5 @@ def test_other_bands_and_commands() -> None:
     assert {band.kind for band in found.bands} == {"unknown-9", "experimenter"}
     assert all(band.argument == b"\0\0\0\7" for band in found.bands)
     assert value(build(V13, Type.METER_MOD, 1, pack("!HHI", 2, 1, 6))) == MeterMod(MeterCommand.DELETE, 6)
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedBody):
         value(build(V13, Type.METER_MOD, 1, pack("!HHI", 3, 1, 6)))

@@ -1,4 +1,4 @@
-"""Any bytes give a value or Malformed, after a number of steps that their length bounds."""
+"""Any bytes give a value or MalformedBody, after a number of steps that their length bounds."""
 
 import sys
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from natmirror.openflow.bodies.decoder import decode
-from natmirror.openflow.bodies.elements import Malformed
+from natmirror.openflow.bodies.elements import MalformedBody
 from natmirror.openflow.bodies.frames import frame_fields
 from natmirror.openflow.bodies.text import body_text
 from natmirror.openflow.bodies.values import Body, Opaque
@@ -31,7 +31,7 @@ def attempt(message: Message) -> Body | None:
     """Return the value, or None for a message that is malformed. Any value has a line, and what decisions show."""
     try:
         body = decode(message)
-    except Malformed as error:
+    except MalformedBody as error:
         assert str(error)
         return None
     assert hash(body) == hash(decode(message))
@@ -100,13 +100,13 @@ def test_bundles_do_not_nest() -> None:
     message = build(V14, Type.BARRIER_REQUEST, 1)
     for _ in range(3000):
         message = build(V14, Type.BUNDLE_ADD_MESSAGE, 1, pack("!I2xH", 1, 0) + message)
-    with pytest.raises(Malformed, match="bundle"):
+    with pytest.raises(MalformedBody, match="bundle"):
         decode(parse(message))
     experiment = build(V13, Type.BARRIER_REQUEST, 1)
     for _ in range(2000):
         head = pack("!III2xH", 0x4F4E4600, 2301, 1, 0)
         experiment = build(V13, Type.EXPERIMENTER, 1, head + experiment)
-    with pytest.raises(Malformed, match="bundle"):
+    with pytest.raises(MalformedBody, match="bundle"):
         decode(parse(experiment))
 
 

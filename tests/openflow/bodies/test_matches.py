@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from natmirror.openflow.bodies.elements import Malformed, Match, MatchField
+from natmirror.openflow.bodies.elements import MalformedBody, Match, MatchField
 from natmirror.openflow.bodies.fields import BY_HEADER, FIELDS, IP_TOS, SHORT_IN_PORT, VLAN_TCI, XREGS, XXREGS
 from natmirror.openflow.bodies.matches import decode_fields, decode_match, encode_match
 from natmirror.openflow.bodies.v10_matches import decode_v10_match, encode_v10_match
@@ -130,13 +130,13 @@ def test_fields_of_nxm_have_the_names_of_oxm(nxm: bytes, oxm: Match) -> None:
     ],
 )
 def test_malformed_fields(raw: bytes) -> None:
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedBody):
         fields(raw)
 
 
 def test_a_match_without_its_header_is_malformed() -> None:
     for raw in (pack("!HH4x", 0, 4), pack("!HH4x", 1, 3), pack("!HH4x", 1, 9)):
-        with pytest.raises(Malformed):
+        with pytest.raises(MalformedBody):
             decode_match(raw, 0)
 
 

@@ -4,7 +4,7 @@ from struct import pack
 
 import pytest
 
-from natmirror.openflow.bodies.elements import Malformed
+from natmirror.openflow.bodies.elements import MalformedBody
 from natmirror.openflow.bodies.values import (
     AsyncMask,
     Barrier,
@@ -54,7 +54,7 @@ def test_a_table_mod(version: int) -> None:
 def test_properties_of_a_table_mod(version: int) -> None:
     found = value(build(version, Type.TABLE_MOD, 1, pack("!B3xIHHI", 3, 4, 2, 8, 1)))
     assert found == TableMod(3, 4, ((2, b"\0\0\0\1"),))
-    with pytest.raises(Malformed, match="property"):
+    with pytest.raises(MalformedBody, match="property"):
         value(build(version, Type.TABLE_MOD, 1, pack("!B3xIHHI", 3, 4, 2, 3, 1)))
 
 
@@ -70,7 +70,7 @@ def test_the_roles_of_nicira() -> None:
         return build(V10, Type.EXPERIMENTER, 1, pack("!III", 0x2320, 10, role))
 
     assert [value(request(role)) for role in range(3)] == [RoleRequest(1), RoleRequest(2), RoleRequest(3)]
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedBody):
         value(request(3))
 
 
@@ -90,7 +90,7 @@ def test_an_asynchronous_configuration_of_properties(version: int) -> None:
         (AsyncMask(Type.PACKET_IN, True, 5), AsyncMask(Type.FLOW_REMOVED, False, 6)), ((0xFFFE, b"\0\0\0\7"),)
     )
     assert found == value(build(version, Type.SET_ASYNC, 1, second + other + first))
-    with pytest.raises(Malformed, match="too many"):
+    with pytest.raises(MalformedBody, match="too many"):
         value(build(version, Type.SET_ASYNC, 1, first * 65))
 
 
@@ -106,7 +106,7 @@ def test_bundles(version: int) -> None:
     )
     assert value(opaque) == BundleAdd(9, 1, Opaque("set_config", b"some"), 7)
     for bad in (inner[:7], b"\1" + inner[1:], inner[:2] + b"\0\x09" + inner[4:]):
-        with pytest.raises(Malformed):
+        with pytest.raises(MalformedBody):
             value(build(version, Type.BUNDLE_ADD_MESSAGE, 1, pack("!I2xH", 9, 1) + bad))
 
 
@@ -122,7 +122,7 @@ def test_bundles_as_an_extension_of_1_3() -> None:
 @everywhere
 def test_an_error(version: int) -> None:
     assert value(build(version, Type.ERROR, 1, pack("!HH", 5, 6) + b"some")) == ErrorMessage(5, 6, b"some")
-    with pytest.raises(Malformed, match="too short"):
+    with pytest.raises(MalformedBody, match="too short"):
         value(build(version, Type.ERROR, 1, b"\0\5\0"))
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from natmirror.openflow.bodies.decoder import decode
-from natmirror.openflow.bodies.elements import Action, Instruction, Malformed, MatchField
+from natmirror.openflow.bodies.elements import Action, Instruction, MalformedBody, MatchField
 from natmirror.openflow.bodies.statistics import encode_aggregate_stats, encode_flow_stats, encode_table_stats
 from natmirror.openflow.bodies.v10_matches import decode_v10_match
 from natmirror.openflow.bodies.values import (
@@ -103,7 +103,7 @@ def test_the_statistics_of_tables(version: int) -> None:
     raw = multipart(version, 1, Multipart.TABLE, body)
     assert value(raw) == TableStatsReply(tables)
     assert [one.active_count for one in understood(raw).body] == [5, 8]
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedBody):
         value(multipart(version, 1, Multipart.TABLE, body[:-1]))
 
 
@@ -126,5 +126,5 @@ def test_requests(version: int) -> None:
 def test_an_entry_of_a_wrong_length_is_malformed(version: int) -> None:
     body = encode_flow_stats(version, Multipart.FLOW, FlowStats(0, 1, (), ()))
     for bad in (b"\0\0" + body[2:], b"\xff\xff" + body[2:], body + b"\0"):
-        with pytest.raises(Malformed):
+        with pytest.raises(MalformedBody):
             decode(parse(multipart(version, 1, Multipart.FLOW, bad)))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from natmirror.openflow.bodies.decoder import decode
-from natmirror.openflow.bodies.elements import Malformed, MatchField
+from natmirror.openflow.bodies.elements import MalformedBody, MatchField
 from natmirror.openflow.bodies.frames import frame_fields
 from natmirror.openflow.bodies.values import BundleAdd, BundleControl, FlowCommand, FlowMod, FlowRemoved, PacketIn
 from natmirror.openflow.messages import HEADER, V10, V13, V15, parse
@@ -221,7 +221,7 @@ def test_any_messages_of_both_ends_raise_nothing_and_stay_within_the_account(
         said = parse(raw)
         try:
             body = decode(said)
-        except Malformed:
+        except MalformedBody:
             one.ordered_unknown(said, number)
             other.ordered_unknown(said, number)
             continue
