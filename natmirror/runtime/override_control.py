@@ -267,7 +267,9 @@ class OverrideControl:
             return f"{subject} has the weight of the rules: {backend.weight}{self.reach()}"
         one = self._made(OverrideKind.WEIGHT, service, backend, arguments, weight=weight)
         self._change(self.value.including(one))
-        text = f"{subject} has weight {weight} for new connections, instead of {backend.weight} in the rules"
+        is_added = self.value.get(OverrideKind.ADD, service.name, backend.name) is not None
+        source = "that it was added with" if is_added else "in the rules"
+        text = f"{subject} has weight {weight} for new connections, instead of {backend.weight} {source}"
         self.add_event(EventKind.WEIGHT_CHANGED, one, text)
         return f"{text}; open connections stay where they are{self._holds(one)}"
 

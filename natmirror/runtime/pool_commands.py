@@ -53,7 +53,8 @@ class PoolCommands:
             self._change(lambda overrides: overrides.without(removal.key))
             return self._done(EventKind.BACKEND_ADDED, one, "is in its pool again, as the rules have it", is_kept=True)
         self._change(lambda overrides: overrides.including(one))
-        what = f"at {one.place} is in its pool, and gets new connections"
+        check = "unless health checks find it down" if service.pool.health else "unchecked: the pool has no health"
+        what = f"at {one.place} is in its pool, and gets new connections, {check}"
         return self._done(EventKind.BACKEND_ADDED, one, what, is_kept=one.is_kept)
 
     def _check_options(self, one: Override, arguments: Mapping[str, Any]) -> None:

@@ -68,8 +68,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_a_backend_is_added_and_removed_again(run: Run) -> None:
     added = run.pools.add({**C3, "address": "10.20.0.15:7000", "weight": 3, "max_connections": 9})
     assert added["done"] == (
-        "openflow/c3 at 10.20.0.15:7000 is in its pool, and gets new connections; a reload of the rules file keeps"
-        " that, and a restart forgets that, without --persist"
+        "openflow/c3 at 10.20.0.15:7000 is in its pool, and gets new connections, unchecked: the pool has no"
+        " health; a reload of the rules file keeps that, and a restart forgets that, without --persist"
     )
     assert run.members() == ["c1", "c2", "c3"]
     shown = run.backends.states()["openflow", "c3"]
@@ -79,12 +79,20 @@ def test_a_backend_is_added_and_removed_again(run: Run) -> None:
     ]
     with_c3 = RULES.replace("backends:", "backends:\n        - {name: c3, address: 10.20.0.15, port: 7000}", 1)
     assert run.overrides.beside(parse_rules(with_c3)) == [], "a reload would drop it"
-    run.overrides.weigh({**C3, "weight": 8})
+    weighed = run.overrides.weigh({**C3, "weight": 8})
+    assert weighed.startswith("openflow/c3 has weight 8 for new connections, instead of 3 that it was added with; ")
     removed = run.pools.remove(C3)["done"]
     assert removed.startswith("openflow/c3 is out of its pool, and gets no new connections; no connections left; ")
     assert (run.members(), run.overrides.value) == (["c1", "c2"], Overrides())
     kinds = [event.kind for event in run.ring.all()]
     assert kinds == [EventKind.BACKEND_ADDED, EventKind.WEIGHT_CHANGED, EventKind.BACKEND_REMOVED]
+
+
+def test_an_added_backend_is_checked_where_its_pool_has_health() -> None:
+    checked = Run(rules=parse_rules(RULES.replace("backends:", "health: {check: tcp}\n      backends:", 1)))
+    added = checked.pools.add({**C3, "address": "10.20.0.15"})["done"]
+    assert ", and gets new connections, unless health checks find it down; " in added
+    checked.close()
 
 
 def test_a_backend_of_the_rules_is_removed_and_comes_back(run: Run) -> None:
