@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from natmirror.api.client import ask
 from natmirror.ha.exit_codes import FIT, STUCK
 from natmirror.lab.loadbalancer import LoadBalancer
 from natmirror.lab.process import Program, wait_for, wait_listen
@@ -24,7 +25,8 @@ FLOOD = 20_000
 
 def sum_of(balancer: LoadBalancer, name: str) -> int:
     """Return the sum of a counter over all queues."""
-    return sum(int(queue[name]) for queue in balancer.status()["machine"]["queues"].values())
+    queues = ask("status", balancer.api)["machine"]["queues"].values()
+    return sum(int(queue[name]) for queue in queues)
 
 
 class Faulty:
