@@ -17,7 +17,7 @@ from tests.helpers.declared import assert_answers_are_declared
 from tests.helpers.openapi import assert_described
 from tests.live.scene import ROOT, RULES, Scene, assert_all_well
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.beside]
 
 COUNT = 120  # more than a slice
 REFUSED = [

@@ -25,7 +25,7 @@ from tests.live.scene import (
     without_mirrors,
 )
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.beside]
 
 VIP = at(SERVICE, PORT)[0]
 POOL = {at(f"10.20.0.{last}", PORT)[0] for last in (11, 12)}

@@ -12,7 +12,7 @@ from natmirror.net.packet import ACK, RST
 from tests.helpers.support import at
 from tests.live.scene import MASTER, PORT, ROOT, Scene, assert_all_well, rules, tcp_packets
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.beside]
 
 CONNECTIONS = 8
 MIRROR = (MASTER, PORT)

@@ -16,7 +16,7 @@ from tests.helpers.support import C1, C2, SERVICE
 from tests.live.apps.wire import LENGTH
 from tests.live.scene import PORT, ROOT, RULES, Records, Scene, assert_all_well, rules, tcp_packets, wait_for_ends
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.beside]
 
 CONNECTIONS, SIZE = 8, 2000
 PAUSE = 8  # seconds between two requests, in which the lies come
