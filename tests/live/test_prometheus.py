@@ -96,6 +96,7 @@ def start_prometheus(scene: Scene) -> Program:
     words = (f"--config.file={configuration}", f"--storage.tsdb.path={directory}/data")
     program = scene.start("c2", "prometheus", *words, f"--web.listen-address={PROMETHEUS}:9090", name="prometheus")
     wait_listen(scene.lab.ns("c2"), 9090)
+    wait_for(lambda: b"is Ready" in get(scene.lab, PROMETHEUS, 9090, "/-/ready"), "Prometheus to be ready", 20.0)
     return program
 
 
