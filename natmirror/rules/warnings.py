@@ -36,8 +36,13 @@ def service_warnings(services: Sequence[Service]) -> Iterator[str]:
     owners = dict(backends)
     for service in services:
         for mirror in service.mirrors:
-            owner = owners.get((mirror.address, mirror.port), service)
-            if owner is not service:
+            owner = owners.get((mirror.address, mirror.port))
+            if owner is service:
+                yield (
+                    f"mirror {mirror.address}:{mirror.port} of {service.name} is a backend of the same pool: the"
+                    " connections that it gets as a backend are not mirrored there"
+                )
+            elif owner is not None:
                 yield (
                     f"mirror {mirror.address}:{mirror.port} of {service.name} is a backend of {owner.name}: where a"
                     f" client uses one source port for both services, its connection to {service.name} is not mirrored"

@@ -181,6 +181,8 @@ def parse(text: str, file: str) -> Value:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         problem = _QUOTED_TEXT.sub("", str(error.problem or error.context or "not YAML"))
+        if "<block end>" in problem:
+            problem = "a line whose indentation fits none of the lines above it, or that lacks its dash or colon"
         raise RulesError(f"{file}:{line}: expected YAML, found: {' '.join(problem.split())}") from None
     except (YAMLError, ValueError, RecursionError) as error:
         raise RulesError(f"{file}:1: expected YAML, found: {' '.join(str(error).split())}") from None

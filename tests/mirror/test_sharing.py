@@ -175,3 +175,9 @@ def test_a_host_that_is_mirror_of_one_service_and_backend_of_another(fast: bool,
 def test_rules_with_such_a_host_give_a_warning() -> None:
     [warning] = parse_rules(TWO_SERVICES).warnings
     assert "mirror 10.20.0.13:6653 of a is a backend of b" in warning
+
+
+def test_a_mirror_that_is_a_backend_of_its_own_pool_gives_a_warning() -> None:
+    own = RULES.replace("address: 10.20.0.13", "address: 10.20.0.12")
+    [warning] = parse_rules(own).warnings
+    assert "mirror 10.20.0.12:6653 of openflow is a backend of the same pool" in warning

@@ -494,7 +494,7 @@ def test_buffers_that_one_client_may_not_fill_give_a_warning() -> None:
             " limit-per-client, known-switches, metrics, api, events, ha, found a list",
         ),
         (b"a: [1\n", "2: expected YAML, found: "),
-        (b"a:\n  b: 1\n c: 2\n", "3: expected YAML, found: "),
+        (b"a:\n  b: 1\n c: 2\n", "3: expected YAML, found: a line whose indentation fits none of the lines above it"),
         (b"a: 1\nb: \xff\n", "2: expected UTF-8 text, found byte 0xff"),
         (b"a: *nowhere\n", "1: expected YAML, found: "),
     ],
