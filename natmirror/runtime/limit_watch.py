@@ -3,7 +3,7 @@
 While a limit stays reached, further events come after longer and longer times, each with all that happened meanwhile.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from natmirror.engine.counters import EngineCounter
 from natmirror.engine.shown import Snapshot
@@ -11,11 +11,8 @@ from natmirror.events import EventKind, EventRing, EventSeverity
 from natmirror.nat.client_limits import ClientLimitEntry
 from natmirror.nat.services import BackendCounts
 from natmirror.reasons import ClientLimit
+from natmirror.runtime.cadence import Cadence
 
-_INTERVALS = (0.0, 10.0, 60.0, 600.0, 3600.0)
-"""Seconds between two events about one limit: the first at once, then longer and longer."""
-_QUIET_TIME = 600.0
-"""After so many seconds in which the limit was not met, the next time is an event at once again."""
 _CONSEQUENCES = {
     ClientLimit.MAX_CONNECTIONS: "answered with a RST",
     ClientLimit.NEW_CONNECTIONS: "dropped, which clients send again",
@@ -30,25 +27,19 @@ class _Limit:
     more: int = 0
     clients: int = 0
     """The number of clients that the last event knew of."""
-    since: float = 0.0
-    last_at: float = 0.0
-    step: int = 0
+    cadence: Cadence = field(default_factory=Cadence)
 
     def note(self, total: int, now: float) -> int:
         """Note how often the limit was met in all. Return how often it was since the last event, if it is time to tell
         that; 0 if it is not."""
         if total > self.total:
-            if now - self.last_at > _QUIET_TIME:
-                self.step = 0
-            if not self.more:
-                self.since = now
+            self.cadence.note(now, is_first=not self.more)
             self.more += total - self.total
-            self.last_at = now
         self.total = total
-        if not self.more or now - self.since < _INTERVALS[self.step]:
+        if not self.more or not self.cadence.is_due(now):
             return 0
         found, self.more = self.more, 0
-        self.step = min(self.step + 1, len(_INTERVALS) - 1)
+        self.cadence.note_told()
         return found
 
 

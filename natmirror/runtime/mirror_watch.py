@@ -16,6 +16,7 @@ from natmirror.engine.shown import Snapshot
 from natmirror.events import EventKind, EventRing, EventSeverity
 from natmirror.mirror.shown import MirrorEntry, MirrorState
 from natmirror.reasons import NOT_LOST, EndReason
+from natmirror.runtime.cadence import Cadence
 
 _REFUSALS = {
     EndReason.REFUSED: "see whether its program listens there",
@@ -31,12 +32,6 @@ MENDS = _REFUSALS | _FAILURES
 """The reasons of legs that fail because of their mirror, each with what the operator can do."""
 _MAX_LOOKS = 2
 """After so many looks in a row that find failures, the event does not wait for further ones."""
-_INTERVALS = (0.0, 10.0, 60.0, 600.0, 3600.0)
-"""Seconds between two events about one loss that lasts: the first at once, then longer and longer."""
-_QUIET_TIME = 600.0
-"""After so many seconds without a loss, the next one is an event at once again."""
-
-
 _BEHIND_AFTER = 5.0
 """So many seconds a byte may wait for a mirror that keeps up; the alert NatmirrorMirrorLags has the same limit."""
 
@@ -60,9 +55,7 @@ class _Loss:
     bytes: int = 0
     legs: int = 0
     """Both since the last event."""
-    since: float = 0.0
-    step: int = 0
-    last_at: float = 0.0
+    cadence: Cadence = field(default_factory=Cadence)
 
 
 @dataclass(slots=True)
@@ -181,17 +174,13 @@ class MirrorWatch:
         for reason, count in entry["lost_bytes"].items():
             if reason in NOT_LOST or count <= mirror.lost[reason]:
                 continue
-            loss = mirror.losses.setdefault(reason, _Loss(since=now))
-            if now - loss.last_at > _QUIET_TIME:
-                loss.step = 0
-            if not loss.bytes:
-                loss.since = now
+            loss = mirror.losses.setdefault(reason, _Loss())
+            loss.cadence.note(now, is_first=not loss.bytes)
             loss.bytes += count - mirror.lost[reason]
-            loss.last_at = now
             mirror.lost[reason] = count
         for reason, loss in mirror.losses.items():
             loss.legs += ended[reason]
-            if loss.bytes and now - loss.since >= _INTERVALS[loss.step]:
+            if loss.bytes and loss.cadence.is_due(now):
                 self._tell_loss(entry, reason, loss)
 
     def _tell_loss(self, entry: MirrorEntry, reason: EndReason, loss: _Loss) -> None:
@@ -208,7 +197,7 @@ class MirrorWatch:
             count=loss.legs,
         )
         loss.bytes = loss.legs = 0
-        loss.step = min(loss.step + 1, len(_INTERVALS) - 1)
+        loss.cadence.note_told()
 
 
 def _key(entry: MirrorEntry) -> _Key:
