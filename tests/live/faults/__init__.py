@@ -10,13 +10,14 @@ backend's fault). ``Stage`` has the traffic, and plants.
 from tests.live.faults.check_faults import CHECK_FAULTS
 from tests.live.faults.fault import Fault, Loss
 from tests.live.faults.filter_faults import FILTER_FAULTS
-from tests.live.faults.host_faults import HOST_FAULTS
+from tests.live.faults.host_faults import HOST_FAULTS, SILENT_BACKEND
 from tests.live.faults.kernel_faults import DEVICE_FAULTS, kernel_rule_faults
 from tests.live.faults.route_faults import ROUTE_FAULTS
 from tests.live.faults.rule_faults import RULE_FAULTS
 
 FAULTS: dict[str, tuple[Fault, ...]] = {
     "nft": (
+        SILENT_BACKEND,
         *DEVICE_FAULTS[:2],
         *kernel_rule_faults("nft", "legacy"),
         *ROUTE_FAULTS,
@@ -29,6 +30,7 @@ FAULTS: dict[str, tuple[Fault, ...]] = {
     "legacy": kernel_rule_faults("legacy", "nft"),
 }
 """The faults in the order in which they are planted, by the iptables with which natmirror runs then. Those of the TUN
-device are apart: the keeper slows down after five repairs within a minute, and may need two for one of them."""
+device are apart: the keeper slows down after five repairs within a minute, and may need two for one of them. The silent
+backend is the first: after other faults the few clients here may avoid it for a while, and then nothing shows it."""
 
 __all__ = ["FAULTS", "Fault", "Loss"]

@@ -6,17 +6,18 @@ _RP_FILTER = "sysctl -qw net.ipv4.conf.pl0.rp_filter"
 _PROGRAM = "python3 -c 'import socket, time; s = socket.socket(); {}' >/dev/null 2>&1 & echo $! >program"
 _KILL = "kill $(cat program)"
 
+SILENT_BACKEND = Fault(
+    "a backend's replies take another way",
+    ("backend-silent",),
+    "ip route del default",
+    "ip route add default via 10.20.0.1",
+    "on c1, run: ip route get CLIENT",
+    host="c1",
+    loses=Loss.TIME,
+)
+"""Its backend is avoided for a while afterwards, so that the finding outlasts others."""
+
 HOST_FAULTS = (
-    # A backend that does not answer is avoided for a while, so that this finding outlasts others.
-    Fault(
-        "a backend's replies take another way",
-        ("backend-silent",),
-        "ip route del default",
-        "ip route add default via 10.20.0.1",
-        "on c1, run: ip route get CLIENT",
-        host="c1",
-        loses=Loss.TIME,
-    ),
     Fault(
         "no forwarding",
         ("no-forwarding",),
