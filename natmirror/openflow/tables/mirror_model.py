@@ -13,6 +13,7 @@ from natmirror.openflow.tables.entries import Rule, sends_to_port
 from natmirror.openflow.tables.model import Model
 from natmirror.openflow.tables.production import ProductionModel, Removal, RemovalReason
 from natmirror.openflow.tables.state import MAX_ENTRIES, Account, NotFollowed
+from natmirror.openflow.tables.steps import PER_STEP, Steps
 
 
 class MirrorModel(Model):
@@ -27,7 +28,7 @@ class MirrorModel(Model):
         """A heap of the times at which rules end that no rule of production's uses any more."""
         self._serial = 0
 
-    def inherit(self, now: float) -> None:
+    def inherit(self, now: float) -> Steps[None]:
         """Begin with the rules, groups and meters that are in the switch now, for a mirror that joins."""
         self._ends.clear()
         theirs = self._production.state
@@ -40,8 +41,10 @@ class MirrorModel(Model):
             self.state.put(group.key, group, now)
         for meter in theirs.meters.values():
             self.state.put(meter.key, meter, now)
-        for rule in theirs.rules.values():
+        for count, rule in enumerate(list(theirs.rules.values()), 1):
             self.state.put(rule.key, replace(rule, is_baseline=True), now)
+            if not count % PER_STEP:
+                yield
         if self.state.not_followed is None:
             self.state.known = theirs.known
 
@@ -56,7 +59,7 @@ class MirrorModel(Model):
 
     # Idle timeouts
 
-    def production_lost(self, removal: Removal, now: float) -> list[Rule]:
+    def production_lost(self, removal: Removal, now: float) -> Steps[list[Rule]]:
         """Apply to the mirror's rules that one of production's is gone; return the rules that end with it."""
         gone: list[Rule] = []
         index = self.state.index(removal.rule.key.table)
@@ -70,6 +73,7 @@ class MirrorModel(Model):
                 gone.append(rule)
             elif rule.idle_timeout:
                 self._end_later(rule)
+            yield
         return gone
 
     @staticmethod
@@ -101,8 +105,8 @@ class MirrorModel(Model):
             latest = {id(one[2]): one for one in self._ends if self.state.rules.get(one[2].key) is one[2]}
             self._ends = sorted(latest.values())
 
-    def expire(self, now: float) -> list[Rule]:
-        gone = super().expire(now)
+    def expire(self, now: float) -> Steps[list[Rule]]:
+        gone = yield from super().expire(now)
         while self._ends and self._ends[0][0] <= now:
             _, _, rule = heappop(self._ends)
             if self.state.rules.get(rule.key) is not rule:
@@ -112,6 +116,7 @@ class MirrorModel(Model):
                 gone.append(rule)
             elif now - rule.used_at < rule.idle_timeout:
                 self._end_later(rule)
+            yield
         return gone
 
     def next_deadline(self) -> float | None:
