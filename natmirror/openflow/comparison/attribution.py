@@ -54,6 +54,8 @@ class Order:
     """What it has changed; None where nobody has followed it."""
     cause: Cause | None = None
     """The PACKET_IN that it answers; None if it answers none, or while it waits."""
+    is_refused: bool = False
+    """Whether the switch has refused it, or would have."""
 
 
 @dataclass(slots=True, eq=False)
@@ -134,7 +136,7 @@ class Attribution:
     def settle(self, now: float) -> list[Order]:
         """Return the orders whose burst has ended, with their causes."""
         settled = []
-        while self._waiting and now - self._waiting[0].order.at > BURST:
+        while self._waiting and now >= self._waiting[0].order.at + BURST:
             settled.append(self._settle_alone(self._waiting.popleft()))
         return settled
 

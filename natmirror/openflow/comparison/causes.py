@@ -1,17 +1,20 @@
 """PACKET_INs as the causes of orders: what a controller's order must have to be an answer to one."""
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from natmirror.openflow.bodies.elements import NO_BUFFER, Match, ReservedPort
 from natmirror.openflow.bodies.frames import Fields, frame_fields
-from natmirror.openflow.bodies.values import PacketIn, PacketOut
+from natmirror.openflow.bodies.values import Body, PacketIn, PacketOut
 from natmirror.openflow.messages import Message
 from natmirror.openflow.tables.packed import PackedFrame, PackedMatch, pack_frame, pack_match
 
 MAX_KEPT_LEN = 2048
 """Bytes of a message that are kept; the rest is cut off."""
-_COST = 3000  # bytes that Python needs for a cause besides its message
+_HEADERS_LEN = 256  # bytes of a frame that are kept to show it
+_MAX_PAST = 512  # frames
+_COST = 3500  # bytes that Python needs for a cause besides its message
 _SWAPPED = {
     **{"eth_src": "eth_dst", "ipv4_src": "ipv4_dst", "ipv6_src": "ipv6_dst", "tcp_src": "tcp_dst"},
     **{"udp_src": "udp_dst", "sctp_src": "sctp_dst", "arp_spa": "arp_tpa", "arp_sha": "arp_tha"},
@@ -34,7 +37,7 @@ class Cause:
     message_key: "BytesKey"
     """What is the same for equal messages."""
     packet_in: PacketIn
-    """Without its frame."""
+    """With the beginning of its frame only."""
     frame_key: "BytesKey"
     fields: Fields
     """The frame's fields, and those that the switch says, such as ``metadata``."""
@@ -75,7 +78,7 @@ def cause_of(number: int, at: float, message: Message, packet_in: PacketIn) -> C
         at,
         cut(message),
         key_of(message.raw),
-        replace(packet_in, frame=b""),
+        replace(packet_in, frame=packet_in.frame[:_HEADERS_LEN]),
         key,
         fields,
         pack_frame(fields),
@@ -105,6 +108,24 @@ def has_frame_of(cause: Cause, packet_out: PacketOut, key: BytesKey) -> bool:
     if packet_out.buffer_id != NO_BUFFER:
         return cause.packet_in.buffer_id == packet_out.buffer_id
     return key == cause.frame_key and key[0] > 0
+
+
+class PastFrames:
+    """The latest frames that the switch has sent, by which answers that come too late are recognised."""
+
+    def __init__(self) -> None:
+        self._keys: OrderedDict[BytesKey, None] = OrderedDict()
+
+    def saw(self, cause: Cause) -> None:
+        """Keep the frame of a PACKET_IN."""
+        self._keys[cause.frame_key] = None
+        self._keys.move_to_end(cause.frame_key)
+        if len(self._keys) > _MAX_PAST:
+            self._keys.popitem(last=False)
+
+    def has_frame_of(self, body: Body) -> bool:
+        """Return whether an order sends such a frame, or one in a buffer."""
+        return isinstance(body, PacketOut) and (body.buffer_id != NO_BUFFER or key_of(body.frame) in self._keys)
 
 
 def has_port_of(cause: Cause, packet_out: PacketOut) -> bool:

@@ -20,7 +20,6 @@ from natmirror.openflow.tables.state import Change
 from natmirror.openflow.tables.walk import Outputs, carry_out
 
 _MAX_CHANGES = 64  # changes of one order that are compared one by one
-_MAX_UNDONE = 8  # changes of one order that can be taken back
 _COST = 1200  # bytes that Python needs for an effect besides its message
 _BY_IN_PORT = (ReservedPort.FLOOD, ReservedPort.ALL)
 
@@ -57,8 +56,6 @@ class Effect:
     """The order without what does not matter."""
     changed: Changed | None = None
     """None where it is not known, or much."""
-    undo: tuple[Change, ...] = ()
-    """By which a mirror's order can be taken back; empty where it changed much."""
     sent: FrameSent | None = None
     """What becomes of a frame; None where the order sends none."""
 
@@ -84,23 +81,29 @@ class Effect:
 def effects_of(order: Order, model: Model) -> list[Effect]:
     """Return the effects of an order that a model has done; none for one without effects, or that was refused."""
     body, done = order.body, order.done
-    if done is not None and done.refusal is not None:
+    if order.is_refused:
         return []
     changes = None if done is None else done.changes
     match body:
         case PacketOut():
             return [Effect(order, body, sent=_sent_by(body, order, model))]
         case FlowMod():
-            plain = replace(body, cookie=0, buffer_id=NO_BUFFER, flags=body.flags & FlowFlag.SEND_FLOW_REM)
-            found = [Effect(order, plain, changed_by(changes), _undo_of(changes))]
+            found = [Effect(order, plain_of(body), changed_by(changes))]
             if order.cause is not None and body.buffer_id != NO_BUFFER and not body.command.is_delete:
                 found.append(Effect(order, body, sent=_released_by(body, order, model)))
             return found
         case GroupMod() | MeterMod():
-            return [Effect(order, body, changed_by(changes), _undo_of(changes))]
+            return [Effect(order, body, changed_by(changes))]
         case PortMod() | TableMod():
             return [Effect(order, body)]
     return []
+
+
+def plain_of(body: Body) -> Body:
+    """Return an order without what does not matter."""
+    if isinstance(body, FlowMod):
+        return replace(body, cookie=0, buffer_id=NO_BUFFER, flags=body.flags & FlowFlag.SEND_FLOW_REM)
+    return body
 
 
 def value_of(entry: Entry | None) -> tuple[object, ...] | None:
@@ -122,10 +125,6 @@ def changed_by(changes: tuple[Change, ...] | None) -> Changed | None:
             if len(found) > _MAX_CHANGES:
                 return None
     return frozenset(found.items())
-
-
-def _undo_of(changes: tuple[Change, ...] | None) -> tuple[Change, ...]:
-    return changes if changes is not None and len(changes) <= _MAX_UNDONE else ()
 
 
 # Frames

@@ -4,6 +4,7 @@ No switch has these rules. So refusals are predicted, and when an idle timeout e
 the same frames: as long as one of those lives, and keeps frames from the controller, the mirror's rule may be in use.
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from heapq import heappop, heappush
 
@@ -23,6 +24,8 @@ class MirrorModel(Model):
         super().__init__(version, account)
         self.refused = 0
         """Orders that the switch would have refused."""
+        self.refuses: Callable[[Body], bool] = lambda body: False
+        """Return whether the switch has lately refused the same order of production's."""
         self._production = production
         self._ends: list[tuple[float, int, Rule]] = []
         """A heap of the times at which rules end that no rule of production's uses any more."""
@@ -53,7 +56,7 @@ class MirrorModel(Model):
         self._ends.clear()
 
     def _refusal(self, body: Body) -> str | None:
-        refusal = self.predicted_refusal(body)
+        refusal = "the switch has refused the same" if self.refuses(body) else self.predicted_refusal(body)
         self.refused += refusal is not None
         return refusal
 
@@ -131,6 +134,13 @@ class MirrorModel(Model):
     @staticmethod
     def _is_within_hard(rule: Rule, now: float) -> bool:
         return not rule.hard_timeout or now - rule.made_at < rule.hard_timeout
+
+    def end_idle(self, rules: Iterable[Rule], now: float) -> bool:
+        """Remove those of some rules that have been idle for too long; return whether there are any."""
+        ended = [rule for rule in rules if self._has_ended(rule, now)]
+        for rule in ended:
+            self.state.put(rule.key, None, now)
+        return bool(ended)
 
     def note_use(self, rules: tuple[Rule, ...], now: float) -> None:
         """Notice that a frame has met rules."""

@@ -38,6 +38,8 @@ class NotFollowed(StrEnum):
     """The rules need more memory than mirroring may take."""
     REFUSED_LATE = "refused-late"
     """The switch refused an order after so many others that natmirror could no longer undo it."""
+    BYTES_MISSING = "bytes-missing"
+    """Bytes of the switch or of its controller are missing."""
     UNKNOWN_ORDER = "unknown-order"
     """The controller gave an order that natmirror cannot decode, and that may change rules."""
 
