@@ -7,7 +7,7 @@ has no room is counted without its words.
 
 from collections import Counter, deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from natmirror.openflow.comparison.conditions import AGREEING_COST, Agreeing
 from natmirror.openflow.comparison.lags import LagHistogram, bucket_of
@@ -27,12 +27,13 @@ from natmirror.openflow.tables.state import Account
 
 _MAX_ENDS = 16
 """The latest ends of sessions that are kept."""
-_MAX_LINES = 20
-"""Rules that differ now and are shown, of one switch and of all."""
+MAX_LINES = 20
+"""Rules that differ now and are shown."""
 _BASE_COST = 4000 + AGREEING_COST
 """Bytes that Python needs for the sums of a master without periods and signatures."""
-_SWITCH_COST = 1000
-"""Bytes for a connection, without the lines of rules."""
+_LINES_OF_SWITCH, _MAX_LINE_LEN = 5, 300
+_SWITCH_COST = 1000 + _LINES_OF_SWITCH * _MAX_LINE_LEN
+"""Bytes for a connection."""
 
 
 @dataclass(slots=True)
@@ -100,6 +101,7 @@ class MasterSums:
     def of_switch(self, client: str) -> "SwitchResults":
         """Return the collector of a switch's connection, until its close(). ``client`` is its address and port."""
         made = SwitchResults(self, client)
+        made.has_room = self._take(_SWITCH_COST)
         self._switches[made] = None
         return made
 
@@ -154,7 +156,7 @@ class MasterSums:
                 now.followed += 1
             else:
                 now.not_followed[tables.not_followed] += 1
-            room = _MAX_LINES - len(now.differing)
+            room = MAX_LINES - len(now.differing)
             now.differing += [f"{switch.client} {line}" for line in tables.differing[:room]]
         return now
 
@@ -172,16 +174,20 @@ class MasterSums:
             period.lags[bucket_of(compared.lag)] += 1
         if compared.result is AnswerResult.EQUAL and compared.fields is not None and self._has_room:
             self._agreeing.add(compared.fields)
-        seen: set[int] = set()
+        found: dict[int, Signature] = {}  # each counts once, since a rate is a share of the answers
         for difference in compared.differences:
-            signature = self._count(switch, difference, compared.at, compared.evidence, is_asked=True)
-            if signature is not None and compared.fields is not None and signature.number not in seen:
-                seen.add(signature.number)
-                signature.causes.add(compared.fields)
+            signature = self._signature_of(difference, compared.at, is_asked=True)
+            if signature is not None and signature.number not in found:
+                found[signature.number] = signature
+                self._count(switch, signature, compared.at, compared.evidence)
+                if compared.fields is not None:
+                    signature.causes.add(compared.fields)
 
     def ordered(self, switch: "SwitchResults", compared: ComparedOrder) -> None:
         """Count a difference of orders that answer no PACKET_IN."""
-        self._count(switch, compared.difference, compared.at, compared.evidence, is_asked=False)
+        signature = self._signature_of(compared.difference, compared.at, is_asked=False)
+        if signature is not None:
+            self._count(switch, signature, compared.at, compared.evidence)
 
     def compared_tables(self, compared: ComparedTables) -> None:
         """Count the time in which tables were compared."""
@@ -202,7 +208,8 @@ class MasterSums:
         self._period(at).sessions_ended += 1
         self._ends.append(SessionEnd(at, switch.client, reason))
         difference = Difference(DifferenceKind.SESSION_ENDED, f"the session ended: {reason}")
-        self._count(switch, difference, at, None, is_asked=False)
+        if (signature := self._signature_of(difference, at, is_asked=False)) is not None:
+            self._count(switch, signature, at, None)
 
     def resolved(self, number: int, at: float) -> None:
         """Note that a switch no longer shows a difference."""
@@ -213,19 +220,21 @@ class MasterSums:
 
     def closed(self, switch: "SwitchResults") -> None:
         """Forget a connection that has ended."""
-        self._switches.pop(switch, None)
+        del self._switches[switch]
+        if switch.has_room:
+            self._give(_SWITCH_COST)
 
-    def _count(
-        self, switch: "SwitchResults", difference: Difference, at: float, evidence: Evidence | None, *, is_asked: bool
-    ) -> Signature | None:
-        """Count a difference. Return its signature; None if it has none."""
-        self._differences[difference.kind] += 1
+    def _signature_of(self, difference: Difference, at: float, *, is_asked: bool) -> Signature | None:
+        """Return the signature of a difference; None, after counting it among the others, if it has none."""
         signature = self._signatures.find(difference, at, is_asked=is_asked)
-        period = self._period(at)
         if signature is None:
-            period.other_differences += 1
-            return None
-        period.differences[signature.number] += 1
+            self._differences[difference.kind] += 1
+            self._period(at).other_differences += 1
+        return signature
+
+    def _count(self, switch: "SwitchResults", signature: Signature, at: float, evidence: Evidence | None) -> None:
+        self._differences[signature.family.kind] += 1
+        self._period(at).differences[signature.number] += 1
         signature.count += 1
         signature.last_at = max(signature.last_at, at)
         if signature.number not in switch.unresolved:
@@ -234,7 +243,6 @@ class MasterSums:
             signature.resolved_at = None
         if evidence is not None and signature.example is None:
             self._signatures.keep_example(signature, Example(at, switch.client, switch.datapath_id, evidence))
-        return signature
 
     def _period(self, at: float) -> Period:
         """Return the period in which a report is counted: the present one, also for what happened a little before."""
@@ -284,6 +292,8 @@ class SwitchResults:
         """The switch's address and port."""
         self.datapath_id: int | None = None
         """The switch's datapath id, once it is known."""
+        self.has_room = False
+        """Whether its memory is on the account: without, no rules that differ are kept."""
         self.tables: ComparedTables | None = None
         """The latest report about the tables."""
         self.unresolved: set[int] = set()
@@ -296,7 +306,8 @@ class SwitchResults:
         self._sums.ordered(self, compared)
 
     def compared_tables(self, compared: ComparedTables) -> None:
-        self.tables = compared
+        lines = compared.differing[: _LINES_OF_SWITCH if self.has_room else 0]
+        self.tables = replace(compared, differing=tuple(line[:_MAX_LINE_LEN] for line in lines))
         self._sums.compared_tables(compared)
 
     def walked(self, alike: int, count: int) -> None:
