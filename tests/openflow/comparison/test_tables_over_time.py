@@ -132,8 +132,8 @@ def test_frames_leave_alike_though_rules_differ() -> None:
 
 def test_a_wrong_bucket_of_a_group_is_named_and_sends_frames_elsewhere() -> None:
     one = Scene()
-    group = [GroupMod(GroupCommand.ADD, 1, GroupType.ALL, (Bucket(output(port)),)) for port in (2, 3)]
-    for who, mod in ((PRODUCTION, group[0]), (MIRROR, group[1])):
+    for who, port in ((PRODUCTION, 2), (MIRROR, 3)):
+        mod = GroupMod(GroupCommand.ADD, 1, GroupType.ALL, (Bucket(output(port)),))
         one.orders(who, TABLE_MISS, group_mod_message(mod))
     one.wait(20.0)
     (found,) = one.recorder.orders
