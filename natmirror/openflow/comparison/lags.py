@@ -59,5 +59,3 @@ class LagHistogram:
 def no_lags() -> HistogramEntry:
     """Return the histogram of a master without answers."""
     return LagHistogram().show()
-
-

@@ -71,7 +71,9 @@ def share(part: float, of: float) -> str:
     """Return a share as text, never rounded up to 100 % or down to 0."""
     percent = 100 * part / of if of else 0.0
     digits = 1
-    while digits < 4 and part not in (0, of) and f"{percent:.{digits}f}" in ("100." + "0" * digits, "0." + "0" * digits):
+    while (
+        digits < 4 and part not in (0, of) and f"{percent:.{digits}f}" in ("100." + "0" * digits, "0." + "0" * digits)
+    ):
         digits += 1
     return "100 %" if part == of and of else f"{percent:.{digits}f} %"
 
