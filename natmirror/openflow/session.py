@@ -10,7 +10,7 @@ messages wait.
 """
 
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from natmirror.openflow.answers import ANSWERED, Answers
@@ -89,6 +89,8 @@ class SwitchSession:
         """The master's orders, by type."""
         self.has_sent_features = False
         """Whether the master has got the switch's features."""
+        self.on_passed: Callable[[Message], None] = lambda message: None
+        """Called with each message of the switch that the master gets, also with one that has waited."""
         self._observer = observer
         self._policy = policy
         self._framer = Framer()
@@ -189,6 +191,7 @@ class SwitchSession:
     def _pass(self, message: Message) -> None:
         self._queue.put(message.raw)
         self.passed[message.name] += 1
+        self.on_passed(message)
 
     def switch_known(self, now: float) -> Iterator[None]:
         """Answer the questions that waited for the switch's features, one in each step."""
@@ -198,23 +201,24 @@ class SwitchSession:
             if self._queue.answers_len > _MAX_ANSWERS_LEN:
                 self._answers.refuse(message, Refusal.EPERM)
             else:
-                self._answer(message, now)
+                yield from self._answer(message, now)
             yield
 
     # The master
 
-    def from_master(self, piece: bytes, now: float) -> Iterator[Message]:
-        """Take the master's next bytes, and yield its messages; each is answered before it is yielded.
+    def from_master(self, piece: bytes, now: float) -> Iterator[Message | None]:
+        """Take the master's next bytes, and yield its messages; each is answered before it is yielded. Yield None after
+        each other step of a long answer.
 
         Broken where the bytes are not OpenFlow, or the answers need more memory than a session may hold.
         """
         self.settle(now)
         for raw in self._framer.push(piece):
             message = parse(raw)
-            self._take_message(message, now)
+            yield from self._take_message(message, now)
             yield message
 
-    def _take_message(self, message: Message, now: float) -> None:
+    def _take_message(self, message: Message, now: float) -> Iterator[None]:
         """Count a message of the master, and answer it or let it wait."""
         kind = message.kind
         if kind in ORDERS:
@@ -226,17 +230,17 @@ class SwitchSession:
         if kind in _UNANSWERED:
             return
         if kind is Type.ECHO_REQUEST:
-            self._answers.answer(message, now)
+            yield from self._answers.answer(message, now)
         elif self._waiting or (kind is Type.FEATURES_REQUEST and self.datapath is None):
             self._waiting.append(message)  # no question is answered before the features, to keep the order
             self._waiting_len += len(message.raw) + _MESSAGE_COST
         else:
-            self._answer(message, now)
+            yield from self._answer(message, now)
         if self._queue.answers_len > _MAX_ANSWERS_LEN or self._waiting_len > _MAX_WAITING_LEN:
             raise Broken(EndReason.MIRROR_ASKS_TOO_MUCH)
 
-    def _answer(self, message: Message, now: float) -> None:
-        self._answers.answer(message, now)
+    def _answer(self, message: Message, now: float) -> Iterator[None]:
+        yield from self._answers.answer(message, now)
         if message.kind is Type.FEATURES_REQUEST and not self.has_sent_features and self._answers.has_features:
             self._features_sent()
 
