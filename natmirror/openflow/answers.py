@@ -6,7 +6,7 @@ bundles are granted, but only in the session's own state.
 """
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from struct import Struct
 from typing import TypeVar
 
@@ -56,6 +56,8 @@ _NX_ROLES = {0: Role.EQUAL, 1: Role.MASTER, 2: Role.SLAVE}
 _BUNDLE_REQUESTS = (0, 2, 4, 6)  # OPEN, CLOSE, COMMIT, DISCARD
 
 
+ModelSource = Callable[[], Generator[None, None, Model | None]]
+"""Returns, in steps, a model that has all orders so far; None if there is none."""
 BodyType = TypeVar("BodyType", RoleRequest, SetAsync, BundleControl)
 
 
@@ -76,8 +78,8 @@ class Answers:
         """The master's requests, by outcome."""
         self.oldest_answer_seconds = 0.0
         """The age of the oldest statistics that the master got."""
-        self.model: Model | None = None
-        """The flow tables by the master's own orders, which then answer its questions for their statistics."""
+        self.model_source: ModelSource | None = None
+        """Returns the flow tables by the master's own orders, which then answer its questions for their statistics."""
         self._version = version
         self._observer = observer
         self._async_config = async_config
@@ -197,10 +199,13 @@ class Answers:
             self.refuse(message, Refusal.BAD_MULTIPART)  # no other request has several parts
         elif kind in STATISTICS and not self._answers_statistics:
             self.refuse(message, Refusal.EPERM)
-        elif kind in MODELLED and self.model is not None:
-            yield from self._answer_from_model(message, kind, body, self.model, now)
+        elif kind in MODELLED and (model := (yield from self._current_model())) is not None:
+            yield from self._answer_from_model(message, kind, body, model, now)
         else:
             self._answer_or_wait(message, multipart_key(self._version, kind, body), now)
+
+    def _current_model(self) -> Generator[None, None, Model | None]:
+        return None if self.model_source is None else (yield from self.model_source())
 
     def _answer_from_model(self, message: Message, kind: int, body: bytes, model: Model, now: float) -> Iterator[None]:
         """Answer with what the master's own orders have made; as in production where the model cannot tell."""

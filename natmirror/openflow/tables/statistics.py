@@ -40,21 +40,33 @@ def bodies_of(
     request = decode(question)
     kind = multipart_of(question)[0]
     if isinstance(request, TableStatsRequest):
-        return _table_bodies(model, tables, n_tables)
+        return table_bodies(model, tables, n_tables)
     if not isinstance(request, FlowStatsRequest):
         return None
-    rules = yield from _asked(model, request)
     if request.is_aggregate:
-        return (encode_aggregate_stats(model.version, AggregateStats(0, 0, len(rules))),)
+        return (yield from aggregate_bodies(model, request))
+    return (yield from flow_bodies(model, kind, request, now))
+
+
+def flow_bodies(
+    model: Model, multipart: int, request: FlowStatsRequest, now: float
+) -> Generator[None, None, Bodies]:
+    """Return the bodies of the answer to a request for flow statistics, as the generator's value."""
     entries: list[bytes] = []
-    for rule in rules:
-        entries.append(encode_flow_stats(model.version, kind, _stats_of(rule, now)))
+    for rule in (yield from _asked(model, request)):
+        entries.append(encode_flow_stats(model.version, multipart, _stats_of(rule, now)))
         if not len(entries) % _STEP:
             yield
     return _parts(entries)
 
 
-def _table_bodies(model: Model, like: Iterable[bytes], n_tables: int) -> Bodies | None:
+def aggregate_bodies(model: Model, request: FlowStatsRequest) -> Generator[None, None, Bodies]:
+    """Return the body of the answer to a request for the sums over flows, as the generator's value."""
+    rules = yield from _asked(model, request)
+    return (encode_aggregate_stats(model.version, AggregateStats(0, 0, len(rules))),)
+
+
+def table_bodies(model: Model, like: Iterable[bytes], n_tables: int) -> Bodies | None:
     """Return the bodies of the answer to a request for table statistics: those that the switch gave in production, with
     the model's numbers; without such ones, ``n_tables`` entries. 1.0's entries have names, so None without such ones.
     """
