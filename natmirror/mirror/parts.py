@@ -27,6 +27,7 @@ from natmirror.mirror.sessions.sessions import MasterSessions
 from natmirror.mirror.sessions.totals import SessionTotals
 from natmirror.mirror.timers import Timers
 from natmirror.net.endpoint import Endpoint
+from natmirror.openflow.comparison.sums import Comparisons
 from natmirror.rules import Rules
 from natmirror.tcp.initial_numbers import Numbers
 
@@ -53,6 +54,8 @@ class MirrorParts:
         self.outgoing = Outgoing()
         self.legs = Legs(gear.legs, gear.memory, self.outgoing, in_use, ports, numbers)
         self.ledger = Ledger(rules.services)
+        self.comparisons = Comparisons(gear.memory.budget)
+        """What was found about masters with ``verdict: on``; no client owns this memory, so only the budget bounds it."""
         read_queue, totals = ReadQueue(gear), SessionTotals()
         self.backpressure = Backpressure(self.timers, self.outgoing, self.streams)
         self.reconnection = Reconnection(gear, self.timers, self.legs, self.ledger)
