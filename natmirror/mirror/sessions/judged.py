@@ -102,5 +102,7 @@ class Judged:
     judge: Judge | None
     """None once the connection is not followed any more."""
     account: JudgeAccount
+    why_stopped: str | None = None
+    """Why the connection is not followed any more; None while it is."""
     collectors: dict[str, SwitchResults] = field(default_factory=dict)
     """Those of the masters that are, or were, judged, by name."""

@@ -22,7 +22,7 @@ from natmirror.mirror.sessions.master_session import Connection, MasterSession
 from natmirror.mirror.timers import TimerKind, Timers
 from natmirror.net.endpoint import show
 from natmirror.openflow.comparison.judge import Judge
-from natmirror.openflow.comparison.results import ComparedTables
+from natmirror.openflow.comparison.results import Collector, ComparedTables
 from natmirror.openflow.comparison.sums import Comparisons
 from natmirror.openflow.messages import Message
 from natmirror.openflow.session import SwitchSession
@@ -136,7 +136,7 @@ class Judges:
             self._faults.note(Work.VERDICT, show(connection.client), error)
             return
         earlier = connection.judged
-        connection.judged = Judged(judge, account, {} if earlier is None else earlier.collectors)
+        connection.judged = Judged(judge, account, collectors={} if earlier is None else earlier.collectors)
 
     def _rule_of(self, master: MasterSession) -> Mirror | None:
         """Return a master's mirror as the rules have it now; None if it is not compared."""
@@ -194,6 +194,8 @@ class Judges:
             judged.collectors[name] = sums.of_switch(show(connection.client))
             self._collecting[master.service_name, name] += 1
         collector = judged.collectors[name]
+        if judged.why_stopped is not None:
+            self._report_stopped(collector, judged.why_stopped)
         collector.datapath_id = None if datapath is None else datapath.identity.datapath_id
         self.report(connection, lambda judge, now: judge.joined(name, collector, now, warm_up=rule.warm_up))
 
@@ -249,7 +251,11 @@ class Judges:
         judged = master.connection.judged
         if judged is None or judged.judge is None or not session.is_judged:
             return None
-        return judged.judge.model_of(session.name)
+        try:
+            return judged.judge.model_of(session.name)
+        except Exception as error:
+            self._failed(master.connection, error)
+            return None
 
     # Ending
 
@@ -270,9 +276,13 @@ class Judges:
         """End the judgement of a connection that goes on: it is not followed any more."""
         self._close(connection)
         if connection.judged is not None:
-            with suppress(Exception):
-                for collector in connection.judged.collectors.values():
-                    collector.compared_tables(ComparedTables(self.now, 0.0, 0.0, (), 0, 0, reason))
+            connection.judged.why_stopped = reason
+            for collector in connection.judged.collectors.values():
+                self._report_stopped(collector, reason)
+
+    def _report_stopped(self, collector: Collector, reason: str) -> None:
+        with suppress(Exception):
+            collector.compared_tables(ComparedTables(self.now, 0.0, 0.0, (), 0, 0, reason))
 
     def _close(self, connection: Connection) -> None:
         self.unsettled.pop(connection, None)
