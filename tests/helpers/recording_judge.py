@@ -1,7 +1,7 @@
 """A judge that only notes what it gets to know, and works in as many steps as it has got messages."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from natmirror.openflow.comparison.results import Collector
 from natmirror.openflow.messages import Message
@@ -13,7 +13,7 @@ from natmirror.openflow.tables.state import Account
 class RecordingJudge:
     """Has the methods of Judge. ``made`` has all that were made, ``broken`` names the method that raises."""
 
-    made: "list[RecordingJudge]" = []
+    made: ClassVar["list[RecordingJudge]"] = []
     broken = ""
     deadline: float | None = None
 
