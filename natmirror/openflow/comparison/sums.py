@@ -6,7 +6,6 @@ has no room is counted without its words.
 """
 
 from collections import Counter, deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from natmirror.openflow.comparison.conditions import AGREEING_COST, Agreeing
@@ -62,7 +61,7 @@ class Found:
     """What was found about a master since a moment, as a value that another thread may keep."""
 
     began_at: float
-    """When the first connection was compared."""
+    """When the first connection was compared; the moment itself if none was."""
     window: Period
     earlier_differences: int
     agreeing: Agreeing
@@ -71,6 +70,11 @@ class Found:
     tables: TablesNow
     ends: list[SessionEnd]
     held: int
+
+
+def nothing_found(moment: float) -> Found:
+    """Return what an engine has found that has compared nothing."""
+    return Found(moment, Period(moment, moment), 0, Agreeing(), [], TablesNow(), [], 0)
 
 
 class MasterSums:
@@ -340,13 +344,15 @@ class Comparisons:
             found = self._sums[service, mirror] = MasterSums(self._account, now)
         return found
 
-    def get(self, service: str, mirror: str) -> MasterSums | None:
-        """Return the sums of a master; None if nothing was compared."""
-        return self._sums.get((service, mirror))
+    def since(self, service: str, mirror: str, moment: float) -> Found:
+        """Return what was found about a master since a moment."""
+        sums = self._sums.get((service, mirror))
+        return nothing_found(moment) if sums is None else sums.since(moment)
 
-    def __iter__(self) -> Iterator[tuple[tuple[str, str], MasterSums]]:
-        """Return the sums with their service and mirror."""
-        return iter(self._sums.items())
+    def show(self, service: str, mirror: str) -> ComparisonEntry | None:
+        """Return a master's sums since the start as values for JSON; None if nothing was compared."""
+        sums = self._sums.get((service, mirror))
+        return None if sums is None else sums.show()
 
     def forget(self, service: str, mirror: str) -> None:
         """Forget the sums of a master that is no longer compared."""
