@@ -123,8 +123,24 @@ def _service(fields: Fields, switches: tuple[IPv4Network, ...], taken: Mapping[I
                 "expected a pool with when-behind: throttle, found none: without a pool natmirror changes no packet"
             )
         mirrors.append(mirror)
+    _refuse_twins(fields["mirrors"], mirrors)
     per_client = fields["per-client"] and _per_client(fields["per-client"], pool)
     return Service(**fields.arguments(pool=pool, mirrors=tuple(mirrors), per_client=per_client))
+
+
+def _refuse_twins(found: Sequence[Fields], mirrors: Sequence[Mirror]) -> None:
+    """Refuse a twin that nothing can be compared with."""
+    named = {mirror.name: mirror for mirror in mirrors}
+    for fields, mirror in zip(found, mirrors, strict=True):
+        if mirror.twin is None:
+            continue
+        place, twin = fields.place("twin"), named.get(mirror.twin)
+        if twin is None or twin is mirror:
+            raise place.unexpected("the name of another mirror of the service")
+        if not twin.speaks_openflow:
+            raise place.error(f"expected a mirror with protocol: openflow, found {twin.name} without")
+        if not twin.is_compared:
+            raise place.error(f"expected a mirror with verdict: on, found {twin.name} without")
 
 
 def _per_client(fields: Fields, pool: Pool | None) -> PerClient:

@@ -1,5 +1,6 @@
 """The answers to a master's questions, and refusals."""
 
+from functools import partial
 from struct import pack
 
 import pytest
@@ -9,7 +10,7 @@ from natmirror.openflow.messages import TYPES, V10, V13, V14, V15, Multipart, Ty
 from natmirror.openflow.session import SessionPolicy
 from natmirror.openflow.shown import RequestOutcome
 from natmirror.openflow.tables.state import NotFollowed
-from tests.helpers.flow_tables import fields, flow_mod
+from tests.helpers.flow_tables import at_once, fields, flow_mod
 from tests.helpers.flow_tables import mirror as mirror_model
 from tests.helpers.flow_tables import order as give
 from tests.helpers.flow_tables import production as flow_tables
@@ -397,7 +398,7 @@ def test_a_master_gets_the_statistics_of_its_own_rules(version: int) -> None:
     production, _ = introduced(version)
     made = session(production)
     model = mirror_model(flow_tables(version))
-    made.answer_statistics_from(model)
+    made.answer_statistics_from(partial(at_once, model))
     give(model, flow_mod(match=fields(in_port=1), cookie=7), 1.0)
     reply = understood(ask(made, _flow_request(version), now=2.0))
     assert reply.xid == 9
@@ -416,7 +417,7 @@ def test_without_the_masters_rules_statistics_are_those_of_production(version: i
     production, _ = introduced(version)
     made = session(production)
     model = mirror_model(flow_tables(version))
-    made.answer_statistics_from(model)
+    made.answer_statistics_from(partial(at_once, model))
     model.lose(NotFollowed.NO_MEMORY, 0.0)
     assert refusals(ask(made, _flow_request(version), now=200.0)) == [(9, 1, BAD_MULTIPART)]
     exchange(production, _flow_request(version), multipart(version, 9, Multipart.FLOW, b""))

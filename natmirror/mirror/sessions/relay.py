@@ -238,7 +238,7 @@ class Relay:
             return
         try:
             for message in session.from_master(data, now):
-                if message.kind in ORDERS:
+                if message is not None and message.kind in ORDERS:
                     master.connection.decisions.decided(By.MASTER, message, now)
                     if master.mirror.record is not None:
                         self._open_sessions.keep_order(master, message)
