@@ -205,8 +205,8 @@ ROUTES = (
             Parameter(
                 "since",
                 Time(),
-                "Only what was compared from this time on, to ten seconds or, before the last five minutes, to a part of"
-                " the time since then; without it, in the last hour. One day is kept.",
+                "Only what was compared from this time on; without it, in the last hour. One day is kept, the last five"
+                " minutes in parts of ten seconds, what is older in longer ones.",
             ),
             Parameter("at_least", Count(1, MAX_ANSWERS), "Fewer comparable answers are too few; 100 without it."),
             Parameter(

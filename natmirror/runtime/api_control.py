@@ -41,7 +41,7 @@ def lists(
     status: RunStatus, events: WorkerEvents, engines: Sequence[EngineProxy], ring: EventRing, verdicts: Verdicts
 ) -> dict[str, Parts]:
     """Return the function behind each list."""
-    made = RunLists(engines, status.names, events.ended_legs, ring, verdicts)
+    made = RunLists(engines, status.names, events.ended_legs, ring, verdicts.show)
     return {
         "flows": made.flows,
         "legs": made.legs,

@@ -20,7 +20,6 @@ from natmirror.runtime.api_process import Arguments
 from natmirror.runtime.engine_proxy import FIRST, EngineProxy, FlowPosition
 from natmirror.runtime.selection import ClientFilter, Names, Selection, check_word
 from natmirror.runtime.shown import EndedLeg, LegRow
-from natmirror.runtime.verdicts import Verdicts
 
 _Row = TypeVar("_Row")
 _Rows = Iterator[list[tuple[Position, _Row]]]
@@ -30,7 +29,7 @@ _BAD_CURSOR = "the parameter cursor: expected the value of next in the answer be
 
 
 class RunLists:
-    """The lists. ``names`` returns the names that are known now, ``ended_legs`` the legs that ended last. Each list
+    """The lists. ``names`` returns the names that are known now, ``ended_legs`` the legs that ended last, ``verdicts`` yields those that are asked for. Each list
     raises ValueError for arguments that it refuses: names and words that are not known, or a foreign cursor."""
 
     def __init__(
@@ -39,7 +38,7 @@ class RunLists:
         names: Callable[[], Names],
         ended_legs: Callable[[], list[tuple[int, EndedLeg]]],
         ring: EventRing,
-        verdicts: Verdicts,
+        verdicts: Callable[[Arguments], Iterator[VerdictEntry]],
     ) -> None:
         self._verdicts = verdicts
         self._engines = engines
@@ -101,7 +100,7 @@ class RunLists:
         return self._verdicts_from(arguments, after)
 
     def _verdicts_from(self, arguments: Arguments, after: int) -> _Rows[VerdictEntry]:
-        for number, one in enumerate(self._verdicts.show(arguments), 1):
+        for number, one in enumerate(self._verdicts(arguments), 1):
             if number > after:
                 yield [([number], one)]
 

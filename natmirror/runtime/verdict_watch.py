@@ -85,9 +85,7 @@ class VerdictWatch:
         text = f"verdict on mirror {key[1]} of {key[0]}: {WORDS[outcome.verdict]}, was {WORDS[before]}; "
         self._add(EventKind.VERDICT_CHANGED, severity, text + _summary(found, outcome), key, code=outcome.verdict)
 
-    def _add(
-        self, kind: EventKind, severity: EventSeverity, text: str, key: Key, code: Verdict | None = None
-    ) -> None:
+    def _add(self, kind: EventKind, severity: EventSeverity, text: str, key: Key, code: Verdict | None = None) -> None:
         self._ring.add(kind, severity, text, service=key[0], mirror=key[1], code=code)
 
 

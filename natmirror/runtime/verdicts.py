@@ -34,7 +34,7 @@ class Verdicts:
             (service.name, mirror.name): mirror
             for service in self._rules().services
             for mirror in service.mirrors
-            if mirror.verdict
+            if mirror.is_compared
         }
 
     def show(self, arguments: Mapping[str, Any]) -> Iterator[VerdictEntry]:

@@ -33,7 +33,8 @@ def merge(parts: Sequence[Found]) -> Found:
         counts[new] += counts.pop(old, 0)
 
     signatures = Signatures(_Unbounded(), renumber)
-    begins_at = min(part.window.begins_at for part in [one for one in parts if one.held] or parts)
+    parts = [part for part in parts if part.tables.connections or part.held] or parts[:1]
+    begins_at = min(part.window.begins_at for part in parts)
     window, agreeing, tables = Period(begins_at, begins_at), Agreeing(), TablesNow()
     for part in parts:
         window.add(part.window)
@@ -82,4 +83,6 @@ def add_comparisons(one: ComparisonEntry | None, other: ComparisonEntry | None) 
 
 
 def _added(one: Mapping[_Name, _Number], other: Mapping[_Name, _Number]) -> dict[_Name, _Number]:
-    return {name: one.get(name, 0) + other.get(name, 0) for name in (*one, *(more for more in other if more not in one))}
+    return {
+        name: one.get(name, 0) + other.get(name, 0) for name in (*one, *(more for more in other if more not in one))
+    }

@@ -131,10 +131,6 @@ class Signatures:
         """Return what the family's signatures are kept apart by."""
         return self._levels.get(family, Level.TEXT)
 
-    def of_family(self, family: Family) -> list[Signature]:
-        """Return the signatures of a family."""
-        return list(self._families.get(family, {}).values())
-
     def find(self, difference: Difference, at: float, *, is_asked: bool) -> Signature | None:
         """Return the signature of a difference, a new one if there is none; None if there are too many."""
         family = Family(difference.kind, difference.field, is_asked)
@@ -169,6 +165,17 @@ class Signatures:
         example = replace(example, evidence=kept)
         if self._take(example.cost):
             signature.example = example
+
+    def forget_before(self, moment: float) -> None:
+        """Forget the signatures whose last difference came before a moment."""
+        for family, members in list(self._families.items()):
+            for key, one in list(members.items()):
+                if one.last_at < moment:
+                    del members[key]
+                    self._remove(one)
+            if not members:
+                del self._families[family]
+                self._levels.pop(family, None)
 
     def give_up(self) -> None:
         """Forget the examples, because their memory is needed."""
@@ -211,11 +218,14 @@ class Signatures:
             kept.text, kept.value = words, kept.value if level is Level.VALUE else ""
             if kept is not old:
                 kept.absorb(old)
-                self._drop_example(old)
-                del self._by_number[old.number]
-                self._give(SIGNATURE_COST)
+                self._remove(old)
                 self._renumber(old.number, kept.number)
         self._families[family] = members
+
+    def _remove(self, signature: Signature) -> None:
+        self._drop_example(signature)
+        del self._by_number[signature.number]
+        self._give(SIGNATURE_COST)
 
     def _drop_example(self, signature: Signature) -> None:
         if signature.example is not None:

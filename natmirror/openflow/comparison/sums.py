@@ -94,7 +94,7 @@ class MasterSums:
         self._latest = now
         self._answers: Counter[AnswerResult] = Counter()
         self._differences: Counter[DifferenceKind] = Counter()
-        self._table_seconds: Counter[TableState] = Counter()
+        self._table_seconds = dict.fromkeys(TableState, 0.0)
         self._lags = LagHistogram()
 
     @property
@@ -230,10 +230,11 @@ class MasterSums:
 
     def _signature_of(self, difference: Difference, at: float, *, is_asked: bool) -> Signature | None:
         """Return the signature of a difference; None, after counting it among the others, if it has none."""
+        period = self._period(at)  # first: a new one has old signatures forgotten
         signature = self._signatures.find(difference, at, is_asked=is_asked)
         if signature is None:
             self._differences[difference.kind] += 1
-            self._period(at).other_differences += 1
+            period.other_differences += 1
         return signature
 
     def _count(self, switch: "SwitchResults", signature: Signature, at: float, evidence: Evidence | None) -> None:
@@ -253,6 +254,7 @@ class MasterSums:
         self._latest = max(self._latest, at)
         period = self._periods.at(self._latest)
         if period.begins_at == self._latest:
+            self._signatures.forget_before(self._periods.begin_at)
             self._account_periods()
         return period
 
