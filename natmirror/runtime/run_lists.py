@@ -29,8 +29,9 @@ _BAD_CURSOR = "the parameter cursor: expected the value of next in the answer be
 
 
 class RunLists:
-    """The lists. ``names`` returns the names that are known now, ``ended_legs`` the legs that ended last, ``verdicts`` yields those that are asked for. Each list
-    raises ValueError for arguments that it refuses: names and words that are not known, or a foreign cursor."""
+    """The lists. ``names`` returns the names that are known now, ``ended_legs`` the legs that ended last, ``verdicts``
+    the verdicts that arguments ask for. Each list raises ValueError for arguments that it refuses: names and words that
+    are not known, or a foreign cursor."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """Results of comparisons, for tests of what collects them."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from natmirror.openflow.comparison.results import (
     AnswerResult,
@@ -13,7 +13,9 @@ from natmirror.openflow.comparison.results import (
     Evidence,
     NotComparable,
 )
-from natmirror.openflow.comparison.sums import MasterSums, SwitchResults
+from natmirror.openflow.comparison.sums import Comparisons, Found, MasterSums, SwitchResults
+from natmirror.rules import parse_rules
+from natmirror.runtime.verdicts import Verdicts
 
 IP, ARP = {"in_port": 1, "eth_type": 0x0800, "eth_dst": 2}, {"in_port": 1, "eth_type": 0x0806, "eth_dst": 2}
 MISSING = Difference(DifferenceKind.RULE_MISSING, "a rule is missing")
@@ -85,3 +87,41 @@ def agree(switch: SwitchResults, count: int, *, at: float = 0.0, fields: Mapping
 def texts(found: Iterable[Any]) -> list[tuple[str, int]]:
     """Return the texts of signatures with their counts, as Found has them."""
     return sorted((one.text, count) for one, _, count in found)
+
+
+RULES = """
+switches: [10.10.0.0/24]
+services:
+  - name: openflow
+    address: 10.10.0.100
+    port: 6653
+    pool:
+      backends: [{name: c1, address: 10.20.0.11}]
+    mirrors:
+      - {name: candidate, address: 10.20.0.13, protocol: openflow, verdict: on, twin: same}
+      - {name: same, address: 10.20.0.14, protocol: openflow, verdict: on}
+      - {name: audit, address: 10.20.0.15}
+"""
+
+
+class ComparingEngine:
+    """What Verdicts asks of an engine: the sums of the masters of RULES, each of which has some sessions."""
+
+    def __init__(self, sessions: int = 1) -> None:
+        self.sessions = sessions
+        self.comparisons = Comparisons(Budget())
+
+    def of(self, mirror: str, now: float = 0.0) -> MasterSums:
+        return self.comparisons.of_master("openflow", mirror, now)
+
+    def found(self, service: str, mirror: str, moment: float) -> Found:
+        return self.comparisons.since(service, mirror, moment)
+
+    def snapshot(self) -> Any:
+        names = ("candidate", "same", "audit")
+        return {"mirrors": [{"service": "openflow", "name": name, "legs": self.sessions} for name in names]}
+
+
+def verdicts(*engines: ComparingEngine) -> Verdicts:
+    rules = parse_rules(RULES)
+    return Verdicts(cast(Any, engines), lambda: rules)

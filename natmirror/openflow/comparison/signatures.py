@@ -86,6 +86,8 @@ class Signature:
     text: str
     first_at: float
     last_at: float
+    counted_at: float = float("-inf")
+    """When the last difference was counted, which is a little after it happened."""
     count: int = 0
     causes: Causes = field(default_factory=Causes)
     unresolved: int = 0
@@ -97,6 +99,7 @@ class Signature:
         """Count another signature's differences too."""
         self.first_at = min(self.first_at, other.first_at)
         self.last_at = max(self.last_at, other.last_at)
+        self.counted_at = max(self.counted_at, other.counted_at)
         self.count += other.count
         self.causes.merge(other.causes)
         self.unresolved += other.unresolved
@@ -167,10 +170,10 @@ class Signatures:
             signature.example = example
 
     def forget_before(self, moment: float) -> None:
-        """Forget the signatures whose last difference came before a moment."""
+        """Forget the signatures whose last difference was counted before a moment."""
         for family, members in list(self._families.items()):
             for key, one in list(members.items()):
-                if one.last_at < moment:
+                if one.counted_at < moment:
                     del members[key]
                     self._remove(one)
             if not members:

@@ -239,9 +239,9 @@ class MasterSums:
 
     def _count(self, switch: "SwitchResults", signature: Signature, at: float, evidence: Evidence | None) -> None:
         self._differences[signature.family.kind] += 1
-        self._period(at).differences[signature.number] += 1
         signature.count += 1
-        signature.last_at = max(signature.last_at, at)
+        signature.last_at, signature.counted_at = max(signature.last_at, at), self._latest
+        self._period(at).differences[signature.number] += 1
         if signature.number not in switch.unresolved:
             switch.unresolved.add(signature.number)
             signature.unresolved += 1

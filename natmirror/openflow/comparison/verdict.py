@@ -14,6 +14,7 @@ from natmirror.openflow.comparison.noise import Weighed, comparable, weigh
 from natmirror.openflow.comparison.results import AnswerResult, DifferenceKind, NotComparable
 from natmirror.openflow.comparison.shown import Verdict
 from natmirror.openflow.comparison.sums import Found
+from natmirror.openflow.comparison.words import duration, share, times
 
 AT_LEAST = 100
 """Fewer comparable answers are too few: a difference in 3 of 100 answers would be missed in 5 of 100 cases (the rule of
@@ -66,25 +67,6 @@ def judge(found: Found, twin: Found | None, open_sessions: int, limits: Limits) 
     if differs:
         return Outcome(Verdict.DIFFERS, differs, [*lacks, *notes], differences)
     return Outcome(Verdict.TOO_LITTLE if lacks else Verdict.AGREES, lacks, notes, differences)
-
-
-def share(part: float, of: float) -> str:
-    """Return a share as text, never rounded up to 100 % or down to 0."""
-    if part in (0, of):
-        return "100 %" if part else "0 %"
-    texts = [f"{100 * part / of:.{digits}f}" for digits in (1, 2, 3, 4)]
-    return next((text for text in texts if 0 < float(text) < 100), texts[-1]) + " %"
-
-
-def times(count: int) -> str:
-    """Return how often something happened."""
-    return "once" if count == 1 else f"{count} times"
-
-
-def duration(seconds: float) -> str:
-    """Return a time as text, with two or three digits."""
-    size = abs(seconds)
-    return f"{1000 * seconds:.1f} ms" if size < 0.01 else f"{1000 * seconds:.0f} ms" if size < 1 else f"{seconds:.1f} s"
 
 
 def in_words(one: Weighed, found: Found) -> str:
@@ -187,8 +169,8 @@ def _notes(found: Found, twin: Found | None, differences: Sequence[Weighed]) -> 
     if noise := [one for one in differences if not one.is_counted]:
         count = sum(one.count for one in noise)
         yield (
-            f"{count} difference{' does' if count == 1 else 's do'} not count: the twin has as many, or so few more that"
-            " it may be chance"
+            f"{count} difference{' does' if count == 1 else 's do'} not count: the twin has as many, or so few more"
+            " that it may be chance"
         )
     if twin is None and any(one.signature.text.endswith(": other values") for one in differences):
         yield "a value changes from answer to answer: if production draws it by lot, name a twin in the rules"

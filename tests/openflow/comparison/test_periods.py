@@ -1,5 +1,7 @@
 """Sums by time: what was compared since a moment, in a bounded number of periods."""
 
+from itertools import pairwise
+
 from natmirror.openflow.comparison.periods import LEVELS, Periods
 from natmirror.openflow.comparison.results import AnswerResult
 
@@ -42,7 +44,7 @@ def test_the_number_of_periods_is_bounded_and_covers_a_day() -> None:
     assert len(kept) <= sum(most for _, most in LEVELS)
     assert kept == sorted(kept, key=lambda one: one.begins_at)
     assert kept[0].begins_at <= 2 * DAY
-    assert all(one.ends_at <= other.begins_at for one, other in zip(kept, kept[1:], strict=False))
+    assert all(one.ends_at <= other.begins_at for one, other in pairwise(kept))
 
 
 def test_times_without_reports_need_no_memory() -> None:

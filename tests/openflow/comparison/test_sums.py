@@ -67,6 +67,15 @@ def test_the_causes_of_a_difference_have_something_in_common() -> None:
     assert signature.causes.where(found.agreeing) == "arp"
 
 
+def test_a_difference_that_is_reported_late_is_kept() -> None:
+    made = sums()
+    switch = made.of_switch("a")
+    agree(switch, 1, at=100.0)
+    switch.ordered(unasked(PRIORITY, at=50.0))
+    agree(switch, 1, at=500.0)
+    assert texts(made.since(0.0).signatures) == [("priority 11 for 10", 1)]
+
+
 def test_a_difference_is_resolved_once_all_its_switches_say_so() -> None:
     made = sums()
     one, other = made.of_switch("a"), made.of_switch("b")

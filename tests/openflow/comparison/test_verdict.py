@@ -11,7 +11,7 @@ from natmirror.openflow.comparison.results import (
 )
 from natmirror.openflow.comparison.shown import Verdict
 from natmirror.openflow.comparison.sums import MasterSums, SwitchResults
-from natmirror.openflow.comparison.verdict import Limits, Outcome, duration, judge, share
+from natmirror.openflow.comparison.verdict import Limits, Outcome, judge
 from tests.helpers.comparison import (
     ARP,
     IP,
@@ -27,6 +27,7 @@ from tests.helpers.comparison import (
     unasked,
 )
 
+STRICT = Limits()
 EXTRA = Difference(DifferenceKind.RULE_MORE, "a rule more: priority=20,udp,tp_dst=53 actions=drop")
 
 
@@ -37,7 +38,7 @@ def compared(agreeing: int = 200) -> tuple[MasterSums, SwitchResults]:
     return made, switch
 
 
-def verdict(made: MasterSums, twin: MasterSums | None = None, sessions: int = 1, limits: Limits = Limits()) -> Outcome:
+def verdict(made: MasterSums, twin: MasterSums | None = None, sessions: int = 1, limits: Limits = STRICT) -> Outcome:
     return judge(made.since(0.0), None if twin is None else twin.since(0.0), sessions, limits)
 
 
@@ -191,22 +192,3 @@ def test_harmless_differences_of_tables_are_noted() -> None:
     switch.compared_tables(tables(10.0, 10.0, 10.0, ("mirror: priority=11",)))
     switch.walked(64, 64)
     assert verdict(made).notes == ["all frames that were tried leave the switch alike by both tables"]
-
-
-@pytest.mark.parametrize(
-    ("part", "of", "text"),
-    [
-        (1, 3, "33.3 %"),
-        (0, 5, "0 %"),
-        (5, 5, "100 %"),
-        (9999, 10_000, "99.99 %"),
-        (1, 100_000, "0.001 %"),
-        (0, 0, "0 %"),
-    ],
-)
-def test_a_share_is_never_rounded_to_all_or_nothing(part: int, of: int, text: str) -> None:
-    assert share(part, of) == text
-
-
-def test_durations() -> None:
-    assert [duration(one) for one in (0.0012, 0.2, 1.94, -0.003)] == ["1.2 ms", "200 ms", "1.9 s", "-3.0 ms"]
