@@ -16,7 +16,7 @@ from natmirror.api import report
 from natmirror.api.override_text import override_rows
 from natmirror.api.tables import Column, table
 from natmirror.api.text import age, duration, listed, moment, size, sizes
-from natmirror.openflow.comparison.words import WORDS
+from natmirror.openflow.comparison.numbers import WORDS
 from natmirror.reasons import NOT_LOST, ClientLimit
 
 Status = Mapping[str, Any]

@@ -5,7 +5,7 @@ from typing import Any
 
 from natmirror.api.text import moment
 from natmirror.api.verdict_screen import example_lines, facts, in_words
-from natmirror.openflow.comparison.words import WORDS
+from natmirror.openflow.comparison.numbers import WORDS
 
 
 def report(verdicts: Sequence[Mapping[str, Any]]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from natmirror.api.text import listed, moment
-from natmirror.openflow.comparison.words import WORDS, share
+from natmirror.openflow.comparison.numbers import WORDS, share
 
 Verdict = Mapping[str, Any]
 

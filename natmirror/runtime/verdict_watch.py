@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 from natmirror.events import EventKind, EventRing, EventSeverity
 from natmirror.openflow.comparison.noise import comparable
+from natmirror.openflow.comparison.numbers import WORDS, share
 from natmirror.openflow.comparison.results import AnswerResult
 from natmirror.openflow.comparison.shown import Verdict
 from natmirror.openflow.comparison.sums import Found
 from natmirror.openflow.comparison.verdict import Limits, Outcome, in_words
-from natmirror.openflow.comparison.words import WORDS, share
 from natmirror.runtime.verdicts import WINDOW, Key, Verdicts
 
 

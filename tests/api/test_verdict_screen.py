@@ -8,7 +8,7 @@ import pytest
 
 from natmirror.api.verdict_markdown import report
 from natmirror.api.verdict_screen import verdict_screen
-from tests.helpers.comparison import NO_ANSWER, ComparingEngine, answer, differs
+from tests.helpers.compared import NO_ANSWER, ComparingEngine, answer, differs
 from tests.helpers.verdicts import CLIENT, RULE, verdict_answer
 
 NARROW, WIDE = terminal_size((80, 24)), terminal_size((120, 40))

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import time
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -12,12 +13,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from natmirror.cli import exit_codes
-from natmirror.cli import verdict as command
 from natmirror.cli.commands import main
 from natmirror.cli.evidence import MIRROR, PRODUCTION, pcap_of
 from natmirror.openflow.messages import V10, V13, V14, V15
 from tests.helpers.api import served
-from tests.helpers.comparison import MISSING, ComparingEngine, answer, differs
+from tests.helpers.compared import MISSING, ComparingEngine, answer, differs
 from tests.helpers.verdicts import CLIENT, evidence, messages, verdict_answer
 
 Serve = Callable[..., None]
@@ -131,7 +131,7 @@ def test_options_reach_the_api(serve: Any, path: Path) -> None:
 
 def test_it_waits_until_the_verdict_is_certain(serve: Any, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr(command.time, "sleep", pauses.append)
+    monkeypatch.setattr(time, "sleep", pauses.append)
     left = [of("too-little"), of("too-little"), of("agrees")]
     asked = serve(lambda _: [left.pop(0)])
     assert run("openflow/candidate", "--wait", "10m", "--api", path).exit_code == 0

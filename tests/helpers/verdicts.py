@@ -7,7 +7,7 @@ from typing import Any
 
 from natmirror.openflow.comparison.results import Difference, DifferenceKind, Evidence
 from natmirror.openflow.messages import V13, parse
-from tests.helpers.comparison import (
+from tests.helpers.compared import (
     ARP,
     IP,
     MISSING,

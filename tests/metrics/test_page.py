@@ -20,7 +20,7 @@ from natmirror.metrics.verdict_metrics import VERDICTS
 from natmirror.mirror.faults import Work
 from natmirror.openflow.comparison.shown import Verdict
 from natmirror.replication.synchroniser import SyncState
-from tests.helpers.comparison import MISSING, answer, differs, equal, sums, tables
+from tests.helpers.compared import MISSING, answer, differs, equal, sums, tables
 from tests.helpers.status import status_document
 
 ALL = [metric for metrics in METRICS.values() for metric in metrics]

@@ -7,7 +7,7 @@ from natmirror.openflow.comparison.shown import Verdict
 from natmirror.openflow.comparison.sums import SwitchResults
 from natmirror.runtime.verdict_watch import VerdictWatch
 from natmirror.runtime.verdicts import WINDOW
-from tests.helpers.comparison import ARP, IP, MISSING, ComparingEngine, agree, answer, differs, verdicts
+from tests.helpers.compared import ARP, IP, MISSING, ComparingEngine, agree, answer, differs, verdicts
 
 
 class Watched:

@@ -11,7 +11,7 @@ from natmirror.openflow.comparison.results import Difference, DifferenceKind, Ev
 from natmirror.openflow.comparison.shown import Verdict, VerdictEntry
 from natmirror.openflow.messages import Message, Type
 from natmirror.runtime.verdicts import WINDOW
-from tests.helpers.comparison import (
+from tests.helpers.compared import (
     ARP,
     IP,
     MISSING,

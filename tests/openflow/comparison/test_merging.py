@@ -3,7 +3,7 @@
 from natmirror.openflow.comparison.merging import add_comparisons, merge
 from natmirror.openflow.comparison.results import AnswerResult, Difference, DifferenceKind
 from natmirror.openflow.comparison.sums import nothing_found
-from tests.helpers.comparison import ARP, IP, MISSING, PRIORITY, answer, differs, equal, sums, tables, texts
+from tests.helpers.compared import ARP, IP, MISSING, PRIORITY, answer, differs, equal, sums, tables, texts
 
 
 def test_the_same_difference_in_two_engines_is_one() -> None:

@@ -7,7 +7,7 @@ import pytest
 from natmirror.openflow.comparison.noise import weigh
 from natmirror.openflow.comparison.results import Difference, DifferenceKind
 from natmirror.openflow.comparison.sums import Found
-from tests.helpers.comparison import MISSING, NO_ANSWER, agree, answer, differs, sums, unasked
+from tests.helpers.compared import MISSING, NO_ANSWER, agree, answer, differs, sums, unasked
 
 
 def priority(value: int, instead_of: int) -> Difference:

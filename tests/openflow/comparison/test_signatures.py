@@ -5,7 +5,7 @@ import pytest
 from natmirror.openflow.comparison.results import Difference, DifferenceKind, Evidence
 from natmirror.openflow.comparison.signatures import MAX_SIGNATURES, Example, Signatures
 from natmirror.openflow.messages import Message, Type
-from tests.helpers.comparison import EVIDENCE, MISSING, PRIORITY, Budget
+from tests.helpers.compared import EVIDENCE, MISSING, PRIORITY, Budget
 
 
 class Collection:

@@ -8,7 +8,7 @@ from natmirror.openflow.comparison.results import (
 )
 from natmirror.openflow.comparison.signatures import MAX_SIGNATURES
 from natmirror.openflow.comparison.sums import Comparisons, MasterSums
-from tests.helpers.comparison import (
+from tests.helpers.compared import (
     ARP,
     IP,
     MISSING,

@@ -12,7 +12,7 @@ from natmirror.openflow.comparison.results import (
 from natmirror.openflow.comparison.shown import Verdict
 from natmirror.openflow.comparison.sums import MasterSums, SwitchResults
 from natmirror.openflow.comparison.verdict import Limits, Outcome, judge
-from tests.helpers.comparison import (
+from tests.helpers.compared import (
     ARP,
     IP,
     MISSING,

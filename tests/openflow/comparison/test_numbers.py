@@ -2,7 +2,7 @@
 
 import pytest
 
-from natmirror.openflow.comparison.words import duration, share, times
+from natmirror.openflow.comparison.numbers import duration, share, times
 
 
 @pytest.mark.parametrize(
