@@ -213,9 +213,7 @@ class Answers:
         known = self._answer_to(key)
         n_tables = features.bodies[0][_N_TABLES_AT] if features is not None else 0
         try:
-            bodies = yield from bodies_of(
-                model, message, now, tables=known.bodies if known else (), n_tables=n_tables
-            )
+            bodies = yield from bodies_of(model, message, now, tables=known.bodies if known else (), n_tables=n_tables)
         except MalformedBody:
             self.refuse(message, Refusal.BAD_LEN)
             return

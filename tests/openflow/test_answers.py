@@ -412,6 +412,22 @@ def test_a_master_gets_the_statistics_of_its_own_rules(version: int) -> None:
     assert refusals(ask(made, short, now=2.0)) == [(11, 1, BAD_LEN)]
 
 
+def test_a_long_answer_of_its_own_rules_is_made_in_steps() -> None:
+    production, _ = introduced(V13)
+    made = session(production)
+    model = mirror_model(flow_tables(V13))
+    made.answer_statistics_from(partial(at_once, model))
+    for number in range(1000):
+        give(model, flow_mod(match=fields(eth_dst=number)), 1.0)
+    steps = list(made.from_master(_flow_request(V13) + hello(V13, 3), 2.0))
+    assert len([one for one in steps if one is None]) >= 2 * 1000 // 32
+    assert [one.xid for one in steps if one is not None] == [9, 3]
+    assert made.held >= 1000 * 56, "the answer is held until it is taken"
+    parts = [understood(raw).body for raw in split(made.take())]
+    assert len(parts) > 1
+    assert sum(map(len, parts)) == 1000
+
+
 @everywhere
 def test_without_the_masters_rules_statistics_are_those_of_production(version: int) -> None:
     production, _ = introduced(version)

@@ -198,8 +198,7 @@ MISTAKES = [
             ("unsolicited", "pass", "no unsolicited without protocol: openflow, found one"),
             ("statistics", "refuse", "no statistics without protocol: openflow, found one"),
             ("verdict", "off", "no verdict without protocol: openflow, found one"),
-            ("twin", "other", "the name of another mirror of the service, found other"),
-            ("twin", "master, protocol: openflow", "the name of another mirror of the service, found master"),
+            ("twin", "other", "no twin without protocol: openflow, found one"),
             ("warm-up", "30s", "no warm-up without protocol: openflow, found one"),
             ("throttle-limit", "2s", "no throttle-limit without when-behind: throttle, found one"),
             ("sample", "0.5", "a percentage from 0% to 100%, found 0.5"),
@@ -365,7 +364,7 @@ def test_all_keys_of_a_master() -> None:
     assert str(rules.known_switches) == "/var/lib/natmirror/known.json"
     assert "protocol openflow reconnect next-message unsolicited pass statistics refuse" in describe(rules)
     assert (mirror.verdict, mirror.is_compared, mirror.twin, mirror.warm_up) == ("off", False, None, 30.0)
-    assert "  mirror  master verdict off\n" in describe(rules)
+    assert "  mirror  master verdict off" in describe(rules)
     assert "known-switches: /var/lib/natmirror/known.json" in describe(rules)
 
 
@@ -482,8 +481,8 @@ def test_a_master_with_a_verdict() -> None:
     master, same = rules.services[0].mirrors
     assert (master.verdict, master.is_compared, master.twin, master.warm_up) == ("on", True, "same", 60.0)
     assert (same.is_compared, same.twin, same.warm_up) == (True, None, 30.0)
-    assert "  mirror  master verdict on twin same warm-up 1m\n" in describe(rules)
-    assert "  mirror  same verdict on warm-up 30s\n" in describe(rules)
+    assert "  mirror  master verdict on twin same warm-up 1m" in describe(rules)
+    assert "  mirror  same verdict on warm-up 30s" in describe(rules)
     assert rules.warnings == ()
     assert parse_rules(WITH_VERDICT.replace("warm-up: 1m", "warm-up: 0s")).services[0].mirrors[0].warm_up == 0
 

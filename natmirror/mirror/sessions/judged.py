@@ -7,10 +7,11 @@ waits is worth more.
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from natmirror.fastpath import ClientMemory
 from natmirror.openflow.comparison.judge import Judge
+from natmirror.openflow.comparison.sums import SwitchResults
 
 JUDGE_COST = 16_000
 """Bytes that Python needs for a judge's own objects."""
@@ -98,5 +99,10 @@ class JudgeAccount:
 class Judged:
     """The judgement of one connection."""
 
-    judge: Judge
+    judge: Judge | None
+    """None once the connection is not followed any more."""
     account: JudgeAccount
+    why_stopped: str | None = None
+    """Why the connection is not followed any more; None while it is."""
+    collectors: dict[str, SwitchResults] = field(default_factory=dict)
+    """Those of the masters that are, or were, judged, by name."""

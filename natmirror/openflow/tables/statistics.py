@@ -48,9 +48,7 @@ def bodies_of(
     return (yield from flow_bodies(model, kind, request, now))
 
 
-def flow_bodies(
-    model: Model, multipart: int, request: FlowStatsRequest, now: float
-) -> Generator[None, None, Bodies]:
+def flow_bodies(model: Model, multipart: int, request: FlowStatsRequest, now: float) -> Generator[None, None, Bodies]:
     """Return the bodies of the answer to a request for flow statistics, as the generator's value."""
     entries: list[bytes] = []
     for rule in (yield from _asked(model, request)):
