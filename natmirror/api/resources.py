@@ -198,7 +198,7 @@ ROUTES = (
         f"{PREFIX}verdict",
         "verdict",
         "VerdictEntry",
-        "Whether masters with ``verdict: on`` would have done what production's controller did.",
+        "Whether masters with verdict: on would have done what production's controller did.",
         (
             _SERVICE,
             Parameter("mirror", Name(), "Only this mirror, by its name in the rules."),

@@ -6,6 +6,7 @@ has no room is counted without its words.
 """
 
 from collections import Counter, deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from natmirror.openflow.comparison.conditions import AGREEING_COST, Agreeing
@@ -346,14 +347,22 @@ class Comparisons:
             found = self._sums[service, mirror] = MasterSums(self._account, now)
         return found
 
+    def get(self, service: str, mirror: str) -> MasterSums | None:
+        """Return the sums of a master; None if nothing was compared."""
+        return self._sums.get((service, mirror))
+
+    def __iter__(self) -> Iterator[tuple[tuple[str, str], MasterSums]]:
+        """Return the sums with their service and mirror."""
+        return iter(self._sums.items())
+
     def since(self, service: str, mirror: str, moment: float) -> Found:
         """Return what was found about a master since a moment."""
-        sums = self._sums.get((service, mirror))
+        sums = self.get(service, mirror)
         return nothing_found(moment) if sums is None else sums.since(moment)
 
     def show(self, service: str, mirror: str) -> ComparisonEntry | None:
         """Return a master's sums since the start as values for JSON; None if nothing was compared."""
-        sums = self._sums.get((service, mirror))
+        sums = self.get(service, mirror)
         return None if sums is None else sums.show()
 
     def forget(self, service: str, mirror: str) -> None:
