@@ -304,6 +304,7 @@ class Ledger:
             "leg_lag": lags,
             "leg_rtt": round_trips,
             "sessions": None,
+            "comparison": None,
         }
 
 

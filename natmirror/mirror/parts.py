@@ -56,7 +56,7 @@ class MirrorParts:
         self.legs = Legs(gear.legs, gear.memory, self.outgoing, in_use, ports, numbers)
         self.ledger = Ledger(rules.services)
         self.comparisons = Comparisons(gear.memory.budget)
-        """What was found about masters with ``verdict: on``; no client owns this memory, so only the budget bounds it."""
+        """What was found about masters with ``verdict: on``. No client owns this memory: only the budget bounds it."""
         read_queue, totals = ReadQueue(gear), SessionTotals()
         self.backpressure = Backpressure(self.timers, self.outgoing, self.streams)
         self.reconnection = Reconnection(gear, self.timers, self.legs, self.ledger)
