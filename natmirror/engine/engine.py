@@ -286,6 +286,7 @@ class Engine:
         """Forget removed mirrors, and removed services and backends without connections; return the removed services
         and backends that still have some."""
         self._mirrors.prune()
+        self._sessions.prune()
         return self._services.prune()
 
     @property

@@ -1,7 +1,7 @@
 """Values and models for tests of flow tables, and strategies that draw orders of a small world, so that they meet."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Generator, Sequence
+from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
@@ -37,6 +37,7 @@ from natmirror.openflow.tables.state import State
 from natmirror.openflow.tables.steps import finish
 
 FLOW_MOD_FAILED = {V10: 3, V13: 5}
+_T = TypeVar("_T")
 
 
 class TestAccount:
@@ -216,3 +217,19 @@ def _everywhere(mod: FlowMod) -> FlowMod:
         mod.command, table, mod.priority, mod.match, (), mod.cookie, mod.cookie_mask, out_port=mod.out_port,
         out_group=mod.out_group,
     )  # fmt: skip
+
+
+def result_of(steps: Generator[None, None, _T]) -> _T:
+    """Do all steps, and return the generator's value."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: _T = end.value
+            return result
+
+
+def at_once(model: Model | None) -> Generator[None, None, Model | None]:
+    """Return a model, in no step."""
+    yield from ()
+    return model

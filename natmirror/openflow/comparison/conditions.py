@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from natmirror.openflow.bodies.elements import MatchField
-from natmirror.openflow.bodies.fields import FIELDS
 from natmirror.openflow.bodies.match_text import match_text
 
 _ORDER = (
@@ -111,6 +110,6 @@ class Causes:
 
     def _text(self, name: str, value: int) -> str:
         """Return a value as a match, with the protocol that it needs."""
-        needed = [(one, self.values.get(one, ())) for one in _NEEDED_FOR.get(name, ())]
-        fields = [(one, *values) for one, values in needed if len(values) == 1]
-        return match_text(tuple(MatchField(one, of) for one, of in (*fields, (name, value)) if one in FIELDS))
+        needed = [(one, self.values.get(one, frozenset())) for one in _NEEDED_FOR.get(name, ())]
+        fields = [MatchField(one, *values) for one, values in needed if len(values) == 1]
+        return match_text((*fields, MatchField(name, value)))

@@ -54,8 +54,3 @@ class LagHistogram:
     def show(self) -> HistogramEntry:
         """Return values for JSON."""
         return histogram(BOUNDS, self._counts, self._total)
-
-
-def no_lags() -> HistogramEntry:
-    """Return the histogram of a master without answers."""
-    return LagHistogram().show()

@@ -100,6 +100,11 @@ class Periods:
         return whole
 
     @property
+    def begin_at(self) -> float:
+        """When the oldest period begins."""
+        return next((period.begins_at for period in self), float("-inf"))
+
+    @property
     def cost(self) -> int:
         """Bytes of memory."""
         return sum(period.cost for period in self)

@@ -142,8 +142,10 @@ class DifferenceEntry(TypedDict):
     """The difference in words, the master's value first. Values that differ from cause to cause are left out."""
     field: str
     """The field that differs; empty if it is none."""
+    answers_packet_in: bool
+    """Whether it was found in answers to PACKET_INs: false for orders that answer none, and for ends of sessions."""
     count: int
-    """How often that happened."""
+    """The number of answers in which it was found, or how often it happened."""
     counts: bool
     """Whether it counts in the verdict: without a twin always, with one if the twin has it less often than chance
     explains."""

@@ -86,6 +86,8 @@ class Signature:
     text: str
     first_at: float
     last_at: float
+    counted_at: float = float("-inf")
+    """When the last difference was counted, which is a little after it happened."""
     count: int = 0
     causes: Causes = field(default_factory=Causes)
     unresolved: int = 0
@@ -97,6 +99,7 @@ class Signature:
         """Count another signature's differences too."""
         self.first_at = min(self.first_at, other.first_at)
         self.last_at = max(self.last_at, other.last_at)
+        self.counted_at = max(self.counted_at, other.counted_at)
         self.count += other.count
         self.causes.merge(other.causes)
         self.unresolved += other.unresolved
@@ -130,10 +133,6 @@ class Signatures:
     def level(self, family: Family) -> Level:
         """Return what the family's signatures are kept apart by."""
         return self._levels.get(family, Level.TEXT)
-
-    def of_family(self, family: Family) -> list[Signature]:
-        """Return the signatures of a family."""
-        return list(self._families.get(family, {}).values())
 
     def find(self, difference: Difference, at: float, *, is_asked: bool) -> Signature | None:
         """Return the signature of a difference, a new one if there is none; None if there are too many."""
@@ -169,6 +168,17 @@ class Signatures:
         example = replace(example, evidence=kept)
         if self._take(example.cost):
             signature.example = example
+
+    def forget_before(self, moment: float) -> None:
+        """Forget the signatures whose last difference was counted before a moment."""
+        for family, members in list(self._families.items()):
+            for key, one in list(members.items()):
+                if one.counted_at < moment:
+                    del members[key]
+                    self._remove(one)
+            if not members:
+                del self._families[family]
+                self._levels.pop(family, None)
 
     def give_up(self) -> None:
         """Forget the examples, because their memory is needed."""
@@ -211,11 +221,14 @@ class Signatures:
             kept.text, kept.value = words, kept.value if level is Level.VALUE else ""
             if kept is not old:
                 kept.absorb(old)
-                self._drop_example(old)
-                del self._by_number[old.number]
-                self._give(SIGNATURE_COST)
+                self._remove(old)
                 self._renumber(old.number, kept.number)
         self._families[family] = members
+
+    def _remove(self, signature: Signature) -> None:
+        self._drop_example(signature)
+        del self._by_number[signature.number]
+        self._give(SIGNATURE_COST)
 
     def _drop_example(self, signature: Signature) -> None:
         if signature.example is not None:

@@ -62,7 +62,7 @@ class Found:
     """What was found about a master since a moment, as a value that another thread may keep."""
 
     began_at: float
-    """When the first connection was compared."""
+    """When the first connection was compared; the moment itself if none was."""
     window: Period
     earlier_differences: int
     agreeing: Agreeing
@@ -71,6 +71,11 @@ class Found:
     tables: TablesNow
     ends: list[SessionEnd]
     held: int
+
+
+def nothing_found(moment: float) -> Found:
+    """Return what an engine has found that has compared nothing."""
+    return Found(moment, Period(moment, moment), 0, Agreeing(), [], TablesNow(), [], 0)
 
 
 class MasterSums:
@@ -90,7 +95,7 @@ class MasterSums:
         self._latest = now
         self._answers: Counter[AnswerResult] = Counter()
         self._differences: Counter[DifferenceKind] = Counter()
-        self._table_seconds: Counter[TableState] = Counter()
+        self._table_seconds = dict.fromkeys(TableState, 0.0)
         self._lags = LagHistogram()
 
     @property
@@ -226,17 +231,18 @@ class MasterSums:
 
     def _signature_of(self, difference: Difference, at: float, *, is_asked: bool) -> Signature | None:
         """Return the signature of a difference; None, after counting it among the others, if it has none."""
+        period = self._period(at)  # first: a new one has old signatures forgotten
         signature = self._signatures.find(difference, at, is_asked=is_asked)
         if signature is None:
             self._differences[difference.kind] += 1
-            self._period(at).other_differences += 1
+            period.other_differences += 1
         return signature
 
     def _count(self, switch: "SwitchResults", signature: Signature, at: float, evidence: Evidence | None) -> None:
         self._differences[signature.family.kind] += 1
-        self._period(at).differences[signature.number] += 1
         signature.count += 1
-        signature.last_at = max(signature.last_at, at)
+        signature.last_at, signature.counted_at = max(signature.last_at, at), self._latest
+        self._period(at).differences[signature.number] += 1
         if signature.number not in switch.unresolved:
             switch.unresolved.add(signature.number)
             signature.unresolved += 1
@@ -249,6 +255,7 @@ class MasterSums:
         self._latest = max(self._latest, at)
         period = self._periods.at(self._latest)
         if period.begins_at == self._latest:
+            self._signatures.forget_before(self._periods.begin_at)
             self._account_periods()
         return period
 
@@ -347,6 +354,16 @@ class Comparisons:
     def __iter__(self) -> Iterator[tuple[tuple[str, str], MasterSums]]:
         """Return the sums with their service and mirror."""
         return iter(self._sums.items())
+
+    def since(self, service: str, mirror: str, moment: float) -> Found:
+        """Return what was found about a master since a moment."""
+        sums = self.get(service, mirror)
+        return nothing_found(moment) if sums is None else sums.since(moment)
+
+    def show(self, service: str, mirror: str) -> ComparisonEntry | None:
+        """Return a master's sums since the start as values for JSON; None if nothing was compared."""
+        sums = self.get(service, mirror)
+        return None if sums is None else sums.show()
 
     def forget(self, service: str, mirror: str) -> None:
         """Forget the sums of a master that is no longer compared."""

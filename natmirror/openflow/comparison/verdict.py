@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from natmirror.openflow.comparison.lags import quantile
 from natmirror.openflow.comparison.noise import Weighed, comparable, weigh
+from natmirror.openflow.comparison.numbers import duration, share, times
 from natmirror.openflow.comparison.results import AnswerResult, DifferenceKind, NotComparable
 from natmirror.openflow.comparison.shown import Verdict
 from natmirror.openflow.comparison.sums import Found
@@ -29,6 +30,7 @@ _TABLES = 0.01
 the same moment everywhere."""
 _TABLES_OF_TWIN = 0.1
 """Tables may differ for a share of the time that is larger by this than the twin's."""
+_ROUNDING = 1e-9
 _LATER_ASKS = (DifferenceKind.RULE_MISSING, DifferenceKind.RULE_DIFFERENT, DifferenceKind.RULE_DELETED)
 
 
@@ -67,23 +69,6 @@ def judge(found: Found, twin: Found | None, open_sessions: int, limits: Limits) 
     return Outcome(Verdict.TOO_LITTLE if lacks else Verdict.AGREES, lacks, notes, differences)
 
 
-def share(part: float, of: float) -> str:
-    """Return a share as text, never rounded up to 100 % or down to 0."""
-    percent = 100 * part / of if of else 0.0
-    digits = 1
-    while (
-        digits < 4 and part not in (0, of) and f"{percent:.{digits}f}" in ("100." + "0" * digits, "0." + "0" * digits)
-    ):
-        digits += 1
-    return "100 %" if part == of and of else f"{percent:.{digits}f} %"
-
-
-def duration(seconds: float) -> str:
-    """Return a time as text, with two or three digits."""
-    size = abs(seconds)
-    return f"{1000 * seconds:.1f} ms" if size < 0.01 else f"{1000 * seconds:.0f} ms" if size < 1 else f"{seconds:.1f} s"
-
-
 def in_words(one: Weighed, found: Found) -> str:
     """Return a difference with what all of its causes have in common."""
     where = one.signature.causes.where(found.agreeing)
@@ -97,10 +82,10 @@ def _answers(found: Found, twin: Found | None, differences: Sequence[Weighed], l
     of, results = comparable(found), found.window.results
     counted = [one for one in differences if one.is_counted and one.signature.family.is_asked]
     equal, of_twin = results[AnswerResult.EQUAL], 0.0 if twin is None else _different_share(twin)
-    is_enough = limits.fail_below < 100 and _different_share(found) - of_twin <= 1 - limits.fail_below / 100
+    is_enough = limits.fail_below < 100 and _different_share(found) - of_twin <= 1 - limits.fail_below / 100 + _ROUNDING
     late = results[AnswerResult.LATE]
     if of and not is_enough and (counted or (twin is None and equal + late < of)):
-        most = f"; most of all {in_words(counted[0], found)} ({counted[0].count} ×)" if counted else ""
+        most = f"; most of all {in_words(counted[0], found)} ({times(counted[0].count)})" if counted else ""
         yield f"{of - equal} of {of} comparable answers are not equal ({share(of - equal, of)}){most}"
     late_of_twin = 0 if twin is None else twin.window.results[AnswerResult.LATE]
     if of and late and not is_enough and late / of > 2 * late_of_twin / max(comparable(twin or found), 1):
@@ -115,7 +100,7 @@ def _different_share(found: Found) -> float:
 def _unasked(found: Found, differences: Sequence[Weighed]) -> Iterator[str]:
     counted = [one for one in differences if one.is_counted and not one.signature.family.is_asked]
     for one in counted[:2]:
-        yield f"{in_words(one, found)} ({one.count} ×)"
+        yield f"{in_words(one, found)} ({times(one.count)})"
     if more := len(counted[2:]):
         yield f"{more} more differences that answer no PACKET_IN"
 
@@ -183,7 +168,10 @@ def _notes(found: Found, twin: Found | None, differences: Sequence[Weighed]) -> 
         yield "all frames that were tried leave the switch alike by both tables"
     if noise := [one for one in differences if not one.is_counted]:
         count = sum(one.count for one in noise)
-        yield f"{count} differences do not count: the twin has them as often, as far as chance allows to tell"
+        yield (
+            f"{count} difference{' does' if count == 1 else 's do'} not count: the twin has as many, or so few more"
+            " that it may be chance"
+        )
     if twin is None and any(one.signature.text.endswith(": other values") for one in differences):
         yield "a value changes from answer to answer: if production draws it by lot, name a twin in the rules"
     if window.other_differences:
