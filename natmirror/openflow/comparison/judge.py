@@ -24,7 +24,7 @@ from natmirror.openflow.comparison.frame_comparison import Frames
 from natmirror.openflow.comparison.pair import Pair
 from natmirror.openflow.comparison.programme import MAX_UNASKED
 from natmirror.openflow.comparison.results import Collector
-from natmirror.openflow.comparison.side import Side, is_list
+from natmirror.openflow.comparison.side import Side, is_list, is_order
 from natmirror.openflow.messages import Message, Type
 from natmirror.openflow.tables.evidence import prove_gone
 from natmirror.openflow.tables.mirror_model import MirrorModel
@@ -35,7 +35,7 @@ from natmirror.openflow.tables.steps import Steps
 START_TIME = 10.0
 """Seconds from the connection's beginning in which a mirror that joins begins as production does, with nothing."""
 _MIN_PAUSE = 0.001  # seconds between two looks at what is due
-_MAX_INPUTS = 1024  # messages that wait for settle()
+_MAX_INPUTS = 16_384  # messages that wait for settle()
 _REPORTS = frozenset((Type.FLOW_REMOVED, Type.ERROR, Type.BARRIER_REPLY))
 _INPUT_COST = 400  # bytes that Python needs for a message that waits
 
@@ -80,23 +80,22 @@ class Judge:
         A mirror that had a session before continues with its tables. ``warm_up``: seconds from now on in which no
         answer of the master counts.
         """
-        if self._is_closed:
-            return
+        if not self._is_closed:
+            self._pair_of(mirror, collector, now)
+            self._put(partial(self._joined, mirror, collector, now, warm_up), 0, now)
+
+    def _pair_of(self, mirror: str, collector: Collector, now: float) -> Pair:
         pair = self._pairs.get(mirror)
-        if pair is None:
-            is_start = now - self._began_at <= START_TIME
-            since = -inf if is_start else now
-            model = MirrorModel(self._version, self._account, self._production.model)
-            pair = Pair(self._production, model, self._frames, self._past, collector, since, now)
-            self._pairs[mirror] = pair
-            if is_start:
-                for effect in self._first_orders or ():
-                    pair.effect(effect, is_mirror=False)
-            else:
-                self._put(partial(model.inherit, now), 0, now)
-        else:
-            pair.rejoined(now)
-        pair.joined(collector, now, warm_up)
+        if pair is not None:
+            return pair
+        is_start = now - self._began_at <= START_TIME
+        since = -inf if is_start else now
+        model = MirrorModel(self._version, self._account, self._production.model)
+        pair = Pair(self._production, model, self._frames, self._past, collector, since, now)
+        self._pairs[mirror] = pair
+        for effect in (is_start and self._first_orders) or ():
+            pair.effect(effect, is_mirror=False)
+        return pair
 
     def ended(self, mirror: str, reason: str, now: float, *, is_fault: bool) -> None:
         """Notice that a session has ended. ``is_fault``: the master or the network has ended it while the switch's
@@ -115,7 +114,7 @@ class Judge:
     # Messages. All of a side have to come, in their order: those that do not matter are left out here.
 
     def from_switch(self, message: Message, now: float) -> None:
-        """Take a message of the switch, before any master is told of it."""
+        """Take a message of the switch, before any master gets it."""
         if message.kind is Type.PACKET_IN:
             self._put(partial(self._saw, message, now), len(message.raw), now)
         elif message.kind in _REPORTS or is_list(message):
@@ -123,7 +122,8 @@ class Judge:
 
     def from_controller(self, message: Message, now: float) -> None:
         """Take a message of production's controller."""
-        self._put(partial(self._ordered, message, now), len(message.raw), now)
+        if is_order(message):
+            self._put(partial(self._ordered, message, now), len(message.raw), now)
 
     def missed(self, now: float) -> None:
         """Notice that bytes of the switch or of its controller are missing: production's tables are not known."""
@@ -141,7 +141,8 @@ class Judge:
 
     def from_master(self, mirror: str, message: Message, now: float) -> None:
         """Take a message of a mirror's master, except those that its session has refused."""
-        self._put(partial(self._master_ordered, mirror, message, now), len(message.raw), now)
+        if is_order(message):
+            self._put(partial(self._master_ordered, mirror, message, now), len(message.raw), now)
 
     # Time
 
@@ -215,6 +216,9 @@ class Judge:
             self._inputs.append((partial(self._lost_inputs, now), 0))
         self._inputs.append((work, held + _INPUT_COST))
         self._inputs_held += held + _INPUT_COST
+
+    def _joined(self, mirror: str, collector: Collector, now: float, warm_up: float) -> Steps[None]:
+        yield from self._pair_of(mirror, collector, now).joined(collector, now, warm_up)
 
     def _ended(self, mirror: str, reason: str, now: float, is_fault: bool) -> Steps[None]:
         if mirror in self._pairs:
@@ -308,7 +312,8 @@ class Judge:
     def held(self) -> int:
         """Bytes that are kept, besides the models' rules."""
         pairs = sum(pair.held for pair in self._pairs.values())
-        return self._inputs_held + self._production.held + self._frames.held + pairs
+        causes = self._production.attribution.held
+        return self._inputs_held + causes + self._production.held + self._frames.held + pairs
 
     def give_up(self, now: float) -> None:
         """Forget all that ``held`` counts, because the memory is needed: what is open is reported as not known."""

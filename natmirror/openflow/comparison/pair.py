@@ -40,6 +40,7 @@ class Pair:
         self.mirror: Side[MirrorModel] = Side(model)
         self.is_joined = False
         """Whether there is a session."""
+        self._has_joined = False
         self._production = production
         self._frames = frames
         self._past = past
@@ -56,17 +57,19 @@ class Pair:
 
     # The session
 
-    def joined(self, collector: Collector, now: float, warm_up: float) -> None:
-        """Notice that a session begins."""
+    def joined(self, collector: Collector, now: float, warm_up: float) -> Steps[None]:
+        """Notice that a session begins. A mirror that is late begins with what is in the switch: it had no occasion to
+        order what production has ordered before."""
+        if self._has_joined:
+            self._lasting.since = now
+        elif self._lasting.since > -inf:
+            yield from self.mirror.model.inherit(now)
+        self._has_joined = True
         self._collector = collector
         self._answers.collector = self._programme.collector = self._tables.collector = collector
         self.is_joined = True
         self._warm_at = self._tables.counts_from = now + warm_up
         self._programme.joined(now)
-
-    def rejoined(self, now: float) -> None:
-        """Notice that production's rules until now had no occasion to be made by the mirror."""
-        self._lasting.since = now
 
     def ended(self, reason: str, now: float, *, is_fault: bool) -> None:
         """Notice that the session has ended."""

@@ -44,8 +44,6 @@ class Side(Generic[M]):
 
     def ordered(self, message: Message, now: float) -> Steps[list[Effect]]:
         """Take a message of the controller. Return the effects of the orders whose causes are settled with it."""
-        if message.kind not in _READ and not is_list(message):
-            return []
         try:
             body = decode(message)
         except MalformedBody:
@@ -122,6 +120,11 @@ class Side(Generic[M]):
         self._latest.clear()
         self._given.clear()
         self.held = 0
+
+
+def is_order(message: Message) -> bool:
+    """Return whether a message of a controller changes a switch, or asks what there is."""
+    return message.kind in _READ or is_list(message)
 
 
 def is_list(message: Message) -> bool:
