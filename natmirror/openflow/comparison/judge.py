@@ -85,7 +85,7 @@ class Judge:
         pair = self._pairs.get(mirror)
         if pair is None:
             is_start = now - self._began_at <= START_TIME
-            since = self._began_at if is_start else now
+            since = -inf if is_start else now
             model = MirrorModel(self._version, self._account, self._production.model)
             pair = Pair(self._production, model, self._frames, self._past, collector, since, now)
             self._pairs[mirror] = pair

@@ -46,8 +46,8 @@ class Pair:
         self._collector = collector
         self._lasting = Lasting(production.model, model, since)
         self._tables = TableComparison(collector, self._lasting, now)
-        self._programme = Programme(collector, self._lasting)
-        self._answers = AnswerComparison(collector, self._programme.take, self._left)
+        self._programme = Programme(collector, self._lasting, production.has_given, self.mirror.has_given)
+        self._answers = AnswerComparison(collector, production.has_given, self.mirror.has_given, self._left)
         self._warm_at = inf
         self._walked_from = 0
         self._is_unresolved = False
@@ -178,7 +178,7 @@ class Pair:
     def _walk(self, now: float) -> Steps[None]:
         if now < self._tables.counts_from or not self._tables.are_known or not self._frames.count:
             return
-        if self._tables.has_equal_tables:
+        if not self._tables.differs:
             alike = count = self._frames.count
         else:
             alike, count = yield from self._frames.walk(
