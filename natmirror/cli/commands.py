@@ -38,7 +38,7 @@ def _find_programs_of_root() -> None:
 
 
 class _Commands(click.Group):
-    """The group of all commands: prints natmirror's own errors as one line, and exits with their codes."""
+    """The group of all commands: prints natmirror's own errors line by line, and exits with their codes."""
 
     def invoke(self, ctx: click.Context) -> Any:
         _find_programs_of_root()
@@ -52,7 +52,8 @@ class _Commands(click.Group):
         except NatmirrorError as error:
             for note in getattr(error, "__notes__", ()):
                 click.echo(note)
-            click.echo(f"natmirror: {error}", err=True)
+            for line in error.lines:
+                click.echo(f"natmirror: {line}", err=True)
             ctx.exit(error.exit_code)
         except (LookupError, TypeError, ValueError):
             from natmirror.api.client import other_version

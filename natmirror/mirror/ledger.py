@@ -225,7 +225,7 @@ class Ledger:
         for service, connections in zip(services, without_account, strict=True):
             self._add_connections(shown, service, (), connections)
         for entry, sums in zip(shown.values(), gear.leg_sums(len(shown)), strict=True):
-            entry["legs"] = sums.legs
+            entry["legs"], entry["legs_unanswered"] = sums.legs, sums.unanswered
             entry["client_bytes"] += sums.session_bytes  # a copy's bytes are in its flow's account
             entry["held_bytes"] = sums.held_bytes
             entry["pending_bytes"] = sums.client_bytes - sums.acked_bytes
@@ -281,6 +281,7 @@ class Ledger:
             "name": name,
             "address": show(totals.endpoint),
             "legs": 0,
+            "legs_unanswered": 0,
             "connections_not_copied": {},
             "connections_excluded": {},
             "legs_opened": totals.opened,

@@ -185,6 +185,8 @@ class MirrorEntry(TypedDict):
     """The mirror's address and port."""
     legs: int
     """Legs that are open now."""
+    legs_unanswered: int
+    """Those of them whose mirror has not answered yet: it has no byte of their connections."""
     connections_not_copied: dict[EndReason, int]
     """Open connections whose bytes do not reach the mirror now, or that have no session with it, by reason. A
     connection that has been silent since natmirror started is not known yet, and does not count; with ``protocol:

@@ -78,6 +78,7 @@ def _mirror(one: MirrorEntry, other: MirrorEntry) -> MirrorEntry:
         "name": one["name"],
         "address": one["address"],
         "legs": one["legs"] + other["legs"],
+        "legs_unanswered": one["legs_unanswered"] + other["legs_unanswered"],
         "connections_not_copied": add_counts((one["connections_not_copied"], other["connections_not_copied"])),
         "connections_excluded": add_counts((one["connections_excluded"], other["connections_excluded"])),
         "legs_opened": one["legs_opened"] + other["legs_opened"],

@@ -9,6 +9,7 @@ from natmirror import __version__
 from natmirror.api import times
 from natmirror.backends.shown import AdmissionEntry, BackendState
 from natmirror.findings import Findings
+from natmirror.ha.exit_codes import STUCK
 from natmirror.ha.member import PairMember
 from natmirror.histograms import add_histograms
 from natmirror.linux.counters import OutboxCounter
@@ -17,7 +18,7 @@ from natmirror.nat.services import BackendCounts
 from natmirror.rules import OverrideKind
 from natmirror.runtime.aggregate import aggregate
 from natmirror.runtime.backend_control import BackendControl
-from natmirror.runtime.chores import ChoreFailure
+from natmirror.runtime.chores import HANGS, ChoreFailure
 from natmirror.runtime.host_maintenance import HostMaintenance
 from natmirror.runtime.logs import LogEntry
 from natmirror.runtime.mirror_watch import MirrorView
@@ -101,6 +102,16 @@ class RunStatus:
             "costs": self._costs(sums),
             **sums,
         }
+
+    def why_busy(self) -> str:
+        """Return why a question gets no answer, and what the operator can do."""
+        code, reason = self._member.health()
+        if code == STUCK:
+            return f"natmirror cannot answer: {reason}; restart it if that lasts, and report what its log says"
+        hung = [failure["name"] for failure in self._failing_chores() if failure["error"] == HANGS]
+        if hung:
+            return f"natmirror cannot answer: {', '.join(hung)} hangs; see natmirror's log for what it waits for"
+        return "natmirror is too busy to answer: try again"
 
     def sums(self) -> RunSums:
         """Return the counters of all threads together, and the state of each backend and mirror."""

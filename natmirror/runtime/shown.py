@@ -52,7 +52,7 @@ class BackendEntry(AdmissionEntry):
     address: str
     """The backend's address and port."""
     flows: int
-    """Its connections now."""
+    """Its open connections: neither reset nor closed by both ends."""
     connections: int
     """Connections that it has accepted since natmirror started."""
     connections_per_second: float

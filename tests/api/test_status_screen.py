@@ -162,9 +162,9 @@ def test_what_commands_have_set_is_shown(status: dict[str, Any]) -> None:
         {**common, "kind": "weight", "weight": 3, "kept": True},
         {**common, "kind": "pause", "backend": None, "mirror": "master"},
     ]
-    since = "by a command since 2026-11-30T02:00:00Z"
+    since = "by a command since 2026-11-30 02:00:00Z"
     lines = shown(status)
-    assert f"openflow/c1: drained, resets what is left at 2026-11-30T03:00:00Z, {since}" in lines
+    assert f"openflow/c1: drained, resets what is left at 2026-11-30 03:00:00Z, {since}" in lines
     assert f"openflow/c1: weight 3, {since}, also over a restart" in lines
     assert f"mirror openflow/master: paused, {since}" in lines
 

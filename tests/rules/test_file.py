@@ -290,8 +290,8 @@ MISTAKES = [
     ("10.20.0.13}", "10.20.0.13, direct: on}", "12: services[0].mirrors[0].direct: expected true or false, found on"),
     (
         "services:",
-        "services: {}\nother:",
-        "3: other: expected one of the keys switches, services, mirror-memory, max-flows, timeouts, threads,"
+        "other: 1\nservices:",
+        "2: other: expected one of the keys switches, services, mirror-memory, max-flows, timeouts, threads,"
         " limit-per-client, known-switches, metrics, api, events, ha, found other",
     ),
     (
@@ -333,6 +333,79 @@ def test_a_mistake_is_one_line_with_its_place(old: str, new: str, message: str) 
     with pytest.raises(RulesError) as error:
         parse_rules(GOOD.replace(old, new, 1), "lb.yaml")
     assert str(error.value) == f"lb.yaml:{message}"
+
+
+SEVERAL = """
+switches: [10.10.0.0/24]
+thread: 2
+services:
+  - name: one
+    address: 10.10.0.100
+    port: 70000
+    pool:
+      backends:
+        - {name: c1, address: 10.20.0.11, wait: 2}
+        - {name: c 2, address: 10.20.0.12}
+    mirrors:
+      - {name: m1, address: 10.20.0.300}
+      - {name: m2, address: 10.20.0.14, linger: never, sample: 200%}
+  - name: two
+    address: 10.10.0.101
+    port: 80
+    pool:
+      balance: priority
+      hash: address
+      backends:
+        - {name: c1, address: 10.10.0.11}
+        - {name: c2, address: 10.20.0.12, weight: 2}
+      health: {check: tcp, timeout: 9s, interval: 2s}
+    mirrors:
+      - {name: m1, address: 10.20.0.13, only: [10.30.0.0/24], throttle-limit: 1s}
+      - {name: m1, address: 10.20.0.14}
+  - name: two
+    address: 10.10.0.102
+    port: 80
+    mirrors: [{name: m1, address: 10.20.0.13}]
+"""
+
+
+def test_errors_that_do_not_follow_from_each_other_come_together() -> None:
+    with pytest.raises(RulesError) as error:
+        parse_rules(SEVERAL, "lb.yaml")
+    found = [line.removeprefix("lb.yaml:").partition(": expected")[0] for line in error.value.lines]
+    assert found == [
+        "3: thread",
+        "7: services[0].port",
+        "10: services[0].pool.backends[0].wait",
+        "11: services[0].pool.backends[1].name",
+        "13: services[0].mirrors[0].address",
+        "14: services[0].mirrors[1].sample",
+        "14: services[0].mirrors[1].linger",
+        "20: services[1].pool.hash",
+        "22: services[1].pool.backends[0].address",
+        "23: services[1].pool.backends[1].weight",
+        "24: services[1].pool.health.timeout",
+        "26: services[1].mirrors[0].only[0]",
+        "26: services[1].mirrors[0].throttle-limit",
+    ]
+    assert str(error.value) == f"{error.value.lines[0]} (and 12 more: natmirror --rules FILE --check has all)"
+
+
+def test_errors_that_are_mended_leave_exactly_the_others() -> None:
+    text = SEVERAL.replace("    port: 70000", "    port: 1")
+    with pytest.raises(RulesError) as error:
+        parse_rules(text.replace("name: c 2", "name: c2"), "lb.yaml")
+    assert len(error.value.lines) == 11
+
+
+def test_errors_are_in_the_order_of_their_lines_and_so_many_that_they_can_be_read() -> None:
+    mirrors = "\n".join(f"      - {{name: m{number}, address: nowhere}}" for number in range(80))
+    text = "services:\n  - name: one\n    address: 10.10.0.100\n    port: 1\n    mirrors:\n" + mirrors
+    with pytest.raises(RulesError) as error:
+        parse_rules(text, "lb.yaml")
+    lines = [int(line.split(":")[1]) for line in error.value.lines[:-1]]
+    assert lines == [1, *range(6, 55)]
+    assert error.value.lines[-1] == "and 31 more errors"
 
 
 def test_all_keys_of_a_raw_mirror() -> None:
@@ -586,3 +659,5 @@ def test_each_damaged_file_gives_rules_or_an_error_of_one_line(data: st.DataObje
         parse_rules("".join(text))
     except RulesError as error:
         assert "\n" not in str(error)
+        assert error.lines
+        assert not any("\n" in line for line in error.lines)
