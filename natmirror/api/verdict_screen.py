@@ -168,10 +168,8 @@ def example_lines(verdict: Verdict, example: Mapping[str, Any]) -> Iterator[tupl
     datapath = "" if example["datapath_id"] is None else f", datapath {example['datapath_id']}"
     sides = {"production": example["production"], verdict["mirror"]: example["mirror"]}
     width = max(map(len, sides))
-    yield (
-        "switch".ljust(width),
-        f"{switch}{datapath}" + (f": {example['packet_in']}" if example["packet_in"] else ""),
-    )
+    packet_in = f": {example['packet_in']}" if example["packet_in"] else ""
+    yield "switch".ljust(width), f"{switch}{datapath}{packet_in}"
     for side, lines in sides.items():
         for line in lines or ["nothing"]:
             yield side.ljust(width), line
