@@ -300,7 +300,8 @@ class AnswerComparison:
         if result is AnswerResult.EQUAL and one.mine.effects:
             self.agreed_at = one.cause.at
         lag = None if why_not is not None else _lag(one)
-        self._send(one, ComparedAnswer(one.cause.at, result, why_not, (), one.cause.fields, lag))
+        has_rules = any(effect.sent is None for effect in one.theirs.effects)
+        self._send(one, ComparedAnswer(one.cause.at, result, why_not, (), one.cause.fields, lag, has_rules=has_rules))
 
     def _send(self, one: _Comparison, compared: ComparedAnswer) -> None:
         one.is_reported = True
