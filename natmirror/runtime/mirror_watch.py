@@ -114,7 +114,7 @@ class _Mirror:
     """Whether all of its legs have ended since it was well: an open one is younger."""
     down_at: float | None = None
     reason: EndReason | None = None
-    """Why it is down."""
+    """Why it is down: why its legs failed that were seen last."""
     up_at: float | None = None
     """When it was first seen to answer since it was down last, or since the start."""
     losses: dict[EndReason, _Loss] = field(default_factory=dict)
@@ -171,6 +171,8 @@ class MirrorWatch:
             is_back = _has_open(entry) and mirror.has_lost_all
         if is_back:
             self._tell_up(mirror, entry, now)
+        elif failed:
+            mirror.reason = _most_common(failed)
 
     def _tell_down(self, mirror: _Mirror, entry: MirrorEntry, since: float) -> None:
         reason = _most_common(mirror.failed)
