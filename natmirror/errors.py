@@ -41,5 +41,9 @@ class NoAnswerError(HostError):
     """No natmirror answers on its socket."""
 
 
+class RefusedError(HostError):
+    """The running natmirror refuses a request, because what it asks for does not exist or is malformed."""
+
+
 class CaptureError(NatmirrorError):
     """A capture, or a file of recorded orders, that cannot be read or written."""

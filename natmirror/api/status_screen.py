@@ -16,6 +16,7 @@ from natmirror.api import report
 from natmirror.api.override_text import override_rows
 from natmirror.api.tables import Column, table
 from natmirror.api.text import age, counted, duration, listed, moment, size, sizes
+from natmirror.openflow.comparison.numbers import WORDS
 from natmirror.reasons import NOT_LOST, ClientLimit
 
 Status = Mapping[str, Any]
@@ -199,6 +200,8 @@ def _facts_of_mirror(mirror: Status, *, is_told: bool) -> Iterator[str]:
         hour = _lost(mirror["lost_bytes_last_hour"])
         when = ", all in the last hour" if hour == lost else f"; in the last hour {sizes(hour)}"
         yield f"lost by {name}: {sizes(lost)}{when}"
+    if (verdict := mirror["verdict"]) is not None:
+        yield f"verdict on {name} (last hour): {WORDS[verdict['verdict']]}: {verdict['summary']}"
 
 
 def _lost(counters: Mapping[str, int]) -> dict[str, int]:

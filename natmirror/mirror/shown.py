@@ -5,6 +5,7 @@ from typing import Literal, TypedDict
 
 from natmirror.fastpath.flow_states import FlowState
 from natmirror.histograms import HistogramEntry
+from natmirror.openflow.comparison.shown import ComparisonEntry
 from natmirror.openflow.shown import SessionCounters, SessionEntry
 from natmirror.reasons import EndReason
 from natmirror.tcp.leg_states import LegState
@@ -234,6 +235,9 @@ class MirrorEntry(TypedDict):
     """The round trips to the mirror, as legs measure them for their retransmission timers."""
     sessions: MirrorSessions | None
     """The counters of the OpenFlow sessions; null for a mirror with ``protocol: raw``."""
+    comparison: ComparisonEntry | None
+    """The sums of the comparison with production; null for a mirror without ``verdict: on``, and before the first
+    session."""
 
 
 class MirrorMemory(TypedDict):

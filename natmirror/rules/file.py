@@ -127,7 +127,7 @@ def _service(fields: Fields, switches: tuple[IPv4Network, ...], taken: Mapping[I
     context, errors = _Context(fields, switches, taken), fields.value.errors
     pool: Pool | None = None
     per_client: PerClient | None = None
-    mirrors: list[Mirror] = []
+    found: list[tuple[Fields, Mirror]] = []
     with errors.whole():
         with errors.kept():
             context.refuse_no_host(fields.place("address"), context.address)
@@ -136,8 +136,11 @@ def _service(fields: Fields, switches: tuple[IPv4Network, ...], taken: Mapping[I
         for one in fields["mirrors"]:
             with errors.kept():
                 mirror = _mirror(one, context)
-                _refuse_beside(one.value, mirror, mirrors, has_pool=fields["pool"] is not None)
-                mirrors.append(mirror)
+                _refuse_beside(one.value, mirror, [other for _, other in found], has_pool=fields["pool"] is not None)
+                found.append((one, mirror))
+        mirrors = [mirror for _, mirror in found]
+        if len(found) == len(fields["mirrors"]):  # else a twin may only be missing because of its own error
+            _refuse_twins(found)
         with errors.kept():
             per_client = fields["per-client"] and _per_client(fields["per-client"], has_pool=fields["pool"] is not None)
     return Service(**fields.arguments(pool=pool, mirrors=tuple(mirrors), per_client=per_client))
@@ -152,6 +155,22 @@ def _refuse_beside(value: Value, mirror: Mirror, others: Collection[Mirror], *, 
         raise value.error(
             "expected a pool with when-behind: throttle, found none: without a pool natmirror changes no packet"
         )
+
+
+def _refuse_twins(found: Sequence[tuple[Fields, Mirror]]) -> None:
+    """Refuse twins that nothing can be compared with."""
+    named = {mirror.name: mirror for _, mirror in found}
+    for fields, mirror in found:
+        if mirror.twin is None:
+            continue
+        place, twin = fields.place("twin"), named.get(mirror.twin)
+        with fields.value.errors.kept():
+            if twin is None or twin is mirror:
+                raise place.unexpected("the name of another mirror of the service")
+            if not twin.speaks_openflow:
+                raise place.error(f"expected a mirror with protocol: openflow, found {twin.name} without")
+            if not twin.is_compared:
+                raise place.error(f"expected a mirror with verdict: on, found {twin.name} without")
 
 
 def _per_client(fields: Fields, *, has_pool: bool) -> PerClient:

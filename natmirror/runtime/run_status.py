@@ -129,6 +129,7 @@ class RunStatus:
         pause = self._overrides.value.get(OverrideKind.PAUSE, mirror["service"], mirror["name"])
         if pause is not None:
             view = MirrorView(MirrorState.PAUSED, None, now - (time.time() - pause.at))
+        verdict = self._maintenance.verdict_watch.view(mirror["service"], mirror["name"])
         return {
             **mirror,
             "state": view.state,
@@ -136,6 +137,7 @@ class RunStatus:
             "state_seconds": round(max(now - view.since, 0.0), 3),
             "acked_bytes_per_second": recent.copy_rate(mirror, now),
             "lost_bytes_last_hour": recent.lost_in_last_hour(mirror, now),
+            "verdict": None if verdict is None else {"verdict": verdict.verdict, "summary": verdict.summary},
         }
 
     def line(self) -> str:

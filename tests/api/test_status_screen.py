@@ -221,6 +221,12 @@ def test_what_a_mirror_lacks_has_its_reasons(status: dict[str, Any]) -> None:
     assert not any(line.startswith("connections not copied") for line in shown(status)), "the problem has the reasons"
 
 
+def test_a_verdict_is_one_line(status: dict[str, Any]) -> None:
+    summary = "254 of 310 comparable answers equal (81.9 %); a rule is missing, all where arp"
+    status["mirrors"][0]["verdict"] = {"verdict": "differs", "summary": summary}
+    assert f"verdict on openflow/master (last hour): DIFFERS: {summary}" in shown(status)
+
+
 def test_what_an_interruption_would_cost_stands_below(status: dict[str, Any]) -> None:
     status["costs"]["move"] = {"connections": 0, "copies_ended": 0, "copies_begun_again": 0}
     assert shown(status)[-2:] == [

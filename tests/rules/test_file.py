@@ -197,6 +197,9 @@ MISTAKES = [
             ),
             ("unsolicited", "pass", "no unsolicited without protocol: openflow, found one"),
             ("statistics", "refuse", "no statistics without protocol: openflow, found one"),
+            ("verdict", "off", "no verdict without protocol: openflow, found one"),
+            ("twin", "other", "no twin without protocol: openflow, found one"),
+            ("warm-up", "30s", "no warm-up without protocol: openflow, found one"),
             ("throttle-limit", "2s", "no throttle-limit without when-behind: throttle, found one"),
             ("sample", "0.5", "a percentage from 0% to 100%, found 0.5"),
             ("sample", "101%", "a percentage from 0% to 100%, found 101%"),
@@ -433,6 +436,8 @@ def test_all_keys_of_a_master() -> None:
     assert (mirror.reconnect, mirror.unsolicited, mirror.statistics) == ("next-message", "pass", "refuse")
     assert str(rules.known_switches) == "/var/lib/natmirror/known.json"
     assert "protocol openflow reconnect next-message unsolicited pass statistics refuse" in describe(rules)
+    assert (mirror.verdict, mirror.is_compared, mirror.twin, mirror.warm_up) == ("off", False, None, 30.0)
+    assert "  mirror  master verdict off" in describe(rules)
     assert "known-switches: /var/lib/natmirror/known.json" in describe(rules)
 
 
@@ -535,6 +540,53 @@ def second(name: str, port: int, backend: str, mirror: str) -> str:
         f"  - {{name: {name}, address: 10.10.0.100, port: {port}, pool: {{backends: [{{name: c1, address: {backend},"
         f" port: 6633}}]}}, mirrors: [{{name: m, address: {mirror}, port: 6653}}]}}\n"
     )
+
+
+MASTERS = """\
+      - {name: master, address: 10.20.0.13, protocol: openflow, verdict: on, twin: same, warm-up: 1m}
+      - {name: same, address: 10.20.0.14, protocol: openflow, verdict: on}
+"""
+WITH_VERDICT = GOOD.replace("      - {name: master, address: 10.20.0.13}\n", MASTERS)
+
+
+def test_a_master_with_a_verdict() -> None:
+    rules = parse_rules(WITH_VERDICT)
+    master, same = rules.services[0].mirrors
+    assert (master.verdict, master.is_compared, master.twin, master.warm_up) == ("on", True, "same", 60.0)
+    assert (same.is_compared, same.twin, same.warm_up) == (True, None, 30.0)
+    assert "  mirror  master verdict on twin same warm-up 1m" in describe(rules)
+    assert "  mirror  same verdict on warm-up 30s" in describe(rules)
+    assert rules.warnings == ()
+    assert parse_rules(WITH_VERDICT.replace("warm-up: 1m", "warm-up: 0s")).services[0].mirrors[0].warm_up == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("twin: same", "twin: other", "expected the name of another mirror of the service, found other"),
+        ("twin: same", "twin: master", "expected the name of another mirror of the service, found master"),
+        (", protocol: openflow, verdict: on}", "}", "expected a mirror with protocol: openflow, found same without"),
+        ("openflow, verdict: on}", "openflow}", "expected a mirror with verdict: on, found same without"),
+    ],
+)
+def test_a_twin_is_another_master_with_a_verdict(old: str, new: str, expected: str) -> None:
+    with pytest.raises(RulesError) as error:
+        parse_rules(WITH_VERDICT.replace(old, new))
+    assert str(error.value) == f"<rules>:12: services[0].mirrors[0].twin: {expected}"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("on, twin", "off, twin", ["has a twin without verdict: on", "has a warm-up without verdict: on"]),
+        ("warm-up: 1m", "sample: 10%", ["and its twin same differ in sample or only"]),
+        ("warm-up: 1m", "only: [10.10.0.0/28]", ["and its twin same differ in sample or only"]),
+    ],
+)
+def test_settings_that_say_nothing_about_a_master_give_a_warning(old: str, new: str, expected: list[str]) -> None:
+    warnings = parse_rules(WITH_VERDICT.replace(old, new)).warnings
+    for warning, part in zip(warnings, expected, strict=True):
+        assert warning.startswith(f"mirror master of openflow {part}")
 
 
 def test_services_differ_in_name_and_endpoint() -> None:
