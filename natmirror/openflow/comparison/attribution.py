@@ -118,7 +118,6 @@ class Attribution:
     def ordered(self, order: Order) -> list[Order]:
         """Take an order. Return the orders whose causes are settled now, in the order in which they came."""
         settled = self.settle(order.at)
-        self._forget_old(order.at)
         body = order.body
         if isinstance(body, PacketOut):
             known = self._of_packet_out(body)
@@ -142,6 +141,7 @@ class Attribution:
         settled = []
         while self._waiting and now >= self._waiting[0].order.at + BURST:
             settled.append(self._settle_alone(self._waiting.popleft()))
+        self._forget_old(now)
         return settled
 
     def next_deadline(self) -> float | None:

@@ -59,8 +59,9 @@ class Judge:
         self._pairs: dict[str, Pair] = {}
         self._frames = Frames()
         self._past = PastFrames()
-        self._first_orders: deque[Effect] | None = deque(maxlen=MAX_UNASKED)
+        self._first_orders: deque[Effect] = deque()
         """Orders of production at the start, for mirrors that join then."""
+        self._first_held = 0
         self._count = 0
         self._inputs: deque[tuple[_Work, int]] = deque()
         self._inputs_held = 0
@@ -93,8 +94,9 @@ class Judge:
         model = MirrorModel(self._version, self._account, self._production.model)
         pair = Pair(self._production, model, self._frames, self._past, collector, since, now)
         self._pairs[mirror] = pair
-        for effect in (is_start and self._first_orders) or ():
-            pair.effect(effect, is_mirror=False)
+        if is_start:
+            for effect in self._first_orders:
+                pair.effect(effect, is_mirror=False)
         return pair
 
     def ended(self, mirror: str, reason: str, now: float, *, is_fault: bool) -> None:
@@ -134,10 +136,11 @@ class Judge:
         if message.kind is Type.PACKET_IN:
             self._put(partial(self._told, mirror, message, now), 0, now)
 
-    def withheld(self, mirror: str, message: Message, now: float) -> None:
-        """Notice that a mirror's master will not get a message of the switch."""
+    def withheld(self, mirror: str, message: Message, now: float, *, is_wanted: bool) -> None:
+        """Notice that a mirror's master will not get a message of the switch. If it wants such messages, it knows less
+        than production's controller from now on: so it warms up again."""
         if message.kind is Type.PACKET_IN:
-            self._put(partial(self._withheld, mirror, message), 0, now)
+            self._put(partial(self._withheld, mirror, message, now, is_wanted), 0, now)
 
     def from_master(self, mirror: str, message: Message, now: float) -> None:
         """Take a message of a mirror's master, except those that its session has refused."""
@@ -169,6 +172,8 @@ class Judge:
         production = self._production
         deadlines = [production.attribution.next_deadline(), production.model.next_deadline()]
         deadlines += (pair.next_deadline() for pair in self._pairs.values())
+        if self._first_orders:
+            deadlines.append(self._began_at + START_TIME)
         return min((one for one in deadlines if one is not None), default=inf)
 
     def _step(self) -> bool:
@@ -197,8 +202,8 @@ class Judge:
 
     def _settle(self, now: float) -> Steps[None]:
         self._settled_at = now
-        if now - self._began_at > START_TIME:
-            self._first_orders = None
+        if now >= self._began_at + START_TIME:
+            self._forget_first_orders()
         yield from self._production.model.expire(now)
         self._distribute(self._production.settle(now))
         for pair in list(self._pairs.values()):
@@ -267,9 +272,9 @@ class Judge:
             yield from self._lost(removal, now)
         if isinstance(body, ErrorMessage):
             for order in self._production.refuse(message.xid, body.data, now):
-                if self._first_orders is not None:
-                    kept = (one for one in self._first_orders if one.order is not order)
-                    self._first_orders = deque(kept, maxlen=MAX_UNASKED)
+                for effect in [one for one in self._first_orders if one.order is order]:
+                    self._first_orders.remove(effect)
+                    self._first_held -= effect.cost
                 for pair in self._pairs.values():
                     pair.refused(order, now)
 
@@ -278,8 +283,11 @@ class Judge:
 
     def _distribute(self, effects: list[Effect]) -> None:
         for effect in effects:
-            if self._first_orders is not None and effect.order.cause is None:
+            if effect.order.cause is None and effect.order.at < self._began_at + START_TIME:
                 self._first_orders.append(effect)
+                self._first_held += effect.cost
+                if len(self._first_orders) > MAX_UNASKED:
+                    self._first_held -= self._first_orders.popleft().cost
             for pair in self._pairs.values():
                 pair.effect(effect, is_mirror=False)
 
@@ -297,9 +305,9 @@ class Judge:
         if mirror in self._pairs:
             yield from self._pairs[mirror].told(message, now)
 
-    def _withheld(self, mirror: str, message: Message) -> Steps[None]:
+    def _withheld(self, mirror: str, message: Message, now: float, is_wanted: bool) -> Steps[None]:
         if mirror in self._pairs:
-            self._pairs[mirror].withheld(message)
+            self._pairs[mirror].withheld(message, now, is_wanted=is_wanted)
         yield from ()
 
     def _master_ordered(self, mirror: str, message: Message, now: float) -> Steps[None]:
@@ -312,8 +320,8 @@ class Judge:
     def held(self) -> int:
         """Bytes that are kept, besides the models' rules."""
         pairs = sum(pair.held for pair in self._pairs.values())
-        causes = self._production.attribution.held
-        return self._inputs_held + causes + self._production.held + self._frames.held + pairs
+        production = self._first_held + self._production.attribution.held + self._production.held
+        return self._inputs_held + production + self._frames.held + self._past.held + pairs
 
     def give_up(self, now: float) -> None:
         """Forget all that ``held`` counts, because the memory is needed: what is open is reported as not known."""
@@ -321,8 +329,7 @@ class Judge:
             self._inputs.clear()
             self._inputs_held = 0
             self._put(partial(self._lost_inputs, now), 0, now)
-        self._production.clear()
-        self._frames.clear()
+        self._forget_all()
         for pair in self._pairs.values():
             pair.give_up()
 
@@ -344,6 +351,15 @@ class Judge:
         for pair in self._pairs.values():
             pair.close(self._now)
         self._pairs.clear()
+        self._forget_all()
+        self._production.model.close(self._now)
+
+    def _forget_all(self) -> None:
         self._production.clear()
         self._frames.clear()
-        self._production.model.close(self._now)
+        self._past.clear()
+        self._forget_first_orders()
+
+    def _forget_first_orders(self) -> None:
+        self._first_orders.clear()
+        self._first_held = 0

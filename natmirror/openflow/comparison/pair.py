@@ -49,6 +49,7 @@ class Pair:
         self._tables = TableComparison(collector, self._lasting, now)
         self._programme = Programme(collector, self._lasting, production.has_given, self.mirror.has_given)
         self._answers = AnswerComparison(collector, production.has_given, self.mirror.has_given, self._left)
+        self._warm_up = 0.0
         self._warm_at = inf
         self._walked_from = 0
         self._is_unresolved = False
@@ -68,7 +69,8 @@ class Pair:
         self._collector = collector
         self._answers.collector = self._programme.collector = self._tables.collector = collector
         self.is_joined = True
-        self._warm_at = self._tables.counts_from = now + warm_up
+        self._warm_up = warm_up
+        self._begin_warm_up(now)
         self._programme.joined(now)
 
     def ended(self, reason: str, now: float, *, is_fault: bool) -> None:
@@ -102,11 +104,16 @@ class Pair:
         self.mirror.attribution.told(cause, now)
         self._answers.told(cause, now, NotComparable.WARM_UP if now < self._warm_at else why_not)
 
-    def withheld(self, message: Message) -> None:
-        """Notice that the master does not get a message of the switch."""
+    def withheld(self, message: Message, now: float, *, is_wanted: bool) -> None:
+        """Notice that the master does not get a message of the switch; if it wants such messages, it warms up again."""
         cause = self._answers.find_untold(key_of(message.raw))
         if cause is not None:
             self._answers.not_reported(cause)
+            if is_wanted:
+                self._begin_warm_up(now)
+
+    def _begin_warm_up(self, now: float) -> None:
+        self._warm_at = self._tables.counts_from = now + self._warm_up
 
     def production_lost(self, removal: Removal, now: float) -> Steps[None]:
         """Notice that a rule of production's is gone."""

@@ -61,7 +61,15 @@ class Side(Generic[M]):
 
     def settle(self, now: float) -> list[Effect]:
         """Return the effects of the orders whose burst has ended."""
+        self._forget_old(now)
         return self._effects(self.attribution.settle(now))
+
+    def _forget_old(self, now: float) -> None:
+        while self._given and now - next(iter(self._given.values())) > _GIVEN_TIME:
+            self._given.popitem(last=False)
+            self.held -= _GIVEN_COST
+        while self._latest and now - self._latest[0].at > REFUSAL_TIME:
+            self.held -= len(self._latest.popleft().message.raw) + _COST
 
     def _effects(self, orders: list[Order]) -> list[Effect]:
         effects = [effect for order in orders for effect in effects_of(order, self.model)]
@@ -76,7 +84,7 @@ class Side(Generic[M]):
             self.held += _GIVEN_COST
         self._given[number] = effect.order.at
         self._given.move_to_end(number)
-        while len(self._given) > _MAX_GIVEN or effect.order.at - next(iter(self._given.values())) > _GIVEN_TIME:
+        while len(self._given) > _MAX_GIVEN:
             self._given.popitem(last=False)
             self.held -= _GIVEN_COST
 
