@@ -115,7 +115,7 @@ class ComparingEngine:
         return self.comparisons.of_master("openflow", mirror, now)
 
     def found(self, service: str, mirror: str, moment: float) -> Found:
-        return self.comparisons.since(service, mirror, moment)
+        return next(one for one in self.comparisons.steps(service, mirror, moment) if one is not None)
 
     def snapshot(self) -> Any:
         names = ("candidate", "same", "audit")

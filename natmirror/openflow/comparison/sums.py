@@ -90,6 +90,7 @@ class MasterSums:
         self._periods_cost = 0
         self._agreed = Agreed()
         self._signatures = Signatures(account, self._renumber)
+        self._folds = 0  # of signatures
         self._switches: dict[SwitchResults, None] = {}
         self._ends: deque[SessionEnd] = deque(maxlen=_MAX_ENDS)
         self._latest = now
@@ -132,8 +133,21 @@ class MasterSums:
 
     def since(self, moment: float) -> Found:
         """Return what was found since a moment."""
+        return next(found for found in self.steps(moment) if found is not None)
+
+    def steps(self, moment: float) -> Iterator[Found | None]:
+        """Yield what was found since a moment, after a None for each step on the way."""
         moment = max(moment, self._began_at)
-        window = self._periods.since(moment)
+        folds, window = -1, None
+        while folds != self._folds:  # else counts of signatures that became part of others meanwhile would be lost
+            folds = self._folds
+            for window in self._periods.since(moment):
+                if window is None:
+                    yield None
+        assert window is not None
+        yield self._found(window, moment)
+
+    def _found(self, window: Period, moment: float) -> Found:
         in_window = sum(window.differences.values()) + window.other_differences
         return Found(
             self._began_at,
@@ -253,11 +267,10 @@ class MasterSums:
     def _period(self, at: float) -> Period:
         """Return the period in which a report is counted: the present one, also for what happened a little before."""
         self._latest = max(self._latest, at)
-        period = self._periods.at(self._latest)
-        if period.begins_at == self._latest:
+        if self._periods.begin(self._latest):
             self._signatures.forget_before(self._periods.begin_at)
             self._account_periods()
-        return period
+        return self._periods.at(self._latest)
 
     def _account_periods(self) -> None:
         """Take the memory of the periods; without it, forget the examples."""
@@ -271,6 +284,7 @@ class MasterSums:
         self._periods_cost += more
 
     def _renumber(self, old: int, new: int) -> None:
+        self._folds += 1
         self._periods.renumber(old, new)
         for switch in self._switches:
             if old in switch.unresolved:
@@ -355,10 +369,12 @@ class Comparisons:
         """Return the sums with their service and mirror."""
         return iter(self._sums.items())
 
-    def since(self, service: str, mirror: str, moment: float) -> Found:
-        """Return what was found about a master since a moment."""
-        sums = self.get(service, mirror)
-        return nothing_found(moment) if sums is None else sums.since(moment)
+    def steps(self, service: str, mirror: str, moment: float) -> Iterator[Found | None]:
+        """Yield what was found about a master since a moment, after a None for each step on the way."""
+        if (sums := self.get(service, mirror)) is None:
+            yield nothing_found(moment)
+        else:
+            yield from sums.steps(moment)
 
     def show(self, service: str, mirror: str) -> ComparisonEntry | None:
         """Return a master's sums since the start as values for JSON; None if nothing was compared."""
