@@ -113,6 +113,7 @@ class Pair:
 
     def ordered(self, message: Message, now: float) -> Steps[None]:
         """Take a message of the master."""
+        self._forget_refused(now)
         effects = yield from self.mirror.ordered(message, now)
         for effect in effects:
             self.effect(effect, is_mirror=True)
@@ -132,8 +133,7 @@ class Pair:
         """Notice that the switch has refused an order of production's: it would refuse the same of the mirror's."""
         plain = plain_of(order.body)
         self._refused[plain] = now
-        while len(self._refused) > _MAX_REFUSED or now - next(iter(self._refused.values())) > REFUSAL_TIME:
-            self._refused.popitem(last=False)
+        self._forget_refused(now)
         self._take_back(order)
         for one in self.mirror.refuse_same(plain, now):
             self._take_back(one)
@@ -141,6 +141,12 @@ class Pair:
             for change in reversed((one.done.changes if one.done is not None else None) or ()):
                 if state.get(change.key) is change.new:
                     state.put(change.key, change.old, now)
+
+    def _forget_refused(self, now: float) -> None:
+        while self._refused and (
+            len(self._refused) > _MAX_REFUSED or now - next(iter(self._refused.values())) > REFUSAL_TIME
+        ):
+            self._refused.popitem(last=False)
 
     def _take_back(self, order: Order) -> None:
         self._answers.refused(order)

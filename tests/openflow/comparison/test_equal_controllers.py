@@ -51,7 +51,7 @@ class LearningSwitch:
     ports: dict[int, int] = field(default_factory=dict)
     free_at: float = 0.0
 
-    def programme(self) -> list[FlowMod]:
+    def programme(self) -> list[Message | FlowMod]:
         return [] if self.version == V10 else [replace(TABLE_MISS, cookie=self.cookie)]
 
     def answer(self, src: int, dst: int, data: bytes, in_port: int, buffer_id: int) -> list[Message | FlowMod]:
@@ -163,7 +163,7 @@ class Network:
             self.send(who, one.answer(src, dst, data, src, buffer_id))
 
 
-styles = st.builds(
+styles: st.SearchStrategy[dict[str, Any]] = st.builds(
     dict,
     cookie=st.integers(0, 3),
     out_first=st.booleans(),
@@ -172,7 +172,7 @@ styles = st.builds(
     pause=st.sampled_from([0.0, 0.0005, 0.01, 0.15]),
     is_serial=st.booleans(),
 )
-kinds = st.builds(
+kinds: st.SearchStrategy[dict[str, Any]] = st.builds(
     dict,
     idle_timeout=st.sampled_from([0, 1, 5]),
     reports=st.booleans(),
