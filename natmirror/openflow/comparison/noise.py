@@ -59,12 +59,13 @@ def _compare(weighed: Sequence[Weighed], found: Found, twin: Found) -> None:
     def chance(count: int, count_of_twin: int) -> float:
         return chance_of_more(min(count, of), of, min(count_of_twin, of_twin), of_twin)
 
+    is_quiet = not twin.window.results[AnswerResult.DIFFERS] + twin.window.results[AnswerResult.UNANSWERED]
     for one in weighed:
         family = one.signature.family
         has_values = Level.NOTHING not in (levels[family], levels_of_twin.get(family, Level.TEXT))
         one.twin_count = _count(twin, family, one.signature if has_values else None)
         if not family.is_asked:
-            one.is_counted = not one.twin_count
+            one.is_counted = not _count(twin, family, None) and (is_quiet or _is_regular(one, found, of_twin, limit))
         elif has_values:
             one.chance = chance(one.count, one.twin_count)
             one.is_counted = one.chance < limit
@@ -76,6 +77,13 @@ def _compare(weighed: Sequence[Weighed], found: Found, twin: Found) -> None:
         for one in members:
             one.chance = whole if one.chance is None else min(one.chance, whole)
             one.is_counted = whole < limit
+
+
+def _is_regular(one: Weighed, found: Found, of_twin: int, limit: float) -> bool:
+    """Return whether a difference that answers no PACKET_IN, and that the twin does not have, is more than one that
+    happens now and then beside a noisy production: all switches have it, or it is frequent."""
+    is_everywhere = one.count >= max(found.tables.connections, 2)
+    return is_everywhere or chance_of_more(min(one.count, comparable(found)), comparable(found), 0, of_twin) < limit
 
 
 def _count(twin: Found, family: Family, signature: Signature | None) -> int:

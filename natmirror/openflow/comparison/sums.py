@@ -55,6 +55,8 @@ class TablesNow:
     followed: int = 0
     not_followed: Counter[str] = field(default_factory=Counter)
     connections: int = 0
+    sessions: int = 0
+    """Connections with a session of the master."""
 
 
 @dataclass(slots=True)
@@ -167,6 +169,7 @@ class MasterSums:
     def _tables_now(self) -> TablesNow:
         now = TablesNow(connections=len(self._switches))
         for switch in self._switches:
+            now.sessions += switch.has_session
             if (tables := switch.tables) is None:
                 continue
             now.differing_count += tables.differing_count
@@ -313,6 +316,8 @@ class SwitchResults:
         """The switch's address and port."""
         self.datapath_id: int | None = None
         """The switch's datapath id, once it is known."""
+        self.has_session = False
+        """Whether the master has a session for the connection now."""
         self.has_room = False
         """Whether its memory is on the account: without, no rules that differ are kept."""
         self.tables: ComparedTables | None = None
