@@ -51,7 +51,7 @@ class Order:
     message: Message
     body: Body
     done: Done | None = None
-    """What it has changed; None where nobody has followed it."""
+    """What it has changed; None where it was not followed."""
     cause: Cause | None = None
     """The PACKET_IN that it answers; None if it answers none, or while it waits."""
     is_refused: bool = False

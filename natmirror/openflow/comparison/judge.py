@@ -115,7 +115,7 @@ class Judge:
     # Messages. All of a side have to come, in their order: those that do not matter are left out here.
 
     def from_switch(self, message: Message, now: float) -> None:
-        """Take a message of the switch, before any master is told of it."""
+        """Take a message of the switch, before any master gets it."""
         if message.kind is Type.PACKET_IN:
             self._put(partial(self._saw, message, now), len(message.raw), now)
         elif message.kind in _REPORTS or is_list(message):

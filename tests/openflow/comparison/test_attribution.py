@@ -17,7 +17,7 @@ THERE, BACK, OTHER = frame(1, 2), frame(2, 1), frame(5, 6)
 
 
 class Line:
-    """One side's attribution, with the numbers of PACKET_INs as they are told."""
+    """One side's attribution, with the numbers of PACKET_INs in their order."""
 
     def __init__(self) -> None:
         self.attribution = Attribution()
