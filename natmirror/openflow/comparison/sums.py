@@ -34,6 +34,8 @@ _BASE_COST = 4000 + AGREED_COST
 _LINES_OF_SWITCH, _MAX_LINE_LEN = 5, 300
 _SWITCH_COST = 1000 + _LINES_OF_SWITCH * _MAX_LINE_LEN
 """Bytes for a connection."""
+_UNRESOLVED_COST = 100
+"""Bytes for a connection's difference that is not resolved."""
 
 
 @dataclass(slots=True)
@@ -233,15 +235,19 @@ class MasterSums:
         if (signature := self._signature_of(difference, at, is_asked=False)) is not None:
             self._count(switch, signature, at, None)
 
-    def resolved(self, number: int, at: float) -> None:
-        """Note that a switch no longer shows a difference."""
-        if (signature := self._signatures.get(number)) is not None:
-            signature.unresolved -= 1
-            if not signature.unresolved:
-                signature.resolved_at = at
+    def resolved(self, switch: "SwitchResults", at: float) -> None:
+        """Note that a switch no longer shows its differences."""
+        for number in switch.unresolved:
+            if (signature := self._signatures.get(number)) is not None:
+                signature.unresolved -= 1
+                if not signature.unresolved:
+                    signature.resolved_at = at
+        self._give(_UNRESOLVED_COST * len(switch.unresolved))
+        switch.unresolved.clear()
 
-    def closed(self, switch: "SwitchResults") -> None:
-        """Forget a connection that has ended."""
+    def closed(self, switch: "SwitchResults", at: float) -> None:
+        """Forget a connection that has ended, and with it the tables that differed."""
+        self.resolved(switch, at)
         del self._switches[switch]
         if switch.has_room:
             self._give(_SWITCH_COST)
@@ -260,10 +266,10 @@ class MasterSums:
         signature.count += 1
         signature.last_at, signature.counted_at = max(signature.last_at, at), self._latest
         self._period(at).differences[signature.number] += 1
-        if signature.number not in switch.unresolved:
+        signature.resolved_at = None
+        if signature.number not in switch.unresolved and self._take(_UNRESOLVED_COST):
             switch.unresolved.add(signature.number)
             signature.unresolved += 1
-            signature.resolved_at = None
         if evidence is not None and signature.example is None:
             self._signatures.keep_example(signature, Example(at, switch.client, switch.datapath_id, evidence))
 
@@ -294,6 +300,7 @@ class MasterSums:
                 switch.unresolved.discard(old)
                 if new in switch.unresolved and (kept := self._signatures.get(new)) is not None:
                     kept.unresolved -= 1
+                    self._give(_UNRESOLVED_COST)
                 switch.unresolved.add(new)
 
     def _take(self, count: int) -> bool:
@@ -343,14 +350,11 @@ class SwitchResults:
         self._sums.session_ended(self, at, reason)
 
     def resolved(self, at: float) -> None:
-        for number in self.unresolved:
-            self._sums.resolved(number, at)
-        self.unresolved.clear()
+        self._sums.resolved(self, at)
 
     def close(self, at: float) -> None:
-        """Notice that the switch's connection has ended, and with it the tables that differed."""
-        self.resolved(at)
-        self._sums.closed(self)
+        """Notice that the switch's connection has ended."""
+        self._sums.closed(self, at)
 
 
 class Comparisons:
