@@ -28,7 +28,7 @@ from natmirror.openflow.messages import Message
 from natmirror.openflow.session import SwitchSession
 from natmirror.openflow.tables.model import Model
 from natmirror.openflow.tables.state import NotFollowed
-from natmirror.reasons import EndReason
+from natmirror.reasons import EndReason, WithheldReason
 from natmirror.rules import Mirror
 
 _SHORTEST_PAUSE = 0.001  # seconds until a judge works again
@@ -70,8 +70,9 @@ class _JudgedSession:
     def passed(self, message: Message) -> None:
         self._report(Judge.told, message)
 
-    def withheld(self, message: Message) -> None:
-        self._report(Judge.withheld, message)
+    def withheld(self, message: Message, reason: WithheldReason) -> None:
+        is_wanted = reason is not WithheldReason.NOT_WANTED
+        self._report(partial(Judge.withheld, is_wanted=is_wanted), message)
 
     def took(self, message: Message) -> None:
         self._report(Judge.from_master, message)
@@ -177,7 +178,11 @@ class Judges:
         """Report that a master without an open session does not get a message of the switch."""
         judged, name = master.connection.judged, master.mirror.name
         if judged is not None and name in judged.collectors:
-            self.report(master.connection, lambda judge, now: judge.withheld(name, message, now), len(message.raw))
+            self.report(
+                master.connection,
+                lambda judge, now: judge.withheld(name, message, now, is_wanted=True),
+                len(message.raw),
+            )
 
     def heard(self, master: MasterSession) -> None:
         """Report a session's beginning, if these are the first bytes of its master."""
