@@ -7,9 +7,10 @@ has no room is counted without its words.
 
 from collections import Counter, deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from natmirror.openflow.comparison.conditions import AGREED_COST, Agreed
+from natmirror.openflow.comparison.found import MAX_LINES, Found, SessionEnd, TablesNow, nothing_found
 from natmirror.openflow.comparison.lags import LagHistogram, bucket_of
 from natmirror.openflow.comparison.periods import PERIOD_COST, Period, Periods
 from natmirror.openflow.comparison.results import (
@@ -22,13 +23,11 @@ from natmirror.openflow.comparison.results import (
     Evidence,
 )
 from natmirror.openflow.comparison.shown import ComparisonEntry, TableState
-from natmirror.openflow.comparison.signatures import Example, Level, Signature, Signatures
+from natmirror.openflow.comparison.signatures import Example, Signature, Signatures
 from natmirror.openflow.tables.state import Account
 
 _MAX_ENDS = 16
 """The latest ends of sessions that are kept."""
-MAX_LINES = 20
-"""Rules that differ now and are shown."""
 _BASE_COST = 4000 + AGREED_COST
 """Bytes that Python needs for the sums of a master without periods and signatures."""
 _LINES_OF_SWITCH, _MAX_LINE_LEN = 5, 300
@@ -36,50 +35,6 @@ _SWITCH_COST = 1000 + _LINES_OF_SWITCH * _MAX_LINE_LEN
 """Bytes for a connection."""
 _UNRESOLVED_COST = 100
 """Bytes for a connection's difference that is not resolved."""
-
-
-@dataclass(slots=True)
-class SessionEnd:
-    """A session that its master has ended."""
-
-    at: float
-    client: str
-    reason: str
-
-
-@dataclass(slots=True)
-class TablesNow:
-    """The tables of switches as they are now."""
-
-    differing: list[str] = field(default_factory=list)
-    differing_count: int = 0
-    doubtful: int = 0
-    followed: int = 0
-    not_followed: Counter[str] = field(default_factory=Counter)
-    connections: int = 0
-    sessions: int = 0
-    """Connections with a session of the master."""
-
-
-@dataclass(slots=True)
-class Found:
-    """What was found about a master since a moment, as a value that another thread may keep."""
-
-    began_at: float
-    """When the first connection was compared; the moment itself if none was."""
-    window: Period
-    earlier_differences: int
-    agreed: Agreed
-    signatures: list[tuple[Signature, Level, int]]
-    """Each with what its family is kept apart by, and the number of its differences in the window."""
-    tables: TablesNow
-    ends: list[SessionEnd]
-    held: int
-
-
-def nothing_found(moment: float) -> Found:
-    """Return what an engine has found that has compared nothing."""
-    return Found(moment, Period(moment, moment), 0, Agreed(), [], TablesNow(), [], 0)
 
 
 class MasterSums:

@@ -9,12 +9,12 @@ at the lag.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from natmirror.openflow.comparison.found import Found
 from natmirror.openflow.comparison.lags import quantile
 from natmirror.openflow.comparison.noise import Weighed, comparable, weigh
 from natmirror.openflow.comparison.numbers import duration, share, times
 from natmirror.openflow.comparison.results import AnswerResult, DifferenceKind, NotComparable
 from natmirror.openflow.comparison.shown import Verdict
-from natmirror.openflow.comparison.sums import Found
 
 AT_LEAST = 100
 """Fewer comparable answers are too few: a difference in 3 of 100 answers would be missed in 5 of 100 cases (the rule of
