@@ -20,6 +20,7 @@ from natmirror.engine.shown import Snapshot, SwitchDecisions
 from natmirror.fastpath import Look, ServiceLook
 from natmirror.linux.nftables import ServiceBackend
 from natmirror.mirror.shown import FlowEntry
+from natmirror.openflow.comparison.sums import Found
 from natmirror.replication.engine_adapter import EngineAdapter
 from natmirror.rules import Mirror, Rules
 from natmirror.rules.reload import Kept
@@ -75,6 +76,11 @@ class EngineProxy:
         """Return the engine's counters."""
         snapshot: Snapshot = self._ask(lambda: self._engine.snapshot(time.monotonic()))
         return snapshot
+
+    def found(self, service: str, mirror: str, moment: float) -> Found:
+        """Return what was found about a master since a moment of the engine's clock."""
+        found: Found = self._ask(lambda: self._engine.comparisons.since(service, mirror, moment))
+        return found
 
     def clients(self, most: int) -> tuple[dict[bytes, bool], bool]:
         """Return what Engine.clients() returns."""
