@@ -71,7 +71,7 @@ int nm_turn_is_kept(const nm_bucket *peer, int price) { return peer->left < pric
 
 int nm_turn_take(nm_bucket *peer, int price, int is_genuine)
 {
-    double whole = is_genuine ? price : price + peer->surcharge;
+    double whole = price + (is_genuine ? 0.0 : peer->surcharge);
     if (peer->left < whole + (is_genuine ? 0 : NM_TURNS_KEPT)) {
         peer->refused++;
         if (!is_genuine && peer->surcharge < NM_TURNS_SURCHARGE)
