@@ -67,7 +67,10 @@ nm_bucket *nm_turns_of(nm_turns *turns, const uint8_t *address, const uint8_t *m
     return one;
 }
 
-int nm_turn_is_kept(const nm_bucket *peer, int price) { return peer->left < price + peer->surcharge + NM_TURNS_KEPT; }
+int nm_turn_favours_genuine(const nm_bucket *peer, int price)
+{
+    return peer->surcharge || peer->left < price + NM_TURNS_KEPT;
+}
 
 int nm_turn_take(nm_bucket *peer, int price, int is_genuine)
 {

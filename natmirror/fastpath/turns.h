@@ -58,8 +58,8 @@ void nm_turns_free(nm_turns *turns);
 /* Return the bucket, with its tokens now, of the peer with this IPv4 address; `more` is NULL, or what tells several
  * buckets of one address apart. It is the peer's until the next call. */
 nm_bucket *nm_turns_of(nm_turns *turns, const uint8_t *address, const uint8_t *more, double now);
-/* Return whether a turn at this price, with the surcharge, is left for genuine packets alone. */
-int nm_turn_is_kept(const nm_bucket *peer, int price);
+/* Return whether genuine packets alone get a turn at this price, or get it without the surcharge. */
+int nm_turn_favours_genuine(const nm_bucket *peer, int price);
 /* Take a turn at this price, and the surcharge unless the packet is genuine. Return 0 if the peer has too few tokens left
  * for it; then the surcharge grows. */
 int nm_turn_take(nm_bucket *peer, int price, int is_genuine);

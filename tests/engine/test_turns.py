@@ -151,6 +151,16 @@ def test_some_strays_cost_a_client_few_turns() -> None:
     }
 
 
+def test_genuine_packets_cost_no_surcharge() -> None:
+    connection = established()
+    forge(connection)
+    connection.now += lib.NM_TURNS_BURST / lib.NM_TURNS_RATE
+    for _ in range(GENUINE):
+        connection.from_client("PA", b"late", at=4)  # behind a gap
+    over_limit = connection.engine.snapshot(connection.now)["packets_over_limit"]
+    assert PuntReason.OUT_OF_ORDER not in over_limit
+
+
 def test_strays_leave_a_client_the_surcharge_too() -> None:
     """Otherwise, anyone who floods in a client's name could keep it from every further turn."""
     one = engine()
