@@ -132,7 +132,7 @@ def _differences(
             "counts": one.is_counted,
             "twin_count": one.twin_count,
             "chance": None if one.chance is None else float(f"{one.chance:.2g}"),
-            "where": one.signature.causes.where(found.agreeing),
+            "where": one.signature.where(found.agreed),
             "first_at": clock.show(one.signature.first_at),
             "last_at": clock.show(one.signature.last_at),
             "resolved_at": None if one.signature.resolved_at is None else clock.show(one.signature.resolved_at),

@@ -47,7 +47,7 @@ def sums(now: float = 0.0) -> MasterSums:
 
 
 def equal(at: float = 0.0, fields: Mapping[str, int] | None = None, lag: float | None = 0.001) -> ComparedAnswer:
-    return ComparedAnswer(at, AnswerResult.EQUAL, fields=fields, lag=lag)
+    return ComparedAnswer(at, AnswerResult.EQUAL, fields=fields, lag=lag, has_rules=True)
 
 
 def differs(

@@ -186,7 +186,7 @@ class Judges:
             return
         session.has_joined = True
         rule, connection = self._rule_of(master), master.connection
-        judged, name, datapath = session.judged, master.mirror.name, connection.datapath
+        judged, name = session.judged, master.mirror.name
         if rule is None or judged is None or connection.judged is not judged:
             return
         if name not in judged.collectors:
@@ -196,8 +196,14 @@ class Judges:
         collector = judged.collectors[name]
         if judged.why_stopped is not None:
             self._report_stopped(collector, judged.why_stopped)
-        collector.datapath_id = None if datapath is None else datapath.identity.datapath_id
+        self.switch_known(connection)
         self.report(connection, lambda judge, now: judge.joined(name, collector, now, warm_up=rule.warm_up))
+
+    def switch_known(self, connection: Connection) -> None:
+        """Note the switch's datapath id, if it is known, for what is found out about it."""
+        if connection.judged is not None and connection.datapath is not None:
+            for collector in connection.judged.collectors.values():
+                collector.datapath_id = connection.datapath.identity.datapath_id
 
     def leg_ended(self, master: MasterSession, reason: EndReason) -> None:
         """Note why a session's leg has ended; session_ended() reports it, after the rest of the master's bytes."""

@@ -154,6 +154,7 @@ class Relay:
         is_another = connection.datapath is not None and connection.datapath.identity != datapath.identity
         connection.datapath = datapath
         self._directory.set_switch(connection.name, datapath)
+        self._judges.switch_known(connection)
         if is_another:  # the connection's earlier switch was wrong
             yield from self._end_all(connection, EndReason.ANOTHER_SWITCH)
         for master in connection.masters:

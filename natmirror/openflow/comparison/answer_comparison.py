@@ -62,6 +62,8 @@ class _Comparison:
     is_reported: bool = False
     is_different: bool = False
     """Whether a difference was reported."""
+    is_equal: bool = False
+    """Whether it was reported that nothing differs."""
     theirs: Answer = field(default_factory=Answer)
     """Production's."""
     mine: Answer = field(default_factory=Answer)
@@ -245,7 +247,7 @@ class AnswerComparison:
 
     def _end(self, one: _Comparison) -> None:
         """Forget a comparison; orders that came after its report, and that only one side has, answer nothing."""
-        if not one.is_different and one.told_at is not None:
+        if one.is_equal:
             theirs, mine = one.left
             for effects, is_mirror in ((theirs, False), (mine, True)):
                 for effect in effects:
@@ -268,6 +270,7 @@ class AnswerComparison:
 
     def _report_equal(self, one: _Comparison) -> None:
         assert one.told_at is not None
+        one.is_equal = True
         is_late = one.mine.effects and one.mine.first_at - one.told_at > PATIENCE
         self._report(one, AnswerResult.LATE if is_late else AnswerResult.EQUAL)
 
@@ -281,7 +284,7 @@ class AnswerComparison:
         shown = evidence(one.cause, one.theirs.effects, one.mine.effects)
         found = tuple(dict.fromkeys(one.difference for one in differences(theirs, mine)))
         result = AnswerResult.DIFFERS
-        if not one.mine.effects:
+        if one.mine.last_at == -inf:
             found, result = (NO_ANSWER,), AnswerResult.UNANSWERED
         self._send(one, ComparedAnswer(one.cause.at, result, None, found, one.cause.fields, _lag(one), shown))
 
@@ -289,7 +292,8 @@ class AnswerComparison:
         if result is AnswerResult.EQUAL and one.mine.effects:
             self.agreed_at = one.cause.at
         lag = None if why_not is not None else _lag(one)
-        self._send(one, ComparedAnswer(one.cause.at, result, why_not, (), one.cause.fields, lag))
+        has_rules = any(effect.sent is None for effect in one.theirs.effects)
+        self._send(one, ComparedAnswer(one.cause.at, result, why_not, (), one.cause.fields, lag, has_rules=has_rules))
 
     def _send(self, one: _Comparison, compared: ComparedAnswer) -> None:
         one.is_reported = True

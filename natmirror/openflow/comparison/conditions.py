@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from natmirror.openflow.bodies.elements import MatchField
 from natmirror.openflow.bodies.match_text import match_text
+from natmirror.openflow.comparison.results import DifferenceKind
 
 _ORDER = (
     *("eth_type", "ip_proto", "icmpv4_type", "icmpv6_type", "tcp_dst", "udp_dst", "sctp_dst", "tcp_src", "udp_src"),
@@ -28,8 +29,10 @@ _MAX_VALUES = 4
 _MIN_CAUSES = 3
 """Fewer have something in common by chance."""
 _BITS = 4096
-AGREEING_COST = len(_ORDER) * (_BITS // 8 + 100)
+AGREED_COST = 2 * len(_ORDER) * (_BITS // 8 + 100)
 """Bytes of memory for the values of agreeing causes."""
+_OF_RULES = frozenset((DifferenceKind.RULE_MISSING, DifferenceKind.RULE_DIFFERENT, DifferenceKind.RULE_KEPT))
+"""Differences that only an answer can have in which production changes rules."""
 
 
 class Agreeing:
@@ -55,18 +58,42 @@ class Agreeing:
         bit = _bit(value)
         return name in self._bits and bool(self._bits[name][bit >> 3] >> (bit & 7) & 1)
 
-    def copy(self) -> "Agreeing":
-        """Return a copy for another thread."""
-        made = Agreeing()
-        made.merge(self)
-        return made
-
     def merge(self, other: "Agreeing") -> None:
         """Take all causes of another one."""
         self.count += other.count
         for name, bits in other._bits.items():
             mine = int.from_bytes(self._bits.get(name, b"")) | int.from_bytes(bits)
             self._bits[name] = bytearray(mine.to_bytes(_BITS // 8))
+
+
+@dataclass(slots=True)
+class Agreed:
+    """The causes with equal answers: all, and those for which production changes rules. A learning switch floods many
+    ARP requests and makes rules for few, so that a missing rule for ARP shows beside the latter alone."""
+
+    all: Agreeing = field(default_factory=Agreeing)
+    with_rules: Agreeing = field(default_factory=Agreeing)
+
+    def add(self, fields: Mapping[str, int], *, has_rules: bool) -> None:
+        """Take the fields of a cause."""
+        self.all.add(fields)
+        if has_rules:
+            self.with_rules.add(fields)
+
+    def beside(self, kind: DifferenceKind) -> Agreeing:
+        """Return those that a difference of this kind is to be compared with."""
+        return self.with_rules if kind in _OF_RULES else self.all
+
+    def copy(self) -> "Agreed":
+        """Return a copy for another thread."""
+        made = Agreed()
+        made.merge(self)
+        return made
+
+    def merge(self, other: "Agreed") -> None:
+        """Take all causes of another one."""
+        self.all.merge(other.all)
+        self.with_rules.merge(other.with_rules)
 
 
 def _bit(value: int) -> int:

@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from natmirror.openflow.comparison.conditions import AGREEING_COST, Agreeing
+from natmirror.openflow.comparison.conditions import AGREED_COST, Agreed
 from natmirror.openflow.comparison.lags import LagHistogram, bucket_of
 from natmirror.openflow.comparison.periods import PERIOD_COST, Period, Periods
 from natmirror.openflow.comparison.results import (
@@ -29,7 +29,7 @@ _MAX_ENDS = 16
 """The latest ends of sessions that are kept."""
 MAX_LINES = 20
 """Rules that differ now and are shown."""
-_BASE_COST = 4000 + AGREEING_COST
+_BASE_COST = 4000 + AGREED_COST
 """Bytes that Python needs for the sums of a master without periods and signatures."""
 _LINES_OF_SWITCH, _MAX_LINE_LEN = 5, 300
 _SWITCH_COST = 1000 + _LINES_OF_SWITCH * _MAX_LINE_LEN
@@ -65,7 +65,7 @@ class Found:
     """When the first connection was compared; the moment itself if none was."""
     window: Period
     earlier_differences: int
-    agreeing: Agreeing
+    agreed: Agreed
     signatures: list[tuple[Signature, Level, int]]
     """Each with what its family is kept apart by, and the number of its differences in the window."""
     tables: TablesNow
@@ -75,7 +75,7 @@ class Found:
 
 def nothing_found(moment: float) -> Found:
     """Return what an engine has found that has compared nothing."""
-    return Found(moment, Period(moment, moment), 0, Agreeing(), [], TablesNow(), [], 0)
+    return Found(moment, Period(moment, moment), 0, Agreed(), [], TablesNow(), [], 0)
 
 
 class MasterSums:
@@ -88,7 +88,7 @@ class MasterSums:
         self._has_room = self._take(_BASE_COST)
         self._periods = Periods()
         self._periods_cost = 0
-        self._agreeing = Agreeing()
+        self._agreed = Agreed()
         self._signatures = Signatures(account, self._renumber)
         self._switches: dict[SwitchResults, None] = {}
         self._ends: deque[SessionEnd] = deque(maxlen=_MAX_ENDS)
@@ -139,7 +139,7 @@ class MasterSums:
             self._began_at,
             window,
             sum(self._differences.values()) - in_window,
-            self._agreeing.copy(),
+            self._agreed.copy(),
             [
                 (one.copy(), self._signatures.level(one.family), window.differences[one.number])
                 for one in self._signatures
@@ -178,7 +178,7 @@ class MasterSums:
             self._lags.add(compared.lag)
             period.lags[bucket_of(compared.lag)] += 1
         if compared.result is AnswerResult.EQUAL and compared.fields is not None and self._has_room:
-            self._agreeing.add(compared.fields)
+            self._agreed.add(compared.fields, has_rules=compared.has_rules)
         found: dict[int, Signature] = {}  # each counts once, since a rate is a share of the answers
         for difference in compared.differences:
             signature = self._signature_of(difference, compared.at, is_asked=True)

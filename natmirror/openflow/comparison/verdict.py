@@ -71,7 +71,7 @@ def judge(found: Found, twin: Found | None, open_sessions: int, limits: Limits) 
 
 def in_words(one: Weighed, found: Found) -> str:
     """Return a difference with what all of its causes have in common."""
-    where = one.signature.causes.where(found.agreeing)
+    where = one.signature.where(found.agreed)
     return one.signature.text + (f", all where {where}" if where else "")
 
 

@@ -64,7 +64,7 @@ def test_the_causes_of_a_difference_have_something_in_common() -> None:
     answer(switch, equal(fields=IP), differs(MISSING, fields=ARP), times=5)
     found = made.since(0.0)
     [(signature, _, _)] = found.signatures
-    assert signature.causes.where(found.agreeing) == "arp"
+    assert signature.where(found.agreed) == "arp"
 
 
 def test_a_difference_that_is_reported_late_is_kept() -> None:
