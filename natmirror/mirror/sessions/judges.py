@@ -199,6 +199,7 @@ class Judges:
             judged.collectors[name] = sums.of_switch(show(connection.client))
             self._collecting[master.service_name, name] += 1
         collector = judged.collectors[name]
+        collector.has_session = True
         if judged.why_stopped is not None:
             self._report_stopped(collector, judged.why_stopped)
         self.switch_known(connection)
@@ -214,6 +215,12 @@ class Judges:
         """Note why a session's leg has ended; session_ended() reports it, after the rest of the master's bytes."""
         if (session := self._sessions.get(master.number)) is not None:
             session.end = reason, not master.connection.has_ended
+            self._note_end(session)
+
+    def _note_end(self, session: _JudgedSession) -> None:
+        """Note for what is found out that the master has no session now."""
+        if session.judged is not None and (collector := session.judged.collectors.get(session.name)) is not None:
+            collector.has_session = False
 
     def session_ended(self, connection: Connection, number: int) -> None:
         """Report the end of a session, after all bytes of its master."""
@@ -319,7 +326,8 @@ class Judges:
 
     def forget_session(self, number: int) -> None:
         """Forget a session whose end is not reported, because entries of the read queue are lost."""
-        self._sessions.pop(number, None)
+        if (session := self._sessions.pop(number, None)) is not None:
+            self._note_end(session)
 
     # Rules
 
