@@ -21,7 +21,7 @@ from natmirror.openflow.tables.steps import Steps
 
 PATIENCE = 2.0
 """Seconds after which a master's answer is late."""
-_QUIET = 2 * BURST  # seconds without an order after which an answer is complete
+_QUIET = 3 * BURST  # seconds without an order after which an answer is complete
 _BOTH_ANSWERED = PATIENCE + 1.0  # seconds after which two answers differ
 _MAX_EFFECTS = 32  # of one side's answer
 _COST = 700  # bytes that Python needs for a comparison besides its effects
