@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from natmirror.api import times
+from natmirror.openflow.comparison.found import Found
 from natmirror.openflow.comparison.lags import quantile
 from natmirror.openflow.comparison.noise import Weighed, comparable
 from natmirror.openflow.comparison.results import AnswerResult, NotComparable
@@ -18,7 +19,6 @@ from natmirror.openflow.comparison.shown import (
     VerdictEntry,
 )
 from natmirror.openflow.comparison.signatures import Example
-from natmirror.openflow.comparison.sums import Found
 from natmirror.openflow.comparison.verdict import Outcome
 from natmirror.rules import Mirror
 
@@ -49,12 +49,11 @@ def verdict_entry(
     found: Found,
     twin: Found | None,
     outcome: Outcome,
-    sessions: int,
     clock: Clock,
     *,
     with_messages: bool,
 ) -> VerdictEntry:
-    """Return a verdict. ``sessions``: those that the master has now."""
+    """Return a verdict."""
     window = found.window
     return {
         "service": service,
@@ -72,7 +71,7 @@ def verdict_entry(
         "twin_tables": None if twin is None else _tables(twin),
         "frames": {"walked": window.walked, "alike": window.alike},
         "sessions": {
-            "open": sessions,
+            "open": found.tables.sessions,
             "connections": found.tables.connections,
             "ended": window.sessions_ended,
             "latest_ended": [

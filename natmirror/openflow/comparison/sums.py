@@ -7,9 +7,10 @@ has no room is counted without its words.
 
 from collections import Counter, deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from natmirror.openflow.comparison.conditions import AGREED_COST, Agreed
+from natmirror.openflow.comparison.found import MAX_LINES, Found, SessionEnd, TablesNow, nothing_found
 from natmirror.openflow.comparison.lags import LagHistogram, bucket_of
 from natmirror.openflow.comparison.periods import PERIOD_COST, Period, Periods
 from natmirror.openflow.comparison.results import (
@@ -22,60 +23,18 @@ from natmirror.openflow.comparison.results import (
     Evidence,
 )
 from natmirror.openflow.comparison.shown import ComparisonEntry, TableState
-from natmirror.openflow.comparison.signatures import Example, Level, Signature, Signatures
+from natmirror.openflow.comparison.signatures import Example, Signature, Signatures
 from natmirror.openflow.tables.state import Account
 
 _MAX_ENDS = 16
 """The latest ends of sessions that are kept."""
-MAX_LINES = 20
-"""Rules that differ now and are shown."""
 _BASE_COST = 4000 + AGREED_COST
 """Bytes that Python needs for the sums of a master without periods and signatures."""
 _LINES_OF_SWITCH, _MAX_LINE_LEN = 5, 300
 _SWITCH_COST = 1000 + _LINES_OF_SWITCH * _MAX_LINE_LEN
 """Bytes for a connection."""
-
-
-@dataclass(slots=True)
-class SessionEnd:
-    """A session that its master has ended."""
-
-    at: float
-    client: str
-    reason: str
-
-
-@dataclass(slots=True)
-class TablesNow:
-    """The tables of switches as they are now."""
-
-    differing: list[str] = field(default_factory=list)
-    differing_count: int = 0
-    doubtful: int = 0
-    followed: int = 0
-    not_followed: Counter[str] = field(default_factory=Counter)
-    connections: int = 0
-
-
-@dataclass(slots=True)
-class Found:
-    """What was found about a master since a moment, as a value that another thread may keep."""
-
-    began_at: float
-    """When the first connection was compared; the moment itself if none was."""
-    window: Period
-    earlier_differences: int
-    agreed: Agreed
-    signatures: list[tuple[Signature, Level, int]]
-    """Each with what its family is kept apart by, and the number of its differences in the window."""
-    tables: TablesNow
-    ends: list[SessionEnd]
-    held: int
-
-
-def nothing_found(moment: float) -> Found:
-    """Return what an engine has found that has compared nothing."""
-    return Found(moment, Period(moment, moment), 0, Agreed(), [], TablesNow(), [], 0)
+_UNRESOLVED_COST = 100
+"""Bytes for a connection's difference that is not resolved."""
 
 
 class MasterSums:
@@ -90,6 +49,7 @@ class MasterSums:
         self._periods_cost = 0
         self._agreed = Agreed()
         self._signatures = Signatures(account, self._renumber)
+        self._folds = 0  # of signatures
         self._switches: dict[SwitchResults, None] = {}
         self._ends: deque[SessionEnd] = deque(maxlen=_MAX_ENDS)
         self._latest = now
@@ -132,8 +92,21 @@ class MasterSums:
 
     def since(self, moment: float) -> Found:
         """Return what was found since a moment."""
+        return next(found for found in self.steps(moment) if found is not None)
+
+    def steps(self, moment: float) -> Iterator[Found | None]:
+        """Yield what was found since a moment, after a None for each step on the way."""
         moment = max(moment, self._began_at)
-        window = self._periods.since(moment)
+        folds, window = -1, None
+        while folds != self._folds:  # else counts of signatures that became part of others meanwhile would be lost
+            folds = self._folds
+            for window in self._periods.since(moment):
+                if window is None:
+                    yield None
+        assert window is not None
+        yield self._found(window, moment)
+
+    def _found(self, window: Period, moment: float) -> Found:
         in_window = sum(window.differences.values()) + window.other_differences
         return Found(
             self._began_at,
@@ -153,6 +126,7 @@ class MasterSums:
     def _tables_now(self) -> TablesNow:
         now = TablesNow(connections=len(self._switches))
         for switch in self._switches:
+            now.sessions += switch.has_session
             if (tables := switch.tables) is None:
                 continue
             now.differing_count += tables.differing_count
@@ -216,15 +190,19 @@ class MasterSums:
         if (signature := self._signature_of(difference, at, is_asked=False)) is not None:
             self._count(switch, signature, at, None)
 
-    def resolved(self, number: int, at: float) -> None:
-        """Note that a switch no longer shows a difference."""
-        if (signature := self._signatures.get(number)) is not None:
-            signature.unresolved -= 1
-            if not signature.unresolved:
-                signature.resolved_at = at
+    def resolved(self, switch: "SwitchResults", at: float) -> None:
+        """Note that a switch no longer shows its differences."""
+        for number in switch.unresolved:
+            if (signature := self._signatures.get(number)) is not None:
+                signature.unresolved -= 1
+                if not signature.unresolved:
+                    signature.resolved_at = at
+        self._give(_UNRESOLVED_COST * len(switch.unresolved))
+        switch.unresolved.clear()
 
-    def closed(self, switch: "SwitchResults") -> None:
-        """Forget a connection that has ended."""
+    def closed(self, switch: "SwitchResults", at: float) -> None:
+        """Forget a connection that has ended, and with it the tables that differed."""
+        self.resolved(switch, at)
         del self._switches[switch]
         if switch.has_room:
             self._give(_SWITCH_COST)
@@ -243,21 +221,20 @@ class MasterSums:
         signature.count += 1
         signature.last_at, signature.counted_at = max(signature.last_at, at), self._latest
         self._period(at).differences[signature.number] += 1
-        if signature.number not in switch.unresolved:
+        signature.resolved_at = None
+        if signature.number not in switch.unresolved and self._take(_UNRESOLVED_COST):
             switch.unresolved.add(signature.number)
             signature.unresolved += 1
-            signature.resolved_at = None
         if evidence is not None and signature.example is None:
             self._signatures.keep_example(signature, Example(at, switch.client, switch.datapath_id, evidence))
 
     def _period(self, at: float) -> Period:
         """Return the period in which a report is counted: the present one, also for what happened a little before."""
         self._latest = max(self._latest, at)
-        period = self._periods.at(self._latest)
-        if period.begins_at == self._latest:
+        if self._periods.begin(self._latest):
             self._signatures.forget_before(self._periods.begin_at)
             self._account_periods()
-        return period
+        return self._periods.at(self._latest)
 
     def _account_periods(self) -> None:
         """Take the memory of the periods; without it, forget the examples."""
@@ -271,12 +248,14 @@ class MasterSums:
         self._periods_cost += more
 
     def _renumber(self, old: int, new: int) -> None:
+        self._folds += 1
         self._periods.renumber(old, new)
         for switch in self._switches:
             if old in switch.unresolved:
                 switch.unresolved.discard(old)
                 if new in switch.unresolved and (kept := self._signatures.get(new)) is not None:
                     kept.unresolved -= 1
+                    self._give(_UNRESOLVED_COST)
                 switch.unresolved.add(new)
 
     def _take(self, count: int) -> bool:
@@ -299,6 +278,8 @@ class SwitchResults:
         """The switch's address and port."""
         self.datapath_id: int | None = None
         """The switch's datapath id, once it is known."""
+        self.has_session = False
+        """Whether the master has a session for the connection now."""
         self.has_room = False
         """Whether its memory is on the account: without, no rules that differ are kept."""
         self.tables: ComparedTables | None = None
@@ -324,14 +305,11 @@ class SwitchResults:
         self._sums.session_ended(self, at, reason)
 
     def resolved(self, at: float) -> None:
-        for number in self.unresolved:
-            self._sums.resolved(number, at)
-        self.unresolved.clear()
+        self._sums.resolved(self, at)
 
     def close(self, at: float) -> None:
-        """Notice that the switch's connection has ended, and with it the tables that differed."""
-        self.resolved(at)
-        self._sums.closed(self)
+        """Notice that the switch's connection has ended."""
+        self._sums.closed(self, at)
 
 
 class Comparisons:
@@ -355,10 +333,12 @@ class Comparisons:
         """Return the sums with their service and mirror."""
         return iter(self._sums.items())
 
-    def since(self, service: str, mirror: str, moment: float) -> Found:
-        """Return what was found about a master since a moment."""
-        sums = self.get(service, mirror)
-        return nothing_found(moment) if sums is None else sums.since(moment)
+    def steps(self, service: str, mirror: str, moment: float) -> Iterator[Found | None]:
+        """Yield what was found about a master since a moment, after a None for each step on the way."""
+        if (sums := self.get(service, mirror)) is None:
+            yield nothing_found(moment)
+        else:
+            yield from sums.steps(moment)
 
     def show(self, service: str, mirror: str) -> ComparisonEntry | None:
         """Return a master's sums since the start as values for JSON; None if nothing was compared."""
