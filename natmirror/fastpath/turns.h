@@ -27,11 +27,11 @@
 
 #include <stdint.h>
 
-/* A packet that Python decides costs the thread 20 to 120 us, by machine and kind (make junk), and a connection that never
- * opens costs three: SYN, SYN-ACK and RST, 50 to 250 us. So a flood with the full surcharge has at most some 6 % of the
- * thread's time, and a peer that stays just within its turns, at worst, 60 %. After a pause, it makes the others wait once
- * for what it has in store: 125 ms at most. Both parts of the store have room for what a client sends at once while a leg
- * connects or repairs a loss. */
+/* A packet that Python decides costs the thread 20 to 120 us, by machine and kind (make junk), and a connection that
+ * never opens costs three: SYN, SYN-ACK and RST, 50 to 250 us. So a flood with the full surcharge has at most some 6 % of
+ * the thread's time, and a peer that stays just within its turns, at worst, 60 %. After a pause, it makes the others wait
+ * once for what it has in store: 125 ms at most. Both parts of the store have room for what a client sends at once while
+ * a leg connects or repairs a loss. */
 #define NM_TURNS_RATE 10000.0 /* tokens that a peer gets each second */
 #define NM_TURNS_BURST 3000.0 /* tokens that a peer can have in store */
 #define NM_TURNS_KEPT 1000.0  /* of these, for genuine packets alone */
@@ -60,8 +60,8 @@ void nm_turns_free(nm_turns *turns);
 nm_bucket *nm_turns_of(nm_turns *turns, const uint8_t *address, const uint8_t *more, double now);
 /* Return whether genuine packets alone get a turn at this price, or get it without the surcharge. */
 int nm_turn_favours_genuine(const nm_bucket *peer, int price);
-/* Take a turn at this price, and the surcharge unless the packet is genuine. Return 0 if the peer has too few tokens left
- * for it; then the surcharge grows. */
+/* Take a turn at this price, and the surcharge unless the packet is genuine. Return 0 if the peer has too few tokens
+ * left for it; then the surcharge grows. */
 int nm_turn_take(nm_bucket *peer, int price, int is_genuine);
 /* Note a stray of this peer. */
 void nm_turn_note_stray(nm_bucket *peer);
