@@ -23,6 +23,7 @@ PATIENCE = 2.0
 """Seconds after which a master's answer is late."""
 _QUIET = 3 * BURST  # seconds without an order after which an answer is complete
 _BOTH_ANSWERED = PATIENCE + 1.0  # seconds after which two answers differ
+_SETTLED = 1.0  # seconds without an order after which they do, if both sides have sent the frame on
 _MAX_EFFECTS = 32  # of one side's answer
 _COST = 700  # bytes that Python needs for a comparison besides its effects
 _MAX_CHECKS = 8 * MAX_CAUSES
@@ -43,6 +44,11 @@ class Answer:
     """Whether all its effects are kept."""
     elsewhere: list[Effect] = field(default_factory=list)
     """Effects of the other side that this side has had for another PACKET_IN, or for none."""
+
+    @property
+    def frames(self) -> int:
+        """How often it sends a frame on."""
+        return sum(one.sent is not None for one in self.effects)
 
     def add(self, effect: Effect) -> bool:
         """Add an effect; return False if there are too many."""
@@ -230,6 +236,8 @@ class AnswerComparison:
                 self._check_at(one, due_at)
             return
         due_at = one.told_at + (_BOTH_ANSWERED if have_both else HORIZON)
+        if one.theirs.frames and one.theirs.frames == one.mine.frames:
+            due_at = min(due_at, max(one.theirs.last_at, one.mine.last_at, one.told_at) + _SETTLED)
         if now < due_at:
             self._check_at(one, due_at)
             return
