@@ -13,8 +13,7 @@ from natmirror.fastpath import ClientMemory
 from natmirror.openflow.comparison.judge import Judge
 from natmirror.openflow.comparison.sums import SwitchResults
 
-JUDGE_COST = 16_000
-"""Bytes that Python needs for a judge's own objects."""
+_JUDGE_COST, _PAIR_COST = 8000, 9000  # bytes that Python needs for a judge's own objects, and those of each master
 _FRACTION = 4  # judges may hold a quarter of the memory, and a quarter of a client's
 
 
@@ -106,3 +105,8 @@ class Judged:
     """Why the connection is not followed any more; None while it is."""
     collectors: dict[str, SwitchResults] = field(default_factory=dict)
     """Those of the masters that are, or were, judged, by name."""
+
+    def count(self) -> bool:
+        """Take or give back memory for what the judge keeps besides rules; return False if there is no more."""
+        held = 0 if self.judge is None else self.judge.held
+        return self.account.keep(_JUDGE_COST + _PAIR_COST * len(self.collectors) + held)

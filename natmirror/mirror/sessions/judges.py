@@ -17,7 +17,7 @@ from functools import partial
 from natmirror.fastpath import ClientMemory
 from natmirror.mirror.faults import Faults, Work
 from natmirror.mirror.ledger import Ledger
-from natmirror.mirror.sessions.judged import JUDGE_COST, JudgeAccount, Judged, JudgesMemory
+from natmirror.mirror.sessions.judged import JudgeAccount, Judged, JudgesMemory
 from natmirror.mirror.sessions.master_session import Connection, MasterSession
 from natmirror.mirror.timers import TimerKind, Timers
 from natmirror.net.endpoint import show
@@ -127,16 +127,18 @@ class Judges:
         if Work.VERDICT in self._faults.off or not any(map(self._rule_of, connection.masters)):
             return
         account = JudgeAccount(self._memory, connection.holder, partial(self._stop, connection, NotFollowed.NO_MEMORY))
-        if not account.keep(JUDGE_COST):
+        judged = Judged(None, account)
+        if connection.judged is not None:
+            judged.collectors = connection.judged.collectors
+        if not judged.count():
             return
         try:
-            judge = Judge(version, account, self.now, is_picked_up=connection.is_picked_up or is_late)
+            judged.judge = Judge(version, account, self.now, is_picked_up=connection.is_picked_up or is_late)
         except Exception as error:
             account.close()
             self._faults.note(Work.VERDICT, show(connection.client), error)
             return
-        earlier = connection.judged
-        connection.judged = Judged(judge, account, collectors={} if earlier is None else earlier.collectors)
+        connection.judged = judged
 
     def _rule_of(self, master: MasterSession) -> Mirror | None:
         """Return a master's mirror as the rules have it now; None if it is not compared."""
@@ -234,16 +236,12 @@ class Judges:
                     return
             due = judged.judge.next_deadline()
             self._timers.set((TimerKind.VERDICT, connection), due and max(due, self.now + _SHORTEST_PAUSE))
-            self._count(connection, judged.judge, judged.account)
+            if not judged.count():
+                judged.judge.give_up(self.now)
+                if not judged.count():
+                    self._stop(connection, NotFollowed.NO_MEMORY)
         except Exception as error:
             self._failed(connection, error)
-
-    def _count(self, connection: Connection, judge: Judge, account: JudgeAccount) -> None:
-        """Take the memory that a judge holds now. Without it, the judge forgets what it can, or is closed."""
-        if not account.keep(JUDGE_COST + judge.held):
-            judge.give_up(self.now)
-            if not account.keep(JUDGE_COST + judge.held):
-                self._stop(connection, NotFollowed.NO_MEMORY)
 
     def _tables_of(self, master: MasterSession, session: _JudgedSession) -> Generator[None, None, Model | None]:
         """Return the flow tables by a master's own orders, after all orders so far; None if they are not known."""

@@ -11,7 +11,7 @@ from natmirror.engine.engine import Engine
 from natmirror.fastpath import ACCEPT, MODIFIED
 from natmirror.mirror.faults import MAX_OF_ONE_KIND
 from natmirror.mirror.sessions import judges
-from natmirror.mirror.sessions.judged import JUDGE_COST
+from natmirror.mirror.sessions.judged import _JUDGE_COST, _PAIR_COST
 from natmirror.mirror.timers import AT_ONCE
 from natmirror.net.checksum import Checksum
 from natmirror.net.endpoint import Endpoint
@@ -24,6 +24,7 @@ from tests.helpers.overrides import override
 from tests.helpers.recording_judge import RecordingJudge
 from tests.helpers.support import CLIENT, MASTER, RULES, assert_adds_up, at, packet
 
+COST = _JUDGE_COST + _PAIR_COST
 ON = OF.replace("protocol: openflow", "protocol: openflow, verdict: on")
 ON_AGAIN = AGAIN.replace("protocol: openflow", "protocol: openflow, verdict: on, warm-up: 7s")
 SAME = at("10.20.0.15", 6653)
@@ -431,12 +432,12 @@ def test_what_a_judge_holds_is_on_its_clients_account(made: list[RecordingJudge]
     one = engine(ON)
     connection, master = introduced(one)
     [judge] = made
-    assert _used(one, connection.now) == _used(plain, connection.now) + JUDGE_COST
+    assert _used(one, connection.now) == _used(plain, connection.now) + COST
     judge.held = 10_000
     assert judge.account.take(5000)
     for each in (master, without):
         each.say(request(Type.FLOW_MOD, 71, FLOW_MOD))
-    assert _used(one, connection.now) == _used(plain, connection.now) + JUDGE_COST + 15_000
+    assert _used(one, connection.now) == _used(plain, connection.now) + COST + 15_000
     for each in (master, without):
         each.connection.from_client("RA")
     assert _used(one, connection.now) == _used(plain, connection.now)
@@ -448,7 +449,7 @@ def test_a_judge_holds_a_quarter_of_its_clients_part(made: list[RecordingJudge])
     one = engine("mirror-memory: 64MiB\n" + ON)
     connection, master = introduced(one)
     [judge] = made
-    most = (4 << 20) // 4 - JUDGE_COST
+    most = (4 << 20) // 4 - COST
     assert not judge.account.take(most + 1)
     judge.held = most - 1000
     master.say(request(Type.FLOW_MOD, 71, FLOW_MOD))
