@@ -7,6 +7,7 @@ from typing import Any
 
 from natmirror.openflow.bodies.actions import encode_actions
 from natmirror.openflow.bodies.elements import NO_BUFFER, Actions, Match, ReservedPort
+from natmirror.openflow.bodies.group_values import GroupMod
 from natmirror.openflow.bodies.instructions import encode_instructions
 from natmirror.openflow.bodies.matches import encode_match
 from natmirror.openflow.bodies.v10_matches import encode_v10_match
@@ -116,6 +117,15 @@ def packet_out(
     else:
         head = pack("!IIH6x", buffer_id, in_port, len(raw))
     return parse(build(version, Type.PACKET_OUT, xid, head + raw + data))
+
+
+def group_mod_message(mod: GroupMod) -> Message:
+    """Return a GROUP_MOD of 1.3 that adds an ALL group."""
+    buckets = b""
+    for one in mod.buckets:
+        raw = encode_actions(V13, one.actions)
+        buckets += pack("!HHII4x", 16 + len(raw), one.weight, one.watch_port, one.watch_group) + raw
+    return parse(build(V13, Type.GROUP_MOD, 0, pack("!HBxI", 0, 0, mod.group_id) + buckets))
 
 
 def flow_removed_message(removed: FlowRemoved, *, version: int = V13) -> Message:

@@ -1,8 +1,9 @@
 """The answers of one mirror's master and of production to the same PACKET_INs, until each comparison is certain.
 
 Answers are equal as soon as both sides have given the same orders and are quiet. What differs waits: the master may be
-late, and an order may have been attributed to another PACKET_IN on one side than on the other. So an order that one
-side lacks is taken from where the same side has it too often; only what is left then is a difference.
+late, and an order may have been attributed to another PACKET_IN on one side than on the other. So a frame that one
+side lacks is taken from an equal PACKET_IN to which the same side has sent it too often; and a rule that the side has
+made at about the same time, for whatever PACKET_IN, is not missing. Only what is left then is a difference.
 """
 
 from collections import OrderedDict
@@ -25,8 +26,8 @@ _MAX_EFFECTS = 32  # of one side's answer
 _COST = 700  # bytes that Python needs for a comparison besides its effects
 _PER_STEP = 8  # comparisons that are looked at in one step
 
-TakeUnasked = Callable[[Effect, bool], Effect | None]
-"""Takes the same effect, of the mirror or of production, from the orders that answer nothing; None if there is none."""
+HasGiven = Callable[[Effect], bool]
+"""Returns whether a side has given the same order at about the same time."""
 
 
 @dataclass(slots=True)
@@ -61,6 +62,8 @@ class _Comparison:
     is_reported: bool = False
     is_different: bool = False
     """Whether a difference was reported."""
+    is_equal: bool = False
+    """Whether it was reported that nothing differs."""
     theirs: Answer = field(default_factory=Answer)
     """Production's."""
     mine: Answer = field(default_factory=Answer)
@@ -77,7 +80,11 @@ class AnswerComparison:
     """The comparison of one mirror's answers."""
 
     def __init__(
-        self, collector: Collector, take_unasked: TakeUnasked, on_left: Callable[[Effect, bool], None]
+        self,
+        collector: Collector,
+        production_has: HasGiven,
+        mirror_has: HasGiven,
+        on_left: Callable[[Effect, bool], None],
     ) -> None:
         """``on_left`` is called for orders of the mirror, or else of production, that come after the report."""
         self.collector = collector
@@ -87,7 +94,8 @@ class AnswerComparison:
         """The same of an equal answer."""
         self.held = 0
         """Bytes that are kept."""
-        self._take_unasked = take_unasked
+        self._production_has = production_has
+        self._mirror_has = mirror_has
         self._on_left = on_left
         self._open: OrderedDict[int, _Comparison] = OrderedDict()
         self._next_at = inf
@@ -218,25 +226,28 @@ class AnswerComparison:
             self._report_unequal(one)
 
     def _borrow(self, one: _Comparison, theirs: list[Effect], mine: list[Effect]) -> Steps[None]:
-        """Take the orders that a side lacks from where it has them too often."""
+        """Take the frames that a side lacks from where it has them too often, and the rules that it has made."""
+        for wanted, answer, has_given in (
+            (theirs, one.mine, self._mirror_has),
+            (mine, one.theirs, self._production_has),
+        ):
+            for effect in [effect for effect in wanted if has_given(effect)]:
+                answer.effects.append(effect)
+                self.held += effect.cost
+        frames, others = ([effect for effect in effects if effect.sent is not None] for effects in (theirs, mine))
         for count, other in enumerate(list(self._open.values()), 1):
-            if not theirs and not mine:
+            if not frames and not others:
                 return
             if other is not one and not other.is_different:
                 is_same_frame = other.cause.frame_key == one.cause.frame_key
-                _move(theirs, other.mine, other.theirs, one.mine, is_same_frame=is_same_frame)
-                _move(mine, other.theirs, other.mine, one.theirs, is_same_frame=is_same_frame)
+                _move(frames, other.mine, other.theirs, one.mine, is_same_frame=is_same_frame)
+                _move(others, other.theirs, other.mine, one.theirs, is_same_frame=is_same_frame)
             if not count % _PER_STEP:
                 yield
-        for wanted, answer, is_mirror in ((theirs, one.mine, True), (mine, one.theirs, False)):
-            for effect in wanted:
-                found = self._take_unasked(effect, is_mirror)
-                if found is not None and answer.add(found):
-                    self.held += found.cost
 
     def _end(self, one: _Comparison) -> None:
         """Forget a comparison; orders that came after its report, and that only one side has, answer nothing."""
-        if not one.is_different and one.told_at is not None:
+        if one.is_equal:
             theirs, mine = one.left
             for effects, is_mirror in ((theirs, False), (mine, True)):
                 for effect in effects:
@@ -259,6 +270,7 @@ class AnswerComparison:
 
     def _report_equal(self, one: _Comparison) -> None:
         assert one.told_at is not None
+        one.is_equal = True
         is_late = one.mine.effects and one.mine.first_at - one.told_at > PATIENCE
         self._report(one, AnswerResult.LATE if is_late else AnswerResult.EQUAL)
 
@@ -272,7 +284,7 @@ class AnswerComparison:
         shown = evidence(one.cause, one.theirs.effects, one.mine.effects)
         found = tuple(dict.fromkeys(one.difference for one in differences(theirs, mine)))
         result = AnswerResult.DIFFERS
-        if not one.mine.effects:
+        if one.mine.last_at == -inf:
             found, result = (NO_ANSWER,), AnswerResult.UNANSWERED
         self._send(one, ComparedAnswer(one.cause.at, result, None, found, one.cause.fields, _lag(one), shown))
 
@@ -296,10 +308,10 @@ def _lag(one: _Comparison) -> float | None:
 
 
 def _move(wanted: list[Effect], source: Answer, against: Answer, into: Answer, *, is_same_frame: bool) -> None:
-    """Move effects that are wanted, and that ``source`` has more often than ``against``. A frame's only for an equal
-    frame."""
+    """Move frames that are wanted, and that ``source`` has more often than ``against``: those of the PACKET_IN only if
+    it is about an equal frame."""
     for effect in list(wanted):
-        if effect.sent is not None and effect.sent.own is None and not is_same_frame:
+        if not is_same_frame and (effect.sent is None or effect.sent.own is None):
             continue
         found = next((one for one in source.effects if one.is_same(effect)), None)
         if found is not None and source.has_more_than(against, effect):

@@ -46,8 +46,8 @@ class Pair:
         self._collector = collector
         self._lasting = Lasting(production.model, model, since)
         self._tables = TableComparison(collector, self._lasting, now)
-        self._programme = Programme(collector, self._lasting)
-        self._answers = AnswerComparison(collector, self._programme.take, self._left)
+        self._programme = Programme(collector, self._lasting, production.has_given, self.mirror.has_given)
+        self._answers = AnswerComparison(collector, production.has_given, self.mirror.has_given, self._left)
         self._warm_at = inf
         self._walked_from = 0
         self._is_unresolved = False
@@ -113,6 +113,7 @@ class Pair:
 
     def ordered(self, message: Message, now: float) -> Steps[None]:
         """Take a message of the master."""
+        self._forget_refused(now)
         effects = yield from self.mirror.ordered(message, now)
         for effect in effects:
             self.effect(effect, is_mirror=True)
@@ -132,8 +133,7 @@ class Pair:
         """Notice that the switch has refused an order of production's: it would refuse the same of the mirror's."""
         plain = plain_of(order.body)
         self._refused[plain] = now
-        while len(self._refused) > _MAX_REFUSED or now - next(iter(self._refused.values())) > REFUSAL_TIME:
-            self._refused.popitem(last=False)
+        self._forget_refused(now)
         self._take_back(order)
         for one in self.mirror.refuse_same(plain, now):
             self._take_back(one)
@@ -141,6 +141,12 @@ class Pair:
             for change in reversed((one.done.changes if one.done is not None else None) or ()):
                 if state.get(change.key) is change.new:
                     state.put(change.key, change.old, now)
+
+    def _forget_refused(self, now: float) -> None:
+        while self._refused and (
+            len(self._refused) > _MAX_REFUSED or now - next(iter(self._refused.values())) > REFUSAL_TIME
+        ):
+            self._refused.popitem(last=False)
 
     def _take_back(self, order: Order) -> None:
         self._answers.refused(order)
@@ -178,7 +184,7 @@ class Pair:
     def _walk(self, now: float) -> Steps[None]:
         if now < self._tables.counts_from or not self._tables.are_known or not self._frames.count:
             return
-        if self._tables.has_equal_tables:
+        if not self._tables.differs:
             alike = count = self._frames.count
         else:
             alike, count = yield from self._frames.walk(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from natmirror.openflow.bodies.values import Body, PortMod, TableMod
+from natmirror.openflow.comparison.answer_comparison import HasGiven
 from natmirror.openflow.comparison.attribution import Order
 from natmirror.openflow.comparison.effects import Effect, value_of
 from natmirror.openflow.comparison.lasting import Lasting
@@ -35,7 +36,7 @@ class _Side:
 class Programme:
     """The programmes of production and of one mirror."""
 
-    def __init__(self, collector: Collector, lasting: Lasting) -> None:
+    def __init__(self, collector: Collector, lasting: Lasting, production_has: HasGiven, mirror_has: HasGiven) -> None:
         self.collector = collector
         self.joined_at: float | None = None
         """When the session began; None while there is none."""
@@ -44,6 +45,7 @@ class Programme:
         self.held = 0
         """Bytes that are kept."""
         self._lasting = lasting
+        self._have_given = {False: production_has, True: mirror_has}
         self._sides = {is_mirror: _Side() for is_mirror in (False, True)}
         self._own_frames = OwnFrames()
 
@@ -73,14 +75,6 @@ class Programme:
         if len(side.waiting) > MAX_UNASKED:
             self._forget(side, side.waiting[0])
 
-    def take(self, effect: Effect, is_mirror: bool) -> Effect | None:
-        """Remove and return the same effect, of the mirror or of production, that waits; None if there is none."""
-        side = self._sides[is_mirror]
-        same = next((one for one in side.waiting if one.is_same(effect)), None)
-        if same is not None:
-            self._forget(side, same)
-        return same
-
     def refused(self, order: Order) -> None:
         """Take back an order that the switch has refused, or would have."""
         for side in self._sides.values():
@@ -108,31 +102,35 @@ class Programme:
             return
         for found in self._own_frames.settle(now):
             self._report(found, now)
-        production = yield from self._lasting_of(self._sides[False], self._sides[True], now)
-        mirror = yield from self._lasting_of(self._sides[True], self._sides[False], now)
+        production = yield from self._lasting_of(self._sides[False], now)
+        mirror = yield from self._lasting_of(self._sides[True], now)
         for found in differences(production, mirror):
             self._report(found, now)
             yield
 
-    def _lasting_of(self, side: _Side, other: _Side, now: float) -> Steps[list[Effect]]:
+    def _lasting_of(self, side: _Side, now: float) -> Steps[list[Effect]]:
         """Remove one side's orders that are old enough; return those of which the difference lasts."""
         found = []
         for count, effect in enumerate([one for one in side.waiting if now - one.order.at >= _MIN_AGE], 1):
             self._forget(side, effect)
-            if isinstance(effect.plain, PortMod | TableMod):
-                name = name_of(effect.plain)
-                lasts = other.settings.get(name) != side.settings.get(name)
-            else:
-                lasts = any(
-                    self._lasting.is_difference(key, now)
-                    and value_of(self._lasting.state(is_mirror=side is self._sides[True]).get(key)) == value
-                    for key, value in effect.changed or ()
-                )
-            if lasts:
+            if self._lasts(effect, now, is_mirror=side is self._sides[True]):
                 found.append(effect)
             if not count % _PER_STEP:
                 yield
         return found
+
+    def _lasts(self, effect: Effect, now: float, *, is_mirror: bool) -> bool:
+        """Return whether what only one side has ordered still differs, as it has ordered it."""
+        if isinstance(effect.plain, PortMod | TableMod):
+            name = name_of(effect.plain)
+            return self._sides[is_mirror].settings.get(name) != self._sides[not is_mirror].settings.get(name)
+        if self._have_given[not is_mirror](effect):
+            return False
+        state = self._lasting.state(is_mirror=is_mirror)
+        return any(
+            self._lasting.is_difference(key, now) and value_of(state.get(key)) == value
+            for key, value in effect.changed or ()
+        )
 
     def _is_said_again(self, effect: Effect, side: _Side) -> bool:
         """Return whether an order sets a port or a table to what it is."""

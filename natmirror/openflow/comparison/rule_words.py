@@ -1,6 +1,7 @@
 """How a rule of a mirror differs from one of production, in words."""
 
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from natmirror.openflow.bodies.action_text import actions_text, instructions_text
 from natmirror.openflow.bodies.elements import ANY_GROUP, Instructions, MatchField, ReservedPort
@@ -8,6 +9,8 @@ from natmirror.openflow.bodies.field_text import port_text
 from natmirror.openflow.bodies.match_text import match_text
 from natmirror.openflow.bodies.values import FlowMod
 from natmirror.openflow.comparison.results import Difference, DifferenceKind
+
+T = TypeVar("T")
 
 _MIN_LIKENESS = 4.5
 """How much two rules must have in common to be the same one with other fields: the highest possible is 8."""
@@ -28,15 +31,21 @@ def likeness(one: FlowMod, other: FlowMod) -> float:
     """Return how much two rules have in common; 0 if they are not the same one with other fields."""
     if one.command.is_delete is not other.command.is_delete:
         return 0
-    same, all_fields = set(one.match) & set(other.match), set(one.match) | set(other.match)
-    common = 2.0 * len(same) / len(all_fields) if all_fields else 2.0
-    if not common and one.instructions != other.instructions:
+    values = _share(set(one.match), set(other.match))
+    if not values and (not one.instructions or one.instructions != other.instructions):
         return 0
-    found = common + sum(
+    names = _share({field.name for field in one.match}, {field.name for field in other.match})
+    found = names + values
+    found += sum(
         getattr(one, name) == getattr(other, name)
         for name in ("table", "priority", "instructions", "idle_timeout", "hard_timeout", "flags")
     )
     return found if found >= _MIN_LIKENESS else 0
+
+
+def _share(one: set[T], other: set[T]) -> float:
+    """Return which part of two sets is in both."""
+    return len(one & other) / len(one | other) if one or other else 1.0
 
 
 def rule_differences(production: FlowMod, mirror: FlowMod) -> Iterator[Difference]:

@@ -1,12 +1,12 @@
 """One side of a comparison: the tables that its orders make, and whose answer each order is."""
 
-from collections import deque
+from collections import OrderedDict, deque
 from typing import Generic, TypeVar
 
 from natmirror.openflow.bodies.decoder import decode
 from natmirror.openflow.bodies.elements import MalformedBody
 from natmirror.openflow.bodies.values import Body, PacketOut
-from natmirror.openflow.comparison.attribution import Attribution, Order
+from natmirror.openflow.comparison.attribution import HORIZON, Attribution, Order
 from natmirror.openflow.comparison.causes import cut
 from natmirror.openflow.comparison.effects import Effect, effects_of, plain_of
 from natmirror.openflow.messages import Message, Multipart, Type, multipart_of
@@ -18,6 +18,8 @@ REFUSAL_TIME = 10.0
 """Seconds in which a switch refuses an order."""
 _MAX_LATEST = 64  # orders that can still be refused
 _COST = 1200  # bytes that Python needs for an order besides its message
+_MAX_GIVEN, _GIVEN_COST = 2048, 200  # orders of which the time is kept, and the bytes for each
+_GIVEN_TIME = 3 * HORIZON
 _TABLES = frozenset((Type.FLOW_MOD, Type.GROUP_MOD, Type.METER_MOD, Type.BUNDLE_ADD_MESSAGE))
 _READ = _TABLES | {
     *(Type.PACKET_OUT, Type.PORT_MOD, Type.TABLE_MOD, Type.BUNDLE_CONTROL, Type.EXPERIMENTER, Type.SET_ASYNC),
@@ -37,6 +39,8 @@ class Side(Generic[M]):
         self.held = 0
         """Bytes that are kept."""
         self._latest: deque[Order] = deque()
+        self._given: OrderedDict[int, float] = OrderedDict()
+        """When it gave which orders, by their hashes."""
 
     def ordered(self, message: Message, now: float) -> Steps[list[Effect]]:
         """Take a message of the controller. Return the effects of the orders whose causes are settled with it."""
@@ -62,7 +66,27 @@ class Side(Generic[M]):
         return self._effects(self.attribution.settle(now))
 
     def _effects(self, orders: list[Order]) -> list[Effect]:
-        return [effect for order in orders for effect in effects_of(order, self.model)]
+        effects = [effect for order in orders for effect in effects_of(order, self.model)]
+        for effect in effects:
+            if effect.sent is None:
+                self._note_given(effect)
+        return effects
+
+    def _note_given(self, effect: Effect) -> None:
+        number = hash(effect.plain)
+        if number not in self._given:
+            self.held += _GIVEN_COST
+        self._given[number] = effect.order.at
+        self._given.move_to_end(number)
+        while len(self._given) > _MAX_GIVEN or effect.order.at - next(iter(self._given.values())) > _GIVEN_TIME:
+            self._given.popitem(last=False)
+            self.held -= _GIVEN_COST
+
+    def has_given(self, effect: Effect) -> bool:
+        """Return whether this side has given an order at about the same time, for whatever PACKET_IN. To give it twice
+        changes no more than to give it once."""
+        at = self._given.get(hash(effect.plain))
+        return effect.sent is None and at is not None and abs(at - effect.order.at) <= HORIZON
 
     # Refusals
 
@@ -96,6 +120,7 @@ class Side(Generic[M]):
         """Forget all orders."""
         self.attribution.clear()
         self._latest.clear()
+        self._given.clear()
         self.held = 0
 
 

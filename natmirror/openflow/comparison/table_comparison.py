@@ -51,11 +51,6 @@ class TableComparison:
         self._report(now, 0)
         self._difference.close()
 
-    @property
-    def has_equal_tables(self) -> bool:
-        """Whether nothing differs, not even for a moment."""
-        return self._difference.is_known and not self._difference.since
-
     def is_due(self, now: float) -> bool:
         """Return whether report() has something to do."""
         return now >= self._reported_at + INTERVAL

@@ -32,15 +32,16 @@ NO_ANSWER = Difference(DifferenceKind.NO_ANSWER, "no answer")
 
 
 def unmatched(ones: Sequence[Effect], others: Sequence[Effect]) -> tuple[list[Effect], list[Effect]]:
-    """Return the effects of each side that the other side does not have, each as often as it has it less."""
+    """Return the effects of each side that the other side does not have; frames each as often as it has them less. To
+    make a rule twice is the same as to make it once."""
     left, right = [], list(others)
     for one in ones:
-        at = next((at for at, other in enumerate(right) if one.is_same(other)), None)
-        if at is None:
+        same = next((other for other in right if one.is_same(other)), None)
+        if same is None:
             left.append(one)
-        else:
-            del right[at]
-    return left, right
+        elif one.sent is not None:
+            right.remove(same)
+    return left, [one for one in right if one.sent is not None or not any(one.is_same(other) for other in ones)]
 
 
 def without_idle(effects: Iterable[Effect]) -> list[Effect]:
