@@ -14,6 +14,7 @@ from natmirror.openflow.comparison.judge import Judge
 from natmirror.openflow.comparison.sums import SwitchResults
 
 _JUDGE_COST, _PAIR_COST = 8000, 9000  # bytes that Python needs for a judge's own objects, and those of each master
+_CHUNK_LEN = 4096  # bytes: what a judge keeps changes with each message
 _FRACTION = 4  # judges may hold a quarter of the memory, and a quarter of a client's
 
 
@@ -74,8 +75,9 @@ class JudgeAccount:
         self._used -= count
 
     def keep(self, count: int) -> bool:
-        """Take or give back memory, so that ``count`` bytes are taken besides those of rules; return False if there
-        are no more."""
+        """Take or give back memory, so that ``count`` bytes are taken besides those of rules, in whole chunks; return
+        False if there are no more."""
+        count = -(-count // _CHUNK_LEN) * _CHUNK_LEN
         more = count - self._kept
         if more < 0:
             self._memory.give(self, -more)
