@@ -24,7 +24,6 @@ from natmirror.openflow.bodies.values import Body, FlowMod, PacketOut
 from natmirror.openflow.comparison.causes import (
     Cause,
     follows_from,
-    has_frame_of,
     has_port_of,
     is_covered,
     key_of,
@@ -169,8 +168,11 @@ class Attribution:
     # PACKET_OUTs
 
     def _of_packet_out(self, body: PacketOut) -> _Known | None:
-        key = key_of(body.frame)
-        alike = [one for one in self._known if has_frame_of(one.cause, body, key)]
+        key, alike = key_of(body.frame), []
+        if body.buffer_id != NO_BUFFER:
+            alike = [one for one in self._known if one.cause.packet_in.buffer_id == body.buffer_id]
+        elif body.frame:
+            alike = [one for one in self._known if one.cause.frame_key == key]
         if not alike and body.frame:
             fields = frame_fields(body.frame, body.in_port)
             alike = [one for one in self._known if follows_from(one.cause, fields)]

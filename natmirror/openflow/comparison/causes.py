@@ -43,8 +43,14 @@ class Cause:
     """The frame's fields, and those that the switch says, such as ``metadata``."""
     there: PackedFrame
     """The same, packed."""
-    back: PackedFrame
-    """The fields of a frame on the way back."""
+    _back: PackedFrame | None = None
+
+    @property
+    def back(self) -> PackedFrame:
+        """The fields of a frame on the way back, packed."""
+        if self._back is None:
+            self._back = pack_frame(way_back(self.fields))
+        return self._back
 
     @property
     def cost(self) -> int:
@@ -82,7 +88,6 @@ def cause_of(number: int, at: float, message: Message, packet_in: PacketIn) -> C
         key,
         fields,
         pack_frame(fields),
-        pack_frame(way_back(fields)),
     )
 
 
@@ -101,13 +106,6 @@ def is_covered(frame: PackedFrame, match: PackedMatch) -> bool:
     return bool(match.mask) and not (
         match.mask & ~frame.present or (match.value ^ frame.value) & match.mask or match.others
     )
-
-
-def has_frame_of(cause: Cause, packet_out: PacketOut, key: BytesKey) -> bool:
-    """Return whether a PACKET_OUT sends the frame of a PACKET_IN."""
-    if packet_out.buffer_id != NO_BUFFER:
-        return cause.packet_in.buffer_id == packet_out.buffer_id
-    return key == cause.frame_key and key[0] > 0
 
 
 class PastFrames:
