@@ -33,7 +33,7 @@ from tests.helpers.support import RULES, assert_adds_up, segment
 
 OPENFLOW = "10.20.0.13, protocol: openflow, reconnect: next-message, warm-up: 0s, verdict: "
 STEPS = 120
-MAX_RUNS = 60
+MAX_RUNS = 25
 
 
 class Ends:

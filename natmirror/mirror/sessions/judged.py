@@ -105,6 +105,10 @@ class Judged:
     account: JudgeAccount
     why_stopped: str | None = None
     """Why the connection is not followed any more; None while it is."""
+    waiting_len: int = 0
+    """Bytes of messages that the judge got since it worked."""
+    due_at: float | None = None
+    """When the judge is to work; None where it has nothing to do."""
     collectors: dict[str, SwitchResults] = field(default_factory=dict)
     """Those of the masters that are, or were, judged, by name."""
 

@@ -72,7 +72,7 @@ def check_end(host: Host) -> None:
         for mirror in engine.snapshot(host.now)["mirrors"]:
             assert mirror["legs"] == mirror["pending_bytes"] == 0
         judges = sessions._judges
-        assert not judges._sessions and not judges.unsettled and not judges._collecting.total()
+        assert not judges._sessions and not judges.due and not judges._waiting_len and not judges._collecting.total()
         assert not judges._memory.used and not judges._memory._of_holders
         for key in [key for key, _ in engine.comparisons]:
             engine.comparisons.forget(*key)

@@ -27,11 +27,8 @@ def play(seed: int, steps: int = _STEPS, *, overtakes: bool = False, judges: boo
         memory = random.choice((1 << 24, 1 << 24, 1 << 22) if judges else (1 << 20, 1 << 20, 200_000))
         rules = replace(random.choice((variants[0], *variants)), max_flows=random.choice((4, 1000)))
         limits_turns = random.random() < 0.2
-        peers = Peers(
-            *(random, rules),
-            **{"memory": memory, "max_clients": random.choice((2, 6))},
-            **{"limits_turns": limits_turns, "has_bodies": judges},
-        )
+        most = random.choice((2, 6))
+        peers = Peers(random, rules, memory=memory, max_clients=most, limits_turns=limits_turns, has_bodies=judges)
         commands = Commands(variants)
         peers.host.both(commands.log_bindings)
         kinds = [behave, *packets, *commands.moves, drain]
