@@ -36,7 +36,6 @@ from natmirror.reasons import EndReason
 from natmirror.rules import Mirror, Reconnect
 
 _MAX_UNFLUSHED_LEN = 64 << 10  # limit on the bytes that are read before sessions are flushed
-_MAX_JUDGING_STEPS = 3  # steps of judges in one call, because a slice is long for the packets that come meanwhile
 _MAX_UNFLUSHED = 64  # limit on the sessions that get messages before they are flushed
 
 
@@ -139,16 +138,16 @@ class MasterSessions:
 
     def read(self, now: float, is_spent: Callable[[], bool] | None = None) -> None:
         """Read the queue and flush the sessions, until nothing waits or ``is_spent`` returns True; do at least one
-        step. Then have judges work: for a few steps, if there is an ``is_spent``."""
+        step. Then have judges work: for one step if there is an ``is_spent``, because packets come first."""
         self._set_time(now)
         while self._has_sessions_work:
             self._step()
             if is_spent is not None and is_spent():
                 return
-        steps = 0
-        while self._judges.has_work and (is_spent is None or steps < _MAX_JUDGING_STEPS):
+        while self._judges.has_work:
             self._judges.step()
-            steps += 1
+            if is_spent is not None:
+                break
 
     def _set_time(self, now: float) -> None:
         self._open_sessions.now = self._judges.now = now
