@@ -41,6 +41,8 @@ class Answer:
     last_at: float = -inf
     is_whole: bool = True
     """Whether all its effects are kept."""
+    elsewhere: list[Effect] = field(default_factory=list)
+    """Effects of the other side that this side has had for another PACKET_IN, or for none."""
 
     def add(self, effect: Effect) -> bool:
         """Add an effect; return False if there are too many."""
@@ -74,7 +76,7 @@ class _Comparison:
     @property
     def left(self) -> tuple[list[Effect], list[Effect]]:
         """The effects that change something and that only one side has."""
-        theirs, mine = unmatched(self.theirs.effects, self.mine.effects)
+        theirs, mine = unmatched(self.theirs.effects + self.theirs.elsewhere, self.mine.effects + self.mine.elsewhere)
         return without_idle(theirs), without_idle(mine)
 
 
@@ -238,8 +240,7 @@ class AnswerComparison:
             (mine, one.theirs, self._production_has),
         ):
             for effect in [effect for effect in wanted if has_given(effect)]:
-                answer.effects.append(effect)
-                self.held += effect.cost
+                answer.elsewhere.append(effect)
         frames, others = ([effect for effect in effects if effect.sent is not None] for effects in (theirs, mine))
         for count, other in enumerate(list(self._open.values()), 1):
             if not frames and not others:
@@ -300,7 +301,8 @@ class AnswerComparison:
         if result is AnswerResult.EQUAL and one.mine.effects:
             self.agreed_at = one.cause.at
         lag = None if why_not is not None else _lag(one)
-        self._send(one, ComparedAnswer(one.cause.at, result, why_not, (), one.cause.fields, lag))
+        has_rules = any(effect.sent is None for effect in one.theirs.effects)
+        self._send(one, ComparedAnswer(one.cause.at, result, why_not, (), one.cause.fields, lag, has_rules=has_rules))
 
     def _send(self, one: _Comparison, compared: ComparedAnswer) -> None:
         one.is_reported = True

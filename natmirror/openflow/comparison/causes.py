@@ -13,7 +13,7 @@ from natmirror.openflow.tables.packed import PackedFrame, PackedMatch, pack_fram
 MAX_KEPT_LEN = 2048
 """Bytes of a message that are kept; the rest is cut off."""
 _HEADERS_LEN = 256  # bytes of a frame that are kept to show it
-_MAX_PAST = 512  # frames
+_MAX_PAST, _PAST_COST = 256, 250  # frames, and the bytes that Python needs for each
 _COST = 3500  # bytes that Python needs for a cause besides its message
 _SWAPPED = {
     **{"eth_src": "eth_dst", "ipv4_src": "ipv4_dst", "ipv6_src": "ipv6_dst", "tcp_src": "tcp_dst"},
@@ -120,6 +120,15 @@ class PastFrames:
         self._keys.move_to_end(cause.frame_key)
         if len(self._keys) > _MAX_PAST:
             self._keys.popitem(last=False)
+
+    @property
+    def held(self) -> int:
+        """Bytes that are kept."""
+        return _PAST_COST * len(self._keys)
+
+    def clear(self) -> None:
+        """Forget all frames."""
+        self._keys.clear()
 
     def has_frame_of(self, body: Body) -> bool:
         """Return whether an order sends such a frame, or one in a buffer."""

@@ -98,7 +98,7 @@ def test_any_messages_raise_nothing_and_stay_within_the_bounds(
         elif what == "give_up":
             judge.give_up(now)
         elif what == "withheld":
-            judge.withheld(other, message, now)
+            judge.withheld(other, message, now, is_wanted=most > 0)
         elif sender == "switch":
             packet_ins += message.kind is Type.PACKET_IN
             judge.from_switch(message, now)

@@ -14,7 +14,7 @@ from natmirror.openflow.comparison.results import AnswerResult, NotComparable
 from natmirror.openflow.messages import V13, Message
 from tests.helpers.comparison import ARP, IP, MIRROR, packet_out
 from tests.helpers.flow_tables import fields, flow_mod, output
-from tests.openflow.comparison.test_equal_controllers import LearningSwitch, Network
+from tests.helpers.learning_switch import LearningSwitch, Network
 
 Change = Callable[[FlowMod], FlowMod | None]
 EXTRA = flow_mod(match=fields(eth_type=IP, ip_proto=17, udp_dst=53), priority=20)
