@@ -2,7 +2,7 @@
 
 A thousand synthetic switches speak to one controller through natmirror, with a master beside it. Controller and master
 are the same program (judges_peer.py). Each measure is taken in pairs: with ``verdict: off`` and right afterwards with
-``verdict: on``, or the other way round; each time natmirror and both controllers begin anew.
+``verdict: on``, or the other way round; each time natmirror and both controllers are started again.
 
 ================== =============================================================================================
 production.p50,    the time from a switch's PACKET_IN to its answer
