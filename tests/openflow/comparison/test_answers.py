@@ -70,6 +70,18 @@ def test_silence_of_the_master_is_no_answer() -> None:
     assert [who for who, _, _ in answer.evidence.messages] == ["switch", PRODUCTION, PRODUCTION]
 
 
+def test_silence_is_certain_sooner_if_the_master_answers_later_packet_ins() -> None:
+    one = scene()
+    one.sees(DATA)
+    one.sees(frame(1, 3))
+    one.orders(PRODUCTION, OUT)
+    one.both(packet_out(frame(1, 3), output(2)))
+    one.wait(2.9)
+    assert one.recorder.results == [EQUAL]
+    one.wait(0.2)
+    assert one.recorder.results == [EQUAL, UNANSWERED]
+
+
 def test_an_equal_answer_after_two_seconds_is_late() -> None:
     one = scene()
     one.sees(DATA)
