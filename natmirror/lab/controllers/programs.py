@@ -280,13 +280,11 @@ def _faucet_name(datapath: int) -> str:
 
 def _faucet_config(ports: Sequence[int], forget: int) -> str:
     text = "vlans:\n  lab: {vid: 100}\ndps:\n"
-    interfaces = ", ".join(f"{port}: {{native_vlan: lab}}" for port in ports)
-    neighbours = min(30, forget // 2)  # FAUCET's default, and its limit
+    links = ", ".join(f"{port}: {{native_vlan: lab}}" for port in ports)
+    neighbours = min(30, forget // 3)  # FAUCET's default; less than half is its limit
     settings = f"timeout: {forget}, arp_neighbor_timeout: {neighbours}, nd_neighbor_timeout: {neighbours}"
     for datapath in range(1, _MAX_DATAPATHS + 1):
-        text += (
-            f"  s{datapath}: {{dp_id: {datapath}, hardware: Open vSwitch, {settings}, interfaces: {{{interfaces}}}}}\n"
-        )
+        text += f"  s{datapath}: {{dp_id: {datapath}, hardware: Open vSwitch, {settings}, interfaces: {{{links}}}}}\n"
     return text
 
 

@@ -1,4 +1,4 @@
-"""A learning switch in production, and variants of it as masters at the same time: what does the verdict say about each?
+"""A learning switch in production, and variants of it as masters at the same time: what does the verdict say of each?
 
 ``python -m tests.live.verdict`` runs them, and prints a table. Begin with variants.py, which says what a variant is;
 bugs.py and other_bugs.py have the planted bugs, catalogue.py all variants by name. learning.py is the honest controller

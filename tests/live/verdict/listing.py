@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from natmirror.cli.entry import main
-from natmirror.openflow.bodies.flows import FlowStats
 from natmirror.openflow.bodies.text import flow_text
+from natmirror.openflow.bodies.values import FlowStats
+from natmirror.openflow.messages import V10
 from natmirror.openflow.tables.entries import Rule
 from natmirror.openflow.tables.production import ProductionModel
 
@@ -33,22 +34,24 @@ def serve(listener: socket.socket) -> None:
         connection, _ = listener.accept()
         with connection:
             connection.settimeout(_PAUSE)
-            seen: dict[tuple[int, ...], list[Rule]] = {}
+            seen: dict[tuple[int, ...], tuple[int, list[Rule]]] = {}
             while True:
                 for model in list(_models):
                     rules = list(model.state.rules.values())  # one step of the interpreter, so no thread interferes
-                    seen[id(model), *map(id, rules)] = rules  # which also keeps the ids' objects
+                    seen[id(model), *map(id, rules)] = model.version, rules  # which also keeps the ids' objects
                 try:
                     if not connection.recv(1):
                         break
                 except TimeoutError:
                     continue
             connection.settimeout(None)
-            connection.sendall(json.dumps([[text(rule) for rule in rules] for rules in seen.values()]).encode())
+            connection.sendall(
+                json.dumps([[text(version, rule) for rule in rules] for version, rules in seen.values()]).encode()
+            )
 
 
-def text(rule: Rule) -> str:
-    """Return a rule's line."""
+def text(version: int, rule: Rule) -> str:
+    """Return a rule's line. Statistics of OpenFlow 1.0 have no flags."""
     key = rule.key
     return flow_text(
         FlowStats(
@@ -59,7 +62,7 @@ def text(rule: Rule) -> str:
             cookie=rule.cookie,
             idle_timeout=rule.idle_timeout,
             hard_timeout=rule.hard_timeout,
-            flags=rule.flags,
+            flags=0 if version == V10 else rule.flags,
             importance=rule.importance,
             duration=0.0,
         )

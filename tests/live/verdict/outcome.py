@@ -64,7 +64,8 @@ class Outcome:
         elif self.effect is None:
             yield "the bug had no effect"
         elif self.named_after is None:
-            yield f"not named as {self.variant.named}: {'; '.join(text for _, text in differences(self.entry)) or 'nothing'}"
+            said = "; ".join(text for _, text in differences(self.entry)) or "nothing"
+            yield f"not named as {self.variant.named}: {said}"
         else:
             if self.named_after > MOST_UNTIL_NAMED:
                 yield f"named after {self.named_after} PACKET_INs only"

@@ -1,7 +1,7 @@
 """Traffic of the hosts behind the lab's switches: by chance, and the same on each run.
 
-Frames go out of raw sockets in the hosts' namespaces; the hosts' kernels answer pings and ARP requests. One host more is
-behind each switch, by its address only: it moves between two ports.
+Frames go out of raw sockets in the hosts' namespaces; the hosts' kernels answer pings and ARP requests. One more host
+is behind each switch, by its address only: it moves between two ports.
 """
 
 import random
