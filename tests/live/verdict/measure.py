@@ -17,7 +17,9 @@ _LASTS = 3.0  # seconds after the last frame in which differences may still show
 def measure(stage: Stage, answers: int, timeout: float) -> tuple[list[Outcome], Truth]:
     """Send traffic until each master has this number of PACKET_INs, or all bugs are named and each equal master has
     this number of comparable answers; at most ``timeout`` seconds."""
-    outcomes = {name: Outcome(name, VARIANTS[master.name]) for name, master in stage.masters.items()}
+    outcomes = {
+        name: Outcome(name, VARIANTS[master.name], name == stage.twin) for name, master in stage.masters.items()
+    }
     truth = Truth(stage.listing)
     stage.traffic.start()
     deadline = time.monotonic() + timeout

@@ -18,6 +18,8 @@ class Outcome:
 
     name: str
     variant: Variant
+    is_twin: bool = False
+    """Whether the others are compared with it: what is said about itself does not matter."""
     entry: dict[str, Any] = field(default_factory=dict)
     effect: int | None = None
     """How many PACKET_INs the master had got when its bug had its first effect; None if it had none."""
@@ -53,9 +55,11 @@ class Outcome:
         """Yield what is wrong with the verdict after this number of answers."""
         if not self.entry:
             yield "no verdict"
+        elif self.is_twin:
+            return
         elif self.variant.is_equal:
             yield from (f"false alarm: {text}" for text in self.alarms)
-            if self.entry["tables"]["differing_seconds"]:
+            if self.entry["tables"]["differing_seconds"] and self.entry["twin"] is None:
                 yield f"the tables differ for {self.entry['tables']['differing_seconds']:.1f} s"
             if self.comparable < answers:
                 yield f"only {self.comparable} comparable answers"

@@ -99,7 +99,7 @@ class Stage:
         addresses: int = 1,
         warm_up: str = "0s",
     ) -> None:
-        self.lab, self.version = lab, version
+        self.lab, self.version, self.twin = lab, version, twin
         self.masters: dict[str, Master | FaucetMaster] = {}
         self.production = _start(lab, "c1", version, production)
         text = _RULES.format(known=lab.directory / "known.json", service=SERVICE_NAME, address=SERVICE, port=PORT)
