@@ -10,7 +10,6 @@ from tests.live.verdict.stage import Stage
 from tests.live.verdict.truth import Truth
 
 _POLL = 0.3  # seconds
-_TRUTH_EVERY = 2.0  # seconds
 _LASTS = 3.0  # seconds after the last frame in which differences may still show
 
 
@@ -20,16 +19,14 @@ def measure(stage: Stage, answers: int, timeout: float) -> tuple[list[Outcome], 
     outcomes = {
         name: Outcome(name, VARIANTS[master.name], name == stage.twin) for name, master in stage.masters.items()
     }
-    truth = Truth(stage.listing)
+    truth = Truth(stage.listing, stage.switches)
     stage.traffic.start()
+    truth.start()
     deadline = time.monotonic() + timeout
-    look_at = time.monotonic()
     while time.monotonic() < deadline and not all(_is_done(one, answers) for one in outcomes.values()):
-        if time.monotonic() >= look_at:
-            truth.look(stage.switches)
-            look_at = time.monotonic() + _TRUTH_EVERY
         _ask(stage, outcomes)
         time.sleep(_POLL)
+    truth.stop()
     stage.traffic.stop()
     time.sleep(_LASTS)
     _ask(stage, outcomes)

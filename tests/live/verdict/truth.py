@@ -2,46 +2,61 @@
 
 import json
 import socket
+import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from natmirror.lab.openvswitch import OpenVSwitch
 
 _LEEWAY = 0.25  # seconds within which a model has to have had the switch's rules
+_PAUSE = 0.5  # seconds
 _KEPT = 5
 
 
-@dataclass
 class Truth:
-    """Snapshots of switches' tables, and whether a model had the same rules at that time."""
+    """Takes snapshots of switches' tables, and looks whether a model had the same rules at that time."""
 
-    path: Path
-    """The socket of listing.py."""
-    equal: int = 0
-    count: int = 0
-    rules: int = 0
-    """Rules in all snapshots."""
-    different: list[str] = field(default_factory=list)
-    """What the nearest model lacked or had more, for the first snapshots that differ."""
+    def __init__(self, path: Path, switches: Sequence[OpenVSwitch]) -> None:
+        """``path``: the socket of listing.py."""
+        self.equal = self.count = 0
+        self.rules = 0
+        """Rules in all snapshots."""
+        self.different: list[str] = []
+        """What the nearest model lacked or had more, for the first snapshots that differ."""
+        self._path, self._switches = path, switches
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run)
 
-    def look(self, switches: Sequence[OpenVSwitch]) -> None:
-        """Take a snapshot of each switch."""
-        for switch in switches:
-            with socket.socket(socket.AF_UNIX) as looking:
-                looking.connect(str(self.path))
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(_PAUSE):
+            for switch in self._switches:
+                self._look(switch)
+
+    def _look(self, switch: OpenVSwitch) -> None:
+        with socket.socket(socket.AF_UNIX) as looking:
+            looking.connect(str(self._path))
+            with looking.makefile("rb") as answer:
+                answer.readline()  # it records from now on
                 listed = set(switch.flows())
                 time.sleep(_LEEWAY)
                 looking.shutdown(socket.SHUT_WR)
-                with looking.makefile("rb") as answer:
-                    states = [set(rules) for rules in json.load(answer)]
-            self.count += 1
-            self.rules += len(listed)
-            if listed in states:
-                self.equal += 1
-            elif len(self.different) < _KEPT:
-                nearest = min(states, key=lambda state: len(state ^ listed), default=set())
-                words = [f"only the switch: {line}" for line in sorted(listed - nearest)]
-                words += [f"only the model: {line}" for line in sorted(nearest - listed)]
-                self.different.append(f"s{switch.number}: " + "; ".join(words))
+                states = [set(rules) for rules in json.load(answer)]
+        self.count += 1
+        self.rules += len(listed)
+        if listed in states:
+            self.equal += 1
+        elif len(self.different) < _KEPT:
+            nearest = min(states, key=lambda state: len(state ^ listed), default=set())
+            words = [f"only the switch: {line}" for line in sorted(listed - nearest)]
+            words += [f"only the model: {line}" for line in sorted(nearest - listed)]
+            self.different.append(f"s{switch.number}: " + "; ".join(words))
