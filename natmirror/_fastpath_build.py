@@ -19,8 +19,8 @@ SOURCES = sorted(
 HEADERS = (
     *("fastpath/flow_states.h", "fastpath/tcp_constants.h", "fastpath/options.h", "fastpath/hash.h", "fastpath/heap.h"),
     *("fastpath/checksum_states.h", "fastpath/budget.h", "fastpath/byte_ring.h", "fastpath/client_limits.h"),
-    *("fastpath/flow_table.h", "fastpath/times.h", "fastpath/leg_table.h", "fastpath/out_buffer.h"),
-    *("fastpath/leg_sender.h", "fastpath/maglev.h", "fastpath/plan.h", "fastpath/turns.h", "fastpath/gear.h"),
+    *("fastpath/plan.h", "fastpath/flow_table.h", "fastpath/times.h", "fastpath/leg_table.h"),
+    *("fastpath/out_buffer.h", "fastpath/leg_sender.h", "fastpath/maglev.h", "fastpath/turns.h", "fastpath/gear.h"),
     *("fastpath/flow_lifecycle.h", "fastpath/held_bytes.h", "fastpath/looks.h"),
     "_fastpath.h",
     *("linux/nfqueue.h", "linux/outbox.h", "linux/loop.h"),

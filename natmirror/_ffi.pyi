@@ -138,6 +138,7 @@ class _Lib:
     NM_LEG_MAX_SEGMENTS: int
     NM_MAX_RELEASE_LEN: int
     NM_LEG_MEASURED: int
+    NM_LEG_ACCEPTED: int
     NM_LEG_SACK: int
     NM_LEG_SAMPLING: int
     NM_LEG_STEADY: int

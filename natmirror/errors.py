@@ -10,11 +10,27 @@ class NatmirrorError(Exception):
 
     exit_code = 1
 
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """All that it says, line by line."""
+        return tuple(str(self).splitlines())
+
 
 class RulesError(NatmirrorError):
-    """An unusable rules file: ``file:line: key.path: expected X, found Y``."""
+    """An unusable rules file, with an error or several, each as ``file:line: key.path: expected X, found Y``. As text
+    it is one line: the first error, and the number of the others."""
 
     exit_code = 2
+
+    def __init__(self, *errors: str) -> None:
+        more = f" (and {len(errors) - 1} more: natmirror --rules FILE --check has all)" if len(errors) > 1 else ""
+        super().__init__("".join((*errors[:1], more)))
+        self._errors = errors
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The errors, in the order of their lines in the file."""
+        return self._errors
 
 
 class HostError(NatmirrorError):
@@ -23,6 +39,10 @@ class HostError(NatmirrorError):
 
 class NoAnswerError(HostError):
     """No natmirror answers on its socket."""
+
+
+class RefusedError(HostError):
+    """The running natmirror refuses a request, because what it asks for does not exist or is malformed."""
 
 
 class CaptureError(NatmirrorError):

@@ -115,7 +115,8 @@ def test_keys_of_the_rules_follow_the_steps(section: Section) -> None:
 
 
 @pytest.mark.parametrize(
-    "policy", [kinds.WhenBehind, kinds.MirrorProtocol, kinds.Reconnect, kinds.Unsolicited, kinds.Statistics]
+    "policy",
+    [kinds.WhenBehind, kinds.MirrorProtocol, kinds.Reconnect, kinds.Unsolicited, kinds.Statistics, kinds.Verdict],
 )
 def test_mirror_policies_follow_the_steps(policy: type[StrEnum]) -> None:
     packages = [path for path in (ROOT / "natmirror").rglob("*.py") if path.name not in ("kinds.py", "file.py")]

@@ -10,7 +10,7 @@ import httpx
 from natmirror import __version__
 from natmirror.api.owner import require_owner
 from natmirror.api.resources import MAX_LIMIT, ROUTES, Route
-from natmirror.errors import HostError, NoAnswerError
+from natmirror.errors import HostError, NoAnswerError, RefusedError
 
 _TIMEOUT = 5.0
 _ROUTES = {route.name: route for route in ROUTES}
@@ -75,5 +75,6 @@ def _call(
     except (httpx.HTTPError, OSError, ValueError) as error:
         raise NoAnswerError(f"no natmirror answers on {path}: {error}") from None
     if response.is_error:
-        raise HostError(answer["error"])
+        is_refused = response.status_code < httpx.codes.INTERNAL_SERVER_ERROR
+        raise (RefusedError if is_refused else HostError)(answer["error"])
     return answer

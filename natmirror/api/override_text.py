@@ -3,10 +3,12 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from natmirror.api.text import moment
+
 
 def override_rows(overrides: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Return a row for each override: its subject, and what was set, when, and for how long."""
-    return [(_subject(one), f"{_what(one)}, by a command since {_time(one['since'])}{_end(one)}") for one in overrides]
+    return [(_subject(one), f"{_what(one)}, by a command since {moment(one['since'])}{_end(one)}") for one in overrides]
 
 
 def _subject(one: Mapping[str, Any]) -> str:
@@ -26,14 +28,9 @@ def _what(one: Mapping[str, Any]) -> str:
         case "remove":
             return "removed"
         case _:
-            resets = "" if one["resets_at"] is None else f", resets what is left at {_time(one['resets_at'])}"
+            resets = "" if one["resets_at"] is None else f", resets what is left at {moment(one['resets_at'])}"
             return f"drained{resets}"
 
 
 def _end(one: Mapping[str, Any]) -> str:
     return ", also over a restart" if one["kept"] else ""
-
-
-def _time(at: str) -> str:
-    """Return a time without its fraction."""
-    return f"{at[:19]}Z"

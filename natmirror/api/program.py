@@ -15,7 +15,8 @@ _MAX_DOCUMENTS = 2
 _MAX_PARTS = 2
 _MAX_COMMANDS = 16  # that natmirror has at the same time
 _LISTS = frozenset(route.name for route in ROUTES if route.kind is Kind.LIST)
-BUSY = "natmirror is too busy to answer: try again; natmirror health says if it is stuck"
+BUSY = "natmirror is too busy to answer: try again"
+_SILENT = "natmirror does not answer: try again, and restart it if natmirror health gets no answer, either"
 
 # Seconds
 _GET_TIMEOUT = 10.0
@@ -69,7 +70,7 @@ class Program:
                         self._send(question)
                         answer = _checked(await answers.get())
                 except TimeoutError:
-                    raise Refused(503, BUSY) from None
+                    raise Refused(503, _SILENT) from None
                 yield answer["answer"], answer["at"]
                 if not answer["more"]:
                     return
@@ -86,7 +87,7 @@ class Program:
                 self._send({"id": number, "command": name, "arguments": arguments})
                 return _checked(await answers.get())["answer"]
         except TimeoutError:
-            raise Refused(503, BUSY) from None
+            raise Refused(503, _SILENT) from None
         finally:
             self._commands -= 1
 

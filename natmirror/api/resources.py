@@ -19,9 +19,11 @@ from natmirror.api.values import (
     Flag,
     Name,
     Order,
+    Percent,
     Place,
     Seconds,
     Since,
+    Time,
     ValueType,
     Weight,
     Words,
@@ -31,6 +33,7 @@ JSON = "application/json"
 METRICS_PATH = "/metrics"
 MAX_LIMIT = 10_000
 MAX_CONNECTIONS = 1 << 24
+MAX_ANSWERS = 10**9
 DEFAULT_LIMIT = 1000
 """Rows of a sorted list, at most and by default."""
 
@@ -189,6 +192,32 @@ ROUTES = (
         "What backend and masters have decided for each OpenFlow switch.",
         (_CLIENT, _SERVICE),
         columns=("client", "service"),
+    ),
+    Route(
+        Kind.LIST,
+        f"{PREFIX}verdict",
+        "verdict",
+        "VerdictEntry",
+        "Whether masters with verdict: on would have done what production's controller did.",
+        (
+            _SERVICE,
+            Parameter("mirror", Name(), "Only this mirror, by its name in the rules."),
+            Parameter(
+                "since",
+                Time(),
+                "Only what was compared from this time on; without it, in the last hour. One day is kept, the last five"
+                " minutes in parts of ten seconds, what is older in longer ones.",
+            ),
+            Parameter("at_least", Count(1, MAX_ANSWERS), "Fewer comparable answers are too few; 100 without it."),
+            Parameter(
+                "fail_below",
+                Percent(),
+                "Answers and tables may differ, as long as this percentage is equal; without it, each difference of"
+                " an answer counts.",
+            ),
+            Parameter("messages", Flag(), "Add the messages of each example, in hexadecimal."),
+        ),
+        columns=("service", "mirror", "verdict"),
     ),
     Route(
         Kind.DOCUMENT,

@@ -16,6 +16,7 @@ from natmirror.api import report
 from natmirror.api.override_text import override_rows
 from natmirror.api.tables import Column, table
 from natmirror.api.text import age, duration, listed, moment, size, sizes
+from natmirror.openflow.comparison.numbers import WORDS
 from natmirror.reasons import NOT_LOST, ClientLimit
 
 Status = Mapping[str, Any]
@@ -199,6 +200,8 @@ def _facts_of_mirror(mirror: Status, *, is_told: bool) -> Iterator[str]:
         hour = _lost(mirror["lost_bytes_last_hour"])
         when = ", all in the last hour" if hour == lost else f"; in the last hour {sizes(hour)}"
         yield f"lost by {name}: {sizes(lost)}{when}"
+    if (verdict := mirror["verdict"]) is not None:
+        yield f"verdict on {name} (last hour): {WORDS[verdict['verdict']]}: {verdict['summary']}"
 
 
 def _lost(counters: Mapping[str, int]) -> dict[str, int]:
@@ -277,25 +280,32 @@ _BACKENDS: Sequence[Column] = (
 
 
 def _copied(mirror: Status) -> str:
-    return f"{mirror['legs']}/{mirror['legs'] + sum(mirror['connections_not_copied'].values())}"
+    """Return how many connections the mirror gets, of those that it should get."""
+    every = mirror["legs"] + sum(mirror["connections_not_copied"].values())
+    return f"{mirror['legs'] - mirror['legs_unanswered']}/{every}"
+
+
+def _lacks(mirror: Status) -> bool:
+    """Return whether there are connections that the mirror should get, and does not get now."""
+    return bool(mirror["connections_not_copied"] or mirror["legs_unanswered"])
 
 
 def _lag(mirror: Status) -> str:
     """Return how far a mirror is behind; ``none`` only if it gets all connections that it should get."""
     if mirror["pending_bytes"]:
         return f"{size(mirror['pending_bytes'])}, {mirror['lag_seconds']:.1f} s"
-    return "-" if mirror["connections_not_copied"] else "none"
+    return "-" if _lacks(mirror) else "none"
 
 
 def _lag_colour(mirror: Status) -> str | None:
-    return "yellow" if mirror["state"] == "behind" or mirror["connections_not_copied"] else None
+    return "yellow" if mirror["state"] == "behind" or _lacks(mirror) else None
 
 
 _MIRRORS: Sequence[Column] = (
     Column("mirror", 1, _name),
     Column("state", 2, lambda row: str(row["state"]), colour=_colour),
     Column("for", 8, _age, is_number=True),
-    Column("copied", 3, _copied, is_number=True, colour=_warns("connections_not_copied")),
+    Column("copied", 3, _copied, is_number=True, colour=lambda row: "yellow" if _lacks(row) else None),
     Column("lag", 4, _lag, is_number=True, colour=_lag_colour),
     Column("rate", 5, lambda row: f"{size(round(row['acked_bytes_per_second']))}/s", is_number=True),
     Column("lost 1 h", 6, lambda row: size(sum(_lost(row["lost_bytes_last_hour"]).values())), is_number=True),

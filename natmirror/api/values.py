@@ -5,6 +5,7 @@ from difflib import get_close_matches
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
+from natmirror.events.event import read_time
 from natmirror.events.query import SINCE, read_since
 
 MAX_WEIGHT = 1000
@@ -83,6 +84,31 @@ class Since(ValueType):
     def from_text(self, text: str) -> str:
         read_since(text)
         return text
+
+
+class Time(ValueType):
+    """A time of day."""
+
+    expected = "a time such as 2026-11-30T03:00:00Z (UTC without an offset)"
+
+    def from_text(self, text: str) -> str:
+        read_time(text)
+        return text
+
+
+class Percent(ValueType):
+    """A percentage."""
+
+    expected = "a percentage above 0, at most 100"
+
+    def from_text(self, text: str) -> float:
+        percent = float(text)
+        if not 0 < percent <= 100:
+            raise ValueError
+        return percent
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "number", "exclusiveMinimum": 0, "maximum": 100}
 
 
 class Flag(ValueType):

@@ -20,6 +20,7 @@ from natmirror.cli.exit_codes import epilog
 from natmirror.cli.explain import explain
 from natmirror.cli.options import FILE, api_option, iptables_option
 from natmirror.cli.shown import CheckedRules, KernelRules
+from natmirror.cli.verdict import verdict
 from natmirror.errors import NatmirrorError, NoAnswerError
 from natmirror.linux import systemd
 from natmirror.linux.addresses import taken_addresses
@@ -37,7 +38,7 @@ def _find_programs_of_root() -> None:
 
 
 class _Commands(click.Group):
-    """The group of all commands: prints natmirror's own errors as one line, and exits with their codes."""
+    """The group of all commands: prints natmirror's own errors line by line, and exits with their codes."""
 
     def invoke(self, ctx: click.Context) -> Any:
         _find_programs_of_root()
@@ -51,7 +52,8 @@ class _Commands(click.Group):
         except NatmirrorError as error:
             for note in getattr(error, "__notes__", ()):
                 click.echo(note)
-            click.echo(f"natmirror: {error}", err=True)
+            for line in error.lines:
+                click.echo(f"natmirror: {line}", err=True)
             ctx.exit(error.exit_code)
         except (LookupError, TypeError, ValueError):
             from natmirror.api.client import other_version
@@ -200,7 +202,7 @@ def _print_kernel_rules(loaded: Rules, *, as_json: bool) -> None:
 for _command in (
     *(running.status, lists.flows, lists.legs, overrides.drain, overrides.undrain, overrides.weight),
     *(overrides.backend, overrides.mirror, running.reload, running.rules),
-    *(running.resume_mirroring, explain, doctor, running.health, running.role, events.events),
+    *(running.resume_mirroring, explain, verdict, doctor, running.health, running.role, events.events),
     *(tools.keepalived, tools.cleanup, tools.replay, tools.demo),
 ):
     main.add_command(_command)

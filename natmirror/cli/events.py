@@ -1,7 +1,6 @@
 """The command events: what has happened, as the running natmirror or the file of events tells it."""
 
 import json
-import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -12,15 +11,13 @@ import click
 
 from natmirror.cli import exit_codes
 from natmirror.cli.exit_codes import epilog
-from natmirror.cli.options import FILE, api_option
+from natmirror.cli.options import FILE, api_option, read_duration
 from natmirror.errors import NatmirrorError, NoAnswerError
 from natmirror.events import EventKind, EventQuery, EventSeverity
 from natmirror.events.event import show_time
 from natmirror.events.query import MAX_EVENTS, read_since
 
 _POLL_INTERVAL = 1.0  # seconds
-_DURATION = re.compile(r"(\d{1,6})([smhd])")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _COLOURS = {"warning": "yellow", "error": "red"}
 _FIRST = 10  # events with which --follow begins
 _DEFAULT_FILE = Path("/var/lib/natmirror/events.jsonl")
@@ -103,8 +100,8 @@ def _since(text: str | None) -> str | None:
     """Return what the API takes; UsageError where ``text`` is neither a time nor a number."""
     if text is None:
         return None
-    if match := _DURATION.fullmatch(text):
-        return show_time(max(time.time() - int(match[1]) * _SECONDS[match[2]], 0.0))
+    if (seconds := read_duration(text)) is not None:
+        return show_time(max(time.time() - seconds, 0.0))
     try:
         read_since(text)
     except ValueError as error:

@@ -31,6 +31,14 @@ COMMAND = {
 } | _USAGE
 NOT_EMPTY = 3
 DRAIN = COMMAND | {NOT_EMPTY: "The time of --wait is over, and connections are left."}
+AGREES, DIFFERS, MISUSED_VERDICT, TOO_LITTLE, NO_ANSWER = range(5)
+VERDICT = {
+    AGREES: "AGREES: the master, or each of them, would have done what production's controller did.",
+    DIFFERS: "DIFFERS: a master would have done something else.",
+    MISUSED_VERDICT: "The command line is wrong, or there is no such mirror with verdict: on.",
+    TOO_LITTLE: "TOO LITTLE: nothing differs that counts, but too little was compared to say more.",
+    NO_ANSWER: "No natmirror answers on SOCKET, it is too busy, or a file cannot be written.",
+}
 RELOAD = {
     0: "The running natmirror uses the new rules.",
     1: "No natmirror answers on SOCKET, or it has refused the new rules and keeps the old ones.",

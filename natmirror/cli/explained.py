@@ -35,6 +35,18 @@ _BALANCES = {
     Balance.PRIORITY: "it is the first open backend in the order of the rules",
 }
 
+_FATES = {
+    Opening.WATCHED: "passes unchanged",
+    Opening.DROPPED: "is dropped",
+    Opening.REFUSED: "is refused",
+    Opening.CLIENT_FULL: "is refused",
+    Opening.CLIENT_TOO_FAST: "is dropped",
+    Opening.PAST_SERVICE: "is dropped",
+    Opening.NO_CLIENT: "passes untouched",
+    Opening.NO_ROOM: "is not copied",
+}
+"""What becomes of a new connection that natmirror gives to no backend, or not as usual."""
+
 
 def text(answer: ExplainAnswer) -> str:
     """Return an answer as lines of text."""
@@ -116,7 +128,7 @@ def _service(one: ExplainedService, *, is_running: bool) -> Iterator[str]:
 
 def _opening(one: ExplainedService, chosen: PoolMemberEntry | None) -> str:
     if one["opening"] != Opening.TO_BACKEND:
-        return f"is {one['opening']}: {_sentence(one['opening'], Opening)}"
+        return f"{_FATES[Opening(one['opening'])]}: {_sentence(one['opening'], Opening)}"
     if one["needs_port"]:
         return "goes to a backend that depends on the client's port (hash: address-port): ask for CLIENT:PORT"
     assert chosen is not None, "a backend of the pool"

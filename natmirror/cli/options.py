@@ -1,10 +1,14 @@
 """Options and types that several commands have."""
 
+import re
 from pathlib import Path
 
 import click
 
 from natmirror.ha import keepalived_hooks
+
+_DURATION = re.compile(r"(\d{1,6})([smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 FILE = click.Path(path_type=Path)
 
@@ -31,3 +35,9 @@ iptables_option = click.option(
     show_default="the host's default",
     help="Use this variant of iptables.",
 )
+
+
+def read_duration(text: str) -> int | None:
+    """Return the seconds of a duration such as ``90s`` or ``10m``; None where it is none."""
+    match = _DURATION.fullmatch(text)
+    return None if match is None else int(match[1]) * _SECONDS[match[2]]

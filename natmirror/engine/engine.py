@@ -86,6 +86,8 @@ class Engine:
             *(rules, self._gear, self._is_bound, shard.leg_ports),
             *(numbers or InitialNumbers(key), switch_claims or SwitchClaims()),
         )
+        self.comparisons = parts.comparisons
+        """What was found about masters that are compared with production."""
         self.faults = parts.faults
         """The faults in mirroring, and the work that is switched off because of them."""
         self._outgoing, self._timers, self._legs, self._ledger = parts.outgoing, parts.timers, parts.legs, parts.ledger
@@ -284,6 +286,7 @@ class Engine:
         """Forget removed mirrors, and removed services and backends without connections; return the removed services
         and backends that still have some."""
         self._mirrors.prune()
+        self._sessions.prune()
         return self._services.prune()
 
     @property

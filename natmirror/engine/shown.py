@@ -25,7 +25,7 @@ class Sums(TypedDict):
     """Packets that Python would have decided, by the reason, of clients and other peers that had no turn left. C
     dropped them, or passed them without mirroring and without a flow."""
     flows: int
-    """Flows in the flow table now, without clients' direct connections to backends."""
+    """Open connections now, without clients' direct connections to backends."""
     pinned_flows: int
     """Pinned flows now: the rules alone would give another backend, so the binding has to be stored and shared."""
     client_limits: list[ClientLimitEntry]

@@ -69,6 +69,12 @@ class EventKind(StrEnum):
     """A mirror has lost copies or parts of them: ``code`` has the reason, ``count`` the legs that ended for it
     (0: legs that ended earlier lose more), the text the number of bytes. While it lasts, the events cover longer and
     longer times, up to an hour."""
+    VERDICT_CHANGED = "verdict-changed"
+    """The verdict on a master, about the last hour, is another one: ``code`` has it, the text the main reason."""
+    DIFFERENCE_BEGAN = "difference-began"
+    """A master whose verdict was ``differs`` already, and whose differences were all resolved, differs again."""
+    DIFFERENCES_RESOLVED = "differences-resolved"
+    """The tables of a master are equal to production's again, and no answer has differed since."""
     KERNEL_REPAIRED = "kernel-repaired"
     """Something of natmirror's in the kernel was changed, and natmirror has repaired it; the text names the program."""
     FINDING_BEGAN = "finding-began"

@@ -8,6 +8,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
@@ -51,6 +52,9 @@ class EventRing:
         self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
         self._windows: dict[_Subject, _Window] = {}
         self._last = 0
+        self.keep_now: Callable[[], Future[None]] = _keep_nowhere
+        """Has what keeps the events over a crash keep all of them now, sooner than it would; returns the future of its
+        end, whose error says why it could not."""
 
     def restore(self, events: Iterable[Event]) -> None:
         """Take the events of earlier runs, before the first one of this run."""
@@ -123,3 +127,9 @@ class EventRing:
         ones."""
         self._last = max(self._last + 1, int(event.at * 1000))
         self._events.append(replace(event, number=self._last))
+
+
+def _keep_nowhere() -> "Future[None]":
+    done: Future[None] = Future()
+    done.set_result(None)
+    return done

@@ -30,8 +30,8 @@ static int is_pinned(const nm_gear *gear, const nm_flow *flow)
 static void count_flow(nm_backend *backend, uint32_t by)
 {
     backend->flows += by;
-    if (backend->total_flows)
-        __atomic_add_fetch(backend->total_flows, by, __ATOMIC_RELAXED);
+    if (backend->total_open)
+        __atomic_add_fetch(backend->total_open, by, __ATOMIC_RELAXED);
 }
 
 nm_flow *nm_gear_insert(nm_gear *gear, uint8_t family, const uint8_t *client, uint16_t client_port, uint16_t service_id,
@@ -59,13 +59,13 @@ nm_flow *nm_gear_insert(nm_gear *gear, uint8_t family, const uint8_t *client, ui
 
 void nm_gear_remove(nm_gear *gear, nm_flow *flow)
 {
-    if (!(flow->flags & NM_FLOW_DIRECT)) {
-        gear->plan.services[flow->service_id].flows--;
-        if (flow->backend_id != NM_NO_BACKEND)
-            count_flow(&gear->plan.backends[flow->backend_id], (uint32_t)-1);
-    }
     nm_held_clear(gear, flow);
-    nm_flow_remove(gear->flows, flow);
+    nm_flow_remove(gear->flows, flow); /* first: it counts a closed flow as open again, so that no count falls below 0 */
+    if (flow->flags & NM_FLOW_DIRECT)
+        return;
+    gear->plan.services[flow->service_id].flows--;
+    if (flow->backend_id != NM_NO_BACKEND)
+        count_flow(&gear->plan.backends[flow->backend_id], (uint32_t)-1);
 }
 
 /* Return whether a released flow can be forgotten: this host knows no more of it than the rules give. */

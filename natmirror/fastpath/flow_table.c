@@ -35,6 +35,7 @@ struct nm_flows {
     uint32_t announced_count;
     nm_changes *changes;
     nm_clients *clients;
+    nm_plan *plan;
     nm_heap heap;
     uint8_t key[16];
 };
@@ -109,7 +110,7 @@ static void free_parts(nm_flows *flows)
     free(flows);
 }
 
-nm_flows *nm_flows_new(uint32_t max_flows, const uint8_t *key)
+nm_flows *nm_flows_new(uint32_t max_flows, const uint8_t *key, nm_plan *plan)
 {
     nm_flows *flows = calloc(1, sizeof *flows);
     uint32_t buckets = 1;
@@ -134,6 +135,7 @@ nm_flows *nm_flows_new(uint32_t max_flows, const uint8_t *key)
     flows->max_flows = flows->free_count = max_flows;
     flows->half_open = flows->closed = flows->idle = (list){.oldest = NONE, .newest = NONE};
     flows->mask = buckets - 1;
+    flows->plan = plan;
     memcpy(flows->key, key, sizeof flows->key);
     return flows;
 }
@@ -193,11 +195,27 @@ static list *list_of(nm_flows *flows, const nm_flow *flow)
     return flow->flags & NM_FLOW_CLOSED ? &flows->closed : flow->flags & NM_FLOW_IDLE ? &flows->idle : NULL;
 }
 
+/* Count a flow among the closed ones of its service and its backend, or (by = -1) not any more. */
+static void count_closed(nm_flows *flows, const nm_flow *flow, uint32_t by)
+{
+    if (flow->flags & NM_FLOW_DIRECT)
+        return;
+    flows->plan->services[flow->service_id].closed += by;
+    if (flow->backend_id == NM_NO_BACKEND)
+        return;
+    nm_backend *backend = &flows->plan->backends[flow->backend_id];
+    backend->closed += by;
+    if (backend->total_open)
+        __atomic_sub_fetch(backend->total_open, by, __ATOMIC_RELAXED);
+}
+
 static void leave(nm_flows *flows, nm_flow *flow)
 {
     list *list = list_of(flows, flow);
     if (!list)
         return;
+    if (flow->flags & NM_FLOW_CLOSED)
+        count_closed(flows, flow, (uint32_t)-1);
     *(flow->older == NONE ? &list->oldest : &flows->rows[flow->older].newer) = flow->newer;
     *(flow->newer == NONE ? &list->newest : &flows->rows[flow->newer].older) = flow->older;
     list->count--;
@@ -209,6 +227,8 @@ static void join(nm_flows *flows, nm_flow *flow, uint32_t flag)
     if (flow->flags & flag)
         return;
     leave(flows, flow);
+    if (flag == NM_FLOW_CLOSED)
+        count_closed(flows, flow, 1);
     flow->flags |= flag;
     list *list = list_of(flows, flow);
     flow->older = list->newest;

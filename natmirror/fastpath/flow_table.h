@@ -13,6 +13,7 @@
 #include "fastpath/client_limits.h"
 #include "fastpath/flow_states.h"
 #include "fastpath/heap.h"
+#include "fastpath/plan.h"
 
 #define NM_NO_LEG 0xffffffffu  /* the end of a flow's list of legs */
 #define NM_NO_FLOW 0xffffffffu /* no row of the table */
@@ -162,8 +163,9 @@ typedef struct {
 
 typedef struct nm_flows nm_flows;
 
-/* A table for at most max_flows flows whose hash is keyed with key[16]; NULL without memory. */
-nm_flows *nm_flows_new(uint32_t max_flows, const uint8_t *key);
+/* A table for at most max_flows flows, whose hash is keyed with key[16], of the services and backends of a plan; NULL
+ * without memory. */
+nm_flows *nm_flows_new(uint32_t max_flows, const uint8_t *key, nm_plan *plan);
 void nm_flows_free(nm_flows *flows);
 
 /* Insert a flow into both indexes, all its numbers zero. Return NULL if the table is full or has one of the two

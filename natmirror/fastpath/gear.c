@@ -10,7 +10,7 @@ nm_gear *nm_gear_new(uint32_t max_flows, nm_budget *budget, const uint8_t *key)
     nm_gear *gear = calloc(1, sizeof *gear);
     if (!gear)
         return NULL;
-    gear->flows = nm_flows_new(max_flows, key);
+    gear->flows = nm_flows_new(max_flows, key, &gear->plan);
     gear->chunks = nm_holders_init(&gear->holders, budget, key) ? nm_chunks_new(&gear->holders) : NULL;
     gear->legs = gear->chunks ? nm_legs_new(gear->chunks, key) : NULL;
     gear->turns = nm_turns_new(key);

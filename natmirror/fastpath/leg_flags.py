@@ -7,6 +7,7 @@ _STEADY = lib.NM_LEG_STEADY
 _SACK = lib.NM_LEG_SACK
 _SAMPLING = lib.NM_LEG_SAMPLING
 _MEASURED = lib.NM_LEG_MEASURED
+_ACCEPTED = lib.NM_LEG_ACCEPTED
 
 
 def is_steady(row: LegRow) -> bool:
@@ -47,3 +48,8 @@ def has_measured(row: LegRow) -> bool:
 def set_measured(row: LegRow) -> None:
     """Note that ``srtt`` and ``rttvar`` hold a measured round trip."""
     row.flags |= _MEASURED
+
+
+def set_accepted(row: LegRow) -> None:
+    """Note that the mirror has accepted the leg, or has answered after another host had opened it."""
+    row.flags |= _ACCEPTED

@@ -275,6 +275,7 @@ void nm_legs_add_up(nm_legs *legs, nm_flows *flows, nm_leg_sums *sums, uint32_t 
         nm_leg_sums *sum = &sums[leg->mirror_id];
         const nm_flow *flow = nm_flow_by_id(flows, leg->flow_id);
         sum->legs++;
+        sum->unanswered += !(leg->flags & NM_LEG_ACCEPTED);
         sum->client_bytes += (flow ? nm_flow_client_bytes(flow) : leg->client_bytes) - leg->before_bytes;
         sum->held_bytes += flow && flow->flags & NM_FLOW_HOLDS ? flow->held_len : 0;
         sum->session_bytes += leg->source == NM_SOURCE_MESSAGES ? leg->client_bytes : 0;

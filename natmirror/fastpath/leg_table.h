@@ -22,6 +22,7 @@
 #define NM_LEG_SACK 2     /* both ends use selective acknowledgements */
 #define NM_LEG_SAMPLING 4 /* a round trip is being measured: sample_end and sample_at */
 #define NM_LEG_MEASURED 8 /* srtt and rttvar hold a measured round trip */
+#define NM_LEG_ACCEPTED 16 /* its mirror has accepted it, or answered after another host had opened it */
 
 /* nm_leg.source */
 #define NM_SOURCE_RAW 0      /* the client's own bytes, with its own sequence numbers */
@@ -78,6 +79,7 @@ typedef struct {
 /* Sums over the open legs of one mirror. */
 typedef struct {
     uint64_t legs;
+    uint64_t unanswered; /* those of them that are not NM_LEG_ACCEPTED */
     uint64_t client_bytes;  /* nm_flow_client_bytes() of their flows without before_bytes; of sessions: of their messages */
     uint64_t session_bytes; /* the part of them that is of sessions' messages */
     uint64_t held_bytes;    /* of their clients, not acknowledged by the backends yet */

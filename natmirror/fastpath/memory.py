@@ -1,4 +1,4 @@
-"""The state that all engines of a process share: the memory budget of legs, and the connections of each backend."""
+"""The state that all engines of a process share: the memory budget of legs, and each backend's open connections."""
 
 from weakref import WeakValueDictionary
 
@@ -37,7 +37,7 @@ class Memory:
 
 
 class ConnectionCounts:
-    """The number of connections that each backend has in all engines that share this.
+    """The number of open connections that each backend has in all engines that share this.
 
     Engines are reloaded one after the other, never at once.
     """

@@ -17,8 +17,9 @@
 typedef struct {
     uint8_t address[16];
     uint16_t port;
-    uint32_t flows;        /* its flows now */
-    uint32_t *total_flows; /* its flows in all gears, which share this count; NULL: not counted */
+    uint32_t flows;       /* its flows now */
+    uint32_t closed;      /* those of them that are in TIME-WAIT, or reset */
+    uint32_t *total_open; /* the others in all gears, which share this count; NULL: not counted */
     uint16_t service_id;
     uint32_t mark;        /* the kernel translates packets that carry this mark; 0: it does not know the backend */
     uint64_t connections; /* all connections that it has accepted */
@@ -34,6 +35,7 @@ typedef struct {
     uint8_t needs_python;     /* Python chooses the backend of each new connection, or refuses it */
     uint32_t flags;           /* for its flows: NM_FLOW_WATCHED, _SERVICE_MIRRORED, _STRIPS_MPTCP, _LIMITED */
     uint32_t flows;           /* its flows now, without direct connections */
+    uint32_t closed;          /* those of them that are in TIME-WAIT, or reset */
     uint32_t next_entry;      /* round_robin: the table's next entry */
     uint32_t table_len;       /* 0 for a service without a pool */
     uint16_t *table;          /* indexes of nm_plan.backends */

@@ -110,13 +110,13 @@ class Plan:
     def put_backend(self, number: int, service_id: int, endpoint: Endpoint, count: Array[int] | None = None) -> None:
         """Put a backend of a service under a free number.
 
-        ``count`` (ConnectionCounts) counts its connections in all engines; the caller keeps it alive. Without it, only
-        this gear's own connections are counted.
+        ``count`` (ConnectionCounts) counts its open connections in all engines; the caller keeps it alive. Without it,
+        only this gear's own connections are counted.
         """
         self.backends = _with_room(self.backends, number)
         self._show()
         address, port = endpoint
-        fields = {"port": port, "service_id": service_id, "total_flows": ffi.NULL if count is None else count}
+        fields = {"port": port, "service_id": service_id, "total_open": ffi.NULL if count is None else count}
         self.backends[number] = fields
         self.backends[number].address[0 : len(address)] = address
 

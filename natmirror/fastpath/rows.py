@@ -208,6 +208,7 @@ class ServiceRow(Protocol):
     needs_python: int
     flags: int
     flows: int
+    closed: int
     next_entry: int
     table_len: int
     table: Array[int]
@@ -240,7 +241,8 @@ class BackendRow(Protocol):
     address: Array[int]
     port: int
     flows: int
-    total_flows: Array[int]
+    closed: int
+    total_open: Array[int]
     service_id: int
     mark: int
     connections: int

@@ -16,6 +16,7 @@ class LegSums(Protocol):
     """``nm_leg_sums``: the sums over a mirror's open legs."""
 
     legs: int
+    unanswered: int
     client_bytes: int
     session_bytes: int
     held_bytes: int

@@ -40,7 +40,8 @@ class Readiness:
             number, why = next(iter(self.ended.items()))
             return STUCK, f"packet thread {number} has ended: {why}; restart natmirror"
         if stalled:
-            return STUCK, f"packet thread {', '.join(map(str, stalled))} has not run for {STALLED_AFTER:g} s"
+            threads = ", ".join(map(str, stalled))
+            return STUCK, f"packet thread {threads} has not run for {STALLED_AFTER:g} s"
         if problem := self.queue_problem():
             return STUCK, problem
         if not self.rules_are_in_place:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from natmirror.findings import ALL_CODES
 from natmirror.metrics.metric import Kind, Metric, Sample, Status, by_word, one, rows, states
 
-WORKS = ("copies", "sessions", "throttling", "takeovers")
+WORKS = ("copies", "sessions", "verdicts", "throttling", "takeovers")
 ROLES = ("master", "backup", "fault")
 SHARED_STATES = ("off", "connecting", "syncing", "complete")
 

@@ -32,6 +32,7 @@ _MIRROR_COUNTERS = {
 }
 _MIRROR_GAUGES = {
     "legs": "Legs that are open now.",
+    "legs_unanswered": "Open legs whose mirror has not answered yet.",
     "held_bytes": "Bytes of clients that wait for their backends' acknowledgement.",
     "pending_bytes": "Bytes that the mirror has not acknowledged and that are not lost.",
     "in_flight_bytes": "Pending bytes that have been sent.",
@@ -131,7 +132,7 @@ BACKEND_METRICS = (
     Metric(
         "natmirror_backend_flows",
         Kind.GAUGE,
-        "The backend's connections now.",
+        "The backend's open connections.",
         rows("backends", _BACKEND_KEYS, itemgetter("flows")),
         _BACKEND,
     ),

@@ -65,7 +65,7 @@ def _of_queues(counter: str) -> Read:
 
 
 TRAFFIC_METRICS = (
-    Metric("natmirror_flows", Kind.GAUGE, "Flows in the flow table now.", one("flows")),
+    Metric("natmirror_flows", Kind.GAUGE, "Open connections now.", one("flows")),
     Metric(
         "natmirror_pinned_flows",
         Kind.GAUGE,

@@ -31,6 +31,8 @@ class Work(StrEnum):
     """Copying clients' bytes to raw mirrors."""
     SESSION = "sessions"
     """OpenFlow sessions with masters."""
+    VERDICT = "verdicts"
+    """Comparing masters' orders with those of production's controllers."""
     THROTTLE = "throttling"
     """Throttling clients for mirrors that are behind."""
     TAKEOVER = "takeovers"
@@ -60,6 +62,7 @@ class FaultsEntry(TypedDict):
 _COSTS = {
     Work.COPY: f"its copies and sessions end as {EndReason.INTERNAL_ERROR}",
     Work.SESSION: f"its sessions end as {EndReason.INTERNAL_ERROR}",
+    Work.VERDICT: "its switch is left out of the verdicts",
     Work.THROTTLE: "it is no longer throttled for its mirrors",
     Work.TAKEOVER: "its copies are not continued on this host",
 }

@@ -260,6 +260,8 @@ class GuardedMirroring:
             self._guard.run(Work.COPY, of, self._mirroring.positions_known, of, now)
         elif kind is TimerKind.QUESTION_TIMEOUT:
             self._with_leg(lambda: of, self._sessions.handle_timer, of, now)
+        elif kind is TimerKind.VERDICT:
+            self._try(Work.VERDICT, self._sessions.settle_later, of)
         elif kind is TimerKind.END_DISABLED:
             self._end_disabled(of)
         else:

@@ -117,6 +117,10 @@ class Ledger:
         mirror = self._mirrors.get(self._key(of))
         return mirror if mirror is not None and identity(mirror) == identity(of.mirror) else None
 
+    def compared(self) -> set[tuple[str, str]]:
+        """Return service and name of each master that is compared with production's controller."""
+        return {key for key, mirror in self._mirrors.items() if mirror.is_compared}
+
     def is_current(self, of: CopyOrSession) -> bool:
         """Return whether present_mirror() returns a mirror."""
         return self.present_mirror(of) is not None
@@ -221,7 +225,7 @@ class Ledger:
         for service, connections in zip(services, without_account, strict=True):
             self._add_connections(shown, service, (), connections)
         for entry, sums in zip(shown.values(), gear.leg_sums(len(shown)), strict=True):
-            entry["legs"] = sums.legs
+            entry["legs"], entry["legs_unanswered"] = sums.legs, sums.unanswered
             entry["client_bytes"] += sums.session_bytes  # a copy's bytes are in its flow's account
             entry["held_bytes"] = sums.held_bytes
             entry["pending_bytes"] = sums.client_bytes - sums.acked_bytes
@@ -277,6 +281,7 @@ class Ledger:
             "name": name,
             "address": show(totals.endpoint),
             "legs": 0,
+            "legs_unanswered": 0,
             "connections_not_copied": {},
             "connections_excluded": {},
             "legs_opened": totals.opened,
@@ -299,6 +304,7 @@ class Ledger:
             "leg_lag": lags,
             "leg_rtt": round_trips,
             "sessions": None,
+            "comparison": None,
         }
 
 

@@ -21,12 +21,14 @@ from natmirror.mirror.outgoing import Outgoing
 from natmirror.mirror.reconnection import Reconnection
 from natmirror.mirror.rule_changes import RuleChanges
 from natmirror.mirror.sessions.claims import SwitchClaims
+from natmirror.mirror.sessions.judges import Judges
 from natmirror.mirror.sessions.open_sessions import OpenSessions
 from natmirror.mirror.sessions.read_queue import ReadQueue
 from natmirror.mirror.sessions.sessions import MasterSessions
 from natmirror.mirror.sessions.totals import SessionTotals
 from natmirror.mirror.timers import Timers
 from natmirror.net.endpoint import Endpoint
+from natmirror.openflow.comparison.sums import Comparisons
 from natmirror.rules import Rules
 from natmirror.tcp.initial_numbers import Numbers
 
@@ -53,17 +55,22 @@ class MirrorParts:
         self.outgoing = Outgoing()
         self.legs = Legs(gear.legs, gear.memory, self.outgoing, in_use, ports, numbers)
         self.ledger = Ledger(rules.services)
+        self.comparisons = Comparisons(gear.memory.budget)
+        """What was found about masters with ``verdict: on``. No client owns this memory: only the budget bounds it."""
         read_queue, totals = ReadQueue(gear), SessionTotals()
         self.backpressure = Backpressure(self.timers, self.outgoing, self.streams)
         self.reconnection = Reconnection(gear, self.timers, self.legs, self.ledger)
         self.adoption = Adoption(self.timers, self.legs, self.ledger, self.reconnection, self.streams)
-        open_sessions = OpenSessions(*(read_queue, self.timers, self.legs, self.ledger, totals, claims, self.streams))
+        judges = Judges(gear.memory, self.timers, self.ledger, self.faults, self.comparisons)
+        open_sessions = OpenSessions(
+            *(read_queue, self.timers, self.legs, self.ledger, totals, claims, judges, self.streams)
+        )
         self.outcomes = LegOutcomes(
             *(self.legs, self.ledger, self.guard, self.backpressure, self.adoption, self.reconnection, open_sessions)
         )
         self.sessions = MasterSessions(
             *(read_queue, gear.memory, self.timers, self.legs, self.ledger),
-            *(self.outcomes, open_sessions, totals, self.faults),
+            *(self.outcomes, open_sessions, totals, judges, self.faults),
         )
         self.mirroring = Mirroring(
             *(gear.memory, gear.hold, self.timers, self.legs, self.ledger, self.backpressure, self.adoption),

@@ -5,6 +5,7 @@ from typing import Literal, TypedDict
 
 from natmirror.fastpath.flow_states import FlowState
 from natmirror.histograms import HistogramEntry
+from natmirror.openflow.comparison.shown import ComparisonEntry
 from natmirror.openflow.shown import SessionCounters, SessionEntry
 from natmirror.reasons import EndReason
 from natmirror.tcp.leg_states import LegState
@@ -184,6 +185,8 @@ class MirrorEntry(TypedDict):
     """The mirror's address and port."""
     legs: int
     """Legs that are open now."""
+    legs_unanswered: int
+    """Those of them whose mirror has not answered yet: it has no byte of their connections."""
     connections_not_copied: dict[EndReason, int]
     """Open connections whose bytes do not reach the mirror now, or that have no session with it, by reason. A
     connection that has been silent since natmirror started is not known yet, and does not count; with ``protocol:
@@ -232,6 +235,9 @@ class MirrorEntry(TypedDict):
     """The round trips to the mirror, as legs measure them for their retransmission timers."""
     sessions: MirrorSessions | None
     """The counters of the OpenFlow sessions; null for a mirror with ``protocol: raw``."""
+    comparison: ComparisonEntry | None
+    """The sums of the comparison with production; null for a mirror without ``verdict: on``, and before the first
+    session."""
 
 
 class MirrorMemory(TypedDict):

@@ -44,6 +44,8 @@ class Teardown:
             self._unthrottle(flow)
         elif work is Work.SESSION:
             self._sessions.end_flow(flow, reason)
+        elif work is Work.VERDICT:
+            self._sessions.end_judgement(flow)
         elif not self._has_nothing_left(flow) and not (work is Work.TAKEOVER and self._is_settled(flow)):
             self._end_all(flow, reason)
 

@@ -25,22 +25,25 @@ class Opening(StrEnum):
     TO_BACKEND = "to-backend"
     """It goes to the backend, or to the sorry server."""
     WATCHED = "watched"
-    """The service has no pool: its packets pass unchanged to the program that serves the address, and are only read."""
+    """The service has no pool, so its packets pass unchanged to the program that serves the address, and are only
+    read."""
     DROPPED = "dropped"
     """No backend is open, so the SYN is dropped, and the client sends it again (``when-none: drop``)."""
     REFUSED = "refused"
     """No backend is open, so the SYN is answered with a RST (``when-none: refuse``)."""
     CLIENT_FULL = "client-full"
-    """The SYN is answered with a RST: the client has as many connections as ``per-client`` allows."""
+    """The client has as many connections as ``per-client`` allows, so the SYN is answered with a RST."""
     CLIENT_TOO_FAST = "client-too-fast"
-    """The SYN is dropped, and the client sends it again: it opens connections faster than ``per-client`` allows."""
+    """The client opens connections faster than ``per-client`` allows, so the SYN is dropped, and the client sends it
+    again."""
     PAST_SERVICE = "past-service"
-    """The SYN is dropped: the client's port has an open connection with the same backend through another service."""
+    """The client's port has an open connection with the same backend through another service, so the SYN is
+    dropped."""
     NO_CLIENT = "no-client"
-    """The SYN passes untouched: the address is in none of the networks in ``switches``, or the rules no longer name the
-    service."""
+    """The address is in none of the networks in ``switches``, or the rules no longer name the service, so the SYN
+    passes untouched."""
     NO_ROOM = "no-room"
-    """The flow table is full of open connections: this one is translated to its derived backend, but not copied."""
+    """The flow table is full of open connections, so this one goes to its derived backend, but is not copied."""
 
 
 _LIMITED = {

@@ -21,7 +21,7 @@ class PoolMember:
     number: int
     backend: Backend
     connection_count: Array[int]
-    """The number of the backend's connections now, as an array of one that all threads share."""
+    """The number of the backend's open connections, as an array of one that all threads share."""
     share: float = 1.0
     weight: int | None = None
     """The weight that a command has given it; None: that of the rules holds."""
@@ -48,7 +48,7 @@ class ServiceEntry:
         return self.members[endpoint_of(backend)]
 
     def connections_of(self, backend: Backend) -> int:
-        """Return the number of a backend's connections now, in all threads."""
+        """Return the number of a backend's open connections in all threads."""
         return self.member_of(backend).connection_count[0]
 
     def shares(self, pool: Pool) -> dict[Backend, float]:

@@ -34,7 +34,7 @@ class BackendCounts(TypedDict):
     address: str
     """The backend's address and port."""
     flows: int
-    """Its connections now."""
+    """Its open connections."""
     connections: int
     """Connections that it has accepted since natmirror started."""
     refused_syns: int
@@ -220,8 +220,8 @@ class ServiceTable:
         return [(entry.number, entry.service) for entry in self._at.values()]
 
     def flow_count(self) -> int:
-        """Return the number of connections, without direct ones of clients to backends."""
-        return sum(row.flows for row in self._plan.services)
+        """Return the number of open connections, without direct ones of clients to backends."""
+        return sum(row.flows - row.closed for row in self._plan.services)
 
     def count_connection(self, number: int) -> None:
         """Count a connection that the backend with this number accepted."""
@@ -257,7 +257,7 @@ class ServiceTable:
                     "service": entry.service.name,
                     "name": member.backend.name,
                     "address": show(endpoint_of(member.backend)),
-                    "flows": row.flows,
+                    "flows": row.flows - row.closed,
                     "connections": row.connections,
                     "refused_syns": member.refused_syns,
                     "unanswered_syns": member.unanswered_syns,

@@ -6,7 +6,7 @@ bundles are granted, but only in the session's own state.
 """
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from struct import Struct
 from typing import TypeVar
 
@@ -56,6 +56,8 @@ _NX_ROLES = {0: Role.EQUAL, 1: Role.MASTER, 2: Role.SLAVE}
 _BUNDLE_REQUESTS = (0, 2, 4, 6)  # OPEN, CLOSE, COMMIT, DISCARD
 
 
+ModelSource = Callable[[], Generator[None, None, Model | None]]
+"""Returns, in steps, a model that has all orders so far; None if there is none."""
 BodyType = TypeVar("BodyType", RoleRequest, SetAsync, BundleControl)
 
 
@@ -76,8 +78,8 @@ class Answers:
         """The master's requests, by outcome."""
         self.oldest_answer_seconds = 0.0
         """The age of the oldest statistics that the master got."""
-        self.model: Model | None = None
-        """The flow tables by the master's own orders, which then answer its questions for their statistics."""
+        self.model_source: ModelSource | None = None
+        """Returns the flow tables by the master's own orders, which then answer its questions for their statistics."""
         self._version = version
         self._observer = observer
         self._async_config = async_config
@@ -121,14 +123,14 @@ class Answers:
         Controllers ask the same questions at about the same time, when a switch connects."""
         return now - self._observer.known_at <= ANSWER_TIMEOUT or self._observer.awaits(key)
 
-    def answer(self, message: Message, now: float) -> None:
+    def answer(self, message: Message, now: float) -> Iterator[None]:
         """Answer a question, now or once the switch has answered it in production. Refuse a question that a master may
-        not ask."""
+        not ask. A generator: it works in steps, mostly in one."""
         handler = _HANDLERS.get(message.kind) if message.kind is not None else None
         if handler is None:
             self.refuse(message, Refusal.BAD_TYPE)
         else:
-            handler(self, message, now)
+            yield from handler(self, message, now) or ()
 
     def _reply(self, message: Message, kind: Type, body: bytes = b"") -> None:
         self._queue.put_answer(build(self._version, kind, message.xid, body), HEADER_LEN + len(body))
@@ -178,11 +180,12 @@ class Answers:
         self._config = message.body[:4]
         return None
 
-    def _ask_multipart(self, message: Message, now: float) -> None:
+    def _ask_multipart(self, message: Message, now: float) -> Iterator[None]:
         try:
             kind, flags, body = multipart_of(message)
         except ValueError:
-            return self.refuse(message, Refusal.BAD_LEN)
+            self.refuse(message, Refusal.BAD_LEN)
+            return
         question_id = (message.xid, kind)
         is_continuation = question_id in self._begun
         self._begun.pop(question_id, None)
@@ -190,29 +193,36 @@ class Answers:
             self._begun[question_id] = None
             if len(self._begun) > _MAX_BEGUN:
                 self._begun.popitem(last=False)
-            return None
-        if kind == Multipart.TABLE_FEATURES and (body or is_continuation):
-            return self.refuse(message, Refusal.EPERM)  # it would change the tables
-        if is_continuation:
-            return self.refuse(message, Refusal.BAD_MULTIPART)  # no other request has several parts
-        if kind in STATISTICS and not self._answers_statistics:
-            return self.refuse(message, Refusal.EPERM)
-        if kind in MODELLED and self.model is not None:
-            return self._answer_from_model(message, kind, body, self.model, now)
-        return self._answer_or_wait(message, multipart_key(self._version, kind, body), now)
+        elif kind == Multipart.TABLE_FEATURES and (body or is_continuation):
+            self.refuse(message, Refusal.EPERM)  # it would change the tables
+        elif is_continuation:
+            self.refuse(message, Refusal.BAD_MULTIPART)  # no other request has several parts
+        elif kind in STATISTICS and not self._answers_statistics:
+            self.refuse(message, Refusal.EPERM)
+        elif kind in MODELLED and (model := (yield from self._current_model())) is not None:
+            yield from self._answer_from_model(message, kind, body, model, now)
+        else:
+            self._answer_or_wait(message, multipart_key(self._version, kind, body), now)
 
-    def _answer_from_model(self, message: Message, kind: int, body: bytes, model: Model, now: float) -> None:
+    def _current_model(self) -> Generator[None, None, Model | None]:
+        return None if self.model_source is None else (yield from self.model_source())
+
+    def _answer_from_model(self, message: Message, kind: int, body: bytes, model: Model, now: float) -> Iterator[None]:
         """Answer with what the master's own orders have made; as in production where the model cannot tell."""
         key, features = multipart_key(self._version, kind, body), self._answer_to(FEATURES)
         known = self._answer_to(key)
         n_tables = features.bodies[0][_N_TABLES_AT] if features is not None else 0
         try:
-            bodies = bodies_of(model, message, now, tables=known.bodies if known else (), n_tables=n_tables)
+            bodies = yield from bodies_of(model, message, now, tables=known.bodies if known else (), n_tables=n_tables)
         except MalformedBody:
-            return self.refuse(message, Refusal.BAD_LEN)
+            self.refuse(message, Refusal.BAD_LEN)
+            return
         if bodies is None:
-            return self._answer_or_wait(message, key, now)
-        return self._reply_in_parts(message, kind, bodies)
+            self._answer_or_wait(message, key, now)
+            return
+        for part in _parts(self._version, message.xid, kind, bodies):
+            self._queue.put_answer(part, len(part))
+        self.counts[RequestOutcome.ANSWERED] += 1
 
     def _ask_queues(self, message: Message, now: float) -> None:
         self._answer_or_wait(message, (Type.QUEUE_GET_CONFIG_REPLY, NO_MULTIPART, message.body), now)
@@ -304,7 +314,7 @@ def _parts(version: int, xid: int, kind: int, bodies: tuple[bytes, ...]) -> Iter
         yield build(version, Type.MULTIPART_REPLY, xid, head + body)
 
 
-_HANDLERS = {
+_HANDLERS: dict[Type, Callable[[Answers, Message, float], Iterator[None] | None]] = {
     Type.ECHO_REQUEST: Answers._echo,
     Type.BARRIER_REQUEST: Answers._barrier,
     Type.FEATURES_REQUEST: Answers._features,

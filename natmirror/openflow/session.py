@@ -12,8 +12,9 @@ messages wait.
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
-from natmirror.openflow.answers import ANSWERED, Answers
+from natmirror.openflow.answers import ANSWERED, Answers, ModelSource
 from natmirror.openflow.async_config import AsyncConfig, Role
 from natmirror.openflow.datapath import Datapath
 from natmirror.openflow.framer import Broken, Framer
@@ -30,7 +31,6 @@ from natmirror.openflow.messages import (
 from natmirror.openflow.observer import MessageClass, Observer
 from natmirror.openflow.send_queue import SendQueue
 from natmirror.openflow.shown import SessionCounters, SessionEntry
-from natmirror.openflow.tables.model import Model
 from natmirror.reasons import EndReason, WithheldReason
 
 _MAX_EARLY_LEN = 128 << 10  # bytes of the switch's messages that wait until the master knows the switch
@@ -70,6 +70,19 @@ class SessionPolicy:
     """Whether it gets statistics, as last seen; else its requests are refused."""
 
 
+class SessionListener(Protocol):
+    """An object that follows the messages of a session."""
+
+    def passed(self, message: Message) -> None:
+        """Notice that the master gets a message of the switch, perhaps after it has waited."""
+
+    def withheld(self, message: Message) -> None:
+        """Notice that the master will not get a message of the switch."""
+
+    def took(self, message: Message) -> None:
+        """Notice that the session has taken a message of the master, and has not refused it as a slave's."""
+
+
 class SwitchSession:
     """The switch's end of one session with a master.
 
@@ -89,6 +102,8 @@ class SwitchSession:
         """The master's orders, by type."""
         self.has_sent_features = False
         """Whether the master has got the switch's features."""
+        self.listener: SessionListener | None = None
+        """The object that is to know of the session's messages."""
         self._observer = observer
         self._policy = policy
         self._framer = Framer()
@@ -120,10 +135,10 @@ class SwitchSession:
         """Answer the open questions whose answers have come, and refuse those whose answers will not come."""
         self._answers.settle(now)
 
-    def answer_statistics_from(self, model: Model | None) -> None:
-        """Answer the master's questions for flow, aggregate and table statistics from a model of its own orders; with
-        None, as the switch has answered its controller."""
-        self._answers.model = model
+    def answer_statistics_from(self, source: ModelSource) -> None:
+        """Answer the master's questions for flow, aggregate and table statistics from a model of its own orders; where
+        there is none, as the switch has answered its controller."""
+        self._answers.model_source = source
 
     def next_deadline(self) -> float | None:
         """Return the deadline of the oldest open question; None where none is open."""
@@ -168,13 +183,18 @@ class SwitchSession:
         if message_class is MessageClass.ANSWER and not self._policy.passes_unsolicited:
             return
         if not self._async_config.wants(message):
-            self.withheld[f"{message.name}:{WithheldReason.NOT_WANTED}"] += 1
+            self._withhold(message, WithheldReason.NOT_WANTED)
         elif not has_room and message.kind is Type.PACKET_IN:
-            self.withheld[f"{message.name}:{WithheldReason.MASTER_BEHIND}"] += 1
+            self._withhold(message, WithheldReason.MASTER_BEHIND)
         elif self.has_sent_features:
             self._pass(message)
         else:
             self._wait(message)
+
+    def _withhold(self, message: Message, reason: WithheldReason) -> None:
+        self.withheld[f"{message.name}:{reason}"] += 1
+        if self.listener is not None:
+            self.listener.withheld(message)
 
     def _wait(self, message: Message) -> None:
         """Withhold a message until the master has the switch's features; drop the oldest for it."""
@@ -183,12 +203,16 @@ class SwitchSession:
         self._early.append((message, reason))
         self._early_len += len(message.raw) + _EARLY_COST
         while self._early_len > _MAX_EARLY_LEN:
-            message, _ = self._early.popleft()
-            self._early_len -= len(message.raw) + _EARLY_COST
+            oldest, _ = self._early.popleft()
+            self._early_len -= len(oldest.raw) + _EARLY_COST
+            if self.listener is not None:
+                self.listener.withheld(oldest)
 
     def _pass(self, message: Message) -> None:
         self._queue.put(message.raw)
         self.passed[message.name] += 1
+        if self.listener is not None:
+            self.listener.passed(message)
 
     def switch_known(self, now: float) -> Iterator[None]:
         """Answer the questions that waited for the switch's features, one in each step."""
@@ -198,23 +222,24 @@ class SwitchSession:
             if self._queue.answers_len > _MAX_ANSWERS_LEN:
                 self._answers.refuse(message, Refusal.EPERM)
             else:
-                self._answer(message, now)
+                yield from self._answer(message, now)
             yield
 
     # The master
 
-    def from_master(self, piece: bytes, now: float) -> Iterator[Message]:
-        """Take the master's next bytes, and yield its messages; each is answered before it is yielded.
+    def from_master(self, piece: bytes, now: float) -> Iterator[Message | None]:
+        """Take the master's next bytes, and yield its messages; each is answered before it is yielded. Yield None after
+        each other step of a long answer.
 
         Broken where the bytes are not OpenFlow, or the answers need more memory than a session may hold.
         """
         self.settle(now)
         for raw in self._framer.push(piece):
             message = parse(raw)
-            self._take_message(message, now)
+            yield from self._take_message(message, now)
             yield message
 
-    def _take_message(self, message: Message, now: float) -> None:
+    def _take_message(self, message: Message, now: float) -> Iterator[None]:
         """Count a message of the master, and answer it or let it wait."""
         kind = message.kind
         if kind in ORDERS:
@@ -223,20 +248,22 @@ class SwitchSession:
             raise Broken(EndReason.BAD_VERSION)
         if kind in _CHANGES and self._async_config.role is Role.SLAVE and self.version >= V13:
             self._answers.refuse(message, Refusal.IS_SLAVE)  # 1.3.5 §6.3.5
+        elif self.listener is not None:
+            self.listener.took(message)
         if kind in _UNANSWERED:
             return
         if kind is Type.ECHO_REQUEST:
-            self._answers.answer(message, now)
+            yield from self._answers.answer(message, now)
         elif self._waiting or (kind is Type.FEATURES_REQUEST and self.datapath is None):
             self._waiting.append(message)  # no question is answered before the features, to keep the order
             self._waiting_len += len(message.raw) + _MESSAGE_COST
         else:
-            self._answer(message, now)
+            yield from self._answer(message, now)
         if self._queue.answers_len > _MAX_ANSWERS_LEN or self._waiting_len > _MAX_WAITING_LEN:
             raise Broken(EndReason.MIRROR_ASKS_TOO_MUCH)
 
-    def _answer(self, message: Message, now: float) -> None:
-        self._answers.answer(message, now)
+    def _answer(self, message: Message, now: float) -> Iterator[None]:
+        yield from self._answers.answer(message, now)
         if message.kind is Type.FEATURES_REQUEST and not self.has_sent_features and self._answers.has_features:
             self._features_sent()
 

@@ -26,6 +26,8 @@ from natmirror.linux.counters import OutboxCounter, QueueCounter
 from natmirror.mirror.faults import Work
 from natmirror.mirror.shown import CopyWait, LegPhase, MirrorState, SessionWait
 from natmirror.nat.new_connections import Opening
+from natmirror.openflow.comparison.results import AnswerResult, DifferenceKind, NotComparable
+from natmirror.openflow.comparison.shown import TableState, Verdict
 from natmirror.openflow.shown import RequestOutcome
 from natmirror.reasons import ClientLimit, DropReason, EndedBy, EndReason, NotKeptReason, WithheldReason
 from natmirror.reference import markdown
@@ -72,6 +74,11 @@ WORDS: dict[str, type[StrEnum]] = {
     "States of a leg": LegPhase,
     "States of a backend": BackendState,
     "States of a mirror": MirrorState,
+    "Verdicts": Verdict,
+    "Results of a comparison": AnswerResult,
+    "Reasons why an answer is not compared": NotComparable,
+    "Kinds of differences": DifferenceKind,
+    "States of compared tables": TableState,
     "What commands set over the rules": OverrideKind,
     "States of the shared state": SyncState,
     "Roles of a host": HostRole,

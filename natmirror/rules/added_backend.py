@@ -28,7 +28,8 @@ def checked_backend(
     try:
         read = parse_rules(json.dumps(written), "command", taken)
     except RulesError as error:
-        raise RulesError(f"backend {keys['name']} of {service}: {_PLACE.sub('', str(error))}") from None
+        why = "; ".join(_PLACE.sub("", line) for line in error.lines)
+        raise RulesError(f"backend {keys['name']} of {service}: {why}") from None
     [pool] = [one.pool for one in read.services if one.name == service]
     assert pool is not None, "the caller knows that it has one"
     return pool.backends[-1]

@@ -1,7 +1,8 @@
 """Read a rules file. The tables in keys.py read each value; this module builds the rules, and refuses forbidden
-combinations of keys. An error is one line with the file, the line, the key and the expected value."""
+combinations of keys. An error is one line with the file, the line, the key and the expected value. Errors that do not
+follow from each other come together (errors_found.py)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -21,7 +22,7 @@ _ANY = IPv4Address(0)
 
 
 def load_rules(path: str | Path, taken: Mapping[IPv4Address, str] | None = None) -> Rules:
-    """Read a rules file; RulesError with one line where it cannot be used. ``taken`` has the addresses that no other
+    """Read a rules file; RulesError where it cannot be used. ``taken`` has the addresses that no other
     host can have, because of this host's interfaces, and what each is."""
     try:
         with open(path, "rb") as file:
@@ -40,17 +41,30 @@ def load_rules(path: str | Path, taken: Mapping[IPv4Address, str] | None = None)
 
 def parse_rules(text: str, path: str = "<rules>", taken: Mapping[IPv4Address, str] | None = None) -> Rules:
     """Read the text of a rules file; ``path`` names the file in errors. RulesError as in load_rules()."""
-    top = TOP.read(parse(text, path))
+    value = parse(text, path)
+    with value.errors.kept():
+        return _rules(TOP.read_partly(value), path, taken or {})
+    raise value.errors.joined()
+
+
+def _rules(top: Fields, path: str, taken: Mapping[IPv4Address, str]) -> Rules:
+    errors = top.value.errors
     switches: tuple[IPv4Network, ...] = top["switches"]
-    _refuse_overlaps(top.place("switches"), switches)
-    services: list[Service] = []
+    with errors.kept():
+        _refuse_overlaps(top.place("switches"), switches)
+    built: list[tuple[Fields, Service]] = []
     for fields in top["services"]:
-        service = _service(fields, switches, taken or {})
-        _refuse_duplicate(fields.value, service, services)
-        services.append(service)
+        with errors.kept():
+            service = _service(fields, switches, taken)
+            _refuse_duplicate(fields.value, service, [other for _, other in built])
+            built.append((fields, service))
+    services = [service for _, service in built]
     _refuse_taken_ports(top, services)
-    pair = top["ha"] and build_pair(top["ha"], services)
-    _refuse_masters_in_pools(top["services"], services)
+    pair = None
+    with errors.kept():
+        pair = top["ha"] and build_pair(top["ha"], services)
+    _refuse_masters_in_pools(built)
+    errors.require_none()
     warnings = (
         *service_warnings(services),
         *memory_warnings(services, top["mirror-memory"] // CLIENT_SHARE),
@@ -72,9 +86,10 @@ def _refuse_taken_ports(top: Fields, services: Iterable[Service]) -> None:
     taken = [(service.address, service.port, f"of the service {service.name}") for service in services]
     for key in ("metrics", "api"):
         if (found := top[key]) is not None:
-            for address, port, whose in taken:
-                if port == found.port and (address == found.address or _ANY in (address, found.address)):
-                    raise top.place(key).unexpected("an address and port of its own", f"{found} {whose}")
+            with top.value.errors.kept():
+                for address, port, whose in taken:
+                    if port == found.port and (address == found.address or _ANY in (address, found.address)):
+                        raise top.place(key).unexpected("an address and port of its own", f"{found} {whose}")
             taken.append((found.address, found.port, f"of {key}"))
 
 
@@ -109,26 +124,57 @@ class _Context:
 def _service(fields: Fields, switches: tuple[IPv4Network, ...], taken: Mapping[IPv4Address, str]) -> Service:
     if not fields.is_given("pool") and not fields.is_given("mirrors"):
         raise fields.value.error("expected a pool or mirrors or both, found neither")
-    context = _Context(fields, switches, taken)
-    context.refuse_no_host(fields.place("address"), context.address)
-    pool = fields["pool"] and _pool(fields["pool"], context)
-    mirrors: list[Mirror] = []
-    for one in fields["mirrors"]:
-        mirror = _mirror(one, context)
-        _refuse_duplicate(one.value, mirror, mirrors)
-        if mirror.record is not None and mirror.record in (other.record for other in mirrors):
-            raise one.value.error(f"expected a unique file to record, found {mirror.record} again")
-        if mirror.throttles and pool is None:
-            raise one.value.error(
-                "expected a pool with when-behind: throttle, found none: without a pool natmirror changes no packet"
-            )
-        mirrors.append(mirror)
-    per_client = fields["per-client"] and _per_client(fields["per-client"], pool)
+    context, errors = _Context(fields, switches, taken), fields.value.errors
+    pool: Pool | None = None
+    per_client: PerClient | None = None
+    found: list[tuple[Fields, Mirror]] = []
+    with errors.whole():
+        with errors.kept():
+            context.refuse_no_host(fields.place("address"), context.address)
+        with errors.kept():
+            pool = fields["pool"] and _pool(fields["pool"], context)
+        for one in fields["mirrors"]:
+            with errors.kept():
+                mirror = _mirror(one, context)
+                _refuse_beside(one.value, mirror, [other for _, other in found], has_pool=fields["pool"] is not None)
+                found.append((one, mirror))
+        mirrors = [mirror for _, mirror in found]
+        if len(found) == len(fields["mirrors"]):  # else a twin may only be missing because of its own error
+            _refuse_twins(found)
+        with errors.kept():
+            per_client = fields["per-client"] and _per_client(fields["per-client"], has_pool=fields["pool"] is not None)
     return Service(**fields.arguments(pool=pool, mirrors=tuple(mirrors), per_client=per_client))
 
 
-def _per_client(fields: Fields, pool: Pool | None) -> PerClient:
-    if pool is None:
+def _refuse_beside(value: Value, mirror: Mirror, others: Collection[Mirror], *, has_pool: bool) -> None:
+    """Refuse a mirror that its service excludes, or the service's other mirrors."""
+    _refuse_duplicate(value, mirror, others)
+    if mirror.record is not None and mirror.record in (other.record for other in others):
+        raise value.error(f"expected a unique file to record, found {mirror.record} again")
+    if mirror.throttles and not has_pool:
+        raise value.error(
+            "expected a pool with when-behind: throttle, found none: without a pool natmirror changes no packet"
+        )
+
+
+def _refuse_twins(found: Sequence[tuple[Fields, Mirror]]) -> None:
+    """Refuse twins that nothing can be compared with."""
+    named = {mirror.name: mirror for _, mirror in found}
+    for fields, mirror in found:
+        if mirror.twin is None:
+            continue
+        place, twin = fields.place("twin"), named.get(mirror.twin)
+        with fields.value.errors.kept():
+            if twin is None or twin is mirror:
+                raise place.unexpected("the name of another mirror of the service")
+            if not twin.speaks_openflow:
+                raise place.error(f"expected a mirror with protocol: openflow, found {twin.name} without")
+            if not twin.is_compared:
+                raise place.error(f"expected a mirror with verdict: on, found {twin.name} without")
+
+
+def _per_client(fields: Fields, *, has_pool: bool) -> PerClient:
+    if not has_pool:
         raise fields.value.error(
             "expected a pool with per-client, found none: without a pool natmirror drops and answers no packet"
         )
@@ -138,21 +184,30 @@ def _per_client(fields: Fields, pool: Pool | None) -> PerClient:
 
 
 def _pool(fields: Fields, context: _Context) -> Pool:
-    balance = fields["balance"]
-    if balance is not Balance.MAGLEV and fields.is_given("hash"):
-        raise fields.place("hash").error(f"expected no hash with balance {balance}, found one")
+    balance, errors = fields["balance"], fields.value.errors
     members: list[Backend] = []
-    for one in (*fields["backends"], *([fields["sorry"]] if fields["sorry"] else [])):
-        if balance is Balance.PRIORITY and one.is_given("weight"):
-            raise one.place("weight").error("expected no weight with balance priority, found one")
-        context.refuse_address(one.place("address"), one["address"])
-        context.refuse_taken(one.place("address"), one["address"])
-        backend = Backend(**one.arguments(port=one["port"] or context.port))
-        _refuse_duplicate(one.value, backend, members)
-        members.append(backend)
+    health: Health | None = None
+    with errors.whole():
+        with errors.kept():
+            if balance is not Balance.MAGLEV and fields.is_given("hash"):
+                raise fields.place("hash").error(f"expected no hash with balance {balance}, found one")
+        for one in (*fields["backends"], *([fields["sorry"]] if fields["sorry"] else [])):
+            with errors.kept():
+                members.append(_backend(one, balance, context, members))
+        with errors.kept():
+            health = fields["health"] and _health(fields["health"])
     sorry = members.pop() if fields["sorry"] else None
-    health = fields["health"] and _health(fields["health"])
     return Pool(**fields.arguments(backends=tuple(members), sorry=sorry, health=health))
+
+
+def _backend(fields: Fields, balance: Balance, context: _Context, others: Collection[Backend]) -> Backend:
+    if balance is Balance.PRIORITY and fields.is_given("weight"):
+        raise fields.place("weight").error("expected no weight with balance priority, found one")
+    context.refuse_address(fields.place("address"), fields["address"])
+    context.refuse_taken(fields.place("address"), fields["address"])
+    backend = Backend(**fields.arguments(port=fields["port"] or context.port))
+    _refuse_duplicate(fields.value, backend, others)
+    return backend
 
 
 def _health(fields: Fields) -> Health:
@@ -171,18 +226,33 @@ def _health(fields: Fields) -> Health:
 
 
 def _mirror(fields: Fields, context: _Context) -> Mirror:
+    errors = fields.value.errors
+    with errors.whole():
+        with errors.kept():
+            _refuse_address_of_mirror(fields, context)
+        if fields["source"] is not None:
+            with errors.kept():
+                context.refuse_address(fields.place("source"), fields["source"])
+                context.refuse_no_host(fields.place("source"), fields["source"])
+        if fields.is_given("only"):
+            for value, network in zip(fields.place("only").list("networks"), fields["only"], strict=True):
+                if not any(network.subnet_of(clients) for clients in context.switches):
+                    errors.note(value.unexpected("a network inside one of the switches' networks"))
+        mirror = Mirror(**fields.arguments(port=fields["port"] or context.port))
+        with errors.kept():
+            _refuse_combinations(fields, mirror)
+    return mirror
+
+
+def _refuse_address_of_mirror(fields: Fields, context: _Context) -> None:
     context.refuse_address(fields.place("address"), fields["address"])
     if fields["source"] is None:  # otherwise a mirror on this host gets its legs, and answers, through lo
         context.refuse_taken(fields.place("address"), fields["address"])
     else:
         context.refuse_no_host(fields.place("address"), fields["address"])
-        context.refuse_address(fields.place("source"), fields["source"])
-        context.refuse_no_host(fields.place("source"), fields["source"])
-    if fields.is_given("only"):
-        for value, network in zip(fields.place("only").list("networks"), fields["only"], strict=True):
-            if not any(network.subnet_of(clients) for clients in context.switches):
-                raise value.unexpected("a network inside one of the switches' networks")
-    mirror = Mirror(**fields.arguments(port=fields["port"] or context.port))
+
+
+def _refuse_combinations(fields: Fields, mirror: Mirror) -> None:
     if fields.is_given("throttle-limit") and not mirror.throttles:
         raise fields.place("throttle-limit").error(
             "expected no throttle-limit without when-behind: throttle, found one"
@@ -200,7 +270,6 @@ def _mirror(fields: Fields, context: _Context) -> Mirror:
         raise fields.place("direct").error(
             "expected no direct with a source of this host, found one: the mirror's packets to clients pass anyway"
         )
-    return mirror
 
 
 def _refuse_reconnect(fields: Fields, mirror: Mirror) -> None:
@@ -230,20 +299,22 @@ def _refuse_duplicate(
             raise value.error(f"expected a unique address and port, found {found} again")
 
 
-def _refuse_masters_in_pools(found: Sequence[Fields], services: Sequence[Service]) -> None:
+def _refuse_masters_in_pools(built: Sequence[tuple[Fields, Service]]) -> None:
     """Refuse a master that is a backend too: a controller that gets two connections from one switch takes the second
     one for an error, and closes one of them."""
     backends = {
         (backend.address, backend.port): f"{service.name}/{backend.name}"
-        for service in services
+        for _, service in built
         if service.pool
         for backend in service.pool.backends
     }
-    for fields, service in zip(found, services, strict=True):
+    for fields, service in built:
         for one, mirror in zip(fields["mirrors"], service.mirrors, strict=True):
             backend = backends.get((mirror.address, mirror.port))
             if mirror.speaks_openflow and backend is not None:
                 here = f"{mirror.address}:{mirror.port}"
-                raise one.value.error(
-                    f"expected a mirror with protocol: openflow that is not a backend, found {here} of {backend}"
+                fields.value.errors.note(
+                    one.value.error(
+                        f"expected a mirror with protocol: openflow that is not a backend, found {here} of {backend}"
+                    )
                 )

@@ -126,3 +126,13 @@ class Statistics(StrEnum):
     """With the switch's last answer to the backend, however old; natmirror legs --json shows its age."""
     REFUSE = "refuse"
     """With an error message."""
+
+
+class Verdict(StrEnum):
+    """Whether natmirror compares a master's orders with those of production's controller."""
+
+    ON = "on"
+    """It compares them for each switch, and keeps a model of the flow tables as either side's orders make them. The
+    master's requests for flow statistics are answered from the model of its own orders."""
+    OFF = "off"
+    """It does not."""

@@ -1,7 +1,7 @@
 """The table of the keys of a mirror."""
 
 from natmirror.rules.addresses import Address, ClientOrAddress, Network
-from natmirror.rules.kinds import MirrorProtocol, Reconnect, Statistics, Unsolicited, WhenBehind
+from natmirror.rules.kinds import MirrorProtocol, Reconnect, Statistics, Unsolicited, Verdict, WhenBehind
 from natmirror.rules.scalars import NAME, PORT, Boolean, Choice, Duration, FilePath, Percentage, Size
 from natmirror.rules.tables import Key, ListOf, Section
 
@@ -144,8 +144,34 @@ MIRROR = Section(
             default=None,
             absent="not recorded",
         ),
+        Key(
+            "verdict",
+            Choice(Verdict),
+            "Whether natmirror compares the master's orders with those of production's controller. Only with protocol:"
+            " openflow.",
+            example="on",
+            default=Verdict.OFF,
+        ),
+        Key(
+            "twin",
+            NAME,
+            "Name of another mirror of the service, with verdict: on, whose controller is production's own version."
+            " What differs there just as often is no fault of this mirror. Only with protocol: openflow.",
+            example="same",
+            default=None,
+            absent="none",
+        ),
+        Key(
+            "warm-up",
+            Duration(low=0.0),
+            "How long after the beginning of a session its answers do not count for the verdict: the master begins with"
+            " empty tables where production's are full. Choose more than the idle timeouts of production's rules. Only"
+            " with protocol: openflow.",
+            example="1m",
+            default=30.0,
+        ),
     ),
 )
 
-ONLY_OPENFLOW = ("unsolicited", "statistics", "record")
+ONLY_OPENFLOW = ("unsolicited", "statistics", "record", "verdict", "twin", "warm-up")
 """Keys that only a mirror with OpenFlow sessions may have."""

@@ -21,6 +21,7 @@ from natmirror.rules.kinds import (
     Release,
     Statistics,
     Unsolicited,
+    Verdict,
     WhenBehind,
     WhenDown,
     WhenNone,
@@ -107,6 +108,10 @@ class Mirror:
     unsolicited: Unsolicited = MIRROR["unsolicited"].default
     statistics: Statistics = MIRROR["statistics"].default
     record: Path | None = MIRROR["record"].default
+    verdict: Verdict = MIRROR["verdict"].default
+    twin: str | None = MIRROR["twin"].default
+    """The name of another mirror of the service; None: there is none."""
+    warm_up: float = MIRROR["warm-up"].default
     is_paused: bool = False
     """Whether a command has paused it; no key of a rules file says so."""
 
@@ -117,11 +122,14 @@ class Mirror:
     """Whether clients are throttled for the mirror."""
     begins_again: bool = field(init=False, repr=False, compare=False)
     """Whether copies for the mirror begin again, at a break in the client's stream."""
+    is_compared: bool = field(init=False, repr=False, compare=False)
+    """Whether the mirror is a master whose orders are compared with those of production's controller."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "speaks_openflow", self.protocol is MirrorProtocol.OPENFLOW)
         object.__setattr__(self, "throttles", self.when_behind is WhenBehind.THROTTLE)
         object.__setattr__(self, "begins_again", self.reconnect is Reconnect.NEXT_SEGMENT)
+        object.__setattr__(self, "is_compared", self.speaks_openflow and self.verdict is Verdict.ON)
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,12 +85,29 @@ class Section(ValueType[Fields]):
         return next(key for key in self.keys if key.name == name)
 
     def read(self, value: Value) -> Fields:
-        mapping = value.mapping(*(key.name for key in self.keys))
-        values = {
-            key.name: key.type.read(mapping[key.name]) if key.is_required or key.name in mapping else key.default
-            for key in self.keys
-        }
+        mapping, values = self._read(value)
+        if len(values) < len(self.keys) or not mapping.is_right:
+            value.errors.fail()
         return Fields(value, mapping, values)
+
+    def read_partly(self, value: Value) -> Fields:
+        """Read a mapping whose keys do not depend on each other: one that cannot be read, and is not required, has its
+        default."""
+        mapping, values = self._read(value)
+        defaults = {key.name: key.default for key in self.keys if not key.is_required}
+        if not {key.name for key in self.keys} <= defaults.keys() | values.keys():
+            value.errors.fail()
+        return Fields(value, mapping, defaults | values)
+
+    def _read(self, value: Value) -> tuple[Mapping, dict[str, Any]]:
+        """Return a mapping, and the values of its keys without those that cannot be read."""
+        mapping = value.mapping(*(key.name for key in self.keys))
+        values: dict[str, Any] = {}
+        for key in self.keys:
+            with value.errors.kept():
+                is_read = key.is_required or key.name in mapping
+                values[key.name] = key.type.read(mapping[key.name]) if is_read else key.default
+        return mapping, values
 
     def schema(self) -> Schema:
         return {"$ref": f"#/$defs/{self.title}"}
@@ -117,7 +134,13 @@ class ListOf(ValueType[tuple[T, ...]]):
         values = value.list(self.what)
         if self.length is not None and len(values) != self.length:
             raise value.error(f"expected {self.what}, found {len(values)}")
-        return tuple(self.item.read(one) for one in values)
+        read: list[T] = []
+        for one in values:
+            with value.errors.kept():
+                read.append(self.item.read(one))
+        if len(read) < len(values) and not isinstance(self.item, Section):  # the other mappings can be checked
+            value.errors.fail()
+        return tuple(read)
 
     def schema(self) -> Schema:
         exact = {} if self.length is None else {"maxItems": self.length}

@@ -106,7 +106,8 @@ def _describe_health(health: Health | None) -> str:
 
 
 def _describe_mirror(mirror: Mirror) -> list[str]:
-    """Return three lines, each with the mirror's name: what it buffers and gets, its connections, its protocol."""
+    """Return lines, each with the mirror's name: what it buffers and gets, its connections, its protocol, and for a
+    master its verdict."""
     groups = (
         (
             f"{mirror.address}:{mirror.port} buffer {show_size(mirror.buffer)}",
@@ -130,8 +131,13 @@ def _describe_mirror(mirror: Mirror) -> list[str]:
             f"unsolicited {mirror.unsolicited} statistics {mirror.statistics}" if mirror.speaks_openflow else "",
             f"record {mirror.record}" if mirror.record else "",
         ),
+        (
+            f"verdict {mirror.verdict}" if mirror.speaks_openflow else "",
+            f"twin {mirror.twin}" if mirror.twin else "",
+            f"warm-up {show_duration(mirror.warm_up)}" if mirror.is_compared else "",
+        ),
     )
-    return [f"mirror  {mirror.name} {' '.join(filter(None, settings))}" for settings in groups]
+    return [f"mirror  {mirror.name} {' '.join(filter(None, settings))}" for settings in groups if any(settings)]
 
 
 def _describe_pair(pair: Pair) -> list[str]:

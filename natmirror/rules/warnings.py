@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from natmirror.rules.mirror_keys import MIRROR
 from natmirror.rules.model import Service
 from natmirror.rules.units import show_size
 
@@ -20,7 +21,7 @@ def memory_warnings(services: Sequence[Service], client_limit: int) -> Iterator[
 
 
 def service_warnings(services: Sequence[Service]) -> Iterator[str]:
-    """Yield a sentence for each backend and mirror that several services have."""
+    """Yield a sentence for each backend and mirror that several services have, and for each setting without effect."""
     backends = [
         ((backend.address, backend.port), service)
         for service in services
@@ -48,6 +49,8 @@ def service_warnings(services: Sequence[Service]) -> Iterator[str]:
                     f" client uses one source port for both services, its connection to {service.name} is not mirrored"
                     " there"
                 )
+    for service in services:
+        yield from _verdict_warnings(service)
     mirrors = Counter((mirror.address, mirror.port) for service in services for mirror in service.mirrors)
     for (address, port), count in mirrors.items():
         if count > 1:
@@ -55,3 +58,21 @@ def service_warnings(services: Sequence[Service]) -> Iterator[str]:
                 f"mirror {address}:{port} is a mirror of {count} services: where a client uses one source port for two"
                 " of them, only the first connection is mirrored there"
             )
+
+
+def _verdict_warnings(service: Service) -> Iterator[str]:
+    twins = {mirror.name: mirror for mirror in service.mirrors}
+    for mirror in service.mirrors:
+        place = f"mirror {mirror.name} of {service.name}"
+        if not mirror.is_compared:
+            if mirror.twin is not None:
+                yield f"{place} has a twin without verdict: on: the twin has no effect"
+            if mirror.warm_up != MIRROR["warm-up"].default:
+                yield f"{place} has a warm-up without verdict: on: it has no effect"
+        elif mirror.twin is not None:
+            twin = twins[mirror.twin]
+            if (twin.sample, twin.only) != (mirror.sample, mirror.only):
+                yield (
+                    f"{place} and its twin {twin.name} differ in sample or only: they get the messages of different"
+                    " switches, so that what differs at both may still be chance"
+                )

@@ -5,6 +5,7 @@ that occurs twice is an error.
 """
 
 import re
+from collections.abc import Set
 from difflib import get_close_matches
 from enum import StrEnum
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
@@ -15,6 +16,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from natmirror.errors import RulesError
+from natmirror.rules.errors_found import ErrorsFound, PlacedError
 
 Kind = TypeVar("Kind", bound=StrEnum)
 
@@ -35,22 +37,24 @@ _TAG = "tag:yaml.org,2002:"
 
 
 class Value:
-    """One value of the file. Each method reads it as one type, and raises RulesError where it is of another."""
+    """One value of the file. Each method reads it as one type, and raises RulesError where it is of another. ``errors``
+    gets those that do not keep the reader from going on."""
 
-    def __init__(self, node: Node, file: str, path: str, line: int | None = None) -> None:
+    def __init__(self, node: Node, file: str, path: str, errors: ErrorsFound, line: int | None = None) -> None:
+        self.errors = errors
         self._node = node
         self._file = file
         self._path = path
         self._line = node.start_mark.line + 1 if line is None else line
 
-    def unexpected(self, expected: str, found: str | None = None) -> RulesError:
+    def unexpected(self, expected: str, found: str | None = None) -> PlacedError:
         """Return an error that says what was expected and what was found."""
         return self.error(f"expected {expected}, found {found or self._shown()}")
 
-    def error(self, message: str) -> RulesError:
+    def error(self, message: str) -> PlacedError:
         """Return an error with this message, after the value's place in the file."""
         where = f"{self._path}: " if self._path else ""
-        return RulesError(f"{self._file}:{self._line}: {where}{message}")
+        return PlacedError(self._line, f"{self._file}:{self._line}: {where}{message}")
 
     def integer(self, low: int, high: int) -> int:
         """Read a whole number from ``low`` to ``high``."""
@@ -113,27 +117,37 @@ class Value:
             raise self.unexpected(
                 f"a list of {of}", None if not isinstance(self._node, SequenceNode) else "an empty list"
             )
-        return [Value(node, self._file, f"{self._path}[{index}]") for index, node in enumerate(self._node.value)]
+        return [
+            Value(node, self._file, f"{self._path}[{index}]", self.errors)
+            for index, node in enumerate(self._node.value)
+        ]
 
     def mapping(self, *known: str) -> "Mapping":
-        """Read a mapping that has only ``known`` keys, each at most once."""
+        """Read a mapping that has only ``known`` keys, each at most once; note those that it may not have."""
         if not isinstance(self._node, MappingNode):
             raise self.unexpected("a mapping with " + ", ".join(known))
         values: dict[str, Value] = {}
+        misspelt: set[str] = set()
+        is_right = True
         for key_node, node in self._node.value:
             key = str(key_node.value) if isinstance(key_node, ScalarNode) else "?"
             path = f"{self._path}.{key}" if self._path else key
-            at_key = Value(key_node, self._file, path)
+            at_key = Value(key_node, self._file, path, self.errors)
             if key not in known:
                 close = get_close_matches(key, known, 1)
                 hint = f" (did you mean {close[0]}?)" if close else ""
-                raise at_key.error(f"expected one of the keys {', '.join(known)}, found {key}{hint}")
+                self.errors.note(at_key.error(f"expected one of the keys {', '.join(known)}, found {key}{hint}"))
+                misspelt.update(close)
+                is_right = False
+                continue
             if key in values:
-                raise at_key.error(f"expected each key once, found {key} twice")
+                self.errors.note(at_key.error(f"expected each key once, found {key} twice"))
+                is_right = False
+                continue
             # YAML places a value that was left out where the next token is.
             line = key_node.start_mark.line + 1 if not node.value else None
-            values[key] = Value(node, self._file, path, line)
-        return Mapping(self, values)
+            values[key] = Value(node, self._file, path, self.errors, line)
+        return Mapping(self, values, misspelt, is_right=is_right)
 
     def _scalar(self, kind: str, expected: str) -> str:
         if not isinstance(self._node, ScalarNode):
@@ -154,14 +168,19 @@ class Value:
 
 
 class Mapping:
-    """The values of a mapping by key."""
+    """The values of a mapping by key. ``is_right``: no key has been refused. Those that may be meant by a refused one
+    are ``misspelt``."""
 
-    def __init__(self, value: Value, values: dict[str, Value]) -> None:
+    def __init__(self, value: Value, values: dict[str, Value], misspelt: Set[str], *, is_right: bool) -> None:
         self.value = value
+        self.is_right = is_right
         self._values = values
+        self._misspelt = misspelt
 
     def __getitem__(self, key: str) -> Value:
         """Return the value of a key; RulesError where the file does not have the key."""
+        if key in self._misspelt - self._values.keys():
+            self.value.errors.fail()
         if key not in self._values:
             raise self.value.error(f"expected the key {key}, found {self._keys()}")
         return self._values[key]
@@ -188,4 +207,4 @@ def parse(text: str, file: str) -> Value:
         raise RulesError(f"{file}:1: expected YAML, found: {' '.join(str(error).split())}") from None
     if node is None:
         raise RulesError(f"{file}:1: expected rules, found an empty file")
-    return Value(node, file, "")
+    return Value(node, file, "", ErrorsFound())

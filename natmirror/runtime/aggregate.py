@@ -9,6 +9,7 @@ from natmirror.mirror.sessions.totals import add_counts, add_sessions
 from natmirror.mirror.shown import MirrorEntry
 from natmirror.nat.client_limits import ClientLimitEntry
 from natmirror.nat.services import BackendCounts
+from natmirror.openflow.comparison.merging import add_comparisons
 from natmirror.reasons import ClientLimit
 
 
@@ -77,6 +78,7 @@ def _mirror(one: MirrorEntry, other: MirrorEntry) -> MirrorEntry:
         "name": one["name"],
         "address": one["address"],
         "legs": one["legs"] + other["legs"],
+        "legs_unanswered": one["legs_unanswered"] + other["legs_unanswered"],
         "connections_not_copied": add_counts((one["connections_not_copied"], other["connections_not_copied"])),
         "connections_excluded": add_counts((one["connections_excluded"], other["connections_excluded"])),
         "legs_opened": one["legs_opened"] + other["legs_opened"],
@@ -99,4 +101,5 @@ def _mirror(one: MirrorEntry, other: MirrorEntry) -> MirrorEntry:
         "leg_lag": add_histograms((one["leg_lag"], other["leg_lag"])),
         "leg_rtt": add_histograms((one["leg_rtt"], other["leg_rtt"])),
         "sessions": add_sessions(one["sessions"], other["sessions"]),
+        "comparison": add_comparisons(one["comparison"], other["comparison"]),
     }

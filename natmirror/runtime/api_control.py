@@ -19,6 +19,7 @@ from natmirror.runtime.reloader import Reloader
 from natmirror.runtime.run_lists import RunLists
 from natmirror.runtime.run_status import RunStatus
 from natmirror.runtime.shown import CommandAnswer, ReloadAnswer
+from natmirror.runtime.verdicts import Verdicts
 from natmirror.runtime.worker_events import WorkerEvents
 
 _RULES_TIMEOUT = 5.0  # seconds
@@ -36,15 +37,18 @@ def documents(
     }
 
 
-def lists(status: RunStatus, events: WorkerEvents, engines: Sequence[EngineProxy], ring: EventRing) -> dict[str, Parts]:
+def lists(
+    status: RunStatus, events: WorkerEvents, engines: Sequence[EngineProxy], ring: EventRing, verdicts: Verdicts
+) -> dict[str, Parts]:
     """Return the function behind each list."""
-    made = RunLists(engines, status.names, events.ended_legs, ring)
+    made = RunLists(engines, status.names, events.ended_legs, ring, verdicts.show)
     return {
         "flows": made.flows,
         "legs": made.legs,
         "ended": made.ended,
         "decisions": made.decisions,
         "events": made.events,
+        "verdict": made.verdict,
     }
 
 

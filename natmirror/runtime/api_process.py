@@ -37,7 +37,6 @@ _DOCUMENT_THREADS = 3
 _MAX_QUESTIONS = 1024  # of the clients that the process has
 _MAX_LISTS = 256  # that are being read; each may hold the numbers of all legs of a thread
 _MAX_QUESTION_LEN = 128 << 10  # bytes; a body has 64 KiB at most
-_BUSY = "natmirror is too busy to answer: try again; natmirror health says if it is stuck"
 _OTHER_VERSION = "this natmirror does not know the question: is it of another version?"
 # Seconds
 _BEAT_TIMEOUT = 30.0
@@ -61,16 +60,17 @@ refused, or one of natmirror's errors. As long as it can be cancelled, the comma
 
 
 class _Makers(NamedTuple):
-    """The threads that make answers, and the time that these may take."""
+    """The threads that make answers, the time that these may take, and what explains why there is none."""
 
     documents: ThreadPoolExecutor
     lists: ThreadPoolExecutor
     allowance: Allowance
+    why_busy: Callable[[], str]
 
 
 class ApiProcess:
     """The API on the Unix socket ``path``, and on ``addresses``, from open() to close(). ``allowance`` is
-    the time that answers may take."""
+    the time that answers may take; ``why_busy`` returns why there is no answer in time."""
 
     def __init__(
         self,
@@ -80,13 +80,14 @@ class ApiProcess:
         lists: Mapping[str, Parts],
         commands: Mapping[str, Command],
         allowance: Allowance,
+        why_busy: Callable[[], str],
     ) -> None:
         self._path = path
         self._addresses = addresses
         self._documents = documents
         self._lists = lists
         self.commands = commands
-        self._makers = _Makers(_makers(_DOCUMENT_THREADS, "api-status"), _makers(1, "api-lists"), allowance)
+        self._makers = _Makers(_makers(_DOCUMENT_THREADS, "api-status"), _makers(1, "api-lists"), allowance, why_busy)
         self._process: subprocess.Popen[bytes] | None = None
         self._failure: tuple[str, float] | None = None
         self._thread = NamedThread(self._run, "api")
@@ -277,10 +278,12 @@ class _Conversation:
         try:
             answer = await self._made(number, question)
         except TimeoutError:
-            answer = frames.encode({"id": number, "error": _BUSY, "status": 503})
+            answer = frames.encode({"id": number, "error": self._makers.why_busy(), "status": 503})
         except KeyError as error:
             answer = frames.encode({"id": number, "error": f"expected the argument {error}", "status": 400})
-        except (TypeError, ValueError, NatmirrorError) as error:
+        except NatmirrorError as error:
+            answer = frames.encode({"id": number, "error": "\n".join(error.lines), "status": 400})
+        except (TypeError, ValueError) as error:
             answer = frames.encode({"id": number, "error": str(error), "status": 400})
         except Exception:
             log.exception("API: internal error in the answer to %.80r", question)

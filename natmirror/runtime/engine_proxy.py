@@ -20,6 +20,7 @@ from natmirror.engine.shown import Snapshot, SwitchDecisions
 from natmirror.fastpath import Look, ServiceLook
 from natmirror.linux.nftables import ServiceBackend
 from natmirror.mirror.shown import FlowEntry
+from natmirror.openflow.comparison.sums import Found
 from natmirror.replication.engine_adapter import EngineAdapter
 from natmirror.rules import Mirror, Rules
 from natmirror.rules.reload import Kept
@@ -30,9 +31,9 @@ _T = TypeVar("_T")
 _ANSWER_TIMEOUT = 5.0
 _FLOWS_SLICE = 200
 _LOOK_SLICE = 2000  # C looks at some ten flows in a microsecond
-_SHOWN_SLICE = 50  # to show a flow takes some 20 us, in which no packet passes
+_SHOWN_SLICE = 12  # to show a flow takes some 20 us, in which no packet passes
 _CLIENT_SLICE = 500  # Python looks at some flows in a microsecond
-_SLICES_AT_ONCE = 4  # of numbers of which nothing is shown
+_SLICES_AT_ONCE = 16  # of numbers of which nothing is shown
 _SWITCHES_SLICE = 1
 
 FlowPosition = tuple[bool, int]
@@ -75,6 +76,11 @@ class EngineProxy:
         """Return the engine's counters."""
         snapshot: Snapshot = self._ask(lambda: self._engine.snapshot(time.monotonic()))
         return snapshot
+
+    def found(self, service: str, mirror: str, moment: float) -> Found:
+        """Return what was found about a master since a moment of the engine's clock."""
+        found: Found = self._ask(lambda: self._engine.comparisons.since(service, mirror, moment))
+        return found
 
     def clients(self, most: int) -> tuple[dict[bytes, bool], bool]:
         """Return what Engine.clients() returns."""

@@ -1,8 +1,8 @@
 """The file of events: it keeps them over a restart and over a crash, one JSON object a line.
 
-A thread of its own appends new events each second, so that a disk that is full or does not answer delays nothing else:
-the ring has them until it works again. A file that has grown to MAX_LEN becomes FILE.1. ``natmirror events`` reads both
-where no natmirror answers.
+A thread of its own appends new events each second, or when the ring asks for it, so that a disk that is full or does
+not answer delays nothing else: the ring has them until it works again. A file that has grown to MAX_LEN becomes FILE.1.
+``natmirror events`` reads both where no natmirror answers.
 """
 
 import logging
@@ -81,6 +81,8 @@ class EventFile:
             Chore("events", NEVER, self._finish, NEVER, at_end=True),
         ]
         self.thread = ChoreThread("events", chores)
+        if path is not None:
+            ring.keep_now = lambda: self.thread.request(self._write)
 
     def restore(self) -> None:
         """Give the ring the events of earlier runs, before its first one of this run; add one if the last run did not

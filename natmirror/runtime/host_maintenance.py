@@ -35,6 +35,8 @@ from natmirror.runtime.mailbox import Mailbox
 from natmirror.runtime.mirror_watch import MirrorWatch
 from natmirror.runtime.progress_watch import ProgressWatch
 from natmirror.runtime.recent import RecentCounts
+from natmirror.runtime.verdict_watch import VerdictWatch
+from natmirror.runtime.verdicts import Verdicts
 from natmirror.runtime.worker import Worker
 
 log = logging.getLogger("natmirror")
@@ -53,6 +55,7 @@ _SECOND_LOOK_AFTER = 0.5
 _ANSWERS_INTERVAL = 2.0
 _BYPASS_INTERVAL = 1.0
 _STATUS_INTERVAL = 10.0
+_VERDICTS_INTERVAL = 10.0
 
 _LIVE_CLIENTS = 8
 _SILENT = (PathCode.BACKEND_SILENT, PathCode.MIRROR_SILENT)
@@ -90,6 +93,8 @@ class HostMaintenance:
         """Compares the rules file with the rules that run; Reloader sets it."""
         self.mirror_watch = MirrorWatch(ring)
         self.recent = RecentCounts(now)
+        self.verdicts = Verdicts([worker.engine for worker in workers], lambda: self._rules)
+        self.verdict_watch = VerdictWatch(self.verdicts, ring)
         self._rules = rules
         self._workers = workers
         self._member = member
@@ -148,6 +153,7 @@ class HostMaintenance:
             Chore("forged packets", _FORGED_INTERVAL, kernel_rules.count_forged, now + _FORGED_INTERVAL),
             Chore("limits of the control group", _LIMITS_INTERVAL, self._check_limits),
             *(self._host_check, self._second_look),
+            Chore("verdicts", _VERDICTS_INTERVAL, self._look_at_verdicts, now + _VERDICTS_INTERVAL),
             Chore("rules file", _RULES_FILE_INTERVAL, lambda: self.look_at_rules_file(), now + _RULES_FILE_INTERVAL),
         ]
         self.checks = ChoreThread("host-checks", checks)
@@ -221,6 +227,10 @@ class HostMaintenance:
             self.keeper.check([], self.thread.now())
         if self._silent() - before:  # this host may be why
             self.checks.post(self._host_check.hasten)
+
+    def _look_at_verdicts(self) -> None:
+        with suppress(TimeoutError):  # of a thread that is stuck, which has its own report
+            self.verdict_watch.look(self.checks.now())
 
     def watch_kernel(self, held: ExitStack) -> None:
         """Compare what is in the kernel as soon as the kernel tells of a change; ``held`` gets the function that ends

@@ -2,8 +2,8 @@
 
 Theory. A client's connection costs one leg, so a mirror that ends costs hundreds of them at once. One event tells of
 all legs that fail together: it waits until a look finds no further ones. A mirror is down when it refuses legs and
-acknowledges nothing, or when all of its legs have ended and the latest ones have failed. It is back when it has
-acknowledged bytes since, or has an open leg; ``natmirror status`` shows the same. Losses are the ledger's, so the
+acknowledges nothing, or when all of its legs have ended and the latest ones have failed: ``natmirror status`` shows
+that at once. It is back when it has acknowledged bytes since, or has an open leg. Losses are the ledger's, so the
 events, the log and ``natmirror status`` have the same numbers.
 """
 
@@ -58,21 +58,53 @@ class _Loss:
     cadence: Cadence = field(default_factory=Cadence)
 
 
-@dataclass(slots=True)
-class _Mirror:
-    """What the last look at a mirror has found, since ``began_at``."""
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A mirror's counters at a look."""
 
-    began_at: float
     ended: Counter[EndReason] = field(default_factory=Counter)
-    lost: Counter[EndReason] = field(default_factory=Counter)
     opened: int = 0
     acked: int = 0
     has_open: bool = False
-    """Whether a mirror has accepted one of the open legs."""
+    """Whether the mirror had accepted one of the open legs."""
+
+    def failed(self, entry: MirrorEntry) -> Counter[EndReason]:
+        """Return the legs that have failed since."""
+        ended = Counter(entry["legs_ended"]) - self.ended
+        return Counter({reason: count for reason, count in ended.items() if reason in MENDS})
+
+    def has_acked(self, entry: MirrorEntry) -> bool:
+        """Return whether the mirror has acknowledged bytes since."""
+        return entry["acked_bytes"] > self.acked
+
+    def has_accepted(self, entry: MirrorEntry) -> bool:
+        """Return whether the mirror has an open leg now, and had none then."""
+        return _has_open(entry) and not self.has_open
+
+    def refuses(self, entry: MirrorEntry) -> bool:
+        """Return whether the mirror has refused legs since, and taken nothing."""
+        is_refused = any(reason in _REFUSALS for reason in self.failed(entry))
+        return is_refused and not self.has_acked(entry) and not self.has_accepted(entry)
+
+    def has_lost_all(self, entry: MirrorEntry) -> bool:
+        """Return whether all legs that were open then have ended, and all that have ended since have failed."""
+        failed = sum(self.failed(entry).values())
+        ended = sum(entry["legs_ended"].values()) - sum(self.ended.values())
+        return 0 < failed == ended and entry["legs"] <= entry["legs_opened"] - self.opened
+
+
+@dataclass(slots=True)
+class _Mirror:
+    """What the looks at a mirror have found, since ``began_at``."""
+
+    began_at: float
+    seen: _Seen = field(default_factory=_Seen)
+    lost: Counter[EndReason] = field(default_factory=Counter)
     failed: Counter[EndReason] = field(default_factory=Counter)
     """Legs that have failed: since it was well, or since it is down."""
     looks: int = 0
-    is_failing: bool = False
+    failing_at: float | None = None
+    """When it was first seen to be down; None while it is not."""
     has_lost_all: bool = False
     """Whether all of its legs have ended since it was well: an open one is younger."""
     down_at: float | None = None
@@ -89,56 +121,55 @@ class MirrorWatch:
 
     def __init__(self, ring: EventRing) -> None:
         self._ring = ring
-        self._views: Mapping[_Key, MirrorView] = {}  # replaced at each look, because other threads read it
+        self._views: Mapping[_Key, tuple[MirrorView, _Seen]] = {}  # replaced at each look: other threads read it
         self._mirrors: dict[_Key, _Mirror] = {}
 
     def look(self, sums: Snapshot, now: float) -> None:
         """Look at the counters of all engines together."""
         for entry in sums["mirrors"]:
             mirror = self._mirrors.setdefault(_key(entry), _Mirror(now))
+            self._follow(mirror, entry, now)
             ended = Counter(entry["legs_ended"])
-            failed = Counter({reason: count for reason, count in (ended - mirror.ended).items() if reason in MENDS})
-            self._follow(mirror, entry, failed, now)
-            self._note_losses(mirror, entry, ended - mirror.ended, now)
-            mirror.ended, mirror.opened, mirror.acked = ended, entry["legs_opened"], entry["acked_bytes"]
-            mirror.has_open = _has_open(entry)
-            if mirror.up_at is None and mirror.down_at is None and (mirror.has_open or mirror.acked):
+            self._note_losses(mirror, entry, ended - mirror.seen.ended, now)
+            mirror.seen = _Seen(ended, entry["legs_opened"], entry["acked_bytes"], _has_open(entry))
+            if mirror.up_at is None and mirror.down_at is None and (mirror.seen.has_open or mirror.seen.acked):
                 mirror.up_at = now
-        self._views = {key: _view(mirror) for key, mirror in self._mirrors.items()}
+        self._views = {key: (_view(mirror), mirror.seen) for key, mirror in self._mirrors.items()}
 
     def view(self, entry: MirrorEntry, now: float) -> MirrorView:
-        """Return a mirror's state, as the last look has found it, with what its lag is now; from any thread."""
-        view = self._views.get(_key(entry)) or MirrorView(MirrorState.UNTRIED, None, now)
+        """Return a mirror's state: as the last look has found it, or down, if its counters show that now, or behind;
+        from any thread."""
+        view, seen = self._views.get(_key(entry)) or (MirrorView(MirrorState.UNTRIED, None, now), _Seen())
+        if view.state is not MirrorState.DOWN and (seen.refuses(entry) or seen.has_lost_all(entry)):
+            return MirrorView(MirrorState.DOWN, _most_common(seen.failed(entry)), now)
         if view.state is MirrorState.UP and entry["lag_seconds"] > _BEHIND_AFTER:
             return MirrorView(MirrorState.BEHIND, None, now - entry["lag_seconds"] + _BEHIND_AFTER)
         return view
 
-    def _follow(self, mirror: _Mirror, entry: MirrorEntry, failed: Counter[EndReason], now: float) -> None:
+    def _follow(self, mirror: _Mirror, entry: MirrorEntry, now: float) -> None:
         """Follow whether a mirror is up."""
-        has_acked = entry["acked_bytes"] > mirror.acked
-        is_new = _has_open(entry) and not mirror.has_open
+        seen, failed = mirror.seen, mirror.seen.failed(entry)
+        has_acked, is_new = seen.has_acked(entry), seen.has_accepted(entry)
         mirror.failed += failed
         if mirror.down_at is None:
-            opened = entry["legs_opened"] - mirror.opened
-            refuses = any(reason in _REFUSALS for reason in failed) and not has_acked and not is_new
-            has_lost_all = bool(failed) and entry["legs"] <= opened and _all_failed(mirror, entry, failed)
-            mirror.has_lost_all |= has_lost_all
-            mirror.is_failing |= refuses or has_lost_all
+            mirror.has_lost_all |= seen.has_lost_all(entry)
+            if mirror.failing_at is None and (seen.refuses(entry) or mirror.has_lost_all):
+                mirror.failing_at = now
             mirror.looks = mirror.looks + 1 if failed else 0
-            if not mirror.is_failing and not failed:
+            if mirror.failing_at is None and not failed:
                 mirror.failed.clear()
-            if not mirror.is_failing or (failed and mirror.looks < _MAX_LOOKS):
+            if mirror.failing_at is None or (failed and mirror.looks < _MAX_LOOKS):
                 return
-            self._tell_down(mirror, entry, now)
+            self._tell_down(mirror, entry, mirror.failing_at)
             is_new = _has_open(entry) and mirror.has_lost_all
             has_acked = False
         if is_new or (has_acked and not any(reason in _REFUSALS for reason in failed)):
             self._tell_up(mirror, entry, now)
 
-    def _tell_down(self, mirror: _Mirror, entry: MirrorEntry, now: float) -> None:
-        [(reason, _)] = mirror.failed.most_common(1)
+    def _tell_down(self, mirror: _Mirror, entry: MirrorEntry, since: float) -> None:
+        reason = _most_common(mirror.failed)
         count = sum(mirror.failed.values())
-        mirror.down_at, mirror.up_at, mirror.reason = now, None, reason
+        mirror.down_at, mirror.up_at, mirror.reason = since, None, reason
         mirror.failed.clear()
         self._ring.add(
             EventKind.MIRROR_DOWN,
@@ -166,7 +197,7 @@ class MirrorWatch:
             count=count,
         )
         mirror.down_at, mirror.up_at = None, now
-        mirror.is_failing, mirror.has_lost_all, mirror.looks = False, False, 0
+        mirror.failing_at, mirror.has_lost_all, mirror.looks = None, False, 0
         mirror.failed.clear()
 
     def _note_losses(self, mirror: _Mirror, entry: MirrorEntry, ended: Counter[EndReason], now: float) -> None:
@@ -207,19 +238,22 @@ def _key(entry: MirrorEntry) -> _Key:
 def _view(mirror: _Mirror) -> MirrorView:
     if mirror.down_at is not None:
         return MirrorView(MirrorState.DOWN, mirror.reason, mirror.down_at)
+    if mirror.failing_at is not None:
+        return MirrorView(MirrorState.DOWN, _most_common(mirror.failed), mirror.failing_at)
     if mirror.up_at is not None:
         return MirrorView(MirrorState.UP, None, mirror.up_at)
     return MirrorView(MirrorState.UNTRIED, None, mirror.began_at)
 
 
-def _all_failed(mirror: _Mirror, entry: MirrorEntry, failed: Mapping[EndReason, int]) -> bool:
-    """Return whether all legs that have ended since the last look have failed."""
-    return sum(failed.values()) == sum(entry["legs_ended"].values()) - sum(mirror.ended.values())
+def _most_common(failed: Counter[EndReason]) -> EndReason:
+    """Return the reason for which most legs have failed; some have."""
+    [(reason, _)] = failed.most_common(1)
+    return reason
 
 
 def _has_open(entry: MirrorEntry) -> bool:
-    """Return whether the mirror has accepted an open leg: then there is a round trip time."""
-    return entry["legs"] > 0 and entry["rtt_seconds"] > 0
+    """Return whether the mirror has accepted one of the open legs."""
+    return entry["legs"] > entry["legs_unanswered"]
 
 
 def _legs(count: int) -> str:

@@ -5,7 +5,7 @@ They are one value, the overrides (rules/overrides.py). A command changes the va
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from functools import partial
 from typing import Any
 
@@ -75,6 +75,8 @@ class OverrideControl:
         self._file = file
         self._today = today
         self._history = OverrideHistory()
+        self._keeping: Future[None] = Future()  # the latest event
+        self._keeping.set_result(None)
         self.share: Callable[[list[Entry]], None] = _share_nothing
         """Shares what commands have changed with the other host."""
         self.adopt_pools: Callable[[Later], None] = _adopt_nothing
@@ -180,7 +182,7 @@ class OverrideControl:
 
     def command(self, obey: Obey, arguments: dict[str, Any]) -> "Future[CommandAnswer]":
         """Have the main thread obey a command; from any thread. The future has the answer once the file has what the
-        command wants to be kept."""
+        command wants to be kept, and that of events has its event."""
         answer: Future[CommandAnswer] = Future()
         self._mailbox.post(partial(self._obey, answer, obey, arguments))
         return answer
@@ -198,7 +200,8 @@ class OverrideControl:
         if saving is None:
             answer.set_result({"done": done})
         else:
-            saving.add_done_callback(partial(_answer_when_saved, answer, done))
+            keeping, tell = self._keeping, partial(_answer_when_saved, answer, done, saving)
+            saving.add_done_callback(lambda _: keeping.add_done_callback(tell))
 
     def check(self, arguments: Mapping[str, Any]) -> None:
         """Raise ValueError where a command wants to be kept, and there is no place for that."""
@@ -208,10 +211,12 @@ class OverrideControl:
                 " STATE_DIRECTORY"
             )
 
-    def wait_until_kept(self, timeout: float) -> None:
-        """Wait until the file has what is to be kept; not in the main thread. HostError where it cannot be written,
-        TimeoutError where that takes longer."""
+    def wait_until_kept(self, timeout: float, *, with_event: bool) -> None:
+        """Wait until the file has what is to be kept, and that of events the latest event; not in the main thread.
+        HostError where the former cannot be written, TimeoutError where that takes longer."""
         self._file.wait_until_saved(timeout)
+        if with_event:
+            wait([self._keeping], timeout)
 
     def next_at(self, key: OverrideKey) -> float:
         """Return the time of a command that is given now, in seconds since 1970."""
@@ -334,9 +339,10 @@ class OverrideControl:
     def add_event(
         self, kind: EventKind, one: Override, text: str, severity: EventSeverity = EventSeverity.INFO
     ) -> None:
-        """Add an event about what a command has set."""
+        """Add an event about what a command has set, and keep it over a crash from now on, as the command may be."""
         backend, mirror = (None, one.name) if one.is_of_mirror else (one.name, None)
         self._ring.add(kind, severity, text, service=one.service, backend=backend, mirror=mirror)
+        self._keeping = self._ring.keep_now()
 
     # Names
 
@@ -384,7 +390,7 @@ def _adopt_nothing(_: Later) -> None:
     """No state is shared."""
 
 
-def _answer_when_saved(answer: "Future[CommandAnswer]", done: str, saving: "Future[None]") -> None:
+def _answer_when_saved(answer: "Future[CommandAnswer]", done: str, saving: "Future[None]", _: "Future[None]") -> None:
     if (error := saving.exception()) is None:
         answer.set_result({"done": done})
     else:

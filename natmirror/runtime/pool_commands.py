@@ -133,7 +133,7 @@ class PoolCommands:
         reach = self._overrides.reach()
         done = f"{one.subject} {what}; a reload of the rules file keeps that, and {lasts}{reach}"
         try:
-            self._overrides.wait_until_kept(_SAVE_TIMEOUT)
+            self._overrides.wait_until_kept(_SAVE_TIMEOUT, with_event=is_kept)
         except (HostError, TimeoutError) as error:
             why = str(error) or "the disk does not answer"
             raise HostError(f"{done}. But the file does not say so yet: {why}; natmirror tries again") from None

@@ -12,7 +12,7 @@ from natmirror import docstrings
 from natmirror.api import times
 from natmirror.backends.shown import BackendState
 from natmirror.findings import Affected, FindingEntry, PathCode, Severity
-from natmirror.ha.exit_codes import FIT, HOST_FAILS, RULES_MISSING
+from natmirror.ha.exit_codes import FIT, HOST_FAILS, RULES_MISSING, STUCK
 from natmirror.mirror.faults import OffEntry
 from natmirror.mirror.shown import MirrorState
 from natmirror.reasons import NOT_LOST, EndReason
@@ -70,7 +70,7 @@ def _problems(seen: Observed) -> Iterator[ProblemEntry]:
     code, reason = seen.health
     is_told = any(one["affects"] is Affected.PRODUCTION and one["severity"] is Severity.FAILURE for one in findings)
     if code != FIT and not (is_told and code in (HOST_FAILS, RULES_MISSING)):
-        mend = "natmirror health says more; the log has the cause"
+        mend = "restart natmirror if that lasts; the log has the cause" if code == STUCK else "the log has the cause"
         yield _problem(ProblemKind.HOST_NOT_FIT, "", f"this host is not fit: {reason}", mend, is_failure=True)
     told = {one["subject"] for one in findings}
     pools = {one["subject"] for one in findings if one["code"] in _TOLD_OF_POOL}

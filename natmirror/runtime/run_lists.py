@@ -14,6 +14,7 @@ from natmirror.events.query import MAX_NUMBER
 from natmirror.fastpath.flow_states import FlowState
 from natmirror.mirror.shown import FlowEntry, LegEntry, LegPhase
 from natmirror.net.endpoint import parse_endpoint
+from natmirror.openflow.comparison.shown import VerdictEntry
 from natmirror.reasons import EndReason
 from natmirror.runtime.api_process import Arguments
 from natmirror.runtime.engine_proxy import FIRST, EngineProxy, FlowPosition
@@ -28,8 +29,9 @@ _BAD_CURSOR = "the parameter cursor: expected the value of next in the answer be
 
 
 class RunLists:
-    """The lists. ``names`` returns the names that are known now, ``ended_legs`` the legs that ended last. Each list
-    raises ValueError for arguments that it refuses: names and words that are not known, or a foreign cursor."""
+    """The lists. ``names`` returns the names that are known now, ``ended_legs`` the legs that ended last, ``verdicts``
+    the verdicts that arguments ask for. Each list raises ValueError for arguments that it refuses: names and words that
+    are not known, or a foreign cursor."""
 
     def __init__(
         self,
@@ -37,7 +39,9 @@ class RunLists:
         names: Callable[[], Names],
         ended_legs: Callable[[], list[tuple[int, EndedLeg]]],
         ring: EventRing,
+        verdicts: Callable[[Arguments], Iterator[VerdictEntry]],
     ) -> None:
+        self._verdicts = verdicts
         self._engines = engines
         self._names = names
         self._ended_legs = ended_legs
@@ -89,6 +93,17 @@ class RunLists:
         found = wanted.select(self._ring.after(after))
         for start in range(0, len(found), _EVENTS_AT_ONCE):
             yield [([one.number], one.entry()) for one in found[start : start + _EVENTS_AT_ONCE]]
+
+    def verdict(self, arguments: Arguments) -> _Rows[VerdictEntry]:
+        """Return the verdicts on masters."""
+        self._check_names(arguments)
+        [after] = _position(arguments, int) or [0]
+        return self._verdicts_from(arguments, after)
+
+    def _verdicts_from(self, arguments: Arguments, after: int) -> _Rows[VerdictEntry]:
+        for number, one in enumerate(self._verdicts(arguments), 1):
+            if number > after:
+                yield [([number], one)]
 
     def decisions(self, arguments: Arguments) -> _Rows[SwitchDecisions]:
         """Return the orders of backends and masters for each switch."""

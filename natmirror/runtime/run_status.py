@@ -9,6 +9,7 @@ from natmirror import __version__
 from natmirror.api import times
 from natmirror.backends.shown import AdmissionEntry, BackendState
 from natmirror.findings import Findings
+from natmirror.ha.exit_codes import STUCK
 from natmirror.ha.member import PairMember
 from natmirror.histograms import add_histograms
 from natmirror.linux.counters import OutboxCounter
@@ -17,7 +18,7 @@ from natmirror.nat.services import BackendCounts
 from natmirror.rules import OverrideKind
 from natmirror.runtime.aggregate import aggregate
 from natmirror.runtime.backend_control import BackendControl
-from natmirror.runtime.chores import ChoreFailure
+from natmirror.runtime.chores import HANGS, ChoreFailure
 from natmirror.runtime.host_maintenance import HostMaintenance
 from natmirror.runtime.logs import LogEntry
 from natmirror.runtime.mirror_watch import MirrorView
@@ -102,6 +103,16 @@ class RunStatus:
             **sums,
         }
 
+    def why_busy(self) -> str:
+        """Return why a question gets no answer, and what the operator can do."""
+        code, reason = self._member.health()
+        if code == STUCK:
+            return f"natmirror cannot answer: {reason}; restart it if that lasts, and report what its log says"
+        hung = [failure["name"] for failure in self._failing_chores() if failure["error"] == HANGS]
+        if hung:
+            return f"natmirror cannot answer: {', '.join(hung)} hangs; see natmirror's log for what it waits for"
+        return "natmirror is too busy to answer: try again"
+
     def sums(self) -> RunSums:
         """Return the counters of all threads together, and the state of each backend and mirror."""
         whole = aggregate([worker.engine.snapshot() for worker in self._workers])
@@ -118,6 +129,7 @@ class RunStatus:
         pause = self._overrides.value.get(OverrideKind.PAUSE, mirror["service"], mirror["name"])
         if pause is not None:
             view = MirrorView(MirrorState.PAUSED, None, now - (time.time() - pause.at))
+        verdict = self._maintenance.verdict_watch.view(mirror["service"], mirror["name"])
         return {
             **mirror,
             "state": view.state,
@@ -125,6 +137,7 @@ class RunStatus:
             "state_seconds": round(max(now - view.since, 0.0), 3),
             "acked_bytes_per_second": recent.copy_rate(mirror, now),
             "lost_bytes_last_hour": recent.lost_in_last_hour(mirror, now),
+            "verdict": None if verdict is None else {"verdict": verdict.verdict, "summary": verdict.summary},
         }
 
     def line(self) -> str:

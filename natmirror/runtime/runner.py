@@ -173,9 +173,11 @@ class Runner:
             reloader=self._reloader,
         )
         explainer = Explainer(engines, self._reloader, self._maintenance, self._backends, situation)
-        lists = api_control.lists(self._status, self._worker_events, engines, self._ring)
+        verdicts = self._maintenance.verdicts
+        lists = api_control.lists(self._status, self._worker_events, engines, self._ring, verdicts)
         documents = api_control.documents(self._status, self._maintenance, self._reloader, explainer)
-        self._api = ApiProcess(api_path, addresses, documents, lists, commands, Allowance(self._workers))
+        allowance, why_busy = Allowance(self._workers), self._status.why_busy
+        self._api = ApiProcess(api_path, addresses, documents, lists, commands, allowance, why_busy)
         self.member.readiness.queue_problem = self._queue_problem
         self.member.readiness.host_failure = self._host_failure
         self.member.readiness.why_host_fails = self._findings.why_unfit

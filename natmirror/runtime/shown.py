@@ -12,6 +12,7 @@ from natmirror.ha.member import PairEntry
 from natmirror.histograms import HistogramEntry
 from natmirror.linux.counters import OutboxCounter, QueueCounter
 from natmirror.mirror.shown import FlowEntry, LegEntry, MirrorEntry, MirrorState
+from natmirror.openflow.comparison.shown import Verdict, VerdictEntry
 from natmirror.reasons import EndedBy, EndReason
 from natmirror.rules import OverrideKind
 from natmirror.runtime.chores import ChoreFailure
@@ -37,6 +38,7 @@ __all__ = [
     "RunSums",
     "StatusAnswer",
     "SwitchDecisions",
+    "VerdictEntry",
 ]
 
 
@@ -50,7 +52,7 @@ class BackendEntry(AdmissionEntry):
     address: str
     """The backend's address and port."""
     flows: int
-    """Its connections now."""
+    """Its open connections: neither reset nor closed by both ends."""
     connections: int
     """Connections that it has accepted since natmirror started."""
     connections_per_second: float
@@ -63,6 +65,15 @@ class BackendEntry(AdmissionEntry):
     """New connections of the service that came while it had as many as its ``max-connections`` allows."""
     max_connections: int | None
     """The limit on its connections; null for none."""
+
+
+class MirrorVerdict(TypedDict):
+    """The verdict on a master about the last hour; looked at every ten seconds."""
+
+    verdict: Verdict
+    """The verdict."""
+    summary: str
+    """What it rests on, in one line; ``natmirror verdict`` has the rest."""
 
 
 class MirrorStatus(MirrorEntry):
@@ -79,6 +90,8 @@ class MirrorStatus(MirrorEntry):
     """Bytes that it acknowledges per second, in the last 10 s."""
     lost_bytes_last_hour: dict[EndReason, int]
     """Bytes that it did not get within the last hour, by reason; counted every minute."""
+    verdict: MirrorVerdict | None
+    """The verdict on the master; null for a mirror without ``verdict: on``."""
 
 
 class RunSums(Sums):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Self
 
 from natmirror.fastpath import LEG_ACK_DELAY, NEVER, NO_HOLDER, LegTable
-from natmirror.fastpath.leg_flags import set_steady, uses_sack
+from natmirror.fastpath.leg_flags import set_accepted, set_steady, uses_sack
 from natmirror.net import seq
 from natmirror.net.endpoint import Endpoint
 from natmirror.net.packet import ACK, RST, SYN, Segment
@@ -383,6 +383,8 @@ class Leg(LegNumbers):
         following = TRANSITIONS.get((self.state, event))
         if following is LegState.CLOSED:
             self._end(reason)
+        elif following is LegState.ESTABLISHED:
+            set_accepted(self.row)
         if following is not None:
             self.state = following
 

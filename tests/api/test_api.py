@@ -65,7 +65,8 @@ def served(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ClientConnec
     monkeypatch.setattr(engine_proxy, "time", SimpleNamespace(monotonic=lambda: session.now))
     one = session.engine
     ring = EventRing(lambda: 0.0)
-    shown = RunLists([proxy(one)], lambda: names_in([one.snapshot(session.now)]), lambda: [(1, ENDED)], ring)
+    names = names_in([one.snapshot(session.now)])
+    shown = RunLists([proxy(one)], lambda: names, lambda: [(1, ENDED)], ring, lambda _: iter(()))
     with serving(path, resources, lists={"flows": shown.flows, "legs": shown.legs, "ended": shown.ended}):
         yield session
     assert not path.exists()

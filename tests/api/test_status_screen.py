@@ -162,9 +162,9 @@ def test_what_commands_have_set_is_shown(status: dict[str, Any]) -> None:
         {**common, "kind": "weight", "weight": 3, "kept": True},
         {**common, "kind": "pause", "backend": None, "mirror": "master"},
     ]
-    since = "by a command since 2026-11-30T02:00:00Z"
+    since = "by a command since 2026-11-30 02:00:00Z"
     lines = shown(status)
-    assert f"openflow/c1: drained, resets what is left at 2026-11-30T03:00:00Z, {since}" in lines
+    assert f"openflow/c1: drained, resets what is left at 2026-11-30 03:00:00Z, {since}" in lines
     assert f"openflow/c1: weight 3, {since}, also over a restart" in lines
     assert f"mirror openflow/master: paused, {since}" in lines
 
@@ -219,6 +219,12 @@ def test_what_a_mirror_lacks_has_its_reasons(status: dict[str, Any]) -> None:
     assert "lost by openflow/audit: hole 3 B, all in the last hour" in lines
     status["condition"] = degraded(problem("not-copied", subject="openflow/master"))
     assert not any(line.startswith("connections not copied") for line in shown(status)), "the problem has the reasons"
+
+
+def test_a_verdict_is_one_line(status: dict[str, Any]) -> None:
+    summary = "254 of 310 comparable answers equal (81.9 %); a rule is missing, all where arp"
+    status["mirrors"][0]["verdict"] = {"verdict": "differs", "summary": summary}
+    assert f"verdict on openflow/master (last hour): DIFFERS: {summary}" in shown(status)
 
 
 def test_what_an_interruption_would_cost_stands_below(status: dict[str, Any]) -> None:

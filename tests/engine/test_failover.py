@@ -108,6 +108,45 @@ def test_a_full_backend_gets_no_more_and_others_do() -> None:
 
 
 @pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("ends", ["close", "reset", "kill"])
+def test_a_connection_that_has_ended_is_not_open(ends: str, fast: bool) -> None:
+    """It stays in the flow table for its last packets, but makes room for another one, and costs no restart."""
+    one = engine(PLAIN.replace("10.20.0.11}", "10.20.0.11, max-connections: 1}"), fast=fast)
+    one.set_share("openflow", "c2", 0.0)
+    connection = ClientConnection(one)
+    connection.connect()
+    assert backend_of_syn(one, CLIENTS[0]) is None
+    if ends == "kill":
+        one.kill("openflow", "c1", one.flow_ids(), connection.now)
+    elif ends == "reset":
+        connection.from_client("RA")
+    else:
+        connection.from_client("FA")
+        connection.from_backend("FA")
+        assert backend_of_syn(one, CLIENTS[0]) is None
+        connection.from_client("A")
+    snapshot = one.snapshot(connection.now)
+    assert ([backend["flows"] for backend in snapshot["backends"]], snapshot["flows"]) == ([0, 0], 0)
+    assert len(one.flow_ids()) == 1
+    assert backend_of_syn(one, CLIENTS[0]) == C1[0]
+    connection.outlive()
+    assert one.snapshot(connection.now)["backends"][0]["flows"] == len(one.flow_ids()) == 0
+    assert backend_of_syn(one, CLIENTS[1], connection.now) == C1[0]
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_connection_on_the_port_of_one_that_has_ended_is_open(fast: bool) -> None:
+    one = engine(PLAIN, fast=fast)
+    connection = ClientConnection(one)
+    connection.connect()
+    connection.from_client("RA")
+    again = ClientConnection(one, iss=seq.add(ISS, 1_000_000), irs=seq.add(IRS, 1_000_000))
+    again.connect()
+    snapshot = one.snapshot(connection.now)
+    assert (sum(backend["flows"] for backend in snapshot["backends"]), snapshot["flows"]) == (1, 1)
+
+
+@pytest.mark.parametrize("fast", [True, False])
 def test_a_limit_is_one_for_all_threads(fast: bool) -> None:
     text = PLAIN.replace("10.20.0.11}", "10.20.0.11, max-connections: 3}").replace(
         "10.20.0.12}", "10.20.0.12, max-connections: 5}"

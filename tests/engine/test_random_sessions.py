@@ -246,6 +246,7 @@ class Chaos:
         self.check()
         snapshot = self.engines[0].snapshot(self.now)
         assert snapshot["mirror_memory"]["used_bytes"] == snapshot["flows"] == 0
+        assert not self.engines[0].flow_ids()
         for mirror in snapshot["mirrors"]:
             assert mirror["legs"] == mirror["pending_bytes"] == 0
             self.reasons.update(mirror["lost_bytes"])

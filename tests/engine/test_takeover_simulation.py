@@ -37,6 +37,7 @@ def check(world: Pair, stream: bytes) -> None:
         assert "closed" not in snapshot["mirrors"][0]["lost_bytes"], "the mirror has acknowledged everything"
     last = world.engine.snapshot(world.now)
     assert (last["flows"], last["mirrors"][0]["legs"], last["mirror_memory"]["used_bytes"]) == (0, 0, 0)
+    assert not world.engine.flow_ids()
 
 
 PEACE = {"client_side": FINE, "backend_side": FINE, "mirror_side": FINE}

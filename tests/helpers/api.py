@@ -46,6 +46,7 @@ def served(
         {name: parts(make) for name, make in resources.items() if name in LISTS} | dict(lists or {}),
         {name: command(obey) for name, obey in (commands or {}).items()},
         Allowance([]),
+        lambda: "too busy",
     )
     api.open()
     try:

@@ -1,7 +1,7 @@
 """Values and models for tests of flow tables, and strategies that draw orders of a small world, so that they meet."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Generator, Sequence
+from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
@@ -34,8 +34,10 @@ from natmirror.openflow.tables.mirror_model import MirrorModel
 from natmirror.openflow.tables.model import Model
 from natmirror.openflow.tables.production import ProductionModel, Removal
 from natmirror.openflow.tables.state import State
+from natmirror.openflow.tables.steps import finish
 
 FLOW_MOD_FAILED = {V10: 3, V13: 5}
+_T = TypeVar("_T")
 
 
 class TestAccount:
@@ -106,24 +108,24 @@ _KINDS = {FlowMod: Type.FLOW_MOD, GroupMod: Type.GROUP_MOD, MeterMod: Type.METER
 
 def order(model: Model, body: Body, now: float, xid: int = 0, *, raw: bytes = b"") -> None:
     """Have a controller order something."""
-    model.ordered(message(_KINDS.get(type(body), Type.BARRIER_REQUEST), xid, model.version, raw), body, now)
+    finish(model.ordered(message(_KINDS.get(type(body), Type.BARRIER_REQUEST), xid, model.version, raw), body, now))
 
 
 def refuse(model: ProductionModel, xid: int, now: float, *, data: bytes = b"", kind: int | None = None) -> None:
     """Have the switch refuse an order."""
     number = FLOW_MOD_FAILED.get(model.version, 5) if kind is None else kind
-    model.reported(message(Type.ERROR, xid), ErrorMessage(number, 0, data), now)
+    finish(model.reported(message(Type.ERROR, xid), ErrorMessage(number, 0, data), now))
 
 
 def report(model: ProductionModel, body: Body, now: float) -> Removal | None:
     """Have the switch report a removal."""
-    return model.reported(message(Type.FLOW_REMOVED), body, now)
+    return finish(model.reported(message(Type.FLOW_REMOVED), body, now))
 
 
 def barrier(model: ProductionModel, xid: int, now: float) -> None:
     """Have a controller send a BARRIER, and the switch answer it."""
-    model.ordered(message(Type.BARRIER_REQUEST, xid), Opaque("", b""), now)
-    model.reported(message(Type.BARRIER_REPLY, xid), Opaque("", b""), now)
+    finish(model.ordered(message(Type.BARRIER_REQUEST, xid), Opaque("", b""), now))
+    finish(model.reported(message(Type.BARRIER_REPLY, xid), Opaque("", b""), now))
 
 
 def contents(state: State) -> dict[Key, tuple[object, ...]]:
@@ -215,3 +217,19 @@ def _everywhere(mod: FlowMod) -> FlowMod:
         mod.command, table, mod.priority, mod.match, (), mod.cookie, mod.cookie_mask, out_port=mod.out_port,
         out_group=mod.out_group,
     )  # fmt: skip
+
+
+def result_of(steps: Generator[None, None, _T]) -> _T:
+    """Do all steps, and return the generator's value."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: _T = end.value
+            return result
+
+
+def at_once(model: Model | None) -> Generator[None, None, Model | None]:
+    """Return a model, in no step."""
+    yield from ()
+    return model

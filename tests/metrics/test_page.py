@@ -16,8 +16,11 @@ from natmirror.metrics.machine_metrics import ROLES, SHARED_STATES, WORKS
 from natmirror.metrics.page import MetricsPage
 from natmirror.metrics.pool_metrics import BACKEND_STATES
 from natmirror.metrics.traffic_metrics import ENGINE_COUNTERS, QUEUE_COUNTERS, TUN_COUNTERS
+from natmirror.metrics.verdict_metrics import VERDICTS
 from natmirror.mirror.faults import Work
+from natmirror.openflow.comparison.shown import Verdict
 from natmirror.replication.synchroniser import SyncState
+from tests.helpers.compared import MISSING, answer, differs, equal, sums, tables
 from tests.helpers.status import status_document
 
 ALL = [metric for metrics in METRICS.values() for metric in metrics]
@@ -69,6 +72,30 @@ def test_the_page_has_the_values_of_the_status(status: dict[str, Any]) -> None:
     assert f"natmirror_backend_last_change_seconds {backend}" not in found, "null is no value"
 
 
+def test_a_master_that_is_compared_has_its_series(status: dict[str, Any]) -> None:
+    assert not any(name.startswith("natmirror_verdict") for name in series(MetricsPage().render(status)))
+    made = sums()
+    switch = made.of_switch("10.10.0.11:40001")
+    answer(switch, equal(lag=0.2), equal(lag=-0.5), differs(MISSING))
+    switch.compared_tables(tables(10.0, 10.0, 2.5, ("mirror: priority=11",)))
+    status["mirrors"][0]["comparison"] = made.show()
+    status["mirrors"][0]["verdict"] = {"verdict": "differs", "summary": ""}
+    found = series(MetricsPage().render(status))
+    master = "mirror=master"
+    expected = {
+        f"natmirror_verdict {master} service=openflow verdict=differs": 1,
+        f"natmirror_verdict {master} service=openflow verdict=agrees": 0,
+        f"natmirror_verdict_answers_total {master} result=equal service=openflow": 2,
+        f"natmirror_verdict_answers_total {master} result=unanswered service=openflow": 0,
+        f"natmirror_verdict_differences_total kind=rule-missing {master} service=openflow": 1,
+        f"natmirror_verdict_table_seconds_total {master} service=openflow state=equal": 7.5,
+        f"natmirror_verdict_table_differing_rules {master} service=openflow": 1,
+        f"natmirror_verdict_lag_seconds_bucket le=0.1 {master} service=openflow": 2,
+        f"natmirror_verdict_lag_seconds_count {master} service=openflow": 3,
+    }
+    assert {name: found.get(name) for name in expected} == expected
+
+
 def test_no_series_names_a_client(status: dict[str, Any]) -> None:
     assert b"10.10.0.11" not in MetricsPage().render(status)
 
@@ -96,6 +123,7 @@ def test_two_rows_of_one_mirror_are_one_series(status: dict[str, Any]) -> None:
         (ENGINE_COUNTERS, EngineCounter),
         (QUEUE_COUNTERS, QueueCounter),
         (TUN_COUNTERS, OutboxCounter),
+        (VERDICTS, Verdict),
     ],
 )
 def test_each_state_and_counter_of_the_status_has_its_series(ours: Any, declared: Any) -> None:

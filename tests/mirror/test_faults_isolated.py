@@ -57,7 +57,7 @@ services:
     mirrors:
       - {name: raw, address: 10.20.0.13, reconnect: next-segment}
       - {name: patient, address: 10.20.0.14, when-behind: throttle, buffer: 64KiB}
-      - {name: master, address: 10.20.0.15, protocol: openflow, reconnect: next-message}
+      - {name: master, address: 10.20.0.15, protocol: openflow, reconnect: next-message, verdict: on}
 """
 NO_LEG = int(lib.NM_NO_LEG)
 RAW, MASTER = at("10.20.0.13", 6653), at("10.20.0.15", 6653)
@@ -320,7 +320,11 @@ def raising(name: str, *, always: bool, late: bool = False) -> Iterator[list[int
 
 
 ENTERED = entered()
-CALLED_FROM_TABLES = {f"natmirror.openflow.answers:Answers.{name}" for name in ("_echo", "_features")}
+CALLED_FROM_TABLES = {
+    *(f"natmirror.openflow.answers:Answers.{name}" for name in ("_echo", "_features")),
+    "natmirror.openflow.bodies.flows:decode_flow_mod",
+    "natmirror.openflow.bodies.packets:decode_packet_in",
+}
 """Functions that are called from a table, where the replacement has no effect."""
 UNDISTURBED: dict[bool, list[object]] = {}
 

@@ -1,5 +1,6 @@
 """The answers to a master's questions, and refusals."""
 
+from functools import partial
 from struct import pack
 
 import pytest
@@ -9,7 +10,7 @@ from natmirror.openflow.messages import TYPES, V10, V13, V14, V15, Multipart, Ty
 from natmirror.openflow.session import SessionPolicy
 from natmirror.openflow.shown import RequestOutcome
 from natmirror.openflow.tables.state import NotFollowed
-from tests.helpers.flow_tables import fields, flow_mod
+from tests.helpers.flow_tables import at_once, fields, flow_mod
 from tests.helpers.flow_tables import mirror as mirror_model
 from tests.helpers.flow_tables import order as give
 from tests.helpers.flow_tables import production as flow_tables
@@ -397,7 +398,7 @@ def test_a_master_gets_the_statistics_of_its_own_rules(version: int) -> None:
     production, _ = introduced(version)
     made = session(production)
     model = mirror_model(flow_tables(version))
-    made.answer_statistics_from(model)
+    made.answer_statistics_from(partial(at_once, model))
     give(model, flow_mod(match=fields(in_port=1), cookie=7), 1.0)
     reply = understood(ask(made, _flow_request(version), now=2.0))
     assert reply.xid == 9
@@ -411,12 +412,28 @@ def test_a_master_gets_the_statistics_of_its_own_rules(version: int) -> None:
     assert refusals(ask(made, short, now=2.0)) == [(11, 1, BAD_LEN)]
 
 
+def test_a_long_answer_of_its_own_rules_is_made_in_steps() -> None:
+    production, _ = introduced(V13)
+    made = session(production)
+    model = mirror_model(flow_tables(V13))
+    made.answer_statistics_from(partial(at_once, model))
+    for number in range(1000):
+        give(model, flow_mod(match=fields(eth_dst=number)), 1.0)
+    steps = list(made.from_master(_flow_request(V13) + hello(V13, 3), 2.0))
+    assert len([one for one in steps if one is None]) >= 2 * 1000 // 32
+    assert [one.xid for one in steps if one is not None] == [9, 3]
+    assert made.held >= 1000 * 56, "the answer is held until it is taken"
+    parts = [understood(raw).body for raw in split(made.take())]
+    assert len(parts) > 1
+    assert sum(map(len, parts)) == 1000
+
+
 @everywhere
 def test_without_the_masters_rules_statistics_are_those_of_production(version: int) -> None:
     production, _ = introduced(version)
     made = session(production)
     model = mirror_model(flow_tables(version))
-    made.answer_statistics_from(model)
+    made.answer_statistics_from(partial(at_once, model))
     model.lose(NotFollowed.NO_MEMORY, 0.0)
     assert refusals(ask(made, _flow_request(version), now=200.0)) == [(9, 1, BAD_MULTIPART)]
     exchange(production, _flow_request(version), multipart(version, 9, Multipart.FLOW, b""))

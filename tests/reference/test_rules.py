@@ -49,7 +49,17 @@ MODELS = {
     "host": Host,
     "side": Side,
 }
-DERIVED = {"path", "warnings", "copies", "sessions", "throttles", "speaks_openflow", "strips_mptcp", "begins_again"} | {
+DERIVED = {
+    "path",
+    "warnings",
+    "copies",
+    "sessions",
+    "throttles",
+    "speaks_openflow",
+    "strips_mptcp",
+    "begins_again",
+    "is_compared",
+} | {
     "is_paused"  # a command sets it
 }
 """Fields of the model that are no keys."""

@@ -197,6 +197,9 @@ MISTAKES = [
             ),
             ("unsolicited", "pass", "no unsolicited without protocol: openflow, found one"),
             ("statistics", "refuse", "no statistics without protocol: openflow, found one"),
+            ("verdict", "off", "no verdict without protocol: openflow, found one"),
+            ("twin", "other", "no twin without protocol: openflow, found one"),
+            ("warm-up", "30s", "no warm-up without protocol: openflow, found one"),
             ("throttle-limit", "2s", "no throttle-limit without when-behind: throttle, found one"),
             ("sample", "0.5", "a percentage from 0% to 100%, found 0.5"),
             ("sample", "101%", "a percentage from 0% to 100%, found 101%"),
@@ -287,8 +290,8 @@ MISTAKES = [
     ("10.20.0.13}", "10.20.0.13, direct: on}", "12: services[0].mirrors[0].direct: expected true or false, found on"),
     (
         "services:",
-        "services: {}\nother:",
-        "3: other: expected one of the keys switches, services, mirror-memory, max-flows, timeouts, threads,"
+        "other: 1\nservices:",
+        "2: other: expected one of the keys switches, services, mirror-memory, max-flows, timeouts, threads,"
         " limit-per-client, known-switches, metrics, api, events, ha, found other",
     ),
     (
@@ -332,6 +335,79 @@ def test_a_mistake_is_one_line_with_its_place(old: str, new: str, message: str) 
     assert str(error.value) == f"lb.yaml:{message}"
 
 
+SEVERAL = """
+switches: [10.10.0.0/24]
+thread: 2
+services:
+  - name: one
+    address: 10.10.0.100
+    port: 70000
+    pool:
+      backends:
+        - {name: c1, address: 10.20.0.11, wait: 2}
+        - {name: c 2, address: 10.20.0.12}
+    mirrors:
+      - {name: m1, address: 10.20.0.300}
+      - {name: m2, address: 10.20.0.14, linger: never, sample: 200%}
+  - name: two
+    address: 10.10.0.101
+    port: 80
+    pool:
+      balance: priority
+      hash: address
+      backends:
+        - {name: c1, address: 10.10.0.11}
+        - {name: c2, address: 10.20.0.12, weight: 2}
+      health: {check: tcp, timeout: 9s, interval: 2s}
+    mirrors:
+      - {name: m1, address: 10.20.0.13, only: [10.30.0.0/24], throttle-limit: 1s}
+      - {name: m1, address: 10.20.0.14}
+  - name: two
+    address: 10.10.0.102
+    port: 80
+    mirrors: [{name: m1, address: 10.20.0.13}]
+"""
+
+
+def test_errors_that_do_not_follow_from_each_other_come_together() -> None:
+    with pytest.raises(RulesError) as error:
+        parse_rules(SEVERAL, "lb.yaml")
+    found = [line.removeprefix("lb.yaml:").partition(": expected")[0] for line in error.value.lines]
+    assert found == [
+        "3: thread",
+        "7: services[0].port",
+        "10: services[0].pool.backends[0].wait",
+        "11: services[0].pool.backends[1].name",
+        "13: services[0].mirrors[0].address",
+        "14: services[0].mirrors[1].sample",
+        "14: services[0].mirrors[1].linger",
+        "20: services[1].pool.hash",
+        "22: services[1].pool.backends[0].address",
+        "23: services[1].pool.backends[1].weight",
+        "24: services[1].pool.health.timeout",
+        "26: services[1].mirrors[0].only[0]",
+        "26: services[1].mirrors[0].throttle-limit",
+    ]
+    assert str(error.value) == f"{error.value.lines[0]} (and 12 more: natmirror --rules FILE --check has all)"
+
+
+def test_errors_that_are_mended_leave_exactly_the_others() -> None:
+    text = SEVERAL.replace("    port: 70000", "    port: 1")
+    with pytest.raises(RulesError) as error:
+        parse_rules(text.replace("name: c 2", "name: c2"), "lb.yaml")
+    assert len(error.value.lines) == 11
+
+
+def test_errors_are_in_the_order_of_their_lines_and_so_many_that_they_can_be_read() -> None:
+    mirrors = "\n".join(f"      - {{name: m{number}, address: nowhere}}" for number in range(80))
+    text = "services:\n  - name: one\n    address: 10.10.0.100\n    port: 1\n    mirrors:\n" + mirrors
+    with pytest.raises(RulesError) as error:
+        parse_rules(text, "lb.yaml")
+    lines = [int(line.split(":")[1]) for line in error.value.lines[:-1]]
+    assert lines == [1, *range(6, 55)]
+    assert error.value.lines[-1] == "and 31 more errors"
+
+
 def test_all_keys_of_a_raw_mirror() -> None:
     settings = (
         "when-behind: throttle, throttle-limit: 500ms, sample: 12.5%, only: [10.10.0.0/25], source: 10.20.0.1,"
@@ -360,6 +436,8 @@ def test_all_keys_of_a_master() -> None:
     assert (mirror.reconnect, mirror.unsolicited, mirror.statistics) == ("next-message", "pass", "refuse")
     assert str(rules.known_switches) == "/var/lib/natmirror/known.json"
     assert "protocol openflow reconnect next-message unsolicited pass statistics refuse" in describe(rules)
+    assert (mirror.verdict, mirror.is_compared, mirror.twin, mirror.warm_up) == ("off", False, None, 30.0)
+    assert "  mirror  master verdict off" in describe(rules)
     assert "known-switches: /var/lib/natmirror/known.json" in describe(rules)
 
 
@@ -464,6 +542,53 @@ def second(name: str, port: int, backend: str, mirror: str) -> str:
     )
 
 
+MASTERS = """\
+      - {name: master, address: 10.20.0.13, protocol: openflow, verdict: on, twin: same, warm-up: 1m}
+      - {name: same, address: 10.20.0.14, protocol: openflow, verdict: on}
+"""
+WITH_VERDICT = GOOD.replace("      - {name: master, address: 10.20.0.13}\n", MASTERS)
+
+
+def test_a_master_with_a_verdict() -> None:
+    rules = parse_rules(WITH_VERDICT)
+    master, same = rules.services[0].mirrors
+    assert (master.verdict, master.is_compared, master.twin, master.warm_up) == ("on", True, "same", 60.0)
+    assert (same.is_compared, same.twin, same.warm_up) == (True, None, 30.0)
+    assert "  mirror  master verdict on twin same warm-up 1m" in describe(rules)
+    assert "  mirror  same verdict on warm-up 30s" in describe(rules)
+    assert rules.warnings == ()
+    assert parse_rules(WITH_VERDICT.replace("warm-up: 1m", "warm-up: 0s")).services[0].mirrors[0].warm_up == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("twin: same", "twin: other", "expected the name of another mirror of the service, found other"),
+        ("twin: same", "twin: master", "expected the name of another mirror of the service, found master"),
+        (", protocol: openflow, verdict: on}", "}", "expected a mirror with protocol: openflow, found same without"),
+        ("openflow, verdict: on}", "openflow}", "expected a mirror with verdict: on, found same without"),
+    ],
+)
+def test_a_twin_is_another_master_with_a_verdict(old: str, new: str, expected: str) -> None:
+    with pytest.raises(RulesError) as error:
+        parse_rules(WITH_VERDICT.replace(old, new))
+    assert str(error.value) == f"<rules>:12: services[0].mirrors[0].twin: {expected}"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("on, twin", "off, twin", ["has a twin without verdict: on", "has a warm-up without verdict: on"]),
+        ("warm-up: 1m", "sample: 10%", ["and its twin same differ in sample or only"]),
+        ("warm-up: 1m", "only: [10.10.0.0/28]", ["and its twin same differ in sample or only"]),
+    ],
+)
+def test_settings_that_say_nothing_about_a_master_give_a_warning(old: str, new: str, expected: list[str]) -> None:
+    warnings = parse_rules(WITH_VERDICT.replace(old, new)).warnings
+    for warning, part in zip(warnings, expected, strict=True):
+        assert warning.startswith(f"mirror master of openflow {part}")
+
+
 def test_services_differ_in_name_and_endpoint() -> None:
     with pytest.raises(RulesError, match=r"13: services\[1\]: expected a unique name, found openflow again"):
         parse_rules(second("openflow", 1, "10.20.0.21", "10.20.0.23"))
@@ -534,3 +659,5 @@ def test_each_damaged_file_gives_rules_or_an_error_of_one_line(data: st.DataObje
         parse_rules("".join(text))
     except RulesError as error:
         assert "\n" not in str(error)
+        assert error.lines
+        assert not any("\n" in line for line in error.lines)

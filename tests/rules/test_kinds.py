@@ -76,10 +76,11 @@ def test_a_pool_takes_each_word_of_its_kinds(key: str, kind: type[StrEnum]) -> N
         ("reconnect", kinds.Reconnect),
         ("unsolicited", kinds.Unsolicited),
         ("statistics", kinds.Statistics),
+        ("verdict", kinds.Verdict),
     ],
 )
 def test_a_mirror_takes_each_word_of_its_kinds(key: str, kind: type[StrEnum]) -> None:
-    of_sessions = {*kinds.Unsolicited, *kinds.Statistics, kinds.Reconnect.NEXT_MESSAGE}
+    of_sessions = {*kinds.Unsolicited, *kinds.Statistics, *kinds.Verdict, kinds.Reconnect.NEXT_MESSAGE}
     for word in kind:
         more = ", protocol: openflow" if word in of_sessions else ""
         text = RULES.replace("10.20.0.13}", f"10.20.0.13, {key}: {word}{more}}}")

@@ -40,7 +40,8 @@ def rules(**ports: int) -> Rules:
 @contextmanager
 def serving(tmp_path: Path, addresses: ApiAddresses, status: dict[str, Any]) -> Iterator[ApiProcess]:
     api = ApiProcess(
-        tmp_path / "api.sock", addresses, {"status": lambda _: status}, {"flows": lambda _: iter([])}, {}, Allowance([])
+        *(tmp_path / "api.sock", addresses, {"status": lambda _: status}, {"flows": lambda _: iter([])}, {}),
+        *(Allowance([]), lambda: "too busy"),
     )
     api.open()
     try:

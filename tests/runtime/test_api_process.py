@@ -66,6 +66,7 @@ class World:
             {"flows": self._flows, "ended": lambda _: iter([]), "decisions": lambda _: iter(PARTS)},
             {"drain": self._command, "reload": self._refuse},
             self.allowance,
+            lambda: "too busy",
         )
 
     def _flows(self, _: dict[str, Any]) -> Iterator[list[Any]]:
@@ -299,7 +300,7 @@ def _why_ended(world: World, said: bytes) -> str:
         with theirs, ThreadPoolExecutor(1) as threads:
             writing = asyncio.create_task(asyncio.to_thread(_send_all, theirs, said))
             streams = await asyncio.open_connection(sock=ours)
-            makers = api_process._Makers(threads, threads, Allowance([]))
+            makers = api_process._Makers(threads, threads, Allowance([]), lambda: "too busy")
             one = api_process._Conversation(*streams, {}, {}, world.api.commands, makers)
             why = await one.run(lambda: None)
             one.close()

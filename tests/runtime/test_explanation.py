@@ -258,7 +258,7 @@ def test_rules_alone_tell_what_a_start_would_do() -> None:
     assert answer["services"][0]["backend"] == flow["backend"]
     shown = text(answer)
     assert "By the rules alone, as after a start, while all backends are up:" in shown
-    assert "side 10.10.0.101:80: a new connection is watched: the service has no pool" in shown
+    assert "side 10.10.0.101:80: a new connection passes unchanged: the service has no pool" in shown
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4, 16])

@@ -22,7 +22,8 @@ class Mirror:
         self.now = 1000.0
         self.entry: dict[str, Any] = {
             **{"service": "web", "name": "m1", "address": "10.20.0.13:80", "legs": 0, "legs_opened": 0},
-            **{"legs_ended": {}, "acked_bytes": 0, "lost_bytes": {}, "rtt_seconds": 0.0, "connections_not_copied": {}},
+            "legs_unanswered": 0,
+            **{"legs_ended": {}, "acked_bytes": 0, "lost_bytes": {}, "connections_not_copied": {}},
             "lag_seconds": 0.0,
         }
 
@@ -39,15 +40,12 @@ class Mirror:
         self.entry["legs"] += count
         self.entry["legs_opened"] += count
         self.entry["acked_bytes"] += acked
-        self.entry["rtt_seconds"] = 0.001
 
     def end(self, count: int, reason: EndReason, lost: int = 0) -> None:
         """End open legs."""
         ended = self.entry["legs_ended"]
         self.entry["legs"] -= count
         self.entry["legs_ended"] = {**ended, reason: ended.get(reason, 0) + count}
-        if not self.entry["legs"]:
-            self.entry["rtt_seconds"] = 0.0
         self.lose(reason, lost)
 
     def refuse(self, count: int, lost: int = 0) -> None:
@@ -191,14 +189,17 @@ def test_a_mirror_is_untried_until_it_has_accepted_a_leg(mirror: Mirror) -> None
 def test_a_mirror_is_down_from_its_legs_failure_to_its_next_leg(mirror: Mirror) -> None:
     mirror.open(3, 1000)
     mirror.look()
-    mirror.end(3, RESET)
-    mirror.look()
-    assert state(mirror) == (MirrorState.UP, None, 2 * LOOK), "a look may come in the middle"
+    mirror.end(2, RESET)
+    assert state(mirror) == (MirrorState.UP, None, LOOK), "one leg goes on"
+    mirror.end(1, RESET)
+    assert state(mirror) == (MirrorState.DOWN, RESET, 0.0), "before any look"
     mirror.look()
     assert state(mirror) == (MirrorState.DOWN, RESET, LOOK)
-    mirror.refuse(2)
     mirror.look()
     assert state(mirror) == (MirrorState.DOWN, RESET, 2 * LOOK)
+    mirror.refuse(2)
+    mirror.look()
+    assert state(mirror) == (MirrorState.DOWN, RESET, 3 * LOOK)
     mirror.open(1)
     mirror.look()
     mirror.look()
@@ -207,9 +208,20 @@ def test_a_mirror_is_down_from_its_legs_failure_to_its_next_leg(mirror: Mirror) 
 
 def test_a_mirror_that_has_refused_each_leg_is_down(mirror: Mirror) -> None:
     mirror.refuse(2)
+    assert state(mirror) == (MirrorState.DOWN, REFUSED, 0.0)
     mirror.look()
     mirror.look()
-    assert state(mirror) == (MirrorState.DOWN, REFUSED, LOOK)
+    assert state(mirror) == (MirrorState.DOWN, REFUSED, 2 * LOOK)
+
+
+def test_a_leg_whose_syn_is_unanswered_says_nothing_of_its_mirror(mirror: Mirror) -> None:
+    mirror.open(1)
+    mirror.entry["legs_unanswered"] = 1
+    mirror.look()
+    assert state(mirror)[0] == MirrorState.UNTRIED
+    mirror.entry["legs_unanswered"] = 0
+    mirror.look()
+    assert state(mirror)[0] == MirrorState.UP
 
 
 def test_a_mirror_is_behind_after_five_seconds(mirror: Mirror) -> None:

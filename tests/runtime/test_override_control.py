@@ -18,6 +18,7 @@ from natmirror.linux.vrf import ProductionVrf
 from natmirror.rules import Backend, Override, OverrideKind, Overrides, Rules, parse_rules
 from natmirror.runtime import whole_file
 from natmirror.runtime.backend_control import BackendControl
+from natmirror.runtime.event_file import EventFile, read_events
 from natmirror.runtime.mailbox import Mailbox
 from natmirror.runtime.override_control import Obey, OverrideControl
 from natmirror.runtime.override_file import OverrideFile
@@ -79,6 +80,28 @@ class Run:
 
     def kinds(self) -> list[EventKind]:
         return [event.kind for event in self.ring.all()]
+
+
+def test_what_holds_over_a_crash_has_its_event_on_disk_when_the_command_is_answered(tmp_path: Path) -> None:
+    run = Run(tmp_path / "overrides.json")
+    events = EventFile(tmp_path / "events.jsonl", run.ring)
+    answer = run.one.command(run.one.pause, {**MASTER, "persist": True})
+    run.mailbox.read()
+    run.file.thread._mailbox.read()
+    assert not answer.done()
+    events.thread._mailbox.read()
+    assert answer.result(0)["done"].endswith("; it holds over a restart, too")
+    assert [one.kind for one in read_events(tmp_path / "events.jsonl")] == [EventKind.MIRROR_PAUSED]
+
+
+def test_a_command_does_not_fail_because_its_event_cannot_be_written(tmp_path: Path) -> None:
+    run = Run(tmp_path / "overrides.json")
+    events = EventFile(tmp_path, run.ring)  # a directory
+    answer = run.one.command(run.one.drain, {**C1, "persist": True})
+    run.mailbox.read()
+    run.file.thread._mailbox.read()
+    events.thread._mailbox.read()
+    assert "openflow/c1 gets no new connections" in answer.result(0)["done"]
 
 
 def test_a_weight_goes_to_the_engines_and_is_taken_back() -> None:

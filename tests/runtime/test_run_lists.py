@@ -36,7 +36,8 @@ def lists(monkeypatch: pytest.MonkeyPatch) -> RunLists:
     ring = EventRing(lambda: NOW)
     for kind in (EventKind.BACKEND_DOWN, EventKind.MIRROR_DOWN, EventKind.BACKEND_UP):
         ring.add(kind, EventSeverity.INFO, kind)
-    return RunLists(proxies, lambda: names_in([one.snapshot(NOW) for one in engines]), lambda: ended, ring)
+    names = names_in([one.snapshot(NOW) for one in engines])
+    return RunLists(proxies, lambda: names, lambda: ended, ring, lambda _: iter(()))
 
 
 def close(connection: ClientConnection) -> None:
@@ -90,7 +91,7 @@ def test_few_questions_find_one_client_among_many() -> None:
     thread, one = ImmediateThread(), engine(RULES.replace("10.10.0.0/24", "10.10.0.0/16"))
     for port in range(1, 1001):
         ClientConnection(one, client=(bytes((10, 10, port >> 8, port & 0xFF)), port)).connect()
-    shown = RunLists([proxy(one, thread)], lambda: names_in([]), list, EventRing(lambda: 0.0))
+    shown = RunLists([proxy(one, thread)], lambda: names_in([]), list, EventRing(lambda: 0.0), lambda _: iter(()))
     [(_, row)] = all_rows(shown.flows, {"client": "10.10.0.77"})
     assert row["client"] == "10.10.0.77:77"
     assert thread.questions < 15

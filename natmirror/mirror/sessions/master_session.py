@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from natmirror.fastpath import ClientMemory
 from natmirror.fastpath.flow_flags import is_unconfirmed
 from natmirror.mirror.copies import MirroredFlow
+from natmirror.mirror.sessions.judged import Judged
 from natmirror.mirror.sessions.session_states import HAS_LEG, TRANSITIONS, SessionEvent, SessionState
 from natmirror.net.endpoint import Endpoint, show
 from natmirror.openflow.answers import ECHO_LIMIT
@@ -114,6 +115,10 @@ class Connection:
     """Whether the connection begins again here, with the same switch."""
     echo_asked_at: float | None = None
     """The time of the controller's first ECHO_REQUEST since the switch last sent something; None if there is none."""
+    judged: Judged | None = None
+    """The judgement of its masters, if one is compared with production's controller."""
+    is_past_beginning: bool = False
+    """Whether a judge that is made from now on lacks the connection's first messages."""
     datapath: Datapath | None = None
     """The switch with which the masters' sessions were last opened."""
     is_counted: bool = False

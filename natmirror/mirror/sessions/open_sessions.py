@@ -11,6 +11,7 @@ from natmirror.mirror.copies import MirroredFlow, MirroredStream, stop_reading
 from natmirror.mirror.ledger import Ledger
 from natmirror.mirror.legs import LegOutcome, Legs
 from natmirror.mirror.sessions.claims import SwitchClaims
+from natmirror.mirror.sessions.judges import Judges
 from natmirror.mirror.sessions.master_session import Connection, MasterSession
 from natmirror.mirror.sessions.read_queue import ReadEvent, ReadQueue
 from natmirror.mirror.sessions.session_states import SessionEvent, SessionState
@@ -39,6 +40,7 @@ class OpenSessions:
         ledger: Ledger,
         totals: SessionTotals,
         claims: SwitchClaims,
+        judges: Judges,
         streams: dict[MirroredFlow, MirroredStream],
     ) -> None:
         self.now = float("-inf")
@@ -50,6 +52,7 @@ class OpenSessions:
         self._ledger = ledger
         self._totals = totals
         self._claims = claims
+        self._judges = judges
         self._streams = streams
         self._next_number = 0
         self._orders: list[Order] = []
@@ -94,6 +97,7 @@ class OpenSessions:
         made.row.mirror_id = self._ledger.mirror_id(master)
         self._ledger.totals_of(master).opened += 1
         self.by_number[number] = (master, session)
+        self._judges.session_opened(master, session)
         return self._legs.collect(master, made, made.open(now))
 
     def note_attempt(self, master: MasterSession) -> None:
@@ -124,6 +128,7 @@ class OpenSessions:
         self._read_queue.add(ReadEvent.ENDED, master.number)
         master.move(SessionEvent.LEG_ENDED)
         self._ledger.session_ended(master, leg, reason)
+        self._judges.leg_ended(master, reason)
         if self.now - master.tried_at >= _LONGEST_PAUSE:
             master.pause = 0.0
         is_over = master.mirror.reconnect is Reconnect.NEVER and not master.is_refused
@@ -139,6 +144,7 @@ class OpenSessions:
         """Remove an ended session, after all bytes of its master have been read, and return its connection."""
         master, session = self.by_number.pop(number)
         self._totals.add(master, session)
+        self._judges.session_ended(master.connection, number)
         if master.session is session:
             master.session = None
         return master.connection
@@ -146,6 +152,8 @@ class OpenSessions:
     def drop_ended(self) -> list[Connection]:
         """Remove the sessions whose legs have ended, and return their connections."""
         ended = [number for number, (master, _) in self.by_number.items() if not master.has_leg]
+        for number in ended:
+            self._judges.forget_session(number)
         return [self.by_number.pop(number)[0].connection for number in ended]
 
     def stop_reading_if_ended(self, connection: Connection) -> None:

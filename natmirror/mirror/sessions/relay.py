@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from natmirror.mirror.ledger import Ledger
 from natmirror.mirror.leg_outcomes import LegOutcomes
 from natmirror.mirror.legs import Legs
+from natmirror.mirror.sessions.judges import Judges
 from natmirror.mirror.sessions.master_session import Connection, MasterSession
 from natmirror.mirror.sessions.open_sessions import OpenSessions
 from natmirror.mirror.sessions.read_queue import READ, ReadEvent
@@ -49,6 +50,7 @@ class Relay:
         open_sessions: OpenSessions,
         totals: SessionTotals,
         directory: Directory,
+        judges: Judges,
     ) -> None:
         self.unflushed: dict[MasterSession, None] = {}
         """The sessions that may have messages for their masters, in the order in which they got them."""
@@ -59,6 +61,7 @@ class Relay:
         self._open_sessions = open_sessions
         self._totals = totals
         self._directory = directory
+        self._judges = judges
 
     # Production
 
@@ -73,8 +76,10 @@ class Relay:
             yield from self._from_controller(connection, connection.observer.from_controller(data), now)
         elif kind is ReadEvent.REPLY_LOST:
             connection.observer.note_gap(of_switch=False)
+            self._judges.missed(connection)
         elif kind in _WHY_MISSING:
             connection.observer.note_gap(of_switch=True)
+            self._judges.missed(connection)
             yield from self._end_all(connection, _WHY_MISSING[kind])
         elif kind in (ReadEvent.FINISHED, ReadEvent.RESET, ReadEvent.FORGOTTEN) and not connection.has_ended:
             yield from self._production_ended(connection, kind)
@@ -83,6 +88,7 @@ class Relay:
         connection.has_ended = True
         if not connection.continues:
             self._directory.remove(connection.name)
+        yield from self._judges.finish(connection)
         yield from self._flush_all(connection)
         for master in connection.masters:
             if (leg := master.leg) is None or leg.ended is not None:
@@ -107,6 +113,7 @@ class Relay:
             has_answers |= what is MessageClass.ANSWER
             if message.kind is Type.PACKET_IN:
                 connection.decisions.saw(message, now)
+            self._judges.from_switch(connection, message)
             yield from self._switch_known(connection, now)
             for master in connection.masters:
                 if master.why_absent is not None:
@@ -120,6 +127,7 @@ class Relay:
                     self.unflushed[master] = None
                 elif what is MessageClass.ASYNCHRONOUS:
                     master.messages_missed += 1
+                    self._judges.withheld(master, message)
             yield
         if has_answers:
             for master in connection.masters:
@@ -133,6 +141,7 @@ class Relay:
                 connection.echo_asked_at = now
             if message.kind in ORDERS:
                 connection.decisions.decided(By.BACKEND, message, now)
+            self._judges.from_controller(connection, message)
             yield
         yield from self._switch_known(connection, now)
         self._open_all(connection)
@@ -145,6 +154,7 @@ class Relay:
         is_another = connection.datapath is not None and connection.datapath.identity != datapath.identity
         connection.datapath = datapath
         self._directory.set_switch(connection.name, datapath)
+        self._judges.switch_known(connection)
         if is_another:  # the connection's earlier switch was wrong
             yield from self._end_all(connection, EndReason.ANOTHER_SWITCH)
         for master in connection.masters:
@@ -236,9 +246,10 @@ class Relay:
                 master.move(SessionEvent.CLOSED)
             self._outcomes.apply(self._legs.collect(master, leg, leg.finish(self._open_sessions.now)))
             return
+        self._judges.heard(master)
         try:
             for message in session.from_master(data, now):
-                if message.kind in ORDERS:
+                if message is not None and message.kind in ORDERS:
                     master.connection.decisions.decided(By.MASTER, message, now)
                     if master.mirror.record is not None:
                         self._open_sessions.keep_order(master, message)

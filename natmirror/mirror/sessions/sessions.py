@@ -18,6 +18,7 @@ from natmirror.mirror.ledger import Ledger
 from natmirror.mirror.leg_outcomes import LegOutcomes
 from natmirror.mirror.legs import Legs
 from natmirror.mirror.sampling import why_flow_not_mirrored
+from natmirror.mirror.sessions.judges import Judges
 from natmirror.mirror.sessions.master_session import Connection, MasterSession, connection_name
 from natmirror.mirror.sessions.open_sessions import OpenSessions
 from natmirror.mirror.sessions.read_queue import ReadEvent, ReadQueue
@@ -51,6 +52,7 @@ class MasterSessions:
         outcomes: LegOutcomes,
         open_sessions: OpenSessions,
         totals: SessionTotals,
+        judges: Judges,
         faults: Faults,
     ) -> None:
         self._faults = faults
@@ -60,9 +62,10 @@ class MasterSessions:
         self._outcomes = outcomes
         self._open_sessions = open_sessions
         self._totals = totals
+        self._judges = judges
         self._memory = memory
         self.directory = Directory(memory)
-        self._relay = Relay(timers, legs, ledger, outcomes, open_sessions, totals, self.directory)
+        self._relay = Relay(timers, legs, ledger, outcomes, open_sessions, totals, self.directory, judges)
         self._opened: deque[Connection] = deque()
         self._of_flows: dict[MirroredFlow, Connection] = {}
         self._connections: dict[int, Connection] = {}  # by the flow's number
@@ -127,19 +130,23 @@ class MasterSessions:
     @property
     def has_more(self) -> bool:
         """Whether read() has something to do."""
-        return self._steps is not None or bool(self._relay.unflushed) or self._read_queue.has_more
+        has_work = bool(self._relay.unflushed) or bool(self._judges.unsettled)
+        return self._steps is not None or has_work or self._read_queue.has_more
 
     def read(self, now: float, is_spent: Callable[[], bool] | None = None) -> None:
-        """Read the queue and flush the sessions, until nothing waits or ``is_spent`` returns True; do at least one
-        step."""
-        self._open_sessions.now = now
+        """Read the queue, flush the sessions and have the judges work, until nothing waits or ``is_spent`` returns
+        True; do at least one step."""
+        self._set_time(now)
         while self.has_more:
             self._step()
             if is_spent is not None and is_spent():
                 break
 
+    def _set_time(self, now: float) -> None:
+        self._open_sessions.now = self._judges.now = now
+
     def _step(self) -> None:
-        """Read a message, or flush a session."""
+        """Read a message, flush a session, or have a judge work."""
         if self._steps is None:
             self._steps = self._next_steps()
         try:
@@ -151,7 +158,8 @@ class MasterSessions:
             self._failed(self._current(), error)
 
     def _next_steps(self) -> Iterator[None]:
-        """Return the next work: read the first entry of the queue, unless sessions have to be flushed first."""
+        """Return the next work: read the first entry of the queue, unless sessions have to be flushed first, or judges
+        have to work."""
         is_time = self._read_len >= _MAX_UNFLUSHED_LEN or len(self._relay.unflushed) >= _MAX_UNFLUSHED
         is_time = is_time or not self._read_queue.has_more
         if is_time and self._relay.unflushed:
@@ -160,6 +168,10 @@ class MasterSessions:
             return self._relay.flush(master)
         if is_time:
             self._read_len = 0
+        if self._judges.is_due(others_wait=self._read_queue.has_more):
+            connection = next(iter(self._judges.unsettled))
+            self._current = lambda: connection
+            return self._judges.settle(connection)
         kind, of, data = self._read_queue.take()
         self._read_len += len(data)
         self._current = lambda: self._connection_of(kind, of)
@@ -171,6 +183,7 @@ class MasterSessions:
             return
         if not connection.is_read:
             connection.observer.stop()
+            self._judges.end(connection)
         if not connection.count():
             self.fail(connection, EndReason.MEMORY_FULL)
             connection.observer.stop()
@@ -192,6 +205,7 @@ class MasterSessions:
             if master.leg is not None:
                 self._outcomes.cut(master, master.leg, reason)
             master.move(SessionEvent.FAILED)
+        self._judges.end(connection)
         if not connection.is_forgotten:
             remove_reader(connection.flow.row)
         with suppress(Exception):
@@ -207,6 +221,11 @@ class MasterSessions:
             del self._connections[flow.row.id]
         connection.masters = ()  # breaks a reference cycle
         connection.end_counting()
+
+    def end_judgement(self, flow: MirroredFlow) -> None:
+        """Compare no master of a flow's connection any more."""
+        if (connection := self._of_flows.get(flow)) is not None:
+            self._judges.end(connection)
 
     def end_flow(self, flow: MirroredFlow, reason: EndReason) -> None:
         """End the sessions of a flow's connection, as fail() does."""
@@ -272,7 +291,7 @@ class MasterSessions:
 
     def handle_timer(self, master: MasterSession, now: float) -> None:
         """Answer or refuse a question that has waited for ANSWER_TIMEOUT; read() sends the answer."""
-        self._open_sessions.now = now
+        self._set_time(now)
         try:
             if master.session is not None:
                 master.session.settle(now)
@@ -280,9 +299,14 @@ class MasterSessions:
         except Exception as error:
             self._failed(master.connection, error)
 
+    def settle_later(self, connection: Connection) -> None:
+        """Have a connection's judge work, whose deadline has come, when read() is called."""
+        self._judges.unsettled[connection] = None
+
     def _break_cycle(self, connection: Connection) -> None:
         """Break the reference cycle of an ended connection, which only the garbage collector would free."""
         if connection.is_forgotten and not any(master.has_leg for master in connection.masters):
+            self._judges.end(connection)
             self._unclaim(connection)
             connection.masters = ()
             connection.end_counting()
@@ -300,6 +324,11 @@ class MasterSessions:
         if (connection := self._of_flows.get(flow)) is not None:
             for master in connection.masters:
                 master.is_paused = self._ledger.why_ended_by_rules(master) is EndReason.MIRROR_PAUSED
+            self._judges.follow_rules(connection)
+
+    def prune(self) -> None:
+        """Forget what was found about masters that are not compared any more."""
+        self._judges.prune()
 
     def take_orders(self) -> list[Order]:
         """Return the orders that recorded masters have sent since the last call."""

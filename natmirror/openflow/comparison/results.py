@@ -114,6 +114,8 @@ class ComparedAnswer:
     where it was faster; None if one did not answer."""
     evidence: Evidence | None = None
     """Only with differences."""
+    has_rules: bool = False
+    """Whether production's answer changed rules of the switch, and did not only send the frame on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,9 @@ are; a meter if its bands are.
 
 from natmirror.openflow.tables.entries import Key
 from natmirror.openflow.tables.state import State
+from natmirror.openflow.tables.steps import PER_STEP, Steps
+
+_MANY = 4 * PER_STEP  # entries; more are compared in steps
 
 
 class Difference:
@@ -16,6 +19,10 @@ class Difference:
         self.mirror = mirror
         self.since: dict[Key, float] = {}
         """The keys of differing entries, each with the time since which it has differed; the longest first."""
+        self._uncompared: list[Key] = []
+        """Entries to compare again, of many."""
+        self._before: dict[Key, float] = {}
+        """What has differed before they are compared again."""
         production.watch(self)
         mirror.watch(self)
         self.reset(now)
@@ -27,7 +34,11 @@ class Difference:
 
     @property
     def is_known(self) -> bool:
-        """Whether both states are followed; else they cannot be compared."""
+        """Whether both states are followed and compared; else it is not known what differs."""
+        return self._are_followed and not self._uncompared
+
+    @property
+    def _are_followed(self) -> bool:
         return self.production.not_followed is None and self.mirror.not_followed is None
 
     def changed(self, key: Key, now: float) -> None:
@@ -39,14 +50,32 @@ class Difference:
             self.since.setdefault(key, now)
 
     def reset(self, now: float) -> None:
-        """Compare all entries again."""
-        if not self.is_known:
+        """Compare all entries again; if there are many, in catch_up()."""
+        self._uncompared.clear()
+        if not self._are_followed:
             self.since.clear()
+            self._before.clear()
             return
-        before, self.since = self.since, {}
-        for key in [*before, *self.production.all_keys(), *self.mirror.all_keys()]:
+        self._before, self.since = {**self._before, **self.since}, {}
+        self._uncompared = [*self._before, *self.production.all_keys(), *self.mirror.all_keys()]
+        self._uncompared.reverse()
+        if len(self._uncompared) <= _MANY:
+            self._compare(_MANY, now)
+
+    def catch_up(self, now: float) -> Steps[None]:
+        """Compare the entries that reset() has left."""
+        while self._uncompared:
+            self._compare(PER_STEP, now)
+            yield
+
+    def _compare(self, count: int, now: float) -> None:
+        for _ in range(min(count, len(self._uncompared))):
+            key = self._uncompared.pop()
             if key not in self.since:
-                self.changed(key, before.get(key, now))
+                self.changed(key, self._before.get(key, now))
+        if not self._uncompared:
+            self._before = {}
+            self.since = dict(sorted(self.since.items(), key=lambda one: one[1]))
 
     @property
     def oldest(self) -> float | None:

@@ -12,12 +12,15 @@ from natmirror.openflow.tables.entries import actions_of, sends_to_port
 from natmirror.openflow.tables.frame import Frame, is_cut_off
 from natmirror.openflow.tables.packed import pack_frame
 from natmirror.openflow.tables.production import ProductionModel, Removal
+from natmirror.openflow.tables.steps import Steps
 
 _BY_RULES = (0, 1)  # OFPR_NO_MATCH and OFPR_ACTION (1.3.5 §7.4.1): a rule of the message's table sent the frame
 _MAX_RULES = 8  # rules that one frame proves to be gone
 
 
-def prove_gone(model: ProductionModel, packet_in: PacketIn, fields: Mapping[str, int], now: float) -> list[Removal]:
+def prove_gone(
+    model: ProductionModel, packet_in: PacketIn, fields: Mapping[str, int], now: float
+) -> Steps[list[Removal]]:
     """Remove the rules that a PACKET_IN proves to be gone, and return them. ``fields`` are the frame's.
 
     Only a rule that may be gone anyway is removed: a PACKET_IN may be older than the rule.
@@ -35,5 +38,5 @@ def prove_gone(model: ProductionModel, packet_in: PacketIn, fields: Mapping[str,
             one.name not in ("output", "enqueue", "set_field") for one in actions_of(rule.instructions)
         ):
             break  # it may have sent the frame itself
-        removals.append(model.prove_gone(rule, now))
+        removals.append((yield from model.prove_gone(rule, now)))
     return removals

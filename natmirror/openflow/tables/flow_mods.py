@@ -1,9 +1,10 @@
 """What a FLOW_MOD changes: 1.0.0 §4.6, 1.3.5 §6.4, and where they leave a choice, what Open vSwitch 3.1 does.
 
-The functions change a State and return the changes, for an order that its switch refuses later. predicted_refusal()
+apply_flow_mod() changes a State and yields the changes, for an order that its switch refuses later. predicted_refusal()
 says which orders a switch refuses, for a side whose orders reach no switch.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from natmirror.openflow.bodies.elements import ALL_TABLES, ANY_GROUP, ReservedPort
@@ -27,17 +28,16 @@ _MAX_TABLE = 0xFE  # OFPTT_MAX (1.3.5 §7.3.4.1); the highest number is Open vSw
 _EMERGENCY = 4  # OFPFF_EMERG: no switch that we know has emergency flows (1.0.0 §4.3)
 
 
-def apply_flow_mod(state: State, mod: FlowMod, version: int, now: float) -> list[Change]:
-    """Do what a FLOW_MOD orders."""
-    if mod.command is FlowCommand.ADD:
-        return [_add(state, mod, now)]
-    found = _chosen(state, mod)
-    if mod.command.is_delete:
-        found = [rule for rule in found if _is_sending(rule, mod)]
-        return [state.put(rule.key, None, now) for rule in found]
-    if not found and version == V10:
-        return [_add(state, mod, now)]  # 1.0.0 §4.6: "if no flow matches, it acts like an ADD"
-    return [state.put(rule.key, _modified(rule, mod, version, now), now) for rule in found]
+def apply_flow_mod(state: State, mod: FlowMod, version: int, now: float) -> Iterator[Change]:
+    """Do what a FLOW_MOD orders; yield each change after it was made."""
+    found = [] if mod.command is FlowCommand.ADD else _chosen(state, mod)
+    if mod.command is FlowCommand.ADD or (not found and version == V10 and not mod.command.is_delete):
+        yield _add(state, mod, now)  # 1.0.0 §4.6: a MODIFY "if no flow matches, acts like an ADD"
+    for rule in found:
+        if not mod.command.is_delete:
+            yield state.put(rule.key, _modified(rule, mod, version, now), now)
+        elif _is_sending(rule, mod):
+            yield state.put(rule.key, None, now)
 
 
 def predicted_refusal(state: State, mod: FlowMod, version: int) -> str | None:

@@ -1,8 +1,9 @@
 """What a GROUP_MOD and a METER_MOD change: 1.3.5 §6.5 and §6.6, 1.5.1 §6.7 and §6.8.
 
-A group or meter that goes takes along the rules that use it.
+A group or meter that goes takes along the rules that use it. The functions yield each change after it was made.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from natmirror.openflow.bodies.elements import ALL_GROUPS, ALL_METERS
@@ -20,29 +21,29 @@ from natmirror.openflow.tables.state import Change, State
 _FIRST, _LAST, _ALL = 0xFFFF_FFFD, 0xFFFF_FFFE, 0xFFFF_FFFF  # OFPG_BUCKET_*
 
 
-def apply_group_mod(state: State, mod: GroupMod, now: float) -> list[Change]:
+def apply_group_mod(state: State, mod: GroupMod, now: float) -> Iterator[Change]:
     """Do what a GROUP_MOD orders."""
     key = GroupKey(mod.group_id)
     known = state.groups.get(key)
     if mod.command is GroupCommand.DELETE:
-        keys = list(state.groups) if mod.group_id == ALL_GROUPS else [key]
-        return [change for one in keys for change in _remove(state, one, now)]
-    if mod.command is GroupCommand.INSERT_BUCKET or mod.command is GroupCommand.REMOVE_BUCKET:
-        if known is None:
-            return []
-        buckets = _changed_buckets(known, mod)
-        return [state.put(key, Group(key, known.type, buckets, known.properties), now)]
-    assert mod.type is not None, "the decoder gives each other command a type"
-    return [state.put(key, Group(key, mod.type, mod.buckets, mod.properties), now)]
+        for one in list(state.groups) if mod.group_id == ALL_GROUPS else [key]:
+            yield from _remove(state, one, now)
+    elif mod.command is GroupCommand.INSERT_BUCKET or mod.command is GroupCommand.REMOVE_BUCKET:
+        if known is not None:
+            yield state.put(key, Group(key, known.type, _changed_buckets(known, mod), known.properties), now)
+    else:
+        assert mod.type is not None, "the decoder gives each other command a type"
+        yield state.put(key, Group(key, mod.type, mod.buckets, mod.properties), now)
 
 
-def apply_meter_mod(state: State, mod: MeterMod, now: float) -> list[Change]:
+def apply_meter_mod(state: State, mod: MeterMod, now: float) -> Iterator[Change]:
     """Do what a METER_MOD orders."""
     key = MeterKey(mod.meter_id)
     if mod.command is MeterCommand.DELETE:
-        keys = list(state.meters) if mod.meter_id == ALL_METERS else [key]
-        return [change for one in keys for change in _remove(state, one, now)]
-    return [state.put(key, Meter(key, mod.flags, mod.bands), now)]
+        for one in list(state.meters) if mod.meter_id == ALL_METERS else [key]:
+            yield from _remove(state, one, now)
+    else:
+        yield state.put(key, Meter(key, mod.flags, mod.bands), now)
 
 
 def predicted_group_refusal(state: State, mod: GroupMod) -> str | None:
@@ -69,11 +70,11 @@ def predicted_meter_refusal(state: State, mod: MeterMod) -> str | None:
     return "the meter does not exist" if mod.command is MeterCommand.MODIFY and not exists else None
 
 
-def _remove(state: State, key: GroupKey | MeterKey, now: float) -> list[Change]:
-    if state.get(key) is None:
-        return []
-    changes = [state.put(rule.key, None, now) for rule in state.users_of(key)]
-    return [*changes, state.put(key, None, now)]
+def _remove(state: State, key: GroupKey | MeterKey, now: float) -> Iterator[Change]:
+    if state.get(key) is not None:
+        for rule in state.users_of(key):
+            yield state.put(rule.key, None, now)
+        yield state.put(key, None, now)
 
 
 def _changed_buckets(group: Group, mod: GroupMod) -> tuple[Bucket, ...]:

@@ -6,12 +6,13 @@ again without the refused one, each with its own time. Where no later step can d
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from natmirror.openflow.tables.bundles import ORDER_COST, Order
 from natmirror.openflow.tables.entries import Key
 from natmirror.openflow.tables.state import NOTHING_KNOWN, Account, Change, Known, State
+from natmirror.openflow.tables.steps import PER_STEP, Steps
 
 MAX_STEPS = 1024
 """Steps that can be undone, of one switch and side."""
@@ -20,8 +21,9 @@ REFUSAL_TIMEOUT = 10.0
 HEAD_LEN = 64
 """Bytes of a refused request that an ERROR has at least (1.3.5 §7.5.4)."""
 
-Action = Callable[[float], list[Change]]
-"""A function that changes the state, with its time as the argument, and returns the changes."""
+Action = Callable[[float], Iterable[Change | None]]
+"""A function that changes the state, with its time as the argument, and yields each change after it was made; None for
+work that has changed nothing."""
 
 
 @dataclass(slots=True, eq=False)
@@ -63,13 +65,13 @@ class Journal:
         self.has_unknown = False
         """Whether the switch has done an order that natmirror does not know."""
 
-    def do(self, step: Step) -> list[Change]:
-        """Take a step, and keep it."""
+    def do(self, step: Step) -> Steps[list[Change]]:
+        """Take a step, and keep it. Return its changes."""
         self.confirm_old(step.at)
         step.number = self.end
         self.end += 1
         self._steps.append(step)
-        self._take(step)
+        yield from self._take(step)
         replaced = sum(change.old.cost for change in step.changes if change.old is not None)
         step.cost = ORDER_COST * max(1, len(step.orders)) + replaced
         is_paid = self._account.take(step.cost)
@@ -82,9 +84,14 @@ class Journal:
             self._drop_early(step.at)
         return step.changes
 
-    def _take(self, step: Step) -> None:
+    def _take(self, step: Step) -> Steps[None]:
         step.known_before = self._state.known
-        step.changes = step.action(step.at)
+        step.changes = []
+        for count, change in enumerate(step.action(step.at), 1):
+            if change is not None:
+                step.changes.append(change)
+            if not count % PER_STEP:
+                yield
 
     def _drop_early(self, now: float) -> None:
         """Drop the oldest step, though the switch could still refuse it."""
@@ -125,42 +132,46 @@ class Journal:
         head = data[:HEAD_LEN]
         return next((step for step in found if step.head.startswith(head)), found[0] if found else None)
 
-    def refuse(self, refused: Step, xid: int, now: float) -> None:
+    def refuse(self, refused: Step, xid: int, now: float) -> Steps[None]:
         """Undo a step as if it had never been. If the transaction id is that of one order in a bundle, undo that order
         only."""
         if xid != refused.xid:
-            self._refuse_in_bundle(refused, xid, now)
+            yield from self._refuse_in_bundle(refused, xid, now)
             return
         later = list(self._steps)[self._steps.index(refused) + 1 :]
         self._steps.remove(refused)
         self._account.give(refused.cost)
         if self._is_independent(refused, later):
-            self._state.undo(reversed(refused.changes), now)
+            yield from self._state.undo(reversed(refused.changes), now)
         else:
-            self._undo([refused, *later], now)
-            self._redo(later)
+            yield from self._undo([refused, *later], now)
+            yield from self._redo(later)
 
-    def _refuse_in_bundle(self, bundle: Step, xid: int, now: float) -> None:
+    def _refuse_in_bundle(self, bundle: Step, xid: int, now: float) -> Steps[None]:
         later = list(self._steps)[self._steps.index(bundle) :]
-        self._undo(later, now)
+        yield from self._undo(later, now)
         del bundle.orders[next(at for at, (one, _) in enumerate(bundle.orders) if one == xid)]
-        self._redo(later)
+        yield from self._redo(later)
 
-    def do_first(self, step: Step, now: float) -> None:
+    def do_first(self, step: Step, now: float) -> Steps[None]:
         """Take a step as if before all steps that are kept; it cannot be undone itself."""
         later = list(self._steps)
-        self._undo(later, now)
-        self._take(step)
-        self._redo(later)
+        yield from self._undo(later, now)
+        yield from self._take(step)
+        yield from self._redo(later)
 
-    def _undo(self, steps: list[Step], now: float) -> None:
-        for step in reversed(steps):
-            self._state.undo(reversed(step.changes), now)
+    def _undo(self, steps: Sequence[Step], now: float) -> Steps[None]:
+        for count, step in enumerate(reversed(steps), 1):
+            yield from self._state.undo(reversed(step.changes), now)
             self._state.known = step.known_before
+            if not count % PER_STEP:
+                yield
 
-    def _redo(self, steps: list[Step]) -> None:
-        for step in steps:
-            self._take(step)
+    def _redo(self, steps: Sequence[Step]) -> Steps[None]:
+        for count, step in enumerate(steps, 1):
+            yield from self._take(step)
+            if not count % PER_STEP:
+                yield
 
     def _is_independent(self, refused: Step, later: list[Step]) -> bool:
         """Return whether no later step can depend on a step: each has one key, which is none of those changed."""

@@ -4,6 +4,7 @@ No switch has these rules. So refusals are predicted, and when an idle timeout e
 the same frames: as long as one of those lives, and keeps frames from the controller, the mirror's rule may be in use.
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from heapq import heappop, heappush
 
@@ -13,6 +14,7 @@ from natmirror.openflow.tables.entries import Rule, sends_to_port
 from natmirror.openflow.tables.model import Model
 from natmirror.openflow.tables.production import ProductionModel, Removal, RemovalReason
 from natmirror.openflow.tables.state import MAX_ENTRIES, Account, NotFollowed
+from natmirror.openflow.tables.steps import PER_STEP, Steps
 
 
 class MirrorModel(Model):
@@ -22,12 +24,14 @@ class MirrorModel(Model):
         super().__init__(version, account)
         self.refused = 0
         """Orders that the switch would have refused."""
+        self.refuses: Callable[[Body], bool] = lambda body: False
+        """Return whether the switch has lately refused the same order of production's."""
         self._production = production
         self._ends: list[tuple[float, int, Rule]] = []
         """A heap of the times at which rules end that no rule of production's uses any more."""
         self._serial = 0
 
-    def inherit(self, now: float) -> None:
+    def inherit(self, now: float) -> Steps[None]:
         """Begin with the rules, groups and meters that are in the switch now, for a mirror that joins."""
         self._ends.clear()
         theirs = self._production.state
@@ -40,8 +44,10 @@ class MirrorModel(Model):
             self.state.put(group.key, group, now)
         for meter in theirs.meters.values():
             self.state.put(meter.key, meter, now)
-        for rule in theirs.rules.values():
+        for count, rule in enumerate(list(theirs.rules.values()), 1):
             self.state.put(rule.key, replace(rule, is_baseline=True), now)
+            if not count % PER_STEP:
+                yield
         if self.state.not_followed is None:
             self.state.known = theirs.known
 
@@ -50,13 +56,13 @@ class MirrorModel(Model):
         self._ends.clear()
 
     def _refusal(self, body: Body) -> str | None:
-        refusal = self.predicted_refusal(body)
+        refusal = "the switch has refused the same" if self.refuses(body) else self.predicted_refusal(body)
         self.refused += refusal is not None
         return refusal
 
     # Idle timeouts
 
-    def production_lost(self, removal: Removal, now: float) -> list[Rule]:
+    def production_lost(self, removal: Removal, now: float) -> Steps[list[Rule]]:
         """Apply to the mirror's rules that one of production's is gone; return the rules that end with it."""
         gone: list[Rule] = []
         index = self.state.index(removal.rule.key.table)
@@ -70,6 +76,7 @@ class MirrorModel(Model):
                 gone.append(rule)
             elif rule.idle_timeout:
                 self._end_later(rule)
+            yield
         return gone
 
     @staticmethod
@@ -101,8 +108,8 @@ class MirrorModel(Model):
             latest = {id(one[2]): one for one in self._ends if self.state.rules.get(one[2].key) is one[2]}
             self._ends = sorted(latest.values())
 
-    def expire(self, now: float) -> list[Rule]:
-        gone = super().expire(now)
+    def expire(self, now: float) -> Steps[list[Rule]]:
+        gone = yield from super().expire(now)
         while self._ends and self._ends[0][0] <= now:
             _, _, rule = heappop(self._ends)
             if self.state.rules.get(rule.key) is not rule:
@@ -112,6 +119,7 @@ class MirrorModel(Model):
                 gone.append(rule)
             elif now - rule.used_at < rule.idle_timeout:
                 self._end_later(rule)
+            yield
         return gone
 
     def next_deadline(self) -> float | None:
@@ -126,6 +134,13 @@ class MirrorModel(Model):
     @staticmethod
     def _is_within_hard(rule: Rule, now: float) -> bool:
         return not rule.hard_timeout or now - rule.made_at < rule.hard_timeout
+
+    def end_idle(self, rules: Iterable[Rule], now: float) -> bool:
+        """Remove those of some rules that have been idle for too long; return whether there are any."""
+        ended = [rule for rule in rules if self._has_ended(rule, now)]
+        for rule in ended:
+            self.state.put(rule.key, None, now)
+        return bool(ended)
 
     def note_use(self, rules: tuple[Rule, ...], now: float) -> None:
         """Notice that a frame has met rules."""

@@ -1,10 +1,12 @@
 """The flow tables of one switch as one side's orders make them.
 
 ordered() takes a controller's message. What the switch does by itself is different for production's controller, whose
-switch reports (production.py), and for a mirror's, which has no switch (mirror_model.py).
+switch reports (production.py), and for a mirror's, which has no switch (mirror_model.py). What may change many rules
+works in steps (steps.py).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from natmirror.openflow.bodies.elements import ALL_GROUPS, ALL_METERS, ALL_TABLES
 from natmirror.openflow.bodies.group_values import GroupCommand, GroupMod, MeterCommand, MeterMod
@@ -20,10 +22,21 @@ from natmirror.openflow.tables.group_mods import (
     predicted_meter_refusal,
 )
 from natmirror.openflow.tables.state import Account, Change, NotFollowed, State
+from natmirror.openflow.tables.steps import PER_STEP, Steps
 
 EXPIRY_GRACE = 1.0
 """Seconds that a switch may take to remove a rule after its hard timeout: Open vSwitch looks about once a second."""
 _EVICTION = 4  # OFPTC_EVICTION (1.4.1 §7.3.4.2)
+
+
+class Done(NamedTuple):
+    """An order, and what it has changed."""
+
+    body: Body
+    changes: tuple[Change, ...] | None
+    """None where that is not known."""
+    refusal: str | None = None
+    """Why a mirror's order was not done; None if it was."""
 
 
 class Model:
@@ -48,57 +61,70 @@ class Model:
         """Give the tables up, until the controller deletes all rules."""
         self.state.lose(reason, now)
 
-    def ordered(self, message: Message, body: Body, now: float) -> None:
-        """Do what a message of the controller orders."""
-        self.expire(now)
+    def ordered(self, message: Message, body: Body, now: float) -> Steps[list[Done]]:
+        """Do what a message of the controller orders. Return the orders that take effect with it: for the commit of a
+        bundle all in the bundle."""
+        yield from self.expire(now)
         match body:
             case FlowMod() | GroupMod() | MeterMod():
-                self._order(message, [(message.xid, body)], now)
+                return (yield from self._order(message, [(message.xid, body)], now))
             case TableMod():
                 self._set_eviction(body)
             case BundleAdd():
                 self._bundles.add(body, message.xid)
+                return []
             case BundleControl():
                 bundle = self._bundles.control(body, message.xid)
-                if bundle is not None:
-                    self._commit(message, bundle, now)
+                return [] if bundle is None else (yield from self._commit(message, bundle, now))
             case Opaque() if message.kind in (Type.FLOW_MOD, Type.GROUP_MOD, Type.METER_MOD):
-                self.ordered_unknown(message, now)
+                yield from self.ordered_unknown(message, now)
             case _:
                 pass
+        return [Done(body, ())]
 
-    def ordered_unknown(self, message: Message, now: float) -> None:
+    def ordered_unknown(self, message: Message, now: float) -> Steps[None]:
         """Notice an order that natmirror cannot decode: the tables are unknown, unless a switch refuses it."""
         self.lose(NotFollowed.UNKNOWN_ORDER, now)
+        yield from ()
 
-    def _commit(self, message: Message, bundle: Bundle, now: float) -> None:
+    def _commit(self, message: Message, bundle: Bundle, now: float) -> Steps[list[Done]]:
         if bundle.is_whole:
-            self._order(message, bundle.orders, now)
-        else:
-            self.ordered_unknown(message, now)
+            return (yield from self._order(message, bundle.orders, now))
+        yield from self.ordered_unknown(message, now)
+        return []
 
-    def _order(self, message: Message, orders: list[Order], now: float) -> list[Change]:
-        """Do orders together. Return the changes."""
+    def _order(self, message: Message, orders: list[Order], now: float) -> Steps[list[Done]]:
+        """Do orders together. Return them with their changes."""
         if self.state.not_followed is not None:
             if not any(isinstance(body, FlowMod) and self._emptied_by(body) == ALL_TABLES for _, body in orders):
-                return []
+                return [Done(body, None) for _, body in orders]
             self.state.begin(now)
-        return self._do(message, orders, now)
+        return (yield from self._do(message, orders, now))
 
-    def _do(self, message: Message, orders: list[Order], now: float) -> list[Change]:
-        return self._apply_all(orders, now)
+    def _do(self, message: Message, orders: list[Order], now: float) -> Steps[list[Done]]:
+        done: list[Done] = []
+        for count, _ in enumerate(self._apply_all(orders, done, now), 1):
+            if not count % PER_STEP:
+                yield
+        return done
 
-    def _apply_all(self, orders: list[Order], now: float) -> list[Change]:
-        """Do orders in turn; if one is refused, undo all."""
-        changes: list[Change] = []
+    def _apply_all(self, orders: list[Order], done: list[Done], now: float) -> Iterator[Change]:
+        """Do orders in turn; if one is refused, undo all. ``done`` gets what was done."""
+        done.clear()
         known = self.state.known
         for _, body in orders:
-            if self._refusal(body) is not None:
-                self.state.undo(reversed(changes), now)
+            refusal = self._refusal(body)
+            if refusal is not None:
+                for change in [change for one in reversed(done) for change in reversed(one.changes or ())]:
+                    yield self.state.put(change.key, change.old, now)
                 self.state.known = known
-                return []
-            changes += self._apply(body, now)
-        return changes
+                done[:] = [Done(one, (), refusal) for _, one in orders]
+                return
+            changes = []
+            for change in self._apply(body, now):
+                changes.append(change)
+                yield change
+            done.append(Done(body, tuple(changes)))
 
     def _refusal(self, body: Body) -> str | None:
         """Return why the switch refuses an order, where it can only be predicted; else None."""
@@ -116,27 +142,24 @@ class Model:
             case _:
                 return None
 
-    def _apply(self, body: Body, now: float) -> list[Change]:
+    def _apply(self, body: Body, now: float) -> Iterator[Change]:
         state = self.state
         match body:
             case FlowMod():
-                changes = apply_flow_mod(state, body, self.version, now)
+                yield from apply_flow_mod(state, body, self.version, now)
                 table = self._emptied_by(body)
                 if table is not None:
                     state.known = state.known.with_table(table)
-                return changes
             case GroupMod():
-                changes = apply_group_mod(state, body, now)
+                yield from apply_group_mod(state, body, now)
                 if body.command is GroupCommand.DELETE and body.group_id == ALL_GROUPS:
                     state.known = state.known._replace(groups=True)
-                return changes
             case MeterMod():
-                changes = apply_meter_mod(state, body, now)
+                yield from apply_meter_mod(state, body, now)
                 if body.command is MeterCommand.DELETE and body.meter_id == ALL_METERS:
                     state.known = state.known._replace(meters=True)
-                return changes
             case _:
-                return []
+                pass
 
     def _emptied_by(self, mod: FlowMod) -> int | None:
         """Return the table, or ALL_TABLES, from which an order takes all rules; None if it is no such order."""
@@ -151,11 +174,14 @@ class Model:
 
     # Time
 
-    def expire(self, now: float) -> list[Rule]:
+    def expire(self, now: float) -> Steps[list[Rule]]:
         """Remove the rules whose hard timeouts have ended. Return them."""
-        gone = self.state.ended_before(now - EXPIRY_GRACE)
-        for rule in gone:
+        gone: list[Rule] = []
+        while (rule := self.state.pop_ended(now - EXPIRY_GRACE)) is not None:
             self.state.put(rule.key, None, now)
+            gone.append(rule)
+            if not len(gone) % PER_STEP:
+                yield
         return gone
 
     def next_deadline(self) -> float | None:

@@ -6,7 +6,7 @@ for flow statistics says which rules there are. Where the switch says nothing, a
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import partial
@@ -28,9 +28,10 @@ from natmirror.openflow.tables.bundles import ORDER_COST, Order
 from natmirror.openflow.tables.entries import STATE_FLAGS, GroupKey, Key, MeterKey, Rule, RuleKey
 from natmirror.openflow.tables.flow_mods import touches_one_key
 from natmirror.openflow.tables.journal import HEAD_LEN, Journal, Step
-from natmirror.openflow.tables.model import Model
+from natmirror.openflow.tables.model import Done, Model
 from natmirror.openflow.tables.packed import ALL, PackedMatch, pack_match
 from natmirror.openflow.tables.state import MAX_ENTRIES, Account, Change, NotFollowed
+from natmirror.openflow.tables.steps import PER_STEP, Steps
 
 
 class RemovalReason(IntEnum):
@@ -76,7 +77,7 @@ class _Poll:
     at: float
     first_step: int
     """The number of the first step after the request."""
-    flows: list[FlowStats] = field(default_factory=list)
+    flows: dict[RuleKey, FlowStats] = field(default_factory=dict)
 
     @property
     def cost(self) -> int:
@@ -98,7 +99,7 @@ class ProductionModel(Model):
         """Rules that were deleted by order and whose FLOW_REMOVED may still come, with the times of their deletion."""
         self._polls: OrderedDict[int, _Poll] = OrderedDict()
 
-    def ordered(self, message: Message, body: Body, now: float) -> None:
+    def ordered(self, message: Message, body: Body, now: float) -> Steps[list[Done]]:
         if message.kind is Type.BARRIER_REQUEST:
             self._barriers[message.xid] = self._journal.end
             self._barriers.move_to_end(message.xid)
@@ -110,7 +111,7 @@ class ProductionModel(Model):
             for mask in body.masks:
                 if mask.kind is Type.FLOW_REMOVED and not mask.is_for_slave:
                     self.reports_removals = mask.reasons & _USUAL_REASONS == _USUAL_REASONS
-        super().ordered(message, body, now)
+        return (yield from super().ordered(message, body, now))
 
     def close(self, now: float) -> None:
         self._forget()
@@ -127,27 +128,30 @@ class ProductionModel(Model):
         while self._expected:
             self._drop_expected()
 
-    def ordered_unknown(self, message: Message, now: float) -> None:
+    def ordered_unknown(self, message: Message, now: float) -> Steps[None]:
         if self.state.not_followed is None:
-            self._take(Step(lambda at: [], now, message.xid, message.raw[:HEAD_LEN], is_unknown=True))
+            yield from self._take(Step(lambda at: (), now, message.xid, message.raw[:HEAD_LEN], is_unknown=True))
 
-    def _order(self, message: Message, orders: list[Order], now: float) -> list[Change]:
-        changes = super()._order(message, orders, now)
+    def _order(self, message: Message, orders: list[Order], now: float) -> Steps[list[Done]]:
+        done = yield from super()._order(message, orders, now)
         if self.state.not_followed is not None:
             self._drop_polls()  # no step stands for this order, so no list can be corrected by it
-        return changes
+        return done
 
-    def _do(self, message: Message, orders: list[Order], now: float) -> list[Change]:
+    def _do(self, message: Message, orders: list[Order], now: float) -> Steps[list[Done]]:
         only_key = only_key_of(orders[0][1]) if len(orders) == 1 else None
-        step = Step(partial(self._apply_all, orders), now, message.xid, message.raw[:HEAD_LEN], orders, only_key)
-        changes = self._take(step)
-        for rule in _removed_by(changes):
+        done: list[Done] = []
+        action = partial(self._apply_all, orders, done)
+        changes = yield from self._take(Step(action, now, message.xid, message.raw[:HEAD_LEN], orders, only_key))
+        for count, rule in enumerate(_removed_by(changes), 1):
             if self._is_told(rule):
                 self._expect(rule.key, now)
-        return changes
+            if not count % PER_STEP:
+                yield
+        return done
 
-    def _take(self, step: Step) -> list[Change]:
-        changes = self._journal.do(step)
+    def _take(self, step: Step) -> Steps[list[Change]]:
+        changes = yield from self._journal.do(step)
         self._check(step.at)
         return changes
 
@@ -158,20 +162,20 @@ class ProductionModel(Model):
         elif self._journal.has_unknown:
             self.lose(NotFollowed.UNKNOWN_ORDER, now)
 
-    def reported(self, message: Message, body: Body, now: float) -> Removal | None:
+    def reported(self, message: Message, body: Body, now: float) -> Steps[Removal | None]:
         """Take a message of the switch. Return the rule that it says is gone."""
-        self.expire(now)
+        yield from self.expire(now)
         if message.kind is Type.BARRIER_REPLY:
             end = self._barriers.pop(message.xid, None)
             if end is not None:
                 self._journal.confirm(end)
                 self._check(now)
         elif isinstance(body, ErrorMessage):
-            self._refused(message, body, now)
+            yield from self._refused(message, body, now)
         elif isinstance(body, FlowRemoved):
-            return self._removed(body, now)
+            return (yield from self._removed(body, now))
         elif isinstance(body, FlowStatsReply):
-            self._counted(message, body, now)
+            yield from self._counted(message, body, now)
         return None
 
     def _is_told(self, rule: Rule) -> bool:
@@ -179,12 +183,14 @@ class ProductionModel(Model):
 
     # Refusals
 
-    def _refused(self, message: Message, body: ErrorMessage, now: float) -> None:
+    def _refused(self, message: Message, body: ErrorMessage, now: float) -> Steps[None]:
         step = self._journal.find(message.xid, body.data)
         if step is not None:
-            for rule in _removed_by(step.changes):
+            for count, rule in enumerate(_removed_by(step.changes), 1):
                 self._take_expected(rule.key, now)
-            self._journal.refuse(step, message.xid, now)
+                if not count % PER_STEP:
+                    yield
+            yield from self._journal.refuse(step, message.xid, now)
             self._check(now)
         elif not self._bundles.refuse(message.xid):
             kinds = _ORDER_ERRORS_V10 if self.version == V10 else _ORDER_ERRORS
@@ -218,7 +224,7 @@ class ProductionModel(Model):
             del self._expected[key]
         return is_recent
 
-    def _removed(self, body: FlowRemoved, now: float) -> Removal | None:
+    def _removed(self, body: FlowRemoved, now: float) -> Steps[Removal | None]:
         """Remove a rule. A FLOW_REMOVED may be late, and about an older rule with the same match: it says how long the
         rule has lived."""
         key = RuleKey(body.table, body.priority, body.match)
@@ -227,7 +233,8 @@ class ProductionModel(Model):
         if is_by_order and self._take_expected(key, now):
             return None
         step = Step(partial(self._remove_older_than, key, body.duration), now, only_key=key)
-        if not self._take(step) or rule is None:
+        changes = yield from self._take(step)
+        if not changes or rule is None:
             return None
         reason = RemovalReason(body.reason) if body.reason in tuple(RemovalReason) else RemovalReason.DELETE
         used_at = now - rule.idle_timeout if reason is RemovalReason.IDLE_TIMEOUT else None
@@ -239,9 +246,9 @@ class ProductionModel(Model):
             return []
         return [self.state.put(key, None, now)]
 
-    def prove_gone(self, rule: Rule, now: float) -> Removal:
+    def prove_gone(self, rule: Rule, now: float) -> Steps[Removal]:
         """Remove a rule that a PACKET_IN has proved to be gone."""
-        self._take(Step(partial(self._remove_if_same, rule), now, only_key=rule.key))
+        yield from self._take(Step(partial(self._remove_if_same, rule), now, only_key=rule.key))
         return Removal(rule, None, None)
 
     def _remove_if_same(self, rule: Rule, now: float) -> list[Change]:
@@ -267,21 +274,23 @@ class ProductionModel(Model):
         for xid in list(self._polls):
             self._drop_poll(xid)
 
-    def _counted(self, message: Message, body: FlowStatsReply, now: float) -> None:
+    def _counted(self, message: Message, body: FlowStatsReply, now: float) -> Steps[None]:
         poll = self._polls.get(message.xid)
         if poll is None or multipart_of(message)[0] != Multipart.FLOW:
             return
         if not self._account.take(ORDER_COST * len(body.flows)):
             self._drop_poll(message.xid)
             return
-        poll.flows += body.flows
+        before = len(poll.flows)
+        poll.flows.update((RuleKey(one.table, one.priority, one.match), one) for one in body.flows)
+        self._account.give(ORDER_COST * (before + len(body.flows) - len(poll.flows)))
         if len(poll.flows) > MAX_ENTRIES:
             self.lose(NotFollowed.TOO_MANY_RULES, now)
         elif not body.has_more:
             self._drop_poll(message.xid)
-            self._take_list(poll, now)
+            yield from self._take_list(poll, now)
 
-    def _take_list(self, poll: _Poll, now: float) -> None:
+    def _take_list(self, poll: _Poll, now: float) -> Steps[None]:
         """Correct the rules by the switch's own list. It is as old as the request, so later steps are done after it;
         earlier ones were done, for the switch answers in order."""
         if self.state.not_followed is not None:
@@ -292,23 +301,19 @@ class ProductionModel(Model):
             return  # orders after the request were dropped, so the list does not show what they have changed
         self._journal.confirm(poll.first_step)
         self._check(now)
-        self._journal.do_first(Step(partial(self._correct, poll), now), now)
+        yield from self._journal.do_first(Step(partial(self._correct, poll), now), now)
         self._check(now)
 
-    def _correct(self, poll: _Poll, now: float) -> list[Change]:
-        changes: list[Change] = []
-        listed = {RuleKey(one.table, one.priority, one.match): one for one in poll.flows}
+    def _correct(self, poll: _Poll, now: float) -> Iterable[Change | None]:
         for index in self.state.indexes(poll.table):
             for rule in index.covered_by(poll.match):
-                if rule.key not in listed:
-                    changes.append(self.state.put(rule.key, None, now))
-        for key, flow in listed.items():
-            changes += self._correct_rule(key, flow, poll.at, now)
+                yield None if rule.key in poll.flows else self.state.put(rule.key, None, now)
+        for key, flow in poll.flows.items():
+            yield self._correct_rule(key, flow, poll.at, now)
         if poll.match == ALL:
             self.state.known = self.state.known.with_table(poll.table)
-        return changes
 
-    def _correct_rule(self, key: RuleKey, flow: FlowStats, asked_at: float, now: float) -> list[Change]:
+    def _correct_rule(self, key: RuleKey, flow: FlowStats, asked_at: float, now: float) -> Change | None:
         """Enter a rule of the list, or notice that the rule was there: so it was used within its idle timeout."""
         rule = self.state.rules.get(key)
         is_same = rule is not None and (rule.instructions, rule.idle_timeout, rule.hard_timeout, rule.cookie) == (
@@ -319,7 +324,7 @@ class ProductionModel(Model):
         )
         if rule is not None and is_same:
             rule.used_at = max(rule.used_at, asked_at - rule.idle_timeout)
-            return []
+            return None
         made_at = asked_at - flow.duration
         used_at = max(made_at, asked_at - flow.idle_timeout)
         new = Rule(
@@ -335,7 +340,7 @@ class ProductionModel(Model):
             used_at=used_at,
             is_baseline=True,
         )
-        return [self.state.put(key, new, now)]
+        return self.state.put(key, new, now)
 
 
 def only_key_of(body: Body) -> Key | None:

@@ -22,6 +22,7 @@ from natmirror.openflow.tables.entries import (
     RuleKey,
 )
 from natmirror.openflow.tables.index import RuleIndex
+from natmirror.openflow.tables.steps import PER_STEP, Steps
 
 MAX_ENTRIES = 4096
 """Limit on the rules, groups and meters of one switch and side together."""
@@ -37,6 +38,8 @@ class NotFollowed(StrEnum):
     """The rules need more memory than mirroring may take."""
     REFUSED_LATE = "refused-late"
     """The switch refused an order after so many others that natmirror could no longer undo it."""
+    BYTES_MISSING = "bytes-missing"
+    """Bytes of the switch or of its controller are missing."""
     UNKNOWN_ORDER = "unknown-order"
     """The controller gave an order that natmirror cannot decode, and that may change rules."""
 
@@ -195,15 +198,17 @@ class State:
             if not users:
                 del self._users[used]
 
-    def undo(self, changes: Iterable[Change], now: float) -> None:
+    def undo(self, changes: Iterable[Change], now: float) -> Steps[None]:
         """Undo changes, the latest of which come first."""
-        for key, old, _ in changes:
+        for count, (key, old, _) in enumerate(changes, 1):
             self.put(key, old, now)
+            if not count % PER_STEP:
+                yield
 
     def lose(self, reason: NotFollowed, now: float) -> None:
         """Give up the state, because it is not known any more."""
-        self.clear(now)
         self.not_followed = reason
+        self.clear(now)
 
     def begin(self, now: float) -> None:
         """Follow the switch again, from empty tables on."""
@@ -257,9 +262,7 @@ class State:
             heappop(self._deadlines)
         return self._deadlines[0][0] if self._deadlines else None
 
-    def ended_before(self, deadline: float) -> list[Rule]:
-        """Return the rules whose hard timeout ended before a time."""
-        found = []
-        while (first := self.next_deadline()) is not None and first < deadline:
-            found.append(heappop(self._deadlines)[2])
-        return found
+    def pop_ended(self, deadline: float) -> Rule | None:
+        """Return a rule whose hard timeout ended before a time, and do not return it again; None without one."""
+        first = self.next_deadline()
+        return None if first is None or first >= deadline else heappop(self._deadlines)[2]

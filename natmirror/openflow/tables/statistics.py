@@ -1,9 +1,10 @@
 """The answers to a master's questions for flow, aggregate and table statistics, out of the model of its own rules.
 
 No switch has these rules, so no frame has used them: all counters are 0. A rule's age counts from the master's order.
+A table may have thousands of rules, so bodies_of() is a generator: it works in steps, and yields after each.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import replace
 
 from natmirror.openflow.bodies.decoder import decode
@@ -23,33 +24,47 @@ from natmirror.openflow.tables.packed import pack_match
 MODELLED = frozenset((Multipart.FLOW, Multipart.AGGREGATE, Multipart.TABLE, Multipart.FLOW_STATS))
 """The multipart types that a model answers."""
 _MAX_BODY_LEN = 60_000  # bytes of one part; a message has at most 65,535
+_STEP = 32  # rules that one step looks at
+
+Bodies = tuple[bytes, ...]
+"""The bodies of an answer, one for each part."""
 
 
 def bodies_of(
     model: Model, question: Message, now: float, *, tables: Iterable[bytes] = (), n_tables: int = 0
-) -> tuple[bytes, ...] | None:
-    """Return the bodies of the answer to a question of a type in MODELLED, one for each part; None if the model cannot
-    tell. MalformedBody where the question is. ``tables``: what the switch has answered for table statistics."""
+) -> Generator[None, None, Bodies | None]:
+    """Return the bodies of the answer to a question of a type in MODELLED, as the generator's value; None if the model
+    cannot tell. MalformedBody where the question is. ``tables``: what the switch has answered for table statistics."""
     if model.state.not_followed is not None:
         return None
     request = decode(question)
     kind = multipart_of(question)[0]
-    if isinstance(request, FlowStatsRequest):
-        return aggregate_bodies(model, request) if request.is_aggregate else flow_bodies(model, kind, request, now)
-    return table_bodies(model, tables, n_tables) if isinstance(request, TableStatsRequest) else None
+    if isinstance(request, TableStatsRequest):
+        return table_bodies(model, tables, n_tables)
+    if not isinstance(request, FlowStatsRequest):
+        return None
+    if request.is_aggregate:
+        return (yield from aggregate_bodies(model, request))
+    return (yield from flow_bodies(model, kind, request, now))
 
 
-def flow_bodies(model: Model, multipart: int, request: FlowStatsRequest, now: float) -> tuple[bytes, ...]:
-    """Return the bodies of the answer to a request for flow statistics, one for each part."""
-    return _parts(encode_flow_stats(model.version, multipart, _stats_of(one, now)) for one in _asked(model, request))
+def flow_bodies(model: Model, multipart: int, request: FlowStatsRequest, now: float) -> Generator[None, None, Bodies]:
+    """Return the bodies of the answer to a request for flow statistics, as the generator's value."""
+    entries: list[bytes] = []
+    for rule in (yield from _asked(model, request)):
+        entries.append(encode_flow_stats(model.version, multipart, _stats_of(rule, now)))
+        if not len(entries) % _STEP:
+            yield
+    return _parts(entries)
 
 
-def aggregate_bodies(model: Model, request: FlowStatsRequest) -> tuple[bytes, ...]:
-    """Return the body of the answer to a request for the sums over flows."""
-    return (encode_aggregate_stats(model.version, AggregateStats(0, 0, sum(1 for _ in _asked(model, request)))),)
+def aggregate_bodies(model: Model, request: FlowStatsRequest) -> Generator[None, None, Bodies]:
+    """Return the body of the answer to a request for the sums over flows, as the generator's value."""
+    rules = yield from _asked(model, request)
+    return (encode_aggregate_stats(model.version, AggregateStats(0, 0, len(rules))),)
 
 
-def table_bodies(model: Model, like: Iterable[bytes], n_tables: int) -> tuple[bytes, ...] | None:
+def table_bodies(model: Model, like: Iterable[bytes], n_tables: int) -> Bodies | None:
     """Return the bodies of the answer to a request for table statistics: those that the switch gave in production, with
     the model's numbers; without such ones, ``n_tables`` entries. 1.0's entries have names, so None without such ones.
     """
@@ -65,17 +80,25 @@ def table_bodies(model: Model, like: Iterable[bytes], n_tables: int) -> tuple[by
     )
 
 
-def _asked(model: Model, request: FlowStatsRequest) -> Iterator[Rule]:
+def _asked(model: Model, request: FlowStatsRequest) -> Generator[None, None, list[Rule]]:
+    """Return the rules that a request asks for, as the generator's value."""
     match = pack_match(request.match)
-    for index in model.state.indexes(request.table):
-        for rule in index.covered_by(match):
-            if (rule.cookie ^ request.cookie) & request.cookie_mask:
-                continue
-            if request.out_port != ReservedPort.ANY and not sends_to_port(rule.instructions, request.out_port):
-                continue
-            if request.out_group != ANY_GROUP and request.out_group not in group_ids_of(actions_of(rule.instructions)):
-                continue
-            yield rule
+    covered = [rule for index in model.state.indexes(request.table) for rule in index.covered_by(match)]
+    found: list[Rule] = []
+    for number, rule in enumerate(covered):
+        if _is_asked(rule, request):
+            found.append(rule)
+        if number % _STEP == _STEP - 1:
+            yield
+    return found
+
+
+def _is_asked(rule: Rule, request: FlowStatsRequest) -> bool:
+    if (rule.cookie ^ request.cookie) & request.cookie_mask:
+        return False
+    if request.out_port != ReservedPort.ANY and not sends_to_port(rule.instructions, request.out_port):
+        return False
+    return request.out_group == ANY_GROUP or request.out_group in group_ids_of(actions_of(rule.instructions))
 
 
 def _stats_of(rule: Rule, now: float) -> FlowStats:
@@ -91,7 +114,7 @@ def _stats_of(rule: Rule, now: float) -> FlowStats:
     )
 
 
-def _parts(entries: Iterable[bytes]) -> tuple[bytes, ...]:
+def _parts(entries: Iterable[bytes]) -> Bodies:
     """Join entries to bodies; an answer without entries has one empty body."""
     parts: list[list[bytes]] = [[]]
     length = 0

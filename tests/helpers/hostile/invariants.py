@@ -86,19 +86,21 @@ def _check_flows(engine: Engine, now: float) -> None:
     assert len(rows) == len(table)
     of_service: Counter[int] = Counter()
     of_backend: Counter[int] = Counter()
+    closed: Counter[int] = Counter()
     for number, row in rows.items():
         assert row.id == number
         _check_flow(engine, row, now)
         if not is_direct(row):
             of_service[row.service_id] += 1
             of_backend[row.backend_id] += row.backend_id != NO_BACKEND
+            closed[row.service_id] += row.state >= State.TIME_WAIT and not is_guest(row)
         if row.flags & _LISTED:
             for other, back in ((row.older, "newer"), (row.newer, "older")):
                 assert other == _NONE or getattr(rows[other], back) == number, "a list of flows is broken"
     _check_clients(engine, list(rows.values()), now)
     assert engine._gear.flows.next_due() == min((row.due.due_at for row in rows.values()), default=NEVER)
     for number in of_service:
-        assert services[number].flows == of_service[number]
+        assert (services[number].flows, services[number].closed) == (of_service[number], closed[number])
     for number in of_backend:
         assert of_backend[number] == 0 or engine._gear.handle.plan.backends[number].flows == of_backend[number]
 

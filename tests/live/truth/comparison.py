@@ -14,6 +14,7 @@ from natmirror.openflow.bodies.values import Body, ErrorMessage, FlowStats, Flow
 from natmirror.openflow.messages import V10, V15, VERSIONS, Message, Multipart, Type, build, multipart_of, parse
 from natmirror.openflow.tables.entries import STATE_FLAGS, Rule, RuleKey
 from natmirror.openflow.tables.production import ProductionModel
+from natmirror.openflow.tables.steps import finish
 from tests.live.truth.frames import AppCtl, Tracer, random_fields
 from tests.live.truth.line import Line
 from tests.live.truth.orders import Orders
@@ -147,7 +148,7 @@ class Comparison:
     def _compare_frame(self) -> None:
         fields = random_fields(self._orders.random)
         now = time.monotonic()
-        self._model.expire(now)
+        finish(self._model.expire(now))
         is_compared, difference = self._tracer.compare(self._model, fields, now)
         self.figures.frames += is_compared
         if difference:
@@ -183,11 +184,11 @@ class Comparison:
             body = decode(message)
         except MalformedBody:
             self.figures.kinds["malformed"] += 1
-            self._model.ordered_unknown(message, now)
+            finish(self._model.ordered_unknown(message, now))
             return
         self.figures.kinds[type(body).__name__] += 1
         self._latest.append(f"{message.xid}: {body}")
-        self._model.ordered(message, body, now)
+        finish(self._model.ordered(message, body, now))
 
     def _settle(self) -> None:
         request, said = self._line.barrier()
@@ -205,7 +206,7 @@ class Comparison:
             self.figures.refused += 1
             self.figures.kinds[f"error {body.kind}/{body.code}"] += 1
             self._latest.append(f"{message.xid} refused: {body.kind}/{body.code}")
-        self._model.reported(message, body, time.monotonic())
+        finish(self._model.reported(message, body, time.monotonic()))
 
     def _poll(self) -> None:
         request = self._line.flow_request()
@@ -232,7 +233,7 @@ class Comparison:
     def _differences(self) -> list[str]:
         parts = self._asked(self._line.ask(Multipart.FLOW))
         now = time.monotonic()
-        self._model.expire(now)
+        finish(self._model.expire(now))
         listed: dict[RuleKey, FlowStats] = {}
         for part in parts:
             reply = decode(part)

@@ -28,6 +28,7 @@ from natmirror.openflow.tables.evidence import prove_gone
 from natmirror.openflow.tables.journal import MAX_STEPS, REFUSAL_TIMEOUT
 from natmirror.openflow.tables.production import ProductionModel, RemovalReason
 from natmirror.openflow.tables.state import MAX_ENTRIES, NotFollowed
+from natmirror.openflow.tables.steps import finish
 from tests.helpers.flow_tables import (
     TestAccount,
     apply,
@@ -128,11 +129,11 @@ def test_a_deletion_of_all_rules_begins_again_in_version_1_0_too() -> None:
 def test_an_order_that_is_unknown_here_ends_the_following_unless_it_is_refused() -> None:
     model = production()
     unknown = message(Type.FLOW_MOD, 1)
-    model.ordered(unknown, Opaque("flow_mod", b""), 0.0)
+    finish(model.ordered(unknown, Opaque("flow_mod", b""), 0.0))
     refuse(model, 1, 0.1)
     barrier(model, 2, 0.2)
     assert model.state.not_followed is None
-    model.ordered_unknown(unknown, 1.0)
+    finish(model.ordered_unknown(unknown, 1.0))
     assert model.state.not_followed is None
     order(model, flow_mod(ADD, HOST), 1.0 + REFUSAL_TIMEOUT + 1, 3)
     assert model.state.not_followed is NotFollowed.UNKNOWN_ORDER
@@ -144,11 +145,11 @@ def test_an_order_that_is_unknown_here_ends_the_following_unless_it_is_refused()
 
 
 def _control(model: ProductionModel, kind: int, xid: int) -> None:
-    model.ordered(message(Type.BUNDLE_CONTROL, xid), BundleControl(1, kind, 0), 0.0)
+    finish(model.ordered(message(Type.BUNDLE_CONTROL, xid), BundleControl(1, kind, 0), 0.0))
 
 
 def _add(model: ProductionModel, xid: int, body: FlowMod) -> None:
-    model.ordered(message(Type.BUNDLE_ADD_MESSAGE, xid), BundleAdd(1, 0, body, xid), 0.0)
+    finish(model.ordered(message(Type.BUNDLE_ADD_MESSAGE, xid), BundleAdd(1, 0, body, xid), 0.0))
 
 
 def _bundle(model: ProductionModel, end: int = 4) -> None:
@@ -247,8 +248,8 @@ def test_a_hard_timeout_ends_by_the_clock() -> None:
     assert model.is_doubtful(rule, 5.0)
     deadline = model.next_deadline()
     assert deadline == 8.0
-    assert model.expire(deadline) == []
-    assert model.expire(deadline + 0.01) == [rule]
+    assert finish(model.expire(deadline)) == []
+    assert finish(model.expire(deadline + 0.01)) == [rule]
     assert model.next_deadline() is None
 
 
@@ -266,9 +267,9 @@ def test_a_rule_is_doubtful_when_it_may_have_gone_without_a_report() -> None:
     assert model.doubtful_rules(4.9) == []
     assert [rule.key.match for rule in model.doubtful_rules(5.0)] == [HOST]
     masked = SetAsync((AsyncMask(Type.FLOW_REMOVED, False, 0b110),))
-    model.ordered(message(Type.SET_ASYNC), masked, 5.0)
+    finish(model.ordered(message(Type.SET_ASYNC), masked, 5.0))
     assert len(model.doubtful_rules(5.0)) == 2
-    model.ordered(message(Type.SET_ASYNC), SetAsync((AsyncMask(Type.FLOW_REMOVED, False, 0b111),)), 5.0)
+    finish(model.ordered(message(Type.SET_ASYNC), SetAsync((AsyncMask(Type.FLOW_REMOVED, False, 0b111),)), 5.0))
     assert len(model.doubtful_rules(5.0)) == 1
 
 
@@ -276,9 +277,9 @@ def test_a_table_that_evicts_rules_has_doubtful_ones() -> None:
     model = production(V15)
     order(model, flow_mod(ADD, HOST), 0.0)
     order(model, flow_mod(ADD, OTHER, flags=TOLD), 0.0)
-    model.ordered(message(Type.TABLE_MOD), TableMod(0, 4), 0.0)
+    finish(model.ordered(message(Type.TABLE_MOD), TableMod(0, 4), 0.0))
     assert [rule.key.match for rule in model.doubtful_rules(1.0)] == [HOST]
-    model.ordered(message(Type.TABLE_MOD), TableMod(ALL_TABLES, 0), 0.0)
+    finish(model.ordered(message(Type.TABLE_MOD), TableMod(ALL_TABLES, 0), 0.0))
     assert model.doubtful_rules(1.0) == []
 
 
@@ -290,11 +291,11 @@ def _statistics(kind: Type, xid: int) -> Message:
 
 
 def _ask(model: ProductionModel, xid: int, now: float, table: int = ALL_TABLES, match: Match = ()) -> None:
-    model.ordered(_statistics(Type.MULTIPART_REQUEST, xid), FlowStatsRequest(table, match), now)
+    finish(model.ordered(_statistics(Type.MULTIPART_REQUEST, xid), FlowStatsRequest(table, match), now))
 
 
 def _answer(model: ProductionModel, xid: int, now: float, *flows: FlowStats, has_more: bool = False) -> None:
-    model.reported(_statistics(Type.MULTIPART_REPLY, xid), FlowStatsReply(flows, has_more), now)
+    finish(model.reported(_statistics(Type.MULTIPART_REPLY, xid), FlowStatsReply(flows, has_more), now))
 
 
 def _listed(match: Match, port: int = 1, **more: float) -> FlowStats:
@@ -346,7 +347,7 @@ def test_a_list_of_some_rules_says_nothing_about_the_others() -> None:
     _answer(model, 1, 1.1)
     assert _matches(model) == [HOST]
     assert not model.state.known.has(0)
-    model.ordered(_statistics(Type.MULTIPART_REQUEST, 2), FlowStatsRequest(ALL_TABLES, (), out_port=4), 2.0)
+    finish(model.ordered(_statistics(Type.MULTIPART_REQUEST, 2), FlowStatsRequest(ALL_TABLES, (), out_port=4), 2.0))
     _answer(model, 2, 2.1)
     assert _matches(model) == [HOST]
 
@@ -413,10 +414,10 @@ def test_a_packet_in_proves_that_an_idle_rule_is_gone() -> None:
     order(model, flow_mod(ADD, HOST, instructions=apply(2), idle_timeout=5, priority=3), 0.0)
     order(model, flow_mod(ADD, fields(eth_dst=5), instructions=apply(2), idle_timeout=1, priority=2), 0.0)
     order(model, flow_mod(ADD, (), instructions=apply(ReservedPort.CONTROLLER), priority=0), 0.0)
-    assert prove_gone(model, _packet_in(), FRAME, 4.9) == []  # the frame may have left before the rule came
-    assert prove_gone(model, _packet_in(reason=2), FRAME, 6.0) == []
-    assert prove_gone(model, _packet_in(), {"in_port": 1, "eth_dst": 5}, 6.0) == []  # the frame is cut off
-    removals = prove_gone(model, _packet_in(), FRAME, 6.0)
+    assert finish(prove_gone(model, _packet_in(), FRAME, 4.9)) == []  # the frame may have left before the rule came
+    assert finish(prove_gone(model, _packet_in(reason=2), FRAME, 6.0)) == []
+    assert finish(prove_gone(model, _packet_in(), {"in_port": 1, "eth_dst": 5}, 6.0)) == []  # the frame is cut off
+    removals = finish(prove_gone(model, _packet_in(), FRAME, 6.0))
     assert [one.rule.key.match for one in removals] == [HOST, fields(eth_dst=5)]
     assert _matches(model) == [()]
 
@@ -425,10 +426,10 @@ def test_a_packet_in_proves_nothing_about_a_rule_that_may_have_sent_it() -> None
     model = production()
     to_controller = apply(2, ReservedPort.CONTROLLER)
     order(model, flow_mod(ADD, HOST, instructions=to_controller, idle_timeout=5), 0.0)
-    assert prove_gone(model, _packet_in(), FRAME, 6.0) == []
+    assert finish(prove_gone(model, _packet_in(), FRAME, 6.0)) == []
     order(model, GroupMod(GroupCommand.ADD, 1, GroupType.ALL, (Bucket(()),)), 6.0)
     order(model, flow_mod(ADD, HOST, instructions=applying(Action("group", (1,))), idle_timeout=5), 6.0)
-    assert prove_gone(model, _packet_in(), FRAME, 12.0) == []
+    assert finish(prove_gone(model, _packet_in(), FRAME, 12.0)) == []
     order(model, flow_mod(ADD, HOST, instructions=apply(2), idle_timeout=5, flags=TOLD), 12.0)
-    assert prove_gone(model, _packet_in(), FRAME, 20.0) == []
+    assert finish(prove_gone(model, _packet_in(), FRAME, 20.0)) == []
     assert contents(model.state)

@@ -16,6 +16,7 @@ from natmirror.openflow.tables.evidence import prove_gone
 from natmirror.openflow.tables.index import RuleIndex
 from natmirror.openflow.tables.packed import covers, overlaps, pack_frame, pack_match
 from natmirror.openflow.tables.state import MAX_ENTRIES, NotFollowed
+from natmirror.openflow.tables.steps import finish
 from natmirror.openflow.tables.walk import walk
 from tests.helpers.flow_tables import (
     TestAccount,
@@ -51,11 +52,11 @@ def _give(model: Any, event: Any, xid: int, now: float, left_out: set[int] = fro
     if isinstance(event, FlowRemoved):
         report(model, event, now)
     elif isinstance(event, list):
-        model.ordered(message(None, xid + 8), BundleControl(1, 0, 0), now)
+        finish(model.ordered(message(None, xid + 8), BundleControl(1, 0, 0), now))
         for at, body in enumerate(event):
             if xid + at not in left_out:
-                model.ordered(message(None, xid + at), BundleAdd(1, 0, body, xid + at), now)
-        model.ordered(message(None, xid + 9), BundleControl(1, 4, 0), now)
+                finish(model.ordered(message(None, xid + at), BundleAdd(1, 0, body, xid + at), now))
+        finish(model.ordered(message(None, xid + 9), BundleControl(1, 4, 0), now))
     else:
         order(model, event, now, xid)
 
@@ -82,8 +83,8 @@ def test_an_order_that_the_switch_refuses_might_as_well_never_have_been_given(
         waiting = [one for one in waiting if one[0] > number]
     for _, xid in waiting:
         refuse(refused, xid, now)
-    refused.expire(now)
-    plain.expire(now)
+    finish(refused.expire(now))
+    finish(plain.expire(now))
     assert contents(refused.state) == contents(plain.state)
     assert refused.state.known == plain.state.known
     barrier(refused, 5000, now)
@@ -112,14 +113,14 @@ def test_the_difference_that_is_kept_equals_the_one_that_is_made_afresh(steps: l
             _give(other, event, number * 10, now)
         if side == "refused":
             refuse(one, number * 10, now)
-        one.expire(now)
-        other.expire(now)
+        finish(one.expire(now))
+        finish(other.expire(now))
         assert set(difference.since) == _fresh(difference)
         since = {key: since.get(key, now) for key in difference.since}
         assert list(difference.since.values()) == sorted(difference.since.values())
         assert difference.oldest == min(difference.since.values(), default=None)
         assert difference.lasting(now, 1.0) == [key for key, at in difference.since.items() if now - at >= 1.0]
-    other.inherit(99.0)
+    finish(other.inherit(99.0))
     assert difference.since == {}
 
 
@@ -222,17 +223,17 @@ def test_any_messages_of_both_ends_raise_nothing_and_stay_within_the_account(
         try:
             body = decode(said)
         except MalformedBody:
-            one.ordered_unknown(said, number)
-            other.ordered_unknown(said, number)
+            finish(one.ordered_unknown(said, number))
+            finish(other.ordered_unknown(said, number))
             continue
         for model in (one, other):
-            model.ordered(said, body, number)
-        removal = one.reported(said, body, number)
+            finish(model.ordered(said, body, number))
+        removal = finish(one.reported(said, body, number))
         if removal is not None:
-            other.production_lost(removal, number)
+            finish(other.production_lost(removal, number))
         if isinstance(body, PacketIn):
             frame = frame_fields(body.frame, body.in_port)
-            prove_gone(one, body, frame, number)
+            finish(prove_gone(one, body, frame, number))
             walk(other, frame, number, table=body.table)
         assert account.used <= limit
         assert not difference.is_known or set(difference.since) == _fresh(difference)

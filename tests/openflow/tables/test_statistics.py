@@ -12,7 +12,7 @@ from natmirror.openflow.bodies.values import FlowStatsReply, FlowStatsRequest, T
 from natmirror.openflow.messages import V10, V13, V15, Multipart, Type, build, parse
 from natmirror.openflow.tables.production import ProductionModel
 from natmirror.openflow.tables.statistics import aggregate_bodies, flow_bodies, table_bodies
-from tests.helpers.flow_tables import apply, fields, flow_mod, order, production
+from tests.helpers.flow_tables import apply, fields, flow_mod, order, production, result_of
 from tests.helpers.openflow import ALL, multipart, understood
 
 ANY = FlowStatsRequest(ALL_TABLES, ())
@@ -33,7 +33,7 @@ def _read(version: int, kind: int, bodies: tuple[bytes, ...]) -> list[Any]:
 @pytest.mark.parametrize("version", ALL)
 def test_each_rule_is_an_entry(version: int) -> None:
     model = _model(version)
-    bodies = flow_bodies(model, Multipart.FLOW, ANY, 4.5)
+    bodies = result_of(flow_bodies(model, Multipart.FLOW, ANY, 4.5))
     entries = sorted(_read(version, Multipart.FLOW, bodies), key=lambda one: int(one.priority))
     assert [(one.priority, one.cookie, one.idle_timeout) for one in entries] == [(1, 5, 7), (9, 0, 0)]
     if version < V15:
@@ -51,9 +51,10 @@ def test_a_request_may_ask_for_some_rules(version: int) -> None:
 
     def asked(**which: Any) -> int:
         request = FlowStatsRequest(which.pop("table", 0), which.pop("match", ()), **which)
-        (body,) = aggregate_bodies(model, request)
+        (body,) = result_of(aggregate_bodies(model, request))
         count = _flow_count(version, body)
-        assert len(_read(version, Multipart.FLOW, flow_bodies(model, Multipart.FLOW, request, 9.0))) == count
+        bodies = result_of(flow_bodies(model, Multipart.FLOW, request, 9.0))
+        assert len(_read(version, Multipart.FLOW, bodies)) == count
         return count
 
     assert asked() == 2
@@ -75,11 +76,11 @@ def test_many_rules_have_several_parts() -> None:
     model = production()
     for number in range(2000):
         order(model, flow_mod(match=fields(eth_dst=number), instructions=apply(2)), 0.0)
-    bodies = flow_bodies(model, Multipart.FLOW, ANY, 1.0)
+    bodies = result_of(flow_bodies(model, Multipart.FLOW, ANY, 1.0))
     assert len(bodies) > 1
     assert all(len(build(V13, Type.MULTIPART_REPLY, 1, pack("!8x") + body)) <= 0xFFFF for body in bodies)
     assert sum(len(_read(V13, Multipart.FLOW, (body,))) for body in bodies) == 2000
-    assert flow_bodies(model, Multipart.FLOW, FlowStatsRequest(7, ()), 1.0) == (b"",)
+    assert result_of(flow_bodies(model, Multipart.FLOW, FlowStatsRequest(7, ()), 1.0)) == (b"",)
 
 
 @pytest.mark.parametrize("version", ALL)

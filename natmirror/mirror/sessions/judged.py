@@ -1,0 +1,108 @@
+"""What belongs to the judgement of one observed connection: its judge, and the judge's memory.
+
+A judge can always be done without. So its memory waits like the pieces behind a gap: it is given up before a living leg
+or session ends. And it takes only a part of what its client, and all clients together, may hold, because a copy that
+waits is worth more.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from natmirror.fastpath import ClientMemory
+from natmirror.openflow.comparison.judge import Judge
+from natmirror.openflow.comparison.sums import SwitchResults
+
+JUDGE_COST = 16_000
+"""Bytes that Python needs for a judge's own objects."""
+_FRACTION = 4  # judges may hold a quarter of the memory, and a quarter of a client's
+
+
+class JudgesMemory:
+    """The memory of all judges of an engine."""
+
+    def __init__(self, memory: ClientMemory) -> None:
+        self.memory = memory
+        self.used = 0
+        self._of_holders: Counter[int] = Counter()
+
+    def take(self, account: "JudgeAccount", count: int) -> bool:
+        """Take bytes for a judge; return False if it may not hold them."""
+        if self.used + count > self.memory.limit // _FRACTION:
+            return False
+        if self._of_holders[account.holder] + count > self.memory.client_limit // _FRACTION:
+            return False
+        if not self.memory.take_waiting(account, account.holder, count):
+            return False
+        self._add(account.holder, count)
+        return True
+
+    def give(self, account: "JudgeAccount", count: int) -> None:
+        """Give bytes back."""
+        self.memory.give_waiting(account, account.holder, count)
+        self._add(account.holder, -count)
+
+    def _add(self, holder: int, count: int) -> None:
+        self.used += count
+        self._of_holders[holder] += count
+        if not self._of_holders[holder]:
+            del self._of_holders[holder]
+
+
+class JudgeAccount:
+    """The memory of one judge: an Account for the rules of its models, and what it keeps besides."""
+
+    def __init__(self, memory: JudgesMemory, holder: int, on_needed: Callable[[], None]) -> None:
+        """``holder``: the client's number. ``on_needed`` is called when the memory is needed for something else; it
+        has to close()."""
+        self.holder = holder
+        self._memory = memory
+        self._on_needed = on_needed
+        self._used = 0
+        self._kept = 0
+
+    def take(self, count: int) -> bool:
+        """Take bytes for rules; return False if there are no more."""
+        if not self._memory.take(self, count):
+            return False
+        self._used += count
+        return True
+
+    def give(self, count: int) -> None:
+        """Give bytes of rules back."""
+        count = min(count, self._used)  # after close(), a judge that is still at work gives back what it had taken
+        self._memory.give(self, count)
+        self._used -= count
+
+    def keep(self, count: int) -> bool:
+        """Take or give back memory, so that ``count`` bytes are taken besides those of rules; return False if there
+        are no more."""
+        more = count - self._kept
+        if more < 0:
+            self._memory.give(self, -more)
+        elif more and not self._memory.take(self, more):
+            return False
+        self._kept = count
+        return True
+
+    def give_up(self) -> None:
+        """Have the judge closed: its memory is needed."""
+        self._on_needed()
+
+    def close(self) -> None:
+        """Give all memory back."""
+        self._memory.give(self, self._used + self._kept)
+        self._used = self._kept = 0
+
+
+@dataclass(slots=True, eq=False)
+class Judged:
+    """The judgement of one connection."""
+
+    judge: Judge | None
+    """None once the connection is not followed any more."""
+    account: JudgeAccount
+    why_stopped: str | None = None
+    """Why the connection is not followed any more; None while it is."""
+    collectors: dict[str, SwitchResults] = field(default_factory=dict)
+    """Those of the masters that are, or were, judged, by name."""

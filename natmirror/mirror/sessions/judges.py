@@ -1,0 +1,340 @@
+"""The judges of an engine's observed connections: what they get to know, when they work, and what ends them.
+
+Theory. Relay and sessions report each message here. A judge only keeps it, and works later, in settle(): after the
+sessions have got their messages, so that comparing delays no session. It needs the whole of a connection and of a
+session: one that is made later than its connection begins as for a connection that was picked up, and a session that is
+older than its judge is not judged. So ``verdict: on`` in a reload takes effect with a master's next session.
+
+An exception in a judge, or a lack of memory, ends the judgement of one connection and nothing else: the collectors get
+the reason. The next session with one of its masters begins another one.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
+from functools import partial
+
+from natmirror.fastpath import ClientMemory
+from natmirror.mirror.faults import Faults, Work
+from natmirror.mirror.ledger import Ledger
+from natmirror.mirror.sessions.judged import JUDGE_COST, JudgeAccount, Judged, JudgesMemory
+from natmirror.mirror.sessions.master_session import Connection, MasterSession
+from natmirror.mirror.timers import TimerKind, Timers
+from natmirror.net.endpoint import show
+from natmirror.openflow.comparison.judge import Judge
+from natmirror.openflow.comparison.results import Collector, ComparedTables
+from natmirror.openflow.comparison.sums import Comparisons
+from natmirror.openflow.messages import Message
+from natmirror.openflow.session import SwitchSession
+from natmirror.openflow.tables.model import Model
+from natmirror.openflow.tables.state import NotFollowed
+from natmirror.reasons import EndReason
+from natmirror.rules import Mirror
+
+_SHORTEST_PAUSE = 0.001  # seconds until a judge works again
+MAX_UNSETTLED_LEN = 64 << 10
+"""Bytes of messages that judges get before they have to work, even if sessions wait."""
+
+_FAULTS = frozenset(
+    (
+        *(EndReason.CLOSED, EndReason.MIRROR_RESET, EndReason.STALLED, EndReason.BUFFER_FULL),
+        *(EndReason.MIRROR_TLS, EndReason.MIRROR_NOT_OPENFLOW, EndReason.MIRROR_BAD_LENGTH),
+        *(EndReason.MIRROR_BAD_VERSION, EndReason.MIRROR_ASKS_TOO_MUCH),
+    )
+)
+"""The ends of sessions that are the master's fault, or that of the network to it, while the switch is connected."""
+
+
+class _JudgedSession:
+    """Reports the messages of one session with a master to its connection's judge."""
+
+    def __init__(self, judges: "Judges", master: MasterSession) -> None:
+        self.judged = master.connection.judged
+        """The judgement to which the session belongs."""
+        self.has_joined = False
+        self.end: tuple[EndReason, bool] | None = None
+        """Why the session's leg has ended, and whether the switch was still connected; None before."""
+        self._judges = judges
+        self._master = master
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether the connection's present judge has followed the session from its beginning."""
+        judged = self._master.connection.judged
+        return self.has_joined and judged is not None and judged is self.judged and self.name in judged.collectors
+
+    @property
+    def name(self) -> str:
+        return self._master.mirror.name
+
+    def passed(self, message: Message) -> None:
+        self._report(Judge.told, message)
+
+    def withheld(self, message: Message) -> None:
+        self._report(Judge.withheld, message)
+
+    def took(self, message: Message) -> None:
+        self._report(Judge.from_master, message)
+
+    def _report(self, take: Callable[[Judge, str, Message, float], None], message: Message) -> None:
+        if self.is_judged:
+            self._judges.report(
+                self._master.connection, lambda judge, now: take(judge, self.name, message, now), len(message.raw)
+            )
+
+
+class Judges:
+    """The judges of an engine. MasterSessions sets ``now``, in seconds, before it calls anything."""
+
+    def __init__(
+        self, memory: ClientMemory, timers: Timers, ledger: Ledger, faults: Faults, comparisons: Comparisons
+    ) -> None:
+        self.now = float("-inf")
+        self.unsettled: dict[Connection, None] = {}
+        """The connections whose judges have something to do, in the order in which they got it."""
+        self.unsettled_len = 0
+        """Bytes of messages that judges got since they worked."""
+        self._memory = JudgesMemory(memory)
+        self._timers = timers
+        self._ledger = ledger
+        self._faults = faults
+        self._comparisons = comparisons
+        self._sessions: dict[int, _JudgedSession] = {}  # by number, until all bytes of their masters have been read
+        self._collecting: Counter[tuple[str, str]] = Counter()  # connections, by service and mirror
+
+    # Beginning
+
+    def follow(self, connection: Connection) -> None:
+        """Begin to judge a connection whose version has become known, if a master of it is compared. Call it before
+        the connection's next message is reported."""
+        if not connection.is_past_beginning and connection.observer.version is not None:
+            connection.is_past_beginning = True
+            self._begin(connection, connection.observer.version, is_late=False)
+
+    def session_opened(self, master: MasterSession, session: SwitchSession) -> None:
+        """Follow a session that has just been opened, if its master is compared."""
+        connection = master.connection
+        if self._rule_of(master) is None:
+            return
+        if connection.judged is None or connection.judged.judge is None:
+            self._begin(connection, session.version, is_late=connection.is_past_beginning)
+            connection.is_past_beginning = True
+        if connection.judged is not None:
+            session.listener = self._sessions[master.number] = _JudgedSession(self, master)
+            session.answer_statistics_from(partial(self._tables_of, master, session.listener))
+
+    def _begin(self, connection: Connection, version: int, *, is_late: bool) -> None:
+        if Work.VERDICT in self._faults.off or not any(map(self._rule_of, connection.masters)):
+            return
+        account = JudgeAccount(self._memory, connection.holder, partial(self._stop, connection, NotFollowed.NO_MEMORY))
+        if not account.keep(JUDGE_COST):
+            return
+        try:
+            judge = Judge(version, account, self.now, is_picked_up=connection.is_picked_up or is_late)
+        except Exception as error:
+            account.close()
+            self._faults.note(Work.VERDICT, show(connection.client), error)
+            return
+        earlier = connection.judged
+        connection.judged = Judged(judge, account, collectors={} if earlier is None else earlier.collectors)
+
+    def _rule_of(self, master: MasterSession) -> Mirror | None:
+        """Return a master's mirror as the rules have it now; None if it is not compared."""
+        mirror = self._ledger.present_mirror(master)
+        return mirror if mirror is not None and mirror.is_compared else None
+
+    # What judges get to know
+
+    def report(self, connection: Connection, do: Callable[[Judge, float], None], length: int = 0) -> None:
+        """Report something to a connection's judge, if it has one."""
+        judged = connection.judged
+        if judged is None or judged.judge is None:
+            return
+        self.unsettled[connection] = None
+        self.unsettled_len += length
+        try:
+            do(judged.judge, self.now)
+        except Exception as error:
+            self._failed(connection, error)
+
+    def from_switch(self, connection: Connection, message: Message) -> None:
+        """Report a message of a switch, before any session gets it."""
+        self.follow(connection)
+        if connection.judged is not None:
+            self.report(connection, lambda judge, now: judge.from_switch(message, now), len(message.raw))
+
+    def from_controller(self, connection: Connection, message: Message) -> None:
+        """Report a message of production's controller."""
+        self.follow(connection)
+        if connection.judged is not None:
+            self.report(connection, lambda judge, now: judge.from_controller(message, now), len(message.raw))
+
+    def missed(self, connection: Connection) -> None:
+        """Report that bytes of the switch or of its controller are missing."""
+        self.report(connection, Judge.missed)
+
+    def withheld(self, master: MasterSession, message: Message) -> None:
+        """Report that a master without an open session does not get a message of the switch."""
+        judged, name = master.connection.judged, master.mirror.name
+        if judged is not None and name in judged.collectors:
+            self.report(master.connection, lambda judge, now: judge.withheld(name, message, now), len(message.raw))
+
+    def heard(self, master: MasterSession) -> None:
+        """Report a session's beginning, if these are the first bytes of its master."""
+        session = self._sessions.get(master.number)
+        if session is None or session.has_joined:
+            return
+        session.has_joined = True
+        rule, connection = self._rule_of(master), master.connection
+        judged, name = session.judged, master.mirror.name
+        if rule is None or judged is None or connection.judged is not judged:
+            return
+        if name not in judged.collectors:
+            sums = self._comparisons.of_master(master.service_name, name, self.now)
+            judged.collectors[name] = sums.of_switch(show(connection.client))
+            self._collecting[master.service_name, name] += 1
+        collector = judged.collectors[name]
+        if judged.why_stopped is not None:
+            self._report_stopped(collector, judged.why_stopped)
+        self.switch_known(connection)
+        self.report(connection, lambda judge, now: judge.joined(name, collector, now, warm_up=rule.warm_up))
+
+    def switch_known(self, connection: Connection) -> None:
+        """Note the switch's datapath id, if it is known, for what is found out about it."""
+        if connection.judged is not None and connection.datapath is not None:
+            for collector in connection.judged.collectors.values():
+                collector.datapath_id = connection.datapath.identity.datapath_id
+
+    def leg_ended(self, master: MasterSession, reason: EndReason) -> None:
+        """Note why a session's leg has ended; session_ended() reports it, after the rest of the master's bytes."""
+        if (session := self._sessions.get(master.number)) is not None:
+            session.end = reason, not master.connection.has_ended
+
+    def session_ended(self, connection: Connection, number: int) -> None:
+        """Report the end of a session, after all bytes of its master."""
+        session = self._sessions.pop(number, None)
+        if session is None or session.end is None or not session.is_judged:
+            return
+        reason, was_connected = session.end
+        name, is_fault = session.name, was_connected and reason in _FAULTS
+        self.report(connection, lambda judge, now: judge.ended(name, reason, now, is_fault=is_fault))
+
+    # Working
+
+    def is_due(self, *, others_wait: bool) -> bool:
+        """Return whether a judge should work now; ``others_wait``: bytes wait to be read."""
+        return bool(self.unsettled) and (not others_wait or self.unsettled_len >= MAX_UNSETTLED_LEN)
+
+    def settle(self, connection: Connection) -> Iterator[None]:
+        """Have a connection's judge do what it has to do, in steps."""
+        self.unsettled.pop(connection, None)
+        if not self.unsettled:
+            self.unsettled_len = 0
+        judged = connection.judged
+        if judged is None or judged.judge is None:
+            return
+        try:
+            for _ in judged.judge.settle(self.now):
+                yield
+                if judged.judge is None:  # its memory was needed, or the rules have changed
+                    return
+            due = judged.judge.next_deadline()
+            self._timers.set((TimerKind.VERDICT, connection), due and max(due, self.now + _SHORTEST_PAUSE))
+            self._count(connection, judged.judge, judged.account)
+        except Exception as error:
+            self._failed(connection, error)
+
+    def _count(self, connection: Connection, judge: Judge, account: JudgeAccount) -> None:
+        """Take the memory that a judge holds now. Without it, the judge forgets what it can, or is closed."""
+        if not account.keep(JUDGE_COST + judge.held):
+            judge.give_up(self.now)
+            if not account.keep(JUDGE_COST + judge.held):
+                self._stop(connection, NotFollowed.NO_MEMORY)
+
+    def _tables_of(self, master: MasterSession, session: _JudgedSession) -> Generator[None, None, Model | None]:
+        """Return the flow tables by a master's own orders, after all orders so far; None if they are not known."""
+        yield from self.settle(master.connection)
+        judged = master.connection.judged
+        if judged is None or judged.judge is None or not session.is_judged:
+            return None
+        try:
+            return judged.judge.model_of(session.name)
+        except Exception as error:
+            self._failed(master.connection, error)
+            return None
+
+    # Ending
+
+    def finish(self, connection: Connection) -> Iterator[None]:
+        """End the judgement of a connection that has ended, in steps."""
+        yield from self.settle(connection)
+        self.end(connection)
+
+    def end(self, connection: Connection) -> None:
+        """End the judgement of a connection in whatever state; never raises."""
+        self._close(connection)
+        judged, connection.judged = connection.judged, None
+        if judged is not None:
+            for name in list(judged.collectors):
+                self._end_collector(connection, judged, name)
+
+    def _stop(self, connection: Connection, reason: str) -> None:
+        """End the judgement of a connection that goes on: it is not followed any more."""
+        self._close(connection)
+        if connection.judged is not None:
+            connection.judged.why_stopped = reason
+            for collector in connection.judged.collectors.values():
+                self._report_stopped(collector, reason)
+
+    def _report_stopped(self, collector: Collector, reason: str) -> None:
+        with suppress(Exception):
+            collector.compared_tables(ComparedTables(self.now, 0.0, 0.0, (), 0, 0, reason))
+
+    def _close(self, connection: Connection) -> None:
+        self.unsettled.pop(connection, None)
+        self._timers.set((TimerKind.VERDICT, connection), None)
+        judged = connection.judged
+        if judged is None or judged.judge is None:
+            return
+        judge, judged.judge = judged.judge, None
+        with suppress(Exception):
+            judge.close(self.now)
+        judged.account.close()
+
+    def _end_collector(self, connection: Connection, judged: Judged, name: str) -> None:
+        collector = judged.collectors.pop(name)
+        self._collecting[connection.service_name, name] -= 1
+        with suppress(Exception):
+            collector.close(self.now)
+
+    def _failed(self, connection: Connection, error: Exception) -> None:
+        """Count a fault, and end the judgement in which it occurred."""
+        self._faults.note(Work.VERDICT, show(connection.client), error)
+        self._stop(connection, EndReason.INTERNAL_ERROR)
+
+    def forget_session(self, number: int) -> None:
+        """Forget a session whose end is not reported, because entries of the read queue are lost."""
+        self._sessions.pop(number, None)
+
+    # Rules
+
+    def follow_rules(self, connection: Connection) -> None:
+        """Follow a reload: judge no master any more that is not compared. Others follow with their next session."""
+        if (judged := connection.judged) is None:
+            return
+        compared = {master.mirror.name for master in connection.masters if self._rule_of(master) is not None}
+        for name in judged.collectors.keys() - compared:
+            self.report(connection, partial(_remove, name))
+            self._end_collector(connection, judged, name)
+        if not compared:
+            self.end(connection)
+
+    def prune(self) -> None:
+        """Forget what was found about masters that are not compared any more."""
+        compared = self._ledger.compared()
+        for key in [key for key, _ in self._comparisons if key not in compared and not self._collecting[key]]:
+            self._comparisons.forget(*key)
+
+
+def _remove(name: str, judge: Judge, now: float) -> None:
+    judge.removed(name, now)

@@ -1,0 +1,318 @@
+"""The answers of one mirror's master and of production to the same PACKET_INs, until each comparison is certain.
+
+Answers are equal as soon as both sides have given the same orders and are quiet. What differs waits: the master may be
+late, and an order may have been attributed to another PACKET_IN on one side than on the other. So a frame that one
+side lacks is taken from an equal PACKET_IN to which the same side has sent it too often; and a rule that the side has
+made at about the same time, for whatever PACKET_IN, is not missing. Only what is left then is a difference.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import inf
+
+from natmirror.openflow.comparison.attribution import BURST, HORIZON, MAX_CAUSES, Order
+from natmirror.openflow.comparison.causes import BytesKey, Cause
+from natmirror.openflow.comparison.effects import Effect
+from natmirror.openflow.comparison.results import AnswerResult, Collector, ComparedAnswer, NotComparable
+from natmirror.openflow.comparison.words import NO_ANSWER, differences, evidence, unmatched, without_idle
+from natmirror.openflow.tables.steps import Steps
+
+PATIENCE = 2.0
+"""Seconds after which a master's answer is late."""
+_QUIET = 2 * BURST  # seconds without an order after which an answer is complete
+_BOTH_ANSWERED = PATIENCE + 1.0  # seconds after which two answers differ
+_MAX_EFFECTS = 32  # of one side's answer
+_COST = 700  # bytes that Python needs for a comparison besides its effects
+_PER_STEP = 8  # comparisons that are looked at in one step
+
+HasGiven = Callable[[Effect], bool]
+"""Returns whether a side has given the same order at about the same time."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """What one side has made of a PACKET_IN."""
+
+    effects: list[Effect] = field(default_factory=list)
+    first_at: float = inf
+    last_at: float = -inf
+    is_whole: bool = True
+    """Whether all its effects are kept."""
+
+    def add(self, effect: Effect) -> bool:
+        """Add an effect; return False if there are too many."""
+        self.first_at, self.last_at = min(self.first_at, effect.order.at), max(self.last_at, effect.order.at)
+        self.is_whole = self.is_whole and len(self.effects) < _MAX_EFFECTS
+        if self.is_whole:
+            self.effects.append(effect)
+        return self.is_whole
+
+    def has_more_than(self, other: "Answer", effect: Effect) -> bool:
+        """Return whether it has an effect more often than another answer."""
+        mine, theirs = (sum(one.is_same(effect) for one in answer.effects) for answer in (self, other))
+        return mine > theirs
+
+
+@dataclass(slots=True, eq=False)
+class _Comparison:
+    cause: Cause
+    check_at: float
+    told_at: float | None = None
+    is_reported: bool = False
+    is_different: bool = False
+    """Whether a difference was reported."""
+    theirs: Answer = field(default_factory=Answer)
+    """Production's."""
+    mine: Answer = field(default_factory=Answer)
+    """The master's."""
+
+    @property
+    def left(self) -> tuple[list[Effect], list[Effect]]:
+        """The effects that change something and that only one side has."""
+        theirs, mine = unmatched(self.theirs.effects, self.mine.effects)
+        return without_idle(theirs), without_idle(mine)
+
+
+class AnswerComparison:
+    """The comparison of one mirror's answers."""
+
+    def __init__(
+        self,
+        collector: Collector,
+        production_has: HasGiven,
+        mirror_has: HasGiven,
+        on_left: Callable[[Effect, bool], None],
+    ) -> None:
+        """``on_left`` is called for orders of the mirror, or else of production, that come after the report."""
+        self.collector = collector
+        self.differed_at = -inf
+        """When the switch sent the PACKET_IN whose answer was the latest to differ."""
+        self.agreed_at = -inf
+        """The same of an equal answer."""
+        self.held = 0
+        """Bytes that are kept."""
+        self._production_has = production_has
+        self._mirror_has = mirror_has
+        self._on_left = on_left
+        self._open: OrderedDict[int, _Comparison] = OrderedDict()
+        self._next_at = inf
+
+    # What happens
+
+    def saw(self, cause: Cause) -> None:
+        """Notice a PACKET_IN that the master may get."""
+        one = _Comparison(cause, cause.at + HORIZON)
+        self._open[cause.number] = one
+        self.held += _COST
+        self._check_at(one, one.check_at)
+        if len(self._open) > MAX_CAUSES:
+            self._drop(next(iter(self._open.values())))
+
+    def not_reported(self, cause: Cause) -> None:
+        """Notice a PACKET_IN that the master does not get."""
+        one = self._open.get(cause.number)
+        if one is None:
+            self._report(_Comparison(cause, 0.0), AnswerResult.NOT_COMPARABLE, NotComparable.NOT_REPORTED)
+        elif one.told_at is None and not one.is_reported:
+            self._report(one, AnswerResult.NOT_COMPARABLE, NotComparable.NOT_REPORTED)
+
+    def find_untold(self, key: BytesKey) -> Cause | None:
+        """Return the oldest PACKET_IN with these bytes that the master has not got."""
+        for one in self._open.values():
+            if one.cause.message_key == key and one.told_at is None and not one.is_reported:
+                return one.cause
+        return None
+
+    def told(self, cause: Cause, now: float, why_not: NotComparable | None) -> None:
+        """Notice that the master gets a PACKET_IN."""
+        one = self._open.get(cause.number)
+        if one is None or one.is_reported:
+            return
+        one.told_at = now
+        if why_not is not None:
+            self._report(one, AnswerResult.NOT_COMPARABLE, why_not)
+        one.check_at = now + (HORIZON if one.is_reported else PATIENCE)
+        self._check_at(one, one.check_at)
+
+    def ordered(self, cause: Cause, effect: Effect, *, is_mirror: bool) -> None:
+        """Notice an order that answers a PACKET_IN."""
+        one = self._open.get(cause.number)
+        if one is None:
+            return
+        if (one.mine if is_mirror else one.theirs).add(effect):
+            self.held += effect.cost
+        if not one.is_reported:
+            self._check_at(one, min(one.check_at, effect.order.at + _QUIET))
+
+    def refused(self, order: Order) -> None:
+        """Take back an order that the switch has refused, or would have."""
+        for one in self._open.values():
+            for answer in (one.theirs, one.mine):
+                for effect in [effect for effect in answer.effects if effect.order is order]:
+                    answer.effects.remove(effect)
+                    self.held -= effect.cost
+
+    def session_ended(self) -> None:
+        """Notice that natmirror has ended the session: what is open is no silence of the master."""
+        for one in self._open.values():
+            if not one.is_reported:
+                self._report(one, AnswerResult.NOT_COMPARABLE, NotComparable.NOT_REPORTED)
+
+    def give_up(self) -> None:
+        """Forget all; report what is open as not known."""
+        while self._open:
+            self._drop(next(iter(self._open.values())))
+
+    def close(self) -> None:
+        """Report what is certain, and the rest as not known."""
+        for one in self._open.values():
+            if not one.is_reported and one.told_at is not None and one.mine.effects and not any(one.left):
+                self._report_equal(one)
+        self.give_up()
+
+    # Time
+
+    def next_deadline(self) -> float:
+        """Return when settle() has something to do."""
+        return self._next_at
+
+    def settle(self, now: float) -> Steps[None]:
+        """Report what is certain."""
+        if now < self._next_at:
+            return
+        self._next_at = inf
+        for count, one in enumerate(list(self._open.values()), 1):
+            if now >= one.check_at and one.cause.number in self._open:
+                yield from self._check(one, now)
+            if one.cause.number in self._open:
+                self._next_at = min(self._next_at, one.check_at)
+            if not count % _PER_STEP:
+                yield
+
+    def _check_at(self, one: _Comparison, at: float) -> None:
+        one.check_at = at
+        self._next_at = min(self._next_at, at)
+
+    def _check(self, one: _Comparison, now: float) -> Steps[None]:
+        if one.is_reported:
+            self._end(one)
+            return
+        if one.told_at is None:
+            self._report(one, AnswerResult.NOT_COMPARABLE, NotComparable.NOT_REPORTED)
+            self._end(one)
+            return
+        if not (one.theirs.is_whole and one.mine.is_whole):
+            self._report(one, AnswerResult.NOT_COMPARABLE, NotComparable.NOT_KNOWN)
+            return
+        theirs, mine = one.left
+        have_both = one.theirs.last_at > -inf and one.mine.last_at > -inf
+        if not theirs and not mine:
+            quiet_at = max(one.theirs.last_at, one.mine.last_at) + _QUIET if have_both else inf
+            due_at = min(quiet_at, one.told_at + PATIENCE)
+            if now >= due_at:
+                self._report_equal(one)
+            else:
+                one.check_at = due_at
+            return
+        due_at = one.told_at + (_BOTH_ANSWERED if have_both else HORIZON)
+        if now < due_at:
+            one.check_at = due_at
+            return
+        yield from self._borrow(one, theirs, mine)
+        if not one.is_reported:
+            self._report_unequal(one)
+
+    def _borrow(self, one: _Comparison, theirs: list[Effect], mine: list[Effect]) -> Steps[None]:
+        """Take the frames that a side lacks from where it has them too often, and the rules that it has made."""
+        for wanted, answer, has_given in (
+            (theirs, one.mine, self._mirror_has),
+            (mine, one.theirs, self._production_has),
+        ):
+            for effect in [effect for effect in wanted if has_given(effect)]:
+                answer.effects.append(effect)
+                self.held += effect.cost
+        frames, others = ([effect for effect in effects if effect.sent is not None] for effects in (theirs, mine))
+        for count, other in enumerate(list(self._open.values()), 1):
+            if not frames and not others:
+                return
+            if other is not one and not other.is_different:
+                is_same_frame = other.cause.frame_key == one.cause.frame_key
+                _move(frames, other.mine, other.theirs, one.mine, is_same_frame=is_same_frame)
+                _move(others, other.theirs, other.mine, one.theirs, is_same_frame=is_same_frame)
+            if not count % _PER_STEP:
+                yield
+
+    def _end(self, one: _Comparison) -> None:
+        """Forget a comparison; orders that came after its report, and that only one side has, answer nothing."""
+        if not one.is_different and one.told_at is not None:
+            theirs, mine = one.left
+            for effects, is_mirror in ((theirs, False), (mine, True)):
+                for effect in effects:
+                    self._on_left(effect, is_mirror)
+        self._forget(one)
+
+    def _drop(self, one: _Comparison) -> None:
+        if not one.is_reported:
+            self._report(one, AnswerResult.NOT_COMPARABLE, NotComparable.NOT_KNOWN)
+        self._forget(one)
+
+    def _forget(self, one: _Comparison) -> None:
+        if self._open.pop(one.cause.number, None) is None:
+            return
+        self.held -= _COST + sum(effect.cost for effect in (*one.theirs.effects, *one.mine.effects))
+        if not self._open:
+            self.held = 0
+
+    # Reports
+
+    def _report_equal(self, one: _Comparison) -> None:
+        assert one.told_at is not None
+        is_late = one.mine.effects and one.mine.first_at - one.told_at > PATIENCE
+        self._report(one, AnswerResult.LATE if is_late else AnswerResult.EQUAL)
+
+    def _report_unequal(self, one: _Comparison) -> None:
+        theirs, mine = one.left
+        if not theirs and not mine:
+            self._report_equal(one)
+            return
+        one.is_different = True
+        self.differed_at = one.cause.at
+        shown = evidence(one.cause, one.theirs.effects, one.mine.effects)
+        found = tuple(dict.fromkeys(one.difference for one in differences(theirs, mine)))
+        result = AnswerResult.DIFFERS
+        if not one.mine.effects:
+            found, result = (NO_ANSWER,), AnswerResult.UNANSWERED
+        self._send(one, ComparedAnswer(one.cause.at, result, None, found, one.cause.fields, _lag(one), shown))
+
+    def _report(self, one: _Comparison, result: AnswerResult, why_not: NotComparable | None = None) -> None:
+        if result is AnswerResult.EQUAL and one.mine.effects:
+            self.agreed_at = one.cause.at
+        lag = None if why_not is not None else _lag(one)
+        has_rules = any(effect.sent is None for effect in one.theirs.effects)
+        self._send(one, ComparedAnswer(one.cause.at, result, why_not, (), one.cause.fields, lag, has_rules=has_rules))
+
+    def _send(self, one: _Comparison, compared: ComparedAnswer) -> None:
+        one.is_reported = True
+        one.check_at = one.cause.at + HORIZON if one.told_at is None else one.told_at + HORIZON
+        self.collector.answered(compared)
+
+
+def _lag(one: _Comparison) -> float | None:
+    """Return how much later than production the master began to answer, each from when it was told."""
+    if one.told_at is None or one.theirs.first_at == inf or one.mine.first_at == inf:
+        return None
+    return (one.mine.first_at - one.told_at) - (one.theirs.first_at - one.cause.at)
+
+
+def _move(wanted: list[Effect], source: Answer, against: Answer, into: Answer, *, is_same_frame: bool) -> None:
+    """Move frames that are wanted, and that ``source`` has more often than ``against``: those of the PACKET_IN only if
+    it is about an equal frame."""
+    for effect in list(wanted):
+        if not is_same_frame and (effect.sent is None or effect.sent.own is None):
+            continue
+        found = next((one for one in source.effects if one.is_same(effect)), None)
+        if found is not None and source.has_more_than(against, effect):
+            source.effects.remove(found)
+            into.add(found)
+            wanted.remove(effect)

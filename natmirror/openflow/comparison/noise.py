@@ -1,0 +1,92 @@
+"""Which differences count beside a twin: a mirror that runs production's own version.
+
+What such a mirror does otherwise than production is no difference between versions, but chance or timing in both: a
+controller may draw its timeouts by lot. So a difference counts if the master has it more often than the twin, in the
+same field with the same value, and more often than chance explains. No field is left out of the comparison: a priority
+11 counts though production draws 10 or 12.
+
+The same PACKET_INs are answered by both mirrors, and compared with the same answers of production. That makes the two
+counts rise and fall together, so the test says too rarely, not too often, that they differ.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from natmirror.openflow.comparison.proportions import chance_of_more
+from natmirror.openflow.comparison.results import AnswerResult
+from natmirror.openflow.comparison.signatures import Family, Level, Signature
+from natmirror.openflow.comparison.sums import Found
+
+MAX_CHANCE = 0.01
+"""One verdict of a hundred on an equal controller may call chance a difference. The limit is divided by the number of
+tests that a verdict makes (Bonferroni)."""
+
+
+@dataclass(slots=True)
+class Weighed:
+    """A signature, how often it was found, and whether it counts."""
+
+    signature: Signature
+    count: int
+    is_counted: bool = True
+    twin_count: int | None = None
+    chance: float | None = None
+    """None where nothing is compared by rates: without a twin, and for what answers no PACKET_IN."""
+
+
+def comparable(found: Found) -> int:
+    """Return the number of comparable answers."""
+    results = found.window.results
+    return sum(results.values()) - results[AnswerResult.NOT_COMPARABLE]
+
+
+def weigh(found: Found, twin: Found | None) -> list[Weighed]:
+    """Return the differences, each with whether it counts: what counts first, then the most frequent."""
+    weighed = [Weighed(one, count) for one, _, count in found.signatures if count]
+    if twin is not None:
+        _compare(weighed, found, twin)
+    return sorted(weighed, key=lambda one: (not one.is_counted, -one.count, one.signature.first_at))
+
+
+def _compare(weighed: Sequence[Weighed], found: Found, twin: Found) -> None:
+    levels = {one.family: level for one, level, _ in found.signatures}
+    levels_of_twin = {one.family: level for one, level, _ in twin.signatures}
+    families = {one.signature.family for one in weighed if one.signature.family.is_asked}
+    tests = sum(one.signature.family.is_asked for one in weighed) + len(families)
+    limit = MAX_CHANCE / max(tests, 1)
+    of, of_twin = comparable(found), comparable(twin)
+
+    def chance(count: int, count_of_twin: int) -> float:
+        return chance_of_more(min(count, of), of, min(count_of_twin, of_twin), of_twin)
+
+    for one in weighed:
+        family = one.signature.family
+        has_values = Level.NOTHING not in (levels[family], levels_of_twin.get(family, Level.TEXT))
+        one.twin_count = _count(twin, family, one.signature if has_values else None)
+        if not family.is_asked:
+            one.is_counted = not one.twin_count
+        elif has_values:
+            one.chance = chance(one.count, one.twin_count)
+            one.is_counted = one.chance < limit
+    for family in families:
+        members = [one for one in weighed if one.signature.family == family]
+        if any(one.is_counted and one.chance is not None for one in members):
+            continue
+        whole = chance(sum(one.count for one in members), _count(twin, family, None))
+        for one in members:
+            one.chance = whole if one.chance is None else min(one.chance, whole)
+            one.is_counted = whole < limit
+
+
+def _count(twin: Found, family: Family, signature: Signature | None) -> int:
+    """Return how often the twin differs in a family, or in it with a signature's value."""
+    return sum(
+        count
+        for one, _, count in twin.signatures
+        if one.family == family and (signature is None or _is_same(one, signature))
+    )
+
+
+def _is_same(one: Signature, other: Signature) -> bool:
+    """Return whether two signatures of a family have the same value, or without values the same text."""
+    return one.value == other.value if one.value or other.value else one.text == other.text

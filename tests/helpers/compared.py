@@ -1,0 +1,127 @@
+"""Results of comparisons, for tests of what collects them."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+from natmirror.openflow.comparison.results import (
+    AnswerResult,
+    ComparedAnswer,
+    ComparedOrder,
+    ComparedTables,
+    Difference,
+    DifferenceKind,
+    Evidence,
+    NotComparable,
+)
+from natmirror.openflow.comparison.sums import Comparisons, Found, MasterSums, SwitchResults
+from natmirror.rules import parse_rules
+from natmirror.runtime.verdicts import Verdicts
+
+IP, ARP = {"in_port": 1, "eth_type": 0x0800, "eth_dst": 2}, {"in_port": 1, "eth_type": 0x0806, "eth_dst": 2}
+MISSING = Difference(DifferenceKind.RULE_MISSING, "a rule is missing")
+PRIORITY = Difference(DifferenceKind.RULE_DIFFERENT, "priority 11 for 10", "priority", "11", "10")
+NO_ANSWER = Difference(DifferenceKind.NO_ANSWER, "no answer")
+EVIDENCE = Evidence("in_port=1,arp", ("add priority=10,arp actions=output:2",), ("frame output:2",))
+
+
+class Budget:
+    """An account with a limit."""
+
+    def __init__(self, limit: int = 1 << 30) -> None:
+        self.limit = limit
+        self.used = 0
+
+    def take(self, count: int) -> bool:
+        if self.used + count > self.limit:
+            return False
+        self.used += count
+        return True
+
+    def give(self, count: int) -> None:
+        assert count <= self.used
+        self.used -= count
+
+
+def sums(now: float = 0.0) -> MasterSums:
+    return MasterSums(Budget(), now)
+
+
+def equal(at: float = 0.0, fields: Mapping[str, int] | None = None, lag: float | None = 0.001) -> ComparedAnswer:
+    return ComparedAnswer(at, AnswerResult.EQUAL, fields=fields, lag=lag, has_rules=True)
+
+
+def differs(
+    *differences: Difference, at: float = 0.0, fields: Mapping[str, int] | None = None, **more: Any
+) -> ComparedAnswer:
+    more = {"lag": 0.001, "evidence": EVIDENCE, **more}
+    return ComparedAnswer(at, AnswerResult.DIFFERS, differences=differences, fields=fields, **more)
+
+
+def incomparable(why: NotComparable, at: float = 0.0) -> ComparedAnswer:
+    return ComparedAnswer(at, AnswerResult.NOT_COMPARABLE, why)
+
+
+def unasked(difference: Difference, at: float = 0.0) -> ComparedOrder:
+    return ComparedOrder(at, difference, EVIDENCE)
+
+
+def tables(
+    at: float = 0.0, seconds: float = 10.0, differing: float = 0.0, lines: tuple[str, ...] = (), **more: Any
+) -> ComparedTables:
+    more = {"doubtful": 0, "not_followed": None, "differing_count": len(lines), **more}
+    return ComparedTables(at, seconds, differing, lines, **more)
+
+
+def answer(switch: SwitchResults, *answers: ComparedAnswer, times: int = 1) -> None:
+    for _ in range(times):
+        for one in answers:
+            switch.answered(one)
+
+
+def agree(switch: SwitchResults, count: int, *, at: float = 0.0, fields: Mapping[str, int] | None = None) -> None:
+    """Report equal answers, and that the tables are equal."""
+    answer(switch, equal(at, fields), times=count)
+    switch.compared_tables(tables(at))
+
+
+def texts(found: Iterable[Any]) -> list[tuple[str, int]]:
+    """Return the texts of signatures with their counts, as Found has them."""
+    return sorted((one.text, count) for one, _, count in found)
+
+
+RULES = """
+switches: [10.10.0.0/24]
+services:
+  - name: openflow
+    address: 10.10.0.100
+    port: 6653
+    pool:
+      backends: [{name: c1, address: 10.20.0.11}]
+    mirrors:
+      - {name: candidate, address: 10.20.0.13, protocol: openflow, verdict: on, twin: same}
+      - {name: same, address: 10.20.0.14, protocol: openflow, verdict: on}
+      - {name: audit, address: 10.20.0.15}
+"""
+
+
+class ComparingEngine:
+    """What Verdicts asks of an engine: the sums of the masters of RULES, each of which has some sessions."""
+
+    def __init__(self, sessions: int = 1) -> None:
+        self.sessions = sessions
+        self.comparisons = Comparisons(Budget())
+
+    def of(self, mirror: str, now: float = 0.0) -> MasterSums:
+        return self.comparisons.of_master("openflow", mirror, now)
+
+    def found(self, service: str, mirror: str, moment: float) -> Found:
+        return self.comparisons.since(service, mirror, moment)
+
+    def snapshot(self) -> Any:
+        names = ("candidate", "same", "audit")
+        return {"mirrors": [{"service": "openflow", "name": name, "legs": self.sessions} for name in names]}
+
+
+def verdicts(*engines: ComparingEngine) -> Verdicts:
+    rules = parse_rules(RULES)
+    return Verdicts(cast(Any, engines), lambda: rules)

@@ -1,0 +1,537 @@
+"""What the judge of a connection gets to know through a whole engine, and what ends its work. The judge only takes
+notes."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from natmirror.actions import Hook, Send
+from natmirror.engine.engine import Engine
+from natmirror.fastpath import ACCEPT, MODIFIED
+from natmirror.mirror.faults import MAX_OF_ONE_KIND
+from natmirror.mirror.sessions import judges
+from natmirror.mirror.sessions.judged import JUDGE_COST
+from natmirror.mirror.timers import AT_ONCE
+from natmirror.net.checksum import Checksum
+from natmirror.net.endpoint import Endpoint
+from natmirror.openflow import messages
+from natmirror.openflow.messages import Type, build
+from natmirror.rules import OverrideKind, Overrides, Release, parse_rules
+from tests.helpers.client_connection import ClientConnection, engine
+from tests.helpers.openflow_sessions import AGAIN, FEATURES, OF, Master, began, hello, introduced, packet_in, request
+from tests.helpers.overrides import override
+from tests.helpers.recording_judge import RecordingJudge
+from tests.helpers.support import CLIENT, MASTER, RULES, assert_adds_up, at, packet
+
+ON = OF.replace("protocol: openflow", "protocol: openflow, verdict: on")
+ON_AGAIN = AGAIN.replace("protocol: openflow", "protocol: openflow, verdict: on, warm-up: 7s")
+SAME = at("10.20.0.15", 6653)
+TWO = ON_AGAIN.replace(
+    "      - {name: master",
+    "      - {name: same, address: 10.20.0.15, protocol: openflow, verdict: on, reconnect: next-message}\n"
+    "      - {name: master",
+)
+FLOW_MOD = bytes(40)
+
+
+@pytest.fixture(autouse=True)
+def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[RecordingJudge]]:
+    """The judges that were made, which only take notes."""
+    monkeypatch.setattr(judges, "Judge", RecordingJudge)
+    monkeypatch.setattr(RecordingJudge, "made", [])
+    yield RecordingJudge.made
+
+
+def follow_rules(one: Engine, text: str, now: float, *paused: str) -> list[Send]:
+    """Apply rules as a thread does; return the packets that it sends."""
+    rules = parse_rules(text)
+    pauses = [override(rules, OverrideKind.PAUSE, name) for name in paused]
+    one.reload(Overrides({pause.key: pause for pause in pauses}).applied(rules))
+    sent = [*one.end_removed(one.leg_ids(), now), *one.follow_mirrors(one.flow_ids(), now)]
+    one.prune()
+    return sent
+
+
+def compared(one: Engine) -> list[tuple[str, str]]:
+    """The masters about which something is found."""
+    return [key for key, _ in one.comparisons]
+
+
+def not_followed(one: Engine, name: str = "master") -> dict[str, int]:
+    sums = one.comparisons.get("openflow", name)
+    assert sums is not None
+    return dict(sums.since(0.0).tables.not_followed)
+
+
+def test_without_a_verdict_no_judge_is_made(made: list[RecordingJudge]) -> None:
+    one = engine(OF)
+    connection, _ = introduced(one)
+    connection.from_client("PA", packet_in(1))
+    assert (made, compared(one)) == ([], [])
+
+
+def test_a_judge_gets_all_messages_in_their_order(made: list[RecordingJudge]) -> None:
+    one = engine(ON)
+    connection, master = introduced(one)
+    connection.from_client("PA", packet_in(1))
+    connection.from_backend("PA", request(Type.FLOW_MOD, 8, FLOW_MOD) + request(Type.BARRIER_REQUEST, 9))
+    connection.from_client("PA", build(messages.V13, Type.BARRIER_REPLY, 9))
+    master.take()
+    master.say(request(Type.PACKET_OUT, 70, bytes(16)))
+    [judge] = made
+    assert [line for line in judge.log if line[0] != "settle"] == [
+        ("made", messages.V13, False),
+        ("from_controller", "hello", 1),
+        ("from_controller", "features_request", 5),
+        ("from_switch", "features_reply", 5),
+        ("joined", "master", 30.0),
+        ("from_master", "master", "hello", 1),
+        ("from_master", "master", "features_request", 77),
+        ("from_switch", "packet_in", 0),
+        ("told", "master", "packet_in", 0),
+        ("from_controller", "flow_mod", 8),
+        ("from_controller", "barrier_request", 9),
+        ("from_switch", "barrier_reply", 9),
+        ("from_master", "master", "packet_out", 70),
+    ]
+    assert compared(one) == [("openflow", "master")]
+    assert sum(judge.steps) == 11
+    connection.from_client("FA")
+    connection.from_backend("FA")
+    connection.from_client("A")
+    assert judge.log[-1] == ("close",)
+    assert_adds_up(one.snapshot(connection.now))
+
+
+def test_a_message_that_waits_for_the_masters_question_is_told_later(made: list[RecordingJudge]) -> None:
+    connection, master = began(engine(ON))
+    connection.from_backend("PA", request(Type.FEATURES_REQUEST, 5))
+    connection.from_client("PA", build(messages.V13, Type.FEATURES_REPLY, 5, FEATURES) + packet_in(1))
+    [judge] = made
+    assert judge.of("told") == []
+    master.take()
+    master.say(hello(), request(Type.FEATURES_REQUEST, 77))
+    assert judge.of("told", "withheld") == [("told", "master", "packet_in", 0)]
+
+
+def test_a_judge_knows_what_a_master_does_not_get(made: list[RecordingJudge]) -> None:
+    connection, master = introduced(engine(ON_AGAIN.replace("openflow,", "openflow, buffer: 64KiB,")))
+    [judge] = made
+    unwanted = bytes(8) + b"\0\0\0\x03" * 2 + bytes(8)  # SET_ASYNC: no PACKET_INs
+    master.say(request(Type.SET_ASYNC, 71, unwanted))
+    connection.from_client("PA", packet_in(1))
+    assert judge.log[-1][0] == "settle"
+    assert judge.of("told", "withheld") == [("withheld", "master", "packet_in", 0)]
+    master.say(request(Type.SET_ASYNC, 72, b"\0\0\0\x03" * 6))
+    for number in range(100):  # the master acknowledges none of them
+        connection.from_client("PA", packet_in(number, 1000))
+        connection.from_backend("A")
+    told = judge.of("told", "withheld")[1:]
+    assert (told[0][0], told[-1][0]) == ("told", "withheld")
+    master.take()
+    before = len(judge.of("withheld"))
+    master.close()
+    connection.from_client("PA", packet_in(7))
+    assert len(judge.of("withheld")) == before + 1, "there is no session"
+
+
+def test_orders_that_a_session_refuses_are_no_orders(made: list[RecordingJudge]) -> None:
+    _, master = introduced(engine(ON))
+    slave = request(Type.ROLE_REQUEST, 70, b"\0\0\0\x03" + bytes(12))
+    master.say(slave, request(Type.FLOW_MOD, 71, FLOW_MOD))
+    [judge] = made
+    assert judge.log[-2:] == [("from_master", "master", "role_request", 70), ("settle",)]
+
+
+def test_missing_bytes_are_reported(made: list[RecordingJudge]) -> None:
+    connection, _ = introduced(engine(ON_AGAIN))
+    connection.sent += 30
+    connection.from_client("PA", packet_in(1))
+    connection.from_backend("A")
+    [judge] = made
+    assert ("missed",) in judge.log
+    assert judge.of("ended") == [("ended", "master", "hole", False)]
+
+
+@pytest.mark.parametrize(
+    ("end", "reason", "is_fault"),
+    [
+        (lambda master: master.close(), "closed", True),
+        (lambda master: master._send("RA"), "mirror-reset", True),
+        (lambda master: master.say(bytes(8)), "mirror-bad-length", True),
+    ],
+)
+def test_the_end_of_a_session_is_the_masters_fault(
+    end: Any, reason: str, is_fault: bool, made: list[RecordingJudge]
+) -> None:
+    connection, master = introduced(engine(ON_AGAIN))
+    master.say(request(Type.FLOW_MOD, 71, FLOW_MOD))
+    end(master)
+    [judge] = made
+    assert judge.of("ended") == [("ended", "master", reason, is_fault)]
+    connection.now += 2.0
+    connection.from_client("PA", packet_in(1))
+    master.take()
+    assert len(judge.of("joined")) == 1
+    master.say(hello(), request(Type.FEATURES_REQUEST, 90))
+    assert judge.of("joined") == [("joined", "master", 7.0)] * 2
+    assert judge.log.index(("ended", "master", reason, is_fault)) < len(judge.log) - 4
+    assert len(made) == 1
+
+
+def test_a_session_that_no_master_has_answered_never_begins(made: list[RecordingJudge]) -> None:
+    connection, master = began(engine(ON_AGAIN))
+    master._send("RA")
+    connection.from_client("PA", packet_in(1))
+    [judge] = made
+    assert judge.of("joined", "ended", "withheld") == []
+    assert compared(connection.engine) == []
+
+
+def test_the_end_of_the_switchs_connection_is_nobodys_fault(made: list[RecordingJudge]) -> None:
+    connection, _ = introduced(engine(ON_AGAIN))
+    connection.from_client("RA")
+    [judge] = made
+    assert [one[0] for one in judge.log[-2:]] == ["settle", "close"]
+    assert judge.of("ended") == []
+    assert connection.engine.snapshot(connection.now)["mirror_memory"]["used_bytes"] >= 0
+
+
+def test_a_pause_ends_a_session_without_fault_and_the_judge_goes_on(made: list[RecordingJudge]) -> None:
+    one = engine(ON_AGAIN)
+    connection, _ = introduced(one)
+    follow_rules(one, ON_AGAIN, connection.now, "master")
+    connection.from_client("PA", packet_in(1))
+    [judge] = made
+    assert judge.of("ended", "withheld") == [
+        ("ended", "master", "mirror-paused", False),
+        ("withheld", "master", "packet_in", 0),
+    ]
+    follow_rules(one, ON_AGAIN, connection.now)
+    connection.now += 2.0
+    connection.from_client("PA", packet_in(2))
+    master = Master(connection)
+    master.take()
+    master.say(hello(), request(Type.FEATURES_REQUEST, 90))
+    assert len(judge.of("joined")) == 2
+
+
+def test_a_verdict_that_is_switched_on_takes_effect_with_the_next_session(made: list[RecordingJudge]) -> None:
+    one = engine(AGAIN)
+    connection, master = introduced(one)
+    follow_rules(one, ON_AGAIN, connection.now)
+    connection.from_client("PA", packet_in(1))
+    master.take()
+    master.say(request(Type.FLOW_MOD, 71, FLOW_MOD))
+    assert made == []
+    master.close()
+    connection.now += 2.0
+    connection.from_client("PA", packet_in(2))
+    again = Master(connection)
+    again.take()
+    again.say(hello(), request(Type.FEATURES_REQUEST, 90))
+    connection.from_client("PA", packet_in(3))
+    [judge] = made
+    assert judge.log[0] == ("made", messages.V13, True), "as if it was picked up"
+    assert [one for one in judge.log if one[0] != "settle"][1:] == [
+        ("joined", "master", 7.0),
+        ("from_master", "master", "hello", 1),
+        ("from_master", "master", "features_request", 90),
+        ("told", "master", "packet_in", 0),
+        ("from_switch", "packet_in", 0),
+        ("told", "master", "packet_in", 0),
+    ]
+
+
+def test_a_verdict_that_is_switched_off_is_forgotten(made: list[RecordingJudge]) -> None:
+    one = engine(TWO)
+    connection, master = introduced(one)
+    same = Master(connection, SAME)
+    connection.from_client("PA", packet_in(1))
+    [judge] = made
+    assert judge.of("removed") == []
+    off = ON_AGAIN.replace("verdict: on", "verdict: off")
+    follow_rules(one, TWO.replace("warm-up: 7s", "warm-up: 9s"), connection.now)
+    assert judge.of("removed", "close") == []
+    follow_rules(one, TWO.replace("verdict: on, warm-up: 7s", "verdict: off"), connection.now)
+    assert judge.of("removed", "close") == [("removed", "master")]
+    assert compared(one) == []
+    count = len(judge.log)
+    master.take()
+    master.say(request(Type.FLOW_MOD, 71, FLOW_MOD))
+    assert [one for one in judge.log[count:] if one[0] != "settle"] == []
+    follow_rules(one, off, connection.now)
+    assert judge.log[-1] == ("close",)
+    assert same.ended == ""
+
+
+def test_a_mirror_that_is_removed_is_forgotten(made: list[RecordingJudge]) -> None:
+    one = engine(ON_AGAIN)
+    connection, _ = introduced(one)
+    assert compared(one) == [("openflow", "master")]
+    follow_rules(one, RULES, connection.now)
+    [judge] = made
+    assert judge.of("close") == [("close",)]
+    one.read_sessions(connection.now)
+    assert compared(one) == []
+
+
+def test_a_picked_up_connection_is_judged_from_then_on(made: list[RecordingJudge]) -> None:
+    before = engine(AGAIN)
+    connection, _ = introduced(before)
+    [known] = [
+        before.directory.plain(client, connection.now) for client in before.directory.connections(connection.now)
+    ]
+    assert known is not None
+    connection.engine = engine(ON_AGAIN)
+    connection.engine.directory.restore(known, connection.now)
+    connection.to_mirror.clear()
+    connection.from_client("PA", packet_in(0))
+    connection.from_backend("A")
+    connection.from_client("PA", packet_in(1))
+    [judge] = made
+    assert judge.log[:2] == [("made", messages.V13, True), ("from_switch", "packet_in", 0)]
+
+
+def test_a_new_connection_from_the_same_port_has_a_judge_of_its_own(made: list[RecordingJudge]) -> None:
+    one = engine(ON_AGAIN)
+    connection, _ = introduced(one)
+    connection.from_client("RA")
+    later, _ = introduced(one, iss=connection.iss + 1_000_000, irs=connection.irs + 1_000_000)
+    later.from_client("PA", packet_in(1))
+    older, younger = made
+    assert older.log[-1] == ("close",)
+    assert younger.log[0] == ("made", messages.V13, False)
+    assert younger.of("joined") == [("joined", "master", 7.0)]
+
+
+# When it works
+
+
+def test_a_judge_works_at_its_deadline(made: list[RecordingJudge], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RecordingJudge, "deadline", 1002.5)
+    one = engine(ON, release=Release.SEEN)
+    connection, _ = introduced(one)
+    [judge] = made
+    count = len(judge.of("settle"))
+    due = one.next_own_timer()
+    assert due is not None
+    assert due <= 1002.5
+    one.handle_timer(1002.4)
+    assert len(judge.of("settle")) == count
+    monkeypatch.setattr(RecordingJudge, "deadline", 1.0)
+    one.handle_timer(1002.5)
+    assert len(judge.of("settle")) == count + 1
+    later = one.next_own_timer()
+    assert later is not None
+    assert later > 1002.5, "a deadline that has passed does not keep the thread busy"
+    assert connection.states == ["established"]
+
+
+def test_sessions_get_their_messages_before_judges_work(made: list[RecordingJudge]) -> None:
+    one = engine(ON)
+    connection, _ = introduced(one)
+    [judge] = made
+    count = len(judge.of("settle"))
+    raw = _from_client(connection, packet_in(2) * 3)
+    assert one._gear.process(bytearray(raw), Hook.PREROUTING, Checksum.VALID, connection.now) in (MODIFIED, ACCEPT)
+    done: list[tuple[int, int]] = []
+    packets = 0
+    while one.next_own_timer() == AT_ONCE:
+        packets += len(one.read_sessions(connection.now, lambda: True))
+        done.append((len(judge.of("settle")) - count, packets))
+    assert (0, 1) in done
+    assert done[-1] == (1, 1)
+    assert judge.steps[-1] == 6, "three messages of the switch, and three that the master got"
+    assert len(done) >= 3 + 1 + 6, "each step of the judge may be the last for now"
+
+
+def _from_client(connection: ClientConnection, data: bytes) -> bytes:
+    number, ack = connection.iss + 1 + connection.sent, connection.irs + 1 + connection.answered
+    return packet(connection.client, connection.service, "PA", number, ack, data)
+
+
+def test_a_master_gets_statistics_of_its_own_rules(made: list[RecordingJudge]) -> None:
+    connection, master = introduced(engine(ON))
+    [judge] = made
+    flow = bytes((0xFF, 0, 0, 0)) + b"\xff" * 8 + bytes(4) + bytes(16) + b"\0\1\0\4" + bytes(4)
+    master.say(request(Type.MULTIPART_REQUEST, 80, b"\0\1\0\0" + bytes(4) + flow))
+    assert master.messages()[-1] == (Type.MULTIPART_REPLY, 80, b"\0\1\0\0" + bytes(4))
+    assert judge.log[-3:] == [("from_master", "master", "multipart_request", 80), ("settle",), ("model_of", "master")]
+    follow_rules(connection.engine, OF, connection.now)
+    connection.now += 3.0
+    master.say(request(Type.MULTIPART_REQUEST, 81, b"\0\1\0\0" + bytes(4) + flow))
+    assert master.messages()[-1][:2] == (Type.ERROR, 81), "its controller has not asked for statistics"
+
+
+# Faults and memory
+
+METHODS = ["from_switch", "from_controller", "told", "from_master", "joined", "settle", "model_of", "made"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_fault_in_a_judge_costs_only_the_verdict(
+    method: str, made: list[RecordingJudge], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RecordingJudge, "broken", method)
+    one = engine(ON_AGAIN)
+    connection, master = introduced(one)
+    connection.from_client("PA", packet_in(1))
+    connection.from_backend("PA", request(Type.FLOW_MOD, 8, FLOW_MOD))
+    master.take()
+    master.say(request(Type.FLOW_MOD, 71, FLOW_MOD), request(Type.MULTIPART_REQUEST, 81, b"\0\1\0\0" + bytes(4)))
+    connection.from_client("PA", packet_in(2))
+    master.take()
+    kinds = [kind for kind, *_ in master.messages()]
+    assert kinds[:2] == [Type.HELLO, Type.FEATURES_REPLY]
+    assert kinds.count(Type.PACKET_IN) == 2
+    snapshot = one.snapshot(connection.now)
+    assert set(snapshot["faults"]["internal_errors"]) == {"verdicts"}
+    assert snapshot["mirrors"][0]["legs"] == 1
+    if compared(one):
+        assert not_followed(one) == {"internal-error": 1}
+    assert_adds_up(snapshot)
+
+
+def test_repeated_faults_switch_verdicts_off(made: list[RecordingJudge], monkeypatch: pytest.MonkeyPatch) -> None:
+    one = engine(ON_AGAIN)
+    healthy, _ = introduced(one, client=at("10.10.0.99", 40_001), features=_features(99))
+    [judge] = made
+    monkeypatch.setattr(RecordingJudge, "broken", "from_switch")
+    connections = []
+    for number in range(MAX_OF_ONE_KIND):
+        connection, master = introduced(one, client=at(f"10.10.0.{number + 20}", 40_001), features=_features(number))
+        connections.append((connection, master))
+    monkeypatch.setattr(RecordingJudge, "broken", "")
+    one.handle_timer(healthy.now)
+    snapshot = one.snapshot(healthy.now)
+    assert [off["work"] for off in snapshot["faults"]["off"]] == ["verdicts"]
+    assert judge.log[-1] == ("close",), "a verdict without faults ends too"
+    count = len(made)
+    introduced(one, client=at("10.10.0.50", 40_001), features=_features(50))
+    assert len(made) == count
+    one.faults.resume()
+    introduced(one, client=at("10.10.0.51", 40_001), features=_features(51))
+    assert len(made) == count + 1
+    assert one.snapshot(healthy.now)["mirrors"][0]["legs"] == MAX_OF_ONE_KIND + 3
+
+
+def _features(datapath: int) -> bytes:
+    return datapath.to_bytes(8, "big") + FEATURES[8:]
+
+
+def _used(one: Engine, now: float) -> int:
+    return one.snapshot(now)["mirror_memory"]["used_bytes"] - one.comparisons.held
+
+
+def test_what_a_judge_holds_is_on_its_clients_account(made: list[RecordingJudge]) -> None:
+    plain = engine(OF)
+    _, without = introduced(plain)
+    one = engine(ON)
+    connection, master = introduced(one)
+    [judge] = made
+    assert _used(one, connection.now) == _used(plain, connection.now) + JUDGE_COST
+    judge.held = 10_000
+    assert judge.account.take(5000)
+    for each in (master, without):
+        each.say(request(Type.FLOW_MOD, 71, FLOW_MOD))
+    assert _used(one, connection.now) == _used(plain, connection.now) + JUDGE_COST + 15_000
+    for each in (master, without):
+        each.connection.from_client("RA")
+    assert _used(one, connection.now) == _used(plain, connection.now)
+    judge.account.give(5000)
+    assert _used(one, connection.now) == _used(plain, connection.now)
+
+
+def test_a_judge_holds_a_quarter_of_its_clients_part(made: list[RecordingJudge]) -> None:
+    one = engine("mirror-memory: 64MiB\n" + ON)
+    connection, master = introduced(one)
+    [judge] = made
+    most = (4 << 20) // 4 - JUDGE_COST
+    assert not judge.account.take(most + 1)
+    judge.held = most - 1000
+    master.say(request(Type.FLOW_MOD, 71, FLOW_MOD))
+    assert judge.of("give_up") == []
+    assert not judge.account.take(1001)
+    judge.held = most + 1
+    master.say(request(Type.FLOW_MOD, 72, FLOW_MOD))
+    assert judge.of("give_up", "close") == [("give_up",)]
+    judge.held, judge.gives_up = most + 1, False
+    master.say(request(Type.FLOW_MOD, 73, FLOW_MOD))
+    assert judge.log[-1] == ("close",)
+    assert not_followed(one) == {"no-memory": 1}
+    connection.from_client("PA", packet_in(1))
+    master.take()
+    assert master.messages()[-1][0] is Type.PACKET_IN
+
+
+def test_a_judge_is_given_up_when_its_memory_is_needed(made: list[RecordingJudge]) -> None:
+    one = engine("mirror-memory: 8MiB\n" + ON_AGAIN)
+    connection, master = introduced(one)
+    [judge] = made
+    while judge.account.take(1000):
+        pass
+    others = [ClientConnection(one, client=(CLIENT[0], 41_000 + number)) for number in range(60)]
+    for other in others:
+        other.connect()
+        other.from_client("PA", hello() + packet_in(1, 30_000)[:20_000])
+    assert judge.log[-1] == ("close",)
+    assert not_followed(one) == {"no-memory": 1}
+    assert master.ended == ""
+    assert connection.states[0] == "established"
+    assert_adds_up(one.snapshot(connection.now))
+
+
+def test_judges_leave_nothing_behind(made: list[RecordingJudge]) -> None:
+    one, plain = engine(TWO), engine(TWO.replace("verdict: on", "verdict: off"))
+    for each in (one, plain):
+        for number in range(20):
+            connection, master = introduced(each, client=(CLIENT[0], 41_000 + number))
+            if number % 3 == 0:
+                master.close()
+            connection.from_client("RA")
+    assert _used(one, connection.now) == _used(plain, connection.now)
+    assert [judge.log[-1] for judge in made] == [("close",)] * len(made)
+    while (due := one.next_timer()) is not None:
+        one.handle_timer(due)
+    assert one._sessions._judges._sessions == {}
+    assert not +one._sessions._judges._collecting
+    for key in compared(one):
+        sums = one.comparisons.get(*key)
+        assert sums is not None
+        assert sums.since(0.0).tables.connections == 0
+
+
+def test_both_masters_of_a_switch_have_one_judge(made: list[RecordingJudge]) -> None:
+    one = engine(TWO)
+    connection = ClientConnection(one)
+    connection.connect()
+    connection.from_client("PA", hello())
+    connection.from_backend("PA", hello() + request(Type.FEATURES_REQUEST, 5))
+    connection.from_client("PA", build(messages.V13, Type.FEATURES_REPLY, 5, FEATURES))
+    packets = list(connection.to_mirror)
+    for endpoint in (MASTER, SAME):
+        connection.to_mirror = [one for one in packets if (one.dst, one.dport) == endpoint]
+        master = _Of(connection, endpoint)
+        master.take()
+        master.say(hello(), request(Type.FEATURES_REQUEST, 77))
+    connection.from_client("PA", packet_in(1))
+    [judge] = made
+    assert judge.of("joined") == [("joined", "master", 7.0), ("joined", "same", 30.0)]
+    assert sorted(judge.of("told")) == [("told", "master", "packet_in", 0), ("told", "same", "packet_in", 0)]
+    assert compared(one) == [("openflow", "master"), ("openflow", "same")]
+
+
+class _Of(Master):
+    """A master among several: it takes only its own packets."""
+
+    def __init__(self, connection: ClientConnection, endpoint: Endpoint) -> None:
+        super().__init__(connection, endpoint)
+
+    def take(self) -> None:
+        own = [one for one in self.connection.to_mirror if (one.dst, one.dport) == self.endpoint]
+        others = [one for one in self.connection.to_mirror if (one.dst, one.dport) != self.endpoint]
+        self.connection.to_mirror = own
+        super().take()
+        self.connection.to_mirror += others

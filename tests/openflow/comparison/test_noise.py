@@ -1,0 +1,109 @@
+"""A difference counts beside a twin if the master has it more often than chance explains."""
+
+import random
+
+import pytest
+
+from natmirror.openflow.comparison.noise import weigh
+from natmirror.openflow.comparison.results import Difference, DifferenceKind
+from natmirror.openflow.comparison.sums import Found
+from tests.helpers.compared import MISSING, NO_ANSWER, agree, answer, differs, sums, unasked
+
+
+def priority(value: int, instead_of: int) -> Difference:
+    text = f"priority {value} for {instead_of}"
+    return Difference(DifferenceKind.RULE_DIFFERENT, text, "priority", str(value), str(instead_of))
+
+
+def timeout(value: int, instead_of: int) -> Difference:
+    text = f"idle_timeout {value} for {instead_of}"
+    return Difference(DifferenceKind.RULE_DIFFERENT, text, "idle_timeout", str(value), str(instead_of))
+
+
+def found(*differences: Difference, agreeing: int = 0, orders: tuple[Difference, ...] = ()) -> Found:
+    """Return what was found with one answer for each difference."""
+    made = sums()
+    switch = made.of_switch("a")
+    agree(switch, agreeing)
+    for one in differences:
+        answer(switch, differs(one))
+    for one in orders:
+        switch.ordered(unasked(one))
+    return made.since(0.0)
+
+
+def counted(master: Found, twin: Found | None) -> list[str]:
+    return [one.signature.text for one in weigh(master, twin) if one.is_counted]
+
+
+def drawn(chance: random.Random, count: int, pick: list[int]) -> tuple[list[Difference], int]:
+    """Return the differences of a version that draws priorities from ``pick`` beside production, which draws 10 or 12,
+    and how many answers were equal."""
+    pairs = [(chance.choice(pick), chance.choice([10, 12])) for _ in range(count)]
+    return [priority(one, other) for one, other in pairs if one != other], sum(one == other for one, other in pairs)
+
+
+def test_without_a_twin_each_difference_counts() -> None:
+    assert counted(found(MISSING, agreeing=500), None) == ["a rule is missing"]
+
+
+def test_a_planted_value_among_drawn_ones_counts() -> None:
+    chance = random.Random(1)
+    of_twin, equal = drawn(chance, 219, [10, 12])
+    twin = found(*of_twin, agreeing=equal)
+    planted, equal = drawn(chance, 219, [11])
+    assert sorted(counted(found(*planted, agreeing=equal), twin)) == ["priority 11 for 10", "priority 11 for 12"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_same_version_does_not_count(seed: int) -> None:
+    chance = random.Random(seed)
+    twin, master = (found(*one, agreeing=equal) for one, equal in (drawn(chance, 219, [10, 12]) for _ in range(2)))
+    assert not counted(master, twin)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_version_that_draws_many_values_by_lot_does_not_count(seed: int) -> None:
+    chance = random.Random(seed)
+    parts = []
+    for _ in range(2):
+        values = [(chance.randrange(250, 350), chance.randrange(250, 350)) for _ in range(100)]
+        parts.append(found(*(timeout(*pair) for pair in values if pair[0] != pair[1]), agreeing=10))
+    assert not counted(*parts)
+
+
+def test_one_value_for_those_drawn_by_lot_counts() -> None:
+    chance = random.Random(3)
+    equal = 75
+    twin = found(*(timeout(chance.randrange(300), 300 + number) for number in range(25)), agreeing=equal)
+    master = found(*(timeout(5, 300 + number) for number in range(100)))
+    assert counted(master, twin) == ["idle_timeout 5 for other values"]
+
+
+def test_five_per_cent_of_silence_count_beside_a_silent_twin() -> None:
+    twin = found(agreeing=310)
+    [one] = weigh(found(*[NO_ANSWER] * 16, agreeing=294), twin)
+    assert one.is_counted
+    assert one.twin_count == 0
+    assert one.chance is not None and one.chance < 1e-4
+
+
+def test_one_difference_may_be_chance() -> None:
+    [one] = weigh(found(NO_ANSWER, agreeing=309), found(agreeing=310))
+    assert not one.is_counted
+    assert one.chance == pytest.approx(0.5)
+
+
+def test_an_order_that_the_twin_gives_too_does_not_count() -> None:
+    more = Difference(DifferenceKind.RULE_MORE, "a rule more: priority=20,udp,tp_dst=53 actions=drop")
+    other = Difference(DifferenceKind.RULE_MORE, "a rule more: priority=1,lldp")
+    master = found(orders=(more, other), agreeing=100)
+    assert counted(master, found(orders=(more,), agreeing=100)) == [other.text]
+    assert counted(master, found(agreeing=100)) == [more.text, other.text]
+
+
+def test_what_counts_comes_first_and_then_what_is_frequent() -> None:
+    master = found(*[priority(10, 12)] * 50, *[NO_ANSWER] * 30, *[MISSING] * 40, agreeing=100)
+    twin = found(*[priority(10, 12)] * 50, agreeing=170)
+    shown = [(one.signature.text, one.is_counted) for one in weigh(master, twin)]
+    assert shown == [("a rule is missing", True), ("no answer", True), ("priority 10 for 12", False)]
