@@ -1,6 +1,6 @@
 """Run a learning switch in production and its variants as masters at the same time, and print the verdicts about them.
 
-    python -m tests.live.verdict [--version 1.3] [--answers 1000] [--rate 20] [--seed 1] [--addresses 1]
+    python -m tests.live.verdict [--version 1.3] [--answers 1000] [--rate 8] [--seed 1] [--addresses 1]
                                  [--production same] [--twin MIRROR] [VARIANT ...]
 
 Without variants: equal controllers, and all planted bugs. A twin is a mirror with production's own variant, and has its
@@ -65,7 +65,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("variants", nargs="*", metavar="VARIANT", choices=[*VARIANTS, []])
     parser.add_argument("--version", action="append", choices=["1.0", "1.3"])
     parser.add_argument("--answers", type=int, default=1000)
-    parser.add_argument("--rate", type=float, default=20.0)
+    parser.add_argument("--rate", type=float, default=8.0, help="frames that hosts send by themselves, in a second")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--addresses", type=int, default=1, help="from how many addresses each host sends")
     parser.add_argument("--production", default="same", choices=VARIANTS)

@@ -69,7 +69,7 @@ BUGS = (
     Variant("flood", r"frame-different: .*FLOOD for output:\d", answers(_flood)),
     Variant("extra", r"rule-more: .*tp_dst=53", programme(lambda orders: [*orders, _DNS])),
     Variant("timeout", r"idle_timeout 50 for 1", each(Rule, lambda cause, rule: replace(rule, idle_timeout=50))),
-    Variant("slow", "lag", answers(lambda cause, orders: [Wait(LATENESS), *orders]), is_behind=True),
+    Variant("slow", r"come 2\d\d ms later", answers(lambda cause, orders: [Wait(LATENESS), *orders])),
     Variant("silent", r"no-answer", answers(lambda cause, orders: [] if cause.number % EVERY == 7 else orders)),
     Variant(
         "nofield",

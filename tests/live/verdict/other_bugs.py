@@ -89,9 +89,8 @@ OTHER_BUGS = (
     Variant("blackhole", r"drop for output:2", each(Rule, _blackhole)),
     Variant(
         "overdue",
-        "late",
+        r"answers came more than 2 s late",
         answers(lambda cause, orders: orders if cause.number % EVERY else [Wait(OVERDUE), *orders]),
-        is_behind=True,
     ),
     Variant("truncate", r"CONTROLLER:64 for CONTROLLER", programme(_truncating), versions=("1.3",)),
     Variant(

@@ -9,7 +9,6 @@ from tests.live.verdict.variants import Variant
 MOST_UNTIL_NAMED = 100
 """PACKET_INs from a bug's first effect until it has to be named."""
 _SHOWN = 3  # differences
-_LAG = 0.1  # seconds by which a master that is late has to be later than production
 
 
 @dataclass
@@ -41,11 +40,8 @@ class Outcome:
 
     def _words(self) -> str:
         """Return the words that name the bug, or an empty string."""
-        if self.variant.is_behind:
-            lag, late = self.entry["lag"]["p95_seconds"], self.entry["answers"]["results"].get("late", 0)
-            is_said = bool(self.entry["reasons"]) and ((lag or 0.0) > _LAG or late)
-            return "; ".join(self.entry["reasons"]) if is_said else ""
-        return next((text for counts, text in differences(self.entry) if counts and self.variant.is_named_by(text)), "")
+        counted = [text for counts, text in differences(self.entry) if counts]
+        return next((one for one in [*counted, *self.entry["reasons"]] if self.variant.is_named_by(one)), "")
 
     @property
     def comparable(self) -> int:

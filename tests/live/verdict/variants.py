@@ -30,18 +30,17 @@ class Variant:
 
     name: str
     named: str | None = None
-    """A regular expression that one of its differences has to meet, as ``kind: text``; None for an equal controller."""
+    """A regular expression that one of its differences has to meet, as ``kind: text``, or one of the reasons of the
+    verdict; None for an equal controller."""
     bug: Callable[[], Bug] | None = None
     """Makes a bug, with a state of its own."""
     form: Form = Form.PLAIN
     versions: tuple[str, ...] = ("1.0", "1.3")
-    is_behind: bool = False
-    """Whether only its lag, or the number of its late answers, gives it away."""
 
     @property
     def is_equal(self) -> bool:
         return self.named is None
 
-    def is_named_by(self, difference: str) -> bool:
-        """Return whether a difference, as ``kind: text``, names the bug."""
-        return self.named is not None and re.search(self.named, difference) is not None
+    def is_named_by(self, words: str) -> bool:
+        """Return whether the words about a difference, or a reason, name the bug."""
+        return self.named is not None and re.search(self.named, words) is not None
