@@ -15,7 +15,7 @@ import click
 from natmirror.api import report
 from natmirror.api.override_text import override_rows
 from natmirror.api.tables import Column, table
-from natmirror.api.text import age, duration, listed, moment, size, sizes
+from natmirror.api.text import age, counted, duration, listed, moment, size, sizes
 from natmirror.openflow.comparison.numbers import WORDS
 from natmirror.reasons import NOT_LOST, ClientLimit
 
@@ -70,7 +70,7 @@ def _head(status: Status) -> str:
     problems = status["condition"]["problems"]
     mended = sum(one["mended"] for one in problems)
     count = len(problems) - mended
-    parts = [f"{count} problem{'' if count == 1 else 's'}"] if count else []
+    parts = [counted(count, "problem")] if count else []
     parts += [f"{mended} mended"] if mended else []
     shown = click.style(": ".join([word, *filter(None, [", ".join(parts)])]), fg=colour, bold=True)
     return f"{shown}  natmirror {status['version']}, up {duration(status['uptime_seconds'])}, pid {status['pid']}"
@@ -126,10 +126,10 @@ def _facts_of_host(status: Status) -> Iterator[str]:
     missing = [one["name"] for one in kept if not one["in_place"]]
     repairs = sum(one["repairs"] for one in kept)
     kernel = f"kernel rules NOT in place: {', '.join(missing)}" if missing else "kernel rules in place"
-    kernel += f", repaired {repairs} time{'' if repairs == 1 else 's'}" if repairs else ""
+    kernel += f", repaired {counted(repairs, 'time')}" if repairs else ""
     memory = status["mirror_memory"]
     used = f"mirror-memory {size(memory['used_bytes'])} of {size(memory['limit_bytes'])}"
-    yield f"{kernel}; {status['flows']} connections; {used}"
+    yield f"{kernel}; {counted(status['flows'], 'connection')}; {used}"
     if (pair := status["pair"]) is not None:
         source = (
             "" if pair["source"] == "keepalived" else ", inferred from its addresses: keepalived has not reported it"
@@ -210,12 +210,13 @@ def _lost(counters: Mapping[str, int]) -> dict[str, int]:
 
 def _cost(cost: Mapping[str, int]) -> str:
     """Return what an interruption would cost."""
-    counts = {
-        "connections may be reset": cost["connections"],
-        "copies end": cost["copies_ended"],
-        "copies begin again in the middle": cost["copies_begun_again"],
+    ended, begun_again = cost["copies_ended"], cost["copies_begun_again"]
+    parts = {
+        f"{counted(cost['connections'], 'connection')} may be reset": cost["connections"],
+        f"{ended} {'copy ends' if ended == 1 else 'copies end'}": ended,
+        f"{begun_again} {'copy begins' if begun_again == 1 else 'copies begin'} again in the middle": begun_again,
     }
-    return ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "costs no connection and no copy"
+    return ", ".join(text for text, count in parts.items() if count) or "costs no connection and no copy"
 
 
 def _counters(status: Status) -> Iterator[str]:

@@ -35,6 +35,11 @@ def moment(text: str) -> str:
     return text.partition(".")[0].replace("T", " ") + "Z"
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number of things, whose plural ends with s."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def sizes(counters: Mapping[str, int]) -> str:
     """Return numbers of bytes by name."""
     return ", ".join(f"{name} {size(count)}" for name, count in counters.items() if count) or "nothing"

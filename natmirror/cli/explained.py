@@ -7,7 +7,7 @@ from enum import StrEnum
 from functools import cache
 
 from natmirror import docstrings
-from natmirror.api.text import age
+from natmirror.api.text import age, counted
 from natmirror.backends.shown import AdmissionEntry, BackendState
 from natmirror.engine.explained import ClientUseEntry, FailureEntry, FailureKind, Obstacle, PoolMemberEntry
 from natmirror.mirror.shown import CopyEntry, CopyWait, ForeseenCopy, SessionWait
@@ -121,7 +121,7 @@ def _service(one: ExplainedService, *, is_running: bool) -> Iterator[str]:
     for member in notable[:_MOST_BACKENDS]:
         yield f"  {member['backend']}: {_member(member, one['states'].get(member['backend']))}"
     if (more := len(notable) - _MOST_BACKENDS) > 0:
-        yield f"  and {_count(more, 'more backend')} with an obstacle: see --json"
+        yield f"  and {counted(more, 'more backend')} with an obstacle: see --json"
     for copy in one["copies"]:
         yield f"  {_foreseen(copy)}"
 
@@ -141,7 +141,7 @@ def _opening(one: ExplainedService, chosen: PoolMemberEntry | None) -> str:
 
 def _use(use: ClientUseEntry) -> str:
     count, most, rate = use["connections"], use["max_connections"], use["new_connections"]
-    has = _count(count, "connection") if most is None else f"{count} of {_count(most, 'connection')}"
+    has = counted(count, "connection") if most is None else f"{count} of {counted(most, 'connection')}"
     refused = "; its next SYN is refused" if most is not None and count >= most else ""
     if rate is None:
         return f"the client has {has}{refused}"
@@ -161,7 +161,7 @@ def _notable(one: ExplainedService) -> list[PoolMemberEntry]:
 
 def _member(member: PoolMemberEntry, state: AdmissionEntry | None) -> str:
     reasons = [_obstacle(obstacle, member, state) for obstacle in member["obstacles"]]
-    return "; ".join(reasons or [_state(state)]) + f"; {_count(member['connections'], 'connection')}"
+    return "; ".join(reasons or [_state(state)]) + f"; {counted(member['connections'], 'connection')}"
 
 
 def _obstacle(obstacle: Obstacle, member: PoolMemberEntry, state: AdmissionEntry | None) -> str:
@@ -314,7 +314,3 @@ def _sentence(word: str, *kinds: type[StrEnum]) -> str:
     """Return the sentence of a word of one of these enumerations, to stand behind a colon."""
     sentence = next(_sentences(kind)[word] for kind in kinds if word in _sentences(kind))
     return sentence[:1].lower() + sentence[1:]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -11,7 +11,7 @@ MISUSED = 64
 
 MEANINGS = {
     FIT: "fit",
-    NOT_RUNNING: "not running",
+    NOT_RUNNING: "not running, or not to be reached",
     NOT_READY: "not ready",
     STUCK: "stuck",
     RULES_MISSING: "the iptables rules are not in place",

@@ -50,7 +50,9 @@ def health(api: str, *, as_json: bool = False) -> int:
             raise ValueError(f"an answer of another version: {answer}")
     except TimeoutError:
         found, reason = STUCK, f"no answer in {_TIMEOUT:g} s"
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        found, reason = NOT_RUNNING, f"{health_socket(api)}: {error.strerror or error}"
+    except ValueError as error:
         found, reason = NOT_RUNNING, f"{health_socket(api)}: {error}"
     if as_json:
         import json

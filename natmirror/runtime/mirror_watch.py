@@ -2,8 +2,8 @@
 
 Theory. A client's connection costs one leg, so a mirror that ends costs hundreds of them at once. One event tells of
 all legs that fail together: it waits until a look finds no further ones. A mirror is down when it refuses legs and
-acknowledges nothing, or when all of its legs have ended and the latest ones have failed: ``natmirror status`` shows
-that at once. It is back when it has acknowledged bytes since, or has an open leg. Losses are the ledger's, so the
+acknowledges nothing, or when all of its legs have ended and the latest ones have failed. It is back when it has
+acknowledged bytes since, or has an open leg. ``natmirror status`` shows both at once. Losses are the ledger's, so the
 events, the log and ``natmirror status`` have the same numbers.
 """
 
@@ -86,6 +86,11 @@ class _Seen:
         is_refused = any(reason in _REFUSALS for reason in self.failed(entry))
         return is_refused and not self.has_acked(entry) and not self.has_accepted(entry)
 
+    def is_back(self, entry: MirrorEntry) -> bool:
+        """Return whether a mirror that was down is not any more."""
+        is_refused = any(reason in _REFUSALS for reason in self.failed(entry))
+        return self.has_accepted(entry) or (self.has_acked(entry) and not is_refused)
+
     def has_lost_all(self, entry: MirrorEntry) -> bool:
         """Return whether all legs that were open then have ended, and all that have ended since have failed."""
         failed = sum(self.failed(entry).values())
@@ -109,7 +114,7 @@ class _Mirror:
     """Whether all of its legs have ended since it was well: an open one is younger."""
     down_at: float | None = None
     reason: EndReason | None = None
-    """Why it is down."""
+    """Why it is down: why its legs failed that were seen last."""
     up_at: float | None = None
     """When it was first seen to answer since it was down last, or since the start."""
     losses: dict[EndReason, _Loss] = field(default_factory=dict)
@@ -137,11 +142,13 @@ class MirrorWatch:
         self._views = {key: (_view(mirror), mirror.seen) for key, mirror in self._mirrors.items()}
 
     def view(self, entry: MirrorEntry, now: float) -> MirrorView:
-        """Return a mirror's state: as the last look has found it, or down, if its counters show that now, or behind;
-        from any thread."""
+        """Return a mirror's state: as the last look has found it, if its counters do not show more now; from any
+        thread."""
         view, seen = self._views.get(_key(entry)) or (MirrorView(MirrorState.UNTRIED, None, now), _Seen())
         if view.state is not MirrorState.DOWN and (seen.refuses(entry) or seen.has_lost_all(entry)):
             return MirrorView(MirrorState.DOWN, _most_common(seen.failed(entry)), now)
+        if view.state is not MirrorState.UP and seen.is_back(entry):
+            return MirrorView(MirrorState.UP, None, now)
         if view.state is MirrorState.UP and entry["lag_seconds"] > _BEHIND_AFTER:
             return MirrorView(MirrorState.BEHIND, None, now - entry["lag_seconds"] + _BEHIND_AFTER)
         return view
@@ -149,7 +156,7 @@ class MirrorWatch:
     def _follow(self, mirror: _Mirror, entry: MirrorEntry, now: float) -> None:
         """Follow whether a mirror is up."""
         seen, failed = mirror.seen, mirror.seen.failed(entry)
-        has_acked, is_new = seen.has_acked(entry), seen.has_accepted(entry)
+        is_back = seen.is_back(entry)
         mirror.failed += failed
         if mirror.down_at is None:
             mirror.has_lost_all |= seen.has_lost_all(entry)
@@ -161,10 +168,11 @@ class MirrorWatch:
             if mirror.failing_at is None or (failed and mirror.looks < _MAX_LOOKS):
                 return
             self._tell_down(mirror, entry, mirror.failing_at)
-            is_new = _has_open(entry) and mirror.has_lost_all
-            has_acked = False
-        if is_new or (has_acked and not any(reason in _REFUSALS for reason in failed)):
+            is_back = _has_open(entry) and mirror.has_lost_all
+        if is_back:
             self._tell_up(mirror, entry, now)
+        elif failed:
+            mirror.reason = _most_common(failed)
 
     def _tell_down(self, mirror: _Mirror, entry: MirrorEntry, since: float) -> None:
         reason = _most_common(mirror.failed)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from natmirror import docstrings
 from natmirror.api import times
 from natmirror.backends.shown import BackendState
-from natmirror.findings import Affected, FindingEntry, PathCode, Severity
+from natmirror.findings import Affected, FindingEntry, OwnCode, PathCode, Severity
 from natmirror.ha.exit_codes import FIT, HOST_FAILS, RULES_MISSING, STUCK
 from natmirror.mirror.faults import OffEntry
 from natmirror.mirror.shown import MirrorState
@@ -23,6 +23,13 @@ from natmirror.runtime.shown import BackendEntry, LoadedRules, MirrorStatus, Run
 
 _TOLD_OF_POOL = (PathCode.NO_BACKEND_UP, PathCode.SORRY_ALONE, PathCode.POOL_IN_PANIC)
 """The findings that name the backends of a pool that are down. Their subject is the service."""
+_FINDINGS_OF_CHORES = {
+    "record": OwnCode.ORDERS_NOT_RECORDED,
+    "known-switches": OwnCode.SWITCHES_NOT_SAVED,
+    "overrides": OwnCode.OVERRIDES_NOT_SAVED,
+    "events": OwnCode.EVENTS_NOT_SAVED,
+}
+"""The finding that tells more about the failure of a chore."""
 _NOTHING_TO_DO = "Nothing to do"
 
 
@@ -82,7 +89,10 @@ def _problems(seen: Observed) -> Iterator[ProblemEntry]:
             yield from _of_mirror(mirror, seen.now)
     for off in sums["faults"]["off"]:
         yield _off(off)
+    codes = {one["code"] for one in findings}
     for chore in seen.failing_chores:
+        if _FINDINGS_OF_CHORES.get(chore["name"]) in codes:
+            continue
         text = f"{chore['name']}: {chore['error']}"
         since = seen.now - chore["failing_seconds"]
         yield _problem(ProblemKind.CHORE_FAILS, chore["name"], text, "natmirror tries again", since)

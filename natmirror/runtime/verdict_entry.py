@@ -49,12 +49,11 @@ def verdict_entry(
     found: Found,
     twin: Found | None,
     outcome: Outcome,
-    sessions: int,
     clock: Clock,
     *,
     with_messages: bool,
 ) -> VerdictEntry:
-    """Return a verdict. ``sessions``: those that the master has now."""
+    """Return a verdict."""
     window = found.window
     return {
         "service": service,
@@ -72,7 +71,7 @@ def verdict_entry(
         "twin_tables": None if twin is None else _tables(twin),
         "frames": {"walked": window.walked, "alike": window.alike},
         "sessions": {
-            "open": sessions,
+            "open": found.tables.sessions,
             "connections": found.tables.connections,
             "ended": window.sessions_ended,
             "latest_ended": [

@@ -48,10 +48,8 @@ class VerdictWatch:
     def look(self, now: float) -> None:
         """Look at all masters with a verdict. TimeoutError where an engine does not answer."""
         compared = self._verdicts.compared()
-        sessions = self._verdicts.sessions() if compared else {}
         views: dict[Key, VerdictView] = {}
-        for key, mirror in compared.items():
-            found, _, outcome = self._verdicts.judge(key[0], mirror, now - WINDOW, sessions.get(key, 0), Limits())
+        for key, _, found, _, outcome in self._verdicts.judge(compared, now - WINDOW, Limits()):
             views[key] = VerdictView(outcome.verdict, _summary(found, outcome))
             self._follow(key, self._masters.setdefault(key, _Master()), found, outcome, now)
         self._masters = {key: one for key, one in self._masters.items() if key in compared}

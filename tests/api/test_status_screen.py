@@ -140,7 +140,7 @@ def test_repairs_are_no_problems(status: dict[str, Any]) -> None:
     lines = shown(status)
     assert lines[0].startswith("OK: 1 mended  natmirror")
     assert lines[1].startswith("MENDED rules-repaired: nft has changed raw -> ")
-    assert any(line.startswith("kernel rules in place, repaired 3 times; 1 connections; ") for line in lines)
+    assert any(line.startswith("kernel rules in place, repaired 3 times; 1 connection; ") for line in lines)
     assert lines[-1].startswith("repaired last at 2026-01-02 03:04:00Z: TUN device: chain NATMIRROR-PRE is missing")
 
 

@@ -150,7 +150,8 @@ def test_the_command_exits_with_the_code_and_prints_its_meaning_and_the_reason(
 
 def test_without_a_health_socket_natmirror_is_not_running(api: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert keepalived_hooks.main("health", [f"--api={api}"]) == exit_codes.NOT_RUNNING
-    assert capsys.readouterr().out.startswith("not running: ")
+    missing = f"not running, or not to be reached: {api}.health: No such file or directory\n"
+    assert capsys.readouterr().out == missing
 
 
 def test_a_natmirror_that_does_not_answer_is_stuck(api: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,6 +61,7 @@ def verdict_answer(change: Callable[[ComparingEngine, float], None] | None = Non
     switch.datapath_id = 1
     twin = engine.of("same", now - 100).of_switch(CLIENT)
     for one, count in ((switch, 254), (twin, 310)):
+        one.has_session = True
         answer(one, equal(now - 50, IP), times=count)
         one.compared_tables(tables(now - 50, 100.0))
         one.walked(60, 64)

@@ -182,6 +182,7 @@ def test_a_mirror_is_untried_until_it_has_accepted_a_leg(mirror: Mirror) -> None
     mirror.look()
     assert state(mirror) == (MirrorState.UNTRIED, None, 2 * LOOK)
     mirror.open(1)
+    assert state(mirror) == (MirrorState.UP, None, 0.0), "before any look"
     mirror.look()
     assert state(mirror) == (MirrorState.UP, None, LOOK)
 
@@ -199,8 +200,9 @@ def test_a_mirror_is_down_from_its_legs_failure_to_its_next_leg(mirror: Mirror) 
     assert state(mirror) == (MirrorState.DOWN, RESET, 2 * LOOK)
     mirror.refuse(2)
     mirror.look()
-    assert state(mirror) == (MirrorState.DOWN, RESET, 3 * LOOK)
+    assert state(mirror) == (MirrorState.DOWN, REFUSED, 3 * LOOK), "why it fails now"
     mirror.open(1)
+    assert state(mirror) == (MirrorState.UP, None, 0.0)
     mirror.look()
     mirror.look()
     assert state(mirror) == (MirrorState.UP, None, 2 * LOOK)

@@ -104,6 +104,13 @@ def test_a_mirror_that_is_behind_is_a_problem() -> None:
     assert "is 7.2 s behind" in one["problem"]
 
 
+def test_a_file_that_cannot_be_written_is_told_once() -> None:
+    failing: Any = {"name": "events", "error": "/e: No space left on device", "failing_seconds": 1.0}
+    assert codes(judge(chores=[failing])) == ["chore-fails"]
+    found = OwnCode.EVENTS_NOT_SAVED.found(path="/e", error="No space left on device")
+    assert codes(judge(found, chores=[failing])) == ["events-not-saved"]
+
+
 def test_the_worst_comes_first_and_what_is_mended_last() -> None:
     down = mirror("down", reason=EndReason.REFUSED)
     off: Any = {"thread": 1, "work": "copies", "on_again_seconds": 60.0}

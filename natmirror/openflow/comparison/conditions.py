@@ -29,6 +29,8 @@ _MAX_VALUES = 4
 _MIN_CAUSES = 3
 """Fewer have something in common by chance."""
 _BITS = 4096
+_SPREAD = 0x9E37_79B1
+"""Gives addresses that are neighbours different bits (Knuth's multiplicative hash)."""
 AGREED_COST = 2 * len(_ORDER) * (_BITS // 8 + 100)
 """Bytes of memory for the values of agreeing causes."""
 _OF_RULES = frozenset((DifferenceKind.RULE_MISSING, DifferenceKind.RULE_DIFFERENT, DifferenceKind.RULE_KEPT))
@@ -45,17 +47,18 @@ class Agreeing:
     def add(self, fields: Mapping[str, int]) -> None:
         """Take the fields of a cause."""
         self.count += 1
-        for name in _ORDER:
-            if (value := fields.get(name)) is not None:
-                bits = self._bits.get(name)
-                if bits is None:
-                    bits = self._bits[name] = bytearray(_BITS // 8)
-                bit = _bit(value)
-                bits[bit >> 3] |= 1 << (bit & 7)
+        for name, value in fields.items():
+            bits = self._bits.get(name)
+            if bits is None:
+                if name not in _ORDER:
+                    continue
+                bits = self._bits[name] = bytearray(_BITS // 8)
+            bit = (value * _SPREAD >> 15) % _BITS
+            bits[bit >> 3] |= 1 << (bit & 7)
 
     def has(self, name: str, value: int) -> bool:
         """Return whether a cause may have had this value."""
-        bit = _bit(value)
+        bit = (value * _SPREAD >> 15) % _BITS
         return name in self._bits and bool(self._bits[name][bit >> 3] >> (bit & 7) & 1)
 
     def merge(self, other: "Agreeing") -> None:
@@ -94,11 +97,6 @@ class Agreed:
         """Take all causes of another one."""
         self.all.merge(other.all)
         self.with_rules.merge(other.with_rules)
-
-
-def _bit(value: int) -> int:
-    """Return a value's bit: neighbours among addresses have different ones (Knuth's multiplicative hash)."""
-    return (value * 0x9E37_79B1 >> 15) % _BITS
 
 
 @dataclass(slots=True)

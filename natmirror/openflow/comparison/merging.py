@@ -66,6 +66,7 @@ def _add_tables(sums: TablesNow, more: TablesNow) -> None:
     sums.followed += more.followed
     sums.not_followed += more.not_followed
     sums.connections += more.connections
+    sums.sessions += more.sessions
 
 
 def add_comparisons(one: ComparisonEntry | None, other: ComparisonEntry | None) -> ComparisonEntry | None:

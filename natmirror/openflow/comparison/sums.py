@@ -55,6 +55,8 @@ class TablesNow:
     followed: int = 0
     not_followed: Counter[str] = field(default_factory=Counter)
     connections: int = 0
+    sessions: int = 0
+    """Connections with a session of the master."""
 
 
 @dataclass(slots=True)
@@ -90,6 +92,7 @@ class MasterSums:
         self._periods_cost = 0
         self._agreed = Agreed()
         self._signatures = Signatures(account, self._renumber)
+        self._folds = 0  # of signatures
         self._switches: dict[SwitchResults, None] = {}
         self._ends: deque[SessionEnd] = deque(maxlen=_MAX_ENDS)
         self._latest = now
@@ -132,8 +135,21 @@ class MasterSums:
 
     def since(self, moment: float) -> Found:
         """Return what was found since a moment."""
+        return next(found for found in self.steps(moment) if found is not None)
+
+    def steps(self, moment: float) -> Iterator[Found | None]:
+        """Yield what was found since a moment, after a None for each step on the way."""
         moment = max(moment, self._began_at)
-        window = self._periods.since(moment)
+        folds, window = -1, None
+        while folds != self._folds:  # else counts of signatures that became part of others meanwhile would be lost
+            folds = self._folds
+            for window in self._periods.since(moment):
+                if window is None:
+                    yield None
+        assert window is not None
+        yield self._found(window, moment)
+
+    def _found(self, window: Period, moment: float) -> Found:
         in_window = sum(window.differences.values()) + window.other_differences
         return Found(
             self._began_at,
@@ -153,6 +169,7 @@ class MasterSums:
     def _tables_now(self) -> TablesNow:
         now = TablesNow(connections=len(self._switches))
         for switch in self._switches:
+            now.sessions += switch.has_session
             if (tables := switch.tables) is None:
                 continue
             now.differing_count += tables.differing_count
@@ -253,11 +270,10 @@ class MasterSums:
     def _period(self, at: float) -> Period:
         """Return the period in which a report is counted: the present one, also for what happened a little before."""
         self._latest = max(self._latest, at)
-        period = self._periods.at(self._latest)
-        if period.begins_at == self._latest:
+        if self._periods.begin(self._latest):
             self._signatures.forget_before(self._periods.begin_at)
             self._account_periods()
-        return period
+        return self._periods.at(self._latest)
 
     def _account_periods(self) -> None:
         """Take the memory of the periods; without it, forget the examples."""
@@ -271,6 +287,7 @@ class MasterSums:
         self._periods_cost += more
 
     def _renumber(self, old: int, new: int) -> None:
+        self._folds += 1
         self._periods.renumber(old, new)
         for switch in self._switches:
             if old in switch.unresolved:
@@ -299,6 +316,8 @@ class SwitchResults:
         """The switch's address and port."""
         self.datapath_id: int | None = None
         """The switch's datapath id, once it is known."""
+        self.has_session = False
+        """Whether the master has a session for the connection now."""
         self.has_room = False
         """Whether its memory is on the account: without, no rules that differ are kept."""
         self.tables: ComparedTables | None = None
@@ -355,10 +374,12 @@ class Comparisons:
         """Return the sums with their service and mirror."""
         return iter(self._sums.items())
 
-    def since(self, service: str, mirror: str, moment: float) -> Found:
-        """Return what was found about a master since a moment."""
-        sums = self.get(service, mirror)
-        return nothing_found(moment) if sums is None else sums.since(moment)
+    def steps(self, service: str, mirror: str, moment: float) -> Iterator[Found | None]:
+        """Yield what was found about a master since a moment, after a None for each step on the way."""
+        if (sums := self.get(service, mirror)) is None:
+            yield nothing_found(moment)
+        else:
+            yield from sums.steps(moment)
 
     def show(self, service: str, mirror: str) -> ComparisonEntry | None:
         """Return a master's sums since the start as values for JSON; None if nothing was compared."""
