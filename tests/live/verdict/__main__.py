@@ -20,7 +20,7 @@ from tests.live.verdict.stage import Stage
 
 _TRUTH = 0.99
 """Share of the snapshots in which natmirror's model of production has to have the switch's rules."""
-_SLOWEST = 0.2
+_SLOWEST = 0.5
 """Answers that each frame of the traffic leads to at least."""
 
 
@@ -31,8 +31,10 @@ def main() -> int:
     for version in options.version:
         names = [name for name in options.variants if version in VARIANTS[name].versions]
         begun = time.monotonic()
-        with Lab(switches=2) as lab:
-            stage = Stage(
+        timeout = 60 + options.answers / (options.rate * _SLOWEST)
+        with (
+            Lab(switches=2) as lab,
+            Stage(
                 lab,
                 version,
                 names,
@@ -41,10 +43,9 @@ def main() -> int:
                 rate=options.rate,
                 seed=options.seed,
                 addresses=options.addresses,
-            )
-            timeout = 60 + options.answers / (options.rate * _SLOWEST)
+            ) as stage,
+        ):
             outcomes, truth = measure(stage, options.answers, timeout)
-            stage.close()
         print(f"OpenFlow {version}, {time.monotonic() - begun:.0f} s, production: {options.production}")
         print(table(outcomes))
         print(

@@ -14,19 +14,17 @@ _LASTS = 3.0  # seconds after the last frame in which differences may still show
 
 
 def measure(stage: Stage, answers: int, timeout: float) -> tuple[list[Outcome], Truth]:
-    """Send traffic until each master has this number of PACKET_INs, or all bugs are named and each equal master has
-    this number of comparable answers; at most ``timeout`` seconds."""
+    """Send traffic until all bugs are named, and each equal master has this number of comparable answers; at most
+    ``timeout`` seconds."""
     outcomes = {
         name: Outcome(name, VARIANTS[master.name], name == stage.twin) for name, master in stage.masters.items()
     }
-    truth = Truth(stage.listing, stage.switches)
     stage.traffic.start()
-    truth.start()
     deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline and not all(_is_done(one, answers) for one in outcomes.values()):
-        _ask(stage, outcomes)
-        time.sleep(_POLL)
-    truth.stop()
+    with Truth(stage.listing, stage.switches) as truth:
+        while time.monotonic() < deadline and not all(_is_done(one, answers) for one in outcomes.values()):
+            _ask(stage, outcomes)
+            time.sleep(_POLL)
     stage.traffic.stop()
     time.sleep(_LASTS)
     _ask(stage, outcomes)

@@ -98,9 +98,9 @@ OTHER_BUGS = (
         r"frame-different: .*ALL for FLOOD",
         each(Frame, lambda cause, frame: replace(frame, actions=(Output("ALL"),)) if cause.port is None else frame),
     ),
-    Variant("elsewhere", r"no-answer|rule-missing", answers(_elsewhere)),
-    Variant("wide", r"(another|match).*dl_src|eth_src", each(Rule, _widened), versions=("1.3",)),
-    Variant("narrow", r"arp_op|nw_proto", each(Rule, _narrowed)),
+    Variant("elsewhere", r"no-answer|frame-missing|rule-missing", answers(_elsewhere)),
+    Variant("wide", r"rule-different: eth_src", each(Rule, _widened), versions=("1.3",)),
+    Variant("narrow", r"match also on (arp_op|nw_proto)", each(Rule, _narrowed)),
     Variant(
         "modify",
         r"mod(ify)? for add|rule-missing",

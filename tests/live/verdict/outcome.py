@@ -74,11 +74,13 @@ class Outcome:
 
 
 def differences(entry: dict[str, Any]) -> list[tuple[bool, str]]:
-    """Return whether each difference counts, and its words, as ``kind: text, all where …``."""
+    """Return whether each difference counts, and its words: ``kind: text, all where …``, and the PACKET_IN of its
+    example."""
     found = []
     for one in entry["differences"]:
         where = f", all where {one['where']}" if one["where"] else ""
-        found.append((bool(one["counts"]), f"{one['kind']}: {one['text']}{where}"))
+        example = f"; {one['example']['packet_in']}" if one["example"] and one["example"]["packet_in"] else ""
+        found.append((bool(one["counts"]), f"{one['kind']}: {one['text']}{where}{example}"))
     return found
 
 

@@ -4,6 +4,8 @@ as masters at the same time. Masters cannot disturb each other, so that one run 
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from natmirror.lab.controllers import report_lines
 from natmirror.lab.controllers.programs import PORT, Faucet
@@ -84,7 +86,7 @@ class FaucetMaster:
 
 class Stage:
     """Production and masters, with natmirror between them and the switches; sessions are complete when the constructor
-    returns. Close it before the lab."""
+    returns. A context manager that stops the traffic."""
 
     def __init__(
         self,
@@ -127,8 +129,12 @@ class Stage:
                 30.0,
             )
 
-    def close(self) -> None:
-        """Stop the traffic."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.traffic.stop()
 
 

@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from natmirror.lab.openvswitch import OpenVSwitch
 
@@ -15,7 +17,8 @@ _KEPT = 5
 
 
 class Truth:
-    """Takes snapshots of switches' tables, and looks whether a model had the same rules at that time."""
+    """Takes snapshots of switches' tables, and looks whether a model had the same rules at that time. A context manager
+    that looks as long as it is entered."""
 
     def __init__(self, path: Path, switches: Sequence[OpenVSwitch]) -> None:
         """``path``: the socket of listing.py."""
@@ -28,12 +31,13 @@ class Truth:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
-    def start(self) -> None:
-        """Begin to look."""
+    def __enter__(self) -> Self:
         self._thread.start()
+        return self
 
-    def stop(self) -> None:
-        """Look no more."""
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stopped.set()
         self._thread.join()
 
