@@ -3,7 +3,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit check words reference deep threads soak truth verdict junk api bench compare swarm scaling fuzz releases systemd pcaps build clean
+.PHONY: help demo test unit check words reference deep threads soak truth verdict junk api judges bench compare swarm scaling fuzz releases systemd pcaps build clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -73,6 +73,10 @@ junk: ## other clients' latency while one sends junk; fails above twice the p99 
 api: ## is production slower while clients scrape the metrics, or flood the API? (root, half an hour)
 	@scripts/setup --need-root
 	@$(BIN)/python -m bench.api
+
+judges: ## what does verdict: on cost with a thousand switches? (root, ten minutes, quiet machine)
+	@scripts/setup --need-root
+	@$(BIN)/python -m bench.judges
 
 soak: ## sustained uploads, and throughput against loss beside the kernel's TCP; prints what it measures (root, minutes)
 	@scripts/setup --need-root

@@ -88,9 +88,11 @@ class AnswerComparison:
         collector: Collector,
         production_has: HasGiven,
         mirror_has: HasGiven,
+        has_dropped: Callable[[Cause], bool],
         on_left: Callable[[Effect, bool], None],
     ) -> None:
-        """``on_left`` is called for orders of the mirror, or else of production, that come after the report."""
+        """``has_dropped`` returns whether a side may have orders for a PACKET_IN that are not attributed to it.
+        ``on_left`` is called for orders of the mirror, or else of production, that come after the report."""
         self.collector = collector
         self.differed_at = -inf
         """When the switch sent the PACKET_IN whose answer was the latest to differ."""
@@ -100,6 +102,7 @@ class AnswerComparison:
         """Bytes that are kept."""
         self._production_has = production_has
         self._mirror_has = mirror_has
+        self._has_dropped = has_dropped
         self._on_left = on_left
         self._open: OrderedDict[int, _Comparison] = OrderedDict()
         self._untold: OrderedDict[int, _Comparison] = OrderedDict()
@@ -115,7 +118,8 @@ class AnswerComparison:
         self.held += _COST
         self._check_at(one, one.check_at)
         if len(self._open) > MAX_CAUSES:
-            self._drop(next(iter(self._open.values())))
+            reported = (other for other in self._open.values() if other.is_reported)
+            self._drop(next(reported, next(iter(self._open.values()))))
 
     def not_reported(self, cause: Cause) -> None:
         """Notice a PACKET_IN that the master does not get."""
@@ -212,7 +216,7 @@ class AnswerComparison:
             self._report(one, AnswerResult.NOT_COMPARABLE, NotComparable.NOT_REPORTED)
             self._end(one)
             return
-        if not (one.theirs.is_whole and one.mine.is_whole):
+        if not (one.theirs.is_whole and one.mine.is_whole) or (any(one.left) and self._has_dropped(one.cause)):
             self._report(one, AnswerResult.NOT_COMPARABLE, NotComparable.NOT_KNOWN)
             return
         theirs, mine = one.left
@@ -291,7 +295,7 @@ class AnswerComparison:
         one.is_different = True
         self.differed_at = one.cause.at
         shown = evidence(one.cause, one.theirs.effects, one.mine.effects)
-        found = tuple(dict.fromkeys(one.difference for one in differences(theirs, mine)))
+        found = tuple(dict.fromkeys(each.difference for each in differences(theirs, mine)))
         result = AnswerResult.DIFFERS
         if one.mine.last_at == -inf:
             found, result = (NO_ANSWER,), AnswerResult.UNANSWERED

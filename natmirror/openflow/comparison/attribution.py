@@ -102,6 +102,7 @@ class Attribution:
     def __init__(self) -> None:
         self.held = 0
         """Bytes of the PACKET_INs that are known."""
+        self._dropped = -1  # the number of the last one that was forgotten because there were too many
         self._known: deque[_Known] = deque()
         self._waiting: deque[_Waiting] = deque()
         self._count = 0
@@ -113,7 +114,12 @@ class Attribution:
         self._count += 1
         self.held += cause.cost
         if len(self._known) > MAX_CAUSES:
+            self._dropped = self._known[0].cause.number
             self._forget_oldest()
+
+    def has_dropped(self, cause: Cause) -> bool:
+        """Return whether later orders may be answers to a PACKET_IN that was forgotten early."""
+        return cause.number <= self._dropped
 
     def ordered(self, order: Order) -> list[Order]:
         """Take an order. Return the orders whose causes are settled now, in the order in which they came."""
