@@ -101,6 +101,8 @@ class AnswerComparison:
         """``has_dropped`` returns whether a side may have orders for a PACKET_IN that are not attributed to it.
         ``on_left`` is called for orders of the mirror, or else of production, that come after the report."""
         self.collector = collector
+        self.limit = MAX_CAUSES
+        """The comparisons that are kept at most."""
         self.differed_at = -inf
         """When the switch sent the PACKET_IN whose answer was the latest to differ."""
         self.agreed_at = -inf
@@ -126,7 +128,7 @@ class AnswerComparison:
         self._open[cause.number] = self._untold[cause.number] = one
         self.held += _COST
         self._check_at(one, one.check_at)
-        if len(self._open) > MAX_CAUSES:
+        if len(self._open) > self.limit:
             reported = (other for other in self._open.values() if other.is_reported)
             self._drop(next(reported, next(iter(self._open.values()))))
 

@@ -361,6 +361,23 @@ def test_an_answer_with_too_many_orders_is_not_known() -> None:
     assert one.recorder.results == [NotComparable.NOT_KNOWN]
 
 
+def test_with_little_memory_fewer_packet_ins_are_kept_and_equal_answers_still_count() -> None:
+    one = scene()
+    held = []
+    for number in range(200):
+        data = frame(1, number + 1000)
+        one.sees(data)
+        one.both(packet_out(data, output(2)))
+        one.wait(0.02)
+        held.append(one.judge.held)
+        if number in (50, 100, 150):
+            one.judge.give_up(one.now)
+    one.wait(10.0)
+    assert max(held[151:]) < 0.7 * max(held[:50])
+    assert one.recorder.results[-40:] == [EQUAL] * 40
+    assert set(one.recorder.results) == {EQUAL, NotComparable.NOT_KNOWN}
+
+
 def test_memory_that_is_needed_is_given_up() -> None:
     one = scene()
     one.sees(DATA)
