@@ -105,6 +105,7 @@ def test_an_equal_answer_after_two_seconds_is_late() -> None:
         ([to_host(2, 2, hard_timeout=7), OUT], [to_host(2, 2), OUT], ["hard_timeout 0 for 7"]),
         ([to_host(2, 2, flags=1), OUT], [to_host(2, 2), OUT], ["without send_flow_rem"]),
         ([OUT], [packet_out(DATA, output(ReservedPort.FLOOD))], ["frame FLOOD for output:2"]),
+        ([OUT], [packet_out(DATA, output(2, 2))], ["frame output:2,output:2 for output:2"]),
         ([to_host(2, 2), OUT], [to_host(2, 2)], ["the frame is not sent on"]),
         ([to_host(2, 2)], [to_host(2, 2), OUT], ["the frame is sent on"]),
         ([], [OUT], ["the frame is sent on"]),
