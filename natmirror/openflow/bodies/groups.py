@@ -30,6 +30,7 @@ _GROUP_COMMANDS = {
 _BUCKET_COMMANDS = (GroupCommand.INSERT_BUCKET, GroupCommand.REMOVE_BUCKET)
 _GROUP_TYPES = tuple(GroupType)
 _WEIGHT, _WATCH = Struct("!H2x"), Struct("!I")
+_MAX_BUCKETS_LEN = 16 << 10  # bytes: four times as many would take milliseconds
 _DEFAULT_WEIGHT = 1  # as in Open vSwitch; the specification has none
 
 _METER_HEAD, _BAND, _BAND_REST = Struct("!HHI"), Struct("!HHII"), Struct("!B3x")
@@ -64,7 +65,13 @@ def decode_group_mod(version: int, body: bytes) -> GroupMod:
     return GroupMod(command, group_id, kind, buckets, bucket_id if kind is None else None, properties)
 
 
+def _refuse_long(raw: bytes) -> None:
+    if len(raw) > _MAX_BUCKETS_LEN:
+        raise MalformedBody(f"the buckets of the GROUP_MOD have more than {_MAX_BUCKETS_LEN} bytes")
+
+
 def _v13_buckets(version: int, kind: GroupType | None, raw: bytes) -> list[Bucket]:
+    _refuse_long(raw)
     found: list[Bucket] = []
     at, end = 0, len(raw)
     while at < end:
@@ -78,6 +85,7 @@ def _v13_buckets(version: int, kind: GroupType | None, raw: bytes) -> list[Bucke
 
 
 def _v15_buckets(version: int, kind: GroupType | None, raw: bytes) -> tuple[Bucket, ...]:
+    _refuse_long(raw)
     found: list[Bucket] = []
     at, end = 0, len(raw)
     while at < end:
