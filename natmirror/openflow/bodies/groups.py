@@ -35,6 +35,7 @@ _DEFAULT_WEIGHT = 1  # as in Open vSwitch; the specification has none
 
 _METER_HEAD, _BAND, _BAND_REST = Struct("!HHI"), Struct("!HHII"), Struct("!B3x")
 _METER_COMMANDS = tuple(MeterCommand)
+_MAX_BANDS = 256
 _BURST = 4  # OFPMF_BURST: the meter's bursts count
 _DROP, _DSCP_REMARK = 1, 2
 _BAND_NAMES = {_DROP: "drop", _DSCP_REMARK: "dscp_remark", 0xFFFF: "experimenter"}
@@ -133,6 +134,8 @@ def _bands(raw: bytes, *, counts_burst: bool) -> tuple[Band, ...]:
     found: list[Band] = []
     at, end = 0, len(raw)
     while at < end:
+        if len(found) >= _MAX_BANDS:
+            raise MalformedBody(f"the METER_MOD has more than {_MAX_BANDS} bands")
         kind, length, rate, burst = _BAND.unpack_from(raw, at)
         if length < _BAND.size or length & 7 or at + length > end:
             raise MalformedBody(f"a band of a meter has {length} bytes")
