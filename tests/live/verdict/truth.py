@@ -56,10 +56,10 @@ class Truth:
                 listed = set(switch.flows())
                 time.sleep(_LEEWAY)
                 looking.shutdown(socket.SHUT_WR)
-                states = json.load(answer)
+                states: list[dict[str, bool]] = json.load(answer)
         self.count += 1
         self.rules += len(listed)
-        nearest = min(states, key=lambda state: len(state.keys() ^ listed), default={})
+        nearest: dict[str, bool] = min(states, key=lambda state: len(state.keys() ^ listed), default={})
         more = nearest.keys() - listed
         if not (listed - nearest.keys()) and all(nearest[line] for line in more):
             self.equal += 1
