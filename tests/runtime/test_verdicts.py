@@ -133,4 +133,3 @@ def test_beside_a_twin_it_is_said_how_often_the_twin_differs() -> None:
     assert (difference["count"], difference["twin_count"], difference["counts"]) == (30, 20, False)
     assert 0 < (difference["chance"] or 0) < 1
     assert one["verdict"] is Verdict.AGREES
-
