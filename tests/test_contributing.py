@@ -16,6 +16,8 @@ from natmirror.events import EventKind
 from natmirror.linux import iptables_rules
 from natmirror.linux.iptables_rules import CHAINS, Chain
 from natmirror.openflow.answers import ANSWERED
+from natmirror.openflow.comparison import signatures
+from natmirror.openflow.comparison.results import DifferenceKind
 from natmirror.rules import kinds
 from natmirror.rules.keys import SECTIONS
 from natmirror.rules.tables import Section
@@ -58,7 +60,10 @@ def paragraph(title: str) -> str:
 
 def test_the_list_of_kinds_is_complete() -> None:
     wanted = "scheduler", "key of the rules", "health check", "counter", "OpenFlow message", "mirror policy", "command"
-    assert [one.partition(" ")[2] for one in KINDS] == [*wanted, "kind of event", "rule in the kernel"]
+    assert [one.partition(" ")[2] for one in KINDS] == [
+        *wanted,
+        *("kind of event", "kind of difference", "rule in the kernel"),
+    ]
 
 
 @pytest.mark.parametrize("title", KINDS)
@@ -148,6 +153,12 @@ def test_commands_follow_the_steps(command: str) -> None:
 def test_kinds_of_events_follow_the_steps(kind: EventKind) -> None:
     sources = [path for path in (ROOT / "natmirror").rglob("*.py") if path.name != "kinds.py"]
     assert any(f"EventKind.{kind.name}" in path.read_text(encoding="utf-8") for path in sources)
+    assert f"| `{kind}` |" in source("docs/reference/state.md")
+
+
+@pytest.mark.parametrize("kind", DifferenceKind)
+def test_kinds_of_differences_follow_the_steps(kind: DifferenceKind) -> None:
+    assert kind in signatures._ALIKE
     assert f"| `{kind}` |" in source("docs/reference/state.md")
 
 

@@ -73,7 +73,7 @@ def _answers(answers: Mapping[str, Any], twin: Mapping[str, Any] | None) -> str:
     text += f", {listed(others)}" if others else ""
     text += f"; {of} of {answers['packet_ins']} PACKET_INs comparable"
     if of != answers["packet_ins"]:
-        text += f", not {listed(answers['not_comparable'])}"
+        text += f", the others not: {listed(answers['not_comparable'])}"
     if twin is not None:
         text += f"; twin {twin['results']['equal']} of {twin['comparable']} equal"
     return text
@@ -168,10 +168,8 @@ def example_lines(verdict: Verdict, example: Mapping[str, Any]) -> Iterator[tupl
     datapath = "" if example["datapath_id"] is None else f", datapath {example['datapath_id']}"
     sides = {"production": example["production"], verdict["mirror"]: example["mirror"]}
     width = max(map(len, sides))
-    yield (
-        "switch".ljust(width),
-        f"{switch}{datapath}" + (f": PACKET_IN {example['packet_in']}" if example["packet_in"] else ""),
-    )
+    packet_in = f": {example['packet_in']}" if example["packet_in"] else ""
+    yield "switch".ljust(width), f"{switch}{datapath}{packet_in}"
     for side, lines in sides.items():
         for line in lines or ["nothing"]:
             yield side.ljust(width), line

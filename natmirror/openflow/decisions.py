@@ -1,13 +1,14 @@
-"""The decisions of backend and master for one switch, side by side, so that the operator can compare them.
+"""The decisions of backend and masters for one switch, side by side, so that the operator can compare them.
 
-Each decision is an order, with its time and the PACKET_IN that it most likely answers.
+Each decision is an order, with its time and the PACKET_IN that it most likely answers. Only when they are shown is it
+found out which that is (comparison/attribution.py).
 """
 
 from collections import Counter, deque
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
-from struct import Struct
+from math import inf
 from typing import TypeVar
 
 from natmirror.openflow.bodies.actions import encode_actions
@@ -18,18 +19,14 @@ from natmirror.openflow.bodies.matches import encode_match
 from natmirror.openflow.bodies.text import body_text
 from natmirror.openflow.bodies.v10_matches import encode_v10_match
 from natmirror.openflow.bodies.values import Body, FlowMod, PacketIn, PacketOut
-from natmirror.openflow.messages import HEADER_LEN, V10, V15, Message, Type
+from natmirror.openflow.comparison.attribution import Attribution, Order
+from natmirror.openflow.comparison.causes import MAX_KEPT_LEN, Cause, cause_of, cut
+from natmirror.openflow.messages import V10, Message, Type
 from natmirror.openflow.shown import CauseEntry, DecisionEntry, FlowModFields, PacketOutFields, SideEntry
 
-_MAX_KEPT_LEN = 2048  # bytes of a message; the rest of an order is cut off
-_KEPT = 32  # decisions of each side
+_KEPT = 32  # decisions of the backend, and of each master
 _CAUSES = 64  # PACKET_INs to which an order may still refer
-_RECENT = 1.0  # seconds after a PACKET_IN in which an order that names no packet counts as an answer to it
 _COST = 500  # bytes that Python needs for a decision or a PACKET_IN besides its message
-_NO_BUFFER = 0xFFFF_FFFF
-
-_V10_BUFFER_AT, _BUFFER_AT = 56, 24  # in a FLOW_MOD
-_PACKET_OUT, _V13_PACKET_OUT = {V10: Struct("!IHH"), V15: Struct("!IH2xHH")}, Struct("!IIH6x")
 
 
 class By(StrEnum):
@@ -39,128 +36,116 @@ class By(StrEnum):
     MASTER = "master"
 
 
-@dataclass(slots=True)
-class Cause:
-    """A PACKET_IN that may cause decisions."""
+@dataclass(slots=True, eq=False)
+class _Kept:
+    """A PACKET_IN or an order, with the time when it was sent, in seconds."""
 
     at: float
     message: Message
-    buffer_id: int
 
     @property
     def cost(self) -> int:
         """Bytes of memory."""
         return len(self.message.raw) + _COST
 
-    def plain(self, now: float) -> CauseEntry:
-        """Return values for JSON."""
-        text = text_of(self.message)
-        return {"age_seconds": round(now - self.at, 3), "buffer_id": self.buffer_id, "text": text}
 
+@dataclass(slots=True, eq=False)
+class SwitchDecision(_Kept):
+    """An order."""
 
-@dataclass(slots=True)
-class SwitchDecision:
-    """An order, the time when it was sent, in seconds, and the PACKET_IN that it most likely answers."""
+    mirror: str | None
+    """The mirror whose master has sent it; None for the backend."""
 
-    at: float
-    by: By
-    message: Message
-    cause: Cause | None
-
-    @property
-    def cost(self) -> int:
-        """Bytes of memory, with those of the cause: it is kept as long as the decision."""
-        return len(self.message.raw) + _COST + (0 if self.cause is None else self.cause.cost)
-
-    def plain(self, now: float) -> DecisionEntry:
+    def plain(self, now: float, cause: Cause | None) -> DecisionEntry:
         """Return values for JSON at the time ``now``, with the message's fields."""
         return {
             "age_seconds": round(now - self.at, 3),
-            "by": str(self.by),
+            "by": str(By.BACKEND if self.mirror is None else By.MASTER),
+            "mirror": self.mirror,
             "type": self.message.name,
             "xid": self.message.xid,
             "text": text_of(self.message),
             "fields": fields_of(self.message),
-            "cause": None if self.cause is None else self.cause.plain(now),
+            "cause": None if cause is None else _plain_cause(cause, now),
         }
 
 
-T = TypeVar("T", Cause, SwitchDecision)
+def _plain_cause(cause: Cause, now: float) -> CauseEntry:
+    text = text_of(cause.message)
+    return {"age_seconds": round(now - cause.at, 3), "buffer_id": cause.packet_in.buffer_id, "text": text}
+
+
+T = TypeVar("T", bound=_Kept)
 
 
 class Decisions:
-    """The latest decisions of both sides for one switch, and the number of decisions by type."""
+    """The latest decisions of the backend and of each master for one switch, and the number of decisions by type."""
 
     def __init__(self) -> None:
         self.counts: dict[By, Counter[str]] = {by: Counter() for by in By}
-        self._latest: dict[By, deque[SwitchDecision]] = {by: deque(maxlen=_KEPT) for by in By}
-        self._causes: deque[Cause] = deque(maxlen=_CAUSES)
+        self._latest: dict[str | None, deque[SwitchDecision]] = {}
+        self._packet_ins: deque[_Kept] = deque(maxlen=_CAUSES)
         self.held = 0
         """Bytes of the messages that are kept."""
 
     def give_up(self) -> None:
         """Forget the messages, because their memory is needed; keep the counts."""
-        for latest in self._latest.values():
-            latest.clear()
-        self._causes.clear()
+        self._latest.clear()
+        self._packet_ins.clear()
         self.held = 0
 
     def saw(self, packet_in: Message, now: float) -> None:
         """Keep a PACKET_IN that later decisions may answer."""
-        if len(packet_in.raw) > _MAX_KEPT_LEN:
-            return
-        buffer_id = int.from_bytes(packet_in.raw[HEADER_LEN : HEADER_LEN + 4], "big")
-        self._keep(self._causes, Cause(now, packet_in, buffer_id))
+        if len(packet_in.raw) <= MAX_KEPT_LEN:
+            self._keep(self._packet_ins, _Kept(now, packet_in))
 
-    def decided(self, by: By, message: Message, now: float) -> None:
-        """Keep an order of one side."""
-        self.counts[by][message.name] += 1
-        cause = self._cause_of(message, now)
-        if len(message.raw) > _MAX_KEPT_LEN:
-            message = replace(message, raw=message.raw[:_MAX_KEPT_LEN])
-        self._keep(self._latest[by], SwitchDecision(now, by, message, cause))
+    def decided(self, mirror: str | None, message: Message, now: float) -> None:
+        """Keep an order of a mirror's master, or with None of the backend."""
+        self.counts[By.BACKEND if mirror is None else By.MASTER][message.name] += 1
+        latest = self._latest.setdefault(mirror, deque(maxlen=_KEPT))
+        self._keep(latest, SwitchDecision(now, cut(message), mirror))
 
     def _keep(self, kept: deque[T], one: T) -> None:
         """Append to a deque, which drops its oldest entry if it is full."""
         self.held += one.cost - (kept[0].cost if len(kept) == kept.maxlen else 0)
         kept.append(one)
 
-    def latest(self, by: By) -> Iterable[SwitchDecision]:
-        """Return one side's latest decisions, the oldest first."""
-        return tuple(self._latest[by])
+    def latest(self, mirror: str | None) -> Iterable[SwitchDecision]:
+        """Return the latest decisions of a mirror's master, or of the backend, the oldest first."""
+        return tuple(self._latest.get(mirror, ()))
 
     def plain(self, now: float) -> dict[By, SideEntry]:
         """Return both sides as values for JSON."""
-        latest = {by: [one.plain(now) for one in self._latest[by]] for by in By}
-        return {by: {"counts": dict(self.counts[by]), "latest": latest[by]} for by in By}
-
-    def _cause_of(self, message: Message, now: float) -> Cause | None:
-        buffer_id, data = _about(message)
-        for cause in reversed(self._causes):
-            if buffer_id != _NO_BUFFER and cause.buffer_id == buffer_id:
-                return cause
-            if data and cause.message.raw.endswith(data) and _frame_of(cause.message) == data:
-                return cause
-        latest = self._causes[-1] if self._causes else None
-        is_recent = latest is not None and now - latest.at <= _RECENT and message.kind is not Type.PACKET_OUT
-        return latest if is_recent else None
-
-
-def _frame_of(packet_in: Message) -> bytes:
-    """Return the frame of a PACKET_IN, or no bytes."""
-    body = _body_of(packet_in)
-    return body.frame if isinstance(body, PacketIn) else b""
+        causes = [
+            cause_of(number, kept.at, kept.message, body)
+            for number, kept in enumerate(self._packet_ins)
+            if isinstance(body := _body_of(kept.message), PacketIn)
+        ]
+        found: dict[By, list[SwitchDecision]] = {by: [] for by in By}
+        answered: dict[SwitchDecision, Cause] = {}
+        for mirror, latest in self._latest.items():
+            found[By.BACKEND if mirror is None else By.MASTER] += latest
+            answered |= attributed(latest, causes)
+        entries = {
+            by: [one.plain(now, answered.get(one)) for one in sorted(found[by], key=lambda one: one.at)] for by in By
+        }
+        return {by: {"counts": dict(self.counts[by]), "latest": entries[by]} for by in By}
 
 
-def _about(message: Message) -> tuple[int, bytes]:
-    """Return the buffer id or the frame to which an order refers, without decoding the whole of each order."""
-    body = message.body
-    if message.kind is Type.PACKET_OUT and (parts := _parts_of(message.version, body)) is not None:
-        return parts[0], parts[3]
-    if message.kind is Type.FLOW_MOD:
-        at = _V10_BUFFER_AT if message.version == V10 else _BUFFER_AT
-        return int.from_bytes(body[at : at + 4], "big") if len(body) >= at + 4 else _NO_BUFFER, b""
-    return _NO_BUFFER, b""
+def attributed(decisions: Iterable[SwitchDecision], causes: Iterable[Cause]) -> dict[SwitchDecision, Cause]:
+    """Return which PACKET_INs one side's decisions answer; those that answer none are left out."""
+    attribution, by_order = Attribution(), {}
+    happened: list[tuple[float, Cause | SwitchDecision]] = [(one.at, one) for one in causes]
+    happened += ((one.at, one) for one in decisions)
+    for at, one in sorted(happened, key=lambda one: one[0]):
+        if isinstance(one, Cause):
+            attribution.told(one, at)
+        elif (body := _body_of(one.message)) is not None:
+            order = Order(at, one.message, body)
+            by_order[order] = one
+            attribution.ordered(order)
+    attribution.settle(inf)
+    return {one: order.cause for order, one in by_order.items() if order.cause is not None}
 
 
 def _body_of(message: Message) -> Body | None:
@@ -210,17 +195,3 @@ def _flow_mod(version: int, mod: FlowMod) -> FlowModFields:
         "out_group": None if version == V10 else mod.out_group,
         "flags": mod.flags,
     }
-
-
-def _parts_of(version: int, body: bytes) -> tuple[int, int | None, bytes, bytes] | None:
-    """Return buffer id, port, actions and frame of a PACKET_OUT; None where it is too short."""
-    head = _PACKET_OUT.get(version, _V13_PACKET_OUT)
-    if len(body) < head.size:
-        return None
-    if version == V15:  # the port is in the match (1.5.1 §7.3.6)
-        buffer_id, actions_len, _, match_len = head.unpack_from(body)
-        in_port, at = None, 8 + (match_len + 7) // 8 * 8
-    else:
-        buffer_id, in_port, actions_len = head.unpack_from(body)
-        at = head.size
-    return buffer_id, in_port, body[at : at + actions_len], body[at + actions_len :]

@@ -76,7 +76,7 @@ class SessionListener(Protocol):
     def passed(self, message: Message) -> None:
         """Notice that the master gets a message of the switch, perhaps after it has waited."""
 
-    def withheld(self, message: Message) -> None:
+    def withheld(self, message: Message, reason: WithheldReason) -> None:
         """Notice that the master will not get a message of the switch."""
 
     def took(self, message: Message) -> None:
@@ -194,7 +194,7 @@ class SwitchSession:
     def _withhold(self, message: Message, reason: WithheldReason) -> None:
         self.withheld[f"{message.name}:{reason}"] += 1
         if self.listener is not None:
-            self.listener.withheld(message)
+            self.listener.withheld(message, reason)
 
     def _wait(self, message: Message) -> None:
         """Withhold a message until the master has the switch's features; drop the oldest for it."""
@@ -203,10 +203,10 @@ class SwitchSession:
         self._early.append((message, reason))
         self._early_len += len(message.raw) + _EARLY_COST
         while self._early_len > _MAX_EARLY_LEN:
-            oldest, _ = self._early.popleft()
+            oldest, why = self._early.popleft()
             self._early_len -= len(oldest.raw) + _EARLY_COST
             if self.listener is not None:
-                self.listener.withheld(oldest)
+                self.listener.withheld(oldest, why)
 
     def _pass(self, message: Message) -> None:
         self._queue.put(message.raw)

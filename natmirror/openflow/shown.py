@@ -106,6 +106,8 @@ class DecisionEntry(TypedDict):
     """Seconds since it passed."""
     by: str
     """The side that sent it: ``backend`` or ``master``."""
+    mirror: str | None
+    """The mirror whose master sent it; null for the backend."""
     type: str
     """The message's type; for example ``flow_mod``."""
     xid: int
@@ -125,4 +127,4 @@ class SideEntry(TypedDict):
     counts: dict[str, int]
     """The number of orders, by message type."""
     latest: list[DecisionEntry]
-    """The latest 32 orders, the oldest first."""
+    """The latest 32 orders of the backend, or of each master, the oldest first."""

@@ -45,8 +45,8 @@ class Allowance:
         answering = [thread.answering_seconds for thread in self._threads]
         if now - self._looked_at >= _LOOK_INTERVAL:
             self._look(answering, now)
-        self._left = min(_STORE, self._left + self._share * (now - self._filled_at))
-        self._left -= sum(answering) - sum(self._answering)
+        taken = sum(answering) - sum(self._answering)  # chores too have taken some, while nothing was asked
+        self._left = min(_STORE, self._left + self._share * (now - self._filled_at) - taken)
         self._filled_at, self._answering = now, answering
         return 0.0 if self._left >= 0 else min(-self._left / self._share, _LONGEST_PAUSE)
 

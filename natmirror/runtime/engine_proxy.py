@@ -79,7 +79,10 @@ class EngineProxy:
 
     def found(self, service: str, mirror: str, moment: float) -> Found:
         """Return what was found about a master since a moment of the engine's clock."""
-        found: Found = self._ask(lambda: self._engine.comparisons.since(service, mirror, moment))
+        steps = self._engine.comparisons.steps(service, mirror, moment)
+        found: Found | None = None
+        while found is None:
+            found = self._ask(lambda: next(steps))
         return found
 
     def clients(self, most: int) -> tuple[dict[bytes, bool], bool]:

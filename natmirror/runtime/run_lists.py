@@ -96,7 +96,6 @@ class RunLists:
 
     def verdict(self, arguments: Arguments) -> _Rows[VerdictEntry]:
         """Return the verdicts on masters."""
-        self._check_names(arguments)
         [after] = _position(arguments, int) or [0]
         return self._verdicts_from(arguments, after)
 

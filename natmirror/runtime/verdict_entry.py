@@ -49,12 +49,11 @@ def verdict_entry(
     found: Found,
     twin: Found | None,
     outcome: Outcome,
-    sessions: int,
     clock: Clock,
     *,
     with_messages: bool,
 ) -> VerdictEntry:
-    """Return a verdict. ``sessions``: those that the master has now."""
+    """Return a verdict."""
     window = found.window
     return {
         "service": service,
@@ -72,7 +71,7 @@ def verdict_entry(
         "twin_tables": None if twin is None else _tables(twin),
         "frames": {"walked": window.walked, "alike": window.alike},
         "sessions": {
-            "open": sessions,
+            "open": found.tables.sessions,
             "connections": found.tables.connections,
             "ended": window.sessions_ended,
             "latest_ended": [
@@ -132,7 +131,7 @@ def _differences(
             "counts": one.is_counted,
             "twin_count": one.twin_count,
             "chance": None if one.chance is None else float(f"{one.chance:.2g}"),
-            "where": one.signature.causes.where(found.agreeing),
+            "where": one.signature.where(found.agreed),
             "first_at": clock.show(one.signature.first_at),
             "last_at": clock.show(one.signature.last_at),
             "resolved_at": None if one.signature.resolved_at is None else clock.show(one.signature.resolved_at),

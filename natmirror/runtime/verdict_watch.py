@@ -24,7 +24,7 @@ class VerdictView(NamedTuple):
 
     verdict: Verdict
     summary: str
-    """The answers, the tables, and the first reason, in one line."""
+    """What it rests on, in one line."""
 
 
 @dataclass(slots=True)
@@ -48,10 +48,8 @@ class VerdictWatch:
     def look(self, now: float) -> None:
         """Look at all masters with a verdict. TimeoutError where an engine does not answer."""
         compared = self._verdicts.compared()
-        sessions = self._verdicts.sessions() if compared else {}
         views: dict[Key, VerdictView] = {}
-        for key, mirror in compared.items():
-            found, _, outcome = self._verdicts.judge(key[0], mirror, now - WINDOW, sessions.get(key, 0), Limits())
+        for key, _, found, _, outcome in self._verdicts.judge(compared, now - WINDOW, Limits()):
             views[key] = VerdictView(outcome.verdict, _summary(found, outcome))
             self._follow(key, self._masters.setdefault(key, _Master()), found, outcome, now)
         self._masters = {key: one for key, one in self._masters.items() if key in compared}
@@ -89,11 +87,13 @@ class VerdictWatch:
 
 
 def _summary(found: Found, outcome: Outcome) -> str:
+    """Return the main reason, and how many more there are; for a master that agrees, what that rests on."""
+    if reasons := outcome.reasons:
+        more = len(reasons) - 1
+        return reasons[0] + (f"; and {more} more reason{'' if more == 1 else 's'}" if more else "")
     window, of = found.window, comparable(found)
-    equal = window.results[AnswerResult.EQUAL]
-    parts = [f"{equal} of {of} comparable answers equal" + (f" ({share(equal, of)})" if of else "")]
-    parts += [f"{of} of {total} PACKET_INs comparable"] if (total := sum(window.results.values())) != of else []
-    if window.table_seconds:
-        same = window.table_seconds - window.differing_seconds
-        parts.append(f"tables equal {share(same, window.table_seconds)} of the time")
-    return "; ".join((", ".join(parts), *outcome.reasons[:1]))
+    same = share(window.table_seconds - window.differing_seconds, window.table_seconds)
+    return (
+        f"{window.results[AnswerResult.EQUAL]} of {of} comparable answers equal, {of} of"
+        f" {sum(window.results.values())} PACKET_INs comparable, tables equal {same} of the time"
+    )

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from natmirror.api.values import closest
 from natmirror.events.event import read_time
 from natmirror.openflow.comparison.merging import merge
 from natmirror.openflow.comparison.shown import VerdictEntry
@@ -43,43 +44,38 @@ class Verdicts:
         clock, since = Clock(time.time(), time.monotonic()), arguments.get("since")
         moment = clock.monotonic - WINDOW if since is None else clock.to_monotonic(read_time(since))
         limits = Limits(arguments.get("at_least") or AT_LEAST, arguments.get("fail_below") or 100.0)
-        sessions = self.sessions()
-        for (service, name), mirror in wanted.items():
-            found, twin, outcome = self.judge(service, mirror, moment, sessions.get((service, name), 0), limits)
+        for (service, _), mirror, found, twin, outcome in self.judge(wanted, moment, limits):
             yield verdict_entry(
-                *(service, mirror, found, twin, outcome, sessions.get((service, name), 0), clock),
-                with_messages=bool(arguments.get("messages")),
+                *(service, mirror, found, twin, outcome, clock), with_messages=bool(arguments.get("messages"))
             )
 
     def judge(
-        self, service: str, mirror: Mirror, moment: float, sessions: int, limits: Limits
-    ) -> tuple[Found, Found | None, Outcome]:
-        """Return what was found since a moment of the engines' clock about a master and its twin, and the verdict.
-        ``sessions``: those that it has now."""
-        found = self._found(service, mirror.name, moment)
-        twin = None if mirror.twin is None else self._found(service, mirror.twin, moment)
-        return found, twin, judge(found, twin, sessions, limits)
+        self, wanted: Mapping[Key, Mirror], moment: float, limits: Limits
+    ) -> Iterator[tuple[Key, Mirror, Found, Found | None, Outcome]]:
+        """Yield what was found since a moment of the engines' clock about each of these masters and its twin, and the
+        verdict."""
+        known: dict[Key, Found] = {}
 
-    def sessions(self) -> dict[Key, int]:
-        """Return the open sessions of each mirror."""
-        counts: dict[Key, int] = {}
-        for engine in self._engines:
-            for mirror in engine.snapshot()["mirrors"]:
-                key = mirror["service"], mirror["name"]
-                counts[key] = counts.get(key, 0) + mirror["legs"]
-        return counts
+        def find(service: str, mirror: str) -> Found:
+            if (service, mirror) not in known:
+                parts = [engine.found(service, mirror, moment) for engine in self._engines]
+                known[service, mirror] = merge(parts)
+            return known[service, mirror]
 
-    def _found(self, service: str, mirror: str, moment: float) -> Found:
-        return merge([engine.found(service, mirror, moment) for engine in self._engines])
+        for (service, name), mirror in wanted.items():
+            found, twin = find(service, name), None if mirror.twin is None else find(service, mirror.twin)
+            yield (service, name), mirror, found, twin, judge(found, twin, limits)
 
     def _wanted(self, service: str | None, mirror: str | None) -> dict[Key, Mirror]:
         compared = self.compared()
         wanted = {key: one for key, one in compared.items() if service in (None, key[0]) and mirror in (None, key[1])}
-        if mirror is not None and not wanted:
-            others = ", ".join("/".join(key) for key in compared) or "no mirror"
-            name = mirror if service is None else f"{service}/{mirror}"
-            raise ValueError(
-                f"mirror {name:.70} is not compared with production: write verdict: on below it in the rules (now"
-                f" {others} has it)"
-            )
-        return wanted
+        if wanted or (service is None and mirror is None):
+            return wanted
+        mirrors = [(one.name, other.name) for one in self._rules().services for other in one.mirrors]
+        name = "/".join(word for word in (service, mirror) if word is not None)
+        if not any(service in (None, one) and mirror in (None, other) for one, other in mirrors):
+            known = ["/".join(key) if service is not None else key[1] for key in compared]
+            raise ValueError(f"there is no mirror {name:.70}: {closest(name, known)}")
+        others = f"; compared are {', '.join('/'.join(key) for key in compared)}" if compared else ""
+        text = f"mirror {name:.70} is not compared with production: write verdict: on below it in the rules"
+        raise ValueError(text + others)

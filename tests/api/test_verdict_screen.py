@@ -41,7 +41,7 @@ def test_a_difference_has_an_example_of_both_sides() -> None:
     lines = shown(verdict_answer())
     at = lines.index("  50 x a rule is missing, all where arp; twin 0 x")
     assert lines[at + 2 : at + 6] == [
-        "       switch      10.10.0.11, datapath 1: PACKET_IN in_port=3,arp,dl_src=de:83:16:0f:12:7f,"
+        "       switch      10.10.0.11, datapath 1: packet_in in_port=3,arp,dl_src=de:83:16:0f:12:7f,"
         "dl_dst=da:ae:b3:9e:9e:fa,arp_spa=10.0.0.1,arp_tpa=10.0.0.2,arp_op=1",
         f"       production  add {RULE}",
         "       production  frame output:2",

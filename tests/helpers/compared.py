@@ -47,7 +47,7 @@ def sums(now: float = 0.0) -> MasterSums:
 
 
 def equal(at: float = 0.0, fields: Mapping[str, int] | None = None, lag: float | None = 0.001) -> ComparedAnswer:
-    return ComparedAnswer(at, AnswerResult.EQUAL, fields=fields, lag=lag)
+    return ComparedAnswer(at, AnswerResult.EQUAL, fields=fields, lag=lag, has_rules=True)
 
 
 def differs(
@@ -79,7 +79,8 @@ def answer(switch: SwitchResults, *answers: ComparedAnswer, times: int = 1) -> N
 
 
 def agree(switch: SwitchResults, count: int, *, at: float = 0.0, fields: Mapping[str, int] | None = None) -> None:
-    """Report equal answers, and that the tables are equal."""
+    """Report equal answers of a session, and that the tables are equal."""
+    switch.has_session = True
     answer(switch, equal(at, fields), times=count)
     switch.compared_tables(tables(at))
 
@@ -105,21 +106,16 @@ services:
 
 
 class ComparingEngine:
-    """What Verdicts asks of an engine: the sums of the masters of RULES, each of which has some sessions."""
+    """What Verdicts asks of an engine: the sums of the masters of RULES."""
 
-    def __init__(self, sessions: int = 1) -> None:
-        self.sessions = sessions
+    def __init__(self) -> None:
         self.comparisons = Comparisons(Budget())
 
     def of(self, mirror: str, now: float = 0.0) -> MasterSums:
         return self.comparisons.of_master("openflow", mirror, now)
 
     def found(self, service: str, mirror: str, moment: float) -> Found:
-        return self.comparisons.since(service, mirror, moment)
-
-    def snapshot(self) -> Any:
-        names = ("candidate", "same", "audit")
-        return {"mirrors": [{"service": "openflow", "name": name, "legs": self.sessions} for name in names]}
+        return next(one for one in self.comparisons.steps(service, mirror, moment) if one is not None)
 
 
 def verdicts(*engines: ComparingEngine) -> Verdicts:

@@ -258,7 +258,7 @@ class Scene:
         self.settle()
 
     def switch(self, message: Message, *, told: Iterable[str] | None = None) -> Message:
-        """Have the switch send a message, of which mirrors are told, by default all."""
+        """Have the switch send a message, which mirrors get, by default all."""
         self.judge.from_switch(message, self.now)
         for name in self.found if told is None else told:
             self.judge.told(name, message, self.now)

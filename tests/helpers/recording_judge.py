@@ -67,7 +67,7 @@ class RecordingJudge:
     def told(self, mirror: str, message: Message, now: float) -> None:
         self._message("told", message, mirror)
 
-    def withheld(self, mirror: str, message: Message, now: float) -> None:
+    def withheld(self, mirror: str, message: Message, now: float, *, is_wanted: bool) -> None:
         self._message("withheld", message, mirror)
 
     def from_master(self, mirror: str, message: Message, now: float) -> None:

@@ -45,7 +45,8 @@ def messages(version: int = V13) -> list[tuple[str, bytes]]:
 
 def evidence(now: float, sent: list[tuple[str, bytes]] | None = None) -> Evidence:
     return Evidence(
-        "in_port=3,arp,dl_src=de:83:16:0f:12:7f,dl_dst=da:ae:b3:9e:9e:fa,arp_spa=10.0.0.1,arp_tpa=10.0.0.2,arp_op=1",
+        "packet_in in_port=3,arp,dl_src=de:83:16:0f:12:7f,dl_dst=da:ae:b3:9e:9e:fa,arp_spa=10.0.0.1,arp_tpa=10.0.0.2,"
+        "arp_op=1",
         (f"add {RULE}", "frame output:2"),
         ("frame output:2",),
         tuple((who, now, parse(raw)) for who, raw in (messages() if sent is None else sent)),
@@ -60,6 +61,7 @@ def verdict_answer(change: Callable[[ComparingEngine, float], None] | None = Non
     switch.datapath_id = 1
     twin = engine.of("same", now - 100).of_switch(CLIENT)
     for one, count in ((switch, 254), (twin, 310)):
+        one.has_session = True
         answer(one, equal(now - 50, IP), times=count)
         one.compared_tables(tables(now - 50, 100.0))
         one.walked(60, 64)

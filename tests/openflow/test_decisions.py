@@ -82,9 +82,9 @@ def test_the_fields_of_a_packet_out(version: int) -> None:
 def test_orders_and_their_causes_have_a_line(version: int) -> None:
     decisions = Decisions()
     decisions.saw(parse(packet_in(version, frame=b"frame")), 0.0)
-    decisions.decided(By.BACKEND, parse(flow_mod(version)), 0.5)
-    decisions.decided(By.BACKEND, parse(packet_out(version)[:20]), 0.5)
-    entry, cut = (one.plain(1.0) for one in decisions.latest(By.BACKEND))
+    decisions.decided(None, parse(flow_mod(version)), 0.5)
+    decisions.decided(None, parse(packet_out(version)[:20]), 0.5)
+    entry, cut = decisions.plain(1.0)[By.BACKEND]["latest"]
     head = "add cookie=0xc00c1e, " + ("" if version == V10 else "table=4, ")
     assert entry["text"] == f"{head}idle_timeout=5, hard_timeout=6, priority=7,in_port=1 actions=output:3"
     assert entry["cause"] == {
@@ -95,6 +95,12 @@ def test_orders_and_their_causes_have_a_line(version: int) -> None:
     assert (cut["text"], cut["fields"]) == (None, None)
 
 
+def causes(decisions: Decisions, by: By) -> list[float | None]:
+    """Return when the PACKET_INs passed that one side's decisions answer."""
+    entries = decisions.plain(10.0)[by]["latest"]
+    return [None if one["cause"] is None else 10.0 - one["cause"]["age_seconds"] for one in entries]
+
+
 @everywhere
 def test_an_order_answers_the_packet_in_with_its_frame_or_buffer(version: int) -> None:
     decisions = Decisions()
@@ -102,34 +108,46 @@ def test_an_order_answers_the_packet_in_with_its_frame_or_buffer(version: int) -
         decisions.saw(parse(packet_in(version, frame=frame)), float(place))
     buffered = packet_in(version, frame=b"buffered")
     decisions.saw(parse(buffered[:8] + b"\0\0\0\x09" + buffered[12:]), 3.0)
-    for by in By:
+    for mirror in (None, "m1"):
         for raw in (
             packet_out(version, data=b"second"),
             packet_out(version, data=b"never seen"),
             packet_out(version, buffer_id=9, data=b""),
             flow_mod(version, buffer_id=9),
-            flow_mod(version),  # the latest, since it is recent
         ):
-            decisions.decided(by, parse(raw), 3.5)
-        causes = [None if one.cause is None else one.cause.at for one in decisions.latest(by)]
-        assert causes == [1.0, None, 3.0, 3.0, 3.0]
+            decisions.decided(mirror, parse(raw), 3.5)
+        decisions.decided(mirror, parse(flow_mod(version)), 4.0)  # the oldest that it covers
+    for by in By:
+        assert causes(decisions, by) == [1.0, None, 3.0, 3.0, 0.0]
         assert decisions.counts[by] == {"packet_out": 3, "flow_mod": 2}
-    decisions.decided(By.MASTER, parse(flow_mod(version)), 9.0)
-    *_, latest = decisions.latest(By.MASTER)
-    assert latest.cause is None
-    fields = cast("FlowModFields", latest.plain(0.0)["fields"])
-    assert fields["command"] == "add"
+    decisions.decided("m1", parse(flow_mod(version)), 9.5)
+    (*_, latest) = decisions.plain(10.0)[By.MASTER]["latest"]
+    assert latest["cause"] is None
+    assert cast("FlowModFields", latest["fields"])["command"] == "add"
+
+
+def test_each_master_answers_alone() -> None:
+    decisions = Decisions()
+    decisions.saw(parse(packet_in(V13, frame=b"first")), 1.0)
+    decisions.saw(parse(packet_in(V13, frame=b"first")), 2.0)
+    for at, mirror in ((3.0, "m1"), (3.1, "m2"), (3.2, "m1")):
+        decisions.decided(mirror, parse(packet_out(V13, data=b"first")), at)
+    entries = decisions.plain(10.0)[By.MASTER]["latest"]
+    assert [(one["by"], one["mirror"]) for one in entries] == [("master", "m1"), ("master", "m2"), ("master", "m1")]
+    assert causes(decisions, By.MASTER) == [1.0, 1.0, 2.0]
 
 
 def test_only_the_latest_decisions_are_kept() -> None:
     decisions = Decisions()
     for place in range(1000):
         decisions.saw(parse(packet_in(V13)), float(place))
-        decisions.decided(By.BACKEND, parse(flow_mod(V13)), float(place))
-    latest = list(decisions.latest(By.BACKEND))
+        decisions.decided(None, parse(flow_mod(V13)), float(place))
+    latest = list(decisions.latest(None))
     assert [one.at for one in latest] == [float(place) for place in range(968, 1000)]
     assert decisions.counts[By.BACKEND]["flow_mod"] == 1000
-    assert len(decisions._causes) == 64
+    assert len(decisions._packet_ins) == 64
+    decisions.give_up()
+    assert (decisions.held, decisions.latest(None)) == (0, ())
 
 
 @pytest.mark.parametrize("length", [*range(0, 80)])
@@ -141,9 +159,9 @@ def test_a_cut_message_keeps_the_fields_that_are_there(version: int, length: int
         text_of(message)
         decisions = Decisions()
         decisions.saw(message, 0.0)
-        decisions.decided(By.MASTER, message, 0.0)
-        (decision,) = decisions.latest(By.MASTER)
-        assert decision.plain(0.0)["type"] == message.name
+        decisions.decided("m1", message, 0.0)
+        (entry,) = decisions.plain(0.0)[By.MASTER]["latest"]
+        assert entry["type"] == message.name
 
 
 kinds = st.sampled_from([Type.FLOW_MOD, Type.PACKET_OUT, Type.PACKET_IN, Type.BARRIER_REQUEST])
@@ -156,4 +174,5 @@ def test_any_bytes_raise_no_error(version: int, kind: Type, body: bytes) -> None
     text_of(message)
     decisions = Decisions()
     decisions.saw(message, 0.0)
-    decisions.decided(By.BACKEND, message, 0.0)
+    decisions.decided(None, message, 0.0)
+    decisions.plain(0.0)

@@ -78,3 +78,13 @@ def test_a_long_answer_is_made_up_for_step_by_step() -> None:
 
 def test_without_threads_nothing_waits() -> None:
     assert Allowance([]).pause(100.0) == 0
+
+
+def test_what_chores_took_while_nothing_was_asked_does_not_keep_the_next_answer_waiting() -> None:
+    threads = [Thread()]
+    allowance = Allowance(threads)
+    allowance.pause(100.0)
+    for _ in range(60):
+        threads[0].answering_seconds += SLICE  # once a second
+        threads[0].busy_seconds += 0.1
+    assert allowance.pause(160.0) == 0

@@ -34,9 +34,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "monotonic", lambda: NOW)
 
 
-def compared(sessions: int = 1, at: float = NOW - 60) -> ComparingEngine:
+def compared(at: float = NOW - 60) -> ComparingEngine:
     """Return an engine in which candidate and twin have agreed 60 s ago."""
-    made = ComparingEngine(sessions)
+    made = ComparingEngine()
     for mirror in ("candidate", "same"):
         agree(made.of(mirror, at).of_switch("10.10.0.11:40001"), 200, at=at, fields=IP)
     return made
@@ -64,10 +64,28 @@ def test_a_filter_chooses_one() -> None:
     assert len(shown(compared(), service="openflow")) == 2
 
 
-@pytest.mark.parametrize("mirror", ["audit", "nothing"])
-def test_a_mirror_without_the_key_is_refused_with_its_name(mirror: str) -> None:
-    with pytest.raises(ValueError, match=rf"mirror openflow/{mirror} is not compared.*verdict: on.*openflow/same"):
-        shown(compared(), service="openflow", mirror=mirror)
+def test_a_mirror_without_the_key_is_refused_with_its_name() -> None:
+    with pytest.raises(
+        ValueError,
+        match=r"mirror openflow/audit is not compared.*verdict: on.*compared are openflow/candidate, openflow/same",
+    ):
+        shown(compared(), service="openflow", mirror="audit")
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        (
+            {"service": "openflow", "mirror": "candidat"},
+            "there is no mirror openflow/candidat: did you mean",
+        ),
+        ({"mirror": "zzz"}, "there is no mirror zzz: there are candidate, same"),
+        ({"service": "zzz"}, "there is no mirror zzz: there are openflow/candidate, openflow/same"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_those_that_there_are(names: dict[str, str], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        shown(compared(), **names)
 
 
 def test_without_a_moment_it_is_about_the_last_hour() -> None:

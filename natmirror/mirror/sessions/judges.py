@@ -28,7 +28,7 @@ from natmirror.openflow.messages import Message
 from natmirror.openflow.session import SwitchSession
 from natmirror.openflow.tables.model import Model
 from natmirror.openflow.tables.state import NotFollowed
-from natmirror.reasons import EndReason
+from natmirror.reasons import EndReason, WithheldReason
 from natmirror.rules import Mirror
 
 _SHORTEST_PAUSE = 0.001  # seconds until a judge works again
@@ -70,8 +70,9 @@ class _JudgedSession:
     def passed(self, message: Message) -> None:
         self._report(Judge.told, message)
 
-    def withheld(self, message: Message) -> None:
-        self._report(Judge.withheld, message)
+    def withheld(self, message: Message, reason: WithheldReason) -> None:
+        is_wanted = reason is not WithheldReason.NOT_WANTED
+        self._report(partial(Judge.withheld, is_wanted=is_wanted), message)
 
     def took(self, message: Message) -> None:
         self._report(Judge.from_master, message)
@@ -177,7 +178,11 @@ class Judges:
         """Report that a master without an open session does not get a message of the switch."""
         judged, name = master.connection.judged, master.mirror.name
         if judged is not None and name in judged.collectors:
-            self.report(master.connection, lambda judge, now: judge.withheld(name, message, now), len(message.raw))
+            self.report(
+                master.connection,
+                lambda judge, now: judge.withheld(name, message, now, is_wanted=True),
+                len(message.raw),
+            )
 
     def heard(self, master: MasterSession) -> None:
         """Report a session's beginning, if these are the first bytes of its master."""
@@ -186,7 +191,7 @@ class Judges:
             return
         session.has_joined = True
         rule, connection = self._rule_of(master), master.connection
-        judged, name, datapath = session.judged, master.mirror.name, connection.datapath
+        judged, name = session.judged, master.mirror.name
         if rule is None or judged is None or connection.judged is not judged:
             return
         if name not in judged.collectors:
@@ -194,15 +199,28 @@ class Judges:
             judged.collectors[name] = sums.of_switch(show(connection.client))
             self._collecting[master.service_name, name] += 1
         collector = judged.collectors[name]
+        collector.has_session = True
         if judged.why_stopped is not None:
             self._report_stopped(collector, judged.why_stopped)
-        collector.datapath_id = None if datapath is None else datapath.identity.datapath_id
+        self.switch_known(connection)
         self.report(connection, lambda judge, now: judge.joined(name, collector, now, warm_up=rule.warm_up))
+
+    def switch_known(self, connection: Connection) -> None:
+        """Note the switch's datapath id, if it is known, for what is found out about it."""
+        if connection.judged is not None and connection.datapath is not None:
+            for collector in connection.judged.collectors.values():
+                collector.datapath_id = connection.datapath.identity.datapath_id
 
     def leg_ended(self, master: MasterSession, reason: EndReason) -> None:
         """Note why a session's leg has ended; session_ended() reports it, after the rest of the master's bytes."""
         if (session := self._sessions.get(master.number)) is not None:
             session.end = reason, not master.connection.has_ended
+            self._note_end(session)
+
+    def _note_end(self, session: _JudgedSession) -> None:
+        """Note for what is found out that the master has no session now."""
+        if session.judged is not None and (collector := session.judged.collectors.get(session.name)) is not None:
+            collector.has_session = False
 
     def session_ended(self, connection: Connection, number: int) -> None:
         """Report the end of a session, after all bytes of its master."""
@@ -308,7 +326,8 @@ class Judges:
 
     def forget_session(self, number: int) -> None:
         """Forget a session whose end is not reported, because entries of the read queue are lost."""
-        self._sessions.pop(number, None)
+        if (session := self._sessions.pop(number, None)) is not None:
+            self._note_end(session)
 
     # Rules
 

@@ -16,7 +16,6 @@ from natmirror.mirror.sessions.session_states import IS_OPEN, SessionEvent
 from natmirror.mirror.sessions.totals import SessionTotals
 from natmirror.mirror.timers import TimerKind, Timers
 from natmirror.openflow.datapath import Datapath
-from natmirror.openflow.decisions import By
 from natmirror.openflow.directory import Directory
 from natmirror.openflow.framer import Broken
 from natmirror.openflow.messages import Message, Type
@@ -140,7 +139,7 @@ class Relay:
             if message.kind is Type.ECHO_REQUEST and connection.echo_asked_at is None:
                 connection.echo_asked_at = now
             if message.kind in ORDERS:
-                connection.decisions.decided(By.BACKEND, message, now)
+                connection.decisions.decided(None, message, now)
             self._judges.from_controller(connection, message)
             yield
         yield from self._switch_known(connection, now)
@@ -154,6 +153,7 @@ class Relay:
         is_another = connection.datapath is not None and connection.datapath.identity != datapath.identity
         connection.datapath = datapath
         self._directory.set_switch(connection.name, datapath)
+        self._judges.switch_known(connection)
         if is_another:  # the connection's earlier switch was wrong
             yield from self._end_all(connection, EndReason.ANOTHER_SWITCH)
         for master in connection.masters:
@@ -249,7 +249,7 @@ class Relay:
         try:
             for message in session.from_master(data, now):
                 if message is not None and message.kind in ORDERS:
-                    master.connection.decisions.decided(By.MASTER, message, now)
+                    master.connection.decisions.decided(master.mirror.name, message, now)
                     if master.mirror.record is not None:
                         self._open_sessions.keep_order(master, message)
                 yield

@@ -9,6 +9,7 @@ made at about the same time, for whatever PACKET_IN, is not missing. Only what i
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
 from math import inf
 
 from natmirror.openflow.comparison.attribution import BURST, HORIZON, MAX_CAUSES, Order
@@ -24,6 +25,7 @@ _QUIET = 2 * BURST  # seconds without an order after which an answer is complete
 _BOTH_ANSWERED = PATIENCE + 1.0  # seconds after which two answers differ
 _MAX_EFFECTS = 32  # of one side's answer
 _COST = 700  # bytes that Python needs for a comparison besides its effects
+_MAX_CHECKS = 8 * MAX_CAUSES
 _PER_STEP = 8  # comparisons that are looked at in one step
 
 HasGiven = Callable[[Effect], bool]
@@ -39,6 +41,8 @@ class Answer:
     last_at: float = -inf
     is_whole: bool = True
     """Whether all its effects are kept."""
+    elsewhere: list[Effect] = field(default_factory=list)
+    """Effects of the other side that this side has had for another PACKET_IN, or for none."""
 
     def add(self, effect: Effect) -> bool:
         """Add an effect; return False if there are too many."""
@@ -62,6 +66,8 @@ class _Comparison:
     is_reported: bool = False
     is_different: bool = False
     """Whether a difference was reported."""
+    is_equal: bool = False
+    """Whether it was reported that nothing differs."""
     theirs: Answer = field(default_factory=Answer)
     """Production's."""
     mine: Answer = field(default_factory=Answer)
@@ -70,7 +76,7 @@ class _Comparison:
     @property
     def left(self) -> tuple[list[Effect], list[Effect]]:
         """The effects that change something and that only one side has."""
-        theirs, mine = unmatched(self.theirs.effects, self.mine.effects)
+        theirs, mine = unmatched(self.theirs.effects + self.theirs.elsewhere, self.mine.effects + self.mine.elsewhere)
         return without_idle(theirs), without_idle(mine)
 
 
@@ -96,14 +102,16 @@ class AnswerComparison:
         self._mirror_has = mirror_has
         self._on_left = on_left
         self._open: OrderedDict[int, _Comparison] = OrderedDict()
-        self._next_at = inf
+        self._untold: OrderedDict[int, _Comparison] = OrderedDict()
+        self._checks: list[tuple[float, int]] = []
+        """A heap of the times at which comparisons are checked, by their numbers; some are out of date."""
 
     # What happens
 
     def saw(self, cause: Cause) -> None:
         """Notice a PACKET_IN that the master may get."""
         one = _Comparison(cause, cause.at + HORIZON)
-        self._open[cause.number] = one
+        self._open[cause.number] = self._untold[cause.number] = one
         self.held += _COST
         self._check_at(one, one.check_at)
         if len(self._open) > MAX_CAUSES:
@@ -119,21 +127,20 @@ class AnswerComparison:
 
     def find_untold(self, key: BytesKey) -> Cause | None:
         """Return the oldest PACKET_IN with these bytes that the master has not got."""
-        for one in self._open.values():
-            if one.cause.message_key == key and one.told_at is None and not one.is_reported:
+        for one in self._untold.values():
+            if one.cause.message_key == key:
                 return one.cause
         return None
 
     def told(self, cause: Cause, now: float, why_not: NotComparable | None) -> None:
         """Notice that the master gets a PACKET_IN."""
-        one = self._open.get(cause.number)
-        if one is None or one.is_reported:
+        one = self._untold.pop(cause.number, None)
+        if one is None:
             return
         one.told_at = now
         if why_not is not None:
             self._report(one, AnswerResult.NOT_COMPARABLE, why_not)
-        one.check_at = now + (HORIZON if one.is_reported else PATIENCE)
-        self._check_at(one, one.check_at)
+        self._check_at(one, now + (HORIZON if one.is_reported else PATIENCE))
 
     def ordered(self, cause: Cause, effect: Effect, *, is_mirror: bool) -> None:
         """Notice an order that answers a PACKET_IN."""
@@ -142,8 +149,8 @@ class AnswerComparison:
             return
         if (one.mine if is_mirror else one.theirs).add(effect):
             self.held += effect.cost
-        if not one.is_reported:
-            self._check_at(one, min(one.check_at, effect.order.at + _QUIET))
+        if not one.is_reported and effect.order.at + _QUIET < one.check_at:
+            self._check_at(one, effect.order.at + _QUIET)
 
     def refused(self, order: Order) -> None:
         """Take back an order that the switch has refused, or would have."""
@@ -175,24 +182,27 @@ class AnswerComparison:
 
     def next_deadline(self) -> float:
         """Return when settle() has something to do."""
-        return self._next_at
+        return self._checks[0][0] if self._checks else inf
 
     def settle(self, now: float) -> Steps[None]:
         """Report what is certain."""
-        if now < self._next_at:
-            return
-        self._next_at = inf
-        for count, one in enumerate(list(self._open.values()), 1):
-            if now >= one.check_at and one.cause.number in self._open:
-                yield from self._check(one, now)
-            if one.cause.number in self._open:
-                self._next_at = min(self._next_at, one.check_at)
+        count = 0
+        while self._checks and now >= self._checks[0][0]:
+            at, number = heappop(self._checks)
+            one = self._open.get(number)
+            if one is None or one.check_at != at:
+                continue
+            yield from self._check(one, now)
+            count += 1
             if not count % _PER_STEP:
                 yield
 
     def _check_at(self, one: _Comparison, at: float) -> None:
         one.check_at = at
-        self._next_at = min(self._next_at, at)
+        heappush(self._checks, (at, one.cause.number))
+        if len(self._checks) > _MAX_CHECKS:
+            self._checks = [(other.check_at, number) for number, other in self._open.items()]
+            heapify(self._checks)
 
     def _check(self, one: _Comparison, now: float) -> Steps[None]:
         if one.is_reported:
@@ -213,11 +223,11 @@ class AnswerComparison:
             if now >= due_at:
                 self._report_equal(one)
             else:
-                one.check_at = due_at
+                self._check_at(one, due_at)
             return
         due_at = one.told_at + (_BOTH_ANSWERED if have_both else HORIZON)
         if now < due_at:
-            one.check_at = due_at
+            self._check_at(one, due_at)
             return
         yield from self._borrow(one, theirs, mine)
         if not one.is_reported:
@@ -230,8 +240,7 @@ class AnswerComparison:
             (mine, one.theirs, self._production_has),
         ):
             for effect in [effect for effect in wanted if has_given(effect)]:
-                answer.effects.append(effect)
-                self.held += effect.cost
+                answer.elsewhere.append(effect)
         frames, others = ([effect for effect in effects if effect.sent is not None] for effects in (theirs, mine))
         for count, other in enumerate(list(self._open.values()), 1):
             if not frames and not others:
@@ -245,7 +254,7 @@ class AnswerComparison:
 
     def _end(self, one: _Comparison) -> None:
         """Forget a comparison; orders that came after its report, and that only one side has, answer nothing."""
-        if not one.is_different and one.told_at is not None:
+        if one.is_equal:
             theirs, mine = one.left
             for effects, is_mirror in ((theirs, False), (mine, True)):
                 for effect in effects:
@@ -260,14 +269,17 @@ class AnswerComparison:
     def _forget(self, one: _Comparison) -> None:
         if self._open.pop(one.cause.number, None) is None:
             return
+        self._untold.pop(one.cause.number, None)
         self.held -= _COST + sum(effect.cost for effect in (*one.theirs.effects, *one.mine.effects))
         if not self._open:
             self.held = 0
+            self._checks.clear()
 
     # Reports
 
     def _report_equal(self, one: _Comparison) -> None:
         assert one.told_at is not None
+        one.is_equal = True
         is_late = one.mine.effects and one.mine.first_at - one.told_at > PATIENCE
         self._report(one, AnswerResult.LATE if is_late else AnswerResult.EQUAL)
 
@@ -281,7 +293,7 @@ class AnswerComparison:
         shown = evidence(one.cause, one.theirs.effects, one.mine.effects)
         found = tuple(dict.fromkeys(one.difference for one in differences(theirs, mine)))
         result = AnswerResult.DIFFERS
-        if not one.mine.effects:
+        if one.mine.last_at == -inf:
             found, result = (NO_ANSWER,), AnswerResult.UNANSWERED
         self._send(one, ComparedAnswer(one.cause.at, result, None, found, one.cause.fields, _lag(one), shown))
 
@@ -289,11 +301,14 @@ class AnswerComparison:
         if result is AnswerResult.EQUAL and one.mine.effects:
             self.agreed_at = one.cause.at
         lag = None if why_not is not None else _lag(one)
-        self._send(one, ComparedAnswer(one.cause.at, result, why_not, (), one.cause.fields, lag))
+        has_rules = any(effect.sent is None for effect in one.theirs.effects)
+        self._send(one, ComparedAnswer(one.cause.at, result, why_not, (), one.cause.fields, lag, has_rules=has_rules))
 
     def _send(self, one: _Comparison, compared: ComparedAnswer) -> None:
         one.is_reported = True
-        one.check_at = one.cause.at + HORIZON if one.told_at is None else one.told_at + HORIZON
+        self._untold.pop(one.cause.number, None)
+        if one.cause.number in self._open:
+            self._check_at(one, (one.cause.at if one.told_at is None else one.told_at) + HORIZON)
         self.collector.answered(compared)
 
 

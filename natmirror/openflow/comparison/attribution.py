@@ -24,7 +24,6 @@ from natmirror.openflow.bodies.values import Body, FlowMod, PacketOut
 from natmirror.openflow.comparison.causes import (
     Cause,
     follows_from,
-    has_frame_of,
     has_port_of,
     is_covered,
     key_of,
@@ -51,7 +50,7 @@ class Order:
     message: Message
     body: Body
     done: Done | None = None
-    """What it has changed; None where nobody has followed it."""
+    """What it has changed; None where it was not followed."""
     cause: Cause | None = None
     """The PACKET_IN that it answers; None if it answers none, or while it waits."""
     is_refused: bool = False
@@ -101,7 +100,9 @@ class Attribution:
     """The attribution of one side's orders."""
 
     def __init__(self) -> None:
-        self._known: deque[_Known] = deque(maxlen=MAX_CAUSES)
+        self.held = 0
+        """Bytes of the PACKET_INs that are known."""
+        self._known: deque[_Known] = deque()
         self._waiting: deque[_Waiting] = deque()
         self._count = 0
 
@@ -110,11 +111,13 @@ class Attribution:
         self._forget_old(now)
         self._known.append(_Known(cause, now, self._count))
         self._count += 1
+        self.held += cause.cost
+        if len(self._known) > MAX_CAUSES:
+            self._forget_oldest()
 
     def ordered(self, order: Order) -> list[Order]:
         """Take an order. Return the orders whose causes are settled now, in the order in which they came."""
         settled = self.settle(order.at)
-        self._forget_old(order.at)
         body = order.body
         if isinstance(body, PacketOut):
             known = self._of_packet_out(body)
@@ -138,6 +141,7 @@ class Attribution:
         settled = []
         while self._waiting and now >= self._waiting[0].order.at + BURST:
             settled.append(self._settle_alone(self._waiting.popleft()))
+        self._forget_old(now)
         return settled
 
     def next_deadline(self) -> float | None:
@@ -154,11 +158,15 @@ class Attribution:
         waiting = list(self.waiting)
         self._waiting.clear()
         self._known.clear()
+        self.held = 0
         return waiting
 
     def _forget_old(self, now: float) -> None:
         while self._known and now - self._known[0].at > HORIZON + BURST:
-            self._known.popleft()
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        self.held -= self._known.popleft().cause.cost
 
     @staticmethod
     def _give(order: Order, known: _Known) -> Order:
@@ -169,8 +177,11 @@ class Attribution:
     # PACKET_OUTs
 
     def _of_packet_out(self, body: PacketOut) -> _Known | None:
-        key = key_of(body.frame)
-        alike = [one for one in self._known if has_frame_of(one.cause, body, key)]
+        key, alike = key_of(body.frame), []
+        if body.buffer_id != NO_BUFFER:
+            alike = [one for one in self._known if one.cause.packet_in.buffer_id == body.buffer_id]
+        elif body.frame:
+            alike = [one for one in self._known if one.cause.frame_key == key]
         if not alike and body.frame:
             fields = frame_fields(body.frame, body.in_port)
             alike = [one for one in self._known if follows_from(one.cause, fields)]

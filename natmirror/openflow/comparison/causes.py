@@ -13,7 +13,7 @@ from natmirror.openflow.tables.packed import PackedFrame, PackedMatch, pack_fram
 MAX_KEPT_LEN = 2048
 """Bytes of a message that are kept; the rest is cut off."""
 _HEADERS_LEN = 256  # bytes of a frame that are kept to show it
-_MAX_PAST = 512  # frames
+_MAX_PAST, _PAST_COST = 256, 250  # frames, and the bytes that Python needs for each
 _COST = 3500  # bytes that Python needs for a cause besides its message
 _SWAPPED = {
     **{"eth_src": "eth_dst", "ipv4_src": "ipv4_dst", "ipv6_src": "ipv6_dst", "tcp_src": "tcp_dst"},
@@ -43,8 +43,14 @@ class Cause:
     """The frame's fields, and those that the switch says, such as ``metadata``."""
     there: PackedFrame
     """The same, packed."""
-    back: PackedFrame
-    """The fields of a frame on the way back."""
+    _back: PackedFrame | None = None
+
+    @property
+    def back(self) -> PackedFrame:
+        """The fields of a frame on the way back, packed."""
+        if self._back is None:
+            self._back = pack_frame(way_back(self.fields))
+        return self._back
 
     @property
     def cost(self) -> int:
@@ -82,7 +88,6 @@ def cause_of(number: int, at: float, message: Message, packet_in: PacketIn) -> C
         key,
         fields,
         pack_frame(fields),
-        pack_frame(way_back(fields)),
     )
 
 
@@ -103,13 +108,6 @@ def is_covered(frame: PackedFrame, match: PackedMatch) -> bool:
     )
 
 
-def has_frame_of(cause: Cause, packet_out: PacketOut, key: BytesKey) -> bool:
-    """Return whether a PACKET_OUT sends the frame of a PACKET_IN."""
-    if packet_out.buffer_id != NO_BUFFER:
-        return cause.packet_in.buffer_id == packet_out.buffer_id
-    return key == cause.frame_key and key[0] > 0
-
-
 class PastFrames:
     """The latest frames that the switch has sent, by which answers that come too late are recognised."""
 
@@ -122,6 +120,15 @@ class PastFrames:
         self._keys.move_to_end(cause.frame_key)
         if len(self._keys) > _MAX_PAST:
             self._keys.popitem(last=False)
+
+    @property
+    def held(self) -> int:
+        """Bytes that are kept."""
+        return _PAST_COST * len(self._keys)
+
+    def clear(self) -> None:
+        """Forget all frames."""
+        self._keys.clear()
 
     def has_frame_of(self, body: Body) -> bool:
         """Return whether an order sends such a frame, or one in a buffer."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from natmirror.openflow.bodies.elements import MatchField
 from natmirror.openflow.bodies.match_text import match_text
+from natmirror.openflow.comparison.results import DifferenceKind
 
 _ORDER = (
     *("eth_type", "ip_proto", "icmpv4_type", "icmpv6_type", "tcp_dst", "udp_dst", "sctp_dst", "tcp_src", "udp_src"),
@@ -28,8 +29,12 @@ _MAX_VALUES = 4
 _MIN_CAUSES = 3
 """Fewer have something in common by chance."""
 _BITS = 4096
-AGREEING_COST = len(_ORDER) * (_BITS // 8 + 100)
+_SPREAD = 0x9E37_79B1
+"""Gives addresses that are neighbours different bits (Knuth's multiplicative hash)."""
+AGREED_COST = 2 * len(_ORDER) * (_BITS // 8 + 100)
 """Bytes of memory for the values of agreeing causes."""
+_OF_RULES = frozenset((DifferenceKind.RULE_MISSING, DifferenceKind.RULE_DIFFERENT, DifferenceKind.RULE_KEPT))
+"""Differences that only an answer can have in which production changes rules."""
 
 
 class Agreeing:
@@ -42,24 +47,19 @@ class Agreeing:
     def add(self, fields: Mapping[str, int]) -> None:
         """Take the fields of a cause."""
         self.count += 1
-        for name in _ORDER:
-            if (value := fields.get(name)) is not None:
-                bits = self._bits.get(name)
-                if bits is None:
-                    bits = self._bits[name] = bytearray(_BITS // 8)
-                bit = _bit(value)
-                bits[bit >> 3] |= 1 << (bit & 7)
+        for name, value in fields.items():
+            bits = self._bits.get(name)
+            if bits is None:
+                if name not in _ORDER:
+                    continue
+                bits = self._bits[name] = bytearray(_BITS // 8)
+            bit = (value * _SPREAD >> 15) % _BITS
+            bits[bit >> 3] |= 1 << (bit & 7)
 
     def has(self, name: str, value: int) -> bool:
         """Return whether a cause may have had this value."""
-        bit = _bit(value)
+        bit = (value * _SPREAD >> 15) % _BITS
         return name in self._bits and bool(self._bits[name][bit >> 3] >> (bit & 7) & 1)
-
-    def copy(self) -> "Agreeing":
-        """Return a copy for another thread."""
-        made = Agreeing()
-        made.merge(self)
-        return made
 
     def merge(self, other: "Agreeing") -> None:
         """Take all causes of another one."""
@@ -69,9 +69,34 @@ class Agreeing:
             self._bits[name] = bytearray(mine.to_bytes(_BITS // 8))
 
 
-def _bit(value: int) -> int:
-    """Return a value's bit: neighbours among addresses have different ones (Knuth's multiplicative hash)."""
-    return (value * 0x9E37_79B1 >> 15) % _BITS
+@dataclass(slots=True)
+class Agreed:
+    """The causes with equal answers: all, and those for which production changes rules. A learning switch floods many
+    ARP requests and makes rules for few, so that a missing rule for ARP shows beside the latter alone."""
+
+    all: Agreeing = field(default_factory=Agreeing)
+    with_rules: Agreeing = field(default_factory=Agreeing)
+
+    def add(self, fields: Mapping[str, int], *, has_rules: bool) -> None:
+        """Take the fields of a cause."""
+        self.all.add(fields)
+        if has_rules:
+            self.with_rules.add(fields)
+
+    def beside(self, kind: DifferenceKind) -> Agreeing:
+        """Return those that a difference of this kind is to be compared with."""
+        return self.with_rules if kind in _OF_RULES else self.all
+
+    def copy(self) -> "Agreed":
+        """Return a copy for another thread."""
+        made = Agreed()
+        made.merge(self)
+        return made
+
+    def merge(self, other: "Agreed") -> None:
+        """Take all causes of another one."""
+        self.all.merge(other.all)
+        self.with_rules.merge(other.with_rules)
 
 
 @dataclass(slots=True)

@@ -115,15 +115,13 @@ def value_of(entry: Entry | None) -> tuple[object, ...] | None:
 
 def changed_by(changes: tuple[Change, ...] | None) -> Changed | None:
     """Return what changes have come to, without what is as before; None if that is not known, or too much."""
-    if changes is None:
+    if changes is None or len(changes) > _MAX_CHANGES:
         return None
     found: dict[Key, tuple[object, ...] | None] = {}
     for key, old, new in changes:
         value = value_of(new)
         if value != value_of(old):
             found[key] = value
-            if len(found) > _MAX_CHANGES:
-                return None
     return frozenset(found.items())
 
 

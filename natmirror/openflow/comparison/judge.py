@@ -24,7 +24,7 @@ from natmirror.openflow.comparison.frame_comparison import Frames
 from natmirror.openflow.comparison.pair import Pair
 from natmirror.openflow.comparison.programme import MAX_UNASKED
 from natmirror.openflow.comparison.results import Collector
-from natmirror.openflow.comparison.side import Side, is_list
+from natmirror.openflow.comparison.side import Side, is_list, is_order
 from natmirror.openflow.messages import Message, Type
 from natmirror.openflow.tables.evidence import prove_gone
 from natmirror.openflow.tables.mirror_model import MirrorModel
@@ -35,7 +35,7 @@ from natmirror.openflow.tables.steps import Steps
 START_TIME = 10.0
 """Seconds from the connection's beginning in which a mirror that joins begins as production does, with nothing."""
 _MIN_PAUSE = 0.001  # seconds between two looks at what is due
-_MAX_INPUTS = 1024  # messages that wait for settle()
+_MAX_INPUTS = 16_384  # messages that wait for settle()
 _REPORTS = frozenset((Type.FLOW_REMOVED, Type.ERROR, Type.BARRIER_REPLY))
 _INPUT_COST = 400  # bytes that Python needs for a message that waits
 
@@ -59,8 +59,9 @@ class Judge:
         self._pairs: dict[str, Pair] = {}
         self._frames = Frames()
         self._past = PastFrames()
-        self._first_orders: deque[Effect] | None = deque(maxlen=MAX_UNASKED)
+        self._first_orders: deque[Effect] = deque()
         """Orders of production at the start, for mirrors that join then."""
+        self._first_held = 0
         self._count = 0
         self._inputs: deque[tuple[_Work, int]] = deque()
         self._inputs_held = 0
@@ -80,23 +81,23 @@ class Judge:
         A mirror that had a session before continues with its tables. ``warm_up``: seconds from now on in which no
         answer of the master counts.
         """
-        if self._is_closed:
-            return
+        if not self._is_closed:
+            self._pair_of(mirror, collector, now)
+            self._put(partial(self._joined, mirror, collector, now, warm_up), 0, now)
+
+    def _pair_of(self, mirror: str, collector: Collector, now: float) -> Pair:
         pair = self._pairs.get(mirror)
-        if pair is None:
-            is_start = now - self._began_at <= START_TIME
-            since = -inf if is_start else now
-            model = MirrorModel(self._version, self._account, self._production.model)
-            pair = Pair(self._production, model, self._frames, self._past, collector, since, now)
-            self._pairs[mirror] = pair
-            if is_start:
-                for effect in self._first_orders or ():
-                    pair.effect(effect, is_mirror=False)
-            else:
-                self._put(partial(model.inherit, now), 0, now)
-        else:
-            pair.rejoined(now)
-        pair.joined(collector, now, warm_up)
+        if pair is not None:
+            return pair
+        is_start = now - self._began_at <= START_TIME
+        since = -inf if is_start else now
+        model = MirrorModel(self._version, self._account, self._production.model)
+        pair = Pair(self._production, model, self._frames, self._past, collector, since, now)
+        self._pairs[mirror] = pair
+        if is_start:
+            for effect in self._first_orders:
+                pair.effect(effect, is_mirror=False)
+        return pair
 
     def ended(self, mirror: str, reason: str, now: float, *, is_fault: bool) -> None:
         """Notice that a session has ended. ``is_fault``: the master or the network has ended it while the switch's
@@ -115,7 +116,7 @@ class Judge:
     # Messages. All of a side have to come, in their order: those that do not matter are left out here.
 
     def from_switch(self, message: Message, now: float) -> None:
-        """Take a message of the switch, before any master is told of it."""
+        """Take a message of the switch, before any master gets it."""
         if message.kind is Type.PACKET_IN:
             self._put(partial(self._saw, message, now), len(message.raw), now)
         elif message.kind in _REPORTS or is_list(message):
@@ -123,7 +124,8 @@ class Judge:
 
     def from_controller(self, message: Message, now: float) -> None:
         """Take a message of production's controller."""
-        self._put(partial(self._ordered, message, now), len(message.raw), now)
+        if is_order(message):
+            self._put(partial(self._ordered, message, now), len(message.raw), now)
 
     def missed(self, now: float) -> None:
         """Notice that bytes of the switch or of its controller are missing: production's tables are not known."""
@@ -134,14 +136,16 @@ class Judge:
         if message.kind is Type.PACKET_IN:
             self._put(partial(self._told, mirror, message, now), 0, now)
 
-    def withheld(self, mirror: str, message: Message, now: float) -> None:
-        """Notice that a mirror's master will not get a message of the switch."""
+    def withheld(self, mirror: str, message: Message, now: float, *, is_wanted: bool) -> None:
+        """Notice that a mirror's master will not get a message of the switch. If it wants such messages, it knows less
+        than production's controller from now on: so it warms up again."""
         if message.kind is Type.PACKET_IN:
-            self._put(partial(self._withheld, mirror, message), 0, now)
+            self._put(partial(self._withheld, mirror, message, now, is_wanted), 0, now)
 
     def from_master(self, mirror: str, message: Message, now: float) -> None:
         """Take a message of a mirror's master, except those that its session has refused."""
-        self._put(partial(self._master_ordered, mirror, message, now), len(message.raw), now)
+        if is_order(message):
+            self._put(partial(self._master_ordered, mirror, message, now), len(message.raw), now)
 
     # Time
 
@@ -168,6 +172,8 @@ class Judge:
         production = self._production
         deadlines = [production.attribution.next_deadline(), production.model.next_deadline()]
         deadlines += (pair.next_deadline() for pair in self._pairs.values())
+        if self._first_orders:
+            deadlines.append(self._began_at + START_TIME)
         return min((one for one in deadlines if one is not None), default=inf)
 
     def _step(self) -> bool:
@@ -196,8 +202,8 @@ class Judge:
 
     def _settle(self, now: float) -> Steps[None]:
         self._settled_at = now
-        if now - self._began_at > START_TIME:
-            self._first_orders = None
+        if now >= self._began_at + START_TIME:
+            self._forget_first_orders()
         yield from self._production.model.expire(now)
         self._distribute(self._production.settle(now))
         for pair in list(self._pairs.values()):
@@ -215,6 +221,9 @@ class Judge:
             self._inputs.append((partial(self._lost_inputs, now), 0))
         self._inputs.append((work, held + _INPUT_COST))
         self._inputs_held += held + _INPUT_COST
+
+    def _joined(self, mirror: str, collector: Collector, now: float, warm_up: float) -> Steps[None]:
+        yield from self._pair_of(mirror, collector, now).joined(collector, now, warm_up)
 
     def _ended(self, mirror: str, reason: str, now: float, is_fault: bool) -> Steps[None]:
         if mirror in self._pairs:
@@ -263,9 +272,9 @@ class Judge:
             yield from self._lost(removal, now)
         if isinstance(body, ErrorMessage):
             for order in self._production.refuse(message.xid, body.data, now):
-                if self._first_orders is not None:
-                    kept = (one for one in self._first_orders if one.order is not order)
-                    self._first_orders = deque(kept, maxlen=MAX_UNASKED)
+                for effect in [one for one in self._first_orders if one.order is order]:
+                    self._first_orders.remove(effect)
+                    self._first_held -= effect.cost
                 for pair in self._pairs.values():
                     pair.refused(order, now)
 
@@ -274,8 +283,11 @@ class Judge:
 
     def _distribute(self, effects: list[Effect]) -> None:
         for effect in effects:
-            if self._first_orders is not None and effect.order.cause is None:
+            if effect.order.cause is None and effect.order.at < self._began_at + START_TIME:
                 self._first_orders.append(effect)
+                self._first_held += effect.cost
+                if len(self._first_orders) > MAX_UNASKED:
+                    self._first_held -= self._first_orders.popleft().cost
             for pair in self._pairs.values():
                 pair.effect(effect, is_mirror=False)
 
@@ -293,9 +305,9 @@ class Judge:
         if mirror in self._pairs:
             yield from self._pairs[mirror].told(message, now)
 
-    def _withheld(self, mirror: str, message: Message) -> Steps[None]:
+    def _withheld(self, mirror: str, message: Message, now: float, is_wanted: bool) -> Steps[None]:
         if mirror in self._pairs:
-            self._pairs[mirror].withheld(message)
+            self._pairs[mirror].withheld(message, now, is_wanted=is_wanted)
         yield from ()
 
     def _master_ordered(self, mirror: str, message: Message, now: float) -> Steps[None]:
@@ -308,7 +320,8 @@ class Judge:
     def held(self) -> int:
         """Bytes that are kept, besides the models' rules."""
         pairs = sum(pair.held for pair in self._pairs.values())
-        return self._inputs_held + self._production.held + self._frames.held + pairs
+        production = self._first_held + self._production.attribution.held + self._production.held
+        return self._inputs_held + production + self._frames.held + self._past.held + pairs
 
     def give_up(self, now: float) -> None:
         """Forget all that ``held`` counts, because the memory is needed: what is open is reported as not known."""
@@ -316,8 +329,7 @@ class Judge:
             self._inputs.clear()
             self._inputs_held = 0
             self._put(partial(self._lost_inputs, now), 0, now)
-        self._production.clear()
-        self._frames.clear()
+        self._forget_all()
         for pair in self._pairs.values():
             pair.give_up()
 
@@ -339,6 +351,15 @@ class Judge:
         for pair in self._pairs.values():
             pair.close(self._now)
         self._pairs.clear()
+        self._forget_all()
+        self._production.model.close(self._now)
+
+    def _forget_all(self) -> None:
         self._production.clear()
         self._frames.clear()
-        self._production.model.close(self._now)
+        self._past.clear()
+        self._forget_first_orders()
+
+    def _forget_first_orders(self) -> None:
+        self._first_orders.clear()
+        self._first_held = 0

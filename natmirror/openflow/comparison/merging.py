@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from natmirror.histograms import add_histograms
-from natmirror.openflow.comparison.conditions import Agreeing
+from natmirror.openflow.comparison.conditions import Agreed
 from natmirror.openflow.comparison.periods import Period
 from natmirror.openflow.comparison.shown import ComparisonEntry
 from natmirror.openflow.comparison.signatures import Signatures
@@ -35,10 +35,10 @@ def merge(parts: Sequence[Found]) -> Found:
     signatures = Signatures(_Unbounded(), renumber)
     parts = [part for part in parts if part.tables.connections or part.held] or parts[:1]
     begins_at = min(part.window.begins_at for part in parts)
-    window, agreeing, tables = Period(begins_at, begins_at), Agreeing(), TablesNow()
+    window, agreed, tables = Period(begins_at, begins_at), Agreed(), TablesNow()
     for part in parts:
         window.add(part.window)
-        agreeing.merge(part.agreeing)
+        agreed.merge(part.agreed)
         _add_tables(tables, part.tables)
         for one, level, count in part.signatures:
             mine = signatures.take(one, level)
@@ -51,7 +51,7 @@ def merge(parts: Sequence[Found]) -> Found:
         min(part.began_at for part in parts),
         window,
         sum(part.earlier_differences for part in parts),
-        agreeing,
+        agreed,
         [(one, signatures.level(one.family), counts[one.number]) for one in signatures],
         tables,
         sorted((end for part in parts for end in part.ends), key=lambda end: end.at),
@@ -66,6 +66,7 @@ def _add_tables(sums: TablesNow, more: TablesNow) -> None:
     sums.followed += more.followed
     sums.not_followed += more.not_followed
     sums.connections += more.connections
+    sums.sessions += more.sessions
 
 
 def add_comparisons(one: ComparisonEntry | None, other: ComparisonEntry | None) -> ComparisonEntry | None:

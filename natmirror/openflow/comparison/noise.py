@@ -20,6 +20,9 @@ from natmirror.openflow.comparison.sums import Found
 MAX_CHANCE = 0.01
 """One verdict of a hundred on an equal controller may call chance a difference. The limit is divided by the number of
 tests that a verdict makes (Bonferroni)."""
+_TIMEOUT = "_timeout="
+"""In the line of a rule that leaves the switch by itself: a controller makes such rules as answers, a little late or
+again, but not as its programme."""
 
 
 @dataclass(slots=True)
@@ -59,12 +62,15 @@ def _compare(weighed: Sequence[Weighed], found: Found, twin: Found) -> None:
     def chance(count: int, count_of_twin: int) -> float:
         return chance_of_more(min(count, of), of, min(count_of_twin, of_twin), of_twin)
 
+    is_quiet = not twin.window.results[AnswerResult.DIFFERS] + twin.window.results[AnswerResult.UNANSWERED]
     for one in weighed:
         family = one.signature.family
         has_values = Level.NOTHING not in (levels[family], levels_of_twin.get(family, Level.TEXT))
         one.twin_count = _count(twin, family, one.signature if has_values else None)
         if not family.is_asked:
-            one.is_counted = not one.twin_count
+            one.is_counted = not _count(twin, family, None) and (
+                is_quiet or _is_more_than_chance(one, found, of_twin, limit)
+            )
         elif has_values:
             one.chance = chance(one.count, one.twin_count)
             one.is_counted = one.chance < limit
@@ -76,6 +82,21 @@ def _compare(weighed: Sequence[Weighed], found: Found, twin: Found) -> None:
         for one in members:
             one.chance = whole if one.chance is None else min(one.chance, whole)
             one.is_counted = whole < limit
+
+
+def _is_more_than_chance(one: Weighed, found: Found, of_twin: int, limit: float) -> bool:
+    """Return whether a difference that answers no PACKET_IN, and that the twin does not have, is more than one that
+    happens now and then beside a noisy production: it is about rules that stay, or it is frequent."""
+    of = comparable(found)
+    return _lasts(one.signature) or chance_of_more(min(one.count, of), of, 0, of_twin) < limit
+
+
+def _lasts(signature: Signature) -> bool:
+    """Return whether the rules of a difference stay in the switch, as those of a programme do, or are not known."""
+    if signature.example is None:
+        return True
+    evidence = signature.example.evidence
+    return not any(_TIMEOUT in line for line in (*evidence.production, *evidence.mirror))
 
 
 def _count(twin: Found, family: Family, signature: Signature | None) -> int:

@@ -34,6 +34,7 @@ class OwnFrames:
 
     def __init__(self) -> None:
         self._kinds: OrderedDict[tuple[object, ...], _Kind] = OrderedDict()
+        self._next_at = inf
 
     def sent(self, effect: Effect, *, is_mirror: bool) -> None:
         """Notice a frame of the mirror's master, or else of production's controller."""
@@ -53,10 +54,11 @@ class OwnFrames:
         one.count += 1
         if one.count == _OFTEN and not one.is_done:
             one.due_at = effect.order.at + _TIME
+            self._next_at = min(self._next_at, one.due_at)
 
     def next_deadline(self) -> float:
         """Return when settle() has something to do."""
-        return min((one.due_at for one in self._kinds.values()), default=inf)
+        return self._next_at
 
     def settle(self, now: float) -> Iterator[Found]:
         """Yield what only one side sends."""
@@ -64,7 +66,9 @@ class OwnFrames:
             if now >= one.due_at:
                 one.is_done, one.due_at = True, inf
                 yield from differences(*(([], [one.first]) if one.is_mirrors else ([one.first], [])))
+        self._next_at = min((one.due_at for one in self._kinds.values()), default=inf)
 
     def clear(self) -> None:
         """Forget all frames."""
         self._kinds.clear()
+        self._next_at = inf

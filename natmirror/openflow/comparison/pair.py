@@ -40,6 +40,7 @@ class Pair:
         self.mirror: Side[MirrorModel] = Side(model)
         self.is_joined = False
         """Whether there is a session."""
+        self._has_joined = False
         self._production = production
         self._frames = frames
         self._past = past
@@ -48,6 +49,7 @@ class Pair:
         self._tables = TableComparison(collector, self._lasting, now)
         self._programme = Programme(collector, self._lasting, production.has_given, self.mirror.has_given)
         self._answers = AnswerComparison(collector, production.has_given, self.mirror.has_given, self._left)
+        self._warm_up = 0.0
         self._warm_at = inf
         self._walked_from = 0
         self._is_unresolved = False
@@ -56,17 +58,20 @@ class Pair:
 
     # The session
 
-    def joined(self, collector: Collector, now: float, warm_up: float) -> None:
-        """Notice that a session begins."""
+    def joined(self, collector: Collector, now: float, warm_up: float) -> Steps[None]:
+        """Notice that a session begins. A mirror that is late begins with what is in the switch: it had no occasion to
+        order what production has ordered before."""
+        if self._has_joined:
+            self._lasting.since = now
+        elif self._lasting.since > -inf:
+            yield from self.mirror.model.inherit(now)
+        self._has_joined = True
         self._collector = collector
         self._answers.collector = self._programme.collector = self._tables.collector = collector
         self.is_joined = True
-        self._warm_at = self._tables.counts_from = now + warm_up
+        self._warm_up = warm_up
+        self._begin_warm_up(now)
         self._programme.joined(now)
-
-    def rejoined(self, now: float) -> None:
-        """Notice that production's rules until now had no occasion to be made by the mirror."""
-        self._lasting.since = now
 
     def ended(self, reason: str, now: float, *, is_fault: bool) -> None:
         """Notice that the session has ended."""
@@ -99,11 +104,16 @@ class Pair:
         self.mirror.attribution.told(cause, now)
         self._answers.told(cause, now, NotComparable.WARM_UP if now < self._warm_at else why_not)
 
-    def withheld(self, message: Message) -> None:
-        """Notice that the master does not get a message of the switch."""
+    def withheld(self, message: Message, now: float, *, is_wanted: bool) -> None:
+        """Notice that the master does not get a message of the switch; if it wants such messages, it warms up again."""
         cause = self._answers.find_untold(key_of(message.raw))
         if cause is not None:
             self._answers.not_reported(cause)
+            if is_wanted:
+                self._begin_warm_up(now)
+
+    def _begin_warm_up(self, now: float) -> None:
+        self._warm_at = self._tables.counts_from = now + self._warm_up
 
     def production_lost(self, removal: Removal, now: float) -> Steps[None]:
         """Notice that a rule of production's is gone."""

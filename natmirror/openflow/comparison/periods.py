@@ -7,6 +7,7 @@ amount of memory, and a moment that is long ago need not be met exactly.
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from natmirror.openflow.comparison.results import AnswerResult, NotComparable
 
@@ -14,8 +15,12 @@ LEVELS = ((10.0, 30), (60.0, 55), (600.0, 30), (3600.0, 18))
 """The lengths of periods in seconds, and how many of each length are kept: 5 minutes, an hour, 6 hours, a day."""
 PERIOD_COST = 2000
 """Bytes that Python needs for a period, at most and without the counts of differences."""
+_STEP = 20
+"""Periods that are added up at once: a packet thread does it."""
 COUNT_COST = 100
 """Bytes that it needs for the count of one difference in a period."""
+
+_Name = TypeVar("_Name")
 
 
 @dataclass(slots=True)
@@ -42,21 +47,34 @@ class Period:
         """Add what another period has."""
         self.begins_at = min(self.begins_at, other.begins_at)
         self.ends_at = max(self.ends_at, other.ends_at)
-        self.results.update(other.results)
-        self.not_comparable.update(other.not_comparable)
-        self.differences.update(other.differences)
+        _add(self.results, other.results)
+        _add(self.not_comparable, other.not_comparable)
+        _add(self.differences, other.differences)
+        _add(self.lags, other.lags)
         self.other_differences += other.other_differences
-        self.lags.update(other.lags)
         self.table_seconds += other.table_seconds
         self.differing_seconds += other.differing_seconds
         self.walked += other.walked
         self.alike += other.alike
         self.sessions_ended += other.sessions_ended
 
+    def plus(self, other: "Period") -> "Period":
+        """Return the sum of both: since() may be adding this one up."""
+        made = Period(self.begins_at, self.ends_at)
+        made.add(self)
+        made.add(other)
+        return made
+
     @property
     def cost(self) -> int:
         """Bytes of memory."""
         return PERIOD_COST + COUNT_COST * len(self.differences)
+
+
+def _add(sums: Counter[_Name], more: Counter[_Name]) -> None:
+    """Add counts; Counter.update() takes twice as long, and a packet thread does this for all periods of an hour."""
+    for name, count in more.items():
+        sums[name] = sums.get(name, 0) + count
 
 
 class Periods:
@@ -70,13 +88,19 @@ class Periods:
         for level in reversed(self._levels):
             yield from level
 
+    def begin(self, now: float) -> bool:
+        """Begin a period if the latest one is over; return whether it was."""
+        latest = self._levels[0]
+        if latest and now - latest[-1].begins_at < LEVELS[0][0]:
+            return False
+        latest.append(Period(now, now))
+        self._merge_old()
+        return True
+
     def at(self, now: float) -> Period:
         """Return the period of this moment."""
-        latest = self._levels[0]
-        if not latest or now - latest[-1].begins_at >= LEVELS[0][0]:
-            latest.append(Period(now, now))
-            self._merge_old()
-        period = latest[-1]
+        self.begin(now)
+        period = self._levels[0][-1]
         period.ends_at = max(period.ends_at, now)
         return period
 
@@ -86,18 +110,20 @@ class Periods:
             if (count := period.differences.pop(old, 0)) > 0:
                 period.differences[new] += count
 
-    def since(self, moment: float) -> Period:
-        """Return what was compared since a moment: without the period in which it lies, if that had begun before. The
-        result begins at the moment, or where that period ends."""
+    def since(self, moment: float) -> Iterator[Period | None]:
+        """Yield what was compared since a moment, after a None for each step on the way: without the period in which
+        the moment lies, if that had begun before. The result begins at the moment, or where that period ends."""
         whole = Period(moment, moment)
-        for period in self:
+        for number, period in enumerate(tuple(self), 1):  # those of this moment: only the latest one still changes
             if period.begins_at >= moment:
                 begins_at = whole.begins_at
                 whole.add(period)
                 whole.begins_at = begins_at
             else:
                 whole.begins_at = max(whole.begins_at, period.ends_at)
-        return whole
+            if not number % _STEP:
+                yield None
+        yield whole
 
     @property
     def begin_at(self) -> float:
@@ -118,6 +144,6 @@ class Periods:
                 return
             length, longer = LEVELS[level + 1][0], self._levels[level + 1]
             if longer and longer[-1].begins_at // length == old.begins_at // length:
-                longer[-1].add(old)
+                longer[-1] = longer[-1].plus(old)
             else:
                 longer.append(old)

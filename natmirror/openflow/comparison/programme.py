@@ -92,9 +92,8 @@ class Programme:
         """Return when settle() has something to do."""
         if self.joined_at is None:
             return inf
-        first = [side.waiting[0].order.at for side in self._sides.values() if side.waiting]
-        orders = max(min(first), self.joined_at) + _TIME if first else inf
-        return min(orders, self._own_frames.next_deadline())
+        first_at = min((side.waiting[0].order.at for side in self._sides.values() if side.waiting), default=inf)
+        return min(max(first_at, self.joined_at) + _TIME, self._own_frames.next_deadline())
 
     def settle(self, now: float) -> Steps[None]:
         """Report what lasts."""

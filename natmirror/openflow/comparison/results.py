@@ -108,12 +108,14 @@ class ComparedAnswer:
     why_not: NotComparable | None = None
     differences: tuple[Difference, ...] = ()
     fields: Mapping[str, int] | None = None
-    """The frame's fields (bodies/frames.py), by which causes have something in common; None where nobody needs them."""
+    """The frame's fields (bodies/frames.py), which causes may have in common; None where they are not needed."""
     lag: float | None = None
     """Seconds by which the master's first order came later than production's, counted from when each was told; negative
     where it was faster; None if one did not answer."""
     evidence: Evidence | None = None
     """Only with differences."""
+    has_rules: bool = False
+    """Whether production's answer changed rules of the switch, and did not only send the frame on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,8 +44,6 @@ class Side(Generic[M]):
 
     def ordered(self, message: Message, now: float) -> Steps[list[Effect]]:
         """Take a message of the controller. Return the effects of the orders whose causes are settled with it."""
-        if message.kind not in _READ and not is_list(message):
-            return []
         try:
             body = decode(message)
         except MalformedBody:
@@ -63,7 +61,15 @@ class Side(Generic[M]):
 
     def settle(self, now: float) -> list[Effect]:
         """Return the effects of the orders whose burst has ended."""
+        self._forget_old(now)
         return self._effects(self.attribution.settle(now))
+
+    def _forget_old(self, now: float) -> None:
+        while self._given and now - next(iter(self._given.values())) > _GIVEN_TIME:
+            self._given.popitem(last=False)
+            self.held -= _GIVEN_COST
+        while self._latest and now - self._latest[0].at > REFUSAL_TIME:
+            self.held -= len(self._latest.popleft().message.raw) + _COST
 
     def _effects(self, orders: list[Order]) -> list[Effect]:
         effects = [effect for order in orders for effect in effects_of(order, self.model)]
@@ -78,7 +84,7 @@ class Side(Generic[M]):
             self.held += _GIVEN_COST
         self._given[number] = effect.order.at
         self._given.move_to_end(number)
-        while len(self._given) > _MAX_GIVEN or effect.order.at - next(iter(self._given.values())) > _GIVEN_TIME:
+        while len(self._given) > _MAX_GIVEN:
             self._given.popitem(last=False)
             self.held -= _GIVEN_COST
 
@@ -122,6 +128,11 @@ class Side(Generic[M]):
         self._latest.clear()
         self._given.clear()
         self.held = 0
+
+
+def is_order(message: Message) -> bool:
+    """Return whether a message of a controller changes a switch, or asks what there is."""
+    return message.kind in _READ or is_list(message)
 
 
 def is_list(message: Message) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import NamedTuple
 
-from natmirror.openflow.comparison.conditions import Causes
+from natmirror.openflow.comparison.conditions import Agreed, Causes
 from natmirror.openflow.comparison.results import Difference, DifferenceKind, Evidence
 from natmirror.openflow.tables.state import Account
 
@@ -107,6 +107,10 @@ class Signature:
         self.resolved_at = None if self.unresolved else max(ends, default=None)
         if self.example is None:
             self.example, other.example = other.example, None
+
+    def where(self, agreed: Agreed) -> str:
+        """Return what all causes have in common, and none of the agreeing ones; empty for nothing."""
+        return self.causes.where(agreed.beside(self.family.kind))
 
     def copy(self) -> "Signature":
         """Return a copy for another thread, which shares what never changes."""

@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from natmirror.openflow.comparison.conditions import AGREEING_COST, Agreeing
+from natmirror.openflow.comparison.conditions import AGREED_COST, Agreed
 from natmirror.openflow.comparison.lags import LagHistogram, bucket_of
 from natmirror.openflow.comparison.periods import PERIOD_COST, Period, Periods
 from natmirror.openflow.comparison.results import (
@@ -29,7 +29,7 @@ _MAX_ENDS = 16
 """The latest ends of sessions that are kept."""
 MAX_LINES = 20
 """Rules that differ now and are shown."""
-_BASE_COST = 4000 + AGREEING_COST
+_BASE_COST = 4000 + AGREED_COST
 """Bytes that Python needs for the sums of a master without periods and signatures."""
 _LINES_OF_SWITCH, _MAX_LINE_LEN = 5, 300
 _SWITCH_COST = 1000 + _LINES_OF_SWITCH * _MAX_LINE_LEN
@@ -55,6 +55,8 @@ class TablesNow:
     followed: int = 0
     not_followed: Counter[str] = field(default_factory=Counter)
     connections: int = 0
+    sessions: int = 0
+    """Connections with a session of the master."""
 
 
 @dataclass(slots=True)
@@ -65,7 +67,7 @@ class Found:
     """When the first connection was compared; the moment itself if none was."""
     window: Period
     earlier_differences: int
-    agreeing: Agreeing
+    agreed: Agreed
     signatures: list[tuple[Signature, Level, int]]
     """Each with what its family is kept apart by, and the number of its differences in the window."""
     tables: TablesNow
@@ -75,7 +77,7 @@ class Found:
 
 def nothing_found(moment: float) -> Found:
     """Return what an engine has found that has compared nothing."""
-    return Found(moment, Period(moment, moment), 0, Agreeing(), [], TablesNow(), [], 0)
+    return Found(moment, Period(moment, moment), 0, Agreed(), [], TablesNow(), [], 0)
 
 
 class MasterSums:
@@ -88,8 +90,9 @@ class MasterSums:
         self._has_room = self._take(_BASE_COST)
         self._periods = Periods()
         self._periods_cost = 0
-        self._agreeing = Agreeing()
+        self._agreed = Agreed()
         self._signatures = Signatures(account, self._renumber)
+        self._folds = 0  # of signatures
         self._switches: dict[SwitchResults, None] = {}
         self._ends: deque[SessionEnd] = deque(maxlen=_MAX_ENDS)
         self._latest = now
@@ -132,14 +135,27 @@ class MasterSums:
 
     def since(self, moment: float) -> Found:
         """Return what was found since a moment."""
+        return next(found for found in self.steps(moment) if found is not None)
+
+    def steps(self, moment: float) -> Iterator[Found | None]:
+        """Yield what was found since a moment, after a None for each step on the way."""
         moment = max(moment, self._began_at)
-        window = self._periods.since(moment)
+        folds, window = -1, None
+        while folds != self._folds:  # else counts of signatures that became part of others meanwhile would be lost
+            folds = self._folds
+            for window in self._periods.since(moment):
+                if window is None:
+                    yield None
+        assert window is not None
+        yield self._found(window, moment)
+
+    def _found(self, window: Period, moment: float) -> Found:
         in_window = sum(window.differences.values()) + window.other_differences
         return Found(
             self._began_at,
             window,
             sum(self._differences.values()) - in_window,
-            self._agreeing.copy(),
+            self._agreed.copy(),
             [
                 (one.copy(), self._signatures.level(one.family), window.differences[one.number])
                 for one in self._signatures
@@ -153,6 +169,7 @@ class MasterSums:
     def _tables_now(self) -> TablesNow:
         now = TablesNow(connections=len(self._switches))
         for switch in self._switches:
+            now.sessions += switch.has_session
             if (tables := switch.tables) is None:
                 continue
             now.differing_count += tables.differing_count
@@ -178,7 +195,7 @@ class MasterSums:
             self._lags.add(compared.lag)
             period.lags[bucket_of(compared.lag)] += 1
         if compared.result is AnswerResult.EQUAL and compared.fields is not None and self._has_room:
-            self._agreeing.add(compared.fields)
+            self._agreed.add(compared.fields, has_rules=compared.has_rules)
         found: dict[int, Signature] = {}  # each counts once, since a rate is a share of the answers
         for difference in compared.differences:
             signature = self._signature_of(difference, compared.at, is_asked=True)
@@ -253,11 +270,10 @@ class MasterSums:
     def _period(self, at: float) -> Period:
         """Return the period in which a report is counted: the present one, also for what happened a little before."""
         self._latest = max(self._latest, at)
-        period = self._periods.at(self._latest)
-        if period.begins_at == self._latest:
+        if self._periods.begin(self._latest):
             self._signatures.forget_before(self._periods.begin_at)
             self._account_periods()
-        return period
+        return self._periods.at(self._latest)
 
     def _account_periods(self) -> None:
         """Take the memory of the periods; without it, forget the examples."""
@@ -271,6 +287,7 @@ class MasterSums:
         self._periods_cost += more
 
     def _renumber(self, old: int, new: int) -> None:
+        self._folds += 1
         self._periods.renumber(old, new)
         for switch in self._switches:
             if old in switch.unresolved:
@@ -299,6 +316,8 @@ class SwitchResults:
         """The switch's address and port."""
         self.datapath_id: int | None = None
         """The switch's datapath id, once it is known."""
+        self.has_session = False
+        """Whether the master has a session for the connection now."""
         self.has_room = False
         """Whether its memory is on the account: without, no rules that differ are kept."""
         self.tables: ComparedTables | None = None
@@ -355,10 +374,12 @@ class Comparisons:
         """Return the sums with their service and mirror."""
         return iter(self._sums.items())
 
-    def since(self, service: str, mirror: str, moment: float) -> Found:
-        """Return what was found about a master since a moment."""
-        sums = self.get(service, mirror)
-        return nothing_found(moment) if sums is None else sums.since(moment)
+    def steps(self, service: str, mirror: str, moment: float) -> Iterator[Found | None]:
+        """Yield what was found about a master since a moment, after a None for each step on the way."""
+        if (sums := self.get(service, mirror)) is None:
+            yield nothing_found(moment)
+        else:
+            yield from sums.steps(moment)
 
     def show(self, service: str, mirror: str) -> ComparisonEntry | None:
         """Return a master's sums since the start as values for JSON; None if nothing was compared."""

@@ -53,7 +53,7 @@ class Outcome:
     differences: list[Weighed] = field(default_factory=list)
 
 
-def judge(found: Found, twin: Found | None, open_sessions: int, limits: Limits) -> Outcome:
+def judge(found: Found, twin: Found | None, limits: Limits) -> Outcome:
     """Return the verdict on a master. ``twin`` is what was found about the mirror that runs production's version."""
     differences = weigh(found, twin)
     differs = [
@@ -62,7 +62,7 @@ def judge(found: Found, twin: Found | None, open_sessions: int, limits: Limits) 
         *_tables(found, twin, limits),
         *_lag(found, twin),
     ]
-    lacks = list(_lacks(found, twin, open_sessions, limits))
+    lacks = list(_lacks(found, twin, limits))
     notes = list(_notes(found, twin, differences))
     if differs:
         return Outcome(Verdict.DIFFERS, differs, [*lacks, *notes], differences)
@@ -71,7 +71,7 @@ def judge(found: Found, twin: Found | None, open_sessions: int, limits: Limits) 
 
 def in_words(one: Weighed, found: Found) -> str:
     """Return a difference with what all of its causes have in common."""
-    where = one.signature.causes.where(found.agreeing)
+    where = one.signature.where(found.agreed)
     return one.signature.text + (f", all where {where}" if where else "")
 
 
@@ -131,10 +131,10 @@ def _lag(found: Found, twin: Found | None) -> Iterator[str]:
 # What is too little
 
 
-def _lacks(found: Found, twin: Found | None, open_sessions: int, limits: Limits) -> Iterator[str]:
+def _lacks(found: Found, twin: Found | None, limits: Limits) -> Iterator[str]:
     results, of = found.window.results, comparable(found)
     total, reasons = sum(results.values()), found.window.not_comparable
-    if not open_sessions:
+    if not found.tables.sessions:
         yield "the master has no session now"
     if of < limits.at_least:
         warm = reasons[NotComparable.WARM_UP]
@@ -159,7 +159,8 @@ def _lacks(found: Found, twin: Found | None, open_sessions: int, limits: Limits)
 
 def _notes(found: Found, twin: Found | None, differences: Sequence[Weighed]) -> Iterator[str]:
     window = found.window
-    if any(one.is_counted and one.signature.family.kind in _LATER_ASKS for one in differences):
+    families = [one.signature.family for one in differences if one.is_counted]
+    if any(one.kind in _LATER_ASKS and one.field != "actions" for one in families):
         yield (
             "with other rules in the switch the master would get other PACKET_INs, often more, than those that"
             " production's rules let through"

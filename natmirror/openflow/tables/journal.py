@@ -46,8 +46,10 @@ class Step:
     """Its place among all steps ever taken."""
     changes: list[Change] = field(default_factory=list)
     known_before: Known = NOTHING_KNOWN
+    replaced: int = 0
+    """Bytes of the entries that it replaced."""
     cost: int = 0
-    """Bytes of memory, with the entries that the step replaced."""
+    """Bytes of memory, with those of the entries that it replaced."""
 
 
 class Journal:
@@ -72,8 +74,7 @@ class Journal:
         self.end += 1
         self._steps.append(step)
         yield from self._take(step)
-        replaced = sum(change.old.cost for change in step.changes if change.old is not None)
-        step.cost = ORDER_COST * max(1, len(step.orders)) + replaced
+        step.cost = ORDER_COST * max(1, len(step.orders)) + step.replaced
         is_paid = self._account.take(step.cost)
         while not is_paid and len(self._steps) > 1:
             self._drop_early(step.at)
@@ -87,9 +88,11 @@ class Journal:
     def _take(self, step: Step) -> Steps[None]:
         step.known_before = self._state.known
         step.changes = []
+        step.replaced = 0
         for count, change in enumerate(step.action(step.at), 1):
             if change is not None:
                 step.changes.append(change)
+                step.replaced += 0 if change.old is None else change.old.cost
             if not count % PER_STEP:
                 yield
 

@@ -160,7 +160,7 @@ def test_a_buffer_is_released_by_either_order() -> None:
 def test_a_packet_in_that_is_withheld_is_not_reported() -> None:
     one = scene()
     told = one.sees(DATA, told=())
-    one.judge.withheld(MIRROR, told, one.now)
+    one.judge.withheld(MIRROR, told, one.now, is_wanted=True)
     one.orders(PRODUCTION, OUT)
     one.wait(0.1)
     assert one.recorder.results == [NotComparable.NOT_REPORTED]
@@ -230,6 +230,20 @@ def test_answers_in_the_warm_up_do_not_count() -> None:
     one.wait(6.0)
     assert one.recorder.results == [NotComparable.WARM_UP, EQUAL]
     assert not one.recorder.texts
+
+
+@pytest.mark.parametrize("is_wanted", [True, False])
+def test_a_master_that_misses_what_it_wants_warms_up_again(is_wanted: bool) -> None:
+    one = scene(warm_up=3.0)
+    one.wait(3.0)
+    told = one.sees(DATA, told=())
+    one.judge.withheld(MIRROR, told, one.now, is_wanted=is_wanted)
+    for dst in (3, 4):
+        one.sees(frame(1, dst))
+        one.both(packet_out(frame(1, dst), output(2)))
+        one.wait(3.0)
+    not_reported = NotComparable.NOT_REPORTED
+    assert one.recorder.results == [not_reported, NotComparable.WARM_UP if is_wanted else EQUAL, EQUAL]
 
 
 def test_a_frame_is_walked_from_the_packet_ins_table_with_its_metadata() -> None:

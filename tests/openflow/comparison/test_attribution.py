@@ -17,11 +17,11 @@ THERE, BACK, OTHER = frame(1, 2), frame(2, 1), frame(5, 6)
 
 
 class Line:
-    """One side's attribution, with the numbers of PACKET_INs as they are told."""
+    """One side's attribution, with the numbers of PACKET_INs in the order in which it got them."""
 
     def __init__(self) -> None:
         self.attribution = Attribution()
-        self.count = 0
+        self.count, self.at = 0, 0.0
         self.settled: list[Order] = []
 
     def told(self, at: float, *frames: bytes, in_port: int = 1, buffer_id: int = NO_BUFFER) -> None:
@@ -33,13 +33,14 @@ class Line:
             self.count += 1
 
     def order(self, at: float, *messages: Message | FlowMod) -> None:
+        self.at = at
         for one in messages:
             message = flow_mod_message(one) if isinstance(one, FlowMod) else one
             self.settled += self.attribution.ordered(Order(at, message, decode(message)))
 
-    def causes(self, until: float = 9e9) -> list[int | None]:
-        """Return the PACKET_IN of each order, in the order in which they were settled."""
-        self.settled += self.attribution.settle(until)
+    def causes(self) -> list[int | None]:
+        """Return the PACKET_IN of each order, in the order in which they were settled, after the latest burst."""
+        self.settled += self.attribution.settle(self.at + BURST)
         return [None if one.cause is None else one.cause.number for one in self.settled]
 
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
-from natmirror.openflow.comparison.conditions import Agreeing, Causes
+from natmirror.openflow.comparison.conditions import Agreed, Agreeing, Causes
+from natmirror.openflow.comparison.results import DifferenceKind
 
 Fields = Mapping[str, int]
 
@@ -73,9 +74,21 @@ def test_the_causes_of_two_engines_are_added_up() -> None:
         one.add(fields)
     other.add(arp(in_port=3))
     one.merge(other)
-    agreeing, more = Agreeing(), Agreeing()
+    agreeing, more = Agreed(), Agreed()
     for port in (1, 2, 3):
-        agreeing.add(frame(in_port=port))
+        agreeing.add(frame(in_port=port), has_rules=False)
     more.merge(agreeing)
     assert one.count == 3
-    assert one.where(more.copy()) == "arp"
+    assert one.where(more.copy().all) == "arp"
+
+
+def test_a_missing_rule_is_compared_with_answers_that_have_rules() -> None:
+    agreed = Agreed()
+    for _ in range(3):
+        agreed.add(arp(), has_rules=False)
+        agreed.add(frame(), has_rules=True)
+    causes = Causes()
+    for _ in range(3):
+        causes.add(arp())
+    assert causes.where(agreed.beside(DifferenceKind.RULE_MISSING)) == "arp"
+    assert causes.where(agreed.beside(DifferenceKind.FRAME_DIFFERENT)) == ""

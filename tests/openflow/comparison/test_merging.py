@@ -15,7 +15,7 @@ def test_the_same_difference_in_two_engines_is_one() -> None:
     assert found.window.results == {AnswerResult.EQUAL: 4, AnswerResult.DIFFERS: 4}
     [missing] = [one for one, _, count in found.signatures if count == 4]
     assert (missing.first_at, missing.last_at, missing.unresolved) == (3.0, 5.0, 2)
-    assert missing.causes.where(found.agreeing) == "arp"
+    assert missing.where(found.agreed) == "arp"
     assert missing.example is not None
     assert found.window.begins_at == 1.0
 

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from natmirror.openflow.comparison.noise import weigh
-from natmirror.openflow.comparison.results import Difference, DifferenceKind
+from natmirror.openflow.comparison.results import ComparedOrder, Difference, DifferenceKind, Evidence
 from natmirror.openflow.comparison.sums import Found
 from tests.helpers.compared import MISSING, NO_ANSWER, agree, answer, differs, sums, unasked
 
@@ -98,8 +98,27 @@ def test_an_order_that_the_twin_gives_too_does_not_count() -> None:
     more = Difference(DifferenceKind.RULE_MORE, "a rule more: priority=20,udp,tp_dst=53 actions=drop")
     other = Difference(DifferenceKind.RULE_MORE, "a rule more: priority=1,lldp")
     master = found(orders=(more, other), agreeing=100)
-    assert counted(master, found(orders=(more,), agreeing=100)) == [other.text]
+    assert counted(master, found(orders=(more,), agreeing=100)) == []
     assert counted(master, found(agreeing=100)) == [more.text, other.text]
+
+
+def test_beside_a_noisy_twin_a_rule_that_stays_counts_and_one_with_a_timeout_only_if_it_is_frequent() -> None:
+    stays = Difference(DifferenceKind.RULE_MORE, "a rule more: priority=20,udp,tp_dst=53 actions=drop")
+    leaves = Difference(DifferenceKind.RULE_MORE, "a rule more: idle_timeout=1, priority=10,arp")
+    noisy = [priority(10, 12)] * 50
+    twin = found(*noisy, agreeing=100)
+
+    def beside(text: str, *orders: Difference) -> list[str]:
+        made = sums()
+        switch = made.of_switch("a")
+        agree(switch, 150)
+        for one in orders:
+            switch.ordered(ComparedOrder(0.0, one, Evidence("", (), (text,))))
+        return counted(made.since(0.0), twin)
+
+    assert beside("add priority=20,udp,tp_dst=53 actions=drop", stays) == [stays.text]
+    assert beside("add idle_timeout=1, priority=10,arp", leaves) == []
+    assert beside("add idle_timeout=1, priority=10,arp", *[leaves] * 20) == [leaves.text]
 
 
 def test_what_counts_comes_first_and_then_what_is_frequent() -> None:

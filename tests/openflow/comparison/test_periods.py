@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from natmirror.openflow.comparison.periods import LEVELS, Periods
+from natmirror.openflow.comparison.periods import LEVELS, Period, Periods
 from natmirror.openflow.comparison.results import AnswerResult
 
 DAY = 86_400
@@ -17,23 +17,27 @@ def filled(until: float, step: float) -> Periods:
     return periods
 
 
+def since(periods: Periods, moment: float) -> Period:
+    return next(one for one in periods.since(moment) if one is not None)
+
+
 def test_the_whole_time_has_all_answers() -> None:
-    assert filled(7200, 5).since(0.0).results[AnswerResult.EQUAL] == 1440
+    assert since(filled(7200, 5), 0.0).results[AnswerResult.EQUAL] == 1440
 
 
 def test_nothing_is_counted_from_before_the_moment() -> None:
     periods = filled(1000, 1)
-    found = periods.since(985.0)
+    found = since(periods, 985.0)
     assert found.results[AnswerResult.EQUAL] == 10
     assert found.begins_at == 989.0, "the period from 980 on has ended there"
-    assert periods.since(2000.0).results[AnswerResult.EQUAL] == 0
-    assert periods.since(2000.0).begins_at == 2000.0
+    assert since(periods, 2000.0).results[AnswerResult.EQUAL] == 0
+    assert since(periods, 2000.0).begins_at == 2000.0
 
 
 def test_an_early_moment_is_met_within_a_part_of_the_time_since() -> None:
     periods = filled(20_000, 5)
     for moment in (100.0, 5000.0, 16_000.0, 19_000.0, 19_900.0):
-        found = periods.since(moment)
+        found = since(periods, moment)
         assert found.results[AnswerResult.EQUAL] == (20_000 - found.begins_at) // 5 - (found.begins_at > moment)
         assert 0 <= found.begins_at - moment <= max(10, (20_000 - moment) / 5)
 
@@ -52,7 +56,7 @@ def test_times_without_reports_need_no_memory() -> None:
     for now in (0.0, 3600.0, 10 * 3600.0):
         periods.at(now).walked += 1
     assert len([*periods]) == 3
-    assert periods.since(3600.0).walked == 2
+    assert since(periods, 3600.0).walked == 2
 
 
 def test_a_signature_that_becomes_part_of_another_keeps_its_counts() -> None:
@@ -61,5 +65,15 @@ def test_a_signature_that_becomes_part_of_another_keeps_its_counts() -> None:
         periods.at(now).differences[1] += 2
         periods.at(now).differences[2] += 3
     periods.renumber(1, 2)
-    assert periods.since(0.0).differences == {2: 10}
-    assert periods.since(50.0).differences == {2: 5}
+    assert since(periods, 0.0).differences == {2: 10}
+    assert since(periods, 50.0).differences == {2: 5}
+
+
+def test_what_happens_between_two_steps_is_counted_once_or_not_at_all() -> None:
+    periods = filled(20_000, 5)
+    steps = periods.since(0.0)
+    assert next(steps) is None
+    for now in range(20_000, 25_000, 5):
+        periods.at(now).results[AnswerResult.EQUAL] += 1
+    found = next(one for one in steps if one is not None)
+    assert found.results[AnswerResult.EQUAL] in range(4000, 4003)

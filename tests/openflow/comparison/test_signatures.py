@@ -132,6 +132,14 @@ def test_folded_signatures_give_their_memory_back() -> None:
     assert found.budget.used == found.made.held < 10_000
 
 
+@pytest.mark.parametrize("kind", DifferenceKind)
+def test_each_kind_has_words_for_what_changes(kind: DifferenceKind) -> None:
+    found = Collection()
+    for number in range(20):
+        found.count(Difference(kind, f"text {number}"))
+    assert len(found.texts()) == 1
+
+
 @pytest.mark.parametrize("is_folded", [False, True])
 def test_another_collection_is_added_up(is_folded: bool) -> None:
     one, other = Collection(), Collection()

@@ -38,8 +38,8 @@ def compared(agreeing: int = 200) -> tuple[MasterSums, SwitchResults]:
     return made, switch
 
 
-def verdict(made: MasterSums, twin: MasterSums | None = None, sessions: int = 1, limits: Limits = STRICT) -> Outcome:
-    return judge(made.since(0.0), None if twin is None else twin.since(0.0), sessions, limits)
+def verdict(made: MasterSums, twin: MasterSums | None = None, limits: Limits = STRICT) -> Outcome:
+    return judge(made.since(0.0), None if twin is None else twin.since(0.0), limits)
 
 
 def test_enough_equal_answers_agree() -> None:
@@ -93,9 +93,10 @@ def test_the_warm_up_is_named_and_does_not_lower_the_comparable_share() -> None:
 
 def test_a_master_without_a_session_is_too_little() -> None:
     made, switch = compared()
-    assert verdict(made, sessions=0).reasons == ["the master has no session now"]
+    switch.has_session = False
+    assert verdict(made).reasons == ["the master has no session now"]
     switch.session_ended(1.0, "mirror-reset")
-    found = verdict(made, sessions=0)
+    found = verdict(made)
     assert found.verdict is Verdict.DIFFERS
     assert found.reasons == ["the session ended: mirror-reset (once)"]
     assert "the master has no session now" in found.notes
@@ -105,10 +106,11 @@ def test_tables_that_are_not_followed_are_too_little() -> None:
     made, switch = compared()
     switch.compared_tables(tables(10.0, not_followed="too-many-rules"))
     assert verdict(made).reasons == ["the tables of 1 of 1 switches are not followed: 1 too-many-rules"]
-    nothing, other = sums(), sums().of_switch("a")
-    answer(nothing.of_switch("a"), equal(), times=200)
+    nothing = sums()
+    switch = nothing.of_switch("a")
+    switch.has_session = True
+    answer(switch, equal(), times=200)
     assert verdict(nothing).reasons == ["the flow tables were not compared"]
-    other.close(0.0)
 
 
 @pytest.mark.parametrize(("lag", "word"), [(0.2, Verdict.DIFFERS), (0.03, Verdict.AGREES), (-0.5, Verdict.AGREES)])
