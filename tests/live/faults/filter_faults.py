@@ -29,6 +29,14 @@ FILTER_FAULTS = (
         stops_production=True,
     ),
     Fault(
+        "a tc filter drops the copies alone",
+        ("mirror-silent", "filter-in-front"),
+        "tc qdisc add dev pl0 clsact; tc filter add dev pl0 egress protocol ip u32 match ip dst 10.20.0.13/32 action"
+        " drop",
+        "tc qdisc del dev pl0 clsact",
+        "to try without it, run: tc filter del dev pl0 egress pref 49152",
+    ),
+    Fault(
         "a qdisc that lets no data out",
         ("production-stopped",),
         f"tc qdisc add dev pl0 root tbf {_SLOW}",
