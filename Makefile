@@ -3,7 +3,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit check words reference deep threads soak truth junk api bench compare swarm scaling fuzz releases systemd pcaps build clean
+.PHONY: help demo test unit check words reference deep threads soak truth verdict junk api judges bench compare swarm scaling fuzz releases systemd pcaps build clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -57,6 +57,15 @@ truth: ## the model of flow tables beside Open vSwitch: 10,000 random orders in 
 	@scripts/setup --need-root
 	@$(BIN)/python -m tests.live.truth
 
+verdict: ## masters beside production, equal ones and ones with planted bugs: is each verdict right? (root, ten minutes)
+	@scripts/setup --need-root
+	@status=0; \
+	$(BIN)/python -m tests.live.verdict || status=1; \
+	$(BIN)/python -m tests.live.verdict --production noisy --twin noisy2 --answers 500 noisy noisy noisybug || status=1; \
+	$(BIN)/python -m tests.live.verdict --version 1.3 --production faucet --twin faucet2 --addresses 16 --answers 300 \
+		faucet faucet faucetbug || status=1; \
+	exit $$status
+
 junk: ## other clients' latency while one sends junk; fails above twice the p99 beside it (root, six minutes)
 	@scripts/setup --need-root
 	@$(BIN)/python -m bench.junk
@@ -64,6 +73,10 @@ junk: ## other clients' latency while one sends junk; fails above twice the p99 
 api: ## is production slower while clients scrape the metrics, or flood the API? (root, half an hour)
 	@scripts/setup --need-root
 	@$(BIN)/python -m bench.api
+
+judges: ## what does verdict: on cost with a thousand switches? (root, ten minutes, quiet machine)
+	@scripts/setup --need-root
+	@$(BIN)/python -m bench.judges
 
 soak: ## sustained uploads, and throughput against loss beside the kernel's TCP; prints what it measures (root, minutes)
 	@scripts/setup --need-root

@@ -58,14 +58,14 @@ class Row:
     @property
     def is_done(self) -> bool:
         """Whether the measure needs no more pairs."""
-        return bool(self.base) if self.is_exact else is_decided(self.ratios)
+        return bool(self.base) if self.is_exact else is_decided(self.ratios, self.measure.band)
 
     @property
     def verdict(self) -> Verdict:
         """The verdict by the pairs so far."""
         if self.is_exact and self.base:
             return judge_counts(self.base[0], self.new[0])
-        return judge(interval_of_median(self.ratios))
+        return judge(interval_of_median(self.ratios), self.measure.band)
 
 
 class Comparison:

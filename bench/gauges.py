@@ -12,6 +12,7 @@ from typing import Any
 from bench.engine_driver import KINDS
 from bench.isolated import ISOLATED, TITLES
 from bench.sides import ComparisonError, Side, run
+from bench.verdicts import BAND
 
 _HERE = Path(__file__).parent
 _TIMEOUT = 600.0
@@ -33,6 +34,8 @@ class Measure:
     name: str
     unit: str
     is_speed: bool = False
+    band: float = BAND
+    """The ratio of costs up to which two sides count as equal."""
 
     def cost_ratio(self, base: float, new: float) -> float:
         """Return the new side's cost as a multiple of the base's."""

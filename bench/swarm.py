@@ -85,10 +85,10 @@ def measure(contender: str, switches: int, rate: int, seconds: float) -> Sample:
         words = ["--to", f"{_BACKEND if contender == 'direct' else SERVICE}:{PORT}", "--switches", str(switches)]
         words += ["--rate", str(rate), "--seconds", str(seconds), "--together"]
         words += ["--from", f"{SWITCH_SIDE}.{_FIRST_SOURCE}", "--sources", str(_SOURCES)]
-        before = _program_seconds(program)
+        before = program_seconds(program)
         with running_on(LOAD_CORES):
             printed = lab.run("s1", [sys.executable, "-m", "natmirror.lab.swarm", *words], timeout=seconds + _MARGIN)
-        cost = _program_seconds(program) - before
+        cost = program_seconds(program) - before
         figures = json.loads(printed)
         mirror = None
         if balancer is not None:
@@ -117,7 +117,8 @@ def _start(lab: Lab, contender: str) -> tuple[Program | None, LoadBalancer | Non
     return balancer.program, balancer
 
 
-def _program_seconds(program: Program | None) -> float:
+def program_seconds(program: Program | None) -> float:
+    """Return the processor time that a program has taken."""
     if program is None:
         return 0.0
     fields = Path(f"/proc/{program.popen.pid}/stat").read_text().rpartition(")")[2].split()

@@ -98,8 +98,8 @@ def judge_counts(base: float, new: float) -> Verdict:
     return judge(Interval(ratio, ratio, ratio), EXACT_BAND)
 
 
-def is_decided(ratios: Sequence[float]) -> bool:
+def is_decided(ratios: Sequence[float], band: float = BAND) -> bool:
     """Return whether these ratios suffice for a verdict."""
-    if judge(interval_of_median(ratios, EARLY_LEVEL)) is not Verdict.UNDECIDED:
+    if judge(interval_of_median(ratios, EARLY_LEVEL), band) is not Verdict.UNDECIDED:
         return True
-    return len(ratios) >= FIRST_VERDICT and judge(interval_of_median(ratios)) is Verdict.EQUAL
+    return len(ratios) >= FIRST_VERDICT and judge(interval_of_median(ratios), band) is Verdict.EQUAL

@@ -531,14 +531,14 @@ static int decide_over_limit(nm_gear *gear, nm_flow *flow, const nm_segment *seg
 }
 
 /* Take a turn for a packet that is to be punted for this reason. Return the reason, or without a turn the decision. What
- * a flow's packet is to its receiver is found out only if it needs one of the kept turns. */
+ * a flow's packet is to its receiver is found out only if that matters. */
 __attribute__((noinline)) static int limit(nm_gear *gear, uint8_t *packet, size_t len, nm_flow *flow, const nm_leg *leg,
                                            const nm_segment *seg, int is_orig, int checksum, double now, int reason)
 {
     nm_bucket *peer = nm_peer_of(gear, packet, len, flow, leg, is_orig, now);
     int price = is_of_data(reason) ? NM_TURN_OF_DATA : NM_TURN_OF_OTHERS, knows = 0;
     effect of = {.event = NM_NO_EVENT};
-    if (nm_turn_is_kept(peer, price)) {
+    if (nm_turn_favours_genuine(peer, price)) {
         if (flow)
             of = effect_of(flow, seg, is_orig, checksum);
         knows = flow ? is_genuine(flow, seg, is_orig, &of) : leg && is_genuine_of_leg(leg, seg);

@@ -186,6 +186,7 @@ class _Lib:
     NM_TURNS_BURST: float
     NM_TURNS_KEPT: float
     NM_TURNS_STEADY: float
+    NM_TURNS_SURCHARGE: int
     NM_TURNS_RATE: float
     NM_TURN_OF_DATA: int
     NM_TURN_OF_OTHERS: int

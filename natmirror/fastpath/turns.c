@@ -16,6 +16,7 @@ struct nm_bucket {
     double at;   /* when `left` was right */
     double left; /* tokens */
     uint64_t refused;
+    uint32_t surcharge; /* tokens */
 };
 
 struct nm_turns {
@@ -66,22 +67,31 @@ nm_bucket *nm_turns_of(nm_turns *turns, const uint8_t *address, const uint8_t *m
     return one;
 }
 
-int nm_turn_is_kept(const nm_bucket *peer, int price) { return peer->left < price + NM_TURNS_KEPT; }
+int nm_turn_favours_genuine(const nm_bucket *peer, int price)
+{
+    return peer->surcharge || peer->left < price + NM_TURNS_KEPT;
+}
 
 int nm_turn_take(nm_bucket *peer, int price, int is_genuine)
 {
-    if (peer->left < price + (is_genuine ? 0 : NM_TURNS_KEPT)) {
+    double whole = price + (is_genuine ? 0.0 : peer->surcharge);
+    if (peer->left < whole + (is_genuine ? 0 : NM_TURNS_KEPT)) {
         peer->refused++;
+        if (!is_genuine && peer->surcharge < NM_TURNS_SURCHARGE)
+            peer->surcharge++;
         return 0;
     }
-    peer->left -= price;
+    peer->left -= whole;
+    if (!is_genuine)
+        peer->surcharge = 0;
     return 1;
 }
 
 void nm_turn_note_stray(nm_bucket *peer)
 {
-    if (peer->left > NM_TURNS_KEPT + NM_TURNS_STEADY)
-        peer->left = fmax(peer->left - 1, NM_TURNS_KEPT + NM_TURNS_STEADY);
+    double saved = NM_TURNS_KEPT + NM_TURNS_STEADY + peer->surcharge;
+    if (peer->left > saved)
+        peer->left = fmax(peer->left - 1, saved);
 }
 
 nm_refusals nm_turns_take_refusals(nm_turns *turns)

@@ -8,6 +8,11 @@
  * filled beyond the kept part, other packets get none of them. A second bucket would do the same, but it would give one
  * peer twice the thread's time.
  *
+ * A peer that sends far more than its turns gets fewer of them: each packet that finds no turn adds a token to the
+ * surcharge, which the next turn costs beside its price. For Python does more than the packets that a peer pays for: a
+ * backend's SYN-ACK, the RST that rejects it and the flow's end are three times as much as the SYN of a flood. No
+ * surcharge is on genuine packets, and it has a limit, because anyone can send such packets in a peer's name.
+ *
  * A stray is a packet that C decides, of no established connection. A peer that sends strays all the time saves up few
  * turns. Otherwise, the next of its packets that Python decides would come in a row, and others would wait for all of
  * them. Strays cost no peer its last turns, as anyone can send them in its name.
@@ -22,14 +27,16 @@
 
 #include <stdint.h>
 
-/* A packet that Python decides costs the thread 20 to 50 us (make junk), and a connection that never opens costs three:
- * SYN, SYN-ACK and RST. So one bucket gives at most a quarter of the thread's time, and after a pause makes the others
- * wait for 75 ms at most, a forger for 50 ms. Both parts of the store have room for what a client sends at once while a
- * leg connects or repairs a loss. */
+/* A packet that Python decides costs the thread 20 to 120 us, by machine and kind (make junk), and a connection that
+ * never opens costs three: SYN, SYN-ACK and RST, 50 to 250 us. So a flood with the full surcharge has at most some 6 % of
+ * the thread's time, and a peer that stays just within its turns, at worst, 60 %. After a pause, it makes the others wait
+ * once for what it has in store: 125 ms at most. Both parts of the store have room for what a client sends at once while
+ * a leg connects or repairs a loss. */
 #define NM_TURNS_RATE 10000.0 /* tokens that a peer gets each second */
 #define NM_TURNS_BURST 3000.0 /* tokens that a peer can have in store */
 #define NM_TURNS_KEPT 1000.0  /* of these, for genuine packets alone */
 #define NM_TURNS_STEADY 12.0  /* strays leave so many beside these: three packets take the thread 150 us */
+#define NM_TURNS_SURCHARGE 36 /* tokens, at most: with it, a peer has 250 turns of others a second */
 #define NM_TURN_OF_DATA 1     /* the price of a packet of an established flow, or of a leg */
 #define NM_TURN_OF_OTHERS 4   /* the price of any other packet: a thread opens fewer connections than that */
 
@@ -51,9 +58,10 @@ void nm_turns_free(nm_turns *turns);
 /* Return the bucket, with its tokens now, of the peer with this IPv4 address; `more` is NULL, or what tells several
  * buckets of one address apart. It is the peer's until the next call. */
 nm_bucket *nm_turns_of(nm_turns *turns, const uint8_t *address, const uint8_t *more, double now);
-/* Return whether a turn at this price is left for genuine packets alone. */
-int nm_turn_is_kept(const nm_bucket *peer, int price);
-/* Take a turn at this price. Return 0 if the peer has too few tokens left for a packet that is genuine or not. */
+/* Return whether genuine packets alone get a turn at this price, or get it without the surcharge. */
+int nm_turn_favours_genuine(const nm_bucket *peer, int price);
+/* Take a turn at this price, and the surcharge unless the packet is genuine. Return 0 if the peer has too few tokens
+ * left for it; then the surcharge grows. */
 int nm_turn_take(nm_bucket *peer, int price, int is_genuine);
 /* Note a stray of this peer. */
 void nm_turn_note_stray(nm_bucket *peer);

@@ -1,4 +1,4 @@
-"""An Open vSwitch for each switch host, with the user-space datapath, and two hosts behind it that make traffic."""
+"""An Open vSwitch for each switch host, with the user-space datapath, and hosts behind it that make traffic."""
 
 import os
 import shutil
@@ -17,17 +17,27 @@ PORTS = (1, 2)
 
 
 class OpenVSwitch:
-    """Open vSwitch on the lab's switch ``s<number>``, with a bridge br0 and hosts ``h<number>1`` and ``h<number>2``.
+    """Open vSwitch on the lab's switch ``s<number>``, with a bridge br0 and hosts ``h<number>1``, ``h<number>2`` and so
+    on: one for each of ``ports``.
 
     Its datapath id is ``number``, unless another one is given.
     """
 
-    def __init__(self, lab: Lab, number: int, *, protocols: str = "OpenFlow13", datapath_id: int | None = None) -> None:
+    def __init__(
+        self,
+        lab: Lab,
+        number: int,
+        *,
+        protocols: str = "OpenFlow13",
+        datapath_id: int | None = None,
+        ports: Sequence[int] = PORTS,
+    ) -> None:
         if not _SCHEMA.exists() or shutil.which("ovs-vswitchd") is None:
             raise HostError("Open vSwitch is missing: install the package openvswitch-switch")
         self._lab = lab
         self.number = number
         self.datapath_id = number if datapath_id is None else datapath_id
+        self.ports = tuple(ports)
         self.host = f"s{number}"
         self.directory = lab.directory / f"ovs-{self.host}"
         self.directory.mkdir()
@@ -61,8 +71,13 @@ class OpenVSwitch:
     def forget_flows(self) -> None:
         """Delete the flows that controllers have added, except the table-miss flow."""
         self._ofctl("del-flows", "priority=1", options=["--strict"])
-        for port in PORTS:
+        for port in self.ports:
             self._ofctl("del-flows", f"in_port={port}")
+
+    def flows(self) -> list[str]:
+        """Return the switch's flows in the words of ovs-ofctl, without their statistics."""
+        lines = self._ofctl("dump-flows", options=["--no-names", "--no-stats"]).splitlines()
+        return [line.strip() for line in lines if "actions=" in line]
 
     def flap(self, port: int) -> None:
         """Take a port down and up again, by its configuration: the controller gets a PORT_STATUS for each."""
@@ -82,7 +97,7 @@ class OpenVSwitch:
         self._vswitchd.send_signal(signal.SIGCONT)
 
     def _add_hosts(self) -> None:
-        for port in PORTS:
+        for port in self.ports:
             host = f"h{self.number}{port}"
             self._lab.add_host(host)
             self._lab.cable(host, "eth0", self.host, f"p{port}")
@@ -116,7 +131,7 @@ class OpenVSwitch:
             *("add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev", f"protocols={self._protocols}"),
             *("fail_mode=secure", f"other-config:datapath-id={self.datapath_id:016x}"),
         ]
-        for port in PORTS:
+        for port in self.ports:
             bridge += ["--", "add-port", "br0", f"p{port}", "--", "set", "interface", f"p{port}"]
             bridge += [f"ofport_request={port}"]
         self._vsctl(*bridge)

@@ -26,6 +26,7 @@
 #define NO_SPIN_TIME 0.05      /* seconds without busy polling after the thread was preempted */
 #define MAX_SPIN_CREDIT 8      /* busy polls in a row without an answer, after which the loop busy-polls ... */
 #define TRY_SPIN_EVERY 64      /* ... only for one request of this many */
+#define EXPIRY_PAUSE 0.004     /* seconds: a peer may have opened thousands of flows that expire at once (worker.py) */
 #define CUT_TIME 10.0          /* seconds for which the kernel cuts all large packets, after one above 64 KiB */
 #define SAMPLE_EVERY 16        /* of so many packets, the delay of one is measured, of each batch one at most */
 #define SLICE 100000           /* nanoseconds: the shortest that the kernel takes */
@@ -295,18 +296,20 @@ int nl_run(nl_loop *loop, double until)
             }
         }
         double now = nl_clock();
-        int is_due = now >= until || gear->read.count || nm_legs_acknowledge(gear->legs, &gear->out, now) ||
-                      nm_gear_expire(gear, now);
+        int is_due = now >= until || gear->read.count || nm_legs_acknowledge(gear->legs, &gear->out, now);
+        int expires = nm_gear_expire(gear, now) && now >= loop->expire_at;
         flush(loop, now);
         int failed = failure(loop);
         if (failed)
             return failed;
-        if (is_due && loop->has_received) {
+        if ((is_due || expires) && loop->has_received) {
             nl_send(loop); /* Python may take a while */
+            loop->expire_at = expires ? now + EXPIRY_PAUSE : loop->expire_at;
             loop->has_received = 0; /* receive packets next, however much is due */
             return NL_TIMER;
         }
-        double due = fmin(until, fmin(nm_legs_not_before(gear->legs), nm_flows_not_before(gear->flows)));
+        double flows_due = fmax(nm_flows_not_before(gear->flows), loop->expire_at);
+        double due = fmin(until, fmin(nm_legs_not_before(gear->legs), flows_due));
         int count = receive(loop, due);
         loop->has_received = 1;
         if (count < 0)

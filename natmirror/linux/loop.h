@@ -15,7 +15,8 @@
 
 /* Why nl_run() has returned. */
 #define NL_PUNT 1  /* Python decides the packet loop.punted, then calls nl_decided() */
-#define NL_TIMER 2 /* the clock shows `until`, or nm_gear.read has data for readers; all verdicts have been sent */
+#define NL_TIMER 2 /* the clock shows `until`, nm_gear.read has data for readers, or flows or legs are due; all verdicts
+                    * have been sent */
 #define NL_WAKE 3  /* another thread has made wake_fd readable */
 
 #define NL_MAX_QUEUES 2
@@ -37,6 +38,7 @@ typedef struct {
     uint32_t current;     /* the queue of the current batch */
     int is_busy;          /* the last receive() has found packets */
     int has_received;     /* receive() was called since NL_TIMER was last returned */
+    double expire_at;     /* no return before this time only because flows expire that Python has to remove */
     double polled_at;     /* when the loop last polled wake_fd and the timer */
     double request_at;    /* when a client's packet was last passed to a backend */
     uint8_t spin_credit;  /* set by an answer that comes while the loop busy-polls; 0: none came lately */

@@ -20,7 +20,7 @@ from natmirror.engine.shown import Snapshot, SwitchDecisions
 from natmirror.fastpath import Look, ServiceLook
 from natmirror.linux.nftables import ServiceBackend
 from natmirror.mirror.shown import FlowEntry
-from natmirror.openflow.comparison.sums import Found
+from natmirror.openflow.comparison.found import Found
 from natmirror.replication.engine_adapter import EngineAdapter
 from natmirror.rules import Mirror, Rules
 from natmirror.rules.reload import Kept

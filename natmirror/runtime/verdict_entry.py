@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from natmirror.api import times
+from natmirror.openflow.comparison.found import Found
 from natmirror.openflow.comparison.lags import quantile
 from natmirror.openflow.comparison.noise import Weighed, comparable
 from natmirror.openflow.comparison.results import AnswerResult, NotComparable
@@ -18,7 +19,6 @@ from natmirror.openflow.comparison.shown import (
     VerdictEntry,
 )
 from natmirror.openflow.comparison.signatures import Example
-from natmirror.openflow.comparison.sums import Found
 from natmirror.openflow.comparison.verdict import Outcome
 from natmirror.rules import Mirror
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from natmirror.events import EventKind, EventRing, EventSeverity
+from natmirror.openflow.comparison.found import Found
 from natmirror.openflow.comparison.noise import comparable
 from natmirror.openflow.comparison.numbers import WORDS, share
 from natmirror.openflow.comparison.results import AnswerResult
 from natmirror.openflow.comparison.shown import Verdict
-from natmirror.openflow.comparison.sums import Found
 from natmirror.openflow.comparison.verdict import Limits, Outcome, in_words
 from natmirror.runtime.verdicts import WINDOW, Key, Verdicts
 

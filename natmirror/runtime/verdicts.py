@@ -6,9 +6,9 @@ from typing import Any
 
 from natmirror.api.values import closest
 from natmirror.events.event import read_time
+from natmirror.openflow.comparison.found import Found
 from natmirror.openflow.comparison.merging import merge
 from natmirror.openflow.comparison.shown import VerdictEntry
-from natmirror.openflow.comparison.sums import Found
 from natmirror.openflow.comparison.verdict import AT_LEAST, Limits, Outcome, judge
 from natmirror.rules import Mirror, Rules
 from natmirror.runtime.engine_proxy import EngineProxy

@@ -23,3 +23,9 @@ _MIN_RUNS = 200
 @given(seed=st.integers(0, (1 << 32) - 1), overtakes=st.booleans())
 def test_whatever_the_peers_do_production_and_the_books_stay_right(*, seed: int, overtakes: bool) -> None:
     play(seed, overtakes=overtakes)
+
+
+@settings(phases=(Phase.explicit, Phase.reuse, Phase.generate))
+@given(seed=st.integers(0, (1 << 32) - 1), overtakes=st.booleans())
+def test_masters_that_are_compared_disturb_nothing_either(*, seed: int, overtakes: bool) -> None:
+    play(seed, overtakes=overtakes, judges=True)

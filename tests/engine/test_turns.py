@@ -22,6 +22,8 @@ TURNS = int(lib.NM_TURNS_BURST - lib.NM_TURNS_KEPT) // lib.NM_TURN_OF_OTHERS
 """Packets of others than genuine ones that Python decides at once for one client."""
 STEADY = int(lib.NM_TURNS_STEADY) // lib.NM_TURN_OF_OTHERS
 """Of these, what strays leave."""
+SURCHARGE = lib.NM_TURNS_SURCHARGE
+"""Tokens that a turn costs more, at most, after packets that had none."""
 GENUINE = int(lib.NM_TURNS_BURST) // lib.NM_TURN_OF_DATA
 """Data packets of established flows that Python decides at once for one client."""
 NOW = 1000.0
@@ -84,11 +86,50 @@ def test_other_clients_keep_their_turns() -> None:
 
 def test_turns_come_back_with_time() -> None:
     one = engine()
-    send_junk(one, TURNS + 1)
+    send_junk(one, TURNS)
     later = NOW + 10 * lib.NM_TURN_OF_OTHERS / lib.NM_TURNS_RATE
     for number in range(12):
         one.receive(junk(9000 + number), Hook.PREROUTING, later + 1e-6, Checksum.VALID)
-    assert one.snapshot(NOW)["packets_over_limit"] == {PuntReason.OPENING_OR_CLOSING: 3}
+    assert one.snapshot(NOW)["packets_over_limit"] == {PuntReason.OPENING_OR_CLOSING: 2}
+
+
+def turns_in_a_second(one: Engine, rate: int, make: Callable[[int], bytes] = junk) -> int:
+    """Have a client send at this rate, in packets a second, after it has spent what it has in store. Return how many
+    packets Python decides in a second."""
+    send_junk(one, TURNS, make)
+    for number in range(2 * rate):
+        if number == rate:
+            before = sum(one.snapshot(NOW)["packets_decided_in_python"].values())
+        one.receive(make(number), Hook.PREROUTING, NOW + number / rate, Checksum.VALID)
+    return sum(one.snapshot(NOW)["packets_decided_in_python"].values()) - before
+
+
+def picked_up_data(number: int) -> bytes:
+    """Return data of a connection that natmirror does not know, a new one for each number."""
+    return packet(at("10.10.0.66", 1024 + number % 60_000), SERVICE, "PA", number, 7, b"x")
+
+
+@pytest.mark.parametrize("make", [junk, picked_up_data])
+def test_a_flood_gets_a_tenth_of_a_clients_turns(make: Callable[[int], bytes]) -> None:
+    """With all of them, one client's flood took more than half of the thread: Python opens each flow and ends it."""
+    most = int(lib.NM_TURNS_RATE) // lib.NM_TURN_OF_OTHERS
+    assert turns_in_a_second(engine(), 20_000, make) <= most // 10 + 1
+
+
+def test_a_client_that_sends_little_more_than_its_turns_keeps_most_of_them() -> None:
+    most = int(lib.NM_TURNS_RATE) // lib.NM_TURN_OF_OTHERS
+    assert turns_in_a_second(engine(), most) == most
+    assert turns_in_a_second(engine(), most * 11 // 10) >= most * 3 // 4
+
+
+def test_a_client_has_its_turns_again_after_a_flood() -> None:
+    one = engine()
+    send_junk(one, TURNS + 2 * SURCHARGE)
+    later = NOW + lib.NM_TURNS_BURST / lib.NM_TURNS_RATE
+    for number in range(TURNS):
+        one.receive(junk(9000 + number), Hook.PREROUTING, later, Checksum.VALID)
+    refused = one.snapshot(NOW)["packets_over_limit"][PuntReason.OPENING_OR_CLOSING] - 2 * SURCHARGE
+    assert refused == SURCHARGE // lib.NM_TURN_OF_OTHERS, "the first turn pays the surcharge"
 
 
 def test_a_client_that_sends_strays_saves_up_no_turns() -> None:
@@ -108,6 +149,30 @@ def test_some_strays_cost_a_client_few_turns() -> None:
     assert one.snapshot(NOW)["packets_over_limit"] == {
         PuntReason.OPENING_OR_CLOSING: 1 + strays // lib.NM_TURN_OF_OTHERS
     }
+
+
+def test_genuine_packets_cost_no_surcharge() -> None:
+    connection = established()
+    forge(connection)
+    connection.now += lib.NM_TURNS_BURST / lib.NM_TURNS_RATE
+    for _ in range(GENUINE):
+        connection.from_client("PA", b"late", at=4)  # behind a gap
+    over_limit = connection.engine.snapshot(connection.now)["packets_over_limit"]
+    assert PuntReason.OUT_OF_ORDER not in over_limit
+
+
+def test_strays_leave_a_client_the_surcharge_too() -> None:
+    """Otherwise, anyone who floods in a client's name could keep it from every further turn."""
+    one = engine()
+    stray = packet(at("10.10.0.66", 9999), SERVICE, "A", 5, 7)
+    send_junk(one, TURNS + 2 * SURCHARGE)
+    before = one.snapshot(NOW)["packets_decided_in_python"][PuntReason.OPENING_OR_CLOSING]
+    for number in range(20_000):  # in a second
+        now = NOW + number / 20_000
+        one.receive(stray, Hook.PREROUTING, now, Checksum.VALID)
+        one.receive(junk(number), Hook.PREROUTING, now, Checksum.VALID)
+    after = one.snapshot(NOW)["packets_decided_in_python"][PuntReason.OPENING_OR_CLOSING]
+    assert after - before >= 100
 
 
 def test_strays_take_no_turn_of_the_clients_connections() -> None:

@@ -75,6 +75,7 @@ static void check_row(world *w, const nm_flow *row)
 void check_flows(world *w)
 {
     uint32_t of_service[SERVICES] = {0}, of_backend[BACKENDS] = {0}, ids[MAX_FLOWS + 1];
+    uint32_t closed_of_service[SERVICES] = {0}, closed_of_backend[BACKENDS] = {0};
     uint32_t count = nm_flow_ids(w->gear->flows, 0, ids, MAX_FLOWS + 1);
     double next = INFINITY;
     must(count <= MAX_FLOWS && count == nm_flow_count(w->gear->flows));
@@ -85,9 +86,13 @@ void check_flows(world *w)
         next = fmin(next, row->due.due_at);
         if (row->flags & NM_FLOW_DIRECT)
             continue;
+        uint32_t is_closed = !!(row->flags & NM_FLOW_CLOSED);
         of_service[row->service_id]++;
-        if (row->backend_id != NM_NO_BACKEND)
-            of_backend[row->backend_id]++;
+        closed_of_service[row->service_id] += is_closed;
+        if (row->backend_id == NM_NO_BACKEND)
+            continue;
+        of_backend[row->backend_id]++;
+        closed_of_backend[row->backend_id] += is_closed;
     }
     must(nm_flows_not_before(w->gear->flows) <= next);
     if (looks_closer(w))
@@ -98,12 +103,13 @@ void check_flows(world *w)
     check_lists(w, &now);
     check_counted(w);
     for (int i = 0; i < SERVICES; i++) {
-        must(w->plan.services[i].flows == of_service[i]);
+        must(w->plan.services[i].flows == of_service[i] && w->plan.services[i].closed == closed_of_service[i]);
         must(!w->plan.services[i].next_entry || w->plan.services[i].next_entry < w->plan.services[i].table_len);
     }
     for (int i = 0; i < BACKENDS; i++) {
-        must(w->plan.backends[i].flows == of_backend[i]);
-        must(w->plan.total_flows[i] == OTHERS + (w->plan.backends[i].total_flows ? of_backend[i] : 0));
+        must(w->plan.backends[i].flows == of_backend[i] && w->plan.backends[i].closed == closed_of_backend[i]);
+        must(w->plan.total_open[i] ==
+             OTHERS + (w->plan.backends[i].total_open ? of_backend[i] - closed_of_backend[i] : 0));
         must(w->plan.backends[i].connections >= w->connections[i]);
         w->connections[i] = w->plan.backends[i].connections;
     }

@@ -36,8 +36,8 @@ void plan_begin(plan_rows *rows, nm_plan *plan, int may_throttle, int needs_pyth
         memcpy(rows->backends[i].address, (uint8_t[4]){10, 20, 0, LAST_OF_BACKEND[i]}, 4);
         rows->backends[i].port = PORT;
         rows->backends[i].mark = i % 4 ? MARK + (uint32_t)i : 0;
-        rows->total_flows[i] = OTHERS;
-        rows->backends[i].total_flows = i % 3 ? &rows->total_flows[i] : NULL;
+        rows->total_open[i] = OTHERS;
+        rows->backends[i].total_open = i % 3 ? &rows->total_open[i] : NULL;
     }
     for (int i = 0; i < SERVICES; i++) {
         nm_service *service = &rows->services[i];

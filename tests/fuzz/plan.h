@@ -17,7 +17,7 @@ typedef struct {
     nm_mirror mirrors[MIRRORS];
     uint16_t tables[SERVICES][MAX_TABLE_LEN];
     uint16_t derived[SERVICES][MAX_TABLE_LEN];
-    uint32_t total_flows[BACKENDS]; /* some counts include other gears' flows, OTHERS */
+    uint32_t total_open[BACKENDS]; /* open flows, with those of other gears, OTHERS */
 } plan_rows;
 
 #define MARK 0x6e6d0000u /* the mark of the first backend; some backends have none */

@@ -16,6 +16,7 @@
 #define PRICE_OF_DATA 1
 #define PRICE_OF_OTHERS 4
 #define STEADY 12
+#define MAX_SURCHARGE 36
 #define SOURCE_AT 12
 
 const uint8_t OF_REPLIES[4] = {255, 255, 255, 255};
@@ -157,14 +158,18 @@ void check_turn(world *w, const snapshot *before, const uint8_t *packet, size_t 
         return;
     peer_turns *one = turns_of(w, address, more);
     if (reason < NM_PUNT) {
-        one->left = one->left > KEPT + STEADY + 1 ? one->left - 1 : one->left > KEPT + STEADY ? KEPT + STEADY : one->left;
+        double saved = KEPT + STEADY + one->surcharge;
+        one->left = one->left > saved + 1 ? one->left - 1 : one->left > saved ? saved : one->left;
         return;
     }
     int price = is_of_data(reason) ? PRICE_OF_DATA : PRICE_OF_OTHERS;
     int is_genuine = flow ? knows_flow(flow, packet, len, hook == PREROUTING, checksum) : leg && knows_leg(leg, packet);
-    int has_turn = one->left >= price + (is_genuine ? 0 : KEPT);
+    int whole = is_genuine ? price : price + one->surcharge;
+    int has_turn = one->left >= whole + (is_genuine ? 0 : KEPT);
     must(has_turn == !over);
-    one->left -= has_turn ? price : 0;
+    one->left -= has_turn ? whole : 0;
+    if (!is_genuine)
+        one->surcharge = has_turn ? 0 : one->surcharge < MAX_SURCHARGE ? one->surcharge + 1 : MAX_SURCHARGE;
     w->refusals += !has_turn;
 }
 

@@ -310,9 +310,10 @@ void world_end(world *w, int orderly)
         must(!nm_flows_victim(w->gear->flows, 1, w->now) && !nm_gear_expire(w->gear, INFINITY));
         must(!nm_legs_take_due(w->gear->legs, INFINITY));
         for (int i = 0; i < SERVICES; i++)
-            must(w->plan.services[i].flows == 0);
+            must(w->plan.services[i].flows == 0 && w->plan.services[i].closed == 0);
         for (int i = 0; i < BACKENDS; i++)
-            must(w->plan.backends[i].flows == 0 && w->plan.total_flows[i] == OTHERS);
+            must(w->plan.backends[i].flows == 0 && w->plan.backends[i].closed == 0 &&
+                 w->plan.total_open[i] == OTHERS);
         must(nm_flows_announced(w->gear->flows) == 0);
         check_refusals(w);
     }

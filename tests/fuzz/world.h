@@ -61,6 +61,7 @@ enum { PICKS = 64 };
 typedef struct {
     uint8_t peer[8]; /* its address, and for a mirror or a backend the client's */
     double left, at;
+    int surcharge;
 } peer_turns;
 
 enum { MAX_PEERS = 1024 }; /* more than an input has packets of unknown senders */

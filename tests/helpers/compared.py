@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
+from natmirror.openflow.comparison.found import Found
 from natmirror.openflow.comparison.results import (
     AnswerResult,
     ComparedAnswer,
@@ -13,7 +14,7 @@ from natmirror.openflow.comparison.results import (
     Evidence,
     NotComparable,
 )
-from natmirror.openflow.comparison.sums import Comparisons, Found, MasterSums, SwitchResults
+from natmirror.openflow.comparison.sums import Comparisons, MasterSums, SwitchResults
 from natmirror.rules import parse_rules
 from natmirror.runtime.verdicts import Verdicts
 

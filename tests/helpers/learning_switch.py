@@ -55,7 +55,7 @@ class LearningSwitch:
         if dst in self.ports:
             orders.append(self.rule(src, dst))
             if self.both_ways:
-                orders.append(self.rule(dst, src))
+                orders.insert(self.random.randrange(2), self.rule(dst, src))
         if not self.sends and orders:
             return orders[::-1] if self.out_first else orders
         shown = packet_out(

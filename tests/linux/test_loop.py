@@ -11,6 +11,7 @@ import pytest
 
 from natmirror._ffi import ffi, lib
 from natmirror.fastpath import NEVER
+from natmirror.fastpath.flow_flags import set_python_state
 from natmirror.fastpath.flow_states import State
 from natmirror.fastpath.leg_flags import set_steady
 from natmirror.linux.loop import LoopEvent, shorten_slice
@@ -229,6 +230,27 @@ def test_timers_in_c_do_not_return_to_python(stage: Stage) -> None:
     assert stage.run(now + 0.05) is LoopEvent.TIMER
     assert time.monotonic() >= now + 0.05
     assert (len(stage.gear.flows), stage.loop.outbox.counters.packets_sent) == (0, 4)
+
+
+def test_packets_pass_between_slices_in_which_python_expires_flows(stage: Stage) -> None:
+    """Thousands of flows that expire at once would otherwise take every other moment of the thread."""
+    for port in (1, 2):
+        flow = stage.gear.flows.insert((CLIENT[0], port), 0, 0)
+        assert flow is not None
+        flow.state = lib.NM_STATE_TIME_WAIT
+        set_python_state(flow)
+        stage.gear.flows.touch(flow, 0.0, moved=True)
+    began_at = time.monotonic()
+    assert stage.run() is LoopEvent.TIMER
+    assert stage.loop.expire_at > began_at
+    stage.loop.expire_at = began_at + 60.0
+    until = time.monotonic() + 0.01
+    stage.queue(1, data(10))
+    assert stage.run(until) is LoopEvent.TIMER
+    assert time.monotonic() >= until, "the flows are still due, but it does not return for them"
+    assert stage.verdicts() == [(1, 1)]
+    stage.loop.expire_at = 0.0
+    assert stage.run() is LoopEvent.TIMER
 
 
 def test_a_postponed_deadline_moves_in_the_heap_only_when_its_old_time_comes(stage: Stage) -> None:

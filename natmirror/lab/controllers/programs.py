@@ -228,10 +228,19 @@ class OvsTestController(Controller):
 
 
 class Faucet(Controller):
-    """FAUCET, with an OpenFlow library of its own: it programs one VLAN for all ports before any packet arrives."""
+    """FAUCET, with an OpenFlow library of its own: it programs one VLAN for all ports before any packet arrives.
+
+    ``forget``: about how many seconds it remembers a host that is silent; FAUCET varies that by chance.
+    """
 
     VERSIONS = ("1.3",)
     REQUIRES = "faucet"
+
+    def __init__(
+        self, lab: Lab, host: str, version: str = "1.3", *, switch_ports: Sequence[int] = PORTS, forget: int = 300
+    ) -> None:
+        self._config = _faucet_config(switch_ports, forget)
+        super().__init__(lab, host, version)
 
     def knows(self, datapath: int) -> bool:
         """Return whether FAUCET has programmed the switch."""
@@ -252,7 +261,7 @@ class Faucet(Controller):
 
     def _start(self) -> Program:
         config = self._lab.directory / f"{self.host}-faucet.yaml"
-        config.write_text(_faucet_config())
+        config.write_text(self._config)
         environment = {
             "FAUCET_CONFIG": str(config),
             "FAUCET_LOG": "STDOUT",
@@ -269,11 +278,13 @@ def _faucet_name(datapath: int) -> str:
     return f"DPID {datapath} (0x{datapath:x}) s{datapath}"
 
 
-def _faucet_config() -> str:
+def _faucet_config(ports: Sequence[int], forget: int) -> str:
     text = "vlans:\n  lab: {vid: 100}\ndps:\n"
-    ports = ", ".join(f"{port}: {{native_vlan: lab}}" for port in PORTS)
+    links = ", ".join(f"{port}: {{native_vlan: lab}}" for port in ports)
+    neighbours = min(30, forget // 3)  # FAUCET's default; less than half is its limit
+    settings = f"timeout: {forget}, arp_neighbor_timeout: {neighbours}, nd_neighbor_timeout: {neighbours}"
     for datapath in range(1, _MAX_DATAPATHS + 1):
-        text += f"  s{datapath}: {{dp_id: {datapath}, hardware: Open vSwitch, interfaces: {{{ports}}}}}\n"
+        text += f"  s{datapath}: {{dp_id: {datapath}, hardware: Open vSwitch, {settings}, interfaces: {{{links}}}}}\n"
     return text
 
 

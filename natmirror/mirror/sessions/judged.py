@@ -13,8 +13,8 @@ from natmirror.fastpath import ClientMemory
 from natmirror.openflow.comparison.judge import Judge
 from natmirror.openflow.comparison.sums import SwitchResults
 
-JUDGE_COST = 16_000
-"""Bytes that Python needs for a judge's own objects."""
+_JUDGE_COST, _PAIR_COST = 8000, 9000  # bytes that Python needs for a judge's own objects, and those of each master
+_CHUNK_LEN = 4096  # bytes: what a judge keeps changes with each message
 _FRACTION = 4  # judges may hold a quarter of the memory, and a quarter of a client's
 
 
@@ -75,8 +75,9 @@ class JudgeAccount:
         self._used -= count
 
     def keep(self, count: int) -> bool:
-        """Take or give back memory, so that ``count`` bytes are taken besides those of rules; return False if there
-        are no more."""
+        """Take or give back memory, so that ``count`` bytes are taken besides those of rules, in whole chunks; return
+        False if there are no more."""
+        count = -(-count // _CHUNK_LEN) * _CHUNK_LEN
         more = count - self._kept
         if more < 0:
             self._memory.give(self, -more)
@@ -104,5 +105,14 @@ class Judged:
     account: JudgeAccount
     why_stopped: str | None = None
     """Why the connection is not followed any more; None while it is."""
+    waiting_len: int = 0
+    """Bytes of messages that the judge got since it worked."""
+    due_at: float | None = None
+    """When the judge is to work; None where it has nothing to do."""
     collectors: dict[str, SwitchResults] = field(default_factory=dict)
     """Those of the masters that are, or were, judged, by name."""
+
+    def count(self) -> bool:
+        """Take or give back memory for what the judge keeps besides rules; return False if there is no more."""
+        held = 0 if self.judge is None else self.judge.held
+        return self.account.keep(_JUDGE_COST + _PAIR_COST * len(self.collectors) + held)

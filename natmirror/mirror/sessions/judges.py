@@ -1,9 +1,12 @@
 """The judges of an engine's observed connections: what they get to know, when they work, and what ends them.
 
-Theory. Relay and sessions report each message here. A judge only keeps it, and works later, in settle(): after the
-sessions have got their messages, so that comparing delays no session. It needs the whole of a connection and of a
-session: one that is made later than its connection begins as for a connection that was picked up, and a session that is
-older than its judge is not judged. So ``verdict: on`` in a reload takes effect with a master's next session.
+Theory. Relay and sessions report each message here. A judge only keeps it, and works up to DELAY later, in settle(), on
+all that has come until then. So comparing takes less time, and takes it when no session waits. If a thread has so much
+to do that judges fall behind, what they have not read is dropped, and they say so.
+
+A judge needs the whole of a connection and of a session: one that is made later than its connection begins as for a
+connection that was picked up, and a session that is older than its judge is not judged. So ``verdict: on`` in a reload
+takes effect with a master's next session.
 
 An exception in a judge, or a lack of memory, ends the judgement of one connection and nothing else: the collectors get
 the reason. The next session with one of its masters begins another one.
@@ -17,7 +20,7 @@ from functools import partial
 from natmirror.fastpath import ClientMemory
 from natmirror.mirror.faults import Faults, Work
 from natmirror.mirror.ledger import Ledger
-from natmirror.mirror.sessions.judged import JUDGE_COST, JudgeAccount, Judged, JudgesMemory
+from natmirror.mirror.sessions.judged import JudgeAccount, Judged, JudgesMemory
 from natmirror.mirror.sessions.master_session import Connection, MasterSession
 from natmirror.mirror.timers import TimerKind, Timers
 from natmirror.net.endpoint import show
@@ -31,9 +34,12 @@ from natmirror.openflow.tables.state import NotFollowed
 from natmirror.reasons import EndReason, WithheldReason
 from natmirror.rules import Mirror
 
+DELAY = 0.2
+"""Seconds from a judge's first message until it works."""
 _SHORTEST_PAUSE = 0.001  # seconds until a judge works again
-MAX_UNSETTLED_LEN = 64 << 10
-"""Bytes of messages that judges get before they have to work, even if sessions wait."""
+_MAX_WAITING_LEN = 64 << 10  # bytes of messages after which a judge works at once
+_MAX_ALL_WAITING_LEN = 4 << 20  # the same of all judges, after which one drops what it has not read
+_MESSAGE_COST = 400  # bytes that Python needs for a message besides its bytes
 
 _FAULTS = frozenset(
     (
@@ -75,13 +81,12 @@ class _JudgedSession:
         self._report(partial(Judge.withheld, is_wanted=is_wanted), message)
 
     def took(self, message: Message) -> None:
-        self._report(Judge.from_master, message)
+        self._report(Judge.from_master, message, len(message.raw))
 
-    def _report(self, take: Callable[[Judge, str, Message, float], None], message: Message) -> None:
+    def _report(self, take: Callable[[Judge, str, Message, float], None], message: Message, length: int = 0) -> None:
         if self.is_judged:
-            self._judges.report(
-                self._master.connection, lambda judge, now: take(judge, self.name, message, now), len(message.raw)
-            )
+            name = self.name
+            self._judges.report(self._master.connection, lambda judge, now: take(judge, name, message, now), length)
 
 
 class Judges:
@@ -91,10 +96,10 @@ class Judges:
         self, memory: ClientMemory, timers: Timers, ledger: Ledger, faults: Faults, comparisons: Comparisons
     ) -> None:
         self.now = float("-inf")
-        self.unsettled: dict[Connection, None] = {}
-        """The connections whose judges have something to do, in the order in which they got it."""
-        self.unsettled_len = 0
-        """Bytes of messages that judges got since they worked."""
+        self.due: dict[Connection, None] = {}
+        """The connections whose judges have to work now, in the order in which they are due."""
+        self._work: Iterator[None] | None = None  # the work in progress
+        self._waiting_len = 0  # bytes of messages that judges got since they worked
         self._memory = JudgesMemory(memory)
         self._timers = timers
         self._ledger = ledger
@@ -128,16 +133,18 @@ class Judges:
         if Work.VERDICT in self._faults.off or not any(map(self._rule_of, connection.masters)):
             return
         account = JudgeAccount(self._memory, connection.holder, partial(self._stop, connection, NotFollowed.NO_MEMORY))
-        if not account.keep(JUDGE_COST):
+        judged = Judged(None, account)
+        if connection.judged is not None:
+            judged.collectors = connection.judged.collectors
+        if not judged.count():
             return
         try:
-            judge = Judge(version, account, self.now, is_picked_up=connection.is_picked_up or is_late)
+            judged.judge = Judge(version, account, self.now, is_picked_up=connection.is_picked_up or is_late)
         except Exception as error:
             account.close()
             self._faults.note(Work.VERDICT, show(connection.client), error)
             return
-        earlier = connection.judged
-        connection.judged = Judged(judge, account, collectors={} if earlier is None else earlier.collectors)
+        connection.judged = judged
 
     def _rule_of(self, master: MasterSession) -> Mirror | None:
         """Return a master's mirror as the rules have it now; None if it is not compared."""
@@ -151,12 +158,28 @@ class Judges:
         judged = connection.judged
         if judged is None or judged.judge is None:
             return
-        self.unsettled[connection] = None
-        self.unsettled_len += length
+        judged.waiting_len += length + _MESSAGE_COST
+        self._waiting_len += length + _MESSAGE_COST
         try:
             do(judged.judge, self.now)
+            if self._waiting_len > _MAX_ALL_WAITING_LEN:
+                judged.judge.give_up(self.now)
+                self._note_read(judged)
         except Exception as error:
             self._failed(connection, error)
+            return
+        if judged.waiting_len > _MAX_WAITING_LEN:
+            self.due[connection] = None
+        elif judged.due_at is None or judged.due_at > self.now + DELAY:
+            self._work_at(connection, judged, self.now + DELAY)
+
+    def _work_at(self, connection: Connection, judged: Judged, when: float | None) -> None:
+        judged.due_at = when
+        self._timers.set((TimerKind.VERDICT, connection), when)
+
+    def _note_read(self, judged: Judged) -> None:
+        self._waiting_len -= judged.waiting_len
+        judged.waiting_len = 0
 
     def from_switch(self, connection: Connection, message: Message) -> None:
         """Report a message of a switch, before any session gets it."""
@@ -178,11 +201,7 @@ class Judges:
         """Report that a master without an open session does not get a message of the switch."""
         judged, name = master.connection.judged, master.mirror.name
         if judged is not None and name in judged.collectors:
-            self.report(
-                master.connection,
-                lambda judge, now: judge.withheld(name, message, now, is_wanted=True),
-                len(message.raw),
-            )
+            self.report(master.connection, lambda judge, now: judge.withheld(name, message, now, is_wanted=True))
 
     def heard(self, master: MasterSession) -> None:
         """Report a session's beginning, if these are the first bytes of its master."""
@@ -233,35 +252,38 @@ class Judges:
 
     # Working
 
-    def is_due(self, *, others_wait: bool) -> bool:
-        """Return whether a judge should work now; ``others_wait``: bytes wait to be read."""
-        return bool(self.unsettled) and (not others_wait or self.unsettled_len >= MAX_UNSETTLED_LEN)
+    @property
+    def has_work(self) -> bool:
+        """Whether step() has something to do."""
+        return self._work is not None or bool(self.due)
+
+    def step(self) -> None:
+        """Do a step of the work that is due."""
+        if self._work is None:
+            self._work = self.settle(next(iter(self.due)))
+        if next(self._work, True):  # steps yield None: the work is done
+            self._work = None
 
     def settle(self, connection: Connection) -> Iterator[None]:
         """Have a connection's judge do what it has to do, in steps."""
-        self.unsettled.pop(connection, None)
-        if not self.unsettled:
-            self.unsettled_len = 0
+        self.due.pop(connection, None)
         judged = connection.judged
         if judged is None or judged.judge is None:
             return
+        self._note_read(judged)
         try:
             for _ in judged.judge.settle(self.now):
                 yield
                 if judged.judge is None:  # its memory was needed, or the rules have changed
                     return
             due = judged.judge.next_deadline()
-            self._timers.set((TimerKind.VERDICT, connection), due and max(due, self.now + _SHORTEST_PAUSE))
-            self._count(connection, judged.judge, judged.account)
+            self._work_at(connection, judged, due and max(due, self.now + _SHORTEST_PAUSE))
+            if not judged.count():
+                judged.judge.give_up(self.now)
+                if not judged.count():
+                    self._stop(connection, NotFollowed.NO_MEMORY)
         except Exception as error:
             self._failed(connection, error)
-
-    def _count(self, connection: Connection, judge: Judge, account: JudgeAccount) -> None:
-        """Take the memory that a judge holds now. Without it, the judge forgets what it can, or is closed."""
-        if not account.keep(JUDGE_COST + judge.held):
-            judge.give_up(self.now)
-            if not account.keep(JUDGE_COST + judge.held):
-                self._stop(connection, NotFollowed.NO_MEMORY)
 
     def _tables_of(self, master: MasterSession, session: _JudgedSession) -> Generator[None, None, Model | None]:
         """Return the flow tables by a master's own orders, after all orders so far; None if they are not known."""
@@ -303,11 +325,12 @@ class Judges:
             collector.compared_tables(ComparedTables(self.now, 0.0, 0.0, (), 0, 0, reason))
 
     def _close(self, connection: Connection) -> None:
-        self.unsettled.pop(connection, None)
+        self.due.pop(connection, None)
         self._timers.set((TimerKind.VERDICT, connection), None)
         judged = connection.judged
         if judged is None or judged.judge is None:
             return
+        self._note_read(judged)
         judge, judged.judge = judged.judge, None
         with suppress(Exception):
             judge.close(self.now)

@@ -130,23 +130,30 @@ class MasterSessions:
     @property
     def has_more(self) -> bool:
         """Whether read() has something to do."""
-        has_work = bool(self._relay.unflushed) or bool(self._judges.unsettled)
-        return self._steps is not None or has_work or self._read_queue.has_more
+        return self._has_sessions_work or self._judges.has_work
+
+    @property
+    def _has_sessions_work(self) -> bool:
+        return self._steps is not None or bool(self._relay.unflushed) or self._read_queue.has_more
 
     def read(self, now: float, is_spent: Callable[[], bool] | None = None) -> None:
-        """Read the queue, flush the sessions and have the judges work, until nothing waits or ``is_spent`` returns
-        True; do at least one step."""
+        """Read the queue and flush the sessions, until nothing waits or ``is_spent`` returns True; do at least one
+        step. Then have judges work: for one step if there is an ``is_spent``, because packets come first."""
         self._set_time(now)
-        while self.has_more:
+        while self._has_sessions_work:
             self._step()
             if is_spent is not None and is_spent():
+                return
+        while self._judges.has_work:
+            self._judges.step()
+            if is_spent is not None:
                 break
 
     def _set_time(self, now: float) -> None:
         self._open_sessions.now = self._judges.now = now
 
     def _step(self) -> None:
-        """Read a message, flush a session, or have a judge work."""
+        """Read a message, or flush a session."""
         if self._steps is None:
             self._steps = self._next_steps()
         try:
@@ -158,8 +165,7 @@ class MasterSessions:
             self._failed(self._current(), error)
 
     def _next_steps(self) -> Iterator[None]:
-        """Return the next work: read the first entry of the queue, unless sessions have to be flushed first, or judges
-        have to work."""
+        """Return the next work: read the first entry of the queue, unless sessions have to be flushed first."""
         is_time = self._read_len >= _MAX_UNFLUSHED_LEN or len(self._relay.unflushed) >= _MAX_UNFLUSHED
         is_time = is_time or not self._read_queue.has_more
         if is_time and self._relay.unflushed:
@@ -168,10 +174,6 @@ class MasterSessions:
             return self._relay.flush(master)
         if is_time:
             self._read_len = 0
-        if self._judges.is_due(others_wait=self._read_queue.has_more):
-            connection = next(iter(self._judges.unsettled))
-            self._current = lambda: connection
-            return self._judges.settle(connection)
         kind, of, data = self._read_queue.take()
         self._read_len += len(data)
         self._current = lambda: self._connection_of(kind, of)
@@ -301,7 +303,7 @@ class MasterSessions:
 
     def settle_later(self, connection: Connection) -> None:
         """Have a connection's judge work, whose deadline has come, when read() is called."""
-        self._judges.unsettled[connection] = None
+        self._judges.due[connection] = None
 
     def _break_cycle(self, connection: Connection) -> None:
         """Break the reference cycle of an ended connection, which only the garbage collector would free."""

@@ -21,8 +21,9 @@ from natmirror.openflow.tables.steps import Steps
 
 PATIENCE = 2.0
 """Seconds after which a master's answer is late."""
-_QUIET = 2 * BURST  # seconds without an order after which an answer is complete
+_QUIET = 3 * BURST  # seconds without an order after which an answer is complete
 _BOTH_ANSWERED = PATIENCE + 1.0  # seconds after which two answers differ
+_SETTLED = 1.0  # seconds without an order after which they do, if both sides have sent the frame on
 _MAX_EFFECTS = 32  # of one side's answer
 _COST = 700  # bytes that Python needs for a comparison besides its effects
 _MAX_CHECKS = 8 * MAX_CAUSES
@@ -43,6 +44,11 @@ class Answer:
     """Whether all its effects are kept."""
     elsewhere: list[Effect] = field(default_factory=list)
     """Effects of the other side that this side has had for another PACKET_IN, or for none."""
+
+    @property
+    def frames(self) -> int:
+        """How often it sends a frame on."""
+        return sum(one.sent is not None for one in self.effects)
 
     def add(self, effect: Effect) -> bool:
         """Add an effect; return False if there are too many."""
@@ -88,9 +94,11 @@ class AnswerComparison:
         collector: Collector,
         production_has: HasGiven,
         mirror_has: HasGiven,
+        has_dropped: Callable[[Cause], bool],
         on_left: Callable[[Effect, bool], None],
     ) -> None:
-        """``on_left`` is called for orders of the mirror, or else of production, that come after the report."""
+        """``has_dropped`` returns whether a side may have orders for a PACKET_IN that are not attributed to it.
+        ``on_left`` is called for orders of the mirror, or else of production, that come after the report."""
         self.collector = collector
         self.differed_at = -inf
         """When the switch sent the PACKET_IN whose answer was the latest to differ."""
@@ -100,9 +108,12 @@ class AnswerComparison:
         """Bytes that are kept."""
         self._production_has = production_has
         self._mirror_has = mirror_has
+        self._has_dropped = has_dropped
         self._on_left = on_left
         self._open: OrderedDict[int, _Comparison] = OrderedDict()
         self._untold: OrderedDict[int, _Comparison] = OrderedDict()
+        self._sent_up_to = {False: -1, True: -1}
+        """The latest PACKET_IN whose frame production, or the master, has sent on."""
         self._checks: list[tuple[float, int]] = []
         """A heap of the times at which comparisons are checked, by their numbers; some are out of date."""
 
@@ -115,7 +126,8 @@ class AnswerComparison:
         self.held += _COST
         self._check_at(one, one.check_at)
         if len(self._open) > MAX_CAUSES:
-            self._drop(next(iter(self._open.values())))
+            reported = (other for other in self._open.values() if other.is_reported)
+            self._drop(next(reported, next(iter(self._open.values()))))
 
     def not_reported(self, cause: Cause) -> None:
         """Notice a PACKET_IN that the master does not get."""
@@ -149,6 +161,8 @@ class AnswerComparison:
             return
         if (one.mine if is_mirror else one.theirs).add(effect):
             self.held += effect.cost
+        if effect.sent is not None:
+            self._sent_up_to[is_mirror] = max(self._sent_up_to[is_mirror], cause.number)
         if not one.is_reported and effect.order.at + _QUIET < one.check_at:
             self._check_at(one, effect.order.at + _QUIET)
 
@@ -212,7 +226,7 @@ class AnswerComparison:
             self._report(one, AnswerResult.NOT_COMPARABLE, NotComparable.NOT_REPORTED)
             self._end(one)
             return
-        if not (one.theirs.is_whole and one.mine.is_whole):
+        if not (one.theirs.is_whole and one.mine.is_whole) or (any(one.left) and self._has_dropped(one.cause)):
             self._report(one, AnswerResult.NOT_COMPARABLE, NotComparable.NOT_KNOWN)
             return
         theirs, mine = one.left
@@ -225,13 +239,20 @@ class AnswerComparison:
             else:
                 self._check_at(one, due_at)
             return
-        due_at = one.told_at + (_BOTH_ANSWERED if have_both else HORIZON)
+        due_at = one.told_at + (_BOTH_ANSWERED if have_both or self._is_passed_over(one) else HORIZON)
+        if one.theirs.frames and one.theirs.frames == one.mine.frames:
+            due_at = min(due_at, max(one.theirs.last_at, one.mine.last_at, one.told_at) + _SETTLED)
         if now < due_at:
             self._check_at(one, due_at)
             return
         yield from self._borrow(one, theirs, mine)
         if not one.is_reported:
             self._report_unequal(one)
+
+    def _is_passed_over(self, one: _Comparison) -> bool:
+        """Return whether a side that has not answered a PACKET_IN has answered a later one."""
+        silent = one.mine if one.mine.last_at == -inf else one.theirs
+        return self._sent_up_to[silent is one.mine] > one.cause.number
 
     def _borrow(self, one: _Comparison, theirs: list[Effect], mine: list[Effect]) -> Steps[None]:
         """Take the frames that a side lacks from where it has them too often, and the rules that it has made."""
@@ -291,7 +312,7 @@ class AnswerComparison:
         one.is_different = True
         self.differed_at = one.cause.at
         shown = evidence(one.cause, one.theirs.effects, one.mine.effects)
-        found = tuple(dict.fromkeys(one.difference for one in differences(theirs, mine)))
+        found = tuple(dict.fromkeys(each.difference for each in differences(theirs, mine)))
         result = AnswerResult.DIFFERS
         if one.mine.last_at == -inf:
             found, result = (NO_ANSWER,), AnswerResult.UNANSWERED

@@ -8,7 +8,8 @@ what it says, and not by its time alone:
 - A FLOW_MOD with a buffer belongs to the PACKET_IN with it. Others wait for the PACKET_OUT of their burst, and belong
   to its PACKET_IN if their match covers the frame or its way back, or the frame of no other PACKET_IN.
 - Else they belong to the PACKET_IN of the PACKET_OUT just before, if it is covered; else to the oldest PACKET_IN that
-  is covered and has no answer; else to none: they are a programme. So is an order about all frames.
+  is covered and has no answer; else to the one whose rules come in the same burst; else to none: they are a programme.
+  So is an order about all frames.
 
 A PACKET_IN counts only if the side knew it when the order came.
 """
@@ -102,8 +103,11 @@ class Attribution:
     def __init__(self) -> None:
         self.held = 0
         """Bytes of the PACKET_INs that are known."""
+        self._dropped = -1  # the number of the last one that was forgotten because there were too many
         self._known: deque[_Known] = deque()
         self._waiting: deque[_Waiting] = deque()
+        self._late: deque[_Waiting] = deque()
+        """Those that no PACKET_OUT has followed, and that wait for the other rules of their burst."""
         self._count = 0
 
     def told(self, cause: Cause, now: float) -> None:
@@ -113,7 +117,12 @@ class Attribution:
         self._count += 1
         self.held += cause.cost
         if len(self._known) > MAX_CAUSES:
+            self._dropped = self._known[0].cause.number
             self._forget_oldest()
+
+    def has_dropped(self, cause: Cause) -> bool:
+        """Return whether later orders may be answers to a PACKET_IN that was forgotten early."""
+        return cause.number <= self._dropped
 
     def ordered(self, order: Order) -> list[Order]:
         """Take an order. Return the orders whose causes are settled now, in the order in which they came."""
@@ -140,23 +149,31 @@ class Attribution:
         """Return the orders whose burst has ended, with their causes."""
         settled = []
         while self._waiting and now >= self._waiting[0].order.at + BURST:
-            settled.append(self._settle_alone(self._waiting.popleft()))
+            settled += self._settle_alone(self._waiting.popleft())
+        while self._late and now >= self._late[0].order.at + 2 * BURST:
+            settled.append(self._settle_late(self._late.popleft()))
         self._forget_old(now)
         return settled
 
     def next_deadline(self) -> float | None:
         """Return when settle() has something to do."""
-        return self._waiting[0].order.at + BURST if self._waiting else None
+        deadlines = [queue[0].order.at + count * BURST for count, queue in enumerate(self._queues, 1) if queue]
+        return min(deadlines, default=None)
+
+    @property
+    def _queues(self) -> tuple[deque[_Waiting], deque[_Waiting]]:
+        return self._waiting, self._late
 
     @property
     def waiting(self) -> Iterator[Order]:
         """Yield the orders whose causes are not settled."""
-        return (one.order for one in self._waiting)
+        return (one.order for queue in self._queues for one in queue)
 
     def clear(self) -> list[Order]:
         """Forget all PACKET_INs; return the orders that waited, without causes."""
         waiting = list(self.waiting)
-        self._waiting.clear()
+        for queue in self._queues:
+            queue.clear()
         self._known.clear()
         self.held = 0
         return waiting
@@ -196,9 +213,7 @@ class Attribution:
         one = _Waiting(order, mod.command.is_delete, self._count, pack_match(mod.match))
         one.back = pack_way_back(mod.match)
         self._waiting.append(one)
-        if len(self._waiting) > _MAX_WAITING:
-            return [self._settle_alone(self._waiting.popleft())]
-        return []
+        return self._settle_alone(self._waiting.popleft()) if len(self._waiting) > _MAX_WAITING else []
 
     def _settle_burst(self, known: _Known) -> list[Order]:
         """A PACKET_OUT shows the cause of its burst: return the orders before it that belong to the same."""
@@ -237,26 +252,32 @@ class Attribution:
         ]
         return max(found, key=lambda other: (not other.flows, other.out_at), default=None)
 
-    def _settle_alone(self, one: _Waiting) -> Order:
-        """Settle an order that no PACKET_OUT has followed."""
+    def _settle_alone(self, one: _Waiting) -> list[Order]:
+        """Settle an order that no PACKET_OUT has followed, or have it wait for the other rules of its burst."""
         known = self._just_before(one, one.covers) or self._just_before(one, one.covers_back)
         if known is None and not one.is_delete:
             known = self._oldest(one)
         if known is not None:
             known.flows += 1
-            self._give(one.order, known)
-        return one.order
+            return [self._give(one.order, known)]
+        self._late.append(one)
+        return [self._settle_late(self._late.popleft())] if len(self._late) > _MAX_WAITING else []
 
     def _oldest(self, one: _Waiting) -> _Known | None:
-        """Return the oldest PACKET_IN that is covered and has no answer; else the one whose rules came just before."""
+        """Return the oldest PACKET_IN that is covered and has no answer."""
         covered = [other for other in self._known if one.is_about(other) and one.covers(other) and not other.flows]
-        if covered:
-            return next((other for other in covered if not other.outs), covered[0])
-        recent = [
+        return next((other for other in covered if not other.outs), covered[0] if covered else None)
+
+    def _settle_late(self, one: _Waiting) -> Order:
+        """Settle an order by the rules that came in the same burst, before it or after it."""
+        found = [
             other
             for other in self._known
-            if 0 <= one.order.at - other.last_at <= BURST
+            if not one.is_delete
+            and abs(one.order.at - other.last_at) <= BURST
             and one.is_about(other)
             and (one.covers(other) or one.covers_back(other))
         ]
-        return max(recent, key=lambda other: other.last_at, default=None)
+        if not found:
+            return one.order
+        return self._give(one.order, max(found, key=lambda other: other.last_at))

@@ -72,6 +72,8 @@ class Judge:
         self._is_closed = False
         self._now = now
         self._settled_at = now
+        self._next_at: float | None = None
+        """When something is due; None where that has to be found again."""
 
     # The mirrors, by their names
 
@@ -94,6 +96,7 @@ class Judge:
         model = MirrorModel(self._version, self._account, self._production.model)
         pair = Pair(self._production, model, self._frames, self._past, collector, since, now)
         self._pairs[mirror] = pair
+        self._next_at = None
         if is_start:
             for effect in self._first_orders:
                 pair.effect(effect, is_mirror=False)
@@ -169,6 +172,11 @@ class Judge:
         return None if due_at == inf else max(due_at, self._settled_at + _MIN_PAUSE)
 
     def _due_at(self) -> float:
+        if self._next_at is None:
+            self._next_at = self._find_due()
+        return self._next_at
+
+    def _find_due(self) -> float:
         production = self._production
         deadlines = [production.attribution.next_deadline(), production.model.next_deadline()]
         deadlines += (pair.next_deadline() for pair in self._pairs.values())
@@ -189,7 +197,7 @@ class Judge:
                 self._work = self._settle(self._now)
             else:
                 return False
-        self._is_at_work = True
+        self._is_at_work, self._next_at = True, None
         try:
             next(self._work)
         except StopIteration:
@@ -330,6 +338,7 @@ class Judge:
             self._inputs_held = 0
             self._put(partial(self._lost_inputs, now), 0, now)
         self._forget_all()
+        self._next_at = None
         for pair in self._pairs.values():
             pair.give_up()
 

@@ -6,10 +6,10 @@ from typing import TypeVar
 
 from natmirror.histograms import add_histograms
 from natmirror.openflow.comparison.conditions import Agreed
+from natmirror.openflow.comparison.found import MAX_LINES, Found, TablesNow
 from natmirror.openflow.comparison.periods import Period
 from natmirror.openflow.comparison.shown import ComparisonEntry
 from natmirror.openflow.comparison.signatures import Signatures
-from natmirror.openflow.comparison.sums import MAX_LINES, Found, TablesNow
 
 _Name = TypeVar("_Name")
 _Number = TypeVar("_Number", int, float)

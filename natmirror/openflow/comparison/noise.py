@@ -12,10 +12,10 @@ counts rise and fall together, so the test says too rarely, not too often, that 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from natmirror.openflow.comparison.found import Found
 from natmirror.openflow.comparison.proportions import chance_of_more
 from natmirror.openflow.comparison.results import AnswerResult
 from natmirror.openflow.comparison.signatures import Family, Level, Signature
-from natmirror.openflow.comparison.sums import Found
 
 MAX_CHANCE = 0.01
 """One verdict of a hundred on an equal controller may call chance a difference. The limit is divided by the number of

@@ -48,13 +48,15 @@ class Pair:
         self._lasting = Lasting(production.model, model, since)
         self._tables = TableComparison(collector, self._lasting, now)
         self._programme = Programme(collector, self._lasting, production.has_given, self.mirror.has_given)
-        self._answers = AnswerComparison(collector, production.has_given, self.mirror.has_given, self._left)
+        self._answers = AnswerComparison(
+            collector, production.has_given, self.mirror.has_given, self._has_dropped, self._left
+        )
         self._warm_up = 0.0
         self._warm_at = inf
         self._walked_from = 0
         self._is_unresolved = False
         self._refused: OrderedDict[Body, float] = OrderedDict()
-        model.refuses = lambda body: plain_of(body) in self._refused
+        model.refuses = lambda body: bool(self._refused) and plain_of(body) in self._refused
 
     # The session
 
@@ -131,7 +133,7 @@ class Pair:
     def effect(self, effect: Effect, *, is_mirror: bool) -> None:
         """Take the effect of an order of the mirror, or else of production."""
         cause = effect.order.cause
-        if not is_mirror:
+        if self._refused and not is_mirror:
             self._refused.pop(effect.plain, None)
         if cause is None:
             if not self._past.has_frame_of(effect.order.body):  # else it is an answer that comes too late
@@ -161,6 +163,9 @@ class Pair:
     def _take_back(self, order: Order) -> None:
         self._answers.refused(order)
         self._programme.refused(order)
+
+    def _has_dropped(self, cause: Cause) -> bool:
+        return self._production.attribution.has_dropped(cause) or self.mirror.attribution.has_dropped(cause)
 
     def _left(self, effect: Effect, is_mirror: bool) -> None:
         self._programme.ordered(effect, is_mirror=is_mirror)

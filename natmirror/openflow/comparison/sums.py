@@ -7,9 +7,10 @@ has no room is counted without its words.
 
 from collections import Counter, deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from natmirror.openflow.comparison.conditions import AGREED_COST, Agreed
+from natmirror.openflow.comparison.found import MAX_LINES, Found, SessionEnd, TablesNow, nothing_found
 from natmirror.openflow.comparison.lags import LagHistogram, bucket_of
 from natmirror.openflow.comparison.periods import PERIOD_COST, Period, Periods
 from natmirror.openflow.comparison.results import (
@@ -22,62 +23,18 @@ from natmirror.openflow.comparison.results import (
     Evidence,
 )
 from natmirror.openflow.comparison.shown import ComparisonEntry, TableState
-from natmirror.openflow.comparison.signatures import Example, Level, Signature, Signatures
+from natmirror.openflow.comparison.signatures import Example, Signature, Signatures
 from natmirror.openflow.tables.state import Account
 
 _MAX_ENDS = 16
 """The latest ends of sessions that are kept."""
-MAX_LINES = 20
-"""Rules that differ now and are shown."""
 _BASE_COST = 4000 + AGREED_COST
 """Bytes that Python needs for the sums of a master without periods and signatures."""
 _LINES_OF_SWITCH, _MAX_LINE_LEN = 5, 300
 _SWITCH_COST = 1000 + _LINES_OF_SWITCH * _MAX_LINE_LEN
 """Bytes for a connection."""
-
-
-@dataclass(slots=True)
-class SessionEnd:
-    """A session that its master has ended."""
-
-    at: float
-    client: str
-    reason: str
-
-
-@dataclass(slots=True)
-class TablesNow:
-    """The tables of switches as they are now."""
-
-    differing: list[str] = field(default_factory=list)
-    differing_count: int = 0
-    doubtful: int = 0
-    followed: int = 0
-    not_followed: Counter[str] = field(default_factory=Counter)
-    connections: int = 0
-    sessions: int = 0
-    """Connections with a session of the master."""
-
-
-@dataclass(slots=True)
-class Found:
-    """What was found about a master since a moment, as a value that another thread may keep."""
-
-    began_at: float
-    """When the first connection was compared; the moment itself if none was."""
-    window: Period
-    earlier_differences: int
-    agreed: Agreed
-    signatures: list[tuple[Signature, Level, int]]
-    """Each with what its family is kept apart by, and the number of its differences in the window."""
-    tables: TablesNow
-    ends: list[SessionEnd]
-    held: int
-
-
-def nothing_found(moment: float) -> Found:
-    """Return what an engine has found that has compared nothing."""
-    return Found(moment, Period(moment, moment), 0, Agreed(), [], TablesNow(), [], 0)
+_UNRESOLVED_COST = 100
+"""Bytes for a connection's difference that is not resolved."""
 
 
 class MasterSums:
@@ -233,15 +190,19 @@ class MasterSums:
         if (signature := self._signature_of(difference, at, is_asked=False)) is not None:
             self._count(switch, signature, at, None)
 
-    def resolved(self, number: int, at: float) -> None:
-        """Note that a switch no longer shows a difference."""
-        if (signature := self._signatures.get(number)) is not None:
-            signature.unresolved -= 1
-            if not signature.unresolved:
-                signature.resolved_at = at
+    def resolved(self, switch: "SwitchResults", at: float) -> None:
+        """Note that a switch no longer shows its differences."""
+        for number in switch.unresolved:
+            if (signature := self._signatures.get(number)) is not None:
+                signature.unresolved -= 1
+                if not signature.unresolved:
+                    signature.resolved_at = at
+        self._give(_UNRESOLVED_COST * len(switch.unresolved))
+        switch.unresolved.clear()
 
-    def closed(self, switch: "SwitchResults") -> None:
-        """Forget a connection that has ended."""
+    def closed(self, switch: "SwitchResults", at: float) -> None:
+        """Forget a connection that has ended, and with it the tables that differed."""
+        self.resolved(switch, at)
         del self._switches[switch]
         if switch.has_room:
             self._give(_SWITCH_COST)
@@ -260,10 +221,10 @@ class MasterSums:
         signature.count += 1
         signature.last_at, signature.counted_at = max(signature.last_at, at), self._latest
         self._period(at).differences[signature.number] += 1
-        if signature.number not in switch.unresolved:
+        signature.resolved_at = None
+        if signature.number not in switch.unresolved and self._take(_UNRESOLVED_COST):
             switch.unresolved.add(signature.number)
             signature.unresolved += 1
-            signature.resolved_at = None
         if evidence is not None and signature.example is None:
             self._signatures.keep_example(signature, Example(at, switch.client, switch.datapath_id, evidence))
 
@@ -294,6 +255,7 @@ class MasterSums:
                 switch.unresolved.discard(old)
                 if new in switch.unresolved and (kept := self._signatures.get(new)) is not None:
                     kept.unresolved -= 1
+                    self._give(_UNRESOLVED_COST)
                 switch.unresolved.add(new)
 
     def _take(self, count: int) -> bool:
@@ -343,14 +305,11 @@ class SwitchResults:
         self._sums.session_ended(self, at, reason)
 
     def resolved(self, at: float) -> None:
-        for number in self.unresolved:
-            self._sums.resolved(number, at)
-        self.unresolved.clear()
+        self._sums.resolved(self, at)
 
     def close(self, at: float) -> None:
-        """Notice that the switch's connection has ended, and with it the tables that differed."""
-        self.resolved(at)
-        self._sums.closed(self)
+        """Notice that the switch's connection has ended."""
+        self._sums.closed(self, at)
 
 
 class Comparisons:

@@ -9,12 +9,12 @@ at the lag.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from natmirror.openflow.comparison.found import Found
 from natmirror.openflow.comparison.lags import quantile
 from natmirror.openflow.comparison.noise import Weighed, comparable, weigh
 from natmirror.openflow.comparison.numbers import duration, share, times
 from natmirror.openflow.comparison.results import AnswerResult, DifferenceKind, NotComparable
 from natmirror.openflow.comparison.shown import Verdict
-from natmirror.openflow.comparison.sums import Found
 
 AT_LEAST = 100
 """Fewer comparable answers are too few: a difference in 3 of 100 answers would be missed in 5 of 100 cases (the rule of
@@ -25,6 +25,8 @@ _SLOW = 0.1
 """Seconds by which the median answer may come later than production's, or than the twin's: masters of the same version
 on a busy host are late by some milliseconds."""
 _SLOW_ANSWERS = 20
+_LATE = 0.01
+"""The share of answers that may come more than two seconds late, because a host was busy, beyond the twin's."""
 _TABLES = 0.01
 """Tables that are equal now may have differed for this share of the time: rules that expire by a clock do not do so at
 the same moment everywhere."""
@@ -87,8 +89,8 @@ def _answers(found: Found, twin: Found | None, differences: Sequence[Weighed], l
     if of and not is_enough and (counted or (twin is None and equal + late < of)):
         most = f"; most of all {in_words(counted[0], found)} ({times(counted[0].count)})" if counted else ""
         yield f"{of - equal} of {of} comparable answers are not equal ({share(of - equal, of)}){most}"
-    late_of_twin = 0 if twin is None else twin.window.results[AnswerResult.LATE]
-    if of and late and not is_enough and late / of > 2 * late_of_twin / max(comparable(twin or found), 1):
+    late_of_twin = 0.0 if twin is None else twin.window.results[AnswerResult.LATE] / max(comparable(twin), 1)
+    if of and late / of > late_of_twin + _LATE:
         yield f"{late} of {of} answers came more than 2 s late"
 
 
@@ -102,7 +104,7 @@ def _unasked(found: Found, differences: Sequence[Weighed]) -> Iterator[str]:
     for one in counted[:2]:
         yield f"{in_words(one, found)} ({times(one.count)})"
     if more := len(counted[2:]):
-        yield f"{more} more differences that answer no PACKET_IN"
+        yield f"{more} more difference{' that answers' if more == 1 else 's that answer'} no PACKET_IN"
 
 
 def _tables(found: Found, twin: Found | None, limits: Limits) -> Iterator[str]:

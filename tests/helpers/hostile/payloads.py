@@ -12,6 +12,9 @@ from natmirror.net.packet import (
     OPT_WINDOW_SCALE,
 )
 from natmirror.openflow.messages import HEADER, NICIRA, TYPES, V10, Multipart, Type, build, hello
+from tests.helpers.comparison import flow_mod_message, frame, packet_out, to_host
+from tests.helpers.comparison import packet_in as seen_packet
+from tests.helpers.flow_tables import output
 from tests.helpers.openflow import (
     ALL,
     features,
@@ -22,6 +25,8 @@ from tests.helpers.openflow import (
     port_status,
     request,
 )
+from tests.helpers.openflow_bodies import corpus
+from tests.live.truth.orders import Orders
 
 _FLAGS = ("S", "SA", "A", "A", "A", "PA", "PA", "PA", "FA", "FPA", "R", "RA", "", "SFRPA", "SR", "SF", "F", "P")
 WINDOWS = (0, 1, 100, 500, 65_535, 65_535)
@@ -29,11 +34,28 @@ _MSS = (0, 1, 48, 536, 1460, 65_535)
 _LARGEST = 60_000  # bytes: what generic receive offload makes of a window
 
 
+def _samples(version: int) -> list[bytes]:
+    """Return messages that change tables, and those that say what has become of them."""
+    frames = [frame(src, dst) for src in (1, 2) for dst in (1, 2, 3)]
+    orders = Orders(version, 1)
+    found = [raw for _ in range(60) for raw in orders.order()] + orders.delete_all()
+    for data in frames:
+        found += [seen_packet(data, version=version).raw, seen_packet(data, version=version, buffer_id=7).raw] * 3
+        found += [packet_out(data, output(port), version=version).raw for port in (1, 2)]
+        found += [flow_mod_message(to_host(dst, dst), version=version).raw for dst in (1, 2, 3)]
+    return found + corpus(version)
+
+
+SAMPLES = {version: _samples(version) for version in ALL}
+
+
 class Payloads:
     """Draws everything that a packet may carry."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, *, has_bodies: bool) -> None:
+        """``has_bodies``: the messages of controllers and switches have sensible bodies, too."""
         self._random = random
+        self._has_bodies = has_bodies
         self._broken_part = random.choice((0.0, 0.02, 0.3))
 
     def flags(self) -> str:
@@ -97,6 +119,8 @@ class Payloads:
     def message(self, version: int) -> bytes:
         """Return one sensible OpenFlow message, of a switch or of a controller."""
         draw = self._random
+        if self._has_bodies and draw.random() < 0.6:
+            return draw.choice(SAMPLES[version])
         number, xid, more = draw.randrange(4), draw.choice((1, 2, 3, 0xFFFF_FFFF)), draw.random() < 0.3
         ids = {"datapath_id": draw.choice((1, 2)), "auxiliary_id": draw.choice((0, 0, 1))}
         described = port(version, number)

@@ -53,10 +53,17 @@ class Peers:
     """Clients, backends and mirrors around one host. ``random`` decides everything."""
 
     def __init__(
-        self, random: Random, rules: Rules, *, memory: int, max_clients: int, limits_turns: bool = False
+        self,
+        random: Random,
+        rules: Rules,
+        *,
+        memory: int,
+        max_clients: int,
+        limits_turns: bool = False,
+        has_bodies: bool = False,
     ) -> None:
         self.random = random
-        self.payloads = Payloads(random)
+        self.payloads = Payloads(random, has_bodies=has_bodies)
         self.host = Host(rules, memory=memory, on_send=self._learn_send, limits_turns=limits_turns)
         self.clients = [at(random.choice(_CLIENT_ADDRESSES), 40_000 + number) for number in range(max_clients)]
         self.connections: dict[tuple[Endpoint, Endpoint], Connection] = {}

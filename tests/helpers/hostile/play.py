@@ -9,7 +9,7 @@ from tests.helpers.hostile.host import Host
 from tests.helpers.hostile.invariants import check, check_declared, check_end, check_step
 from tests.helpers.hostile.moves import OVERTAKING, PACKETS, Move, behave, drain
 from tests.helpers.hostile.peers import Peers
-from tests.helpers.hostile.setting import ALONE, OF_PAIR
+from tests.helpers.hostile.setting import ALONE, JUDGED_ALONE, JUDGED_OF_PAIR, OF_PAIR
 from tests.helpers.support import TIMEOUTS
 
 _STEPS = 120
@@ -17,16 +17,18 @@ _CHECK_INTERVAL = 20  # steps
 _MAX_TIMERS = 10_000
 
 
-def play(seed: int, steps: int = _STEPS, *, overtakes: bool = False) -> Peers:
-    """Play a run; if it fails, the error says how to repeat it. ``overtakes``: packets overtake FINs in it."""
+def play(seed: int, steps: int = _STEPS, *, overtakes: bool = False, judges: bool = False) -> Peers:
+    """Play a run; if it fails, the error says how to repeat it. ``overtakes``: packets overtake FINs in it. ``judges``:
+    masters are compared with production's controllers."""
     step, name, packets = 0, "", OVERTAKING if overtakes else PACKETS
     try:
         random = Random(seed)
-        variants = random.choice((ALONE, OF_PAIR))
-        memory = random.choice((1 << 20, 1 << 20, 200_000))
+        variants = random.choice((JUDGED_ALONE, JUDGED_OF_PAIR) if judges else (ALONE, OF_PAIR))
+        memory = random.choice((1 << 24, 1 << 24, 1 << 22) if judges else (1 << 20, 1 << 20, 200_000))
         rules = replace(random.choice((variants[0], *variants)), max_flows=random.choice((4, 1000)))
         limits_turns = random.random() < 0.2
-        peers = Peers(random, rules, memory=memory, max_clients=random.choice((2, 6)), limits_turns=limits_turns)
+        most = random.choice((2, 6))
+        peers = Peers(random, rules, memory=memory, max_clients=most, limits_turns=limits_turns, has_bodies=judges)
         commands = Commands(variants)
         peers.host.both(commands.log_bindings)
         kinds = [behave, *packets, *commands.moves, drain]
@@ -42,7 +44,7 @@ def play(seed: int, steps: int = _STEPS, *, overtakes: bool = False) -> Peers:
         name = "the end"
         _end(peers)
     except Exception as error:
-        how = f"play({seed}, overtakes={overtakes}) of tests/helpers/hostile"
+        how = f"play({seed}, overtakes={overtakes}, judges={judges}) of tests/helpers/hostile"
         error.add_note(f"to repeat it: {how}; it failed at step {step}, {name}")
         raise
     return peers

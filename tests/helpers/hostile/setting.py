@@ -79,13 +79,28 @@ _CHANGES = (
     ("    pool:\n      balance: round-robin\n", "    pool:\n      mptcp: pass\n      balance: round-robin\n"),
 )
 
-ALONE: list[Rules] = [parse_rules(_RULES), *(parse_rules(_RULES.replace(*change)) for change in _CHANGES)]
+_JUDGED = _RULES.replace("protocol: openflow", "protocol: openflow, verdict: on, warm-up: 1s").replace(
+    "name: again,", "name: again, twin: once,"
+)
+_JUDGED_CHANGES = (
+    *(change for change in _CHANGES if "protocol: openflow" not in change[0]),
+    ("verdict: on, warm-up: 1s, reconnect: next-message, buffer: 64KiB}\n  - name: o", "buffer: 64KiB}\n  - name: o"),
+    ("warm-up: 1s", "warm-up: 0s"),
+)
+
+
+def _variants(rules: str, changes: tuple[tuple[str, str], ...], more: str = "") -> list[Rules]:
+    texts = [rules, *(rules.replace(*change) for change in changes)]
+    return [parse_rules(text + more) for text in texts]
+
+
+ALONE = _variants(_RULES, _CHANGES)
 """The rules of a host without a pair, and what a reload may make of them."""
-OF_PAIR: list[Rules] = [
-    parse_rules(_RULES + _PAIR),
-    *(parse_rules(_RULES.replace(*change) + _PAIR) for change in _CHANGES),
-]
+OF_PAIR = _variants(_RULES, _CHANGES, _PAIR)
 """The same rules for a host of a pair."""
+JUDGED_ALONE = _variants(_JUDGED, _JUDGED_CHANGES)
+JUDGED_OF_PAIR = _variants(_JUDGED, _JUDGED_CHANGES, _PAIR)
+"""The same with masters that are compared with production's controllers."""
 
 SERVICES = [at("10.10.0.100", 6653), at("10.10.0.101", 6653), at("10.10.0.102", 6653), at("10.10.0.103", 6640)]
 BACKENDS = [at(f"10.20.0.{last}", port) for last in (11, 12, 13, 17) for port in (6653, 6640)]

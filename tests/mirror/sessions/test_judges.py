@@ -11,19 +11,20 @@ from natmirror.engine.engine import Engine
 from natmirror.fastpath import ACCEPT, MODIFIED
 from natmirror.mirror.faults import MAX_OF_ONE_KIND
 from natmirror.mirror.sessions import judges
-from natmirror.mirror.sessions.judged import JUDGE_COST
+from natmirror.mirror.sessions.judged import _CHUNK_LEN, _JUDGE_COST, _PAIR_COST
 from natmirror.mirror.timers import AT_ONCE
 from natmirror.net.checksum import Checksum
 from natmirror.net.endpoint import Endpoint
 from natmirror.openflow import messages
 from natmirror.openflow.messages import Type, build
-from natmirror.rules import OverrideKind, Overrides, Release, parse_rules
+from natmirror.rules import OverrideKind, Overrides, parse_rules
 from tests.helpers.client_connection import ClientConnection, engine
 from tests.helpers.openflow_sessions import AGAIN, FEATURES, OF, Master, began, hello, introduced, packet_in, request
 from tests.helpers.overrides import override
 from tests.helpers.recording_judge import RecordingJudge
 from tests.helpers.support import CLIENT, MASTER, RULES, assert_adds_up, at, packet
 
+COST = _JUDGE_COST + _PAIR_COST
 ON = OF.replace("protocol: openflow", "protocol: openflow, verdict: on")
 ON_AGAIN = AGAIN.replace("protocol: openflow", "protocol: openflow, verdict: on, warm-up: 7s")
 SAME = at("10.20.0.15", 6653)
@@ -51,6 +52,13 @@ def follow_rules(one: Engine, text: str, now: float, *paused: str) -> list[Send]
     sent = [*one.end_removed(one.leg_ids(), now), *one.follow_mirrors(one.flow_ids(), now)]
     one.prune()
     return sent
+
+
+def settle(connection: ClientConnection) -> None:
+    """Let the time pass after which judges work."""
+    connection.now += judges.DELAY
+    connection.engine.handle_timer(connection.now)
+    connection.engine.read_sessions(connection.now)
 
 
 def compared(one: Engine) -> list[tuple[str, str]]:
@@ -96,7 +104,9 @@ def test_a_judge_gets_all_messages_in_their_order(made: list[RecordingJudge]) ->
         ("from_master", "master", "packet_out", 70),
     ]
     assert compared(one) == [("openflow", "master")]
-    assert sum(judge.steps) == 11
+    assert judge.steps == []
+    settle(connection)
+    assert judge.steps == [11]
     connection.from_client("FA")
     connection.from_backend("FA")
     connection.from_client("A")
@@ -121,7 +131,6 @@ def test_a_judge_knows_what_a_master_does_not_get(made: list[RecordingJudge]) ->
     unwanted = bytes(8) + b"\0\0\0\x03" * 2 + bytes(8)  # SET_ASYNC: no PACKET_INs
     master.say(request(Type.SET_ASYNC, 71, unwanted))
     connection.from_client("PA", packet_in(1))
-    assert judge.log[-1][0] == "settle"
     assert judge.of("told", "withheld") == [("withheld", "master", "packet_in", 0)]
     master.say(request(Type.SET_ASYNC, 72, b"\0\0\0\x03" * 6))
     for number in range(100):  # the master acknowledges none of them
@@ -141,7 +150,7 @@ def test_orders_that_a_session_refuses_are_no_orders(made: list[RecordingJudge])
     slave = request(Type.ROLE_REQUEST, 70, b"\0\0\0\x03" + bytes(12))
     master.say(slave, request(Type.FLOW_MOD, 71, FLOW_MOD))
     [judge] = made
-    assert judge.log[-2:] == [("from_master", "master", "role_request", 70), ("settle",)]
+    assert judge.log[-1] == ("from_master", "master", "role_request", 70)
 
 
 def test_missing_bytes_are_reported(made: list[RecordingJudge]) -> None:
@@ -311,40 +320,68 @@ def test_a_new_connection_from_the_same_port_has_a_judge_of_its_own(made: list[R
 
 def test_a_judge_works_at_its_deadline(made: list[RecordingJudge], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RecordingJudge, "deadline", 1002.5)
-    one = engine(ON, release=Release.SEEN)
-    connection, _ = introduced(one)
-    [judge] = made
-    count = len(judge.of("settle"))
-    due = one.next_own_timer()
-    assert due is not None
-    assert due <= 1002.5
-    one.handle_timer(1002.4)
-    assert len(judge.of("settle")) == count
-    monkeypatch.setattr(RecordingJudge, "deadline", 1.0)
-    one.handle_timer(1002.5)
-    assert len(judge.of("settle")) == count + 1
-    later = one.next_own_timer()
-    assert later is not None
-    assert later > 1002.5, "a deadline that has passed does not keep the thread busy"
-    assert connection.states == ["established"]
-
-
-def test_sessions_get_their_messages_before_judges_work(made: list[RecordingJudge]) -> None:
     one = engine(ON)
     connection, _ = introduced(one)
     [judge] = made
-    count = len(judge.of("settle"))
+    assert judge.of("settle") == []
+    settle(connection)
+    assert len(judge.of("settle")) == 1
+    one.handle_timer(1002.4)
+    assert len(judge.of("settle")) == 1
+    assert one.next_own_timer() == 1002.5
+    monkeypatch.setattr(RecordingJudge, "deadline", 1.0)
+    one.handle_timer(1002.5)
+    connection.now = 1002.5
+    assert len(judge.of("settle")) == 2
+    later = one.next_own_timer()
+    assert later is not None
+    assert later > 1002.5, "a deadline that has passed does not keep the thread busy"
+    connection.from_client("PA", packet_in(1))
+    sooner = one.next_own_timer()
+    assert sooner == later
+
+
+def test_a_judge_with_much_to_read_works_at_once(made: list[RecordingJudge]) -> None:
+    connection, _ = introduced(engine(ON))
+    [judge] = made
+    connection.from_client("PA", packet_in(1, 40_000))
+    assert judge.steps == []
+    connection.from_backend("A")
+    connection.from_client("PA", packet_in(2, 30_000))
+    assert judge.steps != []
+
+
+def test_a_judge_forgets_what_it_has_not_read_if_there_is_too_much(
+    made: list[RecordingJudge], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judges, "_MAX_ALL_WAITING_LEN", 10_000)
+    connection, master = introduced(engine(ON))
+    [judge] = made
+    connection.from_client("PA", packet_in(1, 10_000))
+    assert judge.of("give_up") == [("give_up",)]
+    master.take()
+    assert master.messages()[-1][0] is Type.PACKET_IN
+    assert connection.engine._sessions._judges._waiting_len < 1000
+
+
+def test_judges_work_in_single_steps_between_packets_and_after_all_sessions(made: list[RecordingJudge]) -> None:
+    one = engine(ON)
+    connection, _ = introduced(one)
+    settle(connection)
+    [judge] = made
+    done = []
+    for number in range(9):
+        connection.from_client("PA", packet_in(number))
+    connection.now += judges.DELAY
     raw = _from_client(connection, packet_in(2) * 3)
     assert one._gear.process(bytearray(raw), Hook.PREROUTING, Checksum.VALID, connection.now) in (MODIFIED, ACCEPT)
-    done: list[tuple[int, int]] = []
-    packets = 0
+    assert one.handle_timer(connection.now, lambda: False), "first the session"
+    assert len(judge.of("settle")) == 2
     while one.next_own_timer() == AT_ONCE:
-        packets += len(one.read_sessions(connection.now, lambda: True))
-        done.append((len(judge.of("settle")) - count, packets))
-    assert (0, 1) in done
-    assert done[-1] == (1, 1)
-    assert judge.steps[-1] == 6, "three messages of the switch, and three that the master got"
-    assert len(done) >= 3 + 1 + 6, "each step of the judge may be the last for now"
+        done.append(len(judge.steps))
+        one.read_sessions(connection.now, lambda: True)
+    assert judge.steps[1] == 2 * 9 + 2 * 3
+    assert len(done) == 2 * 9 + 2 * 3
 
 
 def _from_client(connection: ClientConnection, data: bytes) -> bytes:
@@ -421,6 +458,10 @@ def _features(datapath: int) -> bytes:
     return datapath.to_bytes(8, "big") + FEATURES[8:]
 
 
+def _chunks(count: int) -> int:
+    return -(-count // _CHUNK_LEN) * _CHUNK_LEN
+
+
 def _used(one: Engine, now: float) -> int:
     return one.snapshot(now)["mirror_memory"]["used_bytes"] - one.comparisons.held
 
@@ -431,12 +472,15 @@ def test_what_a_judge_holds_is_on_its_clients_account(made: list[RecordingJudge]
     one = engine(ON)
     connection, master = introduced(one)
     [judge] = made
-    assert _used(one, connection.now) == _used(plain, connection.now) + JUDGE_COST
+    for each in (master, without):
+        settle(each.connection)
+    assert _used(one, connection.now) == _used(plain, connection.now) + _chunks(COST)
     judge.held = 10_000
     assert judge.account.take(5000)
     for each in (master, without):
         each.say(request(Type.FLOW_MOD, 71, FLOW_MOD))
-    assert _used(one, connection.now) == _used(plain, connection.now) + JUDGE_COST + 15_000
+        settle(each.connection)
+    assert _used(one, connection.now) == _used(plain, connection.now) + _chunks(COST + 10_000) + 5000
     for each in (master, without):
         each.connection.from_client("RA")
     assert _used(one, connection.now) == _used(plain, connection.now)
@@ -448,17 +492,21 @@ def test_a_judge_holds_a_quarter_of_its_clients_part(made: list[RecordingJudge])
     one = engine("mirror-memory: 64MiB\n" + ON)
     connection, master = introduced(one)
     [judge] = made
-    most = (4 << 20) // 4 - JUDGE_COST
+    settle(connection)
+    most = (4 << 20) // 4 - _chunks(COST)
     assert not judge.account.take(most + 1)
-    judge.held = most - 1000
+    judge.held = most
     master.say(request(Type.FLOW_MOD, 71, FLOW_MOD))
+    settle(connection)
     assert judge.of("give_up") == []
-    assert not judge.account.take(1001)
-    judge.held = most + 1
+    assert not judge.account.take(_CHUNK_LEN)
+    judge.held = most + _CHUNK_LEN
     master.say(request(Type.FLOW_MOD, 72, FLOW_MOD))
+    settle(connection)
     assert judge.of("give_up", "close") == [("give_up",)]
-    judge.held, judge.gives_up = most + 1, False
+    judge.held, judge.gives_up = most + _CHUNK_LEN, False
     master.say(request(Type.FLOW_MOD, 73, FLOW_MOD))
+    settle(connection)
     assert judge.log[-1] == ("close",)
     assert not_followed(one) == {"no-memory": 1}
     connection.from_client("PA", packet_in(1))

@@ -70,6 +70,18 @@ def test_silence_of_the_master_is_no_answer() -> None:
     assert [who for who, _, _ in answer.evidence.messages] == ["switch", PRODUCTION, PRODUCTION]
 
 
+def test_silence_is_certain_sooner_if_the_master_answers_later_packet_ins() -> None:
+    one = scene()
+    one.sees(DATA)
+    one.sees(frame(1, 3))
+    one.orders(PRODUCTION, OUT)
+    one.both(packet_out(frame(1, 3), output(2)))
+    one.wait(2.9)
+    assert one.recorder.results == [EQUAL]
+    one.wait(0.2)
+    assert one.recorder.results == [EQUAL, UNANSWERED]
+
+
 def test_an_equal_answer_after_two_seconds_is_late() -> None:
     one = scene()
     one.sees(DATA)
@@ -317,6 +329,26 @@ def test_beyond_the_bounds_answers_are_not_known() -> None:
     assert (results.count(NotComparable.NOT_KNOWN), results.count(UNANSWERED)) == (300 - 128, 128)
     assert held < 3_000_000
     one.close()
+
+
+def test_with_many_packet_ins_equal_answers_make_room_for_those_that_wait() -> None:
+    one = scene()
+    for number in range(300):
+        data = frame(1, number + 1000)
+        one.sees(data)
+        one.orders(PRODUCTION, packet_out(data, output(2)))
+        if number % 10 or number >= 250:
+            one.orders(MIRROR, packet_out(data, output(2)))
+        one.wait(0.01)
+    one.wait(10.0)
+    results = one.recorder.results
+    assert results.count(EQUAL) == 275
+    assert results.count(NotComparable.NOT_KNOWN) + results.count(UNANSWERED) == 25
+    assert results.count(UNANSWERED) > 5
+    for data in (frame(1, number + 1000) for number in range(0, 20, 10)):
+        one.orders(MIRROR, packet_out(data, output(2)))  # much too late
+    one.wait(80.0)
+    assert set(one.recorder.texts) == {"no answer"}
 
 
 def test_an_answer_with_too_many_orders_is_not_known() -> None:

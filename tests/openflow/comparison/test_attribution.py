@@ -40,7 +40,7 @@ class Line:
 
     def causes(self) -> list[int | None]:
         """Return the PACKET_IN of each order, in the order in which they were settled, after the latest burst."""
-        self.settled += self.attribution.settle(self.at + BURST)
+        self.settled += self.attribution.settle(self.at + 2 * BURST)
         return [None if one.cause is None else one.cause.number for one in self.settled]
 
 
@@ -126,10 +126,13 @@ def test_rules_alone_belong_to_the_oldest_without_an_answer() -> None:
 
 
 def test_a_second_rule_alone_goes_with_the_first() -> None:
-    line = Line()
-    line.told(0.0, THERE)
-    line.order(0.1, rule(1, 2), rule(2, 1))
-    assert line.causes() == [0, 0]
+    for rules in ([rule(1, 2), rule(2, 1)], [rule(2, 1), rule(1, 2)]):
+        line = Line()
+        line.told(0.0, OTHER, THERE)
+        line.order(0.1, *rules)
+        assert line.causes() == [1, 1]
+        line.order(0.3, rule(2, 1))
+        assert line.causes() == [1, 1, None]
 
 
 def test_a_deletion_alone_is_a_programme() -> None:
@@ -179,7 +182,7 @@ def test_what_waits_and_what_is_known_is_bounded() -> None:
     line.told(0.0, *(frame(1, number + 2) for number in range(300)))
     assert len(line.attribution._known) == MAX_CAUSES
     line.order(0.1, *(rule(50, 60) for _ in range(200)))
-    assert len(list(line.attribution.waiting)) == 64
+    assert len(list(line.attribution.waiting)) == 2 * 64
     assert len(line.causes()) == 200
 
 

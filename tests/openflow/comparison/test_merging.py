@@ -1,8 +1,8 @@
 """What several engines have found is added up."""
 
+from natmirror.openflow.comparison.found import nothing_found
 from natmirror.openflow.comparison.merging import add_comparisons, merge
 from natmirror.openflow.comparison.results import AnswerResult, Difference, DifferenceKind
-from natmirror.openflow.comparison.sums import nothing_found
 from tests.helpers.compared import ARP, IP, MISSING, PRIORITY, answer, differs, equal, sums, tables, texts
 
 

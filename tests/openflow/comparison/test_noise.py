@@ -4,9 +4,9 @@ import random
 
 import pytest
 
+from natmirror.openflow.comparison.found import Found
 from natmirror.openflow.comparison.noise import weigh
 from natmirror.openflow.comparison.results import ComparedOrder, Difference, DifferenceKind, Evidence
-from natmirror.openflow.comparison.sums import Found
 from tests.helpers.compared import MISSING, NO_ANSWER, agree, answer, differs, sums, unasked
 
 

@@ -139,6 +139,15 @@ def test_late_answers_count() -> None:
     made, switch = compared()
     answer(switch, ComparedAnswer(0.0, AnswerResult.LATE, lag=2.5), times=3)
     assert verdict(made).reasons == ["3 of 203 answers came more than 2 s late"]
+    twin, other = compared()
+    answer(other, ComparedAnswer(0.0, AnswerResult.LATE, lag=2.5), times=2)
+    assert verdict(made, twin).verdict is Verdict.AGREES
+
+
+def test_one_late_answer_does_not_count() -> None:
+    made, switch = compared()
+    answer(switch, ComparedAnswer(0.0, AnswerResult.LATE, lag=2.5))
+    assert verdict(made).verdict is Verdict.AGREES
 
 
 def test_tables_that_differed_for_a_moment_do_not_count() -> None:

@@ -1,0 +1,81 @@
+"""``natmirror verdict`` beside real controllers: its exit codes, and what the status and the events say."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from natmirror.cli import exit_codes
+from natmirror.lab.controllers.programs import OsKen
+from natmirror.lab.loadbalancer import LoadBalancer
+from natmirror.lab.openvswitch import OpenVSwitch
+from natmirror.lab.process import wait_for
+from natmirror.lab.topology import SERVICE, Lab
+from tests.live.scene import PORT, Scene
+
+pytestmark = [pytest.mark.live, pytest.mark.beside]
+
+RULES = """
+switches: [10.10.0.0/24]
+known-switches: {known}
+services:
+  - name: openflow
+    address: 10.10.0.100
+    port: 6653
+    pool:
+      backends: [{{name: c1, address: 10.20.0.11}}]
+    mirrors:
+      - {{name: master, address: 10.20.0.13, protocol: openflow, reconnect: next-message, verdict: on, warm-up: 0s}}
+      - {{name: other, address: 10.20.0.12, protocol: openflow}}
+"""
+
+
+@pytest.fixture
+def scene() -> Iterator[Scene]:
+    """A lab for one switch."""
+    with Lab() as lab:
+        made = Scene(lab)
+        yield made
+        made.close()
+
+
+def verdict(api: Path, *words: str) -> tuple[int, str]:
+    """Run the command; return its exit code and output."""
+    argv = [sys.executable, "-m", "natmirror", "verdict", *words, "--api", str(api)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_the_exit_code_is_the_verdict_on_a_real_master(scene: Scene) -> None:
+    lab = scene.lab
+    OsKen(lab, "c1")
+    master = OsKen(lab, "m")
+    balancer = scene.balance(scene.rules(RULES.format(known=lab.directory / "known.json")))
+    switch = OpenVSwitch(lab, 1)
+    switch.connect(f"tcp:{SERVICE}:{PORT}")
+    master.wait_until_known(1)
+    assert switch.ping()
+    code, text = verdict(balancer.api, "openflow/master", "--since", "1h", "--wait", "40s", "--at-least", "2")
+    assert code == exit_codes.AGREES, text
+    assert text.startswith("AGREES  openflow/master, since ")
+    code, text = verdict(balancer.api, "openflow/master")
+    assert code == exit_codes.TOO_LITTLE, text
+    assert "comparable answers, of 100 that are needed" in text
+    code, text = verdict(balancer.api, "openflow/other")
+    assert code == exit_codes.MISUSED_VERDICT, text
+    assert "write verdict: on below it in the rules" in text
+    master.program.end(signal.SIGKILL)
+    wait_for(lambda: verdict(balancer.api)[0] == exit_codes.DIFFERS, "the end of the session", 20.0)
+    assert "the session ended: " in verdict(balancer.api, "openflow/master")[1]
+    wait_for(lambda: "differs" in words(balancer), "the status to have the verdict", 25.0)
+    assert balancer.stop() == 0
+    assert verdict(balancer.api)[0] == exit_codes.NO_ANSWER
+
+
+def words(balancer: LoadBalancer) -> list[str]:
+    """Return the verdicts that the status has."""
+    mirrors = balancer.status()["mirrors"]
+    return [mirror["verdict"]["verdict"] for mirror in mirrors if mirror["verdict"] is not None]

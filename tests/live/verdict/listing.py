@@ -1,0 +1,113 @@
+"""Run natmirror, and show the rules of its models of production's tables: listing.py SOCKET PYTHON -m natmirror …
+
+A thread listens on the Unix socket. It records the models' changes from the time of a connection until the other end
+shuts its side down, and then sends, as JSON, all states of that time: for each, the rules as ``ovs-ofctl dump-flows``
+writes them.
+"""
+
+import json
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from natmirror.cli.entry import main
+from natmirror.openflow.bodies.text import flow_text
+from natmirror.openflow.bodies.values import FlowStats
+from natmirror.openflow.messages import V10
+from natmirror.openflow.tables.entries import Key, Rule, RuleKey
+from natmirror.openflow.tables.production import ProductionModel
+
+
+class Recorder:
+    """Records the changes of one model's rules. Other threads make them meanwhile, each in one step of the
+    interpreter."""
+
+    def __init__(self, model: ProductionModel) -> None:
+        self._model = model
+        self._first: dict[RuleKey, Rule] = {}
+        self._changes: list[tuple[RuleKey | None, Rule | None]] = []
+        self._is_recording = False
+        model.state.watch(self)
+
+    def changed(self, key: Key, now: float) -> None:
+        if self._is_recording and isinstance(key, RuleKey):
+            self._changes.append((key, self._model.state.rules.get(key)))
+
+    def reset(self, now: float) -> None:
+        if self._is_recording:
+            self._changes.append((None, None))
+
+    def begin(self) -> None:
+        """Record from now on. A change at this moment may be in both, which does no harm."""
+        self._changes = []
+        self._is_recording = True
+        self._first = self._model.state.rules.copy()
+
+    def end(self) -> Iterator[list[str]]:
+        """Yield the rules of each state since begin()."""
+        self._is_recording = False
+        rules = self._first
+        yield [text(self._model.version, rule) for rule in rules.values()]
+        for key, rule in self._changes:
+            if key is None:
+                rules = {}
+            elif rule is None:
+                rules.pop(key, None)
+            else:
+                rules[key] = rule
+            yield [text(self._model.version, rule) for rule in rules.values()]
+
+
+_recorders: list[Recorder] = []
+_make = ProductionModel.__init__
+
+
+def _made(model: ProductionModel, *arguments: Any) -> None:
+    _make(model, *arguments)
+    _recorders.append(Recorder(model))
+
+
+def serve(listener: socket.socket) -> None:
+    """Serve one connection after another."""
+    while True:
+        connection, _ = listener.accept()
+        with connection:
+            recorders = list(_recorders)
+            for one in recorders:
+                one.begin()
+            connection.sendall(b"\n")
+            connection.recv(1)
+            connection.sendall(json.dumps([state for one in recorders for state in one.end()]).encode())
+
+
+def text(version: int, rule: Rule) -> str:
+    """Return a rule's line. Statistics of OpenFlow 1.0 have no flags."""
+    key = rule.key
+    return flow_text(
+        FlowStats(
+            table=key.table,
+            priority=key.priority,
+            match=key.match,
+            instructions=rule.instructions,
+            cookie=rule.cookie,
+            idle_timeout=rule.idle_timeout,
+            hard_timeout=rule.hard_timeout,
+            flags=0 if version == V10 else rule.flags,
+            importance=rule.importance,
+            duration=0.0,
+        )
+    )
+
+
+if __name__ == "__main__":
+    path = Path(sys.argv[1])
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(path))
+    server.listen()
+    setattr(ProductionModel, "__init__", _made)  # noqa: B010 - a type checker does not want a method replaced
+    threading.Thread(target=serve, args=(server,), daemon=True).start()
+    sys.argv[:] = ["natmirror", *sys.argv[5:]]
+    main()

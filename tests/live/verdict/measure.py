@@ -1,0 +1,47 @@
+"""Runs the lab's traffic until the masters have answered enough, and collects the verdicts about them."""
+
+import time
+from collections.abc import Sequence
+
+from natmirror.api.client import ask_list
+from tests.live.verdict.catalogue import VARIANTS
+from tests.live.verdict.outcome import Outcome
+from tests.live.verdict.stage import Stage
+from tests.live.verdict.truth import Truth
+
+_POLL = 0.3  # seconds
+_LASTS = 3.0  # seconds after the last frame in which differences may still show
+
+
+def measure(stage: Stage, answers: int, timeout: float) -> tuple[list[Outcome], Truth]:
+    """Send traffic until all bugs are named, and each equal master has this number of comparable answers; at most
+    ``timeout`` seconds."""
+    outcomes = {
+        name: Outcome(name, VARIANTS[master.name], name == stage.twin) for name, master in stage.masters.items()
+    }
+    stage.traffic.start()
+    deadline = time.monotonic() + timeout
+    with Truth(stage.listing, stage.switches) as truth:
+        while time.monotonic() < deadline and not all(_is_done(one, answers) for one in outcomes.values()):
+            _ask(stage, outcomes)
+            time.sleep(_POLL)
+    stage.traffic.stop()
+    time.sleep(_LASTS)
+    _ask(stage, outcomes)
+    return list(outcomes.values()), truth
+
+
+def mistakes(outcomes: Sequence[Outcome], answers: int) -> list[str]:
+    """Return what is wrong, a line for each."""
+    return [f"{one.name}: {mistake}" for one in outcomes for mistake in one.mistakes(answers)]
+
+
+def _is_done(outcome: Outcome, answers: int) -> bool:
+    return outcome.comparable >= answers if outcome.variant.is_equal else outcome.named_after is not None
+
+
+def _ask(stage: Stage, outcomes: dict[str, Outcome]) -> None:
+    effects = {name: master.first_effect() for name, master in stage.masters.items()}
+    for entry in ask_list("verdict", stage.balancer.api):
+        if (outcome := outcomes.get(entry["mirror"])) is not None:
+            outcome.take(entry, effects[outcome.name])
