@@ -88,7 +88,9 @@ def _answers(found: Found, twin: Found | None, differences: Sequence[Weighed], l
     late = results[AnswerResult.LATE]
     if of and not is_enough and (counted or (twin is None and equal + late < of)):
         most = f"; most of all {in_words(counted[0], found)} ({times(counted[0].count)})" if counted else ""
-        yield f"{of - equal} of {of} comparable answers are not equal ({share(of - equal, of)}){most}"
+        unequal = of - equal
+        are = "is" if unequal == 1 else "are"
+        yield f"{unequal} of {of} comparable answers {are} not equal ({share(unequal, of)}){most}"
     late_of_twin = 0.0 if twin is None else twin.window.results[AnswerResult.LATE] / max(comparable(twin), 1)
     if of and late / of > late_of_twin + _LATE:
         yield f"{late} of {of} answers came more than 2 s late"

@@ -62,7 +62,7 @@ def test_a_difference_is_named_with_what_its_causes_have_in_common() -> None:
 def test_an_answer_that_differs_without_words_counts() -> None:
     made, switch = compared()
     answer(switch, ComparedAnswer(0.0, AnswerResult.UNANSWERED))
-    assert verdict(made).reasons == ["1 of 201 comparable answers are not equal (0.5 %)"]
+    assert verdict(made).reasons == ["1 of 201 comparable answers is not equal (0.5 %)"]
 
 
 def test_a_rule_more_is_no_answer_and_counts() -> None:
