@@ -106,7 +106,9 @@ class EngineReport:
     def decisions(self, ids: Iterable[int]) -> list[KeptDecisions]:
         """Return the orders of backend and masters for the switches behind the flows with these numbers."""
         kept = ((flow, self._sessions.decisions_of(flow.row.id)) for flow in self._nat.by_ids(ids))
-        return [KeptDecisions(show(flow.client), flow.service.name, one.copy()) for flow, one in kept if one is not None]
+        return [
+            KeptDecisions(show(flow.client), flow.service.name, one.copy()) for flow, one in kept if one is not None
+        ]
 
     def lingering(self, now: float, leg_ids: Iterable[int] | None = None) -> list[FlowEntry]:
         """Return the legs with these numbers, or all, that have outlived their flow, each below a flow whose state is

@@ -49,9 +49,7 @@ class Pair:
         self._tables = TableComparison(collector, self._lasting, now)
         # None of these functions has this object: reference cycles would stay for ever (runtime/runner.py).
         attributions = production.attribution, self.mirror.attribution
-        self._programme = programme = Programme(
-            collector, self._lasting, production.has_given, self.mirror.has_given
-        )
+        self._programme = programme = Programme(collector, self._lasting, production.has_given, self.mirror.has_given)
         self._answers = AnswerComparison(
             *(collector, production.has_given, self.mirror.has_given),
             lambda cause: any(one.has_dropped(cause) for one in attributions),
