@@ -81,6 +81,11 @@ class _Comparison:
     """The master's."""
 
     @property
+    def is_whole(self) -> bool:
+        """Whether all effects of both answers are kept."""
+        return self.theirs.is_whole and self.mine.is_whole
+
+    @property
     def left(self) -> tuple[list[Effect], list[Effect]]:
         """The effects that change something and that only one side has."""
         theirs, mine = unmatched(self.theirs.effects + self.theirs.elsewhere, self.mine.effects + self.mine.elsewhere)
@@ -231,7 +236,7 @@ class AnswerComparison:
             self._report(one, AnswerResult.NOT_COMPARABLE, NotComparable.NOT_REPORTED)
             self._end(one)
             return
-        if not (one.theirs.is_whole and one.mine.is_whole) or (any(one.left) and self._has_dropped(one.cause)):
+        if not one.is_whole or (any(one.left) and self._has_dropped(one.cause)):
             self._report(one, AnswerResult.NOT_COMPARABLE, NotComparable.NOT_KNOWN)
             return
         theirs, mine = one.left
@@ -251,8 +256,12 @@ class AnswerComparison:
             self._check_at(one, due_at)
             return
         yield from self._borrow(one, theirs, mine)
-        if not one.is_reported:
+        if one.is_reported:
+            return
+        if one.is_whole:
             self._report_unequal(one)
+        else:
+            self._report(one, AnswerResult.NOT_COMPARABLE, NotComparable.NOT_KNOWN)
 
     def _is_passed_over(self, one: _Comparison) -> bool:
         """Return whether a side that has not answered a PACKET_IN has answered a later one."""
@@ -367,7 +376,6 @@ def _move(wanted: list[Effect], source: Answer, against: Answer, into: Answer, *
         if not is_same_frame and (effect.sent is None or effect.sent.own is None):
             continue
         found = next((one for one in source.effects if one.is_same(effect)), None)
-        if found is not None and source.has_more_than(against, effect):
+        if found is not None and source.has_more_than(against, effect) and into.add(found):
             source.effects.remove(found)
-            into.add(found)
             wanted.remove(effect)
