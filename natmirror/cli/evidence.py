@@ -31,15 +31,15 @@ _LENGTH = slice(2, 4)  # of the length in OpenFlow's header
 def write_evidence(found: Sequence[Mapping[str, Any]], directory: Path) -> Iterator[Path]:
     """Write the examples of verdicts that have messages; yield each file. OSError where that fails."""
     directory.mkdir(parents=True, exist_ok=True)
-    for verdict in found:
-        for number, difference in enumerate(verdict["differences"], 1):
-            example = difference["example"]
-            if example is None or not example["messages"]:
-                continue
-            words = re.sub(r"[^a-z0-9]+", "-", f"{verdict['mirror']} {difference['text']}".lower())[:60].strip("-")
-            path = directory / f"{number:02}-{words}.pcap"
-            path.write_bytes(pcap_of(example))
-            yield path
+    differences = ((verdict["mirror"], one) for verdict in found for one in verdict["differences"])
+    for number, (mirror, difference) in enumerate(differences, 1):
+        example = difference["example"]
+        if example is None or not example["messages"]:
+            continue
+        words = re.sub(r"[^a-z0-9]+", "-", f"{mirror} {difference['text']}".lower())[:60].strip("-")
+        path = directory / f"{number:02}-{words}.pcap"
+        path.write_bytes(pcap_of(example))
+        yield path
 
 
 def pcap_of(example: Mapping[str, Any]) -> bytes:

@@ -158,6 +158,13 @@ def test_a_report_and_evidence_are_written(serve: Any, path: Path, tmp_path: Pat
     ]
 
 
+def test_mirrors_of_one_name_have_evidence_of_their_own(serve: Any, path: Path, tmp_path: Path) -> None:
+    serve(lambda _: [verdict_answer(), {**verdict_answer(), "service": "other"}])
+    result = run("--api", path, "--pcap", tmp_path / "evidence")
+    assert "evidence of 4 differences" in result.output
+    assert len(list((tmp_path / "evidence").iterdir())) == 4
+
+
 def test_a_file_that_cannot_be_written_is_an_error(serve: Any, path: Path, tmp_path: Path) -> None:
     serve(lambda _: [of("agrees")])
     for option in ("--markdown", "--pcap"):
