@@ -192,6 +192,7 @@ class Signatures:
     def close(self) -> None:
         """Give all memory back."""
         self._give(self.held)
+        self._renumber = lambda old, new: None  # breaks a reference cycle
 
     def _find(self, family: Family, value: str, text: str, at: float) -> Signature | None:
         members = self._families.get(family, {})

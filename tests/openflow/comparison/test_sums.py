@@ -1,5 +1,7 @@
 """The sums of one engine about a master: what the collectors of its switches report."""
 
+import gc
+
 from natmirror.openflow.comparison.results import (
     AnswerResult,
     Difference,
@@ -227,3 +229,19 @@ def test_what_is_reported_after_the_end_takes_no_memory() -> None:
     switch.resolved(6.0)
     switch.close(6.0)
     assert budget.used == 0
+
+
+def test_sums_that_are_forgotten_leave_no_reference_cycle() -> None:
+    comparisons = Comparisons(Budget())
+    gc.collect()
+    gc.disable()
+    try:
+        switch = comparisons.of_master("openflow", "candidate", 0.0).of_switch("a")
+        answer(switch, differs(MISSING, at=6.0), equal(6.0, IP))
+        [found] = comparisons.steps("openflow", "candidate", 0.0)
+        switch.close(7.0)
+        comparisons.forget("openflow", "candidate")
+        del switch, found
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
