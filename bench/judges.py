@@ -46,6 +46,7 @@ _MARGIN = 120.0  # seconds that the switches may take besides the measure
 _SESSION_BAND = 1.10
 _RULES = f"""
 switches: [{SWITCH_SIDE}.0/24]
+metrics: 127.0.0.1:9653   # so that natmirror notes how long packets wait
 services:
   - name: swarm
     address: {SERVICE}
