@@ -49,7 +49,8 @@ def main() -> int:
         print(f"OpenFlow {version}, {time.monotonic() - begun:.0f} s, production: {options.production}")
         print(table(outcomes))
         print(
-            f"model: {truth.equal} of {truth.count} snapshots equal, {truth.rules} rules",
+            f"model: {truth.equal} of {truth.count} snapshots equal, {truth.rules} rules,"
+            f" {truth.doubtful} doubtful ones gone",
             *truth.different,
             sep="\n    ",
         )

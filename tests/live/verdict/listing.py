@@ -2,13 +2,14 @@
 
 A thread listens on the Unix socket. It records the models' changes from the time of a connection until the other end
 shuts its side down, and then sends, as JSON, all states of that time: for each, the rules as ``ovs-ofctl dump-flows``
-writes them.
+writes them, and whether each is doubtful.
 """
 
 import json
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,11 +47,11 @@ class Recorder:
         self._is_recording = True
         self._first = self._model.state.rules.copy()
 
-    def end(self) -> Iterator[list[str]]:
-        """Yield the rules of each state since begin()."""
+    def end(self, now: float) -> Iterator[dict[str, bool]]:
+        """Yield the rules of each state since begin(), and whether the model calls them doubtful."""
         self._is_recording = False
         rules = self._first
-        yield [text(self._model.version, rule) for rule in rules.values()]
+        yield self._shown(rules, now)
         for key, rule in self._changes:
             if key is None:
                 rules = {}
@@ -58,7 +59,10 @@ class Recorder:
                 rules.pop(key, None)
             else:
                 rules[key] = rule
-            yield [text(self._model.version, rule) for rule in rules.values()]
+            yield self._shown(rules, now)
+
+    def _shown(self, rules: dict[RuleKey, Rule], now: float) -> dict[str, bool]:
+        return {text(self._model.version, rule): self._model.is_doubtful(rule, now) for rule in rules.values()}
 
 
 _recorders: list[Recorder] = []
@@ -80,7 +84,8 @@ def serve(listener: socket.socket) -> None:
                 one.begin()
             connection.sendall(b"\n")
             connection.recv(1)
-            connection.sendall(json.dumps([state for one in recorders for state in one.end()]).encode())
+            states = [state for one in recorders for state in one.end(time.monotonic())]
+            connection.sendall(json.dumps(states).encode())
 
 
 def text(version: int, rule: Rule) -> str:

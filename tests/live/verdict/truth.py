@@ -25,6 +25,8 @@ class Truth:
         self.equal = self.count = 0
         self.rules = 0
         """Rules in all snapshots."""
+        self.doubtful = 0
+        """Rules that a switch had removed, and the model called doubtful."""
         self.different: list[str] = []
         """What the nearest model lacked or had more, for the first snapshots that differ."""
         self._path, self._switches = path, switches
@@ -54,13 +56,15 @@ class Truth:
                 listed = set(switch.flows())
                 time.sleep(_LEEWAY)
                 looking.shutdown(socket.SHUT_WR)
-                states = [set(rules) for rules in json.load(answer)]
+                states: list[dict[str, bool]] = json.load(answer)
         self.count += 1
         self.rules += len(listed)
-        if listed in states:
+        nearest: dict[str, bool] = min(states, key=lambda state: len(state.keys() ^ listed), default={})
+        more = nearest.keys() - listed
+        if not (listed - nearest.keys()) and all(nearest[line] for line in more):
             self.equal += 1
+            self.doubtful += len(more)
         elif len(self.different) < _KEPT:
-            nearest = min(states, key=lambda state: len(state ^ listed), default=set())
-            words = [f"only the switch: {line}" for line in sorted(listed - nearest)]
-            words += [f"only the model: {line}" for line in sorted(nearest - listed)]
+            words = [f"only the switch: {line}" for line in sorted(listed - nearest.keys())]
+            words += [f"only the model: {line}" for line in sorted(more) if not nearest[line]]
             self.different.append(f"s{switch.number}: " + "; ".join(words))
