@@ -30,7 +30,6 @@ from natmirror.mirror.parts import MirrorParts
 from natmirror.mirror.report import MirrorReport
 from natmirror.mirror.sessions.claims import SwitchClaims
 from natmirror.mirror.shown import FlowEntry
-from natmirror.mirror.timers import AT_ONCE
 from natmirror.nat.flow import Flow
 from natmirror.nat.flows import Nat
 from natmirror.nat.new_connections import NewConnections
@@ -181,7 +180,8 @@ class Engine:
     def next_own_timer(self) -> float | None:
         """Return the time at which Python's own timers are due, or None. The loop in C, which drives the gear, knows
         the other times."""
-        return AT_ONCE if self._mirroring.has_more else self._timers.next()
+        work_at, timer = self._mirroring.next_work_at(), self._timers.next()
+        return timer if work_at is None else work_at if timer is None else min(work_at, timer)
 
     def handle_timer(self, now: float, is_spent: Callable[[], bool] | None = None) -> list[Send]:
         """Do what is due (retransmit, expire flows, update clients' windows), then read_sessions(); return the packets

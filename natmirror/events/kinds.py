@@ -73,7 +73,7 @@ class EventKind(StrEnum):
     """The verdict on a master, about the last hour, is another one: ``code`` has it, the text the main reason."""
     DIFFERENCE_BEGAN = "difference-began"
     """A master whose verdict was ``differs`` already, and whose differences were all resolved, differs again."""
-    DIFFERENCES_RESOLVED = "differences-resolved"
+    DIFFERENCE_ENDED = "difference-ended"
     """The tables of a master are equal to production's again, and no answer has differed since."""
     KERNEL_REPAIRED = "kernel-repaired"
     """Something of natmirror's in the kernel was changed, and natmirror has repaired it; the text names the program."""

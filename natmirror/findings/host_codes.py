@@ -81,9 +81,10 @@ class HostCode(FindingCode):
     )
     FILTER_IN_FRONT = (
         *("filter-in-front", _WARNING, _PRODUCTION),
-        "natmirror does not see production pass, and {interface} has {what}, which may drop packets before natmirror"
-        " gets them",
-        "see what it does: tc -s filter show dev {interface} ingress; bpftool net; to try without it, run: {removal}",
+        "natmirror does not see {missing}, and {interface} has {what}, which may drop packets before natmirror gets"
+        " them, or after it",
+        "see what it does: tc -s filter show dev {interface} ingress; tc -s filter show dev {interface} egress; bpftool"
+        " net; to try without it, run: {removal}",
     )
     INVALID_DROPPED = (
         *("invalid-dropped", _WARNING, _PRODUCTION),

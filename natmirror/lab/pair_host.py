@@ -50,12 +50,14 @@ class Keepalived:
 
 
 class PairHost:
-    """One host of a pair, ``lb1`` or ``lb2``; both programs run when the constructor returns."""
+    """One host of a pair, ``lb1`` or ``lb2``; both programs run when the constructor returns. natmirror keeps its files
+    in ``state_directory``, if there is one."""
 
-    def __init__(self, lab: Lab, host: str, rules: Path | str) -> None:
+    def __init__(self, lab: Lab, host: str, rules: Path | str, state_directory: Path | None = None) -> None:
         self.lab = lab
         self.host = host
         self._rules = rules
+        self._env = None if state_directory is None else {**os.environ, "STATE_DIRECTORY": str(state_directory)}
         self.api = lab.directory / f"{host}.sock"
         self.start()
 
@@ -65,7 +67,7 @@ class PairHost:
         self.keepalived = Keepalived(self.lab, self.host, self._rules, self.api)
 
     def start_natmirror(self) -> None:
-        self.balancer = LoadBalancer(self.lab, self._rules, host=self.host, api=self.api, on_stop="keep")
+        self.balancer = LoadBalancer(self.lab, self._rules, host=self.host, api=self.api, on_stop="keep", env=self._env)
 
     def stop_natmirror(self) -> None:
         """Stop natmirror alone; HostError where its exit code is not 0."""

@@ -6,7 +6,7 @@ was not before, very likely stops it.
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from natmirror.findings import Finding, HostCode
@@ -44,10 +44,12 @@ class AttachmentWatch:
         self._since = since
         self._seen: deque[tuple[float, _All]] = deque(maxlen=_REMEMBERED)
 
-    def look(self, traffic: _All, passing: Passing, now: float) -> list[Finding]:
-        """Return what may stop production."""
+    def look(self, traffic: _All, passing: Passing, now: float, silent: Collection[str] = ()) -> list[Finding]:
+        """Return what may stop production, or may be why the backends and mirrors ``silent`` answer nothing."""
         if passing.stopped_at is None:
             self._seen.append((now, traffic))
+            if silent:
+                return list(in_front(traffic, f"answers of {' and '.join(sorted(silent))}"))
             return [] if passing.has_passed or now - self._since < _PATIENCE else list(in_front(traffic))
         until = passing.stopped_at - _UNSURE
         before = [(at, then) for at, then in self._seen if at <= until] or list(self._seen)[:1]
@@ -66,11 +68,12 @@ class AttachmentWatch:
         return found or list(in_front(traffic))
 
 
-def in_front(traffic: _All) -> Iterator[Finding]:
-    """Yield a finding for each interface whose packets something gets before natmirror."""
+def in_front(traffic: _All, missing: str = "production pass") -> Iterator[Finding]:
+    """Yield a finding for each interface whose packets something gets before natmirror or after it. ``missing`` is what
+    natmirror does not see."""
     for link, there in traffic.items():
         for one in [one for one in there.attached if one.may_drop][:1]:
-            yield HostCode.FILTER_IN_FRONT.found(interface=link, what=one.what, removal=one.removal)
+            yield HostCode.FILTER_IN_FRONT.found(interface=link, what=one.what, removal=one.removal, missing=missing)
 
 
 def _new(now: _All, before: _All) -> Iterator[Finding]:

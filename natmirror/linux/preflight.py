@@ -3,7 +3,7 @@
 ``read_host()`` reads the host's state; ``find_problems()`` is a pure function of that state.
 """
 
-from collections.abc import Container, Iterator
+from collections.abc import Collection, Iterator
 from ipaddress import IPv4Address
 
 from natmirror.findings import Finding, HostCode, PathCode
@@ -34,7 +34,7 @@ def check(
     features: Features,
     rule_reader: RuleReader,
     live: LiveClients,
-    silent: Container[str],
+    silent: Collection[str],
     attachments: AttachmentWatch,
     passing: Passing,
     now: float,
@@ -44,7 +44,7 @@ def check(
     try:
         host = read_host(rules, features, rule_reader, live, silent)
         host.has_stopped = passing.stopped_at is not None
-        found, by_attachments = list(find_problems(rules, host)), attachments.look(host.traffic, passing, now)
+        found, by_attachments = list(find_problems(rules, host)), attachments.look(host.traffic, passing, now, silent)
         return found if any(one.stops_production for one in found) else found + by_attachments
     except UnknownFormError as error:
         return [HostCode.NOT_UNDERSTOOD.found(name="this host's addresses, routes and sockets", error=error)]

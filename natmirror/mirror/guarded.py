@@ -237,14 +237,13 @@ class GuardedMirroring:
             self._faults.switch_off(Work.SESSION)
             self._sessions.discard()
 
-    @property
-    def has_more(self) -> bool:
-        """Whether read_sessions() has something to do."""
+    def next_work_at(self) -> float | None:
+        """Return when read_sessions() has something to do; None where it has not."""
         try:
-            return self._sessions.has_more
+            return self._sessions.next_work_at()
         except Exception as error:
             self._faults.note(Work.SESSION, None, error)
-            return False
+            return None
 
     def handle_timer(self, kind: TimerKind, of: Any, now: float) -> None:
         """Handle a timer that is not a leg's; TimerKind says what ``of`` is."""

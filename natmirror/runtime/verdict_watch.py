@@ -62,6 +62,8 @@ class VerdictWatch:
     def _follow(self, key: Key, master: _Master, found: Found, outcome: Outcome, now: float) -> None:
         lasting = [one.signature for one in outcome.differences if one.is_counted and one.signature.unresolved]
         since = min((one.first_at for one in lasting), default=None)
+        if since is None and found.tables.differing_count:
+            since = master.differs_since  # it happened more than an hour ago, and lasts in the tables
         if outcome.verdict is not master.verdict:
             self._tell_verdict(key, master.verdict, found, outcome)
         elif since is not None and master.differs_since is None:
@@ -71,7 +73,7 @@ class VerdictWatch:
         if since is None and master.differs_since is not None:
             text = f"no difference lasts between mirror {key[1]} of {key[0]} and production, after"
             self._add(
-                *(EventKind.DIFFERENCES_RESOLVED, EventSeverity.INFO),
+                *(EventKind.DIFFERENCE_ENDED, EventSeverity.INFO),
                 f"{text} {now - master.differs_since:.0f} s; the verdict is about the last hour",
                 key,
             )

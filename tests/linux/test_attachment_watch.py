@@ -67,6 +67,18 @@ def test_where_production_has_never_passed_nothing_is_certain() -> None:
     assert AttachmentWatch().look(there, Passing(3.0, has_passed=True), 4.0) == [warned]
 
 
+def test_where_a_mirror_or_backend_answers_nothing_a_filter_may_be_why() -> None:
+    host = Host()
+    both = {"sw0": Traffic(), "pl0": Traffic((XDP, TBF))}
+    assert host.look(both) == []
+    [found] = host.watch.look(both, WELL, host.now, {"openflow/m", "openflow/c1"})
+    assert found.code == "filter-in-front"
+    assert str(found).startswith(
+        "filter-in-front: natmirror does not see answers of openflow/c1 and openflow/m, and pl0 has the XDP program 7"
+    )
+    assert host.watch.look(BARE, WELL, host.now, {"openflow/m"}) == []
+
+
 def lost(dropped: int, held: int = 0) -> dict[str, Traffic]:
     return {"sw0": Traffic(lost={"clsact": dropped}, held={"clsact": held})}
 

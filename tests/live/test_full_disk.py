@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from natmirror.api.client import send_command
+from natmirror.errors import HostError
+from natmirror.events import EventKind
 from natmirror.ha import exit_codes, keepalived_hooks
 from natmirror.lab.controllers.programs import OsKen
 from natmirror.lab.openvswitch import OpenVSwitch
@@ -19,12 +22,14 @@ from natmirror.lab.pair_host import PairHost
 from natmirror.lab.process import wait_for, wait_listen
 from natmirror.lab.topology import SERVICE, Lab
 from natmirror.replay.capture import Capture
+from natmirror.runtime.event_file import read_events
 from tests.live.manager import Manager
 from tests.live.scene import PORT, Scene
 
 pytestmark = pytest.mark.live
 
 ECHO_PORT = 7000
+E1 = {"service": "echo", "backend": "e1"}
 WATCHDOG_TIMEOUT = 3.0  # seconds
 SLOWEST = 0.5  # seconds; 0.1 on a quiet machine, but other tests may run beside this one
 
@@ -71,7 +76,8 @@ def orders(status: dict[str, Any]) -> int:
 
 
 def codes(status: dict[str, Any]) -> set[str]:
-    return {found["code"] for found in status["findings"] if found["code"].startswith(("orders", "switches"))}
+    named = ("orders", "switches", "overrides", "events")
+    return {found["code"] for found in status["findings"] if found["code"].startswith(named)}
 
 
 def test_orders_wait_for_a_full_disk_and_are_recorded_once_it_has_room(disk: Path) -> None:
@@ -118,7 +124,8 @@ def test_full_disks_keep_a_pair_from_nothing_but_their_files(disk: Path) -> None
         hosts = {}
         for name in ("lb1", "lb2"):
             (disk / name).mkdir()
-            hosts[name] = PairHost(lab, name, scene.rules(f"{RULES}{PAIR}".format(disk=disk / name)))
+            rules = scene.rules(f"{RULES}{PAIR}".format(disk=disk / name))
+            hosts[name] = PairHost(lab, name, rules, state_directory=disk / name)
         hosts["lb1"].wait_for_role("master")
         hosts["lb2"].wait_for_role("backup")
         filler = fill(disk)
@@ -132,8 +139,21 @@ def test_full_disks_keep_a_pair_from_nothing_but_their_files(disk: Path) -> None
             switch.forget_flows()
             with contextlib.redirect_stdout(io.StringIO()):
                 assert keepalived_hooks.health(str(hosts[name].api)) == exit_codes.FIT
-            return "orders-not-recorded" in codes(hosts[name].balancer.status())
+            return codes(hosts[name].balancer.status()) >= {
+                *("orders-not-recorded", "overrides-not-saved", "events-not-saved")
+            }
 
+        def command(name: str) -> None:
+            """Give commands that make events, and one that wants to be kept."""
+            for weight in range(2, 12):
+                for order, more in (("drain", {}), ("undrain", {}), ("weight", {"weight": weight})):
+                    send_command(order, {**E1, **more}, hosts[name].api)
+            with pytest.raises(
+                HostError, match=r"has weight 20 for new .* the file does not say so yet: .* No space left"
+            ):
+                send_command("weight", {**E1, "weight": 20, "persist": True}, hosts[name].api)
+
+        command("lb1")
         wait_for(lambda: orders_wait("lb1"), "the full disk to be named", 20.0)
         assert hosts["lb1"].has_addresses()
         wait_for(switch.ping, "production to pass")
@@ -142,10 +162,15 @@ def test_full_disks_keep_a_pair_from_nothing_but_their_files(disk: Path) -> None
         wait_for(switch.ping, "production to pass the other host", 20.0)
         switch.disconnect()  # a new connection has a session, and so orders
         switch.connect(f"tcp:{SERVICE}:{PORT}")
+        command("lb2")
         wait_for(lambda: orders_wait("lb2"), "the full disk to be named there too", 30.0)
         filler.unlink()
         hosts["lb2"].balancer.wait_for_status(lambda status: not codes(status), "the files to be written", 20.0)
         assert len(list(Capture(disk / "lb2" / "orders.pcap"))) > 0
+        kinds = [one.kind for one in read_events(disk / "lb2" / "events.jsonl")]
+        assert kinds.count(EventKind.BACKEND_DRAINED) == 10, "those that waited for the disk, too"
+        [kept] = json.loads((disk / "lb2" / "overrides.json").read_text())["overrides"]
+        assert (kept["kind"], kept["weight"]) == ("weight", 20)
         hosts["lb2"].stop()
         scene.close()
 

@@ -7,7 +7,19 @@ from natmirror.openflow.comparison.shown import Verdict
 from natmirror.openflow.comparison.sums import SwitchResults
 from natmirror.runtime.verdict_watch import VerdictWatch
 from natmirror.runtime.verdicts import WINDOW
-from tests.helpers.compared import ARP, IP, MISSING, ComparingEngine, agree, answer, differs, verdicts
+from tests.helpers.compared import (
+    ARP,
+    IP,
+    MISSING,
+    PRIORITY,
+    ComparingEngine,
+    agree,
+    answer,
+    differs,
+    tables,
+    unasked,
+    verdicts,
+)
 
 
 class Watched:
@@ -55,13 +67,25 @@ def test_differences_that_are_resolved_and_come_back_are_told(watched: Watched) 
     answer(watched.switch, differs(MISSING, fields=ARP), times=3)
     assert watched.look() == [(EventKind.VERDICT_CHANGED, "differs")]
     watched.switch.resolved(watched.now)
-    assert watched.look() == [(EventKind.DIFFERENCES_RESOLVED, None)]
+    assert watched.look() == [(EventKind.DIFFERENCE_ENDED, None)]
     assert watched.look() == []
     answer(watched.switch, differs(MISSING, at=watched.now, fields=ARP))
     assert watched.look() == [(EventKind.DIFFERENCE_BEGAN, None)]
     assert watched.ring.all()[-1].text == (
         "mirror same of openflow differs from production again: a rule is missing, all where arp"
     )
+
+
+def test_a_difference_that_lasts_in_the_tables_for_hours_has_not_ended(watched: Watched) -> None:
+    agree(watched.switch, 200, fields=IP)
+    watched.switch.ordered(unasked(PRIORITY))
+    assert watched.look() == [(EventKind.VERDICT_CHANGED, "differs")]
+    watched.now += 2 * WINDOW
+    watched.switch.compared_tables(tables(watched.now, WINDOW, WINDOW, ("mirror: priority=11",)))
+    assert watched.look() == []
+    watched.switch.compared_tables(tables(watched.now, 1.0))
+    watched.switch.resolved(watched.now)
+    assert watched.look()[0] == (EventKind.DIFFERENCE_ENDED, None)
 
 
 def test_a_mended_master_agrees_again_an_hour_later(watched: Watched) -> None:

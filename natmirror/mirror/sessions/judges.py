@@ -39,6 +39,7 @@ DELAY = 0.2
 _SHORTEST_PAUSE = 0.001  # seconds until a judge works again
 _MAX_WAITING_LEN = 64 << 10  # bytes of messages after which a judge works at once
 _MAX_ALL_WAITING_LEN = 4 << 20  # the same of all judges, after which one drops what it has not read
+_MAX_DUE = 256  # judges that are due, while others wait for a pause
 _MESSAGE_COST = 400  # bytes that Python needs for a message besides its bytes
 
 _FAULTS = frozenset(
@@ -256,6 +257,11 @@ class Judges:
     def has_work(self) -> bool:
         """Whether step() has something to do."""
         return self._work is not None or bool(self.due)
+
+    @property
+    def are_behind(self) -> bool:
+        """Whether so much waits that judges have to work even while messages come."""
+        return len(self.due) + (self._work is not None) > _MAX_DUE or self._waiting_len > _MAX_ALL_WAITING_LEN // 2
 
     def step(self) -> None:
         """Do a step of the work that is due."""

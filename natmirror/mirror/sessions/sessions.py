@@ -26,7 +26,7 @@ from natmirror.mirror.sessions.relay import Relay
 from natmirror.mirror.sessions.session_states import SessionEvent
 from natmirror.mirror.sessions.totals import SessionTotals
 from natmirror.mirror.shown import MirrorSessions
-from natmirror.mirror.timers import Timers
+from natmirror.mirror.timers import AT_ONCE, Timers
 from natmirror.net.endpoint import Endpoint, show
 from natmirror.openflow.decisions import Decisions
 from natmirror.openflow.directory import Directory
@@ -36,6 +36,7 @@ from natmirror.reasons import EndReason
 from natmirror.rules import Mirror, Reconnect
 
 _MAX_UNFLUSHED_LEN = 64 << 10  # limit on the bytes that are read before sessions are flushed
+_PAUSE = 0.001  # seconds without messages after which judges work
 _MAX_UNFLUSHED = 64  # limit on the sessions that get messages before they are flushed
 
 
@@ -73,6 +74,7 @@ class MasterSessions:
         self._steps: Iterator[None] | None = None
         self._current: Callable[[], Connection | None] = lambda: None
         self._read_len = 0  # bytes that have been read since sessions were flushed
+        self._read_at = float("-inf")  # when there was last something to read
 
     def opened(self, flow: MirroredFlow, backend: Endpoint | None) -> bool:
         """Observe a client's connection that is established or was picked up. Return whether a master gets a
@@ -127,10 +129,13 @@ class MasterSessions:
 
     # Reading
 
-    @property
-    def has_more(self) -> bool:
-        """Whether read() has something to do."""
-        return self._has_sessions_work or self._judges.has_work
+    def next_work_at(self) -> float | None:
+        """Return when read() has something to do; None where it has not."""
+        if self._has_sessions_work:
+            return AT_ONCE
+        if not self._judges.has_work:
+            return None
+        return AT_ONCE if self._judges.are_behind else self._read_at + _PAUSE
 
     @property
     def _has_sessions_work(self) -> bool:
@@ -138,16 +143,21 @@ class MasterSessions:
 
     def read(self, now: float, is_spent: Callable[[], bool] | None = None) -> None:
         """Read the queue and flush the sessions, until nothing waits or ``is_spent`` returns True; do at least one
-        step. Then have judges work: for one step if there is an ``is_spent``, because packets come first."""
+        step. Then have judges work: one step if there is an ``is_spent``, and only after a pause without messages,
+        because the answer to a message soon follows, and its packets come first."""
         self._set_time(now)
+        if self._has_sessions_work:
+            self._read_at = now
         while self._has_sessions_work:
             self._step()
             if is_spent is not None and is_spent():
                 return
         while self._judges.has_work:
+            if is_spent is not None and now < self._read_at + _PAUSE and not self._judges.are_behind:
+                return
             self._judges.step()
             if is_spent is not None:
-                break
+                return
 
     def _set_time(self, now: float) -> None:
         self._open_sessions.now = self._judges.now = now

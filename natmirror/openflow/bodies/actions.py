@@ -68,6 +68,9 @@ _TLV = Struct("!I")
 
 _NICIRA_NUMBERS = {name: (kind, layout) for kind, (name, layout) in _NICIRA_LAYOUTS.items()}
 
+MAX_ACTIONS = 256
+"""Limit on the actions of one list: thousands would take milliseconds."""
+
 
 def _layouts(version: int) -> dict[int, tuple[str, Struct]]:
     if version == V10:
@@ -81,11 +84,14 @@ _NUMBERS = {
 
 
 def decode_actions(version: int, raw: bytes) -> Actions:
-    """Decode a list of actions, in its order. Actions without an effect are left out."""
+    """Decode a list of actions, in its order. Actions without an effect are left out. MalformedBody also where there
+    are more than MAX_ACTIONS."""
     layouts = _layouts(version)
     found: list[Action] = []
     at, end = 0, len(raw)
     while at < end:
+        if len(found) >= MAX_ACTIONS:
+            raise MalformedBody(f"more than {MAX_ACTIONS} actions")
         kind, length = _HEAD.unpack_from(raw, at)
         if length < 8 or length & 7 or at + length > end:
             raise MalformedBody(f"an action has {length} bytes")

@@ -30,10 +30,12 @@ _GROUP_COMMANDS = {
 _BUCKET_COMMANDS = (GroupCommand.INSERT_BUCKET, GroupCommand.REMOVE_BUCKET)
 _GROUP_TYPES = tuple(GroupType)
 _WEIGHT, _WATCH = Struct("!H2x"), Struct("!I")
+_MAX_BUCKETS_LEN = 16 << 10  # bytes: four times as many would take milliseconds
 _DEFAULT_WEIGHT = 1  # as in Open vSwitch; the specification has none
 
 _METER_HEAD, _BAND, _BAND_REST = Struct("!HHI"), Struct("!HHII"), Struct("!B3x")
 _METER_COMMANDS = tuple(MeterCommand)
+_MAX_BANDS = 256
 _BURST = 4  # OFPMF_BURST: the meter's bursts count
 _DROP, _DSCP_REMARK = 1, 2
 _BAND_NAMES = {_DROP: "drop", _DSCP_REMARK: "dscp_remark", 0xFFFF: "experimenter"}
@@ -64,7 +66,13 @@ def decode_group_mod(version: int, body: bytes) -> GroupMod:
     return GroupMod(command, group_id, kind, buckets, bucket_id if kind is None else None, properties)
 
 
+def _refuse_long(raw: bytes) -> None:
+    if len(raw) > _MAX_BUCKETS_LEN:
+        raise MalformedBody(f"the buckets of the GROUP_MOD have more than {_MAX_BUCKETS_LEN} bytes")
+
+
 def _v13_buckets(version: int, kind: GroupType | None, raw: bytes) -> list[Bucket]:
+    _refuse_long(raw)
     found: list[Bucket] = []
     at, end = 0, len(raw)
     while at < end:
@@ -78,6 +86,7 @@ def _v13_buckets(version: int, kind: GroupType | None, raw: bytes) -> list[Bucke
 
 
 def _v15_buckets(version: int, kind: GroupType | None, raw: bytes) -> tuple[Bucket, ...]:
+    _refuse_long(raw)
     found: list[Bucket] = []
     at, end = 0, len(raw)
     while at < end:
@@ -125,6 +134,8 @@ def _bands(raw: bytes, *, counts_burst: bool) -> tuple[Band, ...]:
     found: list[Band] = []
     at, end = 0, len(raw)
     while at < end:
+        if len(found) >= _MAX_BANDS:
+            raise MalformedBody(f"the METER_MOD has more than {_MAX_BANDS} bands")
         kind, length, rate, burst = _BAND.unpack_from(raw, at)
         if length < _BAND.size or length & 7 or at + length > end:
             raise MalformedBody(f"a band of a meter has {length} bytes")

@@ -20,6 +20,7 @@ from natmirror.openflow.bodies.fields import (
 )
 from natmirror.openflow.bodies.v10_ports import widen_port
 
+_MAX_FIELDS = 256  # of one match; the specification has some fifty
 _OXM_MATCH = 1  # OFPMT_OXM
 _MATCH_HEAD = Struct("!HH")
 _TLV_HEAD = Struct("!HBB")
@@ -97,6 +98,8 @@ def decode_fields(raw: bytes, at: int, end: int) -> Match:
     """Decode consecutive TLVs into a match."""
     found: dict[str, MatchField] = {}
     while at < end:
+        if len(found) >= _MAX_FIELDS:
+            raise MalformedBody(f"the match has more than {_MAX_FIELDS} fields")
         field, one, at = decode_field(raw, at, end)
         for part in _split(field, one) if field in _SPLIT else (one,):
             if part.name in found:

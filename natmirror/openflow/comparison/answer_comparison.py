@@ -25,6 +25,7 @@ _QUIET = 3 * BURST  # seconds without an order after which an answer is complete
 _BOTH_ANSWERED = PATIENCE + 1.0  # seconds after which two answers differ
 _SETTLED = 1.0  # seconds without an order after which they do, if both sides have sent the frame on
 _MAX_EFFECTS = 32  # of one side's answer
+_SHARED_COST = 100  # bytes for an effect of production's, which the comparisons of all mirrors share
 _COST = 700  # bytes that Python needs for a comparison besides its effects
 _MAX_CHECKS = 8 * MAX_CAUSES
 _PER_STEP = 8  # comparisons that are looked at in one step
@@ -100,6 +101,8 @@ class AnswerComparison:
         """``has_dropped`` returns whether a side may have orders for a PACKET_IN that are not attributed to it.
         ``on_left`` is called for orders of the mirror, or else of production, that come after the report."""
         self.collector = collector
+        self.limit = MAX_CAUSES
+        """The comparisons that are kept at most."""
         self.differed_at = -inf
         """When the switch sent the PACKET_IN whose answer was the latest to differ."""
         self.agreed_at = -inf
@@ -125,7 +128,7 @@ class AnswerComparison:
         self._open[cause.number] = self._untold[cause.number] = one
         self.held += _COST
         self._check_at(one, one.check_at)
-        if len(self._open) > MAX_CAUSES:
+        if len(self._open) > self.limit:
             reported = (other for other in self._open.values() if other.is_reported)
             self._drop(next(reported, next(iter(self._open.values()))))
 
@@ -152,15 +155,17 @@ class AnswerComparison:
         one.told_at = now
         if why_not is not None:
             self._report(one, AnswerResult.NOT_COMPARABLE, why_not)
-        self._check_at(one, now + (HORIZON if one.is_reported else PATIENCE))
+        if not one.is_reported:
+            self._check_at(one, now + PATIENCE)
 
     def ordered(self, cause: Cause, effect: Effect, *, is_mirror: bool) -> None:
         """Notice an order that answers a PACKET_IN."""
         one = self._open.get(cause.number)
         if one is None:
             return
-        if (one.mine if is_mirror else one.theirs).add(effect):
-            self.held += effect.cost
+        is_needed = not one.is_reported or one.is_equal or effect.sent is not None  # a frame may be another one's
+        if is_needed and not one.is_different and (one.mine if is_mirror else one.theirs).add(effect):
+            self.held += effect.cost if is_mirror else _SHARED_COST
         if effect.sent is not None:
             self._sent_up_to[is_mirror] = max(self._sent_up_to[is_mirror], cause.number)
         if not one.is_reported and effect.order.at + _QUIET < one.check_at:
@@ -172,7 +177,7 @@ class AnswerComparison:
             for answer in (one.theirs, one.mine):
                 for effect in [effect for effect in answer.effects if effect.order is order]:
                     answer.effects.remove(effect)
-                    self.held -= effect.cost
+                    self.held -= effect.cost if answer is one.mine else _SHARED_COST
 
     def session_ended(self) -> None:
         """Notice that natmirror has ended the session: what is open is no silence of the master."""
@@ -291,10 +296,18 @@ class AnswerComparison:
         if self._open.pop(one.cause.number, None) is None:
             return
         self._untold.pop(one.cause.number, None)
-        self.held -= _COST + sum(effect.cost for effect in (*one.theirs.effects, *one.mine.effects))
+        self._release(one, [], [])
+        self.held -= _COST
         if not self._open:
             self.held = 0
             self._checks.clear()
+
+    def _release(self, one: _Comparison, theirs: list[Effect], mine: list[Effect]) -> None:
+        """Forget the effects of an answer except some."""
+        self.held -= _SHARED_COST * (len(one.theirs.effects) - len(theirs))
+        self.held -= sum(effect.cost for effect in one.mine.effects) - sum(effect.cost for effect in mine)
+        one.theirs.effects, one.mine.effects = theirs, mine
+        one.theirs.elsewhere, one.mine.elsewhere = [], []
 
     # Reports
 
@@ -303,6 +316,12 @@ class AnswerComparison:
         one.is_equal = True
         is_late = one.mine.effects and one.mine.first_at - one.told_at > PATIENCE
         self._report(one, AnswerResult.LATE if is_late else AnswerResult.EQUAL)
+        theirs, mine = unmatched(one.theirs.effects + one.theirs.elsewhere, one.mine.effects + one.mine.elsewhere)
+        self._release(
+            one,
+            [effect for effect in one.theirs.effects if effect in theirs],
+            [effect for effect in one.mine.effects if effect in mine],
+        )
 
     def _report_unequal(self, one: _Comparison) -> None:
         theirs, mine = one.left
@@ -317,6 +336,7 @@ class AnswerComparison:
         if one.mine.last_at == -inf:
             found, result = (NO_ANSWER,), AnswerResult.UNANSWERED
         self._send(one, ComparedAnswer(one.cause.at, result, None, found, one.cause.fields, _lag(one), shown))
+        self._release(one, [], [])
 
     def _report(self, one: _Comparison, result: AnswerResult, why_not: NotComparable | None = None) -> None:
         if result is AnswerResult.EQUAL and one.mine.effects:
@@ -329,7 +349,7 @@ class AnswerComparison:
         one.is_reported = True
         self._untold.pop(one.cause.number, None)
         if one.cause.number in self._open:
-            self._check_at(one, (one.cause.at if one.told_at is None else one.told_at) + HORIZON)
+            self._check_at(one, (one.cause.at if one.told_at is None else one.told_at) + _BOTH_ANSWERED)
         self.collector.answered(compared)
 
 

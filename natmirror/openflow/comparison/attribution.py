@@ -101,6 +101,8 @@ class Attribution:
     """The attribution of one side's orders."""
 
     def __init__(self) -> None:
+        self.limit = MAX_CAUSES
+        """The PACKET_INs that are known at most."""
         self.held = 0
         """Bytes of the PACKET_INs that are known."""
         self._dropped = -1  # the number of the last one that was forgotten because there were too many
@@ -116,7 +118,7 @@ class Attribution:
         self._known.append(_Known(cause, now, self._count))
         self._count += 1
         self.held += cause.cost
-        if len(self._known) > MAX_CAUSES:
+        if len(self._known) > self.limit:
             self._dropped = self._known[0].cause.number
             self._forget_oldest()
 

@@ -5,6 +5,7 @@ becomes is compared by where it leaves, and by the actions where that is not kno
 side's tables, because all is already so, is idle: where only one side gives it, that is no difference.
 """
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
 from natmirror.openflow.bodies.elements import NO_BUFFER, Action, Actions, ReservedPort
@@ -44,7 +45,13 @@ class FrameSent:
             return False
         if self.outputs is None or other.outputs is None:
             return self.actions == other.actions
-        return self.outputs == other.outputs
+        return self.outputs == other.outputs and self.repeated == other.repeated
+
+    @property
+    def repeated(self) -> tuple[int, ...]:
+        """The ports by which it leaves more than once: the outputs do not show it."""
+        ports = Counter(one.args[0] for one in self.actions if one.name == "output")
+        return tuple(sorted(port for port in ports.elements() if ports[port] > 1))
 
 
 @dataclass(slots=True, eq=False)

@@ -34,6 +34,7 @@ from natmirror.openflow.tables.steps import Steps
 
 START_TIME = 10.0
 """Seconds from the connection's beginning in which a mirror that joins begins as production does, with nothing."""
+_MIN_CAUSES = 8  # PACKET_INs that are kept, however little memory there is
 _MIN_PAUSE = 0.001  # seconds between two looks at what is due
 _MAX_INPUTS = 16_384  # messages that wait for settle()
 _REPORTS = frozenset((Type.FLOW_REMOVED, Type.ERROR, Type.BARRIER_REPLY))
@@ -95,6 +96,7 @@ class Judge:
         since = -inf if is_start else now
         model = MirrorModel(self._version, self._account, self._production.model)
         pair = Pair(self._production, model, self._frames, self._past, collector, since, now)
+        pair.give_up(self._production.attribution.limit)
         self._pairs[mirror] = pair
         self._next_at = None
         if is_start:
@@ -332,15 +334,18 @@ class Judge:
         return self._inputs_held + production + self._frames.held + self._past.held + pairs
 
     def give_up(self, now: float) -> None:
-        """Forget all that ``held`` counts, because the memory is needed: what is open is reported as not known."""
+        """Forget all that ``held`` counts, because the memory is needed: what is open is reported as not known. Keep
+        half as many PACKET_INs from now on."""
         if self._inputs:
             self._inputs.clear()
             self._inputs_held = 0
             self._put(partial(self._lost_inputs, now), 0, now)
         self._forget_all()
         self._next_at = None
+        attribution = self._production.attribution
+        attribution.limit = max(_MIN_CAUSES, attribution.limit // 2)
         for pair in self._pairs.values():
-            pair.give_up()
+            pair.give_up(attribution.limit)
 
     def close(self, now: float) -> None:
         """End the judgement, because the switch's connection has ended or the memory is needed: report what is certain,

@@ -225,8 +225,9 @@ class Pair:
         """Bytes that are kept, besides the model's rules."""
         return self.mirror.held + self._answers.held + self._programme.held
 
-    def give_up(self) -> None:
-        """Forget all that ``held`` counts."""
+    def give_up(self, limit: int) -> None:
+        """Forget all that ``held`` counts, and keep fewer PACKET_INs from now on."""
+        self.mirror.attribution.limit = self._answers.limit = limit
         self._answers.give_up()
         self._programme.clear()
         self.mirror.clear()
@@ -234,6 +235,6 @@ class Pair:
     def close(self, now: float) -> None:
         """Report what is certain, and give all memory back."""
         self._answers.close()
-        self.give_up()
+        self.give_up(0)
         self._tables.close(now)
         self.mirror.model.close(now)

@@ -16,7 +16,7 @@ from natmirror.openflow.tables.steps import Steps
 
 REFUSAL_TIME = 10.0
 """Seconds in which a switch refuses an order."""
-_MAX_LATEST = 64  # orders that can still be refused
+_MAX_LATEST = 32  # orders that can still be refused
 _COST = 1200  # bytes that Python needs for an order besides its message
 _MAX_GIVEN, _GIVEN_COST = 2048, 200  # orders of which the time is kept, and the bytes for each
 _GIVEN_TIME = 3 * HORIZON

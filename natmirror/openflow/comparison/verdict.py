@@ -32,6 +32,8 @@ _TABLES = 0.01
 the same moment everywhere."""
 _TABLES_OF_TWIN = 0.1
 """Tables may differ for a share of the time that is larger by this than the twin's."""
+_FRAMES_OF_TWIN, _WALKS = 0.1, 100
+"""Frames may leave alike for a share that is smaller by this than the twin's, if so many were tried of each."""
 _ROUNDING = 1e-9
 _LATER_ASKS = (DifferenceKind.RULE_MISSING, DifferenceKind.RULE_DIFFERENT, DifferenceKind.RULE_DELETED)
 
@@ -62,6 +64,7 @@ def judge(found: Found, twin: Found | None, limits: Limits) -> Outcome:
         *_answers(found, twin, differences, limits),
         *_unasked(found, differences),
         *_tables(found, twin, limits),
+        *_frames(found, twin),
         *_lag(found, twin),
     ]
     lacks = list(_lacks(found, twin, limits))
@@ -88,7 +91,9 @@ def _answers(found: Found, twin: Found | None, differences: Sequence[Weighed], l
     late = results[AnswerResult.LATE]
     if of and not is_enough and (counted or (twin is None and equal + late < of)):
         most = f"; most of all {in_words(counted[0], found)} ({times(counted[0].count)})" if counted else ""
-        yield f"{of - equal} of {of} comparable answers are not equal ({share(of - equal, of)}){most}"
+        unequal = of - equal
+        are = "is" if unequal == 1 else "are"
+        yield f"{unequal} of {of} comparable answers {are} not equal ({share(unequal, of)}){most}"
     late_of_twin = 0.0 if twin is None else twin.window.results[AnswerResult.LATE] / max(comparable(twin), 1)
     if of and late / of > late_of_twin + _LATE:
         yield f"{late} of {of} answers came more than 2 s late"
@@ -120,6 +125,17 @@ def _tables(found: Found, twin: Found | None, limits: Limits) -> Iterator[str]:
         return
     rules = f"; {now} rule{' differs' if now == 1 else 's differ'} now" if now else ""
     yield f"the tables differed for {share(window.differing_seconds, window.table_seconds)} of the time{rules}"
+
+
+def _frames(found: Found, twin: Found | None) -> Iterator[str]:
+    """Compare what the tables do with frames beside a twin whose tables differ by chance as well."""
+    window = found.window
+    if twin is None or min(window.walked, twin.window.walked) < _WALKS:
+        return
+    alike, of_twin = window.alike / window.walked, twin.window.alike / twin.window.walked
+    if alike < of_twin - _FRAMES_OF_TWIN:
+        shares = share(window.alike, window.walked), share(twin.window.alike, twin.window.walked)
+        yield f"only {shares[0]} of the frames leave the switch alike by both tables, with the twin's {shares[1]}"
 
 
 def _lag(found: Found, twin: Found | None) -> Iterator[str]:

@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from natmirror.openflow.tables.entries import Rule
 from natmirror.openflow.tables.packed import HIDDEN, PackedFrame, PackedMatch, covers, overlaps
 
+MAX_MASKS = 512
+"""Masks of one table that are in use, and as many rules with fields that frames do not show."""
+
 
 class RuleIndex:
     """The rules of one table."""
@@ -19,6 +22,12 @@ class RuleIndex:
         self._special: dict[Rule, None] = {}
         """Rules whose match has fields without a place in a packed match."""
         self.count = 0
+
+    def has_room_for(self, match: PackedMatch) -> bool:
+        """Return whether a rule may be added: each mask in use costs time for each frame."""
+        if match.others:
+            return len(self._special) < MAX_MASKS
+        return len(self._by_mask) < MAX_MASKS or match.mask in self._by_mask
 
     def add(self, rule: Rule) -> None:
         self.count += 1

@@ -16,6 +16,8 @@ from natmirror.openflow.tables.production import ProductionModel, Removal, Remov
 from natmirror.openflow.tables.state import MAX_ENTRIES, Account, NotFollowed
 from natmirror.openflow.tables.steps import PER_STEP, Steps
 
+_LATE = 1.0  # seconds that a mirror's rule may be younger than production's
+
 
 class MirrorModel(Model):
     """The model of the tables that a mirror's orders would make in the switch of ``production``."""
@@ -81,8 +83,9 @@ class MirrorModel(Model):
 
     @staticmethod
     def _ends_with(rule: Rule, removal: Removal) -> bool:
-        """Return whether a rule has the same life as one of production's that has ended by a timeout."""
-        if rule.key != removal.rule.key:
+        """Return whether a rule has the same life as one of production's that has ended by a timeout. A rule that the
+        mirror has made again since then has a life of its own."""
+        if rule.key != removal.rule.key or rule.made_at > removal.rule.made_at + _LATE:
             return False
         if removal.reason is RemovalReason.HARD_TIMEOUT:
             return 0 < rule.hard_timeout <= removal.rule.hard_timeout

@@ -33,7 +33,7 @@ class NotFollowed(StrEnum):
     """Why natmirror does not know a switch's tables."""
 
     TOO_MANY_RULES = "too-many-rules"
-    """The switch has more rules than natmirror follows."""
+    """The switch has more rules than natmirror follows, or they match on too many combinations of fields."""
     NO_MEMORY = "no-memory"
     """The rules need more memory than mirroring may take."""
     REFUSED_LATE = "refused-late"
@@ -145,7 +145,7 @@ class State:
         if self.not_followed is not None or new is old:
             return Change(key, old, old)
         cost = (0 if new is None else new.cost) - (0 if old is None else old.cost)
-        if new is not None and old is None and self.count >= MAX_ENTRIES:
+        if new is not None and old is None and not self._has_room_for(new):
             self.lose(NotFollowed.TOO_MANY_RULES, now)
         elif cost > 0 and not self._account.take(cost):
             self.lose(NotFollowed.NO_MEMORY, now)
@@ -157,6 +157,10 @@ class State:
             for watcher in self._watchers:
                 watcher.changed(key, now)
         return Change(key, old, new)
+
+    def _has_room_for(self, new: Entry) -> bool:
+        index = self._indexes.get(new.key.table) if isinstance(new, Rule) else None
+        return self.count < MAX_ENTRIES and (index is None or index.has_room_for(new.packed))  # type: ignore[union-attr]
 
     def _enter(self, key: Key, old: Entry | None, new: Entry | None) -> None:
         if isinstance(old, Rule):

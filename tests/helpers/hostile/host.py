@@ -15,7 +15,7 @@ from tests.helpers.support import segment
 
 _T = TypeVar("_T")
 _KEY = bytes(range(16))
-_MAX_CALLS = 200  # of handle_timer() until nothing is due: each does a bounded part
+_MAX_CALLS = 2000  # of handle_timer() until nothing is due: each does a bounded part
 
 
 class Host:

@@ -7,6 +7,7 @@ from tests.live.scene import ROOT
 
 _CLSACT = "tc qdisc %s dev sw0 clsact"
 _DROP = "bpf da bytecode '1,6 0 0 2,'"  # TC_ACT_SHOT
+_DROP_TO_MASTER = "bpf da bytecode '4,32 0 0 30,21 0 1 169082893,6 0 0 2,6 0 0 4294967295,'"  # 10.20.0.13; else pass
 _ALL = "protocol all u32 match u32 0 0"
 _SLOW = "rate 8bit burst 40 limit 3000"  # a packet with data exceeds the burst
 
@@ -27,6 +28,13 @@ FILTER_FAULTS = (
         f"{_CLSACT % 'del'}; ip link del br8",
         "run: tc filter del dev sw0 egress pref 49152\nor have it let",
         stops_production=True,
+    ),
+    Fault(
+        "a tc filter drops the copies alone",
+        ("mirror-silent", "filter-in-front"),
+        f"{_CLSACT % 'add'}; tc filter add dev sw0 egress {_DROP_TO_MASTER}".replace("sw0", "pl0"),
+        "tc qdisc del dev pl0 clsact",
+        "to try without it, run: tc filter del dev pl0 egress pref 49152",
     ),
     Fault(
         "a qdisc that lets no data out",

@@ -364,24 +364,40 @@ def test_a_judge_forgets_what_it_has_not_read_if_there_is_too_much(
     assert connection.engine._sessions._judges._waiting_len < 1000
 
 
+def test_judges_that_are_behind_work_without_a_pause(
+    made: list[RecordingJudge], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judges, "_MAX_DUE", 0)
+    one = engine(ON)
+    connection, _ = introduced(one)
+    connection.now += judges.DELAY
+    connection.from_client("PA", packet_in(1))
+    one.handle_timer(connection.now)
+    [judge] = made
+    assert len(judge.of("settle")) == 1
+    assert one.next_own_timer() == AT_ONCE
+
+
 def test_judges_work_in_single_steps_between_packets_and_after_all_sessions(made: list[RecordingJudge]) -> None:
     one = engine(ON)
     connection, _ = introduced(one)
     settle(connection)
     [judge] = made
-    done = []
+    done: list[int] = []
     for number in range(9):
         connection.from_client("PA", packet_in(number))
     connection.now += judges.DELAY
     raw = _from_client(connection, packet_in(2) * 3)
     assert one._gear.process(bytearray(raw), Hook.PREROUTING, Checksum.VALID, connection.now) in (MODIFIED, ACCEPT)
     assert one.handle_timer(connection.now, lambda: False), "first the session"
-    assert len(judge.of("settle")) == 2
-    while one.next_own_timer() == AT_ONCE:
+    assert len(judge.of("settle")) == 1, "the answer to its messages may follow"
+    while (due := one.next_own_timer()) is not None and due <= connection.now + 0.001:
+        assert due > connection.now or done
+        connection.now = max(connection.now, due)
         done.append(len(judge.steps))
-        one.read_sessions(connection.now, lambda: True)
+        one.read_sessions(connection.now, lambda: False)
     assert judge.steps[1] == 2 * 9 + 2 * 3
-    assert len(done) == 2 * 9 + 2 * 3
+    assert len(done) == 2 * 9 + 2 * 3 + 1
 
 
 def _from_client(connection: ClientConnection, data: bytes) -> bytes:

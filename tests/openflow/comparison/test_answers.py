@@ -105,6 +105,7 @@ def test_an_equal_answer_after_two_seconds_is_late() -> None:
         ([to_host(2, 2, hard_timeout=7), OUT], [to_host(2, 2), OUT], ["hard_timeout 0 for 7"]),
         ([to_host(2, 2, flags=1), OUT], [to_host(2, 2), OUT], ["without send_flow_rem"]),
         ([OUT], [packet_out(DATA, output(ReservedPort.FLOOD))], ["frame FLOOD for output:2"]),
+        ([OUT], [packet_out(DATA, output(2, 2))], ["frame output:2,output:2 for output:2"]),
         ([to_host(2, 2), OUT], [to_host(2, 2)], ["the frame is not sent on"]),
         ([to_host(2, 2)], [to_host(2, 2), OUT], ["the frame is sent on"]),
         ([], [OUT], ["the frame is sent on"]),
@@ -359,6 +360,23 @@ def test_an_answer_with_too_many_orders_is_not_known() -> None:
     one.orders(MIRROR, OUT)
     one.wait(6.0)
     assert one.recorder.results == [NotComparable.NOT_KNOWN]
+
+
+def test_with_little_memory_fewer_packet_ins_are_kept_and_equal_answers_still_count() -> None:
+    one = scene()
+    held = []
+    for number in range(200):
+        data = frame(1, number + 1000)
+        one.sees(data)
+        one.both(packet_out(data, output(2)))
+        one.wait(0.02)
+        held.append(one.judge.held)
+        if number in (50, 100, 150):
+            one.judge.give_up(one.now)
+    one.wait(10.0)
+    assert max(held[151:]) < 0.7 * max(held[:50])
+    assert one.recorder.results[-40:] == [EQUAL] * 40
+    assert set(one.recorder.results) == {EQUAL, NotComparable.NOT_KNOWN}
 
 
 def test_memory_that_is_needed_is_given_up() -> None:

@@ -62,7 +62,7 @@ def test_a_difference_is_named_with_what_its_causes_have_in_common() -> None:
 def test_an_answer_that_differs_without_words_counts() -> None:
     made, switch = compared()
     answer(switch, ComparedAnswer(0.0, AnswerResult.UNANSWERED))
-    assert verdict(made).reasons == ["1 of 201 comparable answers are not equal (0.5 %)"]
+    assert verdict(made).reasons == ["1 of 201 comparable answers is not equal (0.5 %)"]
 
 
 def test_a_rule_more_is_no_answer_and_counts() -> None:
@@ -203,3 +203,15 @@ def test_harmless_differences_of_tables_are_noted() -> None:
     switch.compared_tables(tables(10.0, 10.0, 10.0, ("mirror: priority=11",)))
     switch.walked(64, 64)
     assert verdict(made).notes == ["all frames that were tried leave the switch alike by both tables"]
+
+
+def test_frames_that_leave_otherwise_than_the_twins_count() -> None:
+    made, switch = compared()
+    twin, other = compared()
+    for one, alike in ((switch, 40), (other, 97)):
+        one.compared_tables(tables(100.0, 90.0, 90.0, ("production: priority=10",)))
+        one.walked(alike, 100)
+    assert verdict(made, twin).reasons == [
+        "only 40.0 % of the frames leave the switch alike by both tables, with the twin's 97.0 %"
+    ]
+    assert verdict(twin, made).verdict is Verdict.AGREES

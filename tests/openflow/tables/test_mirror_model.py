@@ -46,6 +46,14 @@ def test_the_same_rule_ends_with_productions() -> None:
     assert not other.state.rules
 
 
+def test_a_rule_that_the_mirror_has_made_again_lives_on() -> None:
+    one, other = _pair(_idle(), _idle())
+    order(other, _idle(), 4.9)
+    assert finish(other.production_lost(_lost(one, 5.0), 5.0)) == []
+    assert finish(other.expire(9.8)) == []
+    assert len(finish(other.expire(9.9))) == 1
+
+
 def test_a_rule_with_a_longer_timeout_ends_that_much_later() -> None:
     one, other = _pair(_idle(), _idle(seconds=15))
     assert finish(other.production_lost(_lost(one, 20.0), 20.0)) == []  # last used at 15

@@ -13,7 +13,7 @@ from natmirror.openflow.messages import HEADER, V10, V13, V15, parse
 from natmirror.openflow.tables.difference import Difference
 from natmirror.openflow.tables.entries import Rule, RuleKey
 from natmirror.openflow.tables.evidence import prove_gone
-from natmirror.openflow.tables.index import RuleIndex
+from natmirror.openflow.tables.index import MAX_MASKS, RuleIndex
 from natmirror.openflow.tables.packed import covers, overlaps, pack_frame, pack_match
 from natmirror.openflow.tables.state import MAX_ENTRIES, NotFollowed
 from natmirror.openflow.tables.steps import finish
@@ -151,6 +151,19 @@ def test_a_switch_with_too_many_rules_is_not_followed_until_its_controller_delet
     assert model.state.not_followed is None
     assert list(model.state.rules) == [RuleKey(0, 1, ())]
     assert model.state.known.has(7)
+
+
+def test_a_switch_with_too_many_masks_is_not_followed() -> None:
+    model = production(V13, TestAccount())
+    for number in range(MAX_MASKS):
+        for value in (0, 1):  # two rules of one mask
+            mod = FlowMod(FlowCommand.ADD, 0, 1, (MatchField("eth_dst", value, 2 * number + 1),), ())
+            order(model, mod, 0.0, number)
+    assert model.state.not_followed is None
+    order(model, FlowMod(FlowCommand.ADD, 1, 1, (MatchField("eth_dst", 0, 0xF0F0F0F0F0),), ()), 0.0, 1)
+    assert model.state.not_followed is None, "another table"
+    order(model, FlowMod(FlowCommand.ADD, 0, 1, (MatchField("eth_dst", 0, 0xF0F0F0F0F0),), ()), 0.0, 1)
+    assert model.state.not_followed is NotFollowed.TOO_MANY_RULES
 
 
 # The index beside a look at each rule
