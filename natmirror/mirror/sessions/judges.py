@@ -219,7 +219,7 @@ class Judges:
             judged.collectors[name] = sums.of_switch(show(connection.client))
             self._collecting[master.service_name, name] += 1
         collector = judged.collectors[name]
-        collector.has_session = True
+        collector.has_session = session.end is None
         if judged.why_stopped is not None:
             self._report_stopped(collector, judged.why_stopped)
         self.switch_known(connection)
