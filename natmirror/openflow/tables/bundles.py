@@ -6,7 +6,8 @@ from natmirror.openflow.bodies.values import Body, BundleAdd, BundleControl
 from natmirror.openflow.tables.state import Account
 
 ORDER_COST = 900
-"""Bytes that Python needs for an order that is kept."""
+"""Bytes that Python needs for an order that is kept, of an ordinary length."""
+_ORDINARY_LEN, _COST_OF_BYTE = 200, 8  # each byte of a message beyond, mostly of actions, needs so many when decoded
 _OPEN, _COMMIT, _DISCARD = 0, 4, 6  # OFPBCT_*_REQUEST; a closed bundle changes nothing yet
 _MAX_BUNDLES = 16
 _MAX_ORDERS = 1024  # orders of one bundle
@@ -23,6 +24,8 @@ class Bundle:
     opened_by: int
     """The transaction id of its first message."""
     orders: list[Order] = field(default_factory=list)
+    costs: list[int] = field(default_factory=list)
+    """The bytes of memory of each order."""
     is_whole: bool = True
     """Whether all its orders are kept."""
 
@@ -34,11 +37,13 @@ class Bundles:
         self._account = account
         self._open: dict[int, Bundle] = {}
 
-    def add(self, body: BundleAdd, xid: int) -> None:
-        """Add an order to a bundle; open the bundle if it is new."""
+    def add(self, body: BundleAdd, xid: int, length: int) -> None:
+        """Add an order, whose message has ``length`` bytes, to a bundle; open the bundle if it is new."""
         bundle = self._opened(body.bundle_id, xid)
-        if len(bundle.orders) < _MAX_ORDERS and self._account.take(ORDER_COST):
+        cost = ORDER_COST + _COST_OF_BYTE * max(0, length - _ORDINARY_LEN)
+        if len(bundle.orders) < _MAX_ORDERS and self._account.take(cost):
             bundle.orders.append((xid, body.body))
+            bundle.costs.append(cost)
         else:
             bundle.is_whole = False
 
@@ -65,7 +70,7 @@ class Bundles:
             at = next((at for at, (one, _) in enumerate(bundle.orders) if one == xid), None)
             if at is not None:
                 del bundle.orders[at]
-                self._account.give(ORDER_COST)
+                self._account.give(bundle.costs.pop(at))
                 return True
             if bundle.opened_by == xid:
                 self._drop(bundle_id)
@@ -80,5 +85,5 @@ class Bundles:
     def _drop(self, bundle_id: int) -> Bundle | None:
         bundle = self._open.pop(bundle_id, None)
         if bundle is not None:
-            self._account.give(ORDER_COST * len(bundle.orders))
+            self._account.give(sum(bundle.costs))
         return bundle

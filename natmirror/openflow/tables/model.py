@@ -71,7 +71,7 @@ class Model:
             case TableMod():
                 self._set_eviction(body)
             case BundleAdd():
-                self._bundles.add(body, message.xid)
+                self._bundles.add(body, message.xid, len(message.raw))
                 return []
             case BundleControl():
                 bundle = self._bundles.control(body, message.xid)

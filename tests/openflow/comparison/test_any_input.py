@@ -333,3 +333,17 @@ def test_a_session_begins_though_its_messages_were_forgotten() -> None:
     one.wait(10.0)
     assert one.recorder.results == [AnswerResult.EQUAL]
     one.close()
+
+
+def test_long_orders_in_bundles_are_on_the_account() -> None:
+    one = Scene(version=V14, limit=1_000_000)
+    long = flow_mod_message(flow_mod(instructions=apply(*range(256))), version=V14, xid=5)
+    add = parse(build(V14, Type.BUNDLE_ADD_MESSAGE, 5, b"\0\0\0\x01\0\0\0\0" + long.raw))
+    one.settle()
+    before = one.account.used
+    one.orders(MIRROR, add)
+    assert one.account.used - before > 30_000  # what Python needs for 256 actions
+    for _ in range(200):
+        one.orders(MIRROR, add)
+    assert one.account.used <= 1_000_000
+    one.close()
