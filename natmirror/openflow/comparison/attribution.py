@@ -50,6 +50,8 @@ class Order:
     at: float
     message: Message
     body: Body
+    more_cost: int = 0
+    """Bytes of memory for the body of a long message, besides an ordinary one's."""
     done: Done | None = None
     """What it has changed; None where it was not followed."""
     cause: Cause | None = None

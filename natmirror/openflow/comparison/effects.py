@@ -69,7 +69,7 @@ class Effect:
     @property
     def cost(self) -> int:
         """Bytes of memory."""
-        return len(self.order.message.raw) + _COST
+        return len(self.order.message.raw) + self.order.more_cost + _COST
 
     @property
     def is_idle(self) -> bool:

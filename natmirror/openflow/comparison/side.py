@@ -10,6 +10,7 @@ from natmirror.openflow.comparison.attribution import HORIZON, Attribution, Orde
 from natmirror.openflow.comparison.causes import cut
 from natmirror.openflow.comparison.effects import Effect, effects_of, plain_of
 from natmirror.openflow.messages import Message, Multipart, Type, multipart_of
+from natmirror.openflow.tables.bundles import cost_of_length
 from natmirror.openflow.tables.journal import HEAD_LEN
 from natmirror.openflow.tables.model import Model
 from natmirror.openflow.tables.steps import Steps
@@ -51,10 +52,11 @@ class Side(Generic[M]):
                 yield from self.model.ordered_unknown(message, now)
             return []
         done = yield from self.model.ordered(message, body, now)
-        kept = cut(message)
+        kept, length = cut(message), len(message.raw)
+        more = length - len(kept.raw) if isinstance(body, PacketOut) else cost_of_length(length)
         settled: list[Order] = []
         for one in done:
-            order = Order(now, kept, one.body, one, is_refused=one.refusal is not None)
+            order = Order(now, kept, one.body, more, one, is_refused=one.refusal is not None)
             self._keep(order)
             settled += self.attribution.ordered(order)
         return self._effects(settled)
@@ -69,7 +71,10 @@ class Side(Generic[M]):
             self._given.popitem(last=False)
             self.held -= _GIVEN_COST
         while self._latest and now - self._latest[0].at > REFUSAL_TIME:
-            self.held -= len(self._latest.popleft().message.raw) + _COST
+            self._forget_latest()
+
+    def _forget_latest(self) -> None:
+        self.held -= _cost_of(self._latest.popleft())
 
     def _effects(self, orders: list[Order]) -> list[Effect]:
         effects = [effect for order in orders for effect in effects_of(order, self.model)]
@@ -118,9 +123,9 @@ class Side(Generic[M]):
 
     def _keep(self, order: Order) -> None:
         self._latest.append(order)
-        self.held += len(order.message.raw) + _COST
+        self.held += _cost_of(order)
         if len(self._latest) > _MAX_LATEST:
-            self.held -= len(self._latest.popleft().message.raw) + _COST
+            self._forget_latest()
 
     def clear(self) -> None:
         """Forget all orders."""
@@ -128,6 +133,10 @@ class Side(Generic[M]):
         self._latest.clear()
         self._given.clear()
         self.held = 0
+
+
+def _cost_of(order: Order) -> int:
+    return len(order.message.raw) + order.more_cost + _COST
 
 
 def is_order(message: Message) -> bool:

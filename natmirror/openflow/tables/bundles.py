@@ -8,6 +8,13 @@ from natmirror.openflow.tables.state import Account
 ORDER_COST = 900
 """Bytes that Python needs for an order that is kept, of an ordinary length."""
 _ORDINARY_LEN, _COST_OF_BYTE = 200, 8  # each byte of a message beyond, mostly of actions, needs so many when decoded
+
+
+def cost_of_length(length: int) -> int:
+    """Return the bytes that Python needs for the rest of an order whose message has more than an ordinary length."""
+    return _COST_OF_BYTE * max(0, length - _ORDINARY_LEN)
+
+
 _OPEN, _COMMIT, _DISCARD = 0, 4, 6  # OFPBCT_*_REQUEST; a closed bundle changes nothing yet
 _MAX_BUNDLES = 16
 _MAX_ORDERS = 1024  # orders of one bundle
@@ -40,7 +47,7 @@ class Bundles:
     def add(self, body: BundleAdd, xid: int, length: int) -> None:
         """Add an order, whose message has ``length`` bytes, to a bundle; open the bundle if it is new."""
         bundle = self._opened(body.bundle_id, xid)
-        cost = ORDER_COST + _COST_OF_BYTE * max(0, length - _ORDINARY_LEN)
+        cost = ORDER_COST + cost_of_length(length)
         if len(bundle.orders) < _MAX_ORDERS and self._account.take(cost):
             bundle.orders.append((xid, body.body))
             bundle.costs.append(cost)

@@ -347,3 +347,15 @@ def test_long_orders_in_bundles_are_on_the_account() -> None:
         one.orders(MIRROR, add)
     assert one.account.used <= 1_000_000
     one.close()
+
+
+def test_long_orders_are_held_with_what_they_need() -> None:
+    one = Scene()
+    one.settle()
+    before = one.judge.held
+    one.orders(MIRROR, packet_out(bytes(60_000), output(1)))
+    assert one.judge.held - before > 60_000
+    one.orders(MIRROR, flow_mod_message(flow_mod(instructions=apply(*range(256)))))
+    assert one.judge.held - before > 90_000
+    one.wait(30.0)
+    one.close()
