@@ -153,9 +153,18 @@ def test_a_report_and_evidence_are_written(serve: Any, path: Path, tmp_path: Pat
     assert asked[0]["messages"] is True
     assert report.read_text().startswith("# openflow/candidate: DIFFERS")
     assert sorted(one.name for one in directory.iterdir()) == [
-        "01-candidate-a-rule-is-missing.pcap",
-        "04-candidate-priority-11-for-10.pcap",
+        "01-openflow-candidate-a-rule-is-missing.pcap",
+        "04-openflow-candidate-priority-11-for-10.pcap",
     ]
+
+
+def test_masters_of_the_same_name_in_two_services_have_evidence_of_their_own(
+    serve: Any, path: Path, tmp_path: Path
+) -> None:
+    serve(lambda _: [verdict_answer(), {**verdict_answer(), "service": "other"}])
+    result = run("--api", path, "--pcap", tmp_path / "evidence")
+    assert "evidence of 4 differences" in result.output
+    assert len(list((tmp_path / "evidence").iterdir())) == 4
 
 
 def test_a_file_that_cannot_be_written_is_an_error(serve: Any, path: Path, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ class SessionsEntry(TypedDict):
     open: int
     """Connections of switches that have a session with the master now."""
     connections: int
-    """Connections of switches that are compared now."""
+    """Connections of switches for which it should have one: those that speak OpenFlow."""
     ended: int
     """Sessions that the master ended while the switch's connection lived."""
     latest_ended: list[SessionEndEntry]
