@@ -74,6 +74,20 @@ def test_of_several_the_worst_one_counts(serve: Any, path: Path) -> None:
     assert len(json.loads(run("--api", path, "--json").output)) == 3
 
 
+def test_it_does_not_wait_for_the_others_once_one_differs(serve: Any, path: Path) -> None:
+    asked = serve(lambda _: [of("differs"), of("too-little")])
+    assert run("--wait", "10m", "--api", path).exit_code == exit_codes.DIFFERS
+    assert len(asked) == 1
+
+
+def test_a_twin_that_differs_is_shown_and_does_not_decide(serve: Any, path: Path) -> None:
+    serve(lambda asked: [*([] if asked else [of("agrees")]), {**of("differs"), "is_twin": True}])
+    result = run("--api", path)
+    assert result.exit_code == exit_codes.AGREES
+    assert "DIFFERS" in result.output
+    assert run("openflow/same", "--api", path).exit_code == exit_codes.DIFFERS
+
+
 def test_json_of_one_mirror_is_its_object(serve: Any, path: Path) -> None:
     serve(lambda _: [of("agrees")])
     assert json.loads(run("openflow/candidate", "--json", "--api", path).output)["mirror"] == "candidate"

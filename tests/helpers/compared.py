@@ -120,6 +120,6 @@ class ComparingEngine:
         return next(one for one in self.comparisons.steps(service, mirror, moment) if one is not None)
 
 
-def verdicts(*engines: ComparingEngine) -> Verdicts:
-    rules = parse_rules(RULES)
+def verdicts(*engines: ComparingEngine, rules_text: str = RULES) -> Verdicts:
+    rules = parse_rules(rules_text)
     return Verdicts(cast(Any, engines), lambda: rules)

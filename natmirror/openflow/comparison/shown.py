@@ -175,6 +175,8 @@ class VerdictEntry(TypedDict):
     """The mirror's name in the rules."""
     twin: str | None
     """The mirror that runs production's own version; null if the rules name none."""
+    is_twin: bool
+    """Whether it is another mirror's twin: what differs here is noise then."""
     verdict: Verdict
     """The verdict."""
     reasons: list[str]

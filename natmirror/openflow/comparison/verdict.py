@@ -161,7 +161,7 @@ def _lacks(found: Found, twin: Found | None, limits: Limits) -> Iterator[str]:
     if not sessions:
         yield "the master has no session now"
     elif sessions < (1 - _WITHOUT_SESSION) * connections:
-        yield f"only {sessions} of {connections} connections of switches have a session with the master that is compared"
+        yield f"only {sessions} of {connections} connections of switches have a session that is compared"
     if of < limits.at_least:
         warm = reasons[NotComparable.WARM_UP]
         rest = f"; {warm} more came in the warm-up" if warm else ""
