@@ -5,7 +5,6 @@ are the same program (judges_peer.py). Each measure is taken in pairs: with ``ve
 ``verdict: on``, or the other way round; each time natmirror and both controllers are started again.
 
 ================== =============================================================================================
-production.added   how long production's packets wait for their verdicts, on average
 production.p50,    the time from a switch's PACKET_IN to its answer. The master runs on the controller's core: the
 production.p99     sooner it has a PACKET_IN, the later is the controller's answer
 session.p50, .p99  how much later than the controller the master has a PACKET_IN
@@ -88,7 +87,6 @@ class JudgesGauge(Gauge):
 
     def __init__(self, lab: Lab, switches: int, rate: int, seconds: float) -> None:
         self.measures = [
-            Measure("production.added", "us"),
             *(Measure(f"production.{name}", "ms") for name in ("p50", "p99")),
             *(Measure(f"session.{name}", "ms", band=_SESSION_BAND) for name in ("p50", "p99")),
         ]
@@ -133,9 +131,7 @@ class JudgesGauge(Gauge):
             )
         )
         shares = {"p50": 0.5, "p99": 0.99}
-        added = status["machine"]["added_latency"]
-        production = {"production.added": 1e6 * added["sum_seconds"] / added["at_most"]["+Inf"]}
-        production |= {f"production.{name}": float(figures[f"{name}_ms"]) for name in shares}
+        production = {f"production.{name}": float(figures[f"{name}_ms"]) for name in shares}
         return production | {f"session.{name}": 1000 * _share(delays, share) for name, share in shares.items()}
 
     def _controller(self, host: str) -> Program:

@@ -20,8 +20,8 @@ from natmirror.engine.mirror_endpoints import MirrorEndpoints
 from natmirror.engine.mirror_packets import MirrorPackets
 from natmirror.engine.replicated_bindings import ReplicatedBindings
 from natmirror.engine.replicated_legs import ReplicatedLegs
-from natmirror.engine.report import EngineReport
-from natmirror.engine.shown import Snapshot, SwitchDecisions
+from natmirror.engine.report import EngineReport, KeptDecisions
+from natmirror.engine.shown import Snapshot
 from natmirror.fastpath import ConnectionCounts, GearRow, Look, Memory, Refusals, ServiceLook
 from natmirror.fastpath.flow_states import timeouts_by_state
 from natmirror.mirror.explanation import MirrorExplanation
@@ -355,8 +355,8 @@ class Engine:
     ) -> list[FlowEntry]:
         return self._report.flows(now, ids, is_wanted)
 
-    def decisions(self, now: float, ids: Iterable[int]) -> list[SwitchDecisions]:
-        return self._report.decisions(now, ids)
+    def decisions(self, ids: Iterable[int]) -> list[KeptDecisions]:
+        return self._report.decisions(ids)
 
     def lingering(self, now: float, leg_ids: Iterable[int] | None = None) -> list[FlowEntry]:
         return self._report.lingering(now, leg_ids)

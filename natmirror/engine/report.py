@@ -1,6 +1,7 @@
 """Shows an engine as values for JSON: its counters, flows, decisions and legs. shown.py declares their fields."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from natmirror.engine.counters import Counters, EngineCounter
 from natmirror.engine.shown import Snapshot, SwitchDecisions
@@ -16,7 +17,7 @@ from natmirror.nat.flow import Flow
 from natmirror.nat.flows import Nat
 from natmirror.nat.services import ServiceTable
 from natmirror.net.endpoint import show
-from natmirror.openflow.decisions import By
+from natmirror.openflow.decisions import By, Decisions
 
 _COUNTED_IN_C = (
     EngineCounter.PACKETS_DECIDED_IN_C,
@@ -28,6 +29,25 @@ _COUNTED_IN_C = (
     EngineCounter.DIRECT_CONNECTIONS,
 )
 """The counters that C increments too."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptDecisions:
+    """What an engine keeps of a switch's decisions: any thread may show it."""
+
+    client: str
+    service: str
+    decisions: Decisions
+
+    def show(self, now: float) -> SwitchDecisions:
+        """Return the decisions as values for JSON."""
+        sides = self.decisions.plain(now)
+        return {
+            "client": self.client,
+            "service": self.service,
+            "backend": sides[By.BACKEND],
+            "master": sides[By.MASTER],
+        }
 
 
 class EngineReport:
@@ -83,18 +103,12 @@ class EngineReport:
         wanted = flows if is_wanted is None else filter(is_wanted, flows)
         return [self.flow(flow, now) for flow in wanted if not flow.is_direct]
 
-    def decisions(self, now: float, ids: Iterable[int]) -> list[SwitchDecisions]:
+    def decisions(self, ids: Iterable[int]) -> list[KeptDecisions]:
         """Return the orders of backend and masters for the switches behind the flows with these numbers."""
-        found: list[SwitchDecisions] = []
-        for flow in self._nat.by_ids(ids):
-            decisions = self._sessions.decisions_of(flow.row.id)
-            if decisions is not None:
-                sides = decisions.plain(now)
-                names = show(flow.client), flow.service.name
-                found.append(
-                    {"client": names[0], "service": names[1], "backend": sides[By.BACKEND], "master": sides[By.MASTER]}
-                )
-        return found
+        kept = ((flow, self._sessions.decisions_of(flow.row.id)) for flow in self._nat.by_ids(ids))
+        return [
+            KeptDecisions(show(flow.client), flow.service.name, one.copy()) for flow, one in kept if one is not None
+        ]
 
     def lingering(self, now: float, leg_ids: Iterable[int] | None = None) -> list[FlowEntry]:
         """Return the legs with these numbers, or all, that have outlived their flow, each below a flow whose state is

@@ -114,8 +114,16 @@ class Decisions:
         """Return the latest decisions of a mirror's master, or of the backend, the oldest first."""
         return tuple(self._latest.get(mirror, ()))
 
+    def copy(self) -> "Decisions":
+        """Return a copy that another thread may show."""
+        made = Decisions()
+        made.counts = {by: counts.copy() for by, counts in self.counts.items()}
+        made._latest = {mirror: latest.copy() for mirror, latest in self._latest.items()}
+        made._packet_ins = self._packet_ins.copy()
+        return made
+
     def plain(self, now: float) -> dict[By, SideEntry]:
-        """Return both sides as values for JSON."""
+        """Return both sides as values for JSON. It may take 20 ms: more than a packet thread should stop for."""
         causes = [
             cause_of(number, kept.at, kept.message, body)
             for number, kept in enumerate(self._packet_ins)

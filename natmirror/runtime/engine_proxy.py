@@ -16,7 +16,8 @@ from natmirror.actions import Send
 from natmirror.backends.admission import Kill, Share
 from natmirror.engine.engine import Engine
 from natmirror.engine.explained import ConnectionEntry, NewConnectionEntry
-from natmirror.engine.shown import Snapshot, SwitchDecisions
+from natmirror.engine.report import KeptDecisions
+from natmirror.engine.shown import Snapshot
 from natmirror.fastpath import Look, ServiceLook
 from natmirror.linux.nftables import ServiceBackend
 from natmirror.mirror.shown import FlowEntry
@@ -145,15 +146,14 @@ class EngineProxy:
     def _connections_now(self, ids: list[int]) -> list[ConnectionEntry]:
         return self._engine.explanation.connections(ids, time.monotonic())
 
-    def decisions(self, first: int) -> Iterator[list[tuple[int, SwitchDecisions]]]:
+    def decisions(self, first: int) -> Iterator[list[tuple[int, KeptDecisions]]]:
         """Yield the orders of backends and masters for each switch, some at a time, each with its flow's number: those
         from the number ``first`` on."""
 
-        def show(ids: Sequence[int]) -> list[tuple[int, SwitchDecisions]]:
-            now = time.monotonic()
-            return [(number, one) for number in ids for one in self._engine.decisions(now, [number])]
+        def take(ids: Sequence[int]) -> list[tuple[int, KeptDecisions]]:
+            return [(number, one) for number in ids for one in self._engine.decisions([number])]
 
-        yield from self._flow_slices(show, first)
+        yield from self._flow_slices(take, first)
 
     def _flow_slices(self, show: Callable[[list[int]], list[_T]], first: int = 0) -> Iterator[list[_T]]:
         """Yield what the engine shows of its flows, slice by slice, from the number ``first`` on."""

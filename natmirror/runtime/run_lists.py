@@ -3,6 +3,7 @@
 Each row has its position, from which a later request can go on: api/lists.py says how.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Any, TypeVar
@@ -114,9 +115,9 @@ class RunLists:
         for thread, engine in self._from(after):
             for part in engine.decisions(after[1] + 1 if thread == after[0] else 0):
                 yield [
-                    ([thread, number], one)
+                    ([thread, number], one.show(time.monotonic()))
                     for number, one in part
-                    if client.takes(parse_endpoint(one["client"])) and service in (None, one["service"])
+                    if client.takes(parse_endpoint(one.client)) and service in (None, one.service)
                 ]
 
     def _flows(self, wanted: Selection, after: Position | None) -> _Rows[FlowEntry]:

@@ -82,7 +82,7 @@ def outcome(one: RelativeEngine, stops: Callable[[], Callable[[], bool]] | None)
     return {
         "stream": bytes(master.stream),
         "session": leg["session"],
-        "decisions": one.decisions(connection.now, one.flow_ids()),
+        "decisions": [kept.show(connection.now) for kept in one.decisions(one.flow_ids())],
         "errors": one.snapshot(connection.now)["faults"],
     }
 

@@ -21,7 +21,7 @@ CAPTURES = sorted((Path(__file__).parents[2] / "pcaps").glob("*.yaml"))
 def assert_shown_is_declared(one: Engine, now: float) -> None:
     assert_declared(Snapshot, one.snapshot(now))
     assert_declared(list[FlowEntry], one.flows(now) + one.lingering(now))
-    assert_declared(list[SwitchDecisions], one.decisions(now, one.flow_ids()))
+    assert_declared(list[SwitchDecisions], [kept.show(now) for kept in one.decisions(one.flow_ids())])
 
 
 @pytest.mark.parametrize("fast", [False, True])
@@ -45,7 +45,8 @@ def test_an_engine_shows_only_declared_fields_of_sessions(fast: bool) -> None:
     encrypted.connect()
     encrypted.from_client("PA", TLS)
     assert_shown_is_declared(one, connection.now)
-    [decisions] = [found for found in one.decisions(connection.now, one.flow_ids()) if found["master"]["latest"]]
+    shown = [kept.show(connection.now) for kept in one.decisions(one.flow_ids())]
+    [decisions] = [found for found in shown if found["master"]["latest"]]
     assert [one["type"] for one in decisions["master"]["latest"]] == ["flow_mod", "packet_out"]
     connection.from_client("R")
     assert_shown_is_declared(one, connection.now)

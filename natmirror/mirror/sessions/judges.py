@@ -228,7 +228,7 @@ class Judges:
         if rule is None or judged is None or connection.judged is not judged:
             return
         collector = self._collector_of(master, judged)
-        collector.has_session = True
+        collector.has_session = session.end is None
         if judged.why_stopped is not None:
             self._report_stopped(collector, judged.why_stopped)
         self.switch_known(connection)

@@ -64,7 +64,8 @@ class Judge:
         """Orders of production at the start, for mirrors that join then."""
         self._first_held = 0
         self._count = 0
-        self._inputs: deque[tuple[_Work, int]] = deque()
+        self._inputs: deque[tuple[_Work, int, bool]] = deque()
+        """What waits for settle(), each with its bytes, and whether it is about a mirror's session."""
         self._inputs_held = 0
         self._work: Steps[None] | None = None
         """What is not finished."""
@@ -86,7 +87,7 @@ class Judge:
         """
         if not self._is_closed:
             self._pair_of(mirror, collector, now)
-            self._put(partial(self._joined, mirror, collector, now, warm_up), 0, now)
+            self._put(partial(self._joined, mirror, collector, now, warm_up), 0, now, is_of_session=True)
 
     def _pair_of(self, mirror: str, collector: Collector, now: float) -> Pair:
         pair = self._pairs.get(mirror)
@@ -107,11 +108,11 @@ class Judge:
     def ended(self, mirror: str, reason: str, now: float, *, is_fault: bool) -> None:
         """Notice that a session has ended. ``is_fault``: the master or the network has ended it while the switch's
         connection lived, and neither the rules nor natmirror."""
-        self._put(partial(self._ended, mirror, reason, now, is_fault), 0, now)
+        self._put(partial(self._ended, mirror, reason, now, is_fault), 0, now, is_of_session=True)
 
     def removed(self, mirror: str, now: float) -> None:
         """Forget a mirror that has left the rules, or that is not judged any more."""
-        self._put(partial(self._removed, mirror, now), 0, now)
+        self._put(partial(self._removed, mirror, now), 0, now, is_of_session=True)
 
     def model_of(self, mirror: str) -> MirrorModel | None:
         """Return the tables that a mirror's orders would have made; None for a mirror that never joined."""
@@ -192,7 +193,7 @@ class Judge:
             return False
         if self._work is None:
             if self._inputs:
-                begin, held = self._inputs.popleft()
+                begin, held, _ = self._inputs.popleft()
                 self._inputs_held -= held
                 self._work = begin()
             elif self._now >= self._settled_at + _MIN_PAUSE and self._now >= self._due_at():
@@ -221,16 +222,20 @@ class Judge:
 
     # What the inputs do
 
-    def _put(self, work: _Work, held: int, now: float) -> None:
+    def _put(self, work: _Work, held: int, now: float, *, is_of_session: bool = False) -> None:
         if self._is_closed:
             return
         self._now = max(self._now, now)
         if len(self._inputs) >= _MAX_INPUTS:
-            self._inputs.clear()
-            self._inputs_held = 0
-            self._inputs.append((partial(self._lost_inputs, now), 0))
-        self._inputs.append((work, held + _INPUT_COST))
+            self._lose_inputs(now)
+        self._inputs.append((work, held + _INPUT_COST, is_of_session))
         self._inputs_held += held + _INPUT_COST
+
+    def _lose_inputs(self, now: float) -> None:
+        """Forget the messages that wait, but not which mirrors have a session."""
+        kept = [one for one in self._inputs if one[2]]
+        self._inputs = deque([(partial(self._lost_inputs, now), 0, False), *kept])
+        self._inputs_held = sum(held for _, held, _ in kept)
 
     def _joined(self, mirror: str, collector: Collector, now: float, warm_up: float) -> Steps[None]:
         yield from self._pair_of(mirror, collector, now).joined(collector, now, warm_up)
@@ -337,9 +342,7 @@ class Judge:
         """Forget all that ``held`` counts, because the memory is needed: what is open is reported as not known. Keep
         half as many PACKET_INs from now on."""
         if self._inputs:
-            self._inputs.clear()
-            self._inputs_held = 0
-            self._put(partial(self._lost_inputs, now), 0, now)
+            self._lose_inputs(now)
         self._forget_all()
         self._next_at = None
         attribution = self._production.attribution

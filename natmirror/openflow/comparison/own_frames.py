@@ -33,6 +33,8 @@ class OwnFrames:
     """The frames that production and one mirror send on their own."""
 
     def __init__(self) -> None:
+        self.held = 0
+        """Bytes that are kept."""
         self._kinds: OrderedDict[tuple[object, ...], _Kind] = OrderedDict()
         self._next_at = inf
 
@@ -46,8 +48,9 @@ class OwnFrames:
         one = self._kinds.get(key)
         if one is None:
             if len(self._kinds) >= _MAX_KINDS:
-                self._kinds.popitem(last=False)
+                self.held -= self._kinds.popitem(last=False)[1].first.cost
             one = self._kinds[key] = _Kind(effect, is_mirror)
+            self.held += effect.cost
         if is_mirror is not one.is_mirrors:
             one.is_done, one.due_at = True, inf
             return
@@ -71,4 +74,5 @@ class OwnFrames:
     def clear(self) -> None:
         """Forget all frames."""
         self._kinds.clear()
+        self.held = 0
         self._next_at = inf

@@ -47,16 +47,20 @@ class Pair:
         self._collector = collector
         self._lasting = Lasting(production.model, model, since)
         self._tables = TableComparison(collector, self._lasting, now)
-        self._programme = Programme(collector, self._lasting, production.has_given, self.mirror.has_given)
+        # None of these functions has this object: reference cycles would stay for ever (runtime/runner.py).
+        attributions = production.attribution, self.mirror.attribution
+        self._programme = programme = Programme(collector, self._lasting, production.has_given, self.mirror.has_given)
         self._answers = AnswerComparison(
-            collector, production.has_given, self.mirror.has_given, self._has_dropped, self._left
+            *(collector, production.has_given, self.mirror.has_given),
+            lambda cause: any(one.has_dropped(cause) for one in attributions),
+            lambda effect, is_mirror: programme.ordered(effect, is_mirror=is_mirror),
         )
         self._warm_up = 0.0
         self._warm_at = inf
         self._walked_from = 0
         self._is_unresolved = False
-        self._refused: OrderedDict[Body, float] = OrderedDict()
-        model.refuses = lambda body: bool(self._refused) and plain_of(body) in self._refused
+        self._refused = refused = OrderedDict[Body, float]()
+        model.refuses = lambda body: bool(refused) and plain_of(body) in refused
 
     # The session
 
@@ -163,12 +167,6 @@ class Pair:
     def _take_back(self, order: Order) -> None:
         self._answers.refused(order)
         self._programme.refused(order)
-
-    def _has_dropped(self, cause: Cause) -> bool:
-        return self._production.attribution.has_dropped(cause) or self.mirror.attribution.has_dropped(cause)
-
-    def _left(self, effect: Effect, is_mirror: bool) -> None:
-        self._programme.ordered(effect, is_mirror=is_mirror)
 
     # Time
 

@@ -42,12 +42,16 @@ class Programme:
         """When the session began; None while there is none."""
         self.differed_at = -inf
         """When the latest difference was reported."""
-        self.held = 0
-        """Bytes that are kept."""
+        self._waiting_cost = 0
         self._lasting = lasting
         self._have_given = {False: production_has, True: mirror_has}
         self._sides = {is_mirror: _Side() for is_mirror in (False, True)}
         self._own_frames = OwnFrames()
+
+    @property
+    def held(self) -> int:
+        """Bytes that are kept."""
+        return self._waiting_cost + self._own_frames.held
 
     def joined(self, now: float) -> None:
         """Notice that a session begins: what production has ordered without one is nothing to wait for."""
@@ -71,7 +75,7 @@ class Programme:
             self._forget(other, same)
             return
         side.waiting.append(effect)
-        self.held += effect.cost
+        self._waiting_cost += effect.cost
         if len(side.waiting) > MAX_UNASKED:
             self._forget(side, side.waiting[0])
 
@@ -86,7 +90,7 @@ class Programme:
         for side in self._sides.values():
             side.waiting.clear()
         self._own_frames.clear()
-        self.held = 0
+        self._waiting_cost = 0
 
     def next_deadline(self) -> float:
         """Return when settle() has something to do."""
@@ -109,9 +113,11 @@ class Programme:
 
     def _lasting_of(self, side: _Side, now: float) -> Steps[list[Effect]]:
         """Remove one side's orders that are old enough; return those of which the difference lasts."""
-        found = []
-        for count, effect in enumerate([one for one in side.waiting if now - one.order.at >= _MIN_AGE], 1):
+        old = [one for one in side.waiting if now - one.order.at >= _MIN_AGE]
+        for effect in old:  # all at once: clear() may be called between two steps
             self._forget(side, effect)
+        found = []
+        for count, effect in enumerate(old, 1):
             if self._lasts(effect, now, is_mirror=side is self._sides[True]):
                 found.append(effect)
             if not count % _PER_STEP:
@@ -150,4 +156,4 @@ class Programme:
 
     def _forget(self, side: _Side, effect: Effect) -> None:
         side.waiting.remove(effect)
-        self.held -= effect.cost
+        self._waiting_cost -= effect.cost

@@ -270,10 +270,11 @@ class MasterSums:
 
 
 class SwitchResults:
-    """The results about one connection of a switch with one master: a Collector."""
+    """The results about one connection of a switch with one master: a Collector. After close() it takes nothing: a
+    judge may still have work for a master that is not compared any more."""
 
     def __init__(self, sums: MasterSums, client: str) -> None:
-        self._sums = sums
+        self._sums: MasterSums | None = sums
         self.client = client
         """The switch's address and port."""
         self.datapath_id: int | None = None
@@ -288,28 +289,36 @@ class SwitchResults:
         """The signatures of differences that are not resolved."""
 
     def answered(self, compared: ComparedAnswer) -> None:
-        self._sums.answered(self, compared)
+        if self._sums is not None:
+            self._sums.answered(self, compared)
 
     def ordered(self, compared: ComparedOrder) -> None:
-        self._sums.ordered(self, compared)
+        if self._sums is not None:
+            self._sums.ordered(self, compared)
 
     def compared_tables(self, compared: ComparedTables) -> None:
         lines = compared.differing[: _LINES_OF_SWITCH if self.has_room else 0]
         self.tables = replace(compared, differing=tuple(line[:_MAX_LINE_LEN] for line in lines))
-        self._sums.compared_tables(compared)
+        if self._sums is not None:
+            self._sums.compared_tables(compared)
 
     def walked(self, alike: int, count: int) -> None:
-        self._sums.walked(alike, count)
+        if self._sums is not None:
+            self._sums.walked(alike, count)
 
     def session_ended(self, at: float, reason: str) -> None:
-        self._sums.session_ended(self, at, reason)
+        if self._sums is not None:
+            self._sums.session_ended(self, at, reason)
 
     def resolved(self, at: float) -> None:
-        self._sums.resolved(self, at)
+        if self._sums is not None:
+            self._sums.resolved(self, at)
 
     def close(self, at: float) -> None:
-        """Notice that the switch's connection has ended."""
-        self._sums.closed(self, at)
+        """Notice that the switch's connection has ended, or that the master is not compared any more."""
+        if self._sums is not None:
+            self._sums.closed(self, at)
+            self._sums = None
 
 
 class Comparisons:

@@ -89,7 +89,7 @@ class Commands:
         host = peers.host
         host.both(lambda engine: engine.flows(host.now))
         host.both(lambda engine: engine.lingering(host.now))
-        host.both(lambda engine: engine.decisions(host.now, engine.flow_ids()))
+        host.both(lambda engine: [kept.show(host.now) for kept in engine.decisions(engine.flow_ids())])
         host.both(lambda engine: engine.take_events())
         host.both(lambda engine: engine.take_orders())
 

@@ -9,6 +9,7 @@ controller, or if a bug is not named in time.
 """
 
 import argparse
+import itertools
 import sys
 import time
 
@@ -28,8 +29,9 @@ def main() -> int:
     """Run; return the exit code."""
     options = _options()
     wrong: list[str] = []
-    for version in options.version:
-        names = [name for name in options.variants if version in VARIANTS[name].versions]
+    groups = [options.variants] if options.variants else USUAL
+    for version, variants in itertools.product(options.version, groups):
+        names = [name for name in variants if version in VARIANTS[name].versions]
         begun = time.monotonic()
         timeout = 60 + options.answers / (options.rate * _SLOWEST)
         with (
@@ -48,15 +50,12 @@ def main() -> int:
             outcomes, truth = measure(stage, options.answers, timeout)
         print(f"OpenFlow {version}, {time.monotonic() - begun:.0f} s, production: {options.production}")
         print(table(outcomes))
-        print(
-            f"model: {truth.equal} of {truth.count} snapshots equal, {truth.rules} rules, {truth.doubtful} doubtful ones gone",
-            *truth.different,
-            sep="\n    ",
-        )
-        print(flush=True)
+        equal = f"{truth.equal} of {truth.count} snapshots equal"
+        rules = f"{truth.rules} rules, {truth.doubtful} doubtful ones gone"
+        print(f"model: {equal}, {rules}", *truth.different, "", sep="\n    ", flush=True)
         wrong += [f"{version} {one}" for one in mistakes(outcomes, options.answers)]
         if truth.equal < _TRUTH * truth.count:
-            wrong.append(f"{version} model: {truth.equal} of {truth.count} snapshots equal")
+            wrong.append(f"{version} model: {equal}")
     print(*wrong, sep="\n", file=sys.stderr)
     return bool(wrong)
 
@@ -73,7 +72,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--twin", help="the mirror that runs production's own version")
     options = parser.parse_args()
     options.version = options.version or ["1.0", "1.3"]
-    options.variants = options.variants or USUAL
     return options
 
 

@@ -1,7 +1,7 @@
 """Runs the lab's traffic until the masters have answered enough, and collects the verdicts about them."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from natmirror.api.client import ask_list
 from tests.live.verdict.catalogue import VARIANTS
@@ -23,11 +23,11 @@ def measure(stage: Stage, answers: int, timeout: float) -> tuple[list[Outcome], 
     deadline = time.monotonic() + timeout
     with Truth(stage.listing, stage.switches) as truth:
         while time.monotonic() < deadline and not all(_is_done(one, answers) for one in outcomes.values()):
-            _ask(stage, outcomes)
+            _ask(stage, [one for one in outcomes.values() if one.variant.is_equal or one.named_after is None])
             time.sleep(_POLL)
     stage.traffic.stop()
     time.sleep(_LASTS)
-    _ask(stage, outcomes)
+    _ask(stage, outcomes.values())
     return list(outcomes.values()), truth
 
 
@@ -40,8 +40,9 @@ def _is_done(outcome: Outcome, answers: int) -> bool:
     return outcome.comparable >= answers if outcome.variant.is_equal else outcome.named_after is not None
 
 
-def _ask(stage: Stage, outcomes: dict[str, Outcome]) -> None:
-    effects = {name: master.first_effect() for name, master in stage.masters.items()}
-    for entry in ask_list("verdict", stage.balancer.api):
-        if (outcome := outcomes.get(entry["mirror"])) is not None:
-            outcome.take(entry, effects[outcome.name])
+def _ask(stage: Stage, outcomes: Iterable[Outcome]) -> None:
+    """Ask for the verdict about each master alone: natmirror answers slowly while packets pass."""
+    for outcome in outcomes:
+        effect = stage.masters[outcome.name].first_effect()
+        for entry in ask_list("verdict", stage.balancer.api, mirror=outcome.name):
+            outcome.take(entry, effect)

@@ -201,6 +201,19 @@ def test_a_session_that_no_master_has_answered_never_begins(made: list[Recording
     assert (tables.connections, tables.sessions) == (1, 0), "the verdict has to say that the switch is not compared"
 
 
+def test_a_session_that_has_ended_before_it_was_read_is_not_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = engine(ON_AGAIN)
+    connection, master = began(one)
+    with monkeypatch.context() as busy:
+        busy.setattr(one._sessions, "read", lambda now, is_spent: None)
+        master.say(hello())
+        master._send("RA")
+    one.read_sessions(connection.now)
+    sums = one.comparisons.get("openflow", "master")
+    assert sums is not None
+    assert sums.since(0.0).tables.sessions == 0
+
+
 def test_the_end_of_the_switchs_connection_is_nobodys_fault(made: list[RecordingJudge]) -> None:
     connection, _ = introduced(engine(ON_AGAIN))
     connection.from_client("RA")

@@ -8,7 +8,7 @@ import pytest
 from natmirror.actions import Accept, Decision, Hook
 from natmirror.net.checksum import Checksum
 from natmirror.net.packet import SYN
-from natmirror.openflow import messages
+from natmirror.openflow import decisions, messages
 from natmirror.openflow.messages import Type, build
 from natmirror.rules import parse_rules
 from tests.helpers.client_connection import IRS, ClientConnection, engine
@@ -64,9 +64,23 @@ def test_a_master_gets_the_messages_that_a_switch_would_send_it(fast: bool) -> N
     assert leg["session"]["orders"] == {"flow_mod": 1}
     assert leg["session"]["messages_passed"] == {"packet_in": 3}
     assert leg["client_bytes"] == leg["acked_bytes"] == len(master.stream)
-    [decisions] = one.decisions(session.now, one.flow_ids())
-    assert decisions["master"]["counts"] == {"flow_mod": 1}
+    [kept] = one.decisions(one.flow_ids())
+    assert kept.show(session.now)["master"]["counts"] == {"flow_mod": 1}
     assert_adds_up(one.snapshot(session.now))
+
+
+def test_decisions_are_read_when_they_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To read those of a switch takes up to 20 ms, in which a packet thread would pass no packet."""
+    one = engine(OF)
+    session, master = introduced(one)
+    with monkeypatch.context() as watched:
+        watched.setattr(decisions, "decode", None)
+        master.say(request(Type.FLOW_MOD, 73, bytes(40)))
+        [kept] = one.decisions(one.flow_ids())
+        master.say(request(Type.FLOW_MOD, 74, bytes(40)))
+    shown = kept.show(session.now)["master"]
+    assert [order["xid"] for order in shown["latest"]] == [73]
+    assert shown["counts"] == {"flow_mod": 1}
 
 
 def test_no_leg_opens_before_both_hellos() -> None:
@@ -313,9 +327,10 @@ def test_verdicts_are_the_same_with_and_without_a_session(text: str) -> None:
         assert isinstance(verdict, Accept)
 
 
-def test_sessions_leave_nothing_behind() -> None:
+@pytest.mark.parametrize("text", [AGAIN, AGAIN.replace("protocol: openflow", "protocol: openflow, verdict: on")])
+def test_sessions_leave_nothing_behind(text: str) -> None:
     """Not even reference cycles: a natmirror with many connections cannot afford garbage collection."""
-    one = engine(AGAIN)
+    one = engine(text)
     gc.collect()
     gc.disable()
     try:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from natmirror.openflow.bodies.elements import ALL_TABLES
 from natmirror.openflow.bodies.statistics import encode_flow_stats
 from natmirror.openflow.bodies.values import FlowCommand, FlowFlag, FlowStats
 from natmirror.openflow.comparison.judge import Judge
@@ -301,4 +302,34 @@ def test_the_ends_of_many_hard_timeouts_take_short_steps() -> None:
     lines.steps(one.judge.settle(one.now))
     assert lines.most < LINES_PER_STEP
     assert one.judge.model_of(MIRROR).state.count == 0  # type: ignore[union-attr]
+    one.close()
+
+
+@pytest.mark.parametrize("steps", range(1, 12))
+def test_memory_may_be_given_up_between_two_steps(steps: int) -> None:
+    one = Scene()
+    for number in range(20):
+        one.orders(PRODUCTION, to_host(number, 1))
+        one.orders(MIRROR, to_host(number + 100, 1))
+    one.now += 8.0
+    work = one.judge.settle(one.now)
+    for _ in range(steps):
+        next(work, None)
+    one.judge.give_up(one.now)
+    for _ in work:
+        pass
+    one.wait(10.0)
+    assert one.judge.held >= 0
+    one.close()
+
+
+def test_a_session_begins_though_its_messages_were_forgotten() -> None:
+    one = Scene()
+    one.judge.give_up(one.now)
+    one.wait(1.0)
+    one.both(flow_mod(FlowCommand.DELETE, table=ALL_TABLES), TABLE_MISS)
+    one.sees(frame(1, 2))
+    one.both(to_host(1, 1))
+    one.wait(10.0)
+    assert one.recorder.results == [AnswerResult.EQUAL]
     one.close()

@@ -277,3 +277,16 @@ def test_what_waits_is_bounded() -> None:
     one.wait(10.0)
     assert len(one.recorder.orders) <= 256
     one.close()
+
+
+def test_frames_of_the_controllers_own_are_on_the_account() -> None:
+    one = Scene()
+    one.settle()
+    before = one.judge.held
+    for number in range(200):
+        body = bytes((number,)) * 1500
+        one.orders(MIRROR, packet_out(frame(9, 10, 0x9000 + number, body), output(1), ReservedPort.CONTROLLER))
+    one.wait(15.0)  # nothing else of these orders is kept
+    assert one.judge.held - before > 64 * 1500
+    assert one.judge.held - before < 64 * 4000
+    one.close()

@@ -211,3 +211,19 @@ def test_without_memory_answers_are_still_counted() -> None:
     assert (found.tables.differing, found.tables.differing_count) == ([], 1)
     assert made.held == 0
     switch.close(2001.0)
+
+
+def test_what_is_reported_after_the_end_takes_no_memory() -> None:
+    budget = Budget()
+    comparisons = Comparisons(budget)
+    switch = comparisons.of_master("openflow", "candidate", 0.0).of_switch("a")
+    switch.close(5.0)
+    comparisons.forget("openflow", "candidate")
+    answer(switch, differs(MISSING, at=6.0), equal(6.0, IP))
+    switch.ordered(unasked(MISSING, at=6.0))
+    switch.compared_tables(tables(6.0, lines=("mirror: priority=11",)))
+    switch.walked(1, 2)
+    switch.session_ended(6.0, "closed")
+    switch.resolved(6.0)
+    switch.close(6.0)
+    assert budget.used == 0
