@@ -106,12 +106,10 @@ def test_a_master_that_some_switches_have_no_session_with_is_too_little() -> Non
     made, _ = compared()
     for number in range(98):
         made.of_switch(f"10.10.0.12:{number}").has_session = True
-    other = made.of_switch("10.10.0.13:40001")
+    made.of_switch("10.10.0.13:40001")
     assert verdict(made).verdict is Verdict.AGREES, "1 of 100"
     other = made.of_switch("10.10.0.14:40001")
-    assert verdict(made).reasons == [
-        "only 99 of 101 connections of switches have a session that is compared"
-    ]
+    assert verdict(made).reasons == ["only 99 of 101 connections of switches have a session that is compared"]
     other.has_session = True
     assert verdict(made).verdict is Verdict.AGREES
 
