@@ -21,7 +21,8 @@ from natmirror.fastpath import ClientMemory
 from natmirror.mirror.faults import Faults, Work
 from natmirror.mirror.ledger import Ledger
 from natmirror.mirror.sessions.judged import JudgeAccount, Judged, JudgesMemory
-from natmirror.mirror.sessions.master_session import Connection, MasterSession, SessionState
+from natmirror.mirror.sessions.master_session import Connection, MasterSession
+from natmirror.mirror.sessions.session_states import SessionState
 from natmirror.mirror.timers import TimerKind, Timers
 from natmirror.net.endpoint import show
 from natmirror.openflow.comparison.judge import Judge
