@@ -63,7 +63,7 @@ def facts(verdict: Verdict) -> Iterator[tuple[str, str]]:
     if sessions["latest_ended"]:
         last = sessions["latest_ended"][-1]
         ended += f", the last at {moment(last['at'])} ({last['reason']})"
-    yield "sessions", f"{sessions['open']} open, connections compared now: {sessions['connections']}{ended}"
+    yield "sessions", f"{sessions['open']} open, connections of switches: {sessions['connections']}{ended}"
 
 
 def _answers(answers: Mapping[str, Any], twin: Mapping[str, Any] | None) -> str:

@@ -22,6 +22,7 @@ PRODUCTION: Endpoint = (bytes((192, 0, 2, 1)), 6653)
 MIRROR: Endpoint = (bytes((192, 0, 2, 2)), 6653)
 _LINKTYPE_RAW = 101
 _SNAP_LEN, _WINDOW = 0xFFFF, 0xFFFF
+_MAX_NAME_LEN = 80
 _MAX_PAYLOAD = 0xFFFF - 40  # of an IP packet without options
 _HEADERS_LEN = 40
 _MICROSECONDS = 1_000_000
@@ -31,15 +32,15 @@ _LENGTH = slice(2, 4)  # of the length in OpenFlow's header
 def write_evidence(found: Sequence[Mapping[str, Any]], directory: Path) -> Iterator[Path]:
     """Write the examples of verdicts that have messages; yield each file. OSError where that fails."""
     directory.mkdir(parents=True, exist_ok=True)
-    differences = ((verdict["mirror"], one) for verdict in found for one in verdict["differences"])
-    for number, (mirror, difference) in enumerate(differences, 1):
-        example = difference["example"]
-        if example is None or not example["messages"]:
-            continue
-        words = re.sub(r"[^a-z0-9]+", "-", f"{mirror} {difference['text']}".lower())[:60].strip("-")
-        path = directory / f"{number:02}-{words}.pcap"
-        path.write_bytes(pcap_of(example))
-        yield path
+    for verdict in found:
+        for number, difference in enumerate(verdict["differences"], 1):
+            example = difference["example"]
+            if example is None or not example["messages"]:
+                continue
+            words = re.sub(r"[^a-z0-9]+", "-", f"{verdict['service']} {verdict['mirror']} {difference['text']}".lower())
+            path = directory / f"{number:02}-{words[:_MAX_NAME_LEN].strip('-')}.pcap"
+            path.write_bytes(pcap_of(example))
+            yield path
 
 
 def pcap_of(example: Mapping[str, Any]) -> bytes:

@@ -103,7 +103,12 @@ def verdict(
             files: list[Path] = []
             _write(pcap_directory, lambda: files.extend(write_evidence(found, pcap_directory)))
             click.echo(f"evidence of {len(files)} differences in {pcap_directory}", err=as_json)
-    click.get_current_context().exit(max((_CODES[one["verdict"]] for one in found), key=_badness))
+    click.get_current_context().exit(max((_CODES[one["verdict"]] for one in _deciding(found)), key=_badness))
+
+
+def _deciding(found: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+    """Return the verdicts that decide: a twin may differ, unless nothing else was asked about."""
+    return [one for one in found if not one["is_twin"]] or found
 
 
 def _badness(code: int) -> int:
@@ -148,8 +153,8 @@ def _fetch(words: dict[str, Any], api_path: Path, waits: int | None) -> list[dic
         found = ask_list("verdict", api_path, **words)
         if not found:
             raise RefusedError("no mirror is compared with production: write verdict: on below one in the rules")
-        is_certain = all(one["verdict"] != "too-little" for one in found)
-        if is_certain or until is None or time.monotonic() >= until:
+        verdicts = {one["verdict"] for one in _deciding(found)}
+        if "differs" in verdicts or "too-little" not in verdicts or until is None or time.monotonic() >= until:
             return found
         time.sleep(max(0.0, min(_POLL_INTERVAL, until - time.monotonic())))
 

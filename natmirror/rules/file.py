@@ -171,6 +171,8 @@ def _refuse_twins(found: Sequence[tuple[Fields, Mirror]]) -> None:
                 raise place.error(f"expected a mirror with protocol: openflow, found {twin.name} without")
             if not twin.is_compared:
                 raise place.error(f"expected a mirror with verdict: on, found {twin.name} without")
+            if twin.twin is not None:
+                raise place.error(f"expected a mirror without a twin of its own, found {twin.name} with {twin.twin}")
 
 
 def _per_client(fields: Fields, *, has_pool: bool) -> PerClient:

@@ -155,8 +155,9 @@ MIRROR = Section(
         Key(
             "twin",
             NAME,
-            "Name of another mirror of the service, with verdict: on, whose controller is production's own version."
-            " What differs there just as often is no fault of this mirror. Only with protocol: openflow.",
+            "Name of another mirror of the service, with verdict: on and no twin of its own, whose controller is"
+            " production's own version. What differs there just as often is no fault of this mirror. Only with"
+            " protocol: openflow.",
             example="same",
             default=None,
             absent="none",

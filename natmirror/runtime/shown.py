@@ -91,7 +91,7 @@ class MirrorStatus(MirrorEntry):
     lost_bytes_last_hour: dict[EndReason, int]
     """Bytes that it did not get within the last hour, by reason; counted every minute."""
     verdict: MirrorVerdict | None
-    """The verdict on the master; null for a mirror without ``verdict: on``."""
+    """The verdict on the master; null for a mirror without ``verdict: on``, and for another mirror's twin."""
 
 
 class RunSums(Sums):

@@ -22,6 +22,8 @@ from natmirror.openflow.comparison.signatures import Example
 from natmirror.openflow.comparison.verdict import Outcome
 from natmirror.rules import Mirror
 
+_NOISE = "it is the twin of another mirror, so what differs here is noise"
+
 
 @dataclass(frozen=True, slots=True)
 class Clock:
@@ -51,17 +53,20 @@ def verdict_entry(
     outcome: Outcome,
     clock: Clock,
     *,
+    is_twin: bool,
     with_messages: bool,
 ) -> VerdictEntry:
     """Return a verdict."""
     window = found.window
+    notes = [*outcome.notes, *([_NOISE] if is_twin else [])]
     return {
         "service": service,
         "mirror": mirror.name,
         "twin": mirror.twin,
+        "is_twin": is_twin,
         "verdict": outcome.verdict,
         "reasons": outcome.reasons,
-        "notes": outcome.notes,
+        "notes": notes,
         "since": clock.show(window.begins_at),
         "answers": _answers(found),
         "twin_answers": None if twin is None else _answers(twin),

@@ -46,8 +46,10 @@ class VerdictWatch:
         self._views: Mapping[Key, VerdictView] = {}  # replaced at each look, because other threads read it
 
     def look(self, now: float) -> None:
-        """Look at all masters with a verdict. TimeoutError where an engine does not answer."""
-        compared = self._verdicts.compared()
+        """Look at all masters with a verdict, but for twins, which may differ. TimeoutError where an engine does not
+        answer."""
+        twins = self._verdicts.twins()
+        compared = {key: one for key, one in self._verdicts.compared().items() if key not in twins}
         views: dict[Key, VerdictView] = {}
         for key, _, found, _, outcome in self._verdicts.judge(compared, now - WINDOW, Limits()):
             views[key] = VerdictView(outcome.verdict, _summary(found, outcome))

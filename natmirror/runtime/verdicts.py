@@ -38,15 +38,22 @@ class Verdicts:
             if mirror.is_compared
         }
 
+    def twins(self) -> set[Key]:
+        """Return the twins of those masters: what differs there is noise."""
+        return {(service, mirror.twin) for (service, _), mirror in self.compared().items() if mirror.twin is not None}
+
     def show(self, arguments: Mapping[str, Any]) -> Iterator[VerdictEntry]:
         """Yield the verdicts as the API's parameters ask for them. ValueError for a master without one."""
         wanted = self._wanted(arguments.get("service"), arguments.get("mirror"))
         clock, since = Clock(time.time(), time.monotonic()), arguments.get("since")
         moment = clock.monotonic - WINDOW if since is None else clock.to_monotonic(read_time(since))
         limits = Limits(arguments.get("at_least") or AT_LEAST, arguments.get("fail_below") or 100.0)
-        for (service, _), mirror, found, twin, outcome in self.judge(wanted, moment, limits):
+        twins = self.twins()
+        for key, mirror, found, twin, outcome in self.judge(wanted, moment, limits):
             yield verdict_entry(
-                *(service, mirror, found, twin, outcome, clock), with_messages=bool(arguments.get("messages"))
+                *(key[0], mirror, found, twin, outcome, clock),
+                is_twin=key in twins,
+                with_messages=bool(arguments.get("messages")),
             )
 
     def judge(

@@ -34,7 +34,7 @@ def test_the_reasons_come_first_and_then_all_that_the_verdict_rests_on() -> None
         "  behind    +1.0 ms, p95 +1.0 ms (twin +1.0 ms, p95 +1.0 ms)",
         lines[9],
     ]
-    assert lines[9].startswith("  sessions  1 open, connections compared now: 1, ended by the master or the network: 1")
+    assert lines[9].startswith("  sessions  1 open, connections of switches: 1, ended by the master or the network: 1")
 
 
 def test_a_difference_has_an_example_of_both_sides() -> None:

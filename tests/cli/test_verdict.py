@@ -74,6 +74,20 @@ def test_of_several_the_worst_one_counts(serve: Any, path: Path) -> None:
     assert len(json.loads(run("--api", path, "--json").output)) == 3
 
 
+def test_it_does_not_wait_for_the_others_once_one_differs(serve: Any, path: Path) -> None:
+    asked = serve(lambda _: [of("differs"), of("too-little")])
+    assert run("--wait", "10m", "--api", path).exit_code == exit_codes.DIFFERS
+    assert len(asked) == 1
+
+
+def test_a_twin_that_differs_is_shown_and_does_not_decide(serve: Any, path: Path) -> None:
+    serve(lambda asked: [*([] if asked else [of("agrees")]), {**of("differs"), "is_twin": True}])
+    result = run("--api", path)
+    assert result.exit_code == exit_codes.AGREES
+    assert "DIFFERS" in result.output
+    assert run("openflow/same", "--api", path).exit_code == exit_codes.DIFFERS
+
+
 def test_json_of_one_mirror_is_its_object(serve: Any, path: Path) -> None:
     serve(lambda _: [of("agrees")])
     assert json.loads(run("openflow/candidate", "--json", "--api", path).output)["mirror"] == "candidate"
@@ -153,12 +167,14 @@ def test_a_report_and_evidence_are_written(serve: Any, path: Path, tmp_path: Pat
     assert asked[0]["messages"] is True
     assert report.read_text().startswith("# openflow/candidate: DIFFERS")
     assert sorted(one.name for one in directory.iterdir()) == [
-        "01-candidate-a-rule-is-missing.pcap",
-        "04-candidate-priority-11-for-10.pcap",
+        "01-openflow-candidate-a-rule-is-missing.pcap",
+        "04-openflow-candidate-priority-11-for-10.pcap",
     ]
 
 
-def test_mirrors_of_one_name_have_evidence_of_their_own(serve: Any, path: Path, tmp_path: Path) -> None:
+def test_masters_of_the_same_name_in_two_services_have_evidence_of_their_own(
+    serve: Any, path: Path, tmp_path: Path
+) -> None:
     serve(lambda _: [verdict_answer(), {**verdict_answer(), "service": "other"}])
     result = run("--api", path, "--pcap", tmp_path / "evidence")
     assert "evidence of 4 differences" in result.output

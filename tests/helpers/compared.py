@@ -74,6 +74,8 @@ def tables(
 
 
 def answer(switch: SwitchResults, *answers: ComparedAnswer, times: int = 1) -> None:
+    """Report answers of a session."""
+    switch.has_session = True
     for _ in range(times):
         for one in answers:
             switch.answered(one)
@@ -81,7 +83,6 @@ def answer(switch: SwitchResults, *answers: ComparedAnswer, times: int = 1) -> N
 
 def agree(switch: SwitchResults, count: int, *, at: float = 0.0, fields: Mapping[str, int] | None = None) -> None:
     """Report equal answers of a session, and that the tables are equal."""
-    switch.has_session = True
     answer(switch, equal(at, fields), times=count)
     switch.compared_tables(tables(at))
 
@@ -119,6 +120,6 @@ class ComparingEngine:
         return next(one for one in self.comparisons.steps(service, mirror, moment) if one is not None)
 
 
-def verdicts(*engines: ComparingEngine) -> Verdicts:
-    rules = parse_rules(RULES)
+def verdicts(*engines: ComparingEngine, rules_text: str = RULES) -> Verdicts:
+    rules = parse_rules(rules_text)
     return Verdicts(cast(Any, engines), lambda: rules)

@@ -575,6 +575,15 @@ def test_a_twin_is_another_master_with_a_verdict(old: str, new: str, expected: s
     assert str(error.value) == f"<rules>:12: services[0].mirrors[0].twin: {expected}"
 
 
+def test_a_twin_has_no_twin_of_its_own() -> None:
+    third = "      - {name: third, address: 10.20.0.15, protocol: openflow, verdict: on}\n"
+    chain = MASTERS.replace("verdict: on}", "verdict: on, twin: third}") + third
+    with pytest.raises(
+        RulesError, match=r"mirrors\[0\]\.twin: expected a mirror without a twin of its own, found same"
+    ):
+        parse_rules(WITH_VERDICT.replace(MASTERS, chain))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [

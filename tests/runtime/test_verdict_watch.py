@@ -12,6 +12,7 @@ from tests.helpers.compared import (
     IP,
     MISSING,
     PRIORITY,
+    RULES,
     ComparingEngine,
     agree,
     answer,
@@ -28,7 +29,8 @@ class Watched:
     def __init__(self) -> None:
         self.engine = ComparingEngine()
         self.ring = EventRing(lambda: self.now)
-        self.watch = VerdictWatch(verdicts(self.engine), self.ring)
+        alone = RULES.replace(", twin: same", "")
+        self.watch = VerdictWatch(verdicts(self.engine, rules_text=alone), self.ring)
         self.now = 0.0
         self.switch: SwitchResults = self.engine.of("same").of_switch("10.10.0.11:40001")
 
@@ -113,3 +115,15 @@ def test_the_status_has_the_verdict_of_the_last_look(watched: Watched) -> None:
     assert candidate is not None
     assert candidate.verdict is Verdict.TOO_LITTLE
     assert watched.watch.view("openflow", "audit") is None
+
+
+def test_a_twin_that_differs_is_no_event() -> None:
+    engine, ring = ComparingEngine(), EventRing(lambda: 0.0)
+    watch = VerdictWatch(verdicts(engine), ring)
+    for name in ("candidate", "same"):
+        switch = engine.of(name).of_switch("10.10.0.11:40001")
+        agree(switch, 200, fields=IP)
+        answer(switch, differs(PRIORITY, fields=IP), times=30)
+    watch.look(10.0)
+    assert [(one.mirror, one.code) for one in ring.all()] == [("candidate", "agrees")]
+    assert watch.view("openflow", "same") is None

@@ -64,6 +64,13 @@ def test_a_filter_chooses_one() -> None:
     assert len(shown(compared(), service="openflow")) == 2
 
 
+def test_a_twin_is_said_to_be_one() -> None:
+    candidate, twin = shown(compared())
+    assert (candidate["is_twin"], twin["is_twin"]) == (False, True)
+    assert any("noise" in note for note in twin["notes"])
+    assert not any("noise" in note for note in candidate["notes"])
+
+
 def test_a_mirror_without_the_key_is_refused_with_its_name() -> None:
     with pytest.raises(
         ValueError,

@@ -22,11 +22,12 @@ from natmirror.mirror.faults import Faults, Work
 from natmirror.mirror.ledger import Ledger
 from natmirror.mirror.sessions.judged import JudgeAccount, Judged, JudgesMemory
 from natmirror.mirror.sessions.master_session import Connection, MasterSession
+from natmirror.mirror.sessions.session_states import SessionState
 from natmirror.mirror.timers import TimerKind, Timers
 from natmirror.net.endpoint import show
 from natmirror.openflow.comparison.judge import Judge
 from natmirror.openflow.comparison.results import Collector, ComparedTables
-from natmirror.openflow.comparison.sums import Comparisons
+from natmirror.openflow.comparison.sums import Comparisons, SwitchResults
 from natmirror.openflow.messages import Message
 from natmirror.openflow.session import SwitchSession
 from natmirror.openflow.tables.model import Model
@@ -146,6 +147,19 @@ class Judges:
             self._faults.note(Work.VERDICT, show(connection.client), error)
             return
         connection.judged = judged
+        for master in connection.masters:
+            if master.state is not SessionState.ENDED and self._rule_of(master) is not None:
+                self._collector_of(master, judged)
+
+    def _collector_of(self, master: MasterSession, judged: Judged) -> SwitchResults:
+        """Return what collects a master's results. It begins before the session, so that a master that has none with a
+        switch is seen to lack it."""
+        name = master.mirror.name
+        if name not in judged.collectors:
+            sums = self._comparisons.of_master(master.service_name, name, self.now)
+            judged.collectors[name] = sums.of_switch(show(master.connection.client))
+            self._collecting[master.service_name, name] += 1
+        return judged.collectors[name]
 
     def _rule_of(self, master: MasterSession) -> Mirror | None:
         """Return a master's mirror as the rules have it now; None if it is not compared."""
@@ -214,11 +228,7 @@ class Judges:
         judged, name = session.judged, master.mirror.name
         if rule is None or judged is None or connection.judged is not judged:
             return
-        if name not in judged.collectors:
-            sums = self._comparisons.of_master(master.service_name, name, self.now)
-            judged.collectors[name] = sums.of_switch(show(connection.client))
-            self._collecting[master.service_name, name] += 1
-        collector = judged.collectors[name]
+        collector = self._collector_of(master, judged)
         collector.has_session = session.end is None
         if judged.why_stopped is not None:
             self._report_stopped(collector, judged.why_stopped)

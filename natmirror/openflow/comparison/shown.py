@@ -96,7 +96,7 @@ class SessionsEntry(TypedDict):
     open: int
     """Connections of switches that have a session with the master now."""
     connections: int
-    """Connections of switches that are compared now."""
+    """Connections of switches for which it should have one: those that speak OpenFlow."""
     ended: int
     """Sessions that the master ended while the switch's connection lived."""
     latest_ended: list[SessionEndEntry]
@@ -175,6 +175,8 @@ class VerdictEntry(TypedDict):
     """The mirror's name in the rules."""
     twin: str | None
     """The mirror that runs production's own version; null if the rules name none."""
+    is_twin: bool
+    """Whether it is another mirror's twin: what differs here is noise then."""
     verdict: Verdict
     """The verdict."""
     reasons: list[str]

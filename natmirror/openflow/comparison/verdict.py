@@ -34,6 +34,8 @@ _TABLES_OF_TWIN = 0.1
 """Tables may differ for a share of the time that is larger by this than the twin's."""
 _FRAMES_OF_TWIN, _WALKS = 0.1, 100
 """Frames may leave alike for a share that is smaller by this than the twin's, if so many were tried of each."""
+_WITHOUT_SESSION = 0.01
+"""The share of the switches' connections for which the master may have no session now: some always begin."""
 _ROUNDING = 1e-9
 _LATER_ASKS = (DifferenceKind.RULE_MISSING, DifferenceKind.RULE_DIFFERENT, DifferenceKind.RULE_DELETED)
 
@@ -68,7 +70,7 @@ def judge(found: Found, twin: Found | None, limits: Limits) -> Outcome:
         *_lag(found, twin),
     ]
     lacks = list(_lacks(found, twin, limits))
-    notes = list(_notes(found, twin, differences))
+    notes = [*_allowed(found, twin, differences, limits), *_notes(found, twin, differences)]
     if differs:
         return Outcome(Verdict.DIFFERS, differs, [*lacks, *notes], differences)
     return Outcome(Verdict.TOO_LITTLE if lacks else Verdict.AGREES, lacks, notes, differences)
@@ -86,10 +88,8 @@ def in_words(one: Weighed, found: Found) -> str:
 def _answers(found: Found, twin: Found | None, differences: Sequence[Weighed], limits: Limits) -> Iterator[str]:
     of, results = comparable(found), found.window.results
     counted = [one for one in differences if one.is_counted and one.signature.family.is_asked]
-    equal, of_twin = results[AnswerResult.EQUAL], 0.0 if twin is None else _different_share(twin)
-    is_enough = limits.fail_below < 100 and _different_share(found) - of_twin <= 1 - limits.fail_below / 100 + _ROUNDING
-    late = results[AnswerResult.LATE]
-    if of and not is_enough and (counted or (twin is None and equal + late < of)):
+    equal, late = results[AnswerResult.EQUAL], results[AnswerResult.LATE]
+    if of and not _are_enough_equal(found, twin, limits) and (counted or (twin is None and equal + late < of)):
         most = f"; most of all {in_words(counted[0], found)} ({times(counted[0].count)})" if counted else ""
         unequal = of - equal
         are = "is" if unequal == 1 else "are"
@@ -97,6 +97,11 @@ def _answers(found: Found, twin: Found | None, differences: Sequence[Weighed], l
     late_of_twin = 0.0 if twin is None else twin.window.results[AnswerResult.LATE] / max(comparable(twin), 1)
     if of and late / of > late_of_twin + _LATE:
         yield f"{late} of {of} answers came more than 2 s late"
+
+
+def _are_enough_equal(found: Found, twin: Found | None, limits: Limits) -> bool:
+    of_twin = 0.0 if twin is None else _different_share(twin)
+    return limits.fail_below < 100 and _different_share(found) - of_twin <= 1 - limits.fail_below / 100 + _ROUNDING
 
 
 def _different_share(found: Found) -> float:
@@ -152,8 +157,11 @@ def _lag(found: Found, twin: Found | None) -> Iterator[str]:
 def _lacks(found: Found, twin: Found | None, limits: Limits) -> Iterator[str]:
     results, of = found.window.results, comparable(found)
     total, reasons = sum(results.values()), found.window.not_comparable
-    if not found.tables.sessions:
+    sessions, connections = found.tables.sessions, found.tables.connections
+    if not sessions:
         yield "the master has no session now"
+    elif sessions < (1 - _WITHOUT_SESSION) * connections:
+        yield f"only {sessions} of {connections} connections of switches have a session that is compared"
     if of < limits.at_least:
         warm = reasons[NotComparable.WARM_UP]
         rest = f"; {warm} more came in the warm-up" if warm else ""
@@ -173,6 +181,13 @@ def _lacks(found: Found, twin: Found | None, limits: Limits) -> Iterator[str]:
 
 
 # What the operator should know
+
+
+def _allowed(found: Found, twin: Found | None, differences: Sequence[Weighed], limits: Limits) -> Iterator[str]:
+    counted = sum(one.count for one in differences if one.is_counted and one.signature.family.is_asked)
+    if counted and _are_enough_equal(found, twin, limits):
+        are = "difference of answers is" if counted == 1 else "differences of answers are"
+        yield f"{counted} {are} let pass, since {limits.fail_below:g} % of equal answers are enough"
 
 
 def _notes(found: Found, twin: Found | None, differences: Sequence[Weighed]) -> Iterator[str]:

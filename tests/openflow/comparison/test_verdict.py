@@ -102,6 +102,18 @@ def test_a_master_without_a_session_is_too_little() -> None:
     assert "the master has no session now" in found.notes
 
 
+def test_a_master_that_some_switches_have_no_session_with_is_too_little() -> None:
+    made, _ = compared()
+    for number in range(98):
+        made.of_switch(f"10.10.0.12:{number}").has_session = True
+    made.of_switch("10.10.0.13:40001")
+    assert verdict(made).verdict is Verdict.AGREES, "1 of 100"
+    other = made.of_switch("10.10.0.14:40001")
+    assert verdict(made).reasons == ["only 99 of 101 connections of switches have a session that is compared"]
+    other.has_session = True
+    assert verdict(made).verdict is Verdict.AGREES
+
+
 def test_tables_that_are_not_followed_are_too_little() -> None:
     made, switch = compared()
     switch.compared_tables(tables(10.0, not_followed="too-many-rules"))
@@ -163,7 +175,9 @@ def test_a_limit_lets_answers_and_tables_differ() -> None:
     answer(switch, differs(NO_ANSWER))
     switch.compared_tables(tables(1000.0, 990.0, 1.0, ("production: priority=10",)))
     assert verdict(made).verdict is Verdict.DIFFERS
-    assert verdict(made, limits=Limits(fail_below=99.9)).verdict is Verdict.AGREES
+    found = verdict(made, limits=Limits(fail_below=99.9))
+    assert found.verdict is Verdict.AGREES
+    assert found.notes == ["1 difference of answers is let pass, since 99.9 % of equal answers are enough"]
     assert verdict(made, limits=Limits(fail_below=99.95)).verdict is Verdict.DIFFERS
     switch.ordered(unasked(EXTRA))
     assert verdict(made, limits=Limits(fail_below=50)).verdict is Verdict.DIFFERS
