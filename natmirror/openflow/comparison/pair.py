@@ -197,7 +197,7 @@ class Pair:
     def _walk(self, now: float) -> Steps[None]:
         if now < self._tables.counts_from or not self._tables.are_known or not self._frames.count:
             return
-        if not self._tables.differs:
+        if self._tables.are_equal:
             alike = count = self._frames.count
         else:
             alike, count = yield from self._frames.walk(

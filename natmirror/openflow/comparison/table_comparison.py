@@ -51,6 +51,11 @@ class TableComparison:
         self._report(now, 0)
         self._difference.close()
 
+    @property
+    def are_equal(self) -> bool:
+        """Whether nothing differs, not even for a moment."""
+        return self.are_known and self._difference.oldest is None
+
     def is_due(self, now: float) -> bool:
         """Return whether report() has something to do."""
         return now >= self._reported_at + INTERVAL

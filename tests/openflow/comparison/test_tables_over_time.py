@@ -130,6 +130,19 @@ def test_frames_leave_alike_though_rules_differ() -> None:
     assert one.recorder.walks[-1] == (2, 3)
 
 
+def test_rules_that_differ_for_moments_send_frames_elsewhere_in_these_moments() -> None:
+    one = Scene()
+    one.both(TABLE_MISS)
+    for number in range(20):
+        one.sees(frame(1, number))
+        one.orders(PRODUCTION, to_host(number, 2))
+        one.wait(1.5)
+        one.orders(MIRROR, to_host(number, 2))
+        one.wait(1.5)
+    assert times(one)[1] == 0.0
+    assert any(alike < count for alike, count in one.recorder.walks)
+
+
 def test_a_wrong_bucket_of_a_group_is_named_and_sends_frames_elsewhere() -> None:
     one = Scene()
     for who, port in ((PRODUCTION, 2), (MIRROR, 3)):
