@@ -1,5 +1,6 @@
 """Fixtures for all tests, hypothesis profiles, and the rule that tests in network namespaces need root."""
 
+import ctypes
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +14,10 @@ from natmirror.mirror.sessions import session_states
 from tests.helpers.nftables import Nft
 
 take_variables(os.environ)  # if a service runs the tests, their natmirrors must not notify its manager
+
+# Large blocks go back to the kernel when they are freed (M_MMAP_THRESHOLD). Otherwise glibc raises its limit for them to
+# 32 MiB, and the tables of the many engines here leave a heap of gigabytes.
+ctypes.CDLL(None).mallopt(-3, 256 << 10)
 
 # fast gives the same examples on each run and machine; deep searches: pytest --hypothesis-profile=deep
 settings.register_profile("fast", max_examples=50, deadline=None, derandomize=True, database=None)
