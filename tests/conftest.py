@@ -15,8 +15,8 @@ from tests.helpers.nftables import Nft
 
 take_variables(os.environ)  # if a service runs the tests, their natmirrors must not notify its manager
 
-# Large blocks go back to the kernel when they are freed (M_MMAP_THRESHOLD). Otherwise glibc raises its limit for them to
-# 32 MiB, and the tables of the many engines here leave a heap of gigabytes.
+# Large blocks go back to the kernel when they are freed (M_MMAP_THRESHOLD). Otherwise glibc raises its limit for them
+# to 32 MiB, and the tables of the many engines here leave a heap of gigabytes.
 ctypes.CDLL(None).mallopt(-3, 256 << 10)
 
 # fast gives the same examples on each run and machine; deep searches: pytest --hypothesis-profile=deep
