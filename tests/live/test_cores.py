@@ -66,6 +66,7 @@ def test_a_packet_thread_that_hardly_gets_a_core_is_a_finding(scene: Scene, grou
 
 def test_a_natmirror_that_was_stopped_says_how_long(scene: Scene) -> None:
     balancer = scene.balance()
+    balancer.wait_for_status(lambda status: status["uptime_seconds"] > 2, "the first look at the threads")
     balancer.program.send_signal(signal.SIGSTOP)
     until = time.monotonic() + _STOPPED_FOR
     wait_for(lambda: time.monotonic() > until, "the end of its stop")

@@ -14,7 +14,7 @@ from natmirror.openflow.comparison.judge import Judge
 from natmirror.openflow.comparison.sums import SwitchResults
 
 _JUDGE_COST, _PAIR_COST = 8000, 9000  # bytes that Python needs for a judge's own objects, and those of each master
-_CHUNK_LEN = 4096  # bytes: what a judge keeps changes with each message
+_STEP_OF_MEMORY = 4096  # bytes: what a judge keeps changes with each message
 _FRACTION = 4  # judges may hold a quarter of the memory, and a quarter of a client's
 
 
@@ -77,7 +77,7 @@ class JudgeAccount:
     def keep(self, count: int) -> bool:
         """Take or give back memory, so that ``count`` bytes are taken besides those of rules, in whole chunks; return
         False if there are no more."""
-        count = -(-count // _CHUNK_LEN) * _CHUNK_LEN
+        count = -(-count // _STEP_OF_MEMORY) * _STEP_OF_MEMORY
         more = count - self._kept
         if more < 0:
             self._memory.give(self, -more)

@@ -10,6 +10,9 @@ _LOCAL_ROUTE = "table local local 10.10.0.100 dev sw0 proto kernel scope host"
 _NO_ARP = "table arp fw { chain c { type filter hook output priority 0; policy drop; }; }"
 _WRONG_NEIGHBOUR = "10.20.0.12 lladdr 02:00:00:00:de:ad dev pl0"
 
+_ARP_SETTLES = 2.5
+"""Seconds: the kernel repeats an ARP request after a second, and a client a SYN that was dropped meanwhile."""
+
 ROUTE_FAULTS = (
     Fault(
         "the clients' interface down",
@@ -88,6 +91,7 @@ ROUTE_FAULTS = (
         "ip link set pl0 arp on",
         "run: ip link set pl0 arp on",
         stops_production=True,
+        settles=_ARP_SETTLES,
     ),
     Fault(
         "nftables drops ARP, and the backends are forgotten",
@@ -96,6 +100,7 @@ ROUTE_FAULTS = (
         "nft delete table arp fw",
         "nft insert rule arp fw c arp operation request arp daddr ip 10.20.0.0/24 accept",
         stops_production=True,
+        settles=_ARP_SETTLES,
     ),
     Fault(
         "no answers to the clients' ARP requests",
