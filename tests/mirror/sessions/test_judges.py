@@ -11,7 +11,7 @@ from natmirror.engine.engine import Engine
 from natmirror.fastpath import ACCEPT, MODIFIED
 from natmirror.mirror.faults import MAX_OF_ONE_KIND
 from natmirror.mirror.sessions import judges
-from natmirror.mirror.sessions.judged import _CHUNK_LEN, _JUDGE_COST, _PAIR_COST
+from natmirror.mirror.sessions.judged import _STEP_OF_MEMORY, _JUDGE_COST, _PAIR_COST
 from natmirror.mirror.timers import AT_ONCE
 from natmirror.net.checksum import Checksum
 from natmirror.net.endpoint import Endpoint
@@ -491,7 +491,7 @@ def _features(datapath: int) -> bytes:
 
 
 def _chunks(count: int) -> int:
-    return -(-count // _CHUNK_LEN) * _CHUNK_LEN
+    return -(-count // _STEP_OF_MEMORY) * _STEP_OF_MEMORY
 
 
 def _used(one: Engine, now: float) -> int:
@@ -531,12 +531,12 @@ def test_a_judge_holds_a_quarter_of_its_clients_part(made: list[RecordingJudge])
     master.say(request(Type.FLOW_MOD, 71, FLOW_MOD))
     settle(connection)
     assert judge.of("give_up") == []
-    assert not judge.account.take(_CHUNK_LEN)
-    judge.held = most + _CHUNK_LEN
+    assert not judge.account.take(_STEP_OF_MEMORY)
+    judge.held = most + _STEP_OF_MEMORY
     master.say(request(Type.FLOW_MOD, 72, FLOW_MOD))
     settle(connection)
     assert judge.of("give_up", "close") == [("give_up",)]
-    judge.held, judge.gives_up = most + _CHUNK_LEN, False
+    judge.held, judge.gives_up = most + _STEP_OF_MEMORY, False
     master.say(request(Type.FLOW_MOD, 73, FLOW_MOD))
     settle(connection)
     assert judge.log[-1] == ("close",)
