@@ -11,7 +11,7 @@ from natmirror.engine.engine import Engine
 from natmirror.fastpath import ACCEPT, MODIFIED
 from natmirror.mirror.faults import MAX_OF_ONE_KIND
 from natmirror.mirror.sessions import judges
-from natmirror.mirror.sessions.judged import _STEP_OF_MEMORY, _JUDGE_COST, _PAIR_COST
+from natmirror.mirror.sessions.judged import _JUDGE_COST, _PAIR_COST, _STEP_OF_MEMORY
 from natmirror.mirror.timers import AT_ONCE
 from natmirror.net.checksum import Checksum
 from natmirror.net.endpoint import Endpoint
