@@ -16,7 +16,7 @@ import pytest
 
 from natmirror.lab.process import Program, wait_for
 from tests.debian.machine import Machine
-from tests.helpers.processes import status_of, wedged
+from tests.helpers.processes import status_of, thread_of, wedged
 from tests.live.scene import RULES, Records, Scene, assert_all_well
 
 pytestmark = pytest.mark.live
@@ -178,8 +178,7 @@ def test_after_a_crash_connections_go_on(machine: Machine, client: Client) -> No
 
 
 def test_the_watchdog_ends_a_natmirror_of_which_one_packet_thread_hangs(machine: Machine, client: Client) -> None:
-    thread = packet_threads(pid_of(machine, b"--rules"))[0]
-    with wedged(thread):
+    with wedged(thread_of(pid_of(machine, b"--rules"), "packets-0")):
         wait_for(lambda: "in _pass_packets" in machine.journal(UNIT), "each thread's stack in the journal", 20.0)
     wait_for_restart(machine, 2)
     client.wait_for_answers()

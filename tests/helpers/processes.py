@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from natmirror.threads import PREFIX
+
 # linux/ptrace.h, linux/wait.h
 PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT, WALL = 17, 0x4206, 0x4207, 0x40000000
 
@@ -22,6 +24,13 @@ def wedged(thread: int) -> Iterator[None]:
     finally:
         if libc.ptrace(PTRACE_DETACH, thread, None, None):  # the thread has ended: its tracer learns that first
             os.waitpid(thread, WALL)
+
+
+def thread_of(pid: int, name: str) -> int:
+    """Return the thread of another natmirror that has this name."""
+    files = Path(f"/proc/{pid}/task").glob("*/comm")
+    [thread] = [int(file.parent.name) for file in files if file.read_text() == f"{PREFIX}{name}\n"]
+    return thread
 
 
 def status_of(pid: int) -> dict[str, str]:

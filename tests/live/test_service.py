@@ -14,7 +14,7 @@ import pytest
 
 from natmirror.lab.loadbalancer import LoadBalancer
 from natmirror.lab.process import wait_for
-from tests.helpers.processes import status_of, wedged
+from tests.helpers.processes import status_of, thread_of, wedged
 from tests.live.scene import RULES, Scene, assert_all_well
 
 pytestmark = pytest.mark.live
@@ -95,10 +95,6 @@ def manager(scene: Scene, iptables: str) -> Iterator[Manager]:
     manager.socket.close()
 
 
-def threads_of(balancer: LoadBalancer) -> set[int]:
-    return {int(entry.name) for entry in Path(f"/proc/{balancer.program.pid}/task").iterdir()}
-
-
 def test_a_life_as_a_service(scene: Scene, manager: Manager, iptables: str) -> None:
     """One thread hangs, systemd kills natmirror and starts it again."""
     scene.record("c1", "c2", "m")
@@ -113,7 +109,6 @@ def test_a_life_as_a_service(scene: Scene, manager: Manager, iptables: str) -> N
         assert int(state[kind], 16) == CAPABILITIES, kind
     assert (state["NoNewPrivs"], state["Seccomp"]) == ("1", "2" if shutil.which("systemd-analyze") else "0")
     assert stat.S_IMODE(balancer.api.stat().st_mode) == 0o660
-    at_start = threads_of(balancer)
     balancer.status()
     children = [
         int(pid)
@@ -128,7 +123,7 @@ def test_a_life_as_a_service(scene: Scene, manager: Manager, iptables: str) -> N
         assert [int(status_of(child)[kind], 16) for kind in ("CapPrm", "CapEff", "CapAmb")] == 3 * [
             CAPABILITIES * has_rights
         ]
-    packet_thread = max(at_start & threads_of(balancer))  # the packet threads are started last
+    packet_thread = thread_of(balancer.program.pid, "packets-1")
     until, started = scene.file("until"), scene.file("started")
     client, records = scene.client(connections=CONNECTIONS, until=until, started=started, size=200)
     balancer.wait_for_status(lambda status: len(status["flows"]) == CONNECTIONS, "all connections")
