@@ -84,7 +84,7 @@ def cause_of(number: int, at: float, message: Message, packet_in: PacketIn) -> C
         at,
         cut(message),
         key_of(message.raw),
-        replace(packet_in, frame=packet_in.frame[:_HEADERS_LEN]),
+        packet_in if key[0] <= _HEADERS_LEN else replace(packet_in, frame=packet_in.frame[:_HEADERS_LEN]),
         key,
         fields,
         pack_frame(fields),

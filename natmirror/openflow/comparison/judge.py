@@ -269,7 +269,7 @@ class Judge:
 
     def _prove_gone(self, body: PacketIn, cause: Cause, now: float) -> Steps[None]:
         yield from self._production.model.expire(now)
-        removals = yield from prove_gone(self._production.model, body, cause.fields, now)
+        removals = yield from prove_gone(self._production.model, body, cause.fields, cause.there, now)
         for removal in removals:
             yield from self._lost(removal, now)
 
