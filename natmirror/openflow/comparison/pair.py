@@ -8,10 +8,11 @@ from natmirror.openflow.comparison.answer_comparison import AnswerComparison
 from natmirror.openflow.comparison.attribution import HORIZON, Order
 from natmirror.openflow.comparison.causes import Cause, PastFrames, key_of
 from natmirror.openflow.comparison.comparable import why_not_comparable
-from natmirror.openflow.comparison.effects import Effect, plain_of
+from natmirror.openflow.comparison.effects import Effect
 from natmirror.openflow.comparison.frame_comparison import Frames
 from natmirror.openflow.comparison.lasting import Lasting
 from natmirror.openflow.comparison.programme import Programme
+from natmirror.openflow.comparison.readings import Readings, plain_of
 from natmirror.openflow.comparison.results import Collector, NotComparable
 from natmirror.openflow.comparison.side import REFUSAL_TIME, Side
 from natmirror.openflow.comparison.table_comparison import TableComparison
@@ -33,11 +34,12 @@ class Pair:
         model: MirrorModel,
         frames: Frames,
         past: PastFrames,
+        readings: Readings,
         collector: Collector,
         since: float,
         now: float,
     ) -> None:
-        self.mirror: Side[MirrorModel] = Side(model)
+        self.mirror: Side[MirrorModel] = Side(model, readings)
         self.is_joined = False
         """Whether there is a session."""
         self._has_joined = False
@@ -147,7 +149,7 @@ class Pair:
 
     def refused(self, order: Order, now: float) -> None:
         """Notice that the switch has refused an order of production's: it would refuse the same of the mirror's."""
-        plain = plain_of(order.body)
+        plain = order.reading.plain
         self._refused[plain] = now
         self._forget_refused(now)
         self._take_back(order)

@@ -9,7 +9,8 @@ from natmirror.openflow.bodies.elements import Action, ReservedPort
 from natmirror.openflow.bodies.values import FlowCommand
 from natmirror.openflow.comparison.answer_comparison import Answer, _move
 from natmirror.openflow.comparison.attribution import Order
-from natmirror.openflow.comparison.effects import Effect, FrameSent
+from natmirror.openflow.comparison.effects import Effect
+from natmirror.openflow.comparison.readings import FrameSent, Reading
 from natmirror.openflow.comparison.results import AnswerResult, DifferenceKind, NotComparable
 from natmirror.openflow.messages import V10, V13
 from tests.helpers.comparison import MIRROR, PRODUCTION, TABLE_MISS, Scene, frame, packet_out, to_host
@@ -395,7 +396,7 @@ def test_memory_that_is_needed_is_given_up() -> None:
 
 def test_a_frame_stays_where_it_is_if_the_answer_that_lacks_it_is_full() -> None:
     message = packet_out(DATA, output(2))
-    order = Order(1.0, message, decode(message))
+    order = Order(1.0, message, Reading(decode(message)))
     effects = [Effect(order, order.body, sent=FrameSent((), None, port, None)) for port in range(33)]
     full, source = Answer(), Answer()
     for effect in effects[1:]:
