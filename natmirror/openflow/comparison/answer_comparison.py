@@ -86,9 +86,14 @@ class _Comparison:
         return self.theirs.is_whole and self.mine.is_whole
 
     @property
+    def unmatched(self) -> tuple[list[Effect], list[Effect]]:
+        """The effects that only one side has."""
+        return unmatched(self.theirs.effects + self.theirs.elsewhere, self.mine.effects + self.mine.elsewhere)
+
+    @property
     def left(self) -> tuple[list[Effect], list[Effect]]:
         """The effects that change something and that only one side has."""
-        theirs, mine = unmatched(self.theirs.effects + self.theirs.elsewhere, self.mine.effects + self.mine.elsewhere)
+        theirs, mine = self.unmatched
         return without_idle(theirs), without_idle(mine)
 
 
@@ -124,6 +129,8 @@ class AnswerComparison:
         """The latest PACKET_IN whose frame production, or the master, has sent on."""
         self._checks: list[tuple[float, int]] = []
         """A heap of the times at which comparisons are checked, by their numbers; some are out of date."""
+        self._ends: list[tuple[float, int]] = []
+        """A heap of the times at which those are forgotten that were reported, whenever settle() is called."""
 
     # What happens
 
@@ -133,6 +140,8 @@ class AnswerComparison:
         self._open[cause.number] = self._untold[cause.number] = one
         self.held += _COST
         self._check_at(one, one.check_at)
+        if len(self._open) > self.limit:
+            self._end_due(cause.at)
         if len(self._open) > self.limit:
             reported = (other for other in self._open.values() if other.is_reported)
             self._drop(next(reported, next(iter(self._open.values()))))
@@ -166,11 +175,13 @@ class AnswerComparison:
     def ordered(self, cause: Cause, effect: Effect, *, is_mirror: bool) -> None:
         """Notice an order that answers a PACKET_IN."""
         one = self._open.get(cause.number)
-        if one is None:
+        if one is None or (one.is_reported and effect.order.at >= one.check_at):
             return
         is_needed = not one.is_reported or one.is_equal or effect.sent is not None  # a frame may be another one's
         if is_needed and not one.is_different and (one.mine if is_mirror else one.theirs).add(effect):
             self.held += effect.cost if is_mirror else _SHARED_COST
+            if one.is_equal:
+                heappush(self._checks, (one.check_at, cause.number))  # it may answer nothing
         if effect.sent is not None:
             self._sent_up_to[is_mirror] = max(self._sent_up_to[is_mirror], cause.number)
         if not one.is_reported and effect.order.at + _QUIET < one.check_at:
@@ -199,20 +210,27 @@ class AnswerComparison:
         """Report what is certain, and the rest as not known."""
         for one in self._open.values():
             if not one.is_reported and one.told_at is not None and one.mine.effects and not any(one.left):
-                self._report_equal(one)
+                self._report_equal(one, one.unmatched)
         self.give_up()
 
     # Time
 
     def next_deadline(self) -> float:
         """Return when settle() has something to do."""
-        return self._checks[0][0] if self._checks else inf
+        while self._checks:
+            at, number = self._checks[0]
+            one = self._open.get(number)
+            if one is not None and one.check_at == at:
+                return at
+            heappop(self._checks)
+        return inf
 
     def settle(self, now: float) -> Steps[None]:
         """Report what is certain."""
         count = 0
         while self._checks and now >= self._checks[0][0]:
             at, number = heappop(self._checks)
+            self._end_due(at)
             one = self._open.get(number)
             if one is None or one.check_at != at:
                 continue
@@ -220,6 +238,7 @@ class AnswerComparison:
             count += 1
             if not count % _PER_STEP:
                 yield
+        self._end_due(now)
 
     def _check_at(self, one: _Comparison, at: float) -> None:
         one.check_at = at
@@ -227,6 +246,14 @@ class AnswerComparison:
         if len(self._checks) > _MAX_CHECKS:
             self._checks = [(other.check_at, number) for number, other in self._open.items()]
             heapify(self._checks)
+
+    def _end_due(self, now: float) -> None:
+        """Forget the comparisons whose time is over."""
+        while self._ends and now >= self._ends[0][0]:
+            at, number = heappop(self._ends)
+            one = self._open.get(number)
+            if one is not None and one.check_at == at:
+                self._end(one)
 
     def _check(self, one: _Comparison, now: float) -> Steps[None]:
         if one.is_reported:
@@ -236,16 +263,20 @@ class AnswerComparison:
             self._report(one, AnswerResult.NOT_COMPARABLE, NotComparable.NOT_REPORTED)
             self._end(one)
             return
-        if not one.is_whole or (any(one.left) and self._has_dropped(one.cause)):
+        if not one.is_whole:
             self._report(one, AnswerResult.NOT_COMPARABLE, NotComparable.NOT_KNOWN)
             return
-        theirs, mine = one.left
+        only = one.unmatched
+        theirs, mine = map(without_idle, only)
+        if (theirs or mine) and self._has_dropped(one.cause):
+            self._report(one, AnswerResult.NOT_COMPARABLE, NotComparable.NOT_KNOWN)
+            return
         have_both = one.theirs.last_at > -inf and one.mine.last_at > -inf
         if not theirs and not mine:
             quiet_at = max(one.theirs.last_at, one.mine.last_at) + _QUIET if have_both else inf
             due_at = min(quiet_at, one.told_at + PATIENCE)
             if now >= due_at:
-                self._report_equal(one)
+                self._report_equal(one, only)
             else:
                 self._check_at(one, due_at)
             return
@@ -310,6 +341,7 @@ class AnswerComparison:
         if not self._open:
             self.held = 0
             self._checks.clear()
+            self._ends.clear()
 
     def _release(self, one: _Comparison, theirs: list[Effect], mine: list[Effect]) -> None:
         """Forget the effects of an answer except some."""
@@ -320,12 +352,13 @@ class AnswerComparison:
 
     # Reports
 
-    def _report_equal(self, one: _Comparison) -> None:
+    def _report_equal(self, one: _Comparison, only: tuple[list[Effect], list[Effect]]) -> None:
+        """Report that nothing differs that counts; ``only`` are the effects that only one side has."""
         assert one.told_at is not None
         one.is_equal = True
         is_late = one.mine.effects and one.mine.first_at - one.told_at > PATIENCE
         self._report(one, AnswerResult.LATE if is_late else AnswerResult.EQUAL)
-        theirs, mine = unmatched(one.theirs.effects + one.theirs.elsewhere, one.mine.effects + one.mine.elsewhere)
+        theirs, mine = only
         self._release(
             one,
             [effect for effect in one.theirs.effects if effect in theirs],
@@ -333,9 +366,10 @@ class AnswerComparison:
         )
 
     def _report_unequal(self, one: _Comparison) -> None:
-        theirs, mine = one.left
+        only = one.unmatched
+        theirs, mine = map(without_idle, only)
         if not theirs and not mine:
-            self._report_equal(one)
+            self._report_equal(one, only)
             return
         one.is_different = True
         self.differed_at = one.cause.at
@@ -358,7 +392,8 @@ class AnswerComparison:
         one.is_reported = True
         self._untold.pop(one.cause.number, None)
         if one.cause.number in self._open:
-            self._check_at(one, (one.cause.at if one.told_at is None else one.told_at) + _BOTH_ANSWERED)
+            one.check_at = (one.cause.at if one.told_at is None else one.told_at) + _BOTH_ANSWERED
+            heappush(self._ends, (one.check_at, one.cause.number))
         self.collector.answered(compared)
 
 

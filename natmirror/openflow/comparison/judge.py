@@ -183,12 +183,10 @@ class Judge:
         return self._next_at
 
     def _find_due(self) -> float:
-        production = self._production
-        deadlines = [production.attribution.next_deadline(), production.model.next_deadline()]
-        deadlines += (pair.next_deadline() for pair in self._pairs.values())
-        if self._first_orders:
-            deadlines.append(self._began_at + START_TIME)
-        return min((one for one in deadlines if one is not None), default=inf)
+        due_at = min(self._production.next_deadline(), self._began_at + START_TIME if self._first_orders else inf)
+        for pair in self._pairs.values():
+            due_at = min(due_at, pair.next_deadline())
+        return due_at
 
     def _step(self) -> bool:
         """Do a step; return False if there is none."""
@@ -218,7 +216,8 @@ class Judge:
         self._settled_at = now
         if now >= self._began_at + START_TIME:
             self._forget_first_orders()
-        yield from self._production.model.expire(now)
+        if self._production.model.may_expire:
+            yield from self._production.model.expire(now)
         self._distribute(self._production.settle(now))
         for pair in list(self._pairs.values()):
             yield from pair.settle(now)
@@ -271,7 +270,8 @@ class Judge:
             pair.saw(cause)
 
     def _prove_gone(self, body: PacketIn, cause: Cause, now: float) -> Steps[None]:
-        yield from self._production.model.expire(now)
+        if self._production.model.may_expire:
+            yield from self._production.model.expire(now)
         removals = yield from prove_gone(self._production.model, body, cause.fields, cause.there, now)
         for removal in removals:
             yield from self._lost(removal, now)

@@ -107,7 +107,8 @@ class Pair:
         cause = self._answers.find_untold(key_of(message.raw))
         if cause is None:
             return
-        yield from self.mirror.model.expire(now)
+        if self.mirror.model.may_expire:
+            yield from self.mirror.model.expire(now)
         why_not = yield from why_not_comparable(self.mirror.model, self._production.model, cause, now)
         self.mirror.attribution.told(cause, now)
         self._answers.told(cause, now, NotComparable.WARM_UP if now < self._warm_at else why_not)
@@ -174,22 +175,22 @@ class Pair:
 
     def next_deadline(self) -> float:
         """Return when settle() has something to do."""
-        deadlines = (
-            self.mirror.attribution.next_deadline(),
-            self.mirror.model.next_deadline(),
+        return min(
+            self.mirror.next_deadline(),
             self._answers.next_deadline(),
             self._programme.next_deadline(),
             self._tables.next_deadline(),
         )
-        return min(inf if one is None else one for one in deadlines)
 
     def settle(self, now: float) -> Steps[None]:
         """Report what is certain."""
-        yield from self.mirror.model.expire(now)
+        if self.mirror.model.may_expire:
+            yield from self.mirror.model.expire(now)
         for effect in self.mirror.settle(now):
             self.effect(effect, is_mirror=True)
         yield from self._answers.settle(now)
-        yield from self._programme.settle(now)
+        if now >= self._programme.next_deadline():
+            yield from self._programme.settle(now)
         is_due = self._tables.is_due(now)
         yield from self._tables.settle(now)
         if is_due and self.is_joined:

@@ -96,13 +96,14 @@ class Programme:
         """Return when settle() has something to do."""
         if self.joined_at is None:
             return inf
-        first_at = min((side.waiting[0].order.at for side in self._sides.values() if side.waiting), default=inf)
+        first_at = inf
+        for side in self._sides.values():
+            if side.waiting:
+                first_at = min(first_at, side.waiting[0].order.at)
         return min(max(first_at, self.joined_at) + _TIME, self._own_frames.next_deadline())
 
     def settle(self, now: float) -> Steps[None]:
-        """Report what lasts."""
-        if now < self.next_deadline():
-            return
+        """Report what lasts; to be called at next_deadline()."""
         for found in self._own_frames.settle(now):
             self._report(found, now)
         production = yield from self._lasting_of(self._sides[False], now)

@@ -1,6 +1,7 @@
 """One side of a comparison: the tables that its orders make, and whose answer each order is."""
 
 from collections import OrderedDict, deque
+from math import inf
 from typing import Generic, TypeVar
 
 from natmirror.openflow.bodies.elements import MalformedBody
@@ -12,7 +13,7 @@ from natmirror.openflow.comparison.readings import Reading, Readings
 from natmirror.openflow.messages import Message, Multipart, Type, multipart_of
 from natmirror.openflow.tables.bundles import cost_of_length
 from natmirror.openflow.tables.journal import HEAD_LEN
-from natmirror.openflow.tables.model import Model
+from natmirror.openflow.tables.model import Done, Model
 from natmirror.openflow.tables.steps import Steps
 
 REFUSAL_TIME = 10.0
@@ -53,7 +54,12 @@ class Side(Generic[M]):
                 yield from self.model.ordered_unknown(message, now)
             return []
         body = reading.body
-        done = yield from self.model.ordered(message, body, now)
+        if isinstance(body, PacketOut):
+            if self.model.may_expire:
+                yield from self.model.expire(now)
+            done = [Done(body, ())]  # it changes no table
+        else:
+            done = yield from self.model.ordered(message, body, now)
         kept, length = cut(message), len(message.raw)
         more = length - len(kept.raw) if isinstance(body, PacketOut) else cost_of_length(length)
         settled: list[Order] = []
@@ -63,6 +69,13 @@ class Side(Generic[M]):
             self._keep(order)
             settled += self.attribution.ordered(order)
         return self._effects(settled)
+
+    def next_deadline(self) -> float:
+        """Return when settle(), or the model, has something to do."""
+        order_at, rule_at = self.attribution.next_deadline(), self.model.next_deadline()
+        if rule_at is None:
+            return inf if order_at is None else order_at
+        return rule_at if order_at is None else min(order_at, rule_at)
 
     def settle(self, now: float) -> list[Effect]:
         """Return the effects of the orders whose burst has ended."""
@@ -80,6 +93,8 @@ class Side(Generic[M]):
         self.held -= _cost_of(self._latest.popleft())
 
     def _effects(self, orders: list[Order]) -> list[Effect]:
+        if not orders:
+            return []
         effects = [effect for order in orders for effect in effects_of(order, self.model)]
         for effect in effects:
             if effect.sent is None:
