@@ -29,8 +29,8 @@ def main() -> int:
     """Run; return the exit code."""
     options = _options()
     wrong: list[str] = []
-    groups = [options.variants] if options.variants else USUAL
-    for version, variants in itertools.product(options.version, groups):
+    groups = [(options.production, options.variants)] if options.variants else USUAL
+    for version, (production, variants) in itertools.product(options.version, groups):
         names = [name for name in variants if version in VARIANTS[name].versions]
         begun = time.monotonic()
         timeout = 60 + options.answers / (options.rate * _SLOWEST)
@@ -40,7 +40,7 @@ def main() -> int:
                 lab,
                 version,
                 names,
-                production=options.production,
+                production=production,
                 twin=options.twin,
                 rate=options.rate,
                 seed=options.seed,
@@ -48,7 +48,7 @@ def main() -> int:
             ) as stage,
         ):
             outcomes, truth = measure(stage, options.answers, timeout)
-        print(f"OpenFlow {version}, {time.monotonic() - begun:.0f} s, production: {options.production}")
+        print(f"OpenFlow {version}, {time.monotonic() - begun:.0f} s, production: {production}")
         print(table(outcomes))
         equal = f"{truth.equal} of {truth.count} snapshots equal"
         rules = f"{truth.rules} rules, {truth.doubtful} doubtful ones gone"
