@@ -29,14 +29,14 @@ class Outcome:
     alarms: list[str] = field(default_factory=list)
     """All that was ever said about an equal master."""
 
-    def take(self, entry: dict[str, Any], effect: int | None) -> None:
+    def take(self, entry: dict[str, Any]) -> None:
         """Take the verdict's present state."""
-        self.entry, self.effect = entry, effect
+        self.entry = entry
         if self.variant.is_equal:
             counted = [one for one in differences(entry) if one[0]]
             self.alarms += [text for _, text in counted if text not in self.alarms]
-        elif self.named_after is None and effect is not None and (words := self._words()):
-            self.named, self.named_after = words, max(0, entry["answers"]["packet_ins"] - effect)
+        elif self.named_after is None and self.effect is not None and (words := self._words()):
+            self.named, self.named_after = words, max(0, entry["answers"]["packet_ins"] - self.effect)
 
     def _words(self) -> str:
         """Return the words that name the bug, or an empty string."""
