@@ -3,8 +3,8 @@
 Both sides give them at their own time, and in their own way. So an order that only one side has given is a difference
 only if it lasts: if the tables, or the settings, still differ in what it has changed when the other side had its time.
 
-That is after five seconds; or after two, as long as a difference of tables has to last, if both sides have gone on since
-then: if they have answered several PACKET_INs that came later. A controller that does so has done with its programme.
+That is after five seconds; or after two, as long as a difference of tables has to last, if both sides have gone on
+since then: if they have answered several PACKET_INs that came later. Such a controller has done with its programme.
 """
 
 from collections import deque
@@ -37,7 +37,7 @@ class _Side:
     settings: dict[str, Body] = field(default_factory=dict)
     """The latest order about each port and table."""
     answered: deque[float] = field(default_factory=lambda: deque(maxlen=_ANSWERED))
-    """When the switch sent the latest PACKET_INs that this side has answered, without those that a later one overtook."""
+    """When the switch sent the latest PACKET_INs that this side has answered, but for those that were overtaken."""
     answered_up_to: int = -1
     """The number of the last one."""
 

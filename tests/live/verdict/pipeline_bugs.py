@@ -1,5 +1,5 @@
-"""Planted bugs of a learning switch with more than one table, and an equal one that answers in another order. They were
-made after the comparison, to see whether it names what nobody had in mind."""
+"""Planted bugs of a learning switch with more than one table, and an equal one that answers in another order. The
+comparison was made without them at hand."""
 
 from dataclasses import replace
 
