@@ -13,7 +13,7 @@ import itertools
 import sys
 import time
 
-from natmirror.lab.topology import Lab
+from natmirror.lab.topology import Lab, leftovers
 from tests.live.verdict.catalogue import USUAL, VARIANTS
 from tests.live.verdict.measure import measure, mistakes
 from tests.live.verdict.outcome import table
@@ -56,6 +56,7 @@ def main() -> int:
         wrong += [f"{version} {one}" for one in mistakes(outcomes, options.answers)]
         if truth.equal < _TRUTH * truth.count:
             wrong.append(f"{version} model: {equal}")
+        wrong += [f"{version} left behind: {name}" for name in leftovers()]
     print(*wrong, sep="\n", file=sys.stderr)
     return bool(wrong)
 
