@@ -8,15 +8,15 @@ made at about the same time, for whatever PACKET_IN, is not missing. Only what i
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from math import inf
 
+from natmirror.openflow.comparison.answers import Comparison, move
 from natmirror.openflow.comparison.attribution import BURST, HORIZON, MAX_CAUSES, Order
 from natmirror.openflow.comparison.causes import BytesKey, Cause
 from natmirror.openflow.comparison.effects import Effect
 from natmirror.openflow.comparison.results import AnswerResult, Collector, ComparedAnswer, NotComparable
-from natmirror.openflow.comparison.words import NO_ANSWER, differences, evidence, unmatched, without_idle
+from natmirror.openflow.comparison.words import NO_ANSWER, differences, evidence, without_idle
 from natmirror.openflow.tables.steps import Steps
 
 PATIENCE = 2.0
@@ -24,7 +24,6 @@ PATIENCE = 2.0
 _QUIET = 3 * BURST  # seconds without an order after which an answer is complete
 _BOTH_ANSWERED = PATIENCE + 1.0  # seconds after which two answers differ
 _SETTLED = 1.0  # seconds without an order after which they do, if both sides have sent the frame on
-_MAX_EFFECTS = 32  # of one side's answer
 _SHARED_COST = 100  # bytes for an effect of production's, which the comparisons of all mirrors share
 _COST = 700  # bytes that Python needs for a comparison besides its effects
 _MAX_CHECKS = 8 * MAX_CAUSES
@@ -32,69 +31,6 @@ _PER_STEP = 8  # comparisons that are looked at in one step
 
 HasGiven = Callable[[Effect], bool]
 """Returns whether a side has given the same order at about the same time."""
-
-
-@dataclass(slots=True)
-class Answer:
-    """What one side has made of a PACKET_IN."""
-
-    effects: list[Effect] = field(default_factory=list)
-    first_at: float = inf
-    last_at: float = -inf
-    is_whole: bool = True
-    """Whether all its effects are kept."""
-    elsewhere: list[Effect] = field(default_factory=list)
-    """Effects of the other side that this side has had for another PACKET_IN, or for none."""
-
-    @property
-    def frames(self) -> int:
-        """How often it sends a frame on."""
-        return sum(one.sent is not None for one in self.effects)
-
-    def add(self, effect: Effect) -> bool:
-        """Add an effect; return False if there are too many."""
-        self.first_at, self.last_at = min(self.first_at, effect.order.at), max(self.last_at, effect.order.at)
-        self.is_whole = self.is_whole and len(self.effects) < _MAX_EFFECTS
-        if self.is_whole:
-            self.effects.append(effect)
-        return self.is_whole
-
-    def has_more_than(self, other: "Answer", effect: Effect) -> bool:
-        """Return whether it has an effect more often than another answer."""
-        mine, theirs = (sum(one.is_same(effect) for one in answer.effects) for answer in (self, other))
-        return mine > theirs
-
-
-@dataclass(slots=True, eq=False)
-class _Comparison:
-    cause: Cause
-    check_at: float
-    told_at: float | None = None
-    is_reported: bool = False
-    is_different: bool = False
-    """Whether a difference was reported."""
-    is_equal: bool = False
-    """Whether it was reported that nothing differs."""
-    theirs: Answer = field(default_factory=Answer)
-    """Production's."""
-    mine: Answer = field(default_factory=Answer)
-    """The master's."""
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether all effects of both answers are kept."""
-        return self.theirs.is_whole and self.mine.is_whole
-
-    @property
-    def unmatched(self) -> tuple[list[Effect], list[Effect]]:
-        """The effects that only one side has."""
-        return unmatched(self.theirs.effects + self.theirs.elsewhere, self.mine.effects + self.mine.elsewhere)
-
-    @property
-    def left(self) -> tuple[list[Effect], list[Effect]]:
-        """The effects that change something and that only one side has."""
-        theirs, mine = self.unmatched
-        return without_idle(theirs), without_idle(mine)
 
 
 class AnswerComparison:
@@ -123,8 +59,8 @@ class AnswerComparison:
         self._mirror_has = mirror_has
         self._has_dropped = has_dropped
         self._on_left = on_left
-        self._open: OrderedDict[int, _Comparison] = OrderedDict()
-        self._untold: OrderedDict[int, _Comparison] = OrderedDict()
+        self._open: OrderedDict[int, Comparison] = OrderedDict()
+        self._untold: OrderedDict[int, Comparison] = OrderedDict()
         self._sent_up_to = {False: -1, True: -1}
         """The latest PACKET_IN whose frame production, or the master, has sent on."""
         self._checks: list[tuple[float, int]] = []
@@ -136,7 +72,7 @@ class AnswerComparison:
 
     def saw(self, cause: Cause) -> None:
         """Notice a PACKET_IN that the master may get."""
-        one = _Comparison(cause, cause.at + HORIZON)
+        one = Comparison(cause, cause.at + HORIZON)
         self._open[cause.number] = self._untold[cause.number] = one
         self.held += _COST
         self._check_at(one, one.check_at)
@@ -150,7 +86,7 @@ class AnswerComparison:
         """Notice a PACKET_IN that the master does not get."""
         one = self._open.get(cause.number)
         if one is None:
-            self._report(_Comparison(cause, 0.0), AnswerResult.NOT_COMPARABLE, NotComparable.NOT_REPORTED)
+            self._report(Comparison(cause, 0.0), AnswerResult.NOT_COMPARABLE, NotComparable.NOT_REPORTED)
         elif one.told_at is None and not one.is_reported:
             self._report(one, AnswerResult.NOT_COMPARABLE, NotComparable.NOT_REPORTED)
 
@@ -240,7 +176,7 @@ class AnswerComparison:
                 yield
         self._end_due(now)
 
-    def _check_at(self, one: _Comparison, at: float) -> None:
+    def _check_at(self, one: Comparison, at: float) -> None:
         one.check_at = at
         heappush(self._checks, (at, one.cause.number))
         if len(self._checks) > _MAX_CHECKS:
@@ -255,7 +191,7 @@ class AnswerComparison:
             if one is not None and one.check_at == at:
                 self._end(one)
 
-    def _check(self, one: _Comparison, now: float) -> Steps[None]:
+    def _check(self, one: Comparison, now: float) -> Steps[None]:
         if one.is_reported:
             self._end(one)
             return
@@ -296,12 +232,12 @@ class AnswerComparison:
         else:
             self._report(one, AnswerResult.NOT_COMPARABLE, NotComparable.NOT_KNOWN)
 
-    def _is_passed_over(self, one: _Comparison) -> bool:
+    def _is_passed_over(self, one: Comparison) -> bool:
         """Return whether a side that has not answered a PACKET_IN has answered a later one."""
         silent = one.mine if one.mine.last_at == -inf else one.theirs
         return self._sent_up_to[silent is one.mine] > one.cause.number
 
-    def _borrow(self, one: _Comparison, theirs: list[Effect], mine: list[Effect]) -> Steps[None]:
+    def _borrow(self, one: Comparison, theirs: list[Effect], mine: list[Effect]) -> Steps[None]:
         """Take the frames that a side lacks from where it has them too often, and the rules that it has made."""
         for wanted, answer, has_given in (
             (theirs, one.mine, self._mirror_has),
@@ -315,12 +251,12 @@ class AnswerComparison:
                 return
             if other is not one and not other.is_different:
                 is_same_frame = other.cause.frame_key == one.cause.frame_key
-                _move(frames, other.mine, other.theirs, one.mine, is_same_frame=is_same_frame)
-                _move(others, other.theirs, other.mine, one.theirs, is_same_frame=is_same_frame)
+                move(frames, other.mine, other.theirs, one.mine, is_same_frame=is_same_frame)
+                move(others, other.theirs, other.mine, one.theirs, is_same_frame=is_same_frame)
             if not count % _PER_STEP:
                 yield
 
-    def _end(self, one: _Comparison) -> None:
+    def _end(self, one: Comparison) -> None:
         """Forget a comparison; orders that came after its report, and that only one side has, answer nothing."""
         if one.is_equal:
             theirs, mine = one.left
@@ -329,12 +265,12 @@ class AnswerComparison:
                     self._on_left(effect, is_mirror)
         self._forget(one)
 
-    def _drop(self, one: _Comparison) -> None:
+    def _drop(self, one: Comparison) -> None:
         if not one.is_reported:
             self._report(one, AnswerResult.NOT_COMPARABLE, NotComparable.NOT_KNOWN)
         self._forget(one)
 
-    def _forget(self, one: _Comparison) -> None:
+    def _forget(self, one: Comparison) -> None:
         if self._open.pop(one.cause.number, None) is None:
             return
         self._untold.pop(one.cause.number, None)
@@ -345,7 +281,7 @@ class AnswerComparison:
             self._checks.clear()
             self._ends.clear()
 
-    def _release(self, one: _Comparison, theirs: list[Effect], mine: list[Effect]) -> None:
+    def _release(self, one: Comparison, theirs: list[Effect], mine: list[Effect]) -> None:
         """Forget the effects of an answer except some."""
         self.held -= _SHARED_COST * (len(one.theirs.effects) - len(theirs))
         self.held -= sum(effect.cost for effect in one.mine.effects) - sum(effect.cost for effect in mine)
@@ -354,7 +290,7 @@ class AnswerComparison:
 
     # Reports
 
-    def _report_equal(self, one: _Comparison, only: tuple[list[Effect], list[Effect]]) -> None:
+    def _report_equal(self, one: Comparison, only: tuple[list[Effect], list[Effect]]) -> None:
         """Report that nothing differs that counts; ``only`` are the effects that only one side has."""
         assert one.told_at is not None
         one.is_equal = True
@@ -367,7 +303,7 @@ class AnswerComparison:
             [effect for effect in one.mine.effects if effect in mine],
         )
 
-    def _report_unequal(self, one: _Comparison) -> None:
+    def _report_unequal(self, one: Comparison) -> None:
         only = one.unmatched
         theirs, mine = map(without_idle, only)
         if not theirs and not mine:
@@ -380,39 +316,20 @@ class AnswerComparison:
         result = AnswerResult.DIFFERS
         if one.mine.last_at == -inf:
             found, result = (NO_ANSWER,), AnswerResult.UNANSWERED
-        self._send(one, ComparedAnswer(one.cause.at, result, None, found, one.cause.fields, _lag(one), shown))
+        self._send(one, ComparedAnswer(one.cause.at, result, None, found, one.cause.fields, one.lag, shown))
         self._release(one, [], [])
 
-    def _report(self, one: _Comparison, result: AnswerResult, why_not: NotComparable | None = None) -> None:
+    def _report(self, one: Comparison, result: AnswerResult, why_not: NotComparable | None = None) -> None:
         if result is AnswerResult.EQUAL and one.mine.effects:
             self.agreed_at = one.cause.at
-        lag = None if why_not is not None else _lag(one)
+        lag = None if why_not is not None else one.lag
         has_rules = any(effect.sent is None for effect in one.theirs.effects)
         self._send(one, ComparedAnswer(one.cause.at, result, why_not, (), one.cause.fields, lag, has_rules=has_rules))
 
-    def _send(self, one: _Comparison, compared: ComparedAnswer) -> None:
+    def _send(self, one: Comparison, compared: ComparedAnswer) -> None:
         one.is_reported = True
         self._untold.pop(one.cause.number, None)
         if one.cause.number in self._open:
             one.check_at = (one.cause.at if one.told_at is None else one.told_at) + _BOTH_ANSWERED
             heappush(self._ends, (one.check_at, one.cause.number))
         self.collector.answered(compared)
-
-
-def _lag(one: _Comparison) -> float | None:
-    """Return how much later than production the master began to answer, each from when it was told."""
-    if one.told_at is None or one.theirs.first_at == inf or one.mine.first_at == inf:
-        return None
-    return (one.mine.first_at - one.told_at) - (one.theirs.first_at - one.cause.at)
-
-
-def _move(wanted: list[Effect], source: Answer, against: Answer, into: Answer, *, is_same_frame: bool) -> None:
-    """Move frames that are wanted, and that ``source`` has more often than ``against``: those of the PACKET_IN only if
-    it is about an equal frame."""
-    for effect in list(wanted):
-        if not is_same_frame and (effect.sent is None or effect.sent.own is None):
-            continue
-        found = next((one for one in source.effects if one.is_same(effect)), None)
-        if found is not None and source.has_more_than(against, effect) and into.add(found):
-            source.effects.remove(found)
-            wanted.remove(effect)

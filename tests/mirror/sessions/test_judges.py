@@ -527,7 +527,7 @@ def test_what_a_judge_holds_is_on_its_clients_account(made: list[RecordingJudge]
     for each in (master, without):
         each.say(request(Type.FLOW_MOD, 71, FLOW_MOD))
         settle(each.connection)
-    assert _used(one, connection.now) == _used(plain, connection.now) + _chunks(COST + 10_000) + 5000
+    assert _used(one, connection.now) == _used(plain, connection.now) + _chunks(COST + 10_000) + _chunks(5000)
     for each in (master, without):
         each.connection.from_client("RA")
     assert _used(one, connection.now) == _used(plain, connection.now)

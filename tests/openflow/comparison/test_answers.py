@@ -7,7 +7,7 @@ import pytest
 from natmirror.openflow.bodies.decoder import decode
 from natmirror.openflow.bodies.elements import Action, ReservedPort
 from natmirror.openflow.bodies.values import FlowCommand
-from natmirror.openflow.comparison.answer_comparison import Answer, _move
+from natmirror.openflow.comparison.answers import Answer, move
 from natmirror.openflow.comparison.attribution import Order
 from natmirror.openflow.comparison.effects import Effect
 from natmirror.openflow.comparison.readings import FrameSent, Reading
@@ -405,6 +405,6 @@ def test_a_frame_stays_where_it_is_if_the_answer_that_lacks_it_is_full() -> None
         assert full.add(effect)
     source.add(effects[0])
     wanted = [effects[0]]
-    _move(wanted, source, Answer(), full, is_same_frame=True)
+    move(wanted, source, Answer(), full, is_same_frame=True)
     assert (wanted, source.effects, len(full.effects)) == ([effects[0]], [effects[0]], 32)
     assert not full.is_whole
