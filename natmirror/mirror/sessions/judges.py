@@ -200,13 +200,15 @@ class Judges:
 
     def from_switch(self, connection: Connection, message: Message) -> None:
         """Report a message of a switch, before any session gets it."""
-        self.follow(connection)
+        if not connection.is_past_beginning:
+            self.follow(connection)
         if connection.judged is not None:
             self.report(connection, lambda judge, now: judge.from_switch(message, now), len(message.raw))
 
     def from_controller(self, connection: Connection, message: Message) -> None:
         """Report a message of production's controller."""
-        self.follow(connection)
+        if not connection.is_past_beginning:
+            self.follow(connection)
         if connection.judged is not None:
             self.report(connection, lambda judge, now: judge.from_controller(message, now), len(message.raw))
 
