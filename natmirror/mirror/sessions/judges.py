@@ -29,7 +29,7 @@ from natmirror.net.endpoint import show
 from natmirror.openflow.comparison.judge import Judge
 from natmirror.openflow.comparison.results import Collector, ComparedTables
 from natmirror.openflow.comparison.sums import Comparisons, SwitchResults
-from natmirror.openflow.messages import Message
+from natmirror.openflow.messages import Message, Type
 from natmirror.openflow.session import SwitchSession
 from natmirror.openflow.tables.model import Model
 from natmirror.openflow.tables.state import NotFollowed
@@ -45,6 +45,8 @@ _MAX_ALL_WAITING_LEN = 4 << 20  # the same of all judges, after which one drops 
 _MAX_DUE = 256  # judges that are due, while others wait for a pause
 _MESSAGE_COST = 400  # bytes that Python needs for a message besides its bytes
 
+_ECHOES = frozenset((Type.ECHO_REQUEST, Type.ECHO_REPLY))
+"""Messages that come again and again, and that no judge needs: none has to work because of them."""
 _FAULTS = frozenset(
     (
         *(EndReason.CLOSED, EndReason.MIRROR_RESET, EndReason.STALLED, EndReason.BUFFER_FULL),
@@ -88,7 +90,7 @@ class _JudgedSession:
         self._report(Judge.from_master, message, len(message.raw))
 
     def _report(self, take: Callable[[Judge, str, Message, float], None], message: Message, length: int = 0) -> None:
-        if self.is_judged:
+        if message.kind not in _ECHOES and self.is_judged:
             name = self.name
             self._judges.report(self._master.connection, lambda judge, now: take(judge, name, message, now), length)
 
@@ -202,14 +204,14 @@ class Judges:
         """Report a message of a switch, before any session gets it."""
         if not connection.is_past_beginning:
             self.follow(connection)
-        if connection.judged is not None:
+        if connection.judged is not None and message.kind not in _ECHOES:
             self.report(connection, lambda judge, now: judge.from_switch(message, now), len(message.raw))
 
     def from_controller(self, connection: Connection, message: Message) -> None:
         """Report a message of production's controller."""
         if not connection.is_past_beginning:
             self.follow(connection)
-        if connection.judged is not None:
+        if connection.judged is not None and message.kind not in _ECHOES:
             self.report(connection, lambda judge, now: judge.from_controller(message, now), len(message.raw))
 
     def missed(self, connection: Connection) -> None:
