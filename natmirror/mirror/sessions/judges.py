@@ -262,6 +262,8 @@ class Judges:
             self._work_at(connection, judged, due and max(due, self.now + _SHORTEST_PAUSE))
             if not judged.count():
                 judged.judge.give_up(self.now)
+                for collector in judged.collectors.values():
+                    collector.lacked_memory_at = self.now
                 if not judged.count():
                     self._stop(connection, NotFollowed.NO_MEMORY)
         except Exception as error:

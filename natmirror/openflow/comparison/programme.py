@@ -23,6 +23,7 @@ MAX_UNASKED = 256
 _TIME = 5.0  # seconds after an order, or after the session began, in which the other side may give it
 _MIN_AGE = 2.0  # seconds that a difference lasts
 _MAX_SETTINGS = 256  # ports and tables
+_KEY_COST = 400  # bytes that Python needs for an entry's key
 _PER_STEP = 4  # orders that are looked at in one step
 
 
@@ -51,7 +52,7 @@ class Programme:
     @property
     def held(self) -> int:
         """Bytes that are kept."""
-        return self._waiting_cost + self._own_frames.held
+        return self._waiting_cost + self._own_frames.held + _KEY_COST * len(self._lasting.programmed)
 
     def joined(self, now: float) -> None:
         """Notice that a session begins: what production has ordered without one is nothing to wait for."""
@@ -73,11 +74,21 @@ class Programme:
         same = next((one for one in other.waiting if one.is_same(effect)), None)
         if same is not None:
             self._forget(other, same)
+            self._note_programmed(effect)
             return
         side.waiting.append(effect)
         self._waiting_cost += effect.cost
         if len(side.waiting) > MAX_UNASKED:
             self._forget(side, side.waiting[0])
+
+    def _note_programmed(self, effect: Effect) -> None:
+        """Note the entries that both sides have made."""
+        programmed = self._lasting.programmed
+        for key, value in effect.changed or ():
+            if value is None:
+                programmed.pop(key, None)
+            elif len(programmed) < MAX_UNASKED:
+                programmed[key] = None
 
     def refused(self, order: Order) -> None:
         """Take back an order that the switch has refused, or would have."""
@@ -90,6 +101,7 @@ class Programme:
         for side in self._sides.values():
             side.waiting.clear()
         self._own_frames.clear()
+        self._lasting.programmed.clear()
         self._waiting_cost = 0
 
     def next_deadline(self) -> float:

@@ -565,6 +565,9 @@ def test_a_judge_holds_a_quarter_of_its_clients_part(made: list[RecordingJudge])
     master.say(request(Type.FLOW_MOD, 72, FLOW_MOD))
     settle(connection)
     assert judge.of("give_up", "close") == [("give_up",)]
+    sums = one.comparisons.get("openflow", "master")
+    assert sums is not None
+    assert sums.since(0.0).tables.lacked_memory == 1
     judge.held, judge.gives_up = most + _STEP_OF_MEMORY, False
     master.say(request(Type.FLOW_MOD, 73, FLOW_MOD))
     settle(connection)
