@@ -73,7 +73,7 @@ class RuleChanges:
             self._read(stream)
 
     def _read(self, stream: MirroredStream) -> None:
-        """Read a stream from now on, if nobody does, for a master that has been added."""
+        """Read a stream from now on, unless it is read already, for a master that has been added."""
         row, reassembler = stream.flow.row, stream.reassembler
         if has_reader(row):
             return

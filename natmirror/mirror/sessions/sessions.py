@@ -345,7 +345,7 @@ class MasterSessions:
         for master in connection.masters:
             master.is_paused = self._ledger.why_ended_by_rules(master) is EndReason.MIRROR_PAUSED
         if may_begin and not has_reader(flow.row):
-            self._judges.end(connection)  # it lacks what nobody has read
+            self._judges.end(connection)  # it lacks what was not read
         self._judges.follow_rules(connection)
         self._open_sessions.stop_reading_if_ended(connection)
         return may_begin
