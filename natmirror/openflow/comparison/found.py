@@ -32,6 +32,8 @@ class TablesNow:
     connections: int = 0
     sessions: int = 0
     """Connections with a session of the master."""
+    lacked_memory: int = 0
+    """Connections whose comparison has forgotten something, since the moment, for lack of memory."""
 
 
 @dataclass(slots=True)
@@ -48,6 +50,11 @@ class Found:
     tables: TablesNow
     ends: list[SessionEnd]
     held: int
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a connection has been compared."""
+        return bool(self.held or self.tables.connections)
 
 
 def nothing_found(moment: float) -> Found:

@@ -33,7 +33,7 @@ def merge(parts: Sequence[Found]) -> Found:
         counts[new] += counts.pop(old, 0)
 
     signatures = Signatures(_Unbounded(), renumber)
-    parts = [part for part in parts if part.tables.connections or part.held] or parts[:1]
+    parts = [part for part in parts if part.has_begun] or parts[:1]
     begins_at = min(part.window.begins_at for part in parts)
     window, agreed, tables = Period(begins_at, begins_at), Agreed(), TablesNow()
     for part in parts:
@@ -67,6 +67,7 @@ def _add_tables(sums: TablesNow, more: TablesNow) -> None:
     sums.not_followed += more.not_followed
     sums.connections += more.connections
     sums.sessions += more.sessions
+    sums.lacked_memory += more.lacked_memory
 
 
 def add_comparisons(one: ComparisonEntry | None, other: ComparisonEntry | None) -> ComparisonEntry | None:

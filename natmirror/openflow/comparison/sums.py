@@ -12,7 +12,7 @@ from dataclasses import replace
 from natmirror.openflow.comparison.conditions import AGREED_COST, Agreed
 from natmirror.openflow.comparison.found import MAX_LINES, Found, SessionEnd, TablesNow, nothing_found
 from natmirror.openflow.comparison.lags import LagHistogram, bucket_of
-from natmirror.openflow.comparison.periods import PERIOD_COST, Period, Periods
+from natmirror.openflow.comparison.periods import PERIOD_COST, Period, Periods, add_since
 from natmirror.openflow.comparison.results import (
     AnswerResult,
     ComparedAnswer,
@@ -95,15 +95,15 @@ class MasterSums:
         return next(found for found in self.steps(moment) if found is not None)
 
     def steps(self, moment: float) -> Iterator[Found | None]:
-        """Yield what was found since a moment, after a None for each step on the way."""
-        moment = max(moment, self._began_at)
-        folds, window = -1, None
+        """Yield what was found since a moment, after a None for each step on the way. Every second step may be done in
+        another thread: it adds up periods, which takes long, and of which only the latest one still changes."""
+        moment, folds = max(moment, self._began_at), -1
         while folds != self._folds:  # else counts of signatures that became part of others meanwhile would be lost
-            folds = self._folds
-            for window in self._periods.since(moment):
-                if window is None:
-                    yield None
-        assert window is not None
+            folds, window, periods = self._folds, Period(moment, moment), tuple(self._periods)
+            yield None
+            add_since(window, periods[:-1])
+            yield None
+        add_since(window, periods[-1:])
         yield self._found(window, moment)
 
     def _found(self, window: Period, moment: float) -> Found:
@@ -118,15 +118,16 @@ class MasterSums:
                 for one in self._signatures
                 if window.differences[one.number]
             ],
-            self._tables_now(),
+            self._tables_now(moment),
             [one for one in self._ends if one.at >= moment],
             self.held,
         )
 
-    def _tables_now(self) -> TablesNow:
+    def _tables_now(self, moment: float) -> TablesNow:
         now = TablesNow(connections=len(self._switches))
         for switch in self._switches:
             now.sessions += switch.has_session
+            now.lacked_memory += switch.lacked_memory_at >= moment
             if (tables := switch.tables) is None:
                 continue
             now.differing_count += tables.differing_count
@@ -283,6 +284,8 @@ class SwitchResults:
         """Whether the master has a session for the connection now."""
         self.has_room = False
         """Whether its memory is on the account: without, no rules that differ are kept."""
+        self.lacked_memory_at = float("-inf")
+        """When something was last forgotten for lack of memory."""
         self.tables: ComparedTables | None = None
         """The latest report about the tables."""
         self.unresolved: set[int] = set()
