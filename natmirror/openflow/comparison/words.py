@@ -35,6 +35,8 @@ NO_ANSWER = Difference(DifferenceKind.NO_ANSWER, "no answer")
 def unmatched(ones: Sequence[Effect], others: Sequence[Effect]) -> tuple[list[Effect], list[Effect]]:
     """Return the effects of each side that the other side does not have; frames each as often as it has them less. To
     make a rule twice is the same as to make it once."""
+    if len(ones) == len(others) and all(map(Effect.is_same, ones, others)):
+        return [], []
     left, right = [], list(others)
     for one in ones:
         same = next((other for other in right if one.is_same(other)), None)
