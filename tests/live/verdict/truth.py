@@ -10,8 +10,10 @@ from types import TracebackType
 from typing import Self
 
 from natmirror.lab.openvswitch import OpenVSwitch
+from natmirror.mirror.sessions.judges import DELAY
 
-_LEEWAY = 0.25  # seconds within which a model has to have had the switch's rules
+_LEEWAY = DELAY + 0.25
+"""Seconds within which a model has to have had the switch's rules: judges read messages so much later."""
 _PAUSE = 0.5  # seconds
 _KEPT = 5
 
