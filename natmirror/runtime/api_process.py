@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,7 +38,8 @@ _DOCUMENT_THREADS = 3
 _MAX_QUESTIONS = 1024  # of the clients that the process has
 _MAX_LISTS = 256  # that are being read; each may hold the numbers of all legs of a thread
 _MAX_QUESTION_LEN = 128 << 10  # bytes; a body has 64 KiB at most
-_SLICES = 8  # of a packet thread, in a part of a list but its first: a message costs other threads as much as its rows
+_SLICES = 3  # of a packet thread, for one turn: packets pass between them
+_TURNS = 8  # in a part of a list but its first: a message costs other threads as much as its rows
 _OTHER_VERSION = "this natmirror does not know the question: is it of another version?"
 # Seconds
 _BEAT_TIMEOUT = 30.0
@@ -300,7 +302,7 @@ class _Conversation:
         loop = asyncio.get_running_loop()
         resource, command, arguments = question.get("get", ""), question.get("command", ""), question.get("arguments")
         if number in self._parts:
-            return await self._part(number, self._parts[number], _SLICES)
+            return await self._part(number, self._parts[number], _TURNS)
         if not isinstance(arguments, dict):
             raise ValueError(_OTHER_VERSION)
         if resource in self._documents:
@@ -318,17 +320,18 @@ class _Conversation:
             return frames.encode({"id": number, "answer": answer, "more": False})
         raise ValueError(_OTHER_VERSION)
 
-    async def _part(self, number: int, slices: Iterator[list[Any]], most: int) -> bytes:
-        """Return the message with the next part of a list: at most so many slices, each when there is time for it."""
+    async def _part(self, number: int, slices: Iterator[list[Any]], turns: int) -> bytes:
+        """Return the message with the next part of a list: the slices of at most so many turns, each when there is time
+        for it."""
         loop = asyncio.get_running_loop()
         rows: list[Any] = []
         goes_on = True
-        while goes_on and most:
+        while goes_on and turns:
             await self._wait()
-            following = await loop.run_in_executor(self._makers.lists, next, slices, None)
-            rows += following or []
-            goes_on = following is not None
-            most -= 1
+            following = await loop.run_in_executor(self._makers.lists, list, islice(slices, _SLICES))
+            rows += chain.from_iterable(following)
+            goes_on = len(following) == _SLICES
+            turns -= 1
         answer = {"id": number, "answer": rows, "at": time.time(), "more": goes_on}
         return await loop.run_in_executor(self._makers.lists, frames.encode, answer)
 

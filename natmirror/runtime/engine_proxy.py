@@ -32,9 +32,9 @@ _T = TypeVar("_T")
 _ANSWER_TIMEOUT = 5.0
 _FLOWS_SLICE = 200
 _LOOK_SLICE = 2000  # C looks at some ten flows in a microsecond
-_SHOWN_SLICE = 12  # to show a flow takes some 20 us, in which no packet passes
+_SHOWN_SLICE = 4  # to show a flow takes some 30 us, in which no packet passes: less than packets wait anyway
 _CLIENT_SLICE = 500  # Python looks at some flows in a microsecond
-_SLICES_AT_ONCE = 16  # of numbers of which nothing is shown
+_SLICES_AT_ONCE = 48  # of numbers of which nothing is shown
 _SWITCHES_SLICE = 1
 
 FlowPosition = tuple[bool, int]
