@@ -38,7 +38,7 @@ _DOCUMENT_THREADS = 3
 _MAX_QUESTIONS = 1024  # of the clients that the process has
 _MAX_LISTS = 256  # that are being read; each may hold the numbers of all legs of a thread
 _MAX_QUESTION_LEN = 128 << 10  # bytes; a body has 64 KiB at most
-_SLICES = 3  # of a packet thread, for one turn: packets pass between them
+_SLICES = 2  # of a packet thread, for one turn: packets pass between them
 _TURNS = 8  # in a part of a list but its first: a message costs other threads as much as its rows
 _OTHER_VERSION = "this natmirror does not know the question: is it of another version?"
 # Seconds

@@ -136,7 +136,7 @@ def test_a_list_begins_with_a_short_part(world: World, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(frames, "encode", note)
     assert len(ask_list("flows", world.path)) == FLOWS
-    assert lengths == [3 * SLICE, *[24 * SLICE] * 4, SLICE]
+    assert lengths == [2 * SLICE, *[16 * SLICE] * 6, 2 * SLICE]
 
 
 def test_what_makes_answers_is_nicer_than_packets(world: World) -> None:
