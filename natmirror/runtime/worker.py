@@ -258,8 +258,7 @@ class Worker:
                     raise
 
     def _run_once(self) -> None:
-        until = self._until()
-        event = self._loop.run(until)
+        event = self._loop.run(until := self._until())
         if event is LoopEvent.PUNT:
             self._decide_punted()
             return
