@@ -1,7 +1,6 @@
 """What a judge gets to know of one session with a master."""
 
 from collections.abc import Callable
-from functools import partial
 
 from natmirror.mirror.sessions.master_session import Connection, MasterSession
 from natmirror.openflow.comparison.judge import Judge
@@ -39,16 +38,16 @@ class JudgedSession:
         return self._master.mirror.name
 
     def passed(self, message: Message) -> None:
-        self._report(Judge.told, message)
+        self._report(message, lambda judge, name, now: judge.told(name, message, now))
 
     def withheld(self, message: Message, reason: WithheldReason) -> None:
         is_wanted = reason is not WithheldReason.NOT_WANTED
-        self._report(partial(Judge.withheld, is_wanted=is_wanted), message)
+        self._report(message, lambda judge, name, now: judge.withheld(name, message, now, is_wanted=is_wanted))
 
     def took(self, message: Message) -> None:
-        self._report(Judge.from_master, message, len(message.raw))
+        self._report(message, lambda judge, name, now: judge.from_master(name, message, now), len(message.raw))
 
-    def _report(self, take: Callable[[Judge, str, Message, float], None], message: Message, length: int = 0) -> None:
+    def _report(self, message: Message, take: Callable[[Judge, str, float], None], length: int = 0) -> None:
         if message.kind not in ECHOES and self.is_judged:
             name = self.name
-            self._report_to_judge(self._master.connection, lambda judge, now: take(judge, name, message, now), length)
+            self._report_to_judge(self._master.connection, lambda judge, now: take(judge, name, now), length)
