@@ -39,7 +39,7 @@ from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.net.packet import Datagram, Malformed, parse
 from natmirror.net.prefixes import ClientNetworks
 from natmirror.openflow.directory import Directory
-from natmirror.rules import Rules
+from natmirror.rules import Reconnect, Rules
 from natmirror.rules.reload import Kept
 from natmirror.rules.shards import ALL, Shard
 from natmirror.tcp.initial_numbers import InitialNumbers, Numbers
@@ -280,7 +280,8 @@ class Engine:
         for flow in self._nat.by_ids(ids):
             service = self._services.service(flow.row.service_id)
             if flow not in self._mirroring.streams:
-                if not any(mirror.begins_again for mirror in service.copies) or not self._nat.may_be_mirrored(flow):
+                begin_late = any(mirror.reconnect is not Reconnect.NEVER for mirror in service.mirrors)
+                if not begin_late or not self._nat.may_be_mirrored(flow):
                     continue
                 self._nat.begin_mirrored(flow, service)
             backend = None if flow.backend is None else endpoint_of(flow.backend)
