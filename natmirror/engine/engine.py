@@ -144,13 +144,13 @@ class Engine:
         return decision
 
     def read_sessions(
-        self, now: float, is_spent: Callable[[], bool] | None = None, has_packets: Callable[[], bool] | None = None
+        self, now: float, is_spent: Callable[[], bool] | None = None, has_packets: Callable[[], bool] = _never
     ) -> list[Send]:
         """Read the data that waits for OpenFlow sessions, and return the packets to send because of it.
 
         Call it after the verdicts of the packets that brought the data, so that OpenFlow delays and loses no packet. It
         calls ``is_spent`` after each message and stops once that returns True; then next_own_timer() is due at once.
-        Judges stop after a step of theirs, too, once ``has_packets`` says that packets wait.
+        It stops, too, once ``has_packets`` says that packets wait, unless much waits to be read.
         """
         self._mirroring.set_time(now)
         self._mirroring.read_sessions(now, is_spent, has_packets)
@@ -187,7 +187,7 @@ class Engine:
         return timer if work_at is None else work_at if timer is None else min(work_at, timer)
 
     def handle_timer(
-        self, now: float, is_spent: Callable[[], bool] | None = None, has_packets: Callable[[], bool] | None = None
+        self, now: float, is_spent: Callable[[], bool] | None = None, has_packets: Callable[[], bool] = _never
     ) -> list[Send]:
         """Do what is due (retransmit, expire flows, update clients' windows), then read_sessions(); return the packets
         to send.

@@ -227,9 +227,7 @@ class GuardedMirroring:
 
     # Time
 
-    def read_sessions(
-        self, now: float, is_spent: Callable[[], bool] | None, has_packets: Callable[[], bool] | None
-    ) -> None:
+    def read_sessions(self, now: float, is_spent: Callable[[], bool] | None, has_packets: Callable[[], bool]) -> None:
         """Serve the OpenFlow sessions. If reading the queue itself fails, switch all sessions off at once, because it
         is unknown which bytes were lost."""
         try:

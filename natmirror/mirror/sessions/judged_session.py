@@ -4,11 +4,14 @@ from collections.abc import Callable
 
 from natmirror.mirror.sessions.master_session import Connection, MasterSession
 from natmirror.openflow.comparison.judge import Judge
-from natmirror.openflow.messages import Message
+from natmirror.openflow.messages import Message, Type
 from natmirror.reasons import EndReason, WithheldReason
 
 Report = Callable[[Connection, Callable[[Judge, float], None], int], None]
 """Reports something to a connection's judge, with its bytes."""
+
+ECHOES = frozenset((Type.ECHO_REQUEST, Type.ECHO_REPLY))
+"""Messages that come again and again, and that no judge needs: none has to work because of them."""
 
 
 class JudgedSession:
@@ -35,16 +38,16 @@ class JudgedSession:
         return self._master.mirror.name
 
     def passed(self, message: Message) -> None:
-        self._report(lambda judge, name, now: judge.told(name, message, now))
+        self._report(message, lambda judge, name, now: judge.told(name, message, now))
 
     def withheld(self, message: Message, reason: WithheldReason) -> None:
         is_wanted = reason is not WithheldReason.NOT_WANTED
-        self._report(lambda judge, name, now: judge.withheld(name, message, now, is_wanted=is_wanted))
+        self._report(message, lambda judge, name, now: judge.withheld(name, message, now, is_wanted=is_wanted))
 
     def took(self, message: Message) -> None:
-        self._report(lambda judge, name, now: judge.from_master(name, message, now), len(message.raw))
+        self._report(message, lambda judge, name, now: judge.from_master(name, message, now), len(message.raw))
 
-    def _report(self, take: Callable[[Judge, str, float], None], length: int = 0) -> None:
-        if self.is_judged:
+    def _report(self, message: Message, take: Callable[[Judge, str, float], None], length: int = 0) -> None:
+        if message.kind not in ECHOES and self.is_judged:
             name = self.name
             self._report_to_judge(self._master.connection, lambda judge, now: take(judge, name, now), length)

@@ -22,7 +22,7 @@ from natmirror.fastpath import ClientMemory
 from natmirror.mirror.faults import Faults, Work
 from natmirror.mirror.ledger import Ledger
 from natmirror.mirror.sessions.judged import JudgeAccount, Judged, JudgesMemory
-from natmirror.mirror.sessions.judged_session import JudgedSession
+from natmirror.mirror.sessions.judged_session import ECHOES, JudgedSession
 from natmirror.mirror.sessions.master_session import Connection, MasterSession
 from natmirror.mirror.sessions.session_states import SessionState
 from natmirror.mirror.timers import TimerKind, Timers
@@ -166,14 +166,16 @@ class Judges:
 
     def from_switch(self, connection: Connection, message: Message) -> None:
         """Report a message of a switch, before any session gets it."""
-        self.follow(connection)
-        if connection.judged is not None:
+        if not connection.is_past_beginning:
+            self.follow(connection)
+        if connection.judged is not None and message.kind not in ECHOES:
             self.report(connection, lambda judge, now: judge.from_switch(message, now), len(message.raw))
 
     def from_controller(self, connection: Connection, message: Message) -> None:
         """Report a message of production's controller."""
-        self.follow(connection)
-        if connection.judged is not None:
+        if not connection.is_past_beginning:
+            self.follow(connection)
+        if connection.judged is not None and message.kind not in ECHOES:
             self.report(connection, lambda judge, now: judge.from_controller(message, now), len(message.raw))
 
     def missed(self, connection: Connection) -> None:

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from natmirror.openflow.comparison.conditions import Agreed
+from natmirror.openflow.comparison.hosts import HostCounts
 from natmirror.openflow.comparison.periods import Period
 from natmirror.openflow.comparison.signatures import Level, Signature
 
@@ -45,6 +46,8 @@ class Found:
     window: Period
     earlier_differences: int
     agreed: Agreed
+    hosts: HostCounts
+    """The comparable answers, by host."""
     signatures: list[tuple[Signature, Level, int]]
     """Each with what its family is kept apart by, and the number of its differences in the window."""
     tables: TablesNow
@@ -59,4 +62,4 @@ class Found:
 
 def nothing_found(moment: float) -> Found:
     """Return what an engine has found that has compared nothing."""
-    return Found(moment, Period(moment, moment), 0, Agreed(), [], TablesNow(), [], 0)
+    return Found(moment, Period(moment, moment), 0, Agreed(), HostCounts(), [], TablesNow(), [], 0)

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from natmirror.openflow.comparison.conditions import AGREED_COST, Agreed
 from natmirror.openflow.comparison.found import MAX_LINES, Found, SessionEnd, TablesNow, nothing_found
+from natmirror.openflow.comparison.hosts import HOSTS_COST, HostCounts
 from natmirror.openflow.comparison.lags import LagHistogram, bucket_of
 from natmirror.openflow.comparison.periods import PERIOD_COST, Period, Periods, add_since
 from natmirror.openflow.comparison.results import (
@@ -28,7 +29,7 @@ from natmirror.openflow.tables.state import Account
 
 _MAX_ENDS = 16
 """The latest ends of sessions that are kept."""
-_BASE_COST = 4000 + AGREED_COST
+_BASE_COST = 4000 + AGREED_COST + HOSTS_COST
 """Bytes that Python needs for the sums of a master without periods and signatures."""
 _LINES_OF_SWITCH, _MAX_LINE_LEN = 5, 300
 _SWITCH_COST = 1000 + _LINES_OF_SWITCH * _MAX_LINE_LEN
@@ -48,6 +49,7 @@ class MasterSums:
         self._periods = Periods()
         self._periods_cost = 0
         self._agreed = Agreed()
+        self._hosts = HostCounts()
         self._signatures = Signatures(account, self._renumber)
         self._folds = 0  # of signatures
         self._switches: dict[SwitchResults, None] = {}
@@ -113,6 +115,7 @@ class MasterSums:
             window,
             sum(self._differences.values()) - in_window,
             self._agreed.copy(),
+            self._hosts.copy(),
             [
                 (one.copy(), self._signatures.level(one.family), window.differences[one.number])
                 for one in self._signatures
@@ -154,6 +157,8 @@ class MasterSums:
             period.lags[bucket_of(compared.lag)] += 1
         if compared.result is AnswerResult.EQUAL and compared.fields is not None and self._has_room:
             self._agreed.add(compared.fields, has_rules=compared.has_rules)
+        if compared.result is not AnswerResult.NOT_COMPARABLE and compared.fields is not None:
+            self._hosts.add(compared.fields)
         found: dict[int, Signature] = {}  # each counts once, since a rate is a share of the answers
         for difference in compared.differences:
             signature = self._signature_of(difference, compared.at, is_asked=True)
@@ -162,6 +167,7 @@ class MasterSums:
                 self._count(switch, signature, compared.at, compared.evidence)
                 if compared.fields is not None:
                     signature.causes.add(compared.fields)
+                    signature.hosts.add(compared.fields)
 
     def ordered(self, switch: "SwitchResults", compared: ComparedOrder) -> None:
         """Count a difference of orders that answer no PACKET_IN."""

@@ -446,6 +446,19 @@ def test_judges_work_until_a_packet_waits_and_after_all_sessions(made: list[Reco
     assert len(done) == (2 * 9 + 2 * 3 + 1 if waits else 1), "each step, or all at once"
 
 
+def test_no_judge_works_because_of_an_echo(made: list[RecordingJudge]) -> None:
+    one = engine(ON)
+    connection, master = introduced(one)
+    settle(connection)
+    [judge] = made
+    connection.from_client("PA", build(messages.V13, Type.ECHO_REQUEST, 3))
+    connection.from_backend("PA", build(messages.V13, Type.ECHO_REPLY, 3))
+    master.say(request(Type.ECHO_REQUEST, 70))
+    settle(connection)
+    assert not any("echo" in str(line) for line in judge.log)
+    assert len(judge.of("settle")) == 1
+
+
 def test_judges_due_at_about_the_same_time_work_in_one_pause(made: list[RecordingJudge]) -> None:
     one = engine(ON_AGAIN)
     first, _ = introduced(one)
