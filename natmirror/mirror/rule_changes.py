@@ -79,6 +79,8 @@ class RuleChanges:
             return
         if not stream.alive() and is_end_known(row.orig):
             reassembler.place(row.orig.end)
+        if stream.replies is not None:
+            stream.replies.clear()
         begin = row.reply.end if is_end_known(row.reply) else None
         stream.replies = Reassembler(row, "reply", begin, max_waiting(stream.flow), self._memory)
         for lost in (ReadEvent.ORIG_LOST, ReadEvent.REPLY_LOST):  # what has come since it was read before

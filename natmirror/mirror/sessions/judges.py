@@ -353,9 +353,10 @@ class Judges:
             for master in connection.masters:
                 if master.mirror.name not in names:
                     self._sessions.pop(master.number, None)
-        if not compared:
+        if not compared or connection.has_ended or not connection.is_read:
             self.end(connection)
-        elif judged is None and connection.is_past_beginning and connection.observer.version is not None:
+            return
+        if judged is None and connection.is_past_beginning and connection.observer.version is not None:
             self._begin(connection, connection.observer.version, is_late=True)
         for master in compared:
             self._judge_now(master)

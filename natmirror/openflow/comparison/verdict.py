@@ -60,6 +60,9 @@ class Outcome:
     differences: list[Weighed] = field(default_factory=list)
 
 
+_WHY = ": natmirror legs --state none shows why"
+
+
 def judge(found: Found, twin: Found | None, limits: Limits, paused: str | None = None) -> Outcome:
     """Return the verdict on a master. ``twin`` is what was found about the mirror that runs production's version.
     ``paused`` is the master's name as commands take it, if a command has paused it."""
@@ -163,9 +166,9 @@ def _lacks(found: Found, twin: Found | None, limits: Limits, paused: str | None)
     if paused is not None:
         yield f"a command has paused the mirror: natmirror mirror resume {paused}"
     elif not sessions:
-        yield "the master has no session now"
+        yield f"the master has no session now{_WHY if connections else ''}"
     elif sessions < (1 - _WITHOUT_SESSION) * connections:
-        yield f"only {sessions} of {connections} connections of switches have a session that is compared"
+        yield f"only {sessions} of {connections} connections of switches have a session that is compared{_WHY}"
     if of < limits.at_least:
         warm = reasons[NotComparable.WARM_UP]
         rest = f"; {warm} more came in the warm-up" if warm else ""

@@ -107,12 +107,14 @@ def test_the_warm_up_is_named_and_does_not_lower_the_comparable_share() -> None:
 def test_a_master_without_a_session_is_too_little() -> None:
     made, switch = compared()
     switch.has_session = False
-    assert verdict(made).reasons == ["the master has no session now"]
+    text = "the master has no session now: natmirror legs --state none shows why"
+    assert verdict(made).reasons == [text]
     switch.session_ended(1.0, "mirror-reset")
     found = verdict(made)
     assert found.verdict is Verdict.DIFFERS
     assert found.reasons == ["the session ended: mirror-reset (once)"]
-    assert "the master has no session now" in found.notes
+    assert text in found.notes
+    assert verdict(sums()).reasons[0] == "the master has no session now", "there is no switch"
 
 
 def test_a_master_that_some_switches_have_no_session_with_is_too_little() -> None:
@@ -122,7 +124,9 @@ def test_a_master_that_some_switches_have_no_session_with_is_too_little() -> Non
     made.of_switch("10.10.0.13:40001")
     assert verdict(made).verdict is Verdict.AGREES, "1 of 100"
     other = made.of_switch("10.10.0.14:40001")
-    assert verdict(made).reasons == ["only 99 of 101 connections of switches have a session that is compared"]
+    assert verdict(made).reasons == [
+        "only 99 of 101 connections of switches have a session that is compared: natmirror legs --state none shows why"
+    ]
     other.has_session = True
     assert verdict(made).verdict is Verdict.AGREES
 
