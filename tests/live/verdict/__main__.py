@@ -20,7 +20,7 @@ from tests.live.verdict.outcome import table
 from tests.live.verdict.stage import Stage
 
 _TRUTH = 0.99
-"""Share of the snapshots in which natmirror's model of production has to have the switch's rules."""
+"""Share of all snapshots in which natmirror's model of production has to have the switch's rules."""
 _SLOWEST = 0.5
 """Answers that each frame of the traffic leads to at least."""
 
@@ -29,6 +29,7 @@ def main() -> int:
     """Run; return the exit code."""
     options = _options()
     wrong: list[str] = []
+    fitting = snapshots = 0
     groups = [(options.production, options.variants)] if options.variants else USUAL
     for version, (production, variants) in itertools.product(options.version, groups):
         names = [name for name in variants if version in VARIANTS[name].versions]
@@ -54,9 +55,10 @@ def main() -> int:
         rules = f"{truth.rules} rules, {truth.doubtful} doubtful ones gone"
         print(f"model: {equal}, {rules}", *truth.different, "", sep="\n    ", flush=True)
         wrong += [f"{version} {one}" for one in mistakes(outcomes, options.answers)]
-        if truth.equal < _TRUTH * truth.count:
-            wrong.append(f"{version} model: {equal}")
+        fitting, snapshots = fitting + truth.equal, snapshots + truth.count
         wrong += [f"{version} left behind: {name}" for name in leftovers()]
+    if fitting < _TRUTH * snapshots:
+        wrong.append(f"model: {fitting} of {snapshots} snapshots equal")
     print(*wrong, sep="\n", file=sys.stderr)
     return bool(wrong)
 
