@@ -146,9 +146,8 @@ class MasterSessions:
         step. Then have judges work: one step if there is an ``is_spent``, and only after a pause without messages,
         because the answer to a message soon follows, and its packets come first."""
         self._set_time(now)
-        if self._has_sessions_work:
-            self._read_at = now
         while self._has_sessions_work:
+            self._read_at = now
             self._step()
             if is_spent is not None and is_spent():
                 return
