@@ -401,7 +401,7 @@ static int decide(nm_gear *gear, nm_flow *flow, nm_leg *leg, const nm_segment *s
     if (!flow) {
         if (leg)
             return is_control ? NM_PUNT_OPENING_OR_CLOSING : decide_mirror_packet(gear, leg, seg, checksum, now);
-        return is_orig ? nm_decide_without_flow(gear, seg, checksum)
+        return is_orig ? nm_decide_without_flow(gear, seg, checksum, now)
                        : nm_decide_unbound_reply(gear, seg, checksum, now);
     }
     if (flow->flags & (NM_FLOW_KILLED | NM_FLOW_LOOSE | NM_FLOW_DIRECT)) {
@@ -427,6 +427,8 @@ static int decide(nm_gear *gear, nm_flow *flow, nm_leg *leg, const nm_segment *s
     /* 5. A packet of an established flow. */
     int is_bad = has_bad_sum(seg, checksum);
     int is_taken = !is_bad && nm_is_taken(flow, seg, is_orig);
+    if (is_orig && gear->is_behind && nm_sheds_repetition(gear, flow, seg, now))
+        return NM_DROP_OVER_LIMIT;
     if (flow->flags & NM_FLOW_RECONNECTS && is_orig && is_taken && nm_begins_copy(gear, flow, seg, now))
         return NM_PUNT_COPY_BEGINS;
     return decide_established(gear, flow, seg, is_orig, is_bad, is_taken, now);
@@ -517,7 +519,7 @@ static int decide_over_limit(nm_gear *gear, nm_flow *flow, const nm_segment *seg
     if (decided >= NM_PUNT && flow && is_plain(flow, seg, of, reason))
         decided = pass_over_limit(gear, flow, seg, is_orig, of, now);
     else if (reason == NM_PUNT_NO_FLOW)
-        decided = nm_pass_without_flow(gear, seg, is_orig);
+        decided = nm_pass_without_flow(gear, seg, is_orig, now);
     if (decided < NM_PUNT)
         return decided;
     if (flow && flow->flags & NM_FLOW_WATCHED && is_orig && of->is_taken) { /* the queue lets it pass all the same */
