@@ -365,7 +365,7 @@ class GearRow(Protocol):
     translation: TranslationRow
     begin_at: Array[float]
     begin_count: int
-    is_behind: int
+    is_swamped: int
     unseen: int
     counters: CountersRow
 

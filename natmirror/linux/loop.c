@@ -30,7 +30,7 @@
 #define CUT_TIME 10.0          /* seconds for which the kernel cuts all large packets, after one above 64 KiB */
 #define SAMPLE_EVERY 16        /* of so many packets, the delay of one is measured, of each batch one at most */
 #define SLICE 100000           /* nanoseconds: the shortest that the kernel takes */
-#define BEHIND 2                /* full batches in a row: more packets wait than come while one is decided */
+#define SWAMPED 2               /* full batches in a row: more packets wait than come while one is decided */
 /* Seconds between two attempts to send verdicts that the kernel refused for want of memory; doubled each time. */
 #define FIRST_PAUSE 0.001
 #define LONGEST_PAUSE 0.02
@@ -180,7 +180,7 @@ static void note_backlog(nl_loop *loop)
 {
     uint32_t *full = &loop->full_batches[loop->current];
     *full = loop->count == NQ_BATCH ? *full + 1 : 0;
-    loop->gear->is_behind = *full >= BEHIND;
+    loop->gear->is_swamped = *full >= SWAMPED;
 }
 
 /* Receive a batch from the next queue that has packets, round-robin. Return the number of packets, 0 where no queue has

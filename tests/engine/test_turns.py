@@ -499,7 +499,7 @@ def test_many_addresses_share_a_table_of_bounded_size() -> None:
     assert one.snapshot(NOW)["packets_over_limit"] == {}
 
 
-# Strays while the thread is behind
+# Strays while the thread is swamped
 
 STRAYS = int(lib.NM_STRAYS_BURST)
 
@@ -517,39 +517,39 @@ def passed(one: Engine, packets: Iterable[bytes], now: float = NOW) -> int:
 
 
 @pytest.mark.parametrize("letters", ["A", "R", "FA"])
-def test_strays_beyond_a_clients_part_are_dropped_only_while_the_thread_is_behind(letters: str) -> None:
+def test_strays_beyond_a_clients_part_are_dropped_only_while_the_thread_is_swamped(letters: str) -> None:
     one = engine()
     count = 3 * STRAYS
     assert passed(one, (stray(number, letters) for number in range(count))) == count
-    one.gear.is_behind = 1
+    one.gear.is_swamped = 1
     assert passed(one, (stray(number, letters) for number in range(count))) == STRAYS
     assert one.snapshot(NOW)["drops"] == {DropReason.OVER_LIMIT: count - STRAYS}
     assert one.snapshot(NOW)["counters"]["packets_without_flow"] == count + STRAYS
     refusals = one.take_refusals()
     assert refusals is not None and (refusals.packets, refusals.address) == (count - STRAYS, bytes((10, 10, 0, 66)))
     assert passed(one, (stray(number, letters) for number in range(count)), NOW + 0.1) == lib.NM_STRAYS_RATE / 10
-    one.gear.is_behind = 0
+    one.gear.is_swamped = 0
     assert passed(one, (stray(number, letters) for number in range(count)), NOW + 0.1) == count
 
 
 def test_data_of_no_connection_without_a_turn_is_refused_once() -> None:
     one = engine()
     send_junk(one, TURNS, picked_up_data)
-    one.gear.is_behind = 1
+    one.gear.is_swamped = 1
     passed(one, (stray(20_000 + number, "PA", b"x") for number in range(2 * STRAYS)))
     refusals = one.take_refusals()
     assert refusals is not None and refusals.packets == 2 * STRAYS
     assert one.snapshot(NOW)["drops"] == {DropReason.OVER_LIMIT: STRAYS}
 
 
-def test_repetitions_of_acknowledged_data_are_strays_too_while_the_thread_is_behind() -> None:
+def test_repetitions_of_acknowledged_data_are_strays_too_while_the_thread_is_swamped() -> None:
     one = engine()
     connection = ClientConnection(one, client=CLIENT)
     connection.now = NOW
     connection.establish()
     connection.from_client("PA", b"data")
     connection.from_backend("A")
-    one.gear.is_behind = 1
+    one.gear.is_swamped = 1
     old = packet(CLIENT, SERVICE, "PA", FIRST, THEIRS, b"data")
     new = packet(CLIENT, SERVICE, "PA", seq.add(FIRST, 4), THEIRS, b"more")
     assert passed(one, [old] * 2 * STRAYS) == STRAYS
@@ -557,9 +557,9 @@ def test_repetitions_of_acknowledged_data_are_strays_too_while_the_thread_is_beh
     assert_adds_up(one.snapshot(NOW))
 
 
-def test_a_connection_opens_amid_its_clients_strays_while_the_thread_is_behind() -> None:
+def test_a_connection_opens_amid_its_clients_strays_while_the_thread_is_swamped() -> None:
     one = engine()
-    one.gear.is_behind = 1
+    one.gear.is_swamped = 1
     passed(one, (stray(number) for number in range(2 * STRAYS)))
     connection = ClientConnection(one, client=at("10.10.0.66", 900))
     connection.now = NOW
@@ -568,8 +568,8 @@ def test_a_connection_opens_amid_its_clients_strays_while_the_thread_is_behind()
     assert one.snapshot(NOW)["drops"] == {DropReason.OVER_LIMIT: STRAYS}
 
 
-def test_other_clients_strays_pass_while_the_thread_is_behind() -> None:
+def test_other_clients_strays_pass_while_the_thread_is_swamped() -> None:
     one = engine()
-    one.gear.is_behind = 1
+    one.gear.is_swamped = 1
     passed(one, (stray(number) for number in range(2 * STRAYS)))
     assert passed(one, [packet(CLIENT, SERVICE, "A", 1, 7)] * STRAYS) == STRAYS
