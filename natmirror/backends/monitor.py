@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from natmirror.backends.health import BackendHealth
 from natmirror.backends.host_view import HostView, Target
 from natmirror.backends.probes import PROBES, Outcome, Probe
-from natmirror.backends.second_target import answering, first_answering
+from natmirror.backends.second_target import RARELY, SOON, answering, first_answering, pause_after
 from natmirror.backends.shown import BackendState, HealthEntry
 from natmirror.errors import HostError
 from natmirror.net.endpoint import Endpoint, endpoint_of, show
@@ -28,7 +28,6 @@ log = logging.getLogger("natmirror")
 
 _STOP_TIMEOUT = 0.9
 _MAX_FAILED_SYNS = 1024
-_ASK_INTERVAL = 30.0  # seconds from one search for second targets that answer to the next
 _MAX_OTHERS = 4  # backends that are asked whether it is this host's network that fails
 
 
@@ -73,6 +72,8 @@ class _Watched:
     """All second targets, which are asked next."""
     ask_at: float = 0.0
     """When to find and ask them again, in seconds."""
+    ask_pause: float = SOON
+    """The time between the last two questions, in seconds."""
     is_hastened: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when its next check may be due earlier than before."""
 
@@ -259,10 +260,12 @@ class Monitor:
                 address = watched.backend.address
                 watched.known_targets = await asyncio.to_thread(self._host.second_targets, address, watched.mirrors)
             elif now < until:
-                watched.answered = await answering(watched.known_targets, until - now, self._host.bind)
-                watched.known_targets, watched.ask_at = None, now + _ASK_INTERVAL
+                known, before = watched.known_targets, watched.answered
+                watched.answered = await answering(known, until - now, self._host.bind)
+                watched.ask_pause = pause_after(watched.ask_pause, before, watched.answered, known)
+                watched.known_targets, watched.ask_at = None, now + watched.ask_pause
         except Exception:
-            watched.ask_at = now + _ASK_INTERVAL
+            watched.ask_at = now + RARELY
             log.exception("health of %s/%s: cannot ask a second target", watched.service, watched.backend.name)
 
     def _enter_outcome(self, watched: _Watched, outcome: Outcome) -> bool:

@@ -17,6 +17,19 @@ from natmirror.net.endpoint import Endpoint
 _ECHO = struct.Struct("!BBHHH")  # RFC 792: type, code, checksum, identifier, sequence number
 _ECHO_REQUEST, _ECHO_REPLY = 8, 0
 _LARGEST = 1 << 16
+SOON, RARELY = 1.0, 30.0  # seconds from one question to the next
+_GROWTH = 1.25  # of the time to the next: it is about a quarter of the time for which a target has been silent
+
+
+def pause_after(pause: float, before: Sequence[Target], answered: Sequence[Target], known: Sequence[Target]) -> float:
+    """Return how long to wait before the targets are asked again, in seconds; ``pause`` was the last such time.
+
+    A target that answers no more tells nothing until it answers again: were the network to fail meanwhile, the backends
+    would be blamed. So it is asked again soon, and then less and less often.
+    """
+    if set(before) - set(answered):
+        return SOON
+    return min(_GROWTH * pause, RARELY) if set(known) - set(answered) else RARELY
 
 
 async def answering(targets: Sequence[Target], timeout: float, bind: Bind = bind_to_nothing) -> list[Target]:

@@ -259,6 +259,40 @@ def test_a_backend_goes_down_isolated_if_no_second_target_answers_that_has_answe
         assert asked == ([[gateway]] * count if count > 1 else [])
 
 
+def test_a_second_target_that_did_not_answer_is_asked_again_soon(
+    controllers: Callable[[Talk | None], Controller], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = IPv4Address("10.20.0.1")
+    answers: list[Target] = []
+    asked: list[list[Target]] = []
+
+    async def answering(targets: Sequence[Target], _: float, bind: Bind) -> list[Target]:
+        asked.append(list(answers))
+        return asked[-1]
+
+    async def first_answering(targets: Sequence[Target], timeout: float, bind: Bind) -> Target | None:
+        return None
+
+    monkeypatch.setattr("natmirror.backends.monitor.answering", answering)
+    monkeypatch.setattr("natmirror.backends.monitor.first_answering", first_answering)
+    well = [controllers(None), controllers(None)]
+    pool = {f"c{number}": one.port for number, one in enumerate(well)}
+    with Watch(rules(f"{{check: tcp, {FAST}}}", **pool), Host(gateway)) as watch:
+        wait_for(lambda: len(asked) == 2, "a question of each backend's", 5.0)
+        answers.append(gateway)
+        wait_for(lambda: asked.count([gateway]) == 2, "the same again", 5.0)
+        before = [one["checks"] for one in watch.monitor.status()]
+        wait_for(
+            lambda: all(one["checks"] > count + 1 for one, count in zip(watch.monitor.status(), before, strict=True)),
+            "checks that have passed since",
+            5.0,
+        )
+        for one in well:
+            one.close()
+        watch.wait_for(2)
+        assert watch.isolated == [True, True]
+
+
 def test_a_backend_is_not_isolated_without_a_second_target_or_with_one_that_answers(
     controllers: Callable[[Talk | None], Controller],
 ) -> None:

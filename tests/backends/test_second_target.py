@@ -5,7 +5,7 @@ import socket
 from ipaddress import IPv4Address
 
 from natmirror.backends.host_view import Target
-from natmirror.backends.second_target import answering, first_answering
+from natmirror.backends.second_target import answering, first_answering, pause_after
 from tests.helpers.controllers import HOST
 
 OWN = IPv4Address(HOST)
@@ -42,3 +42,16 @@ def test_those_that_answer_are_told_apart() -> None:
         silent = (OWN.packed, full.getsockname()[1])
         assert asyncio.run(answering([ABSENT, silent, here], 0.2)) == [here]
         assert asyncio.run(answering([], 0.2)) == []
+
+
+def test_a_target_that_answers_no_more_is_asked_again_soon_and_then_less_often() -> None:
+    a, b, c = (IPv4Address(f"10.20.0.{number}") for number in (1, 2, 3))
+    assert pause_after(1.0, [], [a, b], [a, b]) == 30.0
+    assert pause_after(30.0, [a, b], [a], [a, b, c]) == 1.0
+    pauses = [1.0]
+    for _ in range(40):
+        pauses.append(pause_after(pauses[-1], [a], [a], [a, b, c]))
+        assert pauses[-1] <= 1.0 + sum(pauses[:-1]) / 4, "so what returns is known in a quarter of its absence"
+    assert pauses[-1] == 30.0
+    assert pause_after(8.0, [a], [a, b, c], [a, b, c]) == 30.0
+    assert pause_after(30.0, [a, b], [a], [a]) == 1.0, "one that the rules have no more"

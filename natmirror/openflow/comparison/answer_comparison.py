@@ -249,7 +249,9 @@ class AnswerComparison:
             else:
                 self._check_at(one, due_at)
             return
-        due_at = one.told_at + (_BOTH_ANSWERED if have_both or self._is_passed_over(one) else HORIZON)
+        due_at = one.told_at + _BOTH_ANSWERED
+        if now >= due_at and not have_both and not self._is_passed_over(one):  # by then, it may have been passed over
+            due_at = one.told_at + HORIZON
         if one.theirs.frames and one.theirs.frames == one.mine.frames:
             due_at = min(due_at, max(one.theirs.last_at, one.mine.last_at, one.told_at) + _SETTLED)
         if now < due_at:

@@ -143,6 +143,7 @@ class Pair:
             if not self._past.has_frame_of(effect.order.body):  # else it is an answer that comes too late
                 self._programme.ordered(effect, is_mirror=is_mirror)
         else:
+            self._programme.answered(cause, is_mirror=is_mirror)
             self._answers.ordered(cause, effect, is_mirror=is_mirror)
 
     def refused(self, order: Order, now: float) -> None:

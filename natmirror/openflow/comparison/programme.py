@@ -2,6 +2,9 @@
 
 Both sides give them at their own time, and in their own way. So an order that only one side has given is a difference
 only if it lasts: if the tables, or the settings, still differ in what it has changed when the other side had its time.
+
+That is after five seconds; or after two, as long as a difference of tables has to last, if both sides have gone on
+since then: if they have answered several PACKET_INs that came later. Such a controller has done with its programme.
 """
 
 from collections import deque
@@ -11,6 +14,7 @@ from math import inf
 from natmirror.openflow.bodies.values import Body, PortMod, TableMod
 from natmirror.openflow.comparison.answer_comparison import HasGiven
 from natmirror.openflow.comparison.attribution import Order
+from natmirror.openflow.comparison.causes import Cause
 from natmirror.openflow.comparison.effects import Effect, value_of
 from natmirror.openflow.comparison.lasting import Lasting
 from natmirror.openflow.comparison.own_frames import OwnFrames
@@ -22,6 +26,7 @@ MAX_UNASKED = 256
 """Orders of each side that wait for the other side's."""
 _TIME = 5.0  # seconds after an order, or after the session began, in which the other side may give it
 _MIN_AGE = 2.0  # seconds that a difference lasts
+_ANSWERED = 8  # later PACKET_INs that show that a side has gone on
 _MAX_SETTINGS = 256  # ports and tables
 _PER_STEP = 4  # orders that are looked at in one step
 
@@ -31,6 +36,20 @@ class _Side:
     waiting: deque[Effect] = field(default_factory=deque)
     settings: dict[str, Body] = field(default_factory=dict)
     """The latest order about each port and table."""
+    answered: deque[float] = field(default_factory=lambda: deque(maxlen=_ANSWERED))
+    """When the switch sent the latest PACKET_INs that this side has answered, but for those that were overtaken."""
+    answered_up_to: int = -1
+    """The number of the last one."""
+
+    def answers(self, cause: Cause) -> None:
+        """Notice an answer."""
+        if cause.number > self.answered_up_to:
+            self.answered.append(cause.at)
+            self.answered_up_to = cause.number
+
+    def has_gone_on_since(self, at: float) -> bool:
+        """Return whether it has answered enough PACKET_INs that came later."""
+        return len(self.answered) == _ANSWERED and self.answered[0] > at
 
 
 class Programme:
@@ -79,6 +98,10 @@ class Programme:
         if len(side.waiting) > MAX_UNASKED:
             self._forget(side, side.waiting[0])
 
+    def answered(self, cause: Cause, *, is_mirror: bool) -> None:
+        """Notice that the mirror, or else production, answers a PACKET_IN."""
+        self._sides[is_mirror].answers(cause)
+
     def refused(self, order: Order) -> None:
         """Take back an order that the switch has refused, or would have."""
         for side in self._sides.values():
@@ -89,6 +112,7 @@ class Programme:
         """Forget the orders that wait."""
         for side in self._sides.values():
             side.waiting.clear()
+            side.answered.clear()
         self._own_frames.clear()
         self._waiting_cost = 0
 
@@ -96,8 +120,14 @@ class Programme:
         """Return when settle() has something to do."""
         if self.joined_at is None:
             return inf
-        first_at = min((side.waiting[0].order.at for side in self._sides.values() if side.waiting), default=inf)
-        return min(max(first_at, self.joined_at) + _TIME, self._own_frames.next_deadline())
+        waiting = [side.waiting for side in self._sides.values() if side.waiting]
+        if not waiting:
+            return self._own_frames.next_deadline()
+        due_at = max(min(one[0].order.at for one in waiting), self.joined_at) + _TIME
+        latest_at = max(self.joined_at, *(one[-1].order.at for one in waiting))
+        if all(side.has_gone_on_since(latest_at) for side in self._sides.values()):
+            due_at = min(due_at, latest_at + _MIN_AGE)
+        return min(due_at, self._own_frames.next_deadline())
 
     def settle(self, now: float) -> Steps[None]:
         """Report what lasts."""

@@ -13,7 +13,7 @@ import itertools
 import sys
 import time
 
-from natmirror.lab.topology import Lab
+from natmirror.lab.topology import Lab, leftovers
 from tests.live.verdict.catalogue import USUAL, VARIANTS
 from tests.live.verdict.measure import measure, mistakes
 from tests.live.verdict.outcome import table
@@ -29,8 +29,8 @@ def main() -> int:
     """Run; return the exit code."""
     options = _options()
     wrong: list[str] = []
-    groups = [options.variants] if options.variants else USUAL
-    for version, variants in itertools.product(options.version, groups):
+    groups = [(options.production, options.variants)] if options.variants else USUAL
+    for version, (production, variants) in itertools.product(options.version, groups):
         names = [name for name in variants if version in VARIANTS[name].versions]
         begun = time.monotonic()
         timeout = 60 + options.answers / (options.rate * _SLOWEST)
@@ -40,7 +40,7 @@ def main() -> int:
                 lab,
                 version,
                 names,
-                production=options.production,
+                production=production,
                 twin=options.twin,
                 rate=options.rate,
                 seed=options.seed,
@@ -48,7 +48,7 @@ def main() -> int:
             ) as stage,
         ):
             outcomes, truth = measure(stage, options.answers, timeout)
-        print(f"OpenFlow {version}, {time.monotonic() - begun:.0f} s, production: {options.production}")
+        print(f"OpenFlow {version}, {time.monotonic() - begun:.0f} s, production: {production}")
         print(table(outcomes))
         equal = f"{truth.equal} of {truth.count} snapshots equal"
         rules = f"{truth.rules} rules, {truth.doubtful} doubtful ones gone"
@@ -56,6 +56,7 @@ def main() -> int:
         wrong += [f"{version} {one}" for one in mistakes(outcomes, options.answers)]
         if truth.equal < _TRUTH * truth.count:
             wrong.append(f"{version} model: {equal}")
+        wrong += [f"{version} left behind: {name}" for name in leftovers()]
     print(*wrong, sep="\n", file=sys.stderr)
     return bool(wrong)
 

@@ -7,6 +7,7 @@ from tests.live.verdict.bugs import BUGS
 from tests.live.verdict.learning import IDLE_TIMEOUT, PRIORITY
 from tests.live.verdict.orders import Cause, Order, Rule
 from tests.live.verdict.other_bugs import OTHER_BUGS
+from tests.live.verdict.pipeline_bugs import PIPELINE_BUGS, PIPELINE_EQUAL
 from tests.live.verdict.variants import Bug, Form, Variant
 
 
@@ -46,6 +47,13 @@ NOISY = Variant("noisy", bug=_noise)
 NOISY_BUG = Variant("noisybug", r"priority 11 for 10", _noise_and_priority)
 FAUCET = Variant("faucet", versions=("1.3",))
 FAUCET_BUG = Variant("faucetbug", r"(idle|hard)_timeout", versions=("1.3",))
-VARIANTS = {one.name: one for one in (*EQUAL, *BUGS, *OTHER_BUGS, NOISY, NOISY_BUG, FAUCET, FAUCET_BUG)}
-USUAL = (["same", *(one.name for one in (*EQUAL, *BUGS))], ["same", *(one.name for one in OTHER_BUGS)])
-"""The variants of a controller that leaves nothing to chance, in groups that run at the same time."""
+VARIANTS = {
+    one.name: one
+    for one in (*EQUAL, *BUGS, *OTHER_BUGS, *PIPELINE_EQUAL, *PIPELINE_BUGS, NOISY, NOISY_BUG, FAUCET, FAUCET_BUG)
+}
+USUAL = (
+    ("same", ["same", *(one.name for one in (*EQUAL, *BUGS))]),
+    ("same", ["same", *(one.name for one in OTHER_BUGS)]),
+    ("pipeline", [one.name for one in (*PIPELINE_EQUAL, *PIPELINE_BUGS)]),
+)
+"""Production, and the variants of it that run beside it at the same time: controllers that leave nothing to chance."""

@@ -8,15 +8,17 @@ that it has got by then.
 """
 
 # ruff: noqa: I001 - osken comes first, as it patches for os-ken
+import ipaddress
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from natmirror.lab.controllers import osken, report_lines
 from os_ken.lib import hub
 
 from tests.live.verdict.catalogue import VARIANTS
-from tests.live.verdict.learning import LLDP, Learning
+from tests.live.verdict.learning import LLDP
 from tests.live.verdict.orders import (
     Actions,
     Cause,
@@ -24,10 +26,12 @@ from tests.live.verdict.orders import (
     Elsewhere,
     Frame,
     Group,
+    Meter,
     Order,
     Output,
     Rule,
     SetField,
+    Tag,
     ToGroup,
     Wait,
 )
@@ -38,6 +42,7 @@ _NAMES_V10 = {
     "eth_dst": "dl_dst",
     "eth_src": "dl_src",
     "eth_type": "dl_type",
+    "ipv4_dst": "nw_dst",
     "ip_proto": "nw_proto",
     "arp_op": "nw_proto",
     "udp_dst": "tp_dst",
@@ -52,7 +57,7 @@ class Controller(osken.Printer):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._learning = Learning(self.version)
+        self._honest = self.variant.honest(self.version)
         self._bug = self.variant.bug and self.variant.bug()
         self._datapaths: dict[int, Any] = {}
         self._cookie = 0
@@ -61,12 +66,12 @@ class Controller(osken.Printer):
     def begin(self, datapath: Any) -> None:
         """Programme a new switch."""
         self._datapaths[datapath.id] = datapath
-        self._give(datapath, None, self._changed(None, self._learning.programme()), b"", 0)
+        self._give(datapath, None, self._changed(None, self._honest.programme()), b"", 0)
 
     def packet(self, datapath: Any, in_port: int, frame: bytes) -> None:
         """Answer a PACKET_IN."""
         if int.from_bytes(frame[12:14], "big") != LLDP:
-            cause, orders = self._learning.answer(datapath.id, in_port, frame)
+            cause, orders = self._honest.answer(datapath.id, in_port, frame)
             self._give(datapath, cause, self._changed(cause, orders), frame, in_port)
 
     def _changed(self, cause: Cause | None, orders: list[Order]) -> list[Order]:
@@ -110,6 +115,10 @@ class Controller(osken.Printer):
                 bucket = parser.OFPBucket(actions=[parser.OFPActionOutput(port)])
                 ofp = datapath.ofproto
                 return parser.OFPGroupMod(datapath, ofp.OFPGC_ADD, ofp.OFPGT_INDIRECT, number, [bucket])
+            case Meter(number, rate):
+                ofp = datapath.ofproto
+                bands = [parser.OFPMeterBandDrop(rate=rate)]
+                return parser.OFPMeterMod(datapath, ofp.OFPMC_ADD, ofp.OFPMF_KBPS, number, bands)
         raise AssertionError(order)
 
     def _flow_mod(self, datapath: Any, rule: Rule) -> Any:
@@ -130,12 +139,16 @@ class Controller(osken.Printer):
             return parser.OFPFlowMod(datapath, **words, actions=actions)
         if rule.command == "DELETE":
             words |= {"out_port": ofp.OFPP_ANY, "out_group": ofp.OFPG_ANY}
-        instructions = [parser.OFPInstructionActions(ofp.OFPIT_APPLY_ACTIONS, actions)] if actions else []
+        instructions = [] if rule.meter is None else [parser.OFPInstructionMeter(rule.meter)]
+        if actions:
+            instructions.append(parser.OFPInstructionActions(ofp.OFPIT_APPLY_ACTIONS, actions))
+        if rule.goto is not None:
+            instructions.append(parser.OFPInstructionGotoTable(rule.goto))
         return parser.OFPFlowMod(datapath, **words, table_id=rule.table, instructions=instructions)
 
     def _match(self, parser: Any, rule: Rule) -> Any:
         if self.version == "1.0":
-            return parser.OFPMatch(**{_NAMES_V10.get(name, name): value for name, value in rule.match})
+            return parser.OFPMatch(**dict(_fields_v10(rule)))
         if self.variant.form is Form.SHUFFLED:
             return parser.OFPMatch(_ordered_fields=list(reversed(rule.match)))
         return parser.OFPMatch(**dict(rule.match))
@@ -150,6 +163,11 @@ class Controller(osken.Printer):
                     if max_len is None and self.variant.form is Form.SHUFFLED:
                         max_len = 0
                     encoded.append(parser.OFPActionOutput(number, *([] if max_len is None else [max_len])))
+                case Tag(vlan) if self.version == "1.0":
+                    encoded.append(parser.OFPActionVlanVid(vlan))
+                case Tag(vlan):
+                    encoded.append(parser.OFPActionPushVlan())
+                    encoded.append(parser.OFPActionSetField(vlan_vid=ofp.OFPVID_PRESENT | vlan))
                 case ToGroup(group):
                     encoded.append(parser.OFPActionGroup(group))
                 case SetField(_, value) if self.version == "1.0":
@@ -157,6 +175,17 @@ class Controller(osken.Printer):
                 case SetField(field, value):
                     encoded.append(parser.OFPActionSetField(**{field: value}))
         return encoded
+
+
+def _fields_v10(rule: Rule) -> Iterator[tuple[str, object]]:
+    """Yield the fields of a match with their names in OpenFlow 1.0, where only addresses of IPv4 have a mask: a
+    number of bits."""
+    for name, value in rule.match:
+        known = _NAMES_V10.get(name, name)
+        if isinstance(value, tuple):
+            value, mask = value
+            yield f"{known}_mask", ipaddress.IPv4Network(f"0.0.0.0/{mask}").prefixlen
+        yield known, value
 
 
 def main() -> None:

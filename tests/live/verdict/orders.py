@@ -29,7 +29,14 @@ class SetField:
     value: str
 
 
-Actions = tuple[Output | ToGroup | SetField, ...]
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """Give the frame a VLAN tag."""
+
+    vlan: int
+
+
+Actions = tuple[Output | ToGroup | SetField | Tag, ...]
 Match = tuple[tuple[str, object], ...]
 
 
@@ -45,6 +52,8 @@ class Rule:
     reports_removal: bool = False
     table: int = 0
     command: str = "ADD"
+    meter: int | None = None
+    goto: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +69,14 @@ class Group:
 
     number: int
     port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """Add a meter that drops what is more than so many kbit/s."""
+
+    number: int
+    rate: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +98,7 @@ class Crash:
     """End the controller."""
 
 
-Order = Rule | Frame | Group | Wait | Elsewhere | Crash
+Order = Rule | Frame | Group | Meter | Wait | Elsewhere | Crash
 
 
 @dataclass(frozen=True, slots=True)

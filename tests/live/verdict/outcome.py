@@ -2,13 +2,23 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.live.verdict.variants import Variant
 
 MOST_UNTIL_NAMED = 100
 """PACKET_INs from a bug's first effect until it has to be named."""
 _SHOWN = 3  # differences
+
+
+class Said(NamedTuple):
+    """What a verdict says about a difference."""
+
+    counts: bool
+    words: str
+    """``kind: text, all where …``, and the PACKET_IN of its example."""
+    is_shown: bool
+    """Whether there is an example; an end of a session has none."""
 
 
 @dataclass
@@ -29,18 +39,18 @@ class Outcome:
     alarms: list[str] = field(default_factory=list)
     """All that was ever said about an equal master."""
 
-    def take(self, entry: dict[str, Any], effect: int | None) -> None:
+    def take(self, entry: dict[str, Any]) -> None:
         """Take the verdict's present state."""
-        self.entry, self.effect = entry, effect
+        self.entry = entry
         if self.variant.is_equal:
-            counted = [one for one in differences(entry) if one[0]]
-            self.alarms += [text for _, text in counted if text not in self.alarms]
-        elif self.named_after is None and effect is not None and (words := self._words()):
-            self.named, self.named_after = words, max(0, entry["answers"]["packet_ins"] - effect)
+            counted = [one.words for one in differences(entry) if one.counts]
+            self.alarms += [words for words in counted if words not in self.alarms]
+        elif self.named_after is None and self.effect is not None and (words := self._words()):
+            self.named, self.named_after = words, max(0, entry["answers"]["packet_ins"] - self.effect)
 
     def _words(self) -> str:
         """Return the words that name the bug, or an empty string."""
-        counted = [text for counts, text in differences(self.entry) if counts]
+        counted = [one.words for one in differences(self.entry) if one.counts and one.is_shown]
         return next((one for one in [*counted, *self.entry["reasons"]] if self.variant.is_named_by(one)), "")
 
     @property
@@ -64,7 +74,7 @@ class Outcome:
         elif self.effect is None:
             yield "the bug had no effect"
         elif self.named_after is None:
-            said = "; ".join(text for _, text in differences(self.entry)) or "nothing"
+            said = "; ".join(one.words for one in differences(self.entry)) or "nothing"
             yield f"not named as {self.variant.named}: {said}"
         else:
             if self.named_after > MOST_UNTIL_NAMED:
@@ -73,14 +83,14 @@ class Outcome:
                 yield f"the verdict is {self.entry['verdict']}"
 
 
-def differences(entry: dict[str, Any]) -> list[tuple[bool, str]]:
-    """Return whether each difference counts, and its words: ``kind: text, all where …``, and the PACKET_IN of its
-    example."""
+def differences(entry: dict[str, Any]) -> list[Said]:
+    """Return what a verdict says about each difference."""
     found = []
     for one in entry["differences"]:
         where = f", all where {one['where']}" if one["where"] else ""
         example = f"; {one['example']['packet_in']}" if one["example"] and one["example"]["packet_in"] else ""
-        found.append((bool(one["counts"]), f"{one['kind']}: {one['text']}{where}{example}"))
+        is_shown = one["example"] is not None or one["kind"] == "session-ended"
+        found.append(Said(bool(one["counts"]), f"{one['kind']}: {one['text']}{where}{example}", is_shown))
     return found
 
 

@@ -8,10 +8,20 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
+from tests.live.verdict.learning import Learning
 from tests.live.verdict.orders import Cause, Order
 
 Bug = Callable[[Cause | None, list[Order]], list[Order]]
+
+
+class Honest(Protocol):
+    """A controller without a bug."""
+
+    def programme(self) -> list[Order]: ...
+
+    def answer(self, datapath: int, in_port: int, frame: bytes) -> tuple[Cause, list[Order]]: ...
 
 
 class Form(StrEnum):
@@ -35,6 +45,8 @@ class Variant:
     bug: Callable[[], Bug] | None = None
     """Makes a bug, with a state of its own."""
     form: Form = Form.PLAIN
+    honest: Callable[[str], Honest] = Learning
+    """Makes the controller without the bug, for a version of OpenFlow."""
     versions: tuple[str, ...] = ("1.0", "1.3")
 
     @property

@@ -74,13 +74,15 @@ def test_silence_of_the_master_is_no_answer() -> None:
     assert [who for who, _, _ in answer.evidence.messages] == ["switch", PRODUCTION, PRODUCTION]
 
 
-def test_silence_is_certain_sooner_if_the_master_answers_later_packet_ins() -> None:
+@pytest.mark.parametrize("pause", [0.0, 1.0, 2.5])
+def test_silence_is_certain_sooner_if_the_master_answers_later_packet_ins(pause: float) -> None:
     one = scene()
     one.sees(DATA)
-    one.sees(frame(1, 3))
     one.orders(PRODUCTION, OUT)
+    one.wait(pause)
+    one.sees(frame(1, 3))
     one.both(packet_out(frame(1, 3), output(2)))
-    one.wait(2.9)
+    one.wait(2.9 - pause)
     assert one.recorder.results == [EQUAL]
     one.wait(0.2)
     assert one.recorder.results == [EQUAL, UNANSWERED]

@@ -54,6 +54,49 @@ def test_an_extra_rule_lasts() -> None:
     assert last.differing_seconds == pytest.approx(last.seconds)
 
 
+def answer_all(one: Scene, seconds: float, *who: str) -> None:
+    """Have these sides answer ten PACKET_INs a second."""
+    for number in range(round(seconds * 10)):
+        data = frame(1, 2, payload=bytes((number,)))
+        one.sees(data)
+        for side in who:
+            one.orders(side, packet_out(data, output(2)))
+        one.wait(0.1)
+
+
+def test_an_extra_rule_is_named_sooner_if_both_sides_have_gone_on_since() -> None:
+    one = Scene()
+    one.both(TABLE_MISS)
+    one.orders(MIRROR, EXTRA)
+    answer_all(one, 1.9, PRODUCTION, MIRROR)
+    assert one.recorder.orders == []
+    answer_all(one, 0.3, PRODUCTION, MIRROR)
+    assert kinds(one) == [DifferenceKind.RULE_MORE]
+
+
+@pytest.mark.parametrize("who", [PRODUCTION, MIRROR])
+def test_a_side_that_answers_nothing_may_not_be_done_with_its_programme(who: str) -> None:
+    one = Scene()
+    one.orders(PRODUCTION, TABLE_MISS, EXTRA)
+    one.orders(MIRROR, TABLE_MISS)
+    answer_all(one, 4.9, who)
+    assert one.recorder.orders == []
+    one.wait(0.3)
+    assert kinds(one) == [DifferenceKind.RULE_MISSING]
+
+
+def test_orders_that_still_come_are_not_judged_before_they_have_lasted() -> None:
+    one = Scene()
+    one.both(TABLE_MISS)
+    one.orders(PRODUCTION, EXTRA)
+    answer_all(one, 1.5, PRODUCTION, MIRROR)
+    one.orders(MIRROR, replace(EXTRA, priority=21))
+    answer_all(one, 1.9, PRODUCTION, MIRROR)
+    assert one.recorder.orders == []
+    answer_all(one, 0.3, PRODUCTION, MIRROR)
+    assert one.recorder.texts == ["priority 21 for 20"]
+
+
 def test_a_rule_that_is_soon_gone_again_is_none() -> None:
     one = Scene()
     one.orders(MIRROR, EXTRA)
