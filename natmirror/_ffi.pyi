@@ -185,6 +185,8 @@ class _Lib:
     NM_BREAK_SILENCE: float
     NM_UNCONFIRMED_TIMEOUT: int
     NM_PINNED: int
+    NM_STRAYS_BURST: float
+    NM_STRAYS_RATE: float
     NM_TURNS_BURST: float
     NM_TURNS_KEPT: float
     NM_TURNS_STEADY: float

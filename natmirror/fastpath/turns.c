@@ -69,14 +69,14 @@ nm_bucket *nm_turns_of(nm_turns *turns, const uint8_t *address, const uint8_t *m
     return one;
 }
 
-int nm_turn_favours_genuine(const nm_bucket *peer, int price)
+int nm_turn_favours_genuine(const nm_bucket *peer, int price, int is_swamped)
 {
-    return peer->surcharge || peer->left < price + NM_TURNS_KEPT;
+    return is_swamped || peer->surcharge || peer->left < price + NM_TURNS_KEPT;
 }
 
-int nm_turn_take(nm_bucket *peer, int price, int is_genuine)
+int nm_turn_take(nm_bucket *peer, int price, int is_genuine, int is_swamped)
 {
-    double whole = price + (is_genuine ? 0.0 : peer->surcharge);
+    double whole = price + (is_genuine ? 0.0 : is_swamped ? NM_TURNS_SURCHARGE : peer->surcharge);
     if (peer->left < whole + (is_genuine ? 0 : NM_TURNS_KEPT)) {
         peer->refused++;
         if (!is_genuine && peer->surcharge < NM_TURNS_SURCHARGE)

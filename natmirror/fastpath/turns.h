@@ -11,7 +11,9 @@
  * A peer that sends far more than its turns gets fewer of them: each packet that finds no turn adds a token to the
  * surcharge, which the next turn costs beside its price. For Python does more than the packets that a peer pays for: a
  * backend's SYN-ACK, the RST that rejects it and the flow's end are three times as much as the SYN of a flood. No
- * surcharge is on genuine packets, and it has a limit, because anyone can send such packets in a peer's name.
+ * surcharge is on genuine packets, and it has a limit, because anyone can send such packets in a peer's name. While more
+ * packets wait than the thread keeps up with (nm_gear.is_swamped), each turn has the full surcharge: after a stop, what
+ * came in meanwhile would else buy ten turns in a row, just when all others wait already.
  *
  * A stray is a packet that C decides, of no established connection. A peer that sends strays all the time saves up few
  * turns. Otherwise, the next of its packets that Python decides would come in a row, and others would wait for all of
@@ -65,10 +67,10 @@ void nm_turns_free(nm_turns *turns);
  * buckets of one address apart. It is the peer's until the next call. */
 nm_bucket *nm_turns_of(nm_turns *turns, const uint8_t *address, const uint8_t *more, double now);
 /* Return whether genuine packets alone get a turn at this price, or get it without the surcharge. */
-int nm_turn_favours_genuine(const nm_bucket *peer, int price);
-/* Take a turn at this price, and the surcharge unless the packet is genuine. Return 0 if the peer has too few tokens
- * left for it; then the surcharge grows. */
-int nm_turn_take(nm_bucket *peer, int price, int is_genuine);
+int nm_turn_favours_genuine(const nm_bucket *peer, int price, int is_swamped);
+/* Take a turn at this price, and the surcharge unless the packet is genuine: while the thread is_swamped, the full one.
+ * Return 0 if the peer has too few tokens left for it; then the surcharge grows. */
+int nm_turn_take(nm_bucket *peer, int price, int is_genuine, int is_swamped);
 /* Note a stray of this peer. */
 void nm_turn_note_stray(nm_bucket *peer);
 /* Return whether a stray of this peer passes while the thread is swamped. If not, it counts as a refusal, unless it

@@ -8,6 +8,7 @@ import pytest
 
 from natmirror._ffi import lib
 from natmirror.actions import Accept, Drop, Hook
+from natmirror.engine.counters import EngineCounter
 from natmirror.engine.engine import Engine
 from natmirror.fastpath import Refusals
 from natmirror.fastpath.punt_reasons import PuntReason
@@ -524,7 +525,7 @@ def test_strays_beyond_a_clients_part_are_dropped_only_while_the_thread_is_swamp
     one.gear.is_swamped = 1
     assert passed(one, (stray(number, letters) for number in range(count))) == STRAYS
     assert one.snapshot(NOW)["drops"] == {DropReason.OVER_LIMIT: count - STRAYS}
-    assert one.snapshot(NOW)["counters"]["packets_without_flow"] == count + STRAYS
+    assert one.snapshot(NOW)["counters"][EngineCounter.PACKETS_WITHOUT_FLOW] == count + STRAYS
     refusals = one.take_refusals()
     assert refusals is not None and (refusals.packets, refusals.address) == (count - STRAYS, bytes((10, 10, 0, 66)))
     assert passed(one, (stray(number, letters) for number in range(count)), NOW + 0.1) == lib.NM_STRAYS_RATE / 10
@@ -573,3 +574,23 @@ def test_other_clients_strays_pass_while_the_thread_is_swamped() -> None:
     one.gear.is_swamped = 1
     passed(one, (stray(number) for number in range(2 * STRAYS)))
     assert passed(one, [packet(CLIENT, SERVICE, "A", 1, 7)] * STRAYS) == STRAYS
+
+
+def test_turns_cost_the_full_surcharge_while_the_thread_is_swamped() -> None:
+    one = engine()
+    one.gear.is_swamped = 1
+    send_junk(one, TURNS)
+    tokens = int(lib.NM_TURNS_BURST - lib.NM_TURNS_KEPT)
+    taken = {PuntReason.OPENING_OR_CLOSING: tokens // (lib.NM_TURN_OF_OTHERS + SURCHARGE)}
+    assert one.snapshot(NOW)["packets_decided_in_python"] == taken
+
+
+def test_genuine_packets_cost_no_surcharge_while_the_thread_is_swamped() -> None:
+    one = engine()
+    one.gear.is_swamped = 1
+    for number in range(100):
+        connection = ClientConnection(one, client=at("10.10.0.66", 2000 + number))
+        connection.now = NOW
+        connection.establish()
+        connection.from_client("PA", b"data")
+    assert one.snapshot(NOW)["drops"] == {}
