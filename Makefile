@@ -57,7 +57,7 @@ truth: ## the model of flow tables beside Open vSwitch: 10,000 random orders in 
 	@scripts/setup --need-root
 	@$(BIN)/python -m tests.live.truth
 
-verdict: ## masters beside production, equal ones and ones with planted bugs: is each verdict right? (root, ten minutes)
+verdict: ## masters beside production, equal ones and ones with planted bugs: is each verdict right? (root, a quarter of an hour)
 	@scripts/setup --need-root
 	@status=0; \
 	$(BIN)/python -m tests.live.verdict || status=1; \

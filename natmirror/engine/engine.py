@@ -145,14 +145,17 @@ class Engine:
         decision.sends += self.read_sessions(now)
         return decision
 
-    def read_sessions(self, now: float, is_spent: Callable[[], bool] | None = None) -> list[Send]:
+    def read_sessions(
+        self, now: float, is_spent: Callable[[], bool] | None = None, has_packets: Callable[[], bool] | None = None
+    ) -> list[Send]:
         """Read the data that waits for OpenFlow sessions, and return the packets to send because of it.
 
         Call it after the verdicts of the packets that brought the data, so that OpenFlow delays and loses no packet. It
         calls ``is_spent`` after each message and stops once that returns True; then next_own_timer() is due at once.
+        Judges stop after a step of theirs, too, once ``has_packets`` says that packets wait.
         """
         self._mirroring.set_time(now)
-        self._mirroring.read_sessions(now, is_spent)
+        self._mirroring.read_sessions(now, is_spent, has_packets)
         return self._outgoing.drain()
 
     def shard_of(self, packet: bytes, hook: Hook) -> int:
@@ -185,7 +188,9 @@ class Engine:
         work_at, timer = self._mirroring.next_work_at(), self._timers.next()
         return timer if work_at is None else work_at if timer is None else min(work_at, timer)
 
-    def handle_timer(self, now: float, is_spent: Callable[[], bool] | None = None) -> list[Send]:
+    def handle_timer(
+        self, now: float, is_spent: Callable[[], bool] | None = None, has_packets: Callable[[], bool] | None = None
+    ) -> list[Send]:
         """Do what is due (retransmit, expire flows, update clients' windows), then read_sessions(); return the packets
         to send.
 
@@ -208,7 +213,7 @@ class Engine:
             self._mirroring.handle_timer(what, of, now)
             if is_spent():
                 break
-        return self.read_sessions(now, is_spent)
+        return self.read_sessions(now, is_spent, has_packets)
 
     def set_path_mtu(self, mirror: Endpoint, mtu: int) -> None:
         """Set the path MTU to a mirror, in bytes, as this host's routes give it, for new legs."""

@@ -227,11 +227,13 @@ class GuardedMirroring:
 
     # Time
 
-    def read_sessions(self, now: float, is_spent: Callable[[], bool] | None) -> None:
+    def read_sessions(
+        self, now: float, is_spent: Callable[[], bool] | None, has_packets: Callable[[], bool] | None
+    ) -> None:
         """Serve the OpenFlow sessions. If reading the queue itself fails, switch all sessions off at once, because it
         is unknown which bytes were lost."""
         try:
-            self._sessions.read(now, is_spent)
+            self._sessions.read(now, is_spent, has_packets)
         except Exception as error:
             self._faults.note(Work.SESSION, None, error)
             self._faults.switch_off(Work.SESSION)

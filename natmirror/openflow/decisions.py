@@ -21,6 +21,7 @@ from natmirror.openflow.bodies.v10_matches import encode_v10_match
 from natmirror.openflow.bodies.values import Body, FlowMod, PacketIn, PacketOut
 from natmirror.openflow.comparison.attribution import Attribution, Order
 from natmirror.openflow.comparison.causes import MAX_KEPT_LEN, Cause, cause_of, cut
+from natmirror.openflow.comparison.readings import Reading
 from natmirror.openflow.messages import V10, Message, Type
 from natmirror.openflow.shown import CauseEntry, DecisionEntry, FlowModFields, PacketOutFields, SideEntry
 
@@ -149,7 +150,7 @@ def attributed(decisions: Iterable[SwitchDecision], causes: Iterable[Cause]) -> 
         if isinstance(one, Cause):
             attribution.told(one, at)
         elif (body := _body_of(one.message)) is not None:
-            order = Order(at, one.message, body)
+            order = Order(at, one.message, Reading(body))
             by_order[order] = one
             attribution.ordered(order)
     attribution.settle(inf)

@@ -296,7 +296,8 @@ class Worker:
     def _handle_timer(self, now: float) -> None:
         due = self._engine.next_timer()
         if due is not None and due <= now:
-            self._loop.send(self._engine.handle_timer(now, lambda: time.monotonic() >= now + _TIMER_SLICE))
+            end = now + _TIMER_SLICE
+            self._loop.send(self._engine.handle_timer(now, lambda: time.monotonic() >= end, self._loop.has_packets))
 
     def _report_events(self) -> None:
         if events := self._engine.take_events():

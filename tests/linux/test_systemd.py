@@ -154,6 +154,9 @@ class Loop:
         self.now = max(self.now, until)
         return LoopEvent.TIMER
 
+    def has_packets(self) -> bool:
+        return False
+
     def send(self, sends: list[object]) -> None:
         assert sends == []
 

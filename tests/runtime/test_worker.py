@@ -52,6 +52,9 @@ class Loop:
         self.has_punted = False
         self.decided.append(decision)
 
+    def has_packets(self) -> bool:
+        return False
+
     def send(self, sends: list[object]) -> None:
         assert sends == []
 

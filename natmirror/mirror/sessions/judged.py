@@ -59,30 +59,47 @@ class JudgeAccount:
         self._memory = memory
         self._on_needed = on_needed
         self._used = 0
+        self._spare = 0
+        """Bytes that are taken for rules and not used: to take each rule's alone would cost more than the rule."""
         self._kept = 0
+        self._is_closed = False
 
     def take(self, count: int) -> bool:
         """Take bytes for rules; return False if there are no more."""
-        if not self._memory.take(self, count):
-            return False
+        if count > self._spare:
+            more = _in_steps(count - self._spare)
+            if not self._memory.take(self, more):
+                return False
+            if self._is_closed:  # to make room for these bytes
+                self._memory.give(self, more)
+                return False
+            self._spare += more
+        self._spare -= count
         self._used += count
         return True
 
     def give(self, count: int) -> None:
         """Give bytes of rules back."""
-        count = min(count, self._used)  # after close(), a judge that is still at work gives back what it had taken
-        self._memory.give(self, count)
+        count = min(count, self._used)  # after close(), a judge that is still at work gives back what was given back
         self._used -= count
+        self._spare += count
+        if self._spare > 2 * _STEP_OF_MEMORY:
+            more = self._spare - _STEP_OF_MEMORY
+            self._memory.give(self, more)
+            self._spare -= more
 
     def keep(self, count: int) -> bool:
         """Take or give back memory, so that ``count`` bytes are taken besides those of rules, in whole chunks; return
         False if there are no more."""
-        count = -(-count // _STEP_OF_MEMORY) * _STEP_OF_MEMORY
+        count = _in_steps(count)
         more = count - self._kept
         if more < 0:
             self._memory.give(self, -more)
         elif more and not self._memory.take(self, more):
             return False
+        if self._is_closed:  # to make room for these bytes
+            self._memory.give(self, max(0, more))
+            return True
         self._kept = count
         return True
 
@@ -91,9 +108,14 @@ class JudgeAccount:
         self._on_needed()
 
     def close(self) -> None:
-        """Give all memory back."""
-        self._memory.give(self, self._used + self._kept)
-        self._used = self._kept = 0
+        """Give all memory back; none can be taken any more."""
+        self._is_closed = True
+        self._memory.give(self, self._used + self._spare + self._kept)
+        self._used = self._spare = self._kept = 0
+
+
+def _in_steps(count: int) -> int:
+    return -(-count // _STEP_OF_MEMORY) * _STEP_OF_MEMORY
 
 
 @dataclass(slots=True, eq=False)

@@ -1,7 +1,7 @@
 """The judges of an engine's observed connections: what they get to know, when they work, and what ends them.
 
-Theory. Relay and sessions report each message here. A judge only keeps it, and works up to DELAY later, in settle(), on
-all that has come until then. So comparing takes less time, and takes it when no session waits. If a thread has so much
+Theory. Relay and sessions report each message here. A judge only keeps it, and works DELAY later, in settle(), on all
+that has come until then. So comparing takes less time, and takes it when no session waits. If a thread has so much
 to do that judges fall behind, what they have not read is dropped, and they say so.
 
 A judge needs the whole of a connection and of a session: one that is made later than its connection begins as for a
@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from functools import partial
+from math import ceil, floor
 
 from natmirror.fastpath import ClientMemory
 from natmirror.mirror.faults import Faults, Work
@@ -35,8 +36,9 @@ from natmirror.openflow.tables.state import NotFollowed
 from natmirror.reasons import EndReason, WithheldReason
 from natmirror.rules import Mirror
 
-DELAY = 0.2
-"""Seconds from a judge's first message until it works."""
+DELAY = 0.25
+"""Seconds from a judge's first message until it works, at most, if its thread has a pause then."""
+_GRID = 1 / 16  # seconds between the times at which judges become due, so that several work in one pause
 _SHORTEST_PAUSE = 0.001  # seconds until a judge works again
 _MAX_WAITING_LEN = 64 << 10  # bytes of messages after which a judge works at once
 _MAX_ALL_WAITING_LEN = 4 << 20  # the same of all judges, after which one drops what it has not read
@@ -186,7 +188,7 @@ class Judges:
         if judged.waiting_len > _MAX_WAITING_LEN:
             self.due[connection] = None
         elif judged.due_at is None or judged.due_at > self.now + DELAY:
-            self._work_at(connection, judged, self.now + DELAY)
+            self._work_at(connection, judged, _GRID * floor((self.now + DELAY) / _GRID))
 
     def _work_at(self, connection: Connection, judged: Judged, when: float | None) -> None:
         judged.due_at = when
@@ -293,7 +295,7 @@ class Judges:
                 if judged.judge is None:  # its memory was needed, or the rules have changed
                     return
             due = judged.judge.next_deadline()
-            self._work_at(connection, judged, due and max(due, self.now + _SHORTEST_PAUSE))
+            self._work_at(connection, judged, due and _GRID * ceil(max(due, self.now + _SHORTEST_PAUSE) / _GRID))
             if not judged.count():
                 judged.judge.give_up(self.now)
                 if not judged.count():

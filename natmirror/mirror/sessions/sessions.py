@@ -141,10 +141,12 @@ class MasterSessions:
     def _has_sessions_work(self) -> bool:
         return self._steps is not None or bool(self._relay.unflushed) or self._read_queue.has_more
 
-    def read(self, now: float, is_spent: Callable[[], bool] | None = None) -> None:
+    def read(
+        self, now: float, is_spent: Callable[[], bool] | None = None, has_packets: Callable[[], bool] | None = None
+    ) -> None:
         """Read the queue and flush the sessions, until nothing waits or ``is_spent`` returns True; do at least one
-        step. Then have judges work: one step if there is an ``is_spent``, and only after a pause without messages,
-        because the answer to a message soon follows, and its packets come first."""
+        step. Then have judges work, also only until ``has_packets`` returns True. If there is an ``is_spent``, they
+        wait for a pause without messages, because the answer to a message soon follows."""
         self._set_time(now)
         while self._has_sessions_work:
             self._read_at = now
@@ -155,7 +157,7 @@ class MasterSessions:
             if is_spent is not None and now < self._read_at + _PAUSE and not self._judges.are_behind:
                 return
             self._judges.step()
-            if is_spent is not None:
+            if is_spent is not None and (is_spent() or (has_packets is not None and has_packets())):
                 return
 
     def _set_time(self, now: float) -> None:

@@ -8,15 +8,15 @@ made at about the same time, for whatever PACKET_IN, is not missing. Only what i
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from math import inf
 
+from natmirror.openflow.comparison.answers import Comparison, move
 from natmirror.openflow.comparison.attribution import BURST, HORIZON, MAX_CAUSES, Order
 from natmirror.openflow.comparison.causes import BytesKey, Cause
 from natmirror.openflow.comparison.effects import Effect
 from natmirror.openflow.comparison.results import AnswerResult, Collector, ComparedAnswer, NotComparable
-from natmirror.openflow.comparison.words import NO_ANSWER, differences, evidence, unmatched, without_idle
+from natmirror.openflow.comparison.words import NO_ANSWER, differences, evidence, without_idle
 from natmirror.openflow.tables.steps import Steps
 
 PATIENCE = 2.0
@@ -24,7 +24,6 @@ PATIENCE = 2.0
 _QUIET = 3 * BURST  # seconds without an order after which an answer is complete
 _BOTH_ANSWERED = PATIENCE + 1.0  # seconds after which two answers differ
 _SETTLED = 1.0  # seconds without an order after which they do, if both sides have sent the frame on
-_MAX_EFFECTS = 32  # of one side's answer
 _SHARED_COST = 100  # bytes for an effect of production's, which the comparisons of all mirrors share
 _COST = 700  # bytes that Python needs for a comparison besides its effects
 _MAX_CHECKS = 8 * MAX_CAUSES
@@ -32,64 +31,6 @@ _PER_STEP = 8  # comparisons that are looked at in one step
 
 HasGiven = Callable[[Effect], bool]
 """Returns whether a side has given the same order at about the same time."""
-
-
-@dataclass(slots=True)
-class Answer:
-    """What one side has made of a PACKET_IN."""
-
-    effects: list[Effect] = field(default_factory=list)
-    first_at: float = inf
-    last_at: float = -inf
-    is_whole: bool = True
-    """Whether all its effects are kept."""
-    elsewhere: list[Effect] = field(default_factory=list)
-    """Effects of the other side that this side has had for another PACKET_IN, or for none."""
-
-    @property
-    def frames(self) -> int:
-        """How often it sends a frame on."""
-        return sum(one.sent is not None for one in self.effects)
-
-    def add(self, effect: Effect) -> bool:
-        """Add an effect; return False if there are too many."""
-        self.first_at, self.last_at = min(self.first_at, effect.order.at), max(self.last_at, effect.order.at)
-        self.is_whole = self.is_whole and len(self.effects) < _MAX_EFFECTS
-        if self.is_whole:
-            self.effects.append(effect)
-        return self.is_whole
-
-    def has_more_than(self, other: "Answer", effect: Effect) -> bool:
-        """Return whether it has an effect more often than another answer."""
-        mine, theirs = (sum(one.is_same(effect) for one in answer.effects) for answer in (self, other))
-        return mine > theirs
-
-
-@dataclass(slots=True, eq=False)
-class _Comparison:
-    cause: Cause
-    check_at: float
-    told_at: float | None = None
-    is_reported: bool = False
-    is_different: bool = False
-    """Whether a difference was reported."""
-    is_equal: bool = False
-    """Whether it was reported that nothing differs."""
-    theirs: Answer = field(default_factory=Answer)
-    """Production's."""
-    mine: Answer = field(default_factory=Answer)
-    """The master's."""
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether all effects of both answers are kept."""
-        return self.theirs.is_whole and self.mine.is_whole
-
-    @property
-    def left(self) -> tuple[list[Effect], list[Effect]]:
-        """The effects that change something and that only one side has."""
-        theirs, mine = unmatched(self.theirs.effects + self.theirs.elsewhere, self.mine.effects + self.mine.elsewhere)
-        return without_idle(theirs), without_idle(mine)
 
 
 class AnswerComparison:
@@ -118,21 +59,25 @@ class AnswerComparison:
         self._mirror_has = mirror_has
         self._has_dropped = has_dropped
         self._on_left = on_left
-        self._open: OrderedDict[int, _Comparison] = OrderedDict()
-        self._untold: OrderedDict[int, _Comparison] = OrderedDict()
+        self._open: OrderedDict[int, Comparison] = OrderedDict()
+        self._untold: OrderedDict[int, Comparison] = OrderedDict()
         self._sent_up_to = {False: -1, True: -1}
         """The latest PACKET_IN whose frame production, or the master, has sent on."""
         self._checks: list[tuple[float, int]] = []
         """A heap of the times at which comparisons are checked, by their numbers; some are out of date."""
+        self._ends: list[tuple[float, int]] = []
+        """A heap of the times at which those are forgotten that were reported, whenever settle() is called."""
 
     # What happens
 
     def saw(self, cause: Cause) -> None:
         """Notice a PACKET_IN that the master may get."""
-        one = _Comparison(cause, cause.at + HORIZON)
+        one = Comparison(cause, cause.at + HORIZON)
         self._open[cause.number] = self._untold[cause.number] = one
         self.held += _COST
         self._check_at(one, one.check_at)
+        if len(self._open) > self.limit:
+            self._end_due(cause.at)
         if len(self._open) > self.limit:
             reported = (other for other in self._open.values() if other.is_reported)
             self._drop(next(reported, next(iter(self._open.values()))))
@@ -141,7 +86,7 @@ class AnswerComparison:
         """Notice a PACKET_IN that the master does not get."""
         one = self._open.get(cause.number)
         if one is None:
-            self._report(_Comparison(cause, 0.0), AnswerResult.NOT_COMPARABLE, NotComparable.NOT_REPORTED)
+            self._report(Comparison(cause, 0.0), AnswerResult.NOT_COMPARABLE, NotComparable.NOT_REPORTED)
         elif one.told_at is None and not one.is_reported:
             self._report(one, AnswerResult.NOT_COMPARABLE, NotComparable.NOT_REPORTED)
 
@@ -166,11 +111,13 @@ class AnswerComparison:
     def ordered(self, cause: Cause, effect: Effect, *, is_mirror: bool) -> None:
         """Notice an order that answers a PACKET_IN."""
         one = self._open.get(cause.number)
-        if one is None:
+        if one is None or (one.is_reported and effect.order.at >= one.check_at):
             return
         is_needed = not one.is_reported or one.is_equal or effect.sent is not None  # a frame may be another one's
         if is_needed and not one.is_different and (one.mine if is_mirror else one.theirs).add(effect):
             self.held += effect.cost if is_mirror else _SHARED_COST
+            if one.is_equal:
+                heappush(self._checks, (one.check_at, cause.number))  # it may answer nothing
         if effect.sent is not None:
             self._sent_up_to[is_mirror] = max(self._sent_up_to[is_mirror], cause.number)
         if not one.is_reported and effect.order.at + _QUIET < one.check_at:
@@ -199,20 +146,27 @@ class AnswerComparison:
         """Report what is certain, and the rest as not known."""
         for one in self._open.values():
             if not one.is_reported and one.told_at is not None and one.mine.effects and not any(one.left):
-                self._report_equal(one)
+                self._report_equal(one, one.unmatched)
         self.give_up()
 
     # Time
 
     def next_deadline(self) -> float:
         """Return when settle() has something to do."""
-        return self._checks[0][0] if self._checks else inf
+        while self._checks:
+            at, number = self._checks[0]
+            one = self._open.get(number)
+            if one is not None and one.check_at == at:
+                return at
+            heappop(self._checks)
+        return inf
 
     def settle(self, now: float) -> Steps[None]:
         """Report what is certain."""
         count = 0
         while self._checks and now >= self._checks[0][0]:
             at, number = heappop(self._checks)
+            self._end_due(at)
             one = self._open.get(number)
             if one is None or one.check_at != at:
                 continue
@@ -220,15 +174,24 @@ class AnswerComparison:
             count += 1
             if not count % _PER_STEP:
                 yield
+        self._end_due(now)
 
-    def _check_at(self, one: _Comparison, at: float) -> None:
+    def _check_at(self, one: Comparison, at: float) -> None:
         one.check_at = at
         heappush(self._checks, (at, one.cause.number))
         if len(self._checks) > _MAX_CHECKS:
             self._checks = [(other.check_at, number) for number, other in self._open.items()]
             heapify(self._checks)
 
-    def _check(self, one: _Comparison, now: float) -> Steps[None]:
+    def _end_due(self, now: float) -> None:
+        """Forget the comparisons whose time is over."""
+        while self._ends and now >= self._ends[0][0]:
+            at, number = heappop(self._ends)
+            one = self._open.get(number)
+            if one is not None and one.check_at == at:
+                self._end(one)
+
+    def _check(self, one: Comparison, now: float) -> Steps[None]:
         if one.is_reported:
             self._end(one)
             return
@@ -236,16 +199,20 @@ class AnswerComparison:
             self._report(one, AnswerResult.NOT_COMPARABLE, NotComparable.NOT_REPORTED)
             self._end(one)
             return
-        if not one.is_whole or (any(one.left) and self._has_dropped(one.cause)):
+        if not one.is_whole:
             self._report(one, AnswerResult.NOT_COMPARABLE, NotComparable.NOT_KNOWN)
             return
-        theirs, mine = one.left
+        only = one.unmatched
+        theirs, mine = map(without_idle, only)
+        if (theirs or mine) and self._has_dropped(one.cause):
+            self._report(one, AnswerResult.NOT_COMPARABLE, NotComparable.NOT_KNOWN)
+            return
         have_both = one.theirs.last_at > -inf and one.mine.last_at > -inf
         if not theirs and not mine:
             quiet_at = max(one.theirs.last_at, one.mine.last_at) + _QUIET if have_both else inf
             due_at = min(quiet_at, one.told_at + PATIENCE)
             if now >= due_at:
-                self._report_equal(one)
+                self._report_equal(one, only)
             else:
                 self._check_at(one, due_at)
             return
@@ -265,12 +232,12 @@ class AnswerComparison:
         else:
             self._report(one, AnswerResult.NOT_COMPARABLE, NotComparable.NOT_KNOWN)
 
-    def _is_passed_over(self, one: _Comparison) -> bool:
+    def _is_passed_over(self, one: Comparison) -> bool:
         """Return whether a side that has not answered a PACKET_IN has answered a later one."""
         silent = one.mine if one.mine.last_at == -inf else one.theirs
         return self._sent_up_to[silent is one.mine] > one.cause.number
 
-    def _borrow(self, one: _Comparison, theirs: list[Effect], mine: list[Effect]) -> Steps[None]:
+    def _borrow(self, one: Comparison, theirs: list[Effect], mine: list[Effect]) -> Steps[None]:
         """Take the frames that a side lacks from where it has them too often, and the rules that it has made."""
         for wanted, answer, has_given in (
             (theirs, one.mine, self._mirror_has),
@@ -284,12 +251,12 @@ class AnswerComparison:
                 return
             if other is not one and not other.is_different:
                 is_same_frame = other.cause.frame_key == one.cause.frame_key
-                _move(frames, other.mine, other.theirs, one.mine, is_same_frame=is_same_frame)
-                _move(others, other.theirs, other.mine, one.theirs, is_same_frame=is_same_frame)
+                move(frames, other.mine, other.theirs, one.mine, is_same_frame=is_same_frame)
+                move(others, other.theirs, other.mine, one.theirs, is_same_frame=is_same_frame)
             if not count % _PER_STEP:
                 yield
 
-    def _end(self, one: _Comparison) -> None:
+    def _end(self, one: Comparison) -> None:
         """Forget a comparison; orders that came after its report, and that only one side has, answer nothing."""
         if one.is_equal:
             theirs, mine = one.left
@@ -298,12 +265,12 @@ class AnswerComparison:
                     self._on_left(effect, is_mirror)
         self._forget(one)
 
-    def _drop(self, one: _Comparison) -> None:
+    def _drop(self, one: Comparison) -> None:
         if not one.is_reported:
             self._report(one, AnswerResult.NOT_COMPARABLE, NotComparable.NOT_KNOWN)
         self._forget(one)
 
-    def _forget(self, one: _Comparison) -> None:
+    def _forget(self, one: Comparison) -> None:
         if self._open.pop(one.cause.number, None) is None:
             return
         self._untold.pop(one.cause.number, None)
@@ -312,8 +279,9 @@ class AnswerComparison:
         if not self._open:
             self.held = 0
             self._checks.clear()
+            self._ends.clear()
 
-    def _release(self, one: _Comparison, theirs: list[Effect], mine: list[Effect]) -> None:
+    def _release(self, one: Comparison, theirs: list[Effect], mine: list[Effect]) -> None:
         """Forget the effects of an answer except some."""
         self.held -= _SHARED_COST * (len(one.theirs.effects) - len(theirs))
         self.held -= sum(effect.cost for effect in one.mine.effects) - sum(effect.cost for effect in mine)
@@ -322,22 +290,24 @@ class AnswerComparison:
 
     # Reports
 
-    def _report_equal(self, one: _Comparison) -> None:
+    def _report_equal(self, one: Comparison, only: tuple[list[Effect], list[Effect]]) -> None:
+        """Report that nothing differs that counts; ``only`` are the effects that only one side has."""
         assert one.told_at is not None
         one.is_equal = True
         is_late = one.mine.effects and one.mine.first_at - one.told_at > PATIENCE
         self._report(one, AnswerResult.LATE if is_late else AnswerResult.EQUAL)
-        theirs, mine = unmatched(one.theirs.effects + one.theirs.elsewhere, one.mine.effects + one.mine.elsewhere)
+        theirs, mine = only
         self._release(
             one,
             [effect for effect in one.theirs.effects if effect in theirs],
             [effect for effect in one.mine.effects if effect in mine],
         )
 
-    def _report_unequal(self, one: _Comparison) -> None:
-        theirs, mine = one.left
+    def _report_unequal(self, one: Comparison) -> None:
+        only = one.unmatched
+        theirs, mine = map(without_idle, only)
         if not theirs and not mine:
-            self._report_equal(one)
+            self._report_equal(one, only)
             return
         one.is_different = True
         self.differed_at = one.cause.at
@@ -346,38 +316,20 @@ class AnswerComparison:
         result = AnswerResult.DIFFERS
         if one.mine.last_at == -inf:
             found, result = (NO_ANSWER,), AnswerResult.UNANSWERED
-        self._send(one, ComparedAnswer(one.cause.at, result, None, found, one.cause.fields, _lag(one), shown))
+        self._send(one, ComparedAnswer(one.cause.at, result, None, found, one.cause.fields, one.lag, shown))
         self._release(one, [], [])
 
-    def _report(self, one: _Comparison, result: AnswerResult, why_not: NotComparable | None = None) -> None:
+    def _report(self, one: Comparison, result: AnswerResult, why_not: NotComparable | None = None) -> None:
         if result is AnswerResult.EQUAL and one.mine.effects:
             self.agreed_at = one.cause.at
-        lag = None if why_not is not None else _lag(one)
+        lag = None if why_not is not None else one.lag
         has_rules = any(effect.sent is None for effect in one.theirs.effects)
         self._send(one, ComparedAnswer(one.cause.at, result, why_not, (), one.cause.fields, lag, has_rules=has_rules))
 
-    def _send(self, one: _Comparison, compared: ComparedAnswer) -> None:
+    def _send(self, one: Comparison, compared: ComparedAnswer) -> None:
         one.is_reported = True
         self._untold.pop(one.cause.number, None)
         if one.cause.number in self._open:
-            self._check_at(one, (one.cause.at if one.told_at is None else one.told_at) + _BOTH_ANSWERED)
+            one.check_at = (one.cause.at if one.told_at is None else one.told_at) + _BOTH_ANSWERED
+            heappush(self._ends, (one.check_at, one.cause.number))
         self.collector.answered(compared)
-
-
-def _lag(one: _Comparison) -> float | None:
-    """Return how much later than production the master began to answer, each from when it was told."""
-    if one.told_at is None or one.theirs.first_at == inf or one.mine.first_at == inf:
-        return None
-    return (one.mine.first_at - one.told_at) - (one.theirs.first_at - one.cause.at)
-
-
-def _move(wanted: list[Effect], source: Answer, against: Answer, into: Answer, *, is_same_frame: bool) -> None:
-    """Move frames that are wanted, and that ``source`` has more often than ``against``: those of the PACKET_IN only if
-    it is about an equal frame."""
-    for effect in list(wanted):
-        if not is_same_frame and (effect.sent is None or effect.sent.own is None):
-            continue
-        found = next((one for one in source.effects if one.is_same(effect)), None)
-        if found is not None and source.has_more_than(against, effect) and into.add(found):
-            source.effects.remove(found)
-            wanted.remove(effect)

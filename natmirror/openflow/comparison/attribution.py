@@ -16,23 +16,17 @@ A PACKET_IN counts only if the side knew it when the order came.
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf
 
 from natmirror.openflow.bodies.elements import NO_BUFFER
 from natmirror.openflow.bodies.frames import frame_fields
 from natmirror.openflow.bodies.values import Body, FlowMod, PacketOut
-from natmirror.openflow.comparison.causes import (
-    Cause,
-    follows_from,
-    has_port_of,
-    is_covered,
-    key_of,
-    pack_way_back,
-)
+from natmirror.openflow.comparison.causes import Cause, follows_from, has_port_of, is_covered, key_of
+from natmirror.openflow.comparison.readings import Reading
 from natmirror.openflow.messages import Message
 from natmirror.openflow.tables.model import Done
-from natmirror.openflow.tables.packed import PackedMatch, pack_match
+from natmirror.openflow.tables.packed import PackedMatch
 
 BURST = 0.05
 """Seconds in which the orders of one answer come."""
@@ -49,7 +43,7 @@ class Order:
 
     at: float
     message: Message
-    body: Body
+    reading: Reading
     more_cost: int = 0
     """Bytes of memory for the body of a long message, besides an ordinary one's."""
     done: Done | None = None
@@ -58,6 +52,10 @@ class Order:
     """The PACKET_IN that it answers; None if it answers none, or while it waits."""
     is_refused: bool = False
     """Whether the switch has refused it, or would have."""
+
+    @property
+    def body(self) -> Body:
+        return self.reading.body
 
 
 @dataclass(slots=True, eq=False)
@@ -86,7 +84,8 @@ class _Waiting:
     known: int
     """How many PACKET_INs the side had got before it."""
     there: PackedMatch
-    back: PackedMatch = field(init=False)
+    back: PackedMatch
+    """The match for the way back."""
 
     def is_about(self, one: _Known) -> bool:
         """Return whether it can be about a PACKET_IN: its side knew that when the order came."""
@@ -151,7 +150,7 @@ class Attribution:
 
     def settle(self, now: float) -> list[Order]:
         """Return the orders whose burst has ended, with their causes."""
-        settled = []
+        settled: list[Order] = []
         while self._waiting and now >= self._waiting[0].order.at + BURST:
             settled += self._settle_alone(self._waiting.popleft())
         while self._late and now >= self._late[0].order.at + 2 * BURST:
@@ -161,8 +160,9 @@ class Attribution:
 
     def next_deadline(self) -> float | None:
         """Return when settle() has something to do."""
-        deadlines = [queue[0].order.at + count * BURST for count, queue in enumerate(self._queues, 1) if queue]
-        return min(deadlines, default=None)
+        if not self._waiting and not self._late:
+            return None
+        return min(queue[0].order.at + count * BURST for count, queue in enumerate(self._queues, 1) if queue)
 
     @property
     def _queues(self) -> tuple[deque[_Waiting], deque[_Waiting]]:
@@ -214,8 +214,7 @@ class Attribution:
     # FLOW_MODs
 
     def _wait(self, order: Order, mod: FlowMod) -> list[Order]:
-        one = _Waiting(order, mod.command.is_delete, self._count, pack_match(mod.match))
-        one.back = pack_way_back(mod.match)
+        one = _Waiting(order, mod.command.is_delete, self._count, *order.reading.packed)
         self._waiting.append(one)
         return self._settle_alone(self._waiting.popleft()) if len(self._waiting) > _MAX_WAITING else []
 

@@ -53,6 +53,12 @@ class Cause:
         return self._back
 
     @property
+    def has_fields_of_frame(self) -> bool:
+        """Whether all fields are the frame's and its port: the switch says nothing else, such as ``metadata``."""
+        match = self.packet_in.match
+        return len(match) == 1 and match[0].name == "in_port" and match[0].mask is None
+
+    @property
     def cost(self) -> int:
         """Bytes of memory."""
         return len(self.message.raw) + _COST
@@ -84,7 +90,7 @@ def cause_of(number: int, at: float, message: Message, packet_in: PacketIn) -> C
         at,
         cut(message),
         key_of(message.raw),
-        replace(packet_in, frame=packet_in.frame[:_HEADERS_LEN]),
+        packet_in if key[0] <= _HEADERS_LEN else replace(packet_in, frame=packet_in.frame[:_HEADERS_LEN]),
         key,
         fields,
         pack_frame(fields),

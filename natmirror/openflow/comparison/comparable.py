@@ -26,7 +26,7 @@ def why_not_comparable(
     if production.state.not_followed is not None or packet_in.reason not in _BY_RULES:
         return NotComparable.NOT_KNOWN
     for _ in range(_MAX_ENDED):
-        outcome = walk(mirror, cause.fields, now, table=packet_in.table)
+        outcome = walk(mirror, cause.fields, now, table=packet_in.table, packed=cause.there)
         if outcome.goes_to_controller or any(now - rule.modified_at < GRACE for rule in outcome.met):
             mirror.note_use(outcome.met, now)
             return None
@@ -53,4 +53,5 @@ def _why_kept(
 
 
 def _sends(model: Model, cause: Cause, now: float) -> bool:
-    return walk(model, cause.fields, now, table=cause.packet_in.table).goes_to_controller
+    outcome = walk(model, cause.fields, now, table=cause.packet_in.table, packed=cause.there)
+    return outcome.goes_to_controller

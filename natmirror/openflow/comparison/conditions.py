@@ -17,6 +17,7 @@ _ORDER = (
     *("ipv4_src", "ipv6_dst", "ipv6_src", "arp_op", "arp_tpa", "arp_spa", "tunnel_id", "metadata"),
 )
 """The fields that are named, those that tell most first."""
+_NAMES = frozenset(_ORDER)
 _NEEDED_FOR = {
     "ip_proto": ("eth_type",),
     **dict.fromkeys(("icmpv4_type", "icmpv6_type"), ("eth_type", "ip_proto")),
@@ -50,7 +51,7 @@ class Agreeing:
         for name, value in fields.items():
             bits = self._bits.get(name)
             if bits is None:
-                if name not in _ORDER:
+                if name not in _NAMES:
                     continue
                 bits = self._bits[name] = bytearray(_BITS // 8)
             bit = (value * _SPREAD >> 15) % _BITS

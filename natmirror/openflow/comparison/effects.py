@@ -5,20 +5,20 @@ becomes is compared by where it leaves, and by the actions where that is not kno
 side's tables, because all is already so, is idle: where only one side gives it, that is no difference.
 """
 
-from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from natmirror.openflow.bodies.elements import NO_BUFFER, Action, Actions, ReservedPort
 from natmirror.openflow.bodies.frames import Fields, frame_fields
 from natmirror.openflow.bodies.group_values import GroupMod, MeterMod
-from natmirror.openflow.bodies.values import Body, FlowFlag, FlowMod, PacketOut, PortMod, TableMod
+from natmirror.openflow.bodies.values import Body, FlowMod, PacketOut, PortMod, TableMod
 from natmirror.openflow.comparison.attribution import Order
 from natmirror.openflow.comparison.causes import BytesKey, key_of
+from natmirror.openflow.comparison.readings import FrameSent
 from natmirror.openflow.messages import V10
 from natmirror.openflow.tables.entries import Entry, Key, Rule, actions_of
 from natmirror.openflow.tables.model import Model
 from natmirror.openflow.tables.state import Change
-from natmirror.openflow.tables.walk import Outputs, carry_out
+from natmirror.openflow.tables.walk import carry_out
 
 _MAX_CHANGES = 64  # changes of one order that are compared one by one
 _COST = 1200  # bytes that Python needs for an effect besides its message
@@ -26,32 +26,6 @@ _BY_IN_PORT = (ReservedPort.FLOOD, ReservedPort.ALL)
 
 Changed = frozenset[tuple[Key, tuple[object, ...] | None]]
 """The entries that an order has changed, each with what counts of it then; None where it is gone."""
-
-
-@dataclass(slots=True, eq=False)
-class FrameSent:
-    """Where a frame goes."""
-
-    actions: Actions
-    outputs: Outputs | None
-    """None where they are not known."""
-    in_port: int | None
-    """The port that the actions leave out; None where that makes no difference."""
-    own: BytesKey | None
-    """The frame, if it is not that of the PACKET_IN."""
-
-    def is_same(self, other: "FrameSent") -> bool:
-        if (self.in_port, self.own) != (other.in_port, other.own):
-            return False
-        if self.outputs is None or other.outputs is None:
-            return self.actions == other.actions
-        return self.outputs == other.outputs and self.repeated == other.repeated
-
-    @property
-    def repeated(self) -> tuple[int, ...]:
-        """The ports by which it leaves more than once: the outputs do not show it."""
-        ports = Counter(one.args[0] for one in self.actions if one.name == "output")
-        return tuple(sorted(port for port in ports.elements() if ports[port] > 1))
 
 
 @dataclass(slots=True, eq=False)
@@ -82,12 +56,14 @@ class Effect:
         """Return whether two effects are the same."""
         if self.sent is not None or other.sent is not None:
             return self.sent is not None and other.sent is not None and self.sent.is_same(other.sent)
-        return self.plain == other.plain or (bool(self.changed) and self.changed == other.changed)
+        if self.plain is other.plain or self.plain == other.plain:
+            return True
+        return bool(self.changed) and self.changed == other.changed
 
 
 def effects_of(order: Order, model: Model) -> list[Effect]:
     """Return the effects of an order that a model has done; none for one without effects, or that was refused."""
-    body, done = order.body, order.done
+    body, done = order.reading.body, order.done
     if order.is_refused:
         return []
     changes = None if done is None else done.changes
@@ -95,7 +71,7 @@ def effects_of(order: Order, model: Model) -> list[Effect]:
         case PacketOut():
             return [Effect(order, body, sent=_sent_by(body, order, model))]
         case FlowMod():
-            found = [Effect(order, plain_of(body), changed_by(changes))]
+            found = [Effect(order, order.reading.plain, changed_by(changes))]
             if order.cause is not None and body.buffer_id != NO_BUFFER and not body.command.is_delete:
                 found.append(Effect(order, body, sent=_released_by(body, order, model)))
             return found
@@ -104,13 +80,6 @@ def effects_of(order: Order, model: Model) -> list[Effect]:
         case PortMod() | TableMod():
             return [Effect(order, body)]
     return []
-
-
-def plain_of(body: Body) -> Body:
-    """Return an order without what does not matter."""
-    if isinstance(body, FlowMod):
-        return replace(body, cookie=0, buffer_id=NO_BUFFER, flags=body.flags & FlowFlag.SEND_FLOW_REM)
-    return body
 
 
 def value_of(entry: Entry | None) -> tuple[object, ...] | None:
@@ -141,9 +110,22 @@ def _sent_by(body: PacketOut, order: Order, model: Model) -> FrameSent:
     if body.buffer_id != NO_BUFFER:
         fields = {} if cause is None else {**cause.fields, "in_port": body.in_port}
         return _sent(body.actions, fields, order, model, None)
-    key = key_of(body.frame)
+    key, reading = key_of(body.frame), order.reading
     own = None if cause is not None and cause.frame_key == key else key
-    return _sent(body.actions, frame_fields(body.frame, body.in_port), order, model, own)
+    sent = reading.sent.get(own is None)
+    if sent is None:
+        if own is None and cause is not None and cause.has_fields_of_frame and cause.packet_in.match == body.match:
+            fields = cause.fields
+        else:
+            fields = frame_fields(body.frame, body.in_port)
+        sent = _sent(body.actions, fields, order, model, own)
+        if not any(map(_needs_tables, body.actions)):
+            reading.sent[own is None] = sent
+    return sent
+
+
+def _needs_tables(action: Action) -> bool:
+    return action.name == "group" or (action.name in ("output", "enqueue") and action.args[0] == ReservedPort.TABLE)
 
 
 def _released_by(body: FlowMod, order: Order, model: Model) -> FrameSent:

@@ -23,6 +23,7 @@ from natmirror.openflow.comparison.effects import Effect
 from natmirror.openflow.comparison.frame_comparison import Frames
 from natmirror.openflow.comparison.pair import Pair
 from natmirror.openflow.comparison.programme import MAX_UNASKED
+from natmirror.openflow.comparison.readings import Readings
 from natmirror.openflow.comparison.results import Collector
 from natmirror.openflow.comparison.side import Side, is_list, is_order
 from natmirror.openflow.messages import Message, Type
@@ -56,7 +57,8 @@ class Judge:
         self._version = version
         self._account = account
         self._began_at = -inf if is_picked_up else now
-        self._production = Side(ProductionModel(version, account))
+        self._readings = Readings()
+        self._production = Side(ProductionModel(version, account), self._readings)
         self._pairs: dict[str, Pair] = {}
         self._frames = Frames()
         self._past = PastFrames()
@@ -96,7 +98,7 @@ class Judge:
         is_start = now - self._began_at <= START_TIME
         since = -inf if is_start else now
         model = MirrorModel(self._version, self._account, self._production.model)
-        pair = Pair(self._production, model, self._frames, self._past, collector, since, now)
+        pair = Pair(self._production, model, self._frames, self._past, self._readings, collector, since, now)
         pair.give_up(self._production.attribution.limit)
         self._pairs[mirror] = pair
         self._next_at = None
@@ -164,6 +166,7 @@ class Judge:
         self._now = max(self._now, now)
         while self._step():
             yield
+        self._readings.clear()
 
     def next_deadline(self) -> float | None:
         """Return when settle() has something to do; None where it has not."""
@@ -180,12 +183,10 @@ class Judge:
         return self._next_at
 
     def _find_due(self) -> float:
-        production = self._production
-        deadlines = [production.attribution.next_deadline(), production.model.next_deadline()]
-        deadlines += (pair.next_deadline() for pair in self._pairs.values())
-        if self._first_orders:
-            deadlines.append(self._began_at + START_TIME)
-        return min((one for one in deadlines if one is not None), default=inf)
+        due_at = min(self._production.next_deadline(), self._began_at + START_TIME if self._first_orders else inf)
+        for pair in self._pairs.values():
+            due_at = min(due_at, pair.next_deadline())
+        return due_at
 
     def _step(self) -> bool:
         """Do a step; return False if there is none."""
@@ -215,7 +216,8 @@ class Judge:
         self._settled_at = now
         if now >= self._began_at + START_TIME:
             self._forget_first_orders()
-        yield from self._production.model.expire(now)
+        if self._production.model.may_expire:
+            yield from self._production.model.expire(now)
         self._distribute(self._production.settle(now))
         for pair in list(self._pairs.values()):
             yield from pair.settle(now)
@@ -268,8 +270,9 @@ class Judge:
             pair.saw(cause)
 
     def _prove_gone(self, body: PacketIn, cause: Cause, now: float) -> Steps[None]:
-        yield from self._production.model.expire(now)
-        removals = yield from prove_gone(self._production.model, body, cause.fields, now)
+        if self._production.model.may_expire:
+            yield from self._production.model.expire(now)
+        removals = yield from prove_gone(self._production.model, body, cause.fields, cause.there, now)
         for removal in removals:
             yield from self._lost(removal, now)
 
@@ -336,7 +339,7 @@ class Judge:
         """Bytes that are kept, besides the models' rules."""
         pairs = sum(pair.held for pair in self._pairs.values())
         production = self._first_held + self._production.attribution.held + self._production.held
-        return self._inputs_held + production + self._frames.held + self._past.held + pairs
+        return self._inputs_held + self._readings.held + production + self._frames.held + self._past.held + pairs
 
     def give_up(self, now: float) -> None:
         """Forget all that ``held`` counts, because the memory is needed: what is open is reported as not known. Keep
@@ -375,6 +378,7 @@ class Judge:
         self._production.clear()
         self._frames.clear()
         self._past.clear()
+        self._readings.clear()
         self._forget_first_orders()
 
     def _forget_first_orders(self) -> None:

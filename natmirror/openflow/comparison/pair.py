@@ -8,10 +8,11 @@ from natmirror.openflow.comparison.answer_comparison import AnswerComparison
 from natmirror.openflow.comparison.attribution import HORIZON, Order
 from natmirror.openflow.comparison.causes import Cause, PastFrames, key_of
 from natmirror.openflow.comparison.comparable import why_not_comparable
-from natmirror.openflow.comparison.effects import Effect, plain_of
+from natmirror.openflow.comparison.effects import Effect
 from natmirror.openflow.comparison.frame_comparison import Frames
 from natmirror.openflow.comparison.lasting import Lasting
 from natmirror.openflow.comparison.programme import Programme
+from natmirror.openflow.comparison.readings import Readings, plain_of
 from natmirror.openflow.comparison.results import Collector, NotComparable
 from natmirror.openflow.comparison.side import REFUSAL_TIME, Side
 from natmirror.openflow.comparison.table_comparison import TableComparison
@@ -33,11 +34,12 @@ class Pair:
         model: MirrorModel,
         frames: Frames,
         past: PastFrames,
+        readings: Readings,
         collector: Collector,
         since: float,
         now: float,
     ) -> None:
-        self.mirror: Side[MirrorModel] = Side(model)
+        self.mirror: Side[MirrorModel] = Side(model, readings)
         self.is_joined = False
         """Whether there is a session."""
         self._has_joined = False
@@ -105,7 +107,8 @@ class Pair:
         cause = self._answers.find_untold(key_of(message.raw))
         if cause is None:
             return
-        yield from self.mirror.model.expire(now)
+        if self.mirror.model.may_expire:
+            yield from self.mirror.model.expire(now)
         why_not = yield from why_not_comparable(self.mirror.model, self._production.model, cause, now)
         self.mirror.attribution.told(cause, now)
         self._answers.told(cause, now, NotComparable.WARM_UP if now < self._warm_at else why_not)
@@ -148,7 +151,7 @@ class Pair:
 
     def refused(self, order: Order, now: float) -> None:
         """Notice that the switch has refused an order of production's: it would refuse the same of the mirror's."""
-        plain = plain_of(order.body)
+        plain = order.reading.plain
         self._refused[plain] = now
         self._forget_refused(now)
         self._take_back(order)
@@ -173,22 +176,22 @@ class Pair:
 
     def next_deadline(self) -> float:
         """Return when settle() has something to do."""
-        deadlines = (
-            self.mirror.attribution.next_deadline(),
-            self.mirror.model.next_deadline(),
+        return min(
+            self.mirror.next_deadline(),
             self._answers.next_deadline(),
             self._programme.next_deadline(),
             self._tables.next_deadline(),
         )
-        return min(inf if one is None else one for one in deadlines)
 
     def settle(self, now: float) -> Steps[None]:
         """Report what is certain."""
-        yield from self.mirror.model.expire(now)
+        if self.mirror.model.may_expire:
+            yield from self.mirror.model.expire(now)
         for effect in self.mirror.settle(now):
             self.effect(effect, is_mirror=True)
         yield from self._answers.settle(now)
-        yield from self._programme.settle(now)
+        if now >= self._programme.next_deadline():
+            yield from self._programme.settle(now)
         is_due = self._tables.is_due(now)
         yield from self._tables.settle(now)
         if is_due and self.is_joined:

@@ -130,9 +130,7 @@ class Programme:
         return min(due_at, self._own_frames.next_deadline())
 
     def settle(self, now: float) -> Steps[None]:
-        """Report what lasts."""
-        if now < self.next_deadline():
-            return
+        """Report what lasts; to be called at next_deadline()."""
         for found in self._own_frames.settle(now):
             self._report(found, now)
         production = yield from self._lasting_of(self._sides[False], now)

@@ -1,18 +1,19 @@
 """One side of a comparison: the tables that its orders make, and whose answer each order is."""
 
 from collections import OrderedDict, deque
+from math import inf
 from typing import Generic, TypeVar
 
-from natmirror.openflow.bodies.decoder import decode
 from natmirror.openflow.bodies.elements import MalformedBody
 from natmirror.openflow.bodies.values import Body, PacketOut
 from natmirror.openflow.comparison.attribution import HORIZON, Attribution, Order
 from natmirror.openflow.comparison.causes import cut
-from natmirror.openflow.comparison.effects import Effect, effects_of, plain_of
+from natmirror.openflow.comparison.effects import Effect, effects_of
+from natmirror.openflow.comparison.readings import Reading, Readings
 from natmirror.openflow.messages import Message, Multipart, Type, multipart_of
 from natmirror.openflow.tables.bundles import cost_of_length
 from natmirror.openflow.tables.journal import HEAD_LEN
-from natmirror.openflow.tables.model import Model
+from natmirror.openflow.tables.model import Done, Model
 from natmirror.openflow.tables.steps import Steps
 
 REFUSAL_TIME = 10.0
@@ -34,9 +35,10 @@ M = TypeVar("M", bound=Model)
 class Side(Generic[M]):
     """Production, or a mirror."""
 
-    def __init__(self, model: M) -> None:
+    def __init__(self, model: M, readings: Readings) -> None:
         self.model = model
         self.attribution = Attribution()
+        self._readings = readings
         self.held = 0
         """Bytes that are kept."""
         self._latest: deque[Order] = deque()
@@ -46,20 +48,34 @@ class Side(Generic[M]):
     def ordered(self, message: Message, now: float) -> Steps[list[Effect]]:
         """Take a message of the controller. Return the effects of the orders whose causes are settled with it."""
         try:
-            body = decode(message)
+            reading = self._readings.read(message)
         except MalformedBody:
             if message.kind in _TABLES:
                 yield from self.model.ordered_unknown(message, now)
             return []
-        done = yield from self.model.ordered(message, body, now)
+        body = reading.body
+        if isinstance(body, PacketOut):
+            if self.model.may_expire:
+                yield from self.model.expire(now)
+            done = [Done(body, ())]  # it changes no table
+        else:
+            done = yield from self.model.ordered(message, body, now)
         kept, length = cut(message), len(message.raw)
         more = length - len(kept.raw) if isinstance(body, PacketOut) else cost_of_length(length)
         settled: list[Order] = []
         for one in done:
-            order = Order(now, kept, one.body, more, one, is_refused=one.refusal is not None)
+            of_one = reading if one.body is body else Reading(one.body)  # a commit does the orders of its bundle
+            order = Order(now, kept, of_one, more, one, is_refused=one.refusal is not None)
             self._keep(order)
             settled += self.attribution.ordered(order)
         return self._effects(settled)
+
+    def next_deadline(self) -> float:
+        """Return when settle(), or the model, has something to do."""
+        order_at, rule_at = self.attribution.next_deadline(), self.model.next_deadline()
+        if rule_at is None:
+            return inf if order_at is None else order_at
+        return rule_at if order_at is None else min(order_at, rule_at)
 
     def settle(self, now: float) -> list[Effect]:
         """Return the effects of the orders whose burst has ended."""
@@ -77,6 +93,8 @@ class Side(Generic[M]):
         self.held -= _cost_of(self._latest.popleft())
 
     def _effects(self, orders: list[Order]) -> list[Effect]:
+        if not orders:
+            return []
         effects = [effect for order in orders for effect in effects_of(order, self.model)]
         for effect in effects:
             if effect.sent is None:
@@ -84,7 +102,7 @@ class Side(Generic[M]):
         return effects
 
     def _note_given(self, effect: Effect) -> None:
-        number = hash(effect.plain)
+        number = effect.order.reading.number
         if number not in self._given:
             self.held += _GIVEN_COST
         self._given[number] = effect.order.at
@@ -96,8 +114,10 @@ class Side(Generic[M]):
     def has_given(self, effect: Effect) -> bool:
         """Return whether this side has given an order at about the same time, for whatever PACKET_IN. To give it twice
         changes no more than to give it once."""
-        at = self._given.get(hash(effect.plain))
-        return effect.sent is None and at is not None and abs(at - effect.order.at) <= HORIZON
+        if effect.sent is not None:
+            return False
+        at = self._given.get(effect.order.reading.number)
+        return at is not None and abs(at - effect.order.at) <= HORIZON
 
     # Refusals
 
@@ -113,7 +133,7 @@ class Side(Generic[M]):
 
     def refuse_same(self, plain: Body, now: float) -> list[Order]:
         """Notice that the switch would refuse an order. Return those that say the same."""
-        refused = [one for one in self._recent(now) if not one.is_refused and plain_of(one.body) == plain]
+        refused = [one for one in self._recent(now) if not one.is_refused and one.reading.plain == plain]
         for one in refused:
             one.is_refused = True
         return refused

@@ -297,8 +297,11 @@ class SwitchResults:
             self._sums.ordered(self, compared)
 
     def compared_tables(self, compared: ComparedTables) -> None:
-        lines = compared.differing[: _LINES_OF_SWITCH if self.has_room else 0]
-        self.tables = replace(compared, differing=tuple(line[:_MAX_LINE_LEN] for line in lines))
+        if compared.differing:
+            lines = compared.differing[: _LINES_OF_SWITCH if self.has_room else 0]
+            self.tables = replace(compared, differing=tuple(line[:_MAX_LINE_LEN] for line in lines))
+        else:
+            self.tables = compared
         if self._sums is not None:
             self._sums.compared_tables(compared)
 

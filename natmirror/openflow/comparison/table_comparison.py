@@ -64,7 +64,7 @@ class TableComparison:
         """Return when settle() has something to do."""
         report_at = self._reported_at + INTERVAL
         oldest = self._difference.oldest
-        if self.differs:
+        if self.differs or self.are_known is not self._difference.is_known:
             return min(report_at, self._looked_at + _LOOK_INTERVAL)
         if oldest is None or oldest + LASTS <= self._looked_at:
             return report_at  # what has differed for long has another reason than the master
@@ -73,7 +73,11 @@ class TableComparison:
     def settle(self, now: float) -> Steps[None]:
         """Look at what differs, if that is due, and report each INTERVAL."""
         if now >= self._looked_at + _LOOK_INTERVAL:
-            yield from self._look(now)
+            if self._difference.is_empty:
+                self._count(now)
+                self._note([])
+            else:
+                yield from self._look(now)
         if self.is_due(now):
             doubtful = 0
             for model in (self._lasting.production, self._lasting.mirror):
@@ -95,6 +99,10 @@ class TableComparison:
         found += (key for key, since in entries[_MAX_LOOKED_AT:] if found and now - since >= LASTS)
         if found and not self.differs:
             self._differing_seconds += max(0.0, now - max(oldest, self._reported_at, self.counts_from))
+        self._note(found)
+
+    def _note(self, found: list[Key]) -> None:
+        """Note which entries differ for certain."""
         self.differs, self._lasting_keys = bool(found), found
         self.are_known = self._difference.is_known
 

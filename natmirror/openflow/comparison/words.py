@@ -5,10 +5,11 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from natmirror.openflow.bodies.action_text import actions_text
+from natmirror.openflow.bodies.elements import ALL_TABLES, ANY_GROUP, ReservedPort
 from natmirror.openflow.bodies.field_text import port_text
 from natmirror.openflow.bodies.group_values import GroupCommand, GroupMod, MeterCommand, MeterMod
 from natmirror.openflow.bodies.text import body_text
-from natmirror.openflow.bodies.values import Body, FlowMod, PortMod, TableMod
+from natmirror.openflow.bodies.values import Body, FlowCommand, FlowMod, PortMod, TableMod
 from natmirror.openflow.comparison.causes import Cause, cut
 from natmirror.openflow.comparison.effects import Effect
 from natmirror.openflow.comparison.results import Difference, DifferenceKind, Evidence
@@ -34,6 +35,8 @@ NO_ANSWER = Difference(DifferenceKind.NO_ANSWER, "no answer")
 def unmatched(ones: Sequence[Effect], others: Sequence[Effect]) -> tuple[list[Effect], list[Effect]]:
     """Return the effects of each side that the other side does not have; frames each as often as it has them less. To
     make a rule twice is the same as to make it once."""
+    if len(ones) == len(others) and all(map(Effect.is_same, ones, others)):
+        return [], []
     left, right = [], list(others)
     for one in ones:
         same = next((other for other in right if one.is_same(other)), None)
@@ -210,7 +213,15 @@ def named(found: Found) -> Difference:
     effects = (*found.production, *found.mirror)
     if found.difference.field or len(effects) != 1:
         return found.difference
-    return replace(found.difference, text=f"{found.difference.text}: {line_of(effects[0])}")
+    return replace(found.difference, text=f"{found.difference.text}: {line_of(effects[0])}{_extent(effects[0].plain)}")
+
+
+def _extent(body: Body) -> str:
+    """Return what a deletion of all rules of a table has no word for in its line."""
+    if not isinstance(body, FlowMod) or body.command is not FlowCommand.DELETE or body.table == ALL_TABLES:
+        return ""
+    is_bounded = body.match or body.cookie_mask or (body.out_port, body.out_group) != (ReservedPort.ANY, ANY_GROUP)
+    return "" if is_bounded else f", all rules of table {body.table}"
 
 
 def _cut(text: str) -> str:

@@ -38,6 +38,11 @@ class Difference:
         return self._are_followed and not self._uncompared
 
     @property
+    def is_empty(self) -> bool:
+        """Whether nothing is known to differ, and nothing has to be compared."""
+        return not self.since and not self._uncompared
+
+    @property
     def _are_followed(self) -> bool:
         return self.production.not_followed is None and self.mirror.not_followed is None
 

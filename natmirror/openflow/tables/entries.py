@@ -4,11 +4,11 @@ An entry never changes, but for the time of its last known use: a modification r
 by putting the former entry back.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from natmirror.openflow.bodies.elements import Action, Actions, Instructions, Match
+from natmirror.openflow.bodies.elements import Action, Instructions, Match
 from natmirror.openflow.bodies.group_values import Band, Bucket, GroupType
 from natmirror.openflow.bodies.values import FlowFlag
 from natmirror.openflow.tables.packed import PackedMatch, pack_match
@@ -70,13 +70,10 @@ class Rule:
 
     def __post_init__(self) -> None:
         self.packed = pack_match(self.key.match)
-        count = len(self.instructions)
-        self.uses = ()
-        if count:
-            actions = tuple(actions_of(self.instructions))
-            meters = [MeterKey(number) for number in meter_ids_of(self.instructions)]
-            self.uses = (*(GroupKey(number) for number in group_ids_of(actions)), *meters)
-            count += len(actions)
+        actions = [action for one in self.instructions if one.name in _WITH_ACTIONS for action in one.args[0]]
+        count = len(self.instructions) + len(actions)
+        groups, meters = group_ids_of(actions), _meter_ids(self.instructions, actions)
+        self.uses = (*map(GroupKey, groups), *map(MeterKey, meters)) if groups or meters else ()
         self.cost = _RULE_COST + _FIELD_COST * len(self.key.match) + _ACTION_COST * count
 
     @property
@@ -130,10 +127,13 @@ class Meter:
 Entry = Rule | Group | Meter
 
 
+_WITH_ACTIONS = ("apply_actions", "write_actions")
+
+
 def actions_of(instructions: Instructions) -> Iterator[Action]:
     """Yield the actions in a rule's instructions: those that are applied, and those that are written."""
     for one in instructions:
-        if one.name in ("apply_actions", "write_actions"):
+        if one.name in _WITH_ACTIONS:
             yield from one.args[0]
 
 
@@ -142,7 +142,7 @@ def sends_to_port(instructions: Instructions, port: int) -> bool:
     return any(one.name in ("output", "enqueue") and one.args[0] == port for one in actions_of(instructions))
 
 
-def group_ids_of(actions: Iterator[Action] | Actions) -> set[int]:
+def group_ids_of(actions: Iterable[Action]) -> set[int]:
     """Return the numbers of the groups that actions send to."""
     return {one.args[0] for one in actions if one.name == "group"}
 
@@ -150,6 +150,10 @@ def group_ids_of(actions: Iterator[Action] | Actions) -> set[int]:
 def meter_ids_of(instructions: Instructions) -> set[int]:
     """Return the numbers of the meters of a rule: an instruction's, and from 1.5 on an action's. An action counts only
     where it is the first one, as in Open vSwitch 3.1."""
+    return _meter_ids(instructions, actions_of(instructions))
+
+
+def _meter_ids(instructions: Instructions, actions: Iterable[Action]) -> set[int]:
     numbers = {one.args[0] for one in instructions if one.name == "meter"}
-    first = next(actions_of(instructions), None)
+    first = next(iter(actions), None)
     return numbers | {first.args[0]} if first is not None and first.name == "meter" else numbers

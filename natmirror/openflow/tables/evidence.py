@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from natmirror.openflow.bodies.elements import ReservedPort
 from natmirror.openflow.bodies.values import PacketIn
 from natmirror.openflow.tables.entries import actions_of, sends_to_port
-from natmirror.openflow.tables.frame import Frame, is_cut_off
-from natmirror.openflow.tables.packed import pack_frame
+from natmirror.openflow.tables.frame import entering, is_cut_off
+from natmirror.openflow.tables.packed import PackedFrame
 from natmirror.openflow.tables.production import ProductionModel, Removal
 from natmirror.openflow.tables.steps import Steps
 
@@ -19,18 +19,19 @@ _MAX_RULES = 8  # rules that one frame proves to be gone
 
 
 def prove_gone(
-    model: ProductionModel, packet_in: PacketIn, fields: Mapping[str, int], now: float
+    model: ProductionModel, packet_in: PacketIn, fields: Mapping[str, int], packed: PackedFrame, now: float
 ) -> Steps[list[Removal]]:
-    """Remove the rules that a PACKET_IN proves to be gone, and return them. ``fields`` are the frame's.
+    """Remove the rules that a PACKET_IN proves to be gone, and return them. ``fields`` are the frame's, and ``packed``
+    the same as integers.
 
     Only a rule that may be gone anyway is removed: a PACKET_IN may be older than the rule.
     """
     removals: list[Removal] = []
     if packet_in.reason not in _BY_RULES or is_cut_off(fields):
         return removals
-    packed = pack_frame(Frame(fields).fields)
+    entered = entering(packed)
     while (index := model.state.index(packet_in.table)) is not None and len(removals) < _MAX_RULES:
-        found = index.find(packed)
+        found = index.find(entered)
         if len(found) != 1 or not model.is_doubtful(found[0], now):
             break
         rule = found[0]

@@ -4,7 +4,7 @@ apply_flow_mod() changes a State and yields the changes, for an order that its s
 says which orders a switch refuses, for a side whose orders reach no switch.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from natmirror.openflow.bodies.elements import ALL_TABLES, ANY_GROUP, ReservedPort
@@ -28,10 +28,14 @@ _MAX_TABLE = 0xFE  # OFPTT_MAX (1.3.5 §7.3.4.1); the highest number is Open vSw
 _EMERGENCY = 4  # OFPFF_EMERG: no switch that we know has emergency flows (1.0.0 §4.3)
 
 
-def apply_flow_mod(state: State, mod: FlowMod, version: int, now: float) -> Iterator[Change]:
+def apply_flow_mod(state: State, mod: FlowMod, version: int, now: float) -> Iterable[Change]:
     """Do what a FLOW_MOD orders; yield each change after it was made."""
-    found = [] if mod.command is FlowCommand.ADD else _chosen(state, mod)
-    if mod.command is FlowCommand.ADD or (not found and version == V10 and not mod.command.is_delete):
+    return (_add(state, mod, now),) if mod.command is FlowCommand.ADD else _apply_to_rules(state, mod, version, now)
+
+
+def _apply_to_rules(state: State, mod: FlowMod, version: int, now: float) -> Iterator[Change]:
+    found = _chosen(state, mod)
+    if not found and version == V10 and not mod.command.is_delete:
         yield _add(state, mod, now)  # 1.0.0 §4.6: a MODIFY "if no flow matches, acts like an ADD"
     for rule in found:
         if not mod.command.is_delete:
@@ -118,6 +122,8 @@ def _is_sending(rule: Rule, mod: FlowMod) -> bool:
 
 def _missing(state: State, mod: FlowMod) -> str | None:
     """Return what a rule needs and does not exist, where all that exists is known; else None."""
+    if not state.known.groups and not state.known.meters:
+        return None
     groups, meters = group_ids_of(actions_of(mod.instructions)), meter_ids_of(mod.instructions)
     if state.known.groups and any(GroupKey(number) not in state.groups for number in groups):
         return "the group does not exist"

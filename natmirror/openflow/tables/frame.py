@@ -8,12 +8,14 @@ from collections.abc import Mapping
 
 from natmirror.openflow.bodies.elements import Action, MatchField
 from natmirror.openflow.bodies.fields import FIELDS
+from natmirror.openflow.tables.packed import PackedFrame, pack_frame
 
 PRESENT = 0x1000
 """OFPVID_PRESENT: the bit of vlan_vid that says that there is a tag."""
 _VLAN_TYPES = (0x8100, 0x88A8)
 _REGISTERS = tuple(name for name in FIELDS if name.startswith("reg"))
 _AT_FIRST = {"metadata": 0, "tunnel_id": 0, "vlan_vid": 0, "vlan_pcp": 0, **dict.fromkeys(_REGISTERS, 0)}
+_PRESENT_AT_FIRST = pack_frame(_AT_FIRST).present
 PIPELINE = frozenset(("in_port", "in_phy_port", "metadata", "actset_output", "packet_type", "pkt_mark", *_REGISTERS))
 """The fields that no frame has outside of the switch."""
 _ALWAYS = frozenset((*PIPELINE, "tunnel_id"))  # fields that an action can set whatever the frame is
@@ -56,14 +58,25 @@ def is_cut_off(fields: Mapping[str, int]) -> bool:
     return "ip_proto" not in fields or _PORTS_OF.get(fields["ip_proto"], "ip_proto") not in fields
 
 
+def entering(packed: PackedFrame) -> PackedFrame:
+    """Return a frame's fields as integers, with those that each frame has when it enters a switch."""
+    return PackedFrame(packed.present | _PRESENT_AT_FIRST, packed.value)
+
+
 class Frame:
     """A frame inside a switch. copy() makes another one that is changed alone."""
 
-    def __init__(self, fields: Mapping[str, int]) -> None:
+    __slots__ = ("_original", "_others", "_packed", "fields", "is_opaque")
+
+    def __init__(self, fields: Mapping[str, int], packed: PackedFrame | None = None) -> None:
+        """``packed``: the fields as integers, if these are known."""
         self.fields = {**_AT_FIRST, **fields}
         self.is_opaque = False
         """Whether actions have made headers that natmirror does not know."""
-        self._original = dict(self.fields)
+        self._packed = None if packed is None else entering(packed)
+        """The fields as integers; None where they have to be packed again."""
+        self._original: Mapping[str, int] | None = None
+        """The fields that it had at first; None while no field of a frame has changed."""
         self._others: tuple[tuple[str, object], ...] = ()
         """What the fields do not show: inner tags, opaque actions, the queue."""
 
@@ -72,7 +85,21 @@ class Frame:
         other = Frame.__new__(Frame)
         other.fields = dict(self.fields)
         other.is_opaque, other._original, other._others = self.is_opaque, self._original, self._others
+        other._packed = self._packed
         return other
+
+    @property
+    def packed(self) -> PackedFrame:
+        """The fields as integers."""
+        if self._packed is None:
+            self._packed = pack_frame(self.fields)
+        return self._packed
+
+    def _put(self, name: str, value: int) -> None:
+        if self._original is None and name not in PIPELINE:
+            self._original = dict(self.fields)
+        self.fields[name] = value
+        self._packed = None
 
     @property
     def in_port(self) -> int | None:
@@ -80,6 +107,8 @@ class Frame:
 
     def changes(self) -> Changes:
         """Return what differs from the frame that came in, by field."""
+        if self._original is None:
+            return self._others
         differing = [
             (name, value)
             for name, value in sorted(self.fields.items())
@@ -120,15 +149,19 @@ class Frame:
         if field.name not in self.fields and field.name not in _ALWAYS:
             return
         old = self.fields.get(field.name, 0)
-        self.fields[field.name] = field.value if field.mask is None else old & ~field.mask | field.value & field.mask
+        self._put(field.name, field.value if field.mask is None else old & ~field.mask | field.value & field.mask)
+
+    def set_metadata(self, value: int, mask: int) -> None:
+        """Set the bits of ``mask`` in the metadata."""
+        self._put("metadata", self.fields["metadata"] & ~mask | value & mask)
 
     def _set_tag(self, name: str, value: int) -> None:
         """Do 1.0's actions, which add a tag to a frame without one (1.0.0 §5.2.4)."""
         if name == "mod_vlan_vid":
-            self.fields["vlan_vid"] = PRESENT | value
+            self._put("vlan_vid", PRESENT | value)
         else:
-            self.fields["vlan_vid"] |= PRESENT
-            self.fields["vlan_pcp"] = value
+            self._put("vlan_vid", self.fields["vlan_vid"] | PRESENT)
+            self._put("vlan_pcp", value)
 
     def _push_tag(self, kind: int) -> None:
         """Add a tag, with VLAN 0 and priority 0 as Open vSwitch does."""
@@ -136,7 +169,11 @@ class Frame:
             self._others = (*self._others, ("inner_tag", (self.fields["vlan_vid"], self.fields["vlan_pcp"])))
         if kind != _VLAN_TYPES[0]:
             self._others = (*self._others, ("push_vlan", kind))
-        self.fields["vlan_vid"], self.fields["vlan_pcp"] = PRESENT, 0
+        self._put_tag(PRESENT, 0)
+
+    def _put_tag(self, vid: int, pcp: int) -> None:
+        self._put("vlan_vid", vid)
+        self._put("vlan_pcp", pcp)
 
     def _pop_tag(self) -> None:
         if not self.fields["vlan_vid"] & PRESENT:
@@ -146,11 +183,11 @@ class Frame:
         inner = self._others[-1] if self._others and self._others[-1][0] == "inner_tag" else None
         if inner is not None:
             self._others = self._others[:-1]
-            self.fields["vlan_vid"], self.fields["vlan_pcp"] = inner[1]  # type: ignore[misc]
+            self._put_tag(*inner[1])  # type: ignore[misc]
         elif self.fields.get("eth_type") in _VLAN_TYPES:
             self._do_opaque(Action("pop_vlan"))
         else:
-            self.fields["vlan_vid"], self.fields["vlan_pcp"] = 0, 0
+            self._put_tag(0, 0)
 
     def _do_opaque(self, action: Action) -> None:
         self.is_opaque = True

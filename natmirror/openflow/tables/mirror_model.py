@@ -111,6 +111,10 @@ class MirrorModel(Model):
             latest = {id(one[2]): one for one in self._ends if self.state.rules.get(one[2].key) is one[2]}
             self._ends = sorted(latest.values())
 
+    @property
+    def may_expire(self) -> bool:
+        return bool(self._ends) or self.state.has_deadlines
+
     def expire(self, now: float) -> Steps[list[Rule]]:
         gone = yield from super().expire(now)
         while self._ends and self._ends[0][0] <= now:

@@ -5,7 +5,7 @@ switch reports (production.py), and for a mirror's, which has no switch (mirror_
 works in steps (steps.py).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from natmirror.openflow.bodies.elements import ALL_GROUPS, ALL_METERS, ALL_TABLES
@@ -64,7 +64,8 @@ class Model:
     def ordered(self, message: Message, body: Body, now: float) -> Steps[list[Done]]:
         """Do what a message of the controller orders. Return the orders that take effect with it: for the commit of a
         bundle all in the bundle."""
-        yield from self.expire(now)
+        if self.may_expire:
+            yield from self.expire(now)
         match body:
             case FlowMod() | GroupMod() | MeterMod():
                 return (yield from self._order(message, [(message.xid, body)], now))
@@ -142,7 +143,12 @@ class Model:
             case _:
                 return None
 
-    def _apply(self, body: Body, now: float) -> Iterator[Change]:
+    def _apply(self, body: Body, now: float) -> Iterable[Change]:
+        if isinstance(body, FlowMod) and not body.command.is_delete:
+            return apply_flow_mod(self.state, body, self.version, now)
+        return self._apply_in_steps(body, now)
+
+    def _apply_in_steps(self, body: Body, now: float) -> Iterator[Change]:
         state = self.state
         match body:
             case FlowMod():
@@ -173,6 +179,11 @@ class Model:
             change(table)
 
     # Time
+
+    @property
+    def may_expire(self) -> bool:
+        """Whether expire() may have something to do."""
+        return self.state.has_deadlines
 
     def expire(self, now: float) -> Steps[list[Rule]]:
         """Remove the rules whose hard timeouts have ended. Return them."""

@@ -11,12 +11,12 @@ from natmirror.openflow.bodies.elements import Match, MatchField
 from natmirror.openflow.bodies.fields import BASIC, FIELDS, HEADERS
 
 
-def _places() -> dict[str, tuple[int, int]]:
-    """Return the place of each field, as its first bit and the mask of its bits. The usual fields come first, so that
-    most integers are short."""
+def _places() -> dict[str, tuple[int, int, int]]:
+    """Return the place of each field: its first bit, the mask of its value, and the same mask at its place. The usual
+    fields come first, so that most integers are short."""
     places, at = {}, 0
     for name, field in sorted(FIELDS.items(), key=lambda one: (HEADERS[one[0]][0] != BASIC, one[1].bits > 64)):
-        places[name] = (at, field.all_ones)
+        places[name] = (at, field.all_ones, field.all_ones << at)
         at += field.bits
     return places
 
@@ -26,8 +26,11 @@ _HIDDEN_NAMES = (
     *("ct_", "tun_", "recirc_id", "dp_hash", "conj_id", "ip_frag", "nw_ttl", "mpls_", "pbb_", "tcp_flags"),
     *("pkt_mark", "ipv6_exthdr", "packet_type"),
 )
-HIDDEN = sum(full << shift for name, (shift, full) in _PLACES.items() if name.startswith(_HIDDEN_NAMES))
+HIDDEN = sum(bits for name, (_, _, bits) in _PLACES.items() if name.startswith(_HIDDEN_NAMES))
 """The bits of the fields that a frame may have though its PACKET_IN does not show them."""
+
+
+NO_OTHERS: frozenset[MatchField] = frozenset()
 
 
 class PackedMatch(NamedTuple):
@@ -35,7 +38,7 @@ class PackedMatch(NamedTuple):
 
     mask: int
     value: int
-    others: frozenset[MatchField] = frozenset()
+    others: frozenset[MatchField] = NO_OTHERS
     """Fields without a place."""
 
 
@@ -59,11 +62,14 @@ def pack_match(match: Match) -> PackedMatch:
         if place is None:
             others.append(one)
             continue
-        shift, full = place
-        bits = full if mask is None else mask & full
-        mask_bits |= bits << shift
-        value_bits |= (value & bits) << shift
-    return PackedMatch(mask_bits, value_bits, frozenset(others))
+        shift, full, bits = place
+        if mask is None:
+            mask_bits |= bits
+            value_bits |= (value & full) << shift
+        else:
+            mask_bits |= (mask & full) << shift
+            value_bits |= (value & mask & full) << shift
+    return PackedMatch(mask_bits, value_bits, frozenset(others) if others else NO_OTHERS)
 
 
 def pack_frame(fields: Mapping[str, int]) -> PackedFrame:
@@ -72,9 +78,10 @@ def pack_frame(fields: Mapping[str, int]) -> PackedFrame:
     for name, value in fields.items():
         place = _PLACES.get(name)
         if place is not None:
-            shift, full = place
-            present |= full << shift
-            value_bits |= (value & full) << shift
+            shift, full, bits = place
+            present |= bits
+            if value:
+                value_bits |= (value & full) << shift
     return PackedFrame(present, value_bits)
 
 

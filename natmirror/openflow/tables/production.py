@@ -164,7 +164,8 @@ class ProductionModel(Model):
 
     def reported(self, message: Message, body: Body, now: float) -> Steps[Removal | None]:
         """Take a message of the switch. Return the rule that it says is gone."""
-        yield from self.expire(now)
+        if self.may_expire:
+            yield from self.expire(now)
         if message.kind is Type.BARRIER_REPLY:
             end = self._barriers.pop(message.xid, None)
             if end is not None:

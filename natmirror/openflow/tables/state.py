@@ -260,6 +260,11 @@ class State:
 
     # Hard timeouts
 
+    @property
+    def has_deadlines(self) -> bool:
+        """Whether there may be rules with hard timeouts."""
+        return bool(self._deadlines)
+
     def next_deadline(self) -> float | None:
         """Return the earliest time at which a rule's hard timeout may end; None without one."""
         while self._deadlines and self.rules.get(self._deadlines[0][2].key) is not self._deadlines[0][2]:

@@ -16,7 +16,7 @@ from natmirror.openflow.messages import V10
 from natmirror.openflow.tables.entries import GroupKey, Rule
 from natmirror.openflow.tables.frame import Changes, Frame, is_cut_off
 from natmirror.openflow.tables.model import Model
-from natmirror.openflow.tables.packed import pack_frame
+from natmirror.openflow.tables.packed import PackedFrame
 
 _MAX_BUCKETS = 256  # buckets that one frame meets
 _MAX_DEPTH = 8  # groups that send to groups
@@ -91,13 +91,20 @@ class _UnknownError(Exception):
 
 
 def walk(
-    model: Model, fields: Mapping[str, int], now: float, *, table: int = 0, ports: Ports = UNKNOWN_PORTS
+    model: Model,
+    fields: Mapping[str, int],
+    now: float,
+    *,
+    table: int = 0,
+    ports: Ports = UNKNOWN_PORTS,
+    packed: PackedFrame | None = None,
 ) -> Outcome:
-    """Return what becomes of a frame with these fields that enters a table.
+    """Return what becomes of a frame with these fields that enters a table. ``packed``: the same fields as integers, if
+    these are known.
 
     Meters are taken to pass it. NORMAL stays an output of its own: what the switch has learned is unknown.
     """
-    return _Walk(model, ports, now).run(lambda one: one.enter(Frame(fields), table))
+    return _Walk(model, ports, now).run(lambda one: one.enter(Frame(fields, packed), table))
 
 
 def carry_out(
@@ -157,8 +164,7 @@ class _Walk:
                 elif name == "write_actions":
                     written += args[0]
                 elif name == "write_metadata":
-                    value, mask = args
-                    frame.fields["metadata"] = frame.fields["metadata"] & ~mask | value & mask
+                    frame.set_metadata(*args)
                 elif name == "goto_table":
                     onward = args[0]
                 elif name not in ("meter", "stat_trigger"):
@@ -174,7 +180,7 @@ class _Walk:
             return None
         if frame.is_opaque:
             raise _UnknownError("an action has made headers that natmirror does not know")
-        packed = pack_frame(frame.fields)
+        packed = frame.packed
         found = index.find(packed)
         priority = found[0].key.priority if found else -1
         if any(rule.key.priority >= priority for rule in index.may_match(packed)):

@@ -388,13 +388,14 @@ def test_judges_that_are_behind_work_without_a_pause(
     connection, _ = introduced(one)
     connection.now += judges.DELAY
     connection.from_client("PA", packet_in(1))
-    one.handle_timer(connection.now)
+    one.handle_timer(connection.now, has_packets=lambda: True)
     [judge] = made
     assert len(judge.of("settle")) == 1
     assert one.next_own_timer() == AT_ONCE
 
 
-def test_judges_work_in_single_steps_between_packets_and_after_all_sessions(made: list[RecordingJudge]) -> None:
+@pytest.mark.parametrize("waits", [True, False])
+def test_judges_work_until_a_packet_waits_and_after_all_sessions(made: list[RecordingJudge], waits: bool) -> None:
     one = engine(ON)
     connection, _ = introduced(one)
     settle(connection)
@@ -411,9 +412,23 @@ def test_judges_work_in_single_steps_between_packets_and_after_all_sessions(made
         assert due > connection.now or done
         connection.now = max(connection.now, due)
         done.append(len(judge.steps))
-        one.read_sessions(connection.now, lambda: False)
+        one.read_sessions(connection.now, lambda: False, lambda: waits)
     assert judge.steps[1] == 2 * 9 + 2 * 3
-    assert len(done) == 2 * 9 + 2 * 3 + 1
+    assert len(done) == (2 * 9 + 2 * 3 + 1 if waits else 1), "each step, or all at once"
+
+
+def test_judges_due_at_about_the_same_time_work_in_one_pause(made: list[RecordingJudge]) -> None:
+    one = engine(ON_AGAIN)
+    first, _ = introduced(one)
+    first.now = 1000.05
+    second = ClientConnection(one, client=at("10.10.0.99", 40_001))
+    second.now = 1000.05
+    second.connect()
+    second.from_client("PA", hello())
+    second.from_backend("PA", hello())
+    assert one.next_own_timer() == 1000.25
+    one.handle_timer(1000.25)
+    assert [len(judge.of("settle")) for judge in made] == [1, 1]
 
 
 def _from_client(connection: ClientConnection, data: bytes) -> bytes:
@@ -512,7 +527,7 @@ def test_what_a_judge_holds_is_on_its_clients_account(made: list[RecordingJudge]
     for each in (master, without):
         each.say(request(Type.FLOW_MOD, 71, FLOW_MOD))
         settle(each.connection)
-    assert _used(one, connection.now) == _used(plain, connection.now) + _chunks(COST + 10_000) + 5000
+    assert _used(one, connection.now) == _used(plain, connection.now) + _chunks(COST + 10_000) + _chunks(5000)
     for each in (master, without):
         each.connection.from_client("RA")
     assert _used(one, connection.now) == _used(plain, connection.now)

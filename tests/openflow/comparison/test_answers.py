@@ -7,9 +7,10 @@ import pytest
 from natmirror.openflow.bodies.decoder import decode
 from natmirror.openflow.bodies.elements import Action, ReservedPort
 from natmirror.openflow.bodies.values import FlowCommand
-from natmirror.openflow.comparison.answer_comparison import Answer, _move
+from natmirror.openflow.comparison.answers import Answer, move
 from natmirror.openflow.comparison.attribution import Order
-from natmirror.openflow.comparison.effects import Effect, FrameSent
+from natmirror.openflow.comparison.effects import Effect
+from natmirror.openflow.comparison.readings import FrameSent, Reading
 from natmirror.openflow.comparison.results import AnswerResult, DifferenceKind, NotComparable
 from natmirror.openflow.messages import V10, V13
 from tests.helpers.comparison import MIRROR, PRODUCTION, TABLE_MISS, Scene, frame, packet_out, to_host
@@ -397,13 +398,13 @@ def test_memory_that_is_needed_is_given_up() -> None:
 
 def test_a_frame_stays_where_it_is_if_the_answer_that_lacks_it_is_full() -> None:
     message = packet_out(DATA, output(2))
-    order = Order(1.0, message, decode(message))
+    order = Order(1.0, message, Reading(decode(message)))
     effects = [Effect(order, order.body, sent=FrameSent((), None, port, None)) for port in range(33)]
     full, source = Answer(), Answer()
     for effect in effects[1:]:
         assert full.add(effect)
     source.add(effects[0])
     wanted = [effects[0]]
-    _move(wanted, source, Answer(), full, is_same_frame=True)
+    move(wanted, source, Answer(), full, is_same_frame=True)
     assert (wanted, source.effects, len(full.effects)) == ([effects[0]], [effects[0]], 32)
     assert not full.is_whole

@@ -9,6 +9,7 @@ from natmirror.openflow.bodies.elements import NO_BUFFER
 from natmirror.openflow.bodies.values import FlowCommand, FlowMod, PacketIn
 from natmirror.openflow.comparison.attribution import BURST, HORIZON, MAX_CAUSES, Attribution, Order
 from natmirror.openflow.comparison.causes import cause_of
+from natmirror.openflow.comparison.readings import Reading
 from natmirror.openflow.messages import Message
 from tests.helpers.comparison import ARP, IP, flow_mod_message, frame, packet_in, packet_out, to_host
 from tests.helpers.flow_tables import apply, fields, flow_mod, output
@@ -36,7 +37,7 @@ class Line:
         self.at = at
         for one in messages:
             message = flow_mod_message(one) if isinstance(one, FlowMod) else one
-            self.settled += self.attribution.ordered(Order(at, message, decode(message)))
+            self.settled += self.attribution.ordered(Order(at, message, Reading(decode(message))))
 
     def causes(self) -> list[int | None]:
         """Return the PACKET_IN of each order, in the order in which they were settled, after the latest burst."""

@@ -125,6 +125,16 @@ def test_deletions_by_one_side_only() -> None:
     assert sorted(kinds(one)) == [DifferenceKind.RULE_DELETED, DifferenceKind.RULE_KEPT]
 
 
+@pytest.mark.parametrize(("table", "words"), [(0, "delete, all rules of table 0"), (ALL_TABLES, "delete table=all")])
+def test_a_deletion_of_all_rules_says_so(table: int, words: str) -> None:
+    one = Scene()
+    one.both(TABLE_MISS)
+    one.wait(20.0)
+    one.orders(MIRROR, flow_mod(FlowCommand.DELETE, table=table))
+    one.wait(20.0)
+    assert one.recorder.texts == [f"a rule is deleted: {words}"]
+
+
 def test_what_the_switch_refuses_is_no_effect_and_the_mirrors_same_order_neither() -> None:
     for first, second in ((PRODUCTION, MIRROR), (MIRROR, PRODUCTION)):
         one = Scene()

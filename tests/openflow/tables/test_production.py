@@ -26,6 +26,7 @@ from natmirror.openflow.messages import V10, V13, V15, Message, Multipart, Type,
 from natmirror.openflow.tables.bundles import ORDER_COST
 from natmirror.openflow.tables.evidence import prove_gone
 from natmirror.openflow.tables.journal import MAX_STEPS, REFUSAL_TIMEOUT
+from natmirror.openflow.tables.packed import pack_frame
 from natmirror.openflow.tables.production import ProductionModel, RemovalReason
 from natmirror.openflow.tables.state import MAX_ENTRIES, NotFollowed
 from natmirror.openflow.tables.steps import finish
@@ -409,15 +410,19 @@ def _packet_in(reason: int = 0, table: int = 0) -> PacketIn:
     return PacketIn(0xFFFF_FFFF, reason, table, 0, fields(in_port=1), 0, b"")
 
 
+PACKED = pack_frame(FRAME)
+
+
 def test_a_packet_in_proves_that_an_idle_rule_is_gone() -> None:
     model = production()
     order(model, flow_mod(ADD, HOST, instructions=apply(2), idle_timeout=5, priority=3), 0.0)
     order(model, flow_mod(ADD, fields(eth_dst=5), instructions=apply(2), idle_timeout=1, priority=2), 0.0)
     order(model, flow_mod(ADD, (), instructions=apply(ReservedPort.CONTROLLER), priority=0), 0.0)
-    assert finish(prove_gone(model, _packet_in(), FRAME, 4.9)) == []  # the frame may have left before the rule came
-    assert finish(prove_gone(model, _packet_in(reason=2), FRAME, 6.0)) == []
-    assert finish(prove_gone(model, _packet_in(), {"in_port": 1, "eth_dst": 5}, 6.0)) == []  # the frame is cut off
-    removals = finish(prove_gone(model, _packet_in(), FRAME, 6.0))
+    assert finish(prove_gone(model, _packet_in(), FRAME, PACKED, 4.9)) == []  # it may have left before the rule came
+    assert finish(prove_gone(model, _packet_in(reason=2), FRAME, PACKED, 6.0)) == []
+    cut_off = {"in_port": 1, "eth_dst": 5}
+    assert finish(prove_gone(model, _packet_in(), cut_off, pack_frame(cut_off), 6.0)) == []
+    removals = finish(prove_gone(model, _packet_in(), FRAME, PACKED, 6.0))
     assert [one.rule.key.match for one in removals] == [HOST, fields(eth_dst=5)]
     assert _matches(model) == [()]
 
@@ -426,10 +431,10 @@ def test_a_packet_in_proves_nothing_about_a_rule_that_may_have_sent_it() -> None
     model = production()
     to_controller = apply(2, ReservedPort.CONTROLLER)
     order(model, flow_mod(ADD, HOST, instructions=to_controller, idle_timeout=5), 0.0)
-    assert finish(prove_gone(model, _packet_in(), FRAME, 6.0)) == []
+    assert finish(prove_gone(model, _packet_in(), FRAME, PACKED, 6.0)) == []
     order(model, GroupMod(GroupCommand.ADD, 1, GroupType.ALL, (Bucket(()),)), 6.0)
     order(model, flow_mod(ADD, HOST, instructions=applying(Action("group", (1,))), idle_timeout=5), 6.0)
-    assert finish(prove_gone(model, _packet_in(), FRAME, 12.0)) == []
+    assert finish(prove_gone(model, _packet_in(), FRAME, PACKED, 12.0)) == []
     order(model, flow_mod(ADD, HOST, instructions=apply(2), idle_timeout=5, flags=TOLD), 12.0)
-    assert finish(prove_gone(model, _packet_in(), FRAME, 20.0)) == []
+    assert finish(prove_gone(model, _packet_in(), FRAME, PACKED, 20.0)) == []
     assert contents(model.state)

@@ -246,7 +246,7 @@ def test_any_messages_of_both_ends_raise_nothing_and_stay_within_the_account(
             finish(other.production_lost(removal, number))
         if isinstance(body, PacketIn):
             frame = frame_fields(body.frame, body.in_port)
-            finish(prove_gone(one, body, frame, number))
+            finish(prove_gone(one, body, frame, pack_frame(frame), number))
             walk(other, frame, number, table=body.table)
         assert account.used <= limit
         assert not difference.is_known or set(difference.since) == _fresh(difference)
