@@ -5,7 +5,9 @@ while no client asks, and right afterwards while clients do, or the other way ro
 
 - ``scraped``: a client asks for the metrics and the status each second;
 - ``flooded``: the same, and eight connections ask for whole lists, sorted lists, single rows and the status, the next
-  one as soon as they have their answer.
+  one as soon as they have their answer;
+- ``other``: the same eight connections ask a program without any limits that has nothing to do with natmirror, on the
+  same cores: so much a busy neighbour costs here. These rows, of latency alone, do not change the exit status.
 
 Production is measured without a mirror (``plain``) and with one (``copied``): round trips of small packets as fast as
 they go, new connections, the time from request to reply at 1,000 requests a second, and how late the mirror's
@@ -70,9 +72,10 @@ class Asking(StrEnum):
 
     SCRAPED = "scraped"
     FLOODED = "flooded"
+    OTHER = "other"
 
 
-_COMMANDS = {Asking.SCRAPED: "scrape", Asking.FLOODED: "flood"}
+_COMMANDS = {Asking.SCRAPED: "scrape", Asking.FLOODED: "flood", Asking.OTHER: "flood"}
 """The programs of bench.api_clients."""
 ALONE = Side("no client asks", Path("alone"))
 ASKED = Side("clients ask", Path("asked"))
@@ -116,6 +119,9 @@ class Scene:
         with running_on(CONTENDER_CORES):
             self._balancer = LoadBalancer(network.lab, rules)
         give_weight(self._balancer.program.popen.pid)
+        self._sockets = dict.fromkeys(Asking, self._balancer.api)
+        self._sockets[Asking.OTHER] = other = network.lab.directory / "other.sock"
+        self._start("serve", other).wait_for_text("serving")
         for port, count in ((_PORTS["copied"], _LEGS), (_PORTS["plain"], _FLOWS - _LEGS)):
             _, opened, _ = network.hold(SERVICE, count, _OPEN_TIMEOUT, port=port)
             if opened < count:
@@ -133,9 +139,7 @@ class Scene:
     @contextmanager
     def asking(self, asking: Asking) -> Iterator[None]:
         """Have clients ask, already for a while when the context begins."""
-        command = [sys.executable, "-m", "bench.api_clients", _COMMANDS[asking], str(self._balancer.api)]
-        with running_on(CONTENDER_CORES):
-            clients = self.network.lab.start("lb", command, name="asks", cwd=_REPOSITORY)
+        clients = self._start(_COMMANDS[asking], self._sockets[asking])
         try:
             clients.wait_for_text("asking")
             time.sleep(_WARM_UP)
@@ -143,6 +147,12 @@ class Scene:
         finally:
             clients.end(timeout=_END_TIMEOUT)
         self.asked[asking].add(clients.text.splitlines()[-1])
+
+    def _start(self, what: str, path: Path) -> Program:
+        """Start a program of bench.api_clients on natmirror's cores."""
+        command = [sys.executable, "-m", "bench.api_clients", what, str(path)]
+        with running_on(CONTENDER_CORES):
+            return self.network.lab.start("lb", command, name=what, cwd=_REPOSITORY)
 
     def delays(self, seconds: float) -> list[float]:
         """Return how late the mirror's application has each message, in seconds."""
@@ -216,6 +226,7 @@ class ProductionGauge(Gauge):
 
     def __init__(self, name: str, asking: Asking, seconds: float, scene: Callable[[], Scene]) -> None:
         self.name = f"{asking}.{name}"
+        self.is_ours = asking is not Asking.OTHER
         self._asking = asking
         self._seconds = seconds
         self._scene = scene
@@ -237,9 +248,11 @@ class ProductionGauge(Gauge):
         return {measure.name: figure for measure, figure in zip(self.measures, figures, strict=True)}
 
 
-def all_gauges(seconds: float, scene: Callable[[], Scene]) -> Sequence[Gauge]:
+def all_gauges(seconds: float, scene: Callable[[], Scene]) -> Sequence[ProductionGauge]:
     """Return the gauges of all measures, each taking this time."""
-    return [ProductionGauge(name, asking, seconds, scene) for name in _PRODUCTION for asking in Asking]
+    asked = [(name, asking) for name in _PRODUCTION for asking in (Asking.SCRAPED, Asking.FLOODED)]
+    asked += [(f"{service}.latency", Asking.OTHER) for service in _PORTS]
+    return [ProductionGauge(name, asking, seconds, scene) for name, asking in asked]
 
 
 @click.command()
@@ -252,7 +265,8 @@ def main(only: tuple[str, ...], pairs: int, seconds: float) -> None:
     """Compare production while clients ask natmirror's API with production while none does."""
     scenes: list[Scene] = []
     try:
-        gauges = choose(all_gauges(seconds, lambda: scenes[0]), only, _report)
+        every = all_gauges(seconds, lambda: scenes[0])
+        chosen = choose(every, only, _report)
         raise_files_limit()
         with (
             tempfile.TemporaryDirectory(prefix="natmirror-bench-") as place,
@@ -260,18 +274,22 @@ def main(only: tuple[str, ...], pairs: int, seconds: float) -> None:
             Network(compile_programs(Path(place)), flows=_FLOWS) as network,
         ):
             scenes.append(Scene(network))
-            comparison = Comparison([ALONE, ASKED], gauges, only, _report)
+            own = [one for one in every if one in chosen and one.is_ours]
+            beside = [one for one in every if one in chosen and not one.is_ours]
+            ours, others = (Comparison([ALONE, ASKED], gauges, only, _report) for gauges in (own, beside))
             try:
-                comparison.run(pairs)
+                ours.run(pairs)
+                others.run(pairs)
             finally:  # after Ctrl-C, print what was found so far
-                click.echo(table(comparison))
+                click.echo(table(ours))
+                click.echo(f"\nBeside another program:\n{table(others)}")
                 for asking, asked in scenes[0].asked.items():
                     click.echo(f"{asking}: {asked}")
             scenes[0].close()
     except (HostError, ComparisonError) as error:
         _report(str(error))
         sys.exit(2)
-    sys.exit(comparison.status())
+    sys.exit(ours.status())
 
 
 def _report(line: str) -> None:

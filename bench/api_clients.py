@@ -1,12 +1,15 @@
-"""The programs of bench.api, which ask a running natmirror until a SIGTERM, and then print what they got.
+"""The programs of bench.api, which ask a running natmirror until a SIGTERM, and then print what they got; and a server
+that they can ask in its place.
 
 python -m bench.api_clients scrape SOCKET
 python -m bench.api_clients flood SOCKET
+python -m bench.api_clients serve SOCKET
 """
 
 import json
 import signal
 import socket
+import socketserver
 import sys
 import threading
 import time
@@ -31,6 +34,8 @@ _ANSWER_TIMEOUT = 30.0  # seconds
 _BUFFER_LEN = 1 << 20
 _CODE = slice(9, 12)  # of "HTTP/1.1 200"
 _NO_ANSWER = "none"
+_BODY = b"0" * 100_000  # as long as a list of some hundred flows
+_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(_BODY), _BODY)
 
 
 class Asker:
@@ -88,9 +93,34 @@ def _run(path: str, threads: Sequence[Callable[[Asker], None]]) -> None:
     print(json.dumps({**counts, "cpu_seconds": time.process_time()}), flush=True)
 
 
+class _Answering(socketserver.StreamRequestHandler):
+    """Answers each request with the same bytes, at once."""
+
+    def handle(self) -> None:
+        while self.rfile.readline().strip():
+            pass
+        self.wfile.write(_ANSWER)
+
+
+class _Server(socketserver.ThreadingUnixStreamServer):
+    """A server without any limits."""
+
+    daemon_threads = True
+    request_queue_size = 64
+
+
+def _serve(path: str) -> None:
+    """Answer until a SIGTERM."""
+    with _Server(path, _Answering) as server:
+        print("serving", flush=True)
+        server.serve_forever()
+
+
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["scrape", path]:
             _run(path, [_scrape])
         case ["flood", path]:
             _run(path, [_scrape, *[_flood] * _CONNECTIONS])
+        case ["serve", path]:
+            _serve(path)

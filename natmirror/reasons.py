@@ -217,7 +217,7 @@ class EndReason(StrEnum):
     MIRROR_ADDED = "mirror-added"
     """A reload has added the mirror since the connection began.
 
-    Nothing to do. The clients' next connections are copied; with ``reconnect: next-segment`` these are, too."""
+    Nothing to do. The clients' next connections are copied; with ``reconnect`` these are, too."""
     NOT_SAMPLED = "not-sampled"
     """The client is not in the percentage of clients that the mirror's ``sample`` gives.
 

@@ -2,6 +2,7 @@
 each."""
 
 import ctypes
+import os
 import threading
 import time
 from collections import Counter
@@ -16,6 +17,7 @@ MAIN, OTHERS = "main", "others"
 
 _MAX_NAME_LEN = 15  # linux/sched.h: TASK_COMM_LEN without the NUL byte
 _PR_SET_NAME = 15  # linux/prctl.h
+_NICER = 10  # a ninth of the weight: see sched(7), "The nice value"
 
 _libc = ctypes.CDLL(None)
 _given = {MAIN}
@@ -41,6 +43,17 @@ def name_thread(name: str) -> None:
     _given.add(name)
     threading.current_thread().name = name
     _libc.prctl(_PR_SET_NAME, shown, 0, 0, 0)
+
+
+def yield_to_packets() -> None:
+    """Make the calling thread nicer than the packet threads, and so the programs that it starts.
+
+    A packet thread that has just answered this one has used more than its equal share of their core. So the kernel
+    would run this one first for as long again, while packets wait. Not nicer still: on a crowded core, a packet thread
+    may wait for the interpreter lock that this one has.
+    """
+    with suppress(OSError):  # a service manager forbids it
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + _NICER)
 
 
 def processor_seconds() -> dict[str, float]:

@@ -22,18 +22,22 @@ from natmirror.api.read_only import read_only
 from natmirror.api.routes import Routes
 from natmirror.unprivileged import give_up_rights
 
-_NICE = 10  # packets come first
+_SESSION_NICE = "10"  # packets come first
 _OOM_SCORE = 800  # of 1,000: the kernel kills this process rather than the one that passes packets
 _MAX_MEMORY = 512 << 20  # bytes of address space
 _MAX_REMOTE = 64  # connections to each address of the rules
 
 
 def _confine() -> None:
-    """Give up all rights, and leave processor and memory to others. The unit forbids some of these calls."""
+    """Give up all rights, and leave processor and memory to others. The unit forbids some of these calls.
+
+    The process is as nice as the thread that starts it. Where each session has an equal share (sched(7), "The autogroup
+    feature"), that means nothing between this session and natmirror's.
+    """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # only the end of natmirror ends this process
-    with suppress(OSError):
-        os.nice(_NICE)
+    with suppress(OSError), open("/proc/self/autogroup", "w", encoding="ascii") as file:
+        file.write(_SESSION_NICE)
     with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
         file.write(str(_OOM_SCORE))
     with suppress(OSError, ValueError):

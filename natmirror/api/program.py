@@ -10,8 +10,10 @@ from natmirror.api import frames
 from natmirror.api.resources import ROUTES, Kind
 
 _MAX_ANSWER_LEN = 64 << 20
-# What natmirror makes at the same time: a flood of requests for lists delays no document, and no flood the metrics.
+# What natmirror makes at the same time: a flood of requests for lists delays no document, nor the first part of another
+# list, and no flood the metrics.
 _MAX_DOCUMENTS = 2
+_MAX_FIRST_PARTS = 2
 _MAX_PARTS = 2
 _MAX_COMMANDS = 16  # that natmirror has at the same time
 _LISTS = frozenset(route.name for route in ROUTES if route.kind is Kind.LIST)
@@ -43,6 +45,7 @@ class Program:
         self._numbers = count(1)
         self._answers: dict[int, asyncio.Queue[dict[str, Any]]] = {}
         self._documents = asyncio.Semaphore(_MAX_DOCUMENTS)
+        self._first_parts = asyncio.Semaphore(_MAX_FIRST_PARTS)
         self._parts = asyncio.Semaphore(_MAX_PARTS)
         self._commands = 0
 
@@ -61,7 +64,7 @@ class Program:
     ) -> AsyncGenerator[tuple[Any, float], None]:
         """Yield a resource, or the parts of a list, each with its time in seconds since 1970. ``comes_first``: it waits
         for no other request, nor for the packet threads to have time. Refused where natmirror does not answer."""
-        line = self._parts if resource in _LISTS else self._documents
+        line = self._first_parts if resource in _LISTS else self._documents
         async with self._question() as (number, answers):
             question: dict[str, Any] = {"id": number, "get": resource, "arguments": arguments, "first": comes_first}
             while True:
@@ -74,7 +77,7 @@ class Program:
                 yield answer["answer"], answer["at"]
                 if not answer["more"]:
                     return
-                question = {"id": number, "more": True}
+                question, line = {"id": number, "more": True}, self._parts
 
     async def command(self, name: str, arguments: dict[str, Any]) -> Any:
         """Give natmirror a command, and return its answer. Refused where natmirror refuses it or does not answer. If

@@ -16,7 +16,8 @@ def report(verdicts: Sequence[Mapping[str, Any]]) -> str:
 def _lines(verdict: Mapping[str, Any]) -> Iterator[str]:
     yield f"# {verdict['service']}/{verdict['mirror']}: {WORDS[verdict['verdict']]}"
     yield ""
-    yield f"Compared with production since {moment(verdict['since'])}."
+    since = verdict["since"]
+    yield "Nothing compared yet." if since is None else f"Compared with production since {moment(since)}."
     yield ""
     yield from (f"- {reason}" for reason in verdict["reasons"])
     yield from (f"- Note: {note}" for note in verdict["notes"])

@@ -41,7 +41,8 @@ def verdict_screen(verdict: Verdict, terminal: terminal_size | None, *, with_exa
 
 def _head(verdict: Verdict) -> str:
     shown = click.style(WORDS[verdict["verdict"]], fg=_COLOURS[verdict["verdict"]], bold=True)
-    return f"{shown}  {verdict['service']}/{verdict['mirror']}, since {moment(verdict['since'])}"
+    since = "nothing compared yet" if verdict["since"] is None else f"since {moment(verdict['since'])}"
+    return f"{shown}  {verdict['service']}/{verdict['mirror']}, {since}"
 
 
 # What it rests on

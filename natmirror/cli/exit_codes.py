@@ -37,7 +37,7 @@ VERDICT = {
     DIFFERS: "DIFFERS: a master would have done something else.",
     MISUSED_VERDICT: "The command line is wrong, or there is no such mirror with verdict: on.",
     TOO_LITTLE: "TOO LITTLE: nothing differs that counts, but too little was compared to say more.",
-    NO_ANSWER: "No natmirror answers on SOCKET, it is too busy, or a file cannot be written.",
+    NO_ANSWER: "No natmirror answers on SOCKET, or it is too busy.",
 }
 RELOAD = {
     0: "The running natmirror uses the new rules.",

@@ -16,6 +16,7 @@ from natmirror.errors import HostError, RefusedError
 from natmirror.events.event import read_time, show_time
 
 _POLL_INTERVAL = 1.0  # seconds
+_SHORTEST_WAIT = 20  # seconds: one whole part, in which answers are counted, and the time until they are judged
 _CODES = {
     "agrees": exit_codes.AGREES,
     "too-little": exit_codes.TOO_LITTLE,
@@ -38,7 +39,8 @@ _DURATIONS = "90s, 30m, 1h or 1d"
     "--wait",
     metavar="TIME",
     show_default="do not wait",
-    help=f"Wait at most TIME ({_DURATIONS}) for a verdict: until something differs, or enough answers were compared.",
+    help=f"Wait at most TIME ({_DURATIONS}, at least {_SHORTEST_WAIT}s) for a verdict: until something differs, or"
+    " enough answers were compared.",
 )
 @click.option(
     "--at-least",
@@ -82,7 +84,7 @@ def verdict(
     Without SERVICE/MIRROR, of all mirrors with verdict: on. Below the verdict stand its reasons, what it rests on, and
     what differs, each with an example. docs/verdict.md says what it can tell and what it cannot.
     """
-    waits = None if wait is None else _duration(wait)
+    waits = None if wait is None else _wait(wait)
     words: dict[str, Any] = {"since": _since(since, waits), "at_least": at_least, "fail_below": fail_below}
     if mirror is not None:
         words["service"], slash, words["mirror"] = mirror.partition("/")
@@ -101,8 +103,8 @@ def verdict(
             from natmirror.cli.evidence import write_evidence
 
             files: list[Path] = []
-            _write(pcap_directory, lambda: files.extend(write_evidence(found, pcap_directory)))
-            click.echo(f"evidence of {len(files)} differences in {pcap_directory}", err=as_json)
+            if _write(pcap_directory, lambda: files.extend(write_evidence(found, pcap_directory))):
+                click.echo(f"evidence of {len(files)} differences in {pcap_directory}", err=as_json)
     click.get_current_context().exit(max((_CODES[one["verdict"]] for one in _deciding(found)), key=_badness))
 
 
@@ -115,9 +117,11 @@ def _badness(code: int) -> int:
     return [*_CODES.values()].index(code)
 
 
-def _duration(text: str) -> int:
-    if (seconds := read_duration(text)) is None:
-        raise click.BadParameter(f"expected a duration such as {_DURATIONS}, found {text}", param_hint="--wait")
+def _wait(text: str) -> int:
+    seconds = read_duration(text)
+    if seconds is None or seconds < _SHORTEST_WAIT:
+        why = "" if seconds is None else f" of at least {_SHORTEST_WAIT}s, since answers are counted in parts of 10 s"
+        raise click.BadParameter(f"expected a duration such as {_DURATIONS}{why}, found {text}", param_hint="--wait")
     return seconds
 
 
@@ -169,8 +173,12 @@ def _show(found: Sequence[dict[str, Any]], *, is_one: bool, as_json: bool) -> No
         terminal.echo("\n\n".join(verdict_screen(one, size, with_examples=is_one) for one in found))
 
 
-def _write(path: Path, write: Callable[[], object]) -> None:
+def _write(path: Path, write: Callable[[], object]) -> bool:
+    """Write a file beside the verdict, and return whether that has worked: the exit code is the verdict's either
+    way."""
     try:
         write()
     except OSError as error:
-        raise HostError(f"{error.filename or path}: {error.strerror}") from None
+        click.echo(f"natmirror: {error.filename or path}: {error.strerror}", err=True)
+        return False
+    return True

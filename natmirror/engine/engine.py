@@ -39,7 +39,7 @@ from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.net.packet import Datagram, Malformed, parse
 from natmirror.net.prefixes import ClientNetworks
 from natmirror.openflow.directory import Directory
-from natmirror.rules import Rules
+from natmirror.rules import Reconnect, Rules
 from natmirror.rules.reload import Kept
 from natmirror.rules.shards import ALL, Shard
 from natmirror.tcp.following import follow_in_c, follow_in_python
@@ -146,7 +146,7 @@ class Engine:
         return decision
 
     def read_sessions(
-        self, now: float, is_spent: Callable[[], bool] | None = None, has_packets: Callable[[], bool] | None = None
+        self, now: float, is_spent: Callable[[], bool] | None = None, has_packets: Callable[[], bool] = _never
     ) -> list[Send]:
         """Read the data that waits for OpenFlow sessions, and return the packets to send because of it.
 
@@ -189,7 +189,7 @@ class Engine:
         return timer if work_at is None else work_at if timer is None else min(work_at, timer)
 
     def handle_timer(
-        self, now: float, is_spent: Callable[[], bool] | None = None, has_packets: Callable[[], bool] | None = None
+        self, now: float, is_spent: Callable[[], bool] | None = None, has_packets: Callable[[], bool] = _never
     ) -> list[Send]:
         """Do what is due (retransmit, expire flows, update clients' windows), then read_sessions(); return the packets
         to send.
@@ -282,7 +282,8 @@ class Engine:
         for flow in self._nat.by_ids(ids):
             service = self._services.service(flow.row.service_id)
             if flow not in self._mirroring.streams:
-                if not any(mirror.begins_again for mirror in service.copies) or not self._nat.may_be_mirrored(flow):
+                begin_late = any(mirror.reconnect is not Reconnect.NEVER for mirror in service.mirrors)
+                if not begin_late or not self._nat.may_be_mirrored(flow):
                     continue
                 self._nat.begin_mirrored(flow, service)
             backend = None if flow.backend is None else endpoint_of(flow.backend)

@@ -84,3 +84,5 @@ TRANSITIONS: dict[tuple[StreamState, StreamEvent], StreamState] = {
 
 IS_ASKING = frozenset((StreamState.ASKING, StreamState.ENDED_ASKING))
 HAS_END = frozenset((StreamState.FINISHED, StreamState.ENDED_FINISHED))
+GOES_ON = frozenset((StreamState.ASKING, StreamState.COPYING))
+"""The client's stream goes on, and this host passes it."""

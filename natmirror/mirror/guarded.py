@@ -187,7 +187,7 @@ class GuardedMirroring:
 
     def follow_rules(self, flow: MirroredFlow, service: Service, backend: Endpoint | None) -> None:
         self._guard.run(Work.COPY, flow, self._rule_changes.follow, flow, service, backend)
-        self._guard.run(Work.SESSION, flow, self._sessions.follow_rules, flow)
+        self._guard.run(Work.SESSION, flow, self._rule_changes.follow_sessions, flow, service, backend)
 
     def close(self) -> None:
         """End all legs."""
@@ -227,9 +227,7 @@ class GuardedMirroring:
 
     # Time
 
-    def read_sessions(
-        self, now: float, is_spent: Callable[[], bool] | None, has_packets: Callable[[], bool] | None
-    ) -> None:
+    def read_sessions(self, now: float, is_spent: Callable[[], bool] | None, has_packets: Callable[[], bool]) -> None:
         """Serve the OpenFlow sessions. If reading the queue itself fails, switch all sessions off at once, because it
         is unknown which bytes were lost."""
         try:

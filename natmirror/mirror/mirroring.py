@@ -110,7 +110,7 @@ class Mirroring:
         if stream.alive():
             start_feeding_legs(flow.row)
         if self._is_wanted_by_masters(flow, backend):
-            stream.replies = Reassembler(flow.row, "reply", flow.row.orig.ack, _max_waiting(flow), self._memory)
+            stream.replies = Reassembler(flow.row, "reply", flow.row.orig.ack, max_waiting(flow), self._memory)
             add_reader(flow.row)
         self._reconnection.follow(stream)
         self._guard.run(Work.THROTTLE, flow, self._backpressure.update, stream)
@@ -129,7 +129,7 @@ class Mirroring:
             stream.make_copy(mirror, left_out or self._why_absent_from_picked_up)
         stream.has_all_copies = True
         if self._is_wanted_by_masters(flow, backend):
-            stream.replies = Reassembler(flow.row, "reply", None, _max_waiting(flow), self._memory)
+            stream.replies = Reassembler(flow.row, "reply", None, max_waiting(flow), self._memory)
             add_reader(flow.row, is_late=True)
         self._reconnection.follow(stream)
         return stream
@@ -143,7 +143,7 @@ class Mirroring:
         if flow.service.release is Release.ACKNOWLEDGED:
             set_holds(flow.row)
         flow.row.held.holder = self._memory.holder_of(flow.client[0])
-        most = _max_waiting(flow)
+        most = max_waiting(flow)
         stream = MirroredStream(
             flow, Reassembler(flow.row, "orig", first, most, self._memory, self._hold(flow.row, most))
         )
@@ -385,6 +385,6 @@ class Mirroring:
         self._feeding.each_leg(stream, end)
 
 
-def _max_waiting(flow: MirroredFlow) -> int:
+def max_waiting(flow: MirroredFlow) -> int:
     """Return how many bytes of the client may wait, in bytes: the largest buffer of a mirror."""
     return max(mirror.buffer for mirror in flow.service.mirrors)

@@ -77,4 +77,7 @@ class MirrorParts:
             *(self.reconnection, self.outcomes, self.sessions, read_queue, self.guard, self.streams),
             shares_state=rules.ha is not None and rules.ha.state is not None,
         )
-        self.rule_changes = RuleChanges(self.ledger, self.reconnection, self.mirroring, self.streams)
+        self.rule_changes = RuleChanges(
+            *(self.ledger, self.reconnection, self.mirroring, self.sessions),
+            *(read_queue, gear.memory, self.streams),
+        )

@@ -27,7 +27,7 @@ from natmirror.fastpath.flow_flags import (
     set_reconnects,
 )
 from natmirror.mirror.copies import MirroredStream, StreamCopy
-from natmirror.mirror.copy_states import StreamState
+from natmirror.mirror.copy_states import GOES_ON, StreamState
 from natmirror.mirror.ledger import Ledger
 from natmirror.mirror.legs import Legs
 from natmirror.mirror.timers import TimerKind, Timers
@@ -147,7 +147,7 @@ class Reconnection:
 
     def _may_wait(self, copy: StreamCopy) -> bool:
         stream, reason = copy.stream, copy.why_ended
-        if reason is None or copy.waits or reason in _FINAL or stream.state not in _GOES_ON or stream.is_released:
+        if reason is None or copy.waits or reason in _FINAL or stream.state not in GOES_ON or stream.is_released:
             return False
         mirror = self._ledger.present_mirror(copy)
         row = stream.flow.row
@@ -219,7 +219,3 @@ class Reconnection:
     def _set_account(self, account: int) -> None:
         gates = (self._gates.setdefault(key, _Gate()) for key in self._mirrors_of[account])
         self._gear.set_begin_at(account, min(gate.begin_at for gate in gates))
-
-
-_GOES_ON = frozenset((StreamState.ASKING, StreamState.COPYING))
-"""The states in which the client's stream goes on, and this host passes it."""

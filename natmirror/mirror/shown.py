@@ -46,7 +46,8 @@ class SessionWait(StrEnum):
     HELLOS = "waits-for-hellos"
     """The switch or the backend has not sent its HELLO yet."""
     FEATURES = "waits-for-features"
-    """The flow was picked up, and the switch has not sent its datapath id yet."""
+    """The flow was picked up, or is older than the service's first master, and the switch has not sent its datapath id
+    since."""
 
 
 class LegEntry(TypedDict):

@@ -107,7 +107,8 @@ class Reconnect(StrEnum):
     than the mirror. The mirror gets a stream that begins in the middle, perhaps inside a message. Requires protocol:
     raw and when-behind: drop."""
     NEXT_MESSAGE = "next-message"
-    """At the switch's next message, also on connections that were picked up. Requires protocol: openflow."""
+    """At the switch's next message, also on connections that were picked up or that are older than the mirror. Requires
+    protocol: openflow."""
 
 
 class Unsolicited(StrEnum):

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ from natmirror.linux.unix_socket import CHECK_INTERVAL, PathSocket
 from natmirror.runtime.allowance import Allowance
 from natmirror.runtime.api_addresses import ApiAddresses
 from natmirror.runtime.chores import ChoreFailure
-from natmirror.threads import NamedThread, name_thread
+from natmirror.threads import NamedThread, name_thread, yield_to_packets
 
 log = logging.getLogger("natmirror")
 
@@ -37,6 +38,8 @@ _DOCUMENT_THREADS = 3
 _MAX_QUESTIONS = 1024  # of the clients that the process has
 _MAX_LISTS = 256  # that are being read; each may hold the numbers of all legs of a thread
 _MAX_QUESTION_LEN = 128 << 10  # bytes; a body has 64 KiB at most
+_SLICES = 2  # of a packet thread, for one turn: packets pass between them
+_TURNS = 8  # in a part of a list but its first: a message costs other threads as much as its rows
 _OTHER_VERSION = "this natmirror does not know the question: is it of another version?"
 # Seconds
 _BEAT_TIMEOUT = 30.0
@@ -139,6 +142,7 @@ class ApiProcess:
     # In the thread
 
     def _run(self) -> None:
+        yield_to_packets()
         with suppress(asyncio.CancelledError):
             self._loop.run_until_complete(self._main)
         self._loop.close()
@@ -298,8 +302,7 @@ class _Conversation:
         loop = asyncio.get_running_loop()
         resource, command, arguments = question.get("get", ""), question.get("command", ""), question.get("arguments")
         if number in self._parts:
-            await self._wait()
-            return await loop.run_in_executor(self._makers.lists, _part, number, self._parts[number])
+            return await self._part(number, self._parts[number], _TURNS)
         if not isinstance(arguments, dict):
             raise ValueError(_OTHER_VERSION)
         if resource in self._documents:
@@ -311,12 +314,26 @@ class _Conversation:
             if len(self._parts) >= _MAX_LISTS:
                 raise TimeoutError
             self._parts[number] = _begun_at_first_use(self._lists[resource], arguments)
-            await self._wait()
-            return await loop.run_in_executor(self._makers.lists, _part, number, self._parts[number])
+            return await self._part(number, self._parts[number], 1)
         if command in self._commands:
             answer = await asyncio.wrap_future(self._commands[command](arguments))
             return frames.encode({"id": number, "answer": answer, "more": False})
         raise ValueError(_OTHER_VERSION)
+
+    async def _part(self, number: int, slices: Iterator[list[Any]], turns: int) -> bytes:
+        """Return the message with the next part of a list: the slices of at most so many turns, each when there is time
+        for it."""
+        loop = asyncio.get_running_loop()
+        rows: list[Any] = []
+        goes_on = True
+        while goes_on and turns:
+            await self._wait()
+            following = await loop.run_in_executor(self._makers.lists, list, islice(slices, _SLICES))
+            rows += chain.from_iterable(following)
+            goes_on = len(following) == _SLICES
+            turns -= 1
+        answer = {"id": number, "answer": rows, "at": time.time(), "more": goes_on}
+        return await loop.run_in_executor(self._makers.lists, frames.encode, answer)
 
     async def _wait(self) -> None:
         """Wait until there is time for the next answer, behind those that wait already."""
@@ -331,11 +348,6 @@ def _document(number: int, make: Document, arguments: Arguments) -> bytes:
 
 def _begun_at_first_use(make: Parts, arguments: Arguments) -> Iterator[list[Any]]:
     yield from make(arguments)
-
-
-def _part(number: int, parts: Iterator[list[Any]]) -> bytes:
-    part = next(parts, None)
-    return frames.encode({"id": number, "answer": part or [], "at": time.time(), "more": part is not None})
 
 
 def _makers(count: int, name: str) -> ThreadPoolExecutor:

@@ -7,7 +7,7 @@ from natmirror.mirror.ledger import identity
 from natmirror.mirror.shown import FlowEntry
 from natmirror.net.endpoint import endpoint_of, parse_endpoint
 from natmirror.net.prefixes import ClientNetworks
-from natmirror.rules import Mirror, Rules, Service
+from natmirror.rules import Mirror, Reconnect, Rules, Service
 from natmirror.runtime.shown import RunSums
 
 
@@ -78,6 +78,8 @@ class ReloadCost:
             if name not in mirrors or identity(mirrors[name]) != identity(former[name]):
                 yield f"loses its copy to {name}", f"lose their copy to {name}"
         for name in mirrors.keys() - former.keys():
+            if mirrors[name].reconnect is not Reconnect.NEVER:
+                continue
             yield (
                 f"gets no copy to {name}, because it began before it",
                 f"get no copy to {name}, because they began before it",

@@ -32,10 +32,12 @@ _T = TypeVar("_T")
 _ANSWER_TIMEOUT = 5.0
 _FLOWS_SLICE = 200
 _LOOK_SLICE = 2000  # C looks at some ten flows in a microsecond
-_SHOWN_SLICE = 12  # to show a flow takes some 20 us, in which no packet passes
+_SHOWN_SLICE = 6  # to show a flow takes some 30 us, in which no packet passes
 _CLIENT_SLICE = 500  # Python looks at some flows in a microsecond
-_SLICES_AT_ONCE = 16  # of numbers of which nothing is shown
+_SLICES_AT_ONCE = 32  # of numbers of which nothing is shown
 _SWITCHES_SLICE = 1
+_ELSEWHERE = 3  # a second of the packet thread weighs as much as this many of other threads (allowance.py)
+_ASKING_SECONDS = 0.00015  # of the thread, before and after each question: Python's code and data are in no cache
 
 FlowPosition = tuple[bool, int]
 """The position of a flow in the walk through all of an engine's: whether it is a leg that has outlived its flow, and
@@ -69,7 +71,8 @@ class EngineProxy:
         self._thread = thread
         self._rules = rules
         self.answering_seconds = 0.0
-        """The processor time that the thread has taken to answer, without what it has done for the host."""
+        """The processor time that the thread has taken for answers, without what it has done for the host, and a part
+        of what others have taken."""
 
     # What the API shows
 
@@ -81,10 +84,17 @@ class EngineProxy:
     def found(self, service: str, mirror: str, moment: float) -> Found:
         """Return what was found about a master since a moment of the engine's clock."""
         steps = self._engine.comparisons.steps(service, mirror, moment)
-        found: Found | None = None
+        found: Found | None = self._ask(lambda: next(steps))
         while found is None:
-            found = self._ask(lambda: next(steps))
+            began_at = thread_time()
+            next(steps)
+            found = self._ask(partial(self._go_on, steps, thread_time() - began_at))
         return found
+
+    def _go_on(self, steps: Iterator[_T], here: float) -> _T:
+        """Do the next step, after one that has taken ``here`` seconds of another thread."""
+        self.answering_seconds += here / _ELSEWHERE
+        return next(steps)
 
     def clients(self, most: int) -> tuple[dict[bytes, bool], bool]:
         """Return what Engine.clients() returns."""
@@ -290,7 +300,7 @@ class EngineProxy:
         try:
             return question()
         finally:
-            self.answering_seconds += thread_time() - began_at
+            self.answering_seconds += thread_time() - began_at + _ASKING_SECONDS
 
     def _wait_for(self, question: Callable[[], Any]) -> Any:
         return self._thread.ask(question, None)

@@ -65,6 +65,7 @@ class Reloader:
         """The rules that run, for the thread in which HostMaintenance looks at the host."""
         self._maintenance = maintenance
         maintenance.look_at_rules_file = self.view.look
+        maintenance.verdicts.rules = lambda: self.rules
         self._order_files = order_files
         self._mailbox = mailbox
         self._ring = ring

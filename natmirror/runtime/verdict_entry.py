@@ -67,7 +67,7 @@ def verdict_entry(
         "verdict": outcome.verdict,
         "reasons": outcome.reasons,
         "notes": notes,
-        "since": clock.show(window.begins_at),
+        "since": clock.show(window.begins_at) if found.has_begun else None,
         "answers": _answers(found),
         "twin_answers": None if twin is None else _answers(twin),
         "lag": _lag(found),

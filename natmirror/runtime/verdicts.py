@@ -22,18 +22,18 @@ Key = tuple[str, str]
 
 
 class Verdicts:
-    """Gives verdicts on the masters with ``verdict: on``; from any thread but those of the engines. ``rules`` returns
-    the rules that run."""
+    """Gives verdicts on the masters with ``verdict: on``; from any thread but those of the engines."""
 
     def __init__(self, engines: Sequence[EngineProxy], rules: Callable[[], Rules]) -> None:
         self._engines = engines
-        self._rules = rules
+        self.rules = rules
+        """Returns the rules that run; Reloader has it return them with what commands have changed."""
 
     def compared(self) -> dict[Key, Mirror]:
         """Return the masters with a verdict, in the order of the rules."""
         return {
             (service.name, mirror.name): mirror
-            for service in self._rules().services
+            for service in self.rules().services
             for mirror in service.mirrors
             if mirror.is_compared
         }
@@ -71,14 +71,20 @@ class Verdicts:
 
         for (service, name), mirror in wanted.items():
             found, twin = find(service, name), None if mirror.twin is None else find(service, mirror.twin)
-            yield (service, name), mirror, found, twin, judge(found, twin, limits)
+            yield (
+                (service, name),
+                mirror,
+                found,
+                twin,
+                judge(*(found, twin, limits), f"{service}/{name}" if mirror.is_paused else None),
+            )
 
     def _wanted(self, service: str | None, mirror: str | None) -> dict[Key, Mirror]:
         compared = self.compared()
         wanted = {key: one for key, one in compared.items() if service in (None, key[0]) and mirror in (None, key[1])}
         if wanted or (service is None and mirror is None):
             return wanted
-        mirrors = [(one.name, other.name) for one in self._rules().services for other in one.mirrors]
+        mirrors = [(one.name, other.name) for one in self.rules().services for other in one.mirrors]
         name = "/".join(word for word in (service, mirror) if word is not None)
         if not any(service in (None, one) and mirror in (None, other) for one, other in mirrors):
             known = ["/".join(key) if service is not None else key[1] for key in compared]

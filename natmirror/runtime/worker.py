@@ -258,12 +258,15 @@ class Worker:
                     raise
 
     def _run_once(self) -> None:
-        event = self._loop.run(self._until())
+        event = self._loop.run(until := self._until())
         if event is LoopEvent.PUNT:
             self._decide_punted()
             return
         if event is LoopEvent.WAKE:
             self._waker.drain()
+            if time.monotonic() < until:  # nothing else is due, and to find that out again would keep packets waiting
+                self._do_posted()
+                return
         self._do_what_is_due()
 
     def _until(self) -> float:
@@ -287,10 +290,13 @@ class Worker:
             self._try("checking the queues", self._monitor.check, now)
         if now >= self.replication.next_report_at:
             self._try("reporting bindings", self.replication.report_bindings, now)
-        self._mailbox.read()
-        self._try("reporting events", self._report_events)
         if now >= self._refusals_at:
             self._try("reporting clients over their limit", self._report_refusals, now)
+        self._do_posted()
+
+    def _do_posted(self) -> None:
+        self._mailbox.read()
+        self._try("reporting events", self._report_events)
         self.rounds += 1
 
     def _handle_timer(self, now: float) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,7 +72,7 @@ def test_fewer_round_trips_and_later_replies_are_costs() -> None:
     measures = {one.name: one for gauge in all_gauges(1.0, GivenScene) for one in gauge.measures}
     assert measures["scraped.plain.packets"].cost_ratio(200.0, 100.0) == 2.0
     assert measures["scraped.plain.latency.p99"].cost_ratio(100.0, 200.0) == 2.0
-    assert len(measures) == 2 * (4 + 4 + 2)
+    assert len(measures) == 2 * (4 + 4 + 2) + 2 * 2
 
 
 def test_requests_without_an_answer_make_no_figure() -> None:
@@ -79,6 +81,25 @@ def test_requests_without_an_answer_make_no_figure() -> None:
     gauge = next(one for one in all_gauges(1.0, lambda: scene) if one.name == "scraped.plain.latency")
     with pytest.raises(ComparisonError, match="3 requests have no answer"):
         gauge.take(ALONE, [])
+
+
+def test_beside_another_program_latency_alone_is_measured() -> None:
+    others = [gauge for gauge in all_gauges(1.0, GivenScene) if not gauge.is_ours]
+    assert [gauge.name for gauge in others] == ["other.plain.latency", "other.copied.latency"]
+
+
+def test_the_other_program_answers_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "other.sock"
+    command = [sys.executable, "-m", "bench.api_clients", "serve", str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "serving\n"
+        asker = Asker(str(path))
+        for _ in range(3):
+            asker.get("/v1/flows")
+        program.terminate()
+    assert asker.answers == {"200": 3}
+    assert asker.bytes > 300_000
 
 
 def test_the_clients_answers_add_up() -> None:

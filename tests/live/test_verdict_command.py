@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from natmirror.api.client import send_command
 from natmirror.cli import exit_codes
 from natmirror.lab.controllers.programs import OsKen
 from natmirror.lab.loadbalancer import LoadBalancer
@@ -79,3 +80,43 @@ def words(balancer: LoadBalancer) -> list[str]:
     """Return the verdicts that the status has."""
     mirrors = balancer.status()["mirrors"]
     return [mirror["verdict"]["verdict"] for mirror in mirrors if mirror["verdict"] is not None]
+
+
+ADDED = """      - name: added
+        address: 10.20.0.12
+        protocol: openflow
+        reconnect: next-message
+        verdict: on
+        warm-up: 0s
+"""
+
+
+def test_a_master_that_a_reload_adds_is_judged_without_a_new_connection(scene: Scene) -> None:
+    lab = scene.lab
+    OsKen(lab, "c1")
+    masters = {"master": OsKen(lab, "m"), "added": OsKen(lab, "c2")}
+    text = RULES.format(known=lab.directory / "known.json").replace(", verdict: on, warm-up: 0s", "")
+    rules = scene.rules("".join(line for line in text.splitlines(keepends=True) if "other" not in line))
+    balancer = scene.balance(rules)
+    switch = OpenVSwitch(lab, 1)
+    switch.connect(f"tcp:{SERVICE}:{PORT}")
+    masters["master"].wait_until_known(1)
+    connected = [flow["client"] for flow in balancer.status()["flows"]]
+    rules.write_text(rules.read_text() + ADDED)
+    send_command("reload", {}, balancer.api)
+    masters["added"].wait_until_known(1, 20.0)  # the switch's next ECHO at the latest
+    assert switch.ping()
+    code, said = verdict(balancer.api, "openflow/added", "--since", "1h", "--wait", "40s", "--at-least", "1")
+    assert code == exit_codes.AGREES, said
+    send_command("pause", {"service": "openflow", "mirror": "added"}, balancer.api)
+    assert "paused the mirror: natmirror mirror resume openflow/added" in verdict(balancer.api, "openflow/added")[1]
+    send_command("resume", {"service": "openflow", "mirror": "added"}, balancer.api)
+    rules.write_text(rules.read_text().replace("10.20.0.13", "10.20.0.99").replace("10.20.0.12", "10.20.0.13"))
+    send_command("reload", {}, balancer.api)
+    wait_for(lambda: _open_sessions(balancer, "added") == 1, "the session at the other address", 20.0)
+    assert [flow["client"] for flow in balancer.status()["flows"]] == connected, "production has not noticed"
+
+
+def _open_sessions(balancer: LoadBalancer, name: str) -> int:
+    [mirror] = [one for one in balancer.status()["mirrors"] if one["name"] == name]
+    return int(mirror["legs"]) - int(mirror["legs_unanswered"])

@@ -126,6 +126,31 @@ def test_lists_are_asked_for_in_parts(world: World) -> None:
     assert [flow["number"] for flow in flows] == list(range(FLOWS))
 
 
+def test_a_list_begins_with_a_short_part(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One for the client that wants few rows; then others, of which each message costs as much as its rows."""
+    encode, lengths = frames.encode, list[int]()
+
+    def note(message: dict[str, Any]) -> bytes:
+        lengths.append(len(message["answer"]))
+        return encode(message)
+
+    monkeypatch.setattr(frames, "encode", note)
+    assert len(ask_list("flows", world.path)) == FLOWS
+    assert lengths == [2 * SLICE, *[16 * SLICE] * 6, 2 * SLICE]
+
+
+def test_what_makes_answers_is_nicer_than_packets(world: World) -> None:
+    ask_list("ended", world.path)
+    ask("status", world.path)
+    nicer = min(19, os.getpriority(os.PRIO_PROCESS, os.getpid()) + 10)
+    threads = {path.parent.name: path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")}
+    ours = {name: os.getpriority(os.PRIO_PROCESS, int(number)) for number, name in threads.items() if "nm-api" in name}
+    assert ours == dict.fromkeys(("nm-api", "nm-api-lists", "nm-api-status"), nicer)
+    assert os.getpriority(os.PRIO_PROCESS, pid_of(world)) == nicer
+    share = Path(f"/proc/{pid_of(world)}/autogroup")
+    assert not share.exists() or share.read_text().endswith(" nice 10\n")
+
+
 def test_a_client_that_does_not_read_has_few_parts_made(world: World) -> None:
     with client(world) as one, one.stream("GET", "http://n/v1/flows") as answer:
         assert answer.status_code == 200

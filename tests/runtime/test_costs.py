@@ -45,6 +45,12 @@ def losses(new: str, *, legs: dict[str, str | None]) -> list[Loss]:
         pytest.param("10.20.0.13}", "10.20.0.13, buffer: 1MiB}", [], id="another buffer"),
         pytest.param(
             MASTER,
+            f"{MASTER}\n      - {{name: audit, address: 10.20.0.14, reconnect: next-segment}}",
+            [],
+            id="another mirror that begins in the middle",
+        ),
+        pytest.param(
+            MASTER,
             f"{MASTER}\n      - {{name: audit, address: 10.20.0.14}}",
             ["get no copy to audit, because they began before it"],
             id="another mirror",

@@ -10,6 +10,7 @@ from natmirror.api.times import show as show_time
 from natmirror.openflow.comparison.results import Difference, DifferenceKind, Evidence
 from natmirror.openflow.comparison.shown import Verdict, VerdictEntry
 from natmirror.openflow.messages import Message, Type
+from natmirror.rules import OverrideKind, Overrides
 from natmirror.runtime.verdicts import WINDOW
 from tests.helpers.compared import (
     ARP,
@@ -24,6 +25,7 @@ from tests.helpers.compared import (
     verdicts,
 )
 from tests.helpers.declared import assert_declared
+from tests.helpers.overrides import override
 
 NOW = 1_000_000.0
 
@@ -44,6 +46,21 @@ def compared(at: float = NOW - 60) -> ComparingEngine:
 
 def shown(*engines: ComparingEngine, **arguments: Any) -> list[VerdictEntry]:
     return [*verdicts(*engines).show(arguments)]
+
+
+def test_without_a_comparison_there_is_no_moment_since_which() -> None:
+    assert [one["since"] for one in shown(ComparingEngine(), ComparingEngine())] == [None, None]
+
+
+def test_a_mirror_that_a_command_has_paused_says_so() -> None:
+    made = verdicts(compared())
+    rules = made.rules()
+    pause = override(rules, OverrideKind.PAUSE, "candidate")
+    made.rules = lambda: Overrides({pause.key: pause}).applied(rules)
+    candidate, same = made.show({})
+    assert candidate["verdict"] is Verdict.TOO_LITTLE
+    assert candidate["reasons"] == ["a command has paused the mirror: natmirror mirror resume openflow/candidate"]
+    assert same["verdict"] is Verdict.AGREES
 
 
 def test_each_master_with_the_key_has_a_verdict() -> None:

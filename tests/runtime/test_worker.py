@@ -109,6 +109,28 @@ def test_a_request_that_is_given_up_is_not_done_later(worker: Worker) -> None:
     worker.stop()
 
 
+def test_a_request_between_two_deadlines_has_the_thread_look_at_no_deadline(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(worker)
+    worker.ask(lambda: None)
+    looks = list[float]()
+    monkeypatch.setattr(worker, "_do_what_is_due", lambda: looks.append(0.0))
+    rounds = worker.rounds
+    assert worker.ask(lambda: 1) == 1
+    wait_for(lambda: worker.rounds > rounds, "the end of the round")
+    assert looks == []
+
+
+def test_an_answer_costs_the_thread_more_than_the_answer_itself(worker: Worker) -> None:
+    begin(worker)
+    worker.engine.snapshot()
+    before = worker.answering_seconds
+    for _ in range(10):
+        worker.engine.snapshot()
+    assert worker.answering_seconds - before > 10 * 0.00015
+
+
 def test_the_thread_answers_requests_and_after_its_end_the_caller_does(worker: Worker) -> None:
     begin(worker)
     assert worker.engine.snapshot()["flows"] == 0

@@ -4,9 +4,9 @@ Theory. Relay and sessions report each message here. A judge only keeps it, and 
 that has come until then. So comparing takes less time, and takes it when no session waits. If a thread has so much
 to do that judges fall behind, what they have not read is dropped, and they say so.
 
-A judge needs the whole of a connection and of a session: one that is made later than its connection begins as for a
-connection that was picked up, and a session that is older than its judge is not judged. So ``verdict: on`` in a reload
-takes effect with a master's next session.
+A judge that is made later than its connection (``verdict: on`` in a reload, a mirror that was added) begins as for one
+that was picked up. What a master has ordered before, in a session that is open, is not known: its tables count as
+production's then.
 
 An exception in a judge, or a lack of memory, ends the judgement of one connection and nothing else: the collectors get
 the reason. The next session with one of its masters begins another one.
@@ -22,6 +22,7 @@ from natmirror.fastpath import ClientMemory
 from natmirror.mirror.faults import Faults, Work
 from natmirror.mirror.ledger import Ledger
 from natmirror.mirror.sessions.judged import JudgeAccount, Judged, JudgesMemory
+from natmirror.mirror.sessions.judged_session import ECHOES, JudgedSession
 from natmirror.mirror.sessions.master_session import Connection, MasterSession
 from natmirror.mirror.sessions.session_states import SessionState
 from natmirror.mirror.timers import TimerKind, Timers
@@ -33,7 +34,7 @@ from natmirror.openflow.messages import Message
 from natmirror.openflow.session import SwitchSession
 from natmirror.openflow.tables.model import Model
 from natmirror.openflow.tables.state import NotFollowed
-from natmirror.reasons import EndReason, WithheldReason
+from natmirror.reasons import EndReason
 from natmirror.rules import Mirror
 
 DELAY = 0.25
@@ -55,44 +56,6 @@ _FAULTS = frozenset(
 """The ends of sessions that are the master's fault, or that of the network to it, while the switch is connected."""
 
 
-class _JudgedSession:
-    """Reports the messages of one session with a master to its connection's judge."""
-
-    def __init__(self, judges: "Judges", master: MasterSession) -> None:
-        self.judged = master.connection.judged
-        """The judgement to which the session belongs."""
-        self.has_joined = False
-        self.end: tuple[EndReason, bool] | None = None
-        """Why the session's leg has ended, and whether the switch was still connected; None before."""
-        self._judges = judges
-        self._master = master
-
-    @property
-    def is_judged(self) -> bool:
-        """Whether the connection's present judge has followed the session from its beginning."""
-        judged = self._master.connection.judged
-        return self.has_joined and judged is not None and judged is self.judged and self.name in judged.collectors
-
-    @property
-    def name(self) -> str:
-        return self._master.mirror.name
-
-    def passed(self, message: Message) -> None:
-        self._report(Judge.told, message)
-
-    def withheld(self, message: Message, reason: WithheldReason) -> None:
-        is_wanted = reason is not WithheldReason.NOT_WANTED
-        self._report(partial(Judge.withheld, is_wanted=is_wanted), message)
-
-    def took(self, message: Message) -> None:
-        self._report(Judge.from_master, message, len(message.raw))
-
-    def _report(self, take: Callable[[Judge, str, Message, float], None], message: Message, length: int = 0) -> None:
-        if self.is_judged:
-            name = self.name
-            self._judges.report(self._master.connection, lambda judge, now: take(judge, name, message, now), length)
-
-
 class Judges:
     """The judges of an engine. MasterSessions sets ``now``, in seconds, before it calls anything."""
 
@@ -109,7 +72,7 @@ class Judges:
         self._ledger = ledger
         self._faults = faults
         self._comparisons = comparisons
-        self._sessions: dict[int, _JudgedSession] = {}  # by number, until all bytes of their masters have been read
+        self._sessions: dict[int, JudgedSession] = {}  # by number, until all bytes of their masters have been read
         self._collecting: Counter[tuple[str, str]] = Counter()  # connections, by service and mirror
 
     # Beginning
@@ -130,8 +93,11 @@ class Judges:
             self._begin(connection, session.version, is_late=connection.is_past_beginning)
             connection.is_past_beginning = True
         if connection.judged is not None:
-            session.listener = self._sessions[master.number] = _JudgedSession(self, master)
-            session.answer_statistics_from(partial(self._tables_of, master, session.listener))
+            self._listen(master, session)
+
+    def _listen(self, master: MasterSession, session: SwitchSession) -> None:
+        session.listener = self._sessions[master.number] = JudgedSession(self.report, master)
+        session.answer_statistics_from(partial(self._tables_of, master, session.listener))
 
     def _begin(self, connection: Connection, version: int, *, is_late: bool) -> None:
         if Work.VERDICT in self._faults.off or not any(map(self._rule_of, connection.masters)):
@@ -200,14 +166,16 @@ class Judges:
 
     def from_switch(self, connection: Connection, message: Message) -> None:
         """Report a message of a switch, before any session gets it."""
-        self.follow(connection)
-        if connection.judged is not None:
+        if not connection.is_past_beginning:
+            self.follow(connection)
+        if connection.judged is not None and message.kind not in ECHOES:
             self.report(connection, lambda judge, now: judge.from_switch(message, now), len(message.raw))
 
     def from_controller(self, connection: Connection, message: Message) -> None:
         """Report a message of production's controller."""
-        self.follow(connection)
-        if connection.judged is not None:
+        if not connection.is_past_beginning:
+            self.follow(connection)
+        if connection.judged is not None and message.kind not in ECHOES:
             self.report(connection, lambda judge, now: judge.from_controller(message, now), len(message.raw))
 
     def missed(self, connection: Connection) -> None:
@@ -249,7 +217,7 @@ class Judges:
             session.end = reason, not master.connection.has_ended
             self._note_end(session)
 
-    def _note_end(self, session: _JudgedSession) -> None:
+    def _note_end(self, session: JudgedSession) -> None:
         """Note for what is found out that the master has no session now."""
         if session.judged is not None and (collector := session.judged.collectors.get(session.name)) is not None:
             collector.has_session = False
@@ -298,12 +266,14 @@ class Judges:
             self._work_at(connection, judged, due and _GRID * ceil(max(due, self.now + _SHORTEST_PAUSE) / _GRID))
             if not judged.count():
                 judged.judge.give_up(self.now)
+                for collector in judged.collectors.values():
+                    collector.lacked_memory_at = self.now
                 if not judged.count():
                     self._stop(connection, NotFollowed.NO_MEMORY)
         except Exception as error:
             self._failed(connection, error)
 
-    def _tables_of(self, master: MasterSession, session: _JudgedSession) -> Generator[None, None, Model | None]:
+    def _tables_of(self, master: MasterSession, session: JudgedSession) -> Generator[None, None, Model | None]:
         """Return the flow tables by a master's own orders, after all orders so far; None if they are not known."""
         yield from self.settle(master.connection)
         judged = master.connection.judged
@@ -373,15 +343,35 @@ class Judges:
     # Rules
 
     def follow_rules(self, connection: Connection) -> None:
-        """Follow a reload: judge no master any more that is not compared. Others follow with their next session."""
-        if (judged := connection.judged) is None:
-            return
-        compared = {master.mirror.name for master in connection.masters if self._rule_of(master) is not None}
-        for name in judged.collectors.keys() - compared:
-            self.report(connection, partial(_remove, name))
-            self._end_collector(connection, judged, name)
+        """Follow a reload: judge no master any more that is not compared, and all that are from now on."""
+        compared = [master for master in connection.masters if self._rule_of(master) is not None]
+        names = {master.mirror.name for master in compared}
+        if (judged := connection.judged) is not None:
+            for name in judged.collectors.keys() - names:
+                self.report(connection, partial(_remove, name))
+                self._end_collector(connection, judged, name)
+            for master in connection.masters:
+                if master.mirror.name not in names:
+                    self._sessions.pop(master.number, None)
         if not compared:
             self.end(connection)
+        elif judged is None and connection.is_past_beginning and connection.observer.version is not None:
+            self._begin(connection, connection.observer.version, is_late=True)
+        for master in compared:
+            self._judge_now(master)
+
+    def _judge_now(self, master: MasterSession) -> None:
+        """Judge a master from now on that was not compared before, also in a session that is open."""
+        judged, session = master.connection.judged, master.session
+        if judged is None or master.state is SessionState.ENDED:
+            return
+        self._collector_of(master, judged)
+        known = self._sessions.get(master.number)
+        if session is None or not master.has_leg or (known is not None and known.judged is judged):
+            return
+        self._listen(master, session)
+        if session.has_sent_features:
+            self.heard(master)
 
     def prune(self) -> None:
         """Forget what was found about masters that are not compared any more."""

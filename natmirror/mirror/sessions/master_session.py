@@ -1,6 +1,6 @@
 """An observed connection, and its session with each master."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from natmirror.fastpath import ClientMemory
@@ -219,3 +219,14 @@ class Connection:
 def connection_name(service_name: str, client: Endpoint) -> str:
     """Return a connection's name in the directory."""
     return f"{service_name}/{show(client)}"
+
+
+def made(connection: Connection, chosen: Iterable[tuple[Mirror, EndReason | None]]) -> tuple[MasterSession, ...]:
+    """Return a connection's sessions with masters that were chosen, each with the reason why it gets none, or None."""
+    masters = []
+    for mirror, why_not in chosen:
+        master = MasterSession(mirror, connection, is_paused=mirror.is_paused)
+        if why_not is not None:
+            master.give_up(why_not)
+        masters.append(master)
+    return tuple(masters)

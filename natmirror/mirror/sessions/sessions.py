@@ -6,20 +6,20 @@ long, whatever a peer sends. The results do not depend on where it stops.
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from natmirror.actions import Order
 from natmirror.fastpath import ClientMemory
-from natmirror.fastpath.flow_flags import remove_reader
+from natmirror.fastpath.flow_flags import has_reader, remove_reader
 from natmirror.mirror.copies import MirroredFlow
 from natmirror.mirror.faults import Faults, Work
 from natmirror.mirror.ledger import Ledger
 from natmirror.mirror.leg_outcomes import LegOutcomes
 from natmirror.mirror.legs import Legs
-from natmirror.mirror.sampling import why_flow_not_mirrored
+from natmirror.mirror.sessions.choice import Choice, Chosen
 from natmirror.mirror.sessions.judges import Judges
-from natmirror.mirror.sessions.master_session import Connection, MasterSession, connection_name
+from natmirror.mirror.sessions.master_session import Connection, MasterSession, connection_name, made
 from natmirror.mirror.sessions.open_sessions import OpenSessions
 from natmirror.mirror.sessions.read_queue import ReadEvent, ReadQueue
 from natmirror.mirror.sessions.relay import Relay
@@ -33,7 +33,7 @@ from natmirror.openflow.directory import Directory
 from natmirror.openflow.framer import Broken
 from natmirror.openflow.observer import Observer
 from natmirror.reasons import EndReason
-from natmirror.rules import Mirror, Reconnect
+from natmirror.rules import Mirror
 
 _MAX_UNFLUSHED_LEN = 64 << 10  # limit on the bytes that are read before sessions are flushed
 _PAUSE = 0.001  # seconds without messages after which judges work
@@ -57,6 +57,7 @@ class MasterSessions:
         faults: Faults,
     ) -> None:
         self._faults = faults
+        self._choice = Choice(ledger, faults)
         self._read_queue = read_queue
         self._legs = legs
         self._ledger = ledger
@@ -79,29 +80,27 @@ class MasterSessions:
     def opened(self, flow: MirroredFlow, backend: Endpoint | None) -> bool:
         """Observe a client's connection that is established or was picked up. Return whether a master gets a
         session."""
-        reasons = [(mirror, self._why_not(mirror, flow, backend)) for mirror in flow.service.sessions]
-        if not reasons:
-            return False
+        chosen = self._choice.of_new(flow, backend)
+        return bool(chosen) and self._observe(flow, chosen, is_picked_up=flow.is_picked_up)
+
+    def _observe(self, flow: MirroredFlow, chosen: Sequence[Chosen], *, is_picked_up: bool) -> bool:
+        """Observe a connection for these masters; return whether one gets a session. ``is_picked_up``: the connection's
+        beginning was not read."""
         name, holder = connection_name(flow.service.name, flow.client), flow.row.held.holder
-        observer = Observer(self.directory, name, is_picked_up=flow.is_picked_up)
+        observer = Observer(self.directory, name, is_picked_up=is_picked_up)
         connection = Connection(
-            *(flow, flow.client, flow.service.name, flow.is_picked_up, observer), self._memory, holder, self._drop
+            *(flow, flow.client, flow.service.name, is_picked_up, observer), self._memory, holder, self._drop
         )
-        connection.masters = tuple(
-            MasterSession(mirror, connection, is_paused=mirror.is_paused) for mirror, _ in reasons
-        )
+        connection.masters = made(connection, chosen)
         if not connection.begin_counting():
             connection.masters = ()  # breaks a reference cycle
             self.directory.remove(name)  # an earlier connection was of the same name
             self.refuse(flow, EndReason.MEMORY_FULL)
             return False
-        for master, (_, why_not) in zip(connection.masters, reasons, strict=True):
-            if why_not is not None:
-                master.give_up(why_not)
         self._read_queue.add(ReadEvent.OPENED, flow.row.id)
         self._opened.append(connection)
         self._of_flows[flow] = connection
-        return any(why_not is None for _, why_not in reasons)
+        return connection.is_read
 
     def refuse(self, flow: MirroredFlow, reason: EndReason) -> None:
         """Count that no master gets a session for a connection."""
@@ -118,15 +117,6 @@ class MasterSessions:
         """Note that another host passes all connections from now on."""
         self.directory.release(self._open_sessions.now)
 
-    def _why_not(self, mirror: Mirror, flow: MirroredFlow, backend: Endpoint | None) -> EndReason | None:
-        if Work.SESSION in self._faults.off:
-            return EndReason.MIRRORING_OFF
-        left_out = why_flow_not_mirrored(mirror, flow, backend)
-        if left_out is EndReason.MIRROR_PAUSED and mirror.reconnect is not Reconnect.NEVER:
-            left_out = None  # the session begins once the pause is over
-        is_too_late = flow.is_picked_up and mirror.reconnect is Reconnect.NEVER
-        return EndReason.PICKED_UP if left_out is None and is_too_late else left_out
-
     # Reading
 
     def next_work_at(self) -> float | None:
@@ -142,7 +132,7 @@ class MasterSessions:
         return self._steps is not None or bool(self._relay.unflushed) or self._read_queue.has_more
 
     def read(
-        self, now: float, is_spent: Callable[[], bool] | None = None, has_packets: Callable[[], bool] | None = None
+        self, now: float, is_spent: Callable[[], bool] | None = None, has_packets: Callable[[], bool] = lambda: False
     ) -> None:
         """Read the queue and flush the sessions, until nothing waits or ``is_spent`` returns True; do at least one
         step. Then have judges work, also only until ``has_packets`` returns True. If there is an ``is_spent``, they
@@ -157,7 +147,7 @@ class MasterSessions:
             if is_spent is not None and now < self._read_at + _PAUSE and not self._judges.are_behind:
                 return
             self._judges.step()
-            if is_spent is not None and (is_spent() or (has_packets is not None and has_packets())):
+            if is_spent is not None and (is_spent() or has_packets()):
                 return
 
     def _set_time(self, now: float) -> None:
@@ -298,7 +288,10 @@ class MasterSessions:
             self.directory.remove(connection.name)  # an earlier connection was of the same name
         elif (datapath := self.directory.switch_of(connection.name)) is not None:
             connection.observer.restore(datapath)
-        for master in connection.masters:
+        self._count_not_opened(connection, connection.masters)
+
+    def _count_not_opened(self, connection: Connection, masters: Iterable[MasterSession]) -> None:
+        for master in masters:
             if master.why_absent is not None:
                 self._totals.count_not_opened(connection.service_name, master.mirror.name, master.why_absent)
 
@@ -332,12 +325,31 @@ class MasterSessions:
         """End a session whose master is paused, or no longer in the rules."""
         self._relay.end_if_removed(master)
 
-    def follow_rules(self, flow: MirroredFlow) -> None:
-        """Follow a reload or a pause, after end_if_removed(), for the sessions of a flow that have none now."""
-        if (connection := self._of_flows.get(flow)) is not None:
-            for master in connection.masters:
-                master.is_paused = self._ledger.why_ended_by_rules(master) is EndReason.MIRROR_PAUSED
-            self._judges.follow_rules(connection)
+    def follow_rules(self, flow: MirroredFlow, mirrors: Sequence[Mirror], backend: Endpoint | None) -> bool:
+        """Follow a reload or a pause, after end_if_removed(), for the sessions of a flow that have none now.
+        ``mirrors``: the masters with which the flow may have sessions by the present rules. Return whether one that
+        has been added may get a session, so that the flow has to be read."""
+        self._set_time(self._legs.now)
+        connection = self._of_flows.get(flow)
+        here = () if connection is None else connection.masters
+        kept = [master for master in here if self._choice.is_current(master)]
+        added = self._choice.of_added(flow, kept, mirrors, backend)
+        may_begin = any(why_not is None for _, why_not in added)
+        if connection is None:
+            return may_begin and self._observe(flow, added, is_picked_up=True)
+        for master in set(here) - set(kept):
+            self._relay.unflushed.pop(master, None)
+            self._open_sessions.unclaim_switch(master)
+        connection.masters = (*kept, *made(connection, added))
+        if self._connections.get(flow.row.id) is connection:  # else _begin() counts them
+            self._count_not_opened(connection, connection.masters[len(kept) :])
+        for master in connection.masters:
+            master.is_paused = self._ledger.why_ended_by_rules(master) is EndReason.MIRROR_PAUSED
+        if may_begin and not has_reader(flow.row):
+            self._judges.end(connection)  # it lacks what was not read
+        self._judges.follow_rules(connection)
+        self._open_sessions.stop_reading_if_ended(connection)
+        return may_begin
 
     def prune(self) -> None:
         """Forget what was found about masters that are not compared any more."""

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from natmirror.openflow.comparison.conditions import Agreed
+from natmirror.openflow.comparison.hosts import HostCounts
 from natmirror.openflow.comparison.periods import Period
 from natmirror.openflow.comparison.signatures import Level, Signature
 
@@ -32,6 +33,8 @@ class TablesNow:
     connections: int = 0
     sessions: int = 0
     """Connections with a session of the master."""
+    lacked_memory: int = 0
+    """Connections whose comparison has forgotten something, since the moment, for lack of memory."""
 
 
 @dataclass(slots=True)
@@ -43,13 +46,20 @@ class Found:
     window: Period
     earlier_differences: int
     agreed: Agreed
+    hosts: HostCounts
+    """The comparable answers, by host."""
     signatures: list[tuple[Signature, Level, int]]
     """Each with what its family is kept apart by, and the number of its differences in the window."""
     tables: TablesNow
     ends: list[SessionEnd]
     held: int
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether a connection has been compared."""
+        return bool(self.held or self.tables.connections)
+
 
 def nothing_found(moment: float) -> Found:
     """Return what an engine has found that has compared nothing."""
-    return Found(moment, Period(moment, moment), 0, Agreed(), [], TablesNow(), [], 0)
+    return Found(moment, Period(moment, moment), 0, Agreed(), HostCounts(), [], TablesNow(), [], 0)

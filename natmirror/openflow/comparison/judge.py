@@ -98,7 +98,10 @@ class Judge:
         is_start = now - self._began_at <= START_TIME
         since = -inf if is_start else now
         model = MirrorModel(self._version, self._account, self._production.model)
-        pair = Pair(self._production, model, self._frames, self._past, self._readings, collector, since, now)
+        pair = Pair(
+            *(self._production, model, self._frames, self._past, self._readings, collector, since, now),
+            sees_beginning=self._began_at > -inf,
+        )
         pair.give_up(self._production.attribution.limit)
         self._pairs[mirror] = pair
         self._next_at = None

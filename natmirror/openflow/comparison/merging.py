@@ -7,6 +7,7 @@ from typing import TypeVar
 from natmirror.histograms import add_histograms
 from natmirror.openflow.comparison.conditions import Agreed
 from natmirror.openflow.comparison.found import MAX_LINES, Found, TablesNow
+from natmirror.openflow.comparison.hosts import HostCounts
 from natmirror.openflow.comparison.periods import Period
 from natmirror.openflow.comparison.shown import ComparisonEntry
 from natmirror.openflow.comparison.signatures import Signatures
@@ -33,12 +34,13 @@ def merge(parts: Sequence[Found]) -> Found:
         counts[new] += counts.pop(old, 0)
 
     signatures = Signatures(_Unbounded(), renumber)
-    parts = [part for part in parts if part.tables.connections or part.held] or parts[:1]
+    parts = [part for part in parts if part.has_begun] or parts[:1]
     begins_at = min(part.window.begins_at for part in parts)
-    window, agreed, tables = Period(begins_at, begins_at), Agreed(), TablesNow()
+    window, agreed, hosts, tables = Period(begins_at, begins_at), Agreed(), HostCounts(), TablesNow()
     for part in parts:
         window.add(part.window)
         agreed.merge(part.agreed)
+        hosts.merge(part.hosts)
         _add_tables(tables, part.tables)
         for one, level, count in part.signatures:
             mine = signatures.take(one, level)
@@ -52,6 +54,7 @@ def merge(parts: Sequence[Found]) -> Found:
         window,
         sum(part.earlier_differences for part in parts),
         agreed,
+        hosts,
         [(one, signatures.level(one.family), counts[one.number]) for one in signatures],
         tables,
         sorted((end for part in parts for end in part.ends), key=lambda end: end.at),
@@ -67,6 +70,7 @@ def _add_tables(sums: TablesNow, more: TablesNow) -> None:
     sums.not_followed += more.not_followed
     sums.connections += more.connections
     sums.sessions += more.sessions
+    sums.lacked_memory += more.lacked_memory
 
 
 def add_comparisons(one: ComparisonEntry | None, other: ComparisonEntry | None) -> ComparisonEntry | None:

@@ -7,12 +7,17 @@ same field with the same value, and more often than chance explains. No field is
 
 The same PACKET_INs are answered by both mirrors, and compared with the same answers of production. That makes the two
 counts rise and fall together, so the test says too rarely, not too often, that they differ.
+
+Chance may draw a value for each answer, or once for each host. The twin shows which: in what it does otherwise than
+production in the same field, answers about one host are alike or not (hosts.py). If they are, hosts are counted in
+place of answers. Where the twin never differs in a field, chance draws nothing there, and each answer counts.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from natmirror.openflow.comparison.found import Found
+from natmirror.openflow.comparison.hosts import PLACES, differing_hosts, repetition
 from natmirror.openflow.comparison.proportions import chance_of_more
 from natmirror.openflow.comparison.results import AnswerResult
 from natmirror.openflow.comparison.signatures import Family, Level, Signature
@@ -20,6 +25,8 @@ from natmirror.openflow.comparison.signatures import Family, Level, Signature
 MAX_CHANCE = 0.01
 """One verdict of a hundred on an equal controller may call chance a difference. The limit is divided by the number of
 tests that a verdict makes (Bonferroni)."""
+_ALIKE = 2.0
+"""From how many answers of the twin about a host that are like one on, hosts are counted."""
 _TIMEOUT = "_timeout="
 """In the line of a rule that leaves the switch by itself: a controller makes such rules as answers, a little late or
 again, but not as its programme."""
@@ -57,11 +64,8 @@ def _compare(weighed: Sequence[Weighed], found: Found, twin: Found) -> None:
     families = {one.signature.family for one in weighed if one.signature.family.is_asked}
     tests = sum(one.signature.family.is_asked for one in weighed) + len(families)
     limit = MAX_CHANCE / max(tests, 1)
-    of, of_twin = comparable(found), comparable(twin)
-
-    def chance(count: int, count_of_twin: int) -> float:
-        return chance_of_more(min(count, of), of, min(count_of_twin, of_twin), of_twin)
-
+    of_twin = comparable(twin)
+    noise = {family: _Noise(family, found, twin) for family in families}
     is_quiet = not twin.window.results[AnswerResult.DIFFERS] + twin.window.results[AnswerResult.UNANSWERED]
     for one in weighed:
         family = one.signature.family
@@ -72,16 +76,50 @@ def _compare(weighed: Sequence[Weighed], found: Found, twin: Found) -> None:
                 is_quiet or _is_more_than_chance(one, found, of_twin, limit)
             )
         elif has_values:
-            one.chance = chance(one.count, one.twin_count)
+            one.chance = noise[family].chance([one], one.signature, one.twin_count)
             one.is_counted = one.chance < limit
     for family in families:
         members = [one for one in weighed if one.signature.family == family]
         if any(one.is_counted and one.chance is not None for one in members):
             continue
-        whole = chance(sum(one.count for one in members), _count(twin, family, None))
+        whole = noise[family].chance(members, None, _count(twin, family, None))
         for one in members:
             one.chance = whole if one.chance is None else min(one.chance, whole)
             one.is_counted = whole < limit
+
+
+class _Noise:
+    """What chance makes of one family."""
+
+    def __init__(self, family: Family, found: Found, twin: Found) -> None:
+        self._found, self._twin = found, twin
+        self._theirs = [one for one, _, count in twin.signatures if one.family == family and count]
+        self._repetition, self._place = max((self._repetition_by(place), place) for place in PLACES)
+
+    def _repetition_by(self, place: str) -> float:
+        """Return how many of the twin's answers about a host are like one."""
+        answers = self._twin.hosts.by(place)
+        found = sum(one.count * repetition(one.hosts.by(place), answers) for one in self._theirs)
+        return found / max(sum(one.count for one in self._theirs), 1)
+
+    def chance(self, ones: Sequence[Weighed], signature: Signature | None, count_of_twin: int) -> float:
+        """Return the probability of so many differences, or more, beside the twin's: of those with a signature's value,
+        or with None of the whole family."""
+        of, of_twin = comparable(self._found), comparable(self._twin)
+        count, count_of_twin = min(sum(one.count for one in ones), of), min(count_of_twin, of_twin)
+        if self._repetition < _ALIKE:
+            numbers = (count, of, count_of_twin, of_twin)
+            return chance_of_more(*(round(number / max(self._repetition, 1.0)) for number in numbers))
+        theirs = [one for one in self._theirs if signature is None or _is_same(one, signature)]
+        sides = (
+            ([one.signature for one in ones], self._found, count / max(of, 1)),
+            (theirs, self._twin, count_of_twin / max(of_twin, 1)),
+        )
+        mine, others = (
+            differing_hosts([one.hosts.by(self._place) for one in some], found.hosts.by(self._place), share)
+            for some, found, share in sides
+        )
+        return chance_of_more(*mine, *others)
 
 
 def _is_more_than_chance(one: Weighed, found: Found, of_twin: int, limit: float) -> bool:

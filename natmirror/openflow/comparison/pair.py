@@ -38,16 +38,21 @@ class Pair:
         collector: Collector,
         since: float,
         now: float,
+        *,
+        sees_beginning: bool,
     ) -> None:
+        """``since``: from when on the mirror could have ordered what production has. ``sees_beginning``: production's
+        orders are known from the connection's beginning on."""
         self.mirror: Side[MirrorModel] = Side(model, readings)
         self.is_joined = False
         """Whether there is a session."""
-        self._has_joined = False
+        self._ended_at: float | None = None
+        """When the latest session ended; None before the first one's end."""
         self._production = production
         self._frames = frames
         self._past = past
         self._collector = collector
-        self._lasting = Lasting(production.model, model, since)
+        self._lasting = Lasting(production.model, model, since, sees_beginning=sees_beginning)
         self._tables = TableComparison(collector, self._lasting, now)
         # None of these functions has this object: reference cycles would stay for ever (runtime/runner.py).
         attributions = production.attribution, self.mirror.attribution
@@ -68,12 +73,13 @@ class Pair:
 
     def joined(self, collector: Collector, now: float, warm_up: float) -> Steps[None]:
         """Notice that a session begins. A mirror that is late begins with what is in the switch: it had no occasion to
-        order what production has ordered before."""
-        if self._has_joined:
+        order what production has ordered before. One that has been away keeps its tables, but for what production has
+        changed in them meanwhile."""
+        if self._ended_at is not None:
             self._lasting.since = now
+            yield from self._tables.forgive(self._ended_at, now)
         elif self._lasting.since > -inf:
             yield from self.mirror.model.inherit(now)
-        self._has_joined = True
         self._collector = collector
         self._answers.collector = self._programme.collector = self._tables.collector = collector
         self.is_joined = True
@@ -86,11 +92,12 @@ class Pair:
         if not self.is_joined:
             return
         self.is_joined = False
+        self._ended_at = now
         self._programme.joined_at = None
+        self._tables.counts_from = inf
         if is_fault:
             self._collector.session_ended(now, reason)
         else:
-            self._tables.counts_from = inf
             self._answers.session_ended()
 
     # The switch

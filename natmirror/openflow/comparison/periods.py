@@ -5,7 +5,7 @@ amount of memory, and a moment that is long ago need not be met exactly.
 """
 
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -15,8 +15,6 @@ LEVELS = ((10.0, 30), (60.0, 55), (600.0, 30), (3600.0, 18))
 """The lengths of periods in seconds, and how many of each length are kept: 5 minutes, an hour, 6 hours, a day."""
 PERIOD_COST = 2000
 """Bytes that Python needs for a period, at most and without the counts of differences."""
-_STEP = 20
-"""Periods that are added up at once: a packet thread does it."""
 COUNT_COST = 100
 """Bytes that it needs for the count of one difference in a period."""
 
@@ -72,8 +70,8 @@ class Period:
 
 
 def _add(sums: Counter[_Name], more: Counter[_Name]) -> None:
-    """Add counts; Counter.update() takes twice as long, and a packet thread does this for all periods of an hour."""
-    for name, count in more.items():
+    """Add counts; Counter.update() takes twice as long. Another thread may renumber ``more`` meanwhile."""
+    for name, count in tuple(more.items()):
         sums[name] = sums.get(name, 0) + count
 
 
@@ -110,21 +108,6 @@ class Periods:
             if (count := period.differences.pop(old, 0)) > 0:
                 period.differences[new] += count
 
-    def since(self, moment: float) -> Iterator[Period | None]:
-        """Yield what was compared since a moment, after a None for each step on the way: without the period in which
-        the moment lies, if that had begun before. The result begins at the moment, or where that period ends."""
-        whole = Period(moment, moment)
-        for number, period in enumerate(tuple(self), 1):  # those of this moment: only the latest one still changes
-            if period.begins_at >= moment:
-                begins_at = whole.begins_at
-                whole.add(period)
-                whole.begins_at = begins_at
-            else:
-                whole.begins_at = max(whole.begins_at, period.ends_at)
-            if not number % _STEP:
-                yield None
-        yield whole
-
     @property
     def begin_at(self) -> float:
         """When the oldest period begins."""
@@ -147,3 +130,16 @@ class Periods:
                 longer[-1] = longer[-1].plus(old)
             else:
                 longer.append(old)
+
+
+def add_since(window: Period, periods: Iterable[Period]) -> None:
+    """Add the periods, the oldest first, to what was compared since the moment at which the window begins: without the
+    period in which the moment lies, if that had begun before. The window begins at the moment then, or where that
+    period ends."""
+    for period in periods:
+        begins_at = window.begins_at
+        if period.begins_at >= begins_at:
+            window.add(period)
+            window.begins_at = begins_at
+        else:
+            window.begins_at = max(begins_at, period.ends_at)

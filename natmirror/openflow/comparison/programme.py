@@ -28,6 +28,7 @@ _TIME = 5.0  # seconds after an order, or after the session began, in which the 
 _MIN_AGE = 2.0  # seconds that a difference lasts
 _ANSWERED = 8  # later PACKET_INs that show that a side has gone on
 _MAX_SETTINGS = 256  # ports and tables
+_KEY_COST = 400  # bytes that Python needs for an entry's key
 _PER_STEP = 4  # orders that are looked at in one step
 
 
@@ -70,7 +71,7 @@ class Programme:
     @property
     def held(self) -> int:
         """Bytes that are kept."""
-        return self._waiting_cost + self._own_frames.held
+        return self._waiting_cost + self._own_frames.held + _KEY_COST * len(self._lasting.programmed)
 
     def joined(self, now: float) -> None:
         """Notice that a session begins: what production has ordered without one is nothing to wait for."""
@@ -92,11 +93,21 @@ class Programme:
         same = next((one for one in other.waiting if one.is_same(effect)), None)
         if same is not None:
             self._forget(other, same)
+            self._note_programmed(effect)
             return
         side.waiting.append(effect)
         self._waiting_cost += effect.cost
         if len(side.waiting) > MAX_UNASKED:
             self._forget(side, side.waiting[0])
+
+    def _note_programmed(self, effect: Effect) -> None:
+        """Note the entries that both sides have made."""
+        programmed = self._lasting.programmed
+        for key, value in effect.changed or ():
+            if value is None:
+                programmed.pop(key, None)
+            elif len(programmed) < MAX_UNASKED:
+                programmed[key] = None
 
     def answered(self, cause: Cause, *, is_mirror: bool) -> None:
         """Notice that the mirror, or else production, answers a PACKET_IN."""
@@ -114,6 +125,7 @@ class Programme:
             side.waiting.clear()
             side.answered.clear()
         self._own_frames.clear()
+        self._lasting.programmed.clear()
         self._waiting_cost = 0
 
     def next_deadline(self) -> float:

@@ -183,8 +183,8 @@ class VerdictEntry(TypedDict):
     """Why, in words: what differs or what is missing, what counts most first. Empty if it agrees."""
     notes: list[str]
     """What the verdict does not rest on, and the operator should know."""
-    since: str
-    """The sums count from this time on, in UTC (RFC 3339)."""
+    since: str | None
+    """The sums count from this time on, in UTC (RFC 3339); null as long as no connection has been compared."""
     answers: AnswersEntry
     """The answers to PACKET_INs."""
     twin_answers: AnswersEntry | None

@@ -11,6 +11,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from natmirror.openflow.comparison.conditions import Agreed, Causes
+from natmirror.openflow.comparison.hosts import HOSTS_COST, HostCounts
 from natmirror.openflow.comparison.results import Difference, DifferenceKind, Evidence
 from natmirror.openflow.tables.state import Account
 
@@ -20,7 +21,7 @@ _MAX_TEXTS = 8
 _MAX_TEXT_LEN = 300
 _MAX_LINES, _MAX_MESSAGES, _MAX_MESSAGE_LEN = 12, 8, 2048
 """Lines of each side, messages, and bytes of a message that an example keeps."""
-SIGNATURE_COST = 4000
+SIGNATURE_COST = 4000 + HOSTS_COST
 """Bytes that Python needs for a signature without its example, at most."""
 _EXAMPLE_COST = 500
 _MESSAGE_COST = 200
@@ -90,6 +91,8 @@ class Signature:
     """When the last difference was counted, which is a little after it happened."""
     count: int = 0
     causes: Causes = field(default_factory=Causes)
+    hosts: HostCounts = field(default_factory=HostCounts)
+    """The answers that differ, by host."""
     unresolved: int = 0
     """The connections of switches at which it is not resolved."""
     resolved_at: float | None = None
@@ -102,6 +105,7 @@ class Signature:
         self.counted_at = max(self.counted_at, other.counted_at)
         self.count += other.count
         self.causes.merge(other.causes)
+        self.hosts.merge(other.hosts)
         self.unresolved += other.unresolved
         ends = [one.resolved_at for one in (self, other) if one.resolved_at is not None]
         self.resolved_at = None if self.unresolved else max(ends, default=None)
@@ -114,7 +118,7 @@ class Signature:
 
     def copy(self) -> "Signature":
         """Return a copy for another thread, which shares what never changes."""
-        return replace(self, causes=Causes(self.causes.count, dict(self.causes.values)))
+        return replace(self, causes=Causes(self.causes.count, dict(self.causes.values)), hosts=self.hosts.copy())
 
 
 class Signatures:

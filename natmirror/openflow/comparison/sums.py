@@ -11,8 +11,9 @@ from dataclasses import replace
 
 from natmirror.openflow.comparison.conditions import AGREED_COST, Agreed
 from natmirror.openflow.comparison.found import MAX_LINES, Found, SessionEnd, TablesNow, nothing_found
+from natmirror.openflow.comparison.hosts import HOSTS_COST, HostCounts
 from natmirror.openflow.comparison.lags import LagHistogram, bucket_of
-from natmirror.openflow.comparison.periods import PERIOD_COST, Period, Periods
+from natmirror.openflow.comparison.periods import PERIOD_COST, Period, Periods, add_since
 from natmirror.openflow.comparison.results import (
     AnswerResult,
     ComparedAnswer,
@@ -28,7 +29,7 @@ from natmirror.openflow.tables.state import Account
 
 _MAX_ENDS = 16
 """The latest ends of sessions that are kept."""
-_BASE_COST = 4000 + AGREED_COST
+_BASE_COST = 4000 + AGREED_COST + HOSTS_COST
 """Bytes that Python needs for the sums of a master without periods and signatures."""
 _LINES_OF_SWITCH, _MAX_LINE_LEN = 5, 300
 _SWITCH_COST = 1000 + _LINES_OF_SWITCH * _MAX_LINE_LEN
@@ -48,6 +49,7 @@ class MasterSums:
         self._periods = Periods()
         self._periods_cost = 0
         self._agreed = Agreed()
+        self._hosts = HostCounts()
         self._signatures = Signatures(account, self._renumber)
         self._folds = 0  # of signatures
         self._switches: dict[SwitchResults, None] = {}
@@ -95,15 +97,15 @@ class MasterSums:
         return next(found for found in self.steps(moment) if found is not None)
 
     def steps(self, moment: float) -> Iterator[Found | None]:
-        """Yield what was found since a moment, after a None for each step on the way."""
-        moment = max(moment, self._began_at)
-        folds, window = -1, None
+        """Yield what was found since a moment, after a None for each step on the way. Every second step may be done in
+        another thread: it adds up periods, which takes long, and of which only the latest one still changes."""
+        moment, folds = max(moment, self._began_at), -1
         while folds != self._folds:  # else counts of signatures that became part of others meanwhile would be lost
-            folds = self._folds
-            for window in self._periods.since(moment):
-                if window is None:
-                    yield None
-        assert window is not None
+            folds, window, periods = self._folds, Period(moment, moment), tuple(self._periods)
+            yield None
+            add_since(window, periods[:-1])
+            yield None
+        add_since(window, periods[-1:])
         yield self._found(window, moment)
 
     def _found(self, window: Period, moment: float) -> Found:
@@ -113,20 +115,22 @@ class MasterSums:
             window,
             sum(self._differences.values()) - in_window,
             self._agreed.copy(),
+            self._hosts.copy(),
             [
                 (one.copy(), self._signatures.level(one.family), window.differences[one.number])
                 for one in self._signatures
                 if window.differences[one.number]
             ],
-            self._tables_now(),
+            self._tables_now(moment),
             [one for one in self._ends if one.at >= moment],
             self.held,
         )
 
-    def _tables_now(self) -> TablesNow:
+    def _tables_now(self, moment: float) -> TablesNow:
         now = TablesNow(connections=len(self._switches))
         for switch in self._switches:
             now.sessions += switch.has_session
+            now.lacked_memory += switch.lacked_memory_at >= moment
             if (tables := switch.tables) is None:
                 continue
             now.differing_count += tables.differing_count
@@ -153,6 +157,8 @@ class MasterSums:
             period.lags[bucket_of(compared.lag)] += 1
         if compared.result is AnswerResult.EQUAL and compared.fields is not None and self._has_room:
             self._agreed.add(compared.fields, has_rules=compared.has_rules)
+        if compared.result is not AnswerResult.NOT_COMPARABLE and compared.fields is not None:
+            self._hosts.add(compared.fields)
         found: dict[int, Signature] = {}  # each counts once, since a rate is a share of the answers
         for difference in compared.differences:
             signature = self._signature_of(difference, compared.at, is_asked=True)
@@ -161,6 +167,7 @@ class MasterSums:
                 self._count(switch, signature, compared.at, compared.evidence)
                 if compared.fields is not None:
                     signature.causes.add(compared.fields)
+                    signature.hosts.add(compared.fields)
 
     def ordered(self, switch: "SwitchResults", compared: ComparedOrder) -> None:
         """Count a difference of orders that answer no PACKET_IN."""
@@ -283,6 +290,8 @@ class SwitchResults:
         """Whether the master has a session for the connection now."""
         self.has_room = False
         """Whether its memory is on the account: without, no rules that differ are kept."""
+        self.lacked_memory_at = float("-inf")
+        """When something was last forgotten for lack of memory."""
         self.tables: ComparedTables | None = None
         """The latest report about the tables."""
         self.unresolved: set[int] = set()

@@ -4,6 +4,7 @@ Tables differ for milliseconds all the time, because one side is earlier. So onl
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from math import inf
 
 from natmirror.openflow.bodies.group_text import group_mod_text, meter_mod_text
@@ -55,6 +56,21 @@ class TableComparison:
     def are_equal(self) -> bool:
         """Whether nothing differs, not even for a moment."""
         return self.are_known and self._difference.oldest is None
+
+    def forgive(self, since: float, now: float) -> Steps[None]:
+        """Have the mirror follow production where only production can have changed the mirror's entries since a moment:
+        its master was away."""
+        self._count(now)
+        self.differs, self._lasting_keys = False, []  # until the next look
+        yield from self._difference.catch_up(now)
+        state = self._lasting.mirror.state
+        changed = [key for key, began in self._difference.since.items() if began >= since]
+        for count, key in enumerate(changed, 1):
+            if state.get(key) is not None:
+                theirs = self._lasting.production.state.get(key)
+                state.put(key, replace(theirs, is_baseline=True) if isinstance(theirs, Rule) else theirs, now)
+            if not count % _PER_STEP:
+                yield
 
     def is_due(self, now: float) -> bool:
         """Return whether report() has something to do."""

@@ -15,6 +15,7 @@ from natmirror.openflow.comparison.noise import Weighed, comparable, weigh
 from natmirror.openflow.comparison.numbers import duration, share, times
 from natmirror.openflow.comparison.results import AnswerResult, DifferenceKind, NotComparable
 from natmirror.openflow.comparison.shown import Verdict
+from natmirror.openflow.tables.state import NotFollowed
 
 AT_LEAST = 100
 """Fewer comparable answers are too few: a difference in 3 of 100 answers would be missed in 5 of 100 cases (the rule of
@@ -59,8 +60,9 @@ class Outcome:
     differences: list[Weighed] = field(default_factory=list)
 
 
-def judge(found: Found, twin: Found | None, limits: Limits) -> Outcome:
-    """Return the verdict on a master. ``twin`` is what was found about the mirror that runs production's version."""
+def judge(found: Found, twin: Found | None, limits: Limits, paused: str | None = None) -> Outcome:
+    """Return the verdict on a master. ``twin`` is what was found about the mirror that runs production's version.
+    ``paused`` is the master's name as commands take it, if a command has paused it."""
     differences = weigh(found, twin)
     differs = [
         *_answers(found, twin, differences, limits),
@@ -69,7 +71,7 @@ def judge(found: Found, twin: Found | None, limits: Limits) -> Outcome:
         *_frames(found, twin),
         *_lag(found, twin),
     ]
-    lacks = list(_lacks(found, twin, limits))
+    lacks = list(_lacks(found, twin, limits, paused))
     notes = [*_allowed(found, twin, differences, limits), *_notes(found, twin, differences)]
     if differs:
         return Outcome(Verdict.DIFFERS, differs, [*lacks, *notes], differences)
@@ -154,11 +156,13 @@ def _lag(found: Found, twin: Found | None) -> Iterator[str]:
 # What is too little
 
 
-def _lacks(found: Found, twin: Found | None, limits: Limits) -> Iterator[str]:
+def _lacks(found: Found, twin: Found | None, limits: Limits, paused: str | None) -> Iterator[str]:
     results, of = found.window.results, comparable(found)
     total, reasons = sum(results.values()), found.window.not_comparable
     sessions, connections = found.tables.sessions, found.tables.connections
-    if not sessions:
+    if paused is not None:
+        yield f"a command has paused the mirror: natmirror mirror resume {paused}"
+    elif not sessions:
         yield "the master has no session now"
     elif sessions < (1 - _WITHOUT_SESSION) * connections:
         yield f"only {sessions} of {connections} connections of switches have a session that is compared"
@@ -208,6 +212,10 @@ def _notes(found: Found, twin: Found | None, differences: Sequence[Weighed]) -> 
         )
     if twin is None and any(one.signature.text.endswith(": other values") for one in differences):
         yield "a value changes from answer to answer: if production draws it by lot, name a twin in the rules"
+    lack = max(found.tables.lacked_memory, found.tables.not_followed[NotFollowed.NO_MEMORY])
+    if lack:
+        of = "connection of a switch" if lack == 1 else "connections of switches"
+        yield f"memory was short for {lack} {of}: raise mirror-memory in the rules (docs/verdict.md says by how much)"
     if window.other_differences:
         yield f"{window.other_differences} more differences are counted without their words"
     if found.earlier_differences:

@@ -50,6 +50,7 @@ _BY_ORDER = (RemovalReason.DELETE, RemovalReason.GROUP_DELETE, RemovalReason.MET
 _AGE_TOLERANCE = 0.1  # seconds by which a switch's clock may differ from ours over a rule's life
 _EXPECTED_TIMEOUT = 10.0  # seconds in which a switch reports a rule that was deleted
 _MAX_EXPECTED = MAX_ENTRIES
+_MAX_TIMES = 64  # deletions of one rule
 _MAX_BARRIERS = 64
 _MAX_POLLS = 4
 _EXPECTED_COST = 700  # bytes that Python needs for a removal that is expected
@@ -206,9 +207,14 @@ class ProductionModel(Model):
             if len(self._expected) < _MAX_EXPECTED and now - oldest[-1] <= _EXPECTED_TIMEOUT:
                 break
             self._drop_expected()
-        if self._account.take(_EXPECTED_COST):
-            self._expected.setdefault(key, []).append(now)
-            self._expected.move_to_end(key)
+        times = self._expected.get(key, [])
+        if len(times) >= _MAX_TIMES:
+            times.pop(0)
+        elif not self._account.take(_EXPECTED_COST):
+            return
+        times.append(now)
+        self._expected[key] = times
+        self._expected.move_to_end(key)
 
     def _drop_expected(self) -> None:
         _, times = self._expected.popitem(last=False)

@@ -10,8 +10,10 @@ from types import TracebackType
 from typing import Self
 
 from natmirror.lab.openvswitch import OpenVSwitch
+from natmirror.mirror.sessions.judges import DELAY
 
-_LEEWAY = 0.25  # seconds within which a model has to have had the switch's rules
+_LEEWAY = DELAY + 0.25
+"""Seconds within which a model has to have had the switch's rules: judges read messages so much later."""
 _PAUSE = 0.5  # seconds
 _KEPT = 5
 
@@ -59,12 +61,17 @@ class Truth:
                 states: list[dict[str, bool]] = json.load(answer)
         self.count += 1
         self.rules += len(listed)
-        nearest: dict[str, bool] = min(states, key=lambda state: len(state.keys() ^ listed), default={})
-        more = nearest.keys() - listed
-        if not (listed - nearest.keys()) and all(nearest[line] for line in more):
+        fitting = [state for state in states if _fits(state, listed)]
+        if fitting:
             self.equal += 1
-            self.doubtful += len(more)
+            self.doubtful += min(map(len, fitting)) - len(listed)
         elif len(self.different) < _KEPT:
+            nearest: dict[str, bool] = min(states, key=lambda state: len(state.keys() ^ listed), default={})
             words = [f"only the switch: {line}" for line in sorted(listed - nearest.keys())]
-            words += [f"only the model: {line}" for line in sorted(more) if not nearest[line]]
+            words += [f"only the model: {line}" for line in sorted(nearest.keys() - listed) if not nearest[line]]
             self.different.append(f"s{switch.number}: " + "; ".join(words))
+
+
+def _fits(state: dict[str, bool], listed: set[str]) -> bool:
+    """Return whether a state of a model has the listed rules, and besides only doubtful ones."""
+    return listed <= state.keys() and all(state[line] for line in state.keys() - listed)

@@ -242,31 +242,60 @@ def test_a_pause_ends_a_session_without_fault_and_the_judge_goes_on(made: list[R
     assert len(judge.of("joined")) == 2
 
 
-def test_a_verdict_that_is_switched_on_takes_effect_with_the_next_session(made: list[RecordingJudge]) -> None:
+def test_a_verdict_that_is_switched_on_begins_with_the_open_session(made: list[RecordingJudge]) -> None:
     one = engine(AGAIN)
     connection, master = introduced(one)
     follow_rules(one, ON_AGAIN, connection.now)
     connection.from_client("PA", packet_in(1))
     master.take()
     master.say(request(Type.FLOW_MOD, 71, FLOW_MOD))
-    assert made == []
-    master.close()
-    connection.now += 2.0
-    connection.from_client("PA", packet_in(2))
-    again = Master(connection)
-    again.take()
-    again.say(hello(), request(Type.FEATURES_REQUEST, 90))
-    connection.from_client("PA", packet_in(3))
     [judge] = made
     assert judge.log[0] == ("made", messages.V13, True), "as if it was picked up"
     assert [one for one in judge.log if one[0] != "settle"][1:] == [
         ("joined", "master", 7.0),
-        ("from_master", "master", "hello", 1),
-        ("from_master", "master", "features_request", 90),
-        ("told", "master", "packet_in", 0),
         ("from_switch", "packet_in", 0),
         ("told", "master", "packet_in", 0),
+        ("from_master", "master", "flow_mod", 71),
     ]
+    follow_rules(one, ON_AGAIN, connection.now)
+    assert len(judge.of("joined")) == 1
+    master.close()
+    assert judge.of("ended") == [("ended", "master", "closed", True)]
+
+
+def test_a_verdict_that_is_switched_off_and_on_again_begins_anew(made: list[RecordingJudge]) -> None:
+    one = engine(TWO)
+    connection, _ = introduced(one)
+    follow_rules(one, TWO.replace("verdict: on, warm-up: 7s", "verdict: off"), connection.now)
+    follow_rules(one, TWO, connection.now)
+    [judge] = made
+    assert judge.of("joined", "removed") == [
+        ("joined", "master", 7.0),
+        ("removed", "master"),
+        ("joined", "master", 7.0),
+    ]
+
+
+def test_a_master_that_is_added_is_judged_and_is_missed_until_it_has_a_session(made: list[RecordingJudge]) -> None:
+    one = engine(AGAIN)
+    connection, _ = introduced(one)
+    follow_rules(one, TWO.replace("verdict: on, warm-up: 7s", "verdict: off"), connection.now)
+    [judge] = made
+    sums = one.comparisons.get("openflow", "same")
+    assert sums is not None
+    tables = sums.since(0.0).tables
+    assert (tables.sessions, tables.connections) == (0, 1)
+    connection.from_client("PA", packet_in(1))
+    added = _Of(connection, SAME)
+    added.take()
+    added.say(hello(), request(Type.FEATURES_REQUEST, 90))
+    connection.from_client("PA", packet_in(2))
+    assert judge.of("joined", "told") == [
+        ("joined", "same", 30.0),
+        ("told", "same", "packet_in", 0),
+        ("told", "same", "packet_in", 0),
+    ]
+    assert sums.since(0.0).tables.sessions == 1
 
 
 def test_a_verdict_that_is_switched_off_is_forgotten(made: list[RecordingJudge]) -> None:
@@ -417,6 +446,19 @@ def test_judges_work_until_a_packet_waits_and_after_all_sessions(made: list[Reco
     assert len(done) == (2 * 9 + 2 * 3 + 1 if waits else 1), "each step, or all at once"
 
 
+def test_no_judge_works_because_of_an_echo(made: list[RecordingJudge]) -> None:
+    one = engine(ON)
+    connection, master = introduced(one)
+    settle(connection)
+    [judge] = made
+    connection.from_client("PA", build(messages.V13, Type.ECHO_REQUEST, 3))
+    connection.from_backend("PA", build(messages.V13, Type.ECHO_REPLY, 3))
+    master.say(request(Type.ECHO_REQUEST, 70))
+    settle(connection)
+    assert not any("echo" in str(line) for line in judge.log)
+    assert len(judge.of("settle")) == 1
+
+
 def test_judges_due_at_about_the_same_time_work_in_one_pause(made: list[RecordingJudge]) -> None:
     one = engine(ON_AGAIN)
     first, _ = introduced(one)
@@ -551,6 +593,9 @@ def test_a_judge_holds_a_quarter_of_its_clients_part(made: list[RecordingJudge])
     master.say(request(Type.FLOW_MOD, 72, FLOW_MOD))
     settle(connection)
     assert judge.of("give_up", "close") == [("give_up",)]
+    sums = one.comparisons.get("openflow", "master")
+    assert sums is not None
+    assert sums.since(0.0).tables.lacked_memory == 1
     judge.held, judge.gives_up = most + _STEP_OF_MEMORY, False
     master.say(request(Type.FLOW_MOD, 73, FLOW_MOD))
     settle(connection)

@@ -126,3 +126,52 @@ def test_what_counts_comes_first_and_then_what_is_frequent() -> None:
     twin = found(*[priority(10, 12)] * 50, agreeing=170)
     shown = [(one.signature.text, one.is_counted) for one in weigh(master, twin)]
     assert shown == [("a rule is missing", True), ("no answer", True), ("priority 10 for 12", False)]
+
+
+# Values that are drawn once for each host
+
+
+def _by_host(seed: int, answers: int, hosts: int, *, more: int = 0, equal: bool = False) -> Found:
+    """Return what was found about a version that draws a timeout for each host, as production does. Most answers are
+    about a few hosts."""
+    chance, traffic, of_production = random.Random(seed), random.Random(0), random.Random(99)
+    mine = [max(8, 4 + chance.randrange(12)) + more for _ in range(hosts)]
+    theirs = [max(8, 4 + of_production.randrange(12)) for _ in range(hosts)]
+    made = sums()
+    switch = made.of_switch("a")
+    for _ in range(answers):
+        host = traffic.randrange(8 if traffic.random() < 0.6 else hosts)
+        about = {"eth_src": host, "eth_dst": 1000 + traffic.randrange(8)}
+        if mine[host] == theirs[host] or equal:
+            agree(switch, 1, fields=about)
+        else:
+            answer(switch, differs(timeout(mine[host], theirs[host]), fields=about))
+    return made.since(0.0)
+
+
+def test_what_is_drawn_once_for_each_host_does_not_count() -> None:
+    wrong = [
+        seed
+        for seed in range(40)
+        if any(
+            counted(_by_host(seed, answers, 80), _by_host(1000 + seed, answers, 80)) for answers in (50, 100, 200, 350)
+        )
+    ]
+    assert len(wrong) <= 1  # one verdict of a hundred, and each is given several times
+
+
+def test_another_value_for_all_hosts_counts_beside_draws() -> None:
+    for seed in range(10):
+        assert counted(_by_host(seed, 300, 80, more=200), _by_host(1000 + seed, 300, 80))
+
+
+def test_a_difference_about_one_host_counts_where_the_twin_never_differs() -> None:
+    made = sums()
+    switch = made.of_switch("a")
+    for number in range(100):
+        about = {"eth_src": number % 10, "eth_dst": 50}
+        if number % 10:
+            agree(switch, 1, fields=about)
+        else:
+            answer(switch, differs(MISSING, fields=about))
+    assert counted(made.since(0.0), _by_host(1, 100, 80)) == [MISSING.text]

@@ -3,7 +3,7 @@
 import pytest
 
 from natmirror.openflow.comparison.results import Difference, DifferenceKind, Evidence
-from natmirror.openflow.comparison.signatures import MAX_SIGNATURES, Example, Signatures
+from natmirror.openflow.comparison.signatures import MAX_SIGNATURES, SIGNATURE_COST, Example, Signatures
 from natmirror.openflow.messages import Message, Type
 from tests.helpers.compared import EVIDENCE, MISSING, PRIORITY, Budget
 
@@ -112,7 +112,7 @@ def test_examples_are_cut_and_on_the_account() -> None:
 
 
 def test_without_memory_there_is_no_example_and_then_no_signature() -> None:
-    found = Collection(5000)
+    found = Collection(SIGNATURE_COST + 1000)
     signature = found.made.find(MISSING, 0.0, is_asked=True)
     assert signature is not None
     found.made.keep_example(signature, example())

@@ -238,7 +238,7 @@ def test_sums_that_are_forgotten_leave_no_reference_cycle() -> None:
     try:
         switch = comparisons.of_master("openflow", "candidate", 0.0).of_switch("a")
         answer(switch, differs(MISSING, at=6.0), equal(6.0, IP))
-        [found] = comparisons.steps("openflow", "candidate", 0.0)
+        *_, found = comparisons.steps("openflow", "candidate", 0.0)
         switch.close(7.0)
         comparisons.forget("openflow", "candidate")
         del switch, found

@@ -42,6 +42,19 @@ def verdict(made: MasterSums, twin: MasterSums | None = None, limits: Limits = S
     return judge(made.since(0.0), None if twin is None else twin.since(0.0), limits)
 
 
+def test_a_lack_of_memory_names_the_key_to_raise() -> None:
+    made = sums()
+    switch = made.of_switch("a")
+    agree(switch, 200, at=10.0)
+    assert not any("memory" in note for note in judge(made.since(0.0), None, Limits()).notes)
+    switch.lacked_memory_at = 20.0
+    text = "memory was short for 1 connection of a switch: raise mirror-memory in the rules"
+    assert any(note.startswith(text) for note in judge(made.since(0.0), None, Limits()).notes)
+    assert not any("memory" in note for note in judge(made.since(21.0), None, Limits()).notes)
+    switch.compared_tables(tables(30.0, not_followed="no-memory"))
+    assert any(note.startswith(text) for note in judge(made.since(21.0), None, Limits()).notes)
+
+
 def test_enough_equal_answers_agree() -> None:
     made, _ = compared()
     found = verdict(made)

@@ -370,6 +370,18 @@ def test_the_parts_of_a_list_count_in_the_account_until_it_is_whole() -> None:
     assert account.used == 0
 
 
+def test_a_rule_that_is_deleted_again_and_again_is_expected_so_many_times_at_most() -> None:
+    account = TestAccount()
+    model = production(V13, account)
+    for number in range(500):
+        order(model, flow_mod(ADD, HOST, flags=TOLD), number / 1000)
+        order(model, flow_mod(DELETE, HOST), number / 1000)
+    [times] = model._expected.values()
+    assert (len(times), times[-1]) == (64, 0.499)
+    model.close(1.0)
+    assert account.used == 0
+
+
 def test_reports_that_are_expected_count_in_the_account() -> None:
     account = TestAccount()
     model = production(V13, account)
