@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -20,8 +21,17 @@ _BUSY = (0, 1, 2, 5, 6)  # user, nice, system, irq, softirq: columns of /proc/st
 
 def machine_seconds() -> float:
     """Return the processor seconds that the whole machine has been busy, interrupts included."""
-    columns = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
-    return sum(int(columns[index]) for index in _BUSY) / _TICKS
+    return _busy_seconds({"cpu"})
+
+
+def core_seconds(cores: Collection[int]) -> float:
+    """Return the processor seconds that these cores have been busy, interrupts included."""
+    return _busy_seconds({f"cpu{core}" for core in cores})
+
+
+def _busy_seconds(names: Collection[str]) -> float:
+    rows = (line.split() for line in Path("/proc/stat").read_text().splitlines())
+    return sum(int(row[1 + index]) for row in rows if row[0] in names for index in _BUSY) / _TICKS
 
 
 def program_seconds(lab: Lab, host: str) -> float:

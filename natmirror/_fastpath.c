@@ -401,7 +401,7 @@ static int decide(nm_gear *gear, nm_flow *flow, nm_leg *leg, const nm_segment *s
     if (!flow) {
         if (leg)
             return is_control ? NM_PUNT_OPENING_OR_CLOSING : decide_mirror_packet(gear, leg, seg, checksum, now);
-        return is_orig ? nm_decide_without_flow(gear, seg, checksum)
+        return is_orig ? nm_decide_without_flow(gear, seg, checksum, now)
                        : nm_decide_unbound_reply(gear, seg, checksum, now);
     }
     if (flow->flags & (NM_FLOW_KILLED | NM_FLOW_LOOSE | NM_FLOW_DIRECT)) {
@@ -427,6 +427,8 @@ static int decide(nm_gear *gear, nm_flow *flow, nm_leg *leg, const nm_segment *s
     /* 5. A packet of an established flow. */
     int is_bad = has_bad_sum(seg, checksum);
     int is_taken = !is_bad && nm_is_taken(flow, seg, is_orig);
+    if (is_orig && gear->is_swamped && nm_sheds_repetition(gear, flow, seg, now))
+        return NM_DROP_OVER_LIMIT;
     if (flow->flags & NM_FLOW_RECONNECTS && is_orig && is_taken && nm_begins_copy(gear, flow, seg, now))
         return NM_PUNT_COPY_BEGINS;
     return decide_established(gear, flow, seg, is_orig, is_bad, is_taken, now);
@@ -517,7 +519,7 @@ static int decide_over_limit(nm_gear *gear, nm_flow *flow, const nm_segment *seg
     if (decided >= NM_PUNT && flow && is_plain(flow, seg, of, reason))
         decided = pass_over_limit(gear, flow, seg, is_orig, of, now);
     else if (reason == NM_PUNT_NO_FLOW)
-        decided = nm_pass_without_flow(gear, seg, is_orig);
+        decided = nm_pass_without_flow(gear, seg, is_orig, now);
     if (decided < NM_PUNT)
         return decided;
     if (flow && flow->flags & NM_FLOW_WATCHED && is_orig && of->is_taken) { /* the queue lets it pass all the same */
@@ -538,12 +540,14 @@ __attribute__((noinline)) static int limit(nm_gear *gear, uint8_t *packet, size_
     nm_bucket *peer = nm_peer_of(gear, packet, len, flow, leg, is_orig, now);
     int price = is_of_data(reason) ? NM_TURN_OF_DATA : NM_TURN_OF_OTHERS, knows = 0;
     effect of = {.event = NM_NO_EVENT};
-    if (nm_turn_favours_genuine(peer, price)) {
+    int is_swamped = (int)gear->is_swamped;
+    if (nm_turn_favours_genuine(peer, price, is_swamped)) {
         if (flow)
             of = effect_of(flow, seg, is_orig, checksum);
         knows = flow ? is_genuine(flow, seg, is_orig, &of) : leg && is_genuine_of_leg(leg, seg);
     }
-    return nm_turn_take(peer, price, knows) ? reason : decide_over_limit(gear, flow, seg, is_orig, &of, now, reason);
+    return nm_turn_take(peer, price, knows, is_swamped) ? reason
+                                                        : decide_over_limit(gear, flow, seg, is_orig, &of, now, reason);
 }
 
 /* Note that packets of a flow may have passed unseen: the backend may have another version of what is held. */

@@ -92,6 +92,8 @@ class _Lib:
     NM_EVENT_LAST_ACK: int
     NM_EVENT_RST: int
     NM_EVENT_SYN_ACK: int
+    NM_EVENTS: int
+    NM_TRACKED_TAKEN: int
     NM_AGREEMENT_BITS: int
     NM_CONTINUATION: int
     NM_FLOW_KILLED: int
@@ -183,6 +185,8 @@ class _Lib:
     NM_BREAK_SILENCE: float
     NM_UNCONFIRMED_TIMEOUT: int
     NM_PINNED: int
+    NM_STRAYS_BURST: float
+    NM_STRAYS_RATE: float
     NM_TURNS_BURST: float
     NM_TURNS_KEPT: float
     NM_TURNS_STEADY: float
@@ -317,6 +321,7 @@ class _Lib:
         count: int,
         /,
     ) -> int: ...
+    def nm_flow_track(self, flow: FlowRow, packet: Buffer, len: int, from_client: int, /) -> int: ...
     def nm_gear_expire(self, gear: GearRow, now: float, /) -> FlowRow: ...
     def nm_legs_acknowledge(self, legs: LegTableRow, out: OutRow, now: float, /) -> int: ...
     def nm_process(self, gear: GearRow, packet: Buffer, len: int, hook: int, checksum: int, now: float, /) -> int: ...

@@ -47,8 +47,9 @@ class DropReason(StrEnum):
     BAD_TCP_OFFSET = "bad-tcp-offset"
     """The TCP header's data offset contradicts the packet's length."""
     OVER_LIMIT = "over-limit"
-    """Python would have decided the packet, but natmirror had decided too many packets of its sender in Python; or the
-    client had sent SYNs with 64 other numbers for one connection. The sender sends again what was no junk."""
+    """Python would have decided the packet, but natmirror had decided too many packets of its sender in Python; or more
+    packets waited than the thread keeps up with, and the client had sent too many of no connection; or it had sent SYNs
+    with 64 other numbers for one connection. The sender sends again what was no junk."""
     INTERNAL_ERROR = "internal-error"
     """natmirror dropped the packet because of an internal error. It is counted as ``internal_errors``, not among the
     drops."""

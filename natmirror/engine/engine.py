@@ -42,6 +42,7 @@ from natmirror.openflow.directory import Directory
 from natmirror.rules import Reconnect, Rules
 from natmirror.rules.reload import Kept
 from natmirror.rules.shards import ALL, Shard
+from natmirror.tcp.following import follow_in_c, follow_in_python
 from natmirror.tcp.initial_numbers import InitialNumbers, Numbers
 from natmirror.tcp.record_masks import masks
 
@@ -115,6 +116,7 @@ class Engine:
         self.decide = Forwarding(
             *(self._services, self._nat, new_connections, mirror_packets, self._mirroring),
             *(self._failover, self._icmp_errors, self._outgoing, counters),
+            follow_in_c if fast else follow_in_python,
         ).decide
         """Return the decision on a packet that the C gear has punted: see Forwarding.decide()."""
         self._report = EngineReport(

@@ -63,9 +63,9 @@ from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.net.packet import ACK, FIN, RST, SYN, URG, Datagram, Malformed, Segment, parse
 from natmirror.reasons import DropReason, EndedBy
 from natmirror.rules import Backend, Service
-from natmirror.tcp import tracker
-from natmirror.tcp.acceptance import agrees, is_taken
+from natmirror.tcp.acceptance import agrees
 from natmirror.tcp.breaks import note_arrival
+from natmirror.tcp.following import Follow
 from natmirror.tcp.syns import repeats_answer
 
 
@@ -83,6 +83,7 @@ class Forwarding:
         icmp_errors: IcmpErrors,
         outgoing: Outgoing,
         counters: Counters,
+        follow: Follow,
     ) -> None:
         self._services = services
         self._nat = nat
@@ -93,6 +94,7 @@ class Forwarding:
         self._icmp_errors = icmp_errors
         self._outgoing = outgoing
         self._counters = counters
+        self._follow = follow
 
     def decide(self, packet: bytes, hook: Hook, now: float, checksum: Checksum) -> Decision:
         """Return the decision on a packet, given from its IP header on."""
@@ -191,7 +193,7 @@ class Forwarding:
         if flow is not None and again:
             if not self._nat.is_unanswered(flow, now):
                 self._nat.note_repeated_syn(flow, segment)
-                tracker.track(flow.row, segment, from_client=True, is_taken=False)
+                self._follow(flow.row, segment, True)
                 self._nat.touch(flow, now)
                 return self._to_backend(segment, service, flow)
             self._counters.count(EngineCounter.SYNS_UNANSWERED)
@@ -338,9 +340,7 @@ class Forwarding:
             self._counters.count(EngineCounter.PACKETS_WITHOUT_FLOW)
 
         # 2. Track it.
-        taken = flow is not None and is_taken(flow.row, segment, from_client=False)
-        if flow is not None:
-            tracker.track(flow.row, segment, from_client=False, is_taken=taken)
+        taken = flow is not None and self._follow(flow.row, segment, False)[1]
 
         # 3. Rewrite it.
         verdict = self._to_client(segment, service, flow)
@@ -366,8 +366,7 @@ class Forwarding:
         state, or None, and whether the segment's receiver takes it; False for a SYN or RST. A RST that its receiver
         ignores refreshes nothing (RFC 7857 §7)."""
         note_arrival(flow.row, now)
-        taken = not segment.flags & (SYN | RST) and is_taken(flow.row, segment, from_client=from_client)
-        event = tracker.track(flow.row, segment, from_client=from_client, is_taken=taken)
+        event, taken = self._follow(flow.row, segment, from_client)
         if event is not None or not segment.flags & RST:
             self._nat.touch(flow, now, moved=event is not None)
         return event, taken

@@ -107,6 +107,16 @@ uint32_t nm_gear_sweep(nm_gear *gear, uint32_t first, uint32_t max, int how, dou
     return NM_NO_FLOW;
 }
 
+int nm_flow_track(nm_flow *flow, const uint8_t *packet, size_t len, int from_client)
+{
+    nm_segment seg;
+    if (!parse((uint8_t *)(uintptr_t)packet, len, &seg))
+        return NM_EVENTS;
+    int taken = !(seg.flags & (TCP_SYN | TCP_RST)) && nm_is_taken(flow, &seg, from_client) ? NM_TRACKED_TAKEN : 0;
+    int event = nm_track(flow, &seg, from_client);
+    return (event == NM_NO_EVENT ? NM_EVENTS : event) | taken;
+}
+
 nm_flow *nm_gear_expire(nm_gear *gear, double now)
 {
     for (int count = 0; count < EXPIRED_AT_ONCE; count++) {

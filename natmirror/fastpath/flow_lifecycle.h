@@ -40,6 +40,12 @@ int nm_flow_is_closed(const nm_flow *flow);
  * last. */
 uint32_t nm_gear_sweep(nm_gear *gear, uint32_t first, uint32_t max, int how, double now);
 
+#define NM_TRACKED_TAKEN 8 /* more than any event: the packet's receiver takes it, and it is no SYN and no RST */
+
+/* Track a flow's packet that Python decides, whole TCP with the right checksum: as nm_track(), but return NM_EVENTS for
+ * NM_NO_EVENT, and NM_TRACKED_TAKEN beside it. */
+int nm_flow_track(nm_flow *flow, const uint8_t *packet, size_t len, int from_client);
+
 /* Remove expired flows, a bounded number of them. Return the first that only Python may remove, or NULL. */
 nm_flow *nm_gear_expire(nm_gear *gear, double now);
 

@@ -1,7 +1,20 @@
 /* Whose turn a packet takes; peers.h says what each function is for. */
 #include "fastpath/peers.h"
 
-#include "fastpath/packet.h"
+int nm_is_shed(nm_gear *gear, const uint8_t *client, int is_refused, double now)
+{
+    return gear->is_swamped && !nm_turn_pass_stray(nm_turns_of(gear->turns, client, NULL, now), is_refused);
+}
+
+int nm_sheds_repetition(nm_gear *gear, const nm_flow *flow, const nm_segment *seg, double now)
+{
+    int is_acked = flow->reply.flags & NM_HALF_ACK && diff(seg->seq + seg->payload_len, flow->reply.ack) <= 0;
+    if (!seg->payload_len || !is_acked || flow->flags & NM_FLOW_WATCHED || !nm_is_shed(gear, flow->client, 0, now))
+        return 0;
+    gear->counters.packets_decided_in_c++;
+    gear->counters.drops[NM_DROP_OVER_LIMIT]++;
+    return 1;
+}
 
 nm_bucket *nm_peer_of(nm_gear *gear, const uint8_t *packet, size_t len, const nm_flow *flow, const nm_leg *leg,
                       int is_orig, double now)

@@ -6,10 +6,17 @@
 #include <stdint.h>
 
 #include "fastpath/gear.h"
+#include "fastpath/packet.h"
 
 /* Return the bucket of a packet's peer: the mirror's or all backends' for its client, or else its sender's. */
 nm_bucket *nm_peer_of(nm_gear *gear, const uint8_t *packet, size_t len, const nm_flow *flow, const nm_leg *leg,
                       int is_orig, double now);
+/* Return whether to drop a client's stray: the thread is swamped, and the client has sent more of them than it may.
+ * is_refused: the packet was refused a turn before. */
+int nm_is_shed(nm_gear *gear, const uint8_t *client, int is_refused, double now);
+/* Return whether a client's packet of an established flow is dropped for the same reason, and count it: all its data is
+ * acknowledged, so that the backend would only acknowledge it once more. */
+int nm_sheds_repetition(nm_gear *gear, const nm_flow *flow, const nm_segment *seg, double now);
 /* Return whether a packet of this flow, or of no flow and no leg (NULL), is of no established connection. */
 static inline int nm_is_stray(const nm_flow *flow)
 {

@@ -1,7 +1,6 @@
 """Typed views of the C structs that Python reads and writes.
 
-Python reads and writes C's own memory; nothing is copied. The headers explain each field. No class implements these
-protocols: ``natmirror._ffi`` returns the structs themselves. A test compares the fields with those of the structs.
+The headers explain each field. No class implements these protocols: ``natmirror._ffi`` returns the structs themselves.
 """
 
 from collections.abc import Iterator, Mapping
@@ -366,6 +365,7 @@ class GearRow(Protocol):
     translation: TranslationRow
     begin_at: Array[float]
     begin_count: int
+    is_swamped: int
     unseen: int
     counters: CountersRow
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from natmirror._ffi import ffi, lib
 from natmirror.fastpath.client_memory import ClientMemory
 from natmirror.fastpath.constants import CHUNK_LEN, IPV4, NO_FLOW, NO_HOLDER, NO_LEG
-from natmirror.fastpath.flow_states import State
+from natmirror.fastpath.flow_states import Event, State
 from natmirror.fastpath.rows import Array, ChangeRow, ChangesRow, FlowRow, GearRow, LegRow
 from natmirror.net.endpoint import Endpoint
 
@@ -16,6 +16,12 @@ _IDS_AT_ONCE = 4096
 _LEG_LEN = ffi.sizeof("nm_leg")
 LEG_COST = _LEG_LEN + 1200
 """Bytes of a leg besides its buffer: its row, and Python's objects."""
+_TRACKED = {
+    number | taken: (event, bool(taken))
+    for taken in (0, lib.NM_TRACKED_TAKEN)
+    for number, event in (*((int(event), event) for event in Event), (lib.NM_EVENTS, None))
+}
+"""What the results of nm_flow_track() mean."""
 
 
 class FlowTable:
@@ -118,6 +124,15 @@ class FlowTable:
         """
         following = lib.nm_gear_sweep(self._gear, first, most, how, now)
         return None if following == NO_FLOW else following
+
+    @staticmethod
+    def track(row: FlowRow, packet: bytes, *, from_client: bool) -> tuple[Event | None, bool]:
+        """Update a flow's numbers and state by a whole TCP packet whose checksum is right.
+
+        Return the event that changed the state, or None; and whether the packet's receiver takes it, False for a SYN or
+        RST. tcp/following.py has the counterpart.
+        """
+        return _TRACKED[lib.nm_flow_track(row, packet, len(packet), from_client)]
 
     def touch(self, row: FlowRow, now: float, *, moved: bool) -> None:
         """Note that a packet of the flow has passed; ``moved``: it has changed the state, and so the timeout."""

@@ -15,6 +15,7 @@ struct nm_bucket {
     uint64_t is_used;
     double at;   /* when `left` was right */
     double left; /* tokens */
+    double strays; /* that pass while the thread is swamped */
     uint64_t refused;
     uint32_t surcharge; /* tokens */
 };
@@ -50,7 +51,7 @@ static nm_bucket *bucket_of(nm_turns *turns, const uint8_t *peer, double now)
         if (!place || (place->is_used && (!one->is_used || left_at(one, now) > left_at(place, now))))
             place = one;
     }
-    *place = (nm_bucket){.at = now, .left = NM_TURNS_BURST, .is_used = 1};
+    *place = (nm_bucket){.at = now, .left = NM_TURNS_BURST, .strays = NM_STRAYS_BURST, .is_used = 1};
     memcpy(place->peer, peer, sizeof place->peer);
     return place;
 }
@@ -63,18 +64,19 @@ nm_bucket *nm_turns_of(nm_turns *turns, const uint8_t *address, const uint8_t *m
         memcpy(peer + 4, more, 4);
     nm_bucket *one = bucket_of(turns, peer, now);
     one->left = left_at(one, now);
+    one->strays = fmin(one->strays + (now - one->at) * NM_STRAYS_RATE, NM_STRAYS_BURST);
     one->at = now;
     return one;
 }
 
-int nm_turn_favours_genuine(const nm_bucket *peer, int price)
+int nm_turn_favours_genuine(const nm_bucket *peer, int price, int is_swamped)
 {
-    return peer->surcharge || peer->left < price + NM_TURNS_KEPT;
+    return is_swamped || peer->surcharge || peer->left < price + NM_TURNS_KEPT;
 }
 
-int nm_turn_take(nm_bucket *peer, int price, int is_genuine)
+int nm_turn_take(nm_bucket *peer, int price, int is_genuine, int is_swamped)
 {
-    double whole = price + (is_genuine ? 0.0 : peer->surcharge);
+    double whole = price + (is_genuine ? 0.0 : is_swamped ? NM_TURNS_SURCHARGE : peer->surcharge);
     if (peer->left < whole + (is_genuine ? 0 : NM_TURNS_KEPT)) {
         peer->refused++;
         if (!is_genuine && peer->surcharge < NM_TURNS_SURCHARGE)
@@ -92,6 +94,16 @@ void nm_turn_note_stray(nm_bucket *peer)
     double saved = NM_TURNS_KEPT + NM_TURNS_STEADY + peer->surcharge;
     if (peer->left > saved)
         peer->left = fmax(peer->left - 1, saved);
+}
+
+int nm_turn_pass_stray(nm_bucket *peer, int is_refused)
+{
+    if (peer->strays >= 1) {
+        peer->strays -= 1;
+        return 1;
+    }
+    peer->refused += !is_refused;
+    return 0;
 }
 
 nm_refusals nm_turns_take_refusals(nm_turns *turns)

@@ -11,11 +11,17 @@
  * A peer that sends far more than its turns gets fewer of them: each packet that finds no turn adds a token to the
  * surcharge, which the next turn costs beside its price. For Python does more than the packets that a peer pays for: a
  * backend's SYN-ACK, the RST that rejects it and the flow's end are three times as much as the SYN of a flood. No
- * surcharge is on genuine packets, and it has a limit, because anyone can send such packets in a peer's name.
+ * surcharge is on genuine packets, and it has a limit, because anyone can send such packets in a peer's name. While more
+ * packets wait than the thread keeps up with (nm_gear.is_swamped), each turn has the full surcharge: after a stop, what
+ * came in meanwhile would else buy ten turns in a row, just when all others wait already.
  *
  * A stray is a packet that C decides, of no established connection. A peer that sends strays all the time saves up few
  * turns. Otherwise, the next of its packets that Python decides would come in a row, and others would wait for all of
  * them. Strays cost no peer its last turns, as anyone can send them in its name.
+ *
+ * While the thread is swamped, a peer's strays pass only as far as it has tokens of a kind of their own for them. Each that
+ * passes takes the thread as long as any packet, and its answer again, so that a stop of some milliseconds, while another
+ * program has the core, would take several times as long to make up for. As long as the thread keeps up, all pass.
  *
  * All connections of a peer have one bucket, so their number gains it nothing. The table has a fixed size; where it is
  * crowded, the fullest bucket gives way, whose peer has the least to lose and gets a full one with its next packet: a
@@ -36,6 +42,8 @@
 #define NM_TURNS_BURST 3000.0 /* tokens that a peer can have in store */
 #define NM_TURNS_KEPT 1000.0  /* of these, for genuine packets alone */
 #define NM_TURNS_STEADY 12.0  /* strays leave so many beside these: three packets take the thread 150 us */
+#define NM_STRAYS_RATE 5000.0 /* strays of a peer that pass each second while the thread is swamped */
+#define NM_STRAYS_BURST 1000.0 /* of these, at once */
 #define NM_TURNS_SURCHARGE 36 /* tokens, at most: with it, a peer has 250 turns of others a second */
 #define NM_TURN_OF_DATA 1     /* the price of a packet of an established flow, or of a leg */
 #define NM_TURN_OF_OTHERS 4   /* the price of any other packet: a thread opens fewer connections than that */
@@ -59,12 +67,15 @@ void nm_turns_free(nm_turns *turns);
  * buckets of one address apart. It is the peer's until the next call. */
 nm_bucket *nm_turns_of(nm_turns *turns, const uint8_t *address, const uint8_t *more, double now);
 /* Return whether genuine packets alone get a turn at this price, or get it without the surcharge. */
-int nm_turn_favours_genuine(const nm_bucket *peer, int price);
-/* Take a turn at this price, and the surcharge unless the packet is genuine. Return 0 if the peer has too few tokens
- * left for it; then the surcharge grows. */
-int nm_turn_take(nm_bucket *peer, int price, int is_genuine);
+int nm_turn_favours_genuine(const nm_bucket *peer, int price, int is_swamped);
+/* Take a turn at this price, and the surcharge unless the packet is genuine: while the thread is_swamped, the full one.
+ * Return 0 if the peer has too few tokens left for it; then the surcharge grows. */
+int nm_turn_take(nm_bucket *peer, int price, int is_genuine, int is_swamped);
 /* Note a stray of this peer. */
 void nm_turn_note_stray(nm_bucket *peer);
+/* Return whether a stray of this peer passes while the thread is swamped. If not, it counts as a refusal, unless it
+ * is_refused a turn already. */
+int nm_turn_pass_stray(nm_bucket *peer, int is_refused);
 
 /* Report the refusals since the last call. */
 nm_refusals nm_turns_take_refusals(nm_turns *turns);

@@ -2,6 +2,7 @@
 #include "fastpath/without_flow.h"
 
 #include "fastpath/flow_lifecycle.h"
+#include "fastpath/peers.h"
 #include "fastpath/tracker.h"
 #include "fastpath/translation.h"
 
@@ -26,8 +27,10 @@ static int is_past_service(const nm_gear *gear, const nm_segment *seg, const uin
     return flow && !(flow->flags & NM_FLOW_DIRECT) && (flow->state != NM_STATE_TIME_WAIT || flow->held_len);
 }
 
-/* Pass a client's packet to the backend that the rules alone give the client, and count it; or drop it. */
-static int pass_to_derived(nm_gear *gear, const nm_service *service, const nm_segment *seg, uint64_t *counter)
+/* Pass a client's packet to the backend that the rules alone give the client, and count it; or drop it. is_refused: as for
+ * nm_is_shed(). */
+static int pass_to_derived(nm_gear *gear, const nm_service *service, const nm_segment *seg, uint64_t *counter,
+                           int is_refused, double now)
 {
     const uint8_t *address = service->address;
     uint16_t port = service->port;
@@ -40,6 +43,8 @@ static int pass_to_derived(nm_gear *gear, const nm_service *service, const nm_se
     }
     if (is_past_service(gear, seg, address, port))
         return drop(gear, NM_DROP_PAST_SERVICE);
+    if (!(service->flags & NM_FLOW_WATCHED) && nm_is_shed(gear, source_of(seg), is_refused, now))
+        return drop(gear, NM_DROP_OVER_LIMIT);
     (*counter)++;
     gear->counters.packets_decided_in_c++;
     if (service->flags & NM_FLOW_WATCHED)
@@ -47,24 +52,24 @@ static int pass_to_derived(nm_gear *gear, const nm_service *service, const nm_se
     return nm_translate_to(gear, seg, 1, address, port, 0, service->flags);
 }
 
-static int decide_to_service(nm_gear *gear, const nm_service *service, const nm_segment *seg, int checksum)
+static int decide_to_service(nm_gear *gear, const nm_service *service, const nm_segment *seg, int checksum, double now)
 {
     if (has_bad_sum(seg, checksum)) /* the backend will drop it */
-        return pass_to_derived(gear, service, seg, &gear->counters.bad_checksum_packets);
+        return pass_to_derived(gear, service, seg, &gear->counters.bad_checksum_packets, 0, now);
     if (nm_is_vain_syn(service->flags, seg))
-        return pass_to_derived(gear, service, seg, &gear->counters.packets_without_flow);
+        return pass_to_derived(gear, service, seg, &gear->counters.packets_without_flow, 0, now);
     if ((seg->flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN)
         return NM_PUNT_OPENING_OR_CLOSING; /* nm_flow_open() has left it to Python */
     if (seg->payload_len && !(seg->flags & TCP_RST))
         return NM_PUNT_NO_FLOW; /* its connection is picked up, or its bytes are counted as lost */
-    return pass_to_derived(gear, service, seg, &gear->counters.packets_without_flow);
+    return pass_to_derived(gear, service, seg, &gear->counters.packets_without_flow, 0, now);
 }
 
-int nm_decide_without_flow(nm_gear *gear, const nm_segment *seg, int checksum)
+int nm_decide_without_flow(nm_gear *gear, const nm_segment *seg, int checksum, double now)
 {
     const nm_service *service = nm_plan_service(&gear->plan, 4, source_of(seg), destination_of(seg), seg->dport);
     if (service)
-        return decide_to_service(gear, service, seg, checksum);
+        return decide_to_service(gear, service, seg, checksum, now);
     if (is_past_service(gear, seg, destination_of(seg), seg->dport))
         return drop(gear, NM_DROP_PAST_SERVICE);
     const nm_backend *backend;
@@ -125,7 +130,7 @@ int nm_decide_unbound_reply(nm_gear *gear, const nm_segment *seg, int checksum, 
     return pass_to_client(gear, service, seg);
 }
 
-int nm_pass_without_flow(nm_gear *gear, const nm_segment *seg, int is_orig)
+int nm_pass_without_flow(nm_gear *gear, const nm_segment *seg, int is_orig, double now)
 {
     const nm_backend *backend;
     if (!is_orig)
@@ -133,5 +138,5 @@ int nm_pass_without_flow(nm_gear *gear, const nm_segment *seg, int is_orig)
                    ? pass_to_client(gear, &gear->plan.services[backend->service_id], seg)
                    : NM_PUNT_NO_FLOW;
     const nm_service *service = nm_plan_service(&gear->plan, 4, source_of(seg), destination_of(seg), seg->dport);
-    return service ? pass_to_derived(gear, service, seg, &gear->counters.packets_without_flow) : NM_PUNT_NO_FLOW;
+    return service ? pass_to_derived(gear, service, seg, &gear->counters.packets_without_flow, 1, now) : NM_PUNT_NO_FLOW;
 }

@@ -30,6 +30,7 @@
 #define CUT_TIME 10.0          /* seconds for which the kernel cuts all large packets, after one above 64 KiB */
 #define SAMPLE_EVERY 16        /* of so many packets, the delay of one is measured, of each batch one at most */
 #define SLICE 100000           /* nanoseconds: the shortest that the kernel takes */
+#define SWAMPED 2               /* full batches in a row: more packets wait than come while one is decided */
 /* Seconds between two attempts to send verdicts that the kernel refused for want of memory; doubled each time. */
 #define FIRST_PAUSE 0.001
 #define LONGEST_PAUSE 0.02
@@ -174,6 +175,14 @@ static void stop_cutting(nl_loop *loop)
     nq_stop_cutting(loop->queues[loop->current]);
 }
 
+/* Note whether more packets wait in the batch's queue than it has. */
+static void note_backlog(nl_loop *loop)
+{
+    uint32_t *full = &loop->full_batches[loop->current];
+    *full = loop->count == NQ_BATCH ? *full + 1 : 0;
+    loop->gear->is_swamped = *full >= SWAMPED;
+}
+
 /* Receive a batch from the next queue that has packets, round-robin. Return the number of packets, 0 where no queue has
  * any, or a negative errno. */
 static int take_batch(nl_loop *loop, int waits)
@@ -186,6 +195,7 @@ static int take_batch(nl_loop *loop, int waits)
             loop->failed = loop->current;
             loop->next = 0;
             loop->now = nl_clock();
+            note_backlog(loop);
             choose_sample(loop);
             note_missed(loop);
             stop_cutting(loop);

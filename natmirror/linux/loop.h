@@ -25,6 +25,7 @@ typedef struct {
     nm_gear *gear;
     nq *queues[NL_MAX_QUEUES];
     uint8_t watched[NL_MAX_QUEUES]; /* the queue is a watch queue: its packets always pass unchanged */
+    uint32_t full_batches[NL_MAX_QUEUES]; /* the queue's latest batches, in a row, that had as many packets as one can */
     uint64_t missed[NL_MAX_QUEUES]; /* nq_counters.packets_missed of the queue at its last batch */
     uint32_t queue_count;
     double retry_at[NL_MAX_QUEUES]; /* when refused verdicts are sent again */

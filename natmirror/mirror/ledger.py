@@ -154,12 +154,11 @@ class Ledger:
     def account_number(self, stream: MirroredStream) -> int:
         """Return the number of a flow's account, for its row in C. What a standby stream lacks, it lacks on the other
         host."""
-        is_standby = stream.state is StreamState.STANDBY
-        fates = tuple(
-            (*self._key(copy), EndReason.RELEASED if is_standby and copy.why_ended is not None else copy.why_ended)
-            for copy in stream.copies
-        )
-        pausing = tuple(copy.mirror.name for copy in stream.copies if copy.pauses)
+        copies = stream.copies
+        fates = tuple([(copy.service_name, copy.mirror.name, copy.why_ended) for copy in copies])
+        if stream.state is StreamState.STANDBY:
+            fates = tuple([(service, mirror, reason and EndReason.RELEASED) for service, mirror, reason in fates])
+        pausing = tuple([copy.mirror.name for copy in copies if copy.pauses])
         account = (stream.flow.service.name, fates, pausing)
         return self._accounts.setdefault(account, len(self._accounts))
 

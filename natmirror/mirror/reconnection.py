@@ -125,20 +125,25 @@ class Reconnection:
     def follow(self, stream: MirroredStream) -> None:
         """Follow a change of the stream's copies: set its account, make each copy wait that has ended and may begin
         again, and have C look for breaks if one may begin now."""
+        waiting = []
         for copy in stream.copies:
             if self._may_wait(copy):
                 copy.ended_as = copy.why_ended
                 self._ledger.change_fate(copy, EndReason.RECONNECTING)
-            copy.pauses = copy.waits and copy.not_before > self._now
+            if copy.waits:
+                waiting.append(copy)
+                copy.pauses = copy.not_before > self._now
+            else:
+                copy.pauses = False
         row = stream.flow.row
         row.account = self._ledger.account_number(stream)
-        ready = [copy for copy in stream.copies if copy.waits and not copy.pauses]
+        ready = [copy for copy in waiting if not copy.pauses]
         if ready and row.account not in self._mirrors_of:
             self._mirrors_of[row.account] = tuple((copy.service_name, copy.mirror.name) for copy in ready)
             self._set_account(row.account)
         set_reconnects(row, bool(ready))
-        later = [copy.not_before for copy in stream.copies if copy.pauses]
-        self._timers.set((TimerKind.RECONNECT, stream.flow), min(later, default=None))
+        later = min((copy.not_before for copy in waiting if copy.pauses), default=None) if waiting else None
+        self._timers.set((TimerKind.RECONNECT, stream.flow), later)
 
     def _may_wait(self, copy: StreamCopy) -> bool:
         stream, reason = copy.stream, copy.why_ended

@@ -25,7 +25,7 @@ def why_not_mirrored(mirror: Mirror, client: bytes, backend: Endpoint | None) ->
         return EndReason.MIRROR_IS_BACKEND
     if mirror.only and client not in _networks(mirror.only):
         return EndReason.NOT_SELECTED
-    if siphash(_KEY, client) >= mirror.sample * (1 << 64):
+    if mirror.sample < 1 and siphash(_KEY, client) >= mirror.sample * (1 << 64):
         return EndReason.NOT_SAMPLED
     return EndReason.MIRROR_PAUSED if mirror.is_paused else None
 

@@ -7,7 +7,7 @@ from bench.junk_peers import BURST, Pace
 
 QUIET = [Figures(0.0001, 0.0002, 0), Figures(0.0001, 0.0004, 0), Figures(0.0001, 0.0002, 0)]
 JUNK = [Figures(0.0001, 0.0003, 0, 0.0005), Figures(0.0001, 0.0004, 0, 0.002), Figures(0.0001, 0.0008, 0, 0.001)]
-BESIDE = [Figures(0.0001, 0.0002, 0), Figures(0.0001, 0.0005, 0), Figures(0.0001, 0.0002, 0)]
+BESIDE = [Figures(0.0001, 0.0002, 0, others=0.03), Figures(0.0001, 0.0005, 0), Figures(0.0001, 0.0002, 0)]
 RESULT = Result("SYNs", 20_000, 10_000, QUIET, BESIDE, JUNK, 90_000, Figures(0.1, 2.0, 0), Figures(0.0001, 0.0003, 0))
 
 
@@ -20,7 +20,7 @@ def test_a_row_has_milliseconds() -> None:
     cells = [cell.strip() for cell in RESULT.row().strip("|").split("|")]
     assert cells == [
         "SYNs", "20,000", "10,000", "0.10 ms", "0.20 ms", "0.20 ms", "0.40 ms", "1.5",
-        "≤ 1.00 ms", "≤ 0.00 ms", "≤ 0.00 ms", "0",
+        "≤ 1.00 ms", "≤ 0.00 ms", "≤ 0.00 ms", "3%", "0",
         "90,000", "2000.00 ms", "0.30 ms", "0",
     ]  # fmt: skip
 

@@ -1,13 +1,14 @@
 """Python decides so many packets of each client a second. C decides the others, so no other client waits for them."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from unittest.mock import ANY
 
 import pytest
 
 from natmirror._ffi import lib
 from natmirror.actions import Accept, Drop, Hook
+from natmirror.engine.counters import EngineCounter
 from natmirror.engine.engine import Engine
 from natmirror.fastpath import Refusals
 from natmirror.fastpath.punt_reasons import PuntReason
@@ -497,3 +498,99 @@ def test_many_addresses_share_a_table_of_bounded_size() -> None:
         source = at(f"10.10.0.{number % 256}", 1024 + number)
         one.receive(packet(source, SERVICE, "A", 1)[:30], Hook.PREROUTING, NOW, Checksum.VALID)
     assert one.snapshot(NOW)["packets_over_limit"] == {}
+
+
+# Strays while the thread is swamped
+
+STRAYS = int(lib.NM_STRAYS_BURST)
+
+
+def stray(number: int, letters: str = "A", data: bytes = b"") -> bytes:
+    """Return a packet of no connection."""
+    return packet(at("10.10.0.66", 1024 + number % 60_000), SERVICE, letters, number, 7, data)
+
+
+def passed(one: Engine, packets: Iterable[bytes], now: float = NOW) -> int:
+    """Return how many of these packets pass."""
+    verdicts = [one.receive(raw, Hook.PREROUTING, now, Checksum.VALID).verdict for raw in packets]
+    assert all(isinstance(verdict, Accept) or verdict == Drop(DropReason.OVER_LIMIT) for verdict in verdicts)
+    return sum(isinstance(verdict, Accept) for verdict in verdicts)
+
+
+@pytest.mark.parametrize("letters", ["A", "R", "FA"])
+def test_strays_beyond_a_clients_part_are_dropped_only_while_the_thread_is_swamped(letters: str) -> None:
+    one = engine()
+    count = 3 * STRAYS
+    assert passed(one, (stray(number, letters) for number in range(count))) == count
+    one.gear.is_swamped = 1
+    assert passed(one, (stray(number, letters) for number in range(count))) == STRAYS
+    assert one.snapshot(NOW)["drops"] == {DropReason.OVER_LIMIT: count - STRAYS}
+    assert one.snapshot(NOW)["counters"][EngineCounter.PACKETS_WITHOUT_FLOW] == count + STRAYS
+    refusals = one.take_refusals()
+    assert refusals is not None and (refusals.packets, refusals.address) == (count - STRAYS, bytes((10, 10, 0, 66)))
+    assert passed(one, (stray(number, letters) for number in range(count)), NOW + 0.1) == lib.NM_STRAYS_RATE / 10
+    one.gear.is_swamped = 0
+    assert passed(one, (stray(number, letters) for number in range(count)), NOW + 0.1) == count
+
+
+def test_data_of_no_connection_without_a_turn_is_refused_once() -> None:
+    one = engine()
+    send_junk(one, TURNS, picked_up_data)
+    one.gear.is_swamped = 1
+    passed(one, (stray(20_000 + number, "PA", b"x") for number in range(2 * STRAYS)))
+    refusals = one.take_refusals()
+    assert refusals is not None and refusals.packets == 2 * STRAYS
+    assert one.snapshot(NOW)["drops"] == {DropReason.OVER_LIMIT: STRAYS}
+
+
+def test_repetitions_of_acknowledged_data_are_strays_too_while_the_thread_is_swamped() -> None:
+    one = engine()
+    connection = ClientConnection(one, client=CLIENT)
+    connection.now = NOW
+    connection.establish()
+    connection.from_client("PA", b"data")
+    connection.from_backend("A")
+    one.gear.is_swamped = 1
+    old = packet(CLIENT, SERVICE, "PA", FIRST, THEIRS, b"data")
+    new = packet(CLIENT, SERVICE, "PA", seq.add(FIRST, 4), THEIRS, b"more")
+    assert passed(one, [old] * 2 * STRAYS) == STRAYS
+    assert passed(one, [new]) == 1, "what is new to the backend passes"
+    assert_adds_up(one.snapshot(NOW))
+
+
+def test_a_connection_opens_amid_its_clients_strays_while_the_thread_is_swamped() -> None:
+    one = engine()
+    one.gear.is_swamped = 1
+    passed(one, (stray(number) for number in range(2 * STRAYS)))
+    connection = ClientConnection(one, client=at("10.10.0.66", 900))
+    connection.now = NOW
+    connection.establish()
+    connection.from_client("PA", b"data")
+    assert one.snapshot(NOW)["drops"] == {DropReason.OVER_LIMIT: STRAYS}
+
+
+def test_other_clients_strays_pass_while_the_thread_is_swamped() -> None:
+    one = engine()
+    one.gear.is_swamped = 1
+    passed(one, (stray(number) for number in range(2 * STRAYS)))
+    assert passed(one, [packet(CLIENT, SERVICE, "A", 1, 7)] * STRAYS) == STRAYS
+
+
+def test_turns_cost_the_full_surcharge_while_the_thread_is_swamped() -> None:
+    one = engine()
+    one.gear.is_swamped = 1
+    send_junk(one, TURNS)
+    tokens = int(lib.NM_TURNS_BURST - lib.NM_TURNS_KEPT)
+    taken = {PuntReason.OPENING_OR_CLOSING: tokens // (lib.NM_TURN_OF_OTHERS + SURCHARGE)}
+    assert one.snapshot(NOW)["packets_decided_in_python"] == taken
+
+
+def test_genuine_packets_cost_no_surcharge_while_the_thread_is_swamped() -> None:
+    one = engine()
+    one.gear.is_swamped = 1
+    for number in range(100):
+        connection = ClientConnection(one, client=at("10.10.0.66", 2000 + number))
+        connection.now = NOW
+        connection.establish()
+        connection.from_client("PA", b"data")
+    assert one.snapshot(NOW)["drops"] == {}

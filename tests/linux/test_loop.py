@@ -99,6 +99,18 @@ def test_the_kernel_translates_where_it_can_and_a_foreign_mark_stays(stage: Stag
     assert flow.orig.packets == 5, "in both cases"
 
 
+def test_a_thread_is_swamped_while_more_packets_wait_than_two_batches_have(stage: Stage) -> None:
+    flow = stage.gear.flows.insert(CLIENT, 0, 0)
+    assert flow is not None
+    flow.state = lib.NM_STATE_ESTABLISHED
+    for count, is_swamped in ((2 * lib.NQ_BATCH - 1, False), (2 * lib.NQ_BATCH, True), (1, False)):
+        for number in range(count):
+            stage.queue(number, data(10))
+        for _ in range(2):
+            assert stage.run(time.monotonic()) is LoopEvent.TIMER
+        assert bool(stage.gear.handle.is_swamped) == is_swamped
+
+
 def test_packets_of_a_watched_queue_get_no_mark(stage: Stage) -> None:
     flow = stage.gear.flows.insert(CLIENT, 0, 0)
     assert flow is not None

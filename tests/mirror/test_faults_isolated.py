@@ -41,6 +41,7 @@ PRODUCTION = (
     *(f"natmirror.net.{name}." for name in ("build", "checksum", "endpoint", "icmp", "packet", "prefixes", "seq")),
     "natmirror.tcp.acceptance.",
     "natmirror.tcp.breaks.",
+    "natmirror.tcp.following.",
     "natmirror.tcp.syns.",
     "natmirror.tcp.tracker.",
     *(f"natmirror.mirror.{name}." for name in ("faults", "guard", "guarded", "outgoing", "teardown", "timers")),

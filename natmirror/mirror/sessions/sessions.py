@@ -138,9 +138,8 @@ class MasterSessions:
         step. Then have judges work, also only until ``has_packets`` returns True. If there is an ``is_spent``, they
         wait for a pause without messages, because the answer to a message soon follows."""
         self._set_time(now)
-        if self._has_sessions_work:
-            self._read_at = now
         while self._has_sessions_work:
+            self._read_at = now
             self._step()
             if is_spent is not None and is_spent():
                 return

@@ -128,7 +128,7 @@ def flood(peers: Peers) -> None:
 
 
 def drain(peers: Peers) -> None:
-    """Leave a client, or a backend or a mirror for its client, hardly any turns."""
+    """Leave a client, or a backend or a mirror for its client, hardly any turns. The threads may be swamped then."""
     draw, host = peers.random, peers.host
     address = draw.choice((*(one[0] for one in peers.clients), draw.choice(BACKENDS)[0], draw.choice(MIRRORS)[0]))
     client = draw.choice(peers.clients)[0] if draw.random() < 0.5 else ffi.NULL
@@ -136,8 +136,11 @@ def drain(peers: Peers) -> None:
     for engine in host.engines:
         peer: Any = _lib.nm_turns_of(engine._gear.handle.turns, address, client, host.now)
         for price in (1024, 512, 256, 128, 64, 32, 16, 8, 4, 2, 1):
-            while _lib.nm_turn_take(peer, price + rest, 1):
+            while _lib.nm_turn_take(peer, price + rest, 1, 0):
                 pass
+        while _lib.nm_turn_pass_stray(peer, 0):
+            pass
+        engine._gear.handle.is_swamped = rest == 1
 
 
 def lie_as_router(peers: Peers) -> None:
