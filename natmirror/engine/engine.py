@@ -150,7 +150,7 @@ class Engine:
 
         Call it after the verdicts of the packets that brought the data, so that OpenFlow delays and loses no packet. It
         calls ``is_spent`` after each message and stops once that returns True; then next_own_timer() is due at once.
-        It stops, too, once ``has_packets`` says that packets wait, unless much waits to be read.
+        Judges stop after a step of theirs, too, once ``has_packets`` says that packets wait.
         """
         self._mirroring.set_time(now)
         self._mirroring.read_sessions(now, is_spent, has_packets)

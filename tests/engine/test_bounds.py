@@ -385,29 +385,3 @@ def test_bytes_behind_a_filled_gap_come_in_several_calls_and_before_the_end(fast
     assert flags == {"none": 0, "fin": FIN, "rst": RST}[end]
     assert not stream.has_rest
     assert_adds_up(one.snapshot(connection.now))
-
-
-def test_reading_gives_way_to_packets_unless_much_waits() -> None:
-    one = engine(AGAIN)
-    connection, master = introduced(one)
-
-    def passed() -> int:
-        return session_of(one, connection.now)["messages_passed"].get("packet_in", 0)
-
-    def send(count: int) -> None:
-        for _ in range(count):
-            number, ack = seq.add(ISS, 1 + connection.sent), seq.add(IRS, 1 + connection.answered)
-            raw = packet(connection.client, SERVICE, "PA", number, ack, packet_in(1))
-            connection.sent += len(packet_in(1))
-            one.decide(raw, Hook.PREROUTING, connection.now, Checksum.VALID)
-
-    before = passed()
-    send(5)
-    one.read_sessions(connection.now, lambda: False, lambda: True)
-    assert passed() == before + 1, "packets wait: one message"
-    one.read_sessions(connection.now, lambda: False, lambda: False)
-    assert passed() == before + 5
-    send(30)
-    one.read_sessions(connection.now, lambda: False, lambda: True)
-    assert passed() - before - 5 in range(10, 20), "until the rest is little"
-    assert master.stream

@@ -92,11 +92,6 @@ class ReadQueue:
         self._waiting_len = 0
 
     @property
-    def count(self) -> int:
-        """Number of entries, but for those that C still holds."""
-        return len(self._waiting)
-
-    @property
     def has_more(self) -> bool:
         return bool(self._waiting) or self._gear.has_read
 

@@ -37,7 +37,6 @@ from natmirror.rules import Mirror
 
 _MAX_UNFLUSHED_LEN = 64 << 10  # limit on the bytes that are read before sessions are flushed
 _PAUSE = 0.001  # seconds without messages after which judges work
-_MAX_SHORT = 16  # entries to read, and sessions to flush, that may wait while packets pass
 _MAX_UNFLUSHED = 64  # limit on the sessions that get messages before they are flushed
 
 
@@ -132,23 +131,18 @@ class MasterSessions:
     def _has_sessions_work(self) -> bool:
         return self._steps is not None or bool(self._relay.unflushed) or self._read_queue.has_more
 
-    @property
-    def _is_behind(self) -> bool:
-        """Whether so much waits that it has to be read even while packets wait."""
-        return self._read_queue.count > _MAX_SHORT or len(self._relay.unflushed) > _MAX_SHORT
-
     def read(
         self, now: float, is_spent: Callable[[], bool] | None = None, has_packets: Callable[[], bool] = lambda: False
     ) -> None:
-        """Read the queue and flush the sessions, until nothing waits or ``is_spent`` returns True, or ``has_packets``
-        while the queue is short; do at least one step. Then have judges work until one of both returns True. If there
-        is an ``is_spent``, they wait for a pause without messages, because the answer to a message soon follows."""
+        """Read the queue and flush the sessions, until nothing waits or ``is_spent`` returns True; do at least one
+        step. Then have judges work, also only until ``has_packets`` returns True. If there is an ``is_spent``, they
+        wait for a pause without messages, because the answer to a message soon follows."""
         self._set_time(now)
         if self._has_sessions_work:
             self._read_at = now
         while self._has_sessions_work:
             self._step()
-            if is_spent is not None and (is_spent() or (has_packets() and not self._is_behind)):
+            if is_spent is not None and is_spent():
                 return
         while self._judges.has_work:
             if is_spent is not None and now < self._read_at + _PAUSE and not self._judges.are_behind:
