@@ -232,7 +232,8 @@ def _check_account(engine: Engine) -> None:
     for connection in {id(one): one for one in connections}.values():
         held[connection.holder] += connection.fixed + connection.counted
         if connection.judged is not None:
-            held[connection.holder] += connection.judged.account._used + connection.judged.account._kept
+            account = connection.judged.account
+            held[connection.holder] += account._used + account._spare + account._kept
     for *_, data, holder in sessions._read_queue._waiting:
         held[holder] += len(data) + _ENTRY_COST if data else 0
     assert held.total() + engine.comparisons.held == memory.used, "the account is not what is held"
