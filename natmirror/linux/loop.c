@@ -175,11 +175,11 @@ static void stop_cutting(nl_loop *loop)
     nq_stop_cutting(loop->queues[loop->current]);
 }
 
-/* Note whether more packets wait in the batch's queue than it has. */
-static void note_backlog(nl_loop *loop)
+/* Note whether more packets wait in the current queue than this many, which were received from it. */
+static void note_backlog(nl_loop *loop, int count)
 {
     uint32_t *full = &loop->full_batches[loop->current];
-    *full = loop->count == NQ_BATCH ? *full + 1 : 0;
+    *full = count == NQ_BATCH ? *full + 1 : 0;
     loop->gear->is_swamped = *full >= SWAMPED;
 }
 
@@ -190,12 +190,12 @@ static int take_batch(nl_loop *loop, int waits)
     for (uint32_t tried = 0; tried < loop->queue_count; tried++) {
         loop->current = (loop->current + 1) % loop->queue_count;
         int count = nq_receive(loop->queues[loop->current], loop->packets, waits);
+        note_backlog(loop, count);
         if (count) {
             loop->count = count > 0 ? count : 0;
             loop->failed = loop->current;
             loop->next = 0;
             loop->now = nl_clock();
-            note_backlog(loop);
             choose_sample(loop);
             note_missed(loop);
             stop_cutting(loop);

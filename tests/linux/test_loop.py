@@ -111,6 +111,23 @@ def test_a_thread_is_swamped_while_more_packets_wait_than_two_batches_have(stage
         assert bool(stage.gear.handle.is_swamped) == is_swamped
 
 
+def test_full_batches_between_which_the_queue_is_empty_swamp_no_thread(stage: Stage) -> None:
+    flow = stage.gear.flows.insert(CLIENT, 0, 0)
+    assert flow is not None
+    flow.state = lib.NM_STATE_ESTABLISHED
+    for _ in range(3):
+        for number in range(lib.NQ_BATCH):
+            stage.queue(number, data(10))
+        for _ in range(2):
+            assert stage.run(time.monotonic()) is LoopEvent.TIMER
+        assert not stage.gear.handle.is_swamped
+    for number in range(2 * lib.NQ_BATCH):
+        stage.queue(number, data(10))
+    for _ in range(3):
+        assert stage.run(time.monotonic()) is LoopEvent.TIMER
+    assert not stage.gear.handle.is_swamped, "and a thread without packets is not swamped any more"
+
+
 def test_packets_of_a_watched_queue_get_no_mark(stage: Stage) -> None:
     flow = stage.gear.flows.insert(CLIENT, 0, 0)
     assert flow is not None
