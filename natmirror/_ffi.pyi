@@ -187,6 +187,7 @@ class _Lib:
     NM_PINNED: int
     NM_STRAYS_BURST: float
     NM_STRAYS_RATE: float
+    NM_TURNS_AMPLE: float
     NM_TURNS_BURST: float
     NM_TURNS_KEPT: float
     NM_TURNS_STEADY: float

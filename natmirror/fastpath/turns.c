@@ -76,7 +76,8 @@ int nm_turn_favours_genuine(const nm_bucket *peer, int price, int is_swamped)
 
 int nm_turn_take(nm_bucket *peer, int price, int is_genuine, int is_swamped)
 {
-    double whole = price + (is_genuine ? 0.0 : is_swamped ? NM_TURNS_SURCHARGE : peer->surcharge);
+    int is_full = is_swamped && peer->left < NM_TURNS_AMPLE;
+    double whole = price + (is_genuine ? 0.0 : is_full ? NM_TURNS_SURCHARGE : peer->surcharge);
     if (peer->left < whole + (is_genuine ? 0 : NM_TURNS_KEPT)) {
         peer->refused++;
         if (!is_genuine && peer->surcharge < NM_TURNS_SURCHARGE)

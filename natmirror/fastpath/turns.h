@@ -12,8 +12,9 @@
  * surcharge, which the next turn costs beside its price. For Python does more than the packets that a peer pays for: a
  * backend's SYN-ACK, the RST that rejects it and the flow's end are three times as much as the SYN of a flood. No
  * surcharge is on genuine packets, and it has a limit, because anyone can send such packets in a peer's name. While more
- * packets wait than the thread keeps up with (nm_gear.is_swamped), each turn has the full surcharge: after a stop, what
- * came in meanwhile would else buy ten turns in a row, just when all others wait already.
+ * packets wait than the thread keeps up with (nm_gear.is_swamped), each turn of a peer that has spent half of what it may
+ * has the full surcharge: after a stop, what came in meanwhile would else buy a flood ten turns in a row, just when all
+ * others wait already. A peer that keeps within its turns has more left, and pays nothing for a flood of another one.
  *
  * A stray is a packet that C decides, of no established connection. A peer that sends strays all the time saves up few
  * turns. Otherwise, the next of its packets that Python decides would come in a row, and others would wait for all of
@@ -41,6 +42,7 @@
 #define NM_TURNS_RATE 10000.0 /* tokens that a peer gets each second */
 #define NM_TURNS_BURST 3000.0 /* tokens that a peer can have in store */
 #define NM_TURNS_KEPT 1000.0  /* of these, for genuine packets alone */
+#define NM_TURNS_AMPLE 2000.0 /* a peer with so many left has no surcharge because the thread is swamped */
 #define NM_TURNS_STEADY 12.0  /* strays leave so many beside these: three packets take the thread 150 us */
 #define NM_STRAYS_RATE 5000.0 /* strays of a peer that pass each second while the thread is swamped */
 #define NM_STRAYS_BURST 1000.0 /* of these, at once */
@@ -68,8 +70,8 @@ void nm_turns_free(nm_turns *turns);
 nm_bucket *nm_turns_of(nm_turns *turns, const uint8_t *address, const uint8_t *more, double now);
 /* Return whether genuine packets alone get a turn at this price, or get it without the surcharge. */
 int nm_turn_favours_genuine(const nm_bucket *peer, int price, int is_swamped);
-/* Take a turn at this price, and the surcharge unless the packet is genuine: while the thread is_swamped, the full one.
- * Return 0 if the peer has too few tokens left for it; then the surcharge grows. */
+/* Take a turn at this price, and the surcharge unless the packet is genuine: while the thread is_swamped, the full one,
+ * unless the peer has NM_TURNS_AMPLE. Return 0 if it has too few tokens left for it; then the surcharge grows. */
 int nm_turn_take(nm_bucket *peer, int price, int is_genuine, int is_swamped);
 /* Note a stray of this peer. */
 void nm_turn_note_stray(nm_bucket *peer);

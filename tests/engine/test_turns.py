@@ -576,13 +576,28 @@ def test_other_clients_strays_pass_while_the_thread_is_swamped() -> None:
     assert passed(one, [packet(CLIENT, SERVICE, "A", 1, 7)] * STRAYS) == STRAYS
 
 
-def test_turns_cost_the_full_surcharge_while_the_thread_is_swamped() -> None:
+def test_turns_cost_a_flood_the_full_surcharge_while_the_thread_is_swamped() -> None:
     one = engine()
     one.gear.is_swamped = 1
     send_junk(one, TURNS)
-    tokens = int(lib.NM_TURNS_BURST - lib.NM_TURNS_KEPT)
-    taken = {PuntReason.OPENING_OR_CLOSING: tokens // (lib.NM_TURN_OF_OTHERS + SURCHARGE)}
+    first = int(lib.NM_TURNS_BURST - lib.NM_TURNS_AMPLE) // lib.NM_TURN_OF_OTHERS + 1
+    left = int(lib.NM_TURNS_BURST - lib.NM_TURNS_KEPT) - first * lib.NM_TURN_OF_OTHERS
+    taken = {PuntReason.OPENING_OR_CLOSING: first + left // (lib.NM_TURN_OF_OTHERS + SURCHARGE)}
     assert one.snapshot(NOW)["packets_decided_in_python"] == taken
+
+
+def test_a_client_opens_connections_as_before_while_anothers_flood_swamps_the_thread() -> None:
+    one = engine(RULES.replace("pool:", "pool:\n      balance: least-connections"))
+    send_junk(one, TURNS)
+    one.gear.is_swamped = 1
+    for number in range(2000):
+        now = NOW + number / 1000
+        for other in range(10):
+            one.receive(junk(1000 + 10 * number + other), Hook.PREROUTING, now, Checksum.VALID)
+        syn = packet((CLIENT[0], 2000 + number), SERVICE, "S", number)
+        assert isinstance(one.receive(syn, Hook.PREROUTING, now, Checksum.VALID).verdict, Accept)
+    refusals = one.take_refusals()
+    assert refusals is not None and refusals.peers == 1, "the flood is over its limit"
 
 
 def test_genuine_packets_cost_no_surcharge_while_the_thread_is_swamped() -> None:
