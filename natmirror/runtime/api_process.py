@@ -39,9 +39,10 @@ _MAX_QUESTIONS = 1024  # of the clients that the process has
 _MAX_LISTS = 256  # that are being read; each may hold the numbers of all legs of a thread
 _MAX_QUESTION_LEN = 128 << 10  # bytes; a body has 64 KiB at most
 _SLICES = 2  # of a packet thread, for one turn: packets pass between them
-_TURNS = 8  # in a part of a list but its first: a message costs other threads as much as its rows
+_TURNS = 8  # in a part of a list but its first, at most: a message costs other threads as much as its rows
 _OTHER_VERSION = "this natmirror does not know the question: is it of another version?"
 # Seconds
+_LAST_TURN_AT = 0.5  # after which no more is added to a part: others wait for theirs, and not for long
 _BEAT_TIMEOUT = 30.0
 _END_TIMEOUT = 2.0
 _JOIN_TIMEOUT = 5.0
@@ -322,11 +323,12 @@ class _Conversation:
 
     async def _part(self, number: int, slices: Iterator[list[Any]], turns: int) -> bytes:
         """Return the message with the next part of a list: the slices of at most so many turns, each when there is time
-        for it."""
+        for it, and of fewer where that takes long."""
         loop = asyncio.get_running_loop()
+        until = loop.time() + _LAST_TURN_AT
         rows: list[Any] = []
         goes_on = True
-        while goes_on and turns:
+        while goes_on and turns and loop.time() < until:
             await self._wait()
             following = await loop.run_in_executor(self._makers.lists, list, islice(slices, _SLICES))
             rows += chain.from_iterable(following)

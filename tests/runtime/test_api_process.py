@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,22 @@ def test_a_list_begins_with_a_short_part(world: World, monkeypatch: pytest.Monke
     monkeypatch.setattr(frames, "encode", note)
     assert len(ask_list("flows", world.path)) == FLOWS
     assert lengths == [2 * SLICE, *[16 * SLICE] * 6, 2 * SLICE]
+
+
+def test_a_part_is_short_where_each_turn_has_to_wait(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list that others wait for keeps none of them waiting so long that it is given up."""
+    encode, lengths = frames.encode, list[int]()
+    pauses = cycle((0.3, 0.0))
+
+    def note(message: dict[str, Any]) -> bytes:
+        lengths.append(len(message["answer"]))
+        return encode(message)
+
+    monkeypatch.setattr(frames, "encode", note)
+    monkeypatch.setattr(world.allowance, "pause", lambda _: next(pauses))
+    assert len(ask_list("flows", world.path, limit=5 * SLICE)) == 5 * SLICE
+    assert lengths[0] == 2 * SLICE
+    assert max(lengths) <= 4 * SLICE
 
 
 def test_what_makes_answers_is_nicer_than_packets(world: World) -> None:
