@@ -9,11 +9,10 @@ import httpx
 
 from natmirror import __version__
 from natmirror.api.owner import require_owner
-from natmirror.api.resources import MAX_LIMIT, ROUTES, Kind, Route
+from natmirror.api.resources import MAX_LIMIT, ROUTES, Route
 from natmirror.errors import HostError, NoAnswerError, RefusedError
 
 _TIMEOUT = 5.0
-_LIST_TIMEOUT = 120.0  # a sorted list comes when all its rows have been made, which takes long while packets pass
 _ROUTES = {route.name: route for route in ROUTES}
 _OWN_SERVER = f"natmirror/{__version__}"
 _other_versions: set[str] = set()
@@ -30,9 +29,7 @@ def ask(name: str, path: Path, **parameters: Any) -> Any:
     HostError where this user may not ask, where natmirror is stopped or where it refuses the request. A parameter that
     is None is not sent."""
     words = {key: _text(value) for key, value in parameters.items() if value is not None}
-    route = _ROUTES[name]
-    timeout = _LIST_TIMEOUT if route.kind is Kind.LIST else _TIMEOUT
-    return _call(route, f"?{urlencode(words)}" if words else "", path, timeout)
+    return _call(_ROUTES[name], f"?{urlencode(words)}" if words else "", path)
 
 
 def ask_list(name: str, path: Path, limit: int | None = None, **parameters: Any) -> list[Any]:
@@ -61,7 +58,9 @@ def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _call(route: Route, query: str, path: Path, timeout: float, in_path: Mapping[str, str] = {}, **more: Any) -> Any:
+def _call(
+    route: Route, query: str, path: Path, timeout: float = _TIMEOUT, in_path: Mapping[str, str] = {}, **more: Any
+) -> Any:
     require_owner(path)
     transport = httpx.HTTPTransport(
         uds=str(path), verify=False

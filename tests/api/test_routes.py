@@ -110,6 +110,7 @@ class Lists(Recorder):
     def __init__(self, *parts: list[tuple[list[int], dict[str, Any]]]) -> None:
         super().__init__()
         self.parts = parts
+        self.given = 0
         self.asked: list[dict[str, Any]] = []
 
     async def get(
@@ -117,6 +118,7 @@ class Lists(Recorder):
     ) -> AsyncGenerator[tuple[Any, float], None]:
         self.asked.append(arguments)
         for part in self.parts:
+            self.given += 1
             yield part, 0.0
 
 
@@ -141,6 +143,22 @@ def test_a_page_ends_at_its_limit_and_tells_where_it_goes_on(limit: int, sort: s
 
 def test_an_empty_list_is_a_page() -> None:
     assert json.loads(answer(Lists([]), "GET", "/v1/ended"))["items"] == []
+
+
+def test_a_client_of_a_sorted_list_hears_of_each_part() -> None:
+    program = Lists(rows(3), rows(1), rows(2))
+    as_program = cast(Program, program)
+    request = Request("GET", "/v1/legs", "sort=client", "", b"")
+
+    async def run() -> None:
+        pieces = Routes(as_program, Metrics(as_program), b"{}").respond(request).pieces
+        for count in (1, 2, 3):
+            assert await anext(pieces) == b" "
+            assert program.given == count
+        page = json.loads(b"".join([piece async for piece in pieces]))
+        assert [row["client"] for row in page["items"]] == ["10.0.0.1:1", "10.0.0.1:2", "10.0.0.1:3"]
+
+    asyncio.run(run())
 
 
 def test_few_lists_are_sorted_at_the_same_time() -> None:
