@@ -208,10 +208,11 @@ class EngineProxy:
 
     def known_switches(self) -> list[dict[str, Any]]:
         """Return the known switches, as plain values for restore_switch()."""
-        clients = self._ask(lambda: self._engine.directory.connections(time.monotonic()))
+        clients = self._thread.ask(lambda: self._engine.directory.connections(time.monotonic()), _ANSWER_TIMEOUT)
         known: list[dict[str, Any]] = []
         for start in range(0, len(clients), _SWITCHES_SLICE):
-            known += self._ask(partial(self._switches_now, clients[start : start + _SWITCHES_SLICE]))
+            some = clients[start : start + _SWITCHES_SLICE]
+            known += self._thread.ask(partial(self._switches_now, some), _ANSWER_TIMEOUT)
         return [entry for entry in known if entry is not None]
 
     def _switches_now(self, clients: Sequence[str]) -> list[dict[str, Any] | None]:

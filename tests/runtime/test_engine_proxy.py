@@ -44,3 +44,12 @@ def test_what_a_verdict_rests_on_is_added_up_outside_the_packet_thread(monkeypat
     assert found.window.results == {AnswerResult.EQUAL: 720}
     assert (added.count(True), added.count(False)) == (1, len(added) - 1)
     assert len(added) > 50
+
+
+def test_to_save_the_switches_takes_none_of_the_time_for_answers() -> None:
+    clients = [f"10.10.{number // 200}.{number % 200}:6653" for number in range(1000)]
+    directory = SimpleNamespace(connections=lambda now: clients, plain=lambda client, now: {"client": client})
+    engine = cast(Any, SimpleNamespace(directory=directory))
+    proxy = EngineProxy(engine, cast(Any, SimpleNamespace()), cast(Any, _Thread()), parse_rules(RULES))
+    assert [entry["client"] for entry in proxy.known_switches()] == clients
+    assert proxy.answering_seconds == 0.0, "a busy thread's answers have a tenth of a second until the next time"
