@@ -188,9 +188,9 @@ def update(row: FlowRow, segment: Segment, *, from_client: bool, is_taken: bool)
         if seq.diff(sender.ack, segment.ack) < _MAX_BEHIND:
             sender.edge = seq.latest(sender.edge, edge)
         sender.ack = seq.latest(sender.ack, segment.ack)
-        has_all = flags & (SERVICE_MIRRORED | PICKED_UP) == SERVICE_MIRRORED
-        if has_all and receiver.flags & HALF_SEQ and seq.lt(receiver.end, sender.ack):
-            sender.ack = receiver.end  # the receiver's bytes from there on are under way to this host
+    has_all = flags & (SERVICE_MIRRORED | PICKED_UP) == SERVICE_MIRRORED
+    if has_all and receiver.flags & HALF_SEQ and seq.lt(receiver.end, sender.ack):
+        sender.ack = receiver.end  # the receiver's bytes from there on are under way to this host
     return True
 
 

@@ -42,3 +42,14 @@ def test_both_gears_follow_alike(seed: int, flags: int) -> None:
         ]
         assert found[0] == found[1]
         assert bytes(ffi.buffer(rows[0])) == bytes(ffi.buffer(rows[1]))
+
+
+def test_both_gears_follow_alike_a_client_that_has_more_of_its_backend_than_passed_here() -> None:
+    rows = [ffi.new("nm_flow *"), ffi.new("nm_flow *")]
+    for row, follow in zip(rows, (follow_in_python, follow_in_c), strict=True):
+        row.flags = SERVICE_MIRRORED
+        tracker.begin(row, segment(packet(CLIENT, SERVICE, "S", ISS, 0, b"early")), data_len=5)
+        follow(row, segment(packet(C1, CLIENT, "SA", IRS, seq.add(ISS, 6))), False)
+        follow(row, segment(packet(CLIENT, SERVICE, "A", seq.add(ISS, 6), seq.add(IRS, 9))), True)
+        assert row.orig.ack == seq.add(IRS, 1)
+    assert bytes(ffi.buffer(rows[0])) == bytes(ffi.buffer(rows[1]))
