@@ -59,6 +59,12 @@ def repetition(differing: Sequence[int], answers: Sequence[int]) -> float:
     return max(1.0, found * hosts / (hosts - 1) / (of * rate * (1 - rate)))
 
 
+def share_about_hosts(differing: Sequence[Sequence[int]], answers: Sequence[int]) -> float:
+    """Return which part of the answers differs, of those about the hosts of which any does."""
+    counts = [(sum(ones), all_) for *ones, all_ in zip(*differing, answers, strict=True)]
+    return min(1.0, sum(one for one, _ in counts) / max(sum(all_ for one, all_ in counts if one), 1))
+
+
 def differing_hosts(differing: Iterable[Sequence[int]], answers: Sequence[int], share: float) -> tuple[int, int]:
     """Return how many hosts differ, and of how many. One of whose answers only a part differs counts as that part.
     ``share`` is which part of all answers differs in the time that is judged; the rest is the distribution."""
