@@ -299,7 +299,7 @@ def test_a_master_that_is_added_is_judged_and_is_missed_until_it_has_a_session(m
     assert sums.since(0.0).tables.sessions == 1
 
 
-@pytest.mark.parametrize(("more", "connections"), [("", 1), (", only: [10.10.0.99]", 0)])
+@pytest.mark.parametrize(("more", "connections"), [("", 1), (", only: [10.10.0.99/32]", 0)])
 def test_a_master_that_gets_no_session_by_a_reload_is_missed_unless_the_rules_leave_the_client_out(
     more: str, connections: int
 ) -> None:
