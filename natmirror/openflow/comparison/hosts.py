@@ -61,8 +61,11 @@ def repetition(differing: Sequence[int], answers: Sequence[int]) -> float:
 
 def share_about_hosts(differing: Sequence[Sequence[int]], answers: Sequence[int]) -> float:
     """Return which part of the answers differs, of those about the hosts of which any does."""
-    counts = [(sum(ones), all_) for *ones, all_ in zip(*differing, answers, strict=True)]
-    return min(1.0, sum(one for one, _ in counts) / max(sum(all_ for one, all_ in counts if one), 1))
+    if not differing:
+        return 0.0
+    counts: list[int] = [sum(ones) for ones in zip(*differing, strict=True)]
+    about = sum(all_ for one, all_ in zip(counts, answers, strict=True) if one)
+    return min(1.0, sum(counts) / max(about, 1))
 
 
 def differing_hosts(differing: Iterable[Sequence[int]], answers: Sequence[int], share: float) -> tuple[int, int]:

@@ -81,9 +81,7 @@ class Judge:
 
     # The mirrors, by their names
 
-    def joined(
-        self, mirror: str, collector: Collector, now: float, *, warm_up: float, is_open: bool = False
-    ) -> None:
+    def joined(self, mirror: str, collector: Collector, now: float, *, warm_up: float, is_open: bool = False) -> None:
         """Notice that a session with a mirror's master begins: when its leg is established.
 
         A mirror that had a session before continues with its tables. ``warm_up``: seconds from now on in which no
