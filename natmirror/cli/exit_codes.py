@@ -31,6 +31,7 @@ COMMAND = {
 } | _USAGE
 NOT_EMPTY = 3
 DRAIN = COMMAND | {NOT_EMPTY: "The time of --wait is over, and connections are left."}
+INTERRUPTED = 130
 AGREES, DIFFERS, MISUSED_VERDICT, TOO_LITTLE, NO_ANSWER = range(5)
 VERDICT = {
     AGREES: "AGREES: the master, or each of them, would have done what production's controller did.",
@@ -38,6 +39,7 @@ VERDICT = {
     MISUSED_VERDICT: "The command line is wrong, or there is no such mirror with verdict: on.",
     TOO_LITTLE: "TOO LITTLE: nothing differs that counts, but too little was compared to say more.",
     NO_ANSWER: "No natmirror answers on SOCKET, or it is too busy.",
+    INTERRUPTED: "Interrupted.",
 }
 RELOAD = {
     0: "The running natmirror uses the new rules.",
@@ -84,7 +86,7 @@ DEMO = {
     0: "All facts that the demo checks were true.",
     1: "A fact was not true, or the host has refused something.",
     2: "The command line or the rules file is wrong.",
-    130: "Interrupted.",
+    INTERRUPTED: "Interrupted.",
 }
 
 

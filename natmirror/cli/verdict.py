@@ -140,9 +140,12 @@ def _since(text: str | None, waits: int | None) -> str | None:
 
 @contextmanager
 def _own_exit_codes() -> Iterator[None]:
-    """Give natmirror's errors the codes of this command: 1 stands for a master that differs."""
+    """Give natmirror's errors, and an interrupt, the codes of this command: 1 stands for a master that differs."""
     try:
         yield
+    except KeyboardInterrupt:
+        click.echo("natmirror: interrupted", err=True)
+        click.get_current_context().exit(exit_codes.INTERRUPTED)
     except HostError as error:
         error.exit_code = exit_codes.MISUSED_VERDICT if isinstance(error, RefusedError) else exit_codes.NO_ANSWER
         raise

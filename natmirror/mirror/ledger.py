@@ -78,7 +78,7 @@ class Totals:
 LEG_SUMS: tuple[LegSum, ...] = ("sent_bytes", "acked_bytes", "consumed_bytes", "retransmits", "timeouts")
 """The fields that are summed over legs."""
 
-_EXCLUDED = frozenset((EndReason.NOT_SELECTED, EndReason.NOT_SAMPLED, EndReason.MIRROR_IS_BACKEND))
+EXCLUDED = frozenset((EndReason.NOT_SELECTED, EndReason.NOT_SAMPLED, EndReason.MIRROR_IS_BACKEND))
 """Why a connection is not copied to a mirror though nothing is missing there: the rules say so."""
 _COMPLETE = frozenset((EndReason.CLOSED, EndReason.CLIENT_RESET, EndReason.RELEASED))
 """The ends of copies that miss nothing: the mirror has all bytes, or the other host continues the copy."""
@@ -310,7 +310,7 @@ class Ledger:
 def add_connections(entry: MirrorEntry, reason: EndReason, count: int) -> None:
     """Add connections whose bytes a mirror does not get for a reason, unless it misses nothing."""
     if count and reason not in _COMPLETE:
-        _add(entry["connections_excluded" if reason in _EXCLUDED else "connections_not_copied"], reason, count)
+        _add(entry["connections_excluded" if reason in EXCLUDED else "connections_not_copied"], reason, count)
 
 
 def _add(counts: dict[EndReason, int], reason: EndReason, count: int) -> None:

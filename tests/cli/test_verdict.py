@@ -154,6 +154,14 @@ def test_it_waits_until_the_verdict_is_certain(serve: Any, path: Path, monkeypat
     assert len({one["since"] for one in asked}) == 1, "only what is compared from now on counts"
 
 
+def test_an_interrupted_wait_is_no_verdict(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("natmirror.api.client.ask_list", interrupt)
+    assert run("openflow/candidate", "--wait", "10m", "--api", path).exit_code == 130
+
+
 def test_it_waits_no_longer_than_it_may(serve: Any, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("natmirror.cli.verdict._SHORTEST_WAIT", 0)
     serve(lambda _: [of("too-little")])

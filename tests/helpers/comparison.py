@@ -240,8 +240,9 @@ class Scene:
     def recorder(self) -> Recorder:
         return self.found[MIRROR]
 
-    def join(self, name: str = MIRROR, *, warm_up: float = 0.0) -> None:
-        self.judge.joined(name, self.found.setdefault(name, Recorder()), self.now, warm_up=warm_up)
+    def join(self, name: str = MIRROR, *, warm_up: float = 0.0, is_open: bool = False) -> None:
+        collector = self.found.setdefault(name, Recorder())
+        self.judge.joined(name, collector, self.now, warm_up=warm_up, is_open=is_open)
 
     def settle(self) -> None:
         steps = sum(1 for _ in self.judge.settle(self.now))

@@ -40,8 +40,8 @@ class RecordingJudge:
         self._waiting += 1
         self._note(name, *what, message.name, message.xid)
 
-    def joined(self, mirror: str, collector: Collector, now: float, *, warm_up: float) -> None:
-        self._note("joined", mirror, warm_up)
+    def joined(self, mirror: str, collector: Collector, now: float, *, warm_up: float, is_open: bool = False) -> None:
+        self._note("joined", mirror, warm_up, *["open"] * is_open)
         self.collectors[mirror] = collector
         self.models[mirror] = MirrorModel(self.production.version, self.account, self.production)
 

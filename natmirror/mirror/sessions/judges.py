@@ -20,11 +20,10 @@ from math import ceil, floor
 
 from natmirror.fastpath import ClientMemory
 from natmirror.mirror.faults import Faults, Work
-from natmirror.mirror.ledger import Ledger
+from natmirror.mirror.ledger import EXCLUDED, Ledger
 from natmirror.mirror.sessions.judged import JudgeAccount, Judged, JudgesMemory
 from natmirror.mirror.sessions.judged_session import ECHOES, JudgedSession
 from natmirror.mirror.sessions.master_session import Connection, MasterSession
-from natmirror.mirror.sessions.session_states import SessionState
 from natmirror.mirror.timers import TimerKind, Timers
 from natmirror.net.endpoint import show
 from natmirror.openflow.comparison.judge import Judge
@@ -106,18 +105,21 @@ class Judges:
         judged = Judged(None, account)
         if connection.judged is not None:
             judged.collectors = connection.judged.collectors
-        if not judged.count():
-            return
-        try:
-            judged.judge = Judge(version, account, self.now, is_picked_up=connection.is_picked_up or is_late)
-        except Exception as error:
-            account.close()
-            self._faults.note(Work.VERDICT, show(connection.client), error)
-            return
+        why_not: str | None = NotFollowed.NO_MEMORY
+        if judged.count():
+            try:
+                judged.judge = Judge(version, account, self.now, is_picked_up=connection.is_picked_up or is_late)
+                why_not = None
+            except Exception as error:
+                account.close()
+                self._faults.note(Work.VERDICT, show(connection.client), error)
+                why_not = EndReason.INTERNAL_ERROR
         connection.judged = judged
         for master in connection.masters:
-            if master.state is not SessionState.ENDED and self._rule_of(master) is not None:
+            if self._rule_of(master) is not None and master.why_absent not in EXCLUDED:
                 self._collector_of(master, judged)
+        if why_not is not None:  # the verdict has to say that the switch is not compared
+            self._stop(connection, why_not)
 
     def _collector_of(self, master: MasterSession, judged: Judged) -> SwitchResults:
         """Return what collects a master's results. It begins before the session, so that a master that has none with a
@@ -188,8 +190,9 @@ class Judges:
         if judged is not None and name in judged.collectors:
             self.report(master.connection, lambda judge, now: judge.withheld(name, message, now, is_wanted=True))
 
-    def heard(self, master: MasterSession) -> None:
-        """Report a session's beginning, if these are the first bytes of its master."""
+    def heard(self, master: MasterSession, *, is_open: bool = False) -> None:
+        """Report a session's beginning, if these are the first bytes of its master. ``is_open``: the first ones that
+        are judged; the session has begun before."""
         session = self._sessions.get(master.number)
         if session is None or session.has_joined:
             return
@@ -203,7 +206,10 @@ class Judges:
         if judged.why_stopped is not None:
             self._report_stopped(collector, judged.why_stopped)
         self.switch_known(connection)
-        self.report(connection, lambda judge, now: judge.joined(name, collector, now, warm_up=rule.warm_up))
+        self.report(
+            connection,
+            lambda judge, now: judge.joined(name, collector, now, warm_up=rule.warm_up, is_open=is_open),
+        )
 
     def switch_known(self, connection: Connection) -> None:
         """Note the switch's datapath id, if it is known, for what is found out about it."""
@@ -364,7 +370,7 @@ class Judges:
     def _judge_now(self, master: MasterSession) -> None:
         """Judge a master from now on that was not compared before, also in a session that is open."""
         judged, session = master.connection.judged, master.session
-        if judged is None or master.state is SessionState.ENDED:
+        if judged is None or master.why_absent in EXCLUDED:
             return
         self._collector_of(master, judged)
         known = self._sessions.get(master.number)
@@ -372,7 +378,7 @@ class Judges:
             return
         self._listen(master, session)
         if session.has_sent_features:
-            self.heard(master)
+            self.heard(master, is_open=True)
 
     def prune(self) -> None:
         """Forget what was found about masters that are not compared any more."""

@@ -336,6 +336,8 @@ class MasterSessions:
         added = self._choice.of_added(flow, kept, mirrors, backend)
         may_begin = any(why_not is None for _, why_not in added)
         if connection is None:
+            if may_begin and not flow.is_picked_up:  # an earlier connection was of the same name
+                self.directory.remove(connection_name(flow.service.name, flow.client))
             return may_begin and self._observe(flow, added, is_picked_up=True)
         for master in set(here) - set(kept):
             self._relay.unflushed.pop(master, None)
@@ -345,9 +347,11 @@ class MasterSessions:
             self._count_not_opened(connection, connection.masters[len(kept) :])
         for master in connection.masters:
             master.is_paused = self._ledger.why_ended_by_rules(master) is EndReason.MIRROR_PAUSED
-        if may_begin and not has_reader(flow.row):
-            self._judges.end(connection)  # it lacks what was not read
-        self._judges.follow_rules(connection)
+        if may_begin and not has_reader(flow.row):  # a judge lacks what was not read: the session begins another one
+            self._judges.end(connection)
+            connection.is_past_beginning = True
+        else:
+            self._judges.follow_rules(connection)
         self._open_sessions.stop_reading_if_ended(connection)
         return may_begin
 

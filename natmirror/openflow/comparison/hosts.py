@@ -59,6 +59,15 @@ def repetition(differing: Sequence[int], answers: Sequence[int]) -> float:
     return max(1.0, found * hosts / (hosts - 1) / (of * rate * (1 - rate)))
 
 
+def share_about_hosts(differing: Sequence[Sequence[int]], answers: Sequence[int]) -> float:
+    """Return which part of the answers differs, of those about the hosts of which any does."""
+    if not differing:
+        return 0.0
+    counts: list[int] = [sum(ones) for ones in zip(*differing, strict=True)]
+    about = sum(all_ for one, all_ in zip(counts, answers, strict=True) if one)
+    return min(1.0, sum(counts) / max(about, 1))
+
+
 def differing_hosts(differing: Iterable[Sequence[int]], answers: Sequence[int], share: float) -> tuple[int, int]:
     """Return how many hosts differ, and of how many. One of whose answers only a part differs counts as that part.
     ``share`` is which part of all answers differs in the time that is judged; the rest is the distribution."""

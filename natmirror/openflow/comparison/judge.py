@@ -81,21 +81,21 @@ class Judge:
 
     # The mirrors, by their names
 
-    def joined(self, mirror: str, collector: Collector, now: float, *, warm_up: float) -> None:
+    def joined(self, mirror: str, collector: Collector, now: float, *, warm_up: float, is_open: bool = False) -> None:
         """Notice that a session with a mirror's master begins: when its leg is established.
 
         A mirror that had a session before continues with its tables. ``warm_up``: seconds from now on in which no
-        answer of the master counts.
+        answer of the master counts. ``is_open``: the session has begun before, and the master has given orders.
         """
         if not self._is_closed:
-            self._pair_of(mirror, collector, now)
-            self._put(partial(self._joined, mirror, collector, now, warm_up), 0, now, is_of_session=True)
+            self._pair_of(mirror, collector, now, is_open)
+            self._put(partial(self._joined, mirror, collector, now, warm_up, is_open), 0, now, is_of_session=True)
 
-    def _pair_of(self, mirror: str, collector: Collector, now: float) -> Pair:
+    def _pair_of(self, mirror: str, collector: Collector, now: float, is_open: bool) -> Pair:
         pair = self._pairs.get(mirror)
         if pair is not None:
             return pair
-        is_start = now - self._began_at <= START_TIME
+        is_start = not is_open and now - self._began_at <= START_TIME
         since = -inf if is_start else now
         model = MirrorModel(self._version, self._account, self._production.model)
         pair = Pair(
@@ -242,8 +242,8 @@ class Judge:
         self._inputs = deque([(partial(self._lost_inputs, now), 0, False), *kept])
         self._inputs_held = sum(held for _, held, _ in kept)
 
-    def _joined(self, mirror: str, collector: Collector, now: float, warm_up: float) -> Steps[None]:
-        yield from self._pair_of(mirror, collector, now).joined(collector, now, warm_up)
+    def _joined(self, mirror: str, collector: Collector, now: float, warm_up: float, is_open: bool) -> Steps[None]:
+        yield from self._pair_of(mirror, collector, now, is_open).joined(collector, now, warm_up)
 
     def _ended(self, mirror: str, reason: str, now: float, is_fault: bool) -> Steps[None]:
         if mirror in self._pairs:

@@ -10,16 +10,20 @@ counts rise and fall together, so the test says too rarely, not too often, that 
 
 Chance may draw a value for each answer, or once for each host. The twin shows which: in what it does otherwise than
 production in the same field, answers about one host are alike or not (hosts.py). If they are, hosts are counted in
-place of answers. Where the twin never differs in a field, chance draws nothing there, and each answer counts.
+place of answers; a few of many answers about a host are no draw for it, but as many answers as they are alike count as
+one. Where the twin never differs in a field, chance draws nothing there, and each answer counts.
+
+Ends of sessions are no share of answers. Both mirrors have had sessions for the same time, so each end is as likely the
+master's as the twin's if chance alone ends them.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from natmirror.openflow.comparison.found import Found
-from natmirror.openflow.comparison.hosts import PLACES, differing_hosts, repetition
+from natmirror.openflow.comparison.hosts import PLACES, differing_hosts, repetition, share_about_hosts
 from natmirror.openflow.comparison.proportions import chance_of_more
-from natmirror.openflow.comparison.results import AnswerResult
+from natmirror.openflow.comparison.results import AnswerResult, DifferenceKind
 from natmirror.openflow.comparison.signatures import Family, Level, Signature
 
 MAX_CHANCE = 0.01
@@ -27,6 +31,10 @@ MAX_CHANCE = 0.01
 tests that a verdict makes (Bonferroni)."""
 _ALIKE = 2.0
 """From how many answers of the twin about a host that are like one on, hosts are counted."""
+_DRAWN = 0.1
+"""Hosts are counted only if so large a part differs of the twin's answers about those hosts of which any does."""
+_MANY = 1000
+"""As many occasions for each end of a session make Fisher's test the binomial one."""
 _TIMEOUT = "_timeout="
 """In the line of a rule that leaves the switch by itself: a controller makes such rules as answers, a little late or
 again, but not as its programme."""
@@ -42,6 +50,8 @@ class Weighed:
     twin_count: int | None = None
     chance: float | None = None
     """None where nothing is compared by rates: without a twin, and for what answers no PACKET_IN."""
+    has_few_hosts: bool = False
+    """Whether it does not count because hosts are counted, and so few were seen that nothing could."""
 
 
 def comparable(found: Found) -> int:
@@ -71,7 +81,10 @@ def _compare(weighed: Sequence[Weighed], found: Found, twin: Found) -> None:
         family = one.signature.family
         has_values = Level.NOTHING not in (levels[family], levels_of_twin.get(family, Level.TEXT))
         one.twin_count = _count(twin, family, one.signature if has_values else None)
-        if not family.is_asked:
+        if family.kind is DifferenceKind.SESSION_ENDED:
+            ends = sum(other.count for other in weighed if other.signature.family == family)
+            one.is_counted = _are_more_ends(ends, _count(twin, family, None), limit)
+        elif not family.is_asked:
             one.is_counted = not _count(twin, family, None) and (
                 is_quiet or _is_more_than_chance(one, found, of_twin, limit)
             )
@@ -86,6 +99,7 @@ def _compare(weighed: Sequence[Weighed], found: Found, twin: Found) -> None:
         for one in members:
             one.chance = whole if one.chance is None else min(one.chance, whole)
             one.is_counted = whole < limit
+            one.has_few_hosts = noise[family].least_chance >= limit
 
 
 class _Noise:
@@ -95,6 +109,9 @@ class _Noise:
         self._found, self._twin = found, twin
         self._theirs = [one for one, _, count in twin.signatures if one.family == family and count]
         self._repetition, self._place = max((self._repetition_by(place), place) for place in PLACES)
+        differing = [one.hosts.by(self._place) for one in self._theirs]
+        is_drawn = share_about_hosts(differing, twin.hosts.by(self._place)) >= _DRAWN
+        self._counts_hosts = is_drawn and self._repetition >= _ALIKE
 
     def _repetition_by(self, place: str) -> float:
         """Return how many of the twin's answers about a host are like one."""
@@ -107,7 +124,7 @@ class _Noise:
         or with None of the whole family."""
         of, of_twin = comparable(self._found), comparable(self._twin)
         count, count_of_twin = min(sum(one.count for one in ones), of), min(count_of_twin, of_twin)
-        if self._repetition < _ALIKE:
+        if not self._counts_hosts:
             numbers = (count, of, count_of_twin, of_twin)
             return chance_of_more(*(round(number / max(self._repetition, 1.0)) for number in numbers))
         theirs = [one for one in self._theirs if signature is None or _is_same(one, signature)]
@@ -120,6 +137,21 @@ class _Noise:
             for some, found, share in sides
         )
         return chance_of_more(*mine, *others)
+
+    @property
+    def least_chance(self) -> float:
+        """The probability of the largest difference that there can be: about all hosts, beside none of the twin's."""
+        if not self._counts_hosts:
+            return 0.0
+        of, of_twin = (sum(map(bool, found.hosts.by(self._place))) for found in (self._found, self._twin))
+        return chance_of_more(of, of, 0, of_twin)
+
+
+def _are_more_ends(count: int, count_of_twin: int, limit: float) -> bool:
+    """Return whether sessions have ended more often than the twin's, and than chance explains: any, if the twin's have
+    not."""
+    both = _MANY * (count + count_of_twin)
+    return not count_of_twin or chance_of_more(count, both, count_of_twin, both) < limit
 
 
 def _is_more_than_chance(one: Weighed, found: Found, of_twin: int, limit: float) -> bool:

@@ -4,7 +4,8 @@ Both sides give them at their own time, and in their own way. So an order that o
 only if it lasts: if the tables, or the settings, still differ in what it has changed when the other side had its time.
 
 That is after five seconds; or after two, as long as a difference of tables has to last, if both sides have gone on
-since then: if they have answered several PACKET_INs that came later. Such a controller has done with its programme.
+since the last such order of either: if they have answered several PACKET_INs that came later. Such a controller has
+done with its programme.
 """
 
 from collections import deque
@@ -41,6 +42,8 @@ class _Side:
     """When the switch sent the latest PACKET_INs that this side has answered, but for those that were overtaken."""
     answered_up_to: int = -1
     """The number of the last one."""
+    ordered_at: float = -inf
+    """When it last gave an order that answers no PACKET_IN."""
 
     def answers(self, cause: Cause) -> None:
         """Notice an answer."""
@@ -88,6 +91,7 @@ class Programme:
             if self.joined_at is not None:
                 self._own_frames.sent(effect, is_mirror=is_mirror)
             return
+        side.ordered_at = max(side.ordered_at, effect.order.at)
         if effect.is_idle or self._is_said_again(effect, side):
             return
         same = next((one for one in other.waiting if one.is_same(effect)), None)
@@ -136,8 +140,9 @@ class Programme:
         if not waiting:
             return self._own_frames.next_deadline()
         due_at = max(min(one[0].order.at for one in waiting), self.joined_at) + _TIME
-        latest_at = max(self.joined_at, *(one[-1].order.at for one in waiting))
-        if all(side.has_gone_on_since(latest_at) for side in self._sides.values()):
+        sides = self._sides.values()
+        latest_at = max(self.joined_at, *(side.ordered_at for side in sides))
+        if all(side.has_gone_on_since(latest_at) for side in sides):
             due_at = min(due_at, latest_at + _MIN_AGE)
         return min(due_at, self._own_frames.next_deadline())
 

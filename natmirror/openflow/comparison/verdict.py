@@ -75,6 +75,8 @@ def judge(found: Found, twin: Found | None, limits: Limits, paused: str | None =
         *_lag(found, twin),
     ]
     lacks = list(_lacks(found, twin, limits, paused))
+    if not _are_enough_equal(found, twin, limits):
+        lacks += _hidden(differences)
     notes = [*_allowed(found, twin, differences, limits), *_notes(found, twin, differences)]
     if differs:
         return Outcome(Verdict.DIFFERS, differs, [*lacks, *notes], differences)
@@ -187,6 +189,16 @@ def _lacks(found: Found, twin: Found | None, limits: Limits, paused: str | None)
         yield f"the twin has {comparable(twin)} comparable answers, of {limits.at_least} that are needed"
 
 
+def _hidden(differences: Sequence[Weighed]) -> Iterator[str]:
+    """Name the differences beside a twin that nothing could tell from chance."""
+    if hidden := [one for one in differences if one.has_few_hosts and not one.is_counted]:
+        count = sum(one.count for one in hidden)
+        yield (
+            f"{count} difference{'' if count == 1 else 's'} cannot be told from chance ({hidden[0].signature.text}):"
+            " the twin draws values for each host, and too few hosts were seen"
+        )
+
+
 # What the operator should know
 
 
@@ -207,7 +219,7 @@ def _notes(found: Found, twin: Found | None, differences: Sequence[Weighed]) -> 
         )
     if found.tables.differing_count and window.walked and window.alike == window.walked:
         yield "all frames that were tried leave the switch alike by both tables"
-    if noise := [one for one in differences if not one.is_counted]:
+    if noise := [one for one in differences if not one.is_counted and not one.has_few_hosts]:
         count = sum(one.count for one in noise)
         yield (
             f"{count} difference{' does' if count == 1 else 's do'} not count: the twin has as many, or so few more"

@@ -149,6 +149,45 @@ def test_the_first_master_of_a_service_waits_for_the_switchs_features(fast: bool
     assert_adds_up(connection.engine.snapshot(connection.now))
 
 
+def test_a_master_after_none_is_compared_though_bytes_have_passed_unread(fast: bool) -> None:
+    connection, _ = introduced(engine(AGAIN, fast=fast))
+    compared = MOVED.replace("protocol: openflow", "protocol: openflow, verdict: on")
+    follow(connection, compared)
+    follow(connection, NONE)
+    speak(connection, 1)
+    follow(connection, compared)
+    speak(connection, 2)
+    speak(connection, 3)
+    meet(connection, OTHER)
+    connection.now += 10.0
+    _keep(connection, connection.engine.handle_timer(connection.now))
+    _keep(connection, connection.engine.read_sessions(connection.now))
+    sums = connection.engine.comparisons.get("openflow", "master")
+    assert sums is not None
+    tables = sums.since(0.0).tables
+    assert (tables.connections, tables.sessions) == (1, 1)
+    assert dict(tables.not_followed) == {}
+
+
+def test_an_added_master_gets_no_features_of_an_earlier_switch_with_the_same_address(fast: bool) -> None:
+    known, _ = introduced(engine(AGAIN, fast=fast))
+    [name] = known.engine.directory.connections(known.now)
+    former = known.engine.directory.plain(name, known.now)
+    assert former is not None
+    one = engine(NONE, fast=fast)
+    one.directory.restore(former, known.now)
+    connection = ClientConnection(one)
+    connection.connect()  # behind the same NAT: another switch
+    connection.from_client("PA", hello())
+    connection.from_backend("PA", hello())
+    speak(connection, 1)
+    follow(connection, MOVED)
+    speak(connection, 2)
+    speak(connection, 3)
+    assert meet(connection, OTHER).iss is None
+    assert leg_of(one, connection.now, "master")["reason"] == "waits-for-features"
+
+
 def test_masters_that_come_and_go_leave_nothing_behind(fast: bool) -> None:
     connection, _ = introduced(engine(AGAIN, fast=fast))
     used: list[int] = []

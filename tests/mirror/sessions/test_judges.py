@@ -10,12 +10,13 @@ from natmirror.actions import Hook, Send
 from natmirror.engine.engine import Engine
 from natmirror.fastpath import ACCEPT, MODIFIED
 from natmirror.mirror.faults import MAX_OF_ONE_KIND
-from natmirror.mirror.sessions import judges
+from natmirror.mirror.sessions import judged, judges
 from natmirror.mirror.sessions.judged import _JUDGE_COST, _PAIR_COST, _STEP_OF_MEMORY
 from natmirror.mirror.timers import AT_ONCE
 from natmirror.net.checksum import Checksum
 from natmirror.net.endpoint import Endpoint
 from natmirror.openflow import messages
+from natmirror.openflow.comparison.found import nothing_found
 from natmirror.openflow.messages import Type, build
 from natmirror.rules import OverrideKind, Overrides, parse_rules
 from tests.helpers.client_connection import ClientConnection, engine
@@ -252,7 +253,7 @@ def test_a_verdict_that_is_switched_on_begins_with_the_open_session(made: list[R
     [judge] = made
     assert judge.log[0] == ("made", messages.V13, True), "as if it was picked up"
     assert [one for one in judge.log if one[0] != "settle"][1:] == [
-        ("joined", "master", 7.0),
+        ("joined", "master", 7.0, "open"),
         ("from_switch", "packet_in", 0),
         ("told", "master", "packet_in", 0),
         ("from_master", "master", "flow_mod", 71),
@@ -272,7 +273,7 @@ def test_a_verdict_that_is_switched_off_and_on_again_begins_anew(made: list[Reco
     assert judge.of("joined", "removed") == [
         ("joined", "master", 7.0),
         ("removed", "master"),
-        ("joined", "master", 7.0),
+        ("joined", "master", 7.0, "open"),
     ]
 
 
@@ -296,6 +297,19 @@ def test_a_master_that_is_added_is_judged_and_is_missed_until_it_has_a_session(m
         ("told", "same", "packet_in", 0),
     ]
     assert sums.since(0.0).tables.sessions == 1
+
+
+@pytest.mark.parametrize(("more", "connections"), [("", 1), (", only: [10.10.0.99/32]", 0)])
+def test_a_master_that_gets_no_session_by_a_reload_is_missed_unless_the_rules_leave_the_client_out(
+    more: str, connections: int
+) -> None:
+    one = engine(ON_AGAIN)
+    connection, _ = introduced(one)
+    follow_rules(one, TWO.replace("verdict: on, reconnect: next-message", f"verdict: on{more}"), connection.now)
+    connection.from_client("PA", packet_in(1))
+    sums = one.comparisons.get("openflow", "same")
+    tables = nothing_found(0.0).tables if sums is None else sums.since(0.0).tables
+    assert (tables.sessions, tables.connections) == (0, connections)
 
 
 def test_a_verdict_that_is_switched_off_is_forgotten(made: list[RecordingJudge]) -> None:
@@ -604,6 +618,30 @@ def test_a_judge_holds_a_quarter_of_its_clients_part(made: list[RecordingJudge])
     connection.from_client("PA", packet_in(1))
     master.take()
     assert master.messages()[-1][0] is Type.PACKET_IN
+
+
+def test_a_connection_without_memory_for_a_judge_is_not_followed_and_the_verdict_knows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(judged, "_JUDGE_COST", 1 << 30)
+    one = engine(ON_AGAIN)
+    connection, master = introduced(one)
+    connection.from_client("PA", packet_in(1))
+    settle(connection)
+    sums = one.comparisons.get("openflow", "master")
+    assert sums is not None
+    tables = sums.since(0.0).tables
+    assert (tables.connections, tables.sessions) == (1, 1)
+    assert not_followed(one) == {"no-memory": 1}
+    monkeypatch.undo()
+    master.close()
+    connection.now += 2.0
+    connection.from_client("PA", packet_in(2))
+    master.take()
+    master.say(hello(), request(Type.FEATURES_REQUEST, 90))
+    assert sums.since(0.0).tables.connections == 1
+    connection.from_client("RA")
+    assert sums.since(0.0).tables.connections == 0
 
 
 def test_a_judge_is_given_up_when_its_memory_is_needed(made: list[RecordingJudge]) -> None:

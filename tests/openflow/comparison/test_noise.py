@@ -7,7 +7,10 @@ import pytest
 from natmirror.openflow.comparison.found import Found
 from natmirror.openflow.comparison.noise import weigh
 from natmirror.openflow.comparison.results import ComparedOrder, Difference, DifferenceKind, Evidence
-from tests.helpers.compared import MISSING, NO_ANSWER, agree, answer, differs, sums, unasked
+from natmirror.openflow.comparison.shown import Verdict
+from natmirror.openflow.comparison.sums import MasterSums
+from natmirror.openflow.comparison.verdict import Limits, Outcome, judge
+from tests.helpers.compared import MISSING, NO_ANSWER, agree, answer, differs, equal, sums, unasked
 
 
 def priority(value: int, instead_of: int) -> Difference:
@@ -175,3 +178,55 @@ def test_a_difference_about_one_host_counts_where_the_twin_never_differs() -> No
         else:
             answer(switch, differs(MISSING, fields=about))
     assert counted(made.since(0.0), _by_host(1, 100, 80)) == [MISSING.text]
+
+
+def test_a_burst_of_the_twins_about_one_host_does_not_hide_a_master_that_differs_about_several() -> None:
+    twin, master = sums(), sums()
+    at, beside = master.of_switch("a"), twin.of_switch("a")
+    for number in range(1000):
+        about = {"eth_src": number % 10, "eth_dst": 50}
+        answer(beside, differs(MISSING, fields=about) if number in (3, 13, 23) else equal(fields=about))
+        answer(at, differs(MISSING, fields=about) if number % 10 < 2 else equal(fields=about))
+    assert counted(master.since(0.0), twin.since(0.0)) == [MISSING.text]
+
+
+def _of_all(hosts: int, differing: int) -> MasterSums:
+    """Return what was found about a version that differs in all answers about some hosts."""
+    made = sums()
+    switch = made.of_switch("a")
+    agree(switch, 1)
+    for number in range(400):
+        host = number % hosts
+        about = {"eth_src": host, "eth_dst": 1000}
+        answer(switch, differs(timeout(300 + host, 200), fields=about) if host < differing else equal(fields=about))
+    return made
+
+
+def test_too_few_hosts_are_too_little_to_tell_a_difference_from_draws() -> None:
+    def verdict(hosts: int, differing: int) -> Outcome:
+        return judge(_of_all(hosts, differing).since(0.0), _of_all(hosts, hosts // 4).since(0.0), Limits())
+
+    few = verdict(4, 4)
+    assert few.verdict is Verdict.TOO_LITTLE
+    assert few.reasons == [
+        "400 differences cannot be told from chance (idle_timeout 300 for 200): the twin draws values for each host,"
+        " and too few hosts were seen"
+    ]
+    assert verdict(4, 0).verdict is Verdict.AGREES, "nothing differs"
+    assert verdict(40, 10).verdict is Verdict.AGREES
+    assert verdict(40, 40).verdict is Verdict.DIFFERS
+
+
+def test_ends_of_sessions_count_beside_a_twins_if_they_are_many_more() -> None:
+    def ended(count: int) -> Found:
+        made = sums()
+        switch = made.of_switch("a")
+        agree(switch, 200)
+        for number in range(count):
+            switch.session_ended(float(number), "mirror-reset" if number % 2 else "closed")
+        return made.since(0.0)
+
+    assert counted(ended(1), ended(0)) == ["the session ended: closed"]
+    assert len(counted(ended(40), ended(1))) == 2
+    assert counted(ended(4), ended(2)) == []
+    assert counted(ended(2), ended(40)) == []

@@ -97,6 +97,19 @@ def test_orders_that_still_come_are_not_judged_before_they_have_lasted() -> None
     assert one.recorder.texts == ["priority 21 for 20"]
 
 
+def test_a_side_that_still_gives_its_programme_has_time_to_end_it() -> None:
+    one = Scene()
+    one.both(TABLE_MISS)
+    one.wait(10.0)
+    rules = [to_host(100 + number, 2) for number in range(40)]
+    one.orders(PRODUCTION, *rules)
+    for rule in rules:
+        one.orders(MIRROR, rule)
+        answer_all(one, 0.1, PRODUCTION, MIRROR)
+    one.wait(10.0)
+    assert one.recorder.texts == []
+
+
 def test_a_rule_that_is_soon_gone_again_is_none() -> None:
     one = Scene()
     one.orders(MIRROR, EXTRA)
@@ -220,6 +233,18 @@ def test_a_mirror_that_joins_soon_is_compared_with_what_production_has_said() ->
     assert one.recorder.orders == []
     one.wait(6.0)
     assert one.recorder.texts == ["a rule is missing: add priority=20,udp,tp_dst=53 actions=drop"]
+
+
+def test_a_session_that_is_older_than_its_verdict_begins_with_what_is_in_the_switch() -> None:
+    one = Scene("other")
+    one.orders(PRODUCTION, TABLE_MISS)  # and the mirror too, but its verdict is off
+    one.wait(5.0)
+    one.join(is_open=True)
+    one.wait(20.0)
+    assert not one.recorder.differs
+    one.orders(MIRROR, EXTRA)
+    one.wait(20.0)
+    assert one.recorder.texts == ["a rule more: add priority=20,udp,tp_dst=53 actions=drop"]
 
 
 def test_a_picked_up_connection_begins_with_unknown_rules() -> None:
