@@ -6,19 +6,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from natmirror.lab.process import wait_for
 from natmirror.threads import PREFIX
 
 # linux/ptrace.h, linux/wait.h
-PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT, WALL = 17, 0x4206, 0x4207, 0x40000000
+PTRACE_CONT, PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT, WALL = 7, 17, 0x4206, 0x4207, 0x40000000
+POLLS = {"x86_64": ("7", "219"), "aarch64": ("73", "128")}
+"""The numbers of the system calls poll (ppoll) and restart_syscall, which goes on with one that was interrupted."""
 
 
 @contextmanager
 def wedged(thread: int) -> Iterator[None]:
-    """Stop one thread of another process, and no other."""
+    """Stop one packet thread of another natmirror, and no other thread: while it waits in poll(), because whoever holds
+    the interpreter's lock stops all."""
     libc = ctypes.CDLL(None, use_errno=True)
-    for request in (PTRACE_SEIZE, PTRACE_INTERRUPT):
+
+    def trace(request: int) -> None:
         assert libc.ptrace(request, thread, None, None) == 0, os.strerror(ctypes.get_errno())
-    os.waitpid(thread, WALL)
+
+    def is_stopped_in_poll() -> bool:
+        trace(PTRACE_INTERRUPT)
+        os.waitpid(thread, WALL)
+        if Path(f"/proc/{thread}/syscall").read_text().split()[0] in POLLS[os.uname().machine]:
+            return True
+        trace(PTRACE_CONT)
+        return False
+
+    trace(PTRACE_SEIZE)
+    wait_for(is_stopped_in_poll, "a packet thread that waits")
     try:
         yield
     finally:
