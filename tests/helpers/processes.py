@@ -17,8 +17,8 @@ POLLS = {"x86_64": ("7", "219"), "aarch64": ("73", "128")}
 
 @contextmanager
 def wedged(thread: int) -> Iterator[None]:
-    """Stop one packet thread of another natmirror, and no other thread: while it waits in poll(), because whoever holds
-    the interpreter's lock stops all."""
+    """Stop one packet thread of another natmirror, and no other thread: while it waits in poll(), because a thread that
+    holds the interpreter's lock would stop all."""
     libc = ctypes.CDLL(None, use_errno=True)
 
     def trace(request: int) -> None:
