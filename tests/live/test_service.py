@@ -143,7 +143,8 @@ def test_a_life_as_a_service(scene: Scene, manager: Manager, iptables: str) -> N
         balancer.program.send_signal(signal.SIGABRT)
         balancer.program.wait_for_text("in _pass_packets")
     wait_for(lambda: not balancer.program.running(), "the end")
-    assert balancer.program.popen.returncode == -signal.SIGABRT
+    # To show the stacks of threads that still run may itself fail (faulthandler reads them without any lock).
+    assert balancer.program.popen.returncode in {-signal.SIGABRT, -signal.SIGSEGV}
     assert any("NFQUEUE" in line for line in scene.traces()["rules"])  # type: ignore[attr-defined]
 
     manager.forget()
