@@ -143,7 +143,9 @@ def test_a_life_as_a_service(scene: Scene, manager: Manager, iptables: str) -> N
         balancer.program.send_signal(signal.SIGABRT)
         balancer.program.wait_for_text("in _pass_packets")
     wait_for(lambda: not balancer.program.running(), "the end")
-    # To show the stacks of threads that still run may itself fail (faulthandler reads them without any lock).
+    # To show the stacks of threads that still run may itself fail: faulthandler reads them without any lock. So the
+    # first error tells what has ended the process.
+    assert re.findall("Fatal Python error: (.*)", balancer.program.text)[:1] == ["Aborted"]
     assert balancer.program.popen.returncode in {-signal.SIGABRT, -signal.SIGSEGV}
     assert any("NFQUEUE" in line for line in scene.traces()["rules"])  # type: ignore[attr-defined]
 
