@@ -1,0 +1,27 @@
+"""The explanation pages agree with what the code declares: the picture of a leg's states, and the troubleshooting page."""
+
+import re
+from pathlib import Path
+
+from natmirror.tcp.leg_states import TRANSITIONS, LegEvent, LegState
+
+DOCS = Path(__file__).parent.parent / "docs"
+FROM_EACH_STATE = {LegEvent.RST, LegEvent.ABORT, LegEvent.ABANDON}
+"""The events that the picture has in words, because they lead from each state to the end."""
+
+
+def test_the_picture_of_a_leg_has_the_states_and_transitions_of_the_table() -> None:
+    picture = (DOCS / "pictures" / "leg.svg").read_text(encoding="utf-8")
+    names = re.findall(r'class="name"[^>]*>(\w+)<', picture)
+    assert sorted(names) == sorted(state.name for state in LegState)
+    edges = re.findall(r'data-edge="([^"]+)"[^>]*/><text class="event"[^>]*>(\w+)<', picture)
+    assert all(edge.split()[1] == shown for edge, shown in edges)
+    assert {edge for edge, _ in edges} == {
+        f"{before.name} {event.name} {after.name}"
+        for (before, event), after in TRANSITIONS.items()
+        if event not in FROM_EACH_STATE
+    }
+    for event in FROM_EACH_STATE:
+        assert {before for before, by in TRANSITIONS if by is event} == {*LegState} - {LegState.CLOSED}
+        assert {after for (_, by), after in TRANSITIONS.items() if by is event} == {LegState.CLOSED}
+        assert event.name in picture
