@@ -1,8 +1,15 @@
-"""The explanation pages agree with what the code declares: the picture of a leg's states, and the troubleshooting page."""
+"""The explanation pages agree with what the code declares."""
 
 import re
+import shlex
 from pathlib import Path
 
+import click
+import pytest
+
+from natmirror.cli.commands import main
+from natmirror.events.kinds import EventKind
+from natmirror.findings import ALL_CODES, FindingCode
 from natmirror.tcp.leg_states import TRANSITIONS, LegEvent, LegState
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -25,3 +32,21 @@ def test_the_picture_of_a_leg_has_the_states_and_transitions_of_the_table() -> N
         assert {before for before, by in TRANSITIONS if by is event} == {*LegState} - {LegState.CLOSED}
         assert {after for (_, by), after in TRANSITIONS.items() if by is event} == {LegState.CLOSED}
         assert event.name in picture
+
+
+@pytest.mark.parametrize("code", ALL_CODES)
+def test_the_troubleshooting_page_leads_to_each_code(code: FindingCode) -> None:
+    page = (DOCS / "explanation" / "troubleshooting.md").read_text(encoding="utf-8")
+    assert f"[`{code}`](../reference/findings.md#{code})" in page
+
+
+def test_the_troubleshooting_page_names_commands_that_exist() -> None:
+    page = (DOCS / "explanation" / "troubleshooting.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^    (natmirror [^#\n]+)", page, re.MULTILINE)
+    assert len(lines) > 20
+    for line in lines:
+        words = shlex.split(line)[1:]
+        command = main.commands[words[0]]
+        parser = command.make_parser(click.Context(command))
+        options, _, _ = parser.parse_args(words[1:])
+        assert {*options.get("kind", ())} <= {*EventKind}, line
