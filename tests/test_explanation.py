@@ -50,3 +50,18 @@ def test_the_troubleshooting_page_names_commands_that_exist() -> None:
         parser = command.make_parser(click.Context(command))
         options, _, _ = parser.parse_args(words[1:])
         assert {*options.get("kind", ())} <= {*EventKind}, line
+
+
+def test_each_cell_of_the_comparison_has_a_source() -> None:
+    page = (DOCS / "explanation" / "comparison.md").read_text(encoding="utf-8")
+    rows = [line.strip("|").split(" | ") for line in page.splitlines() if line.startswith("| ")]
+    heading, *rows = [[cell.strip() for cell in row] for row in rows]
+    assert len(rows) > 15
+    for name, own, *others in rows:
+        assert len(others) == len(heading) - 2, name
+        assert "](" in own, name
+        assert all("[^" in cell or cell == "–" for cell in others), (name, others)
+    text, notes = re.sub(r"^\[\^[a-z-]+\]:", "", page, flags=re.M), re.findall(r"^\[\^([a-z-]+)\]:", page, re.M)
+    assert sorted(notes) == sorted({*re.findall(r"\[\^([a-z-]+)\]", text)})
+    for note in re.split(r"^\[\^", page, flags=re.M)[1:]:
+        assert re.search(r"<https?://[^>]+>", note), note
