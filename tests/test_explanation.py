@@ -60,7 +60,7 @@ def test_each_cell_of_the_comparison_has_a_source() -> None:
     for name, own, *others in rows:
         assert len(others) == len(heading) - 2, name
         assert "](" in own, name
-        assert all("[^" in cell or cell == "–" for cell in others), (name, others)
+        assert all("[^" in cell or cell == "\N{EN DASH}" for cell in others), (name, others)
     text, notes = re.sub(r"^\[\^[a-z-]+\]:", "", page, flags=re.M), re.findall(r"^\[\^([a-z-]+)\]:", page, re.M)
     assert sorted(notes) == sorted({*re.findall(r"\[\^([a-z-]+)\]", text)})
     for note in re.split(r"^\[\^", page, flags=re.M)[1:]:
