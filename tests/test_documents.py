@@ -14,7 +14,7 @@ DOCUMENTS = [
     "README.md",
     "SECURITY.md",
     *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
-    *(f"docs/{path.parent.name}/{path.name}" for path in (ROOT / "docs").glob("[eht]*/*.md")),
+    *(f"docs/{path.parent.name}/{path.name}" for path in (ROOT / "docs").glob("[the]*/*.md")),
 ]
 LINKED = {
     *DOCUMENTS,
