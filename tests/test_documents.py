@@ -24,7 +24,7 @@ FOLDERS = ("natmirror", "tests", "bench", "docs", "scripts", "systemd", "rules",
 SOURCES = {".py", ".pyi", ".c", ".h", ".yaml", ".yml", ".service", ""}
 FOREIGN = {
     *("IFLA_AF_SPEC", "accept_local", "fib_multipath_hash_policy"),  # Linux
-    *("rules.yaml", "switches.json"),  # an operator's
+    *("first.yaml", "rules.yaml", "switches.json"),  # an operator's
 }
 
 FILES = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.is_file()]
@@ -169,3 +169,9 @@ def test_rules_keys_and_reasons_are_in_the_reference(document: str) -> None:
     reference = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "reference").glob("*.md"))
     named_words = set(re.findall(r"`([a-z]+(?:-[a-z]+)+)`", (ROOT / document).read_text(encoding="utf-8")))
     assert {word for word in named_words if f"`{word}`" not in reference} <= {"redis-server"}
+
+
+def test_the_index_of_the_how_to_guides_has_each() -> None:
+    folder = ROOT / "docs/how-to"
+    linked = set(re.findall(r"\]\(([\w-]+\.md)\)", (folder / "index.md").read_text(encoding="utf-8")))
+    assert linked == {path.name for path in folder.glob("*.md")} - {"index.md"}
