@@ -24,12 +24,13 @@ class Controller:
 
     VERSIONS: ClassVar[tuple[str, ...]] = ("1.0", "1.3")
     REQUIRES: ClassVar[str] = ""
+    _REMEDY: ClassVar[str] = "pip install 'natmirror[test]'"
 
     def __init__(self, lab: Lab, host: str, version: str = "1.3") -> None:
         if version not in self.VERSIONS:
             raise HostError(f"{type(self).__name__} does not speak OpenFlow {version}")
         if not self._installed():
-            raise HostError(f"{self.REQUIRES} is missing: install natmirror[test]")
+            raise HostError(f"{self.REQUIRES} is missing; run: {self._REMEDY}")
         self._lab = lab
         self.host = host
         self.version = version
@@ -125,6 +126,7 @@ class OsKen(_ReportingController):
     """os-ken with learning_switch.py."""
 
     REQUIRES = "os_ken"
+    _REMEDY = "pip install 'natmirror[demo]'"
     _MODULE = "learning_switch"
 
 
