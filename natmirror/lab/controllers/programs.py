@@ -24,7 +24,7 @@ class Controller:
 
     VERSIONS: ClassVar[tuple[str, ...]] = ("1.0", "1.3")
     REQUIRES: ClassVar[str] = ""
-    _REMEDY: ClassVar[str] = "pip install 'natmirror[test]'"
+    _REMEDY: ClassVar[str] = "pip install 'natmirror[demo]'"
 
     def __init__(self, lab: Lab, host: str, version: str = "1.3") -> None:
         if version not in self.VERSIONS:
@@ -126,7 +126,6 @@ class OsKen(_ReportingController):
     """os-ken with learning_switch.py."""
 
     REQUIRES = "os_ken"
-    _REMEDY = "pip install 'natmirror[demo]'"
     _MODULE = "learning_switch"
 
 
@@ -183,6 +182,7 @@ class StrictHub(_ReportingController):
     """twink with strict_hub.py, which asks one question after another and matches answers by xid only."""
 
     REQUIRES = "twink"
+    _REMEDY = "pip install 'natmirror[test]'"
     _MODULE = "strict_hub"
 
 
