@@ -24,7 +24,7 @@ def page() -> str:
     lines = [
         f'.TH NATMIRROR 8 "" "natmirror {__version__}" "System administration"',
         ".SH NAME",
-        f"natmirror \\- {_escaped(_NAME)}",
+        f"natmirror \\- {escaped(_NAME)}",
         ".SH SYNOPSIS",
         *_synopsis(top),
         ".SH DESCRIPTION",
@@ -36,14 +36,14 @@ def page() -> str:
         ".SH COMMANDS",
     ]
     for one in others:
-        lines += [f".SS {_escaped(one.command_path)}", *_synopsis(one), ".PP", *_description(one.command)]
+        lines += [f".SS {escaped(one.command_path)}", *_synopsis(one), ".PP", *_description(one.command)]
         lines += [*_tagged(options_of(one)), ".PP", "Exit status:", *_tagged(exit_codes_of(one.command))]
-    lines += [".SH FILES", *_tagged(_FILES), ".SH SEE ALSO", _escaped(_SEE_ALSO)]
+    lines += [".SH FILES", *_tagged(_FILES), ".SH SEE ALSO", escaped(_SEE_ALSO)]
     return "\n".join(lines) + "\n"
 
 
 def _synopsis(context: click.Context) -> list[str]:
-    return [".nf", *(_escaped(line.strip()) for line in usage(context).splitlines()), ".fi"]
+    return [".nf", *(escaped(line.strip()) for line in usage(context).splitlines()), ".fi"]
 
 
 def _description(command: click.Command) -> list[str]:
@@ -51,20 +51,20 @@ def _description(command: click.Command) -> list[str]:
     lines: list[str] = []
     for paragraph in inspect.cleandoc(command.help or "").split("\n\n"):
         kept, text = paragraph.startswith("\b\n"), paragraph.removeprefix("\b\n")
-        shown = [_escaped(line) for line in text.splitlines()]
+        shown = [escaped(line) for line in text.splitlines()]
         lines += [".PP", *((".nf", *shown, ".fi") if kept else shown)]
     return lines[1:]
 
 
 def _tagged(rows: "list[tuple[str, str]] | tuple[tuple[str, str], ...]") -> list[str]:
-    return [line for name, meaning in rows for line in (".TP", _bold(name), _escaped(meaning))]
+    return [line for name, meaning in rows for line in (".TP", _bold(name), escaped(meaning))]
 
 
 def _bold(text: str) -> str:
-    return f"\\fB{_escaped(text)}\\fR"
+    return f"\\fB{escaped(text)}\\fR"
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Return a line of text as roff reads it: with hyphens that can be copied into a shell, and no request."""
     text = text.replace("\\", "\\e").replace("-", "\\-").replace("\n", " ")
     return f"\\&{text}" if text.startswith((".", "'")) else text
