@@ -1,6 +1,7 @@
 """The man page natmirror(8): the same texts as the page of the commands, in the macros of man(7)."""
 
 import inspect
+from collections.abc import Iterable
 
 import click
 
@@ -8,13 +9,12 @@ from natmirror import __version__
 from natmirror.reference.commands import all_contexts, exit_codes_of, options_of, usage
 
 _NAME = "NAT for a pool of controllers behind one address, and a real TCP copy of every connection"
-_FILES = (
-    ("/etc/natmirror/rules.yaml", "The rules that the service natmirror.service runs with."),
-    ("/run/natmirror/api.sock", "The socket on which natmirror answers its commands. Root and members of the group"
-     " natmirror may use it."),
-    ("/var/lib/natmirror", "What the service keeps over restarts: its events, and what commands have set with"
-     " --persist."),
-)  # fmt: skip
+_FILES = {
+    "/etc/natmirror/rules.yaml": "The rules that the service natmirror.service runs with.",
+    "/run/natmirror/api.sock": "The socket on which natmirror answers its commands, to root and to members of the"
+    " group natmirror.",
+    "/var/lib/natmirror": "What the service keeps over restarts: events, and what commands have set with --persist.",
+}
 _SEE_ALSO = "iptables(8), nft(8), systemctl(1), keepalived(8). The documents are in /usr/share/doc/natmirror/docs."
 
 
@@ -28,7 +28,7 @@ def page() -> str:
         ".SH SYNOPSIS",
         *_synopsis(top),
         ".SH DESCRIPTION",
-        *_description(top.command),
+        *description(top.command),
         ".SH OPTIONS",
         *_tagged(options_of(top)),
         ".SH EXIT STATUS",
@@ -36,9 +36,9 @@ def page() -> str:
         ".SH COMMANDS",
     ]
     for one in others:
-        lines += [f".SS {escaped(one.command_path)}", *_synopsis(one), ".PP", *_description(one.command)]
+        lines += [f".SS {escaped(one.command_path)}", *_synopsis(one), ".PP", *description(one.command)]
         lines += [*_tagged(options_of(one)), ".PP", "Exit status:", *_tagged(exit_codes_of(one.command))]
-    lines += [".SH FILES", *_tagged(_FILES), ".SH SEE ALSO", escaped(_SEE_ALSO)]
+    lines += [".SH FILES", *_tagged(_FILES.items()), ".SH SEE ALSO", escaped(_SEE_ALSO)]
     return "\n".join(lines) + "\n"
 
 
@@ -46,7 +46,7 @@ def _synopsis(context: click.Context) -> list[str]:
     return [".nf", *(escaped(line.strip()) for line in usage(context).splitlines()), ".fi"]
 
 
-def _description(command: click.Command) -> list[str]:
+def description(command: click.Command) -> list[str]:
     """Return a command's help: paragraphs, of which click leaves those behind a \\b as they are."""
     lines: list[str] = []
     for paragraph in inspect.cleandoc(command.help or "").split("\n\n"):
@@ -56,7 +56,7 @@ def _description(command: click.Command) -> list[str]:
     return lines[1:]
 
 
-def _tagged(rows: "list[tuple[str, str]] | tuple[tuple[str, str], ...]") -> list[str]:
+def _tagged(rows: Iterable[tuple[str, str]]) -> list[str]:
     return [line for name, meaning in rows for line in (".TP", _bold(name), escaped(meaning))]
 
 

@@ -2,6 +2,7 @@
 
 import re
 
+import click
 import pytest
 
 from natmirror.reference import manual
@@ -31,3 +32,9 @@ def test_a_line_is_a_request_only_where_it_is_meant_to_be() -> None:
 def test_text_is_kept_as_it_is_by_roff() -> None:
     assert manual.escaped(r"--a \b") == r"\-\-a \eb"
     assert manual.escaped(".b") == r"\&.b"
+
+
+def test_paragraphs_are_filled_but_for_those_that_click_leaves_as_they_are() -> None:
+    command = click.Command("x", help="One\nsentence.\n\n\b\n-a\n  b\n\nThe end.")
+    filled, kept, last = ["One", "sentence."], [".nf", r"\-a", "  b", ".fi"], ["The end."]
+    assert manual.description(command) == [*filled, ".PP", *kept, ".PP", *last]
