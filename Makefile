@@ -3,7 +3,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit check words docs pictures reference deep threads soak truth verdict junk api judges bench compare swarm scaling fuzz releases systemd pcaps build clean
+.PHONY: help demo test unit check words docs pictures reference deep threads soak truth verdict junk api judges bench compare swarm scaling fuzz releases systemd dist deb packages pcaps build clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -120,6 +120,18 @@ releases: ## make demo and make test in fresh roots of Debian 12 and 13, made by
 systemd: ## the unit under a real systemd in a fresh root of Debian 12, made by debootstrap (root, five minutes)
 	@scripts/setup --need-root
 	@scripts/try-unit
+
+dist: ## the source archive, and from it the wheel, in dist/
+	@scripts/setup
+	@$(BIN)/python setup.py --quiet sdist --dist-dir dist
+	@$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist dist/natmirror-$$(sed -n 's/^__version__ = "\(.*\)"$$/\1/p' natmirror/__init__.py).tar.gz
+
+deb: ## the Debian package, in dist/, for the Debian that this host runs (network; two minutes)
+	@scripts/build-deb $(REVISION)
+
+packages: ## make deb in fresh roots of Debian 12 and 13; the package installed, upgraded under traffic, removed (root, 20 minutes)
+	@scripts/setup --need-root
+	@status=0; for release in bookworm trixie; do scripts/try-package $$release || status=1; done; exit $$status
 
 pcaps: ## record the captures in pcaps/ again, and what their replays give (root)
 	@scripts/setup --need-root
