@@ -208,6 +208,7 @@ class ServiceRow(Protocol):
     flags: int
     flows: int
     closed: int
+    removed: "TrafficRow"
     next_entry: int
     table_len: int
     table: Array[int]
@@ -215,6 +216,16 @@ class ServiceRow(Protocol):
     derived: Array[int]
     limits: "LimitsRow"
     limited: Array["LimitedRow"]
+
+
+class TrafficRow(Protocol):
+    """``nm_traffic``: the traffic of some flows."""
+
+    connections: int
+    client_packets: int
+    client_bytes: int
+    backend_packets: int
+    backend_bytes: int
 
 
 class LimitsRow(Protocol):

@@ -30,6 +30,7 @@ VIEWS = {
     "nm_group": sum_rows.GroupRow,
     "nm_leg": rows.LegRow,
     "nm_account_sums": sum_rows.AccountSums,
+    "nm_behind": sum_rows.BehindRow,
     "nm_leg_sums": sum_rows.LegSums,
     "nm_limited": rows.LimitedRow,
     "nm_limits": rows.LimitsRow,
@@ -48,6 +49,7 @@ VIEWS = {
     "nm_service_look": sum_rows.ServiceLookRow,
     "nm_tally": sum_rows.TallyRow,
     "nm_times": sum_rows.TimesRow,
+    "nm_traffic": rows.TrafficRow,
     "nm_translation": rows.TranslationRow,
 }
 OPAQUE = {
