@@ -20,14 +20,13 @@ from natmirror.fastpath.rows import (
     LegRow,
     LegTableRow,
     LimitedRow,
-    LimitsRow,
     MaglevRow,
     OptionsRow,
     OutRow,
     PlanRow,
-    TrafficRow,
     TurnsRow,
 )
+from natmirror.fastpath.service_rows import LimitsRow, TrafficRow
 from natmirror.fastpath.sum_rows import AccountSums, BehindRow, LegSums, MirrorTimesRow, ServiceLookRow, TimesRow
 
 _T = TypeVar("_T")

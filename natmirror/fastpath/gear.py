@@ -13,7 +13,8 @@ from natmirror.fastpath.held_bytes import HeldBytes
 from natmirror.fastpath.looks import Look
 from natmirror.fastpath.memory import Memory
 from natmirror.fastpath.punt_reasons import PUNTS, PuntReason
-from natmirror.fastpath.rows import Array, CountersRow, FlowRow, GearRow, TrafficRow
+from natmirror.fastpath.rows import Array, CountersRow, FlowRow, GearRow
+from natmirror.fastpath.service_rows import TrafficRow
 from natmirror.fastpath.sum_rows import AccountSums, BehindRow, LegSums, TimesRow
 from natmirror.fastpath.tables import FlowTable, LegTable
 from natmirror.histograms import HistogramEntry, histogram

@@ -87,8 +87,7 @@ def frame(known: Known, view: View, width: int, height: int, glyphs: Glyphs, now
     rows = max(left - 2, 0)
     listed = [_line(line, width) for line in legs.lines(known, view, width, rows, glyphs)]
     if known.legs and listed:
-        listed[0].stylize(_TITLE)
-        listed[0].pad_right(width - listed[0].cell_len)
+        listed[0] = _titles(listed[0], width)
     about = _plain(what, width)
     about.stylize("bold")
     if is_old:
@@ -117,6 +116,13 @@ def _line(line: str, width: int) -> Text:
     text = Text.from_ansi(line, no_wrap=True)
     text.truncate(width, overflow="ellipsis")
     return text
+
+
+def _titles(line: Text, width: int) -> Text:
+    """Return the titles of a table as a bar across the screen."""
+    line.pad_right(width - line.cell_len)
+    line.stylize(_TITLE)
+    return line
 
 
 # The head
@@ -259,10 +265,7 @@ def _shares(wanted: Sequence[int], room: int) -> list[int]:
 def _cut(block: _Block, most: int, width: int) -> Iterator[Text]:
     """Yield the lines of a table, at most so many: rows that are not well first, if not all fit."""
     titles, *rows = block.lines
-    title = _line(titles, width)
-    title.pad_right(width - title.cell_len)
-    title.stylize(_TITLE)
-    yield title
+    yield _titles(_line(titles, width), width)
     order = sorted(range(len(rows)), key=lambda at: block.is_well[at]) if len(block.lines) > most else range(len(rows))
     kept = order if len(block.lines) <= most else order[: most - 2]
     for at in kept:
@@ -278,7 +281,7 @@ def _threads(known: Known, width: int, most: int) -> list[Text]:
     assert status is not None, "the caller has looked"
     shares = {name: history.latest("processor", name) for name in status["machine"]["thread_cpu_seconds"]}
     order = sorted(shares, key=lambda name: (not name.startswith("packets-"), -(shares[name] or 0.0), name))
-    lines = [Text("threads", _KEY, no_wrap=True)]
+    lines = [Text(no_wrap=True).append("threads", _KEY)]
     for name in order:
         share = shares[name]
         word = Text(f"  {name} ", no_wrap=True)

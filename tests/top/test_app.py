@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 from textual.pilot import Pilot
@@ -116,7 +117,7 @@ def test_the_screen_follows_the_terminals_size() -> None:
 
 
 @pytest.mark.parametrize("changes", [{"services": None}, {"condition": {}}])
-def test_an_answer_of_another_version_ends_it(changes: dict[str, object]) -> None:
+def test_an_answer_of_another_version_ends_it(changes: dict[str, Any]) -> None:
     async def running() -> TopApp:
         app = TopApp(Natmirror(**changes), View(), UNICODE)
         async with app.run_test() as pilot:

@@ -1,6 +1,7 @@
 """Questions: one at a time, and fewer where an answer takes long."""
 
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 from natmirror.errors import NoAnswerError, RefusedError
@@ -52,7 +53,8 @@ def test_there_is_never_more_than_one_question_under_way() -> None:
 
 
 def test_troubles_are_reported_and_nothing_is_asked_while_there_is_no_question() -> None:
-    asked, questions = Asked(), iter([None, {}, {}])
+    asked = Asked()
+    questions: Iterator[dict[str, Any] | None] = iter([None, {}, {}])
     reported = threading.Semaphore(0)
 
     def report(result: Answer | Trouble) -> None:

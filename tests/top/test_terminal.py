@@ -117,7 +117,7 @@ def test_colours_can_be_switched_off_and_a_terminal_without_utf8_gets_ascii(tmp_
         terminal.until(lambda: terminal.program.poll() is not None)
         assert terminal.text.isascii()
         numbers = {int(one) for codes in COLOURS.findall(terminal.text) for one in codes.split(b";") if one}
-        assert not {one for one in numbers if 30 <= one <= 48 and one != 39 or 90 <= one <= 107}
+        assert not {one for one in numbers if (30 <= one <= 48 and one != 39) or 90 <= one <= 107}
 
 
 def test_without_a_terminal_it_says_what_to_use(tmp_path: Path) -> None:
