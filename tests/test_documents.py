@@ -12,8 +12,9 @@ DOCUMENTS = [
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "README.md",
+    "SECURITY.md",
     *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
-    *(f"docs/{path.parent.name}/{path.name}" for path in (ROOT / "docs").glob("[th]*/*.md")),
+    *(f"docs/{path.parent.name}/{path.name}" for path in (ROOT / "docs").glob("[the]*/*.md")),
 ]
 LINKED = {
     *DOCUMENTS,
@@ -60,6 +61,11 @@ def anchor(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
+def anchors(page: str) -> set[str]:
+    """Return the anchors of a page: those of its headings, and those that it sets itself."""
+    return {*map(anchor, re.findall(r"^#+ (.+)$", page, re.MULTILINE)), *re.findall(r'<a id="([^"]+)">', page)}
+
+
 @pytest.mark.parametrize("document", sorted(LINKED))
 def test_links_have_a_target(document: str) -> None:
     path = ROOT / document
@@ -70,9 +76,7 @@ def test_links_have_a_target(document: str) -> None:
         page = path.parent / file if file else path
         assert page.exists(), target
         if place:
-            assert place in map(anchor, re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)), (
-                target
-            )
+            assert place in anchors(page.read_text(encoding="utf-8")), target
 
 
 def exists(test: str) -> bool:
