@@ -142,7 +142,7 @@ def test_the_worst_legs_are_those_of_the_whole_list(monkeypatch: pytest.MonkeyPa
     for most in (1, 5, 64, 65, 200, 1000):
         worst = all_rows(lists.legs, {**arguments, "worst": most})
         assert sorted(worst, key=lambda one: (one[1]["lag_seconds"], one[0]), reverse=True)[:most] == whole[:most]
-    assert len(whole) == {"10.10.0.11:30": 1, "10.10.0.12": 0}.get(wanted.get("client"), 150)
+    assert len(whole) == {"10.10.0.11:30": 1, "10.10.0.12": 0}.get(wanted.get("client", ""), 150)
 
 
 def test_few_questions_find_the_worst_legs(monkeypatch: pytest.MonkeyPatch) -> None:
