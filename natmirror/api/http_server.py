@@ -48,8 +48,8 @@ _LINGER = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request that has been read as a whole. ``host`` is the name by which the client knows this server, ``etags`` what
-    it has stored (If-None-Match); both are empty if it does not say."""
+    """A request that has been read as a whole. ``host`` is the name by which the client knows this server, ``etags``
+    what it has stored (If-None-Match); both are empty if it does not say."""
 
     method: str
     path: str

@@ -18,9 +18,8 @@ from typing import Any, Self
 
 import axe_core_python
 
-from natmirror.lab.process import wait_for
-
-_ANSWER_TIMEOUT = 20.0
+_ANSWER_TIMEOUT = 20.0  # seconds
+_POLL = 0.05
 _PIECE_LEN = 1 << 20
 _OPTIONS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--mute-audio"),
@@ -49,7 +48,17 @@ class Browser:
         self._read, told = os.pipe()
         # Chromium reads its descriptor 3, and writes to 4.
         shell = f'exec "$@" 3<&{asked} 4>&{told}'
-        command = [*through, "bash", "-c", shell, "bash", _program(), *_OPTIONS, f"--user-data-dir={profile}", "about:blank"]
+        command = [
+            *through,
+            "bash",
+            "-c",
+            shell,
+            "bash",
+            _program(),
+            *_OPTIONS,
+            f"--user-data-dir={profile}",
+            "about:blank",
+        ]
         with (directory / "chromium.log").open("wb") as log:
             self._process = subprocess.Popen(
                 command,
@@ -94,11 +103,13 @@ class Browser:
         """Load a page, and wait until its files are there."""
         failed = self._call("Page.navigate", url=url).get("errorText")
         assert not failed, f"{url}: {failed}"
-        wait_for(lambda: self.value("document.readyState") == "complete", f"{url} to load")
+        self.wait_for("document.readyState === 'complete'", f"{url} to load")
 
     def value(self, script: str) -> Any:
         """Return the value of an expression, which may be a promise."""
-        answer = self._call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True, userGesture=True)
+        answer = self._call(
+            "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True, userGesture=True
+        )
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
@@ -107,8 +118,11 @@ class Browser:
         return str(self.value(f"document.querySelector({json.dumps(selector)})?.innerText ?? ''"))
 
     def wait_for(self, script: str, what: str, timeout: float = 10.0) -> None:
-        """Wait until an expression is true."""
-        wait_for(lambda: bool(self.value(script)), what, timeout)
+        """Wait until an expression is true; AssertionError after ``timeout`` seconds."""
+        deadline = time.monotonic() + timeout
+        while not self.value(script):
+            assert time.monotonic() < deadline, f"waited {timeout:g} s for {what}; the page:\n{self.text()}"
+            time.sleep(_POLL)
 
     def press(self, key: str, code: int, *, shift: bool = False) -> None:
         """Press a key and release it; ``code`` is its virtual key code."""
@@ -193,7 +207,9 @@ class Browser:
                 details = params["exceptionDetails"]
                 self.complaints.append(details.get("exception", {}).get("description", details["text"]))
             case "Runtime.consoleAPICalled" if params["type"] in ("error", "warning", "assert"):
-                self.complaints.append(" ".join(str(one.get("description", one.get("value"))) for one in params["args"]))
+                self.complaints.append(
+                    " ".join(str(one.get("description", one.get("value"))) for one in params["args"])
+                )
             case "Log.entryAdded" if params["entry"]["level"] in ("error", "warning"):
                 self.complaints.append(f"{params['entry']['text']} {params['entry'].get('url', '')}".strip())
 

@@ -1,7 +1,8 @@
 // The health line, with each problem and what mends it; and how old it is.
 
 import { byId, element, glyph, setAttribute, setGlyph, setHidden, setText, showList } from "./dom.js";
-import { age, clock, counted } from "./format.js";
+import { age, clock, counted, sizes } from "./format.js";
+import { counts, lost } from "./sums.js";
 import { shape, tone } from "./states.js";
 
 const WORDS = { ok: "OK", degraded: "DEGRADED", "not-fit": "NOT FIT" };
@@ -11,6 +12,7 @@ let condition = null;
 
 export function showHealth(status) {
   condition = status.condition;
+  setText(byId("summary"), inShort(status));
   const told = condition.problems.map((one) => ({ ...one, seconds: secondsSince(one.since, status.at) }));
   showList(byId("problems"), told, (one) => `${one.code} ${one.subject}`, makeProblem);
 }
@@ -27,6 +29,18 @@ export function showAge({ at, age: seconds, error, isOld, isAsking }) {
   setText(byId("age"), told(at, seconds, isOld, isAsking));
   const word = isOld ? "NO ANSWER" : (WORDS[condition?.state] ?? "…");
   document.title = `${word} · natmirror ${location.hostname}`;
+}
+
+function inShort(status) {
+  const missed = status.mirrors.map((one) => lost(one.lost_bytes_last_hour));
+  const hour = missed.flatMap((one) => Object.entries(one));
+  const all = {};
+  for (const [reason, count] of hour) all[reason] = (all[reason] ?? 0) + count;
+  return [
+    counted(status.flows, "connection"),
+    ...(status.backends.length ? [`backends: ${counts(status.backends)}`] : []),
+    ...(status.mirrors.length ? [`mirrors: ${counts(status.mirrors)}`, `lost in the last hour: ${sizes(all) || "nothing"}`] : []),
+  ].join("; ");
 }
 
 function line() {

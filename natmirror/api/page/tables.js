@@ -3,14 +3,12 @@
 import { byId, element, glyph, setAttribute, setGlyph, setHidden, setText, showList } from "./dom.js";
 import { age, counted, duration, listed, moment, rate, share, size, sizes, sum } from "./format.js";
 import { shape, tone } from "./states.js";
+import { counts, lost, NOT_LOST, worstFirst } from "./sums.js";
 
-// The reasons for which a mirror lacks bytes though nothing has gone wrong (natmirror/reasons.py:NOT_LOST).
-const NOT_LOST = ["not-selected", "not-sampled", "mirror-is-backend", "closed", "client-reset", "released", "natmirror-stopped", "mirror-paused"];
-const WORST = ["down", "panic", "behind", "draining", "paused"];
+const MOST_ROWS = 16; // of a table, until the reader wants all
 
 const name = (one) => `${one.service}/${one.name}`;
 const since = (one) => (one.state_seconds === null ? "" : age(one.state_seconds));
-const lost = (counters) => Object.fromEntries(Object.entries(counters).filter(([reason]) => !NOT_LOST.includes(reason)));
 const total = (counters) => sum(Object.values(counters));
 const warnIf = (value) => (value ? "warn" : null);
 
@@ -60,15 +58,19 @@ export function showMirrors(status) {
 
 function showTable(place, columns, rows, empty) {
   place.parts ??= makeTable(place, columns, empty);
-  const { table, heads, body, none } = place.parts;
+  const { table, heads, body, none, button } = place.parts;
   setHidden(none, rows.length > 0);
   setHidden(table, rows.length === 0);
-  const rank = (one) => (WORST.includes(one.state) ? WORST.indexOf(one.state) : WORST.length);
-  const sorted = rows.length > 12 ? [...rows].sort((one, other) => rank(one) - rank(other)) : rows;
-  const absent = columns.map((one) => Boolean(one.mayBeAbsent) && rows.every((row) => !one.text(row)));
+  setHidden(button, rows.length <= MOST_ROWS);
+  const wantsAll = button.getAttribute("aria-expanded") === "true";
+  const sorted = rows.length > MOST_ROWS ? worstFirst(rows) : rows;
+  const shown = wantsAll ? sorted : sorted.slice(0, MOST_ROWS);
+  setText(button, wantsAll ? "show fewer" : `show all ${rows.length} (not shown: ${counts(sorted.slice(MOST_ROWS))})`);
+  const absent = columns.map((one) => Boolean(one.mayBeAbsent) && shown.every((row) => !one.text(row)));
   heads.forEach((head, number) => setHidden(head, absent[number]));
-  const items = sorted.map((row) => ({ row, absent }));
+  const items = shown.map((row) => ({ row, absent }));
   showList(body, items, ({ row }) => `${name(row)} ${row.address}`, () => makeRow(columns));
+  place.again = () => showTable(place, columns, rows, empty);
 }
 
 // The roles say what the elements are, since the layout of cards takes a table's meaning from them.
@@ -79,8 +81,13 @@ function makeTable(place, columns, empty) {
   const label = place.closest("section").getAttribute("aria-labelledby");
   const table = element("table", { role: "table", "aria-labelledby": label }, head, body);
   const none = element("p", { class: "none" }, empty);
-  place.append(table, none);
-  return { table, heads, body, none };
+  const button = element("button", { type: "button", class: "quiet every", "aria-expanded": "false" });
+  button.addEventListener("click", () => {
+    setAttribute(button, "aria-expanded", button.getAttribute("aria-expanded") !== "true");
+    place.again();
+  });
+  place.append(table, none, button);
+  return { table, heads, body, none, button };
 }
 
 function kind(column) {

@@ -3,6 +3,7 @@
 import { byId, drawn, setAttribute, setText, showList } from "./dom.js";
 import { counted, rate, size, sum } from "./format.js";
 import { shape, tone } from "./states.js";
+import { counts, isWell, worstFirst } from "./sums.js";
 
 const NARROW = 620; // pixels; below, the picture is one column
 const ROW = 44;
@@ -11,7 +12,6 @@ const GAP = 6;
 const GROUP_GAP = 20;
 const MOST_ROWS = 40; // in the whole picture; the tables have all
 const LETTER = 7.1; // the width of a letter of names, in pixels
-const WORST = ["down", "panic", "behind", "draining", "paused", "sorry", "removed"];
 
 let latest = null;
 let width = 0;
@@ -48,13 +48,8 @@ function make(map) {
 }
 
 function inWords(names, status) {
-  const states = (rows) => {
-    const counts = {};
-    for (const { state } of rows) counts[state] = (counts[state] ?? 0) + 1;
-    return Object.entries(counts).map(([state, count]) => `${count} ${state}`).join(", ") || "none";
-  };
   const services = names.length === 1 ? `the service ${names[0]}` : counted(names.length, "service");
-  return `Clients with ${counted(status.flows, "connection")} to ${services}. Backends: ${states(status.backends)}. Mirrors: ${states(status.mirrors)}.`;
+  return `Clients with ${counted(status.flows, "connection")} to ${services}. Backends: ${counts(status.backends)}. Mirrors: ${counts(status.mirrors)}.`;
 }
 
 // What is shown
@@ -99,13 +94,11 @@ function shortened(services) {
 
 function worst(rows, most, key) {
   if (rows.length <= most) return rows;
-  const rank = ({ state }) => (WORST.includes(state) ? WORST.indexOf(state) : WORST.length);
-  const sorted = [...rows].sort((one, other) => rank(one) - rank(other));
+  const sorted = worstFirst(rows);
   const left = sorted.slice(most);
-  const isBad = left.some((one) => WORST.includes(one.state));
-  const states = [...new Set(left.map((one) => one.state))].join(", ");
-  const text = `${left.length} more: ${states}`;
-  return [...sorted.slice(0, most), { key: `more ${key}`, kind: rows[0].kind, name: text, state: isBad ? "behind" : "unchecked", isMore: true, isBusy: false }];
+  const text = `${left.length} more: ${counts(left)}`;
+  const more = { key: `more ${key}`, kind: rows[0].kind, name: text, isMore: true, isBusy: false };
+  return [...sorted.slice(0, most), { ...more, state: left.every(isWell) ? "unchecked" : "behind" }];
 }
 
 // Where it stands
@@ -114,7 +107,7 @@ function wide(services, status) {
   const side = Math.min(300, Math.max(210, width * 0.33));
   const host = Math.min(230, Math.max(170, width * 0.25));
   const left = 128;
-  const [hostX, sideX] = [left + (width - left - host - side) / 2, width - side];
+  const [hostX, sideX] = [left + (width - left - host - side) / 2, width - side - 1];
   const boxes = [];
   const lines = [];
   const middles = [];
@@ -138,18 +131,18 @@ function wide(services, status) {
     lines.push({ key: `from ${service.name}`, kind: "client", state: "up", isBusy: service.isBusy, d: "", service: middle });
     y += GROUP_GAP - GAP;
   }
-  const height = Math.max(y - GROUP_GAP + GAP, 110);
+  const height = Math.max(y - GROUP_GAP, 110);
   const centre = height / 2;
   for (const one of lines) if (one.kind === "client") one.d = curve(left, centre, hostX + 8, one.service);
   const hostTop = Math.max(0, (middles[0] ?? centre) - 62);
   const hostEnd = Math.min(height, (middles.at(-1) ?? centre) + 34);
   boxes.unshift({ key: "host", kind: "host", name: hostName(status), x: hostX, y: hostTop, width: host, height: hostEnd - hostTop });
-  boxes.push(clients(status, 0, centre - 26, left, 52));
-  return { height: Math.ceil(height) + 2, boxes, lines };
+  boxes.push(clients(status, 1, centre - 26, left - 1, 52));
+  return { height: Math.ceil(height) + 1, boxes, lines };
 }
 
 function narrow(services, status) {
-  const boxes = [clients(status, 0, 0, width - 1, 46)];
+  const boxes = [clients(status, 1, 1, width - 2, 45)];
   const lines = [];
   let y = 64;
   const hostTop = y;
@@ -172,7 +165,7 @@ function narrow(services, status) {
     y += GAP;
     above = y - GAP;
   }
-  boxes.unshift({ key: "host", kind: "host", name: hostName(status), x: 0.5, y: hostTop, width: width - 1, height: y - hostTop });
+  boxes.unshift({ key: "host", kind: "host", name: hostName(status), x: 1, y: hostTop, width: width - 2, height: y - hostTop });
   return { height: Math.ceil(y) + 2, boxes, lines };
 }
 
