@@ -3,7 +3,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit check words reference deep threads soak truth verdict junk api judges bench compare swarm scaling fuzz releases systemd pcaps build clean
+.PHONY: help demo test unit check words reference deep threads soak truth verdict junk api judges bench compare swarm scaling fuzz releases systemd pcaps pictures build clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -115,6 +115,10 @@ systemd: ## the unit under a real systemd in a fresh root of Debian 12, made by 
 pcaps: ## record the captures in pcaps/ again, and what their replays give (root)
 	@scripts/setup --need-root
 	$(BIN)/python -m natmirror.lab.record pcaps
+
+pictures: ## take the pictures of the status page for docs/page.md again (root, two minutes)
+	@scripts/setup --need-root
+	@$(BIN)/python -m tests.live.page_pictures docs/pictures
 
 build: ## the environment in .venv with natmirror and its C extension
 	@scripts/setup

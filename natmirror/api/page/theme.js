@@ -28,7 +28,7 @@ export function watchTheme() {
   const button = byId("theme");
   const show = () => {
     setAttribute(document.documentElement, "data-theme", theme);
-    setText(button, `theme: ${theme}`);
+    setText(byId("theme-name"), theme);
     setAttribute(button, "aria-label", `Theme: ${theme}. Change it to ${NEXT[theme]}`);
   };
   button.addEventListener("click", () => {

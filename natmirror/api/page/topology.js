@@ -59,7 +59,7 @@ function group(name, status) {
   const mirrors = status.mirrors.filter((one) => one.service === name);
   const flows = sum(backends.map((one) => one.flows));
   const fresh = sum(backends.map((one) => one.connections_per_second));
-  const second = backends.length ? `${counted(flows, "connection")}, ${rate(fresh)}/s new` : "without a pool";
+  const second = backends.length ? `${flows} open, ${rate(fresh)}/s new` : "without a pool";
   return { name, second, isBusy: flows > 0, rows: [...backends.map(backendRow), ...mirrors.map(mirrorRow)] };
 }
 
