@@ -12,8 +12,15 @@ DOCUMENTS = [
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "README.md",
+    "SECURITY.md",
     *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+    *(f"docs/{path.parent.name}/{path.name}" for path in (ROOT / "docs").glob("[the]*/*.md")),
 ]
+LINKED = {
+    *DOCUMENTS,
+    "CHANGELOG.md",
+    *(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")),
+}
 FOLDERS = ("natmirror", "tests", "bench", "docs", "scripts", "systemd", "rules", "pcaps", "monitoring")
 SOURCES = {".py", ".pyi", ".c", ".h", ".yaml", ".yml", ".service", ""}
 FOREIGN = {
@@ -54,7 +61,12 @@ def anchor(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
+def anchors(page: str) -> set[str]:
+    """Return the anchors of a page: those of its headings, and those that it sets itself."""
+    return {*map(anchor, re.findall(r"^#+ (.+)$", page, re.MULTILINE)), *re.findall(r'<a id="([^"]+)">', page)}
+
+
+@pytest.mark.parametrize("document", sorted(LINKED))
 def test_links_have_a_target(document: str) -> None:
     path = ROOT / document
     for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
@@ -64,9 +76,7 @@ def test_links_have_a_target(document: str) -> None:
         page = path.parent / file if file else path
         assert page.exists(), target
         if place:
-            assert place in map(anchor, re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)), (
-                target
-            )
+            assert place in anchors(page.read_text(encoding="utf-8")), target
 
 
 def exists(test: str) -> bool:

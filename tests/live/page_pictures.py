@@ -20,31 +20,31 @@ from tests.live.verdict.traffic import PORTS, Traffic
 PAGE = "http://127.0.0.1:9654/"
 TELEMETRY = 6640
 HOSTS = {"c3": 14, "archive": 21, "t1": 31, "t2": 32}
-RULES = f"""\
+RULES = """\
 switches: [10.10.0.0/24]
 api: 127.0.0.1:9654
 metrics: 127.0.0.1:9653
-known-switches: {{directory}}/known.json
+known-switches: DIRECTORY/known.json
 services:
   - name: openflow
-    address: {SERVICE}
+    address: 10.10.0.100
     port: 6653
     pool:
-      health: {{{{check: tcp, interval: 1s, fall: 2}}}}
+      health: {check: tcp, interval: 1s, fall: 2}
       backends:
-        - {{{{name: c1, address: 10.20.0.11}}}}
-        - {{{{name: c2, address: 10.20.0.12}}}}
-        - {{{{name: c3, address: 10.20.0.14}}}}
+        - {name: c1, address: 10.20.0.11}
+        - {name: c2, address: 10.20.0.12}
+        - {name: c3, address: 10.20.0.14}
     mirrors:
-      - {{{{name: candidate, address: 10.20.0.13, protocol: openflow, verdict: on, warm-up: 0s, reconnect: next-message}}}}
+      - {name: candidate, address: 10.20.0.13, protocol: openflow, verdict: on, warm-up: 0s}
   - name: telemetry
-    address: {SERVICE}
-    port: {TELEMETRY}
+    address: 10.10.0.100
+    port: 6640
     pool:
-      health: {{{{check: tcp, interval: 1s}}}}
-      backends: [{{{{name: t1, address: 10.20.0.31}}}}, {{{{name: t2, address: 10.20.0.32}}}}]
+      health: {check: tcp, interval: 1s}
+      backends: [{name: t1, address: 10.20.0.31}, {name: t2, address: 10.20.0.32}]
     mirrors:
-      - {{{{name: archive, address: 10.20.0.21}}}}
+      - {name: archive, address: 10.20.0.21}
 """
 SECONDS = 75.0  # of traffic, so that the charts have something to show
 PHONE_HEIGHT = 1300
@@ -62,7 +62,7 @@ def main(directory: Path) -> None:
             scene.app(host, "recorder", TELEMETRY, scene.file(f"{host}.jsonl"))
         for host, port in (("c1", 6653), ("c2", 6653), ("c3", 6653), ("m", 6653), ("t1", TELEMETRY), ("t2", TELEMETRY)):
             wait_listen(lab.ns(host), port, 30.0)
-        rules = scene.rules(RULES.format(directory=lab.directory))
+        rules = scene.rules(RULES.replace("DIRECTORY", str(lab.directory)))
         LoadBalancer(lab, rules)
         switches = [OpenVSwitch(lab, number, ports=PORTS) for number in (1, 2)]
         traffic = Traffic(lab, switches, rate=20.0)

@@ -1,4 +1,4 @@
-"""The status page in a browser, with real traffic behind it: numbers move, and what fails is told within seconds."""
+"""The status page in a browser, with real traffic behind it: numbers move, and a failure is shown within seconds."""
 
 import re
 
