@@ -23,6 +23,8 @@ SHIPPED = (
     "natmirror/**/*.h",
     "natmirror/**/*.pyi",
     "natmirror/py.typed",
+    "natmirror/api/openapi.json",
+    "natmirror/api/page/*",
     "rules/*.yaml",
     "systemd/*",
     "debian/*",
