@@ -37,8 +37,9 @@ class Output:
                 self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, _PRIVATE)
             except OSError as error:
                 raise self._failed(error) from None
-        self._is_file = S_ISREG(os.fstat(self._fd).st_mode) and str(path) != _STANDARD_OUTPUT
-        if self._is_file:
+        self.is_file = S_ISREG(os.fstat(self._fd).st_mode) and str(path) != _STANDARD_OUTPUT
+        """Whether it is no pipe, device or terminal."""
+        if self.is_file:
             os.fchmod(self._fd, _PRIVATE)
             os.ftruncate(self._fd, 0)
 
@@ -65,7 +66,7 @@ class Output:
         except BrokenPipeError:
             raise ReaderGone from None
         except OSError as error:
-            if self._is_file:
+            if self.is_file:
                 os.ftruncate(self._fd, self._good)
             raise self._failed(error) from None
         self._good += len(self._buffer)

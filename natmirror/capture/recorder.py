@@ -13,7 +13,7 @@ from natmirror.capture import pcapng
 from natmirror.capture.headers import Headers, read
 from natmirror.capture.sides import BACKEND, CLIENT, Place, Side, Sorter
 from natmirror.capture.story import Story
-from natmirror.linux.packet_tap import Tapped
+from natmirror.linux.packet_socket import SeenPacket
 
 HOLD = 2.0
 """Seconds for which a packet waits: the API has answered by then, and packets of other processors have come."""
@@ -55,15 +55,18 @@ class Recorder:
     bounds: Bounds
     write: Callable[[bytes], None]
     start: int
+    is_live: bool = False
+    """A program reads the capture while it is written."""
     full: str = ""
     """Why the capture takes no more packets; empty while it does."""
     sums: dict[tuple[Side, str], Sums] = field(default_factory=dict)
     """What the file has, by side and interface."""
     made: dict[str, int] = field(default_factory=dict)
     """Packets that natmirror has made for each mirror."""
-    _held: list[tuple[int, int, float, Tapped, Headers]] = field(default_factory=list)
+    _held: list[tuple[int, int, float, SeenPacket, Headers]] = field(default_factory=list)
     _held_bytes: int = 0
     _serial: "itertools.count[int]" = field(default_factory=itertools.count)
+    _last: tuple[Sums, SeenPacket, list[str]] | None = None
     _count: int = 0
     _written: int = 0
 
@@ -71,7 +74,7 @@ class Recorder:
         """Write the file's header."""
         self._write(pcapng.section(comment, program, system))
 
-    def take(self, packet: Tapped, now: float) -> bool:
+    def take(self, packet: SeenPacket, now: float) -> bool:
         """Take a packet; return whether it opens a connection of the client's. ``now`` is monotonic, in seconds."""
         headers = read(packet.frame[packet.link_len :])
         if headers is None:
@@ -81,21 +84,26 @@ class Recorder:
         return headers.opens and not packet.is_outgoing
 
     def advance(self, now: float, *, to_end: bool = False) -> None:
-        """Write the packets that have waited long enough, or all."""
+        """Write the packets that have waited long enough, or all. Without ``is_live`` the last of them stays, so that a
+        later comment finds a packet."""
         while self._held and not self.full:
             _, _, since, packet, headers = self._held[0]
             if not to_end and now - since < HOLD and self._held_bytes <= _MAX_HELD_BYTES:
-                return
+                break
             heapq.heappop(self._held)
             self._held_bytes -= len(packet.frame)
             found = self.sorter.side_of(headers, packet.device, is_outgoing=packet.is_outgoing)
             if found is not None:
-                is_last = to_end and not self._held
-                self._sort(packet, *found, is_last=is_last)
+                self._sort(packet, *found)
+        if self.is_live:
+            self._put_last()
 
     def end(self, at: int, lost: int) -> None:
         """Write the sums of all sides, also of those without a packet. ``at`` is in nanoseconds since 1970, ``lost``
         the number of packets that the kernel has dropped."""
+        if self._last is not None:
+            self._last[2].extend(self.story.rest())
+            self._put_last()
         with_packets = {side for side, _ in self.sums}
         mirrors = [Side(place, one) for one in self.sorter.mirrors for place in (Place.COPY, Place.ANSWERS)]
         for side in (CLIENT, BACKEND, *mirrors):
@@ -119,24 +127,29 @@ class Recorder:
                 )
         return lines
 
-    def _sort(self, packet: Tapped, side: Side, port: int | None, *, is_last: bool) -> None:
+    def _sort(self, packet: SeenPacket, side: Side, port: int | None) -> None:
         if side.place is Place.MADE:
             self.made[side.mirror] = self.made.get(side.mirror, 0) + 1
             return
         if self.bounds.packets is not None and self._count >= self.bounds.packets:
             self.full = f"it has {counted(self.bounds.packets, 'packet')} (--limit)"
             return
+        self._put_last()
         sums = self._interface(side, packet.device, pcapng.ETHERNET if packet.link_len else pcapng.RAW)
-        comments = self.story.take(packet.at, port, side)
-        if is_last:
-            comments += self.story.rest()
+        self._last = sums, packet, self.story.take(packet.at, port, side)
+        self._count += 1
+
+    def _put_last(self) -> None:
+        """Write the packet that came last, unless the file would be too large."""
+        if self._last is None:
+            return
+        (sums, packet, comments), self._last = self._last, None
         flags = pcapng.OUTBOUND if packet.is_outgoing else pcapng.INBOUND
         block = pcapng.packet(sums.number, packet.at, packet.frame, packet.length, flags, comments)
         if self._written + len(block) + _STATISTICS_ROOM * (len(self.sums) + 2) > self.bounds.bytes:
             self.full = f"it has {self.bounds.bytes // 1_000_000} MB (--size)"
             return
         self._write(block)
-        self._count += 1
         sums.packets += 1
         sums.bytes += packet.length
 

@@ -21,7 +21,7 @@ from natmirror.capture.sides import Sorter
 from natmirror.capture.story import Story, Words
 from natmirror.errors import HostError
 from natmirror.linux import instance
-from natmirror.linux.packet_tap import PacketTap
+from natmirror.linux.packet_socket import PacketSocket
 from natmirror.net.endpoint import parse_client
 
 _WAIT = 0.2  # seconds
@@ -42,12 +42,12 @@ def run(wanted: Wanted, words: Words, tell: Callable[[str], None], command: str)
     """Capture until an interrupt or a bound. ``tell`` gets lines for the operator. HostError without the right to
     capture, and where natmirror does not answer or runs elsewhere; CaptureError where the file cannot be written."""
     client, port = parse_client(wanted.client)
-    with PacketTap(client, port, pcapng.SNAP_LEN) as tap:
+    with PacketSocket(client, port, pcapng.SNAP_LEN) as packets:
         answer, status = _first_answers(wanted)
         sorter = Sorter(client)
         story = Story(sorter, words, tell, time.time_ns)
         with Output(wanted.path) as output, _until_signal() as is_over:
-            recorder = Recorder(sorter, story, wanted.bounds, output.write, time.time_ns())
+            recorder = Recorder(sorter, story, wanted.bounds, output.write, time.time_ns(), not output.is_file)
             comment = f"{command}\nnatmirror {__version__}, rules {status['rules']}"
             comment += f" version {status['loaded_rules']['version']}, on {socket.gethostname()}"
             recorder.begin(comment, f"natmirror {__version__}", " ".join((os.uname().sysname, os.uname().release)))
@@ -57,10 +57,10 @@ def run(wanted: Wanted, words: Words, tell: Callable[[str], None], command: str)
             _take_status(status, sorter, story)
             _take_answer(answer, sorter, story, is_first=True)
             with suppress(ReaderGone):
-                _record(wanted, tap, follower, recorder, output, is_over)
+                _record(wanted, packets, follower, recorder, output, is_over)
             for line in recorder.summary():
                 tell(line)
-        lost = tap.count_lost()
+        lost = packets.count_lost()
         tell(f"the kernel dropped {lost} packets that came too fast" if lost else "the kernel dropped no packet")
 
 
@@ -89,7 +89,7 @@ def _begin(wanted: Wanted, answer: dict[str, Any]) -> str:
 
 def _record(
     wanted: Wanted,
-    tap: PacketTap,
+    packets: PacketSocket,
     follower: Follower,
     recorder: Recorder,
     output: Output,
@@ -97,7 +97,7 @@ def _record(
 ) -> None:
     ends_at = float("inf") if wanted.seconds is None else time.monotonic() + wanted.seconds
     while not is_over() and not recorder.full and time.monotonic() < ends_at:
-        for packet in tap.receive(min(_WAIT, max(ends_at - time.monotonic(), 0.0))):
+        for packet in packets.receive(min(_WAIT, max(ends_at - time.monotonic(), 0.0))):
             if recorder.take(packet, time.monotonic()):
                 follower.ask_soon()
         _take_answers(follower, recorder)
@@ -106,7 +106,7 @@ def _record(
     follower.finish()
     _take_answers(follower, recorder)
     recorder.advance(time.monotonic(), to_end=True)
-    recorder.end(time.time_ns(), tap.count_lost())
+    recorder.end(time.time_ns(), packets.count_lost())
     output.flush()
     if recorder.full:
         recorder.story.say(f"the capture is full: {recorder.full}")

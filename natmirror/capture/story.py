@@ -69,7 +69,7 @@ class Story:
         self._clock = clock
         self._start = clock() / _SECOND
         self._comments: list[Comment] = []
-        self._states: dict[str, str] = {}
+        self._seen: dict[str, tuple[str, str | None]] = {}
         self._copies: dict[tuple[str, str], tuple[bool, str | None]] = {}
         self._ended: set[tuple[str, str, str]] = set()
         self._last_event: int | None = None
@@ -105,8 +105,8 @@ class Story:
             self._connection(one, services.get(one["service"]), is_first=is_first)
         if answer["connection_count"] <= len(answer["connections"]):
             present = {one["client"] for one in answer["connections"]}
-            for client in self._states.keys() - present:
-                del self._states[client]
+            for client in self._seen.keys() - present:
+                del self._seen[client]
 
     def ended(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Take the client's legs that have ended."""
@@ -152,14 +152,17 @@ class Story:
             self._add("natmirror answers again")
 
     def _connection(self, one: Mapping[str, Any], service: Mapping[str, Any] | None, *, is_first: bool) -> None:
-        client, state = one["client"], one["state"]
-        port, before = parse_endpoint(client)[1], self._states.get(client)
-        is_open = state in _OPEN_STATES
-        if is_open and before not in _OPEN_STATES:
+        client, state, backend = one["client"], one["state"], one["backend"]
+        port, is_open = parse_endpoint(client)[1], state in _OPEN_STATES
+        before, backend_before = self._seen.get(client, ("", None))
+        was_open = before in _OPEN_STATES
+        if (is_open and not was_open) or not (before or is_first):
             self._add("\n".join(self._begin(one, service, is_first)), port, (CLIENT,))
-        elif not is_open and before in _OPEN_STATES:
+        elif was_open and not is_open:
             self._add("\n".join((f"{client}: {state}", *self._words.binding(one))), port, (CLIENT,))
-        self._states[client] = state
+        elif was_open and backend != backend_before:
+            self._add(f"{client}: now with the backend {backend}", port, (CLIENT,))
+        self._seen[client] = state, backend
         for copy in one["copies"] if is_open else ():
             self._copy(client, port, one["service"], copy)
 

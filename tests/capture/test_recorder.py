@@ -5,7 +5,7 @@ from pathlib import Path
 from natmirror.capture.recorder import HOLD, Bounds
 from natmirror.replay.capture import Capture
 from tests.helpers import tshark
-from tests.helpers.captured import START, Written, connection, ended, tapped
+from tests.helpers.captured import START, Written, connection, ended, seen
 from tests.helpers.support import C1, CLIENT, MASTER, SERVICE, packet
 
 
@@ -110,7 +110,7 @@ def test_held_packets_have_a_bound() -> None:
 def test_a_packet_that_was_cut_off_and_one_without_a_length_are_not_malformed(tmp_path: Path) -> None:
     written = Written()
     whole = packet(CLIENT, SERVICE, "PA", 1, data=bytes(1000))
-    cut = tapped(whole, "sw0", "in")
+    cut = seen(whole, "sw0", "in")
     cut.frame = cut.frame[:60]
     written.recorder.take(cut, 0)
     written.add(0.1, whole[:2] + b"\0\0" + whole[4:], "sw0", "in")  # BIG TCP, TSO
@@ -138,3 +138,17 @@ def test_a_legs_end_stands_at_the_packet_that_ends_it(tmp_path: Path) -> None:
             " bytes",
         )
     ]
+
+
+def test_a_comment_after_the_last_packet_stands_there_unless_a_program_reads_on(tmp_path: Path) -> None:
+    for is_live in (False, True):
+        written = Written()
+        written.recorder.is_live = is_live
+        written.add(0.0, packet(CLIENT, SERVICE, "A", 1), "sw0", "in")
+        written.add(0.1, packet(CLIENT, C1, "A", 1), "pl0", "out")
+        written.recorder.advance(100)
+        assert sum(sums.packets for sums in written.recorder.sums.values()) == (2 if is_live else 1)
+        written.story.answer()
+        written.story.silence("gone")
+        rows = tshark.fields(saved(written, tmp_path / "out.pcapng"), "frame.interface_name", "frame.comment")
+        assert rows[1][1].startswith("" if is_live else "no answer from natmirror") and len(rows) == 2

@@ -34,6 +34,23 @@ def test_why_a_backend_was_chosen_is_not_said_of_one_that_was_not() -> None:
     assert written.told == ["10.10.0.11:40001 to openflow, with the backend c2\npinned"]
 
 
+def test_a_short_connection_is_told_though_it_is_over_and_an_earlier_one_is_not() -> None:
+    written = Written()
+    written.story.explained(answer(connection("time-wait")), is_first=True)
+    assert written.told == []
+    written.learn()
+    written.learn(connection("time-wait", m="closed"))
+    assert written.told == ["10.10.0.11:40001 to openflow, with the backend c1\nchosen by maglev"]
+
+
+def test_a_connection_that_gets_another_backend() -> None:
+    written = Written()
+    written.learn(connection("syn-sent"))
+    written.learn(connection("syn-sent", backend="c2"))
+    written.learn(connection("established", backend="c2"))
+    assert written.told[1:] == ["10.10.0.11:40001: now with the backend c2"]
+
+
 def test_connections_from_before_the_capture() -> None:
     written = Written()
     written.story.explained(answer(connection()), is_first=True)

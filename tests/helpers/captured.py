@@ -1,4 +1,4 @@
-"""What a capture is made of: packets as the tap has them, and answers of the API."""
+"""What a capture is made of: packets as the kernel gives them, and answers of the API."""
 
 from ipaddress import IPv4Address
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from natmirror.capture.recorder import Bounds, Recorder
 from natmirror.capture.sides import Sorter
 from natmirror.capture.story import Story, Words
-from natmirror.linux.packet_tap import Tapped
+from natmirror.linux.packet_socket import SeenPacket
 from natmirror.net.endpoint import show
 from tests.helpers.support import C1, C2, CLIENT, MASTER, SERVICE
 
@@ -31,10 +31,10 @@ STATUS: dict[str, Any] = {
 }
 
 
-def tapped(raw: bytes, device: str, way: str, at: int = START, *, ethernet: bool = True) -> Tapped:
+def seen(raw: bytes, device: str, way: str, at: int = START, *, ethernet: bool = True) -> SeenPacket:
     """Return an IP packet that came ``in`` or went ``out``."""
     frame = MAC + raw if ethernet else raw
-    return Tapped(at, device, way == "out", len(MAC) if ethernet else 0, frame, len(frame))
+    return SeenPacket(at, device, way == "out", len(MAC) if ethernet else 0, frame, len(frame))
 
 
 def connection(state: str = "established", backend: str | None = "c1", **copies: str | None) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class Written:
 
     def add(self, seconds: float, raw: bytes, device: str, way: str, **more: Any) -> bool:
         """Take a packet, at its own time."""
-        return self.recorder.take(tapped(raw, device, way, START + round(seconds * SECOND), **more), seconds)
+        return self.recorder.take(seen(raw, device, way, START + round(seconds * SECOND), **more), seconds)
 
     def learn(self, *connections: dict[str, Any]) -> None:
         """Take an answer about these connections."""

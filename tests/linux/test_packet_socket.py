@@ -1,10 +1,12 @@
-"""The kernel's filter of a capture, run by a small interpreter; tests/live/test_capture.py has the kernel run it."""
+"""The kernel's filter of a capture, run by a small interpreter, and interfaces that show a packet twice;
+tests/live/test_capture.py has the kernel run both."""
 
 import struct
 
 import pytest
 
-from natmirror.linux.packet_tap import filter_of
+from natmirror.linux.interfaces import Link
+from natmirror.linux.packet_socket import doubles_of, filter_of
 from tests.helpers.captures import fragments_of
 from tests.helpers.support import C1, CLIENT, MASTER, SERVICE, at, icmp_error, packet
 
@@ -59,3 +61,15 @@ def test_later_fragments_pass_whatever_their_port() -> None:
     pieces = fragments_of(packet(CLIENT, SERVICE, "PA", 1, data=bytes(64)), 24)
     assert [passes(piece, 1) for piece in pieces] == [False, True, True, True]
     assert all(passes(piece, CLIENT[1]) for piece in pieces)
+
+
+def test_ports_show_the_packets_of_their_bridge_or_bond_again() -> None:
+    links = {
+        "br0": Link(1500, True, is_bridge=True),
+        "sw0": Link(1500, True, master="br0"),
+        "bond0": Link(1500, True),
+        "pl0": Link(1500, True, master="bond0"),
+        "eth0": Link(1500, True, vrf="red"),
+    }
+    assert doubles_of(links, runs_iptables=False) == (frozenset({"sw0", "pl0"}), frozenset())
+    assert doubles_of(links, runs_iptables=True) == (frozenset({"br0", "pl0"}), frozenset({"sw0"}))

@@ -12,10 +12,15 @@ import os
 import select
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from natmirror.errors import HostError
+from natmirror.linux.interfaces import Link, read_links
+from natmirror.linux.routes import RouteSocket
 
 # linux/if_ether.h, linux/if_packet.h, linux/if_arp.h, asm-generic/socket.h
 _ETH_P_ALL, _ETH_P_IP = 0x0003, 0x0800
@@ -30,6 +35,9 @@ _SECOND = 1_000_000_000
 _RECEIVE_BUFFER = 32 << 20
 _MAX_LEN = 1 << 20  # above a BIG TCP packet, which has 512 KiB at most
 _AT_ONCE = 256
+_BRIDGES_RUN_IPTABLES = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+_LINKS_LAST, _NEW_LINKS_LAST = 5.0, 0.5
+"""Seconds until the interfaces are read again, because one may have become a port, or a packet's is not known yet."""
 
 # linux/filter.h, linux/bpf_common.h: loads of a word, a half word and a byte, jumps, and the end
 _LD_WORD, _LD_HALF, _LD_BYTE, _LD_HALF_X, _LDX_HEADER_LEN = 0x20, 0x28, 0x30, 0x48, 0xB1
@@ -44,7 +52,7 @@ _ALL, _NOTHING = 0xFFFFFFFF, 0
 
 
 @dataclass(slots=True)
-class Tapped:
+class SeenPacket:
     """A packet as an interface had it."""
 
     at: int
@@ -59,7 +67,51 @@ class Tapped:
     """The frame's length, of which ``frame`` may have the first bytes only."""
 
 
-class PacketTap:
+class _Doubles:
+    """Which interfaces show packets that another one shows too: the ports of a bridge or a bond. If the kernel runs
+    iptables in bridges (br_netfilter), natmirror gets packets there, so that the ports have what came in and the bridge
+    has what natmirror made of it: then the bridge is the double."""
+
+    def __init__(self) -> None:
+        self._known: frozenset[str] = frozenset()
+        self._doubles: frozenset[str] = frozenset()
+        self._ports: frozenset[str] = frozenset()
+        self._read_at = float("-inf")
+
+    def has(self, device: str, packet_type: int) -> bool:
+        """Return whether another interface shows a packet of this one, or the packet is for another host. That is what
+        a port calls the packets for its bridge."""
+        age = time.monotonic() - self._read_at
+        if age > (_LINKS_LAST if device in self._known else _NEW_LINKS_LAST):
+            self._read()
+        return device in self._doubles or (packet_type == _OTHERHOST and device not in self._ports)
+
+    def _read(self) -> None:
+        self._read_at = time.monotonic()
+        with suppress(OSError), RouteSocket() as kernel:
+            links = dict(read_links(kernel).values())
+            self._known = frozenset(links)
+            self._doubles, self._ports = doubles_of(links, runs_iptables=_runs_iptables_in_bridges())
+
+
+def doubles_of(links: Mapping[str, Link], *, runs_iptables: bool) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the interfaces that show packets of another one, and the ports that stand for their bridges, which run
+    iptables."""
+    masters = {name: link.master for name, link in links.items() if link.master is not None}
+    of_bridges = {name for name, master in masters.items() if master in links and links[master].is_bridge}
+    if not runs_iptables:
+        return frozenset(masters), frozenset()
+    return frozenset(masters.keys() - of_bridges | {masters[name] for name in of_bridges}), frozenset(of_bridges)
+
+
+def _runs_iptables_in_bridges() -> bool:
+    try:
+        return _BRIDGES_RUN_IPTABLES.read_text().strip() == "1"
+    except OSError:  # the module br_netfilter is not loaded
+        return False
+
+
+class PacketSocket:
     """The open socket; a context manager. HostError where the kernel refuses it. ``snap_len`` bounds what it keeps of a
     packet."""
 
@@ -74,6 +126,7 @@ class PacketTap:
         """Packets that the kernel has dropped because this process did not read them in time."""
         self._snap_len = snap_len
         self._buffer = bytearray(_MAX_LEN)
+        self._doubles = _Doubles()
         try:
             self._attach(client, port)
             self._listen()
@@ -81,13 +134,13 @@ class PacketTap:
             self._socket.close()
             raise HostError(f"cannot listen for packets: {error.strerror}") from None
 
-    def __enter__(self) -> "PacketTap":
+    def __enter__(self) -> "PacketSocket":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
-    def receive(self, timeout: float) -> Iterator[Tapped]:
+    def receive(self, timeout: float) -> Iterator[SeenPacket]:
         """Wait for packets, for ``timeout`` seconds at most, and yield those that are there, up to 256."""
         if not select.select([self._socket], [], [], timeout)[0]:
             return
@@ -99,12 +152,12 @@ class PacketTap:
             except OSError:  # an interface went down: the kernel reports it once, and the socket goes on
                 continue
             length, ancillary, _, (device, _, packet_type, link_type, _) = found
-            if packet_type == _OTHERHOST or not ancillary:
+            if not ancillary or self._doubles.has(device, packet_type):
                 continue
             seconds, nanoseconds = _TIMESPEC.unpack(ancillary[0][2])
             link_len = _ETHERNET_LEN if link_type in _ETHERNET_TYPES else 0
             frame = bytes(self._buffer[: min(length, self._snap_len)])
-            yield Tapped(seconds * _SECOND + nanoseconds, device, packet_type == _OUTGOING, link_len, frame, length)
+            yield SeenPacket(seconds * _SECOND + nanoseconds, device, packet_type == _OUTGOING, link_len, frame, length)
 
     def count_lost(self) -> int:
         """Ask the kernel how many packets it has dropped in all."""
