@@ -12,13 +12,20 @@ DOCUMENTS = [
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "README.md",
+    "SECURITY.md",
     *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+    *(f"docs/{path.parent.name}/{path.name}" for path in (ROOT / "docs").glob("[the]*/*.md")),
 ]
+LINKED = {
+    *DOCUMENTS,
+    "CHANGELOG.md",
+    *(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")),
+}
 FOLDERS = ("natmirror", "tests", "bench", "docs", "scripts", "systemd", "rules", "pcaps", "monitoring")
 SOURCES = {".py", ".pyi", ".c", ".h", ".yaml", ".yml", ".service", ""}
 FOREIGN = {
     *("IFLA_AF_SPEC", "accept_local", "fib_multipath_hash_policy"),  # Linux
-    *("rules.yaml", "switches.json"),  # an operator's
+    *("first.yaml", "rules.yaml", "switches.json"),  # an operator's
 }
 
 FILES = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.is_file()]
@@ -54,7 +61,12 @@ def anchor(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
+def anchors(page: str) -> set[str]:
+    """Return the anchors of a page: those of its headings, and those that it sets itself."""
+    return {*map(anchor, re.findall(r"^#+ (.+)$", page, re.MULTILINE)), *re.findall(r'<a id="([^"]+)">', page)}
+
+
+@pytest.mark.parametrize("document", sorted(LINKED))
 def test_links_have_a_target(document: str) -> None:
     path = ROOT / document
     for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
@@ -64,9 +76,7 @@ def test_links_have_a_target(document: str) -> None:
         page = path.parent / file if file else path
         assert page.exists(), target
         if place:
-            assert place in map(anchor, re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)), (
-                target
-            )
+            assert place in anchors(page.read_text(encoding="utf-8")), target
 
 
 def exists(test: str) -> bool:
@@ -163,3 +173,13 @@ def test_rules_keys_and_reasons_are_in_the_reference(document: str) -> None:
     reference = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "reference").glob("*.md"))
     named_words = set(re.findall(r"`([a-z]+(?:-[a-z]+)+)`", (ROOT / document).read_text(encoding="utf-8")))
     assert {word for word in named_words if f"`{word}`" not in reference} <= {"redis-server"}
+
+
+def test_the_tutorial_installs_natmirror_as_the_page_does_whose_commands_are_tested_in_a_bare_system() -> None:
+    page = (ROOT / "docs/running.md").read_text(encoding="utf-8")
+    tutorial = (ROOT / "docs/tutorial/first-mirror.md").read_text(encoding="utf-8")
+    lines = re.findall(
+        r"^(?:python3 -m venv|install -Dm644 systemd/|systemd-sysusers|systemctl enable).*", tutorial, re.M
+    )
+    assert len(lines) == 6
+    assert [line for line in lines if f"    {line}\n" not in page] == []

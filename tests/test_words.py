@@ -9,7 +9,8 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "natmirror"
 PAGE = ROOT / "docs" / "words.md"
 DEFINED, _, RETIRED = PAGE.read_text(encoding="utf-8").partition("## Not used\n")
-ROWS = re.findall(r"^\| \*\*(.+?)\*\* \| (.+) \| `(.+)` \|$", DEFINED, re.MULTILINE)
+ROW = re.compile(r'^\| <a id="[\w-]+"></a>\*\*(.+?)\*\* \| (.+) \| `(.+)` \|$', re.MULTILINE)
+ROWS = ROW.findall(DEFINED)
 TERMS = [term for terms, _, _ in ROWS for term in terms.split(", ")]
 NOT_USED = [
     word for words in re.findall(r"^\| ([a-z, -]+) \| .+ \|$", RETIRED, re.MULTILINE) for word in words.split(", ")
@@ -21,11 +22,18 @@ DOCUMENTS = [path for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"
 
 def test_each_line_of_the_tables_defines_a_word() -> None:
     lines = [line for line in DEFINED.splitlines() if line.startswith("| ") and not line.startswith("| word ")]
-    assert len(lines) == len(ROWS)
+    wrong = [line for line in lines if not ROW.match(line)]
+    assert not wrong, 'a line begins with: | <a id="new-word"></a>**new word** |'
 
 
 def test_no_word_is_defined_twice() -> None:
     assert sorted(TERMS) == sorted(set(TERMS))
+
+
+def test_each_word_has_an_anchor() -> None:
+    anchors = re.findall(r'<a id="([^"]+)"></a>\*\*(.+?)\*\*', DEFINED)
+    assert all(name == terms.split(", ")[0].lower().replace(" ", "-") for name, terms in anchors)
+    assert len(anchors) == len(ROWS)
 
 
 @pytest.mark.parametrize(("term", "module"), [(term, module) for term, _, module in ROWS])

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from natmirror.backends.health import BackendHealth
 from natmirror.backends.host_view import HostView, Target
 from natmirror.backends.probes import PROBES, Outcome, Probe
-from natmirror.backends.second_target import RARELY, SOON, answering, first_answering, pause_after
+from natmirror.backends.second_target import RARELY, SOON, answering, counted, first_answering, pause_after
 from natmirror.backends.shown import BackendState, HealthEntry
 from natmirror.errors import HostError
 from natmirror.net.endpoint import Endpoint, endpoint_of, show
@@ -68,6 +68,8 @@ class _Watched:
     """The second targets that have lately answered."""
     answered: Sequence[Target] = ()
     """Those that answered after the last check that passed."""
+    late_targets: Sequence[Target] = ()
+    """Those of them that did not answer when they were last asked, but did before."""
     known_targets: Sequence[Target] | None = None
     """All second targets, which are asked next."""
     ask_at: float = 0.0
@@ -261,8 +263,9 @@ class Monitor:
                 watched.known_targets = await asyncio.to_thread(self._host.second_targets, address, watched.mirrors)
             elif now < until:
                 known, before = watched.known_targets, watched.answered
-                watched.answered = await answering(known, until - now, self._host.bind)
-                watched.ask_pause = pause_after(watched.ask_pause, before, watched.answered, known)
+                answered = await answering(known, until - now, self._host.bind)
+                watched.ask_pause = pause_after(watched.ask_pause, before, answered, known)
+                watched.answered, watched.late_targets = counted(before, answered, known, watched.late_targets)
                 watched.known_targets, watched.ask_at = None, now + watched.ask_pause
         except Exception:
             watched.ask_at = now + RARELY

@@ -32,6 +32,18 @@ def pause_after(pause: float, before: Sequence[Target], answered: Sequence[Targe
     return min(_GROWTH * pause, RARELY) if set(known) - set(answered) else RARELY
 
 
+def counted(
+    before: Sequence[Target], answered: Sequence[Target], known: Sequence[Target], late: Sequence[Target]
+) -> tuple[list[Target], list[Target]]:
+    """Return the targets that count from now on, and those of them that are ``late``: they have not answered this time.
+
+    One that is late twice in a row counts no more. Once is not enough: after an outage a packet may wait for ARP longer
+    than a check takes, and a network that fails again at once must not be taken for backends that fail.
+    """
+    now_late = [target for target in before if target in known and target not in answered and target not in late]
+    return [*answered, *now_late], now_late
+
+
 async def answering(targets: Sequence[Target], timeout: float, bind: Bind = bind_to_nothing) -> list[Target]:
     """Return the targets that answer within a time in seconds: an endpoint a SYN, a gateway an echo request."""
     asked = {asyncio.create_task(_answers(target, bind)): target for target in targets}

@@ -99,6 +99,15 @@ class Watch:
     def wait_for(self, count: int) -> None:
         wait_for(lambda: len(self.reports) >= count, f"{count} changes", 5.0)
 
+    def wait_for_checks(self) -> None:
+        """Wait until each backend has passed a check that begins from now on."""
+        before = [one["checks"] for one in self.monitor.status()]
+        wait_for(
+            lambda: all(one["checks"] > count + 1 for one, count in zip(self.monitor.status(), before, strict=True)),
+            "checks that have passed since",
+            5.0,
+        )
+
     def states(self) -> dict[str, str]:
         return {entry["backend"]: entry["state"] for entry in self.monitor.status()}
 
@@ -281,12 +290,36 @@ def test_a_second_target_that_did_not_answer_is_asked_again_soon(
         wait_for(lambda: len(asked) == 2, "a question of each backend's", 5.0)
         answers.append(gateway)
         wait_for(lambda: asked.count([gateway]) == 2, "the same again", 5.0)
-        before = [one["checks"] for one in watch.monitor.status()]
-        wait_for(
-            lambda: all(one["checks"] > count + 1 for one, count in zip(watch.monitor.status(), before, strict=True)),
-            "checks that have passed since",
-            5.0,
-        )
+        watch.wait_for_checks()
+        for one in well:
+            one.close()
+        watch.wait_for(2)
+        assert watch.isolated == [True, True]
+
+
+def test_a_network_that_fails_again_at_once_is_not_taken_for_backends(
+    controllers: Callable[[Talk | None], Controller], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an outage a second target's answer may wait for ARP longer than a check takes."""
+    gateway = IPv4Address("10.20.0.1")
+    asked: list[list[Target]] = []
+
+    async def answering(targets: Sequence[Target], _: float, bind: Bind) -> list[Target]:
+        asked.append([] if asked.count([gateway]) >= 2 else list(targets))
+        return asked[-1]
+
+    async def first_answering(targets: Sequence[Target], timeout: float, bind: Bind) -> Target | None:
+        return None
+
+    monkeypatch.setattr("natmirror.backends.monitor.RARELY", 0.0)
+    monkeypatch.setattr("natmirror.backends.second_target.RARELY", 0.0)
+    monkeypatch.setattr("natmirror.backends.monitor.answering", answering)
+    monkeypatch.setattr("natmirror.backends.monitor.first_answering", first_answering)
+    well = [controllers(None), controllers(None)]
+    pool = {f"c{number}": one.port for number, one in enumerate(well)}
+    with Watch(rules(f"{{check: tcp, {FAST}}}", **pool), Host(gateway)) as watch:
+        wait_for(lambda: asked.count([]) >= 2, "questions in vain", 5.0)
+        watch.wait_for_checks()
         for one in well:
             one.close()
         watch.wait_for(2)

@@ -5,7 +5,7 @@ import socket
 from ipaddress import IPv4Address
 
 from natmirror.backends.host_view import Target
-from natmirror.backends.second_target import answering, first_answering, pause_after
+from natmirror.backends.second_target import answering, counted, first_answering, pause_after
 from tests.helpers.controllers import HOST
 
 OWN = IPv4Address(HOST)
@@ -55,3 +55,12 @@ def test_a_target_that_answers_no_more_is_asked_again_soon_and_then_less_often()
     assert pauses[-1] == 30.0
     assert pause_after(8.0, [a], [a, b, c], [a, b, c]) == 30.0
     assert pause_after(30.0, [a, b], [a], [a]) == 1.0, "one that the rules have no more"
+
+
+def test_a_target_counts_until_it_has_not_answered_twice_in_a_row() -> None:
+    a, b, c = (IPv4Address(f"10.20.0.{number}") for number in (1, 2, 3))
+    assert counted([a, b], [b], [a, b, c], []) == ([b, a], [a])
+    assert counted([b, a], [b], [a, b, c], [a]) == ([b], [])
+    assert counted([b, a], [a], [a, b, c], [a]) == ([a, b], [b])
+    assert counted([a], [], [b], []) == ([], []), "one that the rules have no more"
+    assert counted([], [a], [a, b], []) == ([a], []), "one that has never answered is not late"

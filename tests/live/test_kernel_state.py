@@ -61,6 +61,28 @@ def test_no_copy_loses_a_byte_when_the_tun_device_is_changed_or_deleted(scene: S
     assert scene.at_master() == sent
 
 
+def test_a_flush_of_conntrack_costs_no_connection_and_no_copy(scene: Scene) -> None:
+    scene.record("c1", "c2", "m")
+    balancer = scene.balance()
+    scene.lab.run("lb", ["iptables", "-I", "FORWARD", "-m", "conntrack", "--ctstate", "ESTABLISHED", "-j", "ACCEPT"])
+    until = scene.file("until")
+    client, records = scene.client(connections=CONNECTIONS, until=until, size=200)
+    balancer.wait_for_status(lambda status: len(status["flows"]) >= CONNECTIONS, "all connections")
+
+    def tracked() -> int:
+        return int(scene.lab.run("lb", ["cat", "/proc/sys/net/netfilter/nf_conntrack_count"]))
+
+    assert tracked() >= CONNECTIONS
+    for _ in range(3):
+        scene.lab.run("lb", [sys.executable, "-c", "from pyroute2 import NFCTSocket; NFCTSocket().flush()"])
+    until.touch()
+    scene.finish(client)
+    sent = assert_all_well(records, CONNECTIONS)
+    balancer.wait_until_acknowledged()
+    balancer.wait_for_status(lambda status: not status["mirrors"][0]["legs"], "the legs to end")
+    assert scene.at_master() == sent
+
+
 def test_a_war_is_slowed_down_and_cleanup_ends_it(scene: Scene) -> None:
     rules = scene.rules(RULES.read_text())
     balancer = scene.balance(rules, iptables="nft")

@@ -21,7 +21,8 @@ class Fault:
     one of them. ``repairs`` names what natmirror itself repairs; then ``undo`` only removes what is left. ``blames``
     names the backends that may be called down meanwhile. ``fix`` is the command by which natmirror doctor mends it, if
     that is safe. ``settles`` is the time in seconds after its end in which its effects are still its own. With
-    ``keeps_copies`` no copy loses a byte."""
+    ``keeps_copies`` no copy loses a byte. The last of the codes ``becomes`` another one if production's packets show
+    that it has stopped; which of them is seen first is a question of time."""
 
     name: str
     codes: tuple[str, ...]
@@ -36,3 +37,12 @@ class Fault:
     fix: str = ""
     settles: float = 0.5
     keeps_copies: bool = False
+    becomes: str = ""
+
+    def is_named_by(self, found: set[str]) -> bool:
+        """Return whether these codes are all that is expected."""
+        return found >= {*self.codes[:-1]} and bool(found & {self.codes[-1], self.becomes})
+
+    def possible_codes(self) -> set[str]:
+        """Return each code by which the fault may be named."""
+        return {*self.codes, self.becomes} - {""}

@@ -101,6 +101,7 @@ ROUTE_FAULTS = (
         "nft insert rule arp fw c arp operation request arp daddr ip 10.20.0.0/24 accept",
         stops_production=True,
         settles=_ARP_SETTLES,
+        becomes="arp-in-vain",
     ),
     Fault(
         "no answers to the clients' ARP requests",

@@ -61,13 +61,13 @@ class Outcome:
         if not any(fault.remedy in text for text in self.shown):
             found.append("no such remedy")
         named = {one["code"] for one in self.by_doctor}
-        if not named >= set(fault.codes) or not any(
+        if not fault.is_named_by(named) or not any(
             fault.remedy in f"{one['problem']}; {one['mend']}" for one in self.by_doctor
         ):
             found.append(f"doctor names {named}")
         if fault.fix and fault.fix not in {" ".join(one["fix"]) for one in self.by_doctor}:
             found.append("doctor does not mend it")
-        if {one["code"] for one in self.after_fix} & set(fault.codes):
+        if {one["code"] for one in self.after_fix} & fault.possible_codes():
             found.append("doctor has not mended it")
         if self.is_unfit != fault.stops_production and not fault.repairs:  # it is unfit until the repair is noticed
             found.append("unfit" if self.is_unfit else "fit")
@@ -141,8 +141,8 @@ class Stage:
 
     def play(self, fault: Fault) -> None:
         """Plant a fault, wait until it is seen, and end it."""
-        self._wait_until_well({*fault.codes, *self._lasting} if not fault.repairs else self._lasting)
-        self._lasting = set(fault.codes) if fault.stops_production else set()
+        self._wait_until_well(fault.possible_codes() | self._lasting if not fault.repairs else self._lasting)
+        self._lasting = fault.possible_codes() if fault.stops_production else set()
         before = self._status()
         outcome = Outcome(fault, time.monotonic())
         self._outcomes.append(outcome)
@@ -170,7 +170,7 @@ class Stage:
     def end(self) -> list[Outcome]:
         """Wait until no fault is found any more, and return what became of each. That natmirror has repaired something
         is shown for a minute."""
-        codes = {code for one in self._outcomes if not one.fault.repairs for code in one.fault.codes}
+        codes = {code for one in self._outcomes if not one.fault.repairs for code in one.fault.possible_codes()}
         self._wait_until_well(codes, _ALL_GONE_WITHIN)
         self._read_events()
         for number, outcome in enumerate(self._outcomes):
@@ -199,7 +199,7 @@ class Stage:
     def _is_seen(self, fault: Fault, repairs: int) -> bool:
         status = self._status()
         codes = {one["code"] for one in status["findings"]}
-        return codes >= set(fault.codes) and (not fault.repairs or _repairs(status, fault.repairs) > repairs)
+        return fault.is_named_by(codes) and (not fault.repairs or _repairs(status, fault.repairs) > repairs)
 
     def _wait_until_well(self, codes: set[str], timeout: float = _GONE_WITHIN) -> None:
         """Wait until none of these findings is left, nothing stops production, and each backend is up."""
