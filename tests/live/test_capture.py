@@ -103,11 +103,11 @@ def test_what_keeps_a_capture_from_its_start(scene: Scene) -> None:
     file = scene.file("kept.pcapng")
     file.write_text("an earlier capture")
     api = ("--api", str(balancer.api))
-    nobody = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
+    without_rights = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
     refused = {
         "10.99.0.1 is no client: it is in none of the networks in switches": begin("10.99.0.1", *api),
         "natmirror runs in another network namespace": begin(CLIENT, *api, host="c1"),
-        "natmirror capture needs root or CAP_NET_RAW": begin(CLIENT, *api, through=nobody),
+        "natmirror capture needs root or CAP_NET_RAW": begin(CLIENT, *api, through=without_rights),
         "no natmirror answers on ": begin(CLIENT, "--api", str(scene.file("none"))),
         "/dev/full: No space left on device": begin(CLIENT, "-w", "/dev/full", "--for", "0.1", *api),
     }
