@@ -85,11 +85,14 @@ def shows(output: str, expected: str) -> str | None:
 
 
 def _pattern(line: str) -> str:
-    parts = re.split(r"(…|\d+\.\d+\.\d+\.\d+|\d+(?:\.\d+)?)", line)
-    return "".join(
-        ".*" if part == "…" else r"\d+(?:\.\d+)?" if re.fullmatch(r"\d+(?:\.\d+)?", part) else re.escape(part)
-        for part in parts
-    )
+    parts = re.split(r"( ?…|\d+\.\d+\.\d+\.\d+|\d+(?:\.\d+)?)", line)
+    return "".join(map(_part, parts))
+
+
+def _part(part: str) -> str:
+    if part.endswith("…"):
+        return "(?: .*)?" if part.startswith(" ") else ".*"
+    return r"\d+(?:\.\d+)?" if re.fullmatch(r"\d+(?:\.\d+)?", part) else re.escape(part)
 
 
 @dataclass(slots=True)

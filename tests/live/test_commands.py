@@ -41,6 +41,8 @@ def test_the_tutorial_and_the_readme_are_among_them() -> None:
         ("web/one up\nbackend state", "backend state"),
         ("pid 7, up 3.5 s", None),
         ("10.0.0.1:9 …", None),
+        ("web/one up …", None),
+        ("web/one u …", "web/one u …"),
         ("10.0.0.2:9 …", "10.0.0.2:9 …"),
         ("pid", "pid"),
     ],
