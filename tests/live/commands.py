@@ -228,7 +228,12 @@ class Walk:
 
 def _follow(path: Path, *, prints: bool) -> None:
     document = blocks(path.read_text(encoding="utf-8"))
-    environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "TERM": "xterm"}
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "TERM": "xterm",
+        "COLUMNS": str(COLUMNS),
+        "LINES": str(ROWS),
+    }
     with tempfile.TemporaryDirectory(dir="/run") as directory:
         if any(block.words[0] == "here" for block in document):
             Walk(Path(directory), lambda host: host, environment=environment, prints=prints).follow(document)
