@@ -33,7 +33,7 @@ from natmirror.lab.topology import Lab
 
 ROOT = Path(__file__).parents[2]
 COLUMNS, ROWS = 88, 40
-TIMEOUT = 20.0
+TIMEOUT = 45.0
 ISOLATED = ("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
 _FOREGROUND = re.compile(r"natmirror --rules \S+(?: --on-stop \w+)?")
 

@@ -23,7 +23,7 @@ def test_a_documents_commands_do_what_it_says(document: str) -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=170,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
