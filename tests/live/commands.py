@@ -3,8 +3,8 @@
 A block of a document is run if its fence names a host behind its language:
 
 - ```` ```sh lb ````: these commands, on that host, which is a network namespace; ``here`` is this machine. They have to
-  succeed; with ``exit=3`` the last one ends with that code. With ``again`` the block is run again until it shows
-  what the document says. With ``lines`` each line is a block. ``natmirror --rules FILE`` runs in the background.
+  succeed; with ``exit=3`` the last one ends with that code. With ``again`` the block is run again until it succeeds and
+  shows what the document says. With ``lines`` each line is a block. ``natmirror --rules FILE`` runs in the background.
 - ```` ```text shows ````: lines of the output of the block before, in this order. ``…`` stands for anything, and a
   number that is no address for any number. With ``ctrl-c`` they are what natmirror prints when it is interrupted.
 - ```` ```yaml file=first.yaml ````: a file that the reader writes.
@@ -139,6 +139,8 @@ class Walk:
     running: Terminal | None = None
     """The natmirror in the background."""
     output: str = ""
+    failure: str = ""
+    """Why the block before, which is to be run again, has failed."""
     prints: bool = False
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -167,10 +169,13 @@ class Walk:
             yield line.partition(" # ")[0].strip()
 
     def _run(self, block: Block, commands: str) -> None:
+        self.failure = ""
         if _FOREGROUND.fullmatch(commands):
-            self.running = self._open(block.words[0], "exec " + commands)
-            self.running.read(lambda: b" ready: " in self._natmirror.printed)
-            self.output = self.running.text
+            self.running = started = self._open(block.words[0], "exec " + commands)
+            started.read(lambda: b" ready: " in started.printed or started.process.poll() is not None)
+            self.output = started.text
+            if " ready: " not in self.output:
+                raise Mismatch(f"line {block.line}: natmirror has ended:\n{self.output}")
             return
         terminal = self._open(block.words[0], commands)
         terminal.read(lambda: terminal.process.poll() is not None)
@@ -178,11 +183,11 @@ class Walk:
         self.output = terminal.text
         if self.prints:
             print(f"---\n{self.output}")
-        code = int(block.value("exit") or 0)
-        if terminal.process.returncode != code:
-            raise Mismatch(
-                f"line {block.line}: exit code {terminal.process.returncode}, not {code}:\n{commands}\n{self.output}"
-            )
+        code = terminal.process.returncode
+        if code != int(block.value("exit") or 0):
+            self.failure = f"line {block.line}: exit code {code}:\n{commands}\n{self.output}"
+            if "again" not in block.words:
+                raise Mismatch(self.failure)
 
     @property
     def _natmirror(self) -> Terminal:
@@ -201,9 +206,11 @@ class Walk:
             if self.prints:
                 print(f"---\n{self.output}")
         deadline = time.monotonic() + TIMEOUT
-        while (missing := shows(self.output, block.text)) is not None:
+        while (missing := shows(self.output, block.text)) is not None or self.failure:
             if again is None or time.monotonic() > deadline:
-                raise Mismatch(f"line {block.line}: not printed: {missing}\n--- but:\n{self.output}")
+                raise Mismatch(
+                    f"line {block.line}: {self.failure or f'not printed: {missing}'}\n--- but:\n{self.output}"
+                )
             time.sleep(0.1)
             self._run(*again)
 
