@@ -95,9 +95,17 @@ def _give_anchor(row: nodes.row, taken: set[str]) -> None:
         first.parent += nodes.reference("", "¶", refid=name, classes=["headerlink"])
 
 
+def note_words(app: Sphinx, doctree: nodes.document) -> None:
+    """Let links lead to the words of the glossary, which have anchors of their own."""
+    known = app.env.metadata[app.env.docname].setdefault("myst_slugs", {})
+    for node in doctree.findall(nodes.raw):
+        known.update({name: (0, name, name) for name in re.findall(r'<a id="([^"]+)">', node.astext())})
+
+
 def setup(app: Sphinx) -> None:
     """Add what Sphinx calls while it reads the pages."""
     app.add_lexer("nft", TextLexer)
     app.add_transform(ReferenceTables)
     app.connect("source-read", link_to_pages)
     app.connect("include-read", move_links)
+    app.connect("doctree-read", note_words)
