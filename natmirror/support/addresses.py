@@ -10,7 +10,7 @@ from the third octet on. Addresses with a meaning of their own stay: loopback, l
 
 import hashlib
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
@@ -27,6 +27,7 @@ _LINK_LOCAL = IPv6Network("fe80::/64")
 _SOLICITED = IPv6Network("ff02::1:ff00:0/104")  # RFC 4291 §2.7.1: the last bits of a host's address
 _UNICAST_OCTETS = [octet for octet in range(1, 224) if octet not in (127, 169)]
 _GLOBAL_V6 = range(0x2000, 0x4000)
+_LOCAL_V6 = range(0xFC00, 0xFE00)  # RFC 4193
 _KEPT_BITS = 8
 _KNOWN_BITS_V4, _KNOWN_BITS_V6 = 8, 16
 _MULTICAST_MACS = (b"\x01\x00\x5e", b"\x01\x80\xc2")
@@ -41,9 +42,10 @@ class AddressMap:
         self._key = key
         known = list(known)
         used = {address.packed[0] for address in known if isinstance(address, IPv4Address)}
-        self._octets = _shuffled(self._key, _UNICAST_OCTETS, used)
+        self._octets = _shuffled(key, _UNICAST_OCTETS, used & {*_UNICAST_OCTETS})
         hextets = {int.from_bytes(address.packed[:2]) for address in known if isinstance(address, IPv6Address)}
-        self._hextets = _shuffled(self._key, _GLOBAL_V6, hextets)
+        local = {hextet for hextet in hextets if hextet in _LOCAL_V6}
+        self._hextets = _shuffled(key, _GLOBAL_V6, hextets - local) | _shuffled(key, _LOCAL_V6, local)
         self._ends: dict[Address, tuple[Network, bool]] = {}
         for network in networks:
             if 0 < network.prefixlen < network.max_prefixlen - _KEPT_BITS:
@@ -127,13 +129,15 @@ def _hash(key: bytes, kind: bytes, value: int) -> int:
     return int.from_bytes(digest.digest())
 
 
-def _shuffled(key: bytes, every: Iterable[int], used: set[int]) -> dict[int, int]:
-    """Map the numbers in use to others, each to one of its own, as far as there are so many that are not in use."""
+def _shuffled(key: bytes, every: Sequence[int], used: set[int]) -> dict[int, int]:
+    """Map the numbers in use to some of ``every``, each to one of its own; as far as possible to numbers that are not
+    in use."""
     shuffle = random.Random(key)
     free = [number for number in every if number not in used]
     shuffle.shuffle(free)
-    wanted = sorted(used & set(every))
+    wanted = sorted(used)
     if len(wanted) > len(free):
-        free = list(every)
-        shuffle.shuffle(free)
+        taken = [number for number in every if number in used]
+        shuffle.shuffle(taken)
+        free += taken
     return dict(zip(wanted, free, strict=False))

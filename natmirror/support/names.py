@@ -22,8 +22,12 @@ _KEYS = {
     "services": "service",
     "backends": "backend",
     "mirrors": "mirror",
+    "sorry": "backend",
+    "twin": "mirror",
 }
 """Members of JSON whose values are names, or objects that have a name."""
+_SUBJECT = "subject"
+"""The member of a problem whose value is names, with a slash between them."""
 _ADDRESS = re.compile(r"\d+\.\d+\.\d+\.\d+|:.*:")
 """In a name that is an address: its pseudonym is the address's."""
 _WORD = re.compile(r"[\w.-]+")
@@ -84,7 +88,9 @@ class NameMap:
         """Return values for JSON with the names replaced that stand where names do."""
         if isinstance(value, dict):
             return {
-                key: self.pseudonyms.get(one, one)
+                key: "/".join(self.pseudonyms.get(part, part) for part in one.split("/"))
+                if key == _SUBJECT and isinstance(one, str)
+                else self.pseudonyms.get(one, one)
                 if key == "name" and kind is not None and isinstance(one, str)
                 else self.replace_in(one, _KEYS.get(key))
                 for key, one in value.items()
