@@ -3,7 +3,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit check words docs reference deep threads soak truth verdict junk api judges bench compare swarm scaling fuzz releases systemd pcaps build clean
+.PHONY: help demo test unit check words docs pictures reference deep threads soak truth verdict junk api judges bench compare swarm scaling fuzz releases systemd pcaps build clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -32,9 +32,13 @@ check: ## linters, types, plain English, the site, and a C build in which a warn
 words: ## count sentences that read like riddles
 	@scripts/words
 
+# All pages, each time: one that has not changed would keep a navigation that has.
 docs: ## the site in build/docs, for a browser: begin with build/docs/index.html; needs no network
 	@scripts/setup
-	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --nitpicky docs build/docs
+	@$(BIN)/sphinx-build --quiet --fresh-env --write-all --fail-on-warning --keep-going --nitpicky docs build/docs
+
+pictures: docs ## take the pictures of the site in docs/pictures again, with Debian's Chromium
+	@$(BIN)/python docs/screenshots.py
 
 reference: ## write docs/reference from the rules keys, the commands and the state that the code declares
 	@scripts/setup
