@@ -3,11 +3,13 @@
 import json
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from natmirror.support import host_parts
 from natmirror.support.collecting import Collected, collect
-from natmirror.support.own_parts import OwnParts
+from natmirror.support.own_parts import RULES_FILE, OwnParts
 from natmirror.support.scrubber import Scrubber
 
 _KEY_LEN = 32
@@ -18,21 +20,19 @@ def gather(api: Path, rules: Path | None) -> tuple[list[Collected], Scrubber]:
     found = collect([*OwnParts(api, rules).parts(), *host_parts.parts()])
     documents = [one.content for one in found if one.is_document]
     texts = [one.error or one.content for one in found if not one.is_document] + [json.dumps(one) for one in documents]
-    return found, Scrubber(os.urandom(_KEY_LEN), texts, [*documents, *_rules_of(found)], _own_names())
+    file = next((one.content for one in found if one.part.file == RULES_FILE and not one.error), "")
+    documents.append(_parsed(file))
+    return found, Scrubber(os.urandom(_KEY_LEN), texts, documents, file, _own_names())
 
 
-def _rules_of(found: list[Collected]) -> list[object]:
-    """Return the rules file as values, for its names; nothing where it cannot be read."""
+def _parsed(rules: str) -> Any:
+    """Return the rules file as values, for its names; None where it cannot be read."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
-    for one in found:
-        if one.part.file == "rules-file.yaml" and not one.error:
-            try:
-                return [YAML(typ="safe", pure=True).load(one.content)]
-            except YAMLError:
-                return []
-    return []
+    with suppress(YAMLError, ValueError):
+        return YAML(typ="safe", pure=True).load(rules)
+    return None
 
 
 def _own_names() -> list[str]:

@@ -14,6 +14,7 @@ from natmirror.support.collecting import Part, output_of
 
 DEFAULT_RULES = Path("/etc/natmirror/rules.yaml")
 """The rules file of the unit, where no natmirror answers and the operator names none."""
+RULES_FILE = "rules-file.yaml"
 _API_TIMEOUT = 15.0  # seconds: above the time that the client itself gives natmirror
 _DOCTOR_TIMEOUT = 60.0
 _LEGS, _EVENTS = 100, 2000
@@ -53,7 +54,7 @@ class OwnParts:
             partial(self._command, "doctor", "--json", *self._rules_option(), timeout=_DOCTOR_TIMEOUT),
             _DOCTOR_TIMEOUT + 2,
         )
-        yield ask("rules-file.yaml", "The rules file, without comments.", self._rules_file)
+        yield ask(RULES_FILE, "The rules file, without comments.", self._rules_file)
         yield ask("rules-check.txt", "What natmirror --check says of it.", self._check)
 
     @cached_property

@@ -35,10 +35,18 @@ _DATAPATH_DIGITS = 16
 
 
 class Scrubber:
-    """Replaces in texts. ``texts`` are all of the dump, ``documents`` those of them that are values for JSON,
-    ``hosts`` the names of hosts that are known otherwise. ``key`` is random, at most 64 bytes."""
+    """Replaces in texts. ``texts`` are all of the dump, ``documents`` those of them that are values for JSON, ``rules``
+    is the rules file: its secrets are replaced wherever they stand. ``hosts`` are the names of hosts that are known
+    otherwise. ``key`` is random, at most 64 bytes."""
 
-    def __init__(self, key: bytes, texts: Iterable[str], documents: Iterable[Any], hosts: Iterable[str]) -> None:
+    def __init__(
+        self,
+        key: bytes,
+        texts: Iterable[str],
+        documents: Iterable[Any] = (),
+        rules: str = "",
+        hosts: Iterable[str] = (),
+    ) -> None:
         texts = list(texts)
         found = _Found()
         for text in texts:
@@ -47,10 +55,9 @@ class Scrubber:
         self._macs, self._words = found.macs, found.words()
         documents = list(documents)
         self._datapath_ids = found.datapath_ids | {one for document in documents for one in _datapath_ids(document)}
-        self._secrets = {one for text in texts for one in secrets.find(text)}
+        self._secrets = set(secrets.find(rules))
         named = [one for document in documents for one in names.find(document)]
         self.names = names.NameMap([*named, *((host, "host") for host in hosts)])
-        self._looks = _looks(f"(?P<name>{self.names.rare})")
         self._comments: dict[str, str] = {}
         self.replaced: dict[str, str] = {}
         """What was replaced, and what stands in its place; without secrets."""
@@ -68,7 +75,7 @@ class Scrubber:
         text = _HOME.sub(r"\g<before>user", text)
         text = _DATAPATH.sub(self._datapath, text)
         looked = partial(self._looked, has_datapaths=has_datapaths)
-        return self._looks.sub(looked, self.names.replace_common(text))
+        return _looks(self.names.pattern_of(text)).sub(looked, self.names.replace_common(text))
 
     def mapping(self) -> dict[str, str]:
         """Return what was replaced, and what stands in its place."""
@@ -152,10 +159,10 @@ class Scrubber:
         return self._note(match[0], match["prefix"] + shown)
 
 
-def _looks(names: str = "(?P<name>(?!))") -> "re.Pattern[str]":
+def _looks(names: str = "(?!)") -> "re.Pattern[str]":
     """Return the pattern of a scan: addresses come before names, of which some are a part of one, and names before
     numbers, which may be a part of a name."""
-    return re.compile(f"{_ADDRESSES}|{names}|{_WORDS}", re.VERBOSE)
+    return re.compile(f"{_ADDRESSES}|(?P<name>{names})|{_WORDS}", re.VERBOSE)
 
 
 _LOOKS = _looks()

@@ -107,7 +107,7 @@ def test_a_running_natmirror_tells_its_state(tmp_path: Path, rules: Path) -> Non
 
 def test_nothing_is_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = [Collected(Part("a.txt", "A.", str), "a", "", 0.0)]
-    monkeypatch.setattr(dump, "gather", lambda *_: (found, Scrubber(b"k", [], [], [])))
+    monkeypatch.setattr(dump, "gather", lambda *_: (found, Scrubber(b"k", [])))
     file = tmp_path / "d.tar.gz"
     file.write_text("mine")
     for words in (["-o", file], ["-o", tmp_path / "other.tar.gz", "--map", file]):
@@ -157,7 +157,7 @@ def test_the_kernels_masks_stay_and_known_datapath_ids_do_not(tmp_path: Path) ->
         Collected(Part("known.txt", "Known.", str, is_of_kernel=True), "flow 0000a1b2c3d4e5f6", "", 0.1),
         Collected(Part("json.json", "JSON.", str), {"datapath_id": 0xA1B2C3D4E5F6}, "", 0.1),
     ]
-    scrubber = Scrubber(b"key", [one.content for one in found[:3]], [found[3].content], [])
+    scrubber = Scrubber(b"key", [one.content for one in found[:3]], [found[3].content])
     archive.write(tmp_path / "d.tar.gz", found, scrubber, 0.0)
     texts = read(tmp_path / "d.tar.gz")
     assert texts["kernel.txt"] == "SigBlk: 0000000000014002"
