@@ -15,7 +15,7 @@ from natmirror.errors import NatmirrorError
 TIMEOUT = 8.0
 """Seconds for a part, unless it says otherwise."""
 _AT_ONCE = 4
-_MAX_LEN = 8 << 20  # characters of a part: a host may have a million routes
+_MAX_LEN = 2 << 20  # characters of a part: a host may have a million routes, and each takes time to replace
 _NO_DATA = "there is nothing here"
 
 
