@@ -47,7 +47,7 @@ class OwnParts:
             "The latest events; from the file of events where natmirror does not answer.",
             partial(self._command, "events", "--json", "--limit", str(_EVENTS)),
         )
-        yield ask("health.json", "What keepalived is told.", partial(self._command, "health", "--json"))
+        yield ask("health.json", "Whether natmirror is fit to be active.", partial(self._command, "health", "--json"))
         yield Part(
             "doctor.json",
             "The findings of natmirror doctor.",
