@@ -37,8 +37,11 @@ docs: ## the site in build/docs, for a browser: begin with build/docs/index.html
 	@scripts/setup
 	@$(BIN)/sphinx-build --quiet --fresh-env --write-all --fail-on-warning --keep-going --nitpicky docs build/docs
 
-pictures: docs ## take the pictures of the site in docs/pictures again, with Debian's Chromium
+pictures: docs ## take the pictures in docs/pictures again: the site's, the status page's, and those of natmirror top (root, five minutes)
+	@scripts/setup --need-root
 	@$(BIN)/python docs/screenshots.py
+	@$(BIN)/python -m tests.live.page_pictures docs/pictures
+	@$(BIN)/python -m bench.top_picture docs/pictures
 
 reference: ## write docs/reference from the rules keys, the commands and the state that the code declares
 	@scripts/setup
