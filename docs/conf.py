@@ -56,33 +56,56 @@ def move_links(_app: Sphinx, _path: Path, _page: str, source: list[str]) -> None
     source[0] = _LINK.sub(lambda found: f"](../{PAGES[found[2]]}", source[0]).replace("](docs/", "](../")
 
 
-class RowAnchors(SphinxTransform):
-    """Gives each row of the reference an anchor: the section's, and what stands in its first cell."""
+class ReferenceTables(SphinxTransform):
+    """Gives each row of the reference an anchor, and each cell the name of its column as a class.
+
+    The anchor is the section's, and what stands in the first cell: ``reference/rules.html#services-port``. On a phone
+    the style sheet shows the cells below each other, with the names of their columns.
+    """
 
     default_priority = 800
 
     def apply(self, **_options: Any) -> None:
-        """Name the rows whose first cell is a literal, such as a rules key or a metric."""
+        """Go through the tables of a page of the reference."""
         if not self.env.docname.startswith("reference/"):
             return
         taken = set(self.document.ids)
-        for row in self.document.findall(nodes.row):
-            first = next(iter(row.findall(nodes.literal)), None)
-            if first is None or first.parent.parent is not row[0]:
-                continue
-            section = row
-            while not isinstance(section, nodes.section):
-                section = section.parent
-            name = f"{section.get('slug', section['ids'][0])}-{nodes.make_id(first.astext())}"
-            if name not in taken:
-                taken.add(name)
-                row["ids"].append(name)
-                first.parent += nodes.reference("", "¶", refid=name, classes=["headerlink"])
+        for table in self.document.findall(nodes.table):
+            (heads,) = table.findall(nodes.thead)
+            names = [f"column-{nodes.make_id(head.astext())}" for head in heads.findall(nodes.entry)]
+            for body in table.findall(nodes.tbody):
+                for row in body.findall(nodes.row):
+                    for cell, name in zip(row, names, strict=True):
+                        cell["classes"].append(name)
+                    _give_anchor(row, taken)
+
+
+def _give_anchor(row: nodes.row, taken: set[str]) -> None:
+    """Give a row whose first cell begins with a literal, such as a rules key, its anchor and a link to that."""
+    first = next(iter(row[0].findall(nodes.literal)), None)
+    if first is None:
+        return
+    section = row
+    while not isinstance(section, nodes.section):
+        section = section.parent
+    name = f"{section.get('slug', section['ids'][0])}-{nodes.make_id(first.astext())}"
+    if name not in taken:
+        taken.add(name)
+        row["ids"].append(name)
+        first.parent += nodes.reference("", "¶", refid=name, classes=["headerlink"])
+
+
+def note_words(app: Sphinx, doctree: nodes.document) -> None:
+    """Let links lead to the words of the glossary, which have anchors of their own."""
+    known = app.env.metadata[app.env.docname].setdefault("myst_slugs", {})
+    for node in doctree.findall(nodes.raw):
+        known.update({name: (0, name, name) for name in re.findall(r'<a id="([^"]+)">', node.astext())})
 
 
 def setup(app: Sphinx) -> None:
     """Add what Sphinx calls while it reads the pages."""
     app.add_lexer("nft", TextLexer)
-    app.add_transform(RowAnchors)
+    app.add_transform(ReferenceTables)
     app.connect("source-read", link_to_pages)
     app.connect("include-read", move_links)
+    app.connect("doctree-read", note_words)

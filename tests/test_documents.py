@@ -25,7 +25,7 @@ FOLDERS = ("natmirror", "tests", "bench", "docs", "scripts", "systemd", "rules",
 SOURCES = {".py", ".pyi", ".c", ".h", ".yaml", ".yml", ".service", ""}
 FOREIGN = {
     *("IFLA_AF_SPEC", "accept_local", "fib_multipath_hash_policy"),  # Linux
-    *("rules.yaml", "switches.json"),  # an operator's
+    *("first.yaml", "rules.yaml", "switches.json"),  # an operator's
 }
 
 FILES = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.is_file()]
@@ -173,3 +173,13 @@ def test_rules_keys_and_reasons_are_in_the_reference(document: str) -> None:
     reference = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "reference").glob("*.md"))
     named_words = set(re.findall(r"`([a-z]+(?:-[a-z]+)+)`", (ROOT / document).read_text(encoding="utf-8")))
     assert {word for word in named_words if f"`{word}`" not in reference} <= {"redis-server"}
+
+
+def test_the_tutorial_installs_natmirror_as_the_page_does_whose_commands_are_tested_in_a_bare_system() -> None:
+    page = (ROOT / "docs/running.md").read_text(encoding="utf-8")
+    tutorial = (ROOT / "docs/tutorial/first-mirror.md").read_text(encoding="utf-8")
+    lines = re.findall(
+        r"^(?:python3 -m venv|install -Dm644 systemd/|systemd-sysusers|systemctl enable).*", tutorial, re.M
+    )
+    assert len(lines) == 6
+    assert [line for line in lines if f"    {line}\n" not in page] == []

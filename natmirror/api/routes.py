@@ -19,6 +19,9 @@ from natmirror.api.values import closest
 
 _MAX_SORTED_PAGES = 8  # at the same time: each keeps up to MAX_LIMIT rows
 _ROWS_AT_ONCE = 50
+_WORST_FIRST = "-lag_seconds"
+"""The order of legs in which natmirror finds those of the first page without a walk through all flows, if legs that are
+not behind are left out."""
 
 
 class Routes:
@@ -66,6 +69,8 @@ class Routes:
         sort, limit = arguments.pop("sort", None), arguments.pop("limit", None)
         after = _cursor(arguments.pop("cursor", None), sort)
         if sort is not None:
+            if after is None and sort == _WORST_FIRST and arguments.get("lagging"):
+                arguments["worst"] = (limit or DEFAULT_LIMIT) + 1  # the one behind the page tells that there are more
             pieces = self._sorted(route, arguments, SortedPage(sort, limit or DEFAULT_LIMIT, after))
         else:
             more = {} if after is None else {"after": after.position}

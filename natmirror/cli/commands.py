@@ -15,11 +15,13 @@ from click.core import ParameterSource
 
 from natmirror import __version__
 from natmirror.cli import events, exit_codes, lists, overrides, running, tools
+from natmirror.cli.capture import capture
 from natmirror.cli.doctor import doctor
 from natmirror.cli.exit_codes import epilog
 from natmirror.cli.explain import explain
 from natmirror.cli.options import FILE, api_option, iptables_option
 from natmirror.cli.shown import CheckedRules, KernelRules
+from natmirror.cli.top import top
 from natmirror.cli.verdict import verdict
 from natmirror.errors import NatmirrorError, NoAnswerError
 from natmirror.linux import systemd
@@ -200,9 +202,9 @@ def _print_kernel_rules(loaded: Rules, *, as_json: bool) -> None:
 
 
 for _command in (
-    *(running.status, lists.flows, lists.legs, overrides.drain, overrides.undrain, overrides.weight),
+    *(running.status, top, lists.flows, lists.legs, overrides.drain, overrides.undrain, overrides.weight),
     *(overrides.backend, overrides.mirror, running.reload, running.rules),
-    *(running.resume_mirroring, explain, verdict, doctor, running.health, running.role, events.events),
+    *(running.resume_mirroring, explain, verdict, capture, doctor, running.health, running.role, events.events),
     *(tools.keepalived, tools.cleanup, tools.replay, tools.demo),
 ):
     main.add_command(_command)

@@ -16,6 +16,10 @@ ASK = {
     0: "The running natmirror has answered.",
     1: "No natmirror answers on SOCKET, it is too busy, or it refuses the request.",
 } | _USAGE
+TOP = {
+    0: "The operator has left the screen.",
+    1: "No natmirror answers on SOCKET at the start, it refuses the request, or there is no terminal.",
+} | _USAGE
 EXPLAIN = {
     0: "The running natmirror has answered, or the rules have.",
     1: "No natmirror answers on SOCKET, it is too busy, or it knows no such service.",
@@ -77,6 +81,10 @@ DOCTOR = {
     COPIES_FAIL: "There is a failure that keeps copies from mirrors.",
     PRODUCTION_FAILS: "There is a failure that stops production, or that a start of natmirror would meet.",
 }
+CAPTURE = {
+    0: "The capture is written, up to the end that the options or a signal have set.",
+    1: "No natmirror answers on SOCKET or it knows no such client, a right is missing, or FILE cannot be written.",
+} | _USAGE
 REPLAY = {
     0: "The whole capture was replayed.",
     1: "The capture cannot be read, or not to its end; the report covers the packets before that.",

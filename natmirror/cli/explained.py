@@ -116,7 +116,7 @@ def _service(one: ExplainedService, *, is_running: bool) -> Iterator[str]:
     if one["has_tried_all"]:
         yield "  all open backends have lately failed this client, so that it avoids none of them"
     if one["first_choice"] is not None:
-        yield f"  its first choice is {one['first_choice']}: by its hash it has Maglev's slot {one['slot']} of 65537"
+        yield f"  {_first_choice(one)}"
     notable = _notable(one) if is_running else []
     for member in notable[:_MOST_BACKENDS]:
         yield f"  {member['backend']}: {_member(member, one['states'].get(member['backend']))}"
@@ -124,6 +124,21 @@ def _service(one: ExplainedService, *, is_running: bool) -> Iterator[str]:
         yield f"  and {counted(more, 'more backend')} with an obstacle: see --json"
     for copy in one["copies"]:
         yield f"  {_foreseen(copy)}"
+
+
+def choice(one: ExplainedService) -> Iterator[str]:
+    """Yield lines that say why the client's connections get the backend that they get now."""
+    if one["first_choice"] is not None:
+        yield _first_choice(one)
+    elif one["balance"] is not None:
+        yield f"the pool's balance is {one['balance']}"
+    for member in _notable(one)[:_MOST_BACKENDS]:
+        if member["obstacles"]:
+            yield f"{member['backend']}: {_member(member, one['states'].get(member['backend']))}"
+
+
+def _first_choice(one: ExplainedService) -> str:
+    return f"its first choice is {one['first_choice']}: by its hash it has Maglev's slot {one['slot']} of 65537"
 
 
 def _opening(one: ExplainedService, chosen: PoolMemberEntry | None) -> str:
@@ -233,8 +248,8 @@ def _named(connections: Sequence[ExplainedConnection], where: str) -> str:
 
 def _connection(one: ExplainedConnection, refused: str | None) -> Iterator[str]:
     """Yield what is to be said about a connection, below the line that names it."""
-    yield from (f"  {line}" for line in _binding(one))
-    yield from (f"  {_copy(copy)}" for copy in one["copies"])
+    yield from (f"  {line}" for line in binding(one))
+    yield from (f"  {copy_line(copy)}" for copy in one["copies"])
     for what, outcome in (("restart", one["restart"]), ("stop", one["stop"]), ("move to the other host", one["move"])):
         if outcome is not None:
             yield f"  {what}: {_outcome(outcome)}"
@@ -244,7 +259,8 @@ def _connection(one: ExplainedConnection, refused: str | None) -> Iterator[str]:
         yield f"  reload of the file on disk: {'; '.join(f'it {loss}' for loss in one['reload']) or 'it loses nothing'}"
 
 
-def _binding(one: ExplainedConnection) -> Iterator[str]:
+def binding(one: ExplainedConnection) -> Iterator[str]:
+    """Yield what is to be said about a connection and its backend."""
     backend, derived = one["backend"], one["derived_backend"]
     if one["direct"]:
         yield "connected to the backend's own address: natmirror lets it pass, and copies nothing"
@@ -269,7 +285,8 @@ def _binding(one: ExplainedConnection) -> Iterator[str]:
     yield from (note for note, holds in notes.items() if holds)
 
 
-def _copy(copy: CopyEntry) -> str:
+def copy_line(copy: CopyEntry) -> str:
+    """Return whether a mirror gets a connection's bytes, and why not."""
     waits = ", and the client waits for it now" if copy["client_waits"] else ""
     if copy["copied"]:
         middle = ", from the middle of the connection on" if copy["from_middle"] else ""
@@ -314,3 +331,8 @@ def _sentence(word: str, *kinds: type[StrEnum]) -> str:
     """Return the sentence of a word of one of these enumerations, to stand behind a colon."""
     sentence = next(_sentences(kind)[word] for kind in kinds if word in _sentences(kind))
     return sentence[:1].lower() + sentence[1:]
+
+
+def reason(word: str) -> str:
+    """Return what a reason means, to stand behind a colon."""
+    return _sentence(word, *_REASONS)

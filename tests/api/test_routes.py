@@ -187,3 +187,14 @@ def test_few_lists_are_sorted_at_the_same_time() -> None:
         assert b"10.0.0.1:1" in b"".join([piece async for piece in routes.respond(request).pieces])
 
     asyncio.run(run())
+
+
+def test_the_worst_legs_are_asked_for_by_their_number() -> None:
+    program = Lists([([number], {"client": "10.0.0.1:1", "lag_seconds": float(number)}) for number in (1, 3, 2)])
+    page = json.loads(answer(program, "GET", "/v1/legs?sort=-lag_seconds&lagging=0.5&limit=2"))
+    assert program.asked[-1] == {"lagging": 0.5, "worst": 3}
+    assert [row["lag_seconds"] for row in page["items"]] == [3.0, 2.0]
+    answer(program, "GET", f"/v1/legs?sort=-lag_seconds&lagging=0.5&limit=2&cursor={page['next']}")
+    assert "worst" not in program.asked[-1]
+    answer(program, "GET", "/v1/legs?sort=-lag_seconds&limit=2")
+    assert "worst" not in program.asked[-1]
