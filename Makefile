@@ -3,7 +3,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit check words docs pictures reference deep threads soak truth verdict junk api judges bench compare swarm scaling fuzz releases systemd pcaps build clean
+.PHONY: help demo test unit check words docs pictures reference deep threads soak truth verdict junk api judges bench compare swarm scaling fuzz releases systemd dist deb packages pcaps build clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -37,8 +37,11 @@ docs: ## the site in build/docs, for a browser: begin with build/docs/index.html
 	@scripts/setup
 	@$(BIN)/sphinx-build --quiet --fresh-env --write-all --fail-on-warning --keep-going --nitpicky docs build/docs
 
-pictures: docs ## take the pictures of the site in docs/pictures again, with Debian's Chromium
+pictures: docs ## take the pictures in docs/pictures again: the site's, the status page's, and those of natmirror top (root, five minutes)
+	@scripts/setup --need-root
 	@$(BIN)/python docs/screenshots.py
+	@$(BIN)/python -m tests.live.page_pictures docs/pictures
+	@$(BIN)/python -m bench.top_picture docs/pictures
 
 reference: ## write docs/reference from the rules keys, the commands and the state that the code declares
 	@scripts/setup
@@ -120,6 +123,18 @@ releases: ## make demo and make test in fresh roots of Debian 12 and 13, made by
 systemd: ## the unit under a real systemd in a fresh root of Debian 12, made by debootstrap (root, five minutes)
 	@scripts/setup --need-root
 	@scripts/try-unit
+
+dist: ## the source archive, and from it the wheel, in dist/
+	@scripts/setup
+	@$(BIN)/python setup.py --quiet sdist --dist-dir dist
+	@$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist dist/natmirror-$$(sed -n 's/^__version__ = "\(.*\)"$$/\1/p' natmirror/__init__.py).tar.gz
+
+deb: ## the Debian package, in dist/, for the Debian that this host runs (network; two minutes)
+	@scripts/build-deb $(REVISION)
+
+packages: ## make deb in fresh roots of Debian 12 and 13; the package installed, upgraded under traffic, removed (root, 20 minutes)
+	@scripts/setup --need-root
+	@status=0; for release in bookworm trixie; do scripts/try-package $$release || status=1; done; exit $$status
 
 pcaps: ## record the captures in pcaps/ again, and what their replays give (root)
 	@scripts/setup --need-root

@@ -4,8 +4,10 @@ In the lab, natmirror has 10,000 connections that say nothing, 5,000 of them wit
 while no client asks, and right afterwards while clients do, or the other way round:
 
 - ``scraped``: a client asks for the metrics and the status each second;
-- ``flooded``: the same, and eight connections ask for whole lists, sorted lists, single rows and the status, the next
-  one as soon as they have their answer;
+- ``watched``: the status page is open, which asks for the status each second and for events every other one, and
+  natmirror top runs in a terminal of 120 columns and 40 lines;
+- ``flooded``: as with ``scraped``, and eight connections ask for whole lists, sorted lists, single rows and the status,
+  the next one as soon as they have their answer;
 - ``other``: the same eight connections ask a program without any limits that has nothing to do with natmirror, on the
   same cores: so much a busy neighbour costs here. These rows, of latency alone, do not change the exit status.
 
@@ -71,11 +73,12 @@ class Asking(StrEnum):
     """What clients ask for while production is measured."""
 
     SCRAPED = "scraped"
+    WATCHED = "watched"
     FLOODED = "flooded"
     OTHER = "other"
 
 
-_COMMANDS = {Asking.SCRAPED: "scrape", Asking.FLOODED: "flood", Asking.OTHER: "flood"}
+_COMMANDS = {Asking.SCRAPED: "scrape", Asking.WATCHED: "watch", Asking.FLOODED: "flood", Asking.OTHER: "flood"}
 """The programs of bench.api_clients."""
 ALONE = Side("no client asks", Path("alone"))
 ASKED = Side("clients ask", Path("asked"))
@@ -250,7 +253,7 @@ class ProductionGauge(Gauge):
 
 def all_gauges(seconds: float, scene: Callable[[], Scene]) -> Sequence[ProductionGauge]:
     """Return the gauges of all measures, each taking this time."""
-    asked = [(name, asking) for name in _PRODUCTION for asking in (Asking.SCRAPED, Asking.FLOODED)]
+    asked = [(name, asking) for name in _PRODUCTION for asking in (Asking.SCRAPED, Asking.WATCHED, Asking.FLOODED)]
     asked += [(f"{service}.latency", Asking.OTHER) for service in _PORTS]
     return [ProductionGauge(name, asking, seconds, scene) for name, asking in asked]
 

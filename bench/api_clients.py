@@ -2,22 +2,31 @@
 that they can ask in its place.
 
 python -m bench.api_clients scrape SOCKET
+python -m bench.api_clients watch SOCKET
 python -m bench.api_clients flood SOCKET
 python -m bench.api_clients serve SOCKET
 """
 
 import json
+import os
+import pty
+import resource
 import signal
 import socket
 import socketserver
+import subprocess
 import sys
+import termios
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from itertools import cycle
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from itertools import cycle, repeat
 
 _SCRAPED = ("/metrics", "/v1/status")
+_PAGE = (("/v1/status",), ("/v1/status", "/v1/events?sort=-number&limit=60"))
+"""What the status page asks for in turn, each second."""
 _FLOODED = (
     "/v1/flows",
     "/v1/legs",
@@ -32,6 +41,7 @@ _CONNECTIONS = 8
 _SCRAPE_INTERVAL = 1.0  # seconds
 _ANSWER_TIMEOUT = 30.0  # seconds
 _BUFFER_LEN = 1 << 20
+_SCREEN = 40, 120  # lines and columns
 _CODE = slice(9, 12)  # of "HTTP/1.1 200"
 _NO_ANSWER = "none"
 _BODY = b"0" * 100_000  # as long as a list of some hundred flows
@@ -64,14 +74,48 @@ class Asker:
         self.answers[code] += 1
 
 
-def _scrape(asker: Asker) -> None:
-    """Ask for the metrics and the status each second."""
+def _each_second(targets: Iterable[Sequence[str]], asker: Asker) -> None:
+    """Ask each second for the next targets."""
     due = time.monotonic()
-    while True:
-        for target in _SCRAPED:
+    for some in targets:
+        for target in some:
             asker.get(target)
         due += _SCRAPE_INTERVAL
         time.sleep(max(0.0, due - time.monotonic()))
+
+
+def _scrape(asker: Asker) -> None:
+    """Ask for the metrics and the status each second."""
+    _each_second(repeat(_SCRAPED), asker)
+
+
+def _show_page(asker: Asker) -> None:
+    """Ask as the status page does."""
+    _each_second(cycle(_PAGE), asker)
+
+
+@contextmanager
+def _top(path: str) -> Iterator[None]:
+    """Run natmirror top in a terminal that something reads, until the end of the context."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, _SCREEN)
+    command = [sys.executable, "-m", "natmirror", "top", "--api", path]
+    environment = {**os.environ, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as program:
+        os.close(theirs)
+        if not os.read(ours, _BUFFER_LEN):
+            raise OSError("natmirror top has shown nothing")
+        threading.Thread(target=_drain, args=(ours,), daemon=True).start()
+        try:
+            yield
+        finally:
+            program.kill()  # it has inherited a mask without SIGTERM
+
+
+def _drain(descriptor: int) -> None:
+    with suppress(OSError):  # the terminal's other end is closed
+        while os.read(descriptor, _BUFFER_LEN):
+            pass
 
 
 def _flood(asker: Asker) -> None:
@@ -80,17 +124,25 @@ def _flood(asker: Asker) -> None:
         asker.get(target)
 
 
-def _run(path: str, threads: Sequence[Callable[[Asker], None]]) -> None:
-    """Ask with these threads until a SIGTERM; then print the counts, and the processor seconds that it took to ask."""
+def _run(path: str, threads: Sequence[Callable[[Asker], None]], beside: AbstractContextManager[None]) -> None:
+    """Ask with these threads, and with what ``beside`` runs, until a SIGTERM; then print the counts, and the processor
+    seconds that it took to ask."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     asker = Asker(path)
     began_at = time.monotonic()
     for ask in threads:
         threading.Thread(target=ask, args=(asker,), daemon=True).start()
-    print("asking", flush=True)
-    signal.sigwait({signal.SIGTERM})
+    with beside:
+        print("asking", flush=True)
+        signal.sigwait({signal.SIGTERM})
     counts = {"answers": asker.answers, "bytes": asker.bytes, "seconds": time.monotonic() - began_at}
-    print(json.dumps({**counts, "cpu_seconds": time.process_time()}), flush=True)
+    taken = sum(map(_processor_seconds, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
+    print(json.dumps({**counts, "cpu_seconds": taken}), flush=True)
+
+
+def _processor_seconds(whose: int) -> float:
+    used = resource.getrusage(whose)
+    return used.ru_utime + used.ru_stime
 
 
 class _Answering(socketserver.StreamRequestHandler):
@@ -119,8 +171,10 @@ def _serve(path: str) -> None:
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["scrape", path]:
-            _run(path, [_scrape])
+            _run(path, [_scrape], nullcontext())
+        case ["watch", path]:
+            _run(path, [_show_page], _top(path))
         case ["flood", path]:
-            _run(path, [_scrape, *[_flood] * _CONNECTIONS])
+            _run(path, [_scrape, *[_flood] * _CONNECTIONS], nullcontext())
         case ["serve", path]:
             _serve(path)

@@ -80,7 +80,7 @@ class Network:
     def measure(self, name: str, to: str, *, connections: int, seconds: float, **more: object) -> dict[str, float]:
         """Run one of the load's clients on the switch and return the figures that it prints; HostError where it
         fails."""
-        command = self._client(name, to, connections=connections, seconds=seconds, **more)
+        command = self.client(name, to, connections=connections, seconds=seconds, **more)
         try:
             return dict(json.loads(self.lab.run("s1", command, timeout=seconds + _END_MARGIN)))
         except subprocess.TimeoutExpired:
@@ -93,7 +93,7 @@ class Network:
         open, the number of open connections, and the seconds that opening them took."""
         start = time.monotonic()
         programs = [
-            self.lab.start("s1", self._client("idle", to, connections=share, seconds=seconds, port=port), name="idle")
+            self.lab.start("s1", self.client("idle", to, connections=share, seconds=seconds, port=port), name="idle")
             for share in _shares(count)
         ]
 
@@ -107,7 +107,8 @@ class Network:
                 raise HostError(f"the idle connections: {program.text.strip()}")
         return programs, sum(json.loads(program.text.splitlines()[0])["open"] for program in programs), took
 
-    def _client(self, name: str, to: str, **options: object) -> list[str]:
+    def client(self, name: str, to: str, **options: object) -> list[str]:
+        """Return the command of one of the load's clients."""
         known = {"to": to, "port": PORT, "from": _SOURCE, "sources": _SOURCES, **options}
         return self._load(name, known)
 

@@ -155,7 +155,7 @@ def examples() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("document", "text"), examples())
 def test_examples_are_rules(document: str, text: str) -> None:
     first = text.split()[0]
-    is_of_the_top = first in ("ha:", "limit-per-client:", "metrics:")
+    is_of_the_top = first in ("ha:", "limit-per-client:", "metrics:", "api:")
     whole = text + SERVICE + POOL if is_of_the_top else WHAT_IS_LEFT_OUT[first] + text
     parse_rules(
         whole if re.search("^switches:", whole, re.MULTILINE) else "switches: [10.10.0.0/24]\n" + whole, document

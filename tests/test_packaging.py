@@ -9,8 +9,12 @@ import tarfile
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
+
+from natmirror.errors import HostError
+from natmirror.lab.controllers.programs import OsKen
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = (
@@ -19,8 +23,12 @@ SHIPPED = (
     "natmirror/**/*.h",
     "natmirror/**/*.pyi",
     "natmirror/py.typed",
+    "natmirror/api/openapi.json",
+    "natmirror/api/page/*",
     "rules/*.yaml",
     "systemd/*",
+    "debian/*",
+    "docs/**/*.*",
     "monitoring/*",
     "pcaps/**/*.*",
     "scripts/*",
@@ -75,6 +83,32 @@ print(*wheel.get_tag()[:2])
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["requires-python"] == ">=" + python.replace("cp3", "3.")
     assert (ROOT / "natmirror/_ffi.abi3.so").exists(), "what the wheel holds has no tag of one Python"
+
+
+def test_a_wheel_has_all_files_that_are_no_source_of_c(tmp_path: Path) -> None:
+    command = [sys.executable, "setup.py", "--quiet", "egg_info", "--egg-base", str(tmp_path)]
+    command += ["build_py", "--build-lib", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=60)
+    sources = {".c", ".h", ".o", ".so", ".pyc"}
+    wanted = {path.relative_to(ROOT) for path in ROOT.glob("natmirror/**/*.*") if path.suffix not in sources}
+    assert wanted - {path.relative_to(tmp_path) for path in tmp_path.glob("natmirror/**/*.*")} == set()
+
+
+def test_what_a_wheel_holds_links_to_libc_alone() -> None:
+    """So a wheel runs wherever libc is as new as where it was built. Its tag is not manylinux: PyPI has no wheel of
+    netfilterqueue, so that an installation needs a compiler anyway."""
+    command = ["readelf", "--dynamic", "natmirror/_ffi.abi3.so"]
+    shown = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=60).stdout
+    assert set(re.findall(r"NEEDED.*\[(.*)\]", shown)) <= {"libc.so.6", "libm.so.6"}
+
+
+def test_the_demo_names_the_extra_that_it_needs() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert [one.partition(">")[0] for one in extras["demo"]] == ["os-ken"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OsKen, "_installed", lambda _: False)
+        with pytest.raises(HostError, match=r"^os_ken is missing; run: pip install 'natmirror\[demo\]'$"):
+            OsKen(Mock(), "c1")
 
 
 # gcc 15 warns of such an array, as it has no room for the string's end.

@@ -1,4 +1,5 @@
-"""``scripts/try-release`` and ``scripts/try-unit`` refuse what they cannot try, before they make or mount anything."""
+"""``scripts/try-release``, ``try-unit`` and ``try-package`` refuse what they cannot try, before they make or mount
+anything; ``build-deb`` says what it lacks."""
 
 import os
 import subprocess
@@ -38,6 +39,28 @@ def test_wrong_words_get_the_usage(tmp_path: Path, words: list[str]) -> None:
 @pytest.mark.parametrize("words", [["trixie"], ["--keep"], ["--keep", "here", "there"]])
 def test_wrong_words_for_the_unit_get_the_usage(tmp_path: Path, words: list[str]) -> None:
     assert refused(tmp_path, *words, script="try-unit") == "try-unit: usage: scripts/try-unit [--keep DIRECTORY]\n"
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["--keep", "somewhere"], ["trixie", "bookworm"]])
+def test_wrong_words_for_the_package_get_the_usage(tmp_path: Path, words: list[str]) -> None:
+    assert refused(tmp_path, *words, script="try-package").startswith("try-package: usage: scripts/try-package ")
+
+
+def test_a_build_says_what_is_missing_and_how_to_install_it(tmp_path: Path) -> None:
+    for name, text in (
+        ("dpkg-query", "echo installed"),
+        (
+            "dpkg-checkbuilddeps",
+            "echo 'x: warning: no CC\nx: Unmet build dependencies: b:native (>= 3) a | c' >&2; exit 1",
+        ),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "TMPDIR": str(tmp_path / "none")}
+    command = ["sh", str(SCRIPTS / "build-deb")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30.0, check=False)
+    remedy = "apt-get install --no-install-recommends a b"
+    assert (done.returncode, done.stderr) == (2, f"build-deb: missing Debian packages: a b; run as root: {remedy}\n")
 
 
 def test_it_needs_root(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from natmirror.api.http_server import HttpServer
 from natmirror.api.metrics import Metrics
+from natmirror.api.page_files import PageFiles
 from natmirror.api.program import Program
 from natmirror.api.read_only import read_only
 from natmirror.api.routes import Routes
@@ -45,14 +46,16 @@ def _confine() -> None:
     give_up_rights()
 
 
-async def _serve(description: bytes, connection: socket.socket, *listening: socket.socket | None) -> None:
+async def _serve(
+    page: PageFiles, description: bytes, connection: socket.socket, *listening: socket.socket | None
+) -> None:
     program = Program(*await asyncio.open_connection(sock=connection))
     metrics = Metrics(program)
     servers = (
-        HttpServer(Routes(program, metrics, description).respond),
+        HttpServer(Routes(program, metrics, page, description).respond),
         HttpServer(metrics.respond, _MAX_REMOTE),
         # With limits of its own, so that remote clients who read slowly take none of the Unix socket's
-        HttpServer(read_only(Routes(program, metrics, description).respond), _MAX_REMOTE),
+        HttpServer(read_only(Routes(program, metrics, page, description).respond), _MAX_REMOTE),
     )
     serving = [
         asyncio.create_task(server.serve(one))
@@ -68,14 +71,14 @@ async def _serve(description: bytes, connection: socket.socket, *listening: sock
 
 def main() -> None:
     """Serve the API until natmirror ends."""
-    description = Path(__file__).with_name("openapi.json").read_bytes()
+    page, description = PageFiles.read(), Path(__file__).with_name("openapi.json").read_bytes()
     _confine()
     connection, *listening = (None if word == "-1" else socket.socket(fileno=int(word)) for word in sys.argv[1:])
     assert connection is not None, "natmirror itself has started this process"
     for one in listening:
         if one is not None:
             one.setblocking(False)
-    asyncio.run(_serve(description, connection, *listening))
+    asyncio.run(_serve(page, description, connection, *listening))
 
 
 if __name__ == "__main__":

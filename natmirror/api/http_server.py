@@ -19,8 +19,21 @@ from natmirror.api.program import Refused
 from natmirror.api.resources import JSON
 
 MAX_BODY_LEN = 64 << 10
+NOT_MODIFIED = 304
 READING = "GET, HEAD"
 """The methods by which a resource is read, in the header Allow."""
+_PROTECTIVE_HEADERS = (
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    (
+        "Content-Security-Policy",
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none';"
+        " form-action 'none'; frame-ancestors 'none'",
+    ),
+)
+"""What a browser has to know of each answer: it takes nothing from elsewhere, and no other page may show or read it."""
+_NO_STORE = (("Cache-Control", "no-store"),)
 MAX_CONNECTIONS = 800  # the usual limit on a process's descriptors is 1,024
 _MAX_HEAD_LEN = 16 << 10
 _PIECE_LEN = 16 << 10
@@ -35,8 +48,8 @@ _LINGER = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request that has been read as a whole. ``host`` is the name by which the client knows this server; empty if it
-    does not say."""
+    """A request that has been read as a whole. ``host`` is the name by which the client knows this server, ``etags``
+    what it has stored (If-None-Match); both are empty if it does not say."""
 
     method: str
     path: str
@@ -44,14 +57,18 @@ class Request:
     content_type: str = ""
     body: bytes = b""
     host: str = ""
+    etags: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer: its body comes in pieces. Refused where there is none."""
+    """An answer: its body comes in pieces. Refused where there is none. ``caching`` has the headers for caches; status
+    304 says that the client has the body already."""
 
     content_type: str
     pieces: AsyncGenerator[bytes, None]
+    caching: tuple[tuple[str, str], ...] = _NO_STORE
+    status: int = 200
 
 
 Respond = Callable[[Request], Answer]
@@ -175,14 +192,14 @@ class _Connection:
         """Send an answer while its pieces are made. Refused where not even the first one could be made."""
         async with aclosing(answer.pieces) as pieces:
             first = await anext(pieces)
-            if self._asks_for_head:
-                await self._send(_head(200, answer.content_type), h11.EndOfMessage())
+            if self._asks_for_head or answer.status == NOT_MODIFIED:
+                await self._send(_head_of(answer), h11.EndOfMessage())
                 return
             second = await anext(pieces, None)
             if second is None:
-                await self._send(_head(200, answer.content_type, len(first)), h11.Data(first), h11.EndOfMessage())
+                await self._send(_head_of(answer, len(first)), h11.Data(first), h11.EndOfMessage())
                 return
-            await self._send(_head(200, answer.content_type), h11.Data(first), h11.Data(second))
+            await self._send(_head_of(answer), h11.Data(first), h11.Data(second))
             try:
                 async for piece in pieces:
                     await self._send(h11.Data(piece))
@@ -248,11 +265,22 @@ def _request(head: h11.Request, body: bytes) -> Request:
         host, slash, rest = target[len("http://") :].partition("/")
         target = slash + rest
     path, _, query = target.partition("?")
-    return Request("GET" if method == "HEAD" else method, path, query, headers.get(b"content-type", ""), body, host)
+    content_type, etags = headers.get(b"content-type", ""), headers.get(b"if-none-match", "")
+    return Request("GET" if method == "HEAD" else method, path, query, content_type, body, host, etags)
 
 
-def _head(status: int, content_type: str, length: int | None = None, methods: str = "") -> h11.Response:
-    headers = [("Content-Type", content_type), ("Server", f"natmirror/{__version__}")]
+def _head_of(answer: Answer, length: int | None = None) -> h11.Response:
+    return _head(answer.status, answer.content_type, length, caching=answer.caching)
+
+
+def _head(
+    status: int,
+    content_type: str,
+    length: int | None = None,
+    methods: str = "",
+    caching: tuple[tuple[str, str], ...] = _NO_STORE,
+) -> h11.Response:
+    headers = [("Content-Type", content_type), ("Server", f"natmirror/{__version__}"), *caching, *_PROTECTIVE_HEADERS]
     if length is not None:
         headers.append(("Content-Length", str(length)))
     if methods:

@@ -31,6 +31,7 @@ from natmirror.api.values import (
 
 JSON = "application/json"
 METRICS_PATH = "/metrics"
+PAGE_FILES = "/page/"
 MAX_LIMIT = 10_000
 MAX_CONNECTIONS = 1 << 24
 MAX_ANSWERS = 10**9
@@ -236,6 +237,22 @@ ROUTES = (
         content_type="text/plain",
     ),
     Route(
+        Kind.FILE,
+        "/",
+        "page",
+        "",
+        "The status page, for a browser: docs/page.md.",
+        content_type="text/html",
+    ),
+    Route(
+        Kind.FILE,
+        f"{PAGE_FILES}{{file}}",
+        "page-file",
+        "",
+        "A file of the status page.",
+        content_type="*/*",
+    ),
+    Route(
         Kind.DOCUMENT,
         f"{PREFIX}explain",
         "explain",
@@ -350,6 +367,7 @@ ROUTES = (
 
 LISTS = tuple(route.name for route in ROUTES if route.kind is Kind.LIST)
 PARAMETERS_OF_PATHS = {
+    "file": "The file's name.",
     "service": "The service's name in the rules.",
     "backend": "The backend's name in the rules.",
     "mirror": "The mirror's name in the rules.",

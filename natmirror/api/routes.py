@@ -11,6 +11,7 @@ from natmirror.api import times
 from natmirror.api.http_server import READING, Answer, Request
 from natmirror.api.lists import Cursor, CursorError, Position, SortedPage, parse_cursor
 from natmirror.api.metrics import Metrics
+from natmirror.api.page_files import PageFiles
 from natmirror.api.program import BUSY, Program, Refused
 from natmirror.api.resources import DEFAULT_LIMIT, JSON, METRICS_PATH, ROUTES, Kind, Parameter, Route
 from natmirror.api.times import with_moments
@@ -18,15 +19,19 @@ from natmirror.api.values import closest
 
 _MAX_SORTED_PAGES = 8  # at the same time: each keeps up to MAX_LIMIT rows
 _ROWS_AT_ONCE = 50
+_WORST_FIRST = "-lag_seconds"
+"""The order of legs in which natmirror finds those of the first page without a walk through all flows, if legs that are
+not behind are left out."""
 
 
 class Routes:
-    """Answers requests, by asking ``program``. ``metrics`` has the page of metrics, ``description`` is the file
-    openapi.json."""
+    """Answers requests, by asking ``program``. ``metrics`` has the page of metrics, ``page`` the files of the status
+    page, ``description`` is the file openapi.json."""
 
-    def __init__(self, program: Program, metrics: Metrics, description: bytes) -> None:
+    def __init__(self, program: Program, metrics: Metrics, page: PageFiles, description: bytes) -> None:
         self._program = program
         self._metrics = metrics
+        self._page = page
         self._description = description
         self._sorted_pages = 0
 
@@ -38,6 +43,8 @@ class Routes:
         if route.kind is Kind.COMMAND:
             _check_query(request.query, route.query)
             pieces = self._obey(route, {**_body(route, request), **in_path})
+        elif route.name in ("page", "page-file"):
+            return self._page.respond(in_path.get("file"), request)
         elif route.kind is Kind.FILE:
             _check_query(request.query, route.query)
             pieces = self._file()
@@ -62,6 +69,8 @@ class Routes:
         sort, limit = arguments.pop("sort", None), arguments.pop("limit", None)
         after = _cursor(arguments.pop("cursor", None), sort)
         if sort is not None:
+            if after is None and sort == _WORST_FIRST and arguments.get("lagging"):
+                arguments["worst"] = (limit or DEFAULT_LIMIT) + 1  # the one behind the page tells that there are more
             pieces = self._sorted(route, arguments, SortedPage(sort, limit or DEFAULT_LIMIT, after))
         else:
             more = {} if after is None else {"after": after.position}

@@ -40,19 +40,19 @@ def status_screen(status: Status, terminal: terminal_size | None, *, with_counte
     width = None if terminal is None else terminal.columns
     blocks = [
         _wrapped(_facts_of_host(status), width),
-        table(_BACKENDS, status["backends"], width) if status["backends"] else [],
-        table(_MIRRORS, status["mirrors"], width) if status["mirrors"] else [],
+        table(BACKENDS, status["backends"], width) if status["backends"] else [],
+        table(MIRRORS, status["mirrors"], width) if status["mirrors"] else [],
     ]
     above = "\n\n".join("\n".join(block) for block in blocks if block).splitlines()
     facts = _wrapped([*_facts(status), *(_counters(status) if with_counters else ())], width)
     below = [*above, "", *facts] if facts else above
     if terminal is None:
-        return "\n".join((_head(status), *_problems(status, width, None), *below))
+        return "\n".join((head_line(status), *problem_lines(status, width, None), *below))
     room = terminal.lines - _PROMPT_LINES - 1
-    problems = [*_problems(status, width, room - len(below))]
+    problems = [*problem_lines(status, width, room - len(below))]
     if not with_counters:
         below = _shortened(below, len(above), room - len(problems))
-    return "\n".join((_head(status), *problems, *below))
+    return "\n".join((head_line(status), *problems, *below))
 
 
 def _shortened(lines: list[str], least: int, room: int) -> list[str]:
@@ -64,7 +64,7 @@ def _shortened(lines: list[str], least: int, room: int) -> list[str]:
     return [*lines[:kept], f"{len(lines) - kept} more lines: natmirror status | cat"]
 
 
-def _head(status: Status) -> str:
+def head_line(status: Status) -> str:
     """Return the first line: the condition, and natmirror itself."""
     word, colour = _CONDITIONS[status["condition"]["state"]]
     problems = status["condition"]["problems"]
@@ -79,7 +79,7 @@ def _head(status: Status) -> str:
 # Problems
 
 
-def _problems(status: Status, width: int | None, room: int | None) -> Iterator[str]:
+def problem_lines(status: Status, width: int | None, room: int | None) -> Iterator[str]:
     """Yield the lines of the problems that have room, of the first one in any case, and how many are left out."""
     problems = status["condition"]["problems"]
     used = 0
@@ -263,7 +263,7 @@ def _open(backend: Status) -> str:
     return str(backend["flows"]) if most is None else f"{backend['flows']}/{most}"
 
 
-_BACKENDS: Sequence[Column] = (
+BACKENDS: Sequence[Column] = (
     Column("backend", 1, _name),
     Column("state", 2, lambda row: str(row["state"]), colour=_colour),
     Column("for", 6, _age, is_number=True),
@@ -302,7 +302,7 @@ def _lag_colour(mirror: Status) -> str | None:
     return "yellow" if mirror["state"] == "behind" or _lacks(mirror) else None
 
 
-_MIRRORS: Sequence[Column] = (
+MIRRORS: Sequence[Column] = (
     Column("mirror", 1, _name),
     Column("state", 2, lambda row: str(row["state"]), colour=_colour),
     Column("for", 8, _age, is_number=True),

@@ -19,7 +19,7 @@ class Column(NamedTuple):
     """A column of a table. The columns with the smallest ``rank`` stay longest."""
 
     title: str
-    rank: int
+    rank: float
     show: Callable[[Row], str]
     is_number: bool = False
     colour: Callable[[Row], str | None] = lambda row: None

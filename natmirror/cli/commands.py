@@ -21,6 +21,7 @@ from natmirror.cli.exit_codes import epilog
 from natmirror.cli.explain import explain
 from natmirror.cli.options import FILE, api_option, iptables_option
 from natmirror.cli.shown import CheckedRules, KernelRules
+from natmirror.cli.top import top
 from natmirror.cli.verdict import verdict
 from natmirror.errors import NatmirrorError, NoAnswerError
 from natmirror.linux import systemd
@@ -201,7 +202,7 @@ def _print_kernel_rules(loaded: Rules, *, as_json: bool) -> None:
 
 
 for _command in (
-    *(running.status, lists.flows, lists.legs, overrides.drain, overrides.undrain, overrides.weight),
+    *(running.status, top, lists.flows, lists.legs, overrides.drain, overrides.undrain, overrides.weight),
     *(overrides.backend, overrides.mirror, running.reload, running.rules),
     *(running.resume_mirroring, explain, verdict, capture, doctor, running.health, running.role, events.events),
     *(tools.keepalived, tools.cleanup, tools.replay, tools.demo),

@@ -16,6 +16,10 @@ ASK = {
     0: "The running natmirror has answered.",
     1: "No natmirror answers on SOCKET, it is too busy, or it refuses the request.",
 } | _USAGE
+TOP = {
+    0: "The operator has left the screen.",
+    1: "No natmirror answers on SOCKET at the start, it refuses the request, or there is no terminal.",
+} | _USAGE
 EXPLAIN = {
     0: "The running natmirror has answered, or the rules have.",
     1: "No natmirror answers on SOCKET, it is too busy, or it knows no such service.",

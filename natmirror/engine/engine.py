@@ -22,8 +22,9 @@ from natmirror.engine.replicated_bindings import ReplicatedBindings
 from natmirror.engine.replicated_legs import ReplicatedLegs
 from natmirror.engine.report import EngineReport, KeptDecisions
 from natmirror.engine.shown import Snapshot
-from natmirror.fastpath import ConnectionCounts, GearRow, Look, Memory, Refusals, ServiceLook
+from natmirror.fastpath import NO_FLOW, ConnectionCounts, GearRow, Look, Memory, Refusals, ServiceLook
 from natmirror.fastpath.flow_states import timeouts_by_state
+from natmirror.fastpath.gear import Behind
 from natmirror.mirror.explanation import MirrorExplanation
 from natmirror.mirror.guarded import GuardedMirroring
 from natmirror.mirror.parts import MirrorParts
@@ -270,6 +271,16 @@ class Engine:
     def leg_ids(self) -> list[int]:
         """Return the numbers of all legs, for end_removed() and lingering() in slices."""
         return self._legs.ids()
+
+    def legs_behind(self, then: float, after: Behind | None, most: int) -> list[Behind]:
+        """Return what Gear.legs_behind() returns."""
+        return self._gear.legs_behind(then, after, most)
+
+    def flow_of_leg(self, leg_id: int) -> int | None:
+        """Return the number of the flow of an open leg; None where the leg has ended or has outlived its flow."""
+        owners = self._legs.owners([leg_id])
+        number = owners[0][1].row.flow_id if owners else NO_FLOW
+        return None if number == NO_FLOW else int(number)
 
     def end_removed(self, leg_ids: Iterable[int], now: float) -> list[Send]:
         """End each leg, of those with these numbers, whose mirror is paused, or no longer in the rules."""

@@ -16,6 +16,7 @@ from natmirror.nat.client_limits import client_limits
 from natmirror.nat.flow import Flow
 from natmirror.nat.flows import Nat
 from natmirror.nat.services import ServiceTable
+from natmirror.nat.traffic import traffic
 from natmirror.net.endpoint import show
 from natmirror.openflow.decisions import By, Decisions
 
@@ -86,6 +87,7 @@ class EngineReport:
             "packets_over_limit": {reason: count for reason, count in self._gear.over_limit().items() if count},
             "flows": self._services.flow_count(),
             "pinned_flows": self._nat.table.announced(),
+            "services": traffic(self._services.numbered(), self._gear),
             "backends": self._services.backends(),
             "client_limits": [*client_limits(self._services.numbered(), self._gear.clients, now)],
             "mirrors": self._mirrors.mirrors(self._services.names(), now),

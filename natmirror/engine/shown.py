@@ -8,6 +8,7 @@ from natmirror.mirror.faults import FaultsEntry
 from natmirror.mirror.shown import MirrorEntry, MirrorMemory
 from natmirror.nat.client_limits import ClientLimitEntry
 from natmirror.nat.services import BackendCounts
+from natmirror.nat.traffic import ServiceTraffic
 from natmirror.openflow.shown import SideEntry
 from natmirror.reasons import DropReason, NotKeptReason
 
@@ -41,6 +42,8 @@ class Sums(TypedDict):
 class Snapshot(Sums):
     """The counters of one engine, or of all engines together."""
 
+    services: list[ServiceTraffic]
+    """Each service with its traffic, in the order of the rules."""
     backends: list[BackendCounts]
     """Each backend with its connections, in the order of the rules."""
     mirrors: list[MirrorEntry]

@@ -399,8 +399,22 @@ nm_flow *nm_flows_victim(nm_flows *flows, int for_half_open, double now)
 
 int nm_flows_is_crowded(nm_flows *flows, double now) { return !flows->free_count || nm_flows_victim(flows, 1, now); }
 
+/* Add a flow to its service's traffic. Direct connections belong to no service. */
+static void add_traffic(nm_traffic *traffic, const nm_flow *flow)
+{
+    if (flow->flags & NM_FLOW_DIRECT)
+        return;
+    traffic->connections++;
+    traffic->client_packets += flow->orig.packets;
+    traffic->client_bytes += flow->orig.bytes;
+    traffic->backend_packets += flow->reply.packets;
+    traffic->backend_bytes += flow->reply.bytes;
+}
+
 void nm_flow_remove(nm_flows *flows, nm_flow *flow)
 {
+    if (flow->service_id < flows->plan->service_count)
+        add_traffic(&flows->plan->services[flow->service_id].removed, flow);
     unlink_from(flows, BY_CLIENT, flow);
     unlink_from(flows, BY_BACKEND, flow);
     leave(flows, flow);
@@ -486,6 +500,17 @@ void nm_flows_add_up(const nm_flows *flows, nm_account_sums *sums, uint32_t coun
         sums[flow->account].connections++;
         if (!flow->account && flow->service_id < service_count)
             without_account[flow->service_id]++;
+    }
+}
+
+void nm_flows_traffic(const nm_flows *flows, nm_traffic *traffic, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        traffic[i] = i < flows->plan->service_count ? flows->plan->services[i].removed : (nm_traffic){0};
+    for (uint32_t id = 0; id < flows->used_count; id++) {
+        const nm_flow *flow = &flows->rows[id];
+        if (flow->family && flow->service_id < count)
+            add_traffic(&traffic[flow->service_id], flow);
     }
 }
 

@@ -251,6 +251,9 @@ uint64_t nm_flow_client_bytes(const nm_flow *flow);
 void nm_flows_add_up(const nm_flows *flows, nm_account_sums *sums, uint32_t count, uint32_t *without_account,
                      uint32_t service_count);
 
+/* Write the traffic of each service since it got its number, of its removed flows too; there are count services. */
+void nm_flows_traffic(const nm_flows *flows, nm_traffic *traffic, uint32_t count);
+
 uint32_t nm_flow_count(const nm_flows *flows);
 
 #endif

@@ -14,10 +14,14 @@ from natmirror.fastpath.looks import Look
 from natmirror.fastpath.memory import Memory
 from natmirror.fastpath.punt_reasons import PUNTS, PuntReason
 from natmirror.fastpath.rows import Array, CountersRow, FlowRow, GearRow
-from natmirror.fastpath.sum_rows import AccountSums, LegSums, TimesRow
+from natmirror.fastpath.service_rows import TrafficRow
+from natmirror.fastpath.sum_rows import AccountSums, BehindRow, LegSums, TimesRow
 from natmirror.fastpath.tables import FlowTable, LegTable
 from natmirror.histograms import HistogramEntry, histogram
 from natmirror.reasons import DropReason
+
+Behind = tuple[float, int]
+"""Since when the oldest unacknowledged byte of a leg has been buffered, and the leg's number."""
 
 _NO_TIMES: TimesRow = ffi.new("nm_times *")
 
@@ -98,6 +102,14 @@ class Gear:
         lib.nm_legs_add_up(self.handle.legs, self.handle.flows, sums, mirrors)
         return sums  # a list of its structs would not keep their memory
 
+    def legs_behind(self, then: float, after: Behind | None, most: int) -> list[Behind]:
+        """Return at most ``most`` legs whose oldest unacknowledged byte has waited since ``then`` or longer, the
+        longest first: those behind ``after``, or from the first one on."""
+        found: Array[BehindRow] = ffi.new("nm_behind[]", most)
+        last = ffi.NULL if after is None else ffi.new("nm_behind *", list(after))
+        count = lib.nm_legs_behind(self.handle.legs, then, last, found, most)
+        return [(one.since, one.id) for one in found[0:count]]
+
     def mirror_times(self, mirror: int) -> tuple[HistogramEntry, HistogramEntry]:
         """Return how old a mirror's oldest byte was at each of its acknowledgements, and its round trips."""
         times = lib.nm_legs_times(self.handle.legs, mirror)
@@ -116,6 +128,12 @@ class Gear:
         without: Array[int] = ffi.new("uint32_t[]", services)
         lib.nm_flows_add_up(self.handle.flows, sums, accounts, without, services)
         return sums, list(without)
+
+    def traffic(self, services: int) -> Array[TrafficRow]:
+        """Return the traffic of each service, by its number."""
+        traffic: Array[TrafficRow] = ffi.new("nm_traffic[]", services)
+        lib.nm_flows_traffic(self.handle.flows, traffic, services)
+        return traffic
 
     def look(self, number: int, services: int) -> Look:
         """Begin a look at the flows of this number of services; ``number`` counts looks from 1 on."""

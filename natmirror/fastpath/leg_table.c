@@ -292,6 +292,29 @@ void nm_legs_add_up(nm_legs *legs, nm_flows *flows, nm_leg_sums *sums, uint32_t 
     }
 }
 
+static int is_before(const nm_behind *one, const nm_behind *other)
+{
+    return one->since < other->since || (one->since == other->since && one->id < other->id);
+}
+
+uint32_t nm_legs_behind(nm_legs *legs, double then, const nm_behind *after, nm_behind *found, uint32_t max)
+{
+    uint32_t count = 0;
+    for (uint32_t id = 0; id < legs->block_count * BLOCK_LEN; id++) {
+        const nm_leg *leg = nm_leg_by_id(legs, id);
+        if (!leg->family || !leg->mark_count || leg->mark_at[0] > then)
+            continue;
+        nm_behind one = {.since = leg->mark_at[0], .id = id};
+        if ((after && !is_before(after, &one)) || (count == max && !is_before(&one, &found[max - 1])))
+            continue;
+        uint32_t at = count < max ? count++ : max - 1;
+        for (; at && is_before(&one, &found[at - 1]); at--)
+            found[at] = found[at - 1];
+        found[at] = one;
+    }
+    return count;
+}
+
 /* Times */
 
 /* Return the times of a leg's mirror; NULL without memory for them. */

@@ -138,6 +138,16 @@ nm_leg *nm_legs_take_due(nm_legs *legs, double now);
 /* Sum up the legs of each mirror; count is the number of mirrors. */
 void nm_legs_add_up(nm_legs *legs, nm_flows *flows, nm_leg_sums *sums, uint32_t count);
 
+/* A leg, and since when its oldest unacknowledged byte has been buffered. */
+typedef struct {
+    double since;
+    uint32_t id;
+} nm_behind;
+
+/* Write to found the first max legs whose oldest unacknowledged byte has waited since then or longer, the longest first,
+ * then by number: those behind *after, or from the first on if after is NULL. Return their number. */
+uint32_t nm_legs_behind(nm_legs *legs, double then, const nm_behind *after, nm_behind *found, uint32_t max);
+
 /* Note the age of a leg's oldest byte, before an acknowledgement drops it; and a round trip that was measured. */
 void nm_leg_note_lag(nm_legs *legs, const nm_leg *leg, double now);
 void nm_leg_note_round_trip(nm_legs *legs, const nm_leg *leg, double seconds);

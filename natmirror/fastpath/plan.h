@@ -25,6 +25,13 @@ typedef struct {
     uint64_t connections; /* all connections that it has accepted */
 } nm_backend;
 
+/* The traffic of some flows: nm_half's packets and bytes. */
+typedef struct {
+    uint64_t connections;
+    uint64_t client_packets, client_bytes;
+    uint64_t backend_packets, backend_bytes;
+} nm_traffic;
+
 typedef struct {
     uint8_t address[16];
     uint16_t port;
@@ -36,6 +43,7 @@ typedef struct {
     uint32_t flags;           /* for its flows: NM_FLOW_WATCHED, _SERVICE_MIRRORED, _STRIPS_MPTCP, _LIMITED */
     uint32_t flows;           /* its flows now, without direct connections */
     uint32_t closed;          /* those of them that are in TIME-WAIT, or reset */
+    nm_traffic removed;       /* the traffic of its flows that are no longer in the table */
     uint32_t next_entry;      /* round_robin: the table's next entry */
     uint32_t table_len;       /* 0 for a service without a pool */
     uint16_t *table;          /* indexes of nm_plan.backends */

@@ -6,6 +6,8 @@ The headers explain each field. No class implements these protocols: ``natmirror
 from collections.abc import Iterator, Mapping
 from typing import Protocol, TypeVar, overload
 
+from natmirror.fastpath.service_rows import LimitsRow, TrafficRow
+
 T = TypeVar("T")
 
 
@@ -208,21 +210,14 @@ class ServiceRow(Protocol):
     flags: int
     flows: int
     closed: int
+    removed: TrafficRow
     next_entry: int
     table_len: int
     table: Array[int]
     derived_len: int
     derived: Array[int]
-    limits: "LimitsRow"
+    limits: LimitsRow
     limited: Array["LimitedRow"]
-
-
-class LimitsRow(Protocol):
-    """``nm_limits``: a service's limits for each client."""
-
-    max_connections: int
-    rate: float
-    burst: float
 
 
 class LimitedRow(Protocol):

@@ -30,6 +30,13 @@ class LegSums(Protocol):
     srtt: float
 
 
+class BehindRow(Protocol):
+    """``nm_behind``: a leg whose mirror is behind."""
+
+    since: float
+    id: int
+
+
 class TimesRow(Protocol):
     """``nm_times``: a histogram of durations."""
 

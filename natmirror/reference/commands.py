@@ -18,9 +18,15 @@ _INTRODUCTION = """
 
 def page() -> str:
     """Return the page."""
-    top = click.Context(main, info_name="natmirror")
-    sections = (f"## {one.command_path}\n\n{_command(one)}" for one in _contexts(top, main))
+    top, *others = all_contexts()
+    sections = (f"## {one.command_path}\n\n{_command(one)}" for one in others)
     return markdown.page("Commands", _INTRODUCTION, f"## natmirror\n\n{_command(top)}", *sections)
+
+
+def all_contexts() -> list[click.Context]:
+    """Return the context of ``natmirror`` itself, then those of its commands."""
+    top = click.Context(main, info_name="natmirror")
+    return [top, *_contexts(top, main)]
 
 
 def _contexts(parent: click.Context, group: click.Group) -> Iterator[click.Context]:
@@ -39,20 +45,29 @@ def _context(command: click.Command, parent: click.Context, name: str) -> click.
 
 def _command(context: click.Context) -> str:
     command = context.command
-    shown = [one for one in command.get_params(context) if isinstance(one, click.Option)]
-    options = [(literal(record[0]), record[1]) for one in shown if (record := one.get_help_record(context))]
-    codes = re.findall(r"^(\d+): (.*)$", command.epilog or "", re.MULTILINE)
+    options = [(literal(name), meaning) for name, meaning in options_of(context)]
     return "\n\n".join(
         (
-            markdown.code(_usage(context)),
+            markdown.code(usage(context)),
             inspect.cleandoc(command.help or ""),
             *([markdown.table(("option", "meaning"), options)] if options else []),
-            markdown.table(("exit code", "meaning"), codes),
+            markdown.table(("exit code", "meaning"), exit_codes_of(command)),
         )
     )
 
 
-def _usage(context: click.Context) -> str:
+def options_of(context: click.Context) -> list[tuple[str, str]]:
+    """Return each option of a command, and what it means."""
+    options = [one for one in context.command.get_params(context) if isinstance(one, click.Option)]
+    return [record for one in options if (record := one.get_help_record(context))]
+
+
+def exit_codes_of(command: click.Command) -> list[tuple[str, str]]:
+    """Return each exit code of a command, and what it means."""
+    return re.findall(r"^(\d+): (.*)$", command.epilog or "", re.MULTILINE)
+
+
+def usage(context: click.Context) -> str:
     """Return the usage of a command; keepalived_hooks.py parses the arguments of those that keepalived calls."""
     hook = keepalived_hooks.USAGE.get(context.info_name or "")
     return hook.replace("\n       ", "\n") if hook else context.command.get_usage(context).removeprefix("Usage: ")

@@ -9,6 +9,7 @@ from natmirror.mirror.sessions.totals import add_counts, add_sessions
 from natmirror.mirror.shown import MirrorEntry
 from natmirror.nat.client_limits import ClientLimitEntry
 from natmirror.nat.services import BackendCounts
+from natmirror.nat.traffic import ServiceTraffic
 from natmirror.openflow.comparison.merging import add_comparisons
 from natmirror.reasons import ClientLimit
 
@@ -30,8 +31,24 @@ def aggregate(snapshots: Sequence[Snapshot]) -> Snapshot:
             "off": [entry for one in snapshots for entry in one["faults"]["off"]],
         },
         "answers_not_kept": add_counts(one["answers_not_kept"] for one in snapshots),
+        "services": _services(row for one in snapshots for row in one["services"]),
         "backends": _backends(row for one in snapshots for row in one["backends"]),
     }
+
+
+def _services(rows: Iterable[ServiceTraffic]) -> list[ServiceTraffic]:
+    """Add up the rows of the services of the same name."""
+    found: dict[str, ServiceTraffic] = {}
+    for row in rows:
+        sums = found.setdefault(row["service"], row)
+        if sums is not row:
+            sums["flows"] += row["flows"]
+            sums["connections"] += row["connections"]
+            sums["client_packets"] += row["client_packets"]
+            sums["client_bytes"] += row["client_bytes"]
+            sums["backend_packets"] += row["backend_packets"]
+            sums["backend_bytes"] += row["backend_bytes"]
+    return list(found.values())
 
 
 def _backends(rows: Iterable[BackendCounts]) -> list[BackendCounts]:

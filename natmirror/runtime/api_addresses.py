@@ -82,6 +82,8 @@ class ApiAddresses:
             return None
         if self._failures.pop(key, None) is not None:
             log.info("%s in the rules: listens on %s now", key, wanted)
+        if key == "api":
+            log.info("the status page: http://%s/", wanted)
         return bound
 
 

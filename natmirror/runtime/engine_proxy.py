@@ -33,6 +33,7 @@ _ANSWER_TIMEOUT = 5.0
 _FLOWS_SLICE = 200
 _LOOK_SLICE = 2000  # C looks at some ten flows in a microsecond
 _SHOWN_SLICE = 6  # to show a flow takes some 30 us, in which no packet passes
+_BEHIND_SLICE = 64  # C finds the worst among thousands of legs in some 50 us
 _CLIENT_SLICE = 500  # Python looks at some flows in a microsecond
 _SLICES_AT_ONCE = 32  # of numbers of which nothing is shown
 _SWITCHES_SLICE = 1
@@ -120,6 +121,23 @@ class EngineProxy:
     def _flows_now(self, wanted: Selection, ids: Sequence[int]) -> list[tuple[FlowPosition, FlowEntry]]:
         now, may_take = time.monotonic(), wanted.may_take
         return [((False, number), flow) for number in ids for flow in self._engine.flows(now, [number], may_take)]
+
+    def flows_behind(self, wanted: Selection, seconds: float) -> Iterator[list[tuple[FlowPosition, FlowEntry]]]:
+        """Yield the flows that are wanted of which a mirror has been behind for so long, some at a time, each with its
+        position: that of the leg that has been behind longest first. A flow comes once for each such leg."""
+        then, after, found = time.monotonic() - seconds, None, [(0.0, 0)]
+        while found:
+            found = self._ask(partial(self._engine.legs_behind, then, after, _BEHIND_SLICE))
+            for some in _slices([leg_id for _, leg_id in found], _SHOWN_SLICE):
+                yield [one for one in self._ask(partial(self._behind_now, wanted, some)) if wanted.takes(one[1])]
+            after = found[-1] if found else None
+
+    def _behind_now(self, wanted: Selection, leg_ids: Sequence[int]) -> list[tuple[FlowPosition, FlowEntry]]:
+        shown: list[tuple[FlowPosition, FlowEntry]] = []
+        for leg_id in leg_ids:
+            number = self._engine.flow_of_leg(leg_id)
+            shown += self._lingering_now([leg_id]) if number is None else self._flows_now(wanted, [number])
+        return shown
 
     def _lingering_now(self, ids: Sequence[int]) -> list[tuple[FlowPosition, FlowEntry]]:
         now = time.monotonic()

@@ -24,6 +24,7 @@ from natmirror.runtime.shown import EndedLeg, LegRow
 
 _Row = TypeVar("_Row")
 _Rows = Iterator[list[tuple[Position, _Row]]]
+_ROUNDING = 0.0005  # seconds: a leg's lag is shown in milliseconds
 _MOST = (1 << 31) - 1
 _EVENTS_AT_ONCE = 256
 _BAD_CURSOR = "the parameter cursor: expected the value of next in the answer before this one"
@@ -60,7 +61,10 @@ class RunLists:
         check_word(arguments.get("state"), "state", LegPhase)
         self._check_names(arguments)
         after = _position(arguments, int, bool, int, str)
-        return self._legs(Selection(arguments, of_legs=True), after)
+        wanted = Selection(arguments, of_legs=True)
+        if (worst := arguments.get("worst")) is not None:
+            return self._worst_legs(wanted, arguments["lagging"] - _ROUNDING, worst)
+        return self._legs(wanted, after)
 
     def ended(self, arguments: Arguments) -> _Rows[EndedLeg]:
         """Return the legs that ended last, the latest last."""
@@ -134,6 +138,17 @@ class RunLists:
             for part in engine.flows(wanted, first):
                 rows = chain.from_iterable(_leg_rows(thread, position, flow, wanted) for position, flow in part)
                 yield [(position, row) for position, row in rows if after is None or position > after]
+
+    def _worst_legs(self, wanted: Selection, seconds: float, most: int) -> _Rows[LegRow]:
+        """Yield rows among which are those of the ``most`` legs that have been behind longest."""
+        for thread, engine in enumerate(self._engines):
+            shown: set[FlowPosition] = set()
+            for part in engine.flows_behind(wanted, seconds):
+                fresh = {position: flow for position, flow in part if position not in shown}
+                shown |= fresh.keys()
+                yield [row for one in fresh.items() for row in _leg_rows(thread, *one, wanted)]
+                if len(shown) >= most:
+                    break
 
     def _from(self, after: Position | None) -> Iterator[tuple[int, EngineProxy]]:
         for thread, engine in enumerate(self._engines):

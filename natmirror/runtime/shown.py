@@ -12,6 +12,7 @@ from natmirror.ha.member import PairEntry
 from natmirror.histograms import HistogramEntry
 from natmirror.linux.counters import OutboxCounter, QueueCounter
 from natmirror.mirror.shown import FlowEntry, LegEntry, MirrorEntry, MirrorState
+from natmirror.nat.traffic import ServiceTraffic
 from natmirror.openflow.comparison.shown import Verdict, VerdictEntry
 from natmirror.reasons import EndedBy, EndReason
 from natmirror.rules import OverrideKind
@@ -97,6 +98,8 @@ class MirrorStatus(MirrorEntry):
 class RunSums(Sums):
     """The counters of all threads together."""
 
+    services: list[ServiceTraffic]
+    """Each service with its traffic, in the order of the rules."""
     backends: list[BackendEntry]
     """Each backend, in the order of the rules."""
     mirrors: list[MirrorStatus]

@@ -93,7 +93,7 @@ def test_the_state_is_told_as_json(served: ClientConnection, path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("method", "resource", "code"), [("GET", "/", 404), ("GET", "/v1/nothing", 404), ("POST", "/v1/status", 405)]
+    ("method", "resource", "code"), [("GET", "/page", 404), ("GET", "/v1/nothing", 404), ("POST", "/v1/status", 405)]
 )
 @pytest.mark.usefixtures("served")
 def test_a_wrong_question_is_told_so(path: Path, method: str, resource: str, code: int) -> None:

@@ -252,6 +252,19 @@ def test_head_gets_the_head_alone_and_the_connection_goes_on(tmp_path: Path, pat
     run(tmp_path, test)
 
 
+def test_each_answer_says_what_a_browser_may_do_with_it(tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        for path in (b"/fine", b"/refused", b"/parts"):
+            head = (await world.talk(b"GET %s HTTP/1.1\r\nHost: n\r\nConnection: close\r\n\r\n" % path)).partition(
+                b"\r\n\r\n"
+            )[0]
+            assert b"\r\nCache-Control: no-store\r\n" in head
+            assert b"\r\nX-Content-Type-Options: nosniff\r\n" in head
+            assert b"default-src 'none'; script-src 'self'; " in head and b"; frame-ancestors 'none'" in head
+
+    run(tmp_path, test)
+
+
 def test_a_target_with_a_host_names_the_path_and_the_host(tmp_path: Path) -> None:
     async def test(world: World) -> None:
         await world.talk(GET % (b"http://lb1:9653/v1/status?x=1", CLOSE))

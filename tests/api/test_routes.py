@@ -9,12 +9,14 @@ import pytest
 
 from natmirror.api.http_server import Request
 from natmirror.api.metrics import Metrics
+from natmirror.api.page_files import PageFiles
 from natmirror.api.program import Program, Refused
 from natmirror.api.resources import ROUTES, Kind
 from natmirror.api.routes import Routes
 from natmirror.runtime import shown
 
 JSON = "application/json; charset=utf-8"
+PAGE = PageFiles({"index.html": b"<!doctype html>", "page.js": b"0"})
 
 
 class Recorder:
@@ -33,7 +35,7 @@ def answer(program: Recorder, method: str, target: str, content_type: str = "", 
     request = Request(method, path, query, content_type, body)
 
     async def run() -> bytes:
-        routes = Routes(cast(Program, program), Metrics(cast(Program, program)), b"{}")
+        routes = Routes(cast(Program, program), Metrics(cast(Program, program)), PAGE, b"{}")
         return b"".join([piece async for piece in routes.respond(request).pieces])
 
     return asyncio.run(run())
@@ -48,6 +50,7 @@ def refusal(method: str, target: str, content_type: str = "", body: bytes = b"")
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.title)
 def test_each_route_is_found_and_its_answers_type_is_declared(route: Any) -> None:
     path = route.path.replace("{service}", "a%20b").replace("{backend}", "c%2Fd").replace("{mirror}", "c%2Fd")
+    path = path.replace("{file}", "c%2Fd")
     matches = [one.match(path) for one in ROUTES if one.method == route.method]
     [in_path] = [one for one in matches if one is not None]
     assert set(in_path.values()) <= {"a b", "c/d"}
@@ -59,6 +62,12 @@ def test_each_route_is_found_and_its_answers_type_is_declared(route: Any) -> Non
     [
         ("GET", "/v1/flow", 404, "did you mean /v1/flows?"),
         ("GET", "/metrix", 404, "did you mean /metrics?"),
+        ("GET", "/page/", 404, "there is no /page/"),
+        ("GET", "/page/pages.js", 404, "the status page has no file pages.js"),
+        ("GET", "/page/index.html", 404, "the status page has no file index.html"),
+        ("GET", "/page/..%2Fopenapi.json", 404, "the status page has no file ../openapi.json"),
+        ("GET", "/page/../../../etc/passwd", 404, "there is no /page/../../../etc/passwd"),
+        ("POST", "/page/page.js", 405, "/page/page.js takes GET, HEAD, not POST"),
         ("GET", "/nothing", 404, "there are /v1/status, /v1/flows,"),
         ("GET", "/v1/backends//c1/drain", 404, "/v1/backends/{service}/{backend}/drain"),
         ("GET", "/v1/reload", 405, "/v1/reload takes POST, not GET"),
@@ -151,7 +160,7 @@ def test_a_client_of_a_sorted_list_hears_of_each_part() -> None:
     request = Request("GET", "/v1/legs", "sort=client", "", b"")
 
     async def run() -> None:
-        pieces = Routes(as_program, Metrics(as_program), b"{}").respond(request).pieces
+        pieces = Routes(as_program, Metrics(as_program), PAGE, b"{}").respond(request).pieces
         for count in (1, 2, 3):
             assert await anext(pieces) == b" "
             assert program.given == count
@@ -163,7 +172,7 @@ def test_a_client_of_a_sorted_list_hears_of_each_part() -> None:
 
 def test_few_lists_are_sorted_at_the_same_time() -> None:
     program = cast(Program, Lists(rows(1, 2)))
-    routes = Routes(program, Metrics(program), b"{}")
+    routes = Routes(program, Metrics(program), PAGE, b"{}")
     request = Request("GET", "/v1/legs", "sort=client", "", b"")
 
     async def run() -> None:
@@ -178,3 +187,14 @@ def test_few_lists_are_sorted_at_the_same_time() -> None:
         assert b"10.0.0.1:1" in b"".join([piece async for piece in routes.respond(request).pieces])
 
     asyncio.run(run())
+
+
+def test_the_worst_legs_are_asked_for_by_their_number() -> None:
+    program = Lists([([number], {"client": "10.0.0.1:1", "lag_seconds": float(number)}) for number in (1, 3, 2)])
+    page = json.loads(answer(program, "GET", "/v1/legs?sort=-lag_seconds&lagging=0.5&limit=2"))
+    assert program.asked[-1] == {"lagging": 0.5, "worst": 3}
+    assert [row["lag_seconds"] for row in page["items"]] == [3.0, 2.0]
+    answer(program, "GET", f"/v1/legs?sort=-lag_seconds&lagging=0.5&limit=2&cursor={page['next']}")
+    assert "worst" not in program.asked[-1]
+    answer(program, "GET", "/v1/legs?sort=-lag_seconds&limit=2")
+    assert "worst" not in program.asked[-1]

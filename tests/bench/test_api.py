@@ -72,7 +72,7 @@ def test_fewer_round_trips_and_later_replies_are_costs() -> None:
     measures = {one.name: one for gauge in all_gauges(1.0, GivenScene) for one in gauge.measures}
     assert measures["scraped.plain.packets"].cost_ratio(200.0, 100.0) == 2.0
     assert measures["scraped.plain.latency.p99"].cost_ratio(100.0, 200.0) == 2.0
-    assert len(measures) == 2 * (4 + 4 + 2) + 2 * 2
+    assert len(measures) == 3 * (4 + 4 + 2) + 2 * 2
 
 
 def test_requests_without_an_answer_make_no_figure() -> None:

@@ -1,1 +1,1 @@
-"""The systemd unit in a Debian root, started by the root's own systemd: scripts/try-unit runs these tests."""
+"""A Debian root started by its own systemd: scripts/try-unit and scripts/try-package run these tests."""

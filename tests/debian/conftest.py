@@ -1,4 +1,4 @@
-"""Fixtures: the lab with the machine in it. Without a root, which scripts/try-unit makes, there are no tests here."""
+"""Fixtures: the lab with the machine in it. Without a root, which scripts/try-* make, there are no tests here."""
 
 import os
 import shutil
@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from natmirror.lab.process import wait_for
 from natmirror.lab.topology import Lab, leftovers
+from tests.debian.client import CONNECTIONS, Client
 from tests.debian.machine import Machine
 from tests.live.scene import CLIENTS, Scene
 
@@ -40,3 +42,12 @@ def scene(lab: Lab) -> Iterator[Scene]:
     scene.record("c1", "c2", "m")
     yield scene
     scene.close()
+
+
+@pytest.fixture(scope="module")
+def client(scene: Scene) -> Iterator[Client]:
+    until, answered = scene.file("until"), scene.file("answered")
+    program, records = scene.client(connections=CONNECTIONS, until=until, size=200, progress=answered)
+    wait_for(answered.exists, "the client's first answers")
+    yield Client(scene, program, records, until, answered)
+    until.touch()

@@ -8,22 +8,20 @@ import os
 import re
 import signal
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from natmirror.lab.process import Program, wait_for
+from natmirror.lab.process import wait_for
+from tests.debian.client import CONNECTIONS, Client
 from tests.debian.machine import Machine
 from tests.helpers.processes import status_of, thread_of, wedged
-from tests.live.scene import RULES, Records, Scene, assert_all_well
+from tests.live.scene import RULES, Scene, assert_all_well
 
 pytestmark = pytest.mark.live
 
 UNIT = "natmirror.service"
 NATMIRROR = "/opt/natmirror/bin/natmirror"
-CONNECTIONS = 8
 CAPABILITIES = 1 << 12 | 1 << 13  # CAP_NET_ADMIN, CAP_NET_RAW
 RUNNING = Path(__file__).parents[2] / "docs" / "running.md"
 CHECK = "[cp, --no-preserve=mode, /proc/self/status, /proc/self/environ, /var/lib/natmirror]"
@@ -34,43 +32,6 @@ ANOTHER = """
     port: 7000
     pool: {backends: [{name: c1, address: 10.20.0.11}]}
 """
-
-
-@dataclass
-class Client:
-    """A client whose connections last until end()."""
-
-    scene: Scene
-    program: Program
-    records: Records
-    until: Path
-    answered: Path
-
-    def end(self) -> None:
-        """Close the connections; assert that each byte and each answer has come through."""
-        self.until.touch()
-        self.scene.finish(self.program)
-        sent = assert_all_well(self.records, CONNECTIONS)
-        wait_for(lambda: self.scene.at_backends().items() >= sent.items(), "the backends' records")
-
-    def wait_for_answers(self) -> None:
-        """Wait until each connection has had an answer to a request that it sends from now on."""
-        before = self.answered.stat().st_mtime
-        now = float(Path("/proc/uptime").read_text().split()[0])
-        wait_for(
-            lambda: self.answered.stat().st_mtime > before and float(self.answered.read_text()) > now + 0.1,
-            "an answer on each connection",
-            20.0,
-        )
-
-
-@pytest.fixture(scope="module")
-def client(scene: Scene) -> Iterator[Client]:
-    until, answered = scene.file("until"), scene.file("answered")
-    program, records = scene.client(connections=CONNECTIONS, until=until, size=200, progress=answered)
-    wait_for(answered.exists, "the client's first answers")
-    yield Client(scene, program, records, until, answered)
-    until.touch()
 
 
 def commands(section: str) -> str:

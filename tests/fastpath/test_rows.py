@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, get_type_hints
 import pytest
 
 from natmirror._ffi import ffi, lib
-from natmirror.fastpath import client_rows, rows, sum_rows
+from natmirror.fastpath import client_rows, rows, service_rows, sum_rows
 from natmirror.linux.nfqueue import PacketRow
 
 if TYPE_CHECKING:
@@ -30,9 +30,10 @@ VIEWS = {
     "nm_group": sum_rows.GroupRow,
     "nm_leg": rows.LegRow,
     "nm_account_sums": sum_rows.AccountSums,
+    "nm_behind": sum_rows.BehindRow,
     "nm_leg_sums": sum_rows.LegSums,
     "nm_limited": rows.LimitedRow,
-    "nm_limits": rows.LimitsRow,
+    "nm_limits": service_rows.LimitsRow,
     "nm_maglev_backend": rows.MaglevRow,
     "nm_looked": rows.LookedRow,
     "nm_mirror": rows.MirrorRow,
@@ -48,6 +49,7 @@ VIEWS = {
     "nm_service_look": sum_rows.ServiceLookRow,
     "nm_tally": sum_rows.TallyRow,
     "nm_times": sum_rows.TimesRow,
+    "nm_traffic": service_rows.TrafficRow,
     "nm_translation": rows.TranslationRow,
 }
 OPAQUE = {

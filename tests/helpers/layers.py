@@ -5,7 +5,7 @@ LAYERS = (
     ("__main__", "reference"),
     ("cli",),
     ("lab", "runtime"),
-    ("doctor", "replication", "replay", "capture"),
+    ("doctor", "replication", "replay", "capture", "support", "top"),
     ("engine", "ha"),
     ("mirror", "nat", "linux"),
     ("tcp", "backends"),

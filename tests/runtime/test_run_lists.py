@@ -117,3 +117,36 @@ def test_unknown_names_are_refused_with_those_that_are_known(
 ) -> None:
     with pytest.raises(ValueError, match=why.replace("?", r"\?")):
         lists.legs(arguments)
+
+
+def behind(monkeypatch: pytest.MonkeyPatch, count: int) -> tuple[RunLists, ImmediateThread]:
+    """Return the lists of one thread with so many legs, of which the later ones have been behind for less long."""
+    one, thread = engine(), ImmediateThread()
+    for port in range(1, count + 1):
+        connection = ClientConnection(one, client=(CLIENT[0], port))
+        connection.now += 0.01 * port
+        connection.connect()
+        connection.connect_mirror()
+        connection.from_client("PA", b"not acknowledged yet")
+        connection.from_backend("A")
+    monkeypatch.setattr(engine_proxy, "time", SimpleNamespace(monotonic=lambda: connection.now + 1.0))
+    names = names_in([one.snapshot(NOW)])
+    return RunLists([proxy(one, thread)], lambda: names, list, EventRing(lambda: NOW), lambda _: iter(())), thread
+
+
+@pytest.mark.parametrize("wanted", [{}, {"client": "10.10.0.11:30"}, {"mirror": "master"}, {"client": "10.10.0.12"}])
+def test_the_worst_legs_are_those_of_the_whole_list(monkeypatch: pytest.MonkeyPatch, wanted: dict[str, Any]) -> None:
+    lists, _ = behind(monkeypatch, 200)
+    arguments = {"lagging": 1.5, **wanted}
+    whole = sorted(all_rows(lists.legs, arguments), key=lambda one: (one[1]["lag_seconds"], one[0]), reverse=True)
+    for most in (1, 5, 64, 65, 200, 1000):
+        worst = all_rows(lists.legs, {**arguments, "worst": most})
+        assert sorted(worst, key=lambda one: (one[1]["lag_seconds"], one[0]), reverse=True)[:most] == whole[:most]
+    assert len(whole) == {"10.10.0.11:30": 1, "10.10.0.12": 0}.get(wanted.get("client", ""), 150)
+
+
+def test_few_questions_find_the_worst_legs(monkeypatch: pytest.MonkeyPatch) -> None:
+    lists, thread = behind(monkeypatch, 500)
+    rows = all_rows(lists.legs, {"lagging": 0.001, "worst": 12})
+    assert [row["client"] for _, row in rows][:3] == ["10.10.0.11:1", "10.10.0.11:2", "10.10.0.11:3"]
+    assert thread.questions == 3

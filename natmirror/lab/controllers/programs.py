@@ -24,12 +24,13 @@ class Controller:
 
     VERSIONS: ClassVar[tuple[str, ...]] = ("1.0", "1.3")
     REQUIRES: ClassVar[str] = ""
+    _REMEDY: ClassVar[str] = "pip install 'natmirror[demo]'"
 
     def __init__(self, lab: Lab, host: str, version: str = "1.3") -> None:
         if version not in self.VERSIONS:
             raise HostError(f"{type(self).__name__} does not speak OpenFlow {version}")
         if not self._installed():
-            raise HostError(f"{self.REQUIRES} is missing: install natmirror[test]")
+            raise HostError(f"{self.REQUIRES} is missing; run: {self._REMEDY}")
         self._lab = lab
         self.host = host
         self.version = version
@@ -181,6 +182,7 @@ class StrictHub(_ReportingController):
     """twink with strict_hub.py, which asks one question after another and matches answers by xid only."""
 
     REQUIRES = "twink"
+    _REMEDY = "pip install 'natmirror[test]'"
     _MODULE = "strict_hub"
 
 
