@@ -125,6 +125,7 @@ def _take_answers(follower: Follower, recorder: Recorder) -> None:
             continue
         story.answer()
         _take(answers, sorter, story)
+        recorder.settle()
 
 
 def _take(answers: Answers, sorter: Sorter, story: Story) -> None:
