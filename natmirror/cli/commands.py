@@ -21,6 +21,7 @@ from natmirror.cli.exit_codes import epilog
 from natmirror.cli.explain import explain
 from natmirror.cli.options import FILE, api_option, iptables_option
 from natmirror.cli.shown import CheckedRules, KernelRules
+from natmirror.cli.support_dump import support_dump
 from natmirror.cli.top import top
 from natmirror.cli.verdict import verdict
 from natmirror.errors import NatmirrorError, NoAnswerError
@@ -205,6 +206,6 @@ for _command in (
     *(running.status, top, lists.flows, lists.legs, overrides.drain, overrides.undrain, overrides.weight),
     *(overrides.backend, overrides.mirror, running.reload, running.rules),
     *(running.resume_mirroring, explain, verdict, capture, doctor, running.health, running.role, events.events),
-    *(tools.keepalived, tools.cleanup, tools.replay, tools.demo),
+    *(support_dump, tools.keepalived, tools.cleanup, tools.replay, tools.demo),
 ):
     main.add_command(_command)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from natmirror.cli import exit_codes
+from natmirror.cli import exit_codes, terminal
 from natmirror.cli.exit_codes import epilog
 from natmirror.cli.options import FILE, api_option, iptables_option
 from natmirror.cli.shown import ListedCheck
@@ -96,7 +96,7 @@ def doctor(
         say=lambda text: click.echo(text, err=as_json),
         send=None if client is None else lambda subject: send(subject, client, _bytes(data)),
     )
-    click.echo(json.dumps(found.show(), indent=2) if as_json else "\n".join(screen(found)))
+    terminal.echo(json.dumps(found.show(), indent=2) if as_json else "\n".join(screen(found)))
     ctx.exit(found.exit_code)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from natmirror.cli import exit_codes
+from natmirror.cli import exit_codes, terminal
 from natmirror.cli.exit_codes import epilog
 from natmirror.cli.options import FILE, api_option, read_duration
 from natmirror.errors import NatmirrorError, NoAnswerError
@@ -141,4 +141,4 @@ def _print(found: Iterable[Mapping[str, Any]], *, as_json: bool) -> None:
             click.echo(json.dumps(one))
             continue
         line = f"{one['time']} {one['severity']:7} {one['kind']:17} {one['text']}"
-        click.echo(click.style(line, fg=_COLOURS.get(one["severity"])))
+        terminal.echo(click.style(line, fg=_COLOURS.get(one["severity"])))

@@ -85,6 +85,10 @@ CAPTURE = {
     0: "The capture is written, up to the end that the options or a signal have set.",
     1: "No natmirror answers on SOCKET or it knows no such client, a right is missing, or FILE cannot be written.",
 } | _USAGE
+SUPPORT_DUMP = {
+    0: "The archive is written; its README.txt says which parts could not be had.",
+    1: "FILE exists already, or cannot be written.",
+} | _USAGE
 REPLAY = {
     0: "The whole capture was replayed.",
     1: "The capture cannot be read, or not to its end; the report covers the packets before that.",

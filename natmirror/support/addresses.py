@@ -10,7 +10,7 @@ from the third octet on. Addresses with a meaning of their own stay: loopback, l
 
 import hashlib
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
@@ -27,8 +27,9 @@ _LINK_LOCAL = IPv6Network("fe80::/64")
 _SOLICITED = IPv6Network("ff02::1:ff00:0/104")  # RFC 4291 §2.7.1: the last bits of a host's address
 _UNICAST_OCTETS = [octet for octet in range(1, 224) if octet not in (127, 169)]
 _GLOBAL_V6 = range(0x2000, 0x4000)
+_LOCAL_V6 = range(0xFC00, 0xFE00)  # RFC 4193
 _KEPT_BITS = 8
-_KNOWN_BITS_V4, _KNOWN_BITS_V6 = 8, 16
+_FIRST_BITS = 8
 _MULTICAST_MACS = (b"\x01\x00\x5e", b"\x01\x80\xc2")
 _V6_MULTICAST_MAC = b"\x33\x33"
 _OWN_MAC = 2  # of the first octet: administered locally
@@ -41,9 +42,10 @@ class AddressMap:
         self._key = key
         known = list(known)
         used = {address.packed[0] for address in known if isinstance(address, IPv4Address)}
-        self._octets = _shuffled(self._key, _UNICAST_OCTETS, used)
+        self._octets = _shuffled(key, _UNICAST_OCTETS, used & {*_UNICAST_OCTETS})
         hextets = {int.from_bytes(address.packed[:2]) for address in known if isinstance(address, IPv6Address)}
-        self._hextets = _shuffled(self._key, _GLOBAL_V6, hextets)
+        local = {hextet for hextet in hextets if hextet in _LOCAL_V6}
+        self._hextets = _shuffled(key, _GLOBAL_V6, hextets - local) | _shuffled(key, _LOCAL_V6, local)
         self._ends: dict[Address, tuple[Network, bool]] = {}
         for network in networks:
             if 0 < network.prefixlen < network.max_prefixlen - _KEPT_BITS:
@@ -59,7 +61,7 @@ class AddressMap:
 
     def network(self, network: Network) -> Network:
         """Return the pseudonym of a network."""
-        if network.prefixlen < _KNOWN_BITS_V4:
+        if network.prefixlen < _FIRST_BITS:
             return network  # it holds a great part of all addresses
         mapped = self._plain(network.network_address)
         return type(network)((int(mapped), network.prefixlen), strict=False)
@@ -72,12 +74,10 @@ class AddressMap:
     def _v4(self, address: IPv4Address) -> IPv4Address:
         if any(address in network for network in _KEPT_NETWORKS):
             return address
-        value = int(address)
         if address in _LINK_LOCAL_V4:
-            return IPv4Address(self._turned(value, 32, 16, _KEPT_BITS))
-        first = self._octets.get(value >> 24, value >> 24)
-        middle = self._turned(value, 32, _KNOWN_BITS_V4, _KEPT_BITS)
-        return IPv4Address(first << 24 | middle & 0xFFFF00 | value & 0xFF)
+            return IPv4Address(self._turned(address.packed, 2, 1))
+        first = self._octets.get(address.packed[0], address.packed[0])
+        return IPv4Address(bytes((first, *self._turned(address.packed, 1, 1)[1:])))
 
     def _v6(self, address: IPv6Address) -> IPv6Address:
         value = int(address)
@@ -92,16 +92,15 @@ class AddressMap:
                 return address
             return IPv6Address(value >> 64 << 64 | self._hash(b"link", value))
         first = self._hextets.get(value >> 112, value >> 112)
-        return IPv6Address(first << 112 | self._turned(value, 128, _KNOWN_BITS_V6, 0) & (1 << 112) - 1)
+        return IPv6Address(first.to_bytes(2) + self._turned(address.packed, 2)[2:])
 
-    def _turned(self, value: int, bits: int, known: int, kept: int) -> int:
-        """Return a value with each bit between the ``known`` first ones and the ``kept`` last ones turned over or not,
-        by the bits before it."""
-        turned = value
-        for at in range(known, bits - kept):
-            left = bits - at
-            turned ^= (self._hash(b"%d/%d" % (bits, at), value >> left) & 1) << (left - 1)
-        return turned
+    def _turned(self, packed: bytes, known: int, kept: int = 0) -> bytes:
+        """Return an address with each bit between its ``known`` first octets and its ``kept`` last ones turned over or
+        not, by the bits before it."""
+        turned = bytearray(packed)
+        for at in range(known, len(packed) - kept):
+            turned[at] = _turned(self._key, packed[:at], packed[at])
+        return bytes(turned)
 
     def mac(self, mac: bytes) -> bytes:
         """Return the pseudonym of a MAC address; groups, all ones and all zeros stay."""
@@ -127,13 +126,32 @@ def _hash(key: bytes, kind: bytes, value: int) -> int:
     return int.from_bytes(digest.digest())
 
 
-def _shuffled(key: bytes, every: Iterable[int], used: set[int]) -> dict[int, int]:
-    """Map the numbers in use to others, each to one of its own, as far as there are so many that are not in use."""
+def _turned(key: bytes, before: bytes, octet: int) -> int:
+    """Return what stands for an octet behind these."""
+    bits, beginning, found = _bits(key, before), 1, 0
+    for at in reversed(range(8)):
+        bit = octet >> at & 1
+        found |= (bit ^ bits >> beginning & 1) << at
+        beginning = 2 * beginning + bit
+    return found
+
+
+@lru_cache(maxsize=1 << 18)
+def _bits(key: bytes, before: bytes) -> int:
+    """Return a bit for each beginning of an octet behind these, from none of its bits to seven: whether the next one is
+    turned over. A beginning is its bits behind a one."""
+    return int.from_bytes(hashlib.blake2b(before, key=key, digest_size=32, person=b"octets").digest())
+
+
+def _shuffled(key: bytes, every: Sequence[int], used: set[int]) -> dict[int, int]:
+    """Map the numbers in use to some of ``every``, each to one of its own; as far as possible to numbers that are not
+    in use."""
     shuffle = random.Random(key)
     free = [number for number in every if number not in used]
     shuffle.shuffle(free)
-    wanted = sorted(used & set(every))
+    wanted = sorted(used)
     if len(wanted) > len(free):
-        free = list(every)
-        shuffle.shuffle(free)
+        taken = [number for number in every if number in used]
+        shuffle.shuffle(taken)
+        free += taken
     return dict(zip(wanted, free, strict=False))

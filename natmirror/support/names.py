@@ -22,8 +22,12 @@ _KEYS = {
     "services": "service",
     "backends": "backend",
     "mirrors": "mirror",
+    "sorry": "backend",
+    "twin": "mirror",
 }
 """Members of JSON whose values are names, or objects that have a name."""
+_SUBJECT = "subject"
+"""The member of a problem whose value is names, with a slash between them."""
 _ADDRESS = re.compile(r"\d+\.\d+\.\d+\.\d+|:.*:")
 """In a name that is an address: its pseudonym is the address's."""
 _WORD = re.compile(r"[\w.-]+")
@@ -56,18 +60,23 @@ class NameMap:
                 counts[kind] += 1
                 self.pseudonyms[name] = f"{kind}-{counts[kind]}"
         words = vocabulary()
-        rare = [name for name in self.pseudonyms if name.lower() not in words]
-        self.common = [name for name in self.pseudonyms if name.lower() in words]
-        """The names that are words of natmirror's own."""
+        self._rare = {name.lower() for name in self.pseudonyms if not _is_common(name, words)}
+        self.common = [name for name in self.pseudonyms if _is_common(name, words)]
+        """The names that are words of natmirror's own, numbers or letters."""
         self._lower = {name.lower(): pseudonym for name, pseudonym in self.pseudonyms.items()}
         any_name = _either([*self.pseudonyms, *self.pseudonyms.values()])
-        self.rare = f"(?<!\\w)(?i:{_either(rare)})(?!\\w)" if rare else "(?!)"
-        """A pattern that finds the other names."""
         self._paired = _pattern(r"(?<![\w/.-])", self.common, rf"(?=/(?:{any_name})(?![\w-]))")
         self._named = _pattern(_BEFORE, self.common, r"(?P<after>\"?)(?![\w-])")
 
+    def pattern_of(self, text: str) -> str:
+        """Return a pattern that finds the other names in this text. It has those alone that occur there: to look for a
+        thousand names at each character takes long."""
+        low = text.lower()
+        found = [name for name in self._rare if name in low]
+        return f"(?<!\\w)(?i:{_either(found)})(?!\\w)" if found else "(?!)"
+
     def of(self, name: str) -> str:
-        """Return the pseudonym of a name that ``rare`` has found."""
+        """Return the pseudonym of a name that the pattern has found."""
         return self._lower[name.lower()]
 
     def replace_common(self, text: str) -> str:
@@ -84,7 +93,9 @@ class NameMap:
         """Return values for JSON with the names replaced that stand where names do."""
         if isinstance(value, dict):
             return {
-                key: self.pseudonyms.get(one, one)
+                key: "/".join(self.pseudonyms.get(part, part) for part in one.split("/"))
+                if key == _SUBJECT and isinstance(one, str)
+                else self.pseudonyms.get(one, one)
                 if key == "name" and kind is not None and isinstance(one, str)
                 else self.replace_in(one, _KEYS.get(key))
                 for key, one in value.items()
@@ -94,6 +105,10 @@ class NameMap:
         if isinstance(value, str) and kind is not None:
             return self.pseudonyms.get(value, value)
         return value
+
+
+def _is_common(name: str, words: frozenset[str]) -> bool:
+    return name.lower() in words or name.isdigit() or len(name) == 1
 
 
 @cache

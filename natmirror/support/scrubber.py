@@ -7,8 +7,9 @@ elsewhere in the dump too, because most are something else.
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 
@@ -34,20 +35,29 @@ _DATAPATH_DIGITS = 16
 
 
 class Scrubber:
-    """Replaces in texts. ``texts`` are all of the dump, ``documents`` those of them that are values for JSON,
-    ``hosts`` the names of hosts that are known otherwise. ``key`` is random, at most 64 bytes."""
+    """Replaces in texts. ``texts`` are all of the dump, ``documents`` those of them that are values for JSON, ``rules``
+    is the rules file: its secrets are replaced wherever they stand. ``hosts`` are the names of hosts that are known
+    otherwise. ``key`` is random, at most 64 bytes."""
 
-    def __init__(self, key: bytes, texts: Iterable[str], documents: Iterable[Any], hosts: Iterable[str]) -> None:
+    def __init__(
+        self,
+        key: bytes,
+        texts: Iterable[str],
+        documents: Iterable[Any] = (),
+        rules: str = "",
+        hosts: Iterable[str] = (),
+    ) -> None:
         texts = list(texts)
         found = _Found()
         for text in texts:
             found.look_at(text)
         self._addresses = AddressMap(key, found.addresses, found.networks)
         self._macs, self._words = found.macs, found.words()
-        self._secrets = {one for text in texts for one in secrets.find(text)}
+        documents = list(documents)
+        self._datapath_ids = found.datapath_ids | {one for document in documents for one in _datapath_ids(document)}
+        self._secrets = set(secrets.find(rules))
         named = [one for document in documents for one in names.find(document)]
         self.names = names.NameMap([*named, *((host, "host") for host in hosts)])
-        self._looks = _looks(f"(?P<name>{self.names.rare})")
         self._comments: dict[str, str] = {}
         self.replaced: dict[str, str] = {}
         """What was replaced, and what stands in its place; without secrets."""
@@ -56,14 +66,16 @@ class Scrubber:
         """Return values for JSON as text, replaced."""
         return self.text(json.dumps(self._datapaths(self.names.replace_in(value)), indent=1, ensure_ascii=False))
 
-    def text(self, text: str) -> str:
-        """Return a text, replaced."""
+    def text(self, text: str, *, has_datapaths: bool = True) -> str:
+        """Return a text, replaced. ``has_datapaths``: a number of 16 hexadecimal digits is a datapath id, whether it is
+        known or not; else it is a mask or a counter of the kernel, unless it is known."""
         text = secrets.remove(text, self._secrets)
         text = _COMMENT.sub(self._comment, text)
         text = _ALIAS.sub(r"\g<before>removed", text)
         text = _HOME.sub(r"\g<before>user", text)
         text = _DATAPATH.sub(self._datapath, text)
-        return self._looks.sub(self._looked, self.names.replace_common(text))
+        looked = partial(self._looked, has_datapaths=has_datapaths)
+        return _looks(self.names.pattern_of(text)).sub(looked, self.names.replace_common(text))
 
     def mapping(self) -> dict[str, str]:
         """Return what was replaced, and what stands in its place."""
@@ -95,7 +107,7 @@ class Scrubber:
         pseudonym = f"{self._addresses.datapath(int(digits, 16)):x}"
         return match["before"] + self._note(digits, pseudonym.rjust(len(digits), "0"))
 
-    def _looked(self, match: "re.Match[str]") -> str:
+    def _looked(self, match: "re.Match[str]", has_datapaths: bool) -> str:
         if match["groups"]:
             return self._groups(match["groups"])
         if match["dotted"]:
@@ -104,7 +116,7 @@ class Scrubber:
         for version in ("v4", "v6"):
             if match[version]:
                 return self._address(match[0], *_parsed(match, version))
-        return self.names.of(match["name"]) if match["name"] else self._word(match)
+        return self.names.of(match["name"]) if match["name"] else self._word(match, has_datapaths)
 
     def _groups(self, text: str) -> str:
         sign = text[2]
@@ -122,10 +134,12 @@ class Scrubber:
             return text
         if network is not None and network.network_address == address:
             return self._note(text, str(self._addresses.network(network)))
-        length = "" if network is None else f"/{network.prefixlen}"
-        return self._note(text, f"{self._addresses.address(address)}{length}")
+        mapped = self._addresses.address(address)
+        if mapped == address:
+            return text  # as it was spelled
+        return self._note(text, f"{mapped}{'' if network is None else f'/{network.prefixlen}'}")
 
-    def _word(self, match: "re.Match[str]") -> str:
+    def _word(self, match: "re.Match[str]", has_datapaths: bool) -> str:
         """Return a number in hexadecimal, replaced if it is a datapath id or a known address."""
         digits = match["digits"]
         value, length = int(digits, 16), len(digits)
@@ -135,7 +149,7 @@ class Scrubber:
             mapped = spell(self._addresses.address(address).packed)
         elif length == 12 and value.to_bytes(6) in self._macs:
             mapped = self._addresses.mac(value.to_bytes(6))
-        elif length == _DATAPATH_DIGITS:
+        elif length == _DATAPATH_DIGITS and (has_datapaths or value in self._datapath_ids):
             mapped = self._addresses.datapath(value).to_bytes(8)
         elif length == 32:
             mapped = self._addresses.address(IPv6Address(value)).packed
@@ -145,10 +159,10 @@ class Scrubber:
         return self._note(match[0], match["prefix"] + shown)
 
 
-def _looks(names: str = "(?P<name>(?!))") -> "re.Pattern[str]":
+def _looks(names: str = "(?!)") -> "re.Pattern[str]":
     """Return the pattern of a scan: addresses come before names, of which some are a part of one, and names before
     numbers, which may be a part of a name."""
-    return re.compile(f"{_ADDRESSES}|{names}|{_WORDS}", re.VERBOSE)
+    return re.compile(f"{_ADDRESSES}|(?P<name>{names})|{_WORDS}", re.VERBOSE)
 
 
 _LOOKS = _looks()
@@ -162,11 +176,14 @@ class _Found:
         self.addresses: set[Address] = set()
         self.networks: set[Network] = set()
         self.macs: set[bytes] = set()
+        self.datapath_ids: set[int] = set()
 
     def look_at(self, text: str) -> None:
         for match in _LOOKS.finditer(text):
             if match["groups"]:
-                self.macs.add(bytes.fromhex(match["groups"].replace(match["groups"][2], "")))
+                value = bytes.fromhex(match["groups"].replace(match["groups"][2], ""))
+                self.datapath_ids |= {int.from_bytes(value)} if len(value) == 8 else set()
+                self.macs |= {value} if len(value) == 6 else set()
             elif match["dotted"]:
                 self.macs.add(bytes.fromhex(match["dotted"].replace(".", "")))
             for version in ("v4", "v6"):
@@ -186,6 +203,17 @@ class _Found:
                 for length in (2 * len(address.packed), ""):
                     found[value, length] = address, spell
         return found
+
+
+def _datapath_ids(value: Any) -> Iterator[int]:
+    """Yield the datapath ids in values for JSON."""
+    if isinstance(value, dict):
+        if isinstance(number := value.get(_DATAPATH_KEY), int):
+            yield number
+        value = list(value.values())
+    if isinstance(value, list):
+        for one in value:
+            yield from _datapath_ids(one)
 
 
 def _reversed_words(packed: bytes) -> bytes:

@@ -4,7 +4,9 @@ import json
 import os
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -194,6 +196,13 @@ def test_without_an_answer_the_error_says_what_holds_the_traffic(
         result = run(*words, "--api", tmp_path / "api.sock")
         assert (result.exit_code, result.output.count("\n")) == (1, 1)
         assert expected in result.output
+
+
+def test_no_color_switches_doctors_colours_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("natmirror.doctor.visit.visit", lambda *_, **__: SimpleNamespace(exit_code=0))
+    monkeypatch.setattr("natmirror.doctor.screen.screen", lambda _: [click.style("rules", bold=True)])
+    assert "\x1b[" in CliRunner().invoke(main, ["doctor"], color=True, env={"NO_COLOR": ""}).output
+    assert CliRunner().invoke(main, ["doctor"], color=True, env={"NO_COLOR": "1"}).output == "rules\n"
 
 
 def test_doctor_lists_its_checks() -> None:

@@ -56,6 +56,12 @@ def test_where_no_natmirror_answers_the_file_has_the_events(tmp_path: Path, file
     assert run(*nowhere, "--limit", "1", "--json").output.count("number") == 1
 
 
+def test_no_color_switches_colours_off(tmp_path: Path, file: Path) -> None:
+    words = ["events", "--api", str(tmp_path / "nothing.sock"), "--file", str(file)]
+    assert "\x1b[" in CliRunner().invoke(main, words, color=True, env={"NO_COLOR": ""}).output
+    assert CliRunner().invoke(main, words, color=True, env={"NO_COLOR": "1"}).output == LINES
+
+
 def test_without_natmirror_and_without_a_file_there_is_an_error(tmp_path: Path) -> None:
     result = run("--api", tmp_path / "nothing.sock", "--file", tmp_path / "events.jsonl")
     assert result.exit_code == 1

@@ -3,8 +3,8 @@
 A block of a document is run if its fence names a host behind its language:
 
 - ```` ```sh lb ````: these commands, on that host, which is a network namespace; ``here`` is this machine. They have to
-  succeed; with ``exit=3`` the last one ends with that code. With ``again`` the block is run again until it shows
-  what the document says. With ``lines`` each line is a block. ``natmirror --rules FILE`` runs in the background.
+  succeed; with ``exit=3`` the last one ends with that code. With ``again`` the block is run again until it succeeds and
+  shows what the document says. With ``lines`` each line is a block. ``natmirror --rules FILE`` runs in the background.
 - ```` ```text shows ````: lines of the output of the block before, in this order. ``…`` stands for anything, and a
   number that is no address for any number. With ``ctrl-c`` they are what natmirror prints when it is interrupted.
 - ```` ```yaml file=first.yaml ````: a file that the reader writes.
@@ -33,7 +33,7 @@ from natmirror.lab.topology import Lab
 
 ROOT = Path(__file__).parents[2]
 COLUMNS, ROWS = 88, 40
-TIMEOUT = 20.0
+TIMEOUT = 45.0
 ISOLATED = ("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
 _FOREGROUND = re.compile(r"natmirror --rules \S+(?: --on-stop \w+)?")
 
@@ -85,11 +85,14 @@ def shows(output: str, expected: str) -> str | None:
 
 
 def _pattern(line: str) -> str:
-    parts = re.split(r"(…|\d+\.\d+\.\d+\.\d+|\d+(?:\.\d+)?)", line)
-    return "".join(
-        ".*" if part == "…" else r"\d+(?:\.\d+)?" if re.fullmatch(r"\d+(?:\.\d+)?", part) else re.escape(part)
-        for part in parts
-    )
+    parts = re.split(r"( ?…|\d+\.\d+\.\d+\.\d+|\d+(?:\.\d+)?)", line)
+    return "".join(map(_part, parts))
+
+
+def _part(part: str) -> str:
+    if part.endswith("…"):
+        return "(?: .*)?" if part.startswith(" ") else ".*"
+    return r"\d+(?:\.\d+)?" if re.fullmatch(r"\d+(?:\.\d+)?", part) else re.escape(part)
 
 
 @dataclass(slots=True)
@@ -136,6 +139,8 @@ class Walk:
     running: Terminal | None = None
     """The natmirror in the background."""
     output: str = ""
+    failure: str = ""
+    """Why the block before, which is to be run again, has failed."""
     prints: bool = False
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -164,10 +169,13 @@ class Walk:
             yield line.partition(" # ")[0].strip()
 
     def _run(self, block: Block, commands: str) -> None:
+        self.failure = ""
         if _FOREGROUND.fullmatch(commands):
-            self.running = self._open(block.words[0], "exec " + commands)
-            self.running.read(lambda: b" ready: " in self._natmirror.printed)
-            self.output = self.running.text
+            self.running = started = self._open(block.words[0], "exec " + commands)
+            started.read(lambda: b" ready: " in started.printed or started.process.poll() is not None)
+            self.output = started.text
+            if " ready: " not in self.output:
+                raise Mismatch(f"line {block.line}: natmirror has ended:\n{self.output}")
             return
         terminal = self._open(block.words[0], commands)
         terminal.read(lambda: terminal.process.poll() is not None)
@@ -175,11 +183,11 @@ class Walk:
         self.output = terminal.text
         if self.prints:
             print(f"---\n{self.output}")
-        code = int(block.value("exit") or 0)
-        if terminal.process.returncode != code:
-            raise Mismatch(
-                f"line {block.line}: exit code {terminal.process.returncode}, not {code}:\n{commands}\n{self.output}"
-            )
+        code = terminal.process.returncode
+        if code != int(block.value("exit") or 0):
+            self.failure = f"line {block.line}: exit code {code}:\n{commands}\n{self.output}"
+            if "again" not in block.words:
+                raise Mismatch(self.failure)
 
     @property
     def _natmirror(self) -> Terminal:
@@ -198,9 +206,11 @@ class Walk:
             if self.prints:
                 print(f"---\n{self.output}")
         deadline = time.monotonic() + TIMEOUT
-        while (missing := shows(self.output, block.text)) is not None:
+        while (missing := shows(self.output, block.text)) is not None or self.failure:
             if again is None or time.monotonic() > deadline:
-                raise Mismatch(f"line {block.line}: not printed: {missing}\n--- but:\n{self.output}")
+                raise Mismatch(
+                    f"line {block.line}: {self.failure or f'not printed: {missing}'}\n--- but:\n{self.output}"
+                )
             time.sleep(0.1)
             self._run(*again)
 
@@ -225,7 +235,12 @@ class Walk:
 
 def _follow(path: Path, *, prints: bool) -> None:
     document = blocks(path.read_text(encoding="utf-8"))
-    environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "TERM": "xterm"}
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "TERM": "xterm",
+        "COLUMNS": str(COLUMNS),
+        "LINES": str(ROWS),
+    }
     with tempfile.TemporaryDirectory(dir="/run") as directory:
         if any(block.words[0] == "here" for block in document):
             Walk(Path(directory), lambda host: host, environment=environment, prints=prints).follow(document)

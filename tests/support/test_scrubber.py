@@ -98,7 +98,7 @@ def test_no_original_is_left(
         originals.append(secret)
     text = data.draw(st.permutations(pieces).map("\n".join)) + "\n" + json.dumps({"datapath_id": 5})
     document = {"datapath_id": datapath_list[0] if datapath_list else None, **rules}
-    scrubber = Scrubber(KEY, [text, json.dumps(document)], [document], ["x-own-host-z"])
+    scrubber = Scrubber(KEY, [text, json.dumps(document)], [document], text, ["x-own-host-z"])
     shown = scrubber.text(text) + scrubber.document(document)
     low = shown.lower()
     for values, forms in kinds:
@@ -142,7 +142,7 @@ def test_routes_still_make_sense(address: IPv4Address, length: int) -> None:
     text = (
         f"{network} dev sw0 src {address}\ninet {interface} brd {network.broadcast_address}\n{network.network_address}"
     )
-    scrubber = Scrubber(KEY, [text], [], [])
+    scrubber = Scrubber(KEY, [text])
     route, inet, alone = scrubber.text(text).splitlines()
     shown = IPv4Network(route.split()[0])  # no host bits are set
     assert IPv4Address(route.split()[-1]) in shown
@@ -154,7 +154,7 @@ def test_routes_still_make_sense(address: IPv4Address, length: int) -> None:
 
 def test_what_has_a_meaning_of_its_own_stays() -> None:
     text = "0.0.0.0/0 127.0.0.1 255.255.255.0 224.0.0.18 ::1 ff02::1 fe80::/64 00:00:00:00:00:00 12:03:01 128.0.0.0/1"
-    assert Scrubber(KEY, [text], [], []).text(text) == text
+    assert Scrubber(KEY, [text]).text(text) == text
 
 
 def test_names_that_are_natmirrors_words_are_replaced_where_they_are_names() -> None:
@@ -168,7 +168,7 @@ def test_names_that_are_natmirrors_words_are_replaced_where_they_are_names() -> 
         "protocol: openflow\nname: openflow\nmirror master of openflow is behind; drain openflow/acme-1; role master\n"
         'natmirror_mirror_legs{service="openflow",mirror="master"} 3\n'
     )
-    scrubber = Scrubber(KEY, [text], [document], ["lb7.example.net"])
+    scrubber = Scrubber(KEY, [text], [document], hosts=["lb7.example.net"])
     assert scrubber.text(text) == (
         "protocol: openflow\nname: service-1\nmirror mirror-1 of service-1 is behind; drain service-1/backend-1; role"
         ' master\nnatmirror_mirror_legs{service="service-1",mirror="mirror-1"} 3\n'
@@ -178,6 +178,20 @@ def test_names_that_are_natmirrors_words_are_replaced_where_they_are_names() -> 
     assert [shown["mirrors"][0][key] for key in ("service", "name", "state")] == ["service-1", "mirror-1", "up"]
     assert scrubber.text("on lb7.example.net") == "on host-1"
     assert scrubber.mapping()["acme-1"] == "backend-1"
+
+
+def test_a_secret_of_the_rules_is_replaced_wherever_it_stands_and_no_other_word_is() -> None:
+    rules = "  key: abcdefgh12345678\n"
+    text = "rules.yaml:3: ha.key: found abcdefgh12345678; set the key: natmirror keepalived"
+    shown = Scrubber(KEY, [text], rules=rules).text(text + "; natmirror status")
+    assert shown == "rules.yaml:3: ha.key: SECRET SECRET; set the key: SECRET keepalived; natmirror status"
+
+
+def test_names_that_are_numbers_or_letters_are_replaced_where_they_are_names() -> None:
+    document = {"backends": [{"service": "web-farm", "name": "1"}, {"service": "web-farm", "name": "b"}]}
+    text = "backend web-farm/1 has 1 connection, web-farm/b none; plan b"
+    shown = Scrubber(KEY, [text], [document]).text(text)
+    assert shown == "backend service-1/backend-1 has 1 connection, service-1/backend-2 none; plan b"
 
 
 @pytest.mark.parametrize(
@@ -196,4 +210,4 @@ def test_names_that_are_natmirrors_words_are_replaced_where_they_are_names() -> 
     ],
 )
 def test_secrets_and_words_of_the_operator_are_replaced(text: str, shown: str) -> None:
-    assert Scrubber(KEY, [text], [], []).text(text) == shown
+    assert Scrubber(KEY, [text]).text(text) == shown
