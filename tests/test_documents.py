@@ -175,6 +175,12 @@ def test_rules_keys_and_reasons_are_in_the_reference(document: str) -> None:
     assert {word for word in named_words if f"`{word}`" not in reference} <= {"redis-server"}
 
 
+def test_the_index_of_the_how_to_guides_has_each() -> None:
+    folder = ROOT / "docs/how-to"
+    linked = set(re.findall(r"\]\(([\w-]+\.md)\)", (folder / "index.md").read_text(encoding="utf-8")))
+    assert linked == {path.name for path in folder.glob("*.md")} - {"index.md"}
+
+
 def test_the_tutorial_installs_natmirror_as_the_page_does_whose_commands_are_tested_in_a_bare_system() -> None:
     page = (ROOT / "docs/running.md").read_text(encoding="utf-8")
     tutorial = (ROOT / "docs/tutorial/first-mirror.md").read_text(encoding="utf-8")

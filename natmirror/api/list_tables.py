@@ -78,7 +78,7 @@ LEGS = Listing(
     (
         *("client", "service", "backend", "flow_state", "mirror", "state", "reason"),
         *("client_bytes", "sent_bytes", "acked_bytes", "in_flight_bytes", "lag_bytes", "lag_seconds", "lag_since"),
-        *("consumed_bytes", "retransmits", "timeouts", "rtt_seconds", "messages_missed"),
+        *("consumed_bytes", "retransmits", "timeouts", "rtt_seconds", "messages_missed", "address"),
     ),
 )
 

@@ -12,7 +12,7 @@ from natmirror.api.text import counted, size
 from natmirror.capture import pcapng
 from natmirror.capture.headers import Headers, read
 from natmirror.capture.sides import BACKEND, CLIENT, Place, Side, Sorter
-from natmirror.capture.story import Story
+from natmirror.capture.story import Comment, Story
 from natmirror.linux.packet_socket import SeenPacket
 
 HOLD = 2.0
@@ -65,6 +65,7 @@ class Recorder:
     """Packets that natmirror has made for each mirror."""
     _held: list[tuple[int, int, float, SeenPacket, Headers]] = field(default_factory=list)
     _held_bytes: int = 0
+    _settled: dict[int, list[str]] = field(default_factory=dict)  # comments by the serial number of their packet
     _serial: "itertools.count[int]" = field(default_factory=itertools.count)
     _last: tuple[Sums, SeenPacket, list[str]] | None = None
     _count: int = 0
@@ -87,16 +88,33 @@ class Recorder:
         """Write the packets that have waited long enough, or all. Without ``is_live`` the last of them stays, so that a
         later comment finds a packet."""
         while self._held and not self.full:
-            _, _, since, packet, headers = self._held[0]
+            _, serial, since, packet, headers = self._held[0]
             if not to_end and now - since < HOLD and self._held_bytes <= _MAX_HELD_BYTES:
                 break
             heapq.heappop(self._held)
             self._held_bytes -= len(packet.frame)
             found = self.sorter.side_of(headers, packet.device, is_outgoing=packet.is_outgoing)
             if found is not None:
-                self._sort(packet, *found)
+                self._sort(packet, *found, self._settled.pop(serial, []))
         if self.is_live:
             self._put_last()
+
+    def settle(self) -> None:
+        """Give the comments on legs' ends to the last packets of these legs, as far as those are still held."""
+        ends: dict[int | None, list[Comment]] = {}
+        for comment in self.story.ends():
+            ends.setdefault(comment.port, []).append(comment)
+        last: dict[int, tuple[int, int]] = {}
+        for at, serial, _, packet, headers in self._held if ends else ():
+            found = self.sorter.side_of(headers, packet.device, is_outgoing=packet.is_outgoing)
+            for comment in ends.get(found[1], ()) if found else ():
+                if found and found[0] in comment.sides and at <= comment.at:
+                    last[id(comment)] = max(last.get(id(comment), (0, 0)), (at, serial))
+        for comment in (one for comments in ends.values() for one in comments):
+            if id(comment) in last:
+                self._settled.setdefault(last[id(comment)][1], []).append(comment.text)
+            else:
+                self.story.put_back(comment)
 
     def end(self, at: int, lost: int) -> None:
         """Write the sums of all sides, also of those without a packet. ``at`` is in nanoseconds since 1970, ``lost``
@@ -127,7 +145,7 @@ class Recorder:
                 )
         return lines
 
-    def _sort(self, packet: SeenPacket, side: Side, port: int | None) -> None:
+    def _sort(self, packet: SeenPacket, side: Side, port: int | None, settled: list[str]) -> None:
         if side.place is Place.MADE:
             self.made[side.mirror] = self.made.get(side.mirror, 0) + 1
             return
@@ -136,7 +154,7 @@ class Recorder:
             return
         self._put_last()
         sums = self._interface(side, packet.device, pcapng.ETHERNET if packet.link_len else pcapng.RAW)
-        self._last = sums, packet, self.story.take(packet.at, port, side)
+        self._last = sums, packet, self.story.take(packet.at, port, side) + settled
         self._count += 1
 
     def _put_last(self) -> None:

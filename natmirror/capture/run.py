@@ -21,6 +21,7 @@ from natmirror.capture.sides import Sorter
 from natmirror.capture.story import Story, Words
 from natmirror.errors import HostError
 from natmirror.linux import instance
+from natmirror.linux.addresses import own_addresses
 from natmirror.linux.packet_socket import PacketSocket
 from natmirror.net.endpoint import parse_client
 
@@ -44,7 +45,7 @@ def run(wanted: Wanted, words: Words, tell: Callable[[str], None], command: str)
     client, port = parse_client(wanted.client)
     with PacketSocket(client, port, pcapng.SNAP_LEN) as packets:
         answer, status = _first_answers(wanted)
-        sorter = Sorter(client)
+        sorter = Sorter(client, {address.packed for address in own_addresses()})
         story = Story(sorter, words, tell, time.time_ns)
         with Output(wanted.path) as output, _until_signal() as is_over:
             recorder = Recorder(sorter, story, wanted.bounds, output.write, time.time_ns(), not output.is_file)
@@ -56,6 +57,7 @@ def run(wanted: Wanted, words: Words, tell: Callable[[str], None], command: str)
             tell(_begin(wanted, answer))
             _take_status(status, sorter, story)
             _take_answer(answer, sorter, story, is_first=True)
+            packets.listen_for(sorter.sourced)
             with suppress(ReaderGone):
                 _record(wanted, packets, follower, recorder, output, is_over)
             for line in recorder.summary():
@@ -100,7 +102,10 @@ def _record(
         for packet in packets.receive(min(_WAIT, max(ends_at - time.monotonic(), 0.0))):
             if recorder.take(packet, time.monotonic()):
                 follower.ask_soon()
+        sourced = recorder.sorter.sourced
         _take_answers(follower, recorder)
+        if recorder.sorter.sourced != sourced:
+            packets.listen_for(recorder.sorter.sourced)
         recorder.advance(time.monotonic())
         output.flush()
     follower.finish()
@@ -120,6 +125,7 @@ def _take_answers(follower: Follower, recorder: Recorder) -> None:
             continue
         story.answer()
         _take(answers, sorter, story)
+        recorder.settle()
 
 
 def _take(answers: Answers, sorter: Sorter, story: Story) -> None:

@@ -3,12 +3,14 @@
 A packet from the client that comes in is as the client sent it; one that goes out is as it was sent on, and the other
 way round for packets to the client. So the interfaces need no roles, and both sides may have the same one. What goes
 out to a mirror is a copy, what comes in from there an answer. A mirror may be the backend of other connections: then
-the connection's own backend decides.
+the connection's own backend decides. With ``source`` in the rules a leg has an address of this host; the API says which
+client's it is. If its mirror is on this host, too, no interface but natmirror's own shows the copy.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from ipaddress import IPv4Address
 from typing import Any
 
 from natmirror.capture.headers import Headers
@@ -42,14 +44,31 @@ class Side:
 
 
 CLIENT, BACKEND = Side(Place.CLIENT), Side(Place.BACKEND)
+_ROUNDS = 10
+"""Answers for which a leg is known that is in none of them: its last packets may still come, but another client's leg
+may get its port."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Leg:
+    """A leg that has an address of this host: its client's port, its mirror, and the last answer that had it."""
+
+    port: int
+    mirror: str
+    round: int
 
 
 class Sorter:
     """Sorts the packets of one client, by the endpoints that it has learnt so far. What it has learnt stays, because
-    connections to removed backends and mirrors go on."""
+    connections to removed backends and mirrors go on. ``own`` has this host's addresses."""
 
-    def __init__(self, client: bytes) -> None:
+    def __init__(self, client: bytes, own: Collection[bytes] = ()) -> None:
         self._client = client
+        self._own = frozenset(own)
+        self._legs: dict[Endpoint, _Leg] = {}
+        self._round = 0
+        self.sourced: frozenset[tuple[bytes, bytes]] = frozenset()
+        """The addresses of legs that do not have the client's: this host's, and the mirror's."""
         self._pool: dict[tuple[str, str], Endpoint] = {}
         self._members: set[Endpoint] = set()
         self._known: dict[bytes, dict[int, Endpoint]] = {}
@@ -75,13 +94,27 @@ class Sorter:
             self._learn(service["address"])
             for one in service["pool"]:
                 self._learn_backend(service["service"], one["backend"], one["address"])
+            for one in service["mirrors"]:
+                endpoint = self._learn(one["address"])
+                self._mirrors.setdefault(endpoint, {})[service["service"]] = one["mirror"]
+                if one["source"] is not None:
+                    self.sourced |= {(IPv4Address(one["source"]).packed, endpoint[0])}
+        self._round += 1
+        self._legs = {own: leg for own, leg in self._legs.items() if leg.round + _ROUNDS > self._round}
         for one in answer["connections"]:
             backend = None if one["backend"] is None else self._pool.get((one["service"], one["backend"]))
-            self._flows[parse_endpoint(one["client"])[1]] = one["service"], backend
+            port = parse_endpoint(one["client"])[1]
+            self._flows[port] = one["service"], backend
+            for leg in one["legs"]:
+                if leg["address"] not in (None, one["client"]):
+                    mirror = self.name_of(one["service"], leg["mirror"])
+                    self._legs[parse_endpoint(leg["address"])] = _Leg(port, mirror, self._round)
 
     def side_of(self, packet: Headers, device: str, *, is_outgoing: bool) -> tuple[Side, int | None] | None:
         """Return the side of a packet, and the client's port; None if it is no packet of natmirror's, or a second sight
         of one that another side has."""
+        if self._legs and (found := self._side_of_leg(packet, device, is_outgoing=is_outgoing)) is not None:
+            return found
         is_from_client = packet.src == self._client
         port, peer_port = (packet.sport, packet.dport) if is_from_client else (packet.dport, packet.sport)
         address = packet.dst if is_from_client else packet.src
@@ -97,6 +130,17 @@ class Sorter:
             elif is_from_client == is_outgoing and (port, peer) not in self._direct:
                 return Side(Place.COPY if is_outgoing else Place.ANSWERS, mirror), port
         return (CLIENT if is_from_client != is_outgoing else BACKEND), port
+
+    def _side_of_leg(self, packet: Headers, device: str, *, is_outgoing: bool) -> tuple[Side, int | None] | None:
+        """Return the side of a packet of a leg that has an address of this host."""
+        if packet.sport is not None and (leg := self._legs.get((packet.src, packet.sport))) is not None:
+            if device.startswith(TUN_PREFIX):
+                place = Place.COPY if packet.dst in self._own else Place.MADE
+                return Side(place, leg.mirror), leg.port
+            return (Side(Place.COPY, leg.mirror), leg.port) if is_outgoing else None
+        if packet.dport is not None and (leg := self._legs.get((packet.dst, packet.dport))) is not None:
+            return None if is_outgoing else (Side(Place.ANSWERS, leg.mirror), leg.port)
+        return None
 
     def _peer(self, address: bytes, port: int | None) -> Endpoint | None:
         """Return the service, backend or mirror; without a port, any with the address."""

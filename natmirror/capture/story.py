@@ -2,7 +2,8 @@
 and events.
 
 A comment belongs to a connection and a side, or to all, and to a time. It stands at the first such packet from that
-time on; if none comes for a while, at any packet of the connection, then at any at all.
+time on; if none comes for a while, at any packet of the connection, then at any at all. That a leg has ended stands at
+its last packet before.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from natmirror.mirror.shown import CopyWait
 from natmirror.net.endpoint import parse_endpoint
 
 _SECOND = 1_000_000_000
-_SLACK = _SECOND // 50  # natmirror notes an end after the packet that brings it
+_SLACK = _SECOND // 500  # the API rounds times to milliseconds
 _PATIENCE = 10 * _SECOND
 _OPEN_STATES = ("syn-sent", "syn-received", "established", "half-closed", "closing")
 
@@ -48,6 +49,8 @@ class Comment:
     port: int | None = None
     sides: tuple[Side, ...] = ()
     """Empty: any."""
+    is_end: bool = False
+    """It stands at the last such packet before a leg's end, if that has not been written."""
 
     def fits(self, at: int, port: int | None, side: Side) -> bool:
         """Return whether it stands at a packet of this time, port and side."""
@@ -86,6 +89,17 @@ class Story:
             self._comments.remove(one)
         return [one.text for one in found]
 
+    def ends(self) -> list[Comment]:
+        """Return the comments on legs' ends that wait for a packet from then on, and forget them."""
+        found = [one for one in self._comments if one.is_end]
+        self._comments = [one for one in self._comments if not one.is_end]
+        return found
+
+    def put_back(self, comment: Comment) -> None:
+        """Have a comment wait that has found no packet before its time."""
+        comment.is_end = False
+        self._comments.append(comment)
+
     def rest(self) -> list[str]:
         """Return the comments that have found no packet, and forget them."""
         found, self._comments = self._comments, []
@@ -122,7 +136,7 @@ class Story:
             got = f"it acknowledged {one['acked_bytes']} of {counted(one['client_bytes'], 'byte')}"
             text = f"{one['client']}: the leg to {mirror} has ended, {why}; {got}"
             sides = Side(Place.COPY, mirror), Side(Place.ANSWERS, mirror)
-            self._add(text, parse_endpoint(one["client"])[1], sides, int(at * _SECOND) - _SLACK)
+            self._add(text, parse_endpoint(one["client"])[1], sides, int(at * _SECOND) + _SLACK, is_end=True)
 
     def events(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Take the events since the last ones."""
@@ -185,6 +199,8 @@ class Story:
         side = Side(Place.COPY, mirror) if copy["copied"] else CLIENT
         self._add(f"{client}: {self._words.copy(copy)}", port, (side,))
 
-    def _add(self, text: str, port: int | None = None, sides: tuple[Side, ...] = (), at: int = 0) -> None:
-        self._comments.append(Comment(at, max(at, self._clock()), text, port, sides))
+    def _add(
+        self, text: str, port: int | None = None, sides: tuple[Side, ...] = (), at: int = 0, *, is_end: bool = False
+    ) -> None:
+        self._comments.append(Comment(at, max(at, self._clock()), text, port, sides, is_end))
         self._tell(text)

@@ -180,7 +180,7 @@ def replay(rules_file: Path, capture: Path, output: Path, mirror: str, streams: 
     "--rules",
     "rules_file",
     type=FILE,
-    default="rules/lb.yaml",
+    default="rules/demo.yaml",
     show_default=True,
     metavar="FILE",
     help="Run with the rules in FILE.",
@@ -189,9 +189,9 @@ def replay(rules_file: Path, capture: Path, output: Path, mirror: str, streams: 
     "--seconds",
     type=click.FloatRange(1, 3600),
     metavar="SECONDS",
-    default=15.0,
+    default=8.0,
     show_default=True,
-    help="Show the traffic for this time.",
+    help="Have this much time of traffic before and after each event.",
 )
 @click.option(
     "--switches",
@@ -201,12 +201,15 @@ def replay(rules_file: Path, capture: Path, output: Path, mirror: str, streams: 
     show_default=True,
     help="Run this number of switches.",
 )
+@click.option("--page", is_flag=True, help="Go on until Ctrl-C, for those who look at the status page.")
 @click.pass_context
-def demo(ctx: click.Context, rules_file: Path, seconds: float, switches: int) -> None:
+def demo(ctx: click.Context, rules_file: Path, seconds: float, switches: int, *, page: bool) -> None:
     """Run natmirror between real switches and controllers.
 
-    Builds network namespaces with them, shows the traffic, then checks facts about it and prints them. Needs root.
+    Builds network namespaces with them and serves the status page on this machine's loopback address. Kills a
+    controller, freezes the mirror and brings it back; then compares what each of them got, and prints the facts. Needs
+    root.
     """
     from natmirror.lab.demo import run as show
 
-    ctx.exit(show(rules_file, seconds, switches))
+    ctx.exit(show(rules_file, seconds, switches, page=page))

@@ -77,6 +77,17 @@ class ClientUseEntry(TypedDict):
     """How many it may open now; null without such a limit."""
 
 
+class MirrorEnds(TypedDict):
+    """The ends of legs to a mirror."""
+
+    mirror: str
+    """The mirror's name in the rules."""
+    address: str
+    """The mirror's address and port."""
+    source: str | None
+    """The address of this host that its legs have; null if they have the client's."""
+
+
 class NewConnectionEntry(TypedDict):
     """What would become of a client's new connection to a service now."""
 
@@ -104,6 +115,8 @@ class NewConnectionEntry(TypedDict):
     """The backends in the order of the rules, then the sorry server."""
     copies: list[ForeseenCopy]
     """The mirrors, and whether each would get the connection's bytes."""
+    mirrors: list[MirrorEnds]
+    """All mirrors of the service."""
 
 
 class ConnectionEntry(FlowEntry):

@@ -8,6 +8,7 @@ from natmirror.engine.explained import (
     ConnectionEntry,
     FailureEntry,
     FailureKind,
+    MirrorEnds,
     NewConnectionEntry,
     Obstacle,
     PoolMemberEntry,
@@ -35,7 +36,7 @@ from natmirror.nat.service_tables import PoolMember
 from natmirror.nat.services import ServiceTable
 from natmirror.net.endpoint import Endpoint, endpoint_of, show
 from natmirror.reasons import EndReason
-from natmirror.rules import Balance, HashInput, Pool, Service
+from natmirror.rules import Balance, HashInput, Mirror, Pool, Service
 
 
 class EngineExplanation:
@@ -83,6 +84,7 @@ class EngineExplanation:
             "has_tried_all": choice.has_tried_all,
             "pool": [self._member(service, client, one, choice, now, is_hashed) for one in members],
             "copies": self._foreseen_copies(service, client, choice, opening),
+            "mirrors": [_ends_of(mirror) for mirror in service.mirrors],
         }
 
     def _use(self, service: Service, client: Endpoint, now: float) -> ClientUseEntry | None:
@@ -186,3 +188,8 @@ def _failure(failure: Failure, now: float) -> FailureEntry:
         "failed_seconds": round(now - failure.at, 3),
         "avoided_seconds": round(failure.at + AVOID_TIMEOUT - now, 3),
     }
+
+
+def _ends_of(mirror: Mirror) -> MirrorEnds:
+    source = None if mirror.source is None else str(mirror.source)
+    return {"mirror": mirror.name, "address": show(endpoint_of(mirror)), "source": source}

@@ -61,6 +61,11 @@ class OpenVSwitch:
         lines = self._lab.run(self.host, ["ss", "-Htn", "state", "established"]).splitlines()
         return [line.split()[3] for line in lines]
 
+    def endpoints_to(self, peer: str) -> list[str]:
+        """Return this host's addresses and ports of the established connections to a peer, from its kernel."""
+        lines = self._lab.run(self.host, ["ss", "-Htn", "state", "established"]).splitlines()
+        return [line.split()[2] for line in lines if line.split()[3] == peer]
+
     def ping(self, *, count: int = 1) -> bool:
         """Have one host ping the other through the switch: the first packets cause PACKET_INs. Return whether all
         were answered."""

@@ -13,7 +13,7 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +49,8 @@ _INNER_SRC_AT, _INNER_DST_AT = 40, 44  # in an ICMP error, behind headers withou
 _ICMP, _TCP = 1, 6
 _VLAN_NUMBER, _OFFSET = 0x0FFF, 0x1FFF
 _ALL, _NOTHING = 0xFFFFFFFF, 0
+_SKIP = "skip "
+_MAX_PAIRS = 16  # a jump reaches 255 instructions, of which a pair needs eight
 
 
 @dataclass(slots=True)
@@ -124,11 +126,12 @@ class PacketSocket:
             raise HostError(f"cannot open a packet socket: {error.strerror}") from None
         self.lost = 0
         """Packets that the kernel has dropped because this process did not read them in time."""
+        self._client = client, port
         self._snap_len = snap_len
         self._buffer = bytearray(_MAX_LEN)
         self._doubles = _Doubles()
         try:
-            self._attach(client, port)
+            self._attach(())
             self._listen()
         except OSError as error:
             self._socket.close()
@@ -165,8 +168,15 @@ class PacketSocket:
         self.lost += lost  # the kernel begins at 0 again with each answer
         return self.lost
 
-    def _attach(self, client: bytes, port: int | None) -> None:
-        program = b"".join(filter_of(client, port))
+    def listen_for(self, pairs: Collection[tuple[bytes, bytes]]) -> None:
+        """Get the packets between these addresses, too, up to 16 pairs. HostError where the kernel refuses."""
+        try:
+            self._attach(sorted(pairs)[:_MAX_PAIRS])
+        except OSError as error:
+            raise HostError(f"cannot listen for packets: {error.strerror}") from None
+
+    def _attach(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
+        program = b"".join(filter_of(*self._client, pairs))
         code = ctypes.create_string_buffer(program, len(program))
         request = struct.pack("HP", len(program) // _INSTRUCTION.size, ctypes.addressof(code))
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, request)
@@ -189,10 +199,10 @@ def _bind(one: socket.socket) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def filter_of(client: bytes, port: int | None) -> Sequence[bytes]:
+def filter_of(client: bytes, port: int | None, pairs: Sequence[tuple[bytes, bytes]] = ()) -> Sequence[bytes]:
     """Return the kernel's filter: IPv4 packets from or to a client, and ICMP errors about them. With a ``port``, of TCP
-    packets those of that port alone. Frames of a VLAN pass only where the VLAN has an interface of its own, and are
-    seen there."""
+    packets those of that port alone. Besides, the packets between the two addresses of each pair. Frames of a VLAN pass
+    only where the VLAN has an interface of its own, and are seen there."""
     word = int.from_bytes(client, "big")
     program: list[tuple[int, str, str, int]] = [
         (_LD_HALF, "", "", _AD_PROTOCOL),
@@ -203,6 +213,7 @@ def filter_of(client: bytes, port: int | None) -> Sequence[bytes]:
         (_JEQ, "from", "", word),
         (_LD_WORD, "", "", _NET + _DST_AT),
         (_JEQ, "to", "", word),
+        *(step for pair in pairs for ends in (pair, pair[::-1]) for step in _between(*ends)),
         (_LD_BYTE, "", "", _NET + _PROTOCOL_AT),
         (_JEQ, "", "drop", _ICMP),
         (_LD_WORD, "", "", _NET + _INNER_SRC_AT),
@@ -219,11 +230,23 @@ def filter_of(client: bytes, port: int | None) -> Sequence[bytes]:
         program.append((_RETURN, "", "", kept))
 
     def distance(here: int, label: str) -> int:
+        if label.startswith(_SKIP):
+            return int(label.removeprefix(_SKIP))
         return labels[label] - here - 1 if label else 0
 
     return [
         _INSTRUCTION.pack(code, distance(here, yes), distance(here, no), value & _ALL)
         for here, (code, yes, no, value) in enumerate(program)
+    ]
+
+
+def _between(src: bytes, dst: bytes) -> list[tuple[int, str, str, int]]:
+    """Return the part of the filter that takes packets from one address to another."""
+    return [
+        (_LD_WORD, "", "", _NET + _SRC_AT),
+        (_JEQ, "", "skip 2", int.from_bytes(src, "big")),
+        (_LD_WORD, "", "", _NET + _DST_AT),
+        (_JEQ, "take", "", int.from_bytes(dst, "big")),
     ]
 
 

@@ -59,6 +59,8 @@ class LegEntry(TypedDict):
     """The leg's state."""
     reason: EndReason | SessionWait | None
     """Why the leg has ended, or why the session has no leg; null while the leg is open."""
+    address: str | None
+    """The leg's own address and port: the client's, or those of this host with ``source``; null without a leg."""
     client_bytes: int
     """Bytes that the client has sent and the leg has to carry."""
     sent_bytes: int

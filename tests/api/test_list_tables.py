@@ -25,6 +25,7 @@ LEG = {
     "mirror": "master",
     "state": "ended",
     "reason": "connect-timeout",
+    "address": "10.20.0.1:10240",
     "client_bytes": 500_000_000,
     "sent_bytes": 7,
     "acked_bytes": 499_000_000,

@@ -120,6 +120,19 @@ def test_a_packet_that_was_cut_off_and_one_without_a_length_are_not_malformed(tm
     assert not tshark.malformed(path)
 
 
+def test_a_legs_end_whose_packets_are_written_stands_at_its_next_one(tmp_path: Path) -> None:
+    written = Written()
+    handshake(written)
+    written.recorder.advance(100)
+    written.clock.now = START + 1_400_000_000
+    written.story.ended([ended("2023-11-14T22:13:21.001+00:00", "stall-timeout")])
+    written.recorder.settle()
+    written.add(1.1, packet(CLIENT, SERVICE, "A", 2), "sw0", "in")
+    written.add(1.2, packet(CLIENT, MASTER, "R", 6), "pl0", "out")
+    rows = tshark.fields(saved(written, tmp_path / "out.pcapng"), "tcp.flags.reset", "frame.comment")
+    assert [row[0] for row in rows if "stall-timeout" in row[1]] in (["1"], ["True"])
+
+
 def test_a_legs_end_stands_at_the_packet_that_ends_it(tmp_path: Path) -> None:
     written = Written()
     written.learn(connection(m=None))
@@ -128,6 +141,7 @@ def test_a_legs_end_stands_at_the_packet_that_ends_it(tmp_path: Path) -> None:
     written.add(1.5, packet(CLIENT, SERVICE, "A", 2), "sw0", "in")
     written.clock.now = START + 1_400_000_000
     written.story.ended([ended("2023-11-14T22:13:21.001+00:00", "mirror-reset")] * 2)
+    written.recorder.settle()
     rows = tshark.fields(
         saved(written, tmp_path / "out.pcapng"), "frame.time_relative", "frame.comment", only="frame.comment"
     )

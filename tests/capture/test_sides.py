@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from natmirror.capture.headers import Headers, read
-from natmirror.capture.sides import Side, Sorter
+from natmirror.capture.sides import Place, Side, Sorter
 from tests.helpers.captured import STATUS, answer, connection
 from tests.helpers.captures import fragments_of
 from tests.helpers.support import C1, C2, CLIENT, MASTER, SERVICE, at, icmp_error, packet
@@ -15,8 +15,11 @@ OTHER = at("10.10.0.99", 1234)
 
 def sorter(*connections: Any, status: Any = STATUS) -> Sorter:
     made = Sorter(CLIENT[0])
+    found = answer(*connections)
+    ends = [{"mirror": one["name"], "address": one["address"], "source": None} for one in status["mirrors"]]
+    found["services"][0]["mirrors"] = ends[:1]
     made.learn_status(status)
-    made.learn_answer(answer(*connections))
+    made.learn_answer(found)
     return made
 
 
@@ -83,6 +86,32 @@ def test_mirrors_of_several_services_have_their_services_names() -> None:
     assert side(made, packet(CLIENT, MASTER, "A", 1), "pl0", "out") == "copy to openflow/m"
     assert side(made, packet(CLIENT, at("10.20.0.14", 6379), "A", 1), "pl0", "out") == "copy to redis/m"
     assert made.mirrors == ["openflow/m", "redis/m"]
+
+
+def test_legs_with_an_address_of_this_host() -> None:
+    made = Sorter(CLIENT[0])
+    one = {**connection(), "legs": [{"mirror": "m", "address": "10.20.0.1:10240"}]}
+    made.learn_answer(answer(one, source="10.20.0.1"))
+    ours, others = at("10.20.0.1", 10240), at("10.20.0.1", 10241)
+    assert made.sourced == {(ours[0], MASTER[0])}
+    copy, reply, foreign = packet(ours, MASTER, "A", 1), packet(MASTER, ours, "A", 1), packet(others, MASTER, "A", 1)
+    assert made.side_of(headers(copy), "pl0", is_outgoing=True) == (Side(Place.COPY, "m"), CLIENT[1])
+    assert side(made, copy, "natmirror0", "in") == "made for m"
+    assert side(made, reply, "pl0", "in") == "answers of m"
+    assert side(made, foreign, "pl0", "out") is None
+    for _ in range(10):
+        made.learn_answer(answer(source="10.20.0.1"))
+    assert side(made, copy, "pl0", "out") is None  # the port may have another client's leg by now
+
+
+def test_a_mirror_on_this_host_has_its_copy_from_natmirrors_own_device() -> None:
+    made = Sorter(CLIENT[0], [MASTER[0]])
+    one = {**connection(), "legs": [{"mirror": "m", "address": "10.20.0.1:10240"}]}
+    made.learn_answer(answer(one, source="10.20.0.1"))
+    ours = at("10.20.0.1", 10240)
+    reply = packet(MASTER, ours, "A", 1)
+    assert side(made, packet(ours, MASTER, "A", 1), "natmirror0", "in") == "copy to m"
+    assert (side(made, reply, "lo", "out"), side(made, reply, "lo", "in")) == (None, "answers of m")
 
 
 def test_a_backend_that_was_removed_stays_known() -> None:

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 import axe_core_python
 
-_ANSWER_TIMEOUT = 20.0  # seconds
+_ANSWER_TIMEOUT = 60.0  # seconds
 _POLL = 0.05
 _PIECE_LEN = 1 << 20
 _OPTIONS = (
@@ -117,7 +117,7 @@ class Browser:
         """Return the visible text of an element; empty where there is none."""
         return str(self.value(f"document.querySelector({json.dumps(selector)})?.innerText ?? ''"))
 
-    def wait_for(self, script: str, what: str, timeout: float = 10.0) -> None:
+    def wait_for(self, script: str, what: str, timeout: float = 30.0) -> None:
         """Wait until an expression is true; AssertionError after ``timeout`` seconds."""
         deadline = time.monotonic() + timeout
         while not self.value(script):

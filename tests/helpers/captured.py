@@ -45,14 +45,22 @@ def connection(state: str = "established", backend: str | None = "c1", **copies:
         "backend": backend,
         "state": state,
         "pinned": False,
+        "legs": [{"mirror": "m", "address": show(CLIENT)}],
         "copies": [{"mirror": name, "copied": why is None, "reason": why} for name, why in copies.items()],
     }
 
 
-def answer(*connections: dict[str, Any]) -> dict[str, Any]:
-    """Return the part of an answer of ``natmirror explain`` that a capture reads."""
+def answer(*connections: dict[str, Any], source: str | None = None) -> dict[str, Any]:
+    """Return the part of an answer of ``natmirror explain`` that a capture reads. ``source`` is that of the mirror."""
     pool = [{"backend": one["name"], "address": one["address"]} for one in STATUS["backends"]]
-    service = {"service": "openflow", "address": show(SERVICE), "backend": "c1", "balance": "maglev", "pool": pool}
+    service: dict[str, Any] = {
+        "service": "openflow",
+        "address": show(SERVICE),
+        "backend": "c1",
+        "balance": "maglev",
+        "pool": pool,
+    }
+    service["mirrors"] = [{"mirror": "m", "address": show(MASTER), "source": source}]
     return {
         "client": str(IPv4Address(CLIENT[0])),
         "in_switches": True,

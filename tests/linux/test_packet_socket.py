@@ -2,6 +2,7 @@
 tests/live/test_capture.py has the kernel run both."""
 
 import struct
+from collections.abc import Sequence
 
 import pytest
 
@@ -14,9 +15,16 @@ NEIGHBOUR = at("10.10.0.11", 40002)
 OTHER = at("10.10.0.12", 40001)
 
 
-def passes(raw: bytes, port: int | None = None, *, protocol: int = 0x0800, vlan: int = 0) -> bool:
+def passes(
+    raw: bytes,
+    port: int | None = None,
+    *,
+    protocol: int = 0x0800,
+    vlan: int = 0,
+    pairs: Sequence[tuple[bytes, bytes]] = (),
+) -> bool:
     """Run the filter over an IP packet, as the kernel does: a load past the packet's end ends it."""
-    program = [struct.unpack("=HBBi", one) for one in filter_of(CLIENT[0], port)]
+    program = [struct.unpack("=HBBi", one) for one in filter_of(CLIENT[0], port, pairs)]
     extra = {-0x1000: protocol, -0x1000 + 44: vlan}
     here = value = index = 0
     while True:
@@ -55,6 +63,17 @@ def test_icmp_errors_about_the_client_pass() -> None:
     assert passes(icmp_error("10.20.0.1", "10.10.0.11", there), CLIENT[1])
     assert passes(icmp_error("10.10.0.1", "10.10.0.100", back), CLIENT[1])
     assert not passes(icmp_error("10.10.0.1", "10.10.0.100", packet(SERVICE, OTHER, "A", 1)))
+
+
+def test_packets_between_the_addresses_of_a_pair_pass() -> None:
+    ours = at("10.20.0.1", 10240)
+    pairs = [(bytes((10, 20, 0, number)), MASTER[0]) for number in range(16)]
+    assert not passes(packet(ours, MASTER, "A", 1))
+    for raw in (packet(ours, MASTER, "A", 1), packet(MASTER, ours, "A", 1), packet(CLIENT, SERVICE, "S", 1)):
+        assert passes(raw, CLIENT[1], pairs=pairs)
+    assert not passes(packet(ours, C1, "A", 1), pairs=pairs)
+    error = icmp_error("10.20.0.1", "10.10.0.11", packet(CLIENT, C1, "A", 1))
+    assert passes(error, CLIENT[1], pairs=pairs)
 
 
 def test_later_fragments_pass_whatever_their_port() -> None:

@@ -9,7 +9,7 @@ import pytest
 from natmirror.lab.process import Program, wait_for
 from tests.helpers import tshark
 from tests.live.capturing import CLIENT, comments, finish, start, streams
-from tests.live.scene import RULES, Scene
+from tests.live.scene import CLIENTS, RULES, Scene
 
 pytestmark = [pytest.mark.live, pytest.mark.beside]
 
@@ -115,3 +115,23 @@ def test_what_keeps_a_capture_from_its_start(scene: Scene) -> None:
         wait_for(lambda program=program: not program.running(), why)  # type: ignore[misc]
         assert program.popen.returncode == 1 and why in program.text, program.text
     assert file.read_text() == "an earlier capture"
+
+
+def test_legs_with_an_address_of_this_host(scene: Scene) -> None:
+    scene.record("c1", "c2", "m")
+    balancer = scene.balance(scene.rules(RULES.read_text().replace("10.20.0.13}", "10.20.0.13, source: 10.20.0.1}")))
+    file, until = scene.file("source.pcapng"), scene.file("until")
+    program = start(scene, balancer, CLIENT, file)
+    scene.client(connections=1, sources=CLIENTS[1], until=until)  # another client's leg, which does not belong here
+    client, records = scene.client(connections=1, sources=CLIENT, until=until)
+    program.wait_for_text("copied to master")
+    until.touch()
+    scene.finish(client)
+    wait_for(lambda: len(balancer.ended()) == 2, "both legs to end")
+    finish(program)
+    [(sent, _)] = records.by_port().values()
+    found = streams(file)
+    assert len(found["client side (sw0)", True]) == len(found["copy to master (pl0)", False]) == sent
+    copied = tshark.fields(file, "ip.src", "tcp.stream", only='frame.interface_name contains "copy"')
+    assert {source for source, _ in copied} == {"10.20.0.1"} and len({stream for _, stream in copied}) == 1
+    assert tshark.fields(file, "tcp.flags.str", only='frame.interface_name contains "copy"')[0][0].count("S") == 1

@@ -10,7 +10,7 @@ from tests.live.scene import RULES, Scene
 pytestmark = [pytest.mark.live, pytest.mark.beside]
 
 CHECK = "balance: maglev\n      health: {check: tcp, interval: 1s, fall: 1}"
-TIMEOUT = 20.0
+TIMEOUT = 30.0
 
 
 def told(selector: str, text: str) -> str:

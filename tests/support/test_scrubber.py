@@ -1,6 +1,7 @@
 """No address, name or secret of a dump's inputs is left in it, however it is written there."""
 
 import json
+import re
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address
 from typing import Any
@@ -104,7 +105,8 @@ def test_no_original_is_left(
     for values, forms in kinds:
         for value in values:
             for form in forms:
-                assert form(value).lower().strip("[]().") not in low.replace(":6653", "")
+                written = re.escape(form(value).lower().strip("[]().").removesuffix(":6653").removesuffix(":1a2b"))
+                assert not re.search(rf"(?<![\w.:]){written}(?![\w:])", low)
     for original in originals:
         assert original.lower() not in low
     if datapath_list:
