@@ -10,7 +10,7 @@ import gc
 import socket
 import sys
 
-from natmirror.judging.chamber import Chamber
+from natmirror.judging.judging_loop import JudgingLoop
 from natmirror.unprivileged import confine, leave_processor
 
 _MAX_MEMORY = 512 << 20  # bytes of address space, besides those that natmirror counts
@@ -26,7 +26,7 @@ def main() -> None:
     # Judges leave no reference cycles, and to traverse all their rules would take long.
     gc.set_threshold(*gc.get_threshold()[:2], _NEVER)
     connection, *streams = (socket.socket(fileno=number) for number in descriptors)
-    Chamber(connection, streams).run()
+    JudgingLoop(connection, streams).run()
 
 
 if __name__ == "__main__":

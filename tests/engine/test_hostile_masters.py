@@ -52,7 +52,7 @@ def not_followed_of(master: Master) -> set[str]:
         one.handle_timer(connection.now)
         one.read_sessions(connection.now)
     assert not one.statements.held
-    assert one.court_memory.used <= one.court_memory.limit
+    assert one.judge_memory.used <= one.judge_memory.limit
     before = len(master.stream)
     connection.from_backend("A")
     connection.from_client("PA", packet_in(frame()).raw)

@@ -12,9 +12,9 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from natmirror.net.build import finish
-from natmirror.openflow.comparison.court import Court
-from natmirror.openflow.comparison.court_memory import CourtMemory
 from natmirror.openflow.comparison.judge import Judge
+from natmirror.openflow.comparison.judge_memory import JudgeMemory
+from natmirror.openflow.comparison.judge_set import JudgeSet
 from natmirror.openflow.comparison.sums import Comparisons
 from natmirror.openflow.messages import Message, Type, build, hello, parse
 from natmirror.openflow.session import SwitchSession
@@ -202,7 +202,7 @@ def play(seed: int, *everyone: Ends) -> None:
             memory = ends.engine.snapshot(ends.connection.now)["mirror_memory"]
             assert 0 <= memory["used_bytes"] <= memory["limit_bytes"]
             assert memory["largest_client_bytes"] <= memory["client_limit_bytes"]
-            assert 0 <= ends.engine.court_memory.used <= ends.engine.court_memory.limit
+            assert 0 <= ends.engine.judge_memory.used <= ends.engine.judge_memory.limit
             for news in ends.engine.faults.take_news():
                 raise getattr(news, "error", AssertionError(str(news)))
         for other in others:
@@ -212,8 +212,8 @@ def play(seed: int, *everyone: Ends) -> None:
         ends.connection.from_client("RA")
         ends.wait(100_000.0)
         engine_ = ends.engine
-        engine_.court.prune(())
-        assert (engine_.court_memory.used, engine_.court._dockets, engine_.statements.held) == (0, {}, {})
+        engine_.judges.prune(())
+        assert (engine_.judge_memory.used, engine_.judges._connections, engine_.statements.held) == (0, {}, {})
         for datapath in list(engine_.directory._datapaths.values()):
             engine_.directory.forget(datapath)
         assert engine_.snapshot(ends.connection.now)["mirror_memory"]["used_bytes"] == 0
@@ -267,7 +267,7 @@ def test_the_runs_have_answers_of_all_kinds(monkeypatch: pytest.MonkeyPatch) -> 
 def test_judges_that_are_late_find_the_same(seed: int) -> None:
     ends = ends_of("on")
     said: list[bytes] = []
-    engine_, push = ends.engine, ends.engine.court.push
+    engine_, push = ends.engine, ends.engine.judges.push
 
     def noted(parts: Sequence[bytes]) -> None:
         said.extend(parts)
@@ -275,13 +275,13 @@ def test_judges_that_are_late_find_the_same(seed: int) -> None:
 
     found: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine_.court, "push", noted)
-        patch.setattr(engine_.court, "prune", lambda compared: found.append(_answers(engine_.comparisons)))
+        patch.setattr(engine_.judges, "push", noted)
+        patch.setattr(engine_.judges, "prune", lambda compared: found.append(_answers(engine_.comparisons)))
         with pytest.raises(AssertionError):  # the sums keep their memory
             play(seed, ends)
-    memory = CourtMemory(engine_.court_memory.limit, engine_.court_memory.client_limit)
+    memory = JudgeMemory(engine_.judge_memory.limit, engine_.judge_memory.client_limit)
     comparisons = Comparisons(memory)
-    late = Court(memory, comparisons, lambda *answer: None, _no_fault)
+    late = JudgeSet(memory, comparisons, lambda *answer: None, _no_fault)
     late.push(said)
     while late.step(ends.connection.now):
         pass

@@ -8,8 +8,8 @@ from natmirror.actions import Send
 from natmirror.engine.engine import Engine
 from natmirror.fastpath.constants import CLIENT_SHARE
 from natmirror.mirror.faults import Work
-from natmirror.openflow.comparison.court import Court
-from natmirror.openflow.comparison.court_memory import CourtMemory
+from natmirror.openflow.comparison.judge_memory import JudgeMemory
+from natmirror.openflow.comparison.judge_set import JudgeSet
 from natmirror.openflow.comparison.sums import Comparisons
 from natmirror.openflow.tables.statistics import Bodies
 
@@ -19,15 +19,15 @@ class JudgedEngine(Engine):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.begin_court()
+        self.begin_judges()
 
-    def begin_court(self) -> None:
+    def begin_judges(self) -> None:
         """Begin with judges that know nothing, as a process does."""
         most = self._gear.memory.limit // 4
-        self.court_memory = CourtMemory(most, most // CLIENT_SHARE)
-        self.comparisons = Comparisons(self.court_memory)
-        self.court = Court(
-            self.court_memory,
+        self.judge_memory = JudgeMemory(most, most // CLIENT_SHARE)
+        self.comparisons = Comparisons(self.judge_memory)
+        self.judges = JudgeSet(
+            self.judge_memory,
             self.comparisons,
             self._answer,
             lambda client, error: self.faults.note(Work.VERDICT, client, error),
@@ -51,7 +51,7 @@ class JudgedEngine(Engine):
         queue = self.statements
         while queue.due_at() is not None:
             parts = queue.parts()
-            self.court.push(parts)
+            self.judges.push(parts)
             queue.sent(sum(map(len, parts)))
-        while self.court.step(now):
+        while self.judges.step(now):
             pass

@@ -72,9 +72,9 @@ def check_end(host: Host) -> None:
         for mirror in engine.snapshot(host.now)["mirrors"]:
             assert mirror["legs"] == mirror["pending_bytes"] == 0
         assert not sessions._judges._sessions and not engine.statements.held
-        engine.court.prune(())
-        assert not engine.court._dockets and not engine.court_memory.used and not engine.court_memory.holders
-        assert not engine.court._waiting_len
+        engine.judges.prune(())
+        assert not engine.judges._connections and not engine.judge_memory.used and not engine.judge_memory.holders
+        assert not engine.judges._waiting_len
         directory = sessions.directory
         for datapath in list(directory._datapaths.values()):
             directory.forget(datapath)

@@ -17,7 +17,7 @@ from typing import Any
 
 from natmirror.cli.entry import main
 from natmirror.judging.__main__ import main as judging
-from natmirror.judging.chamber import Chamber
+from natmirror.judging.judging_loop import JudgingLoop
 from natmirror.openflow.bodies.text import flow_text
 from natmirror.openflow.bodies.values import FlowStats
 from natmirror.openflow.messages import V10
@@ -128,13 +128,13 @@ def run_judges(path: Path) -> None:
     server.bind(str(path))
     server.listen()
     setattr(ProductionModel, "__init__", _made)  # noqa: B010 - as above
-    judge = Chamber.run
+    judge = JudgingLoop.run
 
-    def run(chamber: Chamber) -> None:
+    def run(chamber: JudgingLoop) -> None:
         threading.Thread(target=serve, args=(server,), daemon=True).start()  # once the rights are given up
         judge(chamber)
 
-    setattr(Chamber, "run", run)  # noqa: B010 - as above
+    setattr(JudgingLoop, "run", run)  # noqa: B010 - as above
     del sys.argv[1:3]
     judging()
 

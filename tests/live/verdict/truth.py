@@ -9,9 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from natmirror.judging.chamber import GRACE
+from natmirror.judging.judging_loop import GRACE
 from natmirror.lab.openvswitch import OpenVSwitch
-from natmirror.openflow.comparison.court import DELAY
+from natmirror.openflow.comparison.judge_set import DELAY
 
 _LEEWAY = DELAY + GRACE + 0.25
 """Seconds within which a model has to have had the switch's rules: judges read messages so much later."""

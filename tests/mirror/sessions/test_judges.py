@@ -11,10 +11,10 @@ from natmirror.mirror.faults import MAX_OF_ONE_KIND
 from natmirror.mirror.sessions import statement_queue
 from natmirror.net.endpoint import Endpoint
 from natmirror.openflow import messages
-from natmirror.openflow.comparison import court, docket
-from natmirror.openflow.comparison.court_memory import _STEP
-from natmirror.openflow.comparison.docket import JUDGE_COST, PAIR_COST
+from natmirror.openflow.comparison import judge_set, judged_connection
 from natmirror.openflow.comparison.found import nothing_found
+from natmirror.openflow.comparison.judge_memory import _STEP
+from natmirror.openflow.comparison.judged_connection import JUDGE_COST, PAIR_COST
 from natmirror.openflow.messages import Type, build
 from natmirror.rules import OverrideKind, Overrides, parse_rules
 from tests.helpers.client_connection import ClientConnection, engine
@@ -39,7 +39,7 @@ FLOW_MOD = bytes(40)
 @pytest.fixture(autouse=True)
 def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[RecordingJudge]]:
     """The judges that were made, which only take notes."""
-    monkeypatch.setattr(docket, "Judge", RecordingJudge)
+    monkeypatch.setattr(judged_connection, "Judge", RecordingJudge)
     monkeypatch.setattr(RecordingJudge, "made", [])
     yield RecordingJudge.made
 
@@ -52,13 +52,15 @@ def follow_rules(one: JudgedEngine, text: str, now: float, *paused: str) -> list
     sent = [*one.end_removed(one.leg_ids(), now), *one.follow_mirrors(one.flow_ids(), now)]
     one.prune()
     one.read_sessions(now)
-    one.court.prune({(service.name, it.name) for service in rules.services for it in service.mirrors if it.is_compared})
+    one.judges.prune(
+        {(service.name, it.name) for service in rules.services for it in service.mirrors if it.is_compared}
+    )
     return sent
 
 
 def settle(connection: ClientConnection) -> None:
     """Let the time pass after which judges work."""
-    connection.now += court.DELAY
+    connection.now += judge_set.DELAY
     connection.engine.handle_timer(connection.now)
     connection.engine.read_sessions(connection.now)
 
@@ -384,16 +386,16 @@ def test_a_judge_works_at_its_deadline(made: list[RecordingJudge], monkeypatch: 
     assert len(judge.of("settle")) == 1
     one.read_sessions(1002.4)
     assert len(judge.of("settle")) == 1
-    assert one.court.next_due() == 1002.5
+    assert one.judges.next_due() == 1002.5
     monkeypatch.setattr(RecordingJudge, "deadline", 1.0)
     one.read_sessions(1002.5)
     connection.now = 1002.5
     assert len(judge.of("settle")) == 2
-    later = one.court.next_due()
+    later = one.judges.next_due()
     assert later is not None
     assert later > 1002.5, "a deadline that has passed does not keep the process busy"
     connection.from_client("PA", packet_in(1))
-    assert one.court.next_due() == later
+    assert one.judges.next_due() == later
     assert one.next_own_timer() is None, "no packet thread works for a judge"
 
 
@@ -410,7 +412,7 @@ def test_a_judge_with_much_to_read_works_at_once(made: list[RecordingJudge]) -> 
 def test_judges_work_before_they_get_more_if_they_are_behind(
     made: list[RecordingJudge], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(court, "_MAX_ALL_WAITING_LEN", 2000)
+    monkeypatch.setattr(judge_set, "_MAX_ALL_WAITING_LEN", 2000)
     connection, _ = introduced(engine(ON))
     [judge] = made
     connection.from_client("PA", packet_in(1) * 9)
@@ -446,7 +448,7 @@ def test_a_queue_without_room_for_what_cannot_be_left_out_is_closed(
     assert (made, one.statements.is_open) == ([], False)
     connection.from_client("PA", packet_in(1))
     assert not one.statements.held
-    one.begin_court()
+    one.begin_judges()
     one.judge(one.flow_ids(), connection.now)
     connection.from_client("PA", packet_in(2))
     [judge] = made
@@ -467,7 +469,7 @@ def test_another_process_judges_what_goes_on_from_then_on(made: list[RecordingJu
     connection.from_client("PA", packet_in(2))
     master.take()
     master.say(request(Type.FLOW_MOD, 71, FLOW_MOD))
-    one.begin_court()
+    one.begin_judges()
     connection.from_client("PA", packet_in(3))
     one.judge(one.flow_ids(), connection.now)
     one.judge(one.flow_ids(), connection.now)
@@ -572,7 +574,7 @@ def _chunks(count: int) -> int:
 
 def _used(one: JudgedEngine) -> int:
     """Return what judges hold."""
-    return one.court_memory.used - one.comparisons.held
+    return one.judge_memory.used - one.comparisons.held
 
 
 def test_what_a_judge_holds_is_on_its_clients_account(made: list[RecordingJudge]) -> None:
@@ -588,7 +590,7 @@ def test_what_a_judge_holds_is_on_its_clients_account(made: list[RecordingJudge]
     settle(connection)
     assert _used(one) == _chunks(COST + 10_000) + _chunks(5000)
     connection.from_client("RA")
-    assert (_used(one), one.court_memory.holders) == (0, 0)
+    assert (_used(one), one.judge_memory.holders) == (0, 0)
     judge.account.give(5000)
     assert _used(one) == 0
     assert not one.statements.held
@@ -627,7 +629,7 @@ def test_a_judge_holds_a_quarter_of_its_clients_part(made: list[RecordingJudge])
 def test_a_connection_without_memory_for_a_judge_is_not_followed_and_the_verdict_knows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(docket, "JUDGE_COST", 1 << 30)
+    monkeypatch.setattr(judged_connection, "JUDGE_COST", 1 << 30)
     one = engine(ON_AGAIN)
     connection, master = introduced(one)
     connection.from_client("PA", packet_in(1))
@@ -655,7 +657,7 @@ def test_judges_leave_nothing_behind(made: list[RecordingJudge]) -> None:
         if number % 3 == 0:
             master.close()
         connection.from_client("RA")
-    assert (_used(one), one.court_memory.holders, one.court._dockets) == (0, 0, {})
+    assert (_used(one), one.judge_memory.holders, one.judges._connections) == (0, 0, {})
     assert [judge.log[-1] for judge in made] == [("close",)] * len(made)
     while (due := one.next_timer()) is not None:
         one.handle_timer(due)

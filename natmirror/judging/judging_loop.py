@@ -18,8 +18,8 @@ from typing import Any
 
 from natmirror.judging.frames import FrameReader, encode
 from natmirror.judging.reports import Reports
-from natmirror.openflow.comparison.court import Court
-from natmirror.openflow.comparison.court_memory import CourtMemory
+from natmirror.openflow.comparison.judge_memory import JudgeMemory
+from natmirror.openflow.comparison.judge_set import JudgeSet
 from natmirror.openflow.comparison.sums import Comparisons
 from natmirror.openflow.tables.statistics import Bodies
 
@@ -36,9 +36,9 @@ _SEND_TIMEOUT = 30.0  # seconds, after which natmirror starts another process
 class _Stream:
     """The statements of one packet thread, and their judges."""
 
-    def __init__(self, connection: socket.socket, court: Court, comparisons: Comparisons) -> None:
+    def __init__(self, connection: socket.socket, judges: JudgeSet, comparisons: Comparisons) -> None:
         self.connection = connection
-        self.court = court
+        self.judges = judges
         self.comparisons = comparisons
         self.known_until = -inf
         """All statements until then have been read."""
@@ -49,7 +49,7 @@ class _Stream:
         data = self.connection.recv(_MAX_READ_LEN)
         if not data:
             _end()
-        self.court.push([data])
+        self.judges.push([data])
         if len(data) < _MAX_READ_LEN:
             self.known_until = now - GRACE
 
@@ -57,25 +57,25 @@ class _Stream:
         """Let judges work for a while."""
         self.has_work = True
         while self.has_work and time.monotonic() < until:
-            self.has_work = self.court.step(self.known_until)
+            self.has_work = self.judges.step(self.known_until)
 
 
-class Chamber:
+class JudgingLoop:
     """Judges the connections of the packet threads behind ``streams``, for natmirror behind ``connection``."""
 
     def __init__(self, connection: socket.socket, streams: Sequence[socket.socket]) -> None:
         self._connection = connection
         self._connection.settimeout(_SEND_TIMEOUT)
         self._frames = FrameReader(_MAX_QUESTION_LEN)
-        self._memory = CourtMemory(0, 0)
+        self._memory = JudgeMemory(0, 0)
         self._compared: set[tuple[str, str]] = set()
         self._streams: list[_Stream] = []
         for thread, one in enumerate(streams):
             comparisons = Comparisons(self._memory)
-            court = Court(
+            judges = JudgeSet(
                 self._memory, comparisons, partial(self._send_statistics, thread), partial(self._send_fault, thread)
             )
-            self._streams.append(_Stream(one, court, comparisons))
+            self._streams.append(_Stream(one, judges, comparisons))
         self._reports = Reports([one.comparisons for one in self._streams])
         self._beat_at = -inf
 
@@ -88,7 +88,7 @@ class Chamber:
     def _run_once(self) -> None:
         now = time.monotonic()
         waits = 0.0 if any(one.has_work for one in self._streams) else max(0.0, self._due_at() - now)
-        read = [one for one in self._streams if not one.court.is_full]
+        read = [one for one in self._streams if not one.judges.is_full]
         readable, _, _ = select.select([self._connection, *(one.connection for one in read)], [], [], waits)
         now = time.monotonic()
         if self._connection in readable:
@@ -105,7 +105,7 @@ class Chamber:
             self._beat()
 
     def _due_at(self) -> float:
-        due = (one.court.next_due() for one in self._streams)
+        due = (one.judges.next_due() for one in self._streams)
         return min(self._beat_at, min((at + GRACE for at in due if at is not None), default=inf))
 
     # What natmirror asks and gets
@@ -129,7 +129,7 @@ class Chamber:
 
     def _beat(self) -> None:
         for one in self._streams:
-            one.court.prune(self._compared)
+            one.judges.prune(self._compared)
         self._send({"id": 0, "beat": list(self._reports.sums())})
 
     def _send_statistics(self, thread: int, session: int, question: int, bodies: Bodies | None) -> None:

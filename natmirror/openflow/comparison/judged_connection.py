@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from natmirror.openflow.bodies.elements import MalformedBody
-from natmirror.openflow.comparison.court_memory import CourtMemory, JudgeAccount
 from natmirror.openflow.comparison.judge import Judge
+from natmirror.openflow.comparison.judge_memory import JudgeAccount, JudgeMemory
 from natmirror.openflow.comparison.results import Collector, ComparedTables
 from natmirror.openflow.comparison.statements import Asked, Statement, StatementKind
 from natmirror.openflow.comparison.sums import Comparisons, SwitchResults
@@ -25,7 +25,7 @@ _MESSAGE_COST = 400  # bytes that Python needs for a message besides its bytes
 
 
 @dataclass(slots=True, eq=False)
-class Docket:
+class JudgedConnection:
     """A judged connection. ``fail`` gets an exception in its judge."""
 
     service: str
@@ -34,9 +34,9 @@ class Docket:
     holder: str
     """Whose memory the judge takes."""
     version: int
-    memory: CourtMemory
+    memory: JudgeMemory
     comparisons: Comparisons
-    fail: Callable[["Docket", Exception], None]
+    fail: Callable[["JudgedConnection", Exception], None]
     judge: Judge | None = None
     """None while the connection is not followed."""
     account: JudgeAccount = field(init=False)
@@ -240,19 +240,19 @@ class Docket:
             collector.close(now)
 
 
-_TAKERS: dict[StatementKind, Callable[[Docket, Statement], Any]] = {
-    StatementKind.NAMED: Docket._named,
-    StatementKind.SESSION_OPENED: Docket._session_opened,
-    StatementKind.JOINED: Docket._joined,
-    StatementKind.FROM_SWITCH: Docket._from_switch,
-    StatementKind.FROM_CONTROLLER: Docket._from_controller,
-    StatementKind.FROM_MASTER: Docket._from_master,
-    StatementKind.TOLD: Docket._told,
-    StatementKind.WITHHELD: Docket._withheld,
-    StatementKind.MISSED: Docket._missed,
-    StatementKind.LOST: Docket._lost,
-    StatementKind.LEG_ENDED: Docket._leg_ended,
-    StatementKind.ENDED: Docket._ended,
-    StatementKind.REMOVED: Docket._removed,
-    StatementKind.SWITCH_KNOWN: Docket._switch_known,
+_TAKERS: dict[StatementKind, Callable[[JudgedConnection, Statement], Any]] = {
+    StatementKind.NAMED: JudgedConnection._named,
+    StatementKind.SESSION_OPENED: JudgedConnection._session_opened,
+    StatementKind.JOINED: JudgedConnection._joined,
+    StatementKind.FROM_SWITCH: JudgedConnection._from_switch,
+    StatementKind.FROM_CONTROLLER: JudgedConnection._from_controller,
+    StatementKind.FROM_MASTER: JudgedConnection._from_master,
+    StatementKind.TOLD: JudgedConnection._told,
+    StatementKind.WITHHELD: JudgedConnection._withheld,
+    StatementKind.MISSED: JudgedConnection._missed,
+    StatementKind.LOST: JudgedConnection._lost,
+    StatementKind.LEG_ENDED: JudgedConnection._leg_ended,
+    StatementKind.ENDED: JudgedConnection._ended,
+    StatementKind.REMOVED: JudgedConnection._removed,
+    StatementKind.SWITCH_KNOWN: JudgedConnection._switch_known,
 }

@@ -10,8 +10,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import count
 from math import ceil, floor, inf
 
-from natmirror.openflow.comparison.court_memory import CourtMemory
-from natmirror.openflow.comparison.docket import Docket
+from natmirror.openflow.comparison.judge_memory import JudgeMemory
+from natmirror.openflow.comparison.judged_connection import JudgedConnection
 from natmirror.openflow.comparison.statements import Statement, StatementKind, StatementReader, asked_of
 from natmirror.openflow.comparison.sums import Comparisons
 from natmirror.openflow.tables.statistics import Bodies
@@ -31,17 +31,17 @@ OnFault = Callable[[str, Exception], None]
 """Takes an exception in a judge, and the client of its connection."""
 
 
-class Court:
+class JudgeSet:
     """The judges of a packet thread's connections. ``now`` and all times are the engine's."""
 
-    def __init__(self, memory: CourtMemory, comparisons: Comparisons, on_answer: OnAnswer, on_fault: OnFault) -> None:
+    def __init__(self, memory: JudgeMemory, comparisons: Comparisons, on_answer: OnAnswer, on_fault: OnFault) -> None:
         self._memory = memory
         self._comparisons = comparisons
         self._on_answer = on_answer
         self._on_fault = on_fault
         self._reader = StatementReader()
-        self._dockets: dict[int, Docket] = {}
-        self._due: list[tuple[float, int, Docket]] = []
+        self._connections: dict[int, JudgedConnection] = {}
+        self._due: list[tuple[float, int, JudgedConnection]] = []
         self._order = count()
         self._said: Statement | None = None  # the next statement
         self._work: Iterator[None] | None = None  # the work in progress
@@ -68,7 +68,7 @@ class Court:
         others."""
         for key in [key for key, _ in self._comparisons if key not in compared]:
             service, mirror = key
-            if not any(one.service == service and mirror in one.collectors for one in self._dockets.values()):
+            if not any(one.service == service and mirror in one.collectors for one in self._connections.values()):
                 self._comparisons.forget(*key)
 
     def next_due(self) -> float | None:
@@ -101,71 +101,71 @@ class Court:
         if said.kind is StatementKind.OPENED:
             self._open(said)
             return
-        docket = self._dockets.get(said.number)
-        if docket is None:  # of an earlier process
+        judged = self._connections.get(said.number)
+        if judged is None:  # of an earlier process
             return
         if said.kind is StatementKind.ASKED:
-            self._work = self._answer(docket, said)
+            self._work = self._answer(judged, said)
         elif said.kind is StatementKind.CLOSED:
-            self._work = self._close(said, docket, settles=said.flag)
+            self._work = self._close(said, judged, settles=said.flag)
         else:
-            before = docket.waiting_len
+            before = judged.waiting_len
             try:
-                docket.take(said)
+                judged.take(said)
             except Exception as error:
-                self._failed(docket, error)
-            self._waiting_len += docket.waiting_len - before
-            self._schedule(docket, said.at)
+                self._failed(judged, error)
+            self._waiting_len += judged.waiting_len - before
+            self._schedule(judged, said.at)
 
     def _open(self, said: Statement) -> None:
         values = said.values()
-        docket = self._dockets[said.number] = Docket(
+        judged = self._connections[said.number] = JudgedConnection(
             *(values["service"], values["client"], values["holder"], values["version"]),
             *(self._memory, self._comparisons, self._failed),
         )
         try:
-            docket.begin(said.at, is_late=values["is_late"])
+            judged.begin(said.at, is_late=values["is_late"])
         except Exception as error:
-            self._failed(docket, error)
+            self._failed(judged, error)
 
-    def _schedule(self, docket: Docket, now: float) -> None:
+    def _schedule(self, judged: JudgedConnection, now: float) -> None:
         """Have a judge work soon that has got something; at once if it is much."""
-        if docket.judge is None:
+        if judged.judge is None:
             return
-        due_at = now if docket.waiting_len > _MAX_WAITING_LEN else _GRID * floor((now + DELAY) / _GRID)
-        if docket.due_at is None or docket.due_at > due_at:
-            self._work_at(docket, due_at)
+        due_at = now if judged.waiting_len > _MAX_WAITING_LEN else _GRID * floor((now + DELAY) / _GRID)
+        if judged.due_at is None or judged.due_at > due_at:
+            self._work_at(judged, due_at)
 
-    def _work_at(self, docket: Docket, due_at: float) -> None:
-        docket.due_at = due_at
-        heapq.heappush(self._due, (due_at, next(self._order), docket))
+    def _work_at(self, judged: JudgedConnection, due_at: float) -> None:
+        judged.due_at = due_at
+        heapq.heappush(self._due, (due_at, next(self._order), judged))
 
-    def _settle(self, docket: Docket, now: float) -> Iterator[None]:
-        docket.due_at = None
-        self._waiting_len -= docket.waiting_len
-        yield from docket.settle(now)
-        if docket.due_at is not None:
-            self._work_at(docket, _GRID * ceil(max(docket.due_at, now + _SHORTEST_PAUSE) / _GRID))
+    def _settle(self, judged: JudgedConnection, now: float) -> Iterator[None]:
+        judged.due_at = None
+        self._waiting_len -= judged.waiting_len
+        yield from judged.settle(now)
+        if judged.due_at is not None:
+            self._work_at(judged, _GRID * ceil(max(judged.due_at, now + _SHORTEST_PAUSE) / _GRID))
 
-    def _answer(self, docket: Docket, said: Statement) -> Iterator[None]:
+    def _answer(self, judged: JudgedConnection, said: Statement) -> Iterator[None]:
         asked = asked_of(said.data)
-        docket.due_at = None
-        self._waiting_len -= docket.waiting_len
-        bodies = yield from docket.answer(asked, said.mirror, said.at)
-        if docket.due_at is not None:
-            self._work_at(docket, docket.due_at)
+        judged.due_at = None
+        self._waiting_len -= judged.waiting_len
+        bodies = yield from judged.answer(asked, said.mirror, said.at)
+        if judged.due_at is not None:
+            self._work_at(judged, judged.due_at)
         self._on_answer(asked.session, asked.number, bodies)
 
-    def _close(self, said: Statement, docket: Docket, *, settles: bool) -> Iterator[None]:
-        self._waiting_len -= docket.waiting_len
+    def _close(self, said: Statement, judged: JudgedConnection, *, settles: bool) -> Iterator[None]:
+        self._waiting_len -= judged.waiting_len
         if settles:
-            yield from docket.settle(said.at)
-        self._dockets.pop(said.number, None)
-        docket.close(said.at)
+            yield from judged.settle(said.at)
+        self._connections.pop(said.number, None)
+        judged.close(said.at)
         yield from ()
 
-    def _failed(self, docket: Docket, error: Exception) -> None:
+    def _failed(self, judged: JudgedConnection, error: Exception) -> None:
         """Report a fault, and end the judgement in which it occurred."""
-        self._on_fault(docket.client, error)
-        self._waiting_len -= docket.waiting_len
-        docket.stop(EndReason.INTERNAL_ERROR, self.heard_at)
+        self._on_fault(judged.client, error)
+        self._waiting_len -= judged.waiting_len
+        judged.stop(EndReason.INTERNAL_ERROR, self.heard_at)

@@ -10,7 +10,7 @@ _STEP = 4096  # bytes: what a judge keeps changes with each message
 _LEFT_TO_SUMS = 8  # judges leave an eighth
 
 
-class CourtMemory:
+class JudgeMemory:
     """The memory of all judges: an Account for the sums, and for JudgeAccount. Both limits are in bytes."""
 
     def __init__(self, limit: int, client_limit: int) -> None:
@@ -60,7 +60,7 @@ class JudgeAccount:
     """The memory of one judge: an Account for the rules of its models, and what it keeps besides. ``holder`` names the
     client."""
 
-    def __init__(self, memory: CourtMemory, holder: str) -> None:
+    def __init__(self, memory: JudgeMemory, holder: str) -> None:
         self._holder = holder
         self._memory = memory
         self._used = 0
