@@ -19,12 +19,15 @@ account.
 
 import json
 import math
+import os
 import signal
 import sys
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import click
 
@@ -34,7 +37,6 @@ from bench.judges_peer import PORT
 from bench.machine import CONTENDER_CORES, LOAD_CORES, running_on
 from bench.network import raise_files_limit
 from bench.sides import ComparisonError, Side
-from bench.swarm import program_seconds
 from natmirror.errors import HostError
 from natmirror.lab.loadbalancer import LoadBalancer
 from natmirror.lab.process import Program, wait_listen
@@ -66,7 +68,9 @@ class Sample:
     """What one run has shown besides its measures."""
 
     cpu_ms: float
-    """natmirror's processor time for each PACKET_IN, in milliseconds."""
+    """The processor time of natmirror's packet threads for each PACKET_IN, in milliseconds."""
+    judges_ms: float
+    """The same of the judges' process."""
     used_bytes: int
     limit_bytes: int
     largest_client_bytes: int
@@ -110,13 +114,13 @@ class JudgesGauge(Gauge):
             backend, master = self._controller("c1"), self._controller("m")
         with running_on(CONTENDER_CORES):
             balancer = LoadBalancer(self._lab, rules)
-        before = program_seconds(balancer.program)
+        before, judges = _packet_seconds(balancer.status()), _judges_seconds(balancer.program)
         with running_on(LOAD_CORES):
             swarm = [sys.executable, "-m", "natmirror.lab.swarm", *self._words]
             figures = json.loads(self._lab.run("s1", swarm, timeout=self._timeout))
-        seconds = program_seconds(balancer.program) - before
         balancer.wait_until_acknowledged()
         status = balancer.status()
+        seconds = _packet_seconds(status) - before, _judges_seconds(balancer.program) - judges
         balancer.stop()
         came, told = _end(backend), _end(master)
         delays = sorted(told[number] - came[number] for number in told.keys() & came.keys())
@@ -125,7 +129,7 @@ class JudgesGauge(Gauge):
         memory, comparison = status["mirror_memory"], status["mirrors"][0]["comparison"] or {}
         self.samples[side.tree].append(
             Sample(
-                1000 * seconds / figures["sent"],
+                *(1000 * one / figures["sent"] for one in seconds),
                 *(memory[name] for name in ("used_bytes", "limit_bytes", "largest_client_bytes", "client_limit_bytes")),
                 *(dict(comparison.get(name, {})) for name in ("answers", "differences")),
             )
@@ -138,6 +142,22 @@ class JudgesGauge(Gauge):
         program = self._lab.start(host, [sys.executable, "-m", "bench.judges_peer"], name="controller", cwd=_REPOSITORY)
         wait_listen(self._lab.ns(host), PORT)
         return program
+
+
+def _packet_seconds(status: dict[str, Any]) -> float:
+    """Return the processor time of natmirror's packet threads."""
+    seconds: dict[str, float] = status["machine"]["thread_cpu_seconds"]
+    return sum(taken for name, taken in seconds.items() if name.startswith("packets-"))
+
+
+def _judges_seconds(natmirror: Program) -> float:
+    """Return the processor time of the process of natmirror's judges; 0 without one."""
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended
+            fields = (path / "stat").read_text().rpartition(")")[2].split()
+            if fields[1] == str(natmirror.pid) and b"natmirror.judging" in (path / "cmdline").read_bytes():
+                return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
 
 
 def _end(controller: Program) -> dict[str, float]:
@@ -156,7 +176,8 @@ def report(samples: dict[Path, list[Sample]]) -> list[str]:
         if mine := samples[side.tree]:
             largest = max(mine, key=lambda sample: sample.used_bytes)
             lines.append(
-                f"{side.title}: {median(sample.cpu_ms for sample in mine):.3f} ms of a processor for each PACKET_IN;"
+                f"{side.title}: processor time for each PACKET_IN {median(sample.cpu_ms for sample in mine):.3f} ms of"
+                f" the packet thread, {median(sample.judges_ms for sample in mine):.3f} ms of the judges;"
                 f" at most {largest.used_bytes / 1e6:,.1f} of {largest.limit_bytes / 1e6:,.1f} MB, of one client"
                 f" {max(sample.largest_client_bytes for sample in mine) / 1e6:,.1f} of"
                 f" {largest.client_limit_bytes / 1e6:,.1f} MB"

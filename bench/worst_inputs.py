@@ -16,7 +16,6 @@ services:
     mirrors: [{name: master, address: 10.20.0.13%s}]
 """
 _RAW, _MESSAGES = _RULES % "", _RULES % ", protocol: openflow, reconnect: next-message"
-_JUDGED = _RULES % ", protocol: openflow, reconnect: next-message, warm-up: 0s, verdict: on"
 
 
 def _begin_session(loop: Loop, version: int = V13) -> Connection:
@@ -223,46 +222,6 @@ def many_switches(loop: Loop) -> None:
         one.from_client(build(V13, Type.FEATURES_REPLY, 2, pack("!QIBB2xII", number, 0, 254, 0, 0, 0)))
 
 
-def _flow_mod(command: int, fields: bytes, output: bytes = b"") -> bytes:
-    head = pack("!QQBBHHHIIIH2x", 0, 0, 0, command, 0, 0, 1, *[0xFFFF_FFFF] * 3, 0)
-    match = pack("!HH", 1, 4 + len(fields)) + fields
-    instructions = pack("!HH4x", 4, 8 + len(output)) + output
-    return build(V13, Type.FLOW_MOD, 1, head + match + bytes(-len(match) % 8) + instructions)
-
-
-def _masked(number: int) -> bytes:
-    """Return match fields with a mask of their own: each number has another one."""
-    mask = (number * 2_654_435_761 & 0xFFFF_FFFF) << 16 | 1
-    return pack("!I6s6s", 0x8000_070C, bytes(6), mask.to_bytes(6, "big"))
-
-
-def judged(loop: Loop, *messages: bytes, frames: int = 0, from_both: bool = False) -> None:
-    """A master that is compared with production sends orders; then the switch sends PACKET_INs, and time passes."""
-    one = _begin_session(loop)
-    senders: list[Callable[[bytes], None]] = [one.from_mirror, one.from_backend] if from_both else [one.from_mirror]
-    data = b"".join(messages)
-    for send in senders:
-        for at in range(0, len(data), 60_000):
-            send(data[at : at + 60_000])
-            one.from_client(b"")
-    match = pack("!HHII4x", 1, 12, 0x8000_0004, 1)
-    for number in range(frames):
-        frame = bytes(4) + pack("!I", number) + bytes(60)
-        head = pack("!IHBBQ", 0xFFFF_FFFF, len(frame), 0, 0, 0)
-        one.from_client(build(V13, Type.PACKET_IN, 0, head + match + bytes(2) + frame))
-        one.from_backend()
-    for _ in range(40):
-        loop.now += 0.25
-        loop.do_what_is_due()
-
-
-_OUTPUT = pack("!HHIH6x", 0, 16, 2, 0)
-_EXACT = [_flow_mod(0, pack("!IHI", 0x8000_0606, 2, number), _OUTPUT) for number in range(4000)]
-_MASKED = [_flow_mod(0, _masked(number), _OUTPUT) for number in range(4000)]
-_DELETE_ALL = _flow_mod(3, b"")
-_BUCKET = pack("!HHII4x", 16 + 16 * 99, 1, 0xFFFF_FFFF, 0xFFFF_FFFF) + _OUTPUT * 99
-_GROUP = build(V13, Type.GROUP_MOD, 1, pack("!HBxI", 0, 1, 1) + _BUCKET * (65_000 // len(_BUCKET)))
-_PACKET_OUT = build(V13, Type.PACKET_OUT, 1, pack("!IIH6x", 0xFFFF_FFFF, 1, 64_000) + _OUTPUT * 4000)
 _ECHO, _UNKNOWN = build(V13, Type.ECHO_REQUEST, 1), bytes((4, 99, 0, 8)) + bytes(4)
 _HELLO = build(V13, Type.HELLO, 1, pack("!HH4x", 9, 8) * 8000)
 _ASYNC = build(V14, Type.SET_ASYNC, 1, pack("!HHI", 1, 8, 7) * 8000)
@@ -289,14 +248,6 @@ INPUTS: dict[str, tuple[str, Callable[[Loop], None]]] = {
     "answers: in thousands of parts": (_MESSAGES, many_parts),
     "one connection, thousands of switches": (_MESSAGES, many_switches),
     "500 masters' questions time out": (_MESSAGES, silent_masters),
-    "judged: 4,000 rules of both, deleted": (
-        _JUDGED,
-        lambda loop: judged(loop, *_EXACT, _DELETE_ALL, frames=20, from_both=True),
-    ),
-    "judged: 4,000 rules of a master": (_JUDGED, lambda loop: judged(loop, *_EXACT, frames=20)),
-    "judged: 4,000 masks": (_JUDGED, lambda loop: judged(loop, *_MASKED, frames=20)),
-    "judged: groups of 4,000 actions": (_JUDGED, lambda loop: judged(loop, *[_GROUP] * 20)),
-    "judged: PACKET_OUTs of 4,000 actions": (_JUDGED, lambda loop: judged(loop, *[_PACKET_OUT] * 20)),
     "SACK: half is lost, MSS 48": (_RAW, lambda loop: lose_half(loop, 48)),
     "SACK: half is lost, MSS 1460": (_RAW, lambda loop: lose_half(loop, 1460)),
     "SACK: each second segment": (_RAW, blocks),

@@ -8,11 +8,8 @@ ends.
 
 import asyncio
 import os
-import resource
-import signal
 import socket
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 from natmirror.api.http_server import HttpServer
@@ -21,29 +18,10 @@ from natmirror.api.page_files import PageFiles
 from natmirror.api.program import Program
 from natmirror.api.read_only import read_only
 from natmirror.api.routes import Routes
-from natmirror.unprivileged import give_up_rights
+from natmirror.unprivileged import confine, leave_processor_in_session
 
-_SESSION_NICE = "10"  # packets come first
-_OOM_SCORE = 800  # of 1,000: the kernel kills this process rather than the one that passes packets
 _MAX_MEMORY = 512 << 20  # bytes of address space
 _MAX_REMOTE = 64  # connections to each address of the rules
-
-
-def _confine() -> None:
-    """Give up all rights, and leave processor and memory to others. The unit forbids some of these calls.
-
-    The process is as nice as the thread that starts it. Where each session has an equal share (sched(7), "The autogroup
-    feature"), that means nothing between this session and natmirror's.
-    """
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # only the end of natmirror ends this process
-    with suppress(OSError), open("/proc/self/autogroup", "w", encoding="ascii") as file:
-        file.write(_SESSION_NICE)
-    with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-        file.write(str(_OOM_SCORE))
-    with suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_AS, (_MAX_MEMORY, _MAX_MEMORY))
-    give_up_rights()
 
 
 async def _serve(
@@ -72,7 +50,8 @@ async def _serve(
 def main() -> None:
     """Serve the API until natmirror ends."""
     page, description = PageFiles.read(), Path(__file__).with_name("openapi.json").read_bytes()
-    _confine()
+    leave_processor_in_session()
+    confine(_MAX_MEMORY)
     connection, *listening = (None if word == "-1" else socket.socket(fileno=int(word)) for word in sys.argv[1:])
     assert connection is not None, "natmirror itself has started this process"
     for one in listening:

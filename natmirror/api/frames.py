@@ -20,25 +20,31 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
-_LEN = struct.Struct("!I")
+LENGTH = struct.Struct("!I")
+"""The length of a message, which is before it."""
 
 
 def encode(message: Mapping[str, Any]) -> bytes:
     """Return a message as bytes."""
     text = json.dumps(message).encode()
-    return _LEN.pack(len(text)) + text
+    return LENGTH.pack(len(text)) + text
 
 
 async def read(reader: asyncio.StreamReader, most: int) -> dict[str, Any] | None:
     """Return the next message; None where the other process has ended. ValueError where it is malformed, or has more
     than ``most`` bytes."""
     try:
-        (length,) = _LEN.unpack(await reader.readexactly(_LEN.size))
+        (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
         if length > most:
             raise ValueError(f"a message of {length} bytes")
         text = await reader.readexactly(length)
     except (asyncio.IncompleteReadError, OSError):
         return None
+    return decode(text)
+
+
+def decode(text: bytes) -> dict[str, Any]:
+    """Return a message from the bytes after its length. ValueError where it is malformed."""
     try:
         message = json.loads(text)
     except RecursionError:

@@ -40,6 +40,7 @@ from natmirror.net.endpoint import Endpoint, endpoint_of
 from natmirror.net.packet import Datagram, Malformed, parse
 from natmirror.net.prefixes import ClientNetworks
 from natmirror.openflow.directory import Directory
+from natmirror.openflow.tables.statistics import Bodies
 from natmirror.rules import Reconnect, Rules
 from natmirror.rules.reload import Kept
 from natmirror.rules.shards import ALL, Shard
@@ -87,8 +88,8 @@ class Engine:
             *(rules, self._gear, self._is_bound, shard.leg_ports),
             *(numbers or InitialNumbers(key), switch_claims or SwitchClaims()),
         )
-        self.comparisons = parts.comparisons
-        """What was found about masters that are compared with production."""
+        self.statements = parts.statements
+        """What the process of the judges gets to know of masters that are compared with production."""
         self.faults = parts.faults
         """The faults in mirroring, and the work that is switched off because of them."""
         self._outgoing, self._timers, self._legs, self._ledger = parts.outgoing, parts.timers, parts.legs, parts.ledger
@@ -146,17 +147,14 @@ class Engine:
         decision.sends += self.read_sessions(now)
         return decision
 
-    def read_sessions(
-        self, now: float, is_spent: Callable[[], bool] | None = None, has_packets: Callable[[], bool] = _never
-    ) -> list[Send]:
+    def read_sessions(self, now: float, is_spent: Callable[[], bool] | None = None) -> list[Send]:
         """Read the data that waits for OpenFlow sessions, and return the packets to send because of it.
 
         Call it after the verdicts of the packets that brought the data, so that OpenFlow delays and loses no packet. It
         calls ``is_spent`` after each message and stops once that returns True; then next_own_timer() is due at once.
-        Judges stop after a step of theirs, too, once ``has_packets`` says that packets wait.
         """
         self._mirroring.set_time(now)
-        self._mirroring.read_sessions(now, is_spent, has_packets)
+        self._mirroring.read_sessions(now, is_spent)
         return self._outgoing.drain()
 
     def shard_of(self, packet: bytes, hook: Hook) -> int:
@@ -189,9 +187,7 @@ class Engine:
         work_at, timer = self._mirroring.next_work_at(), self._timers.next()
         return timer if work_at is None else work_at if timer is None else min(work_at, timer)
 
-    def handle_timer(
-        self, now: float, is_spent: Callable[[], bool] | None = None, has_packets: Callable[[], bool] = _never
-    ) -> list[Send]:
+    def handle_timer(self, now: float, is_spent: Callable[[], bool] | None = None) -> list[Send]:
         """Do what is due (retransmit, expire flows, update clients' windows), then read_sessions(); return the packets
         to send.
 
@@ -214,7 +210,7 @@ class Engine:
             self._mirroring.handle_timer(what, of, now)
             if is_spent():
                 break
-        return self.read_sessions(now, is_spent, has_packets)
+        return self.read_sessions(now, is_spent)
 
     def set_path_mtu(self, mirror: Endpoint, mtu: int) -> None:
         """Set the path MTU to a mirror, in bytes, as this host's routes give it, for new legs."""
@@ -301,11 +297,27 @@ class Engine:
             self._mirroring.follow_rules(flow, service, backend)
         return []
 
+    # The judges of masters, in another process
+
+    def judge(self, ids: Iterable[int], now: float) -> list[Send]:
+        """Have the connection of each flow, of those with these numbers, judged by a process that has just begun.
+        Return no packets."""
+        self._mirroring.set_time(now)
+        for flow in self._nat.by_ids(ids):
+            self._mirroring.judge(flow)
+        return []
+
+    def take_statistics(self, session: int, question: int, bodies: Bodies | None, now: float) -> list[Send]:
+        """Take the answer to a master's question about its own rules, by the numbers of its session and of the
+        question (MasterSessions.answered()); return the packets to send."""
+        self._mirroring.set_time(now)
+        self._mirroring.take_statistics(session, question, bodies, now)
+        return self.read_sessions(now)
+
     def prune(self) -> list[Kept]:
         """Forget removed mirrors, and removed services and backends without connections; return the removed services
         and backends that still have some."""
         self._mirrors.prune()
-        self._sessions.prune()
         return self._services.prune()
 
     @property

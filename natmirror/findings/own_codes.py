@@ -116,6 +116,12 @@ class OwnCode(FindingCode):
         "the operator's overrides cannot be written to {path} ({error}): after a restart, those hold that it has now",
         "free space on its disk, correct its permissions, or mend the disk; natmirror tries again every 10 s",
     )
+    VERDICTS_LOST = (
+        *("verdicts-lost", _WARNING, _COPIES),
+        "the process that compares masters with production has ended within the last ten minutes ({error}): what it had"
+        " found is lost, and verdicts begin again; production, copies and sessions are as they were",
+        "see natmirror's log; if it was killed for lack of memory, give natmirror more, or lower mirror-memory",
+    )
     LOG_LOST = (
         *("log-lost", _WARNING, _COPIES),
         "log messages are lost, because {error}",

@@ -1,7 +1,6 @@
 """The packet loop in C, as Python uses it: it passes packets by itself, and returns when Python has something to do."""
 
 import os
-import select
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -97,9 +96,6 @@ class Loop:
             self._loop.retry_at[index] = self._loop.pauses[index] = 0.0
             self._loop.cuts_until[index] = cuts_until
         self._loop.queue_count = len(self._open_queues)
-        self._arrivals = select.poll()
-        for bound in self._open_queues:
-            self._arrivals.register(bound.queue.fd, select.POLLIN)
         self._loop.longest_wait = LONGEST_WAIT if len(self._open_queues) == 1 else 0.0
 
     def close(self) -> None:
@@ -124,10 +120,6 @@ class Loop:
     def has_batch(self) -> bool:
         """Return whether received packets have no verdict yet, as they may after run() has returned PUNT or WAKE."""
         return bool(self._loop.next < self._loop.count)
-
-    def has_packets(self) -> bool:
-        """Return whether packets wait to be received, or for their verdicts."""
-        return self.has_batch or bool(self._arrivals.poll(0))
 
     def bind_again(self, index: int) -> Queue:
         """Close a queue and bind it again, which drops the packets that wait in it; not while has_batch. HostError

@@ -10,12 +10,15 @@ _PROGRAM = 256 << 20  # the program itself, its log, orders and records that wai
 _THREAD = 64 << 20  # a batch of packets, free pieces of buffers, tables of past legs and of switches
 _FLOW = 2304  # a row, and Python's objects of a mirrored connection, with other SYNs inside it
 _API = 512 << 20  # the process that serves the API, which limits itself
+_JUDGES = 128 << 20  # besides the quarter of mirror-memory that they have
 
 
 def most_memory(rules: Rules) -> int:
     """Return the bytes that natmirror may take at most; docs/running.md explains the sum."""
     threads = (rules.threads or MAX_THREADS) * _THREAD
-    return _PROGRAM + _API + threads + rules.mirror_memory + _FLOW * rules.max_flows
+    is_judged = any(mirror.is_compared for service in rules.services for mirror in service.mirrors)
+    programs = _PROGRAM + _API + (_JUDGES if is_judged else 0)
+    return programs + threads + rules.mirror_memory + _FLOW * rules.max_flows
 
 
 def memory_limit(own: Path = OWN, cgroups: Path = CGROUPS) -> int | None:

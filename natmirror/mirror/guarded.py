@@ -20,6 +20,7 @@ from natmirror.mirror.timers import AT_ONCE, TimerKind
 from natmirror.net.endpoint import Endpoint, show
 from natmirror.net.icmp import IcmpError
 from natmirror.net.packet import Segment
+from natmirror.openflow.tables.statistics import Bodies
 from natmirror.reasons import EndedBy, EndReason
 from natmirror.rules import Service
 from natmirror.tcp.acceptance import has_new_data
@@ -189,6 +190,14 @@ class GuardedMirroring:
         self._guard.run(Work.COPY, flow, self._rule_changes.follow, flow, service, backend)
         self._guard.run(Work.SESSION, flow, self._rule_changes.follow_sessions, flow, service, backend)
 
+    def judge(self, flow: MirroredFlow) -> None:
+        """Have a flow's connection judged by a process that has just begun."""
+        self._guard.run(Work.VERDICT, flow, self._sessions.judge, flow)
+
+    def take_statistics(self, session: int, question: int, bodies: Bodies | None, now: float) -> None:
+        """Take the answer to a master's question about its own rules; see MasterSessions.answered()."""
+        self._try(Work.SESSION, self._sessions.answered, session, question, bodies, now)
+
     def close(self) -> None:
         """End all legs."""
         self._each_leg(self._legs.abort, EndReason.STOPPED)
@@ -227,11 +236,11 @@ class GuardedMirroring:
 
     # Time
 
-    def read_sessions(self, now: float, is_spent: Callable[[], bool] | None, has_packets: Callable[[], bool]) -> None:
+    def read_sessions(self, now: float, is_spent: Callable[[], bool] | None) -> None:
         """Serve the OpenFlow sessions. If reading the queue itself fails, switch all sessions off at once, because it
         is unknown which bytes were lost."""
         try:
-            self._sessions.read(now, is_spent, has_packets)
+            self._sessions.read(now, is_spent)
         except Exception as error:
             self._faults.note(Work.SESSION, None, error)
             self._faults.switch_off(Work.SESSION)
@@ -259,8 +268,6 @@ class GuardedMirroring:
             self._guard.run(Work.COPY, of, self._mirroring.positions_known, of, now)
         elif kind is TimerKind.QUESTION_TIMEOUT:
             self._with_leg(lambda: of, self._sessions.handle_timer, of, now)
-        elif kind is TimerKind.VERDICT:
-            self._try(Work.VERDICT, self._sessions.settle_later, of)
         elif kind is TimerKind.END_DISABLED:
             self._end_disabled(of)
         else:

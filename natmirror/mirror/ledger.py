@@ -117,10 +117,6 @@ class Ledger:
         mirror = self._mirrors.get(self._key(of))
         return mirror if mirror is not None and identity(mirror) == identity(of.mirror) else None
 
-    def compared(self) -> set[tuple[str, str]]:
-        """Return service and name of each master that is compared with production's controller."""
-        return {key for key, mirror in self._mirrors.items() if mirror.is_compared}
-
     def is_current(self, of: CopyOrSession) -> bool:
         """Return whether present_mirror() returns a mirror."""
         return self.present_mirror(of) is not None
@@ -303,7 +299,6 @@ class Ledger:
             "leg_lag": lags,
             "leg_rtt": round_trips,
             "sessions": None,
-            "comparison": None,
         }
 
 

@@ -25,10 +25,10 @@ from natmirror.mirror.sessions.judges import Judges
 from natmirror.mirror.sessions.open_sessions import OpenSessions
 from natmirror.mirror.sessions.read_queue import ReadQueue
 from natmirror.mirror.sessions.sessions import MasterSessions
+from natmirror.mirror.sessions.statement_queue import StatementQueue
 from natmirror.mirror.sessions.totals import SessionTotals
 from natmirror.mirror.timers import Timers
 from natmirror.net.endpoint import Endpoint
-from natmirror.openflow.comparison.sums import Comparisons
 from natmirror.rules import Rules
 from natmirror.tcp.initial_numbers import Numbers
 
@@ -55,13 +55,13 @@ class MirrorParts:
         self.outgoing = Outgoing()
         self.legs = Legs(gear.legs, gear.memory, self.outgoing, in_use, ports, numbers)
         self.ledger = Ledger(rules.services)
-        self.comparisons = Comparisons(gear.memory.budget)
-        """What was found about masters with ``verdict: on``. No client owns this memory: only the budget bounds it."""
+        self.statements = StatementQueue(gear.memory)
+        """What the judges of masters with ``verdict: on`` get to know."""
         read_queue, totals = ReadQueue(gear), SessionTotals()
         self.backpressure = Backpressure(self.timers, self.outgoing, self.streams)
         self.reconnection = Reconnection(gear, self.timers, self.legs, self.ledger)
         self.adoption = Adoption(self.timers, self.legs, self.ledger, self.reconnection, self.streams)
-        judges = Judges(gear.memory, self.timers, self.ledger, self.faults, self.comparisons)
+        judges = Judges(self.ledger, self.faults, self.statements)
         open_sessions = OpenSessions(
             *(read_queue, self.timers, self.legs, self.ledger, totals, claims, judges, self.streams)
         )

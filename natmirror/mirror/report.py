@@ -26,7 +26,6 @@ class MirrorReport:
         self._legs = parts.legs
         self._ledger = parts.ledger
         self._sessions = parts.sessions
-        self._comparisons = parts.comparisons
         self._streams = parts.streams
 
     def legs_of(self, flow: MirroredFlow, now: float) -> list[LegEntry]:
@@ -55,7 +54,6 @@ class MirrorReport:
             key = (entry["service"], entry["name"])
             if key in sums or self._ledger.has_sessions(*key):
                 entry["sessions"] = sums.get(key) or no_sessions()
-            entry["comparison"] = self._comparisons.show(*key)
         entries = {(entry["service"], entry["name"]): entry for entry in shown}
         for (service, mirror, reason), count in self._sessions.without_leg().items():
             if self._ledger.has_sessions(service, mirror):

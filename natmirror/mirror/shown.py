@@ -5,7 +5,6 @@ from typing import Literal, TypedDict
 
 from natmirror.fastpath.flow_states import FlowState
 from natmirror.histograms import HistogramEntry
-from natmirror.openflow.comparison.shown import ComparisonEntry
 from natmirror.openflow.shown import SessionCounters, SessionEntry
 from natmirror.reasons import EndReason
 from natmirror.tcp.leg_states import LegState
@@ -236,17 +235,14 @@ class MirrorEntry(TypedDict):
     """The round trips to the mirror, as legs measure them for their retransmission timers."""
     sessions: MirrorSessions | None
     """The counters of the OpenFlow sessions; null for a mirror with ``protocol: raw``."""
-    comparison: ComparisonEntry | None
-    """The sums of the comparison with production; null for a mirror without ``verdict: on``, and before the first
-    session."""
 
 
 class MirrorMemory(TypedDict):
     """The memory budget of mirroring."""
 
     used_bytes: int
-    """Bytes that are in use: legs and sessions with all that they hold, bytes that wait behind gaps, and the known
-    state of switches."""
+    """Bytes that are in use: legs and sessions with all that they hold, bytes that wait behind gaps, the known state of
+    switches, and the quarter that the judges have while a master has ``verdict: on``."""
     limit_bytes: int
     """Bytes that the budget allows (``mirror-memory`` in the rules)."""
     client_limit_bytes: int

@@ -25,8 +25,6 @@ class TimerKind(IntEnum):
     """A flow: its client has reset it, and no acknowledgement of its bytes is under way any more."""
     RECONNECT = 8
     """A flow: a copy of it has waited for a minute, and may begin again."""
-    VERDICT = 9
-    """A connection of a switch: its judge has something to do."""
 
 
 Key = tuple[TimerKind, Any]

@@ -6,9 +6,10 @@ bundles are granted, but only in the session's own state.
 """
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
+from itertools import count
 from struct import Struct
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from natmirror.openflow.async_config import AsyncConfig, Role
 from natmirror.openflow.bodies.decoder import decode
@@ -38,8 +39,7 @@ from natmirror.openflow.messages import (
 from natmirror.openflow.observer import Observer
 from natmirror.openflow.send_queue import SendQueue
 from natmirror.openflow.shown import RequestOutcome
-from natmirror.openflow.tables.model import Model
-from natmirror.openflow.tables.statistics import MODELLED, bodies_of
+from natmirror.openflow.tables.statistics import MALFORMED, MODELLED, Bodies
 
 ECHO_LIMIT = 12.0
 """Seconds without a message of the switch after which the master's ECHO gets no answer: Open vSwitch drops a silent
@@ -56,9 +56,21 @@ _NX_ROLES = {0: Role.EQUAL, 1: Role.MASTER, 2: Role.SLAVE}
 _BUNDLE_REQUESTS = (0, 2, 4, 6)  # OPEN, CLOSE, COMMIT, DISCARD
 
 
-ModelSource = Callable[[], Generator[None, None, Model | None]]
-"""Returns, in steps, a model that has all orders so far; None if there is none."""
+StatisticsSource = Callable[[int, bytes, Bodies, int], bool]
+"""Asks what the master's own orders have made, after all orders so far: gets a number for the question, the message,
+the switch's own table statistics, and its number of tables. Returns False if nothing knows them; else
+statistics_answered() follows, or nothing."""
 BodyType = TypeVar("BodyType", RoleRequest, SetAsync, BundleControl)
+
+
+class _Open(NamedTuple):
+    """A question that cannot be answered yet, or a BARRIER (without a key) behind one."""
+
+    message: Message
+    key: Key | None
+    until: float
+    number: int = 0
+    """By which it was asked elsewhere; 0: the switch's answer may come in production."""
 
 
 class Answers:
@@ -78,34 +90,37 @@ class Answers:
         """The master's requests, by outcome."""
         self.oldest_answer_seconds = 0.0
         """The age of the oldest statistics that the master got."""
-        self.model_source: ModelSource | None = None
-        """Returns the flow tables by the master's own orders, which then answer its questions for their statistics."""
+        self.statistics_source: StatisticsSource | None = None
+        """Asks for the statistics of the flow tables by the master's own orders."""
         self._version = version
         self._observer = observer
         self._async_config = async_config
         self._queue = queue
         self._answers_statistics = answers_statistics
         self._config: bytes | None = None
-        self._open: list[tuple[Message, Key | None, float]] = []
-        """Questions that cannot be answered yet, and BARRIERs (without a key) behind them, each with its deadline."""
+        self._open: list[_Open] = []
+        self._numbers = count(1)
         self._begun: OrderedDict[tuple[int, int], None] = OrderedDict()
 
     @property
     def held(self) -> int:
         """Bytes of open questions."""
-        return sum(len(one.raw) for one, *_ in self._open)
+        return sum(len(one.message.raw) for one in self._open)
 
     def settle(self, now: float) -> None:
         """Answer the open questions whose answers have come, and refuse those whose answers will not come."""
-        still: list[tuple[Message, Key | None, float]] = []
-        for message, key, until in self._open:
-            if key is None and not still:
-                self._reply(message, Type.BARRIER_REPLY)
-            elif key is None or (self._answer_to(key) is None and now < until and self._may_come(key, now)):
-                still.append((message, key, until))
+        still: list[_Open] = []
+        for one in self._open:
+            if one.key is None and not still:
+                self._reply(one.message, Type.BARRIER_REPLY)
+            elif one.key is None or (now < one.until and self._waits(one, one.key, now)):
+                still.append(one)
             else:
-                self._answer_with(message, key, now)
+                self._answer_with(one.message, one.key, now)
         self._open = still
+
+    def _waits(self, one: _Open, key: Key, now: float) -> bool:
+        return bool(one.number) or (self._answer_to(key) is None and self._may_come(key, now))
 
     @property
     def has_features(self) -> bool:
@@ -116,21 +131,21 @@ class Answers:
 
     def next_deadline(self) -> float | None:
         """Return the deadline of the oldest open question; None where none is open."""
-        return self._open[0][2] if self._open else None
+        return self._open[0].until if self._open else None
 
     def _may_come(self, key: Key, now: float) -> bool:
         """Return whether production may still get the answer: the controller has asked, or its session has just begun.
         Controllers ask the same questions at about the same time, when a switch connects."""
         return now - self._observer.known_at <= ANSWER_TIMEOUT or self._observer.awaits(key)
 
-    def answer(self, message: Message, now: float) -> Iterator[None]:
+    def answer(self, message: Message, now: float) -> None:
         """Answer a question, now or once the switch has answered it in production. Refuse a question that a master may
-        not ask. A generator: it works in steps, mostly in one."""
+        not ask."""
         handler = _HANDLERS.get(message.kind) if message.kind is not None else None
         if handler is None:
             self.refuse(message, Refusal.BAD_TYPE)
         else:
-            yield from handler(self, message, now) or ()
+            handler(self, message, now)
 
     def _reply(self, message: Message, kind: Type, body: bytes = b"") -> None:
         self._queue.put_answer(build(self._version, kind, message.xid, body), HEADER_LEN + len(body))
@@ -162,7 +177,7 @@ class Answers:
     def _barrier(self, message: Message, now: float) -> None:
         """Answer when all earlier questions are answered."""
         if self._open and len(self._open) < _MAX_OPEN:
-            self._open.append((message, None, now + ANSWER_TIMEOUT))
+            self._open.append(_Open(message, None, now + ANSWER_TIMEOUT))
         else:
             self._reply(message, Type.BARRIER_REPLY)
 
@@ -180,7 +195,7 @@ class Answers:
         self._config = message.body[:4]
         return None
 
-    def _ask_multipart(self, message: Message, now: float) -> Iterator[None]:
+    def _ask_multipart(self, message: Message, now: float) -> None:
         try:
             kind, flags, body = multipart_of(message)
         except ValueError:
@@ -199,30 +214,37 @@ class Answers:
             self.refuse(message, Refusal.BAD_MULTIPART)  # no other request has several parts
         elif kind in STATISTICS and not self._answers_statistics:
             self.refuse(message, Refusal.EPERM)
-        elif kind in MODELLED and (model := (yield from self._current_model())) is not None:
-            yield from self._answer_from_model(message, kind, body, model, now)
         else:
-            self._answer_or_wait(message, multipart_key(self._version, kind, body), now)
+            key = multipart_key(self._version, kind, body)
+            if kind not in MODELLED or not self._ask_elsewhere(message, key, now):
+                self._answer_or_wait(message, key, now)
 
-    def _current_model(self) -> Generator[None, None, Model | None]:
-        return None if self.model_source is None else (yield from self.model_source())
-
-    def _answer_from_model(self, message: Message, kind: int, body: bytes, model: Model, now: float) -> Iterator[None]:
-        """Answer with what the master's own orders have made; as in production where the model cannot tell."""
-        key, features = multipart_key(self._version, kind, body), self._answer_to(FEATURES)
-        known = self._answer_to(key)
+    def _ask_elsewhere(self, message: Message, key: Key, now: float) -> bool:
+        """Ask what the master's own orders have made; return False if nothing knows that."""
+        if self.statistics_source is None or len(self._open) >= _MAX_OPEN:
+            return False
+        known, features, number = self._answer_to(key), self._answer_to(FEATURES), next(self._numbers)
         n_tables = features.bodies[0][_N_TABLES_AT] if features is not None else 0
-        try:
-            bodies = yield from bodies_of(model, message, now, tables=known.bodies if known else (), n_tables=n_tables)
-        except MalformedBody:
-            self.refuse(message, Refusal.BAD_LEN)
+        if not self.statistics_source(number, message.raw, known.bodies if known else (), n_tables):
+            return False
+        self._open.append(_Open(message, key, now + ANSWER_TIMEOUT, number))
+        return True
+
+    def statistics_answered(self, number: int, bodies: Bodies | None, now: float) -> None:
+        """Answer the question with this number, unless its time is over; as in production where ``bodies`` is None,
+        and by a refusal where they are MALFORMED."""
+        found = next((one for one in self._open if one.number == number), None)
+        if found is None or found.key is None:
             return
         if bodies is None:
-            self._answer_or_wait(message, key, now)
-            return
-        for part in _parts(self._version, message.xid, kind, bodies):
-            self._queue.put_answer(part, len(part))
-        self.counts[RequestOutcome.ANSWERED] += 1
+            self._open[self._open.index(found)] = found._replace(number=0)
+        else:
+            self._open.remove(found)
+            if bodies == MALFORMED:
+                self.refuse(found.message, Refusal.BAD_LEN)
+            else:
+                self._reply_in_parts(found.message, multipart_of(found.message)[0], bodies)
+        self.settle(now)
 
     def _ask_queues(self, message: Message, now: float) -> None:
         self._answer_or_wait(message, (Type.QUEUE_GET_CONFIG_REPLY, NO_MULTIPART, message.body), now)
@@ -230,7 +252,7 @@ class Answers:
     def _answer_or_wait(self, message: Message, key: Key, now: float) -> None:
         """Answer, or let the question wait. Later questions do not wait for it, but BARRIERs do."""
         if self._answer_to(key) is None and len(self._open) < _MAX_OPEN and self._may_come(key, now):
-            self._open.append((message, key, now + ANSWER_TIMEOUT))
+            self._open.append(_Open(message, key, now + ANSWER_TIMEOUT))
         else:
             self._answer_with(message, key, now)
 
@@ -314,7 +336,7 @@ def _parts(version: int, xid: int, kind: int, bodies: tuple[bytes, ...]) -> Iter
         yield build(version, Type.MULTIPART_REPLY, xid, head + body)
 
 
-_HANDLERS: dict[Type, Callable[[Answers, Message, float], Iterator[None] | None]] = {
+_HANDLERS: dict[Type, Callable[[Answers, Message, float], None]] = {
     Type.ECHO_REQUEST: Answers._echo,
     Type.BARRIER_REQUEST: Answers._barrier,
     Type.FEATURES_REQUEST: Answers._features,

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from natmirror.openflow.answers import ANSWERED, Answers, ModelSource
+from natmirror.openflow.answers import ANSWERED, Answers, StatisticsSource
 from natmirror.openflow.async_config import AsyncConfig, Role
 from natmirror.openflow.datapath import Datapath
 from natmirror.openflow.framer import Broken, Framer
@@ -31,6 +31,7 @@ from natmirror.openflow.messages import (
 from natmirror.openflow.observer import MessageClass, Observer
 from natmirror.openflow.send_queue import SendQueue
 from natmirror.openflow.shown import SessionCounters, SessionEntry
+from natmirror.openflow.tables.statistics import Bodies
 from natmirror.reasons import EndReason, WithheldReason
 
 _MAX_EARLY_LEN = 128 << 10  # bytes of the switch's messages that wait until the master knows the switch
@@ -135,10 +136,14 @@ class SwitchSession:
         """Answer the open questions whose answers have come, and refuse those whose answers will not come."""
         self._answers.settle(now)
 
-    def answer_statistics_from(self, source: ModelSource) -> None:
-        """Answer the master's questions for flow, aggregate and table statistics from a model of its own orders; where
-        there is none, as the switch has answered its controller."""
-        self._answers.model_source = source
+    def ask_statistics_from(self, source: StatisticsSource) -> None:
+        """Answer the master's questions for flow, aggregate and table statistics by its own orders, as far as
+        ``source`` knows them; else as the switch has answered its controller."""
+        self._answers.statistics_source = source
+
+    def statistics_answered(self, number: int, bodies: Bodies | None, now: float) -> None:
+        """Take what was asked for with this number: None if it is not known, MALFORMED if the question is."""
+        self._answers.statistics_answered(number, bodies, now)
 
     def next_deadline(self) -> float | None:
         """Return the deadline of the oldest open question; None where none is open."""
@@ -222,24 +227,23 @@ class SwitchSession:
             if self._queue.answers_len > _MAX_ANSWERS_LEN:
                 self._answers.refuse(message, Refusal.EPERM)
             else:
-                yield from self._answer(message, now)
+                self._answer(message, now)
             yield
 
     # The master
 
-    def from_master(self, piece: bytes, now: float) -> Iterator[Message | None]:
-        """Take the master's next bytes, and yield its messages; each is answered before it is yielded. Yield None after
-        each other step of a long answer.
+    def from_master(self, piece: bytes, now: float) -> Iterator[Message]:
+        """Take the master's next bytes, and yield its messages; each is answered before it is yielded.
 
         Broken where the bytes are not OpenFlow, or the answers need more memory than a session may hold.
         """
         self.settle(now)
         for raw in self._framer.push(piece):
             message = parse(raw)
-            yield from self._take_message(message, now)
+            self._take_message(message, now)
             yield message
 
-    def _take_message(self, message: Message, now: float) -> Iterator[None]:
+    def _take_message(self, message: Message, now: float) -> None:
         """Count a message of the master, and answer it or let it wait."""
         kind = message.kind
         if kind in ORDERS:
@@ -253,17 +257,17 @@ class SwitchSession:
         if kind in _UNANSWERED:
             return
         if kind is Type.ECHO_REQUEST:
-            yield from self._answers.answer(message, now)
+            self._answers.answer(message, now)
         elif self._waiting or (kind is Type.FEATURES_REQUEST and self.datapath is None):
             self._waiting.append(message)  # no question is answered before the features, to keep the order
             self._waiting_len += len(message.raw) + _MESSAGE_COST
         else:
-            yield from self._answer(message, now)
+            self._answer(message, now)
         if self._queue.answers_len > _MAX_ANSWERS_LEN or self._waiting_len > _MAX_WAITING_LEN:
             raise Broken(EndReason.MIRROR_ASKS_TOO_MUCH)
 
-    def _answer(self, message: Message, now: float) -> Iterator[None]:
-        yield from self._answers.answer(message, now)
+    def _answer(self, message: Message, now: float) -> None:
+        self._answers.answer(message, now)
         if message.kind is Type.FEATURES_REQUEST and not self.has_sent_features and self._answers.has_features:
             self._features_sent()
 

@@ -155,8 +155,8 @@ TOP = Section(
             "Memory that all copies and OpenFlow sessions together may hold for mirrors. One client address may hold a"
             " sixteenth of it: raise it where many connections come from one address, such as a proxy's. What waits,"
             " such as bytes behind a gap or incomplete answers, is given up first; then the leg that needs more is"
-            " dropped. A quarter of it at most holds the known state of switches. MemoryMax= of the systemd unit has to"
-            " allow for it.",
+            " dropped. A quarter of it at most holds the known state of switches; another one is for the judges of"
+            " masters with verdict: on, as long as there is one. MemoryMax= of the systemd unit has to allow for it.",
             example="4GiB",
             default=1 << 30,
         ),

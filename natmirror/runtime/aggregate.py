@@ -10,7 +10,6 @@ from natmirror.mirror.shown import MirrorEntry
 from natmirror.nat.client_limits import ClientLimitEntry
 from natmirror.nat.services import BackendCounts
 from natmirror.nat.traffic import ServiceTraffic
-from natmirror.openflow.comparison.merging import add_comparisons
 from natmirror.reasons import ClientLimit
 
 
@@ -118,5 +117,4 @@ def _mirror(one: MirrorEntry, other: MirrorEntry) -> MirrorEntry:
         "leg_lag": add_histograms((one["leg_lag"], other["leg_lag"])),
         "leg_rtt": add_histograms((one["leg_rtt"], other["leg_rtt"])),
         "sessions": add_sessions(one["sessions"], other["sessions"]),
-        "comparison": add_comparisons(one["comparison"], other["comparison"]),
     }

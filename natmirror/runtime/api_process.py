@@ -44,7 +44,6 @@ _OTHER_VERSION = "this natmirror does not know the question: is it of another ve
 # Seconds
 _LAST_TURN_AT = 0.5  # after which no more is added to a part: others wait for theirs, and not for long
 _BEAT_TIMEOUT = 30.0
-_END_TIMEOUT = 2.0
 _JOIN_TIMEOUT = 5.0
 _PAUSES = (0.1, 10.0)  # before it is started again: after a first failure, and at most
 _LONG_LIFE = 60.0  # after which a failure counts as the first one
@@ -194,7 +193,7 @@ class ApiProcess:
                 with suppress(OSError):
                     ours.shutdown(socket.SHUT_RDWR)  # the process ends when it reads that
                 self._process = None
-                code = _end(process)
+                code = unprivileged.end(process)
         return why or f"it has ended, {code}"
 
     async def _watch_sockets(self, connection: socket.socket, conversation: "_Conversation") -> None:
@@ -282,8 +281,8 @@ class _Conversation:
     async def _answer(self, number: int, question: dict[str, Any]) -> None:
         try:
             answer = await self._made(number, question)
-        except TimeoutError:
-            answer = frames.encode({"id": number, "error": self._makers.why_busy(), "status": 503})
+        except TimeoutError as error:
+            answer = frames.encode({"id": number, "error": str(error) or self._makers.why_busy(), "status": 503})
         except KeyError as error:
             answer = frames.encode({"id": number, "error": f"expected the argument {error}", "status": 400})
         except NatmirrorError as error:
@@ -354,13 +353,3 @@ def _begun_at_first_use(make: Parts, arguments: Arguments) -> Iterator[list[Any]
 
 def _makers(count: int, name: str) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, initializer=name_thread, initargs=(name,))
-
-
-def _end(process: "subprocess.Popen[bytes]") -> str:
-    """Wait for the end of a process, and kill it if it does not end; return how it has ended."""
-    try:
-        code = process.wait(_END_TIMEOUT)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        code = process.wait(_END_TIMEOUT)
-    return f"by signal {-code}" if code < 0 else f"with exit code {code}"

@@ -20,8 +20,9 @@ from natmirror.engine.report import KeptDecisions
 from natmirror.engine.shown import Snapshot
 from natmirror.fastpath import Look, ServiceLook
 from natmirror.linux.nftables import ServiceBackend
+from natmirror.mirror.faults import Work
 from natmirror.mirror.shown import FlowEntry
-from natmirror.openflow.comparison.found import Found
+from natmirror.openflow.tables.statistics import Bodies
 from natmirror.replication.engine_adapter import EngineAdapter
 from natmirror.rules import Mirror, Rules
 from natmirror.rules.reload import Kept
@@ -37,7 +38,6 @@ _BEHIND_SLICE = 64  # C finds the worst among thousands of legs in some 50 us
 _CLIENT_SLICE = 500  # Python looks at some flows in a microsecond
 _SLICES_AT_ONCE = 32  # of numbers of which nothing is shown
 _SWITCHES_SLICE = 1
-_ELSEWHERE = 3  # a second of the packet thread weighs as much as this many of other threads (allowance.py)
 _ASKING_SECONDS = 0.00015  # of the thread, before and after each question: Python's code and data are in no cache
 
 FlowPosition = tuple[bool, int]
@@ -81,21 +81,6 @@ class EngineProxy:
         """Return the engine's counters."""
         snapshot: Snapshot = self._ask(lambda: self._engine.snapshot(time.monotonic()))
         return snapshot
-
-    def found(self, service: str, mirror: str, moment: float) -> Found:
-        """Return what was found about a master since a moment of the engine's clock."""
-        steps = self._engine.comparisons.steps(service, mirror, moment)
-        found: Found | None = self._ask(lambda: next(steps))
-        while found is None:
-            began_at = thread_time()
-            next(steps)
-            found = self._ask(partial(self._go_on, steps, thread_time() - began_at))
-        return found
-
-    def _go_on(self, steps: Iterator[_T], here: float) -> _T:
-        """Do the next step, after one that has taken ``here`` seconds of another thread."""
-        self.answering_seconds += here / _ELSEWHERE
-        return next(steps)
 
     def clients(self, most: int) -> tuple[dict[bytes, bool], bool]:
         """Return what Engine.clients() returns."""
@@ -308,6 +293,25 @@ class EngineProxy:
     def resume_mirroring(self) -> None:
         """Switch the parts of mirroring on again that are off after internal errors."""
         self._thread.post(self._engine.faults.resume)
+
+    # The judges of masters, in another process
+
+    def judge(self) -> None:
+        """Have all connections judged by a process that has just begun."""
+        self._thread.post(lambda: self._in_slices(self._engine.flow_ids(), self._judge_now))
+
+    def _judge_now(self, ids: list[int]) -> list[Send]:
+        return self._engine.judge(ids, time.monotonic())
+
+    def take_statistics(self, session: int, question: int, bodies: Bodies | None) -> None:
+        """Take the answer to a master's question about its own rules."""
+        self._thread.post(
+            lambda: self._thread.send(self._engine.take_statistics(session, question, bodies, time.monotonic()))
+        )
+
+    def judge_failed(self, client: str, error: Exception) -> None:
+        """Take a fault in the judge of a client's connection."""
+        self._thread.post(lambda: self._engine.faults.note(Work.VERDICT, client, error))
 
     # Requests to the thread
 

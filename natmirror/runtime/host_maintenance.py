@@ -12,6 +12,7 @@ from functools import partial
 from ipaddress import IPv4Address
 
 from natmirror.events import EventRing
+from natmirror.fastpath import Memory
 from natmirror.findings import FindingCode, Findings, HostCode, PathCode
 from natmirror.ha.member import PairMember
 from natmirror.linux import host_state, iptables, preflight
@@ -27,6 +28,7 @@ from natmirror.rules import Rules
 from natmirror.runtime.aggregate import aggregate
 from natmirror.runtime.answer_watch import AnswerWatch
 from natmirror.runtime.chores import NEVER, Chore, ChoreThread
+from natmirror.runtime.judges_process import JudgesProcess
 from natmirror.runtime.keeper import Keeper, Kept
 from natmirror.runtime.kept import KeptDevice, KeptTable, KeptTranslation, OtherBackend
 from natmirror.runtime.kernel_rules import CHECK_INTERVAL, KernelRules
@@ -82,6 +84,7 @@ class HostMaintenance:
         mailbox: Mailbox,
         findings: Findings,
         ring: EventRing,
+        memory: Memory,
         tun: TunDevice,
         silent_by_checks: Callable[[], set[str]],
         progress: ProgressWatch,
@@ -93,7 +96,8 @@ class HostMaintenance:
         """Compares the rules file with the rules that run; Reloader sets it."""
         self.mirror_watch = MirrorWatch(ring)
         self.recent = RecentCounts(now)
-        self.verdicts = Verdicts([worker.engine for worker in workers], lambda: self._rules)
+        self.judges = JudgesProcess(workers, memory, findings, rules)
+        self.verdicts = Verdicts(self.judges, lambda: self._rules)
         self.verdict_watch = VerdictWatch(self.verdicts, ring)
         self._rules = rules
         self._workers = workers
@@ -162,6 +166,7 @@ class HostMaintenance:
         """Maintain the host for other rules, which the engines have applied; called in the thread. ``others_may_lag``:
         another host may still pass packets of removed services."""
         self._rules = rules
+        self.judges.follow(rules)
         self._path_mtus.due_at = 0.0
         self.checks.post(self._host_check.hasten)
         if self.kernel_rules.set_configured(rules):
@@ -229,7 +234,7 @@ class HostMaintenance:
             self.checks.post(self._host_check.hasten)
 
     def _look_at_verdicts(self) -> None:
-        with suppress(TimeoutError):  # of a thread that is stuck, which has its own report
+        with suppress(TimeoutError):  # of the judges, whose process has its own report
             self.verdict_watch.look(self.checks.now())
 
     def watch_kernel(self, held: ExitStack) -> None:

@@ -137,6 +137,7 @@ class RunStatus:
             "state_seconds": round(max(now - view.since, 0.0), 3),
             "acked_bytes_per_second": recent.copy_rate(mirror, now),
             "lost_bytes_last_hour": recent.lost_in_last_hour(mirror, now),
+            "comparison": self._maintenance.verdicts.sums(mirror["service"], mirror["name"]),
             "verdict": None if verdict is None else {"verdict": verdict.verdict, "summary": verdict.summary},
         }
 

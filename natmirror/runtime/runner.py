@@ -86,8 +86,7 @@ class Runner:
         api_path: Path,
     ) -> None:
         self._rules_path = rules.path
-        self._notifier = notifier
-        self._logs = logs
+        self._notifier, self._logs = notifier, logs
         self._keep_rules = keep_rules
         self._api_path = api_path
         self._signals = Signals()
@@ -135,7 +134,7 @@ class Runner:
             self._workers,
             self._kernel_rules,
             self.member,
-            *(self._mailbox, self._findings, self._ring, self._tun, self._backends.silent, looks.progress),
+            *(self._mailbox, self._findings, self._ring, memory, self._tun, self._backends.silent, looks.progress),
             self._send_status if notifier.has_manager else None,
             time.monotonic(),
         )
@@ -231,9 +230,10 @@ class Runner:
         self._files.open()
         self._overrides.start()
         self._maintenance.read_path_mtus()
-        # 6. The API's process.
+        # 6. The processes of the API, and of the judges.
         self._api.open()
         held.callback(self._api.close)
+        self._maintenance.judges.open(held)
         # 7. The shared state: read the other host's records, and share this host's from now on.
         if self._shared is not None:
             held.callback(self._shared.close)
@@ -392,7 +392,7 @@ class Runner:
         self._findings.replace("files", self._files.findings() + self._logs.findings())
 
     def _failing_chores(self) -> list[ChoreFailure]:
-        own = failures(self._chores, time.monotonic()) + self._api.failures()
+        own = failures(self._chores, time.monotonic()) + self._api.failures() + self._maintenance.judges.failures()
         return own + [failure for thread in self._chore_threads for failure in thread.failures()]
 
     def _host_failure(self) -> str:

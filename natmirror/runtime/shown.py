@@ -13,7 +13,7 @@ from natmirror.histograms import HistogramEntry
 from natmirror.linux.counters import OutboxCounter, QueueCounter
 from natmirror.mirror.shown import FlowEntry, LegEntry, MirrorEntry, MirrorState
 from natmirror.nat.traffic import ServiceTraffic
-from natmirror.openflow.comparison.shown import Verdict, VerdictEntry
+from natmirror.openflow.comparison.shown import ComparisonEntry, Verdict, VerdictEntry
 from natmirror.reasons import EndedBy, EndReason
 from natmirror.rules import OverrideKind
 from natmirror.runtime.chores import ChoreFailure
@@ -91,6 +91,9 @@ class MirrorStatus(MirrorEntry):
     """Bytes that it acknowledges per second, in the last 10 s."""
     lost_bytes_last_hour: dict[EndReason, int]
     """Bytes that it did not get within the last hour, by reason; counted every minute."""
+    comparison: ComparisonEntry | None
+    """The sums of the comparison with production, at most some seconds old; null for a mirror without ``verdict: on``,
+    and before the first session. They begin again with the process of the judges."""
     verdict: MirrorVerdict | None
     """The verdict on the master; null for a mirror without ``verdict: on``, and for another mirror's twin."""
 

@@ -1,18 +1,16 @@
-"""The verdicts on masters: asks the engines what they have found, adds it up, and judges."""
+"""The verdicts on masters: asks the process of the judges for them."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
 
 from natmirror.api.values import closest
 from natmirror.events.event import read_time
-from natmirror.openflow.comparison.found import Found
-from natmirror.openflow.comparison.merging import merge
-from natmirror.openflow.comparison.shown import VerdictEntry
-from natmirror.openflow.comparison.verdict import AT_LEAST, Limits, Outcome, judge
+from natmirror.judging.reports import VerdictLook
+from natmirror.judging.verdict_entry import Clock, MasterRule
+from natmirror.openflow.comparison.shown import ComparisonEntry, VerdictEntry
+from natmirror.openflow.comparison.verdict import AT_LEAST
 from natmirror.rules import Mirror, Rules
-from natmirror.runtime.engine_proxy import EngineProxy
-from natmirror.runtime.verdict_entry import Clock, verdict_entry
 
 WINDOW = 3600.0
 """Seconds: without another moment a verdict is about the last hour, so that a mended master agrees again."""
@@ -21,22 +19,28 @@ Key = tuple[str, str]
 """A service's name, and a mirror's."""
 
 
-class Verdicts:
-    """Gives verdicts on the masters with ``verdict: on``; from any thread but those of the engines."""
+class JudgesAsked(Protocol):
+    """The process of the judges."""
 
-    def __init__(self, engines: Sequence[EngineProxy], rules: Callable[[], Rules]) -> None:
-        self._engines = engines
+    def ask(self, what: str, **arguments: Any) -> Any:
+        """Return the process's answer. TimeoutError where it does not answer soon."""
+
+    def sums(self, service: str, mirror: str) -> ComparisonEntry | None:
+        """Return the sums of the comparison with a master, not older than some seconds; None for none."""
+
+
+class Verdicts:
+    """Gives verdicts on the masters with ``verdict: on``; from any thread but those of the engines. TimeoutError where
+    the process of the judges does not answer."""
+
+    def __init__(self, judges: JudgesAsked, rules: Callable[[], Rules]) -> None:
+        self._judges = judges
         self.rules = rules
         """Returns the rules that run; Reloader has it return them with what commands have changed."""
 
     def compared(self) -> dict[Key, Mirror]:
         """Return the masters with a verdict, in the order of the rules."""
-        return {
-            (service.name, mirror.name): mirror
-            for service in self.rules().services
-            for mirror in service.mirrors
-            if mirror.is_compared
-        }
+        return compared(self.rules())
 
     def twins(self) -> set[Key]:
         """Return the twins of those masters: what differs there is noise."""
@@ -46,38 +50,28 @@ class Verdicts:
         """Yield the verdicts as the API's parameters ask for them. ValueError for a master without one."""
         wanted = self._wanted(arguments.get("service"), arguments.get("mirror"))
         clock, since = Clock(time.time(), time.monotonic()), arguments.get("since")
-        moment = clock.monotonic - WINDOW if since is None else clock.to_monotonic(read_time(since))
-        limits = Limits(arguments.get("at_least") or AT_LEAST, arguments.get("fail_below") or 100.0)
         twins = self.twins()
-        for key, mirror, found, twin, outcome in self.judge(wanted, moment, limits):
-            yield verdict_entry(
-                *(key[0], mirror, found, twin, outcome, clock),
+        for key, mirror in wanted.items():
+            entry: VerdictEntry = self._judges.ask(
+                "verdict",
+                master=_rule(key, mirror),
+                moment=clock.monotonic - WINDOW if since is None else clock.to_monotonic(read_time(since)),
+                at_least=arguments.get("at_least") or AT_LEAST,
+                fail_below=arguments.get("fail_below") or 100.0,
+                clock=[clock.time_of_day, clock.monotonic],
                 is_twin=key in twins,
                 with_messages=bool(arguments.get("messages")),
             )
+            yield entry
 
-    def judge(
-        self, wanted: Mapping[Key, Mirror], moment: float, limits: Limits
-    ) -> Iterator[tuple[Key, Mirror, Found, Found | None, Outcome]]:
-        """Yield what was found since a moment of the engines' clock about each of these masters and its twin, and the
-        verdict."""
-        known: dict[Key, Found] = {}
+    def look(self, key: Key, mirror: Mirror, moment: float) -> VerdictLook:
+        """Return the verdict on a master since a moment of the engines' clock, in short."""
+        found: VerdictLook = self._judges.ask("look", master=_rule(key, mirror), moment=moment)
+        return found
 
-        def find(service: str, mirror: str) -> Found:
-            if (service, mirror) not in known:
-                parts = [engine.found(service, mirror, moment) for engine in self._engines]
-                known[service, mirror] = merge(parts)
-            return known[service, mirror]
-
-        for (service, name), mirror in wanted.items():
-            found, twin = find(service, name), None if mirror.twin is None else find(service, mirror.twin)
-            yield (
-                (service, name),
-                mirror,
-                found,
-                twin,
-                judge(*(found, twin, limits), f"{service}/{name}" if mirror.is_paused else None),
-            )
+    def sums(self, service: str, mirror: str) -> ComparisonEntry | None:
+        """Return the sums of the comparison with a master; None for none."""
+        return self._judges.sums(service, mirror)
 
     def _wanted(self, service: str | None, mirror: str | None) -> dict[Key, Mirror]:
         compared = self.compared()
@@ -92,3 +86,17 @@ class Verdicts:
         others = f"; compared are {', '.join('/'.join(key) for key in compared)}" if compared else ""
         text = f"mirror {name:.70} is not compared with production: write verdict: on below it in the rules"
         raise ValueError(text + others)
+
+
+def compared(rules: Rules) -> dict[Key, Mirror]:
+    """Return the masters with ``verdict: on``, in the order of the rules."""
+    return {
+        (service.name, mirror.name): mirror
+        for service in rules.services
+        for mirror in service.mirrors
+        if mirror.is_compared
+    }
+
+
+def _rule(key: Key, mirror: Mirror) -> MasterRule:
+    return MasterRule(*key, mirror.twin, mirror.is_paused)

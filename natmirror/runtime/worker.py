@@ -6,18 +6,18 @@ engine go through ``engine``, an EngineProxy.
 """
 
 import logging
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
-from natmirror.actions import Decision, Drop, Hook, LegEnded, Order, Send, Verdict
+from natmirror.actions import Decision, Drop, Hook, Send, Verdict
 from natmirror.engine.engine import Engine
-from natmirror.engine.replicated_bindings import BindingChange
-from natmirror.fastpath import NEVER, Refusals
+from natmirror.fastpath import NEVER
 from natmirror.histograms import HistogramEntry
 from natmirror.linux.bypass import BEAT_INTERVAL, Bypass
 from natmirror.linux.counters import OutboxCounter, QueueCounter
@@ -25,7 +25,7 @@ from natmirror.linux.iptables_rules import NAT_QUEUE, WATCH_QUEUE, queue_number
 from natmirror.linux.loop import BoundQueue, Loop, LoopEvent, shorten_slice
 from natmirror.linux.nfqueue import Packet, Queue
 from natmirror.linux.queue_monitor import QueueMonitor
-from natmirror.mirror.faults import Fault, WorkChanged
+from natmirror.mirror.faults import Fault
 from natmirror.net.checksum import Checksum
 from natmirror.reasons import DropReason
 from natmirror.replication.engine_adapter import EngineAdapter
@@ -33,6 +33,8 @@ from natmirror.rules import Rules
 from natmirror.rules.shards import Shard
 from natmirror.runtime.engine_proxy import EngineProxy
 from natmirror.runtime.mailbox import Mailbox, Waker, settle
+from natmirror.runtime.statement_pipe import StatementPipe
+from natmirror.runtime.worker_listener import WorkerListener
 from natmirror.threads import NamedThread, busy_seconds
 
 log = logging.getLogger("natmirror")
@@ -47,31 +49,6 @@ _INTERNAL_ERROR = Drop(DropReason.INTERNAL_ERROR)
 _REFUSALS_INTERVAL = 60.0  # seconds between two warnings about clients that are over their limit
 _STALE = Drop(DropReason.QUEUED_BEFORE_START)
 _MAX_STALE_BATCHES = 256  # as much as a queue holds
-
-
-class WorkerListener(Protocol):
-    """The receiver of a worker's reports. The worker calls each method in its own thread, so none of them may wait."""
-
-    def on_ended(self, events: list[LegEnded]) -> None:
-        """Legs have ended."""
-
-    def on_orders(self, orders: list[Order]) -> None:
-        """Masters have given these orders."""
-
-    def on_failed_syns(self, failed: list[tuple[str, str]]) -> None:
-        """Backends have refused a client's SYN, or not answered it: service and backend of each."""
-
-    def on_bindings(self, changes: list[BindingChange], missed: bool) -> None:
-        """Pinned bindings have changed; ``missed``: further changes were lost."""
-
-    def on_work_changed(self, thread: int, change: WorkChanged) -> None:
-        """Mirroring work was switched off or on in the thread with this number."""
-
-    def on_over_limit(self, thread: int, refusals: Refusals) -> None:
-        """Clients, or other peers, of the thread with this number have had no turn left."""
-
-    def on_end(self) -> None:
-        """The thread has ended; if it has failed, the worker's ``failure`` says why."""
 
 
 class Worker:
@@ -107,6 +84,7 @@ class Worker:
         """The engine's replicated state; only the thread itself uses it."""
         self.engine = EngineProxy(engine, self.replication, self, rules)
         """The engine, for other threads."""
+        self._statements = StatementPipe(engine.statements)
         self._waker = Waker()
         self._mailbox = Mailbox(self._waker.wake, partial(self._note_error, "doing another thread's request"))
         self._stopping = False
@@ -126,6 +104,7 @@ class Worker:
         HostError where the host refuses."""
         self._waker.open()
         held.callback(self._waker.close)
+        held.callback(self._statements.connect, None)
         self._bind(held, NAT_QUEUE, watched=False)
         if self._has_watched_services:
             queue = self._bind(held, WATCH_QUEUE, watched=True)
@@ -193,6 +172,13 @@ class Worker:
     def do_requests(self) -> None:
         """Do the pending requests; called before start(), by the thread that is going to call that."""
         self._mailbox.read()
+
+    def judge(self, stream: socket.socket | None) -> None:
+        """Have the statements about judged connections sent to a process of the judges that has just begun, through a
+        stream that becomes the thread's; None: the process has ended."""
+        self.post(partial(self._statements.connect, stream))
+        if stream is not None:
+            self.engine.judge()
 
     def mend_bypass(self) -> None:
         """Restart the bypass process, if it has ended. HostError where the host refuses."""
@@ -273,7 +259,7 @@ class Worker:
         """Return the time at which Python has something to do, even if no packet comes."""
         timer = self._engine.next_own_timer()
         check_at = NEVER if self._monitor is None else self._monitor.next_at
-        due = min(self._pulse_at, self.replication.next_report_at, check_at)
+        due = min(self._pulse_at, self.replication.next_report_at, check_at, self._statements.next_at)
         if self._bypass is not None:
             due = min(due, self._beat_at)
         return due if timer is None else min(due, timer)
@@ -290,6 +276,8 @@ class Worker:
             self._try("checking the queues", self._monitor.check, now)
         if now >= self.replication.next_report_at:
             self._try("reporting bindings", self.replication.report_bindings, now)
+        if now >= self._statements.next_at:
+            self._try("sending statements to the judges", self._statements.send, now)
         if now >= self._refusals_at:
             self._try("reporting clients over their limit", self._report_refusals, now)
         self._do_posted()
@@ -303,7 +291,7 @@ class Worker:
         due = self._engine.next_timer()
         if due is not None and due <= now:
             end = now + _TIMER_SLICE
-            self._loop.send(self._engine.handle_timer(now, lambda: time.monotonic() >= end, self._loop.has_packets))
+            self._loop.send(self._engine.handle_timer(now, lambda: time.monotonic() >= end))
 
     def _report_events(self) -> None:
         if events := self._engine.take_events():

@@ -12,7 +12,8 @@ from natmirror.mirror.sessions.claims import SwitchClaims
 from natmirror.rules import Rules
 from natmirror.rules.shards import Shard
 from natmirror.runtime.run_events import add_end_of_thread
-from natmirror.runtime.worker import Worker, WorkerListener
+from natmirror.runtime.worker import Worker
+from natmirror.runtime.worker_listener import WorkerListener
 
 log = logging.getLogger("natmirror")
 

@@ -46,12 +46,13 @@ def say(master: Master, messages: list[bytes], times: int = 1) -> None:
 def not_followed_of(master: Master) -> set[str]:
     """Assert that all goes on, and let the time pass; return why the tables of a side are not followed."""
     connection = master.connection
-    one = connection.engine
+    one = connection.judged
     for _ in range(10):
         connection.now += 1.0
         one.handle_timer(connection.now)
         one.read_sessions(connection.now)
-    assert not one._sessions._judges._waiting_len
+    assert not one.statements.held
+    assert one.court_memory.used <= one.court_memory.limit
     before = len(master.stream)
     connection.from_backend("A")
     connection.from_client("PA", packet_in(frame()).raw)

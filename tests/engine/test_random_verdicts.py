@@ -2,6 +2,7 @@
 production and the session are the same, no call fails, and the memory stays within its account."""
 
 from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
 from random import Random
 from typing import Any
@@ -10,9 +11,11 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from natmirror.engine.engine import Engine
 from natmirror.net.build import finish
+from natmirror.openflow.comparison.court import Court
+from natmirror.openflow.comparison.court_memory import CourtMemory
 from natmirror.openflow.comparison.judge import Judge
+from natmirror.openflow.comparison.sums import Comparisons
 from natmirror.openflow.messages import Message, Type, build, hello, parse
 from natmirror.openflow.session import SwitchSession
 from tests.helpers.client_connection import ClientConnection, engine
@@ -29,6 +32,7 @@ from tests.helpers.flow_tables import output
 from tests.helpers.hostile.payloads import SAMPLES
 from tests.helpers.openflow import ALL, features
 from tests.helpers.openflow_sessions import Master
+from tests.helpers.relative import RelativeEngine
 from tests.helpers.support import RULES, assert_adds_up, segment
 
 OPENFLOW = "10.20.0.13, protocol: openflow, reconnect: next-message, warm-up: 0s, verdict: "
@@ -40,7 +44,7 @@ class Ends:
     """The switch, its controller and the master of one engine's connection. The master answers what it gets, as far as
     TCP asks for it."""
 
-    def __init__(self, one: Engine) -> None:
+    def __init__(self, one: RelativeEngine) -> None:
         self.engine = one
         self.connection = ClientConnection(one)
         self.master = Master(self.connection, may_be_late=True)
@@ -198,6 +202,7 @@ def play(seed: int, *everyone: Ends) -> None:
             memory = ends.engine.snapshot(ends.connection.now)["mirror_memory"]
             assert 0 <= memory["used_bytes"] <= memory["limit_bytes"]
             assert memory["largest_client_bytes"] <= memory["client_limit_bytes"]
+            assert 0 <= ends.engine.court_memory.used <= ends.engine.court_memory.limit
             for news in ends.engine.faults.take_news():
                 raise getattr(news, "error", AssertionError(str(news)))
         for other in others:
@@ -207,8 +212,8 @@ def play(seed: int, *everyone: Ends) -> None:
         ends.connection.from_client("RA")
         ends.wait(100_000.0)
         engine_ = ends.engine
-        for key in [key for key, _ in engine_.comparisons]:
-            engine_.comparisons.forget(*key)
+        engine_.court.prune(())
+        assert (engine_.court_memory.used, engine_.court._dockets, engine_.statements.held) == (0, {}, {})
         for datapath in list(engine_.directory._datapaths.values()):
             engine_.directory.forget(datapath)
         assert engine_.snapshot(ends.connection.now)["mirror_memory"]["used_bytes"] == 0
@@ -223,7 +228,7 @@ def ends_of(verdict: str, more: str = "") -> Ends:
 @given(seed=st.integers(0, (1 << 32) - 1))
 def test_a_verdict_changes_neither_production_nor_the_session(seed: int) -> None:
     with pytest.MonkeyPatch.context() as patch:  # statistics of its own rules are what a verdict adds to a session
-        patch.setattr(SwitchSession, "answer_statistics_from", lambda session, source: None)
+        patch.setattr(SwitchSession, "ask_statistics_from", lambda session, source: None)
         play(seed, ends_of("off"), ends_of("on"))
 
 
@@ -255,3 +260,38 @@ def test_the_runs_have_answers_of_all_kinds(monkeypatch: pytest.MonkeyPatch) -> 
     assert made
     missing = {"equal", "differs", "unanswered", "not-comparable", "rule-different", "frame-missing"} - set(+results)
     assert not missing, results
+
+
+@settings(max_examples=MAX_RUNS, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+@given(seed=st.integers(0, (1 << 32) - 1))
+def test_judges_that_are_late_find_the_same(seed: int) -> None:
+    ends = ends_of("on")
+    said: list[bytes] = []
+    engine_, push = ends.engine, ends.engine.court.push
+
+    def noted(parts: Sequence[bytes]) -> None:
+        said.extend(parts)
+        push(parts)
+
+    found: list[Any] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine_.court, "push", noted)
+        patch.setattr(engine_.court, "prune", lambda compared: found.append(_answers(engine_.comparisons)))
+        with pytest.raises(AssertionError):  # the sums keep their memory
+            play(seed, ends)
+    memory = CourtMemory(engine_.court_memory.limit, engine_.court_memory.client_limit)
+    comparisons = Comparisons(memory)
+    late = Court(memory, comparisons, lambda *answer: None, _no_fault)
+    late.push(said)
+    while late.step(ends.connection.now):
+        pass
+    assert [_answers(comparisons)] == found
+
+
+def _answers(comparisons: Comparisons) -> Any:
+    sums = comparisons.get("openflow", "master")
+    return None if sums is None else (sums.show()["answers"], sums.show()["differences"])
+
+
+def _no_fault(client: str, error: Exception) -> None:
+    raise error

@@ -12,6 +12,7 @@ from natmirror.net.packet import OPT_MSS, Segment
 from natmirror.reasons import DropReason
 from natmirror.rules import Release, parse_rules
 from natmirror.rules.shards import ALL, Shard
+from tests.helpers.judged_engine import JudgedEngine
 from tests.helpers.relative import RelativeEngine
 from tests.helpers.support import CLIENT, MASTER, RULES, SERVICE, at_once, packet, segment, summary
 
@@ -51,6 +52,12 @@ class ClientConnection:
         self.sent = 0
         self.answered = 0
         self.to_mirror: list[Segment] = []
+
+    @property
+    def judged(self) -> JudgedEngine:
+        """The engine with its judges."""
+        assert isinstance(self.engine, JudgedEngine)
+        return self.engine
 
     @property
     def backend_address(self) -> bytes:

@@ -1,9 +1,10 @@
 """Results of comparisons, for tests of what collects them."""
 
+import json
 from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from typing import Any
 
-from natmirror.openflow.comparison.found import Found
+from natmirror.judging.reports import Reports
 from natmirror.openflow.comparison.results import (
     AnswerResult,
     ComparedAnswer,
@@ -14,6 +15,7 @@ from natmirror.openflow.comparison.results import (
     Evidence,
     NotComparable,
 )
+from natmirror.openflow.comparison.shown import ComparisonEntry
 from natmirror.openflow.comparison.sums import Comparisons, MasterSums, SwitchResults
 from natmirror.rules import parse_rules
 from natmirror.runtime.verdicts import Verdicts
@@ -108,7 +110,7 @@ services:
 
 
 class ComparingEngine:
-    """What Verdicts asks of an engine: the sums of the masters of RULES."""
+    """What a packet thread's judges have found: the sums of the masters of RULES."""
 
     def __init__(self) -> None:
         self.comparisons = Comparisons(Budget())
@@ -116,10 +118,20 @@ class ComparingEngine:
     def of(self, mirror: str, now: float = 0.0) -> MasterSums:
         return self.comparisons.of_master("openflow", mirror, now)
 
-    def found(self, service: str, mirror: str, moment: float) -> Found:
-        return next(one for one in self.comparisons.steps(service, mirror, moment) if one is not None)
+
+class Asked:
+    """The process of the judges, as natmirror asks it: in this process, but through JSON."""
+
+    def __init__(self, *engines: ComparingEngine) -> None:
+        self._reports = Reports([one.comparisons for one in engines])
+
+    def ask(self, what: str, **arguments: Any) -> Any:
+        return json.loads(json.dumps(self._reports.answer(what, json.loads(json.dumps(arguments)))))
+
+    def sums(self, service: str, mirror: str) -> ComparisonEntry | None:
+        return {(one, other): sums for one, other, sums in self._reports.sums()}.get((service, mirror))
 
 
 def verdicts(*engines: ComparingEngine, rules_text: str = RULES) -> Verdicts:
     rules = parse_rules(rules_text)
-    return Verdicts(cast(Any, engines), lambda: rules)
+    return Verdicts(Asked(*engines), lambda: rules)

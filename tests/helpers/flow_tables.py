@@ -227,9 +227,3 @@ def result_of(steps: Generator[None, None, _T]) -> _T:
         except StopIteration as end:
             result: _T = end.value
             return result
-
-
-def at_once(model: Model | None) -> Generator[None, None, Model | None]:
-    """Return a model, in no step."""
-    yield from ()
-    return model

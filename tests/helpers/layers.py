@@ -8,7 +8,7 @@ LAYERS = (
     ("doctor", "replication", "replay", "capture", "support", "top"),
     ("engine", "ha"),
     ("mirror", "nat", "linux"),
-    ("tcp", "backends"),
+    ("tcp", "backends", "judging"),
     ("fastpath", "rules", "api"),
     ("net", "openflow", "events", "metrics", "actions", "errors", "unprivileged"),
     ("_ffi", "_fastpath_build", "docstrings", "reasons", "findings", "threads", "histograms"),

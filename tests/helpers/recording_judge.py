@@ -64,6 +64,9 @@ class RecordingJudge:
     def missed(self, now: float) -> None:
         self._note("missed")
 
+    def lost(self, now: float) -> None:
+        self._note("lost")
+
     def told(self, mirror: str, message: Message, now: float) -> None:
         self._message("told", message, mirror)
 

@@ -9,18 +9,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from natmirror.actions import Decision, Hook, Send
-from natmirror.engine.engine import Engine
 from natmirror.net import seq
 from natmirror.net.checksum import Checksum, update_checksum_at
 from natmirror.net.endpoint import Endpoint
 from natmirror.net.icmp import parse_error
 from natmirror.net.packet import OPT_NOP, OPT_SACK, SYN, Malformed, Segment, parse
+from tests.helpers.judged_engine import JudgedEngine
 
 _Leg = tuple[Endpoint, Endpoint]  # local end, mirror
 
 
-class RelativeEngine(Engine):
-    """An Engine whose packets from and to mirrors have the client's numbers."""
+class RelativeEngine(JudgedEngine):
+    """An engine whose packets from and to mirrors have the client's numbers."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

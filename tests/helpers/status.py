@@ -65,7 +65,15 @@ AT = "2026-01-02T03:04:00.500+00:00"
 def mirror_status(mirror: Mapping[str, Any]) -> dict[str, Any]:
     """Return a mirror's entry of a snapshot as the status has it, if the mirror has been up for 50 s."""
     lately = {"acked_bytes_per_second": 146.0, "lost_bytes_last_hour": mirror["lost_bytes"]}
-    return {**mirror, "state": "up", "reason": None, "state_seconds": 50.0, "verdict": None, **lately}
+    return {
+        **mirror,
+        "state": "up",
+        "reason": None,
+        "state_seconds": 50.0,
+        "comparison": None,
+        "verdict": None,
+        **lately,
+    }
 
 
 def status_document() -> dict[str, Any]:

@@ -16,7 +16,7 @@ from natmirror.linux.counters import QueueCounter
 from natmirror.linux.loop import LoopEvent
 from natmirror.linux.nfqueue import Queue
 from natmirror.reasons import DropReason
-from tests.helpers.loop import PREROUTING, Stage, data, new_loop
+from tests.helpers.loop import Stage, data, new_loop
 from tests.helpers.nfqueue import (
     BATCH,
     ERROR,
@@ -237,21 +237,6 @@ def test_a_verdict_for_a_queue_that_is_bound_again_does_not_reach_the_new_one(ke
     assert messages(kernels[1]) == []
     assert (fresh.counters[QueueCounter.VERDICTS_NOT_SENT], fresh.counters[QueueCounter.REBINDS]) == (1, 1)
     assert loop.queues[0].queue is fresh
-    loop.close()
-    fresh.close()
-    stage.close()
-
-
-def test_the_loop_says_whether_packets_wait_to_be_received(kernels: list[socket.socket]) -> None:
-    queue, stage = Queue(NUMBER), Stage()
-    loop = new_loop(stage, queue)
-    assert not loop.has_packets()
-    kernels[0].send(queued(1, data(1), hook=PREROUTING))
-    assert loop.has_packets()
-    fresh = loop.bind_again(0)
-    assert not loop.has_packets()
-    kernels[1].send(queued(2, data(2), hook=PREROUTING))
-    assert loop.has_packets(), "of the queue that was bound again"
     loop.close()
     fresh.close()
     stage.close()

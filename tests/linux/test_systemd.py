@@ -154,9 +154,6 @@ class Loop:
         self.now = max(self.now, until)
         return LoopEvent.TIMER
 
-    def has_packets(self) -> bool:
-        return False
-
     def send(self, sends: list[object]) -> None:
         assert sends == []
 

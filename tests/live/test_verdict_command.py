@@ -1,9 +1,11 @@
 """``natmirror verdict`` beside real controllers: its exit codes, and what the status and the events say."""
 
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -120,3 +122,43 @@ def test_a_master_that_a_reload_adds_is_judged_without_a_new_connection(scene: S
 def _open_sessions(balancer: LoadBalancer, name: str) -> int:
     [mirror] = [one for one in balancer.status()["mirrors"] if one["name"] == name]
     return int(mirror["legs"]) - int(mirror["legs_unanswered"])
+
+
+def test_a_process_of_the_judges_that_is_killed_costs_what_it_had_found_and_nothing_else(scene: Scene) -> None:
+    lab = scene.lab
+    OsKen(lab, "c1")
+    master = OsKen(lab, "m")
+    balancer = scene.balance(scene.rules(RULES.format(known=lab.directory / "known.json")))
+    switch = OpenVSwitch(lab, 1)
+    switch.connect(f"tcp:{SERVICE}:{PORT}")
+    master.wait_until_known(1)
+    assert switch.ping()
+    wait_for(lambda: _answers(balancer) > 0, "answers to be compared", 20.0)
+    before = [(flow["client"], flow["legs"][0]["state"]) for flow in balancer.status()["flows"]]
+    [killed] = judges_of(balancer)
+    os.kill(killed, signal.SIGKILL)
+    assert switch.ping()
+    wait_for(lambda: judges_of(balancer) not in ([], [killed]), "another process", 20.0)
+    assert [(flow["client"], flow["legs"][0]["state"]) for flow in balancer.status()["flows"]] == before
+    wait_for(lambda: "verdicts-lost" in [one["code"] for one in balancer.status()["findings"]], "the finding", 20.0)
+    wait_for(lambda: "sessions  1 open" in verdict(balancer.api, "openflow/master")[1], "the session", 20.0)
+    assert verdict(balancer.api)[0] == exit_codes.TOO_LITTLE
+    [process] = judges_of(balancer)
+    balancer.stop()
+    assert not Path(f"/proc/{process}").exists()
+
+
+def judges_of(balancer: LoadBalancer) -> list[int]:
+    """Return the ids of the processes of natmirror's judges."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended
+            parent = (path / "stat").read_text().rpartition(")")[2].split()[1]
+            if parent == str(balancer.program.pid) and b"natmirror.judging" in (path / "cmdline").read_bytes():
+                found.append(int(path.name))
+    return found
+
+
+def _answers(balancer: LoadBalancer) -> int:
+    comparison = balancer.status()["mirrors"][0]["comparison"]
+    return 0 if comparison is None else int(comparison["answers"]["equal"])

@@ -1,16 +1,18 @@
 """The answers to a master's questions, and refusals."""
 
-from functools import partial
 from struct import pack
+from typing import Any
 
 import pytest
 
-from natmirror.openflow.answers import ECHO_LIMIT
-from natmirror.openflow.messages import TYPES, V10, V13, V14, V15, Multipart, Type, build, hello
-from natmirror.openflow.session import SessionPolicy
+from natmirror.openflow.answers import ANSWER_TIMEOUT, ECHO_LIMIT
+from natmirror.openflow.bodies.elements import MalformedBody
+from natmirror.openflow.messages import TYPES, V10, V13, V14, V15, Multipart, Type, build, hello, parse
+from natmirror.openflow.session import SessionPolicy, SwitchSession
 from natmirror.openflow.shown import RequestOutcome
 from natmirror.openflow.tables.state import NotFollowed
-from tests.helpers.flow_tables import at_once, fields, flow_mod
+from natmirror.openflow.tables.statistics import MALFORMED, Bodies, bodies_of
+from tests.helpers.flow_tables import fields, flow_mod, result_of
 from tests.helpers.flow_tables import mirror as mirror_model
 from tests.helpers.flow_tables import order as give
 from tests.helpers.flow_tables import production as flow_tables
@@ -393,48 +395,89 @@ def _flow_request(version: int) -> bytes:
     return kit.make(name, 9, flags=0, match=match)
 
 
+class _Tables:
+    """The tables of a master's own orders, for one session: they answer in answer()."""
+
+    def __init__(self, version: int, made: SwitchSession) -> None:
+        self.model = mirror_model(flow_tables(version))
+        self.asked: list[tuple[int, bytes, Bodies, int]] = []
+        self._session = made
+        made.ask_statistics_from(self._ask)
+
+    def _ask(self, *asked: Any) -> bool:
+        self.asked.append(asked)
+        return True
+
+    def answer(self, now: float) -> bytes:
+        """Answer the oldest question; return what the master gets."""
+        number, question, tables, n_tables = self.asked.pop(0)
+        try:
+            bodies = result_of(bodies_of(self.model, parse(question), now, tables=tables, n_tables=n_tables))
+        except MalformedBody:
+            bodies = MALFORMED
+        self._session.statistics_answered(number, bodies, now)
+        return self._session.take()
+
+
 @everywhere
 def test_a_master_gets_the_statistics_of_its_own_rules(version: int) -> None:
     production, _ = introduced(version)
     made = session(production)
-    model = mirror_model(flow_tables(version))
-    made.answer_statistics_from(partial(at_once, model))
-    give(model, flow_mod(match=fields(in_port=1), cookie=7), 1.0)
-    reply = understood(ask(made, _flow_request(version), now=2.0))
+    own = _Tables(version, made)
+    give(own.model, flow_mod(match=fields(in_port=1), cookie=7), 1.0)
+    assert ask(made, _flow_request(version), now=2.0) == b""
+    reply = understood(own.answer(2.0))
     assert reply.xid == 9
     assert [(one.cookie, one.priority) for one in reply.body] == [(7, 1)]
-    tables = ask(made, KITS[version].make("OFPTableStatsRequest", 10, flags=0), now=2.0)
+    assert ask(made, KITS[version].make("OFPTableStatsRequest", 10, flags=0), now=20.0) == b""
+    tables = own.answer(20.0)
     if version == V10:  # its entries have names, which only the switch knows
         assert refusals(tables) == [(10, 1, BAD_MULTIPART)]
     else:
         assert [one.active_count for one in understood(tables).body][:2] == [1, 0]
-    short = request(version, 11, Multipart.FLOW)
-    assert refusals(ask(made, short, now=2.0)) == [(11, 1, BAD_LEN)]
+    ask(made, request(version, 11, Multipart.FLOW), now=20.0)
+    assert refusals(own.answer(20.0)) == [(11, 1, BAD_LEN)]
 
 
-def test_a_long_answer_of_its_own_rules_is_made_in_steps() -> None:
+def test_a_barrier_waits_for_the_statistics_of_its_own_rules() -> None:
+    made = session(introduced(V13)[0])
+    own = _Tables(V13, made)
+    assert ask(made, _flow_request(V13) + KITS[V13].make("OFPBarrierRequest", 10), now=20.0) == b""
+    assert made.next_deadline() == 20.0 + ANSWER_TIMEOUT
+    parts = split(own.answer(20.1))
+    assert [understood(part).xid for part in parts] == [9, 10]
+
+
+def test_statistics_that_do_not_come_in_time_are_those_of_production() -> None:
     production, _ = introduced(V13)
     made = session(production)
-    model = mirror_model(flow_tables(V13))
-    made.answer_statistics_from(partial(at_once, model))
-    for number in range(1000):
-        give(model, flow_mod(match=fields(eth_dst=number)), 1.0)
-    steps = list(made.from_master(_flow_request(V13) + hello(V13, 3), 2.0))
-    assert len([one for one in steps if one is None]) >= 2 * 1000 // 32
-    assert [one.xid for one in steps if one is not None] == [9, 3]
-    assert made.held >= 1000 * 56, "the answer is held until it is taken"
-    parts = [understood(raw).body for raw in split(made.take())]
-    assert len(parts) > 1
-    assert sum(map(len, parts)) == 1000
+    own = _Tables(V13, made)
+    exchange(production, _flow_request(V13), multipart(V13, 9, Multipart.FLOW, b""))
+    assert ask(made, _flow_request(V13), now=200.0) == b""
+    made.settle(200.0 + ANSWER_TIMEOUT)
+    assert understood(made.take()).body == []
+    assert own.answer(300.0) == b"", "it comes too late"
+
+
+def test_no_more_than_some_questions_wait() -> None:
+    production, _ = introduced(V13)
+    made = session(production)
+    own = _Tables(V13, made)
+    exchange(production, _flow_request(V13), multipart(V13, 9, Multipart.FLOW, b""))
+    got = split(ask(made, _flow_request(V13) * 20, now=200.0))
+    assert (len(own.asked), len(got)) == (16, 4)
 
 
 @everywhere
 def test_without_the_masters_rules_statistics_are_those_of_production(version: int) -> None:
     production, _ = introduced(version)
     made = session(production)
-    model = mirror_model(flow_tables(version))
-    made.answer_statistics_from(partial(at_once, model))
-    model.lose(NotFollowed.NO_MEMORY, 0.0)
-    assert refusals(ask(made, _flow_request(version), now=200.0)) == [(9, 1, BAD_MULTIPART)]
+    own = _Tables(version, made)
+    own.model.lose(NotFollowed.NO_MEMORY, 0.0)
+    ask(made, _flow_request(version), now=200.0)
+    assert refusals(own.answer(200.0)) == [(9, 1, BAD_MULTIPART)]
     exchange(production, _flow_request(version), multipart(version, 9, Multipart.FLOW, b""))
+    ask(made, _flow_request(version), now=200.0)
+    assert understood(own.answer(200.0)).body == []
+    made.ask_statistics_from(lambda *asked: False)
     assert understood(ask(made, _flow_request(version), now=200.0)).body == []

@@ -167,7 +167,7 @@ def answers_to(made: SwitchSession, pieces: list[bytes]) -> tuple[bytes, list[by
     out, messages = made.take(), []
     try:
         for piece in pieces:
-            messages += [message.raw for message in made.from_master(piece, 1.0) if message is not None]
+            messages += [message.raw for message in made.from_master(piece, 1.0)]
             assert made.held <= MAX_HELD
             out += made.take()
     except Broken as broken:

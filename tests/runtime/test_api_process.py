@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
+from natmirror import unprivileged
 from natmirror.api import frames
 from natmirror.api.client import ask, ask_list, send_command
 from natmirror.errors import HostError
@@ -255,11 +256,11 @@ def test_a_process_that_cannot_be_started_is_a_failing_chore(world: World, monke
 
 def test_a_frozen_process_is_killed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api_process, "_BEAT_TIMEOUT", 0.05)
-    monkeypatch.setattr(api_process, "_END_TIMEOUT", 0.05)
+    monkeypatch.setattr(unprivileged, "_END_TIMEOUT", 0.05)
     with subprocess.Popen(["sleep", "60"]) as frozen:
         frozen.send_signal(signal.SIGSTOP)
         assert _why_ended(world, b"") == "it has been silent for 0.05 s"
-        assert api_process._end(frozen) == "by signal 9"
+        assert unprivileged.end(frozen) == "by signal 9"
 
 
 def test_a_client_that_gives_up_withdraws_its_command(world: World) -> None:

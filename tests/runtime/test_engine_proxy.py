@@ -4,13 +4,9 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
-import pytest
-
-from natmirror.openflow.comparison.periods import Period
-from natmirror.openflow.comparison.results import AnswerResult
 from natmirror.rules import parse_rules
 from natmirror.runtime.engine_proxy import EngineProxy
-from tests.helpers.compared import RULES, ComparingEngine, answer, equal
+from tests.helpers.support import RULES
 
 
 class _Thread:
@@ -24,26 +20,6 @@ class _Thread:
             return question()
         finally:
             self.is_asked = False
-
-
-def test_what_a_verdict_rests_on_is_added_up_outside_the_packet_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine, thread = ComparingEngine(), _Thread()
-    switch = engine.of("candidate").of_switch("a")
-    for at in range(0, 3600, 5):
-        answer(switch, equal(float(at)))
-    added: list[bool] = []
-    add = Period.add
-
-    def counted(self: Period, other: Period) -> None:
-        added.append(thread.is_asked)
-        add(self, other)
-
-    monkeypatch.setattr(Period, "add", counted)
-    proxy = EngineProxy(cast(Any, engine), cast(Any, SimpleNamespace()), cast(Any, thread), parse_rules(RULES))
-    found = proxy.found("openflow", "candidate", 0.0)
-    assert found.window.results == {AnswerResult.EQUAL: 720}
-    assert (added.count(True), added.count(False)) == (1, len(added) - 1)
-    assert len(added) > 50
 
 
 def test_to_save_the_switches_takes_none_of_the_time_for_answers() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from natmirror.errors import HostError
 from natmirror.events import EventRing
+from natmirror.fastpath import Memory
 from natmirror.findings import Finding, Findings, HostCode, PathCode
 from natmirror.ha.member import PairMember
 from natmirror.linux.iptables import Firewall
@@ -66,7 +67,7 @@ def maintenance(monkeypatch: pytest.MonkeyPatch) -> HostMaintenance:
     mailbox = Mailbox(lambda: None)
     ring = EventRing(lambda: 0.0)
     tun = TunDevice(ProductionVrf())
-    given = mailbox, Findings(), ring, tun, set, ProgressWatch()
+    given = mailbox, Findings(), ring, Memory(1 << 20), tun, set, ProgressWatch()
     return HostMaintenance(rules, workers, kernel_rules, member, *given, None, 0.0)
 
 

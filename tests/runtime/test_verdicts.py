@@ -58,9 +58,9 @@ def test_a_mirror_that_a_command_has_paused_says_so() -> None:
     pause = override(rules, OverrideKind.PAUSE, "candidate")
     made.rules = lambda: Overrides({pause.key: pause}).applied(rules)
     candidate, same = made.show({})
-    assert candidate["verdict"] is Verdict.TOO_LITTLE
+    assert candidate["verdict"] == Verdict.TOO_LITTLE
     assert candidate["reasons"] == ["a command has paused the mirror: natmirror mirror resume openflow/candidate"]
-    assert same["verdict"] is Verdict.AGREES
+    assert same["verdict"] == Verdict.AGREES
 
 
 def test_each_master_with_the_key_has_a_verdict() -> None:
@@ -118,7 +118,7 @@ def test_without_a_moment_it_is_about_the_last_hour() -> None:
     agree(switch, 7, at=NOW - 100)
     [one] = shown(engine, mirror="same")
     assert one["answers"]["packet_ins"] == 7
-    assert one["verdict"] is Verdict.TOO_LITTLE
+    assert one["verdict"] == Verdict.TOO_LITTLE
     [one] = shown(engine, mirror="same", since=show_time(time.time() - 3 * WINDOW))
     assert one["answers"]["packet_ins"] == 207
 
@@ -127,11 +127,11 @@ def test_the_limits_of_the_request_are_used() -> None:
     engine = compared()
     answer(engine.of("same").of_switch("a"), differs(NO_ANSWER, at=NOW - 1))
     [one] = shown(engine, mirror="same")
-    assert one["verdict"] is Verdict.DIFFERS
+    assert one["verdict"] == Verdict.DIFFERS
     [one] = shown(engine, mirror="same", fail_below=99.0)
-    assert one["verdict"] is Verdict.AGREES
+    assert one["verdict"] == Verdict.AGREES
     [one] = shown(engine, mirror="same", fail_below=99.0, at_least=500)
-    assert one["verdict"] is Verdict.TOO_LITTLE
+    assert one["verdict"] == Verdict.TOO_LITTLE
 
 
 def test_a_difference_has_its_times_and_its_example() -> None:
@@ -148,7 +148,7 @@ def test_a_difference_has_its_times_and_its_example() -> None:
     assert_declared(VerdictEntry, one)
     missing, ended = one["differences"]
     assert (missing["text"], missing["where"], missing["count"]) == ("a rule is missing", "arp", 3)
-    assert ended["kind"] is DifferenceKind.SESSION_ENDED
+    assert ended["kind"] == DifferenceKind.SESSION_ENDED
     assert ended["example"] is None
     assert missing["first_at"] < (missing["resolved_at"] or "")
     example = missing["example"]
@@ -174,4 +174,4 @@ def test_beside_a_twin_it_is_said_how_often_the_twin_differs() -> None:
     [difference] = one["differences"]
     assert (difference["count"], difference["twin_count"], difference["counts"]) == (30, 20, False)
     assert 0 < (difference["chance"] or 0) < 1
-    assert one["verdict"] is Verdict.AGREES
+    assert one["verdict"] == Verdict.AGREES

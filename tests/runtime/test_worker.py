@@ -52,9 +52,6 @@ class Loop:
         self.has_punted = False
         self.decided.append(decision)
 
-    def has_packets(self) -> bool:
-        return False
-
     def send(self, sends: list[object]) -> None:
         assert sends == []
 

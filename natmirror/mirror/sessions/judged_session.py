@@ -1,53 +1,52 @@
-"""What a judge gets to know of one session with a master."""
+"""A judged connection as its packet thread knows it, and what its judge gets to know of a session with a master."""
 
 from collections.abc import Callable
 
 from natmirror.mirror.sessions.master_session import Connection, MasterSession
-from natmirror.openflow.comparison.judge import Judge
+from natmirror.openflow.comparison.side import is_order
+from natmirror.openflow.comparison.statements import StatementKind
 from natmirror.openflow.messages import Message, Type
 from natmirror.reasons import EndReason, WithheldReason
 
-Report = Callable[[Connection, Callable[[Judge, float], None], int], None]
-"""Reports something to a connection's judge, with its bytes."""
-
-ECHOES = frozenset((Type.ECHO_REQUEST, Type.ECHO_REPLY))
-"""Messages that come again and again, and that no judge needs: none has to work because of them."""
+Report = Callable[[Connection, StatementKind, Message, int, bool], None]
+"""Reports a message: the connection, the kind of statement, the message, the index of its mirror, and the flag."""
 
 
 class JudgedSession:
     """Reports the messages of one session with a master to its connection's judge."""
 
     def __init__(self, report: Report, master: MasterSession) -> None:
-        """``report`` is Judges.report()."""
+        """``report`` is Judges.report_message()."""
         self.judged = master.connection.judged
         """The judgement to which the session belongs."""
         self.has_joined = False
         self.end: tuple[EndReason, bool] | None = None
         """Why the session's leg has ended, and whether the switch was still connected; None before."""
-        self._report_to_judge = report
+        self._report = report
         self._master = master
 
     @property
     def is_judged(self) -> bool:
         """Whether the connection's present judge has followed the session from its beginning."""
         judged = self._master.connection.judged
-        return self.has_joined and judged is not None and judged is self.judged and self.name in judged.collectors
+        return self.has_joined and judged is not None and judged is self.judged and self.name in judged.mirrors
 
     @property
     def name(self) -> str:
         return self._master.mirror.name
 
     def passed(self, message: Message) -> None:
-        self._report(message, lambda judge, name, now: judge.told(name, message, now))
+        if message.kind is Type.PACKET_IN and self.is_judged:
+            self._say(StatementKind.TOLD, message)
 
     def withheld(self, message: Message, reason: WithheldReason) -> None:
-        is_wanted = reason is not WithheldReason.NOT_WANTED
-        self._report(message, lambda judge, name, now: judge.withheld(name, message, now, is_wanted=is_wanted))
+        if message.kind is Type.PACKET_IN and self.is_judged:
+            self._say(StatementKind.WITHHELD, message, flag=reason is not WithheldReason.NOT_WANTED)
 
     def took(self, message: Message) -> None:
-        self._report(message, lambda judge, name, now: judge.from_master(name, message, now), len(message.raw))
+        if is_order(message) and self.is_judged:
+            self._say(StatementKind.FROM_MASTER, message)
 
-    def _report(self, message: Message, take: Callable[[Judge, str, float], None], length: int = 0) -> None:
-        if message.kind not in ECHOES and self.is_judged:
-            name = self.name
-            self._report_to_judge(self._master.connection, lambda judge, now: take(judge, name, now), length)
+    def _say(self, kind: StatementKind, message: Message, *, flag: bool = False) -> None:
+        assert self.judged is not None
+        self._report(self._master.connection, kind, message, self.judged.mirrors[self.name], flag)

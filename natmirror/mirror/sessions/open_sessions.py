@@ -144,7 +144,7 @@ class OpenSessions:
         """Remove an ended session, after all bytes of its master have been read, and return its connection."""
         master, session = self.by_number.pop(number)
         self._totals.add(master, session)
-        self._judges.session_ended(master.connection, number)
+        self._judges.session_ended(number)
         if master.session is session:
             master.session = None
         return master.connection

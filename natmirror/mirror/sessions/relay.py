@@ -87,7 +87,7 @@ class Relay:
         connection.has_ended = True
         if not connection.continues:
             self._directory.remove(connection.name)
-        yield from self._judges.finish(connection)
+        self._judges.finish(connection)
         yield from self._flush_all(connection)
         for master in connection.masters:
             if (leg := master.leg) is None or leg.ended is not None:
@@ -248,7 +248,7 @@ class Relay:
         self._judges.heard(master)
         try:
             for message in session.from_master(data, now):
-                if message is not None and message.kind in ORDERS:
+                if message.kind in ORDERS:
                     master.connection.decisions.decided(master.mirror.name, message, now)
                     if master.mirror.record is not None:
                         self._open_sessions.keep_order(master, message)

@@ -32,11 +32,11 @@ from natmirror.openflow.decisions import Decisions
 from natmirror.openflow.directory import Directory
 from natmirror.openflow.framer import Broken
 from natmirror.openflow.observer import Observer
+from natmirror.openflow.tables.statistics import Bodies
 from natmirror.reasons import EndReason
 from natmirror.rules import Mirror
 
 _MAX_UNFLUSHED_LEN = 64 << 10  # limit on the bytes that are read before sessions are flushed
-_PAUSE = 0.001  # seconds without messages after which judges work
 _MAX_UNFLUSHED = 64  # limit on the sessions that get messages before they are flushed
 
 
@@ -75,7 +75,6 @@ class MasterSessions:
         self._steps: Iterator[None] | None = None
         self._current: Callable[[], Connection | None] = lambda: None
         self._read_len = 0  # bytes that have been read since sessions were flushed
-        self._read_at = float("-inf")  # when there was last something to read
 
     def opened(self, flow: MirroredFlow, backend: Endpoint | None) -> bool:
         """Observe a client's connection that is established or was picked up. Return whether a master gets a
@@ -121,33 +120,19 @@ class MasterSessions:
 
     def next_work_at(self) -> float | None:
         """Return when read() has something to do; None where it has not."""
-        if self._has_sessions_work:
-            return AT_ONCE
-        if not self._judges.has_work:
-            return None
-        return AT_ONCE if self._judges.are_behind else self._read_at + _PAUSE
+        return AT_ONCE if self._has_work else None
 
     @property
-    def _has_sessions_work(self) -> bool:
+    def _has_work(self) -> bool:
         return self._steps is not None or bool(self._relay.unflushed) or self._read_queue.has_more
 
-    def read(
-        self, now: float, is_spent: Callable[[], bool] | None = None, has_packets: Callable[[], bool] = lambda: False
-    ) -> None:
+    def read(self, now: float, is_spent: Callable[[], bool] | None = None) -> None:
         """Read the queue and flush the sessions, until nothing waits or ``is_spent`` returns True; do at least one
-        step. Then have judges work, also only until ``has_packets`` returns True. If there is an ``is_spent``, they
-        wait for a pause without messages, because the answer to a message soon follows."""
+        step."""
         self._set_time(now)
-        while self._has_sessions_work:
-            self._read_at = now
+        while self._has_work:
             self._step()
             if is_spent is not None and is_spent():
-                return
-        while self._judges.has_work:
-            if is_spent is not None and now < self._read_at + _PAUSE and not self._judges.are_behind:
-                return
-            self._judges.step()
-            if is_spent is not None and (is_spent() or has_packets()):
                 return
 
     def _set_time(self, now: float) -> None:
@@ -305,9 +290,25 @@ class MasterSessions:
         except Exception as error:
             self._failed(master.connection, error)
 
-    def settle_later(self, connection: Connection) -> None:
-        """Have a connection's judge work, whose deadline has come, when read() is called."""
-        self._judges.due[connection] = None
+    def answered(self, number: int, question: int, bodies: Bodies | None, now: float) -> None:
+        """Take the bodies of the answer to a master's question about its own rules, by the numbers of its session and
+        of the question; read() sends them. See SwitchSession.statistics_answered()."""
+        self._set_time(now)
+        master, session = self._open_sessions.by_number.get(number, (None, None))
+        if master is None or session is None or master.session is not session:
+            return
+        try:
+            session.statistics_answered(question, bodies, now)
+            self._relay.unflushed[master] = None
+        except Exception as error:
+            self._failed(master.connection, error)
+
+    def judge(self, flow: MirroredFlow) -> None:
+        """Have a flow's connection judged, if a master of it is compared and the present process of the judges does not
+        know it."""
+        if (connection := self._of_flows.get(flow)) is not None:
+            self._set_time(self._legs.now)
+            self._judges.begin_again(connection)
 
     def _break_cycle(self, connection: Connection) -> None:
         """Break the reference cycle of an ended connection, which only the garbage collector would free."""
@@ -354,10 +355,6 @@ class MasterSessions:
             self._judges.follow_rules(connection)
         self._open_sessions.stop_reading_if_ended(connection)
         return may_begin
-
-    def prune(self) -> None:
-        """Forget what was found about masters that are not compared any more."""
-        self._judges.prune()
 
     def take_orders(self) -> list[Order]:
         """Return the orders that recorded masters have sent since the last call."""

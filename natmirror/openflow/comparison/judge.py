@@ -18,14 +18,14 @@ from typing import Protocol
 from natmirror.openflow.bodies.decoder import decode
 from natmirror.openflow.bodies.elements import MalformedBody
 from natmirror.openflow.bodies.values import ErrorMessage, PacketIn
-from natmirror.openflow.comparison.causes import Cause, PastFrames, cause_of
+from natmirror.openflow.comparison.causes import BytesKey, Cause, PastFrames, cause_of, key_of
 from natmirror.openflow.comparison.effects import Effect
 from natmirror.openflow.comparison.frame_comparison import Frames
 from natmirror.openflow.comparison.pair import Pair
 from natmirror.openflow.comparison.programme import MAX_UNASKED
 from natmirror.openflow.comparison.readings import Readings
 from natmirror.openflow.comparison.results import Collector
-from natmirror.openflow.comparison.side import Side, is_list, is_order
+from natmirror.openflow.comparison.side import Side, is_order, is_report
 from natmirror.openflow.messages import Message, Type
 from natmirror.openflow.tables.evidence import prove_gone
 from natmirror.openflow.tables.mirror_model import MirrorModel
@@ -38,7 +38,6 @@ START_TIME = 10.0
 _MIN_CAUSES = 8  # PACKET_INs that are kept, however little memory there is
 _MIN_PAUSE = 0.001  # seconds between two looks at what is due
 _MAX_INPUTS = 16_384  # messages that wait for settle()
-_REPORTS = frozenset((Type.FLOW_REMOVED, Type.ERROR, Type.BARRIER_REPLY))
 _INPUT_COST = 400  # bytes that Python needs for a message that waits
 
 
@@ -130,7 +129,7 @@ class Judge:
         """Take a message of the switch, before any master gets it."""
         if message.kind is Type.PACKET_IN:
             self._put(partial(self._saw, message, now), len(message.raw), now)
-        elif message.kind in _REPORTS or is_list(message):
+        elif is_report(message):
             self._put(partial(self._reported, message, now), len(message.raw), now)
 
     def from_controller(self, message: Message, now: float) -> None:
@@ -145,13 +144,13 @@ class Judge:
     def told(self, mirror: str, message: Message, now: float) -> None:
         """Notice that a mirror's session has passed a message of the switch to the master."""
         if message.kind is Type.PACKET_IN:
-            self._put(partial(self._told, mirror, message, now), 0, now)
+            self._put(partial(self._told, mirror, key_of(message.raw), now), 0, now)
 
     def withheld(self, mirror: str, message: Message, now: float, *, is_wanted: bool) -> None:
         """Notice that a mirror's master will not get a message of the switch. If it wants such messages, it knows less
         than production's controller from now on: so it warms up again."""
         if message.kind is Type.PACKET_IN:
-            self._put(partial(self._withheld, mirror, message, now, is_wanted), 0, now)
+            self._put(partial(self._withheld, mirror, key_of(message.raw), now, is_wanted), 0, now)
 
     def from_master(self, mirror: str, message: Message, now: float) -> None:
         """Take a message of a mirror's master, except those that its session has refused."""
@@ -322,13 +321,13 @@ class Judge:
         for pair in self._pairs.values():
             pair.mirror.model.lose(NotFollowed.BYTES_MISSING, now)
 
-    def _told(self, mirror: str, message: Message, now: float) -> Steps[None]:
+    def _told(self, mirror: str, key: BytesKey, now: float) -> Steps[None]:
         if mirror in self._pairs:
-            yield from self._pairs[mirror].told(message, now)
+            yield from self._pairs[mirror].told(key, now)
 
-    def _withheld(self, mirror: str, message: Message, now: float, is_wanted: bool) -> Steps[None]:
+    def _withheld(self, mirror: str, key: BytesKey, now: float, is_wanted: bool) -> Steps[None]:
         if mirror in self._pairs:
-            self._pairs[mirror].withheld(message, now, is_wanted=is_wanted)
+            self._pairs[mirror].withheld(key, now, is_wanted=is_wanted)
         yield from ()
 
     def _master_ordered(self, mirror: str, message: Message, now: float) -> Steps[None]:
@@ -355,6 +354,11 @@ class Judge:
         attribution.limit = max(_MIN_CAUSES, attribution.limit // 2)
         for pair in self._pairs.values():
             pair.give_up(attribution.limit)
+
+    def lost(self, now: float) -> None:
+        """Notice that messages of all sides are missing from here on: forget what is open, and follow no tables."""
+        self._lose_inputs(now)
+        self.give_up(now)
 
     def close(self, now: float) -> None:
         """End the judgement, because the switch's connection has ended or the memory is needed: report what is certain,

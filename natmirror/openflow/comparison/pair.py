@@ -6,7 +6,7 @@ from math import inf
 from natmirror.openflow.bodies.values import Body
 from natmirror.openflow.comparison.answer_comparison import AnswerComparison
 from natmirror.openflow.comparison.attribution import HORIZON, Order
-from natmirror.openflow.comparison.causes import Cause, PastFrames, key_of
+from natmirror.openflow.comparison.causes import BytesKey, Cause, PastFrames
 from natmirror.openflow.comparison.comparable import why_not_comparable
 from natmirror.openflow.comparison.effects import Effect
 from natmirror.openflow.comparison.frame_comparison import Frames
@@ -109,9 +109,9 @@ class Pair:
         else:
             self._answers.not_reported(cause)
 
-    def told(self, message: Message, now: float) -> Steps[None]:
-        """Notice that the master gets a message of the switch."""
-        cause = self._answers.find_untold(key_of(message.raw))
+    def told(self, key: BytesKey, now: float) -> Steps[None]:
+        """Notice that the master gets the PACKET_IN with this key."""
+        cause = self._answers.find_untold(key)
         if cause is None:
             return
         if self.mirror.model.may_expire:
@@ -120,9 +120,10 @@ class Pair:
         self.mirror.attribution.told(cause, now)
         self._answers.told(cause, now, NotComparable.WARM_UP if now < self._warm_at else why_not)
 
-    def withheld(self, message: Message, now: float, *, is_wanted: bool) -> None:
-        """Notice that the master does not get a message of the switch; if it wants such messages, it warms up again."""
-        cause = self._answers.find_untold(key_of(message.raw))
+    def withheld(self, key: BytesKey, now: float, *, is_wanted: bool) -> None:
+        """Notice that the master does not get the PACKET_IN with this key; if it wants such messages, it warms up
+        again."""
+        cause = self._answers.find_untold(key)
         if cause is not None:
             self._answers.not_reported(cause)
             if is_wanted:

@@ -28,6 +28,7 @@ _READ = _TABLES | {
     Type.BARRIER_REQUEST,
 }
 _LISTS = frozenset((Multipart.FLOW, Multipart.FLOW_STATS))
+_REPORTS = frozenset((Type.PACKET_IN, Type.FLOW_REMOVED, Type.ERROR, Type.BARRIER_REPLY))
 
 M = TypeVar("M", bound=Model)
 
@@ -162,6 +163,11 @@ def _cost_of(order: Order) -> int:
 def is_order(message: Message) -> bool:
     """Return whether a message of a controller changes a switch, or asks what there is."""
     return message.kind in _READ or is_list(message)
+
+
+def is_report(message: Message) -> bool:
+    """Return whether a message of a switch tells of its tables, or asks its controller for orders."""
+    return message.kind in _REPORTS or is_list(message)
 
 
 def is_list(message: Message) -> bool:

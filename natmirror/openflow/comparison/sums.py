@@ -51,7 +51,6 @@ class MasterSums:
         self._agreed = Agreed()
         self._hosts = HostCounts()
         self._signatures = Signatures(account, self._renumber)
-        self._folds = 0  # of signatures
         self._switches: dict[SwitchResults, None] = {}
         self._ends: deque[SessionEnd] = deque(maxlen=_MAX_ENDS)
         self._latest = now
@@ -94,21 +93,9 @@ class MasterSums:
 
     def since(self, moment: float) -> Found:
         """Return what was found since a moment."""
-        return next(found for found in self.steps(moment) if found is not None)
-
-    def steps(self, moment: float) -> Iterator[Found | None]:
-        """Yield what was found since a moment, after a None for each step on the way. Every second step may be done in
-        another thread: it adds up periods, which takes long, and of which only the latest one still changes."""
-        moment, folds = max(moment, self._began_at), -1
-        while folds != self._folds:  # else counts of signatures that became part of others meanwhile would be lost
-            folds, window, periods = self._folds, Period(moment, moment), tuple(self._periods)
-            yield None
-            add_since(window, periods[:-1])
-            yield None
-        add_since(window, periods[-1:])
-        yield self._found(window, moment)
-
-    def _found(self, window: Period, moment: float) -> Found:
+        moment = max(moment, self._began_at)
+        window = Period(moment, moment)
+        add_since(window, tuple(self._periods))
         in_window = sum(window.differences.values()) + window.other_differences
         return Found(
             self._began_at,
@@ -255,7 +242,6 @@ class MasterSums:
         self._periods_cost += more
 
     def _renumber(self, old: int, new: int) -> None:
-        self._folds += 1
         self._periods.renumber(old, new)
         for switch in self._switches:
             if old in switch.unresolved:
@@ -354,12 +340,10 @@ class Comparisons:
         """Return the sums with their service and mirror."""
         return iter(self._sums.items())
 
-    def steps(self, service: str, mirror: str, moment: float) -> Iterator[Found | None]:
-        """Yield what was found about a master since a moment, after a None for each step on the way."""
-        if (sums := self.get(service, mirror)) is None:
-            yield nothing_found(moment)
-        else:
-            yield from sums.steps(moment)
+    def since(self, service: str, mirror: str, moment: float) -> Found:
+        """Return what was found about a master since a moment."""
+        sums = self.get(service, mirror)
+        return nothing_found(moment) if sums is None else sums.since(moment)
 
     def show(self, service: str, mirror: str) -> ComparisonEntry | None:
         """Return a master's sums since the start as values for JSON; None if nothing was compared."""

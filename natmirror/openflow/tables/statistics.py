@@ -28,6 +28,8 @@ _STEP = 32  # rules that one step looks at
 
 Bodies = tuple[bytes, ...]
 """The bodies of an answer, one for each part."""
+MALFORMED: Bodies = ()
+"""Stands for the bodies of an answer to a question that is malformed."""
 
 
 def bodies_of(

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from natmirror.actions import Hook, Send, Verdict
-from natmirror.engine.engine import Engine
 from natmirror.fastpath import Memory
 from natmirror.net.build import finish
 from natmirror.net.checksum import Checksum
 from natmirror.net.packet import Segment
 from natmirror.rules import Rules
 from tests.helpers.hostile.streams import Streams
+from tests.helpers.judged_engine import JudgedEngine
 from tests.helpers.support import segment
 
 _T = TypeVar("_T")
@@ -32,7 +32,7 @@ class Host:
         self.now = 1000.0
         self.limits_turns = limits_turns
         gears = (True,) if limits_turns else (True, False)
-        self.engines = [Engine(rules, key=_KEY, fast=fast, memory=Memory(memory)) for fast in gears]
+        self.engines = [JudgedEngine(rules, key=_KEY, fast=fast, memory=Memory(memory)) for fast in gears]
         self._streams = Streams()
         self._on_send = on_send
 
@@ -44,13 +44,13 @@ class Host:
         self.note(decision.sends)
         return decision.verdict
 
-    def both(self, do: Callable[[Engine], _T]) -> _T:
+    def both(self, do: Callable[[JudgedEngine], _T]) -> _T:
         """Return what both engines have to return."""
         one, *others = [do(engine) for engine in self.engines]
         assert all(other == one for other in others), "the gears differ"
         return one
 
-    def send(self, do: Callable[[Engine], list[Send]]) -> None:
+    def send(self, do: Callable[[JudgedEngine], list[Send]]) -> None:
         """Call something that returns packets to send."""
         self.note(self.both(do))
 
@@ -58,10 +58,10 @@ class Host:
         """Send the packets that a command has left, as a packet thread does before it receives."""
         self.send(lambda engine: engine._outgoing.drain())
 
-    def command(self, do: Callable[[Engine], _T]) -> _T | str:
+    def command(self, do: Callable[[JudgedEngine], _T]) -> _T | str:
         """Return what both engines have to return, or the text of the ValueError by which both refuse a command."""
 
-        def outcome(engine: Engine) -> _T | str:
+        def outcome(engine: JudgedEngine) -> _T | str:
             try:
                 return do(engine)
             except ValueError as error:
@@ -82,7 +82,7 @@ class Host:
         """Return the time of the earliest timer of both engines, or None."""
         return min((when for engine in self.engines if (when := engine.next_timer()) is not None), default=None)
 
-    def _is_due(self, engine: Engine) -> bool:
+    def _is_due(self, engine: JudgedEngine) -> bool:
         when = engine.next_timer()
         return when is not None and when <= self.now
 

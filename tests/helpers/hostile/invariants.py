@@ -71,11 +71,10 @@ def check_end(host: Host) -> None:
         assert not sessions._open_sessions.by_number and not sessions._open_sessions._claims._of_switches
         for mirror in engine.snapshot(host.now)["mirrors"]:
             assert mirror["legs"] == mirror["pending_bytes"] == 0
-        judges = sessions._judges
-        assert not judges._sessions and not judges.due and not judges._waiting_len and not judges._collecting.total()
-        assert not judges._memory.used and not judges._memory._of_holders
-        for key in [key for key, _ in engine.comparisons]:
-            engine.comparisons.forget(*key)
+        assert not sessions._judges._sessions and not engine.statements.held
+        engine.court.prune(())
+        assert not engine.court._dockets and not engine.court_memory.used and not engine.court_memory.holders
+        assert not engine.court._waiting_len
         directory = sessions.directory
         for datapath in list(directory._datapaths.values()):
             directory.forget(datapath)
@@ -231,12 +230,10 @@ def _check_account(engine: Engine) -> None:
     connections = [*sessions._connections.values(), *sessions._opened, *of_sessions]
     for connection in {id(one): one for one in connections}.values():
         held[connection.holder] += connection.fixed + connection.counted
-        if connection.judged is not None:
-            account = connection.judged.account
-            held[connection.holder] += account._used + account._spare + account._kept
     for *_, data, holder in sessions._read_queue._waiting:
         held[holder] += len(data) + _ENTRY_COST if data else 0
-    assert held.total() + engine.comparisons.held == memory.used, "the account is not what is held"
+    held.update(engine.statements.held)
+    assert held.total() == memory.used, "the account is not what is held"
     for holder, used in held.items():
         assert engine._gear.handle.holders.used[holder] == used, "a client's account is not what it holds"
         assert used <= memory.client_limit or holder == NO_HOLDER, "a client holds more than its part"

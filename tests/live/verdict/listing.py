@@ -1,6 +1,7 @@
 """Run natmirror, and show the rules of its models of production's tables: listing.py SOCKET PYTHON -m natmirror …
 
-A thread listens on the Unix socket. It records the models' changes from the time of a connection until the other end
+The models are in the process of the judges, which is this program too: listing.py SOCKET judging …. A thread of it
+listens on the Unix socket. It records the models' changes from the time of a connection until the other end
 shuts its side down, and then sends, as JSON, all states of that time: for each, the rules as ``ovs-ofctl dump-flows``
 writes them, and whether each is doubtful.
 """
@@ -15,11 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from natmirror.cli.entry import main
+from natmirror.judging.__main__ import main as judging
+from natmirror.judging.chamber import Chamber
 from natmirror.openflow.bodies.text import flow_text
 from natmirror.openflow.bodies.values import FlowStats
 from natmirror.openflow.messages import V10
 from natmirror.openflow.tables.entries import Key, Rule, RuleKey
 from natmirror.openflow.tables.production import ProductionModel
+from natmirror.runtime import judges_process
+
+_JUDGING = "judging"
 
 
 class Recorder:
@@ -107,12 +113,31 @@ def text(version: int, rule: Rule) -> str:
     )
 
 
-if __name__ == "__main__":
-    path = Path(sys.argv[1])
+def run_natmirror(path: Path) -> None:
+    """Run natmirror, whose judges this program is."""
+    program = [sys.executable, "-m", "tests.live.verdict.listing", str(path), _JUDGING]
+    setattr(judges_process, "_PROGRAM", program)  # noqa: B010 - a type checker does not want a constant replaced
+    sys.argv[:] = ["natmirror", *sys.argv[5:]]
+    main()
+
+
+def run_judges(path: Path) -> None:
+    """Run the judges, and show their models."""
+    path.unlink(missing_ok=True)
     server = socket.socket(socket.AF_UNIX)
     server.bind(str(path))
     server.listen()
-    setattr(ProductionModel, "__init__", _made)  # noqa: B010 - a type checker does not want a method replaced
-    threading.Thread(target=serve, args=(server,), daemon=True).start()
-    sys.argv[:] = ["natmirror", *sys.argv[5:]]
-    main()
+    setattr(ProductionModel, "__init__", _made)  # noqa: B010 - as above
+    judge = Chamber.run
+
+    def run(chamber: Chamber) -> None:
+        threading.Thread(target=serve, args=(server,), daemon=True).start()  # once the rights are given up
+        judge(chamber)
+
+    setattr(Chamber, "run", run)  # noqa: B010 - as above
+    del sys.argv[1:3]
+    judging()
+
+
+if __name__ == "__main__":
+    (run_judges if sys.argv[2] == _JUDGING else run_natmirror)(Path(sys.argv[1]))

@@ -9,10 +9,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from natmirror.judging.chamber import GRACE
 from natmirror.lab.openvswitch import OpenVSwitch
-from natmirror.mirror.sessions.judges import DELAY
+from natmirror.openflow.comparison.court import DELAY
 
-_LEEWAY = DELAY + 0.25
+_LEEWAY = DELAY + GRACE + 0.25
 """Seconds within which a model has to have had the switch's rules: judges read messages so much later."""
 _PAUSE = 0.5  # seconds
 _KEPT = 5

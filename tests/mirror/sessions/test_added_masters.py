@@ -162,7 +162,7 @@ def test_a_master_after_none_is_compared_though_bytes_have_passed_unread(fast: b
     connection.now += 10.0
     _keep(connection, connection.engine.handle_timer(connection.now))
     _keep(connection, connection.engine.read_sessions(connection.now))
-    sums = connection.engine.comparisons.get("openflow", "master")
+    sums = connection.judged.comparisons.get("openflow", "master")
     assert sums is not None
     tables = sums.since(0.0).tables
     assert (tables.connections, tables.sessions) == (1, 1)

@@ -180,25 +180,8 @@ def test_memory_is_bounded_on_the_account_and_given_back() -> None:
         switch.close(100_000.0)
     comparisons.forget("openflow", "candidate")
     assert budget.used == 0
-    [nothing] = comparisons.steps("openflow", "candidate", 7.0)
+    nothing = comparisons.since("openflow", "candidate", 7.0)
     assert nothing is not None and nothing.window.begins_at == 7.0
-
-
-def test_signatures_that_become_one_between_two_steps_lose_no_counts() -> None:
-    made = sums()
-    switch = made.of_switch("a")
-
-    def differ(at: float, value: int) -> None:
-        text = f"idle_timeout 50 for {value}"
-        answer(switch, differs(Difference(DifferenceKind.RULE_DIFFERENT, text, "idle_timeout", "50", text), at=at))
-
-    for number in range(400):
-        differ(10.0 * number, number % 8)
-    steps = made.steps(0.0)
-    assert next(steps) is None
-    differ(4000.0, 9)
-    found = next(one for one in steps if one is not None)
-    assert texts(found.signatures) == [("idle_timeout 50 for other values", 401)]
 
 
 def test_without_memory_answers_are_still_counted() -> None:
@@ -238,7 +221,7 @@ def test_sums_that_are_forgotten_leave_no_reference_cycle() -> None:
     try:
         switch = comparisons.of_master("openflow", "candidate", 0.0).of_switch("a")
         answer(switch, differs(MISSING, at=6.0), equal(6.0, IP))
-        *_, found = comparisons.steps("openflow", "candidate", 0.0)
+        found = comparisons.since("openflow", "candidate", 0.0)
         switch.close(7.0)
         comparisons.forget("openflow", "candidate")
         del switch, found

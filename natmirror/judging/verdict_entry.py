@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from natmirror.api import times
 from natmirror.openflow.comparison.found import Found
@@ -20,9 +21,17 @@ from natmirror.openflow.comparison.shown import (
 )
 from natmirror.openflow.comparison.signatures import Example
 from natmirror.openflow.comparison.verdict import Outcome
-from natmirror.rules import Mirror
 
 _NOISE = "it is the twin of another mirror, so what differs here is noise"
+
+
+class MasterRule(NamedTuple):
+    """What a verdict needs of the rules about a master."""
+
+    service: str
+    mirror: str
+    twin: str | None
+    is_paused: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +55,7 @@ class Clock:
 
 
 def verdict_entry(
-    service: str,
-    mirror: Mirror,
+    rule: MasterRule,
     found: Found,
     twin: Found | None,
     outcome: Outcome,
@@ -60,9 +68,9 @@ def verdict_entry(
     window = found.window
     notes = [*outcome.notes, *([_NOISE] if is_twin else [])]
     return {
-        "service": service,
-        "mirror": mirror.name,
-        "twin": mirror.twin,
+        "service": rule.service,
+        "mirror": rule.mirror,
+        "twin": rule.twin,
         "is_twin": is_twin,
         "verdict": outcome.verdict,
         "reasons": outcome.reasons,
