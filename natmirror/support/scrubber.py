@@ -146,7 +146,10 @@ class Scrubber:
         form = self._words.get((value, "" if match["prefix"] else length))
         if form is not None:
             address, spell = form
-            mapped = spell(self._addresses.address(address).packed)
+            other = self._addresses.address(address)
+            if other == address:
+                return match[0]  # perhaps a mark: :: and 0x00000000 are the same number
+            mapped = spell(other.packed)
         elif length == 12 and value.to_bytes(6) in self._macs:
             mapped = self._addresses.mac(value.to_bytes(6))
         elif length == _DATAPATH_DIGITS and (has_datapaths or value in self._datapath_ids):

@@ -159,6 +159,11 @@ def test_what_has_a_meaning_of_its_own_stays() -> None:
     assert Scrubber(KEY, [text]).text(text) == text
 
 
+def test_a_mark_of_zero_is_not_the_unspecified_address_of_ipv6() -> None:
+    text = "tcp LISTEN [::]:22 [::1]:25\nmeta mark set 0x00000000 accept; ct mark 0x01000000 0x00000001"
+    assert Scrubber(KEY, [text]).text(text) == text
+
+
 def test_names_that_are_natmirrors_words_are_replaced_where_they_are_names() -> None:
     document = {
         "services": [{"service": "openflow"}],
