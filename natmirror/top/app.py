@@ -117,9 +117,12 @@ class TopApp(App[None]):
         self.draw()
 
     def draw(self) -> None:
-        """Show what is known now."""
-        width, height = self.size
-        typing = self.query_one(Input).display
+        """Show what is known now; nothing while the screen begins or ends, when an answer may still come."""
+        screens, prompts = self.query("#screen").results(Static), self.query(Input)
+        screen, prompt = next(iter(screens), None), next(iter(prompts), None)
+        if screen is None or prompt is None:
+            return
+        (width, height), typing = self.size, prompt.display
         try:
             shown = frame(
                 *(self.known, self.view, width, height - typing, self._glyphs),
@@ -131,7 +134,7 @@ class TopApp(App[None]):
         if shown.leg_rows > self.leg_rows:
             self._askers["legs"].hurry()
         self.leg_rows = shown.leg_rows
-        self.query_one("#screen", Static).update(shown.text)
+        screen.update(shown.text)
 
     def _fail(self, error: Exception) -> None:
         self.failure = error

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 from textual.pilot import Pilot
+from textual.widget import Widget
+from textual.widgets import Input, Static
 
 from natmirror.errors import NoAnswerError
 from natmirror.top.app import TopApp
@@ -73,6 +75,15 @@ def test_a_filter_is_typed_refused_mended_and_taken_away() -> None:
         await until(pilot, lambda: "mirror" not in natmirror.latest("legs"))
 
     run(natmirror, do)
+
+
+@pytest.mark.parametrize("gone", [Static, Input])
+def test_an_answer_that_comes_while_the_screen_ends_is_no_fault(gone: type[Widget]) -> None:
+    async def do(pilot: Pilot[None], app: TopApp) -> None:
+        await app.query_one(gone).remove()
+        app.draw()
+
+    assert run(Natmirror(), do).failure is None
 
 
 def test_nothing_is_asked_while_it_is_paused() -> None:
