@@ -94,6 +94,10 @@ def _show_page(asker: Asker) -> None:
     _each_second(cycle(_PAGE), asker)
 
 
+_SHOWN = b"every"
+"""What natmirror top writes when it has its first answer."""
+
+
 @contextmanager
 def _top(path: str) -> Iterator[None]:
     """Run natmirror top in a terminal that something reads, until the end of the context."""
@@ -103,8 +107,11 @@ def _top(path: str) -> Iterator[None]:
     environment = {**os.environ, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
     with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as program:
         os.close(theirs)
-        if not os.read(ours, _BUFFER_LEN):
-            raise OSError("natmirror top has shown nothing")
+        shown = b""
+        while _SHOWN not in shown:  # to begin takes more than to go on
+            if not (part := os.read(ours, _BUFFER_LEN)):
+                raise OSError("natmirror top has shown no state")
+            shown += part
         threading.Thread(target=_drain, args=(ours,), daemon=True).start()
         try:
             yield

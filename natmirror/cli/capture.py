@@ -56,11 +56,13 @@ def capture(client: str, path: Path, limit: int | None, size: int, seconds: floa
     from natmirror.capture.run import Wanted, run
     from natmirror.capture.story import Words
     from natmirror.cli import explained
+    from natmirror.threads import yield_to_packets
 
     try:
         parse_client(client)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="CLIENT") from None
+    yield_to_packets()
     words = Words(explained.choice, explained.binding, explained.copy_line, explained.reason)
     command = shlex.join(("natmirror", *sys.argv[1:]))
     wanted = Wanted(client, path, api_path, Bounds(limit, size * _MEGABYTE), seconds)

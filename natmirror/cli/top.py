@@ -40,6 +40,9 @@ def top(interval: float, service: str | None, api_path: Path) -> None:
     status = ask("status", api_path)  # before the terminal changes: its errors are those of the other commands
     if service is not None and service not in (names := [one["service"] for one in status["services"]]):
         raise RefusedError(f"there is no service {service:.70}: there are {', '.join(names)}")
+    from natmirror.threads import yield_to_packets
+
+    yield_to_packets()  # to import and draw takes processor time, perhaps on the core of a packet thread
     from natmirror.top.app import TopApp
     from natmirror.top.drawing import environment_glyphs
     from natmirror.top.view import View
