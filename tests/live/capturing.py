@@ -34,8 +34,17 @@ def streams(file: Path) -> dict[tuple[str, bool], bytes]:
     found: dict[tuple[str, bool], dict[int, bytes]] = {}
     names = ("frame.interface_name", "ip.src", "tcp.seq_raw", "tcp.payload")
     for interface, source, number, payload in tshark.fields(file, *names, only="tcp.len > 0"):
-        found.setdefault((interface, source == CLIENT), {})[int(number)] = bytes.fromhex(payload.replace(":", ""))
-    return {side: b"".join(data for _, data in sorted(parts.items())) for side, parts in found.items()}
+        parts, data = found.setdefault((interface, source == CLIENT), {}), bytes.fromhex(payload.replace(":", ""))
+        parts[int(number)] = max(parts.get(int(number), b""), data, key=len)
+    return {side: _joined(parts) for side, parts in found.items()}
+
+
+def _joined(parts: dict[int, bytes]) -> bytes:
+    """Return the bytes of segments, by their sequence numbers; those that were sent again only once."""
+    joined, first = b"", min(parts)
+    for number, data in sorted(parts.items()):
+        joined += data[max(0, len(joined) - (number - first)) :]
+    return joined
 
 
 def comments(file: Path) -> Sequence[tuple[str, ...]]:

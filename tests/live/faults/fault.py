@@ -22,7 +22,8 @@ class Fault:
     names the backends that may be called down meanwhile. ``fix`` is the command by which natmirror doctor mends it, if
     that is safe. ``settles`` is the time in seconds after its end in which its effects are still its own. With
     ``keeps_copies`` no copy loses a byte. The last of the codes ``becomes`` another one if production's packets show
-    that it has stopped; which of them is seen first is a question of time."""
+    that it has stopped; which of them is seen first is a question of time. With ``silences_mirror`` the mirror is no
+    second target until it has been asked again: were the network to fail before, the backends would be blamed."""
 
     name: str
     codes: tuple[str, ...]
@@ -38,6 +39,7 @@ class Fault:
     settles: float = 0.5
     keeps_copies: bool = False
     becomes: str = ""
+    silences_mirror: bool = False
 
     def is_named_by(self, found: set[str]) -> bool:
         """Return whether these codes are all that is expected."""

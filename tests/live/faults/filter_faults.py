@@ -35,6 +35,7 @@ FILTER_FAULTS = (
         f"{_CLSACT % 'add'}; tc filter add dev sw0 egress {_DROP_TO_MASTER}".replace("sw0", "pl0"),
         "tc qdisc del dev pl0 clsact",
         "to try without it, run: tc filter del dev pl0 egress pref 49152",
+        silences_mirror=True,
     ),
     Fault(
         "a qdisc that lets no data out",

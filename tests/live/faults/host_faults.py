@@ -40,6 +40,7 @@ HOST_FAULTS = (
         "ip route add unreachable 10.20.0.13",
         "ip route del unreachable 10.20.0.13",
         "ip route add 10.20.0.13/32 via GATEWAY",
+        silences_mirror=True,
     ),
     Fault(
         "no route to a backend",

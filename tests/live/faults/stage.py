@@ -28,6 +28,9 @@ SEEN_WITHIN = 5.0
 _GONE_WITHIN = 10.0
 _ALL_GONE_WITHIN = 40.0
 """A backend that left SYNs unanswered is a finding until a client tries it again: within AVOID_TIMEOUT."""
+_CHECKS_TO_ASK_AGAIN = 6
+"""Every 0.5 s: a mirror that was silent for some seconds is asked again within a quarter of that, and its answer counts
+after another check."""
 _SLOW = 1.0
 """An answer that takes longer has waited for a retransmission."""
 
@@ -166,6 +169,17 @@ class Stage:
         settled_at = outcome.ended_at + fault.settles
         outcome.has_recovered = self._waited(lambda: self._has_recovered(outcome.ended_at, settled_at), _GONE_WITHIN)
         outcome.lost_copies = _lost_copies(self._status()) - _lost_copies(before)
+        if fault.silences_mirror:
+            self._wait_for_checks(_CHECKS_TO_ASK_AGAIN)
+
+    def _wait_for_checks(self, count: int) -> None:
+        """Wait until each backend has passed so many checks more."""
+        due = [one["checks"] + count for one in self._status()["health"]]
+        wait_for(
+            lambda: all(one["checks"] >= at for one, at in zip(self._status()["health"], due, strict=True)),
+            "checks of the backends",
+            _GONE_WITHIN,
+        )
 
     def end(self) -> list[Outcome]:
         """Wait until no fault is found any more, and return what became of each. That natmirror has repaired something
