@@ -52,7 +52,8 @@ def verdict(api: Path, *words: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def test_the_exit_code_is_the_verdict_on_a_real_master(scene: Scene) -> None:
+def known_switch(scene: Scene) -> tuple[LoadBalancer, OpenVSwitch, OsKen]:
+    """Return natmirror, a switch whose first packets have passed, and the master that knows it."""
     lab = scene.lab
     OsKen(lab, "c1")
     master = OsKen(lab, "m")
@@ -61,6 +62,11 @@ def test_the_exit_code_is_the_verdict_on_a_real_master(scene: Scene) -> None:
     switch.connect(f"tcp:{SERVICE}:{PORT}")
     master.wait_until_known(1)
     assert switch.ping()
+    return balancer, switch, master
+
+
+def test_the_exit_code_is_the_verdict_on_a_real_master(scene: Scene) -> None:
+    balancer, _, master = known_switch(scene)
     code, text = verdict(balancer.api, "openflow/master", "--since", "1h", "--wait", "40s", "--at-least", "2")
     assert code == exit_codes.AGREES, text
     assert text.startswith("AGREES  openflow/master, since ")
@@ -125,14 +131,7 @@ def _open_sessions(balancer: LoadBalancer, name: str) -> int:
 
 
 def test_a_process_of_the_judges_that_is_killed_costs_what_it_had_found_and_nothing_else(scene: Scene) -> None:
-    lab = scene.lab
-    OsKen(lab, "c1")
-    master = OsKen(lab, "m")
-    balancer = scene.balance(scene.rules(RULES.format(known=lab.directory / "known.json")))
-    switch = OpenVSwitch(lab, 1)
-    switch.connect(f"tcp:{SERVICE}:{PORT}")
-    master.wait_until_known(1)
-    assert switch.ping()
+    balancer, switch, _ = known_switch(scene)
     wait_for(lambda: _answers(balancer) > 0, "answers to be compared", 20.0)
     before = [(flow["client"], flow["legs"][0]["state"]) for flow in balancer.status()["flows"]]
     [killed] = judges_of(balancer)
