@@ -37,7 +37,7 @@ class History:
         def found() -> list[Event]:
             return [one for one in self.all() if one.kind is kind and is_right(one)]
 
-        wait_for(lambda: bool(found()), f"the event {kind} in {[(one.kind, one.text) for one in self.all()]}", 15.0)
+        wait_for(lambda: bool(found()), f"the event {kind} in {[(one.kind, one.text) for one in self.all()]}")
         return found()[-1]
 
 
@@ -57,7 +57,7 @@ def test_each_fault_is_an_event_that_outlives_a_kill(alone: Scene) -> None:
     assert log.text.count("refused") < 4
     assert "leg ended" not in log.text
     lost = sum(one["lost_bytes"]["refused"] for one in balancer.status()["mirrors"])
-    log.wait_for_text(f"in total {lost} bytes", 15.0)
+    log.wait_for_text(f"in total {lost} bytes")
     scene.record("m")
     scene.run_client(connections=5, requests=1, sources=CLIENTS[0])
     up = history.wait_for(EventKind.MIRROR_UP)

@@ -61,7 +61,6 @@ def test_a_forged_packet_reaches_no_leg_and_gets_no_answer(scene: Scene, iptable
         balancer.wait_for_status(
             lambda status: status["machine"]["packets_forged"] == {"10.20.0.13:6653": len(packets)},
             "all forged packets to be counted",
-            20.0,
         )
         balancer.program.wait_for_text(" packets in the name of 10.20.0.13:6653")
     until.touch()

@@ -159,7 +159,7 @@ def test_a_stop_while_another_program_holds_the_lock_says_what_it_has_left(scene
     with lock.open() as held:
         subprocess.run(["flock", "-n", str(held.fileno())], pass_fds=[held.fileno()], check=True)
         balancer.program.send_signal(signal.SIGTERM)
-        wait_for(lambda: not balancer.program.running(), "the end, though the lock is still held", 20.0)
+        wait_for(lambda: not balancer.program.running(), "the end, though the lock is still held")
     last = balancer.program.text.splitlines()[-1]
     assert balancer.program.popen.returncode == 1
     assert f"fuser -v {lock}" in last

@@ -146,6 +146,5 @@ def test_an_acknowledgement_from_the_clients_side_releases_nothing(
         play.balancer.wait_for_status(
             lambda status: sum(status["machine"]["packets_forged"].values()) == CONNECTIONS,
             "all forged packets to be counted",
-            20.0,
         )
         assert_nothing_was_believed(play)

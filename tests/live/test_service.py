@@ -166,7 +166,7 @@ def test_a_life_as_a_service(scene: Scene, manager: Manager, iptables: str) -> N
     manager.forget()
     again = manager.start()
     assert manager.hear("READY=1")
-    again.wait_for_status(lambda status: status["counters"].get("flows_picked_up", 0) == CONNECTIONS, "them again", 20)
+    again.wait_for_status(lambda status: status["counters"].get("flows_picked_up", 0) == CONNECTIONS, "them again")
     assert_all_well(scene.run_client(connections=5, requests=5, seed=7), 5)
     until.touch()
     scene.finish(client)

@@ -267,7 +267,7 @@ def test_a_backend_that_both_hosts_have_removed_keeps_its_connections_through_a_
         pair.members["lb2"].stop_natmirror()
         pair.members["lb2"].start_natmirror()
     pair.wait_for_state("lb2", pinned)
-    wait_for(has_room, "lb2 to be given the replies of c1", 10.0)
+    wait_for(has_room, "lb2 to be given the replies of c1")
     pair.wait_for_quiet()
     pair.crash()
     pair.wait_until_all_go_on(*pair.crowds)

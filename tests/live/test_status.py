@@ -50,7 +50,7 @@ def has_rates(status: dict[str, Any]) -> bool:
 
 def wait_for_codes(balancer: LoadBalancer, *expected: str) -> None:
     what = ", ".join(expected)
-    balancer.wait_for_status(lambda status: set(expected) <= set(codes(status)), f"the problems {what}", 20.0)
+    balancer.wait_for_status(lambda status: set(expected) <= set(codes(status)), f"the problems {what}")
 
 
 def test_the_status_tells_what_is_wrong_now(alone: Scene) -> None:
@@ -92,11 +92,11 @@ def test_the_status_tells_what_is_wrong_now(alone: Scene) -> None:
     balancer.wait_for_status(lambda status: "rules-file" not in codes(status), "the file to be read again")
     # 5. The host does not forward.
     scene.lab.sysctl("lb", ip_forward=0)
-    balancer.wait_for_status(lambda status: status["condition"]["state"] == "not-fit", "the host to be unfit", 20.0)
+    balancer.wait_for_status(lambda status: status["condition"]["state"] == "not-fit", "the host to be unfit")
     first, second, *_ = screen(scene, balancer)
     assert first.startswith("NOT FIT: ")
     assert second.startswith("FAILURE no-forwarding: ") and "-> run: sysctl -w net.ipv4.ip_forward=1" in second
     scene.lab.sysctl("lb", ip_forward=1)
-    balancer.wait_for_status(lambda status: "no-forwarding" not in codes(status), "the host to forward", 20.0)
+    balancer.wait_for_status(lambda status: "no-forwarding" not in codes(status), "the host to forward")
     until.touch()
     client.popen.wait(60.0)

@@ -86,7 +86,7 @@ class Faulty:
             told.append(self.health())
             return told[-1][0] == code
 
-        wait_for(is_so, f"health to be {code}", 15.0)
+        wait_for(is_so, f"health to be {code}")
         return told[-1][1]
 
     def assert_goes_on(self) -> None:

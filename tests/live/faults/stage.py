@@ -142,7 +142,6 @@ class Stage:
                 status["mirrors"][0]["acked_bytes"] > 1000 and min(one["checks"] for one in status["health"]) >= 12
             ),
             "copies, and checks that have found the second target",
-            20.0,
         )
         self.balancer.wait_for_status(lambda status: not status["findings"], "no finding")
 
@@ -203,7 +202,7 @@ class Stage:
         assert stdin is not None
         stdin.write(f"{order}\n".encode())
         stdin.flush()
-        wait_for(lambda: self._doctor.text.count("\n") > answered, "doctor", 15.0)
+        wait_for(lambda: self._doctor.text.count("\n") > answered, "doctor")
         answer = json.loads(self._doctor.text.splitlines()[-1])
         return [finding for check in answer["checks"] for finding in check["findings"]]
 
