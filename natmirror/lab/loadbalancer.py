@@ -47,7 +47,9 @@ class LoadBalancer:
         """Return the latest legs that ended."""
         return ask_list("ended", self.api)
 
-    def wait_for_status(self, condition: Callable[[dict[str, Any]], bool], what: str, timeout: float = PATIENCE) -> None:
+    def wait_for_status(
+        self, condition: Callable[[dict[str, Any]], bool], what: str, timeout: float = PATIENCE
+    ) -> None:
         """Wait until ``condition`` holds for the state."""
         wait_for(lambda: condition(self.status()), what, timeout)
 

@@ -21,11 +21,11 @@ services:
       backends: [{{name: c1, address: 10.20.0.11}}, {{name: c2, address: 10.20.0.12}}]
 """
 CALL = "import socket; socket.create_connection(('10.10.0.100', {port}), 20, ('{client}', 0)); print('connected')"
-THREE_CALLS = """
+THREE_CALLS = f"""
 import socket, threading
-def call(): {call}
+def call(): {CALL}
 for _ in range(3): threading.Thread(target=call).start()
-""".format(call=CALL)
+"""
 """At the same time."""
 
 

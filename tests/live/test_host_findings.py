@@ -1,6 +1,6 @@
-"""Faults of the host, planted one at a time beside traffic: each is a finding, with its remedy, and ends with the fault;
-natmirror repairs those of its own; and production loses no more than the fault itself costs. How soon each is seen,
-``python -m tests.live.faults`` measures."""
+"""Faults of the host, planted one at a time beside traffic: each is a finding, with its remedy, and ends with the
+fault; natmirror repairs those of its own; and production loses no more than the fault itself costs. How soon each is
+seen, ``python -m tests.live.faults`` measures."""
 
 import pytest
 

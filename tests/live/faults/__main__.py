@@ -29,7 +29,9 @@ def main(word: str = "") -> int:
             outcomes = stage.end()
             scene.close()
         print(table(outcomes), flush=True)
-        mistakes += [f"{one.fault.name}: {'; '.join(wrong)}" for one in outcomes if (wrong := one.mistakes(SEEN_WITHIN))]
+        mistakes += [
+            f"{one.fault.name}: {'; '.join(wrong)}" for one in outcomes if (wrong := one.mistakes(SEEN_WITHIN))
+        ]
     print(*mistakes, sep="\n", file=sys.stderr)
     return bool(mistakes)
 
