@@ -4,10 +4,10 @@
         [--sources ADDRESS,...] [--pause SECONDS] [--progress FILE] [--mptcp]
 
 Connections come from the sources in turn; each source has ports of its own. With ``--until`` each connection sends a
-request every 50 ms, or after another pause, until that file exists; then it ends at once. ``--progress`` is a file that always has the monotonic time at which the
-longest waiting connection got its last answer. The client prints a line of JSON for each connection: its local port,
-its bytes, their SHA-256, its error or null, and its waits: each gap of more than 120 ms between two answers, as the
-time at which it began and its length.
+request every 50 ms, or after another pause, until that file exists; then it ends at once. ``--progress`` is a file that
+always has the monotonic time at which the longest waiting connection got its last answer. The client prints a line of
+JSON for each connection: its local port, its bytes, their SHA-256, its error or null, and its waits: each gap of more
+than 120 ms between two answers, as the time at which it began and its length.
 """
 
 import argparse
