@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.live, pytest.mark.beside]
 @pytest.mark.parametrize("group", FAULTS)
 def test_each_fault_of_the_host_is_seen_and_gone_with_it(scene: Scene, group: str) -> None:
     iptables, faults = FAULTS[group]
-    stage = Stage(scene, iptables)
+    stage = Stage(scene, iptables, faults)
     for fault in faults:
         stage.play(fault)
     outcomes = stage.end()
