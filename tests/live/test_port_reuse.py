@@ -11,7 +11,7 @@ from natmirror.lab.process import Program, wait_for, wait_listen
 from natmirror.lab.topology import SERVICE
 from tests.live.scene import CLIENTS, MASTER, PORT, Scene, tcp_packets
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.beside]
 
 FIRST, COUNT = 40_000, 8
 STATES = {"established": "01", "time-wait": "06"}

@@ -6,7 +6,7 @@ from natmirror.lab.process import wait_for, wait_listen
 from natmirror.lab.topology import SERVICE, Lab
 from tests.live.scene import ROOT, Scene
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.beside]
 
 PORT = 6379
 # These commands give the same data in any order of arrival: each key is always set to the same value, counts and equal

@@ -14,7 +14,7 @@ from natmirror.lab.process import wait_for
 from natmirror.lab.topology import SERVICE, Lab
 from tests.live.scene import Scene, assert_all_well
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.beside]
 
 CONNECTIONS = 40
 MAX_GROWTH = 4 << 20  # bytes: more than an allocator keeps, less than a leak of 450 reloads
